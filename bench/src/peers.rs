@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use drover_tests::HeldPort;
+use drover_tests::ReservedPort;
 use serde_json::Value;
 
 use crate::{
@@ -128,7 +128,7 @@ impl Peers {
             _ => return Ok(None),
         };
         command.env("REDIS_PORT", redis.port().to_string());
-        let service = Service::peer(command, HeldPort::take())?;
+        let service = Service::peer(command, ReservedPort::reserve())?;
         let address = service.address();
         load::send(address, vec![single_post(path)], connections, Until::Elapsed(Duration::from_secs(1)))?;
         let loaded =

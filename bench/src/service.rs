@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drover_tests::HeldPort;
+use drover_tests::ReservedPort;
 
 use crate::{Result, callgrind::Callgrind};
 
@@ -22,20 +22,20 @@ pub(crate) struct Service {
     child: Child,
     address: SocketAddr,
     /// Reserves the port, so that no other test or bench uses it.
-    _port: HeldPort,
+    _port: ReservedPort,
 }
 
 impl Service {
     /// Starts one of Drover's binaries. Of Drover's variables its environment has only those for its
     /// addresses, and those in `env`.
     pub(crate) fn drover(name: &str, redis: &str, env: &[(&str, String)]) -> Result<Self> {
-        let port = HeldPort::take();
+        let port = ReservedPort::reserve();
         Self::start(drover(name, &port, redis, env)?, port, is_ready)
     }
 
     /// Starts the example `sleeper`, a worker whose handlers take the time that a message names.
     pub(crate) fn sleeper(redis: &str, env: &[(&str, String)]) -> Result<Self> {
-        let port = HeldPort::take();
+        let port = ReservedPort::reserve();
         Self::start(drover("examples/sleeper", &port, redis, env)?, port, is_ready)
     }
 
@@ -46,26 +46,26 @@ impl Service {
         redis: &str,
         env: &[(&str, String)],
     ) -> Result<Self> {
-        let port = HeldPort::take();
+        let port = ReservedPort::reserve();
         let command = drover(name, &port, redis, env)?;
         Self::start(callgrind.wrap(&command), port, is_ready)
     }
 
     /// Starts a redis-server without persistence under callgrind.
     pub(crate) fn redis_under_callgrind(callgrind: &Callgrind) -> Result<Self> {
-        let port = HeldPort::take();
+        let port = ReservedPort::reserve();
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.number().to_string()]);
         Self::start(callgrind.wrap(&command), port, is_redis)
     }
 
     /// Starts a peer, which reads its port from the variable `PORT`.
-    pub(crate) fn peer(mut command: Command, port: HeldPort) -> Result<Self> {
+    pub(crate) fn peer(mut command: Command, port: ReservedPort) -> Result<Self> {
         command.env("PORT", port.number().to_string());
         Self::start(command, port, is_http)
     }
 
-    fn start(mut command: Command, port: HeldPort, is_up: fn(SocketAddr) -> bool) -> Result<Self> {
+    fn start(mut command: Command, port: ReservedPort, is_up: fn(SocketAddr) -> bool) -> Result<Self> {
         let program = command.get_program().display().to_string();
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let address = port.address();
@@ -131,7 +131,7 @@ impl Drop for Service {
 }
 
 /// The command that starts one of Drover's binaries.
-fn drover(name: &str, port: &HeldPort, redis: &str, env: &[(&str, String)]) -> Result<Command> {
+fn drover(name: &str, port: &ReservedPort, redis: &str, env: &[(&str, String)]) -> Result<Command> {
     let mut command = Command::new(binary(name)?);
     for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("DROVER_")) {
         command.env_remove(key);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use drover_tests::{HeldPort, Process, eventually};
+use drover_tests::{Process, ReservedPort, eventually};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -229,7 +229,7 @@ async fn keys_come_from_a_file_that_only_the_api_reads() {
     assert_eq!(post(&system, "my-queue", &ops.key).await, 201);
     drop(file);
     let _worker = system.worker().await;
-    let mut api = start_api(&HeldPort::take(), &system.redis_url, &system.config);
+    let mut api = start_api(&ReservedPort::reserve(), &system.redis_url, &system.config);
     assert!(!api.wait().success());
     api.wait_for_log("auth.keys_file");
 }
@@ -240,7 +240,7 @@ async fn rate_limit_of_a_key_holds_over_all_processes_and_states_when_to_retry()
     let free_key = issue("--id free --scopes enqueue,read");
     let second_key = issue("--id batch --scopes read --queues q --rate-limit 20/1m");
     let system = System::start(&config(&[&limited_key, &free_key, &second_key])).await;
-    let port = HeldPort::take();
+    let port = ReservedPort::reserve();
     let _other = start_api(&port, &system.redis_url, &system.config);
     let other = format!("http://{}", port.address());
     system.wait_until_ready(&other).await;

@@ -1,4 +1,4 @@
-//! The protection of users of browsers: security headers, CORS, and requests from foreign origins or with foreign host names.
+//! The protection of users of browsers: security headers, CORS, and requests of other origins or with other host names.
 
 use crate::{System, number};
 
@@ -25,7 +25,7 @@ async fn answers_have_security_headers_and_cors_is_allowed_only_for_configured_o
 }
 
 #[tokio::test]
-async fn request_from_a_foreign_origin_is_refused_unless_configured() {
+async fn request_of_another_origin_is_refused_unless_configured() {
     let config = "[api]\ncors_origins = [\"https://admin.example.org\"]\n";
     let system = System::start(config).await;
     system.post("q", number(1)).await;
@@ -33,9 +33,9 @@ async fn request_from_a_foreign_origin_is_refused_unless_configured() {
         let head = "POST /v1/queues/q/purge?state=delayed HTTP/1.1\r\nhost: localhost:1\r\ncontent-length: 0\r\n";
         system.connect().await.request(&format!("{head}{from}\r\n")).await
     };
-    for foreign in ["https://evil.example.org", "null", "http://localhost:2", "https://admin.example.org.evil"] {
-        let answer = purge(&format!("origin: {foreign}\r\n")).await;
-        assert!(answer.status == 403 && answer.body.contains("foreign_origin"), "{foreign}: {answer:?}");
+    for other in ["https://evil.example.org", "null", "http://localhost:2", "https://admin.example.org.evil"] {
+        let answer = purge(&format!("origin: {other}\r\n")).await;
+        assert!(answer.status == 403 && answer.body.contains("foreign_origin"), "{other}: {answer:?}");
     }
     for own in ["", "origin: http://localhost:1\r\n", "origin: https://admin.example.org\r\n"] {
         assert_eq!(purge(own).await.status, 200, "{own}");
@@ -43,7 +43,7 @@ async fn request_from_a_foreign_origin_is_refused_unless_configured() {
 }
 
 #[tokio::test]
-async fn request_with_a_foreign_host_name_is_refused() {
+async fn request_with_another_host_name_is_refused() {
     let key = "keys = [{ id = \"a\", hash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\", \
                scopes = [\"read\"], queues = [\"*\"] }]";
     for (config, status) in [("", 421), (&*format!("[auth]\n{key}\n"), 401)] {

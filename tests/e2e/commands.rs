@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use drover_tests::{HeldPort, binary, eventually, without_drover_variables};
+use drover_tests::{ReservedPort, binary, eventually, without_drover_variables};
 use reqwest::StatusCode;
 use serde_json::Value;
 
@@ -41,7 +41,7 @@ impl Programs {
     }
 
     /// Adds a program that only writes its arguments into the file `calls`.
-    fn with_recorded(self, name: &str) -> Self {
+    fn with_call_recorder(self, name: &str) -> Self {
         let script = format!("echo {name} \"$@\" >>{}", self.calls_file().display());
         self.with(name, &script)
     }
@@ -75,8 +75,8 @@ fn too_old_rust_is_reported_with_instructions_before_anything_is_installed() {
             .with("cargo", &format!("echo 'cargo {cargo} (abc 2022-01-01)'"))
             .with("rustc", &format!("echo 'rustc {rustc} (abc 2022-01-01)'"))
             .with("id", "echo 1000")
-            .with_recorded("apt-get")
-            .with_recorded("sudo");
+            .with_call_recorder("apt-get")
+            .with_call_recorder("sudo");
         for target in ["run", "test", "check", "bench", "tests", "fmt", "clients"] {
             let output = programs.command("make").arg(target).output().unwrap();
             let stderr = String::from_utf8(output.stderr).unwrap();
@@ -109,7 +109,7 @@ fn installed_package_starts_no_service_and_an_existing_service_is_not_changed() 
         let programs = Programs::new()
             .with("id", "echo 0")
             .with("dpkg-query", if was_there { "echo installed" } else { "exit 1" })
-            .with_recorded("systemctl");
+            .with_call_recorder("systemctl");
         // Like Debian's maintainer scripts, this apt-get asks the program `policy-rc.d` before it starts a service.
         let apt_get = format!(
             "echo apt-get \"$@\" >>{0}\nif [ \"$1\" = install ] && [ -x {1} ]; then\n\
@@ -134,7 +134,7 @@ fn installed_package_starts_no_service_and_an_existing_service_is_not_changed() 
         assert_eq!(policy.exists(), has_policy, "the policy of the machine is unchanged");
     }
     // Nothing is installed when the commands exist.
-    let programs = Programs::new().with("redis-server", "").with("redis-cli", "").with_recorded("apt-get");
+    let programs = Programs::new().with("redis-server", "").with("redis-cli", "").with_call_recorder("apt-get");
     let mut install = programs.command("sh");
     install.args(["scripts/install.sh", "redis-server", "redis-server", "redis-cli"]);
     assert!(install.status().unwrap().success());
@@ -145,7 +145,7 @@ fn installed_package_starts_no_service_and_an_existing_service_is_not_changed() 
 struct Run(Child);
 
 impl Run {
-    fn start(config: &Path, redis: &HeldPort, data: &Path) -> Self {
+    fn start(config: &Path, redis: &ReservedPort, data: &Path) -> Self {
         let mut command = Command::new(root().join("scripts/run.sh"));
         without_drover_variables(&mut command);
         for port in ["API_PORT", "WORKER_PORT"] {
@@ -190,7 +190,7 @@ async fn make_run_with_a_file_runs_the_worker_of_the_readme() {
     let post = code(section, "console").lines().next().unwrap().strip_prefix("$ ").unwrap();
     assert!(section.contains("\nmake run CONFIG=my.toml\n"));
 
-    let (redis, api, worker) = (HeldPort::take(), HeldPort::take(), HeldPort::take());
+    let (redis, api, worker) = (ReservedPort::reserve(), ReservedPort::reserve(), ReservedPort::reserve());
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("my.toml");
     let binds = format!("[api]\nbind = \"{}\"\n[worker]\nbind = \"{}\"\n", api.address(), worker.address());
@@ -228,8 +228,8 @@ fn make_run_reports_a_missing_configuration_file() {
 fn make_run_reports_a_taken_port_before_it_builds() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let free = HeldPort::take().number().to_string();
-    let programs = Programs::new().with_recorded("cargo");
+    let free = ReservedPort::reserve().number().to_string();
+    let programs = Programs::new().with_call_recorder("cargo");
     let output = Command::new(root().join("scripts/run.sh"))
         .env("CARGO", programs.0.path().join("cargo"))
         .envs([("REDIS_PORT", free.as_str()), ("API_PORT", &port.to_string())])

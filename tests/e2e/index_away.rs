@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use drover_tests::{HeldPort, RedisCluster, TIME_LIMIT};
+use drover_tests::{RedisCluster, ReservedPort, TIME_LIMIT};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -54,7 +54,7 @@ async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the
 
     // Processes that start now become ready, and use the queue that exists.
     let (_later_worker, _) = system.worker_and_url(&[]).await;
-    let port = HeldPort::take();
+    let port = ReservedPort::reserve();
     let _later_api = start_api(&port, &system.redis_url, &system.config);
     let base = format!("http://{}", port.address());
     system.wait_until_ready(&base).await;

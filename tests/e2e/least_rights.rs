@@ -39,7 +39,7 @@ struct Documented {
     optional: Vec<String>,
 }
 
-fn rights_in(text: &str) -> impl Iterator<Item = String> {
+fn named_rights(text: &str) -> impl Iterator<Item = String> {
     text.split([' ', '`']).filter(|word| word.starts_with(['+', '&', '~'])).map(str::to_owned)
 }
 
@@ -66,9 +66,9 @@ impl Documented {
             let mut found = self.optional.iter().filter(|item| item.contains(*text));
             let item = found.next().unwrap_or_else(|| panic!("the list has no item with {text}"));
             assert_eq!(found.next(), None, "{text} is in two items");
-            rights_in(item)
+            named_rights(item)
         };
-        let user = self.user.iter().flat_map(|line| rights_in(line));
+        let user = self.user.iter().flat_map(|line| named_rights(line));
         user.chain(items.iter().flat_map(of_item)).collect()
     }
 
@@ -311,7 +311,7 @@ async fn documented_rights_are_enough_with_sentinels_and_each_of_them_is_needed(
     assert_nothing_refused(&system.redis);
     assert!(!group.command("ACL LOG").contains("object"));
     // Without the rights of subscriptions a process works, but learns of another primary later.
-    for right in rights_in(&documented.sentinel_user).filter(|right| right.starts_with("+sentinel|")) {
+    for right in named_rights(&documented.sentinel_user).filter(|right| right.starts_with("+sentinel|")) {
         group.command(&format!("ACL SETUSER drover {}", right.replace('+', "-")));
         let mut options = RedisOptions::new(documented.with_user(&url), TIME_LIMIT);
         options.sentinel_login = Some((Some("drover".into()), password.to_owned()));

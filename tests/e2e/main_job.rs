@@ -63,7 +63,7 @@ async fn consumer_job(system: &System) {
     assert_eq!(listener.kinds(6).await, ["started"; 6]);
     let mut again = system.listen(Some(&listener.last_event_id)).await;
     assert_eq!(again.kinds(1).await, ["progress"]);
-    // A lease that lapses, and its message fails.
+    // The leases of the next message lapse until it fails.
     post(system, "/v1/queues/q/purge?state=waiting", Value::Null).await;
     let lapsing = system.post("q", number(7)).await;
     for _ in 0..2 {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drover_tests::{HeldPort, Process, RedisServer, TIME_LIMIT, free_port};
+use drover_tests::{Process, RedisServer, ReservedPort, TIME_LIMIT, free_port};
 use queue_core::{Action, ConsumerId, Delivery, LeaseRequest, Queues, Redis, Settlement, settings::DeclaredSettings};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ pub(crate) struct System {
     /// The URL that the services use: that of Redis, or of a proxy in front of it.
     pub(crate) redis_url: String,
     pub(crate) api: Process,
-    pub(crate) api_port: HeldPort,
+    pub(crate) api_port: ReservedPort,
     pub(crate) base: String,
     pub(crate) config: tempfile::NamedTempFile,
     pub(crate) http: Client,
@@ -42,7 +42,7 @@ impl System {
     pub(crate) fn launch(redis: RedisServer, redis_url: String, config: &str) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), config).unwrap();
-        let api_port = HeldPort::take();
+        let api_port = ReservedPort::reserve();
         let api = start_api(&api_port, &redis_url, &file);
         let http = http_client();
         let base = format!("http://{}", api_port.address());
@@ -247,7 +247,7 @@ pub(crate) fn http_client() -> Client {
     Client::builder().timeout(Duration::from_secs(90)).build().unwrap()
 }
 
-pub(crate) fn start_api(port: &HeldPort, redis_url: &str, config: &tempfile::NamedTempFile) -> Process {
+pub(crate) fn start_api(port: &ReservedPort, redis_url: &str, config: &tempfile::NamedTempFile) -> Process {
     let bind = port.address().to_string();
     let env = [("DROVER__REDIS__URL", redis_url), ("DROVER__API__BIND", bind.as_str())];
     Process::start("producer-api", &config_args(config), &env)

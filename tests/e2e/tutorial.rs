@@ -11,7 +11,7 @@ use std::{
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use drover_tests::{HeldPort, binary, eventually, without_drover_variables};
+use drover_tests::{ReservedPort, binary, eventually, without_drover_variables};
 use serde_json::Value;
 
 use crate::markdown::{Block, blocks, compare, document, kind, root, shown_json};
@@ -141,7 +141,7 @@ fn every_command_of_the_tutorial_works_and_prints_what_the_page_shows() {
     for name in ["Cargo.toml", "Makefile", "scripts"] {
         symlink(root.join(name), folder.path().join(name)).unwrap();
     }
-    let ports = [HeldPort::take(), HeldPort::take(), HeldPort::take()];
+    let ports = [ReservedPort::reserve(), ReservedPort::reserve(), ReservedPort::reserve()];
     let binaries = binary("producer-api").parent().unwrap().to_str().unwrap().to_owned();
     let mut variables = vec![("BINARIES", binaries)];
     variables.extend(

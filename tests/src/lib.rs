@@ -15,7 +15,7 @@ mod redis_sentinels;
 mod redis_server;
 
 pub use certificates::{CertificateAuthority, CertificateFiles, Validity};
-pub use port::HeldPort;
+pub use port::ReservedPort;
 pub use process::{Process, binary, without_drover_variables};
 pub use proxy::Proxy;
 pub use redis_cluster::RedisCluster;

@@ -9,13 +9,13 @@ use tokio::net::TcpSocket;
 /// The socket is bound but never listens, and has `SO_REUSEADDR`, as the sockets of servers have. So a server may listen on the
 /// port, and a program that wants any free port gets another one. A server that was killed can use its port again.
 #[derive(Debug)]
-pub struct HeldPort {
+pub struct ReservedPort {
     socket: TcpSocket,
 }
 
-impl HeldPort {
+impl ReservedPort {
     /// Reserves a free port.
-    pub fn take() -> Self {
+    pub fn reserve() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();

@@ -19,7 +19,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{HeldPort, eventually};
+use crate::{ReservedPort, eventually};
 
 /// A TCP proxy between the services and Redis that simulates faults of a network.
 ///
@@ -27,7 +27,7 @@ use crate::{HeldPort, eventually};
 /// test. The proxy runs in its own thread, so that a test may block.
 #[derive(Debug)]
 pub struct Proxy {
-    port: HeldPort,
+    port: ReservedPort,
     // Each task has a reference to its mode. When `set` has the only reference to the old mode, no task is in it any more.
     mode: watch::Sender<Arc<Mode>>,
     /// The text of the request whose answer is lost.
@@ -51,7 +51,7 @@ impl Proxy {
     /// Starts a proxy that passes everything to this port of the loopback interface.
     pub fn start(target_port: u16) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let port = HeldPort::take();
+        let port = ReservedPort::reserve();
         let (mode, modes) = watch::channel(Arc::new(Mode::Pass));
         let target = SocketAddr::from(([127, 0, 0, 1], target_port));
         let listener = std::net::TcpListener::bind(port.address()).unwrap();

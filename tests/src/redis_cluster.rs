@@ -2,14 +2,14 @@
 
 use std::process::Command;
 
-use crate::{HeldPort, RedisServer, eventually, redis_server::Access};
+use crate::{RedisServer, ReservedPort, eventually, redis_server::Access};
 
 /// A Redis Cluster of one test. A primary that does not answer for a second is replaced by one of its replicas.
 #[derive(Debug)]
 pub struct RedisCluster {
     /// All servers. The first ones began as primaries, each with an equal part of the slots.
     pub servers: Vec<RedisServer>,
-    bus_ports: Vec<HeldPort>,
+    bus_ports: Vec<ReservedPort>,
     access: Access,
 }
 
@@ -78,7 +78,7 @@ impl RedisCluster {
 
     /// Adds a server without slots. It joins the cluster with [`meet`](Self::meet).
     pub fn add_server(&mut self) -> &RedisServer {
-        let bus_port = HeldPort::take();
+        let bus_port = ReservedPort::reserve();
         let bus = bus_port.number().to_string();
         let options = [
             "--cluster-enabled",

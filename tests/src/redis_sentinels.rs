@@ -8,7 +8,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    HeldPort, RedisServer, eventually,
+    RedisServer, ReservedPort, eventually,
     redis_server::{Access, command_at},
 };
 
@@ -23,7 +23,7 @@ pub struct RedisSentinels {
 
 #[derive(Debug)]
 struct Sentinel {
-    port: HeldPort,
+    port: ReservedPort,
     process: Child,
     _folder: TempDir,
 }
@@ -96,7 +96,7 @@ impl RedisSentinels {
 impl Sentinel {
     fn start(primary: u16, quorum: usize) -> Self {
         let folder = TempDir::new().unwrap();
-        let port = HeldPort::take();
+        let port = ReservedPort::reserve();
         let file = folder.path().join("sentinel.conf");
         let config = format!(
             "port {}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {primary} {quorum}\n\

@@ -10,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{CertificateFiles, HeldPort, Proxy, eventually};
+use crate::{CertificateFiles, Proxy, ReservedPort, eventually};
 
 /// A redis-server of one test, on a free port, with its data in a temporary folder.
 ///
@@ -18,8 +18,8 @@ use crate::{CertificateFiles, HeldPort, Proxy, eventually};
 /// script that uses a key that it has not declared.
 #[derive(Debug)]
 pub struct RedisServer {
-    port: HeldPort,
-    tls_port: Option<HeldPort>,
+    port: ReservedPort,
+    tls_port: Option<ReservedPort>,
     folder: TempDir,
     process: Option<Child>,
     options: Vec<String>,
@@ -83,7 +83,7 @@ impl RedisServer {
 
     /// Starts a server that also listens with TLS, shows this certificate, and accepts clients with a certificate of this CA.
     pub fn start_with_tls(certificate: &CertificateFiles, ca: &Path, clients: TlsClients) -> Self {
-        let port = HeldPort::take();
+        let port = ReservedPort::reserve();
         let number = port.number().to_string();
         let certificate = certificate.as_redis_options();
         let ca = ca.display().to_string();
@@ -125,13 +125,13 @@ impl RedisServer {
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let folder = TempDir::new().unwrap();
         let mut server =
-            Self { port: HeldPort::take(), tls_port: None, folder, process: None, options, role, proxy: None };
+            Self { port: ReservedPort::reserve(), tls_port: None, folder, process: None, options, role, proxy: None };
         // The second port of a cluster is 10,000 higher, and may be taken or out of range. Then another port is tried.
         for _ in 0..20 {
             if server.try_start() {
                 return server;
             }
-            server.port = HeldPort::take();
+            server.port = ReservedPort::reserve();
         }
         panic!("redis-server did not start on any of twenty ports; is it installed?");
     }

@@ -36,10 +36,10 @@ const _: () = assert!(!CLEANUP_AFTER_TIMEOUT.is_zero(), "the lease ends before t
 /// One run of a handler on a message. A job is cheap to clone.
 #[derive(Clone)]
 pub struct Job {
-    inner: Arc<Inner>,
+    state: Arc<JobState>,
 }
 
-struct Inner {
+struct JobState {
     message: Message,
     timeout: Option<Millis>,
     lease_expires_at: Timestamp,
@@ -79,39 +79,39 @@ impl Job {
     ) -> Self {
         let (received, started, cleanup) = (Instant::now(), OnceLock::new(), OnceLock::new());
         Self {
-            inner: Arc::new(Inner { message, timeout, lease_expires_at, received, started, cancel, lease, cleanup }),
+            state: Arc::new(JobState { message, timeout, lease_expires_at, received, started, cancel, lease, cleanup }),
         }
     }
 
     /// The message.
     pub fn message(&self) -> &Message {
-        &self.inner.message
+        &self.state.message
     }
 
     /// The id of the message: the own id that the producer chose, or the one that Drover made.
     pub fn id(&self) -> &MessageRef {
-        &self.inner.message.id
+        &self.state.message.id
     }
 
     /// The queue of the message.
     pub fn queue(&self) -> &QueueName {
-        &self.inner.message.queue
+        &self.state.message.queue
     }
 
     /// The name of the message, which identifies its kind.
     pub fn name(&self) -> Option<&MessageName> {
-        self.inner.message.name.as_ref()
+        self.state.message.name.as_ref()
     }
 
     /// The value of a header that the producer sent beside the data.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.inner.message.headers.get(name)
+        self.state.message.headers.get(name)
     }
 
     /// The data of the signal that released the message: JSON of at most 4 KiB. `None` if the message was not held, or its
     /// signal had no data.
     pub fn signal(&self) -> Option<&RawValue> {
-        self.inner.message.signal.as_deref()
+        self.state.message.signal.as_deref()
     }
 
     /// The trace that the message belongs to, as a W3C `traceparent`, if its producer sent one.
@@ -121,34 +121,34 @@ impl Job {
 
     /// The number of this attempt, from 1.
     pub fn attempt(&self) -> u32 {
-        self.inner.message.attempts_made + 1
+        self.state.message.attempts_made + 1
     }
 
     /// The time limit of this run; a longer run is a failed attempt. `None` if there is no limit.
     pub fn timeout(&self) -> Option<Millis> {
-        self.inner.timeout
+        self.state.timeout
     }
 
     /// The instant of the [time-out](Self::timeout). The worker drops the handler then.
     pub fn deadline(&self) -> Option<Instant> {
-        self.record_start().checked_add(self.inner.timeout?.to_std())
+        self.record_start().checked_add(self.state.timeout?.to_std())
     }
 
     /// Records that the handler starts now, unless it has started already. Returns the instant at which it started.
     pub(crate) fn record_start(&self) -> Instant {
-        *self.inner.started.get_or_init(Instant::now)
+        *self.state.started.get_or_init(Instant::now)
     }
 
     /// The end of the lease as it was when the message was handed out, by Redis's clock. The worker extends the lease while
     /// the handler runs.
     pub fn lease_expires_at(&self) -> Timestamp {
-        self.inner.lease_expires_at
+        self.state.lease_expires_at
     }
 
     /// A token that is cancelled when the handler must stop: the message was cancelled, or its lease is lost. The worker
     /// drops a handler that has not ended 0.5 s later.
     pub fn stop(&self) -> &CancellationToken {
-        &self.inner.cancel.0.token
+        &self.state.cancel.0.token
     }
 
     /// Reports the progress of the work to readers of the message: any JSON of up to 64 KiB. Returns whether it was stored;
@@ -159,7 +159,7 @@ impl Job {
     /// [`Error::ProgressTooLarge`], [`Error::Unavailable`], [`Error::OutOfMemory`]; the handler may continue after any of them.
     pub async fn report_progress(&self, progress: &impl Serialize) -> Result<bool, Error> {
         let json = to_raw_value(progress).map_err(|error| Error::Unexpected(wording::value_mistake(&error)))?;
-        match &self.inner.lease {
+        match &self.state.lease {
             Lease::Real(queue, lease) => queue.report_progress(lease, &json).await,
             Lease::Simulated(reports) => {
                 reports.lock().push(json);
@@ -176,12 +176,12 @@ impl Job {
     /// [`Error::Unavailable`]: it is unknown whether the lease was extended.
     pub async fn extend(&self, duration: Duration) -> Result<Extended, Error> {
         let millis = Millis::new(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
-        match &self.inner.lease {
+        match &self.state.lease {
             Lease::Real(queue, lease) => {
                 let extended = queue.extend(std::slice::from_ref(lease), Some(millis)).await?;
                 let extended = extended.first().copied().unwrap_or(Extended::LeaseOver);
                 if extended != Extended::LeaseOver {
-                    self.inner.cancel.record_extended(Instant::now().checked_add(duration));
+                    self.state.cancel.record_extended(Instant::now().checked_add(duration));
                 }
                 Ok(extended)
             }
@@ -191,12 +191,12 @@ impl Job {
 
     /// The worker's estimate of the time by Redis's clock. The estimate is never later than the clock.
     pub(crate) fn now(&self) -> Timestamp {
-        let elapsed = Millis::new(u64::try_from(self.inner.received.elapsed().as_millis()).unwrap_or(u64::MAX));
-        self.inner.message.started_at.unwrap_or(self.inner.message.created_at) + elapsed
+        let elapsed = Millis::new(u64::try_from(self.state.received.elapsed().as_millis()).unwrap_or(u64::MAX));
+        self.state.message.started_at.unwrap_or(self.state.message.created_at) + elapsed
     }
 
     pub(crate) fn cancel_handle(&self) -> &CancelHandle {
-        &self.inner.cancel
+        &self.state.cancel
     }
 
     /// The deadline of a part of the run that is cancelled now: the end of the grace, but no later than shortly after the
@@ -209,12 +209,12 @@ impl Job {
     /// A token for a part of the run that continues for a limited time after the handler was dropped. A timed-out attempt is
     /// recorded only after all tokens were dropped, so that no other attempt runs at the same time.
     pub(crate) fn cleanup_token(&self) -> TaskTrackerToken {
-        self.inner.cleanup.get_or_init(TaskTracker::new).token()
+        self.state.cleanup.get_or_init(TaskTracker::new).token()
     }
 
     /// Waits until all [cleanup tokens](Self::cleanup_token) were dropped.
     pub(crate) async fn cleanup_ended(&self) {
-        if let Some(cleanup) = self.inner.cleanup.get() {
+        if let Some(cleanup) = self.state.cleanup.get() {
             cleanup.close();
             cleanup.wait().await;
         }
@@ -253,7 +253,7 @@ impl Job {
 
     /// The progress that the handler of a simulated job reported.
     pub(crate) fn reports(&self) -> Vec<Box<RawValue>> {
-        match &self.inner.lease {
+        match &self.state.lease {
             Lease::Real(..) => Vec::new(),
             Lease::Simulated(reports) => reports.lock().clone(),
         }

@@ -20,9 +20,9 @@ use crate::{
 };
 
 #[derive(Clone)]
-pub(crate) struct App(Arc<Shared>);
+pub(crate) struct App(Arc<AppState>);
 
-pub(crate) struct Shared {
+pub(crate) struct AppState {
     pub(crate) queues: Queues,
     pub(crate) subscriber: Subscriber,
     pub(crate) long_poll: LongPoll,
@@ -45,9 +45,9 @@ pub(crate) struct Shared {
 }
 
 impl Deref for App {
-    type Target = Shared;
+    type Target = AppState;
 
-    fn deref(&self) -> &Shared {
+    fn deref(&self) -> &AppState {
         &self.0
     }
 }
@@ -63,7 +63,7 @@ impl App {
         let event_streams = Budget::new(limits.max_listeners, limits.max_listeners_per_key);
         let mut registry = Registry::default();
         register_basics(&mut registry, "producer-api", queues.redis(), &subscriber);
-        Self(Arc::new(Shared {
+        Self(Arc::new(AppState {
             metrics: Metrics::new(registry, queues.clone(), event_streams.clone()),
             health_monitor: RedisHealthMonitor::new(queues.redis().clone(), subscriber.clone()),
             long_poll: LongPoll::new(subscriber.clone(), shutdown.clone()),

@@ -33,16 +33,16 @@ impl fmt::Display for Client {
 pub(crate) struct Budget {
     max: usize,
     max_per_client: usize,
-    taken: Arc<Mutex<Taken>>,
+    taken: Arc<Mutex<TakenBytes>>,
 }
 
 #[derive(Default)]
-struct Taken {
+struct TakenBytes {
     all: usize,
     by_client: HashMap<Client, usize>,
 }
 
-impl Taken {
+impl TakenBytes {
     fn add(&mut self, client: Option<&Client>, amount: usize) {
         self.all += amount;
         if let Some(client) = client {

@@ -27,6 +27,6 @@ pub use names::{ConsumerId, IdempotencyKey, MessageName, QueueName, SignalKey};
 pub use queue::{
     Action, Changed, Delivery, Enqueued, Extended, LeaseRequest, Leased, Queue, QueueStatus, Queues, Settlement, Signal,
 };
-pub use range::{Count, Span};
+pub use range::{DurationIn, NumberIn};
 pub use redis::{Danger, Redis, RedisOptions, Retry};
 pub use time::{Millis, Timestamp};

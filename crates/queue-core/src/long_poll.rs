@@ -43,9 +43,9 @@ pub trait ResponseMemory: Send + Sync {
 }
 
 /// Memory without a limit.
-struct Unbounded;
+struct UnlimitedMemory;
 
-impl ResponseMemory for Unbounded {
+impl ResponseMemory for UnlimitedMemory {
     fn take(&self) -> Option<usize> {
         Some(limits::MAX_BYTES)
     }
@@ -59,10 +59,10 @@ impl ResponseMemory for Unbounded {
 /// disconnected meanwhile are released at once, without spending an attempt.
 #[derive(Clone)]
 pub struct LongPoll {
-    shared: Arc<Shared>,
+    shared: Arc<LongPollState>,
 }
 
-struct Shared {
+struct LongPollState {
     subscriber: Subscriber,
     /// The drivers, and the releases of deliveries that were not taken.
     tasks: TaskTracker,
@@ -87,26 +87,26 @@ impl WaitingClients {
 
 struct Waiter {
     request: LeaseRequest,
-    answer: oneshot::Sender<Result<Offer>>,
+    answer: oneshot::Sender<Result<PendingDeliveries>>,
     until: Instant,
     memory: Arc<dyn ResponseMemory>,
 }
 
 /// Deliveries on their way to their consumer. If the consumer disconnects before it takes them, they are released.
-struct Offer {
+struct PendingDeliveries {
     deliveries: Vec<Delivery>,
     queue: Arc<Queue>,
     tasks: TaskTracker,
     runtime: Handle,
 }
 
-impl Offer {
+impl PendingDeliveries {
     fn take(mut self) -> Vec<Delivery> {
         mem::take(&mut self.deliveries)
     }
 }
 
-impl Drop for Offer {
+impl Drop for PendingDeliveries {
     fn drop(&mut self) {
         let release = |delivery: Delivery| Settlement { lease: delivery.lease, action: Action::Release(None) };
         let settlements: Vec<Settlement> = mem::take(&mut self.deliveries).into_iter().map(release).collect();
@@ -128,7 +128,7 @@ impl LongPoll {
     pub fn new(subscriber: Subscriber, shutdown: CancellationToken) -> Self {
         let tasks = TaskTracker::new();
         tasks.close();
-        Self { shared: Arc::new(Shared { subscriber, tasks, shutdown, waiting: Mutex::default() }) }
+        Self { shared: Arc::new(LongPollState { subscriber, tasks, shutdown, waiting: Mutex::default() }) }
     }
 
     /// Leases ready messages. If there are none, waits for some, for at most `wait`; then returns no deliveries if there still
@@ -138,7 +138,7 @@ impl LongPoll {
     ///
     /// The errors of [`Queue::lease`], except [`Error::NoSuchQueue`]: the queue may be created during the wait.
     pub async fn receive(&self, queue: &Arc<Queue>, request: LeaseRequest, wait: Millis) -> Result<Vec<Delivery>> {
-        self.receive_within(queue, request, wait, Arc::new(Unbounded)).await
+        self.receive_within(queue, request, wait, Arc::new(UnlimitedMemory)).await
     }
 
     /// Like [`receive`](Self::receive), but it takes the memory for the response from `memory` before it leases messages.
@@ -157,7 +157,7 @@ impl LongPoll {
         let (answer, answered) = oneshot::channel();
         self.add_waiter(queue, Waiter { request, answer, until, memory });
         match timeout_at(until + LEASE_TIME_BEYOND_WAIT, answered).await {
-            Ok(Ok(offer)) => offer.map(Offer::take),
+            Ok(Ok(pending)) => pending.map(PendingDeliveries::take),
             // The driver did not serve this consumer in time, or this process stops.
             Err(_) | Ok(Err(_)) => Ok(Vec::new()),
         }
@@ -186,7 +186,7 @@ impl LongPoll {
 
 /// Serves the waiting clients of one queue until there are none.
 struct Driver {
-    shared: Arc<Shared>,
+    shared: Arc<LongPollState>,
     queue: Arc<Queue>,
     notifier: Arc<WakeNotifier>,
 }
@@ -228,10 +228,10 @@ impl Driver {
     /// Leases for one consumer after the other, as long as messages may be ready. In an exclusive queue only the consumer that
     /// has access can get messages.
     async fn serve(&self) -> Result<(), ()> {
-        let mut turn = Some(Turn::first());
+        let mut candidates = Some(Candidates::all());
         let mut result = Ok(());
         let mut newest = 0;
-        while let Some(client) = turn.take().and_then(|turn| self.next(turn)) {
+        while let Some(client) = candidates.take().and_then(|candidates| self.next(candidates)) {
             newest = client.newest;
             let leased = match client.memory.take() {
                 Some(max_bytes) => self.queue.lease_within(&client.request, max_bytes).await,
@@ -245,7 +245,7 @@ impl Driver {
                     if let Some(pause) = leased.call_again_in {
                         self.notifier.wake_in(pause);
                     }
-                    turn = client.turn_after(&leased);
+                    candidates = client.candidates_after(&leased);
                     if !leased.deliveries.is_empty() {
                         self.hand_over(client.number, leased.deliveries);
                     }
@@ -256,7 +256,7 @@ impl Driver {
                     if error.is_unavailable() {
                         result = Err(());
                     } else {
-                        turn = Some(Turn { from: client.number + 1, ..client.turn });
+                        candidates = Some(Candidates { from: client.number + 1, ..client.candidates });
                     }
                     self.answer(client.number, Err(error));
                 }
@@ -266,33 +266,33 @@ impl Driver {
         result
     }
 
-    /// The first waiting client that `turn` permits.
-    fn next(&self, turn: Turn) -> Option<ServedClient> {
+    /// The first waiting client that `candidates` includes.
+    fn next(&self, candidates: Candidates) -> Option<ServedClient> {
         let waiting = self.shared.waiting.lock();
         let clients = waiting.get(self.queue.name())?;
         let is_next = |waiter: &Waiter| {
-            !waiter.answer.is_closed() && turn.only.as_ref().is_none_or(|only| *only == waiter.request.consumer)
+            !waiter.answer.is_closed() && candidates.only.as_ref().is_none_or(|only| *only == waiter.request.consumer)
         };
-        let (number, waiter) = clients.waiters.range(turn.from..).find(|(_, waiter)| is_next(waiter))?;
+        let (number, waiter) = clients.waiters.range(candidates.from..).find(|(_, waiter)| is_next(waiter))?;
         Some(ServedClient {
             number: *number,
             request: waiter.request.clone(),
             memory: Arc::clone(&waiter.memory),
             newest: clients.newest,
-            turn,
+            candidates,
         })
     }
 
     fn hand_over(&self, number: u64, deliveries: Vec<Delivery>) {
         let (queue, tasks) = (Arc::clone(&self.queue), self.shared.tasks.clone());
-        self.answer(number, Ok(Offer { deliveries, queue, tasks, runtime: Handle::current() }));
+        self.answer(number, Ok(PendingDeliveries { deliveries, queue, tasks, runtime: Handle::current() }));
     }
 
-    fn answer(&self, number: u64, answer: Result<Offer>) {
+    fn answer(&self, number: u64, answer: Result<PendingDeliveries>) {
         let waiter =
             self.shared.waiting.lock().get_mut(self.queue.name()).and_then(|clients| clients.waiters.remove(&number));
         if let Some(waiter) = waiter {
-            // The consumer may have disconnected. An offer that is not taken releases its deliveries.
+            // The consumer may have disconnected. Dropping deliveries that it has not taken releases them.
             let _ = waiter.answer.send(answer);
         }
     }
@@ -314,15 +314,15 @@ impl Driver {
 }
 
 /// The clients that may be served next; the driver serves the first of them.
-struct Turn {
+struct Candidates {
     /// Clients with this number or a later one.
     from: u64,
     /// If set, only requests of this consumer.
     only: Option<ConsumerId>,
 }
 
-impl Turn {
-    fn first() -> Self {
+impl Candidates {
+    fn all() -> Self {
         Self { from: 0, only: None }
     }
 }
@@ -334,23 +334,23 @@ struct ServedClient {
     memory: Arc<dyn ResponseMemory>,
     /// The number of the newest client when the driver chose this one.
     newest: u64,
-    turn: Turn,
+    candidates: Candidates,
 }
 
 impl ServedClient {
     /// The clients that may get messages after this lease call; `None` if there are none.
-    fn turn_after(&self, leased: &Leased) -> Option<Turn> {
+    fn candidates_after(&self, leased: &Leased) -> Option<Candidates> {
         let after = self.number + 1;
         match &leased.access {
-            Access::All => leased.more_is_ready.then_some(Turn { from: after, only: None }),
+            Access::All => leased.more_is_ready.then_some(Candidates { from: after, only: None }),
             Access::OneConsumer(Some(owner)) if *owner == self.request.consumer => {
                 // The owner may wait with several requests. If one request got no message, the other requests get none either.
-                (!leased.deliveries.is_empty()).then(|| Turn { from: after, only: Some(owner.clone()) })
+                (!leased.deliveries.is_empty()).then(|| Candidates { from: after, only: Some(owner.clone()) })
             }
             // The owner is served only once per wake-up. If another consumer is the owner afterwards, another process has leased
             // for that consumer.
-            Access::OneConsumer(Some(owner)) if self.turn.only.is_none() => {
-                Some(Turn { from: 0, only: Some(owner.clone()) })
+            Access::OneConsumer(Some(owner)) if self.candidates.only.is_none() => {
+                Some(Candidates { from: 0, only: Some(owner.clone()) })
             }
             Access::OneConsumer(_) => None,
         }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use drover_tests::{HeldPort, Process, RedisServer, TIME_LIMIT, eventually};
+use drover_tests::{Process, RedisServer, ReservedPort, TIME_LIMIT, eventually};
 use queue_core::{Queues, Redis, settings::DeclaredSettings};
 use reqwest::{Client, StatusCode};
 use tempfile::NamedTempFile;
@@ -81,13 +81,13 @@ struct Services {
     processes: [Process; 3],
     /// Where each of them answers whether it is ready.
     bases: [String; 3],
-    _ports: [HeldPort; 3],
+    _ports: [ReservedPort; 3],
 }
 
 impl Services {
     /// Starts the services, and waits until they are ready.
     async fn start(http: &Client, redis_url: &str, config: &NamedTempFile, replicas: usize) -> Self {
-        let ports: [HeldPort; 3] = std::array::from_fn(|_| HeldPort::take());
+        let ports: [ReservedPort; 3] = std::array::from_fn(|_| ReservedPort::reserve());
         let addresses = ports.each_ref().map(|port| port.address().to_string());
         let replicas = replicas.to_string();
         let start = |binary: &str, env: &[(&str, &str)]| {

@@ -2,11 +2,11 @@
 
 use std::{fmt, iter};
 
-use queue_core::{Millis, Span};
+use queue_core::{DurationIn, Millis};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
 /// The time limit of a handler: 100 ms to 7 days. (The `timeout` of a message is 1 ms to 7 days.)
-pub type HandlerTimeout = Span<100, 604_800_000>;
+pub type HandlerTimeout = DurationIn<100, 604_800_000>;
 
 /// How a handler uses the HTTP response, or the output of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub struct ExecHandler {
     pub timeout: Option<HandlerTimeout>,
     /// The time between SIGTERM and SIGKILL when the worker stops the program. Defaults to 5 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stop_grace: Option<Span<0, 60_000>>,
+    pub stop_grace: Option<DurationIn<0, 60_000>>,
     /// How the program's standard output is used. Defaults to `result`.
     #[serde(default)]
     pub output: Output,

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ipnet::IpNet;
-use queue_core::{Millis, Span};
+use queue_core::{DurationIn, Millis};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use service::config::{FilePath, HttpUrl, must_be_within};
 use url::{Host, Url};
@@ -39,7 +39,7 @@ pub struct HttpHandler {
     pub timeout: Option<HandlerTimeout>,
     /// The time within which the connection must be open. Defaults to 5 s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connect_timeout: Option<Span<100, 60_000>>,
+    pub connect_timeout: Option<DurationIn<100, 60_000>>,
     /// The maximum number of concurrent requests of this route to one host. Defaults to no limit but the worker's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
@@ -96,7 +96,7 @@ pub struct AllowedHost {
 
 impl AllowedHost {
     /// Whether a URL names this host and port.
-    pub fn fits(&self, url: &Url) -> bool {
+    pub fn matches(&self, url: &Url) -> bool {
         url.host_str() == Some(&self.host) && url.port() == self.port
     }
 }
@@ -256,7 +256,7 @@ mod tests {
             ("127.0.0.1", "http://0x7f.1/", true),
         ] {
             let allowed = AllowedHost::try_from(host.to_owned()).unwrap();
-            assert_eq!(allowed.fits(&url.parse().unwrap()), fits, "{host} {url}");
+            assert_eq!(allowed.matches(&url.parse().unwrap()), fits, "{host} {url}");
         }
         for bad in ["", "https://example.org", "example.org/a", "a b", "example.org:port", "*.example.org"] {
             assert!(AllowedHost::try_from(bad.to_owned()).is_err(), "{bad}");

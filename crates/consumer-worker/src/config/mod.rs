@@ -8,7 +8,7 @@ mod tests;
 use std::{collections::BTreeMap, iter, num::NonZeroU32};
 
 use queue_core::{
-    MessageName, Millis, Queue, Span,
+    DurationIn, MessageName, Millis, Queue,
     settings::{DeclaredSettings, QueuePattern},
 };
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
@@ -36,9 +36,9 @@ pub struct Worker {
     /// The order in which queues get leases when `max_leases` is too small for all of them. Defaults to `weighted`.
     pub order: Order,
     /// The pause between two polls of an idle queue. A poll finds messages whose wake-up was lost. Defaults to 5 s.
-    pub poll_interval: Span<100, 86_400_000>,
+    pub poll_interval: DurationIn<100, 86_400_000>,
     /// The time that handlers may take to end after SIGTERM. Defaults to 25 s.
-    pub shutdown_grace: Span<0, 86_400_000>,
+    pub shutdown_grace: DurationIn<0, 86_400_000>,
     /// The routes, each a handler with the messages that it gets. Defaults to the log handler for `my-queue`.
     pub routes: Vec<Route>,
 }
@@ -180,7 +180,7 @@ impl Section for Worker {
 /// Checks that the settings of the route's queues give its handler the time that it may take.
 fn check_timeout(key: &str, timeout: Millis, route: &Route, queues: &DeclaredSettings) -> Result<(), String> {
     // Besides the route's own pattern, narrower queues and patterns with their own settings are checked.
-    let narrower = queues.patterns().filter(|pattern| route.queue.fits(pattern.as_str()));
+    let narrower = queues.patterns().filter(|pattern| route.queue.matches(pattern.as_str()));
     for name in iter::once(&route.queue).chain(narrower) {
         let declared = queues.of_all(name);
         // Invalid settings are reported when they are validated.

@@ -207,7 +207,7 @@ pub(crate) struct RouteTable {
     pub(crate) mistakes: Vec<String>,
 }
 
-/// A route: the handlers for the messages of all queues that fit a pattern.
+/// A route: the handlers for the messages of all queues that match a pattern.
 #[derive(Clone)]
 pub(crate) struct RouteEntry {
     pub(crate) pattern: QueuePattern,
@@ -236,21 +236,21 @@ impl RouteTable {
 
     /// The routes of one queue, if there are any.
     pub(crate) fn of(&self, queue: &QueueName) -> Option<QueueRoutes> {
-        let fitting = || self.routes.iter().filter(|route| route.pattern.fits(queue.as_str()));
-        let rank = self.routes.iter().position(|route| route.pattern.fits(queue.as_str()))?;
+        let matching = || self.routes.iter().filter(|route| route.pattern.matches(queue.as_str()));
+        let rank = self.routes.iter().position(|route| route.pattern.matches(queue.as_str()))?;
         Some(QueueRoutes {
             rank,
             pattern: self.routes[rank].pattern.clone(),
-            handlers: fitting().flat_map(|route| route.handlers.iter().cloned()).collect(),
-            concurrency: fitting().find_map(|route| route.concurrency),
-            weight: fitting().find_map(|route| route.weight).unwrap_or(NonZeroU32::MIN),
+            handlers: matching().flat_map(|route| route.handlers.iter().cloned()).collect(),
+            concurrency: matching().find_map(|route| route.concurrency),
+            weight: matching().find_map(|route| route.weight).unwrap_or(NonZeroU32::MIN),
             unrouted: Mutex::default(),
         })
     }
 
     /// The prefixes of the patterns.
     pub(crate) fn prefixes(&self) -> Vec<String> {
-        self.routes.iter().filter_map(|route| route.pattern.start().map(str::to_owned)).collect()
+        self.routes.iter().filter_map(|route| route.pattern.prefix().map(str::to_owned)).collect()
     }
 
     /// The queues that routes name exactly, without duplicates, in the order of the routes.

@@ -17,16 +17,16 @@ use crate::config::Order;
 /// proportion to its weight.
 pub(crate) struct Capacity {
     order: Order,
-    shared: Mutex<Shared>,
+    shared: Mutex<CapacityState>,
 }
 
-struct Shared {
+struct CapacityState {
     free_leases: usize,
     free_bytes: usize,
-    /// The runners that wait, by turn (the rank, or `served_per_weight`) and ticket.
+    /// The runners that wait, by precedence (the rank, or `served_per_weight`) and number of arrival.
     waiting: BTreeMap<(u128, u64), Waiter>,
-    /// A counter that orders runners of the same turn by arrival.
-    last_ticket: u64,
+    /// A counter that orders runners of the same precedence by arrival.
+    last_arrival: u64,
     /// The virtual time of fair queueing: the highest `served_per_weight` of a runner that was granted a permit. A runner that
     /// was idle continues from here, and can't claim the capacity that it did not use.
     virtual_time: u128,
@@ -57,11 +57,11 @@ impl FairShare {
 
 impl Capacity {
     pub(crate) fn new(leases: usize, bytes: usize, order: Order) -> Arc<Self> {
-        let shared = Shared {
+        let shared = CapacityState {
             free_leases: leases,
             free_bytes: bytes,
             waiting: BTreeMap::new(),
-            last_ticket: 0,
+            last_arrival: 0,
             virtual_time: 0,
         };
         Arc::new(Self { order, shared: Mutex::new(shared) })
@@ -78,12 +78,12 @@ impl Capacity {
                     return self.grant(&mut shared, wanted);
                 }
                 let (permit_sender, permit) = oneshot::channel();
-                shared.last_ticket += 1;
-                let turn = match self.order {
+                shared.last_arrival += 1;
+                let precedence = match self.order {
                     Order::Strict => share.rank as u128,
                     Order::Weighted => share.served_per_weight,
                 };
-                let key = (turn, shared.last_ticket);
+                let key = (precedence, shared.last_arrival);
                 shared.waiting.insert(key, Waiter { wanted, permit_sender });
                 permit
             };
@@ -94,7 +94,7 @@ impl Capacity {
         }
     }
 
-    fn grant(self: &Arc<Self>, shared: &mut Shared, wanted: usize) -> Permit {
+    fn grant(self: &Arc<Self>, shared: &mut CapacityState, wanted: usize) -> Permit {
         let leases = wanted.min(shared.free_leases).max(1);
         shared.free_leases -= leases;
         shared.free_bytes -= Queue::MAX_BYTES;
@@ -108,12 +108,12 @@ impl Capacity {
         shared.free_leases += leases;
         shared.free_bytes += bytes;
         while shared.has_free_capacity() {
-            let Some(((turn, _), waiter)) = shared.waiting.pop_first() else { break };
+            let Some(((precedence, _), waiter)) = shared.waiting.pop_first() else { break };
             if waiter.permit_sender.is_closed() {
                 continue;
             }
             if self.order == Order::Weighted {
-                shared.virtual_time = shared.virtual_time.max(turn);
+                shared.virtual_time = shared.virtual_time.max(precedence);
             }
             let permit = self.grant(&mut shared, waiter.wanted);
             // If the runner has just stopped waiting, nobody takes its permit. Such a permit is dropped after the lock was
@@ -125,7 +125,7 @@ impl Capacity {
     }
 }
 
-impl Shared {
+impl CapacityState {
     fn has_free_capacity(&self) -> bool {
         self.free_leases > 0 && self.free_bytes >= Queue::MAX_BYTES
     }

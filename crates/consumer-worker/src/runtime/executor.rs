@@ -30,7 +30,7 @@ const TIME_TO_DROP: Duration = Duration::from_millis(200);
 
 /// Runs the handlers of one queue.
 pub(crate) struct Executor {
-    shared: Arc<Shared>,
+    shared: Arc<ExecutorState>,
     slots: Arc<HandlerSlots>,
     jobs: TaskTracker,
     settling: JoinHandle<()>,
@@ -39,7 +39,7 @@ pub(crate) struct Executor {
 }
 
 /// The state that the handlers of one queue share.
-struct Shared {
+struct ExecutorState {
     /// The queue, over connections of the handlers' runtime: calls of handlers can't delay the worker's own calls.
     queue: Arc<Queue>,
     routes: Arc<QueueRoutes>,
@@ -69,7 +69,7 @@ impl Executor {
             stop_accepting: stop_accepting.clone(),
             stop: context.stop.clone(),
         };
-        let shared = Shared {
+        let shared = ExecutorState {
             queue: context.queues_of_handlers.queue(queue.name()),
             routes: Arc::clone(routes),
             metrics: Arc::clone(metrics),
@@ -131,7 +131,7 @@ impl Executor {
     }
 }
 
-impl Shared {
+impl ExecutorState {
     /// Runs the handlers of messages in one slot, one after the other, until the slot is free.
     async fn run_jobs(self: Arc<Self>, mut slot: Slot, first: UnstartedMessage) {
         let mut next = Some(first);

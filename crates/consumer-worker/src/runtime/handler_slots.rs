@@ -26,13 +26,13 @@ pub(crate) struct UnstartedMessage {
 /// The handler slots of one queue.
 pub(crate) struct HandlerSlots {
     count: usize,
-    shared: Mutex<Shared>,
+    shared: Mutex<SlotsState>,
     /// Notified when a message begins to wait.
     message_waits: Notify,
 }
 
 #[derive(Default)]
-struct Shared {
+struct SlotsState {
     used: usize,
     waiting: VecDeque<UnstartedMessage>,
     /// The number of handlers that have ended so far.
@@ -50,7 +50,7 @@ impl UnstartedMessage {
     }
 }
 
-impl Shared {
+impl SlotsState {
     /// Whether a message has waited too long. Then handlers have become slow, or the process was suspended.
     fn has_overdue(&self) -> bool {
         self.waiting.front().is_some_and(UnstartedMessage::is_overdue)

@@ -18,9 +18,9 @@ use tracing::warn;
 use super::lease_set::LeaseSet;
 
 /// The delay of an early beat. Redis's answer to a beat tells which messages are cancelled and which leases are over.
-const EXTRA_BEAT_DELAY: Duration = Duration::from_millis(200);
+const EXTRA_EXTENSION_DELAY: Duration = Duration::from_millis(200);
 /// The maximum number of queues whose leases are extended concurrently.
-const MAX_CONCURRENT_BEATS: usize = 16;
+const MAX_CONCURRENT_EXTENSIONS: usize = 16;
 
 /// Extends the leases of all runners three times within each visibility timeout, so that no lease lapses when one call fails.
 /// A beat also finds cancelled messages whose notification was lost.
@@ -49,7 +49,7 @@ impl TrackedLeases {
     }
 
     /// Extends the leases, and stops the handlers of cancelled messages and lost leases.
-    async fn beat(&self) {
+    async fn extend_leases(&self) {
         if let Some(min) = self.leases.min_visibility_timeout() {
             self.min_visibility_timeout.store(u64::try_from(min.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
@@ -91,10 +91,10 @@ impl Heartbeat {
         }
     }
 
-    /// Schedules an early beat of a queue, because a cancelled message may be leased but not yet in the lease set, or because the
+    /// Schedules an early extension of the leases of a queue, because a cancelled message may be leased but not yet in the lease set, or because the
     /// queue was deleted.
-    pub(crate) fn beat_soon(&self, queue: &QueueName) {
-        self.timers.set(queue.clone(), EXTRA_BEAT_DELAY);
+    pub(crate) fn extend_soon(&self, queue: &QueueName) {
+        self.timers.set(queue.clone(), EXTRA_EXTENSION_DELAY);
     }
 
     /// Beats until the future is dropped.
@@ -102,10 +102,10 @@ impl Heartbeat {
         let mut under_way = FuturesUnordered::new();
         loop {
             tokio::select! {
-                name = self.timers.next(), if under_way.len() < MAX_CONCURRENT_BEATS => {
+                name = self.timers.next(), if under_way.len() < MAX_CONCURRENT_EXTENSIONS => {
                     if let Some(leases) = self.tracked(&name) {
                         under_way.push(async move {
-                            leases.beat().await;
+                            leases.extend_leases().await;
                             leases
                         });
                     }

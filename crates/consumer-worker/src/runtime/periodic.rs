@@ -21,7 +21,7 @@ impl WorkerContext {
         let mut connection = self.subscriber.connection();
         loop {
             // After an error the last number is kept; the runners log the outage.
-            if let Ok(workers) = queues.workers().await {
+            if let Ok(workers) = queues.worker_count().await {
                 self.worker_count.store(workers.max(1), Ordering::Relaxed);
             }
             // Other workers notice a new worker within one pause, each at a random time.

@@ -42,7 +42,7 @@ pub(crate) struct QueueRunner {
 pub(crate) enum Lifetime {
     /// A route names the queue: while the queue does not exist, the runner waits until it is created.
     Worker,
-    /// The queue fits a pattern: the runner ends when the queue is deleted.
+    /// The queue matches a pattern: the runner ends when the queue is deleted.
     Queue,
 }
 
@@ -103,7 +103,7 @@ impl QueueRunner {
             let ids = self.notifier.cancelled().await;
             self.leases().cancel(|lease| ids.contains(lease.id()));
             // An early beat finds a cancelled message that is leased already but not in the set yet.
-            self.context.heartbeat.beat_soon(self.queue().name());
+            self.context.heartbeat.extend_soon(self.queue().name());
         }
     }
 
@@ -206,7 +206,7 @@ impl QueueRunner {
                     drop(permit);
                     outage.record_success(&self.context, self.queue());
                     // Handlers that still run have lost their leases: an early beat notices this.
-                    self.context.heartbeat.beat_soon(self.queue().name());
+                    self.context.heartbeat.extend_soon(self.queue().name());
                     if self.lifetime == Lifetime::Queue {
                         return Ok(RunnerEnd::QueueDeleted);
                     }

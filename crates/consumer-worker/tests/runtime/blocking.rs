@@ -17,7 +17,7 @@ use crate::{Setup, done, start, until_active};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handlers_that_block_every_thread_let_no_lease_lapse() {
-    let world = start(6, |job: Job| async move {
+    let fixture = start(6, |job: Job| async move {
         let number: u64 = job.message().data.get().parse().unwrap();
         // The handlers block both threads for three times the visibility timeout.
         if number < 2 {
@@ -27,18 +27,18 @@ async fn handlers_that_block_every_thread_let_no_lease_lapse() {
         }
         done()
     });
-    for id in world.post(6).await {
-        let message = world.finished(&id).await;
+    for id in fixture.post(6).await {
+        let message = fixture.finished(&id).await;
         assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
     }
-    world.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn worker_with_blocking_handlers_stops_in_time_and_releases_their_messages() {
     let may_end = Arc::new(AtomicBool::new(false));
     let handler_may_end = Arc::clone(&may_end);
-    let world = start(3, move |_: Job| {
+    let fixture = start(3, move |_: Job| {
         let may_end = Arc::clone(&handler_may_end);
         async move {
             while !may_end.load(Ordering::Relaxed) {
@@ -47,10 +47,10 @@ async fn worker_with_blocking_handlers_stops_in_time_and_releases_their_messages
             done()
         }
     });
-    let ids = world.post(1).await;
-    until_active(&world, 1).await;
+    let ids = fixture.post(1).await;
+    until_active(&fixture, 1).await;
     let begun = Instant::now();
-    let (queue, _redis) = world.stop().await;
+    let (queue, _redis) = fixture.stop().await;
     let took = begun.elapsed();
     let message = queue.read(&ids).await.unwrap().remove(0).unwrap();
     // The handler ends before the assertions, because a test with blocked threads does not end.
@@ -63,12 +63,12 @@ async fn worker_with_blocking_handlers_stops_in_time_and_releases_their_messages
 #[tokio::test]
 async fn worker_that_is_stopped_at_once_releases_its_messages_without_a_grace() {
     let setup = Setup { shutdown_grace: Millis::from_secs(60), ..Setup::default() };
-    let world = setup.start(Routes::new().route("q", |_: Job| std::future::pending::<consumer_worker::Outcome>()));
-    let ids = world.post(4).await;
-    until_active(&world, 4).await;
+    let fixture = setup.start(Routes::new().route("q", |_: Job| std::future::pending::<consumer_worker::Outcome>()));
+    let ids = fixture.post(4).await;
+    until_active(&fixture, 4).await;
     let begun = Instant::now();
-    world.stop.at_once.cancel();
-    let (queue, _redis) = world.stop().await;
+    fixture.stop.at_once.cancel();
+    let (queue, _redis) = fixture.stop().await;
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     for message in queue.read(&ids).await.unwrap().into_iter().flatten() {
         assert_eq!((message.state, message.attempts_made, message.lapses), (State::Waiting, 0, 0));

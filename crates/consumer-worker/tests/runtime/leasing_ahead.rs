@@ -13,7 +13,7 @@ use queue_core::State;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::{World, done, start_with};
+use crate::{TestWorker, done, start_with};
 
 /// Keeps all completed messages.
 const SETTINGS: &str = r#"{"retention":{"completed":{"count":100000}}}"#;
@@ -40,62 +40,62 @@ impl Handlers {
     }
 
     /// Starts a worker of this concurrency with these handlers, and posts messages.
-    async fn start(self: &Arc<Self>, settings: &str, concurrency: usize, messages: u64) -> World {
+    async fn start(self: &Arc<Self>, settings: &str, concurrency: usize, messages: u64) -> TestWorker {
         let handlers = Arc::clone(self);
-        let world = start_with(settings, concurrency, move |_: Job| Arc::clone(&handlers).handle());
+        let fixture = start_with(settings, concurrency, move |_: Job| Arc::clone(&handlers).handle());
         for _ in 0..messages / 1_000 {
-            world.post(1_000).await;
+            fixture.post(1_000).await;
         }
-        world
+        fixture
     }
 
     /// Waits until this many handlers have ended. Returns the highest number of leases that was seen.
-    async fn until_ended(&self, world: &World, count: usize) -> u64 {
+    async fn until_ended(&self, fixture: &TestWorker, count: usize) -> u64 {
         let mut max_leases = 0;
         while self.ended.load(Ordering::SeqCst) < count {
-            max_leases = max_leases.max(active_count(world).await);
+            max_leases = max_leases.max(active_count(fixture).await);
         }
         max_leases
     }
 }
 
-async fn active_count(world: &World) -> u64 {
-    world.queue.status().await.unwrap().unwrap().counts.active
+async fn active_count(fixture: &TestWorker) -> u64 {
+    fixture.queue.status().await.unwrap().unwrap().counts.active
 }
 
 #[tokio::test]
 async fn short_handlers_lease_ahead_and_no_more_than_concurrency_run_at_once() {
     let handlers = Arc::new(Handlers::default());
-    let world = handlers.start(SETTINGS, 4, 20_000).await;
-    let max_leases = handlers.until_ended(&world, 20_000).await;
+    let fixture = handlers.start(SETTINGS, 4, 20_000).await;
+    let max_leases = handlers.until_ended(&fixture, 20_000).await;
     // Without leasing ahead there are only the leases of 4 running handlers, and of ended ones that are not settled yet.
     assert!(max_leases > 40, "{max_leases} leases at once");
     assert_eq!(handlers.max_running.load(Ordering::SeqCst), 4);
-    world.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn messages_that_do_not_start_soon_return_to_their_queue() {
     let handlers = Arc::new(Handlers::default());
-    let world = handlers.start(SETTINGS, 4, 20_000).await;
-    handlers.until_ended(&world, 5_000).await;
+    let fixture = handlers.start(SETTINGS, 4, 20_000).await;
+    handlers.until_ended(&fixture, 5_000).await;
     handlers.hang.store(true, Ordering::SeqCst);
     // The four handlers that hang keep their leases.
-    while active_count(&world).await != 4 || handlers.running.load(Ordering::SeqCst) != 4 {
+    while active_count(&fixture).await != 4 || handlers.running.load(Ordering::SeqCst) != 4 {
         sleep(Duration::from_millis(5)).await;
     }
     handlers.hang.store(false, Ordering::SeqCst);
-    handlers.until_ended(&world, 20_000).await;
-    assert_delivered_once(world).await;
+    handlers.until_ended(&fixture, 20_000).await;
+    assert_delivered_once(fixture).await;
 }
 
 #[tokio::test]
 async fn a_worker_that_stops_returns_messages_that_it_has_not_started() {
     let handlers = Arc::new(Handlers::default());
-    let world = handlers.start(SETTINGS, 4, 20_000).await;
-    handlers.until_ended(&world, 5_000).await;
+    let fixture = handlers.start(SETTINGS, 4, 20_000).await;
+    handlers.until_ended(&fixture, 5_000).await;
     handlers.hang.store(true, Ordering::SeqCst);
-    let (queue, _redis) = world.stop().await;
+    let (queue, _redis) = fixture.stop().await;
     // At most four handlers hung. They were dropped after the grace.
     let counts = queue.status().await.unwrap().unwrap().counts;
     assert_eq!(counts.active, 0);
@@ -107,17 +107,17 @@ async fn a_worker_that_stops_returns_messages_that_it_has_not_started() {
 #[tokio::test]
 async fn a_paused_queue_keeps_no_message_that_has_not_started() {
     let handlers = Arc::new(Handlers::default());
-    let world = handlers.start(SETTINGS, 4, 20_000).await;
-    handlers.until_ended(&world, 5_000).await;
-    world.queue.pause().await.unwrap();
-    while active_count(&world).await > 0 {
+    let fixture = handlers.start(SETTINGS, 4, 20_000).await;
+    handlers.until_ended(&fixture, 5_000).await;
+    fixture.queue.pause().await.unwrap();
+    while active_count(&fixture).await > 0 {
         sleep(Duration::from_millis(5)).await;
     }
     let ended = handlers.ended.load(Ordering::SeqCst);
     assert!(ended < 20_000, "the queue was paused too late");
-    world.queue.resume().await.unwrap();
-    handlers.until_ended(&world, 20_000).await;
-    assert_delivered_once(world).await;
+    fixture.queue.resume().await.unwrap();
+    handlers.until_ended(&fixture, 20_000).await;
+    assert_delivered_once(fixture).await;
 }
 
 #[tokio::test]
@@ -128,24 +128,25 @@ async fn exclusive_and_limited_queues_lease_nothing_ahead() {
     let one_lapse = json!({"max_lapses": 1});
     for (settings, max_running) in [(exclusive, 2), (limited, 4), (timed, 4), (one_lapse, 4)] {
         let handlers = Arc::new(Handlers::default());
-        let world = handlers.start(&settings.to_string(), 4, 4_000).await;
-        handlers.until_ended(&world, 2_000).await;
+        let fixture = handlers.start(&settings.to_string(), 4, 4_000).await;
+        handlers.until_ended(&fixture, 2_000).await;
         handlers.hang.store(true, Ordering::SeqCst);
-        while handlers.running.load(Ordering::SeqCst) < max_running || active_count(&world).await > max_running as u64 {
+        while handlers.running.load(Ordering::SeqCst) < max_running || active_count(&fixture).await > max_running as u64
+        {
             sleep(Duration::from_millis(5)).await;
         }
         // A message that was leased ahead would have been returned by now, and its field of `runs` would contain `bw`: undone (b)
         // by `undo_leases`, and waiting (w).
         sleep(Duration::from_millis(200)).await;
-        let runs = world.redis.command("HVALS drover:{q}:runs");
+        let runs = fixture.redis.command("HVALS drover:{q}:runs");
         assert!(!runs.contains("\tbw"), "{settings}: {runs:.500}");
         handlers.hang.store(false, Ordering::SeqCst);
-        world.stop().await;
+        fixture.stop().await;
     }
 }
 
-async fn assert_delivered_once(world: World) {
-    let (queue, _redis) = world.stop().await;
+async fn assert_delivered_once(fixture: TestWorker) {
+    let (queue, _redis) = fixture.stop().await;
     let status = queue.status().await.unwrap().unwrap();
     assert_eq!((status.totals.completed, status.totals.lapsed, status.totals.retried), (20_000, 0, 0));
 }

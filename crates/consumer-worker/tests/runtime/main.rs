@@ -27,7 +27,7 @@ use serde_json::{json, value::to_raw_value};
 use service::Stop;
 use tokio::{task::JoinHandle, time::sleep};
 
-struct World {
+struct TestWorker {
     redis: RedisServer,
     _other_redis: Option<RedisServer>,
     queues: Queues,
@@ -39,11 +39,11 @@ struct World {
 }
 
 /// Starts a worker with a visibility timeout of 1 s and a grace of 1 s.
-fn start<A>(concurrency: usize, handler: impl IntoRoute<(), A>) -> World {
+fn start<A>(concurrency: usize, handler: impl IntoRoute<(), A>) -> TestWorker {
     start_with(r#"{"visibility_timeout":1000,"max_attempts":1}"#, concurrency, handler)
 }
 
-fn start_with<A>(settings: &str, concurrency: usize, handler: impl IntoRoute<(), A>) -> World {
+fn start_with<A>(settings: &str, concurrency: usize, handler: impl IntoRoute<(), A>) -> TestWorker {
     Setup { settings, concurrency, ..Setup::default() }.start(Routes::new().route("q", handler))
 }
 
@@ -85,7 +85,7 @@ impl Default for Setup<'_> {
 }
 
 impl Setup<'_> {
-    fn start(self, routes: Routes) -> World {
+    fn start(self, routes: Routes) -> TestWorker {
         let redis = RedisServer::start();
         let other_redis = (self.notifications == Notifications::Lost).then(RedisServer::start);
         let name: QueueName = "q".parse().unwrap();
@@ -120,11 +120,11 @@ impl Setup<'_> {
             let subscriber = subscriber.clone();
             async move { subscriber.keep().await }
         });
-        World { redis, _other_redis: other_redis, queues, queue, subscriber, metrics, stop, running }
+        TestWorker { redis, _other_redis: other_redis, queues, queue, subscriber, metrics, stop, running }
     }
 }
 
-impl World {
+impl TestWorker {
     async fn post(&self, count: u64) -> Vec<MessageRef> {
         let messages = (0..count).map(|n| NewMessage::new(to_raw_value(&n).unwrap())).collect();
         let enqueued = self.queue.enqueue(messages).await.unwrap();
@@ -147,8 +147,8 @@ impl World {
 }
 
 /// Waits until this many messages are active.
-async fn until_active(world: &World, count: u64) {
-    while world.queue.status().await.unwrap().unwrap().counts.active < count {
+async fn until_active(fixture: &TestWorker, count: u64) {
+    while fixture.queue.status().await.unwrap().unwrap().counts.active < count {
         sleep(Duration::from_millis(5)).await;
     }
 }
@@ -159,15 +159,15 @@ fn done() -> Outcome {
 
 #[tokio::test]
 async fn leases_are_extended_while_handlers_run() {
-    let world = start(10, |_: Job| async {
+    let fixture = start(10, |_: Job| async {
         sleep(Duration::from_secs(3)).await;
         done()
     });
-    for id in world.post(10).await {
-        let message = world.finished(&id).await;
+    for id in fixture.post(10).await {
+        let message = fixture.finished(&id).await;
         assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
     }
-    world.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
@@ -188,15 +188,15 @@ async fn message_whose_handler_runs_while_timeouts_become_shorter_is_handled_onc
             }
         };
         let settings = format!(r#"{{"timeout":"60s","exclusive":{exclusive}}}"#);
-        let world = start_with(&settings, 10, handler);
-        let id = world.post(1).await.remove(0);
-        until_active(&world, 1).await;
+        let fixture = start_with(&settings, 10, handler);
+        let id = fixture.post(1).await.remove(0);
+        until_active(&fixture, 1).await;
         let shorter = json!({"visibility_timeout": 100, "timeout": 300});
-        world.queue.configure(&shorter).await.unwrap();
-        let message = world.finished(&id).await;
+        fixture.queue.configure(&shorter).await.unwrap();
+        let message = fixture.finished(&id).await;
         assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
         assert_eq!(max_running.load(Ordering::SeqCst), 1, "no second run at the same time");
-        world.stop().await;
+        fixture.stop().await;
     }
 }
 
@@ -218,47 +218,47 @@ async fn all_messages_complete_without_any_notification() {
         notifications: Notifications::Lost,
         ..Setup::default()
     };
-    let world = setup.start(Routes::new().route("q", handler));
-    let mut ids = world.post(4).await;
+    let fixture = setup.start(Routes::new().route("q", handler));
+    let mut ids = fixture.post(4).await;
     let new = |data: u64| NewMessage::new(to_raw_value(&data).unwrap());
     let delay = Some(Millis::new(100).try_into().unwrap());
     let hold = Some("k".parse().unwrap());
     let later = vec![NewMessage { delay, ..new(5) }, NewMessage { hold, ..new(6) }];
-    ids.extend(world.queue.enqueue(later).await.unwrap().iter().map(|enqueued| enqueued.id().clone()));
-    world.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
-    world.queue.pause().await.unwrap();
-    ids.extend(world.post(3).await);
-    world.queue.resume().await.unwrap();
+    ids.extend(fixture.queue.enqueue(later).await.unwrap().iter().map(|enqueued| enqueued.id().clone()));
+    fixture.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
+    fixture.queue.pause().await.unwrap();
+    ids.extend(fixture.post(3).await);
+    fixture.queue.resume().await.unwrap();
     for _ in 0..1_000 {
-        let messages = world.queue.read(&ids).await.unwrap();
+        let messages = fixture.queue.read(&ids).await.unwrap();
         if messages.iter().flatten().all(|message| message.state == State::Completed) {
-            world.stop().await;
+            fixture.stop().await;
             return;
         }
         sleep(Duration::from_millis(10)).await;
     }
-    panic!("not all messages were completed: {:?}", world.queue.status().await);
+    panic!("not all messages were completed: {:?}", fixture.queue.status().await);
 }
 
 #[tokio::test]
 async fn longer_visibility_timeout_lets_no_lease_with_the_shorter_one_lapse() {
-    let world = start(2, |_: Job| async {
+    let fixture = start(2, |_: Job| async {
         sleep(Duration::from_secs(3)).await;
         done()
     });
-    let ids = world.post(1).await;
-    until_active(&world, 1).await;
-    world.queue.configure(&serde_json::json!({"visibility_timeout": "1m"})).await.unwrap();
-    let message = world.finished(&ids[0]).await;
+    let ids = fixture.post(1).await;
+    until_active(&fixture, 1).await;
+    fixture.queue.configure(&serde_json::json!({"visibility_timeout": "1m"})).await.unwrap();
+    let message = fixture.finished(&ids[0]).await;
     assert_eq!((message.deliveries, message.lapses), (1, 0));
-    world.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn exactly_concurrency_handlers_run_at_once() {
     let (running, max_running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let seen = Arc::clone(&max_running);
-    let world = start(7, move |_: Job| {
+    let fixture = start(7, move |_: Job| {
         let (running, max_running) = (Arc::clone(&running), Arc::clone(&max_running));
         async move {
             max_running.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -267,25 +267,25 @@ async fn exactly_concurrency_handlers_run_at_once() {
             done()
         }
     });
-    for id in world.post(100).await {
-        world.finished(&id).await;
+    for id in fixture.post(100).await {
+        fixture.finished(&id).await;
     }
     assert_eq!(seen.load(Ordering::SeqCst), 7);
-    world.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn panic_is_a_failure_of_its_message_and_of_nothing_else() {
-    let world = start(2, |job: Job| {
+    let fixture = start(2, |job: Job| {
         assert_ne!(job.message().data.get(), "0", "before the future");
         async move {
             assert_ne!(job.message().data.get(), "1", "in the future");
             done()
         }
     });
-    let ids = world.post(20).await;
+    let ids = fixture.post(20).await;
     for (n, id) in ids.iter().enumerate() {
-        let message = world.finished(id).await;
+        let message = fixture.finished(id).await;
         assert_eq!(message.state, if n < 2 { State::Failed } else { State::Completed });
         if n < 2 {
             let error = message.error.unwrap();
@@ -293,43 +293,43 @@ async fn panic_is_a_failure_of_its_message_and_of_nothing_else() {
             assert!(error.message.contains("the future"), "{}", error.message);
         }
     }
-    world.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn readers_see_the_progress_that_a_handler_reports() {
-    let world = start(1, |job: Job| async move {
+    let fixture = start(1, |job: Job| async move {
         let report = serde_json::json!({"percent": 40, "note": "half-way ✅"});
         job.report_progress(&report).await.unwrap();
         job.stop().cancelled().await;
         done()
     });
-    let ids = world.post(1).await;
+    let ids = fixture.post(1).await;
     let progress = loop {
-        let message = world.queue.read(&ids).await.unwrap().remove(0).unwrap();
+        let message = fixture.queue.read(&ids).await.unwrap().remove(0).unwrap();
         if let Some(progress) = message.progress {
             break progress;
         }
         sleep(Duration::from_millis(5)).await;
     };
     assert_eq!(progress.get(), r#"{"note":"half-way ✅","percent":40}"#);
-    world.queue.cancel(&ids[0]).await.unwrap();
-    let message = world.finished(&ids[0]).await;
+    fixture.queue.cancel(&ids[0]).await.unwrap();
+    let message = fixture.finished(&ids[0]).await;
     assert_eq!(message.state, State::Completed);
     assert!(message.progress.is_some(), "it stays with the message");
-    world.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn handlers_that_outlast_the_grace_release_their_messages_with_no_attempt_spent() {
-    let world = start(3, |job: Job| async move {
+    let fixture = start(3, |job: Job| async move {
         let ends_in_time = job.message().data.get() == "0";
         sleep(Duration::from_millis(if ends_in_time { 250 } else { 60_000 })).await;
         done()
     });
-    let ids = world.post(5).await;
-    until_active(&world, 3).await;
-    let (queue, _redis) = world.stop().await;
+    let ids = fixture.post(5).await;
+    until_active(&fixture, 3).await;
+    let (queue, _redis) = fixture.stop().await;
     let messages: Vec<Message> = queue.read(&ids).await.unwrap().into_iter().flatten().collect();
     let states: Vec<State> = messages.iter().map(|message| message.state).collect();
     assert_eq!(states, [State::Completed, State::Waiting, State::Waiting, State::Waiting, State::Waiting]);

@@ -15,9 +15,9 @@ use serde_json::value::to_raw_value;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Notifications, Setup, World, done};
+use crate::{Notifications, Setup, TestWorker, done};
 
-impl World {
+impl TestWorker {
     async fn post_to(&self, queue: &str, data: &str) {
         let message = NewMessage::new(to_raw_value(data).unwrap());
         self.queues.queue(&queue.parse().unwrap()).enqueue(vec![message]).await.unwrap();
@@ -46,27 +46,27 @@ impl World {
 const SERVED: &str = r#"drover_worker_queues{queue="user-*"}"#;
 
 #[tokio::test]
-async fn queues_that_fit_a_pattern_are_served_from_their_creation_to_their_deletion() {
-    let world = Setup::default().start(Routes::new().route("user-*", |_: Job| async { done() }));
+async fn queues_that_match_a_pattern_are_served_from_their_creation_to_their_deletion() {
+    let fixture = Setup::default().start(Routes::new().route("user-*", |_: Job| async { done() }));
     for round in 0..2 {
         for n in 0..20 {
-            world.post_to(&format!("user-{n}"), "hello").await;
+            fixture.post_to(&format!("user-{n}"), "hello").await;
         }
-        world.post_to("other", "hello").await;
+        fixture.post_to("other", "hello").await;
         for n in 0..20 {
-            world.until_completed(&format!("user-{n}"), 1).await;
+            fixture.until_completed(&format!("user-{n}"), 1).await;
         }
-        assert_eq!(world.metric(SERVED), 20, "only queues that fit are served; round {round}");
-        for name in world.queues.names().await.unwrap() {
-            world.queues.queue(&name).delete().await.unwrap();
+        assert_eq!(fixture.metric(SERVED), 20, "only queues that fit are served; round {round}");
+        for name in fixture.queues.names().await.unwrap() {
+            fixture.queues.queue(&name).delete().await.unwrap();
         }
-        while world.metric(SERVED) > 0 {
+        while fixture.metric(SERVED) > 0 {
             sleep(Duration::from_millis(5)).await;
         }
-        assert_eq!(world.queues.names().await.unwrap(), [], "a worker does not create a deleted queue again");
+        assert_eq!(fixture.queues.names().await.unwrap(), [], "a worker does not create a deleted queue again");
     }
-    assert_eq!(world.metric(r#"drover_worker_leases{queue="user-*"}"#), 0);
-    world.stop().await;
+    assert_eq!(fixture.metric(r#"drover_worker_leases{queue="user-*"}"#), 0);
+    fixture.stop().await;
 }
 
 #[tokio::test]
@@ -79,45 +79,45 @@ async fn queue_deleted_while_its_handlers_run_is_served_again_when_it_is_created
     };
     // The grace would stop the handler too, but only after this test has failed.
     let setup = Setup { shutdown_grace: Millis::from_secs(60), ..Setup::default() };
-    let world = setup.start(Routes::new().route("user-*", handler));
-    world.post_to("user-1", "stuck").await;
-    while world.metric(r#"drover_worker_leases{queue="user-*"}"#) == 0 {
+    let fixture = setup.start(Routes::new().route("user-*", handler));
+    fixture.post_to("user-1", "stuck").await;
+    while fixture.metric(r#"drover_worker_leases{queue="user-*"}"#) == 0 {
         sleep(Duration::from_millis(5)).await;
     }
-    world.queues.queue(&"user-1".parse().unwrap()).delete().await.unwrap();
+    fixture.queues.queue(&"user-1".parse().unwrap()).delete().await.unwrap();
     let begun = Instant::now();
-    while world.metric(r#"drover_worker_outcomes_total{queue="user-*",outcome="lost"}"#) == 0 {
+    while fixture.metric(r#"drover_worker_outcomes_total{queue="user-*",outcome="lost"}"#) == 0 {
         assert!(begun.elapsed() < Duration::from_secs(20), "its handler still runs");
         sleep(Duration::from_millis(5)).await;
     }
-    world.post_to("user-1", "next").await;
-    world.until_completed("user-1", 1).await;
-    world.stop().await;
+    fixture.post_to("user-1", "next").await;
+    fixture.until_completed("user-1", 1).await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn queues_of_a_pattern_are_found_without_any_notification() {
     let setup = Setup { notifications: Notifications::Lost, poll_interval: Millis::new(150), ..Setup::default() };
-    let world = setup.start(Routes::new().route("user-*", |_: Job| async { done() }));
+    let fixture = setup.start(Routes::new().route("user-*", |_: Job| async { done() }));
     for n in 0..5 {
-        world.post_to(&format!("user-{n}"), "hello").await;
-        world.until_completed(&format!("user-{n}"), 1).await;
+        fixture.post_to(&format!("user-{n}"), "hello").await;
+        fixture.until_completed(&format!("user-{n}"), 1).await;
     }
-    world.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn delayed_message_that_creates_a_queue_of_a_pattern_is_delivered_on_time() {
-    let world = Setup::default().start(Routes::new().route("user-*", |_: Job| async { done() }));
+    let fixture = Setup::default().start(Routes::new().route("user-*", |_: Job| async { done() }));
     let delay = Some(Millis::new(300).try_into().unwrap());
     let message = NewMessage { delay, ..NewMessage::new(to_raw_value("later").unwrap()) };
-    let queue = world.queues.queue(&"user-1".parse().unwrap());
+    let queue = fixture.queues.queue(&"user-1".parse().unwrap());
     let id = queue.enqueue(vec![message]).await.unwrap()[0].id().clone();
-    world.until_completed("user-1", 1).await;
+    fixture.until_completed("user-1", 1).await;
     let message = queue.read(&[id]).await.unwrap().remove(0).unwrap();
     let late = message.started_at.unwrap().since(message.due_at).get();
     assert!(message.state == State::Completed && late < 2_000, "{late} ms late");
-    world.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
@@ -133,18 +133,18 @@ async fn later_queue_in_strict_order_waits_until_no_earlier_queue_has_ready_mess
         }
     };
     let setup = Setup { max_leases: 1, order: Order::Strict, ..Setup::default() };
-    let world = setup.start(Routes::new().route("first", handler.clone()).route("second", handler));
+    let fixture = setup.start(Routes::new().route("first", handler.clone()).route("second", handler));
     for _ in 0..4 {
-        world.post_to("second", "x").await;
+        fixture.post_to("second", "x").await;
     }
     // The worker handles one message at a time, and leases messages of the first queue before those of the second.
     for _ in 0..4 {
-        world.post_to("first", "x").await;
+        fixture.post_to("first", "x").await;
     }
-    world.until_completed("second", 4).await;
+    fixture.until_completed("second", 4).await;
     let order = order.lock().unwrap().clone();
     assert!(order == "sFFFFsss" || order == "FFFFssss", "{order}");
-    world.stop().await;
+    fixture.stop().await;
 }
 
 #[tokio::test]
@@ -162,17 +162,17 @@ async fn leased_large_messages_stay_within_the_byte_limit() {
         }
     };
     let setup = Setup { concurrency: 50, max_bytes: 8 << 20, ..Setup::default() };
-    let world = setup.start(Routes::new().route("q", any(handler).concurrency(40)));
+    let fixture = setup.start(Routes::new().route("q", any(handler).concurrency(40)));
     let data = "x".repeat(1 << 20);
     for _ in 0..30 {
-        world.post_to("q", &data).await;
+        fixture.post_to("q", &data).await;
     }
     all_posted.cancel();
-    world.until_completed("q", 30).await;
+    fixture.until_completed("q", 30).await;
     let max_running = max_running.load(Ordering::SeqCst);
     assert!((3..=8).contains(&max_running), "{max_running} MiB at once");
-    assert_eq!(world.metric(r#"drover_worker_concurrency{queue="q"}"#), 40);
-    world.stop().await;
+    assert_eq!(fixture.metric(r#"drover_worker_concurrency{queue="q"}"#), 40);
+    fixture.stop().await;
 }
 
 #[tokio::test]
@@ -191,8 +191,8 @@ async fn invalid_routes_stop_the_start() {
             "the queue q has two handlers for messages named \"a\"",
         ),
     ] {
-        let world = Setup::default().start(routes);
-        let error = world.running.await.unwrap().unwrap_err().to_string();
+        let fixture = Setup::default().start(routes);
+        let error = fixture.running.await.unwrap().unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 }

@@ -19,7 +19,7 @@ use crate::{done, start, start_with, until_active};
 async fn run_that_takes_too_long_is_a_failed_attempt_and_its_handler_is_dropped() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&dropped);
-    let world = start(2, move |job: Job| {
+    let fixture = start(2, move |job: Job| {
         let count = Arc::clone(&count);
         async move {
             assert_eq!(job.timeout(), Some(Millis::new(200)));
@@ -32,14 +32,14 @@ async fn run_that_takes_too_long_is_a_failed_attempt_and_its_handler_is_dropped(
         timeout: Some(Millis::new(200).try_into().unwrap()),
         ..NewMessage::new(to_raw_value(&1).unwrap())
     };
-    let id = world.queue.enqueue(vec![message]).await.unwrap()[0].id().clone();
-    let message = world.finished(&id).await;
+    let id = fixture.queue.enqueue(vec![message]).await.unwrap()[0].id().clone();
+    let message = fixture.finished(&id).await;
     assert_eq!((message.state, message.attempts_made, message.lapses), (State::Failed, 1, 0));
     let took = message.finished_at.unwrap().since(message.started_at.unwrap()).get();
     assert!((200..5_000).contains(&took), "{took} ms");
     assert_eq!(message.error.unwrap().code, "timed_out");
     assert_eq!(dropped.load(Ordering::SeqCst), 1, "the handler was dropped");
-    world.stop().await;
+    fixture.stop().await;
 }
 
 struct CountDrop(Arc<AtomicUsize>);
@@ -53,7 +53,7 @@ impl Drop for CountDrop {
 #[tokio::test]
 async fn cancelled_handler_is_notified_within_a_second_and_may_still_complete() {
     // With a visibility timeout of 1 h the heartbeat is too slow to cancel in time, so the notification must do it.
-    let world = start_with(r#"{"visibility_timeout":"1h","max_attempts":1}"#, 3, |job: Job| async move {
+    let fixture = start_with(r#"{"visibility_timeout":"1h","max_attempts":1}"#, 3, |job: Job| async move {
         if job.message().data.get() == "0" {
             std::future::pending::<()>().await;
         }
@@ -64,12 +64,12 @@ async fn cancelled_handler_is_notified_within_a_second_and_may_still_complete() 
             done()
         }
     });
-    let ids = world.post(3).await;
-    until_active(&world, 3).await;
+    let ids = fixture.post(3).await;
+    until_active(&fixture, 3).await;
     for (n, id) in ids.iter().enumerate() {
         let start = tokio::time::Instant::now();
-        assert_eq!(world.queue.cancel(id).await.unwrap(), Changed::Requested);
-        let message = world.finished(id).await;
+        assert_eq!(fixture.queue.cancel(id).await.unwrap(), Changed::Requested);
+        let message = fixture.finished(id).await;
         // The notification cancels the handler, late on a busy machine; the heartbeat would cancel it after 20 min.
         assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
         let expected = if n == 2 { State::Completed } else { State::Failed };
@@ -78,26 +78,26 @@ async fn cancelled_handler_is_notified_within_a_second_and_may_still_complete() 
             assert_eq!(message.error.unwrap().code, "cancelled");
         }
     }
-    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.cancelled, 2);
-    world.stop().await;
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.cancelled, 2);
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn cancel_whose_notification_was_lost_is_found_by_the_heartbeat() {
-    let world = start(1, |_: Job| std::future::pending::<Outcome>());
-    let ids = world.post(1).await;
-    until_active(&world, 1).await;
+    let fixture = start(1, |_: Job| std::future::pending::<Outcome>());
+    let ids = fixture.post(1).await;
+    until_active(&fixture, 1).await;
     // This does what `cancel` does, but sends no notification.
-    world.redis.command(&format!("SADD drover:{{q}}:cancelling {}", ids[0]));
-    assert_eq!(world.finished(&ids[0]).await.error.unwrap().code, "cancelled");
-    world.stop().await;
+    fixture.redis.command(&format!("SADD drover:{{q}}:cancelling {}", ids[0]));
+    assert_eq!(fixture.finished(&ids[0]).await.error.unwrap().code, "cancelled");
+    fixture.stop().await;
 }
 
 #[tokio::test]
 async fn handler_that_outlives_its_lease_is_stopped_and_the_message_is_redelivered() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&dropped);
-    let world = start(1, move |job: Job| {
+    let fixture = start(1, move |job: Job| {
         let count = Arc::clone(&count);
         async move {
             if job.message().deliveries == 1 {
@@ -107,12 +107,12 @@ async fn handler_that_outlives_its_lease_is_stopped_and_the_message_is_redeliver
             done()
         }
     });
-    let ids = world.post(1).await;
-    until_active(&world, 1).await;
+    let ids = fixture.post(1).await;
+    until_active(&fixture, 1).await;
     // The lease lapses although its consumer runs, as after a long outage of Redis.
-    world.redis.command(&format!("ZADD drover:{{q}}:leased XX 1 {}", ids[0]));
-    let message = world.finished(&ids[0]).await;
+    fixture.redis.command(&format!("ZADD drover:{{q}}:leased XX 1 {}", ids[0]));
+    let message = fixture.finished(&ids[0]).await;
     assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 2, 1));
     assert_eq!(dropped.load(Ordering::SeqCst), 1);
-    world.stop().await;
+    fixture.stop().await;
 }

@@ -10,7 +10,7 @@ pub(crate) mod queue;
 pub(crate) mod settlement;
 pub(crate) mod signal;
 
-use queue_core::{Count, Millis, NewMessage, Span, settings::Settings};
+use queue_core::{DurationIn, Millis, NewMessage, NumberIn, settings::Settings};
 use serde::{Deserialize, Serialize, Serializer};
 use utoipa::{
     PartialSchema, ToSchema,
@@ -18,7 +18,7 @@ use utoipa::{
 };
 
 /// The maximum number of entries of a response, which a request sets.
-pub(crate) type Limit = Count<1, 1_000>;
+pub(crate) type Limit = NumberIn<1, 1_000>;
 
 /// The limit of a request, or the default of its endpoint.
 pub(crate) fn limit_or(default: usize, limit: Option<Limit>) -> usize {
@@ -26,9 +26,9 @@ pub(crate) fn limit_or(default: usize, limit: Option<Limit>) -> usize {
 }
 
 /// How long a message may be delayed.
-pub(crate) type Delay = Span<0, { NewMessage::LONGEST_DELAY.get() }>;
+pub(crate) type Delay = DurationIn<0, { NewMessage::LONGEST_DELAY.get() }>;
 /// How long a lease may last.
-pub(crate) type LeaseTime = Span<{ Settings::SHORTEST_LEASE.get() }, { Settings::LONGEST_LEASE.get() }>;
+pub(crate) type LeaseTime = DurationIn<{ Settings::SHORTEST_LEASE.get() }, { Settings::LONGEST_LEASE.get() }>;
 
 /// The time that a request waits. The `OpenAPI` description states the maximum that the configuration allows.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]

@@ -7,7 +7,7 @@ use service::{Code, config::Scope};
 
 /// The scope that a request to a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Needs {
+pub(crate) enum RequiredScope {
     /// No scope and no key: health, metrics (which name queues), and the description of the API.
     Nothing,
     /// This scope on the queue that the path names.
@@ -20,7 +20,7 @@ pub(crate) enum Needs {
 pub(crate) struct Endpoint {
     pub(crate) method: Method,
     pub(crate) tag: &'static str,
-    pub(crate) needs: Needs,
+    pub(crate) needs: RequiredScope,
     /// The error codes that are specific to this endpoint.
     pub(crate) refusals: Vec<Code>,
 }
@@ -37,7 +37,7 @@ impl Endpoints {
     }
 
     pub(crate) fn is_open(&self, path: &str) -> bool {
-        self.of_path(path).first().is_some_and(|endpoint| endpoint.needs == Needs::Nothing)
+        self.of_path(path).first().is_some_and(|endpoint| endpoint.needs == RequiredScope::Nothing)
     }
 
     /// The methods of a path, in the form of the header `Allow`.

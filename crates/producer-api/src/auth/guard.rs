@@ -22,7 +22,7 @@ use service::{
 use tracing::Span;
 
 use super::{
-    endpoint::{Endpoints, Needs},
+    endpoint::{Endpoints, RequiredScope},
     keyring::Keyring,
 };
 use crate::errors;
@@ -107,15 +107,15 @@ impl Guard {
             return Some((StatusCode::METHOD_NOT_ALLOWED, allow).into_response());
         };
         let refused = match endpoint.needs {
-            Needs::Nothing => None,
-            Needs::OnQueue(scope) => {
+            RequiredScope::Nothing => None,
+            RequiredScope::OnQueue(scope) => {
                 // A name that can't be decoded counts as an empty name. Only a key for all queues (`*`) allows that, and then
                 // the extractor reports the error.
                 let queue = parameters.and_then(|all| all.iter().find(|(name, _)| *name == "queue"));
                 let queue = queue.map_or("", |(_, queue)| queue);
                 (!key.allows(scope, queue)).then(|| forbidden(&key.id, scope, Some(queue)))
             }
-            Needs::OnAnyQueue(scope) => (!key.scopes.has(scope)).then(|| forbidden(&key.id, scope, None)),
+            RequiredScope::OnAnyQueue(scope) => (!key.scopes.has(scope)).then(|| forbidden(&key.id, scope, None)),
         };
         refused.map(IntoResponse::into_response)
     }

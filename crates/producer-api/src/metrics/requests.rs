@@ -100,7 +100,7 @@ pub(crate) struct InFlightRequest {
 }
 
 impl InFlightRequest {
-    pub(crate) fn answered(&mut self, status: StatusCode) {
+    pub(crate) fn set_status(&mut self, status: StatusCode) {
         self.status = status_label(status);
     }
 

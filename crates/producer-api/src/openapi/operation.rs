@@ -9,7 +9,7 @@ use utoipa::PartialSchema;
 
 use crate::auth::{
     Access,
-    endpoint::{Endpoint, Needs},
+    endpoint::{Endpoint, RequiredScope},
 };
 
 /// The error codes that every operation may answer.
@@ -46,7 +46,7 @@ impl Operation<'_> {
         self.add_path_parameters();
         self.complete_body();
         let scope = match self.endpoint.needs {
-            Needs::OnQueue(scope) | Needs::OnAnyQueue(scope) if access == Access::Keys => Some(scope),
+            RequiredScope::OnQueue(scope) | RequiredScope::OnAnyQueue(scope) if access == Access::Keys => Some(scope),
             _ => None,
         };
         if let Some(scope) = scope {

@@ -105,7 +105,7 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for Responding<F> {
         let _in_span = this.span.enter();
         let mut response = ready!(this.inner.poll(context))?;
         let status = response.status();
-        this.in_flight.answered(status);
+        this.in_flight.set_status(status);
         if telemetry::is_tracing() {
             this.span.record("http.response.status_code", status.as_u16());
             if status.is_server_error() {

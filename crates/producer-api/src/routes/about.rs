@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::Config;
 
 use super::registry::Routes;
-use crate::{app::App, auth::endpoint::Needs, errors::Result};
+use crate::{app::App, auth::endpoint::RequiredScope, errors::Result};
 
 /// The page shows `/openapi.json` with Swagger UI, which the binary contains.
 const DOCS_PAGE: &str = include_str!("docs.html");
@@ -42,11 +42,11 @@ const CACHE_ONE_HOUR: (HeaderName, HeaderValue) =
 pub(super) fn register(routes: Routes) -> Routes {
     routes
         .tag("service")
-        .add_unlimited(Needs::Nothing, &[], routes!(live))
-        .add_unlimited(Needs::Nothing, &[Code::NotReady], routes!(ready))
-        .add_unlimited(Needs::Nothing, &[], routes!(metrics))
-        .add_unlimited(Needs::Nothing, &[], routes!(openapi))
-        .add_unlimited(Needs::Nothing, &[], routes!(docs))
+        .add_unlimited(RequiredScope::Nothing, &[], routes!(live))
+        .add_unlimited(RequiredScope::Nothing, &[Code::NotReady], routes!(ready))
+        .add_unlimited(RequiredScope::Nothing, &[], routes!(metrics))
+        .add_unlimited(RequiredScope::Nothing, &[], routes!(openapi))
+        .add_unlimited(RequiredScope::Nothing, &[], routes!(docs))
         .add_file("/docs/{file}", get(file))
 }
 

@@ -21,7 +21,7 @@ use tower_http::timeout::TimeoutLayer;
 use crate::{
     app::App,
     auth::{
-        endpoint::{Endpoints, Needs},
+        endpoint::{Endpoints, RequiredScope},
         guard::{Guard, protect},
         keyring::{Keyring, Secret},
     },
@@ -110,10 +110,10 @@ async fn each_scope_allows_its_own_routes_and_no_others() {
         let router = router(&app(keyring));
         for (path, endpoint) in endpoints.all() {
             let is_allowed = match endpoint.needs {
-                Needs::Nothing => true,
-                Needs::OnQueue(needed) | Needs::OnAnyQueue(needed) => needed == scope,
+                RequiredScope::Nothing => true,
+                RequiredScope::OnQueue(needed) | RequiredScope::OnAnyQueue(needed) => needed == scope,
             };
-            assert_eq!(path.contains("{queue}"), matches!(endpoint.needs, Needs::OnQueue(_)), "{path}");
+            assert_eq!(path.contains("{queue}"), matches!(endpoint.needs, RequiredScope::OnQueue(_)), "{path}");
             let status = send(&router, &endpoint.method, path, Some(&key)).await.status();
             assert_eq!(status != StatusCode::FORBIDDEN, is_allowed, "{} {path} {scope}", endpoint.method);
         }

@@ -12,14 +12,14 @@ use crate::{
         json,
         message::{ChangedMessage, ForgottenMessage, field_error, location},
     },
-    auth::endpoint::Needs,
+    auth::endpoint::RequiredScope,
     errors::{self, Result},
     request::{JsonBody, MessagePath, NoBody, NoQuery},
     response::{Reserved, Responder},
 };
 
 pub(super) fn register(routes: Routes) -> Routes {
-    const MANAGE: Needs = Needs::OnQueue(Scope::Manage);
+    const MANAGE: RequiredScope = RequiredScope::OnQueue(Scope::Manage);
     let patching = [&[Code::InvalidMessage, Code::OutOfMemory], &*Operation::Patch.refusals()].concat();
     routes
         .tag("messages")

@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 use super::registry::Routes;
 use crate::{
     api::event::{EventQuery, LastEventId, StreamedEvent, with_id},
-    auth::{caller::Caller, endpoint::Needs},
+    auth::{caller::Caller, endpoint::RequiredScope},
     budget::Share,
     errors::{self, Result},
     request::{Query, QueuePath},
@@ -36,7 +36,7 @@ pub(super) fn register(routes: Routes) -> Routes {
         Code::TooManyListenersOfKey,
         Code::TooManyListeners,
     ];
-    routes.tag("events").add(Needs::OnQueue(Scope::Read), refusals, routes!(listen))
+    routes.tag("events").add(RequiredScope::OnQueue(Scope::Read), refusals, routes!(listen))
 }
 
 /// A stream without events sends a keep-alive at this interval, so that no proxy closes it.

@@ -17,14 +17,14 @@ use crate::{
         limit_or,
         settlement::{Complete, Extend, Fail, LeaseAction, Release, Settle, Settlement},
     },
-    auth::endpoint::Needs,
+    auth::endpoint::RequiredScope,
     errors::{self, Result},
     request::{JsonBody, NoQuery, OptionalJsonBody, QueuePath},
     response::{LeaseMemory, Responder},
 };
 
 pub(super) fn register(routes: Routes) -> Routes {
-    const CONSUME: Needs = Needs::OnQueue(Scope::Consume);
+    const CONSUME: RequiredScope = RequiredScope::OnQueue(Scope::Consume);
     const SETTLING: &[Code] = &[Code::InvalidSettlement, Code::LeaseGone];
     let receiving = &[Code::InvalidReceive, Code::TooManyWaits, Code::ForeignOrigin];
     routes

@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use super::registry::Routes;
 use crate::{
     api::{Limit, cursor::Position, limit_or, message::MessagePage},
-    auth::endpoint::Needs,
+    auth::endpoint::RequiredScope,
     errors::{self, Result},
     request::{Query, QueuePath, query},
     response::Responder,
@@ -18,7 +18,7 @@ use crate::{
 
 pub(super) fn register(routes: Routes) -> Routes {
     let refusals = &[Code::QueueNotFound, Code::CursorNotFound];
-    routes.tag("messages").add(Needs::OnQueue(Scope::Read), refusals, routes!(list_messages))
+    routes.tag("messages").add(RequiredScope::OnQueue(Scope::Read), refusals, routes!(list_messages))
 }
 
 const DEFAULT_LIMIT: usize = 50;
@@ -95,7 +95,7 @@ async fn fill(
     let mut messages: Vec<Message> = Vec::new();
     for _ in 0..MAX_CALLS {
         let (name, hold, wanted) = (query.name.as_ref(), query.hold.as_ref(), limit - messages.len());
-        let page = queue.list_some(position.state, name, hold, wanted, bytes_left, position.cursor.as_deref()).await;
+        let page = queue.list_page(position.state, name, hold, wanted, bytes_left, position.cursor.as_deref()).await;
         let page = page.map_err(errors::from_queue)?;
         if page.bytes > bytes_left && !messages.is_empty() {
             // A call returns at least one message. This message is too large for the rest of the page, so the next page begins

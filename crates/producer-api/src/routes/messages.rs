@@ -20,7 +20,7 @@ use crate::{
         message::{DuplicateMessage, ForgottenDuplicate, ForgottenMessage, KeptDuplicate, PostedMessage, location},
     },
     app::App,
-    auth::endpoint::Needs,
+    auth::endpoint::RequiredScope,
     errors::{self, Result},
     request::{
         BatchBody, JsonBody, MessagePath, NoQuery, Query, QueuePath, idempotency::IdempotencyHeader, query,
@@ -30,7 +30,7 @@ use crate::{
 };
 
 pub(super) fn register(routes: Routes) -> Routes {
-    const ENQUEUE: Needs = Needs::OnQueue(Scope::Enqueue);
+    const ENQUEUE: RequiredScope = RequiredScope::OnQueue(Scope::Enqueue);
     let posting = [
         Code::InvalidMessage,
         Code::InvalidIdempotencyKey,
@@ -45,7 +45,7 @@ pub(super) fn register(routes: Routes) -> Routes {
         .tag("messages")
         .add_unlimited(ENQUEUE, &posting_one, routes!(post_message))
         .add_unlimited(ENQUEUE, &posting_many, routes!(post_messages))
-        .add(Needs::OnQueue(Scope::Read), reading, routes!(read_message))
+        .add(RequiredScope::OnQueue(Scope::Read), reading, routes!(read_message))
 }
 
 /// The usual size of a response with a message, without the message's data, in bytes.

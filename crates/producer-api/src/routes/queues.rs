@@ -12,19 +12,19 @@ use crate::{
         queue::{Confirmation, PurgeQuery, Purged, QueueQuery, Queues, Retried},
     },
     app::App,
-    auth::endpoint::Needs,
+    auth::endpoint::RequiredScope,
     errors::{self, Result},
     request::{JsonBody, NoBody, NoQuery, Query, QueuePath},
     response::Responder,
 };
 
 pub(super) fn register(routes: Routes) -> Routes {
-    const MANAGE: Needs = Needs::OnQueue(Scope::Manage);
+    const MANAGE: RequiredScope = RequiredScope::OnQueue(Scope::Manage);
     let configuring = &[Code::QueueNotFound, Code::InvalidSettings, Code::SettingsConflict];
     routes
         .tag("queues")
-        .add(Needs::OnAnyQueue(Scope::Read), &[Code::CursorNotFound], routes!(list_queues))
-        .add(Needs::OnQueue(Scope::Read), &[Code::QueueNotFound], routes!(read_queue))
+        .add(RequiredScope::OnAnyQueue(Scope::Read), &[Code::CursorNotFound], routes!(list_queues))
+        .add(RequiredScope::OnQueue(Scope::Read), &[Code::QueueNotFound], routes!(read_queue))
         .add(MANAGE, configuring, routes!(configure_queue))
         .add(MANAGE, &[Code::QueueNotFound, Code::NotConfirmed], routes!(delete_queue))
         .add(MANAGE, &[Code::QueueNotFound], routes!(pause_queue))

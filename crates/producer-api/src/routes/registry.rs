@@ -9,7 +9,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::{
     app::App,
-    auth::endpoint::{Endpoint, Endpoints, Needs},
+    auth::endpoint::{Endpoint, Endpoints, RequiredScope},
 };
 
 pub(crate) struct Routes {
@@ -31,14 +31,19 @@ impl Routes {
     }
 
     /// Adds a handler with its `OpenAPI` description, required scope and specific error codes.
-    pub(super) fn add(self, needs: Needs, refusals: &[Code], route: UtoipaMethodRouter<App>) -> Self {
+    pub(super) fn add(self, needs: RequiredScope, refusals: &[Code], route: UtoipaMethodRouter<App>) -> Self {
         let (schemas, paths, handler) = route;
         let handler = handler.route_layer(self.time_limit);
         self.add_unlimited(needs, refusals, (schemas, paths, handler))
     }
 
     /// Like `add`, but without a time limit for the whole request: each step has its own time limit.
-    pub(super) fn add_unlimited(mut self, needs: Needs, refusals: &[Code], route: UtoipaMethodRouter<App>) -> Self {
+    pub(super) fn add_unlimited(
+        mut self,
+        needs: RequiredScope,
+        refusals: &[Code],
+        route: UtoipaMethodRouter<App>,
+    ) -> Self {
         for (path, item) in &route.1.paths {
             for method in methods(item) {
                 let endpoint = Endpoint { method, tag: self.tag, needs, refusals: refusals.to_vec() };
@@ -51,7 +56,8 @@ impl Routes {
 
     /// Adds a static file, which has no `OpenAPI` description and needs no key.
     pub(super) fn add_file(mut self, path: &str, handler: MethodRouter<App>) -> Self {
-        let endpoint = Endpoint { method: Method::GET, tag: self.tag, needs: Needs::Nothing, refusals: Vec::new() };
+        let endpoint =
+            Endpoint { method: Method::GET, tag: self.tag, needs: RequiredScope::Nothing, refusals: Vec::new() };
         self.endpoints.add(path, endpoint);
         self.router = self.router.route(path, handler);
         self

@@ -11,7 +11,7 @@ use crate::{
         json, limit_or,
         signal::{Released, SignalPage, SignalQuery, StickySignal, decode_cursor, encode_cursor},
     },
-    auth::endpoint::Needs,
+    auth::endpoint::RequiredScope,
     errors::{self, Result},
     request::{NoQuery, OptionalJsonBody, Query, QueuePath, SignalPath},
     response::Responder,
@@ -20,8 +20,8 @@ use crate::{
 pub(super) fn register(routes: Routes) -> Routes {
     // Sending a signal needs the scope of producers, because it releases their messages and gives them data. Forgetting a
     // sticky signal needs the same scope, because sending it again for one millisecond has the same effect.
-    const SEND: Needs = Needs::OnQueue(Scope::Enqueue);
-    const READ: Needs = Needs::OnQueue(Scope::Read);
+    const SEND: RequiredScope = RequiredScope::OnQueue(Scope::Enqueue);
+    const READ: RequiredScope = RequiredScope::OnQueue(Scope::Read);
     routes
         .tag("messages")
         .add_unlimited(SEND, &[Code::InvalidSignal, Code::ForeignOrigin], routes!(send_signal))

@@ -107,7 +107,7 @@ struct Details<'a> {
 }
 
 /// Replaces line breaks between the tokens of JSON, because a line break would end a line of the event stream.
-fn on_one_line(json: &str) -> Option<Box<RawValue>> {
+fn without_line_breaks(json: &str) -> Option<Box<RawValue>> {
     RawValue::from_string(json.replace(['\n', '\r'], " ")).ok()
 }
 
@@ -154,8 +154,8 @@ impl Event {
             }
         }
         match kind {
-            EventKind::Progress => details.progress = json.and_then(on_one_line),
-            _ => details.error = json.and_then(on_one_line),
+            EventKind::Progress => details.progress = json.and_then(without_line_breaks),
+            _ => details.error = json.and_then(without_line_breaks),
         }
         let state = kind.state(details.hold.is_some(), details.due_at.is_some());
         let public_id = own_id.as_ref().map_or(message.as_str(), OwnId::as_str);

@@ -14,7 +14,7 @@ pub use listener::EventListener;
 pub use crate::events::EventId;
 use crate::{
     error::Result,
-    feed::reader::{EventReader, FeedUpdate, Shared},
+    feed::reader::{EventReader, FeedState, FeedUpdate},
     queue::Queue,
     wakeup::Subscriber,
 };
@@ -29,7 +29,7 @@ const MAX_CONCURRENT_READS: usize = 4;
 /// The feed of the events of all queues: any number of listeners, with one reader of the log for each queue.
 #[derive(Clone)]
 pub struct EventFeed {
-    shared: Arc<Shared>,
+    shared: Arc<FeedState>,
 }
 
 impl EventFeed {
@@ -38,7 +38,7 @@ impl EventFeed {
         let readers = TaskTracker::new();
         readers.close();
         let reading = Arc::new(Semaphore::new(MAX_CONCURRENT_READS));
-        Self { shared: Arc::new(Shared { subscriber, readers, shutdown, senders: Mutex::default(), reading }) }
+        Self { shared: Arc::new(FeedState { subscriber, readers, shutdown, senders: Mutex::default(), reading }) }
     }
 
     /// Listens to the events of a queue from now on, or after the event `last`; `None` if the queue does not exist.

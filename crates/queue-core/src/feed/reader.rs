@@ -56,7 +56,7 @@ pub(crate) enum FeedUpdate {
 }
 
 /// State that the listeners of a process share.
-pub(crate) struct Shared {
+pub(crate) struct FeedState {
     pub(crate) subscriber: Subscriber,
     pub(super) readers: TaskTracker,
     pub(crate) shutdown: CancellationToken,
@@ -68,7 +68,7 @@ pub(crate) struct Shared {
 
 /// Reads the log of one queue for all its listeners in this process, as long as there are any.
 pub(crate) struct EventReader {
-    shared: Arc<Shared>,
+    shared: Arc<FeedState>,
     queue: Arc<Queue>,
     notifier: Arc<WakeNotifier>,
     sender: broadcast::Sender<FeedUpdate>,
@@ -98,7 +98,7 @@ enum ReadResult {
 
 impl EventReader {
     /// A reader that has read nothing yet, and sends its updates through `sender`.
-    pub(crate) fn new(shared: Arc<Shared>, queue: Arc<Queue>, sender: broadcast::Sender<FeedUpdate>) -> Self {
+    pub(crate) fn new(shared: Arc<FeedState>, queue: Arc<Queue>, sender: broadcast::Sender<FeedUpdate>) -> Self {
         let notifier = shared.subscriber.notifier_of_events(queue.name());
         Self {
             shared,

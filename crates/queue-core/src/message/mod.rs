@@ -25,7 +25,7 @@ use utoipa::ToSchema;
 use crate::{
     names::{ConsumerId, MessageName, QueueName, SignalKey},
     parse_error::ParseError,
-    range::Count,
+    range::NumberIn,
     time::{Millis, Timestamp},
 };
 
@@ -220,7 +220,7 @@ impl Message {
         let posted = Posted::new(NewMessage::new(data), started_at);
         let run =
             Run { started_at: Some(started_at), deliveries: 1, consumer: Some(ConsumerId::issue()), ..Run::default() };
-        let max_attempts = const { Count::of(3) };
+        let max_attempts = const { NumberIn::of(3) };
         let (state, progress, signal) = (StoredState::Active, None, None);
         Self::from_stored(queue, Stored { id, posted, run, state, max_attempts, progress, signal })
     }

@@ -12,7 +12,7 @@ use utoipa::{
 use crate::{
     json,
     names::{MessageName, OwnId, SignalKey},
-    range::{Count, Span},
+    range::{DurationIn, NumberIn},
     settings::{RunTime, backoff::Backoff},
     time::{Millis, Timestamp},
 };
@@ -81,13 +81,13 @@ impl ToSchema for DeliverAtSchema {}
 
 /// The order of ready messages: a lower number goes first. Messages with a negative number go before all messages without a
 /// priority; those with a positive number go after them.
-pub(crate) type Priority = Count<-2_097_152, 2_097_152>;
+pub(crate) type Priority = NumberIn<-2_097_152, 2_097_152>;
 /// The maximum number of attempts of a message.
-pub(crate) type MaxAttempts = Count<1, 1_000>;
+pub(crate) type MaxAttempts = NumberIn<1, 1_000>;
 /// The delay of a message.
-pub(crate) type Delay = Span<0, { NewMessage::LONGEST_DELAY.get() }>;
+pub(crate) type Delay = DurationIn<0, { NewMessage::LONGEST_DELAY.get() }>;
 /// The ttl of a message: how long after its post it may be started.
-type TimeToLive = Span<1, { NewMessage::LONGEST_DELAY.get() }>;
+type TimeToLive = DurationIn<1, { NewMessage::LONGEST_DELAY.get() }>;
 
 /// When a message may be handed out first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -42,7 +42,7 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::InvalidCursor`].
     pub async fn list(&self, state: State, limit: usize, cursor: Option<&str>) -> Result<Page> {
-        self.list_some(state, None, None, limit, limits::MAX_BYTES, cursor).await
+        self.list_page(state, None, None, limit, limits::MAX_BYTES, cursor).await
     }
 
     /// Like [`list`](Self::list), but a page ends at `max_bytes`; a single larger message is listed too. With `name`, only
@@ -54,7 +54,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`Error::Unavailable`], [`Error::InvalidCursor`].
-    pub async fn list_some(
+    pub async fn list_page(
         &self,
         state: State,
         name: Option<&MessageName>,

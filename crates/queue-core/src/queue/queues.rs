@@ -27,10 +27,10 @@ const MAX_CONCURRENT_READS: usize = 32;
 /// All queues of one Redis.
 #[derive(Clone)]
 pub struct Queues {
-    shared: Arc<Shared>,
+    shared: Arc<QueuesState>,
 }
 
-struct Shared {
+struct QueuesState {
     redis: Redis,
     declared: DeclaredSettings,
     handles: Mutex<HashMap<QueueName, Arc<Queue>>>,
@@ -42,7 +42,7 @@ impl Queues {
     /// whenever the queue is declared.
     pub fn new(redis: Redis, declared: DeclaredSettings) -> Self {
         let (handles, post_limit) = (Mutex::default(), Arc::default());
-        Self { shared: Arc::new(Shared { redis, declared, handles, post_limit }) }
+        Self { shared: Arc::new(QueuesState { redis, declared, handles, post_limit }) }
     }
 
     /// The same queues, over other connections.
@@ -102,7 +102,7 @@ impl Queues {
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable).
-    pub async fn workers(&self) -> Result<u32> {
+    pub async fn worker_count(&self) -> Result<u32> {
         let mut numsub = redis::cmd("PUBSUB");
         numsub.arg("NUMSUB").arg(keys::WORKERS_CHANNEL);
         let mut workers = 0;
@@ -263,7 +263,7 @@ impl<'a> NameRange<'a> {
     /// The names that match a pattern and begin with `prefix`, as sorted ranges that do not overlap.
     fn of(patterns: &'a [QueuePattern], prefix: &'a str) -> Vec<Self> {
         let ranges = patterns.iter().filter_map(|pattern| {
-            let (start, extent) = match pattern.start() {
+            let (start, extent) = match pattern.prefix() {
                 Some(start) if prefix.starts_with(start) => (prefix, Extent::WithPrefix),
                 Some(start) => (start, Extent::WithPrefix),
                 None => (pattern.as_str(), Extent::Exact),

@@ -10,7 +10,7 @@ use crate::{
     json, limits,
     names::SignalKey,
     queue::{Call, Queue, declare::IfAbsent, read::parse_json},
-    range::Span,
+    range::DurationIn,
     redis::{reply, scripts},
     time::{Millis, Timestamp},
 };
@@ -31,7 +31,7 @@ pub struct Signal {
 }
 
 /// How long a signal is sticky.
-type StickyTime = Span<1, { Millis::from_days(30).get() }>;
+type StickyTime = DurationIn<1, { Millis::from_days(30).get() }>;
 
 /// A sticky signal.
 #[derive(Debug, Clone)]

@@ -30,12 +30,12 @@ const MAX_REDIRECTIONS: u32 = 3;
 /// A call that was written is never sent again, unless the server answered that it did not start it.
 #[derive(Clone)]
 pub struct Redis {
-    shared: Arc<Shared>,
+    shared: Arc<RedisState>,
     /// The number of replicas that must have a message before it counts as stored.
     replicas: u32,
 }
 
-struct Shared {
+struct RedisState {
     topology: Topology,
     time_limit: Duration,
     calls: Arc<Calls>,
@@ -49,7 +49,7 @@ impl Redis {
     /// counted together with the calls of this handle.
     #[must_use]
     pub fn with_own_connections(&self) -> Self {
-        let Shared { topology, time_limit, calls } = &*self.shared;
+        let RedisState { topology, time_limit, calls } = &*self.shared;
         let redis = Self::to(topology.source().clone(), *time_limit, Arc::clone(calls));
         Self { replicas: self.replicas, ..redis }
     }
@@ -57,7 +57,7 @@ impl Redis {
     /// Prepares connections to the servers of a topology.
     pub(crate) fn to(source: Source, time_limit: Duration, calls: Arc<Calls>) -> Self {
         let topology = Topology::new(source, Arc::clone(&calls));
-        Self { shared: Arc::new(Shared { topology, time_limit, calls }), replicas: 0 }
+        Self { shared: Arc::new(RedisState { topology, time_limit, calls }), replicas: 0 }
     }
 
     /// Sets the number of replicas that must have a message before it counts as stored (Redis `WAIT`). Defaults to none.
@@ -179,7 +179,7 @@ impl Redis {
 
     /// Sends a call. If the topology may change, a call that did not start is sent again until `deadline`.
     async fn send_until(&self, slot: Slot, sending: Sending<'_>, deadline: Instant) -> Result<(Value, u32), CallError> {
-        let Shared { topology, time_limit, .. } = &*self.shared;
+        let RedisState { topology, time_limit, .. } = &*self.shared;
         let mut redirections = 0;
         let mut redirected_to: Option<(Arc<Node>, Asking)> = None;
         loop {
@@ -226,7 +226,7 @@ impl Redis {
 impl Redis {
     /// The server that has this slot.
     async fn owner(&self, slot: Slot, deadline: Instant) -> Result<Arc<Node>, CallError> {
-        let Shared { topology, time_limit, .. } = &*self.shared;
+        let RedisState { topology, time_limit, .. } = &*self.shared;
         if let Some(owner) = topology.known_owner(slot) {
             return Ok(owner);
         }

@@ -21,7 +21,7 @@ pub(crate) struct Cluster {
 }
 
 /// The state of a cluster, as its servers say.
-pub(crate) struct View {
+pub(crate) struct ClusterView {
     /// The address of each slot's server.
     pub(crate) slots: Vec<Option<Address>>,
     /// Servers that do not reach most of the others: they do not pass on all notifications.
@@ -30,7 +30,7 @@ pub(crate) struct View {
 
 /// A range of slots, as one server says.
 #[derive(Debug, PartialEq, Eq)]
-struct Claim {
+struct ClaimedSlots {
     slots: (u16, u16),
     owner: Address,
     /// Grows with each fail-over and each move of a slot. Of two claims, the one with the higher epoch is right, by the rules of the
@@ -40,7 +40,7 @@ struct Claim {
 
 impl Cluster {
     /// The state of the cluster, by the answers of some of the `known` servers and of those in the URL.
-    pub(crate) async fn view<'e>(&'e self, known: impl Iterator<Item = &'e Endpoint>) -> Result<View, String> {
+    pub(crate) async fn view<'e>(&'e self, known: impl Iterator<Item = &'e Endpoint>) -> Result<ClusterView, String> {
         let mut servers: Vec<&Endpoint> = Vec::new();
         for server in known.chain(&self.seeds) {
             if servers.iter().all(|other| other.address != server.address) {
@@ -59,7 +59,7 @@ impl Cluster {
                     if !info.contains("cluster_state:ok") {
                         cut_off.push(server.address.clone());
                     }
-                    for Claim { slots: (first, last), owner, config_epoch } in claims {
+                    for ClaimedSlots { slots: (first, last), owner, config_epoch } in claims {
                         for slot in usize::from(first)..=usize::from(last).min(Slot::COUNT - 1) {
                             if epochs[slot] < Some(config_epoch) {
                                 epochs[slot] = Some(config_epoch);
@@ -75,7 +75,7 @@ impl Cluster {
             let reasons = if reasons.is_empty() { "no server has a slot".to_owned() } else { reasons.join("; ") };
             return Err(format!("no server of the cluster names the primaries: {reasons}"));
         }
-        Ok(View { slots, cut_off })
+        Ok(ClusterView { slots, cut_off })
     }
 
     /// A server of the cluster: the user and the TLS are the same for all.
@@ -94,7 +94,7 @@ async fn ask(server: &Endpoint) -> RedisResult<(String, String)> {
 
 /// The claims in the answer to CLUSTER NODES. A line has: id, `ip:port@bus-port[,host name]`, flags, id of the primary, two times,
 /// config epoch, state of the link, and ranges of slots; a slot that moves stands in brackets.
-fn claims(text: &str, server: &Endpoint) -> Vec<Claim> {
+fn claims(text: &str, server: &Endpoint) -> Vec<ClaimedSlots> {
     let mut claims = Vec::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -104,7 +104,7 @@ fn claims(text: &str, server: &Endpoint) -> Vec<Claim> {
         for range in ranges.iter().filter(|range| is_primary && !range.starts_with('[')) {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             if let (Ok(first), Ok(last)) = (first.parse(), last.parse()) {
-                claims.push(Claim { slots: (first, last), owner: owner.clone(), config_epoch });
+                claims.push(ClaimedSlots { slots: (first, last), owner: owner.clone(), config_epoch });
             }
         }
     }

@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_util::{either::Either, task::AbortOnDropHandle};
 
 use crate::redis::{
-    socket::{CountedSocket, Traffic, Wire},
+    socket::{CountedSocket, SystemSocket, Traffic},
     tls::TlsClient,
 };
 
@@ -102,10 +102,10 @@ impl Endpoint {
         let (host, port) = match &self.address {
             Address::Tcp(host, port) => (host, *port),
             Address::Unix(path) => {
-                return Ok(CountedSocket::plain(Wire::new(Either::Right(UnixStream::connect(path).await?))));
+                return Ok(CountedSocket::plain(SystemSocket::new(Either::Right(UnixStream::connect(path).await?))));
             }
         };
-        let wire = Wire::new(Either::Left(connect_tcp(host, port).await?));
+        let wire = SystemSocket::new(Either::Left(connect_tcp(host, port).await?));
         Ok(match &self.tls {
             Some(tls) => CountedSocket::tls(tls.connect(host, wire).await?),
             None => CountedSocket::plain(wire),

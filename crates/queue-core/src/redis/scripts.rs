@@ -130,7 +130,7 @@ impl Script {
 
     fn assemble(name: &'static str, text: &'static str) -> Self {
         let (shebang, body) = text.split_once('\n').unwrap_or((text, ""));
-        let mut needs = Needs::default();
+        let mut needs = ScriptNeeds::default();
         if !shebang.contains("no-writes") {
             // The check of the layout comes before everything else.
             needs.add_fragment("layout");
@@ -193,13 +193,13 @@ fn parts_of(body: &'static str) -> Vec<&'static str> {
 
 /// The fragments, keys and fields of `meta` that a script needs, directly or through other fragments.
 #[derive(Default)]
-struct Needs {
+struct ScriptNeeds {
     /// Each fragment once, after the fragments that it uses.
     fragments: Vec<(&'static str, &'static str)>,
     keys: BTreeSet<&'static str>,
 }
 
-impl Needs {
+impl ScriptNeeds {
     fn add_text(&mut self, text: &'static str) {
         self.keys.extend(header_words(text, "-- KEYS "));
         header_words(text, "-- USES ").for_each(|used| self.add_fragment(used));

@@ -32,22 +32,22 @@ pub(crate) struct Sentinels {
 
 /// The primary that a Sentinel names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct View {
+struct SentinelAnswer {
     address: Address,
     /// Grows with each fail-over, so the Sentinel with the highest one knows the latest primary.
     config_epoch: u64,
 }
 
 /// The connection to a Sentinel broke, or does not answer.
-struct Broken;
+struct ConnectionBroken;
 
-impl From<redis::RedisError> for Broken {
+impl From<redis::RedisError> for ConnectionBroken {
     fn from(_: redis::RedisError) -> Self {
         Self
     }
 }
 
-impl From<Elapsed> for Broken {
+impl From<Elapsed> for ConnectionBroken {
     fn from(_: Elapsed) -> Self {
         Self
     }
@@ -56,7 +56,7 @@ impl From<Elapsed> for Broken {
 /// The latest of the views of some of all Sentinels. A few Sentinels that are cut off from the others may know only an earlier
 /// primary, which loses what is written to it. So a primary that is earlier than the known one counts only if most Sentinels
 /// answer, as after an operator has set them up anew.
-fn latest(views: Vec<View>, sentinels: usize, known_epoch: u64) -> Option<View> {
+fn latest(views: Vec<SentinelAnswer>, sentinels: usize, known_epoch: u64) -> Option<SentinelAnswer> {
     let are_most = 2 * views.len() > sentinels;
     views.into_iter().max_by_key(|view| view.config_epoch).filter(|view| are_most || view.config_epoch >= known_epoch)
 }
@@ -76,7 +76,9 @@ impl Sentinels {
         }
         let answered = views.len();
         match latest(views, self.servers.len(), known_epoch) {
-            Some(View { address, config_epoch }) => Ok((Endpoint { address, ..self.primary.clone() }, config_epoch)),
+            Some(SentinelAnswer { address, config_epoch }) => {
+                Ok((Endpoint { address, ..self.primary.clone() }, config_epoch))
+            }
             None if answered > 0 => {
                 Err(format!("the Sentinels that answer know only an earlier primary: {}", reasons.join("; ")))
             }
@@ -97,7 +99,12 @@ impl Sentinels {
     }
 
     /// Listens to one Sentinel until the connection breaks.
-    async fn listen_to(&self, sentinel: &Endpoint, retry: &mut Retry, announced: impl Fn()) -> Result<(), Broken> {
+    async fn listen_to(
+        &self,
+        sentinel: &Endpoint,
+        retry: &mut Retry,
+        announced: impl Fn(),
+    ) -> Result<(), ConnectionBroken> {
         let (mut sink, mut messages) = timeout(TIME_LIMIT, sentinel.open_for_subscriptions()).await??;
         timeout(TIME_LIMIT, sink.subscribe(&ANNOUNCEMENTS)).await??;
         retry.reset();
@@ -112,7 +119,7 @@ impl Sentinels {
                         announced();
                     }
                 }
-                Ok(None) => return Err(Broken),
+                Ok(None) => return Err(ConnectionBroken),
                 Err(_) => {
                     timeout(TIME_LIMIT, sink.ping::<redis::Value>()).await??;
                 }
@@ -120,7 +127,7 @@ impl Sentinels {
         }
     }
 
-    async fn ask(&self, sentinel: &Endpoint) -> RedisResult<Option<View>> {
+    async fn ask(&self, sentinel: &Endpoint) -> RedisResult<Option<SentinelAnswer>> {
         let mut connection = sentinel.open().await?;
         let mut questions = redis::pipe();
         // The first answer names a new primary some time before the second one does, but only the second has the epoch.
@@ -131,7 +138,7 @@ impl Sentinels {
         about.arg("MASTER").arg(&self.service);
         let fields: HashMap<String, String> = about.query_async(&mut connection.multiplexed).await?;
         let config_epoch = fields.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
-        Ok(Some(View { address: Address::Tcp(host, port), config_epoch }))
+        Ok(Some(SentinelAnswer { address: Address::Tcp(host, port), config_epoch }))
     }
 }
 
@@ -141,7 +148,7 @@ mod tests {
 
     #[test]
     fn few_sentinels_that_know_only_an_earlier_primary_do_not_decide() {
-        let view = |port, config_epoch| View { address: Address::Tcp("h".into(), port), config_epoch };
+        let view = |port, config_epoch| SentinelAnswer { address: Address::Tcp("h".into(), port), config_epoch };
         let (earlier, later) = (view(1, 4), view(2, 5));
         assert_eq!(latest(vec![earlier.clone(), later.clone(), earlier.clone()], 3, 0), Some(later.clone()));
         assert_eq!(latest(vec![later.clone()], 3, 4), Some(later.clone()), "one Sentinel may announce a new primary");

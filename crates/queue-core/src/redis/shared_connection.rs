@@ -103,7 +103,7 @@ impl Unanswered {
 /// One shared connection, replaced when it breaks.
 #[derive(Default)]
 pub(crate) struct SharedConnection {
-    slot: Mutex<Slot>,
+    slot: Mutex<ConnectionSlot>,
     /// The latest generation whose connection has failed. It is outside the lock, so that a call whose time is over need not wait
     /// for another call that connects.
     broken: AtomicU64,
@@ -112,7 +112,7 @@ pub(crate) struct SharedConnection {
 }
 
 #[derive(Default)]
-struct Slot {
+struct ConnectionSlot {
     connection: Option<Object<Connector>>,
     /// The number of this connection, so that of many calls that fail together only the first discards the connection.
     generation: u64,

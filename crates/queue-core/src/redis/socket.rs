@@ -50,12 +50,12 @@ impl Traffic {
 }
 
 /// The socket of the operating system. It counts the bytes that the kernel has accepted.
-pub(crate) struct Wire {
+pub(crate) struct SystemSocket {
     socket: Either<TcpStream, UnixStream>,
     traffic: Arc<Traffic>,
 }
 
-impl Wire {
+impl SystemSocket {
     pub(crate) fn new(socket: Either<TcpStream, UnixStream>) -> Self {
         Self { socket, traffic: Arc::default() }
     }
@@ -74,9 +74,9 @@ impl Wire {
 }
 
 /// Reads what has arrived at a wire.
-struct Arrived<'w>(&'w Wire);
+struct ReceivedBytes<'w>(&'w SystemSocket);
 
-impl io::Read for Arrived<'_> {
+impl io::Read for ReceivedBytes<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.receive(buffer, RecvFlags::empty())
     }
@@ -92,16 +92,16 @@ pub(crate) struct CountedSocket {
 }
 
 enum Stream {
-    Plain(Wire),
-    Tls(Box<TlsStream<Wire>>),
+    Plain(SystemSocket),
+    Tls(Box<TlsStream<SystemSocket>>),
 }
 
 impl CountedSocket {
-    pub(crate) fn plain(wire: Wire) -> Self {
+    pub(crate) fn plain(wire: SystemSocket) -> Self {
         Self { traffic: Arc::clone(&wire.traffic), stream: Stream::Plain(wire), is_quiet: true }
     }
 
-    pub(crate) fn tls(stream: TlsStream<Wire>) -> Self {
+    pub(crate) fn tls(stream: TlsStream<SystemSocket>) -> Self {
         let traffic = Arc::clone(&stream.get_ref().0.traffic);
         Self { traffic, stream: Stream::Tls(Box::new(stream)), is_quiet: true }
     }
@@ -120,7 +120,7 @@ impl CountedSocket {
                 // A TLS peer announces the close in a message of its own, which only the TLS session can read. The session keeps
                 // any data that came with it, and the reader is woken to take them.
                 let (wire, session) = stream.get_mut();
-                let received = session.read_tls(&mut Arrived(wire));
+                let received = session.read_tls(&mut ReceivedBytes(wire));
                 if received.is_ok() {
                     cx.waker().wake_by_ref();
                     match session.process_new_packets() {
@@ -193,13 +193,13 @@ impl AsyncWrite for CountedSocket {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for SystemSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for SystemSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes));
         if let Ok(count) = &written {

@@ -22,7 +22,7 @@ use crate::{
     redis::{
         call_error::CallError,
         calls::Calls,
-        cluster::{self, Cluster, View},
+        cluster::{self, Cluster, ClusterView},
         endpoint::{Address, Endpoint},
         keys::Slot,
         node::Node,
@@ -62,12 +62,12 @@ impl Source {
 
 /// The servers that calls go to now.
 pub(crate) struct Topology {
-    shared: Arc<Shared>,
+    shared: Arc<TopologyState>,
     /// The task that keeps the topology current. It starts with the first call, on the runtime of that call.
     watcher: OnceLock<AbortOnDropHandle<()>>,
 }
 
-struct Shared {
+struct TopologyState {
     source: Source,
     calls: Arc<Calls>,
     map: RwLock<Arc<Map>>,
@@ -100,8 +100,8 @@ impl Map {
     }
 
     /// A map of a cluster.
-    fn of_cluster(view: View, node_at: impl Fn(Address) -> Arc<Node>) -> Self {
-        let View { slots, cut_off } = view;
+    fn of_cluster(view: ClusterView, node_at: impl Fn(Address) -> Arc<Node>) -> Self {
+        let ClusterView { slots, cut_off } = view;
         let mut map = Self { cut_off, ..Self::default() };
         let mut indices: HashMap<&Address, u16> = HashMap::new();
         for address in &slots {
@@ -153,7 +153,7 @@ impl Topology {
             }
             Source::Sentinels(_) | Source::Cluster(_) => Map::default(),
         };
-        let shared = Shared {
+        let shared = TopologyState {
             source,
             calls,
             map: RwLock::new(Arc::new(map)),
@@ -253,7 +253,7 @@ impl Topology {
     }
 }
 
-impl Shared {
+impl TopologyState {
     /// Keeps the topology current, for as long as the task lives.
     async fn keep_current(self: Arc<Self>) {
         match &self.source {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{json::JsonObject, range::Span, time::Millis};
+use crate::{json::JsonObject, range::DurationIn, time::Millis};
 
 /// The pause between a failed attempt and the next.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -25,7 +25,7 @@ pub struct Backoff {
     pub jitter: f64,
 }
 
-type Pause = Span<0, { Millis::from_days(30).get() }>;
+type Pause = DurationIn<0, { Millis::from_days(30).get() }>;
 
 /// How the pause grows from attempt to attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
@@ -46,7 +46,7 @@ struct GivenBackoff {
     growth: Option<Growth>,
     delay: Option<Pause>,
     max: Option<Pause>,
-    jitter: Option<Share>,
+    jitter: Option<Fraction>,
 }
 
 impl From<JsonObject<GivenBackoff>> for Backoff {
@@ -56,7 +56,7 @@ impl From<JsonObject<GivenBackoff>> for Backoff {
             growth: given.growth.unwrap_or_default(),
             delay: given.delay.unwrap_or(default.delay),
             max: given.max.unwrap_or(default.max),
-            jitter: given.jitter.map_or(default.jitter, |Share(jitter)| jitter),
+            jitter: given.jitter.map_or(default.jitter, |Fraction(jitter)| jitter),
         }
     }
 }
@@ -72,9 +72,9 @@ impl Default for Backoff {
 /// A number from 0 to 1, in whole thousandths, because the scripts read it as a short decimal.
 #[derive(Deserialize)]
 #[serde(try_from = "f64")]
-struct Share(f64);
+struct Fraction(f64);
 
-impl TryFrom<f64> for Share {
+impl TryFrom<f64> for Fraction {
     type Error = &'static str;
 
     fn try_from(share: f64) -> Result<Self, &'static str> {

@@ -54,13 +54,14 @@ impl DeclaredSettings {
     }
 
     fn merged(&self, name: &str) -> SettingsPatch {
-        let mut fitting: Vec<_> = self.0.iter().filter(|(pattern, _)| pattern.fits(name)).collect();
+        let mut matching: Vec<_> = self.0.iter().filter(|(pattern, _)| pattern.matches(name)).collect();
         // Of the patterns that match one name, the longer text is the more exact one. A name is longer than its prefixes; the name
         // itself also wins over the pattern with the name as its prefix.
-        fitting
-            .sort_by_key(|(pattern, _)| (pattern.start().unwrap_or(pattern.as_str()).len(), pattern.start().is_none()));
+        matching.sort_by_key(|(pattern, _)| {
+            (pattern.prefix().unwrap_or(pattern.as_str()).len(), pattern.prefix().is_none())
+        });
         let mut merged = SettingsPatch::default();
-        for (_, settings) in fitting {
+        for (_, settings) in matching {
             merged.extend(settings);
         }
         merged
@@ -136,7 +137,7 @@ mod tests {
         let (pattern, invalid) = conflict.validate().unwrap_err();
         assert_eq!((pattern.as_str(), invalid.setting.as_str()), ("a-*", "retention.failed"));
         assert!(declared(json!({"*": {"max_attempts": 5}, "a-*": {"timeout": "1h"}})).validate().is_ok());
-        // Queues that fit the pattern and whose names have no entry would have half a limit.
+        // Queues that match the pattern and whose names have no entry would have half a limit.
         let half = declared(json!({"a-*": {"rate_limit": {"max": 2}}, "a-1": {"rate_limit": {"duration": "1s"}}}));
         let (pattern, invalid) = half.validate().unwrap_err();
         assert_eq!((pattern.as_str(), invalid.setting.as_str()), ("a-*", "rate_limit"));

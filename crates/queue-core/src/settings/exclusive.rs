@@ -9,7 +9,7 @@ use utoipa::{
     },
 };
 
-use crate::range::Count;
+use crate::range::NumberIn;
 
 /// Whether only one consumer at a time has access to a queue: `false`, `true` (one message at a time) or `{"parallel": n}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -24,7 +24,7 @@ pub enum Exclusive {
     },
 }
 
-type Parallel = Count<1, 1_000>;
+type Parallel = NumberIn<1, 1_000>;
 
 impl Default for Exclusive {
     fn default() -> Self {

@@ -22,7 +22,7 @@ use serde_json::{Value, json, value::RawValue};
 use utoipa::ToSchema;
 
 use crate::{
-    range::{Count, Span},
+    range::{DurationIn, NumberIn},
     time::Millis,
 };
 
@@ -39,13 +39,13 @@ pub struct Settings {
     pub visibility_timeout: LeaseTime,
     /// How many attempts a message has: 1 to 1,000. Defaults to 3.
     #[schema(inline)]
-    pub max_attempts: Count<1, 1_000>,
+    pub max_attempts: NumberIn<1, 1_000>,
     /// The pause before the next attempt. Defaults to exponential from 1 s to at most 1 h, with a jitter of 0.2.
     #[schema(inline)]
     pub backoff: Backoff,
     /// How many lapses make a message fail: 1 to 1,000. Defaults to 3.
     #[schema(inline)]
-    pub max_lapses: Count<1, 1_000>,
+    pub max_lapses: NumberIn<1, 1_000>,
     /// The maximum number of leases in a window of time, over all consumers. Defaults to no limit.
     #[schema(inline)]
     pub rate_limit: Option<RateLimit>,
@@ -64,31 +64,31 @@ pub struct Settings {
     pub id_window: IdWindow,
     /// The maximum number of unfinished messages in the queue: 1 to 1,000,000,000. Defaults to no limit.
     #[schema(inline)]
-    pub max_length: Option<Count<1, 1_000_000_000>>,
+    pub max_length: Option<NumberIn<1, 1_000_000_000>>,
     /// For how long finished messages are kept.
     #[schema(inline)]
     pub retention: Retention,
 }
 
 /// The visibility timeout of a lease.
-pub(crate) type LeaseTime = Span<{ Settings::SHORTEST_LEASE.get() }, { Settings::LONGEST_LEASE.get() }>;
+pub(crate) type LeaseTime = DurationIn<{ Settings::SHORTEST_LEASE.get() }, { Settings::LONGEST_LEASE.get() }>;
 /// The timeout of a run.
-pub(crate) type RunTime = Span<1, { Millis::from_days(7).get() }>;
-type IdempotencyWindow = Span<1_000, { Millis::from_days(30).get() }>;
-type IdWindow = Span<0, { Millis::from_days(30).get() }>;
+pub(crate) type RunTime = DurationIn<1, { Millis::from_days(7).get() }>;
+type IdempotencyWindow = DurationIn<1_000, { Millis::from_days(30).get() }>;
+type IdWindow = DurationIn<0, { Millis::from_days(30).get() }>;
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             visibility_timeout: const { LeaseTime::of(Millis::from_secs(30)) },
-            max_attempts: const { Count::of(3) },
+            max_attempts: const { NumberIn::of(3) },
             backoff: Backoff::default(),
-            max_lapses: const { Count::of(3) },
+            max_lapses: const { NumberIn::of(3) },
             rate_limit: None,
             exclusive: Exclusive::default(),
             timeout: None,
-            idempotency_window: const { Span::of(Millis::from_hours(1)) },
-            id_window: const { Span::of(Millis::from_hours(1)) },
+            idempotency_window: const { DurationIn::of(Millis::from_hours(1)) },
+            id_window: const { DurationIn::of(Millis::from_hours(1)) },
             max_length: None,
             retention: Retention::default(),
         }
@@ -178,6 +178,6 @@ mod tests {
         let meta =
             [("layout", "3"), ("max_attempts", "x"), ("timeout", "0"), ("max_lapses", "7"), ("retention.x", "1")];
         let read = Settings::of_stored(meta);
-        assert_eq!(read, Settings { max_lapses: Count::of(7), ..Settings::default() });
+        assert_eq!(read, Settings { max_lapses: NumberIn::of(7), ..Settings::default() });
     }
 }

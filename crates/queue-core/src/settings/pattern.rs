@@ -24,7 +24,7 @@ impl QueuePattern {
     }
 
     /// The prefix of the matching names; `None` if the pattern is the name of one queue.
-    pub fn start(&self) -> Option<&str> {
+    pub fn prefix(&self) -> Option<&str> {
         self.0.strip_suffix('*')
     }
 
@@ -34,8 +34,8 @@ impl QueuePattern {
     }
 
     /// Whether the pattern matches a queue's name, or all names of another pattern. Only `*` matches an empty text.
-    pub fn fits(&self, queue: &str) -> bool {
-        self.0.strip_suffix('*').map_or_else(|| self.0 == queue, |start| queue.starts_with(start))
+    pub fn matches(&self, queue: &str) -> bool {
+        self.0.strip_suffix('*').map_or_else(|| self.0 == queue, |prefix| queue.starts_with(prefix))
     }
 }
 
@@ -43,8 +43,8 @@ impl TryFrom<String> for QueuePattern {
     type Error = ParseError;
 
     fn try_from(text: String) -> Result<Self, ParseError> {
-        let start = text.strip_suffix('*').unwrap_or(&text);
-        match start.parse::<QueueName>() {
+        let prefix = text.strip_suffix('*').unwrap_or(&text);
+        match prefix.parse::<QueueName>() {
             _ if text == "*" => Ok(Self(text)),
             Ok(_) => Ok(Self(text)),
             Err(name) => Err(ParseError(
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn pattern_is_a_name_a_prefix_or_everything() {
-        for (pattern, queue, fits) in [
+        for (pattern, queue, is_match) in [
             ("*", "user-1", true),
             ("*", "", true),
             ("user-*", "user-1", true),
@@ -95,7 +95,7 @@ mod tests {
             ("user-1", "user-12", false),
             ("user-1", "", false),
         ] {
-            assert_eq!(pattern.parse::<QueuePattern>().unwrap().fits(queue), fits, "{pattern} {queue}");
+            assert_eq!(pattern.parse::<QueuePattern>().unwrap().matches(queue), is_match, "{pattern} {queue}");
         }
         for pattern in ["", "**", "*-user", "a*b", "user-**", "a b", "-*"] {
             assert!(pattern.parse::<QueuePattern>().is_err(), "{pattern}");

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    range::{Count, Span},
+    range::{DurationIn, NumberIn},
     time::Millis,
 };
 
@@ -14,8 +14,8 @@ use crate::{
 pub struct RateLimit {
     /// The maximum number: 1 to 1,000,000.
     #[schema(inline)]
-    pub max: Count<1, 1_000_000>,
+    pub max: NumberIn<1, 1_000_000>,
     /// The length of the window: 1 ms to 24 h.
     #[schema(inline)]
-    pub duration: Span<1, { Millis::from_hours(24).get() }>,
+    pub duration: DurationIn<1, { Millis::from_hours(24).get() }>,
 }

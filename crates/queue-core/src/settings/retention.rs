@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    range::{Count, Span},
+    range::{DurationIn, NumberIn},
     time::Millis,
 };
 
@@ -30,13 +30,13 @@ pub struct Keep {
     pub age: Age,
     /// How many messages are kept: up to 1,000,000,000. With 0 a message is forgotten as soon as it has finished.
     #[schema(inline)]
-    pub count: Count<0, 1_000_000_000>,
+    pub count: NumberIn<0, 1_000_000_000>,
     /// The minimum time that a message is kept, so that its result can be read: up to `age`. Defaults to 60 s.
     #[schema(inline)]
     pub min_age: Age,
 }
 
-type Age = Span<0, { Millis::from_days(3_650).get() }>;
+type Age = DurationIn<0, { Millis::from_days(3_650).get() }>;
 
 impl Default for Retention {
     fn default() -> Self {
@@ -48,7 +48,7 @@ impl Default for Retention {
 
 impl Keep {
     const fn of(age: Millis, count: i64) -> Self {
-        Self { age: Age::of(age), count: Count::of(count), min_age: Age::of(Millis::from_secs(60)) }
+        Self { age: Age::of(age), count: NumberIn::of(count), min_age: Age::of(Millis::from_secs(60)) }
     }
 }
 

@@ -52,10 +52,10 @@ const CHANNELS_AT_ONCE: usize = 500;
 /// notification is lost otherwise.
 #[derive(Clone)]
 pub struct Subscriber {
-    shared: Arc<Shared>,
+    shared: Arc<SubscriberState>,
 }
 
-struct Shared {
+struct SubscriberState {
     redis: Redis,
     notifiers: Mutex<HashMap<String, Arc<WakeNotifier>>>,
     to_subscribe: Mutex<Vec<String>>,
@@ -77,7 +77,7 @@ struct Waiters {
     finished: Arc<Notify>,
 }
 
-impl Shared {
+impl SubscriberState {
     /// Whether the queue's name begins with a subscribed prefix.
     fn matches_prefix(&self, queue: &QueueName) -> bool {
         self.prefixes.iter().any(|prefix| queue.as_str().starts_with(prefix))
@@ -128,7 +128,7 @@ impl Subscriber {
         timers: Option<Arc<WakeTimers>>,
     ) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(SubscriberState {
                 redis,
                 notifiers: Mutex::default(),
                 to_subscribe: Mutex::default(),

@@ -3,7 +3,7 @@
 use queue_core::{Action, Failure, Message, NewMessage, Queue, Signal, State};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{World, number, script_calls};
+use crate::{TestQueue, number, script_calls};
 
 /// The maximum bytes of a message in an answer that do not count towards the limit: names of fields, and instants.
 const UNCOUNTED_BYTES: usize = 1_024;
@@ -13,10 +13,10 @@ fn bytes_of(messages: &[Message]) -> usize {
 }
 
 /// Reads all messages of a state, page by page, and returns their number.
-async fn list_all(world: &World, state: State) -> usize {
+async fn list_all(fixture: &TestQueue, state: State) -> usize {
     let (mut count, mut cursor) = (0, None);
     loop {
-        let page = world.queue.list(state, 1_000, cursor.as_deref()).await.unwrap();
+        let page = fixture.queue.list(state, 1_000, cursor.as_deref()).await.unwrap();
         let max_bytes = Queue::MAX_BYTES + page.messages.len() * UNCOUNTED_BYTES;
         assert!(bytes_of(&page.messages) <= max_bytes, "{state:?}: a page has {} bytes", bytes_of(&page.messages));
         assert!(!page.messages.is_empty(), "{state:?}: each page has at least one message");
@@ -35,61 +35,61 @@ fn failure_with_control_characters() -> Failure {
 
 #[tokio::test]
 async fn page_of_large_messages_ends_within_the_limit_in_every_state() {
-    let world = World::with_settings(r#"{"max_attempts":1}"#);
+    let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
     let large = || NewMessage::new(to_raw_value(&"x".repeat(1_000_000)).unwrap());
     let hold = || NewMessage { hold: Some("k".parse().unwrap()), ..large() };
     let delayed = || NewMessage { delay: crate::delayed(0, 3_600_000).delay, ..large() };
     let prioritized = || NewMessage { priority: 7.try_into().unwrap(), ..large() };
     for _ in 0..9 {
         for message in [hold(), delayed(), large(), prioritized()] {
-            world.queue.enqueue(vec![message]).await.unwrap();
+            fixture.queue.enqueue(vec![message]).await.unwrap();
         }
     }
     for (state, count) in [(State::Held, 9), (State::Delayed, 9), (State::Waiting, 18)] {
-        assert_eq!(list_all(&world, state).await, count);
+        assert_eq!(list_all(&fixture, state).await, count);
     }
     let mut deliveries = Vec::new();
     while deliveries.len() < 18 {
-        deliveries.extend(world.lease(1_000).await.deliveries);
+        deliveries.extend(fixture.lease(1_000).await.deliveries);
     }
-    assert_eq!(list_all(&world, State::Active).await, 18);
+    assert_eq!(list_all(&fixture, State::Active).await, 18);
     for (n, delivery) in deliveries.iter().enumerate() {
         let action = if n % 2 == 0 { crate::done() } else { Action::Fail(failure_with_control_characters()) };
-        world.settle(delivery, action).await;
+        fixture.settle(delivery, action).await;
     }
-    assert_eq!(list_all(&world, State::Completed).await, 9);
-    assert_eq!(list_all(&world, State::Failed).await, 9);
+    assert_eq!(list_all(&fixture, State::Completed).await, 9);
+    assert_eq!(list_all(&fixture, State::Failed).await, 9);
 }
 
 #[tokio::test]
 async fn progress_results_and_signals_count_toward_the_answer_limit() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let held = |n| NewMessage { hold: Some("k".parse().unwrap()), ..number(n) };
-    world.queue.enqueue((0..400).map(held).collect()).await.unwrap();
+    fixture.queue.enqueue((0..400).map(held).collect()).await.unwrap();
     let data = RawValue::from_string(format!("\"{}\"", "x".repeat(4_000))).unwrap();
-    world.queue.signal(&"k".parse().unwrap(), &Signal { data: Some(data), ..Signal::default() }).await.unwrap();
-    assert_eq!(list_all(&world, State::Waiting).await, 400);
+    fixture.queue.signal(&"k".parse().unwrap(), &Signal { data: Some(data), ..Signal::default() }).await.unwrap();
+    assert_eq!(list_all(&fixture, State::Waiting).await, 400);
     let large = to_raw_value(&"x".repeat(60_000)).unwrap();
-    let deliveries = world.lease(1_000).await.deliveries;
+    let deliveries = fixture.lease(1_000).await.deliveries;
     assert_eq!(deliveries.len(), 400);
     for delivery in &deliveries {
-        world.queue.report_progress(&delivery.lease, &large).await.unwrap();
+        fixture.queue.report_progress(&delivery.lease, &large).await.unwrap();
     }
-    assert_eq!(list_all(&world, State::Active).await, 400);
+    assert_eq!(list_all(&fixture, State::Active).await, 400);
     for delivery in &deliveries {
-        world.settle(delivery, Action::Complete(large.clone())).await;
+        fixture.settle(delivery, Action::Complete(large.clone())).await;
     }
-    assert_eq!(list_all(&world, State::Completed).await, 400);
+    assert_eq!(list_all(&fixture, State::Completed).await, 400);
 }
 
 #[tokio::test]
 async fn errors_are_cut_after_escaping_and_calls_that_carry_them_stay_short() {
-    let world = World::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":1,"jitter":0}}"#);
-    world.post_numbers(0..1_000).await;
+    let fixture = TestQueue::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":1,"jitter":0}}"#);
+    fixture.post_numbers(0..1_000).await;
     let fail_all = async || {
         let mut failed = 0;
         while failed < 1_000 {
-            let leased = world.lease(1_000).await;
+            let leased = fixture.lease(1_000).await;
             let messages: Vec<Message> = leased.deliveries.iter().map(|delivery| delivery.message.clone()).collect();
             assert!(
                 bytes_of(&messages) <= Queue::MAX_BYTES + messages.len() * UNCOUNTED_BYTES,
@@ -104,43 +104,43 @@ async fn errors_are_cut_after_escaping_and_calls_that_carry_them_stay_short() {
                     action: Action::Fail(failure_with_control_characters()),
                 })
                 .collect();
-            world.queue.settle(&settlements).await.unwrap();
+            fixture.queue.settle(&settlements).await.unwrap();
         }
     };
     fail_all().await;
     fail_all().await;
-    let page = world.queue.list(State::Failed, 1, None).await.unwrap();
+    let page = fixture.queue.list(State::Failed, 1, None).await.unwrap();
     let error = page.messages[0].error.as_ref().unwrap();
     assert!(serde_json::to_vec(&error.message).unwrap().len() <= 8 * 1_024);
     assert!(error.message.len() > 1_000, "as much of the text as fits is kept");
-    assert_eq!(list_all(&world, State::Failed).await, 1_000);
-    assert_eq!(world.queue.retry_failed().await.unwrap(), 1_000);
-    assert!(script_calls(&world, "retry") >= 5, "each call reads the errors of a few messages");
-    assert_eq!(list_all(&world, State::Waiting).await, 1_000);
-    world.assert_clean().await;
+    assert_eq!(list_all(&fixture, State::Failed).await, 1_000);
+    assert_eq!(fixture.queue.retry_failed().await.unwrap(), 1_000);
+    assert!(script_calls(&fixture, "retry") >= 5, "each call reads the errors of a few messages");
+    assert_eq!(list_all(&fixture, State::Waiting).await, 1_000);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn forgetting_messages_with_own_ids_reads_no_results() {
     let took = async |own_ids: bool| {
-        let world = World::new();
+        let fixture = TestQueue::new();
         for hundred in 0..12 {
             let message = |n: u64| {
                 let id = format!("order {hundred} {n}").parse().unwrap();
                 NewMessage { id: own_ids.then_some(id), ..number(n) }
             };
-            world.queue.enqueue((0..100).map(message).collect()).await.unwrap();
-            for delivery in world.lease(100).await.deliveries {
-                world.settle(&delivery, Action::Complete(to_raw_value(&"x".repeat(60_000)).unwrap())).await;
+            fixture.queue.enqueue((0..100).map(message).collect()).await.unwrap();
+            for delivery in fixture.lease(100).await.deliveries {
+                fixture.settle(&delivery, Action::Complete(to_raw_value(&"x".repeat(60_000)).unwrap())).await;
             }
         }
         let keep = serde_json::json!({"retention": {"completed": {"count": 0, "min_age": 0}}});
-        world.queue.configure(&keep).await.unwrap();
-        world.redis.command("CONFIG RESETSTAT");
-        while world.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
-        assert_eq!(world.redis.command("EXISTS drover:{q}:messages"), ":0");
+        fixture.queue.configure(&keep).await.unwrap();
+        fixture.redis.command("CONFIG RESETSTAT");
+        while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
+        assert_eq!(fixture.redis.command("EXISTS drover:{q}:messages"), ":0");
         // The time that Redis spent in the scripts (µs). Other load of the machine does not change it much.
-        let stats = world.redis.command("INFO commandstats");
+        let stats = fixture.redis.command("INFO commandstats");
         let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
         line.split("usec=").nth(1).unwrap().split(',').next().unwrap().parse::<u64>().unwrap()
     };

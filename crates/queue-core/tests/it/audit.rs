@@ -1,6 +1,6 @@
 //! The audit finds damage, and reports nothing for an undamaged queue.
 
-use crate::{World, delayed, number};
+use crate::{TestQueue, delayed, number};
 
 #[tokio::test]
 async fn audit_finds_deliberate_damage() {
@@ -16,32 +16,32 @@ async fn audit_finds_deliberate_damage() {
         "HSET drover:{q}:runs 99999999999999 x",
     ];
     for breakage in breakages {
-        let world = World::new();
-        world.post(delayed(0, 60_000)).await;
-        let id = world.post(number(1)).await.id.to_string();
-        world.assert_clean().await;
-        world.redis.command(&breakage.replace("ID", &id));
-        let audit = world.queue.audit().await.unwrap();
+        let fixture = TestQueue::new();
+        fixture.post(delayed(0, 60_000)).await;
+        let id = fixture.post(number(1)).await.id.to_string();
+        fixture.assert_clean().await;
+        fixture.redis.command(&breakage.replace("ID", &id));
+        let audit = fixture.queue.audit().await.unwrap();
         assert_eq!(audit.findings.len(), 1, "{breakage}: {:?}", audit.findings);
     }
 }
 
 #[tokio::test]
 async fn the_audit_is_clean_while_the_queue_is_in_use() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let work = async {
         for round in 0..50 {
-            world.post_numbers(round * 20..(round + 1) * 20).await;
-            for delivery in world.lease(20).await.deliveries {
-                world.complete(&delivery).await;
+            fixture.post_numbers(round * 20..(round + 1) * 20).await;
+            for delivery in fixture.lease(20).await.deliveries {
+                fixture.complete(&delivery).await;
             }
         }
     };
     let audits = async {
         for _ in 0..10 {
-            world.assert_clean().await;
+            fixture.assert_clean().await;
         }
     };
     tokio::join!(work, audits);
-    assert_eq!(world.queue.audit().await.unwrap().messages, 1_000);
+    assert_eq!(fixture.queue.audit().await.unwrap().messages, 1_000);
 }

@@ -3,7 +3,7 @@
 use queue_core::{Action, Changed, MessageRef, Millis, NewMessage, Signal, State};
 use serde_json::{json, value::to_raw_value};
 
-use crate::{World, delayed, failure, number, numbers, pass, prioritized};
+use crate::{TestQueue, delayed, failure, number, numbers, prioritized, wait_millis};
 
 /// A number of messages for which one step is not enough.
 const MANY: u64 = 2_300;
@@ -13,139 +13,139 @@ fn held(data: u64) -> NewMessage {
 }
 
 /// Posts `MANY` messages, 1,000 (the limit of a call) at a time.
-async fn post_many(world: &World, messages: impl Fn(u64) -> NewMessage) -> Vec<MessageRef> {
+async fn post_many(fixture: &TestQueue, messages: impl Fn(u64) -> NewMessage) -> Vec<MessageRef> {
     let all: Vec<u64> = (0..MANY).collect();
     let mut ids = vec![];
     for chunk in all.chunks(1_000) {
-        let enqueued = world.queue.enqueue(chunk.iter().map(|data| messages(*data)).collect()).await.unwrap();
+        let enqueued = fixture.queue.enqueue(chunk.iter().map(|data| messages(*data)).collect()).await.unwrap();
         ids.extend(enqueued.iter().map(|enqueued| enqueued.id().clone()));
     }
     ids
 }
 
-async fn count(world: &World, state: State) -> u64 {
-    world.queue.status().await.unwrap().unwrap().counts.of(state)
+async fn count(fixture: &TestQueue, state: State) -> u64 {
+    fixture.queue.status().await.unwrap().unwrap().counts.of(state)
 }
 
-async fn fail_all(world: &World) {
-    while let leased = world.lease(1_000).await.deliveries
+async fn fail_all(fixture: &TestQueue) {
+    while let leased = fixture.lease(1_000).await.deliveries
         && !leased.is_empty()
     {
         for delivery in leased {
-            world.settle(&delivery, Action::FailForGood(failure())).await;
+            fixture.settle(&delivery, Action::FailForGood(failure())).await;
         }
     }
 }
 
 #[tokio::test]
 async fn signal_releases_all_messages_held_when_it_was_sent() {
-    let world = World::new();
-    post_many(&world, held).await;
+    let fixture = TestQueue::new();
+    post_many(&fixture, held).await;
     let signal = Signal { data: Some(to_raw_value("go").unwrap()), sticky_for: None };
-    assert_eq!(world.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap(), MANY);
-    assert_eq!(count(&world, State::Held).await, 0);
+    assert_eq!(fixture.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap(), MANY);
+    assert_eq!(count(&fixture, State::Held).await, 0);
     let mut seen = vec![];
     for _ in 0..3 {
-        let leased = world.lease(1_000).await;
+        let leased = fixture.lease(1_000).await;
         assert!(leased.deliveries.iter().all(|delivery| delivery.message.signal.is_some()));
         seen.extend(numbers(&leased));
     }
     assert_eq!(seen, (0..MANY).collect::<Vec<_>>(), "in the order posted");
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn interrupted_signal_releases_only_messages_held_when_it_was_sent() {
-    let world = World::new();
-    post_many(&world, held).await;
-    let cut = world.redis.command("GET drover:{q}:seq");
+    let fixture = TestQueue::new();
+    post_many(&fixture, held).await;
+    let cut = fixture.redis.command("GET drover:{q}:seq");
     let cut = cut.lines().last().unwrap();
-    world.post(held(MANY)).await;
+    fixture.post(held(MANY)).await;
     // The state that a process leaves when it dies between two steps.
-    world.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
-    while world.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
-    assert_eq!((count(&world, State::Held).await, count(&world, State::Waiting).await), (1, MANY));
-    world.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
-    let released = world.queue.signal(&"key".parse().unwrap(), &Signal::default()).await.unwrap();
+    fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
+    while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
+    assert_eq!((count(&fixture, State::Held).await, count(&fixture, State::Waiting).await), (1, MANY));
+    fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
+    let released = fixture.queue.signal(&"key".parse().unwrap(), &Signal::default()).await.unwrap();
     assert_eq!(released, 1, "the earlier signal is finished first, then the new one begins");
-    assert_eq!(count(&world, State::Held).await, 0);
-    world.assert_clean().await;
+    assert_eq!(count(&fixture, State::Held).await, 0);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn purge_removes_all_messages_of_a_state() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     for (state, message) in [
         (State::Held, held as fn(u64) -> NewMessage),
         (State::Delayed, |data| delayed(data, 3_600_000)),
         (State::Waiting, |data| prioritized(data, 1 - i64::try_from(data % 3).unwrap())),
     ] {
-        let ids = post_many(&world, message).await;
-        assert_eq!(world.queue.cancel(&ids[7]).await.unwrap(), Changed::Done);
-        assert_eq!(world.queue.purge(state).await.unwrap(), MANY - 1);
-        assert_eq!(count(&world, state).await, 0, "{state:?}");
+        let ids = post_many(&fixture, message).await;
+        assert_eq!(fixture.queue.cancel(&ids[7]).await.unwrap(), Changed::Done);
+        assert_eq!(fixture.queue.purge(state).await.unwrap(), MANY - 1);
+        assert_eq!(count(&fixture, state).await, 0, "{state:?}");
     }
-    post_many(&world, number).await;
-    while let leased = world.lease(1_000).await.deliveries
+    post_many(&fixture, number).await;
+    while let leased = fixture.lease(1_000).await.deliveries
         && !leased.is_empty()
     {
         for delivery in leased {
-            world.complete(&delivery).await;
+            fixture.complete(&delivery).await;
         }
     }
-    assert_eq!(world.queue.purge(State::Completed).await.unwrap(), MANY);
-    post_many(&world, number).await;
-    fail_all(&world).await;
-    assert_eq!(world.queue.purge(State::Failed).await.unwrap(), MANY + 3, "cancelled messages are forgotten too");
-    assert_eq!(world.redis.command("KEYS drover:{q}:messages"), "*0");
-    world.assert_clean().await;
+    assert_eq!(fixture.queue.purge(State::Completed).await.unwrap(), MANY);
+    post_many(&fixture, number).await;
+    fail_all(&fixture).await;
+    assert_eq!(fixture.queue.purge(State::Failed).await.unwrap(), MANY + 3, "cancelled messages are forgotten too");
+    assert_eq!(fixture.redis.command("KEYS drover:{q}:messages"), "*0");
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn dead_letters_are_retried_in_the_order_in_which_they_failed() {
-    let world = World::new();
-    post_many(&world, number).await;
-    fail_all(&world).await;
-    assert_eq!(world.queue.retry_failed().await.unwrap(), MANY);
-    assert_eq!((count(&world, State::Failed).await, count(&world, State::Waiting).await), (0, MANY));
-    assert_eq!(numbers(&world.lease(3).await), [0, 1, 2]);
-    world.assert_clean().await;
+    let fixture = TestQueue::new();
+    post_many(&fixture, number).await;
+    fail_all(&fixture).await;
+    assert_eq!(fixture.queue.retry_failed().await.unwrap(), MANY);
+    assert_eq!((count(&fixture, State::Failed).await, count(&fixture, State::Waiting).await), (0, MANY));
+    assert_eq!(numbers(&fixture.lease(3).await), [0, 1, 2]);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn leases_that_lapse_together_are_recovered_in_steps() {
-    let world = World::with_settings(r#"{"visibility_timeout":100}"#);
-    world.post_numbers(0..250).await;
-    assert_eq!(world.lease(250).await.deliveries.len(), 250);
-    pass(110).await;
-    while world.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
-    assert_eq!(count(&world, State::Waiting).await, 250);
-    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.lapsed, 250);
-    world.assert_clean().await;
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":100}"#);
+    fixture.post_numbers(0..250).await;
+    assert_eq!(fixture.lease(250).await.deliveries.len(), 250);
+    wait_millis(110).await;
+    while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
+    assert_eq!(count(&fixture, State::Waiting).await, 250);
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.lapsed, 250);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn message_is_not_delivered_after_its_ttl_when_hundreds_expire_at_once() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let ending = |data| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..number(data) };
-    world.queue.enqueue((0..450).map(ending).collect()).await.unwrap();
-    world.post(number(450)).await;
-    pass(60).await;
-    assert_eq!(numbers(&world.lease(1_000).await), [450]);
-    let status = world.queue.status().await.unwrap().unwrap();
+    fixture.queue.enqueue((0..450).map(ending).collect()).await.unwrap();
+    fixture.post(number(450)).await;
+    wait_millis(60).await;
+    assert_eq!(numbers(&fixture.lease(1_000).await), [450]);
+    let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!((status.counts.failed, status.totals.expired), (450, 450));
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn removed_messages_block_no_other_message() {
-    let world = World::new();
-    world.post_numbers(0..101).await;
-    for message in world.queue.list(State::Waiting, 100, None).await.unwrap().messages {
-        world.queue.cancel(&message.id).await.unwrap();
+    let fixture = TestQueue::new();
+    fixture.post_numbers(0..101).await;
+    for message in fixture.queue.list(State::Waiting, 100, None).await.unwrap().messages {
+        fixture.queue.cancel(&message.id).await.unwrap();
     }
     let leased = loop {
-        let leased = world.lease(1).await;
+        let leased = fixture.lease(1).await;
         assert!(
             leased.more_is_ready || !leased.deliveries.is_empty(),
             "an empty answer says that more messages are ready"
@@ -155,55 +155,55 @@ async fn removed_messages_block_no_other_message() {
         }
     };
     assert_eq!(numbers(&leased), [100]);
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn trimming_keeps_the_retained_number_when_some_messages_were_erased() {
-    let world = World::with_settings(r#"{"retention":{"completed":{"min_age":0}}}"#);
-    world.post_numbers(0..6).await;
-    let deliveries = world.lease(6).await.deliveries;
+    let fixture = TestQueue::with_settings(r#"{"retention":{"completed":{"min_age":0}}}"#);
+    fixture.post_numbers(0..6).await;
+    let deliveries = fixture.lease(6).await.deliveries;
     for delivery in &deliveries {
-        world.complete(delivery).await;
+        fixture.complete(delivery).await;
     }
     for index in [0, 4] {
-        assert_eq!(world.queue.erase(&deliveries[index].message.id).await.unwrap(), Changed::Done);
+        assert_eq!(fixture.queue.erase(&deliveries[index].message.id).await.unwrap(), Changed::Done);
     }
-    world.queue.configure(&json!({"retention": {"completed": {"count": 3, "min_age": 0}}})).await.unwrap();
-    while world.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
-    let kept = world.queue.list(State::Completed, 10, None).await.unwrap().messages;
+    fixture.queue.configure(&json!({"retention": {"completed": {"count": 3, "min_age": 0}}})).await.unwrap();
+    while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
+    let kept = fixture.queue.list(State::Completed, 10, None).await.unwrap().messages;
     assert_eq!(kept.iter().map(|message| message.data.get()).collect::<Vec<_>>(), ["5", "3", "2"]);
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn message_that_does_not_fit_into_a_response_keeps_its_position_next_to_a_cancelled_one() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let large = |first: char| NewMessage::new(to_raw_value(&first.to_string().repeat(1_300_000)).unwrap());
     let mut ids = vec![];
     for letter in ['a', 'b', 'c', 'd', 'e', 'f', 'g'] {
-        ids.push(world.post(large(letter)).await.id);
+        ids.push(fixture.post(large(letter)).await.id);
     }
-    world.queue.cancel(&ids[1]).await.unwrap();
+    fixture.queue.cancel(&ids[1]).await.unwrap();
     let letters = async || -> String {
-        let leased = world.lease(10).await;
+        let leased = fixture.lease(10).await;
         leased.deliveries.iter().filter_map(|delivery| delivery.message.data.get().chars().nth(1)).collect()
     };
     assert_eq!(letters().await, "acd");
     assert_eq!(letters().await, "efg");
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn concurrent_changes_of_settings_are_all_kept() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     for count in 1..20 {
         let age = json!({"retention": {"completed": {"age": 60_000 + count}}});
         let count = json!({"retention": {"completed": {"count": count}}});
-        let (one, other) = tokio::join!(world.queue.configure(&age), world.queue.configure(&count));
+        let (one, other) = tokio::join!(fixture.queue.configure(&age), fixture.queue.configure(&count));
         one.unwrap();
         other.unwrap();
-        let kept = world.queue.status().await.unwrap().unwrap().settings.retention.completed;
+        let kept = fixture.queue.status().await.unwrap().unwrap().settings.retention.completed;
         assert_eq!(json!(kept.age), age["retention"]["completed"]["age"]);
         assert_eq!(json!(kept.count), count["retention"]["completed"]["count"]);
     }

@@ -4,18 +4,18 @@ use drover_tests::eventually;
 use queue_core::{Action, Message, NewMessage, Queue, State};
 use serde_json::value::to_raw_value;
 
-use crate::{World, delayed, done, failure, number, numbers, prioritized, script_calls};
+use crate::{TestQueue, delayed, done, failure, number, numbers, prioritized, script_calls};
 
-async fn post_thousands(world: &World, thousands: u64, message: impl Fn(u64) -> NewMessage) {
+async fn post_thousands(fixture: &TestQueue, thousands: u64, message: impl Fn(u64) -> NewMessage) {
     for thousand in 0..thousands {
         let batch = (0..1_000).map(|n| message(thousand * 1_000 + n)).collect();
-        world.queue.enqueue(batch).await.unwrap();
+        fixture.queue.enqueue(batch).await.unwrap();
     }
 }
 
-async fn settle_all(world: &World, action: &Action) {
+async fn settle_all(fixture: &TestQueue, action: &Action) {
     loop {
-        let deliveries = world.lease(1_000).await.deliveries;
+        let deliveries = fixture.lease(1_000).await.deliveries;
         if deliveries.is_empty() {
             return;
         }
@@ -23,58 +23,58 @@ async fn settle_all(world: &World, action: &Action) {
             .into_iter()
             .map(|delivery| queue_core::Settlement { lease: delivery.lease, action: action.clone() })
             .collect();
-        world.queue.settle(&settlements).await.unwrap();
+        fixture.queue.settle(&settlements).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn dead_letters_are_listed_retried_and_purged_in_steps_between_other_calls() {
-    let world = World::with_settings(r#"{"max_attempts":1,"retention":{"completed":{"count":100000}}}"#);
-    post_thousands(&world, 30, number).await;
-    settle_all(&world, &Action::Fail(failure())).await;
-    assert_eq!(world.queue.retry_failed().await.unwrap(), 30_000);
+    let fixture = TestQueue::with_settings(r#"{"max_attempts":1,"retention":{"completed":{"count":100000}}}"#);
+    post_thousands(&fixture, 30, number).await;
+    settle_all(&fixture, &Action::Fail(failure())).await;
+    assert_eq!(fixture.queue.retry_failed().await.unwrap(), 30_000);
     // Redis serves other clients between two calls, so each call must do a bounded amount of work.
-    assert!(script_calls(&world, "retry") >= 30);
-    let status = world.queue.status().await.unwrap().unwrap();
+    assert!(script_calls(&fixture, "retry") >= 30);
+    let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!((status.counts.failed, status.counts.waiting), (0, 30_000));
-    assert_eq!(numbers(&world.lease(3).await).len(), 3);
-    settle_all(&world, &done()).await;
-    world.assert_clean().await;
-    assert_eq!(world.queue.purge(State::Completed).await.unwrap(), 29_997);
-    assert!(script_calls(&world, "purge") >= 30);
-    assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":3", "active messages are kept");
-    world.assert_clean().await;
+    assert_eq!(numbers(&fixture.lease(3).await).len(), 3);
+    settle_all(&fixture, &done()).await;
+    fixture.assert_clean().await;
+    assert_eq!(fixture.queue.purge(State::Completed).await.unwrap(), 29_997);
+    assert!(script_calls(&fixture, "purge") >= 30);
+    assert_eq!(fixture.redis.command("HLEN drover:{q}:messages"), ":3", "active messages are kept");
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn purge_removes_the_messages_of_one_state_only() {
-    let world = World::with_settings(r#"{"max_attempts":1}"#);
+    let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
     for n in 0..20 {
-        world.post(number(n)).await;
-        world.post(prioritized(n, if n % 2 == 0 { -1 } else { 1 })).await;
-        world.post(delayed(n, 60_000)).await;
+        fixture.post(number(n)).await;
+        fixture.post(prioritized(n, if n % 2 == 0 { -1 } else { 1 })).await;
+        fixture.post(delayed(n, 60_000)).await;
     }
-    let cancelled = world.queue.list(State::Waiting, 3, None).await.unwrap().messages;
+    let cancelled = fixture.queue.list(State::Waiting, 3, None).await.unwrap().messages;
     for message in &cancelled {
-        world.queue.cancel(&message.id).await.unwrap();
+        fixture.queue.cancel(&message.id).await.unwrap();
     }
-    let leased = world.lease(5).await;
-    world.complete(&leased.deliveries[0]).await;
-    world.settle(&leased.deliveries[1], Action::Fail(failure())).await;
-    let counts = async || world.queue.status().await.unwrap().unwrap().counts;
+    let leased = fixture.lease(5).await;
+    fixture.complete(&leased.deliveries[0]).await;
+    fixture.settle(&leased.deliveries[1], Action::Fail(failure())).await;
+    let counts = async || fixture.queue.status().await.unwrap().unwrap().counts;
     assert_eq!(counts().await.of(State::Waiting), 32);
-    assert_eq!(world.queue.purge(State::Waiting).await.unwrap(), 32);
+    assert_eq!(fixture.queue.purge(State::Waiting).await.unwrap(), 32);
     assert_eq!((counts().await.waiting, counts().await.delayed, counts().await.failed), (0, 20, 4));
-    world.assert_clean().await;
-    assert_eq!(world.queue.purge(State::Delayed).await.unwrap(), 20);
-    assert_eq!(world.queue.purge(State::Failed).await.unwrap(), 4);
-    assert_eq!(world.queue.purge(State::Completed).await.unwrap(), 1);
-    assert_eq!(world.queue.purge(State::Active).await.unwrap(), 0, "active messages are kept");
+    fixture.assert_clean().await;
+    assert_eq!(fixture.queue.purge(State::Delayed).await.unwrap(), 20);
+    assert_eq!(fixture.queue.purge(State::Failed).await.unwrap(), 4);
+    assert_eq!(fixture.queue.purge(State::Completed).await.unwrap(), 1);
+    assert_eq!(fixture.queue.purge(State::Active).await.unwrap(), 0, "active messages are kept");
     assert_eq!(counts().await.active, 3);
-    world.assert_clean().await;
+    fixture.assert_clean().await;
     for key in ["options", "outcomes", "removed", "aliases"] {
         assert_eq!(
-            world.redis.command(&format!("EXISTS drover:{{q}}:{key}")),
+            fixture.redis.command(&format!("EXISTS drover:{{q}}:{key}")),
             format!(":{}", u8::from(key == "options"))
         );
     }
@@ -82,24 +82,24 @@ async fn purge_removes_the_messages_of_one_state_only() {
 
 #[tokio::test]
 async fn deleted_queue_leaves_nothing_and_can_be_created_again() {
-    let world = World::with_settings(r#"{"visibility_timeout":"7s"}"#);
-    post_thousands(&world, 50, number).await;
-    let leased = world.lease(1).await;
-    world.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
-    assert!(world.queue.delete().await.unwrap());
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"7s"}"#);
+    post_thousands(&fixture, 50, number).await;
+    let leased = fixture.lease(1).await;
+    fixture.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
+    assert!(fixture.queue.delete().await.unwrap());
     // A background thread of Redis frees the memory, so no client waits for it.
     eventually("Redis has freed the queue in the background", || {
-        let freed = world.redis.command("INFO memory");
+        let freed = fixture.redis.command("INFO memory");
         let freed = freed.lines().find_map(|line| line.trim().strip_prefix("lazyfreed_objects:"));
         (freed.unwrap() != "0").then_some(())
     });
-    assert_eq!(world.redis.command("DBSIZE"), ":0");
-    assert!(!world.queue.delete().await.unwrap());
-    assert_eq!(world.complete(&leased.deliveries[0]).await, None);
-    assert!(world.queue.status().await.unwrap().is_none());
-    let posted = world.post(number(1)).await;
+    assert_eq!(fixture.redis.command("DBSIZE"), ":0");
+    assert!(!fixture.queue.delete().await.unwrap());
+    assert_eq!(fixture.complete(&leased.deliveries[0]).await, None);
+    assert!(fixture.queue.status().await.unwrap().is_none());
+    let posted = fixture.post(number(1)).await;
     assert!(posted.id.as_str() > leased.deliveries[0].message.id.as_str());
-    let status = world.queue.status().await.unwrap().unwrap();
+    let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!(
         (status.totals.enqueued, status.settings.visibility_timeout.get()),
         (1, 7_000),
@@ -107,11 +107,11 @@ async fn deleted_queue_leaves_nothing_and_can_be_created_again() {
     );
 }
 
-async fn list_all(world: &World, state: State, page: usize) -> Vec<u64> {
+async fn list_all(fixture: &TestQueue, state: State, page: usize) -> Vec<u64> {
     let mut all = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
-        let listed = world.queue.list(state, page, cursor.as_deref()).await.unwrap();
+        let listed = fixture.queue.list(state, page, cursor.as_deref()).await.unwrap();
         assert!(listed.messages.len() <= page);
         all.extend(listed.messages.iter().map(|message| message.data.get().parse::<u64>().unwrap()));
         match listed.next {
@@ -123,55 +123,55 @@ async fn list_all(world: &World, state: State, page: usize) -> Vec<u64> {
 
 #[tokio::test]
 async fn list_returns_every_message_of_a_state_once_and_in_order() {
-    let world = World::with_settings(r#"{"max_attempts":1}"#);
+    let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
     for n in 0..25 {
-        world.post(prioritized(n, [0, -1, 1][usize::try_from(n % 3).unwrap()])).await;
+        fixture.post(prioritized(n, [0, -1, 1][usize::try_from(n % 3).unwrap()])).await;
     }
     let in_order: Vec<u64> = [1, 0, 2].iter().flat_map(|rest| (0..25).filter(move |n| n % 3 == *rest)).collect();
     for page in [1, 4, 25, 100] {
-        assert_eq!(list_all(&world, State::Waiting, page).await, in_order);
+        assert_eq!(list_all(&fixture, State::Waiting, page).await, in_order);
     }
-    let leased = world.lease(25).await;
+    let leased = fixture.lease(25).await;
     let mut by_posting: Vec<u64> = (0..25).collect();
-    assert_eq!(list_all(&world, State::Active, 7).await, by_posting);
+    assert_eq!(list_all(&fixture, State::Active, 7).await, by_posting);
     for (n, delivery) in leased.deliveries.iter().enumerate() {
         let action = if n % 2 == 0 { done() } else { Action::Fail(failure()) };
-        world.settle(delivery, action).await;
+        fixture.settle(delivery, action).await;
     }
     let newest_first = |rest: usize| -> Vec<u64> {
         in_order.iter().enumerate().filter(|(n, _)| n % 2 == rest).map(|(_, data)| *data).rev().collect()
     };
-    let erased = world.queue.list(State::Completed, 1, None).await.unwrap().messages.remove(0);
-    assert_eq!(list_all(&world, State::Completed, 3).await, newest_first(0));
-    world.queue.erase(&erased.id).await.unwrap();
-    assert_eq!(list_all(&world, State::Completed, 3).await, newest_first(0)[1..]);
-    let mut failed = list_all(&world, State::Failed, 3).await;
+    let erased = fixture.queue.list(State::Completed, 1, None).await.unwrap().messages.remove(0);
+    assert_eq!(list_all(&fixture, State::Completed, 3).await, newest_first(0));
+    fixture.queue.erase(&erased.id).await.unwrap();
+    assert_eq!(list_all(&fixture, State::Completed, 3).await, newest_first(0)[1..]);
+    let mut failed = list_all(&fixture, State::Failed, 3).await;
     failed.sort_unstable();
     let mut expected = newest_first(1);
     expected.sort_unstable();
     assert_eq!(failed, expected);
     for n in 0..25 {
-        world.post(delayed(n, 60_000)).await;
-        world.post(NewMessage { hold: Some("k".parse().unwrap()), ..number(n) }).await;
+        fixture.post(delayed(n, 60_000)).await;
+        fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..number(n) }).await;
     }
     for page in [1, 10, 25] {
-        assert_eq!(list_all(&world, State::Delayed, page).await, by_posting);
-        assert_eq!(list_all(&world, State::Held, page).await, by_posting);
+        assert_eq!(list_all(&fixture, State::Delayed, page).await, by_posting);
+        assert_eq!(list_all(&fixture, State::Held, page).await, by_posting);
     }
     by_posting.clear();
-    assert_eq!(list_all(&world, State::Waiting, 5).await, by_posting);
+    assert_eq!(list_all(&fixture, State::Waiting, 5).await, by_posting);
 }
 
 #[tokio::test]
 async fn list_continues_after_the_message_of_its_cursor_was_removed() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let deliver_at = Some(queue_core::Timestamp::from_millis(4_000_000_000_000));
-    world.queue.enqueue((0..500).map(|n| NewMessage { deliver_at, ..number(n) }).collect()).await.unwrap();
-    let first = world.queue.list(State::Delayed, 100, None).await.unwrap();
+    fixture.queue.enqueue((0..500).map(|n| NewMessage { deliver_at, ..number(n) }).collect()).await.unwrap();
+    let first = fixture.queue.list(State::Delayed, 100, None).await.unwrap();
     for message in &first.messages[90..] {
-        world.queue.erase(&message.id).await.unwrap();
+        fixture.queue.erase(&message.id).await.unwrap();
     }
-    let second = world.queue.list(State::Delayed, 100, first.next.as_deref()).await.unwrap();
+    let second = fixture.queue.list(State::Delayed, 100, first.next.as_deref()).await.unwrap();
     let data: Vec<u64> = second.messages.iter().map(|message| message.data.get().parse().unwrap()).collect();
     assert_eq!(data, (100..200).collect::<Vec<_>>());
 }
@@ -181,10 +181,10 @@ fn named(data: u64, name: &str) -> NewMessage {
 }
 
 /// The numbers of the messages on each page of the list of a name.
-async fn pages_of_name(world: &World, state: State, name: &str) -> Vec<Vec<u64>> {
+async fn pages_of_name(fixture: &TestQueue, state: State, name: &str) -> Vec<Vec<u64>> {
     let (name, mut cursor, mut pages) = (name.parse().unwrap(), None, Vec::new());
     loop {
-        let page = world.queue.list_some(state, Some(&name), None, 10, Queue::MAX_BYTES, cursor.as_deref()).await;
+        let page = fixture.queue.list_page(state, Some(&name), None, 10, Queue::MAX_BYTES, cursor.as_deref()).await;
         let page = page.unwrap();
         assert!(page.bytes <= Queue::MAX_BYTES);
         let number = |message: &Message| message.data.get().trim_matches('"').trim().parse().unwrap();
@@ -198,7 +198,7 @@ async fn pages_of_name(world: &World, state: State, name: &str) -> Vec<Vec<u64>>
 
 #[tokio::test]
 async fn list_of_a_name_scans_a_thousand_messages_per_call_and_skips_none() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let message = |n: u64| match n {
         0 | 2_200 => named(n, "rare"),
         _ if n.is_multiple_of(2) => named(n, "rare too"),
@@ -206,42 +206,42 @@ async fn list_of_a_name_scans_a_thousand_messages_per_call_and_skips_none() {
     };
     let all: Vec<u64> = (0..2_300).collect();
     for chunk in all.chunks(1_000) {
-        world.queue.enqueue(chunk.iter().map(|n| message(*n)).collect()).await.unwrap();
+        fixture.queue.enqueue(chunk.iter().map(|n| message(*n)).collect()).await.unwrap();
     }
-    assert_eq!(pages_of_name(&world, State::Waiting, "rare").await, [vec![0], vec![], vec![2_200]]);
-    assert_eq!(pages_of_name(&world, State::Delayed, "rare").await, [[0_u64; 0]]);
+    assert_eq!(pages_of_name(&fixture, State::Waiting, "rare").await, [vec![0], vec![], vec![2_200]]);
+    assert_eq!(pages_of_name(&fixture, State::Delayed, "rare").await, [[0_u64; 0]]);
     // A page also counts entries of removed messages that are still in the waiting list.
-    let page = world.queue.list(State::Waiting, 1_000, None).await.unwrap();
+    let page = fixture.queue.list(State::Waiting, 1_000, None).await.unwrap();
     for message in &page.messages[..900] {
-        world.queue.cancel(&message.id).await.unwrap();
+        fixture.queue.cancel(&message.id).await.unwrap();
     }
-    assert_eq!(pages_of_name(&world, State::Waiting, "rare").await, [vec![], vec![], vec![2_200]]);
-    assert_eq!(pages_of_name(&world, State::Failed, "rare").await, [[0]]);
+    assert_eq!(pages_of_name(&fixture, State::Waiting, "rare").await, [vec![], vec![], vec![2_200]]);
+    assert_eq!(pages_of_name(&fixture, State::Failed, "rare").await, [[0]]);
 }
 
 #[tokio::test]
 async fn list_of_a_name_scans_four_mebibytes_per_call() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let large = |n: u64, name: &str| NewMessage {
         data: to_raw_value(&format!("{n}{}", " ".repeat(1_000_000))).unwrap(),
         ..named(n, name)
     };
     for n in 0..9 {
-        world.post(large(n, if n == 8 { "rare" } else { "other" })).await;
+        fixture.post(large(n, if n == 8 { "rare" } else { "other" })).await;
     }
-    assert_eq!(pages_of_name(&world, State::Waiting, "rare").await, [vec![], vec![], vec![8]]);
+    assert_eq!(pages_of_name(&fixture, State::Waiting, "rare").await, [vec![], vec![], vec![8]]);
 }
 
 #[tokio::test]
 async fn list_of_a_hold_key_has_its_messages_in_the_order_posted() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     for n in 0..30 {
         let key = ["a", "a2", "a b"][usize::try_from(n % 3).unwrap()];
         let delay = (n % 2 == 0).then(|| queue_core::Millis::from_secs(60).try_into().unwrap());
-        world.post(NewMessage { hold: Some(key.parse().unwrap()), delay, ..number(n) }).await;
+        fixture.post(NewMessage { hold: Some(key.parse().unwrap()), delay, ..number(n) }).await;
     }
     let page_of = async |state, key: &str, cursor: Option<&str>| {
-        world.queue.list_some(state, None, Some(&key.parse().unwrap()), 4, Queue::MAX_BYTES, cursor).await
+        fixture.queue.list_page(state, None, Some(&key.parse().unwrap()), 4, Queue::MAX_BYTES, cursor).await
     };
     let numbers = |messages: &[queue_core::Message]| -> Vec<u64> {
         messages.iter().map(|message| message.data.get().parse().unwrap()).collect()

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::{
     done,
     load::{Load, RECOVERY},
-    number, numbers, pass,
+    number, numbers, wait_millis,
 };
 
 const TIME_LIMIT: Duration = Duration::from_secs(20);
@@ -35,7 +35,7 @@ async fn every_operation_works_on_every_server_of_a_cluster() {
         async move { subscriber.keep().await }
     });
     subscriber.connection().wait_for(|is_connected| *is_connected).await.unwrap();
-    assert_eq!(queues.workers().await.unwrap(), 1);
+    assert_eq!(queues.worker_count().await.unwrap(), 1);
     let names = Load::names("q", 30);
     let mut owners = std::collections::BTreeSet::new();
     for name in &names {
@@ -46,7 +46,7 @@ async fn every_operation_works_on_every_server_of_a_cluster() {
         let queue_core::Enqueued::Created(first) = &posted[0] else { panic!("{posted:?}") };
         let waiting = queue.read_when_finished(&first.id, Millis::from_secs(20), &subscriber);
         let completing = async {
-            pass(20).await;
+            wait_millis(20).await;
             let leased = queue.lease(&queue_core::LeaseRequest::new(queue_core::ConsumerId::issue(), 1)).await.unwrap();
             assert_eq!(numbers(&leased), [1]);
             let lease = leased.deliveries[0].lease.clone();
@@ -116,7 +116,7 @@ async fn replaced(cluster: &RedisCluster, index: usize) {
     let start = Instant::now();
     while cluster.owner_of(slot, (index + 1) % 3).is_none_or(|owner| owner == index) {
         assert!(start.elapsed() < TIME_LIMIT, "nobody replaces the server");
-        pass(10).await;
+        wait_millis(10).await;
     }
 }
 

@@ -5,116 +5,116 @@ use std::time::Duration;
 use drover_tests::{Proxy, eventually};
 use queue_core::{Enqueued, Error, Queues, Redis, State, settings::DeclaredSettings};
 
-use crate::{World, done, name, number, numbers, pass};
+use crate::{TestQueue, done, name, number, numbers, wait_millis};
 
 /// Asserts that no call fails after `close` has closed the idle connections. A process uses its two shared connections in turn, so
 /// two calls after each closing use both.
-pub(crate) async fn no_call_fails(world: &World, close: impl AsyncFn()) {
+pub(crate) async fn no_call_fails(fixture: &TestQueue, close: impl AsyncFn()) {
     for round in 0..5 {
         for half in 0..2 {
             let n = 4 * round + 2 * half;
             close().await;
             for n in [n, n + 1] {
                 let enqueued = if half == 0 {
-                    world.queue.post(number(n)).await
+                    fixture.queue.post(number(n)).await
                 } else {
-                    world.queue.enqueue(vec![number(n)]).await.map(|mut all| all.remove(0))
+                    fixture.queue.enqueue(vec![number(n)]).await.map(|mut all| all.remove(0))
                 };
                 let Ok(Enqueued::Created(message)) = enqueued else { panic!("message {n}: {enqueued:?}") };
                 assert_eq!(message.data.get(), n.to_string());
             }
         }
         close().await;
-        let (first, second) = (world.lease(2).await, world.lease(2).await);
+        let (first, second) = (fixture.lease(2).await, fixture.lease(2).await);
         assert_eq!([numbers(&first), numbers(&second)].concat(), (4 * round..4 * round + 4).collect::<Vec<_>>());
         let leases: Vec<_> = first.deliveries.into_iter().chain(second.deliveries).collect();
         close().await;
         for delivery in &leases[..2] {
-            assert_eq!(world.read(&delivery.message.id).await.state, State::Active);
+            assert_eq!(fixture.read(&delivery.message.id).await.state, State::Active);
         }
         close().await;
         for delivery in &leases[..2] {
-            world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
+            fixture.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
         }
         close().await;
         for delivery in &leases {
-            assert_eq!(world.settle(delivery, done()).await, Some(State::Completed));
+            assert_eq!(fixture.settle(delivery, done()).await, Some(State::Completed));
         }
         close().await;
         for _ in 0..2 {
-            world.queues.redis().ping().await.unwrap();
+            fixture.queues.redis().ping().await.unwrap();
         }
     }
-    let status = world.queue.status().await.unwrap().unwrap();
+    let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!((status.totals.enqueued, status.counts.completed), (20, 20), "no message is stored twice");
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn no_call_fails_after_redis_closed_idle_connections_and_the_runtime_has_not_seen_it() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     // This blocks the only thread of the runtime, so the runtime does not notice the closing before it sends the next call.
     let close = async || {
-        world.redis.command("CLIENT KILL TYPE normal");
+        fixture.redis.command("CLIENT KILL TYPE normal");
     };
-    no_call_fails(&world, close).await;
+    no_call_fails(&fixture, close).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_call_fails_after_redis_closed_idle_connections_and_the_runtime_has_seen_it() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let close = async || {
-        world.redis.command("CLIENT KILL TYPE normal");
-        pass(2).await;
+        fixture.redis.command("CLIENT KILL TYPE normal");
+        wait_millis(2).await;
     };
-    no_call_fails(&world, close).await;
+    no_call_fails(&fixture, close).await;
 }
 
 #[tokio::test]
 async fn no_call_fails_after_redis_closed_connections_for_their_idleness() {
-    let world = World::new();
-    world.post_numbers(0..2).await;
-    world.redis.command("CONFIG SET timeout 1");
+    let fixture = TestQueue::new();
+    fixture.post_numbers(0..2).await;
+    fixture.redis.command("CONFIG SET timeout 1");
     for n in 2..4 {
         eventually("all connections are closed", || {
-            let clients = world.redis.command("CLIENT LIST TYPE normal");
+            let clients = fixture.redis.command("CLIENT LIST TYPE normal");
             (clients.lines().filter(|line| line.starts_with("id=")).count() == 1).then_some(())
         });
-        world.post_numbers([n]).await;
-        world.post(number(n + 2)).await;
+        fixture.post_numbers([n]).await;
+        fixture.post(number(n + 2)).await;
     }
-    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.enqueued, 6);
-    world.assert_clean().await;
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.enqueued, 6);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn a_new_connection_sends_no_command_that_needs_another_right() {
-    let world = World::new();
-    world.redis.command("CONFIG RESETSTAT");
-    Redis::new(&world.redis.url(), Duration::from_secs(10)).unwrap().ping().await.unwrap();
-    let (commands, errors) = (world.redis.command("INFO commandstats"), world.redis.command("INFO errorstats"));
+    let fixture = TestQueue::new();
+    fixture.redis.command("CONFIG RESETSTAT");
+    Redis::new(&fixture.redis.url(), Duration::from_secs(10)).unwrap().ping().await.unwrap();
+    let (commands, errors) = (fixture.redis.command("INFO commandstats"), fixture.redis.command("INFO errorstats"));
     assert!(!commands.contains("cmdstat_client"), "the server knows the name of the client library: {commands}");
     assert!(!errors.contains("errorstat_ERR"), "the server knows no such command: {errors}");
 }
 
 #[tokio::test]
 async fn many_calls_that_meet_a_closed_connection_at_once_are_all_sent_over_a_new_one() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     for round in 0..20 {
-        world.redis.command("CLIENT KILL TYPE normal");
-        let calls = (0..100).map(|n| world.queue.enqueue(vec![number(100 * round + n)]));
+        fixture.redis.command("CLIENT KILL TYPE normal");
+        let calls = (0..100).map(|n| fixture.queue.enqueue(vec![number(100 * round + n)]));
         for answer in futures_util::future::join_all(calls).await {
             assert!(answer.is_ok(), "{answer:?}");
         }
     }
-    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.enqueued, 2_000);
-    world.assert_clean().await;
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.enqueued, 2_000);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn sent_call_is_not_repeated_when_its_reply_is_lost() {
-    let world = World::new();
-    let proxy = Proxy::start(world.redis.port());
+    let fixture = TestQueue::new();
+    let proxy = Proxy::start(fixture.redis.port());
     let redis = Redis::new(&proxy.url(), Duration::from_secs(10)).unwrap();
     let queue = Queues::new(redis, DeclaredSettings::default()).queue(&name());
     for round in 0..10 {
@@ -127,7 +127,7 @@ async fn sent_call_is_not_repeated_when_its_reply_is_lost() {
         let lost = queue.enqueue(vec![number(2 * round + 1)]).await;
         assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
     }
-    let status = world.queue.status().await.unwrap().unwrap();
+    let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!(status.totals.enqueued, 20, "each message is stored once, also if its answer was lost");
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }

@@ -7,33 +7,33 @@ use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{World, delayed, name, number, numbers, pass};
+use crate::{TestQueue, delayed, name, number, numbers, wait_millis};
 
 #[tokio::test]
 async fn paused_queue_delivers_nothing_while_delayed_messages_become_due() {
-    let world = World::new();
-    world.post_numbers(0..2).await;
-    let delivery = world.lease_one().await;
-    world.queue.pause().await.unwrap();
-    world.queue.pause().await.unwrap();
-    let due = world.post(delayed(2, 300)).await;
-    let paused = world.lease(10).await;
+    let fixture = TestQueue::new();
+    fixture.post_numbers(0..2).await;
+    let delivery = fixture.lease_one().await;
+    fixture.queue.pause().await.unwrap();
+    fixture.queue.pause().await.unwrap();
+    let due = fixture.post(delayed(2, 300)).await;
+    let paused = fixture.lease(10).await;
     assert!(paused.deliveries.is_empty() && !paused.more_is_ready);
-    assert!(world.queue.status().await.unwrap().unwrap().paused);
-    world.complete(&delivery).await;
-    pass(310).await;
-    world.queue.maintain().await.unwrap();
-    assert_eq!(world.read(&due.id).await.state, State::Waiting);
-    world.queue.resume().await.unwrap();
-    assert_eq!(numbers(&world.lease(10).await), [1, 2]);
-    assert!(!world.queue.status().await.unwrap().unwrap().paused);
-    world.assert_clean().await;
+    assert!(fixture.queue.status().await.unwrap().unwrap().paused);
+    fixture.complete(&delivery).await;
+    wait_millis(310).await;
+    fixture.queue.maintain().await.unwrap();
+    assert_eq!(fixture.read(&due.id).await.state, State::Waiting);
+    fixture.queue.resume().await.unwrap();
+    assert_eq!(numbers(&fixture.lease(10).await), [1, 2]);
+    assert!(!fixture.queue.status().await.unwrap().unwrap().paused);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn idle_consumers_are_woken_by_a_resume_a_changed_setting_and_a_retry() {
-    let world = World::new();
-    let subscriber = Subscriber::new(world.queues.redis().clone());
+    let fixture = TestQueue::new();
+    let subscriber = Subscriber::new(fixture.queues.redis().clone());
     tokio::spawn({
         let subscriber = subscriber.clone();
         async move { subscriber.run(CancellationToken::new()).await }
@@ -48,33 +48,33 @@ async fn idle_consumers_are_woken_by_a_resume_a_changed_setting_and_a_retry() {
             .unwrap_or_else(|_| panic!("no wake-up after {what}"));
     };
     let until_quiet = async || while timeout(Duration::from_millis(150), notifier.woken(hour)).await.is_ok() {};
-    let posted = world.post(number(1)).await;
-    world.queue.pause().await.unwrap();
+    let posted = fixture.post(number(1)).await;
+    fixture.queue.pause().await.unwrap();
     until_quiet().await;
-    world.queue.resume().await.unwrap();
+    fixture.queue.resume().await.unwrap();
     expect_wake_up("a resume").await;
     until_quiet().await;
-    world.queue.configure(&json!({"rate_limit": {"max": 1, "duration": 1000}})).await.unwrap();
+    fixture.queue.configure(&json!({"rate_limit": {"max": 1, "duration": 1000}})).await.unwrap();
     expect_wake_up("a changed limit").await;
-    world.queue.configure(&json!({"rate_limit": null})).await.unwrap();
-    let delivery = world.lease_one().await;
-    world.settle(&delivery, queue_core::Action::FailForGood(crate::failure())).await;
+    fixture.queue.configure(&json!({"rate_limit": null})).await.unwrap();
+    let delivery = fixture.lease_one().await;
+    fixture.settle(&delivery, queue_core::Action::FailForGood(crate::failure())).await;
     until_quiet().await;
-    world.queue.retry(&posted.id).await.unwrap();
+    fixture.queue.retry(&posted.id).await.unwrap();
     expect_wake_up("a retry").await;
-    world.lease_one().await;
-    let later = world.post(delayed(2, 60_000)).await;
+    fixture.lease_one().await;
+    let later = fixture.post(delayed(2, 60_000)).await;
     until_quiet().await;
-    world.queue.promote(&later.id).await.unwrap();
+    fixture.queue.promote(&later.id).await.unwrap();
     expect_wake_up("a promote").await;
 }
 
 #[tokio::test]
 async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() {
-    let world = Arc::new(World::new());
+    let fixture = Arc::new(TestQueue::new());
     let change = |patch| {
-        let world = Arc::clone(&world);
-        tokio::spawn(async move { world.queue.configure(&patch).await.unwrap() })
+        let fixture = Arc::clone(&fixture);
+        tokio::spawn(async move { fixture.queue.configure(&patch).await.unwrap() })
     };
     let changes: Vec<_> = (0..10)
         .flat_map(|n| {
@@ -86,27 +86,27 @@ async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() 
     for changed in changes {
         changed.await.unwrap();
     }
-    let settings = world.queue.status().await.unwrap().unwrap().settings;
+    let settings = fixture.queue.status().await.unwrap().unwrap().settings;
     assert_eq!(*settings.retention.completed.age, Millis::from_hours(2));
     assert_eq!((*settings.max_attempts, settings.timeout.map(|timeout| timeout.get())), (9, Some(5_000)));
     let defaults = json!({"retention": null, "max_attempts": null, "timeout": null});
-    let settings = world.queue.configure(&defaults).await.unwrap();
+    let settings = fixture.queue.configure(&defaults).await.unwrap();
     assert_eq!(settings, queue_core::settings::Settings::default());
-    let meta = world.redis.command("HKEYS drover:{q}:meta");
+    let meta = fixture.redis.command("HKEYS drover:{q}:meta");
     assert!(!meta.contains("retention") && !meta.contains("timeout"), "defaults are not stored: {meta}");
-    let refused = world.queue.configure(&json!({"max_attempts": 9, "exclusive": 7})).await.unwrap_err();
+    let refused = fixture.queue.configure(&json!({"max_attempts": 9, "exclusive": 7})).await.unwrap_err();
     assert!(matches!(refused, queue_core::Error::InvalidSetting(invalid) if invalid.setting == "exclusive"));
     assert_eq!(
-        *world.queue.status().await.unwrap().unwrap().settings.max_attempts,
+        *fixture.queue.status().await.unwrap().unwrap().settings.max_attempts,
         3,
         "no setting of a refused patch is changed"
     );
 }
 
 /// Runs maintenance in the background, as the API does.
-fn maintain(world: &World) {
-    let subscriber = Subscriber::of_all_queues(world.queues.redis().clone());
-    let maintenance = Maintenance::new(world.queues.clone(), subscriber.clone()).unwrap();
+fn maintain(fixture: &TestQueue) {
+    let subscriber = Subscriber::of_all_queues(fixture.queues.redis().clone());
+    let maintenance = Maintenance::new(fixture.queues.clone(), subscriber.clone()).unwrap();
     tokio::spawn(async move { subscriber.run(CancellationToken::new()).await });
     tokio::spawn(maintenance.run(CancellationToken::new()));
 }
@@ -125,18 +125,18 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 async fn maintenance_does_due_work_on_time_without_consumers() {
     let settings = r#"{"visibility_timeout":300,"max_attempts":1,
                        "retention":{"completed":{"count":5,"min_age":500,"age":1500},"failed":{"age":1500,"min_age":0}}}"#;
-    let world = World::with_settings(settings);
-    maintain(&world);
-    world.post_numbers(0..20).await;
-    for delivery in world.lease(20).await.deliveries {
-        world.complete(&delivery).await;
+    let fixture = TestQueue::with_settings(settings);
+    maintain(&fixture);
+    fixture.post_numbers(0..20).await;
+    for delivery in fixture.lease(20).await.deliveries {
+        fixture.complete(&delivery).await;
     }
     let ttl = Some(Millis::new(400).try_into().unwrap());
-    let expiring = world.post(queue_core::NewMessage { ttl, ..delayed(1, 60_000) }).await;
-    let lapsing = world.post(number(2)).await;
-    let lease = world.lease_one().await;
+    let expiring = fixture.post(queue_core::NewMessage { ttl, ..delayed(1, 60_000) }).await;
+    let lapsing = fixture.post(number(2)).await;
+    let lease = fixture.lease_one().await;
     let is_in = async |id: &queue_core::MessageRef, state| {
-        world
+        fixture
             .queue
             .read(std::slice::from_ref(id))
             .await
@@ -145,37 +145,38 @@ async fn maintenance_does_due_work_on_time_without_consumers() {
             .is_some_and(|message| message.state == state)
     };
     until("a lapsed lease is recovered", async || is_in(&lapsing.id, State::Waiting).await).await;
-    let recovered = world.read(&lapsing.id).await;
+    let recovered = fixture.read(&lapsing.id).await;
     assert_eq!((recovered.lapses, recovered.deliveries), (1, 1));
     assert!(lease.lease_expires_at > lease.message.created_at);
     until("the expired message has failed", async || is_in(&expiring.id, State::Failed).await).await;
-    let completed = async || world.queue.status().await.unwrap().unwrap().counts.completed;
+    let completed = async || fixture.queue.status().await.unwrap().unwrap().counts.completed;
     until("completed messages beyond the count are forgotten", async || completed().await == 5).await;
     until("completed messages beyond the age are forgotten", async || completed().await == 0).await;
-    until("dead letters are forgotten too", async || world.queue.status().await.unwrap().unwrap().counts.failed == 0)
+    until("dead letters are forgotten too", async || fixture.queue.status().await.unwrap().unwrap().counts.failed == 0)
         .await;
-    assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":1");
-    assert_eq!(world.redis.command("EXISTS drover:{q}:outcomes"), ":0");
-    world.assert_clean().await;
+    assert_eq!(fixture.redis.command("HLEN drover:{q}:messages"), ":1");
+    assert_eq!(fixture.redis.command("EXISTS drover:{q}:outcomes"), ":0");
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn maintenance_runs_at_the_time_for_which_all_consumers_have_a_timer() {
-    let world = World::new();
-    maintain(&world);
+    let fixture = TestQueue::new();
+    maintain(&fixture);
     let lease_for = async |millis| {
         let visibility_timeout = Some(Millis::new(millis));
-        let request = queue_core::LeaseRequest { visibility_timeout, ..world.request(1) };
-        world.queue.lease(&request).await.unwrap().deliveries.remove(0)
+        let request = queue_core::LeaseRequest { visibility_timeout, ..fixture.request(1) };
+        fixture.queue.lease(&request).await.unwrap().deliveries.remove(0)
     };
-    world.post(number(1)).await;
-    world.complete(&lease_for(1_500).await).await;
-    let posted = world.post(number(2)).await;
+    fixture.post(number(1)).await;
+    fixture.complete(&lease_for(1_500).await).await;
+    let posted = fixture.post(number(2)).await;
     // After this time maintenance has checked the queue and found nothing due.
-    pass(700).await;
+    wait_millis(700).await;
     let lost = lease_for(1_500).await;
-    until("the lease is found to have lapsed", async || world.read(&posted.id).await.lapses == 1).await;
-    let leased_again_at = world.queue.lease(&world.request(1)).await.unwrap().deliveries[0].message.started_at.unwrap();
+    until("the lease is found to have lapsed", async || fixture.read(&posted.id).await.lapses == 1).await;
+    let leased_again_at =
+        fixture.queue.lease(&fixture.request(1)).await.unwrap().deliveries[0].message.started_at.unwrap();
     assert!(
         leased_again_at.since(lost.lease_expires_at) < Millis::from_secs(3),
         "the timer starts the work, not a later check"
@@ -184,63 +185,63 @@ async fn maintenance_runs_at_the_time_for_which_all_consumers_have_a_timer() {
 
 #[tokio::test]
 async fn message_posted_behind_cancelled_ones_wakes_an_idle_consumer() {
-    let world = World::with_settings(r#"{"exclusive":true}"#);
-    let subscriber = Subscriber::new(world.queues.redis().clone());
+    let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
+    let subscriber = Subscriber::new(fixture.queues.redis().clone());
     tokio::spawn({
         let subscriber = subscriber.clone();
         async move { subscriber.run(CancellationToken::new()).await }
     });
     let notifier = subscriber.notifier(&name());
     subscriber.connection().wait_for(|connected| *connected).await.unwrap();
-    world.post(number(1)).await;
-    let delivery = world.lease_one().await;
-    let cancelled = world.post(number(2)).await;
-    world.queue.cancel(&cancelled.id).await.unwrap();
-    world.complete(&delivery).await;
+    fixture.post(number(1)).await;
+    let delivery = fixture.lease_one().await;
+    let cancelled = fixture.post(number(2)).await;
+    fixture.queue.cancel(&cancelled.id).await.unwrap();
+    fixture.complete(&delivery).await;
     let hour = Duration::from_secs(3_600);
     while timeout(Duration::from_millis(150), notifier.woken(hour)).await.is_ok() {}
-    world.post(number(3)).await;
+    fixture.post(number(3)).await;
     timeout(Duration::from_secs(5), notifier.woken(hour)).await.expect("the notifier wakes");
-    assert_eq!(numbers(&world.lease(1).await), [3]);
+    assert_eq!(numbers(&fixture.lease(1).await), [3]);
 }
 
 #[tokio::test]
 async fn message_cancelled_while_waiting_leaves_nothing_without_any_lease_call() {
-    let world = World::new();
-    maintain(&world);
+    let fixture = TestQueue::new();
+    maintain(&fixture);
     let ttl = Some(Millis::new(100).try_into().unwrap());
     let batch = (0..1_000).map(|n| queue_core::NewMessage { ttl, ..number(n) }).collect();
-    world.queue.enqueue(batch).await.unwrap();
+    fixture.queue.enqueue(batch).await.unwrap();
     let keys = "EXISTS drover:{q}:waiting drover:{q}:removed drover:{q}:expiring";
-    until("the waiting list is empty", async || world.redis.command(keys) == ":0").await;
-    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.failed, 1_000);
+    until("the waiting list is empty", async || fixture.redis.command(keys) == ":0").await;
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.failed, 1_000);
 }
 
 #[tokio::test]
 async fn maintenance_sleeps_while_nothing_is_due() {
-    let world = World::new();
-    world.post_numbers(0..10).await;
-    maintain(&world);
+    let fixture = TestQueue::new();
+    fixture.post_numbers(0..10).await;
+    maintain(&fixture);
     let calls = || -> u32 {
-        let stats = world.redis.command("INFO commandstats");
+        let stats = fixture.redis.command("INFO commandstats");
         let evalsha = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or("calls=0,");
         evalsha.split("calls=").nth(1).unwrap().split(',').next().unwrap().parse().unwrap()
     };
     let mut before = calls();
     // Wait until maintenance has checked the queue.
     loop {
-        pass(1_000).await;
+        wait_millis(1_000).await;
         if before == std::mem::replace(&mut before, calls()) {
             break;
         }
     }
-    pass(2_000).await;
+    wait_millis(2_000).await;
     assert_eq!(calls(), before);
 }
 
 #[tokio::test]
 async fn patch_of_the_back_off_changes_only_the_members_that_it_names() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     for (patch, delay, max) in [
         (json!({"backoff": {"delay": "2h"}}), Millis::from_hours(2), Millis::from_hours(1)),
         (json!({"backoff": {"delay": "1s"}}), Millis::from_secs(1), Millis::from_hours(1)),
@@ -248,18 +249,18 @@ async fn patch_of_the_back_off_changes_only_the_members_that_it_names() {
         (json!({"backoff": {"delay": "10m"}}), Millis::from_secs(600), Millis::from_secs(300)),
         (json!({"backoff": {"delay": "2s"}}), Millis::from_secs(2), Millis::from_secs(300)),
     ] {
-        world.queue.configure(&patch).await.unwrap();
-        let backoff = world.queue.status().await.unwrap().unwrap().settings.backoff;
+        fixture.queue.configure(&patch).await.unwrap();
+        let backoff = fixture.queue.status().await.unwrap().unwrap().settings.backoff;
         assert_eq!((*backoff.delay, *backoff.max), (delay, max), "{patch}");
     }
 }
 
 #[tokio::test]
 async fn a_back_off_is_never_shorter_than_its_delay() {
-    let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":"2h","max":"1h","jitter":0}}"#);
-    let posted = world.post(number(1)).await.id;
-    let delivery = world.lease_one().await;
-    world.settle(&delivery, queue_core::Action::Fail(crate::failure())).await;
-    let message = world.read(&posted).await;
+    let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":"2h","max":"1h","jitter":0}}"#);
+    let posted = fixture.post(number(1)).await.id;
+    let delivery = fixture.lease_one().await;
+    fixture.settle(&delivery, queue_core::Action::Fail(crate::failure())).await;
+    let message = fixture.read(&posted).await;
     assert_eq!(message.due_at.since(message.error.unwrap().at), Millis::from_hours(2));
 }

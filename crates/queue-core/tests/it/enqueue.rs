@@ -3,131 +3,131 @@
 use queue_core::{Enqueued, Error, MessageRef, NewMessage, Queue, State, Timestamp};
 use serde_json::value::RawValue;
 
-use crate::{World, delayed, name, number, numbers};
+use crate::{TestQueue, delayed, name, number, numbers};
 
 #[tokio::test]
 async fn a_message_reads_back_as_it_was_posted_byte_for_byte() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let odd = r#"{ "big":12345678901234567890,"empty":[], "text":"\t\n\u0000 ✅" }"#;
     let mut message = NewMessage::new(RawValue::from_string(odd.into()).unwrap());
     message.name = Some("welcome".parse().unwrap());
     message.headers = serde_json::from_str(r#"{"trace":"a\tb\nc"}"#).unwrap();
     message.priority = "7".parse().unwrap();
     message.max_attempts = Some("9".parse().unwrap());
-    let posted = world.post(message).await;
-    let read = world.read(&posted.id).await;
+    let posted = fixture.post(message).await;
+    let read = fixture.read(&posted.id).await;
     assert_eq!(read.data.get(), odd);
     assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(&posted).unwrap());
     assert_eq!((read.state, *read.priority, *read.max_attempts), (State::Waiting, 7, 9));
     assert_eq!(read.headers.get("trace"), Some("a\tb\nc"));
-    let delivery = world.lease_one().await;
+    let delivery = fixture.lease_one().await;
     assert_eq!(delivery.message.data.get(), odd);
     assert_eq!(delivery.message.name, posted.name);
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn ids_increase_in_the_order_of_posting_even_after_redis_was_emptied() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let mut last = String::new();
     for round in 0..3 {
-        for message in world.queue.enqueue((0..1_000).map(number).collect()).await.unwrap() {
+        for message in fixture.queue.enqueue((0..1_000).map(number).collect()).await.unwrap() {
             let id = message.id().to_string();
             assert_eq!(id.len(), 14);
             assert!(id > last, "{id} comes after {last}");
             last = id;
         }
         if round == 1 {
-            world.redis.command("FLUSHALL");
+            fixture.redis.command("FLUSHALL");
             // Ids run ahead of the clock by 10 ms for each thousand; no Redis restarts faster than this.
-            crate::pass(50).await;
+            crate::wait_millis(50).await;
         }
     }
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn batch_is_stored_in_its_order_and_an_empty_batch_stores_nothing() {
-    let world = World::new();
-    assert!(world.queue.enqueue(Vec::new()).await.unwrap().is_empty());
-    world.post_numbers(0..1_000).await;
-    assert_eq!(numbers(&world.lease(1_000).await), (0..1_000).collect::<Vec<_>>());
+    let fixture = TestQueue::new();
+    assert!(fixture.queue.enqueue(Vec::new()).await.unwrap().is_empty());
+    fixture.post_numbers(0..1_000).await;
+    assert_eq!(numbers(&fixture.lease(1_000).await), (0..1_000).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn own_id_names_its_message_and_is_stored_once() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let own = |data| NewMessage { id: Some("order-42".parse().unwrap()), ..number(data) };
-    let first = world.post(own(1)).await;
+    let first = fixture.post(own(1)).await;
     assert_eq!(first.id.to_string(), "order-42");
     // The own id is posted alone, and twice in one batch with others.
-    let again = world.queue.enqueue(vec![own(2)]).await.unwrap().remove(0);
+    let again = fixture.queue.enqueue(vec![own(2)]).await.unwrap().remove(0);
     assert!(matches!(&again, Enqueued::Duplicate(id, State::Waiting) if *id == first.id), "{again:?}");
     let other = |data| NewMessage { id: Some("order-43".parse().unwrap()), ..number(data) };
-    let batch = world.queue.enqueue(vec![other(3), number(4), other(5), own(6)]).await.unwrap();
+    let batch = fixture.queue.enqueue(vec![other(3), number(4), other(5), own(6)]).await.unwrap();
     let duplicates: Vec<bool> = batch.iter().map(|enqueued| matches!(enqueued, Enqueued::Duplicate(..))).collect();
     assert_eq!(duplicates, [false, false, true, true]);
     assert_eq!(batch[2].id(), batch[0].id());
-    assert_eq!(world.read(&"order-43".parse().unwrap()).await.data.get(), "3");
-    assert_eq!(numbers(&world.lease(10).await), [1, 3, 4]);
+    assert_eq!(fixture.read(&"order-43".parse().unwrap()).await.data.get(), "3");
+    assert_eq!(numbers(&fixture.lease(10).await), [1, 3, 4]);
     // An own id is kept while its message is kept, in any state.
-    assert!(matches!(world.queue.enqueue(vec![own(7)]).await.unwrap()[0], Enqueued::Duplicate(..)));
-    world.assert_clean().await;
+    assert!(matches!(fixture.queue.enqueue(vec![own(7)]).await.unwrap()[0], Enqueued::Duplicate(..)));
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn deliver_at_in_the_past_is_now_and_a_later_one_delays() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let at = |instant| NewMessage { deliver_at: Some(Timestamp::from_millis(instant)), ..number(1) };
-    let past = world.post(at(1_000)).await;
+    let past = fixture.post(at(1_000)).await;
     assert_eq!((past.state, past.delay.get(), past.due_at), (State::Waiting, 0, past.created_at));
-    let later = world.post(at(past.created_at.as_millis() + 60_000)).await;
+    let later = fixture.post(at(past.created_at.as_millis() + 60_000)).await;
     assert_eq!((later.state, later.due_at.as_millis()), (State::Delayed, past.created_at.as_millis() + 60_000));
-    let not_delayed = world.post(delayed(1, 0)).await;
+    let not_delayed = fixture.post(delayed(1, 0)).await;
     assert_eq!((not_delayed.state, not_delayed.due_at), (State::Waiting, not_delayed.created_at));
 }
 
 #[tokio::test]
 async fn batch_too_large_for_one_call_is_refused_whole() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let too_many = (0..=Queue::MAX_MESSAGES as u64).map(number).collect();
-    assert!(matches!(world.queue.enqueue(too_many).await, Err(Error::TooManyMessages(_))));
+    assert!(matches!(fixture.queue.enqueue(too_many).await, Err(Error::TooManyMessages(_))));
     let large = RawValue::from_string(format!("\"{}\"", "x".repeat(3 << 20))).unwrap();
     let too_large = vec![NewMessage::new(large.clone()), NewMessage::new(large)];
-    assert!(matches!(world.queue.enqueue(too_large).await, Err(Error::TooManyBytes(_))));
-    assert!(world.queue.status().await.unwrap().is_none_or(|status| status.totals.enqueued == 0));
+    assert!(matches!(fixture.queue.enqueue(too_large).await, Err(Error::TooManyBytes(_))));
+    assert!(fixture.queue.status().await.unwrap().is_none_or(|status| status.totals.enqueued == 0));
 }
 
 #[tokio::test]
 async fn full_redis_stores_nothing_and_the_queue_can_be_drained() {
-    let world = World::new();
-    world.post_numbers(0..10).await;
-    world.redis.command("CONFIG SET maxmemory 1");
-    assert!(matches!(world.queue.enqueue(vec![number(10)]).await, Err(Error::OutOfMemory)));
+    let fixture = TestQueue::new();
+    fixture.post_numbers(0..10).await;
+    fixture.redis.command("CONFIG SET maxmemory 1");
+    assert!(matches!(fixture.queue.enqueue(vec![number(10)]).await, Err(Error::OutOfMemory)));
     // Messages can be drained, also by a process that starts now.
-    let new_process = crate::connect(&world.redis, "{}").queue(&name());
-    let mut deliveries = new_process.lease(&world.request(4)).await.unwrap().deliveries;
-    deliveries.extend(world.lease(100).await.deliveries);
+    let new_process = crate::connect(&fixture.redis, "{}").queue(&name());
+    let mut deliveries = new_process.lease(&fixture.request(4)).await.unwrap().deliveries;
+    deliveries.extend(fixture.lease(100).await.deliveries);
     for delivery in deliveries {
-        world.complete(&delivery).await;
+        fixture.complete(&delivery).await;
     }
-    let status = world.queue.status().await.unwrap().unwrap();
+    let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!((status.counts.completed, status.counts.waiting, status.totals.enqueued), (10, 0, 10));
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn status_shows_counts_totals_and_the_age_of_the_oldest() {
-    let world = World::with_settings(r#"{"max_attempts":1}"#);
-    assert!(world.queue.status().await.unwrap().is_none(), "there is no queue before its first message");
-    assert!(world.queues.names().await.unwrap().is_empty());
-    world.post_numbers(0..5).await;
-    world.post(delayed(5, 60_000)).await;
-    crate::pass(30).await;
-    let leased = world.lease(3).await;
-    world.complete(&leased.deliveries[0]).await;
-    world.settle(&leased.deliveries[1], queue_core::Action::Fail(crate::failure())).await;
-    let status = world.queue.status().await.unwrap().unwrap();
+    let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
+    assert!(fixture.queue.status().await.unwrap().is_none(), "there is no queue before its first message");
+    assert!(fixture.queues.names().await.unwrap().is_empty());
+    fixture.post_numbers(0..5).await;
+    fixture.post(delayed(5, 60_000)).await;
+    crate::wait_millis(30).await;
+    let leased = fixture.lease(3).await;
+    fixture.complete(&leased.deliveries[0]).await;
+    fixture.settle(&leased.deliveries[1], queue_core::Action::Fail(crate::failure())).await;
+    let status = fixture.queue.status().await.unwrap().unwrap();
     let counts = serde_json::to_value(&status.counts).unwrap();
     let expected = serde_json::json!({"held":0,"delayed":1,"waiting":2,"active":1,"completed":1,"failed":1});
     assert_eq!(counts, expected);
@@ -138,26 +138,26 @@ async fn status_shows_counts_totals_and_the_age_of_the_oldest() {
     );
     assert!(status.oldest_waiting_age.unwrap().get() >= 30);
     assert_eq!(*status.settings.max_attempts, 1);
-    assert_eq!(world.queues.names().await.unwrap(), [name()]);
+    assert_eq!(fixture.queues.names().await.unwrap(), [name()]);
 }
 
 #[tokio::test]
 async fn unknown_id_has_no_message() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let ids: Vec<MessageRef> = ["21718923400017", "mine"].map(|id| id.parse().unwrap()).into();
-    assert!(world.queue.read(&ids).await.unwrap().iter().all(Option::is_none));
+    assert!(fixture.queue.read(&ids).await.unwrap().iter().all(Option::is_none));
 }
 
 #[tokio::test]
 async fn many_large_messages_are_read_in_calls_of_a_bounded_size() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let large = RawValue::from_string(format!("\"{}\"", "x".repeat(1 << 20))).unwrap();
     let mut ids = Vec::new();
     for _ in 0..10 {
-        ids.push(world.post(NewMessage::new(large.clone())).await.id);
+        ids.push(fixture.post(NewMessage::new(large.clone())).await.id);
     }
     ids.insert(5, "21718923400017".parse().unwrap());
-    let read = world.queue.read(&ids).await.unwrap();
+    let read = fixture.queue.read(&ids).await.unwrap();
     let found: Vec<Option<&MessageRef>> =
         read.iter().map(|message| message.as_ref().map(|message| &message.id)).collect();
     let expected: Vec<Option<&MessageRef>> =

@@ -11,7 +11,7 @@ use serde_json::{Value, json, value::to_raw_value};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{World, connect, delayed, done, failure, name, number, numbers, pass};
+use crate::{TestQueue, connect, delayed, done, failure, name, number, numbers, wait_millis};
 
 /// The maximum time that a test waits for an event, on a busy machine.
 const WAIT_LIMIT: Duration = Duration::from_secs(20);
@@ -23,14 +23,14 @@ fn subscribed(queues: &Queues) -> Subscriber {
     subscriber
 }
 
-fn feed(world: &World) -> EventFeed {
-    EventFeed::new(subscribed(&world.queues), CancellationToken::new())
+fn feed(fixture: &TestQueue) -> EventFeed {
+    EventFeed::new(subscribed(&fixture.queues), CancellationToken::new())
 }
 
 /// A listener from the beginning of the queue.
-async fn listening(world: &World) -> EventListener {
-    world.queue.declare().await.unwrap();
-    feed(world).listen(&world.queue, None).await.unwrap().unwrap()
+async fn listening(fixture: &TestQueue) -> EventListener {
+    fixture.queue.declare().await.unwrap();
+    feed(fixture).listen(&fixture.queue, None).await.unwrap().unwrap()
 }
 
 /// Waits for the next events, and returns the kind, the JSON and the id of each.
@@ -69,8 +69,8 @@ fn with_own_id(own_id: &str, message: NewMessage) -> NewMessage {
 
 #[tokio::test]
 async fn every_change_of_state_is_an_event_with_its_cause() {
-    let world = World::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":0},"max_lapses":2}"#);
-    let mut listener = listening(&world).await;
+    let fixture = TestQueue::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":0},"max_lapses":2}"#);
+    let mut listener = listening(&fixture).await;
     let mut expect = async |expected: Vec<(&str, Value)>| {
         let received = receive(&mut listener, expected.len()).await;
         for ((expected_kind, expected_json), (kind, mut json, _)) in expected.into_iter().zip(received) {
@@ -79,27 +79,27 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
             assert_eq!((kind, &Value::Object(json.clone())), (expected_kind, &expected_json));
         }
     };
-    let me = world.consumer.as_str();
+    let me = fixture.consumer.as_str();
 
     let post = NewMessage { name: Some("welcome".parse().unwrap()), ..with_own_id("a", delayed(1, 60_000)) };
-    let posted = world.post(post).await;
+    let posted = fixture.post(post).await;
     let message = posted.id.clone();
     expect(vec![("enqueued", json!({"id": "a", "state": "delayed", "name": "welcome", "due_at": posted.due_at}))])
         .await;
-    world.queue.promote(&message).await.unwrap();
-    let leased = world.lease_one().await;
-    world.queue.report_progress(&leased.lease, &to_raw_value(&json!({"done": 40})).unwrap()).await.unwrap();
-    world.settle(&leased, Action::Fail(failure())).await;
-    let leased = world.lease_one().await;
-    world.settle(&leased, Action::Release(Some(Millis::from_secs(60)))).await;
-    let due = world.read(&message).await.due_at;
-    world.queue.promote(&message).await.unwrap();
-    let leased = world.lease_one().await;
-    world.settle(&leased, Action::Fail(failure())).await;
-    world.queue.retry(&message).await.unwrap();
-    let leased = world.lease_one().await;
-    world.complete(&leased).await;
-    world.queue.erase(&message).await.unwrap();
+    fixture.queue.promote(&message).await.unwrap();
+    let leased = fixture.lease_one().await;
+    fixture.queue.report_progress(&leased.lease, &to_raw_value(&json!({"done": 40})).unwrap()).await.unwrap();
+    fixture.settle(&leased, Action::Fail(failure())).await;
+    let leased = fixture.lease_one().await;
+    fixture.settle(&leased, Action::Release(Some(Millis::from_secs(60)))).await;
+    let due = fixture.read(&message).await.due_at;
+    fixture.queue.promote(&message).await.unwrap();
+    let leased = fixture.lease_one().await;
+    fixture.settle(&leased, Action::Fail(failure())).await;
+    fixture.queue.retry(&message).await.unwrap();
+    let leased = fixture.lease_one().await;
+    fixture.complete(&leased).await;
+    fixture.queue.erase(&message).await.unwrap();
     let error = json!({"code": "boom", "message": "it went wrong"});
     let of_run = |state: &str, attempt: u32| json!({"id": "a", "state": state, "attempt": attempt, "consumer": me});
     let with = |mut json: Value, key: &str, value: Value| {
@@ -126,21 +126,21 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
 
     // The other events: a message is held, lapses, lapses too often, expires, is cancelled, is purged.
     let hold = Some("paid".parse().unwrap());
-    world.post(NewMessage { hold, ..with_own_id("b", number(2)) }).await;
-    world.queue.signal(&"paid".parse().unwrap(), &Signal::default()).await.unwrap();
-    let short = queue_core::LeaseRequest { visibility_timeout: Some(Millis::new(1)), ..world.request(1) };
+    fixture.post(NewMessage { hold, ..with_own_id("b", number(2)) }).await;
+    fixture.queue.signal(&"paid".parse().unwrap(), &Signal::default()).await.unwrap();
+    let short = queue_core::LeaseRequest { visibility_timeout: Some(Millis::new(1)), ..fixture.request(1) };
     for _ in 0..2 {
-        assert_eq!(world.queue.lease(&short).await.unwrap().deliveries.len(), 1);
-        pass(5).await;
+        assert_eq!(fixture.queue.lease(&short).await.unwrap().deliveries.len(), 1);
+        wait_millis(5).await;
     }
-    world.queue.maintain().await.unwrap();
-    world.post(NewMessage { ttl: Some(Millis::new(1).try_into().unwrap()), ..with_own_id("c", number(3)) }).await;
-    pass(5).await;
-    world.queue.maintain().await.unwrap();
-    world.post(with_own_id("d", number(4))).await;
-    world.queue.cancel(&"d".parse().unwrap()).await.unwrap();
-    world.post(with_own_id("e", number(5))).await;
-    world.queue.purge("waiting".parse().unwrap()).await.unwrap();
+    fixture.queue.maintain().await.unwrap();
+    fixture.post(NewMessage { ttl: Some(Millis::new(1).try_into().unwrap()), ..with_own_id("c", number(3)) }).await;
+    wait_millis(5).await;
+    fixture.queue.maintain().await.unwrap();
+    fixture.post(with_own_id("d", number(4))).await;
+    fixture.queue.cancel(&"d".parse().unwrap()).await.unwrap();
+    fixture.post(with_own_id("e", number(5))).await;
+    fixture.queue.purge("waiting".parse().unwrap()).await.unwrap();
     let of_run = |state: &str, attempt: u32| json!({"id": "b", "state": state, "attempt": attempt, "consumer": me});
     let failed = |id: &str, code: &str, message: &str| json!({"id": id, "state": "failed", "attempt": 0, "error": {"code": code, "message": message}});
     let lapsed = failed("b", "lease_lapsed", "the lease lapsed 2 times without an answer");
@@ -159,39 +159,39 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
         ("erased", json!({"id": "e", "state": null})),
     ])
     .await;
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn without_listeners_there_is_no_event_log_and_no_additional_call() {
-    let world = World::new();
-    world.queue.declare().await.unwrap();
+    let fixture = TestQueue::new();
+    fixture.queue.declare().await.unwrap();
     let calls = |command: &str| {
-        let stats = world.redis.command("INFO commandstats");
+        let stats = fixture.redis.command("INFO commandstats");
         let line = stats.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:"))).unwrap_or_default();
         line.split("calls=").nth(1).map_or(0, |rest| rest.split(',').next().unwrap().parse::<u64>().unwrap())
     };
-    world.redis.command("CONFIG RESETSTAT");
-    world.post_numbers(0..300).await;
-    let leased = world.lease(300).await;
+    fixture.redis.command("CONFIG RESETSTAT");
+    fixture.post_numbers(0..300).await;
+    let leased = fixture.lease(300).await;
     for delivery in &leased.deliveries {
-        world.complete(delivery).await;
+        fixture.complete(delivery).await;
     }
     assert_eq!((calls("xadd"), calls("xrange"), calls("expire"), calls("pexpire")), (0, 0, 0, 0));
-    assert!(world.redis.command("EXISTS drover:{q}:events").contains(":0"));
-    assert!(world.redis.command("HEXISTS drover:{q}:meta listened_until").contains(":0"));
+    assert!(fixture.redis.command("EXISTS drover:{q}:events").contains(":0"));
+    assert!(fixture.redis.command("HEXISTS drover:{q}:meta listened_until").contains(":0"));
 }
 
 #[tokio::test]
 async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
-    let world = World::new();
-    world.queue.declare().await.unwrap();
-    let feed = feed(&world);
-    let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
+    let fixture = TestQueue::new();
+    fixture.queue.declare().await.unwrap();
+    let feed = feed(&fixture);
+    let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     let posting = async {
         for n in 0..300_u64 {
             // Some posts are batches, so a listener may resume in the middle of an entry.
-            world
+            fixture
                 .queue
                 .enqueue((0..=n % 7).map(|m| with_own_id(&format!("m{n}-{m}"), number(n))).collect())
                 .await
@@ -211,7 +211,7 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
                 received.push(json["id"].as_str().unwrap().to_owned());
                 last = id;
             }
-            listener = feed.listen(&world.queue, last).await.unwrap().unwrap();
+            listener = feed.listen(&fixture.queue, last).await.unwrap().unwrap();
         }
         received
     };
@@ -221,121 +221,121 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
 
 #[tokio::test]
 async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on() {
-    let world = World::new();
-    let mut listener = listening(&world).await;
-    let feed = feed(&world);
+    let fixture = TestQueue::new();
+    let mut listener = listening(&fixture).await;
+    let feed = feed(&fixture);
     for n in 0..300 {
-        world.post(number(n)).await;
+        fixture.post(number(n)).await;
     }
     let first = receive(&mut listener, 300).await[0].2;
     // Moves the end of the log on by 20 MB, more than the log keeps.
-    world.redis.command("HINCRBY drover:{q}:meta events_end 20000000");
-    world.post(number(1)).await;
-    let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
-    let mut resumed = feed.listen(&world.queue, Some(first)).await.unwrap().unwrap();
+    fixture.redis.command("HINCRBY drover:{q}:meta events_end 20000000");
+    fixture.post(number(1)).await;
+    let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
+    let mut resumed = feed.listen(&fixture.queue, Some(first)).await.unwrap().unwrap();
     assert_eq!(reset(&mut resumed).await, listener.last());
-    world.post(with_own_id("later", number(1))).await;
+    fixture.post(with_own_id("later", number(1))).await;
     assert_eq!(kinds_and_ids(&mut resumed, 1).await, ["enqueued later"]);
     assert_eq!(kinds_and_ids(&mut listener, 1).await, ["enqueued later"]);
     // An id that no event had, and the id of an event beyond the end of its entry.
     for unknown_id in ["5-1795424400000-1", &format!("{}9", listener.last().unwrap())] {
-        let mut resumed = feed.listen(&world.queue, Some(unknown_id.parse().unwrap())).await.unwrap().unwrap();
+        let mut resumed = feed.listen(&fixture.queue, Some(unknown_id.parse().unwrap())).await.unwrap().unwrap();
         assert!(reset(&mut resumed).await.is_some(), "{unknown_id}");
     }
-    let length = world.redis.command("XLEN drover:{q}:events");
+    let length = fixture.redis.command("XLEN drover:{q}:events");
     let length: usize = length.trim_start_matches(':').parse().unwrap();
     assert!(length < 250, "the log is trimmed: {length}");
 }
 
 #[tokio::test]
 async fn event_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_nothing_is_written() {
-    let world = World::new();
-    let listener = listening(&world).await;
-    let feed = feed(&world);
-    world.post(number(1)).await;
+    let fixture = TestQueue::new();
+    let listener = listening(&fixture).await;
+    let feed = feed(&fixture);
+    fixture.post(number(1)).await;
     let last = listener.last();
     drop(listener);
     let left: u64 =
-        world.redis.command("PTTL drover:{q}:events").trim_start_matches(':').parse().expect("the log has an expiry");
+        fixture.redis.command("PTTL drover:{q}:events").trim_start_matches(':').parse().expect("the log has an expiry");
     assert!((600_000..=660_000).contains(&left), "{left} ms");
-    world.post(number(2)).await;
-    assert!(world.redis.command("XLEN drover:{q}:events").contains(":3"));
+    fixture.post(number(2)).await;
+    assert!(fixture.redis.command("XLEN drover:{q}:events").contains(":3"));
     // Ends the time for which events are logged.
-    world.redis.command("HSET drover:{q}:meta listened_until 1");
-    world.post(number(3)).await;
-    assert!(world.redis.command("XLEN drover:{q}:events").contains(":3"), "nothing more is written");
-    let mut resumed = feed.listen(&world.queue, last).await.unwrap().unwrap();
+    fixture.redis.command("HSET drover:{q}:meta listened_until 1");
+    fixture.post(number(3)).await;
+    assert!(fixture.redis.command("XLEN drover:{q}:events").contains(":3"), "nothing more is written");
+    let mut resumed = feed.listen(&fixture.queue, last).await.unwrap().unwrap();
     assert!(reset(&mut resumed).await.is_some(), "there is a gap, so a new log begins");
-    world.post(with_own_id("new", number(4))).await;
+    fixture.post(with_own_id("new", number(4))).await;
     assert_eq!(kinds_and_ids(&mut resumed, 1).await, ["enqueued new"]);
 }
 
 #[tokio::test]
 async fn deleted_queue_and_emptied_redis_are_reported_by_resets() {
-    let world = World::new();
-    let mut listener = listening(&world).await;
-    world.queue.delete().await.unwrap();
+    let fixture = TestQueue::new();
+    let mut listener = listening(&fixture).await;
+    fixture.queue.delete().await.unwrap();
     assert_eq!(reset(&mut listener).await, None);
     // A listener does not create a queue.
-    assert!(feed(&world).listen(&world.queue, None).await.unwrap().is_none());
-    assert!(world.redis.command("EXISTS drover:{q}:meta").contains(":0"));
-    world.post(number(1)).await;
+    assert!(feed(&fixture).listen(&fixture.queue, None).await.unwrap().is_none());
+    assert!(fixture.redis.command("EXISTS drover:{q}:meta").contains(":0"));
+    fixture.post(number(1)).await;
     assert!(reset(&mut listener).await.is_some());
-    world.post(with_own_id("new", number(2))).await;
+    fixture.post(with_own_id("new", number(2))).await;
     assert_eq!(kinds_and_ids(&mut listener, 1).await, ["enqueued new"]);
-    world.redis.command("FLUSHALL");
+    fixture.redis.command("FLUSHALL");
     assert_eq!(reset(&mut listener).await, None);
-    world.post(number(3)).await;
+    fixture.post(number(3)).await;
     assert!(reset(&mut listener).await.is_some());
 }
 
 #[tokio::test]
 async fn listener_that_does_not_read_is_disconnected_and_others_receive_all_events() {
-    let world = World::new();
-    world.queue.declare().await.unwrap();
-    let feed = feed(&world);
-    let mut slow = feed.listen(&world.queue, None).await.unwrap().unwrap();
-    let mut other = feed.listen(&world.queue, None).await.unwrap().unwrap();
+    let fixture = TestQueue::new();
+    fixture.queue.declare().await.unwrap();
+    let feed = feed(&fixture);
+    let mut slow = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
+    let mut other = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     for n in 0..200 {
-        world.post(with_own_id(&format!("m{n}"), number(n))).await;
+        fixture.post(with_own_id(&format!("m{n}"), number(n))).await;
         assert_eq!(kinds_and_ids(&mut other, 1).await, [format!("enqueued m{n}")]);
     }
     let end = timeout(WAIT_LIMIT, slow.next_events()).await.unwrap();
     assert_eq!(end.unwrap_err().to_string(), "it fell too far behind");
-    let mut resumed = feed.listen(&world.queue, slow.last()).await.unwrap().unwrap();
+    let mut resumed = feed.listen(&fixture.queue, slow.last()).await.unwrap().unwrap();
     assert_eq!(receive(&mut resumed, 200).await.len(), 200, "the missed events are in the log");
 }
 
 #[tokio::test]
 async fn events_are_received_without_any_notification() {
-    let world = World::new();
-    world.queue.declare().await.unwrap();
+    let fixture = TestQueue::new();
+    fixture.queue.declare().await.unwrap();
     // This subscriber does not run, so it receives no notification.
-    let idle_subscriber = Subscriber::new(world.queues.redis().clone());
+    let idle_subscriber = Subscriber::new(fixture.queues.redis().clone());
     let feed = EventFeed::new(idle_subscriber, CancellationToken::new());
-    let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
+    let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     for _ in 0..2 {
-        world.post(with_own_id("a", number(1))).await;
-        pass(20).await;
-        world.queue.erase(&"a".parse().unwrap()).await.unwrap();
+        fixture.post(with_own_id("a", number(1))).await;
+        wait_millis(20).await;
+        fixture.queue.erase(&"a".parse().unwrap()).await.unwrap();
     }
     assert_eq!(kinds_and_ids(&mut listener, 4).await, ["enqueued a", "erased a", "enqueued a", "erased a"]);
 }
 
 #[tokio::test]
 async fn listeners_of_another_process_receive_the_same_events() {
-    let world = World::new();
-    let mut here = listening(&world).await;
-    let elsewhere = connect(&world.redis, "{}");
+    let fixture = TestQueue::new();
+    let mut here = listening(&fixture).await;
+    let elsewhere = connect(&fixture.redis, "{}");
     let mut there = EventFeed::new(subscribed(&elsewhere), CancellationToken::new())
         .listen(&elsewhere.queue(&name()), None)
         .await
         .unwrap()
         .unwrap();
-    world.post_numbers(0..1_000).await;
-    let leased = world.lease(1_000).await;
+    fixture.post_numbers(0..1_000).await;
+    let leased = fixture.lease(1_000).await;
     assert_eq!(numbers(&leased).len(), 1_000);
-    world.settle(&leased.deliveries[0], done()).await;
+    fixture.settle(&leased.deliveries[0], done()).await;
     let received = receive(&mut here, 2_001).await;
     assert_eq!(received, receive(&mut there, 2_001).await);
     assert!(received.is_sorted_by_key(|(.., id)| *id));
@@ -343,12 +343,12 @@ async fn listeners_of_another_process_receive_the_same_events() {
 
 #[tokio::test]
 async fn listener_ends_when_its_process_stops() {
-    let world = World::new();
-    world.queue.declare().await.unwrap();
+    let fixture = TestQueue::new();
+    fixture.queue.declare().await.unwrap();
     let stopping = CancellationToken::new();
-    let subscriber = subscribed(&world.queues);
+    let subscriber = subscribed(&fixture.queues);
     let feed = EventFeed::new(subscriber, stopping.clone());
-    let mut listener = feed.listen(&world.queue, None).await.unwrap().unwrap();
+    let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     stopping.cancel();
     assert_eq!(listener.next_events().await.unwrap_err().to_string(), "this process stops");
     timeout(WAIT_LIMIT, feed.stopped()).await.expect("the readers of the queue have ended");

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use queue_core::{Action, ConsumerId, Delivery, LeaseRequest, Leased, Millis};
 use serde_json::json;
 
-use crate::{World, done, failure, number, numbers, pass};
+use crate::{TestQueue, done, failure, number, numbers, wait_millis};
 
-async fn lease_as(world: &World, consumer: &ConsumerId, max: usize) -> Leased {
-    world.queue.lease(&LeaseRequest { consumer: consumer.clone(), ..world.request(max) }).await.unwrap()
+async fn lease_as(fixture: &TestQueue, consumer: &ConsumerId, max: usize) -> Leased {
+    fixture.queue.lease(&LeaseRequest { consumer: consumer.clone(), ..fixture.request(max) }).await.unwrap()
 }
 
 fn two_consumers() -> (ConsumerId, ConsumerId) {
@@ -17,184 +17,184 @@ fn two_consumers() -> (ConsumerId, ConsumerId) {
 
 #[tokio::test]
 async fn only_one_consumer_has_access_and_works_on_one_message_at_a_time() {
-    let world = World::with_settings(r#"{"exclusive":true}"#);
-    world.post_numbers(0..5).await;
+    let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
+    fixture.post_numbers(0..5).await;
     let (a, b) = two_consumers();
-    let mut leased = lease_as(&world, &a, 10).await;
+    let mut leased = lease_as(&fixture, &a, 10).await;
     assert_eq!(numbers(&leased), [0]);
     assert!(!leased.more_is_ready, "no other message may be leased before this one has ended");
-    assert!(lease_as(&world, &a, 10).await.deliveries.is_empty());
-    assert!(lease_as(&world, &b, 10).await.deliveries.is_empty());
-    world.complete(&leased.deliveries[0]).await;
-    assert!(lease_as(&world, &b, 10).await.deliveries.is_empty(), "the owner stays the owner");
-    leased = lease_as(&world, &a, 10).await;
+    assert!(lease_as(&fixture, &a, 10).await.deliveries.is_empty());
+    assert!(lease_as(&fixture, &b, 10).await.deliveries.is_empty());
+    fixture.complete(&leased.deliveries[0]).await;
+    assert!(lease_as(&fixture, &b, 10).await.deliveries.is_empty(), "the owner stays the owner");
+    leased = lease_as(&fixture, &a, 10).await;
     assert_eq!(numbers(&leased), [1]);
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn another_consumer_takes_over_at_once_when_the_owner_ends_its_ownership() {
-    let world = World::with_settings(r#"{"exclusive":true}"#);
-    world.post_numbers(0..5).await;
+    let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
+    fixture.post_numbers(0..5).await;
     let (a, b) = two_consumers();
-    let first = lease_as(&world, &a, 1).await;
-    world.queue.end_ownership(&a).await.unwrap();
+    let first = lease_as(&fixture, &a, 1).await;
+    fixture.queue.end_ownership(&a).await.unwrap();
     assert!(
-        lease_as(&world, &b, 1).await.deliveries.is_empty(),
+        lease_as(&fixture, &b, 1).await.deliveries.is_empty(),
         "no access while a lease of the first consumer is live"
     );
-    world.settle(&first.deliveries[0], Action::Release(None)).await;
-    assert_eq!(numbers(&lease_as(&world, &b, 1).await), [0]);
-    assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
+    fixture.settle(&first.deliveries[0], Action::Release(None)).await;
+    assert_eq!(numbers(&lease_as(&fixture, &b, 1).await), [0]);
+    assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty());
     // A consumer that is not the owner changes nothing when it ends its ownership.
-    world.queue.end_ownership(&a).await.unwrap();
-    assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
+    fixture.queue.end_ownership(&a).await.unwrap();
+    assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty());
 }
 
 #[tokio::test]
 async fn another_consumer_takes_over_when_all_leases_of_a_dead_owner_have_lapsed() {
-    let world = World::with_settings(r#"{"exclusive":{"parallel":3},"visibility_timeout":2000}"#);
-    world.post_numbers(0..5).await;
+    let fixture = TestQueue::with_settings(r#"{"exclusive":{"parallel":3},"visibility_timeout":2000}"#);
+    fixture.post_numbers(0..5).await;
     let (a, b) = two_consumers();
-    let of_a = lease_as(&world, &a, 10).await;
+    let of_a = lease_as(&fixture, &a, 10).await;
     assert_eq!(numbers(&of_a), [0, 1, 2]);
-    pass(1_200).await;
+    wait_millis(1_200).await;
     // One of the three leases stays live.
-    world.queue.extend(&[of_a.deliveries[1].lease.clone()], None).await.unwrap();
-    pass(1_000).await;
-    let early = lease_as(&world, &b, 10).await;
+    fixture.queue.extend(&[of_a.deliveries[1].lease.clone()], None).await.unwrap();
+    wait_millis(1_000).await;
+    let early = lease_as(&fixture, &b, 10).await;
     assert!(early.deliveries.is_empty());
     assert!(early.call_again_in.unwrap().as_millis() <= 1_200, "the consumer calls again when the last lease lapses");
-    pass(1_200).await;
-    let taken_over = lease_as(&world, &b, 10).await;
+    wait_millis(1_200).await;
+    let taken_over = lease_as(&fixture, &b, 10).await;
     assert_eq!(numbers(&taken_over), [0, 1, 2], "in their order");
-    assert_eq!(world.complete(&of_a.deliveries[0]).await, None);
-    world.assert_clean().await;
+    assert_eq!(fixture.complete(&of_a.deliveries[0]).await, None);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn owner_without_leases_that_does_not_return_is_replaced() {
-    let world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":1500}"#);
+    let fixture = TestQueue::with_settings(r#"{"exclusive":true,"visibility_timeout":1500}"#);
     let (a, b) = two_consumers();
-    world.queue.declare().await.unwrap();
-    assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
-    world.post(number(1)).await;
-    let early = lease_as(&world, &b, 1).await;
+    fixture.queue.declare().await.unwrap();
+    assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty());
+    fixture.post(number(1)).await;
+    let early = lease_as(&fixture, &b, 1).await;
     assert!(early.deliveries.is_empty());
     assert!(early.call_again_in.unwrap().as_millis() <= 1_500);
-    pass(1_510).await;
-    assert_eq!(numbers(&lease_as(&world, &b, 1).await), [1]);
+    wait_millis(1_510).await;
+    assert_eq!(numbers(&lease_as(&fixture, &b, 1).await), [1]);
 }
 
 #[tokio::test]
 async fn consumer_that_leases_once_owns_the_queue_only_during_its_leases() {
-    let world = World::with_settings(r#"{"exclusive":true}"#);
-    world.post_numbers(0..3).await;
+    let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
+    fixture.post_numbers(0..3).await;
     for n in 0..3 {
         let request = LeaseRequest::new(ConsumerId::issue(), 5).without_owner_timeout();
-        let leased = world.queue.lease(&request).await.unwrap();
+        let leased = fixture.queue.lease(&request).await.unwrap();
         assert_eq!(numbers(&leased), [n]);
-        assert!(lease_as(&world, &ConsumerId::issue(), 1).await.deliveries.is_empty());
-        world.complete(&leased.deliveries[0]).await;
+        assert!(lease_as(&fixture, &ConsumerId::issue(), 1).await.deliveries.is_empty());
+        fixture.complete(&leased.deliveries[0]).await;
     }
 }
 
 #[tokio::test]
 async fn message_in_back_off_blocks_an_exclusive_queue_and_keeps_its_position() {
-    let world = World::with_settings(r#"{"exclusive":true,"backoff":{"type":"fixed","delay":1000,"jitter":0}}"#);
-    world.post_numbers(0..3).await;
-    let first = world.lease_one().await;
-    world.settle(&first, Action::Fail(failure())).await;
-    let blocked = world.lease(1).await;
+    let fixture = TestQueue::with_settings(r#"{"exclusive":true,"backoff":{"type":"fixed","delay":1000,"jitter":0}}"#);
+    fixture.post_numbers(0..3).await;
+    let first = fixture.lease_one().await;
+    fixture.settle(&first, Action::Fail(failure())).await;
+    let blocked = fixture.lease(1).await;
     assert!(blocked.deliveries.is_empty() && !blocked.more_is_ready);
     assert!(blocked.call_again_in.unwrap().as_millis() <= 1_000);
-    pass(1_010).await;
-    let again = world.lease_one().await;
+    wait_millis(1_010).await;
+    let again = fixture.lease_one().await;
     assert_eq!(again.message.id, first.message.id);
     // The same holds for a pause that the handler chose, and for a release with a pause.
-    world.settle(&again, Action::FailAndRetryAfter(failure(), Millis::new(1_000))).await;
-    assert!(world.lease(1).await.deliveries.is_empty());
-    pass(1_010).await;
-    let again = world.lease_one().await;
-    world.settle(&again, Action::Release(Some(Millis::from_secs(60)))).await;
-    assert!(world.lease(1).await.deliveries.is_empty());
+    fixture.settle(&again, Action::FailAndRetryAfter(failure(), Millis::new(1_000))).await;
+    assert!(fixture.lease(1).await.deliveries.is_empty());
+    wait_millis(1_010).await;
+    let again = fixture.lease_one().await;
+    fixture.settle(&again, Action::Release(Some(Millis::from_secs(60)))).await;
+    assert!(fixture.lease(1).await.deliveries.is_empty());
     // Promoting or cancelling the message unblocks the queue.
-    world.queue.promote(&first.message.id).await.unwrap();
-    let again = world.lease_one().await;
+    fixture.queue.promote(&first.message.id).await.unwrap();
+    let again = fixture.lease_one().await;
     assert_eq!(again.message.id, first.message.id);
-    world.settle(&again, Action::Release(Some(Millis::from_secs(60)))).await;
-    world.queue.cancel(&first.message.id).await.unwrap();
-    assert_eq!(numbers(&world.lease(1).await), [1]);
-    world.assert_clean().await;
+    fixture.settle(&again, Action::Release(Some(Millis::from_secs(60)))).await;
+    fixture.queue.cancel(&first.message.id).await.unwrap();
+    assert_eq!(numbers(&fixture.lease(1).await), [1]);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
     let backoff = r#"{"exclusive":true,"max_attempts":2,"backoff":{"type":"fixed","delay":60000}}"#;
-    let world = World::with_settings(backoff);
-    world.post_numbers(0..4).await;
-    let dead = world.lease_one().await;
-    world.settle(&dead, Action::FailForGood(failure())).await;
-    let first = world.lease_one().await;
-    world.settle(&first, Action::Fail(failure())).await;
+    let fixture = TestQueue::with_settings(backoff);
+    fixture.post_numbers(0..4).await;
+    let dead = fixture.lease_one().await;
+    fixture.settle(&dead, Action::FailForGood(failure())).await;
+    let first = fixture.lease_one().await;
+    fixture.settle(&first, Action::Fail(failure())).await;
     // No message overtakes the one in back-off, even when more messages may run.
-    world.queue.configure(&json!({"exclusive": {"parallel": 2}})).await.unwrap();
-    assert!(world.lease(5).await.deliveries.is_empty());
+    fixture.queue.configure(&json!({"exclusive": {"parallel": 2}})).await.unwrap();
+    assert!(fixture.lease(5).await.deliveries.is_empty());
     // A dead letter that is retried goes behind messages whose back-off ends.
-    world.queue.retry(&dead.message.id).await.unwrap();
-    world.queue.promote(&first.message.id).await.unwrap();
-    let two = world.lease(5).await;
+    fixture.queue.retry(&dead.message.id).await.unwrap();
+    fixture.queue.promote(&first.message.id).await.unwrap();
+    let two = fixture.lease(5).await;
     assert_eq!(numbers(&two), [1, 2]);
-    world.settle(&two.deliveries[1], Action::Release(None)).await;
-    world.settle(&two.deliveries[0], Action::Release(None)).await;
-    assert_eq!(numbers(&world.lease(5).await), [1, 2], "in whichever order they return");
-    world.assert_clean().await;
+    fixture.settle(&two.deliveries[1], Action::Release(None)).await;
+    fixture.settle(&two.deliveries[0], Action::Release(None)).await;
+    assert_eq!(numbers(&fixture.lease(5).await), [1, 2], "in whichever order they return");
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn promoted_message_that_backed_off_keeps_its_position_in_the_order_of_posting() {
     let settings = r#"{"exclusive":{"parallel":2},"backoff":{"type":"fixed","delay":60000}}"#;
-    let world = World::with_settings(settings);
-    world.post_numbers(0..3).await;
-    let two = world.lease(2).await.deliveries;
+    let fixture = TestQueue::with_settings(settings);
+    fixture.post_numbers(0..3).await;
+    let two = fixture.lease(2).await.deliveries;
     for delivery in &two {
-        world.settle(delivery, Action::Fail(failure())).await;
+        fixture.settle(delivery, Action::Fail(failure())).await;
     }
     for delivery in &two {
-        world.queue.promote(&delivery.message.id).await.unwrap();
+        fixture.queue.promote(&delivery.message.id).await.unwrap();
     }
-    assert_eq!(numbers(&world.lease(2).await), [0, 1]);
-    world.assert_clean().await;
+    assert_eq!(numbers(&fixture.lease(2).await), [0, 1]);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn delayed_message_does_not_block_an_exclusive_queue() {
-    let world = World::with_settings(r#"{"exclusive":true}"#);
-    world.post(crate::delayed(0, 60_000)).await;
-    world.post(number(1)).await;
-    assert_eq!(numbers(&world.lease(1).await), [1]);
+    let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
+    fixture.post(crate::delayed(0, 60_000)).await;
+    fixture.post(number(1)).await;
+    assert_eq!(numbers(&fixture.lease(1).await), [1]);
 }
 
 #[tokio::test]
 async fn queue_that_becomes_exclusive_waits_for_all_current_leases() {
-    let world = World::with_settings("{}");
-    world.post_numbers(0..4).await;
+    let fixture = TestQueue::with_settings("{}");
+    fixture.post_numbers(0..4).await;
     let (a, b) = two_consumers();
-    let of_a = lease_as(&world, &a, 1).await;
-    let of_b = lease_as(&world, &b, 1).await;
-    world.queue.configure(&json!({"exclusive": true})).await.unwrap();
-    assert!(lease_as(&world, &a, 1).await.deliveries.is_empty());
-    world.complete(&of_a.deliveries[0]).await;
-    assert!(lease_as(&world, &a, 1).await.deliveries.is_empty(), "the lease of the other consumer is live");
-    world.complete(&of_b.deliveries[0]).await;
-    assert_eq!(numbers(&lease_as(&world, &a, 1).await), [2]);
-    world.queue.configure(&json!({"exclusive": null})).await.unwrap();
-    assert_eq!(numbers(&lease_as(&world, &b, 1).await), [3]);
+    let of_a = lease_as(&fixture, &a, 1).await;
+    let of_b = lease_as(&fixture, &b, 1).await;
+    fixture.queue.configure(&json!({"exclusive": true})).await.unwrap();
+    assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty());
+    fixture.complete(&of_a.deliveries[0]).await;
+    assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty(), "the lease of the other consumer is live");
+    fixture.complete(&of_b.deliveries[0]).await;
+    assert_eq!(numbers(&lease_as(&fixture, &a, 1).await), [2]);
+    fixture.queue.configure(&json!({"exclusive": null})).await.unwrap();
+    assert_eq!(numbers(&lease_as(&fixture, &b, 1).await), [3]);
 }
 
 /// The time by Redis's clock.
-fn redis_millis(world: &World) -> u64 {
-    let answer = world.redis.command("TIME");
+fn redis_millis(fixture: &TestQueue) -> u64 {
+    let answer = fixture.redis.command("TIME");
     let mut numbers = answer.lines().filter_map(|line| line.parse::<u64>().ok());
     let (seconds, micros) = (numbers.next().unwrap(), numbers.next().unwrap());
     seconds * 1_000 + micros / 1_000
@@ -202,17 +202,17 @@ fn redis_millis(world: &World) -> u64 {
 
 /// Leases messages, keeps each lease for a moment, and ends it in a random way. Returns for each lease the consumer, the start, the
 /// end, and the number of the message.
-async fn consume(world: Arc<World>, until: tokio::time::Instant) -> Vec<(ConsumerId, u64, u64, u64)> {
+async fn consume(fixture: Arc<TestQueue>, until: tokio::time::Instant) -> Vec<(ConsumerId, u64, u64, u64)> {
     let mut lease_times = Vec::new();
     while tokio::time::Instant::now() < until {
         let consumer = ConsumerId::issue();
         for _ in 0..rand::random_range(1..8) {
-            let leased = lease_as(&world, &consumer, 5).await;
+            let leased = lease_as(&fixture, &consumer, 5).await;
             let deliveries: Vec<Delivery> = leased.deliveries;
             assert!(deliveries.len() <= 1);
             for delivery in deliveries {
                 let from = delivery.message.started_at.unwrap().as_millis();
-                pass(rand::random_range(0..15)).await;
+                wait_millis(rand::random_range(0..15)).await;
                 let number = delivery.message.data.get().parse().unwrap();
                 let (action, completed) = match rand::random_range(0..10) {
                     // The consumer dies with the lease.
@@ -225,14 +225,14 @@ async fn consume(world: Arc<World>, until: tokio::time::Instant) -> Vec<(Consume
                     _ => (done(), Some(number)),
                 };
                 // The lease ends after this instant, unless its deadline comes first.
-                let to = redis_millis(&world).min(delivery.lease_expires_at.as_millis());
-                world.settle(&delivery, action).await;
+                let to = redis_millis(&fixture).min(delivery.lease_expires_at.as_millis());
+                fixture.settle(&delivery, action).await;
                 lease_times.push((consumer.clone(), from, to, completed.unwrap_or(u64::MAX)));
             }
-            pass(rand::random_range(0..5)).await;
+            wait_millis(rand::random_range(0..5)).await;
         }
         if rand::random_bool(0.7) {
-            world.queue.end_ownership(&consumer).await.unwrap();
+            fixture.queue.end_ownership(&consumer).await.unwrap();
         }
     }
     lease_times
@@ -242,12 +242,12 @@ async fn consume(world: Arc<World>, until: tokio::time::Instant) -> Vec<(Consume
 async fn live_leases_of_two_consumers_never_overlap_and_order_is_kept() {
     let settings = r#"{"exclusive":true,"visibility_timeout":100,"max_attempts":50,"max_lapses":50,
                        "backoff":{"type":"fixed","delay":5}}"#;
-    let world = Arc::new(World::with_settings(settings));
+    let fixture = Arc::new(TestQueue::with_settings(settings));
     for thousand in 0..2 {
-        world.post_numbers(thousand * 1_000..(thousand + 1) * 1_000).await;
+        fixture.post_numbers(thousand * 1_000..(thousand + 1) * 1_000).await;
     }
     let until = tokio::time::Instant::now() + std::time::Duration::from_secs(4);
-    let consumers: Vec<_> = (0..6).map(|_| tokio::spawn(consume(Arc::clone(&world), until))).collect();
+    let consumers: Vec<_> = (0..6).map(|_| tokio::spawn(consume(Arc::clone(&fixture), until))).collect();
     let mut lease_times = Vec::new();
     for consumer in consumers {
         lease_times.extend(consumer.await.unwrap());
@@ -258,10 +258,10 @@ async fn live_leases_of_two_consumers_never_overlap_and_order_is_kept() {
             assert!(other_from >= to || other == consumer, "{other} at {other_from}, {consumer} from {from} to {to}");
         }
     }
-    let page = world.queue.list(queue_core::State::Completed, 1_000, None).await.unwrap();
+    let page = fixture.queue.list(queue_core::State::Completed, 1_000, None).await.unwrap();
     let mut completed: Vec<u64> = page.messages.iter().map(|message| message.data.get().parse().unwrap()).collect();
     completed.reverse();
     assert!(completed.len() > 20, "{} completed", completed.len());
     assert_eq!(completed, (0..completed.len() as u64).collect::<Vec<_>>(), "in the order posted");
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }

@@ -2,7 +2,7 @@
 
 use queue_core::{Action, Changed, Millis, NewMessage, State};
 
-use crate::{World, failure, number, numbers, pass, prioritized};
+use crate::{TestQueue, failure, number, numbers, prioritized, wait_millis};
 
 fn with_ttl(data: u64, ttl_ms: u64) -> NewMessage {
     NewMessage { ttl: Some(Millis::new(ttl_ms).try_into().unwrap()), ..number(data) }
@@ -10,90 +10,91 @@ fn with_ttl(data: u64, ttl_ms: u64) -> NewMessage {
 
 #[tokio::test]
 async fn message_not_started_within_its_ttl_fails_as_expired_in_any_state() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let hold = Some("k".parse().unwrap());
     let ids = [
-        world.post(with_ttl(0, 50)).await.id,
-        world.post(NewMessage { delay: Some(Millis::from_secs(60).try_into().unwrap()), ..with_ttl(1, 50) }).await.id,
-        world.post(NewMessage { hold, ..with_ttl(2, 50) }).await.id,
-        world.post(NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..prioritized(3, -1) }).await.id,
+        fixture.post(with_ttl(0, 50)).await.id,
+        fixture.post(NewMessage { delay: Some(Millis::from_secs(60).try_into().unwrap()), ..with_ttl(1, 50) }).await.id,
+        fixture.post(NewMessage { hold, ..with_ttl(2, 50) }).await.id,
+        fixture.post(NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..prioritized(3, -1) }).await.id,
     ];
-    let lasting = world.post(with_ttl(4, 60_000)).await;
+    let lasting = fixture.post(with_ttl(4, 60_000)).await;
     assert_eq!(lasting.expires_at.unwrap(), lasting.created_at + Millis::from_secs(60));
-    pass(60).await;
-    assert_eq!(numbers(&world.lease(10).await), [4]);
+    wait_millis(60).await;
+    assert_eq!(numbers(&fixture.lease(10).await), [4]);
     for id in &ids {
-        let message = world.read(id).await;
+        let message = fixture.read(id).await;
         assert_eq!((message.state, message.attempts_made), (State::Failed, 0));
         assert_eq!(message.error.unwrap().code, "expired");
     }
-    let status = world.queue.status().await.unwrap().unwrap();
+    let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!((status.totals.expired, status.totals.failed), (4, 4));
     assert_eq!(status.counts.waiting + status.counts.held + status.counts.delayed, 0);
-    assert_eq!(world.redis.command("EXISTS drover:{q}:expiring"), ":0");
-    world.assert_clean().await;
+    assert_eq!(fixture.redis.command("EXISTS drover:{q}:expiring"), ":0");
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn message_is_not_delivered_after_its_ttl_when_hundreds_have_expired() {
-    let world = World::new();
-    world.queue.enqueue((0..900).map(|n| with_ttl(n, 60)).collect()).await.unwrap();
-    world.post(number(900)).await;
-    pass(70).await;
+    let fixture = TestQueue::new();
+    fixture.queue.enqueue((0..900).map(|n| with_ttl(n, 60)).collect()).await.unwrap();
+    fixture.post(number(900)).await;
+    wait_millis(70).await;
     let mut seen = Vec::new();
     for _ in 0..20 {
-        seen.extend(numbers(&world.lease(300).await));
+        seen.extend(numbers(&fixture.lease(300).await));
     }
     assert_eq!(seen, [900]);
-    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.expired, 900);
-    world.assert_clean().await;
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.expired, 900);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn message_that_was_attempted_does_not_expire_and_a_released_one_does() {
-    let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":30,"jitter":0}}"#);
-    let posted = world.post(with_ttl(1, 1_500)).await;
-    let delivery = world.lease_one().await;
-    world.settle(&delivery, Action::Fail(failure())).await;
-    pass(1_550).await;
-    let again = world.lease_one().await;
+    let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":30,"jitter":0}}"#);
+    let posted = fixture.post(with_ttl(1, 1_500)).await;
+    let delivery = fixture.lease_one().await;
+    fixture.settle(&delivery, Action::Fail(failure())).await;
+    wait_millis(1_550).await;
+    let again = fixture.lease_one().await;
     assert_eq!(again.message.id, posted.id, "an attempt was made in time");
-    world.complete(&again).await;
+    fixture.complete(&again).await;
 
-    let released = world.post(with_ttl(2, 1_500)).await;
-    let delivery = world.lease_one().await;
-    world.settle(&delivery, Action::Release(None)).await;
-    pass(1_550).await;
-    assert!(world.lease(1).await.deliveries.is_empty());
-    assert_eq!(world.read(&released.id).await.error.unwrap().code, "expired");
-    world.assert_clean().await;
+    let released = fixture.post(with_ttl(2, 1_500)).await;
+    let delivery = fixture.lease_one().await;
+    fixture.settle(&delivery, Action::Release(None)).await;
+    wait_millis(1_550).await;
+    assert!(fixture.lease(1).await.deliveries.is_empty());
+    assert_eq!(fixture.read(&released.id).await.error.unwrap().code, "expired");
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn manual_retry_removes_the_ttl() {
-    let world = World::new();
-    let posted = world.post(with_ttl(1, 30)).await;
-    world.post(number(2)).await;
-    pass(40).await;
-    world.queue.maintain().await.unwrap();
-    assert_eq!(world.read(&posted.id).await.state, State::Failed);
-    assert_eq!(world.queue.retry(&posted.id).await.unwrap(), Changed::Done);
-    let message = world.read(&posted.id).await;
+    let fixture = TestQueue::new();
+    let posted = fixture.post(with_ttl(1, 30)).await;
+    fixture.post(number(2)).await;
+    wait_millis(40).await;
+    fixture.queue.maintain().await.unwrap();
+    assert_eq!(fixture.read(&posted.id).await.state, State::Failed);
+    assert_eq!(fixture.queue.retry(&posted.id).await.unwrap(), Changed::Done);
+    let message = fixture.read(&posted.id).await;
     assert_eq!((message.state, message.expires_at), (State::Waiting, None));
     assert_eq!(message.error.unwrap().code, "expired", "the last error is kept");
     assert_eq!(
-        numbers(&world.lease(10).await),
+        numbers(&fixture.lease(10).await),
         [2, 1],
         "the entry of the message was dropped at the head, so the message goes to the tail"
     );
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn a_run_that_outlives_its_timeout_is_a_failed_attempt_for_any_consumer() {
-    let world = World::with_settings(r#"{"timeout":2000,"max_attempts":2,"backoff":{"type":"fixed","delay":10}}"#);
-    let posted = world.post(number(1)).await;
-    let delivery = world.lease_one().await;
+    let fixture =
+        TestQueue::with_settings(r#"{"timeout":2000,"max_attempts":2,"backoff":{"type":"fixed","delay":10}}"#);
+    let posted = fixture.post(number(1)).await;
+    let delivery = fixture.lease_one().await;
     assert_eq!(delivery.timeout, Some(Millis::new(2_000)));
     let started = delivery.message.started_at.unwrap();
     assert_eq!(
@@ -101,23 +102,23 @@ async fn a_run_that_outlives_its_timeout_is_a_failed_attempt_for_any_consumer() 
         started + Millis::new(2_500),
         "the worker has half a second to report the timeout"
     );
-    let extended = world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
+    let extended = fixture.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
     assert_eq!(
         extended,
         [queue_core::Extended::Until(started + Millis::new(2_500))],
         "an extension does not pass the end of the run"
     );
-    pass(2_520).await;
-    world.queue.maintain().await.unwrap();
-    let message = world.read(&posted.id).await;
+    wait_millis(2_520).await;
+    fixture.queue.maintain().await.unwrap();
+    let message = fixture.read(&posted.id).await;
     assert_eq!((message.attempts_made, message.lapses), (1, 0));
     assert_eq!(message.error.unwrap().code, "timed_out");
-    assert_eq!(world.complete(&delivery).await, None);
+    assert_eq!(fixture.complete(&delivery).await, None);
     // The timeout of a message replaces that of the queue.
-    let own = world.post(NewMessage { timeout: Some(Millis::from_secs(9).try_into().unwrap()), ..number(2) }).await;
-    pass(20).await;
-    let leased = world.lease(10).await;
+    let own = fixture.post(NewMessage { timeout: Some(Millis::from_secs(9).try_into().unwrap()), ..number(2) }).await;
+    wait_millis(20).await;
+    let leased = fixture.lease(10).await;
     let delivery = leased.deliveries.iter().find(|delivery| delivery.message.id == own.id).unwrap();
     assert_eq!(delivery.timeout, Some(Millis::from_secs(9)));
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }

@@ -2,45 +2,45 @@
 
 use queue_core::{Action, Extended, LeaseToken, Millis, NewMessage, Settlement, State};
 
-use crate::{World, delayed, done, failure, number, numbers, pass, prioritized};
+use crate::{TestQueue, delayed, done, failure, number, numbers, prioritized, wait_millis};
 
 #[tokio::test]
 async fn a_completed_message_keeps_its_result() {
-    let world = World::new();
-    let posted = world.post(number(1)).await;
-    let delivery = world.lease_one().await;
-    assert_eq!(world.complete(&delivery).await, Some(State::Completed));
-    let message = world.read(&posted.id).await;
+    let fixture = TestQueue::new();
+    let posted = fixture.post(number(1)).await;
+    let delivery = fixture.lease_one().await;
+    assert_eq!(fixture.complete(&delivery).await, Some(State::Completed));
+    let message = fixture.read(&posted.id).await;
     assert_eq!((message.state, message.attempts_made, message.deliveries), (State::Completed, 1, 1));
     assert_eq!(message.result.unwrap().get(), "\"done\"");
     assert!(message.finished_at.unwrap() >= message.started_at.unwrap());
-    assert_eq!(message.consumer.as_ref(), Some(&world.consumer));
-    world.assert_clean().await;
+    assert_eq!(message.consumer.as_ref(), Some(&fixture.consumer));
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn stale_token_changes_nothing_and_is_refused() {
-    let world = World::with_settings(r#"{"visibility_timeout":100}"#);
-    world.post(number(1)).await;
-    let killed = world.lease_one().await;
-    pass(120).await;
-    let second = world.lease_one().await;
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":100}"#);
+    fixture.post(number(1)).await;
+    let killed = fixture.lease_one().await;
+    wait_millis(120).await;
+    let second = fixture.lease_one().await;
     assert_ne!(killed.lease, second.lease);
     for action in [done(), Action::Fail(failure()), Action::FailForGood(failure()), Action::Release(None)] {
-        assert_eq!(world.settle(&killed, action).await, None);
+        assert_eq!(fixture.settle(&killed, action).await, None);
     }
-    assert_eq!(world.queue.extend(std::slice::from_ref(&killed.lease), None).await.unwrap(), [Extended::LeaseOver]);
-    assert_eq!(world.complete(&second).await, Some(State::Completed));
-    assert_eq!(world.complete(&killed).await, None, "a result is never overwritten");
+    assert_eq!(fixture.queue.extend(std::slice::from_ref(&killed.lease), None).await.unwrap(), [Extended::LeaseOver]);
+    assert_eq!(fixture.complete(&second).await, Some(State::Completed));
+    assert_eq!(fixture.complete(&killed).await, None, "a result is never overwritten");
     let token: LeaseToken = format!("{}-{}", second.lease.id(), "A".repeat(22)).parse().unwrap();
     let guessed = Settlement { lease: token, action: done() };
-    assert_eq!(world.queue.settle(&[guessed]).await.unwrap(), [None]);
-    world.assert_clean().await;
+    assert_eq!(fixture.queue.settle(&[guessed]).await.unwrap(), [None]);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn repeated_settle_is_answered_like_the_first_one() {
-    let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":"1h"}}"#);
+    let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":"1h"}}"#);
     let cases = [
         (done(), State::Completed),
         (Action::FailForGood(failure()), State::Failed),
@@ -50,113 +50,113 @@ async fn repeated_settle_is_answered_like_the_first_one() {
         (Action::Release(Some(Millis::from_hours(1))), State::Delayed),
     ];
     for (action, state) in cases {
-        world.post(number(1)).await;
-        let delivery = world.lease_one().await;
+        fixture.post(number(1)).await;
+        let delivery = fixture.lease_one().await;
         for round in 0..3 {
-            assert_eq!(world.settle(&delivery, action.clone()).await, Some(state), "{action:?}, {round}");
+            assert_eq!(fixture.settle(&delivery, action.clone()).await, Some(state), "{action:?}, {round}");
         }
         // A settlement that differs from the first one is refused.
         let other = if state == State::Completed { Action::Fail(failure()) } else { done() };
-        assert_eq!(world.settle(&delivery, other).await, None, "after {action:?}");
-        for left in world.lease(10).await.deliveries {
-            world.complete(&left).await;
+        assert_eq!(fixture.settle(&delivery, other).await, None, "after {action:?}");
+        for left in fixture.lease(10).await.deliveries {
+            fixture.complete(&left).await;
         }
-        world.assert_clean().await;
+        fixture.assert_clean().await;
     }
-    let totals = world.queue.status().await.unwrap().unwrap().totals;
+    let totals = fixture.queue.status().await.unwrap().unwrap().totals;
     assert_eq!((totals.completed, totals.failed, totals.retried), (3, 1, 2), "each message is counted once");
 }
 
 #[tokio::test]
 async fn a_repeated_settle_is_known_even_after_the_message_was_leased_again() {
-    let world = World::new();
-    world.post(number(1)).await;
-    let first = world.lease_one().await;
+    let fixture = TestQueue::new();
+    fixture.post(number(1)).await;
+    let first = fixture.lease_one().await;
     let release = || Action::Release(None);
-    assert_eq!(world.settle(&first, release()).await, Some(State::Waiting));
-    let second = world.lease_one().await;
-    assert_eq!(world.settle(&first, release()).await, Some(State::Waiting));
-    assert_eq!(world.complete(&second).await, Some(State::Completed), "the second lease was not touched");
-    world.assert_clean().await;
+    assert_eq!(fixture.settle(&first, release()).await, Some(State::Waiting));
+    let second = fixture.lease_one().await;
+    assert_eq!(fixture.settle(&first, release()).await, Some(State::Waiting));
+    assert_eq!(fixture.complete(&second).await, Some(State::Completed), "the second lease was not touched");
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn one_settlement_twice_in_a_batch_counts_once() {
-    let world = World::new();
-    world.post(number(1)).await;
-    let delivery = world.lease_one().await;
+    let fixture = TestQueue::new();
+    fixture.post(number(1)).await;
+    let delivery = fixture.lease_one().await;
     let settlement = Settlement { lease: delivery.lease, action: done() };
-    let settled = world.queue.settle(&[settlement.clone(), settlement]).await.unwrap();
+    let settled = fixture.queue.settle(&[settlement.clone(), settlement]).await.unwrap();
     assert_eq!(settled, [Some(State::Completed); 2]);
-    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.completed, 1);
-    world.assert_clean().await;
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.completed, 1);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn a_lapsed_lease_may_still_complete_until_the_message_is_leased_again() {
-    let world = World::with_settings(r#"{"visibility_timeout":1500}"#);
-    world.post(number(1)).await;
-    world.post(prioritized(2, 5)).await;
-    world.post(number(3)).await;
-    let late = world.lease(3).await;
-    pass(1_550).await;
-    assert_eq!(world.queue.extend(&[late.deliveries[0].lease.clone()], None).await.unwrap(), [Extended::LeaseOver]);
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":1500}"#);
+    fixture.post(number(1)).await;
+    fixture.post(prioritized(2, 5)).await;
+    fixture.post(number(3)).await;
+    let late = fixture.lease(3).await;
+    wait_millis(1_550).await;
+    assert_eq!(fixture.queue.extend(&[late.deliveries[0].lease.clone()], None).await.unwrap(), [Extended::LeaseOver]);
     // Another consumer recovers the lapsed leases and takes one message; the others are in the waiting list again.
-    world.post(prioritized(0, -1)).await;
-    assert_eq!(numbers(&world.lease(1).await), [0]);
-    assert_eq!(world.settle(&late.deliveries[0], Action::Fail(failure())).await, None);
+    fixture.post(prioritized(0, -1)).await;
+    assert_eq!(numbers(&fixture.lease(1).await), [0]);
+    assert_eq!(fixture.settle(&late.deliveries[0], Action::Fail(failure())).await, None);
     for delivery in &late.deliveries {
-        assert_eq!(world.complete(delivery).await, Some(State::Completed));
-        assert_eq!(world.complete(delivery).await, Some(State::Completed));
+        assert_eq!(fixture.complete(delivery).await, Some(State::Completed));
+        assert_eq!(fixture.complete(delivery).await, Some(State::Completed));
     }
-    world.assert_clean().await;
-    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 0);
-    assert!(world.lease(10).await.deliveries.is_empty(), "completed messages are not handed out");
-    world.post(number(4)).await;
-    assert_eq!(numbers(&world.lease(10).await), [4]);
-    world.assert_clean().await;
+    fixture.assert_clean().await;
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 0);
+    assert!(fixture.lease(10).await.deliveries.is_empty(), "completed messages are not handed out");
+    fixture.post(number(4)).await;
+    assert_eq!(numbers(&fixture.lease(10).await), [4]);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn an_extended_lease_does_not_lapse() {
-    let world = World::with_settings(r#"{"visibility_timeout":1500}"#);
-    world.post(number(1)).await;
-    let delivery = world.lease_one().await;
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":1500}"#);
+    fixture.post(number(1)).await;
+    let delivery = fixture.lease_one().await;
     for _ in 0..3 {
-        pass(800).await;
-        let extended = world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
+        wait_millis(800).await;
+        let extended = fixture.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
         assert!(matches!(extended[0], Extended::Until(_)));
-        assert!(world.lease(1).await.deliveries.is_empty());
+        assert!(fixture.lease(1).await.deliveries.is_empty());
     }
-    assert_eq!(world.complete(&delivery).await, Some(State::Completed));
+    assert_eq!(fixture.complete(&delivery).await, Some(State::Completed));
 }
 
 #[tokio::test]
 async fn released_messages_return_to_the_head_in_their_order_without_an_attempt() {
-    let world = World::new();
-    world.post_numbers(0..5).await;
-    let leased = world.lease(3).await;
+    let fixture = TestQueue::new();
+    fixture.post_numbers(0..5).await;
+    let leased = fixture.lease(3).await;
     let released: Vec<Settlement> = leased
         .deliveries
         .iter()
         .rev()
         .map(|delivery| Settlement { lease: delivery.lease.clone(), action: Action::Release(None) })
         .collect();
-    world.queue.settle(&released).await.unwrap();
-    let again = world.lease(10).await;
+    fixture.queue.settle(&released).await.unwrap();
+    let again = fixture.lease(10).await;
     assert_eq!(numbers(&again), [0, 1, 2, 3, 4]);
     assert_eq!((again.deliveries[0].message.attempts_made, again.deliveries[0].message.deliveries), (0, 2));
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn released_message_is_delayed_by_the_given_pause() {
-    let world = World::new();
-    world.post(NewMessage { priority: "3".parse().unwrap(), ..delayed(1, 0) }).await;
-    let delivery = world.lease_one().await;
-    let state = world.settle(&delivery, Action::Release(Some(Millis::new(1_000)))).await;
+    let fixture = TestQueue::new();
+    fixture.post(NewMessage { priority: "3".parse().unwrap(), ..delayed(1, 0) }).await;
+    let delivery = fixture.lease_one().await;
+    let state = fixture.settle(&delivery, Action::Release(Some(Millis::new(1_000)))).await;
     assert_eq!(state, Some(State::Delayed));
-    assert!(world.lease(1).await.deliveries.is_empty());
-    pass(1_010).await;
-    assert_eq!(numbers(&world.lease(1).await), [1]);
+    assert!(fixture.lease(1).await.deliveries.is_empty());
+    wait_millis(1_010).await;
+    assert_eq!(numbers(&fixture.lease(1).await), [1]);
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{World, connect, name, number, pass};
+use crate::{TestQueue, connect, name, number, wait_millis};
 
 /// Another process, whose requests to Redis and their answers are delayed.
 struct Slow {
@@ -46,12 +46,12 @@ fn request() -> LeaseRequest {
     LeaseRequest::new(ConsumerId::issue(), 1)
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+async fn wait_until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..2_000 {
         if holds().await {
             return;
         }
-        pass(10).await;
+        wait_millis(10).await;
     }
     panic!("{what}: not within 20 s");
 }
@@ -62,9 +62,9 @@ async fn is_listed(queues: &Queues, queue: &QueueName) -> bool {
 
 #[tokio::test]
 async fn only_posts_settings_and_sticky_signals_create_a_queue() {
-    let world = World::new();
-    let long_poll = LongPoll::new(subscribed(&world.queues), CancellationToken::new());
-    let queue = &world.queue;
+    let fixture = TestQueue::new();
+    let long_poll = LongPoll::new(subscribed(&fixture.queues), CancellationToken::new());
+    let queue = &fixture.queue;
     let key = "k".parse().unwrap();
     assert!(matches!(queue.lease(&request()).await, Err(Error::NoSuchQueue)));
     assert!(matches!(queue.maintain().await, Err(Error::NoSuchQueue)));
@@ -76,88 +76,91 @@ async fn only_posts_settings_and_sticky_signals_create_a_queue() {
     assert!(queue.listen().await.unwrap().is_none());
     assert!(long_poll.receive(queue, request(), Millis::new(50)).await.unwrap().is_empty());
     assert!(!queue.delete().await.unwrap());
-    assert_eq!(world.redis.command("DBSIZE"), ":0");
+    assert_eq!(fixture.redis.command("DBSIZE"), ":0");
 
     let sticky = Signal { sticky_for: Some(Millis::from_secs(1).try_into().unwrap()), ..Signal::default() };
     assert_eq!(queue.signal(&key, &sticky).await.unwrap(), 0);
-    assert!(is_listed(&world.queues, &name()).await);
+    assert!(is_listed(&fixture.queues, &name()).await);
     assert!(queue.delete().await.unwrap());
     queue.configure(&json!({"max_attempts": 9})).await.unwrap();
-    assert!(is_listed(&world.queues, &name()).await);
+    assert!(is_listed(&fixture.queues, &name()).await);
     assert!(queue.delete().await.unwrap());
-    assert_eq!(world.redis.command("DBSIZE"), ":0");
+    assert_eq!(fixture.redis.command("DBSIZE"), ":0");
 }
 
 #[tokio::test]
 async fn a_process_learns_with_one_call_that_a_queue_exists() {
-    let world = World::new();
-    world.post(number(1)).await;
-    let other = connect(&world.redis, "{}").queue(&name());
-    world.redis.command("CONFIG RESETSTAT");
+    let fixture = TestQueue::new();
+    fixture.post(number(1)).await;
+    let other = connect(&fixture.redis, "{}").queue(&name());
+    fixture.redis.command("CONFIG RESETSTAT");
     other.enqueue(vec![number(2)]).await.unwrap();
-    let stats = world.redis.command("INFO commandstats");
+    let stats = fixture.redis.command("INFO commandstats");
     assert!(stats.contains("cmdstat_evalsha:calls=2,"), "declare and enqueue: {stats}");
     assert!(!stats.contains("cmdstat_zscore"), "the index is not read: {stats}");
-    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 2);
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 2);
 }
 
 #[tokio::test]
 async fn long_poll_waits_until_its_queue_is_created() {
-    let world = World::new();
-    let long_poll = LongPoll::new(subscribed(&world.queues), CancellationToken::new());
-    let waiting = long_poll.receive(&world.queue, request(), Millis::from_secs(20));
+    let fixture = TestQueue::new();
+    let long_poll = LongPoll::new(subscribed(&fixture.queues), CancellationToken::new());
+    let waiting = long_poll.receive(&fixture.queue, request(), Millis::from_secs(20));
     let (received, posted) = tokio::join!(waiting, async {
-        pass(50).await;
-        world.post(number(7)).await
+        wait_millis(50).await;
+        fixture.post(number(7)).await
     });
     assert_eq!(received.unwrap()[0].message.id, posted.id);
 }
 
 #[tokio::test]
 async fn a_deleted_queue_stays_deleted_though_consumers_wait_at_it() {
-    let world = World::new();
-    let long_poll = LongPoll::new(subscribed(&world.queues), CancellationToken::new());
+    let fixture = TestQueue::new();
+    let long_poll = LongPoll::new(subscribed(&fixture.queues), CancellationToken::new());
     for n in 0..100 {
-        world.post(number(n)).await;
+        fixture.post(number(n)).await;
         let polls = (0..3).map(|_| {
-            let (long_poll, queue) = (long_poll.clone(), Arc::clone(&world.queue));
+            let (long_poll, queue) = (long_poll.clone(), Arc::clone(&fixture.queue));
             tokio::spawn(async move { long_poll.receive(&queue, request(), Millis::new(60)).await })
         });
         let polls: Vec<_> = polls.collect();
-        pass(n % 7).await;
-        assert!(world.queue.delete().await.unwrap());
+        wait_millis(n % 7).await;
+        assert!(fixture.queue.delete().await.unwrap());
         for poll in polls {
             poll.await.unwrap().unwrap();
         }
-        assert_eq!(world.redis.command("DBSIZE"), ":0", "round {n}");
+        assert_eq!(fixture.redis.command("DBSIZE"), ":0", "round {n}");
     }
 }
 
 #[tokio::test]
 async fn a_queue_with_messages_is_listed_whatever_races_with_its_deletion() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     // One process is slow, so that the other one acts between its steps.
-    let slow = slow_process(&world.redis, Duration::from_millis(3));
+    let slow = slow_process(&fixture.redis, Duration::from_millis(3));
     for round in 0..120_u64 {
         let name: QueueName = format!("c{round}").parse().unwrap();
-        let (here, there) = (world.queues.queue(&name), slow.queues.queue(&name));
+        let (here, there) = (fixture.queues.queue(&name), slow.queues.queue(&name));
         let (remover, poster) = if round % 2 == 0 { (&there, &here) } else { (&here, &there) };
         here.enqueue(vec![number(0)]).await.unwrap();
         let posting = async {
-            pass(round % 40).await;
+            wait_millis(round % 40).await;
             poster.enqueue(vec![number(1)]).await.unwrap();
         };
         let (deleted, ()) = tokio::join!(remover.delete(), posting);
         deleted.unwrap();
         let exists = here.status().await.unwrap().is_some();
-        assert!(!exists || is_listed(&world.queues, &name).await, "round {round}: the queue exists and is not listed");
+        assert!(
+            !exists || is_listed(&fixture.queues, &name).await,
+            "round {round}: the queue exists and is not listed"
+        );
     }
 }
 
 #[tokio::test]
 async fn posts_that_race_with_deletions_are_stored() {
-    let world = World::new();
-    let others = connect(&world.redis, "{}");
+    let fixture = TestQueue::new();
+    let others = connect(&fixture.redis, "{}");
     let queue = others.queue(&name());
     let deleting = async {
         for _ in 0..400 {
@@ -166,7 +169,7 @@ async fn posts_that_race_with_deletions_are_stored() {
     };
     let posting = async {
         for n in 0..600 {
-            world.post(number(n)).await;
+            fixture.post(number(n)).await;
         }
     };
     tokio::join!(deleting, posting);
@@ -174,69 +177,69 @@ async fn posts_that_race_with_deletions_are_stored() {
 
 #[tokio::test]
 async fn a_deletion_does_not_affect_a_queue_that_is_created_after_it() {
-    let world = World::new();
-    let slow = slow_process(&world.redis, Duration::from_millis(300));
-    world.post(number(1)).await;
+    let fixture = TestQueue::new();
+    let slow = slow_process(&fixture.redis, Duration::from_millis(300));
+    fixture.post(number(1)).await;
     let deleting = slow.queues.queue(&name());
     for _ in 0..2 {
         deleting.status().await.unwrap(); // The slow process opens its connections.
     }
     let existence_checks = || {
-        let stats = world.redis.command("INFO commandstats");
+        let stats = fixture.redis.command("INFO commandstats");
         stats.lines().find_map(|line| line.strip_prefix("cmdstat_hget:")?.split(',').next()).map(str::to_owned)
     };
     let before = existence_checks();
     let (deleted, ()) = tokio::join!(deleting.delete(), async {
         // The slow process deletes the name 600 ms after it checked the queue.
         while existence_checks() == before {
-            pass(5).await;
+            wait_millis(5).await;
         }
-        world.queue.delete().await.unwrap();
-        world.post(number(2)).await;
+        fixture.queue.delete().await.unwrap();
+        fixture.post(number(2)).await;
     });
     assert!(deleted.unwrap());
-    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 1);
-    assert!(is_listed(&world.queues, &name()).await);
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 1);
+    assert!(is_listed(&fixture.queues, &name()).await);
 }
 
 #[tokio::test]
 async fn maintenance_lists_a_queue_that_was_used_or_found_without_a_name() {
-    let world = World::new();
-    let old = connect(&world.redis, "{}").queue(&"old".parse().unwrap());
+    let fixture = TestQueue::new();
+    let old = connect(&fixture.redis, "{}").queue(&"old".parse().unwrap());
     old.enqueue(vec![number(1)]).await.unwrap();
-    world.post(number(1)).await;
+    fixture.post(number(1)).await;
     // A deletion that is interrupted between its steps leaves the index like this.
-    world.redis.command("DEL drover:queues");
-    maintain(&world.queues);
+    fixture.redis.command("DEL drover:queues");
+    maintain(&fixture.queues);
     for queue in [name(), "old".parse().unwrap()] {
-        until("the queue is listed again", async || is_listed(&world.queues, &queue).await).await;
+        wait_until("the queue is listed again", async || is_listed(&fixture.queues, &queue).await).await;
     }
 }
 
 #[tokio::test]
 async fn maintenance_removes_a_name_without_a_queue() {
-    let world = World::new();
-    world.post(number(1)).await;
+    let fixture = TestQueue::new();
+    fixture.post(number(1)).await;
     for n in 0..1_200 {
-        world.redis.command(&format!("ZADD drover:queues 0 gone{n}"));
+        fixture.redis.command(&format!("ZADD drover:queues 0 gone{n}"));
     }
-    maintain(&world.queues);
-    until("only the queue is listed", async || world.queues.names().await.unwrap() == [name()]).await;
+    maintain(&fixture.queues);
+    wait_until("only the queue is listed", async || fixture.queues.names().await.unwrap() == [name()]).await;
 }
 
 #[tokio::test]
 async fn names_are_read_by_prefix_and_in_pages() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let mut expected = Vec::new();
     for n in 0..2_300 {
-        world.redis.command(&format!("ZADD drover:queues 0 b{n:05}"));
+        fixture.redis.command(&format!("ZADD drover:queues 0 b{n:05}"));
         expected.push(format!("b{n:05}"));
     }
     for other in ["a", "b", "c", "B00001", "b-x"] {
-        world.redis.command(&format!("ZADD drover:queues 0 {other}"));
+        fixture.redis.command(&format!("ZADD drover:queues 0 {other}"));
     }
     let found = async |start| -> Vec<String> {
-        world.queues.names_with_prefix(start).await.unwrap().iter().map(ToString::to_string).collect()
+        fixture.queues.names_with_prefix(start).await.unwrap().iter().map(ToString::to_string).collect()
     };
     assert_eq!(found("b0").await, expected);
     assert_eq!(found("c").await, ["c"]);
@@ -246,13 +249,13 @@ async fn names_are_read_by_prefix_and_in_pages() {
 
 #[tokio::test]
 async fn queues_of_a_page_are_read_at_the_same_time() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     for n in 0..200 {
-        let queue = world.queues.queue(&format!("b{n:03}").parse().unwrap());
+        let queue = fixture.queues.queue(&format!("b{n:03}").parse().unwrap());
         queue.configure(&json!({"max_attempts": 5})).await.unwrap();
     }
     // 150 reads of 100 ms one after the other would take 15 s.
-    let slow = slow_process(&world.redis, Duration::from_millis(50));
+    let slow = slow_process(&fixture.redis, Duration::from_millis(50));
     let all = [QueuePattern::all()];
     let ninth = "b009".parse().unwrap();
     let listing = slow.queues.list(&all, "b", Some(&ninth), 150);
@@ -260,23 +263,23 @@ async fn queues_of_a_page_are_read_at_the_same_time() {
     let names: Vec<String> = listed.iter().map(|status| status.queue.to_string()).collect();
     assert_eq!(names, (10..160).map(|n| format!("b{n:03}")).collect::<Vec<_>>());
     assert_eq!(next.unwrap().as_str(), "b159");
-    let (rest, next) = world.queues.list(&all, "b", Some(&"b159".parse().unwrap()), 40).await.unwrap();
+    let (rest, next) = fixture.queues.list(&all, "b", Some(&"b159".parse().unwrap()), 40).await.unwrap();
     assert_eq!((rest.len(), next), (40, None), "no queue follows the last one");
-    let before = world.queues.list(&all, "b", Some(&"a".parse().unwrap()), 1).await.unwrap();
+    let before = fixture.queues.list(&all, "b", Some(&"a".parse().unwrap()), 1).await.unwrap();
     assert_eq!(before.0[0].queue.as_str(), "b000");
 }
 
 #[tokio::test]
 async fn a_wait_ends_when_its_queue_is_deleted() {
-    let world = World::new();
-    let subscriber = subscribed(&world.queues);
-    let posted = world.post(number(1)).await;
-    let waiting = world.queue.read_when_finished(&posted.id, Millis::from_secs(60), &subscriber);
+    let fixture = TestQueue::new();
+    let subscriber = subscribed(&fixture.queues);
+    let posted = fixture.post(number(1)).await;
+    let waiting = fixture.queue.read_when_finished(&posted.id, Millis::from_secs(60), &subscriber);
     let delete_when_awaited = async {
-        while world.redis.command("EXISTS drover:{q}:awaited") != ":1" {
-            pass(5).await;
+        while fixture.redis.command("EXISTS drover:{q}:awaited") != ":1" {
+            wait_millis(5).await;
         }
-        world.queue.delete().await.unwrap();
+        fixture.queue.delete().await.unwrap();
     };
     let (found, ()) =
         timeout(Duration::from_secs(20), async { tokio::join!(waiting, delete_when_awaited) }).await.unwrap();
@@ -285,8 +288,8 @@ async fn a_wait_ends_when_its_queue_is_deleted() {
 
 #[tokio::test]
 async fn queues_that_were_deleted_leave_nothing_behind() {
-    let world = World::new();
-    maintain(&world.queues);
+    let fixture = TestQueue::new();
+    maintain(&fixture.queues);
     let round = async |queue: &Arc<Queue>| {
         queue.enqueue(vec![number(1), number(2)]).await.unwrap();
         let leased = queue.lease(&request()).await.unwrap();
@@ -294,16 +297,16 @@ async fn queues_that_were_deleted_leave_nothing_behind() {
         queue.delete().await.unwrap();
     };
     for n in 0..1_000 {
-        round(&world.queues.queue(&format!("c{n}").parse().unwrap())).await;
+        round(&fixture.queues.queue(&format!("c{n}").parse().unwrap())).await;
     }
-    until("no key is left", async || world.redis.command("KEYS drover:{*") == "*0").await;
-    until("no name is left", async || world.queues.names().await.unwrap().is_empty()).await;
+    wait_until("no key is left", async || fixture.redis.command("KEYS drover:{*") == "*0").await;
+    wait_until("no name is left", async || fixture.queues.names().await.unwrap().is_empty()).await;
 }
 
 #[tokio::test]
 async fn index_of_another_layout_is_refused_with_instructions() {
-    let world = World::new();
-    world.redis.command("SADD drover:queues q");
-    let refused = world.queue.enqueue(vec![number(1)]).await.unwrap_err().to_string();
+    let fixture = TestQueue::new();
+    fixture.redis.command("SADD drover:queues q");
+    let refused = fixture.queue.enqueue(vec![number(1)]).await.unwrap_err().to_string();
     assert!(refused.contains("drover:queues has data layout 1") && refused.contains("run the version"), "{refused}");
 }

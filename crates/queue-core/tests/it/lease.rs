@@ -3,50 +3,50 @@
 use queue_core::{Extended, LeaseRequest, Millis, NewMessage, Queue, State};
 use serde_json::value::RawValue;
 
-use crate::{World, delayed, number, numbers, pass, prioritized};
+use crate::{TestQueue, delayed, number, numbers, prioritized, wait_millis};
 
 #[tokio::test]
 async fn messages_of_one_priority_are_leased_in_order_of_posting() {
-    let world = World::new();
-    world.post_numbers(0..10).await;
-    assert_eq!(numbers(&world.lease(4).await), [0, 1, 2, 3]);
-    world.post_numbers(10..12).await;
-    assert_eq!(numbers(&world.lease(100).await), [4, 5, 6, 7, 8, 9, 10, 11]);
-    assert!(world.lease(1).await.deliveries.is_empty());
-    world.assert_clean().await;
+    let fixture = TestQueue::new();
+    fixture.post_numbers(0..10).await;
+    assert_eq!(numbers(&fixture.lease(4).await), [0, 1, 2, 3]);
+    fixture.post_numbers(10..12).await;
+    assert_eq!(numbers(&fixture.lease(100).await), [4, 5, 6, 7, 8, 9, 10, 11]);
+    assert!(fixture.lease(1).await.deliveries.is_empty());
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn lower_priority_numbers_are_leased_first() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     for (data, priority) in [(1, 5), (2, 0), (3, -1), (4, 1), (5, 0), (6, -100), (7, 1), (8, -1)] {
-        world.post(prioritized(data, priority)).await;
+        fixture.post(prioritized(data, priority)).await;
     }
-    assert_eq!(numbers(&world.lease(3).await), [6, 3, 8]);
-    assert_eq!(numbers(&world.lease(100).await), [2, 5, 4, 7, 1]);
-    world.assert_clean().await;
+    assert_eq!(numbers(&fixture.lease(3).await), [6, 3, 8]);
+    assert_eq!(numbers(&fixture.lease(100).await), [2, 5, 4, 7, 1]);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn priority_is_kept_through_a_delay() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     for (data, priority) in [(1, 1), (2, 0), (3, -1)] {
-        world.post(NewMessage { delay: delayed(0, 40).delay, ..prioritized(data, priority) }).await;
+        fixture.post(NewMessage { delay: delayed(0, 40).delay, ..prioritized(data, priority) }).await;
     }
-    pass(60).await;
-    assert_eq!(numbers(&world.lease(10).await), [3, 2, 1]);
+    wait_millis(60).await;
+    assert_eq!(numbers(&fixture.lease(10).await), [3, 2, 1]);
 }
 
 #[tokio::test]
 async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
-    let world = World::new();
-    let due = world.post(delayed(0, 2_000)).await.due_at;
+    let fixture = TestQueue::new();
+    let due = fixture.post(delayed(0, 2_000)).await.due_at;
     let at_due = |data| NewMessage { deliver_at: Some(due), ..number(data) };
-    world.queue.enqueue((1..200).map(at_due).collect()).await.unwrap();
-    assert_eq!(world.read(&world.post(at_due(200)).await.id).await.state, State::Delayed);
+    fixture.queue.enqueue((1..200).map(at_due).collect()).await.unwrap();
+    assert_eq!(fixture.read(&fixture.post(at_due(200)).await.id).await.state, State::Delayed);
     let mut seen = Vec::new();
     while seen.len() < 201 {
-        let leased = world.lease(50).await;
+        let leased = fixture.lease(50).await;
         for delivery in &leased.deliveries {
             assert!(delivery.message.started_at.unwrap() >= due, "never early");
         }
@@ -56,74 +56,74 @@ async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
         }
     }
     assert_eq!(seen, (0..=200).collect::<Vec<_>>());
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn active_message_shows_its_consumer_and_its_start() {
-    let world = World::new();
-    let posted = world.post(number(1)).await;
-    let delivery = world.lease_one().await;
+    let fixture = TestQueue::new();
+    let posted = fixture.post(number(1)).await;
+    let delivery = fixture.lease_one().await;
     assert_eq!(delivery.message.id, posted.id);
-    let read = world.read(&posted.id).await;
+    let read = fixture.read(&posted.id).await;
     assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(&delivery.message).unwrap());
     assert_eq!((read.state, read.deliveries, read.attempts_made), (State::Active, 1, 0));
-    assert_eq!(read.consumer.as_ref(), Some(&world.consumer));
+    assert_eq!(read.consumer.as_ref(), Some(&fixture.consumer));
     assert_eq!(read.started_at.unwrap() + Millis::from_secs(30), delivery.lease_expires_at);
 }
 
 #[tokio::test]
 async fn lease_has_its_own_visibility_timeout_or_that_of_the_queue() {
-    let world = World::with_settings(r#"{"visibility_timeout":"5s"}"#);
-    world.post_numbers(0..2).await;
-    let of_the_queue = world.lease(1).await;
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"5s"}"#);
+    fixture.post_numbers(0..2).await;
+    let of_the_queue = fixture.lease(1).await;
     assert_eq!(of_the_queue.visibility_timeout, Millis::from_secs(5));
-    let own = LeaseRequest { visibility_timeout: Some(Millis::from_secs(7)), ..world.request(1) };
-    let of_the_lease = world.queue.lease(&own).await.unwrap();
+    let own = LeaseRequest { visibility_timeout: Some(Millis::from_secs(7)), ..fixture.request(1) };
+    let of_the_lease = fixture.queue.lease(&own).await.unwrap();
     assert_eq!(of_the_lease.visibility_timeout, Millis::from_secs(7));
 }
 
 #[tokio::test]
 async fn lapsed_lease_goes_to_the_head_of_the_waiting_list_and_counts() {
-    let world = World::with_settings(r#"{"visibility_timeout":1500}"#);
-    world.post_numbers(0..4).await;
-    assert_eq!(numbers(&world.lease(2).await), [0, 1]);
-    let before = world.lease(1).await;
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":1500}"#);
+    fixture.post_numbers(0..4).await;
+    assert_eq!(numbers(&fixture.lease(2).await), [0, 1]);
+    let before = fixture.lease(1).await;
     assert_eq!(numbers(&before), [2]);
-    pass(1_510).await;
-    let again = world.lease(10).await;
+    wait_millis(1_510).await;
+    let again = fixture.lease(10).await;
     assert_eq!(numbers(&again), [0, 1, 2, 3]);
     let lapses: Vec<u32> = again.deliveries.iter().map(|delivery| delivery.message.lapses).collect();
     assert_eq!(lapses, [1, 1, 1, 0]);
     assert_eq!(again.deliveries[0].message.deliveries, 2);
     assert_eq!(again.deliveries[0].message.attempts_made, 0, "a lapse is not an attempt");
-    assert_eq!(world.queue.status().await.unwrap().unwrap().totals.lapsed, 3);
-    world.assert_clean().await;
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.lapsed, 3);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn a_message_that_kills_its_workers_ends_as_failed() {
-    let world = World::with_settings(r#"{"visibility_timeout":100,"max_lapses":2}"#);
-    let posted = world.post(number(1)).await;
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":100,"max_lapses":2}"#);
+    let posted = fixture.post(number(1)).await;
     for _ in 0..2 {
-        world.lease_one().await;
-        pass(110).await;
+        fixture.lease_one().await;
+        wait_millis(110).await;
     }
-    assert!(world.lease(1).await.deliveries.is_empty());
-    let message = world.read(&posted.id).await;
+    assert!(fixture.lease(1).await.deliveries.is_empty());
+    let message = fixture.read(&posted.id).await;
     assert_eq!((message.state, message.lapses, message.attempts_made), (State::Failed, 2, 0));
     assert_eq!(message.error.unwrap().code, "lease_lapsed");
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 /// Leases and completes messages as consumers do, each of which dies when it gets one of `killers`. Returns the numbers of the
 /// failed messages.
-async fn failed_beside_a_killer(world: &World, killers: &[u64], max_lapses: usize, batch: usize) -> Vec<u64> {
+async fn failed_beside_a_killer(fixture: &TestQueue, killers: &[u64], max_lapses: usize, batch: usize) -> Vec<u64> {
     let mut ids = std::collections::HashMap::new();
     // Each killer lapses so often, and the last round finds nothing.
     for _ in 0..=max_lapses * killers.len() {
         loop {
-            let leased = world.lease(batch).await;
+            let leased = fixture.lease(batch).await;
             ids.extend(
                 numbers(&leased).into_iter().zip(leased.deliveries.iter().map(|delivery| delivery.message.id.clone())),
             );
@@ -134,14 +134,14 @@ async fn failed_beside_a_killer(world: &World, killers: &[u64], max_lapses: usiz
                 assert_eq!(leased.deliveries.len(), 1);
             }
             for delivery in &leased.deliveries {
-                world.complete(delivery).await.unwrap();
+                fixture.complete(delivery).await.unwrap();
             }
         }
-        pass(410).await;
+        wait_millis(410).await;
     }
     let mut failed = Vec::new();
     for (number, id) in ids {
-        match world.read(&id).await.state {
+        match fixture.read(&id).await.state {
             State::Failed => failed.push(number),
             state => assert_eq!(state, State::Completed, "{number}"),
         }
@@ -154,116 +154,116 @@ async fn failed_beside_a_killer(world: &World, killers: &[u64], max_lapses: usiz
 async fn a_message_that_kills_its_worker_takes_no_other_message_with_it() {
     for (max_lapses, killers) in [(3, vec![0]), (2, vec![0]), (3, vec![7]), (2, vec![3, 20]), (5, vec![0, 1, 2])] {
         let settings = format!(r#"{{"visibility_timeout":400,"max_lapses":{max_lapses}}}"#);
-        let world = World::with_settings(&settings);
-        world.post_numbers(0..100).await;
-        assert_eq!(failed_beside_a_killer(&world, &killers, max_lapses, 10).await, killers, "{max_lapses} lapses");
-        world.assert_clean().await;
+        let fixture = TestQueue::with_settings(&settings);
+        fixture.post_numbers(0..100).await;
+        assert_eq!(failed_beside_a_killer(&fixture, &killers, max_lapses, 10).await, killers, "{max_lapses} lapses");
+        fixture.assert_clean().await;
     }
 }
 
 #[tokio::test]
 async fn a_message_goes_alone_before_its_last_lapse_at_every_priority() {
-    let world = World::with_settings(r#"{"visibility_timeout":1000,"max_lapses":2}"#);
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":1000,"max_lapses":2}"#);
     for priority in [-1, -1, 0, 0, 1, 1] {
-        world.post(prioritized(0, priority)).await;
+        fixture.post(prioritized(0, priority)).await;
     }
-    assert_eq!(world.lease(10).await.deliveries.len(), 6);
-    pass(1010).await;
-    world.post(prioritized(0, -2)).await;
-    let before = world.lease(10).await;
+    assert_eq!(fixture.lease(10).await.deliveries.len(), 6);
+    wait_millis(1010).await;
+    fixture.post(prioritized(0, -2)).await;
+    let before = fixture.lease(10).await;
     assert_eq!((numbers(&before).len(), before.goes_alone, before.more_is_ready), (1, false, true));
     for _ in 0..6 {
-        let alone = world.lease(10).await;
+        let alone = fixture.lease(10).await;
         assert_eq!((alone.deliveries.len(), alone.goes_alone), (1, true));
         assert_eq!(alone.deliveries[0].message.lapses, 1);
     }
-    assert!(world.lease(10).await.deliveries.is_empty());
-    world.assert_clean().await;
+    assert!(fixture.lease(10).await.deliveries.is_empty());
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn undone_leases_return_to_the_head_as_if_they_had_never_been_made() {
-    let world = World::new();
-    world.post_numbers(0..6).await;
-    let (first, second) = (world.lease(2).await, world.lease(2).await);
+    let fixture = TestQueue::new();
+    fixture.post_numbers(0..6).await;
+    let (first, second) = (fixture.lease(2).await, fixture.lease(2).await);
     let tokens =
         [&first, &second].into_iter().flat_map(|leased| &leased.deliveries).map(|delivery| delivery.lease.clone());
     let tokens: Vec<_> = tokens.collect();
-    world.complete(&first.deliveries[0]).await.unwrap();
-    assert_eq!(world.queue.undo_leases(&tokens).await.unwrap(), 3, "the completed message is left alone");
-    assert_eq!(world.queue.undo_leases(&tokens).await.unwrap(), 0, "the call may be repeated");
-    let again = world.lease(10).await;
+    fixture.complete(&first.deliveries[0]).await.unwrap();
+    assert_eq!(fixture.queue.undo_leases(&tokens).await.unwrap(), 3, "the completed message is left alone");
+    assert_eq!(fixture.queue.undo_leases(&tokens).await.unwrap(), 0, "the call may be repeated");
+    let again = fixture.lease(10).await;
     assert_eq!(numbers(&again), [1, 2, 3, 4, 5]);
     assert!(again.deliveries.iter().all(|delivery| delivery.message.deliveries == 1));
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn next_wake_up_is_the_earliest_due_time_or_deadline() {
-    let world = World::with_settings(r#"{"visibility_timeout":"10s"}"#);
-    world.queue.declare().await.unwrap();
-    assert_eq!(world.lease(1).await.call_again_in, None, "nothing will be due");
-    world.post(delayed(1, 5_000)).await;
-    let pause = world.lease(1).await.call_again_in.unwrap().as_millis();
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"10s"}"#);
+    fixture.queue.declare().await.unwrap();
+    assert_eq!(fixture.lease(1).await.call_again_in, None, "nothing will be due");
+    fixture.post(delayed(1, 5_000)).await;
+    let pause = fixture.lease(1).await.call_again_in.unwrap().as_millis();
     assert!((2_000..=5_000).contains(&pause), "{pause}");
-    world.post(number(2)).await;
-    let short = LeaseRequest { visibility_timeout: Some(Millis::from_secs(1)), ..world.request(1) };
-    assert_eq!(world.queue.lease(&short).await.unwrap().deliveries.len(), 1);
-    let pause = world.lease(1).await.call_again_in.unwrap().as_millis();
+    fixture.post(number(2)).await;
+    let short = LeaseRequest { visibility_timeout: Some(Millis::from_secs(1)), ..fixture.request(1) };
+    assert_eq!(fixture.queue.lease(&short).await.unwrap().deliveries.len(), 1);
+    let pause = fixture.lease(1).await.call_again_in.unwrap().as_millis();
     assert!((1..=1_000).contains(&pause), "the lease lapses before the message is due: {pause}");
 }
 
 #[tokio::test]
 async fn lease_response_has_at_most_four_mebibytes_and_other_messages_keep_their_order() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     let large = |priority: i64| NewMessage {
         data: RawValue::from_string(format!("\"{}\"", "x".repeat(900_000))).unwrap(),
         ..prioritized(0, priority)
     };
     let mut expected = Vec::new();
     for priority in [-1, -1, 0, 0, 0, 0, 0, 1, 1] {
-        expected.push(world.post(large(priority)).await.id);
+        expected.push(fixture.post(large(priority)).await.id);
     }
     let mut seen = Vec::new();
     for _ in 0..3 {
-        let leased = world.lease(100).await;
+        let leased = fixture.lease(100).await;
         let bytes: usize = leased.deliveries.iter().map(|delivery| delivery.message.data.get().len()).sum();
         assert!(bytes <= queue_core::Queue::MAX_BYTES);
         seen.extend(leased.deliveries.into_iter().map(|delivery| delivery.message.id));
     }
     assert_eq!(seen, expected);
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn lease_ends_one_grace_period_after_the_timeout_of_its_run() {
-    let world = World::with_settings(r#"{"visibility_timeout":"1h","timeout":700}"#);
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"1h","timeout":700}"#);
     let own = NewMessage { timeout: Some(Millis::new(900).try_into().unwrap()), ..number(2) };
-    world.queue.enqueue(vec![number(1), own]).await.unwrap();
-    for delivery in world.lease(2).await.deliveries {
+    fixture.queue.enqueue(vec![number(1), own]).await.unwrap();
+    for delivery in fixture.lease(2).await.deliveries {
         let lasts_until = delivery.message.started_at.unwrap() + delivery.timeout.unwrap() + Queue::RUN_TIMEOUT_GRACE;
         assert_eq!(delivery.lease_expires_at, lasts_until);
-        let extended = world.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
+        let extended = fixture.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
         assert_eq!(extended, [Extended::Until(lasts_until)], "an extension does not pass the timeout");
     }
 }
 
 #[tokio::test]
 async fn malformed_record_fails_and_blocks_no_other_message() {
-    let world = World::new();
-    world.post_numbers(0..3).await;
-    let broken = world.post(number(3)).await;
-    world.post_numbers(4..6).await;
-    world.redis.command(&format!("HSET drover:{{q}}:messages {} garbage", broken.id));
-    assert_eq!(numbers(&world.lease(10).await), [0, 1, 2, 4, 5]);
-    let message = world.read(&broken.id).await;
+    let fixture = TestQueue::new();
+    fixture.post_numbers(0..3).await;
+    let broken = fixture.post(number(3)).await;
+    fixture.post_numbers(4..6).await;
+    fixture.redis.command(&format!("HSET drover:{{q}}:messages {} garbage", broken.id));
+    assert_eq!(numbers(&fixture.lease(10).await), [0, 1, 2, 4, 5]);
+    let message = fixture.read(&broken.id).await;
     assert_eq!(message.state, State::Failed);
     assert_eq!(message.error.unwrap().code, "malformed_record");
-    let odd = world.post(number(6)).await;
-    world.post_numbers(7..9).await;
-    world.redis.command(&format!("HSET drover:{{q}}:options {} \"\\xff\"", odd.id));
-    assert_eq!(numbers(&world.lease(10).await), [7, 8]);
-    world.redis.command(&format!("HDEL drover:{{q}}:options {}", odd.id));
-    assert_eq!(world.read(&odd.id).await.state, State::Failed);
-    world.assert_clean().await;
+    let odd = fixture.post(number(6)).await;
+    fixture.post_numbers(7..9).await;
+    fixture.redis.command(&format!("HSET drover:{{q}}:options {} \"\\xff\"", odd.id));
+    assert_eq!(numbers(&fixture.lease(10).await), [7, 8]);
+    fixture.redis.command(&format!("HDEL drover:{{q}}:options {}", odd.id));
+    assert_eq!(fixture.read(&odd.id).await.state, State::Failed);
+    fixture.assert_clean().await;
 }

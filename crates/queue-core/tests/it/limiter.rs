@@ -6,18 +6,18 @@ use queue_core::{ConsumerId, LeaseRequest, Timestamp};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::{World, done, numbers};
+use crate::{TestQueue, done, numbers};
 
 /// Leases as many messages as the limit permits, for this time. Returns the instant (ms) of each lease.
-async fn take(world: &World, max: usize, time: Duration) -> Vec<u64> {
-    let request = LeaseRequest { consumer: ConsumerId::issue(), ..world.request(max) };
+async fn take(fixture: &TestQueue, max: usize, time: Duration) -> Vec<u64> {
+    let request = LeaseRequest { consumer: ConsumerId::issue(), ..fixture.request(max) };
     let end = Instant::now() + time;
     let mut starts = Vec::new();
     while Instant::now() < end {
-        let leased = world.queue.lease(&request).await.unwrap();
+        let leased = fixture.queue.lease(&request).await.unwrap();
         for delivery in &leased.deliveries {
             starts.push(delivery.message.started_at.unwrap().as_millis());
-            world.complete(delivery).await;
+            fixture.complete(delivery).await;
         }
         if let (false, Some(pause)) = (leased.more_is_ready, leased.call_again_in) {
             tokio::time::sleep(pause.min(Duration::from_millis(500))).await;
@@ -39,28 +39,28 @@ fn assert_limit(mut starts: Vec<u64>, max: usize, duration: u64) {
 async fn no_window_sees_more_than_the_limit_however_many_consumers_there_are() {
     for (max, duration) in [(1, 50), (10, 400), (7, 1)] {
         let settings = format!(r#"{{"rate_limit":{{"max":{max},"duration":{duration}}}}}"#);
-        let world = World::with_settings(&settings);
+        let fixture = TestQueue::with_settings(&settings);
         for _ in 0..5 {
-            world.post_numbers(0..500).await;
+            fixture.post_numbers(0..500).await;
         }
-        let world = std::sync::Arc::new(world);
+        let fixture = std::sync::Arc::new(fixture);
         let mut consumers = JoinSet::new();
         for n in 1..=6 {
-            let world = std::sync::Arc::clone(&world);
-            consumers.spawn(async move { take(&world, n * 3, Duration::from_millis(1_500)).await });
+            let fixture = std::sync::Arc::clone(&fixture);
+            consumers.spawn(async move { take(&fixture, n * 3, Duration::from_millis(1_500)).await });
         }
         let starts: Vec<u64> = consumers.join_all().await.into_iter().flatten().collect();
         assert!(starts.len() > max, "{} leases", starts.len());
         assert_limit(starts, max, duration);
-        world.assert_clean().await;
+        fixture.assert_clean().await;
     }
 }
 
 #[tokio::test]
 async fn a_saturated_queue_reaches_its_limit() {
-    let world = World::with_settings(r#"{"rate_limit":{"max":40,"duration":"1s"}}"#);
-    world.post_numbers(0..400).await;
-    let starts = take(&world, 9, Duration::from_secs(4)).await;
+    let fixture = TestQueue::with_settings(r#"{"rate_limit":{"max":40,"duration":"1s"}}"#);
+    fixture.post_numbers(0..400).await;
+    let starts = take(&fixture, 9, Duration::from_secs(4)).await;
     assert_limit(starts.clone(), 40, 1_000);
     let first = starts[0];
     let in_three_seconds = starts.iter().filter(|start| **start < first + 3_000).count();
@@ -69,63 +69,63 @@ async fn a_saturated_queue_reaches_its_limit() {
 
 #[tokio::test]
 async fn burst_is_delivered_up_to_the_limit_and_the_next_wake_up_is_when_the_window_opens() {
-    let world = World::with_settings(r#"{"rate_limit":{"max":3,"duration":"2s"}}"#);
-    world.post_numbers(0..10).await;
-    let leased = world.lease(10).await;
+    let fixture = TestQueue::with_settings(r#"{"rate_limit":{"max":3,"duration":"2s"}}"#);
+    fixture.post_numbers(0..10).await;
+    let leased = fixture.lease(10).await;
     assert_eq!(numbers(&leased), [0, 1, 2]);
-    let limited = world.lease(10).await;
+    let limited = fixture.lease(10).await;
     assert!(limited.deliveries.is_empty() && !limited.more_is_ready);
     let pause = limited.call_again_in.unwrap().as_millis();
     assert!((1_000..=2_000).contains(&pause), "{pause} ms");
     // A release or a failure does not undo its lease in the window.
-    world.settle(&leased.deliveries[0], queue_core::Action::Release(None)).await;
-    assert!(world.lease(10).await.deliveries.is_empty());
+    fixture.settle(&leased.deliveries[0], queue_core::Action::Release(None)).await;
+    assert!(fixture.lease(10).await.deliveries.is_empty());
 }
 
 #[tokio::test]
 async fn changed_rate_limit_applies_at_once_and_wakes_idle_consumers() {
-    let world = World::with_settings("{}");
-    world.post_numbers(0..200).await;
-    let change = async |patch| world.queue.configure(&patch).await.unwrap();
+    let fixture = TestQueue::with_settings("{}");
+    fixture.post_numbers(0..200).await;
+    let change = async |patch| fixture.queue.configure(&patch).await.unwrap();
     change(json!({"rate_limit": {"max": 50, "duration": "10s"}})).await;
-    assert_eq!(world.lease(100).await.deliveries.len(), 50);
+    assert_eq!(fixture.lease(100).await.deliveries.len(), 50);
     // With a lower limit, earlier leases still count.
     change(json!({"rate_limit": {"max": 20}})).await;
-    assert!(world.lease(100).await.deliveries.is_empty());
+    assert!(fixture.lease(100).await.deliveries.is_empty());
     // With a higher limit, only the difference is free.
     change(json!({"rate_limit": {"max": 60}})).await;
-    assert_eq!(world.lease(100).await.deliveries.len(), 10);
+    assert_eq!(fixture.lease(100).await.deliveries.len(), 10);
     // With a shorter window, leases stop counting earlier.
-    crate::pass(120).await;
+    crate::wait_millis(120).await;
     change(json!({"rate_limit": {"max": 5, "duration": 100}})).await;
-    assert_eq!(world.lease(100).await.deliveries.len(), 5);
+    assert_eq!(fixture.lease(100).await.deliveries.len(), 5);
     change(json!({"rate_limit": null})).await;
-    assert_eq!(world.lease(1_000).await.deliveries.len(), 135);
-    assert_eq!(world.redis.command("EXISTS drover:{q}:limiter"), ":0");
+    assert_eq!(fixture.lease(1_000).await.deliveries.len(), 135);
+    assert_eq!(fixture.redis.command("EXISTS drover:{q}:limiter"), ":0");
 }
 
 #[tokio::test]
 async fn the_log_of_a_large_limit_stays_small_and_exact() {
-    let world = World::with_settings(r#"{"rate_limit":{"max":10000,"duration":"1s"}}"#);
+    let fixture = TestQueue::with_settings(r#"{"rate_limit":{"max":10000,"duration":"1s"}}"#);
     for _ in 0..30 {
-        world.queue.enqueue((0..1_000).map(crate::number).collect()).await.unwrap();
+        fixture.queue.enqueue((0..1_000).map(crate::number).collect()).await.unwrap();
     }
     let mut starts: Vec<Timestamp> = Vec::new();
     let end = Instant::now() + Duration::from_millis(1_600);
     while Instant::now() < end {
-        let leased = world.lease(37).await;
+        let leased = fixture.lease(37).await;
         starts.extend(leased.deliveries.iter().filter_map(|delivery| delivery.message.started_at));
         let settlements: Vec<_> = leased
             .deliveries
             .into_iter()
             .map(|delivery| queue_core::Settlement { lease: delivery.lease, action: done() })
             .collect();
-        world.queue.settle(&settlements).await.unwrap();
+        fixture.queue.settle(&settlements).await.unwrap();
         if let (false, Some(pause)) = (leased.more_is_ready, leased.call_again_in) {
             tokio::time::sleep(pause.min(Duration::from_millis(50))).await;
         }
     }
     assert_limit(starts.iter().map(|start| start.as_millis()).collect(), 10_000, 1_000);
-    let entries: u32 = world.redis.command("LLEN drover:{q}:limiter")[1..].parse().unwrap();
+    let entries: u32 = fixture.redis.command("LLEN drover:{q}:limiter")[1..].parse().unwrap();
     assert!(entries <= 1_001, "{entries} entries");
 }

@@ -11,7 +11,7 @@ use queue_core::{
 };
 use serde_json::{json, value::to_raw_value};
 
-use crate::{TIME_LIMIT, delayed, done, failure, number, pass};
+use crate::{TIME_LIMIT, delayed, done, failure, number, wait_millis};
 
 /// What a repetition does.
 enum Repeat {
@@ -29,7 +29,7 @@ enum Repeat {
 use Repeat::{Answers, NewToken, No, Reads, Yes};
 
 /// The calls of the lists. `command` stands for all other commands that call no script.
-const ROWS: [(&str, Repeat); 28] = [
+const OPERATIONS: [(&str, Repeat); 28] = [
     ("declare", Yes),
     ("configure", Yes),
     ("delete", No(1, 0)),
@@ -118,10 +118,10 @@ fn without_random_words(text: &str) -> String {
     words.concat()
 }
 
-/// A queue with a failed, an active, a delayed, a held and a waiting message, for one row.
+/// A queue with a failed, an active, a delayed, a held and a waiting message, for one operation.
 struct Scene<'n> {
     network: &'n Network<'n>,
-    row: &'static str,
+    operation: &'static str,
     queue: Arc<Queue>,
     request: LeaseRequest,
     failed: MessageRef,
@@ -130,10 +130,10 @@ struct Scene<'n> {
 }
 
 impl<'n> Scene<'n> {
-    async fn prepare(network: &'n Network<'n>, row: &'static str, run: &str) -> Self {
-        let queue = network.queues.queue(&format!("{row}-{run}").parse().unwrap());
+    async fn prepare(network: &'n Network<'n>, operation: &'static str, run: &str) -> Self {
+        let queue = network.queues.queue(&format!("{operation}-{run}").parse().unwrap());
         let request = LeaseRequest::new("consumer".parse::<ConsumerId>().unwrap(), 1);
-        if row == "end_ownership" {
+        if operation == "end_ownership" {
             queue.configure(&json!({"exclusive": true})).await.unwrap();
         }
         queue.enqueue(vec![number(1)]).await.unwrap();
@@ -142,8 +142,8 @@ impl<'n> Scene<'n> {
         queue.enqueue(vec![number(2)]).await.unwrap();
         let active = queue.lease(&request).await.unwrap().deliveries.remove(0);
         let held = NewMessage { hold: Some("key".parse().unwrap()), ..number(4) };
-        let posted = queue.enqueue(vec![delayed(3, 60_000), held, own(5)]).await.unwrap();
-        match row {
+        let posted = queue.enqueue(vec![delayed(3, 60_000), held, number_with_own_id(5)]).await.unwrap();
+        match operation {
             "declare" => assert!(queue.delete().await.unwrap()),
             "find_leases" => {
                 network.proxy.lose_answer_to("EVALSHA");
@@ -151,18 +151,18 @@ impl<'n> Scene<'n> {
             }
             "maintain" => {
                 queue.enqueue(vec![delayed(6, 1)]).await.unwrap();
-                pass(5).await;
+                wait_millis(5).await;
             }
             _ => {}
         }
-        Self { network, row, queue, request, failed: failed.message.id, active, delayed: posted[0].id().clone() }
+        Self { network, operation, queue, request, failed: failed.message.id, active, delayed: posted[0].id().clone() }
     }
 
-    /// The call of the row, and its answer without what always differs.
+    /// The call of the operation, and its answer without what always differs.
     async fn call(&self) -> Result<String, Error> {
         let Self { network, queue, request, active, .. } = self;
         let lease = &active.lease;
-        Ok(match self.row {
+        Ok(match self.operation {
             "declare" => text(queue.declare().await.map(drop)?),
             "configure" => text(queue.configure(&json!({"max_attempts": 7})).await?),
             "delete" => text(queue.delete().await?),
@@ -208,7 +208,7 @@ impl<'n> Scene<'n> {
 
     /// A text of the last command that the call sends before its answer is lost; which command it is, and how many of them.
     fn lost_command(&self) -> (&str, &str, u64) {
-        match self.row {
+        match self.operation {
             // The first call of the script does not permit a new queue. The argument is the epoch of the new queue.
             "declare" => ("$16\r\n", "evalsha", 2),
             // These two read the message first. The number is `WAIT`.
@@ -222,9 +222,9 @@ impl<'n> Scene<'n> {
 
     /// What other clients do after the call.
     async fn meanwhile(&self) {
-        match self.row {
+        match self.operation {
             "delete" | "purge" => drop(self.queue.enqueue(vec![number(8)]).await.unwrap()),
-            "erase" => drop(self.queue.enqueue(vec![own(8)]).await.unwrap()),
+            "erase" => drop(self.queue.enqueue(vec![number_with_own_id(8)]).await.unwrap()),
             "signal" => {
                 let held = NewMessage { hold: Some("key".parse().unwrap()), ..number(8) };
                 self.queue.enqueue(vec![held]).await.unwrap();
@@ -242,9 +242,9 @@ impl<'n> Scene<'n> {
         }
     }
 
-    /// The number that a second call changes: of messages in the state that the row is about, or of counted uses.
+    /// The number that a second call changes: of messages in the state that the operation is about, or of counted uses.
     async fn effect(&self) -> u64 {
-        if self.row == "quota" {
+        if self.operation == "quota" {
             let key = format!("drover:quota:{}:{}", self.queue.name(), QUOTA_DURATION.get());
             let slices = self.network.redis.command(&format!("GET {key}"));
             // After the length, the number of uses follows the comma of each slice.
@@ -252,7 +252,7 @@ impl<'n> Scene<'n> {
             return counts.map(|(_, count)| count.parse::<u64>().unwrap()).sum();
         }
         let counts = self.queue.status().await.unwrap().map(|status| status.counts).unwrap_or_default();
-        counts.of(match self.row {
+        counts.of(match self.operation {
             "signal" => State::Held,
             "promote" => State::Delayed,
             "retry" => State::Failed,
@@ -271,7 +271,7 @@ fn own_id() -> MessageRef {
     MessageRef::Own("own".parse().unwrap())
 }
 
-fn own(data: u64) -> NewMessage {
+fn number_with_own_id(data: u64) -> NewMessage {
     NewMessage { id: Some("own".parse().unwrap()), ..number(data) }
 }
 
@@ -283,40 +283,40 @@ fn text(answer: impl Debug) -> String {
     without_random_words(&format!("{answer:?}"))
 }
 
-/// Asserts that each call whose answer is lost fails, is done once, and can be repeated as its row says.
-async fn assert_rows(network: &Network<'_>) {
-    for (row, repeat) in &ROWS {
+/// Asserts that each call whose answer is lost fails, is done once, and can be repeated as its operation says.
+async fn assert_operations(network: &Network<'_>) {
+    for (operation, repeat) in &OPERATIONS {
         // This call also makes Redis cache the script.
-        let once = Scene::prepare(network, row, "once").await;
+        let once = Scene::prepare(network, operation, "once").await;
         let before = once.stored();
         let answer = once.call().await.unwrap();
         once.meanwhile().await;
 
-        let lost = Scene::prepare(network, row, "lost").await;
+        let lost = Scene::prepare(network, operation, "lost").await;
         let (request, command, count) = lost.lost_command();
         let done_before = network.done(command);
         network.proxy.lose_answer_to(request);
         let failed = lost.call().await;
-        assert!(matches!(failed, Err(Error::Unavailable(_))), "{row}: {failed:?}");
-        assert_eq!(network.done(command) - done_before, count, "{row} is done once");
+        assert!(matches!(failed, Err(Error::Unavailable(_))), "{operation}: {failed:?}");
+        assert_eq!(network.done(command) - done_before, count, "{operation} is done once");
         lost.meanwhile().await;
-        if *row != "find_leases" {
+        if *operation != "find_leases" {
             // What `find_leases` finds is undone by another script, which did not follow.
-            assert_eq!(lost.stored(), once.stored(), "{row} without an answer");
+            assert_eq!(lost.stored(), once.stored(), "{operation} without an answer");
         }
 
         let effect = (lost.effect().await, once.effect().await);
         let repeated = lost.call().await.unwrap();
         let (changes, repeated_once) = (once.stored() != before, lost.stored() == once.stored());
         match repeat {
-            Reads => assert_eq!((repeated, changes, repeated_once), (answer, false, true), "{row}"),
-            Yes => assert_eq!((repeated, changes, repeated_once), (answer, true, true), "{row}"),
-            Answers(other) => assert_eq!((&*repeated, changes, repeated_once), (*other, true, true), "{row}"),
-            NewToken => assert_eq!((repeated, lost.effect().await), (answer, effect.1), "{row}"),
-            No(first, second) => assert_eq!((effect, lost.effect().await), ((*first, *first), *second), "{row}"),
+            Reads => assert_eq!((repeated, changes, repeated_once), (answer, false, true), "{operation}"),
+            Yes => assert_eq!((repeated, changes, repeated_once), (answer, true, true), "{operation}"),
+            Answers(other) => assert_eq!((&*repeated, changes, repeated_once), (*other, true, true), "{operation}"),
+            NewToken => assert_eq!((repeated, lost.effect().await), (answer, effect.1), "{operation}"),
+            No(first, second) => assert_eq!((effect, lost.effect().await), ((*first, *first), *second), "{operation}"),
         }
         for scene in [once, lost] {
-            assert_eq!(scene.queue.audit().await.unwrap().findings, [], "{row}");
+            assert_eq!(scene.queue.audit().await.unwrap().findings, [], "{operation}");
         }
     }
 }
@@ -343,7 +343,7 @@ async fn an_operation_whose_answer_is_lost_is_done_once_and_repeats_as_the_proto
     let _replica = RedisServer::start_replica_of(&redis);
     let proxy = Proxy::start(redis.port());
     let queues = queues(&proxy.url(), 1);
-    assert_rows(&Network { redis: &redis, proxy, queues }).await;
+    assert_operations(&Network { redis: &redis, proxy, queues }).await;
 }
 
 #[tokio::test]
@@ -351,7 +351,7 @@ async fn an_operation_whose_answer_is_lost_is_done_once_in_a_cluster() {
     let cluster = RedisCluster::start(1, 1);
     let proxy = announce_proxy(&cluster.servers[0]);
     let queues = queues(&cluster_url(&proxy), 1);
-    assert_rows(&Network { redis: &cluster.servers[0], proxy, queues }).await;
+    assert_operations(&Network { redis: &cluster.servers[0], proxy, queues }).await;
 }
 
 #[tokio::test]
@@ -423,7 +423,11 @@ fn the_protocol_page_says_of_every_operation_whether_it_may_repeat_as_these_test
             No(..) => "no",
             NewToken => "new token",
         };
-        ROWS.iter().filter(|(_, repeat)| word_of(repeat) == word).map(|(row, _)| *row).collect::<BTreeSet<_>>()
+        OPERATIONS
+            .iter()
+            .filter(|(_, repeat)| word_of(repeat) == word)
+            .map(|(operation, _)| *operation)
+            .collect::<BTreeSet<_>>()
     };
     for word in ["yes", "no", "new token"] {
         assert_eq!(documented(word), proven(word), "{word}");

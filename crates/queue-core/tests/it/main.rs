@@ -51,14 +51,14 @@ use serde_json::value::to_raw_value;
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// A queue of one test on a Redis of its own.
-struct World {
+struct TestQueue {
     redis: RedisServer,
     queues: Queues,
     queue: Arc<Queue>,
     consumer: ConsumerId,
 }
 
-impl World {
+impl TestQueue {
     fn new() -> Self {
         Self::with_settings("{}")
     }
@@ -158,15 +158,15 @@ fn numbers(leased: &Leased) -> Vec<u64> {
 }
 
 /// How often this process has called a script.
-fn script_calls(world: &World, script: &str) -> u64 {
+fn script_calls(fixture: &TestQueue, script: &str) -> u64 {
     let (mut registry, mut text) = (Registry::default(), String::new());
-    world.queues.redis().calls().register(&mut registry);
+    fixture.queues.redis().calls().register(&mut registry);
     prometheus_text::encode(&mut text, &registry).unwrap();
     let series = format!("drover_redis_call_duration_seconds_count{{script=\"{script}\"}} ");
     text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
 }
 
 /// Waits for this time (ms), so that Redis's clock advances by it.
-async fn pass(millis: u64) {
+async fn wait_millis(millis: u64) {
     tokio::time::sleep(Duration::from_millis(millis)).await;
 }

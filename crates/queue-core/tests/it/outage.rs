@@ -5,121 +5,121 @@ use std::time::{Duration, Instant};
 use drover_tests::RedisServer;
 use queue_core::Error;
 
-use crate::{TIME_LIMIT, World, connect, done, number, numbers};
+use crate::{TIME_LIMIT, TestQueue, connect, done, number, numbers};
 
 #[tokio::test]
 async fn scripts_that_redis_forgot_are_sent_again() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     for round in 0..3 {
-        world.post(number(round)).await;
-        world.redis.command("SCRIPT FLUSH");
-        let delivery = world.lease_one().await;
-        world.redis.command("SCRIPT FLUSH");
-        world.settle(&delivery, done()).await;
-        world.redis.command("SCRIPT FLUSH");
+        fixture.post(number(round)).await;
+        fixture.redis.command("SCRIPT FLUSH");
+        let delivery = fixture.lease_one().await;
+        fixture.redis.command("SCRIPT FLUSH");
+        fixture.settle(&delivery, done()).await;
+        fixture.redis.command("SCRIPT FLUSH");
     }
-    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.completed, 3);
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.completed, 3);
 }
 
 #[tokio::test]
 async fn emptied_redis_gets_the_declared_settings_again() {
-    let world = World::with_settings(r#"{"visibility_timeout":"5s","max_attempts":7}"#);
-    world.post(number(1)).await;
-    world.redis.command("FLUSHALL");
-    let leased = world.queue.lease(&world.request(1)).await;
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"5s","max_attempts":7}"#);
+    fixture.post(number(1)).await;
+    fixture.redis.command("FLUSHALL");
+    let leased = fixture.queue.lease(&fixture.request(1)).await;
     assert!(matches!(leased, Err(Error::NoSuchQueue)), "a consumer creates no queue: {leased:?}");
-    world.post(number(2)).await;
-    let status = world.queue.status().await.unwrap().unwrap();
+    fixture.post(number(2)).await;
+    let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!((status.settings.visibility_timeout.get(), *status.settings.max_attempts), (5_000, 7));
-    assert_eq!(world.queues.names().await.unwrap().len(), 1, "the index names the queue again");
-    assert_eq!(numbers(&world.lease(10).await), [2]);
-    world.assert_clean().await;
+    assert_eq!(fixture.queues.names().await.unwrap().len(), 1, "the index names the queue again");
+    assert_eq!(numbers(&fixture.lease(10).await), [2]);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn calls_fail_in_time_while_redis_is_down_and_work_after_its_restart() {
-    let mut world = World::on(RedisServer::start_durable(), "{}");
-    world.post_numbers(0..3).await;
-    let leased = world.lease(1).await;
-    world.redis.kill();
+    let mut fixture = TestQueue::on(RedisServer::start_durable(), "{}");
+    fixture.post_numbers(0..3).await;
+    let leased = fixture.lease(1).await;
+    fixture.redis.kill();
     let start = Instant::now();
-    assert!(matches!(world.queue.enqueue(vec![number(9)]).await, Err(Error::Unavailable(_))));
-    assert!(matches!(world.queue.lease(&world.request(1)).await, Err(Error::Unavailable(_))));
+    assert!(matches!(fixture.queue.enqueue(vec![number(9)]).await, Err(Error::Unavailable(_))));
+    assert!(matches!(fixture.queue.lease(&fixture.request(1)).await, Err(Error::Unavailable(_))));
     assert!(start.elapsed() < Duration::from_secs(2));
-    world.redis.restart();
-    world.complete(&leased.deliveries[0]).await;
-    assert_eq!(numbers(&world.lease(10).await), [1, 2]);
-    world.assert_clean().await;
+    fixture.redis.restart();
+    fixture.complete(&leased.deliveries[0]).await;
+    assert_eq!(numbers(&fixture.lease(10).await), [1, 2]);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn calls_fail_in_time_while_redis_does_not_answer() {
-    let world = World::new();
-    world.post_numbers(0..3).await;
-    world.redis.suspend();
+    let fixture = TestQueue::new();
+    fixture.post_numbers(0..3).await;
+    fixture.redis.suspend();
     // The calls begin one after the other, so that some begin while others time out or connect.
     let calls = (0..60).map(async |n| {
         tokio::time::sleep(Duration::from_millis(n * 50)).await;
         let start = Instant::now();
-        (world.queue.enqueue(vec![number(9)]).await, start.elapsed())
+        (fixture.queue.enqueue(vec![number(9)]).await, start.elapsed())
     });
     for (answer, took) in futures_util::future::join_all(calls).await {
         assert!(matches!(answer, Err(Error::Unavailable(_))));
         // The call fails after one time limit, not after two.
         assert!(took < TIME_LIMIT * 2, "{took:?}");
     }
-    world.redis.resume();
-    assert!(world.queue.status().await.unwrap().is_some());
-    world.assert_clean().await;
+    fixture.redis.resume();
+    assert!(fixture.queue.status().await.unwrap().is_some());
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn leases_whose_reply_was_lost_are_returned() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     // Many other leases are live, so that the search for the lost ones takes more than one step.
     for _ in 0..3 {
-        world.post_numbers(100..1_000).await;
-        assert_eq!(world.lease(1_000).await.deliveries.len(), 900);
+        fixture.post_numbers(100..1_000).await;
+        assert_eq!(fixture.lease(1_000).await.deliveries.len(), 900);
     }
-    world.post_numbers(0..5).await;
-    world.queue.status().await.unwrap();
+    fixture.post_numbers(0..5).await;
+    fixture.queue.status().await.unwrap();
     // Redis executes the call, but its reply is lost.
-    world.redis.command("CLIENT PAUSE 300 WRITE");
-    let given_up = tokio::time::timeout(Duration::from_millis(100), world.queue.lease(&world.request(3))).await;
+    fixture.redis.command("CLIENT PAUSE 300 WRITE");
+    let given_up = tokio::time::timeout(Duration::from_millis(100), fixture.queue.lease(&fixture.request(3))).await;
     assert!(given_up.is_err());
     tokio::time::sleep(Duration::from_millis(400)).await;
-    let again = world.lease(5).await;
+    let again = fixture.lease(5).await;
     assert_eq!(numbers(&again), [0, 1, 2, 3, 4]);
     assert_eq!(again.deliveries[0].message.lapses, 0);
     assert_eq!(
         again.deliveries[0].message.deliveries, 1,
         "a message that no consumer received does not count as delivered"
     );
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn a_newer_layout_is_refused_with_a_clear_error() {
-    let world = World::new();
-    world.post(number(1)).await;
-    world.redis.command("HSET drover:{q}:meta layout 99");
-    let new_process = connect(&world.redis, "{}");
+    let fixture = TestQueue::new();
+    fixture.post(number(1)).await;
+    fixture.redis.command("HSET drover:{q}:meta layout 99");
+    let new_process = connect(&fixture.redis, "{}");
     let error = new_process.queue(&crate::name()).enqueue(vec![number(2)]).await.unwrap_err();
     assert!(matches!(&error, Error::OtherLayout { found: 99, .. }), "{error}");
 }
 
 #[tokio::test]
 async fn queue_of_a_new_layout_is_not_changed_by_processes_that_know_the_old_one() {
-    let world = World::new();
-    let posted = world.post(number(1)).await;
-    let delivery = world.lease_one().await;
-    world.redis.command("HSET drover:{q}:meta layout 99");
-    let before = world.redis.command("HGETALL drover:{q}:meta");
-    let queue = &world.queue;
+    let fixture = TestQueue::new();
+    let posted = fixture.post(number(1)).await;
+    let delivery = fixture.lease_one().await;
+    fixture.redis.command("HSET drover:{q}:meta layout 99");
+    let before = fixture.redis.command("HGETALL drover:{q}:meta");
+    let queue = &fixture.queue;
     let settlement = queue_core::Settlement { lease: delivery.lease.clone(), action: crate::done() };
     for refused in [
         queue.enqueue(vec![number(2)]).await.err(),
-        queue.lease(&world.request(1)).await.err(),
+        queue.lease(&fixture.request(1)).await.err(),
         queue.settle(&[settlement]).await.err(),
         queue.extend(std::slice::from_ref(&delivery.lease), None).await.err(),
         queue.maintain().await.err(),
@@ -130,6 +130,6 @@ async fn queue_of_a_new_layout_is_not_changed_by_processes_that_know_the_old_one
     ] {
         assert!(matches!(refused, None | Some(Error::OtherLayout { found: 99, .. })), "{refused:?}");
     }
-    assert_eq!(world.redis.command("HGETALL drover:{q}:meta"), before);
-    assert_eq!(world.redis.command("ZCARD drover:{q}:leased"), ":1");
+    assert_eq!(fixture.redis.command("HGETALL drover:{q}:meta"), before);
+    assert_eq!(fixture.redis.command("ZCARD drover:{q}:leased"), ":1");
 }

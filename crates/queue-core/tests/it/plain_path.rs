@@ -3,11 +3,11 @@
 use queue_core::{Action, Millis, NewMessage, Signal, State};
 use serde_json::{json, value::to_raw_value};
 
-use crate::{World, failure, number, prioritized};
+use crate::{TestQueue, failure, number, prioritized};
 
 /// The number of commands that the calls of scripts executed inside Redis.
-fn commands(world: &World) -> u64 {
-    let stats = world.redis.command("INFO commandstats");
+fn commands(fixture: &TestQueue) -> u64 {
+    let stats = fixture.redis.command("INFO commandstats");
     let calls = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(":calls="));
     let others = ["eval", "info", "quit", "hello", "client", "config", "ping", "script", "subscribe", "psubscribe"];
     calls
@@ -17,24 +17,24 @@ fn commands(world: &World) -> u64 {
 }
 
 /// The commands of a post of one message, of its lease, of its settle, and of a lease call that finds nothing.
-async fn commands_of_one_message(world: &World) -> [u64; 4] {
-    let before = commands(world);
-    world.queue.enqueue(vec![number(1)]).await.unwrap();
-    let enqueued = commands(world);
-    let delivery = world.lease_one().await;
-    let leased = commands(world);
-    world.complete(&delivery).await.unwrap();
-    let settled = commands(world);
-    assert_eq!(world.lease(1).await.deliveries.len(), 0);
-    [enqueued - before, leased - enqueued, settled - leased, commands(world) - settled]
+async fn commands_of_one_message(fixture: &TestQueue) -> [u64; 4] {
+    let before = commands(fixture);
+    fixture.queue.enqueue(vec![number(1)]).await.unwrap();
+    let enqueued = commands(fixture);
+    let delivery = fixture.lease_one().await;
+    let leased = commands(fixture);
+    fixture.complete(&delivery).await.unwrap();
+    let settled = commands(fixture);
+    assert_eq!(fixture.lease(1).await.deliveries.len(), 0);
+    [enqueued - before, leased - enqueued, settled - leased, commands(fixture) - settled]
 }
 
 /// The maximum numbers of commands on the plain path. Once a second a lease also stores the time, and sometimes a call sets a timer
 /// of the idle consumers, which takes two commands.
 const MAX_COMMANDS: [u64; 4] = [8, 14, 18, 13];
 
-async fn assert_plain(world: &World, after: &str) {
-    let counted = commands_of_one_message(world).await;
+async fn assert_plain(fixture: &TestQueue, after: &str) {
+    let counted = commands_of_one_message(fixture).await;
     assert!(
         counted.iter().zip(MAX_COMMANDS).all(|(counted, max)| *counted <= max),
         "after {after}: {counted:?}, not {MAX_COMMANDS:?}"
@@ -43,16 +43,16 @@ async fn assert_plain(world: &World, after: &str) {
 
 #[tokio::test]
 async fn a_queue_without_rare_features_takes_few_commands_for_a_message() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     // The first message declares the queue, and sets the timer of the idle consumers.
-    commands_of_one_message(&world).await;
-    assert_plain(&world, "nothing").await;
+    commands_of_one_message(&fixture).await;
+    assert_plain(&fixture, "nothing").await;
     for _ in 0..3 {
-        world.post(number(1)).await;
-        let delivery = world.lease_one().await;
-        world.settle(&delivery, Action::FailForGood(failure())).await;
+        fixture.post(number(1)).await;
+        let delivery = fixture.lease_one().await;
+        fixture.settle(&delivery, Action::FailForGood(failure())).await;
     }
-    assert_plain(&world, "failures").await;
+    assert_plain(&fixture, "failures").await;
 }
 
 /// These settings keep one completed and one failed message, so that a message that used a rare feature is soon forgotten.
@@ -61,7 +61,7 @@ const KEEPS_ONE: &str =
 
 #[tokio::test]
 async fn a_queue_returns_to_the_plain_path_after_an_option_of_messages_was_used() {
-    let world = World::with_settings(KEEPS_ONE);
+    let fixture = TestQueue::with_settings(KEEPS_ONE);
     let options = [
         ("a priority", prioritized(1, 5)),
         ("an own id", NewMessage { id: Some("own".parse().unwrap()), ..number(1) }),
@@ -71,49 +71,49 @@ async fn a_queue_returns_to_the_plain_path_after_an_option_of_messages_was_used(
         ("a hold", NewMessage { hold: Some("key".parse().unwrap()), ..number(1) }),
     ];
     for (option, message) in options {
-        world.post(message).await;
+        fixture.post(message).await;
         let signal = Signal { data: Some(to_raw_value(&5).unwrap()), ..Signal::default() };
-        world.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap();
-        let delivery = world.lease_one().await;
-        world.complete(&delivery).await.unwrap();
-        commands_of_one_message(&world).await;
-        assert_plain(&world, option).await;
+        fixture.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap();
+        let delivery = fixture.lease_one().await;
+        fixture.complete(&delivery).await.unwrap();
+        commands_of_one_message(&fixture).await;
+        assert_plain(&fixture, option).await;
     }
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn a_queue_returns_to_the_plain_path_after_settings_and_changes() {
-    let world = World::with_settings(KEEPS_ONE);
+    let fixture = TestQueue::with_settings(KEEPS_ONE);
     for settings in
         [json!({"exclusive": true}), json!({"rate_limit": {"max": 100, "duration": 1000}}), json!({"timeout": 60_000})]
     {
-        world.queue.configure(&settings).await.unwrap();
-        commands_of_one_message(&world).await;
-        world.queue.configure(&json!({"exclusive": null, "rate_limit": null, "timeout": null})).await.unwrap();
-        commands_of_one_message(&world).await;
-        assert_plain(&world, &settings.to_string()).await;
+        fixture.queue.configure(&settings).await.unwrap();
+        commands_of_one_message(&fixture).await;
+        fixture.queue.configure(&json!({"exclusive": null, "rate_limit": null, "timeout": null})).await.unwrap();
+        commands_of_one_message(&fixture).await;
+        assert_plain(&fixture, &settings.to_string()).await;
     }
-    world.queue.pause().await.unwrap();
-    world.queue.resume().await.unwrap();
-    assert_plain(&world, "a pause").await;
+    fixture.queue.pause().await.unwrap();
+    fixture.queue.resume().await.unwrap();
+    assert_plain(&fixture, "a pause").await;
 
-    world.queue.cancel(&world.post(number(1)).await.id).await.unwrap();
-    world.lease(1).await;
-    assert_plain(&world, "a removed message").await;
+    fixture.queue.cancel(&fixture.post(number(1)).await.id).await.unwrap();
+    fixture.lease(1).await;
+    assert_plain(&fixture, "a removed message").await;
 
-    world.post(number(1)).await;
-    let delivery = world.lease_one().await;
-    world.queue.report_progress(&delivery.lease, &to_raw_value(&50).unwrap()).await.unwrap();
-    world.queue.cancel(&delivery.message.id).await.unwrap();
-    world.complete(&delivery).await.unwrap();
-    world.queue.erase(&delivery.message.id).await.unwrap();
-    commands_of_one_message(&world).await;
-    assert_plain(&world, "progress, a cancel and an erased message").await;
+    fixture.post(number(1)).await;
+    let delivery = fixture.lease_one().await;
+    fixture.queue.report_progress(&delivery.lease, &to_raw_value(&50).unwrap()).await.unwrap();
+    fixture.queue.cancel(&delivery.message.id).await.unwrap();
+    fixture.complete(&delivery).await.unwrap();
+    fixture.queue.erase(&delivery.message.id).await.unwrap();
+    commands_of_one_message(&fixture).await;
+    assert_plain(&fixture, "progress, a cancel and an erased message").await;
 
-    world.post_numbers(0..5).await;
-    world.queue.purge(State::Waiting).await.unwrap();
-    commands_of_one_message(&world).await;
-    assert_plain(&world, "a purge").await;
-    world.assert_clean().await;
+    fixture.post_numbers(0..5).await;
+    fixture.queue.purge(State::Waiting).await.unwrap();
+    commands_of_one_message(&fixture).await;
+    assert_plain(&fixture, "a purge").await;
+    fixture.assert_clean().await;
 }

@@ -6,10 +6,10 @@ use futures_util::future::join_all;
 use queue_core::{Enqueued, Error, NewMessage, State};
 use serde_json::value::RawValue;
 
-use crate::{TIME_LIMIT, World, number, numbers, script_calls};
+use crate::{TIME_LIMIT, TestQueue, number, numbers, script_calls};
 
-async fn post_all(world: &World, messages: impl IntoIterator<Item = NewMessage>) -> Vec<Result<Enqueued, Error>> {
-    join_all(messages.into_iter().map(|message| world.queue.post(message))).await
+async fn post_all(fixture: &TestQueue, messages: impl IntoIterator<Item = NewMessage>) -> Vec<Result<Enqueued, Error>> {
+    join_all(messages.into_iter().map(|message| fixture.queue.post(message))).await
 }
 
 fn with_id(data: u64, id: &str) -> NewMessage {
@@ -22,69 +22,69 @@ fn large(bytes: usize) -> NewMessage {
 
 #[tokio::test]
 async fn concurrent_posts_share_calls_and_each_receives_its_own_message() {
-    let world = World::new();
-    let posted = post_all(&world, (0..2_500).map(number)).await;
+    let fixture = TestQueue::new();
+    let posted = post_all(&fixture, (0..2_500).map(number)).await;
     let mut ids = BTreeSet::new();
     for (n, enqueued) in posted.into_iter().enumerate() {
         let Ok(Enqueued::Created(message)) = enqueued else { panic!("{n} was not stored: {enqueued:?}") };
         assert_eq!(message.data.get(), n.to_string());
-        assert_eq!(world.read(&message.id).await.data.get(), n.to_string());
+        assert_eq!(fixture.read(&message.id).await.data.get(), n.to_string());
         assert!(ids.insert(message.id.to_string()));
     }
-    let calls = script_calls(&world, "enqueue");
+    let calls = script_calls(&fixture, "enqueue");
     assert!((3..=5).contains(&calls), "{calls} calls, of at most a thousand each");
-    let status = world.queue.status().await.unwrap().unwrap();
+    let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!((status.counts.waiting, status.totals.enqueued), (2_500, 2_500));
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn single_post_is_sent_without_a_wait() {
-    let world = World::new();
+    let fixture = TestQueue::new();
     for n in 0..20 {
-        world.queue.post(number(n)).await.unwrap();
+        fixture.queue.post(number(n)).await.unwrap();
     }
-    assert_eq!(script_calls(&world, "enqueue"), 20);
-    assert_eq!(numbers(&world.lease(100).await), (0..20).collect::<Vec<_>>(), "sequential posts keep their order");
+    assert_eq!(script_calls(&fixture, "enqueue"), 20);
+    assert_eq!(numbers(&fixture.lease(100).await), (0..20).collect::<Vec<_>>(), "sequential posts keep their order");
 }
 
 #[tokio::test]
 async fn refused_post_does_not_affect_other_posts_of_its_call() {
-    let world = World::with_settings(r#"{"max_length":8}"#);
+    let fixture = TestQueue::with_settings(r#"{"max_length":8}"#);
     let messages = [number(0), number(1), with_id(2, "a"), number(3), large(5 << 20), with_id(4, "a"), number(5)];
-    let posted = post_all(&world, messages).await;
+    let posted = post_all(&fixture, messages).await;
     let created = |n: usize| matches!(posted[n], Ok(Enqueued::Created(_)));
     assert!([0, 1, 2, 3, 6].into_iter().all(created), "{posted:?}");
     assert!(matches!(posted[4], Err(Error::TooManyBytes(_))));
     assert!(matches!(&posted[5], Ok(Enqueued::Duplicate(id, State::Waiting)) if id.as_str() == "a"), "{:?}", posted[5]);
     // The queue has five of its eight messages, so three of six more are stored.
-    let posted = post_all(&world, [number(6), number(7), with_id(8, "a"), number(9), number(10), number(11)]).await;
+    let posted = post_all(&fixture, [number(6), number(7), with_id(8, "a"), number(9), number(10), number(11)]).await;
     let (full, rest): (Vec<_>, Vec<_>) = posted.iter().partition(|one| matches!(one, Err(Error::QueueFull(8))));
     assert_eq!((full.len(), rest.len()), (2, 4), "{posted:?}");
     assert!(matches!(posted[2], Ok(Enqueued::Duplicate(..))), "a duplicate needs no room");
     // A batch is still stored all or none.
-    let batch = world.queue.enqueue(vec![number(12)]).await;
+    let batch = fixture.queue.enqueue(vec![number(12)]).await;
     assert!(matches!(batch, Err(Error::QueueFull(8))));
-    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 8);
-    world.assert_clean().await;
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 8);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn large_posts_are_sent_in_calls_of_bounded_size() {
-    let world = World::new();
-    let posted = post_all(&world, (0..8).map(|_| large(1_200_000))).await;
+    let fixture = TestQueue::new();
+    let posted = post_all(&fixture, (0..8).map(|_| large(1_200_000))).await;
     assert!(posted.iter().all(Result::is_ok));
-    assert_eq!(script_calls(&world, "enqueue"), 3, "three fit into a call");
-    world.assert_clean().await;
+    assert_eq!(script_calls(&fixture, "enqueue"), 3, "three fit into a call");
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn disconnected_client_cancels_no_other_post() {
-    let world = World::new();
-    let _ = world.queue.post(number(0)).await.unwrap();
-    world.redis.suspend();
+    let fixture = TestQueue::new();
+    let _ = fixture.queue.post(number(0)).await.unwrap();
+    fixture.redis.suspend();
     let posts = (1..=50).map(|n| {
-        let queue = world.queue.clone();
+        let queue = fixture.queue.clone();
         tokio::spawn(async move { queue.post(number(n)).await })
     });
     let mut disconnected: Vec<_> = posts.collect();
@@ -95,26 +95,26 @@ async fn disconnected_client_cancels_no_other_post() {
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
     }
-    world.redis.resume();
+    fixture.redis.resume();
     for other in others {
         assert!(matches!(other.await.unwrap(), Ok(Enqueued::Created(_))));
     }
-    world.queues.posts_done().await;
-    let leased = numbers(&world.lease(100).await);
+    fixture.queues.posts_done().await;
+    let leased = numbers(&fixture.lease(100).await);
     assert!((4..=50).all(|n| leased.contains(&n)), "{leased:?}");
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn failed_call_fails_each_of_its_posts_once_and_in_time() {
-    let world = World::new();
-    world.queue.post(number(0)).await.unwrap();
-    world.redis.suspend();
+    let fixture = TestQueue::new();
+    fixture.queue.post(number(0)).await.unwrap();
+    fixture.redis.suspend();
     let start = Instant::now();
     let mut posts = Vec::new();
     for numbers in [1..2, 2..50, 50..300] {
         for n in numbers {
-            let queue = world.queue.clone();
+            let queue = fixture.queue.clone();
             posts.push(tokio::spawn(async move { queue.post(number(n)).await }));
         }
         // Each of the first two groups gets a call. No more calls may run at a time, so the posts of the third group wait.
@@ -126,43 +126,43 @@ async fn failed_call_fails_each_of_its_posts_once_and_in_time() {
     }
     // All posts fail after one time limit. If the waiting ones were sent in a further call, they would fail after two.
     assert!(start.elapsed() < TIME_LIMIT * 2, "{:?}", start.elapsed());
-    world.redis.resume();
-    world.queues.posts_done().await;
+    fixture.redis.resume();
+    fixture.queues.posts_done().await;
     // A post that was sent may be stored or not, but none was sent twice.
-    let posted = post_all(&world, (301..=400).map(number)).await;
+    let posted = post_all(&fixture, (301..=400).map(number)).await;
     assert!(posted.iter().all(|one| matches!(one, Ok(Enqueued::Created(_)))), "{posted:?}");
-    let stored = numbers(&world.lease(1_000).await);
+    let stored = numbers(&fixture.lease(1_000).await);
     assert_eq!(stored.iter().collect::<BTreeSet<_>>().len(), stored.len(), "{stored:?}");
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn post_beyond_the_limit_of_waiting_posts_is_refused_at_once_and_a_later_one_is_stored() {
-    let world = World::new();
-    world.queue.post(number(0)).await.unwrap();
-    world.redis.suspend();
-    let posted = post_all(&world, (0..70).map(|_| large(1 << 20))).await;
+    let fixture = TestQueue::new();
+    fixture.queue.post(number(0)).await.unwrap();
+    fixture.redis.suspend();
+    let posted = post_all(&fixture, (0..70).map(|_| large(1 << 20))).await;
     let overloaded = posted.iter().filter(|one| matches!(one, Err(Error::Overloaded))).count();
     let unavailable = posted.iter().filter(|one| matches!(one, Err(Error::Unavailable(_)))).count();
     assert_eq!((overloaded, unavailable), (7, 63), "64 MiB may wait, so 63 posts of more than 1 MiB");
-    world.redis.resume();
-    world.queues.posts_done().await;
-    let posted = post_all(&world, (0..60).map(|_| large(1 << 20))).await;
+    fixture.redis.resume();
+    fixture.queues.posts_done().await;
+    let posted = post_all(&fixture, (0..60).map(|_| large(1 << 20))).await;
     // On a busy machine Redis may be too slow for so many posts; such a failure is not `Overloaded`.
     let overloaded = posted.iter().filter(|one| matches!(one, Err(Error::Overloaded))).count();
     assert_eq!(overloaded, 0, "there is room");
     assert!(posted.iter().any(Result::is_ok));
-    world.queues.posts_done().await;
-    world.assert_clean().await;
+    fixture.queues.posts_done().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn out_of_memory_refuses_each_post_of_a_call() {
-    let world = World::new();
-    world.queue.post(number(0)).await.unwrap();
-    world.redis.command("CONFIG SET maxmemory 1");
-    let posted = post_all(&world, (1..=20).map(number)).await;
+    let fixture = TestQueue::new();
+    fixture.queue.post(number(0)).await.unwrap();
+    fixture.redis.command("CONFIG SET maxmemory 1");
+    let posted = post_all(&fixture, (1..=20).map(number)).await;
     assert!(posted.iter().all(|one| matches!(one, Err(Error::OutOfMemory))), "{posted:?}");
-    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 1);
-    world.assert_clean().await;
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 1);
+    fixture.assert_clean().await;
 }

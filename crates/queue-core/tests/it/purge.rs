@@ -7,22 +7,22 @@ use queue_core::{
     Action, Changed, Enqueued, MessageRef, Millis, NewMessage, Queues, Redis, State, settings::DeclaredSettings,
 };
 
-use crate::{TIME_LIMIT, World, connect, delayed, done, failure, name, number, pass, prioritized};
+use crate::{TIME_LIMIT, TestQueue, connect, delayed, done, failure, name, number, prioritized, wait_millis};
 
-async fn post_many(world: &World, count: u64, message: impl Fn(u64) -> NewMessage) -> BTreeSet<String> {
+async fn post_many(fixture: &TestQueue, count: u64, message: impl Fn(u64) -> NewMessage) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     for from in (0..count).step_by(1_000) {
         let batch = (from..count.min(from + 1_000)).map(&message).collect();
-        let enqueued = world.queue.enqueue(batch).await.unwrap();
+        let enqueued = fixture.queue.enqueue(batch).await.unwrap();
         ids.extend(enqueued.iter().map(|enqueued| enqueued.id().to_string()));
     }
     ids
 }
 
-async fn ids_in(world: &World, state: State) -> BTreeSet<String> {
+async fn ids_in(fixture: &TestQueue, state: State) -> BTreeSet<String> {
     let (mut ids, mut cursor) = (BTreeSet::new(), None);
     loop {
-        let page = world.queue.list(state, 1_000, cursor.as_deref()).await.unwrap();
+        let page = fixture.queue.list(state, 1_000, cursor.as_deref()).await.unwrap();
         ids.extend(page.messages.iter().map(|message| message.id.to_string()));
         cursor = page.next;
         if cursor.is_none() {
@@ -42,9 +42,9 @@ async fn purge_removes_every_message_posted_before_it_and_none_posted_after_it()
         (State::Held, &hold),
     ];
     for (state, message) in kinds {
-        let world = World::new();
-        let old = post_many(&world, 8_000, message).await;
-        let others = connect(&world.redis, "{}").queue(&name());
+        let fixture = TestQueue::new();
+        let old = post_many(&fixture, 8_000, message).await;
+        let others = connect(&fixture.redis, "{}").queue(&name());
         let (stop, mut stopped) = tokio::sync::watch::channel(false);
         let posting = async {
             let mut posted = BTreeSet::new();
@@ -55,14 +55,14 @@ async fn purge_removes_every_message_posted_before_it_and_none_posted_after_it()
             posted
         };
         let purging = async {
-            pass(20).await;
-            let purged = world.queue.purge(state).await.unwrap();
-            pass(20).await;
+            wait_millis(20).await;
+            let purged = fixture.queue.purge(state).await.unwrap();
+            wait_millis(20).await;
             stop.send(true).unwrap();
             purged
         };
         let (posted, purged) = tokio::join!(posting, purging);
-        let left = ids_in(&world, state).await;
+        let left = ids_in(&fixture, state).await;
         let purged_ids: BTreeSet<String> = old.union(&posted).filter(|id| !left.contains(*id)).cloned().collect();
         assert!(
             old.is_subset(&purged_ids),
@@ -77,109 +77,109 @@ async fn purge_removes_every_message_posted_before_it_and_none_posted_after_it()
             left.first()
         );
         assert!(left.len() >= 20, "{state:?}: some messages were posted after the purge began");
-        world.assert_clean().await;
+        fixture.assert_clean().await;
     }
 }
 
 /// Begins a purge of waiting messages, and interrupts it before all messages are forgotten.
-async fn begin_a_purge(world: &World) {
-    let proxy = Proxy::start(world.redis.port());
+async fn begin_a_purge(fixture: &TestQueue) {
+    let proxy = Proxy::start(fixture.redis.port());
     let queue = Queues::new(Redis::new(&proxy.url(), TIME_LIMIT).unwrap(), DeclaredSettings::default()).queue(&name());
     // The second step would begin after the answer of the first, which is delayed.
     proxy.slow(Duration::from_millis(300));
     let purging = queue.purge(State::Waiting);
     let cutting = async {
-        while world.redis.command("EXISTS drover:{q}:purged") != ":1" {
-            pass(1).await;
+        while fixture.redis.command("EXISTS drover:{q}:purged") != ":1" {
+            wait_millis(1).await;
         }
         proxy.cut();
     };
     let (purged, ()) = tokio::join!(purging, cutting);
     assert!(purged.is_err());
-    assert_eq!(world.redis.command("EXISTS drover:{q}:purged"), ":1", "the purge was interrupted");
+    assert_eq!(fixture.redis.command("EXISTS drover:{q}:purged"), ":1", "the purge was interrupted");
 }
 
 #[tokio::test]
 async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
-    let world = World::with_settings(r#"{"max_attempts":1,"visibility_timeout":"1h","id_window":"1h"}"#);
+    let fixture = TestQueue::with_settings(r#"{"max_attempts":1,"visibility_timeout":"1h","id_window":"1h"}"#);
     let own = |id: &str, n| NewMessage { id: Some(id.parse().unwrap()), ..number(n) };
     // A message whose lease has lapsed, so that it waits again. Its consumer may still settle the lease.
-    let lapsing = world.post(number(0)).await.id;
-    let late = world.lease_one().await;
-    world.queue.extend(std::slice::from_ref(&late.lease), Some(Millis::new(1))).await.unwrap();
-    pass(5).await;
-    world.queue.maintain().await.unwrap();
+    let lapsing = fixture.post(number(0)).await.id;
+    let late = fixture.lease_one().await;
+    fixture.queue.extend(std::slice::from_ref(&late.lease), Some(Millis::new(1))).await.unwrap();
+    wait_millis(5).await;
+    fixture.queue.maintain().await.unwrap();
     // A cancelled message, which still has an entry in the waiting list.
-    let cancelled = world.post(number(1)).await.id;
-    assert_eq!(world.queue.cancel(&cancelled).await.unwrap(), Changed::Done);
-    let with_own_id = world.post(own("order", 2)).await.id;
-    world.post(prioritized(3, -5)).await;
-    post_many(&world, 2_500, number).await;
-    begin_a_purge(&world).await;
+    let cancelled = fixture.post(number(1)).await.id;
+    assert_eq!(fixture.queue.cancel(&cancelled).await.unwrap(), Changed::Done);
+    let with_own_id = fixture.post(own("order", 2)).await.id;
+    fixture.post(prioritized(3, -5)).await;
+    post_many(&fixture, 2_500, number).await;
+    begin_a_purge(&fixture).await;
 
-    let counts = world.queue.status().await.unwrap().unwrap().counts;
+    let counts = fixture.queue.status().await.unwrap().unwrap().counts;
     assert_eq!((counts.waiting, counts.failed), (0, 1));
-    assert!(world.lease(10).await.deliveries.is_empty());
-    assert_eq!(world.complete(&late).await, None, "the message was purged");
+    assert!(fixture.lease(10).await.deliveries.is_empty());
+    assert_eq!(fixture.complete(&late).await, None, "the message was purged");
     for id in [&lapsing, &with_own_id] {
-        assert!(world.queue.read(std::slice::from_ref(id)).await.unwrap()[0].is_none());
-        assert_eq!(world.queue.cancel(id).await.unwrap(), Changed::Unknown);
-        assert_eq!(world.queue.erase(id).await.unwrap(), Changed::Unknown);
+        assert!(fixture.queue.read(std::slice::from_ref(id)).await.unwrap()[0].is_none());
+        assert_eq!(fixture.queue.cancel(id).await.unwrap(), Changed::Unknown);
+        assert_eq!(fixture.queue.erase(id).await.unwrap(), Changed::Unknown);
     }
     // A message that was posted before the purge and made ready after it began.
-    assert_eq!(world.queue.retry(&cancelled).await.unwrap(), Changed::Done);
-    let again = world.post(own("order", 4)).await.id;
-    world.assert_clean().await;
+    assert_eq!(fixture.queue.retry(&cancelled).await.unwrap(), Changed::Done);
+    let again = fixture.post(own("order", 4)).await.id;
+    fixture.assert_clean().await;
 
-    while world.redis.command("EXISTS drover:{q}:purged") == ":1" {
-        world.queue.maintain().await.unwrap();
+    while fixture.redis.command("EXISTS drover:{q}:purged") == ":1" {
+        fixture.queue.maintain().await.unwrap();
     }
-    world.assert_clean().await;
+    fixture.assert_clean().await;
     for key in ["purged_prioritized", "purged_removed", "returned"] {
-        assert_eq!(world.redis.command(&format!("EXISTS drover:{{q}}:{key}")), ":0", "{key}");
+        assert_eq!(fixture.redis.command(&format!("EXISTS drover:{{q}}:{key}")), ":0", "{key}");
     }
-    assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":2");
-    let duplicate = world.queue.enqueue(vec![own("order", 5)]).await.unwrap().remove(0);
+    assert_eq!(fixture.redis.command("HLEN drover:{q}:messages"), ":2");
+    let duplicate = fixture.queue.enqueue(vec![own("order", 5)]).await.unwrap().remove(0);
     assert!(matches!(duplicate, Enqueued::Duplicate(_, State::Waiting)), "{duplicate:?}");
-    let leased = world.lease(10).await.deliveries;
+    let leased = fixture.lease(10).await.deliveries;
     let leased: Vec<&MessageRef> = leased.iter().map(|delivery| &delivery.message.id).collect();
     assert_eq!(leased, [&cancelled, &again]);
 }
 
 #[tokio::test]
 async fn purge_runs_after_an_interrupted_one() {
-    let world = World::with_settings(r#"{"max_attempts":1}"#);
-    world.post(number(0)).await;
-    let delivery = world.lease_one().await;
-    world.settle(&delivery, Action::Fail(failure())).await;
-    post_many(&world, 2_500, number).await;
-    begin_a_purge(&world).await;
-    post_many(&world, 1_500, number).await;
+    let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
+    fixture.post(number(0)).await;
+    let delivery = fixture.lease_one().await;
+    fixture.settle(&delivery, Action::Fail(failure())).await;
+    post_many(&fixture, 2_500, number).await;
+    begin_a_purge(&fixture).await;
+    post_many(&fixture, 1_500, number).await;
     assert_eq!(
-        world.queue.purge(State::Waiting).await.unwrap(),
+        fixture.queue.purge(State::Waiting).await.unwrap(),
         1_500,
         "messages of the earlier purge are not counted again"
     );
-    assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":1", "only the failed message is kept");
-    assert_eq!(world.queue.purge(State::Failed).await.unwrap(), 1);
-    assert_eq!(world.redis.command("HLEN drover:{q}:messages"), ":0");
-    world.assert_clean().await;
+    assert_eq!(fixture.redis.command("HLEN drover:{q}:messages"), ":1", "only the failed message is kept");
+    assert_eq!(fixture.queue.purge(State::Failed).await.unwrap(), 1);
+    assert_eq!(fixture.redis.command("HLEN drover:{q}:messages"), ":0");
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn purge_concurrent_with_consumers_keeps_every_message_posted_after_it() {
-    let world = World::new();
-    post_many(&world, 5_000, number).await;
-    let others = connect(&world.redis, "{}").queue(&name());
+    let fixture = TestQueue::new();
+    post_many(&fixture, 5_000, number).await;
+    let others = connect(&fixture.redis, "{}").queue(&name());
     let consuming = async {
         let mut completed = BTreeSet::new();
         let mut idle = 0;
         while idle < 50 {
-            let leased = world.lease(50).await.deliveries;
+            let leased = fixture.lease(50).await.deliveries;
             idle = if leased.is_empty() { idle + 1 } else { 0 };
             for (n, delivery) in leased.iter().enumerate() {
                 let action = if n % 5 == 4 { Action::Release(None) } else { done() };
-                if world.settle(delivery, action).await == Some(State::Completed) {
+                if fixture.settle(delivery, action).await == Some(State::Completed) {
                     completed.insert(delivery.message.id.to_string());
                 }
             }
@@ -187,7 +187,7 @@ async fn purge_concurrent_with_consumers_keeps_every_message_posted_after_it() {
         completed
     };
     let purging = async {
-        pass(30).await;
+        wait_millis(30).await;
         others.purge(State::Waiting).await.unwrap();
         let mut after = BTreeSet::new();
         for n in 0..50 {
@@ -197,27 +197,27 @@ async fn purge_concurrent_with_consumers_keeps_every_message_posted_after_it() {
     };
     let (completed, after) = tokio::join!(consuming, purging);
     assert!(after.is_subset(&completed), "{} are missing", after.difference(&completed).count());
-    world.assert_clean().await;
-    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 0);
+    fixture.assert_clean().await;
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 0);
 }
 
 #[tokio::test]
 async fn purge_or_retry_of_a_deleted_queue_does_not_change_a_new_queue_of_that_name() {
-    let world = World::with_settings(r#"{"max_attempts":1,"retention":{"completed":{"count":100000}}}"#);
+    let fixture = TestQueue::with_settings(r#"{"max_attempts":1,"retention":{"completed":{"count":100000}}}"#);
     let finish_all = async |action: &Action| {
-        while let deliveries @ [_, ..] = &world.lease(1_000).await.deliveries[..] {
+        while let deliveries @ [_, ..] = &fixture.lease(1_000).await.deliveries[..] {
             let settle = |delivery: &queue_core::Delivery| queue_core::Settlement {
                 lease: delivery.lease.clone(),
                 action: action.clone(),
             };
-            world.queue.settle(&deliveries.iter().map(settle).collect::<Vec<_>>()).await.unwrap();
+            fixture.queue.settle(&deliveries.iter().map(settle).collect::<Vec<_>>()).await.unwrap();
         }
     };
     for (state, action) in [(State::Completed, done()), (State::Failed, Action::Fail(failure()))] {
         for retries in [false, true] {
-            post_many(&world, 3_000, number).await;
+            post_many(&fixture, 3_000, number).await;
             finish_all(&action).await;
-            let proxy = Proxy::start(world.redis.port());
+            let proxy = Proxy::start(fixture.redis.port());
             let redis = Redis::new(&proxy.url(), Duration::from_secs(20)).unwrap();
             let slow = Queues::new(redis, DeclaredSettings::default()).queue(&name());
             slow.status().await.unwrap();
@@ -227,19 +227,19 @@ async fn purge_or_retry_of_a_deleted_queue_does_not_change_a_new_queue_of_that_n
                 async { if retries { slow.retry_failed().await.unwrap() } else { slow.purge(state).await.unwrap() } };
             let deleting = async {
                 // This waits until the purge or retry has done its first step; it does not wait for the last one.
-                let outcomes = || world.redis.command("HLEN drover:{q}:outcomes");
+                let outcomes = || fixture.redis.command("HLEN drover:{q}:outcomes");
                 while outcomes() == ":3000" && (state == State::Failed || !retries) {
-                    pass(1).await;
+                    wait_millis(1).await;
                 }
-                world.queue.delete().await.unwrap();
-                world.post(number(7)).await;
+                fixture.queue.delete().await.unwrap();
+                fixture.post(number(7)).await;
                 finish_all(&action).await;
             };
             let (_, ()) = tokio::join!(bulk, deleting);
-            let counts = world.queue.status().await.unwrap().unwrap().counts;
+            let counts = fixture.queue.status().await.unwrap().unwrap().counts;
             assert_eq!(counts.of(state), 1, "{state:?}: the message of the new queue stays");
-            world.queue.delete().await.unwrap();
-            assert_eq!(world.redis.command("KEYS drover:{q}:*"), "*0");
+            fixture.queue.delete().await.unwrap();
+            assert_eq!(fixture.redis.command("KEYS drover:{q}:*"), "*0");
         }
     }
 }

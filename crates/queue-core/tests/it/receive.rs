@@ -18,13 +18,13 @@ use queue_core::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{World, number, pass};
+use crate::{TestQueue, number, wait_millis};
 
 const LONG: Millis = Millis::from_secs(300);
 
 /// A long poll that is woken by posts, as in an API.
-fn long_poll(world: &World) -> LongPoll {
-    let subscriber = Subscriber::new(world.queues.redis().clone());
+fn long_poll(fixture: &TestQueue) -> LongPoll {
+    let subscriber = Subscriber::new(fixture.queues.redis().clone());
     let keeping = subscriber.clone();
     tokio::spawn(async move { keeping.keep().await });
     LongPoll::new(subscriber, CancellationToken::new())
@@ -36,19 +36,19 @@ fn request_of_a_new_consumer() -> LeaseRequest {
 }
 
 /// The number of scripts that Redis has run.
-fn calls(world: &World) -> usize {
-    let stats = world.redis.command("INFO commandstats");
+fn calls(fixture: &TestQueue) -> usize {
+    let stats = fixture.redis.command("INFO commandstats");
     let calls =
         stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")?.split(',').next()?.parse().ok());
     calls.unwrap_or(0)
 }
 
 /// Waits until no script has run for a while, and returns the number of scripts so far.
-async fn calls_when_quiet(world: &World) -> usize {
-    let mut previous = calls(world);
+async fn calls_when_quiet(fixture: &TestQueue) -> usize {
+    let mut previous = calls(fixture);
     loop {
-        pass(300).await;
-        let current = calls(world);
+        wait_millis(300).await;
+        let current = calls(fixture);
         if current == previous {
             return current;
         }
@@ -58,71 +58,71 @@ async fn calls_when_quiet(world: &World) -> usize {
 
 /// Leases messages as soon as any are ready. Panics if the lease of a client that has disconnected is not released within ten
 /// seconds.
-async fn lease_within_ten_seconds(world: &World) -> Vec<Delivery> {
+async fn lease_within_ten_seconds(fixture: &TestQueue) -> Vec<Delivery> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
-        let leased = world.lease(5).await.deliveries;
+        let leased = fixture.lease(5).await.deliveries;
         if !leased.is_empty() {
             return leased;
         }
         assert!(tokio::time::Instant::now() < deadline, "the message stays leased");
-        pass(5).await;
+        wait_millis(5).await;
     }
 }
 
-async fn until_waiting_again(world: &World, id: &MessageRef) {
+async fn until_waiting_again(fixture: &TestQueue, id: &MessageRef) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
-        let message = world.read(id).await;
+        let message = fixture.read(id).await;
         if message.state == State::Waiting {
             assert_eq!((message.attempts_made, message.lapses), (0, 0));
             return;
         }
         assert!(tokio::time::Instant::now() < deadline, "the message stays {:?}", message.state);
-        pass(5).await;
+        wait_millis(5).await;
     }
 }
 
 #[tokio::test]
 async fn lease_granted_after_its_client_disconnected_is_released_at_once() {
-    let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
-    let posted = world.post(number(1)).await;
-    let long_poll = LongPoll::new(Subscriber::new(world.queues.redis().clone()), CancellationToken::new());
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"1h"}"#);
+    let posted = fixture.post(number(1)).await;
+    let long_poll = LongPoll::new(Subscriber::new(fixture.queues.redis().clone()), CancellationToken::new());
     // The client disconnects during the call, which is answered afterwards.
-    world.redis.suspend();
-    let wait = long_poll.receive(&world.queue, world.request(5), Millis::from_secs(20));
+    fixture.redis.suspend();
+    let wait = long_poll.receive(&fixture.queue, fixture.request(5), Millis::from_secs(20));
     assert!(tokio::time::timeout(Duration::from_millis(300), wait).await.is_err());
-    world.redis.resume();
-    let mut message = world.read(&posted.id).await;
+    fixture.redis.resume();
+    let mut message = fixture.read(&posted.id).await;
     for _ in 0..200 {
         if (message.state, message.deliveries) == (State::Waiting, 1) {
             break;
         }
-        pass(10).await;
-        message = world.read(&posted.id).await;
+        wait_millis(10).await;
+        message = fixture.read(&posted.id).await;
     }
     assert_eq!((message.state, message.deliveries), (State::Waiting, 1), "the message was leased and released");
     assert_eq!((message.attempts_made, message.lapses), (0, 0));
-    let next = long_poll.receive(&world.queue, world.request(5), Millis::from_secs(5)).await.unwrap();
+    let next = long_poll.receive(&fixture.queue, fixture.request(5), Millis::from_secs(5)).await.unwrap();
     assert_eq!(next[0].message.id, posted.id);
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn deliveries_that_a_client_never_took_are_released_at_once() {
-    let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
-    let long_poll = long_poll(&world);
-    let mut wait = Box::pin(long_poll.receive(&world.queue, world.request(5), LONG));
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"1h"}"#);
+    let long_poll = long_poll(&fixture);
+    let mut wait = Box::pin(long_poll.receive(&fixture.queue, fixture.request(5), LONG));
     assert!((&mut wait).now_or_never().is_none(), "the message is waiting");
-    let posted = world.post(number(1)).await;
-    until_active(&world, &posted.id).await;
+    let posted = fixture.post(number(1)).await;
+    until_active(&fixture, &posted.id).await;
     // By now the driver has handed the message over, but this client never reads it.
-    pass(50).await;
+    wait_millis(50).await;
     drop(wait);
-    until_waiting_again(&world, &posted.id).await;
-    let next = long_poll.receive(&world.queue, world.request(5), LONG).await.unwrap();
+    until_waiting_again(&fixture, &posted.id).await;
+    let next = long_poll.receive(&fixture.queue, fixture.request(5), LONG).await.unwrap();
     assert_eq!(next[0].message.id, posted.id);
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 /// Memory for answers that has no room left.
@@ -138,36 +138,36 @@ impl ResponseMemory for Full {
 
 #[tokio::test]
 async fn consumer_without_memory_for_its_answer_is_refused_before_anything_is_leased() {
-    let world = World::with_settings("{}");
-    let long_poll = long_poll(&world);
-    let refused = long_poll.receive_within(&world.queue, world.request(5), LONG, Arc::new(Full));
-    let posted = world.post(number(1)).await;
+    let fixture = TestQueue::with_settings("{}");
+    let long_poll = long_poll(&fixture);
+    let refused = long_poll.receive_within(&fixture.queue, fixture.request(5), LONG, Arc::new(Full));
+    let posted = fixture.post(number(1)).await;
     assert!(matches!(refused.await, Err(Error::Overloaded)));
-    let message = world.read(&posted.id).await;
+    let message = fixture.read(&posted.id).await;
     assert_eq!((message.state, message.deliveries), (State::Waiting, 0));
-    let next = long_poll.receive(&world.queue, world.request(5), LONG).await.unwrap();
+    let next = long_poll.receive(&fixture.queue, fixture.request(5), LONG).await.unwrap();
     assert_eq!(next[0].message.id, posted.id);
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
-async fn until_active(world: &World, id: &MessageRef) {
+async fn until_active(fixture: &TestQueue, id: &MessageRef) {
     for _ in 0..1_000 {
-        if world.read(id).await.state == State::Active {
+        if fixture.read(id).await.state == State::Active {
             return;
         }
-        pass(5).await;
+        wait_millis(5).await;
     }
     panic!("the message is not leased");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_delivery_stays_leased_when_clients_disconnect_at_random_times() {
-    let world = Arc::new(World::with_settings(r#"{"visibility_timeout":"1h"}"#));
-    let long_poll = long_poll(&world);
+    let fixture = Arc::new(TestQueue::with_settings(r#"{"visibility_timeout":"1h"}"#));
+    let long_poll = long_poll(&fixture);
     for n in 0..300 {
-        let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&world.queue), world.request(5));
+        let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&fixture.queue), fixture.request(5));
         let client = tokio::spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
-        let posted = world.post(number(n)).await;
+        let posted = fixture.post(number(n)).await;
         // A timer would be too coarse: the message is leased and handed over within a millisecond.
         let instant = std::time::Instant::now() + Duration::from_micros(rand::random_range(0..800));
         while std::time::Instant::now() < instant {
@@ -177,25 +177,25 @@ async fn no_delivery_stays_leased_when_clients_disconnect_at_random_times() {
         // A client that was still connected may have received the message.
         let leased = match client.await {
             Ok(deliveries) => deliveries,
-            Err(_) => lease_within_ten_seconds(&world).await,
+            Err(_) => lease_within_ten_seconds(&fixture).await,
         };
         assert_eq!((&leased[0].message.id, leased[0].message.lapses), (&posted.id, 0));
-        world.complete(&leased[0]).await;
+        fixture.complete(&leased[0]).await;
     }
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn lease_call_dropped_at_any_step_leaves_no_lease() {
-    let world = World::with_settings(r#"{"visibility_timeout":"1h"}"#);
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"1h"}"#);
     let mut given_up = 0_usize;
     for step in 1..8 {
-        world.post_numbers([1, 2]).await;
+        fixture.post_numbers([1, 2]).await;
         // A message that can't be read makes a lease call take one more step, in which that message fails.
-        let unreadable = world.post(number(3)).await;
-        world.redis.command(&format!("HSET drover:{{q}}:messages {} ?", unreadable.id));
-        let request = world.request(5);
-        let mut lease = Box::pin(world.queue.lease(&request));
+        let unreadable = fixture.post(number(3)).await;
+        fixture.redis.command(&format!("HSET drover:{{q}}:messages {} ?", unreadable.id));
+        let request = fixture.request(5);
+        let mut lease = Box::pin(fixture.queue.lease(&request));
         let mut steps = 0;
         let leased = std::future::poll_fn(|cx| match lease.as_mut().poll(cx) {
             Poll::Ready(leased) => Poll::Ready(Some(leased)),
@@ -209,97 +209,97 @@ async fn lease_call_dropped_at_any_step_leaves_no_lease() {
         given_up += usize::from(leased.is_none());
         let leased = match leased {
             Some(leased) => leased.unwrap().deliveries,
-            None => lease_within_ten_seconds(&world).await,
+            None => lease_within_ten_seconds(&fixture).await,
         };
         let numbers: Vec<&str> = leased.iter().map(|delivery| delivery.message.data.get()).collect();
         assert_eq!(numbers, ["1", "2"], "given up at step {step}");
         for delivery in &leased {
-            world.complete(delivery).await;
+            fixture.complete(delivery).await;
         }
-        assert_eq!(world.read(&unreadable.id).await.state, State::Failed);
-        world.queue.erase(&unreadable.id).await.unwrap();
+        assert_eq!(fixture.read(&unreadable.id).await.state, State::Failed);
+        fixture.queue.erase(&unreadable.id).await.unwrap();
     }
     assert!(
         given_up >= 2,
         "clients gave up at least in the step that leases and in the one that fails an unreadable message"
     );
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_number_of_calls() {
-    let world = Arc::new(World::with_settings(r#"{"exclusive":true}"#));
-    let long_poll = long_poll(&world);
+    let fixture = Arc::new(TestQueue::with_settings(r#"{"exclusive":true}"#));
+    let long_poll = long_poll(&fixture);
     let received = Arc::new(Mutex::new(Vec::new()));
     let (is_leased, overlaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut clients = JoinSet::new();
     for _ in 0..500 {
-        let (long_poll, request, world) = (long_poll.clone(), request_of_a_new_consumer(), Arc::clone(&world));
+        let (long_poll, request, fixture) = (long_poll.clone(), request_of_a_new_consumer(), Arc::clone(&fixture));
         let (received, is_leased, overlaps) = (Arc::clone(&received), Arc::clone(&is_leased), Arc::clone(&overlaps));
         clients.spawn(async move {
-            let deliveries: Vec<Delivery> = long_poll.receive(&world.queue, request, LONG).await.unwrap();
+            let deliveries: Vec<Delivery> = long_poll.receive(&fixture.queue, request, LONG).await.unwrap();
             assert_eq!(deliveries.len(), 1);
             overlaps.fetch_add(usize::from(is_leased.swap(true, Ordering::SeqCst)), Ordering::SeqCst);
             received.lock().unwrap().push(deliveries[0].message.data.get().parse::<u64>().unwrap());
-            pass(1).await;
+            wait_millis(1).await;
             is_leased.store(false, Ordering::SeqCst);
-            world.complete(&deliveries[0]).await;
+            fixture.complete(&deliveries[0]).await;
         });
     }
-    let before = calls_when_quiet(&world).await;
-    world.post(number(0)).await;
-    let for_a_post = calls_when_quiet(&world).await - before;
+    let before = calls_when_quiet(&fixture).await;
+    fixture.post(number(0)).await;
+    let for_a_post = calls_when_quiet(&fixture).await - before;
     assert_eq!(*received.lock().unwrap(), [0]);
     // The post, the lease, the settlement, and a few lease calls that find nothing.
     assert!((3..=8).contains(&for_a_post), "{for_a_post} calls for one post");
 
     // The test waits for two polls of the idle driver, which polls every 5 s.
-    let before = calls(&world);
-    pass(11_000).await;
-    let while_idle = calls(&world) - before;
+    let before = calls(&fixture);
+    wait_millis(11_000).await;
+    let while_idle = calls(&fixture) - before;
     assert!((1..=4).contains(&while_idle), "{while_idle} calls in 11 s without a message");
 
-    let before = calls(&world);
-    world.post_numbers(1..=100).await;
+    let before = calls(&fixture);
+    fixture.post_numbers(1..=100).await;
     eventually("all messages are received", || (received.lock().unwrap().len() == 101).then_some(()));
-    let for_a_hundred = calls_when_quiet(&world).await - before;
+    let for_a_hundred = calls_when_quiet(&fixture).await - before;
     assert!(for_a_hundred <= 700, "{for_a_hundred} calls for 100 messages");
     assert_eq!(*received.lock().unwrap(), (0..=100).collect::<Vec<_>>(), "in their order");
     assert_eq!(overlaps.load(Ordering::SeqCst), 0, "one consumer at a time has access");
     clients.abort_all();
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn owner_is_served_at_any_position_among_the_waiting_clients() {
-    let world = World::with_settings(r#"{"exclusive":{"parallel":2}}"#);
-    let long_poll = long_poll(&world);
-    world.queue.declare().await.unwrap();
-    let owner = world.request(1);
-    assert!(world.queue.lease(&owner).await.unwrap().deliveries.is_empty(), "the owner has access now");
+    let fixture = TestQueue::with_settings(r#"{"exclusive":{"parallel":2}}"#);
+    let long_poll = long_poll(&fixture);
+    fixture.queue.declare().await.unwrap();
+    let owner = fixture.request(1);
+    assert!(fixture.queue.lease(&owner).await.unwrap().deliveries.is_empty(), "the owner has access now");
     let mut others = JoinSet::new();
     for _ in 0..100 {
-        let request = LeaseRequest { consumer: ConsumerId::issue(), ..world.request(1) };
-        let (long_poll, queue) = (long_poll.clone(), Arc::clone(&world.queue));
+        let request = LeaseRequest { consumer: ConsumerId::issue(), ..fixture.request(1) };
+        let (long_poll, queue) = (long_poll.clone(), Arc::clone(&fixture.queue));
         others.spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
     }
-    calls_when_quiet(&world).await;
+    calls_when_quiet(&fixture).await;
     let mut of_owner = JoinSet::new();
     for _ in 0..3 {
-        let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&world.queue), owner.clone());
+        let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&fixture.queue), owner.clone());
         of_owner.spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
     }
-    let before = calls_when_quiet(&world).await;
-    world.post_numbers(0..3).await;
+    let before = calls_when_quiet(&fixture).await;
+    fixture.post_numbers(0..3).await;
     let mut received = Vec::new();
     for _ in 0..2 {
         received.extend(of_owner.join_next().await.unwrap().unwrap());
     }
     received.sort_by_key(|delivery| delivery.message.data.get().to_owned());
     assert_eq!(received.iter().map(|delivery| delivery.message.data.get()).collect::<Vec<_>>(), ["0", "1"]);
-    let calls = calls_when_quiet(&world).await - before;
+    let calls = calls_when_quiet(&fixture).await - before;
     assert!(calls <= 10, "{calls} calls for 100 clients that have no access");
-    world.complete(&received[0]).await;
+    fixture.complete(&received[0]).await;
     let third = of_owner.join_next().await.unwrap().unwrap();
     assert_eq!(third[0].message.data.get(), "2");
     assert!(others.try_join_next().is_none());
@@ -308,16 +308,16 @@ async fn owner_is_served_at_any_position_among_the_waiting_clients() {
 
 #[tokio::test]
 async fn waiting_clients_take_over_after_the_timeout_of_an_owner_in_another_process() {
-    let world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":400}"#);
-    let long_poll = long_poll(&world);
-    world.queue.declare().await.unwrap();
-    assert!(world.lease(1).await.deliveries.is_empty(), "another process has access now");
+    let fixture = TestQueue::with_settings(r#"{"exclusive":true,"visibility_timeout":400}"#);
+    let long_poll = long_poll(&fixture);
+    fixture.queue.declare().await.unwrap();
+    assert!(fixture.lease(1).await.deliveries.is_empty(), "another process has access now");
     let mut clients = JoinSet::new();
     for _ in 0..50 {
-        let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&world.queue), request_of_a_new_consumer());
+        let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&fixture.queue), request_of_a_new_consumer());
         clients.spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
     }
-    world.post(number(1)).await;
+    fixture.post(number(1)).await;
     // This time limit is shorter than the 5 s between two polls of the driver.
     let received = tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!(received[0].message.data.get(), "1");

@@ -2,51 +2,51 @@
 
 use queue_core::{Action, MessageRef, NewMessage};
 
-use crate::{World, failure, number, pass};
+use crate::{TestQueue, failure, number, wait_millis};
 
 #[tokio::test]
 async fn completed_messages_are_removed_by_count_but_not_before_the_minimum_age() {
-    let world = World::with_settings(r#"{"retention":{"completed":{"count":10,"min_age":2000}}}"#);
-    world.post_numbers(0..60).await;
+    let fixture = TestQueue::with_settings(r#"{"retention":{"completed":{"count":10,"min_age":2000}}}"#);
+    fixture.post_numbers(0..60).await;
     let complete_ten = async || {
-        for delivery in world.lease(10).await.deliveries {
-            world.complete(&delivery).await;
+        for delivery in fixture.lease(10).await.deliveries {
+            fixture.complete(&delivery).await;
         }
     };
     for _ in 0..5 {
         complete_ten().await;
     }
-    let status = world.queue.status().await.unwrap().unwrap();
+    let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!(status.counts.completed, 50, "no message is older than min_age");
-    pass(2_050).await;
+    wait_millis(2_050).await;
     complete_ten().await;
     // A call may forget twice as many messages as it finishes: a call of ten forgets twenty, a call of one forgets two.
-    let status = world.queue.status().await.unwrap().unwrap();
+    let status = fixture.queue.status().await.unwrap().unwrap();
     assert!((10..=40).contains(&status.counts.completed), "{:?}", status.counts);
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn finished_messages_are_removed_by_age_with_all_their_data() {
     let keep = r#"{"age":1000,"min_age":0}"#;
     let settings = format!(r#"{{"max_attempts":1,"id_window":0,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);
-    let world = World::with_settings(&settings);
+    let fixture = TestQueue::with_settings(&settings);
     let own = |id: &str, data| NewMessage { id: Some(id.parse().unwrap()), ..number(data) };
-    world.queue.enqueue(vec![own("a", 1), own("b", 2)]).await.unwrap();
-    let leased = world.lease(2).await;
-    world.complete(&leased.deliveries[0]).await;
-    world.settle(&leased.deliveries[1], Action::Fail(failure())).await;
-    pass(1_050).await;
-    world.queue.enqueue(vec![own("c", 3), own("d", 4)]).await.unwrap();
-    let leased = world.lease(2).await;
-    world.complete(&leased.deliveries[0]).await;
-    world.settle(&leased.deliveries[1], Action::Fail(failure())).await;
+    fixture.queue.enqueue(vec![own("a", 1), own("b", 2)]).await.unwrap();
+    let leased = fixture.lease(2).await;
+    fixture.complete(&leased.deliveries[0]).await;
+    fixture.settle(&leased.deliveries[1], Action::Fail(failure())).await;
+    wait_millis(1_050).await;
+    fixture.queue.enqueue(vec![own("c", 3), own("d", 4)]).await.unwrap();
+    let leased = fixture.lease(2).await;
+    fixture.complete(&leased.deliveries[0]).await;
+    fixture.settle(&leased.deliveries[1], Action::Fail(failure())).await;
     let forgotten: Vec<MessageRef> = ["a", "b"].map(|id| id.parse().unwrap()).into();
-    assert!(world.queue.read(&forgotten).await.unwrap().iter().all(Option::is_none));
+    assert!(fixture.queue.read(&forgotten).await.unwrap().iter().all(Option::is_none));
     for hash in ["messages", "outcomes", "options", "aliases"] {
-        assert_eq!(world.redis.command(&format!("HLEN drover:{{q}}:{hash}")), ":2", "{hash}");
+        assert_eq!(fixture.redis.command(&format!("HLEN drover:{{q}}:{hash}")), ":2", "{hash}");
     }
     // The own id of the message is free again.
-    assert_eq!(world.post(own("a", 5)).await.data.get(), "5");
-    world.assert_clean().await;
+    assert_eq!(fixture.post(own("a", 5)).await.data.get(), "5");
+    fixture.assert_clean().await;
 }

@@ -2,56 +2,56 @@
 
 use queue_core::{Action, Millis, NewMessage, State};
 
-use crate::{World, failure, number, numbers, pass};
+use crate::{TestQueue, failure, number, numbers, wait_millis};
 
 #[tokio::test]
 async fn failed_message_is_retried_after_its_back_off_until_no_attempt_is_left() {
-    let world = World::with_settings(r#"{"max_attempts":3,"backoff":{"type":"fixed","delay":1000,"jitter":0}}"#);
-    let posted = world.post(number(1)).await;
+    let fixture = TestQueue::with_settings(r#"{"max_attempts":3,"backoff":{"type":"fixed","delay":1000,"jitter":0}}"#);
+    let posted = fixture.post(number(1)).await;
     for attempt in 1..=2 {
-        let delivery = world.lease_one().await;
+        let delivery = fixture.lease_one().await;
         assert_eq!(delivery.message.attempts_made, attempt - 1);
-        assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Some(State::Delayed));
-        let message = world.read(&posted.id).await;
+        assert_eq!(fixture.settle(&delivery, Action::Fail(failure())).await, Some(State::Delayed));
+        let message = fixture.read(&posted.id).await;
         assert_eq!((message.state, message.attempts_made), (State::Delayed, attempt));
         let error = message.error.unwrap();
         assert_eq!((error.code.as_str(), error.message.as_str(), error.attempt), ("boom", "it went wrong", attempt));
         assert_eq!(message.due_at, error.at + Millis::new(1_000));
-        assert!(world.lease(1).await.deliveries.is_empty(), "the message is not delivered before the pause is over");
-        pass(1_010).await;
+        assert!(fixture.lease(1).await.deliveries.is_empty(), "the message is not delivered before the pause is over");
+        wait_millis(1_010).await;
     }
-    let last = world.lease_one().await;
-    assert_eq!(world.settle(&last, Action::Fail(failure())).await, Some(State::Failed));
-    let message = world.read(&posted.id).await;
+    let last = fixture.lease_one().await;
+    assert_eq!(fixture.settle(&last, Action::Fail(failure())).await, Some(State::Failed));
+    let message = fixture.read(&posted.id).await;
     assert_eq!((message.state, message.attempts_made, message.deliveries), (State::Failed, 3, 3));
     assert_eq!(message.error.unwrap().attempt, 3);
     assert!(message.finished_at.is_some());
-    let totals = world.queue.status().await.unwrap().unwrap().totals;
+    let totals = fixture.queue.status().await.unwrap().unwrap().totals;
     assert_eq!((totals.retried, totals.failed), (2, 1));
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn back_off_doubles_up_to_its_maximum() {
-    let world = World::with_settings(r#"{"max_attempts":9,"backoff":{"delay":20,"max":100,"jitter":0}}"#);
-    let posted = world.post(number(1)).await;
+    let fixture = TestQueue::with_settings(r#"{"max_attempts":9,"backoff":{"delay":20,"max":100,"jitter":0}}"#);
+    let posted = fixture.post(number(1)).await;
     for pause in [20, 40, 80, 100, 100] {
-        let delivery = world.lease_one().await;
-        world.settle(&delivery, Action::Fail(failure())).await;
-        let message = world.read(&posted.id).await;
+        let delivery = fixture.lease_one().await;
+        fixture.settle(&delivery, Action::Fail(failure())).await;
+        let message = fixture.read(&posted.id).await;
         assert_eq!(message.due_at, message.error.unwrap().at + Millis::new(pause));
-        pass(pause + 5).await;
+        wait_millis(pause + 5).await;
     }
 }
 
 #[tokio::test]
 async fn jitter_shortens_the_back_off_by_at_most_its_fraction() {
-    let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":"100s","jitter":0.5}}"#);
-    world.post_numbers(0..200).await;
+    let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":"100s","jitter":0.5}}"#);
+    fixture.post_numbers(0..200).await;
     let mut pauses = Vec::new();
-    for delivery in world.lease(200).await.deliveries {
-        world.settle(&delivery, Action::Fail(failure())).await;
-        let message = world.read(&delivery.message.id).await;
+    for delivery in fixture.lease(200).await.deliveries {
+        fixture.settle(&delivery, Action::Fail(failure())).await;
+        let message = fixture.read(&delivery.message.id).await;
         pauses.push(message.due_at.since(message.error.unwrap().at).get());
     }
     let (shortest, longest) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
@@ -61,63 +61,63 @@ async fn jitter_shortens_the_back_off_by_at_most_its_fraction() {
 
 #[tokio::test]
 async fn attempts_and_back_off_of_a_message_override_those_of_its_queue() {
-    let world = World::with_settings(r#"{"max_attempts":9,"backoff":{"type":"fixed","delay":"1h","jitter":0}}"#);
+    let fixture = TestQueue::with_settings(r#"{"max_attempts":9,"backoff":{"type":"fixed","delay":"1h","jitter":0}}"#);
     let backoff = serde_json::from_str(r#"{"type":"fixed","delay":10,"max":10,"jitter":0}"#).unwrap();
     let own = NewMessage { max_attempts: Some("2".parse().unwrap()), backoff: Some(backoff), ..number(1) };
-    let posted = world.post(own).await;
-    let delivery = world.lease_one().await;
-    world.settle(&delivery, Action::Fail(failure())).await;
-    pass(15).await;
-    let delivery = world.lease_one().await;
-    assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Some(State::Failed));
-    assert_eq!(*world.read(&posted.id).await.max_attempts, 2);
+    let posted = fixture.post(own).await;
+    let delivery = fixture.lease_one().await;
+    fixture.settle(&delivery, Action::Fail(failure())).await;
+    wait_millis(15).await;
+    let delivery = fixture.lease_one().await;
+    assert_eq!(fixture.settle(&delivery, Action::Fail(failure())).await, Some(State::Failed));
+    assert_eq!(*fixture.read(&posted.id).await.max_attempts, 2);
 }
 
 #[tokio::test]
 async fn failure_may_set_the_retry_time_or_forbid_a_retry() {
-    let world = World::with_settings(r#"{"backoff":{"type":"fixed","delay":"1h"}}"#);
-    world.post_numbers(0..2).await;
-    let leased = world.lease(2).await;
+    let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":"1h"}}"#);
+    fixture.post_numbers(0..2).await;
+    let leased = fixture.lease(2).await;
     let soon = Action::FailAndRetryAfter(failure(), Millis::new(30));
-    assert_eq!(world.settle(&leased.deliveries[0], soon).await, Some(State::Delayed));
+    assert_eq!(fixture.settle(&leased.deliveries[0], soon).await, Some(State::Delayed));
     let for_good = Action::FailForGood(failure());
-    assert_eq!(world.settle(&leased.deliveries[1], for_good).await, Some(State::Failed));
-    pass(40).await;
-    assert_eq!(numbers(&world.lease(10).await), [0]);
-    assert_eq!(world.read(&leased.deliveries[1].message.id).await.attempts_made, 1);
-    world.assert_clean().await;
+    assert_eq!(fixture.settle(&leased.deliveries[1], for_good).await, Some(State::Failed));
+    wait_millis(40).await;
+    assert_eq!(numbers(&fixture.lease(10).await), [0]);
+    assert_eq!(fixture.read(&leased.deliveries[1].message.id).await.attempts_made, 1);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn invalid_back_off_and_endless_release_delay_do_not_block_the_queue() {
-    let world = World::with_settings(r#"{"backoff":{"jitter":-0.0,"delay":10}}"#);
-    let posted = world.post(number(1)).await;
-    let delivery = world.lease_one().await;
-    assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Some(State::Delayed));
-    world.redis.command("HSET drover:{q}:meta backoff garbage");
-    pass(15).await;
-    let delivery = world.lease_one().await;
-    assert_eq!(world.settle(&delivery, Action::Fail(failure())).await, Some(State::Delayed));
-    assert_eq!(world.read(&posted.id).await.attempts_made, 2);
-    let other = world.post(number(2)).await;
-    let delivery = world.lease_one().await;
-    world.settle(&delivery, Action::Release(Some(Millis::new(u64::MAX)))).await;
-    assert_eq!(world.read(&other.id).await.state, State::Delayed);
-    world.assert_clean().await;
+    let fixture = TestQueue::with_settings(r#"{"backoff":{"jitter":-0.0,"delay":10}}"#);
+    let posted = fixture.post(number(1)).await;
+    let delivery = fixture.lease_one().await;
+    assert_eq!(fixture.settle(&delivery, Action::Fail(failure())).await, Some(State::Delayed));
+    fixture.redis.command("HSET drover:{q}:meta backoff garbage");
+    wait_millis(15).await;
+    let delivery = fixture.lease_one().await;
+    assert_eq!(fixture.settle(&delivery, Action::Fail(failure())).await, Some(State::Delayed));
+    assert_eq!(fixture.read(&posted.id).await.attempts_made, 2);
+    let other = fixture.post(number(2)).await;
+    let delivery = fixture.lease_one().await;
+    fixture.settle(&delivery, Action::Release(Some(Millis::new(u64::MAX)))).await;
+    assert_eq!(fixture.read(&other.id).await.state, State::Delayed);
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn too_large_result_fails_and_too_long_error_is_truncated() {
-    let world = World::new();
-    world.post_numbers(0..2).await;
-    let leased = world.lease(2).await;
+    let fixture = TestQueue::new();
+    fixture.post_numbers(0..2).await;
+    let leased = fixture.lease(2).await;
     let large = serde_json::value::to_raw_value(&"x".repeat(queue_core::Queue::MAX_RESULT_BYTES)).unwrap();
-    assert_eq!(world.settle(&leased.deliveries[0], Action::Complete(large)).await, Some(State::Failed));
-    let message = world.read(&leased.deliveries[0].message.id).await;
+    assert_eq!(fixture.settle(&leased.deliveries[0], Action::Complete(large)).await, Some(State::Failed));
+    let message = fixture.read(&leased.deliveries[0].message.id).await;
     assert_eq!(message.error.unwrap().code, "result_too_large");
     let long = queue_core::Failure::new("long", "\u{0}✅".repeat(100_000));
-    assert_eq!(world.settle(&leased.deliveries[1], Action::FailForGood(long)).await, Some(State::Failed));
-    let text = world.read(&leased.deliveries[1].message.id).await.error.unwrap().message;
+    assert_eq!(fixture.settle(&leased.deliveries[1], Action::FailForGood(long)).await, Some(State::Failed));
+    let text = fixture.read(&leased.deliveries[1].message.id).await.error.unwrap().message;
     assert!(!text.is_empty() && text.len() <= queue_core::Queue::MAX_RESULT_BYTES / 8);
-    world.assert_clean().await;
+    fixture.assert_clean().await;
 }

@@ -7,7 +7,7 @@ use queue_core::{Error, Redis};
 
 use crate::{
     load::{Load, RECOVERY},
-    pass,
+    wait_millis,
 };
 
 const REPLICAS: u32 = 2;
@@ -19,7 +19,7 @@ async fn wait_for(what: &str, is_true: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_true() {
         assert!(start.elapsed() < TIME_LIMIT, "{what}: not within {TIME_LIMIT:?}");
-        pass(10).await;
+        wait_millis(10).await;
     }
 }
 

@@ -3,11 +3,11 @@
 use queue_core::{Extended, Millis, State};
 use serde_json::json;
 
-use crate::{World, connect, name, number, pass};
+use crate::{TestQueue, connect, name, number, wait_millis};
 
-async fn extended_by(world: &World, delivery: &queue_core::Delivery, duration: Option<Millis>) -> u64 {
-    let started_at = world.read(&delivery.message.id).await.started_at.unwrap();
-    match world.queue.extend(std::slice::from_ref(&delivery.lease), duration).await.unwrap()[..] {
+async fn extended_by(fixture: &TestQueue, delivery: &queue_core::Delivery, duration: Option<Millis>) -> u64 {
+    let started_at = fixture.read(&delivery.message.id).await.started_at.unwrap();
+    match fixture.queue.extend(std::slice::from_ref(&delivery.lease), duration).await.unwrap()[..] {
         [Extended::Until(deadline)] => deadline.since(started_at).get(),
         ref other => panic!("the lease was not extended: {other:?}"),
     }
@@ -16,52 +16,52 @@ async fn extended_by(world: &World, delivery: &queue_core::Delivery, duration: O
 #[tokio::test]
 async fn shorter_visibility_timeout_applies_only_to_later_leases() {
     for exclusive in ["false", "true"] {
-        let world = World::with_settings(&format!(r#"{{"visibility_timeout":"30s","exclusive":{exclusive}}}"#));
-        world.post_numbers(0..2).await;
-        let delivery = world.lease_one().await;
-        world.queue.configure(&json!({"visibility_timeout": 1500})).await.unwrap();
-        assert!(extended_by(&world, &delivery, None).await >= 30_000, "the lease is extended by its own duration");
-        pass(1_550).await;
-        world.queue.maintain().await.unwrap();
-        assert_eq!(world.read(&delivery.message.id).await.state, State::Active);
+        let fixture = TestQueue::with_settings(&format!(r#"{{"visibility_timeout":"30s","exclusive":{exclusive}}}"#));
+        fixture.post_numbers(0..2).await;
+        let delivery = fixture.lease_one().await;
+        fixture.queue.configure(&json!({"visibility_timeout": 1500})).await.unwrap();
+        assert!(extended_by(&fixture, &delivery, None).await >= 30_000, "the lease is extended by its own duration");
+        wait_millis(1_550).await;
+        fixture.queue.maintain().await.unwrap();
+        assert_eq!(fixture.read(&delivery.message.id).await.state, State::Active);
         if exclusive == "false" {
-            let short = world.lease_one().await;
-            assert!(extended_by(&world, &short, None).await < 30_000);
+            let short = fixture.lease_one().await;
+            assert!(extended_by(&fixture, &short, None).await < 30_000);
         }
-        world.assert_clean().await;
+        fixture.assert_clean().await;
     }
 }
 
 #[tokio::test]
 async fn process_that_declares_a_shorter_visibility_timeout_shortens_no_lease() {
-    let world = World::new();
-    world.post(number(1)).await;
-    let delivery = world.lease_one().await;
-    connect(&world.redis, r#"{"visibility_timeout":100}"#).queue(&name()).declare().await.unwrap();
-    assert!(extended_by(&world, &delivery, None).await >= 30_000);
+    let fixture = TestQueue::new();
+    fixture.post(number(1)).await;
+    let delivery = fixture.lease_one().await;
+    connect(&fixture.redis, r#"{"visibility_timeout":100}"#).queue(&name()).declare().await.unwrap();
+    assert!(extended_by(&fixture, &delivery, None).await >= 30_000);
     // A longer extension applies once; the next one is by the original duration again.
-    assert!(extended_by(&world, &delivery, Some(Millis::from_secs(90))).await >= 90_000);
-    assert!(extended_by(&world, &delivery, None).await < 60_000);
+    assert!(extended_by(&fixture, &delivery, Some(Millis::from_secs(90))).await >= 90_000);
+    assert!(extended_by(&fixture, &delivery, None).await < 60_000);
 }
 
 #[tokio::test]
 async fn shorter_timeout_applies_only_to_later_runs() {
-    let world = World::with_settings(r#"{"timeout":"60s","max_attempts":1}"#);
-    world.post_numbers(0..2).await;
-    let long = world.lease_one().await;
+    let fixture = TestQueue::with_settings(r#"{"timeout":"60s","max_attempts":1}"#);
+    fixture.post_numbers(0..2).await;
+    let long = fixture.lease_one().await;
     assert_eq!(long.timeout, Some(Millis::from_secs(60)));
-    world.queue.configure(&json!({"timeout": 1500})).await.unwrap();
-    let short = world.lease_one().await;
+    fixture.queue.configure(&json!({"timeout": 1500})).await.unwrap();
+    let short = fixture.lease_one().await;
     assert_eq!(short.timeout, Some(Millis::new(1_500)));
-    assert!(extended_by(&world, &long, None).await >= 30_000);
-    assert!(extended_by(&world, &short, None).await < 3_000);
-    pass(2_050).await;
-    world.queue.maintain().await.unwrap();
-    assert_eq!(world.read(&long.message.id).await.state, State::Active);
-    let timed_out = world.read(&short.message.id).await;
+    assert!(extended_by(&fixture, &long, None).await >= 30_000);
+    assert!(extended_by(&fixture, &short, None).await < 3_000);
+    wait_millis(2_050).await;
+    fixture.queue.maintain().await.unwrap();
+    assert_eq!(fixture.read(&long.message.id).await.state, State::Active);
+    let timed_out = fixture.read(&short.message.id).await;
     assert_eq!((timed_out.state, timed_out.error.unwrap().code.as_str()), (State::Failed, "timed_out"));
     // The queue has no timeout any more, but the run keeps its own.
-    world.queue.configure(&json!({"timeout": null})).await.unwrap();
-    assert!(extended_by(&world, &long, Some(Millis::from_hours(1))).await <= 60_500);
-    world.assert_clean().await;
+    fixture.queue.configure(&json!({"timeout": null})).await.unwrap();
+    assert!(extended_by(&fixture, &long, Some(Millis::from_hours(1))).await <= 60_500);
+    fixture.assert_clean().await;
 }

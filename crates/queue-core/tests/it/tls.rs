@@ -6,7 +6,7 @@ use drover_tests::{CertificateAuthority, CertificateFiles, RedisServer, TIME_LIM
 use queue_core::{Error, Millis, Queues, Redis, RedisOptions, State, settings::DeclaredSettings, wakeup::Subscriber};
 use tokio::time::timeout;
 
-use crate::{World, connections::no_call_fails, number, pass};
+use crate::{TestQueue, connections::no_call_fails, number, wait_millis};
 
 fn options(url: &str, ca: &Path) -> RedisOptions {
     let mut options = RedisOptions::new(url, TIME_LIMIT);
@@ -18,10 +18,10 @@ fn start(ca: &CertificateAuthority, certificate: &CertificateFiles) -> RedisServ
     RedisServer::start_with_tls(certificate, &ca.file(), TlsClients::All)
 }
 
-fn world(ca: &CertificateAuthority) -> World {
+fn fixture(ca: &CertificateAuthority) -> TestQueue {
     let redis = start(ca, &ca.issue("localhost", Validity::Valid));
     let connected = options(&redis.tls_url(), &ca.file()).prepare().unwrap();
-    World::with_queues(redis, Queues::new(connected, DeclaredSettings::default()))
+    TestQueue::with_queues(redis, Queues::new(connected, DeclaredSettings::default()))
 }
 
 /// The text of the error with which a first call fails.
@@ -35,8 +35,8 @@ async fn error_of(options: &RedisOptions) -> String {
 #[tokio::test]
 async fn calls_and_wake_ups_travel_over_tls() {
     let ca = CertificateAuthority::new();
-    let world = world(&ca);
-    let redis = world.queues.redis();
+    let fixture = fixture(&ca);
+    let redis = fixture.queues.redis();
     redis.examine().await.unwrap();
     let subscriber = Subscriber::new(redis.clone());
     let _listening = tokio::spawn({
@@ -44,26 +44,26 @@ async fn calls_and_wake_ups_travel_over_tls() {
         async move { subscriber.keep().await }
     });
     subscriber.connection().wait_for(|is_connected| *is_connected).await.unwrap();
-    let posted = world.post(number(1)).await;
-    let waiting = world.queue.read_when_finished(&posted.id, Millis::from_secs(20), &subscriber);
+    let posted = fixture.post(number(1)).await;
+    let waiting = fixture.queue.read_when_finished(&posted.id, Millis::from_secs(20), &subscriber);
     let completing = async {
-        pass(50).await;
-        world.complete(&world.lease_one().await).await
+        wait_millis(50).await;
+        fixture.complete(&fixture.lease_one().await).await
     };
     let (found, completed) = timeout(TIME_LIMIT, async { tokio::join!(waiting, completing) }).await.unwrap();
     assert_eq!((found.unwrap().unwrap().state, completed), (State::Completed, Some(State::Completed)));
-    let clients = world.redis.command("CLIENT LIST TYPE pubsub");
+    let clients = fixture.redis.command("CLIENT LIST TYPE pubsub");
     assert!(clients.contains("sub=1"), "{clients}");
 }
 
 #[tokio::test]
 async fn no_call_over_tls_fails_after_redis_closed_idle_connections_and_the_runtime_has_not_seen_it() {
     let ca = CertificateAuthority::new();
-    let world = world(&ca);
+    let fixture = fixture(&ca);
     let close = async || {
-        world.redis.command("CLIENT KILL TYPE normal");
+        fixture.redis.command("CLIENT KILL TYPE normal");
     };
-    no_call_fails(&world, close).await;
+    no_call_fails(&fixture, close).await;
 }
 
 #[tokio::test]
@@ -113,20 +113,20 @@ async fn redis_may_demand_a_client_certificate() {
 #[tokio::test]
 async fn renewed_files_are_used_from_the_next_connection_on() {
     let (old_ca, new_ca) = (CertificateAuthority::new(), CertificateAuthority::new());
-    let world = world(&old_ca);
-    world.post_numbers([1]).await;
+    let fixture = fixture(&old_ca);
+    fixture.post_numbers([1]).await;
     // The server gets a certificate of another CA, and the file of the trusted CA is replaced.
     let renewed = new_ca.issue("localhost", Validity::Valid);
     fs::copy(new_ca.file(), old_ca.file()).unwrap();
     let both =
         format!("CONFIG SET tls-cert-file {} tls-key-file {}", renewed.certificate.display(), renewed.key.display());
-    assert_eq!(world.redis.command(&both), "+OK");
-    world.post_numbers([2]).await;
-    world.redis.command("CLIENT KILL TYPE normal");
-    world.post_numbers([3]).await;
-    assert_eq!(world.queue.status().await.unwrap().unwrap().counts.waiting, 3);
+    assert_eq!(fixture.redis.command(&both), "+OK");
+    fixture.post_numbers([2]).await;
+    fixture.redis.command("CLIENT KILL TYPE normal");
+    fixture.post_numbers([3]).await;
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 3);
     // Without the renewed file, the new certificate is refused.
-    let error = error_of(&options(&world.redis.tls_url(), &CertificateAuthority::new().file())).await;
+    let error = error_of(&options(&fixture.redis.tls_url(), &CertificateAuthority::new().file())).await;
     assert!(error.contains("signed by none"), "{error}");
 }
 

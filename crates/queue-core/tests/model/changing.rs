@@ -13,9 +13,9 @@ use crate::{
     model::{CANCELLED, Model},
     model_json::{NAME, STATES},
     operation::MessageChoice,
+    queue_and_model::QueueAndModel,
     run_operation::unexpected,
     settings::{Change, Settings},
-    world::World,
 };
 
 /// A change of one message.
@@ -73,7 +73,7 @@ fn refused(state: State) -> Value {
     json!({"refused": state_name(state)})
 }
 
-impl World {
+impl QueueAndModel {
     pub(crate) async fn change_message(
         &mut self,
         what: &MessageChange,

@@ -11,13 +11,13 @@ use queue_core::{
 use serde_json::value::to_raw_value;
 use tokio::runtime::Runtime;
 
-use crate::world::queue_name;
+use crate::queue_and_model::queue_name;
 
 const HOUR: i64 = 3_600_000;
 const START: i64 = 1_795_424_400_000;
 
 /// A queue on a Redis of its own, with the clock that the test sets.
-struct World {
+struct TestQueue {
     runtime: Runtime,
     raw: raw_redis::Connection,
     queue: Arc<Queue>,
@@ -25,7 +25,7 @@ struct World {
     server: RedisServer,
 }
 
-impl World {
+impl TestQueue {
     fn with_settings(json: &str) -> Self {
         queue_core::Redis::inject_clock();
         let server = RedisServer::start();
@@ -34,13 +34,13 @@ impl World {
         let queue = Queues::new(redis, [(queue_name(), serde_json::from_str(json).unwrap())].into_iter().collect())
             .queue(&queue_name());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut world = Self { runtime, raw, queue, now: START, server };
-        world.pass(0);
-        world
+        let mut fixture = Self { runtime, raw, queue, now: START, server };
+        fixture.advance_clock(0);
+        fixture
     }
 
     /// Moves the clock by this time, which may be negative.
-    fn pass(&mut self, millis: i64) {
+    fn advance_clock(&mut self, millis: i64) {
         self.now += millis;
         raw_redis::cmd("SET").arg("drover:{q}:clock").arg(self.now * 1_000).exec(&mut self.raw).unwrap();
     }
@@ -79,38 +79,38 @@ const STEPS: [(i64, i64); 4] = [(0, -HOUR), (HOUR, -HOUR), (0, -24 * HOUR), (0, 
 #[test]
 fn a_lease_of_a_dead_consumer_is_recovered_within_its_own_duration() {
     for (before, after) in STEPS {
-        let mut world = World::with_settings(r#"{"visibility_timeout":1000}"#);
-        world.post(3);
-        world.pass(before);
-        assert_eq!(world.lease(&ConsumerId::issue(), 2).deliveries.len(), 2);
-        world.pass(after);
-        world.maintain();
-        world.pass(1_000);
-        assert_eq!(world.lease(&ConsumerId::issue(), 9).deliveries.len(), 3, "steps {before} and {after}");
+        let mut fixture = TestQueue::with_settings(r#"{"visibility_timeout":1000}"#);
+        fixture.post(3);
+        fixture.advance_clock(before);
+        assert_eq!(fixture.lease(&ConsumerId::issue(), 2).deliveries.len(), 2);
+        fixture.advance_clock(after);
+        fixture.maintain();
+        fixture.advance_clock(1_000);
+        assert_eq!(fixture.lease(&ConsumerId::issue(), 9).deliveries.len(), 3, "steps {before} and {after}");
     }
 }
 
 #[test]
 fn leases_of_different_durations_are_recovered_each_within_its_own() {
-    let mut world = World::with_settings(r#"{"max_lapses":9}"#);
-    world.post(3);
-    let lease = |world: &World, secs| {
+    let mut fixture = TestQueue::with_settings(r#"{"max_lapses":9}"#);
+    fixture.post(3);
+    let lease = |fixture: &TestQueue, secs| {
         let visibility_timeout = Some(Millis::from_secs(secs));
         let consumer = ConsumerId::issue();
         let request = LeaseRequest { visibility_timeout, ..LeaseRequest::new(consumer, 1) };
-        world.runtime.block_on(world.queue.lease(&request)).unwrap().deliveries.remove(0)
+        fixture.runtime.block_on(fixture.queue.lease(&request)).unwrap().deliveries.remove(0)
     };
-    let (long, short, extended) = (lease(&world, 7_200), lease(&world, 1), lease(&world, 1));
+    let (long, short, extended) = (lease(&fixture, 7_200), lease(&fixture, 1), lease(&fixture, 1));
     let by = Some(Millis::from_hours(2));
-    world.runtime.block_on(world.queue.extend(std::slice::from_ref(&extended.lease), by)).unwrap();
-    world.pass(-HOUR);
-    world.maintain();
-    world.pass(1_000);
-    let again = world.lease(&ConsumerId::issue(), 9).deliveries;
+    fixture.runtime.block_on(fixture.queue.extend(std::slice::from_ref(&extended.lease), by)).unwrap();
+    fixture.advance_clock(-HOUR);
+    fixture.maintain();
+    fixture.advance_clock(1_000);
+    let again = fixture.lease(&ConsumerId::issue(), 9).deliveries;
     assert_eq!(again.len(), 1);
     assert_eq!(again[0].message.id, short.message.id);
-    world.pass(2 * HOUR);
-    let again = world.lease(&ConsumerId::issue(), 9).deliveries;
+    fixture.advance_clock(2 * HOUR);
+    let again = fixture.lease(&ConsumerId::issue(), 9).deliveries;
     let again: Vec<_> = again.iter().map(|delivery| &delivery.message.id).collect();
     assert!(again.contains(&&long.message.id) && again.contains(&&extended.message.id), "{again:?}");
 }
@@ -118,34 +118,34 @@ fn leases_of_different_durations_are_recovered_each_within_its_own() {
 #[test]
 fn exhausted_rate_limit_reopens_within_its_duration() {
     for (before, after) in STEPS {
-        let mut world = World::with_settings(r#"{"rate_limit":{"max":5,"duration":2000}}"#);
-        world.post(20);
-        world.pass(before);
-        assert_eq!(world.lease(&ConsumerId::issue(), 9).deliveries.len(), 5);
-        world.pass(after);
-        let at_once = world.lease(&ConsumerId::issue(), 9);
+        let mut fixture = TestQueue::with_settings(r#"{"rate_limit":{"max":5,"duration":2000}}"#);
+        fixture.post(20);
+        fixture.advance_clock(before);
+        assert_eq!(fixture.lease(&ConsumerId::issue(), 9).deliveries.len(), 5);
+        fixture.advance_clock(after);
+        let at_once = fixture.lease(&ConsumerId::issue(), 9);
         if after < 0 {
             assert!(at_once.deliveries.is_empty(), "the limit holds");
             assert!(at_once.call_again_in.unwrap() <= Duration::from_secs(2));
         }
-        world.pass(2_000);
-        assert_eq!(world.lease(&ConsumerId::issue(), 9).deliveries.len(), 5, "steps {before} and {after}");
+        fixture.advance_clock(2_000);
+        assert_eq!(fixture.lease(&ConsumerId::issue(), 9).deliveries.len(), 5, "steps {before} and {after}");
     }
 }
 
 #[test]
 fn exclusive_queue_of_a_dead_owner_has_a_new_owner_within_the_visibility_timeout() {
     for (before, after) in STEPS {
-        let mut world = World::with_settings(r#"{"exclusive":true,"visibility_timeout":1000}"#);
-        world.post(3);
-        world.pass(before);
+        let mut fixture = TestQueue::with_settings(r#"{"exclusive":true,"visibility_timeout":1000}"#);
+        fixture.post(3);
+        fixture.advance_clock(before);
         // The consumer dies with its lease, and remains the owner.
-        assert_eq!(world.lease(&ConsumerId::issue(), 1).deliveries.len(), 1);
-        world.pass(after);
+        assert_eq!(fixture.lease(&ConsumerId::issue(), 1).deliveries.len(), 1);
+        fixture.advance_clock(after);
         let other = ConsumerId::issue();
-        assert!(after > 0 || world.lease(&other, 1).deliveries.is_empty(), "one at a time");
-        world.pass(1_000);
-        assert_eq!(world.lease(&other, 1).deliveries.len(), 1, "steps {before} and {after}");
+        assert!(after > 0 || fixture.lease(&other, 1).deliveries.is_empty(), "one at a time");
+        fixture.advance_clock(1_000);
+        assert_eq!(fixture.lease(&other, 1).deliveries.len(), 1, "steps {before} and {after}");
     }
 }
 
@@ -153,177 +153,178 @@ fn exclusive_queue_of_a_dead_owner_has_a_new_owner_within_the_visibility_timeout
 fn retention_by_count_continues_after_a_clock_step() {
     for (before, after) in STEPS {
         let keep = r#"{"count":3,"min_age":100,"age":60000}"#;
-        let mut world = World::with_settings(&format!(
+        let mut fixture = TestQueue::with_settings(&format!(
             r#"{{"max_attempts":1,"retention":{{"completed":{keep},"failed":{keep}}}}}"#
         ));
         let consumer = ConsumerId::issue();
-        let round = |world: &mut World| {
-            world.post(20);
-            let leased = world.lease(&consumer, 10);
-            world.settle(leased, &Action::Complete(to_raw_value("done").unwrap()));
-            let leased = world.lease(&consumer, 10);
-            world.settle(leased, &Action::Fail(queue_core::Failure::new("x", "y")));
-            world.pass(100);
-            world.maintain();
+        let round = |fixture: &mut TestQueue| {
+            fixture.post(20);
+            let leased = fixture.lease(&consumer, 10);
+            fixture.settle(leased, &Action::Complete(to_raw_value("done").unwrap()));
+            let leased = fixture.lease(&consumer, 10);
+            fixture.settle(leased, &Action::Fail(queue_core::Failure::new("x", "y")));
+            fixture.advance_clock(100);
+            fixture.maintain();
         };
-        world.pass(before);
-        round(&mut world);
-        world.pass(after);
+        fixture.advance_clock(before);
+        round(&mut fixture);
+        fixture.advance_clock(after);
         for _ in 0..5 {
-            round(&mut world);
+            round(&mut fixture);
         }
-        let kept = (world.count(State::Completed), world.count(State::Failed));
+        let kept = (fixture.count(State::Completed), fixture.count(State::Failed));
         assert_eq!(kept, (3, 3), "steps {before} and {after}");
     }
 }
 
 #[test]
 fn run_with_a_timeout_is_recovered_within_the_timeout() {
-    let mut world =
-        World::with_settings(r#"{"visibility_timeout":"1h","timeout":2000,"max_attempts":9,"backoff":{"delay":1}}"#);
-    world.post(1);
-    assert_eq!(world.lease(&ConsumerId::issue(), 1).deliveries.len(), 1);
-    world.pass(-HOUR);
-    world.maintain();
-    world.pass(2_600);
-    assert_eq!(world.count(State::Active), 1, "maintenance has not run yet");
-    world.maintain();
-    assert_eq!(world.count(State::Active), 0, "its attempt has timed out");
+    let mut fixture = TestQueue::with_settings(
+        r#"{"visibility_timeout":"1h","timeout":2000,"max_attempts":9,"backoff":{"delay":1}}"#,
+    );
+    fixture.post(1);
+    assert_eq!(fixture.lease(&ConsumerId::issue(), 1).deliveries.len(), 1);
+    fixture.advance_clock(-HOUR);
+    fixture.maintain();
+    fixture.advance_clock(2_600);
+    assert_eq!(fixture.count(State::Active), 1, "maintenance has not run yet");
+    fixture.maintain();
+    assert_eq!(fixture.count(State::Active), 0, "its attempt has timed out");
 }
 
 #[test]
 fn short_leases_behind_hundreds_of_longer_ones_are_recovered() {
-    let mut world = World::with_settings(r#"{"visibility_timeout":"12h"}"#);
-    world.post(1_000);
-    world.post(3);
-    assert_eq!(world.lease(&ConsumerId::issue(), 1_000).deliveries.len(), 1_000);
-    world.pass(2 * HOUR);
+    let mut fixture = TestQueue::with_settings(r#"{"visibility_timeout":"12h"}"#);
+    fixture.post(1_000);
+    fixture.post(3);
+    assert_eq!(fixture.lease(&ConsumerId::issue(), 1_000).deliveries.len(), 1_000);
+    fixture.advance_clock(2 * HOUR);
     let visibility_timeout = Some(Millis::from_secs(1));
     let request = LeaseRequest { visibility_timeout, ..LeaseRequest::new(ConsumerId::issue(), 3) };
-    assert_eq!(world.runtime.block_on(world.queue.lease(&request)).unwrap().deliveries.len(), 3);
-    world.pass(-HOUR);
+    assert_eq!(fixture.runtime.block_on(fixture.queue.lease(&request)).unwrap().deliveries.len(), 3);
+    fixture.advance_clock(-HOUR);
     for _ in 0..4 {
-        world.maintain();
+        fixture.maintain();
     }
-    world.pass(1_000);
-    assert_eq!(world.lease(&ConsumerId::issue(), 9).deliveries.len(), 3);
+    fixture.advance_clock(1_000);
+    assert_eq!(fixture.lease(&ConsumerId::issue(), 9).deliveries.len(), 3);
 }
 
 #[test]
 fn run_is_bounded_by_its_timeout_even_if_a_heartbeat_precedes_maintenance() {
-    let mut world = World::with_settings(r#"{"timeout":"60s","max_attempts":1}"#);
-    world.post(1);
-    let lease = world.lease(&ConsumerId::issue(), 1).deliveries.remove(0).lease;
-    world.pass(-HOUR);
+    let mut fixture = TestQueue::with_settings(r#"{"timeout":"60s","max_attempts":1}"#);
+    fixture.post(1);
+    let lease = fixture.lease(&ConsumerId::issue(), 1).deliveries.remove(0).lease;
+    fixture.advance_clock(-HOUR);
     for _ in 0..62 {
-        world.runtime.block_on(world.queue.extend(std::slice::from_ref(&lease), None)).unwrap();
-        world.maintain();
-        world.pass(1_000);
+        fixture.runtime.block_on(fixture.queue.extend(std::slice::from_ref(&lease), None)).unwrap();
+        fixture.maintain();
+        fixture.advance_clock(1_000);
     }
-    world.maintain();
-    assert_eq!((world.count(State::Active), world.count(State::Failed)), (0, 1));
+    fixture.maintain();
+    assert_eq!((fixture.count(State::Active), fixture.count(State::Failed)), (0, 1));
 }
 
 #[test]
 fn second_clock_step_is_repaired_even_if_the_first_repair_was_incomplete() {
-    let mut world = World::with_settings(r#"{"visibility_timeout":10000}"#);
-    world.post(1_000);
-    world.post(5);
-    assert_eq!(world.lease(&ConsumerId::issue(), 1_000).deliveries.len(), 1_000);
-    world.pass(-HOUR);
-    world.runtime.block_on(world.queue.maintain()).unwrap();
-    world.pass(HOUR + 60_000);
-    world.maintain();
-    assert_eq!(world.lease(&ConsumerId::issue(), 1_000).deliveries.len(), 1_000);
-    world.pass(-HOUR);
+    let mut fixture = TestQueue::with_settings(r#"{"visibility_timeout":10000}"#);
+    fixture.post(1_000);
+    fixture.post(5);
+    assert_eq!(fixture.lease(&ConsumerId::issue(), 1_000).deliveries.len(), 1_000);
+    fixture.advance_clock(-HOUR);
+    fixture.runtime.block_on(fixture.queue.maintain()).unwrap();
+    fixture.advance_clock(HOUR + 60_000);
+    fixture.maintain();
+    assert_eq!(fixture.lease(&ConsumerId::issue(), 1_000).deliveries.len(), 1_000);
+    fixture.advance_clock(-HOUR);
     for _ in 0..4 {
-        world.maintain();
+        fixture.maintain();
     }
-    world.pass(10_000);
-    world.maintain();
-    assert_eq!(world.count(State::Active), 0);
+    fixture.advance_clock(10_000);
+    fixture.maintain();
+    assert_eq!(fixture.count(State::Active), 0);
 }
 
 #[test]
 fn retention_by_age_continues_behind_messages_that_finished_before_the_clock_step() {
     for (before, after) in [(1, 50), (3_000, 900)] {
-        let mut world = World::with_settings(r#"{"retention":{"completed":{"age":10000,"min_age":0}}}"#);
+        let mut fixture = TestQueue::with_settings(r#"{"retention":{"completed":{"age":10000,"min_age":0}}}"#);
         let consumer = ConsumerId::issue();
-        let complete = |world: &World, mut count: usize| {
+        let complete = |fixture: &TestQueue, mut count: usize| {
             while count > 0 {
                 let batch = count.min(1_000);
-                world.post(batch);
-                let leased = world.lease(&consumer, batch);
-                world.settle(leased, &Action::Complete(to_raw_value("done").unwrap()));
+                fixture.post(batch);
+                let leased = fixture.lease(&consumer, batch);
+                fixture.settle(leased, &Action::Complete(to_raw_value("done").unwrap()));
                 count -= batch;
             }
         };
-        world.pass(HOUR);
-        complete(&world, before);
-        world.pass(-HOUR);
-        complete(&world, after);
-        world.pass(11_000);
-        world.maintain();
-        assert_eq!(world.count(State::Completed), 0, "{before} before the step, {after} after it");
+        fixture.advance_clock(HOUR);
+        complete(&fixture, before);
+        fixture.advance_clock(-HOUR);
+        complete(&fixture, after);
+        fixture.advance_clock(11_000);
+        fixture.maintain();
+        assert_eq!(fixture.count(State::Completed), 0, "{before} before the step, {after} after it");
     }
 }
 
 #[test]
 fn retry_and_purge_of_dead_letters_end_and_exclude_later_failures() {
-    let mut world = World::with_settings(r#"{"max_attempts":1}"#);
+    let mut fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
     let consumer = ConsumerId::issue();
-    let fail = |world: &World| {
-        let leased = world.lease(&consumer, 1_000);
-        world.settle(leased, &Action::Fail(queue_core::Failure::new("x", "y")));
+    let fail = |fixture: &TestQueue| {
+        let leased = fixture.lease(&consumer, 1_000);
+        fixture.settle(leased, &Action::Fail(queue_core::Failure::new("x", "y")));
     };
-    world.post(900);
-    fail(&world);
-    world.pass(-HOUR);
+    fixture.post(900);
+    fail(&fixture);
+    fixture.advance_clock(-HOUR);
     // Meanwhile a consumer fails each retried message at once, and new messages too.
-    let mut clock = raw_redis::Client::open(world.server.url()).unwrap().get_connection().unwrap();
+    let mut clock = raw_redis::Client::open(fixture.server.url()).unwrap().get_connection().unwrap();
     let consuming = async {
         for n in 0..400 {
             let messages = vec![NewMessage::new(to_raw_value(&n).unwrap())];
-            world.queue.enqueue(messages).await.unwrap();
+            fixture.queue.enqueue(messages).await.unwrap();
             let request = LeaseRequest::new(consumer.clone(), 100);
-            let leased = world.queue.lease(&request).await.unwrap();
+            let leased = fixture.queue.lease(&request).await.unwrap();
             // The clock moves on, so no message fails at the very instant at which the retry began.
             raw_redis::cmd("INCRBY").arg("drover:{q}:clock").arg(1_000).exec(&mut clock).unwrap();
             let action = Action::Fail(queue_core::Failure::new("x", "y"));
             let settle = |delivery: queue_core::Delivery| Settlement { lease: delivery.lease, action: action.clone() };
-            world.queue.settle(&leased.deliveries.into_iter().map(settle).collect::<Vec<_>>()).await.unwrap();
+            fixture.queue.settle(&leased.deliveries.into_iter().map(settle).collect::<Vec<_>>()).await.unwrap();
         }
     };
-    let (retried, ()) = world.runtime.block_on(async { tokio::join!(world.queue.retry_failed(), consuming) });
+    let (retried, ()) = fixture.runtime.block_on(async { tokio::join!(fixture.queue.retry_failed(), consuming) });
     // A few of the new messages may have failed before the retry began.
     let retried = retried.unwrap();
     assert!((900..=920).contains(&retried), "{retried}: each message is retried once");
-    world.pass(1_000);
-    fail(&world);
-    let failed = world.count(State::Failed);
-    world.pass(1);
-    let (purged, posted) = world.runtime.block_on(async {
-        tokio::join!(world.queue.purge(State::Failed), async {
-            world.queue.enqueue(vec![NewMessage::new(to_raw_value("new").unwrap())]).await.unwrap()
+    fixture.advance_clock(1_000);
+    fail(&fixture);
+    let failed = fixture.count(State::Failed);
+    fixture.advance_clock(1);
+    let (purged, posted) = fixture.runtime.block_on(async {
+        tokio::join!(fixture.queue.purge(State::Failed), async {
+            fixture.queue.enqueue(vec![NewMessage::new(to_raw_value("new").unwrap())]).await.unwrap()
         })
     });
     assert_eq!((purged.unwrap(), posted.len()), (failed, 1));
-    fail(&world);
-    assert_eq!(world.count(State::Failed), 1);
+    fail(&fixture);
+    assert_eq!(fixture.count(State::Failed), 1);
 }
 
 #[test]
 fn delayed_message_keeps_its_due_time_when_the_clock_steps_back() {
-    let mut world = World::with_settings("{}");
+    let mut fixture = TestQueue::with_settings("{}");
     let delay = Some(Millis::from_secs(10).try_into().unwrap());
-    world
+    fixture
         .runtime
-        .block_on(world.queue.enqueue(vec![NewMessage { delay, ..NewMessage::new(to_raw_value("x").unwrap()) }]))
+        .block_on(fixture.queue.enqueue(vec![NewMessage { delay, ..NewMessage::new(to_raw_value("x").unwrap()) }]))
         .unwrap();
-    world.pass(-HOUR);
-    assert!(world.lease(&ConsumerId::issue(), 1).deliveries.is_empty());
-    world.pass(HOUR + 9_999);
-    assert!(world.lease(&ConsumerId::issue(), 1).deliveries.is_empty(), "not early");
-    world.pass(1);
-    assert_eq!(world.lease(&ConsumerId::issue(), 1).deliveries.len(), 1);
+    fixture.advance_clock(-HOUR);
+    assert!(fixture.lease(&ConsumerId::issue(), 1).deliveries.is_empty());
+    fixture.advance_clock(HOUR + 9_999);
+    assert!(fixture.lease(&ConsumerId::issue(), 1).deliveries.is_empty(), "not early");
+    fixture.advance_clock(1);
+    assert_eq!(fixture.lease(&ConsumerId::issue(), 1).deliveries.len(), 1);
 }

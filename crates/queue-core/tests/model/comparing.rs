@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 use crate::{
     answers::show_message,
     model_json::{STATES, own_id},
-    world::World,
+    queue_and_model::QueueAndModel,
 };
 
 type Difference = Result<(), String>;
 
-impl World {
+impl QueueAndModel {
     pub(crate) async fn compare(&mut self) -> Difference {
         self.compare_messages().await?;
         self.compare_status().await?;

@@ -8,12 +8,12 @@ use crate::{
     leasing::Request,
     model_json::consumer,
     operation::LeaseChoice,
+    queue_and_model::QueueAndModel,
     run_operation::{raw, unexpected},
     settling::{LeaseAction, error_of, result_of},
-    world::World,
 };
 
-impl World {
+impl QueueAndModel {
     pub(crate) async fn lease(&mut self, request: &Request) -> Result<(Value, Value), String> {
         let leased = self.queue.lease(&lease_request(request)).await;
         let call = self.model.calls;

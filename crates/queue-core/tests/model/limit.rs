@@ -7,7 +7,7 @@ use drover_tests::RedisServer;
 use queue_core::{ConsumerId, LeaseRequest, NewMessage, Queues, Redis};
 use serde_json::value::to_raw_value;
 
-use crate::world::queue_name;
+use crate::queue_and_model::queue_name;
 
 const MAX: usize = 40;
 /// Ten seconds: leases within 10 ms of each other share an entry.

@@ -21,10 +21,10 @@ mod model_json;
 mod operation;
 mod posting;
 mod purging;
+mod queue_and_model;
 mod run_operation;
 mod settings;
 mod settling;
-mod world;
 
 use std::{cell::Cell, env, fmt::Write, time::Duration};
 
@@ -34,9 +34,9 @@ use proptest::{
     strategy::Strategy,
     test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
 };
+use queue_and_model::QueueAndModel;
 use queue_core::Redis;
 use tokio::runtime::Builder;
-use world::World;
 
 /// The number of steps unless `DROVER_MODEL_STEPS` sets another.
 const STEPS: u64 = 8_000;
@@ -72,11 +72,11 @@ fn queue_behaves_like_the_model() {
 }
 
 async fn run(redis: &Redis, url: &str, operations: &[Operation]) -> Result<(), String> {
-    let mut world = World::new(redis, url);
+    let mut fixture = QueueAndModel::new(redis, url);
     let mut story = String::new();
     for operation in operations {
-        world.set_clock();
-        let step = match Box::pin(world.execute(operation)).await {
+        fixture.set_clock();
+        let step = match Box::pin(fixture.execute(operation)).await {
             Ok(answers) => {
                 writeln!(story, "  {}", answers.description).unwrap();
                 comparing::same("the answer", &answers.real, &answers.model)
@@ -86,14 +86,14 @@ async fn run(redis: &Redis, url: &str, operations: &[Operation]) -> Result<(), S
                 Err(error)
             }
         };
-        world.set_clock();
+        fixture.set_clock();
         let step = match step {
-            Ok(()) => world.compare().await,
+            Ok(()) => fixture.compare().await,
             different => different,
         };
         step.map_err(|difference| format!("{difference}\nafter\n{story}"))?;
     }
-    world.compare_leftovers().await.map_err(|difference| format!("{difference}\nafter\n{story}"))
+    fixture.compare_leftovers().await.map_err(|difference| format!("{difference}\nafter\n{story}"))
 }
 
 fn number(variable: &str) -> Option<u64> {

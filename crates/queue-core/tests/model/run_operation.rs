@@ -10,7 +10,7 @@ use crate::{
     model::Model,
     model_json::{NAME, consumer, hold_key, own_id},
     operation::{ClockStep, MessageChoice, Operation},
-    world::World,
+    queue_and_model::QueueAndModel,
 };
 
 /// The answers of the real queue and of the model.
@@ -32,7 +32,7 @@ pub(crate) fn unexpected(error: Error) -> String {
 
 const NOTHING: (Value, Value) = (Value::Null, Value::Null);
 
-impl World {
+impl QueueAndModel {
     pub(crate) async fn execute(&mut self, operation: &Operation) -> Result<Answers, String> {
         let mut description = format!("{operation:?}");
         let (real, model) = match operation {

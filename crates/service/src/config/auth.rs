@@ -124,7 +124,7 @@ pub struct ApiKey {
 impl ApiKey {
     /// Whether the key has a scope on a queue.
     pub fn allows(&self, scope: Scope, queue: &str) -> bool {
-        self.scopes.has(scope) && self.queues.iter().any(|pattern| pattern.fits(queue))
+        self.scopes.has(scope) && self.queues.iter().any(|pattern| pattern.matches(queue))
     }
 
     /// Checks the rules that the types of the fields do not check.

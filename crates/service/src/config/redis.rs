@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, path::PathBuf};
 
-use queue_core::{RedisOptions, Span};
+use queue_core::{DurationIn, RedisOptions};
 use serde::{Deserialize, Serialize, Serializer};
 use url::Url;
 
@@ -33,7 +33,7 @@ pub struct Redis {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sentinel: Option<SentinelLogin>,
     /// The time limit of every call. Defaults to 1.5 s.
-    pub timeout: Span<100, 60_000>,
+    pub timeout: DurationIn<100, 60_000>,
 }
 
 /// The certificates of the connections to Redis, as PEM. A service reads the files again for each new connection.

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use queue_core::{Span, settings::DeclaredSettings};
+use queue_core::{DurationIn, settings::DeclaredSettings};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Value;
 
 use super::{BindAddress, FilePath, Origin, OtlpEndpoint, Section, sources::DEFAULT};
 
-/// A minute in milliseconds, the unit of all bounds of [`Span`].
+/// A minute in milliseconds, the unit of all bounds of [`DurationIn`].
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
@@ -32,13 +32,13 @@ pub struct Api {
     /// The maximum memory for all request bodies and large responses together, in bytes. Defaults to 256 MiB.
     pub max_body_memory: usize,
     /// The time limit for receiving a request's body, or the next message of an NDJSON body. Defaults to 10 s.
-    pub request_timeout: Span<1_000, HOUR>,
+    pub request_timeout: DurationIn<1_000, HOUR>,
     /// The longest `?wait=`. Defaults to 60 s.
-    pub max_wait: Span<0, HOUR>,
+    pub max_wait: DurationIn<0, HOUR>,
     /// The maximum number of waiting requests (`?wait=`, long polls) of one key in one process. Defaults to 1,000.
     pub max_waits_per_key: usize,
     /// The time that requests may take to end after SIGTERM. Defaults to 25 s.
-    pub shutdown_grace: Span<0, DAY>,
+    pub shutdown_grace: DurationIn<0, DAY>,
     /// The maximum number of open connections. Defaults to 10,000.
     pub max_connections: usize,
     /// The maximum number of open event streams. Defaults to 5,000.
@@ -46,11 +46,11 @@ pub struct Api {
     /// The maximum number of open event streams of all keys with one id. Defaults to 1,000.
     pub max_listeners_per_key: usize,
     /// The time within which the headers of a request must be complete. Defaults to 10 s.
-    pub header_timeout: Span<100, HOUR>,
+    pub header_timeout: DurationIn<100, HOUR>,
     /// The time that a connection may be idle between requests. Defaults to 75 s.
-    pub idle_timeout: Span<100, DAY>,
+    pub idle_timeout: DurationIn<100, DAY>,
     /// The time limit in which a client must read the next 64 KiB of a response. Defaults to 30 s.
-    pub write_timeout: Span<100, HOUR>,
+    pub write_timeout: DurationIn<100, HOUR>,
     /// The files of the TLS certificate. Defaults to none: plain HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,

@@ -266,7 +266,7 @@ fn variable_with_one_underscore_for_two_is_refused_with_the_right_name() {
     }
     // These variables do not configure Drover: `exec` handlers pass some to programs, Kubernetes describes services in others, and
     // tests read the last.
-    for foreign in [
+    for other in [
         "DROVER_QUEUE",
         "DROVER_MESSAGE_ID",
         "DROVER_PORT",
@@ -275,7 +275,7 @@ fn variable_with_one_underscore_for_two_is_refused_with_the_right_name() {
         "DROVER_QUEUES_SERVICE_HOST",
         "DROVER_FAULTS_SEED",
     ] {
-        assert!(load("", &[(foreign, "x")]).is_ok(), "{foreign}");
+        assert!(load("", &[(other, "x")]).is_ok(), "{other}");
     }
 }
 

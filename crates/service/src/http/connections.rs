@@ -50,7 +50,7 @@ impl Server<'_> {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
-                Some(()) = open.wait_for_an_end() => {}
+                Some(()) = open.wait_for_closed_connection() => {}
                 accepted = self.listener.accept(), if has_room => match accepted {
                     Ok((stream, address)) => {
                         retry.reset();
@@ -61,7 +61,7 @@ impl Server<'_> {
                         while !open.has_room() {
                             tokio::select! {
                                 () = self.shutdown.cancelled() => break 'serving,
-                                Some(()) = open.wait_for_an_end() => {}
+                                Some(()) = open.wait_for_closed_connection() => {}
                             }
                         }
                         self.serve(&mut open, stream, address);
@@ -81,7 +81,7 @@ impl Server<'_> {
         }
         // New clients are refused from here on, so that a load balancer tries another server.
         drop(self.listener);
-        let all_closed = async { while open.wait_for_an_end().await.is_some() {} };
+        let all_closed = async { while open.wait_for_closed_connection().await.is_some() {} };
         if timeout(self.limits.grace, all_closed).await.is_err() {
             let grace_ms = self.limits.grace.as_millis();
             warn!(grace_ms, open = open.len(), "requests were still under way when the grace was over");
@@ -119,17 +119,17 @@ struct OpenConnections {
     tasks: JoinSet<()>,
     /// Untrusted connections, the oldest first. An entry whose connection has ended or whose client became trusted is skipped,
     /// and is removed later.
-    untrusted: VecDeque<Untrusted>,
+    untrusted: VecDeque<UntrustedConnection>,
     displaced_tasks: HashSet<Id>,
     max_served: usize,
 }
 
-struct Untrusted {
+struct UntrustedConnection {
     task: AbortHandle,
     peer: Weak<Peer>,
 }
 
-impl Untrusted {
+impl UntrustedConnection {
     /// The client, if its connection is open and it is still not trusted.
     fn peer(&self) -> Option<Arc<Peer>> {
         self.peer.upgrade().filter(|peer| !peer.is_trusted() && !self.task.is_finished())
@@ -171,11 +171,11 @@ impl OpenConnections {
         if self.untrusted.len() > 2 * self.tasks.len() {
             self.untrusted.retain(|untrusted| untrusted.peer().is_some());
         }
-        self.untrusted.push_back(Untrusted { task, peer: Arc::downgrade(peer) });
+        self.untrusted.push_back(UntrustedConnection { task, peer: Arc::downgrade(peer) });
     }
 
     /// Waits until a connection has ended; `None` if there are no connections.
-    async fn wait_for_an_end(&mut self) -> Option<()> {
+    async fn wait_for_closed_connection(&mut self) -> Option<()> {
         let id = self.tasks.join_next_with_id().await?.map_or_else(|broken| broken.id(), |(id, ())| id);
         self.displaced_tasks.remove(&id);
         Some(())
@@ -215,7 +215,7 @@ mod tests {
         let displaced = [&first, &second, &third, &fourth].map(|peer| peer.is_displaced());
         assert_eq!(displaced, [false, true, false, false]);
         assert_eq!((open.served(), open.len()), (3, 4));
-        open.wait_for_an_end().await;
+        open.wait_for_closed_connection().await;
         assert_eq!((open.served(), open.len()), (3, 3));
     }
 
@@ -228,7 +228,7 @@ mod tests {
         let peers: Vec<_> = (0..100 + MAX_DISPLACED).map(|_| connect(&mut open)).collect();
         assert!(!open.has_room(), "no displaced connection has ended");
         assert_eq!((open.served(), peers.iter().filter(|peer| peer.is_displaced()).count()), (100, MAX_DISPLACED));
-        open.wait_for_an_end().await;
+        open.wait_for_closed_connection().await;
         assert!(open.has_room());
     }
 
@@ -237,7 +237,7 @@ mod tests {
         let mut open = OpenConnections::new(1_000);
         for _ in 0..500 {
             connect(&mut open).displace();
-            open.wait_for_an_end().await;
+            open.wait_for_closed_connection().await;
         }
         assert!(open.untrusted.len() < 10, "{}", open.untrusted.len());
     }

@@ -1,5 +1,5 @@
 //! Refuses requests that hyper accepts but that are unsafe: requests without exactly one host header, requests to a host name
-//! that a foreign web page may control (DNS rebinding), and requests whose transfer encoding a proxy may interpret
+//! that a web page of another site may control (DNS rebinding), and requests whose transfer encoding a proxy may interpret
 //! differently.
 
 use std::net::IpAddr;
@@ -127,10 +127,9 @@ mod tests {
         {
             assert_eq!(status(Hosts::LocalOnly, &[local]), None, "{local}");
         }
-        for foreign in ["evil.example.org", "evil.example.org:8080", "localhost.evil.example", "127.0.0.1.nip.io", "a."]
-        {
-            assert_eq!(status(Hosts::LocalOnly, &[foreign]), Some(421), "{foreign}");
-            assert_eq!(status(Hosts::Any, &[foreign]), None, "{foreign}");
+        for other in ["evil.example.org", "evil.example.org:8080", "localhost.evil.example", "127.0.0.1.nip.io", "a."] {
+            assert_eq!(status(Hosts::LocalOnly, &[other]), Some(421), "{other}");
+            assert_eq!(status(Hosts::Any, &[other]), None, "{other}");
         }
         assert_eq!(status(Hosts::LocalOnly, &["a b"]), Some(400));
     }

@@ -79,7 +79,7 @@ struct Program {
     job: Job,
     limits: Limits,
     stop: CancellationToken,
-    /// Dropped when the program has ended. A run that will be retried waits for that.
+    /// Dropped when the program has ended. A run that will be retried waits until then.
     cleanup: TaskTrackerToken,
 }
 

@@ -34,10 +34,10 @@ pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap
         set("drover-name", text(name.as_str()));
     }
     if !message.headers.is_empty() {
-        set("drover-headers", ascii(&serde_json::json!(message.headers).to_string()));
+        set("drover-headers", ascii_json(&serde_json::json!(message.headers).to_string()));
     }
     if let Some(signal) = job.signal() {
-        set("drover-signal", ascii(signal.get()));
+        set("drover-signal", ascii_json(signal.get()));
     }
     for (name, value) in job.trace_headers() {
         if let Some(value) = value {
@@ -69,7 +69,7 @@ fn text(text: &str) -> String {
 
 /// JSON in ASCII, with all other characters escaped. Line ends and tabs occur only between tokens, where a space is
 /// equivalent.
-fn ascii(json: &str) -> String {
+fn ascii_json(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for char in json.chars() {
         if char.is_ascii_control() && char != '\u{7f}' {

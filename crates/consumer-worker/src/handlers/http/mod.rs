@@ -133,7 +133,7 @@ impl Target {
             return Err(url_refused(format!("its header {name} must not have a user or a password")));
         }
         let host = url.host_str().unwrap_or_default();
-        let Some(host_index) = allowed_hosts.iter().position(|allowed| allowed.fits(&url)) else {
+        let Some(host_index) = allowed_hosts.iter().position(|allowed| allowed.matches(&url)) else {
             let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
             return Err(url_refused(format!(
                 "{host}{port} is not among the allowed_hosts of the worker; they name its port unless it is the scheme's own"

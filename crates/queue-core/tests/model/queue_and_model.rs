@@ -27,7 +27,7 @@ use crate::{
 const BEGINNING: u64 = 1_795_424_400_000_123;
 
 /// A queue in Redis, and the model of it.
-pub(crate) struct World {
+pub(crate) struct QueueAndModel {
     pub(crate) model: Model,
     redis: Redis,
     pub(crate) queues: Queues,
@@ -54,7 +54,7 @@ pub(crate) struct KnownLease {
     pub(crate) lease: LeaseToken,
 }
 
-impl World {
+impl QueueAndModel {
     pub(crate) fn new(redis: &Redis, url: &str) -> Self {
         let mut raw = redis::Client::open(url).unwrap().get_connection().unwrap();
         redis::cmd("FLUSHALL").exec(&mut raw).unwrap();
