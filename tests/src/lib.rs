@@ -36,13 +36,18 @@ pub fn free_port() -> u16 {
 }
 
 /// Calls `probe` every few milliseconds until it returns a value.
-pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    within(TIME_LIMIT, what, probe)
+}
+
+/// Like [`eventually`], with another time limit.
+pub fn within<T>(time_limit: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = probe() {
             return found;
         }
-        assert!(start.elapsed() < TIME_LIMIT, "{what}: not within {TIME_LIMIT:?}");
+        assert!(start.elapsed() < time_limit, "{what}: not within {time_limit:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,6 +1,6 @@
 //! A Redis Cluster of one test: primaries with their replicas.
 
-use std::process::Command;
+use std::{collections::BTreeSet, process::Command};
 
 use crate::{RedisServer, ReservedPort, eventually, redis_server::Access};
 
@@ -104,6 +104,20 @@ impl RedisCluster {
         assert_eq!(server.command(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", first.announced_port())), "+OK");
     }
 
+    /// Removes the server at this index and all after it, which have no slots.
+    pub fn remove_servers(&mut self, first: usize) {
+        // A primary is forgotten after its replicas, which refuse to forget it.
+        for removed in self.servers.split_off(first).into_iter().rev() {
+            let id = Self::id_of(&removed);
+            for server in &self.servers {
+                assert_eq!(server.command(&format!("CLUSTER FORGET {id}")), "+OK");
+            }
+        }
+        self.bus_ports.truncate(first);
+        self.wait_until_met();
+        self.wait_until_complete();
+    }
+
     /// Waits until all servers know each other.
     pub fn wait_until_met(&self) {
         self.wait_until("all servers know each other", |server| {
@@ -113,7 +127,8 @@ impl RedisCluster {
         });
     }
 
-    /// Moves so many slots to the server with the id `to`. `from` is the id of their server, or `all` for an equal part of each.
+    /// Moves so many slots to the server with the id `to`, and waits until all servers know it. `from` is the id of their server, or
+    /// `all` for an equal part of each.
     pub fn move_slots(&self, from: &str, to: &str, slots: usize) {
         let entry = format!("127.0.0.1:{}", self.servers[0].announced_port());
         let reshard = Command::new("redis-cli")
@@ -124,6 +139,7 @@ impl RedisCluster {
         let output = String::from_utf8_lossy(&reshard.stdout);
         let last_lines = output.lines().skip(output.lines().count().saturating_sub(5)).collect::<Vec<_>>();
         assert!(reshard.status.success(), "{last_lines:?}");
+        self.wait_until_complete();
     }
 
     /// The URL that names the first three servers.
@@ -133,12 +149,23 @@ impl RedisCluster {
         format!("redis+cluster://{}", servers.join(","))
     }
 
-    /// Waits until all servers say that all slots are served.
+    /// Waits until all servers say that all slots are served, and by the same servers.
     pub fn wait_until_complete(&self) {
         self.wait_until("the cluster is complete", |server| {
             let info = server.command("CLUSTER INFO");
             info.contains("cluster_state:ok") && info.contains(&format!("cluster_slots_ok:{SLOTS}"))
         });
+        self.wait_until("all servers agree", |server| Self::owners(server) == Self::owners(&self.servers[0]));
+    }
+
+    /// The ids of the primaries with their slots, as a server sees them.
+    fn owners(server: &RedisServer) -> BTreeSet<Vec<String>> {
+        let owner = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let ranges = words.get(8..).filter(|ranges| !ranges.is_empty())?;
+            Some(words[..1].iter().chain(ranges).map(ToString::to_string).collect())
+        };
+        server.command("CLUSTER NODES").lines().filter_map(owner).collect()
     }
 
     fn wait_until(&self, what: &str, is_reached: impl Fn(&RedisServer) -> bool) {

@@ -25,8 +25,11 @@ pub struct RedisSentinels {
 struct Sentinel {
     port: ReservedPort,
     process: Child,
-    _folder: TempDir,
+    folder: TempDir,
 }
+
+/// The configuration of a Sentinel, in which it also keeps what it knows.
+const CONFIG_FILE: &str = "sentinel.conf";
 
 impl RedisSentinels {
     /// Starts everything, and waits until the Sentinels know the replicas and each other.
@@ -49,15 +52,30 @@ impl RedisSentinels {
         }
         let sentinels: Vec<Sentinel> = (0..sentinels).map(|_| Sentinel::start(port, sentinels / 2 + 1)).collect();
         let started = Self { servers, sentinels };
+        started.wait_until_known();
+        started
+    }
+
+    /// Waits until the Sentinels know the replicas and each other.
+    fn wait_until_known(&self) {
+        let replicas = (self.servers.len() - 1).to_string();
+        let others = (self.sentinels.len() - 1).to_string();
         eventually("the Sentinels know all servers", || {
-            let others = (started.sentinels.len() - 1).to_string();
             let knows_all = |sentinel: &Sentinel| {
-                sentinel.field("num-slaves") == Some(replicas.to_string())
+                sentinel.field("num-slaves").as_ref() == Some(&replicas)
                     && sentinel.field("num-other-sentinels").as_ref() == Some(&others)
             };
-            started.sentinels.iter().all(knows_all).then_some(())
+            self.sentinels.iter().all(knows_all).then_some(())
         });
-        started
+    }
+
+    /// Restarts the Sentinels, one after the other.
+    pub fn restart_sentinels(&mut self) {
+        for index in 0..self.sentinels.len() {
+            self.sentinels[index].restart();
+            self.wait_until_known();
+            self.wait_until_settled();
+        }
     }
 
     /// Waits until no Sentinel works on a fail-over, and all of them name the same primary, which is up.
@@ -97,21 +115,31 @@ impl Sentinel {
     fn start(primary: u16, quorum: usize) -> Self {
         let folder = TempDir::new().unwrap();
         let port = ReservedPort::reserve();
-        let file = folder.path().join("sentinel.conf");
         let config = format!(
             "port {}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {primary} {quorum}\n\
              sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 3000\n",
             port.number()
         );
-        fs::write(&file, config).unwrap();
-        let process = Command::new("redis-server")
-            .arg(&file)
+        fs::write(folder.path().join(CONFIG_FILE), config).unwrap();
+        let process = Self::start_process(&folder);
+        Self { port, process, folder }
+    }
+
+    fn start_process(folder: &TempDir) -> Child {
+        Command::new("redis-server")
+            .arg(folder.path().join(CONFIG_FILE))
             .arg("--sentinel")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("redis-server is installed (make test installs it)");
-        Self { port, process, _folder: folder }
+            .expect("redis-server is installed (make test installs it)")
+    }
+
+    /// Kills the Sentinel, and starts it again. Its file has what it knows.
+    fn restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.process = Self::start_process(&self.folder);
     }
 
     fn command(&self, command: &str) -> Option<String> {

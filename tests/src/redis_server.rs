@@ -1,6 +1,7 @@
 //! A redis-server for one test.
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{Shutdown, TcpStream},
     path::Path,
@@ -11,6 +12,8 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{CertificateFiles, Proxy, ReservedPort, eventually};
+
+const CONFIG_FILE: &str = "redis.conf";
 
 /// A redis-server of one test, on a free port, with its data in a temporary folder.
 ///
@@ -124,6 +127,8 @@ impl RedisServer {
     fn start_as(role: Role, options: &[&str]) -> Self {
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let folder = TempDir::new().unwrap();
+        // Redis reads it at its start, and writes to it which primary the server follows.
+        fs::write(folder.path().join(CONFIG_FILE), "").unwrap();
         let mut server =
             Self { port: ReservedPort::reserve(), tls_port: None, folder, process: None, options, role, proxy: None };
         // The second port of a cluster is 10,000 higher, and may be taken or out of range. Then another port is tried.
@@ -161,9 +166,10 @@ impl RedisServer {
         self.proxy.as_ref().map_or_else(|| self.port(), Proxy::port)
     }
 
-    /// Makes the server a replica of `primary`.
-    pub fn follow(&self, primary: &Self) {
+    /// Makes the server a replica of `primary`, also after a restart.
+    pub(crate) fn follow(&self, primary: &Self) {
         assert_eq!(self.command(&format!("REPLICAOF 127.0.0.1 {}", primary.announced_port())), "+OK");
+        assert_eq!(self.command("CONFIG REWRITE"), "+OK");
     }
 
     /// Waits until the server, which is a replica, has the data of its primary.
@@ -183,6 +189,12 @@ impl RedisServer {
 
     /// Stops the server with SIGTERM, and waits until it has ended.
     pub fn stop(&mut self) {
+        // A replica that has copied all data from its primary ignores SIGTERM until its append-only file has them.
+        eventually("the append-only file is written", || {
+            let info = self.try_command("INFO persistence").unwrap_or_default();
+            let is_due = ["aof_rewrite_in_progress:1", "aof_rewrite_scheduled:1"].iter().any(|due| info.contains(due));
+            (!is_due).then_some(())
+        });
         self.signal("-TERM");
         if let Some(mut process) = self.process.take() {
             eventually("redis-server stops", || process.try_wait().unwrap());
@@ -219,6 +231,7 @@ impl RedisServer {
 
     fn try_start(&mut self) -> bool {
         let mut process = Command::new("redis-server")
+            .arg(self.folder.path().join(CONFIG_FILE))
             .args(["--port", &self.port().to_string(), "--bind", "127.0.0.1", "--dir"])
             .arg(self.folder.path())
             .args(&self.options)

@@ -1,22 +1,55 @@
-//! Fail-overs of a cluster of three primaries, each with a replica, and slots that move.
+//! A cluster of three primaries, each with a replica, and its changes: slots that move, and servers that join and leave.
 
 use std::time::{Duration, Instant};
 
-use drover_tests::{RedisCluster, RedisServer, eventually};
+use drover_tests::{RedisCluster, RedisServer};
 
-use super::scene::{Scene, Servers};
+use super::scene::{CutOff, Servers, servers_reach};
 
 const PRIMARIES: usize = 3;
-const REPLICAS: usize = 1;
 const SLOTS: usize = 16_384;
 /// The time after which a planned fail-over has succeeded or was given up by the servers.
 const PLANNED_FAIL_OVER: Duration = Duration::from_secs(6);
-/// How many of the first slots of each primary move to another server.
+/// How many of the first slots of each range move to another server.
 const MOVED_SLOTS: usize = 200;
 
+/// A change of a cluster.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Change {
+    /// Slots move to another server.
+    Move,
+    /// A primary and a replica join, and get slots of all others.
+    Join,
+}
+
 impl Servers for RedisCluster {
+    type Change = Change;
+    const REPLICAS: usize = 1;
+    /// The servers watch each other without the proxies.
+    const CUT_OFF: CutOff = CutOff::Kept;
+
+    fn direct() -> Self {
+        Self::start(PRIMARIES, Self::REPLICAS)
+    }
+
+    fn proxied() -> Self {
+        Self::start_behind_proxies(PRIMARIES, Self::REPLICAS)
+    }
+
     fn url(&self) -> String {
         self.url()
+    }
+
+    /// For each range of slots two names: the slot of the first one is among those that move.
+    fn queues(&self) -> Vec<String> {
+        let (mut queues, mut names) = (Vec::new(), 0..);
+        for (range, after) in ranges().zip(ranges().skip(1).chain([SLOTS])) {
+            for slots in [range..range + MOVED_SLOTS, range + MOVED_SLOTS..after] {
+                let has_slot = |name: &String| slots.contains(&usize::from(self.slot_of(&format!("{{{name}}}"))));
+                queues.push(names.by_ref().map(|n| format!("q{n}")).find(has_slot).unwrap());
+            }
+        }
+        queues
     }
 
     fn all(&self) -> &[RedisServer] {
@@ -28,9 +61,11 @@ impl Servers for RedisCluster {
     }
 
     fn fail_over(&self, primary: usize) {
-        let replica = &self.servers[*self.replicas_of(primary).first().expect("the primary has a replica")];
+        let port = format!("master_port:{}", self.servers[primary].announced_port());
+        let is_replica = |server: &&RedisServer| server.command("INFO replication").lines().any(|line| line == port);
+        let replica = self.servers.iter().find(is_replica).expect("the primary has a replica");
         let mut ordered_at: Option<Instant> = None;
-        eventually("the replica replaces its primary", || {
+        servers_reach("the replica replaces its primary", || {
             // The other servers refuse it if they voted about this primary moments ago.
             if ordered_at.is_none_or(|at| at.elapsed() > PLANNED_FAIL_OVER) {
                 assert_eq!(replica.command("CLUSTER FAILOVER"), "+OK");
@@ -40,7 +75,21 @@ impl Servers for RedisCluster {
         });
     }
 
-    fn follow(&self, _: usize, _: usize) {}
+    fn restart_others(&mut self) {}
+
+    fn change(&mut self, change: Change) {
+        match change {
+            Change::Move => move_first_slots(self, owner_of_range(self, 0), owner_of_range(self, SLOTS - 1)),
+            Change::Join => join(self),
+        }
+    }
+
+    fn undo(&mut self, change: Change) {
+        match change {
+            Change::Move => move_first_slots(self, owner_of_range(self, SLOTS - 1), owner_of_range(self, 0)),
+            Change::Join => leave(self),
+        }
+    }
 
     fn wait_until_settled(&self) {
         self.wait_until_complete();
@@ -52,101 +101,24 @@ impl Servers for RedisCluster {
     }
 }
 
-/// For each primary two names of queues: the slot of the first one is among those that move.
-fn queues(cluster: &RedisCluster) -> Vec<String> {
-    let (mut queues, mut names) = (Vec::new(), 0..);
-    for primary in 0..PRIMARIES {
-        let (first, after) = (primary * SLOTS / PRIMARIES, (primary + 1) * SLOTS / PRIMARIES);
-        for slots in [first..first + MOVED_SLOTS, first + MOVED_SLOTS..after] {
-            let has_slot = |name: &String| slots.contains(&usize::from(cluster.slot_of(&format!("{{{name}}}"))));
-            queues.push(names.by_ref().map(|n| format!("q{n}")).find(has_slot).unwrap());
-        }
-    }
-    queues
+/// The first slot of each range: each primary has one.
+fn ranges() -> impl Iterator<Item = usize> {
+    (0..PRIMARIES).map(|primary| primary * SLOTS / PRIMARIES)
 }
 
-async fn start(servers: RedisCluster) -> Scene<RedisCluster> {
-    let queues = queues(&servers);
-    Scene::start(servers, REPLICAS, queues).await
+/// The server that has those slots of the range of `slot` that do not move.
+fn owner_of_range(cluster: &RedisCluster, slot: usize) -> usize {
+    let unmoved = u16::try_from((slot + MOVED_SLOTS).min(SLOTS - 1)).unwrap();
+    servers_reach("the slot has a server", || cluster.owner_of(unmoved, 0))
 }
 
-async fn start_direct() -> Scene<RedisCluster> {
-    start(RedisCluster::start(PRIMARIES, REPLICAS)).await
+/// Moves the first slots of one server to another one.
+fn move_first_slots(cluster: &RedisCluster, from: usize, to: usize) {
+    let id = |index: usize| RedisCluster::id_of(&cluster.servers[index]);
+    cluster.move_slots(&id(from), &id(to), MOVED_SLOTS);
 }
 
-/// Cuts the network between a primary and its clients and replica. The servers of the cluster still see each other, so the
-/// primary is not replaced.
-async fn cut_off_for_a_while(scene: &mut Scene<RedisCluster>, primary: usize) {
-    scene.allow_repeated();
-    let affected = scene.queues_of(primary);
-    scene.servers.servers[primary].proxy().cut();
-    let cut = Instant::now();
-    let others: Vec<usize> = (0..scene.load.queues.len()).filter(|queue| !affected.contains(queue)).collect();
-    let stores = |account: &super::account::Account, queue| account.has_stored(queue, cut);
-    scene.load.wait_until("queues of other servers store posts", cut, others, stores).await;
-    scene.servers.servers[primary].proxy().pass();
-    scene.deliver_again(None).await;
-    scene.recover().await;
-}
-
-/// Restarts every server, as an operator does: the replicas first, and each primary after its replica has replaced it.
-async fn restart_all(scene: &mut Scene<RedisCluster>) {
-    let is_primary = |index: &usize| scene.servers.servers[*index].command("ROLE").contains("master");
-    let (primaries, replicas): (Vec<usize>, Vec<usize>) = (0..scene.servers.servers.len()).partition(is_primary);
-    for replica in replicas {
-        scene.restart(replica);
-        scene.servers.servers[replica].wait_for_copy();
-    }
-    scene.recover().await;
-    for primary in primaries {
-        scene.fail_over(primary).await;
-        scene.restart(primary);
-        scene.servers.servers[primary].wait_for_copy();
-    }
-    scene.servers.wait_until_complete();
-    scene.deliver_again(None).await;
-    scene.recover().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn services_lose_nothing_when_a_primary_of_a_cluster_is_killed() {
-    let mut scene = start_direct().await;
-    scene.kill(0).await;
-    scene.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn services_lose_nothing_when_a_primary_of_a_cluster_hangs_and_comes_back() {
-    let mut scene = start_direct().await;
-    scene.hang(0).await;
-    scene.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn services_lose_nothing_when_a_primary_of_a_cluster_is_cut_off_for_a_while() {
-    let mut scene = start(RedisCluster::start_behind_proxies(PRIMARIES, REPLICAS)).await;
-    cut_off_for_a_while(&mut scene, 0).await;
-    scene.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn services_lose_nothing_in_a_planned_fail_over_of_a_cluster() {
-    let mut scene = start_direct().await;
-    scene.fail_over(0).await;
-    scene.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn services_lose_nothing_in_a_rolling_restart_of_a_cluster() {
-    let mut scene = start_direct().await;
-    restart_all(&mut scene).await;
-    scene.finish().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn services_lose_nothing_while_slots_move_to_servers_that_join_a_cluster() {
-    let mut scene = start_direct().await;
-    let cluster = &mut scene.servers;
+fn join(cluster: &mut RedisCluster) {
     let (primary, replica) = (cluster.servers.len(), cluster.servers.len() + 1);
     for _ in [primary, replica] {
         cluster.add_server();
@@ -158,9 +130,16 @@ async fn services_lose_nothing_while_slots_move_to_servers_that_join_a_cluster()
     cluster.replicate(&cluster.servers[replica], &cluster.servers[primary]);
     cluster.servers[replica].wait_for_copy();
     cluster.wait_until_complete();
-    cluster.move_slots("all", &RedisCluster::id_of(&cluster.servers[primary]), PRIMARIES * MOVED_SLOTS);
-    assert_eq!(scene.queues_of(primary).len(), PRIMARIES, "one queue of each server has moved");
-    scene.deliver_again(None).await;
-    scene.recover().await;
-    scene.finish().await;
+    for range in ranges() {
+        move_first_slots(cluster, owner_of_range(cluster, range), primary);
+    }
+}
+
+/// Gives the slots of the joined primary back, and removes it and its replica.
+fn leave(cluster: &mut RedisCluster) {
+    let primary = cluster.servers.len() - 2;
+    for range in ranges() {
+        move_first_slots(cluster, primary, owner_of_range(cluster, range));
+    }
+    cluster.remove_servers(primary);
 }

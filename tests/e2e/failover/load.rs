@@ -15,8 +15,7 @@ use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::sleep};
 
-use super::account::Account;
-use crate::load::stored;
+use super::{account::Account, scene::SERVERS_WITHIN};
 
 /// The time for which a consumer has a message before it settles the lease.
 pub(super) const HANDLING_TIME: Duration = Duration::from_millis(10);
@@ -24,6 +23,10 @@ pub(super) const HANDLING_TIME: Duration = Duration::from_millis(10);
 const POST_PAUSE: Duration = Duration::from_millis(40);
 /// The pause of a client after a refusal.
 const PAUSE: Duration = Duration::from_millis(20);
+/// The time limit for a message that is posted until it is stored: an election ends, and then all replicas come back.
+const STORED_WITHIN: Duration = Duration::from_secs(2 * SERVERS_WITHIN.as_secs());
+/// The maximum time of a refused POST. Drover promises 2 s; a busy machine takes longer.
+const REFUSED_WITHIN: Duration = Duration::from_secs(4);
 /// The maximum number of leases that an HTTP consumer has at once.
 pub(super) const MAX_LEASED: usize = 5;
 
@@ -53,26 +56,30 @@ pub(super) fn is_served_by_worker(queue: usize) -> bool {
 }
 
 impl Load {
+    /// Prepares the clients.
+    pub(super) fn new(http: Client, apis: Apis, queues: Vec<String>, account: Arc<Mutex<Account>>) -> Self {
+        let is_over = Arc::default();
+        Self { queues, account, http, apis, is_over, producers: JoinSet::new(), consumers: JoinSet::new() }
+    }
+
     /// Starts the clients.
-    pub(super) fn start(http: Client, apis: Apis, queues: Vec<String>, account: Arc<Mutex<Account>>) -> Self {
-        let is_over = Arc::new(AtomicBool::new(false));
-        let (mut producers, mut consumers) = (JoinSet::new(), JoinSet::new());
-        for (index, name) in queues.iter().enumerate() {
+    pub(super) fn begin(&mut self) {
+        self.is_over.store(false, Ordering::Relaxed);
+        for (index, name) in self.queues.iter().enumerate() {
             let client_of = |base: &str| QueueClient {
-                http: http.clone(),
+                http: self.http.clone(),
                 path: format!("{base}/v1/queues/{name}"),
                 index,
-                account: Arc::clone(&account),
+                account: Arc::clone(&self.account),
             };
-            let (durable, plain) = (client_of(&apis.durable), client_of(&apis.plain));
-            producers.spawn(durable.clone().post_once(Arc::clone(&is_over)));
-            producers.spawn(durable.clone().post_until_stored(Arc::clone(&is_over)));
-            producers.spawn(plain.post_unconfirmed(Arc::clone(&is_over)));
+            let (durable, plain) = (client_of(&self.apis.durable), client_of(&self.apis.plain));
+            self.producers.spawn(durable.clone().post_once(Arc::clone(&self.is_over)));
+            self.producers.spawn(durable.clone().post_until_stored(Arc::clone(&self.is_over)));
+            self.producers.spawn(plain.post_unconfirmed(Arc::clone(&self.is_over)));
             if !is_served_by_worker(index) {
-                consumers.spawn(durable.consume());
+                self.consumers.spawn(durable.consume());
             }
         }
-        Self { queues, account, http, apis, is_over, producers, consumers }
     }
 
     /// Waits until this holds for each of these queues, and returns how long it took since `since`.
@@ -111,8 +118,8 @@ impl Load {
         }
     }
 
-    /// Ends the producers, waits until all messages are completed, and compares the account with what Redis has.
-    pub(super) async fn finish(mut self) -> Account {
+    /// Ends the producers, waits until all messages are completed, compares the account with what Redis has, and ends the consumers.
+    pub(super) async fn finish(&mut self) -> Account {
         self.is_over.store(true, Ordering::Relaxed);
         while let Some(ended) = self.producers.join_next().await {
             ended.unwrap();
@@ -225,7 +232,7 @@ impl QueueClient {
                 if let Some(id) = self.post(&message).await {
                     break id;
                 }
-                assert!(start.elapsed() < TIME_LIMIT, "{number} is not stored");
+                assert!(start.elapsed() < STORED_WITHIN, "{number} is not stored");
                 sleep(PAUSE).await;
                 self.account.lock().unwrap().begin_again(number);
             };
@@ -237,8 +244,9 @@ impl QueueClient {
     /// Posts a message. Returns its id if the answer says that it is stored.
     async fn post(&self, message: &Value) -> Option<String> {
         let start = Instant::now();
-        let answer = self.http.post(format!("{}/messages", self.path)).json(message).send().await.unwrap();
-        stored(answer, start.elapsed()).await.map(|stored| text(&stored["id"]))
+        let stored = self.send("messages", message).await;
+        assert!(stored.is_some() || start.elapsed() < REFUSED_WITHIN, "{:?}", start.elapsed());
+        stored.map(|stored| text(&stored["id"]))
     }
 
     /// Leases and completes messages until the task is aborted.
@@ -270,7 +278,7 @@ impl QueueClient {
     async fn send(&self, path: &str, body: &Value) -> Option<Value> {
         let answer = self.http.post(format!("{}/{path}", self.path)).json(body).send().await.unwrap();
         match answer.status() {
-            StatusCode::OK => Some(answer.json().await.unwrap()),
+            StatusCode::OK | StatusCode::CREATED => Some(answer.json().await.unwrap()),
             StatusCode::SERVICE_UNAVAILABLE => None,
             other => panic!("{other}: {:?}", answer.text().await),
         }

@@ -1,8 +1,12 @@
-//! Fail-overs of a cluster under load: producers, a worker and HTTP consumers go on while a primary is killed,
-//! hangs, is cut off, is replaced as planned or restarted, and while slots move. Every message is accounted for.
+//! Fail-overs under load: producers, a worker and HTTP consumers go on while a primary is killed, hangs, is cut off or is replaced as
+//! planned, while all servers restart, and while slots move. Every message is accounted for.
+//!
+//! `cases` has a test for each kind of fault. `long` is a program that does them all for minutes.
 
 mod account;
+mod cases;
 mod cluster;
 mod load;
 mod receiver;
 mod scene;
+mod sentinels;

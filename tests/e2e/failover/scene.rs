@@ -1,13 +1,15 @@
-//! The scene of a test: the servers of Redis, an API, a worker and their clients; and the faults that every topology knows. After
-//! each fault everything must work again, in time and without a restart of the services.
+//! The scene of a test: the servers of Redis, two APIs, a worker and their clients; and the faults. After each fault everything must
+//! work again, in time and without a restart of the services.
 
 use std::{
+    fmt::Debug,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    ops::Range,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use drover_tests::{Process, RedisServer, ReservedPort, TIME_LIMIT, eventually};
+use drover_tests::{Process, RedisServer, ReservedPort, TIME_LIMIT, eventually, within};
 use queue_core::{Queues, Redis, settings::DeclaredSettings};
 use reqwest::{Client, StatusCode};
 use tempfile::NamedTempFile;
@@ -27,18 +29,64 @@ const WORK: usize = 200;
 /// The maximum number of leases of the worker.
 const MAX_LEASES: usize = 20;
 
-/// The servers of a topology.
-pub(super) trait Servers {
+/// The time limit for what the servers do by themselves: an election that they may repeat, and the return of a former primary, which
+/// Sentinels make a replica after 8 s.
+pub(super) const SERVERS_WITHIN: Duration = Duration::from_secs(60);
+
+/// What happens to a server, or to all.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fault<C> {
+    /// A server is killed. A primary comes back after it was replaced.
+    Kill,
+    /// A server is suspended. A primary is resumed after it was replaced.
+    Hang,
+    /// The proxy of a server is cut off from its clients and replicas for a while.
+    Cut,
+    /// A healthy primary is replaced as planned.
+    FailOver,
+    /// Every server restarts, one after the other.
+    RollingRestart,
+    /// The servers change, and are then as before.
+    Change(C),
+}
+
+/// What the other servers do about a primary whose proxy is cut off.
+pub(super) enum CutOff {
+    /// They do not notice it.
+    Kept,
+    /// They replace it.
+    Replaced,
+}
+
+/// The servers of a topology. When a test begins, the first one is a primary.
+pub(super) trait Servers: Sized {
+    /// The changes that only this topology knows.
+    type Change: Copy + Debug;
+    /// The number of replicas of each primary.
+    const REPLICAS: usize;
+    /// What happens to a primary whose proxy is cut off.
+    const CUT_OFF: CutOff;
+
+    /// Starts servers that clients reach directly.
+    fn direct() -> Self;
+    /// Starts servers behind proxies.
+    fn proxied() -> Self;
     /// The URL for the services.
     fn url(&self) -> String;
+    /// The names of the queues.
+    fn queues(&self) -> Vec<String>;
     /// All servers.
     fn all(&self) -> &[RedisServer];
     /// One server, to stop or to start it.
     fn server(&mut self, index: usize) -> &mut RedisServer;
     /// Replaces a healthy primary by one of its replicas, as planned.
     fn fail_over(&self, primary: usize);
-    /// Makes a former primary a replica of its successor, unless it becomes one by itself at once.
-    fn follow(&self, former: usize, successor: usize);
+    /// Restarts all processes that store nothing, one after the other.
+    fn restart_others(&mut self);
+    /// Makes a change.
+    fn change(&mut self, change: Self::Change);
+    /// Undoes a change.
+    fn undo(&mut self, change: Self::Change);
     /// Waits until the servers have finished with the last fault.
     fn wait_until_settled(&self);
     /// How many of the deliveries during a planned fail-over may be repeated, beyond the leases that were in flight.
@@ -52,27 +100,27 @@ pub(super) trait Servers {
         self.all().iter().enumerate().find(accepts).map(|(index, _)| index)
     }
 
-    /// The replicas of a primary that is up.
-    fn replicas_of(&self, primary: usize) -> Vec<usize> {
-        let port = format!("master_port:{}", self.all()[primary].announced_port());
-        let is_replica = |server: &RedisServer| {
-            server.try_command("INFO replication").is_some_and(|info| info.lines().any(|line| line == port))
-        };
-        (0..self.all().len()).filter(|index| is_replica(&self.all()[*index])).collect()
+    /// The indices of all primaries, and of all replicas.
+    fn primaries_and_replicas(&self) -> (Vec<usize>, Vec<usize>) {
+        let is_primary = |index: &usize| self.all()[*index].command("ROLE").contains("master");
+        (0..self.all().len()).partition(is_primary)
     }
+}
+
+/// Waits for what the servers do by themselves.
+pub(super) fn servers_reach<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    within(SERVERS_WITHIN, what, probe)
 }
 
 /// Servers, services and clients.
 pub(super) struct Scene<S: Servers> {
     pub(super) servers: S,
-    pub(super) load: Load,
-    /// The number of replicas of each primary.
-    replicas: usize,
+    load: Load,
     services: Services,
     http: Client,
     _receiver: Receiver,
     _config: NamedTempFile,
-    /// The maximum number of deliveries that the faults so far may have repeated.
+    /// The maximum number of deliveries that the faults since the last check may have repeated.
     max_repeated: usize,
 }
 
@@ -137,59 +185,164 @@ fn config(queues: &[String], receiver: SocketAddr) -> String {
 }
 
 impl<S: Servers> Scene<S> {
-    /// Starts the services and the load on these queues, and waits until all queues work.
-    pub(super) async fn start(servers: S, replicas: usize, queues: Vec<String>) -> Self {
-        let account: Arc<Mutex<Account>> = Arc::default();
+    /// Starts the services and the load.
+    pub(super) async fn start(servers: S) -> Self {
+        let (queues, account) = (servers.queues(), Arc::default());
         let receiver = Receiver::start(queues.clone(), Arc::clone(&account)).await;
         let file = NamedTempFile::new().unwrap();
         std::fs::write(file.path(), config(&queues, receiver.address)).unwrap();
         let http = http_client();
-        let services = Services::start(&http, &servers.url(), &file, replicas).await;
+        let services = Services::start(&http, &servers.url(), &file, S::REPLICAS).await;
         let apis = Apis { durable: services.bases[0].clone(), plain: services.bases[1].clone() };
-        let load = Load::start(http.clone(), apis, queues, account);
-        let mut scene =
-            Self { servers, load, replicas, services, http, _receiver: receiver, _config: file, max_repeated: 0 };
-        scene.recover().await;
-        scene.load.wait_for_work(WORK).await;
+        let load = Load::new(http.clone(), apis, queues, account);
+        let mut scene = Self { servers, load, services, http, _receiver: receiver, _config: file, max_repeated: 0 };
+        scene.begin().await;
         scene
     }
 
-    fn queues(&self) -> std::ops::Range<usize> {
+    /// Starts the load, and waits until all queues work.
+    pub(super) async fn begin(&mut self) {
+        self.load.begin();
+        self.recover().await;
+        self.load.wait_for_work(WORK).await;
+    }
+
+    /// Lets a fault happen to a server, which must be a primary if it is replaced as planned. Everything must work again, in time and
+    /// without a restart of the services. Returns the longest time from the end of an election until messages were stored and delivered.
+    pub(super) async fn inject(&mut self, fault: Fault<S::Change>, server: usize) -> Duration {
+        let took = match fault {
+            Fault::Kill => {
+                self.allow_repeated();
+                self.servers.server(server).kill();
+                let took = self.deliver_again(Some(server)).await;
+                // Posts are confirmed only by all replicas.
+                self.servers.server(server).restart();
+                took
+            }
+            Fault::Hang => {
+                self.allow_repeated();
+                self.servers.all()[server].suspend();
+                let took = self.deliver_again(Some(server)).await;
+                self.servers.all()[server].resume();
+                took
+            }
+            Fault::Cut => self.cut(server).await,
+            Fault::FailOver => self.fail_over(server).await,
+            Fault::RollingRestart => self.restart_all().await,
+            Fault::Change(change) => {
+                self.servers.change(change);
+                let took = self.deliver_again(None).await;
+                self.recover().await;
+                self.servers.undo(change);
+                took.max(self.deliver_again(None).await)
+            }
+        };
+        self.recover().await;
+        took
+    }
+
+    async fn cut(&mut self, server: usize) -> Duration {
+        self.allow_repeated();
+        let is_other = |queue: &usize| self.servers.primary_of(&self.load.queues[*queue], None) != Some(server);
+        let others: Vec<usize> = self.queues().filter(is_other).collect();
+        let proxy = self.servers.all()[server].proxy();
+        proxy.cut();
+        let cut = Instant::now();
+        let stores = |account: &Account, queue| account.has_stored(queue, cut);
+        self.load.wait_until("queues of other servers store posts", cut, others, stores).await;
+        match S::CUT_OFF {
+            CutOff::Kept => {
+                proxy.pass();
+                self.deliver_again(None).await
+            }
+            CutOff::Replaced => {
+                let took = self.deliver_again(Some(server)).await;
+                proxy.pass();
+                took
+            }
+        }
+    }
+
+    async fn fail_over(&mut self, primary: usize) -> Duration {
+        self.allow_repeated();
+        let before = self.load.account.lock().unwrap().deliveries();
+        self.servers.fail_over(primary);
+        let took = self.deliver_again(Some(primary)).await;
+        let deliveries = self.load.account.lock().unwrap().deliveries() - before;
+        self.max_repeated += self.servers.repeated_by_plan(deliveries);
+        took
+    }
+
+    /// Restarts every server, as an operator does: the replicas first, and each primary after a replica has replaced it.
+    async fn restart_all(&mut self) -> Duration {
+        let (primaries, replicas) = self.servers.primaries_and_replicas();
+        for replica in replicas {
+            self.restart(replica);
+        }
+        let mut longest = Duration::ZERO;
+        for primary in primaries {
+            self.recover().await;
+            longest = longest.max(self.fail_over(primary).await);
+            self.recover().await;
+            self.restart(primary);
+        }
+        self.servers.restart_others();
+        longest.max(self.deliver_again(None).await)
+    }
+
+    /// Restarts a replica.
+    fn restart(&mut self, replica: usize) {
+        let server = self.servers.server(replica);
+        server.stop();
+        server.restart();
+        server.wait_for_copy();
+    }
+
+    fn queues(&self) -> Range<usize> {
         0..self.load.queues.len()
     }
 
-    /// The queues that this server has as their primary.
-    pub(super) fn queues_of(&self, primary: usize) -> Vec<usize> {
-        let is_owner = |queue: &usize| self.servers.primary_of(&self.load.queues[*queue], None) == Some(primary);
-        self.queues().filter(is_owner).collect()
-    }
-
     /// Notes a fault, which may repeat the deliveries of all leases that are in flight.
-    pub(super) fn allow_repeated(&mut self) {
+    fn allow_repeated(&mut self) {
         let http_consumers = self.queues().filter(|queue| !is_served_by_worker(*queue)).count();
         self.max_repeated += MAX_LEASES + http_consumers * MAX_LEASED;
     }
 
     /// Waits for the end of an election: each queue has a primary that accepts writes, apart from the server at the index
-    /// `except`. Then messages must be stored and delivered in time, in each queue. No replica need have them, because the new
-    /// primary may have none.
-    pub(super) async fn deliver_again(&self, except: Option<usize>) {
+    /// `except`. Then posts must reach this primary, and messages must be stored and delivered in time, in each queue. No replica need
+    /// have them, because the new primary may have none. Returns how long it took.
+    async fn deliver_again(&self, except: Option<usize>) -> Duration {
+        let mut primaries = Vec::new();
         for queue in &self.load.queues {
-            eventually("a primary accepts writes", || self.servers.primary_of(queue, except));
+            let primary = servers_reach("a primary accepts writes", || self.servers.primary_of(queue, except));
+            primaries.push((queue, primary, self.posts_at(primary, queue)));
         }
         let ended = Instant::now();
+        // A former primary may still accept posts, which are lost.
+        for (queue, primary, posts) in primaries {
+            eventually("posts reach the new primary", || (self.posts_at(primary, queue) > posts).then_some(()));
+        }
+        let reached = Instant::now();
         let works =
-            |account: &Account, queue| account.has_accepted(queue, ended) && account.has_delivered(queue, ended);
-        let took = self.load.wait_until("messages are stored and delivered", ended, self.queues(), works).await;
+            |account: &Account, queue| account.has_accepted(queue, reached) && account.has_delivered(queue, reached);
+        self.load.wait_until("messages are stored and delivered", reached, self.queues(), works).await;
+        let took = ended.elapsed();
         assert!(took < RECOVERED_WITHIN, "messages are delivered {took:?} after the election");
+        took
+    }
+
+    /// How many posts to a queue this server knows.
+    fn posts_at(&self, server: usize, queue: &str) -> u64 {
+        let answer = self.servers.all()[server].command(&format!("HGET drover:{{{queue}}}:meta total:enqueued"));
+        answer.lines().nth(1).and_then(|posts| posts.parse().ok()).unwrap_or_else(|| panic!("{answer}"))
     }
 
     /// Waits until all replicas are back. Then posts must be stored in time, in each queue, and both services must be ready.
-    pub(super) async fn recover(&mut self) {
+    async fn recover(&self) {
         for queue in &self.load.queues {
-            eventually("the replicas are back", || {
+            servers_reach("the replicas are back", || {
                 let primary = self.servers.primary_of(queue, None)?;
-                (self.servers.all()[primary].confirming_replicas() >= self.replicas).then_some(())
+                (self.servers.all()[primary].confirming_replicas() >= S::REPLICAS).then_some(())
             });
         }
         self.servers.wait_until_settled();
@@ -204,71 +357,19 @@ impl<S: Servers> Scene<S> {
         assert!(took < RECOVERED_WITHIN, "all services are ready {took:?} after the replicas are back");
     }
 
-    /// Kills a primary. It comes back after it was replaced, because posts are confirmed only by all replicas.
-    pub(super) async fn kill(&mut self, primary: usize) {
-        self.allow_repeated();
-        let queue = self.queue_of(primary);
-        self.servers.server(primary).kill();
-        self.deliver_again(Some(primary)).await;
-        self.servers.server(primary).restart();
-        self.rejoin(primary, &queue).await;
-    }
-
-    /// Suspends a primary until it was replaced, and resumes it.
-    pub(super) async fn hang(&mut self, primary: usize) {
-        self.allow_repeated();
-        let queue = self.queue_of(primary);
-        self.servers.all()[primary].suspend();
-        self.deliver_again(Some(primary)).await;
-        self.servers.all()[primary].resume();
-        self.rejoin(primary, &queue).await;
-    }
-
-    /// Replaces a healthy primary.
-    pub(super) async fn fail_over(&mut self, primary: usize) {
-        self.allow_repeated();
-        let queue = self.queue_of(primary);
-        let before = self.load.account.lock().unwrap().deliveries();
-        self.servers.fail_over(primary);
-        self.deliver_again(Some(primary)).await;
-        let deliveries = self.load.account.lock().unwrap().deliveries() - before;
-        self.max_repeated += self.servers.repeated_by_plan(deliveries);
-        self.rejoin(primary, &queue).await;
-    }
-
-    /// Lets a former primary of this queue follow its successor, and waits until everything works.
-    async fn rejoin(&mut self, former: usize, queue: &str) {
-        let successor = eventually("a primary accepts writes", || self.servers.primary_of(queue, Some(former)));
-        self.servers.follow(former, successor);
-        self.recover().await;
-    }
-
-    fn queue_of(&self, primary: usize) -> String {
-        let queues = self.queues_of(primary);
-        self.load.queues[*queues.first().expect("the primary has a queue")].clone()
-    }
-
-    /// Stops a server, and starts it again.
-    pub(super) fn restart(&mut self, index: usize) {
-        let server = self.servers.server(index);
-        server.stop();
-        server.restart();
-    }
-
-    /// Ends the load, and checks the account and every queue.
-    pub(super) async fn finish(self) {
-        let Self { servers, load, mut services, max_repeated, .. } = self;
-        load.wait_for_work(2 * WORK).await;
-        assert!(!services.processes.iter_mut().any(Process::has_ended), "no service has ended");
-        let queues = load.queues.clone();
-        let account = load.finish().await;
-        let repeated = account.repeated();
-        assert!(repeated <= max_repeated, "{repeated} deliveries are repeated, at most {max_repeated} may be");
-        let redis = Redis::new(&servers.url(), Redis::DEFAULT_TIME_LIMIT).unwrap();
+    /// Ends the load, checks the account and every queue, and deletes the queues.
+    pub(super) async fn check(&mut self) {
+        self.load.wait_for_work(2 * WORK).await;
+        assert!(!self.services.processes.iter_mut().any(Process::has_ended), "no service has ended");
+        let account = self.load.finish().await;
+        let (repeated, max) = (account.repeated(), std::mem::take(&mut self.max_repeated));
+        assert!(repeated <= max, "{repeated} deliveries are repeated, at most {max} may be");
+        let redis = Redis::new(&self.servers.url(), Redis::DEFAULT_TIME_LIMIT).unwrap();
         let all = Queues::new(redis, DeclaredSettings::default());
-        for name in &queues {
-            let audit = all.queue(&name.parse().unwrap()).audit().await.unwrap();
-            assert_eq!(audit.findings, [], "the audit of {name} finds nothing");
+        for name in &self.load.queues {
+            let queue = all.queue(&name.parse().unwrap());
+            assert_eq!(queue.audit().await.unwrap().findings, [], "the audit of {name} finds nothing");
+            assert!(queue.delete().await.unwrap(), "{name} exists");
         }
     }
 }

@@ -1,0 +1,67 @@
+//! A primary with two replicas that three Sentinels watch.
+
+use std::convert::Infallible;
+
+use drover_tests::{RedisSentinels, RedisServer};
+
+use super::scene::{CutOff, Servers, servers_reach};
+
+const SENTINELS: usize = 3;
+
+impl Servers for RedisSentinels {
+    type Change = Infallible;
+    const REPLICAS: usize = 2;
+    const CUT_OFF: CutOff = CutOff::Replaced;
+
+    fn direct() -> Self {
+        Self::start(Self::REPLICAS, SENTINELS)
+    }
+
+    fn proxied() -> Self {
+        Self::start_behind_proxies(Self::REPLICAS, SENTINELS)
+    }
+
+    fn url(&self) -> String {
+        self.url()
+    }
+
+    fn queues(&self) -> Vec<String> {
+        (0..6).map(|n| format!("q{n}")).collect()
+    }
+
+    fn all(&self) -> &[RedisServer] {
+        &self.servers
+    }
+
+    fn server(&mut self, index: usize) -> &mut RedisServer {
+        &mut self.servers[index]
+    }
+
+    fn fail_over(&self, _: usize) {
+        // Sentinels refuse while they still work on an earlier fail-over.
+        servers_reach("the Sentinel begins a fail-over", || {
+            (self.command("SENTINEL FAILOVER main") == "+OK").then_some(())
+        });
+    }
+
+    fn restart_others(&mut self) {
+        self.restart_sentinels();
+    }
+
+    fn change(&mut self, change: Infallible) {
+        match change {}
+    }
+
+    fn undo(&mut self, change: Infallible) {
+        match change {}
+    }
+
+    fn wait_until_settled(&self) {
+        self.wait_until_settled();
+    }
+
+    /// The former primary works on until a Sentinel announces its successor, up to a second after the promotion.
+    fn repeated_by_plan(&self, deliveries: usize) -> usize {
+        deliveries
+    }
+}
