@@ -1,11 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt lint tests e2e timed cluster schemathesis clients doc deny audit bench instructions microbench
+.PHONY: help run test test-long check fmt lint tests e2e timed cluster schemathesis clients doc deny audit bench instructions microbench
 
 CARGO ?= cargo
 PEERS ?= bench/peers
 
 help: ## Show this list
-	@grep -E '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: redis ## Start a private Redis, the API and one worker: make run CONFIG=my.toml; Ctrl-C stops them
 	@CARGO="$(CARGO)" CONFIG="$(CONFIG)" exec scripts/run.sh
@@ -35,6 +35,11 @@ e2e: tools ## Run only the end-to-end tests, each with real binaries and a Redis
 # `tests` includes these: cargo runs one file of tests after the other, and the tests of this file take turns.
 timed: tools ## Run only the tests of promised times, one after the other
 	$(CARGO) test --workspace --locked --test timed -- --test-threads=1
+
+SECONDS ?= 300
+test-long: redis ## Test fail-overs in random order, for SECONDS for each topology: make test-long SECONDS=600 SEED=7
+	$(CARGO) build --workspace --locked --bins --examples
+	$${CARGO_TARGET_DIR:-target}/debug/examples/long $(SECONDS) $(SEED)
 
 # The tests spend most of their time waiting until their clusters are ready, so many of them can run at once.
 cluster: redis ## Run the tests of queue-core on a cluster of one node, which refuses undeclared keys

@@ -1,0 +1,72 @@
+//! `make test-long`: faults of servers in random order, for minutes, on each topology: for half of the time clients reach the servers
+//! directly, then behind proxies. The tests in `cases` do each fault once. The arguments are the seconds for each topology, and the
+//! seed of the order.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // A failure here is a failure of the test; a person reads its progress.
+
+mod account;
+mod cluster;
+mod load;
+mod receiver;
+mod scene;
+mod sentinels;
+#[path = "../system.rs"]
+#[expect(dead_code, reason = "the end-to-end tests use its other functions")]
+mod system;
+
+use std::{
+    env,
+    time::{Duration, Instant},
+};
+
+use cluster::Change;
+use drover_tests::{RedisCluster, RedisSentinels};
+use rand::{
+    RngExt, SeedableRng,
+    rngs::StdRng,
+    seq::{IndexedRandom, SliceRandom},
+};
+use scene::{Fault, Scene, Servers};
+use system::http_client;
+
+#[tokio::main(worker_threads = 2)]
+async fn main() {
+    let mut arguments = env::args().skip(1).map(|argument| argument.parse().unwrap());
+    let time = Duration::from_secs(arguments.next().unwrap());
+    let seed: u64 = arguments.next().unwrap_or_else(rand::random);
+    println!("each topology for {time:?}, with the seed {seed}");
+    let (mut rng, half) = (StdRng::seed_from_u64(seed), time / 2);
+    let changes = || vec![Fault::Change(Change::Move), Fault::Change(Change::Join)];
+    run(RedisSentinels::direct(), "sentinels", anywhere(), &mut rng, half).await;
+    run(RedisSentinels::proxied(), "sentinels, proxies", [anywhere(), vec![Fault::Cut]].concat(), &mut rng, half).await;
+    run(RedisCluster::direct(), "cluster", [anywhere(), changes()].concat(), &mut rng, half).await;
+    let all = [anywhere(), changes(), vec![Fault::Cut]].concat();
+    run(RedisCluster::proxied(), "cluster, proxies", all, &mut rng, half).await;
+}
+
+/// The faults of all topologies.
+fn anywhere<C>() -> Vec<Fault<C>> {
+    vec![Fault::Kill, Fault::Hang, Fault::FailOver, Fault::RollingRestart]
+}
+
+/// Does all faults in random order, again and again, and ends after the round in which the time is over.
+async fn run<S: Servers>(servers: S, name: &str, mut faults: Vec<Fault<S::Change>>, rng: &mut StdRng, time: Duration) {
+    let mut scene = Scene::start(servers).await;
+    let start = Instant::now();
+    while start.elapsed() < time {
+        faults.shuffle(rng);
+        for fault in &faults {
+            let (primaries, replicas) = scene.servers.primaries_and_replicas();
+            let (kind, servers) = match fault {
+                Fault::Kill | Fault::Hang | Fault::Cut if rng.random_ratio(1, 4) => ("replica", replicas),
+                _ => ("primary", primaries),
+            };
+            let server = *servers.choose(rng).expect("each topology has primaries and replicas");
+            println!("{name}: {fault:?}, {kind} {server}");
+            let took = scene.inject(*fault, server).await;
+            scene.check().await;
+            println!("{name}: {fault:?}, {kind} {server}: all queues worked {took:?} after the election");
+            scene.begin().await;
+        }
+    }
+}
