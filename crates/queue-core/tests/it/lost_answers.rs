@@ -409,10 +409,8 @@ async fn progress_that_is_repeated_after_a_lost_answer_is_a_second_event() {
 /// The calls that a list of docs/PROTOCOL.md names. The list is one item, which begins with this word.
 fn documented(word: &str) -> BTreeSet<&'static str> {
     let page = include_str!("../../../../docs/PROTOCOL.md");
-    let (_, after) = page.split_once(&format!("\n- {word}: ")).expect("the page has this list");
-    // The next item or paragraph ends the list.
-    let list = after.split("\n- ").next().and_then(|item| item.split("\n\n").next()).unwrap_or(after);
-    list.split('`').skip(1).step_by(2).collect()
+    let row = page.lines().find_map(|line| line.strip_prefix(&format!("{word} | ")));
+    row.expect("the table has this row").split('`').skip(1).step_by(2).collect()
 }
 
 #[test]
