@@ -257,10 +257,9 @@ mod tests {
 
     #[test]
     fn the_protocol_page_says_of_every_script_and_no_other_whether_it_may_repeat() {
-        let (_, after) = PROTOCOL.split_once("\n## Scripts\n").expect("the page has this section");
-        let (section, _) = after.split_once("\nWorkers and APIs repeat these").expect("this sentence ends the lists");
-        let (_, lists) = section.split_once("\n- yes: ").expect("the lists begin with this line");
-        let documented: BTreeSet<&str> = lists.split('`').skip(1).step_by(2).collect();
+        let (_, table) = PROTOCOL.split_once("\nmay be repeated | calls\n").expect("the page has this table");
+        let rows = table.lines().take_while(|line| line.contains('|'));
+        let documented: BTreeSet<&str> = rows.flat_map(|row| row.split('`').skip(1).step_by(2)).collect();
         let no_scripts_of_queues = [QUOTA, "command", "WAIT"];
         assert_eq!(documented, all().into_iter().map(|script| script.name).chain(no_scripts_of_queues).collect());
     }
