@@ -21,6 +21,7 @@ mod event_listener;
 mod events;
 mod failover;
 mod faults;
+mod groups;
 mod handlers;
 mod idempotency;
 mod index_away;

@@ -11,7 +11,15 @@ struct Work {
     ms: u64,
     #[serde(default)]
     blocking: bool,
+    /// Attempts up to this number do not end before their time-out.
+    #[serde(default)]
+    hangs: u32,
+    /// Attempts up to this number fail.
+    #[serde(default)]
+    fails: u32,
 }
+
+const A_DAY: Duration = Duration::from_secs(24 * 3_600);
 
 async fn work(State(file): State<Option<PathBuf>>, job: Job, Payload(work): Payload<Work>) -> Result<(), HandlerError> {
     if let Some(file) = file {
@@ -23,9 +31,13 @@ async fn work(State(file): State<Option<PathBuf>>, job: Job, Payload(work): Payl
     if work.blocking {
         thread::sleep(pause);
     } else {
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(if job.attempt() <= work.hangs { A_DAY } else { pause }).await;
     }
-    Ok(())
+    if job.attempt() <= work.fails {
+        Err(HandlerError::new("asked_to_fail", "the message asks for it"))
+    } else {
+        Ok(())
+    }
 }
 
 fn main() -> ExitCode {

@@ -11,7 +11,8 @@ use std::{
 
 use parking_lot::Mutex;
 use queue_core::{
-    Delivery, Error, Extended, LeaseToken, Message, MessageName, MessageRef, Millis, Queue, QueueName, Timestamp,
+    Delivery, Error, Extended, GroupKey, LeaseToken, Message, MessageName, MessageRef, Millis, Queue, QueueName,
+    Timestamp,
 };
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -101,6 +102,11 @@ impl Job {
     /// The name of the message, which identifies its kind.
     pub fn name(&self) -> Option<&MessageName> {
         self.state.message.name.as_ref()
+    }
+
+    /// The key of the message's group.
+    pub fn group(&self) -> Option<&GroupKey> {
+        self.state.message.group.as_ref()
     }
 
     /// The value of a header that the producer sent beside the data.

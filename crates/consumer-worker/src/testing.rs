@@ -62,6 +62,16 @@ impl TestJob {
         self
     }
 
+    /// Sets the group of the message.
+    ///
+    /// # Panics
+    /// The group is invalid.
+    #[must_use]
+    pub fn group(mut self, group: &str) -> Self {
+        self.message.group = Some(group.parse().expect("the group of a message"));
+        self
+    }
+
     /// Sets the id of the message.
     ///
     /// # Panics

@@ -156,6 +156,11 @@ pub(crate) fn from_queue(error: Error) -> Problem {
                           and post many messages in batches";
             temporary(Code::Overloaded, detail)
         }
+        Error::ExclusiveQueue => {
+            let detail = "the queue is exclusive, so its messages have no group, and nothing was stored; omit group, or use another \
+                          queue";
+            Problem::new(Code::QueueExclusive, detail)
+        }
         Error::KeyReused => {
             let detail = "this Idempotency-Key came with another request before, and nothing was stored; use a new random \
                           key for a new request, and repeat an old one unchanged";

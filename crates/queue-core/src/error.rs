@@ -4,7 +4,10 @@ use std::fmt;
 
 use deadpool_redis::redis::{ErrorKind, RedisError};
 
-use crate::{limits, settings::patch::InvalidSetting};
+use crate::{
+    limits,
+    settings::patch::{EXCLUSIVE_WITH_GROUPS, InvalidSetting},
+};
 
 /// Why an operation on a queue failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -53,6 +56,10 @@ pub enum Error {
     /// ([`max_length`](crate::settings::Settings::max_length)): nothing was stored. Wait until messages have finished, or raise the limit.
     #[error("the queue has reached its max_length of {0}: nothing was stored")]
     QueueFull(u64),
+
+    /// A message has a group, and the queue is exclusive: nothing was stored.
+    #[error("the queue is exclusive, so its messages have no group: nothing was stored")]
+    ExclusiveQueue,
 
     /// An earlier, different request had the same idempotency key: nothing was stored. Use a new random key.
     #[error("this idempotency key came with another request before: nothing was stored")]
@@ -117,6 +124,12 @@ impl From<RedisError> for Error {
             _ if lacks_a_right(&error) => Self::NotPermitted(LACKS_A_RIGHT.into()),
             Some("OOM") => Self::OutOfMemory,
             Some("FULL") => Self::QueueFull(error.detail().and_then(|text| text.trim().parse().ok()).unwrap_or(0)),
+            Some("EXCLUSIVE") => Self::ExclusiveQueue,
+            Some("GROUPED") => Self::InvalidSetting(InvalidSetting {
+                setting: "exclusive".into(),
+                problem: EXCLUSIVE_WITH_GROUPS.into(),
+                is_conflict: true,
+            }),
             Some("REUSED") => Self::KeyReused,
             Some("DENIED") => Self::Unavailable(PROTECTED_MODE.into()),
             Some(code) if !UNAVAILABLE_CODES.split(' ').any(|unavailable| unavailable == code) => {

@@ -23,9 +23,10 @@ pub use json::JsonObject;
 pub use long_poll::{LongPoll, ResponseMemory};
 pub use maintenance::Maintenance;
 pub use message::{Failure, LeaseToken, Message, MessagePatch, MessageRef, NewMessage, State};
-pub use names::{ConsumerId, IdempotencyKey, MessageName, QueueName, SignalKey};
+pub use names::{ConsumerId, GroupKey, IdempotencyKey, MessageName, QueueName, SignalKey};
 pub use queue::{
-    Action, Changed, Delivery, Enqueued, Extended, LeaseRequest, Leased, Queue, QueueStatus, Queues, Settlement, Signal,
+    Action, Changed, Delivery, Enqueued, Extended, LeaseRequest, Leased, ListFilter, Queue, QueueStatus, Queues,
+    Settlement, Signal,
 };
 pub use range::{DurationIn, NumberIn};
 pub use redis::{Danger, Redis, RedisOptions, Retry};

@@ -116,6 +116,15 @@ validated_text! {
 }
 
 validated_text! {
+    /// The key of a group: its messages are handed out in order, and the groups of a queue have turns.
+    GroupKey, up to 256 of r"^(?!\.{1,2}$)[^/\u0000-\u001f\u007f-\u009f]+$", |text| {
+        if is_path_segment(text, 256) { Ok(()) } else {
+            Err("a group is 1 to 256 characters without control characters or slashes, and not dots alone")
+        }
+    }
+}
+
+validated_text! {
     /// A key that a producer sends with a request, so that a repeated request has no further effect.
     IdempotencyKey, up to 255 of r"^[!-~]+$", |text| {
         if (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) { Ok(()) } else {

@@ -67,6 +67,7 @@ codes! {
     MessageCompleted(CONFLICT, "message_completed", "the state of the message forbids this: see `detail`"),
     MessageFailed(CONFLICT, "message_failed", "the state of the message forbids this: see `detail`"),
     SettingsConflict(CONFLICT, "settings_conflict", "settings contradict each other: see `errors`"),
+    QueueExclusive(CONFLICT, "queue_exclusive", "the queue is exclusive; nothing was stored: omit `group`"),
     NotConfirmed(CONFLICT, "not_confirmed", "confirm with the queue's name: `?confirm=`"),
     LeaseGone(GONE, "lease_gone", "the lease is over; nothing was changed: lease again"),
     BodyTooLarge(PAYLOAD_TOO_LARGE, "body_too_large", "the body or a line exceeds `api.body_limit`: send less, or NDJSON"),

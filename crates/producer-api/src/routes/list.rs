@@ -1,7 +1,7 @@
 //! Lists of messages, page by page.
 
 use axum::response::Response;
-use queue_core::{Message, MessageName, Queue, SignalKey, State};
+use queue_core::{GroupKey, ListFilter, Message, MessageName, Queue, SignalKey, State};
 use serde::Deserialize;
 use service::{Code, config::Scope};
 use utoipa::IntoParams;
@@ -42,6 +42,10 @@ struct MessageQuery {
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline)]
     hold: Option<SignalKey>,
+    /// List only messages of this group. For messages that are not waiting, a page reads at most 1,000 messages, as for a name.
+    #[serde(default, deserialize_with = "query::text")]
+    #[param(inline)]
+    group: Option<GroupKey>,
     /// The maximum number of messages; 50 if absent.
     #[serde(default, deserialize_with = "query::text")]
     #[param(inline)]
@@ -54,7 +58,7 @@ struct MessageQuery {
 
 /// List messages
 ///
-/// Lists messages of one state or of all states, of one name, or of one hold key, page by page. A page of large messages ends
+/// Lists messages of one state or of all states, of one name, of one hold key, or of one group, page by page. A page of large messages ends
 /// early: it has at most about 4 MiB.
 #[utoipa::path(
     get, path = "/v1/queues/{queue}/messages", responses((status = 200, description = "A page", body = MessagePage)),
@@ -76,8 +80,10 @@ async fn list_messages(
     };
     let limit = limit_or(DEFAULT_LIMIT, query.limit);
     let reserved = responder.reserve(limit)?;
-    let (messages, next) = fill(&queue, position, &query, limit, reserved.bytes()).await?;
-    if messages.is_empty() && query.cursor.is_none() && queue.status().await.map_err(errors::from_queue)?.is_none() {
+    let is_first_page = query.cursor.is_none();
+    let filter = ListFilter { name: query.name, hold: query.hold, group: query.group };
+    let (messages, next) = fill(&queue, position, &filter, limit, reserved.bytes()).await?;
+    if messages.is_empty() && is_first_page && queue.status().await.map_err(errors::from_queue)?.is_none() {
         return Err(errors::queue_not_found(queue.name()));
     }
     reserved.json(&MessagePage { messages, next_cursor: next.map(|position| position.encode(queue.name())) })
@@ -88,14 +94,14 @@ async fn list_messages(
 async fn fill(
     queue: &Queue,
     mut position: Position,
-    query: &MessageQuery,
+    filter: &ListFilter,
     limit: usize,
     mut bytes_left: usize,
 ) -> Result<(Vec<Message>, Option<Position>)> {
     let mut messages: Vec<Message> = Vec::new();
     for _ in 0..MAX_CALLS {
-        let (name, hold, wanted) = (query.name.as_ref(), query.hold.as_ref(), limit - messages.len());
-        let page = queue.list_page(position.state, name, hold, wanted, bytes_left, position.cursor.as_deref()).await;
+        let wanted = limit - messages.len();
+        let page = queue.list_page(position.state, filter, wanted, bytes_left, position.cursor.as_deref()).await;
         let page = page.map_err(errors::from_queue)?;
         if page.bytes > bytes_left && !messages.is_empty() {
             // A call returns at least one message. This message is too large for the rest of the page, so the next page begins

@@ -35,6 +35,7 @@ pub(super) fn register(routes: Routes) -> Routes {
         Code::InvalidMessage,
         Code::InvalidIdempotencyKey,
         Code::IdempotencyKeyReused,
+        Code::QueueExclusive,
         Code::QueueFull,
         Code::OutOfMemory,
     ];

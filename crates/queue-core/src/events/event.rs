@@ -7,7 +7,7 @@ use strum::{EnumString, IntoStaticStr};
 use crate::{
     events::id::EventId,
     message::{MessageId, MessageRef, State},
-    names::{ConsumerId, MessageName, OwnId},
+    names::{ConsumerId, GroupKey, MessageName, OwnId},
     time::Timestamp,
 };
 
@@ -93,6 +93,8 @@ struct Details<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<MessageName>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<GroupKey>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     consumer: Option<ConsumerId>,
@@ -146,6 +148,7 @@ impl Event {
             match tag {
                 'i' => own_id = value.parse().ok(),
                 'n' => details.name = value.parse().ok(),
+                'g' => details.group = value.parse().ok(),
                 'a' => details.attempt = value.parse().ok(),
                 'c' => details.consumer = value.parse().ok(),
                 'd' => details.due_at = value.parse().ok().map(Timestamp::from_millis),
@@ -172,10 +175,10 @@ mod tests {
     fn event_is_encoded_as_one_line_of_json() {
         let id: EventId = "120-1795424400000-2".parse().unwrap();
         let event = |event_type, text| Event::decode(id, event_type, text).unwrap();
-        let posted = event("enqueued", "21718923400017\tiorder-42\tnwelcome\td1795424401500");
+        let posted = event("enqueued", "21718923400017\tiorder-42\tguser-7\tnwelcome\td1795424401500");
         assert_eq!(
             posted.json(),
-            r#"{"id":"order-42","at":"2026-11-23T09:00:00.000Z","state":"delayed","name":"welcome","due_at":"2026-11-23T09:00:01.500Z"}"#
+            r#"{"id":"order-42","at":"2026-11-23T09:00:00.000Z","state":"delayed","name":"welcome","group":"user-7","due_at":"2026-11-23T09:00:01.500Z"}"#
         );
         assert!(posted.is_about(&"order-42".parse().unwrap()) && posted.is_about(&"21718923400017".parse().unwrap()));
         assert!(!posted.is_about(&"21718923400018".parse().unwrap()));

@@ -23,7 +23,7 @@ pub use token::LeaseToken;
 use utoipa::ToSchema;
 
 use crate::{
-    names::{ConsumerId, MessageName, QueueName, SignalKey},
+    names::{ConsumerId, GroupKey, MessageName, QueueName, SignalKey},
     parse_error::ParseError,
     range::NumberIn,
     time::{Millis, Timestamp},
@@ -95,6 +95,9 @@ pub struct Message {
     /// The kind of message, by which workers route.
     #[schema(required, inline)]
     pub name: Option<MessageName>,
+    /// The key of the message's group.
+    #[schema(required, inline)]
+    pub group: Option<GroupKey>,
     /// The state of the message.
     pub state: State,
     /// The unchanged payload.
@@ -154,8 +157,8 @@ pub struct Message {
 
 fn example() -> serde_json::Value {
     serde_json::json!({
-        "id": "21759559372713", "queue": "my-queue", "name": null, "state": "completed", "data": {"hello": 1},
-        "priority": 0, "delay": 1500, "max_attempts": 3, "attempts_made": 1, "deliveries": 1, "lapses": 0, "headers": {},
+        "id": "21759559372713", "queue": "my-queue", "name": null, "group": null, "state": "completed",
+        "data": {"hello": 1}, "priority": 0, "delay": 1500, "max_attempts": 3, "attempts_made": 1, "deliveries": 1, "lapses": 0, "headers": {},
         "created_at": "2026-11-23T11:13:13.727Z", "due_at": "2026-11-23T11:13:15.227Z",
         "started_at": "2026-11-23T11:13:15.228Z", "finished_at": "2026-11-23T11:13:15.229Z", "expires_at": null,
         "hold": null, "consumer": "c-03e14db4f7f6", "progress": null, "result": "processed ✅", "error": null,
@@ -233,6 +236,7 @@ impl Message {
         let NewMessage {
             data,
             name,
+            group,
             headers,
             priority,
             max_attempts: own_max_attempts,
@@ -248,6 +252,7 @@ impl Message {
             id: own_id.map_or(id, MessageRef::Own),
             queue,
             name,
+            group,
             state: State::Waiting,
             data,
             priority,

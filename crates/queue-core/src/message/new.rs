@@ -11,7 +11,7 @@ use utoipa::{
 
 use crate::{
     json,
-    names::{MessageName, OwnId, SignalKey},
+    names::{GroupKey, MessageName, OwnId, SignalKey},
     range::{DurationIn, NumberIn},
     settings::{RunTime, backoff::Backoff},
     time::{Millis, Timestamp},
@@ -31,6 +31,9 @@ pub struct NewMessage {
     /// The kind of message, by which workers route. Defaults to none.
     #[schema(inline)]
     pub name: Option<MessageName>,
+    /// The key of the message's group: the messages of a group are handed out in order, and groups have turns. Defaults to none.
+    #[schema(inline)]
+    pub group: Option<GroupKey>,
     /// The producer's own id, not all digits: a second message with the same id is not stored. Defaults to none.
     #[schema(inline)]
     pub id: Option<OwnId>,
@@ -199,6 +202,7 @@ impl NewMessage {
         Self {
             data,
             name: None,
+            group: None,
             id: None,
             delay: None,
             deliver_at: None,

@@ -58,6 +58,8 @@ enum OptionField {
     Expires,
     #[strum(serialize = "k")]
     Hold,
+    #[strum(serialize = "g")]
+    Group,
     #[strum(serialize = "r")]
     Ready,
 }
@@ -107,6 +109,7 @@ impl EncodedMessage {
             timeout,
             ttl,
             hold,
+            group,
             delay: _,
             deliver_at: _,
         } = message;
@@ -124,6 +127,7 @@ impl EncodedMessage {
         push(&mut options, OptionField::Timeout, timeout.map(|timeout| timeout.get()));
         push(&mut options, OptionField::Ttl, ttl.map(|ttl| ttl.get()));
         push(&mut options, OptionField::Hold, hold.as_ref());
+        push(&mut options, OptionField::Group, group.as_ref());
         Self { record, options, due: message.due().encode() }
     }
 
@@ -195,6 +199,7 @@ impl Posted {
             OptionField::Ttl => {}
             OptionField::Expires => self.expires_at = Some(instant(value)?),
             OptionField::Hold => message.hold = Some(value.parse().ok()?),
+            OptionField::Group => message.group = Some(value.parse().ok()?),
             OptionField::Ready => self.ready_at = Some(instant(value)?),
         }
         Some(())
@@ -321,6 +326,7 @@ mod tests {
             id: Some("order 42".parse().unwrap()),
             timeout: Some(Millis::from_secs(3).try_into().unwrap()),
             hold: Some("payment 42".parse().unwrap()),
+            group: Some("user 7".parse().unwrap()),
             // These are stored as instants.
             delay: None,
             deliver_at: None,

@@ -16,17 +16,20 @@ const IDS_PER_STEP: usize = 500;
 const SUSPECTS_PER_STEP: usize = 20;
 
 /// The keys that stand for states. Exactly one of them contains each message.
-const STATES: [&str; 9] = [
+const STATES: [&str; 11] = [
     "held",
+    // In `groups` or `group_rest`.
+    "grouped",
     "waiting",
     "prioritized",
     "delayed",
     "leased",
     "completed",
     "failed",
-    // The messages in these two were purged, but are not forgotten yet.
+    // The messages in these were purged, but are not forgotten yet.
     "purged",
     "purged_prioritized",
+    "purged_grouped",
 ];
 
 /// Each list, with the set that marks those ids of the list whose messages were removed.
@@ -45,9 +48,9 @@ pub struct Audit {
 /// One message with a problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The message's id.
+    /// The message's id, or `group` and the key of a group.
     pub id: String,
-    /// The problem with the message.
+    /// The problem with the message or group.
     pub problem: String,
 }
 
@@ -93,6 +96,19 @@ impl Queue {
             let id = member.split('\t').nth(1).unwrap_or_default();
             lists_by_id.entry(id.to_owned()).or_default();
         }
+        for groups in [suffix::GROUPS, suffix::PURGED_GROUPS] {
+            let stored = self.scan("HSCAN", groups, 1).await?.into_iter().skip(1).step_by(2);
+            for text in stored.filter(|text| !text.starts_with('/')) {
+                let id = if text.len() == 14 { &text } else { text.get(8..22).unwrap_or_default() };
+                lists_by_id.entry(id.to_owned()).or_default();
+            }
+        }
+        for rest in [suffix::GROUP_REST, suffix::PURGED_GROUP_REST] {
+            for member in self.scan("ZSCAN", rest, 2).await? {
+                let id = member.split('\t').nth(1).and_then(|position| position.get(8..)).unwrap_or_default();
+                lists_by_id.entry(id.to_owned()).or_default();
+            }
+        }
         let messages = lists_by_id.len();
 
         // The first check uses the lists as they were read above; the second one reads everything about a suspect at one
@@ -115,6 +131,7 @@ impl Queue {
                 }
             }
         }
+        findings.extend(self.audit_groups().await?);
         findings.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(Audit { messages, findings })
     }
@@ -143,7 +160,7 @@ impl Queue {
     }
 
     /// The ids in a hash or set; the reply of `command` has `width` values for each id.
-    async fn scan(&self, command: &str, suffix: &str, width: usize) -> Result<Vec<String>> {
+    pub(super) async fn scan(&self, command: &str, suffix: &str, width: usize) -> Result<Vec<String>> {
         let mut ids = Vec::new();
         let mut cursor = String::from("0");
         loop {
@@ -203,6 +220,8 @@ fn problem(key_names: &[String]) -> Option<String> {
                 suffix::PRIORITIZED,
                 suffix::PURGED,
                 suffix::PURGED_PRIORITIZED,
+                "grouped",
+                "purged_grouped",
             ],
         ),
     ] {
@@ -237,6 +256,8 @@ mod tests {
             "waiting removed",
             "completed erased",
             "messages held options expiring",
+            "messages options grouped runs expiring",
+            "messages options purged_grouped",
             "messages delayed runs blocking",
             "messages leased runs token cancelling progress signalled",
             "messages purged runs expiring",
@@ -266,6 +287,8 @@ mod tests {
             "messages held waiting",
             "messages leased runs token expiring",
             "messages waiting blocking",
+            "messages options grouped waiting",
+            "messages options grouped token runs",
             "messages waiting purged",
             "messages waiting purged_removed",
             "messages delayed cancelling",

@@ -24,7 +24,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSetting`], [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`];
+    /// [`Error::InvalidSetting`], also if the queue would become exclusive while unfinished messages have a group;
+    /// [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`];
     /// [`Error::OutOfMemory`] if it must create the queue.
     pub async fn configure(&self, patch: &Json) -> Result<Settings> {
         let is_empty = patch.as_object().is_some_and(serde_json::Map::is_empty);
@@ -95,7 +96,7 @@ impl Queue {
         .await
     }
 
-    async fn meta(&self) -> Result<HashMap<String, String>> {
+    pub(super) async fn meta(&self) -> Result<HashMap<String, String>> {
         let mut read = redis::cmd("HGETALL");
         read.arg(self.keys.key(suffix::META));
         reply::decode(self.redis.call(self.keys.slot(), &read).await?)

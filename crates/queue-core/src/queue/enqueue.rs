@@ -53,7 +53,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooManyMessages`], [`Error::TooManyBytes`],
-    /// [`Error::QueueFull`], [`Error::OtherLayout`].
+    /// [`Error::QueueFull`], [`Error::ExclusiveQueue`], [`Error::OtherLayout`].
     pub async fn enqueue(&self, messages: Vec<NewMessage>) -> Result<Vec<Enqueued>> {
         self.store(messages, None).await
     }
@@ -131,6 +131,9 @@ impl Queue {
     /// The outcome for a message, from the script's answer.
     pub(super) fn enqueued(&self, message: NewMessage, answer: &Answer) -> Result<Enqueued> {
         let (mark, id) = answer.text.split_at(usize::from(answer.text.starts_with(['=', '*', '!'])));
+        if answer.text == "!" {
+            return Err(Error::ExclusiveQueue);
+        }
         if mark == "!" {
             return Err(Error::QueueFull(id.parse().map_err(|_| Error::unexpected(id))?));
         }

@@ -1,4 +1,6 @@
-//! Lists the messages of one state, page by page: all, or only those with a name or a hold key.
+//! Lists the messages of one state, page by page: all, or only those with a name, a hold key or a group.
+
+use std::ops::RangeInclusive;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use deadpool_redis::redis::Value;
@@ -7,7 +9,7 @@ use crate::{
     error::{Error, Result},
     limits,
     message::{Message, State},
-    names::{MessageName, SignalKey},
+    names::{GroupKey, MessageName, SignalKey},
     queue::{Call, Queue},
     redis::{reply, scripts},
 };
@@ -27,9 +29,21 @@ pub struct Page {
     pub next: Option<String>,
 }
 
+/// Which messages a list has: those with all the values that are given.
+#[derive(Debug, Clone, Default)]
+pub struct ListFilter {
+    /// The name of the messages.
+    pub name: Option<MessageName>,
+    /// The key for which the messages are held. No message of another state has one.
+    pub hold: Option<SignalKey>,
+    /// The group of the messages.
+    pub group: Option<GroupKey>,
+}
+
 impl Queue {
     /// Lists the messages of one state: delayed ones by due time, active ones by deadline, held ones by key, waiting ones in
-    /// the order of the waiting list, finished ones from newest to oldest. A page has at most `limit` messages, up to
+    /// the order of the waiting list, and then those with a group: the first one of each group, then the others group by group;
+    /// finished ones from newest to oldest. A page has at most `limit` messages, up to
     /// [`Queue::MAX_MESSAGES`], and ends at [`Queue::MAX_BYTES`], counting everything that is stored about a message. A page
     /// may have fewer messages, or none, although more pages follow, because ids of removed messages stay in a list for a
     /// while.
@@ -42,13 +56,13 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::InvalidCursor`].
     pub async fn list(&self, state: State, limit: usize, cursor: Option<&str>) -> Result<Page> {
-        self.list_page(state, None, None, limit, limits::MAX_BYTES, cursor).await
+        self.list_page(state, &ListFilter::default(), limit, limits::MAX_BYTES, cursor).await
     }
 
-    /// Like [`list`](Self::list), but a page ends at `max_bytes`; a single larger message is listed too. With `name`, only
-    /// messages of this name are listed; with `hold`, only held messages that wait for this key.
+    /// Like [`list`](Self::list), but only with the messages that the filter accepts, and a page ends at `max_bytes`; a single
+    /// larger message is listed too.
     ///
-    /// To find a name, Redis checks message by message. Each checked message counts at least 4,195 bytes, so one page checks at
+    /// To find a name, or a group of messages that are not waiting, Redis checks message by message. Each checked message counts at least 4,195 bytes, so one page checks at
     /// most [`Queue::MAX_MESSAGES`]. Such a page may be empty although more pages follow.
     ///
     /// # Errors
@@ -57,19 +71,21 @@ impl Queue {
     pub async fn list_page(
         &self,
         state: State,
-        name: Option<&MessageName>,
-        hold: Option<&SignalKey>,
+        filter: &ListFilter,
         limit: usize,
         max_bytes: usize,
         cursor: Option<&str>,
     ) -> Result<Page> {
-        let position = cursor.map_or(Ok(String::new()), |cursor| decode_cursor(cursor, state, hold))?;
+        let position = cursor.map_or(Ok(String::new()), |cursor| decode_cursor(cursor, state, filter))?;
+        let ListFilter { name, hold, group } = filter;
         if hold.is_some() && state != State::Held {
             return Ok(Page::default());
         }
         let limit = limit.clamp(1, limits::MAX_MESSAGES);
         let call = Call::new(&scripts::LIST, &self.keys).arg(state.as_str()).arg(limit).arg(max_bytes).arg(position);
-        let call = call.arg(name.map_or("", MessageName::as_str)).arg(hold.map_or("", SignalKey::as_str));
+        let call = call.arg(name.as_ref().map_or("", MessageName::as_str));
+        let call = call.arg(hold.as_ref().map_or("", SignalKey::as_str));
+        let call = call.arg(group.as_ref().map_or("", GroupKey::as_str));
         let mut answer: Vec<Value> = self.call(&scripts::LIST, call).await?;
         let found = answer.split_off(answer.len().min(2));
         let (position, bytes): (String, usize) = reply::decode(Value::Array(answer))?;
@@ -87,19 +103,36 @@ fn encode_cursor(position: &str) -> String {
     URL_SAFE_NO_PAD.encode(position)
 }
 
-/// Decodes a cursor to a position, if it has the form that `list.lua` returns for the state and the hold key.
-fn decode_cursor(cursor: &str, state: State, hold: Option<&SignalKey>) -> Result<String> {
+/// Decodes a cursor to a position, if it has the form that `list.lua` returns for the state and the filter.
+fn decode_cursor(cursor: &str, state: State, filter: &ListFilter) -> Result<String> {
     let decoded = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     decoded
-        .filter(|position| position.len() <= MAX_POSITION_BYTES && is_position(position, state, hold))
+        .filter(|position| position.len() <= MAX_POSITION_BYTES && is_position(position, state, filter))
         .ok_or(Error::InvalidCursor)
 }
 
-fn is_position(position: &str, state: State, hold: Option<&SignalKey>) -> bool {
-    let is_number = |text: &str| (1..=15).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+fn is_position(position: &str, state: State, ListFilter { hold, group, .. }: &ListFilter) -> bool {
+    let is_number_of = |text: &str, digits: RangeInclusive<usize>| {
+        digits.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+    };
+    let is_number = |text: &str| is_number_of(text, 1..=15);
     match state {
-        State::Held => position.split_once('\t').is_some_and(|(key, _)| hold.is_none_or(|hold| key == hold.as_str())),
-        State::Waiting | State::Completed => is_number(position),
+        State::Held => {
+            position.split_once('\t').is_some_and(|(key, _)| hold.as_ref().is_none_or(|hold| key == hold.as_str()))
+        }
+        State::Waiting => match (position.split_at_checked(1), group) {
+            (Some(("r", "")), None) => true,
+            (Some(("r", member)), group) => member.split_once('\t').is_some_and(|(of, place)| {
+                group.as_ref().is_none_or(|group| of == group.as_str())
+                    && (place.is_empty() || is_number_of(place, 22..=22))
+            }),
+            (Some(("h", rest)), None) => {
+                rest.split_once(':').is_some_and(|(scan, listed)| is_number_of(scan, 1..=20) && is_number(listed))
+            }
+            (_, None) => is_number(position),
+            (_, Some(_)) => false,
+        },
+        State::Completed => is_number(position),
         State::Delayed | State::Active | State::Failed => {
             position.split_once(':').is_some_and(|(score, id)| is_number(score) && is_number(id))
         }
@@ -125,13 +158,38 @@ mod tests {
             ("-1:2", State::Active, None, false),
         ] {
             let hold = hold.map(|key| key.parse().unwrap());
-            assert_eq!(decode_cursor(&encode_cursor(position), state, hold.as_ref()).is_ok(), is_valid, "{position}");
+            let filter = ListFilter { hold, ..ListFilter::default() };
+            assert_eq!(decode_cursor(&encode_cursor(position), state, &filter).is_ok(), is_valid, "{position}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_of_waiting_messages_belongs_to_the_list_of_all_or_of_one_group() {
+        for (position, group, is_valid) in [
+            ("h17293822569102704640:99", None, true),
+            ("h1", None, false),
+            ("r", None, true),
+            ("rg\t1209715221718923400017", None, true),
+            ("rg\t1209715221718923400017", Some("g"), true),
+            ("rg\t", Some("g"), true),
+            ("rg\t1209715221718923400017", Some("h"), false),
+            ("rg\tx", None, false),
+            ("100", Some("g"), false),
+            ("", None, false),
+        ] {
+            let group = group.map(|key| key.parse().unwrap());
+            let filter = ListFilter { group, ..ListFilter::default() };
+            assert_eq!(
+                decode_cursor(&encode_cursor(position), State::Waiting, &filter).is_ok(),
+                is_valid,
+                "{position}"
+            );
         }
     }
 
     #[test]
     fn a_cursor_of_the_longest_key_reads_back() {
         let position = format!("{}\t21718923400017\t1795424400000", "\u{1f600}".repeat(256));
-        assert_eq!(decode_cursor(&encode_cursor(&position), State::Held, None).unwrap(), position);
+        assert_eq!(decode_cursor(&encode_cursor(&position), State::Held, &ListFilter::default()).unwrap(), position);
     }
 }

@@ -1,6 +1,7 @@
 //! A queue, with one file for each operation on it.
 
 mod audit;
+mod audit_groups;
 mod change_message;
 mod coalesce;
 mod configure;
@@ -35,6 +36,7 @@ pub use enqueue::Enqueued;
 pub use extend::Extended;
 pub(crate) use lease::Access;
 pub use lease::{Delivery, LeaseRequest, Leased};
+pub use list::ListFilter;
 use parking_lot::Mutex;
 pub use queues::Queues;
 pub use settle::{Action, Settlement};

@@ -28,8 +28,9 @@ pub struct QueueStatus {
     /// How many messages are in each state.
     #[schema(inline)]
     pub counts: Counts,
-    /// How many milliseconds ago the message at the head of the waiting list became ready, or the first one at another priority, if
-    /// that was earlier; null if no message is ready.
+    /// How many milliseconds ago the message at the head of the waiting list became ready, or the first one at another priority, or
+    /// of the first messages of up to about 1,000 groups the one that was posted first, if that was earlier; null if no message is
+    /// ready.
     #[schema(required, value_type = Option<u64>)]
     pub oldest_waiting_age: Option<Millis>,
     /// The queue's settings.

@@ -49,7 +49,9 @@ pub(crate) mod suffix {
     /// so far), `largest_extra` (bytes of the largest error or signal data beside a record, unless all are small),
     /// `listened_until` (ms until which events are logged), `events_end` (bytes that were ever written to the log of events),
     /// `clock` (ms, at most a second before the newest lease was made or extended), `mending` (progress of the check of leases
-    /// after the clock stepped back), `purged_to` (the last id when the unfinished purge began).
+    /// after the clock stepped back), `purged_to` (the last id when the unfinished purge began),
+    /// `grouped` and `ready` (the numbers of unfinished and of ready messages with a group), `turn` (the last score in `turns`), `regrouping` (progress of
+    /// giving turns after a change of the concurrency of groups).
     META = "meta";
     /// String: the last id that a message received.
     SEQ = "seq";
@@ -114,6 +116,17 @@ pub(crate) mod suffix {
     PURGED_PRIORITIZED = "purged_prioritized";
     /// Set of ids that were in `removed` at the purge.
     PURGED_REMOVED = "purged_removed";
+    /// Hash group → position of its first ready message and the number of its other ready messages, if there are any; a slash and the
+    /// number of its messages that are active, in back-off, or released with a pause, if there are any.
+    GROUPS = "groups";
+    /// Sorted set of "group, tab, position", all of score 0: the other ready messages of groups.
+    GROUP_REST = "group_rest";
+    /// Sorted set group → turn: the groups with a ready message and a free place; '' stands for the messages without a group.
+    TURNS = "turns";
+    /// What `groups` was at the purge.
+    PURGED_GROUPS = "purged_groups";
+    /// What `group_rest` was at the purge.
+    PURGED_GROUP_REST = "purged_group_rest";
     /// Set of ids of messages that were posted before the purge and joined the waiting list after it: they are not purged.
     RETURNED = "returned";
     /// Stream: the events of messages while a client listens; the key expires some time after the last listener. The channel of

@@ -36,6 +36,10 @@ pub(crate) fn inject_clock() {
 /// The data layout that this version reads and writes.
 pub(crate) const LAYOUT: u32 = 3;
 
+/// The data layout of a queue while it has unfinished messages with a group. Versions that know no groups refuse it, because they
+/// would hand out messages out of order.
+const GROUPED_LAYOUT: u32 = 4;
+
 /// The maximum number of runs that one call reads or writes: each may have an error, and together they must fit into one call.
 const MAX_RUNS: usize = 400;
 const _: () = assert!(MAX_RUNS * (limits::MAX_ERROR_BYTES + 1_024) <= limits::MAX_BYTES);
@@ -49,8 +53,10 @@ fn constants() -> Vec<(&'static str, String)> {
     let text_of = |setting: &str| format!("'{}'", default.texts()[setting]);
     vec![
         ("KNOWN_LAYOUT", LAYOUT.to_string()),
+        ("GROUPED_LAYOUT", GROUPED_LAYOUT.to_string()),
         ("DEFAULTS", defaults()),
         ("DEFAULT_VISIBILITY", default.visibility_timeout.get().to_string()),
+        ("GROUPS_CONCURRENCY", text_of("groups.concurrency")),
         ("RETENTION_COMPLETED", text_of("retention.completed")),
         ("RETENTION_FAILED", text_of("retention.failed")),
         ("MAX_MESSAGES", limits::MAX_MESSAGES.to_string()),
@@ -81,7 +87,7 @@ macro_rules! fragments {
 
 fragments! {
     "attempt", "backoff", "clock", "clock_step", "configure", "cursors", "events", "expire", "extra", "failed",
-    "fields", "finish", "forget", "forget_purged", "held", "instants", "layout", "limiter", "maintain", "meta",
+    "fields", "finish", "forget", "forget_purged", "groups", "held", "instants", "layout", "limiter", "maintain", "meta",
     "next_change", "owner", "promote_due", "purged", "ready", "record_clock", "recover", "remove_from_state",
     "requeue", "requeue_at_head", "retention", "run", "shown", "signal", "state", "sweep", "timeout", "totals",
     "trim", "waiters", "waiting_list", "wake", "watch",

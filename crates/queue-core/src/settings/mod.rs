@@ -5,6 +5,7 @@ pub(crate) mod backoff;
 pub(crate) mod declared;
 mod duration_pattern;
 mod exclusive;
+mod groups;
 pub(crate) mod patch;
 mod pattern;
 pub(crate) mod rate_limit;
@@ -28,6 +29,7 @@ use crate::{
 
 use backoff::Backoff;
 use exclusive::Exclusive;
+use groups::Groups;
 use retention::Retention;
 
 /// How a queue treats its messages.
@@ -52,6 +54,9 @@ pub struct Settings {
     /// Whether only one consumer at a time has access. Defaults to `false`.
     #[schema(inline)]
     pub exclusive: Exclusive,
+    /// How many messages of one group are active at a time.
+    #[schema(inline)]
+    pub groups: Groups,
     /// How long one run may take before it counts as a failed attempt: 1 ms to 7 days. Defaults to none.
     #[schema(inline)]
     pub timeout: Option<RunTime>,
@@ -86,6 +91,7 @@ impl Default for Settings {
             max_lapses: const { NumberIn::of(3) },
             rate_limit: None,
             exclusive: Exclusive::default(),
+            groups: Groups::default(),
             timeout: None,
             idempotency_window: const { DurationIn::of(Millis::from_hours(1)) },
             id_window: const { DurationIn::of(Millis::from_hours(1)) },
@@ -95,8 +101,8 @@ impl Default for Settings {
     }
 }
 
-/// The setting whose members are stored as separate fields of `meta`, because each may be declared alone.
-const GROUP: &str = "retention";
+/// The settings whose members are stored as separate fields of `meta`, because each may be declared alone.
+const OBJECTS: [&str; 2] = ["groups", "retention"];
 
 impl Settings {
     /// The minimum visibility timeout.
@@ -117,7 +123,7 @@ impl Settings {
     pub(crate) fn texts(&self) -> BTreeMap<String, String> {
         let mut texts = BTreeMap::new();
         for (name, json) in members(&serde_json::to_string(self).expect("settings have a JSON form")) {
-            if name == GROUP {
+            if OBJECTS.contains(&name.as_str()) {
                 texts.extend(members(json.get()).into_iter().map(|(member, json)| (format!("{name}.{member}"), json)));
             } else {
                 texts.insert(name, json);
@@ -133,7 +139,7 @@ impl Settings {
         for (name, text) in meta {
             let Ok(value) = serde_json::from_str::<Value>(text) else { continue };
             let patch = match name.split_once('.') {
-                Some((group, member)) => json!({group: {member: value}}),
+                Some((object, member)) => json!({object: {member: value}}),
                 None => json!({name: value}),
             };
             if let Ok(patched) = settings.patched(&patch) {
@@ -171,6 +177,8 @@ mod tests {
         assert_eq!(*read.visibility_timeout, Millis::from_secs(2));
         assert_eq!((*read.retention.completed.count, &read.retention.failed), (5, &Retention::default().failed));
         assert!(Settings::default().meta_fields().values().all(String::is_empty));
+        let groups: SettingsPatch = serde_json::from_value(json!({"groups": {"concurrency": 7}})).unwrap();
+        assert_eq!(groups.meta_fields().into_iter().collect::<Vec<_>>(), [("groups.concurrency".into(), "7".into())]);
     }
 
     #[test]

@@ -7,8 +7,16 @@ use serde_json::{Map, Value};
 
 use crate::settings::Settings;
 
+/// Why a queue can't become exclusive.
+pub(crate) const EXCLUSIVE_WITH_GROUPS: &str =
+    "an exclusive queue has no groups: wait until the messages that have a group have finished";
+
+/// The setting for which null is a value, not the default: `groups.concurrency`.
+pub(super) const NULL_IS_A_VALUE: &str = "concurrency";
+
 impl Settings {
-    /// Applies a merge patch (RFC 7396) to these settings; a null restores the default.
+    /// Applies a merge patch (RFC 7396) to these settings; a null restores the default, except that of `groups.concurrency`,
+    /// which then has no limit.
     ///
     /// # Errors
     ///
@@ -28,10 +36,10 @@ impl Settings {
             let is_conflict = problem.starts_with("missing field");
             invalid(setting, problem, is_conflict)
         })?;
-        match settings.retention.contradiction() {
-            Some(kind) => Err(invalid(kind.into(), "min_age must not be longer than age".into(), true)),
-            None => Ok(settings),
+        if let Some(kind) = settings.retention.contradiction() {
+            return Err(invalid(kind.into(), "min_age must not be longer than age".into(), true));
         }
+        Ok(settings)
     }
 
     fn as_json(&self) -> Value {
@@ -88,7 +96,7 @@ impl<'de> Deserialize<'de> for SettingsPatch {
     }
 }
 
-/// Merges as RFC 7396 describes, except that a null restores the value in `defaults`, if given.
+/// Merges as RFC 7396 describes, except that a null restores the value in `defaults`, if given and not [`NULL_IS_A_VALUE`].
 fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
     let Value::Object(members) = patch else {
         *target = patch.clone();
@@ -101,6 +109,7 @@ fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
         match defaults {
             None if value.is_null() => drop(target.as_object_mut().and_then(|target| target.remove(name))),
             // A name that is no setting stays in the result, so that it is refused later.
+            Some(_) if value.is_null() && name == NULL_IS_A_VALUE => target[name] = Value::Null,
             Some(defaults) if value.is_null() => target[name] = defaults.get(name).cloned().unwrap_or_default(),
             Some(defaults) => merge(&mut target[name], value, Some(defaults.get(name).unwrap_or(&Value::Null))),
             None => merge(&mut target[name], value, None),
@@ -156,6 +165,19 @@ mod tests {
     }
 
     #[test]
+    fn null_is_no_limit_for_the_concurrency_of_groups() {
+        let concurrency = |settings: &Settings, patch| {
+            let patched = settings.patched(&patch).unwrap();
+            (patched.groups.concurrency.map(|max| *max), patched)
+        };
+        let (default, settings) = concurrency(&Settings::default(), json!({}));
+        let (unlimited, settings) = concurrency(&settings, json!({"groups": {"concurrency": null}}));
+        let (kept, settings) = concurrency(&settings, json!({"groups": {}, "timeout": "1s"}));
+        let (restored, _) = concurrency(&settings, json!({"groups": null}));
+        assert_eq!((default, unlimited, kept, restored), (Some(1), None, None, Some(1)));
+    }
+
+    #[test]
     fn invalid_setting_is_reported_with_its_path() {
         for (patch, setting) in [
             (json!({"visibility_timeout": 99}), "visibility_timeout"),
@@ -173,6 +195,8 @@ mod tests {
             (json!({"idempotency_window": 5}), "idempotency_window"),
             (json!({"id_window": "31d"}), "id_window"),
             (json!({"exclusive": {"parallel": 0}}), "exclusive.parallel"),
+            (json!({"groups": {"concurrency": 0}}), "groups.concurrency"),
+            (json!({"groups": {"concurrency": 1001}}), "groups.concurrency"),
             (json!({"max_attempt": 1}), "max_attempt"),
             (json!({"max_attempt": null}), "max_attempt"),
             (json!({"backoff": {"dealy": null}}), "backoff.dealy"),

@@ -9,7 +9,10 @@ use utoipa::{
     },
 };
 
-use crate::settings::{Settings, patch::SettingsPatch};
+use crate::settings::{
+    Settings,
+    patch::{NULL_IS_A_VALUE, SettingsPatch},
+};
 
 /// The schema of settings in responses: all settings, with durations in milliseconds.
 pub(crate) struct ShownSettings;
@@ -97,7 +100,7 @@ fn convert_to_response(schema: &mut RefOr<Schema>) {
 fn permit_null(object: &mut Object, defaults: &Value) {
     object.required.clear();
     for (name, property) in &mut object.properties {
-        let Some(default) = defaults.get(name) else { continue };
+        let Some(default) = defaults.get(name).filter(|_| name != NULL_IS_A_VALUE) else { continue };
         merge_descriptions(property);
         match property {
             RefOr::T(Schema::Object(members)) => permit_null(members, default),

@@ -1,7 +1,7 @@
 //! Purges and retries of many messages.
 
 use drover_tests::eventually;
-use queue_core::{Action, Message, NewMessage, Queue, State};
+use queue_core::{Action, ListFilter, Message, NewMessage, Queue, State};
 use serde_json::value::to_raw_value;
 
 use crate::{TestQueue, delayed, done, failure, number, numbers, prioritized, script_calls};
@@ -182,9 +182,10 @@ fn named(data: u64, name: &str) -> NewMessage {
 
 /// The numbers of the messages on each page of the list of a name.
 async fn pages_of_name(fixture: &TestQueue, state: State, name: &str) -> Vec<Vec<u64>> {
-    let (name, mut cursor, mut pages) = (name.parse().unwrap(), None, Vec::new());
+    let filter = ListFilter { name: Some(name.parse().unwrap()), ..ListFilter::default() };
+    let (mut cursor, mut pages) = (None, Vec::new());
     loop {
-        let page = fixture.queue.list_page(state, Some(&name), None, 10, Queue::MAX_BYTES, cursor.as_deref()).await;
+        let page = fixture.queue.list_page(state, &filter, 10, Queue::MAX_BYTES, cursor.as_deref()).await;
         let page = page.unwrap();
         assert!(page.bytes <= Queue::MAX_BYTES);
         let number = |message: &Message| message.data.get().trim_matches('"').trim().parse().unwrap();
@@ -241,7 +242,8 @@ async fn list_of_a_hold_key_has_its_messages_in_the_order_posted() {
         fixture.post(NewMessage { hold: Some(key.parse().unwrap()), delay, ..number(n) }).await;
     }
     let page_of = async |state, key: &str, cursor: Option<&str>| {
-        fixture.queue.list_page(state, None, Some(&key.parse().unwrap()), 4, Queue::MAX_BYTES, cursor).await
+        let filter = ListFilter { hold: Some(key.parse().unwrap()), ..ListFilter::default() };
+        fixture.queue.list_page(state, &filter, 4, Queue::MAX_BYTES, cursor).await
     };
     let numbers = |messages: &[queue_core::Message]| -> Vec<u64> {
         messages.iter().map(|message| message.data.get().parse().unwrap()).collect()

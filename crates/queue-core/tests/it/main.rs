@@ -15,6 +15,7 @@ mod events;
 mod exclusive;
 mod expiry;
 mod fencing;
+mod groups;
 mod hold;
 mod identity;
 mod index;

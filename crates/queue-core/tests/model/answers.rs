@@ -12,6 +12,7 @@ pub(crate) fn show_message(message: &Message) -> Value {
     json!({
         "id": message.id.as_str(),
         "name": message.name,
+        "group": message.group,
         "state": message.state,
         "data": message.data.get(),
         "priority": message.priority,

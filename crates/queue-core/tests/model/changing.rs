@@ -234,7 +234,12 @@ impl Model {
     }
 
     pub(crate) fn configure(&mut self, change: &Change) -> Value {
+        let mut changed = self.settings.clone();
+        changed.change(change);
         self.declare();
+        if changed.exclusive.is_some() && self.settings.exclusive.is_none() && self.grouped() > 0 {
+            return json!({"conflict": "exclusive"});
+        }
         let before = self.settings.clone();
         self.settings.change(change);
         self.settings_have_changed(&before);

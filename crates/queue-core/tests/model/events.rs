@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     message::{Instant, Message, Number, State},
     model::Model,
-    model_json::{NAME, consumer, hold_key, own_id},
+    model_json::{NAME, consumer, group_key, hold_key, own_id},
     posting::name,
 };
 
@@ -93,6 +93,9 @@ impl Model {
         let (_, message) = self.with_purged().find(|(other, _)| *other == number).expect("the message is known");
         let id = message.draft.own_id.map_or(name(number), own_id);
         let mut shown = json!({"id": id, "at": Timestamp::from_millis(self.now()), "state": event.state()});
+        if let Some(group) = message.draft.group {
+            shown["group"] = json!(group_key(group));
+        }
         shown.as_object_mut().unwrap().extend(event.fields);
         shown
     }

@@ -22,6 +22,28 @@ pub(crate) struct Request {
     pub(crate) without_owner_timeout: bool,
 }
 
+/// The messages that a lease call has taken so far.
+pub(crate) struct Taking {
+    pub(crate) taken: Vec<Number>,
+    pub(crate) max: usize,
+    pub(crate) is_full: bool,
+}
+
+impl Taking {
+    fn has_room(&self, limit: usize) -> bool {
+        !self.is_full && self.taken.len() < limit
+    }
+
+    /// Takes a message, and returns whether it was taken. A message whose next lapse would fail it is taken alone.
+    pub(crate) fn offer(&mut self, model: &Model, number: Number) -> bool {
+        let goes_alone = model.goes_alone(number);
+        let is_accepted = !self.is_full && (self.taken.is_empty() || !goes_alone);
+        self.taken.extend(is_accepted.then_some(number));
+        self.is_full = self.is_full || goes_alone || self.taken.len() >= self.max;
+        is_accepted
+    }
+}
+
 /// The result of a lease call.
 pub(crate) struct Leased {
     pub(crate) taken: Vec<Number>,
@@ -42,6 +64,7 @@ impl Model {
         let (call, now) = (self.calls, self.now());
         self.calls += 1;
         let failed_before = self.total("failed");
+        let had_groups = self.grouped() > 0;
         self.do_due_work();
         let visibility_timeout = request.visibility_timeout.unwrap_or(self.settings.visibility_timeout);
 
@@ -91,6 +114,7 @@ impl Model {
             deliveries.push(json!({"message": shown, "until": deadline, "timeout": timeout, "ready": ready}));
         }
         self.log_started(&taken);
+        self.update_turns();
         if !taken.is_empty() {
             self.note_clock();
         }
@@ -103,6 +127,7 @@ impl Model {
         let clean = self.next_clean().filter(|_| taken.is_empty()).map(|instant| instant.max(now + 1_000));
         let known: Vec<Instant> = self.next_instant().into_iter().chain(opens_at).chain(clean).collect();
         let permits_ahead = !self.is_paused
+            && !had_groups
             && self.settings.max_lapses > 1
             && (self.settings.exclusive.is_none()
                 && self.settings.rate_limit.is_none()
@@ -156,38 +181,47 @@ impl Model {
         lapses > 0 && lapses + 1 >= self.settings.max_lapses
     }
 
-    /// Takes messages of negative priorities, then of priority 0, then of positive ones. A message whose next lapse
-    /// would fail it is taken alone.
     fn take(&mut self, max: usize) -> Vec<Number> {
-        let mut taken = vec![];
-        let mut is_full = max == 0;
-        let mut offer = |model: &Self, number: Number| {
-            let goes_alone = model.goes_alone(number);
-            let accepted = !is_full && (taken.is_empty() || !goes_alone);
-            taken.extend(accepted.then_some(number));
-            is_full = is_full || goes_alone || taken.len() >= max;
-            (accepted, is_full)
-        };
-        let mut has_room = max > 0;
-        let prioritized = self.prioritized();
+        let mut taking = Taking { taken: vec![], max, is_full: max == 0 };
+        if self.grouped() > 0 {
+            self.take_in_turns(&mut taking);
+        } else {
+            self.take_plain(&mut taking, max);
+        }
+        taking.taken
+    }
+
+    /// Takes messages without a group until `limit` are taken: those of negative priorities, then of priority 0, then of positive
+    /// ones.
+    pub(crate) fn take_plain(&mut self, taking: &mut Taking, limit: usize) {
+        let prioritized: Vec<_> =
+            self.prioritized().into_iter().filter(|(_, number)| !taking.taken.contains(number)).collect();
         let (before, after): (Vec<_>, Vec<_>) = prioritized.into_iter().partition(|(priority, _)| *priority < 0);
         for (_, number) in before {
-            has_room = !offer(self, number).1;
-        }
-        // Entries of removed messages are dropped, also those directly behind the last taken message.
-        while has_room && let Some(first) = self.waiting_list.first() {
-            if self.is_waiting(*first) && !offer(self, *first).0 {
-                break;
+            if taking.has_room(limit) {
+                taking.offer(self, number);
             }
-            self.waiting_list.remove(0);
+        }
+        if taking.has_room(limit) {
+            // Entries of removed messages are dropped, also those directly behind the last taken message.
+            while let Some(first) = self.waiting_list.first().copied() {
+                if self.is_waiting(first) && !(taking.has_room(limit) && taking.offer(self, first)) {
+                    break;
+                }
+                self.waiting_list.remove(0);
+            }
         }
         for (_, number) in after {
-            offer(self, number);
+            if taking.has_room(limit) {
+                taking.offer(self, number);
+            }
         }
-        taken
     }
 
     pub(crate) fn anything_is_ready(&self) -> bool {
+        if self.grouped() > 0 {
+            return !self.turns.is_empty();
+        }
         self.messages.values().any(|message| message.state == State::Waiting)
     }
 
@@ -242,6 +276,7 @@ impl Model {
         }
         self.requeue(requeues);
         self.trim_finished();
+        self.update_turns();
     }
 }
 

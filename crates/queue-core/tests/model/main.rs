@@ -11,6 +11,7 @@ mod changing;
 mod clock;
 mod comparing;
 mod events;
+mod groups;
 mod leases;
 mod leasing;
 mod limit;

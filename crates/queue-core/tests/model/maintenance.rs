@@ -28,6 +28,7 @@ impl Model {
         self.expire();
         self.promote_due();
         self.requeue(requeues);
+        self.update_turns();
     }
 
     pub(crate) fn maintain(&mut self) -> Option<Instant> {
@@ -183,7 +184,7 @@ impl Model {
     pub(crate) fn requeue(&mut self, requeues: Requeues) {
         self.log_events(requeues.events);
         self.requeue_at_head(requeues.head);
-        self.add_at_tail(&requeues.tail);
+        self.return_at_tail(&requeues.tail);
     }
 
     /// Puts requeued messages at the head of the waiting list. In an exclusive queue it also sorts them and the messages that were

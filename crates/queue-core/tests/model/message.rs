@@ -23,6 +23,14 @@ pub(crate) struct Draft {
     pub(crate) timeout: Option<u64>,
     pub(crate) ttl: Option<u64>,
     pub(crate) hold: Option<u8>,
+    pub(crate) group: Option<u8>,
+}
+
+impl Draft {
+    /// Whether the message waits in the waiting list: it has no group, and the priority 0.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.group.is_none() && self.priority == 0
+    }
 }
 
 /// Writes only the options that differ from those of a plain message.
@@ -38,6 +46,7 @@ impl fmt::Debug for Draft {
             ("timeout", self.timeout.map(|timeout| timeout.to_string())),
             ("ttl", self.ttl.map(|ttl| ttl.to_string())),
             ("hold", self.hold.map(|key| key.to_string())),
+            ("group", self.group.map(|key| key.to_string())),
         ];
         let options = options.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?)));
         write!(f, "message({})", options.collect::<Vec<_>>().join(", "))
@@ -74,6 +83,8 @@ pub(crate) struct Message {
     /// The instant at which the message fails unless it has started; `None` after its start, or without a ttl.
     pub(crate) expires: Option<Instant>,
     pub(crate) state: State,
+    /// Whether a waiting message of a group was handed out before, and goes before the others.
+    pub(crate) is_returned: bool,
     /// The instant at which the message was promoted or signalled, and so became ready.
     pub(crate) ready: Option<Instant>,
     /// Whether the message is in back-off in an exclusive queue, which hands out nothing until the back-off ends.

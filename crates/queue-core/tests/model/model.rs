@@ -1,9 +1,10 @@
 //! The model of a queue: plain vectors and maps, and one clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
     events::Log,
+    groups::Group,
     message::{End, Instant, LeaseCall, Message, Number, Outcome, State},
     purging::Purge,
     settings::{DECLARED_BACKOFF, DECLARED_MAX_LAPSES, Settings},
@@ -34,6 +35,8 @@ pub(crate) struct Model {
     /// When leases were made, while there is a rate limit.
     pub(crate) leases_made: Vec<Instant>,
     pub(crate) messages: BTreeMap<Number, Message>,
+    /// The groups that have a ready message and a free place, while any unfinished message has a group.
+    pub(crate) turns: VecDeque<Group>,
     /// The last message that was stored.
     pub(crate) last: Option<Number>,
     /// Ready messages of priority 0, in order. A message that leaves from the middle keeps its entry until the entry reaches the
@@ -88,8 +91,9 @@ impl Model {
     /// settings changed at run time.
     pub(crate) fn declare(&mut self) {
         if !self.exists || !self.has_declared {
+            // Only a queue that begins is added to the index at once.
+            self.is_listed |= !self.exists;
             self.exists = true;
-            self.is_listed = true;
             self.has_declared = true;
             self.settings.backoff = DECLARED_BACKOFF;
             self.settings.max_lapses = DECLARED_MAX_LAPSES;
@@ -162,7 +166,8 @@ impl Model {
 
     pub(crate) fn prioritized(&self) -> Vec<(i64, Number)> {
         self.sorted_by(|message| {
-            Some(message.draft.priority).filter(|priority| *priority != 0 && message.state == State::Waiting)
+            let is_listed = message.state == State::Waiting && message.draft.group.is_none();
+            Some(message.draft.priority).filter(|priority| *priority != 0 && is_listed)
         })
     }
 
@@ -173,9 +178,9 @@ impl Model {
         expiring
     }
 
-    /// Whether the message waits at priority 0, so that its entry in the waiting list counts.
+    /// Whether the message waits at priority 0 and without a group, so that its entry in the waiting list counts.
     pub(crate) fn is_waiting(&self, number: Number) -> bool {
-        let waits = |message: &Message| message.state == State::Waiting && message.draft.priority == 0;
+        let waits = |message: &Message| message.state == State::Waiting && message.draft.is_plain();
         self.messages.get(&number).is_some_and(waits)
     }
 
@@ -199,26 +204,37 @@ impl Model {
         self.totals.get(what).copied().unwrap_or(0)
     }
 
-    /// Makes messages ready at the tail of the waiting list. A message of a priority other than 0 gets no entry there, and one
-    /// that still has an entry keeps it.
+    /// Makes messages ready at the tail of the waiting list. A message with a group or a priority other than 0 gets no entry there,
+    /// and one that still has an entry keeps it. A message that was delayed although it was handed out before returns to its group.
     pub(crate) fn add_at_tail(&mut self, numbers: &[Number]) {
         self.note_returned(numbers);
         for number in numbers {
             let message = self.message(*number);
+            message.is_returned =
+                matches!(message.state, State::DelayedUntil(_)) && message.run_so_far().deliveries > 0;
             message.state = State::Waiting;
-            if message.draft.priority == 0 && !self.waiting_list.contains(number) {
+            if message.draft.is_plain() && !self.waiting_list.contains(number) {
                 self.waiting_list.push(*number);
             }
         }
     }
 
-    /// Makes messages ready at the head of the waiting list, in this order.
+    /// Like [`add_at_tail`](Self::add_at_tail), for messages whose leases have just ended.
+    pub(crate) fn return_at_tail(&mut self, numbers: &[Number]) {
+        self.add_at_tail(numbers);
+        for number in numbers {
+            self.message(*number).is_returned = true;
+        }
+    }
+
+    /// Makes messages ready at the head of the waiting list, in this order. All were handed out before.
     pub(crate) fn add_at_head(&mut self, numbers: &[Number]) {
         self.note_returned(numbers);
         for number in numbers.iter().rev() {
             let message = self.message(*number);
             message.state = State::Waiting;
-            if message.draft.priority == 0 {
+            message.is_returned = true;
+            if message.draft.is_plain() {
                 self.waiting_list.insert(0, *number);
             }
         }

@@ -20,6 +20,10 @@ pub(crate) fn hold_key(key: u8) -> String {
     format!("key {key}")
 }
 
+pub(crate) fn group_key(key: u8) -> String {
+    format!("group {key}")
+}
+
 pub(crate) fn consumer(consumer: u8) -> String {
     format!("consumer-{consumer}")
 }
@@ -44,6 +48,7 @@ impl Model {
         json!({
             "id": message.draft.own_id.map_or(name(number), own_id),
             "name": message.draft.named.then_some(NAME),
+            "group": message.draft.group.map(group_key),
             "state": state_name(message.state),
             "data": number.to_string(),
             "priority": message.draft.priority,
@@ -87,11 +92,14 @@ impl Model {
         })
     }
 
-    /// The age of the older of two messages: the head of the waiting list, and the first message with a priority.
+    /// The age of the oldest of these messages: the head of the waiting list, the first message with a priority, and of the first
+    /// messages of all groups the one with the lowest id.
     fn oldest_waiting_age(&self) -> Option<u64> {
         let first_waiting = self.waiting_list.iter().find(|number| self.is_waiting(**number)).copied();
         let first_prioritized = self.prioritized().first().map(|(_, number)| *number);
-        let ready = first_waiting.into_iter().chain(first_prioritized).map(|number| self.ready_since(number));
+        let first_of_groups = self.group_heads().first().copied();
+        let first_ones = first_waiting.into_iter().chain(first_prioritized).chain(first_of_groups);
+        let ready = first_ones.map(|number| self.ready_since(number));
         ready.min().map(|ready| self.now().saturating_sub(ready))
     }
 
@@ -110,7 +118,8 @@ impl Model {
                 let (before, after): (Vec<_>, Vec<_>) =
                     self.prioritized().into_iter().partition(|(priority, _)| *priority < 0);
                 let waiting = self.waiting_list.iter().copied().filter(|number| self.is_waiting(*number));
-                numbers(before).into_iter().chain(waiting).chain(numbers(after)).collect()
+                let plain = numbers(before).into_iter().chain(waiting).chain(numbers(after));
+                plain.chain(self.group_heads()).chain(self.group_rest()).collect()
             }
         }
     }

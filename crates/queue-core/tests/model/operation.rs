@@ -166,8 +166,9 @@ fn draft() -> impl Strategy<Value = Draft> {
         (due, any::<bool>(), option::weighted(0.2, 0..4_u8), priority),
         (option::weighted(0.15, 1..4_u32), option::weighted(0.1, backoff())),
         (seldom(millis().boxed()), seldom(millis().boxed()), option::weighted(0.2, 0..2_u8)),
+        option::weighted(0.4, 0..3_u8),
     )
-        .prop_map(|((due, named, own_id, priority), (max_attempts, backoff), (timeout, ttl, hold))| Draft {
+        .prop_map(|((due, named, own_id, priority), (max_attempts, backoff), (timeout, ttl, hold), group)| Draft {
             due,
             named,
             own_id,
@@ -177,6 +178,7 @@ fn draft() -> impl Strategy<Value = Draft> {
             timeout,
             ttl,
             hold,
+            group,
         })
 }
 
@@ -246,7 +248,9 @@ fn change() -> impl Strategy<Value = Change> {
         1 => backoff().prop_map(Change::Backoff),
         1 => option::of(1..4_u32).prop_map(Change::MaxLapses),
         3 => option::weighted(0.7, limit).prop_map(Change::RateLimit),
-        3 => option::weighted(0.6, 1..4_usize).prop_map(Change::Exclusive),
+        2 => option::weighted(0.5, 1..4_usize).prop_map(Change::Exclusive),
+        2 => option::of(1..4_usize).prop_map(Change::GroupConcurrency),
+        1 => Just(Change::NoGroupConcurrency),
         1 => option::of(millis()).prop_map(Change::Timeout),
         1 => option::of(at_least(1_000)).prop_map(Change::IdempotencyWindow),
         2 => option::of(select(vec![0, 500, 2_000])).prop_map(Change::IdWindow),

@@ -27,6 +27,7 @@ impl Model {
                 .collect();
         }
 
+        let unfinished = self.messages.values().filter(|message| message.is_unfinished()).count();
         let mut new: Vec<(Number, Message)> = Vec::new();
         let mut numbers = Vec::new();
         for draft in drafts {
@@ -37,17 +38,15 @@ impl Model {
             };
             numbers.push(existing.unwrap_or(self.posted + new.len()));
             if existing.is_none() {
+                if self.settings.exclusive.is_some() && draft.group.is_some() {
+                    return json!("the queue is exclusive");
+                }
+                if self.settings.max_length.is_some_and(|max| unfinished + new.len() >= max) {
+                    return json!({"the queue is full": self.settings.max_length});
+                }
                 new.push((self.posted + new.len(), self.new_message(draft)));
             }
         }
-        let unfinished = self.messages.values().filter(|message| message.is_unfinished()).count();
-        if let Some(max_length) = self.settings.max_length
-            && !new.is_empty()
-            && unfinished + new.len() > max_length
-        {
-            return json!({"the queue is full": max_length});
-        }
-
         if let Some((key, fingerprint)) = once {
             let until = now + self.settings.idempotency_window;
             self.requests.insert(key, Request { until, fingerprint, numbers: numbers.clone() });
@@ -91,6 +90,7 @@ impl Model {
             first_due: due,
             expires: draft.ttl.map(|ttl| now + ttl),
             state,
+            is_returned: false,
             ready: None,
             blocks_queue: false,
             is_to_be_cancelled: false,

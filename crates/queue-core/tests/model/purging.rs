@@ -15,6 +15,9 @@ pub(crate) struct Purge {
     /// The waiting list when the purge began, with entries of messages that were removed from its middle.
     pub(crate) waiting_list: Vec<Number>,
     pub(crate) prioritized: Vec<Number>,
+    /// The first messages of the groups, and the others.
+    pub(crate) group_heads: Vec<Number>,
+    pub(crate) group_rest: Vec<Number>,
     /// The messages that are still to be forgotten. No call shows them.
     pub(crate) messages: BTreeMap<Number, Message>,
     /// Messages that were posted before the purge began and have become ready since.
@@ -74,21 +77,33 @@ impl Model {
     fn begin_purge(&mut self) -> usize {
         let prioritized: Vec<Number> = self.prioritized().into_iter().map(|(_, number)| number).collect();
         let waiting_list = std::mem::take(&mut self.waiting_list);
-        if waiting_list.is_empty() && prioritized.is_empty() {
+        let (group_heads, mut group_rest) = (self.group_heads(), self.group_rest());
+        group_rest.sort_unstable();
+        if waiting_list.is_empty() && prioritized.is_empty() && group_heads.is_empty() {
             return 0;
         }
         let waiting = self.numbers_by(|message| (state_name(message.state) == "waiting").then_some(()));
         let purged = waiting.iter().map(|number| (*number, self.messages.remove(number).expect("it waits")));
         let messages = purged.collect();
         let cut = self.last.expect("something was posted");
-        self.purge = Some(Purge { cut, waiting_list, prioritized, messages, returned: BTreeSet::new() });
+        self.purge = Some(Purge {
+            cut,
+            waiting_list,
+            prioritized,
+            group_heads,
+            group_rest,
+            messages,
+            returned: BTreeSet::new(),
+        });
         waiting.len()
     }
 
-    /// Does a step of the purge: first messages with a priority are forgotten, then the others.
+    /// Does a step of the purge: first messages with a priority are forgotten, then the others without a group, then those of
+    /// groups.
     pub(crate) fn forget_purged(&mut self) {
         let Some(purge) = &mut self.purge else { return };
-        let entries = if purge.prioritized.is_empty() { &mut purge.waiting_list } else { &mut purge.prioritized };
+        let all = [&mut purge.prioritized, &mut purge.waiting_list, &mut purge.group_heads, &mut purge.group_rest];
+        let Some(entries) = all.into_iter().find(|entries| !entries.is_empty()) else { return };
         let numbers: Vec<Number> =
             std::mem::take(entries).into_iter().filter(|number| purge.messages.contains_key(number)).collect();
         self.log_for_each(&numbers, "erased");
@@ -102,7 +117,8 @@ impl Model {
             }
             self.awaited.remove(&number);
         }
-        if purge.prioritized.is_empty() && purge.waiting_list.is_empty() {
+        let all = [&purge.prioritized, &purge.waiting_list, &purge.group_heads, &purge.group_rest];
+        if all.into_iter().all(Vec::is_empty) {
             self.purge = None;
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     answers::show_enqueued,
     message::{Draft, Due as When},
     model::Model,
-    model_json::{NAME, consumer, hold_key, own_id},
+    model_json::{NAME, consumer, group_key, hold_key, own_id},
     operation::{ClockStep, MessageChoice, Operation},
     queue_and_model::QueueAndModel,
 };
@@ -69,6 +69,7 @@ impl QueueAndModel {
             }
             other => self.change_the_queue(other).await.map_err(unexpected)?,
         };
+        self.model.update_turns();
         Ok(Answers { real: self.translate_json(&real), model, description })
     }
 
@@ -96,8 +97,11 @@ impl QueueAndModel {
                 (json!(resumed), json!(self.model.exists))
             }
             Operation::Configure(change) => {
-                let settings = queue.configure(&change.as_patch()).await?;
-                (json!(settings), self.model.configure(change))
+                let settings = match queue.configure(&change.as_patch()).await {
+                    Err(Error::InvalidSetting(invalid)) => json!({"conflict": invalid.setting}),
+                    settings => json!(settings?),
+                };
+                (settings, self.model.configure(change))
             }
             Operation::Signal(key, has_data, sticky_for) => {
                 let data = has_data.then(|| format!("[\"signal at\", {}]", self.model.micros));
@@ -201,6 +205,7 @@ impl QueueAndModel {
         let real = match answer {
             Ok(enqueued) => enqueued.iter().map(show_enqueued).collect(),
             Err(Error::QueueFull(max_length)) => json!({"the queue is full": max_length}),
+            Err(Error::ExclusiveQueue) => json!("the queue is exclusive"),
             Err(Error::KeyReused) => json!("the key was used for another request"),
             Err(other) => return Err(unexpected(other)),
         };
@@ -227,6 +232,7 @@ impl QueueAndModel {
             timeout: draft.timeout.map(|time| Millis::new(time).try_into().unwrap()),
             ttl: draft.ttl.map(|time| Millis::new(time).try_into().unwrap()),
             hold: draft.hold.map(|key| hold_key(key).parse().unwrap()),
+            group: draft.group.map(|key| group_key(key).parse().unwrap()),
             ..NewMessage::new(raw(&number.to_string()))
         }
     }

@@ -54,6 +54,7 @@ impl Model {
         let requeues = self.recover();
         self.requeue(requeues);
         self.trim_finished();
+        self.update_turns();
 
         let mut requeues = Requeues::default();
         let mut answers: Vec<(Token, Kind, Value)> = vec![];

@@ -61,6 +61,7 @@ impl Command {
             .env("DROVER_MESSAGE_ID", message.id.as_str())
             .env("DROVER_QUEUE", message.queue.as_str())
             .env("DROVER_NAME", message.name.as_ref().map_or("", |name| name.as_str()))
+            .env("DROVER_GROUP", message.group.as_ref().map_or("", |group| group.as_str()))
             .env("DROVER_ATTEMPT", job.attempt().to_string())
             .env("DROVER_MAX_ATTEMPTS", json!(message.max_attempts).to_string())
             .env("DROVER_HEADERS", json!(message.headers).to_string())

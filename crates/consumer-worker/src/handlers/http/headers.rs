@@ -33,6 +33,9 @@ pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap
     if let Some(name) = &message.name {
         set("drover-name", text(name.as_str()));
     }
+    if let Some(group) = &message.group {
+        set("drover-group", text(group.as_str()));
+    }
     if !message.headers.is_empty() {
         set("drover-headers", ascii_json(&serde_json::json!(message.headers).to_string()));
     }
@@ -104,12 +107,18 @@ mod tests {
 
     #[test]
     fn any_producer_text_can_be_sent_in_a_header() {
-        let job =
-            TestJob::new("a.b", &1).name("grüße 100%").id("bestellung.ä 1").header("x", "ä\n\u{7f}😀").attempt(2).job();
+        let job = TestJob::new("a.b", &1)
+            .name("grüße 100%")
+            .group("käufer 7")
+            .id("bestellung.ä 1")
+            .header("x", "ä\n\u{7f}😀")
+            .attempt(2)
+            .job();
         let headers = of(&job, &[], b"1");
         let value = |name: &str| headers[name].to_str().unwrap();
         assert_eq!(value("drover-message-id"), "bestellung.%C3%A4 1");
         assert_eq!(value("drover-name"), "gr%C3%BC%C3%9Fe 100%25");
+        assert_eq!(value("drover-group"), "k%C3%A4ufer 7");
         assert_eq!(value("drover-attempt"), "2");
         assert_eq!(value("drover-headers"), r#"{"x":"\u00e4\n\u007f\ud83d\ude00"}"#);
         assert_eq!(value("webhook-id"), "a%2Eb:bestellung%2E%C3%A4%201");

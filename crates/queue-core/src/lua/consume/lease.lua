@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- lease: maintains the queue, then hands out messages from the head of the waiting list: at most as many as the rate limit and
--- an exclusive queue permit, and none while the queue is paused. A message that has lapsed, and that its next lapse would fail, is
+-- lease: maintains the queue, then hands out messages from the head of the waiting list, and from groups in their turns: at most
+-- as many as the rate limit and an exclusive queue permit, and none while the queue is paused. A message that has lapsed, and that its next lapse would fail, is
 -- handed out alone: if it kills its consumer, no other message fails with it.
--- KEYS      messages options waiting prioritized delayed leased runs removed expiring signals signalled
+-- KEYS      meta messages options waiting prioritized delayed leased runs removed expiring signals signalled groups group_rest turns
 -- ARGV      epoch, maximum number of messages, their maximum bytes (exceeded by a single large message only), token, consumer,
 --           owner timeout (ms) of an exclusive queue ('' for the visibility timeout), the visibility timeout (ms; '' for the
 --           queue's), a random number in [0, 1) for back-offs
@@ -25,9 +25,9 @@ local visibility_timeout = tonumber(ARGV[7]) or tonumber(meta.visibility_timeout
 local deadline = now + visibility_timeout
 local max_lapses = tonumber(meta.max_lapses)
 -- A consumer that leases ahead leases a message some time before it starts the handler. This is not permitted where the time
--- matters: in a queue that is paused, exclusive or limited in its rate, or has a timeout (which counts from the lease), or if a
--- single lapse fails a message.
-local permits_ahead = not (meta.paused or meta.exclusive or meta.rate_limit or meta.timeout) and max_lapses > 1
+-- matters: in a queue that is paused, exclusive or limited in its rate, has groups or a timeout (which counts from the lease), or
+-- if a single lapse fails a message.
+local permits_ahead = not (meta.paused or meta.exclusive or meta.rate_limit or meta.grouped or meta.timeout) and max_lapses > 1
 local reply = {
   now, deadline, visibility_timeout, -1, 0, 0, permits_ahead and 1 or 0, meta.max_attempts, meta.timeout or false,
   false, false, false, false, false,
@@ -92,9 +92,12 @@ local function hand_out(ids, earlier_runs, own_deadlines)
 end
 
 -- The maximum bytes of a message, with room for a small error or small data of a signal beside the record.
-local ROOM_BESIDE_A_RECORD = 512
-local max_size = (tonumber(meta.largest) or 0) + 2 * (tonumber(meta.largest_extra) or 0) + ROOM_BESIDE_A_RECORD
-local sizes_matter = max_size * max > max_bytes
+local sizes_matter
+do
+  local ROOM_BESIDE_A_RECORD = 512
+  local max_size = (tonumber(meta.largest) or 0) + 2 * (tonumber(meta.largest_extra) or 0) + ROOM_BESIDE_A_RECORD
+  sizes_matter = max_size * max > max_bytes
+end
 
 local is_plain = not (meta.paused or meta.exclusive or meta.rate_limit or meta.timeout or meta.purged_to or meta.mending)
   and (tonumber(meta.clock) or 0) <= now and (tonumber(meta.listened_until) or 0) <= now and not sizes_matter
@@ -134,10 +137,46 @@ if first_change > now then
   end
 end
 
--- USES      fields totals events waiting_list trim finish timeout requeue expire clock_step maintain limiter owner
+do
+  -- Leases messages of groups, if each group that has one of the next turns has only one ready message, which was never
+  -- handed out and has priority 0, and no place is taken.
+  -- Returns the reply; or nil if the call needs part 2, and then it has changed nothing.
+  local function lease_only_ones_of_groups()
+    if not meta.grouped or meta.paused or meta.exclusive or meta.rate_limit or meta.timeout or meta.purged_to or meta.mending
+      or meta.regrouping or (tonumber(meta.clock) or 0) > now or (tonumber(meta.listened_until) or 0) > now or sizes_matter
+      or redis.call('EXISTS', EXPIRING, SIGNALS, SIGNALLED) > 0 then return nil end
+    local change = math.min(first_instant(LEASED), first_instant(DELAYED))
+    if change <= now or any_ran_before() then return nil end
+    local names = redis.call('ZRANGE', TURNS, 0, max - 1)
+    if #names == 0 then return nil end
+    local ids, active = {}, {}
+    for i, stored in ipairs(redis.call('HMGET', GROUPS, unpack(names))) do
+      -- Such a group is stored as the id of its message.
+      if not stored or #stored ~= 14 then return nil end
+      ids[i] = stored
+      active[2 * i - 1], active[2 * i] = names[i], '/1'
+    end
+    local options = redis.call('HMGET', OPTIONS, unpack(ids))
+    for i = 1, #ids do
+      if options[i] and string.find(options[i], '\tt', 1, true) then return nil end
+    end
+
+    redis.call('ZREMRANGEBYRANK', TURNS, 0, #ids - 1)
+    redis.call('HSET', GROUPS, unpack(active))
+    redis.call('HINCRBY', META, 'ready', -#ids)
+    reply[13] = options
+    hand_out(ids, false)
+    wake_at(deadline)
+    if redis.call('EXISTS', TURNS) == 1 then reply[5] = 1 else reply[4] = pause_until(math.min(watch, change, deadline)) end
+    return reply
+  end
+  local leased = lease_only_ones_of_groups()
+  if leased then return leased end
+end
+
+-- USES      fields totals events groups waiting_list trim finish timeout expire clock_step maintain limiter owner
 -- Part 2: everything else.
 maintain(tonumber(ARGV[8]))
-write_requeued()
 
 -- Reduces the number of messages that may be handed out. `opens_at` is the instant at which more may be handed out, if it is known.
 local opens_at = math.huge
@@ -152,7 +191,7 @@ if meta.rate_limit and max > 0 then at_most(permitted_leases(meta.rate_limit)) e
 -- One command checks all keys that most queues do not have.
 local has_rare_keys = redis.call('EXISTS', PRIORITIZED, REMOVED, EXPIRING, SIGNALLED) > 0
 
-local taken, alone = {}, false
+local taken, alone, served = {}, false, nil
 local any_ran = any_ran_before()
 do
   -- Ids are read before they are removed, so that messages that do not fit into the reply stay in the waiting list.
@@ -192,19 +231,19 @@ do
     return n
   end
 
-  local function take_prioritized(from, to)
-    if full then return end
-    local ids = redis.call('ZRANGE', PRIORITIZED, from, to, 'BYSCORE', 'LIMIT', 0, max - #taken)
+  local function take_prioritized(from, to, limit)
+    if full or #taken >= limit then return end
+    local ids = redis.call('ZRANGE', PRIORITIZED, from, to, 'BYSCORE', 'LIMIT', 0, limit - #taken)
     local n = take(ids)
     if n > 0 then redis.call('ZREM', PRIORITIZED, unpack(ids, 1, n)) end
   end
 
   -- Ids of removed messages are still in the list; a bounded number of them is skipped per call.
-  local function take_waiting()
+  local function take_waiting(limit)
     local any_removed = has_rare_keys and redis.call('EXISTS', REMOVED) == 1
     for _ = 1, 10 do
-      if full then return end
-      local wanted = max - #taken
+      if full or #taken >= limit then return end
+      local wanted = limit - #taken
       local ids = redis.call('LRANGE', WAITING, 0, (any_removed and math.max(wanted, 500) or wanted) - 1)
       if #ids == 0 then return end
       if not any_removed then
@@ -215,7 +254,7 @@ do
       for i, is_removed in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
         if is_removed == 1 then
           skipped[#skipped + 1] = ids[i]
-        elseif full or take({ ids[i] }) == 0 then
+        elseif full or #taken >= limit or take({ ids[i] }) == 0 then
           break
         end
         passed = i
@@ -225,10 +264,125 @@ do
     end
   end
 
+  -- Takes messages without a group until `limit` are taken.
   local any_prioritized = has_rare_keys and redis.call('EXISTS', PRIORITIZED) == 1
-  if any_prioritized then take_prioritized('-inf', '(0') end
-  take_waiting()
-  if any_prioritized then take_prioritized('(0', '+inf') end
+  local function take_plain(limit)
+    if any_prioritized then take_prioritized('-inf', '(0', limit) end
+    take_waiting(limit)
+    if any_prioritized then take_prioritized('(0', '+inf', limit) end
+  end
+
+  local function take_one(id)
+    if sizes_matter or any_ran then return take({ id }) == 1 end
+    taken[#taken + 1] = id
+    full = #taken >= max
+    return true
+  end
+
+  local any_expiring = has_rare_keys and redis.call('EXISTS', EXPIRING) == 1
+  local expired = 0
+  local function is_expired(id)
+    local ends = any_expiring and tonumber(redis.call('ZSCORE', EXPIRING, id))
+    return ends and ends <= now
+  end
+
+  -- Finishes an expired message instead of handing it out, up to `MAX_MESSAGES` per call.
+  local function drop(id)
+    redis.call('ZREM', EXPIRING, id)
+    finish_expired(id)
+    expired = expired + 1
+    full = full or expired >= MAX_MESSAGES
+  end
+
+  -- A turn of the messages without a group: takes one message that has not expired. Returns whether it took one.
+  local function take_one_plain()
+    local before = #taken
+    repeat
+      take_plain(before + 1)
+      if #taken == before then return false end
+      local is_dropped = is_expired(taken[before + 1])
+      if is_dropped then drop(table.remove(taken)) end
+    until not is_dropped
+    return true
+  end
+
+  -- Makes the next message of a group its first one. Several are read together, because the group may have another turn.
+  local consumed = {}
+  local function advance(group, likely_turns)
+    if group.others == 0 then
+      group.head = nil
+      return
+    end
+    if not group.next_ones or group.consumed == #group.next_ones then
+      local skipped = (group.skipped or 0) + (group.consumed or 0)
+      group.next_ones, group.skipped, group.consumed = groups.rest_of(group.name, skipped, likely_turns), skipped, 0
+    end
+    group.consumed = group.consumed + 1
+    local member = group.next_ones[group.consumed]
+    consumed[#consumed + 1] = member
+    group.head = member and string.sub(member, -22)
+    group.others = member and group.others - 1 or 0
+  end
+
+  -- A turn of a group: takes its first message that has not expired. Returns whether it took one.
+  local function take_from_group(group, likely_turns)
+    while group.head and not full do
+      local id = string.sub(group.head, 9)
+      if is_expired(id) then
+        drop(id)
+        groups.tally({ redis.call('HGET', OPTIONS, id) }, -1)
+      elseif not take_one(id) then
+        return false
+      else
+        group.places = group.places + 1
+        advance(group, likely_turns)
+        return true
+      end
+      advance(group, likely_turns)
+    end
+    return false
+  end
+
+  local function take_turns()
+    if full then return end
+    local ring = redis.call('ZRANGE', TURNS, 0, max - 1)
+    local members, length = #ring, #ring
+    local names = {}
+    for _, name in ipairs(ring) do
+      if name ~= '' then names[#names + 1] = name end
+    end
+    groups.load(names)
+    local limit, likely_turns = groups.max_places(), math.ceil(max / math.max(1, length))
+    local next_turn = 1
+    while next_turn <= length and not full do
+      local name = ring[next_turn]
+      local gets_another, had_turn
+      if name == '' then
+        had_turn = take_one_plain()
+        -- If only messages without a group are left, they need no turns.
+        if had_turn and members < max and next_turn == length then take_plain(max) end
+        gets_another = had_turn and groups.is_plain_ready()
+      else
+        local group = groups.changed(name)
+        had_turn = group.places < limit and take_from_group(group, math.min(likely_turns, math.max(1, limit - group.places)))
+        gets_another = had_turn and group.head and group.places < limit
+        group.is_served = group.is_served or had_turn
+      end
+      if gets_another then
+        length = length + 1
+        ring[length] = name
+      end
+      -- A group whose message did not fit keeps its turn.
+      if had_turn or not full then next_turn = next_turn + 1 end
+    end
+    if #consumed > 0 then redis.call('ZREM', GROUP_REST, unpack(consumed)) end
+    served = {}
+    for i = math.max(next_turn, members + 1), length do
+      served[#served + 1], served[ring[i]] = ring[i], true
+    end
+  end
+
+  if meta.grouped then take_turns() else take_plain(max) end
 end
 
 -- No message is handed out after its ttl, even when too many messages expired for one call of `maintain`.
@@ -244,6 +398,7 @@ local function drop_expired()
 end
 drop_expired()
 write_finished()
+groups.write(served)
 local clean_at
 if #taken == 0 then clean_at = clean() elseif totals.failed then trim_failed(200) end
 write_totals()

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- settle: completes, fails or releases messages; each lease ends independently of the others.
--- KEYS      meta messages options delayed leased runs completed outcomes aliases awaited cancelling progress erased signalled
+-- KEYS      meta messages options delayed leased runs completed outcomes aliases awaited cancelling progress erased signalled groups turns
 -- ARGV      a random number in [0, 1) for back-offs, '' if no message is named more than once (else '1'), then groups of
 --           settlements. A group is '', the token, the action and its parameter, then for each settlement: id, value.
 --           action c completes (value: the result's JSON); f fails an attempt (value: the error's JSON; parameter: a random
@@ -12,6 +12,21 @@
 
 -- USES      meta clock instants watch retention next_change
 -- Part 1: the plain path, for live leases that complete in a queue that uses no rare feature.
+
+-- Returns the groups of messages that have a group, of which no other message is unfinished, and no other option; or nil if other
+-- messages are among these.
+local function groups_of_only_ones(ids)
+  local names = {}
+  for i, options in ipairs(redis.call('HMGET', OPTIONS, unpack(ids))) do
+    -- The group is the only option: a tab, the letter g, and the name.
+    if not options or string.byte(options, 2) ~= 103 or string.find(options, '\t', 2, true) then return nil end
+    names[i] = string.sub(options, 3)
+  end
+  for _, stored in ipairs(redis.call('HMGET', GROUPS, unpack(names))) do
+    if stored ~= '/1' then return nil end
+  end
+  return names
+end
 
 -- Completes all leases of this call, and forgets completed messages beyond the retained count. Returns the reply; or nil if the
 -- call needs part 2, and then it has changed nothing.
@@ -33,8 +48,10 @@ local function complete_all()
       position = position + 2
     end
   end
-  if redis.call('EXISTS', OPTIONS, ALIASES, AWAITED, CANCELLING, PROGRESS, ERASED, SIGNALLED) > 0
-    or first_instant(LEASED) <= now then return nil end
+  local rare_keys = redis.call('EXISTS', OPTIONS, ALIASES, AWAITED, CANCELLING, PROGRESS, ERASED, SIGNALLED)
+  if rare_keys > 0 and not (meta.grouped and rare_keys == redis.call('EXISTS', OPTIONS)) or first_instant(LEASED) <= now then
+    return nil
+  end
   local first = redis.call('LINDEX', COMPLETED, 0)
   local first_at = first and finished_at(first) or now
   if first_at <= now - limits.age or first_at > now then return nil end
@@ -44,6 +61,8 @@ local function complete_all()
     if not run or string.find(run, starts[i], 1, true) ~= 1 then return nil end
     outcomes[2 * i - 1], outcomes[2 * i] = ids[i], outcome_start .. run .. '\n' .. results[i]
   end
+  local names = rare_keys > 0 and groups_of_only_ones(ids)
+  if names == nil then return nil end
 
   redis.call('ZREM', LEASED, unpack(ids))
   redis.call('HDEL', RUNS, unpack(ids))
@@ -62,6 +81,15 @@ local function complete_all()
     local forgotten = pop_completed(k)
     redis.call('HDEL', MESSAGES, unpack(forgotten))
     redis.call('HDEL', OUTCOMES, unpack(forgotten))
+    if names then redis.call('HDEL', OPTIONS, unpack(forgotten)) end
+  end
+  if names then
+    redis.call('HDEL', GROUPS, unpack(names))
+    if redis.call('HINCRBY', META, 'grouped', -n) == 0 then
+      redis.call('DEL', TURNS)
+      redis.call('HDEL', META, 'grouped', 'ready', 'turn', 'regrouping')
+      redis.call('HSET', META, 'layout', KNOWN_LAYOUT)
+    end
   end
   -- No message that is left may be forgotten before this instant.
   local earliest_trim = math.max(now + 100, first_at + (excess > 0 and limits.min_age or limits.age))
@@ -71,7 +99,7 @@ end
 local completed_all = complete_all()
 if completed_all then return completed_all end
 
--- USES      run totals purged waiting_list wake trim finish requeue attempt recover owner
+-- USES      run totals purged groups waiting_list wake trim finish requeue attempt recover owner
 -- Part 2: everything else.
 
 -- Lapsed leases are recovered first, so that the settlement of a lapsed lease has the same effect whether or not another call
@@ -79,6 +107,7 @@ if completed_all then return completed_all end
 recover(MAX_RUNS, tonumber(ARGV[1]))
 write_requeued()
 write_finished()
+local has_new_turns = groups.write()
 
 local last = #ARGV
 local ids, n = {}, 0
@@ -94,6 +123,7 @@ while position <= last do
 end
 local runs = redis.call('HMGET', RUNS, unpack(ids))
 local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}
+if groups.unfinished > 0 then groups.load_of(options) end
 local any_cancelling = redis.call('EXISTS', CANCELLING) == 1
 local cancelling = any_cancelling and redis.call('SMISMEMBER', CANCELLING, unpack(ids)) or {}
 
@@ -107,7 +137,7 @@ if ARGV[2] ~= '' then
   end
 end
 
-local ended_ids, ended, completed_late = {}, 0, {}
+local ended_ids, ended, completed_late, options_of_late = {}, 0, {}, {}
 local LETTER_OF = { delayed = 'd', waiting = 'w', failed = 'f' }
 
 -- A settle that is repeated because its reply was lost gets the same reply again.
@@ -180,9 +210,11 @@ while position <= last do
       else
         answers[i] = settle_other(id, index, action, parameter, value)
       end
+      if finished.n > finished_before then groups.leave(options[index]) end
     elseif run and action == 'c' and find(run, '!' .. start, 1, true) == 1 and not is_purged(id) then
       -- The lease lapsed, but the message was not leased again: the work is done, so it counts.
       completed_late[#completed_late + 1] = id
+      options_of_late[#completed_late] = options[index] or false
       finish(id, 'c', string.sub(run, 2), value)
       answers[i] = 'c'
     else
@@ -196,13 +228,15 @@ while position <= last do
   end
 end
 
-remove_from_waiting_list(completed_late)
+remove_from_waiting_list(completed_late, options_of_late)
+groups.tally(options_of_late, -1)
 if ended > 0 then
   redis.call('ZREM', LEASED, unpack(ended_ids))
   if any_cancelling then redis.call('SREM', CANCELLING, unpack(ended_ids)) end
 end
 local was_empty = write_requeued()
 write_finished()
+was_empty = groups.write() or was_empty or has_new_turns
 if was_empty then wake_now() end
 if meta.exclusive and ended > 0 then wake_owner() end
 local completed, failed = totals.completed or 0, totals.failed or 0

@@ -3,7 +3,7 @@
 -- start the handlers soon. Returns the messages to the head of the waiting list, in their order, as if they had never been
 -- delivered; a message that is to be cancelled fails.
 -- KEYS      options leased runs cancelling
--- USES      meta run totals wake finish requeue owner
+-- USES      meta run totals groups wake finish requeue owner
 -- ARGV      token of the call, then ids
 -- Returns   how many leases were ended: those of the ids whose current lease has this token
 -- Complexity O(ids · log N)
@@ -22,6 +22,7 @@ for i = 2, #ARGV do
     if cancelling[i - 1] == 1 then
       count('cancelled')
       finish(id, 'l', format_run(run), CANCELLED)
+      groups.leave(options[i - 1])
     else
       may_expire_again(id, options[i - 1], run)
       requeue(id, format_run(run), 0, 'head')
@@ -32,6 +33,7 @@ if #mine > 0 then
   redis.call('ZREM', LEASED, unpack(mine))
   redis.call('SREM', CANCELLING, unpack(mine))
   local was_empty = write_requeued()
+  was_empty = groups.write() or was_empty
   write_finished()
   write_totals()
   if was_empty then wake_now() end

@@ -1,10 +1,11 @@
 #!lua flags=no-writes
 -- audit: finds the keys that contain each message, for the check that each message is in exactly one state.
--- KEYS      messages options waiting prioritized delayed leased runs completed failed outcomes removed expiring blocking cancelling progress erased signalled purged purged_prioritized purged_removed
--- USES      held
+-- KEYS      messages options waiting prioritized delayed leased runs completed failed outcomes removed expiring blocking cancelling progress erased signalled purged purged_prioritized purged_removed groups group_rest purged_groups purged_group_rest
+-- USES      fields held
 -- ARGV      'list' to search the lists as well (slow: O(length) for each id), or 'index'; then ids
--- Returns   for each id the names of all keys that contain it (the name of a list once for each occurrence), and `token` if its run
---           has the token of a live lease; joined by spaces
+-- Returns   for each id the names of all keys that contain it (the name of a list once for each occurrence; `grouped` for
+--           `groups` or `group_rest`, `purged_grouped` for the same keys after a purge), and `token` if its run has the token
+--           of a live lease; joined by spaces
 -- Complexity O(ids · log N); with 'list' O(ids · N)
 local hashes = {
   messages = MESSAGES, options = OPTIONS, outcomes = OUTCOMES, runs = RUNS, progress = PROGRESS, signalled = SIGNALLED,
@@ -17,6 +18,18 @@ local sets = {
   removed = REMOVED, blocking = BLOCKING, cancelling = CANCELLING, erased = ERASED, purged_removed = PURGED_REMOVED,
 }
 local lists = ARGV[1] == 'list' and { waiting = WAITING, purged = PURGED, completed = COMPLETED } or {}
+-- Whether a message is ready in its group: its position in these two keys ends with its id.
+local function is_in_group(id, options, heads, rest)
+  local group = field(options, 'g')
+  if not group then return false end
+  local head = redis.call('HGET', heads, group) or ''
+  if head == id or string.sub(head, 9, 22) == id then return true end
+  local position = string.format('%07d', (tonumber(field(options, 'p')) or 0) + 2097152) .. id
+  for _, score in ipairs(redis.call('ZMSCORE', rest, group .. '\t0' .. position, group .. '\t1' .. position)) do
+    if score then return true end
+  end
+  return false
+end
 local reply = {}
 for i = 2, #ARGV do
   local id, key_names = ARGV[i], {}
@@ -30,7 +43,10 @@ for i = 2, #ARGV do
     for _ = 1, #redis.call('LPOS', key, id, 'COUNT', 0) do add_if(key_name, true) end
   end
   add_if('token', string.match(redis.call('HGET', RUNS, id) or '', '^[^!\t]'))
-  add_if('held', held_member(id, redis.call('HGET', OPTIONS, id)))
+  local options = redis.call('HGET', OPTIONS, id)
+  add_if('held', held_member(id, options))
+  add_if('grouped', is_in_group(id, options, GROUPS, GROUP_REST))
+  add_if('purged_grouped', is_in_group(id, options, PURGED_GROUPS, PURGED_GROUP_REST))
   reply[i - 1] = table.concat(key_names, ' ')
 end
 return reply

@@ -1,19 +1,23 @@
 #!lua flags=no-writes
 -- list: lists the messages in one state, page by page: delayed ones by due time, active ones by deadline, held ones by key,
--- waiting ones in the order of the waiting list, finished ones from newest to oldest.
--- KEYS      messages waiting prioritized delayed leased completed failed removed held erased
+-- waiting ones in the order of the waiting list, and after these the ones with a group: the first one of each group, then the
+-- others group by group; finished ones from newest to oldest.
+-- KEYS      messages options waiting prioritized delayed leased completed failed removed held erased groups group_rest
 -- USES      meta fields cursors shown
 -- ARGV      state, maximum number of messages, maximum bytes (exceeded by a single large message only), cursor ('' at first),
---           a name and a hold key that the messages must have ('': any)
+--           a name, a hold key and a group that the messages must have ('': any)
 -- Returns   the cursor for the next page ('' at the end); how many bytes are used; then the messages as `read` returns them. A page
 --           may have fewer messages than requested, or none, before the end
--- Complexity O(log² N + messages), with a name O(1,000); waiting O(position in the waiting list)
+-- Complexity O(log² N + messages), with a name, or a group of messages that are not waiting, O(1,000); waiting O(position in the
+--           waiting list)
 local state, limit, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local cursor, name, hold = ARGV[4], ARGV[5], ARGV[6]
--- Few messages may have the name, so the call checks more messages than it returns. Each checked message counts as a minimum
--- number of bytes, so that the bytes also bound how many messages are checked.
-local max_checked = name == '' and limit or MAX_MESSAGES
-local min_bytes = name == '' and 0 or math.ceil(MAX_BYTES / MAX_MESSAGES)
+local cursor, name, hold, group = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+-- Few messages may have the name or the group, so the call checks more messages than it returns. Each checked message counts as a
+-- minimum number of bytes, so that the bytes also bound how many messages are checked. Waiting messages of a group need no check.
+local checks_group = group ~= '' and state ~= 'waiting'
+local checks = name ~= '' or checks_group
+local max_checked = checks and MAX_MESSAGES or limit
+local min_bytes = checks and math.ceil(MAX_BYTES / MAX_MESSAGES) or 0
 
 -- Each `found_…` function returns ids, and for each id the cursor that continues after it, '' at the end.
 local function found_in_set(found)
@@ -39,11 +43,57 @@ local function found_held()
   return ids, cursors_after
 end
 
-local function found_waiting()
+-- The waiting messages of the group: the first one, and then the others.
+local function found_waiting_of_group()
+  local ids, cursors_after = {}, {}
+  local function add(position)
+    ids[#ids + 1] = string.sub(position, -14)
+    cursors_after[#ids] = 'r' .. group .. '\t' .. (#ids == 1 and cursor == '' and '' or string.sub(position, -22))
+  end
+  local head = cursor == '' and redis.call('HGET', GROUPS, group)
+  if head and string.byte(head) ~= 47 then add(string.sub(head, 1, 22)) end
+  local from = cursor == '' and group .. '\t' or string.sub(cursor, 2)
+  for _, member in ipairs(redis.call(
+    'ZRANGE', GROUP_REST, '(' .. from, '(' .. group .. '\n', 'BYLEX', 'LIMIT', 0, max_checked - #ids)) do
+    add(member)
+  end
+  if #ids < max_checked then cursors_after[#ids] = '' end
+  return ids, cursors_after
+end
+
+-- The waiting messages with a group, after those without. A cursor is `h`, the cursor of HSCAN over `groups`, a colon, and
+-- how many groups of that step were listed; then `r` and the last member of `group_rest`.
+local SCANNED = 100
+local function add_waiting_of_groups(ids, cursors_after)
+  local scan, skipped = string.match(cursor, '^h(%d+):(%d+)$')
+  local is_in_rest = string.sub(cursor, 1, 1) == 'r'
+  scan, skipped = scan or '0', tonumber(skipped) or 0
+  while not is_in_rest and #ids < max_checked do
+    local page = redis.call('HSCAN', GROUPS, scan, 'COUNT', SCANNED)
+    local found = #page[2] / 2
+    for i = skipped + 1, found do
+      if #ids >= max_checked then return end
+      -- A group without a ready message begins with a slash.
+      if string.byte(page[2][2 * i]) ~= 47 then
+        ids[#ids + 1] = #page[2][2 * i] == 14 and page[2][2 * i] or string.sub(page[2][2 * i], 9, 22)
+        cursors_after[#ids] = 'h' .. scan .. ':' .. i
+      end
+    end
+    scan, skipped, is_in_rest = page[1], 0, page[1] == '0'
+  end
+  if #ids >= max_checked then return end
+  local from = is_in_rest and #cursor > 1 and string.sub(cursor, 1, 1) == 'r' and '(' .. string.sub(cursor, 2) or '-'
+  for _, member in ipairs(redis.call('ZRANGE', GROUP_REST, from, '+', 'BYLEX', 'LIMIT', 0, max_checked - #ids)) do
+    ids[#ids + 1] = string.sub(member, -14)
+    cursors_after[#ids] = 'r' .. member
+  end
+end
+
+-- The waiting messages without a group. A cursor is how many messages were listed.
+local function add_waiting_without_group(ids, cursors_after, ranked, room)
   local from = tonumber(cursor) or 0
   local before = redis.call('ZCOUNT', PRIORITIZED, '-inf', '(0')
   local plain = redis.call('LLEN', WAITING)
-  local ids, cursors_after, ranked = {}, {}, {}
   local function add(found, are_ranked)
     for _, id in ipairs(found) do
       ids[#ids + 1] = id
@@ -52,7 +102,6 @@ local function found_waiting()
     end
   end
   local function next_index() return from + #ids end
-  local function room() return max_checked - #ids end
   if next_index() < before then
     add(redis.call('ZRANGE', PRIORITIZED, next_index(), math.min(before, next_index() + room()) - 1), true)
   end
@@ -63,6 +112,18 @@ local function found_waiting()
   if room() > 0 and next_index() >= before + plain then
     local index = next_index() - plain
     add(redis.call('ZRANGE', PRIORITIZED, index, index + room() - 1), true)
+  end
+end
+
+local function found_waiting()
+  if group ~= '' then return found_waiting_of_group() end
+  local ids, cursors_after, ranked = {}, {}, {}
+  local function room() return max_checked - #ids end
+  if cursor == '' or tonumber(cursor) then add_waiting_without_group(ids, cursors_after, ranked, room) end
+  if room() > 0 and meta.ready and meta.ready ~= '0' then
+    -- These are never marked as removed.
+    for i = #ids + 1, max_checked do ranked[i] = true end
+    add_waiting_of_groups(ids, cursors_after)
   end
   if #ids < max_checked then cursors_after[#ids] = '' end
   return ids, cursors_after, ranked
@@ -84,7 +145,8 @@ local function found_completed()
   return ids, cursors_after
 end
 
-local function show_if_named(id)
+local function show_if_wanted(id)
+  if checks_group and field(redis.call('HGET', OPTIONS, id), 'g') ~= group then return false, 0 end
   if name ~= '' then
     local record = redis.call('HGET', MESSAGES, id) or ''
     if field_in(record, 'n') ~= '\tn' .. name then return false, #record end
@@ -114,7 +176,7 @@ for i, id in ipairs(ids) do
   if #reply == 2 + limit then break end
   local shown, size = false, 0
   -- An id that is marked as removed from the list may be ready at another priority.
-  if is_removed[i] ~= 1 or (ranked and ranked[i]) then shown, size = show_if_named(id) end
+  if is_removed[i] ~= 1 or (ranked and ranked[i]) then shown, size = show_if_wanted(id) end
   size = math.max(size, min_bytes)
   if bytes > 0 and bytes + size > max_bytes then break end
   bytes = bytes + size

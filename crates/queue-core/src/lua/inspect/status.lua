@@ -1,11 +1,12 @@
 #!lua flags=no-writes
 -- status: returns the counts by state, the settings and the totals of a queue.
--- KEYS      meta waiting prioritized delayed leased completed failed removed held erased
+-- KEYS      meta waiting prioritized delayed leased completed failed removed held erased groups
 -- USES      clock ready
 -- Returns   false if the queue does not exist; or the numbers of held, delayed, waiting, active, completed, failed; how long (ms)
---           the first waiting message at priority 0, or the first one at another priority, has been ready, whichever is longer
---           (-1: none); then the fields of `meta` and their values
--- Complexity O(1)
+--           the first waiting message at priority 0, the first one at another priority, or the one with the lowest id of those that
+--           are first in their group (of about 1,000 groups) has been ready, whichever is longer (-1: none); then the fields of
+--           `meta` and their values
+-- Complexity O(1), with groups O(1,000)
 local stored = redis.call('HGETALL', META)
 if #stored == 0 then return false end
 
@@ -20,9 +21,26 @@ end
 local function since(id)
   return id and ready_since(id) or math.huge
 end
-local oldest = math.min(since(first_in_list()), since(redis.call('ZRANGE', PRIORITIZED, 0, 0)[1]))
+-- The number of ready messages with a group.
+local of_groups = 0
+for i = 1, #stored, 2 do
+  if stored[i] == 'ready' then of_groups = tonumber(stored[i + 1]) end
+end
+local function first_of_groups()
+  local found, lowest = redis.call('HSCAN', GROUPS, '0', 'COUNT', MAX_MESSAGES)[2], nil
+  for i = 2, #found, 2 do
+    local text = found[i]
+    local id = #text == 14 and text or string.sub(text, 9, 22)
+    -- A group without a ready message begins with a slash.
+    if string.byte(text) ~= 47 and (not lowest or id < lowest) then lowest = id end
+  end
+  return lowest
+end
+local oldest = math.min(
+  since(first_in_list()), since(redis.call('ZRANGE', PRIORITIZED, 0, 0)[1]), since(of_groups > 0 and first_of_groups()))
 
 local waiting = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + redis.call('ZCARD', PRIORITIZED)
+  + of_groups
 return {
   redis.call('ZCARD', HELD), redis.call('ZCARD', DELAYED), waiting, redis.call('ZCARD', LEASED),
   redis.call('LLEN', COMPLETED) - redis.call('SCARD', ERASED), redis.call('ZCARD', FAILED),

@@ -1,6 +1,16 @@
 -- configure: writes new values of settings ('' for the default) and resets the state that depends on them. Returns whether any
--- value changed.
+-- value changed. The error GROUPED tells that a queue with unfinished messages that have a group can't become exclusive.
 -- KEYS meta limiter blocking
+-- USES meta groups
+local function would_make_groups_exclusive(fields)
+  if groups.unfinished == 0 or meta.exclusive then return false end
+  for i = 1, #fields, 2 do
+    if fields[i] == 'exclusive' and fields[i + 1] ~= '' then return true end
+  end
+  return false
+end
+local GROUPED = 'GROUPED the queue has unfinished messages with a group'
+
 local function configure(fields)
   local changed = {}
   for i = 1, #fields, 2 do
@@ -21,6 +31,10 @@ local function configure(fields)
   if changed.rate_limit and redis.call('HEXISTS', META, 'rate_limit') == 0 then
     redis.call('DEL', LIMITER)
     redis.call('HDEL', META, 'limiter_used')
+  end
+  if changed['groups.concurrency'] and groups.unfinished > 0 then
+    meta['groups.concurrency'] = redis.call('HGET', META, 'groups.concurrency') or GROUPS_CONCURRENCY
+    groups.regroup('0')
   end
   return true
 end

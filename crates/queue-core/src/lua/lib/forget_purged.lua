@@ -1,5 +1,5 @@
 -- forget_purged: forgets, in bounded steps, the messages that a purge has taken out of the waiting list.
--- KEYS meta runs expiring purged purged_prioritized purged_removed returned
+-- KEYS meta runs expiring purged purged_prioritized purged_removed groups purged_groups purged_group_rest returned
 -- USES meta events waiters forget
 local function forget_messages(ids)
   redis.call('ZREM', EXPIRING, unpack(ids))
@@ -9,12 +9,40 @@ local function forget_messages(ids)
   forget(ids, 'free')
 end
 
+-- Removes messages with a group, and returns their ids, which are at the end of the positions: the first ones of the groups, or
+-- else others. Places that are taken stay with the group.
+local function take_purged_of_groups()
+  local ids, names, places = {}, {}, {}
+  local stored = redis.call('HRANDFIELD', PURGED_GROUPS, MAX_MESSAGES, 'WITHVALUES')
+  for i = 1, #stored, 2 do
+    local name, text = stored[i], stored[i + 1]
+    names[#names + 1] = name
+    if string.byte(text) ~= 47 then ids[#ids + 1] = #text == 14 and text or string.sub(text, 9, 22) end
+    local taken = string.match(text, '/%d+')
+    if taken then
+      places[#places + 1] = name
+      places[#places + 1] = taken
+    end
+  end
+  if #places > 0 then redis.call('HSET', GROUPS, unpack(places)) end
+  if #names > 0 then
+    redis.call('HDEL', PURGED_GROUPS, unpack(names))
+  else
+    local members = redis.call('ZPOPMIN', PURGED_GROUP_REST, MAX_MESSAGES)
+    for i = 1, #members, 2 do ids[#ids + 1] = string.sub(members[i], -14) end
+  end
+  table.sort(ids)
+  return ids
+end
+
 local function forget_purged()
   local ids = redis.call('ZRANGE', PURGED_PRIORITIZED, 0, MAX_MESSAGES - 1)
   if #ids > 0 then
     redis.call('ZREM', PURGED_PRIORITIZED, unpack(ids))
+  elseif redis.call('EXISTS', PURGED) == 0 then
+    ids = take_purged_of_groups()
   else
-    local found = redis.call('LPOP', PURGED, MAX_MESSAGES) or {}
+    local found = redis.call('LPOP', PURGED, MAX_MESSAGES)
     -- An id in `purged_removed` is a stale entry of the list: its message was removed from the list before the purge.
     local is_stale = #found > 0 and redis.call('SMISMEMBER', PURGED_REMOVED, unpack(found)) or {}
     local stale = {}
@@ -25,7 +53,7 @@ local function forget_purged()
     if #stale > 0 then redis.call('SREM', PURGED_REMOVED, unpack(stale)) end
   end
   if #ids > 0 then forget_messages(ids) end
-  if redis.call('EXISTS', PURGED, PURGED_PRIORITIZED) == 0 then
+  if redis.call('EXISTS', PURGED, PURGED_PRIORITIZED, PURGED_GROUPS, PURGED_GROUP_REST) == 0 then
     redis.call('DEL', RETURNED)
     redis.call('HDEL', META, 'purged_to')
     meta.purged_to = nil

@@ -4,70 +4,73 @@
 -- most about a thousand entries, whatever `max` is.
 -- KEYS meta limiter
 -- USES meta clock instants
-local function parse_entry(text)
-  local first, last, leases = string.match(text, '^(%d+),(%d+),(%d+)$')
-  return tonumber(first), tonumber(last), tonumber(leases)
-end
-
-local function parse_limit(text)
-  local max, duration = string.match(text, '^{"max":(%d+),"duration":(%d+)}$')
-  -- A value that Drover did not write sets no limit.
-  return tonumber(max) or math.huge, tonumber(duration) or 0
-end
-
-local function log_leases(duration, leases)
-  local newest = redis.call('LINDEX', LIMITER, -1)
-  if newest then
-    local first, _, before = parse_entry(newest)
-    if now == first or (now - first) * 1000 < duration then
-      redis.call('LSET', LIMITER, -1, first .. ',' .. now .. ',' .. before + leases)
-      return
-    end
+local permitted_leases, record_leases
+do
+  local function parse_entry(text)
+    local first, last, leases = string.match(text, '^(%d+),(%d+),(%d+)$')
+    return tonumber(first), tonumber(last), tonumber(leases)
   end
-  redis.call('RPUSH', LIMITER, now_text .. ',' .. now_text .. ',' .. leases)
-end
 
--- After Redis's clock has stepped back, leases with a later instant than now count as made now.
-local function move_future_leases_to_now(duration)
-  local future_leases = 0
-  while true do
+  local function parse_limit(text)
+    local max, duration = string.match(text, '^{"max":(%d+),"duration":(%d+)}$')
+    -- A value that Drover did not write sets no limit.
+    return tonumber(max) or math.huge, tonumber(duration) or 0
+  end
+
+  local function log_leases(duration, leases)
     local newest = redis.call('LINDEX', LIMITER, -1)
-    if not newest then break end
-    local _, last, leases = parse_entry(newest)
-    if last <= now then break end
-    redis.call('RPOP', LIMITER)
-    future_leases = future_leases + leases
-  end
-  if future_leases > 0 then log_leases(duration, future_leases) end
-end
-
--- Returns how many leases may be made now, and, if none, the instant (ms) at which the next one may be made.
-local function permitted_leases(limit)
-  local max, duration = parse_limit(limit)
-  local used, opens_at = tonumber(meta.limiter_used) or 0, nil
-  move_future_leases_to_now(duration)
-  while true do
-    local oldest = redis.call('LINDEX', LIMITER, 0)
-    if not oldest then
-      used = 0
-      break
+    if newest then
+      local first, _, before = parse_entry(newest)
+      if now == first or (now - first) * 1000 < duration then
+        redis.call('LSET', LIMITER, -1, first .. ',' .. now .. ',' .. before + leases)
+        return
+      end
     end
-    local _, last, leases = parse_entry(oldest)
-    if last + duration > now then
-      opens_at = last + duration
-      break
-    end
-    redis.call('LPOP', LIMITER)
-    used = used - leases
+    redis.call('RPUSH', LIMITER, now_text .. ',' .. now_text .. ',' .. leases)
   end
-  meta.limiter_used = used
-  redis.call('HSET', META, 'limiter_used', used)
-  if used >= max then return 0, opens_at end
-  return max - used
-end
 
-local function record_leases(limit, leases)
-  local _, duration = parse_limit(limit)
-  redis.call('HSET', META, 'limiter_used', meta.limiter_used + leases)
-  log_leases(duration, leases)
+  -- After Redis's clock has stepped back, leases with a later instant than now count as made now.
+  local function move_future_leases_to_now(duration)
+    local future_leases = 0
+    while true do
+      local newest = redis.call('LINDEX', LIMITER, -1)
+      if not newest then break end
+      local _, last, leases = parse_entry(newest)
+      if last <= now then break end
+      redis.call('RPOP', LIMITER)
+      future_leases = future_leases + leases
+    end
+    if future_leases > 0 then log_leases(duration, future_leases) end
+  end
+
+  -- Returns how many leases may be made now, and, if none, the instant (ms) at which the next one may be made.
+  function permitted_leases(limit)
+    local max, duration = parse_limit(limit)
+    local used, opens_at = tonumber(meta.limiter_used) or 0, nil
+    move_future_leases_to_now(duration)
+    while true do
+      local oldest = redis.call('LINDEX', LIMITER, 0)
+      if not oldest then
+        used = 0
+        break
+      end
+      local _, last, leases = parse_entry(oldest)
+      if last + duration > now then
+        opens_at = last + duration
+        break
+      end
+      redis.call('LPOP', LIMITER)
+      used = used - leases
+    end
+    meta.limiter_used = used
+    redis.call('HSET', META, 'limiter_used', used)
+    if used >= max then return 0, opens_at end
+    return max - used
+  end
+
+  function record_leases(limit, leases)
+    local _, duration = parse_limit(limit)
+    redis.call('HSET', META, 'limiter_used', meta.limiter_used + leases)
+    log_leases(duration, leases)
+  end
 end

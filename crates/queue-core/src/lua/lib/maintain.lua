@@ -1,12 +1,16 @@
 -- maintain: does the work that is due, a bounded part per call: recovers lapsed leases, fails expired messages and promotes due
--- ones. Returns whether a promoted message makes a wake-up necessary, as in `waiting_list`.
+-- ones. Returns whether a message that became ready makes a wake-up necessary, as in `waiting_list`.
 -- KEYS waiting removed signals
--- USES meta clock retention trim recover expire promote_due clock_step signal next_change sweep forget_purged
+-- USES meta clock retention trim recover expire promote_due clock_step signal next_change sweep forget_purged groups requeue
 local function maintain(random)
   shorten_deadlines_after_clock_step()
   recover(100, random)
   expire(100)
-  return promote(1000)
+  local was_empty = promote(1000)
+  was_empty = write_requeued() or was_empty
+  was_empty = groups.write() or was_empty
+  if meta.regrouping then was_empty = groups.regroup(meta.regrouping) or was_empty end
+  return was_empty
 end
 
 -- Drops ids of removed messages that have reached the head of the waiting list. Without consumers no lease call drops them.
@@ -38,7 +42,7 @@ local function clean()
     forget_purged()
     if meta.purged_to then return now end
   end
-  if more_to_trim then return now end
+  if more_to_trim or meta.regrouping then return now end
   if redis.call('EXISTS', REMOVED) == 1 then
     local first = redis.call('LINDEX', WAITING, 0)
     if first and redis.call('SISMEMBER', REMOVED, first) == 1 then return now end

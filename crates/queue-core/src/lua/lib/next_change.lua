@@ -10,10 +10,10 @@ local function first_instant(key)
 end
 
 -- Returns when maintenance is next needed: a message is due or expires, a lease lapses, or the instant `watch` comes; within a
--- second if a purge or a signal is unfinished.
+-- second if a purge, a signal or a change of the concurrency of groups is unfinished.
 local function next_instant()
   local instant = watch > now and watch or math.huge
-  if meta.purged_to or redis.call('EXISTS', SIGNALS) == 1 then instant = math.min(instant, now + 1000) end
+  if meta.purged_to or meta.regrouping or redis.call('EXISTS', SIGNALS) == 1 then instant = math.min(instant, now + 1000) end
   return math.min(instant, first_instant(DELAYED), first_instant(LEASED), first_instant(EXPIRING))
 end
 

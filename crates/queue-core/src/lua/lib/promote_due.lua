@@ -1,26 +1,38 @@
 -- promote_due: moves due messages to the tail of the waiting list in the order of their due times, those with equal due times in
--- the order posted. In an exclusive queue a message in back-off blocks the queue, so it moves to the head. Returns whether a
--- wake-up is necessary, as in `waiting_list`.
--- KEYS delayed blocking
--- USES instants events waiting_list requeue_at_head
+-- the order posted. In an exclusive queue a message in back-off blocks the queue, so it moves to the head; in a group it goes
+-- before the others. Returns whether a wake-up is necessary, as in `waiting_list`.
+-- KEYS delayed runs blocking
+-- USES instants run events groups waiting_list requeue_at_head
 local function describe_promoted()
   return 'promoted'
 end
 
+-- Returns, as the keys of a table, those delayed messages that were handed out before; nil in a queue without groups.
+local function delivered_ones(ids)
+  if groups.unfinished == 0 then return nil end
+  local are_delivered = {}
+  for i, run in ipairs(redis.call('HMGET', RUNS, unpack(ids))) do
+    if run and parse_run(run).deliveries > 0 then are_delivered[ids[i]] = true end
+  end
+  return are_delivered
+end
+
 local function promote(limit)
+  if groups.unfinished > 0 then limit = MAX_RUNS end
   local due = redis.call('ZRANGE', DELAYED, '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit)
   if #due == 0 then return false end
   redis.call('ZREMRANGEBYRANK', DELAYED, 0, #due - 1)
   record_events(due, describe_promoted)
+  local are_delivered = delivered_ones(due)
   if redis.call('EXISTS', BLOCKING) == 0 then
-    return push_tail(due)
+    return push_tail(due, are_delivered)
   end
   local head, tail = {}, {}
   for i, blocks in ipairs(redis.call('SMISMEMBER', BLOCKING, unpack(due))) do
     local list = blocks == 1 and head or tail
     list[#list + 1] = due[i]
   end
-  local was_empty = #tail > 0 and push_tail(tail)
+  local was_empty = #tail > 0 and push_tail(tail, are_delivered)
   if #head > 0 then
     redis.call('SREM', BLOCKING, unpack(head))
     was_empty = requeue_at_head(head) or was_empty

@@ -2,7 +2,7 @@
 -- to be cancelled fails. Any other lease has lapsed: the lapse is counted, and the message returns to the head of the waiting
 -- list, or fails for good after too many lapses.
 -- KEYS options leased runs cancelling
--- USES meta instants run totals finish timeout requeue attempt
+-- USES meta instants run totals finish timeout requeue attempt groups
 local function recover(limit, random)
   local ended = redis.call('ZRANGE', LEASED, '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit, 'WITHSCORES')
   if #ended == 0 then return end
@@ -14,6 +14,7 @@ local function recover(limit, random)
   local cancelled = redis.call('SMISMEMBER', CANCELLING, unpack(ids))
   redis.call('SREM', CANCELLING, unpack(ids))
   for i, id in ipairs(ids) do
+    local finished_before = finished.n
     local run, deadline = parse_run(texts[i]), tonumber(ended[2 * i])
     local timeout = timeout_of(options[i], run.timeout)
     if cancelled[i] == 1 then
@@ -38,5 +39,6 @@ local function recover(limit, random)
         requeue(id, format_run(run), 0, 'head')
       end
     end
+    if finished.n > finished_before then groups.leave(options[i]) end
   end
 end

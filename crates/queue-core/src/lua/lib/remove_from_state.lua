@@ -1,19 +1,25 @@
--- remove_from_state: removes a message from the key of its state, and its expiry.
--- KEYS delayed failed held expiring blocking erased
--- USES held waiting_list wake
+-- remove_from_state: removes a message from the key of its state, from its group, and its expiry.
+-- KEYS delayed runs failed held expiring blocking erased
+-- USES run held groups waiting_list wake
 
 -- The state may be any except active. In the lists `waiting` and `completed` the id stays, marked as removed; it is dropped when
--- it reaches the head.
+-- it reaches the head. The caller also calls `write_groups`.
 local function remove_from_state(id, state, options)
   redis.call('ZREM', EXPIRING, id)
   if state == 'waiting' then
-    remove_from_waiting_list({ id })
+    remove_from_waiting_list({ id }, { options })
+    groups.tally({ options }, -1)
   elseif state == 'delayed' then
     redis.call('ZREM', DELAYED, id)
+    if groups.unfinished > 0 then
+      local was_delivered_before = parse_run(redis.call('HGET', RUNS, id)).deliveries > 0
+      if was_delivered_before then groups.leave(options) else groups.tally({ options }, -1) end
+    end
     -- A message that backs off blocks an exclusive queue, so its removal unblocks the queue.
     if redis.call('SREM', BLOCKING, id) == 1 then wake_now() end
   elseif state == 'held' then
     redis.call('ZREM', HELD, held_member(id, options))
+    groups.tally({ options }, -1)
   elseif state == 'failed' then
     redis.call('ZREM', FAILED, id)
   elseif state == 'completed' then

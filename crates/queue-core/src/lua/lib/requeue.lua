@@ -50,7 +50,7 @@ local function write_requeued()
   record_events(requeued.ids, describe_requeued)
   local was_empty = false
   if #requeued.head > 0 then was_empty = requeue_at_head(requeued.head) end
-  if #requeued.tail > 0 then was_empty = push_tail(requeued.tail) or was_empty end
+  if #requeued.tail > 0 then was_empty = push_tail(requeued.tail, true) or was_empty end
   if #requeued.delayed > 0 then
     redis.call('ZADD', DELAYED, unpack(requeued.delayed))
     wake_at(requeued.earliest)

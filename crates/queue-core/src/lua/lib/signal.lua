@@ -3,7 +3,7 @@
 -- `signals` has its cut, a tab and the data for the handlers; any call that finds a signal there may continue it. The function
 -- returns whether the signal is finished.
 -- KEYS options delayed held signals signalled
--- USES clock events extra waiting_list wake watch ready
+-- USES clock events extra groups waiting_list wake watch ready
 local function release_held(key, limit)
   local cut, data = string.match(redis.call('HGET', SIGNALS, key), '^(%d+)\t(.*)$')
   if not cut then
@@ -48,7 +48,8 @@ local function release_held(key, limit)
         changed[2 * i - 1], changed[2 * i] = id, with_ready_now(options[i])
       end
       redis.call('HSET', OPTIONS, unpack(changed))
-      if push_tail(ready) then wake_now() end
+      local was_empty = push_tail(ready)
+      if groups.write() or was_empty then wake_now() end
     end
   end
   local is_over = #members < limit

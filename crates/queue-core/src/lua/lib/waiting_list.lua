@@ -1,9 +1,10 @@
 -- waiting_list: adds messages at the head or the tail of the waiting list, each at its priority, and removes them. A message
 -- that was removed but whose id is still in the list gets its old position again, so that no id is ever in the list twice.
 -- The functions that add messages return whether a wake-up is necessary: they made messages ready at priority 0, or at other
--- priorities, and none was ready there before.
--- KEYS options waiting prioritized removed returned
--- USES meta fields
+-- priorities, and none was ready there before. A message with a group goes to its group instead; for these `write_groups` tells
+-- whether a wake-up is necessary.
+-- KEYS options waiting prioritized removed returned turns
+-- USES meta fields groups
 
 -- `ids` were just pushed to the list. Those that were already in it, marked as removed, are unmarked and do not stay there twice.
 local function restore_removed_ids(ids, push)
@@ -18,18 +19,24 @@ local function restore_removed_ids(ids, push)
   if #others > 0 then redis.call(push, WAITING, unpack(others)) end
 end
 
-local function push_ready(ids, push)
+-- `are_returned` is true if all messages were handed out before, or has their ids as keys. `known_options` has the options of each
+-- message if the caller knows them.
+local function push_ready(ids, push, are_returned, known_options)
   if meta.purged_to then
     for _, id in ipairs(ids) do
       if id <= meta.purged_to then redis.call('SADD', RETURNED, id) end
     end
   end
   local plain, ranked = ids, {}
-  if redis.call('HLEN', OPTIONS) > 0 then
+  if known_options or redis.call('HLEN', OPTIONS) > 0 then
     plain = {}
-    for i, options in ipairs(redis.call('HMGET', OPTIONS, unpack(ids))) do
-      local priority = tonumber(field(options, 'p')) or 0
-      if priority == 0 then
+    local all_options = known_options or redis.call('HMGET', OPTIONS, unpack(ids))
+    if groups.unfinished > 0 then groups.load_of(all_options) end
+    for i, options in ipairs(all_options) do
+      local priority, group = groups.priority_of(options), groups.unfinished > 0 and groups.key_of(options)
+      if group then
+        groups.add(group, ids[i], priority, are_returned == true or are_returned and are_returned[ids[i]])
+      elseif priority == 0 then
         plain[#plain + 1] = ids[i]
       else
         ranked[#ranked + 1] = priority
@@ -55,31 +62,33 @@ local function push_ready(ids, push)
   return was_empty
 end
 
-local function push_tail(ids)
-  return push_ready(ids, 'RPUSH')
+local function push_tail(ids, are_returned, known_options)
+  return push_ready(ids, 'RPUSH', are_returned, known_options)
 end
 
--- The first of `ids` becomes the first of the waiting list.
+-- The first of `ids` becomes the first of the waiting list. All were handed out before.
 local function push_head(ids)
   local reversed = {}
   for i = #ids, 1, -1 do
     reversed[#reversed + 1] = ids[i]
   end
-  return push_ready(reversed, 'LPUSH')
+  return push_ready(reversed, 'LPUSH', true)
 end
 
 -- Removes messages from the waiting list. At priority 0 the ids stay in the list, marked as removed; they are skipped when
--- they reach the head.
-local function remove_from_waiting_list(ids)
-  for _, id in ipairs(ids) do
-    if redis.call('ZREM', PRIORITIZED, id) == 0 then
+-- they reach the head. `all_options` has the options of each message.
+local function remove_from_waiting_list(ids, all_options)
+  for i, id in ipairs(ids) do
+    local group = groups.unfinished > 0 and groups.key_of(all_options[i])
+    if group then
+      groups.remove(group, id, groups.priority_of(all_options[i]))
+    elseif redis.call('ZREM', PRIORITIZED, id) == 0 then
       redis.call('SADD', REMOVED, id)
     end
   end
 end
 
 local function anything_is_ready()
-  local waiting = redis.call('LLEN', WAITING)
-  if redis.call('EXISTS', PRIORITIZED, REMOVED) == 0 then return waiting > 0 end
-  return redis.call('EXISTS', PRIORITIZED) == 1 or waiting > redis.call('SCARD', REMOVED)
+  if meta.grouped then return redis.call('EXISTS', TURNS) == 1 end
+  return groups.is_plain_ready()
 end

@@ -1,13 +1,12 @@
 #!lua flags=allow-oom
 -- maintain: maintains a queue, a bounded part per call: recovers lapsed leases, fails expired messages, promotes due ones, forgets
 -- messages that are no longer kept, and continues interrupted signals and purges.
--- USES      meta totals wake finish requeue next_change maintain
+-- USES      meta totals wake finish next_change maintain
 -- ARGV      a random number in [0, 1) for back-offs
 -- Returns   µs until maintenance is next needed; -1: not before the queue changes; 0: at once; -2: the queue does not exist
 -- Complexity O(log N) and a bounded number of messages
 if not meta.layout then return -2 end
 local was_empty = maintain(tonumber(ARGV[1]))
-was_empty = write_requeued() or was_empty
 write_finished()
 write_totals()
 local clean_at = clean()

@@ -2,7 +2,7 @@
 -- cancel: cancels a message. A held, delayed or waiting message fails at once. The consumer of an active message is notified to
 -- stop; any settle except a completion then fails the message as cancelled.
 -- KEYS      options runs failed cancelling wake
--- USES      clock run totals watch state remove_from_state retention finish
+-- USES      clock run totals groups wake watch state remove_from_state retention finish
 -- ARGV      id, Drover's or the producer's own
 -- Returns   the state in which the message was found, or false: unknown. A held, delayed or waiting message has failed now; an
 --           active one is to be cancelled; a finished one is unchanged
@@ -18,6 +18,7 @@ elseif state == 'held' or state == 'delayed' or state == 'waiting' then
   count('cancelled')
   finish(id, 'l', redis.call('HGET', RUNS, id) or NEVER_RUN, CANCELLED)
   write_finished()
+  if groups.write() then wake_now() end
   write_totals()
   local failed = redis.call('ZRANGE', FAILED, 0, 0, 'WITHSCORES')
   if failed[2] then wake_at(math.max(now + 100, next_trim())) end

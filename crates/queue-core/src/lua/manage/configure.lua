@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- configure: changes settings of a queue, or `paused`, unless another caller has changed one of them since this caller read them.
 -- KEYS      meta
--- USES      meta wake configure
+-- USES      meta groups wake configure
 -- ARGV      epoch, then for each setting three: its name, the value that the caller knows, the new value; '' for the default
--- Returns   1: changed, or 0: a known value was outdated, and nothing was changed. Or the error EPOCH
+-- Returns   1: changed, or 0: a known value was outdated, and nothing was changed. Or the errors EPOCH, GROUPED
 -- Complexity O(settings)
 if meta.epoch ~= ARGV[1] then
   return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
@@ -14,5 +14,6 @@ for i = 2, #ARGV, 3 do
   fields[#fields + 1] = ARGV[i]
   fields[#fields + 1] = ARGV[i + 2]
 end
+if would_make_groups_exclusive(fields) then return redis.error_reply(GROUPED) end
 if configure(fields) then wake_now() end
 return 1

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- erase: forgets a message and everything that belongs to it.
 -- KEYS      options runs taken
--- USES      events waiters state remove_from_state forget
+-- USES      events waiters groups wake state remove_from_state forget
 -- ARGV      id, Drover's or the producer's own
 -- Returns   the state in which the message was found, or false: unknown. An active message is unchanged, any other is forgotten
 -- Complexity O(log N)
@@ -14,6 +14,7 @@ if state and state ~= 'active' then
   redis.call('HDEL', RUNS, id)
   notify_waiters({ id })
   forget({ id }, 'free')
+  if groups.write() then wake_now() end
 end
 -- If the message is no longer kept but its own id is still taken, the own id becomes free. The state in which the message finished
 -- is not known; the caller only needs to know that it was final.

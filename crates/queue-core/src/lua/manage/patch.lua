@@ -1,7 +1,7 @@
 #!lua
 -- patch: changes the record, the priority or the due time of a message that was never handed out.
 -- KEYS      meta messages options delayed runs held
--- USES      meta clock instants fields run events waiting_list wake watch state held
+-- USES      meta clock instants fields run events groups waiting_list wake watch state held
 -- ARGV      id (Drover's or the producer's own); the first line of its record as the caller read it; the new record without the
 --           instants, and without the payload if that stays; its priority ('' for unchanged); its delay
 --           from now in ms ('' for unchanged)
@@ -11,6 +11,7 @@
 local id = drovers_id(ARGV[1])
 local known, new, priority, delay = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local options = redis.call('HGET', OPTIONS, id) or ''
+local options_before = options
 local state = state_of(id, options)
 if not state then return false end
 local run = redis.call('HGET', RUNS, id)
@@ -65,14 +66,16 @@ if hold and moves then
   redis.call('ZREM', HELD, member)
   redis.call('ZADD', HELD, 0, hold .. '\t' .. id .. string.gsub(due_field, 'd', ''))
 elseif state == 'waiting' and (moves or is_ranked_anew) then
-  remove_from_waiting_list({ id })
+  remove_from_waiting_list({ id }, { options_before })
 elseif state == 'delayed' and becomes == 'waiting' then
   redis.call('ZREM', DELAYED, id)
 end
+local was_empty = false
 if becomes == 'delayed' and moves then
   redis.call('ZADD', DELAYED, instant_text(first_due), id)
   wake_at(first_due)
 elseif becomes == 'waiting' and (moves or is_ranked_anew) then
-  if push_tail({ id }) then wake_now() end
+  was_empty = push_tail({ id })
 end
+if groups.write() or was_empty then wake_now() end
 return { state, 'patched' }

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- promote: makes a delayed message ready at once.
 -- KEYS      options delayed runs blocking
--- USES      clock run events waiting_list wake ready state requeue_at_head
+-- USES      clock run events groups waiting_list wake ready state requeue_at_head
 -- ARGV      id, Drover's or the producer's own
 -- Returns   the state in which the message was found, or false: unknown. Only a delayed message is changed
 -- Complexity O(log N)
@@ -11,8 +11,10 @@ local state = state_of(id, options)
 if state == 'delayed' then
   redis.call('ZREM', DELAYED, id)
   local text = redis.call('HGET', RUNS, id)
+  local was_delivered_before = false
   if text then
     local run = parse_run(text)
+    was_delivered_before = run.deliveries > 0
     run.ready = now
     redis.call('HSET', RUNS, id, format_run(run))
   else
@@ -22,7 +24,8 @@ if state == 'delayed' then
   -- A message that backed off in an exclusive queue blocked the queue, so it goes to the head of the waiting list.
   local blocked = redis.call('SREM', BLOCKING, id) == 1
   local was_empty
-  if blocked then was_empty = requeue_at_head({ id }) else was_empty = push_tail({ id }) end
+  if blocked then was_empty = requeue_at_head({ id }) else was_empty = push_tail({ id }, was_delivered_before) end
+  was_empty = groups.write() or was_empty
   if was_empty or blocked then wake_now() end
 end
 return state

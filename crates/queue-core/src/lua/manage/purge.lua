@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- purge: does one step of forgetting the messages that are in one state when the purge begins. Messages posted later stay.
--- KEYS      meta seq waiting prioritized delayed completed failed removed held blocking erased purged purged_prioritized purged_removed
--- USES      meta clock instants cursors wake watch retention forget_purged failed
+-- KEYS      meta seq options waiting prioritized delayed runs completed failed removed held blocking erased purged purged_prioritized purged_removed groups group_rest turns purged_groups purged_group_rest
+-- USES      meta clock instants run cursors groups wake watch retention forget_purged failed
 -- ARGV      epoch; state (any except active); the cut-off and the cursor that the previous step returned ('' at first)
 -- Returns   how many messages were forgotten, or are hidden and will be forgotten; the cut-off, up to which messages are purged;
 --           the cursor for the next step ('': the purge is finished). Or the error EPOCH
@@ -19,6 +19,19 @@ local function forget_from(key, ids, members)
   forgotten = forgotten + #ids
 end
 
+-- Counts these delayed or held messages out of their groups. A delayed one that was handed out before held a place.
+local function leave_groups(ids)
+  if groups.unfinished == 0 or #ids == 0 then return end
+  local all_options, runs = redis.call('HMGET', OPTIONS, unpack(ids)), redis.call('HMGET', RUNS, unpack(ids))
+  for i, run in ipairs(runs) do
+    if run and parse_run(run).deliveries > 0 then groups.leave(all_options[i]) else groups.tally({ all_options[i] }, -1) end
+  end
+  if groups.write() then wake_now() end
+end
+
+-- In a queue with groups a step reads the runs, so it has fewer messages.
+local step_size = groups.unfinished > 0 and MAX_RUNS or MAX_MESSAGES
+
 -- A message that was posted after the purge began has a later id.
 local function is_before_cut(id)
   return id <= cut
@@ -26,19 +39,20 @@ end
 
 local function purge_delayed()
   if cut == '' then cut = redis.call('GET', SEQ) or '0' end
-  local found = cursors.members_from(DELAYED, cursor, MAX_MESSAGES)
+  local found = cursors.members_from(DELAYED, cursor, step_size)
   local ids = {}
   for i = 1, #found, 2 do
     if is_before_cut(found[i]) then ids[#ids + 1] = found[i] end
   end
   if #ids > 0 and redis.call('SREM', BLOCKING, unpack(ids)) > 0 then wake_now() end
+  leave_groups(ids)
   forget_from(DELAYED, ids)
-  return #found == 2 * MAX_MESSAGES and cursors.of(found[#found - 1], found[#found]) or ''
+  return #found == 2 * step_size and cursors.of(found[#found - 1], found[#found]) or ''
 end
 
 local function purge_held()
   if cut == '' then cut = redis.call('GET', SEQ) or '0' end
-  local found = redis.call('ZRANGE', HELD, cursor == '' and '-' or '(' .. cursor, '+', 'BYLEX', 'LIMIT', 0, MAX_MESSAGES)
+  local found = redis.call('ZRANGE', HELD, cursor == '' and '-' or '(' .. cursor, '+', 'BYLEX', 'LIMIT', 0, step_size)
   local ids, members = {}, {}
   for _, member in ipairs(found) do
     local id = string.match(member, '\t(%d+)\t?%d*$')
@@ -47,8 +61,9 @@ local function purge_held()
       members[#members + 1] = member
     end
   end
+  leave_groups(ids)
   forget_from(HELD, ids, members)
-  return #found == MAX_MESSAGES and found[#found] or ''
+  return #found == step_size and found[#found] or ''
 end
 
 -- The cut-off is the last id and the instant (ms) at the beginning. If 1,000 messages that were posted after the beginning fail in
@@ -90,13 +105,21 @@ local function purge_waiting()
       forget_purged()
       return 'begin'
     end
-    if redis.call('EXISTS', WAITING, PRIORITIZED) == 0 then return '' end
-    forgotten = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + redis.call('ZCARD', PRIORITIZED)
+    if redis.call('EXISTS', WAITING, PRIORITIZED) == 0 and groups.ready == 0 then return '' end
+    forgotten = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + redis.call('ZCARD', PRIORITIZED) + groups.ready
     cut = redis.call('GET', SEQ) or '0'
     meta.purged_to = cut
     redis.call('HSET', META, 'purged_to', cut)
-    for from, to in pairs({ [WAITING] = PURGED, [PRIORITIZED] = PURGED_PRIORITIZED, [REMOVED] = PURGED_REMOVED }) do
+    for from, to in pairs({
+      [WAITING] = PURGED, [PRIORITIZED] = PURGED_PRIORITIZED, [REMOVED] = PURGED_REMOVED,
+      [GROUPS] = PURGED_GROUPS, [GROUP_REST] = PURGED_GROUP_REST,
+    }) do
       if redis.call('EXISTS', from) == 1 then redis.call('RENAME', from, to) end
+    end
+    if groups.unfinished > 0 then
+      redis.call('DEL', TURNS)
+      groups.unfinished, groups.ready = groups.unfinished - groups.ready, 0
+      groups.write()
     end
     -- If this process does not continue the purge, maintenance does.
     wake_at(now + 1000)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- retry: makes failed messages ready at once, with their attempts and lapses reset and without a ttl.
 -- KEYS      options runs failed outcomes
--- USES      meta clock instants fields run events extra waiting_list wake state failed
+-- USES      meta clock instants fields run events extra groups waiting_list wake state failed
 -- ARGV      'one', id (Drover's or the producer's own); or 'some', epoch, the instant (ms) up to which the messages failed ('' at
 --           first: now)
 -- Returns   'one': the state in which the message was found, or false: unknown; only a failed message is changed. 'some': how many
@@ -29,7 +29,9 @@ local function retry(ids)
   redis.call('ZREM', FAILED, unpack(ids))
   redis.call('HDEL', OUTCOMES, unpack(ids))
   redis.call('HSET', RUNS, unpack(runs))
-  if push_tail(ids) then wake_now() end
+  groups.tally(options, 1)
+  local was_empty = push_tail(ids)
+  if groups.write() or was_empty then wake_now() end
 end
 
 if ARGV[1] == 'one' then

@@ -1,6 +1,6 @@
 #!lua
 -- enqueue: stores messages in the order given, all or none; or, for independent messages, as many as the queue has room for.
--- KEYS      meta seq messages options waiting prioritized delayed leased removed aliases taken held expiring sticky sticky_until signalled dedup dedup_until
+-- KEYS      meta seq messages options waiting prioritized delayed leased removed aliases taken held expiring sticky sticky_until signalled dedup dedup_until groups turns
 -- ARGV      epoch, an idempotency key ('' for none), the request's fingerprint, which messages are refused if not all fit within
 --           max_length ('all' or the 'rest'); then for each message its record without the instant of creation. Before the
 --           record of a message that is not due now or has options: '', its due time ('' now, '+1500' ms from now, or an
@@ -8,8 +8,10 @@
 -- Returns   the server's time in ms, max_attempts of the queue, then for each message its id.
 --           '=', id, tab, state: the message existed already, by the producer's own id or the idempotency key (state '': it is
 --           no longer kept; with an own id, the id is then all zeros). '*', id, tab, data: a sticky signal with this data released
---           the message at once. '!', max_length: the message was refused as one of the 'rest'.
---           Or the errors EPOCH; FULL: beyond max_length; REUSED: the key came with another request
+--           the message at once. '!', max_length: the message was refused as one of the 'rest'. '!': it was refused because it
+--           has a group and the queue is exclusive.
+--           Or the errors EPOCH; FULL: beyond max_length; EXCLUSIVE: a message has a group and the queue is exclusive; REUSED:
+--           the key came with another request
 -- Complexity O(messages), O(log N) for each delayed, prioritized, held or expiring one
 
 -- USES      meta clock instants wake watch
@@ -53,7 +55,7 @@ end
 
 -- Whether no message of this call has options, and nothing else needs part 2.
 local function are_plain_messages()
-  if key ~= '' or meta.max_length or (tonumber(meta.listened_until) or 0) > now then return false end
+  if key ~= '' or meta.max_length or meta.grouped or (tonumber(meta.listened_until) or 0) > now then return false end
   local position, count = 5, 0
   while position <= #ARGV do
     if ARGV[position] == '' then
@@ -109,7 +111,55 @@ if are_plain_messages() then
   return reply
 end
 
--- USES      fields events extra waiting_list state
+-- Stores the messages of this call if each has a group, of which no other message is unfinished, and no other option. Returns
+-- whether it has: other calls need part 2.
+local function store_first_ones_of_groups()
+  if key ~= '' or meta.max_length or meta.exclusive or meta.purged_to or (tonumber(meta.listened_until) or 0) > now
+    or #ARGV > 4 + 4 * MAX_MESSAGES or not meta.grouped and redis.call('EXISTS', WAITING, PRIORITIZED) > 0 then return false end
+  local names, seen, count = {}, {}, 0
+  for position = 5, #ARGV, 4 do
+    local options = ARGV[position + 2] or ''
+    -- The group is the only option: a tab, the letter g, and the name.
+    if ARGV[position] ~= '' or ARGV[position + 1] ~= '' or string.byte(options, 2) ~= 103 or string.find(options, '\t', 2, true) then
+      return false
+    end
+    local name = string.sub(options, 3)
+    if seen[name] then return false end
+    count = count + 1
+    names[count], seen[name] = name, true
+  end
+  for _, stored in ipairs(redis.call('HMGET', GROUPS, unpack(names))) do
+    if stored then return false end
+  end
+
+  local records, options, positions, turns = {}, {}, {}, {}
+  local largest, turn = tonumber(meta.largest) or 0, format('%d', (tonumber(meta.turn) or 0) + 1)
+  for i, name in ipairs(names) do
+    local id, option, record = take_id(), ARGV[4 * i + 3], stored_record(ARGV[4 * i + 4], now)
+    local even = 2 * i
+    reply[2 + i] = id
+    records[even - 1], records[even] = id, record
+    options[even - 1], options[even] = id, option
+    positions[even - 1], positions[even] = name, id
+    turns[even - 1], turns[even] = turn, name
+    if #record + #option > largest then largest = #record + #option end
+  end
+  redis.call('SET', SEQ, reply[2 + count])
+  redis.call('HSET', MESSAGES, unpack(records))
+  redis.call('HSET', OPTIONS, unpack(options))
+  redis.call('HSET', GROUPS, unpack(positions))
+  local had_turns = redis.call('EXISTS', TURNS) == 1
+  redis.call('ZADD', TURNS, unpack(turns))
+  redis.call('HSET', META, 'layout', GROUPED_LAYOUT, 'largest', largest, 'turn', turn,
+    'grouped', format('%d', (tonumber(meta.grouped) or 0) + count), 'ready', format('%d', (tonumber(meta.ready) or 0) + count))
+  redis.call('HINCRBY', META, 'total:enqueued', count)
+  if not had_turns then wake_now() end
+  return true
+end
+
+if store_first_ones_of_groups() then return reply end
+
+-- USES      fields events extra groups waiting_list state
 -- Part 2: everything else.
 
 -- `state` is given only for a message of this call, which has no record yet.
@@ -134,7 +184,7 @@ if key ~= '' then
 end
 
 local records, all_options, aliases, new_ids, new_states = {}, {}, {}, {}, {}
-local ready, delayed, held, expiring, signalled = {}, {}, {}, {}, {}
+local ready, ready_options, delayed, held, expiring, signalled = {}, {}, {}, {}, {}, {}
 local hold_keys = {}
 local earliest, earliest_expiry = math.huge, math.huge
 local largest, largest_signal = 0, 0
@@ -162,7 +212,7 @@ local function add_to_state(id, due, options)
     if due < earliest then earliest = due end
   else
     readies = readies + 1
-    ready[readies] = id
+    ready[readies], ready_options[readies] = id, options
   end
   if not is_released then return id, state end
   local data = redis.call('HGET', STICKY, hold) or ''
@@ -199,6 +249,7 @@ local room = math.huge
 if meta.max_length then
   room = tonumber(meta.max_length) - redis.call('LLEN', WAITING) + redis.call('SCARD', REMOVED)
     - redis.call('ZCARD', PRIORITIZED) - redis.call('ZCARD', DELAYED) - redis.call('ZCARD', LEASED) - redis.call('ZCARD', HELD)
+    - groups.ready
 end
 
 local position, last, answered = 5, #ARGV, #reply
@@ -214,6 +265,9 @@ while position <= last do
   local existing = own_id and (new_ids[own_id] or id_of(own_id))
   if existing then
     reply[answered] = existing_reply(existing, new_states[own_id])
+  elseif meta.exclusive and groups.key_of(options) then
+    if refused == 'all' then return redis.error_reply('EXCLUSIVE a message has a group, and the queue is exclusive') end
+    reply[answered] = '!'
   elseif stored + 1 > room then
     if refused == 'all' then return redis.error_reply('FULL ' .. meta.max_length) end
     reply[answered] = '!' .. meta.max_length
@@ -288,5 +342,7 @@ if #delayed > 0 then
   redis.call('ZADD', DELAYED, unpack(delayed))
   wake_at(earliest)
 end
-if #ready > 0 and push_tail(ready) then wake_now() end
+groups.tally(all_options, 1)
+local was_empty = #ready > 0 and push_tail(ready, false, ready_options)
+if groups.write() or was_empty then wake_now() end
 return reply

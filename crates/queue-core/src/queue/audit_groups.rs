@@ -1,0 +1,229 @@
+//! The part of the audit that checks groups: the order of their messages, the places taken, and the turns.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use deadpool_redis::redis;
+
+use crate::{
+    error::Result,
+    queue::{Queue, audit::Finding, status::Counts},
+    redis::{reply, suffix},
+    settings::Settings,
+};
+
+/// How often the groups are read until nothing changes meanwhile.
+const MAX_READS: usize = 5;
+/// The number of runs that one call reads.
+const RUNS_PER_CALL: usize = 500;
+/// The length of a position.
+const POSITION: usize = 22;
+/// The length of an id.
+const ID: usize = 14;
+/// The begin of the position of a message that was never handed out and has priority 0.
+const BEFORE_ID: &str = "12097152";
+
+/// The stored form of a group.
+#[derive(Default)]
+struct Group {
+    /// The first position.
+    head: Option<String>,
+    /// The number of other ready messages.
+    others: usize,
+    places: u64,
+}
+
+impl Group {
+    fn decode(text: &str) -> Self {
+        if text.len() == ID {
+            return Self { head: Some(format!("{BEFORE_ID}{text}")), ..Self::default() };
+        }
+        let (ready, places) = text.split_once('/').unwrap_or((text, "0"));
+        let (head, others) = ready.split_at_checked(POSITION).unwrap_or_default();
+        Self {
+            head: (!head.is_empty()).then(|| head.to_owned()),
+            others: others.parse().unwrap_or(0),
+            places: places.parse().unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// Everything about the groups of a queue, read while nothing changed.
+#[derive(Default)]
+struct Snapshot {
+    meta: HashMap<String, String>,
+    counts: Counts,
+    groups: BTreeMap<String, Group>,
+    /// `group⇥position`.
+    rest: BTreeSet<String>,
+    turns: BTreeSet<String>,
+    /// Group → how many of its messages are active, or delayed after a delivery.
+    holders: BTreeMap<String, u64>,
+    /// The number of unfinished messages with a group.
+    grouped: u64,
+}
+
+impl Queue {
+    /// The problems of groups. A queue that changes all the time is not checked.
+    pub(super) async fn audit_groups(&self) -> Result<Vec<Finding>> {
+        let mut exists = redis::cmd("EXISTS");
+        for key in [suffix::GROUPS, suffix::GROUP_REST, suffix::TURNS] {
+            exists.arg(self.keys.key(key));
+        }
+        let keys: u64 = reply::decode(self.redis.call(self.keys.slot(), &exists).await?)?;
+        if keys == 0 && !self.meta().await?.contains_key("grouped") {
+            return Ok(Vec::new());
+        }
+        for _ in 0..MAX_READS {
+            if let Some(snapshot) = self.read_groups().await? {
+                return Ok(snapshot.findings());
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Reads everything about the groups; `None` if something changed meanwhile.
+    async fn read_groups(&self) -> Result<Option<Snapshot>> {
+        let before = self.version_of_groups().await?;
+        let mut snapshot = Snapshot {
+            groups: self.read_stored_groups(suffix::GROUPS).await?,
+            rest: self.scan("ZSCAN", suffix::GROUP_REST, 2).await?.into_iter().collect(),
+            turns: self.scan("ZSCAN", suffix::TURNS, 2).await?.into_iter().collect(),
+            ..Snapshot::default()
+        };
+        let finished: HashSet<String> = self.scan("HSCAN", suffix::OUTCOMES, 2).await?.into_iter().collect();
+        let purged_groups = self.read_stored_groups(suffix::PURGED_GROUPS).await?;
+        let purged_rest = self.scan("ZSCAN", suffix::PURGED_GROUP_REST, 2).await?;
+        let purged_heads = purged_groups.values().filter_map(|group| group.head.clone());
+        let purged: HashSet<String> =
+            purged_heads.chain(purged_rest.iter().map(|member| position_of(member).to_owned())).map(id_of).collect();
+        // Places that are taken are there until a step of the purge moves them.
+        for (name, group) in purged_groups.into_iter().filter(|(_, group)| group.places > 0) {
+            snapshot.groups.entry(name).or_default().places += group.places;
+        }
+        let options = pairs(self.scan("HSCAN", suffix::OPTIONS, 1).await?);
+        let groups: HashMap<String, String> = options
+            .filter(|(id, _)| !finished.contains(id) && !purged.contains(id))
+            .filter_map(|(id, options)| Some((id, group_in(&options)?)))
+            .collect();
+        snapshot.grouped = groups.len() as u64;
+        let of_groups = |ids: Vec<String>| -> Vec<String> {
+            ids.into_iter().filter(|id| groups.contains_key(id)).collect::<HashSet<_>>().into_iter().collect()
+        };
+        let delayed = of_groups(self.scan("ZSCAN", suffix::DELAYED, 2).await?);
+        let mut holders = of_groups(self.scan("ZSCAN", suffix::LEASED, 2).await?);
+        for ids in delayed.chunks(RUNS_PER_CALL) {
+            let mut read = redis::cmd("HMGET");
+            read.arg(self.keys.key(suffix::RUNS)).arg(ids);
+            let runs: Vec<Option<String>> = reply::decode(self.redis.call(self.keys.slot(), &read).await?)?;
+            let was_delivered = |run: &Option<String>| {
+                run.as_ref().and_then(|run| run.split('\t').nth(4)).is_some_and(|deliveries| deliveries != "0")
+            };
+            holders.extend(ids.iter().zip(&runs).filter(|(_, run)| was_delivered(run)).map(|(id, _)| id.clone()));
+        }
+        for id in holders {
+            *snapshot.holders.entry(groups[&id].clone()).or_default() += 1;
+        }
+        let after = self.version_of_groups().await?;
+        if before != after {
+            return Ok(None);
+        }
+        (snapshot.meta, snapshot.counts) = after;
+        Ok(Some(snapshot))
+    }
+
+    async fn read_stored_groups(&self, key: &str) -> Result<BTreeMap<String, Group>> {
+        let stored = pairs(self.scan("HSCAN", key, 1).await?);
+        Ok(stored.map(|(name, text)| (name, Group::decode(&text))).collect())
+    }
+
+    /// What differs after any operation that changes a group.
+    async fn version_of_groups(&self) -> Result<(HashMap<String, String>, Counts)> {
+        let counts = self.status().await?.map(|status| status.counts);
+        Ok((self.meta().await?, counts.unwrap_or_default()))
+    }
+}
+
+impl Snapshot {
+    fn findings(&self) -> Vec<Finding> {
+        let of_rest = self.rest.iter().map(|member| group_of_member(member).to_owned());
+        let known = self.groups.keys().chain(self.holders.keys()).chain(&self.turns).cloned();
+        let groups: BTreeSet<String> = known.chain(of_rest).filter(|group| !group.is_empty()).collect();
+        let mut findings: Vec<Finding> = groups
+            .iter()
+            .filter_map(|group| Some(Finding { id: format!("group {group}"), problem: self.problem_of(group)? }))
+            .collect();
+        let [grouped, ready] =
+            ["grouped", "ready"].map(|field| self.meta.get(field).map_or(0, |count| count.parse().unwrap_or(u64::MAX)));
+        let mut add = |problem: String| findings.push(Finding { id: "groups".into(), problem });
+        if grouped != self.grouped {
+            add(format!("{} unfinished messages have a group, but grouped is {grouped}", self.grouped));
+        }
+        let in_groups = (self.groups.values().filter(|group| group.head.is_some()).count() + self.rest.len()) as u64;
+        if ready != in_groups {
+            add(format!("{in_groups} messages of groups are ready, but ready is {ready}"));
+            return findings;
+        }
+        let plain_are_ready = self.counts.waiting > in_groups && grouped > 0;
+        if plain_are_ready != self.turns.contains("") {
+            let have = if plain_are_ready { "have no turn" } else { "have a turn" };
+            add(format!("messages without a group {have}, and {} of them wait", self.counts.waiting - in_groups));
+        }
+        findings
+    }
+
+    fn problem_of(&self, group: &str) -> Option<String> {
+        let none = Group::default();
+        let Group { head, others, places } = self.groups.get(group).unwrap_or(&none);
+        let rest: Vec<&str> = self
+            .rest
+            .iter()
+            .filter(|member| group_of_member(member) == group)
+            .map(|member| position_of(member))
+            .collect();
+        if rest.len() != *others {
+            return Some(format!("{} messages in group_rest, but {others} in groups", rest.len()));
+        }
+        if let (Some(head), Some(first)) = (head, rest.first())
+            && *first <= head.as_str()
+        {
+            return Some(format!("{first} in group_rest goes before {head} in groups"));
+        }
+        let holders = self.holders.get(group).copied().unwrap_or(0);
+        if *places != holders {
+            return Some(format!("{places} places are taken, but {holders} messages hold one"));
+        }
+        if head.is_none() && *places == 0 && self.groups.contains_key(group) {
+            return Some("it is in groups, and has no message".to_owned());
+        }
+        let settings = Settings::of_stored(self.meta.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let limit = settings.groups.concurrency.map_or(u64::MAX, |limit| limit.unsigned_abs());
+        let is_eligible = head.is_some() && *places < limit;
+        let is_settled = !self.meta.contains_key("regrouping");
+        (is_settled && is_eligible != self.turns.contains(group))
+            .then(|| format!("it has {} turn", if is_eligible { "no" } else { "a" }))
+    }
+}
+
+/// Fields and values of a hash.
+fn pairs(flat: Vec<String>) -> impl Iterator<Item = (String, String)> {
+    let mut flat = flat.into_iter();
+    std::iter::from_fn(move || Some((flat.next()?, flat.next()?)))
+}
+
+fn group_of_member(member: &str) -> &str {
+    member.split('\t').next().unwrap_or_default()
+}
+
+fn position_of(member: &str) -> &str {
+    member.split('\t').nth(1).unwrap_or_default()
+}
+
+/// The id at the end of a position.
+fn id_of(position: impl AsRef<str>) -> String {
+    position.as_ref().get(8..POSITION).unwrap_or_default().to_owned()
+}
+
+/// The group in the options of a message.
+fn group_in(options: &str) -> Option<String> {
+    options.split('\t').find_map(|field| field.strip_prefix('g')).map(str::to_owned)
+}

@@ -1,0 +1,457 @@
+//! Groups: the order of their messages, the places of a group, and the turns of groups.
+
+use std::collections::BTreeMap;
+
+use queue_core::{Action, Delivery, Error, ListFilter, Millis, NewMessage, Queue, Settlement, State};
+use serde_json::{Value, json};
+
+use crate::{TestQueue, delayed, done, failure, number, numbers, prioritized, wait_millis};
+
+/// A message of a group.
+fn of(group: &str, message: NewMessage) -> NewMessage {
+    NewMessage { group: Some(group.parse().unwrap()), ..message }
+}
+
+async fn post(fixture: &TestQueue, group: &str, numbers: impl IntoIterator<Item = u64>) {
+    fixture.queue.enqueue(numbers.into_iter().map(|n| of(group, number(n))).collect()).await.unwrap();
+}
+
+async fn lease(fixture: &TestQueue, max: usize) -> Vec<u64> {
+    numbers(&fixture.lease(max).await)
+}
+
+/// Leases messages one call after the other until none is left, completes each, and returns them in order.
+async fn drain(fixture: &TestQueue, max: usize) -> Vec<u64> {
+    let mut all = Vec::new();
+    loop {
+        let leased = fixture.lease(max).await;
+        if leased.deliveries.is_empty() {
+            return all;
+        }
+        all.extend(numbers(&leased));
+        for delivery in &leased.deliveries {
+            assert_eq!(fixture.complete(delivery).await, Some(State::Completed));
+        }
+    }
+}
+
+/// The keys of groups that are left.
+fn group_keys(fixture: &TestQueue) -> String {
+    fixture.redis.command("EXISTS drover:{q}:groups drover:{q}:group_rest drover:{q}:turns")
+}
+
+async fn assert_nothing_left(fixture: &TestQueue) {
+    assert!(group_keys(fixture).contains(":0"), "{}", group_keys(fixture));
+    let meta = fixture.redis.command("HMGET drover:{q}:meta grouped ready turn layout");
+    assert!(meta.contains("$-1\r\n$-1\r\n$-1\r\n$1\r\n3"), "{meta:?}");
+    fixture.assert_clean().await;
+}
+
+#[tokio::test]
+async fn one_message_of_a_group_is_active_at_a_time_and_groups_have_turns() {
+    let fixture = TestQueue::new();
+    post(&fixture, "a", 0..3).await;
+    post(&fixture, "b", 10..12).await;
+    fixture.post_numbers([20, 21, 22]).await;
+    let leased = fixture.lease(10).await;
+    // The messages without a group are one member of the ring, and use the turns that are left.
+    assert_eq!(numbers(&leased), [0, 10, 20, 21, 22]);
+    assert!(!leased.more_is_ready && !leased.permits_ahead);
+    for delivery in &leased.deliveries {
+        fixture.complete(delivery).await;
+    }
+    assert_eq!(drain(&fixture, 10).await, [1, 11, 2]);
+    assert_nothing_left(&fixture).await;
+}
+
+#[tokio::test]
+async fn groups_without_a_bound_still_have_turns() {
+    let fixture = TestQueue::new();
+    fixture.queue.configure(&json!({"groups": {"concurrency": null}})).await.unwrap();
+    post(&fixture, "a", 0..6).await;
+    post(&fixture, "b", 10..12).await;
+    fixture.post_numbers([20, 21]).await;
+    assert_eq!(lease(&fixture, 4).await, [0, 10, 20, 1]);
+    assert_eq!(lease(&fixture, 3).await, [11, 21, 2]);
+    assert_eq!(lease(&fixture, 9).await, [3, 4, 5]);
+    fixture.assert_clean().await;
+}
+
+#[tokio::test]
+async fn changed_concurrency_holds_at_once_in_both_directions() {
+    let fixture = TestQueue::new();
+    for group in 0..1_500 {
+        post(&fixture, &format!("g{group}"), [group, group + 10_000]).await;
+    }
+    assert_eq!(lease(&fixture, 1_000).await.len() + lease(&fixture, 1_000).await.len(), 1_500);
+    assert_eq!(lease(&fixture, 1).await.len(), 0, "each group has one active message");
+    fixture.queue.configure(&json!({"groups": {"concurrency": 2}})).await.unwrap();
+    let mut more = lease(&fixture, 1_000).await;
+    more.extend(lease(&fixture, 1_000).await);
+    assert_eq!(more.len(), 1_500);
+    assert!(more.iter().all(|n| *n >= 10_000));
+    fixture.queue.configure(&json!({"groups": null})).await.unwrap();
+    post(&fixture, "g0", [1]).await;
+    assert_eq!(lease(&fixture, 1).await.len(), 0);
+    fixture.assert_clean().await;
+}
+
+#[tokio::test]
+async fn priority_orders_a_group_and_a_returned_message_goes_first() {
+    let fixture = TestQueue::new();
+    fixture
+        .queue
+        .enqueue(vec![of("a", number(0)), of("a", prioritized(1, -1)), of("a", prioritized(2, 1))])
+        .await
+        .unwrap();
+    let first = fixture.lease_one().await;
+    assert_eq!(first.message.data.get(), "1");
+    fixture.post(of("a", prioritized(3, -5))).await;
+    fixture.settle(&first, Action::Release(None)).await;
+    assert_eq!(drain(&fixture, 1).await, [1, 3, 0, 2]);
+    assert_nothing_left(&fixture).await;
+}
+
+#[tokio::test]
+async fn message_in_back_off_or_released_with_a_pause_keeps_the_place_of_its_group() {
+    for action in [Action::Fail(failure()), Action::Release(Some(Millis::new(150)))] {
+        let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":150,"jitter":0}}"#);
+        post(&fixture, "a", 0..2).await;
+        post(&fixture, "b", 10..12).await;
+        let leased = fixture.lease(10).await;
+        assert_eq!(numbers(&leased), [0, 10]);
+        assert_eq!(fixture.settle(&leased.deliveries[0], action).await, Some(State::Delayed));
+        fixture.complete(&leased.deliveries[1]).await;
+        let other = fixture.lease(10).await;
+        assert_eq!(numbers(&other), [11], "only the other group has a turn");
+        assert!(other.call_again_in.unwrap().as_millis() <= 150);
+        fixture.assert_clean().await;
+        wait_millis(200).await;
+        assert_eq!(drain(&fixture, 10).await, [0, 1]);
+        fixture.complete(&other.deliveries[0]).await;
+        assert_nothing_left(&fixture).await;
+    }
+}
+
+#[tokio::test]
+async fn lapsed_and_undone_leases_return_their_messages_before_all_others_of_the_group() {
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":100}"#);
+    post(&fixture, "a", 0..3).await;
+    let first = fixture.lease_one().await;
+    fixture.queue.undo_leases(&[first.lease]).await.unwrap();
+    assert_eq!(numbers(&fixture.lease(5).await), [0]);
+    wait_millis(150).await;
+    let again = fixture.lease(5).await;
+    assert_eq!(numbers(&again), [0]);
+    assert_eq!(again.deliveries[0].message.lapses, 1);
+    fixture.complete(&again.deliveries[0]).await;
+    assert_eq!(drain(&fixture, 5).await, [1, 2]);
+    assert_nothing_left(&fixture).await;
+}
+
+#[tokio::test]
+async fn late_completion_of_a_lapsed_message_frees_its_group() {
+    let fixture = TestQueue::with_settings(r#"{"visibility_timeout":100}"#);
+    post(&fixture, "a", 0..2).await;
+    let first = fixture.lease_one().await;
+    wait_millis(150).await;
+    fixture.queue.maintain().await.unwrap();
+    assert_eq!(fixture.complete(&first).await, Some(State::Completed));
+    assert_eq!(drain(&fixture, 5).await, [1]);
+    assert_nothing_left(&fixture).await;
+}
+
+#[tokio::test]
+async fn delayed_and_held_messages_join_their_group_by_id_when_they_are_due_or_released() {
+    let fixture = TestQueue::new();
+    fixture.queue.enqueue(vec![of("a", delayed(0, 100)), of("a", number(1)), of("a", number(2))]).await.unwrap();
+    let held = NewMessage { hold: Some("k".parse().unwrap()), ..of("b", number(10)) };
+    fixture.queue.enqueue(vec![held, of("b", number(11)), of("b", number(12))]).await.unwrap();
+    let leased = fixture.lease(5).await;
+    assert_eq!(numbers(&leased), [1, 11]);
+    wait_millis(150).await;
+    fixture.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
+    for delivery in &leased.deliveries {
+        fixture.complete(delivery).await;
+    }
+    let next = fixture.lease(5).await;
+    assert_eq!(numbers(&next), [0, 10]);
+    for delivery in &next.deliveries {
+        fixture.complete(delivery).await;
+    }
+    assert_eq!(drain(&fixture, 5).await, [2, 12]);
+    assert_nothing_left(&fixture).await;
+}
+
+#[tokio::test]
+async fn failing_cancelling_and_erasing_free_the_place_of_a_group() {
+    let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":60000}}"#);
+    post(&fixture, "a", 0..4).await;
+    let first = fixture.lease_one().await;
+    fixture.settle(&first, Action::FailForGood(failure())).await;
+    let second = fixture.lease_one().await;
+    fixture.settle(&second, Action::Fail(failure())).await;
+    assert_eq!(lease(&fixture, 5).await.len(), 0, "it backs off");
+    fixture.queue.cancel(&second.message.id).await.unwrap();
+    let third = fixture.lease_one().await;
+    assert_eq!(third.message.data.get(), "2");
+    fixture.settle(&third, Action::Fail(failure())).await;
+    fixture.queue.erase(&third.message.id).await.unwrap();
+    assert_eq!(drain(&fixture, 5).await, [3]);
+    assert_nothing_left(&fixture).await;
+    // A dead letter that is retried by hand stands by its id.
+    post(&fixture, "a", 4..6).await;
+    fixture.queue.retry(&first.message.id).await.unwrap();
+    assert_eq!(drain(&fixture, 1).await, [0, 4, 5]);
+    assert_nothing_left(&fixture).await;
+}
+
+#[tokio::test]
+async fn purges_empty_groups_and_spare_messages_posted_later() {
+    let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":60000}}"#);
+    post(&fixture, "a", 0..1_000).await;
+    post(&fixture, "b", 0..500).await;
+    let active = fixture.lease(2).await;
+    assert_eq!(fixture.queue.purge(State::Waiting).await.unwrap(), 1_498);
+    post(&fixture, "a", [7]).await;
+    assert_eq!(lease(&fixture, 5).await.len(), 0, "both groups have an active message");
+    for delivery in &active.deliveries {
+        fixture.settle(delivery, Action::Fail(failure())).await;
+    }
+    assert_eq!(fixture.queue.purge(State::Delayed).await.unwrap(), 2);
+    assert_eq!(drain(&fixture, 5).await, [7]);
+    assert_nothing_left(&fixture).await;
+}
+
+#[tokio::test]
+async fn a_message_that_expires_costs_its_group_no_turn() {
+    let fixture = TestQueue::new();
+    let short = |n| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..of("a", number(n)) };
+    fixture
+        .queue
+        .enqueue((0..300).map(short).chain([of("a", number(300)), of("b", number(400))]).collect())
+        .await
+        .unwrap();
+    wait_millis(100).await;
+    // One call fails a hundred expired messages before it leases; the others are still first in the group.
+    assert_eq!(lease(&fixture, 2).await, [300, 400]);
+    fixture.assert_clean().await;
+}
+
+#[tokio::test]
+async fn rate_limit_and_bytes_cost_a_group_no_turn() {
+    let fixture = TestQueue::with_settings(r#"{"rate_limit":{"max":3,"duration":300}}"#);
+    for (group, begin) in [("a", 0), ("b", 10), ("c", 20)] {
+        post(&fixture, group, begin..begin + 2).await;
+    }
+    fixture.queue.configure(&json!({"groups": {"concurrency": null}})).await.unwrap();
+    assert_eq!(lease(&fixture, 2).await, [0, 10]);
+    let limited = fixture.lease(5).await;
+    assert_eq!(numbers(&limited), [20]);
+    wait_millis(350).await;
+    assert_eq!(lease(&fixture, 5).await, [1, 11, 21]);
+
+    let fixture = TestQueue::new();
+    let large =
+        |n: u64| NewMessage::new(serde_json::value::to_raw_value(&format!("{n}{}", "x".repeat(2_000_000))).unwrap());
+    fixture.queue.enqueue(vec![of("a", number(0)), of("b", large(1))]).await.unwrap();
+    fixture.queue.enqueue(vec![of("c", large(2)), of("d", number(3))]).await.unwrap();
+    fixture.queue.enqueue(vec![of("e", large(4))]).await.unwrap();
+    let sizes =
+        |deliveries: &[Delivery]| deliveries.iter().map(|d| d.message.data.get().len() > 100).collect::<Vec<_>>();
+    assert_eq!(sizes(&fixture.lease(9).await.deliveries), [false, true, true, false]);
+    assert_eq!(sizes(&fixture.lease(9).await.deliveries), [true]);
+}
+
+#[tokio::test]
+async fn tenant_with_a_large_backlog_does_not_delay_the_others() {
+    for consumers in [1, 3] {
+        let fixture = TestQueue::new();
+        fixture.queue.configure(&json!({"groups": {"concurrency": null}})).await.unwrap();
+        for chunk in 0..100 {
+            post(&fixture, "large", chunk * 1_000..(chunk + 1) * 1_000).await;
+        }
+        let mut left: BTreeMap<String, u64> = (1..10).map(|tenant| (format!("tenant {tenant}"), 10)).collect();
+        for tenant in left.keys() {
+            post(&fixture, tenant, 0..10).await;
+        }
+        // In a round each group with a ready message and a free place gets one lease.
+        let mut rounds = 0;
+        while !left.is_empty() {
+            rounds += 1;
+            assert!(rounds <= 11, "{consumers} consumers: {left:?} are left");
+            let mut round = left.len() + 1;
+            while round > 0 {
+                let share = round.div_ceil(consumers);
+                let leased = fixture.lease(share).await;
+                assert_eq!(leased.deliveries.len(), share);
+                round -= share;
+                let groups = leased.deliveries.iter().map(|delivery| delivery.message.group.as_ref().unwrap().as_str());
+                for group in groups.filter(|group| *group != "large") {
+                    *left.get_mut(group).unwrap() -= 1;
+                }
+                for delivery in &leased.deliveries {
+                    fixture.complete(delivery).await;
+                }
+            }
+            left.retain(|_, left| *left > 0);
+        }
+        fixture.assert_clean().await;
+    }
+}
+
+#[tokio::test]
+async fn list_of_a_group_is_exact_for_waiting_messages_and_scans_other_states() {
+    let fixture = TestQueue::new();
+    for (group, begin) in [("a", 0), ("a b", 100), ("a0", 200)] {
+        post(&fixture, group, begin..begin + 30).await;
+    }
+    fixture.post_numbers(300..305).await;
+    let list = async |state, group: &str, limit: usize| {
+        let filter = ListFilter { group: Some(group.parse().unwrap()), ..ListFilter::default() };
+        let (mut cursor, mut found) = (None, Vec::<u64>::new());
+        loop {
+            let page =
+                fixture.queue.list_page(state, &filter, limit, Queue::MAX_BYTES, cursor.as_deref()).await.unwrap();
+            found.extend(page.messages.iter().map(|message| message.data.get().parse::<u64>().unwrap()));
+            cursor = page.next;
+            if cursor.is_none() {
+                return found;
+            }
+        }
+    };
+    for limit in [1, 7, 100] {
+        assert_eq!(list(State::Waiting, "a", limit).await, (0..30).collect::<Vec<u64>>());
+        assert_eq!(list(State::Waiting, "a b", limit).await, (100..130).collect::<Vec<u64>>());
+    }
+    assert!(list(State::Waiting, "b", 5).await.is_empty());
+    fixture.lease(2).await;
+    assert_eq!(list(State::Active, "a", 1).await, [0]);
+    let mut cursor = None;
+    let mut all = Vec::new();
+    loop {
+        let page = fixture.queue.list(State::Waiting, 4, cursor.as_deref()).await.unwrap();
+        all.extend(page.messages.iter().map(|message| message.data.get().parse::<u64>().unwrap()));
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    all.sort_unstable();
+    let expected = (1..30).chain(101..130).chain(200..230).chain(300..305).collect::<Vec<u64>>();
+    assert_eq!(all, expected);
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, expected.len() as u64);
+}
+
+#[tokio::test]
+async fn exclusive_queue_refuses_groups_and_a_queue_with_groups_stays_shared() {
+    let fixture = TestQueue::new();
+    fixture.post(of("a", delayed(1, 60_000))).await;
+    let refused = fixture.queue.configure(&json!({"exclusive": true})).await.unwrap_err();
+    assert!(matches!(&refused, Error::InvalidSetting(invalid) if invalid.is_conflict), "{refused}");
+    fixture.queue.purge(State::Delayed).await.unwrap();
+    fixture.queue.configure(&json!({"exclusive": true})).await.unwrap();
+    for alone in [true, false] {
+        let refused = if alone {
+            fixture.queue.post(of("a", number(1))).await.map(drop)
+        } else {
+            fixture.queue.enqueue(vec![number(0), of("a", number(1))]).await.map(drop)
+        };
+        assert!(matches!(refused, Err(Error::ExclusiveQueue)), "{refused:?}");
+    }
+    fixture.queue.post(number(2)).await.unwrap();
+    assert_eq!(lease(&fixture, 5).await, [2]);
+}
+
+#[tokio::test]
+async fn audit_finds_damaged_groups() {
+    for breakage in [
+        "HSET drover:{q}:groups a 12097152217189234000171/2",
+        "HSET drover:{q}:groups c /1",
+        "ZREM drover:{q}:turns b",
+        "ZADD drover:{q}:turns 9 a",
+        "HDEL drover:{q}:groups b",
+        "HINCRBY drover:{q}:meta ready 1",
+        "ZREMRANGEBYRANK drover:{q}:group_rest 0 0",
+        "HINCRBY drover:{q}:meta grouped 1",
+        "ZADD drover:{q}:turns 9 ''",
+    ] {
+        let fixture = TestQueue::new();
+        post(&fixture, "a", 0..3).await;
+        post(&fixture, "b", 10..13).await;
+        fixture.lease_one().await;
+        fixture.assert_clean().await;
+        fixture.redis.command(breakage);
+        let audit = fixture.queue.audit().await.unwrap();
+        assert!(!audit.findings.is_empty(), "{breakage}");
+    }
+}
+
+#[tokio::test]
+async fn queue_with_groups_has_a_layout_that_older_versions_refuse() {
+    let fixture = TestQueue::new();
+    post(&fixture, "a", 0..2).await;
+    let layout = || fixture.redis.command("HGET drover:{q}:meta layout");
+    assert!(layout().contains('4'), "{}", layout());
+    assert_eq!(drain(&fixture, 1).await, [0, 1]);
+    assert_nothing_left(&fixture).await;
+}
+
+#[tokio::test]
+async fn a_message_that_completes_after_its_wait_is_announced_and_events_name_the_group() {
+    let fixture = TestQueue::new();
+    fixture.queue.declare().await.unwrap();
+    let begin = fixture.queue.listen().await.unwrap().unwrap();
+    post(&fixture, "a", [0]).await;
+    let delivery = fixture.lease_one().await;
+    fixture.settle(&delivery, done()).await;
+    let events = fixture.queue.all_events_after(begin).await.unwrap().unwrap();
+    let groups: Vec<Value> =
+        events.iter().map(|event| serde_json::from_str::<Value>(event.json()).unwrap()["group"].clone()).collect();
+    assert_eq!(groups, vec![json!("a"); 3]);
+}
+
+/// The CPU time (µs) that Redis has used.
+fn redis_cpu(fixture: &TestQueue) -> u64 {
+    let info = fixture.redis.command("INFO cpu");
+    let used = |field: &str| -> u64 {
+        let seconds = info.lines().find_map(|line| line.strip_prefix(field)).unwrap().trim();
+        let (whole, micros) = seconds.split_once('.').unwrap();
+        whole.parse::<u64>().unwrap() * 1_000_000 + micros.parse::<u64>().unwrap()
+    };
+    used("used_cpu_sys:") + used("used_cpu_user:")
+}
+
+/// The number of messages that a busy worker leases at a time in the default configuration.
+const BATCH: usize = 33;
+
+/// Posts messages, leases and completes them, and returns the CPU time of Redis (µs).
+async fn cost_of(fixture: &TestQueue, messages: u64, message: impl Fn(u64) -> NewMessage) -> u64 {
+    let before = redis_cpu(fixture);
+    for chunk in 0..messages / 1_000 {
+        fixture.queue.enqueue((chunk * 1_000..(chunk + 1) * 1_000).map(&message).collect()).await.unwrap();
+    }
+    let mut done_so_far = 0;
+    while done_so_far < messages {
+        let leased = fixture.lease(BATCH).await;
+        let settlements: Vec<Settlement> = leased
+            .deliveries
+            .into_iter()
+            .map(|delivery| Settlement { lease: delivery.lease, action: done() })
+            .collect();
+        done_so_far += settlements.len() as u64;
+        let settled = fixture.queue.settle(&settlements).await.unwrap();
+        assert!(settled.iter().all(|state| *state == Some(State::Completed)));
+    }
+    redis_cpu(fixture) - before
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_groups_of_one_message_cost_at_most_twice_the_cpu_of_a_plain_queue() {
+    const MESSAGES: u64 = 100_000;
+    let (plain, grouped) = (TestQueue::new(), TestQueue::new());
+    let without_group = cost_of(&plain, MESSAGES, number).await;
+    let with_group = cost_of(&grouped, MESSAGES, |n| of(&format!("user-{n}"), number(n))).await;
+    assert!(with_group <= 2 * without_group, "{with_group} µs with groups, {without_group} µs without");
+    assert_nothing_left(&grouped).await;
+}

@@ -1,0 +1,125 @@
+//! Groups in the model: the order of their messages, and their turns. The places taken follow from the states of the messages.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::{
+    leasing::Taking,
+    message::{Message, Number, State},
+    model::Model,
+};
+
+/// The key of a group; `None` stands for the messages without a group.
+pub(crate) type Group = Option<u8>;
+
+impl Model {
+    /// The number of unfinished messages with a group.
+    pub(crate) fn grouped(&self) -> usize {
+        self.messages.values().filter(|message| message.draft.group.is_some() && message.is_unfinished()).count()
+    }
+
+    pub(crate) fn groups(&self) -> BTreeSet<u8> {
+        self.messages.values().filter_map(|message| message.draft.group).collect()
+    }
+
+    /// The ready messages of a group in their order: returned ones first, then by priority, then by id.
+    pub(crate) fn ready_in_group(&self, group: u8) -> Vec<Number> {
+        self.numbers_by(|message| {
+            let is_ready = message.state == State::Waiting && message.draft.group == Some(group);
+            is_ready.then_some((!message.is_returned, message.draft.priority))
+        })
+    }
+
+    /// The first messages of all groups, by their ids.
+    pub(crate) fn group_heads(&self) -> Vec<Number> {
+        let mut heads: Vec<Number> =
+            self.groups().into_iter().filter_map(|group| self.ready_in_group(group).first().copied()).collect();
+        heads.sort_unstable();
+        heads
+    }
+
+    /// The ready messages of all groups except the first of each.
+    pub(crate) fn group_rest(&self) -> Vec<Number> {
+        self.groups().into_iter().flat_map(|group| self.ready_in_group(group).into_iter().skip(1)).collect()
+    }
+
+    /// How many messages of the group are active, in back-off, or released with a pause.
+    fn places_taken(&self, group: u8) -> usize {
+        let holds_place = |message: &&Message| message.draft.group == Some(group) && message.holds_place();
+        self.messages.values().filter(holds_place).count()
+    }
+
+    fn has_turn(&self, group: Group) -> bool {
+        match group {
+            None => {
+                self.messages.values().any(|message| message.state == State::Waiting && message.draft.group.is_none())
+            }
+            Some(key) => {
+                let limit = self.settings.group_concurrency.unwrap_or(usize::MAX);
+                !self.ready_in_group(key).is_empty() && self.places_taken(key) < limit
+            }
+        }
+    }
+
+    /// Brings the turns up to date. New ones go to the tail: first that of the messages without a group, then those of the groups
+    /// in the order of their keys.
+    pub(crate) fn update_turns(&mut self) {
+        if self.grouped() == 0 {
+            self.turns.clear();
+            return;
+        }
+        let before = std::mem::take(&mut self.turns);
+        let mut turns: VecDeque<Group> = before.into_iter().filter(|group| self.has_turn(*group)).collect();
+        let joining = self.groups().into_iter().map(Some);
+        let joining: Vec<Group> =
+            std::iter::once(None).chain(joining).filter(|key| !turns.contains(key) && self.has_turn(*key)).collect();
+        turns.extend(joining);
+        self.turns = turns;
+    }
+
+    /// Each turn takes one message; a group that has more and a free place gets another turn at the tail.
+    pub(crate) fn take_in_turns(&mut self, taking: &mut Taking) {
+        while !taking.is_full
+            && let Some(group) = self.turns.front().copied()
+        {
+            let before = taking.taken.len();
+            match group {
+                None => {
+                    self.take_plain(taking, before + 1);
+                    if taking.taken.len() > before && self.turns.len() == 1 {
+                        self.take_plain(taking, taking.max);
+                    }
+                }
+                Some(key) => {
+                    let ready = self.ready_in_group(key);
+                    let first = ready.into_iter().find(|number| !taking.taken.contains(number));
+                    first.map(|first| taking.offer(self, first));
+                }
+            }
+            if taking.taken.len() == before {
+                return; // The message did not fit, so the group keeps its turn.
+            }
+            self.turns.pop_front();
+            if self.has_turn_after(group, &taking.taken) {
+                self.turns.push_back(group);
+            }
+        }
+    }
+
+    /// Whether a group has a turn after these messages were handed out.
+    fn has_turn_after(&self, group: Group, taken: &[Number]) -> bool {
+        let is_left = |(number, message): (&Number, &Message)| {
+            message.state == State::Waiting && message.draft.group == group && !taken.contains(number)
+        };
+        let taken_of_group = taken.iter().filter(|number| self.messages[number].draft.group == group).count();
+        let limit = self.settings.group_concurrency.unwrap_or(usize::MAX);
+        let is_place_free = group.is_none_or(|key| self.places_taken(key) + taken_of_group < limit);
+        is_place_free && self.messages.iter().any(is_left)
+    }
+}
+
+impl Message {
+    fn holds_place(&self) -> bool {
+        let was_delivered = self.run.as_ref().is_some_and(|run| run.deliveries > 0);
+        self.is_active() || (matches!(self.state, State::DelayedUntil(_)) && was_delivered)
+    }
+}
