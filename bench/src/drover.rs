@@ -61,7 +61,7 @@ impl Drover {
         Ok(self.queues.queue(&name.parse()?))
     }
 
-    /// The URL of its Redis.
+    /// The URL of the private Redis.
     pub(crate) fn url(&self) -> String {
         self.redis.url()
     }
@@ -181,7 +181,7 @@ impl Drover {
         }
         let elapsed = start.elapsed();
         let (status, messages) = (self.status()?, u64::try_from(messages)?);
-        // Delayed messages of earlier single POSTs may have become due, and then they were drained too.
+        // Delayed messages of earlier single POSTs may have become due; these messages were drained too.
         let (totals, completed) = (&status.totals, status.totals.completed - before);
         if completed < messages || totals.enqueued != totals.completed + status.counts.delayed {
             return Err(format!("{completed} of {messages} were completed: {totals:?}, {:?}", status.counts).into());

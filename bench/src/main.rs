@@ -11,7 +11,7 @@ mod callgrind;
 mod cost;
 mod drover;
 mod figures;
-mod instructions;
+mod instruction_counts;
 mod load;
 mod peers;
 mod persistence;
@@ -89,7 +89,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     if arguments.instructions {
-        return instructions::check();
+        return instruction_counts::check();
     }
     let peers = Peers::prepare(&arguments.peers)?;
     let mut figures = Figures::default();

@@ -86,13 +86,14 @@ impl Peers {
         Ok(Some(serde_json::from_str(line)?))
     }
 
-    /// Runs four workers of `BullMQ`, each with 25 handlers of 10 ms at once. Returns the jobs per second; `None` if it is skipped.
+    /// Runs four workers of `BullMQ`, each with 25 handlers of 10 ms at once. Returns the jobs per second; `None` if `BullMQ` is
+    /// skipped.
     pub(crate) fn sleep_10_ms(&self) -> Result<Option<f64>> {
         let Some(folder) = &self.drivers else { return Ok(None) };
         let redis = Persistence::EverySecond.start_redis();
         let node = |role: &str| {
             let mut command = Command::new("node");
-            command.args(["real.js", role]).env("REDIS_PORT", redis.port().to_string()).current_dir(folder);
+            command.args(["sleep.js", role]).env("REDIS_PORT", redis.port().to_string()).current_dir(folder);
             command
         };
         let mut workers = Vec::new();

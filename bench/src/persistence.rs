@@ -22,7 +22,7 @@ impl Persistence {
         }
     }
 
-    /// The name of a figure with this persistence.
+    /// The name under which a figure is reported if it was measured with this persistence.
     pub(crate) fn figure_name(self, figure: &str) -> String {
         match self {
             Self::Off => figure.into(),

@@ -25,7 +25,7 @@ pub(crate) fn measure(arguments: &Arguments, peers: &Peers, figures: &mut Figure
     measure_singles(arguments, peers, figures)?;
     measure_costs(arguments, peers, figures)?;
     measure_latencies(arguments, peers, figures)?;
-    measure_always(arguments, figures)
+    measure_appendfsync_always(arguments, figures)
 }
 
 fn on_new_redis(persistence: Persistence) -> Result<Drover> {
@@ -54,7 +54,7 @@ fn measure_drains(arguments: &Arguments, peers: &Peers, persistence: Persistence
         figures.record(&figure, &system, on_new_redis(persistence)?.drain(arguments.drained, workers, concurrency)?);
     }
     for (driver, name) in [("bullmq", "BullMQ"), ("bull", "Bull")] {
-        // With one job at a time a tenth of the messages takes as long.
+        // With one job at a time, draining a tenth of the messages takes as long.
         for (messages, concurrency) in [(arguments.messages, arguments.peer_concurrency), (arguments.messages / 10, 1)]
         {
             let report =
@@ -167,7 +167,7 @@ fn measure_latencies(arguments: &Arguments, peers: &Peers, figures: &mut Figures
 }
 
 /// Measures Drover with a Redis that writes each change to disk before it answers.
-fn measure_always(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
+fn measure_appendfsync_always(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     if !arguments.includes("always") {
         return Ok(());
     }
@@ -185,16 +185,16 @@ pub(crate) fn measure_under_backlog(arguments: &Arguments, figures: &mut Figures
         let with_backlog = on_new_redis(Persistence::Off)?;
         with_backlog.create_backlog(arguments.backlog)?;
         for _ in 0..arguments.rounds {
-            measure_all(&on_new_redis(Persistence::Off)?, "backlog", "empty", arguments, figures)?;
-            measure_all(&with_backlog, "backlog", "backlog", arguments, figures)?;
+            measure_figures_of_queue(&on_new_redis(Persistence::Off)?, "backlog", "empty", arguments, figures)?;
+            measure_figures_of_queue(&with_backlog, "backlog", "backlog", arguments, figures)?;
         }
     }
     if arguments.queues > 0 && arguments.includes("queues") {
         let with_many_queues = on_new_redis(Persistence::Off)?;
         with_many_queues.post_to_queues(arguments.queues, 1)?;
         for _ in 0..arguments.rounds {
-            measure_all(&on_new_redis(Persistence::Off)?, "queues", "one queue", arguments, figures)?;
-            measure_all(&with_many_queues, "queues", "many queues", arguments, figures)?;
+            measure_figures_of_queue(&on_new_redis(Persistence::Off)?, "queues", "one queue", arguments, figures)?;
+            measure_figures_of_queue(&with_many_queues, "queues", "many queues", arguments, figures)?;
             for (queues, system) in [(1, "one queue"), (arguments.queues, "many queues")] {
                 let loaded = on_new_redis(Persistence::Off)?.post_to_queues(queues, arguments.seconds)?;
                 figures.record("queues, POST to each in turn 1/s", system, loaded.per_second());
@@ -205,7 +205,7 @@ pub(crate) fn measure_under_backlog(arguments: &Arguments, figures: &mut Figures
 }
 
 /// Measures every figure of one queue. The drain comes first, because it includes the messages that the previous round posted.
-fn measure_all(
+fn measure_figures_of_queue(
     drover: &Drover,
     situation: &str,
     system: &str,

@@ -9,28 +9,28 @@ use serde_json::{Value, json};
 use crate::{System, number, redis_outage::REFUSED_WITHIN, start_api};
 
 /// A key that the command `producer-api key` created, and its line for the configuration.
-pub(crate) struct Issued {
+pub(crate) struct IssuedKey {
     pub(crate) key: String,
     line: String,
 }
 
-pub(crate) fn issue(arguments: &str) -> Issued {
+pub(crate) fn issue(arguments: &str) -> IssuedKey {
     let arguments: Vec<&str> = ["key"].into_iter().chain(arguments.split(' ')).collect();
     let mut process = Process::start("producer-api", &arguments, &[]);
     assert!(process.wait().success(), "{:?}", process.log());
     let line = |start: &str| {
         eventually("the key is printed", || process.log().into_iter().find(|line| line.starts_with(start)))
     };
-    Issued { key: line("drv_"), line: line("{ id") }
+    IssuedKey { key: line("drv_"), line: line("{ id") }
 }
 
-pub(crate) fn config(keys: &[&Issued]) -> String {
+pub(crate) fn config(keys: &[&IssuedKey]) -> String {
     let lines: Vec<&str> = keys.iter().map(|issued| issued.line.as_str()).collect();
     format!("[auth]\nkeys = [\n{}\n]\n[log]\nfilter = \"debug\"", lines.join("\n"))
 }
 
 /// A key with all scopes whose `expires_at` is in the past.
-fn expired(id: &str) -> Issued {
+fn expired(id: &str) -> IssuedKey {
     issue(&format!("--id {id} --scopes enqueue,read,consume,manage --expires-at 2020-01-01T00:00:00Z"))
 }
 
@@ -89,15 +89,15 @@ const SCOPES: [&str; 4] = ["enqueue", "read", "consume", "manage"];
 
 #[tokio::test]
 async fn every_route_answers_only_a_valid_key_with_its_scope_for_its_queue() {
-    let with_one_scope: Vec<Issued> =
+    let with_one_scope: Vec<IssuedKey> =
         SCOPES.iter().map(|scope| issue(&format!("--id only-{scope} --scopes {scope} --queues user-*"))).collect();
     let all_but =
         |missing: &str| SCOPES.iter().filter(|scope| **scope != missing).copied().collect::<Vec<_>>().join(",");
-    let without_one_scope: Vec<Issued> =
+    let without_one_scope: Vec<IssuedKey> =
         SCOPES.iter().map(|scope| issue(&format!("--id no-{scope} --scopes {} --queues *", all_but(scope)))).collect();
     let elsewhere = issue("--id elsewhere --scopes enqueue,read,consume,manage --queues users,user,an-user-*");
     let (expired, unknown) = (expired("only-read"), issue("--id only-read --scopes enqueue,read,consume,manage"));
-    let mut keys: Vec<&Issued> = with_one_scope.iter().chain(&without_one_scope).collect();
+    let mut keys: Vec<&IssuedKey> = with_one_scope.iter().chain(&without_one_scope).collect();
     keys.extend([&elsewhere, &expired]);
     let system = System::start(&config(&keys)).await;
     let unknown_owner = format!("drv_nobody_{}", &unknown.key["drv_only-read_".len()..]);
@@ -249,7 +249,8 @@ async fn rate_limit_of_a_key_holds_over_all_processes_and_states_when_to_retry()
         request.send().await.unwrap()
     };
     for count in 0..20 {
-        // The requests alternate between both processes and both keys of the owner. A refused request counts too.
+        // The requests alternate between both processes and both keys of the owner. A refused request counts towards the limit
+        // too.
         let base = if count % 2 == 0 { &system.base } else { &other };
         let answer = match count {
             7 => system.with_key("GET", "/v1/queues/other", Some(&format!("Bearer {}", limited_key.key))).await,
@@ -333,7 +334,7 @@ async fn waiting_requests_of_a_key_are_limited() {
     // Requests without a wait, and of another key, are served.
     assert_eq!(system.status("GET", "/v1/queues/q/messages/x", &waiting.key).await, 404);
     assert_eq!(receive(&other.key, "10ms").await.unwrap().status(), 200);
-    // A disconnected client frees its quota.
+    // A client that disconnects no longer counts as waiting.
     for client in waiting_clients {
         client.abort();
     }

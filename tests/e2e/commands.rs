@@ -18,7 +18,7 @@ use crate::{
     markdown::{code, document, root, section},
 };
 
-/// A folder with scripts that replace programs of the machine. It is the only folder in `PATH`.
+/// A folder with scripts that replace programs of the machine. This folder is the only one in `PATH`.
 struct Programs(tempfile::TempDir);
 
 impl Programs {

@@ -12,7 +12,7 @@ use crate::{
     auth::{config, issue},
     number,
     raw_client::{LIVEZ, RawClient},
-    slow_clients::EARLY,
+    slow_clients::TIMER_TOLERANCE,
 };
 
 /// A request that makes its connection count as authenticated if no keys are configured.
@@ -98,7 +98,7 @@ async fn connection_closed_for_a_newer_one_completes_its_answer_or_is_closed_aft
     system.api.wait_for_log("closed before its answer was complete");
     // Without the newer connections, the API would disconnect this client only after 30 s, because it does not read its answer.
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
-    assert!(start.elapsed() + EARLY >= Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() + TIMER_TOLERANCE >= Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

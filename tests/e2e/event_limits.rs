@@ -141,7 +141,7 @@ async fn listeners_are_limited_per_api_and_per_key() {
     let refused = open_stream(&theirs.key, Method::GET).await.unwrap();
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(refused.json::<Value>().await.unwrap()["code"], "too_many_listeners");
-    // A disconnected listener frees its quota.
+    // A listener that disconnects no longer counts towards the limit.
     drop((first, second));
     for _ in 0..500 {
         let answer = open_stream(&ours.key, Method::HEAD).await.unwrap();

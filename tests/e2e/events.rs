@@ -111,7 +111,7 @@ async fn client_that_resumes_after_a_lost_event_receives_a_reset_and_a_bad_event
     assert_eq!(status, 204);
     let reset = client.event().await;
     assert_eq!((reset.kind.as_str(), reset.id.as_str()), ("reset", ""));
-    // The stream continues with the next queue of that name.
+    // The stream continues with the next queue that has the name of the deleted one.
     system.create_queue("q").await;
     let reset = client.event().await;
     assert_eq!(reset.kind, "reset");

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{System, number, start_api};
 
 /// The server that has the slot of a key, while the slots are as they were when the cluster of three servers began.
-fn owner(cluster: &RedisCluster, key: &str) -> usize {
+fn server_of_key(cluster: &RedisCluster, key: &str) -> usize {
     let slot = usize::from(cluster.slot_of(key));
     (0..3).rev().find(|n| n * 16_384 / 3 <= slot).unwrap()
 }
@@ -19,10 +19,11 @@ fn owner(cluster: &RedisCluster, key: &str) -> usize {
 async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the_index_is_away() {
     let mut cluster = RedisCluster::start(3, 0);
     let url = cluster.url();
-    let with_index = owner(&cluster, "drover:queues");
-    // All these queues are on another server.
-    let names =
-        (0..).map(|n| format!("q{n}")).filter(|name| owner(&cluster, &format!("drover:{{{name}}}:meta")) != with_index);
+    let with_index = server_of_key(&cluster, "drover:queues");
+    // The queues of this test are on other servers than the index.
+    let names = (0..)
+        .map(|n| format!("q{n}"))
+        .filter(|name| server_of_key(&cluster, &format!("drover:{{{name}}}:meta")) != with_index);
     let [existing, new] = &names.take(2).collect::<Vec<_>>()[..] else { unreachable!() };
     let mut index = cluster.servers.remove(with_index);
     let config = format!("[[worker.routes]]\nqueue = \"{existing}\"\nhandler = {{ type = \"log\" }}\n");

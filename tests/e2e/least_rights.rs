@@ -15,13 +15,13 @@ use reqwest::{
 
 use crate::{
     System, auth,
-    main_job::{assert_ready_without_warnings, interrupted_purge_job, lost_answer_job, whole_job, worker_job},
+    every_use::{assert_ready_without_warnings, lose_lease_answer, post_for_worker, read_during_purge, use_everything},
     markdown::{blocks, document, section},
     number,
     system::metric_in,
 };
 
-/// The items of the page's list of rights that only some installations need, by a text that only this item has.
+/// The items in PRODUCTION's list of rights that only some installations need. Each constant is a text that only its item has.
 const PATTERN: &str = "`user-*`";
 const REPLICAS: &str = "`durability.replicas`";
 const NO_APPEND_ONLY_FILE: &str = "append-only file";
@@ -29,7 +29,7 @@ const DATABASE: &str = "database";
 const CLUSTER: &str = "cluster";
 const AUDIT: &str = "`make audit`";
 
-/// The rights that the page lists.
+/// The rights that docs/PRODUCTION.md lists.
 struct Documented {
     /// The commands that create the user.
     user: Vec<String>,
@@ -60,7 +60,7 @@ impl Documented {
         }
     }
 
-    /// All rights, with those of these items of the list.
+    /// The rights of the user that every installation needs, and the rights in these items of the list.
     fn rights(&self, items: &[&str]) -> BTreeSet<String> {
         let of_item = |text: &&str| {
             let mut found = self.optional.iter().filter(|item| item.contains(*text));
@@ -72,7 +72,8 @@ impl Documented {
         user.chain(items.iter().flat_map(of_item)).collect()
     }
 
-    /// Creates the user on a server, with the rights of these items, and forgets what was called and refused there before.
+    /// Creates the user on a server, with the rights in these items of the list, and resets the server's statistics of called and
+    /// refused commands.
     fn create_user(&self, server: &RedisServer, items: &[&str]) {
         for line in &self.user {
             assert_eq!(server.command(line), "+OK", "{line}");
@@ -84,13 +85,13 @@ impl Documented {
         server.command("CONFIG RESETSTAT");
     }
 
-    /// The documented commands that nothing has called at any of these servers: those of the user and of these items.
+    /// The documented commands, of the user and in these items of the list, that nothing has called at any of these servers.
     fn uncalled(&self, items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
         let called: BTreeSet<String> = servers.iter().flat_map(|server| called(server)).collect();
         self.rights(items).into_iter().filter(|right| right.starts_with('+') && !called.contains(right)).collect()
     }
 
-    /// Like [`uncalled`](Self::uncalled), but only the commands of these items.
+    /// Like [`uncalled`](Self::uncalled), but only the commands in these items of the list.
     fn uncalled_of(&self, items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
         &self.uncalled(items, servers) - &self.rights(&[])
     }
@@ -112,7 +113,7 @@ fn called(server: &RedisServer) -> BTreeSet<String> {
 fn refused(server: &RedisServer) -> Vec<String> {
     let log = server.command("ACL LOG");
     let lines: Vec<&str> = log.lines().collect();
-    // A value follows its name and its length.
+    // In the raw reply, a value follows its name and its length.
     let values = lines.windows(3).filter(|lines| lines[0] == "object").map(|lines| lines[2].to_owned());
     values.collect()
 }
@@ -154,19 +155,19 @@ fn start_with_replica() -> (RedisServer, RedisServer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn main_job_succeeds_with_the_documented_rights_and_calls_each_documented_command() {
+async fn every_use_succeeds_with_the_documented_rights_and_calls_each_documented_command() {
     let documented = Documented::read();
     let (primary, _replica) = start_with_replica();
     let items = [PATTERN, REPLICAS];
     documented.create_user(&primary, &items);
     let url = primary.url();
     let system = start(&documented, primary, &url, "[durability]\nreplicas = 1\n").await;
-    let mut worker = whole_job(&system).await;
-    interrupted_purge_job(&system).await;
-    lost_answer_job(&system).await;
+    let mut worker = use_everything(&system).await;
+    read_during_purge(&system).await;
+    lose_lease_answer(&system).await;
     assert!(worker.terminate().success());
     assert_nothing_refused(&system.redis);
-    // Redis would refuse a command that was called, if its right were missing.
+    // Redis has refused nothing, so the list has the right of each command that was called.
     assert_eq!(documented.uncalled(&items, &[&system.redis]), BTreeSet::new(), "the list has rights that nothing uses");
 }
 
@@ -247,7 +248,7 @@ async fn rights_for_another_database_no_append_only_file_and_the_audit_are_neede
     let url = format!("{}/1", redis.url());
     let system = start(&documented, redis, &url, "").await;
     let (_worker, worker_url) = system.worker_and_url(&[]).await;
-    worker_job(&system).await;
+    post_for_worker(&system).await;
     assert_ready_without_warnings(&system, &worker_url).await;
     // The audit searches the lists for an id that has no record.
     system.redis.command("SELECT 1\r\nRPUSH drover:{my-queue}:waiting 21718923400017");
@@ -259,7 +260,7 @@ async fn rights_for_another_database_no_append_only_file_and_the_audit_are_neede
 }
 
 /// The primary that has a slot, while the slots are as they were when the cluster began.
-fn owner(slot: u16, primaries: usize) -> usize {
+fn primary_of_slot(slot: u16, primaries: usize) -> usize {
     (0..primaries).rev().find(|n| n * 16_384 / primaries <= slot.into()).unwrap()
 }
 
@@ -271,9 +272,9 @@ async fn documented_rights_are_enough_in_a_cluster_while_a_slot_moves() {
         documented.create_user(server, &[PATTERN, CLUSTER]);
     }
     let (slot, url) = (cluster.slot_of("drover:{user-moved}:meta"), cluster.url());
-    let (old, new) = (owner(slot, 3), (owner(slot, 3) + 1) % 3);
+    let (old, new) = (primary_of_slot(slot, 3), (primary_of_slot(slot, 3) + 1) % 3);
     let system = start(&documented, cluster.servers.remove(0), &url, "").await;
-    let _worker = whole_job(&system).await;
+    let _worker = use_everything(&system).await;
 
     // The queue has no keys yet, so the old owner of its slot redirects all calls to the new one.
     let servers: Vec<&RedisServer> = [&system.redis].into_iter().chain(&cluster.servers).collect();
@@ -307,7 +308,7 @@ async fn documented_rights_are_enough_with_sentinels_and_each_of_them_is_needed(
     let config = format!("[redis]\nsentinel = {{ username = \"drover\", password = \"{password}\" }}\n");
     let (primary, url) = (group.servers.remove(0), group.url());
     let system = start(&documented, primary, &url, &config).await;
-    let _worker = whole_job(&system).await;
+    let _worker = use_everything(&system).await;
     assert_nothing_refused(&system.redis);
     assert!(!group.command("ACL LOG").contains("object"));
     // Without the rights of subscriptions a process works, but learns of another primary later.

@@ -106,7 +106,8 @@ async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_p
     let grown = system.api_memory().saturating_sub(before);
     assert!(grown < 3 * 16 * 1_024 + 600 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES, "the API grew by {grown} KiB");
     drop(slow);
-    // The API frees the memory of a connection as soon as it notices its end. Each POST needs memory for its body and its answer.
+    // The API frees the memory of a connection as soon as the API notices that the connection has ended. Each POST needs memory
+    // for its body and its answer.
     let connect = || join_all((0..7).map(|_| system.connect_from(2)));
     let mut clients = connect().await;
     let start = Instant::now();
@@ -251,7 +252,7 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
     assert_eq!(system.get("/v1/queues/large").await["counts"]["active"], 0);
     assert_eq!(reader.request(PAGE).await.status, 200);
     drop(unread);
-    // The API frees the memory of the connections as soon as it notices their end.
+    // The API frees the memory of connections as soon as the API notices that they have ended.
     let start = Instant::now();
     let mut path = String::from("/v1/queues/large/messages?limit=1000");
     let mut listed = 0;

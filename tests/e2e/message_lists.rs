@@ -31,7 +31,7 @@ fn data(messages: &[Value]) -> Vec<u64> {
 }
 
 /// A queue with ten messages in each state. Their data are numbers from 0 in the order of the states; odd numbers have the name
-/// `odd & named`. Even ones have its beginning, `odd`, as their name.
+/// `odd & named`, even numbers have the name `odd`.
 async fn ten_messages_per_state() -> System {
     let system = System::start("").await;
     let ten = async |from: u64, options: Value| {

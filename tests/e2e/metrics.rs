@@ -45,7 +45,7 @@ impl Metrics {
         *self.values.get(series).unwrap_or_else(|| panic!("{series} is missing"))
     }
 
-    /// The type and labels of each name that has series.
+    /// The type and labels of each metric that has series, by the metric's name.
     fn interface(&self) -> BTreeMap<String, (String, BTreeSet<String>)> {
         let mut all: BTreeMap<_, _> =
             self.types.iter().map(|(name, kind)| (name.clone(), (kind.clone(), BTreeSet::new()))).collect();
@@ -159,7 +159,7 @@ async fn metrics_of_both_services_count_the_work_that_was_done() {
         (&outcome("released"), 0.0),
         (&outcome("lost"), 0.0),
         (&outcome("unsettled"), 0.0),
-        // Five messages were leased, one of them twice. Three had a handler.
+        // Five messages were leased, one of them twice. Three messages had a handler.
         ("drover_worker_start_delay_seconds_count{queue=\"mails\"}", 5.0),
         ("drover_worker_handler_duration_seconds_count{queue=\"mails\"}", 3.0),
         ("drover_worker_concurrency{queue=\"mails\"}", 100.0),

@@ -52,8 +52,8 @@ async fn the_rate_limit_holds_over_all_workers_and_is_reached() {
     }
     // 125 messages at 30 a second fill four windows and a part of the fifth. Polls are too rare to matter.
     let took = starts[124] - starts[0];
-    // Each window may open late on a busy machine; without its timer none would open within the hour. The exact rate is checked
-    // in `tests/timed`.
+    // Each window of the rate limit may open late on a busy machine; without the worker's timer no window would open within the
+    // hour. The exact rate is checked in `tests/timed`.
     assert!((4_000..8_000).contains(&took), "{took} ms");
     system.assert_clean().await;
 }

@@ -68,12 +68,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
         self.answer().await
     }
 
-    /// The next answer.
+    /// Waits for the next answer, and returns it.
     pub(crate) async fn answer(&mut self) -> Answer {
         timeout(TIME_LIMIT, self.next_answer()).await.expect("an answer in time").expect("an answer")
     }
 
-    /// The next answer, if it comes within this time.
+    /// Waits for the next answer. Returns it if it arrives within `time`.
     pub(crate) async fn answer_within(&mut self, time: Duration) -> Option<Answer> {
         timeout(time, self.next_answer()).await.ok().flatten()
     }
@@ -101,7 +101,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
         }
     }
 
-    /// Waits until the server closes the connection. Returns the answers before that; each must have a `content-length`.
+    /// Waits until the server closes the connection. Returns the answers that arrived before the close; each answer must have a
+    /// `content-length`.
     pub(crate) async fn until_closed(&mut self) -> Vec<Answer> {
         let closed = async { while self.read_more().await {} };
         timeout(TIME_LIMIT, closed).await.expect("the server closes the connection");

@@ -1,4 +1,4 @@
-//! Both services check the server and the data that they find at Redis, at their start and after each outage.
+//! Both services check the Redis server and its data, at their start and after each outage.
 
 use std::{
     io::{Read, Write, copy},
@@ -125,7 +125,7 @@ async fn services_are_not_ready_while_their_redis_is_a_replica() {
         assert_eq!((status, &problem["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("not_ready")));
         assert!(problem["detail"].as_str().unwrap().contains(REPLICA), "{problem}");
     }
-    // This needs no new subscription: a service that is not ready checks the server every second.
+    // The services notice the promotion without a new subscription: a service that is not ready checks the server every second.
     pair.system.redis.command("REPLICAOF NO ONE");
     pair.wait_for_both_logs("INFO", REPLICA);
     pair.assert_ready(&[]).await;
@@ -211,7 +211,7 @@ async fn missing_or_wrong_redis_password_is_reported_in_plain_words() {
             &[],
             &[("DROVER__REDIS__URL", url.as_str()), ("DROVER__API__BIND", bind.as_str())],
         );
-        // Either line may be the first.
+        // The service may log that it listens before or after the error about the password.
         let logged = |text: &str| eventually(text, || api.log().into_iter().find(|line| line.contains(text)));
         logged("listening");
         let answer = http_client().get(format!("http://{bind}/readyz")).send().await.unwrap().text().await.unwrap();

@@ -22,7 +22,7 @@ async fn signal_releases_the_messages_that_are_held_for_its_key() {
     assert_eq!(system.get(&later).await["state"], "delayed");
     assert_eq!(system.get(&other).await["state"], "held");
     assert_eq!(system.post_empty("/v1/queues/q/signals/paid:42").await, (200, json!({"released": 0})));
-    // Neither a body nor a content type is needed. The type of an empty body does not matter.
+    // A signal needs neither a body nor a content type. The content type of an empty body does not matter.
     let request = system.http.post(system.url("/v1/queues/q/signals/paid%3A43")).header("content-type", "text/plain");
     assert_eq!(request.send().await.unwrap().json::<Value>().await.unwrap(), json!({"released": 1}));
     system.assert_clean().await;
@@ -120,7 +120,7 @@ async fn sticky_signal_is_readable_until_it_is_deleted_or_expires() {
         assert_eq!(system.redis.command(&format!("EXISTS drover:{{q}}:{key}")), ":0", "nothing is left of the signal");
     }
 
-    // This signal has no data. Its end is then set to the past, as if maintenance had not removed it yet.
+    // The next signal has no data. The end of the signal is set to the past, as if maintenance had not removed the signal yet.
     system.request(Method::POST, "/v1/queues/q/signals/short", Some(json!({"sticky_for": "1h"}))).await;
     assert_eq!(system.get("/v1/queues/q/signals").await["signals"][0]["data"], Value::Null);
     system.redis.command("ZADD drover:{q}:sticky_until 1 short");
@@ -135,7 +135,7 @@ async fn sticky_signals_are_listed_in_pages_of_bounded_size() {
     let system = System::start("").await;
     let queue = system.queues().queue(&"q".parse().unwrap());
     assert_eq!(system.request(Method::GET, "/v1/queues/q/signals", None).await.1["code"], "queue_not_found");
-    // Many signals end at the same instant, others at different ones.
+    // Many signals end at the same instant, other signals at different instants.
     let signal: queue_core::Signal =
         serde_json::from_value(json!({"data": "x".repeat(4_094), "sticky_for": "1h"})).unwrap();
     for numbers in (0..1_100).collect::<Vec<_>>().chunks(100) {

@@ -31,7 +31,7 @@ pub(crate) const CONFIG: &str = r#"
 "#;
 
 /// How much earlier than its limit a timer may end.
-pub(crate) const EARLY: Duration = Duration::from_millis(20);
+pub(crate) const TIMER_TOLERANCE: Duration = Duration::from_millis(20);
 
 #[tokio::test]
 async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
@@ -54,7 +54,7 @@ async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
             () = sleep(TIME_LIMIT) => panic!("the client that sends {head:?} is not disconnected"),
         };
         assert_eq!(answered, 0, "{head:?}");
-        assert!(start.elapsed() + EARLY >= Duration::from_millis(500), "{head:?}: {:?}", start.elapsed());
+        assert!(start.elapsed() + TIMER_TOLERANCE >= Duration::from_millis(500), "{head:?}: {:?}", start.elapsed());
         system.api.wait_for_log("headers of its request were not complete in time");
     }
 }
@@ -77,11 +77,11 @@ async fn idle_connection_and_slow_second_request_are_closed_after_their_timeouts
     let requested_at = Instant::now();
     slow.send("GET /livez").await;
     assert!(slow.until_closed().await.is_empty());
-    assert!(requested_at.elapsed() + EARLY >= Duration::from_millis(500), "{:?}", requested_at.elapsed());
+    assert!(requested_at.elapsed() + TIMER_TOLERANCE >= Duration::from_millis(500), "{:?}", requested_at.elapsed());
     system.api.wait_for_log("headers of its request were not complete in time");
     let (mut idle, last) = answered_twice(&system).await;
     assert!(idle.until_closed().await.is_empty());
-    assert!(last.elapsed() + EARLY >= Duration::from_millis(1_500), "{:?}", last.elapsed());
+    assert!(last.elapsed() + TIMER_TOLERANCE >= Duration::from_millis(1_500), "{:?}", last.elapsed());
     system.api.wait_for_log("it was idle");
 }
 
@@ -124,7 +124,7 @@ async fn client_that_keeps_sending_after_a_refusal_is_disconnected() {
         }
     };
     timeout(TIME_LIMIT, disconnected).await.expect("the client is disconnected");
-    assert!(start.elapsed() + EARLY >= Duration::from_millis(500), "{:?}", start.elapsed());
+    assert!(start.elapsed() + TIMER_TOLERANCE >= Duration::from_millis(500), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ pub(crate) const HOURLY_POLLS: (&str, &str) = ("DROVER__WORKER__POLL_INTERVAL", 
 /// A Redis and an API, with the configuration file of both services.
 pub(crate) struct System {
     pub(crate) redis: RedisServer,
-    /// The URL that the services use: that of Redis, or of a proxy in front of it.
+    /// The URL of Redis that the services use, or of a proxy in front of Redis.
     pub(crate) redis_url: String,
     pub(crate) api: Process,
     pub(crate) api_port: ReservedPort,
@@ -182,7 +182,7 @@ impl System {
         self.queues().queue(&queue.parse().unwrap()).lease(&request).await.unwrap().deliveries
     }
 
-    /// Leases the ready messages and settles each in the same way. Returns their number.
+    /// Leases the ready messages and settles each by `action`. Returns the number of messages.
     pub(crate) async fn settle_all(&self, queue: &str, action: Action) -> usize {
         let deliveries = self.lease(queue, 1_000).await;
         let settle = |delivery: &Delivery| Settlement { lease: delivery.lease.clone(), action: action.clone() };

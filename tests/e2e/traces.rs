@@ -170,18 +170,18 @@ async fn a_handlers_span_is_linked_to_the_request_that_posted_its_message() {
     );
     assert_eq!(attribute(&request.attributes, "http.response.status_code"), "201");
     assert_eq!(carried, format!("00-{TRACE}-{}-01", hex(&request.span_id)));
-    let job = span("consumer-worker", "process q");
+    let process_span = span("consumer-worker", "process q");
     assert_eq!(
-        (&job.parent_span_id, job.kind),
+        (&process_span.parent_span_id, process_span.kind),
         (&request.span_id, 5),
         "a span of a consumer whose parent is the request"
     );
-    assert_eq!((job.links.len(), &job.links[0].span_id), (1, &request.span_id));
-    assert_eq!(attribute(&job.attributes, "messaging.message.id"), posted["id"].as_str().unwrap());
+    assert_eq!((process_span.links.len(), &process_span.links[0].span_id), (1, &request.span_id));
+    assert_eq!(attribute(&process_span.attributes, "messaging.message.id"), posted["id"].as_str().unwrap());
     let result = done["result"].as_str().unwrap().trim();
     assert_eq!(
         result,
-        format!("00-{TRACE}-{}-01", hex(&job.span_id)),
+        format!("00-{TRACE}-{}-01", hex(&process_span.span_id)),
         "the handler receives the context of its own span"
     );
 }

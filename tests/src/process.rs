@@ -14,7 +14,7 @@ use std::{
 
 use crate::{TIME_LIMIT, eventually};
 
-/// A running process of Drover. Its log is read all the time, and printed when the test fails.
+/// A running process of Drover. The log of the process is read all the time, and printed when the test fails.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -26,7 +26,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a binary of the workspace with these arguments. Of Drover's variables its environment has only those in `env`.
+    /// Starts a binary of the workspace with these arguments. Of Drover's variables the environment of the process has only those
+    /// in `env`.
     pub fn start(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         Self::start_file(&binary(name), name, args, env)
     }
@@ -146,8 +147,8 @@ pub fn binary(name: &str) -> PathBuf {
     binaries().join(name)
 }
 
-/// The folder of the binaries. The first call builds them, so that a test never runs an old one. It builds the whole workspace
-/// with its examples: a part of it would need other features of the dependencies, and compile them again.
+/// The folder of the binaries. The first call builds them, so that a test never runs an old one. The call builds the whole
+/// workspace with its examples: a part of the workspace would need other features of the dependencies, and compile them again.
 fn binaries() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {

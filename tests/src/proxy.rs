@@ -30,7 +30,7 @@ pub struct Proxy {
     port: ReservedPort,
     // Each task has a reference to its mode. When `set` has the only reference to the old mode, no task is in it any more.
     mode: watch::Sender<Arc<Mode>>,
-    /// The text of the request whose answer is lost.
+    /// A text in the request whose answer will be lost.
     lost_request: LostRequest,
     runtime: Option<Runtime>,
 }
@@ -77,7 +77,7 @@ impl Proxy {
         self.set(Mode::Pass);
     }
 
-    /// Passes everything after this delay, in both directions.
+    /// Passes everything after a delay, in both directions.
     pub fn slow(&self, latency: Duration) {
         self.set(Mode::Slow(latency));
     }
@@ -102,8 +102,8 @@ impl Proxy {
         self.set(Mode::HalfClose);
     }
 
-    /// Passes the next request that contains this text, and closes its connection instead of passing the answer. Passes
-    /// everything else.
+    /// Passes the next request that contains `text`, and closes its connection instead of passing the answer. Passes all other
+    /// requests and answers.
     pub fn lose_answer_to(&self, text: &str) {
         *self.lost_request.lock().unwrap() = Some(text.to_owned());
     }
@@ -178,7 +178,7 @@ struct Connection {
     answers_are_dropped: bool,
     lost_request: LostRequest,
     next_answer_is_lost: AtomicBool,
-    // Bytes that were read and not yet written. They stay here even if forwarding is interrupted.
+    // Bytes that were read and not yet written. These bytes stay here even if forwarding is interrupted.
     requests: Vec<u8>,
     answers: Vec<u8>,
 }
@@ -239,14 +239,15 @@ impl Connection {
         };
         let is_lost = |_: &[u8]| self.next_answer_is_lost.load(Ordering::SeqCst);
         select! {
-            ended = pump(&self.client, Some(redis), latency, &mut self.requests, examine) => ended,
-            ended = pump(redis, receiver, latency, &mut self.answers, is_lost) => ended,
+            ended = copy_bytes(&self.client, Some(redis), latency, &mut self.requests, examine) => ended,
+            ended = copy_bytes(redis, receiver, latency, &mut self.answers, is_lost) => ended,
         }
     }
 }
 
-/// Copies bytes until `from` ends, or until `is_lost` says that these bytes are lost. Without `to` the bytes are dropped.
-async fn pump(
+/// Copies bytes from `from` to `to` until `from` ends, or until `is_lost` says that the bytes are lost. Without `to` the bytes
+/// are dropped.
+async fn copy_bytes(
     from: &TcpStream,
     to: Option<&TcpStream>,
     latency: Duration,

@@ -7,7 +7,7 @@ use crate::{RedisServer, ReservedPort, eventually, redis_server::Access};
 /// A Redis Cluster of one test. A primary that does not answer for a second is replaced by one of its replicas.
 #[derive(Debug)]
 pub struct RedisCluster {
-    /// All servers. The first ones began as primaries, each with an equal part of the slots.
+    /// All servers. The first servers began as primaries, each with an equal part of the slots.
     pub servers: Vec<RedisServer>,
     bus_ports: Vec<ReservedPort>,
     access: Access,
@@ -35,7 +35,7 @@ impl RedisCluster {
     }
 
     /// Like [`start`](Self::start), with a proxy in front of each server. Clients and replicas connect to the proxies; the
-    /// cluster's own connections, by which the servers watch each other, do not.
+    /// servers watch each other over direct connections.
     pub fn start_behind_proxies(primaries: usize, replicas_per_primary: usize) -> Self {
         Self::start_with(primaries, replicas_per_primary, Access::Proxied)
     }
@@ -46,7 +46,7 @@ impl RedisCluster {
         for (n, primary) in cluster.servers[..primaries].iter().enumerate() {
             let (first, after) = (n * SLOTS / primaries, (n + 1) * SLOTS / primaries);
             assert_eq!(primary.command(&format!("CLUSTER ADDSLOTSRANGE {first} {}", after - 1)), "+OK");
-            // Equal epochs would have to be made different by the cluster itself, which takes a while.
+            // Each server gets its own epoch. The cluster itself would take a while to make equal epochs different.
             assert_eq!(primary.command(&format!("CLUSTER SET-CONFIG-EPOCH {}", n + 1)), "+OK");
         }
         for server in &cluster.servers[1..] {
@@ -76,7 +76,7 @@ impl RedisCluster {
         server.command("CLUSTER MYID").lines().nth(1).unwrap().to_owned()
     }
 
-    /// Adds a server without slots. It joins the cluster with [`meet`](Self::meet).
+    /// Adds a server without slots. The server joins the cluster with [`meet`](Self::meet).
     pub fn add_server(&mut self) -> &RedisServer {
         let bus_port = ReservedPort::reserve();
         let bus = bus_port.number().to_string();
@@ -97,7 +97,7 @@ impl RedisCluster {
         &self.servers[self.servers.len() - 1]
     }
 
-    /// Introduces a server to the first one.
+    /// Introduces a server to the first server of the cluster.
     pub fn meet(&self, server: &RedisServer) {
         let first = &self.servers[0];
         let bus = self.bus_ports[0].number();
@@ -127,8 +127,8 @@ impl RedisCluster {
         });
     }
 
-    /// Moves so many slots to the server with the id `to`, and waits until all servers know it. `from` is the id of their server, or
-    /// `all` for an equal part of each.
+    /// Moves `slots` slots to the server with the id `to`, and waits until all servers know the new owner. `from` is the id of
+    /// the server that has the slots, or `all` for an equal part of each server.
     pub fn move_slots(&self, from: &str, to: &str, slots: usize) {
         let entry = format!("127.0.0.1:{}", self.servers[0].announced_port());
         let reshard = Command::new("redis-cli")
@@ -178,7 +178,7 @@ impl RedisCluster {
         answer.trim_start_matches(':').parse().unwrap()
     }
 
-    /// The index of the primary that has this slot, as the server at index `asked` sees it; `None` while nobody has it.
+    /// The index of the primary that has a slot, as the server at index `asked` sees it; `None` while no server has the slot.
     pub fn owner_of(&self, slot: u16, asked: usize) -> Option<usize> {
         let nodes = self.servers[asked].try_command("CLUSTER NODES")?;
         let has_slot = |range: &str| {

@@ -16,7 +16,7 @@ use crate::{
 /// replaced.
 #[derive(Debug)]
 pub struct RedisSentinels {
-    /// The servers. The first one began as the primary.
+    /// The Redis servers. The first server began as the primary.
     pub servers: Vec<RedisServer>,
     sentinels: Vec<Sentinel>,
 }
@@ -28,11 +28,11 @@ struct Sentinel {
     folder: TempDir,
 }
 
-/// The configuration of a Sentinel, in which it also keeps what it knows.
+/// The configuration file of a Sentinel, in which the Sentinel also stores its knowledge of the servers.
 const CONFIG_FILE: &str = "sentinel.conf";
 
 impl RedisSentinels {
-    /// Starts everything, and waits until the Sentinels know the replicas and each other.
+    /// Starts the servers and the Sentinels, and waits until the Sentinels know the replicas and each other.
     pub fn start(replicas: usize, sentinels: usize) -> Self {
         Self::start_with(replicas, sentinels, Access::Direct)
     }
@@ -101,7 +101,8 @@ impl RedisSentinels {
         self.sentinels[0].command(command).expect("the Sentinel answers")
     }
 
-    /// The index of the primary: the server that says so itself. If several do, the one that the Sentinels name last.
+    /// The index of the server that the first Sentinel names as the primary; `None` if this server does not report that it is a
+    /// primary.
     pub fn primary(&self) -> Option<usize> {
         let address = self.sentinels[0].command("SENTINEL GET-MASTER-ADDR-BY-NAME main")?;
         let port = address.lines().nth(4)?.to_owned();
@@ -135,7 +136,7 @@ impl Sentinel {
             .expect("redis-server is installed (make test installs it)")
     }
 
-    /// Kills the Sentinel, and starts it again. Its file has what it knows.
+    /// Kills the Sentinel, and starts it again. The Sentinel reads its knowledge of the servers from its configuration file.
     fn restart(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();

@@ -30,10 +30,10 @@ pub struct RedisServer {
     proxy: Option<Proxy>,
 }
 
-/// What a server belongs to.
+/// The installation to which a server belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// Nothing else.
+    /// A single server, which belongs to no cluster.
     Single,
     /// A cluster of one node, which has all slots.
     WholeCluster,
@@ -44,18 +44,18 @@ enum Role {
 /// How clients and other servers reach a server of a cluster or of Sentinels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// At its own port.
+    /// Clients reach the server at its own port.
     Direct,
-    /// At the port of a proxy.
+    /// Clients reach the server at the port of a proxy.
     Proxied,
 }
 
 /// The clients that a server with TLS accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsClients {
-    /// Only those that show a certificate of its CA.
+    /// Only clients that show a certificate of the server's CA.
     WithCertificate,
-    /// All.
+    /// All clients.
     All,
 }
 
@@ -102,8 +102,8 @@ impl RedisServer {
         server
     }
 
-    /// Starts a server for a cluster or for Sentinels, with these options and an append-only file. It does not yet know the others.
-    /// With a proxy it tells them the proxy's port, by the option `announcement`.
+    /// Starts a server for a cluster or for Sentinels, with these options and an append-only file. The server does not yet know
+    /// the other servers. With a proxy the server announces the proxy's port, by the option `announcement`.
     pub(crate) fn start_member(options: &[&str], access: Access, announcement: &str) -> Self {
         let all = ["--save", "", "--appendonly", "yes", "--repl-diskless-sync-delay", "0"];
         let mut server = Self::start_as(Role::Member, &[&all, options].concat());
@@ -127,11 +127,12 @@ impl RedisServer {
     fn start_as(role: Role, options: &[&str]) -> Self {
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let folder = TempDir::new().unwrap();
-        // Redis reads it at its start, and writes to it which primary the server follows.
+        // Redis reads the configuration file at its start, and writes into it which primary the server follows.
         fs::write(folder.path().join(CONFIG_FILE), "").unwrap();
         let mut server =
             Self { port: ReservedPort::reserve(), tls_port: None, folder, process: None, options, role, proxy: None };
-        // The second port of a cluster is 10,000 higher, and may be taken or out of range. Then another port is tried.
+        // A server of a cluster also uses the port that is 10,000 higher. If that port is taken or out of range, another port is
+        // tried.
         for _ in 0..20 {
             if server.try_start() {
                 return server;
@@ -179,7 +180,7 @@ impl RedisServer {
         });
     }
 
-    /// How many replicas of the server confirm writes. A new replica does so only after its first acknowledgement.
+    /// How many replicas of the server confirm writes. A new replica confirms writes only after its first acknowledgement.
     pub fn confirming_replicas(&self) -> usize {
         let info = self.try_command("INFO replication").unwrap_or_default();
         let confirms =
@@ -189,7 +190,7 @@ impl RedisServer {
 
     /// Stops the server with SIGTERM, and waits until it has ended.
     pub fn stop(&mut self) {
-        // A replica that has copied all data from its primary ignores SIGTERM until its append-only file has them.
+        // A replica that has copied all data from its primary ignores SIGTERM until its append-only file has this data.
         eventually("the append-only file is written", || {
             let info = self.try_command("INFO persistence").unwrap_or_default();
             let is_due = ["aof_rewrite_in_progress:1", "aof_rewrite_scheduled:1"].iter().any(|due| info.contains(due));

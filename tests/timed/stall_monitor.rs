@@ -17,10 +17,10 @@ const STEP: Duration = Duration::from_millis(1);
 /// How much longer than `STEP` a sleep may last on a quiet machine.
 const SLACK: Duration = Duration::from_millis(1);
 
-/// Only one of these tests runs at a time, whatever the number of threads.
+/// Lets only one test with a monitor run at a time, whatever the number of threads.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Measures stalls while it exists. Other tests with a monitor wait until it is dropped.
+/// Measures stalls until it is dropped. Other tests with a monitor wait until then.
 pub(crate) struct StallMonitor {
     watch: Arc<Watch>,
     _turn: MutexGuard<'static, ()>,

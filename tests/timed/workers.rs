@@ -39,7 +39,7 @@ async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their
         let (deadline, started) = (delivery.lease_expires_at.as_millis(), millis(&done["started_at"]));
         monitor.assert_within(Duration::from_secs(1), deadline, started, "a message of a killed consumer");
     }
-    // The same holds for a client that waits over HTTP, and for a queue without a waiting client.
+    // A lapsed lease is also handed out in time to a client that waits over HTTP, and in a queue without a waiting client.
     for waits in [true, false] {
         let location = system.post("other", number(1)).await;
         let consumer = ConsumerId::issue();

@@ -56,7 +56,7 @@ struct JobState {
 
 enum Lease {
     Real(Arc<Queue>, LeaseToken),
-    /// For tests: stores the reported progress.
+    /// The lease of a simulated job, for tests: stores the progress that the handler reports.
     Simulated(Mutex<Vec<Box<RawValue>>>),
 }
 
@@ -84,7 +84,7 @@ impl Job {
         }
     }
 
-    /// The message.
+    /// The message that the handler works on.
     pub fn message(&self) -> &Message {
         &self.state.message
     }
@@ -157,8 +157,8 @@ impl Job {
         &self.state.cancel.0.token
     }
 
-    /// Reports the progress of the work to readers of the message: any JSON of up to 64 KiB. Returns whether it was stored;
-    /// it is not stored after the lease has ended.
+    /// Reports the progress of the work to readers of the message: any JSON of up to 64 KiB. Returns whether the progress was
+    /// stored; progress is not stored after the lease has ended.
     ///
     /// # Errors
     ///

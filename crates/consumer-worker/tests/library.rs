@@ -114,7 +114,7 @@ enum Tagged {
 #[derive(Deserialize)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only the deserializer uses it")]
-enum Either {
+enum FlagOrText {
     Flag(bool),
     Text(String),
 }
@@ -163,7 +163,7 @@ async fn error_about_data_has_no_words_of_rust_or_of_the_parser() {
         (refused::<Tagged>("7").await, "it is 7, and must be an object"),
         (refused::<Tagged>(r#"{"kind":"Fax"}"#).await, "unknown; there are Mail"),
         (refused::<Tagged>(r#"{"kind":"Mail"}"#).await, "the field \"to\" is required"),
-        (refused::<Either>("7").await, "it has none of the forms that it may have"),
+        (refused::<FlagOrText>("7").await, "it has none of the forms that it may have"),
         (refused::<Nothing>(r#"{"to":1}"#).await, "to: the field \"to\" is unknown"),
         (refused::<(u8, u8)>("[1]").await, "it must be a list of 2"),
         (refused::<(u8, u8)>("[1,2,3]").await, "the list is longer than it may be"),

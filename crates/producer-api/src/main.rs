@@ -41,20 +41,20 @@ fn main() -> ExitCode {
 fn print_key(issue: producer_api::Issue) -> ExitCode {
     match issue.run() {
         Ok(key) if service::print(&key).is_ok() => {
-            service::complain(
+            service::print_error(
                 "The first line is the key: give it to its owner; it is stored nowhere. Write the second line into auth.keys = \
                  […], and restart the API.",
             );
             ExitCode::SUCCESS
         }
         Ok(_) => {
-            service::complain(
+            service::print_error(
                 "producer-api key: the key could not be written to standard output, and is lost: make another key",
             );
             ExitCode::FAILURE
         }
         Err(error) => {
-            service::complain(&format!("producer-api key: {error}"));
+            service::print_error(&format!("producer-api key: {error}"));
             ExitCode::FAILURE
         }
     }

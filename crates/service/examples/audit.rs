@@ -15,7 +15,7 @@ struct Arguments {
     /// A file with the section `redis`; variables such as `DROVER__REDIS__URL` override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The queues to check; all if none is named
+    /// The queues to check; all queues if none is named
     queues: Vec<String>,
 }
 

@@ -31,7 +31,7 @@ macro_rules! codes {
                 }
             }
 
-            /// The instruction for people.
+            /// What a person should do about the error.
             pub fn help(self) -> &'static str {
                 match self {
                     $(Self::$variant => $help,)*
@@ -126,8 +126,8 @@ impl Serialize for Code {
 mod tests {
     use super::*;
 
-    /// The list in the document: codes of one item have the same status and the same instruction.
-    fn list() -> Vec<String> {
+    /// The list of errors for docs/API.md: codes of one list item have one status and one instruction.
+    fn documented_list() -> Vec<String> {
         let is_same = |one: &Code, other: &Code| (one.status(), one.help()) == (other.status(), other.help());
         let item = |codes: &[Code]| {
             let words: Vec<String> = codes.iter().map(|code| format!("`{}`", code.as_str())).collect();
@@ -141,6 +141,11 @@ mod tests {
         let page = include_str!("../../../docs/API.md");
         let (_, found) = page.split_at(page.find("\n- 400 ").unwrap());
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(words(found), words(&list().join("\n")), "write this into docs/API.md:\n{}\n", list().join("\n"));
+        assert_eq!(
+            words(found),
+            words(&documented_list().join("\n")),
+            "write this into docs/API.md:\n{}\n",
+            documented_list().join("\n")
+        );
     }
 }

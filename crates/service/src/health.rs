@@ -45,10 +45,10 @@ impl Default for Alive {
 pub struct Ready {
     /// Always `ready`.
     status: &'static str,
-    /// What Redis is: `server`, `sentinel` (the primary that Sentinels name) or `cluster`.
+    /// The topology of Redis: `server`, `sentinel` (the primary that Sentinels name) or `cluster`.
     redis: &'static str,
-    /// The settings of Redis with which messages may be lost, and the servers of a cluster that do not answer. Absent if there are
-    /// none.
+    /// The settings of Redis with which messages may be lost, and the servers of a cluster that do not answer. Absent if there
+    /// are no warnings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
 }
@@ -67,8 +67,8 @@ pub async fn ready(redis: &Redis, subscriber: &Subscriber, monitor: &RedisHealth
     Ok(Ready { status: "ready", redis: redis.topology_name(), warnings })
 }
 
-/// The warnings of a process that is ready by these results of the checks. `away` are the errors of the servers of a cluster that do not answer while others
-/// do: the queues on the others work.
+/// Decides from the results of the checks whether the process is ready, and returns its warnings. `away` has the errors of the
+/// servers of a cluster that do not answer while other servers answer; queues on those other servers work.
 fn readiness(
     away: Result<Vec<String>, String>,
     is_subscribed: bool,
@@ -99,13 +99,13 @@ fn readiness(
 
 /// The pause between examinations while the process is ready.
 const EXAMINE_INTERVAL: Duration = Duration::from_secs(30);
-/// The pause while the process is not ready, so that `/readyz` soon reports a recovery.
+/// The pause between examinations while the process is not ready. It is short, so that `/readyz` soon reports a recovery.
 const EXAMINE_INTERVAL_NOT_READY: Duration = Duration::from_secs(1);
 
 /// Examines periodically whether messages are safe with the settings of this Redis, and logs each danger once.
 ///
-/// It also examines after each new subscription, because then the address may belong to another server. The last result can be
-/// read without asking Redis.
+/// The monitor also examines after each new subscription, because then the address may belong to another server. The result of
+/// the last examination can be read without asking Redis.
 #[derive(Clone)]
 pub struct RedisHealthMonitor {
     redis: Redis,
@@ -116,17 +116,17 @@ pub struct RedisHealthMonitor {
 }
 
 impl RedisHealthMonitor {
-    /// Creates a monitor; it examines when it [runs](Self::run).
+    /// Creates a monitor, which examines Redis while it [runs](Self::run).
     pub fn new(redis: Redis, subscriber: Subscriber) -> Self {
         Self { redis, subscriber, last_dangers: Arc::default(), pause: EXAMINE_INTERVAL }
     }
 
-    /// The dangers that were found last; `None` before the first examination.
+    /// The dangers that the last examination found; `None` before the first examination.
     pub fn last_dangers(&self) -> Option<Vec<Danger>> {
         self.last_dangers.lock().clone()
     }
 
-    /// Examines until `shutdown`.
+    /// Examines Redis periodically until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         tokio::select! {
             () = self.examine_repeatedly() => {}

@@ -27,7 +27,7 @@ use queue_core::{Redis, wakeup::Subscriber};
 pub fn page<'r>(registries: impl IntoIterator<Item = &'r Registry>) -> Response {
     let mut text = String::new();
     for registry in registries {
-        // Writing to a string does not fail.
+        // Writing metrics to a string does not fail.
         let _ = prometheus_text::encode(&mut text, registry);
     }
     ([(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response()

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// An outage. It remembers the instant at which it was last logged.
+/// An outage of something that Drover calls, such as Redis, and the instant at which the outage was last logged.
 ///
 /// ```
 /// static AWAY: service::Outage = service::Outage::reported_once();

@@ -45,12 +45,12 @@ struct LinesProgress {
     summary: Map<String, Value>,
 }
 
-/// Lines that may be stored or not.
+/// A range of NDJSON lines of which each may be stored or not.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub struct InDoubt {
-    /// The number of the first of these lines.
+    /// The number of the first line that may be stored or not.
     pub from: u64,
-    /// The number of the last of these lines.
+    /// The number of the last line that may be stored or not.
     pub to: u64,
 }
 
@@ -173,12 +173,12 @@ impl Problem {
         self
     }
 
-    /// The code.
+    /// The error code of the problem.
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// The fields with mistakes.
+    /// The fields of the input that have mistakes.
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
     }

@@ -39,9 +39,9 @@ pub struct Arguments {
 /// The request to a service to stop.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
-    /// Cancelled when no new work may begin. Work under way may continue to its end.
+    /// The token that is cancelled when the service may begin no new work. Work under way may continue to its end.
     pub gracefully: CancellationToken,
-    /// Cancelled when work under way must end within a second.
+    /// The token that is cancelled when work under way must end within a second.
     pub at_once: CancellationToken,
 }
 
@@ -67,8 +67,8 @@ where
         }
         Ok(None) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not logged, because the log was not started.
-            complain(&format!("{name}: {error}"));
+            // The error is printed and not logged, because the log was not started.
+            print_error(&format!("{name}: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -140,7 +140,7 @@ pub fn parse<P: Parser>() -> Result<P, ExitCode> {
         match u8::try_from(error.exit_code()) {
             Ok(code) if printed.is_ok() => code.into(),
             _ => {
-                complain("standard output can't be written to");
+                print_error("standard output can't be written to");
                 ExitCode::FAILURE
             }
         }
@@ -159,6 +159,6 @@ pub fn print(text: &str) -> io::Result<()> {
 }
 
 /// Prints a line to standard error, if that can be written to.
-pub fn complain(text: &str) {
+pub fn print_error(text: &str) {
     let _ = writeln!(stderr(), "{text}");
 }

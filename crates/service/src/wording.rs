@@ -87,7 +87,7 @@ fn split_unknown_word(rest: &str) -> Option<(&str, Vec<&str>)> {
 /// Translates the parser's text about valid JSON with a wrong value.
 pub fn data_mistake(problem: &str) -> String {
     for beginning in ["invalid type: ", "invalid value: ", "invalid length "] {
-        // The wrong value may contain the same words, so the last occurrence is used.
+        // The wrong value may contain ", expected " too, so the last occurrence is used.
         if let Some((found, expected)) =
             problem.strip_prefix(beginning).and_then(|rest| rest.rsplit_once(", expected "))
         {
@@ -116,7 +116,7 @@ pub fn data_mistake(problem: &str) -> String {
         Some(word) if problem.starts_with("duplicate field") => {
             format!("the field \"{}\" is given twice", shortened(word))
         }
-        // An error text of a type of Drover or of a handler.
+        // This is an error text of a type of Drover or of a handler.
         _ => shortened(problem),
     }
 }

@@ -1,5 +1,5 @@
-//! The account of a load: every post with its answer, and every delivery. It tells whether a message was lost, stored twice,
-//! delivered again, or came from nowhere.
+//! The account of a load: every post with its answer, and every delivery. The account tells whether a message was lost, stored
+//! twice, delivered again, or never posted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,13 +16,13 @@ pub(super) struct Account {
     delivered: BTreeMap<usize, Instant>,
     /// For each queue, when the last message was posted that a 2xx answer has confirmed.
     stored: BTreeMap<usize, Instant>,
-    /// The same for posts to the API that does not wait for replicas.
+    /// For each queue, when the last message was posted that the API that does not wait for replicas has confirmed.
     accepted: BTreeMap<usize, Instant>,
 }
 
 struct Post {
     queue: usize,
-    /// When the last attempt began.
+    /// When the producer last sent the post.
     began: Instant,
     /// The message's id, when a 2xx answer has confirmed that the replicas have it.
     stored_as: Option<String>,
@@ -30,31 +30,31 @@ struct Post {
 
 impl Account {
     /// Notes a new post, and returns its number.
-    pub(super) fn begin(&mut self, queue: usize) -> usize {
+    pub(super) fn note_post(&mut self, queue: usize) -> usize {
         self.posts.push(Post { queue, began: Instant::now(), stored_as: None });
         self.posts.len() - 1
     }
 
     /// Notes that a post is sent again.
-    pub(super) fn begin_again(&mut self, number: usize) {
+    pub(super) fn note_repeated_post(&mut self, number: usize) {
         self.posts[number].began = Instant::now();
     }
 
     /// Notes a 2xx answer of the API that does not wait for replicas: a fail-over may lose the message.
-    pub(super) fn accept(&mut self, number: usize) {
+    pub(super) fn note_accepted(&mut self, number: usize) {
         let post = &self.posts[number];
         self.accepted.insert(post.queue, post.began);
     }
 
     /// Notes a 2xx answer of the API that waits for replicas: the message must not be lost.
-    pub(super) fn store(&mut self, number: usize, id: String) {
+    pub(super) fn note_stored(&mut self, number: usize, id: String) {
         let post = &mut self.posts[number];
         post.stored_as = Some(id);
         self.stored.insert(post.queue, post.began);
     }
 
     /// Notes a delivery.
-    pub(super) fn deliver(&mut self, queue: usize, id: String, number: usize) {
+    pub(super) fn note_delivery(&mut self, queue: usize, id: String, number: usize) {
         self.deliveries.entry((queue, id)).or_default().push(number);
         if let Some(post) = self.posts.get(number) {
             let last = self.delivered.entry(queue).or_insert(post.began);
@@ -92,7 +92,8 @@ impl Account {
         self.deliveries() - self.deliveries.len()
     }
 
-    /// Compares the account of a queue with its completed messages, which are all that it has: their numbers by id.
+    /// Compares the account of a queue with `completed`, the numbers of the queue's messages by id. All messages of the queue are
+    /// completed.
     pub(super) fn assert_adds_up(&self, queue: usize, completed: &BTreeMap<String, usize>) {
         let posts = || self.posts.iter().enumerate().filter(|(_, post)| post.queue == queue);
         let lost: Vec<_> = posts()

@@ -40,7 +40,7 @@ impl Servers for RedisCluster {
         self.url()
     }
 
-    /// For each range of slots two names: the slot of the first one is among those that move.
+    /// The names of two queues for each range of slots: the slot of the first queue is among the slots that move.
     fn queues(&self) -> Vec<String> {
         let (mut queues, mut names) = (Vec::new(), 0..);
         for (range, after) in ranges().zip(ranges().skip(1).chain([SLOTS])) {
@@ -66,7 +66,7 @@ impl Servers for RedisCluster {
         let replica = self.servers.iter().find(is_replica).expect("the primary has a replica");
         let mut ordered_at: Option<Instant> = None;
         servers_reach("the replica replaces its primary", || {
-            // The other servers refuse it if they voted about this primary moments ago.
+            // The other servers refuse a fail-over if they voted about this primary moments ago.
             if ordered_at.is_none_or(|at| at.elapsed() > PLANNED_FAIL_OVER) {
                 assert_eq!(replica.command("CLUSTER FAILOVER"), "+OK");
                 ordered_at = Some(Instant::now());
@@ -95,24 +95,24 @@ impl Servers for RedisCluster {
         self.wait_until_complete();
     }
 
-    /// The former primary does nothing more before its successor has all that it has done.
+    /// The former primary accepts no writes before its successor has all of its data, so no delivery is repeated.
     fn repeated_by_plan(&self, _: usize) -> usize {
         0
     }
 }
 
-/// The first slot of each range: each primary has one.
+/// The first slot of each range of slots: each primary has one range.
 fn ranges() -> impl Iterator<Item = usize> {
     (0..PRIMARIES).map(|primary| primary * SLOTS / PRIMARIES)
 }
 
-/// The server that has those slots of the range of `slot` that do not move.
+/// The server that has the slots that do not move of the range in which `slot` lies.
 fn owner_of_range(cluster: &RedisCluster, slot: usize) -> usize {
     let unmoved = u16::try_from((slot + MOVED_SLOTS).min(SLOTS - 1)).unwrap();
     servers_reach("the slot has a server", || cluster.owner_of(unmoved, 0))
 }
 
-/// Moves the first slots of one server to another one.
+/// Moves the first slots of one server to another server.
 fn move_first_slots(cluster: &RedisCluster, from: usize, to: usize) {
     let id = |index: usize| RedisCluster::id_of(&cluster.servers[index]);
     cluster.move_slots(&id(from), &id(to), MOVED_SLOTS);

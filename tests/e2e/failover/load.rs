@@ -33,9 +33,9 @@ pub(super) const MAX_LEASED: usize = 5;
 /// The base URLs of two API processes.
 #[derive(Clone)]
 pub(super) struct Apis {
-    /// Its posts wait until all replicas have the message.
+    /// The API whose posts wait until all replicas have the message.
     pub(super) durable: String,
-    /// Its posts wait for no replica.
+    /// The API whose posts wait for no replica.
     pub(super) plain: String,
 }
 
@@ -82,7 +82,7 @@ impl Load {
         }
     }
 
-    /// Waits until this holds for each of these queues, and returns how long it took since `since`.
+    /// Waits until a condition holds for each of these queues, and returns the time from `since` until then.
     pub(super) async fn wait_until(
         &self,
         what: &str,
@@ -139,7 +139,7 @@ impl Load {
         std::mem::take(&mut *self.account.lock().unwrap())
     }
 
-    /// Waits until a queue has only completed messages. Returns their numbers by id.
+    /// Waits until a queue has only completed messages. Returns the numbers of these messages by id.
     async fn all_completed(&self, queue: usize) -> BTreeMap<String, usize> {
         let path = format!("{}/v1/queues/{}", self.apis.durable, self.queues[queue]);
         let start = Instant::now();
@@ -201,32 +201,32 @@ struct QueueClient {
 }
 
 impl QueueClient {
-    /// Posts messages until the load is over, each of them once: after a 503 it is in doubt whether the message is stored.
+    /// Posts messages until the load is over, each message once: after a 503 it is in doubt whether the message is stored.
     async fn post_once(self, is_over: Arc<AtomicBool>) {
         while !is_over.load(Ordering::Relaxed) {
-            let number = self.account.lock().unwrap().begin(self.index);
+            let number = self.account.lock().unwrap().note_post(self.index);
             if let Some(id) = self.post(&json!({"data": number})).await {
-                self.account.lock().unwrap().store(number, id);
+                self.account.lock().unwrap().note_stored(number, id);
             }
             sleep(POST_PAUSE).await;
         }
     }
 
-    /// Posts messages to the API that does not wait for replicas, each of them once.
+    /// Posts messages to the API that does not wait for replicas, each message once.
     async fn post_unconfirmed(self, is_over: Arc<AtomicBool>) {
         while !is_over.load(Ordering::Relaxed) {
-            let number = self.account.lock().unwrap().begin(self.index);
+            let number = self.account.lock().unwrap().note_post(self.index);
             if self.post(&json!({"data": number})).await.is_some() {
-                self.account.lock().unwrap().accept(number);
+                self.account.lock().unwrap().note_accepted(number);
             }
             sleep(POST_PAUSE).await;
         }
     }
 
-    /// Posts messages with own ids until the load is over, each of them until it is stored.
+    /// Posts messages with own ids until the load is over. Each message is posted until it is stored.
     async fn post_until_stored(self, is_over: Arc<AtomicBool>) {
         while !is_over.load(Ordering::Relaxed) {
-            let number = self.account.lock().unwrap().begin(self.index);
+            let number = self.account.lock().unwrap().note_post(self.index);
             let (start, message) = (Instant::now(), json!({"id": format!("own-{number}"), "data": number}));
             let id = loop {
                 if let Some(id) = self.post(&message).await {
@@ -234,14 +234,14 @@ impl QueueClient {
                 }
                 assert!(start.elapsed() < STORED_WITHIN, "{number} is not stored");
                 sleep(PAUSE).await;
-                self.account.lock().unwrap().begin_again(number);
+                self.account.lock().unwrap().note_repeated_post(number);
             };
-            self.account.lock().unwrap().store(number, id);
+            self.account.lock().unwrap().note_stored(number, id);
             sleep(POST_PAUSE).await;
         }
     }
 
-    /// Posts a message. Returns its id if the answer says that it is stored.
+    /// Posts a message. Returns the message's id if the answer says that the message is stored.
     async fn post(&self, message: &Value) -> Option<String> {
         let start = Instant::now();
         let stored = self.send("messages", message).await;
@@ -260,14 +260,14 @@ impl QueueClient {
             let mut settlements = Vec::new();
             for message in leased["messages"].as_array().unwrap() {
                 let (id, number) = (text(&message["id"]), number(&message["data"]));
-                self.account.lock().unwrap().deliver(self.index, id, number);
+                self.account.lock().unwrap().note_delivery(self.index, id, number);
                 settlements.push(json!({"lease": message["lease"], "action": "complete", "result": null}));
             }
             if settlements.is_empty() {
                 continue;
             }
             sleep(HANDLING_TIME).await;
-            // A settle may be repeated.
+            // A request that settles a lease may be repeated.
             while self.send("leases/settle", &json!({"settlements": settlements})).await.is_none() {
                 sleep(PAUSE).await;
             }

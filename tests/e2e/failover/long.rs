@@ -37,19 +37,26 @@ async fn main() {
     println!("each topology for {time:?}, with the seed {seed}");
     let (mut rng, half) = (StdRng::seed_from_u64(seed), time / 2);
     let changes = || vec![Fault::Change(Change::Move), Fault::Change(Change::Join)];
-    run(RedisSentinels::direct(), "sentinels", anywhere(), &mut rng, half).await;
-    run(RedisSentinels::proxied(), "sentinels, proxies", [anywhere(), vec![Fault::Cut]].concat(), &mut rng, half).await;
-    run(RedisCluster::direct(), "cluster", [anywhere(), changes()].concat(), &mut rng, half).await;
-    let all = [anywhere(), changes(), vec![Fault::Cut]].concat();
+    run(RedisSentinels::direct(), "sentinels", faults_of_all_topologies(), &mut rng, half).await;
+    run(
+        RedisSentinels::proxied(),
+        "sentinels, proxies",
+        [faults_of_all_topologies(), vec![Fault::Cut]].concat(),
+        &mut rng,
+        half,
+    )
+    .await;
+    run(RedisCluster::direct(), "cluster", [faults_of_all_topologies(), changes()].concat(), &mut rng, half).await;
+    let all = [faults_of_all_topologies(), changes(), vec![Fault::Cut]].concat();
     run(RedisCluster::proxied(), "cluster, proxies", all, &mut rng, half).await;
 }
 
 /// The faults of all topologies.
-fn anywhere<C>() -> Vec<Fault<C>> {
+fn faults_of_all_topologies<C>() -> Vec<Fault<C>> {
     vec![Fault::Kill, Fault::Hang, Fault::FailOver, Fault::RollingRestart]
 }
 
-/// Does all faults in random order, again and again, and ends after the round in which the time is over.
+/// Injects all faults in random order, again and again, and ends after the round in which the time is over.
 async fn run<S: Servers>(servers: S, name: &str, mut faults: Vec<Fault<S::Change>>, rng: &mut StdRng, time: Duration) {
     let mut scene = Scene::start(servers).await;
     let start = Instant::now();

@@ -33,7 +33,7 @@ const MAX_LEASES: usize = 20;
 /// Sentinels make a replica after 8 s.
 pub(super) const SERVERS_WITHIN: Duration = Duration::from_secs(60);
 
-/// What happens to a server, or to all.
+/// What happens to one server, or to all servers.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fault<C> {
     /// A server is killed. A primary comes back after it was replaced.
@@ -46,19 +46,19 @@ pub(super) enum Fault<C> {
     FailOver,
     /// Every server restarts, one after the other.
     RollingRestart,
-    /// The servers change, and are then as before.
+    /// The servers change, and the change is undone later.
     Change(C),
 }
 
 /// What the other servers do about a primary whose proxy is cut off.
 pub(super) enum CutOff {
-    /// They do not notice it.
+    /// The other servers do not notice that the primary is cut off.
     Kept,
-    /// They replace it.
+    /// The other servers replace the primary.
     Replaced,
 }
 
-/// The servers of a topology. When a test begins, the first one is a primary.
+/// The servers of a topology. When a test begins, the first server is a primary.
 pub(super) trait Servers: Sized {
     /// The changes that only this topology knows.
     type Change: Copy + Debug;
@@ -83,9 +83,9 @@ pub(super) trait Servers: Sized {
     fn fail_over(&self, primary: usize);
     /// Restarts all processes that store nothing, one after the other.
     fn restart_others(&mut self);
-    /// Makes a change.
+    /// Makes a change that only this topology knows.
     fn change(&mut self, change: Self::Change);
-    /// Undoes a change.
+    /// Undoes a change that [`change`](Self::change) made.
     fn undo(&mut self, change: Self::Change);
     /// Waits until the servers have finished with the last fault.
     fn wait_until_settled(&self);
@@ -107,12 +107,12 @@ pub(super) trait Servers: Sized {
     }
 }
 
-/// Waits for what the servers do by themselves.
+/// Waits until the servers have reached, by themselves, the state that `probe` finds.
 pub(super) fn servers_reach<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
     within(SERVERS_WITHIN, what, probe)
 }
 
-/// Servers, services and clients.
+/// The servers, services and clients of a test.
 pub(super) struct Scene<S: Servers> {
     pub(super) servers: S,
     load: Load,
@@ -127,7 +127,7 @@ pub(super) struct Scene<S: Servers> {
 /// Two API processes and a worker.
 struct Services {
     processes: [Process; 3],
-    /// Where each of them answers whether it is ready.
+    /// The base URL of each process, at which it serves `/readyz`.
     bases: [String; 3],
     _ports: [ReservedPort; 3],
 }
@@ -153,7 +153,7 @@ impl Services {
         services
     }
 
-    /// Waits until all services are ready, and returns how long it took since `since`.
+    /// Waits until all services are ready, and returns the time from `since` until then.
     async fn wait_until_ready(&self, http: &Client, since: Instant) -> Duration {
         for base in &self.bases {
             loop {
@@ -215,7 +215,7 @@ impl<S: Servers> Scene<S> {
                 self.allow_repeated();
                 self.servers.server(server).kill();
                 let took = self.deliver_again(Some(server)).await;
-                // Posts are confirmed only by all replicas.
+                // A POST is answered 2xx only when all replicas have the message.
                 self.servers.server(server).restart();
                 took
             }
@@ -309,8 +309,8 @@ impl<S: Servers> Scene<S> {
     }
 
     /// Waits for the end of an election: each queue has a primary that accepts writes, apart from the server at the index
-    /// `except`. Then posts must reach this primary, and messages must be stored and delivered in time, in each queue. No replica need
-    /// have them, because the new primary may have none. Returns how long it took.
+    /// `except`. Then posts must reach this primary, and messages must be stored and delivered in time, in each queue. No replica
+    /// need have these messages, because the new primary may have no replica. Returns the time until then.
     async fn deliver_again(&self, except: Option<usize>) -> Duration {
         let mut primaries = Vec::new();
         for queue in &self.load.queues {

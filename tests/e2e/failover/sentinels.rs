@@ -38,7 +38,7 @@ impl Servers for RedisSentinels {
     }
 
     fn fail_over(&self, _: usize) {
-        // Sentinels refuse while they still work on an earlier fail-over.
+        // Sentinels refuse a fail-over while they still work on an earlier one.
         servers_reach("the Sentinel begins a fail-over", || {
             (self.command("SENTINEL FAILOVER main") == "+OK").then_some(())
         });
@@ -60,7 +60,7 @@ impl Servers for RedisSentinels {
         self.wait_until_settled();
     }
 
-    /// The former primary works on until a Sentinel announces its successor, up to a second after the promotion.
+    /// The former primary accepts writes until a Sentinel announces its successor, up to a second after the promotion.
     fn repeated_by_plan(&self, deliveries: usize) -> usize {
         deliveries
     }

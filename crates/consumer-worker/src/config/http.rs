@@ -22,14 +22,14 @@ pub struct HttpHandler {
     /// The name of the message header that contains the URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url_header: Option<String>,
-    /// The hosts that are allowed in the URL of that header.
+    /// The hosts that are allowed in the URL that a message names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_hosts: Vec<AllowedHost>,
-    /// The private networks in which the host of that URL may be. Defaults to none.
+    /// The private networks in which the host of a message's URL may be. Defaults to none.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "networks")]
     pub allowed_networks: Vec<IpNet>,
     /// The secrets that sign requests: each request has one signature by each secret. Defaults to none: requests are not signed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_several")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_several_secrets")]
     pub secret: Vec<WebhookSecret>,
     /// A file with more secrets, one per line. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,7 +77,7 @@ impl HttpHandler {
     }
 }
 
-/// Reads a list of networks. The error text shows how to write one.
+/// Reads a list of networks. The error text shows how to write such a list.
 fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let network = |(index, text): (usize, String)| {
         text.parse().map_err(|_| D::Error::custom(format!("entry {} is no network; write \"10.1.0.0/16\"", index + 1)))
@@ -194,16 +194,16 @@ impl Serialize for WebhookSecret {
 }
 
 /// Reads one secret, or a list of secrets.
-fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<WebhookSecret>, D::Error> {
+fn one_or_several_secrets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<WebhookSecret>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected a secret as a text, or a list of them")]
-    enum OneOrSeveral {
+    enum SecretOrList {
         One(String),
         Several(Vec<String>),
     }
-    let texts = match OneOrSeveral::deserialize(deserializer)? {
-        OneOrSeveral::One(text) => vec![text],
-        OneOrSeveral::Several(texts) => texts,
+    let texts = match SecretOrList::deserialize(deserializer)? {
+        SecretOrList::One(text) => vec![text],
+        SecretOrList::Several(texts) => texts,
     };
     texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
 }

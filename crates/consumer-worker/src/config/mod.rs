@@ -89,7 +89,7 @@ pub enum HandlerConfig {
     Exec(ExecHandler),
 }
 
-/// This is not derived, because a derived tagged enum reports an error without the path of the wrong key.
+/// `Deserialize` is not derived, because a derived tagged enum reports an error without the path of the wrong key.
 impl<'de> Deserialize<'de> for HandlerConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -129,7 +129,7 @@ impl HandlerConfig {
         }
     }
 
-    /// Checks whether the keys go together. The returned error text continues the path of the handler, as in
+    /// Checks whether the keys of the handler go together. The returned error text continues the path of the handler, as in
     /// `.concurrency must be …`.
     fn validate(&self) -> Result<(), String> {
         match self {

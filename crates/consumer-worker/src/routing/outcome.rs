@@ -13,7 +13,7 @@ pub enum Outcome {
     /// The work is done. The result is any JSON of up to [`Queue::MAX_RESULT_BYTES`](queue_core::Queue::MAX_RESULT_BYTES) bytes; a
     /// longer one makes the message fail for good, with the code `result_too_large`.
     Complete(Box<RawValue>),
-    /// The attempt failed. If attempts are left, another one follows after the back-off.
+    /// The attempt failed. If attempts are left, another attempt follows after the back-off.
     Retry(Failure),
     /// Like `Retry`, but the next attempt follows after this pause instead of the back-off.
     RetryAfter(Failure, Duration),
@@ -100,8 +100,8 @@ impl<T: Serialize, E: Into<HandlerError>> IntoOutcome for Result<T, E> {
 pub struct HandlerError(Outcome);
 
 impl HandlerError {
-    /// A failed attempt: another one follows after the back-off. The code is a word for programs, and the message is a sentence
-    /// for people. Both are stored in the message's `error`.
+    /// A failed attempt: another attempt follows after the back-off. The code is a word for programs, and the message is a
+    /// sentence for people. Both are stored in the message's `error`.
     pub fn new(code: impl Into<String>, message: impl Display) -> Self {
         Self(Outcome::Retry(Failure::new(code, message.to_string())))
     }
@@ -118,19 +118,19 @@ impl HandlerError {
         Self(Outcome::Release(pause))
     }
 
-    /// Another attempt would not help: the message becomes a dead letter.
+    /// Makes the message a dead letter, because another attempt would not help.
     #[must_use]
     pub fn for_good(self) -> Self {
         Self(Outcome::FailForGood(self.into_failure()))
     }
 
-    /// Another attempt follows after this pause.
+    /// Makes another attempt follow after this pause.
     #[must_use]
     pub fn retry_after(self, pause: Duration) -> Self {
         Self(Outcome::RetryAfter(self.into_failure(), pause))
     }
 
-    /// Another attempt follows at this instant, by Redis's clock.
+    /// Makes another attempt follow at this instant, by Redis's clock.
     #[must_use]
     pub fn retry_at(self, instant: Timestamp) -> Self {
         Self(Outcome::RetryAt(self.into_failure(), instant))
@@ -146,7 +146,7 @@ impl HandlerError {
         }
     }
 
-    /// Converts an error. The text includes those of the causes, because only the text is stored.
+    /// Converts an error. The text of the failure includes the texts of the causes, because only the text is stored.
     fn of(error: &(dyn Error + 'static)) -> Self {
         let mut text = error.to_string();
         let mut cause = error.source();

@@ -49,8 +49,8 @@ impl<S> Route<S> {
         self
     }
 
-    /// Routes messages of all other names, and messages without a name, to this handler. Without a fallback an
-    /// attempt of such a message fails, and another follows, because another worker may have a route for it.
+    /// Routes messages of all other names, and messages without a name, to this handler. Without a fallback an attempt of such a
+    /// message fails, and another attempt follows, because another worker may have a route for the message.
     #[must_use]
     pub fn fallback<A>(mut self, handler: impl IntoEndpoint<S, A> + Send + 'static) -> Self {
         self.handlers.push((Ok(None), Box::new(|state| handler.into_endpoint(state))));
@@ -234,7 +234,7 @@ impl RouteTable {
         self.routes.push(route);
     }
 
-    /// The routes of one queue, if there are any.
+    /// The routes that match a queue; `None` if no route matches.
     pub(crate) fn of(&self, queue: &QueueName) -> Option<QueueRoutes> {
         let matching = || self.routes.iter().filter(|route| route.pattern.matches(queue.as_str()));
         let rank = self.routes.iter().position(|route| route.pattern.matches(queue.as_str()))?;
@@ -282,7 +282,7 @@ impl QueueRoutes {
     /// The maximum number of names without a route that are logged. Producers may use any number of names.
     const MAX_UNROUTED: usize = 1_000;
 
-    /// Records a message name without a route. Returns whether it is new and must be logged.
+    /// Records a message name without a route. Returns whether the name is new and must be logged.
     pub(crate) fn record_unrouted(&self, name: &str) -> bool {
         let mut unrouted = self.unrouted.lock();
         unrouted.len() < Self::MAX_UNROUTED && unrouted.insert(name.to_owned())

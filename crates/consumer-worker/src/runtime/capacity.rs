@@ -1,5 +1,5 @@
 //! The capacity of a worker: the leases, and the bytes of their data, that all its runners (one for each queue) may have
-//! together. It grants permits to runners in the order of their weights or ranks.
+//! together. The capacity grants permits to runners in the order of their weights or ranks.
 
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
@@ -11,10 +11,10 @@ use crate::config::Order;
 
 /// The limits of a worker: the number of its leases, and the bytes of their data.
 ///
-/// A runner takes a permit before it leases. The permit covers the free leases up to the wanted number, and the maximum bytes
-/// of one lease call; after the call the runner returns the unused part. Runners wait while there is no free capacity. With
-/// strict order the runner of the lowest rank gets the next permit; otherwise the runner that got the fewest messages in
-/// proportion to its weight.
+/// A runner takes a permit before it leases. The permit covers the free leases up to the wanted number, and the maximum bytes of
+/// one lease call; after the call the runner gives back the unused part of the permit. Runners wait while there is no free
+/// capacity. With strict order the runner of the lowest rank gets the next permit; otherwise the runner that got the fewest
+/// messages in proportion to its weight.
 pub(crate) struct Capacity {
     order: Order,
     shared: Mutex<CapacityState>,
@@ -28,7 +28,7 @@ struct CapacityState {
     /// A counter that orders runners of the same precedence by arrival.
     last_arrival: u64,
     /// The virtual time of fair queueing: the highest `served_per_weight` of a runner that was granted a permit. A runner that
-    /// was idle continues from here, and can't claim the capacity that it did not use.
+    /// was idle continues from this virtual time, and can't claim the capacity that it did not use.
     virtual_time: u128,
 }
 
@@ -101,8 +101,8 @@ impl Capacity {
         Permit { capacity: Arc::clone(self), leases, bytes: Queue::MAX_BYTES }
     }
 
-    /// Returns leases and bytes, and grants permits to runners that wait.
-    pub(crate) fn release(self: &Arc<Self>, leases: usize, bytes: usize) {
+    /// Gives leases and bytes of data back to the free capacity, and grants permits to runners that wait.
+    pub(crate) fn give_back(self: &Arc<Self>, leases: usize, bytes: usize) {
         let mut unclaimed = Vec::new();
         let mut shared = self.shared.lock();
         shared.free_leases += leases;
@@ -131,7 +131,7 @@ impl CapacityState {
     }
 }
 
-/// The right to lease this many messages with the maximum bytes of one lease call. Dropping the permit returns the part that
+/// The right to lease this many messages with the maximum bytes of one lease call. Dropping the permit gives back the part that
 /// was not kept.
 pub(crate) struct Permit {
     capacity: Arc<Capacity>,
@@ -140,8 +140,8 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Keeps this many leases and bytes, and returns the rest. The caller [releases](Capacity::release) the kept leases one
-    /// by one.
+    /// Keeps this many leases and bytes, and gives back the others. The caller [gives back](Capacity::give_back) the kept leases
+    /// later.
     pub(crate) fn keep(mut self, share: &mut FairShare, leases: usize, bytes: usize) {
         share.served_per_weight += leases as u128 * FairShare::ONE / u128::from(share.weight.get());
         self.leases = self.leases.saturating_sub(leases);
@@ -151,7 +151,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.capacity.release(self.leases, self.bytes);
+        self.capacity.give_back(self.leases, self.bytes);
     }
 }
 
@@ -186,13 +186,13 @@ mod tests {
         let mut served = [0, 0];
         for _ in 0..400 {
             served[turns.recv().await.unwrap()] += 1;
-            // Both tasks wait for a permit again before the next release.
+            // Both tasks wait for a permit again before the next lease is given back.
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
-            capacity.release(1, 10);
+            capacity.give_back(1, 10);
         }
         drop(turns);
-        capacity.release(9, 90);
+        capacity.give_back(9, 90);
         for task in tasks {
             task.await.unwrap();
         }
@@ -221,7 +221,7 @@ mod tests {
         let waiting_in_vain = tokio::time::timeout(std::time::Duration::from_millis(5), capacity.take(&mut third, 1));
         assert!(waiting_in_vain.await.is_err());
         drop(second);
-        capacity.release(1, 50);
+        capacity.give_back(1, 50);
         assert_eq!(capacity.take(&mut share(3, 1), 9).await.leases, 4);
     }
 }

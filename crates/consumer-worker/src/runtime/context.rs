@@ -25,7 +25,7 @@ pub(crate) struct WorkerContext {
     pub(crate) subscriber: Subscriber,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) capacity: Arc<Capacity>,
-    /// The runtime of the handlers.
+    /// The Tokio runtime that runs the handlers.
     pub(crate) handlers: Handle,
     /// The queues, with connections that belong to the runtime of the handlers.
     pub(crate) queues_of_handlers: Queues,
@@ -45,7 +45,7 @@ impl WorkerContext {
         self.interval(self.runner_count.load(Ordering::Relaxed)).mul_f64(rand::random_range(0.75..=1.0))
     }
 
-    /// The interval in which each worker polls this many queues once, so that all workers together keep to [`MIN_POLL_GAP`].
+    /// The interval in which each worker makes `polls` polls, so that all workers together keep to [`MIN_POLL_GAP`].
     pub(super) fn interval(&self, polls: u32) -> Duration {
         let polls = polls.saturating_mul(self.worker_count.load(Ordering::Relaxed));
         self.config.poll_interval.to_std().max(MIN_POLL_GAP.saturating_mul(polls))

@@ -47,12 +47,13 @@ struct ExecutorState {
     pending: mpsc::Sender<PendingSettlement>,
     /// Cancelled when handlers that still run must be dropped.
     drop_handlers: CancellationToken,
-    /// The leases of dropped handlers. They stay in the lease set, so that `close` releases all messages together, in their order.
+    /// The leases of dropped handlers. These leases stay in the lease set, so that `close` releases all messages together, in
+    /// their order.
     dropped: Mutex<Vec<LeaseGuard>>,
 }
 
 impl Executor {
-    /// Starts the settler.
+    /// Creates an executor, and starts its settler.
     pub(crate) fn start(
         context: &WorkerContext,
         queue: &Arc<Queue>,
@@ -104,7 +105,8 @@ impl Executor {
         }
     }
 
-    /// Waits until the handlers have ended, at most for the grace. Then drops those that still run, and releases their messages.
+    /// Waits until the handlers have ended, at most for the grace. Then drops the handlers that still run, and releases their
+    /// messages.
     pub(crate) async fn close(self, context: &WorkerContext, tracked: &TrackedLeases, metrics: &QueueMetrics) {
         let Self { shared, slots: _, jobs, settling, stop_accepting } = self;
         let queue = &tracked.queue;
@@ -116,12 +118,12 @@ impl Executor {
         if !all_ended {
             shared.drop_handlers.cancel();
             let blocked = timeout(TIME_TO_DROP, jobs.wait()).await.is_err();
-            let leases = tracked.leases.unended();
+            let leases = tracked.leases.of_unfinished_handlers();
             info!(queue = %queue.name(), messages = leases.len(), "the grace is over: unfinished messages are released");
             if blocked {
                 warn!(queue = %queue.name(), handlers = jobs.len(), "some handlers block their threads");
             }
-            settler::release(queue, leases, metrics, &context.stop).await;
+            settler::release_leases(queue, leases, metrics, &context.stop).await;
         }
         stop_accepting.cancel();
         drop(shared);

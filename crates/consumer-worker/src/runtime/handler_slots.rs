@@ -16,7 +16,7 @@ use crate::job::Job;
 /// A leased message whose handler has not started.
 pub(crate) struct UnstartedMessage {
     pub(crate) job: Job,
-    /// Since when the message could have been handed out.
+    /// The instant since which the message was ready to be leased, by Redis's clock.
     pub(crate) ready_at: Timestamp,
     pub(crate) lease: LeaseGuard,
     /// The instant at which the message reached this worker.
@@ -27,7 +27,7 @@ pub(crate) struct UnstartedMessage {
 pub(crate) struct HandlerSlots {
     count: usize,
     shared: Mutex<SlotsState>,
-    /// Notified when a message begins to wait.
+    /// Notified when a leased message begins to wait for a slot.
     message_waits: Notify,
 }
 
@@ -37,7 +37,7 @@ struct SlotsState {
     waiting: VecDeque<UnstartedMessage>,
     /// The number of handlers that have ended so far.
     ended: u64,
-    /// The sum of their run times.
+    /// The sum of the run times of all handlers that have ended so far.
     run_time: Duration,
 }
 
@@ -51,7 +51,7 @@ impl UnstartedMessage {
 }
 
 impl SlotsState {
-    /// Whether a message has waited too long. Then handlers have become slow, or the process was suspended.
+    /// Whether a message has waited too long, because handlers have become slow or the process was suspended.
     fn has_overdue(&self) -> bool {
         self.waiting.front().is_some_and(UnstartedMessage::is_overdue)
     }
@@ -62,7 +62,7 @@ impl HandlerSlots {
         Arc::new(Self { count, shared: Mutex::default(), message_waits: Notify::new() })
     }
 
-    /// Adds leased messages. Returns those that start now, each with its slot; the others wait.
+    /// Adds leased messages. Returns the messages that start now, each with its slot; the other messages wait for a free slot.
     pub(crate) fn add(
         self: &Arc<Self>,
         leased: impl Iterator<Item = UnstartedMessage>,
@@ -80,12 +80,12 @@ impl HandlerSlots {
         starting
     }
 
-    /// Takes all messages that wait.
+    /// Takes all leased messages that wait for a slot.
     pub(crate) fn take_waiting(&self) -> Vec<UnstartedMessage> {
         self.shared.lock().waiting.drain(..).collect()
     }
 
-    /// Waits until a message has waited too long, and takes all messages that wait.
+    /// Waits until a message has waited too long for a slot, and takes all messages that wait.
     pub(crate) async fn take_when_overdue(&self) -> Vec<UnstartedMessage> {
         loop {
             let oldest = self.shared.lock().waiting.front().map(|message| message.waits_since);
@@ -101,14 +101,14 @@ impl HandlerSlots {
         }
     }
 
-    /// The number of handlers that have ended so far, and the sum of their run times.
+    /// The number of handlers that have ended so far, and the sum of the run times of these handlers.
     pub(crate) fn ended(&self) -> (u64, Duration) {
         let shared = self.shared.lock();
         (shared.ended, shared.run_time)
     }
 }
 
-/// A slot that one task uses: it runs one handler after the other.
+/// A handler slot that one task uses, which runs one handler after the other.
 pub(crate) struct Slot {
     slots: Arc<HandlerSlots>,
     is_used: bool,
@@ -116,7 +116,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// Records that a handler with this run time has ended, and returns the next message. The slot becomes free if no message
-    /// waits, or if one has waited too long.
+    /// waits, or if a message has waited too long.
     pub(crate) fn next(&mut self, took: Duration) -> Option<UnstartedMessage> {
         let mut shared = self.slots.shared.lock();
         shared.ended += 1;

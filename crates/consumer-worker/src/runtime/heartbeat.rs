@@ -18,7 +18,7 @@ use tracing::warn;
 use super::lease_set::LeaseSet;
 
 /// The delay of an early beat. Redis's answer to a beat tells which messages are cancelled and which leases are over.
-const EXTRA_EXTENSION_DELAY: Duration = Duration::from_millis(200);
+const EARLY_BEAT_DELAY: Duration = Duration::from_millis(200);
 /// The maximum number of queues whose leases are extended concurrently.
 const MAX_CONCURRENT_EXTENSIONS: usize = 16;
 
@@ -57,7 +57,7 @@ impl TrackedLeases {
         if leases.is_empty() {
             return;
         }
-        // The runner gets the same error and logs it. The next beat tries again.
+        // The error is not logged here, because the runner gets the same error and logs it. The next beat tries again.
         let Ok(extended) = self.queue.extend(&leases, None).await else { return };
         let mut cancelled: HashSet<&LeaseToken> = HashSet::new();
         for (lease, extended) in leases.iter().zip(extended) {
@@ -65,7 +65,7 @@ impl TrackedLeases {
                 Extended::ToBeCancelled(_) => {
                     cancelled.insert(lease);
                 }
-                // A lease that was settled in the meantime is no longer in the set: `remove_lost` returns false.
+                // A lease that was settled during the call is no longer in the set: `remove_lost` returns false.
                 Extended::LeaseOver if self.leases.remove_lost(lease) => {
                     warn!(queue = %self.queue.name(), id = %lease.id(), "a lease lapsed while its handler runs");
                 }
@@ -79,7 +79,8 @@ impl TrackedLeases {
 }
 
 impl Heartbeat {
-    /// Extends the leases of a runner from now on, until it has none. Its new leases have this visibility timeout.
+    /// Extends the leases of a runner from now on, until the runner has no leases. The runner's newest leases have the given
+    /// visibility timeout.
     pub(crate) fn track(&self, leases: &Arc<TrackedLeases>, visibility_timeout: Millis) {
         let before = leases.min_visibility_timeout.fetch_min(visibility_timeout.get(), Ordering::Relaxed);
         let name = leases.queue.name();
@@ -94,10 +95,10 @@ impl Heartbeat {
     /// Schedules an early extension of the leases of a queue, because a cancelled message may be leased but not yet in the lease set, or because the
     /// queue was deleted.
     pub(crate) fn extend_soon(&self, queue: &QueueName) {
-        self.timers.set(queue.clone(), EXTRA_EXTENSION_DELAY);
+        self.timers.set(queue.clone(), EARLY_BEAT_DELAY);
     }
 
-    /// Beats until the future is dropped.
+    /// Extends leases periodically until the future is dropped.
     pub(crate) async fn run(&self) {
         let mut under_way = FuturesUnordered::new();
         loop {

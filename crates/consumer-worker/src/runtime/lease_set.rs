@@ -24,7 +24,8 @@ use crate::job::{CancelHandle, CancelReason};
 /// A lease that is to be extended.
 struct LeaseEntry {
     cancel: CancelHandle,
-    /// How long each extension lasts: as the lease did when it was handed out, even if the queue's setting has changed since.
+    /// How long each extension lasts: as long as the lease lasted when it was handed out, even if the queue's setting has changed
+    /// since.
     visibility_timeout: Duration,
 }
 
@@ -32,10 +33,10 @@ struct LeaseEntry {
 pub(crate) struct LeaseSet {
     /// The leases that are to be extended.
     leases: Mutex<HashMap<LeaseToken, LeaseEntry>>,
-    /// The number of leases. Lost ones count until their handlers have ended.
+    /// The number of leases. Lost leases count until their handlers have ended.
     count: AtomicUsize,
     /// The number of leases whose handlers have not ended. Handlers that have not started count too.
-    unended: AtomicUsize,
+    of_unfinished_handlers: AtomicUsize,
     handler_ended: Notify,
     capacity: Arc<Capacity>,
     metrics: Arc<QueueMetrics>,
@@ -46,17 +47,18 @@ impl LeaseSet {
         Arc::new(Self {
             leases: Mutex::default(),
             count: AtomicUsize::new(0),
-            unended: AtomicUsize::new(0),
+            of_unfinished_handlers: AtomicUsize::new(0),
             handler_ended: Notify::new(),
             capacity,
             metrics,
         })
     }
 
-    /// Adds the leases of these deliveries, which last for `visibility_timeout`. Each stays in the set until its guard is dropped.
+    /// Adds the leases of these deliveries, which last for `visibility_timeout`. Each lease stays in the set until its guard is
+    /// dropped.
     pub(crate) fn add(self: &Arc<Self>, deliveries: &[Delivery], visibility_timeout: Duration) -> Vec<LeaseGuard> {
         self.count.fetch_add(deliveries.len(), Ordering::Relaxed);
-        self.unended.fetch_add(deliveries.len(), Ordering::Relaxed);
+        self.of_unfinished_handlers.fetch_add(deliveries.len(), Ordering::Relaxed);
         self.metrics.leases.inc_by(gauge_value(deliveries.len()));
         let mut leases = self.leases.lock();
         let add = |delivery: &Delivery| {
@@ -74,24 +76,24 @@ impl LeaseSet {
     }
 
     /// Waits until fewer than `max` leases have handlers that have not ended. Returns how many leases may be added. Only one task
-    /// may wait here or in [`wait_until_ended`](Self::wait_until_ended).
+    /// at a time may wait in this method or in [`wait_until_ended`](Self::wait_until_ended).
     pub(crate) async fn wait_for_room(&self, max: usize) -> usize {
         loop {
-            match max.saturating_sub(self.unended.load(Ordering::Relaxed)) {
+            match max.saturating_sub(self.of_unfinished_handlers.load(Ordering::Relaxed)) {
                 0 => self.handler_ended.notified().await,
                 room => return room,
             }
         }
     }
 
-    /// Waits until this handler has ended.
+    /// Waits until one handler has ended.
     pub(crate) async fn wait_until_ended(&self, handler: &CancelHandle) {
         while !handler.has_ended() {
             self.handler_ended.notified().await;
         }
     }
 
-    /// The leases to extend. Leases that their handlers have extended for longer are left out.
+    /// The leases that the heartbeat must extend. Leases that their handlers have extended for longer are left out.
     pub(crate) fn to_extend(&self) -> Vec<LeaseToken> {
         let (leases, now) = (self.leases.lock(), Instant::now());
         let ends_earlier = |lease: &LeaseEntry| !lease.cancel.is_extended_beyond(now + lease.visibility_timeout);
@@ -104,12 +106,12 @@ impl LeaseSet {
     }
 
     /// The leases whose handlers have not ended.
-    pub(crate) fn unended(&self) -> Vec<LeaseToken> {
+    pub(crate) fn of_unfinished_handlers(&self) -> Vec<LeaseToken> {
         let leases = self.leases.lock();
         leases.iter().filter(|(_, lease)| !lease.cancel.has_ended()).map(|(token, _)| token.clone()).collect()
     }
 
-    /// Removes a lost lease, and stops its handler. Returns whether it was in the set.
+    /// Removes a lost lease, and stops its handler. Returns whether the lease was in the set.
     pub(crate) fn remove_lost(&self, lease: &LeaseToken) -> bool {
         let lost = self.leases.lock().remove(lease);
         if let Some(lease) = &lost {
@@ -135,16 +137,16 @@ impl LeaseSet {
             }
         }
         self.metrics.leases.dec_by(gauge_value(leases.len()));
-        self.capacity.release(leases.len(), bytes);
+        self.capacity.give_back(leases.len(), bytes);
         self.count.fetch_sub(leases.len(), Ordering::Relaxed);
-        let unended = leases.iter().filter(|lease| lease.handler == HandlerState::NotEnded).count();
-        if unended > 0 {
-            self.mark_handlers_ended(unended);
+        let of_unfinished_handlers = leases.iter().filter(|lease| lease.handler == HandlerState::NotEnded).count();
+        if of_unfinished_handlers > 0 {
+            self.mark_handlers_ended(of_unfinished_handlers);
         }
     }
 
     fn mark_handlers_ended(&self, handlers: usize) {
-        self.unended.fetch_sub(handlers, Ordering::Relaxed);
+        self.of_unfinished_handlers.fetch_sub(handlers, Ordering::Relaxed);
         self.handler_ended.notify_one();
     }
 }
@@ -154,7 +156,7 @@ pub(crate) fn bytes_of(delivery: &Delivery) -> usize {
     delivery.message.data.get().len()
 }
 
-/// One lease in the set, and its capacity. Dropping the guard removes the lease and returns the capacity.
+/// One lease in the set, and its capacity. Dropping the guard removes the lease and gives back its capacity.
 pub(crate) struct LeaseGuard {
     set: Option<Arc<LeaseSet>>,
     pub(crate) token: LeaseToken,
@@ -171,7 +173,7 @@ enum HandlerState {
 }
 
 impl LeaseGuard {
-    /// Records that the handler has ended: another one may run while this lease waits to be settled.
+    /// Records that the handler has ended: another handler may run while the lease waits to be settled.
     pub(crate) fn mark_handler_ended(&mut self) {
         self.cancel.record_ended();
         self.handler = HandlerState::Ended;
@@ -229,7 +231,7 @@ mod tests {
         assert_eq!((set.count(), set.wait_for_room(3).await), (2, 2), "its lease waits to be settled");
         LeaseGuard::drop_all(guards.drain(..1).collect());
         assert_eq!((set.count(), set.wait_for_room(3).await), (1, 2), "it is settled");
-        // The other handler is dropped, and so is its guard.
+        // The handler that has not ended is dropped, and so is its guard.
         drop(guards);
         assert_eq!((set.count(), set.wait_for_room(3).await), (0, 3));
         assert!(set.to_extend().is_empty());

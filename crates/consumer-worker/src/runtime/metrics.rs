@@ -52,7 +52,7 @@ pub(crate) struct QueueMetrics {
 pub(crate) enum LeaseOutcome {
     /// The message is completed.
     Completed,
-    /// The attempt failed, and another follows.
+    /// The attempt failed, and another attempt follows.
     Retried,
     /// The message failed for good.
     Failed,
@@ -60,7 +60,7 @@ pub(crate) enum LeaseOutcome {
     Released,
     /// The lease was over before the worker settled it: another consumer has or gets the message, or the queue was deleted.
     Lost,
-    /// The lease could not be settled, and will lapse.
+    /// The worker could not settle the lease, which will lapse.
     Unsettled,
 }
 
@@ -148,7 +148,7 @@ impl QueueMetrics {
         }
     }
 
-    /// Counts a lease that has ended.
+    /// Counts a lease that has ended, by the way in which it ended.
     pub(crate) fn record_end(&self, outcome: LeaseOutcome) {
         self.outcomes[outcome as usize].inc();
     }

@@ -1,5 +1,5 @@
-//! The runtime of a worker: a thread of its own leases messages, starts their handlers and settles their leases. In it each
-//! queue has one runner.
+//! The runtime of a worker: a thread of its own leases messages, starts their handlers and settles their leases. In the runtime
+//! each queue has one runner.
 
 mod capacity;
 mod context;
@@ -103,7 +103,7 @@ impl Worker {
                 Ok(runtime) => runtime.block_on(self.run_queues(handlers, stop)),
                 Err(error) => Err(error.into()),
             };
-            // Sending fails if the future was dropped.
+            // Sending the result fails if the future of `run` was dropped.
             let _ = ended.send(result);
         })?;
         end.await.unwrap_or(Err(WorkerError::Broken))

@@ -20,11 +20,11 @@ impl WorkerContext {
     pub(crate) async fn count_workers(&self, queues: &Queues) {
         let mut connection = self.subscriber.connection();
         loop {
-            // After an error the last number is kept; the runners log the outage.
+            // After an error the last number of workers is kept; the runners log the outage of Redis.
             if let Ok(workers) = queues.worker_count().await {
                 self.worker_count.store(workers.max(1), Ordering::Relaxed);
             }
-            // Other workers notice a new worker within one pause, each at a random time.
+            // Other workers notice a new worker within one pause between counts, each worker at a random time.
             let pause = COUNT_INTERVAL.mul_f64(rand::random_range(0.75..=1.0));
             // The sender can't be gone: the subscriber owns it.
             let _ = timeout(pause, connection.changed()).await;
@@ -36,7 +36,7 @@ impl WorkerContext {
         loop {
             sleep(INDEX_CHECK_INTERVAL).await;
             for queues in [queues, &self.queues_of_handlers] {
-                // After an error the next iteration tries again; the runners log the outage.
+                // After an error the next iteration tries again; the runners log the outage of Redis.
                 let _ = queues.restore_used_names().await;
             }
         }

@@ -21,7 +21,8 @@ use super::{
 use crate::routing::QueueRoutes;
 
 /// A message whose next lapse would fail it may be the one that kills its workers. A runner that has leased such a message leases
-/// nothing else until its handler has ended, at most for this time, so that no other message of the queue fails with it.
+/// nothing else until the handler of this message has ended, at most for `TIME_ALONE`, so that no other message of the queue
+/// fails too.
 const TIME_ALONE: Duration = Duration::from_secs(1);
 
 /// The runner of one queue. An idle runner has only one task and a notifier. It starts its executor for the first lease, and
@@ -81,7 +82,7 @@ impl QueueRunner {
     }
 
     /// Leases messages and runs their handlers until the worker stops or the queue is deleted. Then handlers may still end within
-    /// the grace; the messages of the others are released with no attempt spent.
+    /// the grace; the messages of handlers that have not ended are released with no attempt spent.
     ///
     /// Fails when the queue has the layout of another version of Drover.
     pub(crate) async fn run(self) -> Result<RunnerEnd, Error> {
@@ -91,7 +92,7 @@ impl QueueRunner {
         let result = tokio::select! {
             result = self.lease_until_end() => result,
             () = self.pass_on_cancels() => unreachable!("it has no end"),
-            () = self.return_overdue() => unreachable!("it has no end"),
+            () = self.return_overdue_messages() => unreachable!("it has no end"),
         };
         self.metrics.queues.dec();
         self.metrics.concurrency.dec_by(concurrency);
@@ -107,20 +108,20 @@ impl QueueRunner {
         }
     }
 
-    async fn return_overdue(&self) {
+    async fn return_overdue_messages(&self) {
         loop {
             self.return_unstarted(self.slots.take_when_overdue().await).await;
         }
     }
 
-    /// Returns unstarted messages to their queue. Their leases keep their capacity until Redis answers.
+    /// Returns unstarted messages to their queue. The leases of these messages keep their capacity until Redis answers.
     async fn return_unstarted(&self, messages: Vec<UnstartedMessage>) {
         if messages.is_empty() {
             return;
         }
         let guards: Vec<LeaseGuard> = messages.into_iter().map(|message| message.lease).collect();
         let leases: Vec<LeaseToken> = guards.iter().map(|guard| guard.token.clone()).collect();
-        settler::undo(self.queue(), &leases, &self.context.stop).await;
+        settler::undo_leases(self.queue(), &leases, &self.context.stop).await;
         LeaseGuard::drop_all(guards);
     }
 
@@ -128,7 +129,8 @@ impl QueueRunner {
         let mut executor = None;
         let result = self.lease_repeatedly(&mut executor).await;
         self.return_unstarted(self.slots.take_waiting()).await;
-        // Returns the leases of a lease call whose answer was lost. If Redis is not available, they lapse.
+        // This call returns the leases of an earlier lease call whose answer was lost. If Redis is not available, these leases
+        // lapse.
         let _ = self.queue().return_lost_leases().await;
         if let Some(executor) = executor {
             executor.close(&self.context, &self.tracked, &self.metrics).await;
@@ -153,7 +155,7 @@ impl QueueRunner {
                 () = stop.cancelled() => return Ok(RunnerEnd::Stopped),
                 permit = async {
                     self.notifier.woken(self.context.poll_interval()).await;
-                    let max_ahead = lease_ahead.max(&self.slots);
+                    let max_ahead = lease_ahead.max_messages(&self.slots);
                     let max_unended = self.concurrency + if permits_ahead { max_ahead } else { 0 };
                     let room = self.leases().wait_for_room(max_unended).await;
                     // One call leases at most half of the messages that may be leased, so that handlers run during the next call.
@@ -205,7 +207,7 @@ impl QueueRunner {
                 Err(Error::NoSuchQueue) => {
                     drop(permit);
                     outage.record_success(&self.context, self.queue());
-                    // Handlers that still run have lost their leases: an early beat notices this.
+                    // Handlers that still run have lost their leases. An early beat finds these leases and stops the handlers.
                     self.context.heartbeat.extend_soon(self.queue().name());
                     if self.lifetime == Lifetime::Queue {
                         return Ok(RunnerEnd::QueueDeleted);
@@ -225,7 +227,8 @@ impl QueueRunner {
     }
 }
 
-/// An outage that prevents one runner from leasing. It is logged once; an outage of Redis is logged once for all runners.
+/// An outage that prevents one runner from leasing. The runner logs its outage once; an outage of Redis is logged once for all
+/// runners.
 struct LeaseOutage {
     retry: Retry,
     /// Whether the last error was that Redis is unavailable.

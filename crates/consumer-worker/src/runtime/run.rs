@@ -33,7 +33,8 @@ pub(crate) struct RunEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LeaseState {
     Valid,
-    /// The lease was lost, and the handler did not end in time by itself. (If it does, the worker tries to settle the lease.)
+    /// The lease was lost, and the handler did not end by itself in time. (When a handler ends in time, the worker tries to
+    /// settle the lease.)
     Lost,
 }
 
@@ -108,7 +109,8 @@ mod tests {
     use super::*;
     use crate::{job::TIME_TO_SETTLE, routing::Routes, testing::TestJob};
 
-    /// Runs a handler that ignores its cancellation, and cancels it after this time. Returns how long the handler ran.
+    /// Runs a handler that ignores its cancellation, and cancels the handler after the time `cancelled_after`. Returns how long
+    /// the handler ran.
     async fn run_time(timeout: Option<Millis>, cancelled_after: Duration) -> Duration {
         let job = TestJob::new("q", &1);
         let job = timeout.into_iter().fold(job, TestJob::timeout).job();
@@ -131,7 +133,8 @@ mod tests {
         let ran = run_time(Some(Millis::from_secs(1)), late).await;
         let lease_ends = Duration::from_secs(1) + Queue::RUN_TIMEOUT_GRACE.to_std();
         assert!(ran > Duration::from_secs(1) && ran + TIME_TO_SETTLE <= lease_ends + timer_error, "{ran:?}");
-        // The paused clock does not affect `Job`, which reads the real clock; so these runs come last.
+        // The paused clock does not affect `Job`, which reads the real clock; so the runs whose time-out is late or absent come
+        // last.
         for timeout in [None, Some(Millis::from_secs(10))] {
             let ran = run_time(timeout, soon).await;
             assert!(ran >= soon + TIME_TO_STOP && ran <= soon + TIME_TO_STOP + timer_error, "{ran:?}");

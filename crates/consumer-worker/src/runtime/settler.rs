@@ -1,4 +1,4 @@
-//! The settler of one queue: it settles leases in batches, and logs how each of them ended.
+//! The settler of one queue: it settles leases in batches, and logs how each lease ended.
 
 use std::{slice, sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ pub(crate) struct PendingSettlement {
     pub(crate) finished: FinishedJob,
 }
 
-/// The job and its run time, for the log record.
+/// A job whose handler has ended, and the handler's run time, for the log record.
 pub(crate) struct FinishedJob {
     pub(crate) job: Job,
     /// The run time of the handler, if it ran.
@@ -42,15 +42,15 @@ pub(crate) struct Settler {
 
 /// How long the settler retries the last batch during an outage of Redis after it stopped accepting leases.
 const FINAL_RETRY_TIME: Duration = Duration::from_secs(5);
-/// The same time for an immediate stop.
+/// How long the settler retries the last batch when the worker stops at once.
 const FINAL_RETRY_TIME_AT_ONCE: Duration = Duration::from_millis(200);
 
 impl Settler {
     /// Settles leases in batches: leases that arrive during a call are settled by the next call.
     ///
-    /// Settling is idempotent, so a failed call is repeated until Redis answers. The leases keep their capacity until then,
-    /// so their number is bounded. The future completes when all senders were dropped or no more leases are accepted; then
-    /// leases that can't be settled within a short time will lapse.
+    /// Settling is idempotent, so a failed call is repeated until Redis answers. Leases keep their capacity until they are
+    /// settled, so their number is bounded. The future completes when all senders were dropped or no more leases are accepted;
+    /// then leases that can't be settled within a short time will lapse.
     pub(crate) async fn run(self, mut pending: mpsc::Receiver<PendingSettlement>) {
         let mut batch = Vec::new();
         let mut closed_since = None;
@@ -85,7 +85,8 @@ impl Settler {
                     }
                     return;
                 }
-                // The runners log an outage of Redis, but their calls may need other rights.
+                // A missing right is logged here and an outage of Redis is not: the runners log an outage, but their calls may
+                // need other rights.
                 if matches!(error, Error::NotPermitted(_)) && missing_right.record_failure() {
                     error!(queue = %self.queue.name(), %error, "can't settle, trying again");
                 }
@@ -96,7 +97,7 @@ impl Settler {
         }
     }
 
-    /// Settles a batch. Fails only if repeating the call may help.
+    /// Settles a batch of leases. Fails only if repeating the call may help.
     async fn settle(&self, settlements: &[Settlement], finished_jobs: &[FinishedJob]) -> Result<(), Error> {
         match self.queue.settle(settlements).await {
             Ok(settled) => {
@@ -106,7 +107,7 @@ impl Settler {
                 Ok(())
             }
             Err(error) if error.is_unavailable() => Err(error),
-            // One of the settlements is invalid: each is settled alone, so that the others succeed.
+            // One settlement of the batch is invalid: each settlement is sent alone, so that the valid ones succeed.
             Err(_) if settlements.len() > 1 => {
                 for (settlement, finished) in settlements.iter().zip(finished_jobs) {
                     Box::pin(self.settle(slice::from_ref(settlement), slice::from_ref(finished))).await?;
@@ -131,7 +132,7 @@ impl Settler {
 
 /// Releases leases whose handlers were dropped. The last messages are released first, because each call puts its messages at the
 /// head of the waiting list.
-pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics: &QueueMetrics, stop: &Stop) {
+pub(crate) async fn release_leases(queue: &Queue, mut leases: Vec<LeaseToken>, metrics: &QueueMetrics, stop: &Stop) {
     leases.sort_unstable_by(|one, other| one.id().cmp(other.id()));
     let release = |lease| Settlement { lease, action: Action::Release(None) };
     let settlements: Vec<Settlement> = leases.into_iter().map(release).collect();
@@ -159,9 +160,9 @@ pub(crate) async fn release(queue: &Queue, mut leases: Vec<LeaseToken>, metrics:
     }
 }
 
-/// Returns unstarted messages to their queue. The call is repeated until Redis answers; when the worker stops, only for a short
-/// time.
-pub(crate) async fn undo(queue: &Queue, leases: &[LeaseToken], stop: &Stop) {
+/// Returns unstarted messages to their queue. The call is repeated until Redis answers; when the worker stops, the call is
+/// repeated only for a short time.
+pub(crate) async fn undo_leases(queue: &Queue, leases: &[LeaseToken], stop: &Stop) {
     let mut retry = Retry::new();
     let mut stopped_since = None;
     loop {
@@ -190,7 +191,7 @@ fn final_retry_time(stop: &Stop) -> Duration {
 /// Logs the end of a lease.
 pub(crate) fn log_end(finished: &FinishedJob, action: Option<&Action>, outcome: LeaseOutcome) {
     let FinishedJob { job, took } = finished;
-    // A macro, so that the fields of a filtered record are not computed.
+    // `line` is a macro, so that the fields of a filtered record are not computed.
     macro_rules! line {
         ($level:ident, $text:literal) => {
             tracing::$level!(

@@ -13,7 +13,7 @@ use consumer_worker::{Job, Routes};
 use queue_core::{Millis, State};
 use tokio::time::{Instant, sleep};
 
-use crate::{Setup, done, start, until_active};
+use crate::{Setup, completed, start, until_active};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handlers_that_block_every_thread_let_no_lease_lapse() {
@@ -25,7 +25,7 @@ async fn handlers_that_block_every_thread_let_no_lease_lapse() {
         } else {
             sleep(Duration::from_millis(10)).await;
         }
-        done()
+        completed()
     });
     for id in fixture.post(6).await {
         let message = fixture.finished(&id).await;
@@ -44,7 +44,7 @@ async fn worker_with_blocking_handlers_stops_in_time_and_releases_their_messages
             while !may_end.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(5));
             }
-            done()
+            completed()
         }
     });
     let ids = fixture.post(1).await;

@@ -13,10 +13,10 @@ use queue_core::State;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::{TestWorker, done, start_with};
+use crate::{TestWorker, completed, start_with};
 
-/// Keeps all completed messages.
-const SETTINGS: &str = r#"{"retention":{"completed":{"count":100000}}}"#;
+/// Settings of a queue that keep all completed messages.
+const KEEP_ALL_COMPLETED: &str = r#"{"retention":{"completed":{"count":100000}}}"#;
 
 /// A handler that takes a few microseconds, or hangs while `hang` is set. It counts how many run at once.
 #[derive(Default)]
@@ -36,7 +36,7 @@ impl Handlers {
         }
         self.running.fetch_sub(1, Ordering::SeqCst);
         self.ended.fetch_add(1, Ordering::SeqCst);
-        done()
+        completed()
     }
 
     /// Starts a worker of this concurrency with these handlers, and posts messages.
@@ -66,7 +66,7 @@ async fn active_count(fixture: &TestWorker) -> u64 {
 #[tokio::test]
 async fn short_handlers_lease_ahead_and_no_more_than_concurrency_run_at_once() {
     let handlers = Arc::new(Handlers::default());
-    let fixture = handlers.start(SETTINGS, 4, 20_000).await;
+    let fixture = handlers.start(KEEP_ALL_COMPLETED, 4, 20_000).await;
     let max_leases = handlers.until_ended(&fixture, 20_000).await;
     // Without leasing ahead there are only the leases of 4 running handlers, and of ended ones that are not settled yet.
     assert!(max_leases > 40, "{max_leases} leases at once");
@@ -77,7 +77,7 @@ async fn short_handlers_lease_ahead_and_no_more_than_concurrency_run_at_once() {
 #[tokio::test]
 async fn messages_that_do_not_start_soon_return_to_their_queue() {
     let handlers = Arc::new(Handlers::default());
-    let fixture = handlers.start(SETTINGS, 4, 20_000).await;
+    let fixture = handlers.start(KEEP_ALL_COMPLETED, 4, 20_000).await;
     handlers.until_ended(&fixture, 5_000).await;
     handlers.hang.store(true, Ordering::SeqCst);
     // The four handlers that hang keep their leases.
@@ -92,7 +92,7 @@ async fn messages_that_do_not_start_soon_return_to_their_queue() {
 #[tokio::test]
 async fn a_worker_that_stops_returns_messages_that_it_has_not_started() {
     let handlers = Arc::new(Handlers::default());
-    let fixture = handlers.start(SETTINGS, 4, 20_000).await;
+    let fixture = handlers.start(KEEP_ALL_COMPLETED, 4, 20_000).await;
     handlers.until_ended(&fixture, 5_000).await;
     handlers.hang.store(true, Ordering::SeqCst);
     let (queue, _redis) = fixture.stop().await;
@@ -107,7 +107,7 @@ async fn a_worker_that_stops_returns_messages_that_it_has_not_started() {
 #[tokio::test]
 async fn a_paused_queue_keeps_no_message_that_has_not_started() {
     let handlers = Arc::new(Handlers::default());
-    let fixture = handlers.start(SETTINGS, 4, 20_000).await;
+    let fixture = handlers.start(KEEP_ALL_COMPLETED, 4, 20_000).await;
     handlers.until_ended(&fixture, 5_000).await;
     fixture.queue.pause().await.unwrap();
     while active_count(&fixture).await > 0 {

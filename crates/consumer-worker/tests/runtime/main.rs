@@ -146,14 +146,14 @@ impl TestWorker {
     }
 }
 
-/// Waits until this many messages are active.
+/// Waits until `count` messages are active.
 async fn until_active(fixture: &TestWorker, count: u64) {
     while fixture.queue.status().await.unwrap().unwrap().counts.active < count {
         sleep(Duration::from_millis(5)).await;
     }
 }
 
-fn done() -> Outcome {
+fn completed() -> Outcome {
     Outcome::Complete(to_raw_value("done").unwrap())
 }
 
@@ -161,7 +161,7 @@ fn done() -> Outcome {
 async fn leases_are_extended_while_handlers_run() {
     let fixture = start(10, |_: Job| async {
         sleep(Duration::from_secs(3)).await;
-        done()
+        completed()
     });
     for id in fixture.post(10).await {
         let message = fixture.finished(&id).await;
@@ -183,7 +183,7 @@ async fn message_whose_handler_runs_while_timeouts_become_shorter_is_handled_onc
                     max_running.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     sleep(Duration::from_secs(2)).await;
                     running.fetch_sub(1, Ordering::SeqCst);
-                    done()
+                    completed()
                 }
             }
         };
@@ -208,7 +208,7 @@ async fn all_messages_complete_without_any_notification() {
         match (job.message().data.get(), job.attempt()) {
             ("1", 1) => Outcome::Retry(queue_core::Failure::new("odd", "the first attempt")),
             ("2", 1) => std::future::pending().await,
-            _ => done(),
+            _ => completed(),
         }
     };
     let setup = Setup {
@@ -244,7 +244,7 @@ async fn all_messages_complete_without_any_notification() {
 async fn longer_visibility_timeout_lets_no_lease_with_the_shorter_one_lapse() {
     let fixture = start(2, |_: Job| async {
         sleep(Duration::from_secs(3)).await;
-        done()
+        completed()
     });
     let ids = fixture.post(1).await;
     until_active(&fixture, 1).await;
@@ -264,7 +264,7 @@ async fn exactly_concurrency_handlers_run_at_once() {
             max_running.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             sleep(Duration::from_millis(10)).await;
             running.fetch_sub(1, Ordering::SeqCst);
-            done()
+            completed()
         }
     });
     for id in fixture.post(100).await {
@@ -280,7 +280,7 @@ async fn panic_is_a_failure_of_its_message_and_of_nothing_else() {
         assert_ne!(job.message().data.get(), "0", "before the future");
         async move {
             assert_ne!(job.message().data.get(), "1", "in the future");
-            done()
+            completed()
         }
     });
     let ids = fixture.post(20).await;
@@ -302,7 +302,7 @@ async fn readers_see_the_progress_that_a_handler_reports() {
         let report = serde_json::json!({"percent": 40, "note": "half-way ✅"});
         job.report_progress(&report).await.unwrap();
         job.stop().cancelled().await;
-        done()
+        completed()
     });
     let ids = fixture.post(1).await;
     let progress = loop {
@@ -325,7 +325,7 @@ async fn handlers_that_outlast_the_grace_release_their_messages_with_no_attempt_
     let fixture = start(3, |job: Job| async move {
         let ends_in_time = job.message().data.get() == "0";
         sleep(Duration::from_millis(if ends_in_time { 250 } else { 60_000 })).await;
-        done()
+        completed()
     });
     let ids = fixture.post(5).await;
     until_active(&fixture, 3).await;

@@ -15,7 +15,7 @@ use serde_json::value::to_raw_value;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Notifications, Setup, TestWorker, done};
+use crate::{Notifications, Setup, TestWorker, completed};
 
 impl TestWorker {
     async fn post_to(&self, queue: &str, data: &str) {
@@ -47,7 +47,7 @@ const SERVED: &str = r#"drover_worker_queues{queue="user-*"}"#;
 
 #[tokio::test]
 async fn queues_that_match_a_pattern_are_served_from_their_creation_to_their_deletion() {
-    let fixture = Setup::default().start(Routes::new().route("user-*", |_: Job| async { done() }));
+    let fixture = Setup::default().start(Routes::new().route("user-*", |_: Job| async { completed() }));
     for round in 0..2 {
         for n in 0..20 {
             fixture.post_to(&format!("user-{n}"), "hello").await;
@@ -75,7 +75,7 @@ async fn queue_deleted_while_its_handlers_run_is_served_again_when_it_is_created
         if job.message().data.get() == "\"stuck\"" {
             std::future::pending::<()>().await;
         }
-        done()
+        completed()
     };
     // The grace would stop the handler too, but only after this test has failed.
     let setup = Setup { shutdown_grace: Millis::from_secs(60), ..Setup::default() };
@@ -98,7 +98,7 @@ async fn queue_deleted_while_its_handlers_run_is_served_again_when_it_is_created
 #[tokio::test]
 async fn queues_of_a_pattern_are_found_without_any_notification() {
     let setup = Setup { notifications: Notifications::Lost, poll_interval: Millis::new(150), ..Setup::default() };
-    let fixture = setup.start(Routes::new().route("user-*", |_: Job| async { done() }));
+    let fixture = setup.start(Routes::new().route("user-*", |_: Job| async { completed() }));
     for n in 0..5 {
         fixture.post_to(&format!("user-{n}"), "hello").await;
         fixture.until_completed(&format!("user-{n}"), 1).await;
@@ -108,7 +108,7 @@ async fn queues_of_a_pattern_are_found_without_any_notification() {
 
 #[tokio::test]
 async fn delayed_message_that_creates_a_queue_of_a_pattern_is_delivered_on_time() {
-    let fixture = Setup::default().start(Routes::new().route("user-*", |_: Job| async { done() }));
+    let fixture = Setup::default().start(Routes::new().route("user-*", |_: Job| async { completed() }));
     let delay = Some(Millis::new(300).try_into().unwrap());
     let message = NewMessage { delay, ..NewMessage::new(to_raw_value("later").unwrap()) };
     let queue = fixture.queues.queue(&"user-1".parse().unwrap());
@@ -129,7 +129,7 @@ async fn later_queue_in_strict_order_waits_until_no_earlier_queue_has_ready_mess
         async move {
             sleep(Duration::from_millis(if job.queue().as_str() == "first" { 20 } else { 100 })).await;
             seen.lock().unwrap().push(if job.queue().as_str() == "first" { 'F' } else { 's' });
-            done()
+            completed()
         }
     };
     let setup = Setup { max_leases: 1, order: Order::Strict, ..Setup::default() };
@@ -178,16 +178,21 @@ async fn leased_large_messages_stay_within_the_byte_limit() {
 #[tokio::test]
 async fn invalid_routes_stop_the_start() {
     for (routes, expected) in [
-        (Routes::new().route("a b", |_: Job| async { done() }), "the route of \"a b\": neither the name of a queue"),
-        (Routes::new().route("q", consumer_worker::on("", |_: Job| async { done() })), "the name \"\" of a route"),
-        (Routes::new().route("q", any(|_: Job| async { done() }).weight(0)), "must be 1 or more"),
         (
-            Routes::new().route("q*", |_: Job| async { done() }).route("q*", |_: Job| async { done() }),
+            Routes::new().route("a b", |_: Job| async { completed() }),
+            "the route of \"a b\": neither the name of a queue",
+        ),
+        (Routes::new().route("q", consumer_worker::on("", |_: Job| async { completed() })), "the name \"\" of a route"),
+        (Routes::new().route("q", any(|_: Job| async { completed() }).weight(0)), "must be 1 or more"),
+        (
+            Routes::new().route("q*", |_: Job| async { completed() }).route("q*", |_: Job| async { completed() }),
             "the queue q* has two handlers for all messages: remove one",
         ),
         (
-            Routes::new()
-                .route("q", consumer_worker::on("a", |_: Job| async { done() }).on("a", |_: Job| async { done() })),
+            Routes::new().route(
+                "q",
+                consumer_worker::on("a", |_: Job| async { completed() }).on("a", |_: Job| async { completed() }),
+            ),
             "the queue q has two handlers for messages named \"a\"",
         ),
     ] {

@@ -13,7 +13,7 @@ use queue_core::{Changed, Millis, NewMessage, State};
 use serde_json::value::to_raw_value;
 use tokio::time::sleep;
 
-use crate::{done, start, start_with, until_active};
+use crate::{completed, start, start_with, until_active};
 
 #[tokio::test]
 async fn run_that_takes_too_long_is_a_failed_attempt_and_its_handler_is_dropped() {
@@ -25,7 +25,7 @@ async fn run_that_takes_too_long_is_a_failed_attempt_and_its_handler_is_dropped(
             assert_eq!(job.timeout(), Some(Millis::new(200)));
             let _count = CountDrop(count);
             sleep(Duration::from_secs(60)).await;
-            done()
+            completed()
         }
     });
     let message = NewMessage {
@@ -61,7 +61,7 @@ async fn cancelled_handler_is_notified_within_a_second_and_may_still_complete() 
         if job.message().data.get() == "1" {
             Outcome::Retry(queue_core::Failure::new("odd", "stopped"))
         } else {
-            done()
+            completed()
         }
     });
     let ids = fixture.post(3).await;
@@ -104,7 +104,7 @@ async fn handler_that_outlives_its_lease_is_stopped_and_the_message_is_redeliver
                 let _count = CountDrop(count);
                 std::future::pending::<()>().await;
             }
-            done()
+            completed()
         }
     });
     let ids = fixture.post(1).await;

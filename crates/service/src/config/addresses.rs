@@ -147,11 +147,11 @@ impl OtlpEndpoint {
     /// The path that the OTLP specification defines.
     const PATH: &str = "/v1/traces";
 
-    /// The URL that traces are posted to, without user and password. If the URL has no path, the path of the specification is
-    /// added.
+    /// The URL that traces are posted to, without user and password. If the URL has no path, the path in the OTLP specification
+    /// is added.
     pub fn url(&self) -> String {
         let mut url = self.0.expose().clone();
-        // Neither call can fail, because an http URL has a host.
+        // `set_username` and `set_password` can't fail, because an http URL has a host.
         let _ = url.set_username("");
         let _ = url.set_password(None);
         if url.path() == "/" {
@@ -192,7 +192,7 @@ pub(super) const HIDDEN: &str = "***";
 /// The URL with its secrets masked.
 pub(super) fn without_secrets(mut url: Url) -> String {
     if !url.username().is_empty() || url.password().is_some() {
-        // Neither call can fail, because a URL with a user has a host.
+        // `set_username` and `set_password` can't fail, because a URL with a user has a host.
         let _ = url.set_username(HIDDEN);
         let _ = url.set_password(None);
     }
@@ -203,8 +203,8 @@ pub(super) fn without_secrets(mut url: Url) -> String {
     url.into()
 }
 
-/// The path of a file. It is shown if it begins like a path or the file exists. Any other text is masked, because it may be a
-/// misplaced secret.
+/// The path of a file. Logs and errors show the path if it begins like a path or the file exists. Any other text is masked,
+/// because it may be a misplaced secret.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct FilePath(PathBuf);

@@ -47,7 +47,7 @@ impl Auth {
         if let Some(path) = &self.keys_file {
             keys.extend(read_keys(path).map_err(|error| InvalidConfig(format!("auth.keys_file: {error}")))?);
         }
-        check(&keys).map_err(InvalidConfig)?;
+        check_keys(&keys).map_err(InvalidConfig)?;
         Ok(keys)
     }
 
@@ -64,7 +64,7 @@ impl Auth {
                 "auth.mode = \"none\" lets everybody in, though there are keys; remove the mode or the keys".into()
             );
         }
-        check(&self.keys)
+        check_keys(&self.keys)
     }
 
     fn has_no_keys(&self) -> bool {
@@ -83,7 +83,7 @@ fn read_keys(path: &FilePath) -> Result<Vec<ApiKey>, String> {
     if keys.is_empty() { Err(format!("{path}: has no keys")) } else { Ok(keys) }
 }
 
-fn check(keys: &[ApiKey]) -> Result<(), String> {
+fn check_keys(keys: &[ApiKey]) -> Result<(), String> {
     let invalid = |text: String| format!("auth.keys: {text}");
     let mut hashes = HashMap::new();
     let mut limits = HashMap::new();
@@ -137,7 +137,7 @@ impl ApiKey {
             return Err(format!("the key {} is for no queue; write queues = [\"*\"] for all", self.id));
         }
         let Some(limit) = self.rate_limit else { return Ok(()) };
-        // The headers that report the limit count in seconds.
+        // The response headers that report the rate limit count in seconds.
         if *limit.duration < Millis::from_secs(1) || limit.duration.get() % 1_000 != 0 {
             return Err(format!("rate_limit of the key {}: duration must be whole seconds, 1 s to 24 h", self.id));
         }
@@ -181,7 +181,7 @@ impl FromStr for KeyId {
     }
 }
 
-/// With this, a map by ids can be searched with a `&str`.
+/// Lets a map whose keys are ids be searched with a `&str`.
 impl Borrow<str> for KeyId {
     fn borrow(&self) -> &str {
         &self.0
@@ -242,7 +242,7 @@ impl fmt::Display for KeyHash {
     }
 }
 
-/// The hash is masked. It grants no access, but it does not belong in a log.
+/// The hash of a key is masked in logs. The hash grants no access, but it does not belong in a log.
 impl fmt::Debug for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyHash(…)")
@@ -295,7 +295,7 @@ impl FromStr for Scope {
 pub struct Scopes(Vec<Scope>);
 
 impl Scopes {
-    /// Whether a scope is among these.
+    /// Whether the key has a scope.
     pub fn has(&self, scope: Scope) -> bool {
         self.0.contains(&scope)
     }

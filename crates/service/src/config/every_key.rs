@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{sources::DEFAULT, tests::load};
 
-/// All keys of the defaults, with other values than the defaults where [`changed`] knows one. The keys in comments are among
-/// them.
+/// All keys in `config/default.toml`, including the keys in comments. A key has another value than its default where
+/// [`other_value`] knows one.
 fn every_key() -> Value {
     let mut text = String::new();
     for line in DEFAULT.lines() {
@@ -21,10 +21,10 @@ fn every_key() -> Value {
         text.push('\n');
     }
     let hash = "a".repeat(64);
-    changed(toml::from_str(&text.replace("sha256:…", &format!("sha256:{hash}"))).unwrap())
+    other_value(toml::from_str(&text.replace("sha256:…", &format!("sha256:{hash}"))).unwrap())
 }
 
-fn changed(value: Value) -> Value {
+fn other_value(value: Value) -> Value {
     match value {
         Value::Number(number) => match number.as_i64() {
             Some(whole) => if whole > 1 { whole - 1 } else { whole + 1 }.into(),
@@ -45,14 +45,14 @@ fn changed(value: Value) -> Value {
             },
         }),
         Value::Array(list) if list.is_empty() => serde_json::json!(["https://a.example"]),
-        Value::Object(table) => table.into_iter().map(|(key, value)| (key, changed(value))).collect(),
+        Value::Object(table) => table.into_iter().map(|(key, value)| (key, other_value(value))).collect(),
         other => other,
     }
 }
 
 /// Collects a variable for each key, with lists as JSON. With `tables` there is one variable for each table, as JSON, instead
 /// of one for each of its keys.
-fn variables(prefix: &str, value: &Value, tables: bool, all: &mut Vec<(String, String)>) {
+fn collect_variables(prefix: &str, value: &Value, tables: bool, all: &mut Vec<(String, String)>) {
     match value {
         Value::Object(table)
             if !tables || prefix.matches("__").count() < 1 + usize::from(prefix.contains("QUEUES")) =>
@@ -61,7 +61,7 @@ fn variables(prefix: &str, value: &Value, tables: bool, all: &mut Vec<(String, S
                 let is_queue = prefix.ends_with("__QUEUES");
                 let key = if is_queue { key.clone() } else { key.to_ascii_uppercase() };
                 let separator = if prefix.is_empty() { "DROVER__" } else { "__" };
-                variables(&format!("{prefix}{separator}{key}"), value, tables, all);
+                collect_variables(&format!("{prefix}{separator}{key}"), value, tables, all);
             }
         }
         Value::String(text) => all.push((prefix.into(), text.clone())),
@@ -80,12 +80,12 @@ fn environment_can_set_every_key() {
     let expected = toml::to_string(&expected).unwrap();
     for tables in [false, true] {
         let mut all = Vec::new();
-        variables("", &every_key, tables, &mut all);
+        collect_variables("", &every_key, tables, &mut all);
         assert_eq!(printed(&all).unwrap(), expected);
         for omitted in 0..all.len() {
             let mut others = all.clone();
             let (name, _) = others.remove(omitted);
-            // `changed` gives these two keys no other value than the default.
+            // `other_value` gives these two keys no other value than the default.
             let is_default = name == "DROVER__AUTH__MODE" || name == "DROVER__WORKER__ROUTES";
             assert!(is_default || printed(&others).map_or(true, |printed| printed != expected), "{name} has no effect");
         }
@@ -138,7 +138,7 @@ fn secret_from_a_file_is_never_shown() {
 fn no_error_repeats_a_secret() {
     let secret = "hunter2";
     let mut all = Vec::new();
-    variables("", &every_key(), false, &mut all);
+    collect_variables("", &every_key(), false, &mut all);
     for (name, _) in &all {
         for text in [
             secret.to_owned(),

@@ -92,7 +92,8 @@ impl<W: Section> Config<W> {
         Self::load_with(file, std::env::vars_os())
     }
 
-    /// As [`load`](Self::load), with these variables instead of those of the environment.
+    /// Loads a configuration as [`load`](Self::load) does, but from the variables in `environment` instead of those of the
+    /// process.
     ///
     /// # Errors
     ///

@@ -17,13 +17,13 @@ use super::{
 pub struct Redis {
     /// The URL of Redis.
     pub url: RedisUrl,
-    /// The user. Defaults to that of the URL.
+    /// The user as which a service logs in to Redis. Defaults to the user in the URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// The password. Defaults to that of the URL.
+    /// The password of the Redis user. Defaults to the password in the URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Password>,
-    /// A file that contains the password. Defaults to none.
+    /// A file that contains the password of the Redis user. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_file: Option<FilePath>,
     /// The certificates for a URL that begins with `rediss://`. Defaults to the CAs of the operating system.
@@ -32,7 +32,7 @@ pub struct Redis {
     /// The user and the password for the Sentinels themselves. Defaults to none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sentinel: Option<SentinelLogin>,
-    /// The time limit of every call. Defaults to 1.5 s.
+    /// The time limit of every call to Redis. Defaults to 1.5 s.
     pub timeout: DurationIn<100, 60_000>,
 }
 
@@ -55,13 +55,13 @@ pub struct RedisTls {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SentinelLogin {
-    /// The user. Defaults to Redis's user `default`.
+    /// The user as which a service logs in to Sentinels. Defaults to Redis's user `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// The password.
+    /// The password for the Sentinels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Password>,
-    /// A file that contains the password.
+    /// A file that contains the password for the Sentinels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_file: Option<FilePath>,
 }
@@ -95,7 +95,7 @@ impl Redis {
     }
 }
 
-/// The password that a section has, or that its file has.
+/// The password in a section of the configuration, or in the file that the section names.
 fn password(
     section: &str,
     password: Option<&Password>,
@@ -131,7 +131,7 @@ impl RedisUrl {
 
 impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The parser of URLs knows no list of hosts. What follows the last @ is no part of a user or a password.
+        // The parser of URLs knows no list of hosts. The text after the last @ is no part of a user or a password.
         if MULTI_HOST_SCHEMES.iter().any(|scheme| self.0.starts_with(scheme)) {
             let (scheme, rest) = self.0.split_once("://").unwrap_or_default();
             let (user, hosts) = match rest.rsplit_once('@') {

@@ -37,7 +37,7 @@ pub struct Api {
     pub max_wait: DurationIn<0, HOUR>,
     /// The maximum number of waiting requests (`?wait=`, long polls) of one key in one process. Defaults to 1,000.
     pub max_waits_per_key: usize,
-    /// The time that requests may take to end after SIGTERM. Defaults to 25 s.
+    /// The time that open requests may take to end after SIGTERM. Defaults to 25 s.
     pub shutdown_grace: DurationIn<0, DAY>,
     /// The maximum number of open connections. Defaults to 10,000.
     pub max_connections: usize,
@@ -51,7 +51,7 @@ pub struct Api {
     pub idle_timeout: DurationIn<100, DAY>,
     /// The time limit in which a client must read the next 64 KiB of a response. Defaults to 30 s.
     pub write_timeout: DurationIn<100, HOUR>,
-    /// The files of the TLS certificate. Defaults to none: plain HTTP.
+    /// The files of the API's TLS certificate. Defaults to none: plain HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,
     /// The origins whose pages may call the API from a browser. Defaults to none.
@@ -124,7 +124,7 @@ pub struct Traces {
 #[serde(transparent)]
 pub struct SkippedSection(BTreeMap<String, Value>);
 
-/// The known keys of the section, which are those in the defaults.
+/// The known keys of the section `worker`, which are the keys in `config/default.toml`.
 static WORKER_KEYS: LazyLock<&[&str]> = LazyLock::new(|| {
     let defaults: toml::Table = DEFAULT.parse().expect("the defaults are TOML");
     let keys = defaults["worker"].as_table().into_iter().flat_map(toml::Table::keys);

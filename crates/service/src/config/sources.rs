@@ -54,16 +54,16 @@ impl Sources {
         Ok(Self(vec![Source { origin: Some(format!("in {name}")), values, variable: None }]))
     }
 
-    /// Adds sources that override these.
+    /// Adds the sources `over`, which override the sources of `self`.
     pub(super) fn overlaid_with(mut self, over: impl IntoIterator<Item = Self>) -> Self {
         self.0.extend(over.into_iter().flat_map(|Self(sources)| sources));
         self
     }
 
-    /// Adds a variable that overrides these sources. Its text is parsed as a number, true, false, a list or a table if
-    /// possible.
+    /// Adds a variable that overrides the sources of `self`. The text of the variable is parsed as a number, true, false, a list
+    /// or a table if possible.
     pub(super) fn overlaid_with_variable(mut self, variable: Variable) -> Self {
-        let value = scalar(&variable.text).or_else(|| structure(&variable.text));
+        let value = parse_scalar(&variable.text).or_else(|| parse_structure(&variable.text));
         self.0.push(variable.into_source(value));
         self
     }
@@ -79,7 +79,7 @@ impl Sources {
         tree::read(self.merged()).or_else(|mistake| {
             let Some(as_text) = self.with_variable_as_text(&mistake) else { return Err(self.with_origin(mistake)) };
             match as_text.read() {
-                // The key does not accept a text either, so the first mistake is reported.
+                // The key does not accept the variable's text either, so the mistake about the parsed value is reported.
                 Err(other) if is_same_key(&other, &mistake) && other.problem.kind == ProblemKind::Type => {
                     Err(self.with_origin(mistake))
                 }
@@ -193,12 +193,12 @@ fn as_json(value: toml::Value) -> Value {
 }
 
 /// Parses a text that is a number, true or false.
-fn scalar(text: &str) -> Option<Value> {
+fn parse_scalar(text: &str) -> Option<Value> {
     serde_json::from_str::<Value>(text).ok().filter(|value| value.is_number() || value.is_boolean())
 }
 
 /// Parses a text that is a list or a table in JSON or TOML.
-fn structure(text: &str) -> Option<Value> {
+fn parse_structure(text: &str) -> Option<Value> {
     let text = text.trim();
     if !text.starts_with(['[', '{']) {
         return None;

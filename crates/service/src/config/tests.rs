@@ -10,19 +10,19 @@ use super::{AuthMode, LogFormat, Scope};
 
 type Config = super::Config;
 
-const A: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-const B: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+const HASH_A: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const HASH_B: &str = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
-fn file(text: &str) -> NamedTempFile {
+fn config_file(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
     file
 }
 
-/// Loads a configuration from a file with this text and from these variables.
+/// Loads a configuration from a file with the text `text` and from the variables in `environment`.
 pub(super) fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
     let environment = environment.iter().map(|(key, value)| (OsString::from(key), OsString::from(value)));
-    Config::load_with(Some(file(text).path()), environment).map_err(|error| error.to_string())
+    Config::load_with(Some(config_file(text).path()), environment).map_err(|error| error.to_string())
 }
 
 /// The entry of an API key in the configuration.
@@ -59,7 +59,7 @@ fn lists_of_the_environment_replace_and_tables_extend_those_of_the_file() {
     let config = load(
         file,
         &[
-            ("DROVER__AUTH__KEYS", &format!("[{}]", key("ops", A, ""))),
+            ("DROVER__AUTH__KEYS", &format!("[{}]", key("ops", HASH_A, ""))),
             ("DROVER__API__CORS_ORIGINS", r#"["https://a", "https://b"]"#),
             ("DROVER__QUEUES__q__RETENTION", r#"{"failed": {"age": "1h"}}"#),
             ("DROVER__QUEUES__q__RETENTION__COMPLETED__COUNT", "7"),
@@ -104,7 +104,7 @@ fn printed_configuration_loads_again_and_has_no_routes_of_a_worker() {
     let file = format!(
         "[queues.q]\nmax_attempts = 5\n[api]\nbind = \"0.0.0.0:1\"\n[auth]\nkeys = [\n{}\n]\n[worker]\nconcurrency = 7\n\
          [[worker.routes]]\nqueue = \"a\"\nhandler = {{ type = \"http\", secret = \"hunter2\" }}",
-        key("ops", A, limit)
+        key("ops", HASH_A, limit)
     );
     let config = load(&file, &[]).unwrap();
     let keys = config.auth.load_keys().unwrap();
@@ -208,7 +208,7 @@ fn mistake_in_a_variable_is_reported_with_its_name() {
 
 #[test]
 fn mistake_is_reported_with_its_source_where_a_file_and_a_variable_set_one_table() {
-    let file = file("[queues.\"a.b\"]\nmax_attempts = \"a\"");
+    let file = config_file("[queues.\"a.b\"]\nmax_attempts = \"a\"");
     let within = format!("(in {})", file.path().display());
     let load = |value: &str| {
         let variable = [("DROVER__QUEUES__a.b__MAX_LAPSES".into(), value.into())];
@@ -244,7 +244,7 @@ fn key_that_two_variables_set_is_refused_with_the_names_of_both() {
         let error = load("", &[one, other]).unwrap_err();
         assert!(error.contains(one.0) && error.contains(other.0) && error.contains("remove one"), "{error}");
     }
-    // Keys may be both in the configuration and in a file of their own.
+    // API keys may be both in the configuration and in the file `keys_file`.
     assert!(load("", &[("DROVER__AUTH__KEYS", "[]"), ("DROVER__AUTH__KEYS_FILE", path)]).is_ok());
 }
 
@@ -281,18 +281,18 @@ fn variable_with_one_underscore_for_two_is_refused_with_the_right_name() {
 
 #[test]
 fn more_keys_come_from_a_file_of_their_own() {
-    let more = file(&format!("keys = [{}]", key("mail", B, "")));
+    let more = config_file(&format!("keys = [{}]", key("mail", HASH_B, "")));
     let path = more.path().display();
-    let config = load(&format!("[auth]\nkeys_file = \"{path}\"\nkeys = [{}]", key("ops", A, "")), &[]).unwrap();
+    let config = load(&format!("[auth]\nkeys_file = \"{path}\"\nkeys = [{}]", key("ops", HASH_A, "")), &[]).unwrap();
     let ids: Vec<_> = config.auth.load_keys().unwrap().into_iter().map(|key| key.id.to_string()).collect();
     assert_eq!(ids, ["ops", "mail"]);
     let secret = "drv_ops_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     for (text, expected) in [
         (String::new(), "the key keys is missing"),
         ("keys = []".into(), "has no keys"),
-        (format!("keys = [{}]", key("mail", A, "")), "one hash is given twice, for ops and mail"),
+        (format!("keys = [{}]", key("mail", HASH_A, "")), "one hash is given twice, for ops and mail"),
         (format!("keys = [{}]", key("mail", secret, "")), "keys[0].hash: not the hash of a key"),
-        (format!("keys = [{}]", key("mail", B, ", scope = 1")), "did you mean \"scopes\"?"),
+        (format!("keys = [{}]", key("mail", HASH_B, ", scope = 1")), "did you mean \"scopes\"?"),
         (format!("keys = [ {secret}"), ""),
     ] {
         std::fs::write(more.path(), text).unwrap();
@@ -316,24 +316,24 @@ fn invalid_keys_stop_the_start() {
     let keys = |keys: &[String]| format!("[auth]\nkeys = [{}]", keys.concat());
     let limit = ", rate_limit = { max = 5, duration = \"1m\" }";
     for (text, expected) in [
-        (keys(&[key("o p", A, "")]), "auth.keys[0].id: a key's id is"),
+        (keys(&[key("o p", HASH_A, "")]), "auth.keys[0].id: a key's id is"),
         (keys(&[key("ops", "drv_ops_x", "")]), "auth.keys[0].hash: not the hash of a key"),
-        (keys(&[key("ops", A, ", rate_limit = { max = 5, duration = 1500 }")]), "whole seconds"),
+        (keys(&[key("ops", HASH_A, ", rate_limit = { max = 5, duration = 1500 }")]), "whole seconds"),
         (
-            keys(&[key("ops", A, ", rate_limit = { max = 0, duration = 1000 }")]),
+            keys(&[key("ops", HASH_A, ", rate_limit = { max = 0, duration = 1000 }")]),
             "max: must be a whole number from 1 to 1000000",
         ),
-        (keys(&[key("ops", A, ""), key("ops", A, "")]), "one hash is given twice"),
-        (keys(&[key("ops", A, limit), key("ops", B, "")]), "share one rate_limit"),
-        (keys(&[key("ops", A, "").replace("\"read\"", "")]), "a key without a scope is for nothing"),
-        (keys(&[key("ops", A, "").replace("read", "raed")]), "did you mean \"read\"?"),
-        (keys(&[key("ops", A, "").replace("\"*\"", "")]), "is for no queue"),
-        (keys(&[key("ops", A, "").replace('*', "a*b")]), "neither the name of a queue"),
-        (keys(&[key("ops", A, "")]) + "\nmode = \"none\"", "lets everybody in, though there are keys"),
+        (keys(&[key("ops", HASH_A, ""), key("ops", HASH_A, "")]), "one hash is given twice"),
+        (keys(&[key("ops", HASH_A, limit), key("ops", HASH_B, "")]), "share one rate_limit"),
+        (keys(&[key("ops", HASH_A, "").replace("\"read\"", "")]), "a key without a scope is for nothing"),
+        (keys(&[key("ops", HASH_A, "").replace("read", "raed")]), "did you mean \"read\"?"),
+        (keys(&[key("ops", HASH_A, "").replace("\"*\"", "")]), "is for no queue"),
+        (keys(&[key("ops", HASH_A, "").replace('*', "a*b")]), "neither the name of a queue"),
+        (keys(&[key("ops", HASH_A, "")]) + "\nmode = \"none\"", "lets everybody in, though there are keys"),
     ] {
         let error = load(&text, &[]).unwrap_err();
         assert!(error.contains(expected), "{expected:?} is not in {error}");
         assert!(!error.contains("drv_ops_x"), "{error}");
     }
-    assert!(load(&keys(&[key("ops", A, limit), key("ops", B, limit)]), &[]).is_ok());
+    assert!(load(&keys(&[key("ops", HASH_A, limit), key("ops", HASH_B, limit)]), &[]).is_ok());
 }

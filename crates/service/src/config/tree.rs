@@ -17,7 +17,7 @@ use serde_path_to_error::Path;
 
 use crate::wording::{unknown_with_suggestions, unknown_word};
 
-/// Deserializes a tree.
+/// Deserializes a tree of values.
 pub(super) fn read<T: DeserializeOwned>(tree: Value) -> Result<T, Mistake> {
     serde_path_to_error::deserialize(Tree(tree)).map_err(|error| {
         let path = error.path().clone();
@@ -57,7 +57,7 @@ impl fmt::Display for Mistake {
         let (path, text) = (&self.path, &self.problem.text);
         match text.strip_prefix('.') {
             _ if path.iter().len() == 0 => f.write_str(text)?,
-            // The text begins with the rest of the path.
+            // A text that begins with a dot begins with the rest of the key's path.
             Some(rest) => write!(f, "{path}.{rest}")?,
             None => write!(f, "{path}: {text}")?,
         }

@@ -43,7 +43,7 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        // No Nagle delay: responses are written in one piece.
+        // Nagle's algorithm is switched off, because responses are written in one piece.
         let _ = stream.set_nodelay(true);
         limit_unsent_bytes(&stream);
         let Some(tls) = tls else {
@@ -66,7 +66,7 @@ impl Connection {
     async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send, transport: Transport) {
         let deadlines = Arc::new(Deadlines::new(self.limits));
         let service = service_fn(|request: Request<Incoming>| {
-            deadlines.answering();
+            deadlines.note_headers_complete();
             let keep_alive = KeepAlive::after(&request);
             let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&deadlines)));
             request.extensions_mut().insert(Arc::clone(&self.peer));
@@ -86,8 +86,8 @@ impl Connection {
                     None => responding.await?,
                 };
                 add_security_headers(response.headers_mut(), transport);
-                // The server does not read the rest of an unneeded body, and closes the connection. Without this header the
-                // client could send another request on this connection, and never learn its outcome.
+                // The server does not read the rest of an unneeded body, and closes the connection. Without the header
+                // `connection: close` the client could send another request on this connection, and never learn its outcome.
                 if keep_alive == KeepAlive::No || deadlines.has_unread_body() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -120,7 +120,8 @@ impl Connection {
                 () = &mut stop, if !is_stopping => {
                     is_stopping = true;
                     pin::Pin::new(&mut connection).graceful_shutdown();
-                    // A displaced connection gets a deadline here; at a shutdown `Server` enforces the grace period.
+                    // This deadline is for displaced connections; at a shutdown `Server` enforces the grace period for all
+                    // connections.
                     displaced_deadline = self.peer.is_displaced().then(|| Instant::now() + DISPLACED_GRACE);
                 }
                 () = sleep_until(displaced_deadline.unwrap_or_else(Instant::now)), if displaced_deadline.is_some() => {
@@ -136,7 +137,7 @@ impl Connection {
         if !is_fully_read {
             let mut stream = connection.into_parts().io.into_inner().stream;
             if speaks_http2 {
-                // hyper sends no response in this case, because its caller could switch to HTTP/2.
+                // hyper sends no response to a client that starts HTTP/2, because hyper's caller could switch to HTTP/2.
                 let _ = timeout(self.limits.write_timeout, stream.write_all(HTTP2_REFUSAL)).await;
             }
             tokio::select! {
@@ -162,8 +163,8 @@ const HTTP2_REFUSAL: &[u8] =
 /// The time limit for a connection that is closed to make room for a new one to finish its last response.
 const DISPLACED_GRACE: Duration = Duration::from_secs(1);
 
-/// Limits the unsent bytes that the kernel buffers. Without a limit these are megabytes for each client that does not read.
-/// Sent but unacknowledged bytes are not limited, because fast connections need many of them.
+/// Limits the unsent bytes that the kernel buffers. Without a limit the kernel buffers megabytes for each client that does not
+/// read. Sent but unacknowledged bytes are not limited, because fast connections need many of them.
 #[cfg(target_os = "linux")]
 fn limit_unsent_bytes(stream: &TcpStream) {
     const MAX_UNSENT_BYTES: u32 = 128 * 1024;

@@ -130,24 +130,24 @@ struct UntrustedConnection {
 }
 
 impl UntrustedConnection {
-    /// The client, if its connection is open and it is still not trusted.
+    /// The client of the connection, if the connection is open and the client is still not trusted.
     fn peer(&self) -> Option<Arc<Peer>> {
         self.peer.upgrade().filter(|peer| !peer.is_trusted() && !self.task.is_finished())
     }
 }
 
 impl OpenConnections {
-    /// An empty set for at most this many connections.
+    /// Creates an empty set for at most `max_served` connections.
     fn new(max_served: usize) -> Self {
         Self { tasks: JoinSet::new(), untrusted: VecDeque::new(), displaced_tasks: HashSet::new(), max_served }
     }
 
-    /// The number of connections, without those that are being displaced.
+    /// The number of open connections, without connections that are being displaced.
     fn served(&self) -> usize {
         self.tasks.len() - self.displaced_tasks.len()
     }
 
-    /// The number of connections, with those that are being displaced.
+    /// The number of open connections, including connections that are being displaced.
     fn len(&self) -> usize {
         self.tasks.len()
     }

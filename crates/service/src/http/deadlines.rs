@@ -37,7 +37,7 @@ pub(super) struct Deadlines {
 
 struct State {
     phase: Phase,
-    /// Set while a write is blocked, until the client has read enough.
+    /// The blocked write to a client that reads slowly; `None` again when the client has read enough.
     slow_write: Option<SlowWrite>,
     /// Whether the body of the latest request was dropped before its end.
     has_unread_body: bool,
@@ -54,7 +54,7 @@ enum Phase {
 
 struct SlowWrite {
     since: Instant,
-    /// The number of bytes that the socket has accepted since then.
+    /// The number of bytes that the socket has accepted since the write was blocked.
     accepted_bytes: usize,
 }
 
@@ -83,7 +83,7 @@ impl Deadlines {
     }
 
     /// Notes that bytes were received.
-    fn received(&self) {
+    fn note_received(&self) {
         let mut state = self.state.lock();
         if let Phase::Idle { .. } = state.phase {
             state.phase = Phase::Headers { since: Instant::now() };
@@ -91,14 +91,14 @@ impl Deadlines {
     }
 
     /// Notes that the headers of a request are complete.
-    pub(super) fn answering(&self) {
+    pub(super) fn note_headers_complete(&self) {
         let mut state = self.state.lock();
         state.phase = Phase::Answering;
         state.has_unread_body = false;
     }
 
     /// Notes that the request's body was dropped before its end.
-    fn body_dropped(&self) {
+    fn note_body_dropped(&self) {
         self.state.lock().has_unread_body = true;
     }
 
@@ -107,18 +107,18 @@ impl Deadlines {
         self.state.lock().has_unread_body
     }
 
-    /// Notes that the response is complete. Its last bytes may not be written yet.
-    fn answered(&self) {
+    /// Notes that the response is complete. The last bytes of the response may not be written yet.
+    fn note_response_complete(&self) {
         self.state.lock().phase = Phase::Idle { since: Instant::now() };
     }
 
     /// Notes that a write to the socket is blocked.
-    fn write_blocked(&self) {
+    fn note_blocked_write(&self) {
         self.state.lock().slow_write.get_or_insert_with(|| SlowWrite { since: Instant::now(), accepted_bytes: 0 });
     }
 
     /// Notes that the socket accepted this many bytes.
-    fn wrote(&self, bytes: usize) {
+    fn note_accepted_bytes(&self, bytes: usize) {
         let mut state = self.state.lock();
         if let Some(slow_write) = &mut state.slow_write {
             slow_write.accepted_bytes += bytes;
@@ -129,7 +129,7 @@ impl Deadlines {
     }
 
     /// Notes that the socket accepted all pending bytes.
-    fn flushed(&self) {
+    fn note_flushed(&self) {
         self.state.lock().slow_write = None;
     }
 
@@ -174,9 +174,9 @@ pub(super) struct WatchedStream<S> {
 impl<S> WatchedStream<S> {
     fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
-            Poll::Ready(Ok(bytes)) => self.deadlines.wrote(*bytes),
+            Poll::Ready(Ok(bytes)) => self.deadlines.note_accepted_bytes(*bytes),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.deadlines.write_blocked(),
+            Poll::Pending => self.deadlines.note_blocked_write(),
         }
         written
     }
@@ -184,9 +184,9 @@ impl<S> WatchedStream<S> {
     /// hyper flushes when it has handed all bytes to the stream.
     fn note_flush(&self, flushed: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
         if flushed.is_ready() {
-            self.deadlines.flushed();
+            self.deadlines.note_flushed();
         } else {
-            self.deadlines.write_blocked();
+            self.deadlines.note_blocked_write();
         }
         flushed
     }
@@ -197,7 +197,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.deadlines.received();
+            self.deadlines.note_received();
         }
         read
     }
@@ -249,7 +249,7 @@ impl RequestBody {
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if !self.has_ended && !self.body.is_end_stream() {
-            self.deadlines.body_dropped();
+            self.deadlines.note_body_dropped();
         }
     }
 }
@@ -279,7 +279,7 @@ pub(super) struct ResponseGuard(pub(super) Arc<Deadlines>);
 
 impl Drop for ResponseGuard {
     fn drop(&mut self) {
-        self.0.answered();
+        self.0.note_response_complete();
     }
 }
 
@@ -308,39 +308,39 @@ mod tests {
     async fn each_phase_has_its_deadline() {
         let deadlines = deadlines();
         assert_eq!(too_slow(&deadlines).await, Some((TooSlow::Headers, 10)), "nothing was sent");
-        deadlines.answering();
+        deadlines.note_headers_complete();
         assert_eq!(too_slow(&deadlines).await, None, "a response may take its time");
-        deadlines.answered();
+        deadlines.note_response_complete();
         assert_eq!(too_slow(&deadlines).await, Some((TooSlow::Idle, 75)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn headers_that_come_byte_by_byte_get_no_more_time() {
         let deadlines = deadlines();
-        deadlines.answering();
-        deadlines.answered();
+        deadlines.note_headers_complete();
+        deadlines.note_response_complete();
         advance(Duration::from_secs(70)).await;
-        deadlines.received();
+        deadlines.note_received();
         advance(Duration::from_secs(6)).await;
-        deadlines.received();
+        deadlines.note_received();
         assert_eq!(too_slow(&deadlines).await, Some((TooSlow::Headers, 4)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn client_that_reads_its_response_too_slowly_is_reported() {
         let deadlines = deadlines();
-        deadlines.answering();
-        deadlines.write_blocked();
+        deadlines.note_headers_complete();
+        deadlines.note_blocked_write();
         advance(Duration::from_secs(20)).await;
-        deadlines.wrote(MIN_READ_BYTES - 1);
-        deadlines.write_blocked();
+        deadlines.note_accepted_bytes(MIN_READ_BYTES - 1);
+        deadlines.note_blocked_write();
         assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingResponse, 10)), "too little");
-        deadlines.wrote(1);
+        deadlines.note_accepted_bytes(1);
         assert_eq!(too_slow(&deadlines).await, None, "enough");
-        deadlines.write_blocked();
-        deadlines.answered();
+        deadlines.note_blocked_write();
+        deadlines.note_response_complete();
         assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingResponse, 30)), "again too little");
-        deadlines.flushed();
+        deadlines.note_flushed();
         assert_eq!(too_slow(&deadlines).await.map(|(reason, _)| reason), Some(TooSlow::Idle));
     }
 
@@ -349,9 +349,9 @@ mod tests {
         let deadlines = deadlines();
         let mut timer = pin!(sleep(Duration::from_secs(10)));
         let start = Instant::now();
-        deadlines.answering();
+        deadlines.note_headers_complete();
         advance(Duration::from_secs(9)).await;
-        deadlines.answered();
+        deadlines.note_response_complete();
         let reason = poll_fn(|cx| deadlines.poll_too_slow(timer.as_mut(), cx)).await;
         assert_eq!((reason, start.elapsed().as_secs()), (TooSlow::Idle, 84));
     }

@@ -26,7 +26,7 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// The time limit in which a client must read the next 64 KiB, or the rest, of a response. Defaults to 30 s.
     pub write_timeout: Duration,
-    /// The names that the header `host` may have. Defaults to any.
+    /// The names that the header `host` may have. Defaults to any name.
     pub hosts: Hosts,
     /// The time that requests under way may take to end at shutdown. Defaults to 25 s.
     pub grace: Duration,

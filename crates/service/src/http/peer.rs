@@ -19,7 +19,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// A client that is not trusted yet. `stopping` is cancelled when the connection must close after the current request.
+    /// Creates a client that is not trusted yet. The token `stopping` is cancelled when the connection must close after the
+    /// current request.
     pub(super) fn new(address: IpAddr, stopping: CancellationToken) -> Self {
         let (is_trusted, is_displaced) = (AtomicBool::new(false), AtomicBool::new(false));
         Self { address, is_trusted, is_displaced, stopping }
@@ -56,7 +57,7 @@ impl Peer {
         self.is_displaced.load(Ordering::Relaxed)
     }
 
-    /// Cancelled when the connection must close after the current request.
+    /// The token that is cancelled when the connection must close after the current request.
     pub(super) fn stopping(&self) -> &CancellationToken {
         &self.stopping
     }

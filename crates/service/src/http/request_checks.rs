@@ -78,8 +78,8 @@ pub(super) fn refusal_of_encoding<B>(request: &Request<B>) -> Option<Response> {
     }
 }
 
-/// The refusal of a malformed request. It closes the connection, because client and server may disagree about where the next
-/// request starts.
+/// The refusal of a malformed request. The refusal closes the connection, because client and server may disagree about where the
+/// next request starts.
 fn malformed(detail: &str) -> Response {
     let mut refusal = refuse(Problem::new(Code::MalformedRequest, detail));
     refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -17,13 +17,13 @@ use tracing::{info, warn};
 
 use crate::config::{FilePath, TlsFiles};
 
-/// The pause between two checks of the files.
+/// The pause between two checks of the certificate files.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The TLS certificate of the server, which is reloaded when its files change.
 pub struct Tls {
     files: TlsFiles,
-    /// The content of the files at the start.
+    /// The content of the certificate files when the service started.
     pem: Pem,
     acceptor: Mutex<TlsAcceptor>,
 }
@@ -51,7 +51,7 @@ impl Tls {
 
     /// Reloads the certificate when its files change, until `shutdown`. Open connections keep the old certificate.
     pub(super) async fn renew_on_change(&self, shutdown: &CancellationToken) {
-        // The last content that was read, valid or not, so that each change is logged once.
+        // The content of the certificate files that was read last, valid or not, so that each change is logged once.
         let mut seen = self.pem.clone();
         let mut reported = None;
         loop {
@@ -85,7 +85,7 @@ impl Tls {
     }
 }
 
-/// The content of the files.
+/// The content of the certificate files, as PEM.
 #[derive(Clone, PartialEq, Eq)]
 struct Pem {
     certificate: Vec<u8>,
@@ -106,7 +106,7 @@ impl Pem {
         let chain = chain.ok().filter(|chain| !chain.is_empty());
         let chain = chain.ok_or_else(|| missing("certificate", &files.certificate, "certificate"))?;
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| missing("key", &files.key, "private key"))?;
-        // rustls' default versions (1.2 and 1.3) and ciphers.
+        // The TLS versions (1.2 and 1.3) and the ciphers are rustls' defaults.
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .and_then(|config| config.with_no_client_auth().with_single_cert(chain, key));

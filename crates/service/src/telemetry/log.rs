@@ -1,5 +1,5 @@
 //! The format of log records. A writer escapes characters that would end a line or change its display, because clients control
-//! some texts. The fields of spans have their own formatter, because that of tracing-subscriber costs twice as much per
+//! some texts. The fields of spans have their own formatter, because the formatter of tracing-subscriber costs twice as much per
 //! request.
 
 use std::{
@@ -24,8 +24,8 @@ pub fn rounded_millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Formats the fields of spans and events as the library does without colours, at less than half of the cost. The cost matters,
-/// because each request has a span, although most spans are never logged.
+/// Formats the fields of spans and events as tracing-subscriber does without colours, at less than half of its cost. The cost
+/// matters, because each request has a span, although most spans are never logged.
 pub(super) struct PlainFields;
 
 /// The buffer size that suffices for the fields of most spans.
@@ -46,7 +46,7 @@ struct FieldText {
 }
 
 impl FieldText {
-    /// Lets the library write a field that needs a special format or is rare.
+    /// Lets tracing-subscriber write a field that needs a special format or is rare.
     fn with_library(&mut self, write: impl FnOnce(&mut DefaultVisitor<'_>)) {
         let is_first = self.text.is_empty();
         let mut visitor = DefaultVisitor::new(Writer::new(&mut self.text), is_first);
@@ -88,7 +88,7 @@ impl Visit for FieldText {
     }
 }
 
-/// Whether the library formats a field of this name specially: the message, fields of the crate `log`, and raw identifiers
+/// Whether tracing-subscriber formats a field of this name specially: the message, fields of the crate `log`, and raw identifiers
 /// (`r#type`).
 fn is_special(name: &str) -> bool {
     name == "message" || name.starts_with("log.") || name.starts_with("r#")
@@ -96,7 +96,8 @@ fn is_special(name: &str) -> bool {
 
 /// Writes each record to standard output, and escapes characters that would end its line or change its display.
 pub(super) struct EscapedOutput {
-    /// Whether the library writes escape sequences for colours. They are kept, and the library escapes those in fields itself.
+    /// Whether tracing-subscriber writes escape sequences for colours. These sequences are kept; sequences in fields are escaped
+    /// by tracing-subscriber itself.
     pub(super) colours: bool,
 }
 
@@ -108,7 +109,7 @@ impl MakeWriter<'_> for EscapedOutput {
     }
 }
 
-/// A writer of records. The library passes one whole record to each call of `write`.
+/// A writer of log records. tracing-subscriber passes one whole record to each call of `write`.
 pub(super) struct RecordWriter<W> {
     to: W,
     colours: bool,
@@ -137,7 +138,8 @@ fn escape(record: &[u8], colours: bool) -> Cow<'_, [u8]> {
         match char {
             '\u{1b}' if colours => escaped.push(char),
             '\n' => escaped.push_str("\\n"),
-            // Written as a JSON escape, because the record may be JSON. All these characters fit into four digits.
+            // The character is written as a JSON escape, because the record may be JSON. Each misleading character has a code of
+            // at most four digits.
             char if is_misleading(char) => {
                 let _ = write!(escaped, "\\u{:04x}", u32::from(char));
             }
@@ -183,7 +185,7 @@ mod tests {
     }
 
     /// The log that a subscriber writes for these spans and events.
-    fn written<S: Subscriber + Send + Sync + 'static>(subscriber: impl FnOnce(Log) -> S) -> String {
+    fn written_log<S: Subscriber + Send + Sync + 'static>(subscriber: impl FnOnce(Log) -> S) -> String {
         let log = Log::default();
         with_default(subscriber(log.clone()), || {
             let (bare, odd) = ("/v1/queues/a b", "a\"b\\c\n\u{1b}ä");
@@ -203,10 +205,10 @@ mod tests {
     #[test]
     fn fields_are_written_as_the_library_writes_them() {
         let subscriber = |log| tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(log);
-        let by_the_library = written(|log| subscriber(log).finish());
+        let by_the_library = written_log(|log| subscriber(log).finish());
         assert_eq!(by_the_library.matches("request{").count(), 4, "{by_the_library}");
         assert!(by_the_library.contains("answered duration_ms=1.235\n"), "{by_the_library}");
-        assert_eq!(written(|log| subscriber(log).fmt_fields(PlainFields).finish()), by_the_library);
+        assert_eq!(written_log(|log| subscriber(log).fmt_fields(PlainFields).finish()), by_the_library);
     }
 
     fn record_of(record: &str, colours: bool) -> String {

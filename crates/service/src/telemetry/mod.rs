@@ -57,7 +57,9 @@ impl Telemetry {
         let filter = EnvFilter::builder().parse(&log.filter)?;
         let provider = match &traces.endpoint {
             None => None,
-            Some(endpoint) => Some(traces::provider(name, endpoint, traces).map_err(InvalidTelemetry::Exporter)?),
+            Some(endpoint) => {
+                Some(traces::tracer_provider(name, endpoint, traces).map_err(InvalidTelemetry::Exporter)?)
+            }
         };
         // If a process (a test) starts telemetry again, the log of the first start is kept.
         let _: Result<(), TryInitError> = match &provider {
@@ -72,10 +74,10 @@ impl Telemetry {
         Ok(Self(provider))
     }
 
-    /// Exports the remaining traces.
+    /// Exports the spans that were not exported yet.
     pub fn finish(self) {
         if let Some(provider) = self.0 {
-            // The exporter itself logs a failure.
+            // The exporter itself logs a failed export.
             let _ = provider.shutdown_with_timeout(FINAL_EXPORT_TIMEOUT);
         }
     }

@@ -26,10 +26,11 @@ impl TraceContext {
     /// The maximum length of a `tracestate`. A longer one is not passed on.
     const MAX_STATE_LENGTH: usize = 512;
 
-    /// Parses the values of the headers. `None` if they are invalid; then a new trace begins.
+    /// Parses the values of the headers `traceparent` and `tracestate`. `None` if the values are invalid; then a new trace
+    /// begins.
     pub fn read(traceparent: Option<&str>, tracestate: Option<&str>) -> Option<Self> {
-        // The library also accepts flags of one digit, which are invalid; only a future version of the format may have
-        // another length.
+        // The library also accepts flags of one digit, which are invalid; only a future version of `traceparent` may have another
+        // length.
         let traceparent =
             traceparent.filter(|value| value.len() == Self::TRACEPARENT_LENGTH || !value.starts_with("00-"))?;
         let headers = [(Self::TRACEPARENT, Some(traceparent)), (Self::TRACESTATE, tracestate)];
@@ -42,7 +43,7 @@ impl TraceContext {
 
     /// Reads the context from the headers of a request.
     pub fn of_request(headers: &HeaderMap) -> Option<Self> {
-        // Constants of this type, because looking up a header by a text costs almost twice as much.
+        // The names are constants of the type `HeaderName`, because looking up a header by a text costs almost twice as much.
         const TRACEPARENT: HeaderName = HeaderName::from_static(TraceContext::TRACEPARENT);
         const TRACESTATE: HeaderName = HeaderName::from_static(TraceContext::TRACESTATE);
         let mut traceparents = headers.get_all(TRACEPARENT).iter();
@@ -77,12 +78,12 @@ impl TraceContext {
 
     /// Makes a new span a child of this context's span.
     pub fn continue_in(&self, span: &Span) {
-        // The call fails only if traces are not exported.
+        // `set_parent` fails only if traces are not exported.
         let _ = span.set_parent(Context::new().with_remote_span_context(self.0.clone()));
     }
 
-    /// Does the same as [`continue_in`](Self::continue_in), and adds a link to this context's span, for trace viewers that
-    /// show messages as links.
+    /// Makes a new span a child of this context's span, as [`continue_in`](Self::continue_in) does, and adds a link to this
+    /// context's span, for trace viewers that show messages as links.
     pub fn follow_in(&self, span: &Span) {
         self.continue_in(span);
         span.add_link(self.0.clone());

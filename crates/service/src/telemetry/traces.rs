@@ -32,11 +32,15 @@ pub fn is_tracing() -> bool {
 }
 
 /// The provider that exports spans in batches in a separate thread. Spans are dropped while 2,048 spans wait for their export.
-pub(super) fn provider(name: &str, endpoint: &OtlpEndpoint, traces: &Traces) -> Result<SdkTracerProvider, AnyError> {
+pub(super) fn tracer_provider(
+    name: &str,
+    endpoint: &OtlpEndpoint,
+    traces: &Traces,
+) -> Result<SdkTracerProvider, AnyError> {
     let exporter = Exporter::to(endpoint)?;
     IS_TRACING.store(true, Ordering::Relaxed);
     let mut resource = Resource::builder();
-    // This variable of the OpenTelemetry specification overrides the name.
+    // `OTEL_SERVICE_NAME`, a variable of the OpenTelemetry specification, overrides the name of the service.
     if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name(name.to_owned());
     }
@@ -78,9 +82,11 @@ struct Exporter {
 }
 
 impl Exporter {
-    /// Creates the exporter. The environment variables of the specification, such as `OTEL_EXPORTER_OTLP_HEADERS`, apply too.
+    /// Creates the exporter. The environment variables of the OpenTelemetry specification, such as `OTEL_EXPORTER_OTLP_HEADERS`,
+    /// apply too.
     fn to(endpoint: &OtlpEndpoint) -> Result<Self, AnyError> {
-        // Only the first call in a process has an effect; all calls install the same provider.
+        // Only the first installation of a cryptography provider in a process has an effect; Drover always installs the same
+        // provider.
         let _ = ring::default_provider().install_default();
         let authorization = endpoint.authorization().map(|value| ("authorization".to_owned(), value));
         let client = reqwest::blocking::Client::builder().timeout(EXPORT_TIMEOUT).build()?;

@@ -30,7 +30,7 @@ pub(super) struct Command {
 }
 
 impl Command {
-    /// Fails when there is no such program.
+    /// Creates the command. Fails when the program does not exist.
     pub(super) fn new(line: &CommandLine) -> Result<Self, String> {
         if !is_executable(&line.program) {
             let program = &line.program;
@@ -65,7 +65,7 @@ impl Command {
             .env("DROVER_ATTEMPT", job.attempt().to_string())
             .env("DROVER_MAX_ATTEMPTS", json!(message.max_attempts).to_string())
             .env("DROVER_HEADERS", json!(message.headers).to_string())
-            // A signal's data has at most 4 KiB.
+            // A signal's data has at most 4 KiB, which fits into an environment variable.
             .env("DROVER_SIGNAL", job.signal().map_or("", RawValue::get))
             .stdin(Stdio::piped())
             .stdout(if output == Output::Result { Stdio::piped() } else { Stdio::null() })

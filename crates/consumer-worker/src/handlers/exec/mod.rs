@@ -33,7 +33,7 @@ pub(crate) struct Exec {
 }
 
 impl Exec {
-    /// Fails when the program does not exist.
+    /// Creates the handler. Fails when the program does not exist.
     pub(crate) fn new(config: &ExecHandler) -> Result<Self, String> {
         let limits = Limits {
             timeout: config.timeout.as_deref().unwrap_or(&ExecHandler::DEFAULT_TIMEOUT).to_std(),

@@ -8,8 +8,8 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-/// The processes of one program: the program itself, and its child processes that have not left the group. Dropping this
-/// value kills them, so they outlive the worker only if the worker itself is killed.
+/// The processes of one program: the program itself, and its child processes that have not left the group. Dropping this value
+/// kills the processes, so they outlive the worker only if the worker itself is killed.
 ///
 /// The kernel does not reuse the id of a group while the group has a process. It may reuse the id of an empty group, so a
 /// group gets signals only before its leader is reaped, right after that, or right after the group was polled.
@@ -27,7 +27,7 @@ impl ProcessGroup {
         Self { id: leader.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) }
     }
 
-    /// Sends SIGTERM to all processes.
+    /// Sends SIGTERM to all processes of the group.
     pub(super) fn terminate(&self) {
         self.signal(Signal::TERM);
     }
@@ -45,7 +45,7 @@ impl ProcessGroup {
         let _ = timeout_at(deadline, all_ended).await;
     }
 
-    /// Kills all processes.
+    /// Kills all processes of the group.
     pub(super) fn kill(&mut self) {
         self.signal(Signal::KILL);
         self.id = None;
@@ -53,7 +53,7 @@ impl ProcessGroup {
 
     fn signal(&self, signal: Signal) {
         if let Some(id) = self.id {
-            // The call fails when the group has no process.
+            // `kill_process_group` fails when the group has no process.
             let _ = kill_process_group(id, signal);
         }
     }

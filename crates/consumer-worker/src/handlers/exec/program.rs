@@ -79,7 +79,7 @@ struct Program {
     job: Job,
     limits: Limits,
     stop: CancellationToken,
-    /// Dropped when the program has ended. A run that will be retried waits until then.
+    /// The token that is dropped when the program has ended. The worker records a timed-out attempt only then.
     cleanup: TaskTrackerToken,
 }
 
@@ -92,8 +92,9 @@ impl Program {
         let data = self.job.message().data.get();
         let end = {
             // The three pipes are served concurrently, because the program may block on any of them.
-            let feeding_and_logging = async { Ok(tokio::join!(feed(stdin, data), stderr.read())) };
-            let streaming = async { tokio::try_join!(capture(stdout, &mut output), feeding_and_logging).map(|_| ()) };
+            let writing_and_logging = async { Ok(tokio::join!(write_input(stdin, data), stderr.read())) };
+            let streaming =
+                async { tokio::try_join!(read_output(stdout, &mut output), writing_and_logging).map(|_| ()) };
             let mut streaming = pin!(streaming.fuse());
             let end = tokio::select! {
                 exited = self.child.wait() => EndReason::Exited(exited?),
@@ -107,7 +108,7 @@ impl Program {
                 let stopping = stop(&mut self.child, &self.group, kill_at);
                 tokio::join!(stopping, timeout_at(kill_at, wait_for_streams(&mut streaming))).0;
             }
-            // This is needed even if the program exited by itself: it may have left child processes behind.
+            // The group is killed even if the program exited by itself, because the program may have left child processes behind.
             self.group.kill();
             if timeout(KILL_TIMEOUT, self.child.wait()).await.is_err() {
                 warn!("a program was killed but does not end: it hangs in the kernel");
@@ -122,7 +123,7 @@ impl Program {
     }
 }
 
-/// Waits for the streams. Returns at once if they have ended already.
+/// Waits until the standard streams of a program have ended. Returns at once if they have ended already.
 async fn wait_for_streams<F: FusedFuture<Output = Result<(), OutputTooLarge>> + Unpin>(
     streaming: &mut F,
 ) -> Result<(), OutputTooLarge> {
@@ -134,7 +135,7 @@ struct OutputTooLarge;
 
 /// Reads the output of a program, up to the maximum size of a result. Bytes that were read stay in `output` when the future
 /// is dropped.
-async fn capture(stdout: Option<ChildStdout>, output: &mut Vec<u8>) -> Result<(), OutputTooLarge> {
+async fn read_output(stdout: Option<ChildStdout>, output: &mut Vec<u8>) -> Result<(), OutputTooLarge> {
     let Some(stdout) = stdout else { return Ok(()) };
     // An error counts as the end of the output: the exit status decides the outcome.
     let _ = stdout.take(Queue::MAX_RESULT_BYTES as u64 + 1).read_to_end(output).await;
@@ -142,7 +143,7 @@ async fn capture(stdout: Option<ChildStdout>, output: &mut Vec<u8>) -> Result<()
 }
 
 /// Writes the data to the standard input of a program. A program that does not read it causes no error.
-async fn feed(stdin: Option<ChildStdin>, data: &str) {
+async fn write_input(stdin: Option<ChildStdin>, data: &str) {
     if let Some(mut stdin) = stdin {
         let _ = stdin.write_all(data.as_bytes()).await;
     }

@@ -8,8 +8,8 @@ const MAX_LINE_BYTES: usize = 2 * 1_024;
 /// The maximum number of lines that are logged for one run.
 const MAX_LOGGED_LINES: usize = 1_000;
 
-/// Logs the standard error of a program. Bytes beyond the limits are read and counted, but not logged. They are read so that
-/// the program does not block.
+/// Logs the standard error of a program. Bytes beyond the limits are counted but not logged; they are read so that the program
+/// does not block.
 pub(super) struct StderrLog<R> {
     pipe: Option<R>,
     /// The current line, cut at its maximum length.
@@ -20,7 +20,7 @@ pub(super) struct StderrLog<R> {
 }
 
 impl<R: AsyncRead + Unpin> StderrLog<R> {
-    /// The log of this pipe.
+    /// Creates the log of a program whose standard error is this pipe.
     pub(super) fn of(pipe: Option<R>) -> Self {
         Self { pipe, line: Vec::new(), lines: 0, cut_bytes: 0, last: String::new() }
     }
@@ -59,7 +59,7 @@ impl<R: AsyncRead + Unpin> StderrLog<R> {
         self.last = line;
     }
 
-    /// The last line, which usually describes the error.
+    /// Returns the last line of the standard error, which usually describes the error.
     pub(super) fn into_last_line(mut self) -> String {
         self.end_line();
         if self.cut_bytes > 0 {

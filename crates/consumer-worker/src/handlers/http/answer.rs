@@ -51,7 +51,7 @@ pub(super) async fn outcome(mut answer: Response, response: Output) -> Outcome {
             Some(pause) => Outcome::RetryAfter(failure, pause),
             None => Outcome::Retry(failure),
         },
-        // Both statuses ask the client to repeat the request.
+        // The statuses 408 and 425 ask the client to repeat the request.
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Outcome::Retry(failure),
         status if status.is_client_error() => Outcome::FailForGood(failure),
         _ => Outcome::Retry(failure),
@@ -66,7 +66,7 @@ fn status_text(status: StatusCode) -> String {
     }
 }
 
-/// The maximum pause: a longer `Retry-After` is shortened to it.
+/// The maximum pause before the next attempt: a longer `Retry-After` is shortened to this maximum.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
 /// The pause in the header `Retry-After`, in seconds or as a date. `None` if the header is absent, invalid or zero: the

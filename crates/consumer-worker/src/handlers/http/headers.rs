@@ -1,5 +1,5 @@
-//! The headers of a request. They are encoded so that the receiver gets every text of a message exactly as the producer wrote
-//! it. One of them has the signatures of Standard Webhooks.
+//! The headers of a request. They are encoded so that the receiver gets every text of a message exactly as the producer wrote it.
+//! The header `webhook-signature` has the signatures of Standard Webhooks.
 
 use std::time::SystemTime;
 
@@ -50,7 +50,7 @@ pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap
     // An id is unique only within its queue, and a receiver may get messages of several queues.
     let id_part = |text: &str| utf8_percent_encode(text, ID_ESCAPES).to_string();
     let id = format!("{}:{}", id_part(message.queue.as_str()), id_part(message.id.as_str()));
-    // The timestamp is by the clock of this machine.
+    // The timestamp of a webhook is by the clock of this machine.
     let timestamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     if !secrets.is_empty() {
         set("webhook-signature", signatures(secrets, &id, timestamp, body));
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn signatures_are_those_of_the_public_library() {
-        // Made with the public library standardwebhooks for Python.
+        // The expected signatures were made with the public library standardwebhooks for Python.
         let secrets: Vec<WebhookSecret> =
             ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"; 2].map(|s| s.parse().unwrap()).into();
         let body = br#"{"test": 2432232314}"#;

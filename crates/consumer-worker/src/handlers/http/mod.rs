@@ -37,7 +37,7 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// Fails when a file that the configuration names can't be used.
+    /// Creates the handler. Fails when a file that the configuration names can't be used.
     pub(crate) fn new(config: &HttpHandler) -> Result<Self, String> {
         let target = Target::new(config);
         let mut secrets = config.secret.clone();

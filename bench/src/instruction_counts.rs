@@ -1,7 +1,7 @@
 //! Counts with callgrind the instructions that the API executes per POST, the worker per drained message, and Redis per
 //! message, and compares the counts with bounds.
 //!
-//! Unlike times, these counts hardly depend on other load of the machine, so CI can tell a regression from noise.
+//! Unlike times, counts of instructions hardly depend on other load of the machine, so CI can tell a regression from noise.
 
 use std::time::Duration;
 

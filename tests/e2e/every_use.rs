@@ -1,4 +1,4 @@
-//! Everything that Drover is used for, done once over HTTP against running services.
+//! Uses everything that Drover offers once, over HTTP against running services.
 
 use drover_tests::Process;
 use reqwest::{Method, StatusCode};
@@ -7,19 +7,19 @@ use serde_json::{Value, json};
 use crate::{System, number};
 
 /// Sends a request that must succeed, and returns the JSON of the answer.
-async fn done(system: &System, method: &str, path: &str, body: Value) -> Value {
+async fn succeed(system: &System, method: &str, path: &str, body: Value) -> Value {
     let body = (!body.is_null()).then_some(body);
     let (status, answer) = system.request(method.parse().unwrap(), path, body).await;
     assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
     answer
 }
 
-async fn post(system: &System, path: &str, body: Value) -> Value {
-    done(system, "POST", path, body).await
+async fn post_to(system: &System, path: &str, body: Value) -> Value {
+    succeed(system, "POST", path, body).await
 }
 
-/// Messages of a worker: with delays, priorities, own ids and keys, of a queue and of a pattern.
-pub(crate) async fn worker_job(system: &System) {
+/// Posts messages for a worker: with delays, priorities, own ids and idempotency keys, to a queue and to queues of a pattern.
+pub(crate) async fn post_for_worker(system: &System) {
     for queue in ["my-queue", "user-1", "user-2"] {
         for message in
             [json!({"data": 1}), json!({"data": 2, "delay": 50, "priority": 1}), json!({"data": 3, "ttl": "1m"})]
@@ -30,7 +30,7 @@ pub(crate) async fn worker_job(system: &System) {
     }
     let own = json!({"data": 1, "id": "order-1", "timeout": "1m"});
     for _ in 0..2 {
-        post(system, "/v1/queues/my-queue/messages", own.clone()).await;
+        post_to(system, "/v1/queues/my-queue/messages", own.clone()).await;
     }
     let keyed = system.http.post(system.url("/v1/queues/my-queue/messages")).header("idempotency-key", "k");
     assert_eq!(keyed.json(&number(1)).send().await.unwrap().status(), StatusCode::CREATED);
@@ -38,12 +38,12 @@ pub(crate) async fn worker_job(system: &System) {
     system.finished("/v1/queues/my-queue/messages/order-1").await;
 }
 
-/// A consumer over HTTP, which ends leases in each way; and a listener of the events.
-async fn consumer_job(system: &System) {
+/// Leases messages over HTTP, ends the leases in each way, and listens to the events.
+async fn use_leases(system: &System) {
     system.patch("q", json!({"visibility_timeout": "20s", "max_lapses": 2})).await;
     let mut listener = system.listen(None).await;
     system.post_batch("q", (0..6).map(number)).await;
-    let leased = post(system, "/v1/queues/q/leases", json!({"max": 6, "wait": "5s", "consumer": "me"})).await;
+    let leased = post_to(system, "/v1/queues/q/leases", json!({"max": 6, "wait": "5s", "consumer": "me"})).await;
     let lease = |n: usize| leased["messages"][n]["lease"].clone();
     for (verb, body) in [
         ("extend", json!({"lease": lease(0), "progress": 40})),
@@ -53,37 +53,37 @@ async fn consumer_job(system: &System) {
         ("release", json!({"lease": lease(3)})),
         ("release", json!({"lease": lease(4), "delay": "1h"})),
     ] {
-        post(system, &format!("/v1/queues/q/leases/{verb}"), body).await;
+        post_to(system, &format!("/v1/queues/q/leases/{verb}"), body).await;
     }
     let active = format!("/v1/queues/q/messages/{}", leased["messages"][5]["id"].as_str().unwrap());
-    post(system, &format!("{active}/cancel"), Value::Null).await;
+    post_to(system, &format!("{active}/cancel"), Value::Null).await;
     let settlements = json!({"settlements": [{"lease": lease(5), "action": "fail"}]});
-    post(system, "/v1/queues/q/leases/settle", settlements).await;
+    post_to(system, "/v1/queues/q/leases/settle", settlements).await;
     assert_eq!(listener.kinds(6).await, ["enqueued"; 6]);
     assert_eq!(listener.kinds(6).await, ["started"; 6]);
     let mut again = system.listen(Some(&listener.last_event_id)).await;
     assert_eq!(again.kinds(1).await, ["progress"]);
     // The leases of the next message lapse until it fails.
-    post(system, "/v1/queues/q/purge?state=waiting", Value::Null).await;
+    post_to(system, "/v1/queues/q/purge?state=waiting", Value::Null).await;
     let lapsing = system.post("q", number(7)).await;
     for _ in 0..2 {
         let wait = json!({"wait": "20s", "visibility_timeout": 100});
-        assert_eq!(post(system, "/v1/queues/q/leases", wait).await["messages"][0]["data"], 7);
+        assert_eq!(post_to(system, "/v1/queues/q/leases", wait).await["messages"][0]["data"], 7);
     }
     assert_eq!(system.finished(&lapsing).await["error"]["code"], "lease_lapsed");
 }
 
-/// Everything that changes and lists messages.
-async fn management_job(system: &System) {
+/// Changes, lists and deletes messages, signals and a queue in each way.
+async fn manage_messages(system: &System) {
     let location = system.post("q", number(1)).await;
     system.post("q", number(2)).await;
     for (path, body) in [("/v1/queues/q/pause", Value::Null), ("/v1/queues/q/resume", Value::Null)] {
-        post(system, path, body).await;
+        post_to(system, path, body).await;
     }
     let later = json!({"delay": "1h", "data": 2, "headers": {"a": "1"}});
-    done(system, "PATCH", &location, later).await;
+    succeed(system, "PATCH", &location, later).await;
     for change in ["promote", "cancel", "retry"] {
-        post(system, &format!("{location}/{change}"), Value::Null).await;
+        post_to(system, &format!("{location}/{change}"), Value::Null).await;
     }
     let prioritized = json!({"data": 1, "priority": -1, "ttl": "1m"});
     for message in
@@ -95,50 +95,50 @@ async fn management_job(system: &System) {
         let page = format!("/v1/queues/q/messages?limit=1&state={state}");
         let first = system.get(&page).await;
         if let Some(cursor) = first["next_cursor"].as_str() {
-            done(system, "GET", &format!("{page}&cursor={cursor}"), Value::Null).await;
+            succeed(system, "GET", &format!("{page}&cursor={cursor}"), Value::Null).await;
         }
     }
-    done(system, "GET", "/v1/queues/q/messages?hold=a", Value::Null).await;
-    done(system, "DELETE", &location, Value::Null).await;
+    succeed(system, "GET", "/v1/queues/q/messages?hold=a", Value::Null).await;
+    succeed(system, "DELETE", &location, Value::Null).await;
     for key in ["a", "b"] {
         system.post("q", json!({"data": 1, "hold": key})).await;
         let signal = json!({"data": {"amount": 12}, "sticky_for": "1m"});
-        assert!(post(system, &format!("/v1/queues/q/signals/{key}"), signal).await["released"].as_u64() > Some(0));
-        done(system, "GET", &format!("/v1/queues/q/signals/{key}"), Value::Null).await;
+        assert!(post_to(system, &format!("/v1/queues/q/signals/{key}"), signal).await["released"].as_u64() > Some(0));
+        succeed(system, "GET", &format!("/v1/queues/q/signals/{key}"), Value::Null).await;
     }
-    done(system, "GET", "/v1/queues/q/signals?limit=1", Value::Null).await;
-    done(system, "DELETE", "/v1/queues/q/signals/b", Value::Null).await;
-    post(system, "/v1/queues/q/retry_failed", Value::Null).await;
+    succeed(system, "GET", "/v1/queues/q/signals?limit=1", Value::Null).await;
+    succeed(system, "DELETE", "/v1/queues/q/signals/b", Value::Null).await;
+    post_to(system, "/v1/queues/q/retry_failed", Value::Null).await;
     for state in ["waiting", "held", "delayed", "completed", "failed"] {
-        post(system, &format!("/v1/queues/q/purge?state={state}"), Value::Null).await;
+        post_to(system, &format!("/v1/queues/q/purge?state={state}"), Value::Null).await;
     }
-    done(system, "DELETE", "/v1/queues/q?confirm=q", Value::Null).await;
+    succeed(system, "DELETE", "/v1/queues/q?confirm=q", Value::Null).await;
 }
 
-/// The settings of queues that change how messages are leased.
-async fn settings_job(system: &System) {
+/// Leases messages from queues with a rate limit, an owner and a maximum length, and messages too large for one answer.
+async fn lease_under_limits(system: &System) {
     let settings = json!({"rate_limit": {"max": 3, "duration": "1h"}, "exclusive": {"parallel": 2}, "max_length": 10,
         "retention": {"completed": {"count": 1, "min_age": 0}}});
     system.patch("limited", settings).await;
     system.post_batch("limited", (0..4).map(number)).await;
     for _ in 0..3 {
-        let leased = post(system, "/v1/queues/limited/leases", json!({"consumer": "me"})).await;
+        let leased = post_to(system, "/v1/queues/limited/leases", json!({"consumer": "me"})).await;
         let complete = json!({"lease": leased["messages"][0]["lease"]});
-        post(system, "/v1/queues/limited/leases/complete", complete).await;
+        post_to(system, "/v1/queues/limited/leases/complete", complete).await;
     }
-    let none_is_left = post(system, "/v1/queues/limited/leases", json!({"consumer": "me"})).await;
+    let none_is_left = post_to(system, "/v1/queues/limited/leases", json!({"consumer": "me"})).await;
     assert_eq!(none_is_left["messages"], json!([]));
     // Messages of which not all fit into one answer.
     system.post("large", json!({"data": "x".repeat(50_000)})).await;
-    let leased = post(system, "/v1/queues/large/leases", json!({"max": 1_000})).await;
+    let leased = post_to(system, "/v1/queues/large/leases", json!({"max": 1_000})).await;
     assert_eq!(leased["messages"].as_array().unwrap().len(), 1);
 }
 
-/// Lists and metrics.
-async fn inspection_job(system: &System) {
-    let queues = done(system, "GET", "/v1/queues", Value::Null).await;
+/// Reads the list of queues, a queue, and the metrics.
+async fn read_lists_and_metrics(system: &System) {
+    let queues = succeed(system, "GET", "/v1/queues", Value::Null).await;
     assert!(queues["queues"].as_array().unwrap().len() >= 4, "{queues}");
-    done(system, "GET", "/v1/queues/my-queue", Value::Null).await;
+    succeed(system, "GET", "/v1/queues/my-queue", Value::Null).await;
     assert_eq!(system.metric("drover_queues_readable").await, 1);
 }
 
@@ -151,8 +151,8 @@ pub(crate) async fn assert_ready_without_warnings(system: &System, worker: &str)
     }
 }
 
-/// A read while a purge is unfinished.
-pub(crate) async fn interrupted_purge_job(system: &System) {
+/// Reads a message while a purge of it is unfinished.
+pub(crate) async fn read_during_purge(system: &System) {
     let location = system.post("purged", number(1)).await;
     let id = location.rsplit('/').next().unwrap();
     system.redis.command(&format!("HSET drover:{{purged}}:meta purged_to {id}"));
@@ -160,24 +160,24 @@ pub(crate) async fn interrupted_purge_job(system: &System) {
     assert_eq!(status, 404);
 }
 
-/// A lease call whose answer is lost, because Redis hangs: the next call looks for its leases.
-pub(crate) async fn lost_answer_job(system: &System) {
+/// Makes a lease call whose answer is lost, because Redis hangs. The next lease call looks for the leases of the lost call.
+pub(crate) async fn lose_lease_answer(system: &System) {
     system.redis.suspend();
     let (status, problem) = system.request(Method::POST, "/v1/queues/my-queue/leases", Some(json!({}))).await;
     assert_eq!((status, &problem["code"]), (503, &json!("unavailable")));
     system.redis.resume();
     system.wait_until_ready(&system.base).await;
-    post(system, "/v1/queues/my-queue/leases", json!({})).await;
+    post_to(system, "/v1/queues/my-queue/leases", json!({})).await;
 }
 
-/// Starts a worker, does everything, and returns the worker.
-pub(crate) async fn whole_job(system: &System) -> Process {
+/// Starts a worker, uses everything that Drover offers, and returns the worker.
+pub(crate) async fn use_everything(system: &System) -> Process {
     let (worker, worker_url) = system.worker_and_url(&[]).await;
-    worker_job(system).await;
-    consumer_job(system).await;
-    management_job(system).await;
-    settings_job(system).await;
-    inspection_job(system).await;
+    post_for_worker(system).await;
+    use_leases(system).await;
+    manage_messages(system).await;
+    lease_under_limits(system).await;
+    read_lists_and_metrics(system).await;
     assert_ready_without_warnings(system, &worker_url).await;
     worker
 }
