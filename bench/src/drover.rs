@@ -26,17 +26,17 @@ pub(crate) const BATCH: usize = 1_000;
 /// The time limit of a measurement.
 const TIME_LIMIT: Duration = Duration::from_secs(180);
 /// The number of messages for the handlers of 10 ms: more than they can handle during the measurement.
-const SLEEP_MESSAGES: usize = 120_000;
+const MESSAGES_FOR_10_MS_HANDLERS: usize = 120_000;
 const ONE_HOUR: Millis = Millis::from_hours(1);
 
 /// The throughput of four workers whose handlers take 10 ms.
-pub(crate) struct SleepLoad {
+pub(crate) struct SleepThroughput {
     /// Messages per second. The 100 handler slots (four workers of concurrency 25) could run 10,000.
     pub(crate) per_second: f64,
     /// The share of the time during which the slots ran handlers. A handler runs somewhat longer than 10 ms, because timers do.
     pub(crate) busy_share: f64,
-    /// One worker is killed. This is the rate of the other three from 1 s after the deadlines of its leases, divided by their rate
-    /// before.
+    /// The rate of the three workers that remain when one of four is killed, from 1 s after the deadlines of the killed worker's
+    /// leases, divided by their rate before.
     pub(crate) rate_share_after_kill: f64,
 }
 
@@ -108,14 +108,15 @@ impl Drover {
         })
     }
 
-    /// Four workers of concurrency 25, whose handlers sleep for 10 ms, work on a long waiting list. Then one of them is killed.
-    pub(crate) fn sleep_10_ms(&self) -> Result<SleepLoad> {
+    /// Four workers of concurrency 25, whose handlers sleep for 10 ms, work on a long waiting list. Then one of the workers is
+    /// killed.
+    pub(crate) fn run_10_ms_handlers(&self) -> Result<SleepThroughput> {
         let queue = self.queue(QUEUE)?;
         let visibility_timeout = Duration::from_secs(2);
         let settings = json!({"visibility_timeout": "2s"});
         self.runtime.block_on(queue.configure(&settings))?;
         self.runtime.block_on(queue.pause())?;
-        for _ in 0..SLEEP_MESSAGES / BATCH {
+        for _ in 0..MESSAGES_FOR_10_MS_HANDLERS / BATCH {
             let batch = (0..BATCH).map(|_| Ok(NewMessage::new(to_raw_value(&json!({"ms": 10}))?)));
             self.runtime.block_on(queue.enqueue(batch.collect::<Result<_>>()?))?;
         }
@@ -146,7 +147,7 @@ impl Drover {
             return Err("no lease of the killed worker lapsed, or the waiting list was drained before the end".into());
         }
         let after_kill = to_f64(usize::try_from(after.totals.completed - before.completed)?) / elapsed.as_secs_f64();
-        Ok(SleepLoad { per_second, busy_share, rate_share_after_kill: after_kill / (per_second * 0.75) })
+        Ok(SleepThroughput { per_second, busy_share, rate_share_after_kill: after_kill / (per_second * 0.75) })
     }
 
     /// Drains this many messages with this many worker processes, and returns the messages per second.

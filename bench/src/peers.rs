@@ -88,7 +88,7 @@ impl Peers {
 
     /// Runs four workers of `BullMQ`, each with 25 handlers of 10 ms at once. Returns the jobs per second; `None` if `BullMQ` is
     /// skipped.
-    pub(crate) fn sleep_10_ms(&self) -> Result<Option<f64>> {
+    pub(crate) fn run_10_ms_handlers(&self) -> Result<Option<f64>> {
         let Some(folder) = &self.drivers else { return Ok(None) };
         let redis = Persistence::EverySecond.start_redis();
         let node = |role: &str| {

@@ -42,7 +42,7 @@ const BUDGETS: [Budget; 18] = [
     budget("POST × 1, 1/s", "NestJS + Bull", MinRatio(3.0)),
     budget("everysec, POST × 50 at half of the peak, p99 ms", "", Max(5.0)),
     budget("cost, Redis CPU µs", "BullMQ", MaxRatio(0.125)),
-    // This includes the payload, which has 160 bytes.
+    // The memory of a waiting message includes its payload, which has 160 bytes.
     budget("cost, bytes waiting", "", Max(286.0)),
     budget("latency idle, p50 ms", "", Max(0.8)),
     budget("latency idle, p99 ms", "", Max(2.0)),

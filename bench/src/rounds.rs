@@ -39,7 +39,7 @@ fn record_field(figures: &mut Figures, figure: &str, system: &str, report: Optio
     }
 }
 
-/// Measures the drains of each system, with its default concurrency and with another one.
+/// Measures the drains of each system, with its default concurrency and with another concurrency.
 fn measure_drains(arguments: &Arguments, peers: &Peers, persistence: Persistence, figures: &mut Figures) -> Result<()> {
     if !arguments.includes("drain") {
         return Ok(());
@@ -88,11 +88,11 @@ fn measure_sleeps(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -
         return Ok(());
     }
     let figure = "everysec, handlers of 10 ms, 1/s";
-    let load = on_new_redis(Persistence::EverySecond)?.sleep_10_ms()?;
+    let load = on_new_redis(Persistence::EverySecond)?.run_10_ms_handlers()?;
     figures.record(figure, DROVER, load.per_second);
     figures.record("everysec, handlers of 10 ms, share of time", DROVER, load.busy_share);
     figures.record("everysec, handlers of 10 ms, share of rate after a kill", DROVER, load.rate_share_after_kill);
-    if let Some(per_second) = peers.sleep_10_ms()? {
+    if let Some(per_second) = peers.run_10_ms_handlers()? {
         figures.record(figure, "BullMQ", per_second);
     }
     Ok(())

@@ -26,8 +26,8 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts one of Drover's binaries. Of Drover's variables its environment has only those for its
-    /// addresses, and those in `env`.
+    /// Starts one of Drover's binaries. Of Drover's variables the environment of the process has only the addresses and those in
+    /// `env`.
     pub(crate) fn drover(name: &str, redis: &str, env: &[(&str, String)]) -> Result<Self> {
         let port = ReservedPort::reserve();
         Self::start(drover(name, &port, redis, env)?, port, is_ready)

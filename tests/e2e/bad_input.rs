@@ -81,7 +81,7 @@ fn post_cases() -> Vec<Case> {
     ]
 }
 
-/// Other bad requests.
+/// Bad requests that do not post messages.
 fn other_cases() -> Vec<Case> {
     vec![
         Case { path: "/v1/queues/q/messages/a/cancel", ..post(r#"{"x":1}"#, 400, "unexpected_body", "no body") },

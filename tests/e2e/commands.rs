@@ -19,9 +19,9 @@ use crate::{
 };
 
 /// A folder with scripts that replace programs of the machine. This folder is the only one in `PATH`.
-struct Programs(tempfile::TempDir);
+struct FakePrograms(tempfile::TempDir);
 
-impl Programs {
+impl FakePrograms {
     /// A folder with links to the few programs of the machine that the scripts need.
     fn new() -> Self {
         let programs = Self(tempfile::tempdir().unwrap());
@@ -71,7 +71,7 @@ fn too_old_rust_is_reported_with_instructions_before_anything_is_installed() {
     let needed = needed.trim_matches('"');
     assert!(document("README.md").contains(&format!("Rust {needed} or newer")));
     for (cargo, rustc) in [("1.63.0", "1.63.0"), ("1.85.0", "1.85.0"), ("1.95.0", "1.63.0"), ("0.90.0", "1.95.0")] {
-        let programs = Programs::new()
+        let programs = FakePrograms::new()
             .with("cargo", &format!("echo 'cargo {cargo} (abc 2022-01-01)'"))
             .with("rustc", &format!("echo 'rustc {rustc} (abc 2022-01-01)'"))
             .with("id", "echo 1000")
@@ -86,11 +86,11 @@ fn too_old_rust_is_reported_with_instructions_before_anything_is_installed() {
         }
         assert_eq!(programs.calls(), "", "nothing was installed");
     }
-    let without_rust = Programs::new();
+    let without_rust = FakePrograms::new();
     let output = without_rust.command("make").arg("run").output().unwrap();
     assert!(String::from_utf8(output.stderr).unwrap().contains("cargo is not installed"));
     for recent in [needed, "1.100.0-nightly", "2.0.0"] {
-        let programs = Programs::new()
+        let programs = FakePrograms::new()
             .with("cargo", &format!("echo cargo {recent}"))
             .with("rustc", &format!("echo rustc {recent}"));
         let output = programs.command("sh").arg("scripts/rust.sh").output().unwrap();
@@ -106,7 +106,7 @@ fn installed_package_starts_no_service_and_an_existing_service_is_not_changed() 
         if has_policy {
             fs::write(&policy, "#!/bin/sh\nexit 0\n").unwrap();
         }
-        let programs = Programs::new()
+        let programs = FakePrograms::new()
             .with("id", "echo 0")
             .with("dpkg-query", if was_there { "echo installed" } else { "exit 1" })
             .with_call_recorder("systemctl");
@@ -134,7 +134,7 @@ fn installed_package_starts_no_service_and_an_existing_service_is_not_changed() 
         assert_eq!(policy.exists(), has_policy, "the policy of the machine is unchanged");
     }
     // Nothing is installed when the commands exist.
-    let programs = Programs::new().with("redis-server", "").with("redis-cli", "").with_call_recorder("apt-get");
+    let programs = FakePrograms::new().with("redis-server", "").with("redis-cli", "").with_call_recorder("apt-get");
     let mut install = programs.command("sh");
     install.args(["scripts/install.sh", "redis-server", "redis-server", "redis-cli"]);
     assert!(install.status().unwrap().success());
@@ -142,9 +142,9 @@ fn installed_package_starts_no_service_and_an_existing_service_is_not_changed() 
 }
 
 /// A running `scripts/run.sh`. Dropping this value stops it with SIGTERM.
-struct Run(Child);
+struct RunScript(Child);
 
-impl Run {
+impl RunScript {
     fn start(config: &Path, redis: &ReservedPort, data: &Path) -> Self {
         let mut command = Command::new(root().join("scripts/run.sh"));
         without_drover_variables(&mut command);
@@ -173,7 +173,7 @@ impl Run {
     }
 }
 
-impl Drop for Run {
+impl Drop for RunScript {
     fn drop(&mut self) {
         if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
             // The script ends the processes that it started.
@@ -196,7 +196,7 @@ async fn make_run_with_a_file_runs_the_worker_of_the_readme() {
     let binds = format!("[api]\nbind = \"{}\"\n[worker]\nbind = \"{}\"\n", api.address(), worker.address());
     fs::write(&config, binds + code(section, "toml")).unwrap();
     let data = folder.path().join("data");
-    let run = Run::start(&config, &redis, &data);
+    let run = RunScript::start(&config, &redis, &data);
     let ready = format!("http://{}/readyz", worker.address());
     let http = http_client();
     let start = std::time::Instant::now();
@@ -229,7 +229,7 @@ fn make_run_reports_a_taken_port_before_it_builds() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let free = ReservedPort::reserve().number().to_string();
-    let programs = Programs::new().with_call_recorder("cargo");
+    let programs = FakePrograms::new().with_call_recorder("cargo");
     let output = Command::new(root().join("scripts/run.sh"))
         .env("CARGO", programs.0.path().join("cargo"))
         .envs([("REDIS_PORT", free.as_str()), ("API_PORT", &port.to_string())])

@@ -42,7 +42,7 @@ impl CrashingSystem {
         Self { system, workers, is_down: Default::default(), max_lapses: 0 }
     }
 
-    /// Waits for a lease for a short time. Otherwise most kills would hit idle workers.
+    /// Waits for a lease for a short time. Without this wait most kills would hit idle workers.
     fn wait_for_leases(&self) {
         let start = Instant::now();
         while !self.is_down[0] && start.elapsed() < Duration::from_millis(200) {
@@ -58,7 +58,7 @@ impl CrashingSystem {
     }
 
     /// Kills a part that is up, or starts a part that is down.
-    fn switch(&mut self, index: usize) {
+    fn kill_or_start(&mut self, index: usize) {
         let part = Self::PARTS[index];
         let was_down = self.is_down[index];
         self.is_down[index] = !was_down;
@@ -95,7 +95,7 @@ async fn workers_api_and_redis_killed_in_random_order_under_load_lose_nothing() 
         let mut steps: Vec<usize> = (0..CrashingSystem::PARTS.len()).flat_map(|part| [part, part]).collect();
         steps.shuffle(&mut random);
         for part in steps {
-            crashing.switch(part);
+            crashing.kill_or_start(part);
             tokio::time::sleep(Duration::from_millis(random.random_range(0..400))).await;
         }
     }

@@ -197,8 +197,8 @@ async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_
     let settings = "[queues.my-queue]\nvisibility_timeout = \"2s\"\n";
     let system = System::start(settings).await;
     let _idle = system.worker_with(&[HOURLY_POLLS]).await;
-    // This consumer acts like a killed one: it sends no further request. Its lease calls are sent together with the enqueues, so
-    // that it gets messages before the idle worker, which is woken too.
+    // This consumer acts like a killed one: it sends no further request. The consumer's lease calls are sent together with the
+    // enqueues, so that the consumer gets messages before the idle worker, which is woken too.
     let queue = system.queues().queue(&"my-queue".parse().unwrap());
     let request = LeaseRequest::new(ConsumerId::issue(), 100);
     let mut deliveries = Vec::new();

@@ -66,7 +66,7 @@ async fn bad_request_is_refused_in_words_of_the_api_and_changes_nothing() {
     let system = System::start_on(RedisServer::start_durable(), "").await;
     system.post("q", json!({"data": 1, "hold": "k", "id": "held"})).await;
     let before = snapshot(&system).await;
-    // Each request uses a new connection: the server closes a connection after a body that it did not read.
+    // Each request uses a new connection: the server closes a connection when it did not read a body.
     let http = Client::builder().pool_max_idle_per_host(0).timeout(Duration::from_secs(60)).build().unwrap();
     let cases = cases();
     assert!(cases.len() > 200, "{}", cases.len());

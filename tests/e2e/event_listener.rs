@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::System;
 
-/// A client of an event stream. It reads the stream as a browser does.
+/// A client of an event stream. The client reads the stream as a browser does.
 pub(crate) struct Listener {
     response: Response,
     /// The text that was received but not parsed yet.
@@ -64,7 +64,8 @@ impl System {
 }
 
 impl Listener {
-    /// Reads a block, which ends with an empty line. Returns its event, if it has one, and `Err` at the end of the stream.
+    /// Reads a block, which ends with an empty line. Returns the event of the block, `None` if the block has no event, and `Err`
+    /// at the end of the stream.
     pub(crate) async fn block(&mut self) -> Result<Option<Event>, ()> {
         let end = loop {
             if let Some(end) = self.text.find("\n\n") {

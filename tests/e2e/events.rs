@@ -149,8 +149,8 @@ async fn event_streams_continue_without_a_gap_after_an_outage_of_redis() {
     system.wait_until_ready(&system.base).await;
     system.post("q", json!({"data": 1, "id": "after"})).await;
     assert_eq!(client.event().await.message(), "after");
-    // The outage is logged once, or not at all if Redis was back before the next read of the events. Its end is logged just after
-    // the client has the event.
+    // The outage is logged once, or not at all if Redis was back before the next read of the events. The end of the outage is
+    // logged just after the client has the event.
     let logged = |text: &str| system.api.log().iter().filter(|line| line.contains(text)).count();
     let begins = logged("events can't be read, trying again");
     assert!(begins <= 1);

@@ -151,7 +151,7 @@ pub(crate) async fn assert_ready_without_warnings(system: &System, worker: &str)
     }
 }
 
-/// Reads a message while a purge of it is unfinished.
+/// Reads a message while a purge of the message is unfinished.
 pub(crate) async fn read_during_purge(system: &System) {
     let location = system.post("purged", number(1)).await;
     let id = location.rsplit('/').next().unwrap();

@@ -130,7 +130,7 @@ queue = \"user-*\"
 handler = { type = \"log\" }
 ";
 
-/// Starts the API as the user. Its requests have an API key; one request has another key, which has a rate limit.
+/// Starts the API as the user. Requests to this API have an API key; one request has another key, which has a rate limit.
 async fn start(documented: &Documented, redis: RedisServer, url: &str, config: &str) -> System {
     let scopes = "--scopes enqueue,read,consume,manage --queues *";
     let (key, limited) =

@@ -37,7 +37,7 @@ max_lapses = 1000
 retention.completed = { count = 100000000 }
 "#;
 
-/// Clients that post messages with own ids. They repeat each POST until the API has confirmed it.
+/// Clients that post messages with own ids. The clients repeat each POST until the API has confirmed it.
 pub(crate) struct Load {
     is_over: Arc<AtomicBool>,
     stored: Arc<AtomicUsize>,
@@ -83,7 +83,7 @@ impl Load {
         }
     }
 
-    /// Stops the clients. Each one first waits for the confirmation of its last message.
+    /// Stops the clients. Each client first waits for the confirmation of its last message.
     pub(crate) async fn stop(self) -> Vec<Posted> {
         self.is_over.store(true, Ordering::Relaxed);
         self.clients.join_all().await.into_iter().flatten().collect()

@@ -17,7 +17,7 @@ async fn pipelined_requests_are_answered_in_order() {
     assert_eq!(statuses, [200, 404, 200]);
 }
 
-/// Sends a request that must be refused, and after it another one that must not be answered. Returns the answer, or `None` if a
+/// Sends a request that must be refused, and then another request, which must not be answered. Returns the answer, or `None` if a
 /// reset destroyed it: the server may close the connection before it has read everything.
 async fn refusal_of(system: &System, request: &str, statuses: &[u16]) -> Option<Answer> {
     let mut client = system.connect().await;

@@ -33,7 +33,7 @@ const KIB_PER_CONNECTION: u64 = 128;
 const KIB_FOR_OTHER_USES: u64 = 40 * 1_024;
 
 /// The head of a POST whose body has this many bytes.
-fn head(length: usize, authorization: &str) -> String {
+fn post_head(length: usize, authorization: &str) -> String {
     format!(
         "POST /v1/queues/q/messages HTTP/1.1\r\nhost: a\r\n{authorization}content-type: application/json\r\n\
          content-length: {length}\r\n\r\n"
@@ -46,7 +46,7 @@ fn message(length: usize) -> String {
 }
 
 async fn post(client: &mut RawClient, length: usize, authorization: &str) -> Answer {
-    client.request(&(head(length, authorization) + &message(length))).await
+    client.request(&(post_head(length, authorization) + &message(length))).await
 }
 
 /// Asserts that a body was refused for lack of memory.
@@ -60,11 +60,11 @@ fn assert_overloaded(answer: &Answer) {
     assert!(problem["detail"].as_str().unwrap().contains("api.max_body_memory"), "{problem}");
 }
 
-/// The maximum time of a POST while slow clients are connected. It allows for a busy machine, and is shorter than each time limit
-/// of a slow client (10 s and more).
+/// The maximum time of a POST while slow clients are connected. This limit allows for a busy machine, and is shorter than each
+/// time limit of a slow client (10 s and more).
 const DELAY_LIMIT: Duration = Duration::from_secs(8);
 /// A long time limit for calls to Redis, because the processes are busy with slow clients. The tests measure the time of a POST.
-const REDIS: &str = "[redis]\ntimeout = \"30s\"\n";
+const LONG_REDIS_TIMEOUT: &str = "[redis]\ntimeout = \"30s\"\n";
 
 /// Posts pairs of a small and a large message for two seconds. Returns the time of the slowest pair.
 async fn slowest_post(system: &System) -> Duration {
@@ -83,13 +83,15 @@ async fn slowest_post(system: &System) -> Duration {
 #[tokio::test(flavor = "multi_thread")]
 async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_posts() {
     const LENGTH: usize = 1_024 * 1_024;
-    let system = System::start(&format!("{REDIS}[api]\nmax_body_memory = 67108864\nrequest_timeout = \"60s\"\n")).await;
+    let system =
+        System::start(&format!("{LONG_REDIS_TIMEOUT}[api]\nmax_body_memory = 67108864\nrequest_timeout = \"60s\"\n"))
+            .await;
     slowest_post(&system).await;
     let before = system.api_memory();
     let nearly_all = vec![b' '; LENGTH - 1_000];
     let slow = join_all((0..600_u16).map(async |n| {
         let mut client = system.connect_from(2 + u8::try_from(n % 3).unwrap()).await;
-        client.send(head(LENGTH, "")).await;
+        client.send(post_head(LENGTH, "")).await;
         client.send(&nearly_all).await;
         // A refusal comes at once, but a busy machine may take seconds to pass it on. The API waits for the rest of an accepted body.
         let answer = client.answer_within(Duration::from_secs(15)).await;
@@ -124,13 +126,13 @@ async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_p
 
 #[tokio::test]
 async fn body_that_arrives_in_tiny_pieces_takes_no_more_memory_than_a_whole_one() {
-    let system = System::start(&format!("{REDIS}[api]\nrequest_timeout = \"60s\"\n")).await;
+    let system = System::start(&format!("{LONG_REDIS_TIMEOUT}[api]\nrequest_timeout = \"60s\"\n")).await;
     let before = system.api_memory();
     let mut clients = Vec::new();
     for _ in 0..20 {
         let mut client = system.connect_from(2).await;
         client.stream.set_nodelay(true).unwrap();
-        client.send(head(500_000, "")).await;
+        client.send(post_head(500_000, "")).await;
         clients.push(client);
     }
     for _ in 0..500 {
@@ -144,7 +146,9 @@ async fn body_that_arrives_in_tiny_pieces_takes_no_more_memory_than_a_whole_one(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unterminated_lines_stay_within_the_memory_limit() {
-    let system = System::start(&format!("{REDIS}[api]\nmax_body_memory = 67108864\nrequest_timeout = \"30s\"\n")).await;
+    let system =
+        System::start(&format!("{LONG_REDIS_TIMEOUT}[api]\nmax_body_memory = 67108864\nrequest_timeout = \"30s\"\n"))
+            .await;
     slowest_post(&system).await;
     let before = system.api_memory();
     let piece = "x".repeat(32 * 1_024);
@@ -162,7 +166,7 @@ async fn unterminated_lines_stay_within_the_memory_limit() {
     assert!(slowest < DELAY_LIMIT, "{slowest:?}");
     let grown = system.api_memory().saturating_sub(before);
     assert!(grown < 16 * 1_024 + 200 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES, "the API grew by {grown} KiB");
-    // Each stream gets an answer at its end: its line is no message, or there was no memory for the line.
+    // Each stream of lines gets an answer at its end: the line is no message, or there was no memory for the line.
     let ended = join_all(slow.iter_mut().map(async |client| client.request("0\r\n\r\n").await)).await;
     let refused: Vec<_> = ended.iter().filter(|answer| answer.status != 200).collect();
     assert!((100..200).contains(&refused.len()), "{}", refused.len());
@@ -175,7 +179,7 @@ async fn unterminated_lines_stay_within_the_memory_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn twelve_hundred_listeners_that_do_not_read_take_bounded_memory_and_do_not_delay_posts() {
     const LISTENERS: u32 = 1_200;
-    let system = System::start(REDIS).await;
+    let system = System::start(LONG_REDIS_TIMEOUT).await;
     system.patch("q", json!({"max_attempts": 3})).await;
     slowest_post(&system).await;
     let before = system.api_memory();
@@ -205,7 +209,7 @@ async fn twelve_hundred_listeners_that_do_not_read_take_bounded_memory_and_do_no
 async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_and_do_not_delay_posts() {
     const PAGE: &str = "GET /v1/queues/large/messages?limit=1000 HTTP/1.1\r\nhost: a\r\n\r\n";
     const MESSAGES: usize = 60;
-    let system = System::start(&format!("{REDIS}[api]\nwrite_timeout = \"10m\"\n")).await;
+    let system = System::start(&format!("{LONG_REDIS_TIMEOUT}[api]\nwrite_timeout = \"10m\"\n")).await;
     for n in 0..MESSAGES {
         system.post("large", json!({"data": {"n": n, "rest": "x".repeat(150_000)}})).await;
     }
@@ -217,7 +221,7 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
     let mut unread = Vec::new();
     let mut refused = 0;
     for _ in 0..30 {
-        // Ten clients send requests at once. All have one address, which may use only a part of the memory.
+        // Ten clients send requests at once. All ten clients have one address, which may use only a part of the memory.
         let clients = join_all((0..10).map(async |_| {
             let mut client = system.connect_from(2).await;
             client.send(PAGE).await;
@@ -277,18 +281,20 @@ async fn one_key_has_a_quarter_of_the_memory_for_bodies_and_small_bodies_are_alw
     let (ours, theirs) =
         (issue("--id ours --scopes enqueue --queues q"), issue("--id theirs --scopes enqueue --queues q"));
     let keys = config(&[&ours, &theirs]);
-    let system =
-        System::start(&format!("{REDIS}[api]\nmax_body_memory = 4194304\nrequest_timeout = \"60s\"\n{keys}")).await;
+    let system = System::start(&format!(
+        "{LONG_REDIS_TIMEOUT}[api]\nmax_body_memory = 4194304\nrequest_timeout = \"60s\"\n{keys}"
+    ))
+    .await;
     let [ours, theirs] = [ours, theirs].map(|issued| format!("authorization: Bearer {}\r\n", issued.key));
     let mut slow = system.connect().await;
     // The API asks for the body when it has reserved memory for it.
-    slow.send(head(1_000_000, &format!("{ours}expect: 100-continue\r\n"))).await;
+    slow.send(post_head(1_000_000, &format!("{ours}expect: 100-continue\r\n"))).await;
     slow.wait_for_continue().await;
     let refused = post(&mut system.connect().await, 100_000, &ours).await;
     assert_overloaded(&refused);
     assert!(refused.body.contains("from the key ours"), "{refused:?}");
     // A client that expects `100 Continue` receives the refusal before it sends its body.
-    let asking = head(100_000, &format!("{ours}expect: 100-continue\r\n"));
+    let asking = post_head(100_000, &format!("{ours}expect: 100-continue\r\n"));
     assert_overloaded(&system.connect().await.request(&asking).await);
     assert_eq!(post(&mut system.connect().await, 100, &ours).await.status, 201, "a small body is always accepted");
     assert_eq!(

@@ -283,7 +283,8 @@ async fn patched_message_moves_to_its_new_position_in_the_order() {
     assert_order(&["d", "a", "e", "b"]).await;
     patched(&system, "c", json!({"delay": null})).await;
     patched(&system, "b", json!({"priority": null})).await;
-    // The messages `b` and `c` were in the waiting list before their patches. Each of them is now in the list exactly once.
+    // The messages `b` and `c` were in the waiting list before their patches. Each of the two messages is now in the list exactly
+    // once.
     assert_order(&["d", "a", "b", "c", "e"]).await;
     patched(&system, "a", json!({"delay": "1h", "priority": 5})).await;
     patched(&system, "a", json!({"delay": null})).await;

@@ -30,8 +30,8 @@ fn data(messages: &[Value]) -> Vec<u64> {
     messages.iter().map(|message| message["data"].as_u64().unwrap()).collect()
 }
 
-/// A queue with ten messages in each state. Their data are numbers from 0 in the order of the states; odd numbers have the name
-/// `odd & named`, even numbers have the name `odd`.
+/// A queue with ten messages in each state. The data of the messages are numbers from 0 in the order of the states; odd numbers
+/// have the name `odd & named`, even numbers have the name `odd`.
 async fn ten_messages_per_state() -> System {
     let system = System::start("").await;
     let ten = async |from: u64, options: Value| {

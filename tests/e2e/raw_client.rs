@@ -57,7 +57,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // The server may close during the send. Its answer says why.
+        // The server may close during the send. The server's answer says why.
         let _ = self.stream.write_all(bytes.as_ref()).await;
         let _ = self.stream.flush().await;
     }
@@ -73,7 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
         timeout(TIME_LIMIT, self.next_answer()).await.expect("an answer in time").expect("an answer")
     }
 
-    /// Waits for the next answer. Returns it if it arrives within `time`.
+    /// Waits for the next answer. Returns the answer if it arrives within `time`.
     pub(crate) async fn answer_within(&mut self, time: Duration) -> Option<Answer> {
         timeout(time, self.next_answer()).await.ok().flatten()
     }

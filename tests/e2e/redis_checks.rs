@@ -17,13 +17,13 @@ const EVICTS: &str = "maxmemory-policy is allkeys-lru";
 const REPLICA: &str = "the server is a replica";
 
 /// Both services on one Redis, with the URL of the worker's health.
-struct Pair {
+struct ServicePair {
     system: System,
     worker: Process,
     worker_url: String,
 }
 
-impl Pair {
+impl ServicePair {
     async fn start_on(redis: RedisServer) -> Self {
         let system = System::start_on(redis, "").await;
         let (worker, worker_url) = system.worker_and_url(&[]).await;
@@ -77,7 +77,7 @@ impl Pair {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn durable_redis_gives_no_warning() {
-    let pair = Pair::start_on(RedisServer::start_durable()).await;
+    let pair = ServicePair::start_on(RedisServer::start_durable()).await;
     for answer in pair.readiness().await {
         assert_eq!(answer, (StatusCode::OK, json!({"status": "ready", "redis": "server"})));
     }
@@ -88,7 +88,7 @@ async fn durable_redis_gives_no_warning() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_without_persistence_is_reported_once_by_both_services() {
-    let pair = Pair::start_on(RedisServer::start()).await;
+    let pair = ServicePair::start_on(RedisServer::start()).await;
     pair.assert_ready(&[NO_PERSISTENCE]).await;
     pair.wait_for_both_logs("WARN", NO_PERSISTENCE);
     pair.system.redis.command("CONFIG SET maxmemory-policy allkeys-lru");
@@ -105,7 +105,7 @@ async fn redis_without_persistence_is_reported_once_by_both_services() {
 async fn evicting_policy_is_reported_and_its_correction_too() {
     let redis = RedisServer::start_durable();
     redis.command("CONFIG SET maxmemory-policy allkeys-lru");
-    let pair = Pair::start_on(redis).await;
+    let pair = ServicePair::start_on(redis).await;
     pair.assert_ready(&[EVICTS]).await;
     pair.wait_for_both_logs("WARN", EVICTS);
     pair.system.redis.command("CONFIG SET maxmemory-policy noeviction");
@@ -116,7 +116,7 @@ async fn evicting_policy_is_reported_and_its_correction_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_are_not_ready_while_their_redis_is_a_replica() {
-    let pair = Pair::start_on(RedisServer::start_durable()).await;
+    let pair = ServicePair::start_on(RedisServer::start_durable()).await;
     // No server listens on that port: the replica has lost its primary.
     pair.system.redis.command(&format!("REPLICAOF 127.0.0.1 {}", free_port()));
     pair.resubscribe();
@@ -135,7 +135,7 @@ async fn services_are_not_ready_while_their_redis_is_a_replica() {
 async fn redis_is_checked_again_after_an_outage() {
     let redis = RedisServer::start_durable();
     redis.command("CONFIG SET maxmemory-policy allkeys-lru");
-    let mut pair = Pair::start_on(redis).await;
+    let mut pair = ServicePair::start_on(redis).await;
     pair.wait_for_both_logs("WARN", EVICTS);
     pair.system.redis.kill();
     pair.system.redis.restart();

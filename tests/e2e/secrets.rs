@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::System;
 
-/// A part of every secret. It is valid base64.
+/// A part of every secret. This part is valid base64.
 const SECRET: &str = "hunter2hunter2hunter2hunter2hunt";
 const WEBHOOK_SECRET: &str = "whsec_hunter2hunter2hunter2hunter2hunt";
 
@@ -20,7 +20,7 @@ fn assert_no_secret(place: &str, text: &str) {
     assert!(!text.contains("hunter2"), "{place} contains a secret: {text}");
 }
 
-/// Runs a binary with this environment and configuration file. Returns whether it succeeded, and its output.
+/// Runs a binary with this environment and configuration file. Returns whether the binary succeeded, and its output.
 fn run(name: &str, args: &[&str], env: &[(&str, &str)], config: &str) -> (bool, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), config).unwrap();

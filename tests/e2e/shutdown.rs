@@ -77,7 +77,7 @@ async fn an_idle_worker_stops_at_once() {
 
 const QUEUE: &str = "my-queue";
 
-/// Posts messages at this rate per second. Each one says how long its handler runs, 10 to 500 ms.
+/// Posts messages at this rate per second. Each message says how long its handler runs, 10 to 500 ms.
 async fn post_at_rate(queue: Arc<Queue>, rate: u64, is_over: Arc<AtomicBool>) -> u64 {
     let (begun, mut posted) = (Instant::now(), 0);
     while !is_over.load(Ordering::Relaxed) {

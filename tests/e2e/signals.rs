@@ -120,7 +120,7 @@ async fn sticky_signal_is_readable_until_it_is_deleted_or_expires() {
         assert_eq!(system.redis.command(&format!("EXISTS drover:{{q}}:{key}")), ":0", "nothing is left of the signal");
     }
 
-    // The next signal has no data. The end of the signal is set to the past, as if maintenance had not removed the signal yet.
+    // The signal `short` has no data. The end of `short` is set to the past, as if maintenance had not removed this signal yet.
     system.request(Method::POST, "/v1/queues/q/signals/short", Some(json!({"sticky_for": "1h"}))).await;
     assert_eq!(system.get("/v1/queues/q/signals").await["signals"][0]["data"], Value::Null);
     system.redis.command("ZADD drover:{q}:sticky_until 1 short");

@@ -145,7 +145,8 @@ const CONNECTIONS: &str = "400";
 
 #[tokio::test]
 async fn slowhttptest_keeps_no_connection_open_and_does_not_delay_posts() {
-    // These limits are longer than a POST may take below, so that a POST that waits for the end of a slow client fails the test.
+    // The time limits of slow clients are longer than a POST may take below, so that a POST that waits for the end of a slow
+    // client fails the test.
     let limits = "header_timeout = \"6s\"\nrequest_timeout = \"6s\"\nwrite_timeout = \"6s\"\nidle_timeout = \"6s\"\n";
     let mut system = System::start(&format!("[api]\n{limits}")).await;
     // Each POST uses a new connection.
@@ -163,8 +164,8 @@ async fn slowhttptest_keeps_no_connection_open_and_does_not_delay_posts() {
             .expect("`make e2e` installs slowhttptest");
         let begun = Instant::now();
         let (mut max_files, mut slowest) = (0, Duration::ZERO);
-        // The tool ends when all its connections are closed. But when it reads slowly, it counts a connection as open while the
-        // kernel has bytes for it, so the test counts the open files of the API.
+        // The tool ends when all its connections are closed. But when the tool reads slowly, it counts a connection as open while
+        // the kernel has bytes for it, so the test counts the open files of the API.
         while tool.try_wait().unwrap().is_none() && (max_files < 100 || open_files(&system) > 50) {
             let start = Instant::now();
             system.post("q", json!({"data": 1})).await;

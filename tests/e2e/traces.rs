@@ -17,11 +17,11 @@ use tokio::{
 
 use crate::System;
 
-const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-const CALLER: &str = "00f067aa0ba902b7";
+const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const CALLER_SPAN_ID: &str = "00f067aa0ba902b7";
 
 fn traceparent() -> String {
-    format!("00-{TRACE}-{CALLER}-01")
+    format!("00-{TRACE_ID}-{CALLER_SPAN_ID}-01")
 }
 
 /// A collector for OTLP over HTTP that keeps the spans.
@@ -154,22 +154,22 @@ async fn a_handlers_span_is_linked_to_the_request_that_posted_its_message() {
     let posted =
         system.post_traced("/v1/queues/q/messages", "application/json", body, &[("traceparent", &context)]).await;
     let carried = posted["headers"]["traceparent"].as_str().unwrap();
-    assert!(carried.starts_with(&format!("00-{TRACE}-")) && carried != context, "{carried}");
+    assert!(carried.starts_with(&format!("00-{TRACE_ID}-")) && carried != context, "{carried}");
     let done = system.finished(&format!("/v1/queues/q/messages/{}", posted["id"].as_str().unwrap())).await;
 
     // Both services export the remaining spans when they stop.
     assert!(worker.terminate().success());
     assert!(system.api.terminate().success());
 
-    let span = |service: &str, name: &str| eventually("the span is sent", || collector.span(service, name, TRACE));
+    let span = |service: &str, name: &str| eventually("the span is sent", || collector.span(service, name, TRACE_ID));
     let request = span("producer-api", "POST /v1/queues/{queue}/messages");
     assert_eq!(
         (hex(&request.parent_span_id).as_str(), request.kind),
-        (CALLER, 2),
+        (CALLER_SPAN_ID, 2),
         "a span of a server whose parent is the caller"
     );
     assert_eq!(attribute(&request.attributes, "http.response.status_code"), "201");
-    assert_eq!(carried, format!("00-{TRACE}-{}-01", hex(&request.span_id)));
+    assert_eq!(carried, format!("00-{TRACE_ID}-{}-01", hex(&request.span_id)));
     let process_span = span("consumer-worker", "process q");
     assert_eq!(
         (&process_span.parent_span_id, process_span.kind),
@@ -181,7 +181,7 @@ async fn a_handlers_span_is_linked_to_the_request_that_posted_its_message() {
     let result = done["result"].as_str().unwrap().trim();
     assert_eq!(
         result,
-        format!("00-{TRACE}-{}-01", hex(&process_span.span_id)),
+        format!("00-{TRACE_ID}-{}-01", hex(&process_span.span_id)),
         "the handler receives the context of its own span"
     );
 }

@@ -7,7 +7,7 @@ use tokio::net::TcpSocket;
 /// A reserved port of the loopback interface: no other program gets it, even while no server listens on it.
 ///
 /// The socket is bound but never listens, and has `SO_REUSEADDR`, as the sockets of servers have. So a server may listen on the
-/// port, and a program that wants any free port gets another one. A server that was killed can use its port again.
+/// port, and a program that wants any free port gets another port. A server that was killed can use its port again.
 #[derive(Debug)]
 pub struct ReservedPort {
     socket: TcpSocket,

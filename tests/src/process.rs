@@ -132,7 +132,7 @@ impl Drop for Process {
     }
 }
 
-/// Removes the variables of Drover that a process would inherit from this one.
+/// Removes the variables of Drover that a process would inherit from the test.
 pub fn without_drover_variables(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"DROVER_") {

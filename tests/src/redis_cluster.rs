@@ -46,7 +46,7 @@ impl RedisCluster {
         for (n, primary) in cluster.servers[..primaries].iter().enumerate() {
             let (first, after) = (n * SLOTS / primaries, (n + 1) * SLOTS / primaries);
             assert_eq!(primary.command(&format!("CLUSTER ADDSLOTSRANGE {first} {}", after - 1)), "+OK");
-            // Each server gets its own epoch. The cluster itself would take a while to make equal epochs different.
+            // Each primary gets its own epoch. The cluster itself would take a while to make equal epochs different.
             assert_eq!(primary.command(&format!("CLUSTER SET-CONFIG-EPOCH {}", n + 1)), "+OK");
         }
         for server in &cluster.servers[1..] {
@@ -149,7 +149,7 @@ impl RedisCluster {
         format!("redis+cluster://{}", servers.join(","))
     }
 
-    /// Waits until all servers say that all slots are served, and by the same servers.
+    /// Waits until all servers report that all slots are served, and report the same owners of the slots.
     pub fn wait_until_complete(&self) {
         self.wait_until("the cluster is complete", |server| {
             let info = server.command("CLUSTER INFO");

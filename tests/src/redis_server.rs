@@ -215,7 +215,7 @@ impl RedisServer {
         eventually("redis-server starts again", || self.try_start().then_some(()));
     }
 
-    /// Suspends the server. Its connections stay open.
+    /// Suspends the server. The connections of the server stay open.
     pub fn suspend(&self) {
         self.signal("-STOP");
     }

@@ -1,4 +1,4 @@
-//! Measures the stalls of the machine: the time during which other processes kept this one from running. A promised time is
+//! Measures the stalls of the machine: the time during which other processes kept the test from running. A promised time is
 //! extended by the stalls within it, so that a busy machine fails no test and a quiet machine gets no extension.
 
 use std::{
@@ -13,21 +13,21 @@ use std::{
 use tokio::sync::MutexGuard;
 
 /// The length of each sleep of the monitoring thread.
-const STEP: Duration = Duration::from_millis(1);
-/// How much longer than `STEP` a sleep may last on a quiet machine.
-const SLACK: Duration = Duration::from_millis(1);
+const SLEEP_LENGTH: Duration = Duration::from_millis(1);
+/// How much longer than `SLEEP_LENGTH` a sleep may last on a quiet machine.
+const MAX_OVERSLEEP: Duration = Duration::from_millis(1);
 
 /// Lets only one test with a monitor run at a time, whatever the number of threads.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// Measures stalls until it is dropped. Other tests with a monitor wait until then.
 pub(crate) struct StallMonitor {
-    watch: Arc<Watch>,
+    watch: Arc<RecordedStalls>,
     _turn: MutexGuard<'static, ()>,
 }
 
 #[derive(Default)]
-struct Watch {
+struct RecordedStalls {
     stalls: Mutex<Vec<Stall>>,
     /// The instant until which all stalls are known, in ms since 1970.
     measured_until: AtomicU64,
@@ -42,12 +42,12 @@ struct Stall {
 impl StallMonitor {
     pub(crate) async fn start() -> Self {
         let turn = ONE_AT_A_TIME.lock().await;
-        let watch = Arc::new(Watch::default());
+        let watch = Arc::new(RecordedStalls::default());
         let weak_watch = Arc::downgrade(&watch);
         thread::spawn(move || {
             while let Some(watch) = weak_watch.upgrade() {
                 let started = now_millis();
-                thread::sleep(STEP);
+                thread::sleep(SLEEP_LENGTH);
                 watch.record(started, now_millis());
             }
         });
@@ -63,9 +63,9 @@ impl StallMonitor {
     }
 }
 
-impl Watch {
+impl RecordedStalls {
     fn record(&self, started: u64, ended: u64) {
-        let due = started + u64::try_from((STEP + SLACK).as_millis()).unwrap();
+        let due = started + u64::try_from((SLEEP_LENGTH + MAX_OVERSLEEP).as_millis()).unwrap();
         if ended > due {
             self.stalls.lock().unwrap().push(Stall { from: due, until: ended });
         }
@@ -75,7 +75,7 @@ impl Watch {
     /// The sum of the stalls within this time.
     fn stalled(&self, from: u64, until: u64) -> Duration {
         while self.measured_until.load(Ordering::Acquire) <= until {
-            thread::sleep(STEP);
+            thread::sleep(SLEEP_LENGTH);
         }
         let stalls = self.stalls.lock().unwrap();
         let within = |stall: &Stall| stall.until.min(until).saturating_sub(stall.from.max(from));
@@ -90,7 +90,7 @@ pub(crate) fn now_millis() -> u64 {
 
 #[test]
 fn stalls_count_only_within_the_measured_time() {
-    let watch = Watch::default();
+    let watch = RecordedStalls::default();
     for (started, ended) in [(1_000, 1_001), (1_001, 1_003), (1_003, 1_055), (1_055, 1_056), (1_056, 1_158)] {
         watch.record(started, ended);
     }

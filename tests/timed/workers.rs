@@ -31,7 +31,7 @@ async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their
     for n in 0..20 {
         system.post("my-queue", number(n)).await;
     }
-    // These are the leases of a killed consumer: it sends no further request.
+    // The leases belong to a consumer that sends no further request, as if it were killed.
     let deliveries = system.lease("my-queue", 20).await;
     let _idle = system.worker_with(&[HOURLY_POLLS]).await;
     for delivery in deliveries {

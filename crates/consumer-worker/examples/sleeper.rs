@@ -1,5 +1,6 @@
-//! A worker for tests and measurements. Its handler sleeps for the milliseconds in the message's data. If the environment variable
-//! `RUNS` names a folder, the handler first appends the message's id to a file there. Each process has its own file.
+//! A worker for tests and measurements. The worker's handler sleeps for the milliseconds in the message's data. If the
+//! environment variable `RUNS` names a folder, the handler first appends the message's id to a file there. Each worker process
+//! has its own file in this folder.
 
 use std::{fs::OpenOptions, io::Write, path::PathBuf, process::ExitCode, thread, time::Duration};
 

@@ -174,8 +174,8 @@ impl Job {
         }
     }
 
-    /// Extends the lease, so that it ends this duration from now, even if this process dies. This is seldom needed, because the
-    /// worker extends all its leases. The [time-out](Self::timeout) of the run does not change.
+    /// Extends the lease, so that it ends this duration from now, even if this process dies. A handler seldom needs this method,
+    /// because the worker extends all its leases. The [time-out](Self::timeout) of the run does not change.
     ///
     /// # Errors
     ///
@@ -275,7 +275,7 @@ pub(crate) enum CancelReason {
     LeaseLost,
 }
 
-/// Cancels one handler, and records whether the handler has ended and whether it extended its lease itself.
+/// Cancels one handler, and records whether the handler has ended and whether the handler extended its lease.
 #[derive(Clone, Default)]
 pub(crate) struct CancelHandle(Arc<RunState>);
 

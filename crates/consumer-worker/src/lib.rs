@@ -34,7 +34,7 @@ pub use testing::{TestJob, reported};
 const UNKNOWN_PATH: &str = "there is nothing at this path: a worker serves /livez, /readyz and /metrics only; the endpoints for \
                         messages and queues are those of the producer-api, at its own address";
 
-/// Runs a worker with this configuration and these routes, and serves its health and metrics, until `stop`. This is for a
+/// Runs a worker with this configuration and these routes, and serves its health and metrics, until `stop`. `serve` is for a
 /// process that has its own `main` and runtime; [`run`] is a complete program.
 ///
 /// # Errors
@@ -65,7 +65,8 @@ where
     let stopped = CancellationToken::new();
     let monitoring = tokio::spawn(monitor.run(stopped.clone()));
     let grace = config.worker.shutdown_grace.to_std();
-    let serving = tokio::spawn(service::serve(listener, health, Limits::of_health(grace), None, stopped.clone()));
+    let serving =
+        tokio::spawn(service::serve(listener, health, Limits::for_health_server(grace), None, stopped.clone()));
 
     let consumer = ConsumerId::issue();
     runtime::log_start(&routes, &consumer, config.worker.concurrency);
@@ -111,7 +112,7 @@ fn run_with<S>(name: &str, routes: impl FnOnce(&Config) -> Routes<S>) -> ExitCod
 where
     S: Clone + Send + Sync + 'static,
 {
-    match service::parse::<CommandLine>() {
+    match service::parse_arguments::<CommandLine>() {
         Ok(CommandLine { arguments }) => service::run(name, &arguments, |config, stop| {
             let routes = routes(&config);
             serve(config, routes, stop)

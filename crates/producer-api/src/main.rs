@@ -28,7 +28,7 @@ enum Subcommands {
 }
 
 fn main() -> ExitCode {
-    let Command { arguments, subcommand } = match service::parse() {
+    let Command { arguments, subcommand } = match service::parse_arguments() {
         Ok(command) => command,
         Err(code) => return code,
     };

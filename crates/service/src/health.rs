@@ -1,6 +1,6 @@
 //! `/livez` and `/readyz` of both services, and the monitor that checks whether Redis is configured safely.
 //!
-//! `/livez` answers while the process serves. It does not depend on Redis, because otherwise an outage of Redis would cause
+//! `/livez` answers while the process serves. `/livez` does not depend on Redis, because otherwise an outage of Redis would cause
 //! restarts of all processes. `/readyz` reports whether the process can work now, and warns of settings of Redis with which
 //! messages may be lost.
 
@@ -99,7 +99,7 @@ fn readiness(
 
 /// The pause between examinations while the process is ready.
 const EXAMINE_INTERVAL: Duration = Duration::from_secs(30);
-/// The pause between examinations while the process is not ready. It is short, so that `/readyz` soon reports a recovery.
+/// The pause between examinations while the process is not ready. This pause is short, so that `/readyz` soon reports a recovery.
 const EXAMINE_INTERVAL_NOT_READY: Duration = Duration::from_secs(1);
 
 /// Examines periodically whether messages are safe with the settings of this Redis, and logs each danger once.

@@ -17,4 +17,4 @@ pub use health::RedisHealthMonitor;
 pub use http::{Hosts, InvalidTls, Limits, Peer, Tls, bind, serve};
 pub use outage::Outage;
 pub use problem::{FieldError, InDoubt, Problem, REQUEST_ID, new_request_id, render_problem, render_problems};
-pub use start::{Arguments, Stop, parse, print, print_error, run};
+pub use start::{Arguments, Stop, parse_arguments, print, print_error, run};

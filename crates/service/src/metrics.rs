@@ -52,7 +52,7 @@ impl<F> fmt::Debug for ReadGauge<F> {
     }
 }
 
-/// Registers the metrics of the build, the process and the calls to Redis. A service calls this when it starts.
+/// Registers the metrics of the build, the process and the calls to Redis. A service calls this function when it starts.
 pub fn register_basics(registry: &mut Registry, service: &'static str, redis: &Redis, subscriber: &Subscriber) {
     let info = Family::<_, Gauge>::default();
     info.get_or_create(&[("service", service), ("version", env!("CARGO_PKG_VERSION"))]).set(1);

@@ -39,7 +39,7 @@ impl Outage {
         is_due
     }
 
-    /// Records a successful call: the outage is over. Returns whether it was logged, so that its end must be logged too.
+    /// Records a successful call: the outage is over. Returns whether the outage was logged, so that its end must be logged too.
     pub fn record_success(&self) -> bool {
         self.reported_at.lock().take().is_some()
     }

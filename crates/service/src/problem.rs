@@ -20,8 +20,7 @@ use crate::code::Code;
 /// The header with the id of a request, in requests and responses.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// An error response as RFC 9457 defines it. All error responses have this form, those of the router and the extractors
-/// included.
+/// An error response as RFC 9457 defines it. All error responses are problems, including those of the router and the extractors.
 ///
 /// A problem is converted to a response with an empty body. [`render_problem`] writes the body, because the request's id is
 /// known only there.

@@ -134,7 +134,7 @@ where
 /// # Errors
 ///
 /// The exit code if the program must end: it has printed its help or version, or an argument is wrong.
-pub fn parse<P: Parser>() -> Result<P, ExitCode> {
+pub fn parse_arguments<P: Parser>() -> Result<P, ExitCode> {
     P::try_parse().map_err(|error| {
         let printed = error.print().and_then(|()| stdout().flush());
         match u8::try_from(error.exit_code()) {

@@ -76,7 +76,7 @@ pub fn unknown_field(text: &str) -> Option<(&str, Vec<&str>)> {
     split_unknown_word(text.strip_prefix("unknown field `")?)
 }
 
-/// Splits the rest of an error text, which begins with the unknown word, into that word and the known ones.
+/// Splits the rest of an error text, which begins with the unknown word, into the unknown word and the known words.
 fn split_unknown_word(rest: &str) -> Option<(&str, Vec<&str>)> {
     // The unknown word may contain any text; known words contain no back-tick.
     let end = ["`, expected ", "`, there are no "].iter().find_map(|end| rest.rfind(end))?;
@@ -187,8 +187,8 @@ pub fn unknown_with_suggestions<'k>(word: &str, known: impl IntoIterator<Item = 
     if all.is_empty() { "unknown".to_owned() } else { format!("unknown; there are {}", all.join(", ")) }
 }
 
-/// A text that reports an unknown word and suggests a known one. It repeats the word only if a known word is similar, because
-/// any other text may be a misplaced secret.
+/// A text that reports an unknown word and suggests a known one. The text repeats the unknown word only if a known word is
+/// similar, because any other word may be a misplaced secret.
 pub(crate) fn unknown_word<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
     match nearest(word, known.clone()) {
         Some(meant) => format!("\"{word}\" is unknown: did you mean \"{meant}\"?"),

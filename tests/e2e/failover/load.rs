@@ -22,7 +22,7 @@ pub(super) const HANDLING_TIME: Duration = Duration::from_millis(10);
 /// The pause of a producer between two posts.
 const POST_PAUSE: Duration = Duration::from_millis(40);
 /// The pause of a client after a refusal.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(20);
 /// The time limit for a message that is posted until it is stored: an election ends, and then all replicas come back.
 const STORED_WITHIN: Duration = Duration::from_secs(2 * SERVERS_WITHIN.as_secs());
 /// The maximum time of a refused POST. Drover promises 2 s; a busy machine takes longer.
@@ -233,7 +233,7 @@ impl QueueClient {
                     break id;
                 }
                 assert!(start.elapsed() < STORED_WITHIN, "{number} is not stored");
-                sleep(PAUSE).await;
+                sleep(PAUSE_AFTER_REFUSAL).await;
                 self.account.lock().unwrap().note_repeated_post(number);
             };
             self.account.lock().unwrap().note_stored(number, id);
@@ -254,7 +254,7 @@ impl QueueClient {
         loop {
             let leased = self.send("leases", &json!({"max": MAX_LEASED, "wait": "20s"})).await;
             let Some(leased) = leased else {
-                sleep(PAUSE).await;
+                sleep(PAUSE_AFTER_REFUSAL).await;
                 continue;
             };
             let mut settlements = Vec::new();
@@ -269,7 +269,7 @@ impl QueueClient {
             sleep(HANDLING_TIME).await;
             // A request that settles a lease may be repeated.
             while self.send("leases/settle", &json!({"settlements": settlements})).await.is_none() {
-                sleep(PAUSE).await;
+                sleep(PAUSE_AFTER_REFUSAL).await;
             }
         }
     }

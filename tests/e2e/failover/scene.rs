@@ -25,7 +25,7 @@ use crate::http_client;
 /// The maximum time from the end of an election until everything works again. Drover promises 2 s; a busy machine takes longer.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(4);
 /// How many messages are posted and delivered at least before the first fault, and as many afterwards.
-const WORK: usize = 200;
+const MESSAGES_PER_PHASE: usize = 200;
 /// The maximum number of leases of the worker.
 const MAX_LEASES: usize = 20;
 
@@ -204,7 +204,7 @@ impl<S: Servers> Scene<S> {
     pub(super) async fn begin(&mut self) {
         self.load.begin();
         self.recover().await;
-        self.load.wait_for_work(WORK).await;
+        self.load.wait_for_work(MESSAGES_PER_PHASE).await;
     }
 
     /// Lets a fault happen to a server, which must be a primary if it is replaced as planned. Everything must work again, in time and
@@ -309,8 +309,8 @@ impl<S: Servers> Scene<S> {
     }
 
     /// Waits for the end of an election: each queue has a primary that accepts writes, apart from the server at the index
-    /// `except`. Then posts must reach this primary, and messages must be stored and delivered in time, in each queue. No replica
-    /// need have these messages, because the new primary may have no replica. Returns the time until then.
+    /// `except`. Then posts must reach the new primary, and messages must be stored and delivered in time, in each queue. No
+    /// replica need have these messages, because the new primary may have no replica. Returns the time until then.
     async fn deliver_again(&self, except: Option<usize>) -> Duration {
         let mut primaries = Vec::new();
         for queue in &self.load.queues {
@@ -337,7 +337,8 @@ impl<S: Servers> Scene<S> {
         answer.lines().nth(1).and_then(|posts| posts.parse().ok()).unwrap_or_else(|| panic!("{answer}"))
     }
 
-    /// Waits until all replicas are back. Then posts must be stored in time, in each queue, and both services must be ready.
+    /// Waits until all replicas are back. Asserts that messages are then stored and delivered in time, in each queue, and that
+    /// both services are ready soon.
     async fn recover(&self) {
         for queue in &self.load.queues {
             servers_reach("the replicas are back", || {
@@ -359,7 +360,7 @@ impl<S: Servers> Scene<S> {
 
     /// Ends the load, checks the account and every queue, and deletes the queues.
     pub(super) async fn check(&mut self) {
-        self.load.wait_for_work(2 * WORK).await;
+        self.load.wait_for_work(2 * MESSAGES_PER_PHASE).await;
         assert!(!self.services.processes.iter_mut().any(Process::has_ended), "no service has ended");
         let account = self.load.finish().await;
         let (repeated, max) = (account.repeated(), std::mem::take(&mut self.max_repeated));

@@ -7,7 +7,8 @@ use service::wording;
 use super::outcome::Outcome;
 use crate::job::Job;
 
-/// A type that can be an argument of a handler. Its value comes from the job and the state of the [`Routes`](crate::Routes).
+/// A type that can be an argument of a handler. The value of the argument comes from the job and the state of the
+/// [`Routes`](crate::Routes).
 pub trait FromJob<S>: Sized + Send {
     /// Makes the argument.
     ///

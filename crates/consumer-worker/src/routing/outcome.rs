@@ -101,7 +101,7 @@ pub struct HandlerError(Outcome);
 
 impl HandlerError {
     /// A failed attempt: another attempt follows after the back-off. The code is a word for programs, and the message is a
-    /// sentence for people. Both are stored in the message's `error`.
+    /// sentence for people. The code and the text are stored in the message's `error`.
     pub fn new(code: impl Into<String>, message: impl Display) -> Self {
         Self(Outcome::Retry(Failure::new(code, message.to_string())))
     }

@@ -42,13 +42,14 @@ struct Waiter {
 pub(crate) struct FairShare {
     rank: usize,
     weight: NonZeroU32,
-    /// The number of messages that the queue got so far, divided by its weight, and multiplied by [`ONE`](Self::ONE).
+    /// The number of messages that the queue got so far, divided by its weight, and multiplied by
+    /// [`SERVED_PER_MESSAGE`](Self::SERVED_PER_MESSAGE).
     served_per_weight: u128,
 }
 
 impl FairShare {
     /// The amount that `served_per_weight` grows by for one message of a queue of weight 1.
-    const ONE: u128 = 1 << 32;
+    const SERVED_PER_MESSAGE: u128 = 1 << 32;
 
     pub(crate) fn new(rank: usize, weight: NonZeroU32) -> Self {
         Self { rank, weight, served_per_weight: 0 }
@@ -68,14 +69,14 @@ impl Capacity {
     }
 
     /// Waits for a permit for 1 to `wanted` leases. The future may be dropped at any time.
-    pub(crate) async fn take(self: &Arc<Self>, share: &mut FairShare, wanted: usize) -> Permit {
+    pub(crate) async fn take_permit(self: &Arc<Self>, share: &mut FairShare, wanted: usize) -> Permit {
         loop {
             let permit = {
                 let mut shared = self.shared.lock();
                 share.served_per_weight = share.served_per_weight.max(shared.virtual_time);
                 if shared.waiting.is_empty() && shared.has_free_capacity() {
                     shared.virtual_time = share.served_per_weight;
-                    return self.grant(&mut shared, wanted);
+                    return self.grant_permit(&mut shared, wanted);
                 }
                 let (permit_sender, permit) = oneshot::channel();
                 shared.last_arrival += 1;
@@ -94,7 +95,7 @@ impl Capacity {
         }
     }
 
-    fn grant(self: &Arc<Self>, shared: &mut CapacityState, wanted: usize) -> Permit {
+    fn grant_permit(self: &Arc<Self>, shared: &mut CapacityState, wanted: usize) -> Permit {
         let leases = wanted.min(shared.free_leases).max(1);
         shared.free_leases -= leases;
         shared.free_bytes -= Queue::MAX_BYTES;
@@ -115,7 +116,7 @@ impl Capacity {
             if self.order == Order::Weighted {
                 shared.virtual_time = shared.virtual_time.max(precedence);
             }
-            let permit = self.grant(&mut shared, waiter.wanted);
+            let permit = self.grant_permit(&mut shared, waiter.wanted);
             // If the runner has just stopped waiting, nobody takes its permit. Such a permit is dropped after the lock was
             // released, because dropping a permit takes the lock.
             unclaimed.extend(waiter.permit_sender.send(permit).err());
@@ -143,7 +144,7 @@ impl Permit {
     /// Keeps this many leases and bytes, and gives back the others. The caller [gives back](Capacity::give_back) the kept leases
     /// later.
     pub(crate) fn keep(mut self, share: &mut FairShare, leases: usize, bytes: usize) {
-        share.served_per_weight += leases as u128 * FairShare::ONE / u128::from(share.weight.get());
+        share.served_per_weight += leases as u128 * FairShare::SERVED_PER_MESSAGE / u128::from(share.weight.get());
         self.leases = self.leases.saturating_sub(leases);
         self.bytes = self.bytes.saturating_sub(bytes);
     }
@@ -165,7 +166,7 @@ mod tests {
         FairShare::new(rank, NonZeroU32::new(weight).unwrap())
     }
 
-    /// Two queues compete for one lease, 400 times. Returns how often each queue got it.
+    /// Two queues compete for one lease, 400 times. Returns how often each queue got the lease.
     async fn times_served(order: Order, weights: [u32; 2]) -> [usize; 2] {
         let capacity = Capacity::new(1, ONE_CALL_BYTES, order);
         let (sender, mut turns) = tokio::sync::mpsc::channel(1);
@@ -175,7 +176,7 @@ mod tests {
                 tokio::spawn(async move {
                     let mut share = share(rank, weights[rank]);
                     loop {
-                        capacity.take(&mut share, 5).await.keep(&mut share, 1, 10);
+                        capacity.take_permit(&mut share, 5).await.keep(&mut share, 1, 10);
                         if sender.send(rank).await.is_err() {
                             return;
                         }
@@ -211,17 +212,18 @@ mod tests {
     async fn unused_capacity_is_available_to_other_queues() {
         let capacity = Capacity::new(4, ONE_CALL_BYTES + 100, Order::Weighted);
         let mut first = share(0, 1);
-        let permit = capacity.take(&mut first, 3).await;
+        let permit = capacity.take_permit(&mut first, 3).await;
         assert_eq!(permit.leases, 3);
         permit.keep(&mut first, 1, 50);
-        let second = capacity.take(&mut share(1, 1), 9).await;
+        let second = capacity.take_permit(&mut share(1, 1), 9).await;
         assert_eq!(second.leases, 3);
         // No lease is free. A runner that stops waiting must not lose capacity.
         let mut third = share(2, 1);
-        let waiting_in_vain = tokio::time::timeout(std::time::Duration::from_millis(5), capacity.take(&mut third, 1));
+        let waiting_in_vain =
+            tokio::time::timeout(std::time::Duration::from_millis(5), capacity.take_permit(&mut third, 1));
         assert!(waiting_in_vain.await.is_err());
         drop(second);
         capacity.give_back(1, 50);
-        assert_eq!(capacity.take(&mut share(3, 1), 9).await.leases, 4);
+        assert_eq!(capacity.take_permit(&mut share(3, 1), 9).await.leases, 4);
     }
 }

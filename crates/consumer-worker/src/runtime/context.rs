@@ -34,7 +34,7 @@ pub(crate) struct WorkerContext {
     /// The outage of Redis, which is logged once for all runners.
     pub(crate) redis_outage: Outage,
     pub(crate) runner_count: AtomicU32,
-    /// The number of workers, this one among them.
+    /// The number of workers, including this worker.
     pub(crate) worker_count: AtomicU32,
 }
 
@@ -42,11 +42,11 @@ impl WorkerContext {
     /// The pause between two polls of an idle queue: longer if there are many queues and workers. The pause is random, so that the
     /// polls are spread over time.
     pub(crate) fn poll_interval(&self) -> Duration {
-        self.interval(self.runner_count.load(Ordering::Relaxed)).mul_f64(rand::random_range(0.75..=1.0))
+        self.interval_of_polls(self.runner_count.load(Ordering::Relaxed)).mul_f64(rand::random_range(0.75..=1.0))
     }
 
     /// The interval in which each worker makes `polls` polls, so that all workers together keep to [`MIN_POLL_GAP`].
-    pub(super) fn interval(&self, polls: u32) -> Duration {
+    pub(super) fn interval_of_polls(&self, polls: u32) -> Duration {
         let polls = polls.saturating_mul(self.worker_count.load(Ordering::Relaxed));
         self.config.poll_interval.to_std().max(MIN_POLL_GAP.saturating_mul(polls))
     }

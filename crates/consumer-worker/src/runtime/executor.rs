@@ -139,7 +139,7 @@ impl ExecutorState {
         let mut next = Some(first);
         while let Some(message) = next {
             let took = self.run_job(message).await;
-            next = slot.next(took);
+            next = slot.next_message(took);
         }
     }
 

@@ -117,7 +117,7 @@ pub(crate) struct Slot {
 impl Slot {
     /// Records that a handler with this run time has ended, and returns the next message. The slot becomes free if no message
     /// waits, or if a message has waited too long.
-    pub(crate) fn next(&mut self, took: Duration) -> Option<UnstartedMessage> {
+    pub(crate) fn next_message(&mut self, took: Duration) -> Option<UnstartedMessage> {
         let mut shared = self.slots.shared.lock();
         shared.ended += 1;
         shared.run_time += took;

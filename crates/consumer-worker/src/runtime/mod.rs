@@ -45,7 +45,7 @@ use crate::{
     routing::{RouteTable, Routes},
 };
 
-/// A worker. It serves each queue that its routes name, and each existing queue that matches a pattern of its routes.
+/// A worker. The worker serves each queue that its routes name, and each existing queue that matches a pattern of its routes.
 ///
 /// Handlers run on the runtime that calls [`run`](Self::run). All other work (leasing, settling, extending, the subscription)
 /// runs in a separate thread with separate connections. Handlers that block their threads delay other handlers, but cause no
@@ -59,7 +59,7 @@ pub struct Worker {
     pub routes: Routes,
     /// The id of this worker, which leases carry.
     pub consumer: ConsumerId,
-    /// The limits and pauses of the worker. Its `routes` are ignored.
+    /// The limits and pauses of the worker. The `routes` in this configuration are ignored.
     pub config: config::Worker,
     /// The metrics of the worker.
     pub metrics: WorkerMetrics,

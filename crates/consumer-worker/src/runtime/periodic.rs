@@ -58,7 +58,7 @@ impl WorkerContext {
             }
             match names_with_prefixes(queues, prefixes).await {
                 Ok(names) => {
-                    pause = self.interval(u32::try_from(names.len()).unwrap_or(u32::MAX));
+                    pause = self.interval_of_polls(u32::try_from(names.len()).unwrap_or(u32::MAX));
                     self.subscriber.announce(names);
                     outage.record_success();
                 }

@@ -25,8 +25,8 @@ use crate::routing::QueueRoutes;
 /// fails too.
 const TIME_ALONE: Duration = Duration::from_secs(1);
 
-/// The runner of one queue. An idle runner has only one task and a notifier. It starts its executor for the first lease, and
-/// closes it when a lease call returns no message and no lease is left.
+/// The runner of one queue. An idle runner has only one task and a notifier. A runner starts its executor for the first lease,
+/// and closes the executor when a lease call returns no message and no lease is left.
 pub(crate) struct QueueRunner {
     context: Arc<WorkerContext>,
     notifier: Arc<WakeNotifier>,
@@ -160,7 +160,7 @@ impl QueueRunner {
                     let room = self.leases().wait_for_room(max_unended).await;
                     // One call leases at most half of the messages that may be leased, so that handlers run during the next call.
                     let wanted = room.min(max_unended.div_ceil(2)).min(Queue::MAX_MESSAGES);
-                    self.context.capacity.take(&mut share, wanted).await
+                    self.context.capacity.take_permit(&mut share, wanted).await
                 } => permit,
             };
             let request = LeaseRequest::new(self.context.consumer.clone(), permit.leases);

@@ -1,4 +1,4 @@
-//! One run of a handler: it ends by itself, at its time-out, or when it is cancelled.
+//! One run of a handler: the handler ends by itself, at the time-out of the run, or when it is cancelled.
 
 use std::{
     any::Any,

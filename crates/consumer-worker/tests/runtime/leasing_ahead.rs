@@ -18,7 +18,7 @@ use crate::{TestWorker, completed, start_with};
 /// Settings of a queue that keep all completed messages.
 const KEEP_ALL_COMPLETED: &str = r#"{"retention":{"completed":{"count":100000}}}"#;
 
-/// A handler that takes a few microseconds, or hangs while `hang` is set. It counts how many run at once.
+/// A handler that takes a few microseconds, or hangs while `hang` is set. `Handlers` counts how many handlers run at once.
 #[derive(Default)]
 struct Handlers {
     running: AtomicUsize,
@@ -96,7 +96,7 @@ async fn a_worker_that_stops_returns_messages_that_it_has_not_started() {
     handlers.until_ended(&fixture, 5_000).await;
     handlers.hang.store(true, Ordering::SeqCst);
     let (queue, _redis) = fixture.stop().await;
-    // At most four handlers hung. They were dropped after the grace.
+    // At most four handlers hung. These handlers were dropped after the grace.
     let counts = queue.status().await.unwrap().unwrap().counts;
     assert_eq!(counts.active, 0);
     let waiting = queue.list(State::Waiting, 1_000, None).await.unwrap().messages;

@@ -47,7 +47,7 @@ fn start_with<A>(settings: &str, concurrency: usize, handler: impl IntoRoute<(),
     Setup { settings, concurrency, ..Setup::default() }.start(Routes::new().route("q", handler))
 }
 
-/// The time limit of calls to Redis in these tests. It is longer than the default, because the machine may be busy.
+/// The time limit of calls to Redis in these tests. This limit is longer than the default, because the machine may be busy.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// How a test configures its worker.

@@ -43,7 +43,7 @@ impl TestWorker {
     }
 }
 
-const SERVED: &str = r#"drover_worker_queues{queue="user-*"}"#;
+const SERVED_QUEUES_METRIC: &str = r#"drover_worker_queues{queue="user-*"}"#;
 
 #[tokio::test]
 async fn queues_that_match_a_pattern_are_served_from_their_creation_to_their_deletion() {
@@ -56,11 +56,11 @@ async fn queues_that_match_a_pattern_are_served_from_their_creation_to_their_del
         for n in 0..20 {
             fixture.until_completed(&format!("user-{n}"), 1).await;
         }
-        assert_eq!(fixture.metric(SERVED), 20, "only queues that fit are served; round {round}");
+        assert_eq!(fixture.metric(SERVED_QUEUES_METRIC), 20, "only queues that fit are served; round {round}");
         for name in fixture.queues.names().await.unwrap() {
             fixture.queues.queue(&name).delete().await.unwrap();
         }
-        while fixture.metric(SERVED) > 0 {
+        while fixture.metric(SERVED_QUEUES_METRIC) > 0 {
             sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(fixture.queues.names().await.unwrap(), [], "a worker does not create a deleted queue again");

@@ -23,7 +23,7 @@ async fn run_that_takes_too_long_is_a_failed_attempt_and_its_handler_is_dropped(
         let count = Arc::clone(&count);
         async move {
             assert_eq!(job.timeout(), Some(Millis::new(200)));
-            let _count = CountDrop(count);
+            let _count = DropCounter(count);
             sleep(Duration::from_secs(60)).await;
             completed()
         }
@@ -42,9 +42,9 @@ async fn run_that_takes_too_long_is_a_failed_attempt_and_its_handler_is_dropped(
     fixture.stop().await;
 }
 
-struct CountDrop(Arc<AtomicUsize>);
+struct DropCounter(Arc<AtomicUsize>);
 
-impl Drop for CountDrop {
+impl Drop for DropCounter {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
@@ -87,7 +87,7 @@ async fn cancel_whose_notification_was_lost_is_found_by_the_heartbeat() {
     let fixture = start(1, |_: Job| std::future::pending::<Outcome>());
     let ids = fixture.post(1).await;
     until_active(&fixture, 1).await;
-    // This does what `cancel` does, but sends no notification.
+    // This command marks the message as `cancel` does, but sends no notification.
     fixture.redis.command(&format!("SADD drover:{{q}}:cancelling {}", ids[0]));
     assert_eq!(fixture.finished(&ids[0]).await.error.unwrap().code, "cancelled");
     fixture.stop().await;
@@ -101,7 +101,7 @@ async fn handler_that_outlives_its_lease_is_stopped_and_the_message_is_redeliver
         let count = Arc::clone(&count);
         async move {
             if job.message().deliveries == 1 {
-                let _count = CountDrop(count);
+                let _count = DropCounter(count);
                 std::future::pending::<()>().await;
             }
             completed()

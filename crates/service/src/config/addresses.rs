@@ -160,8 +160,8 @@ impl OtlpEndpoint {
         url.into()
     }
 
-    /// The user and the password of the URL as the header `authorization`. They are not sent in the URL, because libraries
-    /// log URLs.
+    /// The user and the password of the URL as the header `authorization`. The user and the password are not sent in the URL,
+    /// because libraries log URLs.
     pub fn authorization(&self) -> Option<String> {
         let url: &Url = self.0.expose();
         let password = url.password().unwrap_or_default();
@@ -210,7 +210,7 @@ pub(super) fn without_secrets(mut url: Url) -> String {
 pub struct FilePath(PathBuf);
 
 impl FilePath {
-    /// The path, if it may be shown.
+    /// The path, if logs and errors may show it.
     fn shown(&self) -> Option<&str> {
         let text = self.0.to_str()?;
         let begins_like_a_path = ["/", "./", "../"].iter().any(|beginning| text.starts_with(beginning));

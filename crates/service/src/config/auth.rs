@@ -145,7 +145,7 @@ impl ApiKey {
     }
 }
 
-/// The name of an API key's owner. It is in the key itself, in the log, and beside the key's hash in the configuration.
+/// The name of an API key's owner. The name is in the key itself, in the log, and beside the key's hash in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct KeyId(String);

@@ -24,9 +24,9 @@ const KEYS_OF_FILES: [&[&str]; 3] =
 /// The maximum number of words in a name for which [`nearest_variable`] looks, because it tries each combination of separators.
 const MAX_WORDS: usize = 9;
 
-/// Reads Drover's variables. Those that set whole tables are sorted before those that set keys in the tables. Other variables
-/// are ignored. Fails when a variable of Drover is not UTF-8, sets the same key as another variable, names a file that can't be
-/// read, or has the name of a key but with wrong underscores.
+/// Reads Drover's variables. Variables that set whole tables are sorted before variables that set keys in the tables. Variables
+/// of other programs are ignored. Fails when a variable of Drover is not UTF-8, sets the same key as another variable, names a
+/// file that can't be read, or has the name of a key but with wrong underscores.
 pub(super) fn settings<W: Section>(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Vec<Variable>, String> {

@@ -118,8 +118,8 @@ impl<W: Section> Config<W> {
         Ok(config)
     }
 
-    /// Reads the sources. Each entry of `queues` is also read alone, so that a mistake in it is reported with its path. The
-    /// merged settings of queues are checked later.
+    /// Reads the sources. Each entry of `queues` is also read alone, so that a mistake in the entry is reported with its path.
+    /// The merged settings of queues are checked later.
     fn read(sources: &Sources) -> Result<Self, Mistake> {
         #[derive(Deserialize)]
         struct Queues {

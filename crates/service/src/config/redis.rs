@@ -67,7 +67,7 @@ pub struct SentinelLogin {
 }
 
 impl Redis {
-    /// Creates a client for this section. It connects when it is first used.
+    /// Creates a client for this section. The client connects when it is first used.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ fn password(
 const MULTI_HOST_SCHEMES: [&str; 4] =
     ["redis+sentinel://", "rediss+sentinel://", "redis+cluster://", "rediss+cluster://"];
 
-/// The URL of Redis. It may contain a password; the URL of a Unix socket has it in the query.
+/// The URL of Redis. The URL may contain a password; the URL of a Unix socket has the password in its query.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
 pub struct RedisUrl(String);

@@ -118,8 +118,8 @@ pub struct Traces {
 }
 
 /// The section `worker` in programs that are not workers. These programs check the names of the section's keys but not the
-/// values, so that a misspelt key stops both services. They drop the lists and tables of the section (the routes), because
-/// these may contain secrets.
+/// values, so that a misspelt key stops both services. These programs drop the lists and tables of the section (the routes),
+/// because routes may contain secrets.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
 pub struct SkippedSection(BTreeMap<String, Value>);

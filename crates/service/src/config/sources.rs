@@ -17,7 +17,7 @@ pub(super) const DEFAULT: &str = include_str!("../../../../config/default.toml")
 /// below them.
 const ROOT: &str = "drover";
 
-/// The sources of a configuration. Each source overrides those before it.
+/// The sources of a configuration. Each source overrides the sources before it.
 #[derive(Debug, Clone)]
 pub(super) struct Sources(Vec<Source>);
 

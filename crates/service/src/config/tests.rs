@@ -264,8 +264,8 @@ fn variable_with_one_underscore_for_two_is_refused_with_the_right_name() {
         assert!(error.contains(&format!("{written} sets no key")) && error.contains(meant), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
-    // These variables do not configure Drover: `exec` handlers pass some to programs, Kubernetes describes services in others, and
-    // tests read the last.
+    // These variables do not configure Drover: `exec` handlers pass `DROVER_…` variables to programs, Kubernetes describes
+    // services in variables, and tests read variables.
     for other in [
         "DROVER_QUEUE",
         "DROVER_MESSAGE_ID",

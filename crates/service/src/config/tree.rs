@@ -1,6 +1,6 @@
-//! The tree of values that a configuration is read from. It has its own deserializer, because the deserializer of `serde_json`
-//! accepts a list as a table and repeats values in errors. An error of this deserializer names the key and the kind of its
-//! value, and never the value, which may be a secret.
+//! The tree of values that a configuration is read from. The tree has its own deserializer, because the deserializer of
+//! `serde_json` accepts a list as a table and repeats values in errors. An error of this deserializer names the key and the kind
+//! of its value, and never the value, which may be a secret.
 
 use std::fmt;
 

@@ -47,7 +47,7 @@ impl Connection {
         let _ = stream.set_nodelay(true);
         limit_unsent_bytes(&stream);
         let Some(tls) = tls else {
-            return self.answer(stream, Transport::Plain).await;
+            return self.answer_requests(stream, Transport::Plain).await;
         };
         let handshake = timeout(self.limits.header_timeout, tls.accept(stream));
         let handshake_result = tokio::select! {
@@ -55,7 +55,7 @@ impl Connection {
             () = self.peer.stopping().cancelled() => return,
         };
         match handshake_result {
-            Ok(Ok(stream)) => self.answer(stream, Transport::Tls).await,
+            Ok(Ok(stream)) => self.answer_requests(stream, Transport::Tls).await,
             Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
             Err(_) => debug!("a TLS handshake was not complete in time"),
         }
@@ -63,7 +63,7 @@ impl Connection {
 
     /// Answers requests until the client disconnects or is too slow. When the service stops or the connection is displaced, the
     /// connection closes after the current request.
-    async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send, transport: Transport) {
+    async fn answer_requests(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send, transport: Transport) {
         let deadlines = Arc::new(Deadlines::new(self.limits));
         let service = service_fn(|request: Request<Incoming>| {
             deadlines.note_headers_complete();

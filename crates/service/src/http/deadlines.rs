@@ -1,7 +1,7 @@
 //! The deadlines of a connection: for the headers of a request, for the next request, and for reading the response. The stream
-//! and the bodies of a connection report their progress. Drover has its own deadlines, because hyper has none for a client that
-//! does not read its response, and for the deadline of the headers hyper needs a timer per request. The stream wrappers of
-//! other libraries do not report blocked writes.
+//! and the bodies of a connection report their progress. Drover has its own deadlines, because hyper has no deadline for a client
+//! that does not read its response, and needs a timer per request for the deadline of the headers. The stream wrappers of other
+//! libraries do not report blocked writes.
 
 use std::{
     fmt,
@@ -273,7 +273,7 @@ impl Body for RequestBody {
     }
 }
 
-/// Reports the end of a response when it is dropped. The response's body owns it, and hyper drops the body after its last
+/// Reports the end of a response when the guard is dropped. The response's body owns it, and hyper drops the body after its last
 /// frame.
 pub(super) struct ResponseGuard(pub(super) Arc<Deadlines>);
 

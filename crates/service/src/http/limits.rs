@@ -8,8 +8,8 @@ use tracing::warn;
 use super::request_checks::Hosts;
 use crate::config::Api;
 
-/// The maximum number of displaced connections that have not closed yet. They do not count towards the maximum number of
-/// connections.
+/// The maximum number of displaced connections that have not closed yet. Displaced connections do not count towards the maximum
+/// number of connections.
 pub(super) const MAX_DISPLACED: usize = 32;
 
 /// The limits of connections.
@@ -19,8 +19,8 @@ pub struct Limits {
     /// (see [`Peer::note_trusted`](super::Peer::note_trusted)); if all clients are trusted, the new connection waits in the
     /// listener's backlog. Defaults to 10,000.
     pub max_connections: usize,
-    /// The time limit for a request's headers, from the first byte of the request or from the start of the connection. It is
-    /// also the time limit for the TLS handshake. Defaults to 10 s.
+    /// The time limit for a request's headers, from the first byte of the request or from the start of the connection. The same
+    /// limit applies to the TLS handshake. Defaults to 10 s.
     pub header_timeout: Duration,
     /// The time limit from the end of a response to the first byte of the next request. Defaults to 75 s.
     pub idle_timeout: Duration,
@@ -37,7 +37,7 @@ impl Limits {
     pub(super) const MAX_HEADER_BYTES: usize = 32 * 1024;
 
     /// The limits of a server that serves only health and metrics, with few connections.
-    pub fn of_health(grace: Duration) -> Self {
+    pub fn for_health_server(grace: Duration) -> Self {
         Self { max_connections: 100, grace, ..Self::default() }
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-/// The client of one connection, with state that requests and the server share. Each request has it in its extensions, as
+/// The client of one connection, with state that requests and the server share. Each request has its client in its extensions, as
 /// `Arc<Peer>`.
 #[derive(Debug)]
 pub struct Peer {

@@ -1,4 +1,5 @@
-//! The TLS certificate of a service. Its files are read again every few seconds, and a new certificate replaces the old one.
+//! The TLS certificate of a service. The certificate files are read again every few seconds, and a new certificate replaces the
+//! old one.
 
 use std::{fs, sync::Arc, time::Duration};
 

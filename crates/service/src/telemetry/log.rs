@@ -54,7 +54,7 @@ impl FieldText {
         self.written = self.written.and(visitor.finish());
     }
 
-    fn begin(&mut self, name: &str) {
+    fn begin_field(&mut self, name: &str) {
         if !self.text.is_empty() {
             self.text.push(' ');
         }
@@ -69,7 +69,7 @@ impl Visit for FieldText {
         if is_special(field.name()) || !is_bare {
             return self.with_library(|visitor| visitor.record_str(field, value));
         }
-        self.begin(field.name());
+        self.begin_field(field.name());
         self.text.push('"');
         self.text += value;
         self.text.push('"');
@@ -83,7 +83,7 @@ impl Visit for FieldText {
         if is_special(field.name()) {
             return self.with_library(|visitor| visitor.record_debug(field, value));
         }
-        self.begin(field.name());
+        self.begin_field(field.name());
         self.written = self.written.and(write!(self.text, "{value:?}"));
     }
 }

@@ -83,8 +83,8 @@ impl Telemetry {
     }
 }
 
-/// The filter as [`Targets`], if it selects by targets and levels only. An [`EnvFilter`] can also select by spans, but takes a
-/// lock whenever a span is entered or left, which happens several times per request.
+/// The filter as [`Targets`], if the filter selects by targets and levels only. An [`EnvFilter`] can also select by spans, but
+/// takes a lock whenever a span is entered or left, which happens several times per request.
 fn plain_filter(text: &str) -> Option<Targets> {
     (!text.contains('[')).then(|| text.parse().ok()).flatten()
 }

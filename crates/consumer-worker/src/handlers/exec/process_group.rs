@@ -11,7 +11,7 @@ use tokio::{
 /// The processes of one program: the program itself, and its child processes that have not left the group. Dropping this value
 /// kills the processes, so they outlive the worker only if the worker itself is killed.
 ///
-/// The kernel does not reuse the id of a group while the group has a process. It may reuse the id of an empty group, so a
+/// The kernel does not reuse the id of a group while the group has a process. The kernel may reuse the id of an empty group, so a
 /// group gets signals only before its leader is reaped, right after that, or right after the group was polled.
 pub(super) struct ProcessGroup {
     id: Option<Pid>,

@@ -1,4 +1,5 @@
-//! One run of a program: a separate task writes its input, reads its output, stops it at its time-out, and reaps it.
+//! One run of a program: a separate task writes the program's input, reads its output, stops the program at the time-out, and
+//! reaps it.
 
 use std::{io, pin::pin, process::ExitStatus, sync::LazyLock, time::Duration};
 

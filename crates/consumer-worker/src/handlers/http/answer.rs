@@ -26,10 +26,11 @@ pub(super) async fn outcome(mut answer: Response, response: Output) -> Outcome {
     if status.is_success() {
         if response == Output::Ignore {
             let _ =
-                timeout(TIME_FOR_OPTIONAL_BODY, client::read(&mut answer, Queue::MAX_RESULT_BYTES, &mut bytes)).await;
+                timeout(TIME_FOR_OPTIONAL_BODY, client::read_body(&mut answer, Queue::MAX_RESULT_BYTES, &mut bytes))
+                    .await;
             return output::into_result(b"");
         }
-        return match client::read(&mut answer, Queue::MAX_RESULT_BYTES, &mut bytes).await {
+        return match client::read_body(&mut answer, Queue::MAX_RESULT_BYTES, &mut bytes).await {
             Ok(()) => output::into_result(&bytes),
             Err(ReadError::TooLarge) => output::too_large("the answer", "response = \"ignore\""),
             Err(ReadError::Interrupted(why)) => Outcome::Retry(Failure::new(
@@ -39,7 +40,7 @@ pub(super) async fn outcome(mut answer: Response, response: Output) -> Outcome {
         };
     }
     // The body of an error response may be long or slow, or may end early.
-    let _ = timeout(TIME_FOR_OPTIONAL_BODY, client::read(&mut answer, MAX_ERROR_BODY_BYTES, &mut bytes)).await;
+    let _ = timeout(TIME_FOR_OPTIONAL_BODY, client::read_body(&mut answer, MAX_ERROR_BODY_BYTES, &mut bytes)).await;
     let body = match bytes.trim_ascii() {
         [] => String::new(),
         text => format!(": {}", String::from_utf8_lossy(text)),

@@ -1,5 +1,5 @@
-//! Sends requests over pooled connections: HTTP/2 where TLS negotiates it (ALPN), else HTTP/1.1. The client follows no
-//! redirect and uses no proxy, because a message may be posted to no other host than the configuration allows. It trusts the
+//! Sends requests over pooled connections: HTTP/2 where TLS negotiates it (ALPN), else HTTP/1.1. The client follows no redirect
+//! and uses no proxy, because a message may be posted to no other host than the configuration allows. The client trusts the
 //! certificate authorities of the system, and those in `ca_file`.
 
 use std::{sync::Arc, time::Duration};
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::routing::Outcome;
 
-/// The time after which an idle connection is closed. It is shorter than the idle time-out of most servers.
+/// The time after which an idle connection is closed. This time is shorter than the idle time-out of most servers.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// The pause between two pings on an HTTP/2 connection, and the time limit for the answer to a ping.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -60,7 +60,7 @@ pub(super) enum ReadError {
 
 /// Reads up to `max` bytes of a body into `bytes`, and stops soon after `max` if the body is longer. On an error `bytes` has
 /// the part that was read.
-pub(super) async fn read(answer: &mut Response, max: usize, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
+pub(super) async fn read_body(answer: &mut Response, max: usize, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
     while let Some(data) = answer.chunk().await.map_err(|error| ReadError::Interrupted(no_answer::reason(&error)))? {
         let kept = data.len().min(max - bytes.len());
         bytes.extend_from_slice(&data[..kept]);

@@ -1,5 +1,5 @@
-//! The headers of a request. They are encoded so that the receiver gets every text of a message exactly as the producer wrote it.
-//! The header `webhook-signature` has the signatures of Standard Webhooks.
+//! The headers of a request. Texts in headers are encoded so that the receiver gets every text of a message exactly as the
+//! producer wrote it. The header `webhook-signature` has the signatures of Standard Webhooks.
 
 use std::time::SystemTime;
 
@@ -27,11 +27,11 @@ pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap
         }
     };
     let message = job.message();
-    set("drover-message-id", text(message.id.as_str()));
-    set("drover-queue", text(message.queue.as_str()));
+    set("drover-message-id", header_text(message.id.as_str()));
+    set("drover-queue", header_text(message.queue.as_str()));
     set("drover-attempt", job.attempt().to_string());
     if let Some(name) = &message.name {
-        set("drover-name", text(name.as_str()));
+        set("drover-name", header_text(name.as_str()));
     }
     if let Some(group) = &message.group {
         set("drover-group", text(group.as_str()));
@@ -63,7 +63,7 @@ pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap
 }
 
 /// A text as the value of a header. Spaces at its ends are encoded too, because receivers trim the values of headers.
-fn text(text: &str) -> String {
+fn header_text(text: &str) -> String {
     let inner = text.trim_matches(' ');
     let before = text.len() - text.trim_start_matches(' ').len();
     let after = text.len() - before - inner.len();

@@ -146,7 +146,7 @@ impl Target {
             _ => None,
         };
         match address {
-            Some(address) if !self.networks.allow(address) => {
+            Some(address) if !self.networks.allows(address) => {
                 let error = PrivateAddress { host: host.to_owned(), address };
                 Err(Failure::new("address_refused", error.to_string()))
             }
