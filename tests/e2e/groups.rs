@@ -1,4 +1,4 @@
-//! Groups over HTTP and in worker processes: their order while workers die, and fair turns.
+//! Groups over HTTP and in worker processes: the order of a group's messages while workers die, and fair turns of groups.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,22 +16,22 @@ use crate::{System, completed, number, seed::Seed};
 const GROUPS: usize = 200;
 const MESSAGES_OF_A_GROUP: usize = 200;
 
-/// Starts a log of events, and returns the id after which it begins.
+/// Starts the log of a queue's events, and returns the event id after which the log begins.
 async fn listen(system: &System, queue: &str) -> EventId {
     let queue = system.queues().queue(&queue.parse().unwrap());
     queue.declare().await.unwrap();
     queue.listen().await.unwrap().expect("the queue exists")
 }
 
-/// All events of the queue since then, in the order in which Redis wrote them.
+/// All events of the queue after the event id `begin`, in the order in which Redis wrote the events.
 async fn events_after(system: &System, queue: &str, begin: EventId) -> Vec<(String, Value)> {
     let queue = system.queues().queue(&queue.parse().unwrap());
     let events = queue.all_events_after(begin).await.unwrap().expect("the log has all events");
     events.iter().map(|event| (event.kind.as_str().to_owned(), serde_json::from_str(event.json()).unwrap())).collect()
 }
 
-/// Most messages take up to 3 ms; some fail first, and some do not end before their time-out.
-fn work(random: &mut StdRng, group: usize) -> Value {
+/// A message of a group. Most messages take up to 3 ms; some messages fail first, and some do not end before their time-out.
+fn random_message(random: &mut StdRng, group: usize) -> Value {
     let fails = if random.random_ratio(1, 20) { random.random_range(1..3) } else { 0 };
     let hangs = random.random_ratio(1, 100);
     let mut message = json!({
@@ -60,7 +60,7 @@ async fn messages_of_a_group_are_leased_in_order_while_handlers_fail_and_workers
     let system = System::start(config).await;
     let mut posted: HashMap<String, Vec<String>> = HashMap::new();
     for _ in 0..MESSAGES_OF_A_GROUP / 5 {
-        let messages: Vec<Value> = (0..5 * GROUPS).map(|n| work(&mut random, n % GROUPS)).collect();
+        let messages: Vec<Value> = (0..5 * GROUPS).map(|n| random_message(&mut random, n % GROUPS)).collect();
         let groups: Vec<String> =
             messages.iter().map(|message| message["group"].as_str().unwrap().to_owned()).collect();
         let batch = json!({"messages": messages});
@@ -88,7 +88,7 @@ async fn messages_of_a_group_are_leased_in_order_while_handlers_fail_and_workers
     }
     drop(workers);
 
-    // A message may start only after all earlier ones of its group have finished.
+    // A message may start only after all earlier messages of its group have finished.
     let mut next: HashMap<&str, usize> = posted.keys().map(|group| (group.as_str(), 0)).collect();
     let (mut retried, mut lapsed) = (0, 0);
     for (kind, event) in events_after(&system, "my-queue", begin).await {
@@ -134,7 +134,7 @@ async fn large_tenant_does_not_delay_the_others_with_one_worker_and_with_several
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         drop(started);
-        // The turns are those of the queue: ten groups have one lease each in a round.
+        // Turns count over all workers of the queue: ten groups have one lease each in a round.
         let events = events_after(&system, queue, begin).await;
         let starts =
             events.iter().filter(|(kind, _)| kind == "started").map(|(_, event)| event["group"].as_str().unwrap());

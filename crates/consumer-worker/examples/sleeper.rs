@@ -12,15 +12,15 @@ struct Work {
     ms: u64,
     #[serde(default)]
     blocking: bool,
-    /// Attempts up to this number do not end before their time-out.
+    /// The number of the last attempt that does not end before its time-out.
     #[serde(default)]
     hangs: u32,
-    /// Attempts up to this number fail.
+    /// The number of the last attempt that fails.
     #[serde(default)]
     fails: u32,
 }
 
-const A_DAY: Duration = Duration::from_secs(24 * 3_600);
+const ONE_DAY: Duration = Duration::from_secs(24 * 3_600);
 
 async fn work(State(file): State<Option<PathBuf>>, job: Job, Payload(work): Payload<Work>) -> Result<(), HandlerError> {
     if let Some(file) = file {
@@ -32,7 +32,7 @@ async fn work(State(file): State<Option<PathBuf>>, job: Job, Payload(work): Payl
     if work.blocking {
         thread::sleep(pause);
     } else {
-        tokio::time::sleep(if job.attempt() <= work.hangs { A_DAY } else { pause }).await;
+        tokio::time::sleep(if job.attempt() <= work.hangs { ONE_DAY } else { pause }).await;
     }
     if job.attempt() <= work.fails {
         Err(HandlerError::new("asked_to_fail", "the message asks for it"))

@@ -34,7 +34,7 @@ pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap
         set("drover-name", header_text(name.as_str()));
     }
     if let Some(group) = &message.group {
-        set("drover-group", text(group.as_str()));
+        set("drover-group", header_text(group.as_str()));
     }
     if !message.headers.is_empty() {
         set("drover-headers", ascii_json(&serde_json::json!(message.headers).to_string()));
