@@ -55,12 +55,12 @@ async fn program_gets_the_data_on_stdin_and_its_output_is_the_result() {
 
 #[tokio::test]
 async fn program_knows_the_message_and_no_secret_of_the_worker() {
-    let script = r#"printf '%s|' "$DROVER_MESSAGE_ID" "$DROVER_QUEUE" "$DROVER_NAME" "$DROVER_ATTEMPT" "$DROVER_MAX_ATTEMPTS" \
+    let script = r#"printf '%s|' "$DROVER_MESSAGE_ID" "$DROVER_QUEUE" "$DROVER_NAME" "$DROVER_GROUP" "$DROVER_ATTEMPT" "$DROVER_MAX_ATTEMPTS" \
         "$DROVER_HEADERS" "$DROVER_SIGNAL" "$TRACEPARENT" "${PATH:+path}"; env | grep -c ^DROVER_"#;
-    let job = TestJob::new("q", &1).name("a b").id("order-1").attempt(2).header("traceparent", "00-1").header("x", "é");
-    let job = job.signal(&json!({"paid": [1]}));
+    let job = TestJob::new("q", &1).name("a b").group("g 1").id("order-1").attempt(2);
+    let job = job.header("traceparent", "00-1").header("x", "é").signal(&json!({"paid": [1]}));
     let printed = result(shell(script, &json!({})).handle(job.job()).await);
-    let expected = "order-1|q|a b|2|3|{\"traceparent\":\"00-1\",\"x\":\"é\"}|{\"paid\":[1]}|00-1|path|7";
+    let expected = "order-1|q|a b|g 1|2|3|{\"traceparent\":\"00-1\",\"x\":\"é\"}|{\"paid\":[1]}|00-1|path|8";
     assert_eq!(serde_json::from_str::<String>(&printed).unwrap(), expected);
 }
 
