@@ -56,7 +56,7 @@ async fn ten_thousand_delayed_messages_are_each_completed_once_by_three_workers(
         }
     }
     let status = system.get("/v1/queues/my-queue").await;
-    let totals = json!({"enqueued": 10_000, "completed": 10_000, "failed": 0, "retried": 0, "lapsed": 0, "expired": 0, "cancelled": 0});
+    let totals = json!({"enqueued": 10_000, "completed": 10_000, "failed": 0, "retried": 0, "lapsed": 0, "expired": 0, "cancelled": 0, "scheduled": 0});
     assert_eq!((&status["totals"], &status["counts"]["completed"]), (&totals, &json!(10_000)));
     system.assert_clean().await;
 }

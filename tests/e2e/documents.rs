@@ -40,8 +40,9 @@ fn sources(folder: &Path, all: &mut String) {
 }
 
 /// The fields that are durations.
-const DURATIONS: [&str; 11] = [
+const DURATIONS: [&str; 12] = [
     "delay",
+    "every",
     "timeout",
     "ttl",
     "visibility_timeout",
@@ -74,7 +75,10 @@ fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
             stated += 1;
         }
     }
-    assert_eq!(stated, 6, "the tables of a message, its patch, a signal, settings, a receive, and settlements");
+    assert_eq!(
+        stated, 7,
+        "the tables of a message, its patch, a signal, settings, a schedule, a receive, and settlements"
+    );
 }
 
 /// The name of the function whose definition begins in this line.
@@ -169,7 +173,7 @@ fn every_alert_has_a_summary_and_names_only_documented_metrics() {
 }
 
 /// Codes that many endpoints answer. The document names them only in its list of all errors.
-const COMMON_CODES: [&str; 20] = [
+const COMMON_CODES: [&str; 22] = [
     "malformed_request",
     "bad_request",
     "invalid_json",
@@ -181,6 +185,7 @@ const COMMON_CODES: [&str; 20] = [
     "queue_not_found",
     "message_not_found",
     "signal_not_found",
+    "schedule_not_found",
     "request_timeout",
     "body_too_large",
     "unsupported_media_type",
@@ -188,6 +193,7 @@ const COMMON_CODES: [&str; 20] = [
     "invalid_queue_name",
     "invalid_id",
     "invalid_signal_key",
+    "invalid_schedule_name",
     "internal",
     "unavailable",
 ];

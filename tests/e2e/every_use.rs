@@ -1,5 +1,7 @@
 //! Uses everything that Drover offers once, over HTTP against running services.
 
+use std::time::Duration;
+
 use drover_tests::Process;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -134,6 +136,20 @@ async fn lease_under_limits(system: &System) {
     assert_eq!(leased["messages"].as_array().unwrap().len(), 1);
 }
 
+/// Creates a schedule that posts, and makes every change of it.
+async fn use_schedules(system: &System) {
+    let path = "/v1/queues/scheduled/schedules/often";
+    succeed(system, "PUT", path, json!({"every": "1s", "overlap": "skip", "message": {"data": 1}})).await;
+    while system.get("/v1/queues/scheduled").await["totals"]["scheduled"] == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for change in ["pause", "resume", "run"] {
+        post_to(system, &format!("{path}/{change}"), Value::Null).await;
+    }
+    succeed(system, "GET", "/v1/queues/scheduled/schedules", Value::Null).await;
+    succeed(system, "DELETE", path, Value::Null).await;
+}
+
 /// Reads the list of queues, a queue, and the metrics.
 async fn read_lists_and_metrics(system: &System) {
     let queues = succeed(system, "GET", "/v1/queues", Value::Null).await;
@@ -177,6 +193,7 @@ pub(crate) async fn use_everything(system: &System) -> Process {
     use_leases(system).await;
     manage_messages(system).await;
     lease_under_limits(system).await;
+    use_schedules(system).await;
     read_lists_and_metrics(system).await;
     assert_ready_without_warnings(system, &worker_url).await;
     worker

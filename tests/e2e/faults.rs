@@ -116,7 +116,7 @@ async fn messages_posted_after_redis_was_emptied_under_load_are_completed() {
     let status = all_completed(&system, count).await;
     assert_eq!(
         status["totals"],
-        json!({"enqueued": count, "completed": count, "failed": 0, "retried": 0, "lapsed": 0, "expired": 0, "cancelled": 0})
+        json!({"enqueued": count, "completed": count, "failed": 0, "retried": 0, "lapsed": 0, "expired": 0, "cancelled": 0, "scheduled": 0})
     );
     for message in read_all(&system, &after).await {
         assert_eq!((&message["state"], &message["deliveries"]), (&json!("completed"), &json!(1)), "{message}");

@@ -160,7 +160,7 @@ impl LoadReport {
         // A message that a client posted again after a lost answer was stored only once.
         let totals = json!(
             {"enqueued": messages, "completed": messages, "failed": 0, "retried": 0, "lapsed": report.lapses,
-             "expired": 0, "cancelled": 0}
+             "expired": 0, "cancelled": 0, "scheduled": 0}
         );
         assert_eq!(status["totals"], totals);
         report

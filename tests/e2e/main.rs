@@ -47,6 +47,7 @@ mod redis_checks;
 mod redis_outage;
 mod redis_readonly;
 mod routes;
+mod schedules;
 mod secrets;
 mod seed;
 mod shutdown;

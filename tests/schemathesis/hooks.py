@@ -45,6 +45,19 @@ def before_call(ctx, case, kwargs):
             if isinstance(message, dict) and isinstance(message.get("id"), str):
                 message["id"] = message["id"].replace("%", "_")
     operation = case.operation.definition.raw.get("operationId")
+    if operation == "put_schedule" and isinstance(case.body, dict):
+        # The OpenAPI document says only in prose what a pattern and a zone are, and that a schedule has either a pattern or an interval.
+        if case.body.get("cron") is not None:
+            case.body["cron"] = "30 9 * * mon-fri"
+            case.body["timezone"] = "Europe/Berlin"
+            case.body.pop("every", None)
+            case.body.pop("offset", None)
+        else:
+            case.body["every"] = "5m"
+            case.body["offset"] = None
+            case.body["timezone"] = None
+        case.body["start_at"] = None
+        case.body["end_at"] = None
     if operation == "list_messages" and "hold" in (case.query or {}):
         # Only held messages have a hold key. The OpenAPI document says so only in prose.
         case.query["state"] = "held"

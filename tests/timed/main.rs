@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
 mod outages;
+mod schedules;
 mod stall_monitor;
 mod workers;
 

@@ -9,7 +9,7 @@ use service::{
 };
 use tracing::{error, warn};
 
-use crate::budget::BudgetExceeded;
+use crate::{api::message::field_error, budget::BudgetExceeded};
 
 pub(crate) type Result<T, E = Problem> = std::result::Result<T, E>;
 
@@ -169,6 +169,16 @@ pub(crate) fn from_queue(error: Error) -> Problem {
         Error::InvalidCursor => INVALID_CURSOR.into(),
         Error::TooManyMessages(_) | Error::TooManyBytes(_) | Error::ProgressTooLarge(_) => {
             Problem::new(Code::BodyTooLarge, error.to_string())
+        }
+        Error::InvalidSchedule { field, problem } => {
+            invalid_field(Code::InvalidSchedule, field_error((field, problem)))
+        }
+        Error::TooManySchedules => {
+            let max = Queue::MAX_SCHEDULES;
+            let detail = format!(
+                "the queue has its maximum of {max} schedules, and nothing was stored; delete one of them first"
+            );
+            Problem::new(Code::TooManySchedules, detail)
         }
         Error::InvalidSetting(invalid) => invalid_setting(&invalid.setting, &invalid.problem, invalid.is_conflict),
         other => {

@@ -14,7 +14,7 @@ mod routes;
 
 use std::{error::Error, io, time::Duration};
 
-use queue_core::{Maintenance, Queues, Retry, wakeup::Subscriber};
+use queue_core::{Maintenance, Queues, Retry, schedule::Scheduler, wakeup::Subscriber};
 use service::{Config, Hosts, Limits, Tls, config::BindAddress};
 use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -50,6 +50,8 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
         tokio::spawn(app.health_monitor.clone().run(shutdown.clone())),
         tokio::spawn(declare(queues.clone(), shutdown.clone())),
     ];
+    let scheduler = Scheduler::new(queues.clone(), subscriber.clone());
+    background.extend(scheduler.map(|scheduler| tokio::spawn(scheduler.run(shutdown.clone()))));
     let maintenance = Maintenance::new(queues.clone(), subscriber);
     background.extend(maintenance.map(|maintenance| tokio::spawn(maintenance.run(shutdown.clone()))));
     let grace = limits.grace;
@@ -91,13 +93,13 @@ async fn finish_tasks(tasks: TaskTracker, shutdown: CancellationToken, grace: Du
     Ok(())
 }
 
-/// Writes the declared settings to Redis, and tries again until this succeeds. The API serves requests meanwhile.
+/// Writes the declared settings and schedules to Redis, and tries again until this succeeds. The API serves requests meanwhile.
 async fn declare(queues: Queues, shutdown: CancellationToken) {
     let mut retry = Retry::new();
     let mut is_failure_logged = false;
     while let Err(error) = queues.declare().await {
         if !is_failure_logged {
-            warn!(%error, "the declared settings are not applied yet");
+            warn!(%error, "the declared settings and schedules are not applied yet");
             is_failure_logged = true;
         }
         tokio::select! {
@@ -106,6 +108,6 @@ async fn declare(queues: Queues, shutdown: CancellationToken) {
         }
     }
     if is_failure_logged {
-        info!("the declared settings are applied");
+        info!("the declared settings and schedules are applied");
     }
 }

@@ -67,7 +67,7 @@ fn cors(origins: &[Origin]) -> Option<CorsLayer> {
     Some(
         CorsLayer::new()
             .allow_origin(origins)
-            .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
+            .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
             .allow_headers(allowed_headers.collect::<Vec<_>>())
             .expose_headers(exposed_headers.collect::<Vec<_>>())
             .max_age(PREFLIGHT_MAX_AGE),

@@ -61,6 +61,19 @@ pub enum Error {
     #[error("the queue is exclusive, so its messages have no group: nothing was stored")]
     ExclusiveQueue,
 
+    /// The queue has its maximum number of schedules: nothing was stored. Delete one first.
+    #[error("the queue has {max} schedules, the maximum: nothing was stored", max = limits::MAX_SCHEDULES)]
+    TooManySchedules,
+
+    /// A field of a schedule is invalid: nothing was stored.
+    #[error("{field}: {problem}")]
+    InvalidSchedule {
+        /// The field.
+        field: &'static str,
+        /// The problem with the field.
+        problem: &'static str,
+    },
+
     /// An earlier, different request had the same idempotency key: nothing was stored. Use a new random key.
     #[error("this idempotency key came with another request before: nothing was stored")]
     KeyReused,
@@ -131,6 +144,7 @@ impl From<RedisError> for Error {
                 is_conflict: true,
             }),
             Some("REUSED") => Self::KeyReused,
+            Some("SCHEDULES") => Self::TooManySchedules,
             Some("DENIED") => Self::Unavailable(PROTECTED_MODE.into()),
             Some(code) if !UNAVAILABLE_CODES.split(' ').any(|unavailable| unavailable == code) => {
                 Self::Unexpected(reason(&error))

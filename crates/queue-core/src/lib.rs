@@ -10,10 +10,12 @@ mod maintenance;
 mod message;
 mod names;
 mod number;
+mod outage_log;
 mod parse_error;
 mod queue;
 mod range;
 mod redis;
+pub mod schedule;
 pub mod settings;
 mod time;
 pub mod wakeup;
@@ -23,10 +25,10 @@ pub use json::JsonObject;
 pub use long_poll::{LongPoll, ResponseMemory};
 pub use maintenance::Maintenance;
 pub use message::{Failure, LeaseToken, Message, MessagePatch, MessageRef, NewMessage, State};
-pub use names::{ConsumerId, GroupKey, IdempotencyKey, MessageName, QueueName, SignalKey};
+pub use names::{ConsumerId, GroupKey, IdempotencyKey, MessageName, QueueName, ScheduleName, SignalKey};
 pub use queue::{
-    Action, Changed, Delivery, Enqueued, Extended, LeaseRequest, Leased, ListFilter, Queue, QueueStatus, Queues,
-    Settlement, Signal,
+    Action, Changed, DefinedBy, Delivery, Enqueued, Extended, LeaseRequest, Leased, ListFilter, PutSchedule, Queue,
+    QueueStatus, Queues, Settlement, Signal,
 };
 pub use range::{DurationIn, NumberIn};
 pub use redis::{Danger, Redis, RedisOptions, Retry};

@@ -13,3 +13,5 @@ pub(crate) const MAX_ERROR_BYTES: usize = 8 * 1_024;
 /// How long a lease lasts beyond the time-out of its run. A consumer that ends a run at its time-out must settle it within this
 /// time. After that the attempt has failed, and the next one may begin.
 pub(crate) const RUN_TIMEOUT_GRACE: Millis = Millis::new(500);
+/// The maximum number of schedules of a queue.
+pub(crate) const MAX_SCHEDULES: usize = 1_000;

@@ -8,11 +8,11 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 use crate::{
     error::Error,
     names::QueueName,
+    outage_log::OutageLog,
     queue::Queues,
     redis::Retry,
     wakeup::{Subscriber, WakeTimers, subscriber::LEEWAY},
@@ -86,18 +86,18 @@ impl Maintenance {
 
     async fn maintain_due(&self) {
         let mut under_way = JoinSet::new();
-        let mut is_logged = false;
+        let mut outage_log = OutageLog::new("queues can't be maintained", "queues are maintained again");
         loop {
             let queue = self.timers.next().await;
             while under_way.len() >= MAX_CONCURRENT {
                 // A task that panicked has ended; the other tasks go on.
                 if let Some(Ok(result)) = under_way.join_next().await {
-                    log_outage(&mut is_logged, result);
+                    outage_log.note(result);
                 }
             }
             while let Some(done) = under_way.try_join_next() {
                 if let Ok(result) = done {
-                    log_outage(&mut is_logged, result);
+                    outage_log.note(result);
                 }
             }
             let (queues, timers) = (self.queues.clone(), Arc::clone(&self.timers));
@@ -185,20 +185,5 @@ impl Maintenance {
             // The interval is random, so that processes that started together do not scan together.
             sleep(self.scan_for_unlisted_every.mul_f64(rand::random_range(0.9..=1.0))).await;
         }
-    }
-}
-
-/// Logs an outage once, not for each queue.
-fn log_outage(is_logged: &mut bool, result: Result<(), Error>) {
-    match result {
-        Err(error) if !*is_logged => {
-            warn!(%error, "queues can't be maintained, trying again");
-            *is_logged = true;
-        }
-        Ok(()) if *is_logged => {
-            info!("queues are maintained again");
-            *is_logged = false;
-        }
-        _ => {}
     }
 }

@@ -37,6 +37,12 @@ macro_rules! validated_text {
             }
         }
 
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -77,6 +83,15 @@ validated_text! {
     QueueName, up to 128 of r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$", |text| {
         if is_identifier(text, 128) { Ok(()) } else {
             Err("a queue's name is 1 to 128 characters of A-Z a-z 0-9 _ . : - and starts with a letter or digit")
+        }
+    }
+}
+
+validated_text! {
+    /// The name of a schedule: 1 to 128 letters, digits or characters of `_.:-`; the first one is a letter or a digit.
+    ScheduleName, up to 128 of r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$", |text| {
+        if is_identifier(text, 128) { Ok(()) } else {
+            Err("a schedule's name is 1 to 128 characters of A-Z a-z 0-9 _ . : - and starts with a letter or digit")
         }
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod json;
 pub(crate) mod lease;
 pub(crate) mod message;
 pub(crate) mod queue;
+pub(crate) mod schedule;
 pub(crate) mod settlement;
 pub(crate) mod signal;
 

@@ -26,6 +26,7 @@ impl Metrics {
     pub(crate) fn new(mut registry: Registry, queues: Queues, event_streams: Budget) -> Self {
         let requests = RequestMetrics::default();
         requests.register(&mut registry);
+        queues.tick_metrics().register(&mut registry);
         let event_streams = ReadGauge(move || event_streams.taken() as u64);
         registry.register("drover_event_listeners", "Open event streams", event_streams);
         Self { registry: Arc::new(registry), queues: Arc::new(QueueMetrics::new(queues)), requests }

@@ -79,7 +79,7 @@ impl QueueMetrics {
 /// A counter: its name without the ending `_total`, which the library adds; its help text; and its value.
 type Total = (&'static str, &'static str, fn(&QueueStatus) -> u64);
 
-const TOTALS: [Total; 7] = [
+const TOTALS: [Total; 8] = [
     ("drover_queue_enqueued", "Messages stored.", |status| status.totals.enqueued),
     ("drover_queue_completed", "Messages completed.", |status| status.totals.completed),
     ("drover_queue_failed", "Messages failed for good.", |status| status.totals.failed),
@@ -87,6 +87,7 @@ const TOTALS: [Total; 7] = [
     ("drover_queue_lapsed", "Leases that lapsed.", |status| status.totals.lapsed),
     ("drover_queue_expired", "Messages failed because they were not started in time.", |status| status.totals.expired),
     ("drover_queue_cancelled", "Messages failed because they were cancelled.", |status| status.totals.cancelled),
+    ("drover_queue_scheduled", "Messages that ticks of schedules posted.", |status| status.totals.scheduled),
 ];
 
 impl Collector for Snapshot {
@@ -118,6 +119,9 @@ impl Collector for Snapshot {
         })?;
         family("drover_queue_paused", "Whether the queue is paused.", MetricType::Gauge, &mut |status, family| {
             family.encode_family(&labels(status))?.encode_gauge(&u32::from(status.paused))
+        })?;
+        family("drover_queue_schedules", "Schedules of the queue.", MetricType::Gauge, &mut |status, family| {
+            family.encode_family(&labels(status))?.encode_gauge(&status.schedules)
         })?;
         for (name, help, total) in TOTALS {
             family(name, help, MetricType::Counter, &mut |status, family| {

@@ -36,6 +36,7 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis
         {"name": "leases", "description": "Receive messages, and end or extend their leases"},
         {"name": "events", "description": "Listen to events"},
         {"name": "queues", "description": "Status and settings of queues, and operations on all messages of a queue"},
+        {"name": "schedules", "description": "Post messages over time, by cron patterns or at intervals"},
         {"name": "service", "description": "Health, metrics and this description; they need no key"},
     ]);
     let mut schemas = Vec::from([(Problem::name().into_owned(), Problem::schema())]);
@@ -48,6 +49,7 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis
     let not_null = json!({"not": {"type": "null"}});
     for (name, exclusive) in [
         ("NewMessage", json!({"delay": not_null, "deliver_at": not_null})),
+        ("NewSchedule", json!({"cron": not_null, "every": not_null})),
         ("Fail", json!({"retry": {"const": false}, "retry_after": not_null})),
     ] {
         let required: Vec<&String> = exclusive.as_object().into_iter().flat_map(Map::keys).collect();

@@ -2,7 +2,7 @@
 //! scope that a key needs, and the response headers.
 
 use axum::http::Method;
-use queue_core::{MessageRef, QueueName, SignalKey};
+use queue_core::{MessageRef, QueueName, ScheduleName, SignalKey};
 use serde_json::{Map, Value, json};
 use service::Code;
 use utoipa::PartialSchema;
@@ -18,10 +18,11 @@ const COMMON_REFUSALS: [Code; 4] = [Code::BadRequest, Code::MalformedRequest, Co
 const V1_REFUSALS: [Code; 4] = [Code::InvalidQuery, Code::RequestTimeout, Code::Overloaded, Code::Unavailable];
 /// The error codes for path parameters. `not_found` is among them, because an empty parameter or one with a slash gives
 /// another path.
-const PARAMETER_REFUSALS: [(&str, [Code; 2]); 3] = [
+const PARAMETER_REFUSALS: [(&str, [Code; 2]); 4] = [
     ("{queue}", [Code::InvalidQueueName, Code::NotFound]),
     ("{id}", [Code::InvalidId, Code::NotFound]),
     ("{key}", [Code::InvalidSignalKey, Code::NotFound]),
+    ("{name}", [Code::InvalidScheduleName, Code::NotFound]),
 ];
 /// The error codes that every operation with a body may answer.
 const BODY_REFUSALS: [Code; 4] =
@@ -66,6 +67,7 @@ impl Operation<'_> {
             ("queue", "The name of the queue", QueueName::schema(), "orders"),
             ("id", "The id of the message: Drover's, or the producer's own", MessageRef::schema(), "21759559372713"),
             ("key", "The key of the signal that messages wait for", SignalKey::schema(), "paid:42"),
+            ("name", "The name of the schedule", ScheduleName::schema(), "report"),
         ];
         let of_path = of_path.into_iter().filter(|(name, ..)| self.path.contains(&format!("{{{name}}}")));
         let mut parameters: Vec<Value> = of_path
@@ -128,7 +130,7 @@ impl Operation<'_> {
         for (status, response) in responses {
             let mut names = vec!["X-Request-Id"];
             names.extend(match status.as_str() {
-                "201" if self.path.ends_with("/messages") => Some("Location"),
+                "201" if self.path.ends_with("/messages") || self.path.ends_with("/run") => Some("Location"),
                 "401" => Some("WWW-Authenticate"),
                 "429" | "503" => Some("Retry-After"),
                 _ => None,

@@ -10,5 +10,5 @@ pub(crate) mod query;
 pub(crate) mod trace;
 
 pub(crate) use body::{BatchBody, JsonBody, NoBody, OptionalJsonBody};
-pub(crate) use path::{MessagePath, QueuePath, SignalPath};
+pub(crate) use path::{MessagePath, QueuePath, SchedulePath, SignalPath};
 pub(crate) use query::{NoQuery, Query};

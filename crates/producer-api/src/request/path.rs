@@ -6,7 +6,7 @@ use axum::{
     extract::{FromRequestParts, RawPathParams},
     http::request::Parts,
 };
-use queue_core::{MessageRef, Queue, QueueName, SignalKey};
+use queue_core::{MessageRef, Queue, QueueName, ScheduleName, SignalKey};
 use service::{Code, Problem};
 
 use crate::{app::App, errors::Result};
@@ -26,6 +26,12 @@ pub(crate) struct SignalPath {
     pub(crate) app: App,
     pub(crate) queue: Arc<Queue>,
     pub(crate) key: SignalKey,
+}
+
+pub(crate) struct SchedulePath {
+    pub(crate) app: App,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) name: ScheduleName,
 }
 
 impl FromRequestParts<App> for QueuePath {
@@ -55,6 +61,15 @@ impl FromRequestParts<App> for SignalPath {
     }
 }
 
+impl FromRequestParts<App> for SchedulePath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let QueuePath { app, queue } = QueuePath::from_request_parts(parts, app).await?;
+        Ok(Self { app, queue, name: parameter(parts, "name", Code::InvalidScheduleName).await? })
+    }
+}
+
 /// Parses a parameter of the path. `invalid` is the code of the error if the parameter is invalid.
 async fn parameter<T: FromStr<Err: Display>>(parts: &mut Parts, name: &str, invalid: Code) -> Result<T> {
     const NOT_UTF_8: &str = "percent-encoded bytes in the path must be UTF-8";
@@ -65,6 +80,7 @@ async fn parameter<T: FromStr<Err: Display>>(parts: &mut Parts, name: &str, inva
         Err(rejection) => match rejection.body_text() {
             text if text.contains("`id`") => return Err(Problem::new(Code::InvalidId, NOT_UTF_8)),
             text if text.contains("`key`") => return Err(Problem::new(Code::InvalidSignalKey, NOT_UTF_8)),
+            text if text.contains("`name`") => return Err(Problem::new(Code::InvalidScheduleName, NOT_UTF_8)),
             _ => String::new(),
         },
     };

@@ -11,6 +11,7 @@ mod messages;
 mod ndjson;
 mod queues;
 mod registry;
+mod schedules;
 mod signals;
 
 use tower_http::timeout::TimeoutLayer;
@@ -27,6 +28,7 @@ pub(crate) fn all(time_limit: TimeoutLayer) -> Routes {
         messages::register,
         changes::register,
         signals::register,
+        schedules::register,
         about::register,
     ];
     resources.into_iter().fold(Routes::new(time_limit), |routes, register| register(routes))

@@ -101,6 +101,8 @@ struct Details<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     due_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     hold: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Box<RawValue>>,
@@ -152,6 +154,7 @@ impl Event {
                 'a' => details.attempt = value.parse().ok(),
                 'c' => details.consumer = value.parse().ok(),
                 'd' => details.due_at = value.parse().ok().map(Timestamp::from_millis),
+                's' => details.schedule = Some(value),
                 'k' => details.hold = Some(value),
                 _ => {}
             }

@@ -23,7 +23,7 @@ pub use token::LeaseToken;
 use utoipa::ToSchema;
 
 use crate::{
-    names::{ConsumerId, GroupKey, MessageName, QueueName, SignalKey},
+    names::{ConsumerId, GroupKey, MessageName, QueueName, ScheduleName, SignalKey},
     parse_error::ParseError,
     range::NumberIn,
     time::{Millis, Timestamp},
@@ -153,6 +153,14 @@ pub struct Message {
     /// The error of the last failed attempt; null if the message was completed.
     #[schema(required)]
     pub error: Option<MessageError>,
+    /// The schedule that posted the message; absent if none did.
+    #[schema(inline, nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleName>,
+    /// The tick for which the schedule posted the message; absent if none did.
+    #[schema(nullable = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduled_at: Option<Timestamp>,
 }
 
 fn example() -> serde_json::Value {
@@ -231,7 +239,7 @@ impl Message {
     pub(crate) fn from_stored(queue: QueueName, stored: Stored) -> Self {
         let Stored { id, posted, run, state, max_attempts, progress, signal } = stored;
         let delay = posted.delay();
-        let Posted { message: posted, created_at, due_at, expires_at, ready_at: _ } = posted;
+        let Posted { message: posted, created_at, due_at, expires_at, ready_at: _, schedule, scheduled_at } = posted;
         // There is no `..`, so that each field of a message is shown, or left out on purpose.
         let NewMessage {
             data,
@@ -273,6 +281,8 @@ impl Message {
             progress,
             result: None,
             error: None,
+            schedule,
+            scheduled_at,
         };
         match state {
             StoredState::Held => {

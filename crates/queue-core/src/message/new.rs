@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use serde_json::value::RawValue;
 use utoipa::{
     PartialSchema, ToSchema,
@@ -192,6 +192,48 @@ impl PartialSchema for Headers {
 }
 
 impl ToSchema for Headers {}
+
+/// Writes the fields that differ from their defaults.
+impl Serialize for NewMessage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self {
+            data,
+            name,
+            id,
+            delay,
+            deliver_at,
+            priority,
+            max_attempts,
+            backoff,
+            timeout,
+            ttl,
+            hold,
+            group,
+            headers,
+        } = self;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("data", data)?;
+        let priority = Some(priority).filter(|priority| **priority != Priority::default());
+        let headers = Some(headers).filter(|headers| !headers.is_empty());
+        entry(&mut map, "name", name.as_ref())?;
+        entry(&mut map, "id", id.as_ref())?;
+        entry(&mut map, "delay", delay.as_ref())?;
+        entry(&mut map, "deliver_at", deliver_at.as_ref())?;
+        entry(&mut map, "priority", priority)?;
+        entry(&mut map, "max_attempts", max_attempts.as_ref())?;
+        entry(&mut map, "backoff", backoff.as_ref())?;
+        entry(&mut map, "timeout", timeout.as_ref())?;
+        entry(&mut map, "ttl", ttl.as_ref())?;
+        entry(&mut map, "hold", hold.as_ref())?;
+        entry(&mut map, "group", group.as_ref())?;
+        entry(&mut map, "headers", headers)?;
+        map.end()
+    }
+}
+
+fn entry<M: SerializeMap>(map: &mut M, name: &str, value: Option<&impl Serialize>) -> Result<(), M::Error> {
+    value.map_or(Ok(()), |value| map.serialize_entry(name, value))
+}
 
 impl NewMessage {
     /// The maximum delay of a message.

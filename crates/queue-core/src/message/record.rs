@@ -18,7 +18,7 @@ use crate::{
         id::MessageId,
         new::{NewMessage, Priority},
     },
-    names::ConsumerId,
+    names::{ConsumerId, ScheduleName},
     time::{Millis, Timestamp},
 };
 
@@ -28,7 +28,7 @@ use crate::{
 pub(crate) struct Malformed(pub(crate) &'static str);
 
 /// The fields of a record, each with its letter.
-#[derive(Clone, Copy, EnumString, IntoStaticStr, VariantArray)]
+#[derive(Clone, Copy, PartialEq, EnumString, IntoStaticStr, VariantArray)]
 enum RecordField {
     #[strum(serialize = "d")]
     Due,
@@ -36,6 +36,10 @@ enum RecordField {
     Name,
     #[strum(serialize = "h")]
     Headers,
+    #[strum(serialize = "s")]
+    Schedule,
+    #[strum(serialize = "u")]
+    ScheduledAt,
 }
 
 /// The fields of the options, each with its letter.
@@ -51,7 +55,7 @@ enum OptionField {
     OwnId,
     #[strum(serialize = "t")]
     Timeout,
-    /// The ttl in a request; `enqueue.lua` replaces it with `Expires`, an instant.
+    /// The ttl in a request or in a schedule; `enqueue.lua` replaces it with `Expires`, an instant.
     #[strum(serialize = "l")]
     Ttl,
     #[strum(serialize = "e")]
@@ -64,9 +68,10 @@ enum OptionField {
     Ready,
 }
 
-/// The letters of all fields of a record.
-pub(crate) fn record_letters() -> String {
-    RecordField::VARIANTS.iter().map(<&str>::from).collect()
+/// The letters of the fields of a record that a patch writes anew. The fields of a schedule stay.
+pub(crate) fn patched_letters() -> String {
+    let stay = [RecordField::Schedule, RecordField::ScheduledAt];
+    RecordField::VARIANTS.iter().filter(|field| !stay.contains(field)).map(<&str>::from).collect()
 }
 
 /// Adds a field if there is a value.
@@ -131,6 +136,22 @@ impl EncodedMessage {
         Self { record, options, due: message.due().encode() }
     }
 
+    /// The same message, marked with the schedule that posts it.
+    pub(crate) fn posted_by(mut self, schedule: &ScheduleName) -> Self {
+        let mut record = String::new();
+        push(&mut record, RecordField::Schedule, Some(schedule));
+        self.record.insert_str(0, &record);
+        self
+    }
+
+    /// The same message, marked with the instant for which a schedule posts it.
+    pub(crate) fn scheduled_at(mut self, instant: Timestamp) -> Self {
+        let mut record = String::new();
+        push(&mut record, RecordField::ScheduledAt, Some(instant.as_millis()));
+        self.record.insert_str(0, &record);
+        self
+    }
+
     /// The bytes that count towards the limit of one call.
     pub(crate) fn bytes(&self) -> usize {
         self.record.len()
@@ -146,13 +167,18 @@ pub(crate) struct Posted {
     pub(crate) expires_at: Option<Timestamp>,
     /// When the message became ready by a promotion or a signal.
     pub(crate) ready_at: Option<Timestamp>,
+    /// The schedule that posted the message.
+    pub(crate) schedule: Option<ScheduleName>,
+    /// The tick of the schedule for which it posted the message.
+    pub(crate) scheduled_at: Option<Timestamp>,
 }
 
 impl Posted {
     pub(crate) fn new(message: NewMessage, created_at: Timestamp) -> Self {
         let due_at = message.due().instant(created_at);
         let expires_at = message.ttl.map(|ttl| created_at + *ttl);
-        Self { message, created_at, due_at, expires_at, ready_at: None }
+        let (ready_at, schedule, scheduled_at) = (None, None, None);
+        Self { message, created_at, due_at, expires_at, ready_at, schedule, scheduled_at }
     }
 
     /// What is shown of a message whose record can't be read.
@@ -179,6 +205,8 @@ impl Posted {
             RecordField::Due => self.due_at = instant(value)?,
             RecordField::Name => self.message.name = Some(value.parse().ok()?),
             RecordField::Headers => self.message.headers = serde_json::from_str(value).ok()?,
+            RecordField::Schedule => self.schedule = Some(value.parse().ok()?),
+            RecordField::ScheduledAt => self.scheduled_at = Some(instant(value)?),
         }
         Some(())
     }
@@ -196,7 +224,7 @@ impl Posted {
             OptionField::Backoff => message.backoff = Some(serde_json::from_str(value).ok()?),
             OptionField::OwnId => message.id = Some(value.parse().ok()?),
             OptionField::Timeout => message.timeout = Some(Millis::new(value.parse().ok()?).try_into().ok()?),
-            OptionField::Ttl => {}
+            OptionField::Ttl => message.ttl = Some(Millis::new(value.parse().ok()?).try_into().ok()?),
             OptionField::Expires => self.expires_at = Some(instant(value)?),
             OptionField::Hold => message.hold = Some(value.parse().ok()?),
             OptionField::Group => message.group = Some(value.parse().ok()?),

@@ -1,6 +1,9 @@
 //! The audit: checks that each message is in exactly one state, while the queue is in use.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+};
 
 use deadpool_redis::redis;
 
@@ -41,16 +44,16 @@ const LISTS: [(&str, &str); 3] =
 pub struct Audit {
     /// The number of checked messages.
     pub messages: usize,
-    /// The messages with a problem.
+    /// The messages and schedules with a problem.
     pub findings: Vec<Finding>,
 }
 
-/// One message with a problem.
+/// One message, or schedule, with a problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The message's id, or `group` and the key of a group.
+    /// The message's id; or `group` and the key of a group; or `schedule` and the name of a schedule.
     pub id: String,
-    /// The problem with the message or group.
+    /// The problem.
     pub problem: String,
 }
 
@@ -62,7 +65,8 @@ impl fmt::Display for Finding {
 
 impl Queue {
     /// Checks that every message is in exactly one state and has a record, while the queue is in use. The check works in steps.
-    /// Each message that looks wrong is checked again, at one instant. The ids of all messages are kept in memory meanwhile.
+    /// Each message that looks wrong is checked again, at one instant. The ids of all messages are kept in memory meanwhile. Also
+    /// checks the schedules, each at one instant.
     ///
     /// # Errors
     ///
@@ -132,8 +136,24 @@ impl Queue {
             }
         }
         findings.extend(self.audit_groups().await?);
+        findings.extend(self.audit_schedules().await?);
         findings.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(Audit { messages, findings })
+    }
+
+    /// Checks that each schedule has a message, and a next tick exactly if it is neither paused nor ended.
+    async fn audit_schedules(&self) -> Result<Vec<Finding>> {
+        let mut names = BTreeSet::new();
+        names.extend(self.scan("HSCAN", suffix::SCHEDULES, 2).await?);
+        names.extend(self.scan("HSCAN", suffix::SCHEDULE_MESSAGES, 2).await?);
+        names.extend(self.scan("ZSCAN", suffix::TICKS, 2).await?);
+        let mut findings = Vec::new();
+        for name in names {
+            if let Some(problem) = self.problem_of_schedule(&name).await? {
+                findings.push(Finding { id: format!("schedule {name}"), problem });
+            }
+        }
+        Ok(findings)
     }
 
     async fn key_names(&self, how: &str, ids: &[String]) -> Result<Vec<Vec<String>>> {

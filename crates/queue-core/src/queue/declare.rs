@@ -5,13 +5,13 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use deadpool_redis::redis::FromRedisValue;
 use tokio::time::sleep;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     error::{Error, Result},
     queue::{Call, Queue, index},
     redis::{
-        CallError, reply,
+        CallError, keys, reply,
         scripts::{self, Script},
     },
 };
@@ -54,6 +54,9 @@ impl Queue {
         *self.epoch.lock() = Some(epoch.clone());
         // An interrupted creation or deletion may have left the index without the name, so maintenance adds it if it is missing.
         self.was_used.store(true, Ordering::Relaxed);
+        if was_created && let Err(error) = Box::pin(self.declare_schedules()).await {
+            warn!(queue = %self.name, %error, "the declared schedules of a new queue are not created: start the service again");
+        }
         Ok(epoch)
     }
 
@@ -61,11 +64,11 @@ impl Queue {
     async fn create(&self) -> Result<Option<(String, bool)>> {
         let name = std::slice::from_ref(&self.name);
         // The name comes first: a name without a queue is harmless, but a queue without a name would not be found.
-        index::add(&self.redis, name).await?;
+        index::add(&self.redis, keys::INDEX, name).await?;
         let declared = self.call_declare(&format!("{:016x}", rand::random::<u64>())).await?;
         if declared.as_ref().is_some_and(|(_, was_created)| *was_created) {
             // The name is added again, because a concurrent deletion may have removed it.
-            index::add(&self.redis, name).await?;
+            index::add(&self.redis, keys::INDEX, name).await?;
         }
         Ok(declared)
     }
@@ -74,7 +77,7 @@ impl Queue {
     /// epoch, and whether the queue was created; `None` if it does not exist.
     async fn call_declare(&self, new_epoch: &str) -> Result<Option<(String, bool)>> {
         let mut call = Call::new(&scripts::DECLARE, &self.keys).arg(new_epoch);
-        for (setting, value) in self.declared.meta_fields() {
+        for (setting, value) in self.declared.settings.meta_fields() {
             call.push(setting);
             call.push(value);
         }

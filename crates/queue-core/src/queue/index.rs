@@ -1,4 +1,5 @@
-//! The index of queues: a sorted set of their names. Lists of queues, and searches by a pattern, read it.
+//! The index of queues: a sorted set of their names. Lists of queues, and searches by a pattern, read it. Another index has the
+//! names of the queues that have schedules; the same rules apply to it.
 //!
 //! A queue exists when its key `meta` has an epoch. This key lies in another cluster slot than the index, so no script can
 //! change both. So the index may lag behind: it may have a name without a queue, and for a while it may lack the name of a
@@ -6,7 +7,7 @@
 //! after it; the process that deletes a queue removes the name afterwards, then checks for the queue once more; maintenance
 //! repairs the index after an interruption between these steps.
 
-use std::sync::{LazyLock, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use deadpool_redis::redis::{self, Value};
 
@@ -14,46 +15,50 @@ use crate::{
     error::{Error, Result},
     names::QueueName,
     queue::Queue,
-    redis::{CallError, Redis, Slot, keys, reply, scripts::LAYOUT},
+    redis::{CallError, Redis, Slot, keys, reply, scripts::LAYOUT, suffix},
 };
 
-/// The cluster slot of the index.
-static SLOT: LazyLock<Slot> = LazyLock::new(|| Slot::of(keys::INDEX));
 /// The maximum number of names that one call reads or adds.
 const NAMES_PER_CALL: usize = 1_000;
 
 /// Adds names; names that are already in the index stay.
-pub(crate) async fn add(redis: &Redis, names: &[QueueName]) -> Result<()> {
+pub(crate) async fn add(redis: &Redis, index: &str, names: &[QueueName]) -> Result<()> {
     for chunk in names.chunks(NAMES_PER_CALL) {
         let mut add = redis::cmd("ZADD");
-        add.arg(keys::INDEX);
+        add.arg(index);
         for name in chunk {
             add.arg(0).arg(name.as_str());
         }
-        call(redis, &add).await?;
+        call(redis, index, &add).await?;
     }
     Ok(())
 }
 
 /// Adds a name if it is missing. The lookup comes first, because a Redis whose memory is full refuses even a write that changes
 /// nothing.
-async fn add_if_absent(redis: &Redis, name: &QueueName) -> Result<()> {
+pub(crate) async fn add_if_absent(redis: &Redis, index: &str, name: &QueueName) -> Result<()> {
     let mut score = redis::cmd("ZSCORE");
-    score.arg(keys::INDEX).arg(name.as_str());
-    match call(redis, &score).await? {
-        Value::Nil => add(redis, std::slice::from_ref(name)).await,
+    score.arg(index).arg(name.as_str());
+    match call(redis, index, &score).await? {
+        Value::Nil => add(redis, index, std::slice::from_ref(name)).await,
         _ => Ok(()),
     }
 }
 
-pub(crate) async fn remove(redis: &Redis, name: &QueueName) -> Result<()> {
+pub(crate) async fn remove(redis: &Redis, index: &str, name: &QueueName) -> Result<()> {
     let mut remove = redis::cmd("ZREM");
-    remove.arg(keys::INDEX).arg(name.as_str());
-    call(redis, &remove).await.map(drop)
+    remove.arg(index).arg(name.as_str());
+    call(redis, index, &remove).await.map(drop)
 }
 
 /// The first `max` names, in order, that begin with `start` and come after `after`. Fewer names mean that there are no more.
-pub(crate) async fn names(redis: &Redis, start: &str, after: Option<&QueueName>, max: usize) -> Result<Vec<QueueName>> {
+pub(crate) async fn names(
+    redis: &Redis,
+    index: &str,
+    start: &str,
+    after: Option<&QueueName>,
+    max: usize,
+) -> Result<Vec<QueueName>> {
     let mut names: Vec<QueueName> = Vec::new();
     let after = after.filter(|after| after.as_str() >= start);
     // Every character of a name is smaller than `\u{ff}`.
@@ -62,8 +67,8 @@ pub(crate) async fn names(redis: &Redis, start: &str, after: Option<&QueueName>,
         let from = names.last().or(after).map_or_else(|| format!("[{start}"), |last| format!("({last}"));
         let count = NAMES_PER_CALL.min(max - names.len());
         let mut range = redis::cmd("ZRANGE");
-        range.arg(keys::INDEX).arg(from).arg(&end).arg("BYLEX").arg("LIMIT").arg(0).arg(count);
-        let page: Vec<Vec<u8>> = reply::decode(call(redis, &range).await?)?;
+        range.arg(index).arg(from).arg(&end).arg("BYLEX").arg("LIMIT").arg(0).arg(count);
+        let page: Vec<Vec<u8>> = reply::decode(call(redis, index, &range).await?)?;
         let is_last = page.len() < count;
         let count_before = names.len();
         names.extend(page.into_iter().filter_map(|name| String::from_utf8(name).ok()?.parse::<QueueName>().ok()));
@@ -82,7 +87,7 @@ impl Queue {
             return Ok(());
         }
         let restored = match self.stored_epoch().await {
-            Ok(Some(_)) => add_if_absent(&self.redis, &self.name).await,
+            Ok(Some(_)) => add_if_absent(&self.redis, keys::INDEX, &self.name).await,
             other => other.map(drop),
         };
         if restored.is_err() {
@@ -93,20 +98,32 @@ impl Queue {
 
     /// Removes the name from the index, unless the queue exists.
     pub(crate) async fn forget_name(&self) -> Result<()> {
-        remove(&self.redis, &self.name).await?;
+        remove(&self.redis, keys::INDEX, &self.name).await?;
         // The queue may have been created before its name was removed, so the check comes after the removal.
         if self.stored_epoch().await?.is_some() {
-            add(&self.redis, std::slice::from_ref(&self.name)).await?;
+            add(&self.redis, keys::INDEX, std::slice::from_ref(&self.name)).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the name from the index of queues with schedules, unless the queue has one.
+    pub(crate) async fn forget_name_of_schedules(&self) -> Result<()> {
+        remove(&self.redis, keys::QUEUES_WITH_SCHEDULES, &self.name).await?;
+        // A schedule may have been created before the name was removed, so the check comes after the removal.
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg(self.keys.key(suffix::SCHEDULES));
+        if reply::decode::<bool>(self.redis.call(self.keys.slot(), &exists).await?)? {
+            add(&self.redis, keys::QUEUES_WITH_SCHEDULES, std::slice::from_ref(&self.name)).await?;
         }
         Ok(())
     }
 }
 
-async fn call(redis: &Redis, command: &redis::Cmd) -> Result<Value> {
-    redis.call(*SLOT, command).await.map_err(|error| match error {
+async fn call(redis: &Redis, index: &str, command: &redis::Cmd) -> Result<Value> {
+    redis.call(Slot::of(index), command).await.map_err(|error| match error {
         // Before layout 2 the index was a plain set.
         CallError::Failed(Error::Unexpected(text)) if text.contains("WRONGTYPE") => {
-            Error::OtherLayout { what: format!("the key {}", keys::INDEX), found: 1, known: LAYOUT }
+            Error::OtherLayout { what: format!("the key {index}"), found: 1, known: LAYOUT }
         }
         other => other.into(),
     })

@@ -23,6 +23,7 @@ mod purge;
 mod queues;
 mod read;
 mod retry;
+mod schedules;
 mod settle;
 mod signal;
 mod status;
@@ -39,6 +40,8 @@ pub use lease::{Delivery, LeaseRequest, Leased};
 pub use list::ListFilter;
 use parking_lot::Mutex;
 pub use queues::Queues;
+pub use schedules::{DefinedBy, PutSchedule};
+pub(crate) use schedules::{Extent, Plan, Ticked, Which};
 pub use settle::{Action, Settlement};
 pub use signal::Signal;
 pub use status::QueueStatus;
@@ -46,7 +49,7 @@ pub use status::QueueStatus;
 use crate::{
     error::{Error, Result},
     limits,
-    names::QueueName,
+    names::{QueueName, ScheduleName},
     queue::{
         lost_calls::LostCalls,
         pending_posts::{PendingPosts, PostLimit},
@@ -56,16 +59,23 @@ use crate::{
         scripts::{LAYOUT, Script},
         suffix,
     },
+    schedule::NewSchedule,
     settings::patch::SettingsPatch,
     time::Millis,
 };
+
+/// What the configuration declares for one queue.
+pub(crate) struct Declared {
+    pub(crate) settings: SettingsPatch,
+    pub(crate) schedules: Vec<(ScheduleName, NewSchedule)>,
+}
 
 /// One queue and the operations on it. Most operations call one script; those of producers and consumers take a batch of messages.
 pub struct Queue {
     redis: Redis,
     name: QueueName,
     keys: Keys,
-    declared: SettingsPatch,
+    declared: Declared,
     /// The epoch that the queue had when this process declared it last.
     epoch: Mutex<Option<String>>,
     /// Whether this process has used the queue since it last checked that the index has the queue's name.
@@ -86,7 +96,7 @@ impl Queue {
     /// The time for which a lease lasts beyond the time-out of its run, so that the consumer can settle it.
     pub const RUN_TIMEOUT_GRACE: Millis = limits::RUN_TIMEOUT_GRACE;
 
-    pub(crate) fn new(redis: Redis, name: QueueName, declared: SettingsPatch, post_limit: Arc<PostLimit>) -> Self {
+    pub(crate) fn new(redis: Redis, name: QueueName, declared: Declared, post_limit: Arc<PostLimit>) -> Self {
         let keys = Keys::of(&name);
         let (epoch, lost_calls, posted) = (Mutex::default(), LostCalls::default(), Mutex::default());
         Self { redis, name, keys, declared, epoch, was_used: AtomicBool::new(false), lost_calls, post_limit, posted }

@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use crate::{
     error::Result,
     names::QueueName,
-    queue::{Queue, QueueStatus, index, pending_posts::PostLimit},
+    queue::{Declared, Queue, QueueStatus, index, pending_posts::PostLimit},
     redis::{Keys, Redis, keys, reply},
+    schedule::metrics::TickMetrics,
     settings::{DeclaredSettings, QueuePattern},
 };
 
@@ -35,14 +36,15 @@ struct QueuesState {
     declared: DeclaredSettings,
     handles: Mutex<HashMap<QueueName, Arc<Queue>>>,
     post_limit: Arc<PostLimit>,
+    tick_metrics: TickMetrics,
 }
 
 impl Queues {
     /// The queues in `redis`. Settings that are `declared` for a queue win over those set at run time, setting by setting,
     /// whenever the queue is declared.
     pub fn new(redis: Redis, declared: DeclaredSettings) -> Self {
-        let (handles, post_limit) = (Mutex::default(), Arc::default());
-        Self { shared: Arc::new(QueuesState { redis, declared, handles, post_limit }) }
+        let (handles, post_limit, tick_metrics) = (Mutex::default(), Arc::default(), TickMetrics::default());
+        Self { shared: Arc::new(QueuesState { redis, declared, handles, post_limit, tick_metrics }) }
     }
 
     /// The same queues, over other connections.
@@ -71,14 +73,15 @@ impl Queues {
                 stays || Arc::strong_count(queue) > 1
             });
         }
-        let declared = self.shared.declared.of(name);
+        let declared =
+            Declared { settings: self.shared.declared.of(name), schedules: self.shared.declared.schedules_of(name) };
         let (redis, post_limit) = (self.shared.redis.clone(), Arc::clone(&self.shared.post_limit));
         let queue = Arc::new(Queue::new(redis, name.clone(), declared, post_limit));
         handles.insert(name.clone(), Arc::clone(&queue));
         queue
     }
 
-    /// Applies the declared settings to each queue that they name. The settings of a pattern are applied when a matching queue is
+    /// Applies the declared settings and schedules to each queue that they name. The settings of a pattern are applied when a matching queue is
     /// declared.
     ///
     /// # Errors
@@ -86,7 +89,9 @@ impl Queues {
     /// The errors of [`Queue::declare`].
     pub async fn declare(&self) -> Result<()> {
         for name in self.shared.declared.names() {
-            self.queue(&name).declare().await?;
+            let queue = self.queue(&name);
+            queue.declare().await?;
+            queue.declare_schedules().await?;
         }
         Ok(())
     }
@@ -130,7 +135,7 @@ impl Queues {
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn names_with_prefix(&self, prefix: &str) -> Result<Vec<QueueName>> {
-        index::names(&self.shared.redis, prefix, None, usize::MAX).await
+        index::names(&self.shared.redis, keys::INDEX, prefix, None, usize::MAX).await
     }
 
     /// The status of queues, in the order of their names. A page has at most `limit` (1 to 1,000) queues: those that match one
@@ -190,7 +195,8 @@ impl Queues {
         for range in ranges.iter().filter(|range| after.is_none_or(|after| range.goes_beyond(after))) {
             match range.extent {
                 Extent::WithPrefix => {
-                    names.extend(index::names(&self.shared.redis, range.start, after, max - names.len()).await?);
+                    let found = index::names(&self.shared.redis, keys::INDEX, range.start, after, max - names.len());
+                    names.extend(found.await?);
                 }
                 // Whether this queue exists becomes known when its status is read.
                 Extent::Exact => names.extend(range.start.parse::<QueueName>()),
@@ -219,7 +225,17 @@ impl Queues {
         result
     }
 
-    /// Scans all keys for queues, and adds missing names to the index.
+    /// The names of the queues that have schedules, in order. A name may be included although the queue has none.
+    pub(crate) async fn names_with_schedules(&self) -> Result<Vec<QueueName>> {
+        index::names(&self.shared.redis, keys::QUEUES_WITH_SCHEDULES, "", None, usize::MAX).await
+    }
+
+    /// Metrics of the ticks of schedules that this process posts.
+    pub fn tick_metrics(&self) -> &TickMetrics {
+        &self.shared.tick_metrics
+    }
+
+    /// Scans all keys for queues and their schedules, and adds missing names to the indices.
     ///
     /// # Errors
     ///
@@ -227,18 +243,21 @@ impl Queues {
     /// [`Error::OtherLayout`](crate::Error::OtherLayout): some of the names may be added; repeat the scan.
     pub async fn restore_all_names(&self) -> Result<()> {
         let redis = &self.shared.redis;
+        let patterns = [(keys::META_OF_ALL, keys::INDEX), (keys::SCHEDULES_OF_ALL, keys::QUEUES_WITH_SCHEDULES)];
         for node in redis.topology().nodes().await? {
-            let mut cursor = String::from("0");
-            loop {
-                let mut scan = redis::cmd("SCAN");
-                scan.arg(&cursor).arg("MATCH").arg(keys::META_OF_ALL).arg("COUNT").arg(1_000);
-                let (next, found): (String, Vec<Vec<u8>>) = reply::decode(redis.call_node(&node, &scan).await?)?;
-                let names = found.into_iter().filter_map(|key| Keys::queue_of(&String::from_utf8(key).ok()?));
-                let names: Vec<QueueName> = names.collect();
-                index::add(redis, &names).await?;
-                cursor = next;
-                if cursor == "0" {
-                    break;
+            for (pattern, index) in patterns {
+                let mut cursor = String::from("0");
+                loop {
+                    let mut scan = redis::cmd("SCAN");
+                    scan.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(1_000);
+                    let (next, found): (String, Vec<Vec<u8>>) = reply::decode(redis.call_node(&node, &scan).await?)?;
+                    let names = found.into_iter().filter_map(|key| Keys::queue_of(&String::from_utf8(key).ok()?));
+                    let names: Vec<QueueName> = names.collect();
+                    index::add(redis, index, &names).await?;
+                    cursor = next;
+                    if cursor == "0" {
+                        break;
+                    }
                 }
             }
         }

@@ -39,6 +39,8 @@ pub struct QueueStatus {
     /// Totals of events since the queue was created.
     #[schema(inline)]
     pub totals: Totals,
+    /// How many schedules the queue has.
+    pub schedules: u64,
 }
 
 /// How many messages are in each state.
@@ -89,6 +91,8 @@ pub struct Totals {
     pub expired: u64,
     /// Messages that failed because they were cancelled.
     pub cancelled: u64,
+    /// Messages that ticks of schedules posted.
+    pub scheduled: u64,
 }
 
 impl Queue {
@@ -98,9 +102,11 @@ impl Queue {
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable).
     pub async fn status(&self) -> Result<Option<QueueStatus>> {
-        type Status = (u64, u64, u64, u64, u64, u64, i64, Vec<(String, String)>);
+        type Status = (u64, u64, u64, u64, u64, u64, i64, Vec<(String, String)>, u64);
         let status: Option<Status> = self.call(&scripts::STATUS, Call::new(&scripts::STATUS, &self.keys)).await?;
-        let Some((held, delayed, waiting, active, completed, failed, age, meta)) = status else { return Ok(None) };
+        let Some((held, delayed, waiting, active, completed, failed, age, meta, schedules)) = status else {
+            return Ok(None);
+        };
         let counts = Counts { held, delayed, waiting, active, completed, failed };
         let oldest_waiting_age = u64::try_from(age).ok().map(Millis::new);
         let mut settings = Vec::new();
@@ -114,7 +120,8 @@ impl Queue {
             }
         }
         let settings = Settings::of_stored(settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        Ok(Some(QueueStatus { queue: self.name.clone(), paused, counts, oldest_waiting_age, settings, totals }))
+        let queue = self.name.clone();
+        Ok(Some(QueueStatus { queue, paused, counts, oldest_waiting_age, settings, totals, schedules }))
     }
 }
 
@@ -128,6 +135,7 @@ impl Totals {
             "lapsed" => self.lapsed = value,
             "expired" => self.expired = value,
             "cancelled" => self.cancelled = value,
+            "scheduled" => self.scheduled = value,
             _ => {}
         }
     }

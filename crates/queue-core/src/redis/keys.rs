@@ -15,6 +15,12 @@ pub(crate) const META_OF_ALL: &str = "drover:{*}:meta";
 /// after the duration. Its value is "slice,count …": the slices of the duration in which the quota was used, and how often.
 pub(crate) const QUOTA: &str = "drover:quota:";
 
+/// Sorted set of the names of queues that have schedules, all with score 0. It has its own cluster slot, like [`INDEX`].
+pub(crate) const QUEUES_WITH_SCHEDULES: &str = "drover:schedules";
+
+/// Matches the key `schedules` of each queue.
+pub(crate) const SCHEDULES_OF_ALL: &str = "drover:{*}:schedules";
+
 /// The pattern of the wake channels of all queues whose names begin with `start`. A name has no character that is special in a
 /// pattern.
 pub(crate) fn wake_of(start: &str) -> String {
@@ -129,6 +135,12 @@ pub(crate) mod suffix {
     PURGED_GROUP_REST = "purged_group_rest";
     /// Set of ids of messages that were posted before the purge and joined the waiting list after it: they are not purged.
     RETURNED = "returned";
+    /// Hash name → state: the schedules of the queue; `lua/lib/schedule.lua` describes the format.
+    SCHEDULES = "schedules";
+    /// Hash name → options, a line feed and the record of the message that each tick of the schedule posts.
+    SCHEDULE_MESSAGES = "schedule_messages";
+    /// Sorted set name → ms of the next tick of the schedule, unless it is paused or has ended.
+    TICKS = "ticks";
     /// Stream: the events of messages while a client listens; the key expires some time after the last listener. The channel of
     /// the same name wakes event readers when there are new events.
     EVENTS = "events";

@@ -4,6 +4,9 @@
 //! names the keys that the text itself touches, as upper-case locals; `-- USES` names the fragments that it calls. Fragments
 //! that these fragments need are included too.
 //!
+//! A script whose header has a line `-- CALLS enqueue` contains the whole text of `enqueue.lua` as a function, which takes the
+//! arguments and returns the reply.
+//!
 //! A script may have several parts, each of which begins with a line `-- USES`. The fragments of a part come right before it, so
 //! that a call which ends in an earlier part does not run them.
 
@@ -62,8 +65,9 @@ fn constants() -> Vec<(&'static str, String)> {
         ("MAX_MESSAGES", limits::MAX_MESSAGES.to_string()),
         ("MAX_BYTES", limits::MAX_BYTES.to_string()),
         ("MAX_RUNS", MAX_RUNS.to_string()),
+        ("MAX_SCHEDULES", limits::MAX_SCHEDULES.to_string()),
         ("MAX_RESULTS", MAX_RESULTS.to_string()),
-        ("RECORD_LETTERS", format!("'{}'", record::record_letters())),
+        ("PATCHED_LETTERS", format!("'{}'", record::patched_letters())),
         ("RUN_TIMEOUT_GRACE", limits::RUN_TIMEOUT_GRACE.get().to_string()),
     ]
 }
@@ -89,7 +93,7 @@ fragments! {
     "attempt", "backoff", "clock", "clock_step", "configure", "cursors", "events", "expire", "extra", "failed",
     "fields", "finish", "forget", "forget_purged", "groups", "held", "instants", "layout", "limiter", "maintain", "meta",
     "next_change", "owner", "promote_due", "purged", "ready", "record_clock", "recover", "remove_from_state",
-    "requeue", "requeue_at_head", "retention", "run", "shown", "signal", "state", "sweep", "timeout", "totals",
+    "requeue", "requeue_at_head", "retention", "run", "schedule", "shown", "signal", "state", "sweep", "timeout", "totals",
     "trim", "waiters", "waiting_list", "wake", "watch",
 }
 
@@ -112,18 +116,21 @@ macro_rules! scripts {
 }
 
 scripts! {
-    "produce" { DECLARE = "declare", ENQUEUE = "enqueue", SIGNAL = "signal" }
+    "produce" { DECLARE = "declare", ENQUEUE = "enqueue", SIGNAL = "signal", TICK = "tick" }
     "consume" {
         LEASE = "lease", SETTLE = "settle", EXTEND = "extend", PROGRESS = "progress", FIND_LEASES = "find_leases",
         UNDO_LEASES = "undo_leases", END_OWNERSHIP = "end_ownership",
     }
     "manage" {
-        CANCEL = "cancel", CONFIGURE = "configure", DELETE = "delete", ERASE = "erase", PATCH = "patch", PROMOTE = "promote",
-        PURGE = "purge", RETRY = "retry",
+        CANCEL = "cancel", CHANGE_SCHEDULE = "change_schedule", CONFIGURE = "configure", DELETE = "delete", ERASE = "erase", PATCH = "patch", PROMOTE = "promote",
+        PURGE = "purge", PUT_SCHEDULE = "put_schedule", RETRY = "retry",
     }
-    "inspect" { AUDIT = "audit", AWAIT = "await", LIST = "list", LISTEN = "listen", READ = "read", STATUS = "status" }
+    "inspect" { AUDIT = "audit", AWAIT = "await", LIST = "list", LISTEN = "listen", READ = "read", SCHEDULES = "schedules", STATUS = "status" }
     "maintenance" { MAINTAIN = "maintain" }
 }
+
+/// The text of the script that stores messages, which `tick` also contains.
+const ENQUEUE_TEXT: &str = include_str!("../lua/produce/enqueue.lua");
 
 /// The name of the script of quotas, which belongs to no queue.
 pub(crate) const QUOTA: &str = "quota";
@@ -145,7 +152,9 @@ impl Script {
         let mut parts = Vec::new();
         for part in parts_of(body) {
             needs.add_text(part);
-            parts.push(needs.fragments[fragments_before..].iter().map(|(_, text)| *text).collect::<String>() + part);
+            let called: String = header_words(part, "-- CALLS ").map(|called| needs.add_function(called)).collect();
+            let fragments: String = needs.fragments[fragments_before..].iter().map(|(_, text)| *text).collect();
+            parts.push(fragments + &called + part);
             fragments_before = needs.fragments.len();
         }
         let keys = needs.keys();
@@ -167,7 +176,7 @@ impl Script {
 
     /// Whether replicas must confirm the writes of this script.
     pub(crate) fn stores_messages(&self) -> bool {
-        ["enqueue", "patch"].contains(&self.name)
+        ["enqueue", "patch", "put_schedule", "tick"].contains(&self.name)
     }
 
     /// Converts a call of this script by its SHA to a call that sends the whole script, which Redis then caches.
@@ -221,6 +230,16 @@ impl ScriptNeeds {
         self.add_text(text);
         let is_injected = *name == "clock" && CLOCK_IS_INJECTED.load(Ordering::Relaxed);
         self.fragments.push((name, if is_injected { INJECTED_CLOCK } else { text }));
+    }
+
+    /// Adds what another script needs, and returns the text of that script as a function.
+    fn add_function(&mut self, called: &str) -> String {
+        assert_eq!(called, "enqueue", "a unit test assembles every script");
+        for part in parts_of(ENQUEUE_TEXT) {
+            self.add_text(part);
+        }
+        let body = ENQUEUE_TEXT.split_once('\n').map_or("", |(_, body)| body);
+        format!("local function {called}(ARGV)\n{body}end\n")
     }
 
     /// The needed keys in the order of [`suffix::ALL`]; a header names each key, or all keys as `*`.
@@ -345,7 +364,7 @@ mod tests {
         for script in all() {
             let shebang = script.source.lines().next().unwrap_or("");
             let may_write_anyway = shebang.contains("allow-oom") || shebang.contains("no-writes");
-            let stores_new_data = ["enqueue", "patch", "progress"].contains(&script.name);
+            let stores_new_data = ["enqueue", "patch", "progress", "put_schedule", "tick"].contains(&script.name);
             assert_eq!(may_write_anyway, !stores_new_data, "{}", script.name);
         }
     }

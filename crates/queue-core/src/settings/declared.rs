@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use serde_json::{Map, Value};
 
 use crate::{
-    names::QueueName,
+    json::JsonObject,
+    names::{QueueName, ScheduleName},
+    schedule::NewSchedule,
     settings::{
         patch::{InvalidSetting, SettingsPatch},
         pattern::QueuePattern,
@@ -16,9 +19,46 @@ use crate::{
 ///
 /// For each setting of a queue the entry of its exact name wins, then the matching pattern with the longest prefix, and so on
 /// down to `*`. Objects such as `retention` and `rate_limit` are merged member by member.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct DeclaredSettings(BTreeMap<QueuePattern, SettingsPatch>);
+///
+/// Beside its settings, the entry of a queue's name may have `schedules` by name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DeclaredSettings {
+    settings: BTreeMap<QueuePattern, SettingsPatch>,
+    /// Each schedule as JSON. [`validate`](Self::validate) checks that it can be read.
+    schedules: BTreeMap<QueuePattern, BTreeMap<String, Value>>,
+}
+
+/// The key of an entry that has the schedules of the queue.
+const SCHEDULES: &str = "schedules";
+
+impl<'de> Deserialize<'de> for DeclaredSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut declared = Self::default();
+        for (pattern, mut entry) in BTreeMap::<QueuePattern, Map<String, Value>>::deserialize(deserializer)? {
+            if let Some(schedules) = entry.remove(SCHEDULES) {
+                let schedules = serde_json::from_value(schedules)
+                    .map_err(|_| D::Error::custom(format_args!("{pattern}.{SCHEDULES} must be a table of tables")))?;
+                declared.schedules.insert(pattern.clone(), schedules);
+            }
+            declared.settings.insert(pattern, SettingsPatch::of(&Value::Object(entry)));
+        }
+        Ok(declared)
+    }
+}
+
+impl Serialize for DeclaredSettings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Entry<'a> {
+            #[serde(flatten)]
+            settings: &'a SettingsPatch,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            schedules: Option<&'a BTreeMap<String, Value>>,
+        }
+        let entry = |(pattern, settings)| (pattern, Entry { settings, schedules: self.schedules.get(pattern) });
+        serializer.collect_map(self.settings.iter().map(entry))
+    }
+}
 
 impl DeclaredSettings {
     /// The settings that are declared for a queue.
@@ -33,12 +73,20 @@ impl DeclaredSettings {
 
     /// The names and patterns for which there are settings, in the order of their texts.
     pub fn patterns(&self) -> impl Iterator<Item = &QueuePattern> {
-        self.0.keys()
+        self.settings.keys()
     }
 
     /// The queues whose names have an entry, in order.
     pub(crate) fn names(&self) -> impl Iterator<Item = QueueName> {
-        self.0.keys().filter_map(QueuePattern::queue)
+        self.settings.keys().filter_map(QueuePattern::queue)
+    }
+
+    /// The schedules that are declared for a queue.
+    pub(crate) fn schedules_of(&self, queue: &QueueName) -> Vec<(ScheduleName, NewSchedule)> {
+        let entry = self.schedules.iter().find(|(pattern, _)| pattern.as_str() == queue.as_str());
+        let schedules = entry.into_iter().flat_map(|(_, schedules)| schedules);
+        // `validate` has refused a schedule that can't be read.
+        schedules.filter_map(|(name, json)| Some((name.parse().ok()?, read_schedule(json).ok()?))).collect()
     }
 
     /// Checks the ranges of each entry, merged with the entries of the patterns that match it.
@@ -50,11 +98,29 @@ impl DeclaredSettings {
         // Of the patterns that match one queue, each is a prefix of the next, so every possible merge is checked here.
         self.patterns().try_for_each(|pattern| {
             self.of_all(pattern).settings().map(drop).map_err(|invalid| (pattern.clone(), invalid))
-        })
+        })?;
+        for (pattern, schedules) in &self.schedules {
+            for (name, json) in schedules {
+                let checked = match name.parse::<ScheduleName>() {
+                    _ if pattern.queue().is_none() => Err((
+                        String::new(),
+                        "a schedule belongs to one queue: declare it under the whole name of the queue".into(),
+                    )),
+                    Err(invalid) => Err((String::new(), invalid.to_string())),
+                    Ok(_) => read_schedule(json).map(drop),
+                };
+                if let Err((path, problem)) = checked {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    let setting = format!("{SCHEDULES}.{name}{dot}{path}");
+                    return Err((pattern.clone(), InvalidSetting { setting, problem, is_conflict: false }));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn merged(&self, name: &str) -> SettingsPatch {
-        let mut matching: Vec<_> = self.0.iter().filter(|(pattern, _)| pattern.matches(name)).collect();
+        let mut matching: Vec<_> = self.settings.iter().filter(|(pattern, _)| pattern.matches(name)).collect();
         // Of the patterns that match one name, the longer text is the more exact one. A name is longer than its prefixes; the name
         // itself also wins over the pattern with the name as its prefix.
         matching.sort_by_key(|(pattern, _)| {
@@ -70,13 +136,25 @@ impl DeclaredSettings {
 
 impl FromIterator<(QueueName, SettingsPatch)> for DeclaredSettings {
     fn from_iter<I: IntoIterator<Item = (QueueName, SettingsPatch)>>(by_name: I) -> Self {
-        Self(by_name.into_iter().map(|(name, settings)| (name.into(), settings)).collect())
+        let settings = by_name.into_iter().map(|(name, settings)| (name.into(), settings)).collect();
+        Self { settings, schedules: BTreeMap::new() }
+    }
+}
+
+/// Reads a schedule. The error has the path of the mistake, and the mistake.
+fn read_schedule(json: &Value) -> Result<NewSchedule, (String, String)> {
+    let read = serde_path_to_error::deserialize(json.clone());
+    let JsonObject(schedule): JsonObject<NewSchedule> =
+        read.map_err(|error| (error.path().to_string().trim_matches('.').to_owned(), error.into_inner().to_string()))?;
+    match schedule.contradiction() {
+        Some((field, detail)) => Err((field.replace('/', "."), detail.to_owned())),
+        None => Ok(schedule),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

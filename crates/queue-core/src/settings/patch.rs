@@ -60,6 +60,13 @@ impl Default for SettingsPatch {
 }
 
 impl SettingsPatch {
+    /// The patch with these members; a null counts as absent.
+    pub(super) fn of(members: &Value) -> Self {
+        let Self(mut patch) = Self::default();
+        merge(&mut patch, members, None);
+        Self(patch)
+    }
+
     /// The settings of a queue that has no other settings than these.
     ///
     /// # Errors
@@ -90,9 +97,7 @@ impl SettingsPatch {
 /// Reads declared settings; a null counts as absent.
 impl<'de> Deserialize<'de> for SettingsPatch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Self(mut patch) = Self::default();
-        merge(&mut patch, &Value::Object(Map::deserialize(deserializer)?), None);
-        Ok(Self(patch))
+        Ok(Self::of(&Value::Object(Map::deserialize(deserializer)?)))
     }
 }
 

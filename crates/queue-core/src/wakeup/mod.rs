@@ -1,9 +1,11 @@
 //! Wake-ups: notifications and timers tell an idle process when to check a queue for work.
 
 mod notifier;
+mod schedule_changes;
 pub(crate) mod subscriber;
 mod timers;
 
 pub use notifier::WakeNotifier;
+pub(crate) use schedule_changes::{Outdated, ScheduleChanges};
 pub use subscriber::Subscriber;
 pub use timers::WakeTimers;

@@ -20,6 +20,8 @@ pub(crate) enum Wake<'p> {
     For(&'p str),
     /// The consumer that works on this message should cancel it.
     Cancel(&'p str),
+    /// Processes that tick should read this schedule again.
+    Schedule(&'p str),
 }
 
 impl<'p> Wake<'p> {
@@ -27,6 +29,7 @@ impl<'p> Wake<'p> {
     pub(crate) fn parse(payload: &'p str) -> Self {
         match payload.split_once('\t') {
             Some(("cancel", id)) => Self::Cancel(id),
+            Some(("schedule", name)) => Self::Schedule(name),
             Some((_, consumer)) => Self::For(consumer),
             None => Self::In(Duration::from_micros(u64::try_from(payload.parse().unwrap_or(0_i64)).unwrap_or(0))),
         }
@@ -71,6 +74,7 @@ impl WakeNotifier {
             Wake::In(pause) => self.wake_in(pause),
             Wake::For(consumer) if self.consumer.get().is_some_and(|own| own.as_str() != consumer) => {}
             Wake::For(_) => self.wake(),
+            Wake::Schedule(_) => {}
             Wake::Cancel(id) => {
                 let mut to_cancel = self.to_cancel.lock();
                 if let Ok(id) = id.parse()
@@ -191,6 +195,7 @@ mod tests {
         assert!(wakes(&format!("0\t{mine}")).await);
         assert!(!wakes(&format!("0\t{other}")).await);
         assert!(!wakes("60000000").await);
+        assert!(!wakes("schedule\treport").await);
         assert!(!wakes("cancel\t21718923400017").await);
         assert_eq!(notifier.cancelled().await, HashSet::from(["21718923400017".parse().unwrap()]));
     }

@@ -29,6 +29,7 @@ use crate::{
     },
     wakeup::{
         notifier::{Wake, WakeNotifier},
+        schedule_changes::{Outdated, ScheduleChanges},
         timers::WakeTimers,
     },
 };
@@ -70,6 +71,8 @@ struct SubscriberState {
     new_queue: Notify,
     /// When maintenance must check each queue; only in a process with maintenance.
     timers: Option<Arc<WakeTimers>>,
+    /// The schedules that were changed; only in a process with a subscription to all queues.
+    schedule_changes: Option<Arc<ScheduleChanges>>,
 }
 
 struct Waiters {
@@ -121,6 +124,10 @@ impl Subscriber {
         self.shared.timers.as_ref()
     }
 
+    pub(crate) fn schedule_changes(&self) -> Option<&Arc<ScheduleChanges>> {
+        self.shared.schedule_changes.as_ref()
+    }
+
     fn listening(
         redis: Redis,
         prefixes: Vec<String>,
@@ -139,6 +146,7 @@ impl Subscriber {
                 channels,
                 new_queues: Mutex::default(),
                 new_queue: Notify::new(),
+                schedule_changes: timers.is_some().then(Arc::default),
                 timers,
             }),
         }
@@ -348,6 +356,13 @@ impl Subscriber {
             self.end_waits(&payload);
         } else {
             let wake = Wake::parse(&payload);
+            if let Wake::Schedule(name) = wake {
+                if let (Some(changes), Some(queue)) = (&self.shared.schedule_changes, Keys::queue_of(channel)) {
+                    let changed = name.parse().map_or(Outdated::All, |name| Outdated::Some([name].into()));
+                    changes.add(queue, changed);
+                }
+                return;
+            }
             let notifiers = self.shared.notifiers.lock();
             if let Some(notifier) = notifiers.get(channel) {
                 notifier.receive(wake);

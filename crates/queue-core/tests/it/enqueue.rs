@@ -134,7 +134,7 @@ async fn status_shows_counts_totals_and_the_age_of_the_oldest() {
     let totals = serde_json::to_value(&status.totals).unwrap();
     assert_eq!(
         totals,
-        serde_json::json!({"enqueued":6,"completed":1,"failed":1,"retried":0,"lapsed":0,"expired":0,"cancelled":0})
+        serde_json::json!({"enqueued":6,"completed":1,"failed":1,"retried":0,"lapsed":0,"expired":0,"cancelled":0,"scheduled":0})
     );
     assert!(status.oldest_waiting_age.unwrap().get() >= 30);
     assert_eq!(*status.settings.max_attempts, 1);

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
 
 use drover_tests::{Proxy, RedisCluster, RedisServer, eventually};
 use queue_core::{
-    Action, ConsumerId, Delivery, Error, LeaseRequest, MessagePatch, MessageRef, Millis, NewMessage, Queue, Queues,
-    Redis, Settlement, Signal, State,
+    Action, ConsumerId, DefinedBy, Delivery, Error, LeaseRequest, MessagePatch, MessageRef, Millis, NewMessage, Queue,
+    Queues, Redis, Settlement, Signal, State,
     settings::{DeclaredSettings, RateLimit},
     wakeup::Subscriber,
 };
@@ -29,7 +29,7 @@ enum Repeat {
 use Repeat::{Answers, NewToken, No, Reads, Yes};
 
 /// The calls of the lists. `command` stands for all other commands that call no script.
-const OPERATIONS: [(&str, Repeat); 28] = [
+const OPERATIONS: [(&str, Repeat); 32] = [
     ("declare", Yes),
     ("configure", Yes),
     ("delete", No(1, 0)),
@@ -55,6 +55,10 @@ const OPERATIONS: [(&str, Repeat); 28] = [
     ("list", Reads),
     ("listen", Yes),
     ("audit", Reads),
+    ("put_schedule", Yes),
+    ("change_schedule", Yes),
+    ("schedules", Reads),
+    ("tick", Answers("0")),
     ("quota", No(1, 2)),
     ("command", Reads),
     ("WAIT", No(2, 3)),
@@ -153,6 +157,11 @@ impl<'n> Scene<'n> {
                 queue.enqueue(vec![delayed(6, 1)]).await.unwrap();
                 wait_millis(5).await;
             }
+            "change_schedule" | "schedules" => put_schedule(&queue).await.unwrap(),
+            "tick" => {
+                put_schedule(&queue).await.unwrap();
+                wait_millis(1_100).await;
+            }
             _ => {}
         }
         Self { network, operation, queue, request, failed: failed.message.id, active, delayed: posted[0].id().clone() }
@@ -197,6 +206,10 @@ impl<'n> Scene<'n> {
             "list" => text(queue.list(State::Failed, 10, None).await?.messages.len()),
             "listen" => text(queue.listen().await?),
             "audit" => text(queue.audit().await?.messages),
+            "put_schedule" => text(put_schedule(queue).await?),
+            "change_schedule" => text(queue.pause_schedule(&SCHEDULE.parse().unwrap()).await?),
+            "schedules" => text(queue.schedule(&SCHEDULE.parse().unwrap()).await?.unwrap().runs),
+            "tick" => text(queue.tick_due().await?),
             "quota" => {
                 let limit = RateLimit { max: 5.try_into().unwrap(), duration: QUOTA_DURATION.try_into().unwrap() };
                 text(network.queues.redis().use_quota(queue.name().as_str(), limit).await?.is_granted)
@@ -214,6 +227,9 @@ impl<'n> Scene<'n> {
             // These two read the message first. The number is `WAIT`.
             "await" => ("$4\r\n1013\r\n", "evalsha", 2),
             "patch" => ("patched", "evalsha", 2),
+            // These two read schedules first.
+            "put_schedule" => ("\"every\":1000", "evalsha", 2),
+            "tick" => (SCHEDULE, "evalsha", 2),
             "command" => ("ZRANGE", "zrange", 1),
             "WAIT" => ("$4\r\nWAIT\r\n", "wait", 1),
             _ => ("EVALSHA", "evalsha", 1),
@@ -266,6 +282,15 @@ impl<'n> Scene<'n> {
 }
 
 const QUOTA_DURATION: Millis = Millis::from_secs(60);
+
+const SCHEDULE: &str = "every-second-once";
+
+/// Puts a schedule that posts one message.
+async fn put_schedule(queue: &Queue) -> Result<(), Error> {
+    let definition = json!({"every": "1s", "max_runs": 1, "message": {"data": 1}});
+    let definition = serde_json::from_value(definition).unwrap();
+    queue.put_schedule(&SCHEDULE.parse().unwrap(), definition, DefinedBy::Client).await.map(drop)
+}
 
 fn own_id() -> MessageRef {
     MessageRef::Own("own".parse().unwrap())

@@ -32,6 +32,7 @@ mod ready;
 mod receive;
 mod retention;
 mod retries;
+mod schedules;
 mod sentinel;
 mod server;
 mod terms;
@@ -160,8 +161,13 @@ fn numbers(leased: &Leased) -> Vec<u64> {
 
 /// How often this process has called a script.
 fn script_calls(fixture: &TestQueue, script: &str) -> u64 {
+    calls_of(&fixture.queues, script)
+}
+
+/// How often the process with these queues has called a script.
+fn calls_of(queues: &Queues, script: &str) -> u64 {
     let (mut registry, mut text) = (Registry::default(), String::new());
-    fixture.queues.redis().calls().register(&mut registry);
+    queues.redis().calls().register(&mut registry);
     prometheus_text::encode(&mut text, &registry).unwrap();
     let series = format!("drover_redis_call_duration_seconds_count{{script=\"{script}\"}} ");
     text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())

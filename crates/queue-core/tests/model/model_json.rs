@@ -10,7 +10,7 @@ use crate::{
 };
 
 pub(crate) const STATES: [&str; 6] = ["held", "delayed", "waiting", "active", "completed", "failed"];
-const TOTALS: [&str; 7] = ["enqueued", "completed", "failed", "retried", "lapsed", "expired", "cancelled"];
+const TOTALS: [&str; 8] = ["enqueued", "completed", "failed", "retried", "lapsed", "expired", "cancelled", "scheduled"];
 
 pub(crate) fn own_id(own_id: u8) -> String {
     format!("order {own_id}")

@@ -12,13 +12,24 @@ mod sources;
 mod tests;
 mod tree;
 
-use std::{collections::BTreeMap, ffi::OsString, fmt::Display, path::Path};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt::{self, Display},
+    path::Path,
+};
 
 use queue_core::{
     Queue,
     settings::{DeclaredSettings, Settings},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{
+        DeserializeOwned, DeserializeSeed, IgnoredAny, IntoDeserializer, MapAccess, Visitor,
+        value::MapAccessDeserializer,
+    },
+};
 
 pub use addresses::{BindAddress, FilePath, HttpUrl, Origin, OtlpEndpoint};
 pub use auth::{ApiKey, Auth, AuthMode, KeyHash, KeyId, Scope, Scopes};
@@ -81,6 +92,67 @@ pub fn must_be_within<T: Copy + PartialOrd + Display>(key: &str, value: T, min: 
     if (min..=max).contains(&value) { Ok(()) } else { Err(format!("{key} must be {min} to {max}, not {value}")) }
 }
 
+/// An entry of `queues`: settings, beside schedules, which [`DeclaredSettings::validate`] checks.
+struct QueueEntry {
+    _settings: Settings,
+}
+
+impl<'de> Deserialize<'de> for QueueEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entry;
+        impl<'de> Visitor<'de> for Entry {
+            type Value = QueueEntry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, keys: A) -> Result<QueueEntry, A::Error> {
+                let settings = Settings::deserialize(MapAccessDeserializer::new(WithoutSchedules(keys)))?;
+                Ok(QueueEntry { _settings: settings })
+            }
+        }
+        deserializer.deserialize_map(Entry)
+    }
+}
+
+/// The keys of an entry except `schedules`.
+struct WithoutSchedules<A>(A);
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithoutSchedules<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, mut seed: K) -> Result<Option<K::Value>, A::Error> {
+        loop {
+            match self.0.next_key_seed(OtherKey(seed))? {
+                None => return Ok(None),
+                Some(Ok(key)) => return Ok(Some(key)),
+                Some(Err(unused_seed)) => seed = unused_seed,
+            }
+            self.0.next_value::<BTreeMap<String, BTreeMap<String, IgnoredAny>>>()?;
+        }
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.0.next_value_seed(seed)
+    }
+}
+
+/// Reads a key by a seed; for the key `schedules` the seed is returned unused.
+struct OtherKey<K>(K);
+
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for OtherKey<K> {
+    type Value = Result<K::Value, K>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        let key = String::deserialize(deserializer)?;
+        if key == "schedules" {
+            return Ok(Err(self.0));
+        }
+        self.0.deserialize(key.into_deserializer()).map(Ok)
+    }
+}
+
 impl<W: Section> Config<W> {
     /// Loads the defaults, overrides them with `file`, and overrides both with environment variables.
     ///
@@ -124,7 +196,7 @@ impl<W: Section> Config<W> {
         #[derive(Deserialize)]
         struct Queues {
             #[serde(default, rename = "queues")]
-            _queues: BTreeMap<QueuePattern, Settings>,
+            _queues: BTreeMap<QueuePattern, QueueEntry>,
         }
         let config = sources.read()?;
         match sources.read::<Queues>() {
@@ -159,8 +231,13 @@ impl<W: Section> Config<W> {
         }
         self.auth.validate()?;
         self.queues.validate().map_err(|(pattern, invalid)| {
-            let problem = wording::data_mistake(&invalid.problem);
             // The error does not repeat the value, which may be a secret.
+            let words =
+                invalid.problem.strip_prefix("unknown variant ").and_then(|rest| rest.rsplit_once(", expected "));
+            let problem = match words {
+                Some((_, expected)) => format!("expected {}", expected.replace('`', "")),
+                None => wording::data_mistake(&invalid.problem),
+            };
             let problem = problem.rsplit_once(", and ").map_or(&*problem, |(_, expected)| expected);
             format!("queues.{pattern}.{}: {problem}", invalid.setting)
         })?;

@@ -1,11 +1,11 @@
 #!lua flags=no-writes
 -- status: returns the counts by state, the settings and the totals of a queue.
--- KEYS      meta waiting prioritized delayed leased completed failed removed held erased groups
+-- KEYS      meta waiting prioritized delayed leased completed failed removed held erased groups schedules
 -- USES      clock ready
 -- Returns   false if the queue does not exist; or the numbers of held, delayed, waiting, active, completed, failed; how long (ms)
 --           the first waiting message at priority 0, the first one at another priority, or the one with the lowest id of those that
 --           are first in their group (of about 1,000 groups) has been ready, whichever is longer (-1: none); then the fields of
---           `meta` and their values
+--           `meta` and their values, and the number of schedules
 -- Complexity O(1), with groups O(1,000)
 local stored = redis.call('HGETALL', META)
 if #stored == 0 then return false end
@@ -45,4 +45,5 @@ return {
   redis.call('ZCARD', HELD), redis.call('ZCARD', DELAYED), waiting, redis.call('ZCARD', LEASED),
   redis.call('LLEN', COMPLETED) - redis.call('SCARD', ERASED), redis.call('ZCARD', FAILED),
   (waiting == 0 or oldest == math.huge) and -1 or math.max(0, now - oldest), stored,
+  redis.call('HLEN', SCHEDULES),
 }

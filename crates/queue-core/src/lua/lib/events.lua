@@ -1,7 +1,7 @@
 -- events: writes the events of messages to the log `events` while a client listens; otherwise it writes nothing.
 -- The id of an entry is "bytes-ms": the bytes of all entries ever written before it, and the instant at which it was written.
 -- So no id is used twice, and the log can be trimmed by bytes. For each event an entry has the event's type and a text: the
--- message's id, fields as in options (i: own id, g: group, n: name, a: attempt, c: consumer, d: due (ms), k: key of the signal that the
+-- message's id, fields as in options (i: own id, g: group, n: name, a: attempt, c: consumer, d: due (ms), s: schedule, k: key of the signal that the
 -- message waits for), and after a line feed the JSON of the error or progress, if that has at most `JSON_BYTES`.
 -- `ENTRY_EVENTS` is the maximum number of events of an entry, so that clients can read the log in small steps.
 -- KEYS meta options events

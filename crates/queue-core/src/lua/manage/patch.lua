@@ -38,7 +38,7 @@ local due_field = first_due and first_due > created and '\td' .. instant_text(fi
 
 if not string.find(new, '\n', 1, true) then new = new .. string.sub(record, #known + 1) end
 -- Fields that this version does not know stay.
-local others = string.gsub(fields_before, '\t[' .. RECORD_LETTERS .. '][^\t]*', '')
+local others = string.gsub(fields_before, '\t[' .. PATCHED_LETTERS .. '][^\t]*', '')
 record = created_text .. due_field .. others .. new
 
 local is_ranked_anew = priority and priority ~= (tonumber(field(options, 'p')) or 0)

@@ -229,7 +229,7 @@ local function record_enqueued()
   for i = 1, stored do ids[i] = records[2 * i - 1] end
   record_events(ids, function(id, i)
     local record, hold = records[2 * i], hold_keys[id]
-    return 'enqueued', field_in(record, 'n') .. field_in(record, 'd') .. (hold and '\tk' .. hold or '')
+    return 'enqueued', field_in(record, 'n') .. field_in(record, 'd') .. field_in(record, 's') .. (hold and '\tk' .. hold or '')
   end)
 end
 

@@ -1,0 +1,176 @@
+//! Schedules, which post messages over time: creating, reading, pausing and deleting them, and posting one message now.
+
+use axum::{
+    Json,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use queue_core::{
+    DefinedBy, Message, PutSchedule, QueueName, ScheduleName,
+    schedule::{NewSchedule, Schedule},
+};
+use service::{Code, Problem, config::Scope};
+use utoipa_axum::routes;
+
+use super::registry::Routes;
+use crate::{
+    api::{
+        json, limit_or,
+        message::location,
+        schedule::{SchedulePage, ScheduleQuery},
+    },
+    auth::endpoint::RequiredScope,
+    errors::{self, Result},
+    request::{JsonBody, NoBody, NoQuery, Query, QueuePath, SchedulePath},
+    response::Responder,
+};
+
+pub(super) fn register(routes: Routes) -> Routes {
+    const MANAGE: RequiredScope = RequiredScope::OnQueue(Scope::Manage);
+    const READ: RequiredScope = RequiredScope::OnQueue(Scope::Read);
+    let putting = &[Code::InvalidSchedule, Code::TooManySchedules, Code::OutOfMemory];
+    let running = &[Code::ScheduleNotFound, Code::QueueFull, Code::OutOfMemory];
+    routes
+        .tag("schedules")
+        .add_unlimited(MANAGE, putting, routes!(put_schedule))
+        .add(READ, &[Code::ScheduleNotFound], routes!(read_schedule))
+        .add(MANAGE, &[Code::ScheduleNotFound], routes!(delete_schedule))
+        .add(READ, &[Code::QueueNotFound, Code::CursorNotFound], routes!(list_schedules))
+        .add(MANAGE, &[Code::ScheduleNotFound], routes!(pause_schedule))
+        .add(MANAGE, &[Code::ScheduleNotFound], routes!(resume_schedule))
+        .add_unlimited(MANAGE, running, routes!(run_schedule))
+}
+
+const DEFAULT_LIMIT: usize = 50;
+
+/// Create or replace a schedule
+///
+/// An equal definition changes nothing. A replaced schedule counts its runs anew, and stays paused if it was paused. The first
+/// schedule creates the queue.
+#[utoipa::path(
+    put, path = "/v1/queues/{queue}/schedules/{name}",
+    request_body(content = NewSchedule, description = "The definition of the schedule"),
+    responses(
+        (status = 201, description = "The schedule is new", body = Schedule),
+        (status = 200, description = "The schedule existed", body = Schedule),
+    ),
+)]
+async fn put_schedule(
+    SchedulePath { app, queue, name }: SchedulePath,
+    _: NoQuery,
+    responder: Responder,
+    JsonBody(body): JsonBody,
+) -> Result<Response> {
+    let definition: NewSchedule = json::body(&body)?;
+    // The call has several steps, so it runs to its end even if the client disconnects.
+    let put = app.run_to_end(async move { queue.put_schedule(&name, definition, DefinedBy::Client).await }).await?;
+    let (status, schedule) = match put.map_err(errors::from_queue)? {
+        PutSchedule::Created(schedule) => (StatusCode::CREATED, schedule),
+        PutSchedule::Existed(schedule) => (StatusCode::OK, schedule),
+    };
+    let mut response = responder.respond_to_change(&schedule, 0)?;
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+/// Read a schedule
+#[utoipa::path(
+    get, path = "/v1/queues/{queue}/schedules/{name}",
+    responses((status = 200, description = "The schedule", body = Schedule)),
+)]
+async fn read_schedule(path: SchedulePath, _: NoQuery, responder: Responder) -> Result<Response> {
+    responder.respond_to_read(&read(&path).await?, 0)
+}
+
+/// Delete a schedule
+///
+/// The messages that it posted stay.
+#[utoipa::path(
+    delete, path = "/v1/queues/{queue}/schedules/{name}",
+    responses((status = 204, description = "The schedule is deleted")),
+)]
+async fn delete_schedule(SchedulePath { queue, name, .. }: SchedulePath, _: NoQuery) -> Result<StatusCode> {
+    let existed = queue.delete_schedule(&name).await.map_err(errors::from_queue)?;
+    if existed { Ok(StatusCode::NO_CONTENT) } else { Err(not_found(queue.name(), &name)) }
+}
+
+/// List schedules
+///
+/// Lists the schedules of a queue in the order of their names, page by page. A page of large messages ends early: it has at most
+/// about 4 MiB.
+#[utoipa::path(
+    get, path = "/v1/queues/{queue}/schedules",
+    responses((status = 200, description = "A page", body = SchedulePage)), params(ScheduleQuery),
+)]
+async fn list_schedules(
+    QueuePath { queue, .. }: QueuePath,
+    Query(ScheduleQuery { limit, cursor }): Query<ScheduleQuery>,
+    responder: Responder,
+) -> Result<Response> {
+    // The cursor is the name of the page's last schedule.
+    let after = cursor.map(ScheduleName::try_from).transpose().map_err(|_| errors::INVALID_CURSOR)?;
+    let limit = limit_or(DEFAULT_LIMIT, limit);
+    let reserved = responder.reserve(limit)?;
+    let page = queue.schedules(after.as_ref(), limit).await.map_err(errors::from_queue)?;
+    let (schedules, has_more) = page.ok_or_else(|| errors::queue_not_found(queue.name()))?;
+    let next_cursor = schedules.last().filter(|_| has_more).map(|last| last.name.clone());
+    reserved.json(&SchedulePage { schedules, next_cursor })
+}
+
+/// Pause a schedule
+///
+/// The schedule has no ticks until it is resumed.
+#[utoipa::path(
+    post, path = "/v1/queues/{queue}/schedules/{name}/pause",
+    responses((status = 200, description = "The schedule", body = Schedule)),
+)]
+async fn pause_schedule(path: SchedulePath, _: NoQuery, responder: Responder, _: NoBody) -> Result<Response> {
+    let SchedulePath { queue, name, .. } = &path;
+    if !queue.pause_schedule(name).await.map_err(errors::from_queue)? {
+        return Err(not_found(queue.name(), name));
+    }
+    responder.respond_to_change(&read(&path).await?, 0)
+}
+
+/// Resume a schedule
+///
+/// The next tick is the first one after now. The ticks of the pause are not posted.
+#[utoipa::path(
+    post, path = "/v1/queues/{queue}/schedules/{name}/resume",
+    responses((status = 200, description = "The schedule", body = Schedule)),
+)]
+async fn resume_schedule(path: SchedulePath, _: NoQuery, responder: Responder, _: NoBody) -> Result<Response> {
+    let SchedulePath { queue, name, .. } = &path;
+    if !queue.resume_schedule(name).await.map_err(errors::from_queue)? {
+        return Err(not_found(queue.name(), name));
+    }
+    responder.respond_to_change(&read(&path).await?, 0)
+}
+
+/// Post a schedule's message now
+///
+/// This works for a schedule that is paused or has ended, too. The message counts for nothing: the ticks, `runs` and
+/// `last_message` stay as they are.
+#[utoipa::path(
+    post, path = "/v1/queues/{queue}/schedules/{name}/run",
+    responses((status = 201, description = "The message is stored", body = Message)),
+)]
+async fn run_schedule(SchedulePath { queue, name, .. }: SchedulePath, _: NoQuery, _: NoBody) -> Result<Response> {
+    let message = queue.run_schedule(&name).await.map_err(errors::from_enqueue)?;
+    let message = message.ok_or_else(|| not_found(queue.name(), &name))?;
+    let location = location(queue.name(), &message.id);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(message)).into_response())
+}
+
+async fn read(SchedulePath { queue, name, .. }: &SchedulePath) -> Result<Schedule> {
+    let schedule = queue.schedule(name).await.map_err(errors::from_queue)?;
+    schedule.ok_or_else(|| not_found(queue.name(), name))
+}
+
+fn not_found(queue: &QueueName, name: &ScheduleName) -> Problem {
+    let detail = format!(
+        "queue {queue} has no schedule {name}; PUT /v1/queues/{queue}/schedules/{name} creates it, and GET \
+         /v1/queues/{queue}/schedules lists the schedules"
+    );
+    Problem::new(Code::ScheduleNotFound, detail)
+}

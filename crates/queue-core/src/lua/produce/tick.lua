@@ -1,0 +1,113 @@
+#!lua
+-- tick: posts the messages of due ticks of schedules, and stores the next instant of each schedule. The caller has computed the
+-- instants; the script carries out its plan for a schedule only if the stored instant and the revision are those that the caller
+-- knows, and the plan's ticks are due.
+-- KEYS      meta schedules schedule_messages ticks options
+-- USES      meta clock fields state schedule
+-- CALLS     enqueue
+-- ARGV      for each schedule: its name; the revision and the next instant that the caller knows; the instant of the newest tick of
+--           the plan; the instant from which the plan is not valid ('' for none); the next instant ('' for none); the number of
+--           ticks to post, and the instant of each, oldest first. All instants are in ms
+-- Returns   now (µs); then for each schedule four: how many messages were posted, -1 if its plan was not carried out; how many ticks
+--           were left out because of an unfinished message; its revision ('' if it does not exist); its next instant ('' for none)
+-- Complexity O(schedules · log N + messages)
+local plans, names, position, total = {}, {}, 1, 0
+while position <= #ARGV do
+  local count = tonumber(ARGV[position + 6])
+  local plan = {
+    revision = ARGV[position + 1], known = ARGV[position + 2], newest = tonumber(ARGV[position + 3]),
+    valid_until = tonumber(ARGV[position + 4]) or math.huge, next_instant = ARGV[position + 5], instants = {}, posted = {},
+    left_out = 0,
+  }
+  for i = 1, count do plan.instants[i] = ARGV[position + 6 + i] end
+  plans[#plans + 1] = plan
+  names[#names + 1] = ARGV[position]
+  position, total = position + 7 + count, total + count
+end
+if #plans > MAX_MESSAGES or total > MAX_MESSAGES then
+  return redis.error_reply('ERR at most ' .. MAX_MESSAGES .. ' schedules and messages a call')
+end
+
+local states = redis.call('HMGET', SCHEDULES, unpack(names))
+local stored_instants = redis.call('ZMSCORE', TICKS, unpack(names))
+
+local function is_unfinished(id)
+  local state = id ~= '' and state_of(id, redis.call('HGET', OPTIONS, id))
+  return state and state ~= 'completed' and state ~= 'failed'
+end
+
+-- The messages to post, as arguments of `enqueue`, and the plan of each.
+local posts, post_count = { meta.epoch or '', '', '', 'rest' }, 0
+for i, plan in ipairs(plans) do
+  local schedule = parse_schedule(states[i])
+  plan.schedule = schedule
+  plan.is_valid = schedule and schedule.revision == plan.revision and stored_instants[i] == plan.known
+    and now >= plan.newest and now < plan.valid_until
+  if plan.is_valid and #plan.instants > 0 then
+    local options, record = string.match(redis.call('HGET', SCHEDULE_MESSAGES, names[i]) or '', '^([^\n]*)\n(.*)$')
+    local skips = has_flag(schedule, 'o')
+    local is_blocked = skips and is_unfinished(schedule.last_id)
+    for nth, instant in ipairs(plan.instants) do
+      if is_blocked then
+        plan.left_out = plan.left_out + 1
+      elseif record and schedule.runs + #plan.posted < schedule.max_runs then
+        for _, arg in ipairs({ '', '', options, '\tu' .. instant .. record }) do posts[#posts + 1] = arg end
+        post_count = post_count + 1
+        plan.posted[#plan.posted + 1] = nth
+        is_blocked = skips
+      end
+    end
+  end
+end
+
+-- All checks come before this line, all writes after it.
+local ids = {}
+if post_count > 0 then
+  local reply = enqueue(posts)
+  if reply.err then return reply end
+  for i = 1, post_count do
+    local text = reply[2 + i]
+    -- A refused message begins with `!`.
+    if string.byte(text) ~= 33 then ids[i] = string.match(text, '%d+') end
+  end
+end
+local changed, scheduled, ended, posted_in_all = {}, {}, {}, 0
+local reply, post = { string.format('%d', now_us) }, 0
+for i, plan in ipairs(plans) do
+  local schedule, posted = plan.schedule, 0
+  local next_instant = plan.is_valid and plan.next_instant or stored_instants[i] or ''
+  for _, nth in ipairs(plan.posted) do
+    post = post + 1
+    if ids[post] then
+      posted = posted + 1
+      schedule.last_at, schedule.last_id = tonumber(plan.instants[nth]), ids[post]
+    elseif next_instant == plan.next_instant then
+      -- The first refused tick stays, and those after it.
+      next_instant = plan.instants[nth]
+    end
+  end
+  if plan.is_valid then
+    schedule.runs = schedule.runs + posted
+    if schedule.runs >= schedule.max_runs then next_instant = '' end
+    if posted > 0 then
+      changed[#changed + 1] = names[i]
+      changed[#changed + 1] = format_schedule(schedule)
+    end
+    if next_instant == '' then
+      ended[#ended + 1] = names[i]
+    elseif next_instant ~= stored_instants[i] then
+      scheduled[#scheduled + 1] = next_instant
+      scheduled[#scheduled + 1] = names[i]
+    end
+    posted_in_all = posted_in_all + posted
+  end
+  reply[#reply + 1] = plan.is_valid and posted or -1
+  reply[#reply + 1] = plan.left_out
+  reply[#reply + 1] = schedule and schedule.revision or ''
+  reply[#reply + 1] = next_instant
+end
+if #changed > 0 then redis.call('HSET', SCHEDULES, unpack(changed)) end
+if #scheduled > 0 then redis.call('ZADD', TICKS, unpack(scheduled)) end
+if #ended > 0 then redis.call('ZREM', TICKS, unpack(ended)) end
+if posted_in_all > 0 then redis.call('HINCRBY', META, 'total:scheduled', posted_in_all) end
+return reply

@@ -1,0 +1,34 @@
+//! Logs an outage of repeated work once, not for each failure.
+
+use tracing::{info, warn};
+
+use crate::error::Result;
+
+/// The log of one kind of work that is repeated.
+pub(crate) struct OutageLog {
+    failure: &'static str,
+    recovery: &'static str,
+    is_logged: bool,
+}
+
+impl OutageLog {
+    /// `failure` is logged with the first error of an outage, and `recovery` with the first success after it.
+    pub(crate) fn new(failure: &'static str, recovery: &'static str) -> Self {
+        Self { failure, recovery, is_logged: false }
+    }
+
+    /// Takes the result of the work.
+    pub(crate) fn note(&mut self, result: Result<()>) {
+        match result {
+            Err(error) if !self.is_logged => {
+                warn!(%error, "{}, trying again", self.failure);
+                self.is_logged = true;
+            }
+            Ok(()) if self.is_logged => {
+                info!("{}", self.recovery);
+                self.is_logged = false;
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Cron patterns: their fields, and the local times that match them. `croner` parses and evaluates a pattern; this module knows
+//! no time zone, and adds texts of errors that name the field.
+
+use croner::{
+    Cron, CronComponent,
+    parser::{CronParser, Seconds, Year},
+};
+use jiff::{Span, civil::DateTime};
+use serde::{Deserialize, Serialize};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
+
+use crate::parse_error::ParseError;
+
+/// The maximum length of a pattern, in bytes.
+const MAX_BYTES: usize = 200;
+
+/// The names that stand for a whole pattern.
+const NICKNAMES: [(&str, &str); 7] = [
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+    ("@monthly", "0 0 1 * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@hourly", "0 * * * *"),
+];
+
+/// The fields of a pattern with seconds: the name, the range, and the words that may stand for numbers.
+const FIELDS: [(&str, &str, &[&str]); 6] = [
+    ("second", "0 to 59", &[]),
+    ("minute", "0 to 59", &[]),
+    ("hour", "0 to 23", &[]),
+    ("day of the month", "1 to 31, L for the last day, 15W for the weekday nearest to the 15th", &["L", "W", "LW"]),
+    (
+        "month",
+        "1 to 12, or jan to dec",
+        &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
+    ),
+    (
+        "day of the week",
+        "0 to 7 (0 and 7 are Sunday), or sun to sat, 5#2 for the second Friday, 5L for the last one",
+        &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT", "L"],
+    ),
+];
+/// The index of the field of hours in [`FIELDS`].
+const HOUR: usize = 2;
+
+/// A cron pattern: five fields, or six with seconds first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CronPattern {
+    text: String,
+    parsed: Box<Cron>,
+    hours: Hours,
+}
+
+/// Whether the field of hours names one hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hours {
+    /// One hour, so the pattern names times of the day.
+    One,
+    /// Several hours: `*`, a range, a list or a step.
+    Several,
+}
+
+impl CronPattern {
+    /// The text of the pattern.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn hours(&self) -> Hours {
+        self.hours
+    }
+
+    /// The first local time after this one that matches; `None` if there is none before the year 2200.
+    pub(crate) fn after(&self, local: DateTime) -> Option<DateTime> {
+        self.parsed.find_next_occurrence(&local, false).ok().filter(|found| found.year() < 2200)
+    }
+
+    /// The last local time before this one that matches.
+    pub(crate) fn before(&self, local: DateTime) -> Option<DateTime> {
+        self.parsed.find_previous_occurrence(&local, false).ok().filter(|found| found.year() > 1900)
+    }
+}
+
+impl PartialEq for CronPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl From<CronPattern> for String {
+    fn from(pattern: CronPattern) -> Self {
+        pattern.text
+    }
+}
+
+impl TryFrom<String> for CronPattern {
+    type Error = ParseError;
+
+    fn try_from(text: String) -> Result<Self, ParseError> {
+        if text.len() > MAX_BYTES || !text.is_ascii() {
+            return Err(ParseError(format!("must be at most {MAX_BYTES} ASCII characters").into()));
+        }
+        let fields = fields_of(&text)?;
+        let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build();
+        for (index, (field, (name, allowed, words))) in fields.iter().zip(FIELDS).enumerate() {
+            let wrong = || {
+                let text: String = field.chars().take(40).collect();
+                ParseError(
+                    format!(
+                        "its {name} is \"{text}\", and must be *, {allowed}, a range 1-5, a list 1,2 or a step */5"
+                    )
+                    .into(),
+                )
+            };
+            // croner replaces the names of months and days in every field, so the words are checked here.
+            let letters = field.to_ascii_uppercase();
+            let mut found = letters.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+            if !found.all(|word| words.contains(&word)) || field.split(',').any(str::is_empty) {
+                return Err(wrong());
+            }
+            let mut alone = ["0", "0", "0", "*", "*", "*"];
+            alone[index] = field;
+            parser.parse(&alone.join(" ")).map_err(|_| wrong())?;
+        }
+        let mut parsed = parser.parse(&fields.join(" ")).map_err(|_| ParseError("must be a cron pattern".into()))?;
+        // croner keeps a byte for each year to 5000. Years to 2200 are enough; they also bound the search for a match.
+        parsed.pattern.years = CronComponent::new(1, 2_200, 0, 0);
+        parsed.pattern.years.parse("*").map_err(|_| ParseError("must be a cron pattern".into()))?;
+        let hours = if fields[HOUR].bytes().all(|byte| byte.is_ascii_digit()) { Hours::One } else { Hours::Several };
+        let pattern = Self { text, parsed: Box::new(parsed), hours };
+        if pattern.after(START).is_none() {
+            return Err("never matches: there is no such day".into());
+        }
+        Ok(pattern)
+    }
+}
+
+/// A local time before all ticks. In the 400 years of the calendar every pattern that can match has matched; most patterns that
+/// match at all do so within 40 years.
+const START: DateTime = jiff::civil::datetime(2024, 1, 1, 0, 0, 0, 0);
+
+/// The six fields of a pattern; the seconds are 0 if they are absent.
+fn fields_of(text: &str) -> Result<Vec<&str>, ParseError> {
+    let text = text.trim();
+    let text = match NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
+        Some((_, pattern)) => pattern,
+        None if text.starts_with('@') => {
+            let names: Vec<&str> = NICKNAMES.iter().map(|(name, _)| *name).collect();
+            return Err(ParseError(format!("must be a pattern, or one of {}", names.join(", ")).into()));
+        }
+        None => text,
+    };
+    let mut fields: Vec<&str> = text.split_ascii_whitespace().collect();
+    match fields.len() {
+        5 => fields.insert(0, "0"),
+        6 => {}
+        other => {
+            return Err(ParseError(
+                format!(
+                    "must have five fields (minute, hour, day of the month, month, day of the week), or six with the second \
+                     first; this has {other}"
+                )
+                .into(),
+            ));
+        }
+    }
+    Ok(fields)
+}
+
+impl PartialSchema for CronPattern {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(MAX_BYTES));
+        text.examples(["30 9 * * mon-fri", "@daily"]).into()
+    }
+}
+
+impl ToSchema for CronPattern {}
+
+/// A local time with one second more or less.
+pub(crate) fn shifted(local: DateTime, seconds: i64) -> DateTime {
+    local.saturating_add(Span::new().seconds(seconds))
+}

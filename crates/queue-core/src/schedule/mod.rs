@@ -1,0 +1,156 @@
+//! Schedules: rules that post messages over time, by a cron pattern or at an interval.
+
+mod clock;
+pub(crate) mod cron;
+pub(crate) mod metrics;
+pub(crate) mod rule;
+mod scheduler;
+pub(crate) mod stored;
+pub(crate) mod zone;
+
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
+
+use crate::{
+    json::{self, JsonObject},
+    message::{MessageRef, NewMessage},
+    names::{QueueName, ScheduleName},
+    time::Timestamp,
+};
+
+use cron::CronPattern;
+pub use metrics::TickMetrics;
+use rule::{Every, MaxRuns, Offset};
+pub use rule::{Missed, Overlap, Rule};
+pub use scheduler::Scheduler;
+use zone::Zone;
+
+/// A schedule as a client or the configuration defines it.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(
+    json!({"cron": "30 9 * * mon-fri", "timezone": "Europe/Berlin", "message": {"data": {"kind": "report"}}}),
+    json!({"every": "5m", "message": {"data": 1}, "missed": "skip"})
+))]
+pub struct NewSchedule {
+    /// A cron pattern of five fields, or of six with seconds first; either this or `every`.
+    #[schema(inline)]
+    pub cron: Option<CronPattern>,
+    /// The time zone of the pattern. Defaults to UTC.
+    #[schema(inline)]
+    pub timezone: Option<Zone>,
+    /// The interval, counted from 1970: 1 s to 3,650 days; either this or `cron`.
+    #[schema(inline)]
+    pub every: Option<Every>,
+    /// How much later than the multiples of `every` the ticks are: less than `every`. Defaults to 0.
+    #[schema(inline)]
+    pub offset: Option<Offset>,
+    /// The message that each tick posts: the fields of a new message without `id`, `delay` and `deliver_at`.
+    #[serde(deserialize_with = "message")]
+    #[schema(schema_with = message_schema)]
+    pub message: NewMessage,
+    /// The instant before which there are no ticks. Defaults to none.
+    pub start_at: Option<Timestamp>,
+    /// The instant after which there are no ticks. Defaults to none.
+    pub end_at: Option<Timestamp>,
+    /// The number of posted messages after which the schedule ends: 1 to 1,000,000,000. Defaults to no limit.
+    #[schema(inline)]
+    pub max_runs: Option<MaxRuns>,
+    /// What happens to ticks that no process could post in time. Defaults to `one`.
+    #[serde(default, deserialize_with = "json::or_default")]
+    #[schema(inline, value_type = Option<Missed>)]
+    pub missed: Missed,
+    /// What happens to a tick while the message of an earlier tick is unfinished. Defaults to `allow`.
+    #[serde(default, deserialize_with = "json::or_default")]
+    #[schema(inline, value_type = Option<Overlap>)]
+    pub overlap: Overlap,
+}
+
+fn message<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NewMessage, D::Error> {
+    JsonObject::deserialize(deserializer).map(|JsonObject(message)| message)
+}
+
+/// The schema of a new message without the fields that the message of a schedule can't have.
+fn message_schema() -> Schema {
+    let mut schema = NewMessage::schema();
+    if let RefOr::T(Schema::Object(message)) = &mut schema {
+        message.examples.clear();
+        for field in ["id", "delay", "deliver_at"] {
+            message.properties.remove(field);
+        }
+    }
+    match schema {
+        RefOr::T(schema) => schema,
+        RefOr::Ref(_) => Schema::default(),
+    }
+}
+
+impl NewSchedule {
+    /// The field that contradicts another one or that a schedule can't have, and what to do about it. A slash separates the names
+    /// of nested fields.
+    pub fn contradiction(&self) -> Option<(&'static str, &'static str)> {
+        let Self { cron, timezone, every, offset, message, start_at, end_at, .. } = self;
+        let many = "a schedule posts many messages, so they can't share an id: remove it";
+        let when = "a schedule posts its message when it is due: remove it";
+        let checks = [
+            (cron.is_some() && every.is_some(), "every", "give either cron or every, not both"),
+            (cron.is_none() && every.is_none(), "cron", "required: give cron or every"),
+            (timezone.is_some() && cron.is_none(), "timezone", "only a cron pattern has a time zone: remove it"),
+            (offset.is_some() && every.is_none(), "offset", "only an interval (every) has an offset: remove it"),
+            (
+                offset.zip(*every).is_some_and(|(offset, every)| *offset >= *every),
+                "offset",
+                "must be shorter than every",
+            ),
+            (start_at.zip(*end_at).is_some_and(|(start, end)| start > end), "end_at", "must not be before start_at"),
+            (message.id.is_some(), "message/id", many),
+            (message.delay.is_some(), "message/delay", when),
+            (message.deliver_at.is_some(), "message/deliver_at", when),
+        ];
+        checks.into_iter().find(|(is_wrong, ..)| *is_wrong).map(|(_, field, detail)| (field, detail))
+    }
+
+    /// The rule and the message.
+    pub(crate) fn into_parts(self) -> (Rule, NewMessage) {
+        let Self { cron, timezone, every, offset, message, start_at, end_at, max_runs, missed, overlap } = self;
+        let timezone = cron.is_some().then(|| timezone.unwrap_or_else(Zone::utc));
+        let offset = every.map(|_| offset.unwrap_or(const { Offset::of(crate::time::Millis::ZERO) }));
+        (Rule { cron, timezone, every, offset, start_at, end_at, max_runs, missed, overlap }, message)
+    }
+}
+
+/// A schedule as clients read it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Schedule {
+    /// The schedule's name.
+    #[schema(inline)]
+    pub name: ScheduleName,
+    /// The queue to which the schedule posts.
+    #[schema(inline)]
+    pub queue: QueueName,
+    #[serde(flatten)]
+    pub(crate) rule: Rule,
+    /// The message that each tick posts.
+    #[schema(schema_with = message_schema)]
+    pub message: NewMessage,
+    /// Whether the schedule is paused.
+    pub paused: bool,
+    /// Whether the configuration declared this definition.
+    pub declared: bool,
+    /// The next ticks, up to five; empty if the schedule is paused or has ended.
+    pub next_at: Vec<Timestamp>,
+    /// The newest tick that was posted.
+    #[schema(required)]
+    pub last_at: Option<Timestamp>,
+    /// The message of the newest tick that was posted.
+    #[schema(required, inline)]
+    pub last_message: Option<MessageRef>,
+    /// The number of messages that ticks of this definition have posted.
+    pub runs: u64,
+}

@@ -1,0 +1,180 @@
+//! The rule of a schedule: at which instants it has ticks, and what happens to ticks that were missed.
+
+use jiff::Timestamp as Instant;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    range::{DurationIn, NumberIn},
+    schedule::{cron::CronPattern, zone::Zone},
+    time::{Millis, Timestamp},
+};
+
+/// The age from which even the newest due tick counts as missed.
+const CURRENT_FOR: Millis = Millis::from_secs(10);
+/// The maximum number of missed ticks that are posted.
+const MAX_TICKS: usize = crate::limits::MAX_MESSAGES;
+
+/// The interval of a schedule.
+pub(crate) type Every = DurationIn<1_000, { Millis::from_days(3_650).get() }>;
+/// The offset of a schedule's interval.
+pub(crate) type Offset = DurationIn<0, { Millis::from_days(3_650).get() }>;
+/// The number of messages after which a schedule ends.
+pub(crate) type MaxRuns = NumberIn<1, 1_000_000_000>;
+
+/// When a schedule posts its message. It has either a cron pattern or an interval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Rule {
+    /// The cron pattern, in the local time of `timezone`.
+    #[schema(required, inline)]
+    pub(crate) cron: Option<CronPattern>,
+    /// The time zone of the pattern.
+    #[schema(required, inline)]
+    pub(crate) timezone: Option<Zone>,
+    /// The interval, in milliseconds. The ticks are the multiples of the interval since 1970, plus `offset`.
+    #[schema(required, value_type = Option<u64>)]
+    pub(crate) every: Option<Every>,
+    /// The offset of the ticks from the multiples of the interval, in milliseconds.
+    #[schema(required, value_type = Option<u64>)]
+    pub(crate) offset: Option<Offset>,
+    /// The instant before which there are no ticks.
+    #[schema(required)]
+    pub(crate) start_at: Option<Timestamp>,
+    /// The instant after which there are no ticks.
+    #[schema(required)]
+    pub(crate) end_at: Option<Timestamp>,
+    /// The number of posted messages after which the schedule ends.
+    #[schema(required, inline)]
+    pub(crate) max_runs: Option<MaxRuns>,
+    /// What happens to missed ticks.
+    pub(crate) missed: Missed,
+    /// What happens to a tick while the message of an earlier tick is unfinished.
+    pub(crate) overlap: Overlap,
+}
+
+/// What happens to ticks that no process could post in time. The newest due tick is current, and not missed, if it is less than 10 s
+/// old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Missed {
+    /// Missed ticks are dropped.
+    Skip,
+    /// One message is posted for all missed ticks.
+    #[default]
+    One,
+    /// A message is posted for each missed tick, up to the last 1,000.
+    All,
+}
+
+/// What happens to a tick while the message of an earlier tick is unfinished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Overlap {
+    /// The tick is posted.
+    #[default]
+    Allow,
+    /// The tick is left out.
+    Skip,
+}
+
+/// What to do about the due ticks of a schedule.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct DueTicks {
+    /// The instant of the newest tick that the plan covers. The plan must not be carried out before it.
+    pub(crate) newest: Timestamp,
+    /// The instant from which the newest tick would be missed, so that the plan is no longer valid.
+    pub(crate) valid_until: Option<Timestamp>,
+    /// The ticks to post, oldest first. The others are dropped.
+    pub(crate) posts: Vec<Timestamp>,
+    /// The next tick.
+    pub(crate) next: Option<Timestamp>,
+}
+
+impl Rule {
+    /// The first tick after an instant.
+    pub(crate) fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
+        let just_before_start = self.start_at.map(|start| Timestamp::from_millis(start.as_millis().saturating_sub(1)));
+        let after = just_before_start.map_or(after, |start| start.max(after));
+        let next = match (&self.cron, self.every) {
+            (Some(cron), _) => {
+                let zone = self.timezone.as_ref()?;
+                timestamp(zone.next(cron, instant(after)?)?)?
+            }
+            (None, Some(every)) => {
+                let offset = self.offset.map_or(0, |offset| offset.get());
+                let passed = (after.as_millis() + every.get()).saturating_sub(offset) / every.get();
+                Timestamp::from_millis(passed * every.get() + offset)
+            }
+            (None, None) => return None,
+        };
+        let is_within = next < Timestamp::LIMIT && self.end_at.is_none_or(|end| next <= end);
+        is_within.then_some(next)
+    }
+
+    /// The last tick before an instant.
+    pub(crate) fn last_before(&self, before: Timestamp) -> Option<Timestamp> {
+        let before = self.end_at.map_or(before, |end| before.min(end + Millis::new(1)));
+        let last = match (&self.cron, self.every) {
+            (Some(cron), _) => {
+                let zone = self.timezone.as_ref()?;
+                timestamp(zone.previous(cron, instant(before)?)?)?
+            }
+            (None, Some(every)) => {
+                let offset = self.offset.map_or(0, |offset| offset.get());
+                let passed = before.as_millis().checked_sub(offset + 1)? / every.get();
+                Timestamp::from_millis(passed * every.get() + offset)
+            }
+            (None, None) => return None,
+        };
+        self.start_at.is_none_or(|start| last >= start).then_some(last)
+    }
+
+    /// The next ticks after an instant, up to `count`.
+    pub(crate) fn ticks_after(&self, after: Timestamp, count: usize) -> Vec<Timestamp> {
+        std::iter::successors(self.next_after(after), |tick| self.next_after(*tick)).take(count).collect()
+    }
+
+    /// The plan for the ticks from `stored` (the next tick that was stored) to now; `None` if no tick is due. It posts at most
+    /// `max_posts` messages, and then the remaining ticks are due at once.
+    pub(crate) fn due(&self, stored: Timestamp, now: Timestamp, max_posts: usize) -> Option<DueTicks> {
+        if stored > now {
+            return None;
+        }
+        let last = |before: Timestamp| self.last_before(before).filter(|tick| *tick >= stored);
+        let newest = last(now + Millis::new(1)).unwrap_or(stored);
+        let is_current = now.since(newest) < CURRENT_FOR;
+        let missed = if is_current { last(newest) } else { Some(newest) };
+        let mut posts: Vec<Timestamp> = match self.missed {
+            Missed::Skip => Vec::new(),
+            Missed::One => missed.into_iter().collect(),
+            Missed::All => {
+                let count = MAX_TICKS - usize::from(is_current);
+                std::iter::successors(missed, |tick| last(*tick)).take(count).collect()
+            }
+        };
+        posts.reverse();
+        posts.extend(is_current.then_some(newest));
+        if self.overlap == Overlap::Skip {
+            posts.drain(..posts.len().saturating_sub(1));
+        }
+        if let Some(rest) = posts.get(max_posts).copied() {
+            posts.truncate(max_posts);
+            return Some(DueTicks {
+                newest: posts.last().copied().unwrap_or(newest),
+                valid_until: None,
+                posts,
+                next: Some(rest),
+            });
+        }
+        let valid_until = is_current.then(|| newest + CURRENT_FOR);
+        Some(DueTicks { newest, valid_until, posts, next: self.next_after(newest) })
+    }
+}
+
+fn instant(timestamp: Timestamp) -> Option<Instant> {
+    Instant::from_millisecond(timestamp.as_millis().try_into().ok()?).ok()
+}
+
+fn timestamp(instant: Instant) -> Option<Timestamp> {
+    u64::try_from(instant.as_millisecond()).ok().map(Timestamp::from_millis)
+}

@@ -1,0 +1,383 @@
+//! The scheduler: it posts the messages of all schedules when their ticks are due.
+//!
+//! Any number of processes may run a scheduler. Each knows the next instants of all schedules, and calls `tick.lua` when one has
+//! come, by its estimate of Redis's clock. The script decides: the first call posts, and the others learn the next instant.
+
+use std::{collections::HashMap, mem, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use rand::seq::IteratorRandom;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{
+    error::{Error, Result},
+    limits,
+    names::{QueueName, ScheduleName},
+    outage_log::OutageLog,
+    queue::{Extent, Plan, Queue, Queues, Ticked, Which},
+    redis::Retry,
+    schedule::{clock::ServerClock, rule::Rule, stored::StoredSchedule},
+    time::Timestamp,
+    wakeup::{Outdated, ScheduleChanges, Subscriber, WakeTimers},
+};
+
+/// The interval at which all queues with schedules are read again, because a notification may be lost.
+const CHECK_ALL_EVERY: Duration = Duration::from_secs(60);
+/// The pause between two queues in such a check.
+const PAUSE_BETWEEN_QUEUES: Duration = Duration::from_millis(5);
+/// The interval at which Redis's clock is read, because it may have stepped.
+const READ_CLOCK_EVERY: Duration = Duration::from_secs(1);
+/// The pause before a tick that was refused is tried again.
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(1);
+/// The maximum number of queues whose schedules are read or ticked at a time.
+const MAX_CONCURRENT: usize = 32;
+/// The maximum number of calls for one queue before other queues have their turn.
+const MAX_CALLS: usize = 10;
+
+/// Posts the messages of all schedules when their ticks are due.
+///
+/// It sleeps until a tick is due. Besides, it reads Redis's clock once a second while there are schedules.
+pub struct Scheduler {
+    queues: Queues,
+    subscriber: Subscriber,
+    changes: Arc<ScheduleChanges>,
+    timers: WakeTimers,
+    known: Mutex<HashMap<QueueName, Arc<QueueSchedules>>>,
+}
+
+/// What this process knows of the schedules of one queue.
+struct QueueSchedules {
+    queue: Arc<Queue>,
+    outdated: Mutex<Outdated>,
+    /// Locked while a call for the queue runs.
+    state: tokio::sync::Mutex<State>,
+}
+
+struct State {
+    schedules: HashMap<ScheduleName, Known>,
+    clock: ServerClock,
+    retry: Retry,
+}
+
+struct Known {
+    schedule: StoredSchedule,
+    /// Before this instant a refused tick is not tried again.
+    refused_until: Option<Instant>,
+}
+
+impl Scheduler {
+    /// `subscriber` must be made by [`of_all_queues`](Subscriber::of_all_queues), and the caller must run it. Returns `None` for any
+    /// other subscriber.
+    pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
+        let changes = Arc::clone(subscriber.schedule_changes()?);
+        Some(Self { queues, subscriber, changes, timers: WakeTimers::default(), known: Mutex::default() })
+    }
+
+    /// Posts messages until `shutdown`.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let scheduler = Arc::new(self);
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = scheduler.check_all_repeatedly() => {}
+            () = scheduler.take_changes() => {}
+            () = scheduler.watch_clocks() => {}
+            () = Arc::clone(&scheduler).tick_due() => {}
+        }
+    }
+
+    /// Reads all schedules at the start, after each new subscription, because notifications may have been missed, and at a fixed
+    /// interval.
+    async fn check_all_repeatedly(&self) {
+        let mut connection = self.subscriber.connection();
+        let mut checks = interval(CHECK_ALL_EVERY);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_first = true;
+        loop {
+            let is_urgent = tokio::select! {
+                _ = checks.tick() => mem::take(&mut is_first),
+                changed = connection.changed() => {
+                    // This can't happen, because `self.subscriber` owns the sender.
+                    if changed.is_err() {
+                        return;
+                    }
+                    *connection.borrow_and_update()
+                }
+            };
+            let mut retry = Retry::new();
+            let mut names = loop {
+                match self.queues.names_with_schedules().await {
+                    Ok(names) => break names,
+                    Err(_) => sleep(retry.pause()).await,
+                }
+            };
+            names.extend(self.known.lock().keys().cloned());
+            names.sort_unstable();
+            names.dedup();
+            let pace = if is_urgent { Duration::ZERO } else { PAUSE_BETWEEN_QUEUES };
+            for (n, name) in (0_u32..).zip(names) {
+                self.known(&name).outdated.lock().add(Outdated::All);
+                self.timers.set(name, pace.saturating_mul(n));
+            }
+        }
+    }
+
+    async fn take_changes(&self) {
+        loop {
+            for (name, changed) in self.changes.next().await {
+                self.known(&name).outdated.lock().add(changed);
+                self.timers.set(name, Duration::ZERO);
+            }
+        }
+    }
+
+    /// Compares Redis's clock with the estimate, each time for another queue: after a step, ticks that were far away may be due.
+    async fn watch_clocks(&self) {
+        loop {
+            sleep(READ_CLOCK_EVERY).await;
+            let of_queue = self.known.lock().values().choose(&mut rand::rng()).cloned();
+            let Some(of_queue) = of_queue else { continue };
+            let Ok(mut state) = of_queue.state.try_lock() else { continue };
+            let sent = Instant::now();
+            // A failure is found, and logged, when a tick is due.
+            if let Ok(loaded) = of_queue.queue.load_known_schedules(Which::Named(&[]), Extent::Brief, |_, _| None).await
+            {
+                self.observe(&mut state.clock, sent, loaded.now_us);
+            }
+        }
+    }
+
+    /// Takes the time in a reply that has just arrived. After a step of Redis's clock, all schedules are read again.
+    fn observe(&self, clock: &mut ServerClock, sent: Instant, now_us: u64) {
+        if clock.observe(sent, Instant::now(), now_us) {
+            let known = self.known.lock();
+            for (name, of_queue) in known.iter() {
+                of_queue.outdated.lock().add(Outdated::All);
+                self.timers.set(name.clone(), Duration::ZERO);
+            }
+        }
+    }
+
+    async fn tick_due(self: Arc<Self>) {
+        let mut under_way = JoinSet::new();
+        let mut outage_log = OutageLog::new("schedules can't be ticked", "schedules are ticked again");
+        loop {
+            let name = self.timers.next().await;
+            while under_way.len() >= MAX_CONCURRENT {
+                // A task that panicked has ended; the other tasks go on.
+                if let Some(Ok(result)) = under_way.join_next().await {
+                    outage_log.note(result);
+                }
+            }
+            while let Some(done) = under_way.try_join_next() {
+                if let Ok(result) = done {
+                    outage_log.note(result);
+                }
+            }
+            let scheduler = Arc::clone(&self);
+            under_way.spawn(async move { scheduler.attend(name).await });
+        }
+    }
+
+    /// What is known of the schedules of a queue; all of them are outdated at first.
+    fn known(&self, name: &QueueName) -> Arc<QueueSchedules> {
+        let mut known = self.known.lock();
+        let new = || {
+            let state = State { schedules: HashMap::new(), clock: ServerClock::new(), retry: Retry::new() };
+            Arc::new(QueueSchedules {
+                queue: self.queues.queue(name),
+                outdated: Mutex::new(Outdated::All),
+                state: tokio::sync::Mutex::new(state),
+            })
+        };
+        Arc::clone(known.entry(name.clone()).or_insert_with(new))
+    }
+
+    /// Reads what is outdated of a queue's schedules, posts what is due, and sets the timer for the next tick.
+    async fn attend(&self, name: QueueName) -> Result<()> {
+        let of_queue = self.known(&name);
+        let mut state = of_queue.state.lock().await;
+        let result = self.attend_locked(&of_queue, &mut state).await;
+        match &result {
+            Ok(Some(pause)) => self.timers.set(name, *pause),
+            // The queue has no schedules. A change that is notified now sets the timer, and then all are read.
+            Ok(None) => drop(self.known.lock().remove(&name)),
+            Err(_) => self.timers.set(name, state.retry.pause()),
+        }
+        result.map(drop)
+    }
+
+    /// Returns the pause until the next tick; `None` if the queue has no schedules.
+    async fn attend_locked(&self, of_queue: &QueueSchedules, state: &mut State) -> Result<Option<Duration>> {
+        for _ in 0..MAX_CALLS {
+            let outdated = mem::take(&mut *of_queue.outdated.lock());
+            if outdated != Outdated::None
+                && let Err(error) = self.read(&of_queue.queue, state, &outdated).await
+            {
+                of_queue.outdated.lock().add(outdated);
+                return Err(error);
+            }
+            if state.schedules.is_empty() {
+                of_queue.queue.forget_name_of_schedules().await?;
+                return Ok(None);
+            }
+            let plans = state.plans();
+            if plans.is_empty() {
+                state.retry.reset();
+                return Ok(Some(state.pause()));
+            }
+            let sent = Instant::now();
+            match of_queue.queue.tick(&plans).await {
+                Ok((now_us, outcomes)) => {
+                    let planned: Vec<_> = plans
+                        .iter()
+                        .map(|plan| (plan.schedule.name.clone(), plan.due.posts.len(), plan.due.newest))
+                        .collect();
+                    self.observe(&mut state.clock, sent, now_us);
+                    for ((schedule, planned, newest), outcome) in planned.into_iter().zip(outcomes) {
+                        self.note(&outcome, planned, newest, now_us);
+                        let changed = state.apply(&schedule, planned, &outcome);
+                        of_queue.outdated.lock().add(changed);
+                    }
+                }
+                Err(Error::OutOfMemory) => {
+                    let planned: Vec<ScheduleName> = plans.iter().map(|plan| plan.schedule.name.clone()).collect();
+                    self.queues.tick_metrics().count("refused", planned.len());
+                    for schedule in &planned {
+                        state.refuse(schedule);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(Duration::ZERO))
+    }
+
+    async fn read(&self, queue: &Queue, state: &mut State, outdated: &Outdated) -> Result<()> {
+        let mut found: HashMap<ScheduleName, Known> = HashMap::new();
+        let mut after = String::new();
+        loop {
+            let names: Vec<ScheduleName>;
+            let which = match outdated {
+                Outdated::None => return Ok(()),
+                Outdated::Some(changed) => {
+                    names = changed.iter().cloned().collect();
+                    Which::Named(&names)
+                }
+                Outdated::All => Which::After(&after, limits::MAX_SCHEDULES),
+            };
+            let sent = Instant::now();
+            let rule_of = |name: &str, revision: &str| state.rule_of(name, revision);
+            let loaded = queue.load_known_schedules(which, Extent::Brief, rule_of).await?;
+            self.observe(&mut state.clock, sent, loaded.now_us);
+            if let Some((last, _)) = loaded.schedules.last() {
+                last.name.as_str().clone_into(&mut after);
+            }
+            for (schedule, _) in loaded.schedules {
+                let is_orphaned = schedule.is_declared && !queue.declares_schedule(&schedule.name);
+                if is_orphaned && !state.schedules.contains_key(&schedule.name) {
+                    let text = "the configuration no longer declares a schedule: it stays until it is deleted";
+                    info!(queue = %queue.name(), schedule = %schedule.name, "{text}");
+                }
+                found.insert(schedule.name.clone(), Known { schedule, refused_until: None });
+            }
+            if !loaded.has_more {
+                break;
+            }
+        }
+        match outdated {
+            Outdated::All => state.schedules = found,
+            Outdated::Some(changed) => {
+                state.schedules.retain(|name, _| !changed.contains(name));
+                state.schedules.extend(found);
+            }
+            Outdated::None => {}
+        }
+        Ok(())
+    }
+
+    fn note(&self, outcome: &Ticked, planned: usize, newest: Timestamp, now_us: u64) {
+        let metrics = self.queues.tick_metrics();
+        let Some(posted) = outcome.posted else { return };
+        metrics.count("posted", posted);
+        metrics.count("left_out", outcome.left_out);
+        metrics.count("refused", planned.saturating_sub(posted + outcome.left_out));
+        if posted > 0 {
+            let late = now_us.saturating_sub(newest.as_millis() * 1_000);
+            metrics.observe_lateness(Duration::from_micros(late).as_secs_f64());
+        }
+    }
+}
+
+impl State {
+    /// The rule of a schedule, if it is known with this revision.
+    fn rule_of(&self, name: &str, revision: &str) -> Option<Arc<Rule>> {
+        let known = self.schedules.get(name).filter(|known| known.schedule.revision == revision)?;
+        Some(Arc::clone(&known.schedule.rule))
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.clock.now_us() / 1_000)
+    }
+
+    /// The plans for the schedules that have due ticks, as many as fit into one call.
+    fn plans(&self) -> Vec<Plan<'_>> {
+        let (now, instant) = (self.now(), Instant::now());
+        let (mut plans, mut messages, mut bytes) = (Vec::new(), 0, 0);
+        for Known { schedule, refused_until } in self.schedules.values() {
+            let Some(known) = schedule.next else { continue };
+            if known > now || refused_until.is_some_and(|until| until > instant) {
+                continue;
+            }
+            let of_bytes = limits::MAX_BYTES.saturating_sub(bytes) / schedule.bytes.max(1);
+            let runs_left =
+                schedule.rule.max_runs.map_or(u64::MAX, |max| max.unsigned_abs().saturating_sub(schedule.runs));
+            let of_runs = usize::try_from(runs_left).unwrap_or(usize::MAX);
+            let room = (limits::MAX_MESSAGES - messages).min(of_bytes);
+            if plans.len() == limits::MAX_MESSAGES || (room == 0 && !plans.is_empty()) {
+                break;
+            }
+            let Some(due) = schedule.rule.due(known, now, room.min(of_runs).max(1)) else { continue };
+            messages += due.posts.len();
+            bytes += due.posts.len() * schedule.bytes;
+            plans.push(Plan { schedule, known, due });
+        }
+        plans
+    }
+
+    /// Takes the outcome of a plan for a number of ticks. Returns what must be read again.
+    fn apply(&mut self, name: &ScheduleName, planned: usize, outcome: &Ticked) -> Outdated {
+        let Some(known) = self.schedules.get_mut(name) else { return Outdated::None };
+        if outcome.revision != known.schedule.revision {
+            return Outdated::Some([name.clone()].into());
+        }
+        known.schedule.next = outcome.next;
+        let Some(posted) = outcome.posted else { return Outdated::None };
+        known.schedule.runs += posted as u64;
+        known.refused_until = None;
+        if posted + outcome.left_out < planned {
+            self.refuse(name);
+        }
+        Outdated::None
+    }
+
+    fn refuse(&mut self, name: &ScheduleName) {
+        if let Some(known) = self.schedules.get_mut(name) {
+            known.refused_until = Some(Instant::now() + PAUSE_AFTER_REFUSAL);
+        }
+    }
+
+    /// The pause until the next tick, or until a refused tick is tried again.
+    fn pause(&self) -> Duration {
+        let (now_us, now) = (self.clock.now_us(), Instant::now());
+        let pauses = self.schedules.values().filter_map(|Known { schedule, refused_until }| {
+            let due = Duration::from_micros((schedule.next?.as_millis() * 1_000).saturating_sub(now_us));
+            Some(due.max(refused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))))
+        });
+        pauses.min().unwrap_or(CHECK_ALL_EVERY)
+    }
+}

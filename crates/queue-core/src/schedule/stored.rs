@@ -1,0 +1,117 @@
+//! The stored form of a schedule in Redis: its state as a line of text, and its message as `enqueue.lua` reads it.
+//!
+//! The state is the parts `revision`, `runs`, `last_at`, `last_id`, `max_runs`, flags, the bytes of the message, and the rule as
+//! JSON, with tabs between them. `lua/lib/schedule.lua` reads the same format.
+
+use std::sync::Arc;
+
+use crate::{
+    error::{Error, Result},
+    message::{
+        MessageId, NewMessage,
+        record::{EncodedMessage, Posted},
+    },
+    names::ScheduleName,
+    schedule::rule::{Overlap, Rule},
+    time::Timestamp,
+};
+
+/// The flag of a paused schedule.
+pub(crate) const PAUSED: char = 'p';
+/// The flag of a schedule that leaves out ticks while an earlier message is unfinished.
+pub(crate) const SKIPS_OVERLAP: char = 'o';
+/// The flag of a schedule that the configuration declared.
+pub(crate) const DECLARED: char = 'd';
+
+/// The state of a schedule, without its message.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredSchedule {
+    pub(crate) name: ScheduleName,
+    /// A random text that changes with each new definition.
+    pub(crate) revision: String,
+    pub(crate) runs: u64,
+    pub(crate) last_at: Option<Timestamp>,
+    pub(crate) last_id: Option<MessageId>,
+    pub(crate) is_paused: bool,
+    pub(crate) is_declared: bool,
+    /// The bytes of the message that each tick posts.
+    pub(crate) bytes: usize,
+    pub(crate) rule: Arc<Rule>,
+    /// The next tick; `None` if the schedule is paused or has ended.
+    pub(crate) next: Option<Timestamp>,
+}
+
+impl StoredSchedule {
+    /// Decodes a state. `known` gives the rule if the caller knows it, by name and revision.
+    pub(crate) fn decode(
+        name: &str,
+        text: &str,
+        next: &str,
+        known: impl Fn(&str, &str) -> Option<Arc<Rule>>,
+    ) -> Result<Self> {
+        let malformed = || Error::unexpected(format_args!("malformed schedule {name}: {text}"));
+        let mut parts = text.splitn(8, '\t');
+        let mut part = || parts.next().ok_or_else(malformed);
+        let (revision, runs, last_at, last_id) = (part()?, part()?, part()?, part()?);
+        let (_, flags, bytes, rule) = (part()?, part()?, part()?, part()?);
+        Ok(Self {
+            name: name.parse().map_err(Error::unexpected)?,
+            revision: revision.to_owned(),
+            runs: runs.parse().map_err(|_| malformed())?,
+            last_at: last_at.parse().ok().map(Timestamp::from_millis),
+            last_id: last_id.parse().ok(),
+            is_paused: flags.contains(PAUSED),
+            is_declared: flags.contains(DECLARED),
+            bytes: bytes.parse().map_err(|_| malformed())?,
+            rule: match known(name, revision) {
+                Some(rule) => rule,
+                None => Arc::new(serde_json::from_str(rule).map_err(|_| malformed())?),
+            },
+            next: next.parse().ok().map(Timestamp::from_millis),
+        })
+    }
+
+    /// Whether the schedule has posted its maximum number of messages.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.rule.max_runs.is_some_and(|max| self.runs >= max.unsigned_abs())
+    }
+
+    /// The instant after which the next tick must be: now, or the newest tick that was posted if Redis's clock has stepped back.
+    pub(crate) fn floor(&self, now: Timestamp) -> Timestamp {
+        self.last_at.map_or(now, |last| last.max(now))
+    }
+}
+
+/// A definition of a schedule, in the form that the scripts store.
+#[derive(Debug)]
+pub(crate) struct EncodedSchedule {
+    pub(crate) max_runs: String,
+    pub(crate) flags: String,
+    pub(crate) rule: String,
+    /// The options and the record of the message, with a line feed between them.
+    pub(crate) message: String,
+    /// The bytes of the record.
+    pub(crate) bytes: usize,
+}
+
+impl EncodedSchedule {
+    pub(crate) fn of(name: &ScheduleName, rule: &Rule, message: &NewMessage, is_declared: bool) -> Self {
+        let EncodedMessage { record, options, .. } = EncodedMessage::of(message).posted_by(name);
+        let overlap = (rule.overlap == Overlap::Skip).then_some(SKIPS_OVERLAP);
+        Self {
+            max_runs: rule.max_runs.map(|runs| runs.to_string()).unwrap_or_default(),
+            flags: overlap.into_iter().chain(is_declared.then_some(DECLARED)).collect(),
+            rule: serde_json::to_string(rule).expect("a rule has a JSON form"),
+            bytes: record.len(),
+            message: format!("{options}\n{record}"),
+        }
+    }
+}
+
+/// Reads the message of a schedule.
+pub(crate) fn decode_message(text: &str) -> Option<NewMessage> {
+    let (options, record) = text.split_once('\n')?;
+    let mut posted = Posted::decode(format!("0{record}").as_bytes()).ok()?;
+    posted.decode_options(options).ok()?;
+    Some(posted.message)
+}

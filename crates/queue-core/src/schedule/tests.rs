@@ -1,0 +1,359 @@
+//! Tests of cron patterns, of time zones, and of the plans for missed ticks. The ticks of cron patterns are compared with those
+//! that an independent search finds, which looks at each quarter of an hour.
+
+use std::collections::BTreeSet;
+
+use jiff::{Timestamp as Instant, ToSpan, civil::DateTime, tz::TimeZone};
+use serde_json::json;
+
+use super::{
+    NewSchedule,
+    cron::CronPattern,
+    rule::{DueTicks, Missed, Rule},
+    zone::Zone,
+};
+use crate::{
+    parse_error::ParseError,
+    time::{Millis, Timestamp},
+};
+
+fn pattern(text: &str) -> Result<CronPattern, ParseError> {
+    text.to_owned().try_into()
+}
+
+fn zone(name: &str) -> Zone {
+    name.to_owned().try_into().unwrap()
+}
+
+/// Zones with clock changes of an hour, of half an hour, at midnight, in Ramadan, in either half of the year; with offsets of
+/// quarters of an hour; without changes; and one that skipped a day.
+const ZONES: [&str; 22] = [
+    "UTC",
+    "Europe/Berlin",
+    "Europe/London",
+    "Europe/Dublin",
+    "America/New_York",
+    "America/St_Johns",
+    "America/Sao_Paulo",
+    "America/Santiago",
+    "America/Havana",
+    "America/Asuncion",
+    "America/Nuuk",
+    "Africa/Casablanca",
+    "Africa/Cairo",
+    "Asia/Kathmandu",
+    "Asia/Kolkata",
+    "Asia/Tehran",
+    "Asia/Beirut",
+    "Australia/Lord_Howe",
+    "Australia/Adelaide",
+    "Pacific/Chatham",
+    "Pacific/Apia",
+    "Antarctica/Troll",
+];
+
+/// Patterns whose minutes are quarters of an hour, each with the independent statement of its local times: its minutes, its hours,
+/// its days, and whether it names one hour.
+struct Sample {
+    text: &'static str,
+    minutes: &'static [i8],
+    hours: fn(i8) -> bool,
+    days: fn(DateTime) -> bool,
+    one_hour: bool,
+}
+
+fn always(_: i8) -> bool {
+    true
+}
+
+fn any_day(_: DateTime) -> bool {
+    true
+}
+
+/// The weekday of a day, from 0 for Sunday.
+fn weekday(day: DateTime) -> i8 {
+    day.weekday().to_sunday_zero_offset()
+}
+
+fn is_last_day(day: DateTime) -> bool {
+    day.day() == day.days_in_month()
+}
+
+const SAMPLES: [Sample; 14] = [
+    Sample { text: "30 2 * * *", minutes: &[30], hours: |h| h == 2, days: any_day, one_hour: true },
+    Sample { text: "*/15 2 * * *", minutes: &[0, 15, 30, 45], hours: |h| h == 2, days: any_day, one_hour: true },
+    Sample { text: "@daily", minutes: &[0], hours: |h| h == 0, days: any_day, one_hour: true },
+    Sample {
+        text: "0 0,15 1 * * sun",
+        minutes: &[0, 15],
+        hours: |h| h == 1,
+        days: |d| weekday(d) == 0,
+        one_hour: true,
+    },
+    Sample { text: "45 23 L * *", minutes: &[45], hours: |h| h == 23, days: is_last_day, one_hour: true },
+    Sample {
+        text: "0 3 29 2 *",
+        minutes: &[0],
+        hours: |h| h == 3,
+        days: |d| (d.month(), d.day()) == (2, 29),
+        one_hour: true,
+    },
+    Sample {
+        text: "15 2 * * sun#2",
+        minutes: &[15],
+        hours: |h| h == 2,
+        days: |d| weekday(d) == 0 && (8..=14).contains(&d.day()),
+        one_hour: true,
+    },
+    Sample {
+        text: "0 12 1 * mon",
+        minutes: &[0],
+        hours: |h| h == 12,
+        days: |d| d.day() == 1 || weekday(d) == 1,
+        one_hour: true,
+    },
+    Sample { text: "*/15 * * * *", minutes: &[0, 15, 30, 45], hours: always, days: any_day, one_hour: false },
+    Sample { text: "0 */2 * * *", minutes: &[0], hours: |h| h % 2 == 0, days: any_day, one_hour: false },
+    Sample { text: "30 1,2,3 * * *", minutes: &[30], hours: |h| (1..=3).contains(&h), days: any_day, one_hour: false },
+    Sample {
+        text: "30 0-2 * mar-may,sep-nov *",
+        minutes: &[30],
+        hours: |h| h <= 2,
+        days: |d| [3, 4, 5, 9, 10, 11].contains(&d.month()),
+        one_hour: false,
+    },
+    Sample {
+        text: "15,45 * * * 0L",
+        minutes: &[15, 45],
+        hours: always,
+        days: |d| weekday(d) == 0 && d.day() + 7 > d.days_in_month(),
+        one_hour: false,
+    },
+    Sample {
+        text: "0 1-23/2 */5 * *",
+        minutes: &[0],
+        hours: |h| h % 2 == 1,
+        days: |d| d.day() % 5 == 1,
+        one_hour: false,
+    },
+];
+
+/// The ticks of a sample from the first to the last instant, found by looking at each quarter of an hour.
+fn ticks_by_search(sample: &Sample, zone: &TimeZone, first: Instant, last: Instant) -> Vec<Instant> {
+    let matches = |local: DateTime| {
+        sample.minutes.contains(&local.minute()) && (sample.hours)(local.hour()) && (sample.days)(local)
+    };
+    let quarter = 15.minutes();
+    let mut ticks = BTreeSet::new();
+    let mut shown = BTreeSet::new();
+    let mut now = first;
+    let mut latest = zone.to_datetime(first) - quarter;
+    while now <= last {
+        let local = zone.to_datetime(now);
+        if sample.one_hour {
+            // All local times up to this one that no instant has shown were skipped: their tick is now.
+            let mut next = latest + quarter;
+            while next <= local {
+                if matches(next) && shown.insert(next) {
+                    ticks.insert(now);
+                }
+                next += quarter;
+            }
+            latest = latest.max(local);
+        } else {
+            ticks.extend(matches(local).then_some(now));
+        }
+        now += quarter;
+    }
+    ticks.into_iter().collect()
+}
+
+#[test]
+fn ticks_of_patterns_are_those_of_an_independent_search_in_both_directions() {
+    let years = [("2011-11-01T00:00:00Z", "2012-01-15T00:00:00Z"), ("2027-02-01T00:00:00Z", "2028-04-15T00:00:00Z")];
+    for name in ZONES {
+        let timezone = TimeZone::get(name).unwrap();
+        for (first, last) in years {
+            let (first, last): (Instant, Instant) = (first.parse().unwrap(), last.parse().unwrap());
+            for sample in &SAMPLES {
+                let expected = ticks_by_search(sample, &timezone, first, last);
+                let (cron, zone) = (pattern(sample.text).unwrap(), zone(name));
+                let ahead = std::iter::successors(zone.next(&cron, first - 1.second()), |tick| zone.next(&cron, *tick));
+                let ahead: Vec<Instant> = ahead.take_while(|tick| *tick <= last).collect();
+                assert_eq!(ahead, expected, "{} in {name}", sample.text);
+                let back =
+                    std::iter::successors(zone.previous(&cron, last + 1.second()), |tick| zone.previous(&cron, *tick));
+                let mut back: Vec<Instant> = back.take_while(|tick| *tick >= first).collect();
+                back.reverse();
+                assert_eq!(back, expected, "{} in {name}, backwards", sample.text);
+            }
+        }
+    }
+}
+
+#[test]
+fn ticks_around_clock_changes() {
+    let ticks = |text: &str, name: &str, after: &str, count| {
+        let (cron, zone) = (pattern(text).unwrap(), zone(name));
+        let next = std::iter::successors(zone.next(&cron, after.parse().unwrap()), |tick| zone.next(&cron, *tick));
+        next.take(count).map(|tick| tick.to_string()).collect::<Vec<_>>()
+    };
+    // 02:30 does not occur on 28 March 2027, and occurs twice on 31 October.
+    let spring = ticks("30 2 * * *", "Europe/Berlin", "2027-03-27T12:00:00Z", 2);
+    assert_eq!(spring, ["2027-03-28T01:00:00Z", "2027-03-29T00:30:00Z"]);
+    let autumn = ticks("30 2 * * *", "Europe/Berlin", "2027-10-30T12:00:00Z", 2);
+    assert_eq!(autumn, ["2027-10-31T00:30:00Z", "2027-11-01T01:30:00Z"]);
+    let every_second = ticks("59,0 59,0 2 * * *", "Europe/Berlin", "2027-10-31T00:59:58Z", 2);
+    assert_eq!(every_second, ["2027-10-31T00:59:59Z", "2027-11-01T01:00:00Z"], "not in the second pass of the hour");
+    let hourly = ticks("@hourly", "Europe/Berlin", "2027-10-30T23:30:00Z", 3);
+    assert_eq!(hourly, ["2027-10-31T00:00:00Z", "2027-10-31T01:00:00Z", "2027-10-31T02:00:00Z"]);
+    // Apia skipped 30 December 2011.
+    let skipped = ticks("0 12 * * *", "Pacific/Apia", "2011-12-29T23:00:00Z", 2);
+    assert_eq!(skipped, ["2011-12-30T10:00:00Z", "2011-12-30T22:00:00Z"]);
+}
+
+#[test]
+fn bad_pattern_is_refused_with_the_field_and_what_it_must_be() {
+    for (text, expected) in [
+        ("* * * *", "this has 4"),
+        ("* * * * * * *", "this has 7"),
+        ("", "this has 0"),
+        ("61 * * * *", "its minute is \"61\", and must be *, 0 to 59"),
+        ("-1 * * * *", "its minute"),
+        ("60 0 0 * * *", "its second is \"60\""),
+        ("0 24 * * *", "its hour is \"24\""),
+        ("0 0 0 * *", "its day of the month is \"0\""),
+        ("0 0 * 13 *", "its month is \"13\""),
+        ("0 0 * foo *", "its month is \"foo\""),
+        ("0 0 mon * *", "its day of the month is \"mon\""),
+        ("jan 0 * * *", "its minute is \"jan\""),
+        ("0 0 * * 8", "its day of the week is \"8\""),
+        ("0 0 * * mon#6", "its day of the week"),
+        ("0/10 * * * *", "its minute is \"0/10\""),
+        ("5-1 * * * *", "its minute"),
+        ("*/0 * * * *", "its minute"),
+        ("1,,2 * * * *", "its minute"),
+        ("0 0 30 2 *", "never matches"),
+        ("0 0 31 2,4,6,9,11 *", "never matches"),
+        ("@reboot", "one of @yearly"),
+        ("ä * * * *", "ASCII"),
+        (&format!("{} * * * *", "1,".repeat(120)), "at most 200"),
+    ] {
+        let error = pattern(text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+    for text in ["0 0 29 2 *", "  0 0 * * 7 ", "@DAILY", "0 0 ? * MON-FRI", "0 0 15W * *", "0 0 LW * *", "0 0 1 * +mon"]
+    {
+        assert!(pattern(text).is_ok(), "{text}");
+    }
+    for name in ["", "Mars/Olympus", "+02:00", "CESTX", "../UTC"] {
+        assert!(Zone::try_from(name.to_owned()).unwrap_err().to_string().contains("IANA"), "{name}");
+    }
+    assert_eq!(zone("europe/berlin").as_str(), "Europe/Berlin");
+    assert_eq!(zone("utc").as_str(), "UTC");
+}
+
+fn rule(json: serde_json::Value) -> Rule {
+    let mut json = json;
+    json["message"] = json!({"data": 1});
+    serde_json::from_value::<NewSchedule>(json).unwrap().into_parts().0
+}
+
+fn at(secs: u64) -> Timestamp {
+    Timestamp::from_millis(secs * 1_000)
+}
+
+fn secs(ticks: &[Timestamp]) -> Vec<u64> {
+    ticks.iter().map(|tick| tick.as_millis() / 1_000).collect()
+}
+
+#[test]
+fn interval_is_anchored_at_1970_and_lies_between_start_and_end() {
+    let rule = rule(
+        json!({"every": "10s", "offset": "3s", "start_at": "1970-01-01T00:01:43Z", "end_at": "1970-01-01T00:02:13Z"}),
+    );
+    assert_eq!(secs(&rule.ticks_after(at(0), 9)), [103, 113, 123, 133]);
+    assert_eq!(secs(&rule.ticks_after(at(113), 9)), [123, 133]);
+    assert_eq!(rule.next_after(at(133)), None);
+    assert_eq!((rule.last_before(at(500)), rule.last_before(at(133))), (Some(at(133)), Some(at(123))));
+    assert_eq!(rule.last_before(at(103)), None);
+}
+
+#[test]
+fn missed_ticks_are_dropped_or_posted_once_or_all() {
+    let due = |missed: &str, overlap: &str, stored, now: u64| {
+        rule(json!({"every": "20s", "missed": missed, "overlap": overlap})).due(at(stored), at(now), 1_000)
+    };
+    assert_eq!(due("one", "allow", 100, 99), None);
+    for missed in ["skip", "one", "all"] {
+        let plan = due(missed, "allow", 100, 109).unwrap();
+        let expected =
+            DueTicks { newest: at(100), valid_until: Some(at(110)), posts: vec![at(100)], next: Some(at(120)) };
+        assert_eq!(plan, expected, "the newest tick is current while it is less than 10 s old");
+    }
+    for (missed, overlap, now, posts) in [
+        ("skip", "allow", 110, vec![]),
+        ("one", "allow", 110, vec![100]),
+        ("all", "allow", 110, vec![100]),
+        ("skip", "allow", 165, vec![160]),
+        ("one", "allow", 165, vec![140, 160]),
+        ("all", "allow", 165, vec![100, 120, 140, 160]),
+        ("one", "allow", 175, vec![160]),
+        ("all", "allow", 175, vec![100, 120, 140, 160]),
+        ("one", "skip", 165, vec![160]),
+        ("all", "skip", 165, vec![160]),
+    ] {
+        let plan = due(missed, overlap, 100, now).unwrap();
+        assert_eq!(secs(&plan.posts), posts, "{missed} {overlap} {now}");
+        assert_eq!(plan.next, Some(at(if now < 120 { 120 } else { 180 })));
+        assert_eq!(plan.valid_until.is_some(), now % 20 < 10);
+    }
+}
+
+#[test]
+fn at_most_the_last_thousand_missed_ticks_are_posted_and_in_parts_if_they_are_large() {
+    let rule = rule(json!({"every": "1s", "missed": "all"}));
+    let plan = rule.due(at(0), at(100_000), 1_000).unwrap();
+    assert_eq!(secs(&plan.posts), (99_001..=100_000).collect::<Vec<_>>());
+    let part = rule.due(at(0), at(100_000), 3).unwrap();
+    assert_eq!(
+        (secs(&part.posts), part.next, part.newest),
+        (vec![99_001, 99_002, 99_003], Some(at(99_004)), at(99_003))
+    );
+    assert_eq!(rule.missed, Missed::All);
+    let rest = rule.due(at(99_004), at(100_000) + Millis::new(1), 1_000).unwrap();
+    assert_eq!(rest.posts.len(), 997);
+}
+
+#[test]
+fn fields_that_contradict_each_other_are_reported() {
+    let field = |json: serde_json::Value| {
+        let schedule: NewSchedule = serde_json::from_value(json).unwrap();
+        schedule.contradiction().map(|(field, _)| field)
+    };
+    let message = json!({"data": 1});
+    for (json, expected) in [
+        (json!({"every": "1s", "message": message}), None),
+        (json!({"cron": "@daily", "timezone": "Asia/Kathmandu", "message": message}), None),
+        (json!({"message": message}), Some("cron")),
+        (json!({"cron": "@daily", "every": "1s", "message": message}), Some("every")),
+        (json!({"every": "1s", "timezone": "UTC", "message": message}), Some("timezone")),
+        (json!({"cron": "@daily", "offset": "1s", "message": message}), Some("offset")),
+        (json!({"every": "1s", "offset": "1s", "message": message}), Some("offset")),
+        (
+            json!({"every": "1s", "message": message, "start_at": "2030-01-02T00:00:00Z", "end_at": "2030-01-01T00:00:00Z"}),
+            Some("end_at"),
+        ),
+        (json!({"every": "1s", "message": {"data": 1, "id": "a"}}), Some("message/id")),
+        (json!({"every": "1s", "message": {"data": 1, "delay": 1}}), Some("message/delay")),
+        (
+            json!({"every": "1s", "message": {"data": 1, "deliver_at": "2030-01-02T00:00:00Z"}}),
+            Some("message/deliver_at"),
+        ),
+    ] {
+        assert_eq!(field(json.clone()), expected, "{json}");
+    }
+    let under_a_second = json!({"every": 999, "message": message});
+    let error = serde_json::from_value::<NewSchedule>(under_a_second).unwrap_err().to_string();
+    assert!(error.contains("must be 1s to 3650d"), "{error}");
+}

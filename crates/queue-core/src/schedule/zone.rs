@@ -1,0 +1,165 @@
+//! The instants at which a cron pattern matches in a time zone, with the rules for clock changes.
+//!
+//! A pattern that names one hour fires once for each local time: at the first one if the local time occurs twice, and at the end
+//! of the gap if it does not occur. Any other pattern fires at every instant whose local time matches, so it follows the time that
+//! elapses.
+
+use std::sync::LazyLock;
+
+use jiff::{
+    Timestamp,
+    civil::DateTime,
+    tz::{AmbiguousOffset, TimeZone, TimeZoneDatabase},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, Type},
+};
+
+use crate::{
+    parse_error::ParseError,
+    schedule::cron::{CronPattern, Hours, shifted},
+};
+
+/// The database of time zones that is part of the program, so that every process computes the same ticks.
+static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
+
+/// 2200-01-01, after which there are no ticks.
+const END: i64 = 7_258_118_400;
+
+/// A time zone of the IANA database.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Zone(TimeZone);
+
+impl Zone {
+    /// Coordinated universal time.
+    pub(crate) fn utc() -> Self {
+        Self(TimeZone::UTC)
+    }
+
+    /// The name of the zone, such as `Europe/Berlin`.
+    pub fn as_str(&self) -> &str {
+        self.0.iana_name().unwrap_or("UTC")
+    }
+
+    /// The first tick after an instant.
+    pub(crate) fn next(&self, pattern: &CronPattern, after: Timestamp) -> Option<Timestamp> {
+        match pattern.hours() {
+            Hours::One => {
+                let mut local = self.latest_local(after, -1);
+                loop {
+                    local = pattern.after(local)?;
+                    let tick = self.first_instant(local)?;
+                    if tick > after {
+                        return Some(tick);
+                    }
+                }
+            }
+            Hours::Several => {
+                let (mut from, mut exclusive) = (after, 0);
+                while from.as_second() < END {
+                    let offset = self.0.to_offset(from);
+                    let tick =
+                        offset.to_timestamp(pattern.after(shifted(offset.to_datetime(from), exclusive))?).ok()?;
+                    match self.0.following(from).next() {
+                        // The offset changes before the tick, so the local time of the tick is another one.
+                        Some(change) if change.timestamp() <= tick => (from, exclusive) = (change.timestamp(), -1),
+                        _ => return Some(tick),
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    /// The last tick before an instant.
+    pub(crate) fn previous(&self, pattern: &CronPattern, before: Timestamp) -> Option<Timestamp> {
+        let before = whole_second(before)?;
+        match pattern.hours() {
+            Hours::One => {
+                let mut local = self.latest_local(before, 0);
+                loop {
+                    local = pattern.before(local)?;
+                    let tick = self.first_instant(local)?;
+                    if tick < before {
+                        return Some(tick);
+                    }
+                }
+            }
+            Hours::Several => {
+                let mut until = before;
+                while until.as_second() > 0 {
+                    // The offset that is valid in the last second before `until`.
+                    let offset = self.0.to_offset(Timestamp::from_second(until.as_second() - 1).ok()?);
+                    let tick = offset.to_timestamp(pattern.before(offset.to_datetime(until))?).ok()?;
+                    match self.0.preceding(until).next() {
+                        Some(change) if change.timestamp() > tick => until = change.timestamp(),
+                        _ => return Some(tick),
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    /// The local time at an instant. In the second pass of a repeated hour, all local times of that hour have had their first
+    /// instants, so then it is the local time at which the hour ends, plus `shift` seconds.
+    fn latest_local(&self, instant: Timestamp, shift: i64) -> DateTime {
+        let local = self.0.to_datetime(instant);
+        let just_after = Timestamp::from_second(instant.as_second() + 1).unwrap_or(instant);
+        let Some(change) = self.0.preceding(just_after).next() else { return local };
+        let last_before = Timestamp::from_second(change.timestamp().as_second() - 1).unwrap_or(instant);
+        local.max(shifted(self.0.to_datetime(last_before), 1 + shift))
+    }
+
+    /// The first instant at which clocks show the local time; the end of the gap if they skip it.
+    fn first_instant(&self, local: DateTime) -> Option<Timestamp> {
+        match self.0.to_ambiguous_timestamp(local).offset() {
+            AmbiguousOffset::Unambiguous { offset } | AmbiguousOffset::Fold { before: offset, .. } => {
+                offset.to_timestamp(local).ok()
+            }
+            // With the offset after the gap, the local time is an instant before the gap.
+            AmbiguousOffset::Gap { after, .. } => {
+                let before_gap = after.to_timestamp(local).ok()?;
+                let mut changes = self.0.following(before_gap);
+                changes.find(|change| change.offset() == after).map(|change| change.timestamp())
+            }
+        }
+    }
+}
+
+/// The first whole second that is not before the instant.
+fn whole_second(instant: Timestamp) -> Option<Timestamp> {
+    let second = instant.as_second() + i64::from(instant.subsec_nanosecond() > 0);
+    Timestamp::from_second(second).ok()
+}
+
+impl From<Zone> for String {
+    fn from(zone: Zone) -> Self {
+        zone.as_str().to_owned()
+    }
+}
+
+impl TryFrom<String> for Zone {
+    type Error = ParseError;
+
+    fn try_from(name: String) -> Result<Self, ParseError> {
+        if name.eq_ignore_ascii_case("UTC") {
+            return Ok(Self::utc());
+        }
+        ZONES.get(&name).map(Self).map_err(|_| {
+            "must be the name of a time zone in the IANA database, such as \"Europe/Berlin\" or \"UTC\"".into()
+        })
+    }
+}
+
+impl PartialSchema for Zone {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(64));
+        text.examples(["Europe/Berlin"]).into()
+    }
+}
+
+impl ToSchema for Zone {}

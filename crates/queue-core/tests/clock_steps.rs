@@ -1,0 +1,122 @@
+//! Schedules while Redis's clock steps. The clock of the scripts is set by hand, for all tests of this program.
+
+#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use drover_tests::RedisServer;
+use queue_core::{
+    DefinedBy, Message, PutSchedule, Queue, Queues, Redis, State,
+    schedule::{NewSchedule, Schedule, Scheduler},
+    settings::DeclaredSettings,
+    wakeup::Subscriber,
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+/// 2027-01-15, in seconds since 1970.
+const START: u64 = 1_800_000_000;
+
+struct World {
+    redis: RedisServer,
+    queue: Arc<Queue>,
+}
+
+impl World {
+    fn set_clock(&self, millis: u64) {
+        assert_eq!(self.redis.command(&format!("SET drover:{{q}}:clock {millis}000")), "+OK");
+    }
+
+    async fn put(&self, missed: &str, data: u64) -> Schedule {
+        let json = json!({"every": "1s", "missed": missed, "message": {"data": data}});
+        let definition: NewSchedule = serde_json::from_value(json).unwrap();
+        let put = self.queue.put_schedule(&missed.parse().unwrap(), definition, DefinedBy::Client).await.unwrap();
+        match put {
+            PutSchedule::Created(schedule) | PutSchedule::Existed(schedule) => schedule,
+        }
+    }
+
+    /// The seconds of the ticks that were posted, by schedule. Asserts that each was posted once and not early.
+    async fn ticks(&self) -> BTreeMap<String, BTreeSet<u64>> {
+        let mut messages: Vec<Message> = Vec::new();
+        let mut cursor = None;
+        loop {
+            let page = self.queue.list(State::Waiting, 1_000, cursor.as_deref()).await.unwrap();
+            messages.extend(page.messages);
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let mut ticks: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+        for message in messages {
+            let tick = message.scheduled_at.unwrap();
+            assert!(message.created_at >= tick, "{tick} is early");
+            let of_schedule = ticks.entry(message.schedule.unwrap().to_string()).or_default();
+            assert!(of_schedule.insert(tick.as_millis() / 1_000 - START), "{tick} was posted twice");
+        }
+        ticks
+    }
+
+    /// Waits until these ticks are posted, in seconds after `START`.
+    async fn wait_for(&self, expected: &Value) {
+        let start = Instant::now();
+        loop {
+            let ticks = json!(self.ticks().await);
+            if ticks == *expected {
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "{ticks} and not {expected}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schedule_rests_after_a_step_back_of_the_clock_and_catches_up_after_a_step_forward() {
+    Redis::inject_clock();
+    let redis = RedisServer::start();
+    let queues = Queues::new(Redis::new(&redis.url(), Duration::from_secs(5)).unwrap(), DeclaredSettings::default());
+    let world = World { queue: queues.queue(&"q".parse().unwrap()), redis };
+    world.set_clock(START * 1_000 + 500);
+    for missed in ["all", "one", "skip"] {
+        world.put(missed, 1).await;
+    }
+    let subscriber = Subscriber::of_all_queues(queues.redis().clone());
+    let scheduler = Scheduler::new(queues.clone(), subscriber.clone()).unwrap();
+    let tasks = [
+        tokio::spawn(async move { subscriber.run(CancellationToken::new()).await }),
+        tokio::spawn(scheduler.run(CancellationToken::new())),
+    ];
+    let second = |second: u64| (START + second) * 1_000 + 100;
+
+    world.set_clock(second(1));
+    world.wait_for(&json!({"all": [1], "one": [1], "skip": [1]})).await;
+    // An hour back: the instant that was posted comes again, and is not posted again.
+    for back in [second(1) - 3_600_000, (START + 1) * 1_000 - 1, second(1)] {
+        world.set_clock(back);
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let put = world.put("all", back).await;
+        assert!(put.next_at[0].as_millis() > (START + 1) * 1_000, "not even for another definition");
+        world.queue.pause_schedule(&"one".parse().unwrap()).await.unwrap();
+        world.queue.resume_schedule(&"one".parse().unwrap()).await.unwrap();
+    }
+    world.wait_for(&json!({"all": [1], "one": [1], "skip": [1]})).await;
+    world.set_clock(second(2));
+    world.wait_for(&json!({"all": [1, 2], "one": [1, 2], "skip": [1, 2]})).await;
+    // A minute forward, and an hour.
+    world.set_clock(second(62));
+    let minute: Vec<u64> = (1..=62).collect();
+    world.wait_for(&json!({"all": minute, "one": [1, 2, 61, 62], "skip": [1, 2, 62]})).await;
+    world.set_clock(second(3_662));
+    let last_thousand: Vec<u64> = (1..=62).chain(2_663..=3_662).collect();
+    world
+        .wait_for(&json!({"all": last_thousand, "one": [1, 2, 61, 62, 3_661, 3_662], "skip": [1, 2, 62, 3_662]}))
+        .await;
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    assert_eq!(world.queue.audit().await.unwrap().findings, []);
+}

@@ -1,0 +1,456 @@
+//! Schedules: ticks are posted once and on time, by any number of processes; definitions, pauses, limits and costs.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use queue_core::{
+    DefinedBy, Error, Message, PutSchedule, Queues, Redis, ScheduleName, State,
+    schedule::{NewSchedule, Schedule, Scheduler},
+    settings::DeclaredSettings,
+    wakeup::Subscriber,
+};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::{TIME_LIMIT, TestQueue, calls_of, name, number, wait_millis};
+
+/// The maximum lateness (ms) of a tick, on a busy machine. Without its timer a tick would be up to a minute late.
+const MAX_LATENESS: u64 = 1_000;
+
+fn schedule(json: Value) -> NewSchedule {
+    serde_json::from_value(json).unwrap()
+}
+
+fn named(name: &str) -> ScheduleName {
+    name.parse().unwrap()
+}
+
+fn json_of(schedule: &Schedule) -> Value {
+    serde_json::from_str(&serde_json::to_string(schedule).unwrap()).unwrap()
+}
+
+impl TestQueue {
+    async fn put(&self, name: &str, json: Value) -> Value {
+        match self.queue.put_schedule(&named(name), schedule(json), DefinedBy::Client).await.unwrap() {
+            PutSchedule::Created(schedule) | PutSchedule::Existed(schedule) => json_of(&schedule),
+        }
+    }
+
+    async fn schedule(&self, name: &str) -> Value {
+        json_of(&self.queue.schedule(&named(name)).await.unwrap().unwrap())
+    }
+
+    /// All messages of the queue that are ready, in the order posted.
+    async fn ready(&self) -> Vec<Message> {
+        let mut all = Vec::new();
+        let mut cursor = None;
+        loop {
+            let page = self.queue.list(State::Waiting, 1_000, cursor.as_deref()).await.unwrap();
+            all.extend(page.messages);
+            cursor = page.next;
+            if cursor.is_none() {
+                return all;
+            }
+        }
+    }
+
+    /// Waits until this number of messages is ready.
+    async fn wait_for(&self, count: usize) -> Vec<Message> {
+        let start = Instant::now();
+        loop {
+            let ready = self.ready().await;
+            if ready.len() >= count {
+                return ready;
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "{} of {count} messages", ready.len());
+            wait_millis(20).await;
+        }
+    }
+}
+
+/// A process that ticks; dropping it ends its tasks.
+struct Ticking {
+    queues: Queues,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Ticking {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Starts a scheduler as a process of its own would, and waits until it is subscribed.
+async fn ticking(fixture: &TestQueue) -> Ticking {
+    let queues = Queues::new(Redis::new(&fixture.redis.url(), TIME_LIMIT).unwrap(), DeclaredSettings::default());
+    let subscriber = Subscriber::of_all_queues(queues.redis().clone());
+    let scheduler = Scheduler::new(queues.clone(), subscriber.clone()).unwrap();
+    let running = subscriber.clone();
+    let tasks = vec![
+        tokio::spawn(async move { running.run(CancellationToken::new()).await }),
+        tokio::spawn(scheduler.run(CancellationToken::new())),
+    ];
+    while !subscriber.is_connected() {
+        wait_millis(5).await;
+    }
+    Ticking { queues, tasks }
+}
+
+/// Asserts that each message was posted for a tick of its own, never early, and returns the latenesses (ms) in order.
+fn latenesses(messages: &[Message]) -> Vec<u64> {
+    let mut ticks = BTreeMap::new();
+    let mut late: Vec<u64> = Vec::new();
+    for message in messages {
+        let scheduled = message.scheduled_at.unwrap();
+        let key = (message.schedule.clone(), scheduled);
+        assert!(ticks.insert(key, &message.id).is_none(), "{scheduled} was posted twice");
+        assert!(message.created_at >= scheduled, "{} is early for {scheduled}", message.created_at);
+        late.push(message.created_at.since(scheduled).get());
+    }
+    late.sort_unstable();
+    late
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_tick_is_posted_once_and_on_time_by_several_processes() {
+    let fixture = TestQueue::new();
+    let _processes = [ticking(&fixture).await, ticking(&fixture).await, ticking(&fixture).await];
+    let put =
+        fixture.put("s", json!({"every": "1s", "message": {"data": {"n": 1}, "name": "job", "priority": 0}})).await;
+    assert_eq!((&put["runs"], &put["last_at"], put["next_at"].as_array().unwrap().len()), (&json!(0), &json!(null), 5));
+    let messages = fixture.wait_for(4).await;
+    let late = latenesses(&messages);
+    assert!(late.iter().all(|late| *late <= MAX_LATENESS), "{late:?}");
+    let seconds: Vec<u64> = messages.iter().map(|message| message.scheduled_at.unwrap().as_millis() / 1_000).collect();
+    assert!(seconds.windows(2).all(|two| two[1] == two[0] + 1), "no tick is missing: {seconds:?}");
+    let last = messages.last().unwrap();
+    assert_eq!((last.schedule.as_ref().unwrap().as_str(), last.data.get()), ("s", r#"{"n":1}"#));
+    let schedule = fixture.schedule("s").await;
+    assert!(schedule["runs"].as_u64().unwrap() >= 4 && schedule["last_message"].is_string(), "{schedule}");
+    let status = fixture.queue.status().await.unwrap().unwrap();
+    assert_eq!(status.schedules, 1);
+    assert!(status.totals.scheduled >= 4);
+    fixture.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_ticks_in_one_instant_of_a_thousand_schedules_are_posted_on_time() {
+    let fixture = TestQueue::new();
+    let process = ticking(&fixture).await;
+    let put = |n: usize, json: Value| {
+        let queue = Arc::clone(&fixture.queue);
+        async move { queue.put_schedule(&named(&format!("s{n}")), schedule(json), DefinedBy::Client).await.unwrap() }
+    };
+    for n in 0..500 {
+        put(n, json!({"every": "1d", "message": {"data": n}})).await;
+    }
+    let now = fixture.post(number(0)).await.created_at;
+    let at = queue_core::Timestamp::from_millis((now.as_millis() / 1_000 + 10) * 1_000);
+    for n in 500..1_000 {
+        put(n, json!({"every": "1s", "start_at": at, "max_runs": 1, "message": {"data": n}})).await;
+    }
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().schedules, 1_000);
+    let (more, one_more) = (named("more"), schedule(json!({"every": "1d", "message": {"data": 1}})));
+    let full = fixture.queue.put_schedule(&more, one_more, DefinedBy::Client).await;
+    assert!(matches!(full, Err(Error::TooManySchedules)));
+    assert!(
+        fixture.put("s0", json!({"every": "2d", "message": {"data": 1}})).await["every"] == 172_800_000,
+        "it existed"
+    );
+    let messages: Vec<Message> =
+        fixture.wait_for(501).await.into_iter().filter(|message| message.schedule.is_some()).collect();
+    let late = latenesses(&messages);
+    assert_eq!(messages.iter().filter(|message| message.scheduled_at == Some(at)).count(), 500);
+    assert!(late.iter().all(|late| *late <= MAX_LATENESS), "{late:?}");
+    let (page, has_more) = fixture.queue.schedules(None, 600).await.unwrap().unwrap();
+    assert!(has_more && page.len() == 600 && page.is_sorted_by_key(|schedule| schedule.name.clone()));
+    let (rest, has_more) = fixture.queue.schedules(page.last().map(|last| &last.name), 600).await.unwrap().unwrap();
+    assert!(!has_more && rest.len() == 400);
+    drop(process);
+    fixture.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn process_learns_of_earlier_ticks_pauses_and_deletions() {
+    let fixture = TestQueue::new();
+    let _process = ticking(&fixture).await;
+    fixture.put("s", json!({"every": "1h", "message": {"data": "hourly"}})).await;
+    wait_millis(300).await;
+    // The definition is replaced by one with an earlier tick.
+    fixture.put("s", json!({"every": "1s", "message": {"data": "often"}})).await;
+    let posted = fixture.wait_for(2).await;
+    assert!(posted.iter().all(|message| message.data.get() == "\"often\""));
+    assert!(latenesses(&posted).iter().all(|late| *late <= MAX_LATENESS));
+
+    assert!(fixture.queue.pause_schedule(&named("s")).await.unwrap());
+    let paused = fixture.schedule("s").await;
+    assert_eq!((&paused["paused"], &paused["next_at"]), (&json!(true), &json!([])));
+    let count = fixture.ready().await.len();
+    wait_millis(2_200).await;
+    assert_eq!(fixture.ready().await.len(), count, "a paused schedule has no ticks");
+    assert!(fixture.queue.resume_schedule(&named("s")).await.unwrap());
+    let resumed = fixture.wait_for(count + 1).await;
+    let gap = resumed[count].scheduled_at.unwrap().since(resumed[count - 1].scheduled_at.unwrap()).get();
+    assert!(gap >= 2_000, "the ticks of the pause are not posted: {gap}");
+
+    assert!(fixture.queue.delete_schedule(&named("s")).await.unwrap());
+    assert!(!fixture.queue.delete_schedule(&named("s")).await.unwrap());
+    let count = fixture.ready().await.len();
+    wait_millis(1_500).await;
+    assert_eq!(fixture.ready().await.len(), count, "a deleted schedule has no ticks");
+    assert!(fixture.queue.schedule(&named("s")).await.unwrap().is_none());
+    for unknown in [fixture.queue.pause_schedule(&named("s")).await, fixture.queue.resume_schedule(&named("s")).await] {
+        assert!(!unknown.unwrap());
+    }
+    fixture.assert_clean().await;
+}
+
+#[tokio::test]
+async fn equal_definition_changes_nothing_and_another_one_counts_anew() {
+    let fixture = TestQueue::new();
+    let definition = json!({"cron": "@hourly", "timezone": "Asia/Kathmandu", "message": {"data": {"a": 1}, "ttl": "1m",
+                            "hold": "k", "group": "g", "headers": {"h": "1"}, "backoff": {"delay": 5}, "max_attempts": 7, "timeout": "3s"}});
+    let first = fixture.put("s", definition.clone()).await;
+    assert_eq!(first["message"]["ttl"], 60_000, "{first}");
+    assert_eq!(
+        first["message"],
+        json!({"data": {"a": 1}, "max_attempts": 7, "timeout": 3_000, "ttl": 60_000, "hold": "k", "group": "g",
+        "backoff": {"type": "exponential", "delay": 5, "max": 3_600_000, "jitter": 0.2}, "headers": {"h": "1"}})
+    );
+    let revision = || fixture.redis.command("HGET drover:{q}:schedules s");
+    let before = revision();
+    assert_eq!(fixture.put("s", definition.clone()).await, first);
+    assert_eq!(revision(), before, "nothing was written");
+    fixture.queue.pause_schedule(&named("s")).await.unwrap();
+    let mut other = definition;
+    other["message"]["data"] = json!(2);
+    let replaced = fixture.put("s", other).await;
+    assert_eq!((&replaced["paused"], &replaced["message"]["data"]), (&json!(true), &json!(2)), "it stays paused");
+    assert_ne!(revision(), before);
+    for (json, field) in [
+        (json!({"every": "1s", "message": {"data": 1}, "end_at": "2001-01-01T00:00:00Z"}), "end_at"),
+        (json!({"cron": "0 0 29 2 *", "message": {"data": 1}, "start_at": "2199-03-01T00:00:00Z"}), "start_at"),
+        (json!({"every": "1s", "message": {"data": 1, "id": "a"}}), "message/id"),
+    ] {
+        let refused = fixture.queue.put_schedule(&named("t"), schedule(json), DefinedBy::Client).await;
+        assert!(matches!(refused, Err(Error::InvalidSchedule { field: found, .. }) if found == field), "{refused:?}");
+    }
+    assert!(fixture.queue.schedule(&named("t")).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn schedule_is_run_by_hand_and_that_counts_for_nothing() {
+    let fixture = TestQueue::new();
+    fixture.put("s", json!({"every": "1d", "message": {"data": 5, "priority": -3}})).await;
+    fixture.queue.pause_schedule(&named("s")).await.unwrap();
+    let posted = fixture.queue.run_schedule(&named("s")).await.unwrap().unwrap();
+    assert_eq!((posted.schedule.as_ref().unwrap().as_str(), *posted.priority, posted.state), ("s", -3, State::Waiting));
+    let read = fixture.read(&posted.id).await;
+    assert_eq!((read.schedule, read.scheduled_at), (posted.schedule, posted.scheduled_at));
+    let schedule = fixture.schedule("s").await;
+    assert_eq!(
+        (&schedule["runs"], &schedule["last_message"], &schedule["last_at"]),
+        (&json!(0), &json!(null), &json!(null))
+    );
+    assert!(fixture.queue.run_schedule(&named("unknown")).await.unwrap().is_none());
+    // A patch keeps what the schedule wrote.
+    let patch = serde_json::from_value(json!({"priority": 2})).unwrap();
+    fixture.queue.patch(&posted.id, &patch).await.unwrap().unwrap();
+    assert_eq!(fixture.read(&posted.id).await.schedule.unwrap().as_str(), "s");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schedule_ends_after_its_runs_and_leaves_out_ticks_while_a_message_is_unfinished() {
+    let fixture = TestQueue::new();
+    let _process = ticking(&fixture).await;
+    fixture.put("ends", json!({"every": "1s", "max_runs": 2, "message": {"data": 1}})).await;
+    fixture.put("skips", json!({"every": "1s", "overlap": "skip", "message": {"data": 2}})).await;
+    fixture.wait_for(3).await;
+    wait_millis(2_500).await;
+    let count = async |data: &str| fixture.ready().await.iter().filter(|message| message.data.get() == data).count();
+    assert_eq!((count("1").await, count("2").await), (2, 1));
+    let ended = fixture.schedule("ends").await;
+    assert_eq!((&ended["runs"], &ended["next_at"]), (&json!(2), &json!([])));
+    let skips = fixture.schedule("skips").await;
+    assert!(skips["runs"] == 1 && skips["next_at"].as_array().unwrap().len() == 5, "{skips}");
+    // When the message has finished, the next tick is posted.
+    let leased = fixture.lease(10).await;
+    for delivery in &leased.deliveries {
+        fixture.complete(delivery).await;
+    }
+    let next = fixture.wait_for(1).await;
+    assert_eq!(next[0].data.get(), "2");
+    fixture.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_tick_stays_and_is_posted_when_there_is_room() {
+    let fixture = TestQueue::with_settings(r#"{"max_length": 3}"#);
+    let process = ticking(&fixture).await;
+    fixture.post_numbers([1, 2, 3]).await;
+    fixture.put("s", json!({"every": "1s", "missed": "all", "message": {"data": "tick"}})).await;
+    wait_millis(2_500).await;
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 3, "max_length is obeyed");
+    let refused = fixture.schedule("s").await;
+    assert_eq!(refused["runs"], 0);
+    let tries = calls_of(&process.queues, "tick");
+    assert!(tries <= 6, "a refused tick is tried once a second, not {tries} times in 2.5 s");
+    for delivery in &fixture.lease(3).await.deliveries {
+        fixture.complete(delivery).await;
+    }
+    let posted = fixture.wait_for(3).await;
+    let ticks: Vec<u64> = posted.iter().map(|message| message.scheduled_at.unwrap().as_millis() / 1_000).collect();
+    assert_eq!(ticks, (ticks[0]..ticks[0] + 3).collect::<Vec<_>>(), "the refused ticks come first, in their order");
+    latenesses(&posted);
+    fixture.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tick_waits_while_memory_is_full() {
+    let fixture = TestQueue::new();
+    let _process = ticking(&fixture).await;
+    fixture.put("s", json!({"every": "1s", "missed": "one", "message": {"data": "tick"}})).await;
+    fixture.wait_for(1).await;
+    fixture.redis.command("CONFIG SET maxmemory 1");
+    wait_millis(1_500).await;
+    let before = fixture.ready().await.len();
+    wait_millis(2_500).await;
+    assert_eq!(fixture.ready().await.len(), before);
+    fixture.redis.command("CONFIG SET maxmemory 0");
+    let posted = fixture.wait_for(before + 1).await;
+    latenesses(&posted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn missed_ticks_of_an_outage_of_all_processes_are_posted_as_the_schedule_says() {
+    let fixture = TestQueue::new();
+    for missed in ["skip", "one", "all"] {
+        fixture.put(missed, json!({"every": "1s", "missed": missed, "message": {"data": missed}})).await;
+    }
+    wait_millis(3_500).await;
+    let process = ticking(&fixture).await;
+    fixture.wait_for(6).await;
+    drop(process);
+    let posted = fixture.ready().await;
+    latenesses(&posted);
+    let ticks = |missed: &str| -> Vec<u64> {
+        let of_schedule = posted.iter().filter(|message| message.schedule.as_ref().unwrap().as_str() == missed);
+        of_schedule.map(|message| message.scheduled_at.unwrap().as_millis() / 1_000).collect()
+    };
+    let (skip, one, all) = (ticks("skip"), ticks("one"), ticks("all"));
+    assert!(all.windows(2).all(|two| two[1] == two[0] + 1) && all.len() >= 3, "{all:?}");
+    assert!(skip[0] > all[0], "the missed ticks are dropped: {skip:?}");
+    assert_eq!(one[0] + 1, skip[0], "one message for all missed ticks, then the current tick: {one:?}");
+    fixture.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleting_a_queue_deletes_its_schedules() {
+    let fixture = TestQueue::new();
+    let _process = ticking(&fixture).await;
+    fixture.put("s", json!({"every": "1s", "message": {"data": 1}})).await;
+    fixture.wait_for(1).await;
+    assert!(fixture.queue.delete().await.unwrap());
+    wait_millis(1_500).await;
+    assert_eq!(fixture.redis.command("KEYS *"), "*0", "nothing is left, not even a name");
+    assert!(fixture.queue.schedules(None, 10).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_schedules_cost_one_call_a_second_however_many_there_are() {
+    let fixture = TestQueue::new();
+    for n in 0..200 {
+        fixture.put(&format!("s{n}"), json!({"cron": "0 0 1 1 *", "message": {"data": n}})).await;
+    }
+    let process = ticking(&fixture).await;
+    wait_millis(500).await;
+    let calls = || ["schedules", "tick", "command"].map(|script| calls_of(&process.queues, script)).iter().sum::<u64>();
+    let before = calls();
+    wait_millis(3_000).await;
+    let made = calls() - before;
+    assert!((2..=5).contains(&made), "{made} calls in 3 s");
+    let bytes: u64 = ["schedules", "schedule_messages", "ticks"]
+        .iter()
+        .map(|key| {
+            let usage = fixture.redis.command(&format!("MEMORY USAGE drover:{{q}}:{key} SAMPLES 0"));
+            usage.trim_start_matches(':').parse::<u64>().unwrap()
+        })
+        .sum();
+    assert!(bytes / 200 <= 700, "{} bytes for each schedule", bytes / 200);
+}
+
+#[tokio::test]
+async fn lost_names_of_queues_with_schedules_are_found_by_the_scan_of_all_keys() {
+    let fixture = TestQueue::new();
+    fixture.put("s", json!({"every": "1d", "message": {"data": 1}})).await;
+    fixture.redis.command("DEL drover:schedules");
+    fixture.queues.restore_all_names().await.unwrap();
+    assert!(fixture.redis.command("ZRANGE drover:schedules 0 -1").contains('q'));
+}
+
+#[tokio::test]
+async fn declared_schedules_are_created_and_win_over_those_of_clients() {
+    let fixture = TestQueue::new();
+    let declared = |data: u64| -> DeclaredSettings {
+        let schedule = json!({"every": "1d", "message": {"data": data}});
+        serde_json::from_value(json!({"q": {"max_attempts": 2, "schedules": {"s": schedule}}})).unwrap()
+    };
+    let start = async |data: u64| {
+        let declared = declared(data);
+        declared.validate().unwrap();
+        let queues = Queues::new(Redis::new(&fixture.redis.url(), TIME_LIMIT).unwrap(), declared);
+        queues.declare().await.unwrap();
+        queues
+    };
+    start(1).await;
+    let first = fixture.schedule("s").await;
+    assert_eq!((&first["declared"], &first["message"]["data"]), (&json!(true), &json!(1)));
+    fixture.put("s", json!({"every": "1d", "message": {"data": 9}})).await;
+    let by_client = fixture.schedule("s").await;
+    assert_eq!((&by_client["declared"], &by_client["message"]["data"]), (&json!(false), &json!(9)));
+    let queues = start(2).await;
+    assert_eq!(fixture.schedule("s").await["message"]["data"], 2);
+    // A queue that is deleted and begins again has the declared schedules again.
+    let queue = queues.queue(&name());
+    queue.delete().await.unwrap();
+    queue.enqueue(vec![number(1)]).await.unwrap();
+    assert_eq!(fixture.schedule("s").await["message"]["data"], 2);
+    for (wrong, setting) in [
+        (json!({"q": {"schedules": {"s": {"every": 5, "message": {"data": 1}}}}}), "schedules.s.every"),
+        (
+            json!({"q": {"schedules": {"s": {"every": "5m", "message": {"data": 1, "id": "a"}}}}}),
+            "schedules.s.message.id",
+        ),
+        (json!({"q": {"schedules": {"a b": {"every": "5m", "message": {"data": 1}}}}}), "schedules.a b"),
+        (json!({"q-*": {"schedules": {"s": {"every": "5m", "message": {"data": 1}}}}}), "schedules.s"),
+    ] {
+        let declared: DeclaredSettings = serde_json::from_value(wrong).unwrap();
+        assert_eq!(declared.validate().unwrap_err().1.setting, setting);
+    }
+}
+
+#[tokio::test]
+async fn audit_finds_damaged_schedules() {
+    for breakage in [
+        "HDEL drover:{q}:schedules s",
+        "HDEL drover:{q}:schedule_messages s",
+        "ZREM drover:{q}:ticks s",
+        "ZADD drover:{q}:ticks 1 paused",
+        "ZADD drover:{q}:ticks 1 unknown",
+        "HSET drover:{q}:schedules s x",
+    ] {
+        let fixture = TestQueue::new();
+        for name in ["s", "paused"] {
+            fixture.put(name, json!({"every": "1d", "message": {"data": 1}})).await;
+        }
+        fixture.queue.pause_schedule(&named("paused")).await.unwrap();
+        fixture.assert_clean().await;
+        fixture.redis.command(breakage);
+        let audit = fixture.queue.audit().await.unwrap();
+        assert_eq!(audit.findings.len(), 1, "{breakage}: {:?}", audit.findings);
+    }
+}

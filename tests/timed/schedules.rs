@@ -1,0 +1,45 @@
+//! The times of schedules: how late ticks are posted.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::{
+    stall_monitor::StallMonitor,
+    system::{System, millis},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ticks_are_posted_within_50_ms_of_their_instants() {
+    let monitor = StallMonitor::start().await;
+    let system = System::start("").await;
+    let put = async |name: String, body| {
+        let (status, answer) = system.request(Method::PUT, &format!("/v1/queues/q/schedules/{name}"), Some(body)).await;
+        assert_eq!(status, 201, "{answer}");
+        millis(&answer["next_at"][0])
+    };
+    // 500 ticks in one instant, and one tick a second. The API has lived for more than 2 s before the first of them.
+    let first = put("often".into(), json!({"every": "1s", "max_runs": 20, "message": {"data": 1}})).await;
+    let at = queue_core::Timestamp::from_millis(first + 9_000);
+    for n in 0..500 {
+        put(format!("s{n}"), json!({"every": "1s", "start_at": at, "max_runs": 1, "message": {"data": n}})).await;
+    }
+    let queue = system.queues().queue(&"q".parse().unwrap());
+    while queue.status().await.unwrap().unwrap().counts.waiting < 520 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut messages = system.get("/v1/queues/q/messages?limit=1000").await["messages"].as_array().unwrap().clone();
+    messages.retain(|message| millis(&message["scheduled_at"]) >= first + 2_000);
+    assert!(messages.len() >= 517, "{}", messages.len());
+    let mut latest: BTreeMap<u64, u64> = BTreeMap::new();
+    for message in &messages {
+        let (tick, posted) = (millis(&message["scheduled_at"]), millis(&message["created_at"]));
+        assert!(posted >= tick, "early: {message}");
+        let latest = latest.entry(tick).or_default();
+        *latest = posted.max(*latest);
+    }
+    for (tick, posted) in latest {
+        monitor.assert_within(Duration::from_millis(50), tick, posted, "the last post of a tick");
+    }
+}
