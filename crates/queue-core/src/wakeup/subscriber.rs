@@ -109,7 +109,7 @@ impl Subscriber {
         Self::listening(redis, vec![String::new()], vec![FINISHED_CHANNEL], Some(Arc::default()))
     }
 
-    /// Like [`new`](Self::new), for a worker: it counts as one of the [workers](crate::Queues::workers), and it also subscribes
+    /// Like [`new`](Self::new), for a worker: it counts as one of the [workers](crate::Queues::worker_count), and it also subscribes
     /// to every queue whose name begins with one of `prefixes`, by one pattern for each prefix. [`new_queue`](Self::new_queue)
     /// returns the queues among them whose notifiers were not requested.
     pub fn of_prefixes(redis: Redis, prefixes: impl IntoIterator<Item = String>) -> Self {
