@@ -170,6 +170,15 @@ fn every_alert_has_a_summary_and_names_only_documented_metrics() {
         assert!(line("summary: ").is_some_and(|summary| summary.len() > 20), "{name} does not say what to do");
     }
     assert!(names.len() >= 10, "{names:?}");
+    let reasons = rules.split("reason=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+    assert_eq!(reasons.collect::<BTreeSet<_>>(), reasons_of_failed_calls(&page), "an alert for each reason");
+}
+
+/// The reasons that the page lists in the item of the metric of failed calls.
+pub(crate) fn reasons_of_failed_calls(page: &str) -> BTreeSet<String> {
+    let (_, item) = page.split_once("failed calls to Redis: ").unwrap();
+    let (reasons, _) = item.split_once("\n- ").unwrap();
+    reasons.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// Codes that many endpoints answer. The document names them only in its list of all errors.

@@ -226,7 +226,7 @@ async fn missing_right_is_answered_with_instructions_and_logged_once() {
     system.redis.command("ACL SETUSER drover -zrem");
     system.post("my-queue", number(1)).await;
     let start = Instant::now();
-    let failures = "drover_redis_call_failures_total{script=\"settle\",reason=\"unavailable\"}";
+    let failures = "drover_redis_call_failures_total{script=\"settle\",reason=\"not_permitted\"}";
     while metric_in(
         &system.http.get(format!("{worker_url}/metrics")).send().await.unwrap().text().await.unwrap(),
         failures,

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::{
     System,
+    documents::reasons_of_failed_calls,
     markdown::{document, section},
 };
 
@@ -255,6 +256,11 @@ async fn metrics_and_their_document_name_the_same_series() {
         let mut expected = documented(&page, heading);
         assert!(expected.len() >= 5 && both.len() >= 5);
         expected.extend(both.clone());
-        assert_eq!(system.scrape(base).await.interface(), expected, "{heading}");
+        let scraped = system.scrape(base).await;
+        assert_eq!(scraped.interface(), expected, "{heading}");
+        let failures = scraped.values.keys().filter(|series| series.starts_with("drover_redis_call_failures_total{"));
+        let reasons =
+            failures.filter_map(|series| Some(series.split_once("reason=\"")?.1.trim_end_matches("\"}").to_owned()));
+        assert_eq!(reasons.collect::<BTreeSet<_>>(), reasons_of_failed_calls(&page), "{heading}");
     }
 }

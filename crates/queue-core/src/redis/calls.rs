@@ -38,16 +38,17 @@ struct CallsOfScript {
     failures: [Counter; REASONS.len()],
 }
 
-/// Why calls fail: Redis was unreachable, did not answer in time, could not serve or refused a command; its memory was full; or it gave an
-/// unexpected answer.
-const REASONS: [&str; 3] = ["unavailable", "out_of_memory", "unexpected"];
+/// Why calls fail: Redis was unreachable, did not answer in time, or could not serve a command; its user lacks a right; its memory was
+/// full; or it gave an unexpected answer.
+const REASONS: [&str; 4] = ["unavailable", "not_permitted", "out_of_memory", "unexpected"];
 
 /// The index in [`REASONS`]; `None` for an error that is a valid answer, such as a full queue.
 fn reason(error: &CallError) -> Option<usize> {
     match error {
-        CallError::Failed(Error::Unavailable(_) | Error::NotPermitted(_)) => Some(0),
-        CallError::Failed(Error::OutOfMemory) => Some(1),
-        CallError::Failed(Error::Unexpected(_)) => Some(2),
+        CallError::Failed(Error::Unavailable(_)) => Some(0),
+        CallError::Failed(Error::NotPermitted(_)) => Some(1),
+        CallError::Failed(Error::OutOfMemory) => Some(2),
+        CallError::Failed(Error::Unexpected(_)) => Some(3),
         _ => None,
     }
 }
@@ -123,19 +124,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refused_call_counts_as_a_failure_only_if_memory_is_full() {
+    fn refused_call_counts_as_a_failure_only_if_an_operator_must_act() {
         let (calls, ms) = (Calls::default(), Duration::from_millis);
         calls.note("enqueue", ms(1), None);
         calls.note("enqueue", ms(1), Some(&CallError::Failed(Error::QueueFull(1))));
         calls.note("enqueue", ms(1), Some(&CallError::StaleEpoch));
         calls.note("enqueue", ms(1), Some(&CallError::Failed(Error::OutOfMemory)));
+        calls.note("enqueue", ms(1), Some(&CallError::Failed(Error::NotPermitted("hset".into()))));
         let (mut registry, mut text) = (Registry::default(), String::new());
         calls.register(&mut registry);
         prometheus_text::encode(&mut text, &registry).unwrap();
         for line in [
-            "drover_redis_call_duration_seconds_bucket{script=\"enqueue\",le=\"0.001\"} 4",
+            "drover_redis_call_duration_seconds_bucket{script=\"enqueue\",le=\"0.001\"} 5",
             "drover_redis_call_failures_total{script=\"enqueue\",reason=\"unavailable\"} 0",
+            "drover_redis_call_failures_total{script=\"enqueue\",reason=\"not_permitted\"} 1",
             "drover_redis_call_failures_total{script=\"enqueue\",reason=\"out_of_memory\"} 1",
+            "drover_redis_call_failures_total{script=\"enqueue\",reason=\"unexpected\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
         }
