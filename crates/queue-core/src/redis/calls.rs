@@ -1,7 +1,12 @@
 //! Metrics of the calls that one process makes to Redis: durations and failures, by script.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use parking_lot::Mutex;
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
@@ -26,8 +31,46 @@ type Labels<const N: usize> = [(&'static str, &'static str); N];
 pub struct Calls {
     times: Family<Labels<1>, Histogram, fn() -> Histogram>,
     failures: Family<Labels<2>, Counter>,
-    servers: Family<[(&'static str, String); 2], Gauge>,
+    servers: Arc<Servers>,
     scripts: Box<[(&'static str, OnceLock<CallsOfScript>)]>,
+}
+
+type ServerLabels = [(&'static str, String); 2];
+
+/// The metrics of servers.
+#[derive(Debug, Default)]
+struct Servers {
+    gauges: Family<ServerLabels, Gauge>,
+    /// How many owners the metric of each server has: the handles of a process count together.
+    owners: Mutex<HashMap<ServerLabels, usize>>,
+}
+
+/// The metric that says whether a server answers. The metrics page has it for as long as it has an owner, so that it has no server
+/// to which no calls go any more.
+#[derive(Debug)]
+pub(crate) struct ServerGauge {
+    gauge: Gauge,
+    labels: ServerLabels,
+    servers: Arc<Servers>,
+}
+
+impl ServerGauge {
+    /// Sets 1 if the last call was answered, 0 if not.
+    pub(crate) fn set(&self, is_up: i64) {
+        self.gauge.set(is_up);
+    }
+}
+
+impl Drop for ServerGauge {
+    fn drop(&mut self) {
+        let mut owners = self.servers.owners.lock();
+        let count = owners.get_mut(&self.labels).expect("this owner is counted");
+        *count -= 1;
+        if *count == 0 {
+            owners.remove(&self.labels);
+            self.servers.gauges.remove(&self.labels);
+        }
+    }
 }
 
 /// The metrics of one script, created with its first call.
@@ -59,7 +102,7 @@ impl Default for Calls {
         Self {
             times: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
             failures: Family::default(),
-            servers: Family::default(),
+            servers: Arc::default(),
             scripts: names.map(|script| (script, OnceLock::new())).collect(),
         }
     }
@@ -72,21 +115,16 @@ impl Calls {
         registry.register("drover_redis_call_duration_seconds", help, self.times.clone());
         registry.register("drover_redis_call_failures", "Calls to Redis that failed", self.failures.clone());
         let help = "Whether the last call to a server of Redis was answered: 1 or 0";
-        registry.register("drover_redis_server_up", help, self.servers.clone());
+        registry.register("drover_redis_server_up", help, self.servers.gauges.clone());
     }
 
     /// The metric that says whether this server of a topology answers.
-    pub(crate) fn server(&self, topology: &str, address: &Address) -> Gauge {
-        self.servers.get_or_create_owned(&Self::labels_of_server(topology, address))
-    }
-
-    /// Removes the metric of a server to which no calls go any more.
-    pub(crate) fn forget_server(&self, topology: &str, address: &Address) {
-        self.servers.remove(&Self::labels_of_server(topology, address));
-    }
-
-    fn labels_of_server(topology: &str, address: &Address) -> [(&'static str, String); 2] {
-        [("topology", topology.to_owned()), ("server", address.to_string())]
+    pub(crate) fn server(&self, topology: &str, address: &Address) -> ServerGauge {
+        let labels = [("topology", topology.to_owned()), ("server", address.to_string())];
+        let mut owners = self.servers.owners.lock();
+        *owners.entry(labels.clone()).or_default() += 1;
+        let gauge = self.servers.gauges.get_or_create_owned(&labels);
+        ServerGauge { gauge, labels, servers: Arc::clone(&self.servers) }
     }
 
     pub(crate) fn note(&self, script: &str, took: Duration, error: Option<&CallError>) {
@@ -123,6 +161,25 @@ mod tests {
 
     use super::*;
 
+    fn page(calls: &Calls) -> String {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        calls.register(&mut registry);
+        prometheus_text::encode(&mut text, &registry).unwrap();
+        text
+    }
+
+    #[test]
+    fn metric_of_a_server_goes_with_its_last_owner() {
+        let (calls, address) = (Calls::default(), Address::Tcp("h".into(), 1));
+        let line = "drover_redis_server_up{topology=\"cluster\",server=\"h:1\"} 1";
+        let [first, second] = [(); 2].map(|()| calls.server("cluster", &address));
+        first.set(1);
+        drop(first);
+        assert!(page(&calls).contains(line), "{}", page(&calls));
+        drop(second);
+        assert!(!page(&calls).contains("h:1"), "{}", page(&calls));
+    }
+
     #[test]
     fn refused_call_counts_as_a_failure_only_if_an_operator_must_act() {
         let (calls, ms) = (Calls::default(), Duration::from_millis);
@@ -131,9 +188,7 @@ mod tests {
         calls.note("enqueue", ms(1), Some(&CallError::StaleEpoch));
         calls.note("enqueue", ms(1), Some(&CallError::Failed(Error::OutOfMemory)));
         calls.note("enqueue", ms(1), Some(&CallError::Failed(Error::NotPermitted("hset".into()))));
-        let (mut registry, mut text) = (Registry::default(), String::new());
-        calls.register(&mut registry);
-        prometheus_text::encode(&mut text, &registry).unwrap();
+        let text = page(&calls);
         for line in [
             "drover_redis_call_duration_seconds_bucket{script=\"enqueue\",le=\"0.001\"} 5",
             "drover_redis_call_failures_total{script=\"enqueue\",reason=\"unavailable\"} 0",

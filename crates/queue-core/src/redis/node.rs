@@ -9,7 +9,6 @@ use std::{
 };
 
 use deadpool_redis::redis::{Cmd, Value};
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +16,7 @@ use crate::{
     error::Error,
     redis::{
         call_error::CallError,
+        calls::ServerGauge,
         endpoint::Endpoint,
         scripts::Script,
         send_error::SendError,
@@ -44,12 +44,12 @@ pub(crate) struct Node {
     begun: AtomicU64,
     ended: AtomicU64,
     /// 1 if the last call was answered, 0 if not.
-    is_up: Gauge,
+    is_up: ServerGauge,
     retired: CancellationToken,
 }
 
 impl Node {
-    pub(crate) fn new(endpoint: Endpoint, is_up: Gauge) -> Arc<Self> {
+    pub(crate) fn new(endpoint: Endpoint, is_up: ServerGauge) -> Arc<Self> {
         let pool = Pool::builder(Connector(endpoint)).max_size(SHARED_CONNECTIONS + 1).build();
         Arc::new(Self {
             pool: pool.expect("a pool without time-outs needs nothing that could be missing"),

@@ -354,7 +354,6 @@ impl TopologyState {
         for node in old.absent_from(new) {
             let address = &node.endpoint().address;
             warn!(topology, server = %address, "this server of Redis is no longer a primary: its calls are ended");
-            self.calls.forget_server(topology, address);
             node.retire();
         }
     }
@@ -376,7 +375,8 @@ mod tests {
     use std::time::Duration;
 
     use deadpool_redis::redis::{self, RedisConnectionInfo};
-    use drover_tests::RedisServer;
+    use drover_tests::{RedisCluster, RedisServer, TIME_LIMIT};
+    use prometheus_client::{encoding::prometheus_text, registry::Registry};
     use tokio::task::JoinSet;
 
     use super::*;
@@ -385,7 +385,38 @@ mod tests {
     fn node(port: u16) -> Arc<Node> {
         let address = Address::Tcp("127.0.0.1".into(), port);
         let endpoint = Endpoint { address, login: RedisConnectionInfo::default().set_skip_set_lib_name(), tls: None };
-        Node::new(endpoint, prometheus_client::metrics::gauge::Gauge::default())
+        let is_up = Calls::default().server("cluster", &endpoint.address);
+        Node::new(endpoint, is_up)
+    }
+
+    #[tokio::test]
+    async fn metric_of_a_server_that_only_a_redirection_named_goes_when_no_call_needs_it() {
+        let cluster = RedisCluster::start(1, 0);
+        let seed = node(cluster.servers[0].port()).endpoint().clone();
+        let calls = Arc::<Calls>::default();
+        let topology = Topology::new(Source::Cluster(Cluster { seeds: vec![seed] }), Arc::clone(&calls));
+        let known = topology.nodes().await.unwrap();
+        let redirect = Redirect("127.0.0.1:1".into());
+        let redirected = topology.redirected(&known[0], &redirect).unwrap();
+        assert!(!is_answered(&redirected).await);
+        let page = || {
+            let (mut registry, mut text) = (Registry::default(), String::new());
+            calls.register(&mut registry);
+            prometheus_text::encode(&mut text, &registry).unwrap();
+            text
+        };
+        let away = "drover_redis_server_up{topology=\"cluster\",server=\"127.0.0.1:1\"} 0";
+        assert!(page().contains(away), "{}", page());
+        drop(redirected);
+        timeout(TIME_LIMIT, async {
+            while page().contains(away) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .expect("the watcher asks for the topology after a redirection");
+        let there = format!("server=\"127.0.0.1:{}\"", cluster.servers[0].port());
+        assert!(page().contains(&there), "{}", page());
     }
 
     #[test]
