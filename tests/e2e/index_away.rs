@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use drover_tests::{RedisCluster, ReservedPort, TIME_LIMIT};
+use drover_tests::{Process, RedisCluster, ReservedPort, TIME_LIMIT, eventually};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -13,6 +13,10 @@ use crate::{System, number, start_api};
 fn server_of_key(cluster: &RedisCluster, key: &str) -> usize {
     let slot = usize::from(cluster.slot_of(key));
     (0..3).rev().find(|n| n * 16_384 / 3 <= slot).unwrap()
+}
+
+fn wait_for_line(process: &Process, text: &str) {
+    eventually(text, || process.log().iter().any(|line| line.contains(text)).then_some(()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +33,7 @@ async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the
     let config = format!("[[worker.routes]]\nqueue = \"{existing}\"\nhandler = {{ type = \"log\" }}\n");
     let system = System::launch(cluster.servers.remove(0), url, &config);
     system.wait_until_ready(&system.base).await;
-    let (_worker, worker_url) = system.worker_and_url(&[]).await;
+    let (worker, worker_url) = system.worker_and_url(&[]).await;
     system.finished(&system.post(existing, number(1)).await).await;
 
     index.kill();
@@ -42,15 +46,22 @@ async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the
     let list = system.http.get(system.url("/v1/queues")).send().await.unwrap();
     assert_eq!(list.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(system.metric("drover_queues_readable").await, 0);
+    let (away, others) = (index.port(), [system.redis.port(), cluster.servers[0].port()]);
     for base in [&system.base, &worker_url] {
         let ready = system.http.get(format!("{base}/readyz")).send().await.unwrap();
         assert_eq!(ready.status(), StatusCode::OK, "the other servers answer");
         let ready: Value = ready.json().await.unwrap();
-        let away = format!("127.0.0.1:{}", index.port());
-        assert!(
-            ready["warnings"].as_array().unwrap().iter().any(|text| text.as_str().unwrap().contains(&away)),
-            "{ready}"
-        );
+        assert_eq!(ready["redis"], "cluster");
+        let names_it = |text: &Value| text.as_str().unwrap().contains(&format!("127.0.0.1:{away}"));
+        assert!(ready["warnings"].as_array().unwrap().iter().any(names_it), "{ready}");
+        let metrics = system.http.get(format!("{base}/metrics")).send().await.unwrap().text().await.unwrap();
+        for (port, is_up) in [(away, 0), (others[0], 1), (others[1], 1)] {
+            let line = format!("drover_redis_server_up{{topology=\"cluster\",server=\"127.0.0.1:{port}\"}} {is_up}");
+            assert!(metrics.lines().any(|found| found == line), "{line} is not in {metrics}");
+        }
+    }
+    for process in [&system.api, &worker] {
+        wait_for_line(process, &format!("does not answer topology=\"cluster\" server=127.0.0.1:{away}"));
     }
 
     // Processes that start now become ready, and use the queue that exists.
@@ -69,6 +80,7 @@ async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the
     while system.send(new, &number(1)).await.status() != StatusCode::CREATED {
         assert!(start.elapsed() < TIME_LIMIT, "no queue can be created");
     }
+    wait_for_line(&system.api, &format!("answers again topology=\"cluster\" server=127.0.0.1:{away}"));
     let queues: Value = system.get("/v1/queues").await;
     assert_eq!(queues["queues"].as_array().unwrap().len(), 2, "{queues}");
 

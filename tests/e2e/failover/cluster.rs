@@ -24,6 +24,7 @@ pub(super) enum Change {
 
 impl Servers for RedisCluster {
     type Change = Change;
+    const NAME: &'static str = "cluster";
     const REPLICAS: usize = 1;
     /// The servers watch each other without the proxies.
     const CUT_OFF: CutOff = CutOff::Kept;

@@ -62,6 +62,8 @@ pub(super) enum CutOff {
 pub(super) trait Servers: Sized {
     /// The changes that only this topology knows.
     type Change: Copy + Debug;
+    /// The name of the topology in logs, metrics and `/readyz`.
+    const NAME: &'static str;
     /// The number of replicas of each primary.
     const REPLICAS: usize;
     /// What happens to a primary whose proxy is cut off.
@@ -210,6 +212,7 @@ impl<S: Servers> Scene<S> {
     /// Lets a fault happen to a server, which must be a primary if it is replaced as planned. Everything must work again, in time and
     /// without a restart of the services. Returns the longest time from the end of an election until messages were stored and delivered.
     pub(super) async fn inject(&mut self, fault: Fault<S::Change>, server: usize) -> Duration {
+        let kills_a_primary = matches!(fault, Fault::Kill) && self.servers.primaries_and_replicas().0.contains(&server);
         let took = match fault {
             Fault::Kill => {
                 self.allow_repeated();
@@ -238,6 +241,9 @@ impl<S: Servers> Scene<S> {
             }
         };
         self.recover().await;
+        if kills_a_primary {
+            self.assert_replacement_is_reported(server).await;
+        }
         took
     }
 
@@ -356,6 +362,37 @@ impl<S: Servers> Scene<S> {
         assert!(took < RECOVERED_WITHIN, "messages are delivered {took:?} after the replicas are back");
         let took = self.services.wait_until_ready(&self.http, back).await;
         assert!(took < RECOVERED_WITHIN, "all services are ready {took:?} after the replicas are back");
+    }
+
+    /// Asserts that each service reports the primary that was replaced, and the topology: in its log, in `/readyz`, and in its metrics,
+    /// which then lack the server.
+    async fn assert_replacement_is_reported(&self, replaced: usize) {
+        let address = format!("127.0.0.1:{}", self.servers.all()[replaced].announced_port());
+        for (process, base) in self.services.processes.iter().zip(&self.services.bases) {
+            let ended = format!("its calls are ended topology=\"{}\" server={address}", S::NAME);
+            eventually(&ended, || process.log().iter().any(|line| line.contains(&ended)).then_some(()));
+            let get =
+                async |path: &str| self.http.get(format!("{base}{path}")).send().await.unwrap().text().await.unwrap();
+            assert!(get("/readyz").await.contains(&format!("\"redis\":\"{}\"", S::NAME)), "{base}");
+            let start = Instant::now();
+            loop {
+                let metrics = get("/metrics").await;
+                let is_of_server = |line: &&str| line.starts_with("drover_redis_server_up{");
+                let servers: Vec<&str> = metrics.lines().filter(is_of_server).collect();
+                let of_topology = format!("drover_redis_server_up{{topology=\"{}\",server=\"", S::NAME);
+                let is_up = |line: &&str| {
+                    line.starts_with(&of_topology)
+                        && line.ends_with("\"} 1")
+                        && !line.contains(&format!("\"{address}\""))
+                };
+                if !servers.is_empty() && servers.iter().all(is_up) {
+                    break;
+                }
+                // A part of the worker has connections of its own, and learns of the new primary later.
+                assert!(start.elapsed() < TIME_LIMIT, "{base}: {servers:?}");
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
     }
 
     /// Ends the load, checks the account and every queue, and deletes the queues.

@@ -10,6 +10,7 @@ const SENTINELS: usize = 3;
 
 impl Servers for RedisSentinels {
     type Change = Infallible;
+    const NAME: &'static str = "sentinel";
     const REPLICAS: usize = 2;
     const CUT_OFF: CutOff = CutOff::Replaced;
 

@@ -59,6 +59,10 @@ impl ServerGauge {
     pub(crate) fn set(&self, is_up: i64) {
         self.gauge.set(is_up);
     }
+
+    pub(crate) fn get(&self) -> i64 {
+        self.gauge.get()
+    }
 }
 
 impl Drop for ServerGauge {

@@ -87,6 +87,12 @@ impl Node {
         (self.begun.load(Ordering::Relaxed), ended)
     }
 
+    /// Whether the last call was not answered.
+    pub(crate) fn is_away(&self) -> bool {
+        // Before the first call ends, nothing is known.
+        self.ended.load(Ordering::Relaxed) > 0 && self.is_up.get() == 0
+    }
+
     /// Sends the commands of one call until `deadline`. Returns the reply, and the number of replicas that have confirmed the
     /// writes; 0 without a WAIT.
     pub(crate) async fn send(

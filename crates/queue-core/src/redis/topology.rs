@@ -4,7 +4,7 @@
 //! primary. Otherwise it asks every 5 s, and when a Sentinel announces a fail-over.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -268,9 +268,11 @@ impl TopologyState {
     async fn ask_repeatedly(&self) {
         let mut asked_at = Instant::now();
         let mut progress: Vec<(u64, u64)> = Vec::new();
+        let mut away = HashSet::new();
         loop {
             let is_urgent = timeout(CHECK_INTERVAL, self.ask_now.notified()).await.is_ok();
             let nodes = self.map.read().nodes.clone();
+            self.log_away(&nodes, &mut away);
             let before = std::mem::replace(&mut progress, nodes.iter().map(|node| node.progress()).collect());
             // A server hangs if none of its calls has ended since the last check, though some are open.
             let hangs = progress
@@ -285,6 +287,22 @@ impl TopologyState {
                 if is_urgent {
                     sleep(CHECK_INTERVAL).await;
                 }
+            }
+        }
+    }
+
+    /// Logs the servers that went away or came back since the last check.
+    fn log_away(&self, nodes: &[Arc<Node>], away: &mut HashSet<Address>) {
+        let topology = self.source.name();
+        away.retain(|address| nodes.iter().any(|node| node.endpoint().address == *address));
+        for node in nodes {
+            let address = &node.endpoint().address;
+            if node.is_away() {
+                if away.insert(address.clone()) {
+                    warn!(topology, server = %address, "this server of Redis does not answer");
+                }
+            } else if away.remove(address) {
+                info!(topology, server = %address, "this server of Redis answers again");
             }
         }
     }
