@@ -1,9 +1,6 @@
 //! Certificates that a test makes itself.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
@@ -70,13 +67,5 @@ impl CertificateAuthority {
 impl Default for CertificateAuthority {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl CertificateFiles {
-    /// The paths as the arguments of redis-server's options.
-    pub(crate) fn as_redis_options(&self) -> [String; 4] {
-        let text = |path: &Path| path.display().to_string();
-        ["--tls-cert-file".into(), text(&self.certificate), "--tls-key-file".into(), text(&self.key)]
     }
 }

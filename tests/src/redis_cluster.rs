@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, process::Command};
 
-use crate::{RedisServer, ReservedPort, eventually, redis_server::Access};
+use crate::{
+    CertificateAuthority, RedisServer, ReservedPort, eventually,
+    redis_server::{Access, ServerTls},
+};
 
 /// A Redis Cluster of one test. A primary that does not answer for a second is replaced by one of its replicas.
 #[derive(Debug)]
@@ -38,6 +41,12 @@ impl RedisCluster {
     /// servers watch each other over direct connections.
     pub fn start_behind_proxies(primaries: usize, replicas_per_primary: usize) -> Self {
         Self::start_with(primaries, replicas_per_primary, Access::Proxied)
+    }
+
+    /// Like [`start`](Self::start), with TLS between all servers, and for clients at [`tls_url`](Self::tls_url). The servers show
+    /// certificates of this CA for `localhost`, and name only this host.
+    pub fn start_with_tls(primaries: usize, replicas_per_primary: usize, ca: &CertificateAuthority) -> Self {
+        Self::start_with(primaries, replicas_per_primary, Access::Tls(ServerTls::of_localhost(ca)))
     }
 
     fn start_with(primaries: usize, replicas_per_primary: usize, access: Access) -> Self {
@@ -80,7 +89,7 @@ impl RedisCluster {
     pub fn add_server(&mut self) -> &RedisServer {
         let bus_port = ReservedPort::reserve();
         let bus = bus_port.number().to_string();
-        let options = [
+        let mut options = vec![
             "--cluster-enabled",
             "yes",
             "--cluster-port",
@@ -92,7 +101,11 @@ impl RedisCluster {
             "--cluster-allow-replica-migration",
             "no",
         ];
-        self.servers.push(RedisServer::start_member(&options, self.access, "cluster-announce-port"));
+        if matches!(self.access, Access::Tls(_)) {
+            options.extend(["--tls-cluster", "yes", "--tls-replication", "yes"]);
+            options.extend(["--cluster-announce-hostname", "localhost"]);
+        }
+        self.servers.push(RedisServer::start_member(&options, &self.access, "cluster-announce-port"));
         self.bus_ports.push(bus_port);
         &self.servers[self.servers.len() - 1]
     }
@@ -131,7 +144,11 @@ impl RedisCluster {
     /// the server that has the slots, or `all` for an equal part of each server.
     pub fn move_slots(&self, from: &str, to: &str, slots: usize) {
         let entry = format!("127.0.0.1:{}", self.servers[0].announced_port());
-        let reshard = Command::new("redis-cli")
+        let mut reshard = Command::new("redis-cli");
+        if let Access::Tls(tls) = &self.access {
+            reshard.arg("--tls").arg("--cacert").arg(&tls.ca);
+        }
+        let reshard = reshard
             .args(["--cluster", "reshard", &entry, "--cluster-from", from, "--cluster-to", to])
             .args(["--cluster-slots", &slots.to_string(), "--cluster-yes"])
             .output()
@@ -147,6 +164,11 @@ impl RedisCluster {
         let servers: Vec<String> =
             self.servers.iter().take(3).map(|server| format!("127.0.0.1:{}", server.announced_port())).collect();
         format!("redis+cluster://{}", servers.join(","))
+    }
+
+    /// The URL that names the first three servers by their ports for TLS.
+    pub fn tls_url(&self) -> String {
+        self.url().replace("redis+", "rediss+").replace("127.0.0.1", "localhost")
     }
 
     /// Waits until all servers report that all slots are served, and report the same owners of the slots.
@@ -191,6 +213,9 @@ impl RedisCluster {
             is_primary && words.iter().skip(8).any(|range| has_slot(range))
         })?;
         let port = line.split([':', '@']).nth(1)?;
-        self.servers.iter().position(|server| server.announced_port().to_string() == port)
+        // A server with TLS names its other port to a client without TLS, as these tests are.
+        let has_port =
+            |server: &RedisServer| [server.port(), server.announced_port()].iter().any(|own| own.to_string() == port);
+        self.servers.iter().position(has_port)
     }
 }

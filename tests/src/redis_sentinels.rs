@@ -1,6 +1,7 @@
 //! A primary with replicas, and the Sentinels that watch them, of one test.
 
 use std::{
+    fmt::Write,
     fs,
     process::{Child, Command, Stdio},
 };
@@ -8,8 +9,8 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    RedisServer, ReservedPort, eventually,
-    redis_server::{Access, command_at},
+    CertificateAuthority, RedisServer, ReservedPort, TlsClients, eventually,
+    redis_server::{Access, ServerTls, command_at},
 };
 
 /// A primary, its replicas, and the Sentinels that watch them under the name `main`. A primary that does not answer for a second is
@@ -24,6 +25,7 @@ pub struct RedisSentinels {
 #[derive(Debug)]
 struct Sentinel {
     port: ReservedPort,
+    tls_port: Option<ReservedPort>,
     process: Child,
     folder: TempDir,
 }
@@ -34,23 +36,33 @@ const CONFIG_FILE: &str = "sentinel.conf";
 impl RedisSentinels {
     /// Starts the servers and the Sentinels, and waits until the Sentinels know the replicas and each other.
     pub fn start(replicas: usize, sentinels: usize) -> Self {
-        Self::start_with(replicas, sentinels, Access::Direct)
+        Self::start_with(replicas, sentinels, &Access::Direct)
     }
 
     /// Like [`start`](Self::start), with a proxy in front of each server. Clients, replicas and Sentinels connect to the proxies.
     pub fn start_behind_proxies(replicas: usize, sentinels: usize) -> Self {
-        Self::start_with(replicas, sentinels, Access::Proxied)
+        Self::start_with(replicas, sentinels, &Access::Proxied)
     }
 
-    fn start_with(replicas: usize, sentinels: usize, access: Access) -> Self {
-        let start = || RedisServer::start_member(&[], access, "replica-announce-port");
+    /// Like [`start`](Self::start), with TLS between all servers and Sentinels, and for clients at [`tls_url`](Self::tls_url). They
+    /// show certificates of this CA for `localhost`, and name only this host.
+    pub fn start_with_tls(replicas: usize, sentinels: usize, ca: &CertificateAuthority) -> Self {
+        Self::start_with(replicas, sentinels, &Access::Tls(ServerTls::of_localhost(ca)))
+    }
+
+    fn start_with(replicas: usize, sentinels: usize, access: &Access) -> Self {
+        let options: &[&str] = match access {
+            Access::Tls(_) => &["--tls-replication", "yes", "--replica-announce-ip", "localhost"],
+            Access::Direct | Access::Proxied => &[],
+        };
+        let start = || RedisServer::start_member(options, access, "replica-announce-port");
         let servers: Vec<_> = (0..=replicas).map(|_| start()).collect();
-        let port = servers[0].announced_port();
         for replica in &servers[1..] {
             replica.follow(&servers[0]);
             replica.wait_for_copy();
         }
-        let sentinels: Vec<Sentinel> = (0..sentinels).map(|_| Sentinel::start(port, sentinels / 2 + 1)).collect();
+        let sentinels: Vec<Sentinel> =
+            (0..sentinels).map(|_| Sentinel::start(&servers[0], sentinels / 2 + 1, access)).collect();
         let started = Self { servers, sentinels };
         started.wait_until_known();
         started
@@ -96,6 +108,14 @@ impl RedisSentinels {
         format!("redis+sentinel://{}/main", sentinels.join(","))
     }
 
+    /// The URL of the Sentinels' ports for TLS.
+    pub fn tls_url(&self) -> String {
+        let tls_port = |sentinel: &Sentinel| sentinel.tls_port.as_ref().expect("started with TLS").number();
+        let sentinels: Vec<String> =
+            self.sentinels.iter().map(|sentinel| format!("localhost:{}", tls_port(sentinel))).collect();
+        format!("rediss+sentinel://{}/main", sentinels.join(","))
+    }
+
     /// Sends a command to the first Sentinel, and returns the raw reply.
     pub fn command(&self, command: &str) -> String {
         self.sentinels[0].command(command).expect("the Sentinel answers")
@@ -113,17 +133,24 @@ impl RedisSentinels {
 }
 
 impl Sentinel {
-    fn start(primary: u16, quorum: usize) -> Self {
+    fn start(primary: &RedisServer, quorum: usize, access: &Access) -> Self {
         let folder = TempDir::new().unwrap();
         let port = ReservedPort::reserve();
-        let config = format!(
-            "port {}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {primary} {quorum}\n\
-             sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 3000\n",
-            port.number()
-        );
+        let mut config = format!("port {}\nbind 127.0.0.1\n", port.number());
+        let mut tls_port = None;
+        if let Access::Tls(tls) = access {
+            let port = tls_port.insert(ReservedPort::reserve());
+            for [name, value] in tls.options(port, TlsClients::All) {
+                writeln!(config, "{name} {value}").unwrap();
+            }
+            config += "tls-replication yes\nsentinel resolve-hostnames yes\nsentinel announce-hostnames yes\n";
+        }
+        let address = format!("{} {}", primary.announced_host(), primary.announced_port());
+        writeln!(config, "sentinel monitor main {address} {quorum}").unwrap();
+        config += "sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 3000\n";
         fs::write(folder.path().join(CONFIG_FILE), config).unwrap();
         let process = Self::start_process(&folder);
-        Self { port, process, folder }
+        Self { port, tls_port, process, folder }
     }
 
     fn start_process(folder: &TempDir) -> Child {

@@ -4,14 +4,14 @@ use std::{
     fs,
     io::{Read, Write},
     net::{Shutdown, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use tempfile::TempDir;
 
-use crate::{CertificateFiles, Proxy, ReservedPort, eventually};
+use crate::{CertificateAuthority, CertificateFiles, Proxy, ReservedPort, Validity, eventually};
 
 const CONFIG_FILE: &str = "redis.conf";
 
@@ -42,12 +42,44 @@ enum Role {
 }
 
 /// How clients and other servers reach a server of a cluster or of Sentinels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Access {
     /// Clients reach the server at its own port.
     Direct,
     /// Clients reach the server at the port of a proxy.
     Proxied,
+    /// Clients reach the server at its port for TLS, by the name `localhost`.
+    Tls(ServerTls),
+}
+
+/// The certificate of a server, and the CA whose certificates it trusts.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerTls {
+    pub(crate) certificate: CertificateFiles,
+    pub(crate) ca: PathBuf,
+}
+
+impl ServerTls {
+    /// A new certificate of this CA for `localhost`.
+    pub(crate) fn of_localhost(ca: &CertificateAuthority) -> Self {
+        Self { certificate: ca.issue("localhost", Validity::Valid), ca: ca.file() }
+    }
+
+    /// The options of redis-server to listen at this port for these clients, by their names and values.
+    pub(crate) fn options(&self, port: &ReservedPort, clients: TlsClients) -> [[String; 2]; 5] {
+        let file = |path: &Path| path.display().to_string();
+        let clients = match clients {
+            TlsClients::WithCertificate => "yes",
+            TlsClients::All => "no",
+        };
+        [
+            ["tls-port".into(), port.number().to_string()],
+            ["tls-cert-file".into(), file(&self.certificate.certificate)],
+            ["tls-key-file".into(), file(&self.certificate.key)],
+            ["tls-ca-cert-file".into(), file(&self.ca)],
+            ["tls-auth-clients".into(), clients.into()],
+        ]
+    }
 }
 
 /// The clients that a server with TLS accepts.
@@ -87,16 +119,10 @@ impl RedisServer {
     /// Starts a server that also listens with TLS, shows this certificate, and accepts clients with a certificate of this CA.
     pub fn start_with_tls(certificate: &CertificateFiles, ca: &Path, clients: TlsClients) -> Self {
         let port = ReservedPort::reserve();
-        let number = port.number().to_string();
-        let certificate = certificate.as_redis_options();
-        let ca = ca.display().to_string();
-        let clients = match clients {
-            TlsClients::WithCertificate => "yes",
-            TlsClients::All => "no",
-        };
-        let mut options = vec!["--save", "", "--tls-port", &number, "--tls-ca-cert-file", &ca];
-        options.extend(["--tls-auth-clients", clients]);
-        options.extend(certificate.iter().map(String::as_str));
+        let tls = ServerTls { certificate: certificate.clone(), ca: ca.to_owned() };
+        let tls = tls.options(&port, clients).map(|[name, value]| [format!("--{name}"), value]);
+        let options =
+            [&["--save", ""], &tls.each_ref().map(|[name, value]| [name.as_str(), value]).concat()[..]].concat();
         let mut server = Self::start_with(&options);
         server.tls_port = Some(port);
         server
@@ -104,10 +130,21 @@ impl RedisServer {
 
     /// Starts a server for a cluster or for Sentinels, with these options and an append-only file. The server does not yet know
     /// the other servers. With a proxy the server announces the proxy's port, by the option `announcement`.
-    pub(crate) fn start_member(options: &[&str], access: Access, announcement: &str) -> Self {
+    pub(crate) fn start_member(options: &[&str], access: &Access, announcement: &str) -> Self {
         let all = ["--save", "", "--appendonly", "yes", "--repl-diskless-sync-delay", "0"];
-        let mut server = Self::start_as(Role::Member, &[&all, options].concat());
-        if access == Access::Proxied {
+        let mut options: Vec<String> = [&all, options].concat().into_iter().map(str::to_owned).collect();
+        let mut tls_port = None;
+        if let Access::Tls(tls) = access {
+            let port = ReservedPort::reserve();
+            options.extend(["--bind", "127.0.0.1", "-::1"].map(str::to_owned));
+            options.extend(
+                tls.options(&port, TlsClients::All).into_iter().flat_map(|[name, value]| [format!("--{name}"), value]),
+            );
+            tls_port = Some(port);
+        }
+        let mut server = Self::start_as(Role::Member, &options.iter().map(String::as_str).collect::<Vec<_>>());
+        server.tls_port = tls_port;
+        if matches!(access, Access::Proxied) {
             let proxy = Proxy::start(server.port());
             let port = proxy.port().to_string();
             assert_eq!(server.command(&format!("CONFIG SET {announcement} {port}")), "+OK");
@@ -162,14 +199,23 @@ impl RedisServer {
         self.proxy.as_ref().expect("the server was started with a proxy")
     }
 
-    /// The port at which clients and other servers reach the server: that of the proxy, if there is one.
+    /// The port at which clients and other servers reach the server: that of the proxy or that for TLS, if there is one.
     pub fn announced_port(&self) -> u16 {
-        self.proxy.as_ref().map_or_else(|| self.port(), Proxy::port)
+        let tls_port = self.tls_port.as_ref().map(ReservedPort::number);
+        self.proxy.as_ref().map(Proxy::port).or(tls_port).unwrap_or_else(|| self.port())
+    }
+
+    /// The host at which clients and other servers reach the server.
+    pub(crate) fn announced_host(&self) -> &'static str {
+        if self.tls_port.is_some() { "localhost" } else { "127.0.0.1" }
     }
 
     /// Makes the server a replica of `primary`, also after a restart.
     pub(crate) fn follow(&self, primary: &Self) {
-        assert_eq!(self.command(&format!("REPLICAOF 127.0.0.1 {}", primary.announced_port())), "+OK");
+        assert_eq!(
+            self.command(&format!("REPLICAOF {} {}", primary.announced_host(), primary.announced_port())),
+            "+OK"
+        );
         assert_eq!(self.command("CONFIG REWRITE"), "+OK");
     }
 
@@ -213,6 +259,35 @@ impl RedisServer {
     /// Starts the server again after a [`stop`](Self::stop) or [`kill`](Self::kill), on the same port and with its data on disk.
     pub fn restart(&mut self) {
         eventually("redis-server starts again", || self.try_start().then_some(()));
+    }
+
+    /// Writes a snapshot of the server to this file, as `docs/PRODUCTION.md` describes.
+    pub fn back_up(&self, file: &Path) {
+        let backup =
+            Command::new("redis-cli").args(["-p", &self.port().to_string(), "--rdb"]).arg(file).output().unwrap();
+        assert!(backup.status.success(), "{backup:?}");
+    }
+
+    /// Restores a snapshot to the server, which is empty and was started with an append-only file, as `docs/PRODUCTION.md`
+    /// describes.
+    pub fn restore(&mut self, snapshot: &Path) {
+        self.try_command("SHUTDOWN NOSAVE");
+        let mut process = self.process.take().expect("redis-server runs");
+        eventually("redis-server stops", || process.try_wait().unwrap());
+        fs::copy(snapshot, self.folder.path().join("dump.rdb")).unwrap();
+        self.set_append_only("no");
+        self.restart();
+        assert_eq!(self.command("CONFIG SET appendonly yes"), "+OK");
+        eventually("the append-only file is written", || {
+            self.command("INFO persistence").contains("aof_rewrite_in_progress:0").then_some(())
+        });
+        self.set_append_only("yes");
+    }
+
+    /// Sets whether the server has an append-only file after its next start.
+    fn set_append_only(&mut self, value: &str) {
+        let option = self.options.iter().position(|option| option == "--appendonly");
+        self.options[option.expect("the server was started with this option") + 1] = value.into();
     }
 
     /// Suspends the server. The connections of the server stay open.

@@ -1,12 +1,23 @@
 //! Connections to Redis over TLS, with certificates that the tests make.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use drover_tests::{CertificateAuthority, CertificateFiles, RedisServer, TIME_LIMIT, TlsClients, Validity};
-use queue_core::{Error, Millis, Queues, Redis, RedisOptions, State, settings::DeclaredSettings, wakeup::Subscriber};
+use drover_tests::{
+    CertificateAuthority, CertificateFiles, RedisCluster, RedisSentinels, RedisServer, TIME_LIMIT, TlsClients,
+    Validity, eventually,
+};
+use queue_core::{
+    ConsumerId, Error, LeaseRequest, Millis, Queue, QueueName, Queues, Redis, RedisOptions, Settlement, State,
+    settings::DeclaredSettings, wakeup::Subscriber,
+};
 use tokio::time::timeout;
 
-use crate::{TestQueue, connections::no_call_fails, number, wait_millis};
+use crate::{TestQueue, connections::no_call_fails, done, load::Load, number, numbers, wait_millis};
 
 fn options(url: &str, ca: &Path) -> RedisOptions {
     let mut options = RedisOptions::new(url, TIME_LIMIT);
@@ -54,6 +65,58 @@ async fn calls_and_wake_ups_travel_over_tls() {
     assert_eq!((found.unwrap().unwrap().state, completed), (State::Completed, Some(State::Completed)));
     let clients = fixture.redis.command("CLIENT LIST TYPE pubsub");
     assert!(clients.contains("sub=1"), "{clients}");
+}
+
+/// How many slots move to another server of a cluster.
+const MOVED_SLOTS: u16 = 100;
+
+/// Posts, leases and completes a message.
+async fn use_queue(queue: &Arc<Queue>, n: u64) {
+    queue.post(number(n)).await.unwrap();
+    let leased = queue.lease(&LeaseRequest::new(ConsumerId::issue(), 1)).await.unwrap();
+    assert_eq!(numbers(&leased), [n]);
+    let settlement = Settlement { lease: leased.deliveries[0].lease.clone(), action: done() };
+    assert_eq!(queue.settle(&[settlement]).await.unwrap(), [Some(State::Completed)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_of_a_cluster_are_used_over_tls_while_a_slot_moves() {
+    let ca = CertificateAuthority::new();
+    let cluster = RedisCluster::start_with_tls(3, 0, &ca);
+    let redis = options(&cluster.tls_url(), &ca.file()).prepare().unwrap();
+    let queues = Queues::new(redis, DeclaredSettings::default());
+    for (n, name) in (1..).zip(&Load::names("q", 12)) {
+        use_queue(&queues.queue(name), n).await;
+    }
+    // The first slots of the first server get another server, which the first one names in its redirections.
+    let is_first = |name: &QueueName| cluster.slot_of(&format!("drover:{{{name}}}:meta")) < MOVED_SLOTS;
+    let name = (0..100_000).map(|n| format!("moved-{n}").parse().unwrap()).find(is_first).unwrap();
+    use_queue(&queues.queue(&name), 1).await;
+    let [from, to] = [0, 1].map(|index| RedisCluster::id_of(&cluster.servers[index]));
+    tokio::task::block_in_place(|| cluster.move_slots(&from, &to, MOVED_SLOTS.into()));
+    assert_eq!(cluster.owner_of(0, 0), Some(1));
+    use_queue(&queues.queue(&name), 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_of_sentinels_are_used_over_tls_after_a_fail_over() {
+    let ca = CertificateAuthority::new();
+    let mut group = RedisSentinels::start_with_tls(1, 3, &ca);
+    let redis = options(&group.tls_url(), &ca.file()).prepare().unwrap();
+    let queues = Queues::new(redis, DeclaredSettings::default());
+    let queue = queues.queue(&crate::name());
+    use_queue(&queue, 1).await;
+    eventually("the replica has the completed message", || {
+        group.servers[1].command("HGET drover:{q}:meta total:completed").ends_with('1').then_some(())
+    });
+    group.servers[0].kill();
+    eventually("another primary", || group.primary().filter(|primary| *primary != 0));
+    let start = Instant::now();
+    while let Err(error) = queue.status().await {
+        assert!(start.elapsed() < TIME_LIMIT, "{error}");
+        wait_millis(10).await;
+    }
+    use_queue(&queue, 2).await;
 }
 
 #[tokio::test]
