@@ -4,6 +4,7 @@
 
 mod api_document;
 mod auth;
+mod backup;
 mod bad_input;
 mod bad_requests;
 mod browsers;

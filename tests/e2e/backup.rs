@@ -1,0 +1,152 @@
+//! Backups of one server and of a cluster, restored as docs/PRODUCTION.md describes.
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use drover_tests::{RedisCluster, RedisServer, TIME_LIMIT};
+use queue_core::{
+    ConsumerId, LeaseRequest, Millis, NewMessage, QueueName, Queues, Redis, Settlement, settings::DeclaredSettings,
+};
+use serde_json::value::to_raw_value;
+use tempfile::{TempDir, tempdir};
+use tokio::time::sleep;
+
+use crate::completed;
+
+fn connect(url: &str) -> Queues {
+    Queues::new(Redis::new(url, TIME_LIMIT).unwrap(), DeclaredSettings::default())
+}
+
+fn names(count: usize) -> Vec<QueueName> {
+    (0..count).map(|n| format!("q{n}").parse().unwrap()).collect()
+}
+
+async fn post(all: &Queues, name: &QueueName, numbers: impl IntoIterator<Item = u32>) {
+    let messages = numbers.into_iter().map(|n| NewMessage::new(to_raw_value(&n).unwrap())).collect();
+    all.queue(name).enqueue(messages).await.unwrap();
+}
+
+/// Leases up to so many messages, completes the first ones, and returns the numbers of all.
+async fn lease(all: &Queues, name: &QueueName, max: usize, completes: usize) -> Vec<u32> {
+    let visibility_timeout = Some(Millis::from_secs(1));
+    let request = LeaseRequest { visibility_timeout, ..LeaseRequest::new(ConsumerId::issue(), max) };
+    let deliveries = all.queue(name).lease(&request).await.unwrap().deliveries;
+    let settle = |lease| Settlement { lease, action: completed() };
+    let leases = deliveries.iter().map(|delivery| delivery.lease.clone());
+    let settlements: Vec<_> = leases.take(completes).map(settle).collect();
+    all.queue(name).settle(&settlements).await.unwrap();
+    deliveries.iter().map(|delivery| delivery.message.data.get().parse().unwrap()).collect()
+}
+
+/// Fills each queue: message 1 is completed, 2 is leased, 3 and 4 are waiting.
+async fn fill(all: &Queues, names: &[QueueName]) {
+    for name in names {
+        post(all, name, 1..=4).await;
+        assert_eq!(lease(all, name, 2, 1).await, [1, 2]);
+    }
+}
+
+/// Posts message 5 to each queue, and completes one of the others. The backup knows neither.
+async fn use_after_backup(all: &Queues, names: &[QueueName]) {
+    for name in names {
+        post(all, name, [5]).await;
+        assert_eq!(lease(all, name, 1, 1).await.len(), 1);
+    }
+}
+
+/// Asserts that all queues are as at the backup, and that their unfinished messages are leased again.
+async fn assert_restored(all: &Queues, names: &[QueueName]) {
+    assert_eq!(all.names().await.unwrap().into_iter().collect::<BTreeSet<_>>(), names.iter().cloned().collect());
+    for name in names {
+        let queue = all.queue(name);
+        assert_eq!(queue.audit().await.unwrap().findings, [], "the audit finds nothing");
+        assert_eq!(queue.status().await.unwrap().unwrap().totals.enqueued, 4);
+        let (mut leased, start) = (BTreeSet::new(), Instant::now());
+        while leased.len() < 3 {
+            assert!(start.elapsed() < TIME_LIMIT, "only {leased:?} are leased again");
+            for number in lease(all, name, 10, 10).await {
+                assert!(leased.insert(number), "{number} is leased twice");
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(leased, BTreeSet::from([2, 3, 4]));
+        assert_eq!(queue.status().await.unwrap().unwrap().counts.completed, 4);
+        assert_eq!(queue.audit().await.unwrap().findings, [], "the audit finds nothing");
+    }
+}
+
+#[tokio::test]
+async fn backup_of_one_server_is_restored_as_documented() {
+    let (folder, names) = (tempdir().unwrap(), names(2));
+    let file = folder.path().join("drover.rdb");
+    let old = RedisServer::start_durable();
+    fill(&connect(&old.url()), &names).await;
+    old.back_up(&file);
+    use_after_backup(&connect(&old.url()), &names).await;
+    drop(old);
+
+    let mut new = RedisServer::start_durable();
+    new.restore(&file);
+    new.kill();
+    new.restart();
+    assert_restored(&connect(&new.url()), &names).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn backup_of_a_cluster_is_restored_as_documented() {
+    let (folder, names) = (tempdir().unwrap(), names(12));
+    let old = RedisCluster::start(3, 0);
+    let [first, last] = [0, 2].map(|index| RedisCluster::id_of(&old.servers[index]));
+    old.move_slots(&first, &last, 1_000);
+    fill(&connect(&old.url()), &names).await;
+    let backups = back_up(&old, &folder);
+    use_after_backup(&connect(&old.url()), &names).await;
+    drop(old);
+
+    let mut new = RedisCluster::start_servers(backups.len());
+    for (server, backup) in new.servers.iter().zip(&backups) {
+        let ranges: Vec<String> = backup.slots.iter().map(|(first, last)| format!("{first} {last}")).collect();
+        assert_eq!(server.command(&format!("CLUSTER ADDSLOTSRANGE {}", ranges.join(" "))), "+OK");
+    }
+    for server in &new.servers[1..] {
+        new.meet(server);
+    }
+    new.wait_until_met();
+    new.wait_until_complete();
+    for (server, backup) in new.servers.iter_mut().zip(&backups) {
+        server.restore(&backup.file);
+        server.kill();
+        server.restart();
+    }
+    new.wait_until_complete();
+    assert_restored(&connect(&new.url()), &names).await;
+}
+
+/// The backup of a primary, and the first and the last slot of each of its ranges.
+struct Backup {
+    file: PathBuf,
+    slots: Vec<(u16, u16)>,
+}
+
+fn back_up(cluster: &RedisCluster, folder: &TempDir) -> Vec<Backup> {
+    let back_up = |(index, server): (usize, &RedisServer)| {
+        let file = folder.path().join(format!("drover-{index}.rdb"));
+        server.back_up(&file);
+        Backup { file, slots: slots_of(server) }
+    };
+    cluster.servers.iter().enumerate().map(back_up).collect()
+}
+
+/// The slots that a server says it has.
+fn slots_of(server: &RedisServer) -> Vec<(u16, u16)> {
+    let nodes = server.command("CLUSTER NODES");
+    let own = nodes.lines().find(|line| line.contains("myself")).unwrap();
+    let range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        (first.parse().unwrap(), last.parse().unwrap())
+    };
+    own.split_whitespace().skip(8).map(range).collect()
+}
