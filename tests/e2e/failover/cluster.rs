@@ -61,7 +61,8 @@ impl Servers for RedisCluster {
         &mut self.servers[index]
     }
 
-    fn fail_over(&self, primary: usize) {
+    /// The former primary accepts no writes before its successor has all of its data, so no delivery is repeated.
+    fn fail_over(&self, primary: usize) -> Option<u64> {
         let port = format!("master_port:{}", self.servers[primary].announced_port());
         let is_replica = |server: &&RedisServer| server.command("INFO replication").lines().any(|line| line == port);
         let replica = self.servers.iter().find(is_replica).expect("the primary has a replica");
@@ -74,6 +75,7 @@ impl Servers for RedisCluster {
             }
             replica.command("ROLE").contains("master").then_some(())
         });
+        None
     }
 
     fn restart_others(&mut self) {}
@@ -94,11 +96,6 @@ impl Servers for RedisCluster {
 
     fn wait_until_settled(&self) {
         self.wait_until_complete();
-    }
-
-    /// The former primary accepts no writes before its successor has all of its data, so no delivery is repeated.
-    fn repeated_by_plan(&self, _: usize) -> usize {
-        0
     }
 }
 

@@ -38,11 +38,26 @@ impl Servers for RedisSentinels {
         &mut self.servers[index]
     }
 
-    fn fail_over(&self, _: usize) {
+    /// The former primary accepts writes until a Sentinel announces its successor, up to a second after the promotion.
+    fn fail_over(&self, primary: usize) -> Option<u64> {
+        let mut completed = 0;
         // Sentinels refuse a fail-over while they still work on an earlier one.
         servers_reach("the Sentinel begins a fail-over", || {
+            completed = self.completed_at(primary);
             (self.command("SENTINEL FAILOVER main") == "+OK").then_some(())
         });
+        let is_promoted = |(index, server): (usize, &RedisServer)| {
+            index != primary && server.try_command("ROLE").is_some_and(|role| role.contains("master"))
+        };
+        servers_reach("a replica is promoted", || {
+            let completed_now = self.completed_at(primary);
+            if self.servers.iter().enumerate().any(is_promoted) {
+                return Some(());
+            }
+            completed = completed_now;
+            None
+        });
+        Some(completed)
     }
 
     fn restart_others(&mut self) {
@@ -59,10 +74,5 @@ impl Servers for RedisSentinels {
 
     fn wait_until_settled(&self) {
         self.wait_until_settled();
-    }
-
-    /// The former primary accepts writes until a Sentinel announces its successor, up to a second after the promotion.
-    fn repeated_by_plan(&self, deliveries: usize) -> usize {
-        deliveries
     }
 }
