@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 pub(crate) const HOURLY_POLLS: (&str, &str) = ("DROVER__WORKER__POLL_INTERVAL", "1h");
 
 /// A Redis and an API, with the configuration file of both services.
-pub(crate) struct System {
-    pub(crate) redis: RedisServer,
+pub(crate) struct System<R = RedisServer> {
+    pub(crate) redis: R,
     /// The URL of Redis that the services use, or of a proxy in front of Redis.
     pub(crate) redis_url: String,
     pub(crate) api: Process,
@@ -38,8 +38,39 @@ impl System {
         system
     }
 
+    pub(crate) fn queues(&self) -> Queues {
+        Queues::new(Redis::new(&self.redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), DeclaredSettings::default())
+    }
+
+    /// Leases messages as a new consumer.
+    pub(crate) async fn lease(&self, queue: &str, max: usize) -> Vec<Delivery> {
+        let consumer = ConsumerId::issue();
+        let request = LeaseRequest::new(consumer, max);
+        self.queues().queue(&queue.parse().unwrap()).lease(&request).await.unwrap().deliveries
+    }
+
+    /// Leases the ready messages and settles each by `action`. Returns the number of messages.
+    pub(crate) async fn settle_all(&self, queue: &str, action: Action) -> usize {
+        let deliveries = self.lease(queue, 1_000).await;
+        let settle = |delivery: &Delivery| Settlement { lease: delivery.lease.clone(), action: action.clone() };
+        let settlements: Vec<Settlement> = deliveries.iter().map(settle).collect();
+        let settled = self.queues().queue(&queue.parse().unwrap()).settle(&settlements).await.unwrap();
+        assert!(settled.iter().all(Option::is_some));
+        settled.len()
+    }
+
+    /// Asserts that the audit of each queue finds nothing.
+    pub(crate) async fn assert_clean(&self) {
+        for name in self.queues().names().await.unwrap() {
+            let audit = self.queues().queue(&name).audit().await.unwrap();
+            assert_eq!(audit.findings, [], "the audit must find nothing in {name}");
+        }
+    }
+}
+
+impl<R> System<R> {
     /// Starts the API, which finds Redis at `redis_url`, and does not wait until it is ready.
-    pub(crate) fn launch(redis: RedisServer, redis_url: String, config: &str) -> Self {
+    pub(crate) fn launch(redis: R, redis_url: String, config: &str) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), config).unwrap();
         let api_port = ReservedPort::reserve();
@@ -175,23 +206,6 @@ impl System {
         answer
     }
 
-    /// Leases messages as a new consumer.
-    pub(crate) async fn lease(&self, queue: &str, max: usize) -> Vec<Delivery> {
-        let consumer = ConsumerId::issue();
-        let request = LeaseRequest::new(consumer, max);
-        self.queues().queue(&queue.parse().unwrap()).lease(&request).await.unwrap().deliveries
-    }
-
-    /// Leases the ready messages and settles each by `action`. Returns the number of messages.
-    pub(crate) async fn settle_all(&self, queue: &str, action: Action) -> usize {
-        let deliveries = self.lease(queue, 1_000).await;
-        let settle = |delivery: &Delivery| Settlement { lease: delivery.lease.clone(), action: action.clone() };
-        let settlements: Vec<Settlement> = deliveries.iter().map(settle).collect();
-        let settled = self.queues().queue(&queue.parse().unwrap()).settle(&settlements).await.unwrap();
-        assert!(settled.iter().all(Option::is_some));
-        settled.len()
-    }
-
     /// Waits until a message has this state.
     pub(crate) async fn wait_for_state(&self, location: &str, state: &str) {
         let start = Instant::now();
@@ -212,10 +226,6 @@ impl System {
         message
     }
 
-    pub(crate) fn queues(&self) -> Queues {
-        Queues::new(Redis::new(&self.redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), DeclaredSettings::default())
-    }
-
     /// The text of the API's `/metrics`.
     pub(crate) async fn metrics(&self) -> String {
         self.http.get(self.url("/metrics")).send().await.unwrap().text().await.unwrap()
@@ -224,14 +234,6 @@ impl System {
     /// The value of a series of the API's metrics, 0 if there is none.
     pub(crate) async fn metric(&self, series: &str) -> u64 {
         metric_in(&self.metrics().await, series)
-    }
-
-    /// Asserts that the audit of each queue finds nothing.
-    pub(crate) async fn assert_clean(&self) {
-        for name in self.queues().names().await.unwrap() {
-            let audit = self.queues().queue(&name).audit().await.unwrap();
-            assert_eq!(audit.findings, [], "the audit must find nothing in {name}");
-        }
     }
 }
 

@@ -286,7 +286,7 @@ impl<S: Servers> Scene<S> {
         let took = self.deliver_again(Some(primary)).await;
         // The successor does not know what the former primary completed until both services had left it.
         if let Some(before) = before {
-            let forgotten = self.servers.completed_at(primary) - before;
+            let forgotten = self.servers.completed_at(primary).saturating_sub(before);
             self.max_repeated += usize::try_from(forgotten).unwrap();
         }
         took
