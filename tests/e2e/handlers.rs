@@ -159,8 +159,7 @@ async fn a_program_sees_nothing_of_the_configuration() {
     // The environment of the worker has at least the URL of Redis.
     let _worker = system.worker().await;
     let message = system.finished(&system.post("q", json!({"data": 1})).await).await;
-    let expected =
-        "DROVER_ATTEMPT DROVER_HEADERS DROVER_MAX_ATTEMPTS DROVER_MESSAGE_ID DROVER_NAME DROVER_QUEUE DROVER_SIGNAL";
+    let expected = "DROVER_ATTEMPT DROVER_GROUP DROVER_HEADERS DROVER_MAX_ATTEMPTS DROVER_MESSAGE_ID DROVER_NAME DROVER_QUEUE DROVER_SIGNAL";
     assert_eq!(message["result"], expected);
 }
 

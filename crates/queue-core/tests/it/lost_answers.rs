@@ -57,7 +57,7 @@ const OPERATIONS: [(&str, Repeat); 34] = [
     ("listen", Yes),
     ("audit", Reads),
     ("put_schedule", Yes),
-    ("change_schedule", Yes),
+    ("change_schedule", No(1, 0)),
     ("schedules", Reads),
     ("tick", Answers("0")),
     ("quota", No(1, 2)),
@@ -255,6 +255,7 @@ impl<'n> Scene<'n> {
             "cancel" => drop(self.queue.retry(&own_id()).await.unwrap()),
             "patch" => drop(self.queue.patch(&own_id(), &rename("other")).await.unwrap().unwrap()),
             "erase" => drop(self.queue.enqueue(vec![number_with_own_id(8)]).await.unwrap()),
+            "change_schedule" => drop(self.queue.resume_schedule(&SCHEDULE.parse().unwrap()).await.unwrap()),
             "signal" => {
                 let held = NewMessage { hold: Some("key".parse().unwrap()), ..number(8) };
                 self.queue.enqueue(vec![held]).await.unwrap();
@@ -272,8 +273,8 @@ impl<'n> Scene<'n> {
         }
     }
 
-    /// The number that a second call changes: of messages in the state that the operation is about, of patched messages, or of
-    /// counted uses.
+    /// The number that a second call changes: of messages in the state that the operation is about, of patched messages, of
+    /// schedules that are not paused, or of counted uses.
     async fn effect(&self) -> u64 {
         if self.operation == "quota" {
             let key = format!("drover:quota:{}:{}", self.queue.name(), QUOTA_DURATION.get());
@@ -281,6 +282,10 @@ impl<'n> Scene<'n> {
             // After the length, the number of uses follows the comma of each slice.
             let counts = slices.split_whitespace().filter_map(|slice| slice.split_once(','));
             return counts.map(|(_, count)| count.parse::<u64>().unwrap()).sum();
+        }
+        if self.operation == "change_schedule" {
+            let schedule = self.queue.schedule(&SCHEDULE.parse().unwrap()).await.unwrap().unwrap();
+            return u64::from(!schedule.paused);
         }
         if self.operation == "patch" {
             let waiting = self.queue.list(State::Waiting, 10, None).await.unwrap().messages;
