@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{CertificateAuthority, CertificateFiles, Proxy, ReservedPort, Validity, eventually};
+use crate::{CertificateAuthority, CertificateFiles, Proxy, RedisCluster, ReservedPort, Validity, eventually};
 
 const CONFIG_FILE: &str = "redis.conf";
 
@@ -111,7 +111,19 @@ impl RedisServer {
     pub fn start_replica_of(primary: &Self) -> Self {
         primary.command("CONFIG SET repl-diskless-sync-delay 0"); // The default delays the copy by 5 s.
         let port = primary.port().to_string();
-        let replica = Self::start_with(&["--save", "", "--appendonly", "no", "--replicaof", "127.0.0.1", &port]);
+        let options = ["--save", "", "--appendonly", "no"];
+        let replica = if is_cluster() {
+            // A server of a cluster refuses `--replicaof`.
+            let replica = Self::start_as(Role::Member, &[&options[..], &["--cluster-enabled", "yes"]].concat());
+            assert_eq!(replica.command(&format!("CLUSTER MEET 127.0.0.1 {port}")), "+OK");
+            let id = RedisCluster::id_of(primary);
+            eventually("the replica knows its primary", || {
+                replica.command(&format!("CLUSTER REPLICATE {id}")).contains("+OK").then_some(())
+            });
+            replica
+        } else {
+            Self::start_with(&[&options[..], &["--replicaof", "127.0.0.1", &port]].concat())
+        };
         replica.wait_for_copy();
         replica
     }
