@@ -87,7 +87,7 @@ static OUTAGE: Outage = Outage::reported_every(Duration::from_secs(10));
 /// The current lack of a right, which is logged beside an outage.
 static MISSING_RIGHT: Outage = Outage::reported_every(Duration::from_secs(10));
 
-/// What is wrong, and what to do, when the Redis user lacks a right.
+/// The text of the error that says that the Redis user lacks a right, and what to do.
 pub(crate) const LACKS_A_RIGHT: &str =
     "the Redis user of this server lacks a right: its operator must compare the user's rights with docs/PRODUCTION.md";
 

@@ -64,7 +64,7 @@ use crate::{
     time::Millis,
 };
 
-/// What the configuration declares for one queue.
+/// The part of the configuration that declares one queue.
 pub(crate) struct Declared {
     pub(crate) settings: SettingsPatch,
     pub(crate) schedules: Vec<(ScheduleName, NewSchedule)>,

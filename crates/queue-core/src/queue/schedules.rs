@@ -26,7 +26,7 @@ const SHOWN_TICKS: usize = 5;
 /// The maximum number of times that one call reads and writes a schedule, because other clients may change it at the same time.
 const MAX_TRIES: usize = 30;
 
-/// Who defines a schedule.
+/// The origin of a schedule: the configuration or a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DefinedBy {
     /// A client of the API.
@@ -52,7 +52,7 @@ pub(crate) enum Which<'a> {
     After(&'a str, usize),
 }
 
-/// What a call reads of each schedule.
+/// The parts of each schedule that a call reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// Everything but the message.
