@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 
 mod failovers;
+mod groups;
 mod outages;
 mod schedules;
 mod stall_monitor;

@@ -1,0 +1,92 @@
+//! The cost of groups: how much more of Redis's CPU time they take than messages without a group.
+
+use queue_core::{ConsumerId, LeaseRequest, NewMessage, Queue, Settlement, State};
+use serde_json::json;
+
+use crate::system::{System, completed};
+
+const ROUNDS: u64 = 20;
+const MESSAGES_PER_ROUND: u64 = 5_000;
+
+/// The number of messages that a busy worker leases at a time in the default configuration.
+const BATCH: usize = 33;
+
+/// A queue on a Redis of its own.
+struct Measured {
+    system: System,
+    queue: std::sync::Arc<Queue>,
+    group_of: fn(u64) -> Option<String>,
+    /// The CPU time (µs) that Redis used for the messages of each round.
+    cost: Vec<u64>,
+}
+
+impl Measured {
+    async fn start(group_of: fn(u64) -> Option<String>) -> Self {
+        let system = System::start("").await;
+        let queue = system.queues().queue(&"my-queue".parse().unwrap());
+        Self { system, queue, group_of, cost: vec![0; usize::try_from(ROUNDS).unwrap()] }
+    }
+
+    /// The CPU time (µs) that Redis has used.
+    fn redis_cpu(&self) -> u64 {
+        let info = self.system.redis.command("INFO cpu");
+        let used = |field: &str| -> u64 {
+            let seconds = info.lines().find_map(|line| line.strip_prefix(field)).unwrap().trim();
+            let (whole, micros) = seconds.split_once('.').unwrap();
+            whole.parse::<u64>().unwrap() * 1_000_000 + micros.parse::<u64>().unwrap()
+        };
+        used("used_cpu_sys:") + used("used_cpu_user:")
+    }
+
+    async fn post(&mut self, round: u64) {
+        let before = self.redis_cpu();
+        let message = |n: u64| {
+            let mut message = json!({"data": n});
+            if let Some(group) = (self.group_of)(n) {
+                message["group"] = group.into();
+            }
+            serde_json::from_str::<NewMessage>(&message.to_string()).unwrap()
+        };
+        let first = round * MESSAGES_PER_ROUND;
+        for chunk in (first..first + MESSAGES_PER_ROUND).step_by(1_000) {
+            self.queue.enqueue((chunk..chunk + 1_000).map(message).collect()).await.unwrap();
+        }
+        self.cost[usize::try_from(round).unwrap()] += self.redis_cpu() - before;
+    }
+
+    async fn complete(&mut self, round: u64) {
+        let before = self.redis_cpu();
+        let consumer = ConsumerId::issue();
+        let mut left = usize::try_from(MESSAGES_PER_ROUND).unwrap();
+        while left > 0 {
+            let request = LeaseRequest::new(consumer.clone(), BATCH.min(left));
+            let leased = self.queue.lease(&request).await.unwrap().deliveries;
+            let settlements: Vec<Settlement> =
+                leased.into_iter().map(|delivery| Settlement { lease: delivery.lease, action: completed() }).collect();
+            left -= settlements.len();
+            let settled = self.queue.settle(&settlements).await.unwrap();
+            assert!(settled.iter().all(|state| *state == Some(State::Completed)));
+        }
+        self.cost[usize::try_from(round).unwrap()] += self.redis_cpu() - before;
+    }
+}
+
+/// The two queues take turns, so that whatever slows the machine slows both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_groups_of_one_message_cost_at_most_twice_the_cpu_of_a_plain_queue() {
+    let mut plain = Measured::start(|_| None).await;
+    let mut grouped = Measured::start(|n| Some(format!("user-{n}"))).await;
+    for round in 0..ROUNDS {
+        plain.post(round).await;
+        grouped.post(round).await;
+    }
+    for round in 0..ROUNDS {
+        plain.complete(round).await;
+        grouped.complete(round).await;
+    }
+    let mut percent: Vec<u64> =
+        grouped.cost.iter().zip(&plain.cost).map(|(with, without)| 100 * with / without).collect();
+    percent.sort_unstable();
+    let median = percent[percent.len() / 2];
+    assert!(median <= 200, "{median} % of the CPU time of a plain queue; all rounds: {percent:?}");
+}
