@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- extend: moves the deadlines of live leases. A lapsed lease can't be extended. A live one can be extended at most until
+-- extend: moves the deadlines of live leases. A lapsed lease can't be extended. A live lease can be extended at most until
 -- `RUN_TIMEOUT_GRACE` (ms) after the timeout of its run.
 -- KEYS      options leased runs cancelling
 -- USES      clock run watch timeout record_clock
@@ -44,7 +44,7 @@ if #moved > 0 then
   redis.call('ZADD', LEASED, 'XX', unpack(moved))
   if #changed > 0 then redis.call('HSET', RUNS, unpack(changed)) end
   record_clock()
-  -- If a lease ends earlier than before, consumers are notified to call `lease` at that instant.
+  -- If a lease ends earlier than before, consumers are notified to call `lease` when the earliest such lease ends.
   if earliest < math.huge then wake_at(earliest) end
 end
 return reply

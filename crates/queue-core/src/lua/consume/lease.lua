@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- lease: maintains the queue, then hands out messages from the head of the waiting list, and from groups in their turns: at most
--- as many as the rate limit and an exclusive queue permit, and none while the queue is paused. A message that has lapsed, and that its next lapse would fail, is
--- handed out alone: if it kills its consumer, no other message fails with it.
+-- as many as the rate limit and an exclusive queue permit, and none while the queue is paused. A message that has lapsed and would
+-- fail with its next lapse is handed out alone: if such a message stops its consumer, no other message fails with it.
 -- KEYS      meta messages options waiting prioritized delayed leased runs removed expiring signals signalled groups group_rest turns
 -- ARGV      epoch, maximum number of messages, their maximum bytes (exceeded by a single large message only), token, consumer,
 --           owner timeout (ms) of an exclusive queue ('' for the visibility timeout), the visibility timeout (ms; '' for the
@@ -24,8 +24,8 @@ local max, max_bytes, token, consumer = tonumber(ARGV[2]), tonumber(ARGV[3]), AR
 local visibility_timeout = tonumber(ARGV[7]) or tonumber(meta.visibility_timeout)
 local deadline = now + visibility_timeout
 local max_lapses = tonumber(meta.max_lapses)
--- A consumer that leases ahead leases a message some time before it starts the handler. This is not permitted where the time
--- matters: in a queue that is paused, exclusive or limited in its rate, has groups or a timeout (which counts from the lease), or
+-- A consumer that leases ahead leases a message some time before it starts the handler. A queue does not permit leasing ahead if that
+-- time matters: if the queue is paused, exclusive or limited in its rate, has groups or a timeout (which counts from the lease), or
 -- if a single lapse fails a message.
 local permits_ahead = not (meta.paused or meta.exclusive or meta.rate_limit or meta.grouped or meta.timeout) and max_lapses > 1
 local reply = {
@@ -33,7 +33,7 @@ local reply = {
   false, false, false, false, false,
 }
 
--- Returns whether any message that is not leased has a run. Each leased message has one.
+-- Returns whether any message that is not leased has a run. Each leased message has a run.
 local known_runs
 local function any_ran_before()
   known_runs = redis.call('HLEN', RUNS)
@@ -47,7 +47,7 @@ end
 
 -- Leases these messages, which were taken from the waiting list, and adds them to the reply. `earlier_runs` has for each message
 -- its run or false; it is false itself if no message has a run. `own_deadlines` has for each message its deadline; it is nil if
--- all have the deadline `deadline`. Returns the records; and a list that alternates ids and runs.
+-- all have the deadline `deadline`. Returns the records, and a list that has ids and runs alternately.
 local FIELDS_BEFORE_IDS, SMALL_SIZE = 14, 32
 local function hand_out(ids, earlier_runs, own_deadlines)
   local records = redis.call('HMGET', MESSAGES, unpack(ids))
@@ -91,7 +91,7 @@ local function hand_out(ids, earlier_runs, own_deadlines)
   return records, runs
 end
 
--- The maximum bytes of a message, with room for a small error or small data of a signal beside the record.
+-- `max_size` is the maximum bytes of a message, with room for a small error or small data of a signal beside the record.
 local sizes_matter
 do
   local ROOM_BESIDE_A_RECORD = 512
@@ -151,7 +151,7 @@ do
     if #names == 0 then return nil end
     local ids, active = {}, {}
     for i, stored in ipairs(redis.call('HMGET', GROUPS, unpack(names))) do
-      -- Such a group is stored as the id of its message.
+      -- A group with only one ready message of priority 0 that was never handed out is stored as the message's id, 14 digits.
       if not stored or #stored ~= 14 then return nil end
       ids[i] = stored
       active[2 * i - 1], active[2 * i] = names[i], '/1'
@@ -175,7 +175,7 @@ do
 end
 
 -- USES      fields totals events groups waiting_list trim finish timeout expire clock_step maintain limiter owner
--- Part 2: everything else.
+-- Part 2: all calls that part 1 did not answer.
 maintain(tonumber(ARGV[8]))
 
 -- Reduces the number of messages that may be handed out. `opens_at` is the instant at which more may be handed out, if it is known.
@@ -294,7 +294,7 @@ do
     full = full or expired >= MAX_MESSAGES
   end
 
-  -- A turn of the messages without a group: takes one message that has not expired. Returns whether it took one.
+  -- Takes one message without a group that has not expired, as the turn of these messages. Returns whether a message was taken.
   local function take_one_plain()
     local before = #taken
     repeat
@@ -306,7 +306,7 @@ do
     return true
   end
 
-  -- Makes the next message of a group its first one. Several are read together, because the group may have another turn.
+  -- Makes the next message of a group its first message. Several messages are read together, because the group may have more turns.
   local consumed = {}
   local function advance(group, likely_turns)
     if group.others == 0 then
@@ -324,7 +324,7 @@ do
     group.others = member and group.others - 1 or 0
   end
 
-  -- A turn of a group: takes its first message that has not expired. Returns whether it took one.
+  -- Takes the first message of a group that has not expired, as the group's turn. Returns whether a message was taken.
   local function take_from_group(group, likely_turns)
     while group.head and not full do
       local id = string.sub(group.head, 9)
@@ -403,7 +403,7 @@ local clean_at
 if #taken == 0 then clean_at = clean() elseif totals.failed then trim_failed(200) end
 write_totals()
 
--- Whether more messages are ready, and this consumer may lease them at once.
+-- `more` says whether more messages are ready and this consumer may lease them at once.
 local more = opens_at == math.huge and not meta.paused and (not meta.exclusive or #taken < max) and anything_is_ready()
 
 if more then reply[5] = 1 end

@@ -1,20 +1,20 @@
 #!lua flags=allow-oom
 -- settle: completes, fails or releases messages; each lease ends independently of the others.
 -- KEYS      meta messages options delayed leased runs completed outcomes aliases awaited cancelling progress erased signalled groups turns
--- ARGV      a random number in [0, 1) for back-offs, '' if no message is named more than once (else '1'), then groups of
---           settlements. A group is '', the token, the action and its parameter, then for each settlement: id, value.
+-- ARGV      a random number in [0, 1) for back-offs, '' if no message is named more than once (else '1'), then batches of
+--           settlements. A batch is '', the token, the action and its parameter, then for each settlement: id, value.
 --           action c completes (value: the result's JSON); f fails an attempt (value: the error's JSON; parameter: a random
 --           number in [0, 1) for the jitter of the back-off, or '+' and the pause in ms); x fails for good (value: the error's
 --           JSON); r releases with no attempt spent (parameter: the pause in ms, or '' for the head of the waiting list)
--- Returns   a text with a letter for each: c completed, f failed, d delayed, w waiting; or g: the lease is over and nothing was
---           changed
+-- Returns   a text with one letter for each settlement: c completed, f failed, d delayed, w waiting; or g: the lease is over and
+--           nothing was changed
 -- Complexity O(settlements · log N)
 
 -- USES      meta clock instants watch retention next_change
 -- Part 1: the plain path, for live leases that complete in a queue that uses no rare feature.
 
--- Returns the groups of messages that have a group, of which no other message is unfinished, and no other option; or nil if other
--- messages are among these.
+-- Returns the groups of the messages if each message has a group as its only option and no other message of its group is unfinished;
+-- otherwise nil.
 local function groups_of_only_ones(ids)
   local names = {}
   for i, options in ipairs(redis.call('HMGET', OPTIONS, unpack(ids))) do
@@ -71,7 +71,7 @@ local function complete_all()
   local excess = redis.call('RPUSH', COMPLETED, unpack(ids)) - limits.count
   if excess > 0 and first_at <= now - limits.min_age then
     local k = math.min(2 * n, excess)
-    -- The list is in the order of finishing: if the k-th message is old enough, all before it are.
+    -- The list `completed` is in the order of finishing: if the k-th message is old enough, all messages before it are old enough.
     -- An outcome that Drover did not write has no instant and counts as old: the script must not fail after its first write.
     while k > 1 and limits.min_age > 0
       and (finished_at(redis.call('LINDEX', COMPLETED, k - 1)) or 0) > now - limits.min_age do
@@ -91,7 +91,7 @@ local function complete_all()
       redis.call('HSET', META, 'layout', KNOWN_LAYOUT)
     end
   end
-  -- No message that is left may be forgotten before this instant.
+  -- No message in `completed` may be forgotten before the instant `earliest_trim`.
   local earliest_trim = math.max(now + 100, first_at + (excess > 0 and limits.min_age or limits.age))
   if watch <= now or watch > earliest_trim then wake_at(math.max(now + 100, next_trim())) end
   return string.rep('c', n)
@@ -100,7 +100,7 @@ local completed_all = complete_all()
 if completed_all then return completed_all end
 
 -- USES      run totals purged groups waiting_list wake trim finish requeue attempt recover owner
--- Part 2: everything else.
+-- Part 2: all calls that part 1 did not answer.
 
 -- Lapsed leases are recovered first, so that the settlement of a lapsed lease has the same effect whether or not another call
 -- recovered that lease before.
@@ -127,7 +127,7 @@ if groups.unfinished > 0 then groups.load_of(options) end
 local any_cancelling = redis.call('EXISTS', CANCELLING) == 1
 local cancelling = any_cancelling and redis.call('SMISMEMBER', CANCELLING, unpack(ids)) or {}
 
--- Later settlements of a message use the index of its first one, so that the outcome of the first one is known.
+-- Later settlements of a message use the index of its first settlement, so that the outcome of the first settlement is known.
 local indices, first_index, outcomes, is_requeued = nil, {}, {}, {}
 if ARGV[2] ~= '' then
   indices = {}
@@ -140,7 +140,8 @@ end
 local ended_ids, ended, completed_late, options_of_late = {}, 0, {}, {}
 local LETTER_OF = { delayed = 'd', waiting = 'w', failed = 'f' }
 
--- A settle that is repeated because its reply was lost gets the same reply again.
+-- Returns the reply to the settlement of a lease that is over. A settlement that is repeated because its reply was lost gets the same
+-- reply again.
 local function repeat_reply(id, index, token, action)
   local run = runs[index]
   -- Only a waiting message can be purged and still have a run; a message that this call requeued or that is delayed was not purged.
@@ -212,7 +213,7 @@ while position <= last do
       end
       if finished.n > finished_before then groups.leave(options[index]) end
     elseif run and action == 'c' and find(run, '!' .. start, 1, true) == 1 and not is_purged(id) then
-      -- The lease lapsed, but the message was not leased again: the work is done, so it counts.
+      -- The lease lapsed, but the message was not leased again. The work is done, so the message completes.
       completed_late[#completed_late + 1] = id
       options_of_late[#completed_late] = options[index] or false
       finish(id, 'c', string.sub(run, 2), value)

@@ -18,7 +18,8 @@ local sets = {
   removed = REMOVED, blocking = BLOCKING, cancelling = CANCELLING, erased = ERASED, purged_removed = PURGED_REMOVED,
 }
 local lists = ARGV[1] == 'list' and { waiting = WAITING, purged = PURGED, completed = COMPLETED } or {}
--- Whether a message is ready in its group: its position in these two keys ends with its id.
+-- Returns whether a message is ready in its group: the hash `heads` or the sorted set `rest` then has the message's position, which
+-- ends with its id.
 local function is_in_group(id, options, heads, rest)
   local group = field(options, 'g')
   if not group then return false end

@@ -12,15 +12,16 @@
 --           waiting list)
 local state, limit, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local cursor, name, hold, group = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
--- Few messages may have the name or the group, so the call checks more messages than it returns. Each checked message counts as a
+-- If few messages have the name or the group, the call checks more messages than it returns. Each checked message counts as a
 -- minimum number of bytes, so that the bytes also bound how many messages are checked. Waiting messages of a group need no check.
 local checks_group = group ~= '' and state ~= 'waiting'
-local checks = name ~= '' or checks_group
-local max_checked = checks and MAX_MESSAGES or limit
-local min_bytes = checks and math.ceil(MAX_BYTES / MAX_MESSAGES) or 0
+local checks_messages = name ~= '' or checks_group
+local max_checked = checks_messages and MAX_MESSAGES or limit
+local min_bytes = checks_messages and math.ceil(MAX_BYTES / MAX_MESSAGES) or 0
 
--- Each `found_…` function returns ids, and for each id the cursor that continues after it, '' at the end.
-local function found_in_set(found)
+-- Each `find_…` function returns ids, and for each id the cursor that continues after that id, '' at the end of the list. The
+-- argument of `find_in_set` has the members of a sorted set with their scores.
+local function find_in_set(found)
   local ids, cursors_after = {}, {}
   for i = 1, #found, 2 do
     ids[#ids + 1] = found[i]
@@ -30,7 +31,7 @@ local function found_in_set(found)
   return ids, cursors_after
 end
 
-local function found_held()
+local function find_held()
   -- A member begins with `key\tid`. In byte order all members of a key lie between `key\t` and `key\n` (`\n` is the byte after
   -- `\t`).
   local from, to = '-', '+'
@@ -43,8 +44,8 @@ local function found_held()
   return ids, cursors_after
 end
 
--- The waiting messages of the group: the first one, and then the others.
-local function found_waiting_of_group()
+-- Finds the waiting messages of the group: its first message, and then its other messages.
+local function find_waiting_of_group()
   local ids, cursors_after = {}, {}
   local function add(position)
     ids[#ids + 1] = string.sub(position, -14)
@@ -61,8 +62,9 @@ local function found_waiting_of_group()
   return ids, cursors_after
 end
 
--- The waiting messages with a group, after those without. A cursor is `h`, the cursor of HSCAN over `groups`, a colon, and
--- how many groups of that step were listed; then `r` and the last member of `group_rest`.
+-- Adds waiting messages with a group, after the messages without a group. While the first messages of groups are listed, a cursor is
+-- `h`, the cursor of HSCAN over `groups`, a colon, and how many groups of that HSCAN were listed. While the other messages are
+-- listed, a cursor is `r` and the last listed member of `group_rest`.
 local SCANNED = 100
 local function add_waiting_of_groups(ids, cursors_after)
   local scan, skipped = string.match(cursor, '^h(%d+):(%d+)$')
@@ -89,7 +91,7 @@ local function add_waiting_of_groups(ids, cursors_after)
   end
 end
 
--- The waiting messages without a group. A cursor is how many messages were listed.
+-- Adds waiting messages without a group. A cursor is the number of messages that were listed before.
 local function add_waiting_without_group(ids, cursors_after, ranked, room)
   local from = tonumber(cursor) or 0
   local before = redis.call('ZCOUNT', PRIORITIZED, '-inf', '(0')
@@ -115,13 +117,13 @@ local function add_waiting_without_group(ids, cursors_after, ranked, room)
   end
 end
 
-local function found_waiting()
-  if group ~= '' then return found_waiting_of_group() end
+local function find_waiting()
+  if group ~= '' then return find_waiting_of_group() end
   local ids, cursors_after, ranked = {}, {}, {}
   local function room() return max_checked - #ids end
   if cursor == '' or tonumber(cursor) then add_waiting_without_group(ids, cursors_after, ranked, room) end
   if room() > 0 and meta.ready and meta.ready ~= '0' then
-    -- These are never marked as removed.
+    -- Waiting messages with a group are never marked as removed.
     for i = #ids + 1, max_checked do ranked[i] = true end
     add_waiting_of_groups(ids, cursors_after)
   end
@@ -129,8 +131,8 @@ local function found_waiting()
   return ids, cursors_after, ranked
 end
 
--- A cursor is an index that counts trimmed messages too, so that a trim does not change it.
-local function found_completed()
+-- Finds completed messages. A cursor is an index that counts trimmed messages too, so that a trim does not change the cursor.
+local function find_completed()
   local trimmed = tonumber(meta.trimmed) or 0
   local to = math.min(tonumber(cursor) or math.huge, trimmed + redis.call('LLEN', COMPLETED))
   local from = math.max(trimmed, to - max_checked)
@@ -157,17 +159,17 @@ end
 local removed_from = { waiting = REMOVED, completed = ERASED }
 local ids, cursors_after, ranked
 if state == 'held' then
-  ids, cursors_after = found_held()
+  ids, cursors_after = find_held()
 elseif state == 'delayed' then
-  ids, cursors_after = found_in_set(cursors.members_from(DELAYED, cursor, max_checked))
+  ids, cursors_after = find_in_set(cursors.members_from(DELAYED, cursor, max_checked))
 elseif state == 'waiting' then
-  ids, cursors_after, ranked = found_waiting()
+  ids, cursors_after, ranked = find_waiting()
 elseif state == 'active' then
-  ids, cursors_after = found_in_set(cursors.members_from(LEASED, cursor, max_checked))
+  ids, cursors_after = find_in_set(cursors.members_from(LEASED, cursor, max_checked))
 elseif state == 'completed' then
-  ids, cursors_after = found_completed()
+  ids, cursors_after = find_completed()
 else
-  ids, cursors_after = found_in_set(cursors.members_before(FAILED, cursor, max_checked))
+  ids, cursors_after = find_in_set(cursors.members_before(FAILED, cursor, max_checked))
 end
 
 local is_removed = #ids > 0 and removed_from[state] and redis.call('SMISMEMBER', removed_from[state], unpack(ids)) or {}

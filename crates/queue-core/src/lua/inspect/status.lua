@@ -10,7 +10,7 @@
 local stored = redis.call('HGETALL', META)
 if #stored == 0 then return false end
 
--- Returns the first id of the list that is not marked as removed, among the first `MAX_MESSAGES`.
+-- Returns the first id of the list `waiting` that is not marked as removed, among its first `MAX_MESSAGES` ids.
 local function first_in_list()
   local ids = redis.call('LRANGE', WAITING, 0, redis.call('EXISTS', REMOVED) == 1 and MAX_MESSAGES - 1 or 0)
   if #ids == 0 then return nil end

@@ -1,6 +1,6 @@
--- attempt: records a failed attempt. The message is retried after its back-off while it has attempts left; otherwise it
--- fails for good. `jitter_or_pause` is a random number in [0, 1) for the jitter of the back-off, or '+' and the pause in ms.
--- Returns the new state.
+-- attempt: records a failed attempt of a message. The message is retried after its back-off while it has attempts left; otherwise
+-- the message fails. `jitter_or_pause` is a random number in [0, 1) for the jitter of the back-off, or '+' and the pause in ms.
+-- Returns the new state of the message.
 -- USES meta clock fields run totals extra finish backoff requeue
 local function fail_attempt(id, text, options, jitter_or_pause, json)
   local run = parse_run(text)

@@ -1,10 +1,10 @@
--- backoff: the pause (ms) before the next attempt. `spec` is the setting's JSON. The pause is fixed, or exponential: it
--- doubles with each attempt, up to the longer of `max` and `delay`. `jitter` times `random`, a number in [0, 1), is the
--- fraction by which the pause is shortened.
+-- backoff: computes the pause (ms) before the next attempt. `spec` is the JSON of the setting `backoff`. The pause is fixed or
+-- exponential: an exponential pause doubles with each attempt, up to the longer of `max` and `delay`. `jitter` times `random`, a
+-- number in [0, 1), is the fraction by which the pause is shortened.
 local function backoff(spec, attempts_made, random)
   local kind, delay, max, jitter = string.match(
     spec, '^{"type":"(%a+)","delay":(%d+),"max":(%d+),"jitter":([%d.]+)}$')
-  if not kind then return 1000 end -- Drover did not write this value; the queue continues with a default.
+  if not kind then return 1000 end -- With a `spec` that Drover did not write, the pause is 1 s.
   local pause = tonumber(delay)
   if kind == 'exponential' then
     pause = pause * 2 ^ (attempts_made - 1)

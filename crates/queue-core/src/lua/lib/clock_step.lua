@@ -4,14 +4,14 @@
 -- than now plus the queue's visibility timeout moves to that instant.
 -- KEYS meta options leased runs
 -- USES meta clock instants run cursors timeout
--- Each call checks a bounded number of leases, beginning with the latest deadline. `mending` of `meta` has the instant of
--- the last call (ms) and the cursor for the next call. `clock` keeps its value until all leases have been checked.
+-- Each call checks a bounded number of leases, beginning with the latest deadline. The field `mending` of `meta` has the instant of
+-- the last call (ms) and the cursor for the next call. The field `clock` keeps its value until all leases have been checked.
 local function shorten_deadlines_after_clock_step()
   if (tonumber(meta.clock) or 0) <= now then
     if meta.mending then redis.call('HDEL', META, 'mending') end
     return
   end
-  -- If the clock has stepped back again since the last call, the check begins again.
+  -- If Redis's clock has stepped back again since the last call, the check of the leases begins again.
   local since, cursor = string.match(meta.mending or '', '^(%d+) (.*)$')
   if not since or tonumber(since) > now then cursor = '' end
   local latest_leases = cursors.members_before(LEASED, cursor, MAX_RUNS)

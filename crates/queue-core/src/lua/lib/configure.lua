@@ -1,5 +1,5 @@
--- configure: writes new values of settings ('' for the default) and resets the state that depends on them. Returns whether any
--- value changed. The error GROUPED tells that a queue with unfinished messages that have a group can't become exclusive.
+-- configure: writes new values of settings ('' for the default) and resets the state that depends on these settings. Returns whether
+-- any value changed. The error GROUPED says that a queue with unfinished messages that have a group can't become exclusive.
 -- KEYS meta limiter blocking
 -- USES meta groups
 local function would_make_groups_exclusive(fields)
@@ -22,7 +22,7 @@ local function configure(fields)
     end
   end
   if not next(changed) then return false end
-  -- If only the parallel limit changes, the owner stays the owner, and messages in back-off still block the queue.
+  -- If only the parallel limit changes, the owner stays the owner, and messages in back-off still block the exclusive queue.
   local is_exclusive = redis.call('HEXISTS', META, 'exclusive') == 1
   if changed.exclusive == '' or (changed.exclusive and not is_exclusive) then
     redis.call('HDEL', META, 'owner', 'owner_until')

@@ -1,4 +1,4 @@
--- cursors: pages through a sorted set. A cursor is "score:id" of the last member that was listed; it stays valid when that
+-- cursors: pages through a sorted set. A cursor is "score:id" of the last member that was listed, and stays valid when that
 -- member is removed.
 local cursors = {}
 

@@ -1,9 +1,9 @@
--- events: writes the events of messages to the log `events` while a client listens; otherwise it writes nothing.
--- The id of an entry is "bytes-ms": the bytes of all entries ever written before it, and the instant at which it was written.
--- So no id is used twice, and the log can be trimmed by bytes. For each event an entry has the event's type and a text: the
--- message's id, fields as in options (i: own id, g: group, n: name, a: attempt, c: consumer, d: due (ms), s: schedule, k: key of the signal that the
--- message waits for), and after a line feed the JSON of the error or progress, if that has at most `JSON_BYTES`.
--- `ENTRY_EVENTS` is the maximum number of events of an entry, so that clients can read the log in small steps.
+-- events: writes the events of messages to the log `events` while a client listens, and nothing otherwise.
+-- The id of an entry is "bytes-ms": the bytes of all entries ever written before this entry, and the instant of its write. With such
+-- ids, no id is used twice, and the log can be trimmed by bytes. For each event an entry has the event's type and a text: the
+-- message's id, fields as in options (i: own id, g: group, n: name, a: attempt, c: consumer, d: due (ms), s: schedule, k: key of
+-- the signal that the message waits for), and after a line feed the JSON of the error or progress, if that JSON has at most
+-- `JSON_BYTES`. `ENTRY_EVENTS` is the maximum number of events of an entry, so that clients can read the log in small steps.
 -- KEYS meta options events
 -- USES meta clock fields
 local is_listened = (tonumber(meta.listened_until) or 0) > now
@@ -13,7 +13,7 @@ do
   local events_end = meta.events_end
   local is_announced = false
 
-  -- Reserves the id of the next entry, which has this many bytes.
+  -- Returns the id of the next entry of the log, and counts the `bytes` of that entry.
   function next_entry_id(bytes)
     local start = tonumber(events_end) or 1
     events_end = start + bytes + ENTRY_BYTES
@@ -21,14 +21,14 @@ do
     return string.format('%d-%d', start, now)
   end
 
-  -- `...` alternates event types and texts. Only the script `listen` creates the log, and sets its expiry.
+  -- The arguments after `bytes` are event types and texts alternately. Only the script `listen` creates the log and sets its expiry.
   local function write_entry(bytes, ...)
     local entry_id = next_entry_id(bytes)
     redis.call('XADD', EVENTS, 'NOMKSTREAM', 'MINID', '~', string.format('%d', math.max(0, events_end - LOG_BYTES)), entry_id, ...)
   end
 
-  -- Records one event for each message. A caller that forgets the messages calls this function first, because an event has the
-  -- message's own id. `describe` returns the event's type, fields and JSON.
+  -- Records one event for each message. A caller that forgets the messages records their events first, because an event has the
+  -- message's own id. The function `describe` returns the type, the fields and the JSON of an event.
   function record_events(ids, describe)
     if not is_listened or #ids == 0 then return end
     local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}
@@ -46,7 +46,7 @@ do
         events, bytes = {}, 0
       end
     end
-    -- One notification per call is enough, because no reader sees a part of a call.
+    -- One notification per call of a script is enough, because no reader of the log sees a part of the call's writes.
     if not is_announced then redis.call('PUBLISH', EVENTS, 0) end
     is_announced = true
   end

@@ -1,6 +1,6 @@
 -- extra: records the size of the largest error or signal data that a message has beside its record, because scripts that
--- return messages must bound the bytes of their replies. `largest_extra` of `meta` is the largest size so far; it is absent
--- while no size is above `SMALL`.
+-- return messages must bound the bytes of their replies. The field `largest_extra` of `meta` is the largest size so far; the
+-- field is absent while no size is above `SMALL`.
 -- KEYS meta
 -- USES meta
 local SMALL = 256

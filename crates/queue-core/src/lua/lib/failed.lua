@@ -1,6 +1,6 @@
 -- failed: finds the messages that failed up to an instant (ms), oldest first. A message whose time of failure is later than
--- now failed before Redis's clock stepped back, so it is included. When the clock has stepped back to before the instant,
--- older and newer failures can't be distinguished, so none is returned.
+-- now failed before Redis's clock stepped back, so such a message is included. When the clock has stepped back to before the
+-- instant, older and newer failures can't be distinguished, so no message is returned.
 -- KEYS failed
 -- USES clock instants
 local function failed_up_to(instant, limit)

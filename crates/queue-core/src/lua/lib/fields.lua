@@ -12,7 +12,7 @@ local function field(text, tag)
   return string.match(text, pattern)
 end
 
--- Returns a field in the first line of a record, with its tab and letter; '' if it is absent.
+-- Returns a field in the first line of a record, with its tab and letter; '' if the field is absent.
 local function field_in(record, tag)
   return string.match(record or '', '^[^\n]-(\t' .. tag .. '[^\t\n]*)') or ''
 end

@@ -1,14 +1,14 @@
--- finish: makes messages completed or failed. `finish` collects them; `write_finished` writes them with a few commands,
--- counts them, and notifies the clients that wait for them. A queue that keeps no finished messages forgets them at once.
+-- finish: makes messages completed or failed. The function `finish` collects finished messages; `write_finished` writes them with
+-- a few commands, counts them, and notifies clients that wait for them. A queue that keeps no finished messages forgets them at once.
 -- An outcome is a letter (c: completed, f: failed by its last attempt, l: failed, but not by an attempt), the instant
 -- (ms), a tab, the message's last run, a line feed, and the JSON of the result or error.
 -- KEYS runs completed failed outcomes aliases awaited
 -- USES instants run totals events waiters retention forget
-local function nothing_finished()
-  -- `outcomes` alternates ids and outcomes; `failed` has the ids of the failed messages.
+local function no_finished_messages()
+  -- `outcomes` has ids and outcomes alternately; `failed` has the ids of the failed messages.
   return { n = 0, ids = {}, outcomes = {}, failed = {} }
 end
-local finished = nothing_finished()
+local finished = no_finished_messages()
 
 local outcome_starts = { c = 'c' .. now_text .. '\t', f = 'f' .. now_text .. '\t', l = 'l' .. now_text .. '\t' }
 
@@ -55,7 +55,7 @@ local function write_finished()
   if #completed > 0 then count('completed', #completed) end
   if #failed > 0 then count('failed', #failed) end
   record_events(finished.ids, describe_end)
-  -- One command checks both keys, because most queues have neither.
+  -- One command checks the keys `aliases` and `awaited` together, because most queues have neither key.
   local has_rare_keys = redis.call('EXISTS', ALIASES, AWAITED) > 0
   if has_rare_keys and redis.call('EXISTS', ALIASES) == 1 then keep_own_ids_taken(finished.ids) end
   redis.call('HDEL', RUNS, unpack(finished.ids))
@@ -71,5 +71,5 @@ local function write_finished()
     redis.call('ZADD', FAILED, unpack(entries))
   end
   if has_rare_keys then notify_waiters(finished.ids) end
-  finished = nothing_finished()
+  finished = no_finished_messages()
 end

@@ -1,4 +1,4 @@
--- forget: deletes what belongs to messages. Their own ids stay taken for a time, or become free.
+-- forget: deletes messages and the data that belong to them. The own ids of these messages stay taken for a time, or become free.
 -- KEYS messages options outcomes aliases taken progress signalled
 -- USES meta clock instants fields
 
@@ -27,8 +27,8 @@ local function keep_own_ids_taken(ids)
   if #taken > 0 then redis.call('ZADD', TAKEN, unpack(taken)) end
 end
 
--- Deletes everything that belongs to messages, except their runs and their entries in `expiring` and in the keys of states: the
--- caller deletes these. `own_ids_become` is 'taken' (an own id stays taken until the instant in the sorted set `taken`) or 'free'.
+-- Deletes everything that belongs to messages, except their runs and their entries in `expiring` and in the keys of states, which
+-- the caller deletes. `own_ids_become` is 'taken' (an own id stays taken until the instant in the sorted set `taken`) or 'free'.
 local function forget(ids, own_ids_become)
   local have_options = redis.call('HLEN', OPTIONS) > 0
   if have_options and redis.call('HLEN', ALIASES) > 0 then

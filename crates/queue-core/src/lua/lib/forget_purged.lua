@@ -9,8 +9,8 @@ local function forget_messages(ids)
   forget(ids, 'free')
 end
 
--- Removes messages with a group, and returns their ids, which are at the end of the positions: the first ones of the groups, or
--- else others. Places that are taken stay with the group.
+-- Removes purged messages with a group from the keys of the purge, and returns their ids: messages in `purged_groups`, or, when that
+-- key is empty, messages in `purged_group_rest`. A position ends with a message's id. The taken places of a group move to `groups`.
 local function take_purged_of_groups()
   local ids, names, places = {}, {}, {}
   local stored = redis.call('HRANDFIELD', PURGED_GROUPS, MAX_MESSAGES, 'WITHVALUES')
@@ -43,7 +43,7 @@ local function forget_purged()
     ids = take_purged_of_groups()
   else
     local found = redis.call('LPOP', PURGED, MAX_MESSAGES)
-    -- An id in `purged_removed` is a stale entry of the list: its message was removed from the list before the purge.
+    -- An id in `purged_removed` is a stale entry of the list `purged`: its message was removed from the list before the purge.
     local is_stale = #found > 0 and redis.call('SMISMEMBER', PURGED_REMOVED, unpack(found)) or {}
     local stale = {}
     for i, id in ipairs(found) do

@@ -4,11 +4,13 @@
 -- smallest position goes first. A message takes a place of its group when it is leased, and keeps it while it is active, in
 -- back-off or released with a pause.
 -- `groups` has for each group the first position and how many more messages are ready, if any is ready, and then, if any place is
--- taken, a slash and their number. A group with nothing but one message of priority 0 that was never handed out is stored as its
--- id alone, because most groups of many are like that. `group_rest` has the other ready messages as group, tab and position.
--- A group stands in `turns` if it has a ready message and a free place; '' stands there for the messages without a group.
--- `grouped` of `meta` counts the unfinished messages with a group; without any it is absent, and no function here runs a command.
--- `ready` counts the ready ones. `turn` is the last score given in `turns`.
+-- taken, a slash and the number of taken places. A group with only one message, which has priority 0 and was never handed out, is
+-- stored as the message's id alone; in a queue with many groups most groups are so. `group_rest` has the other ready messages as
+-- group, tab and position.
+-- A group stands in `turns` if the group has a ready message and a free place; '' stands in `turns` for the messages without a group.
+-- The field `grouped` of `meta` counts the unfinished messages with a group. In a queue without such messages this field is absent,
+-- and no function of this fragment runs a command. The field `ready` of `meta` counts the ready messages with a group. The field
+-- `turn` of `meta` is the last score given in `turns`.
 -- The functions change groups in memory. A script calls `groups.write` before it reads `turns`, and at its end.
 -- KEYS meta waiting prioritized removed groups group_rest turns purged_groups
 -- USES meta fields
@@ -43,8 +45,8 @@ do
     return head, tonumber(string.sub(ready, POSITION + 1)) or 0, tonumber(places) or 0
   end
 
-  -- While a purge is unfinished, the places of a group that has not changed since it began are still in `purged_groups`. Moves them
-  -- to the group.
+  -- Moves the places of groups from `purged_groups` to the groups. While a purge is unfinished, `purged_groups` still has the places
+  -- of each group that has not changed since the purge began.
   local function take_purged_places(names)
     local stored = redis.call('HMGET', PURGED_GROUPS, unpack(names))
     for i, name in ipairs(names) do
@@ -135,7 +137,7 @@ do
     end
   end
 
-  -- A message that holds a place of its group, if it has one, finished or was forgotten.
+  -- Updates the group, if any, of a message that held a place of its group and has finished or was forgotten.
   function groups.leave(options)
     local name = groups.unfinished > 0 and groups.key_of(options)
     if not name then return end
@@ -144,7 +146,8 @@ do
     group.places = math.max(0, group.places - 1)
   end
 
-  -- Unfinished messages with these options, which hold no place, finished or were forgotten (-1), or were added (1).
+  -- Counts messages with these options, which hold no place of a group: `by` is 1 if the messages were added as unfinished messages,
+  -- and -1 if unfinished messages have finished or were forgotten.
   function groups.tally(options, by)
     if by < 0 and groups.unfinished == 0 then return end
     for i = 1, #options do
@@ -159,9 +162,9 @@ do
     return redis.call('EXISTS', PRIORITIZED) == 1 or waiting > redis.call('SCARD', REMOVED)
   end
 
-  -- Writes what changed. Groups that get a turn go to the tail of `turns`, with the same score: so they stand in the order of their
-  -- names, after the messages without a group. Behind them come the members of `served`, which have just had a turn and get another.
-  -- The function returns whether a wake-up is necessary: there is a turn now, and was none before.
+  -- Writes the changed groups. Groups that get a turn go to the tail of `turns` with equal scores, so these groups stand in the order
+  -- of their names, after the messages without a group. The members of `served`, which have just had a turn and get another turn,
+  -- come after these groups. The function returns whether a wake-up is necessary: there is a turn now, and there was none before.
   function groups.write(served)
     if groups.unfinished == 0 and not meta.grouped and #changed == 0 then return false end
     write_new_rest()
@@ -217,8 +220,8 @@ do
     return not had_turns and #joining + #again > 0
   end
 
-  -- After a change of `groups.concurrency`, gives turns to the groups that now have a free place, and takes them from those that
-  -- have none any more; about a thousand groups per call. `regrouping` of `meta` is the cursor for the next call. The function
+  -- After a change of `groups.concurrency`, gives turns to groups that now have a free place, and removes the turns of groups without
+  -- a free place; about a thousand groups per call. The field `regrouping` of `meta` is the cursor for the next call. The function
   -- returns whether a wake-up is necessary.
   function groups.regroup(cursor)
     local page = redis.call('HSCAN', GROUPS, cursor, 'COUNT', MAX_MESSAGES)

@@ -1,5 +1,5 @@
 -- maintain: does the work that is due, a bounded part per call: recovers lapsed leases, fails expired messages and promotes due
--- ones. Returns whether a message that became ready makes a wake-up necessary, as in `waiting_list`.
+-- messages. Returns whether a message that became ready makes a wake-up necessary, as in `waiting_list`.
 -- KEYS waiting removed signals
 -- USES meta clock retention trim recover expire promote_due clock_step signal next_change sweep forget_purged groups requeue
 local function maintain(random)
@@ -13,8 +13,9 @@ local function maintain(random)
   return was_empty
 end
 
--- Drops ids of removed messages that have reached the head of the waiting list. Without consumers no lease call drops them.
-local function drop_removed(limit)
+-- Removes the ids of removed messages from the head of the waiting list. Calls of `lease` also remove such ids, but a queue without
+-- consumers has no such calls.
+local function drop_removed_ids(limit)
   if redis.call('EXISTS', REMOVED) == 0 then return end
   local ids = redis.call('LRANGE', WAITING, 0, limit - 1)
   if #ids == 0 then return end
@@ -28,14 +29,14 @@ local function drop_removed(limit)
   redis.call('SREM', REMOVED, unpack(ids, 1, n))
 end
 
--- Cleans up. No client waits for this work, so calls that hand out messages leave it to later calls. Returns the instant (ms) of
--- the next clean-up.
+-- Cleans up: trims finished messages, removes expired entries, and continues unfinished signals and purges. No client waits for the
+-- clean-up, so calls that hand out messages leave the clean-up to later calls. Returns the instant (ms) of the next clean-up.
 local function clean()
   local more_to_trim = trim_completed(1000)
   trim_failed(1000)
   sweep(1000)
-  drop_removed(1000)
-  -- Continues an unfinished signal, because the process that sent it may have died.
+  drop_removed_ids(1000)
+  -- Maintenance continues an unfinished signal, because the process that sent the signal may have stopped.
   local unfinished = redis.call('HRANDFIELD', SIGNALS)
   if unfinished and not release_held(unfinished, 1000) then return now end
   if meta.purged_to then

@@ -1,5 +1,5 @@
 -- meta: reads the hash `meta` into the table `meta`. A setting that the hash does not have gets its default; any other field
--- that it does not have is nil.
+-- that the hash does not have is nil.
 -- KEYS meta
 local meta = DEFAULTS
 local stored = redis.call('HGETALL', META)

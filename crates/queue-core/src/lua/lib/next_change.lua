@@ -1,9 +1,9 @@
 -- next_change: finds the instants (ms) at which work becomes due although no client sends a request, so that a call of `lease` or
--- maintenance is needed. An instant is `math.huge` if there is none.
+-- maintenance is needed. An instant is `math.huge` if no such work will become due.
 -- KEYS delayed leased expiring signals taken awaited sticky_until dedup_until
 -- USES meta clock watch
 
--- Returns the first instant of a sorted set of instants.
+-- Returns the first instant of a sorted set whose scores are instants.
 local function first_instant(key)
   local first = redis.call('ZRANGE', key, '0', '0', 'WITHSCORES')
   return first[2] and tonumber(first[2]) or math.huge
@@ -23,7 +23,7 @@ local function next_sweep()
   return math.min(first_instant(AWAITED), first_instant(TAKEN), first_instant(DEDUP_UNTIL), first_instant(STICKY_UNTIL))
 end
 
--- Converts an instant to the form in which scripts return it: µs from now, -1 for never.
+-- Converts an instant to the form in which scripts return instants: µs from now, -1 for never.
 local function pause_until(instant)
   if instant == math.huge then return -1 end
   return math.max(0, instant * 1000 - now_us)

@@ -1,6 +1,7 @@
 -- owner: gives one consumer, the owner, access to an exclusive queue (setting `true`: to one message at a time,
 -- `{"parallel":n}`: to n). A consumer stays the owner while it has live leases, and for the owner timeout after each of its lease
--- calls. After that, or when it has ended its ownership and has no leases, another consumer may become the owner.
+-- calls. When the owner has no live leases, and its owner timeout is over or it has ended its ownership, another consumer may
+-- become the owner.
 -- KEYS meta leased blocking wake
 -- USES meta clock waiting_list wake record_clock
 
@@ -15,13 +16,13 @@ local function leases_for_owner(consumer, keep_for)
   meta.owner = consumer
   redis.call('HSET', META, 'owner', consumer, 'owner_until', now + keep_for)
   record_clock()
-  -- A message in back-off blocks the queue.
+  -- A message in back-off blocks an exclusive queue.
   if redis.call('EXISTS', BLOCKING) == 1 then return 0 end
   return math.max(0, (tonumber(string.match(meta.exclusive, '%d+')) or 1) - active)
 end
 
--- Scripts call this function after a lease has ended. It wakes the owner for the next message, or all consumers if the queue has
--- no owner any more.
+-- Wakes the owner for the next message, or all consumers if the queue has no owner any more. Scripts call `wake_owner` after a lease
+-- has ended.
 local function wake_owner()
   if not anything_is_ready() then return end
   local owner_until = tonumber(redis.call('HGET', META, 'owner_until')) or 0

@@ -1,14 +1,15 @@
 -- promote_due: moves due messages to the tail of the waiting list in the order of their due times, those with equal due times in
--- the order posted. In an exclusive queue a message in back-off blocks the queue, so it moves to the head; in a group it goes
--- before the others. Returns whether a wake-up is necessary, as in `waiting_list`.
+-- the order posted. A message in back-off blocks an exclusive queue, so such a message moves to the head of the list. A message with
+-- a group that was handed out before goes before the other messages of its group. Returns whether a wake-up is necessary, as in
+-- `waiting_list`.
 -- KEYS delayed runs blocking
 -- USES instants run events groups waiting_list requeue_at_head
 local function describe_promoted()
   return 'promoted'
 end
 
--- Returns, as the keys of a table, those delayed messages that were handed out before; nil in a queue without groups.
-local function delivered_ones(ids)
+-- Returns, as the keys of a table, the ids of those delayed messages that were handed out before; nil in a queue without groups.
+local function find_delivered(ids)
   if groups.unfinished == 0 then return nil end
   local are_delivered = {}
   for i, run in ipairs(redis.call('HMGET', RUNS, unpack(ids))) do
@@ -23,7 +24,7 @@ local function promote(limit)
   if #due == 0 then return false end
   redis.call('ZREMRANGEBYRANK', DELAYED, 0, #due - 1)
   record_events(due, describe_promoted)
-  local are_delivered = delivered_ones(due)
+  local are_delivered = find_delivered(due)
   if redis.call('EXISTS', BLOCKING) == 0 then
     return push_tail(due, are_delivered)
   end

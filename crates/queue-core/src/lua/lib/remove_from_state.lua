@@ -2,8 +2,8 @@
 -- KEYS delayed runs failed held expiring blocking erased
 -- USES run held groups waiting_list wake
 
--- The state may be any except active. In the lists `waiting` and `completed` the id stays, marked as removed; it is dropped when
--- it reaches the head. The caller also calls `write_groups`.
+-- The parameter `state` may be any state except active. In the lists `waiting` and `completed` the id of the message stays, marked
+-- as removed, until the id reaches the head of the list. The caller must call `groups.write` later.
 local function remove_from_state(id, state, options)
   redis.call('ZREM', EXPIRING, id)
   if state == 'waiting' then

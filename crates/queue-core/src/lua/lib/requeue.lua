@@ -1,14 +1,14 @@
--- requeue: makes unfinished messages whose lease has ended ready or delayed. `requeue` collects them; `write_requeued` writes
--- them, and returns whether a wake-up is necessary, as in `waiting_list`.
+-- requeue: makes unfinished messages whose lease has ended ready or delayed. The function `requeue` collects such messages;
+-- `write_requeued` writes the collected messages, and returns whether a wake-up is necessary, as in `waiting_list`.
 -- KEYS delayed runs expiring blocking
 -- USES meta clock fields run events waiting_list watch requeue_at_head
-local function nothing_requeued()
+local function no_requeued_messages()
   return { ids = {}, dues = {}, runs = {}, delayed = {}, blocking = {}, head = {}, tail = {}, earliest = math.huge }
 end
-local requeued = nothing_requeued()
+local requeued = no_requeued_messages()
 
--- Requeues a message after a pause (ms), or, if the pause is 0, at the 'head' or 'tail' of the waiting list. Returns its new
--- state.
+-- Requeues a message after a pause (ms), or, if the pause is 0, at the 'head' or 'tail' of the waiting list. Returns the message's
+-- new state.
 local function requeue(id, run, pause, side)
   requeued.ids[#requeued.ids + 1] = id
   requeued.dues[#requeued.ids] = pause > 0 and '\td' .. now + pause or ''
@@ -36,7 +36,7 @@ local function may_expire_again(id, options, run)
   end
 end
 
--- The run of the message records how it was requeued.
+-- Describes the event of a requeued message. The run of the message tells whether it has lapsed, was released or is retried.
 local function describe_requeued(_, i)
   local run = parse_run(requeued.runs[2 * i])
   local how = string.byte(run.token) == 33 and 'lapsed' or string.sub(run.settled, 1, 1) == 'f' and 'retried' or 'released'
@@ -56,6 +56,6 @@ local function write_requeued()
     wake_at(requeued.earliest)
   end
   if #requeued.blocking > 0 then redis.call('SADD', BLOCKING, unpack(requeued.blocking)) end
-  requeued = nothing_requeued()
+  requeued = no_requeued_messages()
   return was_empty
 end

@@ -1,6 +1,6 @@
 -- requeue_at_head: returns messages that were handed out before to the head of the waiting list. In an exclusive queue all
--- returned messages at the head are kept in the order posted; there are at most as many as the queue's parallel limit. The
--- function returns whether a wake-up is necessary, as in `waiting_list`.
+-- returned messages at the head are kept in the order posted; their number is at most the queue's parallel limit. The function
+-- returns whether a wake-up is necessary, as in `waiting_list`.
 -- KEYS waiting runs removed
 -- USES meta run waiting_list
 local function was_delivered(text)

@@ -1,9 +1,9 @@
--- retention: tells how long finished messages are kept: until they are older than `age`, or until more than `count` messages are
--- kept and they are older than `min_age`.
+-- retention: tells how long finished messages are kept: until a message is older than `age`, or until more than `count` messages are
+-- kept and the message is older than `min_age`.
 -- KEYS meta completed failed outcomes erased
 -- USES meta clock
 
--- Returns age (ms), count and minimum age (ms) from the JSON of the setting.
+-- Returns the age (ms), the count and the minimum age (ms) of the setting `retention.completed` or `retention.failed`.
 local parsed_limits = {}
 local function limits_of(kind)
   local limits = parsed_limits[kind]
@@ -11,7 +11,7 @@ local function limits_of(kind)
     local form = '^{"age":(%d+),"count":(%d+),"min_age":(%d+)}$'
     local age, kept, min_age = string.match(meta['retention.' .. kind], form)
     if not age then
-      -- Drover did not write this value; the default applies.
+      -- If Drover did not write the value of the setting, the default applies.
       age, kept, min_age = string.match(kind == 'failed' and RETENTION_FAILED or RETENTION_COMPLETED, form)
     end
     limits = { age = tonumber(age), count = tonumber(kept), min_age = tonumber(min_age) }
@@ -25,15 +25,15 @@ local function finished_at(id)
   return outcome and tonumber(string.match(outcome, '^.(%d+)'))
 end
 
--- `trimmed` of `meta` counts all messages that ever left the head of `completed`. So a position that is counted from the first
--- message ever completed stays valid.
+-- Removes the first k ids of the list `completed`. The field `trimmed` of `meta` counts all ids that ever left the head of the list,
+-- so that a position counted from the first message that ever completed stays valid.
 local function pop_completed(k)
   redis.call('HINCRBY', META, 'trimmed', k)
   return redis.call('LPOP', COMPLETED, k)
 end
 
--- Returns the instant (ms) at which the next finished message may be forgotten. It is not later than now if one may be forgotten
--- now.
+-- Returns the instant (ms) at which the next finished message may be forgotten. The instant is not later than now if a message may
+-- be forgotten now.
 local function next_trim()
   local function trimmed_at(limits, at, count)
     if count <= limits.count then return math.min(at, now) + limits.age end
@@ -43,7 +43,7 @@ local function next_trim()
   local length = redis.call('LLEN', COMPLETED)
   if length > 0 then
     local at = finished_at(redis.call('LINDEX', COMPLETED, 0))
-    -- The first message was erased; only its id is left.
+    -- The first message of `completed` was erased; only its id is left in the list.
     if not at then return now end
     instant = trimmed_at(limits_of('completed'), at, length - redis.call('SCARD', ERASED))
   end

@@ -1,12 +1,12 @@
 -- run: reads and writes the run, the stored facts about a message's deliveries, as tab-separated text:
 --   token, started (ms), attempts, lapses, deliveries, consumer, settled, terms, error
 -- `token` is the token of the live lease; a `!` before it means that the lease has lapsed and the message has returned to the
--- waiting list; it is empty between leases. `settled` is the last settle that did not finish the message: a letter (f: a failed
+-- waiting list; the token is empty between leases. `settled` is the last settle that did not finish the message: a letter (f: a failed
 -- attempt, r: a release, b: undone because its handler never started), the first letter of the new state, and the token of the
 -- settled lease.
 -- `terms` has a letter and a number (ms) for each value that is needed. For a lease: v, its visibility timeout unless that is the
 -- library's default; t, the queue's `timeout` at hand-out; x, the duration of its last extension, if longer than its visibility
--- timeout. A later change of the settings does not change them. For a requeued message: r, the instant at which it is ready.
+-- timeout. A later change of the settings changes no term. For a requeued message: r, the instant at which the message is ready.
 -- `error` is the last error: attempt, instant (ms) and JSON, separated by spaces.
 local function term(terms, letter)
   return terms ~= '' and tonumber(string.match(terms, letter .. '(%d+)')) or nil

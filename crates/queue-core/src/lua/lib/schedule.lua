@@ -26,7 +26,7 @@ local function has_flag(schedule, flag)
   return string.find(schedule.flags, flag, 1, true) ~= nil
 end
 
--- Tells the processes that tick to read the schedule again. Consumers ignore the notification.
+-- Notifies the processes that post the ticks of schedules: they read the schedule again. Consumers ignore this notification.
 local function announce_schedule(name)
   redis.call('PUBLISH', WAKE, 'schedule\t' .. name)
 end

@@ -1,13 +1,13 @@
--- signal: releases the held messages of a key: they become waiting, or delayed if they are not due yet. A signal releases the
--- messages that were held when it arrived; `cut` is the last id at that time. While a signal is unfinished, the hash
--- `signals` has its cut, a tab and the data for the handlers; any call that finds a signal there may continue it. The function
--- returns whether the signal is finished.
+-- signal: releases the held messages of a key: a released message becomes waiting, or delayed if it is not due yet. A signal
+-- releases the messages that were held when the signal arrived; `cut` is the last id at that time. While a signal is unfinished, the
+-- hash `signals` has its cut, a tab and the data for the handlers; any call that finds an unfinished signal may continue the signal.
+-- The function `release_held` returns whether the signal is finished.
 -- KEYS options delayed held signals signalled
 -- USES clock events extra groups waiting_list wake watch ready
 local function release_held(key, limit)
   local cut, data = string.match(redis.call('HGET', SIGNALS, key), '^(%d+)\t(.*)$')
   if not cut then
-    -- Drover did not write this value.
+    -- A value of `signals` that Drover did not write is removed.
     redis.call('HDEL', SIGNALS, key)
     return true
   end

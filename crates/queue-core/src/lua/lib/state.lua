@@ -2,7 +2,7 @@
 -- KEYS messages delayed leased outcomes aliases
 -- USES purged held
 
--- Returns nil for a message that does not exist.
+-- Returns the state of a message; nil for a message that does not exist.
 local function state_of(id, options)
   if redis.call('HEXISTS', MESSAGES, id) == 0 then return nil end
   local outcome = redis.call('HGET', OUTCOMES, id)

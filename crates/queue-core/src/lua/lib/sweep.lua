@@ -1,5 +1,5 @@
 -- sweep: removes entries whose expiry has passed, a bounded number per call: waits of clients, taken own ids of finished messages,
--- idempotency keys, sticky signals. Each kind has a sorted set of expiry instants (ms); some have a hash of values beside it.
+-- idempotency keys, sticky signals. Each kind of entry has a sorted set of expiry instants (ms); some kinds also have a hash of values.
 -- KEYS taken awaited sticky sticky_until dedup dedup_until
 -- USES instants
 local EXPIRY_SETS = { { AWAITED }, { TAKEN }, { DEDUP_UNTIL, DEDUP }, { STICKY_UNTIL, STICKY } }

@@ -5,8 +5,8 @@ local function timeout_of(options, of_queue)
   return tonumber(field(options, 't')) or of_queue
 end
 
--- A lease ends at most `RUN_TIMEOUT_GRACE` (ms) after the timeout of its run. In that time a consumer that has stopped the run
--- itself can settle the lease.
+-- Returns the deadline of a lease. A lease ends at most `RUN_TIMEOUT_GRACE` (ms) after the timeout of its run. During this grace, a
+-- consumer that has stopped the run itself can still settle the lease.
 local function deadline_of(timeout, started, wanted)
   return timeout and math.min(wanted, started + timeout + RUN_TIMEOUT_GRACE) or wanted
 end

@@ -1,4 +1,4 @@
--- totals: counts events since the queue was created. A script collects the counts and writes them once, at its end.
+-- totals: counts events since the queue was created. A script collects the counts and writes all counts once, at its end.
 -- KEYS meta
 local totals = {}
 

@@ -1,4 +1,4 @@
--- waiters: notifies the clients that wait for a message to finish, when it has finished or is forgotten.
+-- waiters: notifies the clients that wait for a message to finish, when the message has finished or is forgotten.
 -- KEYS meta awaited
 local function notify_waiters(ids)
   if redis.call('EXISTS', AWAITED) == 0 then return end

@@ -1,12 +1,13 @@
--- waiting_list: adds messages at the head or the tail of the waiting list, each at its priority, and removes them. A message
+-- waiting_list: adds messages at the head or the tail of the waiting list, each at its priority, and removes messages. A message
 -- that was removed but whose id is still in the list gets its old position again, so that no id is ever in the list twice.
--- The functions that add messages return whether a wake-up is necessary: they made messages ready at priority 0, or at other
--- priorities, and none was ready there before. A message with a group goes to its group instead; for these `write_groups` tells
--- whether a wake-up is necessary.
+-- The functions that add messages return whether a wake-up is necessary. A wake-up is necessary if messages became ready at priority
+-- 0, or at other priorities, and no message was ready there before. A message with a group goes to its group and not to the list;
+-- for messages with a group, `groups.write` returns whether a wake-up is necessary.
 -- KEYS options waiting prioritized removed returned turns
 -- USES meta fields groups
 
--- `ids` were just pushed to the list. Those that were already in it, marked as removed, are unmarked and do not stay there twice.
+-- Removes duplicates after `ids` were pushed to the waiting list. An id that was already in the list, marked as removed, is no longer
+-- marked, and stays only at its old position.
 local function restore_removed_ids(ids, push)
   local restored, others = {}, {}
   for i, is_in_list in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
@@ -19,8 +20,8 @@ local function restore_removed_ids(ids, push)
   if #others > 0 then redis.call(push, WAITING, unpack(others)) end
 end
 
--- `are_returned` is true if all messages were handed out before, or has their ids as keys. `known_options` has the options of each
--- message if the caller knows them.
+-- Adds messages to the waiting list. `are_returned` is true if all messages were handed out before; a table has as its keys the ids
+-- of those messages that were handed out before. `known_options` has the options of each message if the caller knows the options.
 local function push_ready(ids, push, are_returned, known_options)
   if meta.purged_to then
     for _, id in ipairs(ids) do
@@ -66,7 +67,7 @@ local function push_tail(ids, are_returned, known_options)
   return push_ready(ids, 'RPUSH', are_returned, known_options)
 end
 
--- The first of `ids` becomes the first of the waiting list. All were handed out before.
+-- Adds messages that were handed out before at the head of the waiting list. The first of `ids` becomes the first id of the list.
 local function push_head(ids)
   local reversed = {}
   for i = #ids, 1, -1 do
@@ -75,8 +76,8 @@ local function push_head(ids)
   return push_ready(reversed, 'LPUSH', true)
 end
 
--- Removes messages from the waiting list. At priority 0 the ids stay in the list, marked as removed; they are skipped when
--- they reach the head. `all_options` has the options of each message.
+-- Removes messages from the waiting list. At priority 0 the ids stay in the list, marked as removed, and are skipped when they
+-- reach the head. `all_options` has the options of each message.
 local function remove_from_waiting_list(ids, all_options)
   for i, id in ipairs(ids) do
     local group = groups.unfinished > 0 and groups.key_of(all_options[i])

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- maintain: maintains a queue, a bounded part per call: recovers lapsed leases, fails expired messages, promotes due ones, forgets
--- messages that are no longer kept, and continues interrupted signals and purges.
+-- maintain: maintains a queue, a bounded part per call: recovers lapsed leases, fails expired messages, promotes due messages,
+-- forgets messages that are no longer kept, and continues interrupted signals and purges.
 -- USES      meta totals wake finish next_change maintain
 -- ARGV      a random number in [0, 1) for back-offs
 -- Returns   µs until maintenance is next needed; -1: not before the queue changes; 0: at once; -2: the queue does not exist

@@ -3,7 +3,8 @@
 -- KEYS      schedules schedule_messages ticks
 -- USES      schedule
 -- ARGV      name; 'pause', 'resume' or 'delete'; 'resume': the revision that the caller knows, the next instant (ms; '' for none)
--- Returns   1: changed, or already so; 0: the schedule has changed since the caller read it; false: there is no such schedule
+-- Returns   1: changed, or already in the wanted state; 0: the schedule has changed since the caller read it; false: there is no
+--           schedule of this name
 -- Complexity O(log N)
 local name, change = ARGV[1], ARGV[2]
 local schedule = parse_schedule(redis.call('HGET', SCHEDULES, name))
@@ -21,7 +22,7 @@ if change == 'pause' then
   redis.call('ZREM', TICKS, name)
 else
   local next_instant = tonumber(ARGV[4])
-  -- An instant that was posted is never posted again.
+  -- A tick that was posted is never posted again, so the next instant must be after the newest posted tick.
   if schedule.revision ~= ARGV[3] or (next_instant and schedule.last_at and next_instant <= schedule.last_at) then return 0 end
   schedule.flags = string.gsub(schedule.flags, 'p', '')
   if next_instant then redis.call('ZADD', TICKS, ARGV[4], name) end

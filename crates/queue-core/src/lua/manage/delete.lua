@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- delete: removes the queue with all its messages. Redis frees the memory in a background thread, so no call waits for it.
+-- delete: removes the queue with all its messages. Redis frees the memory in a background thread, so that no call has to wait.
 -- KEYS      *
 -- USES      meta
 -- ARGV      the epoch of the queue to delete

@@ -3,7 +3,7 @@
 -- KEYS      options runs taken
 -- USES      events waiters groups wake state remove_from_state forget
 -- ARGV      id, Drover's or the producer's own
--- Returns   the state in which the message was found, or false: unknown. An active message is unchanged, any other is forgotten
+-- Returns   the state in which the message was found, or false: unknown. An active message is unchanged, any other message is forgotten
 -- Complexity O(log N)
 local id = drovers_id(ARGV[1])
 local options = redis.call('HGET', OPTIONS, id)

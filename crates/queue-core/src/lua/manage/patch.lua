@@ -23,58 +23,58 @@ if string.sub(record, 1, #known + 1) ~= known .. '\n' then return { state, 'othe
 
 local created_text, fields_before = string.match(known, '^(%d+)(.*)$')
 local created, first_due = tonumber(created_text), tonumber(string.match(known, '\td(%d+)'))
-local becomes, moves = state, false
+local new_state, is_due_changed = state, false
 if delay then
   if delay > 0 then
     -- The due time stays after the creation, even if Redis's clock has stepped back to before the creation.
-    moves, first_due = true, math.max(now + delay, created + 1)
-    if state == 'waiting' then becomes = 'delayed' end
+    is_due_changed, first_due = true, math.max(now + delay, created + 1)
+    if state == 'waiting' then new_state = 'delayed' end
   elseif state ~= 'waiting' then
-    moves, first_due = true, math.max(now, created)
-    if state == 'delayed' then becomes = 'waiting' end
+    is_due_changed, first_due = true, math.max(now, created)
+    if state == 'delayed' then new_state = 'waiting' end
   end
 end
 local due_field = first_due and first_due > created and '\td' .. instant_text(first_due) or ''
 
 if not string.find(new, '\n', 1, true) then new = new .. string.sub(record, #known + 1) end
--- Fields that this version does not know stay.
+-- Fields of the record that this version of Drover does not know stay unchanged.
 local others = string.gsub(fields_before, '\t[' .. PATCHED_LETTERS .. '][^\t]*', '')
 record = created_text .. due_field .. others .. new
 
-local is_ranked_anew = priority and priority ~= (tonumber(field(options, 'p')) or 0)
-if is_ranked_anew then
+local has_new_priority = priority and priority ~= (tonumber(field(options, 'p')) or 0)
+if has_new_priority then
   options = (priority ~= 0 and '\tp' .. ARGV[4] or '') .. string.gsub(options, '\tp[^\t]*', '')
 end
 -- The message is ready at its new due time; an earlier ready instant no longer counts.
-if moves then options = (string.gsub(options, '\tr[^\t]*', '')) end
+if is_due_changed then options = (string.gsub(options, '\tr[^\t]*', '')) end
 local hold = state == 'held' and field(options, 'k')
 local member = hold and held_member(id, options)
 
--- All checks come before this line, all writes after it.
+-- The script makes all its checks before its first write, so that a refused call changes nothing.
 redis.call('HSET', MESSAGES, id, record)
 if options == '' then redis.call('HDEL', OPTIONS, id) else redis.call('HSET', OPTIONS, id, options) end
 if #record + #options > (tonumber(meta.largest) or 0) then redis.call('HSET', META, 'largest', #record + #options) end
-if moves and run then
+if is_due_changed and run then
   run.ready = nil
   redis.call('HSET', RUNS, id, format_run(run))
 end
 record_events({ id }, function()
-  local shown_due = becomes ~= 'waiting' and due_field or ''
+  local shown_due = new_state ~= 'waiting' and due_field or ''
   return 'enqueued', field_in(record, 'n') .. shown_due .. (hold and '\tk' .. hold or '')
 end)
-if hold and moves then
+if hold and is_due_changed then
   redis.call('ZREM', HELD, member)
   redis.call('ZADD', HELD, 0, hold .. '\t' .. id .. string.gsub(due_field, 'd', ''))
-elseif state == 'waiting' and (moves or is_ranked_anew) then
+elseif state == 'waiting' and (is_due_changed or has_new_priority) then
   remove_from_waiting_list({ id }, { options_before })
-elseif state == 'delayed' and becomes == 'waiting' then
+elseif state == 'delayed' and new_state == 'waiting' then
   redis.call('ZREM', DELAYED, id)
 end
 local was_empty = false
-if becomes == 'delayed' and moves then
+if new_state == 'delayed' and is_due_changed then
   redis.call('ZADD', DELAYED, instant_text(first_due), id)
   wake_at(first_due)
-elseif becomes == 'waiting' and (moves or is_ranked_anew) then
+elseif new_state == 'waiting' and (is_due_changed or has_new_priority) then
   was_empty = push_tail({ id })
 end
 if groups.write() or was_empty then wake_now() end

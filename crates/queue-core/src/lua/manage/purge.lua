@@ -19,7 +19,8 @@ local function forget_from(key, ids, members)
   forgotten = forgotten + #ids
 end
 
--- Counts these delayed or held messages out of their groups. A delayed one that was handed out before held a place.
+-- Removes delayed or held messages from the counts of their groups. A delayed message that was handed out before held a place of its
+-- group, and now frees this place.
 local function leave_groups(ids)
   if groups.unfinished == 0 or #ids == 0 then return end
   local all_options, runs = redis.call('HMGET', OPTIONS, unpack(ids)), redis.call('HMGET', RUNS, unpack(ids))
@@ -29,7 +30,7 @@ local function leave_groups(ids)
   if groups.write() then wake_now() end
 end
 
--- In a queue with groups a step reads the runs, so it has fewer messages.
+-- In a queue with groups a step of the purge reads the runs, so a step has fewer messages.
 local step_size = groups.unfinished > 0 and MAX_RUNS or MAX_MESSAGES
 
 -- A message that was posted after the purge began has a later id.
@@ -66,8 +67,8 @@ local function purge_held()
   return #found == step_size and found[#found] or ''
 end
 
--- The cut-off is the last id and the instant (ms) at the beginning. If 1,000 messages that were posted after the beginning fail in
--- that same millisecond, the purge may end before it has forgotten every message.
+-- Purges failed messages. The cut-off is the last id and the instant (ms) when the purge begins. If 1,000 messages that were posted
+-- after the purge began fail in that same millisecond, the purge may end before it has forgotten every message.
 local function purge_failed()
   if cut == '' then cut = (redis.call('GET', SEQ) or '0') .. ':' .. now_text end
   local last_id, instant = string.match(cut, '^(%d+):(%d+)$')
@@ -80,7 +81,7 @@ local function purge_failed()
   return #ids > 0 and #found == MAX_MESSAGES and 'more' or ''
 end
 
--- The cut-off is a position in the list, counted from the first message that the list ever had.
+-- Purges completed messages. The cut-off is a position in the list `completed`, counted from the first message that ever completed.
 local function purge_completed()
   local trimmed = tonumber(redis.call('HGET', META, 'trimmed')) or 0
   if cut == '' then cut = string.format('%d', trimmed + redis.call('LLEN', COMPLETED)) end
@@ -97,11 +98,12 @@ local function purge_completed()
   return k == MAX_MESSAGES and 'more' or ''
 end
 
--- The whole waiting list is renamed at once, so that messages that join it later stay. The cut-off is the last id at that time.
+-- Purges waiting messages. The whole waiting list is renamed at once, so that messages that join the list later stay. The cut-off is
+-- the last id at that time.
 local function purge_waiting()
   if cut == '' then
     if meta.purged_to then
-      -- An earlier purge must finish first.
+      -- An earlier purge of waiting messages must finish first.
       forget_purged()
       return 'begin'
     end
@@ -124,7 +126,7 @@ local function purge_waiting()
     -- If this process does not continue the purge, maintenance does.
     wake_at(now + 1000)
   end
-  -- Other processes may have finished this purge and begun another one.
+  -- Other processes may have finished this purge, and may have begun another purge.
   if meta.purged_to == cut then forget_purged() end
   return meta.purged_to == cut and 'more' or ''
 end

@@ -18,7 +18,7 @@ if (stored and stored.revision or '') ~= known then return 0 end
 if not stored and redis.call('HLEN', SCHEDULES) >= MAX_SCHEDULES then
   return redis.error_reply('SCHEDULES ' .. MAX_SCHEDULES)
 end
--- An instant that was posted is never posted again.
+-- A tick that was posted is never posted again, so the next instant must be after the newest posted tick.
 local is_new = revision ~= known
 if is_new and stored and stored.last_at and tonumber(next_instant) <= stored.last_at then return 0 end
 

@@ -7,7 +7,7 @@
 --
 -- KEYS the quota, string "slice,count slice,count …": the slices in which there were uses, at most 21
 -- ARGV max, duration in ms (a multiple of 20)
--- Returns 1 if the use was counted, 0 if it was refused; how many are left; ms until there are more
+-- Returns 1 if the use was counted, 0 if it was refused; how many uses are left; ms until more uses are left
 -- Complexity O(1)
 local QUOTA = KEYS[1]
 local max = tonumber(ARGV[1])
@@ -25,7 +25,7 @@ local slices = {}
 for slice, count in string.gmatch(redis.call('GET', QUOTA) or '', '(%d+),(%d+)') do
   slice, count = tonumber(slice), tonumber(count)
   if slice >= current then
-    -- After Redis's clock stepped back, a use in a later slice counts as one in the current slice, so that it is forgotten in time.
+    -- After Redis's clock stepped back, a use in a later slice counts as a use in the current slice, so that it expires in time.
     clock_was_moved_back = clock_was_moved_back or slice > current
     used, used_now = used + count, used_now + count
   elseif slice >= current - 20 then

@@ -5,7 +5,7 @@
 -- ARGV      'one', id (Drover's or the producer's own); or 'some', epoch, the instant (ms) up to which the messages failed ('' at
 --           first: now)
 -- Returns   'one': the state in which the message was found, or false: unknown; only a failed message is changed. 'some': how many
---           were retried, the instant, and 1 if there are more; or the error EPOCH
+--           messages were retried, the instant, and 1 if more messages follow; or the error EPOCH
 -- Complexity O(messages · log N)
 local function retry(ids)
   local outcomes = redis.call('HMGET', OUTCOMES, unpack(ids))
@@ -14,7 +14,8 @@ local function retry(ids)
   for i, id in ipairs(ids) do
     local kind, at, text, json = string.match(outcomes[i] or '', '^(.)(%d+)\t([^\n]*)\n(.*)$')
     local run = parse_run(text)
-    -- The last error stays visible. Kind f: an attempt failed, which counts; kind l: the message failed without one.
+    -- The last error of the message stays visible. Kind f: the last attempt failed, and counts; kind l: the message failed without a
+    -- failed attempt.
     if kind then run.error = run.attempts + (kind == 'f' and 1 or 0) .. ' ' .. at .. ' ' .. json end
     run.token, run.started, run.consumer, run.settled, run.attempts, run.lapses = '', '', '', '', 0, 0
     set_ready_at(run, now)

@@ -4,8 +4,8 @@
 -- KEYS      meta
 -- USES      meta groups wake configure
 -- ARGV      the epoch for a new queue ('' if none may be created), then settings and values alternately
--- Returns   the epoch, and 1 if the queue was created; or false: it does not exist. Or the error LAYOUT: the queue has the data
---           layout of another version of Drover. Or the error GROUPED
+-- Returns   the epoch, and 1 if the queue was created; or false: the queue does not exist. Or the error LAYOUT: the queue has the
+--           data layout of another version of Drover. Or the error GROUPED
 -- Complexity O(settings)
 local epoch = meta.epoch
 local is_new = not epoch

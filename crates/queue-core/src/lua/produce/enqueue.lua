@@ -22,7 +22,7 @@ end
 local key, fingerprint, refused = ARGV[2], ARGV[3], ARGV[4]
 local reply = { now, meta.max_attempts }
 
--- An id counts units of 10 µs since 2020. So even after Redis was emptied it is larger than any earlier id, unless more than
+-- An id counts units of 10 µs since 2020. So a new id is larger than any earlier id even after Redis was emptied, unless more than
 -- 100,000 messages a second were posted before, or Redis's clock has stepped back.
 local last = tonumber(redis.call('GET', SEQ)) or 0
 local next_id = math.max(last + 1, math.floor(now_us / 10) - 157783680000000)
@@ -53,7 +53,7 @@ local function stored_record(record, due)
   return (due > now and (now_text .. '\td' .. instant_text(due)) or now_text) .. record
 end
 
--- Whether no message of this call has options, and nothing else needs part 2.
+-- Returns whether part 1 can do this call: no message of the call has options, and nothing else needs part 2.
 local function are_plain_messages()
   if key ~= '' or meta.max_length or meta.grouped or (tonumber(meta.listened_until) or 0) > now then return false end
   local position, count = 5, 0
@@ -111,8 +111,8 @@ if are_plain_messages() then
   return reply
 end
 
--- Stores the messages of this call if each has a group, of which no other message is unfinished, and no other option. Returns
--- whether it has: other calls need part 2.
+-- Stores the messages of this call if each message has a group as its only option and no other message of its group is unfinished.
+-- Returns whether the messages were stored; a call whose messages were not stored needs part 2.
 local function store_first_ones_of_groups()
   if key ~= '' or meta.max_length or meta.exclusive or meta.purged_to or (tonumber(meta.listened_until) or 0) > now
     or #ARGV > 4 + 4 * MAX_MESSAGES or not meta.grouped and redis.call('EXISTS', WAITING, PRIORITIZED) > 0 then return false end
@@ -160,9 +160,9 @@ end
 if store_first_ones_of_groups() then return reply end
 
 -- USES      fields events extra groups waiting_list state
--- Part 2: everything else.
+-- Part 2: all calls that part 1 did not answer.
 
--- `state` is given only for a message of this call, which has no record yet.
+-- Returns the reply for a message that exists already. `state` is given only for a message of this call, which has no record yet.
 local function existing_reply(id, state)
   return '=' .. id .. '\t' .. (state or state_of(id, redis.call('HGET', OPTIONS, id)) or '')
 end
@@ -303,7 +303,7 @@ end
 
 if answered > 2 + MAX_MESSAGES then return redis.error_reply('ERR at most ' .. MAX_MESSAGES .. ' messages a call') end
 
--- All checks come before this line, all writes after it.
+-- The script makes all its checks before its first write, so that a refused call changes nothing.
 if key ~= '' then
   local ids, first, previous = {}, nil, nil
   for i = 3, #reply do

@@ -10,7 +10,8 @@
 --           'forget': 1 if there was a sticky signal, otherwise 0. 'show' and 'list': 1 if there are more; then for each sticky
 --           signal, by expiry: key, expiry (ms), data, how many messages are held for the key; up to 4 MiB
 -- Complexity O(messages · log N); show and list O(signals · log N)
-local function held_for(key, up_to)
+-- Returns how many messages with ids up to `up_to` are held for a key; '' counts all.
+local function count_held(key, up_to)
   return redis.call('ZLEXCOUNT', HELD, '[' .. key .. '\t', '[' .. key .. '\t' .. up_to .. '\255')
 end
 
@@ -34,14 +35,15 @@ local function show_signals(keys, are_more)
       reply[1] = 1
       break
     end
-    for _, shown in ipairs({ key, redis.call('ZSCORE', STICKY_UNTIL, key), data, held_for(key, '') }) do
+    for _, shown in ipairs({ key, redis.call('ZSCORE', STICKY_UNTIL, key), data, count_held(key, '') }) do
       reply[#reply + 1] = shown
     end
   end
   return reply
 end
 
--- An expired signal stays in the set until it is swept, so the list begins with the first expiry after now.
+-- Returns a page of the sticky signals. An expired signal stays in `sticky_until` until maintenance removes it, so the list begins
+-- with the first expiry after now.
 local function list_signals(limit, cursor)
   local from = redis.call('ZCOUNT', STICKY_UNTIL, '-inf', now)
   local ends, key = string.match(cursor, '^(%d+):(.*)$')
@@ -70,7 +72,7 @@ if sticky_for then
   wake_at(now + sticky_for)
 end
 local cut = redis.call('GET', SEQ) or '0'
-local held = held_for(key, cut)
+local held = count_held(key, cut)
 if held == 0 then return { 0, 1 } end
 redis.call('HSET', SIGNALS, key, cut .. '\t' .. data)
 local is_over = release_held(key, LIMIT)

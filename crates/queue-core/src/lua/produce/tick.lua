@@ -1,7 +1,7 @@
 #!lua
 -- tick: posts the messages of due ticks of schedules, and stores the next instant of each schedule. The caller has computed the
--- instants; the script carries out its plan for a schedule only if the stored instant and the revision are those that the caller
--- knows, and the plan's ticks are due.
+-- instants. The script carries out the caller's plan for a schedule only if the stored instant and the revision are those that the
+-- caller knows, and the plan's ticks are due.
 -- KEYS      meta schedules schedule_messages ticks options
 -- USES      meta clock fields state schedule
 -- CALLS     enqueue
@@ -36,7 +36,7 @@ local function is_unfinished(id)
   return state and state ~= 'completed' and state ~= 'failed'
 end
 
--- The messages to post, as arguments of `enqueue`, and the plan of each.
+-- `posts` has the messages to post, as arguments of `enqueue`.
 local posts, post_count = { meta.epoch or '', '', '', 'rest' }, 0
 for i, plan in ipairs(plans) do
   local schedule = parse_schedule(states[i])
@@ -60,14 +60,14 @@ for i, plan in ipairs(plans) do
   end
 end
 
--- All checks come before this line, all writes after it.
+-- The script makes all its checks before its first write, so that a refused call changes nothing.
 local ids = {}
 if post_count > 0 then
   local reply = enqueue(posts)
   if reply.err then return reply end
   for i = 1, post_count do
     local text = reply[2 + i]
-    -- A refused message begins with `!`.
+    -- The reply for a refused message begins with `!`.
     if string.byte(text) ~= 33 then ids[i] = string.match(text, '%d+') end
   end
 end
@@ -82,7 +82,7 @@ for i, plan in ipairs(plans) do
       posted = posted + 1
       schedule.last_at, schedule.last_id = tonumber(plan.instants[nth]), ids[post]
     elseif next_instant == plan.next_instant then
-      -- The first refused tick stays, and those after it.
+      -- The first refused tick becomes the next tick of the schedule, so that a later call posts this tick and the ticks after it.
       next_instant = plan.instants[nth]
     end
   end
