@@ -15,7 +15,7 @@ use crate::{
     outage_log::OutageLog,
     queue::Queues,
     redis::Retry,
-    wakeup::{Subscriber, WakeTimers, subscriber::LEEWAY},
+    wakeup::{Subscriber, WakeTimers, subscriber::MAINTENANCE_DELAY},
 };
 
 /// The minimum pause after a call of maintenance for one queue, unless work is left or a notification arrives.
@@ -122,7 +122,7 @@ impl Maintenance {
                 };
                 match result {
                     Ok(Some(Duration::ZERO)) => timers.set(queue, Duration::ZERO),
-                    Ok(Some(pause)) => timers.set(queue, pause.saturating_add(LEEWAY).max(MIN_INTERVAL)),
+                    Ok(Some(pause)) => timers.set(queue, pause.saturating_add(MAINTENANCE_DELAY).max(MIN_INTERVAL)),
                     Ok(None) => {}
                     Err(ref error) if error.is_unavailable() => timers.set(queue, Retry::LONGEST),
                     Err(_) => timers.set(queue, PAUSE_AFTER_ERROR),

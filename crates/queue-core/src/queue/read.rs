@@ -67,8 +67,8 @@ impl Queue {
                 return Ok(Some(message));
             }
             // The wait is registered before the call, so that no notification is missed between the call and the wait.
-            let finishing = subscriber.finishing(&self.name, &drovers_id);
-            let mut finished = pin!(finishing.finished.notified());
+            let finish_wait = subscriber.register_wait(&self.name, &drovers_id);
+            let mut finished = pin!(finish_wait.finished.notified());
             finished.as_mut().enable();
             let pause = until.min(Instant::now() + READ_INTERVAL);
             if self.record_wait(&drovers_id, wait).await? {

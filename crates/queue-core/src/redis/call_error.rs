@@ -1,16 +1,16 @@
-//! The error of a call to Redis, before it is converted to the [`Error`] of an operation on a queue.
+//! The error of a call to Redis, before this error is converted to the [`Error`] of an operation on a queue.
 
 use deadpool_redis::redis;
 
 use crate::error::Error;
 
-/// Why a call failed.
+/// Why a call to Redis failed.
 pub(crate) enum CallError {
-    /// The queue has another epoch. Nothing was done; the caller must declare the queue and repeat the call.
+    /// The queue has another epoch, and the script changed nothing. The caller must declare the queue and repeat the call.
     StaleEpoch,
-    /// The queue has another data layout, the one with this number. Nothing was done.
+    /// The queue has another data layout, the one with this number, and the script changed nothing.
     OtherLayout(u32),
-    /// Anything else.
+    /// The call failed for another reason.
     Failed(Error),
 }
 
@@ -24,7 +24,7 @@ impl From<redis::RedisError> for CallError {
     }
 }
 
-/// The number at the start of an error's text; 0 if there is none.
+/// Returns the number at the start of an error's text; 0 if the text does not begin with a number.
 fn leading_number(detail: Option<&str>) -> u32 {
     detail.and_then(|text| text.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! Metrics of the calls that one process makes to Redis: durations and failures, by script.
+//! Metrics of the calls that one process makes to Redis: their durations and failures, by script.
 
 use std::{
     collections::HashMap,
@@ -20,10 +20,10 @@ use crate::{
 /// The label of commands that call no script.
 pub(crate) const COMMAND: &str = "command";
 
-/// The bounds of the histogram's buckets, in seconds.
+/// The bounds of the buckets of the histogram of durations, in seconds.
 const BOUNDS: [f64; 14] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
-/// Names of labels with their values.
+/// The names of the labels of a metric, with their values.
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
 /// The calls that one process made to Redis, by script.
@@ -37,16 +37,16 @@ pub struct Calls {
 
 type ServerLabels = [(&'static str, String); 2];
 
-/// The metrics of servers.
+/// The metrics that say which servers answer.
 #[derive(Debug, Default)]
 struct Servers {
     gauges: Family<ServerLabels, Gauge>,
-    /// How many owners the metric of each server has: the handles of a process count together.
+    /// The number of owners ([`ServerGauge`]) of each server's metric: several handles of a process share one metric.
     owners: Mutex<HashMap<ServerLabels, usize>>,
 }
 
-/// The metric that says whether a server answers. The metrics page has it for as long as it has an owner, so that it has no server
-/// to which no calls go any more.
+/// One owner of the metric that says whether a server answers. The metrics page shows the metric while the metric has an owner, so
+/// that the page does not show servers to which calls no longer go.
 #[derive(Debug)]
 pub(crate) struct ServerGauge {
     gauge: Gauge,
@@ -55,7 +55,7 @@ pub(crate) struct ServerGauge {
 }
 
 impl ServerGauge {
-    /// Sets 1 if the last call was answered, 0 if not.
+    /// Sets the metric: 1 if the last call was answered, 0 if not.
     pub(crate) fn set(&self, is_up: i64) {
         self.gauge.set(is_up);
     }
@@ -77,7 +77,7 @@ impl Drop for ServerGauge {
     }
 }
 
-/// The metrics of one script, created with its first call.
+/// The metrics of one script, created when the script is called first.
 #[derive(Debug)]
 struct CallsOfScript {
     times: Histogram,
@@ -85,11 +85,12 @@ struct CallsOfScript {
     failures: [Counter; REASONS.len()],
 }
 
-/// Why calls fail: Redis was unreachable, did not answer in time, or could not serve a command; its user lacks a right; its memory was
-/// full; or it gave an unexpected answer.
+/// The reasons why calls fail. `unavailable`: Redis was unreachable, did not answer in time, or could not serve a command.
+/// `not_permitted`: the user of Redis lacks a right. `out_of_memory`: the memory of Redis was full. `unexpected`: Redis gave an
+/// unexpected answer.
 const REASONS: [&str; 4] = ["unavailable", "not_permitted", "out_of_memory", "unexpected"];
 
-/// The index in [`REASONS`]; `None` for an error that is a valid answer, such as a full queue.
+/// Returns the index of an error's reason in [`REASONS`]; `None` for an error that is a valid answer, such as a full queue.
 fn reason(error: &CallError) -> Option<usize> {
     match error {
         CallError::Failed(Error::Unavailable(_)) => Some(0),
@@ -122,8 +123,8 @@ impl Calls {
         registry.register("drover_redis_server_up", help, self.servers.gauges.clone());
     }
 
-    /// The metric that says whether this server of a topology answers.
-    pub(crate) fn server(&self, topology: &str, address: &Address) -> ServerGauge {
+    /// Returns a new owner of the metric that says whether this server of a topology answers.
+    pub(crate) fn server_gauge(&self, topology: &str, address: &Address) -> ServerGauge {
         let labels = [("topology", topology.to_owned()), ("server", address.to_string())];
         let mut owners = self.servers.owners.lock();
         *owners.entry(labels.clone()).or_default() += 1;
@@ -131,25 +132,25 @@ impl Calls {
         ServerGauge { gauge, labels, servers: Arc::clone(&self.servers) }
     }
 
-    pub(crate) fn note(&self, script: &str, took: Duration, error: Option<&CallError>) {
-        if let Some(calls) = self.of(script) {
+    pub(crate) fn count_call(&self, script: &str, took: Duration, error: Option<&CallError>) {
+        if let Some(calls) = self.of_script(script) {
             calls.times.observe(took.as_secs_f64());
         }
         if let Some(error) = error {
-            self.note_failure(script, error);
+            self.count_failure(script, error);
         }
     }
 
-    pub(crate) fn note_failure(&self, script: &str, error: &CallError) {
+    pub(crate) fn count_failure(&self, script: &str, error: &CallError) {
         if let Some(reason) = reason(error)
-            && let Some(calls) = self.of(script)
+            && let Some(calls) = self.of_script(script)
         {
             calls.failures[reason].inc();
         }
     }
 
-    /// The metrics of a script. Comparing a few dozen short names is faster than hashing one.
-    fn of(&self, script: &str) -> Option<&CallsOfScript> {
+    /// Returns the metrics of a script. To compare a few dozen short names is faster than to hash one name.
+    fn of_script(&self, script: &str) -> Option<&CallsOfScript> {
         let (script, calls) = self.scripts.iter().find(|(known, _)| *known == script)?;
         Some(calls.get_or_init(|| CallsOfScript {
             times: self.times.get_or_create_owned(&[("script", script)]),
@@ -173,10 +174,10 @@ mod tests {
     }
 
     #[test]
-    fn metric_of_a_server_goes_with_its_last_owner() {
+    fn metrics_page_shows_a_server_until_its_metric_has_no_owner() {
         let (calls, address) = (Calls::default(), Address::Tcp("h".into(), 1));
         let line = "drover_redis_server_up{topology=\"cluster\",server=\"h:1\"} 1";
-        let [first, second] = [(); 2].map(|()| calls.server("cluster", &address));
+        let [first, second] = [(); 2].map(|()| calls.server_gauge("cluster", &address));
         first.set(1);
         drop(first);
         assert!(page(&calls).contains(line), "{}", page(&calls));
@@ -187,11 +188,11 @@ mod tests {
     #[test]
     fn refused_call_counts_as_a_failure_only_if_an_operator_must_act() {
         let (calls, ms) = (Calls::default(), Duration::from_millis);
-        calls.note("enqueue", ms(1), None);
-        calls.note("enqueue", ms(1), Some(&CallError::Failed(Error::QueueFull(1))));
-        calls.note("enqueue", ms(1), Some(&CallError::StaleEpoch));
-        calls.note("enqueue", ms(1), Some(&CallError::Failed(Error::OutOfMemory)));
-        calls.note("enqueue", ms(1), Some(&CallError::Failed(Error::NotPermitted("hset".into()))));
+        calls.count_call("enqueue", ms(1), None);
+        calls.count_call("enqueue", ms(1), Some(&CallError::Failed(Error::QueueFull(1))));
+        calls.count_call("enqueue", ms(1), Some(&CallError::StaleEpoch));
+        calls.count_call("enqueue", ms(1), Some(&CallError::Failed(Error::OutOfMemory)));
+        calls.count_call("enqueue", ms(1), Some(&CallError::Failed(Error::NotPermitted("hset".into()))));
         let text = page(&calls);
         for line in [
             "drover_redis_call_duration_seconds_bucket{script=\"enqueue\",le=\"0.001\"} 5",
@@ -202,7 +203,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
         }
-        assert!(!text.contains("quota"), "it was never called");
-        assert!(calls.of(scripts::QUOTA).is_some() && calls.of(COMMAND).is_some());
+        assert!(!text.contains("quota"), "the script quota was never called");
+        assert!(calls.of_script(scripts::QUOTA).is_some() && calls.of_script(COMMAND).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! The handle of one process to Redis, and the only place where a call is sent again: only if it provably did not start.
+//! The handle of one process to Redis. A call is sent again only in this module, and only if the call provably did not start.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,22 +12,22 @@ use crate::{
         call_error::CallError,
         calls::{self, Calls},
         keys::Slot,
-        node::{Node, Sending},
+        node::{CallCommands, Node},
         scripts::{self, Script},
         send_error::{NotStarted, SendError},
         shared_connection::Asking,
-        topology::{Source, Topology},
+        topology::{Topology, TopologySource},
     },
 };
 
 /// The pause before a call that did not start is sent again.
-const PAUSE: Duration = Duration::from_millis(50);
+const RESEND_PAUSE: Duration = Duration::from_millis(50);
 /// The maximum number of redirections that a call follows without a pause.
 const MAX_REDIRECTIONS: u32 = 3;
 
 /// The connections of one process to Redis: to one server, to the primary that Sentinels name, or to the primaries of a cluster.
 ///
-/// A call that was written is never sent again, unless the server answered that it did not start it.
+/// A call that was written is never sent again, unless the server answered that the call did not start.
 #[derive(Clone)]
 pub struct Redis {
     shared: Arc<RedisState>,
@@ -45,8 +45,8 @@ impl Redis {
     /// The default time limit of a call: 1.5 s.
     pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_millis(1_500);
 
-    /// A handle with the same settings and its own connections, which belong to the runtime of its first call. Its calls are
-    /// counted together with the calls of this handle.
+    /// Returns a handle with the same settings and with its own connections, which belong to the runtime of the new handle's first
+    /// call. The calls of both handles are counted together.
     #[must_use]
     pub fn with_own_connections(&self) -> Self {
         let RedisState { topology, time_limit, calls } = &*self.shared;
@@ -55,19 +55,19 @@ impl Redis {
     }
 
     /// Prepares connections to the servers of a topology.
-    pub(crate) fn to(source: Source, time_limit: Duration, calls: Arc<Calls>) -> Self {
+    pub(crate) fn to(source: TopologySource, time_limit: Duration, calls: Arc<Calls>) -> Self {
         let topology = Topology::new(source, Arc::clone(&calls));
         Self { shared: Arc::new(RedisState { topology, time_limit, calls }), replicas: 0 }
     }
 
-    /// Sets the number of replicas that must have a message before it counts as stored (Redis `WAIT`). Defaults to none.
+    /// Sets the number of replicas that must have a message before the message counts as stored (Redis `WAIT`). The default is 0.
     #[must_use]
     pub fn require_replicas(self, replicas: u32) -> Self {
         Self { replicas, ..self }
     }
 
-    /// Makes the scripts of this process read the time from the key `drover:{<queue>}:clock`, in µs since 1970. For tests; call
-    /// it before any other function.
+    /// Makes the scripts of this process read the time from the key `drover:{<queue>}:clock`, in µs since 1970. Only tests call
+    /// `inject_clock`, before any other function.
     #[doc(hidden)]
     pub fn inject_clock() {
         scripts::inject_clock();
@@ -84,8 +84,8 @@ impl Redis {
     }
 
     /// Checks whether the servers answer and accept writes; a PING would succeed on a replica too. A Redis whose memory is full
-    /// passes the check, because messages can still be leased and settled. Returns an error for each server of a cluster that does
-    /// not, while others do.
+    /// passes the check, because messages can still be leased and settled. If some servers of a cluster pass the check, the result
+    /// has an error for each server that does not pass.
     ///
     /// # Errors
     ///
@@ -107,12 +107,12 @@ impl Redis {
 
     /// Sends one command to the server that has this slot.
     pub(crate) async fn call(&self, slot: Slot, command: &Cmd) -> Result<Value, CallError> {
-        let sending = Sending { command, script: None, wait: None, asking: Asking::No };
-        self.send(slot, sending).await.map(|(answer, _)| answer)
+        let commands = CallCommands { command, script: None, wait: None, asking: Asking::No };
+        self.send(slot, commands).await.map(|(answer, _)| answer)
     }
 
-    /// Sends one command to each server. Returns the replies, and the errors of those that did not answer; if none answered, one of
-    /// their errors.
+    /// Sends one command to each server. Returns the replies, and the errors of the servers that did not answer; if no server
+    /// answered, returns one of the errors.
     pub(crate) async fn call_each(&self, command: &Cmd) -> Result<(Vec<Value>, Vec<Error>)> {
         let nodes = self.shared.topology.nodes().await?;
         let (mut replies, mut errors) = (Vec::new(), Vec::new());
@@ -130,16 +130,16 @@ impl Redis {
 
     /// Sends one command to a server.
     pub(crate) async fn call_node(&self, node: &Node, command: &Cmd) -> Result<Value, CallError> {
-        let sending = Sending { command, script: None, wait: None, asking: Asking::No };
+        let commands = CallCommands { command, script: None, wait: None, asking: Asking::No };
         let start = Instant::now();
-        let answer = node.send(sending, start + self.shared.time_limit, self.shared.time_limit).await;
+        let answer = node.send(commands, start + self.shared.time_limit, self.shared.time_limit).await;
         let answer = answer.map(|(answer, _)| answer).map_err(|error| {
             if error.may_mean_a_change() {
                 self.shared.topology.note_failure();
             }
             self.shared.topology.name_server(node, error.into_call_error())
         });
-        self.shared.calls.note(calls::COMMAND, start.elapsed(), answer.as_ref().err());
+        self.shared.calls.count_call(calls::COMMAND, start.elapsed(), answer.as_ref().err());
         answer
     }
 
@@ -147,38 +147,43 @@ impl Redis {
     /// of replicas has them.
     ///
     /// The call fails as `Unavailable` when too few replicas confirm in time, or when the connection is lost before they
-    /// confirm. Then the primary has the messages, and the replicas may receive them later.
+    /// confirm. After such a failure the primary has the messages, and the replicas may receive them later.
     pub(crate) async fn call_script(&self, slot: Slot, script: &Script, command: &Cmd) -> Result<Value, CallError> {
-        let in_script = |error| in_script(script, error);
-        let sending = Sending { command, script: Some(script), wait: None, asking: Asking::No };
+        let with_name = |error| with_script_name(script, error);
+        let commands = CallCommands { command, script: Some(script), wait: None, asking: Asking::No };
         if self.replicas == 0 || !script.stores_messages() {
-            return self.send(slot, sending).await.map(|(answer, _)| answer).map_err(in_script);
+            return self.send(slot, commands).await.map(|(answer, _)| answer).map_err(with_name);
         }
         let mut wait = redis::cmd("WAIT");
-        // Half of the time limit, so that the reply of WAIT arrives before the limit of the call.
+        // WAIT waits for half of the time limit, so that its reply arrives within the time limit of the call.
         wait.arg(self.replicas).arg(self.shared.time_limit.as_millis() / 2);
-        let sending = Sending { wait: Some(&wait), ..sending };
-        let (answer, confirmations) = self.send(slot, sending).await.map_err(in_script)?;
+        let commands = CallCommands { wait: Some(&wait), ..commands };
+        let (answer, confirmations) = self.send(slot, commands).await.map_err(with_name)?;
         if confirmations < self.replicas {
-            // The replicas may follow another primary.
+            // If too few replicas confirm, the replicas may follow another primary.
             self.shared.topology.note_failure();
             let text = format!("{confirmations} of {} replicas have confirmed in time", self.replicas);
             let error = CallError::Failed(Error::Unavailable(text));
-            self.shared.calls.note_failure(script.name, &error);
+            self.shared.calls.count_failure(script.name, &error);
             return Err(error);
         }
         Ok(answer)
     }
 
-    async fn send(&self, slot: Slot, sending: Sending<'_>) -> Result<(Value, u32), CallError> {
+    async fn send(&self, slot: Slot, commands: CallCommands<'_>) -> Result<(Value, u32), CallError> {
         let start = Instant::now();
-        let answer = self.send_until(slot, sending, start + self.shared.time_limit).await;
-        self.shared.calls.note(sending.name(), start.elapsed(), answer.as_ref().err());
+        let answer = self.send_until(slot, commands, start + self.shared.time_limit).await;
+        self.shared.calls.count_call(commands.name(), start.elapsed(), answer.as_ref().err());
         answer
     }
 
     /// Sends a call. If the topology may change, a call that did not start is sent again until `deadline`.
-    async fn send_until(&self, slot: Slot, sending: Sending<'_>, deadline: Instant) -> Result<(Value, u32), CallError> {
+    async fn send_until(
+        &self,
+        slot: Slot,
+        commands: CallCommands<'_>,
+        deadline: Instant,
+    ) -> Result<(Value, u32), CallError> {
         let RedisState { topology, time_limit, .. } = &*self.shared;
         let mut redirections = 0;
         let mut redirected_to: Option<(Arc<Node>, Asking)> = None;
@@ -187,7 +192,7 @@ impl Redis {
                 Some(redirected) => redirected,
                 None => (self.owner(slot, deadline).await?, Asking::No),
             };
-            let answer = node.send(Sending { asking, ..sending }, deadline, *time_limit).await;
+            let answer = node.send(CallCommands { asking, ..commands }, deadline, *time_limit).await;
             if answer.as_ref().is_err_and(SendError::may_mean_a_change) {
                 topology.note_failure();
             }
@@ -206,7 +211,7 @@ impl Redis {
             };
             redirections += 1;
             if redirected_to.is_none() || redirections > MAX_REDIRECTIONS {
-                let again_at = Instant::now() + PAUSE;
+                let again_at = Instant::now() + RESEND_PAUSE;
                 if again_at >= deadline {
                     return Err(match reason {
                         NotStarted::Moved(_) | NotStarted::Ask(_) => CallError::Failed(Error::Unavailable(format!(
@@ -224,13 +229,13 @@ impl Redis {
 }
 
 impl Redis {
-    /// The server that has this slot.
+    /// Returns the server that has this slot.
     async fn owner(&self, slot: Slot, deadline: Instant) -> Result<Arc<Node>, CallError> {
         let RedisState { topology, time_limit, .. } = &*self.shared;
         if let Some(owner) = topology.known_owner(slot) {
             return Ok(owner);
         }
-        // This is rare, so its future is boxed, which keeps the future of each call small.
+        // A process rarely asks for the topology, so this future is boxed, which keeps the future of each call small.
         let found = timeout_at(deadline, Box::pin(topology.find_owner(slot))).await;
         let found = found
             .unwrap_or_else(|_| Err(Error::Unavailable(format!("the servers are not known within {time_limit:?}"))));
@@ -238,7 +243,7 @@ impl Redis {
     }
 }
 
-impl Sending<'_> {
+impl CallCommands<'_> {
     /// The name under which the call is counted.
     fn name(&self) -> &'static str {
         self.script.map_or(calls::COMMAND, |script| script.name)
@@ -246,7 +251,7 @@ impl Sending<'_> {
 }
 
 /// Adds the script's name to an unexpected error.
-fn in_script(script: &Script, error: CallError) -> CallError {
+fn with_script_name(script: &Script, error: CallError) -> CallError {
     match error {
         CallError::Failed(Error::Unexpected(text)) => {
             CallError::Failed(Error::Unexpected(format!("{}.lua: {text}", script.name)))

@@ -1,4 +1,4 @@
-//! Redis Cluster: asks the servers which of them has which slot.
+//! Redis Cluster: asks the servers of a cluster which server has which slot.
 
 use deadpool_redis::redis::{self, RedisResult};
 use rand::seq::SliceRandom;
@@ -10,8 +10,8 @@ use crate::redis::{
     send_error::Redirect,
 };
 
-/// The maximum number of servers that are asked at once. Each knows all others, so a large cluster need not answer every process as a
-/// whole; the next question goes to other servers.
+/// The maximum number of servers that are asked at once. Each server of a cluster knows all slots, so in a large cluster a few
+/// answers are enough. Each time the process asks, it chooses the servers at random.
 const MAX_ASKED: usize = 8;
 
 /// The servers of a cluster that `redis.url` names.
@@ -20,26 +20,26 @@ pub(crate) struct Cluster {
     pub(crate) seeds: Vec<Endpoint>,
 }
 
-/// The state of a cluster, as its servers say.
+/// The state of a cluster, as its servers report it.
 pub(crate) struct ClusterView {
     /// The address of each slot's server.
     pub(crate) slots: Vec<Option<Address>>,
-    /// Servers that do not reach most of the others: they do not pass on all notifications.
+    /// The servers that do not reach most other servers of the cluster, and so do not pass on all notifications.
     pub(crate) cut_off: Vec<Address>,
 }
 
-/// A range of slots, as one server says.
+/// A range of slots and the server that has these slots, as one server of the cluster reports it.
 #[derive(Debug, PartialEq, Eq)]
 struct ClaimedSlots {
     slots: (u16, u16),
     owner: Address,
-    /// Grows with each fail-over and each move of a slot. Of two claims, the one with the higher epoch is right, by the rules of the
-    /// cluster itself.
+    /// The config epoch of the owner, which grows with each fail-over and each move of a slot. If two servers claim a slot, the claim
+    /// with the higher config epoch is right, by the rules of Redis Cluster.
     config_epoch: u64,
 }
 
 impl Cluster {
-    /// The state of the cluster, by the answers of some of the `known` servers and of those in the URL.
+    /// Asks some of the `known` servers and of the servers in the URL for the state of the cluster, and returns this state.
     pub(crate) async fn view<'e>(&'e self, known: impl Iterator<Item = &'e Endpoint>) -> Result<ClusterView, String> {
         let mut servers: Vec<&Endpoint> = Vec::new();
         for server in known.chain(&self.seeds) {
@@ -78,13 +78,13 @@ impl Cluster {
         Ok(ClusterView { slots, cut_off })
     }
 
-    /// A server of the cluster: the user and the TLS are the same for all.
+    /// Returns how to connect to the server at this address: the user and the TLS are the same for all servers of a cluster.
     pub(crate) fn endpoint(&self, address: Address) -> Endpoint {
         Endpoint { address, ..self.seeds[0].clone() }
     }
 }
 
-/// Asks for CLUSTER INFO and CLUSTER NODES.
+/// Returns the replies of a server to CLUSTER INFO and CLUSTER NODES.
 async fn ask(server: &Endpoint) -> RedisResult<(String, String)> {
     let mut connection = server.open().await?;
     let mut questions = redis::pipe();
@@ -92,8 +92,8 @@ async fn ask(server: &Endpoint) -> RedisResult<(String, String)> {
     questions.query_async(&mut connection.multiplexed).await
 }
 
-/// The claims in the answer to CLUSTER NODES. A line has: id, `ip:port@bus-port[,host name]`, flags, id of the primary, two times,
-/// config epoch, state of the link, and ranges of slots; a slot that moves stands in brackets.
+/// Returns the claims in a reply to CLUSTER NODES. A line of the reply has: id, `ip:port@bus-port[,host name]`, flags, id of the
+/// primary, two times, config epoch, state of the link, and ranges of slots; a slot that moves stands in brackets.
 fn claims(text: &str, server: &Endpoint) -> Vec<ClaimedSlots> {
     let mut claims = Vec::new();
     for line in text.lines() {
@@ -111,19 +111,19 @@ fn claims(text: &str, server: &Endpoint) -> Vec<ClaimedSlots> {
     claims
 }
 
-/// The address in a line of CLUSTER NODES. With TLS, the host name is preferred, because the certificate has it.
+/// Returns the address in a line of CLUSTER NODES. With TLS, the host name is preferred, because the certificate names the host.
 fn owner(address: &str, server: &Endpoint) -> Option<Address> {
     let mut parts = address.split(',');
     let ip_and_ports = parts.next()?;
     let host_name = parts.next().filter(|name| server.tls.is_some() && !name.is_empty() && !name.contains('='));
     let (ip, port) = ip_and_ports.split('@').next()?.rsplit_once(':')?;
     let host = host_name.unwrap_or(ip);
-    // A server that was never told its own address leaves it out.
+    // A server that does not know its own address leaves out the host.
     let host = if host.is_empty() { server.address.host()? } else { host };
     Some(Address::Tcp(host.to_owned(), port.parse().ok().filter(|port| *port != 0)?))
 }
 
-/// The address in a redirection by the server at `from`; `None` if the server does not know it.
+/// Returns the address in a redirection by the server at `from`; `None` if the server does not know that address.
 pub(crate) fn redirect_address(redirect: &Redirect, from: &Address) -> Option<Address> {
     let (host, port) = redirect.0.rsplit_once(':')?;
     let host = match host {

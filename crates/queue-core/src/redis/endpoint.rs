@@ -1,4 +1,4 @@
-//! One Redis server as a connection needs it: its address, its user, and its TLS.
+//! The address, the user and the TLS with which a process connects to one Redis server, and the opening of connections.
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
@@ -35,7 +35,7 @@ pub(crate) enum Address {
 }
 
 impl Address {
-    /// The host; `None` for a Unix socket.
+    /// Returns the host; `None` for a Unix socket.
     pub(crate) fn host(&self) -> Option<&str> {
         match self {
             Self::Tcp(host, _) => Some(host),
@@ -58,12 +58,12 @@ impl fmt::Display for Address {
 pub(crate) struct OpenConnection {
     pub(crate) multiplexed: MultiplexedConnection,
     pub(crate) traffic: Arc<Traffic>,
-    /// The task ends when this handle is dropped.
+    /// The task that drives the socket. The task ends when this handle is dropped.
     pub(crate) driver: AbortOnDropHandle<()>,
 }
 
 impl Endpoint {
-    /// Opens a connection for calls. The caller limits how long this takes, and the time of each call.
+    /// Opens a connection for calls. The caller limits the time for opening the connection, and the time of each call.
     pub(crate) async fn open(&self) -> RedisResult<OpenConnection> {
         let socket = self.connect().await?;
         let traffic = socket.traffic();
@@ -78,22 +78,23 @@ impl Endpoint {
         });
         let mut opened = OpenConnection { multiplexed, traffic, driver: AbortOnDropHandle::new(driver) };
         if self.has_no_login() {
-            must_answer(redis::cmd("PING").query_async(&mut opened.multiplexed).await)?;
+            require_answer(redis::cmd("PING").query_async(&mut opened.multiplexed).await)?;
         }
         Ok(opened)
     }
 
-    /// Opens a connection for subscriptions. The caller limits how long this takes.
+    /// Opens a connection for subscriptions. The caller limits the time for opening the connection.
     pub(crate) async fn open_for_subscriptions(&self) -> RedisResult<(PubSubSink, PubSubStream)> {
         let (mut sink, messages) = PubSub::new(&self.login, self.connect().await?).await?.split();
         if self.has_no_login() {
-            must_answer(sink.ping().await)?;
+            require_answer(sink.ping().await)?;
         }
         Ok((sink, messages))
     }
 
-    /// Whether the client library opens a connection without a question to the server. Then a PING follows, because a server that
-    /// hangs or refuses clients accepts connections too, and a call that was written to it could not be sent again.
+    /// Whether the client library sends nothing to the server when it opens a connection. In that case a PING is sent, because a
+    /// server that hangs or refuses clients accepts connections too, and a call that was written to such a server could not be sent
+    /// again.
     fn has_no_login(&self) -> bool {
         self.login.password().is_none()
     }
@@ -105,16 +106,16 @@ impl Endpoint {
                 return Ok(CountedSocket::plain(SystemSocket::new(Either::Right(UnixStream::connect(path).await?))));
             }
         };
-        let wire = SystemSocket::new(Either::Left(connect_tcp(host, port).await?));
+        let socket = SystemSocket::new(Either::Left(connect_tcp(host, port).await?));
         Ok(match &self.tls {
-            Some(tls) => CountedSocket::tls(tls.connect(host, wire).await?),
-            None => CountedSocket::plain(wire),
+            Some(tls) => CountedSocket::tls(tls.connect(host, socket).await?),
+            None => CountedSocket::plain(socket),
         })
     }
 }
 
-/// Fails if a server did not answer, or refuses all clients (`DENIED`). For any other error the first call gives the reason.
-fn must_answer(answer: RedisResult<Value>) -> RedisResult<()> {
+/// Fails if a server did not answer, or refuses all clients (`DENIED`). Other errors are ignored, because the first call returns them.
+fn require_answer(answer: RedisResult<Value>) -> RedisResult<()> {
     match answer {
         Err(error) if error.code().is_none_or(|code| code == "DENIED") => Err(error),
         _ => Ok(()),

@@ -4,30 +4,31 @@ use crc::{CRC_16_XMODEM, Crc};
 
 use crate::names::QueueName;
 
-/// Sorted set of the names of all queues. All have score 0, so they are in the order of their bytes. The key has its own
-/// cluster slot, so no script can change it together with a queue: it may lag behind the queues.
+/// Sorted set of the names of all queues. All names have score 0, so the names are in the order of their bytes. The key has its own
+/// cluster slot, so no script can change the key together with a queue, and the set may lag behind the queues.
 pub(crate) const INDEX: &str = "drover:queues";
 
-/// Matches the key `meta` of each queue.
+/// The pattern that matches the key `meta` of each queue.
 pub(crate) const META_OF_ALL: &str = "drover:{*}:meta";
 
-/// The prefix of a quota's key; the quota's name, `:` and its duration in ms follow. Each key has its own slot, and expires
-/// after the duration. Its value is "slice,count …": the slices of the duration in which the quota was used, and how often.
+/// The prefix of a quota's key; the quota's name, `:` and the quota's duration in ms follow. The key of each quota has its own slot,
+/// and expires after the duration. The value of the key is "slice,count …": the slices of the duration in which the quota was used,
+/// and how often.
 pub(crate) const QUOTA: &str = "drover:quota:";
 
-/// Sorted set of the names of queues that have schedules, all with score 0. It has its own cluster slot, like [`INDEX`].
+/// Sorted set of the names of queues that have schedules, all with score 0. The key has its own cluster slot, like [`INDEX`].
 pub(crate) const QUEUES_WITH_SCHEDULES: &str = "drover:schedules";
 
-/// Matches the key `schedules` of each queue.
+/// The pattern that matches the key `schedules` of each queue.
 pub(crate) const SCHEDULES_OF_ALL: &str = "drover:{*}:schedules";
 
-/// The pattern of the wake channels of all queues whose names begin with `start`. A name has no character that is special in a
-/// pattern.
+/// Returns the pattern of the wake channels of all queues whose names begin with `start`. A name of a queue has no character that is
+/// special in a pattern.
 pub(crate) fn wake_of(start: &str) -> String {
     format!("drover:{{{start}*}}:{}", suffix::WAKE)
 }
 
-/// Matches the channel of each queue on which event readers are woken.
+/// The pattern that matches the channel of each queue on which readers of events are woken.
 pub(crate) const EVENTS_OF_ALL: &str = "drover:{*}:events";
 
 /// The channel that announces the end of a message if a client waits for it.
@@ -37,7 +38,7 @@ pub(crate) const FINISHED_CHANNEL: &str = "drover:finished";
 /// of workers.
 pub(crate) const WORKERS_CHANNEL: &str = "drover:workers";
 
-/// The part of a key after the hash tag. `lua/**/*.lua` name their keys by these words.
+/// The suffixes of a queue's keys. A suffix is the part of a key after the hash tag; the scripts in `lua` name keys by their suffixes.
 pub(crate) mod suffix {
     macro_rules! suffixes {
         ($($(#[$doc:meta])* $name:ident = $suffix:literal;)*) => {
@@ -55,9 +56,9 @@ pub(crate) mod suffix {
     /// so far), `largest_extra` (bytes of the largest error or signal data beside a record, unless all are small),
     /// `listened_until` (ms until which events are logged), `events_end` (bytes that were ever written to the log of events),
     /// `clock` (ms, at most a second before the newest lease was made or extended), `mending` (progress of the check of leases
-    /// after the clock stepped back), `purged_to` (the last id when the unfinished purge began),
-    /// `grouped` and `ready` (the numbers of unfinished and of ready messages with a group), `turn` (the last score in `turns`), `regrouping` (progress of
-    /// giving turns after a change of the concurrency of groups).
+    /// after the clock stepped back), `purged_to` (the last id when the unfinished purge began), `grouped` and `ready` (the numbers
+    /// of unfinished and of ready messages with a group), `turn` (the last score in `turns`), `regrouping` (progress of giving turns
+    /// after a change of the concurrency of groups).
     META = "meta";
     /// String: the last id that a message received.
     SEQ = "seq";
@@ -65,86 +66,86 @@ pub(crate) mod suffix {
     MESSAGES = "messages";
     /// Hash id → options of each message that has any.
     OPTIONS = "options";
-    /// List of ids: ready at priority 0.
+    /// List of the ids of messages without a group that are ready at priority 0.
     WAITING = "waiting";
-    /// Sorted set id → priority: ready at other priorities.
+    /// Sorted set id → priority of each message without a group that is ready at another priority than 0.
     PRIORITIZED = "prioritized";
-    /// Sorted set id → due time in ms: delayed, or backing off.
+    /// Sorted set id → due time in ms of each delayed message, also of messages in back-off.
     DELAYED = "delayed";
-    /// Sorted set id → deadline in ms: active.
+    /// Sorted set id → deadline in ms of each active message's lease.
     LEASED = "leased";
-    /// Hash id → run: token, attempts, lapses, consumer; only for unfinished messages that were handed out or retried.
+    /// Hash id → run (token, attempts, lapses, consumer) of each unfinished message that was handed out or retried.
     RUNS = "runs";
     /// List of ids of completed messages, in the order in which they finished.
     COMPLETED = "completed";
-    /// Sorted set id → ms at which the message failed.
+    /// Sorted set id → time in ms at which the message failed.
     FAILED = "failed";
-    /// Hash id → outcome: result or error, times, token, consumer.
+    /// Hash id → outcome (result or error, times, token, consumer) of each finished message.
     OUTCOMES = "outcomes";
     /// Set of ids that are still in `waiting` although their messages were removed: an id is skipped when it reaches the head.
     REMOVED = "removed";
-    /// Hash own id → id.
+    /// Hash own id → id of each message with an id of the producer's own.
     ALIASES = "aliases";
-    /// Sorted set own id → ms until which the own id stays taken, even if its message is no longer kept.
+    /// Sorted set own id → time in ms until which the own id stays taken, even if its message is no longer kept.
     TAKEN = "taken";
-    /// Sorted set: id → the time in ms until which a client waits for the message to finish.
+    /// Sorted set id → time in ms until which a client waits for the message to finish.
     AWAITED = "awaited";
     /// Sorted set of "key, tab, id" (and, if the message is delayed too, a tab and the due time in ms), all of score 0: the
     /// messages that wait for a signal. The held messages of a key are adjacent, in the order posted.
     HELD = "held";
-    /// Sorted set id → ms at which the message expires unless it has been leased.
+    /// Sorted set id → time in ms at which the message expires, unless the message has been leased before.
     EXPIRING = "expiring";
-    /// List of "first,last,count": the instants (ms) and numbers of leases, while there is a rate limit.
+    /// List of "first,last,count": the instants (ms) and numbers of leases, while the queue has a rate limit.
     LIMITER = "limiter";
     /// Set of ids of messages that back off in an exclusive queue: while the set has an id, no message is handed out.
     BLOCKING = "blocking";
     /// Set of ids of active messages that are to be cancelled.
     CANCELLING = "cancelling";
-    /// Hash id → JSON: the progress that the handler reported last.
+    /// Hash id → the progress, as JSON, that the message's handler reported last.
     PROGRESS = "progress";
     /// Set of ids that are still in `completed` although their messages were erased: an id is skipped when it is trimmed.
     ERASED = "erased";
-    /// Hash key → cut and data: unfinished signals.
+    /// Hash hold key → cut and data of each unfinished signal.
     SIGNALS = "signals";
-    /// Hash key → data: sticky signals.
+    /// Hash hold key → data of each sticky signal.
     STICKY = "sticky";
-    /// Sorted set key → ms until which the signal is sticky.
+    /// Sorted set hold key → time in ms until which the signal is sticky.
     STICKY_UNTIL = "sticky_until";
-    /// Hash id → JSON: the data of the signal that released a message.
+    /// Hash id → the data, as JSON, of the signal that released the message.
     SIGNALLED = "signalled";
     /// Hash idempotency key → its expiry, the fingerprint of its request, the ids of the request's messages.
     DEDUP = "dedup";
-    /// Sorted set idempotency key → ms at which it expires.
+    /// Sorted set idempotency key → time in ms at which the key expires.
     DEDUP_UNTIL = "dedup_until";
-    /// List of ids that were in `waiting` when it was purged, and are not forgotten yet.
+    /// List of ids that were in `waiting` when the waiting messages were purged, and are not forgotten yet.
     PURGED = "purged";
     /// Sorted set of ids that were in `prioritized` at the purge.
     PURGED_PRIORITIZED = "purged_prioritized";
     /// Set of ids that were in `removed` at the purge.
     PURGED_REMOVED = "purged_removed";
-    /// Hash group → position of its first ready message and the number of its other ready messages, if there are any; a slash and the
-    /// number of its messages that are active, in back-off, or released with a pause, if there are any.
+    /// Hash group → position of the group's first ready message and the number of its other ready messages, if any message is ready; a
+    /// slash and the number of the group's messages that are active, in back-off, or released with a pause, if there are such messages.
     GROUPS = "groups";
     /// Sorted set of "group, tab, position", all of score 0: the other ready messages of groups.
     GROUP_REST = "group_rest";
     /// Sorted set group → turn: the groups with a ready message and a free place; '' stands for the messages without a group.
     TURNS = "turns";
-    /// What `groups` was at the purge.
+    /// The former `groups`, renamed by an unfinished purge.
     PURGED_GROUPS = "purged_groups";
-    /// What `group_rest` was at the purge.
+    /// The former `group_rest`, renamed by an unfinished purge.
     PURGED_GROUP_REST = "purged_group_rest";
-    /// Set of ids of messages that were posted before the purge and joined the waiting list after it: they are not purged.
+    /// Set of ids of messages that were posted before the purge and became ready after the purge began: such messages are not purged.
     RETURNED = "returned";
-    /// Hash name → state: the schedules of the queue; `lua/lib/schedule.lua` describes the format.
+    /// Hash name → state of each schedule of the queue; `lua/lib/schedule.lua` describes the format.
     SCHEDULES = "schedules";
     /// Hash name → options, a line feed and the record of the message that each tick of the schedule posts.
     SCHEDULE_MESSAGES = "schedule_messages";
-    /// Sorted set name → ms of the next tick of the schedule, unless it is paused or has ended.
+    /// Sorted set name → time in ms of the next tick of the schedule, unless the schedule is paused or has ended.
     TICKS = "ticks";
     /// Stream: the events of messages while a client listens; the key expires some time after the last listener. The channel of
     /// the same name wakes event readers when there are new events.
     EVENTS = "events";
-    /// Not a key but the channel that wakes idle consumers.
+    /// The channel that wakes idle consumers; there is no key of this name.
     WAKE = "wake";
     }
 }
@@ -159,7 +160,8 @@ impl Slot {
     /// The first slot.
     pub(crate) const FIRST: Self = Self(0);
 
-    /// The slot of a key: of its hash tag, the part between the first `{` and the next `}`, or of the whole key without one.
+    /// Returns the slot of a key. The slot depends on the hash tag, the part between the first `{` and the next `}`; without a hash
+    /// tag, on the whole key.
     pub(crate) fn of(key: &str) -> Self {
         let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
         let hashed = tag.filter(|tag| !tag.is_empty()).unwrap_or(key);
@@ -186,12 +188,12 @@ impl Keys {
         Self { prefix, slot }
     }
 
-    /// The cluster slot of all keys of the queue.
+    /// Returns the cluster slot of all keys of the queue.
     pub(crate) fn slot(&self) -> Slot {
         self.slot
     }
 
-    /// The queue to which a key or a channel belongs.
+    /// Returns the queue to which a key or a channel belongs.
     pub(crate) fn queue_of(key: &str) -> Option<QueueName> {
         key.strip_prefix("drover:{")?.split_once('}')?.0.parse().ok()
     }
@@ -200,7 +202,7 @@ impl Keys {
         format!("{}{suffix}", self.prefix)
     }
 
-    /// Like [`key`](Self::key), but reuses the buffer `key`, because a call has up to twenty keys.
+    /// Writes the key with this suffix to the buffer `key`, like [`key`](Self::key). A call has many keys, so the buffer is reused.
     pub(crate) fn write(&self, suffix: &str, key: &mut String) {
         key.clear();
         key.push_str(&self.prefix);

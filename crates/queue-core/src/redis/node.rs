@@ -1,4 +1,4 @@
-//! One server of the topology: its connections, and the calls over them.
+//! One server of the topology: its connections, and the calls over these connections.
 
 use std::{
     sync::{
@@ -29,22 +29,24 @@ const SHARED_CONNECTIONS: usize = 2;
 /// The maximum number of connections that a call tries, one after the other, as long as no byte of the call was written.
 const CONNECTIONS_PER_CALL: usize = 3;
 
-/// One server, and the connections to it.
+/// One server, and the connections to this server.
 ///
-/// Calls of many tasks travel over a few shared connections at once, without waiting for each other. A connection comes from a
-/// deadpool pool, and is discarded when a call over it fails or exceeds its time limit; the next call opens a new one. If Redis
-/// has closed a connection, a call over it is sent over a new one, as long as no byte of the call was written.
+/// Many tasks send calls over a few shared connections at once, without waiting for each other. A connection comes from a
+/// deadpool pool, and is discarded when a call over it fails or exceeds its time limit; the next call opens a new connection. If
+/// Redis has closed a connection, a call is sent over a new connection, as long as no byte of the call was written.
 pub(crate) struct Node {
     pool: Pool,
     connections: [SharedConnection; SHARED_CONNECTIONS],
     next_connection: AtomicUsize,
-    /// The connection for calls that wait for replicas. It is a separate one, because later calls over it wait too.
+    /// The separate connection for calls that wait for replicas: over the same connection, later calls would wait too.
     confirmed: SharedConnection,
-    /// How many calls began and how many ended, so that the watcher of the topology finds a server that hangs.
+    /// The number of calls that have begun. By this number and `ended` the watcher of the topology finds a server that hangs.
     begun: AtomicU64,
+    /// The number of calls that have ended.
     ended: AtomicU64,
-    /// 1 if the last call was answered, 0 if not.
+    /// The metric that is 1 if the last call was answered, 0 if not.
     is_up: ServerGauge,
+    /// Cancelled when the server is no longer a primary.
     retired: CancellationToken,
 }
 
@@ -67,12 +69,12 @@ impl Node {
         &self.pool.manager().0
     }
 
-    /// Cancelled when the server is no longer a primary.
+    /// Returns the token that is cancelled when the server is no longer a primary.
     pub(crate) fn retired(&self) -> &CancellationToken {
         &self.retired
     }
 
-    /// Ends all calls at once, because the server is no longer a primary: whether they were done is unknown.
+    /// Ends all calls at once, because the server is no longer a primary. Whether the server did these calls is unknown.
     pub(crate) fn retire(&self) {
         self.retired.cancel();
         for connection in self.connections.iter().chain([&self.confirmed]) {
@@ -80,30 +82,30 @@ impl Node {
         }
     }
 
-    /// How many calls have begun, and how many of them have ended.
-    pub(crate) fn progress(&self) -> (u64, u64) {
-        // In this order, because a call ends after it began.
+    /// Returns how many calls have begun, and how many of these calls have ended.
+    pub(crate) fn call_counts(&self) -> (u64, u64) {
+        // The ended calls are read first, because a call ends after it began.
         let ended = self.ended.load(Ordering::Relaxed);
         (self.begun.load(Ordering::Relaxed), ended)
     }
 
     /// Whether the last call was not answered.
     pub(crate) fn is_away(&self) -> bool {
-        // Before the first call ends, nothing is known.
+        // Before the first call ends, it is unknown whether the server answers.
         self.ended.load(Ordering::Relaxed) > 0 && self.is_up.get() == 0
     }
 
     /// Sends the commands of one call until `deadline`. Returns the reply, and the number of replicas that have confirmed the
-    /// writes; 0 without a WAIT.
+    /// writes, 0 without a WAIT.
     pub(crate) async fn send(
         &self,
-        sending: Sending<'_>,
+        commands: CallCommands<'_>,
         deadline: Instant,
         time_limit: Duration,
     ) -> Result<(Value, u32), SendError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         let ended = CountOnDrop(&self.ended);
-        let shared = match sending.wait {
+        let shared = match commands.wait {
             Some(_) => &self.confirmed,
             None => &self.connections[self.next_connection.fetch_add(1, Ordering::Relaxed) % SHARED_CONNECTIONS],
         };
@@ -114,7 +116,7 @@ impl Node {
                 let (mut connection, its_generation) =
                     shared.connection(&self.pool, &self.retired).await.map_err(SendError::unreachable)?;
                 generation = Some(its_generation);
-                match sending.send(&mut connection).await {
+                match commands.send(&mut connection).await {
                     // The connection was open a moment ago, so Redis is probably up, and a new connection is worth a try.
                     Err(Unanswered::NeverWritten(_)) if connections < CONNECTIONS_PER_CALL => {
                         shared.discard(its_generation);
@@ -128,7 +130,7 @@ impl Node {
             let text = match (generation, &self.endpoint().tls) {
                 (Some(_), _) => format!("no answer within {time_limit:?}"),
                 (None, None) => format!("no connection within {time_limit:?}"),
-                // A server without TLS waits for the rest of a command.
+                // A server without TLS takes the handshake for the start of a command, and waits for the rest.
                 (None, Some(_)) => {
                     format!(
                         "no connection within {time_limit:?}; if this port is not for TLS, write redis:// in redis.url"
@@ -148,6 +150,7 @@ impl Node {
     }
 }
 
+/// Adds 1 to a counter when it is dropped, so that a call whose future is dropped counts as ended too.
 struct CountOnDrop<'c>(&'c AtomicU64);
 
 impl Drop for CountOnDrop<'_> {
@@ -158,20 +161,20 @@ impl Drop for CountOnDrop<'_> {
 
 /// The commands of one call.
 #[derive(Clone, Copy)]
-pub(crate) struct Sending<'c> {
+pub(crate) struct CallCommands<'c> {
     pub(crate) command: &'c Cmd,
     /// The script that the command calls.
     pub(crate) script: Option<&'c Script>,
-    /// The command that follows over the same connection, and waits for replicas.
+    /// The command that is sent after the call over the same connection, and waits for replicas.
     pub(crate) wait: Option<&'c Cmd>,
     /// Whether the server serves the call although the slot still belongs to another server.
     pub(crate) asking: Asking,
 }
 
-impl Sending<'_> {
+impl CallCommands<'_> {
     async fn send(&self, connection: &mut Connection) -> Result<(Value, u32), Unanswered> {
         let answer = match (connection.query(self.command, self.asking).await, self.script) {
-            // EVAL sends and runs the script in one step, so that Redis can't forget it in between.
+            // EVAL sends and runs the script in one step, so that Redis can't forget the script in between.
             (Err(Unanswered::Failed(error)), Some(script)) if error.code() == Some("NOSCRIPT") => {
                 connection.query(&script.eval_of(self.command), self.asking).await?
             }

@@ -10,8 +10,8 @@ use crate::redis::{
     endpoint::Endpoint,
     sentinel::Sentinels,
     tls::{InvalidTls, TlsClient, TlsFiles},
-    topology::Source,
-    url::{Kind, RedisUrl, UsesTls},
+    topology::TopologySource,
+    url::{RedisUrl, TopologyKind, UsesTls},
 };
 
 /// How a process connects to Redis.
@@ -39,7 +39,7 @@ pub struct RedisOptions {
 /// Why the options can't be used. The text names the keys of the configuration, and never repeats a value, which may be a secret.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum InvalidOptions {
-    /// The URL is not that of a Redis.
+    /// `redis.url` is not the URL of a Redis.
     #[error(
         "redis.url: not the URL of a Redis; expected redis://host:port, redis://user:password@host:port/db, unix:/path, \
          redis+sentinel://host:26379,host/service, or redis+cluster://host:6379,host; rediss in place of redis for TLS"
@@ -48,10 +48,10 @@ pub enum InvalidOptions {
     /// The URL and the options both have a user or a password.
     #[error("redis.url has a {0}, and redis.{0} is set too: remove one of them")]
     Twice(&'static str),
-    /// There are certificates, but the URL does not ask for TLS.
+    /// The options have certificates, but the URL does not ask for TLS.
     #[error("redis.tls is set, but redis.url does not ask for TLS: write rediss:// there, or remove redis.tls")]
     UnusedTls,
-    /// There is a login for Sentinels, but the URL names none.
+    /// The options have a login for Sentinels, but the URL names no Sentinels.
     #[error(
         "redis.sentinel is set, but redis.url names no Sentinels: write redis+sentinel:// there, or remove redis.sentinel"
     )]
@@ -73,7 +73,7 @@ impl Redis {
 }
 
 impl RedisOptions {
-    /// The options of a URL and a time limit alone.
+    /// Returns options that have only a URL and a time limit.
     pub fn new(url: impl Into<String>, time_limit: Duration) -> Self {
         Self {
             url: url.into(),
@@ -86,7 +86,7 @@ impl RedisOptions {
         }
     }
 
-    /// Prepares connections. None is opened yet, so Redis may start later than this process.
+    /// Prepares connections. No connection is opened yet, so Redis may start later than this process.
     ///
     /// # Errors
     ///
@@ -95,7 +95,7 @@ impl RedisOptions {
         Ok(Redis::to(self.source()?, self.time_limit, Arc::default()))
     }
 
-    fn source(&self) -> Result<Source, InvalidOptions> {
+    fn source(&self) -> Result<TopologySource, InvalidOptions> {
         let RedisUrl { kind, servers, login, uses_tls } = RedisUrl::parse(&self.url).ok_or(InvalidOptions::Url)?;
         let login = self.add_user(login)?;
         let files = TlsFiles { ca: self.tls_ca.clone(), client: self.tls_client.clone() };
@@ -106,20 +106,20 @@ impl RedisOptions {
             UsesTls::Yes => Some(TlsClient::load(files)?),
             UsesTls::No => None,
         };
-        if self.sentinel_login.is_some() && !matches!(kind, Kind::Sentinels { .. }) {
+        if self.sentinel_login.is_some() && !matches!(kind, TopologyKind::Sentinels { .. }) {
             return Err(InvalidOptions::UnusedSentinel);
         }
         let endpoint = |address, login: &RedisConnectionInfo| Endpoint {
             address,
-            // The name of the library would need a right of its own, and helps nobody.
+            // The client library does not send its name, because this command would need one more right.
             login: login.clone().set_skip_set_lib_name(),
             tls: tls.clone(),
         };
         let mut servers = servers.into_iter();
         let first = servers.next().ok_or(InvalidOptions::Url)?;
         Ok(match kind {
-            Kind::Server => Source::Server(endpoint(first, &login)),
-            Kind::Sentinels { service } => {
+            TopologyKind::Server => TopologySource::Server(endpoint(first, &login)),
+            TopologyKind::Sentinels { service } => {
                 let mut sentinel_login = RedisConnectionInfo::default();
                 if let Some((username, password)) = &self.sentinel_login {
                     sentinel_login = sentinel_login.set_password(password);
@@ -130,11 +130,11 @@ impl RedisOptions {
                 let primary = endpoint(first.clone(), &login);
                 let servers = iter::once(first).chain(servers);
                 let servers = servers.map(|address| endpoint(address, &sentinel_login)).collect();
-                Source::Sentinels(Sentinels { servers, service, primary })
+                TopologySource::Sentinels(Sentinels { servers, service, primary })
             }
-            Kind::Cluster => {
+            TopologyKind::Cluster => {
                 let seeds = iter::once(first).chain(servers).map(|address| endpoint(address, &login)).collect();
-                Source::Cluster(Cluster { seeds })
+                TopologySource::Cluster(Cluster { seeds })
             }
         })
     }

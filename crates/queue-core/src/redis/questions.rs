@@ -8,13 +8,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::error::Error;
 
-/// The time limit of all answers.
+/// The time limit for the answers of all servers.
 const TIME_LIMIT: Duration = Duration::from_millis(500);
-/// The time that the other servers have when more than half of them have answered: a server that hangs must not delay a fail-over,
-/// and a single server that does not know of it must not decide.
-const LATE_ANSWERS: Duration = Duration::from_millis(100);
+/// The time limit for the other answers after more than half of the servers have answered. A server that hangs must not delay a
+/// fail-over, and a single server that does not know of a fail-over must not decide.
+const LATE_ANSWER_LIMIT: Duration = Duration::from_millis(100);
 
-/// Asks one question to each server. Returns the answer, or the reason why there is none, for each of them.
+/// Asks each server one question. Returns for each server its answer, or the reason why there is no answer.
 pub(crate) async fn ask_all<T>(
     questions: impl IntoIterator<Item = impl Future<Output = RedisResult<T>>>,
 ) -> Vec<Result<T, String>> {
@@ -28,7 +28,7 @@ pub(crate) async fn ask_all<T>(
     while let Ok(Some((index, answer))) = timeout_at(deadline, questions.next()).await {
         answered += usize::from(answer.is_ok());
         if 2 * answered > answers.len() {
-            deadline = deadline.min(Instant::now() + LATE_ANSWERS);
+            deadline = deadline.min(Instant::now() + LATE_ANSWER_LIMIT);
         }
         answers[index] = answer.map_err(|error| Error::from(error).to_string());
     }
@@ -46,8 +46,8 @@ mod tests {
         let start = Instant::now();
         let ask = async |server: u64| if server == 3 { pending().await } else { Ok(server) };
         assert_eq!(ask_all([1, 2, 3].map(ask)).await, [Ok(1), Ok(2), Err("no answer in time".to_owned())]);
-        assert_eq!(start.elapsed(), LATE_ANSWERS);
+        assert_eq!(start.elapsed(), LATE_ANSWER_LIMIT);
         assert_eq!(ask_all([1, 3].map(ask)).await, [Ok(1), Err("no answer in time".to_owned())]);
-        assert_eq!(start.elapsed(), LATE_ANSWERS + TIME_LIMIT, "one of two servers is not most of them");
+        assert_eq!(start.elapsed(), LATE_ANSWER_LIMIT + TIME_LIMIT, "one of two servers is not more than half");
     }
 }

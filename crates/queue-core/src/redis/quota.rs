@@ -1,4 +1,4 @@
-//! Quotas: limits of uses over all processes. With quotas the API limits the requests of each API key.
+//! Quotas: limits of uses that hold for all processes together. With quotas the API limits the requests of each API key.
 
 use std::sync::LazyLock;
 
@@ -26,7 +26,7 @@ pub struct QuotaUse {
     pub is_granted: bool,
     /// The number of further uses that the limit permits now.
     pub remaining: u32,
-    /// The time until the limit permits more further uses than `remaining`.
+    /// The time after which the limit permits more uses than `remaining`.
     pub more_after: Millis,
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The pauses of a loop after errors: from 50 ms, doubled each time, up to 500 ms, with a jitter of a half. The pauses are so
-/// short that everything works again within 2 s after Redis is back.
+/// short that all work continues within 2 s after Redis is back.
 #[derive(Debug)]
 pub struct Retry {
     next: Duration,
@@ -14,7 +14,7 @@ impl Retry {
     /// The longest pause: 500 ms.
     pub const LONGEST: Duration = Duration::from_millis(500);
 
-    /// Begins with the first pause.
+    /// Returns a sequence of pauses that begins with the shortest pause.
     pub fn new() -> Self {
         Self { next: Self::FIRST }
     }
@@ -26,7 +26,7 @@ impl Retry {
         pause
     }
 
-    /// Begins with the first pause again, after a success.
+    /// Begins with the shortest pause again, after a success.
     pub fn reset(&mut self) {
         *self = Self::new();
     }

@@ -1,14 +1,14 @@
 //! The Lua scripts, assembled from their fragments.
 //!
 //! This module reads the headers of scripts and fragments, so that a header can't differ from the code below it. `-- KEYS`
-//! names the keys that the text itself touches, as upper-case locals; `-- USES` names the fragments that it calls. Fragments
-//! that these fragments need are included too.
+//! names the keys that the text itself touches, as upper-case locals; `-- USES` names the fragments that the text calls. A fragment
+//! that another fragment needs is included too.
 //!
 //! A script whose header has a line `-- CALLS enqueue` contains the whole text of `enqueue.lua` as a function, which takes the
 //! arguments and returns the reply.
 //!
-//! A script may have several parts, each of which begins with a line `-- USES`. The fragments of a part come right before it, so
-//! that a call which ends in an earlier part does not run them.
+//! A script may have several parts, each of which begins with a line `-- USES`. The fragments of a part come right before the part,
+//! so that a call that ends in an earlier part does not run these fragments.
 
 use std::{
     collections::BTreeSet,
@@ -39,18 +39,20 @@ pub(crate) fn inject_clock() {
 /// The data layout that this version reads and writes.
 pub(crate) const LAYOUT: u32 = 3;
 
-/// The data layout of a queue while it has unfinished messages with a group. Versions that know no groups refuse it, because they
-/// would hand out messages out of order.
+/// The data layout of a queue while it has unfinished messages with a group. Versions of Drover without groups refuse this layout,
+/// because they would hand out messages out of order.
 const GROUPED_LAYOUT: u32 = 4;
 
-/// The maximum number of runs that one call reads or writes: each may have an error, and together they must fit into one call.
+/// The maximum number of runs that one call reads or writes. Each run may have an error, and the runs of one call must have at most
+/// [`limits::MAX_BYTES`].
 const MAX_RUNS: usize = 400;
 const _: () = assert!(MAX_RUNS * (limits::MAX_ERROR_BYTES + 1_024) <= limits::MAX_BYTES);
 
-/// The maximum number of outcomes that one call reads: each may have a result.
+/// The maximum number of outcomes that one call reads. Each outcome may have a result, so a call can read only few outcomes.
 const MAX_RESULTS: usize = limits::MAX_BYTES / (limits::MAX_RESULT_BYTES + limits::MAX_ERROR_BYTES + 1_024);
 
-/// The constants that the scripts and the library share, as Lua writes them. A script gets those that it mentions, as locals.
+/// Returns the constants that the scripts and the library share, as Lua writes them. Each constant whose name a script contains becomes
+/// a local of that script.
 fn constants() -> Vec<(&'static str, String)> {
     let default = Settings::default();
     let text_of = |setting: &str| format!("'{}'", default.texts()[setting]);
@@ -72,11 +74,11 @@ fn constants() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A script, ready to be sent.
+/// A script that can be sent to Redis.
 pub(crate) struct Script {
-    /// The name of its file, for errors and metrics.
+    /// The name of the script's file, for errors and metrics.
     pub(crate) name: &'static str,
-    /// The suffixes of the keys that it touches, in the order of KEYS.
+    /// The suffixes of the keys that the script touches, in the order of KEYS.
     pub(crate) keys: Vec<&'static str>,
     pub(crate) sha: String,
     pub(crate) source: String,
@@ -84,7 +86,7 @@ pub(crate) struct Script {
 
 macro_rules! fragments {
     ($($name:literal),* $(,)?) => {
-        /// The fragments, by name.
+        /// The name and the text of each fragment.
         static FRAGMENTS: &[(&str, &str)] = &[$(($name, include_str!(concat!("../lua/lib/", $name, ".lua")))),*];
     };
 }
@@ -102,7 +104,7 @@ macro_rules! scripts {
         $($(pub(crate) static $name: LazyLock<Script> =
             LazyLock::new(|| Script::assemble($file, include_str!(concat!("../lua/", $folder, "/", $file, ".lua"))));)*)*
 
-        /// The names of all scripts of queues.
+        /// The names of all scripts that belong to queues.
         pub(crate) const NAMES: &[&str] = &[$($($file),*),*];
 
         #[cfg(test)]
@@ -145,7 +147,7 @@ impl Script {
         let (shebang, body) = text.split_once('\n').unwrap_or((text, ""));
         let mut needs = ScriptNeeds::default();
         if !shebang.contains("no-writes") {
-            // The check of the layout comes before everything else.
+            // The fragment `layout` comes first, so that a script changes nothing in a queue with another layout.
             needs.add_fragment("layout");
         }
         let mut fragments_before = 0;
@@ -232,7 +234,7 @@ impl ScriptNeeds {
         self.fragments.push((name, if is_injected { INJECTED_CLOCK } else { text }));
     }
 
-    /// Adds what another script needs, and returns the text of that script as a function.
+    /// Adds the needs of another script, and returns the text of that script as a Lua function.
     fn add_function(&mut self, called: &str) -> String {
         assert_eq!(called, "enqueue", "a unit test assembles every script");
         for part in parts_of(ENQUEUE_TEXT) {
@@ -242,13 +244,13 @@ impl ScriptNeeds {
         format!("local function {called}(ARGV)\n{body}end\n")
     }
 
-    /// The needed keys in the order of [`suffix::ALL`]; a header names each key, or all keys as `*`.
+    /// Returns the needed keys in the order of [`suffix::ALL`]; a header names each key, or all keys as `*`.
     fn keys(&self) -> Vec<&'static str> {
         suffix::ALL.iter().copied().filter(|key| self.keys.contains("*") || self.keys.contains(key)).collect()
     }
 }
 
-/// The defaults of settings as a Lua table.
+/// Returns the defaults of all settings as a Lua table.
 fn defaults() -> String {
     // A setting that is null or false by default is nil in Lua.
     let set = Settings::default().texts().into_iter().filter(|(_, json)| json != "null" && json != "false");
@@ -256,7 +258,7 @@ fn defaults() -> String {
     format!("{{ {} }}", entries.join(", "))
 }
 
-/// The words of a header line.
+/// Returns the words of the header line that begins with `start`.
 fn header_words(text: &'static str, start: &str) -> impl Iterator<Item = &'static str> {
     let line = text.lines().find_map(|line| line.strip_prefix(start)).unwrap_or("");
     line.split_whitespace()
@@ -268,7 +270,7 @@ mod tests {
 
     const PROTOCOL: &str = include_str!("../../../../docs/PROTOCOL.md");
 
-    /// The name with which each line of the list in the section "Keys" of the protocol page begins.
+    /// Returns the name with which each line of the list in the section "Keys" of the protocol page begins.
     fn documented_keys() -> BTreeSet<&'static str> {
         let (_, after) = PROTOCOL.split_once("\n## Keys\n").expect("the page has this section");
         let section = after.split("\n## ").next().unwrap_or(after);
@@ -285,8 +287,8 @@ mod tests {
         let (_, table) = PROTOCOL.split_once("\nmay be repeated | calls\n").expect("the page has this table");
         let rows = table.lines().take_while(|line| line.contains('|'));
         let documented: BTreeSet<&str> = rows.flat_map(|row| row.split('`').skip(1).step_by(2)).collect();
-        let no_scripts_of_queues = [QUOTA, "command", "WAIT"];
-        assert_eq!(documented, all().into_iter().map(|script| script.name).chain(no_scripts_of_queues).collect());
+        let other_calls = [QUOTA, "command", "WAIT"];
+        assert_eq!(documented, all().into_iter().map(|script| script.name).chain(other_calls).collect());
     }
 
     #[test]
@@ -310,7 +312,7 @@ mod tests {
         }
     }
 
-    /// The words of a text, without its comments.
+    /// Returns the words of a Lua text without its comments.
     fn words(text: &str) -> Vec<&str> {
         let code = text.lines().map(|line| line.split("--").next().unwrap_or(line));
         code.flat_map(|line| line.split(|char: char| !char.is_alphanumeric() && char != '_')).collect()

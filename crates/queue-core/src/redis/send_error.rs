@@ -9,9 +9,9 @@ use crate::{
 
 /// Why a server did not serve a call.
 pub(crate) enum SendError {
-    /// The call did not start: it may be sent again, to this server or to another one.
+    /// The call did not start, so the call may be sent again, to the same server or to another server.
     NotStarted(NotStarted, CallError),
-    /// The call failed, or it is unknown whether it was done: it must not be sent again.
+    /// The call failed, or it is unknown whether the server did the call, so the call must not be sent again.
     Failed(CallError),
 }
 
@@ -20,16 +20,16 @@ pub(crate) enum SendError {
 pub(crate) enum NotStarted {
     /// The slot belongs to another server.
     Moved(Redirect),
-    /// The slot moves, and its keys are already on another server.
+    /// The slot moves to another server, which already has the keys of the call.
     Ask(Redirect),
-    /// The server can't serve the call now: it loads its data, it is a replica, or its cluster or slot is not complete.
+    /// The server can't serve the call now: the server loads its data or is a replica, or its cluster or the slot is not complete.
     NotNow,
     /// No byte of the call was written, because there is no connection.
     Unreachable,
 }
 
-/// The address to which a server redirects a call, `host:port`. The host is empty if it is that of the redirecting server, and `?` if
-/// it is unknown.
+/// The address to which a server redirects a call, `host:port`. The host is empty for the host of the redirecting server, and `?` for
+/// an unknown host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Redirect(pub(crate) String);
 
@@ -37,7 +37,7 @@ pub(crate) struct Redirect(pub(crate) String);
 const NOT_NOW: [&str; 6] = ["TRYAGAIN", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS"];
 
 impl SendError {
-    /// There is no connection for the call.
+    /// Returns the error of a call for which there is no connection.
     pub(crate) fn unreachable(error: Error) -> Self {
         Self::NotStarted(NotStarted::Unreachable, CallError::Failed(error))
     }
@@ -51,7 +51,8 @@ impl SendError {
         }
     }
 
-    /// Whether another server may have taken over. A server that answers that a queue is full, for example, still serves its slots.
+    /// Whether another server may serve the slot now. After an answer such as that a queue is full, the same server still serves the
+    /// slot.
     pub(crate) fn may_mean_a_change(&self) -> bool {
         match self {
             Self::NotStarted(..) => true,
@@ -59,7 +60,7 @@ impl SendError {
         }
     }
 
-    /// Whether the server has answered, though not as the caller wished.
+    /// Whether the error is an answer of the server.
     pub(crate) fn is_answer(&self) -> bool {
         match self {
             Self::NotStarted(reason, _) => *reason != NotStarted::Unreachable,
@@ -92,7 +93,7 @@ impl From<Unanswered> for SendError {
 }
 
 fn reason(error: &RedisError) -> Option<NotStarted> {
-    // The detail is the slot and the address.
+    // The detail of a redirection is the slot and the address.
     let redirect = || Some(Redirect(error.detail()?.split_whitespace().nth(1)?.to_owned()));
     match error.code()? {
         "MOVED" => redirect().map(NotStarted::Moved),

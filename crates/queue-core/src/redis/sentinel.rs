@@ -1,4 +1,4 @@
-//! Redis Sentinel: asks the Sentinels which server is the primary, and listens to their announcements of another one.
+//! Redis Sentinel: asks the Sentinels which server is the primary, and listens to their announcements of another primary.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,21 +12,21 @@ use crate::redis::{
     retry::Retry,
 };
 
-/// The time limit of a connection and of a command for subscriptions.
+/// The time limit for opening a connection for subscriptions, and for each command over this connection.
 const TIME_LIMIT: Duration = Duration::from_millis(500);
-/// The channels on which Sentinels announce another primary: the Sentinel that leads the fail-over when the replica is promoted, and
-/// each Sentinel when it knows of it.
+/// The channels on which Sentinels announce another primary. The Sentinel that leads the fail-over uses the first channel when it
+/// promotes the replica; each Sentinel uses the second channel when it learns of the new primary.
 const ANNOUNCEMENTS: [&str; 2] = ["+promoted-slave", "+switch-master"];
 /// The interval at which a PING checks a quiet connection to a Sentinel.
 const PING_EVERY: Duration = Duration::from_secs(5);
 
-/// The Sentinels, and the primary that they are asked for.
+/// The Sentinels, and the primary for which the Sentinels are asked.
 #[derive(Clone)]
 pub(crate) struct Sentinels {
     pub(crate) servers: Vec<Endpoint>,
     /// The name under which the Sentinels know the primary.
     pub(crate) service: String,
-    /// The user and the TLS of connections to the primary; its address is that of the first Sentinel.
+    /// The user and the TLS of connections to the primary. The address is not used, because the Sentinels name the address.
     pub(crate) primary: Endpoint,
 }
 
@@ -34,11 +34,12 @@ pub(crate) struct Sentinels {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct SentinelAnswer {
     address: Address,
-    /// Grows with each fail-over, so the Sentinel with the highest one knows the latest primary.
+    /// The config epoch of the primary, which grows with each fail-over. The answer with the highest config epoch names the latest
+    /// primary.
     config_epoch: u64,
 }
 
-/// The connection to a Sentinel broke, or does not answer.
+/// The error that a connection to a Sentinel broke, or that the Sentinel does not answer.
 struct ConnectionBroken;
 
 impl From<redis::RedisError> for ConnectionBroken {
@@ -53,33 +54,35 @@ impl From<Elapsed> for ConnectionBroken {
     }
 }
 
-/// The latest of the views of some of all Sentinels. A few Sentinels that are cut off from the others may know only an earlier
-/// primary, which loses what is written to it. So a primary that is earlier than the known one counts only if most Sentinels
-/// answer, as after an operator has set them up anew.
-fn latest(views: Vec<SentinelAnswer>, sentinels: usize, known_epoch: u64) -> Option<SentinelAnswer> {
-    let are_most = 2 * views.len() > sentinels;
-    views.into_iter().max_by_key(|view| view.config_epoch).filter(|view| are_most || view.config_epoch >= known_epoch)
+/// Returns the answer that names the latest primary. A few Sentinels that are cut off from the other Sentinels may know only an
+/// earlier primary, and writes to an earlier primary are lost. So a primary that is earlier than the known primary is accepted only if
+/// most Sentinels answer, which happens after an operator has set up new Sentinels.
+fn latest_answer(answers: Vec<SentinelAnswer>, sentinel_count: usize, known_epoch: u64) -> Option<SentinelAnswer> {
+    let are_most = 2 * answers.len() > sentinel_count;
+    let latest = answers.into_iter().max_by_key(|answer| answer.config_epoch);
+    latest.filter(|answer| are_most || answer.config_epoch >= known_epoch)
 }
 
 impl Sentinels {
-    /// The server that is the primary now, and its config epoch. `known_epoch` is that of the primary that was known before.
+    /// Returns the server that is the primary now, and its config epoch. `known_epoch` is the config epoch of the primary that was
+    /// known before.
     pub(crate) async fn primary(&self, known_epoch: u64) -> Result<(Endpoint, u64), String> {
-        let answers = ask_all(self.servers.iter().map(|sentinel| self.ask(sentinel))).await;
-        let mut views = Vec::new();
+        let replies = ask_all(self.servers.iter().map(|sentinel| self.ask(sentinel))).await;
+        let mut answers = Vec::new();
         let mut reasons = Vec::new();
-        for (sentinel, answer) in self.servers.iter().zip(answers) {
-            match answer {
-                Ok(Some(view)) => views.push(view),
+        for (sentinel, reply) in self.servers.iter().zip(replies) {
+            match reply {
+                Ok(Some(answer)) => answers.push(answer),
                 Ok(None) => reasons.push(format!("{} knows no primary {:?}", sentinel.address, self.service)),
                 Err(error) => reasons.push(format!("{}: {error}", sentinel.address)),
             }
         }
-        let answered = views.len();
-        match latest(views, self.servers.len(), known_epoch) {
+        let answer_count = answers.len();
+        match latest_answer(answers, self.servers.len(), known_epoch) {
             Some(SentinelAnswer { address, config_epoch }) => {
                 Ok((Endpoint { address, ..self.primary.clone() }, config_epoch))
             }
-            None if answered > 0 => {
+            None if answer_count > 0 => {
                 Err(format!("the Sentinels that answer know only an earlier primary: {}", reasons.join("; ")))
             }
             None => Err(format!("no Sentinel names the primary: {}", reasons.join("; "))),
@@ -108,7 +111,7 @@ impl Sentinels {
         let (mut sink, mut messages) = timeout(TIME_LIMIT, sentinel.open_for_subscriptions()).await??;
         timeout(TIME_LIMIT, sink.subscribe(&ANNOUNCEMENTS)).await??;
         retry.reset();
-        // There may have been an announcement before.
+        // A Sentinel may have announced another primary before the subscription.
         announced();
         loop {
             match timeout(PING_EVERY, messages.next()).await {
@@ -130,7 +133,7 @@ impl Sentinels {
     async fn ask(&self, sentinel: &Endpoint) -> RedisResult<Option<SentinelAnswer>> {
         let mut connection = sentinel.open().await?;
         let mut questions = redis::pipe();
-        // The first answer names a new primary some time before the second one does, but only the second has the epoch.
+        // GET-MASTER-ADDR-BY-NAME names a new primary some time before MASTER does, but only MASTER returns the config epoch.
         questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
         let (address,): (Option<(String, u16)>,) = questions.query_async(&mut connection.multiplexed).await?;
         let Some((host, port)) = address else { return Ok(None) };
@@ -148,13 +151,14 @@ mod tests {
 
     #[test]
     fn few_sentinels_that_know_only_an_earlier_primary_do_not_decide() {
-        let view = |port, config_epoch| SentinelAnswer { address: Address::Tcp("h".into(), port), config_epoch };
-        let (earlier, later) = (view(1, 4), view(2, 5));
-        assert_eq!(latest(vec![earlier.clone(), later.clone(), earlier.clone()], 3, 0), Some(later.clone()));
-        assert_eq!(latest(vec![later.clone()], 3, 4), Some(later.clone()), "one Sentinel may announce a new primary");
-        assert_eq!(latest(vec![later.clone()], 3, 5), Some(later));
-        assert_eq!(latest(vec![earlier.clone()], 3, 5), None);
-        assert_eq!(latest(vec![earlier.clone(), earlier.clone()], 3, 5), Some(earlier), "the Sentinels are new");
-        assert_eq!(latest(Vec::new(), 3, 0), None);
+        let answer = |port, config_epoch| SentinelAnswer { address: Address::Tcp("h".into(), port), config_epoch };
+        let (earlier, later) = (answer(1, 4), answer(2, 5));
+        assert_eq!(latest_answer(vec![earlier.clone(), later.clone(), earlier.clone()], 3, 0), Some(later.clone()));
+        let text = "one Sentinel may announce a new primary";
+        assert_eq!(latest_answer(vec![later.clone()], 3, 4), Some(later.clone()), "{text}");
+        assert_eq!(latest_answer(vec![later.clone()], 3, 5), Some(later));
+        assert_eq!(latest_answer(vec![earlier.clone()], 3, 5), None);
+        assert_eq!(latest_answer(vec![earlier.clone(), earlier.clone()], 3, 5), Some(earlier), "the Sentinels are new");
+        assert_eq!(latest_answer(Vec::new(), 3, 0), None);
     }
 }

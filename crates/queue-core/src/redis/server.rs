@@ -81,11 +81,11 @@ enum Snapshots {
 
 impl Redis {
     /// Finds the dangers to messages in the servers that answer now; dangers that prevent work come first. A server of a cluster
-    /// that does not answer while others do is not examined. That a server has become a replica is no danger if another one takes
-    /// over.
+    /// that does not answer while other servers do is not examined. A server that has become a replica is no danger if another
+    /// server may become the primary.
     ///
-    /// The check uses its own connection: a refused command must not discard the shared ones, and a new connection reaches the
-    /// server that is behind the address now.
+    /// The check uses its own connection: a refused command must not discard the shared connections, and a new connection reaches
+    /// the server that has the address now.
     ///
     /// # Errors
     ///
@@ -122,7 +122,7 @@ impl Redis {
     }
 }
 
-/// The dangers of all servers, each once; those that prevent work come first.
+/// Returns each danger of any server once; dangers that prevent work come first.
 fn merged(of_servers: Vec<Vec<Danger>>) -> Vec<Danger> {
     let mut dangers: Vec<Danger> = Vec::new();
     for danger in of_servers.into_iter().flatten() {
@@ -137,7 +137,7 @@ fn merged(of_servers: Vec<Vec<Danger>>) -> Vec<Danger> {
 async fn dangers_of(server: &Endpoint) -> Result<Vec<Danger>> {
     let mut connection = server.open().await?;
     let connection = &mut connection.multiplexed;
-    // This reads all default sections at once, because an old server accepts at most one section's name.
+    // INFO without a name reads all default sections at once, because an old server accepts the name of at most one section.
     let info: String = match redis::cmd("INFO").query_async(connection).await {
         Err(error) if is_not_permitted(&error) => return Ok(vec![Danger::Unexamined]),
         answer => answer?,
@@ -164,12 +164,13 @@ async fn snapshots(connection: &mut MultiplexedConnection) -> RedisResult<Snapsh
     }
 }
 
-/// Whether a command is forbidden: a managed Redis often answers that the command is unknown; a Redis with ACLs answers NOPERM.
+/// Whether Redis forbids a command: a managed Redis often answers that the command is unknown; a Redis with ACLs answers NOPERM.
 fn is_not_permitted(error: &RedisError) -> bool {
     matches!(error.code(), Some("ERR" | "NOPERM"))
 }
 
-/// A field that INFO lacks is no danger, because compatible servers have fewer fields.
+/// Returns the dangers that the reply to INFO and the save points show. A field that INFO lacks is no danger, because compatible
+/// servers have fewer fields.
 fn dangers(info: &str, snapshots: Snapshots) -> Vec<Danger> {
     let mut dangers = Vec::new();
     dangers.extend(too_old(info));
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn each_danger_is_found_and_those_that_prevent_work_come_first() {
+    fn each_danger_is_found_and_dangers_that_prevent_work_come_first() {
         let all = dangers(&info("redis_version:6.2.14", "slave", "allkeys-lru", 0), Snapshots::NotTaken);
         let too_old = Danger::TooOld { found: "Redis 6.2.14".into() };
         let evicts = Danger::Evicts { policy: "allkeys-lru".into() };
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn unreadable_snapshot_setting_is_unknown_and_not_missing() {
+    fn persistence_is_unknown_if_the_save_points_can_not_be_read() {
         let info = info("redis_version:7.0.15", "master", "noeviction", 0);
         assert_eq!(dangers(&info, Snapshots::Unknown), [Danger::PersistenceUnknown]);
     }

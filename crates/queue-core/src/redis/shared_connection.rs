@@ -1,5 +1,5 @@
-//! One connection to Redis that many calls share. It is replaced when a call over it fails, and before a call when Redis
-//! has closed it.
+//! One connection to Redis that many calls share. The connection is replaced when a call over it fails, and before a call when
+//! Redis has closed the connection.
 
 use std::sync::{
     Arc,
@@ -20,6 +20,7 @@ use crate::{
     },
 };
 
+/// The pool from which a server's connections come.
 pub(crate) type Pool = managed::Pool<Connector>;
 
 /// Opens the connections of a pool.
@@ -29,7 +30,7 @@ impl managed::Manager for Connector {
     type Type = Connection;
     type Error = RedisError;
 
-    /// The caller limits how long this takes.
+    /// Opens a connection. The caller limits the time for this.
     async fn create(&self) -> RedisResult<Connection> {
         let OpenConnection { multiplexed, traffic, driver } = self.0.open().await?;
         Ok(Connection { multiplexed, traffic, driver: Arc::new(driver) })
@@ -40,12 +41,12 @@ impl managed::Manager for Connector {
     }
 }
 
-/// A connection that may be cloned: its clones share one socket.
+/// A connection that may be cloned; all clones share one socket.
 #[derive(Clone)]
 pub(crate) struct Connection {
     multiplexed: MultiplexedConnection,
     traffic: Arc<Traffic>,
-    /// The task that drives the socket; both end with the last clone.
+    /// The task that drives the socket. The task and the socket end with the last clone of the connection.
     driver: Arc<AbortOnDropHandle<()>>,
 }
 
@@ -55,7 +56,7 @@ impl Connection {
         let written_before = self.traffic.written();
         let reply = match asking {
             Asking::No => command.query_async(&mut self.multiplexed).await,
-            // Both commands are sent together, because ASKING holds only for the command that follows it.
+            // ASKING and the command are sent together, because ASKING holds only for the next command.
             Asking::Yes => {
                 let mut both = redis::pipe();
                 both.cmd("ASKING").ignore().add_command(command.clone());
@@ -63,7 +64,7 @@ impl Connection {
             }
         };
         reply.map_err(|error| {
-            // A failed command is not written later. If nothing was written meanwhile, this command was not written either.
+            // A failed command is not written later. If nothing was written since the call began, the command was not written.
             if self.traffic.written() == written_before {
                 Unanswered::NeverWritten(error)
             } else {
@@ -82,17 +83,17 @@ pub(crate) enum Asking {
 
 /// Why a command has no usable reply.
 pub(crate) enum Unanswered {
-    /// Redis has received no byte of the command: it may be sent again.
+    /// Redis has received no byte of the command, so the command may be sent again.
     NeverWritten(RedisError),
-    /// Redis answered with an error, or its reply was lost and the command may have run: only the error's code may say that the
+    /// Redis answered with an error, or its reply was lost and the command may have run. Only the code of the error may say that the
     /// command did not start.
     Failed(RedisError),
-    /// The call was done, but a command that followed it failed.
+    /// The call was done, but a command after the call (WAIT) failed.
     Done(RedisError),
 }
 
 impl Unanswered {
-    /// The error of a command that followed a call that was done.
+    /// Converts the error of a command that was sent after a call that was done.
     pub(crate) fn into_done(self) -> Self {
         match self {
             Self::NeverWritten(error) | Self::Failed(error) | Self::Done(error) => Self::Done(error),
@@ -104,17 +105,18 @@ impl Unanswered {
 #[derive(Default)]
 pub(crate) struct SharedConnection {
     slot: Mutex<ConnectionSlot>,
-    /// The latest generation whose connection has failed. It is outside the lock, so that a call whose time is over need not wait
-    /// for another call that connects.
+    /// The latest generation whose connection has failed. This number is outside the lock, so that a call whose time is over need not
+    /// wait for another call that connects.
     broken: AtomicU64,
-    /// Ends the task that drives the open connection.
+    /// The handle with which the task that drives the open connection can be ended.
     driver: parking_lot::Mutex<Option<AbortHandle>>,
 }
 
+/// The open connection, if any, and its number.
 #[derive(Default)]
 struct ConnectionSlot {
     connection: Option<Object<Connector>>,
-    /// The number of this connection, so that of many calls that fail together only the first discards the connection.
+    /// The number of the connection, so that of many calls that fail together only the first call discards the connection.
     generation: u64,
 }
 
@@ -122,7 +124,9 @@ async fn connect(pool: &Pool, retired: &CancellationToken) -> Result<Object<Conn
     let connecting = async {
         match pool.get().await {
             Ok(connection) => Ok(connection),
-            Err(PoolError::Backend(error)) => Err(closed_by_server::explain(error, &pool.manager().0).await),
+            Err(PoolError::Backend(error)) => {
+                Err(closed_by_server::explain_connect_error(error, &pool.manager().0).await)
+            }
             Err(error) => Err(error.into()),
         }
     };
@@ -138,7 +142,7 @@ fn no_longer_primary() -> Error {
 }
 
 impl SharedConnection {
-    /// The open connection, or a new one. Connecting ends when the server is `retired`.
+    /// Returns the open connection, or a new connection, and its generation. An attempt to connect ends when the server is `retired`.
     pub(crate) async fn connection(&self, pool: &Pool, retired: &CancellationToken) -> Result<(Connection, u64)> {
         let mut slot = self.slot.lock().await;
         let is_broken = slot.generation <= self.broken.load(Ordering::Relaxed);
@@ -148,13 +152,13 @@ impl SharedConnection {
         if let Some(connection) = &slot.connection {
             return Ok((Connection::clone(connection), slot.generation));
         }
-        // Connecting is rare, so its future is boxed, which keeps the future of each call small.
+        // A call rarely connects, so the future of `connect` is boxed, which keeps the future of each call small.
         let connection = Box::pin(connect(pool, retired)).await?;
         let shared = Connection::clone(&connection);
         slot.generation += 1;
         *self.driver.lock() = Some(shared.driver.abort_handle());
         slot.connection = Some(connection);
-        // `abort` may have come before the driver was known here, but then `retired` was cancelled before.
+        // `abort` may have been called before `self.driver` was set. In that case `retired` was cancelled before that call.
         if retired.is_cancelled() {
             self.abort();
             return Err(no_longer_primary());
@@ -167,7 +171,7 @@ impl SharedConnection {
         self.broken.fetch_max(generation, Ordering::Relaxed);
     }
 
-    /// Closes the connection: all calls over it fail at once.
+    /// Closes the connection, so that all calls over the connection fail at once.
     pub(crate) fn abort(&self) {
         if let Some(driver) = self.driver.lock().take() {
             driver.abort();

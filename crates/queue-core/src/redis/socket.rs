@@ -1,5 +1,5 @@
-//! The socket under one connection to Redis, without or with TLS. It counts the bytes written, and refuses to write if the peer has
-//! closed the connection. So after a failed call it is certain whether Redis may have received a part of the call.
+//! The socket under one connection to Redis, without or with TLS. The socket counts the written bytes, and refuses to write if the
+//! peer has closed the connection. By this count the caller knows after a failed call whether Redis may have received a part of it.
 
 use std::{
     io,
@@ -33,7 +33,7 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    /// How many bytes the kernel has accepted for sending.
+    /// Returns how many bytes the kernel has accepted for sending.
     pub(crate) fn written(&self) -> u64 {
         self.written.load(Ordering::Acquire)
     }
@@ -49,7 +49,7 @@ impl Traffic {
     }
 }
 
-/// The socket of the operating system. It counts the bytes that the kernel has accepted.
+/// The socket of the operating system, which counts the bytes that the kernel has accepted.
 pub(crate) struct SystemSocket {
     socket: Either<TcpStream, UnixStream>,
     traffic: Arc<Traffic>,
@@ -60,7 +60,7 @@ impl SystemSocket {
         Self { socket, traffic: Arc::default() }
     }
 
-    /// Takes bytes that have arrived, and never waits. The runtime learns of them a moment later.
+    /// Reads bytes that have arrived, and never waits. The runtime learns a moment later that these bytes have arrived.
     fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
         let socket = match &self.socket {
             Either::Left(stream) => stream.as_fd(),
@@ -73,8 +73,8 @@ impl SystemSocket {
     }
 }
 
-/// Reads what has arrived at a wire.
-struct ReceivedBytes<'w>(&'w SystemSocket);
+/// Reads the bytes that have arrived at a socket, without waiting.
+struct ReceivedBytes<'s>(&'s SystemSocket);
 
 impl io::Read for ReceivedBytes<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -84,49 +84,52 @@ impl io::Read for ReceivedBytes<'_> {
 
 /// A socket that counts its [`Traffic`].
 pub(crate) struct CountedSocket {
-    stream: Stream,
+    stream: SocketStream,
     traffic: Arc<Traffic>,
-    /// Whether nothing was written since the last read. Then perhaps no call is in flight, and Redis may have closed the
+    /// Whether nothing was written since the last read. If so, perhaps no call is in flight, and Redis may have closed the
     /// connection.
     is_quiet: bool,
 }
 
-enum Stream {
+/// A socket without or with TLS.
+enum SocketStream {
     Plain(SystemSocket),
     Tls(Box<TlsStream<SystemSocket>>),
 }
 
 impl CountedSocket {
-    pub(crate) fn plain(wire: SystemSocket) -> Self {
-        Self { traffic: Arc::clone(&wire.traffic), stream: Stream::Plain(wire), is_quiet: true }
+    pub(crate) fn plain(socket: SystemSocket) -> Self {
+        Self { traffic: Arc::clone(&socket.traffic), stream: SocketStream::Plain(socket), is_quiet: true }
     }
 
     pub(crate) fn tls(stream: TlsStream<SystemSocket>) -> Self {
         let traffic = Arc::clone(&stream.get_ref().0.traffic);
-        Self { traffic, stream: Stream::Tls(Box::new(stream)), is_quiet: true }
+        Self { traffic, stream: SocketStream::Tls(Box::new(stream)), is_quiet: true }
     }
 
     pub(crate) fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.traffic)
     }
 
-    /// Asks the kernel whether the peer has closed the socket, and returns the error to report then. The runtime learns of the close
+    /// Asks the kernel whether the peer has closed the socket, and if so returns the error to report. The runtime learns of the close
     /// a moment later, and a call that is written in between would be lost.
     fn closed_by_peer(&mut self, cx: &Context<'_>) -> Option<io::Error> {
         let closed = || io::Error::new(io::ErrorKind::BrokenPipe, "closed by Redis");
         let received = match &mut self.stream {
-            Stream::Plain(wire) => wire.receive(&mut [0], RecvFlags::PEEK),
-            Stream::Tls(stream) => {
+            SocketStream::Plain(socket) => socket.receive(&mut [0], RecvFlags::PEEK),
+            SocketStream::Tls(stream) => {
                 // A TLS peer announces the close in a message of its own, which only the TLS session can read. The session keeps
-                // any data that came with it, and the reader is woken to take them.
-                let (wire, session) = stream.get_mut();
-                let received = session.read_tls(&mut ReceivedBytes(wire));
+                // any data that came with this message, and the reader is woken to read these data.
+                let (socket, session) = stream.get_mut();
+                let received = session.read_tls(&mut ReceivedBytes(socket));
                 if received.is_ok() {
                     cx.waker().wake_by_ref();
                     match session.process_new_packets() {
                         Ok(state) if state.peer_has_closed() => return Some(closed()),
                         Ok(_) => {}
-                        Err(error) => return Some(tls::explain(io::Error::new(io::ErrorKind::BrokenPipe, error))),
+                        Err(error) => {
+                            return Some(tls::explain_tls_error(io::Error::new(io::ErrorKind::BrokenPipe, error)));
+                        }
                     }
                 }
                 received
@@ -151,8 +154,8 @@ impl AsyncRead for CountedSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = match &mut self.stream {
-            Stream::Plain(wire) => ready!(Pin::new(&mut wire.socket).poll_read(cx, buffer)),
-            Stream::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)).map_err(tls::explain),
+            SocketStream::Plain(plain) => ready!(Pin::new(&mut plain.socket).poll_read(cx, buffer)),
+            SocketStream::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)).map_err(tls::explain_tls_error),
         };
         self.read_ended(read.is_ok() && buffer.filled().len() > before);
         Poll::Ready(read)
@@ -168,8 +171,8 @@ impl AsyncWrite for CountedSocket {
             return Poll::Ready(Err(error));
         }
         let written = match &mut self.stream {
-            Stream::Plain(wire) => ready!(Pin::new(wire).poll_write(cx, bytes)),
-            Stream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes)),
+            SocketStream::Plain(socket) => ready!(Pin::new(socket).poll_write(cx, bytes)),
+            SocketStream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes)),
         };
         match &written {
             Ok(_) => self.is_quiet = false,
@@ -180,15 +183,15 @@ impl AsyncWrite for CountedSocket {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Stream::Plain(wire) => Pin::new(wire).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            SocketStream::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            SocketStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
-            Stream::Plain(wire) => Pin::new(wire).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            SocketStream::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            SocketStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

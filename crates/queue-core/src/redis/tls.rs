@@ -1,4 +1,4 @@
-//! TLS towards Redis: which certificates a process trusts, which certificate it shows, and what the errors mean.
+//! TLS of connections to Redis: which certificates a process trusts, which certificate it shows, and what the errors mean.
 
 use std::{fs, io, path::PathBuf, sync::Arc};
 
@@ -18,10 +18,10 @@ use tokio_rustls::{
 };
 use tracing::warn;
 
-/// The certificates of one process. Their files are read again for each new connection, so renewed ones need no restart.
+/// The certificates of one process. Their files are read again for each new connection, so renewed certificates need no restart.
 pub(crate) struct TlsClient {
     files: TlsFiles,
-    /// The content of the files at the last connection, and the configuration that was made of it.
+    /// The content of the files at the last connection, and the configuration that was made from this content.
     latest: Mutex<Option<(Pem, Arc<ClientConfig>)>>,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct TlsFiles {
     pub(crate) client: Option<(PathBuf, PathBuf)>,
 }
 
-/// The content of the files.
+/// The content of the files of certificates.
 #[derive(PartialEq, Eq)]
 struct Pem {
     ca: Option<Vec<u8>>,
@@ -63,11 +63,11 @@ impl TlsClient {
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let client = Arc::clone(self);
         let config = spawn_blocking(move || client.config()).await?.map_err(io::Error::other)?;
-        TlsConnector::from(config).connect(name, socket).await.map_err(explain)
+        TlsConnector::from(config).connect(name, socket).await.map_err(explain_tls_error)
     }
 
-    /// The configuration of the files' content now. While it can't be used, such as in the middle of a renewal, the previous one is
-    /// kept.
+    /// Returns the configuration for the current content of the files. While that content can't be used, such as in the middle of a
+    /// renewal, the previous configuration is kept.
     fn config(&self) -> Result<Arc<ClientConfig>, InvalidTls> {
         let read = Pem::read(&self.files);
         let mut latest = self.latest.lock();
@@ -92,7 +92,7 @@ impl TlsClient {
 
 impl Pem {
     fn read(files: &TlsFiles) -> Result<Self, InvalidTls> {
-        // The error does not repeat the path, which may be a misplaced secret.
+        // The text of an error does not have the path, because the path may be a misplaced secret.
         let read = |key, path: &PathBuf| {
             fs::read(path).map_err(|error| InvalidTls(format!(".{key}: the file can't be read: {error}")))
         };
@@ -105,11 +105,11 @@ impl Pem {
     }
 
     fn config(&self) -> Result<ClientConfig, InvalidTls> {
-        // rustls' default versions (1.2 and 1.3) and ciphers.
+        // The configuration uses the default versions (1.2 and 1.3) and ciphers of rustls.
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| InvalidTls(format!(": {error}")))?
-            .with_root_certificates(self.trusted()?);
+            .with_root_certificates(self.trusted_cas()?);
         let Some((certificate, key)) = &self.client else { return Ok(config.with_no_client_auth()) };
         let chain = certificates("certificate", certificate)?;
         let key = PrivateKeyDer::from_pem_slice(key)
@@ -119,7 +119,7 @@ impl Pem {
             .map_err(|error| InvalidTls(format!(": the certificate and the key can't be used: {error}")))
     }
 
-    fn trusted(&self) -> Result<RootCertStore, InvalidTls> {
+    fn trusted_cas(&self) -> Result<RootCertStore, InvalidTls> {
         let mut trusted = RootCertStore::empty();
         let certificates = match &self.ca {
             Some(ca) => certificates("ca", ca)?,
@@ -142,8 +142,8 @@ fn certificates(key: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, I
     if found.is_empty() { Err(InvalidTls(format!(".{key}: the file has no certificate as PEM"))) } else { Ok(found) }
 }
 
-/// Says what a TLS error means and what to do. Other errors stay as they are.
-pub(crate) fn explain(error: io::Error) -> io::Error {
+/// Returns a TLS error whose text says what the error means and what to do. Other errors are returned unchanged.
+pub(crate) fn explain_tls_error(error: io::Error) -> io::Error {
     let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>()) else { return error };
     let text = match cause {
         Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {

@@ -1,7 +1,7 @@
 //! The servers that calls go to: one server, the primary that Sentinels name, or the primaries of a cluster.
 //!
 //! While a call fails or hangs, a watcher asks for the topology every 250 ms, and ends the calls to a server that is no longer a
-//! primary. Otherwise it asks every 5 s, and when a Sentinel announces a fail-over.
+//! primary. While calls succeed, the watcher asks every 5 s, and when a Sentinel announces a fail-over.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -31,16 +31,16 @@ use crate::{
     },
 };
 
-/// The pause between two checks whether calls fail or hang, and between two questions while they do.
+/// The interval at which the watcher checks whether calls fail or hang, and asks for the topology while calls fail or hang.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// The pause between two questions while calls succeed, but a part of the slots has no server.
+/// The interval at which the watcher asks for the topology while calls succeed, but the topology or a part of it is unknown.
 const TROUBLE_INTERVAL: Duration = Duration::from_secs(1);
-/// The pause between two questions while calls succeed.
+/// The interval at which the watcher asks for the topology while calls succeed.
 const QUIET_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Where the servers are, as `redis.url` says.
 #[derive(Clone)]
-pub(crate) enum Source {
+pub(crate) enum TopologySource {
     /// One server.
     Server(Endpoint),
     /// The primary that Sentinels name.
@@ -49,8 +49,8 @@ pub(crate) enum Source {
     Cluster(Cluster),
 }
 
-impl Source {
-    /// The name of the kind, for logs and metrics.
+impl TopologySource {
+    /// Returns the name of this kind of topology, for logs and metrics.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Server(_) => "server",
@@ -63,43 +63,43 @@ impl Source {
 /// The servers that calls go to now.
 pub(crate) struct Topology {
     shared: Arc<TopologyState>,
-    /// The task that keeps the topology current. It starts with the first call, on the runtime of that call.
+    /// The task that keeps the topology current. The task starts when the topology is first asked for or a call first fails.
     watcher: OnceLock<AbortOnDropHandle<()>>,
 }
 
 struct TopologyState {
-    source: Source,
+    source: TopologySource,
     calls: Arc<Calls>,
-    map: RwLock<Arc<Map>>,
+    map: RwLock<Arc<SlotMap>>,
     /// The servers to which calls were redirected and that the map does not have yet, so that many calls share their connections.
     redirects: Mutex<Vec<Arc<Node>>>,
-    /// Held while the topology is asked for; has the time of the last answer.
-    asking: AsyncMutex<Option<Instant>>,
+    /// The time of the last answer. The lock is held while the topology is asked for.
+    asked_at: AsyncMutex<Option<Instant>>,
     /// Notified when a call has failed, or when a Sentinel has announced a fail-over.
     ask_now: Notify,
-    /// Why the topology is unknown, or a part of it; logged when it changes.
+    /// The reason why the topology or a part of it is unknown, if it is. A change between known and unknown is logged.
     trouble: Mutex<Option<String>>,
 }
 
 /// Which server has which slot.
 #[derive(Default)]
-pub(crate) struct Map {
+pub(crate) struct SlotMap {
     nodes: Vec<Arc<Node>>,
-    /// For each slot the index of its server in `nodes`; empty if one server has all slots.
+    /// For each slot the index of its server in `nodes`; the list is empty if one server has all slots.
     owners: Vec<Option<u16>>,
-    /// Servers of a cluster that do not pass on all notifications.
+    /// The servers of a cluster that do not pass on all notifications.
     cut_off: Vec<Address>,
     /// The config epoch of the primary that Sentinels name.
     config_epoch: u64,
 }
 
-impl Map {
-    /// A map in which one server has all slots.
-    pub(crate) fn of_one(node: Arc<Node>, config_epoch: u64) -> Self {
+impl SlotMap {
+    /// Returns a map in which one server has all slots.
+    pub(crate) fn of_one_server(node: Arc<Node>, config_epoch: u64) -> Self {
         Self { nodes: vec![node], config_epoch, ..Self::default() }
     }
 
-    /// A map of a cluster.
+    /// Returns the map of a cluster.
     fn of_cluster(view: ClusterView, node_at: impl Fn(Address) -> Arc<Node>) -> Self {
         let ClusterView { slots, cut_off } = view;
         let mut map = Self { cut_off, ..Self::default() };
@@ -132,12 +132,12 @@ impl Map {
         !self.passes_on_notifications(node) && self.nodes.iter().any(|other| self.passes_on_notifications(other))
     }
 
-    /// The servers of this map that are not in another one.
+    /// Returns the servers of this map that are not in the map `other`.
     fn absent_from<'m>(&'m self, other: &'m Self) -> impl Iterator<Item = &'m Arc<Node>> {
         self.nodes.iter().filter(|node| !other.nodes.iter().any(|other| Arc::ptr_eq(node, other)))
     }
 
-    /// The fault of a cluster whose slots are not all served; `None` if all are.
+    /// Returns how many slots of a cluster have no server, as a text; `None` if every slot has a server.
     fn trouble(&self) -> Option<String> {
         let missing = self.owners.iter().filter(|owner| owner.is_none()).count();
         (missing > 0).then(|| format!("{missing} of the {} slots of the cluster have no server", Slot::COUNT))
@@ -145,48 +145,48 @@ impl Map {
 }
 
 impl Topology {
-    pub(crate) fn new(source: Source, calls: Arc<Calls>) -> Self {
+    pub(crate) fn new(source: TopologySource, calls: Arc<Calls>) -> Self {
         let map = match &source {
-            Source::Server(endpoint) => {
-                let is_up = calls.server(source.name(), &endpoint.address);
-                Map::of_one(Node::new(endpoint.clone(), is_up), 0)
+            TopologySource::Server(endpoint) => {
+                let is_up = calls.server_gauge(source.name(), &endpoint.address);
+                SlotMap::of_one_server(Node::new(endpoint.clone(), is_up), 0)
             }
-            Source::Sentinels(_) | Source::Cluster(_) => Map::default(),
+            TopologySource::Sentinels(_) | TopologySource::Cluster(_) => SlotMap::default(),
         };
         let shared = TopologyState {
             source,
             calls,
             map: RwLock::new(Arc::new(map)),
             redirects: Mutex::default(),
-            asking: AsyncMutex::default(),
+            asked_at: AsyncMutex::default(),
             ask_now: Notify::new(),
             trouble: Mutex::default(),
         };
         Self { shared: Arc::new(shared), watcher: OnceLock::new() }
     }
 
-    /// The source of another topology with its own connections.
-    pub(crate) fn source(&self) -> &Source {
+    /// Returns where the servers are, so that another topology can be made with its own connections.
+    pub(crate) fn source(&self) -> &TopologySource {
         &self.shared.source
     }
 
-    /// Whether another server may take over the work of one that fails.
+    /// Whether another server may take over the work of a server that fails.
     pub(crate) fn may_change(&self) -> bool {
-        !matches!(self.shared.source, Source::Server(_))
+        !matches!(self.shared.source, TopologySource::Server(_))
     }
 
-    /// The server that has this slot, if it is known.
+    /// Returns the server that has this slot, if the server is known.
     pub(crate) fn known_owner(&self, slot: Slot) -> Option<Arc<Node>> {
         self.shared.map.read().owner(slot).cloned()
     }
 
-    /// Asks for the server that has this slot.
+    /// Asks for the topology, and returns the server that has this slot.
     pub(crate) async fn find_owner(&self, slot: Slot) -> Result<Arc<Node>> {
         self.discover().await?;
         self.known_owner(slot).ok_or_else(|| Error::Unavailable(self.shared.why_unknown(slot)))
     }
 
-    /// All servers: the one, or all primaries.
+    /// Returns all servers that calls go to: one server, or all primaries of a cluster.
     pub(crate) async fn nodes(&self) -> Result<Vec<Arc<Node>>> {
         if self.map().nodes.is_empty() {
             self.discover().await?;
@@ -195,33 +195,33 @@ impl Topology {
         if nodes.is_empty() { Err(Error::Unavailable(self.shared.why_unknown(Slot::FIRST))) } else { Ok(nodes) }
     }
 
-    /// A server for subscriptions. Each server of a cluster passes on the notifications of all others.
+    /// Returns a server for subscriptions. Each server of a cluster passes on the notifications of all other servers.
     pub(crate) async fn subscription_node(&self) -> Result<Arc<Node>> {
         let nodes = self.nodes().await?;
         let map = self.map();
-        let fit: Vec<_> = nodes.iter().filter(|node| map.passes_on_notifications(node)).collect();
-        let candidates = if fit.is_empty() { nodes.iter().collect() } else { fit };
+        let connected: Vec<_> = nodes.iter().filter(|node| map.passes_on_notifications(node)).collect();
+        let candidates = if connected.is_empty() { nodes.iter().collect() } else { connected };
         Ok(Arc::clone(candidates[rand::random_range(..candidates.len())]))
     }
 
-    /// Whether another server passes on the notifications of all others, as far as is known, and this one does not.
+    /// Whether this server does not pass on all notifications, and another server does, as far as is known.
     pub(crate) fn has_better_subscription_node(&self, node: &Node) -> bool {
         self.map().has_better_subscription_node(node)
     }
 
-    fn map(&self) -> Arc<Map> {
+    fn map(&self) -> Arc<SlotMap> {
         Arc::clone(&self.shared.map.read())
     }
 
     async fn discover(&self) -> Result<()> {
         self.watch();
-        self.shared.ask(CHECK_INTERVAL).await
+        self.shared.refresh(CHECK_INTERVAL).await
     }
 
-    /// The server to which a call was redirected. The watcher learns the rest of the change.
+    /// Returns the server to which a call was redirected, and makes the watcher ask for the topology.
     pub(crate) fn redirected(&self, from: &Node, redirect: &Redirect) -> Option<Arc<Node>> {
         self.shared.ask_now.notify_one();
-        let Source::Cluster(cluster) = &self.shared.source else { return None };
+        let TopologySource::Cluster(cluster) = &self.shared.source else { return None };
         let address = cluster::redirect_address(redirect, &from.endpoint().address)?;
         Some(self.shared.node_at(&self.map(), cluster.endpoint(address)))
     }
@@ -240,7 +240,7 @@ impl Topology {
         }
     }
 
-    /// Notes that a call has failed: the topology may have changed.
+    /// Makes the watcher ask for the topology, because a call has failed and the topology may have changed.
     pub(crate) fn note_failure(&self) {
         self.watch();
         self.shared.ask_now.notify_one();
@@ -257,32 +257,33 @@ impl TopologyState {
     /// Keeps the topology current, for as long as the task lives.
     async fn keep_current(self: Arc<Self>) {
         match &self.source {
-            // A former primary may accept writes for a while, which are lost. So no call fails, but a Sentinel announces it.
-            Source::Sentinels(sentinels) => {
-                tokio::join!(self.ask_repeatedly(), sentinels.listen(|| self.ask_now.notify_one()));
+            // A former primary may accept writes for a while, and these writes are lost. As no call fails, only the announcement of a
+            // Sentinel tells that the primary is another server.
+            TopologySource::Sentinels(sentinels) => {
+                tokio::join!(self.refresh_repeatedly(), sentinels.listen(|| self.ask_now.notify_one()));
             }
-            Source::Server(_) | Source::Cluster(_) => self.ask_repeatedly().await,
+            TopologySource::Server(_) | TopologySource::Cluster(_) => self.refresh_repeatedly().await,
         }
     }
 
-    async fn ask_repeatedly(&self) {
+    async fn refresh_repeatedly(&self) {
         let mut asked_at = Instant::now();
-        let mut progress: Vec<(u64, u64)> = Vec::new();
+        let mut call_counts: Vec<(u64, u64)> = Vec::new();
         let mut away = HashSet::new();
         loop {
             let is_urgent = timeout(CHECK_INTERVAL, self.ask_now.notified()).await.is_ok();
             let nodes = self.map.read().nodes.clone();
             self.log_away(&nodes, &mut away);
-            let before = std::mem::replace(&mut progress, nodes.iter().map(|node| node.progress()).collect());
-            // A server hangs if none of its calls has ended since the last check, though some are open.
-            let hangs = progress
+            let before = std::mem::replace(&mut call_counts, nodes.iter().map(|node| node.call_counts()).collect());
+            // A server hangs if calls to it are open, and none of them has ended since the last check.
+            let hangs = call_counts
                 .iter()
                 .zip(&before)
                 .any(|((begun, ended), (_, ended_before))| begun > ended && ended == ended_before);
             let interval = if self.trouble.lock().is_some() { TROUBLE_INTERVAL } else { QUIET_INTERVAL };
             if is_urgent || hangs || asked_at.elapsed() >= interval {
-                // The error is in `trouble`.
-                let _ = self.ask(Duration::ZERO).await;
+                // The error needs no handling here, because `refresh` has stored it in `trouble`.
+                let _ = self.refresh(Duration::ZERO).await;
                 asked_at = Instant::now();
                 if is_urgent {
                     sleep(CHECK_INTERVAL).await;
@@ -307,64 +308,65 @@ impl TopologyState {
         }
     }
 
-    /// Asks for the topology, unless it was asked for within `max_age`.
-    async fn ask(&self, max_age: Duration) -> Result<()> {
-        let mut asked_at = self.asking.lock().await;
+    /// Asks for the topology, unless the last answer is younger than `max_age`.
+    async fn refresh(&self, max_age: Duration) -> Result<()> {
+        let mut asked_at = self.asked_at.lock().await;
         if asked_at.is_some_and(|asked_at| asked_at.elapsed() < max_age) {
             return Ok(());
         }
         let known = Arc::clone(&self.map.read());
         let found = match &self.source {
-            Source::Server(_) => return Ok(()),
-            Source::Sentinels(sentinels) => {
+            TopologySource::Server(_) => return Ok(()),
+            TopologySource::Sentinels(sentinels) => {
                 let primary = sentinels.primary(known.config_epoch).await;
-                primary.map(|(primary, config_epoch)| Map::of_one(self.node_at(&known, primary), config_epoch))
+                primary
+                    .map(|(primary, config_epoch)| SlotMap::of_one_server(self.node_at(&known, primary), config_epoch))
             }
-            Source::Cluster(cluster) => cluster
+            TopologySource::Cluster(cluster) => cluster
                 .view(known.nodes.iter().map(|node| node.endpoint()))
                 .await
-                .map(|view| Map::of_cluster(view, |address| self.node_at(&known, cluster.endpoint(address)))),
+                .map(|view| SlotMap::of_cluster(view, |address| self.node_at(&known, cluster.endpoint(address)))),
         };
         *asked_at = Some(Instant::now());
         let trouble = match found {
             Ok(map) => {
                 let map = Arc::new(map);
                 let old = std::mem::replace(&mut *self.map.write(), Arc::clone(&map));
-                self.change(&old, &map);
+                self.retire_former_primaries(&old, &map);
                 self.redirects.lock().clear();
                 map.trouble()
             }
             Err(error) => Some(error),
         };
         self.note_trouble(trouble.clone());
-        // A part of the slots may be served although others are not.
+        // While some slots have a server, calls to these slots go on, so the trouble of other slots is no error here.
         match trouble {
             Some(trouble) if self.map.read().nodes.is_empty() => Err(Error::Unavailable(trouble)),
             _ => Ok(()),
         }
     }
 
-    /// Why no server is known for a slot.
+    /// Returns the reason why no server is known for a slot.
     fn why_unknown(&self, slot: Slot) -> String {
         let trouble = self.trouble.lock().clone();
         trouble.unwrap_or_else(|| format!("no server of the cluster has slot {}", slot.index()))
     }
 
-    /// The server at this endpoint, with the connections that this process has already.
-    fn node_at(&self, map: &Map, endpoint: Endpoint) -> Arc<Node> {
+    /// Returns the server at this endpoint, with the connections of this process to that server, if there are any.
+    fn node_at(&self, map: &SlotMap, endpoint: Endpoint) -> Arc<Node> {
         let mut redirects = self.redirects.lock();
         let is_there = |node: &&Arc<Node>| node.endpoint().address == endpoint.address;
         if let Some(known) = map.nodes.iter().find(is_there).or_else(|| redirects.iter().find(is_there)) {
             return Arc::clone(known);
         }
-        let is_up = self.calls.server(self.source.name(), &endpoint.address);
+        let is_up = self.calls.server_gauge(self.source.name(), &endpoint.address);
         let node = Node::new(endpoint, is_up);
         redirects.push(Arc::clone(&node));
         node
     }
 
-    /// Ends the calls to servers that are no longer primaries.
-    fn change(&self, old: &Map, new: &Map) {
+    /// Ends the calls to servers that are no longer primaries, and logs which servers are new and which are no longer primaries.
+    fn retire_former_primaries(&self, old: &SlotMap, new: &SlotMap) {
         let topology = self.source.name();
         for node in new.absent_from(old) {
             info!(topology, server = %node.endpoint().address, "calls go to this server of Redis now");
@@ -398,21 +400,21 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::redis::{node::Sending, shared_connection::Asking};
+    use crate::redis::{node::CallCommands, shared_connection::Asking};
 
     fn node(port: u16) -> Arc<Node> {
         let address = Address::Tcp("127.0.0.1".into(), port);
         let endpoint = Endpoint { address, login: RedisConnectionInfo::default().set_skip_set_lib_name(), tls: None };
-        let is_up = Calls::default().server("cluster", &endpoint.address);
+        let is_up = Calls::default().server_gauge("cluster", &endpoint.address);
         Node::new(endpoint, is_up)
     }
 
     #[tokio::test]
-    async fn metric_of_a_server_that_only_a_redirection_named_goes_when_no_call_needs_it() {
+    async fn metric_of_a_server_known_only_from_a_redirection_ends_when_no_call_uses_the_server() {
         let cluster = RedisCluster::start(1, 0);
         let seed = node(cluster.servers[0].port()).endpoint().clone();
         let calls = Arc::<Calls>::default();
-        let topology = Topology::new(Source::Cluster(Cluster { seeds: vec![seed] }), Arc::clone(&calls));
+        let topology = Topology::new(TopologySource::Cluster(Cluster { seeds: vec![seed] }), Arc::clone(&calls));
         let known = topology.nodes().await.unwrap();
         let redirect = Redirect("127.0.0.1:1".into());
         let redirected = topology.redirected(&known[0], &redirect).unwrap();
@@ -440,10 +442,10 @@ mod tests {
     #[test]
     fn subscription_leaves_a_server_only_for_a_better_one() {
         let nodes = [1, 2].map(node);
-        let map = |cut_off: &[u16]| Map {
+        let map = |cut_off: &[u16]| SlotMap {
             nodes: nodes.to_vec(),
             cut_off: cut_off.iter().map(|port| Address::Tcp("127.0.0.1".into(), *port)).collect(),
-            ..Map::default()
+            ..SlotMap::default()
         };
         assert!(map(&[1]).has_better_subscription_node(&nodes[0]));
         assert!(!map(&[2]).has_better_subscription_node(&nodes[0]));
@@ -452,8 +454,8 @@ mod tests {
 
     async fn is_answered(node: &Node) -> bool {
         let (command, limit) = (redis::cmd("PING"), Duration::from_secs(20));
-        let sending = Sending { command: &command, script: None, wait: None, asking: Asking::No };
-        node.send(sending, Instant::now() + limit, limit).await.is_ok()
+        let commands = CallCommands { command: &command, script: None, wait: None, asking: Asking::No };
+        node.send(commands, Instant::now() + limit, limit).await.is_ok()
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -466,7 +468,7 @@ mod tests {
                 let node = Arc::clone(&node);
                 calls.spawn(async move { is_answered(&node).await });
             }
-            // Some of the connections are open by then.
+            // After the pause, some of the connections are open.
             sleep(Duration::from_micros(20 * round)).await;
             node.retire();
             calls.join_all().await;

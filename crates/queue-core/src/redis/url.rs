@@ -6,7 +6,7 @@ use crate::redis::endpoint::Address;
 
 /// The parts of a URL of Redis.
 pub(crate) struct RedisUrl {
-    pub(crate) kind: Kind,
+    pub(crate) kind: TopologyKind,
     /// The server, the Sentinels, or some servers of the cluster.
     pub(crate) servers: Vec<Address>,
     /// The user, the password and the number of the database.
@@ -16,7 +16,7 @@ pub(crate) struct RedisUrl {
 
 /// The kind of servers that the URL names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum TopologyKind {
     Server,
     /// Sentinels, and the name under which they know the primary.
     Sentinels {
@@ -36,10 +36,10 @@ const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_SENTINEL_PORT: u16 = 26379;
 
 impl RedisUrl {
-    /// Parses a URL; `None` if it is not that of a Redis.
+    /// Returns the parts of a URL; `None` if the text is not the URL of a Redis.
     pub(crate) fn parse(url: &str) -> Option<Self> {
         let Some((scheme, rest)) = url.split_once("://") else {
-            // The path of a Unix socket.
+            // Only the URL of a Unix socket may lack `://`.
             let info = url.into_connection_info().ok()?;
             return Some(Self::of_server(&info, address(&info)?, UsesTls::No));
         };
@@ -58,20 +58,20 @@ impl RedisUrl {
                 let (authority, path) = rest.split_once('/')?;
                 let (service, db) = path.split_once('/').unwrap_or((path, ""));
                 let (servers, login) = servers(authority, db, DEFAULT_SENTINEL_PORT)?;
-                let kind = Kind::Sentinels { service: service.to_owned() };
+                let kind = TopologyKind::Sentinels { service: service.to_owned() };
                 (!service.is_empty()).then_some(Self { kind, servers, login, uses_tls })
             }
             "redis+cluster" => {
                 // A cluster has only the database 0.
                 let (servers, login) = servers(rest.trim_end_matches('/'), "", DEFAULT_PORT)?;
-                Some(Self { kind: Kind::Cluster, servers, login, uses_tls })
+                Some(Self { kind: TopologyKind::Cluster, servers, login, uses_tls })
             }
             _ => None,
         }
     }
 
     fn of_server(info: &ConnectionInfo, address: Address, uses_tls: UsesTls) -> Self {
-        Self { kind: Kind::Server, servers: vec![address], login: info.redis_settings().clone(), uses_tls }
+        Self { kind: TopologyKind::Server, servers: vec![address], login: info.redis_settings().clone(), uses_tls }
     }
 }
 
@@ -83,7 +83,7 @@ fn servers(authority: &str, db: &str, default_port: u16) -> Option<(Vec<Address>
     };
     let mut servers = Vec::new();
     for host in hosts.split(',') {
-        // The port of an IPv6 address follows its bracket.
+        // The port of an IPv6 address follows the closing bracket of the address.
         let has_port = host.rsplit(']').next().is_some_and(|after| after.contains(':'));
         let host = if has_port { host.to_owned() } else { format!("{host}:{default_port}") };
         servers.push(address(&format!("redis://{host}").into_connection_info().ok()?)?);
@@ -104,28 +104,28 @@ fn address(info: &ConnectionInfo) -> Option<Address> {
 mod tests {
     use super::*;
 
-    fn parsed(url: &str) -> Option<(Kind, Vec<String>, UsesTls)> {
+    fn parsed(url: &str) -> Option<(TopologyKind, Vec<String>, UsesTls)> {
         let RedisUrl { kind, servers, uses_tls, .. } = RedisUrl::parse(url)?;
         Some((kind, servers.iter().map(ToString::to_string).collect(), uses_tls))
     }
 
     #[test]
     fn url_names_a_server_sentinels_or_a_cluster() {
-        let sentinels = |service: &str| Kind::Sentinels { service: service.to_owned() };
+        let sentinels = |service: &str| TopologyKind::Sentinels { service: service.to_owned() };
         for (url, kind, servers, uses_tls) in [
-            ("redis://h", Kind::Server, &["h:6379"][..], UsesTls::No),
-            ("rediss://u:p@h:7000/2", Kind::Server, &["h:7000"], UsesTls::Yes),
-            ("unix:/run/redis.sock", Kind::Server, &["/run/redis.sock"], UsesTls::No),
-            ("unix:///run/redis.sock", Kind::Server, &["/run/redis.sock"], UsesTls::No),
+            ("redis://h", TopologyKind::Server, &["h:6379"][..], UsesTls::No),
+            ("rediss://u:p@h:7000/2", TopologyKind::Server, &["h:7000"], UsesTls::Yes),
+            ("unix:/run/redis.sock", TopologyKind::Server, &["/run/redis.sock"], UsesTls::No),
+            ("unix:///run/redis.sock", TopologyKind::Server, &["/run/redis.sock"], UsesTls::No),
             ("redis+sentinel://h1,h2:7000/main", sentinels("main"), &["h1:26379", "h2:7000"], UsesTls::No),
             ("rediss+sentinel://u:p@h1/main/3", sentinels("main"), &["h1:26379"], UsesTls::Yes),
             (
                 "redis+cluster://u:p%40q@h1,[::1],[::1]:7000/",
-                Kind::Cluster,
+                TopologyKind::Cluster,
                 &["h1:6379", "[::1]:6379", "[::1]:7000"],
                 UsesTls::No,
             ),
-            ("rediss+cluster://h1", Kind::Cluster, &["h1:6379"], UsesTls::Yes),
+            ("rediss+cluster://h1", TopologyKind::Cluster, &["h1:6379"], UsesTls::Yes),
         ] {
             let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
             assert_eq!(parsed(url), Some((kind, servers, uses_tls)), "{url}");

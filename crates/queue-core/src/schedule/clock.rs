@@ -2,11 +2,11 @@
 
 use tokio::time::Instant;
 
-/// A difference between the estimate and Redis's clock of more than this time, in µs, is a step and no drift.
+/// The difference, in µs, between the estimate and Redis's clock above which the difference is a step of a clock and no drift.
 const STEP_US: i64 = 20_000;
 
-/// Estimates the time of one server of Redis. The estimate lags behind by at most the time that the fastest reply took, and never
-/// runs ahead, unless Redis's clock steps back.
+/// An estimate of the time of one server of Redis. The estimate lags behind by at most the time that the fastest reply took, and
+/// never runs ahead, unless Redis's clock steps back.
 #[derive(Debug)]
 pub(crate) struct ServerClock {
     start: Instant,
@@ -19,17 +19,18 @@ impl ServerClock {
         Self { start: Instant::now(), offset: None }
     }
 
-    /// Takes the time in a reply, which Redis read between `sent` and `received`. Returns whether a clock has stepped.
+    /// Updates the estimate by the time in a reply, which Redis read between `sent` and `received`. Returns whether a clock has
+    /// stepped.
     pub(crate) fn observe(&mut self, sent: Instant, received: Instant, redis_us: u64) -> bool {
         let redis_us = i64::try_from(redis_us).unwrap_or(i64::MAX);
         let (least, most) = (redis_us - self.local_us(received), redis_us - self.local_us(sent));
         let before = self.offset.unwrap_or(least);
-        // An offset beyond the bounds means that a clock has drifted or stepped.
+        // If the offset is outside of these bounds, a clock has drifted or stepped.
         self.offset = Some(if (least..=most).contains(&before) { before } else { least });
         before < least - STEP_US || before > most + STEP_US
     }
 
-    /// Redis's time now, in µs; 0 before the first reply.
+    /// Returns Redis's time now, in µs; 0 before the first reply.
     pub(crate) fn now_us(&self) -> u64 {
         let now = self.offset.map_or(0, |offset| self.local_us(Instant::now()) + offset);
         u64::try_from(now).unwrap_or(0)
@@ -50,15 +51,15 @@ mod tests {
     async fn estimate_follows_steps_and_drift_and_is_never_ahead() {
         let (mut clock, start) = (ServerClock::new(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
-        // A reply that took 10 ms: Redis read its clock at an unknown time in between.
+        // The first reply takes 10 ms, and Redis read its clock at an unknown time in these 10 ms.
         assert!(!clock.observe(at(0), at(10), 1_000_000));
         tokio::time::advance(Duration::from_millis(10)).await;
         assert_eq!(clock.now_us(), 1_000_000);
-        // A faster reply shows that Redis's clock is further.
+        // The second reply is faster, and shows that Redis's clock is ahead of the estimate.
         assert!(!clock.observe(at(20), at(22), 1_018_000));
         tokio::time::advance(Duration::from_millis(12)).await;
         assert_eq!(clock.now_us(), 1_018_000);
-        // A slower reply adds nothing.
+        // The third reply is slower than the second reply, and does not change the estimate.
         assert!(!clock.observe(at(30), at(60), 1_040_000));
         tokio::time::advance(Duration::from_millis(38)).await;
         assert_eq!(clock.now_us(), 1_056_000);

@@ -1,5 +1,5 @@
-//! Cron patterns: their fields, and the local times that match them. `croner` parses and evaluates a pattern; this module knows
-//! no time zone, and adds texts of errors that name the field.
+//! Cron patterns: their fields, and the local times that match them. The crate `croner` parses and evaluates a pattern. This module
+//! adds error texts that name the wrong field, and knows no time zone.
 
 use croner::{
     Cron, CronComponent,
@@ -17,7 +17,7 @@ use crate::parse_error::ParseError;
 /// The maximum length of a pattern, in bytes.
 const MAX_BYTES: usize = 200;
 
-/// The names that stand for a whole pattern.
+/// The nicknames, each of which stands for a whole pattern, and their patterns.
 const NICKNAMES: [(&str, &str); 7] = [
     ("@yearly", "0 0 1 1 *"),
     ("@annually", "0 0 1 1 *"),
@@ -60,14 +60,14 @@ pub struct CronPattern {
 /// Whether the field of hours names one hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hours {
-    /// One hour, so the pattern names times of the day.
+    /// The field names one hour, so the pattern names times of the day.
     One,
-    /// Several hours: `*`, a range, a list or a step.
+    /// The field names several hours by `*`, a range, a list or a step.
     Several,
 }
 
 impl CronPattern {
-    /// The text of the pattern.
+    /// Returns the text of the pattern.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -76,12 +76,12 @@ impl CronPattern {
         self.hours
     }
 
-    /// The first local time after this one that matches; `None` if there is none before the year 2200.
+    /// Returns the first local time after `local` that matches the pattern; `None` if no time before the year 2200 matches.
     pub(crate) fn after(&self, local: DateTime) -> Option<DateTime> {
         self.parsed.find_next_occurrence(&local, false).ok().filter(|found| found.year() < 2200)
     }
 
-    /// The last local time before this one that matches.
+    /// Returns the last local time before `local` that matches the pattern; `None` if no time since the year 1901 matches.
     pub(crate) fn before(&self, local: DateTime) -> Option<DateTime> {
         self.parsed.find_previous_occurrence(&local, false).ok().filter(|found| found.year() > 1900)
     }
@@ -129,23 +129,22 @@ impl TryFrom<String> for CronPattern {
             parser.parse(&alone.join(" ")).map_err(|_| wrong())?;
         }
         let mut parsed = parser.parse(&fields.join(" ")).map_err(|_| ParseError("must be a cron pattern".into()))?;
-        // croner keeps a byte for each year to 5000. Years to 2200 are enough; they also bound the search for a match.
+        // croner keeps a byte for each year up to 5000. Years up to 2200 are enough, and bound the search for a match.
         parsed.pattern.years = CronComponent::new(1, 2_200, 0, 0);
         parsed.pattern.years.parse("*").map_err(|_| ParseError("must be a cron pattern".into()))?;
         let hours = if fields[HOUR].bytes().all(|byte| byte.is_ascii_digit()) { Hours::One } else { Hours::Several };
         let pattern = Self { text, parsed: Box::new(parsed), hours };
-        if pattern.after(START).is_none() {
+        if pattern.after(FIRST_LOCAL_TIME).is_none() {
             return Err("never matches: there is no such day".into());
         }
         Ok(pattern)
     }
 }
 
-/// A local time before all ticks. In the 400 years of the calendar every pattern that can match has matched; most patterns that
-/// match at all do so within 40 years.
-const START: DateTime = jiff::civil::datetime(2024, 1, 1, 0, 0, 0, 0);
+/// A local time before all ticks. A pattern that matches no time between this time and the year 2200 is refused.
+const FIRST_LOCAL_TIME: DateTime = jiff::civil::datetime(2024, 1, 1, 0, 0, 0, 0);
 
-/// The six fields of a pattern; the seconds are 0 if they are absent.
+/// Returns the six fields of a pattern; an absent field of seconds is 0.
 fn fields_of(text: &str) -> Result<Vec<&str>, ParseError> {
     let text = text.trim();
     let text = match NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
@@ -182,7 +181,7 @@ impl PartialSchema for CronPattern {
 
 impl ToSchema for CronPattern {}
 
-/// A local time with one second more or less.
-pub(crate) fn shifted(local: DateTime, seconds: i64) -> DateTime {
+/// Returns a local time plus a number of seconds, which may be negative.
+pub(crate) fn plus_seconds(local: DateTime, seconds: i64) -> DateTime {
     local.saturating_add(Span::new().seconds(seconds))
 }

@@ -5,7 +5,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// The bounds of the histogram, in seconds.
+/// The bounds of the histogram's buckets, in seconds.
 const BOUNDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0, 10.0, 60.0];
 
 /// The ticks that this process posted, left out, or could not post.

@@ -76,7 +76,7 @@ fn message<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NewMessage, D::
     JsonObject::deserialize(deserializer).map(|JsonObject(message)| message)
 }
 
-/// The schema of a new message without the fields that the message of a schedule can't have.
+/// Returns the schema of a new message without the fields that the message of a schedule can't have.
 fn message_schema() -> Schema {
     let mut schema = NewMessage::schema();
     if let RefOr::T(Schema::Object(message)) = &mut schema {
@@ -92,8 +92,8 @@ fn message_schema() -> Schema {
 }
 
 impl NewSchedule {
-    /// The field that contradicts another one or that a schedule can't have, and what to do about it. A slash separates the names
-    /// of nested fields.
+    /// Returns a field that contradicts another field or that a schedule can't have, and a text that says what to do. A slash separates
+    /// the names of nested fields.
     pub fn contradiction(&self) -> Option<(&'static str, &'static str)> {
         let Self { cron, timezone, every, offset, message, start_at, end_at, .. } = self;
         let many = "a schedule posts many messages, so they can't share an id: remove it";
@@ -116,7 +116,7 @@ impl NewSchedule {
         checks.into_iter().find(|(is_wrong, ..)| *is_wrong).map(|(_, field, detail)| (field, detail))
     }
 
-    /// The rule and the message.
+    /// Splits the definition into the rule and the message.
     pub(crate) fn into_parts(self) -> (Rule, NewMessage) {
         let Self { cron, timezone, every, offset, message, start_at, end_at, max_runs, missed, overlap } = self;
         let timezone = cron.is_some().then(|| timezone.unwrap_or_else(Zone::utc));

@@ -10,7 +10,7 @@ use crate::{
     time::{Millis, Timestamp},
 };
 
-/// The age from which even the newest due tick counts as missed.
+/// The age from which the newest due tick counts as missed.
 const CURRENT_FOR: Millis = Millis::from_secs(10);
 /// The maximum number of missed ticks that are posted.
 const MAX_TICKS: usize = crate::limits::MAX_MESSAGES;
@@ -77,21 +77,21 @@ pub enum Overlap {
     Skip,
 }
 
-/// What to do about the due ticks of a schedule.
+/// The plan for the due ticks of a schedule.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct DueTicks {
-    /// The instant of the newest tick that the plan covers. The plan must not be carried out before it.
+    /// The instant of the newest tick that the plan covers. The plan must not be carried out before that instant.
     pub(crate) newest: Timestamp,
     /// The instant from which the newest tick would be missed, so that the plan is no longer valid.
     pub(crate) valid_until: Option<Timestamp>,
-    /// The ticks to post, oldest first. The others are dropped.
+    /// The ticks to post, oldest first. Other ticks that the plan covers are dropped.
     pub(crate) posts: Vec<Timestamp>,
-    /// The next tick.
+    /// The next tick after the ticks that the plan covers.
     pub(crate) next: Option<Timestamp>,
 }
 
 impl Rule {
-    /// The first tick after an instant.
+    /// Returns the first tick after an instant.
     pub(crate) fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         let just_before_start = self.start_at.map(|start| Timestamp::from_millis(start.as_millis().saturating_sub(1)));
         let after = just_before_start.map_or(after, |start| start.max(after));
@@ -111,7 +111,7 @@ impl Rule {
         is_within.then_some(next)
     }
 
-    /// The last tick before an instant.
+    /// Returns the last tick before an instant.
     pub(crate) fn last_before(&self, before: Timestamp) -> Option<Timestamp> {
         let before = self.end_at.map_or(before, |end| before.min(end + Millis::new(1)));
         let last = match (&self.cron, self.every) {
@@ -129,13 +129,13 @@ impl Rule {
         self.start_at.is_none_or(|start| last >= start).then_some(last)
     }
 
-    /// The next ticks after an instant, up to `count`.
+    /// Returns the next ticks after an instant, at most `count`.
     pub(crate) fn ticks_after(&self, after: Timestamp, count: usize) -> Vec<Timestamp> {
         std::iter::successors(self.next_after(after), |tick| self.next_after(*tick)).take(count).collect()
     }
 
-    /// The plan for the ticks from `stored` (the next tick that was stored) to now; `None` if no tick is due. It posts at most
-    /// `max_posts` messages, and then the remaining ticks are due at once.
+    /// Returns the plan for the ticks from `stored` (the next tick that Redis has stored) to now; `None` if no tick is due. The plan
+    /// posts at most `max_posts` messages; ticks beyond that number stay due.
     pub(crate) fn due(&self, stored: Timestamp, now: Timestamp, max_posts: usize) -> Option<DueTicks> {
         if stored > now {
             return None;

@@ -1,7 +1,8 @@
-//! The scheduler: it posts the messages of all schedules when their ticks are due.
+//! The scheduler posts the messages of all schedules when their ticks are due.
 //!
-//! Any number of processes may run a scheduler. Each knows the next instants of all schedules, and calls `tick.lua` when one has
-//! come, by its estimate of Redis's clock. The script decides: the first call posts, and the others learn the next instant.
+//! Any number of processes may run a scheduler. Each scheduler knows the next tick of each schedule, and calls `tick.lua` when a tick
+//! is due by its estimate of Redis's clock. For each tick, the first call of the script posts the message, and later calls return the
+//! next tick.
 
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
@@ -23,12 +24,12 @@ use crate::{
     redis::Retry,
     schedule::{clock::ServerClock, rule::Rule, stored::StoredSchedule},
     time::Timestamp,
-    wakeup::{Outdated, ScheduleChanges, Subscriber, WakeTimers},
+    wakeup::{OutdatedSchedules, ScheduleChanges, Subscriber, WakeTimers},
 };
 
 /// The interval at which all queues with schedules are read again, because a notification may be lost.
 const CHECK_ALL_EVERY: Duration = Duration::from_secs(60);
-/// The pause between two queues in such a check.
+/// The pause between two queues when all queues with schedules are read again.
 const PAUSE_BETWEEN_QUEUES: Duration = Duration::from_millis(5);
 /// The interval at which Redis's clock is read, because it may have stepped.
 const READ_CLOCK_EVERY: Duration = Duration::from_secs(1);
@@ -41,7 +42,7 @@ const MAX_CALLS: usize = 10;
 
 /// Posts the messages of all schedules when their ticks are due.
 ///
-/// It sleeps until a tick is due. Besides, it reads Redis's clock once a second while there are schedules.
+/// The scheduler sleeps until a tick is due. In addition, it reads Redis's clock once a second while there are schedules.
 pub struct Scheduler {
     queues: Queues,
     subscriber: Subscriber,
@@ -50,29 +51,31 @@ pub struct Scheduler {
     known: Mutex<HashMap<QueueName, Arc<QueueSchedules>>>,
 }
 
-/// What this process knows of the schedules of one queue.
+/// The schedules of one queue, as far as this process knows them.
 struct QueueSchedules {
     queue: Arc<Queue>,
-    outdated: Mutex<Outdated>,
-    /// Locked while a call for the queue runs.
-    state: tokio::sync::Mutex<State>,
+    outdated: Mutex<OutdatedSchedules>,
+    /// The state of the schedules. The lock is held while a call for the queue runs.
+    state: tokio::sync::Mutex<SchedulesState>,
 }
 
-struct State {
-    schedules: HashMap<ScheduleName, Known>,
+/// The schedules of one queue, and the estimate of the clock of the queue's server.
+struct SchedulesState {
+    schedules: HashMap<ScheduleName, KnownSchedule>,
     clock: ServerClock,
     retry: Retry,
 }
 
-struct Known {
+/// A schedule that this process has read.
+struct KnownSchedule {
     schedule: StoredSchedule,
-    /// Before this instant a refused tick is not tried again.
+    /// The instant before which a refused tick is not tried again.
     refused_until: Option<Instant>,
 }
 
 impl Scheduler {
-    /// `subscriber` must be made by [`of_all_queues`](Subscriber::of_all_queues), and the caller must run it. Returns `None` for any
-    /// other subscriber.
+    /// Returns a scheduler, or `None` if `subscriber` was not made by [`of_all_queues`](Subscriber::of_all_queues). The caller must run
+    /// the subscriber.
     pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
         let changes = Arc::clone(subscriber.schedule_changes()?);
         Some(Self { queues, subscriber, changes, timers: WakeTimers::default(), known: Mutex::default() })
@@ -84,7 +87,7 @@ impl Scheduler {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = scheduler.check_all_repeatedly() => {}
-            () = scheduler.take_changes() => {}
+            () = scheduler.take_changes_repeatedly() => {}
             () = scheduler.watch_clocks() => {}
             () = Arc::clone(&scheduler).tick_due() => {}
         }
@@ -101,7 +104,7 @@ impl Scheduler {
             let is_urgent = tokio::select! {
                 _ = checks.tick() => mem::take(&mut is_first),
                 changed = connection.changed() => {
-                    // This can't happen, because `self.subscriber` owns the sender.
+                    // The sender of the channel is never dropped before, because `self.subscriber` owns the sender.
                     if changed.is_err() {
                         return;
                     }
@@ -120,13 +123,14 @@ impl Scheduler {
             names.dedup();
             let pace = if is_urgent { Duration::ZERO } else { PAUSE_BETWEEN_QUEUES };
             for (n, name) in (0_u32..).zip(names) {
-                self.known(&name).outdated.lock().add(Outdated::All);
+                self.known(&name).outdated.lock().add(OutdatedSchedules::All);
                 self.timers.set(name, pace.saturating_mul(n));
             }
         }
     }
 
-    async fn take_changes(&self) {
+    /// Takes the notifications about schedules, and makes the changed schedules be read again.
+    async fn take_changes_repeatedly(&self) {
         loop {
             for (name, changed) in self.changes.next().await {
                 self.known(&name).outdated.lock().add(changed);
@@ -135,7 +139,8 @@ impl Scheduler {
         }
     }
 
-    /// Compares Redis's clock with the estimate, each time for another queue: after a step, ticks that were far away may be due.
+    /// Compares Redis's clock with the estimate, each time for a queue chosen at random. After a step of the clock, ticks that were far
+    /// in the future may be due.
     async fn watch_clocks(&self) {
         loop {
             sleep(READ_CLOCK_EVERY).await;
@@ -143,7 +148,7 @@ impl Scheduler {
             let Some(of_queue) = of_queue else { continue };
             let Ok(mut state) = of_queue.state.try_lock() else { continue };
             let sent = Instant::now();
-            // A failure is found, and logged, when a tick is due.
+            // An error is ignored here. If the error lasts, it is logged when a tick is due.
             if let Ok(loaded) = of_queue.queue.load_known_schedules(Which::Named(&[]), Extent::Brief, |_, _| None).await
             {
                 self.observe(&mut state.clock, sent, loaded.now_us);
@@ -151,71 +156,76 @@ impl Scheduler {
         }
     }
 
-    /// Takes the time in a reply that has just arrived. After a step of Redis's clock, all schedules are read again.
+    /// Updates the estimate by the time in a reply that has just arrived. After a step of Redis's clock, all schedules are read again.
     fn observe(&self, clock: &mut ServerClock, sent: Instant, now_us: u64) {
         if clock.observe(sent, Instant::now(), now_us) {
             let known = self.known.lock();
             for (name, of_queue) in known.iter() {
-                of_queue.outdated.lock().add(Outdated::All);
+                of_queue.outdated.lock().add(OutdatedSchedules::All);
                 self.timers.set(name.clone(), Duration::ZERO);
             }
         }
     }
 
     async fn tick_due(self: Arc<Self>) {
-        let mut under_way = JoinSet::new();
+        let mut running_tasks = JoinSet::new();
         let mut outage_log = OutageLog::new("schedules can't be ticked", "schedules are ticked again");
         loop {
             let name = self.timers.next().await;
-            while under_way.len() >= MAX_CONCURRENT {
-                // A task that panicked has ended; the other tasks go on.
-                if let Some(Ok(result)) = under_way.join_next().await {
+            while running_tasks.len() >= MAX_CONCURRENT {
+                // The result of a task that panicked is ignored; the other tasks go on.
+                if let Some(Ok(result)) = running_tasks.join_next().await {
                     outage_log.note(result);
                 }
             }
-            while let Some(done) = under_way.try_join_next() {
+            while let Some(done) = running_tasks.try_join_next() {
                 if let Ok(result) = done {
                     outage_log.note(result);
                 }
             }
             let scheduler = Arc::clone(&self);
-            under_way.spawn(async move { scheduler.attend(name).await });
+            running_tasks.spawn(async move { scheduler.tick_queue(name).await });
         }
     }
 
-    /// What is known of the schedules of a queue; all of them are outdated at first.
+    /// Returns the known schedules of a queue. At first all schedules of the queue are outdated.
     fn known(&self, name: &QueueName) -> Arc<QueueSchedules> {
         let mut known = self.known.lock();
         let new = || {
-            let state = State { schedules: HashMap::new(), clock: ServerClock::new(), retry: Retry::new() };
+            let state = SchedulesState { schedules: HashMap::new(), clock: ServerClock::new(), retry: Retry::new() };
             Arc::new(QueueSchedules {
                 queue: self.queues.queue(name),
-                outdated: Mutex::new(Outdated::All),
+                outdated: Mutex::new(OutdatedSchedules::All),
                 state: tokio::sync::Mutex::new(state),
             })
         };
         Arc::clone(known.entry(name.clone()).or_insert_with(new))
     }
 
-    /// Reads what is outdated of a queue's schedules, posts what is due, and sets the timer for the next tick.
-    async fn attend(&self, name: QueueName) -> Result<()> {
+    /// Reads the outdated schedules of a queue again, posts the messages of due ticks, and sets the timer for the next tick.
+    async fn tick_queue(&self, name: QueueName) -> Result<()> {
         let of_queue = self.known(&name);
         let mut state = of_queue.state.lock().await;
-        let result = self.attend_locked(&of_queue, &mut state).await;
+        let result = self.tick_locked_queue(&of_queue, &mut state).await;
         match &result {
             Ok(Some(pause)) => self.timers.set(name, *pause),
-            // The queue has no schedules. A change that is notified now sets the timer, and then all are read.
+            // The queue has no schedules. A later notification sets the timer, and then all schedules of the queue are read.
             Ok(None) => drop(self.known.lock().remove(&name)),
             Err(_) => self.timers.set(name, state.retry.pause()),
         }
         result.map(drop)
     }
 
-    /// Returns the pause until the next tick; `None` if the queue has no schedules.
-    async fn attend_locked(&self, of_queue: &QueueSchedules, state: &mut State) -> Result<Option<Duration>> {
+    /// Does the work of [`tick_queue`](Self::tick_queue) under the lock of the queue's state. Returns the pause until the next tick;
+    /// `None` if the queue has no schedules.
+    async fn tick_locked_queue(
+        &self,
+        of_queue: &QueueSchedules,
+        state: &mut SchedulesState,
+    ) -> Result<Option<Duration>> {
         for _ in 0..MAX_CALLS {
             let outdated = mem::take(&mut *of_queue.outdated.lock());
-            if outdated != Outdated::None
+            if outdated != OutdatedSchedules::None
                 && let Err(error) = self.read(&of_queue.queue, state, &outdated).await
             {
                 of_queue.outdated.lock().add(outdated);
@@ -239,7 +249,7 @@ impl Scheduler {
                         .collect();
                     self.observe(&mut state.clock, sent, now_us);
                     for ((schedule, planned, newest), outcome) in planned.into_iter().zip(outcomes) {
-                        self.note(&outcome, planned, newest, now_us);
+                        self.count_ticks(&outcome, planned, newest, now_us);
                         let changed = state.apply(&schedule, planned, &outcome);
                         of_queue.outdated.lock().add(changed);
                     }
@@ -248,7 +258,7 @@ impl Scheduler {
                     let planned: Vec<ScheduleName> = plans.iter().map(|plan| plan.schedule.name.clone()).collect();
                     self.queues.tick_metrics().count("refused", planned.len());
                     for schedule in &planned {
-                        state.refuse(schedule);
+                        state.delay_refused_tick(schedule);
                     }
                 }
                 Err(error) => return Err(error),
@@ -257,18 +267,18 @@ impl Scheduler {
         Ok(Some(Duration::ZERO))
     }
 
-    async fn read(&self, queue: &Queue, state: &mut State, outdated: &Outdated) -> Result<()> {
-        let mut found: HashMap<ScheduleName, Known> = HashMap::new();
+    async fn read(&self, queue: &Queue, state: &mut SchedulesState, outdated: &OutdatedSchedules) -> Result<()> {
+        let mut found: HashMap<ScheduleName, KnownSchedule> = HashMap::new();
         let mut after = String::new();
         loop {
             let names: Vec<ScheduleName>;
             let which = match outdated {
-                Outdated::None => return Ok(()),
-                Outdated::Some(changed) => {
+                OutdatedSchedules::None => return Ok(()),
+                OutdatedSchedules::Some(changed) => {
                     names = changed.iter().cloned().collect();
                     Which::Named(&names)
                 }
-                Outdated::All => Which::After(&after, limits::MAX_SCHEDULES),
+                OutdatedSchedules::All => Which::After(&after, limits::MAX_SCHEDULES),
             };
             let sent = Instant::now();
             let rule_of = |name: &str, revision: &str| state.rule_of(name, revision);
@@ -283,24 +293,24 @@ impl Scheduler {
                     let text = "the configuration no longer declares a schedule: it stays until it is deleted";
                     info!(queue = %queue.name(), schedule = %schedule.name, "{text}");
                 }
-                found.insert(schedule.name.clone(), Known { schedule, refused_until: None });
+                found.insert(schedule.name.clone(), KnownSchedule { schedule, refused_until: None });
             }
             if !loaded.has_more {
                 break;
             }
         }
         match outdated {
-            Outdated::All => state.schedules = found,
-            Outdated::Some(changed) => {
+            OutdatedSchedules::All => state.schedules = found,
+            OutdatedSchedules::Some(changed) => {
                 state.schedules.retain(|name, _| !changed.contains(name));
                 state.schedules.extend(found);
             }
-            Outdated::None => {}
+            OutdatedSchedules::None => {}
         }
         Ok(())
     }
 
-    fn note(&self, outcome: &Ticked, planned: usize, newest: Timestamp, now_us: u64) {
+    fn count_ticks(&self, outcome: &Ticked, planned: usize, newest: Timestamp, now_us: u64) {
         let metrics = self.queues.tick_metrics();
         let Some(posted) = outcome.posted else { return };
         metrics.count("posted", posted);
@@ -313,8 +323,8 @@ impl Scheduler {
     }
 }
 
-impl State {
-    /// The rule of a schedule, if it is known with this revision.
+impl SchedulesState {
+    /// Returns the rule of a schedule, if the schedule is known with this revision.
     fn rule_of(&self, name: &str, revision: &str) -> Option<Arc<Rule>> {
         let known = self.schedules.get(name).filter(|known| known.schedule.revision == revision)?;
         Some(Arc::clone(&known.schedule.rule))
@@ -324,11 +334,11 @@ impl State {
         Timestamp::from_millis(self.clock.now_us() / 1_000)
     }
 
-    /// The plans for the schedules that have due ticks, as many as fit into one call.
+    /// Returns the plans for schedules that have due ticks, as many plans as fit into one call.
     fn plans(&self) -> Vec<Plan<'_>> {
         let (now, instant) = (self.now(), Instant::now());
         let (mut plans, mut messages, mut bytes) = (Vec::new(), 0, 0);
-        for Known { schedule, refused_until } in self.schedules.values() {
+        for KnownSchedule { schedule, refused_until } in self.schedules.values() {
             let Some(known) = schedule.next else { continue };
             if known > now || refused_until.is_some_and(|until| until > instant) {
                 continue;
@@ -349,32 +359,32 @@ impl State {
         plans
     }
 
-    /// Takes the outcome of a plan for a number of ticks. Returns what must be read again.
-    fn apply(&mut self, name: &ScheduleName, planned: usize, outcome: &Ticked) -> Outdated {
-        let Some(known) = self.schedules.get_mut(name) else { return Outdated::None };
+    /// Applies the outcome of a plan for `planned` ticks to the known schedule. Returns the schedules that must be read again.
+    fn apply(&mut self, name: &ScheduleName, planned: usize, outcome: &Ticked) -> OutdatedSchedules {
+        let Some(known) = self.schedules.get_mut(name) else { return OutdatedSchedules::None };
         if outcome.revision != known.schedule.revision {
-            return Outdated::Some([name.clone()].into());
+            return OutdatedSchedules::Some([name.clone()].into());
         }
         known.schedule.next = outcome.next;
-        let Some(posted) = outcome.posted else { return Outdated::None };
+        let Some(posted) = outcome.posted else { return OutdatedSchedules::None };
         known.schedule.runs += posted as u64;
         known.refused_until = None;
         if posted + outcome.left_out < planned {
-            self.refuse(name);
+            self.delay_refused_tick(name);
         }
-        Outdated::None
+        OutdatedSchedules::None
     }
 
-    fn refuse(&mut self, name: &ScheduleName) {
+    fn delay_refused_tick(&mut self, name: &ScheduleName) {
         if let Some(known) = self.schedules.get_mut(name) {
             known.refused_until = Some(Instant::now() + PAUSE_AFTER_REFUSAL);
         }
     }
 
-    /// The pause until the next tick, or until a refused tick is tried again.
+    /// Returns the pause until the next tick, or until a refused tick is tried again.
     fn pause(&self) -> Duration {
         let (now_us, now) = (self.clock.now_us(), Instant::now());
-        let pauses = self.schedules.values().filter_map(|Known { schedule, refused_until }| {
+        let pauses = self.schedules.values().filter_map(|KnownSchedule { schedule, refused_until }| {
             let due = Duration::from_micros((schedule.next?.as_millis() * 1_000).saturating_sub(now_us));
             Some(due.max(refused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))))
         });

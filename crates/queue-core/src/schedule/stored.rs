@@ -1,7 +1,7 @@
 //! The stored form of a schedule in Redis: its state as a line of text, and its message as `enqueue.lua` reads it.
 //!
-//! The state is the parts `revision`, `runs`, `last_at`, `last_id`, `max_runs`, flags, the bytes of the message, and the rule as
-//! JSON, with tabs between them. `lua/lib/schedule.lua` reads the same format.
+//! The state is a text with the parts `revision`, `runs`, `last_at`, `last_id`, `max_runs`, flags, the bytes of the message, and the
+//! rule as JSON, with a tab between two parts. `lua/lib/schedule.lua` reads the same format.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub(crate) struct StoredSchedule {
     pub(crate) last_id: Option<MessageId>,
     pub(crate) is_paused: bool,
     pub(crate) is_declared: bool,
-    /// The bytes of the message that each tick posts.
+    /// The size of the message that each tick posts, in bytes.
     pub(crate) bytes: usize,
     pub(crate) rule: Arc<Rule>,
     /// The next tick; `None` if the schedule is paused or has ended.
@@ -42,7 +42,8 @@ pub(crate) struct StoredSchedule {
 }
 
 impl StoredSchedule {
-    /// Decodes a state. `known` gives the rule if the caller knows it, by name and revision.
+    /// Decodes the state of a schedule. `known` returns the rule by name and revision if the caller knows the rule, so that the rule
+    /// is not parsed again.
     pub(crate) fn decode(
         name: &str,
         text: &str,
@@ -76,13 +77,14 @@ impl StoredSchedule {
         self.rule.max_runs.is_some_and(|max| self.runs >= max.unsigned_abs())
     }
 
-    /// The instant after which the next tick must be: now, or the newest tick that was posted if Redis's clock has stepped back.
+    /// Returns the instant after which the next tick must be: now, or the newest posted tick if Redis's clock has stepped back before
+    /// that tick.
     pub(crate) fn floor(&self, now: Timestamp) -> Timestamp {
         self.last_at.map_or(now, |last| last.max(now))
     }
 }
 
-/// A definition of a schedule, in the form that the scripts store.
+/// The definition of a schedule in the form in which scripts store it.
 #[derive(Debug)]
 pub(crate) struct EncodedSchedule {
     pub(crate) max_runs: String,
@@ -90,7 +92,7 @@ pub(crate) struct EncodedSchedule {
     pub(crate) rule: String,
     /// The options and the record of the message, with a line feed between them.
     pub(crate) message: String,
-    /// The bytes of the record.
+    /// The size of the message's record, in bytes.
     pub(crate) bytes: usize,
 }
 
@@ -108,7 +110,7 @@ impl EncodedSchedule {
     }
 }
 
-/// Reads the message of a schedule.
+/// Decodes the stored message of a schedule; `None` if Drover did not write the text.
 pub(crate) fn decode_message(text: &str) -> Option<NewMessage> {
     let (options, record) = text.split_once('\n')?;
     let mut posted = Posted::decode(format!("0{record}").as_bytes()).ok()?;

@@ -1,5 +1,5 @@
-//! Tests of cron patterns, of time zones, and of the plans for missed ticks. The ticks of cron patterns are compared with those
-//! that an independent search finds, which looks at each quarter of an hour.
+//! Tests of cron patterns, of time zones, and of the plans for missed ticks. The ticks of cron patterns are compared with the ticks
+//! that an independent search finds, which checks each quarter of an hour.
 
 use std::collections::BTreeSet;
 
@@ -25,8 +25,8 @@ fn zone(name: &str) -> Zone {
     name.to_owned().try_into().unwrap()
 }
 
-/// Zones with clock changes of an hour, of half an hour, at midnight, in Ramadan, in either half of the year; with offsets of
-/// quarters of an hour; without changes; and one that skipped a day.
+/// Time zones with clock changes of an hour, of half an hour, at midnight, in Ramadan, and in either half of the year; zones with
+/// offsets of quarters of an hour; zones without clock changes; and a zone that skipped a day.
 const ZONES: [&str; 22] = [
     "UTC",
     "Europe/Berlin",
@@ -52,8 +52,8 @@ const ZONES: [&str; 22] = [
     "Antarctica/Troll",
 ];
 
-/// Patterns whose minutes are quarters of an hour, each with the independent statement of its local times: its minutes, its hours,
-/// its days, and whether it names one hour.
+/// A pattern whose minutes are quarters of an hour, with an independent definition of its local times: its minutes, its hours, its
+/// days, and whether the pattern names one hour.
 struct Sample {
     text: &'static str,
     minutes: &'static [i8],
@@ -70,7 +70,7 @@ fn any_day(_: DateTime) -> bool {
     true
 }
 
-/// The weekday of a day, from 0 for Sunday.
+/// Returns the number of a day's weekday; Sunday is 0.
 fn weekday(day: DateTime) -> i8 {
     day.weekday().to_sunday_zero_offset()
 }
@@ -138,7 +138,7 @@ const SAMPLES: [Sample; 14] = [
     },
 ];
 
-/// The ticks of a sample from the first to the last instant, found by looking at each quarter of an hour.
+/// Returns the ticks of a sample from the first to the last instant, found by a check of each quarter of an hour.
 fn ticks_by_search(sample: &Sample, zone: &TimeZone, first: Instant, last: Instant) -> Vec<Instant> {
     let matches = |local: DateTime| {
         sample.minutes.contains(&local.minute()) && (sample.hours)(local.hour()) && (sample.days)(local)
@@ -151,7 +151,7 @@ fn ticks_by_search(sample: &Sample, zone: &TimeZone, first: Instant, last: Insta
     while now <= last {
         let local = zone.to_datetime(now);
         if sample.one_hour {
-            // All local times up to this one that no instant has shown were skipped: their tick is now.
+            // Local times before `local` that no instant has shown were skipped by the clocks: their tick is now.
             let mut next = latest + quarter;
             while next <= local {
                 if matches(next) && shown.insert(next) {
@@ -192,13 +192,13 @@ fn ticks_of_patterns_are_those_of_an_independent_search_in_both_directions() {
 }
 
 #[test]
-fn ticks_around_clock_changes() {
+fn pattern_of_one_hour_ticks_once_a_day_and_hourly_pattern_ticks_each_hour_when_clocks_change() {
     let ticks = |text: &str, name: &str, after: &str, count| {
         let (cron, zone) = (pattern(text).unwrap(), zone(name));
         let next = std::iter::successors(zone.next(&cron, after.parse().unwrap()), |tick| zone.next(&cron, *tick));
         next.take(count).map(|tick| tick.to_string()).collect::<Vec<_>>()
     };
-    // 02:30 does not occur on 28 March 2027, and occurs twice on 31 October.
+    // In Berlin, the time 02:30 does not occur on 28 March 2027, and occurs twice on 31 October 2027.
     let spring = ticks("30 2 * * *", "Europe/Berlin", "2027-03-27T12:00:00Z", 2);
     assert_eq!(spring, ["2027-03-28T01:00:00Z", "2027-03-29T00:30:00Z"]);
     let autumn = ticks("30 2 * * *", "Europe/Berlin", "2027-10-30T12:00:00Z", 2);
@@ -207,13 +207,13 @@ fn ticks_around_clock_changes() {
     assert_eq!(every_second, ["2027-10-31T00:59:59Z", "2027-11-01T01:00:00Z"], "not in the second pass of the hour");
     let hourly = ticks("@hourly", "Europe/Berlin", "2027-10-30T23:30:00Z", 3);
     assert_eq!(hourly, ["2027-10-31T00:00:00Z", "2027-10-31T01:00:00Z", "2027-10-31T02:00:00Z"]);
-    // Apia skipped 30 December 2011.
+    // The zone of Apia skipped the day 30 December 2011.
     let skipped = ticks("0 12 * * *", "Pacific/Apia", "2011-12-29T23:00:00Z", 2);
     assert_eq!(skipped, ["2011-12-30T10:00:00Z", "2011-12-30T22:00:00Z"]);
 }
 
 #[test]
-fn bad_pattern_is_refused_with_the_field_and_what_it_must_be() {
+fn error_of_an_invalid_pattern_names_the_field_and_its_valid_values() {
     for (text, expected) in [
         ("* * * *", "this has 4"),
         ("* * * * * * *", "this has 7"),
@@ -268,7 +268,7 @@ fn secs(ticks: &[Timestamp]) -> Vec<u64> {
 }
 
 #[test]
-fn interval_is_anchored_at_1970_and_lies_between_start_and_end() {
+fn ticks_of_an_interval_are_multiples_since_1970_plus_the_offset_between_start_and_end() {
     let rule = rule(
         json!({"every": "10s", "offset": "3s", "start_at": "1970-01-01T00:01:43Z", "end_at": "1970-01-01T00:02:13Z"}),
     );
@@ -280,7 +280,7 @@ fn interval_is_anchored_at_1970_and_lies_between_start_and_end() {
 }
 
 #[test]
-fn missed_ticks_are_dropped_or_posted_once_or_all() {
+fn missed_ticks_are_dropped_or_one_or_all_of_them_are_posted_as_the_setting_says() {
     let due = |missed: &str, overlap: &str, stored, now: u64| {
         rule(json!({"every": "20s", "missed": missed, "overlap": overlap})).due(at(stored), at(now), 1_000)
     };

@@ -1,8 +1,8 @@
 //! The instants at which a cron pattern matches in a time zone, with the rules for clock changes.
 //!
-//! A pattern that names one hour fires once for each local time: at the first one if the local time occurs twice, and at the end
-//! of the gap if it does not occur. Any other pattern fires at every instant whose local time matches, so it follows the time that
-//! elapses.
+//! A pattern that names one hour has one tick for each local time that matches. If the local time occurs twice, the tick is at its
+//! first instant; if clocks skip the local time, the tick is at the end of the gap. Any other pattern has a tick at every instant whose
+//! local time matches, so its ticks follow the elapsed time.
 
 use std::sync::LazyLock;
 
@@ -19,13 +19,13 @@ use utoipa::{
 
 use crate::{
     parse_error::ParseError,
-    schedule::cron::{CronPattern, Hours, shifted},
+    schedule::cron::{CronPattern, Hours, plus_seconds},
 };
 
 /// The database of time zones that is part of the program, so that every process computes the same ticks.
 static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
-/// 2200-01-01, after which there are no ticks.
+/// The end of all ticks: 2200-01-01, in seconds since 1970.
 const END: i64 = 7_258_118_400;
 
 /// A time zone of the IANA database.
@@ -34,17 +34,17 @@ const END: i64 = 7_258_118_400;
 pub struct Zone(TimeZone);
 
 impl Zone {
-    /// Coordinated universal time.
+    /// Returns the zone of coordinated universal time.
     pub(crate) fn utc() -> Self {
         Self(TimeZone::UTC)
     }
 
-    /// The name of the zone, such as `Europe/Berlin`.
+    /// Returns the name of the zone, such as `Europe/Berlin`.
     pub fn as_str(&self) -> &str {
         self.0.iana_name().unwrap_or("UTC")
     }
 
-    /// The first tick after an instant.
+    /// Returns the first tick of a pattern after an instant.
     pub(crate) fn next(&self, pattern: &CronPattern, after: Timestamp) -> Option<Timestamp> {
         match pattern.hours() {
             Hours::One => {
@@ -58,14 +58,14 @@ impl Zone {
                 }
             }
             Hours::Several => {
-                let (mut from, mut exclusive) = (after, 0);
+                let (mut from, mut shift) = (after, 0);
                 while from.as_second() < END {
                     let offset = self.0.to_offset(from);
                     let tick =
-                        offset.to_timestamp(pattern.after(shifted(offset.to_datetime(from), exclusive))?).ok()?;
+                        offset.to_timestamp(pattern.after(plus_seconds(offset.to_datetime(from), shift))?).ok()?;
                     match self.0.following(from).next() {
-                        // The offset changes before the tick, so the local time of the tick is another one.
-                        Some(change) if change.timestamp() <= tick => (from, exclusive) = (change.timestamp(), -1),
+                        // If the offset changes before the tick, the tick is searched again from the change on, with the new offset.
+                        Some(change) if change.timestamp() <= tick => (from, shift) = (change.timestamp(), -1),
                         _ => return Some(tick),
                     }
                 }
@@ -74,7 +74,7 @@ impl Zone {
         }
     }
 
-    /// The last tick before an instant.
+    /// Returns the last tick of a pattern before an instant.
     pub(crate) fn previous(&self, pattern: &CronPattern, before: Timestamp) -> Option<Timestamp> {
         let before = whole_second(before)?;
         match pattern.hours() {
@@ -91,7 +91,7 @@ impl Zone {
             Hours::Several => {
                 let mut until = before;
                 while until.as_second() > 0 {
-                    // The offset that is valid in the last second before `until`.
+                    // `offset` is the offset that is valid in the last second before `until`.
                     let offset = self.0.to_offset(Timestamp::from_second(until.as_second() - 1).ok()?);
                     let tick = offset.to_timestamp(pattern.before(offset.to_datetime(until))?).ok()?;
                     match self.0.preceding(until).next() {
@@ -104,23 +104,23 @@ impl Zone {
         }
     }
 
-    /// The local time at an instant. In the second pass of a repeated hour, all local times of that hour have had their first
-    /// instants, so then it is the local time at which the hour ends, plus `shift` seconds.
+    /// Returns the latest local time that clocks have shown up to an instant. In the second pass of a repeated hour, the latest local
+    /// time is the end of that hour plus `shift` seconds, because all local times of the hour have had their first instants.
     fn latest_local(&self, instant: Timestamp, shift: i64) -> DateTime {
         let local = self.0.to_datetime(instant);
         let just_after = Timestamp::from_second(instant.as_second() + 1).unwrap_or(instant);
         let Some(change) = self.0.preceding(just_after).next() else { return local };
         let last_before = Timestamp::from_second(change.timestamp().as_second() - 1).unwrap_or(instant);
-        local.max(shifted(self.0.to_datetime(last_before), 1 + shift))
+        local.max(plus_seconds(self.0.to_datetime(last_before), 1 + shift))
     }
 
-    /// The first instant at which clocks show the local time; the end of the gap if they skip it.
+    /// Returns the first instant at which clocks show the local time, or the end of the gap if clocks skip the local time.
     fn first_instant(&self, local: DateTime) -> Option<Timestamp> {
         match self.0.to_ambiguous_timestamp(local).offset() {
             AmbiguousOffset::Unambiguous { offset } | AmbiguousOffset::Fold { before: offset, .. } => {
                 offset.to_timestamp(local).ok()
             }
-            // With the offset after the gap, the local time is an instant before the gap.
+            // With the offset that is valid after the gap, the local time denotes an instant before the gap.
             AmbiguousOffset::Gap { after, .. } => {
                 let before_gap = after.to_timestamp(local).ok()?;
                 let mut changes = self.0.following(before_gap);
@@ -130,7 +130,7 @@ impl Zone {
     }
 }
 
-/// The first whole second that is not before the instant.
+/// Returns the first whole second that is not before the instant.
 fn whole_second(instant: Timestamp) -> Option<Timestamp> {
     let second = instant.as_second() + i64::from(instant.subsec_nanosecond() > 0);
     Timestamp::from_second(second).ok()

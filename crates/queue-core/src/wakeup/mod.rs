@@ -6,6 +6,6 @@ pub(crate) mod subscriber;
 mod timers;
 
 pub use notifier::WakeNotifier;
-pub(crate) use schedule_changes::{Outdated, ScheduleChanges};
+pub(crate) use schedule_changes::{OutdatedSchedules, ScheduleChanges};
 pub use subscriber::Subscriber;
 pub use timers::WakeTimers;

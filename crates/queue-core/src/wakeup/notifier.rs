@@ -1,5 +1,5 @@
-//! The wake notifier of one queue: it wakes the consumer of this process when the consumer should check the queue, because a
-//! notification arrived or an instant that was set has come.
+//! The wake notifier of one queue, which wakes the consumer of this process when the consumer should check the queue: when a
+//! notification arrives, or when an instant that was set has come.
 
 use std::{collections::HashSet, mem, sync::OnceLock, time::Duration};
 
@@ -20,7 +20,7 @@ pub(crate) enum Wake<'p> {
     For(&'p str),
     /// The consumer that works on this message should cancel it.
     Cancel(&'p str),
-    /// Processes that tick should read this schedule again.
+    /// Processes that post the ticks of schedules should read this schedule again.
     Schedule(&'p str),
 }
 
@@ -49,8 +49,8 @@ pub struct WakeNotifier {
 }
 
 impl WakeNotifier {
-    /// The maximum number of messages to cancel that the notifier keeps. A worker learns of further ones when it extends their
-    /// leases.
+    /// The maximum number of messages to cancel that the notifier keeps. A worker learns of other messages to cancel when it extends
+    /// their leases.
     const MAX_TO_CANCEL: usize = 10_000;
 
     pub(crate) fn new() -> Self {
@@ -147,7 +147,8 @@ mod tests {
     async fn notifier_wakes_at_the_earliest_instant_that_was_set() {
         let notifier = WakeNotifier::new();
         let hour = Duration::from_secs(3_600);
-        notifier.woken(hour).await; // A new notifier wakes at once.
+        // A new notifier wakes its consumer at once.
+        notifier.woken(hour).await;
         let start = Instant::now();
         notifier.wake_in(Duration::from_secs(9));
         notifier.wake_in(Duration::from_secs(5));

@@ -1,4 +1,4 @@
-//! The schedules that were changed since they were read last, as notifications tell.
+//! The schedules about which notifications have arrived since this process read the schedules last.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,22 +7,22 @@ use tokio::sync::Notify;
 
 use crate::names::{QueueName, ScheduleName};
 
-/// When more schedules of a queue have changed than this, all of them are read again.
+/// If more schedules of a queue than this number have changed, all schedules of the queue are read again.
 const MAX_NAMES: usize = 100;
 
 /// The schedules of a queue that must be read again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) enum Outdated {
-    /// No schedule.
+pub(crate) enum OutdatedSchedules {
+    /// No schedule must be read again.
     #[default]
     None,
-    /// These schedules.
+    /// The named schedules must be read again.
     Some(HashSet<ScheduleName>),
-    /// All schedules.
+    /// All schedules of the queue must be read again.
     All,
 }
 
-impl Outdated {
+impl OutdatedSchedules {
     pub(crate) fn add(&mut self, other: Self) {
         *self = match (std::mem::take(self), other) {
             (Self::All, _) | (_, Self::All) => Self::All,
@@ -35,21 +35,22 @@ impl Outdated {
     }
 }
 
-/// Collects the notifications about schedules, until the process that ticks takes them.
+/// Collects the notifications about schedules until the scheduler of this process takes the notifications.
 #[derive(Debug, Default)]
 pub(crate) struct ScheduleChanges {
-    changed: Mutex<HashMap<QueueName, Outdated>>,
+    changed: Mutex<HashMap<QueueName, OutdatedSchedules>>,
     added: Notify,
 }
 
 impl ScheduleChanges {
-    pub(crate) fn add(&self, queue: QueueName, changed: Outdated) {
+    pub(crate) fn add(&self, queue: QueueName, changed: OutdatedSchedules) {
         self.changed.lock().entry(queue).or_default().add(changed);
         self.added.notify_one();
     }
 
-    /// Waits for changes, and returns them. The future may be dropped at any time; only one task may wait at a time.
-    pub(crate) async fn next(&self) -> HashMap<QueueName, Outdated> {
+    /// Waits for changes, and returns the changed schedules by queue. The future may be dropped at any time; only one task may wait at
+    /// a time.
+    pub(crate) async fn next(&self) -> HashMap<QueueName, OutdatedSchedules> {
         loop {
             let changed = std::mem::take(&mut *self.changed.lock());
             if !changed.is_empty() {

@@ -29,19 +29,19 @@ use crate::{
     },
     wakeup::{
         notifier::{Wake, WakeNotifier},
-        schedule_changes::{Outdated, ScheduleChanges},
+        schedule_changes::{OutdatedSchedules, ScheduleChanges},
         timers::WakeTimers,
     },
 };
 
 /// How long after the notified time maintenance checks a queue. Consumers do the work at the notified time, so usually no work
-/// is left.
-pub(crate) const LEEWAY: Duration = Duration::from_millis(200);
+/// is left for maintenance.
+pub(crate) const MAINTENANCE_DELAY: Duration = Duration::from_millis(200);
 /// The interval at which a PING checks the subscribed connection.
 const PING_EVERY: Duration = Duration::from_secs(1);
-/// When there are this many notifiers, unused ones are removed.
+/// When a process has this number of notifiers, the unused notifiers are removed.
 const MAX_NOTIFIERS: usize = 10_000;
-/// On the channel of finished messages, this id stands for all messages of a queue: the queue was deleted.
+/// The id that stands for all messages of a deleted queue on the channel of finished messages.
 const EVERY_MESSAGE: &str = "*";
 /// The maximum number of channels in one SUBSCRIBE, and of patterns in one PSUBSCRIBE.
 const CHANNELS_AT_ONCE: usize = 500;
@@ -49,8 +49,8 @@ const CHANNELS_AT_ONCE: usize = 500;
 /// The one subscribed connection of a process, for any number of queues and waiting clients.
 ///
 /// A notification contains no message; it only makes a consumer check the queue. After each new subscription every notifier
-/// wakes once, because notifications may have been lost before. Consumers also check their queues at long intervals, in case a
-/// notification is lost otherwise.
+/// wakes its consumer once, because notifications may have been lost before. Consumers also check their queues at long intervals,
+/// because a notification may be lost for other reasons.
 #[derive(Clone)]
 pub struct Subscriber {
     shared: Arc<SubscriberState>,
@@ -75,6 +75,7 @@ struct SubscriberState {
     schedule_changes: Option<Arc<ScheduleChanges>>,
 }
 
+/// The clients of this process that wait for the end of one message.
 struct Waiters {
     count: usize,
     finished: Arc<Notify>,
@@ -99,25 +100,26 @@ impl SubscriberState {
 }
 
 impl Subscriber {
-    /// Prepares the connection; [`run`](Self::run) opens it. It subscribes to the queues whose notifiers are requested.
+    /// Prepares the connection; [`run`](Self::run) opens the connection. The subscriber subscribes to the queues whose notifiers are
+    /// requested.
     pub fn new(redis: Redis) -> Self {
-        Self::listening(redis, Vec::new(), vec![FINISHED_CHANNEL], None)
+        Self::with_channels(redis, Vec::new(), vec![FINISHED_CHANNEL], None)
     }
 
     /// Like [`new`](Self::new), but subscribes to all queues, for a process with [`Maintenance`](crate::Maintenance).
     pub fn of_all_queues(redis: Redis) -> Self {
-        Self::listening(redis, vec![String::new()], vec![FINISHED_CHANNEL], Some(Arc::default()))
+        Self::with_channels(redis, vec![String::new()], vec![FINISHED_CHANNEL], Some(Arc::default()))
     }
 
-    /// Like [`new`](Self::new), for a worker: it counts as one of the [workers](crate::Queues::worker_count), and it also subscribes
-    /// to every queue whose name begins with one of `prefixes`, by one pattern for each prefix. [`new_queue`](Self::new_queue)
-    /// returns the queues among them whose notifiers were not requested.
+    /// Like [`new`](Self::new), for a worker: the subscriber counts as one of the [workers](crate::Queues::worker_count), and also
+    /// subscribes to every queue whose name begins with one of `prefixes`, by one pattern for each prefix.
+    /// [`new_queue`](Self::new_queue) returns those of these queues whose notifiers were not requested.
     pub fn of_prefixes(redis: Redis, prefixes: impl IntoIterator<Item = String>) -> Self {
         let mut prefixes: Vec<String> = prefixes.into_iter().collect();
-        // After sorting, a prefix comes before the longer prefixes that begin with it. The longer ones are redundant.
+        // After sorting, a prefix comes before the longer prefixes that begin with it. The longer prefixes are redundant.
         prefixes.sort_unstable();
         prefixes.dedup_by(|later, kept| later.starts_with(kept.as_str()));
-        Self::listening(redis, prefixes, vec![FINISHED_CHANNEL, WORKERS_CHANNEL], None)
+        Self::with_channels(redis, prefixes, vec![FINISHED_CHANNEL, WORKERS_CHANNEL], None)
     }
 
     pub(crate) fn timers(&self) -> Option<&Arc<WakeTimers>> {
@@ -128,7 +130,7 @@ impl Subscriber {
         self.shared.schedule_changes.as_ref()
     }
 
-    fn listening(
+    fn with_channels(
         redis: Redis,
         prefixes: Vec<String>,
         channels: Vec<&'static str>,
@@ -152,12 +154,12 @@ impl Subscriber {
         }
     }
 
-    /// The notifier that wakes when a consumer should check `queue`.
+    /// Returns the notifier that wakes a consumer when the consumer should check `queue`.
     pub fn notifier(&self, queue: &QueueName) -> Arc<WakeNotifier> {
         self.notifier_on(Keys::of(queue).key(suffix::WAKE))
     }
 
-    /// The notifier that wakes when there are more events of `queue`.
+    /// Returns the notifier that wakes a reader when `queue` has more events.
     pub(crate) fn notifier_of_events(&self, queue: &QueueName) -> Arc<WakeNotifier> {
         self.notifier_on(Keys::of(queue).key(suffix::EVENTS))
     }
@@ -194,8 +196,8 @@ impl Subscriber {
         }
     }
 
-    /// Announces existing queues: [`new_queue`](Self::new_queue) then returns those that are subscribed to by prefix and whose
-    /// notifiers were not requested.
+    /// Announces existing queues: [`new_queue`](Self::new_queue) then returns those of the queues that are subscribed to by prefix
+    /// and whose notifiers were not requested.
     pub fn announce(&self, queues: impl IntoIterator<Item = QueueName>) {
         let notifiers = self.shared.notifiers.lock();
         let is_new = |queue: &QueueName| !notifiers.contains_key(&Keys::of(queue).key(suffix::WAKE));
@@ -222,19 +224,21 @@ impl Subscriber {
         *self.shared.connected.borrow()
     }
 
-    /// Reports each time that the connection breaks or is restored. A restored connection may lead to another server.
+    /// Returns a receiver that is notified each time that the connection breaks or is restored. A restored connection may lead to another
+    /// server.
     pub fn connection(&self) -> watch::Receiver<bool> {
         self.shared.connected.subscribe()
     }
 
-    /// Registers a wait for the end of a message. Register first, then read the message, then wait.
-    pub(crate) fn finishing(&self, queue: &QueueName, id: &MessageId) -> Finishing {
+    /// Registers a wait for the end of a message. The caller reads the message after registering and before waiting, so that it does
+    /// not miss the end.
+    pub(crate) fn register_wait(&self, queue: &QueueName, id: &MessageId) -> FinishWait {
         let key = (queue.clone(), id.clone());
         let mut waiters = self.shared.waiters.lock();
         let entry =
             waiters.entry(key.clone()).or_insert_with(|| Waiters { count: 0, finished: Arc::new(Notify::new()) });
         entry.count += 1;
-        Finishing { finished: Arc::clone(&entry.finished), key, subscriber: self.clone() }
+        FinishWait { finished: Arc::clone(&entry.finished), key, subscriber: self.clone() }
     }
 
     /// Keeps the connection open, reconnecting whenever it breaks, until the future is dropped.
@@ -264,7 +268,7 @@ impl Subscriber {
         }
     }
 
-    /// Returns the reason why the subscription ended.
+    /// Subscribes, delivers notifications until the subscription ends, and returns the reason why it ended.
     async fn subscribe_and_listen(&self, retry: &mut Retry, is_logged: &mut bool) -> String {
         let topology = self.shared.redis.topology();
         let node = match topology.subscription_node().await {
@@ -280,13 +284,13 @@ impl Subscriber {
         reason
     }
 
-    /// Subscribes at a server, and returns the reason why the subscription ended.
+    /// Subscribes at one server, delivers notifications until the subscription ends, and returns the reason why it ended.
     async fn subscribe_at(&self, node: &Node, retry: &mut Retry, is_logged: &mut bool) -> String {
         let limit = self.shared.redis.time_limit();
         let opened = timeout(limit, node.endpoint().open_for_subscriptions()).await;
         let (mut sink, mut messages) = match opened {
             Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return closed_by_server::explain(error, node.endpoint()).await.to_string(),
+            Ok(Err(error)) => return closed_by_server::explain_connect_error(error, node.endpoint()).await.to_string(),
             Err(_) => return "no connection in time".into(),
         };
         self.shared.to_subscribe.lock().clear();
@@ -296,7 +300,7 @@ impl Subscriber {
             patterns.push(EVENTS_OF_ALL.to_owned());
         }
         for chunk in patterns.chunks(CHANNELS_AT_ONCE) {
-            if let Err(reason) = within(limit, sink.psubscribe(chunk)).await {
+            if let Err(reason) = with_time_limit(limit, sink.psubscribe(chunk)).await {
                 return reason;
             }
         }
@@ -326,10 +330,10 @@ impl Subscriber {
                     None => return "the connection was closed".into(),
                 },
                 _ = pings.tick() => {
-                    if let Err(reason) = within(limit, sink.ping::<redis::Value>()).await {
+                    if let Err(reason) = with_time_limit(limit, sink.ping::<redis::Value>()).await {
                         return reason;
                     }
-                    // If the whole cluster is away, no server is better.
+                    // If no server reaches the rest of its cluster, the subscription stays at this server.
                     if self.shared.redis.topology().has_better_subscription_node(node) {
                         return "the server does not reach the rest of its cluster".into();
                     }
@@ -358,7 +362,8 @@ impl Subscriber {
             let wake = Wake::parse(&payload);
             if let Wake::Schedule(name) = wake {
                 if let (Some(changes), Some(queue)) = (&self.shared.schedule_changes, Keys::queue_of(channel)) {
-                    let changed = name.parse().map_or(Outdated::All, |name| Outdated::Some([name].into()));
+                    let changed =
+                        name.parse().map_or(OutdatedSchedules::All, |name| OutdatedSchedules::Some([name].into()));
                     changes.add(queue, changed);
                 }
                 return;
@@ -374,7 +379,7 @@ impl Subscriber {
                 && channel.ends_with(suffix::WAKE)
                 && let Some(queue) = Keys::queue_of(channel)
             {
-                timers.set(queue, pause.saturating_add(LEEWAY));
+                timers.set(queue, pause.saturating_add(MAINTENANCE_DELAY));
             }
         }
     }
@@ -401,26 +406,26 @@ impl Subscriber {
 
 async fn subscribe(sink: &mut PubSubSink, channels: &[String], limit: Duration) -> Result<(), String> {
     for chunk in channels.chunks(CHANNELS_AT_ONCE) {
-        within(limit, sink.subscribe(chunk)).await?;
+        with_time_limit(limit, sink.subscribe(chunk)).await?;
     }
     Ok(())
 }
 
-async fn within<T>(limit: Duration, answer: impl Future<Output = redis::RedisResult<T>>) -> Result<T, String> {
+async fn with_time_limit<T>(limit: Duration, answer: impl Future<Output = redis::RedisResult<T>>) -> Result<T, String> {
     match timeout(limit, answer).await {
         Ok(answer) => answer.map_err(|error| crate::Error::from(error).to_string()),
         Err(_) => Err("no answer in time".into()),
     }
 }
 
-/// A registered wait for the end of one message; dropping it removes the wait.
-pub(crate) struct Finishing {
+/// A registered wait for the end of one message. The wait ends when this value is dropped.
+pub(crate) struct FinishWait {
     pub(crate) finished: Arc<Notify>,
     key: (QueueName, MessageId),
     subscriber: Subscriber,
 }
 
-impl Drop for Finishing {
+impl Drop for FinishWait {
     fn drop(&mut self) {
         let mut waiters = self.subscriber.shared.waiters.lock();
         if let Some(entry) = waiters.get_mut(&self.key)

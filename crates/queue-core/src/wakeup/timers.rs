@@ -1,4 +1,4 @@
-//! Wake timers: the earliest instant at which maintenance must check each queue. Their memory is proportional to the number of
+//! Wake timers: the earliest instant at which each queue must be checked. The memory of the timers is proportional to the number of
 //! queues.
 
 use std::{
@@ -18,25 +18,26 @@ use crate::names::QueueName;
 /// The earliest instant at which each queue must be checked.
 #[derive(Debug, Default)]
 pub struct WakeTimers {
-    entries: Mutex<Entries>,
+    entries: Mutex<TimerEntries>,
     earlier: Notify,
 }
 
+/// The timers of all queues, by queue and by instant.
 #[derive(Debug, Default)]
-struct Entries {
+struct TimerEntries {
     instants: HashMap<QueueName, Instant>,
-    /// All entries by instant. Only the entries that equal the one in `instants` are valid; the others are outdated.
+    /// All entries by instant. An entry is valid if `instants` has the same instant for the queue; other entries are outdated.
     order: BinaryHeap<Reverse<(Instant, QueueName)>>,
 }
 
-impl Entries {
-    /// How many more outdated entries than queues are kept before the outdated ones are removed together.
-    const SLACK: usize = 1_000;
+impl TimerEntries {
+    /// The number of outdated entries, besides one for each queue, that are kept before all outdated entries are removed together.
+    const MAX_OUTDATED: usize = 1_000;
 
-    /// Removes the outdated entries if there are many. Without this, a busy queue would leave one outdated entry with each
-    /// check, perhaps for days.
+    /// Removes the outdated entries if there are many. Otherwise each check of a busy queue would leave one outdated entry, perhaps
+    /// for days.
     fn drop_outdated(&mut self) {
-        if self.order.len() > 2 * self.instants.len() + Self::SLACK {
+        if self.order.len() > 2 * self.instants.len() + Self::MAX_OUTDATED {
             self.order = self.instants.iter().map(|(queue, instant)| Reverse((*instant, queue.clone()))).collect();
         }
     }
@@ -75,7 +76,7 @@ impl WakeTimers {
         }
     }
 
-    /// Takes a queue whose instant has passed. If there is none, the error is the next instant.
+    /// Removes and returns a queue whose instant has passed. If no instant has passed, the error is the next instant.
     fn take_due(&self) -> Result<QueueName, Option<Instant>> {
         let mut entries = self.entries.lock();
         while let Some(Reverse((instant, queue))) = entries.order.peek() {
@@ -123,7 +124,7 @@ mod tests {
             timers.set(busy.clone(), Duration::ZERO);
             assert_eq!(timers.next().await, busy);
         }
-        assert!(timers.entries.lock().order.len() <= Entries::SLACK + 2);
+        assert!(timers.entries.lock().order.len() <= TimerEntries::MAX_OUTDATED + 2);
         timers.set(busy.clone(), Duration::from_secs(1));
         let start = Instant::now();
         assert_eq!((timers.next().await, start.elapsed().as_secs()), (busy, 1));

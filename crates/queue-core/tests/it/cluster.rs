@@ -89,7 +89,7 @@ async fn no_message_is_lost_or_stored_twice_while_slots_move_to_another_server()
     cluster.add_server();
     cluster.meet(&cluster.servers[3]);
     cluster.wait_until_met();
-    // A new server refuses the keys of slots until it finds the cluster complete.
+    // A new server of a cluster refuses all keys until it knows that the cluster is complete.
     cluster.wait_until_complete();
     tokio::task::block_in_place(|| cluster.move_slots("all", &RedisCluster::id_of(&cluster.servers[3]), 4000));
     let took = load.recovered(Instant::now()).await;
