@@ -114,7 +114,7 @@ impl Default for Calls {
 }
 
 impl Calls {
-    /// Registers these metrics for the metrics page.
+    /// Registers the metrics of calls to Redis for the metrics page.
     pub fn register(&self, registry: &mut Registry) {
         let help = "How long calls to Redis took, by script; a batch is one call";
         registry.register("drover_redis_call_duration_seconds", help, self.times.clone());

@@ -31,7 +31,7 @@ const MAX_REDIRECTIONS: u32 = 3;
 #[derive(Clone)]
 pub struct Redis {
     shared: Arc<RedisState>,
-    /// The number of replicas that must have a message before it counts as stored.
+    /// The number of replicas that must have a message before the message counts as stored.
     replicas: u32,
 }
 
@@ -78,7 +78,7 @@ impl Redis {
         self.shared.time_limit
     }
 
-    /// The durations of this process's calls, and the number of failed ones.
+    /// Returns the metrics of this process's calls: their durations, and the number of failed calls.
     pub fn calls(&self) -> &Calls {
         &self.shared.calls
     }

@@ -82,7 +82,7 @@ pub(crate) mod suffix {
     FAILED = "failed";
     /// Hash id → outcome (result or error, times, token, consumer) of each finished message.
     OUTCOMES = "outcomes";
-    /// Set of ids that are still in `waiting` although their messages were removed: an id is skipped when it reaches the head.
+    /// Set of ids that are still in `waiting` although their messages were removed. Such an id is skipped at the head of the list.
     REMOVED = "removed";
     /// Hash own id → id of each message with an id of the producer's own.
     ALIASES = "aliases";
@@ -103,7 +103,7 @@ pub(crate) mod suffix {
     CANCELLING = "cancelling";
     /// Hash id → the progress, as JSON, that the message's handler reported last.
     PROGRESS = "progress";
-    /// Set of ids that are still in `completed` although their messages were erased: an id is skipped when it is trimmed.
+    /// Set of ids that are still in `completed` although their messages were erased. A trim of the list removes such an id.
     ERASED = "erased";
     /// Hash hold key → cut and data of each unfinished signal.
     SIGNALS = "signals";

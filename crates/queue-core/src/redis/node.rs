@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// The number of shared connections to a server: while one carries a large reply, the other stays usable.
+/// The number of shared connections to a server: while one connection carries a large reply, the other stays usable.
 const SHARED_CONNECTIONS: usize = 2;
 /// The maximum number of connections that a call tries, one after the other, as long as no byte of the call was written.
 const CONNECTIONS_PER_CALL: usize = 3;

@@ -18,15 +18,15 @@ use crate::redis::{
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RedisOptions {
-    /// The URL of one server: `redis://[user:password@]host:port[/db]`, or `unix:` and a path. Of Sentinels:
-    /// `redis+sentinel://[user:password@]host[:port],…/service[/db]`. Of a cluster: `redis+cluster://[user:password@]host[:port],…`.
-    /// `rediss` in place of `redis` asks for TLS.
+    /// The URL of one server is `redis://[user:password@]host:port[/db]`, or `unix:` and a path. The URL of Sentinels is
+    /// `redis+sentinel://[user:password@]host[:port],…/service[/db]`. The URL of a cluster is
+    /// `redis+cluster://[user:password@]host[:port],…`. A URL with `rediss` in place of `redis` asks for TLS.
     pub url: String,
     /// The time limit of every call, including the time to connect.
     pub time_limit: Duration,
-    /// The user, unless the URL names one. Defaults to Redis's user `default`.
+    /// The user, unless the URL names a user. Defaults to Redis's user `default`.
     pub username: Option<String>,
-    /// The password, unless the URL has one. Defaults to none.
+    /// The password, unless the URL has a password. Defaults to none.
     pub password: Option<String>,
     /// The file of the CAs that sign the certificates of Redis, as PEM. Defaults to the CAs of the operating system.
     pub tls_ca: Option<PathBuf>,

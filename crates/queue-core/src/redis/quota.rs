@@ -22,7 +22,7 @@ static SCRIPT: LazyLock<Script> =
 /// The outcome of one use of a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaUse {
-    /// Whether this use is within the limit. A use beyond the limit does not count.
+    /// Whether the use is within the limit of the quota. A use beyond the limit does not count.
     pub is_granted: bool,
     /// The number of further uses that the limit permits now.
     pub remaining: u32,

@@ -211,7 +211,7 @@ fn parts_of(body: &'static str) -> Vec<&'static str> {
 /// The fragments, keys and fields of `meta` that a script needs, directly or through other fragments.
 #[derive(Default)]
 struct ScriptNeeds {
-    /// Each fragment once, after the fragments that it uses.
+    /// The needed fragments; each fragment occurs once, after the fragments that it uses.
     fragments: Vec<(&'static str, &'static str)>,
     keys: BTreeSet<&'static str>,
 }

@@ -142,7 +142,7 @@ async fn dangers_of(server: &Endpoint) -> Result<Vec<Danger>> {
         Err(error) if is_not_permitted(&error) => return Ok(vec![Danger::Unexamined]),
         answer => answer?,
     };
-    // The save points are read only if needed, because a Redis with ACLs logs each refused command.
+    // The save points are read only without an append-only file, because a Redis with ACLs logs each refused command.
     let snapshots = match field(&info, "aof_enabled") {
         Some("0") => snapshots(connection).await?,
         _ => Snapshots::Unknown,
@@ -189,7 +189,7 @@ fn dangers(info: &str, snapshots: Snapshots) -> Vec<Danger> {
 }
 
 fn too_old(info: &str) -> Option<Danger> {
-    // Valkey has both fields: its `redis_version` is the Redis version with which it is compatible.
+    // Valkey has the fields `valkey_version` and `redis_version`; `redis_version` is the Redis version with which Valkey is compatible.
     let (product, version, oldest) = match field(info, "valkey_version") {
         Some(version) => ("Valkey", version, OLDEST_VALKEY),
         None => ("Redis", field(info, "redis_version")?, OLDEST_REDIS),

@@ -30,7 +30,7 @@ impl managed::Manager for Connector {
     type Type = Connection;
     type Error = RedisError;
 
-    /// Opens a connection. The caller limits the time for this.
+    /// Opens a connection. The caller limits the time for opening the connection.
     async fn create(&self) -> RedisResult<Connection> {
         let OpenConnection { multiplexed, traffic, driver } = self.0.open().await?;
         Ok(Connection { multiplexed, traffic, driver: Arc::new(driver) })
@@ -101,7 +101,7 @@ impl Unanswered {
     }
 }
 
-/// One shared connection, replaced when it breaks.
+/// One shared connection, which is replaced when it breaks.
 #[derive(Default)]
 pub(crate) struct SharedConnection {
     slot: Mutex<ConnectionSlot>,
@@ -158,7 +158,7 @@ impl SharedConnection {
         slot.generation += 1;
         *self.driver.lock() = Some(shared.driver.abort_handle());
         slot.connection = Some(connection);
-        // `abort` may have been called before `self.driver` was set. In that case `retired` was cancelled before that call.
+        // `abort` may have been called before `self.driver` was set, but a caller of `abort` cancels `retired` first.
         if retired.is_cancelled() {
             self.abort();
             return Err(no_longer_primary());
@@ -166,7 +166,7 @@ impl SharedConnection {
         Ok((shared, slot.generation))
     }
 
-    /// Marks the connection of this generation as broken; the next call opens a new one.
+    /// Marks the connection of this generation as broken; the next call opens a new connection.
     pub(crate) fn discard(&self, generation: u64) {
         self.broken.fetch_max(generation, Ordering::Relaxed);
     }

@@ -25,7 +25,7 @@ impl ServerClock {
         let redis_us = i64::try_from(redis_us).unwrap_or(i64::MAX);
         let (least, most) = (redis_us - self.local_us(received), redis_us - self.local_us(sent));
         let before = self.offset.unwrap_or(least);
-        // If the offset is outside of these bounds, a clock has drifted or stepped.
+        // If the offset is less than `least` or more than `most`, a clock has drifted or stepped.
         self.offset = Some(if (least..=most).contains(&before) { before } else { least });
         before < least - STEP_US || before > most + STEP_US
     }

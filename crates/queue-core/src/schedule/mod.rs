@@ -39,13 +39,13 @@ use zone::Zone;
     json!({"every": "5m", "message": {"data": 1}, "missed": "skip"})
 ))]
 pub struct NewSchedule {
-    /// A cron pattern of five fields, or of six with seconds first; either this or `every`.
+    /// A cron pattern of five fields, or of six fields with the seconds first. A schedule has either `cron` or `every`.
     #[schema(inline)]
     pub cron: Option<CronPattern>,
     /// The time zone of the pattern. Defaults to UTC.
     #[schema(inline)]
     pub timezone: Option<Zone>,
-    /// The interval, counted from 1970: 1 s to 3,650 days; either this or `cron`.
+    /// The interval, counted from 1970: 1 s to 3,650 days. A schedule has either `every` or `cron`.
     #[schema(inline)]
     pub every: Option<Every>,
     /// How much later than the multiples of `every` the ticks are: less than `every`. Defaults to 0.
@@ -62,11 +62,11 @@ pub struct NewSchedule {
     /// The number of posted messages after which the schedule ends: 1 to 1,000,000,000. Defaults to no limit.
     #[schema(inline)]
     pub max_runs: Option<MaxRuns>,
-    /// What happens to ticks that no process could post in time. Defaults to `one`.
+    /// Defines what happens to ticks that no process could post in time. Defaults to `one`.
     #[serde(default, deserialize_with = "json::or_default")]
     #[schema(inline, value_type = Option<Missed>)]
     pub missed: Missed,
-    /// What happens to a tick while the message of an earlier tick is unfinished. Defaults to `allow`.
+    /// Defines what happens to a tick while the message of an earlier tick is unfinished. Defaults to `allow`.
     #[serde(default, deserialize_with = "json::or_default")]
     #[schema(inline, value_type = Option<Overlap>)]
     pub overlap: Overlap,

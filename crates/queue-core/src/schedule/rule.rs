@@ -22,7 +22,7 @@ pub(crate) type Offset = DurationIn<0, { Millis::from_days(3_650).get() }>;
 /// The number of messages after which a schedule ends.
 pub(crate) type MaxRuns = NumberIn<1, 1_000_000_000>;
 
-/// When a schedule posts its message. It has either a cron pattern or an interval.
+/// The rule by which a schedule posts its message. A rule has either a cron pattern or an interval.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Rule {
     /// The cron pattern, in the local time of `timezone`.
@@ -46,14 +46,14 @@ pub struct Rule {
     /// The number of posted messages after which the schedule ends.
     #[schema(required, inline)]
     pub(crate) max_runs: Option<MaxRuns>,
-    /// What happens to missed ticks.
+    /// Defines what happens to missed ticks.
     pub(crate) missed: Missed,
-    /// What happens to a tick while the message of an earlier tick is unfinished.
+    /// Defines what happens to a tick while the message of an earlier tick is unfinished.
     pub(crate) overlap: Overlap,
 }
 
-/// What happens to ticks that no process could post in time. The newest due tick is current, and not missed, if it is less than 10 s
-/// old.
+/// Defines what happens to ticks that no process could post in time. The newest due tick is current, and not missed, if it is less
+/// than 10 s old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Missed {
@@ -66,7 +66,7 @@ pub enum Missed {
     All,
 }
 
-/// What happens to a tick while the message of an earlier tick is unfinished.
+/// Defines what happens to a tick while the message of an earlier tick is unfinished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {

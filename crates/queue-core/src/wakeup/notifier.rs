@@ -18,7 +18,7 @@ pub(crate) enum Wake<'p> {
     In(Duration),
     /// Only this consumer should check the queue now, because no other consumer has access.
     For(&'p str),
-    /// The consumer that works on this message should cancel it.
+    /// The consumer that works on this message should cancel the message.
     Cancel(&'p str),
     /// Processes that post the ticks of schedules should read this schedule again.
     Schedule(&'p str),

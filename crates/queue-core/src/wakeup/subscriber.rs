@@ -256,7 +256,7 @@ impl Subscriber {
                 () = shutdown.cancelled() => return,
             };
             self.shared.connected.send_replace(false);
-            // One log line for each outage, not for each attempt to reconnect.
+            // The log gets one line for each outage, not for each attempt to reconnect.
             if !is_logged {
                 warn!(reason = %ended, "the subscription to Redis broke, reconnecting");
                 is_logged = true;
