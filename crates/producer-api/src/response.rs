@@ -144,7 +144,7 @@ impl ResponseMemory for LeaseMemory {
         bytes
     }
 
-    fn release(&self) {
+    fn free(&self) {
         self.state.lock().take_if(|reserved| reserved.is_ok());
     }
 }

@@ -28,7 +28,7 @@ pub enum Error {
     #[error("Redis is out of memory: nothing was stored")]
     OutOfMemory,
 
-    /// Too many posts wait to be stored, or there is no [`ResponseMemory`](crate::ResponseMemory) for a reply: nothing was
+    /// Too many posts wait to be stored, or there is no [`ResponseMemory`](crate::ResponseMemory) for a response: nothing was
     /// done. Try again later.
     #[error("too many posts are waiting to be stored, or there is no memory for an answer: nothing was done")]
     Overloaded,
@@ -61,14 +61,14 @@ pub enum Error {
     #[error("the queue is exclusive, so its messages have no group: nothing was stored")]
     ExclusiveQueue,
 
-    /// The queue has its maximum number of schedules: nothing was stored. Delete one first.
+    /// The queue has its maximum number of schedules: nothing was stored. Delete a schedule first.
     #[error("the queue has {max} schedules, the maximum: nothing was stored", max = limits::MAX_SCHEDULES)]
     TooManySchedules,
 
     /// A field of a schedule is invalid: nothing was stored.
     #[error("{field}: {problem}")]
     InvalidSchedule {
-        /// The field.
+        /// The name of the invalid field.
         field: &'static str,
         /// The problem with the field.
         problem: &'static str,
@@ -86,8 +86,8 @@ pub enum Error {
     #[error("the cursor does not belong to this list")]
     InvalidCursor,
 
-    /// The data has the layout of another version of Drover. Run that version, or use it to finish the queue's messages and to
-    /// delete the queue.
+    /// The data has the layout of another version of Drover. Run the other version, or use that version to finish the queue's
+    /// messages and to delete the queue.
     #[error(
         "{what} has data layout {found}; this version of Drover reads layout {known}: run the version that wrote it"
     )]
@@ -109,7 +109,8 @@ pub enum Error {
 pub(crate) const PROTECTED_MODE: &str = "Redis is in protected mode: while it has no password it refuses connections from other machines; set requirepass in \
      Redis and the same text as redis.password, or set protected-mode to no where only trusted machines reach it";
 
-/// What to do when the Redis user lacks a right. Redis's own text may have a key, and inside a script it does not say what was refused.
+/// The instruction for a Redis user that lacks a right. This text replaces the text of Redis, which may contain a key, and which
+/// inside a script does not say what was refused.
 const LACKS_A_RIGHT: &str = "Redis refused a command, because its user lacks a right: compare ACL GETUSER with the rights in docs/PRODUCTION.md; ACL LOG \
      shows what was refused";
 
@@ -129,8 +130,8 @@ impl Error {
 
 impl From<RedisError> for Error {
     fn from(error: RedisError) -> Self {
-        // These codes do not mean that the caller's request was invalid: the error is temporary, or an operator must act. An error
-        // without a code means that Redis did not answer.
+        // The codes of `UNAVAILABLE_CODES` do not mean that the caller's request was invalid: the error is temporary, or an
+        // operator must act. An error without a code means that Redis did not answer.
         const UNAVAILABLE_CODES: &str = "NOSCRIPT LOADING READONLY MASTERDOWN BUSY CLUSTERDOWN TRYAGAIN NOREPLICAS \
                                          MISCONF NOAUTH WRONGPASS MOVED ASK";
         match error.code() {
@@ -156,10 +157,10 @@ impl From<RedisError> for Error {
 
 /// Whether Redis refused a command by its ACL. Inside a script the error has no code of its own.
 fn lacks_a_right(error: &RedisError) -> bool {
-    // Redis 7.0, and later versions.
-    const IN_SCRIPT: [&str; 2] = ["The user executing the script", "ACL failure in script"];
+    // The first text is that of Redis 7.0, the second text that of later versions.
+    const TEXTS_IN_SCRIPT: [&str; 2] = ["The user executing the script", "ACL failure in script"];
     let detail = error.detail().unwrap_or_default();
-    error.code() == Some("NOPERM") || IN_SCRIPT.iter().any(|words| detail.starts_with(words))
+    error.code() == Some("NOPERM") || TEXTS_IN_SCRIPT.iter().any(|words| detail.starts_with(words))
 }
 
 /// Explains the error without the words of the client library, and says what to do.
@@ -169,7 +170,7 @@ fn reason(error: &RedisError) -> String {
             "it refused the user or the password: correct redis.username and redis.password, or those in redis.url"
         }
         (_, Some("NOAUTH")) => "it wants a password: set redis.password, or write it into redis.url",
-        // With a URL of a cluster, no call ends with a redirection.
+        // Only a client that does not know that its server is part of a cluster gets a redirection as an error.
         (_, Some("MOVED" | "ASK")) => "it is a cluster: write redis+cluster:// in redis.url",
         // Redis's own text explains the error.
         (_, Some(code)) => return format!("{code} {}", error.detail().unwrap_or_default()).trim_end().to_owned(),

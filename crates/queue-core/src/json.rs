@@ -74,7 +74,7 @@ pub(crate) fn keep_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 /// # Errors
 ///
 /// The JSON has more than `BYTES` bytes.
-pub(crate) fn at_most<'de, const BYTES: usize, D: Deserializer<'de>>(
+pub(crate) fn bounded_json<'de, const BYTES: usize, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Box<RawValue>>, D::Error> {
     let value: Option<Box<RawValue>> = Option::deserialize(deserializer)?;
@@ -92,7 +92,7 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct Sample {
         inner: Option<Box<JsonObject<Sample>>>,
-        #[serde(default, deserialize_with = "at_most::<4, _>")]
+        #[serde(default, deserialize_with = "bounded_json::<4, _>")]
         data: Option<Box<RawValue>>,
         #[serde(default, deserialize_with = "or_default")]
         number: u8,

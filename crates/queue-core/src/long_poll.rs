@@ -32,14 +32,14 @@ const POLL: Duration = Duration::from_secs(5);
 /// How long lease calls may take beyond the client's wait, so that a client with a short wait, or none, gets messages too.
 const LEASE_TIME_BEYOND_WAIT: Duration = Duration::from_secs(2);
 
-/// The memory for the response to a consumer. It is taken just before messages are leased, not while the consumer waits.
+/// The memory for the response to a consumer. The memory is taken just before messages are leased, not while the consumer waits.
 pub trait ResponseMemory: Send + Sync {
-    /// Takes memory for one response, and returns how many bytes of messages fit into it. `None` if there is no memory: no
-    /// message is leased, and the consumer gets [`Error::Overloaded`].
+    /// Takes memory for one response, and returns how many bytes of messages fit into it. Returns `None` if there is no memory:
+    /// then no message is leased, and the consumer gets [`Error::Overloaded`].
     fn take(&self) -> Option<usize>;
 
-    /// Frees the memory again, because no message was leased.
-    fn release(&self);
+    /// Frees the memory of the response again, because no message was leased.
+    fn free(&self);
 }
 
 /// Memory without a limit.
@@ -50,7 +50,7 @@ impl ResponseMemory for UnlimitedMemory {
         Some(limits::MAX_BYTES)
     }
 
-    fn release(&self) {}
+    fn free(&self) {}
 }
 
 /// Leases messages for any number of waiting consumers, with one driver for each queue at which a consumer waits.
@@ -64,13 +64,13 @@ pub struct LongPoll {
 
 struct LongPollState {
     subscriber: Subscriber,
-    /// The drivers, and the releases of deliveries that were not taken.
+    /// The tasks of drivers, and the tasks that release deliveries that were not taken.
     tasks: TaskTracker,
     shutdown: CancellationToken,
     waiting: Mutex<HashMap<QueueName, WaitingClients>>,
 }
 
-/// The clients that wait at one queue: one for each request that waits, by number in the order of arrival.
+/// The clients that wait at one queue: one entry for each waiting request, by number in the order of arrival.
 #[derive(Default)]
 struct WaitingClients {
     waiters: BTreeMap<u64, Waiter>,
@@ -92,7 +92,7 @@ struct Waiter {
     memory: Arc<dyn ResponseMemory>,
 }
 
-/// Deliveries on their way to their consumer. If the consumer disconnects before it takes them, they are released.
+/// Deliveries on their way to their consumer. If the consumer disconnects before it takes the deliveries, these are released.
 struct PendingDeliveries {
     deliveries: Vec<Delivery>,
     queue: Arc<Queue>,
@@ -124,15 +124,16 @@ impl Drop for PendingDeliveries {
 }
 
 impl LongPoll {
-    /// `subscriber` wakes the drivers; the caller must run it. `shutdown` ends all waits.
+    /// Makes a long poll without waiting consumers. `subscriber` wakes the drivers; the caller must run `subscriber`. `shutdown`
+    /// ends all waits.
     pub fn new(subscriber: Subscriber, shutdown: CancellationToken) -> Self {
         let tasks = TaskTracker::new();
         tasks.close();
         Self { shared: Arc::new(LongPollState { subscriber, tasks, shutdown, waiting: Mutex::default() }) }
     }
 
-    /// Leases ready messages. If there are none, waits for some, for at most `wait`; then returns no deliveries if there still
-    /// are none. The future may be dropped at any time.
+    /// Leases ready messages. If no message is ready, waits for one for at most `wait`, and returns no delivery if no message has
+    /// become ready in that time. The future may be dropped at any time.
     ///
     /// # Errors
     ///
@@ -141,7 +142,7 @@ impl LongPoll {
         self.receive_within(queue, request, wait, Arc::new(UnlimitedMemory)).await
     }
 
-    /// Like [`receive`](Self::receive), but it takes the memory for the response from `memory` before it leases messages.
+    /// Like [`receive`](Self::receive), but takes the memory for the response from `memory` before it leases messages.
     ///
     /// # Errors
     ///
@@ -212,8 +213,8 @@ impl Driver {
         }
     }
 
-    /// The earliest end of a consumer's wait. `None` if no consumer waits: then this driver must end, and the next consumer starts
-    /// another one.
+    /// The earliest end of a consumer's wait. `None` if no consumer waits: then this driver must end, and the next consumer
+    /// starts another driver.
     fn next_deadline(&self) -> Option<Instant> {
         let mut waiting = self.shared.waiting.lock();
         let clients = waiting.get_mut(self.queue.name())?;
@@ -231,14 +232,14 @@ impl Driver {
         let mut candidates = Some(Candidates::all());
         let mut result = Ok(());
         let mut newest = 0;
-        while let Some(client) = candidates.take().and_then(|candidates| self.next(candidates)) {
+        while let Some(client) = candidates.take().and_then(|candidates| self.next_client(candidates)) {
             newest = client.newest;
             let leased = match client.memory.take() {
                 Some(max_bytes) => self.queue.lease_within(&client.request, max_bytes).await,
                 None => Err(Error::Overloaded),
             };
             if leased.as_ref().map_or(true, |leased| leased.deliveries.is_empty()) {
-                client.memory.release();
+                client.memory.free();
             }
             match leased {
                 Ok(leased) => {
@@ -266,8 +267,8 @@ impl Driver {
         result
     }
 
-    /// The first waiting client that `candidates` includes.
-    fn next(&self, candidates: Candidates) -> Option<ServedClient> {
+    /// Returns the first waiting client that `candidates` includes.
+    fn next_client(&self, candidates: Candidates) -> Option<ServedClient> {
         let waiting = self.shared.waiting.lock();
         let clients = waiting.get(self.queue.name())?;
         let is_next = |waiter: &Waiter| {
@@ -292,7 +293,7 @@ impl Driver {
         let waiter =
             self.shared.waiting.lock().get_mut(self.queue.name()).and_then(|clients| clients.waiters.remove(&number));
         if let Some(waiter) = waiter {
-            // The consumer may have disconnected. Dropping deliveries that it has not taken releases them.
+            // If the consumer has disconnected, its deliveries are dropped, which releases them.
             let _ = waiter.answer.send(answer);
         }
     }
@@ -315,9 +316,9 @@ impl Driver {
 
 /// The clients that may be served next; the driver serves the first of them.
 struct Candidates {
-    /// Clients with this number or a later one.
+    /// The lowest number of a candidate.
     from: u64,
-    /// If set, only requests of this consumer.
+    /// The only consumer whose requests are candidates; `None` for all consumers.
     only: Option<ConsumerId>,
 }
 
@@ -332,7 +333,7 @@ struct ServedClient {
     number: u64,
     request: LeaseRequest,
     memory: Arc<dyn ResponseMemory>,
-    /// The number of the newest client when the driver chose this one.
+    /// The number of the newest client when the driver chose this client.
     newest: u64,
     candidates: Candidates,
 }

@@ -20,46 +20,46 @@ use crate::{
 
 /// The minimum pause after a call of maintenance for one queue, unless work is left or a notification arrives.
 const MIN_INTERVAL: Duration = Duration::from_millis(250);
-/// How soon a queue is maintained again after an error, and keys are scanned again; while Redis is not available, `Retry::LONGEST`.
+/// The pause after an error, before a queue is maintained again or all keys are scanned again. A queue whose Redis is not
+/// available is maintained again after `Retry::LONGEST`.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// The interval at which all queues are checked, because a notification may be lost.
 const CHECK_ALL_EVERY: Duration = Duration::from_secs(60);
 /// The pause between two queues in a check of all queues, so that the check costs little with any number of queues.
 const PAUSE_BETWEEN_QUEUES: Duration = Duration::from_millis(10);
 /// How long a name must be in the index without a queue before it is removed: the queue may be about to be created.
-const NAME_WITHOUT_A_QUEUE: Duration = Duration::from_secs(60);
+const KEEP_NAME_WITHOUT_QUEUE_FOR: Duration = Duration::from_secs(60);
 /// The interval at which all keys are scanned for queues that the index lacks.
 const SCAN_FOR_UNLISTED_EVERY: Duration = Duration::from_secs(3_600);
 /// The maximum number of queues that are maintained at a time.
 const MAX_CONCURRENT: usize = 8;
 
 /// Maintains all queues, including those from which no consumer leases: it recovers lapsed leases, fails expired messages and
-/// forgets messages that are no longer kept. It also repairs the index of queues: it removes names without a queue and adds
-/// missing names.
+/// forgets messages that are no longer kept. Maintenance also repairs the index of queues: it removes names without a queue and
+/// adds missing names.
 ///
-/// It sleeps until a queue has work. Any number of processes may run maintenance; the first one that calls a queue does its
-/// work.
+/// Maintenance sleeps until a queue has work. Any number of processes may run maintenance; the process that calls first for a
+/// queue does the work of this queue.
 pub struct Maintenance {
     queues: Queues,
     subscriber: Subscriber,
     timers: Arc<WakeTimers>,
-    /// Names without a queue, and when each was first found.
+    /// The names without a queue, each with the instant at which this process first found it.
     without_queue: Arc<Mutex<HashMap<QueueName, Instant>>>,
-    /// The interval at which all queues are checked. This field and the next two are public for tests, which can't wait for
-    /// hours.
+    /// The interval at which all queues are checked. The three intervals are public only for tests, which can't wait for hours.
     #[doc(hidden)]
     pub check_all_every: Duration,
     /// The time for which a name must be in the index without a queue before it is removed.
     #[doc(hidden)]
-    pub name_without_a_queue: Duration,
-    /// The interval at which all keys are scanned.
+    pub keep_name_without_queue_for: Duration,
+    /// The interval at which all keys are scanned for queues that the index lacks.
     #[doc(hidden)]
     pub scan_for_unlisted_every: Duration,
 }
 
 impl Maintenance {
-    /// `subscriber` must be made by [`of_all_queues`](Subscriber::of_all_queues), and the caller must run it. Returns `None`
-    /// for any other subscriber.
+    /// Prepares maintenance of `queues`. [`of_all_queues`](Subscriber::of_all_queues) must have made `subscriber`, and the caller
+    /// must run `subscriber`. Returns `None` for any other subscriber.
     pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
         let timers = Arc::clone(subscriber.timers()?);
         Some(Self {
@@ -68,7 +68,7 @@ impl Maintenance {
             timers,
             without_queue: Arc::default(),
             check_all_every: CHECK_ALL_EVERY,
-            name_without_a_queue: NAME_WITHOUT_A_QUEUE,
+            keep_name_without_queue_for: KEEP_NAME_WITHOUT_QUEUE_FOR,
             scan_for_unlisted_every: SCAN_FOR_UNLISTED_EVERY,
         })
     }
@@ -90,7 +90,7 @@ impl Maintenance {
         loop {
             let queue = self.timers.next().await;
             while under_way.len() >= MAX_CONCURRENT {
-                // A task that panicked has ended; the other tasks go on.
+                // A task that panicked has ended; the other tasks continue.
                 if let Some(Ok(result)) = under_way.join_next().await {
                     outage_log.note(result);
                 }
@@ -101,12 +101,12 @@ impl Maintenance {
                 }
             }
             let (queues, timers) = (self.queues.clone(), Arc::clone(&self.timers));
-            let (without_queue, patience) = (Arc::clone(&self.without_queue), self.name_without_a_queue);
+            let (without_queue, keep_for) = (Arc::clone(&self.without_queue), self.keep_name_without_queue_for);
             under_way.spawn(async move {
                 let result = match queues.queue(&queue).maintain().await {
                     Err(Error::NoSuchQueue) => {
                         let first_seen = *without_queue.lock().await.entry(queue.clone()).or_insert_with(Instant::now);
-                        if first_seen.elapsed() < patience {
+                        if first_seen.elapsed() < keep_for {
                             return Ok(());
                         }
                         without_queue.lock().await.remove(&queue);
@@ -141,7 +141,7 @@ impl Maintenance {
             let is_new_subscription = tokio::select! {
                 _ = ticks.tick() => false,
                 changed = connection.changed() => {
-                    // This can't happen, because `self.subscriber` owns the sender.
+                    // The channel stays open, because `self.subscriber` owns its sender.
                     if changed.is_err() {
                         return;
                     }

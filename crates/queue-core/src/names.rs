@@ -13,7 +13,7 @@ macro_rules! validated_text {
         pub struct $name(String);
 
         impl $name {
-            /// The text itself.
+            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -106,8 +106,8 @@ validated_text! {
 }
 
 validated_text! {
-    /// An id that the producer chose. Clients may use it instead of Drover's id. Drover's ids are all digits, so an own id is
-    /// not. `batch` is reserved, because the API has the path `messages/batch`.
+    /// An id that the producer chose. Clients may use an own id instead of Drover's id. Drover's ids are all digits, so an own id
+    /// must not be. `batch` is reserved, because the API has the path `messages/batch`.
     OwnId, up to 256 of r"^(?!\.{1,2}$)(?!batch$)(?![0-9]+$)[^/\u0000-\u001f\u007f-\u009f]+$", |text| {
         if !is_path_segment(text, 256) {
             Err("an id is 1 to 256 characters without control characters or slashes, and not dots alone")
@@ -131,7 +131,7 @@ validated_text! {
 }
 
 validated_text! {
-    /// The key of a group: its messages are handed out in order, and the groups of a queue have turns.
+    /// The key of a group. The messages of a group are handed out in order, and the groups of a queue have turns.
     GroupKey, up to 256 of r"^(?!\.{1,2}$)[^/\u0000-\u001f\u007f-\u009f]+$", |text| {
         if is_path_segment(text, 256) { Ok(()) } else {
             Err("a group is 1 to 256 characters without control characters or slashes, and not dots alone")
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn issued_consumers_differ() {
+    fn issued_consumer_ids_differ() {
         assert_ne!(ConsumerId::issue(), ConsumerId::issue());
     }
 }

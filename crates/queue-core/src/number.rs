@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, de};
 pub(crate) struct WholeNumber(pub(crate) i64);
 
 /// Converts a float to the whole number that it equals; `None` if it has a fraction or is too large.
-pub(crate) fn whole(number: f64) -> Option<i64> {
-    /// 2^53: above it, a float does not represent every whole number.
+pub(crate) fn to_whole(number: f64) -> Option<i64> {
+    /// 2^53, the limit up to which a float represents every whole number.
     const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
     let is_whole = number.fract() == 0.0 && number.abs() <= MAX_EXACT;
     #[expect(clippy::cast_possible_truncation, reason = "the number is whole and within the limit")]
@@ -37,7 +37,7 @@ impl<'de> Deserialize<'de> for WholeNumber {
             }
 
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<WholeNumber, E> {
-                match whole(number) {
+                match to_whole(number) {
                     Some(number) => Ok(WholeNumber(number)),
                     // A number beyond 2^53 is outside every range.
                     None if number.fract() == 0.0 => Ok(WholeNumber(if number > 0.0 { i64::MAX } else { i64::MIN })),

@@ -12,12 +12,13 @@ pub(crate) struct OutageLog {
 }
 
 impl OutageLog {
-    /// `failure` is logged with the first error of an outage, and `recovery` with the first success after it.
+    /// Makes the log. `failure` is logged with the first error of an outage, and `recovery` with the first success after the
+    /// outage.
     pub(crate) fn new(failure: &'static str, recovery: &'static str) -> Self {
         Self { failure, recovery, is_logged: false }
     }
 
-    /// Takes the result of the work.
+    /// Takes a result of the work, and logs it if an outage begins or ends with it.
     pub(crate) fn note(&mut self, result: Result<()>) {
         match result {
             Err(error) if !self.is_logged => {

@@ -1,5 +1,5 @@
-//! Instants by Redis's clock, and durations. Both are in whole milliseconds, and have a text and a JSON form. An instant that
-//! is read is never earlier than its text says.
+//! Instants by Redis's clock, and durations. Instants and durations are in whole milliseconds, and have a text and a JSON form.
+//! An instant that is read is never earlier than its text says, because fractions of a millisecond are rounded up.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -19,12 +19,12 @@ impl Timestamp {
     /// 2200-01-01: every due time must be earlier, so that every instant has 13 digits.
     pub const LIMIT: Self = Self(7_258_118_400_000);
 
-    /// Converts milliseconds since 1970.
+    /// Makes an instant from milliseconds since 1970.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since 1970.
+    /// The number of milliseconds since 1970.
     pub const fn as_millis(self) -> u64 {
         self.0
     }
@@ -69,7 +69,7 @@ impl<'de> Deserialize<'de> for Timestamp {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Timestamp, E> {
                 let instant: jiff::Timestamp =
                     text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
-                // Rounded up, because a message must not be due before the requested instant.
+                // The instant is rounded up, because a message must not be due before the requested instant.
                 let millis = instant.as_nanosecond().max(0).unsigned_abs().div_ceil(1_000_000);
                 let leap = if is_in_leap_second(text) { Millis::from_secs(1) } else { Millis::ZERO };
                 match u64::try_from(millis).map(|millis| Timestamp(millis) + leap) {
@@ -97,8 +97,8 @@ impl ToSchema for Timestamp {
     }
 }
 
-/// Whether the seconds of the text are 60 (a leap second). The parser reads them as 59. Unix time has no leap seconds, so the
-/// caller moves the instant to the next second.
+/// Whether the seconds of the text are 60 (a leap second). The parser reads 60 seconds as 59. Unix time has no leap seconds, so
+/// the caller moves the instant to the next second.
 fn is_in_leap_second(text: &str) -> bool {
     let time = text.split_once(['T', 't', ' ']).map_or("", |(_, time)| time);
     let digits = time.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b':').filter(|byte| *byte != b':');
@@ -107,8 +107,8 @@ fn is_in_leap_second(text: &str) -> bool {
 
 /// A duration in whole milliseconds.
 ///
-/// It is read from an integer (milliseconds), or from a text with the units `w`, `d`, `h`, `m`, `s` and `ms`, the longest first
-/// (`"1500ms"`, `"2s"`, `"1h 30m"`). It is written as an integer.
+/// A duration is read from an integer (milliseconds), or from a text with the units `w`, `d`, `h`, `m`, `s` and `ms`, the longest
+/// first (`"1500ms"`, `"2s"`, `"1h 30m"`). A duration is written as an integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Default)]
 #[serde(transparent)]
 pub struct Millis(u64);
@@ -117,22 +117,22 @@ impl Millis {
     /// A duration of zero.
     pub const ZERO: Self = Self(0);
 
-    /// Converts milliseconds.
+    /// Makes a duration from milliseconds.
     pub const fn new(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Converts seconds.
+    /// Makes a duration from seconds.
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs * 1_000)
     }
 
-    /// Converts hours.
+    /// Makes a duration from hours.
     pub const fn from_hours(hours: u64) -> Self {
         Self::from_secs(hours * 3_600)
     }
 
-    /// Converts days.
+    /// Makes a duration from days.
     pub const fn from_days(days: u64) -> Self {
         Self::from_hours(days * 24)
     }
@@ -174,7 +174,7 @@ impl fmt::Display for Millis {
     }
 }
 
-const MUST_BE: &str = "must be a duration: a whole number of milliseconds, or a text with the units ms, s, m, h, d and w, such as \
+const NOT_A_DURATION: &str = "must be a duration: a whole number of milliseconds, or a text with the units ms, s, m, h, d and w, such as \
                        \"1500ms\", \"2s\" or \"1h 30m\"";
 
 impl std::str::FromStr for Millis {
@@ -182,19 +182,19 @@ impl std::str::FromStr for Millis {
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return text.parse().map(Self).map_err(|_| MUST_BE.into());
+            return text.parse().map(Self).map_err(|_| NOT_A_DURATION.into());
         }
         let mut units = UNITS.iter();
         let mut millis: u64 = 0;
         let mut rest = text.trim_ascii();
-        // There must be at least one part, each with a shorter unit than the part before.
+        // A duration has at least one part, and each part has a shorter unit than the part before.
         loop {
             let (count, after) = split_while(rest, |char| char.is_ascii_digit());
             let (unit, after) = split_while(after.trim_ascii_start(), |char| char.is_ascii_alphabetic());
-            let (_, in_millis) = units.find(|(known, _)| *known == unit).ok_or(MUST_BE)?;
-            let count: u64 = count.parse().map_err(|_| MUST_BE)?;
-            let part = count.checked_mul(*in_millis).ok_or(MUST_BE)?;
-            millis = millis.checked_add(part).ok_or(MUST_BE)?;
+            let (_, in_millis) = units.find(|(known, _)| *known == unit).ok_or(NOT_A_DURATION)?;
+            let count: u64 = count.parse().map_err(|_| NOT_A_DURATION)?;
+            let part = count.checked_mul(*in_millis).ok_or(NOT_A_DURATION)?;
+            millis = millis.checked_add(part).ok_or(NOT_A_DURATION)?;
             rest = after.trim_ascii_start();
             if rest.is_empty() {
                 return Ok(Self(millis));
@@ -215,7 +215,7 @@ impl<'de> Deserialize<'de> for Millis {
             type Value = Millis;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(MUST_BE.trim_start_matches("must be "))
+                f.write_str(NOT_A_DURATION.trim_start_matches("must be "))
             }
 
             fn visit_u64<E: de::Error>(self, millis: u64) -> Result<Millis, E> {
@@ -228,7 +228,7 @@ impl<'de> Deserialize<'de> for Millis {
 
             fn visit_f64<E: de::Error>(self, millis: f64) -> Result<Millis, E> {
                 // In JSON 5.0 is the same number as 5.
-                match number::whole(millis) {
+                match number::to_whole(millis) {
                     Some(millis) => self.visit_i64(millis),
                     None => Err(E::invalid_value(de::Unexpected::Float(millis), &self)),
                 }

@@ -37,13 +37,13 @@ pub enum EventKind {
     Lapsed,
     /// A client erased the message, or purged the messages of its state. A message that retention forgets has no event.
     Erased,
-    /// Concerns the feed, not a message: some earlier events were lost, because they were too old, the queue was deleted, or
-    /// Redis lost its data.
+    /// Some earlier events of the feed were lost, because they were too old, the queue was deleted, or Redis lost its data. A
+    /// reset counts as an event of every message.
     Reset,
 }
 
 impl EventKind {
-    /// The kind as text.
+    /// The name of the kind, as in the feed.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
@@ -70,9 +70,9 @@ pub struct Event {
     /// The event's id. A reset has the id of the newest event, after which the feed continues; `None` if the queue does not
     /// exist.
     pub id: Option<EventId>,
-    /// The change, such as `completed`.
+    /// The kind of the event, such as `completed`.
     pub kind: EventKind,
-    /// `None` for a reset.
+    /// The id of the message; `None` for a reset.
     message: Option<MessageId>,
     own_id: Option<OwnId>,
     json: Box<str>,
@@ -121,8 +121,8 @@ impl Event {
         Self { id: newest, kind: EventKind::Reset, message: None, own_id: None, json: "{}".into() }
     }
 
-    /// Whether the event concerns the message with this id, which is Drover's or the producer's own. A reset concerns every
-    /// message.
+    /// Whether the event concerns the message with this id, which is Drover's id or the producer's own id. A reset counts as an
+    /// event of every message.
     pub fn is_about(&self, message: &MessageRef) -> bool {
         match (&self.message, message) {
             (None, _) => true,

@@ -9,7 +9,7 @@ use crate::{parse_error::ParseError, time::Timestamp};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventId {
     pub(crate) entry: EntryId,
-    /// The number of the event in its entry, from 1; 0 means before the first event.
+    /// The number of the event in its entry, from 1; 0 stands for the position before the first event.
     pub(crate) nth: usize,
 }
 

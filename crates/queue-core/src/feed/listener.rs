@@ -43,7 +43,7 @@ pub struct EventListener {
     /// The batch that has the next portion, as long as the batch is in memory; `None` if all events of the batch were received.
     rest: Option<Weak<EventBatch>>,
     phase: Phase,
-    reading: Arc<Semaphore>,
+    read_limit: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
 
@@ -85,7 +85,7 @@ pub enum ListenerEnd {
     /// The listener fell too far behind. The log still has the missed events: listen again, after the last received event.
     #[error("it fell too far behind")]
     TooSlow,
-    /// This process stops.
+    /// The process of the listener stops.
     #[error("this process stops")]
     Stopping,
 }
@@ -98,11 +98,11 @@ impl EventListener {
         updates: broadcast::Receiver<FeedUpdate>,
         newest: EventId,
         last: Option<EventId>,
-        reading: Arc<Semaphore>,
+        read_limit: Arc<Semaphore>,
         shutdown: CancellationToken,
     ) -> Self {
         let phase = if last.is_some() { Phase::CatchingUp } else { Phase::Live };
-        Self { queue, updates, last: last.or(Some(newest)), rest: None, phase, reading, shutdown }
+        Self { queue, updates, last: last.or(Some(newest)), rest: None, phase, read_limit, shutdown }
     }
 
     /// The last event that was received; `None` while the queue does not exist.
@@ -114,7 +114,7 @@ impl EventListener {
     ///
     /// # Errors
     ///
-    /// The listener ends: it fell too far behind, or this process stops.
+    /// The listener ends: it fell too far behind, or its process stops.
     pub async fn next_events(&mut self) -> Result<Events, ListenerEnd> {
         let shutdown = self.shutdown.clone();
         tokio::select! {
@@ -151,10 +151,10 @@ impl EventListener {
         }
     }
 
-    /// Reads a bounded part of the missed events.
+    /// Reads a bounded part of the events that the listener missed.
     async fn catch_up(&mut self, last: EventId) -> Result<Option<Events>> {
         // The semaphore is never closed.
-        let _permit = Arc::clone(&self.reading).acquire_owned().await;
+        let _permit = Arc::clone(&self.read_limit).acquire_owned().await;
         // The new receiver has every update that the reader sends from now on, so no event is missed between this read and the
         // updates.
         let updates = self.updates.resubscribe();
@@ -171,7 +171,7 @@ impl EventListener {
         Ok(Some(Events::reset(newest)))
     }
 
-    /// The next portion of a batch.
+    /// Returns the next portion of a batch, and notes its end as the last received event.
     fn hand_out(&mut self, batch: Arc<EventBatch>, after: EventId) -> Events {
         let portion = batch.portion(after, PORTION_BYTES);
         let (last, rest) = match batch.events.get(portion.end) {

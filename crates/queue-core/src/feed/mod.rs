@@ -33,12 +33,13 @@ pub struct EventFeed {
 }
 
 impl EventFeed {
-    /// `subscriber` wakes the readers; the caller must run it. `shutdown` ends all listeners.
+    /// Makes a feed without listeners. `subscriber` wakes the readers; the caller must run `subscriber`. `shutdown` ends all
+    /// listeners.
     pub fn new(subscriber: Subscriber, shutdown: CancellationToken) -> Self {
         let readers = TaskTracker::new();
         readers.close();
-        let reading = Arc::new(Semaphore::new(MAX_CONCURRENT_READS));
-        Self { shared: Arc::new(FeedState { subscriber, readers, shutdown, senders: Mutex::default(), reading }) }
+        let read_limit = Arc::new(Semaphore::new(MAX_CONCURRENT_READS));
+        Self { shared: Arc::new(FeedState { subscriber, readers, shutdown, senders: Mutex::default(), read_limit }) }
     }
 
     /// Listens to the events of a queue from now on, or after the event `last`; `None` if the queue does not exist.
@@ -54,8 +55,8 @@ impl EventFeed {
         let updates = self.subscribe(queue);
         // The newest event is read after subscribing, so that no event is missed in between.
         let Some(newest) = queue.listen().await? else { return Ok(None) };
-        let (reading, shutdown) = (Arc::clone(&self.shared.reading), self.shared.shutdown.child_token());
-        Ok(Some(EventListener::new(Arc::clone(queue), updates, newest, last, reading, shutdown)))
+        let (read_limit, shutdown) = (Arc::clone(&self.shared.read_limit), self.shared.shutdown.child_token());
+        Ok(Some(EventListener::new(Arc::clone(queue), updates, newest, last, read_limit, shutdown)))
     }
 
     /// Waits until all readers have ended, which happens soon after the shutdown.

@@ -42,20 +42,20 @@ const RENEW_EVERY: Duration = Duration::from_secs(60);
 /// An update that an event reader sends to the listeners.
 #[derive(Debug, Clone)]
 pub(crate) enum FeedUpdate {
-    /// New events.
+    /// The log has new events.
     NewEvents {
-        /// The event before the batch.
+        /// The id of the event before the batch.
         after: EventId,
-        /// The new events.
+        /// The batch of new events.
         batch: Arc<EventBatch>,
     },
-    /// Events were lost. The next events come after this event.
+    /// Some events were lost. The next events come after the event with this id.
     Reset(EventId),
-    /// The queue does not exist any more.
+    /// The queue of the reader does not exist any more.
     QueueDeleted,
 }
 
-/// State that the listeners of a process share.
+/// The state that the readers and listeners of a process share.
 pub(crate) struct FeedState {
     pub(crate) subscriber: Subscriber,
     pub(super) readers: TaskTracker,
@@ -63,10 +63,10 @@ pub(crate) struct FeedState {
     /// The sender of updates for each queue that has a reader.
     pub(crate) senders: Mutex<HashMap<QueueName, broadcast::Sender<FeedUpdate>>>,
     /// Limits how many listeners read missed events concurrently.
-    pub(super) reading: Arc<Semaphore>,
+    pub(super) read_limit: Arc<Semaphore>,
 }
 
-/// Reads the log of one queue for all its listeners in this process, as long as there are any.
+/// Reads the log of one queue for all its listeners in this process, as long as it has listeners.
 pub(crate) struct EventReader {
     shared: Arc<FeedState>,
     queue: Arc<Queue>,
@@ -81,7 +81,7 @@ pub(crate) struct EventReader {
 enum ReadTo {
     /// The reader has read nothing yet.
     Unknown,
-    /// Up to this event.
+    /// The reader has read the log up to this event.
     After(EventId),
     /// The queue did not exist at the last read.
     NoQueue,
@@ -90,7 +90,7 @@ enum ReadTo {
 /// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReadResult {
-    /// Some events; there are probably more.
+    /// The read found some events, and the log probably has more.
     FullBatch,
     SomeEvents,
     NoEvents,
@@ -110,7 +110,7 @@ impl EventReader {
         }
     }
 
-    /// Works until there is no listener, or until the shutdown.
+    /// Reads the log until the queue has no listener, or until the shutdown.
     pub(crate) async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         tokio::select! {
@@ -155,7 +155,7 @@ impl EventReader {
         }
     }
 
-    /// Whether there is a listener. If not, this reader must end, and the next listener starts another one.
+    /// Whether the queue has a listener. Without a listener this reader must end, and the next listener starts another reader.
     fn has_listeners(&self) -> bool {
         let mut senders = self.shared.senders.lock();
         let has_listeners = self.sender.receiver_count() > 0;
@@ -205,7 +205,7 @@ impl EventReader {
             FeedUpdate::Reset(newest) => ReadTo::After(*newest),
             FeedUpdate::QueueDeleted => ReadTo::NoQueue,
         };
-        // All listeners may have ended.
+        // The send fails if all listeners have ended.
         let _ = self.sender.send(update);
     }
 }

@@ -1,4 +1,4 @@
-//! Errors of attempts: as consumers report them, and as clients read them.
+//! The errors of attempts: the form in which consumers report an error, and the form in which clients read it.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -8,13 +8,13 @@ use crate::time::Timestamp;
 /// The error of the last attempt that failed, or of a message that failed without an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct MessageError {
-    /// A word that a program can match.
+    /// The code of the error, a word that a program can match.
     pub code: String,
-    /// A sentence for people.
+    /// The text of the error, a sentence for people.
     pub message: String,
-    /// The number of the failed attempt, from 1. If the message failed without an attempt: how many attempts it had before.
+    /// The number of the failed attempt, from 1. If the message failed without an attempt, the number of its earlier attempts.
     pub attempt: u32,
-    /// When the error happened.
+    /// The instant at which the error happened.
     pub at: Timestamp,
 }
 
@@ -28,14 +28,14 @@ impl MessageError {
 /// The error that a consumer reports for a failed attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// A word that a program can match.
+    /// The code of the error, a word that a program can match.
     pub code: String,
-    /// A sentence for people.
+    /// The text of the error, a sentence for people.
     pub message: String,
 }
 
 impl Failure {
-    /// An error with this code and message.
+    /// Makes an error from its code and its text.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self { code: code.into(), message: message.into() }
     }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 validated_text! {
-    /// Drover's id of a message: 14 decimal digits, whose order is the order of posting.
+    /// Drover's id of a message: 14 decimal digits. A message that was posted later has a larger id.
     MessageId, up to 14 of "^[0-9]{14}$", |text| {
         if text.len() == 14 && text.bytes().all(|b| b.is_ascii_digit()) { Ok(()) } else {
             Err("a message's id is 14 digits")
@@ -24,7 +24,7 @@ validated_text! {
 }
 
 impl MessageId {
-    /// The approximate time of the post: ids count units of 10 µs since 2020, and may run ahead of the clock.
+    /// Estimates the time of the post from the id: ids count units of 10 µs since 2020, and may run ahead of the clock.
     pub(crate) fn posted_at(&self) -> Timestamp {
         const YEAR_2020_MS: u64 = 1_577_836_800_000;
         Timestamp::from_millis(YEAR_2020_MS + self.as_str().parse::<u64>().unwrap_or(0) / 100)
@@ -34,9 +34,9 @@ impl MessageId {
 /// An id by which a client names a message: Drover's id, or the producer's own id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum MessageRef {
-    /// Drover's id.
+    /// Drover's id of the message.
     Id(MessageId),
-    /// The producer's own id.
+    /// The own id of the message, which the producer chose.
     Own(OwnId),
 }
 
@@ -58,7 +58,7 @@ impl Serialize for MessageRef {
 
 impl PartialSchema for MessageRef {
     fn schema() -> RefOr<Schema> {
-        /// Matches both kinds of ids.
+        /// A regular expression that matches Drover's ids and own ids.
         const PATTERN: &str = r"^(?:[0-9]{14}|(?!\.{1,2}$)(?!batch$)(?![0-9]+$)[^/\u0000-\u001f\u007f-\u009f]+)$";
         let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(PATTERN));
         text.min_length(Some(1)).max_length(Some(256)).into()

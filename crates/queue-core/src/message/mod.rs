@@ -47,19 +47,19 @@ use crate::{
     VariantArray,
 )]
 #[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case", parse_err_ty = ParseError, parse_err_fn = Self::no_such)]
+#[strum(serialize_all = "snake_case", parse_err_ty = ParseError, parse_err_fn = Self::unknown_state)]
 pub enum State {
-    /// Waiting for a signal.
+    /// The message waits for a signal.
     Held,
-    /// Not due yet, or backing off after a failed attempt.
+    /// The message is not due yet, or is in back-off after a failed attempt.
     Delayed,
-    /// Ready to be leased.
+    /// The message is ready to be leased.
     Waiting,
-    /// Leased.
+    /// The message is leased.
     Active,
-    /// Completed, with a result.
+    /// The message was completed, with a result.
     Completed,
-    /// Failed for good, with an error: a dead letter.
+    /// The message failed for good, with an error: it is a dead letter.
     Failed,
 }
 
@@ -67,17 +67,17 @@ impl State {
     /// All states, in the order in which a message passes through them.
     pub const ALL: &[Self] = Self::VARIANTS;
 
-    /// The state as text.
+    /// The name of the state, as in requests and answers.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 
-    /// Whether the message has finished.
+    /// Whether a message in this state has finished.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
     }
 
-    fn no_such(_: &str) -> ParseError {
+    fn unknown_state(_: &str) -> ParseError {
         "a state is held, delayed, waiting, active, completed or failed".into()
     }
 }
@@ -92,7 +92,7 @@ pub struct Message {
     /// The message's queue.
     #[schema(inline)]
     pub queue: QueueName,
-    /// The kind of message, by which workers route.
+    /// The name, which states the kind of message, and by which workers choose the handler.
     #[schema(required, inline)]
     pub name: Option<MessageName>,
     /// The key of the message's group.
@@ -100,10 +100,10 @@ pub struct Message {
     pub group: Option<GroupKey>,
     /// The state of the message.
     pub state: State,
-    /// The unchanged payload.
+    /// The payload, exactly as the producer sent it.
     #[schema(value_type = Value)]
     pub data: Box<RawValue>,
-    /// The priority; a lower number goes first.
+    /// The priority: a message with a lower number is handed out first.
     #[schema(inline)]
     pub priority: Priority,
     /// The time from the creation of the message to its first due time, in milliseconds.
@@ -114,24 +114,24 @@ pub struct Message {
     pub max_attempts: MaxAttempts,
     /// How many attempts have completed or failed.
     pub attempts_made: u32,
-    /// How often the message was handed out.
+    /// The number of times that the message was handed out.
     pub deliveries: u32,
     /// How many leases of the message lapsed.
     pub lapses: u32,
     /// Headers that the producer sent beside the data.
     #[schema(inline)]
     pub headers: Headers,
-    /// When Redis stored the message.
+    /// The instant at which Redis stored the message.
     pub created_at: Timestamp,
     /// The time at which the message becomes ready: its due time, or the end of its back-off.
     pub due_at: Timestamp,
-    /// When the message was handed out last.
+    /// The instant at which the message was handed out last.
     #[schema(required)]
     pub started_at: Option<Timestamp>,
-    /// When the message was completed or failed for good.
+    /// The instant at which the message was completed or failed for good.
     #[schema(required)]
     pub finished_at: Option<Timestamp>,
-    /// When the message expires unless it has started.
+    /// The instant at which the message expires unless it has started.
     #[schema(required)]
     pub expires_at: Option<Timestamp>,
     /// The key of the signal that the message waits for.
@@ -153,11 +153,11 @@ pub struct Message {
     /// The error of the last failed attempt; null if the message was completed.
     #[schema(required)]
     pub error: Option<MessageError>,
-    /// The schedule that posted the message; absent if none did.
+    /// The schedule that posted the message; absent if a client posted it.
     #[schema(inline, nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleName>,
-    /// The tick for which the schedule posted the message; absent if none did.
+    /// The tick for which the schedule posted the message; absent if a client posted it.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduled_at: Option<Timestamp>,
@@ -188,7 +188,7 @@ pub(crate) struct Stored {
 pub(crate) enum HoldOutcome {
     /// The message waits for its signal.
     Held,
-    /// The message is not held, because its key has a sticky signal, with this data.
+    /// The message is not held, because its key has a sticky signal. The value is the data of that signal.
     NotHeld(Option<Box<RawValue>>),
 }
 
@@ -202,7 +202,7 @@ pub(crate) enum StoredState {
 }
 
 impl Message {
-    /// The message as `enqueue.lua` has just stored it.
+    /// Makes the message that `enqueue.lua` has just stored.
     pub(crate) fn enqueued(
         queue: QueueName,
         id: MessageRef,
@@ -226,7 +226,7 @@ impl Message {
         Self::from_stored(queue, stored)
     }
 
-    /// A message during its first attempt, with defaults for all other fields. For tests of handlers.
+    /// A message during its first attempt, with defaults for all other fields. Tests of handlers use this function.
     pub fn started(id: MessageRef, queue: QueueName, data: Box<RawValue>, started_at: Timestamp) -> Self {
         let posted = Posted::new(NewMessage::new(data), started_at);
         let run =
@@ -240,7 +240,7 @@ impl Message {
         let Stored { id, posted, run, state, max_attempts, progress, signal } = stored;
         let delay = posted.delay();
         let Posted { message: posted, created_at, due_at, expires_at, ready_at: _, schedule, scheduled_at } = posted;
-        // There is no `..`, so that each field of a message is shown, or left out on purpose.
+        // The pattern has no `..`, so the compiler reports a field that is neither shown nor left out on purpose.
         let NewMessage {
             data,
             name,

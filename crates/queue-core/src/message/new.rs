@@ -28,41 +28,42 @@ pub struct NewMessage {
     /// The payload: any JSON, stored unchanged.
     #[schema(value_type = Value)]
     pub data: Box<RawValue>,
-    /// The kind of message, by which workers route. Defaults to none.
+    /// The name, which states the kind of message, and by which workers choose the handler; defaults to none.
     #[schema(inline)]
     pub name: Option<MessageName>,
-    /// The key of the message's group: the messages of a group are handed out in order, and groups have turns. Defaults to none.
+    /// The key of the message's group: the messages of a group are handed out in order, and groups have turns; defaults to none.
     #[schema(inline)]
     pub group: Option<GroupKey>,
-    /// The producer's own id, not all digits: a second message with the same id is not stored. Defaults to none.
+    /// The producer's own id, not all digits: a second message with the same id is not stored; defaults to none.
     #[schema(inline)]
     pub id: Option<OwnId>,
-    /// The delay until the message may be handed out; not with `deliver_at`. Defaults to no delay.
+    /// The delay until the message may be handed out; excludes `deliver_at`; defaults to no delay.
     #[schema(inline)]
     pub delay: Option<Delay>,
-    /// The instant at which the message may be handed out, RFC 3339, before the year 2200; not with `delay`. Defaults to now.
+    /// The instant (RFC 3339, before the year 2200) at which the message may be handed out; excludes `delay`; defaults to now.
     #[schema(inline, value_type = Option<DeliverAtSchema>)]
     pub deliver_at: Option<Timestamp>,
-    /// The priority: a lower number goes first, so negative numbers go before the default. Defaults to 0.
+    /// The priority: a message with a lower number, which may be negative, is handed out first; defaults to 0.
     #[serde(default, deserialize_with = "json::or_default")]
     #[schema(inline, value_type = Option<Priority>)]
     pub priority: Priority,
-    /// The maximum number of attempts. Defaults to the queue's setting.
+    /// The maximum number of attempts; defaults to the queue's setting.
     #[schema(inline)]
     pub max_attempts: Option<MaxAttempts>,
-    /// The pause before another attempt. Defaults to the queue's setting.
+    /// The pause before another attempt; defaults to the queue's setting.
     #[schema(schema_with = json::nullable_members::<Backoff>)]
     pub backoff: Option<Backoff>,
-    /// How long one run may take: up to 7 days. Defaults to the queue's setting.
+    /// How long one run may take: up to 7 days; defaults to the queue's setting.
     #[schema(inline)]
     pub timeout: Option<RunTime>,
-    /// How long after its post the message may be started, up to 3,650 days; later it fails as expired. Defaults to no limit.
+    /// The time after its post within which the message must start, up to 3,650 days, or it fails as expired; defaults to no
+    /// limit.
     #[schema(inline)]
     pub ttl: Option<TimeToLive>,
-    /// The key of the signal that the message waits for. Defaults to none.
+    /// The key of the signal that the message waits for; defaults to none.
     #[schema(inline)]
     pub hold: Option<SignalKey>,
-    /// Headers that consumers see beside the data: together at most 4096 bytes. Defaults to none.
+    /// Headers that consumers see beside the data: together at most 4096 bytes; defaults to none.
     #[serde(default, deserialize_with = "json::or_default")]
     #[schema(inline, value_type = Option<Headers>)]
     pub headers: Headers,
@@ -73,7 +74,7 @@ struct DeliverAtSchema;
 
 impl PartialSchema for DeliverAtSchema {
     fn schema() -> RefOr<Schema> {
-        /// RFC 3339, before the year 2200.
+        /// A regular expression that matches instants of RFC 3339 before the year 2200.
         const PATTERN: &str = r"^(?:(?:[01][0-9]|2[01])[0-9]{2}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|(?:[01][0-9]|2[01])(?:0[48]|[2468][048]|[13579][26])-02-29)T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$";
         let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(PATTERN));
         text.examples(["2030-01-31T09:30:00Z"]).into()
@@ -82,30 +83,30 @@ impl PartialSchema for DeliverAtSchema {
 
 impl ToSchema for DeliverAtSchema {}
 
-/// The order of ready messages: a lower number goes first. Messages with a negative number go before all messages without a
-/// priority; those with a positive number go after them.
+/// The priority of a message: a message with a lower number goes before one with a higher number. A message without a priority
+/// has the number 0.
 pub(crate) type Priority = NumberIn<-2_097_152, 2_097_152>;
 /// The maximum number of attempts of a message.
 pub(crate) type MaxAttempts = NumberIn<1, 1_000>;
 /// The delay of a message.
 pub(crate) type Delay = DurationIn<0, { NewMessage::LONGEST_DELAY.get() }>;
-/// The ttl of a message: how long after its post it may be started.
+/// The ttl of a message: the time after its post within which it must start.
 type TimeToLive = DurationIn<1, { NewMessage::LONGEST_DELAY.get() }>;
 
-/// When a message may be handed out first.
+/// The time at which a message may be handed out first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Due {
-    /// At once.
+    /// The message may be handed out at once.
     #[default]
     Now,
-    /// This long after Redis stored the message.
+    /// The message may be handed out this long after Redis stored it.
     After(Millis),
-    /// At this instant; at once if the instant is past.
+    /// The message may be handed out at this instant, or at once if the instant is past.
     At(Timestamp),
 }
 
 impl Due {
-    /// The instant, for a message that Redis stored at `created`.
+    /// Returns the due time of a message that Redis stored at `created`.
     pub(crate) fn instant(self, created: Timestamp) -> Timestamp {
         match self {
             Self::Now => created,
@@ -114,7 +115,7 @@ impl Due {
         }
     }
 
-    /// The text that `enqueue.lua` reads.
+    /// Encodes the due time as the text that `enqueue.lua` reads.
     pub(crate) fn encode(self) -> String {
         match self {
             Self::Now => String::new(),
@@ -124,7 +125,7 @@ impl Due {
     }
 }
 
-/// A small map of strings that goes with a message: at most 32 entries and 4 KiB.
+/// The headers of a message: a map of strings with at most 32 entries and 4 KiB.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, String>")]
 pub struct Headers(BTreeMap<String, String>);
@@ -153,7 +154,7 @@ impl Headers {
         self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 
-    /// The headers with changes: a text adds or replaces a header, `None` removes it.
+    /// Returns the headers with changes: a text adds or replaces a header, and `None` removes one.
     pub(crate) fn patched(&self, changes: &BTreeMap<String, Option<String>>) -> Result<Self, &'static str> {
         let Self(mut headers) = self.clone();
         for (name, value) in changes {
@@ -165,7 +166,7 @@ impl Headers {
         headers.try_into()
     }
 
-    /// The value of one header.
+    /// Returns the value of one header.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
@@ -193,7 +194,7 @@ impl PartialSchema for Headers {
 
 impl ToSchema for Headers {}
 
-/// Writes the fields that differ from their defaults.
+/// Serializes the data of a message, and those options that differ from their defaults.
 impl Serialize for NewMessage {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self {
@@ -239,7 +240,7 @@ impl NewMessage {
     /// The maximum delay of a message.
     pub const LONGEST_DELAY: Millis = Millis::from_days(3_650);
 
-    /// A message with this payload and everything else by default.
+    /// Makes a message with this payload, and with the default of every option.
     pub fn new(data: Box<RawValue>) -> Self {
         Self {
             data,
@@ -258,13 +259,14 @@ impl NewMessage {
         }
     }
 
-    /// The field that contradicts another one, and what to do about it.
+    /// Returns a field that contradicts another field, and an instruction to correct it.
     pub fn contradiction(&self) -> Option<(&'static str, &'static str)> {
         let both = self.delay.is_some() && self.deliver_at.is_some();
         both.then_some(("deliver_at", "give either delay or deliver_at, not both"))
     }
 
-    /// When the message may be handed out first. A delay takes precedence over an instant.
+    /// Returns the time at which the message may be handed out first. If the message has a delay and an instant, the delay
+    /// counts.
     pub(crate) fn due(&self) -> Due {
         match (self.delay, self.deliver_at) {
             (Some(delay), _) if !delay.is_zero() => Due::After(*delay),

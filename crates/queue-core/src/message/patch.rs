@@ -28,11 +28,11 @@ pub struct MessagePatch {
     #[serde(default, deserialize_with = "keep_null")]
     #[schema(inline, value_type = Option<MessageName>)]
     pub name: Option<Option<MessageName>>,
-    /// How long from now until the message may be handed out; null: no delay.
+    /// The new delay, which counts from now; null removes the delay.
     #[serde(default, deserialize_with = "keep_null")]
     #[schema(inline, value_type = Option<Delay>)]
     pub delay: Option<Option<Delay>>,
-    /// The new priority: the message with the lower number goes first; null: 0.
+    /// The new priority: a message with a lower number is handed out first; null stands for 0.
     #[serde(default, deserialize_with = "keep_null")]
     #[schema(inline, value_type = Option<Priority>)]
     pub priority: Option<Option<Priority>>,
@@ -56,13 +56,13 @@ fn anything_but_null_schema() -> Object {
 }
 
 impl MessagePatch {
-    /// Changes everything but the due time, which `patch.lua` computes.
+    /// Applies the patch to a message, except for the due time, which `patch.lua` computes.
     ///
     /// # Errors
     ///
-    /// The field whose new value is invalid, and why.
+    /// Returns the field whose new value is invalid, and the reason.
     pub(crate) fn apply(&self, message: &mut NewMessage) -> Result<(), (&'static str, &'static str)> {
-        // There is no `..`, so that each field is applied.
+        // The pattern has no `..`, so the compiler reports a field that is not applied.
         let Self { data, name, delay: _, priority, headers } = self;
         if let Some(data) = data {
             message.data.clone_from(data);

@@ -1,8 +1,8 @@
 //! The stored form of a message in Redis: the record, the options, the run, the outcome.
 //!
-//! All four are text that a person can read in `redis-cli`. The record is a first line and, after a line feed, the unchanged
-//! payload. The first line is the instant of creation and *fields*; the options are fields too. A field is a tab, a letter and
-//! the value. `lua/lib/fields.lua` reads the same format.
+//! The record, the options, the run and the outcome are text that a person can read in `redis-cli`. The record is a first line
+//! and, after a line feed, the unchanged payload. The first line is the instant of creation and *fields*; the options are fields
+//! too. A field is a tab, a letter and the value. `lua/lib/fields.lua` reads the fields in the scripts.
 
 use std::{
     fmt::{Display, Write},
@@ -22,7 +22,7 @@ use crate::{
     time::{Millis, Timestamp},
 };
 
-/// The error of a stored text that this library did not write.
+/// The error for a stored text that can't be decoded, because this library did not write it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("malformed {0}")]
 pub(crate) struct Malformed(pub(crate) &'static str);
@@ -68,20 +68,20 @@ enum OptionField {
     Ready,
 }
 
-/// The letters of the fields of a record that a patch writes anew. The fields of a schedule stay.
+/// The letters of those fields of a record that a patch replaces: all but the fields of a schedule.
 pub(crate) fn patched_letters() -> String {
     let stay = [RecordField::Schedule, RecordField::ScheduledAt];
     RecordField::VARIANTS.iter().filter(|field| !stay.contains(field)).map(<&str>::from).collect()
 }
 
-/// Adds a field if there is a value.
+/// Appends a field to a text, if the field has a value.
 fn push(text: &mut String, field: impl Into<&'static str>, value: Option<impl Display>) {
     if let Some(value) = value {
         write!(text, "\t{}{value}", field.into()).expect("writing to a string does not fail");
     }
 }
 
-/// The known fields of a text, each with its value.
+/// Reads the known fields of a text, each with its value.
 fn fields<F: FromStr>(text: &str) -> impl Iterator<Item = (F, &str)> {
     text.split('\t').filter_map(|field| {
         let (letter, value) = field.split_at_checked(1)?;
@@ -93,16 +93,16 @@ fn fields<F: FromStr>(text: &str) -> impl Iterator<Item = (F, &str)> {
 pub(crate) struct EncodedMessage {
     /// The record without the instants, which the script adds by Redis's clock.
     pub(crate) record: String,
-    /// Empty if no option differs from the default.
+    /// The options as text, which is empty if no option differs from its default.
     pub(crate) options: String,
-    /// Empty if the message is due now.
+    /// The due time as text, which is empty if the message is due now.
     pub(crate) due: String,
 }
 
 impl EncodedMessage {
     pub(crate) fn of(message: &NewMessage) -> Self {
-        let json = "a map of strings and a back-off have a JSON form";
-        // There is no `..`, so that each field of a message is stored, or left out on purpose.
+        let reason = "a map of strings and a back-off have a JSON form";
+        // The pattern has no `..`, so the compiler reports a field that is neither stored nor left out on purpose.
         let NewMessage {
             data,
             name,
@@ -121,13 +121,13 @@ impl EncodedMessage {
         let mut record = String::with_capacity(data.get().len() + 1);
         push(&mut record, RecordField::Name, name.as_ref());
         let headers = Some(headers).filter(|headers| !headers.is_empty());
-        push(&mut record, RecordField::Headers, headers.map(|headers| serde_json::to_string(headers).expect(json)));
+        push(&mut record, RecordField::Headers, headers.map(|headers| serde_json::to_string(headers).expect(reason)));
         record.push('\n');
         record.push_str(data.get());
         let mut options = String::new();
         push(&mut options, OptionField::Priority, Some(priority).filter(|priority| **priority != Priority::default()));
         push(&mut options, OptionField::MaxAttempts, max_attempts.as_ref());
-        push(&mut options, OptionField::Backoff, backoff.map(|backoff| serde_json::to_string(&backoff).expect(json)));
+        push(&mut options, OptionField::Backoff, backoff.map(|backoff| serde_json::to_string(&backoff).expect(reason)));
         push(&mut options, OptionField::OwnId, id.as_ref());
         push(&mut options, OptionField::Timeout, timeout.map(|timeout| timeout.get()));
         push(&mut options, OptionField::Ttl, ttl.map(|ttl| ttl.get()));
@@ -136,7 +136,7 @@ impl EncodedMessage {
         Self { record, options, due: message.due().encode() }
     }
 
-    /// The same message, marked with the schedule that posts it.
+    /// Returns the message, marked with the schedule that posts it.
     pub(crate) fn posted_by(mut self, schedule: &ScheduleName) -> Self {
         let mut record = String::new();
         push(&mut record, RecordField::Schedule, Some(schedule));
@@ -144,7 +144,7 @@ impl EncodedMessage {
         self
     }
 
-    /// The same message, marked with the instant for which a schedule posts it.
+    /// Returns the message, marked with the instant for which a schedule posts it.
     pub(crate) fn scheduled_at(mut self, instant: Timestamp) -> Self {
         let mut record = String::new();
         push(&mut record, RecordField::ScheduledAt, Some(instant.as_millis()));
@@ -152,24 +152,24 @@ impl EncodedMessage {
         self
     }
 
-    /// The bytes that count towards the limit of one call.
+    /// The number of bytes with which the message counts towards the limit of one call.
     pub(crate) fn bytes(&self) -> usize {
         self.record.len()
     }
 }
 
-/// A message as its record and its options store it: what its producer sent, with instants instead of the delay and the ttl.
+/// A message as its record and its options store it, with instants instead of the delay and the ttl.
 #[derive(Debug, Clone)]
 pub(crate) struct Posted {
     pub(crate) message: NewMessage,
     pub(crate) created_at: Timestamp,
     pub(crate) due_at: Timestamp,
     pub(crate) expires_at: Option<Timestamp>,
-    /// When the message became ready by a promotion or a signal.
+    /// The instant at which a promotion or a signal made the message ready.
     pub(crate) ready_at: Option<Timestamp>,
     /// The schedule that posted the message.
     pub(crate) schedule: Option<ScheduleName>,
-    /// The tick of the schedule for which it posted the message.
+    /// The tick for which the schedule posted the message.
     pub(crate) scheduled_at: Option<Timestamp>,
 }
 
@@ -181,12 +181,13 @@ impl Posted {
         Self { message, created_at, due_at, expires_at, ready_at, schedule, scheduled_at }
     }
 
-    /// What is shown of a message whose record can't be read.
+    /// Makes a substitute for a record that can't be read: the payload is null, and the time of the post is estimated from the
+    /// id.
     pub(crate) fn unreadable(id: &MessageId) -> Self {
         Self::new(NewMessage::new(RawValue::NULL.to_owned()), id.posted_at())
     }
 
-    /// Reads the record of a message that has no options.
+    /// Decodes the record of a message. The options, if any, are decoded by `decode_options`.
     pub(crate) fn decode(record: &[u8]) -> Result<Self, Malformed> {
         const MALFORMED: Malformed = Malformed("record");
         let record = std::str::from_utf8(record).map_err(|_| MALFORMED)?;
@@ -211,7 +212,7 @@ impl Posted {
         Some(())
     }
 
-    /// Reads the options of the message.
+    /// Decodes the options of the message, and stores them in it.
     pub(crate) fn decode_options(&mut self, text: &str) -> Result<(), Malformed> {
         fields(text).try_for_each(|(field, value)| self.decode_option(field, value)).ok_or(Malformed("options"))
     }
@@ -251,7 +252,7 @@ pub(crate) struct Run {
     pub(crate) lapses: u32,
     pub(crate) deliveries: u32,
     pub(crate) consumer: Option<ConsumerId>,
-    /// The time since which a requeued message is ready again.
+    /// The instant at which a requeued message is ready again.
     pub(crate) ready_at: Option<Timestamp>,
     pub(crate) error: Option<MessageError>,
 }
@@ -288,7 +289,7 @@ impl Run {
     }
 }
 
-/// The number after a letter in the `terms` of a run.
+/// Returns the number that follows a letter in the `terms` of a run.
 fn parameter(terms: &str, letter: char) -> Option<u64> {
     let (_, rest) = terms.split_once(letter)?;
     rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
@@ -302,7 +303,7 @@ pub(crate) struct Outcome {
     pub(crate) end: End,
 }
 
-/// How a message ended.
+/// The end of a message: its result or its error.
 #[derive(Debug, Clone)]
 pub(crate) enum End {
     Completed(Box<RawValue>),
@@ -317,8 +318,8 @@ impl Outcome {
         let letter = finished.chars().next().ok_or(MALFORMED)?;
         let finished_at = Timestamp::from_millis(finished[letter.len_utf8()..].parse().map_err(|_| MALFORMED)?);
         let mut run = Run::decode(run)?;
-        // With the letters `c` and `f`, the message ended by an attempt that the stored run does not count. With `l` it ended
-        // without one, for example by a lapse.
+        // With the letters `c` and `f`, the message ended by an attempt that the stored run does not count. With the letter `l`
+        // the message ended without an attempt, for example by a lapse.
         if letter != 'l' {
             run.attempts += 1;
         }
@@ -355,7 +356,7 @@ mod tests {
             timeout: Some(Millis::from_secs(3).try_into().unwrap()),
             hold: Some("payment 42".parse().unwrap()),
             group: Some("user 7".parse().unwrap()),
-            // These are stored as instants.
+            // The delay and the ttl are stored as instants.
             delay: None,
             deliver_at: None,
             ttl: None,

@@ -13,7 +13,7 @@ use crate::{message::id::MessageId, parse_error::ParseError};
 
 /// The secret half of a lease's token: 128 random bits, generated for each lease call.
 ///
-/// The caller generates the secret, not Redis. So no secret is used twice, even if Redis was restored from a backup or emptied.
+/// The caller generates the secret, not Redis, so no secret is used twice, even if Redis was restored from a backup or emptied.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Secret(String);
 
@@ -27,8 +27,8 @@ impl Secret {
     }
 }
 
-/// The token of one lease: it names the message and proves the right to work on it. As text it is the message's id, `-`, and 22
-/// characters that can't be guessed.
+/// The token of one lease: it names the message and proves the right to work on it. The text of a token is the message's id, `-`,
+/// and 22 characters that can't be guessed.
 #[derive(Clone, PartialEq, Eq, Hash, serde::Deserialize)]
 #[serde(try_from = "String")]
 pub struct LeaseToken {
@@ -41,7 +41,7 @@ impl LeaseToken {
         Self { id, secret }
     }
 
-    /// The message that is leased.
+    /// The id of the leased message.
     pub fn id(&self) -> &MessageId {
         &self.id
     }
@@ -77,7 +77,7 @@ impl ToSchema for LeaseToken {
     }
 }
 
-/// Shows only the message's id, because a token in a log would let its reader settle the lease.
+/// The debug output shows only the message's id, because a reader of a log with the whole token could settle the lease.
 impl fmt::Debug for LeaseToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "LeaseToken({}-…)", self.id)

@@ -15,13 +15,13 @@ use crate::{
 
 /// The number of ids that one step checks.
 const IDS_PER_STEP: usize = 500;
-/// The number of suspects that one step checks again; for each suspect it searches the lists.
+/// The number of suspect messages that one step checks again; the step searches the lists for each of them.
 const SUSPECTS_PER_STEP: usize = 20;
 
-/// The keys that stand for states. Exactly one of them contains each message.
+/// The keys that stand for states: each message is in exactly one of these keys.
 const STATES: [&str; 11] = [
     "held",
-    // In `groups` or `group_rest`.
+    // `grouped` stands for the keys `groups` and `group_rest`.
     "grouped",
     "waiting",
     "prioritized",
@@ -29,7 +29,7 @@ const STATES: [&str; 11] = [
     "leased",
     "completed",
     "failed",
-    // The messages in these were purged, but are not forgotten yet.
+    // Messages in the keys of a purge were purged, but are not forgotten yet.
     "purged",
     "purged_prioritized",
     "purged_grouped",
@@ -44,16 +44,16 @@ const LISTS: [(&str, &str); 3] =
 pub struct Audit {
     /// The number of checked messages.
     pub messages: usize,
-    /// The messages and schedules with a problem.
+    /// The messages, groups and schedules with a problem.
     pub findings: Vec<Finding>,
 }
 
-/// One message, or schedule, with a problem.
+/// A message, a group or a schedule with a problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// The message's id; or `group` and the key of a group; or `schedule` and the name of a schedule.
     pub id: String,
-    /// The problem.
+    /// A description of the problem.
     pub problem: String,
 }
 
@@ -65,8 +65,8 @@ impl fmt::Display for Finding {
 
 impl Queue {
     /// Checks that every message is in exactly one state and has a record, while the queue is in use. The check works in steps.
-    /// Each message that looks wrong is checked again, at one instant. The ids of all messages are kept in memory meanwhile. Also
-    /// checks the schedules, each at one instant.
+    /// Each message that looks wrong is checked again, at one instant. The ids of all messages are kept in memory meanwhile. The
+    /// audit also checks the groups and the schedules; each schedule is checked at one instant.
     ///
     /// # Errors
     ///
@@ -115,14 +115,14 @@ impl Queue {
         }
         let messages = lists_by_id.len();
 
-        // The first check uses the lists as they were read above; the second one reads everything about a suspect at one
+        // The first check uses the lists that were read before; the second check reads everything about a suspect message at one
         // instant.
         let ids: Vec<String> = lists_by_id.keys().cloned().collect();
         let mut suspects = Vec::new();
         for chunk in ids.chunks(IDS_PER_STEP) {
             for (id, mut key_names) in chunk.iter().zip(self.key_names("index", chunk).await?) {
                 key_names.extend(lists_by_id[id].iter().map(ToString::to_string));
-                if problem(&key_names).is_some() {
+                if find_problem(&key_names).is_some() {
                     suspects.push(id.clone());
                 }
             }
@@ -130,7 +130,7 @@ impl Queue {
         let mut findings = Vec::new();
         for chunk in suspects.chunks(SUSPECTS_PER_STEP) {
             for (id, key_names) in chunk.iter().zip(self.key_names("list", chunk).await?) {
-                if let Some(problem) = problem(&key_names) {
+                if let Some(problem) = find_problem(&key_names) {
                     findings.push(Finding { id: id.clone(), problem });
                 }
             }
@@ -196,12 +196,13 @@ impl Queue {
     }
 }
 
-/// The problem of the message that is in these keys; `None` if there is none.
-fn problem(key_names: &[String]) -> Option<String> {
+/// Returns the problem of the message that is in these keys; `None` if the message has no problem.
+fn find_problem(key_names: &[String]) -> Option<String> {
     let is_in = |key_name: &str| key_names.iter().any(|known| known == key_name);
     let mut states: Vec<&str> =
         key_names.iter().map(String::as_str).filter(|key_name| STATES.contains(key_name)).collect();
-    // A removed message may leave its id in the middle of a list. The id stays marked until it reaches the head and is dropped.
+    // A removed message may leave its id in the middle of a list. The id stays marked until it reaches the head of the list and
+    // is dropped.
     for (list, mark) in LISTS {
         if is_in(mark) {
             match states.iter().position(|state| *state == list) {
@@ -257,7 +258,7 @@ fn problem(key_names: &[String]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::problem;
+    use super::find_problem;
 
     fn key_names(text: &str) -> Vec<String> {
         text.split_whitespace().map(str::to_owned).collect()
@@ -285,7 +286,7 @@ mod tests {
             "messages waiting runs purged purged_removed",
             "purged purged_removed",
         ] {
-            assert_eq!(problem(&key_names(right)), None, "{right}");
+            assert_eq!(find_problem(&key_names(right)), None, "{right}");
         }
     }
 
@@ -315,7 +316,7 @@ mod tests {
             "progress",
             "waiting removed signalled",
         ] {
-            assert!(problem(&key_names(wrong)).is_some(), "{wrong}");
+            assert!(find_problem(&key_names(wrong)).is_some(), "{wrong}");
         }
     }
 }

@@ -11,34 +11,35 @@ use crate::{
     settings::Settings,
 };
 
-/// How often the groups are read until nothing changes meanwhile.
+/// The maximum number of times that the groups are read; a read counts only if nothing changes during it.
 const MAX_READS: usize = 5;
 /// The number of runs that one call reads.
 const RUNS_PER_CALL: usize = 500;
-/// The length of a position.
-const POSITION: usize = 22;
-/// The length of an id.
-const ID: usize = 14;
-/// The begin of the position of a message that was never handed out and has priority 0.
+/// The length of a message's position in its group.
+const POSITION_LENGTH: usize = 22;
+/// The length of a message's id.
+const ID_LENGTH: usize = 14;
+/// The characters before the id in the position of a message that was never handed out and has priority 0.
 const BEFORE_ID: &str = "12097152";
 
-/// The stored form of a group.
+/// A group as Redis stores it.
 #[derive(Default)]
 struct Group {
-    /// The first position.
+    /// The position of the first ready message; `None` if no message of the group is ready.
     head: Option<String>,
-    /// The number of other ready messages.
+    /// The number of ready messages after the first one.
     others: usize,
+    /// The number of taken places.
     places: u64,
 }
 
 impl Group {
     fn decode(text: &str) -> Self {
-        if text.len() == ID {
+        if text.len() == ID_LENGTH {
             return Self { head: Some(format!("{BEFORE_ID}{text}")), ..Self::default() };
         }
         let (ready, places) = text.split_once('/').unwrap_or((text, "0"));
-        let (head, others) = ready.split_at_checked(POSITION).unwrap_or_default();
+        let (head, others) = ready.split_at_checked(POSITION_LENGTH).unwrap_or_default();
         Self {
             head: (!head.is_empty()).then(|| head.to_owned()),
             others: others.parse().unwrap_or(0),
@@ -53,17 +54,17 @@ struct Snapshot {
     meta: HashMap<String, String>,
     counts: Counts,
     groups: BTreeMap<String, Group>,
-    /// `group⇥position`.
+    /// The ready messages of groups except the first of each group, as `group⇥position`.
     rest: BTreeSet<String>,
     turns: BTreeSet<String>,
-    /// Group → how many of its messages are active, or delayed after a delivery.
+    /// The number of messages of each group that hold a place: messages that are active, or delayed after a delivery.
     holders: BTreeMap<String, u64>,
     /// The number of unfinished messages with a group.
     grouped: u64,
 }
 
 impl Queue {
-    /// The problems of groups. A queue that changes all the time is not checked.
+    /// Checks the groups, and returns their problems. The groups of a queue that changes all the time are not checked.
     pub(super) async fn audit_groups(&self) -> Result<Vec<Finding>> {
         let mut exists = redis::cmd("EXISTS");
         for key in [suffix::GROUPS, suffix::GROUP_REST, suffix::TURNS] {
@@ -96,7 +97,7 @@ impl Queue {
         let purged_heads = purged_groups.values().filter_map(|group| group.head.clone());
         let purged: HashSet<String> =
             purged_heads.chain(purged_rest.iter().map(|member| position_of(member).to_owned())).map(id_of).collect();
-        // Places that are taken are there until a step of the purge moves them.
+        // While a purge is unfinished, the number of taken places may still be in the purged form of a group.
         for (name, group) in purged_groups.into_iter().filter(|(_, group)| group.places > 0) {
             snapshot.groups.entry(name).or_default().places += group.places;
         }
@@ -136,7 +137,7 @@ impl Queue {
         Ok(stored.map(|(name, text)| (name, Group::decode(&text))).collect())
     }
 
-    /// What differs after any operation that changes a group.
+    /// Reads the fields of `meta` and the counts, of which at least one differs after any operation that changes a group.
     async fn version_of_groups(&self) -> Result<(HashMap<String, String>, Counts)> {
         let counts = self.status().await?.map(|status| status.counts);
         Ok((self.meta().await?, counts.unwrap_or_default()))
@@ -198,13 +199,13 @@ impl Snapshot {
         let settings = Settings::of_stored(self.meta.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let limit = settings.groups.concurrency.map_or(u64::MAX, |limit| limit.unsigned_abs());
         let is_eligible = head.is_some() && *places < limit;
-        let is_settled = !self.meta.contains_key("regrouping");
-        (is_settled && is_eligible != self.turns.contains(group))
+        let is_regrouped = !self.meta.contains_key("regrouping");
+        (is_regrouped && is_eligible != self.turns.contains(group))
             .then(|| format!("it has {} turn", if is_eligible { "no" } else { "a" }))
     }
 }
 
-/// Fields and values of a hash.
+/// Pairs each field of a hash with its value, from a flat list of fields and values.
 fn pairs(flat: Vec<String>) -> impl Iterator<Item = (String, String)> {
     let mut flat = flat.into_iter();
     std::iter::from_fn(move || Some((flat.next()?, flat.next()?)))
@@ -218,12 +219,12 @@ fn position_of(member: &str) -> &str {
     member.split('\t').nth(1).unwrap_or_default()
 }
 
-/// The id at the end of a position.
+/// Returns the id at the end of a position.
 fn id_of(position: impl AsRef<str>) -> String {
-    position.as_ref().get(8..POSITION).unwrap_or_default().to_owned()
+    position.as_ref().get(8..POSITION_LENGTH).unwrap_or_default().to_owned()
 }
 
-/// The group in the options of a message.
+/// Returns the group in the options of a message.
 fn group_in(options: &str) -> Option<String> {
     options.split('\t').find_map(|field| field.strip_prefix('g')).map(str::to_owned)
 }

@@ -15,7 +15,7 @@ pub enum Changed {
     Done,
     /// The message is active: its consumer is asked to stop. Whether the message is cancelled is known when its lease ends.
     Requested,
-    /// The message is in a state that does not permit the change. Nothing was changed.
+    /// The message is in a state that does not permit the change: nothing was changed.
     Refused(State),
     /// There is no such message.
     Unknown,
@@ -56,17 +56,17 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn promote(&self, id: &MessageRef) -> Result<Changed> {
-        Ok(only_from(State::Delayed, self.change(&scripts::PROMOTE, id).await?))
+        Ok(change_outcome(State::Delayed, self.change(&scripts::PROMOTE, id).await?))
     }
 
-    /// Calls the script, and returns the state in which it found the message.
+    /// Calls a script that changes a message, and returns the state in which the script found the message.
     async fn change(&self, script: &'static Script, id: &MessageRef) -> Result<Option<State>> {
         parse_state(self.call(script, Call::new(script, &self.keys).arg(id.as_str())).await?)
     }
 }
 
 /// The outcome of a change that only the state `required` permits.
-pub(super) fn only_from(required: State, found: Option<State>) -> Changed {
+pub(super) fn change_outcome(required: State, found: Option<State>) -> Changed {
     match found {
         Some(state) if state == required => Changed::Done,
         Some(state) => Changed::Refused(state),

@@ -1,8 +1,8 @@
 //! Coalescing: messages that are posted one by one are stored together.
 //!
 //! A post starts a call at once if its queue has no running call; otherwise it waits for the next call, together with all posts
-//! that arrive until then. So no post waits while Redis is idle, and the higher the load is, the more messages share a call.
-//! When many posts wait, a second call starts beside the first. The calls run in tasks of their own, which end when no post
+//! that arrive until then. So no post waits while Redis is idle, and the higher the load is, the more messages share a call. When
+//! many posts wait, a second call starts beside the first call. The calls run in tasks of their own, which end when no post
 //! waits. So a client that disconnects affects no other client's message, and an idle queue costs nothing.
 //!
 //! A message that is refused for a reason of its own (it is too large, it exists already, it exceeds `max_length`) does not
@@ -26,13 +26,12 @@ use crate::{
 impl Queue {
     /// Stores one message, in one call with other messages that are posted at the same time.
     ///
-    /// As with [`enqueue`](Self::enqueue), the call is not sent again when Redis did not answer. Then, or if the future is
-    /// dropped, the message may be stored or not. The post ends within the time limit of one call, including its wait for
-    /// earlier calls.
+    /// The call is not sent again when Redis did not answer. If Redis did not answer, or if the future is dropped, the message
+    /// may be stored or not. The post ends within the time limit of one call, including its wait for earlier calls.
     ///
     /// # Errors
     ///
-    /// The errors of `enqueue`, and [`Error::Overloaded`].
+    /// The errors of [`enqueue`](Self::enqueue), and [`Error::Overloaded`].
     pub async fn post(self: &Arc<Self>, message: NewMessage) -> Result<Enqueued> {
         let encoded = EncodedMessage::of(&message);
         if encoded.bytes() > limits::MAX_BYTES {

@@ -81,8 +81,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes the name, the known value and the new value of each setting. Returns false, and changes nothing, if a known value is
-    /// outdated.
+    /// Changes settings; each change has the name, the known value and the new value of a setting. Returns false, and changes
+    /// nothing, if a known value is outdated.
     async fn change_settings(&self, if_absent: IfAbsent, changes: &[(String, String, String)]) -> Result<bool> {
         self.call_declared(if_absent, &scripts::CONFIGURE, |epoch| {
             let mut call = Call::new(&scripts::CONFIGURE, &self.keys).arg(epoch);

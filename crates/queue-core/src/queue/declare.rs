@@ -40,7 +40,8 @@ impl Queue {
     }
 
     pub(super) async fn declare_or(&self, if_absent: IfAbsent) -> Result<String> {
-        // An existing queue needs no index: while the server with the index is away, the queues on other servers work.
+        // A call to an existing queue does not use the index. So while the server with the index is not available, queues on
+        // other servers work.
         let existing = self.call_declare("").await?;
         let declared = match if_absent {
             IfAbsent::Create if existing.is_none() => self.create().await?,
@@ -63,7 +64,8 @@ impl Queue {
     /// Creates the queue, unless another process does so first. Returns its epoch, and whether this call created it.
     async fn create(&self) -> Result<Option<(String, bool)>> {
         let name = std::slice::from_ref(&self.name);
-        // The name comes first: a name without a queue is harmless, but a queue without a name would not be found.
+        // The name is added before the queue is created: a name without a queue is harmless, but a queue without a name would not
+        // be found.
         index::add(&self.redis, keys::INDEX, name).await?;
         let declared = self.call_declare(&format!("{:016x}", rand::random::<u64>())).await?;
         if declared.as_ref().is_some_and(|(_, was_created)| *was_created) {
@@ -73,8 +75,8 @@ impl Queue {
         Ok(declared)
     }
 
-    /// Writes the declared settings. If the queue does not exist, creates it with `new_epoch`, unless that is empty. Returns the
-    /// epoch, and whether the queue was created; `None` if it does not exist.
+    /// Writes the declared settings. If the queue does not exist, creates it with `new_epoch`, unless `new_epoch` is empty.
+    /// Returns the epoch, and whether the queue was created; `None` if it does not exist.
     async fn call_declare(&self, new_epoch: &str) -> Result<Option<(String, bool)>> {
         let mut call = Call::new(&scripts::DECLARE, &self.keys).arg(new_epoch);
         for (setting, value) in self.declared.settings.meta_fields() {
@@ -101,7 +103,7 @@ impl Queue {
         for tried in 0..MAX_REDECLARATIONS {
             match self.redis.call_script(self.keys.slot(), script, &build(&epoch).command).await {
                 Err(CallError::StaleEpoch) => {
-                    // The first retry is immediate; later ones wait for a random time.
+                    // The first retry is immediate; later retries wait for a random time.
                     let max_pause = Duration::from_millis(tried);
                     epoch = Box::pin(async {
                         sleep(max_pause.mul_f64(rand::random())).await;

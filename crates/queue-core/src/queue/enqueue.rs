@@ -19,10 +19,10 @@ use crate::{
 pub enum Enqueued {
     /// The message was stored.
     Created(Message),
-    /// A message with the same own id, or from a request with the same idempotency key, existed already, and is in this state.
-    /// Nothing was changed.
+    /// A message with the same own id, or from a request with the same idempotency key, existed already, and is in this state:
+    /// nothing was changed.
     Duplicate(MessageRef, State),
-    /// The message was posted before, but is no longer kept. Nothing was stored.
+    /// The message was posted before, but is no longer kept: nothing was stored.
     Forgotten(MessageRef),
 }
 
@@ -94,7 +94,7 @@ impl Queue {
         messages.into_iter().zip(answers).map(|(message, answer)| self.enqueued(message, &answer)).collect()
     }
 
-    /// Calls the script for messages that fit into one call, and returns the answer for each.
+    /// Calls `enqueue.lua` for messages that fit into one call, and returns the answer for each message.
     pub(super) async fn send(
         &self,
         messages: &[EncodedMessage],
@@ -128,7 +128,7 @@ impl Queue {
         Ok(answers)
     }
 
-    /// The outcome for a message, from the script's answer.
+    /// Decodes the outcome for a message from the answer of `enqueue.lua`.
     pub(super) fn enqueued(&self, message: NewMessage, answer: &Answer) -> Result<Enqueued> {
         let (mark, id) = answer.text.split_at(usize::from(answer.text.starts_with(['=', '*', '!'])));
         if answer.text == "!" {
@@ -158,9 +158,9 @@ impl Queue {
 /// Which of its messages a call stores if the queue does not have room for all of them.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum WhenFull {
-    /// No message.
+    /// The call stores no message.
     RefuseAll,
-    /// The first messages, as many as there is room for.
+    /// The call stores the first messages, as many as the queue has room for.
     RefuseRest,
 }
 

@@ -26,20 +26,20 @@ impl Queue {
         newest.map(|id| id.parse().map_err(Error::unexpected)).transpose()
     }
 
-    /// Reads the events after one event: at most `bytes` of the log, and one more entry. The batch is empty if there are no
-    /// such events; `None` if the log has already lost some of them.
+    /// Reads the events after one event: at most `bytes` of the log, and one more entry. The batch is empty if the log has no
+    /// later events; the result is `None` if the log has already lost some of them.
     pub(crate) async fn events_after(&self, id: EventId, bytes: u64) -> Result<Option<EventBatch>> {
         let entry = id.entry;
         let mut range = redis::cmd("XRANGE");
-        // The range includes the entry of the event itself: as long as this entry exists, no later one is missing.
+        // The range includes the entry of the event itself: as long as this entry exists, no later entry is missing.
         range.arg(self.keys.key(suffix::EVENTS)).arg(entry.to_string());
         range.arg(format!("({}-0", entry.bytes + bytes));
         let entries: Vec<LogEntry> = reply::decode(self.redis.call(self.keys.slot(), &range).await?)?;
         if entries.is_empty() { Ok(None) } else { EventBatch::decode(id, entries) }
     }
 
-    /// All events after one that [`listen`](Self::listen) returned; `None` if the log has lost some of them. For tests;
-    /// [`EventFeed`](crate::feed::EventFeed) reads in steps.
+    /// Reads all events after one that [`listen`](Self::listen) returned; `None` if the log has lost some of them. Only tests
+    /// call this function; [`EventFeed`](crate::feed::EventFeed) reads events in steps.
     #[doc(hidden)]
     pub async fn all_events_after(&self, id: EventId) -> Result<Option<Vec<Event>>> {
         const ALL: u64 = 1 << 40;

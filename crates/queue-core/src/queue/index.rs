@@ -1,11 +1,11 @@
-//! The index of queues: a sorted set of their names. Lists of queues, and searches by a pattern, read it. Another index has the
-//! names of the queues that have schedules; the same rules apply to it.
+//! The index of queues: a sorted set of their names. Lists of queues, and searches by a pattern, read this index. Another index
+//! has the names of the queues that have schedules; the same rules apply to that index.
 //!
-//! A queue exists when its key `meta` has an epoch. This key lies in another cluster slot than the index, so no script can
-//! change both. So the index may lag behind: it may have a name without a queue, and for a while it may lack the name of a
-//! queue. Three rules keep it correct: the process that creates a queue adds its name before it creates the queue, and again
-//! after it; the process that deletes a queue removes the name afterwards, then checks for the queue once more; maintenance
-//! repairs the index after an interruption between these steps.
+//! A queue exists when its key `meta` has an epoch. The key `meta` lies in another cluster slot than the index, so no script can
+//! change `meta` and the index together. So the index may be outdated: it may have a name without a queue, and for a while it may
+//! lack the name of a queue. Three rules keep the index correct: the process that creates a queue adds its name before it creates
+//! the queue, and again after it; the process that deletes a queue removes the name afterwards, then checks for the queue once
+//! more; maintenance repairs the index after an interruption between these steps.
 
 use std::sync::atomic::Ordering;
 
@@ -21,7 +21,7 @@ use crate::{
 /// The maximum number of names that one call reads or adds.
 const NAMES_PER_CALL: usize = 1_000;
 
-/// Adds names; names that are already in the index stay.
+/// Adds names to an index; names that are already in the index stay.
 pub(crate) async fn add(redis: &Redis, index: &str, names: &[QueueName]) -> Result<()> {
     for chunk in names.chunks(NAMES_PER_CALL) {
         let mut add = redis::cmd("ZADD");
@@ -34,8 +34,8 @@ pub(crate) async fn add(redis: &Redis, index: &str, names: &[QueueName]) -> Resu
     Ok(())
 }
 
-/// Adds a name if it is missing. The lookup comes first, because a Redis whose memory is full refuses even a write that changes
-/// nothing.
+/// Adds a name to an index that lacks it. The function looks for the name before it writes, because a Redis whose memory is full
+/// refuses even a write that changes nothing.
 pub(crate) async fn add_if_absent(redis: &Redis, index: &str, name: &QueueName) -> Result<()> {
     let mut score = redis::cmd("ZSCORE");
     score.arg(index).arg(name.as_str());
@@ -51,7 +51,8 @@ pub(crate) async fn remove(redis: &Redis, index: &str, name: &QueueName) -> Resu
     call(redis, index, &remove).await.map(drop)
 }
 
-/// The first `max` names, in order, that begin with `start` and come after `after`. Fewer names mean that there are no more.
+/// The first `max` names, in order, that begin with `start` and come after `after`. If the result has fewer names, no more
+/// follow.
 pub(crate) async fn names(
     redis: &Redis,
     index: &str,
@@ -80,8 +81,8 @@ pub(crate) async fn names(
 }
 
 impl Queue {
-    /// Adds the name to the index if the queue exists and was used since the last call of this function. Usually the index has
-    /// the name already; the name is missing only after an interruption.
+    /// Adds the name to the index if the queue exists and was used since the last call of this function. The name is missing only
+    /// if the creation or the deletion of the queue was interrupted.
     pub(crate) async fn restore_name(&self) -> Result<()> {
         if !self.was_used.swap(false, Ordering::Relaxed) {
             return Ok(());

@@ -28,11 +28,11 @@ use crate::{
 /// A request of a consumer for messages.
 #[derive(Debug, Clone)]
 pub struct LeaseRequest {
-    /// The consumer.
+    /// The consumer that leases messages.
     pub consumer: ConsumerId,
     /// The maximum number of messages, up to [`Queue::MAX_MESSAGES`].
     pub max: usize,
-    /// How long the leases last unless they are extended. Defaults to the queue's setting.
+    /// How long the leases last unless they are extended; defaults to the queue's setting.
     pub visibility_timeout: Option<Millis>,
     /// How long the consumer owns an exclusive queue beyond its leases.
     pub owner_timeout: OwnerTimeout,
@@ -41,10 +41,10 @@ pub struct LeaseRequest {
 /// How long a consumer owns an exclusive queue beyond its leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OwnerTimeout {
-    /// For the visibility timeout after each lease call: the consumer will call again.
+    /// The consumer owns the queue for the visibility timeout after each lease call, because the consumer will call again.
     #[default]
     VisibilityTimeout,
-    /// Not at all: the consumer owns the queue only while it has leases.
+    /// The consumer owns the queue only while it has leases.
     None,
 }
 
@@ -64,14 +64,14 @@ impl LeaseRequest {
 /// The result of a lease call: the messages, and when the consumer should call again.
 #[derive(Debug)]
 pub struct Leased {
-    /// The messages, in the order of the waiting list.
+    /// The messages that were leased, in the order of the waiting list.
     pub deliveries: Vec<Delivery>,
     /// How long the leases last.
     pub visibility_timeout: Millis,
     /// Whether more messages are ready that the consumer may lease at once.
     pub more_is_ready: bool,
     /// Whether one message was handed out alone, because its next lapse makes it fail. If the message kills the consumer, no
-    /// other lease lapses with it, as long as the consumer leases nothing more until this message is settled.
+    /// other lease lapses with it, as long as the consumer leases nothing more until it has settled this message.
     pub goes_alone: bool,
     /// Whether a consumer may lease messages some milliseconds before it starts their handlers: no setting of the queue depends
     /// on when the handlers start.
@@ -86,19 +86,20 @@ pub struct Leased {
 /// The consumers that have access to a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// All consumers.
+    /// All consumers have access.
     All,
-    /// The queue is exclusive: only this consumer, until it ends its ownership or its owner timeout ends. `None` while no
-    /// consumer has access, because consumers still have leases that the queue handed out before it became exclusive.
+    /// The queue is exclusive: only this consumer has access, until it ends its ownership or its owner timeout ends. The value is
+    /// `None` while no consumer has access, because consumers still have leases that the queue handed out before it became
+    /// exclusive.
     OneConsumer(Option<ConsumerId>),
 }
 
 /// A message that was handed out.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// The message.
+    /// The message that was handed out.
     pub message: Message,
-    /// The right to work on the message.
+    /// The token of the lease, which proves the right to work on the message.
     pub lease: LeaseToken,
     /// The deadline of the lease, unless it is extended.
     pub lease_expires_at: Timestamp,
@@ -110,12 +111,12 @@ pub struct Delivery {
 }
 
 impl Queue {
-    /// Leases ready messages, after it has recovered lapsed leases and promoted due messages.
+    /// Recovers lapsed leases, promotes due messages, and leases ready messages.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: the next call returns the leases that this call may have made, without spending an attempt. The
-    /// same happens when the future is dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
+    /// [`Error::Unavailable`]: the next call returns the leases that this call may have made, without spending an attempt. If the
+    /// future is dropped, the next call does the same. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Leased> {
         self.lease_within(request, limits::MAX_BYTES).await
     }
@@ -204,8 +205,8 @@ impl Queue {
             let lease_expires_at = own_deadlines.next().map_or(lease_expires_at, Timestamp::from_millis);
             let signal = signals.next().flatten().and_then(parse_json);
             let Ok(id) = id.parse::<MessageId>() else {
-                // Drover did not write this id. Its lease lapses again and again, until the message fails; other messages are
-                // not affected.
+                // The lease of an invalid id, which Drover did not write, lapses again and again until its message fails; other
+                // messages are not affected.
                 warn!(queue = %self.name, id, "the waiting list has an invalid id");
                 continue;
             };
@@ -258,11 +259,11 @@ impl Queue {
     }
 }
 
-/// The values for all leases in the reply of `lease.lua`: the time, the deadline, the visibility timeout, the time until the
-/// next call, whether more messages are ready, whether the message goes alone, whether the queue permits leasing ahead, and the
-/// queue's `max_attempts` and time-out.
+/// The values for all leases in the reply of `lease.lua`: the time, the deadline, the visibility timeout, the time until the next
+/// call, whether more messages are ready, whether the message goes alone, whether the queue permits leasing ahead, and the
+/// queue's `max_attempts` and timeout.
 type ValuesForAll = (u64, u64, u64, i64, bool, bool, bool, String, Option<String>);
-/// One value for each message; `None` if no message has one.
+/// One value for each message; `None` if no message has a value.
 type ForEach<T> = Option<Vec<T>>;
 
 fn decode_delivery(record: &[u8], options: Option<Vec<u8>>, run: Option<Vec<u8>>) -> Result<(Posted, Run), Malformed> {

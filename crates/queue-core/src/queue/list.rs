@@ -14,14 +14,14 @@ use crate::{
     redis::{reply, scripts},
 };
 
-/// The maximum bytes of a decoded cursor. The longest one is that of a held message: its key (256 characters of up to four bytes),
-/// a tab, its id (14 digits), a tab and its due time.
+/// The maximum bytes of a decoded cursor. The longest cursor is that of a held message: its key (256 characters of up to four
+/// bytes), a tab, its id (14 digits), a tab and its due time.
 const MAX_POSITION_BYTES: usize = 256 * 4 + 1 + 14 + 1 + 15;
 
 /// One page of a list.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// The messages.
+    /// The messages of the page.
     pub messages: Vec<Message>,
     /// The stored bytes of the messages, and of other messages that were checked for a name.
     pub bytes: usize,
@@ -29,12 +29,12 @@ pub struct Page {
     pub next: Option<String>,
 }
 
-/// Which messages a list has: those with all the values that are given.
+/// A filter of a list: the list has only the messages that match all given values.
 #[derive(Debug, Clone, Default)]
 pub struct ListFilter {
     /// The name of the messages.
     pub name: Option<MessageName>,
-    /// The key for which the messages are held. No message of another state has one.
+    /// The key for which the messages are held. Only held messages have a hold key.
     pub hold: Option<SignalKey>,
     /// The group of the messages.
     pub group: Option<GroupKey>,
@@ -49,8 +49,8 @@ impl Queue {
     /// while.
     ///
     /// A message that keeps its state and its place in the order during the listing is listed once. Every lease shifts the
-    /// positions in the waiting list, an extended lease has another deadline, and a patch may change a due time, so such a
-    /// message may be listed twice or skipped.
+    /// positions in the waiting list, an extended lease has another deadline, and a patch may change a due time, so a message may
+    /// be listed twice or skipped after any of these changes.
     ///
     /// # Errors
     ///
@@ -62,8 +62,9 @@ impl Queue {
     /// Like [`list`](Self::list), but only with the messages that the filter accepts, and a page ends at `max_bytes`; a single
     /// larger message is listed too.
     ///
-    /// To find a name, or a group of messages that are not waiting, Redis checks message by message. Each checked message counts at least 4,195 bytes, so one page checks at
-    /// most [`Queue::MAX_MESSAGES`]. Such a page may be empty although more pages follow.
+    /// To find messages by their name, or messages of a group that are not waiting, Redis checks message by message. Each checked
+    /// message counts at least 4,195 bytes, so one page checks at most [`Queue::MAX_MESSAGES`]. A page of a filtered list may be
+    /// empty although more pages follow.
     ///
     /// # Errors
     ///
@@ -98,7 +99,7 @@ impl Queue {
     }
 }
 
-/// Encodes a position of `list.lua`, after which the next page begins, as a cursor.
+/// Encodes a position of `list.lua` as a cursor; the next page begins after that position.
 fn encode_cursor(position: &str) -> String {
     URL_SAFE_NO_PAD.encode(position)
 }

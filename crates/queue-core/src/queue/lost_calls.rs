@@ -1,4 +1,4 @@
-//! The lease calls of a queue whose reply was lost. The leases that such a call may have made are searched for twice.
+//! The lease calls of a queue whose reply was lost. The leases that a lost call may have made are searched for twice.
 
 use std::time::{Duration, Instant};
 
@@ -9,17 +9,18 @@ use crate::message::token::Secret;
 /// The maximum number of lost lease calls that are remembered; the leases of further lost calls lapse.
 const MAX_LOST_CALLS: usize = 100;
 
-/// Lease calls whose reply was lost. Their leases, if they have any, must be returned.
+/// Lease calls whose reply was lost. The leases of lost calls, if any, must be returned.
 #[derive(Default)]
 pub(super) struct LostCalls(Mutex<Vec<LostCall>>);
 
 impl LostCalls {
-    /// Begins a lease call. When the guard is dropped, the call is remembered as lost, unless it was marked as answered.
+    /// Begins a lease call, and returns its guard. When the guard is dropped, the call is remembered as lost, unless it was
+    /// marked as answered.
     pub(super) fn begin_call(&self) -> LeaseCallGuard<'_> {
         LeaseCallGuard { lost_calls: self, secret: Secret::generate(), is_answered: false }
     }
 
-    /// A lost call whose leases must be searched for now.
+    /// The secret of a lost call whose leases must be searched for now; `None` if there is no such call.
     pub(super) fn next_due(&self) -> Option<Secret> {
         self.0.lock().iter().find(|lost| lost.is_due()).map(|lost| lost.secret.clone())
     }
@@ -38,7 +39,7 @@ impl LostCalls {
 /// A lease call whose reply was lost.
 struct LostCall {
     secret: Secret,
-    /// When the leases of the call are searched for again; `None` before the first search.
+    /// The instant at which the leases of the call are searched for again; `None` before the first search.
     search_again_at: Option<Instant>,
 }
 

@@ -1,4 +1,4 @@
-//! Returns the leases of calls whose reply was lost. They are found by the secret of the call.
+//! Returns the leases of calls whose reply was lost. The secret of a call identifies its leases.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::{
 
 impl Queue {
     /// Returns the leases of calls whose replies were lost; each step checks a bounded number of live leases. Every lease call
-    /// calls this function first; a consumer that stops calls it once more.
+    /// calls this function first; a consumer that stops calls this function once more.
     ///
     /// # Errors
     ///

@@ -15,9 +15,9 @@ use crate::{
 const NO_SUCH_QUEUE: i64 = -2;
 
 impl Queue {
-    /// Does a bounded part of the maintenance: recovers lapsed leases, fails expired messages, promotes due ones, forgets
+    /// Does a bounded part of the maintenance: recovers lapsed leases, fails expired messages, promotes due messages, forgets
     /// messages that are no longer kept, and continues interrupted signals and purges. Returns the time until the next
-    /// maintenance; `None` if the queue needs none before it changes.
+    /// maintenance; `None` if the queue needs no maintenance until it changes.
     ///
     /// Consumers do most of this work with each lease call; maintenance does it for queues that no consumer leases from.
     ///

@@ -41,7 +41,7 @@ pub use list::ListFilter;
 use parking_lot::Mutex;
 pub use queues::Queues;
 pub use schedules::{DefinedBy, PutSchedule};
-pub(crate) use schedules::{Extent, Plan, Ticked, Which};
+pub(crate) use schedules::{Extent, Plan, TickOutcome, WhichSchedules};
 pub use settle::{Action, Settlement};
 pub use signal::Signal;
 pub use status::QueueStatus;
@@ -70,7 +70,8 @@ pub(crate) struct Declared {
     pub(crate) schedules: Vec<(ScheduleName, NewSchedule)>,
 }
 
-/// One queue and the operations on it. Most operations call one script; those of producers and consumers take a batch of messages.
+/// One queue and the operations on it. Most operations call one script; the operations of producers and consumers take a batch of
+/// messages.
 pub struct Queue {
     redis: Redis,
     name: QueueName,
@@ -93,7 +94,7 @@ impl Queue {
     pub const MAX_BYTES: usize = limits::MAX_BYTES;
     /// The maximum bytes of a result: 64 KiB. A message whose result is larger fails with the code `result_too_large`.
     pub const MAX_RESULT_BYTES: usize = limits::MAX_RESULT_BYTES;
-    /// The time for which a lease lasts beyond the time-out of its run, so that the consumer can settle it.
+    /// The time for which a lease lasts beyond the timeout of its run, so that the consumer can settle it.
     pub const RUN_TIMEOUT_GRACE: Millis = limits::RUN_TIMEOUT_GRACE;
 
     pub(crate) fn new(redis: Redis, name: QueueName, declared: Declared, post_limit: Arc<PostLimit>) -> Self {
@@ -142,7 +143,7 @@ fn random() -> String {
     format!("{:.6}", rand::random_range(0.0..0.999_999))
 }
 
-/// Builds the call of a script.
+/// The call of a script: its keys and its arguments.
 struct Call {
     command: Cmd,
 }

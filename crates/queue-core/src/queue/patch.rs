@@ -18,8 +18,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooManyBytes`], [`Error::OtherLayout`]. The inner result has the
-    /// field of the patch that is invalid for this message, and why: nothing was changed.
+    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooManyBytes`], [`Error::OtherLayout`]. The inner error has the
+    /// field of the patch that is invalid for this message, and the reason; nothing was changed then.
     pub async fn patch(
         &self,
         id: &MessageRef,
@@ -42,7 +42,7 @@ impl Queue {
         Err(Error::Unavailable("other clients change the message all the time".into()))
     }
 
-    /// Returns `None` if the first line of the record has changed meanwhile.
+    /// Writes the patched message. Returns `None` if the first line of the record has changed since it was read.
     async fn write_patch(
         &self,
         id: &MessageRef,

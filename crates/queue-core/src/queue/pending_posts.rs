@@ -24,9 +24,9 @@ const MAX_CALLS: usize = 2;
 /// The number of posts that must wait before a second call starts beside a running one. With fewer posts, the second call would
 /// cost Redis more time than it saves. In benchmarks with 50 and with 500 clients, 24 was the best of 6, 12, 24, 32 and 64.
 const MIN_POSTS_FOR_SECOND_CALL: usize = 24;
-/// The maximum bytes of the messages, over all queues, that wait or are being sent.
+/// The maximum bytes of the messages of all queues that wait or are being sent.
 const MAX_BYTES: usize = 64 * 1_024 * 1_024;
-/// Each message counts at least this many bytes, so that at most 16,384 messages wait.
+/// Each message counts as at least this many bytes, so that at most 16,384 messages wait.
 const MIN_BYTES: usize = 4 * 1_024;
 
 /// The limit of bytes, and the tasks that make calls, for the posts to all queues of a process.
@@ -67,7 +67,7 @@ pub(super) struct PendingPosts {
     running_calls: usize,
 }
 
-/// One message, and the task that waits for its outcome.
+/// A post that waits: its message, and the channel for its answer.
 pub(super) struct Post {
     pub(super) message: EncodedMessage,
     pub(super) reply: PostReply,
@@ -88,8 +88,8 @@ impl PendingPosts {
         starts_call
     }
 
-    /// The posts of the next call, in the order posted, without posts whose callers no longer wait. `None` if no post waits:
-    /// then the task that makes the calls ends.
+    /// Takes the posts of the next call, in the order posted, without posts whose callers no longer wait. Returns `None` if no
+    /// post waits; then the task that makes the calls ends.
     fn next_call(&mut self) -> Option<(Vec<EncodedMessage>, Vec<PostReply>)> {
         let (mut messages, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some(next) = self.waiting.front()
@@ -121,8 +121,8 @@ where
     loop {
         let next = posted.lock().next_call();
         let Some((messages, replies)) = next else { return };
-        // `next_call` reduces the number of running calls when this task ends. So a panic of a call must not end the task
-        // earlier.
+        // `next_call` reduces the number of running calls when this task ends. So a panic of a call must not end the task before
+        // `next_call` does that.
         let called = AssertUnwindSafe(async { send(messages).await }).catch_unwind().await;
         let called = called.unwrap_or_else(|_| Err(Error::Unexpected("the call that stores posts panicked".into())));
         let answers: Vec<Result<Answer>> = match called {
@@ -130,7 +130,7 @@ where
             Err(error) => replies.iter().map(|_| Err(error.clone())).collect(),
         };
         for (reply, answer) in replies.into_iter().zip(answers) {
-            // A client that disconnected needs no result.
+            // The send fails if the client has disconnected.
             let _ = reply.answer.send(answer);
         }
     }
@@ -158,7 +158,7 @@ mod tests {
             if posted.lock().add(post) {
                 let (posted, stored) = (Arc::clone(&posted), Arc::clone(&stored));
                 let send = move |messages: Vec<EncodedMessage>| {
-                    assert!(!panics, "a fault in the code");
+                    assert!(!panics, "a simulated panic");
                     stored.lock().push(messages.len());
                     let answer = |_| Answer {
                         created_at: Timestamp::from_millis(1),
@@ -169,16 +169,19 @@ mod tests {
                 };
                 post_limit.call_tasks.spawn(async move { make_calls(&posted, send).await });
             }
-            timeout(Duration::from_secs(10), answered).await.expect("a post is answered").expect("its call answers it")
+            timeout(Duration::from_secs(10), answered)
+                .await
+                .expect("a post is answered")
+                .expect("the call answers the post")
         };
         for round in 1..=3 {
-            // These posts are enough for as many calls as a queue may have at once.
+            // 200 posts start as many concurrent calls as a queue may have.
             for answer in futures_util::future::join_all((0..200).map(|_| post(true))).await {
-                assert!(matches!(answer, Err(Error::Unexpected(_))), "its call panicked");
+                assert!(matches!(answer, Err(Error::Unexpected(_))), "the call of this post panicked");
             }
             assert!(post(false).await.is_ok());
             assert_eq!(stored.lock().iter().sum::<usize>(), round);
-            assert_eq!(posted.lock().running_calls, 0, "no call is under way");
+            assert_eq!(posted.lock().running_calls, 0, "no call is running");
         }
     }
 }

@@ -12,13 +12,13 @@ use crate::{
 };
 
 impl Queue {
-    /// Reads an optional progress, for serde's `deserialize_with`: any JSON up to [`Queue::MAX_RESULT_BYTES`].
+    /// Deserializes an optional progress, for serde's `deserialize_with`: any JSON up to [`Queue::MAX_RESULT_BYTES`].
     ///
     /// # Errors
     ///
-    /// The JSON is longer.
+    /// The JSON has more than [`Queue::MAX_RESULT_BYTES`] bytes.
     pub fn deserialize_progress<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
-        json::at_most::<{ limits::MAX_RESULT_BYTES }, D>(deserializer)
+        json::bounded_json::<{ limits::MAX_RESULT_BYTES }, D>(deserializer)
     }
 
     /// Stores the progress that a handler reports: any JSON up to [`Queue::MAX_RESULT_BYTES`]. Returns `false`, and stores

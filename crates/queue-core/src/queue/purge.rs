@@ -8,13 +8,14 @@ use crate::{
 };
 
 impl Queue {
-    /// Forgets the messages that are in one state when the purge begins, and returns their number. Messages that are posted
-    /// later stay, and active messages are not purged; but a purge of delayed messages may forget one that was active when the purge
-    /// began, and becomes delayed before it ends. The purge ends if the queue is deleted, and does not affect a later queue of the
-    /// same name.
+    /// Forgets the messages that are in one state when the purge begins, and returns their number. Messages that are posted later
+    /// stay, and active messages are not purged; but a purge of delayed messages may forget a message that was active when the
+    /// purge began and becomes delayed before the purge ends. The purge ends if the queue is deleted, and does not affect a later
+    /// queue of the same name.
     ///
-    /// After an error, or when the future is dropped, maintenance continues a purge of waiting messages that has begun. A purge of
-    /// another state is done in part. A repetition also forgets what entered the state since.
+    /// After an error, or when the future is dropped, maintenance continues a purge of waiting messages that has begun. An
+    /// interrupted purge of another state stays incomplete. A repeated purge also forgets messages that have entered the state
+    /// since.
     ///
     /// # Errors
     ///

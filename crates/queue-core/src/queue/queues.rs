@@ -15,14 +15,14 @@ use crate::{
     settings::{DeclaredSettings, QueuePattern},
 };
 
-/// When there are this many queue handles, half of the unused ones are removed, because clients may name any number of queues.
-/// A handle takes less than 1 KiB. A handle only caches facts about its queue, so removing it is safe; the next call declares
-/// the queue again.
+/// When there are this many queue handles, half of the unused handles are removed, because clients may name any number of queues.
+/// A handle takes less than 1 KiB. A handle only caches facts about its queue, so removing it is safe; the next call declares the
+/// queue again.
 const MAX_HANDLES: usize = 50_000;
 
 /// The maximum number of names that a page of queues reads.
 const MAX_NAMES: usize = 1_000;
-/// The maximum number of queues whose status is read concurrently.
+/// The maximum number of queues whose status one call reads concurrently.
 const MAX_CONCURRENT_READS: usize = 32;
 
 /// All queues of one Redis.
@@ -47,7 +47,7 @@ impl Queues {
         Self { shared: Arc::new(QueuesState { redis, declared, handles, post_limit, tick_metrics }) }
     }
 
-    /// The same queues, over other connections.
+    /// Returns the same queues over other connections.
     #[must_use]
     pub fn with_redis(&self, redis: Redis) -> Self {
         Self::new(redis, self.shared.declared.clone())
@@ -58,15 +58,15 @@ impl Queues {
         &self.shared.redis
     }
 
-    /// The handle of a queue. The queue need not exist: its first message, settings or sticky signal create it.
+    /// The handle of a queue. The queue need not exist: its first message, change of settings or sticky signal creates it.
     pub fn queue(&self, name: &QueueName) -> Arc<Queue> {
         let mut handles = self.shared.handles.lock();
         if let Some(queue) = handles.get(name) {
             return Arc::clone(queue);
         }
         if handles.len() >= MAX_HANDLES {
-            // Handles that are in use stay. Every second one of the others stays too, so that a client that posts to more
-            // queues in turn still finds handles of some.
+            // Handles that are in use stay, and so does every second unused handle. So a client that posts to more queues in turn
+            // still finds the handles of some queues.
             let mut stays = false;
             handles.retain(|_, queue| {
                 stays = !stays;
@@ -81,8 +81,8 @@ impl Queues {
         queue
     }
 
-    /// Applies the declared settings and schedules to each queue that they name. The settings of a pattern are applied when a matching queue is
-    /// declared.
+    /// Applies the declared settings and schedules to each queue that the configuration names. The settings of a pattern are
+    /// applied when a matching queue is declared.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ impl Queues {
         Ok(())
     }
 
-    /// Waits until every [posted](Queue::post) message is stored or refused. Call this at the end of the process, after the
+    /// Waits until every [posted](Queue::post) message is stored or refused. A process calls this function at its end, after its
     /// last post.
     pub async fn posts_done(&self) {
         self.shared.post_limit.wait_until_done().await;
@@ -129,7 +129,7 @@ impl Queues {
         self.names_with_prefix("").await
     }
 
-    /// The names that begin with `prefix`, in order.
+    /// The names of queues that begin with `prefix`, in order.
     ///
     /// # Errors
     ///
@@ -159,7 +159,7 @@ impl Queues {
         let limit = limit.clamp(1, MAX_NAMES);
         let (mut found, mut names_read, mut wanted, mut after) = (Vec::new(), 0, limit, after.cloned());
         loop {
-            // One more name is read, which shows whether more names follow.
+            // The call reads one name more than wanted, which shows whether more names follow.
             let mut names = self.names_in(&ranges, after.as_ref(), wanted + 1).await?;
             let mut more_follow = names.len() > wanted;
             names.truncate(wanted);
@@ -179,12 +179,12 @@ impl Queues {
             if found.len() == limit || names_read == MAX_NAMES {
                 return Ok((found, after));
             }
-            // When few names have a queue, larger steps get past the names without a queue faster.
+            // When few of the names belong to existing queues, larger steps find the next existing queue faster.
             wanted = MAX_CONCURRENT_READS.max(limit - found.len()).min(MAX_NAMES - names_read);
         }
     }
 
-    /// The first `max` names in these ranges, in order, after `after`. Fewer names mean that there are no more.
+    /// The first `max` names in these ranges, in order, after `after`. If the result has fewer names, no more follow.
     async fn names_in(
         &self,
         ranges: &[NameRange<'_>],
@@ -198,7 +198,7 @@ impl Queues {
                     let found = index::names(&self.shared.redis, keys::INDEX, range.start, after, max - names.len());
                     names.extend(found.await?);
                 }
-                // Whether this queue exists becomes known when its status is read.
+                // The queue of an exact name may not exist; the later read of its status shows that.
                 Extent::Exact => names.extend(range.start.parse::<QueueName>()),
             }
             if names.len() == max {
@@ -208,8 +208,8 @@ impl Queues {
         Ok(names)
     }
 
-    /// Adds missing names to the index, for queues that this process has used since the last call. Repeat this call about once
-    /// a minute.
+    /// Adds missing names to the index, for queues that this process has used since the last call. A process calls this function
+    /// about once a minute.
     ///
     /// # Errors
     ///
@@ -219,13 +219,14 @@ impl Queues {
         let handles: Vec<Arc<Queue>> = self.shared.handles.lock().values().cloned().collect();
         let mut result = Ok(());
         for queue in handles {
-            // While the server of one queue is away, the others are restored.
+            // The loop continues after an error: while the server of one queue is not available, the names of other queues are
+            // restored.
             result = result.and(queue.restore_name().await);
         }
         result
     }
 
-    /// The names of the queues that have schedules, in order. A name may be included although the queue has none.
+    /// The names of the queues that have schedules, in order. The names may include that of a queue without schedules.
     pub(crate) async fn names_with_schedules(&self) -> Result<Vec<QueueName>> {
         index::names(&self.shared.redis, keys::QUEUES_WITH_SCHEDULES, "", None, usize::MAX).await
     }
@@ -298,7 +299,7 @@ impl<'a> NameRange<'a> {
         ranges
     }
 
-    /// Whether the range has names after this one.
+    /// Whether the range may have names after `name`.
     fn goes_beyond(&self, name: &QueueName) -> bool {
         let name = name.as_str();
         self.start > name || self.extent == Extent::WithPrefix && name.starts_with(self.start)

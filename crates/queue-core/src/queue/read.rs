@@ -47,7 +47,7 @@ impl Queue {
     }
 
     /// Waits until a message has finished, or until `wait` is over, and reads the message; `None` if it is unknown or no longer
-    /// kept. A notification ends the wait, not polling.
+    /// kept. A notification ends the wait; the message is not polled.
     ///
     /// # Errors
     ///
@@ -117,7 +117,7 @@ impl Queue {
             (None, None, None) if held.is_some() => StoredState::Held,
             (None, None, None) => StoredState::Waiting,
         };
-        // What can't be read is omitted: the message has failed, or will fail, with the reason.
+        // The parts of a message that can't be read are omitted: the message has failed, or will fail, with the reason.
         let mut posted = Posted::decode(&record).unwrap_or_else(|_| Posted::unreadable(&id));
         let _ = posted.decode_options(&options.unwrap_or_default());
         let stored = Stored {

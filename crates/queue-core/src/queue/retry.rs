@@ -5,7 +5,7 @@ use crate::{
     message::{MessageRef, State},
     queue::{
         Call, Queue,
-        change_message::{Changed, only_from, parse_state},
+        change_message::{Changed, change_outcome, parse_state},
     },
     redis::scripts,
 };
@@ -15,18 +15,19 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable): the message may be ready; a repetition retries it again if it has failed
-    /// again since. [`Error::OtherLayout`](crate::Error::OtherLayout).
+    /// [`Error::Unavailable`](crate::Error::Unavailable): the message may be ready; a repetition retries the message again if it
+    /// has failed again since. [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn retry(&self, id: &MessageRef) -> Result<Changed> {
         let call = Call::new(&scripts::RETRY, &self.keys).arg("one").arg(id.as_str());
-        Ok(only_from(State::Failed, parse_state(self.call(&scripts::RETRY, call).await?)?))
+        Ok(change_outcome(State::Failed, parse_state(self.call(&scripts::RETRY, call).await?)?))
     }
 
     /// Makes all messages ready that have failed until now, oldest first, with their attempts and lapses reset and without a ttl.
-    /// Returns their number. The retry ends if the queue is deleted, and does not affect a later queue of the same name.
+    /// Returns the number of these messages. The retry ends if the queue is deleted, and does not affect a later queue of the
+    /// same name.
     ///
-    /// After an error, or when the future is dropped, the retry is done in part, and nothing continues it. A repetition also retries
-    /// what failed since, for the first time or again.
+    /// After an error, or when the future is dropped, the retry stays incomplete, and nothing continues it. A repeated retry also
+    /// retries messages that have failed since, for the first time or again.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! The schedules of a queue: clients and the configuration create, read, pause and delete them; processes that tick load them,
-//! and carry out their ticks.
+//! The schedules of a queue: clients and the configuration create, read, pause and delete them; the schedulers of processes load
+//! them, and post their ticks.
 
 use std::sync::Arc;
 
@@ -44,8 +44,8 @@ pub enum PutSchedule {
     Existed(Schedule),
 }
 
-/// Which schedules a call reads.
-pub(crate) enum Which<'a> {
+/// The schedules that a call reads.
+pub(crate) enum WhichSchedules<'a> {
     /// The schedules with these names.
     Named(&'a [ScheduleName]),
     /// Up to this number of schedules, in the order of their names, after this name.
@@ -55,14 +55,14 @@ pub(crate) enum Which<'a> {
 /// The parts of each schedule that a call reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// Everything but the message.
+    /// The call reads everything but the message.
     Brief,
-    /// The message too.
+    /// The call reads the message too.
     Full,
 }
 
 /// Schedules as one call read them.
-pub(crate) struct Loaded {
+pub(crate) struct LoadedSchedules {
     /// Redis's time in µs.
     pub(crate) now_us: u64,
     /// Whether the queue exists.
@@ -73,23 +73,23 @@ pub(crate) struct Loaded {
     pub(crate) schedules: Vec<(StoredSchedule, String)>,
 }
 
-/// A plan for the due ticks of one schedule.
+/// A plan: the due ticks of one schedule that a call is to post.
 pub(crate) struct Plan<'a> {
     pub(crate) schedule: &'a StoredSchedule,
-    /// The next instant that is stored, as far as the caller knows.
+    /// The next tick that is stored, as far as the caller knows.
     pub(crate) known: Timestamp,
     pub(crate) due: DueTicks,
 }
 
 /// The outcome of a plan.
 #[derive(Debug)]
-pub(crate) struct Ticked {
+pub(crate) struct TickOutcome {
     /// How many messages were posted; `None` if the plan was not carried out, because the schedule differs from what the caller
     /// knew, or no tick is due.
     pub(crate) posted: Option<usize>,
     /// How many ticks were left out because an earlier message is unfinished.
     pub(crate) left_out: usize,
-    /// Empty if the schedule does not exist.
+    /// The revision of the schedule; empty if the schedule does not exist.
     pub(crate) revision: String,
     pub(crate) next: Option<Timestamp>,
 }
@@ -100,7 +100,7 @@ impl Queue {
 
     /// Creates a schedule, or replaces its definition; an equal definition changes nothing. Creates the queue if it does not exist.
     ///
-    /// A replaced schedule counts its runs anew; it stays paused if it was paused. No instant that was posted is posted again.
+    /// A replaced schedule counts its runs anew; it stays paused if it was paused. A tick that was posted is not posted again.
     ///
     /// # Errors
     ///
@@ -117,7 +117,8 @@ impl Queue {
         }
         let (rule, message) = definition.into_parts();
         for _ in 0..MAX_TRIES {
-            let mut loaded = self.load_schedules(Which::Named(std::slice::from_ref(name)), Extent::Full).await?;
+            let mut loaded =
+                self.load_schedules(WhichSchedules::Named(std::slice::from_ref(name)), Extent::Full).await?;
             let now = now(&loaded);
             let known = loaded.schedules.pop();
             let is_declared = defined_by == DefinedBy::Configuration;
@@ -140,7 +141,7 @@ impl Queue {
             };
             let known_revision = known.as_ref().map_or("", |(known, _)| &known.revision);
             let revision = if is_equal { known_revision.to_owned() } else { format!("{:016x}", rand::random::<u64>()) };
-            // The name comes first, as in the index of queues: a name without schedules is harmless.
+            // The name of the queue is added before the schedule is stored, because a name without schedules is harmless.
             index::add_if_absent(&self.redis, keys::QUEUES_WITH_SCHEDULES, &self.name).await?;
             let stored: bool = self
                 .call_declared(IfAbsent::Create, &scripts::PUT_SCHEDULE, |epoch| {
@@ -193,7 +194,7 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn schedule(&self, name: &ScheduleName) -> Result<Option<Schedule>> {
-        let mut loaded = self.load_schedules(Which::Named(std::slice::from_ref(name)), Extent::Full).await?;
+        let mut loaded = self.load_schedules(WhichSchedules::Named(std::slice::from_ref(name)), Extent::Full).await?;
         let now = now(&loaded);
         loaded.schedules.pop().map(|(stored, message)| self.shown(&stored, &message, now)).transpose()
     }
@@ -206,8 +207,9 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn schedules(&self, after: Option<&ScheduleName>, limit: usize) -> Result<Option<(Vec<Schedule>, bool)>> {
         let after = after.map_or("", ScheduleName::as_str);
-        let loaded =
-            self.load_schedules(Which::After(after, limit.clamp(1, limits::MAX_SCHEDULES)), Extent::Full).await?;
+        let loaded = self
+            .load_schedules(WhichSchedules::After(after, limit.clamp(1, limits::MAX_SCHEDULES)), Extent::Full)
+            .await?;
         if !loaded.queue_exists {
             return Ok(None);
         }
@@ -216,7 +218,7 @@ impl Queue {
         Ok(Some((shown.collect::<Result<_>>()?, loaded.has_more)))
     }
 
-    /// Pauses a schedule: it has no ticks until it is resumed. Returns whether it exists.
+    /// Pauses a schedule: it has no ticks until it is resumed. Returns whether the schedule exists.
     ///
     /// # Errors
     ///
@@ -232,7 +234,8 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn resume_schedule(&self, name: &ScheduleName) -> Result<bool> {
         for _ in 0..MAX_TRIES {
-            let mut loaded = self.load_schedules(Which::Named(std::slice::from_ref(name)), Extent::Brief).await?;
+            let mut loaded =
+                self.load_schedules(WhichSchedules::Named(std::slice::from_ref(name)), Extent::Brief).await?;
             let now = now(&loaded);
             let Some((stored, _)) = loaded.schedules.pop() else { return Ok(false) };
             let next = if stored.has_ended() { None } else { stored.rule.next_after(stored.floor(now)) };
@@ -245,7 +248,7 @@ impl Queue {
         Err(Error::Unavailable("other clients change the schedule all the time".into()))
     }
 
-    /// Deletes a schedule. Its messages stay. Returns whether it existed.
+    /// Deletes a schedule; its messages stay. Returns whether the schedule existed.
     ///
     /// # Errors
     ///
@@ -254,7 +257,7 @@ impl Queue {
         self.change_schedule(name, "delete", None).await.map(|changed| changed.is_some())
     }
 
-    /// Returns `None` if the schedule does not exist, and false if it has changed since the caller read it.
+    /// Changes a schedule. Returns `None` if the schedule does not exist, and false if it has changed since the caller read it.
     async fn change_schedule(
         &self,
         name: &ScheduleName,
@@ -268,8 +271,8 @@ impl Queue {
         self.call(&scripts::CHANGE_SCHEDULE, call).await
     }
 
-    /// Posts the message of a schedule now, even if the schedule is paused or has ended. This counts for nothing: the ticks stay as
-    /// they are. Returns `None` if the schedule does not exist.
+    /// Posts the message of a schedule now, even if the schedule is paused or has ended. The message does not count as a run of
+    /// the schedule, and the ticks stay as they are. Returns `None` if the schedule does not exist.
     ///
     /// The call is not sent again when Redis did not answer; then the message may be stored or not.
     ///
@@ -277,7 +280,7 @@ impl Queue {
     ///
     /// The errors of [`enqueue`](Self::enqueue).
     pub async fn run_schedule(&self, name: &ScheduleName) -> Result<Option<Message>> {
-        let mut loaded = self.load_schedules(Which::Named(std::slice::from_ref(name)), Extent::Full).await?;
+        let mut loaded = self.load_schedules(WhichSchedules::Named(std::slice::from_ref(name)), Extent::Full).await?;
         let now = now(&loaded);
         let Some((_, text)) = loaded.schedules.pop() else { return Ok(None) };
         let message = decode_message(&text).ok_or_else(|| Error::unexpected("malformed message of a schedule"))?;
@@ -310,11 +313,11 @@ impl Queue {
         })
     }
 
-    async fn load_schedules(&self, which: Which<'_>, extent: Extent) -> Result<Loaded> {
+    async fn load_schedules(&self, which: WhichSchedules<'_>, extent: Extent) -> Result<LoadedSchedules> {
         self.load_known_schedules(which, extent, |_, _| None).await
     }
 
-    /// What is wrong with the stored parts of a schedule; `None` if nothing is.
+    /// Checks the stored parts of a schedule, and returns the problem; `None` if there is no problem.
     pub(super) async fn problem_of_schedule(&self, name: &str) -> Result<Option<String>> {
         let call = Call::new(&scripts::SCHEDULES, &self.keys).arg("full").arg("names").arg(name);
         let mut answer: Vec<Value> = self.call(&scripts::SCHEDULES, call).await?;
@@ -330,7 +333,7 @@ impl Queue {
         if decode_message(&message).is_none() {
             return Ok(Some("its message is missing or can't be read".into()));
         }
-        // Whether a schedule with `end_at` has ended depends on when its last tick was dropped.
+        // A schedule with `end_at` may have ended, because it has no tick after that instant.
         let may_have_ended = stored.has_ended() || stored.rule.end_at.is_some();
         Ok(match stored.next {
             Some(_) if stored.is_paused => Some("paused, but with a next tick".into()),
@@ -344,20 +347,20 @@ impl Queue {
     /// Reads schedules. `known` gives the rules that the caller knows, by name and revision, so that they are not parsed again.
     pub(crate) async fn load_known_schedules(
         &self,
-        which: Which<'_>,
+        which: WhichSchedules<'_>,
         extent: Extent,
         known: impl Fn(&str, &str) -> Option<Arc<Rule>>,
-    ) -> Result<Loaded> {
+    ) -> Result<LoadedSchedules> {
         let extent = if extent == Extent::Full { "full" } else { "brief" };
         let mut call = Call::new(&scripts::SCHEDULES, &self.keys).arg(extent);
         match which {
-            Which::Named(names) => {
+            WhichSchedules::Named(names) => {
                 call.push("names");
                 for name in names {
                     call.push(name.as_str());
                 }
             }
-            Which::After(name, limit) => call = call.arg("after").arg(name).arg(limit),
+            WhichSchedules::After(name, limit) => call = call.arg("after").arg(name).arg(limit),
         }
         let mut answer: Vec<Value> = self.call(&scripts::SCHEDULES, call).await?;
         let found = answer.split_off(answer.len().min(3));
@@ -370,17 +373,18 @@ impl Queue {
                 schedules.push((StoredSchedule::decode(name, state, next, &known)?, message.clone()));
             }
         }
-        Ok(Loaded { now_us, queue_exists, has_more, schedules })
+        Ok(LoadedSchedules { now_us, queue_exists, has_more, schedules })
     }
 
-    /// Posts what is due now, as a [`Scheduler`](crate::schedule::Scheduler) does, and returns the number of messages. For tests.
+    /// Posts the messages of the ticks that are due now, as a [`Scheduler`](crate::schedule::Scheduler) does, and returns their
+    /// number. Only tests call this function.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::OtherLayout`].
     #[doc(hidden)]
     pub async fn tick_due(&self) -> Result<usize> {
-        let loaded = self.load_schedules(Which::After("", limits::MAX_SCHEDULES), Extent::Brief).await?;
+        let loaded = self.load_schedules(WhichSchedules::After("", limits::MAX_SCHEDULES), Extent::Brief).await?;
         let now = now(&loaded);
         let plans = loaded.schedules.iter().filter_map(|(schedule, _)| {
             let known = schedule.next?;
@@ -394,9 +398,9 @@ impl Queue {
         Ok(ticked.iter().filter_map(|ticked| ticked.posted).sum())
     }
 
-    /// Carries out plans, each only if its schedule is as the caller knows it. Returns Redis's time in µs, and the outcomes in the
-    /// order of the plans. A call may be repeated: a plan is carried out once.
-    pub(crate) async fn tick(&self, plans: &[Plan<'_>]) -> Result<(u64, Vec<Ticked>)> {
+    /// Carries out plans, each only if its schedule is as the caller knows it. Returns Redis's time in µs, and the outcomes in
+    /// the order of the plans. A call may be repeated, because each plan is carried out only once.
+    pub(crate) async fn tick(&self, plans: &[Plan<'_>]) -> Result<(u64, Vec<TickOutcome>)> {
         let mut call = Call::new(&scripts::TICK, &self.keys);
         let text = |instant: Option<Timestamp>| instant.map(|at| at.as_millis().to_string()).unwrap_or_default();
         for Plan { schedule, known, due } in plans {
@@ -413,9 +417,9 @@ impl Queue {
             let (posted, left_out, revision, next): (i64, usize, String, String) =
                 reply::decode(Value::Array(four.to_vec()))?;
             let next = next.parse().ok().map(Timestamp::from_millis);
-            Ok(Ticked { posted: usize::try_from(posted).ok(), left_out, revision, next })
+            Ok(TickOutcome { posted: usize::try_from(posted).ok(), left_out, revision, next })
         });
-        let outcomes: Vec<Ticked> = outcomes.collect::<Result<_>>()?;
+        let outcomes: Vec<TickOutcome> = outcomes.collect::<Result<_>>()?;
         if outcomes.len() != plans.len() {
             return Err(Error::unexpected(format_args!("{} answers to {} plans", outcomes.len(), plans.len())));
         }
@@ -423,11 +427,12 @@ impl Queue {
     }
 }
 
-fn now(loaded: &Loaded) -> Timestamp {
+fn now(loaded: &LoadedSchedules) -> Timestamp {
     Timestamp::from_millis(loaded.now_us / 1_000)
 }
 
-/// The ticks that an answer shows: from the stored one if that is later than now, because the schedule rests until then.
+/// The next ticks that an answer shows. If the stored tick is later than now, it is the first of them, because the schedule has
+/// no earlier tick.
 fn next_ticks(stored: &StoredSchedule, now: Timestamp) -> Vec<Timestamp> {
     let Some(next) = stored.next else { return Vec::new() };
     let left = stored.rule.max_runs.map_or(u64::MAX, |max| max.unsigned_abs().saturating_sub(stored.runs));
@@ -436,7 +441,7 @@ fn next_ticks(stored: &StoredSchedule, now: Timestamp) -> Vec<Timestamp> {
     stored.rule.ticks_after(just_before.max(now), count)
 }
 
-/// The error for a rule without a tick.
+/// The error for a rule that never has a tick.
 fn never_fires(rule: &Rule) -> Error {
     match rule.end_at {
         Some(_) => Error::InvalidSchedule {

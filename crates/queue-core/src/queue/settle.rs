@@ -16,7 +16,7 @@ use crate::{
 /// How a consumer ends one lease.
 #[derive(Debug, Clone)]
 pub struct Settlement {
-    /// The lease.
+    /// The token of the lease.
     pub lease: LeaseToken,
     /// The action that ends the lease.
     pub action: Action,
@@ -25,7 +25,7 @@ pub struct Settlement {
 /// The action that ends a lease.
 #[derive(Debug, Clone)]
 pub enum Action {
-    /// The work is done, with this result.
+    /// The work succeeded with this result, and the message is completed.
     Complete(Box<RawValue>),
     /// The attempt failed. The message is retried after its back-off while it has attempts left.
     Fail(Failure),
@@ -33,7 +33,8 @@ pub enum Action {
     FailAndRetryAfter(Failure, Millis),
     /// The attempt failed, and the message is not retried.
     FailForGood(Failure),
-    /// No attempt is spent. The message returns to the head of the waiting list, or becomes ready after the delay.
+    /// The message is released without spending an attempt. The message returns to the head of the waiting list, or becomes ready
+    /// after the delay.
     Release(Option<Millis>),
 }
 
@@ -65,9 +66,9 @@ fn bounded(pause: Millis) -> u64 {
 /// The JSON of an error, at most `MAX_ERROR_BYTES`: a code or a text that is too long is truncated.
 fn encode_failure(failure: &Failure) -> String {
     const CODE_BYTES: usize = 128;
-    /// The bytes of the JSON without the two values.
+    /// The number of bytes of the JSON without its two values.
     const FRAME_BYTES: usize = r#"{"code":"","message":""}"#.len();
-    /// The end of a truncated text.
+    /// The mark at the end of a truncated text.
     const CUT: &str = "… (cut)";
     const MESSAGE_BYTES: usize = limits::MAX_ERROR_BYTES - CODE_BYTES - FRAME_BYTES;
     let code = cut(&failure.code, CODE_BYTES);
@@ -78,7 +79,7 @@ fn encode_failure(failure: &Failure) -> String {
     serde_json::to_string(&Failure::new(code, message)).expect("two strings have a JSON form")
 }
 
-/// The longest start of a text that takes at most this many bytes in a JSON string.
+/// Returns the longest start of a text that takes at most this many bytes in a JSON string.
 fn cut(text: &str, max: usize) -> &str {
     let mut bytes = 0;
     let end = text.char_indices().find(|(_, char)| {

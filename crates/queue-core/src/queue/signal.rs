@@ -20,12 +20,12 @@ use crate::{
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"data": {"amount": 12}, "sticky_for": "1h"})))]
 pub struct Signal {
-    /// The data of the signal, which each released message shows as `signal`: any JSON up to 4096 bytes, because each message
-    /// has a copy. Defaults to no data.
-    #[serde(default, deserialize_with = "json::at_most::<4096, _>")]
+    /// The data of the signal, which each released message shows as `signal`: any JSON up to 4096 bytes, because each message has
+    /// a copy; defaults to no data.
+    #[serde(default, deserialize_with = "json::bounded_json::<4096, _>")]
     #[schema(value_type = Option<Value>)]
     pub data: Option<Box<RawValue>>,
-    /// For how long messages that are posted after the signal are not held by its key: up to 30 days. Defaults to no time.
+    /// For how long messages that are posted after the signal are not held by its key: up to 30 days; defaults to no time.
     #[schema(inline)]
     pub sticky_for: Option<StickyTime>,
 }
@@ -40,7 +40,7 @@ pub struct StickySignal {
     pub key: SignalKey,
     /// The data of the signal, which each released message shows as `signal`.
     pub data: Option<Box<RawValue>>,
-    /// The instant until which messages that are posted are not held by the key.
+    /// The end of the sticky time: messages that are posted before this instant are not held by the key.
     pub until: Timestamp,
     /// The number of messages that are still held for the key, until an unfinished call of the signal releases them.
     pub held: u64,
@@ -58,8 +58,9 @@ impl Queue {
         Ok(signals.pop())
     }
 
-    /// The sticky signals that come after the end and the key in `after`, ordered by their end; and whether there are more.
-    /// Returns at most `limit` signals, up to [`Queue::MAX_MESSAGES`]; fewer if their data is large.
+    /// Lists sticky signals in the order of the instants at which they end, beginning after the instant and the key in `after`.
+    /// Also returns whether more follow. Returns at most `limit` signals, up to [`Queue::MAX_MESSAGES`]; fewer if their data is
+    /// large.
     ///
     /// # Errors
     ///
@@ -80,7 +81,8 @@ impl Queue {
         )
     }
 
-    /// Removes the sticky signal of a key, so that messages posted later are held again. Returns whether there was one.
+    /// Removes the sticky signal of a key, so that messages posted later are held again. Returns whether the key had a sticky
+    /// signal.
     ///
     /// # Errors
     ///
@@ -90,18 +92,18 @@ impl Queue {
         self.call(&scripts::SIGNAL, call).await
     }
 
-    /// Releases the messages that are held for a key now: they become waiting, or delayed if they are not due yet. Returns
-    /// their number. A sticky signal creates the queue if it does not exist. The release works in steps; if this process dies
-    /// between two steps, maintenance continues the release.
+    /// Releases the messages that are held for a key now: they become waiting, or delayed if they are not due yet. Returns the
+    /// number of released messages. A sticky signal creates the queue if it does not exist. The release works in steps; if this
+    /// process dies between two steps, maintenance continues the release.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: the signal may have arrived or not; a second one also releases what is held by then.
-    /// [`Error::OtherLayout`]; [`Error::OutOfMemory`] if the signal must create the queue.
+    /// [`Error::Unavailable`]: the signal may have arrived or not; a second signal also releases the messages that are held by
+    /// then. [`Error::OtherLayout`]; [`Error::OutOfMemory`] if the signal must create the queue.
     pub async fn signal(&self, key: &SignalKey, signal: &Signal) -> Result<u64> {
         let data = signal.data.as_deref().map_or("", RawValue::get);
         let sticky_for = signal.sticky_for.map(|time| time.get().to_string()).unwrap_or_default();
-        // A queue that does not exist holds no message; only a sticky signal matters for later messages.
+        // A queue that does not exist holds no message, so only a sticky signal, which affects later messages, creates the queue.
         let if_absent = if signal.sticky_for.is_some() { IfAbsent::Create } else { IfAbsent::Refuse };
         let mut step = "begin";
         let mut released = 0;

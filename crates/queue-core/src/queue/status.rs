@@ -28,9 +28,9 @@ pub struct QueueStatus {
     /// How many messages are in each state.
     #[schema(inline)]
     pub counts: Counts,
-    /// How many milliseconds ago the message at the head of the waiting list became ready, or the first one at another priority, or
-    /// of the first messages of up to about 1,000 groups the one that was posted first, if that was earlier; null if no message is
-    /// ready.
+    /// The time since the oldest of these messages became ready, in milliseconds: the head of the waiting list, the first message
+    /// of another priority, and of the first messages of up to about 1,000 groups the one that was posted first; null if no
+    /// message is ready.
     #[schema(required, value_type = Option<u64>)]
     pub oldest_waiting_age: Option<Millis>,
     /// The queue's settings.
@@ -46,17 +46,17 @@ pub struct QueueStatus {
 /// How many messages are in each state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Counts {
-    /// Waiting for a signal.
+    /// The number of messages that wait for a signal.
     pub held: u64,
-    /// Not due yet, or backing off.
+    /// The number of messages that are not due yet, or are in back-off.
     pub delayed: u64,
-    /// Ready.
+    /// The number of messages that are ready.
     pub waiting: u64,
-    /// Leased.
+    /// The number of messages that are leased.
     pub active: u64,
-    /// Completed, and still kept.
+    /// The number of completed messages that are still kept.
     pub completed: u64,
-    /// Failed, and still kept.
+    /// The number of failed messages that are still kept.
     pub failed: u64,
 }
 
@@ -77,21 +77,21 @@ impl Counts {
 /// Totals of events since the queue was created.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Totals {
-    /// Messages stored.
+    /// The number of messages that were stored.
     pub enqueued: u64,
-    /// Messages completed.
+    /// The number of messages that were completed.
     pub completed: u64,
-    /// Messages failed for good.
+    /// The number of messages that failed for good.
     pub failed: u64,
-    /// Failed attempts after which the message was retried.
+    /// The number of failed attempts after which the message was retried.
     pub retried: u64,
-    /// Leases that lapsed.
+    /// The number of leases that lapsed.
     pub lapsed: u64,
-    /// Messages that failed because they were not started in time.
+    /// The number of messages that failed because they were not started in time.
     pub expired: u64,
-    /// Messages that failed because they were cancelled.
+    /// The number of messages that failed because they were cancelled.
     pub cancelled: u64,
-    /// Messages that ticks of schedules posted.
+    /// The number of messages that ticks of schedules posted.
     pub scheduled: u64,
 }
 

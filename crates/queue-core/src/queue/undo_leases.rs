@@ -11,8 +11,8 @@ use crate::{
 
 impl Queue {
     /// Ends leases whose handlers never started: their messages return to the head of the waiting list as if they had never been
-    /// delivered; a message that is to be cancelled fails. Returns the number of these messages; a lease that is over is left
-    /// alone, so the call may be repeated.
+    /// delivered; a message that is to be cancelled fails. Returns the number of these messages. A lease that is over is not
+    /// changed, so the call may be repeated.
     ///
     /// # Errors
     ///
@@ -24,7 +24,8 @@ impl Queue {
             ids_of_calls.entry(lease.secret()).or_default().insert(lease.id().as_str());
         }
         let mut calls: Vec<(&str, BTreeSet<&str>)> = ids_of_calls.into_iter().collect();
-        // Each step puts its messages at the head of the waiting list, so the lease call with the smallest id comes last.
+        // Each step puts messages at the head of the waiting list, so the leases of the call with the smallest id are undone
+        // last.
         calls.sort_unstable_by(|(_, ids), (_, others)| others.first().cmp(&ids.first()));
         let mut undone = 0;
         for (secret, ids) in calls {

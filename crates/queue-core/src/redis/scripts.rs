@@ -55,7 +55,7 @@ const MAX_RESULTS: usize = limits::MAX_BYTES / (limits::MAX_RESULT_BYTES + limit
 /// a local of that script.
 fn constants() -> Vec<(&'static str, String)> {
     let default = Settings::default();
-    let text_of = |setting: &str| format!("'{}'", default.texts()[setting]);
+    let text_of = |setting: &str| format!("'{}'", default.all_meta_fields()[setting]);
     vec![
         ("KNOWN_LAYOUT", LAYOUT.to_string()),
         ("GROUPED_LAYOUT", GROUPED_LAYOUT.to_string()),
@@ -253,7 +253,7 @@ impl ScriptNeeds {
 /// Returns the defaults of all settings as a Lua table.
 fn defaults() -> String {
     // A setting that is null or false by default is nil in Lua.
-    let set = Settings::default().texts().into_iter().filter(|(_, json)| json != "null" && json != "false");
+    let set = Settings::default().all_meta_fields().into_iter().filter(|(_, json)| json != "null" && json != "false");
     let entries: Vec<String> = set.map(|(name, json)| format!("['{name}'] = '{json}'")).collect();
     format!("{{ {} }}", entries.join(", "))
 }

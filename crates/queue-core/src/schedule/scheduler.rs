@@ -20,7 +20,7 @@ use crate::{
     limits,
     names::{QueueName, ScheduleName},
     outage_log::OutageLog,
-    queue::{Extent, Plan, Queue, Queues, Ticked, Which},
+    queue::{Extent, Plan, Queue, Queues, TickOutcome, WhichSchedules},
     redis::Retry,
     schedule::{clock::ServerClock, rule::Rule, stored::StoredSchedule},
     time::Timestamp,
@@ -149,7 +149,8 @@ impl Scheduler {
             let Ok(mut state) = of_queue.state.try_lock() else { continue };
             let sent = Instant::now();
             // An error is ignored here. If the error lasts, it is logged when a tick is due.
-            if let Ok(loaded) = of_queue.queue.load_known_schedules(Which::Named(&[]), Extent::Brief, |_, _| None).await
+            if let Ok(loaded) =
+                of_queue.queue.load_known_schedules(WhichSchedules::Named(&[]), Extent::Brief, |_, _| None).await
             {
                 self.observe(&mut state.clock, sent, loaded.now_us);
             }
@@ -276,9 +277,9 @@ impl Scheduler {
                 OutdatedSchedules::None => return Ok(()),
                 OutdatedSchedules::Some(changed) => {
                     names = changed.iter().cloned().collect();
-                    Which::Named(&names)
+                    WhichSchedules::Named(&names)
                 }
-                OutdatedSchedules::All => Which::After(&after, limits::MAX_SCHEDULES),
+                OutdatedSchedules::All => WhichSchedules::After(&after, limits::MAX_SCHEDULES),
             };
             let sent = Instant::now();
             let rule_of = |name: &str, revision: &str| state.rule_of(name, revision);
@@ -310,7 +311,7 @@ impl Scheduler {
         Ok(())
     }
 
-    fn count_ticks(&self, outcome: &Ticked, planned: usize, newest: Timestamp, now_us: u64) {
+    fn count_ticks(&self, outcome: &TickOutcome, planned: usize, newest: Timestamp, now_us: u64) {
         let metrics = self.queues.tick_metrics();
         let Some(posted) = outcome.posted else { return };
         metrics.count("posted", posted);
@@ -360,7 +361,7 @@ impl SchedulesState {
     }
 
     /// Applies the outcome of a plan for `planned` ticks to the known schedule. Returns the schedules that must be read again.
-    fn apply(&mut self, name: &ScheduleName, planned: usize, outcome: &Ticked) -> OutdatedSchedules {
+    fn apply(&mut self, name: &ScheduleName, planned: usize, outcome: &TickOutcome) -> OutdatedSchedules {
         let Some(known) = self.schedules.get_mut(name) else { return OutdatedSchedules::None };
         if outcome.revision != known.schedule.revision {
             return OutdatedSchedules::Some([name.clone()].into());

@@ -1,4 +1,4 @@
-//! The pause between a failed attempt of a message and the next one. `lua/lib/backoff.lua` computes it.
+//! The pause between a failed attempt of a message and the next one. `lua/lib/backoff.lua` computes the pause.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -9,25 +9,25 @@ use crate::{json::JsonObject, range::DurationIn, time::Millis};
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, from = "JsonObject<GivenBackoff>")]
 pub struct Backoff {
-    /// How the pause grows. Defaults to `exponential`.
+    /// The growth of the pause from attempt to attempt; defaults to `exponential`.
     #[serde(rename = "type")]
     #[schema(inline)]
     pub growth: Growth,
-    /// The pause after the first failed attempt, up to 30 days. Defaults to 1 s.
+    /// The pause after the first failed attempt, up to 30 days; defaults to 1 s.
     #[schema(inline)]
     pub delay: Pause,
-    /// The longest pause, up to 30 days; if it is shorter than `delay`, it counts as `delay`. Defaults to 1 h.
+    /// The longest pause, up to 30 days; defaults to 1 h. A longest pause that is shorter than `delay` counts as `delay`.
     #[schema(inline)]
     pub max: Pause,
-    /// The largest fraction by which the pause is shortened at random, so that messages that failed together are not
-    /// retried together: from 0 to 1. Defaults to 0.2.
+    /// The largest fraction by which the pause is shortened at random: from 0 to 1; defaults to 0.2. Random pauses keep messages
+    /// that failed together from being retried together.
     #[schema(minimum = 0, maximum = 1)]
     pub jitter: f64,
 }
 
 type Pause = DurationIn<0, { Millis::from_days(30).get() }>;
 
-/// How the pause grows from attempt to attempt.
+/// The growth of the pause from attempt to attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Growth {
@@ -69,7 +69,7 @@ impl Default for Backoff {
     }
 }
 
-/// A number from 0 to 1, in whole thousandths, because the scripts read it as a short decimal.
+/// A number from 0 to 1, in whole thousandths, because the scripts read the number as a short decimal.
 #[derive(Deserialize)]
 #[serde(try_from = "f64")]
 struct Fraction(f64);

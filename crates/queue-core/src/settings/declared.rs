@@ -20,15 +20,15 @@ use crate::{
 /// For each setting of a queue the entry of its exact name wins, then the matching pattern with the longest prefix, and so on
 /// down to `*`. Objects such as `retention` and `rate_limit` are merged member by member.
 ///
-/// Beside its settings, the entry of a queue's name may have `schedules` by name.
+/// The entry of one queue's name may also declare `schedules`, each by its name.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DeclaredSettings {
     settings: BTreeMap<QueuePattern, SettingsPatch>,
-    /// Each schedule as JSON. [`validate`](Self::validate) checks that it can be read.
+    /// The declared schedules, each as JSON. [`validate`](Self::validate) checks that each schedule can be read.
     schedules: BTreeMap<QueuePattern, BTreeMap<String, Value>>,
 }
 
-/// The key of an entry that has the schedules of the queue.
+/// The member of an entry that declares the schedules of the queue.
 const SCHEDULES: &str = "schedules";
 
 impl<'de> Deserialize<'de> for DeclaredSettings {
@@ -85,17 +85,18 @@ impl DeclaredSettings {
     pub(crate) fn schedules_of(&self, queue: &QueueName) -> Vec<(ScheduleName, NewSchedule)> {
         let entry = self.schedules.iter().find(|(pattern, _)| pattern.as_str() == queue.as_str());
         let schedules = entry.into_iter().flat_map(|(_, schedules)| schedules);
-        // `validate` has refused a schedule that can't be read.
+        // A schedule that can't be read is skipped, because `validate` has refused it.
         schedules.filter_map(|(name, json)| Some((name.parse().ok()?, read_schedule(json).ok()?))).collect()
     }
 
-    /// Checks the ranges of each entry, merged with the entries of the patterns that match it.
+    /// Checks the settings of each entry, merged with the entries of the patterns that match its name, and checks the schedules.
     ///
     /// # Errors
     ///
-    /// The first entry with a setting that is out of range, and the setting.
+    /// Returns the first entry with an invalid setting or schedule, and the error.
     pub fn validate(&self) -> Result<(), (QueuePattern, InvalidSetting)> {
-        // Of the patterns that match one queue, each is a prefix of the next, so every possible merge is checked here.
+        // For every possible merge there is a pattern with the same merge, because the prefixes of the patterns that match one
+        // queue are prefixes of each other.
         self.patterns().try_for_each(|pattern| {
             self.of_all(pattern).settings().map(drop).map_err(|invalid| (pattern.clone(), invalid))
         })?;
@@ -121,8 +122,8 @@ impl DeclaredSettings {
 
     fn merged(&self, name: &str) -> SettingsPatch {
         let mut matching: Vec<_> = self.settings.iter().filter(|(pattern, _)| pattern.matches(name)).collect();
-        // Of the patterns that match one name, the longer text is the more exact one. A name is longer than its prefixes; the name
-        // itself also wins over the pattern with the name as its prefix.
+        // Of two patterns that match one name, the one with the longer prefix is more exact. The name itself is even more exact
+        // than a pattern whose prefix is the whole name.
         matching.sort_by_key(|(pattern, _)| {
             (pattern.prefix().unwrap_or(pattern.as_str()).len(), pattern.prefix().is_none())
         });
@@ -141,7 +142,7 @@ impl FromIterator<(QueueName, SettingsPatch)> for DeclaredSettings {
     }
 }
 
-/// Reads a schedule. The error has the path of the mistake, and the mistake.
+/// Reads a schedule. The error has the path of the invalid member, and the reason.
 fn read_schedule(json: &Value) -> Result<NewSchedule, (String, String)> {
     let read = serde_path_to_error::deserialize(json.clone());
     let JsonObject(schedule): JsonObject<NewSchedule> =
@@ -215,7 +216,7 @@ mod tests {
         let (pattern, invalid) = conflict.validate().unwrap_err();
         assert_eq!((pattern.as_str(), invalid.setting.as_str()), ("a-*", "retention.failed"));
         assert!(declared(json!({"*": {"max_attempts": 5}, "a-*": {"timeout": "1h"}})).validate().is_ok());
-        // Queues that match the pattern and whose names have no entry would have half a limit.
+        // A queue `a-2`, which only the pattern matches, would have a rate limit without a duration.
         let half = declared(json!({"a-*": {"rate_limit": {"max": 2}}, "a-1": {"rate_limit": {"duration": "1s"}}}));
         let (pattern, invalid) = half.validate().unwrap_err();
         assert_eq!((pattern.as_str(), invalid.setting.as_str()), ("a-*", "rate_limit"));

@@ -32,8 +32,8 @@ fn pattern(min: u64, max: u64) -> String {
         if min_count <= max_count {
             alternatives.push(format!("0*(?:{}){unit}", number(min_count, max_count)));
         }
-        // Shorter units may follow; together they add less than one of this unit, so the text stays below the next number.
-        let rest = rest(&UNITS[index + 1..]);
+        // Shorter units may follow the number; together these add less than one of its unit, so the duration stays in the range.
+        let rest = shorter_units(&UNITS[index + 1..]);
         if !rest.is_empty() && min_count.max(1) < max_count {
             alternatives.push(format!("(?:{}){unit}{rest}", number(min_count.max(1), max_count - 1)));
         }
@@ -41,8 +41,8 @@ fn pattern(min: u64, max: u64) -> String {
     format!("^(?:{})$", alternatives.join("|"))
 }
 
-/// The pattern of the shorter units that may follow.
-fn rest(units: &[(&str, u64)]) -> String {
+/// The pattern of the shorter units that may follow a number and its unit.
+fn shorter_units(units: &[(&str, u64)]) -> String {
     units.iter().fold(String::new(), |mut rest, (unit, _)| {
         let digits = match *unit {
             "d" => "[0-6]",
@@ -50,7 +50,7 @@ fn rest(units: &[(&str, u64)]) -> String {
             "ms" => "[0-9]{1,3}",
             _ => "[1-5]?[0-9]",
         };
-        // Writing to a text can't fail.
+        // Writing to a `String` can't fail.
         let _ = write!(rest, "(?: ?{digits}{unit})?");
         rest
     })
@@ -58,7 +58,7 @@ fn rest(units: &[(&str, u64)]) -> String {
 
 /// The pattern of a whole number in this range, without leading zeros.
 fn number(min: u64, max: u64) -> String {
-    // Splits the range into blocks: the first digits of a block are fixed, its last `free` digits are arbitrary.
+    // The loop splits the range into blocks: the first digits of a block are fixed, its last `free` digits are arbitrary.
     let mut blocks: Vec<(u64, u32)> = Vec::new();
     let mut from = min;
     while from <= max {
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_of_numbers_is_a_few_blocks() {
+    fn pattern_of_a_number_range_has_few_blocks() {
         assert_eq!(number(0, 9), "[0-9]");
         assert_eq!(number(1, 1_000), "[1-9]|[1-9][0-9]|[1-9][0-9]{2}|1000");
         assert_eq!(number(100, 250), "1[0-9]{2}|2[0-4][0-9]|250");

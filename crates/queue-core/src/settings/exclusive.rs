@@ -1,4 +1,4 @@
-//! Whether only one consumer at a time has access to a queue.
+//! The setting `exclusive`: whether only one consumer at a time has access to a queue.
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::{
@@ -17,9 +17,9 @@ use crate::range::NumberIn;
 pub enum Exclusive {
     /// `false`: all consumers have access; `true`: one consumer has access, and works on one message at a time.
     Is(bool),
-    /// The maximum number of messages that the owner works on at a time.
+    /// One consumer, the owner, has access, and works on up to `parallel` messages at a time.
     Parallel {
-        /// How many: 1 to 1,000.
+        /// The maximum number of messages that the owner works on at a time: 1 to 1,000.
         parallel: Parallel,
     },
 }

@@ -9,7 +9,7 @@ use crate::range::NumberIn;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Groups {
-    /// How many messages of a group are active at a time: 1 to 1,000; null for no limit. Defaults to 1.
+    /// How many messages of a group are active at a time: 1 to 1,000; null for no limit; defaults to 1.
     #[schema(inline)]
     pub concurrency: Option<NumberIn<1, 1_000>>,
 }

@@ -1,5 +1,5 @@
 //! The settings of a queue. This module defines each setting once: its name, its type (with its range and its JSON form) and its
-//! default. Everything else derives from that: merge patches, the fields of `meta`, the defaults in the scripts, the schemas.
+//! default. The merge patches, the fields of `meta`, the defaults in the scripts and the schemas derive from these definitions.
 
 pub(crate) mod backoff;
 pub(crate) mod declared;
@@ -32,42 +32,42 @@ use exclusive::Exclusive;
 use groups::Groups;
 use retention::Retention;
 
-/// How a queue treats its messages.
+/// The settings of a queue, which say how the queue treats its messages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// How long a lease lasts unless it is extended: 100 ms to 24 h. Defaults to 30 s.
+    /// How long a lease lasts unless it is extended: 100 ms to 24 h; defaults to 30 s.
     #[schema(inline)]
     pub visibility_timeout: LeaseTime,
-    /// How many attempts a message has: 1 to 1,000. Defaults to 3.
+    /// How many attempts a message has: 1 to 1,000; defaults to 3.
     #[schema(inline)]
     pub max_attempts: NumberIn<1, 1_000>,
-    /// The pause before the next attempt. Defaults to exponential from 1 s to at most 1 h, with a jitter of 0.2.
+    /// The pause before the next attempt; defaults to exponential from 1 s to at most 1 h, with a jitter of 0.2.
     #[schema(inline)]
     pub backoff: Backoff,
-    /// How many lapses make a message fail: 1 to 1,000. Defaults to 3.
+    /// How many lapses make a message fail: 1 to 1,000; defaults to 3.
     #[schema(inline)]
     pub max_lapses: NumberIn<1, 1_000>,
-    /// The maximum number of leases in a window of time, over all consumers. Defaults to no limit.
+    /// The maximum number of leases in a window of time, over all consumers; defaults to no limit.
     #[schema(inline)]
     pub rate_limit: Option<RateLimit>,
-    /// Whether only one consumer at a time has access. Defaults to `false`.
+    /// Whether only one consumer at a time has access to the queue; defaults to `false`.
     #[schema(inline)]
     pub exclusive: Exclusive,
     /// How many messages of one group are active at a time.
     #[schema(inline)]
     pub groups: Groups,
-    /// How long one run may take before it counts as a failed attempt: 1 ms to 7 days. Defaults to none.
+    /// How long one run may take before it counts as a failed attempt: 1 ms to 7 days; defaults to none.
     #[schema(inline)]
     pub timeout: Option<RunTime>,
-    /// For how long an `Idempotency-Key` is remembered: 1 s to 30 days. Defaults to 1 h.
+    /// For how long an `Idempotency-Key` is remembered: 1 s to 30 days; defaults to 1 h.
     #[schema(inline)]
     pub idempotency_window: IdempotencyWindow,
-    /// How long a producer's own id stays taken after its message has finished, even if the message is no longer kept: up to
-    /// 30 days. With 0 the id is free as soon as the message is no longer kept. Defaults to 1 h.
+    /// How long a producer's own id stays taken after its message has finished, even if the message is no longer kept: up to 30
+    /// days; defaults to 1 h. With an `id_window` of 0 the own id is free as soon as the message is no longer kept.
     #[schema(inline)]
     pub id_window: IdWindow,
-    /// The maximum number of unfinished messages in the queue: 1 to 1,000,000,000. Defaults to no limit.
+    /// The maximum number of unfinished messages in the queue: 1 to 1,000,000,000; defaults to no limit.
     #[schema(inline)]
     pub max_length: Option<NumberIn<1, 1_000_000_000>>,
     /// For how long finished messages are kept.
@@ -102,7 +102,7 @@ impl Default for Settings {
 }
 
 /// The settings whose members are stored as separate fields of `meta`, because each may be declared alone.
-const OBJECTS: [&str; 2] = ["groups", "retention"];
+const NESTED_SETTINGS: [&str; 2] = ["groups", "retention"];
 
 impl Settings {
     /// The minimum visibility timeout.
@@ -113,17 +113,17 @@ impl Settings {
     /// The fields of the hash `meta` that store the settings: each setting's JSON, which the scripts read, or an empty text for
     /// the default.
     pub(crate) fn meta_fields(&self) -> BTreeMap<String, String> {
-        let default = Self::default().texts();
+        let default = Self::default().all_meta_fields();
         let empty_if_default =
             |(name, text): (String, String)| if default[&name] == text { (name, String::new()) } else { (name, text) };
-        self.texts().into_iter().map(empty_if_default).collect()
+        self.all_meta_fields().into_iter().map(empty_if_default).collect()
     }
 
     /// The fields of `meta` with the JSON of all settings, including defaults.
-    pub(crate) fn texts(&self) -> BTreeMap<String, String> {
+    pub(crate) fn all_meta_fields(&self) -> BTreeMap<String, String> {
         let mut texts = BTreeMap::new();
         for (name, json) in members(&serde_json::to_string(self).expect("settings have a JSON form")) {
-            if OBJECTS.contains(&name.as_str()) {
+            if NESTED_SETTINGS.contains(&name.as_str()) {
                 texts.extend(members(json.get()).into_iter().map(|(member, json)| (format!("{name}.{member}"), json)));
             } else {
                 texts.insert(name, json);
@@ -152,7 +152,7 @@ impl Settings {
 
 /// The members of a JSON object, each as unparsed JSON.
 fn members(json: &str) -> BTreeMap<String, Box<RawValue>> {
-    serde_json::from_str(json).expect("it is a JSON object")
+    serde_json::from_str(json).expect("the text is a JSON object")
 }
 
 #[cfg(test)]
@@ -170,7 +170,7 @@ mod tests {
         let settings = Settings::default().patched(&patch).unwrap();
         let declared: SettingsPatch = serde_json::from_value(patch).unwrap();
         let stored = declared.meta_fields();
-        assert_eq!(stored.len(), 11, "only what is declared: {stored:?}");
+        assert_eq!(stored.len(), 11, "only declared settings are stored: {stored:?}");
         assert!(stored.values().all(|text| !text.is_empty()), "{stored:?}");
         let read = Settings::of_stored(stored.iter().map(|(name, text)| (name.as_str(), text.as_str())));
         assert_eq!(read, settings);

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::settings::Settings;
 
-/// Why a queue can't become exclusive.
+/// The reason why a queue with groups can't become exclusive.
 pub(crate) const EXCLUSIVE_WITH_GROUPS: &str =
     "an exclusive queue has no groups: wait until the messages that have a group have finished";
 
@@ -15,16 +15,16 @@ pub(crate) const EXCLUSIVE_WITH_GROUPS: &str =
 pub(super) const NULL_IS_A_VALUE: &str = "concurrency";
 
 impl Settings {
-    /// Applies a merge patch (RFC 7396) to these settings; a null restores the default, except that of `groups.concurrency`,
-    /// which then has no limit.
+    /// Applies a merge patch (RFC 7396) to these settings. A null restores the default of a setting, but a null for
+    /// `groups.concurrency` means no limit.
     ///
     /// # Errors
     ///
-    /// The setting that is unknown, of a wrong type, or out of range.
+    /// Returns the first setting that is unknown, of a wrong type, or out of range.
     pub fn patched(&self, patch: &Value) -> Result<Self, InvalidSetting> {
         let invalid = |setting: String, problem: String, is_conflict| InvalidSetting { setting, problem, is_conflict };
         if let Some(setting) = list_in(patch) {
-            // Derived code would also accept a list of an object's members.
+            // Code derived by serde would also accept a list of the members' values instead of an object.
             return Err(invalid(setting, "no setting is a list; name its members in an object".into(), false));
         }
         let mut merged = self.as_json();
@@ -32,7 +32,8 @@ impl Settings {
         let settings: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
             let setting = error.path().to_string();
             let problem = error.into_inner().to_string();
-            // The missing member is required and has no default. A patch may omit it if the current settings have it.
+            // A missing member is an error, because it has no default. A patch may omit the member if the current settings have
+            // it.
             let is_conflict = problem.starts_with("missing field");
             invalid(setting, problem, is_conflict)
         })?;
@@ -47,8 +48,8 @@ impl Settings {
     }
 }
 
-/// A merge patch of settings, which changes only the settings that it names. Its schema also describes the body of the request that
-/// changes a queue's settings, where a null restores the default.
+/// A merge patch of settings, which changes only the settings that it names. The schema of a patch also describes the body of the
+/// request that changes a queue's settings, where a null restores the default.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct SettingsPatch(Value);
@@ -60,18 +61,18 @@ impl Default for SettingsPatch {
 }
 
 impl SettingsPatch {
-    /// The patch with these members; a null counts as absent.
+    /// Makes a patch of these members; a null counts as absent.
     pub(super) fn of(members: &Value) -> Self {
         let Self(mut patch) = Self::default();
         merge(&mut patch, members, None);
         Self(patch)
     }
 
-    /// The settings of a queue that has no other settings than these.
+    /// Applies the patch to the default settings, and returns the result.
     ///
     /// # Errors
     ///
-    /// The first setting that is unknown, of a wrong type, or out of range.
+    /// Returns the first setting that is unknown, of a wrong type, or out of range.
     pub fn settings(&self) -> Result<Settings, InvalidSetting> {
         Settings::default().patched(&self.0)
     }
@@ -88,7 +89,7 @@ impl SettingsPatch {
         stored
     }
 
-    /// Merges another patch into this one; the other one wins.
+    /// Merges another patch into this one; the members of the other patch win.
     pub(super) fn extend(&mut self, other: &Self) {
         merge(&mut self.0, &other.0, None);
     }
@@ -101,7 +102,8 @@ impl<'de> Deserialize<'de> for SettingsPatch {
     }
 }
 
-/// Merges as RFC 7396 describes, except that a null restores the value in `defaults`, if given and not [`NULL_IS_A_VALUE`].
+/// Merges a patch into a value as RFC 7396 describes, but if `defaults` is given, a null restores the value in `defaults`, and a
+/// null for [`NULL_IS_A_VALUE`] stays null.
 fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
     let Value::Object(members) = patch else {
         *target = patch.clone();
@@ -113,7 +115,7 @@ fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
     for (name, value) in members {
         match defaults {
             None if value.is_null() => drop(target.as_object_mut().and_then(|target| target.remove(name))),
-            // A name that is no setting stays in the result, so that it is refused later.
+            // A null for an unknown setting stays in the result, so that the name is refused later.
             Some(_) if value.is_null() && name == NULL_IS_A_VALUE => target[name] = Value::Null,
             Some(defaults) if value.is_null() => target[name] = defaults.get(name).cloned().unwrap_or_default(),
             Some(defaults) => merge(&mut target[name], value, Some(defaults.get(name).unwrap_or(&Value::Null))),
@@ -122,7 +124,7 @@ fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
     }
 }
 
-/// The path of a list in a patch, if there is one.
+/// Returns the path of the first list in a patch; `None` if the patch has no list.
 fn list_in(patch: &Value) -> Option<String> {
     match patch {
         Value::Array(_) => Some(String::new()),

@@ -13,12 +13,12 @@ use crate::{names::QueueName, parse_error::ParseError};
 pub struct QueuePattern(String);
 
 impl QueuePattern {
-    /// Every queue.
+    /// The pattern that matches every queue.
     pub fn all() -> Self {
         Self("*".into())
     }
 
-    /// The queue, if the pattern is the name of one queue.
+    /// The name of the queue, if the pattern is the name of one queue; `None` for any other pattern.
     pub fn queue(&self) -> Option<QueueName> {
         self.0.parse().ok()
     }

@@ -8,11 +8,11 @@ use crate::{
     time::Millis,
 };
 
-/// At most `max` leases or requests in any window of `duration`, wherever the window starts, by Redis's clock.
+/// A rate limit: at most `max` leases or requests in any window of `duration`, wherever the window starts, by Redis's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
-    /// The maximum number: 1 to 1,000,000.
+    /// The maximum number of leases or requests: 1 to 1,000,000.
     #[schema(inline)]
     pub max: NumberIn<1, 1_000_000>,
     /// The length of the window: 1 ms to 24 h.

@@ -8,14 +8,14 @@ use crate::{
     time::Millis,
 };
 
-/// How long finished messages are kept.
+/// The retention of finished messages: how long, and how many, are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
-    /// Completed messages. Defaults to 24 h and 10,000 messages.
+    /// The retention of completed messages; defaults to 24 h and 10,000 messages.
     #[schema(inline)]
     pub completed: Keep,
-    /// Failed messages, the dead letters. Defaults to 14 days and 100,000 messages.
+    /// The retention of failed messages, the dead letters; defaults to 14 days and 100,000 messages.
     #[schema(inline)]
     pub failed: Keep,
 }
@@ -28,10 +28,11 @@ pub struct Keep {
     /// The maximum time that a message is kept, up to 3,650 days.
     #[schema(inline)]
     pub age: Age,
-    /// How many messages are kept: up to 1,000,000,000. With 0 a message is forgotten as soon as it has finished.
+    /// The maximum number of messages that are kept: up to 1,000,000,000. With a `count` of 0 a message is forgotten as soon as
+    /// it has finished.
     #[schema(inline)]
     pub count: NumberIn<0, 1_000_000_000>,
-    /// The minimum time that a message is kept, so that its result can be read: up to `age`. Defaults to 60 s.
+    /// The minimum time that a message is kept, so that its result can be read: up to `age`; defaults to 60 s.
     #[schema(inline)]
     pub min_age: Age,
 }
@@ -53,7 +54,7 @@ impl Keep {
 }
 
 impl Retention {
-    /// The path of the member (`retention.completed` or `retention.failed`) whose values contradict each other.
+    /// Returns the path of the member (`retention.completed` or `retention.failed`) whose values contradict each other.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         if self.completed.min_age > self.completed.age {
             return Some("retention.completed");

@@ -1,4 +1,4 @@
-//! The schemas of settings in responses and in requests. Both derive from the schema of [`Settings`].
+//! The schemas of settings in responses and in requests. The two schemas derive from the schema of [`Settings`].
 
 use serde_json::Value;
 use utoipa::{
@@ -41,7 +41,7 @@ impl PartialSchema for SettingsPatch {
         if let RefOr::T(Schema::Object(settings)) = &mut schema {
             permit_null(settings, &defaults());
             settings.description =
-                Some("A merge patch: what it does not name stays, a null brings back the default".into());
+                Some("A merge patch: a setting that it does not name stays, and a null restores the default".into());
             let limit = serde_json::json!({"max": 100, "duration": "1s"});
             settings.examples =
                 vec![serde_json::json!({"max_attempts": 5, "rate_limit": limit, "retention": {"failed": null}})];
@@ -57,7 +57,7 @@ fn defaults() -> Value {
 }
 
 /// If a type and its field both have a description, utoipa derives `allOf` with two schemas; the second has only the field's
-/// description. This moves the description to the first schema and drops the second.
+/// description. This function moves the description to the first schema and drops the second.
 fn merge_descriptions(schema: &mut RefOr<Schema>) {
     let RefOr::T(Schema::AllOf(all)) = schema else { return };
     let [first, RefOr::T(Schema::Object(words))] = &mut all.items[..] else { return };
@@ -95,8 +95,8 @@ fn convert_to_response(schema: &mut RefOr<Schema>) {
     }
 }
 
-/// Permits null for each setting, which restores its default. The default is told in the description, because generators of
-/// client types treat a field with a `default` as always present.
+/// Permits null for each setting; a null restores its default. The description states the default, because generators of client
+/// types treat a field with a `default` as always present.
 fn permit_null(object: &mut Object, defaults: &Value) {
     object.required.clear();
     for (name, property) in &mut object.properties {
@@ -104,7 +104,7 @@ fn permit_null(object: &mut Object, defaults: &Value) {
         merge_descriptions(property);
         match property {
             RefOr::T(Schema::Object(members)) => permit_null(members, default),
-            // This setting already permits null. A patch may omit members that the current settings have.
+            // An optional setting already permits null. A patch may omit members that the current settings have.
             RefOr::T(Schema::OneOf(optional)) => {
                 for item in &mut optional.items {
                     if let RefOr::T(Schema::Object(members)) = item {
@@ -116,7 +116,7 @@ fn permit_null(object: &mut Object, defaults: &Value) {
             _ => {}
         }
         let null = ObjectBuilder::new().schema_type(Type::Null);
-        let description = format!("null brings back the default: {default}");
+        let description = format!("null restores the default: {default}");
         *property = AnyOfBuilder::new().item(property.clone()).item(null).description(Some(description)).into();
     }
 }

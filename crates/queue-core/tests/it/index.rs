@@ -37,7 +37,7 @@ fn subscribed(queues: &Queues) -> Subscriber {
 fn maintain(queues: &Queues) {
     let every = Duration::from_millis(100);
     let mut maintenance = Maintenance::new(queues.clone(), subscribed(queues)).unwrap();
-    (maintenance.check_all_every, maintenance.name_without_a_queue) = (every, every);
+    (maintenance.check_all_every, maintenance.keep_name_without_queue_for) = (every, every);
     maintenance.scan_for_unlisted_every = every;
     tokio::spawn(maintenance.run(CancellationToken::new()));
 }

@@ -133,7 +133,7 @@ impl ResponseMemory for Full {
         None
     }
 
-    fn release(&self) {}
+    fn free(&self) {}
 }
 
 #[tokio::test]
