@@ -1,7 +1,7 @@
 //! Measures the processor time that each message or request takes outside the calls to Redis: `make microbench`.
 //!
-//! It covers only public functions. The bench `scripts` includes the work inside a call: encoding arguments and decoding
-//! replies.
+//! The bench `hot_paths` covers only public functions. The bench `scripts` includes the work inside a call: encoding arguments
+//! and decoding replies.
 
 #![allow(clippy::unwrap_used, missing_docs)] // A failed unwrap is a failure of the bench.
 
@@ -31,7 +31,7 @@ fn for_each_message(criterion: &mut Criterion) {
 }
 
 fn for_each_request(criterion: &mut Criterion) {
-    // This bench sends no command, so the Redis need not exist.
+    // The bench of requests sends no command, so its Redis need not exist.
     let queues =
         Queues::new(Redis::new("redis://127.0.0.1:1", Redis::DEFAULT_TIME_LIMIT).unwrap(), DeclaredSettings::default());
     criterion.bench_function("a queue by its name", |bencher| {

@@ -43,7 +43,7 @@ fn calls(criterion: &mut Criterion) {
     });
 }
 
-/// Runs `call` with each size on a new Redis. `call` returns the time to be measured.
+/// Runs `call` with each size on a new Redis. `call` returns the measured time.
 fn bench(criterion: &mut Criterion, name: &str, call: impl Fn(&TestQueue, usize) -> Duration) {
     let mut group = criterion.benchmark_group(name);
     for size in SIZES {
@@ -115,7 +115,7 @@ impl TestQueue {
     }
 }
 
-/// About 160 bytes of data, as in `make bench`.
+/// Makes a message with about 160 bytes of data, as in `make bench`.
 fn message() -> NewMessage {
     let data = json!({"to": "user@example.com", "subject": "hello", "n": 1, "body": "x".repeat(100)});
     NewMessage::new(to_raw_value(&data).unwrap())

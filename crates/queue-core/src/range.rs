@@ -32,7 +32,7 @@ impl<const MIN: u64, const MAX: u64> DurationIn<MIN, MAX> {
 
     /// Makes a default value. A constant that is out of range does not compile.
     pub(crate) const fn of(duration: Millis) -> Self {
-        assert!(MIN <= duration.get() && duration.get() <= MAX, "a default is in its range");
+        assert!(MIN <= duration.get() && duration.get() <= MAX, "the default is out of its range");
         Self(duration)
     }
 }
@@ -40,7 +40,7 @@ impl<const MIN: u64, const MAX: u64> DurationIn<MIN, MAX> {
 impl<const MIN: i64, const MAX: i64> NumberIn<MIN, MAX> {
     /// Makes a default value. A constant that is out of range does not compile.
     pub(crate) const fn of(number: i64) -> Self {
-        assert!(MIN <= number && number <= MAX, "a default is in its range");
+        assert!(MIN <= number && number <= MAX, "the default is out of its range");
         Self(number)
     }
 }

@@ -1,6 +1,6 @@
-//! Schedules while Redis's clock steps. The clock of the scripts is set by hand, for all tests of this program.
+//! Tests of schedules while Redis's clock steps. The tests set the clock that the scripts read.
 
-#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+#![allow(clippy::unwrap_used)] // A failed unwrap is a failure of the test.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,12 +21,12 @@ use tokio_util::sync::CancellationToken;
 /// 2027-01-15, in seconds since 1970.
 const START: u64 = 1_800_000_000;
 
-struct World {
+struct Fixture {
     redis: RedisServer,
     queue: Arc<Queue>,
 }
 
-impl World {
+impl Fixture {
     fn set_clock(&self, millis: u64) {
         assert_eq!(self.redis.command(&format!("SET drover:{{q}}:clock {millis}000")), "+OK");
     }
@@ -40,7 +40,8 @@ impl World {
         }
     }
 
-    /// The seconds of the ticks that were posted, by schedule. Asserts that each was posted once and not early.
+    /// Returns the ticks that were posted, by schedule, in seconds after `START`. Asserts that each tick was posted once and not
+    /// early.
     async fn ticks(&self) -> BTreeMap<String, BTreeSet<u64>> {
         let mut messages: Vec<Message> = Vec::new();
         let mut cursor = None;
@@ -70,7 +71,7 @@ impl World {
             if ticks == *expected {
                 return;
             }
-            assert!(start.elapsed() < Duration::from_secs(30), "{ticks} and not {expected}");
+            assert!(start.elapsed() < Duration::from_secs(30), "the ticks are {ticks}, not {expected}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -81,10 +82,10 @@ async fn schedule_rests_after_a_step_back_of_the_clock_and_catches_up_after_a_st
     Redis::inject_clock();
     let redis = RedisServer::start();
     let queues = Queues::new(Redis::new(&redis.url(), Duration::from_secs(5)).unwrap(), DeclaredSettings::default());
-    let world = World { queue: queues.queue(&"q".parse().unwrap()), redis };
-    world.set_clock(START * 1_000 + 500);
+    let fixture = Fixture { queue: queues.queue(&"q".parse().unwrap()), redis };
+    fixture.set_clock(START * 1_000 + 500);
     for missed in ["all", "one", "skip"] {
-        world.put(missed, 1).await;
+        fixture.put(missed, 1).await;
     }
     let subscriber = Subscriber::of_all_queues(queues.redis().clone());
     let scheduler = Scheduler::new(queues.clone(), subscriber.clone()).unwrap();
@@ -94,29 +95,32 @@ async fn schedule_rests_after_a_step_back_of_the_clock_and_catches_up_after_a_st
     ];
     let second = |second: u64| (START + second) * 1_000 + 100;
 
-    world.set_clock(second(1));
-    world.wait_for(&json!({"all": [1], "one": [1], "skip": [1]})).await;
-    // An hour back: the instant that was posted comes again, and is not posted again.
+    fixture.set_clock(second(1));
+    fixture.wait_for(&json!({"all": [1], "one": [1], "skip": [1]})).await;
+    // The clock steps back by an hour: the tick that was posted comes again, and is not posted again.
     for back in [second(1) - 3_600_000, (START + 1) * 1_000 - 1, second(1)] {
-        world.set_clock(back);
+        fixture.set_clock(back);
         tokio::time::sleep(Duration::from_millis(1_500)).await;
-        let put = world.put("all", back).await;
-        assert!(put.next_at[0].as_millis() > (START + 1) * 1_000, "not even for another definition");
-        world.queue.pause_schedule(&"one".parse().unwrap()).await.unwrap();
-        world.queue.resume_schedule(&"one".parse().unwrap()).await.unwrap();
+        let put = fixture.put("all", back).await;
+        assert!(
+            put.next_at[0].as_millis() > (START + 1) * 1_000,
+            "a tick that was posted is not posted again, not even for another definition"
+        );
+        fixture.queue.pause_schedule(&"one".parse().unwrap()).await.unwrap();
+        fixture.queue.resume_schedule(&"one".parse().unwrap()).await.unwrap();
     }
-    world.wait_for(&json!({"all": [1], "one": [1], "skip": [1]})).await;
-    world.set_clock(second(2));
-    world.wait_for(&json!({"all": [1, 2], "one": [1, 2], "skip": [1, 2]})).await;
-    // A minute forward, and an hour.
-    world.set_clock(second(62));
+    fixture.wait_for(&json!({"all": [1], "one": [1], "skip": [1]})).await;
+    fixture.set_clock(second(2));
+    fixture.wait_for(&json!({"all": [1, 2], "one": [1, 2], "skip": [1, 2]})).await;
+    // The clock steps forward by a minute, and then by an hour.
+    fixture.set_clock(second(62));
     let minute: Vec<u64> = (1..=62).collect();
-    world.wait_for(&json!({"all": minute, "one": [1, 2, 61, 62], "skip": [1, 2, 62]})).await;
-    world.set_clock(second(3_662));
+    fixture.wait_for(&json!({"all": minute, "one": [1, 2, 61, 62], "skip": [1, 2, 62]})).await;
+    fixture.set_clock(second(3_662));
     let last_thousand: Vec<u64> = (1..=62).chain(2_663..=3_662).collect();
-    world
+    fixture
         .wait_for(&json!({"all": last_thousand, "one": [1, 2, 61, 62, 3_661, 3_662], "skip": [1, 2, 62, 3_662]}))
         .await;
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
-    assert_eq!(world.queue.audit().await.unwrap().findings, []);
+    assert_eq!(fixture.queue.audit().await.unwrap().findings, []);
 }

@@ -5,7 +5,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{TestQueue, number, script_calls};
 
-/// The maximum bytes of a message in an answer that do not count towards the limit: names of fields, and instants.
+/// The maximum number of bytes of a message in an answer that do not count towards the limit, such as names of fields.
 const UNCOUNTED_BYTES: usize = 1_024;
 
 fn bytes_of(messages: &[Message]) -> usize {
@@ -93,7 +93,7 @@ async fn errors_are_cut_after_escaping_and_calls_that_carry_them_stay_short() {
             let messages: Vec<Message> = leased.deliveries.iter().map(|delivery| delivery.message.clone()).collect();
             assert!(
                 bytes_of(&messages) <= Queue::MAX_BYTES + messages.len() * UNCOUNTED_BYTES,
-                "a lease call's answer"
+                "the answer of a lease call is within the limit"
             );
             failed += leased.deliveries.len();
             let settlements: Vec<_> = leased
@@ -122,7 +122,7 @@ async fn errors_are_cut_after_escaping_and_calls_that_carry_them_stay_short() {
 
 #[tokio::test]
 async fn forgetting_messages_with_own_ids_reads_no_results() {
-    let took = async |own_ids: bool| {
+    let time_in_scripts = async |own_ids: bool| {
         let fixture = TestQueue::new();
         for hundred in 0..12 {
             let message = |n: u64| {
@@ -139,11 +139,11 @@ async fn forgetting_messages_with_own_ids_reads_no_results() {
         fixture.redis.command("CONFIG RESETSTAT");
         while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
         assert_eq!(fixture.redis.command("EXISTS drover:{q}:messages"), ":0");
-        // The time that Redis spent in the scripts (µs). Other load of the machine does not change it much.
+        // The test compares the time (µs) that Redis spent in the scripts, which other load of the machine does not change much.
         let stats = fixture.redis.command("INFO commandstats");
         let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
         line.split("usec=").nth(1).unwrap().split(',').next().unwrap().parse::<u64>().unwrap()
     };
-    let (plain, own) = (took(false).await, took(true).await);
+    let (plain, own) = (time_in_scripts(false).await, time_in_scripts(true).await);
     assert!(own < 20 * plain, "{own} µs with own ids, {plain} µs without");
 }

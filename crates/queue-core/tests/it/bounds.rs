@@ -50,7 +50,7 @@ async fn signal_releases_all_messages_held_when_it_was_sent() {
         assert!(leased.deliveries.iter().all(|delivery| delivery.message.signal.is_some()));
         seen.extend(numbers(&leased));
     }
-    assert_eq!(seen, (0..MANY).collect::<Vec<_>>(), "in the order posted");
+    assert_eq!(seen, (0..MANY).collect::<Vec<_>>(), "messages are released in the order posted");
     fixture.assert_clean().await;
 }
 
@@ -61,7 +61,7 @@ async fn interrupted_signal_releases_only_messages_held_when_it_was_sent() {
     let cut = fixture.redis.command("GET drover:{q}:seq");
     let cut = cut.lines().last().unwrap();
     fixture.post(held(MANY)).await;
-    // The state that a process leaves when it dies between two steps.
+    // The command writes the state that a process leaves when it dies between two steps.
     fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
     while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
     assert_eq!((count(&fixture, State::Held).await, count(&fixture, State::Waiting).await), (1, MANY));

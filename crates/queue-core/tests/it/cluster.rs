@@ -1,4 +1,4 @@
-//! A Redis Cluster: every operation on every server, slots that move, and fail-overs under load.
+//! Tests of a Redis Cluster: every operation on every server, slots that move, and fail-overs under load.
 
 use std::time::{Duration, Instant};
 
@@ -84,15 +84,15 @@ async fn every_operation_works_on_every_server_of_a_cluster() {
 async fn no_message_is_lost_or_stored_twice_while_slots_move_to_another_server() {
     let mut cluster = RedisCluster::start(3, 0);
     let load = Load::start(&connect(&cluster), &Load::names("q", 8));
-    load.recovered(Instant::now()).await;
-    // A fourth server joins, and gets slots of all others.
+    load.wait_until_recovered(Instant::now()).await;
+    // A fourth server joins the cluster, and gets slots of all others.
     cluster.add_server();
     cluster.meet(&cluster.servers[3]);
     cluster.wait_until_met();
     // A new server of a cluster refuses all keys until it knows that the cluster is complete.
     cluster.wait_until_complete();
     tokio::task::block_in_place(|| cluster.move_slots("all", &RedisCluster::id_of(&cluster.servers[3]), 4000));
-    let took = load.recovered(Instant::now()).await;
+    let took = load.wait_until_recovered(Instant::now()).await;
     assert!(took < RECOVERY, "{took:?}");
     let summary = load.finish().await;
     assert_eq!((summary.lost.len(), summary.repeated, summary.in_doubt), (0, 0, 0), "{summary:?}");
@@ -102,20 +102,20 @@ async fn no_message_is_lost_or_stored_twice_while_slots_move_to_another_server()
 async fn no_confirmed_message_is_lost(end_primary: impl AsyncFn(&mut RedisCluster, usize)) {
     let mut cluster = RedisCluster::start(3, 1);
     let load = Load::start(&connect(&cluster).require_replicas(1), &Load::names("q", 8));
-    load.recovered(Instant::now()).await;
+    load.wait_until_recovered(Instant::now()).await;
     end_primary(&mut cluster, 0).await;
-    let took = load.recovered(Instant::now()).await;
+    let took = load.wait_until_recovered(Instant::now()).await;
     assert!(took < RECOVERY, "{took:?}");
     let summary = load.finish().await;
     assert_eq!(summary.lost, [], "{summary:?}");
 }
 
-/// Waits until another server has the slots of this one, as a third one sees it.
-async fn replaced(cluster: &RedisCluster, index: usize) {
+/// Waits until another server has the slots of the server `index`, as a third server sees it.
+async fn wait_until_replaced(cluster: &RedisCluster, index: usize) {
     let slot = u16::try_from(index * 16_384 / 3).unwrap();
     let start = Instant::now();
     while cluster.owner_of(slot, (index + 1) % 3).is_none_or(|owner| owner == index) {
-        assert!(start.elapsed() < TIME_LIMIT, "nobody replaces the server");
+        assert!(start.elapsed() < TIME_LIMIT, "no replica has replaced the server");
         wait_millis(10).await;
     }
 }
@@ -124,8 +124,8 @@ async fn replaced(cluster: &RedisCluster, index: usize) {
 async fn no_confirmed_message_is_lost_when_a_primary_is_killed() {
     no_confirmed_message_is_lost(async |cluster, index| {
         cluster.servers[index].kill();
-        replaced(cluster, index).await;
-        // Without it the new primary has no replica that confirms.
+        wait_until_replaced(cluster, index).await;
+        // Without the restarted server the new primary has no replica that confirms posts.
         cluster.servers[index].restart();
     })
     .await;
@@ -135,7 +135,7 @@ async fn no_confirmed_message_is_lost_when_a_primary_is_killed() {
 async fn no_confirmed_message_is_lost_when_a_primary_hangs_and_comes_back() {
     no_confirmed_message_is_lost(async |cluster, index| {
         cluster.servers[index].suspend();
-        replaced(cluster, index).await;
+        wait_until_replaced(cluster, index).await;
         cluster.servers[index].resume();
     })
     .await;
@@ -146,7 +146,7 @@ async fn no_confirmed_message_is_lost_in_a_planned_fail_over() {
     no_confirmed_message_is_lost(async |cluster, index| {
         let replica = &cluster.servers[index + 3];
         assert_eq!(replica.command("CLUSTER FAILOVER"), "+OK");
-        replaced(cluster, index).await;
+        wait_until_replaced(cluster, index).await;
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! Connections that Redis closes while they are idle, and answers that are lost.
+//! Tests of connections that Redis closes while they are idle, and of answers that are lost.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use queue_core::{Enqueued, Error, Queues, Redis, State, settings::DeclaredSettin
 
 use crate::{TestQueue, done, name, number, numbers, wait_millis};
 
-/// Asserts that no call fails after `close` has closed the idle connections. A process uses its two shared connections in turn, so
-/// two calls after each closing use both.
+/// Asserts that no call fails after `close` has closed the idle connections. A process uses its two shared connections in turn,
+/// so two calls after each closing use both connections.
 pub(crate) async fn no_call_fails(fixture: &TestQueue, close: impl AsyncFn()) {
     for round in 0..5 {
         for half in 0..2 {
@@ -53,7 +53,8 @@ pub(crate) async fn no_call_fails(fixture: &TestQueue, close: impl AsyncFn()) {
 #[tokio::test]
 async fn no_call_fails_after_redis_closed_idle_connections_and_the_runtime_has_not_seen_it() {
     let fixture = TestQueue::new();
-    // This blocks the only thread of the runtime, so the runtime does not notice the closing before it sends the next call.
+    // The command blocks the only thread of the runtime, so the runtime does not notice the closing before it sends the next
+    // call.
     let close = async || {
         fixture.redis.command("CLIENT KILL TYPE normal");
     };
@@ -118,7 +119,7 @@ async fn sent_call_is_not_repeated_when_its_reply_is_lost() {
     let redis = Redis::new(&proxy.url(), Duration::from_secs(10)).unwrap();
     let queue = Queues::new(redis, DeclaredSettings::default()).queue(&name());
     for round in 0..10 {
-        // These calls open both connections, and the enqueue declares the queue.
+        // Two calls open both connections, and the enqueue declares the queue.
         for _ in 0..2 {
             queue.status().await.unwrap();
         }

@@ -1,4 +1,4 @@
-//! Pause, settings, and maintenance.
+//! Tests of pauses, settings and maintenance.
 
 use std::{sync::Arc, time::Duration};
 
@@ -111,7 +111,7 @@ fn maintain(fixture: &TestQueue) {
     tokio::spawn(maintenance.run(CancellationToken::new()));
 }
 
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+async fn wait_until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..500 {
         if holds().await {
             return;
@@ -144,16 +144,18 @@ async fn maintenance_does_due_work_on_time_without_consumers() {
             .remove(0)
             .is_some_and(|message| message.state == state)
     };
-    until("a lapsed lease is recovered", async || is_in(&lapsing.id, State::Waiting).await).await;
+    wait_until("a lapsed lease is recovered", async || is_in(&lapsing.id, State::Waiting).await).await;
     let recovered = fixture.read(&lapsing.id).await;
     assert_eq!((recovered.lapses, recovered.deliveries), (1, 1));
     assert!(lease.lease_expires_at > lease.message.created_at);
-    until("the expired message has failed", async || is_in(&expiring.id, State::Failed).await).await;
+    wait_until("the expired message has failed", async || is_in(&expiring.id, State::Failed).await).await;
     let completed = async || fixture.queue.status().await.unwrap().unwrap().counts.completed;
-    until("completed messages beyond the count are forgotten", async || completed().await == 5).await;
-    until("completed messages beyond the age are forgotten", async || completed().await == 0).await;
-    until("dead letters are forgotten too", async || fixture.queue.status().await.unwrap().unwrap().counts.failed == 0)
-        .await;
+    wait_until("completed messages beyond the count are forgotten", async || completed().await == 5).await;
+    wait_until("completed messages beyond the age are forgotten", async || completed().await == 0).await;
+    wait_until("dead letters are forgotten too", async || {
+        fixture.queue.status().await.unwrap().unwrap().counts.failed == 0
+    })
+    .await;
     assert_eq!(fixture.redis.command("HLEN drover:{q}:messages"), ":1");
     assert_eq!(fixture.redis.command("EXISTS drover:{q}:outcomes"), ":0");
     fixture.assert_clean().await;
@@ -174,7 +176,7 @@ async fn maintenance_runs_at_the_time_for_which_all_consumers_have_a_timer() {
     // After this time maintenance has checked the queue and found nothing due.
     wait_millis(700).await;
     let lost = lease_for(1_500).await;
-    until("the lease is found to have lapsed", async || fixture.read(&posted.id).await.lapses == 1).await;
+    wait_until("the lease is found to have lapsed", async || fixture.read(&posted.id).await.lapses == 1).await;
     let leased_again_at =
         fixture.queue.lease(&fixture.request(1)).await.unwrap().deliveries[0].message.started_at.unwrap();
     assert!(
@@ -213,7 +215,7 @@ async fn message_cancelled_while_waiting_leaves_nothing_without_any_lease_call()
     let batch = (0..1_000).map(|n| queue_core::NewMessage { ttl, ..number(n) }).collect();
     fixture.queue.enqueue(batch).await.unwrap();
     let keys = "EXISTS drover:{q}:waiting drover:{q}:removed drover:{q}:expiring";
-    until("the waiting list is empty", async || fixture.redis.command(keys) == ":0").await;
+    wait_until("the waiting list is empty", async || fixture.redis.command(keys) == ":0").await;
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.failed, 1_000);
 }
 
@@ -228,7 +230,7 @@ async fn maintenance_sleeps_while_nothing_is_due() {
         evalsha.split("calls=").nth(1).unwrap().split(',').next().unwrap().parse().unwrap()
     };
     let mut before = calls();
-    // Wait until maintenance has checked the queue.
+    // The loop ends when maintenance has checked the queue and makes no more calls.
     loop {
         wait_millis(1_000).await;
         if before == std::mem::replace(&mut before, calls()) {

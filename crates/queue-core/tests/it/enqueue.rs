@@ -39,7 +39,8 @@ async fn ids_increase_in_the_order_of_posting_even_after_redis_was_emptied() {
         }
         if round == 1 {
             fixture.redis.command("FLUSHALL");
-            // Ids run ahead of the clock by 10 ms for each thousand; no Redis restarts faster than this.
+            // Ids run ahead of the clock by 10 ms for each thousand messages. The test waits for longer than that, as a restart
+            // of Redis would take.
             crate::wait_millis(50).await;
         }
     }
@@ -60,7 +61,7 @@ async fn own_id_names_its_message_and_is_stored_once() {
     let own = |data| NewMessage { id: Some("order-42".parse().unwrap()), ..number(data) };
     let first = fixture.post(own(1)).await;
     assert_eq!(first.id.to_string(), "order-42");
-    // The own id is posted alone, and twice in one batch with others.
+    // The own id is posted again, first alone, then in a batch with a message that is twice in the batch.
     let again = fixture.queue.enqueue(vec![own(2)]).await.unwrap().remove(0);
     assert!(matches!(&again, Enqueued::Duplicate(id, State::Waiting) if *id == first.id), "{again:?}");
     let other = |data| NewMessage { id: Some("order-43".parse().unwrap()), ..number(data) };
@@ -104,7 +105,7 @@ async fn full_redis_stores_nothing_and_the_queue_can_be_drained() {
     fixture.post_numbers(0..10).await;
     fixture.redis.command("CONFIG SET maxmemory 1");
     assert!(matches!(fixture.queue.enqueue(vec![number(10)]).await, Err(Error::OutOfMemory)));
-    // Messages can be drained, also by a process that starts now.
+    // Messages can be leased and completed, also by a process that starts now.
     let new_process = crate::connect(&fixture.redis, "{}").queue(&name());
     let mut deliveries = new_process.lease(&fixture.request(4)).await.unwrap().deliveries;
     deliveries.extend(fixture.lease(100).await.deliveries);

@@ -27,14 +27,14 @@ fn feed(fixture: &TestQueue) -> EventFeed {
     EventFeed::new(subscribed(&fixture.queues), CancellationToken::new())
 }
 
-/// A listener from the beginning of the queue.
+/// Starts a listener to the events of a new queue.
 async fn listening(fixture: &TestQueue) -> EventListener {
     fixture.queue.declare().await.unwrap();
     feed(fixture).listen(&fixture.queue, None).await.unwrap().unwrap()
 }
 
 /// Waits for the next events, and returns the kind, the JSON and the id of each.
-async fn next(listener: &mut EventListener) -> Vec<(&'static str, Value, Option<EventId>)> {
+async fn receive_next(listener: &mut EventListener) -> Vec<(&'static str, Value, Option<EventId>)> {
     let events = timeout(WAIT_LIMIT, listener.next_events()).await.expect("an event is received").unwrap();
     events.iter().map(|event| (event.kind.as_str(), serde_json::from_str(event.json()).unwrap(), event.id)).collect()
 }
@@ -43,8 +43,9 @@ async fn next(listener: &mut EventListener) -> Vec<(&'static str, Value, Option<
 async fn receive(listener: &mut EventListener, count: usize) -> Vec<(&'static str, Value, EventId)> {
     let mut received = Vec::new();
     while received.len() < count {
-        received
-            .extend(next(listener).await.into_iter().map(|(kind, json, id)| (kind, json, id.expect("not a reset"))));
+        received.extend(
+            receive_next(listener).await.into_iter().map(|(kind, json, id)| (kind, json, id.expect("not a reset"))),
+        );
     }
     assert_eq!(received.len(), count, "{received:?}");
     received
@@ -56,8 +57,8 @@ async fn kinds_and_ids(listener: &mut EventListener, count: usize) -> Vec<String
     received.iter().map(|(kind, json, _)| format!("{kind} {}", json["id"].as_str().unwrap())).collect()
 }
 
-async fn reset(listener: &mut EventListener) -> Option<EventId> {
-    match &next(listener).await[..] {
+async fn receive_reset(listener: &mut EventListener) -> Option<EventId> {
+    match &receive_next(listener).await[..] {
         [("reset", _, newest)] => *newest,
         events => panic!("not a reset: {events:?}"),
     }
@@ -124,7 +125,7 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     ])
     .await;
 
-    // The other events: a message is held, lapses, lapses too often, expires, is cancelled, is purged.
+    // The second part has the other events: a message is held, lapses, lapses too often, expires, is cancelled, is purged.
     let hold = Some("paid".parse().unwrap());
     fixture.post(NewMessage { hold, ..with_own_id("b", number(2)) }).await;
     fixture.queue.signal(&"paid".parse().unwrap(), &Signal::default()).await.unwrap();
@@ -203,8 +204,8 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
         let mut received: Vec<String> = Vec::new();
         let mut last = None;
         while received.len() < expected.len() {
-            let events = next(&mut listener).await;
-            // The listener reconnects after different positions.
+            let events = receive_next(&mut listener).await;
+            // The listener reconnects after a different position each time.
             let count = 1 + received.len() % events.len().max(1);
             for (kind, json, id) in events.into_iter().take(count) {
                 assert_ne!(kind, "reset", "after {received:?}");
@@ -228,19 +229,19 @@ async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on()
         fixture.post(number(n)).await;
     }
     let first = receive(&mut listener, 300).await[0].2;
-    // Moves the end of the log on by 20 MB, more than the log keeps.
+    // The command moves the end of the log by 20 MB, more than the log keeps.
     fixture.redis.command("HINCRBY drover:{q}:meta events_end 20000000");
     fixture.post(number(1)).await;
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     let mut resumed = feed.listen(&fixture.queue, Some(first)).await.unwrap().unwrap();
-    assert_eq!(reset(&mut resumed).await, listener.last());
+    assert_eq!(receive_reset(&mut resumed).await, listener.last());
     fixture.post(with_own_id("later", number(1))).await;
     assert_eq!(kinds_and_ids(&mut resumed, 1).await, ["enqueued later"]);
     assert_eq!(kinds_and_ids(&mut listener, 1).await, ["enqueued later"]);
-    // An id that no event had, and the id of an event beyond the end of its entry.
+    // The unknown ids are an id that no event had, and the id of an event beyond the end of its entry.
     for unknown_id in ["5-1795424400000-1", &format!("{}9", listener.last().unwrap())] {
         let mut resumed = feed.listen(&fixture.queue, Some(unknown_id.parse().unwrap())).await.unwrap().unwrap();
-        assert!(reset(&mut resumed).await.is_some(), "{unknown_id}");
+        assert!(receive_reset(&mut resumed).await.is_some(), "{unknown_id}");
     }
     let length = fixture.redis.command("XLEN drover:{q}:events");
     let length: usize = length.trim_start_matches(':').parse().unwrap();
@@ -260,12 +261,12 @@ async fn event_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_noth
     assert!((600_000..=660_000).contains(&left), "{left} ms");
     fixture.post(number(2)).await;
     assert!(fixture.redis.command("XLEN drover:{q}:events").contains(":3"));
-    // Ends the time for which events are logged.
+    // The command ends the time for which events are logged.
     fixture.redis.command("HSET drover:{q}:meta listened_until 1");
     fixture.post(number(3)).await;
     assert!(fixture.redis.command("XLEN drover:{q}:events").contains(":3"), "nothing more is written");
     let mut resumed = feed.listen(&fixture.queue, last).await.unwrap().unwrap();
-    assert!(reset(&mut resumed).await.is_some(), "there is a gap, so a new log begins");
+    assert!(receive_reset(&mut resumed).await.is_some(), "there is a gap, so a new log begins");
     fixture.post(with_own_id("new", number(4))).await;
     assert_eq!(kinds_and_ids(&mut resumed, 1).await, ["enqueued new"]);
 }
@@ -275,18 +276,18 @@ async fn deleted_queue_and_emptied_redis_are_reported_by_resets() {
     let fixture = TestQueue::new();
     let mut listener = listening(&fixture).await;
     fixture.queue.delete().await.unwrap();
-    assert_eq!(reset(&mut listener).await, None);
+    assert_eq!(receive_reset(&mut listener).await, None);
     // A listener does not create a queue.
     assert!(feed(&fixture).listen(&fixture.queue, None).await.unwrap().is_none());
     assert!(fixture.redis.command("EXISTS drover:{q}:meta").contains(":0"));
     fixture.post(number(1)).await;
-    assert!(reset(&mut listener).await.is_some());
+    assert!(receive_reset(&mut listener).await.is_some());
     fixture.post(with_own_id("new", number(2))).await;
     assert_eq!(kinds_and_ids(&mut listener, 1).await, ["enqueued new"]);
     fixture.redis.command("FLUSHALL");
-    assert_eq!(reset(&mut listener).await, None);
+    assert_eq!(receive_reset(&mut listener).await, None);
     fixture.post(number(3)).await;
-    assert!(reset(&mut listener).await.is_some());
+    assert!(receive_reset(&mut listener).await.is_some());
 }
 
 #[tokio::test]
@@ -310,7 +311,7 @@ async fn listener_that_does_not_read_is_disconnected_and_others_receive_all_even
 async fn events_are_received_without_any_notification() {
     let fixture = TestQueue::new();
     fixture.queue.declare().await.unwrap();
-    // This subscriber does not run, so it receives no notification.
+    // A subscriber that does not run receives no notification.
     let idle_subscriber = Subscriber::new(fixture.queues.redis().clone());
     let feed = EventFeed::new(idle_subscriber, CancellationToken::new());
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();

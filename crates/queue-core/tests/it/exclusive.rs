@@ -1,4 +1,4 @@
-//! Exclusive queues: one consumer at a time, order, and changes of the owner.
+//! Tests of exclusive queues: one consumer at a time, order, and changes of the owner.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ async fn only_one_consumer_has_access_and_works_on_one_message_at_a_time() {
     let (a, b) = two_consumers();
     let mut leased = lease_as(&fixture, &a, 10).await;
     assert_eq!(numbers(&leased), [0]);
-    assert!(!leased.more_is_ready, "no other message may be leased before this one has ended");
+    assert!(!leased.more_is_ready, "no other message may be leased before this lease has ended");
     assert!(lease_as(&fixture, &a, 10).await.deliveries.is_empty());
     assert!(lease_as(&fixture, &b, 10).await.deliveries.is_empty());
     fixture.complete(&leased.deliveries[0]).await;
@@ -59,7 +59,7 @@ async fn another_consumer_takes_over_when_all_leases_of_a_dead_owner_have_lapsed
     let of_a = lease_as(&fixture, &a, 10).await;
     assert_eq!(numbers(&of_a), [0, 1, 2]);
     wait_millis(1_200).await;
-    // One of the three leases stays live.
+    // One of the three leases is extended, so that it stays live.
     fixture.queue.extend(&[of_a.deliveries[1].lease.clone()], None).await.unwrap();
     wait_millis(1_000).await;
     let early = lease_as(&fixture, &b, 10).await;
@@ -67,7 +67,7 @@ async fn another_consumer_takes_over_when_all_leases_of_a_dead_owner_have_lapsed
     assert!(early.call_again_in.unwrap().as_millis() <= 1_200, "the consumer calls again when the last lease lapses");
     wait_millis(1_200).await;
     let taken_over = lease_as(&fixture, &b, 10).await;
-    assert_eq!(numbers(&taken_over), [0, 1, 2], "in their order");
+    assert_eq!(numbers(&taken_over), [0, 1, 2], "in the order of posting");
     assert_eq!(fixture.complete(&of_a.deliveries[0]).await, None);
     fixture.assert_clean().await;
 }
@@ -111,7 +111,7 @@ async fn message_in_back_off_blocks_an_exclusive_queue_and_keeps_its_position() 
     wait_millis(1_010).await;
     let again = fixture.lease_one().await;
     assert_eq!(again.message.id, first.message.id);
-    // The same holds for a pause that the handler chose, and for a release with a pause.
+    // A pause that the handler chose, and a release with a pause, block the queue, too.
     fixture.settle(&again, Action::FailAndRetryAfter(failure(), Millis::new(1_000))).await;
     assert!(fixture.lease(1).await.deliveries.is_empty());
     wait_millis(1_010).await;
@@ -147,7 +147,11 @@ async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
     assert_eq!(numbers(&two), [1, 2]);
     fixture.settle(&two.deliveries[1], Action::Release(None)).await;
     fixture.settle(&two.deliveries[0], Action::Release(None)).await;
-    assert_eq!(numbers(&fixture.lease(5).await), [1, 2], "in whichever order they return");
+    assert_eq!(
+        numbers(&fixture.lease(5).await),
+        [1, 2],
+        "the messages keep the order of posting, whatever the order of their releases"
+    );
     fixture.assert_clean().await;
 }
 
@@ -200,8 +204,8 @@ fn redis_millis(fixture: &TestQueue) -> u64 {
     seconds * 1_000 + micros / 1_000
 }
 
-/// Leases messages, keeps each lease for a moment, and ends it in a random way. Returns for each lease the consumer, the start, the
-/// end, and the number of the message.
+/// Leases messages, keeps each lease for a moment, and ends each lease in a random way. Returns for each lease the consumer, the
+/// start, the end, and the number of the message.
 async fn consume(fixture: Arc<TestQueue>, until: tokio::time::Instant) -> Vec<(ConsumerId, u64, u64, u64)> {
     let mut lease_times = Vec::new();
     while tokio::time::Instant::now() < until {

@@ -1,4 +1,4 @@
-//! Tokens of leases: a stale one changes nothing.
+//! Tests of the tokens of leases: a stale token changes nothing.
 
 use queue_core::{Action, Extended, LeaseToken, Millis, NewMessage, Settlement, State};
 
@@ -101,7 +101,7 @@ async fn a_lapsed_lease_may_still_complete_until_the_message_is_leased_again() {
     let late = fixture.lease(3).await;
     wait_millis(1_550).await;
     assert_eq!(fixture.queue.extend(&[late.deliveries[0].lease.clone()], None).await.unwrap(), [Extended::LeaseOver]);
-    // Another consumer recovers the lapsed leases and takes one message; the others are in the waiting list again.
+    // Another consumer recovers the lapsed leases and takes one message; the other messages are in the waiting list again.
     fixture.post(prioritized(0, -1)).await;
     assert_eq!(numbers(&fixture.lease(1).await), [0]);
     assert_eq!(fixture.settle(&late.deliveries[0], Action::Fail(failure())).await, None);

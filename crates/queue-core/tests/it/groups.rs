@@ -1,4 +1,4 @@
-//! Groups: the order of their messages, the places of a group, and the turns of groups.
+//! Tests of groups: the order of their messages, the places of a group, and the turns of groups.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,19 @@ use serde_json::{Value, json};
 use crate::{TestQueue, delayed, done, failure, number, numbers, prioritized, wait_millis};
 
 /// A message of a group.
-fn of(group: &str, message: NewMessage) -> NewMessage {
+fn in_group(group: &str, message: NewMessage) -> NewMessage {
     NewMessage { group: Some(group.parse().unwrap()), ..message }
 }
 
 async fn post(fixture: &TestQueue, group: &str, numbers: impl IntoIterator<Item = u64>) {
-    fixture.queue.enqueue(numbers.into_iter().map(|n| of(group, number(n))).collect()).await.unwrap();
+    fixture.queue.enqueue(numbers.into_iter().map(|n| in_group(group, number(n))).collect()).await.unwrap();
 }
 
 async fn lease(fixture: &TestQueue, max: usize) -> Vec<u64> {
     numbers(&fixture.lease(max).await)
 }
 
-/// Leases messages one call after the other until none is left, completes each, and returns them in order.
+/// Leases messages until none is left, completes them, and returns their numbers in the order of the leases.
 async fn drain(fixture: &TestQueue, max: usize) -> Vec<u64> {
     let mut all = Vec::new();
     loop {
@@ -35,7 +35,7 @@ async fn drain(fixture: &TestQueue, max: usize) -> Vec<u64> {
     }
 }
 
-/// The keys of groups that are left.
+/// Returns how many keys of groups are left.
 fn group_keys(fixture: &TestQueue) -> String {
     fixture.redis.command("EXISTS drover:{q}:groups drover:{q}:group_rest drover:{q}:turns")
 }
@@ -54,7 +54,8 @@ async fn one_message_of_a_group_is_active_at_a_time_and_groups_have_turns() {
     post(&fixture, "b", 10..12).await;
     fixture.post_numbers([20, 21, 22]).await;
     let leased = fixture.lease(10).await;
-    // The messages without a group are one member of the ring, and use the turns that are left.
+    // The messages without a group have one turn among those of the groups, and use the rest of the call when no other turn is
+    // left.
     assert_eq!(numbers(&leased), [0, 10, 20, 21, 22]);
     assert!(!leased.more_is_ready && !leased.permits_ahead);
     for delivery in &leased.deliveries {
@@ -65,7 +66,7 @@ async fn one_message_of_a_group_is_active_at_a_time_and_groups_have_turns() {
 }
 
 #[tokio::test]
-async fn groups_without_a_bound_still_have_turns() {
+async fn groups_without_a_limit_of_concurrency_still_have_turns() {
     let fixture = TestQueue::new();
     fixture.queue.configure(&json!({"groups": {"concurrency": null}})).await.unwrap();
     post(&fixture, "a", 0..6).await;
@@ -101,12 +102,12 @@ async fn priority_orders_a_group_and_a_returned_message_goes_first() {
     let fixture = TestQueue::new();
     fixture
         .queue
-        .enqueue(vec![of("a", number(0)), of("a", prioritized(1, -1)), of("a", prioritized(2, 1))])
+        .enqueue(vec![in_group("a", number(0)), in_group("a", prioritized(1, -1)), in_group("a", prioritized(2, 1))])
         .await
         .unwrap();
     let first = fixture.lease_one().await;
     assert_eq!(first.message.data.get(), "1");
-    fixture.post(of("a", prioritized(3, -5))).await;
+    fixture.post(in_group("a", prioritized(3, -5))).await;
     fixture.settle(&first, Action::Release(None)).await;
     assert_eq!(drain(&fixture, 1).await, [1, 3, 0, 2]);
     assert_nothing_left(&fixture).await;
@@ -164,9 +165,13 @@ async fn late_completion_of_a_lapsed_message_frees_its_group() {
 #[tokio::test]
 async fn delayed_and_held_messages_join_their_group_by_id_when_they_are_due_or_released() {
     let fixture = TestQueue::new();
-    fixture.queue.enqueue(vec![of("a", delayed(0, 100)), of("a", number(1)), of("a", number(2))]).await.unwrap();
-    let held = NewMessage { hold: Some("k".parse().unwrap()), ..of("b", number(10)) };
-    fixture.queue.enqueue(vec![held, of("b", number(11)), of("b", number(12))]).await.unwrap();
+    fixture
+        .queue
+        .enqueue(vec![in_group("a", delayed(0, 100)), in_group("a", number(1)), in_group("a", number(2))])
+        .await
+        .unwrap();
+    let held = NewMessage { hold: Some("k".parse().unwrap()), ..in_group("b", number(10)) };
+    fixture.queue.enqueue(vec![held, in_group("b", number(11)), in_group("b", number(12))]).await.unwrap();
     let leased = fixture.lease(5).await;
     assert_eq!(numbers(&leased), [1, 11]);
     wait_millis(150).await;
@@ -191,7 +196,7 @@ async fn failing_cancelling_and_erasing_free_the_place_of_a_group() {
     fixture.settle(&first, Action::FailForGood(failure())).await;
     let second = fixture.lease_one().await;
     fixture.settle(&second, Action::Fail(failure())).await;
-    assert_eq!(lease(&fixture, 5).await.len(), 0, "it backs off");
+    assert_eq!(lease(&fixture, 5).await.len(), 0, "the message of the group is in back-off");
     fixture.queue.cancel(&second.message.id).await.unwrap();
     let third = fixture.lease_one().await;
     assert_eq!(third.message.data.get(), "2");
@@ -199,7 +204,7 @@ async fn failing_cancelling_and_erasing_free_the_place_of_a_group() {
     fixture.queue.erase(&third.message.id).await.unwrap();
     assert_eq!(drain(&fixture, 5).await, [3]);
     assert_nothing_left(&fixture).await;
-    // A dead letter that is retried by hand stands by its id.
+    // A dead letter that a client retries returns to its place in the group by its id.
     post(&fixture, "a", 4..6).await;
     fixture.queue.retry(&first.message.id).await.unwrap();
     assert_eq!(drain(&fixture, 1).await, [0, 4, 5]);
@@ -207,7 +212,7 @@ async fn failing_cancelling_and_erasing_free_the_place_of_a_group() {
 }
 
 #[tokio::test]
-async fn purges_empty_groups_and_spare_messages_posted_later() {
+async fn purges_empty_groups_and_keep_messages_posted_later() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":60000}}"#);
     post(&fixture, "a", 0..1_000).await;
     post(&fixture, "b", 0..500).await;
@@ -226,14 +231,14 @@ async fn purges_empty_groups_and_spare_messages_posted_later() {
 #[tokio::test]
 async fn a_message_that_expires_costs_its_group_no_turn() {
     let fixture = TestQueue::new();
-    let short = |n| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..of("a", number(n)) };
+    let short = |n| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..in_group("a", number(n)) };
     fixture
         .queue
-        .enqueue((0..300).map(short).chain([of("a", number(300)), of("b", number(400))]).collect())
+        .enqueue((0..300).map(short).chain([in_group("a", number(300)), in_group("b", number(400))]).collect())
         .await
         .unwrap();
     wait_millis(100).await;
-    // One call fails a hundred expired messages before it leases; the others are still first in the group.
+    // One call fails a hundred expired messages before it leases; other expired messages are still first in the group.
     assert_eq!(lease(&fixture, 2).await, [300, 400]);
     fixture.assert_clean().await;
 }
@@ -254,9 +259,9 @@ async fn rate_limit_and_bytes_cost_a_group_no_turn() {
     let fixture = TestQueue::new();
     let large =
         |n: u64| NewMessage::new(serde_json::value::to_raw_value(&format!("{n}{}", "x".repeat(2_000_000))).unwrap());
-    fixture.queue.enqueue(vec![of("a", number(0)), of("b", large(1))]).await.unwrap();
-    fixture.queue.enqueue(vec![of("c", large(2)), of("d", number(3))]).await.unwrap();
-    fixture.queue.enqueue(vec![of("e", large(4))]).await.unwrap();
+    fixture.queue.enqueue(vec![in_group("a", number(0)), in_group("b", large(1))]).await.unwrap();
+    fixture.queue.enqueue(vec![in_group("c", large(2)), in_group("d", number(3))]).await.unwrap();
+    fixture.queue.enqueue(vec![in_group("e", large(4))]).await.unwrap();
     let sizes =
         |deliveries: &[Delivery]| deliveries.iter().map(|d| d.message.data.get().len() > 100).collect::<Vec<_>>();
     assert_eq!(sizes(&fixture.lease(9).await.deliveries), [false, true, true, false]);
@@ -344,18 +349,18 @@ async fn list_of_a_group_is_exact_for_waiting_messages_and_scans_other_states() 
 }
 
 #[tokio::test]
-async fn exclusive_queue_refuses_groups_and_a_queue_with_groups_stays_shared() {
+async fn exclusive_queue_refuses_groups_and_queue_with_groups_does_not_become_exclusive() {
     let fixture = TestQueue::new();
-    fixture.post(of("a", delayed(1, 60_000))).await;
+    fixture.post(in_group("a", delayed(1, 60_000))).await;
     let refused = fixture.queue.configure(&json!({"exclusive": true})).await.unwrap_err();
     assert!(matches!(&refused, Error::InvalidSetting(invalid) if invalid.is_conflict), "{refused}");
     fixture.queue.purge(State::Delayed).await.unwrap();
     fixture.queue.configure(&json!({"exclusive": true})).await.unwrap();
     for alone in [true, false] {
         let refused = if alone {
-            fixture.queue.post(of("a", number(1))).await.map(drop)
+            fixture.queue.post(in_group("a", number(1))).await.map(drop)
         } else {
-            fixture.queue.enqueue(vec![number(0), of("a", number(1))]).await.map(drop)
+            fixture.queue.enqueue(vec![number(0), in_group("a", number(1))]).await.map(drop)
         };
         assert!(matches!(refused, Err(Error::ExclusiveQueue)), "{refused:?}");
     }
@@ -398,7 +403,7 @@ async fn queue_with_groups_has_a_layout_that_older_versions_refuse() {
 }
 
 #[tokio::test]
-async fn a_message_that_completes_after_its_wait_is_announced_and_events_name_the_group() {
+async fn events_of_a_message_name_its_group() {
     let fixture = TestQueue::new();
     fixture.queue.declare().await.unwrap();
     let begin = fixture.queue.listen().await.unwrap().unwrap();
@@ -414,7 +419,7 @@ async fn a_message_that_completes_after_its_wait_is_announced_and_events_name_th
 #[tokio::test]
 async fn a_thousand_groups_of_one_message_leave_nothing_behind() {
     let fixture = TestQueue::new();
-    let messages = (0..1_000).map(|n| of(&format!("user-{n}"), number(n)));
+    let messages = (0..1_000).map(|n| in_group(&format!("user-{n}"), number(n)));
     fixture.queue.enqueue(messages.collect()).await.unwrap();
     let mut leased = drain(&fixture, 33).await;
     leased.sort_unstable();

@@ -33,7 +33,7 @@ async fn held_messages_wait_for_the_signal_of_their_key_and_no_other() {
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.held, 5);
     assert_eq!(signal(&fixture, "a").await, 3);
     let leased = fixture.lease(10).await;
-    assert_eq!(numbers(&leased), [0, 2, 4], "in the order posted");
+    assert_eq!(numbers(&leased), [0, 2, 4], "messages are released in the order posted");
     assert_eq!(leased.deliveries[0].message.hold, None);
     assert_eq!(signal(&fixture, "a").await, 0, "a repeated signal releases nothing");
     assert_eq!(signal(&fixture, "unknown-key").await, 0);
@@ -103,7 +103,7 @@ async fn a_held_message_that_is_delayed_too_becomes_delayed() {
     assert_eq!((message.state, message.due_at), (State::Delayed, posted.due_at));
     wait_millis(1_510).await;
     let delivery = fixture.lease_one().await;
-    assert!(delivery.message.started_at.unwrap() >= posted.due_at, "never early");
+    assert!(delivery.message.started_at.unwrap() >= posted.due_at, "the message is not delivered before its due time");
 }
 
 #[tokio::test]
@@ -134,11 +134,12 @@ async fn interrupted_signal_is_continued_and_later_signals_wait_for_it() {
     for _ in 0..3 {
         fixture.queue.enqueue((0..1_000).map(|n| held(n, "k")).collect()).await.unwrap();
     }
-    // Redis now contains what a process leaves that stored its signal and then died.
+    // The command writes the state that a process leaves when it stores a signal and then dies.
     let seq = fixture.redis.command("GET drover:{q}:seq").split("\r\n").nth(1).unwrap().to_owned();
     fixture.redis.command(&format!("HSET drover:{{q}}:signals k \"{seq}\\t1\""));
     fixture.post(held(7, "k")).await;
-    // This signal first releases the rest of the first signal's messages, then those that were posted between the two signals.
+    // The second signal first releases the rest of the first signal's messages, then those that were posted between the two
+    // signals.
     assert_eq!(fixture.queue.signal(&key("k"), &with_data("second")).await.unwrap(), 1);
     let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!((status.counts.held, status.counts.waiting), (0, 3_001));
@@ -164,7 +165,7 @@ async fn interrupted_signal_is_continued_and_later_signals_wait_for_it() {
 }
 
 #[tokio::test]
-async fn a_signal_that_was_not_written_by_drover_stops_nothing() {
+async fn malformed_stored_signal_stops_no_other_signal() {
     let fixture = TestQueue::new();
     fixture.post(held(1, "k")).await;
     fixture.redis.command("HSET drover:{q}:signals k garbage");

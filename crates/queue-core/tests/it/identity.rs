@@ -76,7 +76,7 @@ async fn concurrent_posts_with_one_key_or_one_id_store_one_message() {
 }
 
 #[tokio::test]
-async fn a_full_queue_stores_nothing_and_takes_more_when_something_has_finished() {
+async fn full_queue_stores_nothing_until_a_message_has_finished() {
     let fixture = TestQueue::with_settings(r#"{"max_length":5}"#);
     fixture.post_numbers(0..2).await;
     fixture.post(crate::delayed(2, 60_000)).await;
@@ -118,7 +118,7 @@ async fn is_taken(fixture: &TestQueue, id: &str) -> bool {
 
 #[tokio::test]
 async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
-    // The messages are forgotten when they finish, or by age.
+    // One setting forgets messages when they finish, the other one by age.
     for keep in [r#"{"count":0}"#, r#"{"age":1,"min_age":0}"#] {
         let settings =
             format!(r#"{{"id_window":2000,"max_attempts":1,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);

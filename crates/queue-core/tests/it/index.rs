@@ -1,4 +1,4 @@
-//! The creation and deletion of queues, and the index of their names, which is in another cluster slot.
+//! Tests of the creation and deletion of queues, and of the index of their names, which is in another cluster slot.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,16 +15,16 @@ use tokio_util::sync::CancellationToken;
 use crate::{TestQueue, connect, name, number, wait_millis};
 
 /// Another process, whose requests to Redis and their answers are delayed.
-struct Slow {
+struct SlowProcess {
     queues: Queues,
     _proxy: Proxy,
 }
 
-fn slow_process(redis: &RedisServer, latency: Duration) -> Slow {
+fn slow_process(redis: &RedisServer, latency: Duration) -> SlowProcess {
     let proxy = Proxy::start(redis.port());
     proxy.slow(latency);
     let queues = Queues::new(Redis::new(&proxy.url(), Duration::from_secs(5)).unwrap(), DeclaredSettings::default());
-    Slow { queues, _proxy: proxy }
+    SlowProcess { queues, _proxy: proxy }
 }
 
 fn subscribed(queues: &Queues) -> Subscriber {
@@ -208,7 +208,7 @@ async fn maintenance_lists_a_queue_that_was_used_or_found_without_a_name() {
     let old = connect(&fixture.redis, "{}").queue(&"old".parse().unwrap());
     old.enqueue(vec![number(1)]).await.unwrap();
     fixture.post(number(1)).await;
-    // A deletion that is interrupted between its steps leaves the index like this.
+    // The command leaves the index as a deletion does that is interrupted between its steps.
     fixture.redis.command("DEL drover:queues");
     maintain(&fixture.queues);
     for queue in [name(), "old".parse().unwrap()] {

@@ -1,4 +1,4 @@
-//! Leases: the order of messages, deadlines, lapses, and limits of an answer.
+//! Tests of leases: the order of messages, deadlines, lapses, and limits of an answer.
 
 use queue_core::{Extended, LeaseRequest, Millis, NewMessage, Queue, State};
 use serde_json::value::RawValue;
@@ -48,7 +48,7 @@ async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
     while seen.len() < 201 {
         let leased = fixture.lease(50).await;
         for delivery in &leased.deliveries {
-            assert!(delivery.message.started_at.unwrap() >= due, "never early");
+            assert!(delivery.message.started_at.unwrap() >= due, "the message is not delivered before its due time");
         }
         seen.extend(numbers(&leased));
         if leased.deliveries.is_empty() {
@@ -116,11 +116,11 @@ async fn a_message_that_kills_its_workers_ends_as_failed() {
     fixture.assert_clean().await;
 }
 
-/// Leases and completes messages as consumers do, each of which dies when it gets one of `killers`. Returns the numbers of the
+/// Leases and completes messages as consumers that die when they get one of the messages `killers`. Returns the numbers of the
 /// failed messages.
 async fn failed_beside_a_killer(fixture: &TestQueue, killers: &[u64], max_lapses: usize, batch: usize) -> Vec<u64> {
     let mut ids = std::collections::HashMap::new();
-    // Each killer lapses so often, and the last round finds nothing.
+    // The leases of each killer lapse `max_lapses` times, and the last round finds no message.
     for _ in 0..=max_lapses * killers.len() {
         loop {
             let leased = fixture.lease(batch).await;

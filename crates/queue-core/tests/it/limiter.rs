@@ -1,4 +1,4 @@
-//! The rate limit of a queue.
+//! Tests of the rate limit of a queue.
 
 use std::time::{Duration, Instant};
 
@@ -92,7 +92,7 @@ async fn changed_rate_limit_applies_at_once_and_wakes_idle_consumers() {
     // With a lower limit, earlier leases still count.
     change(json!({"rate_limit": {"max": 20}})).await;
     assert!(fixture.lease(100).await.deliveries.is_empty());
-    // With a higher limit, only the difference is free.
+    // With a higher limit, only the difference to the earlier leases may be leased.
     change(json!({"rate_limit": {"max": 60}})).await;
     assert_eq!(fixture.lease(100).await.deliveries.len(), 10);
     // With a shorter window, leases stop counting earlier.

@@ -1,4 +1,4 @@
-//! A load on many queues while servers fail, and the account of every message afterwards.
+//! A load on many queues while servers fail, and a record of every message.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{done, number};
 
-/// The time in which everything works again after a fail-over has ended, by promise 2 s; twice of it on a busy machine.
+/// The time within which every queue works again after a fail-over has ended. The promise is 2 s; these tests, which may run on a
+/// busy machine, allow twice that time.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(4);
 
 /// Producers and consumers of some queues, whose names have different slots.
@@ -24,7 +25,7 @@ pub(crate) struct Load {
     queues: Vec<Arc<Queue>>,
     producers: Tasks,
     consumers: Tasks,
-    account: Arc<Mutex<Account>>,
+    record: Arc<Mutex<LoadRecord>>,
 }
 
 #[derive(Default)]
@@ -42,21 +43,21 @@ impl Tasks {
     }
 }
 
-/// Records what happened to each number.
+/// The record of each number: its post, and the deliveries of its message.
 #[derive(Default)]
-struct Account {
+struct LoadRecord {
     next: u64,
-    /// Posts that were answered, with the queue and the id of each: their messages must not be lost.
+    /// The posts that were answered, each with its queue and its id. Messages of these posts must not be lost.
     stored: BTreeMap<u64, (usize, MessageRef)>,
-    /// Posts whose answers were errors: their messages may be stored or not.
+    /// The posts whose answers were errors: the messages may be stored or not.
     in_doubt: BTreeSet<u64>,
-    /// How often each message was handed out.
+    /// The number of times that each message was handed out.
     deliveries: BTreeMap<u64, u32>,
     /// The time of the last stored post of each queue.
     last_stored: BTreeMap<usize, Instant>,
 }
 
-impl Account {
+impl LoadRecord {
     fn record_post(&mut self, queue: usize, n: u64, began: Instant, posted: Result<MessageRef, Error>) {
         match posted {
             Ok(id) => {
@@ -71,18 +72,19 @@ impl Account {
     }
 }
 
-/// The result of an account.
+/// The summary of a record.
 #[derive(Debug)]
 pub(crate) struct Summary {
+    /// The number of posts whose answers were errors.
     pub(crate) in_doubt: usize,
-    /// Messages whose posts were answered, but that no consumer got, with their states.
+    /// The messages whose posts were answered, but that no consumer got, each with its state.
     pub(crate) lost: Vec<(u64, Option<State>)>,
-    /// Messages that were handed out more than once.
+    /// The number of messages that were handed out more than once.
     pub(crate) repeated: usize,
 }
 
 impl Load {
-    /// Names of so many queues.
+    /// Returns `count` names of queues.
     pub(crate) fn names(prefix: &str, count: usize) -> Vec<QueueName> {
         (0..count).map(|n| format!("{prefix}{n}").parse().unwrap()).collect()
     }
@@ -92,21 +94,21 @@ impl Load {
         let queues = Queues::new(redis.clone(), DeclaredSettings::default());
         let queues: Vec<_> = names.iter().map(|name| queues.queue(name)).collect();
         let (producers, consumers) = (Tasks::default(), Tasks::default());
-        let mut load = Self { queues, producers, consumers, account: Arc::default() };
+        let mut load = Self { queues, producers, consumers, record: Arc::default() };
         for (index, queue) in load.queues.iter().enumerate() {
-            let (account, stop) = (Arc::clone(&load.account), load.producers.stop.clone());
-            load.producers.tasks.spawn(produce(index, Arc::clone(queue), account, stop));
-            let (account, stop) = (Arc::clone(&load.account), load.consumers.stop.clone());
-            load.consumers.tasks.spawn(consume(Arc::clone(queue), account, stop));
+            let (record, stop) = (Arc::clone(&load.record), load.producers.stop.clone());
+            load.producers.tasks.spawn(produce(index, Arc::clone(queue), record, stop));
+            let (record, stop) = (Arc::clone(&load.record), load.consumers.stop.clone());
+            load.consumers.tasks.spawn(consume(Arc::clone(queue), record, stop));
         }
         load
     }
 
     /// Waits until every queue has stored a post that began later than `since`, and returns how long this took.
-    pub(crate) async fn recovered(&self, since: Instant) -> Duration {
+    pub(crate) async fn wait_until_recovered(&self, since: Instant) -> Duration {
         let is_recovered = || {
-            let account = self.account.lock();
-            (0..self.queues.len()).all(|queue| account.last_stored.get(&queue).is_some_and(|at| *at > since))
+            let record = self.record.lock();
+            (0..self.queues.len()).all(|queue| record.last_stored.get(&queue).is_some_and(|at| *at > since))
         };
         while !is_recovered() {
             assert!(since.elapsed() < Duration::from_secs(30), "not all queues work again");
@@ -116,57 +118,57 @@ impl Load {
     }
 
     /// Waits until this many messages are stored.
-    async fn reached(&self, stored: usize) {
+    async fn wait_until_stored(&self, stored: usize) {
         let start = Instant::now();
-        while self.account.lock().stored.len() < stored {
+        while self.record.lock().stored.len() < stored {
             assert!(start.elapsed() < Duration::from_secs(30), "fewer than {stored} messages are stored");
             sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Ends the producers, waits until all messages are completed, audits the queues, and returns the account.
+    /// Ends the producers, waits until all messages are completed, audits the queues, and returns the summary.
     pub(crate) async fn finish(mut self) -> Summary {
-        self.reached(500).await;
+        self.wait_until_stored(500).await;
         self.producers.end().await;
         self.consumers.end().await;
         for queue in &self.queues {
             let audit = queue.audit().await.unwrap();
             assert_eq!(audit.findings, [], "the audit of {} finds nothing", queue.name());
         }
-        let account = std::mem::take(&mut *self.account.lock());
+        let record = std::mem::take(&mut *self.record.lock());
         let mut lost = Vec::new();
-        for (n, (queue, id)) in &account.stored {
-            if !account.deliveries.contains_key(n) {
+        for (n, (queue, id)) in &record.stored {
+            if !record.deliveries.contains_key(n) {
                 let message = self.queues[*queue].read(std::slice::from_ref(id)).await.unwrap().remove(0);
                 lost.push((*n, message.map(|message| message.state)));
             }
         }
-        let is_known = |n: &u64| account.stored.contains_key(n) || account.in_doubt.contains(n);
-        assert!(account.deliveries.keys().all(is_known), "no message comes from nowhere");
+        let is_known = |n: &u64| record.stored.contains_key(n) || record.in_doubt.contains(n);
+        assert!(record.deliveries.keys().all(is_known), "every delivered message was posted");
         Summary {
-            in_doubt: account.in_doubt.len(),
+            in_doubt: record.in_doubt.len(),
             lost,
-            repeated: account.deliveries.values().filter(|count| **count > 1).count(),
+            repeated: record.deliveries.values().filter(|count| **count > 1).count(),
         }
     }
 }
 
-async fn produce(index: usize, queue: Arc<Queue>, account: Arc<Mutex<Account>>, stop: CancellationToken) {
+async fn produce(index: usize, queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let n = {
-            let mut account = account.lock();
-            account.next += 1;
-            account.next
+            let mut record = record.lock();
+            record.next += 1;
+            record.next
         };
         let began = Instant::now();
         let posted = queue.post(number(n)).await;
-        account.lock().record_post(index, n, began, posted.map(|posted| posted.id().clone()));
+        record.lock().record_post(index, n, began, posted.map(|posted| posted.id().clone()));
         sleep(Duration::from_millis(2)).await;
     }
 }
 
 /// Completes messages until the load stops and the queue is empty.
-async fn consume(queue: Arc<Queue>, account: Arc<Mutex<Account>>, stop: CancellationToken) {
+async fn consume(queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>, stop: CancellationToken) {
     let consumer = ConsumerId::issue();
     let mut unsettled: Vec<Settlement> = Vec::new();
     loop {
@@ -177,7 +179,7 @@ async fn consume(queue: Arc<Queue>, account: Arc<Mutex<Account>>, stop: Cancella
             Ok(leased) => {
                 for delivery in leased.deliveries {
                     let n = delivery.message.data.get().parse().unwrap();
-                    *account.lock().deliveries.entry(n).or_default() += 1;
+                    *record.lock().deliveries.entry(n).or_default() += 1;
                     unsettled.push(Settlement { lease: delivery.lease, action: done() });
                 }
             }
@@ -185,7 +187,7 @@ async fn consume(queue: Arc<Queue>, account: Arc<Mutex<Account>>, stop: Cancella
             Err(error) => panic!("{error}"),
         }
         if unsettled.is_empty() {
-            // In this order, because a producer may post its last message after the status was read.
+            // The stop is read before the status, because a producer may post its last message after the status was read.
             let is_stopped = stop.is_cancelled();
             let is_empty = match queue.status().await {
                 Ok(Some(status)) => status.counts.waiting + status.counts.active + status.counts.delayed == 0,

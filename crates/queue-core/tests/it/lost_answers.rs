@@ -1,4 +1,4 @@
-//! The lists of docs/PROTOCOL.md that say which calls may be repeated: each call with a proxy that loses the answer.
+//! Tests of the lists in docs/PROTOCOL.md that say which calls may be repeated: a proxy loses the answer to each call.
 
 use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
 
@@ -13,23 +13,23 @@ use serde_json::{json, value::to_raw_value};
 
 use crate::{TIME_LIMIT, delayed, done, failure, number, wait_millis};
 
-/// What a repetition does.
+/// The effect of a repeated call.
 enum Repeat {
-    /// It changes nothing, as one call does, and gets the same answer.
+    /// Neither the first nor the repeated call changes anything, and the answers are the same.
     Reads,
-    /// It leaves what one call leaves, and gets the same answer.
+    /// The repeated call leaves the same data as one call, and gets the same answer.
     Yes,
-    /// It leaves what one call leaves, and gets this answer.
+    /// The repeated call leaves the same data as one call, and gets this answer.
     Answers(&'static str),
-    /// It changes the [effect](Scene::effect) from the first number to the second one.
+    /// The repeated call changes the [effect](OperationCase::effect) from the first number to the second one.
     No(u64, u64),
-    /// It has a new token, undoes the leases of the lost call, and gets the same answer.
+    /// The repeated call has a new token, undoes the leases of the lost call, and gets the same answer.
     NewToken,
 }
 use Repeat::{Answers, NewToken, No, Reads, Yes};
 
-/// The calls of the lists. A name that begins with `command-` is that of a command that calls no script: the lists name all of these
-/// `command`.
+/// The calls of the lists. A name that begins with `command-` stands for a Redis command that is called without a script; the
+/// lists name all such commands `command`.
 const OPERATIONS: [(&str, Repeat); 34] = [
     ("declare", Yes),
     ("configure", Yes),
@@ -67,7 +67,7 @@ const OPERATIONS: [(&str, Repeat); 34] = [
     ("WAIT", No(2, 3)),
 ];
 
-/// The time for which the case of `await` waits.
+/// The time for which the call of `await` waits for its message.
 const WAIT: Millis = Millis::new(1_013);
 
 /// A Redis with a replica and behind a proxy, and this process's connections through the proxy.
@@ -78,8 +78,8 @@ struct Network<'r> {
 }
 
 impl Network<'_> {
-    /// The scripts, or the calls of another command, that Redis has done so far.
-    fn done(&self, command: &str) -> u64 {
+    /// Returns the number of successful calls of a command that Redis has done so far.
+    fn calls_done(&self, command: &str) -> u64 {
         let stats = self.redis.command("INFO commandstats");
         let figures = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:")));
         let figure = |name: &str| -> u64 {
@@ -89,7 +89,8 @@ impl Network<'_> {
         figure("calls=") - figure("failed_calls=")
     }
 
-    /// The stored values of a queue, and what the index has for its name. Ids, instants and random values are replaced, because they differ between two queues.
+    /// Returns the stored values of a queue, and the entry of its name in the index. Ids, instants and random values are
+    /// replaced, because they differ between two queues.
     fn stored(&self, queue: &Queue) -> String {
         let keys = self.redis.command(&format!("KEYS drover:{{{}}}:*", queue.name()));
         let keys: BTreeSet<&str> = keys.lines().filter(|line| line.starts_with("drover:")).collect();
@@ -127,7 +128,7 @@ fn without_random_words(text: &str) -> String {
 }
 
 /// A queue with a failed, an active, a delayed, a held and a waiting message, for one operation.
-struct Scene<'n> {
+struct OperationCase<'n> {
     network: &'n Network<'n>,
     operation: &'static str,
     queue: Arc<Queue>,
@@ -137,7 +138,7 @@ struct Scene<'n> {
     delayed: MessageRef,
 }
 
-impl<'n> Scene<'n> {
+impl<'n> OperationCase<'n> {
     async fn prepare(network: &'n Network<'n>, operation: &'static str, run: &str) -> Self {
         let queue = network.queues.queue(&format!("{operation}-{run}").parse().unwrap());
         let request = LeaseRequest::new("consumer".parse::<ConsumerId>().unwrap(), 1);
@@ -179,7 +180,7 @@ impl<'n> Scene<'n> {
         Self { network, operation, queue, request, failed: failed.message.id, active, delayed: posted[0].id().clone() }
     }
 
-    /// The call of the operation, and its answer without what always differs.
+    /// Calls the operation, and returns the answer without random values.
     async fn call(&self) -> Result<String, Error> {
         let Self { network, queue, request, active, .. } = self;
         let lease = &active.lease;
@@ -229,15 +230,17 @@ impl<'n> Scene<'n> {
         })
     }
 
-    /// A text of the last command that the call sends before its answer is lost; which command it is, and how many of them.
+    /// Returns a text of the last command that the call sends before its answer is lost, the name of that command, and how many
+    /// such commands the call sends.
     fn lost_command(&self) -> (&str, &str, u64) {
         match self.operation {
-            // The first call of the script does not permit a new queue. The argument is the epoch of the new queue.
+            // The first call of the script does not permit a new queue. The text is the length of the argument with the epoch of
+            // the new queue, which only the second call has.
             "declare" => ("$16\r\n", "evalsha", 2),
-            // These two read the message first. The number is `WAIT`.
+            // `await` and `patch` read the message first. 1013 is the number of milliseconds in `WAIT`.
             "await" => ("$4\r\n1013\r\n", "evalsha", 2),
             "patch" => ("patched", "evalsha", 2),
-            // These two read schedules first.
+            // `put_schedule` and `tick` read schedules first.
             "put_schedule" => ("\"every\":1000", "evalsha", 2),
             "tick" => (SCHEDULE, "evalsha", 2),
             "command-ZRANGE" => ("$6\r\nZRANGE\r\n", "zrange", 1),
@@ -248,8 +251,8 @@ impl<'n> Scene<'n> {
         }
     }
 
-    /// What other clients do after the call.
-    async fn meanwhile(&self) {
+    /// Does the changes that other clients make between the call and its repetition.
+    async fn act_as_other_clients(&self) {
         match self.operation {
             "delete" | "purge" => drop(self.queue.enqueue(vec![number(8)]).await.unwrap()),
             "cancel" => drop(self.queue.retry(&own_id()).await.unwrap()),
@@ -273,13 +276,13 @@ impl<'n> Scene<'n> {
         }
     }
 
-    /// The number that a second call changes: of messages in the state that the operation is about, of patched messages, of
-    /// schedules that are not paused, or of counted uses.
+    /// Returns the number that a second call changes: the number of messages in the state that the operation changes, of patched
+    /// messages, of schedules that are not paused, or of counted uses.
     async fn effect(&self) -> u64 {
         if self.operation == "quota" {
             let key = format!("drover:quota:{}:{}", self.queue.name(), QUOTA_DURATION.get());
             let slices = self.network.redis.command(&format!("GET {key}"));
-            // After the length, the number of uses follows the comma of each slice.
+            // The reply has the length of the value, and then the slices; in each slice the number of uses follows the comma.
             let counts = slices.split_whitespace().filter_map(|slice| slice.split_once(','));
             return counts.map(|(_, count)| count.parse::<u64>().unwrap()).sum();
         }
@@ -310,7 +313,7 @@ const QUOTA_DURATION: Millis = Millis::from_secs(60);
 
 const SCHEDULE: &str = "every-second-once";
 
-/// Puts a schedule that posts one message.
+/// Creates a schedule that posts one message.
 async fn put_schedule(queue: &Queue) -> Result<(), Error> {
     let definition = json!({"every": "1s", "max_runs": 1, "message": {"data": 1}});
     let definition = serde_json::from_value(definition).unwrap();
@@ -340,22 +343,22 @@ fn text(answer: impl Debug) -> String {
 /// Asserts that each call whose answer is lost fails, is done once, and can be repeated as its operation says.
 async fn assert_operations(network: &Network<'_>) {
     for (operation, repeat) in &OPERATIONS {
-        // This call also makes Redis cache the script.
-        let once = Scene::prepare(network, operation, "once").await;
+        // The call with an answer also makes Redis cache the script.
+        let once = OperationCase::prepare(network, operation, "once").await;
         let before = once.stored();
         let answer = once.call().await.unwrap();
-        once.meanwhile().await;
+        once.act_as_other_clients().await;
 
-        let lost = Scene::prepare(network, operation, "lost").await;
+        let lost = OperationCase::prepare(network, operation, "lost").await;
         let (request, command, count) = lost.lost_command();
-        let done_before = network.done(command);
+        let done_before = network.calls_done(command);
         network.proxy.lose_answer_to(request);
         let failed = lost.call().await;
         assert!(matches!(failed, Err(Error::Unavailable(_))), "{operation}: {failed:?}");
-        assert_eq!(network.done(command) - done_before, count, "{operation} is done once");
-        lost.meanwhile().await;
+        assert_eq!(network.calls_done(command) - done_before, count, "{operation} is done once");
+        lost.act_as_other_clients().await;
         if *operation != "find_leases" {
-            // What `find_leases` finds is undone by another script, which did not follow.
+            // After `find_leases`, another script undoes the leases that were found; the lost call did not call that script.
             assert_eq!(lost.stored(), once.stored(), "{operation} without an answer");
         }
 
@@ -369,8 +372,8 @@ async fn assert_operations(network: &Network<'_>) {
             NewToken => assert_eq!((repeated, lost.effect().await), (answer, effect.1), "{operation}"),
             No(first, second) => assert_eq!((effect, lost.effect().await), ((*first, *first), *second), "{operation}"),
         }
-        for scene in [once, lost] {
-            assert_eq!(scene.queue.audit().await.unwrap().findings, [], "{operation}");
+        for case in [once, lost] {
+            assert_eq!(case.queue.audit().await.unwrap().findings, [], "{operation}");
         }
     }
 }
@@ -424,7 +427,7 @@ async fn a_redirected_call_whose_answer_is_lost_is_done_once() {
     let queues = queues(&cluster_url(&proxies[0]), 0);
     queues.redis().ping().await.unwrap();
     let slot_of = |name: &String| cluster.slot_of(&format!("drover:quota:{name}:60000"));
-    // The first server has the first half of the slots.
+    // The first server has the slots below 8,192.
     let names: Vec<String> = (0..100).map(|n| format!("key{n}")).filter(|name| slot_of(name) < 8_192).take(2).collect();
     let [moving, moved] = [slot_of(&names[0]), slot_of(&names[1])];
     assert_eq!(from.command(&format!("CLUSTER SETSLOT {moving} MIGRATING {}", ids[1])), "+OK");
@@ -448,19 +451,19 @@ async fn progress_that_is_repeated_after_a_lost_answer_is_a_second_event() {
     let redis = RedisServer::start();
     let proxy = Proxy::start(redis.port());
     let network = Network { redis: &redis, queues: queues(&proxy.url(), 0), proxy };
-    let scene = Scene::prepare(&network, "progress", "heard").await;
-    scene.queue.listen().await.unwrap().unwrap();
+    let case = OperationCase::prepare(&network, "progress", "heard").await;
+    case.queue.listen().await.unwrap().unwrap();
     let events = || redis.command("XRANGE drover:{progress-heard}:events - +").matches("progress").count();
-    // Redis caches the script.
-    scene.call().await.unwrap();
+    // The first call makes Redis cache the script.
+    case.call().await.unwrap();
     network.proxy.lose_answer_to("EVALSHA");
-    assert!(matches!(scene.call().await, Err(Error::Unavailable(_))));
+    assert!(matches!(case.call().await, Err(Error::Unavailable(_))));
     assert_eq!(events(), 2);
-    scene.call().await.unwrap();
+    case.call().await.unwrap();
     assert_eq!(events(), 3);
 }
 
-/// The calls that a list of docs/PROTOCOL.md names. The list is one item, which begins with this word.
+/// Returns the calls that a list of docs/PROTOCOL.md names. The list is a row of a table; the row begins with `word`.
 fn documented(word: &str) -> BTreeSet<&'static str> {
     let page = include_str!("../../../../docs/PROTOCOL.md");
     let row = page.lines().find_map(|line| line.strip_prefix(&format!("{word} | ")));
@@ -468,7 +471,7 @@ fn documented(word: &str) -> BTreeSet<&'static str> {
 }
 
 #[test]
-fn the_protocol_page_says_of_every_operation_whether_it_may_repeat_as_these_tests_prove() {
+fn protocol_page_lists_each_operation_as_these_tests_prove() {
     let proven = |word: &str| {
         let word_of = |repeat: &Repeat| match repeat {
             Reads | Yes | Answers(_) => "yes",

@@ -1,6 +1,6 @@
 //! Tests of queue-core on a real Redis. Each test starts its own server.
 
-#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+#![allow(clippy::unwrap_used)] // A failed unwrap is a failure of the test.
 
 mod answers;
 mod audit;
@@ -159,12 +159,12 @@ fn numbers(leased: &Leased) -> Vec<u64> {
     leased.deliveries.iter().map(|delivery| delivery.message.data.get().parse().unwrap()).collect()
 }
 
-/// How often this process has called a script.
+/// The number of times that this process has called a script.
 fn script_calls(fixture: &TestQueue, script: &str) -> u64 {
     calls_of(&fixture.queues, script)
 }
 
-/// How often the process with these queues has called a script.
+/// The number of times that the process with these queues has called a script.
 fn calls_of(queues: &Queues, script: &str) -> u64 {
     let (mut registry, mut text) = (Registry::default(), String::new());
     queues.redis().calls().register(&mut registry);

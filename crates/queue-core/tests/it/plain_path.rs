@@ -1,4 +1,5 @@
-//! The plain path: in a queue that uses no rare feature, a call executes few commands, also after such a feature was used.
+//! Tests of the plain path: in a queue that uses no rare feature, a call executes few commands, also after a rare feature was
+//! used.
 
 use queue_core::{Action, Millis, NewMessage, Signal, State};
 use serde_json::{json, value::to_raw_value};
@@ -16,7 +17,8 @@ fn commands(fixture: &TestQueue) -> u64 {
         .sum()
 }
 
-/// The commands of a post of one message, of its lease, of its settle, and of a lease call that finds nothing.
+/// Returns the numbers of commands for a post of one message, for its lease, for its settlement, and for a lease call that finds
+/// no message.
 async fn commands_of_one_message(fixture: &TestQueue) -> [u64; 4] {
     let before = commands(fixture);
     fixture.queue.enqueue(vec![number(1)]).await.unwrap();

@@ -57,12 +57,12 @@ async fn refused_post_does_not_affect_other_posts_of_its_call() {
     assert!([0, 1, 2, 3, 6].into_iter().all(created), "{posted:?}");
     assert!(matches!(posted[4], Err(Error::TooManyBytes(_))));
     assert!(matches!(&posted[5], Ok(Enqueued::Duplicate(id, State::Waiting)) if id.as_str() == "a"), "{:?}", posted[5]);
-    // The queue has five of its eight messages, so three of six more are stored.
+    // The queue has five of its eight messages, so three of six more messages are stored.
     let posted = post_all(&fixture, [number(6), number(7), with_id(8, "a"), number(9), number(10), number(11)]).await;
     let (full, rest): (Vec<_>, Vec<_>) = posted.iter().partition(|one| matches!(one, Err(Error::QueueFull(8))));
     assert_eq!((full.len(), rest.len()), (2, 4), "{posted:?}");
     assert!(matches!(posted[2], Ok(Enqueued::Duplicate(..))), "a duplicate needs no room");
-    // A batch is still stored all or none.
+    // The messages of a batch are still stored all or none.
     let batch = fixture.queue.enqueue(vec![number(12)]).await;
     assert!(matches!(batch, Err(Error::QueueFull(8))));
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 8);
@@ -124,7 +124,8 @@ async fn failed_call_fails_each_of_its_posts_once_and_in_time() {
     for post in posts {
         assert!(matches!(post.await.unwrap(), Err(Error::Unavailable(_))));
     }
-    // All posts fail after one time limit. If the waiting ones were sent in a further call, they would fail after two.
+    // All posts fail after one time limit. If the waiting posts were sent in a further call, they would fail after two time
+    // limits.
     assert!(start.elapsed() < TIME_LIMIT * 2, "{:?}", start.elapsed());
     fixture.redis.resume();
     fixture.queues.posts_done().await;
@@ -150,7 +151,7 @@ async fn post_beyond_the_limit_of_waiting_posts_is_refused_at_once_and_a_later_o
     let posted = post_all(&fixture, (0..60).map(|_| large(1 << 20))).await;
     // On a busy machine Redis may be too slow for so many posts; such a failure is not `Overloaded`.
     let overloaded = posted.iter().filter(|one| matches!(one, Err(Error::Overloaded))).count();
-    assert_eq!(overloaded, 0, "there is room");
+    assert_eq!(overloaded, 0, "no post is refused when no other post waits");
     assert!(posted.iter().any(Result::is_ok));
     fixture.queues.posts_done().await;
     fixture.assert_clean().await;

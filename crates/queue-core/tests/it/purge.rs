@@ -31,7 +31,7 @@ async fn ids_in(fixture: &TestQueue, state: State) -> BTreeSet<String> {
     }
 }
 
-/// Ids are in the order of posting, so the purge is right if each kept message has a later id than every purged one.
+/// Ids are in the order of posting, so the purge is right if each kept message has a later id than every purged message.
 #[tokio::test]
 async fn purge_removes_every_message_posted_before_it_and_none_posted_after_it() {
     let hold = |n| NewMessage { hold: Some(format!("k{}", n % 3).parse().unwrap()), ..number(n) };
@@ -85,7 +85,7 @@ async fn purge_removes_every_message_posted_before_it_and_none_posted_after_it()
 async fn begin_a_purge(fixture: &TestQueue) {
     let proxy = Proxy::start(fixture.redis.port());
     let queue = Queues::new(Redis::new(&proxy.url(), TIME_LIMIT).unwrap(), DeclaredSettings::default()).queue(&name());
-    // The second step would begin after the answer of the first, which is delayed.
+    // The second step would begin after the answer of the first step, which is delayed.
     proxy.slow(Duration::from_millis(300));
     let purging = queue.purge(State::Waiting);
     let cutting = async {
@@ -103,13 +103,13 @@ async fn begin_a_purge(fixture: &TestQueue) {
 async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1,"visibility_timeout":"1h","id_window":"1h"}"#);
     let own = |id: &str, n| NewMessage { id: Some(id.parse().unwrap()), ..number(n) };
-    // A message whose lease has lapsed, so that it waits again. Its consumer may still settle the lease.
+    // The lease of the first message has lapsed, so that the message waits again. Its consumer may still settle the lease.
     let lapsing = fixture.post(number(0)).await.id;
     let late = fixture.lease_one().await;
     fixture.queue.extend(std::slice::from_ref(&late.lease), Some(Millis::new(1))).await.unwrap();
     wait_millis(5).await;
     fixture.queue.maintain().await.unwrap();
-    // A cancelled message, which still has an entry in the waiting list.
+    // The second message is cancelled, and still has an entry in the waiting list.
     let cancelled = fixture.post(number(1)).await.id;
     assert_eq!(fixture.queue.cancel(&cancelled).await.unwrap(), Changed::Done);
     let with_own_id = fixture.post(own("order", 2)).await.id;
@@ -126,7 +126,7 @@ async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
         assert_eq!(fixture.queue.cancel(id).await.unwrap(), Changed::Unknown);
         assert_eq!(fixture.queue.erase(id).await.unwrap(), Changed::Unknown);
     }
-    // A message that was posted before the purge and made ready after it began.
+    // The cancelled message was posted before the purge, and becomes ready after the purge began.
     assert_eq!(fixture.queue.retry(&cancelled).await.unwrap(), Changed::Done);
     let again = fixture.post(own("order", 4)).await.id;
     fixture.assert_clean().await;
@@ -226,7 +226,7 @@ async fn purge_or_retry_of_a_deleted_queue_does_not_change_a_new_queue_of_that_n
             let bulk =
                 async { if retries { slow.retry_failed().await.unwrap() } else { slow.purge(state).await.unwrap() } };
             let deleting = async {
-                // This waits until the purge or retry has done its first step; it does not wait for the last one.
+                // The loop waits until the purge or retry has done its first step, not for its last step.
                 let outcomes = || fixture.redis.command("HLEN drover:{q}:outcomes");
                 while outcomes() == ":3000" && (state == State::Failed || !retries) {
                     wait_millis(1).await;

@@ -1,4 +1,4 @@
-//! The instant at which a message became ready, from which its age and its start delay count.
+//! Tests of the instant at which a message became ready, from which its age and its start delay count.
 
 use queue_core::{Action, Delivery, Millis, NewMessage, Signal, State};
 

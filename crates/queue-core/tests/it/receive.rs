@@ -1,5 +1,5 @@
-//! Consumers that wait for messages through [`LongPoll`], whose driver (one task for each queue) leases for all of them: the calls
-//! that they cost, and the release of deliveries whose client has disconnected.
+//! Tests of consumers that wait for messages through [`LongPoll`], whose driver (one task for each queue) leases for all
+//! consumers: the number of calls, and the release of deliveries whose client has disconnected.
 
 use std::{
     sync::{
@@ -30,7 +30,7 @@ fn long_poll(fixture: &TestQueue) -> LongPoll {
     LongPoll::new(subscriber, CancellationToken::new())
 }
 
-/// A request of a new consumer, as for an HTTP client that gives no consumer id.
+/// Makes a request of a new consumer, as for an HTTP client that gives no consumer id.
 fn request_of_a_new_consumer() -> LeaseRequest {
     LeaseRequest::new(ConsumerId::issue(), 1).without_owner_timeout()
 }
@@ -116,7 +116,7 @@ async fn deliveries_that_a_client_never_took_are_released_at_once() {
     assert!((&mut wait).now_or_never().is_none(), "the message is waiting");
     let posted = fixture.post(number(1)).await;
     until_active(&fixture, &posted.id).await;
-    // By now the driver has handed the message over, but this client never reads it.
+    // After this pause the driver has handed the message over, but the client never reads it.
     wait_millis(50).await;
     drop(wait);
     until_waiting_again(&fixture, &posted.id).await;
@@ -125,10 +125,10 @@ async fn deliveries_that_a_client_never_took_are_released_at_once() {
     fixture.assert_clean().await;
 }
 
-/// Memory for answers that has no room left.
-struct Full;
+/// Memory for responses, of which nothing is left.
+struct NoMemory;
 
-impl ResponseMemory for Full {
+impl ResponseMemory for NoMemory {
     fn take(&self) -> Option<usize> {
         None
     }
@@ -140,7 +140,7 @@ impl ResponseMemory for Full {
 async fn consumer_without_memory_for_its_answer_is_refused_before_anything_is_leased() {
     let fixture = TestQueue::with_settings("{}");
     let long_poll = long_poll(&fixture);
-    let refused = long_poll.receive_within(&fixture.queue, fixture.request(5), LONG, Arc::new(Full));
+    let refused = long_poll.receive_within(&fixture.queue, fixture.request(5), LONG, Arc::new(NoMemory));
     let posted = fixture.post(number(1)).await;
     assert!(matches!(refused.await, Err(Error::Overloaded)));
     let message = fixture.read(&posted.id).await;
@@ -264,7 +264,11 @@ async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_numb
     eventually("all messages are received", || (received.lock().unwrap().len() == 101).then_some(()));
     let for_a_hundred = calls_when_quiet(&fixture).await - before;
     assert!(for_a_hundred <= 700, "{for_a_hundred} calls for 100 messages");
-    assert_eq!(*received.lock().unwrap(), (0..=100).collect::<Vec<_>>(), "in their order");
+    assert_eq!(
+        *received.lock().unwrap(),
+        (0..=100).collect::<Vec<_>>(),
+        "messages are received in the order of posting"
+    );
     assert_eq!(overlaps.load(Ordering::SeqCst), 0, "one consumer at a time has access");
     clients.abort_all();
     fixture.assert_clean().await;
@@ -321,7 +325,7 @@ async fn waiting_clients_take_over_after_the_timeout_of_an_owner_in_another_proc
     // This time limit is shorter than the 5 s between two polls of the driver.
     let received = tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!(received[0].message.data.get(), "1");
-    // A lease that lapses frees the queue too.
+    // A lease that lapses frees the queue, too.
     let again = tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!((again[0].message.id.clone(), again[0].message.lapses), (received[0].message.id.clone(), 1));
     clients.abort_all();

@@ -56,7 +56,7 @@ async fn jitter_shortens_the_back_off_by_at_most_its_fraction() {
     }
     let (shortest, longest) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
     assert!(*shortest >= 50_000 && *longest <= 100_000, "{shortest} to {longest}");
-    assert!(longest - shortest > 25_000, "spread: {shortest} to {longest}");
+    assert!(longest - shortest > 25_000, "the pauses differ: {shortest} to {longest}");
 }
 
 #[tokio::test]

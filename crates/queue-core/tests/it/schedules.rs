@@ -72,7 +72,7 @@ impl TestQueue {
     }
 }
 
-/// A process that ticks; dropping it ends its tasks.
+/// A process that posts ticks; dropping it ends its tasks.
 struct Ticking {
     queues: Queues,
     tasks: Vec<JoinHandle<()>>,
@@ -159,7 +159,7 @@ async fn five_hundred_ticks_in_one_instant_of_a_thousand_schedules_are_posted_on
     assert!(matches!(full, Err(Error::TooManySchedules)));
     assert!(
         fixture.put("s0", json!({"every": "2d", "message": {"data": 1}})).await["every"] == 172_800_000,
-        "it existed"
+        "a schedule that exists may be replaced"
     );
     let messages: Vec<Message> =
         fixture.wait_for(501).await.into_iter().filter(|message| message.schedule.is_some()).collect();
@@ -180,7 +180,7 @@ async fn process_learns_of_earlier_ticks_pauses_and_deletions() {
     let _process = ticking(&fixture).await;
     fixture.put("s", json!({"every": "1h", "message": {"data": "hourly"}})).await;
     wait_millis(300).await;
-    // The definition is replaced by one with an earlier tick.
+    // The definition is replaced by a definition with an earlier tick.
     fixture.put("s", json!({"every": "1s", "message": {"data": "often"}})).await;
     let posted = fixture.wait_for(2).await;
     assert!(posted.iter().all(|message| message.data.get() == "\"often\""));
@@ -210,7 +210,7 @@ async fn process_learns_of_earlier_ticks_pauses_and_deletions() {
 }
 
 #[tokio::test]
-async fn equal_definition_changes_nothing_and_another_one_counts_anew() {
+async fn equal_definition_of_a_schedule_changes_nothing_and_another_one_replaces_it() {
     let fixture = TestQueue::new();
     let definition = json!({"cron": "@hourly", "timezone": "Asia/Kathmandu", "message": {"data": {"a": 1}, "ttl": "1m",
                             "hold": "k", "group": "g", "headers": {"h": "1"}, "backoff": {"delay": 5}, "max_attempts": 7, "timeout": "3s"}});
@@ -229,7 +229,11 @@ async fn equal_definition_changes_nothing_and_another_one_counts_anew() {
     let mut other = definition;
     other["message"]["data"] = json!(2);
     let replaced = fixture.put("s", other).await;
-    assert_eq!((&replaced["paused"], &replaced["message"]["data"]), (&json!(true), &json!(2)), "it stays paused");
+    assert_eq!(
+        (&replaced["paused"], &replaced["message"]["data"]),
+        (&json!(true), &json!(2)),
+        "the schedule stays paused"
+    );
     assert_ne!(revision(), before);
     for (json, field) in [
         (json!({"every": "1s", "message": {"data": 1}, "end_at": "2001-01-01T00:00:00Z"}), "end_at"),
@@ -243,7 +247,7 @@ async fn equal_definition_changes_nothing_and_another_one_counts_anew() {
 }
 
 #[tokio::test]
-async fn schedule_is_run_by_hand_and_that_counts_for_nothing() {
+async fn schedule_that_a_client_runs_keeps_its_ticks_and_its_number_of_runs() {
     let fixture = TestQueue::new();
     fixture.put("s", json!({"every": "1d", "message": {"data": 5, "priority": -3}})).await;
     fixture.queue.pause_schedule(&named("s")).await.unwrap();
@@ -257,7 +261,7 @@ async fn schedule_is_run_by_hand_and_that_counts_for_nothing() {
         (&json!(0), &json!(null), &json!(null))
     );
     assert!(fixture.queue.run_schedule(&named("unknown")).await.unwrap().is_none());
-    // A patch keeps what the schedule wrote.
+    // A patch keeps the name of the schedule in the message.
     let patch = serde_json::from_value(json!({"priority": 2})).unwrap();
     fixture.queue.patch(&posted.id, &patch).await.unwrap().unwrap();
     assert_eq!(fixture.read(&posted.id).await.schedule.unwrap().as_str(), "s");
@@ -414,7 +418,7 @@ async fn declared_schedules_are_created_and_win_over_those_of_clients() {
     assert_eq!((&by_client["declared"], &by_client["message"]["data"]), (&json!(false), &json!(9)));
     let queues = start(2).await;
     assert_eq!(fixture.schedule("s").await["message"]["data"], 2);
-    // A queue that is deleted and begins again has the declared schedules again.
+    // A queue that is deleted and created again has the declared schedules again.
     let queue = queues.queue(&name());
     queue.delete().await.unwrap();
     queue.enqueue(vec![number(1)]).await.unwrap();

@@ -1,4 +1,4 @@
-//! Sentinels: calls go to the primary that they name, also after a fail-over.
+//! Tests with Sentinels: calls go to the primary that the Sentinels name, also after a fail-over.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ const REPLICAS: u32 = 2;
 /// Sentinels that were not run for 2 s, on a busy machine, do nothing for the next 30 s (TILT).
 const TIME_LIMIT: Duration = Duration::from_secs(90);
 
-/// Waits until this is true.
+/// Waits until a condition is true.
 async fn wait_for(what: &str, is_true: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_true() {
@@ -23,28 +23,29 @@ async fn wait_for(what: &str, is_true: impl Fn() -> bool) {
     }
 }
 
-/// Ends the first server's time as the primary under load, and lets it come back after it was replaced. Posts that need no replica
-/// must then work at once. Posts that all replicas confirm must work as soon as these are back, and none may be lost.
+/// Replaces the first server as the primary under load, and lets that server come back later. Posts that need no replica must
+/// then work at once. Posts that all replicas confirm must work as soon as these replicas are back, and none of these posts may
+/// be lost.
 ///
-/// Fewer confirmations would promise nothing here: until a Sentinel tells them, a former primary and the replica that was not
-/// promoted know nothing of the fail-over, and confirm posts that it forgets.
+/// The test needs the confirmations of all replicas: until a Sentinel tells them, a former primary and the replica that was not
+/// promoted know nothing of the fail-over, and confirm posts that the fail-over loses.
 async fn calls_go_to_the_new_primary(end: impl Fn(&mut RedisSentinels), rejoin: impl Fn(&mut RedisServer)) {
     let mut group = RedisSentinels::start(REPLICAS as usize, 3);
     let redis = || Redis::new(&group.url(), Redis::DEFAULT_TIME_LIMIT).unwrap();
     let plain = Load::start(&redis(), &Load::names("plain", 2));
     let confirmed = Load::start(&redis().require_replicas(REPLICAS), &Load::names("confirmed", 2));
-    plain.recovered(Instant::now()).await;
-    confirmed.recovered(Instant::now()).await;
+    plain.wait_until_recovered(Instant::now()).await;
+    confirmed.wait_until_recovered(Instant::now()).await;
 
     end(&mut group);
     wait_for("another primary", || group.primary().is_some_and(|primary| primary != 0)).await;
-    let took = plain.recovered(Instant::now()).await;
+    let took = plain.wait_until_recovered(Instant::now()).await;
     assert!(took < RECOVERY, "{took:?}");
 
     rejoin(&mut group.servers[0]);
     let all_confirm = |primary: usize| group.servers[primary].confirming_replicas() == REPLICAS as usize;
     wait_for("all replicas", || group.primary().is_some_and(all_confirm)).await;
-    let took = confirmed.recovered(Instant::now()).await;
+    let took = confirmed.wait_until_recovered(Instant::now()).await;
     assert!(took < RECOVERY, "{took:?}");
 
     let summary = confirmed.finish().await;

@@ -1,4 +1,4 @@
-//! Checks of the server: dangers that are reported, and servers that refuse every connection.
+//! Tests of the checks of a Redis server: dangers that are reported, and servers that refuse every connection.
 
 use std::{io::Write, net::TcpListener, thread, time::Duration};
 
@@ -21,7 +21,7 @@ async fn persistence_is_an_append_only_file_or_snapshots() {
 }
 
 #[tokio::test]
-async fn every_policy_but_noeviction_is_a_danger() {
+async fn every_eviction_policy_but_noeviction_is_a_danger() {
     let server = RedisServer::start_durable();
     for policy in ["allkeys-lru", "volatile-ttl"] {
         server.command(&format!("CONFIG SET maxmemory-policy {policy}"));
@@ -52,8 +52,8 @@ async fn a_server_that_does_not_answer_is_not_examined_and_the_wait_is_bounded()
 }
 
 /// A server that refuses every connection as Redis in protected mode does: it sends the reason, reads nothing, and closes. If
-/// `after` is not zero, every second connection gets the reason after that time, and the others get none, as if the reset had been
-/// faster.
+/// `after` is not zero, every second connection gets the reason after that time, and the other connections get no reason, as if
+/// the reset had been faster.
 fn protected(after: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
@@ -63,7 +63,7 @@ fn protected(after: Duration) -> String {
                 thread::sleep(after);
             }
             if n % 2 == 1 || after.is_zero() {
-                // The server does not read what the client has written, so the close may reach the client as a reset before the
+                // The server does not read the bytes of the client, so the close may reach the client as a reset before the
                 // reason does.
                 let _ = client.write_all(b"-DENIED Redis is running in protected mode because no password is set\r\n");
             }

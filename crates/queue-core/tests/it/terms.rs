@@ -1,4 +1,4 @@
-//! A lease keeps its visibility timeout and timeout when the settings of the queue change.
+//! Tests that a lease keeps its visibility timeout and its timeout when the settings of the queue change.
 
 use queue_core::{Extended, Millis, State};
 use serde_json::json;
@@ -39,7 +39,7 @@ async fn process_that_declares_a_shorter_visibility_timeout_shortens_no_lease() 
     let delivery = fixture.lease_one().await;
     connect(&fixture.redis, r#"{"visibility_timeout":100}"#).queue(&name()).declare().await.unwrap();
     assert!(extended_by(&fixture, &delivery, None).await >= 30_000);
-    // A longer extension applies once; the next one is by the original duration again.
+    // A longer extension applies once; the next extension is by the original duration again.
     assert!(extended_by(&fixture, &delivery, Some(Millis::from_secs(90))).await >= 90_000);
     assert!(extended_by(&fixture, &delivery, None).await < 60_000);
 }

@@ -1,4 +1,4 @@
-//! Connections to Redis over TLS, with certificates that the tests make.
+//! Tests of connections to Redis over TLS, with certificates that the tests make.
 
 use std::{
     fs,
@@ -35,7 +35,7 @@ fn fixture(ca: &CertificateAuthority) -> TestQueue {
     TestQueue::with_queues(redis, Queues::new(connected, DeclaredSettings::default()))
 }
 
-/// The text of the error with which a first call fails.
+/// Returns the text of the error with which a first call fails.
 async fn error_of(options: &RedisOptions) -> String {
     match options.prepare().unwrap().ping().await {
         Err(Error::Unavailable(text)) => text,
@@ -88,7 +88,7 @@ async fn queues_of_a_cluster_are_used_over_tls_while_a_slot_moves() {
     for (n, name) in (1..).zip(&Load::names("q", 12)) {
         use_queue(&queues.queue(name), n).await;
     }
-    // The first slots of the first server get another server, which the first one names in its redirections.
+    // The first slots of the first server move to another server, which the first server names in its redirections.
     let is_first = |name: &QueueName| cluster.slot_of(&format!("drover:{{{name}}}:meta")) < MOVED_SLOTS;
     let name = (0..100_000).map(|n| format!("moved-{n}").parse().unwrap()).find(is_first).unwrap();
     use_queue(&queues.queue(&name), 1).await;
@@ -238,7 +238,7 @@ fn options_that_contradict_each_other_are_refused() {
 }
 
 #[tokio::test]
-async fn user_and_password_may_stand_beside_the_url() {
+async fn user_and_password_may_be_given_beside_the_url() {
     let redis = RedisServer::start();
     redis.command("ACL SETUSER drover on >hunter2 ~* &* +@all");
     redis.command("CONFIG SET requirepass other");

@@ -1,4 +1,4 @@
-//! Wake-ups: idle consumers are woken when a message becomes ready, and readers when it finishes.
+//! Tests of wake-ups: idle consumers are woken when a message becomes ready, and readers when a message has finished.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ async fn consume_one(fixture: &TestQueue, subscriber: &Subscriber) -> (queue_cor
     }
 }
 
-/// Waits until the subscription exists.
+/// Waits until the subscriber has subscribed in Redis.
 async fn until_subscribed(fixture: &TestQueue) {
     let subscribers = format!("PUBSUB NUMSUB drover:{{{}}}:wake", name());
     while !fixture.redis.command(&subscribers).contains(":1") {
@@ -81,10 +81,10 @@ async fn idle_consumer_recovers_the_lease_with_the_earliest_deadline_in_time() {
     until_subscribed(&fixture).await;
     notifier.woken(HOUR).await;
     fixture.post(number(1)).await;
-    notifier.woken(Duration::from_secs(5)).await; // This consumer is notified of the message, but another one is faster.
+    notifier.woken(Duration::from_secs(5)).await; // The idle consumer is notified of the message, but another one is faster.
     let short = LeaseRequest { visibility_timeout: Some(Millis::new(400)), ..fixture.request(1) };
     let taken = fixture.queue.lease(&short).await.unwrap().deliveries.remove(0);
-    // This consumer has made no call since, so only the other consumer's lease call can have set its timer.
+    // The idle consumer has made no call since, so only the other consumer's lease call can have set its timer.
     timeout(Duration::from_secs(5), notifier.woken(HOUR)).await.expect("the notifier wakes");
     let recovered = fixture.lease_one().await;
     assert_eq!(recovered.message.id, taken.message.id);

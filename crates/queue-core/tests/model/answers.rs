@@ -1,4 +1,4 @@
-//! The answers of the real queue, in the JSON of the model.
+//! Converts the answers of the real queue to the JSON of the model.
 
 use queue_core::{Changed, Enqueued, Extended, Leased, Message, State, Timestamp};
 use serde_json::{Value, json, value::RawValue};

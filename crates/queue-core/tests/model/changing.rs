@@ -57,7 +57,7 @@ pub(crate) fn message_change() -> impl Strategy<Value = (MessageChange, Option<&
     (choice, prop::bool::weighted(0.8)).prop_map(|((what, state), is_of_state)| (what, is_of_state.then_some(state)))
 }
 
-/// The name of a state in answers.
+/// Returns the name that a state has in answers.
 pub(crate) fn state_name(state: State) -> &'static str {
     match state {
         State::Held => "held",
@@ -217,13 +217,13 @@ impl Model {
         failed.len()
     }
 
-    /// Makes a failed message ready as if it were new. But the message keeps its deliveries and last error, and has no ttl.
+    /// Makes a failed message ready as if it were new, except that it keeps its deliveries and its last error, and has no ttl.
     fn retry_one(&mut self, number: Number) {
         let now = self.now();
         let message = self.message(number);
         let attempt = message.attempts_made();
         let mut run = message.run_so_far();
-        let outcome = message.outcome.take().expect("what failed has an outcome");
+        let outcome = message.outcome.take().expect("a failed message has an outcome");
         run.error = Some(crate::message::AttemptError { attempt, at: outcome.at, json: outcome.json });
         (run.lease, run.started, run.consumer, run.settled) = (Lease::None, None, None, None);
         (run.attempts, run.lapses) = (0, 0);

@@ -1,5 +1,5 @@
 //! Redis's clock steps back or forward by hours: limits, owners, leases and retention recover within their own durations. The
-//! random operations of the model also step back; each test here follows one case to its end.
+//! random operations of the model also step the clock back; each test of this file follows one case to its end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -73,7 +73,7 @@ impl TestQueue {
     }
 }
 
-/// Each case has a step of the clock (ms) before the tested action, and one after it.
+/// The cases: each has a step of the clock (ms) before the tested action, and a step after that action.
 const STEPS: [(i64, i64); 4] = [(0, -HOUR), (HOUR, -HOUR), (0, -24 * HOUR), (0, 5 * HOUR)];
 
 #[test]
@@ -125,7 +125,7 @@ fn exhausted_rate_limit_reopens_within_its_duration() {
         fixture.advance_clock(after);
         let at_once = fixture.lease(&ConsumerId::issue(), 9);
         if after < 0 {
-            assert!(at_once.deliveries.is_empty(), "the limit holds");
+            assert!(at_once.deliveries.is_empty(), "the rate limit still applies");
             assert!(at_once.call_again_in.unwrap() <= Duration::from_secs(2));
         }
         fixture.advance_clock(2_000);
@@ -143,7 +143,7 @@ fn exclusive_queue_of_a_dead_owner_has_a_new_owner_within_the_visibility_timeout
         assert_eq!(fixture.lease(&ConsumerId::issue(), 1).deliveries.len(), 1);
         fixture.advance_clock(after);
         let other = ConsumerId::issue();
-        assert!(after > 0 || fixture.lease(&other, 1).deliveries.is_empty(), "one at a time");
+        assert!(after > 0 || fixture.lease(&other, 1).deliveries.is_empty(), "only one consumer at a time has access");
         fixture.advance_clock(1_000);
         assert_eq!(fixture.lease(&other, 1).deliveries.len(), 1, "steps {before} and {after}");
     }
@@ -189,7 +189,7 @@ fn run_with_a_timeout_is_recovered_within_the_timeout() {
     fixture.advance_clock(2_600);
     assert_eq!(fixture.count(State::Active), 1, "maintenance has not run yet");
     fixture.maintain();
-    assert_eq!(fixture.count(State::Active), 0, "its attempt has timed out");
+    assert_eq!(fixture.count(State::Active), 0, "the attempt has timed out");
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn retry_and_purge_of_dead_letters_end_and_exclude_later_failures() {
     fixture.post(900);
     fail(&fixture);
     fixture.advance_clock(-HOUR);
-    // Meanwhile a consumer fails each retried message at once, and new messages too.
+    // While the failed messages are retried, a consumer fails each retried message at once, and new messages too.
     let mut clock = raw_redis::Client::open(fixture.server.url()).unwrap().get_connection().unwrap();
     let consuming = async {
         for n in 0..400 {
@@ -288,7 +288,7 @@ fn retry_and_purge_of_dead_letters_end_and_exclude_later_failures() {
             fixture.queue.enqueue(messages).await.unwrap();
             let request = LeaseRequest::new(consumer.clone(), 100);
             let leased = fixture.queue.lease(&request).await.unwrap();
-            // The clock moves on, so no message fails at the very instant at which the retry began.
+            // The clock advances, so that no message fails at the instant at which the retry began.
             raw_redis::cmd("INCRBY").arg("drover:{q}:clock").arg(1_000).exec(&mut clock).unwrap();
             let action = Action::Fail(queue_core::Failure::new("x", "y"));
             let settle = |delivery: queue_core::Delivery| Settlement { lease: delivery.lease, action: action.clone() };
@@ -324,7 +324,7 @@ fn delayed_message_keeps_its_due_time_when_the_clock_steps_back() {
     fixture.advance_clock(-HOUR);
     assert!(fixture.lease(&ConsumerId::issue(), 1).deliveries.is_empty());
     fixture.advance_clock(HOUR + 9_999);
-    assert!(fixture.lease(&ConsumerId::issue(), 1).deliveries.is_empty(), "not early");
+    assert!(fixture.lease(&ConsumerId::issue(), 1).deliveries.is_empty(), "the message is not delivered early");
     fixture.advance_clock(1);
     assert_eq!(fixture.lease(&ConsumerId::issue(), 1).deliveries.len(), 1);
 }

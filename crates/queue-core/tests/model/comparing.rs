@@ -1,5 +1,5 @@
-//! Compares the real queue with the model after each step: messages, lists, status, events, and the audit. After the last step it
-//! compares the keys that are left in Redis.
+//! Compares the real queue with the model after each step: messages, lists, status, events, and the audit. After the last step
+//! the test compares the keys that are left in Redis.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ impl QueueAndModel {
 
     /// Ends all messages, and checks that Redis has only the keys that an empty queue has.
     pub(crate) async fn compare_leftovers(&mut self) -> Difference {
-        const LEFT_OF_A_QUEUE: [&str; 5] =
+        const KEYS_OF_AN_EMPTY_QUEUE: [&str; 5] =
             ["drover:queues", "drover:{q}:clock", "drover:{q}:events", "drover:{q}:meta", "drover:{q}:seq"];
         let ending = async {
             if self.queue.status().await?.is_some() {
@@ -50,9 +50,9 @@ impl QueueAndModel {
                 let plain = json!({"rate_limit": null, "exclusive": null});
                 self.queue.configure(&plain).await?;
             }
-            // The rounds return a lost lease, let leases lapse up to `max_lapses`, and purge the dead letter.
+            // The six rounds return a lost lease, let leases lapse up to `max_lapses`, and purge the dead letter.
             for _ in 0..6 {
-                // Within this time all retention periods, windows and sticky signals end.
+                // Within 40 days all retention periods, windows and sticky signals end.
                 self.model.micros += 40 * 24 * 3_600 * 1_000_000;
                 self.set_clock();
                 for state in State::ALL.iter().copied() {
@@ -68,7 +68,8 @@ impl QueueAndModel {
         };
         ending.await.map_err(|error: Error| error.to_string())?;
         let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut self.raw).map_err(|error| error.to_string())?;
-        let left: Vec<String> = keys.into_iter().filter(|key| !LEFT_OF_A_QUEUE.contains(&key.as_str())).collect();
+        let left: Vec<String> =
+            keys.into_iter().filter(|key| !KEYS_OF_AN_EMPTY_QUEUE.contains(&key.as_str())).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("left behind: {}", left.join(", "))) }
     }
 

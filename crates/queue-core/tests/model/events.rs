@@ -69,7 +69,7 @@ impl Model {
             return None;
         }
         let now = self.now();
-        // After a time without listeners the log has a gap, so a new one begins.
+        // After a time without listeners the log has a gap, so a new log begins.
         let begins = self.log.events.is_none() || self.log.listened_until.is_none_or(|until| until <= now);
         if begins {
             self.log.events = Some(Vec::new());
@@ -146,7 +146,7 @@ impl Model {
     pub(crate) fn log_finished(&mut self, numbers: &[Number]) {
         let finished = numbers.iter().map(|number| {
             let message = &self.messages[number];
-            let outcome = message.outcome.as_ref().expect("what has finished has an outcome");
+            let outcome = message.outcome.as_ref().expect("a finished message has an outcome");
             let attempts = message.attempts_made() - message.run_so_far().attempts;
             match message.state {
                 State::Completed => message.add_run(attempts, NewEvent::new(*number, "completed")),

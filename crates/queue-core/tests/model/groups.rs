@@ -21,7 +21,7 @@ impl Model {
         self.messages.values().filter_map(|message| message.draft.group).collect()
     }
 
-    /// The ready messages of a group in their order: returned ones first, then by priority, then by id.
+    /// The ready messages of a group in their order: returned messages first, then by priority, then by id.
     pub(crate) fn ready_in_group(&self, group: u8) -> Vec<Number> {
         self.numbers_by(|message| {
             let is_ready = message.state == State::Waiting && message.draft.group == Some(group);
@@ -60,8 +60,8 @@ impl Model {
         }
     }
 
-    /// Brings the turns up to date. New ones go to the tail: first that of the messages without a group, then those of the groups
-    /// in the order of their keys.
+    /// Updates the turns. New turns go to the tail: first the turn of the messages without a group, then those of the groups in
+    /// the order of their keys.
     pub(crate) fn update_turns(&mut self) {
         if self.grouped() == 0 {
             self.turns.clear();
@@ -76,7 +76,7 @@ impl Model {
         self.turns = turns;
     }
 
-    /// Each turn takes one message; a group that has more and a free place gets another turn at the tail.
+    /// Takes one message per turn. A group that has more messages and a free place gets another turn at the tail.
     pub(crate) fn take_in_turns(&mut self, taking: &mut Taking) {
         while !taking.is_full
             && let Some(group) = self.turns.front().copied()

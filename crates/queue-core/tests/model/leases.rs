@@ -1,4 +1,4 @@
-//! Operations on leases, done to the real queue and to the model.
+//! Operations on leases, executed on the real queue and on the model.
 
 use queue_core::{Action, Error, Failure, LeaseRequest, Millis, Settlement};
 use serde_json::{Value, json};

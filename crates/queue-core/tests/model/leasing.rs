@@ -34,7 +34,7 @@ impl Taking {
         !self.is_full && self.taken.len() < limit
     }
 
-    /// Takes a message, and returns whether it was taken. A message whose next lapse would fail it is taken alone.
+    /// Takes a message, and returns whether the message was taken. A message that fails with its next lapse is taken alone.
     pub(crate) fn offer(&mut self, model: &Model, number: Number) -> bool {
         let goes_alone = model.goes_alone(number);
         let is_accepted = !self.is_full && (self.taken.is_empty() || !goes_alone);
@@ -48,7 +48,7 @@ impl Taking {
 pub(crate) struct Leased {
     pub(crate) taken: Vec<Number>,
     pub(crate) answer: Value,
-    /// Whether the answer says when to call again. It says this unless more messages are ready.
+    /// Whether the answer says when to call again, as it does unless more messages are ready.
     pub(crate) has_next_call: bool,
     /// The instant of the next known reason to call again.
     pub(crate) next_call: Option<Instant>,
@@ -86,7 +86,7 @@ impl Model {
         let goes_alone = taken.first().is_some_and(|first| self.goes_alone(*first));
         self.trim_finished();
         if taken.is_empty() {
-            self.clean();
+            self.clean_up();
         } else if self.total("failed") > failed_before {
             self.trim_failed(200);
         }
@@ -110,7 +110,7 @@ impl Model {
             (run.visibility, run.timeout) = (Some(visibility_timeout), queue_timeout);
             message.run = Some(run);
             let mut shown = self.show(*number);
-            shown["progress"] = Value::Null; // Only readers get the progress.
+            shown["progress"] = Value::Null; // A delivery has no progress.
             deliveries.push(json!({"message": shown, "until": deadline, "timeout": timeout, "ready": ready}));
         }
         self.log_started(&taken);
@@ -123,9 +123,9 @@ impl Model {
         }
         let has_max = self.settings.exclusive.is_some() && taken.len() >= max;
         let more = opens_at.is_none() && !self.is_paused && !has_max && self.anything_is_ready();
-        // Clean-up may wait a second.
-        let clean = self.next_clean().filter(|_| taken.is_empty()).map(|instant| instant.max(now + 1_000));
-        let known: Vec<Instant> = self.next_instant().into_iter().chain(opens_at).chain(clean).collect();
+        // The next call for clean-up is never due within a second.
+        let clean_up = self.next_clean_up().filter(|_| taken.is_empty()).map(|instant| instant.max(now + 1_000));
+        let known: Vec<Instant> = self.next_instant().into_iter().chain(opens_at).chain(clean_up).collect();
         let permits_ahead = !self.is_paused
             && !had_groups
             && self.settings.max_lapses > 1
@@ -149,8 +149,8 @@ impl Model {
         message.run.as_ref().and_then(|run| run.ready).or(message.ready).unwrap_or(message.first_due)
     }
 
-    /// In an exclusive queue: the number of messages that a consumer may lease, and the end of the owner's timeout if another
-    /// consumer is the owner.
+    /// Returns the number of messages that a consumer may lease from an exclusive queue, and the end of the owner's timeout if
+    /// another consumer is the owner.
     fn leases_for_owner(&mut self, consumer: u8, keep_for: u64, parallel: usize) -> (usize, Option<Instant>) {
         let (now, active) = (self.now(), self.active().len());
         let is_owner = self.owner.as_ref().is_some_and(|owner| owner.consumer == consumer);
@@ -164,7 +164,8 @@ impl Model {
         (if is_blocked { 0 } else { parallel.saturating_sub(active) }, None)
     }
 
-    /// The number of leases that the rate limit permits now, and if it is 0, the instant at which the next one is permitted.
+    /// Returns the number of leases that the rate limit permits now, and if that is 0, the instant at which the next lease is
+    /// permitted.
     fn leases_within_limit(&mut self) -> (usize, Option<Instant>) {
         let Some(limit) = self.settings.rate_limit else { return (usize::MAX, None) };
         let now = self.now();
@@ -191,8 +192,8 @@ impl Model {
         taking.taken
     }
 
-    /// Takes messages without a group until `limit` are taken: those of negative priorities, then of priority 0, then of positive
-    /// ones.
+    /// Takes messages without a group until `limit` are taken: first messages of negative priorities, then of priority 0, then of
+    /// positive priorities.
     pub(crate) fn take_plain(&mut self, taking: &mut Taking, limit: usize) {
         let prioritized: Vec<_> =
             self.prioritized().into_iter().filter(|(_, number)| !taking.taken.contains(number)).collect();
@@ -203,7 +204,7 @@ impl Model {
             }
         }
         if taking.has_room(limit) {
-            // Entries of removed messages are dropped, also those directly behind the last taken message.
+            // The loop drops the entries of removed messages, also those directly behind the last taken message.
             while let Some(first) = self.waiting_list.first().copied() {
                 if self.is_waiting(first) && !(taking.has_room(limit) && taking.offer(self, first)) {
                     break;
@@ -258,7 +259,7 @@ impl Model {
         let mut requeues = Requeues::default();
         for number in numbers {
             let message = self.message(number);
-            let run = message.run.as_mut().expect("what is active has a run");
+            let run = message.run.as_mut().expect("an active message has a run");
             run.settled = Some(Settled { action: Kind::Undo, became: Became::Waiting, call });
             run.lease = Lease::None;
             run.started = None;

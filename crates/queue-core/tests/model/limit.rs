@@ -1,4 +1,4 @@
-//! The rate limit over windows so long that several leases share an entry of its log; the model has no such entries.
+//! The rate limit over windows so long that several leases share an entry of its log; the model has an entry for each lease.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use serde_json::value::to_raw_value;
 use crate::queue_and_model::queue_name;
 
 const MAX: usize = 40;
-/// Ten seconds: leases within 10 ms of each other share an entry.
+/// The length of the window in ms. With ten seconds, leases within 10 ms of each other share an entry of the log.
 const DURATION: u64 = 10_000;
 
 #[test]
-fn no_window_sees_more_than_the_limit_and_a_saturated_queue_reaches_it() {
+fn no_window_exceeds_the_limit_and_a_saturated_queue_reaches_it() {
     queue_core::Redis::inject_clock();
     let server = RedisServer::start();
     let mut raw = raw_redis::Client::open(server.url()).unwrap().get_connection().unwrap();
@@ -34,7 +34,7 @@ fn no_window_sees_more_than_the_limit_and_a_saturated_queue_reaches_it() {
     runtime.block_on(queue.enqueue(messages)).unwrap();
     let mut made: Vec<u64> = vec![];
     for step in 0..2_000_u64 {
-        // The intervals differ; some are shorter than an entry lasts.
+        // The intervals between lease calls differ; some are shorter than the 10 ms of an entry.
         now += 1 + step * step % 47;
         set_clock(now);
         let leased = runtime.block_on(queue.lease(&request)).unwrap();

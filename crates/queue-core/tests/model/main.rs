@@ -4,7 +4,7 @@
 //!
 //! `DROVER_MODEL_STEPS` sets the number of steps, `DROVER_MODEL_SEED` selects other cases; a failure prints its seed.
 
-#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+#![allow(clippy::unwrap_used)] // A failed unwrap is a failure of the test.
 
 mod answers;
 mod changing;
@@ -74,16 +74,16 @@ fn queue_behaves_like_the_model() {
 
 async fn run(redis: &Redis, url: &str, operations: &[Operation]) -> Result<(), String> {
     let mut fixture = QueueAndModel::new(redis, url);
-    let mut story = String::new();
+    let mut history = String::new();
     for operation in operations {
         fixture.set_clock();
         let step = match Box::pin(fixture.execute(operation)).await {
             Ok(answers) => {
-                writeln!(story, "  {}", answers.description).unwrap();
+                writeln!(history, "  {}", answers.description).unwrap();
                 comparing::same("the answer", &answers.real, &answers.model)
             }
             Err(error) => {
-                writeln!(story, "  {operation:?}").unwrap();
+                writeln!(history, "  {operation:?}").unwrap();
                 Err(error)
             }
         };
@@ -92,11 +92,11 @@ async fn run(redis: &Redis, url: &str, operations: &[Operation]) -> Result<(), S
             Ok(()) => fixture.compare().await,
             different => different,
         };
-        step.map_err(|difference| format!("{difference}\nafter\n{story}"))?;
+        step.map_err(|difference| format!("{difference}\nafter\n{history}"))?;
     }
-    fixture.compare_leftovers().await.map_err(|difference| format!("{difference}\nafter\n{story}"))
+    fixture.compare_leftovers().await.map_err(|difference| format!("{difference}\nafter\n{history}"))
 }
 
 fn number(variable: &str) -> Option<u64> {
-    env::var(variable).ok().map(|text| text.parse().expect("it is a number"))
+    env::var(variable).ok().map(|text| text.parse().expect("the value of the variable is a number"))
 }

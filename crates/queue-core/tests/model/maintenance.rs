@@ -21,7 +21,7 @@ pub(crate) struct Requeues {
 }
 
 impl Model {
-    /// Recovers lapsed leases, and moves expired and due messages. Each lease call and each maintenance call does this.
+    /// Recovers lapsed leases, and moves expired and due messages, as each lease call and each maintenance call does.
     pub(crate) fn do_due_work(&mut self) {
         self.repair_after_a_clock_step();
         let requeues = self.recover();
@@ -34,8 +34,8 @@ impl Model {
     pub(crate) fn maintain(&mut self) -> Option<Instant> {
         self.do_due_work();
         self.trim_finished();
-        self.clean();
-        self.next_instant().into_iter().chain(self.next_clean()).min()
+        self.clean_up();
+        self.next_instant().into_iter().chain(self.next_clean_up()).min()
     }
 
     /// Shortens leases and the owner's timeout that end later than their durations allow.
@@ -48,7 +48,7 @@ impl Model {
         for (deadline, number) in self.active() {
             let timeout = self.timeout_of_run(number);
             let message = self.message(number);
-            let run = message.run.as_mut().expect("what is active has a run");
+            let run = message.run.as_mut().expect("an active message has a run");
             let started = run.started.unwrap_or(now).min(now);
             let wanted = now + run.visibility().max(run.extension.unwrap_or(0));
             let latest = earlier(wanted, timeout.map(|timeout| started + timeout + Queue::RUN_TIMEOUT_GRACE.get()));
@@ -63,8 +63,8 @@ impl Model {
         }
     }
 
-    /// Trims finished messages and removes what has expired. A call that hands out no message does this.
-    pub(crate) fn clean(&mut self) {
+    /// Trims finished messages, and removes keys, windows and waits that have expired, as a call that hands out no message does.
+    pub(crate) fn clean_up(&mut self) {
         self.trim_completed(1_000);
         self.trim_failed(1_000);
         let now = self.now();
@@ -88,7 +88,7 @@ impl Model {
             let max_lapses = self.settings.max_lapses;
             let message = self.message(number);
             let is_to_be_cancelled = message.is_to_be_cancelled;
-            let run = message.run.as_mut().expect("what is active has a run");
+            let run = message.run.as_mut().expect("an active message has a run");
             let run_ends = timeout.map(|timeout| run.started.unwrap_or(0) + timeout);
             if is_to_be_cancelled {
                 run.lease = Lease::None; // The lease ended without a settlement.
@@ -119,7 +119,7 @@ impl Model {
         requeues
     }
 
-    /// The message is retried after its back-off, or after `pause`, while it has attempts left.
+    /// Fails an attempt. The message is retried after its back-off, or after `pause`, while it has attempts left.
     pub(crate) fn fail_attempt(
         &mut self,
         number: Number,
@@ -129,7 +129,7 @@ impl Model {
     ) -> State {
         let (at, queue) = (self.now(), self.settings.clone());
         let message = self.message(number);
-        let run = message.run.as_mut().expect("what is active has a run");
+        let run = message.run.as_mut().expect("an active message has a run");
         let attempt = run.attempts + 1;
         if attempt >= message.draft.max_attempts.unwrap_or(queue.max_attempts) {
             self.finish(number, End::AttemptFailed, json);
@@ -147,7 +147,7 @@ impl Model {
         let ready_at = self.now() + pause;
         let is_exclusive = self.settings.exclusive.is_some();
         let message = self.message(number);
-        let run = message.run.as_mut().expect("what is active has a run");
+        let run = message.run.as_mut().expect("an active message has a run");
         if let Lease::Live(call) = run.lease {
             let became = if pause > 0 { Became::Delayed } else { Became::Waiting };
             run.settled = Some(Settled { action, became, call });
@@ -187,8 +187,8 @@ impl Model {
         self.return_at_tail(&requeues.tail);
     }
 
-    /// Puts requeued messages at the head of the waiting list. In an exclusive queue it also sorts them and the messages that were
-    /// requeued before by the order of posting, and drops entries of messages that have left the waiting list.
+    /// Puts requeued messages at the head of the waiting list. In an exclusive queue the function also sorts these messages and
+    /// those that were requeued before by the order of posting, and drops entries of messages that have left the waiting list.
     pub(crate) fn requeue_at_head(&mut self, mut numbers: Vec<Number>) {
         if numbers.is_empty() {
             return;
@@ -245,8 +245,8 @@ impl Model {
     }
 
     /// Forgets at most `limit` messages from the front of `completed`. While `completed` has ids of erased messages, messages are
-    /// checked one by one; otherwise it checks whether `limit` messages may go together, then half as many, and so on, as the
-    /// script does.
+    /// checked one by one; otherwise the function checks whether `limit` messages may go together, then half as many, and so on,
+    /// as the script does.
     pub(crate) fn trim_completed(&mut self, limit: usize) {
         let (keep, now) = (self.settings.completed, self.now());
         let mut count = limit.min(self.completed.len());
@@ -302,7 +302,7 @@ impl Model {
         }
     }
 
-    /// Forgets at most `limit` failed messages: those older than `age`, or those beyond `count` if there are more of these.
+    /// Forgets at most `limit` failed messages: those older than `age`, or those beyond `count`, whichever are more.
     pub(crate) fn trim_failed(&mut self, limit: usize) {
         let (keep, now) = (self.settings.failed, self.now());
         let failed = self.failed();
@@ -310,7 +310,7 @@ impl Model {
         let too_many = failed.len().saturating_sub(keep.count).min(limit);
         let mut numbers: Vec<Number> = older_than(keep.age).take(limit).map(|(_, number)| *number).collect();
         if too_many > numbers.len() {
-            // Messages that failed later than now, because Redis's clock has stepped back since.
+            // A message may have failed later than now, if Redis's clock has stepped back since.
             let in_future = failed.iter().filter(|(at, _)| *at > now);
             numbers = older_than(keep.min_age).chain(in_future).take(too_many).map(|(_, number)| *number).collect();
         }
@@ -323,7 +323,7 @@ impl Model {
         self.messages.get(&number).and_then(|message| Some(message.outcome.as_ref()?.at))
     }
 
-    /// The instant of the next due work that a consumer may wait for.
+    /// The instant of the next work that a consumer may wait for: a due time, a deadline or an expiry.
     pub(crate) fn next_instant(&self) -> Option<Instant> {
         let all = [self.delayed(), self.active(), self.expiring()];
         let of_purge = self.purge.as_ref().map(|_| self.now() + 1_000);
@@ -331,7 +331,7 @@ impl Model {
     }
 
     /// The instant of the next clean-up, which no client waits for.
-    pub(crate) fn next_clean(&self) -> Option<Instant> {
+    pub(crate) fn next_clean_up(&self) -> Option<Instant> {
         if self.purge.is_some() {
             return Some(self.now());
         }
@@ -353,8 +353,8 @@ impl Model {
     }
 }
 
-/// Whether a message that finished at this instant may be trimmed. An instant later than now is from before a step back of the
-/// clock: its message may be trimmed when there are too many.
+/// Whether a message that finished at this instant may be trimmed. A message with an instant later than now finished before a
+/// step back of the clock; it may be trimmed when there are too many messages.
 fn may_be_trimmed(at: Instant, now: Instant, keep: Keep, are_too_many: bool) -> bool {
     at + keep.age <= now || (are_too_many && (at + keep.min_age <= now || at > now))
 }

@@ -4,9 +4,9 @@ use std::fmt;
 
 use crate::settings::Backoff;
 
-/// The n-th message that was ever posted: the model's name for a real id.
+/// The model's name for the id of a message: n for the n-th message that was ever posted.
 pub(crate) type Number = usize;
-/// The n-th lease call: the model's name for the token of its leases.
+/// The model's name for the token of a lease: n for the leases of the n-th lease call.
 pub(crate) type LeaseCall = usize;
 /// Milliseconds since 1970.
 pub(crate) type Instant = u64;
@@ -53,15 +53,15 @@ impl fmt::Debug for Draft {
     }
 }
 
-/// When a message may be handed out first, in ms.
+/// The time at which a message may be handed out first, in ms.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) enum Due {
     #[default]
     Now,
     After(u64),
-    /// An instant this far after now.
+    /// The due time is an instant this far after now.
     AtFuture(u64),
-    /// An instant this far before now.
+    /// The due time is an instant this far before now.
     AtPast(u64),
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct Message {
     /// Whether the message is in back-off in an exclusive queue, which hands out nothing until the back-off ends.
     pub(crate) blocks_queue: bool,
     pub(crate) is_to_be_cancelled: bool,
-    /// The record of its deliveries; `None` before the first one.
+    /// The record of the message's deliveries; `None` before the first delivery.
     pub(crate) run: Option<Run>,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) progress: Option<String>,
@@ -102,7 +102,7 @@ pub(crate) struct Message {
 pub(crate) struct Run {
     pub(crate) lease: Lease,
     pub(crate) started: Option<Instant>,
-    /// Attempts that failed.
+    /// The number of failed attempts.
     pub(crate) attempts: u32,
     pub(crate) lapses: u32,
     pub(crate) deliveries: u32,
@@ -110,10 +110,10 @@ pub(crate) struct Run {
     /// The last settlement that did not finish the message.
     pub(crate) settled: Option<Settled>,
     pub(crate) error: Option<AttemptError>,
-    /// The visibility timeout with which its lease was handed out.
+    /// The visibility timeout with which the lease of the run was handed out.
     pub(crate) visibility: Option<u64>,
     pub(crate) timeout: Option<u64>,
-    /// The duration of its last extension, if longer than the visibility timeout.
+    /// The duration of the last extension of the lease, if longer than the visibility timeout.
     pub(crate) extension: Option<u64>,
     /// The instant at which the message is ready again after a requeue.
     pub(crate) ready: Option<Instant>,
@@ -177,7 +177,7 @@ pub(crate) struct AttemptError {
 pub(crate) struct Outcome {
     pub(crate) end: End,
     pub(crate) at: Instant,
-    /// The result, or the error.
+    /// The result or the error, as JSON.
     pub(crate) json: String,
 }
 
@@ -203,7 +203,7 @@ impl Message {
         self.run.clone().unwrap_or_default()
     }
 
-    /// Attempts that have ended, by completing or failing.
+    /// The number of attempts that have completed or failed.
     pub(crate) fn attempts_made(&self) -> u32 {
         let ended_by_an_attempt = self.outcome.as_ref().is_some_and(|outcome| outcome.end != End::Failed);
         self.run_so_far().attempts + u32::from(ended_by_an_attempt)

@@ -1,4 +1,4 @@
-//! The model of a queue: plain vectors and maps, and one clock.
+//! The model of a queue, which consists of vectors and maps, and of one clock.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -32,19 +32,19 @@ pub(crate) struct Model {
     pub(crate) settings: Settings,
     pub(crate) is_paused: bool,
     pub(crate) owner: Option<Owner>,
-    /// When leases were made, while there is a rate limit.
+    /// The instants at which leases were made, while there is a rate limit.
     pub(crate) leases_made: Vec<Instant>,
     pub(crate) messages: BTreeMap<Number, Message>,
     /// The groups that have a ready message and a free place, while any unfinished message has a group.
     pub(crate) turns: VecDeque<Group>,
     /// The last message that was stored.
     pub(crate) last: Option<Number>,
-    /// Ready messages of priority 0, in order. A message that leaves from the middle keeps its entry until the entry reaches the
-    /// head: if the message becomes ready again before that, it takes its old position.
+    /// Ready messages of priority 0, in order. A message that leaves the middle of the list keeps its entry until the entry
+    /// reaches the head. A message that becomes ready again before that takes its old position.
     pub(crate) waiting_list: Vec<Number>,
     /// Completed messages, in the order of completion. An erased message keeps its entry until trimming reaches the entry.
     pub(crate) completed: Vec<Number>,
-    /// Own ids that stay taken although their messages are no longer kept, and until when.
+    /// Own ids that stay taken although their messages are no longer kept, each with the instant until which it stays taken.
     pub(crate) taken: BTreeMap<u8, Instant>,
     /// An instant at most a second before the last lease, extension, or lease call of the owner of an exclusive queue.
     pub(crate) clock: Option<Instant>,
@@ -58,7 +58,7 @@ pub(crate) struct Model {
     pub(crate) awaited: BTreeMap<Number, Instant>,
     /// The current purge of waiting messages.
     pub(crate) purge: Option<Purge>,
-    /// Messages that have finished in this step. The end of the step decides whether they are kept.
+    /// Messages that have finished in this step. The end of the step decides whether these messages are kept.
     pub(crate) just_finished: Vec<Number>,
     pub(crate) log: Log,
 }
@@ -91,7 +91,7 @@ impl Model {
     /// settings changed at run time.
     pub(crate) fn declare(&mut self) {
         if !self.exists || !self.has_declared {
-            // Only a queue that begins is added to the index at once.
+            // Only the creation of a queue adds its name to the index at once.
             self.is_listed |= !self.exists;
             self.exists = true;
             self.has_declared = true;
@@ -117,6 +117,7 @@ impl Model {
         self.was_used = false;
     }
 
+    /// Stores the current time, if the stored time is at least a second old.
     pub(crate) fn note_clock(&mut self) {
         if self.clock.is_none_or(|clock| self.now() >= clock + 1_000) {
             self.clock = Some(self.now());
@@ -178,7 +179,7 @@ impl Model {
         expiring
     }
 
-    /// Whether the message waits at priority 0 and without a group, so that its entry in the waiting list counts.
+    /// Whether the message waits, has priority 0 and has no group, so that its entry in the waiting list counts.
     pub(crate) fn is_waiting(&self, number: Number) -> bool {
         let waits = |message: &Message| message.state == State::Waiting && message.draft.is_plain();
         self.messages.get(&number).is_some_and(waits)
@@ -204,8 +205,9 @@ impl Model {
         self.totals.get(what).copied().unwrap_or(0)
     }
 
-    /// Makes messages ready at the tail of the waiting list. A message with a group or a priority other than 0 gets no entry there,
-    /// and one that still has an entry keeps it. A message that was delayed although it was handed out before returns to its group.
+    /// Makes messages ready at the tail of the waiting list. A message with a group or a priority other than 0 gets no entry in
+    /// that list, and a message that still has an entry keeps it. A message that was delayed although it was handed out before
+    /// returns to its group.
     pub(crate) fn add_at_tail(&mut self, numbers: &[Number]) {
         self.note_returned(numbers);
         for number in numbers {
@@ -227,7 +229,7 @@ impl Model {
         }
     }
 
-    /// Makes messages ready at the head of the waiting list, in this order. All were handed out before.
+    /// Makes messages ready at the head of the waiting list, in this order. All these messages were handed out before.
     pub(crate) fn add_at_head(&mut self, numbers: &[Number]) {
         self.note_returned(numbers);
         for number in numbers.iter().rev() {

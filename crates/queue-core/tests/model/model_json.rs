@@ -92,8 +92,8 @@ impl Model {
         })
     }
 
-    /// The age of the oldest of these messages: the head of the waiting list, the first message with a priority, and of the first
-    /// messages of all groups the one with the lowest id.
+    /// Returns the age of the oldest of a few messages: the head of the waiting list, the first message with a priority, and of
+    /// the first messages of all groups the one with the lowest id.
     fn oldest_waiting_age(&self) -> Option<u64> {
         let first_waiting = self.waiting_list.iter().find(|number| self.is_waiting(**number)).copied();
         let first_prioritized = self.prioritized().first().map(|(_, number)| *number);

@@ -50,7 +50,7 @@ pub(crate) enum Operation {
     Delete,
     /// The process that deletes or creates the queue dies before it changes the index: the index lacks the queue's name.
     LoseName,
-    /// Names of queues that were used are added to the index.
+    /// The process adds the names of queues that it has used to the index.
     RestoreUsedNames,
     /// A scan of all keys adds missing names to the index.
     RestoreAllNames,
@@ -67,7 +67,7 @@ pub(crate) enum LeaseChoice {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MessageChoice {
-    /// A message of this state if there is one, else of any state.
+    /// The state of the chosen message. Without a message of this state, a message of any state is chosen.
     pub(crate) state: Option<&'static str>,
     pub(crate) nth: usize,
     /// Whether the operation uses the message's own id, if it has one.
@@ -80,13 +80,13 @@ pub(crate) enum ClockStep {
     Micros(u64),
     /// Redis's clock steps back.
     Back(u64),
-    /// Exactly to the next instant at which maintenance, a window or the owner's timeout is due.
+    /// The clock moves to the next instant at which maintenance is due, or a window or the owner's timeout ends.
     ToNext,
-    /// A microsecond less than `ToNext`.
+    /// The clock moves a microsecond less than with `ToNext`.
     AlmostToNext,
 }
 
-/// Some changes of settings, then random operations.
+/// A random list of operations, which begins with a few changes of settings.
 pub(crate) fn operations() -> impl Strategy<Value = Vec<Operation>> {
     let settings = vec(change().prop_map(Operation::Configure), 0..4);
     (settings, vec(operation(), 1..80)).prop_map(|(settings, rest)| settings.into_iter().chain(rest).collect())
@@ -126,7 +126,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// Different requests have different fingerprints, and a repeated request has the same number of messages.
+/// A post with an idempotency key. Requests with different numbers of messages have different fingerprints.
 fn post_once() -> impl Strategy<Value = Operation> {
     (0..3_u8, 0..2_u8).prop_flat_map(|(key, fingerprint)| {
         vec(draft(), 1 + 2 * usize::from(fingerprint))
@@ -134,7 +134,7 @@ fn post_once() -> impl Strategy<Value = Operation> {
     })
 }
 
-/// A few different durations, so that instants coincide.
+/// A random duration of only a few, so that instants coincide.
 fn millis() -> impl Strategy<Value = u64> {
     select(vec![1, 100, 200, 300, 500, 1_000, 2_000, 5_000])
 }

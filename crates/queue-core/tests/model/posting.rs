@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Model {
-    /// Stores all messages or none. `once` is an idempotency key and the fingerprint of its request.
+    /// Posts messages: stores all of them or none. `once` is an idempotency key and the fingerprint of its request.
     pub(crate) fn post(&mut self, drafts: &[Draft], once: Option<(u8, u8)>) -> Value {
         self.declare();
         let now = self.now();
@@ -67,7 +67,7 @@ impl Model {
         numbers.iter().zip(drafts).map(show).collect()
     }
 
-    /// The number that stands for an own id that is taken although its message is no longer kept.
+    /// Returns [`NO_LONGER_KEPT`] if the own id is taken although its message is no longer kept; otherwise `None`.
     pub(crate) fn was_taken(&self, own_id: u8) -> Option<Number> {
         self.taken.get(&own_id).filter(|until| **until > self.now()).map(|_| NO_LONGER_KEPT)
     }
@@ -120,7 +120,8 @@ impl Model {
         json!({"duplicate": id, "state": self.show(number)["state"]})
     }
 
-    /// Releases the messages held for a key: they become waiting, or delayed if not due yet. Returns their number.
+    /// Releases the messages held for a key: they become waiting, or delayed if not due yet. Returns the number of released
+    /// messages.
     pub(crate) fn signal(&mut self, key: u8, data: Option<&String>, sticky_for: Option<u64>) -> usize {
         // A sticky signal creates the queue.
         if sticky_for.is_some() {
@@ -165,7 +166,7 @@ fn same_own_id(a: &Draft, b: &Draft) -> bool {
     a.own_id.is_some() && a.own_id == b.own_id
 }
 
-/// Stands for every message that is no longer kept but whose own id is taken.
+/// The number that stands for every message that is no longer kept but whose own id is taken.
 pub(crate) const NO_LONGER_KEPT: Number = usize::MAX;
 
 /// The name of a message in answers.

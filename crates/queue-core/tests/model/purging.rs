@@ -15,12 +15,12 @@ pub(crate) struct Purge {
     /// The waiting list when the purge began, with entries of messages that were removed from its middle.
     pub(crate) waiting_list: Vec<Number>,
     pub(crate) prioritized: Vec<Number>,
-    /// The first messages of the groups, and the others.
+    /// The first ready message of each group. The other ready messages of groups are in `group_rest`.
     pub(crate) group_heads: Vec<Number>,
     pub(crate) group_rest: Vec<Number>,
-    /// The messages that are still to be forgotten. No call shows them.
+    /// The messages that are still to be forgotten. No call shows these messages.
     pub(crate) messages: BTreeMap<Number, Message>,
-    /// Messages that were posted before the purge began and have become ready since.
+    /// The messages that were posted before the purge began and have become ready since.
     pub(crate) returned: BTreeSet<Number>,
 }
 
@@ -83,7 +83,7 @@ impl Model {
             return 0;
         }
         let waiting = self.numbers_by(|message| (state_name(message.state) == "waiting").then_some(()));
-        let purged = waiting.iter().map(|number| (*number, self.messages.remove(number).expect("it waits")));
+        let purged = waiting.iter().map(|number| (*number, self.messages.remove(number).expect("the message waits")));
         let messages = purged.collect();
         let cut = self.last.expect("something was posted");
         self.purge = Some(Purge {
@@ -107,7 +107,7 @@ impl Model {
         let numbers: Vec<Number> =
             std::mem::take(entries).into_iter().filter(|number| purge.messages.contains_key(number)).collect();
         self.log_for_each(&numbers, "erased");
-        let purge = self.purge.as_mut().expect("it is under way");
+        let purge = self.purge.as_mut().expect("the purge is unfinished");
         for number in numbers {
             let own_id = purge.messages.remove(&number).and_then(|message| message.draft.own_id);
             let is_of_another =

@@ -34,16 +34,16 @@ pub(crate) struct QueueAndModel {
     pub(crate) queue: Arc<Queue>,
     /// A connection of the test, which sets the clock and reads keys.
     pub(crate) raw: redis::Connection,
-    /// Drover's ids, by number.
+    /// Drover's ids of the messages, by the messages' numbers.
     pub(crate) ids: Vec<MessageRef>,
     /// Every lease whose token a consumer still has.
     pub(crate) known_leases: Vec<KnownLease>,
-    /// Whether a reply was lost. Then the library searches a second time for the leases of that call, 5 s later by the real clock,
-    /// which the model does not know.
+    /// Whether the reply to a lease call was lost. After a lost reply, the library searches a second time for the leases of the
+    /// call, 5 s later by the real clock, which the model does not know.
     pub(crate) rechecks_lost_leases: bool,
     /// The id after which the log of events begins, if there is a log.
     pub(crate) log_begins_at: Option<EventId>,
-    /// For each id in answers, the model's name.
+    /// The model's name for each id that answers may have.
     names: HashMap<String, String>,
 }
 
@@ -94,7 +94,7 @@ impl QueueAndModel {
         let last: Option<String> = redis::cmd("GET").arg("drover:{q}:seq").query(&mut self.raw).unwrap();
         let last: u64 = last.unwrap_or_default().parse().map_err(|_| "seq is no number".to_owned())?;
         let before = self.ids.last().map_or(0, |id| id.as_str().parse().unwrap());
-        // The time in units of 10 µs since 2020, but more than the previous id.
+        // The expected id is the time in units of 10 µs since 2020, or the previous id plus 1 if that is more.
         let expected = (self.model.micros / 10 - 157_783_680_000_000).max(before + 1);
         let first = last + 1 - count as u64;
         if first != expected {
@@ -132,7 +132,7 @@ impl QueueAndModel {
         serde_json::from_str(&self.translate(&answer.to_string())).unwrap()
     }
 
-    /// The chosen lease, if there is one.
+    /// Returns the chosen lease, if there is one.
     pub(crate) fn choose_lease(&self, choice: LeaseChoice) -> Option<(Token, LeaseToken)> {
         let known = match choice {
             LeaseChoice::Live(nth) => {
@@ -144,7 +144,7 @@ impl QueueAndModel {
         known.map(|known| (known.token, known.lease.clone()))
     }
 
-    /// The id by which the chosen message is requested, and its number if it exists.
+    /// Returns the id by which the chosen message is requested, and the number of the message if there is one.
     pub(crate) fn choose_message(&self, choice: MessageChoice) -> (MessageRef, Option<Number>) {
         let mut candidates = choice.state.map(|state| self.model.list(state)).unwrap_or_default();
         if candidates.is_empty() {

@@ -17,7 +17,7 @@ use crate::{
 pub(crate) struct Answers {
     pub(crate) real: Value,
     pub(crate) model: Value,
-    /// The operation, in words.
+    /// A description of the operation.
     pub(crate) description: String,
 }
 
@@ -42,7 +42,7 @@ impl QueueAndModel {
             Operation::LeaseAndLoseAnswer(request) => Box::pin(self.lease_and_lose_answer(request)).await?,
             Operation::InterruptPurge => {
                 let queue = self.queue.clone();
-                // If the purge takes only one step, its answer arrives.
+                // The answer is not lost if the purge takes only one step.
                 let _ = Box::pin(self.run_and_lose_answer(1, queue.purge(State::Waiting))).await;
                 self.model.interrupt_purge();
                 NOTHING
@@ -105,7 +105,8 @@ impl QueueAndModel {
             }
             Operation::Signal(key, has_data, sticky_for) => {
                 let data = has_data.then(|| format!("[\"signal at\", {}]", self.model.micros));
-                // A plain signal first deletes the sticky one, so that sticky signals also end this way.
+                // A signal without data that is not sticky first deletes the sticky signal, so that the test deletes sticky
+                // signals, too.
                 let is_plain = !has_data && sticky_for.is_none();
                 let forgotten = is_plain && queue.forget_signal(&hold_key(*key).parse().unwrap()).await?;
                 let signal = Signal {
@@ -143,8 +144,8 @@ impl QueueAndModel {
             }
             Operation::Delete => {
                 let answers = (json!(queue.delete().await?), json!(self.model.delete()));
-                // When many messages come at one instant, their ids run ahead of the clock, but the ids of a new queue start from
-                // the clock. So the clock moves on here, beyond all ids of the deleted queue.
+                // When many messages are posted at one instant, their ids run ahead of the clock, but the ids of a new queue
+                // start from the clock. So the clock advances after a deletion, beyond all ids of the deleted queue.
                 self.model.micros = self.model.micros.max(self.model.latest_micros) + 10_000;
                 answers
             }
@@ -179,7 +180,7 @@ impl QueueAndModel {
         let Some(number) = number.filter(|number| self.model.is_unfinished(*number)) else { return Ok(NOTHING) };
         let subscriber = Subscriber::new(self.redis());
         let queue = self.queue.clone();
-        // The first script reads the message, the second records the wait.
+        // The first of the two scripts reads the message, the second one records the wait.
         Box::pin(self.run_and_lose_answer(2, queue.read_when_finished(&id, Millis::new(time), &subscriber))).await?;
         self.model.wait_for(number, time);
         Ok(NOTHING)
@@ -238,7 +239,7 @@ impl QueueAndModel {
     }
 }
 
-/// `true` if it was done, `false` if the queue does not exist.
+/// Converts the result of a change to `true`, or to `false` if the queue does not exist.
 fn unless_absent(done: Result<(), queue_core::Error>) -> Result<bool, queue_core::Error> {
     match done {
         Ok(()) => Ok(true),
@@ -257,7 +258,8 @@ impl Model {
         self.latest_micros = self.latest_micros.max(self.micros);
         match step {
             ClockStep::Micros(micros) => self.micros += micros,
-            // Without a message there is no last id: a queue that is created again would issue the ids of the deleted queue again.
+            // The clock steps back only if the queue has a last id. Without a last id, a queue that is created again would issue
+            // the ids of the deleted queue again.
             ClockStep::Back(micros) => self.micros -= if self.last.is_some() { micros } else { 0 },
             ClockStep::ToNext => self.micros += to_next,
             ClockStep::AlmostToNext => self.micros += to_next - 1,

@@ -45,7 +45,7 @@ pub(crate) struct Keep {
 const SECOND: u64 = 1_000;
 const DAY: u64 = 24 * 3_600 * SECOND;
 
-/// The settings that the test's processes declare, over the defaults.
+/// The settings that the processes of the test declare.
 pub(crate) const DECLARED: &str =
     r#"{"backoff":{"type":"exponential","delay":300,"max":1000,"jitter":0},"max_lapses":2}"#;
 pub(crate) const DECLARED_BACKOFF: Backoff = Backoff { doubles: true, delay: 300, max: 1_000 };
@@ -114,7 +114,7 @@ impl Settings {
         }
     }
 
-    /// The settings in the form of answers.
+    /// Shows the settings in the form that answers have.
     pub(crate) fn as_json(&self) -> Value {
         json!({
             "visibility_timeout": self.visibility_timeout,
@@ -166,7 +166,7 @@ fn exclusive_as_json(parallel: Option<usize>) -> Value {
 }
 
 impl Change {
-    /// The change as a merge patch.
+    /// Returns the change as a merge patch.
     pub(crate) fn as_patch(&self) -> Value {
         match self {
             Self::VisibilityTimeout(to) => json!({"visibility_timeout": to}),

@@ -69,11 +69,11 @@ impl Model {
         self.requeue(requeues);
         self.trim_finished();
 
-        // A call that finishes messages also trims.
+        // A call that finishes messages also trims the finished messages.
         let completed = self.total("completed") - completed_before;
         let failed = self.total("failed") - failed_before;
-        self.trim_completed(usize::try_from(2 * completed).expect("it is small"));
-        self.trim_failed(usize::try_from(failed).expect("it is small"));
+        self.trim_completed(usize::try_from(2 * completed).expect("the count is small"));
+        self.trim_failed(usize::try_from(failed).expect("the count is small"));
         answers.into_iter().map(|(_, _, answer)| answer).collect()
     }
 
@@ -81,7 +81,7 @@ impl Model {
         let Token { number, call } = token;
         if self.lapsed_from(token) && action.kind() == Kind::Complete {
             // The message was not leased again, so the completion counts.
-            self.message(number).run.as_mut().expect("it lapsed").lease = Lease::Live(call);
+            self.message(number).run.as_mut().expect("the message has a run").lease = Lease::Live(call);
             self.finish(number, End::Completed, result_of(call));
             return json!("completed");
         }
@@ -122,7 +122,8 @@ impl Model {
         self.end_lease(number, Kind::Release, pause, requeues)
     }
 
-    /// A repeated settlement gets the answer of the first one; for any other the answer is that the lease is over.
+    /// Answers a settlement of a lease that is over. A repeated settlement gets the answer of the first one; any other settlement
+    /// gets the answer that the lease is over.
     fn answer_again(&self, token: Token, action: Kind) -> Value {
         let gone = json!("gone");
         let Some(message) = self.messages.get(&token.number) else { return gone };
@@ -175,9 +176,9 @@ impl Model {
             }
             let timeout = self.timeout_of_run(token.number);
             let message = self.message(token.number);
-            let run = message.run.as_mut().expect("what is active has a run");
+            let run = message.run.as_mut().expect("an active message has a run");
             run.extension = visibility_timeout.filter(|wanted| *wanted > run.visibility());
-            let started = run.started.expect("it has started").min(now);
+            let started = run.started.expect("the run has started").min(now);
             run.started = Some(started);
             let wanted = now + visibility_timeout.unwrap_or(run.visibility());
             let deadline = earlier(wanted, timeout.map(|timeout| started + timeout + Queue::RUN_TIMEOUT_GRACE.get()));
