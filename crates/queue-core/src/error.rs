@@ -15,7 +15,7 @@ use crate::{
 pub enum Error {
     /// Redis can't be reached, did not answer in time, or can't serve the call now (loading, read-only, failing over).
     ///
-    /// Try again later. The operation may have been done or not.
+    /// The caller should try again later. The operation may have been done or not.
     #[error("Redis is not available: {0}")]
     Unavailable(String),
 
@@ -29,26 +29,26 @@ pub enum Error {
     OutOfMemory,
 
     /// Too many posts wait to be stored, or there is no [`ResponseMemory`](crate::ResponseMemory) for a response: nothing was
-    /// done. Try again later.
+    /// done. The caller should try again later.
     #[error("too many posts are waiting to be stored, or there is no memory for an answer: nothing was done")]
     Overloaded,
 
-    /// The call has more messages than allowed ([`Queue::MAX_MESSAGES`](crate::Queue::MAX_MESSAGES)). Nothing was done; send
-    /// fewer in one call.
+    /// The call has more messages than allowed ([`Queue::MAX_MESSAGES`](crate::Queue::MAX_MESSAGES)): nothing was done. Send
+    /// fewer messages in one call.
     #[error("{0} messages in one call, at most {max} are allowed", max = limits::MAX_MESSAGES)]
     TooManyMessages(usize),
 
-    /// The call has more bytes of payload than allowed ([`Queue::MAX_BYTES`](crate::Queue::MAX_BYTES)). Nothing was done; send
-    /// fewer in one call.
+    /// The call has more bytes of payload than allowed ([`Queue::MAX_BYTES`](crate::Queue::MAX_BYTES)): nothing was done. Send
+    /// fewer messages in one call.
     #[error("{0} bytes in one call, at most {max} are allowed", max = limits::MAX_BYTES)]
     TooManyBytes(usize),
 
-    /// The reported progress has more bytes than are kept ([`Queue::MAX_RESULT_BYTES`](crate::Queue::MAX_RESULT_BYTES)).
-    /// Nothing was done.
+    /// The reported progress has more bytes than are kept ([`Queue::MAX_RESULT_BYTES`](crate::Queue::MAX_RESULT_BYTES)): nothing
+    /// was done.
     #[error("the progress has {0} bytes, at most {max} are kept", max = limits::MAX_RESULT_BYTES)]
     ProgressTooLarge(usize),
 
-    /// A patch has an invalid setting. Nothing was changed.
+    /// A patch has an invalid setting: nothing was changed.
     #[error(transparent)]
     InvalidSetting(#[from] InvalidSetting),
 
@@ -109,8 +109,8 @@ pub enum Error {
 pub(crate) const PROTECTED_MODE: &str = "Redis is in protected mode: while it has no password it refuses connections from other machines; set requirepass in \
      Redis and the same text as redis.password, or set protected-mode to no where only trusted machines reach it";
 
-/// The instruction for a Redis user that lacks a right. This text replaces the text of Redis, which may contain a key, and which
-/// inside a script does not say what was refused.
+/// The instruction for a Redis user that lacks a right. The instruction replaces the text of Redis, which may contain a key, and
+/// which inside a script does not say what was refused.
 const LACKS_A_RIGHT: &str = "Redis refused a command, because its user lacks a right: compare ACL GETUSER with the rights in docs/PRODUCTION.md; ACL LOG \
      shows what was refused";
 

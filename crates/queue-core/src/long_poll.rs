@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The maximum time between two lease calls of a driver, because a notification may be lost.
-const POLL: Duration = Duration::from_secs(5);
+const MAX_SLEEP: Duration = Duration::from_secs(5);
 /// How long lease calls may take beyond the client's wait, so that a client with a short wait, or none, gets messages too.
 const LEASE_TIME_BEYOND_WAIT: Duration = Duration::from_secs(2);
 
@@ -92,7 +92,8 @@ struct Waiter {
     memory: Arc<dyn ResponseMemory>,
 }
 
-/// Deliveries on their way to their consumer. If the consumer disconnects before it takes the deliveries, these are released.
+/// Deliveries that were leased for a consumer, which has not taken them yet. If the consumer disconnects before it takes the
+/// deliveries, these are released.
 struct PendingDeliveries {
     deliveries: Vec<Delivery>,
     queue: Arc<Queue>,
@@ -197,7 +198,7 @@ impl Driver {
         let mut retry = Retry::new();
         while let Some(first_deadline) = self.next_deadline() {
             tokio::select! {
-                () = self.notifier.woken(POLL.min(first_deadline.saturating_duration_since(Instant::now()))) => {}
+                () = self.notifier.woken(MAX_SLEEP.min(first_deadline.saturating_duration_since(Instant::now()))) => {}
                 () = self.shared.shutdown.cancelled() => {
                     // The consumers learn of the shutdown when their channels close.
                     self.shared.waiting.lock().remove(self.queue.name());

@@ -79,7 +79,7 @@ impl Maintenance {
             () = shutdown.cancelled() => {}
             () = self.check_all_repeatedly() => {}
             () = self.maintain_due() => {}
-            () = self.scan_for_unlisted() => {}
+            () = self.scan_for_unlisted_queues() => {}
             () = self.restore_names_repeatedly() => {}
         }
     }
@@ -174,7 +174,7 @@ impl Maintenance {
     }
 
     /// Scans all keys at the start, because an earlier process may have been interrupted, and then repeatedly.
-    async fn scan_for_unlisted(&self) {
+    async fn scan_for_unlisted_queues(&self) {
         loop {
             // The pauses grow, because each attempt scans all servers that answer.
             let mut pause = PAUSE_AFTER_ERROR;

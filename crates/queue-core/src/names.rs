@@ -107,7 +107,7 @@ validated_text! {
 
 validated_text! {
     /// An id that the producer chose. Clients may use an own id instead of Drover's id. Drover's ids are all digits, so an own id
-    /// must not be. `batch` is reserved, because the API has the path `messages/batch`.
+    /// that is all digits is refused. `batch` is reserved, because the API has the path `messages/batch`.
     OwnId, up to 256 of r"^(?!\.{1,2}$)(?!batch$)(?![0-9]+$)[^/\u0000-\u001f\u007f-\u009f]+$", |text| {
         if !is_path_segment(text, 256) {
             Err("an id is 1 to 256 characters without control characters or slashes, and not dots alone")

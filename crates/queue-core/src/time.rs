@@ -11,7 +11,7 @@ use utoipa::{
 
 use crate::{number, parse_error::ParseError};
 
-/// An instant by Redis's clock, in whole milliseconds. Its text is RFC 3339 in UTC, always with milliseconds.
+/// An instant by Redis's clock, in whole milliseconds. The text of an instant is RFC 3339 in UTC, always with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 

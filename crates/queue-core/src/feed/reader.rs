@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The maximum sleep of a reader without a wake-up, because a notification may be lost.
-const POLL: Duration = Duration::from_secs(5);
+const MAX_SLEEP: Duration = Duration::from_secs(5);
 /// The interval at which a reader whose queue was deleted checks for a new queue of the same name.
 const CHECK_DELETED_QUEUE_EVERY: Duration = Duration::from_secs(1);
 /// The pause after a read that found events, so that the next read returns several events together.
@@ -114,13 +114,13 @@ impl EventReader {
     pub(crate) async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         tokio::select! {
-            () = self.follow() => {}
+            () = self.follow_log() => {}
             // The listeners learn of the shutdown when the last sender of the channel is dropped.
             () = shared.shutdown.cancelled() => drop(shared.senders.lock().remove(self.queue.name())),
         }
     }
 
-    async fn follow(&mut self) {
+    async fn follow_log(&mut self) {
         let mut retry = Retry::new();
         let mut is_logged = false;
         let mut renew_at = Instant::now() + RENEW_EVERY;
@@ -168,7 +168,7 @@ impl EventReader {
     fn max_pause(&self) -> Duration {
         match self.read_to {
             ReadTo::NoQueue => CHECK_DELETED_QUEUE_EVERY,
-            ReadTo::Unknown | ReadTo::After(_) => POLL,
+            ReadTo::Unknown | ReadTo::After(_) => MAX_SLEEP,
         }
     }
 

@@ -276,7 +276,7 @@ impl Run {
             lapses,
             deliveries,
             consumer: consumer.parse().ok(),
-            ready_at: parameter(terms, 'r').map(Timestamp::from_millis),
+            ready_at: number_after(terms, 'r').map(Timestamp::from_millis),
             error: if error.is_empty() { None } else { Some(Self::decode_error(error).ok_or(MALFORMED)?) },
         })
     }
@@ -290,7 +290,7 @@ impl Run {
 }
 
 /// Returns the number that follows a letter in the `terms` of a run.
-fn parameter(terms: &str, letter: char) -> Option<u64> {
+fn number_after(terms: &str, letter: char) -> Option<u64> {
     let (_, rest) = terms.split_once(letter)?;
     rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())].parse().ok()
 }

@@ -74,7 +74,7 @@ impl Queue {
     pub async fn audit(&self) -> Result<Audit> {
         let mut lists_by_id: HashMap<String, Vec<&'static str>> = HashMap::new();
         for (list, _) in LISTS {
-            for id in self.whole_list(list).await? {
+            for id in self.read_list(list).await? {
                 lists_by_id.entry(id).or_default().push(list);
             }
         }
@@ -165,7 +165,7 @@ impl Queue {
         Ok(key_names.iter().map(|key_names| key_names.split_whitespace().map(str::to_owned).collect()).collect())
     }
 
-    async fn whole_list(&self, suffix: &str) -> Result<Vec<String>> {
+    async fn read_list(&self, suffix: &str) -> Result<Vec<String>> {
         let mut ids = Vec::new();
         loop {
             let mut range = redis::cmd("LRANGE");

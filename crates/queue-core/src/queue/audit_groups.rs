@@ -95,8 +95,10 @@ impl Queue {
         let purged_groups = self.read_stored_groups(suffix::PURGED_GROUPS).await?;
         let purged_rest = self.scan("ZSCAN", suffix::PURGED_GROUP_REST, 2).await?;
         let purged_heads = purged_groups.values().filter_map(|group| group.head.clone());
-        let purged: HashSet<String> =
-            purged_heads.chain(purged_rest.iter().map(|member| position_of(member).to_owned())).map(id_of).collect();
+        let purged: HashSet<String> = purged_heads
+            .chain(purged_rest.iter().map(|member| position_in_member(member).to_owned()))
+            .map(id_in_position)
+            .collect();
         // While a purge is unfinished, the number of taken places may still be in the purged form of a group.
         for (name, group) in purged_groups.into_iter().filter(|(_, group)| group.places > 0) {
             snapshot.groups.entry(name).or_default().places += group.places;
@@ -104,7 +106,7 @@ impl Queue {
         let options = pairs(self.scan("HSCAN", suffix::OPTIONS, 1).await?);
         let groups: HashMap<String, String> = options
             .filter(|(id, _)| !finished.contains(id) && !purged.contains(id))
-            .filter_map(|(id, options)| Some((id, group_in(&options)?)))
+            .filter_map(|(id, options)| Some((id, group_in_options(&options)?)))
             .collect();
         snapshot.grouped = groups.len() as u64;
         let of_groups = |ids: Vec<String>| -> Vec<String> {
@@ -146,7 +148,7 @@ impl Queue {
 
 impl Snapshot {
     fn findings(&self) -> Vec<Finding> {
-        let of_rest = self.rest.iter().map(|member| group_of_member(member).to_owned());
+        let of_rest = self.rest.iter().map(|member| group_in_member(member).to_owned());
         let known = self.groups.keys().chain(self.holders.keys()).chain(&self.turns).cloned();
         let groups: BTreeSet<String> = known.chain(of_rest).filter(|group| !group.is_empty()).collect();
         let mut findings: Vec<Finding> = groups
@@ -178,8 +180,8 @@ impl Snapshot {
         let rest: Vec<&str> = self
             .rest
             .iter()
-            .filter(|member| group_of_member(member) == group)
-            .map(|member| position_of(member))
+            .filter(|member| group_in_member(member) == group)
+            .map(|member| position_in_member(member))
             .collect();
         if rest.len() != *others {
             return Some(format!("{} messages in group_rest, but {others} in groups", rest.len()));
@@ -211,20 +213,20 @@ fn pairs(flat: Vec<String>) -> impl Iterator<Item = (String, String)> {
     std::iter::from_fn(move || Some((flat.next()?, flat.next()?)))
 }
 
-fn group_of_member(member: &str) -> &str {
+fn group_in_member(member: &str) -> &str {
     member.split('\t').next().unwrap_or_default()
 }
 
-fn position_of(member: &str) -> &str {
+fn position_in_member(member: &str) -> &str {
     member.split('\t').nth(1).unwrap_or_default()
 }
 
 /// Returns the id at the end of a position.
-fn id_of(position: impl AsRef<str>) -> String {
+fn id_in_position(position: impl AsRef<str>) -> String {
     position.as_ref().get(8..POSITION_LENGTH).unwrap_or_default().to_owned()
 }
 
 /// Returns the group in the options of a message.
-fn group_in(options: &str) -> Option<String> {
+fn group_in_options(options: &str) -> Option<String> {
     options.split('\t').find_map(|field| field.strip_prefix('g')).map(str::to_owned)
 }

@@ -17,7 +17,7 @@ pub enum Changed {
     Requested,
     /// The message is in a state that does not permit the change: nothing was changed.
     Refused(State),
-    /// There is no such message.
+    /// The queue has no such message.
     Unknown,
 }
 

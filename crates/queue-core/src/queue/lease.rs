@@ -17,7 +17,7 @@ use crate::{
     queue::{
         Call, Queue,
         declare::IfAbsent,
-        random,
+        random_fraction,
         read::parse_json,
         settle::{Action, Settlement},
     },
@@ -115,8 +115,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: the next call returns the leases that this call may have made, without spending an attempt. If the
-    /// future is dropped, the next call does the same. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
+    /// [`Error::Unavailable`]: the next call returns the leases that this call may have made, without spending an attempt. The
+    /// next call also returns the leases of a call whose future was dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Leased> {
         self.lease_within(request, limits::MAX_BYTES).await
     }
@@ -142,7 +142,7 @@ impl Queue {
                     .arg(request.consumer.as_str())
                     .arg(owner_timeout)
                     .arg(visibility_timeout.as_deref().unwrap_or(""))
-                    .arg(random())
+                    .arg(random_fraction())
             })
             .await;
         let answer = match answer {

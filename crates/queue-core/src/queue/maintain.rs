@@ -7,7 +7,7 @@ use deadpool_redis::redis::Value;
 use crate::{
     error::{Error, Result},
     names::ConsumerId,
-    queue::{Call, Queue, random},
+    queue::{Call, Queue, random_fraction},
     redis::scripts,
 };
 
@@ -25,7 +25,7 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn maintain(&self) -> Result<Option<Duration>> {
-        let call = Call::new(&scripts::MAINTAIN, &self.keys).arg(random());
+        let call = Call::new(&scripts::MAINTAIN, &self.keys).arg(random_fraction());
         let pause: i64 = self.call(&scripts::MAINTAIN, call).await?;
         if pause == NO_SUCH_QUEUE {
             return Err(Error::NoSuchQueue);

@@ -139,7 +139,7 @@ impl Queue {
 }
 
 /// A random number in [0, 1), as the scripts read it.
-fn random() -> String {
+fn random_fraction() -> String {
     format!("{:.6}", rand::random_range(0.0..0.999_999))
 }
 

@@ -193,13 +193,13 @@ impl Queues {
     ) -> Result<Vec<QueueName>> {
         let mut names = Vec::new();
         for range in ranges.iter().filter(|range| after.is_none_or(|after| range.goes_beyond(after))) {
-            match range.extent {
-                Extent::WithPrefix => {
+            match range.kind {
+                RangeKind::WithPrefix => {
                     let found = index::names(&self.shared.redis, keys::INDEX, range.start, after, max - names.len());
                     names.extend(found.await?);
                 }
                 // The queue of an exact name may not exist; the later read of its status shows that.
-                Extent::Exact => names.extend(range.start.parse::<QueueName>()),
+                RangeKind::Exact => names.extend(range.start.parse::<QueueName>()),
             }
             if names.len() == max {
                 break;
@@ -270,11 +270,11 @@ impl Queues {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct NameRange<'a> {
     start: &'a str,
-    extent: Extent,
+    kind: RangeKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Extent {
+enum RangeKind {
     WithPrefix,
     Exact,
 }
@@ -283,18 +283,18 @@ impl<'a> NameRange<'a> {
     /// The names that match a pattern and begin with `prefix`, as sorted ranges that do not overlap.
     fn of(patterns: &'a [QueuePattern], prefix: &'a str) -> Vec<Self> {
         let ranges = patterns.iter().filter_map(|pattern| {
-            let (start, extent) = match pattern.prefix() {
-                Some(start) if prefix.starts_with(start) => (prefix, Extent::WithPrefix),
-                Some(start) => (start, Extent::WithPrefix),
-                None => (pattern.as_str(), Extent::Exact),
+            let (start, kind) = match pattern.prefix() {
+                Some(start) if prefix.starts_with(start) => (prefix, RangeKind::WithPrefix),
+                Some(start) => (start, RangeKind::WithPrefix),
+                None => (pattern.as_str(), RangeKind::Exact),
             };
-            start.starts_with(prefix).then_some(Self { start, extent })
+            start.starts_with(prefix).then_some(Self { start, kind })
         });
         let mut ranges: Vec<Self> = ranges.collect();
         ranges.sort();
-        ranges.dedup_by(|later, earlier| match earlier.extent {
-            Extent::WithPrefix => later.start.starts_with(earlier.start),
-            Extent::Exact => later == earlier,
+        ranges.dedup_by(|later, earlier| match earlier.kind {
+            RangeKind::WithPrefix => later.start.starts_with(earlier.start),
+            RangeKind::Exact => later == earlier,
         });
         ranges
     }
@@ -302,7 +302,7 @@ impl<'a> NameRange<'a> {
     /// Whether the range may have names after `name`.
     fn goes_beyond(&self, name: &QueueName) -> bool {
         let name = name.as_str();
-        self.start > name || self.extent == Extent::WithPrefix && name.starts_with(self.start)
+        self.start > name || self.kind == RangeKind::WithPrefix && name.starts_with(self.start)
     }
 }
 
@@ -323,9 +323,9 @@ mod tests {
             (&["b*"], "a", &[]),
         ] {
             let patterns: Vec<QueuePattern> = patterns.iter().map(|text| text.parse().unwrap()).collect();
-            let text = |range: &NameRange<'_>| match range.extent {
-                Extent::WithPrefix => format!("{}*", range.start),
-                Extent::Exact => range.start.to_owned(),
+            let text = |range: &NameRange<'_>| match range.kind {
+                RangeKind::WithPrefix => format!("{}*", range.start),
+                RangeKind::Exact => range.start.to_owned(),
             };
             let ranges: Vec<String> = NameRange::of(&patterns, prefix).iter().map(text).collect();
             assert_eq!(ranges, expected, "{patterns:?} {prefix}");

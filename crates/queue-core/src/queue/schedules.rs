@@ -137,7 +137,7 @@ impl Queue {
             let floor = known.as_ref().map_or(now, |(known, _)| known.floor(now));
             let next = match &known {
                 Some((known, _)) if is_equal => known.next.unwrap_or(now),
-                _ => rule.next_after(floor).ok_or_else(|| never_fires(&rule))?,
+                _ => rule.next_after(floor).ok_or_else(|| error_without_ticks(&rule))?,
             };
             let known_revision = known.as_ref().map_or("", |(known, _)| &known.revision);
             let revision = if is_equal { known_revision.to_owned() } else { format!("{:016x}", rand::random::<u64>()) };
@@ -442,7 +442,7 @@ fn next_ticks(stored: &StoredSchedule, now: Timestamp) -> Vec<Timestamp> {
 }
 
 /// The error for a rule that never has a tick.
-fn never_fires(rule: &Rule) -> Error {
+fn error_without_ticks(rule: &Rule) -> Error {
     match rule.end_at {
         Some(_) => Error::InvalidSchedule {
             field: "end_at",

@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     limits,
     message::{Failure, LeaseToken, NewMessage, State},
-    queue::{Call, Queue, random},
+    queue::{Call, Queue, random_fraction},
     redis::scripts,
     time::Millis,
 };
@@ -48,18 +48,20 @@ impl Action {
                 ("x", String::new(), encode_failure(&Failure::new("result_too_large", message)).into())
             }
             Self::Complete(result) => ("c", String::new(), result.get().into()),
-            Self::Fail(failure) => ("f", random(), encode_failure(failure).into()),
+            Self::Fail(failure) => ("f", random_fraction(), encode_failure(failure).into()),
             Self::FailAndRetryAfter(failure, pause) => {
-                ("f", format!("+{}", bounded(*pause)), encode_failure(failure).into())
+                ("f", format!("+{}", bounded_millis(*pause)), encode_failure(failure).into())
             }
             Self::FailForGood(failure) => ("x", String::new(), encode_failure(failure).into()),
-            Self::Release(pause) => ("r", pause.map(|pause| bounded(pause).to_string()).unwrap_or_default(), "".into()),
+            Self::Release(pause) => {
+                ("r", pause.map(|pause| bounded_millis(pause).to_string()).unwrap_or_default(), "".into())
+            }
         }
     }
 }
 
 /// A pause in ms, at most as long as a delay may be.
-fn bounded(pause: Millis) -> u64 {
+fn bounded_millis(pause: Millis) -> u64 {
     pause.min(NewMessage::LONGEST_DELAY).get()
 }
 
@@ -71,16 +73,16 @@ fn encode_failure(failure: &Failure) -> String {
     /// The mark at the end of a truncated text.
     const CUT: &str = "… (cut)";
     const MESSAGE_BYTES: usize = limits::MAX_ERROR_BYTES - CODE_BYTES - FRAME_BYTES;
-    let code = cut(&failure.code, CODE_BYTES);
-    let mut message = cut(&failure.message, MESSAGE_BYTES).to_owned();
+    let code = longest_start(&failure.code, CODE_BYTES);
+    let mut message = longest_start(&failure.message, MESSAGE_BYTES).to_owned();
     if message.len() < failure.message.len() {
-        message = format!("{}{CUT}", cut(&failure.message, MESSAGE_BYTES - CUT.len()));
+        message = format!("{}{CUT}", longest_start(&failure.message, MESSAGE_BYTES - CUT.len()));
     }
     serde_json::to_string(&Failure::new(code, message)).expect("two strings have a JSON form")
 }
 
 /// Returns the longest start of a text that takes at most this many bytes in a JSON string.
-fn cut(text: &str, max: usize) -> &str {
+fn longest_start(text: &str, max: usize) -> &str {
     let mut bytes = 0;
     let end = text.char_indices().find(|(_, char)| {
         bytes += match char {
@@ -109,7 +111,7 @@ impl Queue {
             let chunk = &rest[..rest.len().min(limits::MAX_MESSAGES)];
             let ids: HashSet<_> = chunk.iter().map(|settlement| settlement.lease.id()).collect();
             let any_repeated = if ids.len() < chunk.len() { "1" } else { "" };
-            let mut call = Call::new(&scripts::SETTLE, &self.keys).arg(random()).arg(any_repeated);
+            let mut call = Call::new(&scripts::SETTLE, &self.keys).arg(random_fraction()).arg(any_repeated);
             let (mut count, mut bytes) = (0, 0);
             let mut last_arguments = None;
             for Settlement { lease, action } in chunk {

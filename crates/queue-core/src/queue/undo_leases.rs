@@ -34,7 +34,8 @@ impl Queue {
         Ok(undone)
     }
 
-    /// Undoes leases of the lease call that has this secret. Their ids fit into one call, because one call made the leases.
+    /// Undoes leases of the lease call that has this secret. The ids of these leases fit into one call, because one call made the
+    /// leases.
     pub(super) async fn undo_leases_of_call(&self, secret: &str, ids: &BTreeSet<&str>) -> Result<u64> {
         let mut call = Call::new(&scripts::UNDO_LEASES, &self.keys).arg(secret);
         for id in ids {

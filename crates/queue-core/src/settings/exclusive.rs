@@ -35,7 +35,7 @@ impl Default for Exclusive {
 /// One consumer has access, and works on up to `parallel` messages at a time.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Object {
+struct ParallelObject {
     /// The maximum number of messages that the owner works on at a time.
     #[schema(inline)]
     parallel: Parallel,
@@ -56,7 +56,8 @@ impl<'de> Deserialize<'de> for Exclusive {
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Exclusive, A::Error> {
-                let Object { parallel } = Object::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                let ParallelObject { parallel } =
+                    ParallelObject::deserialize(de::value::MapAccessDeserializer::new(map))?;
                 Ok(if *parallel == 1 { Exclusive::Is(true) } else { Exclusive::Parallel { parallel } })
             }
         }
@@ -67,7 +68,7 @@ impl<'de> Deserialize<'de> for Exclusive {
 impl PartialSchema for Exclusive {
     fn schema() -> RefOr<Schema> {
         let boolean = ObjectBuilder::new().schema_type(Type::Boolean);
-        AnyOfBuilder::new().item(boolean).item(Object::schema()).into()
+        AnyOfBuilder::new().item(boolean).item(ParallelObject::schema()).into()
     }
 }
 

@@ -23,7 +23,7 @@ impl Settings {
     /// Returns the first setting that is unknown, of a wrong type, or out of range.
     pub fn patched(&self, patch: &Value) -> Result<Self, InvalidSetting> {
         let invalid = |setting: String, problem: String, is_conflict| InvalidSetting { setting, problem, is_conflict };
-        if let Some(setting) = list_in(patch) {
+        if let Some(setting) = path_of_list(patch) {
             // Code derived by serde would also accept a list of the members' values instead of an object.
             return Err(invalid(setting, "no setting is a list; name its members in an object".into(), false));
         }
@@ -125,11 +125,11 @@ fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
 }
 
 /// Returns the path of the first list in a patch; `None` if the patch has no list.
-fn list_in(patch: &Value) -> Option<String> {
+fn path_of_list(patch: &Value) -> Option<String> {
     match patch {
         Value::Array(_) => Some(String::new()),
         Value::Object(members) => members.iter().find_map(|(name, value)| {
-            let within = list_in(value)?;
+            let within = path_of_list(value)?;
             Some(if within.is_empty() { name.clone() } else { format!("{name}.{within}") })
         }),
         _ => None,

@@ -57,7 +57,7 @@ fn defaults() -> Value {
 }
 
 /// If a type and its field both have a description, utoipa derives `allOf` with two schemas; the second has only the field's
-/// description. This function moves the description to the first schema and drops the second.
+/// description. `merge_descriptions` moves the description to the first schema and drops the second.
 fn merge_descriptions(schema: &mut RefOr<Schema>) {
     let RefOr::T(Schema::AllOf(all)) = schema else { return };
     let [first, RefOr::T(Schema::Object(words))] = &mut all.items[..] else { return };

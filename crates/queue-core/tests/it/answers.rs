@@ -3,7 +3,7 @@
 use queue_core::{Action, Failure, Message, NewMessage, Queue, Signal, State};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{TestQueue, number, script_calls};
+use crate::{TestQueue, numbered, script_calls};
 
 /// The maximum number of bytes of a message in an answer that do not count towards the limit, such as names of fields.
 const UNCOUNTED_BYTES: usize = 1_024;
@@ -64,7 +64,7 @@ async fn page_of_large_messages_ends_within_the_limit_in_every_state() {
 #[tokio::test]
 async fn progress_results_and_signals_count_toward_the_answer_limit() {
     let fixture = TestQueue::new();
-    let held = |n| NewMessage { hold: Some("k".parse().unwrap()), ..number(n) };
+    let held = |n| NewMessage { hold: Some("k".parse().unwrap()), ..numbered(n) };
     fixture.queue.enqueue((0..400).map(held).collect()).await.unwrap();
     let data = RawValue::from_string(format!("\"{}\"", "x".repeat(4_000))).unwrap();
     fixture.queue.signal(&"k".parse().unwrap(), &Signal { data: Some(data), ..Signal::default() }).await.unwrap();
@@ -127,7 +127,7 @@ async fn forgetting_messages_with_own_ids_reads_no_results() {
         for hundred in 0..12 {
             let message = |n: u64| {
                 let id = format!("order {hundred} {n}").parse().unwrap();
-                NewMessage { id: own_ids.then_some(id), ..number(n) }
+                NewMessage { id: own_ids.then_some(id), ..numbered(n) }
             };
             fixture.queue.enqueue((0..100).map(message).collect()).await.unwrap();
             for delivery in fixture.lease(100).await.deliveries {

@@ -1,6 +1,6 @@
 //! The audit finds damage, and reports nothing for an undamaged queue.
 
-use crate::{TestQueue, delayed, number};
+use crate::{TestQueue, delayed, numbered};
 
 #[tokio::test]
 async fn audit_finds_deliberate_damage() {
@@ -18,7 +18,7 @@ async fn audit_finds_deliberate_damage() {
     for breakage in breakages {
         let fixture = TestQueue::new();
         fixture.post(delayed(0, 60_000)).await;
-        let id = fixture.post(number(1)).await.id.to_string();
+        let id = fixture.post(numbered(1)).await.id.to_string();
         fixture.assert_clean().await;
         fixture.redis.command(&breakage.replace("ID", &id));
         let audit = fixture.queue.audit().await.unwrap();

@@ -3,13 +3,13 @@
 use queue_core::{Action, Changed, MessageRef, Millis, NewMessage, Signal, State};
 use serde_json::{json, value::to_raw_value};
 
-use crate::{TestQueue, delayed, failure, number, numbers, prioritized, wait_millis};
+use crate::{TestQueue, delayed, failure, numbered, numbers, prioritized, wait_millis};
 
 /// A number of messages for which one step is not enough.
 const MANY: u64 = 2_300;
 
 fn held(data: u64) -> NewMessage {
-    NewMessage { hold: Some("key".parse().unwrap()), ..number(data) }
+    NewMessage { hold: Some("key".parse().unwrap()), ..numbered(data) }
 }
 
 /// Posts `MANY` messages, 1,000 (the limit of a call) at a time.
@@ -85,7 +85,7 @@ async fn purge_removes_all_messages_of_a_state() {
         assert_eq!(fixture.queue.purge(state).await.unwrap(), MANY - 1);
         assert_eq!(count(&fixture, state).await, 0, "{state:?}");
     }
-    post_many(&fixture, number).await;
+    post_many(&fixture, numbered).await;
     while let leased = fixture.lease(1_000).await.deliveries
         && !leased.is_empty()
     {
@@ -94,7 +94,7 @@ async fn purge_removes_all_messages_of_a_state() {
         }
     }
     assert_eq!(fixture.queue.purge(State::Completed).await.unwrap(), MANY);
-    post_many(&fixture, number).await;
+    post_many(&fixture, numbered).await;
     fail_all(&fixture).await;
     assert_eq!(fixture.queue.purge(State::Failed).await.unwrap(), MANY + 3, "cancelled messages are forgotten too");
     assert_eq!(fixture.redis.command("KEYS drover:{q}:messages"), "*0");
@@ -104,7 +104,7 @@ async fn purge_removes_all_messages_of_a_state() {
 #[tokio::test]
 async fn dead_letters_are_retried_in_the_order_in_which_they_failed() {
     let fixture = TestQueue::new();
-    post_many(&fixture, number).await;
+    post_many(&fixture, numbered).await;
     fail_all(&fixture).await;
     assert_eq!(fixture.queue.retry_failed().await.unwrap(), MANY);
     assert_eq!((count(&fixture, State::Failed).await, count(&fixture, State::Waiting).await), (0, MANY));
@@ -127,9 +127,9 @@ async fn leases_that_lapse_together_are_recovered_in_steps() {
 #[tokio::test]
 async fn message_is_not_delivered_after_its_ttl_when_hundreds_expire_at_once() {
     let fixture = TestQueue::new();
-    let ending = |data| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..number(data) };
+    let ending = |data| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..numbered(data) };
     fixture.queue.enqueue((0..450).map(ending).collect()).await.unwrap();
-    fixture.post(number(450)).await;
+    fixture.post(numbered(450)).await;
     wait_millis(60).await;
     assert_eq!(numbers(&fixture.lease(1_000).await), [450]);
     let status = fixture.queue.status().await.unwrap().unwrap();

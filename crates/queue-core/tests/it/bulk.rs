@@ -4,7 +4,7 @@ use drover_tests::eventually;
 use queue_core::{Action, ListFilter, Message, NewMessage, Queue, State};
 use serde_json::value::to_raw_value;
 
-use crate::{TestQueue, delayed, done, failure, number, numbers, prioritized, script_calls};
+use crate::{TestQueue, delayed, done, failure, numbered, numbers, prioritized, script_calls};
 
 async fn post_thousands(fixture: &TestQueue, thousands: u64, message: impl Fn(u64) -> NewMessage) {
     for thousand in 0..thousands {
@@ -30,7 +30,7 @@ async fn settle_all(fixture: &TestQueue, action: &Action) {
 #[tokio::test]
 async fn dead_letters_are_listed_retried_and_purged_in_steps_between_other_calls() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1,"retention":{"completed":{"count":100000}}}"#);
-    post_thousands(&fixture, 30, number).await;
+    post_thousands(&fixture, 30, numbered).await;
     settle_all(&fixture, &Action::Fail(failure())).await;
     assert_eq!(fixture.queue.retry_failed().await.unwrap(), 30_000);
     // Redis serves other clients between two calls, so each call must do a bounded amount of work.
@@ -50,7 +50,7 @@ async fn dead_letters_are_listed_retried_and_purged_in_steps_between_other_calls
 async fn purge_removes_the_messages_of_one_state_only() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
     for n in 0..20 {
-        fixture.post(number(n)).await;
+        fixture.post(numbered(n)).await;
         fixture.post(prioritized(n, if n % 2 == 0 { -1 } else { 1 })).await;
         fixture.post(delayed(n, 60_000)).await;
     }
@@ -83,7 +83,7 @@ async fn purge_removes_the_messages_of_one_state_only() {
 #[tokio::test]
 async fn deleted_queue_leaves_nothing_and_can_be_created_again() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"7s"}"#);
-    post_thousands(&fixture, 50, number).await;
+    post_thousands(&fixture, 50, numbered).await;
     let leased = fixture.lease(1).await;
     fixture.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
     assert!(fixture.queue.delete().await.unwrap());
@@ -97,7 +97,7 @@ async fn deleted_queue_leaves_nothing_and_can_be_created_again() {
     assert!(!fixture.queue.delete().await.unwrap());
     assert_eq!(fixture.complete(&leased.deliveries[0]).await, None);
     assert!(fixture.queue.status().await.unwrap().is_none());
-    let posted = fixture.post(number(1)).await;
+    let posted = fixture.post(numbered(1)).await;
     assert!(posted.id.as_str() > leased.deliveries[0].message.id.as_str());
     let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!(
@@ -152,7 +152,7 @@ async fn list_returns_every_message_of_a_state_once_and_in_order() {
     assert_eq!(failed, expected);
     for n in 0..25 {
         fixture.post(delayed(n, 60_000)).await;
-        fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..number(n) }).await;
+        fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..numbered(n) }).await;
     }
     for page in [1, 10, 25] {
         assert_eq!(list_all(&fixture, State::Delayed, page).await, by_posting);
@@ -166,7 +166,7 @@ async fn list_returns_every_message_of_a_state_once_and_in_order() {
 async fn list_continues_after_the_message_of_its_cursor_was_removed() {
     let fixture = TestQueue::new();
     let deliver_at = Some(queue_core::Timestamp::from_millis(4_000_000_000_000));
-    fixture.queue.enqueue((0..500).map(|n| NewMessage { deliver_at, ..number(n) }).collect()).await.unwrap();
+    fixture.queue.enqueue((0..500).map(|n| NewMessage { deliver_at, ..numbered(n) }).collect()).await.unwrap();
     let first = fixture.queue.list(State::Delayed, 100, None).await.unwrap();
     for message in &first.messages[90..] {
         fixture.queue.erase(&message.id).await.unwrap();
@@ -177,7 +177,7 @@ async fn list_continues_after_the_message_of_its_cursor_was_removed() {
 }
 
 fn named(data: u64, name: &str) -> NewMessage {
-    NewMessage { name: Some(name.parse().unwrap()), ..number(data) }
+    NewMessage { name: Some(name.parse().unwrap()), ..numbered(data) }
 }
 
 /// The numbers of the messages on each page of the list of a name.
@@ -203,7 +203,7 @@ async fn list_of_a_name_scans_a_thousand_messages_per_call_and_skips_none() {
     let message = |n: u64| match n {
         0 | 2_200 => named(n, "rare"),
         _ if n.is_multiple_of(2) => named(n, "rare too"),
-        _ => number(n),
+        _ => numbered(n),
     };
     let all: Vec<u64> = (0..2_300).collect();
     for chunk in all.chunks(1_000) {
@@ -239,7 +239,7 @@ async fn list_of_a_hold_key_has_its_messages_in_the_order_posted() {
     for n in 0..30 {
         let key = ["a", "a2", "a b"][usize::try_from(n % 3).unwrap()];
         let delay = (n % 2 == 0).then(|| queue_core::Millis::from_secs(60).try_into().unwrap());
-        fixture.post(NewMessage { hold: Some(key.parse().unwrap()), delay, ..number(n) }).await;
+        fixture.post(NewMessage { hold: Some(key.parse().unwrap()), delay, ..numbered(n) }).await;
     }
     let page_of = async |state, key: &str, cursor: Option<&str>| {
         let filter = ListFilter { hold: Some(key.parse().unwrap()), ..ListFilter::default() };

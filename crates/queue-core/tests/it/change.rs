@@ -2,16 +2,16 @@
 
 use queue_core::{Action, Changed, MessageRef, Millis, State};
 
-use crate::{TestQueue, delayed, done, failure, number, numbers, prioritized, wait_millis};
+use crate::{TestQueue, delayed, done, failure, numbered, numbers, prioritized, wait_millis};
 
 async fn one_in_each_state(fixture: &TestQueue) -> Vec<(State, MessageRef)> {
-    let completed = fixture.post(number(0)).await.id;
+    let completed = fixture.post(numbered(0)).await.id;
     fixture.complete(&fixture.lease_one().await).await;
-    let failed = fixture.post(number(1)).await.id;
+    let failed = fixture.post(numbered(1)).await.id;
     fixture.settle(&fixture.lease_one().await, Action::FailForGood(failure())).await;
-    let active = fixture.post(number(2)).await.id;
+    let active = fixture.post(numbered(2)).await.id;
     fixture.lease_one().await;
-    let waiting = fixture.post(number(3)).await.id;
+    let waiting = fixture.post(numbered(3)).await.id;
     let delayed = fixture.post(delayed(4, 60_000)).await.id;
     let ids = vec![
         (State::Delayed, delayed),
@@ -30,7 +30,7 @@ async fn one_in_each_state(fixture: &TestQueue) -> Vec<(State, MessageRef)> {
 async fn message_that_has_not_started_is_cancelled_at_once_and_is_not_delivered() {
     let fixture = TestQueue::new();
     let ids = one_in_each_state(&fixture).await;
-    let other = fixture.post(number(5)).await;
+    let other = fixture.post(numbered(5)).await;
     let urgent = fixture.post(prioritized(6, -1)).await.id;
     assert_eq!(fixture.queue.cancel(&urgent).await.unwrap(), Changed::Done);
     for (state, id) in &ids {
@@ -58,7 +58,7 @@ async fn message_that_has_not_started_is_cancelled_at_once_and_is_not_delivered(
 async fn every_settlement_but_a_completion_fails_a_cancelled_active_message() {
     for action in [Action::Fail(failure()), Action::FailForGood(failure()), Action::Release(None)] {
         let fixture = TestQueue::new();
-        let posted = fixture.post(number(1)).await;
+        let posted = fixture.post(numbered(1)).await;
         let delivery = fixture.lease_one().await;
         fixture.queue.cancel(&posted.id).await.unwrap();
         let extended = fixture.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
@@ -73,7 +73,7 @@ async fn every_settlement_but_a_completion_fails_a_cancelled_active_message() {
         fixture.assert_clean().await;
     }
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":1500}"#);
-    let (completes, dies) = (fixture.post(number(1)).await.id, fixture.post(number(2)).await.id);
+    let (completes, dies) = (fixture.post(numbered(1)).await.id, fixture.post(numbered(2)).await.id);
     let leased = fixture.lease(2).await;
     for id in [&completes, &dies] {
         fixture.queue.cancel(id).await.unwrap();
@@ -99,7 +99,7 @@ async fn an_erased_message_leaves_nothing_behind_and_an_active_one_stays() {
     assert_eq!((counts.active, counts.completed + counts.failed + counts.waiting + counts.delayed), (1, 0));
     assert!(fixture.lease(10).await.deliveries.is_empty());
     assert_eq!(fixture.redis.command("HLEN drover:{q}:messages"), ":1");
-    let own = queue_core::NewMessage { id: Some("mine".parse().unwrap()), ..number(9) };
+    let own = queue_core::NewMessage { id: Some("mine".parse().unwrap()), ..numbered(9) };
     let first = fixture.post(own.clone()).await;
     fixture.queue.erase(&first.id).await.unwrap();
     fixture.post(own).await;
@@ -123,7 +123,7 @@ async fn only_a_delayed_message_is_promoted_and_only_a_failed_one_retried() {
 #[tokio::test]
 async fn retried_message_has_all_its_attempts_again_and_shows_its_last_error() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":0}}"#);
-    let posted = fixture.post(number(1)).await;
+    let posted = fixture.post(numbered(1)).await;
     for _ in 0..2 {
         fixture.settle(&fixture.lease_one().await, Action::Fail(failure())).await;
     }
@@ -143,7 +143,7 @@ async fn message_cancelled_while_waiting_returns_to_its_position_when_retried() 
     let fixture = TestQueue::new();
     let second = {
         fixture.post_numbers(0..1).await;
-        let id = fixture.post(number(1)).await.id;
+        let id = fixture.post(numbered(1)).await.id;
         fixture.post_numbers(2..4).await;
         id
     };

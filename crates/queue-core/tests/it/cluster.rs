@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::{
     done,
     load::{Load, RECOVERY},
-    number, numbers, wait_millis,
+    numbered, numbers, wait_millis,
 };
 
 const TIME_LIMIT: Duration = Duration::from_secs(20);
@@ -41,7 +41,7 @@ async fn every_operation_works_on_every_server_of_a_cluster() {
     for name in &names {
         owners.insert(cluster.owner_of(cluster.slot_of(&format!("drover:{{{name}}}:meta")), 0));
         let queue = queues.queue(name);
-        let posted = queue.enqueue(vec![number(1), number(2)]).await.unwrap();
+        let posted = queue.enqueue(vec![numbered(1), numbered(2)]).await.unwrap();
         assert_eq!(posted.len(), 2);
         let queue_core::Enqueued::Created(first) = &posted[0] else { panic!("{posted:?}") };
         let waiting = queue.read_when_finished(&first.id, Millis::from_secs(20), &subscriber);
@@ -156,13 +156,13 @@ async fn queue_whose_server_is_away_is_unavailable_and_the_others_work() {
     let mut cluster = RedisCluster::start(3, 0);
     let queues = Queues::new(connect(&cluster), DeclaredSettings::default());
     for name in Load::names("q", 12) {
-        queues.queue(&name).enqueue(vec![number(1)]).await.unwrap();
+        queues.queue(&name).enqueue(vec![numbered(1)]).await.unwrap();
     }
     cluster.servers[1].kill();
     let mut away = 0;
     for name in Load::names("q", 12) {
         let owner = cluster.owner_of(cluster.slot_of(&format!("drover:{{{name}}}:meta")), 0);
-        let posted = queues.queue(&name).enqueue(vec![number(2)]).await;
+        let posted = queues.queue(&name).enqueue(vec![numbered(2)]).await;
         match posted {
             Ok(_) => assert!(matches!(owner, Some(0 | 2)), "{owner:?}"),
             Err(Error::Unavailable(_)) => {

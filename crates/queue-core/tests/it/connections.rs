@@ -5,7 +5,7 @@ use std::time::Duration;
 use drover_tests::{Proxy, eventually};
 use queue_core::{Enqueued, Error, Queues, Redis, State, settings::DeclaredSettings};
 
-use crate::{TestQueue, done, name, number, numbers, wait_millis};
+use crate::{TestQueue, done, name, numbered, numbers, wait_millis};
 
 /// Asserts that no call fails after `close` has closed the idle connections. A process uses its two shared connections in turn,
 /// so two calls after each closing use both connections.
@@ -16,9 +16,9 @@ pub(crate) async fn no_call_fails(fixture: &TestQueue, close: impl AsyncFn()) {
             close().await;
             for n in [n, n + 1] {
                 let enqueued = if half == 0 {
-                    fixture.queue.post(number(n)).await
+                    fixture.queue.post(numbered(n)).await
                 } else {
-                    fixture.queue.enqueue(vec![number(n)]).await.map(|mut all| all.remove(0))
+                    fixture.queue.enqueue(vec![numbered(n)]).await.map(|mut all| all.remove(0))
                 };
                 let Ok(Enqueued::Created(message)) = enqueued else { panic!("message {n}: {enqueued:?}") };
                 assert_eq!(message.data.get(), n.to_string());
@@ -82,7 +82,7 @@ async fn no_call_fails_after_redis_closed_connections_for_their_idleness() {
             (clients.lines().filter(|line| line.starts_with("id=")).count() == 1).then_some(())
         });
         fixture.post_numbers([n]).await;
-        fixture.post(number(n + 2)).await;
+        fixture.post(numbered(n + 2)).await;
     }
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.enqueued, 6);
     fixture.assert_clean().await;
@@ -103,7 +103,7 @@ async fn many_calls_that_meet_a_closed_connection_at_once_are_all_sent_over_a_ne
     let fixture = TestQueue::new();
     for round in 0..20 {
         fixture.redis.command("CLIENT KILL TYPE normal");
-        let calls = (0..100).map(|n| fixture.queue.enqueue(vec![number(100 * round + n)]));
+        let calls = (0..100).map(|n| fixture.queue.enqueue(vec![numbered(100 * round + n)]));
         for answer in futures_util::future::join_all(calls).await {
             assert!(answer.is_ok(), "{answer:?}");
         }
@@ -123,9 +123,9 @@ async fn sent_call_is_not_repeated_when_its_reply_is_lost() {
         for _ in 0..2 {
             queue.status().await.unwrap();
         }
-        queue.enqueue(vec![number(2 * round)]).await.unwrap();
+        queue.enqueue(vec![numbered(2 * round)]).await.unwrap();
         proxy.lose_answer_to("EVALSHA");
-        let lost = queue.enqueue(vec![number(2 * round + 1)]).await;
+        let lost = queue.enqueue(vec![numbered(2 * round + 1)]).await;
         assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
     }
     let status = fixture.queue.status().await.unwrap().unwrap();

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{TestQueue, delayed, name, number, numbers, wait_millis};
+use crate::{TestQueue, delayed, name, numbered, numbers, wait_millis};
 
 #[tokio::test]
 async fn paused_queue_delivers_nothing_while_delayed_messages_become_due() {
@@ -48,7 +48,7 @@ async fn idle_consumers_are_woken_by_a_resume_a_changed_setting_and_a_retry() {
             .unwrap_or_else(|_| panic!("no wake-up after {what}"));
     };
     let until_quiet = async || while timeout(Duration::from_millis(150), notifier.woken(hour)).await.is_ok() {};
-    let posted = fixture.post(number(1)).await;
+    let posted = fixture.post(numbered(1)).await;
     fixture.queue.pause().await.unwrap();
     until_quiet().await;
     fixture.queue.resume().await.unwrap();
@@ -133,7 +133,7 @@ async fn maintenance_does_due_work_on_time_without_consumers() {
     }
     let ttl = Some(Millis::new(400).try_into().unwrap());
     let expiring = fixture.post(queue_core::NewMessage { ttl, ..delayed(1, 60_000) }).await;
-    let lapsing = fixture.post(number(2)).await;
+    let lapsing = fixture.post(numbered(2)).await;
     let lease = fixture.lease_one().await;
     let is_in = async |id: &queue_core::MessageRef, state| {
         fixture
@@ -170,9 +170,9 @@ async fn maintenance_runs_at_the_time_for_which_all_consumers_have_a_timer() {
         let request = queue_core::LeaseRequest { visibility_timeout, ..fixture.request(1) };
         fixture.queue.lease(&request).await.unwrap().deliveries.remove(0)
     };
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     fixture.complete(&lease_for(1_500).await).await;
-    let posted = fixture.post(number(2)).await;
+    let posted = fixture.post(numbered(2)).await;
     // After this time maintenance has checked the queue and found nothing due.
     wait_millis(700).await;
     let lost = lease_for(1_500).await;
@@ -195,14 +195,14 @@ async fn message_posted_behind_cancelled_ones_wakes_an_idle_consumer() {
     });
     let notifier = subscriber.notifier(&name());
     subscriber.connection().wait_for(|connected| *connected).await.unwrap();
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;
-    let cancelled = fixture.post(number(2)).await;
+    let cancelled = fixture.post(numbered(2)).await;
     fixture.queue.cancel(&cancelled.id).await.unwrap();
     fixture.complete(&delivery).await;
     let hour = Duration::from_secs(3_600);
     while timeout(Duration::from_millis(150), notifier.woken(hour)).await.is_ok() {}
-    fixture.post(number(3)).await;
+    fixture.post(numbered(3)).await;
     timeout(Duration::from_secs(5), notifier.woken(hour)).await.expect("the notifier wakes");
     assert_eq!(numbers(&fixture.lease(1).await), [3]);
 }
@@ -212,7 +212,7 @@ async fn message_cancelled_while_waiting_leaves_nothing_without_any_lease_call()
     let fixture = TestQueue::new();
     maintain(&fixture);
     let ttl = Some(Millis::new(100).try_into().unwrap());
-    let batch = (0..1_000).map(|n| queue_core::NewMessage { ttl, ..number(n) }).collect();
+    let batch = (0..1_000).map(|n| queue_core::NewMessage { ttl, ..numbered(n) }).collect();
     fixture.queue.enqueue(batch).await.unwrap();
     let keys = "EXISTS drover:{q}:waiting drover:{q}:removed drover:{q}:expiring";
     wait_until("the waiting list is empty", async || fixture.redis.command(keys) == ":0").await;
@@ -260,7 +260,7 @@ async fn patch_of_the_back_off_changes_only_the_members_that_it_names() {
 #[tokio::test]
 async fn a_back_off_is_never_shorter_than_its_delay() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":"2h","max":"1h","jitter":0}}"#);
-    let posted = fixture.post(number(1)).await.id;
+    let posted = fixture.post(numbered(1)).await.id;
     let delivery = fixture.lease_one().await;
     fixture.settle(&delivery, queue_core::Action::Fail(crate::failure())).await;
     let message = fixture.read(&posted).await;

@@ -3,7 +3,7 @@
 use queue_core::{Enqueued, Error, MessageRef, NewMessage, Queue, State, Timestamp};
 use serde_json::value::RawValue;
 
-use crate::{TestQueue, delayed, name, number, numbers};
+use crate::{TestQueue, delayed, name, numbered, numbers};
 
 #[tokio::test]
 async fn a_message_reads_back_as_it_was_posted_byte_for_byte() {
@@ -31,7 +31,7 @@ async fn ids_increase_in_the_order_of_posting_even_after_redis_was_emptied() {
     let fixture = TestQueue::new();
     let mut last = String::new();
     for round in 0..3 {
-        for message in fixture.queue.enqueue((0..1_000).map(number).collect()).await.unwrap() {
+        for message in fixture.queue.enqueue((0..1_000).map(numbered).collect()).await.unwrap() {
             let id = message.id().to_string();
             assert_eq!(id.len(), 14);
             assert!(id > last, "{id} comes after {last}");
@@ -58,14 +58,14 @@ async fn batch_is_stored_in_its_order_and_an_empty_batch_stores_nothing() {
 #[tokio::test]
 async fn own_id_names_its_message_and_is_stored_once() {
     let fixture = TestQueue::new();
-    let own = |data| NewMessage { id: Some("order-42".parse().unwrap()), ..number(data) };
+    let own = |data| NewMessage { id: Some("order-42".parse().unwrap()), ..numbered(data) };
     let first = fixture.post(own(1)).await;
     assert_eq!(first.id.to_string(), "order-42");
     // The own id is posted again, first alone, then in a batch with a message that is twice in the batch.
     let again = fixture.queue.enqueue(vec![own(2)]).await.unwrap().remove(0);
     assert!(matches!(&again, Enqueued::Duplicate(id, State::Waiting) if *id == first.id), "{again:?}");
-    let other = |data| NewMessage { id: Some("order-43".parse().unwrap()), ..number(data) };
-    let batch = fixture.queue.enqueue(vec![other(3), number(4), other(5), own(6)]).await.unwrap();
+    let other = |data| NewMessage { id: Some("order-43".parse().unwrap()), ..numbered(data) };
+    let batch = fixture.queue.enqueue(vec![other(3), numbered(4), other(5), own(6)]).await.unwrap();
     let duplicates: Vec<bool> = batch.iter().map(|enqueued| matches!(enqueued, Enqueued::Duplicate(..))).collect();
     assert_eq!(duplicates, [false, false, true, true]);
     assert_eq!(batch[2].id(), batch[0].id());
@@ -79,7 +79,7 @@ async fn own_id_names_its_message_and_is_stored_once() {
 #[tokio::test]
 async fn deliver_at_in_the_past_is_now_and_a_later_one_delays() {
     let fixture = TestQueue::new();
-    let at = |instant| NewMessage { deliver_at: Some(Timestamp::from_millis(instant)), ..number(1) };
+    let at = |instant| NewMessage { deliver_at: Some(Timestamp::from_millis(instant)), ..numbered(1) };
     let past = fixture.post(at(1_000)).await;
     assert_eq!((past.state, past.delay.get(), past.due_at), (State::Waiting, 0, past.created_at));
     let later = fixture.post(at(past.created_at.as_millis() + 60_000)).await;
@@ -91,7 +91,7 @@ async fn deliver_at_in_the_past_is_now_and_a_later_one_delays() {
 #[tokio::test]
 async fn batch_too_large_for_one_call_is_refused_whole() {
     let fixture = TestQueue::new();
-    let too_many = (0..=Queue::MAX_MESSAGES as u64).map(number).collect();
+    let too_many = (0..=Queue::MAX_MESSAGES as u64).map(numbered).collect();
     assert!(matches!(fixture.queue.enqueue(too_many).await, Err(Error::TooManyMessages(_))));
     let large = RawValue::from_string(format!("\"{}\"", "x".repeat(3 << 20))).unwrap();
     let too_large = vec![NewMessage::new(large.clone()), NewMessage::new(large)];
@@ -104,7 +104,7 @@ async fn full_redis_stores_nothing_and_the_queue_can_be_drained() {
     let fixture = TestQueue::new();
     fixture.post_numbers(0..10).await;
     fixture.redis.command("CONFIG SET maxmemory 1");
-    assert!(matches!(fixture.queue.enqueue(vec![number(10)]).await, Err(Error::OutOfMemory)));
+    assert!(matches!(fixture.queue.enqueue(vec![numbered(10)]).await, Err(Error::OutOfMemory)));
     // Messages can be leased and completed, also by a process that starts now.
     let new_process = crate::connect(&fixture.redis, "{}").queue(&name());
     let mut deliveries = new_process.lease(&fixture.request(4)).await.unwrap().deliveries;

@@ -11,7 +11,7 @@ use serde_json::{Value, json, value::to_raw_value};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{TestQueue, connect, delayed, done, failure, name, number, numbers, wait_millis};
+use crate::{TestQueue, connect, delayed, done, failure, name, numbered, numbers, wait_millis};
 
 /// The maximum time that a test waits for an event, on a busy machine.
 const WAIT_LIMIT: Duration = Duration::from_secs(20);
@@ -127,7 +127,7 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
 
     // The second part has the other events: a message is held, lapses, lapses too often, expires, is cancelled, is purged.
     let hold = Some("paid".parse().unwrap());
-    fixture.post(NewMessage { hold, ..with_own_id("b", number(2)) }).await;
+    fixture.post(NewMessage { hold, ..with_own_id("b", numbered(2)) }).await;
     fixture.queue.signal(&"paid".parse().unwrap(), &Signal::default()).await.unwrap();
     let short = queue_core::LeaseRequest { visibility_timeout: Some(Millis::new(1)), ..fixture.request(1) };
     for _ in 0..2 {
@@ -135,12 +135,12 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
         wait_millis(5).await;
     }
     fixture.queue.maintain().await.unwrap();
-    fixture.post(NewMessage { ttl: Some(Millis::new(1).try_into().unwrap()), ..with_own_id("c", number(3)) }).await;
+    fixture.post(NewMessage { ttl: Some(Millis::new(1).try_into().unwrap()), ..with_own_id("c", numbered(3)) }).await;
     wait_millis(5).await;
     fixture.queue.maintain().await.unwrap();
-    fixture.post(with_own_id("d", number(4))).await;
+    fixture.post(with_own_id("d", numbered(4))).await;
     fixture.queue.cancel(&"d".parse().unwrap()).await.unwrap();
-    fixture.post(with_own_id("e", number(5))).await;
+    fixture.post(with_own_id("e", numbered(5))).await;
     fixture.queue.purge("waiting".parse().unwrap()).await.unwrap();
     let of_run = |state: &str, attempt: u32| json!({"id": "b", "state": state, "attempt": attempt, "consumer": me});
     let failed = |id: &str, code: &str, message: &str| json!({"id": id, "state": "failed", "attempt": 0, "error": {"code": code, "message": message}});
@@ -194,7 +194,7 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
             // Some posts are batches, so a listener may resume in the middle of an entry.
             fixture
                 .queue
-                .enqueue((0..=n % 7).map(|m| with_own_id(&format!("m{n}-{m}"), number(n))).collect())
+                .enqueue((0..=n % 7).map(|m| with_own_id(&format!("m{n}-{m}"), numbered(n))).collect())
                 .await
                 .unwrap();
         }
@@ -226,16 +226,16 @@ async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on()
     let mut listener = listening(&fixture).await;
     let feed = feed(&fixture);
     for n in 0..300 {
-        fixture.post(number(n)).await;
+        fixture.post(numbered(n)).await;
     }
     let first = receive(&mut listener, 300).await[0].2;
     // The command moves the end of the log by 20 MB, more than the log keeps.
     fixture.redis.command("HINCRBY drover:{q}:meta events_end 20000000");
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     let mut resumed = feed.listen(&fixture.queue, Some(first)).await.unwrap().unwrap();
     assert_eq!(receive_reset(&mut resumed).await, listener.last());
-    fixture.post(with_own_id("later", number(1))).await;
+    fixture.post(with_own_id("later", numbered(1))).await;
     assert_eq!(kinds_and_ids(&mut resumed, 1).await, ["enqueued later"]);
     assert_eq!(kinds_and_ids(&mut listener, 1).await, ["enqueued later"]);
     // The unknown ids are an id that no event had, and the id of an event beyond the end of its entry.
@@ -253,21 +253,21 @@ async fn event_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_noth
     let fixture = TestQueue::new();
     let listener = listening(&fixture).await;
     let feed = feed(&fixture);
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     let last = listener.last();
     drop(listener);
     let left: u64 =
         fixture.redis.command("PTTL drover:{q}:events").trim_start_matches(':').parse().expect("the log has an expiry");
     assert!((600_000..=660_000).contains(&left), "{left} ms");
-    fixture.post(number(2)).await;
+    fixture.post(numbered(2)).await;
     assert!(fixture.redis.command("XLEN drover:{q}:events").contains(":3"));
     // The command ends the time for which events are logged.
     fixture.redis.command("HSET drover:{q}:meta listened_until 1");
-    fixture.post(number(3)).await;
+    fixture.post(numbered(3)).await;
     assert!(fixture.redis.command("XLEN drover:{q}:events").contains(":3"), "nothing more is written");
     let mut resumed = feed.listen(&fixture.queue, last).await.unwrap().unwrap();
     assert!(receive_reset(&mut resumed).await.is_some(), "there is a gap, so a new log begins");
-    fixture.post(with_own_id("new", number(4))).await;
+    fixture.post(with_own_id("new", numbered(4))).await;
     assert_eq!(kinds_and_ids(&mut resumed, 1).await, ["enqueued new"]);
 }
 
@@ -280,13 +280,13 @@ async fn deleted_queue_and_emptied_redis_are_reported_by_resets() {
     // A listener does not create a queue.
     assert!(feed(&fixture).listen(&fixture.queue, None).await.unwrap().is_none());
     assert!(fixture.redis.command("EXISTS drover:{q}:meta").contains(":0"));
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     assert!(receive_reset(&mut listener).await.is_some());
-    fixture.post(with_own_id("new", number(2))).await;
+    fixture.post(with_own_id("new", numbered(2))).await;
     assert_eq!(kinds_and_ids(&mut listener, 1).await, ["enqueued new"]);
     fixture.redis.command("FLUSHALL");
     assert_eq!(receive_reset(&mut listener).await, None);
-    fixture.post(number(3)).await;
+    fixture.post(numbered(3)).await;
     assert!(receive_reset(&mut listener).await.is_some());
 }
 
@@ -298,7 +298,7 @@ async fn listener_that_does_not_read_is_disconnected_and_others_receive_all_even
     let mut slow = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     let mut other = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     for n in 0..200 {
-        fixture.post(with_own_id(&format!("m{n}"), number(n))).await;
+        fixture.post(with_own_id(&format!("m{n}"), numbered(n))).await;
         assert_eq!(kinds_and_ids(&mut other, 1).await, [format!("enqueued m{n}")]);
     }
     let end = timeout(WAIT_LIMIT, slow.next_events()).await.unwrap();
@@ -316,7 +316,7 @@ async fn events_are_received_without_any_notification() {
     let feed = EventFeed::new(idle_subscriber, CancellationToken::new());
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     for _ in 0..2 {
-        fixture.post(with_own_id("a", number(1))).await;
+        fixture.post(with_own_id("a", numbered(1))).await;
         wait_millis(20).await;
         fixture.queue.erase(&"a".parse().unwrap()).await.unwrap();
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use queue_core::{Action, ConsumerId, Delivery, LeaseRequest, Leased, Millis};
 use serde_json::json;
 
-use crate::{TestQueue, done, failure, number, numbers, wait_millis};
+use crate::{TestQueue, done, failure, numbered, numbers, wait_millis};
 
 async fn lease_as(fixture: &TestQueue, consumer: &ConsumerId, max: usize) -> Leased {
     fixture.queue.lease(&LeaseRequest { consumer: consumer.clone(), ..fixture.request(max) }).await.unwrap()
@@ -78,7 +78,7 @@ async fn owner_without_leases_that_does_not_return_is_replaced() {
     let (a, b) = two_consumers();
     fixture.queue.declare().await.unwrap();
     assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty());
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     let early = lease_as(&fixture, &b, 1).await;
     assert!(early.deliveries.is_empty());
     assert!(early.call_again_in.unwrap().as_millis() <= 1_500);
@@ -175,7 +175,7 @@ async fn promoted_message_that_backed_off_keeps_its_position_in_the_order_of_pos
 async fn delayed_message_does_not_block_an_exclusive_queue() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
     fixture.post(crate::delayed(0, 60_000)).await;
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     assert_eq!(numbers(&fixture.lease(1).await), [1]);
 }
 

@@ -2,10 +2,10 @@
 
 use queue_core::{Action, Changed, Millis, NewMessage, State};
 
-use crate::{TestQueue, failure, number, numbers, prioritized, wait_millis};
+use crate::{TestQueue, failure, numbered, numbers, prioritized, wait_millis};
 
 fn with_ttl(data: u64, ttl_ms: u64) -> NewMessage {
-    NewMessage { ttl: Some(Millis::new(ttl_ms).try_into().unwrap()), ..number(data) }
+    NewMessage { ttl: Some(Millis::new(ttl_ms).try_into().unwrap()), ..numbered(data) }
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn message_not_started_within_its_ttl_fails_as_expired_in_any_state() {
 async fn message_is_not_delivered_after_its_ttl_when_hundreds_have_expired() {
     let fixture = TestQueue::new();
     fixture.queue.enqueue((0..900).map(|n| with_ttl(n, 60)).collect()).await.unwrap();
-    fixture.post(number(900)).await;
+    fixture.post(numbered(900)).await;
     wait_millis(70).await;
     let mut seen = Vec::new();
     for _ in 0..20 {
@@ -73,7 +73,7 @@ async fn message_that_was_attempted_does_not_expire_and_a_released_one_does() {
 async fn manual_retry_removes_the_ttl() {
     let fixture = TestQueue::new();
     let posted = fixture.post(with_ttl(1, 30)).await;
-    fixture.post(number(2)).await;
+    fixture.post(numbered(2)).await;
     wait_millis(40).await;
     fixture.queue.maintain().await.unwrap();
     assert_eq!(fixture.read(&posted.id).await.state, State::Failed);
@@ -93,7 +93,7 @@ async fn manual_retry_removes_the_ttl() {
 async fn a_run_that_outlives_its_timeout_is_a_failed_attempt_for_any_consumer() {
     let fixture =
         TestQueue::with_settings(r#"{"timeout":2000,"max_attempts":2,"backoff":{"type":"fixed","delay":10}}"#);
-    let posted = fixture.post(number(1)).await;
+    let posted = fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;
     assert_eq!(delivery.timeout, Some(Millis::new(2_000)));
     let started = delivery.message.started_at.unwrap();
@@ -115,7 +115,7 @@ async fn a_run_that_outlives_its_timeout_is_a_failed_attempt_for_any_consumer() 
     assert_eq!(message.error.unwrap().code, "timed_out");
     assert_eq!(fixture.complete(&delivery).await, None);
     // The timeout of a message replaces that of the queue.
-    let own = fixture.post(NewMessage { timeout: Some(Millis::from_secs(9).try_into().unwrap()), ..number(2) }).await;
+    let own = fixture.post(NewMessage { timeout: Some(Millis::from_secs(9).try_into().unwrap()), ..numbered(2) }).await;
     wait_millis(20).await;
     let leased = fixture.lease(10).await;
     let delivery = leased.deliveries.iter().find(|delivery| delivery.message.id == own.id).unwrap();

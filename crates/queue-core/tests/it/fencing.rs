@@ -2,12 +2,12 @@
 
 use queue_core::{Action, Extended, LeaseToken, Millis, NewMessage, Settlement, State};
 
-use crate::{TestQueue, delayed, done, failure, number, numbers, prioritized, wait_millis};
+use crate::{TestQueue, delayed, done, failure, numbered, numbers, prioritized, wait_millis};
 
 #[tokio::test]
 async fn a_completed_message_keeps_its_result() {
     let fixture = TestQueue::new();
-    let posted = fixture.post(number(1)).await;
+    let posted = fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;
     assert_eq!(fixture.complete(&delivery).await, Some(State::Completed));
     let message = fixture.read(&posted.id).await;
@@ -21,7 +21,7 @@ async fn a_completed_message_keeps_its_result() {
 #[tokio::test]
 async fn stale_token_changes_nothing_and_is_refused() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":100}"#);
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     let killed = fixture.lease_one().await;
     wait_millis(120).await;
     let second = fixture.lease_one().await;
@@ -50,7 +50,7 @@ async fn repeated_settle_is_answered_like_the_first_one() {
         (Action::Release(Some(Millis::from_hours(1))), State::Delayed),
     ];
     for (action, state) in cases {
-        fixture.post(number(1)).await;
+        fixture.post(numbered(1)).await;
         let delivery = fixture.lease_one().await;
         for round in 0..3 {
             assert_eq!(fixture.settle(&delivery, action.clone()).await, Some(state), "{action:?}, {round}");
@@ -70,7 +70,7 @@ async fn repeated_settle_is_answered_like_the_first_one() {
 #[tokio::test]
 async fn a_repeated_settle_is_known_even_after_the_message_was_leased_again() {
     let fixture = TestQueue::new();
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     let first = fixture.lease_one().await;
     let release = || Action::Release(None);
     assert_eq!(fixture.settle(&first, release()).await, Some(State::Waiting));
@@ -83,7 +83,7 @@ async fn a_repeated_settle_is_known_even_after_the_message_was_leased_again() {
 #[tokio::test]
 async fn one_settlement_twice_in_a_batch_counts_once() {
     let fixture = TestQueue::new();
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;
     let settlement = Settlement { lease: delivery.lease, action: done() };
     let settled = fixture.queue.settle(&[settlement.clone(), settlement]).await.unwrap();
@@ -95,9 +95,9 @@ async fn one_settlement_twice_in_a_batch_counts_once() {
 #[tokio::test]
 async fn a_lapsed_lease_may_still_complete_until_the_message_is_leased_again() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":1500}"#);
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     fixture.post(prioritized(2, 5)).await;
-    fixture.post(number(3)).await;
+    fixture.post(numbered(3)).await;
     let late = fixture.lease(3).await;
     wait_millis(1_550).await;
     assert_eq!(fixture.queue.extend(&[late.deliveries[0].lease.clone()], None).await.unwrap(), [Extended::LeaseOver]);
@@ -112,7 +112,7 @@ async fn a_lapsed_lease_may_still_complete_until_the_message_is_leased_again() {
     fixture.assert_clean().await;
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 0);
     assert!(fixture.lease(10).await.deliveries.is_empty(), "completed messages are not handed out");
-    fixture.post(number(4)).await;
+    fixture.post(numbered(4)).await;
     assert_eq!(numbers(&fixture.lease(10).await), [4]);
     fixture.assert_clean().await;
 }
@@ -120,7 +120,7 @@ async fn a_lapsed_lease_may_still_complete_until_the_message_is_leased_again() {
 #[tokio::test]
 async fn an_extended_lease_does_not_lapse() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":1500}"#);
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;
     for _ in 0..3 {
         wait_millis(800).await;

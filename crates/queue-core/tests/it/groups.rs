@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use queue_core::{Action, Delivery, Error, ListFilter, Millis, NewMessage, Queue, State};
 use serde_json::{Value, json};
 
-use crate::{TestQueue, delayed, done, failure, number, numbers, prioritized, wait_millis};
+use crate::{TestQueue, delayed, done, failure, numbered, numbers, prioritized, wait_millis};
 
 /// A message of a group.
 fn in_group(group: &str, message: NewMessage) -> NewMessage {
@@ -13,7 +13,7 @@ fn in_group(group: &str, message: NewMessage) -> NewMessage {
 }
 
 async fn post(fixture: &TestQueue, group: &str, numbers: impl IntoIterator<Item = u64>) {
-    fixture.queue.enqueue(numbers.into_iter().map(|n| in_group(group, number(n))).collect()).await.unwrap();
+    fixture.queue.enqueue(numbers.into_iter().map(|n| in_group(group, numbered(n))).collect()).await.unwrap();
 }
 
 async fn lease(fixture: &TestQueue, max: usize) -> Vec<u64> {
@@ -102,7 +102,7 @@ async fn priority_orders_a_group_and_a_returned_message_goes_first() {
     let fixture = TestQueue::new();
     fixture
         .queue
-        .enqueue(vec![in_group("a", number(0)), in_group("a", prioritized(1, -1)), in_group("a", prioritized(2, 1))])
+        .enqueue(vec![in_group("a", numbered(0)), in_group("a", prioritized(1, -1)), in_group("a", prioritized(2, 1))])
         .await
         .unwrap();
     let first = fixture.lease_one().await;
@@ -167,11 +167,11 @@ async fn delayed_and_held_messages_join_their_group_by_id_when_they_are_due_or_r
     let fixture = TestQueue::new();
     fixture
         .queue
-        .enqueue(vec![in_group("a", delayed(0, 100)), in_group("a", number(1)), in_group("a", number(2))])
+        .enqueue(vec![in_group("a", delayed(0, 100)), in_group("a", numbered(1)), in_group("a", numbered(2))])
         .await
         .unwrap();
-    let held = NewMessage { hold: Some("k".parse().unwrap()), ..in_group("b", number(10)) };
-    fixture.queue.enqueue(vec![held, in_group("b", number(11)), in_group("b", number(12))]).await.unwrap();
+    let held = NewMessage { hold: Some("k".parse().unwrap()), ..in_group("b", numbered(10)) };
+    fixture.queue.enqueue(vec![held, in_group("b", numbered(11)), in_group("b", numbered(12))]).await.unwrap();
     let leased = fixture.lease(5).await;
     assert_eq!(numbers(&leased), [1, 11]);
     wait_millis(150).await;
@@ -231,10 +231,10 @@ async fn purges_empty_groups_and_keep_messages_posted_later() {
 #[tokio::test]
 async fn a_message_that_expires_costs_its_group_no_turn() {
     let fixture = TestQueue::new();
-    let short = |n| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..in_group("a", number(n)) };
+    let short = |n| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..in_group("a", numbered(n)) };
     fixture
         .queue
-        .enqueue((0..300).map(short).chain([in_group("a", number(300)), in_group("b", number(400))]).collect())
+        .enqueue((0..300).map(short).chain([in_group("a", numbered(300)), in_group("b", numbered(400))]).collect())
         .await
         .unwrap();
     wait_millis(100).await;
@@ -259,8 +259,8 @@ async fn rate_limit_and_bytes_cost_a_group_no_turn() {
     let fixture = TestQueue::new();
     let large =
         |n: u64| NewMessage::new(serde_json::value::to_raw_value(&format!("{n}{}", "x".repeat(2_000_000))).unwrap());
-    fixture.queue.enqueue(vec![in_group("a", number(0)), in_group("b", large(1))]).await.unwrap();
-    fixture.queue.enqueue(vec![in_group("c", large(2)), in_group("d", number(3))]).await.unwrap();
+    fixture.queue.enqueue(vec![in_group("a", numbered(0)), in_group("b", large(1))]).await.unwrap();
+    fixture.queue.enqueue(vec![in_group("c", large(2)), in_group("d", numbered(3))]).await.unwrap();
     fixture.queue.enqueue(vec![in_group("e", large(4))]).await.unwrap();
     let sizes =
         |deliveries: &[Delivery]| deliveries.iter().map(|d| d.message.data.get().len() > 100).collect::<Vec<_>>();
@@ -358,13 +358,13 @@ async fn exclusive_queue_refuses_groups_and_queue_with_groups_does_not_become_ex
     fixture.queue.configure(&json!({"exclusive": true})).await.unwrap();
     for alone in [true, false] {
         let refused = if alone {
-            fixture.queue.post(in_group("a", number(1))).await.map(drop)
+            fixture.queue.post(in_group("a", numbered(1))).await.map(drop)
         } else {
-            fixture.queue.enqueue(vec![number(0), in_group("a", number(1))]).await.map(drop)
+            fixture.queue.enqueue(vec![numbered(0), in_group("a", numbered(1))]).await.map(drop)
         };
         assert!(matches!(refused, Err(Error::ExclusiveQueue)), "{refused:?}");
     }
-    fixture.queue.post(number(2)).await.unwrap();
+    fixture.queue.post(numbered(2)).await.unwrap();
     assert_eq!(lease(&fixture, 5).await, [2]);
 }
 
@@ -419,7 +419,7 @@ async fn events_of_a_message_name_its_group() {
 #[tokio::test]
 async fn a_thousand_groups_of_one_message_leave_nothing_behind() {
     let fixture = TestQueue::new();
-    let messages = (0..1_000).map(|n| in_group(&format!("user-{n}"), number(n)));
+    let messages = (0..1_000).map(|n| in_group(&format!("user-{n}"), numbered(n)));
     fixture.queue.enqueue(messages.collect()).await.unwrap();
     let mut leased = drain(&fixture, 33).await;
     leased.sort_unstable();

@@ -3,10 +3,10 @@
 use queue_core::{Changed, Millis, NewMessage, Signal, SignalKey, State};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{TestQueue, number, numbers, wait_millis};
+use crate::{TestQueue, numbered, numbers, wait_millis};
 
 fn held(data: u64, key: &str) -> NewMessage {
-    NewMessage { hold: Some(key.parse().unwrap()), ..number(data) }
+    NewMessage { hold: Some(key.parse().unwrap()), ..numbered(data) }
 }
 
 fn key(key: &str) -> SignalKey {

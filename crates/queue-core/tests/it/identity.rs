@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use queue_core::{Action, Changed, Enqueued, Error, NewMessage};
 
-use crate::{TestQueue, failure, number, numbers, wait_millis};
+use crate::{TestQueue, failure, numbered, numbers, wait_millis};
 
 #[tokio::test]
 async fn repeated_request_is_answered_with_the_same_messages_and_a_different_one_is_refused() {
     let fixture = TestQueue::new();
-    let own = NewMessage { id: Some("own".parse().unwrap()), ..number(1) };
+    let own = NewMessage { id: Some("own".parse().unwrap()), ..numbered(1) };
     fixture.post(own.clone()).await;
-    let batch = || vec![number(0), own.clone(), number(2), number(3)];
+    let batch = || vec![numbered(0), own.clone(), numbered(2), numbered(3)];
     let first = fixture.queue.enqueue_once(batch(), &"k".parse().unwrap(), "abc").await.unwrap();
     assert!(matches!(
         first[..],
@@ -21,9 +21,9 @@ async fn repeated_request_is_answered_with_the_same_messages_and_a_different_one
     assert!(again.iter().all(|enqueued| matches!(enqueued, Enqueued::Duplicate(..))));
     let ids = |all: &[Enqueued]| all.iter().map(Enqueued::id).cloned().collect::<Vec<_>>();
     assert_eq!(ids(&first), ids(&again));
-    let reused = fixture.queue.enqueue_once(vec![number(9)], &"k".parse().unwrap(), "abd").await;
+    let reused = fixture.queue.enqueue_once(vec![numbered(9)], &"k".parse().unwrap(), "abd").await;
     assert!(matches!(reused, Err(Error::KeyReused)));
-    fixture.queue.enqueue_once(vec![number(4)], &"l".parse().unwrap(), "abc").await.unwrap();
+    fixture.queue.enqueue_once(vec![numbered(4)], &"l".parse().unwrap(), "abc").await.unwrap();
     assert_eq!(numbers(&fixture.lease(10).await), [1, 0, 2, 3, 4]);
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.enqueued, 5);
     fixture.assert_clean().await;
@@ -32,9 +32,9 @@ async fn repeated_request_is_answered_with_the_same_messages_and_a_different_one
 #[tokio::test]
 async fn a_key_is_forgotten_after_the_window_and_leaves_nothing() {
     let fixture = TestQueue::with_settings(r#"{"idempotency_window":"1s"}"#);
-    fixture.queue.enqueue_once(vec![number(0)], &"k".parse().unwrap(), "a").await.unwrap();
+    fixture.queue.enqueue_once(vec![numbered(0)], &"k".parse().unwrap(), "a").await.unwrap();
     wait_millis(1_010).await;
-    let again = fixture.queue.enqueue_once(vec![number(1)], &"k".parse().unwrap(), "b").await.unwrap();
+    let again = fixture.queue.enqueue_once(vec![numbered(1)], &"k".parse().unwrap(), "b").await.unwrap();
     assert!(matches!(again[..], [Enqueued::Created(_)]));
     wait_millis(1_010).await;
     fixture.queue.maintain().await.unwrap();
@@ -44,9 +44,9 @@ async fn a_key_is_forgotten_after_the_window_and_leaves_nothing() {
 #[tokio::test]
 async fn repeated_post_of_a_forgotten_message_stores_nothing() {
     let fixture = TestQueue::with_settings(r#"{"retention":{"completed":{"count":0}}}"#);
-    let first = fixture.queue.enqueue_once(vec![number(0)], &"k".parse().unwrap(), "a").await.unwrap();
+    let first = fixture.queue.enqueue_once(vec![numbered(0)], &"k".parse().unwrap(), "a").await.unwrap();
     fixture.complete(&fixture.lease_one().await).await;
-    let again = fixture.queue.enqueue_once(vec![number(0)], &"k".parse().unwrap(), "a").await.unwrap();
+    let again = fixture.queue.enqueue_once(vec![numbered(0)], &"k".parse().unwrap(), "a").await.unwrap();
     assert!(matches!(&again[..], [Enqueued::Forgotten(id)] if id.as_str() == first[0].id().as_str()));
     assert!(fixture.lease(1).await.deliveries.is_empty());
 }
@@ -58,9 +58,9 @@ async fn concurrent_posts_with_one_key_or_one_id_store_one_message() {
         let fixture = Arc::clone(&fixture);
         tokio::spawn(async move {
             if n % 2 == 0 {
-                fixture.queue.enqueue_once(vec![number(1)], &"key".parse().unwrap(), "same").await.unwrap()
+                fixture.queue.enqueue_once(vec![numbered(1)], &"key".parse().unwrap(), "same").await.unwrap()
             } else {
-                let own = NewMessage { id: Some("own".parse().unwrap()), ..number(2) };
+                let own = NewMessage { id: Some("own".parse().unwrap()), ..numbered(2) };
                 fixture.queue.enqueue(vec![own.clone(), own]).await.unwrap()
             }
         })
@@ -80,32 +80,32 @@ async fn full_queue_stores_nothing_until_a_message_has_finished() {
     let fixture = TestQueue::with_settings(r#"{"max_length":5}"#);
     fixture.post_numbers(0..2).await;
     fixture.post(crate::delayed(2, 60_000)).await;
-    fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..number(3) }).await;
+    fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..numbered(3) }).await;
     let delivery = fixture.lease_one().await;
     let urgent = fixture.post(crate::prioritized(4, -1)).await;
-    let full = fixture.queue.enqueue(vec![number(5), number(6)]).await;
+    let full = fixture.queue.enqueue(vec![numbered(5), numbered(6)]).await;
     assert!(matches!(full, Err(Error::QueueFull(5))), "a message counts in any state and of any priority");
     fixture.queue.erase(&urgent.id).await.unwrap();
-    let two = fixture.queue.enqueue(vec![number(4), number(5)]).await;
+    let two = fixture.queue.enqueue(vec![numbered(4), numbered(5)]).await;
     assert!(matches!(two, Err(Error::QueueFull(5))));
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.enqueued, 5, "neither message is stored");
-    let own = NewMessage { id: Some("own".parse().unwrap()), ..number(4) };
+    let own = NewMessage { id: Some("own".parse().unwrap()), ..numbered(4) };
     fixture.post(own.clone()).await;
-    assert!(matches!(fixture.queue.enqueue(vec![number(6)]).await, Err(Error::QueueFull(5))));
+    assert!(matches!(fixture.queue.enqueue(vec![numbered(6)]).await, Err(Error::QueueFull(5))));
     let again = fixture.queue.enqueue(vec![own]).await.unwrap();
     assert!(matches!(again[..], [Enqueued::Duplicate(..)]), "a duplicate needs no room");
-    let keyed = fixture.queue.enqueue_once(vec![number(6)], &"k".parse().unwrap(), "a").await;
+    let keyed = fixture.queue.enqueue_once(vec![numbered(6)], &"k".parse().unwrap(), "a").await;
     assert!(matches!(keyed, Err(Error::QueueFull(5))));
     fixture.complete(&delivery).await;
-    let keyed = fixture.queue.enqueue_once(vec![number(6)], &"k".parse().unwrap(), "a").await.unwrap();
+    let keyed = fixture.queue.enqueue_once(vec![numbered(6)], &"k".parse().unwrap(), "a").await.unwrap();
     assert!(matches!(keyed[..], [Enqueued::Created(_)]), "a refusal is not remembered");
     assert_eq!(fixture.queue.cancel(keyed[0].id()).await.unwrap(), Changed::Done);
-    fixture.post(number(7)).await;
+    fixture.post(numbered(7)).await;
     fixture.assert_clean().await;
 }
 
 fn own(id: &str, data: u64) -> NewMessage {
-    NewMessage { id: Some(id.parse().unwrap()), ..number(data) }
+    NewMessage { id: Some(id.parse().unwrap()), ..numbered(data) }
 }
 
 async fn is_taken(fixture: &TestQueue, id: &str) -> bool {
@@ -123,7 +123,7 @@ async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
         let settings =
             format!(r#"{{"id_window":2000,"max_attempts":1,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);
         let fixture = TestQueue::with_settings(&settings);
-        fixture.queue.enqueue(vec![own("completed", 1), own("failed", 2), number(3)]).await.unwrap();
+        fixture.queue.enqueue(vec![own("completed", 1), own("failed", 2), numbered(3)]).await.unwrap();
         let deliveries = fixture.lease(3).await.deliveries;
         fixture.complete(&deliveries[0]).await;
         fixture.settle(&deliveries[1], Action::Fail(failure())).await;
@@ -138,7 +138,7 @@ async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
         for id in ["completed", "failed"] {
             assert!(is_taken(&fixture, id).await, "{id}");
         }
-        let batch = vec![number(4), own("completed", 5), number(6)];
+        let batch = vec![numbered(4), own("completed", 5), numbered(6)];
         let enqueued = fixture.queue.enqueue(batch).await.unwrap();
         assert!(matches!(enqueued[..], [Enqueued::Created(_), Enqueued::Forgotten(_), Enqueued::Created(_)]));
         wait_millis(2_050).await;

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{TestQueue, connect, name, number, wait_millis};
+use crate::{TestQueue, connect, name, numbered, wait_millis};
 
 /// Another process, whose requests to Redis and their answers are delayed.
 struct SlowProcess {
@@ -91,10 +91,10 @@ async fn only_posts_settings_and_sticky_signals_create_a_queue() {
 #[tokio::test]
 async fn a_process_learns_with_one_call_that_a_queue_exists() {
     let fixture = TestQueue::new();
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     let other = connect(&fixture.redis, "{}").queue(&name());
     fixture.redis.command("CONFIG RESETSTAT");
-    other.enqueue(vec![number(2)]).await.unwrap();
+    other.enqueue(vec![numbered(2)]).await.unwrap();
     let stats = fixture.redis.command("INFO commandstats");
     assert!(stats.contains("cmdstat_evalsha:calls=2,"), "declare and enqueue: {stats}");
     assert!(!stats.contains("cmdstat_zscore"), "the index is not read: {stats}");
@@ -108,7 +108,7 @@ async fn long_poll_waits_until_its_queue_is_created() {
     let waiting = long_poll.receive(&fixture.queue, request(), Millis::from_secs(20));
     let (received, posted) = tokio::join!(waiting, async {
         wait_millis(50).await;
-        fixture.post(number(7)).await
+        fixture.post(numbered(7)).await
     });
     assert_eq!(received.unwrap()[0].message.id, posted.id);
 }
@@ -118,7 +118,7 @@ async fn a_deleted_queue_stays_deleted_though_consumers_wait_at_it() {
     let fixture = TestQueue::new();
     let long_poll = LongPoll::new(subscribed(&fixture.queues), CancellationToken::new());
     for n in 0..100 {
-        fixture.post(number(n)).await;
+        fixture.post(numbered(n)).await;
         let polls = (0..3).map(|_| {
             let (long_poll, queue) = (long_poll.clone(), Arc::clone(&fixture.queue));
             tokio::spawn(async move { long_poll.receive(&queue, request(), Millis::new(60)).await })
@@ -142,10 +142,10 @@ async fn a_queue_with_messages_is_listed_whatever_races_with_its_deletion() {
         let name: QueueName = format!("c{round}").parse().unwrap();
         let (here, there) = (fixture.queues.queue(&name), slow.queues.queue(&name));
         let (remover, poster) = if round % 2 == 0 { (&there, &here) } else { (&here, &there) };
-        here.enqueue(vec![number(0)]).await.unwrap();
+        here.enqueue(vec![numbered(0)]).await.unwrap();
         let posting = async {
             wait_millis(round % 40).await;
-            poster.enqueue(vec![number(1)]).await.unwrap();
+            poster.enqueue(vec![numbered(1)]).await.unwrap();
         };
         let (deleted, ()) = tokio::join!(remover.delete(), posting);
         deleted.unwrap();
@@ -169,7 +169,7 @@ async fn posts_that_race_with_deletions_are_stored() {
     };
     let posting = async {
         for n in 0..600 {
-            fixture.post(number(n)).await;
+            fixture.post(numbered(n)).await;
         }
     };
     tokio::join!(deleting, posting);
@@ -179,7 +179,7 @@ async fn posts_that_race_with_deletions_are_stored() {
 async fn a_deletion_does_not_affect_a_queue_that_is_created_after_it() {
     let fixture = TestQueue::new();
     let slow = slow_process(&fixture.redis, Duration::from_millis(300));
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     let deleting = slow.queues.queue(&name());
     for _ in 0..2 {
         deleting.status().await.unwrap(); // The slow process opens its connections.
@@ -195,7 +195,7 @@ async fn a_deletion_does_not_affect_a_queue_that_is_created_after_it() {
             wait_millis(5).await;
         }
         fixture.queue.delete().await.unwrap();
-        fixture.post(number(2)).await;
+        fixture.post(numbered(2)).await;
     });
     assert!(deleted.unwrap());
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 1);
@@ -206,8 +206,8 @@ async fn a_deletion_does_not_affect_a_queue_that_is_created_after_it() {
 async fn maintenance_lists_a_queue_that_was_used_or_found_without_a_name() {
     let fixture = TestQueue::new();
     let old = connect(&fixture.redis, "{}").queue(&"old".parse().unwrap());
-    old.enqueue(vec![number(1)]).await.unwrap();
-    fixture.post(number(1)).await;
+    old.enqueue(vec![numbered(1)]).await.unwrap();
+    fixture.post(numbered(1)).await;
     // The command leaves the index as a deletion does that is interrupted between its steps.
     fixture.redis.command("DEL drover:queues");
     maintain(&fixture.queues);
@@ -219,7 +219,7 @@ async fn maintenance_lists_a_queue_that_was_used_or_found_without_a_name() {
 #[tokio::test]
 async fn maintenance_removes_a_name_without_a_queue() {
     let fixture = TestQueue::new();
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     for n in 0..1_200 {
         fixture.redis.command(&format!("ZADD drover:queues 0 gone{n}"));
     }
@@ -273,7 +273,7 @@ async fn queues_of_a_page_are_read_at_the_same_time() {
 async fn a_wait_ends_when_its_queue_is_deleted() {
     let fixture = TestQueue::new();
     let subscriber = subscribed(&fixture.queues);
-    let posted = fixture.post(number(1)).await;
+    let posted = fixture.post(numbered(1)).await;
     let waiting = fixture.queue.read_when_finished(&posted.id, Millis::from_secs(60), &subscriber);
     let delete_when_awaited = async {
         while fixture.redis.command("EXISTS drover:{q}:awaited") != ":1" {
@@ -291,7 +291,7 @@ async fn queues_that_were_deleted_leave_nothing_behind() {
     let fixture = TestQueue::new();
     maintain(&fixture.queues);
     let round = async |queue: &Arc<Queue>| {
-        queue.enqueue(vec![number(1), number(2)]).await.unwrap();
+        queue.enqueue(vec![numbered(1), numbered(2)]).await.unwrap();
         let leased = queue.lease(&request()).await.unwrap();
         assert_eq!(leased.deliveries.len(), 1);
         queue.delete().await.unwrap();
@@ -307,6 +307,6 @@ async fn queues_that_were_deleted_leave_nothing_behind() {
 async fn index_of_another_layout_is_refused_with_instructions() {
     let fixture = TestQueue::new();
     fixture.redis.command("SADD drover:queues q");
-    let refused = fixture.queue.enqueue(vec![number(1)]).await.unwrap_err().to_string();
+    let refused = fixture.queue.enqueue(vec![numbered(1)]).await.unwrap_err().to_string();
     assert!(refused.contains("drover:queues has data layout 1") && refused.contains("run the version"), "{refused}");
 }

@@ -3,7 +3,7 @@
 use queue_core::{Extended, LeaseRequest, Millis, NewMessage, Queue, State};
 use serde_json::value::RawValue;
 
-use crate::{TestQueue, delayed, number, numbers, prioritized, wait_millis};
+use crate::{TestQueue, delayed, numbered, numbers, prioritized, wait_millis};
 
 #[tokio::test]
 async fn messages_of_one_priority_are_leased_in_order_of_posting() {
@@ -41,7 +41,7 @@ async fn priority_is_kept_through_a_delay() {
 async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
     let fixture = TestQueue::new();
     let due = fixture.post(delayed(0, 2_000)).await.due_at;
-    let at_due = |data| NewMessage { deliver_at: Some(due), ..number(data) };
+    let at_due = |data| NewMessage { deliver_at: Some(due), ..numbered(data) };
     fixture.queue.enqueue((1..200).map(at_due).collect()).await.unwrap();
     assert_eq!(fixture.read(&fixture.post(at_due(200)).await.id).await.state, State::Delayed);
     let mut seen = Vec::new();
@@ -62,7 +62,7 @@ async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
 #[tokio::test]
 async fn active_message_shows_its_consumer_and_its_start() {
     let fixture = TestQueue::new();
-    let posted = fixture.post(number(1)).await;
+    let posted = fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;
     assert_eq!(delivery.message.id, posted.id);
     let read = fixture.read(&posted.id).await;
@@ -104,7 +104,7 @@ async fn lapsed_lease_goes_to_the_head_of_the_waiting_list_and_counts() {
 #[tokio::test]
 async fn a_message_that_kills_its_workers_ends_as_failed() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":100,"max_lapses":2}"#);
-    let posted = fixture.post(number(1)).await;
+    let posted = fixture.post(numbered(1)).await;
     for _ in 0..2 {
         fixture.lease_one().await;
         wait_millis(110).await;
@@ -206,7 +206,7 @@ async fn next_wake_up_is_the_earliest_due_time_or_deadline() {
     fixture.post(delayed(1, 5_000)).await;
     let pause = fixture.lease(1).await.call_again_in.unwrap().as_millis();
     assert!((2_000..=5_000).contains(&pause), "{pause}");
-    fixture.post(number(2)).await;
+    fixture.post(numbered(2)).await;
     let short = LeaseRequest { visibility_timeout: Some(Millis::from_secs(1)), ..fixture.request(1) };
     assert_eq!(fixture.queue.lease(&short).await.unwrap().deliveries.len(), 1);
     let pause = fixture.lease(1).await.call_again_in.unwrap().as_millis();
@@ -238,8 +238,8 @@ async fn lease_response_has_at_most_four_mebibytes_and_other_messages_keep_their
 #[tokio::test]
 async fn lease_ends_one_grace_period_after_the_timeout_of_its_run() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"1h","timeout":700}"#);
-    let own = NewMessage { timeout: Some(Millis::new(900).try_into().unwrap()), ..number(2) };
-    fixture.queue.enqueue(vec![number(1), own]).await.unwrap();
+    let own = NewMessage { timeout: Some(Millis::new(900).try_into().unwrap()), ..numbered(2) };
+    fixture.queue.enqueue(vec![numbered(1), own]).await.unwrap();
     for delivery in fixture.lease(2).await.deliveries {
         let lasts_until = delivery.message.started_at.unwrap() + delivery.timeout.unwrap() + Queue::RUN_TIMEOUT_GRACE;
         assert_eq!(delivery.lease_expires_at, lasts_until);
@@ -252,14 +252,14 @@ async fn lease_ends_one_grace_period_after_the_timeout_of_its_run() {
 async fn malformed_record_fails_and_blocks_no_other_message() {
     let fixture = TestQueue::new();
     fixture.post_numbers(0..3).await;
-    let broken = fixture.post(number(3)).await;
+    let broken = fixture.post(numbered(3)).await;
     fixture.post_numbers(4..6).await;
     fixture.redis.command(&format!("HSET drover:{{q}}:messages {} garbage", broken.id));
     assert_eq!(numbers(&fixture.lease(10).await), [0, 1, 2, 4, 5]);
     let message = fixture.read(&broken.id).await;
     assert_eq!(message.state, State::Failed);
     assert_eq!(message.error.unwrap().code, "malformed_record");
-    let odd = fixture.post(number(6)).await;
+    let odd = fixture.post(numbered(6)).await;
     fixture.post_numbers(7..9).await;
     fixture.redis.command(&format!("HSET drover:{{q}}:options {} \"\\xff\"", odd.id));
     assert_eq!(numbers(&fixture.lease(10).await), [7, 8]);

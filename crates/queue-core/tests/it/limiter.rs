@@ -108,7 +108,7 @@ async fn changed_rate_limit_applies_at_once_and_wakes_idle_consumers() {
 async fn the_log_of_a_large_limit_stays_small_and_exact() {
     let fixture = TestQueue::with_settings(r#"{"rate_limit":{"max":10000,"duration":"1s"}}"#);
     for _ in 0..30 {
-        fixture.queue.enqueue((0..1_000).map(crate::number).collect()).await.unwrap();
+        fixture.queue.enqueue((0..1_000).map(crate::numbered).collect()).await.unwrap();
     }
     let mut starts: Vec<Timestamp> = Vec::new();
     let end = Instant::now() + Duration::from_millis(1_600);

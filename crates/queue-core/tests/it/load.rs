@@ -14,7 +14,7 @@ use queue_core::{
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{done, number};
+use crate::{done, numbered};
 
 /// The time within which every queue works again after a fail-over has ended. The promise is 2 s; these tests, which may run on a
 /// busy machine, allow twice that time.
@@ -161,7 +161,7 @@ async fn produce(index: usize, queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>
             record.next
         };
         let began = Instant::now();
-        let posted = queue.post(number(n)).await;
+        let posted = queue.post(numbered(n)).await;
         record.lock().record_post(index, n, began, posted.map(|posted| posted.id().clone()));
         sleep(Duration::from_millis(2)).await;
     }

@@ -11,7 +11,7 @@ use queue_core::{
 };
 use serde_json::{json, value::to_raw_value};
 
-use crate::{TIME_LIMIT, delayed, done, failure, number, wait_millis};
+use crate::{TIME_LIMIT, delayed, done, failure, numbered, wait_millis};
 
 /// The effect of a repeated call.
 enum Repeat {
@@ -145,13 +145,13 @@ impl<'n> OperationCase<'n> {
         if operation == "end_ownership" {
             queue.configure(&json!({"exclusive": true})).await.unwrap();
         }
-        queue.enqueue(vec![number(1)]).await.unwrap();
+        queue.enqueue(vec![numbered(1)]).await.unwrap();
         let failed = queue.lease(&request).await.unwrap().deliveries.remove(0);
         settle(&queue, failed.lease, Action::FailForGood(failure())).await;
-        queue.enqueue(vec![number(2)]).await.unwrap();
+        queue.enqueue(vec![numbered(2)]).await.unwrap();
         let active = queue.lease(&request).await.unwrap().deliveries.remove(0);
-        let held = NewMessage { hold: Some("key".parse().unwrap()), ..number(4) };
-        let posted = queue.enqueue(vec![delayed(3, 60_000), held, number_with_own_id(5)]).await.unwrap();
+        let held = NewMessage { hold: Some("key".parse().unwrap()), ..numbered(4) };
+        let posted = queue.enqueue(vec![delayed(3, 60_000), held, numbered_with_own_id(5)]).await.unwrap();
         match operation {
             "declare" => assert!(queue.delete().await.unwrap()),
             // An interrupted creation or deletion leaves a queue without a name, or a name without a queue.
@@ -189,7 +189,7 @@ impl<'n> OperationCase<'n> {
             "configure" => text(queue.configure(&json!({"max_attempts": 7})).await?),
             "delete" | "command-ZREM" => text(queue.delete().await?),
             "status" => text(queue.status().await?.unwrap().counts),
-            "enqueue" | "WAIT" => text(queue.enqueue(vec![number(7)]).await?.len()),
+            "enqueue" | "WAIT" => text(queue.enqueue(vec![numbered(7)]).await?.len()),
             "await" => {
                 let subscriber = Subscriber::new(network.queues.redis().clone());
                 text(queue.read_when_finished(&active.message.id, WAIT, &subscriber).await?.unwrap().state)
@@ -254,13 +254,13 @@ impl<'n> OperationCase<'n> {
     /// Does the changes that other clients make between the call and its repetition.
     async fn act_as_other_clients(&self) {
         match self.operation {
-            "delete" | "purge" => drop(self.queue.enqueue(vec![number(8)]).await.unwrap()),
+            "delete" | "purge" => drop(self.queue.enqueue(vec![numbered(8)]).await.unwrap()),
             "cancel" => drop(self.queue.retry(&own_id()).await.unwrap()),
             "patch" => drop(self.queue.patch(&own_id(), &rename("other")).await.unwrap().unwrap()),
-            "erase" => drop(self.queue.enqueue(vec![number_with_own_id(8)]).await.unwrap()),
+            "erase" => drop(self.queue.enqueue(vec![numbered_with_own_id(8)]).await.unwrap()),
             "change_schedule" => drop(self.queue.resume_schedule(&SCHEDULE.parse().unwrap()).await.unwrap()),
             "signal" => {
-                let held = NewMessage { hold: Some("key".parse().unwrap()), ..number(8) };
+                let held = NewMessage { hold: Some("key".parse().unwrap()), ..numbered(8) };
                 self.queue.enqueue(vec![held]).await.unwrap();
             }
             "promote" => self.run_all(Action::FailAndRetryAfter(failure(), Millis::from_secs(60))).await,
@@ -328,8 +328,8 @@ fn rename(name: &str) -> MessagePatch {
     MessagePatch { name: Some(Some(name.parse().unwrap())), ..MessagePatch::default() }
 }
 
-fn number_with_own_id(data: u64) -> NewMessage {
-    NewMessage { id: Some("own".parse().unwrap()), ..number(data) }
+fn numbered_with_own_id(data: u64) -> NewMessage {
+    NewMessage { id: Some("own".parse().unwrap()), ..numbered(data) }
 }
 
 async fn settle(queue: &Queue, lease: queue_core::LeaseToken, action: Action) {

@@ -66,10 +66,10 @@ impl TestQueue {
     }
 
     fn with_settings(json: &str) -> Self {
-        Self::on(RedisServer::start(), json)
+        Self::on_redis(RedisServer::start(), json)
     }
 
-    fn on(redis: RedisServer, settings: &str) -> Self {
+    fn on_redis(redis: RedisServer, settings: &str) -> Self {
         let queues = connect(&redis, settings);
         Self::with_queues(redis, queues)
     }
@@ -88,7 +88,7 @@ impl TestQueue {
 
     /// Posts a message for each number, with the number as its data.
     async fn post_numbers(&self, numbers: impl IntoIterator<Item = u64>) {
-        self.queue.enqueue(numbers.into_iter().map(number).collect()).await.unwrap();
+        self.queue.enqueue(numbers.into_iter().map(numbered).collect()).await.unwrap();
     }
 
     async fn lease(&self, max: usize) -> Leased {
@@ -135,16 +135,17 @@ fn name() -> QueueName {
     "q".parse().unwrap()
 }
 
-fn number(number: u64) -> NewMessage {
+/// Makes a message with this number as its data.
+fn numbered(number: u64) -> NewMessage {
     NewMessage::new(to_raw_value(&number).unwrap())
 }
 
 fn delayed(data: u64, delay_ms: u64) -> NewMessage {
-    NewMessage { delay: Some(Millis::new(delay_ms).try_into().unwrap()), ..number(data) }
+    NewMessage { delay: Some(Millis::new(delay_ms).try_into().unwrap()), ..numbered(data) }
 }
 
 fn prioritized(data: u64, priority: i64) -> NewMessage {
-    NewMessage { priority: priority.try_into().unwrap(), ..number(data) }
+    NewMessage { priority: priority.try_into().unwrap(), ..numbered(data) }
 }
 
 fn done() -> Action {

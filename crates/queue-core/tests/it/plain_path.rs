@@ -4,7 +4,7 @@
 use queue_core::{Action, Millis, NewMessage, Signal, State};
 use serde_json::{json, value::to_raw_value};
 
-use crate::{TestQueue, failure, number, prioritized};
+use crate::{TestQueue, failure, numbered, prioritized};
 
 /// The number of commands that the calls of scripts executed inside Redis.
 fn commands(fixture: &TestQueue) -> u64 {
@@ -21,7 +21,7 @@ fn commands(fixture: &TestQueue) -> u64 {
 /// no message.
 async fn commands_of_one_message(fixture: &TestQueue) -> [u64; 4] {
     let before = commands(fixture);
-    fixture.queue.enqueue(vec![number(1)]).await.unwrap();
+    fixture.queue.enqueue(vec![numbered(1)]).await.unwrap();
     let enqueued = commands(fixture);
     let delivery = fixture.lease_one().await;
     let leased = commands(fixture);
@@ -50,14 +50,14 @@ async fn a_queue_without_rare_features_takes_few_commands_for_a_message() {
     commands_of_one_message(&fixture).await;
     assert_plain(&fixture, "nothing").await;
     for _ in 0..3 {
-        fixture.post(number(1)).await;
+        fixture.post(numbered(1)).await;
         let delivery = fixture.lease_one().await;
         fixture.settle(&delivery, Action::FailForGood(failure())).await;
     }
     assert_plain(&fixture, "failures").await;
 }
 
-/// These settings keep one completed and one failed message, so that a message that used a rare feature is soon forgotten.
+/// Settings that keep one completed and one failed message, so that a message that used a rare feature is soon forgotten.
 const KEEPS_ONE: &str =
     r#"{"retention": {"completed": {"count": 1, "min_age": 0}, "failed": {"count": 1, "min_age": 0}}, "id_window": 0}"#;
 
@@ -66,11 +66,11 @@ async fn a_queue_returns_to_the_plain_path_after_an_option_of_messages_was_used(
     let fixture = TestQueue::with_settings(KEEPS_ONE);
     let options = [
         ("a priority", prioritized(1, 5)),
-        ("an own id", NewMessage { id: Some("own".parse().unwrap()), ..number(1) }),
-        ("a ttl", NewMessage { ttl: Some(Millis::new(60_000).try_into().unwrap()), ..number(1) }),
-        ("a number of attempts", NewMessage { max_attempts: Some("2".parse().unwrap()), ..number(1) }),
-        ("a timeout", NewMessage { timeout: Some(Millis::new(60_000).try_into().unwrap()), ..number(1) }),
-        ("a hold", NewMessage { hold: Some("key".parse().unwrap()), ..number(1) }),
+        ("an own id", NewMessage { id: Some("own".parse().unwrap()), ..numbered(1) }),
+        ("a ttl", NewMessage { ttl: Some(Millis::new(60_000).try_into().unwrap()), ..numbered(1) }),
+        ("a number of attempts", NewMessage { max_attempts: Some("2".parse().unwrap()), ..numbered(1) }),
+        ("a timeout", NewMessage { timeout: Some(Millis::new(60_000).try_into().unwrap()), ..numbered(1) }),
+        ("a hold", NewMessage { hold: Some("key".parse().unwrap()), ..numbered(1) }),
     ];
     for (option, message) in options {
         fixture.post(message).await;
@@ -100,11 +100,11 @@ async fn a_queue_returns_to_the_plain_path_after_settings_and_changes() {
     fixture.queue.resume().await.unwrap();
     assert_plain(&fixture, "a pause").await;
 
-    fixture.queue.cancel(&fixture.post(number(1)).await.id).await.unwrap();
+    fixture.queue.cancel(&fixture.post(numbered(1)).await.id).await.unwrap();
     fixture.lease(1).await;
     assert_plain(&fixture, "a removed message").await;
 
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;
     fixture.queue.report_progress(&delivery.lease, &to_raw_value(&50).unwrap()).await.unwrap();
     fixture.queue.cancel(&delivery.message.id).await.unwrap();

@@ -6,14 +6,14 @@ use futures_util::future::join_all;
 use queue_core::{Enqueued, Error, NewMessage, State};
 use serde_json::value::RawValue;
 
-use crate::{TIME_LIMIT, TestQueue, number, numbers, script_calls};
+use crate::{TIME_LIMIT, TestQueue, numbered, numbers, script_calls};
 
 async fn post_all(fixture: &TestQueue, messages: impl IntoIterator<Item = NewMessage>) -> Vec<Result<Enqueued, Error>> {
     join_all(messages.into_iter().map(|message| fixture.queue.post(message))).await
 }
 
 fn with_id(data: u64, id: &str) -> NewMessage {
-    NewMessage { id: Some(id.parse().unwrap()), ..number(data) }
+    NewMessage { id: Some(id.parse().unwrap()), ..numbered(data) }
 }
 
 fn large(bytes: usize) -> NewMessage {
@@ -23,7 +23,7 @@ fn large(bytes: usize) -> NewMessage {
 #[tokio::test]
 async fn concurrent_posts_share_calls_and_each_receives_its_own_message() {
     let fixture = TestQueue::new();
-    let posted = post_all(&fixture, (0..2_500).map(number)).await;
+    let posted = post_all(&fixture, (0..2_500).map(numbered)).await;
     let mut ids = BTreeSet::new();
     for (n, enqueued) in posted.into_iter().enumerate() {
         let Ok(Enqueued::Created(message)) = enqueued else { panic!("{n} was not stored: {enqueued:?}") };
@@ -42,7 +42,7 @@ async fn concurrent_posts_share_calls_and_each_receives_its_own_message() {
 async fn single_post_is_sent_without_a_wait() {
     let fixture = TestQueue::new();
     for n in 0..20 {
-        fixture.queue.post(number(n)).await.unwrap();
+        fixture.queue.post(numbered(n)).await.unwrap();
     }
     assert_eq!(script_calls(&fixture, "enqueue"), 20);
     assert_eq!(numbers(&fixture.lease(100).await), (0..20).collect::<Vec<_>>(), "sequential posts keep their order");
@@ -51,19 +51,21 @@ async fn single_post_is_sent_without_a_wait() {
 #[tokio::test]
 async fn refused_post_does_not_affect_other_posts_of_its_call() {
     let fixture = TestQueue::with_settings(r#"{"max_length":8}"#);
-    let messages = [number(0), number(1), with_id(2, "a"), number(3), large(5 << 20), with_id(4, "a"), number(5)];
+    let messages =
+        [numbered(0), numbered(1), with_id(2, "a"), numbered(3), large(5 << 20), with_id(4, "a"), numbered(5)];
     let posted = post_all(&fixture, messages).await;
     let created = |n: usize| matches!(posted[n], Ok(Enqueued::Created(_)));
     assert!([0, 1, 2, 3, 6].into_iter().all(created), "{posted:?}");
     assert!(matches!(posted[4], Err(Error::TooManyBytes(_))));
     assert!(matches!(&posted[5], Ok(Enqueued::Duplicate(id, State::Waiting)) if id.as_str() == "a"), "{:?}", posted[5]);
     // The queue has five of its eight messages, so three of six more messages are stored.
-    let posted = post_all(&fixture, [number(6), number(7), with_id(8, "a"), number(9), number(10), number(11)]).await;
+    let posted =
+        post_all(&fixture, [numbered(6), numbered(7), with_id(8, "a"), numbered(9), numbered(10), numbered(11)]).await;
     let (full, rest): (Vec<_>, Vec<_>) = posted.iter().partition(|one| matches!(one, Err(Error::QueueFull(8))));
     assert_eq!((full.len(), rest.len()), (2, 4), "{posted:?}");
     assert!(matches!(posted[2], Ok(Enqueued::Duplicate(..))), "a duplicate needs no room");
     // The messages of a batch are still stored all or none.
-    let batch = fixture.queue.enqueue(vec![number(12)]).await;
+    let batch = fixture.queue.enqueue(vec![numbered(12)]).await;
     assert!(matches!(batch, Err(Error::QueueFull(8))));
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 8);
     fixture.assert_clean().await;
@@ -81,11 +83,11 @@ async fn large_posts_are_sent_in_calls_of_bounded_size() {
 #[tokio::test]
 async fn disconnected_client_cancels_no_other_post() {
     let fixture = TestQueue::new();
-    let _ = fixture.queue.post(number(0)).await.unwrap();
+    let _ = fixture.queue.post(numbered(0)).await.unwrap();
     fixture.redis.suspend();
     let posts = (1..=50).map(|n| {
         let queue = fixture.queue.clone();
-        tokio::spawn(async move { queue.post(number(n)).await })
+        tokio::spawn(async move { queue.post(numbered(n)).await })
     });
     let mut disconnected: Vec<_> = posts.collect();
     // The runtime has one thread, so after this line all posts have begun: the first two calls are sent, the other posts wait.
@@ -108,14 +110,14 @@ async fn disconnected_client_cancels_no_other_post() {
 #[tokio::test]
 async fn failed_call_fails_each_of_its_posts_once_and_in_time() {
     let fixture = TestQueue::new();
-    fixture.queue.post(number(0)).await.unwrap();
+    fixture.queue.post(numbered(0)).await.unwrap();
     fixture.redis.suspend();
     let start = Instant::now();
     let mut posts = Vec::new();
     for numbers in [1..2, 2..50, 50..300] {
         for n in numbers {
             let queue = fixture.queue.clone();
-            posts.push(tokio::spawn(async move { queue.post(number(n)).await }));
+            posts.push(tokio::spawn(async move { queue.post(numbered(n)).await }));
         }
         // Each of the first two groups gets a call. No more calls may run at a time, so the posts of the third group wait.
         tokio::task::yield_now().await;
@@ -130,7 +132,7 @@ async fn failed_call_fails_each_of_its_posts_once_and_in_time() {
     fixture.redis.resume();
     fixture.queues.posts_done().await;
     // A post that was sent may be stored or not, but none was sent twice.
-    let posted = post_all(&fixture, (301..=400).map(number)).await;
+    let posted = post_all(&fixture, (301..=400).map(numbered)).await;
     assert!(posted.iter().all(|one| matches!(one, Ok(Enqueued::Created(_)))), "{posted:?}");
     let stored = numbers(&fixture.lease(1_000).await);
     assert_eq!(stored.iter().collect::<BTreeSet<_>>().len(), stored.len(), "{stored:?}");
@@ -140,7 +142,7 @@ async fn failed_call_fails_each_of_its_posts_once_and_in_time() {
 #[tokio::test]
 async fn post_beyond_the_limit_of_waiting_posts_is_refused_at_once_and_a_later_one_is_stored() {
     let fixture = TestQueue::new();
-    fixture.queue.post(number(0)).await.unwrap();
+    fixture.queue.post(numbered(0)).await.unwrap();
     fixture.redis.suspend();
     let posted = post_all(&fixture, (0..70).map(|_| large(1 << 20))).await;
     let overloaded = posted.iter().filter(|one| matches!(one, Err(Error::Overloaded))).count();
@@ -160,9 +162,9 @@ async fn post_beyond_the_limit_of_waiting_posts_is_refused_at_once_and_a_later_o
 #[tokio::test]
 async fn out_of_memory_refuses_each_post_of_a_call() {
     let fixture = TestQueue::new();
-    fixture.queue.post(number(0)).await.unwrap();
+    fixture.queue.post(numbered(0)).await.unwrap();
     fixture.redis.command("CONFIG SET maxmemory 1");
-    let posted = post_all(&fixture, (1..=20).map(number)).await;
+    let posted = post_all(&fixture, (1..=20).map(numbered)).await;
     assert!(posted.iter().all(|one| matches!(one, Err(Error::OutOfMemory))), "{posted:?}");
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 1);
     fixture.assert_clean().await;

@@ -7,7 +7,7 @@ use queue_core::{
     Action, Changed, Enqueued, MessageRef, Millis, NewMessage, Queues, Redis, State, settings::DeclaredSettings,
 };
 
-use crate::{TIME_LIMIT, TestQueue, connect, delayed, done, failure, name, number, prioritized, wait_millis};
+use crate::{TIME_LIMIT, TestQueue, connect, delayed, done, failure, name, numbered, prioritized, wait_millis};
 
 async fn post_many(fixture: &TestQueue, count: u64, message: impl Fn(u64) -> NewMessage) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
@@ -34,10 +34,10 @@ async fn ids_in(fixture: &TestQueue, state: State) -> BTreeSet<String> {
 /// Ids are in the order of posting, so the purge is right if each kept message has a later id than every purged message.
 #[tokio::test]
 async fn purge_removes_every_message_posted_before_it_and_none_posted_after_it() {
-    let hold = |n| NewMessage { hold: Some(format!("k{}", n % 3).parse().unwrap()), ..number(n) };
+    let hold = |n| NewMessage { hold: Some(format!("k{}", n % 3).parse().unwrap()), ..numbered(n) };
     let kinds: [(State, &dyn Fn(u64) -> NewMessage); 4] = [
         (State::Delayed, &|n| delayed(n, 1_000_000 + n % 7)),
-        (State::Waiting, &number),
+        (State::Waiting, &numbered),
         (State::Waiting, &|n| prioritized(n, i64::try_from(n % 3).unwrap() - 1)),
         (State::Held, &hold),
     ];
@@ -102,19 +102,19 @@ async fn begin_a_purge(fixture: &TestQueue) {
 #[tokio::test]
 async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1,"visibility_timeout":"1h","id_window":"1h"}"#);
-    let own = |id: &str, n| NewMessage { id: Some(id.parse().unwrap()), ..number(n) };
-    // The lease of the first message has lapsed, so that the message waits again. Its consumer may still settle the lease.
-    let lapsing = fixture.post(number(0)).await.id;
+    let own = |id: &str, n| NewMessage { id: Some(id.parse().unwrap()), ..numbered(n) };
+    // The lease of the first message has lapsed, so that the message waits again; the consumer may still settle the lease.
+    let lapsing = fixture.post(numbered(0)).await.id;
     let late = fixture.lease_one().await;
     fixture.queue.extend(std::slice::from_ref(&late.lease), Some(Millis::new(1))).await.unwrap();
     wait_millis(5).await;
     fixture.queue.maintain().await.unwrap();
     // The second message is cancelled, and still has an entry in the waiting list.
-    let cancelled = fixture.post(number(1)).await.id;
+    let cancelled = fixture.post(numbered(1)).await.id;
     assert_eq!(fixture.queue.cancel(&cancelled).await.unwrap(), Changed::Done);
     let with_own_id = fixture.post(own("order", 2)).await.id;
     fixture.post(prioritized(3, -5)).await;
-    post_many(&fixture, 2_500, number).await;
+    post_many(&fixture, 2_500, numbered).await;
     begin_a_purge(&fixture).await;
 
     let counts = fixture.queue.status().await.unwrap().unwrap().counts;
@@ -149,12 +149,12 @@ async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
 #[tokio::test]
 async fn purge_runs_after_an_interrupted_one() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
-    fixture.post(number(0)).await;
+    fixture.post(numbered(0)).await;
     let delivery = fixture.lease_one().await;
     fixture.settle(&delivery, Action::Fail(failure())).await;
-    post_many(&fixture, 2_500, number).await;
+    post_many(&fixture, 2_500, numbered).await;
     begin_a_purge(&fixture).await;
-    post_many(&fixture, 1_500, number).await;
+    post_many(&fixture, 1_500, numbered).await;
     assert_eq!(
         fixture.queue.purge(State::Waiting).await.unwrap(),
         1_500,
@@ -169,7 +169,7 @@ async fn purge_runs_after_an_interrupted_one() {
 #[tokio::test]
 async fn purge_concurrent_with_consumers_keeps_every_message_posted_after_it() {
     let fixture = TestQueue::new();
-    post_many(&fixture, 5_000, number).await;
+    post_many(&fixture, 5_000, numbered).await;
     let others = connect(&fixture.redis, "{}").queue(&name());
     let consuming = async {
         let mut completed = BTreeSet::new();
@@ -191,7 +191,7 @@ async fn purge_concurrent_with_consumers_keeps_every_message_posted_after_it() {
         others.purge(State::Waiting).await.unwrap();
         let mut after = BTreeSet::new();
         for n in 0..50 {
-            after.insert(others.enqueue(vec![number(n)]).await.unwrap()[0].id().to_string());
+            after.insert(others.enqueue(vec![numbered(n)]).await.unwrap()[0].id().to_string());
         }
         after
     };
@@ -215,7 +215,7 @@ async fn purge_or_retry_of_a_deleted_queue_does_not_change_a_new_queue_of_that_n
     };
     for (state, action) in [(State::Completed, done()), (State::Failed, Action::Fail(failure()))] {
         for retries in [false, true] {
-            post_many(&fixture, 3_000, number).await;
+            post_many(&fixture, 3_000, numbered).await;
             finish_all(&action).await;
             let proxy = Proxy::start(fixture.redis.port());
             let redis = Redis::new(&proxy.url(), Duration::from_secs(20)).unwrap();
@@ -232,7 +232,7 @@ async fn purge_or_retry_of_a_deleted_queue_does_not_change_a_new_queue_of_that_n
                     wait_millis(1).await;
                 }
                 fixture.queue.delete().await.unwrap();
-                fixture.post(number(7)).await;
+                fixture.post(numbered(7)).await;
                 finish_all(&action).await;
             };
             let (_, ()) = tokio::join!(bulk, deleting);

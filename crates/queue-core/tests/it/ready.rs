@@ -2,7 +2,7 @@
 
 use queue_core::{Action, Delivery, Millis, NewMessage, Signal, State};
 
-use crate::{TestQueue, delayed, failure, number, wait_millis};
+use crate::{TestQueue, delayed, failure, numbered, wait_millis};
 
 /// The time (ms) that a test waits before the operation that makes a message ready.
 const WAIT: u64 = 400;
@@ -36,7 +36,7 @@ impl TestQueue {
 #[tokio::test]
 async fn ready_time_of_a_held_message_is_its_signal() {
     let fixture = TestQueue::new();
-    fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..number(1) }).await;
+    fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..numbered(1) }).await;
     wait_millis(WAIT).await;
     let since = fixture.now();
     fixture.queue.signal(&"k".parse().unwrap(), &Signal::default()).await.unwrap();
@@ -72,7 +72,7 @@ async fn ready_time_of_a_promoted_message_is_its_promotion() {
 async fn ready_time_of_a_redelivered_message_is_its_return() {
     let fixture =
         TestQueue::with_settings(r#"{"visibility_timeout":2000,"backoff":{"type":"fixed","delay":200,"jitter":0}}"#);
-    let posted = fixture.post(number(1)).await.id;
+    let posted = fixture.post(numbered(1)).await.id;
     wait_millis(WAIT).await;
     let delivery = fixture.lease_one().await;
     let since = fixture.now();
@@ -102,7 +102,7 @@ async fn ready_time_of_a_redelivered_message_is_its_return() {
 #[tokio::test]
 async fn ready_time_of_a_manually_retried_message_is_its_retry() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
-    let cancelled = fixture.post(number(1)).await.id;
+    let cancelled = fixture.post(numbered(1)).await.id;
     fixture.queue.cancel(&cancelled).await.unwrap();
     wait_millis(WAIT).await;
     let since = fixture.now();
@@ -119,7 +119,7 @@ async fn ready_time_of_a_manually_retried_message_is_its_retry() {
 #[tokio::test]
 async fn ready_time_of_a_new_message_is_its_due_time_and_is_not_stored() {
     let fixture = TestQueue::new();
-    let posted = fixture.post(number(1)).await;
+    let posted = fixture.post(numbered(1)).await;
     wait_millis(50).await;
     assert_eq!(fixture.take_ready_since(posted.created_at.as_millis(), "posted").await.ready_at, posted.created_at);
     let posted = fixture.post(delayed(1, 50)).await;

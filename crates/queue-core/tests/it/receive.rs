@@ -18,7 +18,7 @@ use queue_core::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{TestQueue, number, wait_millis};
+use crate::{TestQueue, numbered, wait_millis};
 
 const LONG: Millis = Millis::from_secs(300);
 
@@ -86,7 +86,7 @@ async fn until_waiting_again(fixture: &TestQueue, id: &MessageRef) {
 #[tokio::test]
 async fn lease_granted_after_its_client_disconnected_is_released_at_once() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"1h"}"#);
-    let posted = fixture.post(number(1)).await;
+    let posted = fixture.post(numbered(1)).await;
     let long_poll = LongPoll::new(Subscriber::new(fixture.queues.redis().clone()), CancellationToken::new());
     // The client disconnects during the call, which is answered afterwards.
     fixture.redis.suspend();
@@ -114,7 +114,7 @@ async fn deliveries_that_a_client_never_took_are_released_at_once() {
     let long_poll = long_poll(&fixture);
     let mut wait = Box::pin(long_poll.receive(&fixture.queue, fixture.request(5), LONG));
     assert!((&mut wait).now_or_never().is_none(), "the message is waiting");
-    let posted = fixture.post(number(1)).await;
+    let posted = fixture.post(numbered(1)).await;
     until_active(&fixture, &posted.id).await;
     // After this pause the driver has handed the message over, but the client never reads it.
     wait_millis(50).await;
@@ -125,7 +125,7 @@ async fn deliveries_that_a_client_never_took_are_released_at_once() {
     fixture.assert_clean().await;
 }
 
-/// Memory for responses, of which nothing is left.
+/// A memory for responses that has nothing left.
 struct NoMemory;
 
 impl ResponseMemory for NoMemory {
@@ -141,7 +141,7 @@ async fn consumer_without_memory_for_its_answer_is_refused_before_anything_is_le
     let fixture = TestQueue::with_settings("{}");
     let long_poll = long_poll(&fixture);
     let refused = long_poll.receive_within(&fixture.queue, fixture.request(5), LONG, Arc::new(NoMemory));
-    let posted = fixture.post(number(1)).await;
+    let posted = fixture.post(numbered(1)).await;
     assert!(matches!(refused.await, Err(Error::Overloaded)));
     let message = fixture.read(&posted.id).await;
     assert_eq!((message.state, message.deliveries), (State::Waiting, 0));
@@ -167,7 +167,7 @@ async fn no_delivery_stays_leased_when_clients_disconnect_at_random_times() {
     for n in 0..300 {
         let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&fixture.queue), fixture.request(5));
         let client = tokio::spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
-        let posted = fixture.post(number(n)).await;
+        let posted = fixture.post(numbered(n)).await;
         // A timer would be too coarse: the message is leased and handed over within a millisecond.
         let instant = std::time::Instant::now() + Duration::from_micros(rand::random_range(0..800));
         while std::time::Instant::now() < instant {
@@ -192,7 +192,7 @@ async fn lease_call_dropped_at_any_step_leaves_no_lease() {
     for step in 1..8 {
         fixture.post_numbers([1, 2]).await;
         // A message that can't be read makes a lease call take one more step, in which that message fails.
-        let unreadable = fixture.post(number(3)).await;
+        let unreadable = fixture.post(numbered(3)).await;
         fixture.redis.command(&format!("HSET drover:{{q}}:messages {} ?", unreadable.id));
         let request = fixture.request(5);
         let mut lease = Box::pin(fixture.queue.lease(&request));
@@ -247,7 +247,7 @@ async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_numb
         });
     }
     let before = calls_when_quiet(&fixture).await;
-    fixture.post(number(0)).await;
+    fixture.post(numbered(0)).await;
     let for_a_post = calls_when_quiet(&fixture).await - before;
     assert_eq!(*received.lock().unwrap(), [0]);
     // The post, the lease, the settlement, and a few lease calls that find nothing.
@@ -321,8 +321,8 @@ async fn waiting_clients_take_over_after_the_timeout_of_an_owner_in_another_proc
         let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&fixture.queue), request_of_a_new_consumer());
         clients.spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
     }
-    fixture.post(number(1)).await;
-    // This time limit is shorter than the 5 s between two polls of the driver.
+    fixture.post(numbered(1)).await;
+    // The time limit of 3 s is shorter than the 5 s between two polls of the driver.
     let received = tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!(received[0].message.data.get(), "1");
     // A lease that lapses frees the queue, too.

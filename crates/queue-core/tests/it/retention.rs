@@ -2,7 +2,7 @@
 
 use queue_core::{Action, MessageRef, NewMessage};
 
-use crate::{TestQueue, failure, number, wait_millis};
+use crate::{TestQueue, failure, numbered, wait_millis};
 
 #[tokio::test]
 async fn completed_messages_are_removed_by_count_but_not_before_the_minimum_age() {
@@ -31,7 +31,7 @@ async fn finished_messages_are_removed_by_age_with_all_their_data() {
     let keep = r#"{"age":1000,"min_age":0}"#;
     let settings = format!(r#"{{"max_attempts":1,"id_window":0,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);
     let fixture = TestQueue::with_settings(&settings);
-    let own = |id: &str, data| NewMessage { id: Some(id.parse().unwrap()), ..number(data) };
+    let own = |id: &str, data| NewMessage { id: Some(id.parse().unwrap()), ..numbered(data) };
     fixture.queue.enqueue(vec![own("a", 1), own("b", 2)]).await.unwrap();
     let leased = fixture.lease(2).await;
     fixture.complete(&leased.deliveries[0]).await;

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{TIME_LIMIT, TestQueue, calls_of, name, number, wait_millis};
+use crate::{TIME_LIMIT, TestQueue, calls_of, name, numbered, wait_millis};
 
 /// The maximum lateness (ms) of a tick, on a busy machine. Without its timer a tick would be up to a minute late.
 const MAX_LATENESS: u64 = 1_000;
@@ -148,7 +148,7 @@ async fn five_hundred_ticks_in_one_instant_of_a_thousand_schedules_are_posted_on
     for n in 0..500 {
         put(n, json!({"every": "1d", "message": {"data": n}})).await;
     }
-    let now = fixture.post(number(0)).await.created_at;
+    let now = fixture.post(numbered(0)).await.created_at;
     let at = queue_core::Timestamp::from_millis((now.as_millis() / 1_000 + 10) * 1_000);
     for n in 500..1_000 {
         put(n, json!({"every": "1s", "start_at": at, "max_runs": 1, "message": {"data": n}})).await;
@@ -421,7 +421,7 @@ async fn declared_schedules_are_created_and_win_over_those_of_clients() {
     // A queue that is deleted and created again has the declared schedules again.
     let queue = queues.queue(&name());
     queue.delete().await.unwrap();
-    queue.enqueue(vec![number(1)]).await.unwrap();
+    queue.enqueue(vec![numbered(1)]).await.unwrap();
     assert_eq!(fixture.schedule("s").await["message"]["data"], 2);
     for (wrong, setting) in [
         (json!({"q": {"schedules": {"s": {"every": 5, "message": {"data": 1}}}}}), "schedules.s.every"),

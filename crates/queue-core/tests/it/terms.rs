@@ -3,7 +3,7 @@
 use queue_core::{Extended, Millis, State};
 use serde_json::json;
 
-use crate::{TestQueue, connect, name, number, wait_millis};
+use crate::{TestQueue, connect, name, numbered, wait_millis};
 
 async fn extended_by(fixture: &TestQueue, delivery: &queue_core::Delivery, duration: Option<Millis>) -> u64 {
     let started_at = fixture.read(&delivery.message.id).await.started_at.unwrap();
@@ -35,7 +35,7 @@ async fn shorter_visibility_timeout_applies_only_to_later_leases() {
 #[tokio::test]
 async fn process_that_declares_a_shorter_visibility_timeout_shortens_no_lease() {
     let fixture = TestQueue::new();
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;
     connect(&fixture.redis, r#"{"visibility_timeout":100}"#).queue(&name()).declare().await.unwrap();
     assert!(extended_by(&fixture, &delivery, None).await >= 30_000);

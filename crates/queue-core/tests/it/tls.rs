@@ -17,7 +17,7 @@ use queue_core::{
 };
 use tokio::time::timeout;
 
-use crate::{TestQueue, connections::no_call_fails, done, load::Load, number, numbers, wait_millis};
+use crate::{TestQueue, connections::no_call_fails, done, load::Load, numbered, numbers, wait_millis};
 
 fn options(url: &str, ca: &Path) -> RedisOptions {
     let mut options = RedisOptions::new(url, TIME_LIMIT);
@@ -55,7 +55,7 @@ async fn calls_and_wake_ups_travel_over_tls() {
         async move { subscriber.keep().await }
     });
     subscriber.connection().wait_for(|is_connected| *is_connected).await.unwrap();
-    let posted = fixture.post(number(1)).await;
+    let posted = fixture.post(numbered(1)).await;
     let waiting = fixture.queue.read_when_finished(&posted.id, Millis::from_secs(20), &subscriber);
     let completing = async {
         wait_millis(50).await;
@@ -72,7 +72,7 @@ const MOVED_SLOTS: u16 = 100;
 
 /// Posts, leases and completes a message.
 async fn use_queue(queue: &Arc<Queue>, n: u64) {
-    queue.post(number(n)).await.unwrap();
+    queue.post(numbered(n)).await.unwrap();
     let leased = queue.lease(&LeaseRequest::new(ConsumerId::issue(), 1)).await.unwrap();
     assert_eq!(numbers(&leased), [n]);
     let settlement = Settlement { lease: leased.deliveries[0].lease.clone(), action: done() };

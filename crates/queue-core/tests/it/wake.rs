@@ -6,7 +6,7 @@ use queue_core::{Action, LeaseRequest, Millis, wakeup::Subscriber};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{TestQueue, delayed, done, name, number, wait_millis};
+use crate::{TestQueue, delayed, done, name, numbered, wait_millis};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 /// The maximum lateness (ms) of work that has a timer, on a busy machine. Without a timer the work would wait an hour for the poll.
@@ -68,7 +68,7 @@ async fn an_idle_consumer_is_woken_by_a_new_message_and_by_an_earlier_due_time()
 
     let (delivery, posted) = tokio::join!(consume_one(&fixture, &subscriber), async {
         wait_millis(100).await;
-        fixture.post(number(4)).await
+        fixture.post(numbered(4)).await
     });
     assert_eq!(delivery.0.message.id, posted.id);
 }
@@ -80,7 +80,7 @@ async fn idle_consumer_recovers_the_lease_with_the_earliest_deadline_in_time() {
     let notifier = subscriber.notifier(&name());
     until_subscribed(&fixture).await;
     notifier.woken(HOUR).await;
-    fixture.post(number(1)).await;
+    fixture.post(numbered(1)).await;
     notifier.woken(Duration::from_secs(5)).await; // The idle consumer is notified of the message, but another one is faster.
     let short = LeaseRequest { visibility_timeout: Some(Millis::new(400)), ..fixture.request(1) };
     let taken = fixture.queue.lease(&short).await.unwrap().deliveries.remove(0);
@@ -101,7 +101,7 @@ async fn idle_consumer_recovers_the_lease_with_the_earliest_deadline_in_time() {
 async fn a_reader_waits_for_the_result_without_polling() {
     let fixture = TestQueue::new();
     let subscriber = subscribed(&fixture);
-    let posted = fixture.post(number(1)).await;
+    let posted = fixture.post(numbered(1)).await;
     let wait = fixture.queue.read_when_finished(&posted.id, Millis::from_secs(10), &subscriber);
     let work = async {
         wait_millis(200).await;
@@ -117,7 +117,7 @@ async fn a_reader_waits_for_the_result_without_polling() {
     );
     assert_eq!(fixture.redis.command("EXISTS drover:{q}:awaited"), ":0", "the wait leaves no key");
 
-    let unfinished = fixture.post(number(2)).await;
+    let unfinished = fixture.post(numbered(2)).await;
     let start = Instant::now();
     let message = fixture.queue.read_when_finished(&unfinished.id, Millis::new(100), &subscriber).await;
     assert!(!message.unwrap().unwrap().state.is_final());
@@ -130,7 +130,7 @@ async fn a_reader_waits_for_the_result_without_polling() {
 async fn all_readers_of_one_message_are_woken() {
     let fixture = TestQueue::new();
     let subscriber = subscribed(&fixture);
-    let posted = fixture.post(number(1)).await;
+    let posted = fixture.post(numbered(1)).await;
     let waits = (0..50).map(|_| fixture.queue.read_when_finished(&posted.id, Millis::from_secs(10), &subscriber));
     let work = async {
         wait_millis(100).await;

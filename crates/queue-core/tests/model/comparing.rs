@@ -37,7 +37,7 @@ impl QueueAndModel {
         let found = self.queue.all_events_after(begin).await.map_err(|error| error.to_string())?;
         let found = found.ok_or("the log of events has a gap")?;
         let real: Vec<Value> = found.iter().map(|event| serde_json::from_str(event.json()).unwrap()).collect();
-        same("the events", &self.translate_json(&json!(real)), &json!(events))
+        check_equal("the events", &self.translate_json(&json!(real)), &json!(events))
     }
 
     /// Ends all messages, and checks that Redis has only the keys that an empty queue has.
@@ -76,7 +76,7 @@ impl QueueAndModel {
     /// Compares whether the index names the queue.
     async fn compare_names(&self) -> Difference {
         let names = self.queues.names().await.map_err(|error| error.to_string())?;
-        same("the names of queues", &json!(names), &json!(self.model.is_listed.then_some("q").as_slice()))
+        check_equal("the names of queues", &json!(names), &json!(self.model.is_listed.then_some("q").as_slice()))
     }
 
     /// The instant (ms) for which all idle consumers have a timer.
@@ -93,7 +93,11 @@ impl QueueAndModel {
         let found = self.queue.read(&refs).await.map_err(|error| error.to_string())?;
         for ((message, number), reference) in found.iter().zip(numbers).zip(refs) {
             let real = message.as_ref().map_or(Value::Null, show_message);
-            same(&format!("reading {reference}"), &self.translate_json(&real), &self.model.show_if_kept(number))?;
+            check_equal(
+                &format!("reading {reference}"),
+                &self.translate_json(&real),
+                &self.model.show_if_kept(number),
+            )?;
         }
         Ok(())
     }
@@ -111,7 +115,7 @@ impl QueueAndModel {
                 "totals": status.totals,
             })
         });
-        same("the status", &json!(real), &self.model.status())
+        check_equal("the status", &json!(real), &self.model.status())
     }
 
     /// Compares the list of a state, read page by page.
@@ -134,18 +138,18 @@ impl QueueAndModel {
             let begin = listed.len() - rest - heads;
             listed[begin..begin + heads].sort_by_key(|number| number.parse::<usize>().unwrap());
         }
-        same(&format!("the list of {state}, {page} a page"), &json!(listed), &json!(expected))
+        check_equal(&format!("the list of {state}, {page} a page"), &json!(listed), &json!(expected))
     }
 }
 
-pub(crate) fn same(what: &str, real: &Value, model: &Value) -> Difference {
+pub(crate) fn check_equal(what: &str, real: &Value, model: &Value) -> Difference {
     if real == model {
         return Ok(());
     }
     // Only the first field that differs is reported, because answers can be large.
     if let (Value::Object(real), Value::Object(model)) = (real, model) {
         for (field, value) in model {
-            same(&format!("{what}, {field}"), real.get(field).unwrap_or(&Value::Null), value)?;
+            check_equal(&format!("{what}, {field}"), real.get(field).unwrap_or(&Value::Null), value)?;
         }
     }
     Err(format!("{what}\n      should be {model}\n             is {real}"))

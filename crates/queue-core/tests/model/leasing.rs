@@ -247,7 +247,7 @@ impl Model {
         let mut undone = 0;
         // The call that leased the first message is undone last, so that its messages come first.
         for call in calls.into_iter().rev() {
-            let live = tokens.iter().filter(|token| token.call == call && self.holds(**token));
+            let live = tokens.iter().filter(|token| token.call == call && self.is_leased_by(**token));
             let live: Vec<Number> = live.map(|token| token.number).collect();
             undone += live.len();
             self.undo_leases_of_call(call, live);

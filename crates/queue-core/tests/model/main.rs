@@ -80,7 +80,7 @@ async fn run(redis: &Redis, url: &str, operations: &[Operation]) -> Result<(), S
         let step = match Box::pin(fixture.execute(operation)).await {
             Ok(answers) => {
                 writeln!(history, "  {}", answers.description).unwrap();
-                comparing::same("the answer", &answers.real, &answers.model)
+                comparing::check_equal("the answer", &answers.real, &answers.model)
             }
             Err(error) => {
                 writeln!(history, "  {operation:?}").unwrap();

@@ -24,7 +24,7 @@ impl Model {
     /// Recovers lapsed leases, and moves expired and due messages, as each lease call and each maintenance call does.
     pub(crate) fn do_due_work(&mut self) {
         self.repair_after_a_clock_step();
-        let requeues = self.recover();
+        let requeues = self.recover_lapsed_leases();
         self.expire();
         self.promote_due();
         self.requeue(requeues);
@@ -80,7 +80,7 @@ impl Model {
     }
 
     /// Ends leases that have lapsed.
-    pub(crate) fn recover(&mut self) -> Requeues {
+    pub(crate) fn recover_lapsed_leases(&mut self) -> Requeues {
         let mut requeues = Requeues::default();
         let now = self.now();
         for (deadline, number) in self.active().into_iter().filter(|(deadline, _)| *deadline <= now) {
@@ -96,7 +96,7 @@ impl Model {
                 self.finish(number, End::Failed, CANCELLED.into());
             } else if run_ends.is_some_and(|end| deadline >= end) {
                 let text = format!("the run took longer than {} ms", timeout.unwrap_or(0));
-                self.fail_attempt(number, error("timed_out", &text), None, &mut requeues);
+                self.fail_attempt(number, error_json("timed_out", &text), None, &mut requeues);
             } else {
                 run.lapses += 1;
                 let lapses = run.lapses;
@@ -112,7 +112,7 @@ impl Model {
                     requeues.events.push(self.requeue_event(number, "lapsed"));
                 } else {
                     let text = format!("the lease lapsed {lapses} times without an answer");
-                    self.finish(number, End::Failed, error("lease_lapsed", &text));
+                    self.finish(number, End::Failed, error_json("lease_lapsed", &text));
                 }
             }
         }
@@ -367,6 +367,6 @@ fn first_is_trimmed_at(at: Instant, now: Instant, kept: usize, keep: Keep) -> In
     }
 }
 
-fn error(code: &str, message: &str) -> String {
+fn error_json(code: &str, message: &str) -> String {
     format!(r#"{{"code":"{code}","message":"{message}"}}"#)
 }

@@ -8,7 +8,7 @@ use crate::settings::Backoff;
 pub(crate) type Number = usize;
 /// The model's name for the token of a lease: n for the leases of the n-th lease call.
 pub(crate) type LeaseCall = usize;
-/// Milliseconds since 1970.
+/// An instant, in milliseconds since 1970.
 pub(crate) type Instant = u64;
 
 /// A message as a producer posts it.

@@ -136,7 +136,8 @@ impl QueueAndModel {
     pub(crate) fn choose_lease(&self, choice: LeaseChoice) -> Option<(Token, LeaseToken)> {
         let known = match choice {
             LeaseChoice::Live(nth) => {
-                let live: Vec<_> = self.known_leases.iter().filter(|known| self.model.holds(known.token)).collect();
+                let live: Vec<_> =
+                    self.known_leases.iter().filter(|known| self.model.is_leased_by(known.token)).collect();
                 live.get(nth % live.len().max(1)).copied()
             }
             LeaseChoice::Any(nth) => self.known_leases.iter().rev().nth(nth % self.known_leases.len().max(1)),

@@ -51,7 +51,7 @@ impl Model {
     pub(crate) fn settle(&mut self, settlements: &[(Token, LeaseAction)]) -> Vec<Value> {
         let (completed_before, failed_before) = (self.total("completed"), self.total("failed"));
         // Lapsed leases are recovered first, so that every call answers their settlements alike.
-        let requeues = self.recover();
+        let requeues = self.recover_lapsed_leases();
         self.requeue(requeues);
         self.trim_finished();
         self.update_turns();
@@ -61,7 +61,7 @@ impl Model {
         for (token, action) in settlements {
             let before = answers.iter().rfind(|(other, kind, _)| other == token && *kind == action.kind());
             let answer = match before {
-                Some((_, _, answer)) if !self.holds(*token) => answer.clone(),
+                Some((_, _, answer)) if !self.is_leased_by(*token) => answer.clone(),
                 _ => self.settle_one(*token, *action, &mut requeues),
             };
             answers.push((*token, action.kind(), answer));
@@ -85,7 +85,7 @@ impl Model {
             self.finish(number, End::Completed, result_of(call));
             return json!("completed");
         }
-        if !self.holds(token) {
+        if !self.is_leased_by(token) {
             return self.answer_again(token, action.kind());
         }
         let is_to_be_cancelled = self.message(number).is_to_be_cancelled;
@@ -146,7 +146,7 @@ impl Model {
     }
 
     /// Whether the lease is live, or has lapsed and is not recovered yet.
-    pub(crate) fn holds(&self, token: Token) -> bool {
+    pub(crate) fn is_leased_by(&self, token: Token) -> bool {
         self.messages.get(&token.number).is_some_and(|message| {
             message.is_active() && message.run.as_ref().is_some_and(|run| run.lease == Lease::Live(token.call))
         })
@@ -160,7 +160,7 @@ impl Model {
 
     fn is_live(&self, token: Token) -> bool {
         let now = self.now();
-        self.holds(token)
+        self.is_leased_by(token)
             && matches!(self.messages[&token.number].state, State::ActiveUntil(deadline) if deadline > now)
     }
 
