@@ -43,12 +43,13 @@ fn commands(block: &str) -> Vec<String> {
     joined.lines().filter(|line| line.contains("curl ")).map(str::to_owned).collect()
 }
 
-/// The method and path of a command.
+/// The method and path of a command. Without `-X`, curl sends a POST if the command has a body, otherwise a GET.
 fn method_and_path(command: &str) -> (String, String) {
     let words: Vec<&str> = command.split([' ', '"']).collect();
     let url = words.iter().find(|word| word.starts_with("$Q") || word.starts_with("http://")).unwrap();
     let path = url.replace("http://127.0.0.1:8080", "").replace("$Q", "/v1/queues/my-queue");
-    let method = words.iter().position(|word| *word == "-X").map_or("GET", |index| words[index + 1]);
+    let default_method = if words.contains(&"-d") { "POST" } else { "GET" };
+    let method = words.iter().position(|word| *word == "-X").map_or(default_method, |index| words[index + 1]);
     (method.to_lowercase(), path.split('?').next().unwrap().to_owned())
 }
 
