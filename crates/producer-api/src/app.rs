@@ -29,17 +29,17 @@ pub(crate) struct AppState {
     pub(crate) event_feed: EventFeed,
     pub(crate) event_streams: Budget,
     pub(crate) keyring: Arc<Keyring>,
-    pub(crate) waits: Budget,
+    pub(crate) waiting_requests: Budget,
     /// The memory for request bodies and for responses, in bytes.
     pub(crate) body_memory: Budget,
-    /// The part of `body_memory` that responses may use.
+    /// The part of `body_memory` that responses may use, in bytes.
     pub(crate) response_memory: Budget,
     pub(crate) limits: Api,
     pub(crate) metrics: Metrics,
     pub(crate) health_monitor: RedisHealthMonitor,
-    /// The body of `/openapi.json`. It is set when all routes are registered.
+    /// The `OpenAPI` document that `/openapi.json` returns. The router sets the document when all routes are registered.
     pub(crate) description: OnceLock<Bytes>,
-    /// Operations that run to their end even if their client disconnects.
+    /// The tasks of operations that run to their end even if the client disconnects.
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
 }
@@ -72,7 +72,7 @@ impl App {
             subscriber,
             event_streams,
             keyring: Arc::new(keyring),
-            waits: Budget::new(usize::MAX, limits.max_waits_per_key),
+            waiting_requests: Budget::new(usize::MAX, limits.max_waits_per_key),
             body_memory: Budget::new(limits.max_body_memory, limits.max_body_memory_per_client()),
             response_memory: Budget::new(limits.max_answer_memory(), limits.max_answer_memory_per_client()),
             limits,
@@ -82,14 +82,14 @@ impl App {
         }))
     }
 
-    /// Counts a request, which may wait up to `wait`, towards the maximum of waiting requests of its `key`, until the share is
-    /// dropped. Returns `None` if `wait` is zero. Without a key there is no maximum.
+    /// Counts a request that waits for up to `wait` towards the maximum number of waiting requests of its `key`, until the
+    /// returned share is dropped. Returns `None` if `wait` is zero. Requests without a key have no maximum.
     pub(crate) fn take_wait(&self, key: Option<Client>, wait: Millis) -> Result<Option<Share>> {
-        let share = (!wait.is_zero()).then(|| self.waits.take(key, 1)).transpose();
+        let share = (!wait.is_zero()).then(|| self.waiting_requests.take(key, 1)).transpose();
         share.map_err(errors::too_many_waits)
     }
 
-    /// Runs a long operation to its end, even if the client disconnects meanwhile.
+    /// Runs a long operation to its end, even if the client disconnects before that.
     pub(crate) async fn run_to_end<T: Send + 'static>(
         &self,
         operation: impl Future<Output = T> + Send + 'static,

@@ -1,21 +1,21 @@
-//! Budgets that all requests share. Each client may take only a part of a budget. There are budgets for the numbers of waiting
-//! requests and event streams, and for the memory of bodies and responses.
+//! Budgets, which limit the number of waiting requests, the number of event streams, and the memory of bodies and responses.
+//! All requests share a budget, and each client may take only a part of the budget.
 
 use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 use service::config::KeyId;
 
-/// A share of flexible size gets the free amount divided by this number, but at least its minimum and at most its maximum. So
-/// several such shares fit into the budget.
+/// The number by which the free amount of a budget is divided to get the size of a flexible share, so that several flexible
+/// shares fit into the budget. The share gets at least its minimum and at most its maximum.
 const FLEXIBLE_SHARE_DIVISOR: usize = 8;
 
-/// The owner of a share.
+/// The client that owns a share of a budget.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Client {
-    /// All requests with keys of this id.
+    /// The client whose API keys have this id.
     Key(KeyId),
-    /// All requests from this IPv4 address or IPv6 /64 network, if the API has no keys.
+    /// The client with this IPv4 address, or from this IPv6 /64 network, if the API has no keys.
     Address(IpAddr),
 }
 
@@ -28,21 +28,21 @@ impl fmt::Display for Client {
     }
 }
 
-/// A limited amount that all requests share.
+/// A limited amount of memory, waiting requests or event streams, which all requests share.
 #[derive(Clone)]
 pub(crate) struct Budget {
     max: usize,
     max_per_client: usize,
-    taken: Arc<Mutex<TakenBytes>>,
+    taken: Arc<Mutex<TakenAmounts>>,
 }
 
 #[derive(Default)]
-struct TakenBytes {
+struct TakenAmounts {
     all: usize,
     by_client: HashMap<Client, usize>,
 }
 
-impl TakenBytes {
+impl TakenAmounts {
     fn add(&mut self, client: Option<&Client>, amount: usize) {
         self.all += amount;
         if let Some(client) = client {
@@ -63,17 +63,17 @@ impl TakenBytes {
     }
 }
 
-/// The reason why a share is refused.
+/// The reason why a budget refuses a share.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum BudgetExceeded {
     /// All clients together would exceed the budget.
     All,
-    /// The client would exceed the maximum for one client, which is this amount.
+    /// The client would exceed the maximum amount for one client.
     OfClient(Client, usize),
 }
 
 impl Budget {
-    /// A budget of `max` for all clients together, and of `max_per_client` for each client.
+    /// Creates a budget of `max` for all clients together, and of `max_per_client` for each client.
     pub(crate) fn new(max: usize, max_per_client: usize) -> Self {
         Self { max, max_per_client, taken: Arc::default() }
     }
@@ -86,14 +86,15 @@ impl Budget {
         self.max_per_client
     }
 
-    /// Takes an amount. Dropping the share returns the amount to the budget.
+    /// Takes an amount from the budget for a client. Dropping the returned share gives the amount back to the budget.
     pub(crate) fn take(&self, client: Option<Client>, amount: usize) -> Result<Share, BudgetExceeded> {
         let mut share = Share { budget: self.clone(), client, amount: 0 };
         share.resize(amount)?;
         Ok(share)
     }
 
-    /// Takes a share of flexible size: at most `max`, and at least `min` or the maximum for one client, whichever is less.
+    /// Takes a share of flexible size from the budget: at most `max`, and at least the smaller of `min` and the maximum for one
+    /// client.
     pub(crate) fn take_flexible(
         &self,
         client: Option<Client>,
@@ -124,7 +125,7 @@ impl Budget {
     }
 }
 
-#[must_use = "dropping it returns its amount to the budget"]
+#[must_use = "dropping a share returns its amount to the budget"]
 pub(crate) struct Share {
     budget: Budget,
     client: Option<Client>,
@@ -136,7 +137,8 @@ impl Share {
         self.amount
     }
 
-    /// Changes the amount of the share. If the budget does not have enough, the share stays unchanged.
+    /// Changes the amount of the share. If the budget has too little left, the function returns an error, and the share stays
+    /// unchanged.
     pub(crate) fn resize(&mut self, amount: usize) -> Result<(), BudgetExceeded> {
         if amount > self.amount {
             let increase = amount - self.amount;
@@ -148,27 +150,27 @@ impl Share {
         Ok(())
     }
 
-    /// Changes the amount of the share even if the budget is exceeded, because the memory is already in use. Until enough
-    /// memory is returned, other shares are refused.
+    /// Changes the amount of the share even if the budget is exceeded, because the memory is already in use. The budget refuses
+    /// other shares until enough memory is returned.
     pub(crate) fn force_resize(&mut self, amount: usize) {
         if amount > self.amount {
             self.budget.taken.lock().add(self.client.as_ref(), amount - self.amount);
             self.amount = amount;
         } else {
-            // Reducing the amount never fails.
+            // Reducing the amount of a share never fails.
             let _ = self.resize(amount);
         }
     }
 
-    /// Another share of the same budget and client, with amount 0.
-    pub(crate) fn sibling(&self) -> Self {
+    /// Returns a new share of the same budget and client, with the amount 0.
+    pub(crate) fn empty_share_of_same_client(&self) -> Self {
         Self { budget: self.budget.clone(), client: self.client.clone(), amount: 0 }
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        // Reducing the amount never fails.
+        // Reducing the amount of a share never fails.
         let _ = self.resize(0);
     }
 }
@@ -194,7 +196,7 @@ mod tests {
         let memory = Budget::new(100, 25);
         let client = |last: u8| Some(Client::Address([192, 0, 2, last].into()));
         let mut one = memory.take(client(1), 10).ok().unwrap();
-        let mut sibling = one.sibling();
+        let mut sibling = one.empty_share_of_same_client();
         assert_eq!(sibling.resize(16), Err(BudgetExceeded::OfClient(client(1).unwrap(), 25)));
         assert!(sibling.resize(15).is_ok() && one.resize(11).is_err());
         assert_eq!((one.amount(), sibling.amount(), memory.taken()), (10, 15, 25));

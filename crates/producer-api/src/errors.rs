@@ -82,24 +82,25 @@ const RETRY_AFTER_SECS: u32 = 1;
 /// The value of the header `Retry-After` when there are too many event streams, in seconds.
 const EVENT_STREAM_RETRY_AFTER_SECS: u32 = 10;
 
-/// The current outage. While it lasts, it is logged at most every ten seconds, not for each refused request.
+/// The current outage of Redis, or lack of memory, because of which requests are refused. The outage is logged at most every
+/// ten seconds, not for each refused request.
 static OUTAGE: Outage = Outage::reported_every(Duration::from_secs(10));
-/// The current lack of a right, which is logged beside an outage.
+/// The current lack of a right of the Redis user. The lack is logged independently of outages, at most every ten seconds.
 static MISSING_RIGHT: Outage = Outage::reported_every(Duration::from_secs(10));
 
-/// The text of the error that says that the Redis user lacks a right, and what to do.
+/// The error text for a Redis user that lacks a right, with an instruction for the operator.
 pub(crate) const LACKS_A_RIGHT: &str =
     "the Redis user of this server lacks a right: its operator must compare the user's rights with docs/PRODUCTION.md";
 
-/// A temporary error, which has the header `Retry-After`.
-fn temporary(code: Code, detail: impl Into<String>) -> Problem {
+/// Returns a temporary error, which has the header `Retry-After`.
+fn temporary_error(code: Code, detail: impl Into<String>) -> Problem {
     Problem::new(code, detail).with_retry_after(RETRY_AFTER_SECS)
 }
 
-/// The error response to a request that stores messages.
-pub(crate) fn from_enqueue(error: Error) -> Problem {
+/// Returns the error response to a request that stores messages.
+pub(crate) fn enqueue_error(error: Error) -> Problem {
     let may_be_stored = matches!(error, Error::Unavailable(_));
-    let mut problem = from_queue(error);
+    let mut problem = queue_error(error);
     if may_be_stored {
         problem.detail = "Redis is not available now; try again. The messages may have been stored or not: if they \
                           have an Idempotency-Key or ids of your own, posting them again does not store them twice"
@@ -108,16 +109,16 @@ pub(crate) fn from_enqueue(error: Error) -> Problem {
     problem
 }
 
-/// The error response to a request that requires an existing queue. The queue may have been deleted since its existence was
-/// checked.
-pub(crate) fn from_existing_queue(error: Error, name: &QueueName) -> Problem {
+/// Returns the error response to a request that requires an existing queue. The queue may have been deleted since the request
+/// checked that it exists.
+pub(crate) fn existing_queue_error(error: Error, name: &QueueName) -> Problem {
     match error {
         Error::NoSuchQueue => queue_not_found(name),
-        error => from_queue(error),
+        error => queue_error(error),
     }
 }
 
-pub(crate) fn from_queue(error: Error) -> Problem {
+pub(crate) fn queue_error(error: Error) -> Problem {
     match error {
         Error::Unavailable(reason) => {
             if OUTAGE.record_failure() {
@@ -125,14 +126,14 @@ pub(crate) fn from_queue(error: Error) -> Problem {
             }
             let detail = "Redis is not available now; try again. The operation may have been done completely, in part \
                           or not at all; a repetition also applies to what was posted since";
-            temporary(Code::Unavailable, detail)
+            temporary_error(Code::Unavailable, detail)
         }
         Error::NotPermitted(reason) => {
             if MISSING_RIGHT.record_failure() {
                 error!(reason, "requests are refused");
             }
             let detail = format!("{LACKS_A_RIGHT}. The operation may have been done completely, in part or not at all");
-            temporary(Code::Unavailable, detail)
+            temporary_error(Code::Unavailable, detail)
         }
         Error::OutOfMemory => {
             if OUTAGE.record_failure() {
@@ -146,7 +147,7 @@ pub(crate) fn from_queue(error: Error) -> Problem {
                 "the queue has its max_length of {max_length} messages that have not finished, and nothing was stored; \
                  try again when consumers have caught up, or raise max_length"
             );
-            temporary(Code::QueueFull, detail)
+            temporary_error(Code::QueueFull, detail)
         }
         Error::Overloaded => {
             if OUTAGE.record_failure() {
@@ -154,7 +155,7 @@ pub(crate) fn from_queue(error: Error) -> Problem {
             }
             let detail = "posts arrive faster than Redis stores them, and nothing of this request was stored; try again later, \
                           and post many messages in batches";
-            temporary(Code::Overloaded, detail)
+            temporary_error(Code::Overloaded, detail)
         }
         Error::ExclusiveQueue => {
             let detail = "the queue is exclusive, so its messages have no group, and nothing was stored; omit group, or use another \
@@ -223,7 +224,7 @@ pub(crate) fn too_many_waits(exceeded: BudgetExceeded) -> Problem {
         "{waiting} at this server already (api.max_waits_per_key), and nothing was done; try again when one is over, or \
          without wait"
     );
-    temporary(Code::TooManyWaits, detail)
+    temporary_error(Code::TooManyWaits, detail)
 }
 
 pub(crate) fn no_memory_for_body(exceeded: BudgetExceeded) -> Problem {
@@ -252,7 +253,7 @@ fn no_memory(exceeded: BudgetExceeded, advice: &str) -> Problem {
     if OUTAGE.record_failure() {
         warn!("a request is refused: {used}");
     }
-    temporary(Code::Overloaded, format!("{used}, {advice}"))
+    temporary_error(Code::Overloaded, format!("{used}, {advice}"))
 }
 
 pub(crate) fn invalid_query(detail: impl Display) -> Problem {
@@ -300,7 +301,7 @@ pub(crate) fn body_too_slow(limit: Millis) -> Problem {
 }
 
 pub(crate) fn stopping() -> Problem {
-    temporary(Code::Stopping, "this server is stopping; send the rest again, to another server")
+    temporary_error(Code::Stopping, "this server is stopping; send the rest again, to another server")
 }
 
 pub(crate) fn lines_too_slow(limit: Millis) -> Problem {
@@ -331,7 +332,7 @@ fn invalid_setting(setting: &str, problem: &str, is_conflict: bool) -> Problem {
     invalid_field(code, FieldError { pointer, detail })
 }
 
-/// The error response to a body with an invalid field.
+/// Returns the error response to a body with an invalid field.
 pub(crate) fn invalid_field(code: Code, error: FieldError) -> Problem {
     let detail = format!("{}: {}", error.pointer, error.detail);
     Problem::new(code, detail).with_errors(vec![error])
@@ -355,13 +356,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wrong_word_in_settings_is_repeated_whole_whatever_it_contains() {
+    fn unknown_word_in_settings_is_repeated_completely_in_the_error() {
         for (patch, expected) in [
             (json!({"a`b": 1}), "/a`b: unknown; there are visibility_timeout, "),
             (json!({"max_`attempts": 1}), "/max_`attempts: unknown: did you mean \"max_attempts\"?"),
             (json!({"backoff": {"type": "a`b"}}), "/backoff/type: \"a`b\" is unknown; there are fixed, exponential"),
         ] {
-            let problem = from_queue(Settings::default().patched(&patch).unwrap_err().into());
+            let problem = queue_error(Settings::default().patched(&patch).unwrap_err().into());
             assert!(problem.detail.starts_with(expected), "{}", problem.detail);
         }
     }

@@ -23,13 +23,13 @@ use tracing::{info, warn};
 use app::App;
 use auth::keyring::Keyring;
 
-pub use auth::issue::Issue;
+pub use auth::issue::MakeKey;
 
-/// Serves the API until `shutdown`.
+/// Serves the API until `shutdown` is cancelled.
 ///
 /// # Errors
 ///
-/// The configuration is invalid, or the API can't listen on the address.
+/// Returns an error if the configuration is invalid, or if the API can't listen on the configured address.
 pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Box<dyn Error + Send + Sync>> {
     let redis = config.redis.connect()?.require_replicas(config.durability.replicas);
     let subscriber = Subscriber::of_all_queues(redis.clone());
@@ -69,9 +69,9 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
 /// Logs which clients the API serves.
 fn log_access(keyring: &Keyring, bind: &BindAddress) {
     if !keyring.is_empty() {
-        let (keys, owners) = keyring.count();
+        let (keys, owners) = keyring.count_keys_and_ids();
         info!(keys, owners, "every request needs an API key");
-        for key in keyring.expired() {
+        for key in keyring.expired_keys() {
             warn!(key = %key.id, "an API key has expired: remove it from the configuration");
         }
     } else if bind.is_loopback() {
@@ -81,7 +81,7 @@ fn log_access(keyring: &Keyring, bind: &BindAddress) {
     }
 }
 
-/// After `shutdown`, waits until the operations in `tasks` have ended, for at most `grace`.
+/// Waits until `shutdown` is cancelled, and then until the operations in `tasks` have ended, for at most `grace`.
 async fn finish_tasks(tasks: TaskTracker, shutdown: CancellationToken, grace: Duration) -> io::Result<()> {
     shutdown.cancelled().await;
     tasks.close();
@@ -93,7 +93,8 @@ async fn finish_tasks(tasks: TaskTracker, shutdown: CancellationToken, grace: Du
     Ok(())
 }
 
-/// Writes the declared settings and schedules to Redis, and tries again until this succeeds. The API serves requests meanwhile.
+/// Writes the declared settings and schedules to Redis, and tries again until the write succeeds. Meanwhile, the API serves
+/// requests.
 async fn declare(queues: Queues, shutdown: CancellationToken) {
     let mut retry = Retry::new();
     let mut is_failure_logged = false;

@@ -1,17 +1,18 @@
-//! The binary of the producer-api.
+//! The program `producer-api`, which serves the HTTP API, or makes an API key with the command `producer-api key`.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Each request makes dozens of small allocations. The system's allocator would take a fifth of the time of a request.
+/// The memory allocator of the process. Each request makes dozens of small allocations, for which the system's allocator would
+/// take a fifth of the request's time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Drover's HTTP API: takes messages, to be handed out now or later, and reports their results
+/// Drover's HTTP API: clients post messages, lease them, and read their results
 ///
-/// Every key of the configuration is in config/default.toml; the environment (`DROVER__SECTION__KEY`) overrides the file, and
-/// the file overrides the defaults.
+/// Every key of the configuration is in config/default.toml; environment variables (`DROVER__SECTION__KEY`) override the
+/// configuration file, and the file overrides the defaults.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Command {
@@ -24,7 +25,7 @@ struct Command {
 /// Commands that run instead of the service.
 #[derive(Subcommand)]
 enum Subcommands {
-    Key(producer_api::Issue),
+    Key(producer_api::MakeKey),
 }
 
 fn main() -> ExitCode {
@@ -34,12 +35,12 @@ fn main() -> ExitCode {
     };
     match subcommand {
         None => service::run("producer-api", &arguments, |config, stop| producer_api::serve(config, stop.gracefully)),
-        Some(Subcommands::Key(issue)) => print_key(issue),
+        Some(Subcommands::Key(make_key)) => print_key(make_key),
     }
 }
 
-fn print_key(issue: producer_api::Issue) -> ExitCode {
-    match issue.run() {
+fn print_key(make_key: producer_api::MakeKey) -> ExitCode {
+    match make_key.run() {
         Ok(key) if service::print(&key).is_ok() => {
             service::print_error(
                 "The first line is the key: give it to its owner; it is stored nowhere. Write the second line into auth.keys = \

@@ -20,9 +20,9 @@ use crate::{
     errors::{self, Result},
 };
 
-/// A response of at most this size does not count towards the budget. A response of unknown size reserves at least this
-/// amount.
-const UNCOUNTED_BYTES: usize = 64 * 1_024;
+/// The size in bytes up to which a response does not count towards the memory budget. A response of unknown size reserves at
+/// least this size.
+const MAX_UNCOUNTED_BYTES: usize = 64 * 1_024;
 
 /// Creates the responses to a client within the client's memory budget.
 #[derive(Clone)]
@@ -40,38 +40,38 @@ impl FromRequestParts<App> for Responder {
 }
 
 impl Responder {
-    /// Reserves memory for a response with this number of messages, before Redis is called.
+    /// Reserves memory for a response with up to `messages` messages, before Redis is called.
     pub(crate) fn reserve(&self, messages: usize) -> Result<Reserved> {
-        // A single message is returned whatever its size, so only the minimum is reserved.
-        let max = if messages == 1 { UNCOUNTED_BYTES } else { Queue::MAX_BYTES };
-        self.reserve_total(self.app.response_memory.take_flexible(self.caller.client(), UNCOUNTED_BYTES, max))
+        // The API returns a single message of any size, so only the minimum is reserved for a response with one message.
+        let max = if messages == 1 { MAX_UNCOUNTED_BYTES } else { Queue::MAX_BYTES };
+        self.reserve_total(self.app.response_memory.take_flexible(self.caller.client(), MAX_UNCOUNTED_BYTES, max))
     }
 
-    /// The response with a value that was read. A large response is refused if it would exceed the budget. `expected_bytes` is
-    /// its approximate size.
+    /// Returns a response with a value that was read from Redis, or an error if a large response would exceed the memory
+    /// budget. `expected_bytes` is the approximate size of the response.
     pub(crate) fn respond_to_read(&self, value: &impl Serialize, expected_bytes: usize) -> Result<Response> {
         // A response larger than one client's budget needs the whole budget of the client.
         self.json(value, expected_bytes, self.app.response_memory.max_per_client())
     }
 
-    /// The response to an operation that changed data. It is never refused: it may exceed the budget, and then later responses
-    /// are refused. `expected_bytes` is its approximate size.
+    /// Returns the response to an operation that changed data. The response is sent even if it exceeds the memory budget; later
+    /// responses are refused until memory is free again. `expected_bytes` is the approximate size of the response.
     pub(crate) fn respond_to_change(&self, value: &impl Serialize, expected_bytes: usize) -> Result<Response> {
         self.json(value, expected_bytes, 0)
     }
 
-    /// Creates the response. A large response is refused if the budget can't give its size, or `max` if that is less: 0 never
-    /// refuses.
+    /// Creates a response. The function returns an error if the memory budget has neither the size of a large response nor
+    /// `max` left. With a `max` of 0, a response is never refused.
     fn json(&self, value: &impl Serialize, expected_bytes: usize, max: usize) -> Result<Response> {
         let text = json(value, expected_bytes)?;
-        if text.len() <= UNCOUNTED_BYTES {
+        if text.len() <= MAX_UNCOUNTED_BYTES {
             return Ok(response(text.into()));
         }
         let reserved = self.reserve_total(self.app.response_memory.take(self.caller.client(), text.len().min(max)))?;
-        Ok(reserved.counted_response(text))
+        Ok(reserved.response_with_counted_text(text))
     }
 
-    /// Takes the amount of `response_share` also from the total budget of bodies and responses.
+    /// Takes the amount of `response_share` from the total budget of bodies and responses, too.
     fn reserve_total(&self, response_share: Result<Share, BudgetExceeded>) -> Result<Reserved> {
         let response_share = response_share.map_err(errors::no_memory_for_response)?;
         let total_share = self.app.body_memory.take(self.caller.client(), response_share.amount());
@@ -79,8 +79,8 @@ impl Responder {
     }
 }
 
-/// Memory that is reserved for one response. It counts towards the budget of responses and towards the total budget of bodies
-/// and responses.
+/// Memory that is reserved for one response. The memory counts towards the budget of responses and towards the total budget of
+/// bodies and responses.
 pub(crate) struct Reserved {
     response_share: Share,
     total_share: Share,
@@ -91,34 +91,39 @@ impl Reserved {
         self.response_share.amount()
     }
 
-    /// Creates the response, and returns the memory that it does not need.
+    /// Creates the response, and returns the memory that the response does not need to the budget.
     pub(crate) fn json(self, value: &impl Serialize) -> Result<Response> {
         let text = json(value, 0)?;
-        Ok(if text.len() <= UNCOUNTED_BYTES { response(text.into()) } else { self.counted_response(text) })
+        Ok(if text.len() <= MAX_UNCOUNTED_BYTES {
+            response(text.into())
+        } else {
+            self.response_with_counted_text(text)
+        })
     }
 
-    fn counted_response(mut self, mut text: Vec<u8>) -> Response {
+    fn response_with_counted_text(mut self, mut text: Vec<u8>) -> Response {
         text.shrink_to_fit();
         self.response_share.force_resize(text.capacity());
         self.total_share.force_resize(text.capacity());
-        response(Bytes::from_owner(Counted { text, _memory: self }))
+        response(Bytes::from_owner(CountedText { text, _memory: self }))
     }
 }
 
-/// The text of a response with its reserved memory. The memory is returned when the last part of the text was sent or dropped.
-struct Counted {
+/// The text of a response with its reserved memory. The memory returns to the budget when the last part of the text was sent or
+/// dropped.
+struct CountedText {
     text: Vec<u8>,
     _memory: Reserved,
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for CountedText {
     fn as_ref(&self) -> &[u8] {
         &self.text
     }
 }
 
-/// The memory for the response to a client that may wait for messages. It is reserved only when messages are leased for the
-/// client.
+/// The memory for the response to a client that may wait for messages. The memory is reserved only when messages are leased for
+/// the client.
 pub(crate) struct LeaseMemory {
     responder: Responder,
     messages: usize,
@@ -130,7 +135,7 @@ impl LeaseMemory {
         Self { responder, messages, state: Mutex::default() }
     }
 
-    /// The reserved memory or the error; `None` if nothing was leased.
+    /// Returns the reserved memory, or the error of the reservation; `None` if no message was leased.
     pub(crate) fn outcome(&self) -> Option<Result<Reserved>> {
         self.state.lock().take()
     }
@@ -159,7 +164,7 @@ fn response(text: Bytes) -> Response {
     /// The usual number of headers of a complete response.
     const USUAL_HEADERS: usize = 10;
     let mut response = Response::new(Body::from(text));
-    // Preallocated, so that the map does not grow later.
+    // The map of headers is preallocated, so that it does not grow later.
     let mut headers = HeaderMap::with_capacity(USUAL_HEADERS);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     *response.headers_mut() = headers;

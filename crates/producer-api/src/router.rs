@@ -21,12 +21,13 @@ use crate::{
     routes,
 };
 
-/// All routes within their layers.
+/// Returns the router with all routes and with the layers that every request passes.
 pub(crate) fn router(app: &App) -> Router {
-    // A request may take `request_timeout`, and in addition it may wait up to `max_wait` for messages or a result.
+    // A request may take `request_timeout`, and in addition the time for which it waits for messages or a result, up to
+    // `max_wait`.
     let time_limit = app.limits.request_timeout.to_std() + app.limits.max_wait.to_std();
     let time_limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, time_limit);
-    let (routes, routes_description, endpoints) = routes::all(time_limit).split();
+    let (routes, routes_description, endpoints) = routes::all(time_limit).into_parts();
     let access = if app.keyring.is_empty() { Access::Open } else { Access::Keys };
     let description = openapi::describe(&routes_description, &endpoints, *app.limits.max_wait, access);
     app.description.get_or_init(|| description.to_string().into());
@@ -43,18 +44,18 @@ pub(crate) fn router(app: &App) -> Router {
         .layer(
             ServiceBuilder::new()
                 .layer(RequestLayer { metrics: app.metrics.requests.clone(), access, endpoints })
-                .option_layer(cors(&app.limits.cors_origins))
+                .option_layer(cors_layer(&app.limits.cors_origins))
                 .layer(MapFutureLayer::new(catch_panic)),
         )
         .with_state(app.clone())
 }
 
-/// The time for which a browser keeps the response to a preflight request.
+/// The time for which a browser may cache the response to a CORS preflight request.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(3_600);
 
-/// Allows pages of these origins to call the API. Without origins there are no CORS headers: then a browser lets pages of other
-/// origins neither send JSON nor read responses.
-fn cors(origins: &[Origin]) -> Option<CorsLayer> {
+/// Returns the CORS layer, which allows web pages of `origins` to call the API. Returns `None` if there are no origins: without
+/// CORS headers, a browser does not let pages of other origins send JSON or read responses.
+fn cors_layer(origins: &[Origin]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
     }

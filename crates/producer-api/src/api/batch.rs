@@ -7,15 +7,15 @@ use utoipa::ToSchema;
 
 use super::json::{self, Body};
 
-/// The maximum number of refused lines that the summary lists.
-const MAX_REFUSED: usize = 100;
+/// The maximum number of refused lines that the response to NDJSON lists.
+const MAX_LISTED_LINES: usize = 100;
 
-/// The messages to post: all of them are stored, or none.
+/// A batch of messages to post: all messages are stored, or none.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"messages": [{"data": 1}, {"data": 2, "id": "order-43", "delay": "1h"}]})))]
 pub(crate) struct NewBatch {
-    #[serde(deserialize_with = "json::objects")]
+    #[serde(deserialize_with = "json::deserialize_objects")]
     #[schema(min_items = 1, max_items = 1000)]
     pub(crate) messages: Vec<NewMessage>,
 }
@@ -31,13 +31,13 @@ impl Body for NewBatch {
     }
 }
 
-/// The outcome of each message, in the order given.
+/// The outcome of each message of a batch, in the order of the request.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PostedBatch {
     pub(crate) messages: Vec<BatchEntry>,
 }
 
-/// The outcome of one message.
+/// The outcome of one message of a batch.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BatchEntry {
     #[schema(inline)]
@@ -55,7 +55,7 @@ impl From<&Enqueued> for BatchEntry {
     }
 }
 
-/// The outcome of a batch: of each message of JSON, or of all lines of NDJSON.
+/// The outcome of a batch: an entry for each message of a JSON body, or a summary of all lines of an NDJSON body.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum BatchOrLines {
@@ -63,7 +63,7 @@ pub(crate) enum BatchOrLines {
     Lines(LinesSummary),
 }
 
-/// The outcome of all lines.
+/// The outcome of all lines of an NDJSON body.
 #[derive(Default, Serialize, ToSchema)]
 pub(crate) struct LinesSummary {
     /// The number of messages that were stored.
@@ -75,14 +75,14 @@ pub(crate) struct LinesSummary {
     refused: Vec<RefusedLine>,
     /// The number of all lines that were refused.
     refused_count: u64,
-    /// Whether all lines were read; false only in an error response.
+    /// Whether all lines were read; `false` only in an error response.
     pub(crate) done: bool,
 }
 
-/// A line that was refused.
+/// A line of an NDJSON body that was refused.
 #[derive(Serialize, ToSchema)]
 struct RefusedLine {
-    /// The number of the line, from 1.
+    /// The number of the line. The first line has the number 1.
     #[schema(minimum = 1)]
     line: u64,
     #[schema(value_type = String)]
@@ -95,16 +95,16 @@ struct RefusedLine {
 
 impl LinesSummary {
     /// Counts a refused line, and lists it if the list has room.
-    pub(crate) fn refuse(&mut self, line: u64, problem: Problem) {
+    pub(crate) fn add_refused_line(&mut self, line: u64, problem: Problem) {
         self.refused_count += 1;
-        if self.refused.len() < MAX_REFUSED {
+        if self.refused.len() < MAX_LISTED_LINES {
             let errors = problem.errors().to_vec();
             self.refused.push(RefusedLine { line, code: problem.code(), detail: problem.detail, errors });
         }
     }
 
-    /// Counts messages that were stored, or existed already.
-    pub(crate) fn count(&mut self, enqueued: &[Enqueued]) {
+    /// Counts the messages of `enqueued` that were stored, and the messages that existed already.
+    pub(crate) fn count_messages(&mut self, enqueued: &[Enqueued]) {
         for one in enqueued {
             match one {
                 Enqueued::Created(_) => self.enqueued += 1,

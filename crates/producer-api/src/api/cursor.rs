@@ -8,48 +8,48 @@ use crate::errors::{self, Result};
 
 /// A position in the list of one state, or in the lists of all states one after the other.
 ///
-/// A cursor is this position as opaque text with a checksum. The checksum covers the position and the name of the queue, so a
-/// modified cursor, or a cursor of another queue, is refused.
+/// A client gets the position as a cursor, which is an opaque text with a checksum. The checksum covers the position and the
+/// name of the queue, so a modified cursor, or a cursor of another queue, is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// Whether the list has the messages of all states.
-    all: bool,
+    /// Whether the list contains the messages of all states.
+    is_of_all_states: bool,
     /// The state of the messages at this position.
     pub(crate) state: State,
-    /// The cursor within the list of that state; `None` at its beginning.
+    /// The cursor within the list of the state `state`; `None` at the beginning of the list.
     pub(crate) cursor: Option<String>,
 }
 
 impl Position {
-    /// The beginning of the list of one state, or of all states.
+    /// Returns the first position of the list of one state, or of all states.
     pub(crate) fn first(requested: Option<State>) -> Self {
-        Self { all: requested.is_none(), state: requested.unwrap_or(State::ALL[0]), cursor: None }
+        Self { is_of_all_states: requested.is_none(), state: requested.unwrap_or(State::ALL[0]), cursor: None }
     }
 
-    /// The position after a page; `None` at the end of the list.
+    /// Returns the position after a page; `None` at the end of the list.
     pub(crate) fn after(&self, next: Option<String>) -> Option<Self> {
         let state = match next {
             Some(_) => self.state,
-            None => *State::ALL.iter().find(|state| self.all && **state > self.state)?,
+            None => *State::ALL.iter().find(|state| self.is_of_all_states && **state > self.state)?,
         };
-        Some(Self { all: self.all, state, cursor: next })
+        Some(Self { is_of_all_states: self.is_of_all_states, state, cursor: next })
     }
 
     pub(crate) fn encode(&self, queue: &QueueName) -> String {
-        let range = if self.all { "all" } else { "one" };
+        let range = if self.is_of_all_states { "all" } else { "one" };
         let cursor = self.cursor.as_deref().unwrap_or_default();
         let text = format!("{range} {} {cursor}", self.state.as_str());
         URL_SAFE_NO_PAD.encode([&checksum(queue, &text), text.as_bytes()].concat())
     }
 
-    /// Reads a cursor that a client sent for a list of the requested state, or of all states.
+    /// Decodes a cursor that a client sent for the list of the requested state, or of all states.
     pub(crate) fn decode(text: &str, queue: &QueueName, requested: Option<State>) -> Result<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok();
         let position = bytes.and_then(|bytes| Self::parse(&bytes, queue)).ok_or(errors::INVALID_CURSOR)?;
         match requested {
-            None if position.all => Ok(position),
-            Some(state) if !position.all && position.state == state => Ok(position),
-            _ if position.all => Err(errors::cursor_of_another_list("without a state")),
+            None if position.is_of_all_states => Ok(position),
+            Some(state) if !position.is_of_all_states && position.state == state => Ok(position),
+            _ if position.is_of_all_states => Err(errors::cursor_of_another_list("without a state")),
             _ => Err(errors::cursor_of_another_list(format_args!("with state={}", position.state.as_str()))),
         }
     }
@@ -59,7 +59,7 @@ impl Position {
         let text = std::str::from_utf8(text).ok().filter(|text| checksum(queue, text) == *sum)?;
         let [range @ ("one" | "all"), state, cursor] = text.split(' ').collect::<Vec<_>>()[..] else { return None };
         let cursor = (!cursor.is_empty()).then(|| cursor.to_owned());
-        Some(Self { all: range == "all", state: state.parse().ok()?, cursor })
+        Some(Self { is_of_all_states: range == "all", state: state.parse().ok()?, cursor })
     }
 }
 
@@ -77,9 +77,9 @@ mod tests {
     }
 
     #[test]
-    fn cursor_reads_back_and_any_other_text_is_refused() {
+    fn cursor_is_decoded_to_its_position_and_any_other_text_is_refused() {
         let cursor = Some(URL_SAFE_NO_PAD.encode("12:34"));
-        let position = Position { all: false, state: State::Failed, cursor };
+        let position = Position { is_of_all_states: false, state: State::Failed, cursor };
         let text = position.encode(&queue("q"));
         assert_eq!(Position::decode(&text, &queue("q"), Some(State::Failed)).unwrap(), position);
         assert!(Position::decode(&text, &queue("other"), Some(State::Failed)).is_err());
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn list_of_all_states_goes_through_them_in_order() {
+    fn list_of_all_states_has_the_states_in_order() {
         let mut position = Position::first(None);
         let mut states = vec![position.state];
         while let Some(next) = position.after(None) {

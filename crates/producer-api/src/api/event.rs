@@ -1,4 +1,4 @@
-//! Events as server-sent events, and the requests for them.
+//! Events in the format of server-sent events, and the query and the header of requests for event streams.
 
 use axum::{
     extract::FromRequestParts,
@@ -25,18 +25,18 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct EventQuery {
-    /// Only the events of this message. The message need not be posted yet.
-    #[serde(default, deserialize_with = "query::text")]
+    /// The id of a message: the stream has only the events of this message. The message need not be posted yet.
+    #[serde(default, deserialize_with = "query::parse_text")]
     #[param(inline, value_type = Option<MessageRef>)]
     pub(crate) message: Option<String>,
 }
 
-/// The header `Last-Event-ID`: the stream continues after that event.
+/// The header `Last-Event-ID`: the stream continues after the event with that id.
 pub(crate) struct LastEventId(pub(crate) Option<EventId>);
 
 impl IntoParams for LastEventId {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        // Empty, which counts as no header, or the three numbers of an event id.
+        // The value of the header is empty, which counts as no header, or has the three numbers of an event id.
         let pattern = "^(?:[0-9]{1,15}-[0-9]{1,15}-[0-9]{1,15})?$";
         let description = "The last id that the stream sent: the stream continues after that event. An `EventSource` sends this \
                            header by itself";
@@ -60,10 +60,10 @@ impl<S: Sync> FromRequestParts<S> for LastEventId {
     }
 }
 
-/// The fields of one event of the stream.
+/// The fields of one event of an event stream.
 #[derive(ToSchema)]
 pub(crate) struct StreamedEvent<'a> {
-    /// The id for the header Last-Event-ID.
+    /// The id of the event, for the header Last-Event-ID.
     #[schema(value_type = Option<String>, nullable = false)]
     pub(crate) id: Option<EventId>,
     /// The kind of event, or `reset` if events were missed.
@@ -83,7 +83,8 @@ impl From<StreamedEvent<'_>> for sse::Event {
     }
 }
 
-/// The event with this id. Without an id, the event gets an empty id, which makes the client forget its last id.
+/// Returns the event with this id. If `id` is `None`, the event gets an empty id, which makes the client forget the last id
+/// that it received.
 pub(crate) fn with_id(event: sse::Event, id: Option<EventId>) -> sse::Event {
     event.id(id.map(|id| id.to_string()).unwrap_or_default())
 }

@@ -30,26 +30,27 @@ pub(crate) trait Body: DeserializeOwned {
     }
 }
 
-pub(crate) fn body<T: Body>(body: &[u8]) -> Result<T> {
-    read(body, |error| errors::not_json(wording::document_mistake(error)))
+/// Parses the JSON object of a request body.
+pub(crate) fn parse_body<T: Body>(body: &[u8]) -> Result<T> {
+    parse(body, |error| errors::not_json(wording::document_mistake(error)))
 }
 
-/// Reads one line of NDJSON. The caller adds the line's number to an error.
-pub(crate) fn line<T: Body>(line: &[u8]) -> Result<T> {
-    read(line, |error| {
+/// Parses one line of NDJSON. The caller adds the line's number to an error.
+pub(crate) fn parse_line<T: Body>(line: &[u8]) -> Result<T> {
+    parse(line, |error| {
         errors::line_not_json(format_args!("{}, at column {}", wording::value_mistake(error), error.column()))
     })
 }
 
-/// Reads the members of a body that may be any object. A duplicate member is refused.
-pub(crate) fn members(body: &[u8]) -> Result<Map<String, Value>> {
+/// Parses a body that may be any JSON object, and returns its members. A duplicate member is refused.
+pub(crate) fn parse_members(body: &[u8]) -> Result<Map<String, Value>> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let Members(members) =
         serde_json::from_slice(body).map_err(|error| errors::not_json(wording::document_mistake(&error)))?;
     Ok(members)
 }
 
-fn read<T: Body>(json: &[u8], not_json: impl Fn(&Error) -> Problem) -> Result<T> {
+fn parse<T: Body>(json: &[u8], not_json: impl Fn(&Error) -> Problem) -> Result<T> {
     let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
     let read = match serde_json::from_slice::<JsonObject<T>>(json) {
         Ok(JsonObject(read)) => read.check().map(|()| read),
@@ -58,7 +59,7 @@ fn read<T: Body>(json: &[u8], not_json: impl Fn(&Error) -> Problem) -> Result<T>
     read.map_err(|error| errors::invalid_field(T::INVALID, error))
 }
 
-/// The mistake in a field of a body; `None` if the body is not valid JSON, or the mistake is not in a field.
+/// Returns the mistake in a field of a body; `None` if the body is not valid JSON, or if the mistake is not in a field.
 #[cold]
 fn find_mistake<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<FieldError> {
     serde_json::from_slice::<&RawValue>(json).ok()?;
@@ -70,12 +71,12 @@ fn find_mistake<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<FieldError>
     (!is_at_root || is_about_field).then(|| field_error(error.path(), error.inner()))
 }
 
-/// Deserializes an object that is a part of a body and was kept as raw JSON.
+/// Deserializes a JSON object that is a part of a body and was kept as raw JSON.
 ///
 /// # Errors
 ///
-/// The mistake with its path within the part, as a text that [`field_error`] parses.
-pub(crate) fn part<'de, T: Deserialize<'de>>(json: &'de RawValue) -> Result<T, String> {
+/// Returns the mistake with its path within the part, as a text that [`field_error`] parses.
+pub(crate) fn parse_part<'de, T: Deserialize<'de>>(json: &'de RawValue) -> Result<T, String> {
     let read =
         serde_path_to_error::deserialize::<_, JsonObject<T>>(&mut serde_json::Deserializer::from_str(json.get()));
     read.map(|JsonObject(read)| read).map_err(|error| {
@@ -90,7 +91,8 @@ fn field_error(path: &Path, error: &Error) -> FieldError {
     if let Some(member) = member {
         pointer = format!("{pointer}/{}", segment(&member));
     }
-    // If `part` reported the mistake, the text begins with the path within the part, which is appended.
+    // If `parse_part` reported the mistake, the text begins with the path within the part. This path is appended to the
+    // pointer.
     match detail.strip_prefix("at ").and_then(|rest| rest.split_once(": ")) {
         Some((within, detail)) if within.is_empty() || within.starts_with('/') => {
             FieldError { pointer: pointer + within, detail: detail.to_owned() }
@@ -108,12 +110,12 @@ fn pointer(path: &Path) -> String {
     segments.collect()
 }
 
-/// A name as a segment of a JSON pointer, cut to a length that an error can repeat.
+/// Returns a name as a segment of a JSON pointer. A long name is cut, because error texts repeat it.
 fn segment(name: &str) -> String {
     shortened(name).replace('~', "~0").replace('/', "~1")
 }
 
-/// The members of any object. A duplicate member is refused.
+/// The members of any JSON object. A duplicate member is refused.
 #[derive(Debug)]
 pub(crate) struct Members(pub(crate) Map<String, Value>);
 
@@ -142,7 +144,9 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-/// Reads a list of [`JsonObject`]s.
-pub(crate) fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+/// Deserializes a list whose elements must be JSON objects.
+pub(crate) fn deserialize_objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     Ok(Vec::<JsonObject<T>>::deserialize(deserializer)?.into_iter().map(|JsonObject(value)| value).collect())
 }

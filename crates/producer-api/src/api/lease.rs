@@ -1,4 +1,4 @@
-//! Leases as consumers request them, and their outcome.
+//! The request for leases, and the outcomes of leases.
 
 use queue_core::{ConsumerId, Delivery, LeaseToken, Message, Millis, State, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub(crate) struct Receive {
     pub(crate) max: Option<Limit>,
     /// How long to wait for the first message; 0 if absent.
     pub(crate) wait: Option<Wait>,
-    /// How long the leases last; the setting of the queue if absent.
+    /// How long the leases last; if absent, the queue's setting `visibility_timeout`.
     #[schema(inline)]
     pub(crate) visibility_timeout: Option<LeaseTime>,
     /// The id of the consumer, from an earlier response. If absent, the consumer gets a new id.
@@ -29,7 +29,7 @@ impl Body for Receive {
     const INVALID: Code = Code::InvalidReceive;
 }
 
-/// Messages with their leases. There are none if no message came within the wait.
+/// Messages with their leases. The list is empty if no message came within the wait.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Received {
     #[schema(inline)]
@@ -45,7 +45,7 @@ pub(crate) struct LeasedMessage {
     message: Message,
     lease: LeaseToken,
     lease_expires_at: Timestamp,
-    /// How long this run may take, in milliseconds.
+    /// How long the run of the message may take, in milliseconds.
     #[schema(required, value_type = Option<u64>)]
     timeout: Option<Millis>,
 }
@@ -56,17 +56,17 @@ impl From<Delivery> for LeasedMessage {
     }
 }
 
-/// The outcome of one lease.
+/// The outcome of settling or extending one lease.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LeaseResult {
     pub(crate) lease: LeaseToken,
     #[schema(inline)]
     pub(crate) outcome: Outcome,
-    /// Present only if the lease was extended.
+    /// The new deadline of the lease; present only if the lease was extended.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(crate) lease_expires_at: Option<Timestamp>,
-    /// Present only if the message was cancelled: stop working on the message, and settle it.
+    /// Present only if the message was cancelled: stop working on the message, and settle its lease.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
     pub(crate) cancel_requested: Option<True>,
@@ -76,7 +76,7 @@ pub(crate) struct LeaseResult {
 #[derive(Serialize, Clone, Copy, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
-    /// The lease lasts longer.
+    /// The lease was extended.
     Extended,
     /// The lease was over; nothing was changed.
     Gone,
@@ -101,7 +101,7 @@ impl From<State> for Outcome {
     }
 }
 
-/// The outcome of each lease, in the order given.
+/// The outcome of each lease, in the order of the request.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LeaseResults {
     pub(crate) settlements: Vec<LeaseResult>,

@@ -25,12 +25,12 @@ impl Body for MessagePatch {
     const INVALID: Code = Code::InvalidMessage;
 }
 
-/// The error of a field of a message, from the field and the mistake.
+/// Returns the error of a field, from the name of the field and the mistake.
 pub(crate) fn field_error((field, detail): (&str, &str)) -> FieldError {
     FieldError { pointer: format!("/{field}"), detail: detail.into() }
 }
 
-/// The message, and whether it existed already.
+/// A posted message, and whether it existed already.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PostedMessage {
     #[serde(flatten)]
@@ -108,7 +108,7 @@ pub(crate) struct MessagePage {
     pub(crate) next_cursor: Option<String>,
 }
 
-/// The path of a message.
+/// Returns the URL path of a message.
 pub(crate) fn location(queue: &QueueName, id: &MessageRef) -> String {
     use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
     const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -128,7 +128,7 @@ mod tests {
     use crate::api::{batch::NewBatch, json};
 
     fn read(body: &str) -> Result<NewMessage, Problem> {
-        json::body(body.as_bytes())
+        json::parse_body(body.as_bytes())
     }
 
     fn mistake(body: &str) -> (String, String) {
@@ -136,7 +136,7 @@ mod tests {
         (pointer, detail)
     }
 
-    /// A message with null in every field.
+    /// Returns a message with null in every field.
     fn nulls() -> String {
         let schema = json!(NewMessage::schema());
         let nulls: Map<String, Value> =
@@ -156,13 +156,13 @@ mod tests {
         expected.delay = Millis::new(5).try_into().unwrap();
         assert_eq!(message.backoff, Some(expected));
         let batch = format!(r#"{{"messages":[{nulls}]}}"#);
-        assert_eq!(json::body::<NewBatch>(batch.as_bytes()).unwrap().messages.len(), 1);
+        assert_eq!(json::parse_body::<NewBatch>(batch.as_bytes()).unwrap().messages.len(), 1);
         // An unknown field is refused even if it is null.
         assert_eq!(mistake(r#"{"data":1,"dealy":null}"#).0, "/dealy");
     }
 
     #[test]
-    fn mistake_is_reported_with_its_pointer() {
+    fn mistake_in_a_message_is_reported_with_its_pointer() {
         assert_eq!(mistake("{}"), ("/data".into(), "required".into()));
         assert_eq!(mistake(r#"{"dta":1}"#), ("/dta".into(), "unknown: did you mean \"data\"?".into()));
         for (field, value, expected) in [
@@ -223,8 +223,8 @@ mod tests {
         for body in ["", "{", "[]", "1", "nul", r#"{"data":1}x"#, r#"{"data":1,"data":2}"#, "{\"data\":\"\u{1}\"}"] {
             assert_eq!(read(body).unwrap_err().code(), Code::InvalidJson, "{body}");
         }
-        assert_eq!(json::body::<NewMessage>(b"{\"data\":\"\xff\"}").unwrap_err().code(), Code::InvalidJson);
-        let problem = json::line::<NewMessage>(b"{\"data\":1,}").unwrap_err();
+        assert_eq!(json::parse_body::<NewMessage>(b"{\"data\":\"\xff\"}").unwrap_err().code(), Code::InvalidJson);
+        let problem = json::parse_line::<NewMessage>(b"{\"data\":1,}").unwrap_err();
         assert!(problem.detail.contains("at column 11") && !problem.detail.contains("line 1"), "{}", problem.detail);
     }
 
@@ -241,7 +241,7 @@ mod tests {
             (r#"{"messages":null}"#, "/messages"),
             (r#"{"messges":[]}"#, "/messges"),
         ] {
-            let problem = json::body::<NewBatch>(body.as_bytes()).err().unwrap();
+            let problem = json::parse_body::<NewBatch>(body.as_bytes()).err().unwrap();
             assert_eq!(problem.errors()[0].pointer, pointer, "{body}: {}", problem.detail);
         }
     }

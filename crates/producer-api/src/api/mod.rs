@@ -18,20 +18,20 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, Type},
 };
 
-/// The maximum number of entries of a response, which a request sets.
+/// The maximum number of entries of a response, which the request sets.
 pub(crate) type Limit = NumberIn<1, 1_000>;
 
-/// The limit of a request, or the default of its endpoint.
+/// Returns the limit of a request, or the default of the endpoint if the request has no limit.
 pub(crate) fn limit_or(default: usize, limit: Option<Limit>) -> usize {
     limit.map_or(default, |limit| usize::try_from(*limit).unwrap_or(default))
 }
 
-/// How long a message may be delayed.
+/// The delay of a message, within the allowed range.
 pub(crate) type Delay = DurationIn<0, { NewMessage::LONGEST_DELAY.get() }>;
-/// How long a lease may last.
+/// The duration of a lease, within the allowed range.
 pub(crate) type LeaseTime = DurationIn<{ Settings::SHORTEST_LEASE.get() }, { Settings::LONGEST_LEASE.get() }>;
 
-/// The time that a request waits. The `OpenAPI` description states the maximum that the configuration allows.
+/// How long a request waits, in milliseconds. The `OpenAPI` description states the maximum that the configuration allows.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[schema(value_type = u64)]
 pub(crate) struct Wait(Millis);
@@ -54,7 +54,7 @@ impl std::str::FromStr for Wait {
     }
 }
 
-/// The value of a member that is present only when it is true.
+/// The value of a JSON member that is present only if it is `true`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct True;
 

@@ -19,20 +19,20 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub(crate) struct QueueQuery {
     /// List only queues whose names begin with this text.
-    #[serde(default, deserialize_with = "query::text")]
+    #[serde(default, deserialize_with = "query::parse_text")]
     #[param(inline)]
     pub(crate) prefix: Option<QueueName>,
     /// The maximum number of queues; 100 if absent.
-    #[serde(default, deserialize_with = "query::text")]
+    #[serde(default, deserialize_with = "query::parse_text")]
     #[param(inline)]
     pub(crate) limit: Option<Limit>,
-    /// The `next_cursor` of the page before.
-    #[serde(default, deserialize_with = "query::text")]
+    /// The `next_cursor` of the previous page.
+    #[serde(default, deserialize_with = "query::parse_text")]
     #[param(inline, value_type = Option<QueueName>)]
     pub(crate) cursor: Option<String>,
 }
 
-/// A page of the queues that the key may read.
+/// A page of the queues that the API key may read.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Queues {
     pub(crate) queues: Vec<QueueStatus>,
@@ -62,7 +62,7 @@ pub(crate) struct Retried {
 #[into_params(parameter_in = Query)]
 pub(crate) struct PurgeQuery {
     /// The state of the messages to delete. Active messages are not purged.
-    #[serde(default, deserialize_with = "query::text")]
+    #[serde(default, deserialize_with = "query::parse_text")]
     #[param(required, inline, value_type = PurgedState)]
     state: Option<String>,
 }
@@ -78,7 +78,7 @@ impl PurgeQuery {
     }
 }
 
-/// A state that can be purged.
+/// A state whose messages can be purged.
 struct PurgedState;
 
 impl PartialSchema for PurgedState {
@@ -96,7 +96,7 @@ impl ToSchema for PurgedState {}
 #[into_params(parameter_in = Query)]
 pub(crate) struct Confirmation {
     /// The name of the queue once more, as a confirmation: the deletion can't be undone.
-    #[serde(default, deserialize_with = "query::text")]
+    #[serde(default, deserialize_with = "query::parse_text")]
     #[param(required, inline, value_type = QueueName)]
     pub(crate) confirm: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Schedules: their definitions as request bodies, and the list of them.
+//! The definitions of schedules as request bodies, and the list of schedules.
 
 use queue_core::{
     ScheduleName,
@@ -35,11 +35,11 @@ pub(crate) struct SchedulePage {
 #[into_params(parameter_in = Query)]
 pub(crate) struct ScheduleQuery {
     /// The maximum number of schedules; 50 if absent.
-    #[serde(default, deserialize_with = "query::text")]
+    #[serde(default, deserialize_with = "query::parse_text")]
     #[param(inline)]
     pub(crate) limit: Option<Limit>,
-    /// The `next_cursor` of the page before.
-    #[serde(default, deserialize_with = "query::text")]
+    /// The `next_cursor` of the previous page.
+    #[serde(default, deserialize_with = "query::parse_text")]
     #[param(inline, value_type = Option<ScheduleName>)]
     pub(crate) cursor: Option<String>,
 }
@@ -50,7 +50,7 @@ mod tests {
     use crate::api::json;
 
     #[test]
-    fn bad_schedule_is_reported_with_the_field_and_what_is_expected() {
+    fn invalid_schedule_is_reported_with_the_field_and_the_expected_value() {
         for (body, pointer, expected) in [
             (r#"{"cron":"* * * *","message":{"data":1}}"#, "/cron", "must have five fields"),
             (r#"{"cron":"61 * * * *","message":{"data":1}}"#, "/cron", "its minute is \"61\""),
@@ -79,7 +79,7 @@ mod tests {
             (r#"{"evry":"5m","message":{"data":1}}"#, "/evry", "did you mean \"every\"?"),
             (r#"{"every":"5m","message":{"data":1},"start_at":"soon"}"#, "/start_at", "RFC 3339"),
         ] {
-            let problem = json::body::<NewSchedule>(body.as_bytes()).unwrap_err();
+            let problem = json::parse_body::<NewSchedule>(body.as_bytes()).unwrap_err();
             let error = &problem.errors()[0];
             assert_eq!((problem.code(), error.pointer.as_str()), (Code::InvalidSchedule, pointer), "{body}");
             assert!(error.detail.contains(expected), "{body}: {}", error.detail);

@@ -1,4 +1,4 @@
-//! Settlements: requests of consumers to end or extend leases.
+//! Settlements: requests by which consumers end or extend leases.
 
 use queue_core::{Action, Failure, LeaseToken, Queue};
 use serde::{Deserialize, Deserializer, de};
@@ -11,7 +11,7 @@ use super::{
     json::{self, Body},
 };
 
-/// The work is done.
+/// Completes a message: the work on the message is done.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Complete {
@@ -23,23 +23,24 @@ pub(crate) struct Complete {
     result: Option<Box<RawValue>>,
 }
 
-/// The attempt failed.
+/// Fails an attempt of a message.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Fail {
     lease: LeaseToken,
     #[serde(rename = "action")]
     _action: Option<FailAction>,
-    /// Why the attempt failed. A text alone is the message.
+    /// Why the attempt failed: a text, or an object with a code and a message.
     error: Option<Reason>,
-    /// false if no further attempt can succeed; true if absent.
+    /// `false` if no further attempt can succeed; `true` if absent.
     retry: Option<bool>,
-    /// The pause before the next attempt, instead of the back-off; not allowed with retry: false.
+    /// The pause before the next attempt, instead of the back-off; not allowed with `retry: false`.
     #[schema(inline)]
     retry_after: Option<Delay>,
 }
 
-/// No attempt was made: the message returns to the head of the waiting list, or with a `delay` becomes delayed.
+/// Releases a message on which no attempt was made. The message returns to the head of the waiting list, or becomes delayed by
+/// `delay`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Release {
@@ -51,7 +52,7 @@ pub(crate) struct Release {
     delay: Option<Delay>,
 }
 
-/// The lease lasts longer.
+/// Extends a lease.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Extend {
@@ -82,7 +83,7 @@ macro_rules! actions {
 
 actions!(CompleteAction = Complete, FailAction = Fail, ReleaseAction = Release, ExtendAction = Extend);
 
-/// Leases to end or extend, each independently of the others.
+/// Leases to settle or extend, each independently of the other leases.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(examples(json!({"settlements": [
@@ -104,7 +105,7 @@ impl Body for Settle {
     }
 }
 
-/// The settlement of one lease, or its extension in the same request.
+/// The settlement or the extension of one lease in a list.
 #[derive(Debug, ToSchema)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub(crate) enum Settlement {
@@ -114,7 +115,8 @@ pub(crate) enum Settlement {
     Extend(Extend),
 }
 
-/// Not derived, because derived code buffers the value to find the action, and then `RawValue` fields can't be read.
+/// The implementation is not derived, because derived code buffers the value to find the action, and then `RawValue` fields
+/// can't be read.
 impl<'de> Deserialize<'de> for Settlement {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -130,11 +132,11 @@ impl<'de> Deserialize<'de> for Settlement {
             action: ActionName,
         }
         let json = <&RawValue>::deserialize(deserializer)?;
-        let settlement = json::part(json).and_then(|Tagged { action }| match action {
-            ActionName::Complete => json::part(json).map(Self::Complete),
-            ActionName::Fail => json::part(json).map(Self::Fail),
-            ActionName::Release => json::part(json).map(Self::Release),
-            ActionName::Extend => json::part(json).map(Self::Extend),
+        let settlement = json::parse_part(json).and_then(|Tagged { action }| match action {
+            ActionName::Complete => json::parse_part(json).map(Self::Complete),
+            ActionName::Fail => json::parse_part(json).map(Self::Fail),
+            ActionName::Release => json::parse_part(json).map(Self::Release),
+            ActionName::Extend => json::parse_part(json).map(Self::Extend),
         });
         settlement.map_err(de::Error::custom)
     }
@@ -191,9 +193,9 @@ impl From<Settlement> for LeaseAction {
     }
 }
 
-// An error is not refused for a half of a character (which is replaced) or an absent part (which has a default), so that the
-// attempt can be ended.
-/// Why an attempt failed: a text, or its parts.
+// An error of an attempt may contain halves of characters, which are replaced, and may lack parts, which have defaults, so that
+// a consumer can always end its attempt.
+/// Why an attempt failed: a text, or an object with the parts of the error.
 #[derive(Debug, ToSchema)]
 #[serde(untagged)]
 enum Reason {
@@ -201,11 +203,11 @@ enum Reason {
     Parts(Parts),
 }
 
-/// The parts of an error.
+/// The parts of the error of an attempt.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Parts {
-    /// A word that programs match; `failed` if absent. Cut at 128 bytes.
+    /// A word that programs match; `failed` if absent. A word longer than 128 bytes is cut.
     #[schema(inline)]
     code: Option<LossyText>,
     /// A sentence for people. A sentence longer than 8 KiB as JSON is cut, and then ends with … (cut).
@@ -229,7 +231,7 @@ impl<'de> Deserialize<'de> for Reason {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let json = Box::<RawValue>::deserialize(deserializer)?;
         if json.get().starts_with('{') {
-            return json::part(&json).map(Self::Parts).map_err(de::Error::custom);
+            return json::parse_part(&json).map(Self::Parts).map_err(de::Error::custom);
         }
         let text = serde_json::from_str(json.get()).map(Self::Text);
         text.map_err(|error| de::Error::custom(wording::value_mistake(&error)))
@@ -250,13 +252,13 @@ impl<'de> Deserialize<'de> for LossyText {
                 f.write_str("a text")
             }
 
-            // Read as bytes, because a `String` can't contain a lone surrogate.
+            // The text is read as bytes, because a `String` can't contain a lone surrogate.
             fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
                 let mut text = String::with_capacity(bytes.len());
                 for chunk in bytes.utf8_chunks() {
                     text.push_str(chunk.valid());
-                    // A lone surrogate has three bytes, and each of them is a chunk. Only the first of them is not a UTF-8
-                    // continuation byte.
+                    // A lone surrogate has three bytes, and each byte is an invalid chunk. Only the first of the three bytes is
+                    // not a UTF-8 continuation byte.
                     if chunk.invalid().first().is_some_and(|byte| byte & 0b1100_0000 != 0b1000_0000) {
                         text.push(char::REPLACEMENT_CHARACTER);
                     }
@@ -280,10 +282,10 @@ mod tests {
     fn read(action: &str, fields: &str) -> Result<Settlement, Problem> {
         let body = format!(r#"{{"lease":"{LEASE}"{fields}}}"#).into_bytes();
         match action {
-            "complete" => json::body(&body).map(Settlement::Complete),
-            "fail" => json::body(&body).map(Settlement::Fail),
-            "release" => json::body(&body).map(Settlement::Release),
-            _ => json::body(&body).map(Settlement::Extend),
+            "complete" => json::parse_body(&body).map(Settlement::Complete),
+            "fail" => json::parse_body(&body).map(Settlement::Fail),
+            "release" => json::parse_body(&body).map(Settlement::Release),
+            _ => json::parse_body(&body).map(Settlement::Extend),
         }
     }
 
@@ -308,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn error_is_a_text_or_parts_with_defaults() {
+    fn error_of_an_attempt_is_a_text_or_an_object_with_defaults() {
         let failure = |error: &str| match action("fail", &format!(r#","error":{error}"#)) {
             Action::Fail(Failure { code, message }) => (code, message),
             other => panic!("{other:?}"),
@@ -330,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn field_that_is_null_counts_as_absent() {
+    fn field_of_a_settlement_that_is_null_counts_as_absent() {
         for (action, fields) in [
             ("complete", r#","result":null,"action":null"#),
             ("fail", r#","error":null,"retry":null,"retry_after":null"#),
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn mistake_is_reported_with_its_pointer() {
+    fn mistake_in_a_settlement_is_reported_with_its_pointer() {
         for (action, fields, pointer) in [
             ("complete", r#","error":1"#, "/error"),
             ("complete", r#","action":"fail""#, "/action"),
@@ -359,7 +361,7 @@ mod tests {
             assert_eq!(read(action, fields).unwrap_err().errors()[0].pointer, pointer, "{fields}");
         }
         for body in ["{}", r#"{"lease":"x"}"#, r#"{"lease":null,"result":1}"#] {
-            let problem = json::body::<Complete>(body.as_bytes()).unwrap_err();
+            let problem = json::parse_body::<Complete>(body.as_bytes()).unwrap_err();
             assert_eq!((problem.code(), problem.errors()[0].pointer.as_str()), (Code::InvalidSettlement, "/lease"));
         }
         for (fields, pointer) in [
@@ -371,7 +373,7 @@ mod tests {
             (r#","action":"fail","retry":false,"retry_after":1"#, "/settlements/0/retry_after"),
         ] {
             let many = format!(r#"{{"settlements":[{{"lease":"{LEASE}"{fields}}}]}}"#);
-            let problem = json::body::<Settle>(many.as_bytes()).err().unwrap();
+            let problem = json::parse_body::<Settle>(many.as_bytes()).err().unwrap();
             assert_eq!(problem.errors()[0].pointer, pointer, "{many}: {}", problem.detail);
         }
     }

@@ -17,22 +17,22 @@ impl Body for Signal {
 /// The effect of a signal.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Released {
-    /// The number of messages that were held for the key.
+    /// The number of held messages that the signal released.
     pub(crate) released: u64,
 }
 
 /// A sticky signal.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct StickySignal {
-    /// The key that messages wait for.
+    /// The hold key of the signal, for which messages wait.
     #[schema(inline)]
     pub(crate) key: SignalKey,
-    /// The data that released messages show as their signal.
+    /// The data of the signal, which released messages show as their signal.
     #[schema(required, value_type = Value)]
     pub(crate) data: Option<Box<RawValue>>,
     /// The instant until which newly posted messages with the key are not held.
     pub(crate) sticky_until: Timestamp,
-    /// The number of messages that are still held for the key and will be released.
+    /// The number of messages that are still held for the key, and that the signal will release.
     pub(crate) held: u64,
 }
 
@@ -52,22 +52,22 @@ pub(crate) struct SignalPage {
 #[into_params(parameter_in = Query)]
 pub(crate) struct SignalQuery {
     /// The maximum number of signals; 50 if absent.
-    #[serde(default, deserialize_with = "query::text")]
+    #[serde(default, deserialize_with = "query::parse_text")]
     #[param(inline)]
     pub(crate) limit: Option<Limit>,
-    /// The `next_cursor` of the page before.
-    #[serde(default, deserialize_with = "query::text")]
+    /// The `next_cursor` of the previous page.
+    #[serde(default, deserialize_with = "query::parse_text")]
     #[param(pattern = "^[A-Za-z0-9_-]+$")]
     pub(crate) cursor: Option<String>,
 }
 
-/// The cursor after a page: the key of the page's last signal, and the instant until which that signal is sticky, as opaque
-/// text.
+/// Returns the cursor after a page, as an opaque text: the key of the page's last signal, and the instant until which that
+/// signal is sticky.
 pub(crate) fn encode_cursor(until: Timestamp, key: &SignalKey) -> String {
     URL_SAFE_NO_PAD.encode(format!("{}:{key}", until.as_millis()))
 }
 
-/// Reads a cursor that [`encode_cursor`] wrote.
+/// Decodes a cursor that [`encode_cursor`] returned.
 pub(crate) fn decode_cursor(cursor: &str) -> Option<(Timestamp, SignalKey)> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
     let (until, key) = text.split_once(':')?;
@@ -81,8 +81,8 @@ mod tests {
     use crate::api::json;
 
     #[test]
-    fn signal_is_read_field_by_field() {
-        let read = |body: &str| json::body::<Signal>(body.as_bytes());
+    fn fields_of_a_signal_are_read_and_invalid_fields_are_refused() {
+        let read = |body: &str| json::parse_body::<Signal>(body.as_bytes());
         let signal = read(r#"{"data": {"paid": [] }, "sticky_for": "30d"}"#).unwrap();
         assert_eq!(signal.data.unwrap().get(), r#"{"paid": [] }"#);
         assert_eq!(signal.sticky_for.unwrap().to_string(), "30d");
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn cursor_reads_back_and_any_other_text_is_refused() {
+    fn cursor_is_decoded_to_its_signal_and_any_other_text_is_refused() {
         let (until, key) = (Timestamp::from_millis(1_795_424_400_000), "a:b ä".parse().unwrap());
         assert_eq!(decode_cursor(&encode_cursor(until, &key)), Some((until, key)));
         for other in ["", "!", "AAAA", &URL_SAFE_NO_PAD.encode("5:a/b"), &URL_SAFE_NO_PAD.encode("x:a")] {

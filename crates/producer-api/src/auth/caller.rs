@@ -15,8 +15,8 @@ use crate::budget::Client;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    /// The key, which the guard has stored in the request's extensions. `None` without configured keys, because there is no
-    /// guard then.
+    /// The API key, which the guard has stored in the request's extensions. The field is `None` if no keys are configured,
+    /// because then no guard checks requests.
     key: Option<Arc<ApiKey>>,
     peer: Option<Arc<Peer>>,
 }
@@ -26,8 +26,8 @@ impl Caller {
         Self { key: extensions.get().cloned(), peer: extensions.get().cloned() }
     }
 
-    /// The patterns of the queues that the client may read.
-    pub(crate) fn readable(&self) -> Vec<QueuePattern> {
+    /// Returns the patterns of the queues that the client may read.
+    pub(crate) fn readable_queues(&self) -> Vec<QueuePattern> {
         match &self.key {
             None => vec![QueuePattern::all()],
             Some(key) if key.scopes.has(Scope::Read) => key.queues.clone(),
@@ -39,7 +39,7 @@ impl Caller {
         self.key.as_ref().map(|key| Client::Key(key.id.clone()))
     }
 
-    /// The client's key, or its address if the API has no keys.
+    /// Returns the client as the owner of its API key, or by its address if the API has no keys.
     pub(crate) fn client(&self) -> Option<Client> {
         self.key().or_else(|| self.peer.as_ref().map(|peer| Client::Address(peer.network())))
     }

@@ -8,11 +8,12 @@ use service::{Code, config::Scope};
 /// The scope that a request to a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequiredScope {
-    /// No scope and no key: health, metrics (which name queues), and the description of the API.
+    /// The route needs no scope and no key: health, metrics (which contain the names of queues), and the description of the
+    /// API.
     Nothing,
-    /// This scope on the queue that the path names.
+    /// The route needs this scope on the queue that the path names.
     OnQueue(Scope),
-    /// This scope on at least one queue; the response contains only queues on which the key has the scope.
+    /// The route needs this scope on at least one queue; the response contains only queues on which the key has the scope.
     OnAnyQueue(Scope),
 }
 
@@ -21,7 +22,7 @@ pub(crate) struct Endpoint {
     pub(crate) method: Method,
     pub(crate) tag: &'static str,
     pub(crate) needs: RequiredScope,
-    /// The error codes that are specific to this endpoint.
+    /// The error codes that are specific to the endpoint.
     pub(crate) refusals: Vec<Code>,
 }
 
@@ -30,18 +31,19 @@ pub(crate) struct Endpoint {
 pub(crate) struct Endpoints(HashMap<String, Vec<Endpoint>>);
 
 impl Endpoints {
-    /// The endpoint of a request; a `HEAD` request has the endpoint of `GET`.
+    /// Returns the endpoint of a request; a `HEAD` request has the endpoint of `GET`.
     pub(crate) fn find(&self, method: &Method, path: &str) -> Option<&Endpoint> {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
         self.of_path(path).iter().find(|endpoint| endpoint.method == *method)
     }
 
-    pub(crate) fn is_open(&self, path: &str) -> bool {
+    /// Returns whether the endpoints of a path need no API key.
+    pub(crate) fn needs_no_key(&self, path: &str) -> bool {
         self.of_path(path).first().is_some_and(|endpoint| endpoint.needs == RequiredScope::Nothing)
     }
 
-    /// The methods of a path, in the form of the header `Allow`.
-    pub(crate) fn methods(&self, path: &str) -> String {
+    /// Returns the methods of a path, in the form of the header `Allow`.
+    pub(crate) fn allowed_methods(&self, path: &str) -> String {
         let methods_of = |endpoint: &Endpoint| match endpoint.method.as_str() {
             "GET" => "GET,HEAD".to_owned(),
             method => method.to_owned(),

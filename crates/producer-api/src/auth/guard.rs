@@ -27,7 +27,7 @@ use super::{
 };
 use crate::errors;
 
-/// The state of the guard.
+/// The guard, which checks the API key of each request.
 #[derive(Clone)]
 pub(crate) struct Guard {
     pub(crate) keyring: Arc<Keyring>,
@@ -36,16 +36,16 @@ pub(crate) struct Guard {
     pub(crate) endpoints: Arc<Endpoints>,
 }
 
-/// Puts the guard in front of a router. Without configured keys, the router is returned unchanged.
+/// Returns the router with the guard in front of it. If no keys are configured, the router is returned unchanged.
 pub(crate) fn protect<S: Clone + Send + Sync + 'static>(router: Router<S>, state: Guard) -> Router<S> {
     if state.keyring.is_empty() {
         return router;
     }
-    router.layer(middleware::from_fn_with_state(state, guard))
+    router.layer(middleware::from_fn_with_state(state, check_request))
 }
 
 /// Finds the key of a request, counts the request, and passes it on if the key allows it.
-async fn guard(
+async fn check_request(
     State(guard): State<Guard>,
     path: Result<MatchedPath, MatchedPathRejection>,
     parameters: Result<RawPathParams, RawPathParamsRejection>,
@@ -53,7 +53,7 @@ async fn guard(
     next: Next,
 ) -> Response {
     let path = path.ok();
-    if path.as_ref().is_some_and(|path| guard.endpoints.is_open(path.as_str())) {
+    if path.as_ref().is_some_and(|path| guard.endpoints.needs_no_key(path.as_str())) {
         return next.run(request).await;
     }
     let Some(key) = bearer_token(request.headers()).and_then(|text| guard.keyring.find(text)).cloned() else {
@@ -87,13 +87,13 @@ async fn guard(
         next.run(request).await
     };
     if let Some((limit, quota)) = quota {
-        add_quota(response.headers_mut(), limit, quota.remaining, quota.more_after);
+        add_quota_headers(response.headers_mut(), limit, quota.remaining, quota.more_after);
     }
     response
 }
 
 impl Guard {
-    /// The refusal of a request that the key does not allow; `None` if the key allows it.
+    /// Returns the error response to a request that the key does not allow; `None` if the key allows the request.
     fn refusal(
         &self,
         key: &ApiKey,
@@ -103,14 +103,14 @@ impl Guard {
     ) -> Option<Response> {
         let Some(endpoint) = self.endpoints.find(method, path) else {
             // The request is refused even if the router knows the method, because no scope is registered for it.
-            let allow = [(header::ALLOW, self.endpoints.methods(path))];
+            let allow = [(header::ALLOW, self.endpoints.allowed_methods(path))];
             return Some((StatusCode::METHOD_NOT_ALLOWED, allow).into_response());
         };
         let refused = match endpoint.needs {
             RequiredScope::Nothing => None,
             RequiredScope::OnQueue(scope) => {
-                // A name that can't be decoded counts as an empty name. Only a key for all queues (`*`) allows that, and then
-                // the extractor reports the error.
+                // The name of a queue that can't be decoded counts as an empty name. Only a key for all queues (`*`) allows an
+                // empty name, and then the path extractor reports the error.
                 let queue = parameters.and_then(|all| all.iter().find(|(name, _)| *name == "queue"));
                 let queue = queue.map_or("", |(_, queue)| queue);
                 (!key.allows(scope, queue)).then(|| forbidden(&key.id, scope, Some(queue)))
@@ -121,7 +121,7 @@ impl Guard {
     }
 }
 
-/// The text after `Bearer` in the header `Authorization`, which must occur once.
+/// Returns the text after `Bearer` in the header `Authorization`, which must occur once.
 fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
@@ -129,15 +129,14 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
 }
 
-/// The error response for a missing, unknown, wrong or expired key, which is the same for all of them.
+/// Returns the error response to a request whose key is missing, unknown, wrong or expired: the response does not say which.
 fn unauthorized() -> Problem {
     let detail = "this request needs an API key that is known and valid, in the header Authorization: Bearer drv_…; ask the \
                   operator of this server for one";
     Problem::new(Code::Unauthorized, detail)
 }
 
-/// The error response to a request whose key lacks the scope. Its text reveals nothing about the queue, not even whether it
-/// exists.
+/// Returns the error response to a request whose key lacks the scope. The error text does not reveal whether the queue exists.
 fn forbidden(key: &KeyId, scope: Scope, queue: Option<&str>) -> Problem {
     let of_queue = queue.map(|queue| format!(" for a queue {}", shortened(queue))).unwrap_or_default();
     let detail = format!(
@@ -156,25 +155,27 @@ fn rate_limited(key: &KeyId, limit: RateLimit) -> Problem {
     Problem::new(Code::RateLimited, detail)
 }
 
-/// The error response when the quota can't be read from Redis. The request is refused at once, because it would need Redis too.
+/// Returns the error response to a request whose quota can't be read from Redis. The request is refused at once, because the
+/// request itself would need Redis, too.
 fn quota_unavailable(error: Error) -> Problem {
     let detail = match &error {
         Error::Unavailable(_) => Some("Redis is not available now, and the request was not done; try again".into()),
         Error::NotPermitted(_) => Some(format!("{}. The request was not done", errors::LACKS_A_RIGHT)),
         _ => None,
     };
-    let mut problem = errors::from_queue(error);
+    let mut problem = errors::queue_error(error);
     problem.detail = detail.unwrap_or(problem.detail);
     problem
 }
 
-/// Whole seconds, rounded up.
+/// Returns a duration in whole seconds, rounded up.
 fn secs(time: Millis) -> u32 {
     u32::try_from(time.get().div_ceil(1_000)).unwrap_or(u32::MAX)
 }
 
-/// Adds the limit of a key and its remaining quota, as draft-ietf-httpapi-ratelimit-headers-10 defines these headers.
-fn add_quota(headers: &mut HeaderMap, limit: RateLimit, remaining: u32, more_after: Millis) {
+/// Adds the headers with the rate limit of a key and its remaining quota, in the form that
+/// draft-ietf-httpapi-ratelimit-headers-10 defines.
+fn add_quota_headers(headers: &mut HeaderMap, limit: RateLimit, remaining: u32, more_after: Millis) {
     const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
     const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
     let policy = format!("\"key\";q={};w={}", limit.max, secs(*limit.duration));
@@ -205,7 +206,7 @@ mod tests {
     fn quota_is_stated_in_whole_seconds_rounded_up() {
         let mut headers = HeaderMap::new();
         let limit = serde_json::from_str(r#"{"max":100,"duration":"1m"}"#).unwrap();
-        add_quota(&mut headers, limit, 99, Millis::new(2_001));
+        add_quota_headers(&mut headers, limit, 99, Millis::new(2_001));
         assert_eq!(headers["ratelimit-policy"], "\"key\";q=100;w=60");
         assert_eq!(headers["ratelimit"], "\"key\";r=99;t=3");
     }

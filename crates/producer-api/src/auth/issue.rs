@@ -17,7 +17,7 @@ use super::keyring::Secret;
 /// The first line of the output is the key, for its owner; it is stored nowhere and never shown again. The second line is for
 /// the configuration, within `auth.keys = […]` or the `keys = […]` of `auth.keys_file`; it has only the key's hash.
 #[derive(Debug, clap::Args)]
-pub struct Issue {
+pub struct MakeKey {
     /// The id of the key's owner: 1 to 64 of A-Z a-z 0-9 _ . - ; several keys may have one id
     #[arg(long)]
     id: KeyId,
@@ -35,12 +35,12 @@ pub struct Issue {
     expires_at: Option<Timestamp>,
 }
 
-impl Issue {
-    /// Creates a key, and returns the text to print: the key, and its line for the configuration.
+impl MakeKey {
+    /// Creates an API key, and returns the text to print: the key, and the line of the configuration for the key.
     ///
     /// # Errors
     ///
-    /// The arguments contradict each other, or the operating system can't generate random bytes.
+    /// Returns an error if the arguments contradict each other, or if the operating system can't generate random bytes.
     pub fn run(self) -> Result<String, Box<dyn Error + Send + Sync>> {
         let Self { id, scopes, queues, rate_limit, expires_at } = self;
         let secret = Secret::generate(&id)?;
@@ -74,7 +74,7 @@ mod tests {
     #[derive(Parser)]
     struct Command {
         #[command(flatten)]
-        issue: Issue,
+        make_key: MakeKey,
     }
 
     fn run(arguments: &str) -> Result<(String, ApiKey), String> {
@@ -83,7 +83,7 @@ mod tests {
             keys: Vec<ApiKey>,
         }
         let command = Command::try_parse_from(format!("key {arguments}").split(' ')).map_err(|e| e.to_string())?;
-        let printed = command.issue.run().map_err(|error| error.to_string())?;
+        let printed = command.make_key.run().map_err(|error| error.to_string())?;
         let (key, line) = printed.split_once('\n').unwrap();
         let mut file: File = toml::from_str(&format!("keys = [\n{line}]")).unwrap();
         Ok((key.to_owned(), file.keys.remove(0)))

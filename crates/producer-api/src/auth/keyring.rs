@@ -15,7 +15,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tracing::debug;
 
-/// A hash that no key has. It is compared for an unknown id, so that the lookup takes as long as for a known id.
+/// A hash that no key has. The lookup of an unknown id compares this hash, so that it takes as long as the lookup of a known
+/// id.
 const NO_HASH: [u8; 32] = [0; 32];
 
 #[derive(Debug, Default)]
@@ -36,31 +37,31 @@ impl Keyring {
         self.by_id.is_empty()
     }
 
-    /// The number of keys, and the number of their ids.
-    pub(crate) fn count(&self) -> (usize, usize) {
+    /// Returns the number of keys, and the number of different ids of the keys.
+    pub(crate) fn count_keys_and_ids(&self) -> (usize, usize) {
         (self.by_id.values().map(Vec::len).sum(), self.by_id.len())
     }
 
-    pub(crate) fn expired(&self) -> impl Iterator<Item = &ApiKey> {
+    pub(crate) fn expired_keys(&self) -> impl Iterator<Item = &ApiKey> {
         let now = now();
         self.by_id.values().flatten().map(Arc::as_ref).filter(move |key| has_expired(key, now))
     }
 
-    /// Finds the key with this text, if it is known and has not expired.
+    /// Finds the key with the text that a client presented, if the key is known and has not expired.
     ///
-    /// The lookup takes as long for an unknown id as for a known one, and its duration does not reveal which bits of a hash are
+    /// The lookup takes as long for an unknown id as for a known id, and its duration does not reveal which bits of a hash are
     /// wrong.
     pub(crate) fn find(&self, presented: &str) -> Option<&Arc<ApiKey>> {
         let presented_hash = hash(presented);
         let candidates = id(presented).and_then(|id| self.by_id.get(id)).map_or(&[][..], Vec::as_slice);
         if candidates.is_empty() {
-            let _ = is_same(&presented_hash, &NO_HASH);
+            let _ = are_equal_hashes(&presented_hash, &NO_HASH);
             debug!("an unknown key was refused");
             return None;
         }
         let mut found = None;
         for key in candidates {
-            if is_same(&presented_hash, key.hash.as_bytes()) {
+            if are_equal_hashes(&presented_hash, key.hash.as_bytes()) {
                 found = Some(key);
             }
         }
@@ -76,7 +77,7 @@ impl Keyring {
     }
 }
 
-fn is_same(hash: &KeyHash, other: &[u8; 32]) -> bool {
+fn are_equal_hashes(hash: &KeyHash, other: &[u8; 32]) -> bool {
     hash.as_bytes().ct_eq(other).into()
 }
 
@@ -89,11 +90,12 @@ fn now() -> Timestamp {
     Timestamp::from_millis(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
 }
 
-const PREFIX: &str = "drv_";
-/// The length of 256 bits in base64url.
+const KEY_PREFIX: &str = "drv_";
+/// The number of base64url characters of the 256 random bits of a key.
 const RANDOM_LENGTH: usize = 43;
 
-/// An API key as its owner has it: `drv_<id>_<43 characters of base64url>`, where the last part encodes 256 random bits.
+/// The text of an API key, which only the key's owner has: `drv_<id>_<43 characters of base64url>`, where the last part encodes
+/// 256 random bits.
 #[derive(Clone)]
 pub(crate) struct Secret(String);
 
@@ -102,7 +104,7 @@ impl Secret {
     pub(crate) fn generate(id: &KeyId) -> Result<Self, rand::rngs::SysError> {
         let mut random = [0; 32];
         SysRng.try_fill_bytes(&mut random)?;
-        Ok(Self(format!("{PREFIX}{id}_{}", URL_SAFE_NO_PAD.encode(random))))
+        Ok(Self(format!("{KEY_PREFIX}{id}_{}", URL_SAFE_NO_PAD.encode(random))))
     }
 
     pub(crate) fn expose(&self) -> &str {
@@ -120,14 +122,15 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The hash of a key, which is stored instead of the key. It covers the whole text, so changing the id makes the key invalid.
+/// Returns the hash of a key, which is stored instead of the key. The hash covers the whole text of the key, so a key with a
+/// changed id is invalid.
 pub(crate) fn hash(key: &str) -> KeyHash {
     KeyHash::new(Sha256::digest(key).into())
 }
 
-/// Extracts the id from a text that may be a key; the keyring may have no key with that id.
+/// Returns the id that a text of a key contains; the keyring may have no key with that id.
 pub(crate) fn id(key: &str) -> Option<&str> {
-    let rest = key.strip_prefix(PREFIX)?;
+    let rest = key.strip_prefix(KEY_PREFIX)?;
     // Both the id and the random part may contain underscores, so they are separated by the length of the random part.
     let (id, random) = rest.split_at_checked(rest.len().checked_sub(RANDOM_LENGTH + 1)?)?;
     random.starts_with('_').then_some(id)
@@ -178,7 +181,7 @@ mod tests {
         let keyring = Keyring::new(vec![first, second, third]);
         assert!(keyring.find(old.expose()).is_some() && keyring.find(new.expose()).is_some());
         assert!(keyring.find(expired.expose()).is_none());
-        assert_eq!((keyring.count(), keyring.expired().count()), ((3, 1), 1));
+        assert_eq!((keyring.count_keys_and_ids(), keyring.expired_keys().count()), ((3, 1), 1));
     }
 
     #[test]
@@ -196,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_key_has_no_id() {
+    fn no_id_is_read_from_a_text_that_is_no_key() {
         for text in
             ["", "drv_", "drv_ops", "drv_ops_short", "xyz_ops_", &"é".repeat(30), &format!("drv_{}", "é".repeat(23))]
         {

@@ -1,5 +1,5 @@
 //! API keys, which decide what a client may do. The keyring has the keys, the endpoints state which scope each route needs, and
-//! the guard checks each request. Without configured keys there is no guard.
+//! the guard checks each request. If no keys are configured, no guard checks requests.
 
 pub(crate) mod caller;
 pub(crate) mod endpoint;
@@ -10,8 +10,8 @@ pub(crate) mod keyring;
 /// Which clients may use this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Every client.
+    /// Every client may use the process.
     Open,
-    /// Clients with an API key.
+    /// Only clients with an API key may use the process.
     Keys,
 }

@@ -14,28 +14,29 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// The maximum number of queues that have metrics. These are the first queues by name, so that every response has the same
+/// The maximum number of queues that have metrics. The first queues by name have metrics, so that every response has the same
 /// series.
 const MAX_QUEUES: usize = 1_000;
-/// The time limit for reading all queues; queues that were not read in time are omitted.
+/// The time limit for reading all queues; the metrics of queues that were not read in time are omitted.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
-/// The time for which a snapshot is reused.
+/// The time for which a snapshot of all queues is reused.
 const SNAPSHOT_LIFETIME: Duration = Duration::from_secs(1);
 /// The maximum number of queues that are read concurrently.
 const MAX_CONCURRENT_READS: usize = 16;
 
 pub(super) struct QueueMetrics {
     queues: Queues,
-    /// Locked during a read, so that concurrent requests get the same snapshot.
+    /// The latest snapshot, and the instant at which it was read. The mutex is locked during a read, so that concurrent
+    /// requests get the same snapshot.
     latest: Mutex<Option<(Instant, Arc<Snapshot>)>>,
 }
 
-/// The status of the queues at an instant.
+/// The status of all queues at an instant.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
-    /// The number of queues in the index; `None` if the index could not be read.
-    registered: Option<usize>,
-    omitted: usize,
+    /// The number of queues in the index of queues; `None` if the index could not be read.
+    registered_count: Option<usize>,
+    omitted_count: usize,
     queues: Vec<QueueStatus>,
 }
 
@@ -58,7 +59,7 @@ impl QueueMetrics {
 
     async fn read_now(&self, deadline: Instant) -> Snapshot {
         let Ok(Ok(names)) = timeout_at(deadline, self.queues.names()).await else { return Snapshot::default() };
-        let registered = names.len();
+        let registered_count = names.len();
         let mut reading = stream::iter(names.into_iter().take(MAX_QUEUES))
             .map(|name| {
                 let queue = self.queues.queue(&name);
@@ -69,17 +70,17 @@ impl QueueMetrics {
         while let Ok(Some(status)) = timeout_at(deadline, reading.next()).await {
             let Ok(status) = status else { continue };
             read += 1;
-            // The index may name a queue that is about to be created, or that was deleted.
+            // The index of queues may name a queue that is about to be created, or that was deleted.
             queues.extend(status);
         }
-        Snapshot { registered: Some(registered), omitted: registered - read, queues }
+        Snapshot { registered_count: Some(registered_count), omitted_count: registered_count - read, queues }
     }
 }
 
-/// A counter: its name without the ending `_total`, which the library adds; its help text; and its value.
-type Total = (&'static str, &'static str, fn(&QueueStatus) -> u64);
+/// A counter of a queue: its name without the ending `_total`, which the metrics library adds; its help text; and its value.
+type QueueCounter = (&'static str, &'static str, fn(&QueueStatus) -> u64);
 
-const TOTALS: [Total; 8] = [
+const QUEUE_COUNTERS: [QueueCounter; 8] = [
     ("drover_queue_enqueued", "Messages stored.", |status| status.totals.enqueued),
     ("drover_queue_completed", "Messages completed.", |status| status.totals.completed),
     ("drover_queue_failed", "Messages failed for good.", |status| status.totals.failed),
@@ -95,13 +96,13 @@ impl Collector for Snapshot {
         let mut gauge = |name, help, value: u64| {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
         };
-        let is_readable = u64::from(self.registered.is_some());
+        let is_readable = u64::from(self.registered_count.is_some());
         gauge("drover_queues_readable", "Whether the queues could be read from Redis.", is_readable)?;
-        if let Some(registered) = self.registered {
-            gauge("drover_queues", "Queues in the index.", registered as u64)?;
+        if let Some(registered_count) = self.registered_count {
+            gauge("drover_queues", "Queues in the index.", registered_count as u64)?;
         }
         let help = "Queues without metrics: too many, or not read in time.";
-        gauge("drover_queues_left_out", help, self.omitted as u64)?;
+        gauge("drover_queues_left_out", help, self.omitted_count as u64)?;
         let mut family = |name, help, kind, write: WriteFamily<'_>| {
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;
             self.queues.iter().try_for_each(|status| write(status, &mut family))
@@ -123,7 +124,7 @@ impl Collector for Snapshot {
         family("drover_queue_schedules", "Schedules of the queue.", MetricType::Gauge, &mut |status, family| {
             family.encode_family(&labels(status))?.encode_gauge(&status.schedules)
         })?;
-        for (name, help, total) in TOTALS {
+        for (name, help, total) in QUEUE_COUNTERS {
             family(name, help, MetricType::Counter, &mut |status, family| {
                 let total = ConstCounter::new(total(status));
                 total.encode(family.encode_family(&labels(status))?)
@@ -156,7 +157,7 @@ mod tests {
         }
         let metrics = QueueMetrics::new(queues.clone());
         let read = metrics.read_now(Instant::now() + Duration::from_secs(20)).await;
-        assert_eq!((read.registered, read.omitted, read.queues.len()), (Some(MAX_QUEUES + 5), 5, 0));
+        assert_eq!((read.registered_count, read.omitted_count, read.queues.len()), (Some(MAX_QUEUES + 5), 5, 0));
 
         let first = metrics.read().await;
         assert!(Arc::ptr_eq(&first, &metrics.read().await));
@@ -166,6 +167,6 @@ mod tests {
     async fn snapshot_without_redis_has_no_queues() {
         let redis = Redis::new("redis://127.0.0.1:1", Duration::from_millis(100)).unwrap();
         let read = QueueMetrics::new(Queues::new(redis, DeclaredSettings::default())).read().await;
-        assert_eq!((read.registered, read.omitted, read.queues.len()), (None, 0, 0));
+        assert_eq!((read.registered_count, read.omitted_count, read.queues.len()), (None, 0, 0));
     }
 }

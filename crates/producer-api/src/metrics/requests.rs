@@ -1,5 +1,5 @@
-//! Metrics of requests: their duration, by route, method and class of status. Clients can't create label values: a route is a
-//! template of the router, and an unknown method is `other`.
+//! Metrics of requests: their duration, by route, method and class of status. Clients can't create new label values: the label
+//! `route` has a path template of the router, and the label `method` of an unknown method is `other`.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// The bounds of the histogram, in seconds.
+/// The upper bounds of the histogram's buckets, in seconds.
 const BUCKET_BOUNDS: [f64; 16] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
@@ -34,7 +34,8 @@ struct Labels {
     status: &'static str,
 }
 
-/// The route of a request, if any. It is stored as the router's type, so that no request needs a copy of the text.
+/// The route of a request; `None` if no route matches. The route is stored as the router's type, so that no request needs a
+/// copy of the text.
 #[derive(Debug, Clone)]
 struct Route(Option<MatchedPath>);
 
@@ -85,12 +86,13 @@ impl RequestMetrics {
             route: Route(request.extensions().get().cloned()),
             method: method_label(request.method()),
             start: Instant::now(),
-            status: NO_RESPONSE,
+            status: STATUS_WITHOUT_RESPONSE,
         }
     }
 }
 
-/// A request in progress. Dropping it ends the measurement: after the response, or when the client has disconnected.
+/// A request in progress, whose duration is measured. Dropping the value ends the measurement: after the response, or when the
+/// client has disconnected.
 pub(crate) struct InFlightRequest {
     metrics: RequestMetrics,
     route: Route,
@@ -117,8 +119,8 @@ impl Drop for InFlightRequest {
     }
 }
 
-/// The class of status of a request whose client disconnected before the response.
-const NO_RESPONSE: &str = "none";
+/// The label `status` of a request whose client disconnected before the response.
+const STATUS_WITHOUT_RESPONSE: &str = "none";
 
 fn status_label(status: StatusCode) -> &'static str {
     match status.as_u16() / 100 {

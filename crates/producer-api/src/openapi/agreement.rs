@@ -1,4 +1,4 @@
-//! Tests that the description agrees with the routes and the codes.
+//! Tests that the `OpenAPI` description agrees with the routes, the error codes and the tables of docs/API.md.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,11 +13,11 @@ use crate::{auth::Access, routes};
 
 fn description(access: Access) -> Value {
     let limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(1));
-    let (_, routes_description, endpoints) = routes::all(limit).split();
+    let (_, routes_description, endpoints) = routes::all(limit).into_parts();
     describe(&routes_description, &endpoints, Millis::from_secs(60), access)
 }
 
-/// All operations with their methods and paths.
+/// Returns all operations of a description with their methods and paths.
 fn operations(description: &Value) -> Vec<(String, String, &Value)> {
     let paths = description["paths"].as_object().unwrap();
     let operations = paths.iter().flat_map(|(path, item)| {
@@ -26,32 +26,32 @@ fn operations(description: &Value) -> Vec<(String, String, &Value)> {
     operations.collect()
 }
 
-/// Every `$ref` of the description.
-fn references(value: &Value, found: &mut BTreeSet<String>) {
+/// Adds every `$ref` of a JSON value to `found`.
+fn add_references(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) => {
             found.extend(members.get("$ref").and_then(Value::as_str).map(str::to_owned));
-            members.values().for_each(|member| references(member, found));
+            members.values().for_each(|member| add_references(member, found));
         }
-        Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+        Value::Array(items) => items.iter().for_each(|item| add_references(item, found)),
         _ => {}
     }
 }
 
 #[test]
-fn every_code_is_in_the_response_of_an_operation() {
+fn every_error_code_is_in_the_response_of_an_operation() {
     let text = description(Access::Keys)["paths"].to_string();
-    // No operation has this response, because it answers requests with a method that no operation has.
+    // No operation has the response `method_not_allowed`, because the API sends it only for methods without an operation.
     let codes = Code::ALL.iter().filter(|code| **code != Code::MethodNotAllowed);
-    let never: Vec<_> = codes.filter(|code| !text.contains(&format!("problem:{}\"", code.as_str()))).collect();
-    assert!(never.is_empty(), "{never:?}");
+    let unused_codes: Vec<_> = codes.filter(|code| !text.contains(&format!("problem:{}\"", code.as_str()))).collect();
+    assert!(unused_codes.is_empty(), "{unused_codes:?}");
 }
 
 #[test]
 fn every_reference_resolves_and_every_operation_has_a_summary() {
     let description = description(Access::Keys);
     let mut found = BTreeSet::new();
-    references(&description, &mut found);
+    add_references(&description, &mut found);
     assert!(found.len() > 30, "{found:?}");
     for reference in found {
         assert!(description.pointer(&reference[1..]).is_some(), "{reference}");
@@ -64,7 +64,7 @@ fn every_reference_resolves_and_every_operation_has_a_summary() {
 }
 
 #[test]
-fn every_example_of_an_answer_has_all_fields_that_are_always_present() {
+fn every_example_of_a_schema_has_all_required_fields() {
     let description = description(Access::Keys);
     let mut checked = 0;
     for (name, schema) in description["components"]["schemas"].as_object().unwrap() {
@@ -98,7 +98,7 @@ fn every_field_of_a_message_of_its_patch_and_of_settings_has_a_row_in_the_api_do
 }
 
 #[test]
-fn security_is_described_only_where_there_are_keys() {
+fn security_is_described_only_if_the_api_has_keys() {
     let (open, keys) = (description(Access::Open), description(Access::Keys));
     assert!(open["components"]["securitySchemes"].is_null() && !open["paths"].to_string().contains("unauthorized"));
     for (method, path, operation) in operations(&keys) {

@@ -1,5 +1,6 @@
-//! The `OpenAPI` 3.1 description. A handler describes its path, body and responses. This module adds the rest of each
-//! operation, which follows from its registration: path parameters, error responses, scope, headers and links.
+//! The `OpenAPI` 3.1 description of the API. The handler of a route describes the path, body and responses of its operation.
+//! The module `openapi` adds the parts that follow from the registration of the route: path parameters, error responses, scope,
+//! headers and links.
 
 #[cfg(test)]
 mod agreement;
@@ -21,7 +22,8 @@ absent. Instants are RFC 3339 in UTC, by Redis's clock. An unknown field or quer
 refusal is `application/problem+json` with a `code` that programs match and a `detail` that says what to do. The schemas \
 can't state one rule: all `headers` of a message together have at most 4096 bytes.";
 
-/// Completes the API descriptions of the handlers with this process's maximum wait and its access mode.
+/// Returns the complete `OpenAPI` document, from the descriptions of the handlers, the registered endpoints, the configured
+/// maximum wait and the access mode.
 pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis, access: Access) -> Value {
     let mut document = serde_json::to_value(routes).unwrap_or_default();
     document["info"] = json!({
@@ -75,7 +77,7 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis
 }
 
 /// If a type and a field both have a description, the derived schema is `allOf` with the type's schema and a second schema that
-/// has only the field's description. This function moves that description into the first schema.
+/// has only the field's description. `describe_fields` moves the field's description into the type's schema.
 fn describe_fields(value: &mut Value) {
     match value {
         Value::Object(members) => {

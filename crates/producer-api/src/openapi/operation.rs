@@ -16,8 +16,8 @@ use crate::auth::{
 const COMMON_REFUSALS: [Code; 4] = [Code::BadRequest, Code::MalformedRequest, Code::ForeignHost, Code::Internal];
 /// The error codes that every operation under `/v1` may answer.
 const V1_REFUSALS: [Code; 4] = [Code::InvalidQuery, Code::RequestTimeout, Code::Overloaded, Code::Unavailable];
-/// The error codes for path parameters. `not_found` is among them, because an empty parameter or one with a slash gives
-/// another path.
+/// The error codes for path parameters. The code `not_found` is among them, because an empty parameter or a parameter with a
+/// slash changes the path.
 const PARAMETER_REFUSALS: [(&str, [Code; 2]); 4] = [
     ("{queue}", [Code::InvalidQueueName, Code::NotFound]),
     ("{id}", [Code::InvalidId, Code::NotFound]),
@@ -33,7 +33,7 @@ const NO_BODY_REFUSALS: [Code; 4] =
 /// The error codes that every operation that needs a key may answer.
 const KEY_REFUSALS: [Code; 3] = [Code::Unauthorized, Code::Forbidden, Code::RateLimited];
 
-/// One operation: its registration, and its description, which is to be completed.
+/// One operation of the API: its registration, and the description that `complete` completes.
 pub(super) struct Operation<'a> {
     pub(super) path: &'a str,
     pub(super) endpoint: &'a Endpoint,
@@ -41,7 +41,7 @@ pub(super) struct Operation<'a> {
 }
 
 impl Operation<'_> {
-    /// Adds the parts that follow from the registration.
+    /// Adds to the description the parts that follow from the registration of the operation.
     pub(super) fn complete(mut self, access: Access) {
         self.description["tags"] = json!([self.endpoint.tag]);
         self.add_path_parameters();
@@ -55,13 +55,13 @@ impl Operation<'_> {
         }
         let of_keys = if scope.is_some() { &KEY_REFUSALS[..] } else { &[] };
         let mut codes: Vec<Code> = [&self.endpoint.refusals, of_keys].concat();
-        codes.extend(self.common());
+        codes.extend(self.common_codes());
         self.add_refusals(codes);
         self.add_headers(scope.is_some());
     }
 
-    /// Adds the parameters of the path to the operation. `OpenAPI` also allows them beside the operations of a path, but
-    /// Swagger UI does not always read them there.
+    /// Adds the parameters of the path to the operation. `OpenAPI` also allows parameters at a path, for all operations of the
+    /// path, but Swagger UI does not always read such parameters.
     fn add_path_parameters(&mut self) {
         let of_path = [
             ("queue", "The name of the queue", QueueName::schema(), "orders"),
@@ -99,8 +99,8 @@ impl Operation<'_> {
         body["required"] = (!is_optional).into();
     }
 
-    /// The error codes that follow from the path, the method and the body of the operation.
-    fn common(&self) -> Vec<Code> {
+    /// Returns the error codes that follow from the path, the method and the body of the operation.
+    fn common_codes(&self) -> Vec<Code> {
         let mut codes = COMMON_REFUSALS.to_vec();
         if !self.path.starts_with("/v1/") {
             return codes;
@@ -121,7 +121,7 @@ impl Operation<'_> {
         codes.dedup();
         for group in codes.chunk_by(|one, other| one.status() == other.status()) {
             let status = group[0].status().as_u16();
-            self.description["responses"][status.to_string()] = refusal(status, group);
+            self.description["responses"][status.to_string()] = error_response(status, group);
         }
     }
 
@@ -144,8 +144,8 @@ impl Operation<'_> {
     }
 }
 
-/// The error response with this status and these codes, with an example for each code.
-fn refusal(status: u16, codes: &[Code]) -> Value {
+/// Returns the description of the error response with this status and these codes, with an example for each code.
+fn error_response(status: u16, codes: &[Code]) -> Value {
     let lines: Vec<String> = codes.iter().map(|code| format!("`{}`: {}", code.as_str(), code.help())).collect();
     let examples: Map<String, Value> = codes
         .iter()
@@ -173,7 +173,7 @@ fn refusal(status: u16, codes: &[Code]) -> Value {
     })
 }
 
-/// An object with these members.
+/// Returns a JSON object with these members.
 fn object(members: impl IntoIterator<Item = (String, Value)>) -> Value {
     Value::Object(members.into_iter().collect::<Map<_, _>>())
 }

@@ -16,8 +16,9 @@ use crate::{
     errors::{self, Result},
 };
 
-/// A body of at most this size does not count towards the budget, because it fits into the connection's read buffer.
-const UNCOUNTED_BYTES: usize = 8 * 1024;
+/// The size in bytes up to which a body does not count towards the memory budget, because the body fits into the connection's
+/// read buffer.
+const MAX_UNCOUNTED_BYTES: usize = 8 * 1024;
 
 /// A body with a JSON content type.
 pub(crate) struct JsonBody(pub(crate) Bytes);
@@ -29,11 +30,11 @@ impl FromRequest<App> for JsonBody {
         if !is_json(request.headers()) {
             return Err(errors::NOT_JSON_CONTENT.into());
         }
-        receive(request, app).await.map(Self)
+        receive_body(request, app).await.map(Self)
     }
 }
 
-/// Like [`JsonBody`], but the body may be absent.
+/// A body with a JSON content type, or no body.
 pub(crate) struct OptionalJsonBody(pub(crate) Option<Bytes>);
 
 impl FromRequest<App> for OptionalJsonBody {
@@ -42,7 +43,7 @@ impl FromRequest<App> for OptionalJsonBody {
     async fn from_request(request: Request, app: &App) -> Result<Self> {
         refuse_cross_origin(request.headers(), app)?;
         let is_json = is_json(request.headers());
-        let body = receive(request, app).await?;
+        let body = receive_body(request, app).await?;
         match (body.trim_ascii().is_empty(), is_json) {
             (true, _) => Ok(Self(None)),
             (false, true) => Ok(Self(Some(body))),
@@ -51,7 +52,7 @@ impl FromRequest<App> for OptionalJsonBody {
     }
 }
 
-/// No body, or an empty object as some clients send it. Any other body is refused.
+/// An absent body, or an empty JSON object, which some clients send instead. Any other body is refused.
 pub(crate) struct NoBody;
 
 impl FromRequest<App> for NoBody {
@@ -59,17 +60,17 @@ impl FromRequest<App> for NoBody {
 
     async fn from_request(request: Request, app: &App) -> Result<Self> {
         refuse_cross_origin(request.headers(), app)?;
-        match receive(request, app).await?.trim_ascii() {
+        match receive_body(request, app).await?.trim_ascii() {
             b"" | b"{}" => Ok(Self),
             _ => Err(errors::UNEXPECTED_BODY.into()),
         }
     }
 }
 
-/// Messages in one JSON object, or NDJSON with one message per line.
+/// The body of a batch: one JSON object with all messages, or NDJSON with one message per line.
 pub(crate) enum BatchBody {
     Json(Bytes),
-    /// The body, and an empty share of the memory for bodies.
+    /// The NDJSON body, and an empty share of the memory for bodies.
     Lines(Body, Share),
 }
 
@@ -78,7 +79,7 @@ impl FromRequest<App> for BatchBody {
 
     async fn from_request(request: Request, app: &App) -> Result<Self> {
         if is_json(request.headers()) {
-            return receive(request, app).await.map(Self::Json);
+            return receive_body(request, app).await.map(Self::Json);
         }
         match media_type(request.headers()) {
             Some(media_type) if media_type.eq_ignore_ascii_case("application/x-ndjson") => {
@@ -92,7 +93,7 @@ impl FromRequest<App> for BatchBody {
 }
 
 /// Refuses a request from a page of another origin. A browser lets any page send a request without a body. If the API has no
-/// keys, such a request could purge a queue. Only browsers send the header `Origin`.
+/// keys, a request without a body could purge a queue. Only browsers send the header `Origin`.
 fn refuse_cross_origin(headers: &HeaderMap, app: &App) -> Result<()> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let is_configured = app.limits.cors_origins.iter().any(|known| known.as_header() == origin);
@@ -102,7 +103,7 @@ fn refuse_cross_origin(headers: &HeaderMap, app: &App) -> Result<()> {
     if is_configured || is_same_host { Ok(()) } else { Err(errors::CROSS_ORIGIN.into()) }
 }
 
-/// Refuses a compressed body. Otherwise the parser would refuse it as invalid JSON.
+/// Refuses a compressed body with its own error, because the JSON parser would report invalid JSON.
 fn refuse_encoded(headers: &HeaderMap) -> Result<()> {
     let is_plain = |encoding: &HeaderValue| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
     if headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
@@ -112,7 +113,7 @@ fn refuse_encoded(headers: &HeaderMap) -> Result<()> {
     }
 }
 
-async fn receive(request: Request, app: &App) -> Result<Bytes> {
+async fn receive_body(request: Request, app: &App) -> Result<Bytes> {
     refuse_encoded(request.headers())?;
     // The size is checked before the body is read, so that a client with `expect: 100-continue` does not send the body.
     let (limit, time_limit) = (app.limits.body_limit, *app.limits.request_timeout);
@@ -124,28 +125,28 @@ async fn receive(request: Request, app: &App) -> Result<Bytes> {
     let take_share = || app.body_memory.take(Caller::of(&parts.extensions).client(), 0);
     let declared_bytes = size.exact().and_then(|bytes| usize::try_from(bytes).ok());
     let mut received = ReceivedBody { bytes: Vec::new(), share: None };
-    received.count(declared_bytes.unwrap_or(0), take_share)?;
+    received.count_bytes(declared_bytes.unwrap_or(0), take_share)?;
     match timeout(time_limit.to_std(), received.collect(body, declared_bytes, limit, take_share)).await {
         Ok(received) => received,
         Err(_) => Err(errors::body_too_slow(time_limit)),
     }
 }
 
-/// How many of these bytes of a body count towards the memory budget: all or none.
+/// Returns how many bytes of a body of `bytes` bytes count towards the memory budget: 0 for a small body, else all.
 pub(crate) fn counted_bytes(bytes: usize) -> usize {
-    if bytes > UNCOUNTED_BYTES { bytes } else { 0 }
+    if bytes > MAX_UNCOUNTED_BYTES { bytes } else { 0 }
 }
 
-/// The received part of a body. It is copied out of the connection's buffers, because a buffer may be much larger than the
-/// piece of the body in it.
+/// The received part of a body. The part is copied out of the connection's buffers, because a buffer may be much larger than
+/// the piece of the body in it.
 struct ReceivedBody {
     bytes: Vec<u8>,
-    /// `None` while the body is too small to count.
+    /// The share of the memory budget that the body takes; `None` while the body is too small to count.
     share: Option<Share>,
 }
 
 impl ReceivedBody {
-    fn count(&mut self, bytes: usize, take_share: impl Fn() -> Result<Share, BudgetExceeded>) -> Result<()> {
+    fn count_bytes(&mut self, bytes: usize, take_share: impl Fn() -> Result<Share, BudgetExceeded>) -> Result<()> {
         if counted_bytes(bytes) == 0 {
             return Ok(());
         }
@@ -153,7 +154,7 @@ impl ReceivedBody {
         taken.map_err(errors::no_memory_for_body)
     }
 
-    /// Receives the whole body. Its memory returns to the budget when the last reference to its bytes is dropped.
+    /// Receives the whole body. The memory of the body returns to the budget when the last reference to its bytes is dropped.
     async fn collect(
         mut self,
         mut body: Body,
@@ -168,7 +169,7 @@ impl ReceivedBody {
                 Some(Err(_)) => return Err(errors::BODY_NOT_RECEIVED.into()),
             };
             let Ok(data) = frame.into_data() else { continue };
-            // Most bodies arrive in one frame together with the headers.
+            // Most bodies arrive in one frame, which is returned without a copy.
             if declared_bytes == Some(data.len()) && self.share.is_none() {
                 return Ok(data);
             }
@@ -178,8 +179,8 @@ impl ReceivedBody {
             }
             if length > self.bytes.capacity() {
                 let capacity =
-                    declared_bytes.unwrap_or_else(|| length.max(UNCOUNTED_BYTES).next_power_of_two().min(limit));
-                self.count(capacity, &take_share)?;
+                    declared_bytes.unwrap_or_else(|| length.max(MAX_UNCOUNTED_BYTES).next_power_of_two().min(limit));
+                self.count_bytes(capacity, &take_share)?;
                 self.bytes.reserve_exact(capacity - self.bytes.len());
             }
             self.bytes.extend_from_slice(&data);
@@ -195,7 +196,7 @@ impl AsRef<[u8]> for ReceivedBody {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    // Fast path for the value that nearly all clients send.
+    // Nearly all clients send exactly `application/json`, so this value is compared first.
     if headers.get(header::CONTENT_TYPE).is_some_and(|content_type| content_type == "application/json") {
         return true;
     }

@@ -46,8 +46,8 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyHeader {
 }
 
 impl IdempotencyHeader {
-    /// Stores messages; with a key, only if the same request has not stored them before. `kind` (`message` or `batch`)
-    /// distinguishes requests with the same body.
+    /// Stores messages. If the header has a key, messages are stored only if the same request has not stored them before.
+    /// `kind` (`message` or `batch`) distinguishes requests with the same body.
     pub(crate) async fn enqueue(
         self,
         queue: &Queue,
@@ -62,11 +62,12 @@ impl IdempotencyHeader {
                 queue.enqueue_once(messages, &key, &fingerprint).await
             }
         };
-        enqueued.map_err(errors::from_enqueue)
+        enqueued.map_err(errors::enqueue_error)
     }
 }
 
-/// The key without quotes: the structured-field string `"abc"` (RFC 9651) is the same key as `abc`.
+/// Returns an idempotency key without quotes, or `None` if the quotes are malformed. The structured-field string `"abc"` (RFC
+/// 9651) is the same key as `abc`.
 fn unquoted(value: &str) -> Option<String> {
     let value = value.trim();
     let Some(rest) = value.strip_prefix('"') else { return Some(value.to_owned()) };

@@ -69,17 +69,18 @@ impl<S: Service<Request, Response = Response>> Service<Request> for RequestServi
             self.layer.note_trusted(&request);
         }
         let id = client_request_id(request.headers()).cloned().or_else(|| new_request_id().try_into().ok());
-        let span = span(&request, id.as_ref());
+        let span = request_span(&request, id.as_ref());
         Responding { inner: self.inner.call(request), span, id, in_flight }
     }
 }
 
 impl RequestLayer {
-    /// Marks the client as trusted, so that no new connection displaces its connection, if the path of its request would need a
-    /// key. A request for health or metrics does not make the client trusted. Called only if the API has no keys.
+    /// Marks the client as trusted if the path of its request would need a key. No new connection displaces the connection of a
+    /// trusted client. A request for health or metrics does not make the client trusted. The function is called only if the API
+    /// has no keys.
     fn note_trusted(&self, request: &Request) {
         let path = request.extensions().get::<MatchedPath>();
-        if path.is_some_and(|path| !self.endpoints.is_open(path.as_str()))
+        if path.is_some_and(|path| !self.endpoints.needs_no_key(path.as_str()))
             && let Some(peer) = request.extensions().get::<Arc<Peer>>()
         {
             peer.note_trusted();
@@ -119,29 +120,30 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for Responding<F> {
         let response = render_problem(response);
         Poll::Ready(Ok(match response.body().size_hint().exact() {
             Some(_) => response,
-            None => response.map(|body| streaming(body, this.span.clone())),
+            None => response.map(|body| body_in_span(body, this.span.clone())),
         }))
     }
 }
 
-/// Reads a streaming body within the span of its request.
-fn streaming(body: Body, span: Span) -> Body {
+/// Returns a streaming body whose frames are read within the span of the request.
+fn body_in_span(body: Body, span: Span) -> Body {
     let mut frames = body.into_data_stream();
     Body::from_stream(stream::poll_fn(move |context| span.in_scope(|| frames.poll_next_unpin(context))))
 }
 
-const MAX_ID_LENGTH: usize = 128;
+const MAX_REQUEST_ID_LENGTH: usize = 128;
 
-/// The request id that the client sent, if it is valid. It must be short and printable, because the response and the log repeat
-/// it.
+/// Returns the request id that the client sent, if the id is valid. A valid id is short and printable, because the response and
+/// the log repeat the id.
 fn client_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let is_valid =
-        |id: &&HeaderValue| (1..=MAX_ID_LENGTH).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
+    let is_valid = |id: &&HeaderValue| {
+        (1..=MAX_REQUEST_ID_LENGTH).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
     header::single_value(headers, &REQUEST_ID).filter(is_valid)
 }
 
-/// The span of a request. If the request's headers name a trace, the span is a part of that trace.
-fn span(request: &Request, id: Option<&HeaderValue>) -> Span {
+/// Creates the span of a request. If the request's headers name a trace, the span is a part of that trace.
+fn request_span(request: &Request, id: Option<&HeaderValue>) -> Span {
     let (method, path) = (request.method(), request.uri().path());
     let id = id.and_then(|id| id.to_str().ok()).unwrap_or("");
     let parent = TraceContext::of_request(request.headers());
@@ -162,7 +164,8 @@ fn span(request: &Request, id: Option<&HeaderValue>) -> Span {
     span
 }
 
-/// Answers 500 when the code that serves a request panics. The layer of tower-http is not used, because it boxes every body.
+/// Answers 500 when the code that serves a request panics. The `CatchPanicLayer` of tower-http is not used, because that layer
+/// boxes every body.
 pub(crate) fn catch_panic(
     responding: impl Future<Output = Result<Response, Infallible>>,
 ) -> impl Future<Output = Result<Response, Infallible>> {
@@ -181,7 +184,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn panic_is_answered_as_internal_and_other_responses_stay_unchanged() {
+    async fn panic_is_answered_with_status_500_and_other_responses_stay_unchanged() {
         let panicking = async { panic!("{} broke", "it") };
         assert_eq!(catch_panic(panicking).await.map(|response| response.status().as_u16()), Ok(500));
         let responding = async { Ok(StatusCode::CREATED.into_response()) };

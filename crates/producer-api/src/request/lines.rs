@@ -1,4 +1,4 @@
-//! Splits a body into lines. At most one unfinished line and the latest frame are in memory.
+//! Splits a body into lines. At most one unfinished line and the latest frame of the body are in memory.
 
 use axum::body::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -9,9 +9,9 @@ use crate::budget::{BudgetExceeded, Share};
 pub(crate) struct Lines<S> {
     stream: S,
     limit: usize,
-    /// The bytes of the latest frame that were not split into lines yet.
+    /// The bytes of the latest frame of the body that are not split into lines yet.
     frame: Bytes,
-    /// The received part of a line whose end was not received yet.
+    /// The received part of a line whose end has not been received yet.
     partial_line: Vec<u8>,
     share: Share,
     /// Whether the partial line is too long and was dropped.
@@ -27,11 +27,11 @@ pub(crate) enum LinesError<E> {
     NoMemory(BudgetExceeded),
 }
 
-/// A line without its line end, and its number from 1.
+/// A line of a body without its line end, and the number of the line. The first line has the number 1.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) number: u64,
-    /// `None` if the line exceeds the limit and was dropped.
+    /// The text of the line; `None` if the line exceeded the limit and was dropped.
     pub(crate) text: Option<Bytes>,
 }
 
@@ -39,12 +39,12 @@ impl<S, E> Lines<S>
 where
     S: Stream<Item = Result<Bytes, E>> + Unpin,
 {
-    /// Splits a stream. `share` is resized to the memory of a line that arrives in several frames.
+    /// Creates a splitter of the frames of `stream`. `share` is resized to the memory of a line that arrives in several frames.
     pub(crate) fn new(stream: S, limit: usize, share: Share) -> Self {
         Self { stream, limit, frame: Bytes::new(), partial_line: Vec::new(), share, is_too_long: false, count: 0 }
     }
 
-    /// The next line; `None` at the end. This method is cancel safe.
+    /// Returns the next line; `None` at the end of the body. The method is cancel safe.
     pub(crate) async fn next(&mut self) -> Result<Option<Line>, LinesError<E>> {
         loop {
             if let Some(end) = self.frame.iter().position(|byte| *byte == b'\n') {
@@ -62,10 +62,10 @@ where
         }
     }
 
-    /// Drops the received bytes, and then reads and drops the rest of the stream.
+    /// Drops the received bytes, and then reads and drops the rest of the body.
     pub(crate) async fn drain(&mut self) {
         (self.frame, self.partial_line) = (Bytes::new(), Vec::new());
-        // Reducing the amount never fails.
+        // Reducing the amount of a share never fails.
         let _ = self.share.resize(0);
         while let Some(Ok(_)) = self.stream.next().await {}
     }
@@ -101,7 +101,7 @@ where
             Some(line.into())
         };
         self.partial_line = Vec::new();
-        // Reducing the amount never fails.
+        // Reducing the amount of a share never fails.
         let _ = self.share.resize(0);
         self.is_too_long = false;
         Line { number: self.count, text }
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_are_split_wherever_frames_end() {
+    async fn lines_are_the_same_for_every_split_of_the_body_into_frames() {
         for frames in [&["a\n\nbc\nd"][..], &["a", "\n", "\nb", "", "c\n", "d"], &["a\n\nbc\nd\n"]] {
             assert_eq!(lines(frames, 9).await, ["a", "", "bc", "d"], "{frames:?}");
         }
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn line_that_is_too_long_is_skipped_alone() {
+    async fn too_long_line_is_dropped_and_other_lines_are_returned() {
         for frames in [&["abc\nabcd\ne"][..], &["abc\nab", "cd", "\ne"], &["abc\nab", "cde", "fgh\ne\n"]] {
             assert_eq!(lines(frames, 3).await, ["abc", "too long", "e"], "{frames:?}");
         }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unfinished_line_takes_memory_until_its_end() {
+    async fn unfinished_line_takes_memory_of_the_budget_until_the_line_ends() {
         let piece = "x".repeat(10_000);
         let frames = [piece.clone(), piece.clone(), format!("{piece}\n"), piece.clone(), piece.clone()];
         let frames = frames.into_iter().map(|frame| Ok::<_, Infallible>(Bytes::from(frame)));

@@ -1,4 +1,4 @@
-//! Extractors of the path parameters. Each extractor also has the queue that the path names.
+//! Extractors of the path parameters. Each extractor has the queue that the path names.
 
 use std::{fmt::Display, str::FromStr, sync::Arc};
 
@@ -70,13 +70,13 @@ impl FromRequestParts<App> for SchedulePath {
     }
 }
 
-/// Parses a parameter of the path. `invalid` is the code of the error if the parameter is invalid.
+/// Parses a parameter of the path. `invalid` is the error code for an invalid parameter.
 async fn parameter<T: FromStr<Err: Display>>(parts: &mut Parts, name: &str, invalid: Code) -> Result<T> {
     const NOT_UTF_8: &str = "percent-encoded bytes in the path must be UTF-8";
     let text = match RawPathParams::from_request_parts(parts, &()).await {
         Ok(all) => all.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).unwrap_or_default(),
-        // The rejection names the first parameter whose encoding is wrong. For a queue, the empty text is parsed instead, and
-        // its error says what a queue's name may be.
+        // The rejection names the first parameter whose encoding is wrong. For the name of a queue, an empty text is parsed
+        // instead, whose error says which names are valid.
         Err(rejection) => match rejection.body_text() {
             text if text.contains("`id`") => return Err(Problem::new(Code::InvalidId, NOT_UTF_8)),
             text if text.contains("`key`") => return Err(Problem::new(Code::InvalidSignalKey, NOT_UTF_8)),

@@ -12,7 +12,7 @@ use service::{Problem, wording};
 
 use crate::errors::{self, Result};
 
-/// The query parameters of a request. Unknown parameters are refused.
+/// The query parameters of a request. A request with an unknown parameter is refused.
 pub(crate) struct Query<T>(pub(crate) T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
@@ -25,10 +25,10 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Nothing {}
+pub(crate) struct NoParameters {}
 
-/// No query parameters: any parameter is refused.
-pub(crate) type NoQuery = Query<Nothing>;
+/// The query of an endpoint without query parameters: any parameter is refused.
+pub(crate) type NoQuery = Query<NoParameters>;
 
 fn read<T: DeserializeOwned>(query: &str) -> Result<T> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
@@ -63,7 +63,8 @@ fn decoded(text: &str) -> Result<String> {
     decoded.map_err(|_| errors::invalid_query("percent-encoded bytes in the query must be UTF-8"))
 }
 
-pub(crate) fn text<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(
+/// Deserializes a query parameter by parsing its text with `FromStr`.
+pub(crate) fn parse_text<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
@@ -79,9 +80,9 @@ mod tests {
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Sample {
-        #[serde(default, deserialize_with = "text")]
+        #[serde(default, deserialize_with = "parse_text")]
         state: Option<State>,
-        #[serde(default, deserialize_with = "text")]
+        #[serde(default, deserialize_with = "parse_text")]
         limit: Option<Limit>,
     }
 
@@ -102,6 +103,6 @@ mod tests {
             let problem = read::<Sample>(query).unwrap_err();
             assert!(problem.detail.contains(expected), "{query}: {}", problem.detail);
         }
-        assert!(read::<Nothing>("x=1").unwrap_err().detail.contains("no query parameters"));
+        assert!(read::<NoParameters>("x=1").unwrap_err().detail.contains("no query parameters"));
     }
 }

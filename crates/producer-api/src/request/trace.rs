@@ -7,7 +7,8 @@ use queue_core::NewMessage;
 use service::telemetry::{self, TraceContext};
 use tracing::Span;
 
-/// The trace context of a request: the context of its own span if traces are exported, else the context in its headers.
+/// The trace context of a request: the context of the request's span if traces are exported, else the context in the request's
+/// headers.
 pub(crate) struct Trace(Option<TraceContext>);
 
 impl<S: Sync> FromRequestParts<S> for Trace {
@@ -20,7 +21,8 @@ impl<S: Sync> FromRequestParts<S> for Trace {
 }
 
 impl Trace {
-    /// Adds the context to the headers of a message, unless the producer has set a `traceparent` or the headers have no room.
+    /// Adds the trace context to the headers of a message, unless the producer has set a `traceparent` or the headers have no
+    /// room.
     pub(crate) fn add_to(&self, message: &mut NewMessage) {
         let Some(context) = &self.0 else { return };
         let headers = &mut message.headers;

@@ -1,5 +1,4 @@
-//! The endpoints of the process itself, which need no key: health, metrics, and the description of the interface as JSON and as
-//! a page.
+//! The endpoints that need no key: health, metrics, and the `OpenAPI` description as JSON and as a web page.
 
 use std::sync::Arc;
 
@@ -20,13 +19,14 @@ use utoipa_swagger_ui::Config;
 use super::registry::Routes;
 use crate::{app::App, auth::endpoint::RequiredScope, errors::Result};
 
-/// The page shows `/openapi.json` with Swagger UI, which the binary contains.
+/// The web page `/docs`, which shows `/openapi.json` with Swagger UI. The binary contains Swagger UI.
 const DOCS_PAGE: &str = include_str!("docs.html");
 
 /// The script that starts Swagger UI. It is a separate file, because [`DOCS_POLICY`] forbids inline scripts.
 const DOCS_SCRIPT: &str = include_str!("docs.js");
 
-/// Allows the page to load only files of this server, and images embedded in the style sheet.
+/// The content security policy that allows the page `/docs` to load only files of the API server, and images embedded in the
+/// style sheet.
 const DOCS_POLICY: (HeaderName, HeaderValue) = (
     header::CONTENT_SECURITY_POLICY,
     HeaderValue::from_static(
@@ -35,7 +35,8 @@ const DOCS_POLICY: (HeaderName, HeaderValue) = (
     ),
 );
 
-/// Browsers may cache the files for an hour, because they change only with the version of Drover.
+/// The header that allows browsers to cache the files of Swagger UI for an hour. The files change only with the version of
+/// Drover.
 const CACHE_ONE_HOUR: (HeaderName, HeaderValue) =
     (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
 
@@ -47,14 +48,14 @@ pub(super) fn register(routes: Routes) -> Routes {
         .add_unlimited(RequiredScope::Nothing, &[], routes!(metrics))
         .add_unlimited(RequiredScope::Nothing, &[], routes!(openapi))
         .add_unlimited(RequiredScope::Nothing, &[], routes!(docs))
-        .add_file("/docs/{file}", get(file))
+        .add_file("/docs/{file}", get(docs_file))
 }
 
-/// Check that the process serves
+/// Check that the process serves requests
 ///
-/// The check does not depend on Redis: an outage of Redis is no reason to restart.
+/// The check does not depend on Redis, because an outage of Redis is no reason to restart the process.
 #[utoipa::path(get, path = "/livez", responses(
-    (status = 200, description = "The process serves", body = Alive),
+    (status = 200, description = "The process serves requests", body = Alive),
 ))]
 async fn live() -> Json<Alive> {
     Json(Alive::default())
@@ -80,7 +81,7 @@ async fn metrics(State(app): State<App>) -> impl IntoResponse {
     app.metrics.page().await
 }
 
-/// Read this description
+/// Read the `OpenAPI` description of the API
 #[utoipa::path(get, path = "/openapi.json", responses(
     (status = 200, description = "OpenAPI 3.1", body = Object),
 ))]
@@ -89,7 +90,7 @@ async fn openapi(State(app): State<App>) -> impl IntoResponse {
     (json, app.description.get().cloned().unwrap_or_default())
 }
 
-/// Show this description as a page
+/// Show the `OpenAPI` description of the API as a web page
 ///
 /// The page loads nothing from other hosts. Requests that are sent from the page go to this API.
 #[utoipa::path(get, path = "/docs", responses(
@@ -99,14 +100,14 @@ async fn docs() -> Response {
     respond("text/html; charset=utf-8", DOCS_PAGE)
 }
 
-async fn file(Path(name): Path<String>) -> Response {
+async fn docs_file(Path(name): Path<String>) -> Response {
     if name == "start.js" {
         return respond("text/javascript; charset=utf-8", DOCS_SCRIPT);
     }
     // Swagger UI's own page is not served, because it loads its example from another host.
-    let is_part = matches!(name.as_str(), "swagger-ui.css" | "swagger-ui-bundle.js" | "favicon-32x32.png");
+    let is_served = matches!(name.as_str(), "swagger-ui.css" | "swagger-ui-bundle.js" | "favicon-32x32.png");
     match utoipa_swagger_ui::serve(&name, Arc::new(Config::default())) {
-        Ok(Some(file)) if is_part => {
+        Ok(Some(file)) if is_served => {
             let bytes = file.bytes.into_owned();
             ([CACHE_ONE_HOUR], respond(&file.content_type, bytes)).into_response()
         }

@@ -32,7 +32,7 @@ use crate::{
 const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
-/// A key for all queues.
+/// Returns an API key with these scopes for all queues, and a keyring with only this key.
 fn key(scopes: Vec<Scope>) -> (String, Keyring) {
     let id: KeyId = "ops".parse().unwrap();
     let secret = Secret::generate(&id).unwrap();
@@ -42,12 +42,12 @@ fn key(scopes: Vec<Scope>) -> (String, Keyring) {
     (secret.expose().to_owned(), Keyring::new(vec![key]))
 }
 
-/// No server listens on this port: a call to Redis is refused at once.
+/// Returns a client of a Redis that does not run: no server listens on the port, so each call is refused at once.
 fn no_redis() -> Redis {
     Redis::new("redis://127.0.0.1:1", Duration::from_millis(100)).unwrap()
 }
 
-/// A guard that knows no endpoint.
+/// Returns a guard that knows no endpoint.
 fn guard(keyring: Keyring) -> Guard {
     Guard { keyring: keyring.into(), redis: no_redis(), endpoints: Arc::default() }
 }
@@ -61,7 +61,7 @@ fn app(keyring: Keyring) -> App {
 
 fn endpoints() -> Endpoints {
     let limit = TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, Duration::from_secs(1));
-    routes::all(limit).split().2
+    routes::all(limit).into_parts().2
 }
 
 async fn send(router: &Router, method: &Method, path: &str, key: Option<&str>) -> Response {
@@ -74,11 +74,12 @@ async fn send(router: &Router, method: &Method, path: &str, key: Option<&str>) -
 }
 
 #[tokio::test]
-async fn every_route_is_open_or_needs_a_key() {
+async fn every_route_needs_a_key_or_is_registered_as_open() {
     let (key, keyring) = key(Scope::ALL.to_vec());
     let endpoints = endpoints();
     assert!(endpoints.all().count() > 20);
-    // `open` has no keys, so it answers every route without a key; `guarded` has one key, with all scopes.
+    // The router `open` has no keys, so it answers every request without a key. The router `guarded` has one key, with all
+    // scopes.
     let (open, guarded) = (router(&app(Keyring::default())), router(&app(keyring)));
     let paths: BTreeSet<&str> = endpoints.all().map(|(path, _)| path).collect();
     for path in paths {
@@ -89,7 +90,7 @@ async fn every_route_is_open_or_needs_a_key() {
             let without_key = send(&guarded, &method, path, None).await.status();
             assert_eq!(
                 without_key == StatusCode::UNAUTHORIZED,
-                !endpoints.is_open(path),
+                !endpoints.needs_no_key(path),
                 "{method} {path}: {without_key}"
             );
             let with_key = send(&guarded, &method, path, Some(&key)).await;
@@ -121,14 +122,14 @@ async fn each_scope_allows_its_own_routes_and_no_others() {
 }
 
 #[tokio::test]
-async fn unregistered_route_is_refused_for_every_key() {
+async fn guard_refuses_a_route_without_a_registered_scope_for_every_key() {
     let (key, keyring) = key(Scope::ALL.to_vec());
     let path = "/v1/queues/{queue}/secrets";
     let router = || Router::new().route(path, get(|| async { "secret" }));
     let guarded = protect(router(), guard(keyring));
     assert_eq!(send(&guarded, &Method::GET, path, Some(&key)).await.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(send(&guarded, &Method::GET, path, None).await.status(), StatusCode::UNAUTHORIZED);
-    // Without keys there is no guard.
+    // If no keys are configured, no guard checks the request.
     let open = protect(router(), guard(Keyring::default()));
     assert_eq!(send(&open, &Method::GET, path, None).await.status(), StatusCode::OK);
 }

@@ -6,7 +6,7 @@ use queue_core::{Changed, Message, MessagePatch, MessageRef, Millis, QueueName, 
 use service::{Code, Problem, config::Scope};
 use utoipa_axum::routes;
 
-use super::{messages::find, registry::Routes};
+use super::{messages::find_message, registry::Routes};
 use crate::{
     api::{
         json,
@@ -35,7 +35,7 @@ const CANCELLED: &str = "cancelled";
 
 /// Patch a message
 ///
-/// A merge patch (RFC 7396) of a message that was never handed out. Its `data` is replaced as a whole.
+/// Applies a merge patch (RFC 7396) to a message that was never handed out. The `data` of the message is replaced as a whole.
 #[utoipa::path(
     patch, path = "/v1/queues/{queue}/messages/{id}",
     request_body(content((MessagePatch = "application/merge-patch+json"), (MessagePatch = "application/json")), description = "The changes"),
@@ -47,29 +47,29 @@ async fn patch_message(
     responder: Responder,
     JsonBody(body): JsonBody,
 ) -> Result<Response> {
-    let message_patch: MessagePatch = json::body(&body)?;
+    let message_patch: MessagePatch = json::parse_body(&body)?;
     let reserved = responder.reserve(1)?;
-    let patched = path.queue.patch(&path.id, &message_patch).await.map_err(errors::from_queue)?;
+    let patched = path.queue.patch(&path.id, &message_patch).await.map_err(errors::queue_error)?;
     let changed = patched.map_err(|invalid| errors::invalid_field(Code::InvalidMessage, field_error(invalid)))?;
     respond(path, Operation::Patch, changed, reserved).await
 }
 
 /// Erase a message
 ///
-/// The message is deleted with all that belongs to it.
+/// The message is deleted with its result, its error and its other data.
 #[utoipa::path(
     delete, path = "/v1/queues/{queue}/messages/{id}",
     responses((status = 204, description = "The message is deleted")),
 )]
 async fn erase_message(MessagePath { queue, id, .. }: MessagePath, _: NoQuery) -> Result<StatusCode> {
-    let changed = queue.erase(&id).await.map_err(errors::from_queue)?;
+    let changed = queue.erase(&id).await.map_err(errors::queue_error)?;
     Operation::Erase.check(changed, queue.name(), &id)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Cancel a message
 ///
-/// A message that has not started fails with the error `cancelled`; the consumer of an active one is told to stop.
+/// A message that has not started fails with the error `cancelled`; the consumer of an active message is told to stop.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/messages/{id}/cancel",
     responses(
@@ -80,12 +80,12 @@ async fn erase_message(MessagePath { queue, id, .. }: MessagePath, _: NoQuery) -
 async fn cancel_message(path: MessagePath, _: NoQuery, responder: Responder, _: NoBody) -> Result<Response> {
     let reserved = responder.reserve(1)?;
     let changed = path.queue.cancel(&path.id).await;
-    respond(path, Operation::Cancel, changed.map_err(errors::from_queue)?, reserved).await
+    respond(path, Operation::Cancel, changed.map_err(errors::queue_error)?, reserved).await
 }
 
 /// Retry a failed message
 ///
-/// The message becomes ready at once. It has all its attempts again, and no `ttl`.
+/// The failed message becomes ready at once. The message has all its attempts again, and no `ttl`.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/messages/{id}/retry",
     responses((status = 200, description = "The message is ready", body = ChangedMessage)),
@@ -93,12 +93,12 @@ async fn cancel_message(path: MessagePath, _: NoQuery, responder: Responder, _: 
 async fn retry_message(path: MessagePath, _: NoQuery, responder: Responder, _: NoBody) -> Result<Response> {
     let reserved = responder.reserve(1)?;
     let changed = path.queue.retry(&path.id).await;
-    respond(path, Operation::Retry, changed.map_err(errors::from_queue)?, reserved).await
+    respond(path, Operation::Retry, changed.map_err(errors::queue_error)?, reserved).await
 }
 
 /// Promote a delayed message
 ///
-/// The message becomes ready at once, even during its back-off.
+/// The delayed message becomes ready at once, even during its back-off.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/messages/{id}/promote",
     responses((status = 200, description = "The message is ready", body = ChangedMessage)),
@@ -106,24 +106,24 @@ async fn retry_message(path: MessagePath, _: NoQuery, responder: Responder, _: N
 async fn promote_message(path: MessagePath, _: NoQuery, responder: Responder, _: NoBody) -> Result<Response> {
     let reserved = responder.reserve(1)?;
     let changed = path.queue.promote(&path.id).await;
-    respond(path, Operation::Promote, changed.map_err(errors::from_queue)?, reserved).await
+    respond(path, Operation::Promote, changed.map_err(errors::queue_error)?, reserved).await
 }
 
-/// Responds with the changed message, or refuses an operation that the message's state forbids. The caller reserved the
-/// memory before the change.
+/// Responds with the changed message, or refuses an operation that the message's state forbids. The caller has reserved the
+/// memory for the response before the change.
 async fn respond(path: MessagePath, operation: Operation, changed: Changed, reserved: Reserved) -> Result<Response> {
     let MessagePath { app, queue, id } = path;
     let is_failed = changed == Changed::Refused(State::Failed) && operation == Operation::Cancel;
     if !is_failed {
         operation.check(changed, queue.name(), &id)?;
     }
-    let message = find(&app, &queue, &id, Millis::ZERO).await?;
+    let message = find_message(&app, &queue, &id, Millis::ZERO).await?;
     // A repeated cancel gets the same response as the first.
     let was_cancelled = |message: &Message| message.error.as_ref().is_some_and(|error| error.code == CANCELLED);
     if is_failed && !message.as_ref().is_some_and(was_cancelled) {
         operation.check(changed, queue.name(), &id)?;
     }
-    // The message may be gone, because the queue may keep no finished messages.
+    // The message may be forgotten already, because the queue may keep no finished messages.
     let message = message.map_or_else(
         || ChangedMessage::Forgotten(ForgottenMessage::new(queue.name(), &id)),
         |message| ChangedMessage::Kept(Box::new(message)),
@@ -154,10 +154,10 @@ impl Operation {
             Self::Promote => &[State::Held, State::Waiting, State::Active, State::Completed, State::Failed],
             Self::Patch => &[State::Delayed, State::Waiting, State::Active, State::Completed, State::Failed],
         };
-        forbidden.iter().copied().map(code).chain([Code::MessageNotFound]).collect()
+        forbidden.iter().copied().map(code_of_state).chain([Code::MessageNotFound]).collect()
     }
 
-    /// Refuses the operation unless the message was changed.
+    /// Returns an error unless the operation changed the message.
     fn check(self, changed: Changed, queue: &QueueName, id: &MessageRef) -> Result<()> {
         match changed {
             Changed::Done | Changed::Requested => Ok(()),
@@ -166,7 +166,8 @@ impl Operation {
         }
     }
 
-    /// The error response for the state of the message. It names the state and says what to do.
+    /// Returns the error response to an operation that the message's state forbids. The error text names the state and says
+    /// what to do.
     fn refuse(self, state: State, queue: &QueueName, id: &MessageRef) -> Problem {
         let rule = match self {
             Self::Erase => "an active message can't be erased",
@@ -199,12 +200,12 @@ impl Operation {
                 ),
             },
         };
-        Problem::new(code(state), format!("message {id} is {}, and {rule}; {advice}", state.as_str()))
+        Problem::new(code_of_state(state), format!("message {id} is {}, and {rule}; {advice}", state.as_str()))
     }
 }
 
-/// The error code for the state of a message, such as `message_failed`.
-fn code(state: State) -> Code {
+/// Returns the error code for the state of a message, such as `message_failed`.
+fn code_of_state(state: State) -> Code {
     let is_for_state = |code: &Code| code.as_str().strip_prefix("message_") == Some(state.as_str());
     Code::ALL.iter().copied().find(is_for_state).unwrap_or(Code::Internal)
 }

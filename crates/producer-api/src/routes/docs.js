@@ -1,4 +1,4 @@
-// No validator, because Swagger UI would use one on another host.
+// The validator is off, because Swagger UI would send the description to a validator on another host.
 SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#interface",

@@ -1,4 +1,4 @@
-//! Events of a queue, as a stream of server-sent events.
+//! The endpoint that streams the events of a queue as server-sent events.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -39,18 +39,18 @@ pub(super) fn register(routes: Routes) -> Routes {
     routes.tag("events").add(RequiredScope::OnQueue(Scope::Read), refusals, routes!(listen))
 }
 
-/// A stream without events sends a keep-alive at this interval, so that no proxy closes it.
+/// The interval at which a stream without events sends a keep-alive, so that no proxy closes the stream.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// The time after which a client reconnects when its stream has ended.
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
-/// Disables buffering of the stream in nginx and compatible proxies.
+/// The header that disables the buffering of the stream in nginx and compatible proxies.
 const UNBUFFERED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 /// Listen to events
 ///
-/// Streams the events of the queue or of one message from now on, as server-sent events. With the header `Last-Event-ID` a
+/// Streams the events of the queue or of one message from now on, as server-sent events. With the header `Last-Event-ID`, a
 /// client resumes a stream.
 #[utoipa::path(
     get, path = "/v1/queues/{queue}/events",
@@ -66,7 +66,7 @@ async fn listen(
     let parse_id = |id: String| id.parse().map_err(|error| Problem::new(Code::InvalidId, format!("{error}")));
     let message = message.map(parse_id).transpose()?;
     let share = app.event_streams.take(caller.key(), 1).map_err(errors::too_many_listeners)?;
-    let listener = app.event_feed.listen(&queue, last).await.map_err(errors::from_queue)?;
+    let listener = app.event_feed.listen(&queue, last).await.map_err(errors::queue_error)?;
     let listener = listener.ok_or_else(|| errors::queue_not_found(queue.name()))?;
     let last_sent = listener.last();
     let beginning = with_id(sse::Event::default().retry(RECONNECT_AFTER), last_sent);
@@ -79,21 +79,21 @@ async fn listen(
     Ok(([UNBUFFERED], Sse::new(events)).into_response())
 }
 
-/// The event stream of one client. It reads more events only after the earlier ones were written to the connection.
+/// The event stream of one client. The stream reads more events only after the earlier events were written to the connection.
 struct EventStream {
     listener: EventListener,
     message: Option<MessageRef>,
-    /// The last id that was sent. A client that resumes with this id misses no event.
+    /// The last event id that was sent to the client. A client that resumes with this id misses no event.
     last_sent: Option<EventId>,
     _share: Share,
 }
 
 impl EventStream {
-    /// The next part of the stream: some events, or a keep-alive; `None` at the end.
+    /// Returns the next events of the stream, or a keep-alive; `None` at the end of the stream.
     async fn next(&mut self) -> Option<Vec<sse::Event>> {
-        let silent_until = Instant::now() + KEEP_ALIVE_INTERVAL;
+        let keep_alive_at = Instant::now() + KEEP_ALIVE_INTERVAL;
         loop {
-            match timeout_at(silent_until, self.listener.next_events()).await {
+            match timeout_at(keep_alive_at, self.listener.next_events()).await {
                 Ok(Ok(received)) => {
                     let message = self.message.as_ref();
                     let wanted = received.iter().filter(|event| message.is_none_or(|message| event.is_about(message)));
@@ -115,7 +115,7 @@ impl EventStream {
         }
     }
 
-    /// A keep-alive: a comment, or the latest event id if events of other messages were skipped.
+    /// Returns a keep-alive: a comment, or the latest event id if events of other messages were skipped.
     fn keep_alive(&mut self) -> sse::Event {
         if self.last_sent == self.listener.last() {
             return sse::Event::DEFAULT_KEEP_ALIVE;

@@ -1,4 +1,4 @@
-//! Leases: receiving messages, and ending or extending their leases.
+//! The endpoints that lease messages to consumers, and that settle or extend leases.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -39,8 +39,8 @@ pub(super) fn register(routes: Routes) -> Routes {
 
 /// Receive messages
 ///
-/// Each message has a lease, which gives the consumer the right to work on it. Messages that were leased for a client that
-/// disconnected while it waited are released at once; no attempt is counted.
+/// Each message has a lease, which gives the consumer the right to work on the message. If the client disconnects while it
+/// waits, messages that were leased for it are released at once, and no attempt is counted.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/leases", request_body(content = Option<Receive>, description = "May be absent"),
     responses((status = 200, description = "The messages", body = Received)),
@@ -52,11 +52,11 @@ async fn receive(
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Response> {
     let Receive { max, wait, visibility_timeout, consumer } =
-        body.as_deref().map_or_else(|| Ok(Receive::default()), json::body)?;
+        body.as_deref().map_or_else(|| Ok(Receive::default()), json::parse_body)?;
     let wait = wait.unwrap_or_default().within(*app.limits.max_wait).map_err(|detail| {
         errors::invalid_field(Code::InvalidReceive, FieldError { pointer: "/wait".into(), detail })
     })?;
-    // The body's memory is returned before the request waits.
+    // The memory of the body returns to the budget before the request waits.
     drop(body);
     let _wait_share = app.take_wait(responder.caller.key(), wait)?;
     let has_sent_id = consumer.is_some();
@@ -72,7 +72,7 @@ async fn receive(
     let received = app.long_poll.receive_within(&queue, request, wait, Arc::<LeaseMemory>::clone(&lease_memory)).await;
     let (deliveries, reserved) = match (received, lease_memory.outcome()) {
         (Err(Error::Overloaded), Some(Err(problem))) => return Err(problem),
-        (received, outcome) => (received.map_err(errors::from_queue)?, outcome.and_then(Result::ok)),
+        (received, outcome) => (received.map_err(errors::queue_error)?, outcome.and_then(Result::ok)),
     };
     let received = Received { consumer, messages: deliveries.into_iter().map(LeasedMessage::from).collect() };
     match reserved {
@@ -103,7 +103,8 @@ async fn fail_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Re
 
 /// Release a message
 ///
-/// No attempt was made: the message returns to the head of the waiting list, or with a `delay` becomes delayed.
+/// Releases a message on which no attempt was made. The message returns to the head of the waiting list, or becomes delayed by
+/// `delay`.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/leases/release", request_body(content = Release, description = "The lease"),
     responses((status = 200, description = "The outcome", body = LeaseResult)),
@@ -114,7 +115,7 @@ async fn release_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) ->
 
 /// Extend a lease
 ///
-/// A lease lasts no longer than the time-out of its run.
+/// A lease lasts no longer than the time-out of the run that it belongs to.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/leases/extend", request_body(content = Extend, description = "The lease"),
     responses((status = 200, description = "The outcome", body = LeaseResult)),
@@ -136,7 +137,7 @@ async fn settle_leases(
     responder: Responder,
     JsonBody(body): JsonBody,
 ) -> Result<Response> {
-    let Settle { settlements } = json::body(&body)?;
+    let Settle { settlements } = json::parse_body(&body)?;
     if settlements.is_empty() || settlements.len() > Queue::MAX_MESSAGES {
         return Err(errors::too_many_settlements(settlements.len()));
     }
@@ -144,12 +145,12 @@ async fn settle_leases(
 }
 
 async fn settle_one<T: Body>(queue: &Queue, action: fn(T) -> Settlement, body: &[u8]) -> Result<Json<LeaseResult>> {
-    let settlement = action(json::body(body)?);
+    let settlement = action(json::parse_body(body)?);
     let result = settle_all(queue, vec![settlement]).await?.pop().ok_or(errors::INTERNAL)?;
     if result.outcome == Outcome::Gone { Err(errors::LEASE_GONE.into()) } else { Ok(Json(result)) }
 }
 
-/// Ends and extends leases independently, and returns a result for each, in the same order.
+/// Settles and extends leases independently, and returns a result for each lease, in the same order.
 async fn settle_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<LeaseResult>> {
     let mut results: Vec<Option<LeaseResult>> = settlements.iter().map(|_| None).collect();
     let mut ends = Vec::new();
@@ -163,14 +164,14 @@ async fn settle_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<L
             }
         }
     }
-    // One call for all extensions with the same visibility timeout.
+    // One call extends all leases with the same visibility timeout.
     for (visibility_timeout, group) in extensions {
         for (index, result) in extend_group(queue, visibility_timeout, group).await? {
             results[index] = Some(result);
         }
     }
     let (indices, ends): (Vec<usize>, Vec<queue_core::Settlement>) = ends.into_iter().unzip();
-    let settled = queue.settle(&ends).await.map_err(errors::from_queue)?;
+    let settled = queue.settle(&ends).await.map_err(errors::queue_error)?;
     for ((index, end), settled) in indices.into_iter().zip(ends).zip(settled) {
         let outcome = settled.map_or(Outcome::Gone, Outcome::from);
         results[index] =
@@ -191,7 +192,7 @@ async fn extend_group(
     group: Vec<Extension>,
 ) -> Result<Vec<(usize, LeaseResult)>> {
     let leases: Vec<LeaseToken> = group.iter().map(|extension| extension.lease.clone()).collect();
-    let extended = queue.extend(&leases, visibility_timeout).await.map_err(errors::from_queue)?;
+    let extended = queue.extend(&leases, visibility_timeout).await.map_err(errors::queue_error)?;
     let mut results = Vec::with_capacity(group.len());
     for (Extension { index, lease, progress }, extended) in group.into_iter().zip(extended) {
         let (mut outcome, lease_expires_at, cancel_requested) = match extended {
@@ -200,7 +201,7 @@ async fn extend_group(
             Extended::LeaseOver => (Outcome::Gone, None, None),
         };
         if let (Outcome::Extended, Some(progress)) = (outcome, progress)
-            && !queue.report_progress(&lease, &progress).await.map_err(errors::from_queue)?
+            && !queue.report_progress(&lease, &progress).await.map_err(errors::queue_error)?
         {
             outcome = Outcome::Gone;
         }

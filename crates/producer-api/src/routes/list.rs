@@ -1,4 +1,4 @@
-//! Lists of messages, page by page.
+//! The endpoint that lists the messages of a queue page by page.
 
 use axum::response::Response;
 use queue_core::{GroupKey, ListFilter, Message, MessageName, Queue, SignalKey, State};
@@ -23,7 +23,7 @@ pub(super) fn register(routes: Routes) -> Routes {
 
 const DEFAULT_LIMIT: usize = 50;
 /// The maximum number of calls to Redis for one page.
-const MAX_CALLS: usize = 20;
+const MAX_CALLS_PER_PAGE: usize = 20;
 
 /// The query of a list of messages.
 #[derive(Deserialize, IntoParams)]
@@ -31,27 +31,28 @@ const MAX_CALLS: usize = 20;
 #[into_params(parameter_in = Query)]
 struct MessageQuery {
     /// List the messages of this state only.
-    #[serde(default, deserialize_with = "query::text")]
+    #[serde(default, deserialize_with = "query::parse_text")]
     state: Option<State>,
-    /// List only messages of this name. A page reads at most 1,000 messages to find them. So it may have fewer messages than
-    /// requested, or none, although more follow at its `next_cursor`.
-    #[serde(default, deserialize_with = "query::text")]
+    /// List only messages of this name. To find messages of the name, a page reads at most 1,000 messages. So a page may have
+    /// fewer messages than requested, or none, although more messages follow at its `next_cursor`.
+    #[serde(default, deserialize_with = "query::parse_text")]
     #[param(inline)]
     name: Option<MessageName>,
     /// List only held messages that wait for this key. `state` must be `held` or absent.
-    #[serde(default, deserialize_with = "query::text")]
+    #[serde(default, deserialize_with = "query::parse_text")]
     #[param(inline)]
     hold: Option<SignalKey>,
-    /// List only messages of this group. For messages that are not waiting, a page reads at most 1,000 messages, as for a name.
-    #[serde(default, deserialize_with = "query::text")]
+    /// List only messages of this group. For messages that are not waiting, a page reads at most 1,000 messages, as with
+    /// `name`.
+    #[serde(default, deserialize_with = "query::parse_text")]
     #[param(inline)]
     group: Option<GroupKey>,
     /// The maximum number of messages; 50 if absent.
-    #[serde(default, deserialize_with = "query::text")]
+    #[serde(default, deserialize_with = "query::parse_text")]
     #[param(inline)]
     limit: Option<Limit>,
-    /// The `next_cursor` of the page before.
-    #[serde(default, deserialize_with = "query::text")]
+    /// The `next_cursor` of the previous page.
+    #[serde(default, deserialize_with = "query::parse_text")]
     #[param(pattern = "^[A-Za-z0-9_-]+$")]
     cursor: Option<String>,
 }
@@ -82,16 +83,16 @@ async fn list_messages(
     let reserved = responder.reserve(limit)?;
     let is_first_page = query.cursor.is_none();
     let filter = ListFilter { name: query.name, hold: query.hold, group: query.group };
-    let (messages, next) = fill(&queue, position, &filter, limit, reserved.bytes()).await?;
-    if messages.is_empty() && is_first_page && queue.status().await.map_err(errors::from_queue)?.is_none() {
+    let (messages, next) = fill_page(&queue, position, &filter, limit, reserved.bytes()).await?;
+    if messages.is_empty() && is_first_page && queue.status().await.map_err(errors::queue_error)?.is_none() {
         return Err(errors::queue_not_found(queue.name()));
     }
     reserved.json(&MessagePage { messages, next_cursor: next.map(|position| position.encode(queue.name())) })
 }
 
-/// Fills a page up to `limit` messages and `bytes_left` bytes. It may need several calls to Redis, because listed messages may
-/// be forgotten meanwhile, and a list may continue with the next state.
-async fn fill(
+/// Fills a page up to `limit` messages and `bytes_left` bytes. The function may need several calls to Redis, because listed
+/// messages may be forgotten meanwhile, and a list may continue with the next state.
+async fn fill_page(
     queue: &Queue,
     mut position: Position,
     filter: &ListFilter,
@@ -99,13 +100,13 @@ async fn fill(
     mut bytes_left: usize,
 ) -> Result<(Vec<Message>, Option<Position>)> {
     let mut messages: Vec<Message> = Vec::new();
-    for _ in 0..MAX_CALLS {
+    for _ in 0..MAX_CALLS_PER_PAGE {
         let wanted = limit - messages.len();
         let page = queue.list_page(position.state, filter, wanted, bytes_left, position.cursor.as_deref()).await;
-        let page = page.map_err(errors::from_queue)?;
+        let page = page.map_err(errors::queue_error)?;
         if page.bytes > bytes_left && !messages.is_empty() {
-            // A call returns at least one message. This message is too large for the rest of the page, so the next page begins
-            // with it.
+            // A call returns at least one message. A message that is too large for the rest of the page is left to the next
+            // page.
             break;
         }
         messages.extend(page.messages);

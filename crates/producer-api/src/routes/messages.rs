@@ -1,4 +1,4 @@
-//! Messages: posting and reading them.
+//! The endpoints that post messages and read a message.
 
 use axum::{
     Json,
@@ -49,16 +49,16 @@ pub(super) fn register(routes: Routes) -> Routes {
         .add(RequiredScope::OnQueue(Scope::Read), reading, routes!(read_message))
 }
 
-/// The usual size of a response with a message, without the message's data, in bytes.
+/// The usual size of a response with a message in bytes, without the message's data.
 const USUAL_BYTES_BESIDE_DATA: usize = 600;
 
-/// The query `?wait=20s`.
+/// The query of a request that waits until a message has finished: `?wait=20s`.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct WaitQuery {
-    /// Answer when the message has completed or failed, or after this time. Without `wait`, answer at once.
-    #[serde(default, deserialize_with = "query::text")]
+    /// How long to wait until the message has completed or failed. Without `wait`, the response comes at once.
+    #[serde(default, deserialize_with = "query::parse_text")]
     wait: Option<Wait>,
 }
 
@@ -89,13 +89,13 @@ async fn post_message(
     JsonBody(body): JsonBody,
 ) -> Result<Response> {
     let wait = query.wait(&app)?;
-    let mut message: NewMessage = json::body(&body)?;
+    let mut message: NewMessage = json::parse_body(&body)?;
     trace.add_to(&mut message);
     let _wait_share = app.take_wait(responder.caller.key(), wait.unwrap_or(Millis::ZERO))?;
     let enqueued = match key {
-        // Without a key, messages that are posted at the same time share one call; a request with a key makes its own call.
-        // The futures of the rarer cases are boxed, so that other requests need less memory.
-        IdempotencyHeader(None) => queue.post(message).await.map_err(errors::from_enqueue)?,
+        // Messages that are posted at the same time without an Idempotency-Key share one call to Redis; a request with a key
+        // makes its own call. The futures of rarer cases are boxed, so that the other requests need less memory.
+        IdempotencyHeader(None) => queue.post(message).await.map_err(errors::enqueue_error)?,
         key => {
             let enqueued = Box::pin(key.enqueue(&queue, vec![message], "message", &body)).await?;
             enqueued.into_iter().next().ok_or(errors::INTERNAL)?
@@ -108,9 +108,9 @@ async fn post_message(
         Enqueued::Created(message) => match wait {
             None => Some(message),
             // The message is stored, so an error of Redis during the wait only ends the wait.
-            Some(wait) => Box::pin(find(&app, &queue, &id, wait)).await.unwrap_or(Some(message)),
+            Some(wait) => Box::pin(find_message(&app, &queue, &id, wait)).await.unwrap_or(Some(message)),
         },
-        Enqueued::Duplicate(..) => Box::pin(find(&app, &queue, &id, wait.unwrap_or(Millis::ZERO))).await?,
+        Enqueued::Duplicate(..) => Box::pin(find_message(&app, &queue, &id, wait.unwrap_or(Millis::ZERO))).await?,
         Enqueued::Forgotten(_) => None,
     };
     let Some(message) = stored else {
@@ -129,7 +129,7 @@ async fn post_message(
             expected_bytes,
         )?
     } else {
-        // Serializes like a `PostedMessage` without `duplicate`, but avoids the copy that `flatten` makes.
+        // A `Message` serializes like a `PostedMessage` without `duplicate`, but avoids the copy that `flatten` makes.
         responder.respond_to_change(&message, expected_bytes)?
     };
     *response.status_mut() = status;
@@ -140,8 +140,8 @@ async fn post_message(
 
 /// Post many messages
 ///
-/// As JSON: 1 to 1,000 messages, of which all or none are stored. As NDJSON: any number of messages, which are stored while
-/// they arrive. Stored lines stay stored, even if the client disconnects half-way or the server cannot continue.
+/// A JSON body has 1 to 1,000 messages, of which all or none are stored. An NDJSON body has any number of messages, which are
+/// stored while they arrive. Stored messages stay stored, even if the client disconnects or the server can't continue.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/messages/batch",
     request_body(content((NewBatch = "application/json"), (String = "application/x-ndjson", example = "{\"data\":1}\n{\"data\":2,\"id\":\"order-43\"}\n")), description = "Many messages; as NDJSON one NewMessage per line, any number of lines; empty lines are skipped"),
@@ -166,7 +166,7 @@ async fn post_messages(
             return ndjson::enqueue(&app, &queue, trace, body, share).await;
         }
     };
-    let NewBatch { mut messages } = json::body(&body)?;
+    let NewBatch { mut messages } = json::parse_body(&body)?;
     if messages.is_empty() || messages.len() > Queue::MAX_MESSAGES {
         return Err(errors::too_many_messages(messages.len()));
     }
@@ -195,18 +195,18 @@ async fn read_message(
 ) -> Result<Response> {
     let wait = query.wait(&app)?.unwrap_or(Millis::ZERO);
     let _wait_share = app.take_wait(responder.caller.key(), wait)?;
-    let message = find(&app, &queue, &id, wait).await?;
+    let message = find_message(&app, &queue, &id, wait).await?;
     let message = message.ok_or_else(|| errors::message_not_found(queue.name(), &id))?;
     responder.respond_to_read(&message, message.data.get().len() + USUAL_BYTES_BESIDE_DATA)
 }
 
-/// Reads the message: with a wait, as soon as the message has finished or the wait is over. `None` if the message does not
-/// exist or is no longer kept.
-pub(super) async fn find(app: &App, queue: &Queue, id: &MessageRef, wait: Millis) -> Result<Option<Message>> {
+/// Reads a message. If `wait` is not zero, the function returns when the message has finished or the wait is over. Returns
+/// `None` if the message does not exist or is no longer kept.
+pub(super) async fn find_message(app: &App, queue: &Queue, id: &MessageRef, wait: Millis) -> Result<Option<Message>> {
     let message = if wait.is_zero() {
         queue.read(std::slice::from_ref(id)).await.map(|mut found| found.pop().flatten())
     } else {
         queue.read_when_finished(id, wait, &app.subscriber).await
     };
-    message.map_err(errors::from_queue)
+    message.map_err(errors::queue_error)
 }

@@ -1,4 +1,4 @@
-//! The routes, one file for each resource.
+//! The routes of the API, with one file for each resource.
 
 mod about;
 #[cfg(test)]
@@ -18,7 +18,7 @@ use tower_http::timeout::TimeoutLayer;
 
 use registry::Routes;
 
-/// All routes. Requests to most of them may take as long as `time_limit`.
+/// Returns all routes. A request to most routes may take as long as `time_limit`.
 pub(crate) fn all(time_limit: TimeoutLayer) -> Routes {
     let resources = [
         queues::register,

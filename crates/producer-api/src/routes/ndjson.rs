@@ -1,5 +1,5 @@
-//! NDJSON: any number of messages, one per line, stored chunk by chunk while they arrive. While a chunk is being stored, no
-//! more of the body is read, so TCP flow control slows down a fast client.
+//! Posting an NDJSON body, which has any number of messages, one per line. The messages are stored chunk by chunk while they
+//! arrive. The rest of the body is not read while a chunk is being stored, so TCP flow control slows down a fast client.
 
 use std::time::Duration;
 
@@ -27,11 +27,11 @@ use crate::{
     },
 };
 
-/// The maximum size of a chunk in bytes; a longer single line is a chunk of its own.
+/// The maximum size of a chunk of messages in bytes; a longer single line is a chunk of its own.
 const MAX_CHUNK_BYTES: usize = 1_024 * 1_024;
-/// A chunk that is not full is stored when no other line has arrived for this time.
+/// The time without a new line after which a chunk that is not full is stored.
 const CHUNK_DELAY: Duration = Duration::from_millis(20);
-/// A chunk takes memory in steps of this size, in bytes.
+/// The size of the steps in which a chunk takes memory from the budget, in bytes.
 const MEMORY_STEP: usize = 64 * 1_024;
 
 /// Collects the messages of one request into chunks, stores each chunk (all messages or none), and sums up the outcome.
@@ -45,16 +45,16 @@ struct ChunkWriter<'a> {
     first_line: u64,
     last_line: u64,
     summary: LinesSummary,
-    /// The number of the last line that was added to a chunk, skipped or refused.
+    /// The number of the last line that was added to the chunk, skipped or refused.
     last_handled: u64,
-    /// All lines up to this one are stored, skipped or refused.
+    /// The number of the line up to which all lines were stored, skipped or refused.
     stored_through: u64,
     /// The instant at which a message was last added or stored.
     active_at: Instant,
 }
 
 pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, share: Share) -> Result<Response> {
-    let mut lines = Lines::new(body.into_data_stream(), app.limits.body_limit, share.sibling());
+    let mut lines = Lines::new(body.into_data_stream(), app.limits.body_limit, share.empty_share_of_same_client());
     let mut writer = ChunkWriter {
         queue,
         trace,
@@ -71,24 +71,24 @@ pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, 
     };
     let time_limit = app.limits.request_timeout.to_std();
     let ended = loop {
-        // Empty and invalid lines do not extend the time limit.
+        // Empty and invalid lines do not extend the time limit of the request.
         let deadline =
             if writer.chunk.is_empty() { writer.active_at + time_limit } else { Instant::now() + CHUNK_DELAY };
         let line = tokio::select! {
             line = timeout_at(deadline, lines.next()) => line,
-            () = app.shutdown.cancelled() => break writer.store().await.and(Err(errors::stopping())),
+            () = app.shutdown.cancelled() => break writer.store_chunk().await.and(Err(errors::stopping())),
         };
         let handled = match line {
-            Ok(Ok(Some(line))) => writer.take(line).await,
-            Ok(Ok(None)) => break writer.store().await,
+            Ok(Ok(Some(line))) => writer.add_line(line).await,
+            Ok(Ok(None)) => break writer.store_chunk().await,
             Ok(Err(LinesError::Broken(_))) => break Err(errors::BODY_NOT_RECEIVED.into()),
             Ok(Err(LinesError::NoMemory(full))) => {
-                break writer.store().await.and(Err(errors::no_memory_for_body(full)));
+                break writer.store_chunk().await.and(Err(errors::no_memory_for_body(full)));
             }
             Err(_) if writer.chunk.is_empty() => {
-                return Err(writer.report(errors::lines_too_slow(*app.limits.request_timeout)));
+                return Err(writer.add_summary_to(errors::lines_too_slow(*app.limits.request_timeout)));
             }
-            Err(_) => writer.store().await,
+            Err(_) => writer.store_chunk().await,
         };
         if handled.is_err() {
             break handled;
@@ -103,29 +103,29 @@ pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, 
             Ok(Json(BatchOrLines::Lines(writer.summary)).into_response())
         }
         Err(problem) => {
-            // The rest of the body is read first, because a client that writes its whole body before it reads would not receive
-            // the response.
+            // The rest of the body is read before the response is sent, because a client that writes its whole body before it
+            // reads would not receive the response.
             let _ = timeout(time_limit, lines.drain()).await;
-            Err(writer.report(problem))
+            Err(writer.add_summary_to(problem))
         }
     }
 }
 
 impl ChunkWriter<'_> {
     /// Adds a line to the chunk. A full chunk is stored first.
-    async fn take(&mut self, Line { number, text }: Line) -> Result<()> {
-        match self.read(text) {
+    async fn add_line(&mut self, Line { number, text }: Line) -> Result<()> {
+        match self.parse_line(text) {
             Ok(Some((message, bytes))) => {
                 let is_full = self.chunk.len() == Queue::MAX_MESSAGES || self.chunk_bytes + bytes > MAX_CHUNK_BYTES;
                 if is_full && !self.chunk.is_empty() {
-                    self.store().await?;
+                    self.store_chunk().await?;
                 }
                 if let Err(full) = self.make_room_for(bytes) {
                     // Storing the chunk returns its memory to the budget.
                     if self.chunk.is_empty() {
                         return Err(full);
                     }
-                    self.store().await?;
+                    self.store_chunk().await?;
                     self.make_room_for(bytes)?;
                 }
                 if self.chunk.is_empty() {
@@ -137,7 +137,7 @@ impl ChunkWriter<'_> {
                 self.active_at = Instant::now();
             }
             Ok(None) => {}
-            Err(problem) => self.summary.refuse(number, problem),
+            Err(problem) => self.summary.add_refused_line(number, problem),
         }
         self.last_handled = number;
         if self.chunk.is_empty() {
@@ -146,7 +146,7 @@ impl ChunkWriter<'_> {
         Ok(())
     }
 
-    /// Reserves memory for another message of this size in the chunk.
+    /// Reserves memory for another message of `bytes` bytes in the chunk.
     fn make_room_for(&mut self, bytes: usize) -> Result<()> {
         let needed = counted_bytes(self.chunk_bytes + bytes + (self.chunk.len() + 1) * size_of::<NewMessage>());
         if needed <= self.chunk_share.amount() {
@@ -155,46 +155,47 @@ impl ChunkWriter<'_> {
         self.chunk_share.resize(needed.next_multiple_of(MEMORY_STEP)).map_err(errors::no_memory_for_body)
     }
 
-    /// Parses the message of a line, and returns it with its size; `None` for an empty line.
-    fn read(&self, text: Option<Bytes>) -> Result<Option<(NewMessage, usize)>> {
+    /// Parses the message of a line, and returns the message with the size of the line; `None` for an empty line.
+    fn parse_line(&self, text: Option<Bytes>) -> Result<Option<(NewMessage, usize)>> {
         let line = text.ok_or_else(|| errors::line_too_large(self.body_limit))?;
         if line.trim_ascii().is_empty() {
             return Ok(None);
         }
-        let mut message = json::line::<NewMessage>(&line)?;
+        let mut message = json::parse_line::<NewMessage>(&line)?;
         self.trace.add_to(&mut message);
         Ok(Some((message, line.len())))
     }
 
-    async fn store(&mut self) -> Result<()> {
+    async fn store_chunk(&mut self) -> Result<()> {
         let messages = std::mem::take(&mut self.chunk);
         self.chunk_bytes = 0;
         let is_one = messages.len() == 1;
         let enqueued = self.queue.enqueue(messages).await;
         self.active_at = Instant::now();
-        // Reducing the amount never fails.
+        // Reducing the amount of a share never fails.
         let _ = self.chunk_share.resize(0);
         match enqueued {
-            Ok(enqueued) => self.summary.count(&enqueued),
-            // A single message is refused if its stored form, which may be larger than its line, exceeds the limit.
+            Ok(enqueued) => self.summary.count_messages(&enqueued),
+            // A single message is refused if its stored form exceeds the limit of Redis calls. The stored form may be larger
+            // than the line.
             Err(error @ (Error::TooManyMessages(_) | Error::TooManyBytes(_))) if is_one => {
-                self.summary.refuse(self.last_line, errors::from_enqueue(error));
+                self.summary.add_refused_line(self.last_line, errors::enqueue_error(error));
             }
-            Err(error) => return Err(self.not_stored(error)),
+            Err(error) => return Err(self.chunk_error(error)),
         }
         self.stored_through = self.last_handled;
         Ok(())
     }
 
-    fn not_stored(&mut self, error: Error) -> Problem {
+    fn chunk_error(&mut self, error: Error) -> Problem {
         let (first, last) = (self.first_line, self.last_line);
         self.stored_through = first - 1;
         let cause = match &error {
             Error::Unavailable(_) => "Redis became unavailable",
             Error::NotPermitted(_) => errors::LACKS_A_RIGHT,
-            _ => return errors::from_enqueue(error),
+            _ => return errors::enqueue_error(error),
         };
-        let mut problem = errors::from_enqueue(error);
+        let mut problem = errors::enqueue_error(error);
         problem.detail = format!(
             "{cause}: lines {first} to {last} may be stored or not, and no later line is stored; send these \
              and the later lines again when Redis is available. A message with an id of its own is not stored twice"
@@ -202,8 +203,8 @@ impl ChunkWriter<'_> {
         problem.with_in_doubt(InDoubt { from: first, to: last })
     }
 
-    /// Adds the progress of the request to an error response.
-    fn report(self, problem: Problem) -> Problem {
+    /// Adds the number of the last stored line and the summary of all lines to an error response.
+    fn add_summary_to(self, problem: Problem) -> Problem {
         problem.with_lines(self.stored_through, &self.summary)
     }
 }

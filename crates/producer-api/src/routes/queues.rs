@@ -1,4 +1,4 @@
-//! Queues: their status and settings, and operations on a whole queue.
+//! The endpoints that list queues, read and change a queue's settings, and pause, resume, purge or delete a queue.
 
 use axum::{Json, extract, http::StatusCode, response::Response};
 use queue_core::{Queue, QueueName, QueueStatus, settings::SettingsPatch};
@@ -37,7 +37,7 @@ const DEFAULT_LIMIT: usize = 100;
 
 /// List queues
 ///
-/// Lists all queues that the key may read, or only those whose names begin with a prefix. They are in the order of their names,
+/// Lists all queues that the key may read, or only the queues whose names begin with a prefix, in the order of their names,
 /// page by page.
 #[utoipa::path(
     get, path = "/v1/queues", responses((status = 200, description = "A page", body = Queues)), params(QueueQuery),
@@ -47,13 +47,13 @@ async fn list_queues(
     Query(QueueQuery { prefix, limit, cursor }): Query<QueueQuery>,
     responder: Responder,
 ) -> Result<Response> {
-    // The cursor is the last name that was read for the previous page. Only names that the key may read are read, so the cursor
-    // is no secret.
+    // The cursor is the last name that was read for the previous page. Only names of queues that the key may read are read, so
+    // the cursor reveals no other name.
     let after = cursor.map(QueueName::try_from).transpose().map_err(|_| errors::INVALID_CURSOR)?;
     let prefix = prefix.as_ref().map_or("", QueueName::as_str);
     let limit = limit_or(DEFAULT_LIMIT, limit);
-    let page = app.queues.list(&responder.caller.readable(), prefix, after.as_ref(), limit).await;
-    let (queues, next_cursor) = page.map_err(errors::from_queue)?;
+    let page = app.queues.list(&responder.caller.readable_queues(), prefix, after.as_ref(), limit).await;
+    let (queues, next_cursor) = page.map_err(errors::queue_error)?;
     responder.respond_to_read(&Queues { queues, next_cursor }, 0)
 }
 
@@ -63,13 +63,13 @@ async fn list_queues(
     responses((status = 200, description = "The status of the queue", body = QueueStatus)),
 )]
 async fn read_queue(path: QueuePath, _: NoQuery) -> Result<Json<QueueStatus>> {
-    status(&path.queue).await.map(Json)
+    read_status(&path.queue).await.map(Json)
 }
 
 /// Change settings
 ///
-/// A merge patch (RFC 7396): an absent setting stays unchanged, and null restores the default. The first settings create the
-/// queue; an empty patch creates no queue.
+/// Applies a merge patch (RFC 7396) to the settings: an absent setting stays unchanged, and null restores the default. The
+/// first settings create the queue; an empty patch creates no queue.
 #[utoipa::path(
     patch, path = "/v1/queues/{queue}",
     request_body(content((SettingsPatch = "application/merge-patch+json"), (SettingsPatch = "application/json")), description = "The settings to change"),
@@ -77,24 +77,24 @@ async fn read_queue(path: QueuePath, _: NoQuery) -> Result<Json<QueueStatus>> {
 )]
 async fn configure_queue(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<QueueStatus>> {
     let queue = path.queue;
-    let configured = queue.configure(&json::members(&body)?.into()).await;
-    configured.map_err(|error| errors::from_existing_queue(error, queue.name()))?;
-    status(&queue).await.map(Json)
+    let configured = queue.configure(&json::parse_members(&body)?.into()).await;
+    configured.map_err(|error| errors::existing_queue_error(error, queue.name()))?;
+    read_status(&queue).await.map(Json)
 }
 
 /// Pause a queue
 ///
-/// No more messages are handed out until the queue is resumed.
+/// A paused queue hands out no messages until it is resumed.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/pause",
     responses((status = 200, description = "The status of the queue", body = QueueStatus)),
 )]
 async fn pause_queue(path: QueuePath, _: NoQuery, _: NoBody) -> Result<Json<QueueStatus>> {
     let queue = path.queue;
-    // A mistyped name must not create a queue.
-    status(&queue).await?;
-    queue.pause().await.map_err(|error| errors::from_existing_queue(error, queue.name()))?;
-    status(&queue).await.map(Json)
+    // The status is read before the pause, so that a mistyped name does not create a queue.
+    read_status(&queue).await?;
+    queue.pause().await.map_err(|error| errors::existing_queue_error(error, queue.name()))?;
+    read_status(&queue).await.map(Json)
 }
 
 /// Resume a queue
@@ -104,14 +104,14 @@ async fn pause_queue(path: QueuePath, _: NoQuery, _: NoBody) -> Result<Json<Queu
 )]
 async fn resume_queue(path: QueuePath, _: NoQuery, _: NoBody) -> Result<Json<QueueStatus>> {
     let queue = path.queue;
-    status(&queue).await?;
-    queue.resume().await.map_err(|error| errors::from_existing_queue(error, queue.name()))?;
-    status(&queue).await.map(Json)
+    read_status(&queue).await?;
+    queue.resume().await.map_err(|error| errors::existing_queue_error(error, queue.name()))?;
+    read_status(&queue).await.map(Json)
 }
 
 /// Purge a queue
 ///
-/// Deletes the messages that are now in the state that `state` names.
+/// Deletes all messages that are in the given state now.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/purge",
     responses((status = 200, description = "The number of deleted messages", body = Purged)), params(PurgeQuery),
@@ -122,9 +122,9 @@ async fn purge_queue(
     _: NoBody,
 ) -> Result<Json<Purged>> {
     let state = query.state()?;
-    status(&queue).await?;
+    read_status(&queue).await?;
     let purged = app.run_to_end(async move { queue.purge(state).await }).await?;
-    purged.map(|purged| Json(Purged { purged })).map_err(errors::from_queue)
+    purged.map(|purged| Json(Purged { purged })).map_err(errors::queue_error)
 }
 
 /// Retry all failed messages
@@ -135,9 +135,9 @@ async fn purge_queue(
     responses((status = 200, description = "The number of messages that are ready again", body = Retried)),
 )]
 async fn retry_failed(QueuePath { app, queue }: QueuePath, _: NoQuery, _: NoBody) -> Result<Json<Retried>> {
-    status(&queue).await?;
+    read_status(&queue).await?;
     let retried = app.run_to_end(async move { queue.retry_failed().await }).await?;
-    retried.map(|retried| Json(Retried { retried })).map_err(errors::from_queue)
+    retried.map(|retried| Json(Retried { retried })).map_err(errors::queue_error)
 }
 
 /// Delete a queue
@@ -159,10 +159,10 @@ async fn delete_queue(
     }
     // The deletion runs to its end even if the client disconnects, because it has two steps.
     let existed = app.run_to_end(async move { queue.delete().await }).await?;
-    if existed.map_err(errors::from_queue)? { Ok(StatusCode::NO_CONTENT) } else { Err(errors::queue_not_found(&name)) }
+    if existed.map_err(errors::queue_error)? { Ok(StatusCode::NO_CONTENT) } else { Err(errors::queue_not_found(&name)) }
 }
 
-async fn status(queue: &Queue) -> Result<QueueStatus> {
-    let status = queue.status().await.map_err(errors::from_queue)?;
+async fn read_status(queue: &Queue) -> Result<QueueStatus> {
+    let status = queue.status().await.map_err(errors::queue_error)?;
     status.ok_or_else(|| errors::queue_not_found(queue.name()))
 }

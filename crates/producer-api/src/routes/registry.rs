@@ -20,7 +20,7 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// An empty registration. Requests to most routes may take as long as `time_limit`.
+    /// Creates an empty registration of routes. A request to a route that is added with `add` may take as long as `time_limit`.
     pub(crate) fn new(time_limit: TimeoutLayer) -> Self {
         Self { router: OpenApiRouter::default(), endpoints: Endpoints::default(), time_limit, tag: "" }
     }
@@ -30,14 +30,15 @@ impl Routes {
         Self { tag, ..self }
     }
 
-    /// Adds a handler with its `OpenAPI` description, required scope and specific error codes.
+    /// Adds a handler with its `OpenAPI` description, the required scope and the specific error codes.
     pub(super) fn add(self, needs: RequiredScope, refusals: &[Code], route: UtoipaMethodRouter<App>) -> Self {
         let (schemas, paths, handler) = route;
         let handler = handler.route_layer(self.time_limit);
         self.add_unlimited(needs, refusals, (schemas, paths, handler))
     }
 
-    /// Like `add`, but without a time limit for the whole request: each step has its own time limit.
+    /// Adds a handler like `add`, but without a time limit for the whole request: each step of the request has its own time
+    /// limit.
     pub(super) fn add_unlimited(
         mut self,
         needs: RequiredScope,
@@ -45,7 +46,7 @@ impl Routes {
         route: UtoipaMethodRouter<App>,
     ) -> Self {
         for (path, item) in &route.1.paths {
-            for method in methods(item) {
+            for method in methods_of(item) {
                 let endpoint = Endpoint { method, tag: self.tag, needs, refusals: refusals.to_vec() };
                 self.endpoints.add(path, endpoint);
             }
@@ -63,13 +64,13 @@ impl Routes {
         self
     }
 
-    pub(crate) fn split(self) -> (Router<App>, OpenApi, Endpoints) {
+    pub(crate) fn into_parts(self) -> (Router<App>, OpenApi, Endpoints) {
         let (router, description) = self.router.split_for_parts();
         (router, description, self.endpoints)
     }
 }
 
-fn methods(item: &PathItem) -> impl Iterator<Item = Method> {
+fn methods_of(item: &PathItem) -> impl Iterator<Item = Method> {
     let operations = [
         (Method::GET, &item.get),
         (Method::POST, &item.post),

@@ -1,4 +1,4 @@
-//! Schedules, which post messages over time: creating, reading, pausing and deleting them, and posting one message now.
+//! The endpoints that create, read, pause, resume and delete schedules, and that post a schedule's message now.
 
 use axum::{
     Json,
@@ -45,8 +45,8 @@ const DEFAULT_LIMIT: usize = 50;
 
 /// Create or replace a schedule
 ///
-/// An equal definition changes nothing. A replaced schedule counts its runs anew, and stays paused if it was paused. The first
-/// schedule creates the queue.
+/// An equal definition does not change the schedule. A replaced schedule counts its runs anew, and stays paused if it was
+/// paused. The first schedule of a queue creates the queue.
 #[utoipa::path(
     put, path = "/v1/queues/{queue}/schedules/{name}",
     request_body(content = NewSchedule, description = "The definition of the schedule"),
@@ -61,10 +61,10 @@ async fn put_schedule(
     responder: Responder,
     JsonBody(body): JsonBody,
 ) -> Result<Response> {
-    let definition: NewSchedule = json::body(&body)?;
-    // The call has several steps, so it runs to its end even if the client disconnects.
+    let definition: NewSchedule = json::parse_body(&body)?;
+    // The operation has several steps, so it runs to its end even if the client disconnects.
     let put = app.run_to_end(async move { queue.put_schedule(&name, definition, DefinedBy::Client).await }).await?;
-    let (status, schedule) = match put.map_err(errors::from_queue)? {
+    let (status, schedule) = match put.map_err(errors::queue_error)? {
         PutSchedule::Created(schedule) => (StatusCode::CREATED, schedule),
         PutSchedule::Existed(schedule) => (StatusCode::OK, schedule),
     };
@@ -84,13 +84,13 @@ async fn read_schedule(path: SchedulePath, _: NoQuery, responder: Responder) -> 
 
 /// Delete a schedule
 ///
-/// The messages that it posted stay.
+/// The messages that the schedule has posted stay in the queue.
 #[utoipa::path(
     delete, path = "/v1/queues/{queue}/schedules/{name}",
     responses((status = 204, description = "The schedule is deleted")),
 )]
 async fn delete_schedule(SchedulePath { queue, name, .. }: SchedulePath, _: NoQuery) -> Result<StatusCode> {
-    let existed = queue.delete_schedule(&name).await.map_err(errors::from_queue)?;
+    let existed = queue.delete_schedule(&name).await.map_err(errors::queue_error)?;
     if existed { Ok(StatusCode::NO_CONTENT) } else { Err(not_found(queue.name(), &name)) }
 }
 
@@ -111,7 +111,7 @@ async fn list_schedules(
     let after = cursor.map(ScheduleName::try_from).transpose().map_err(|_| errors::INVALID_CURSOR)?;
     let limit = limit_or(DEFAULT_LIMIT, limit);
     let reserved = responder.reserve(limit)?;
-    let page = queue.schedules(after.as_ref(), limit).await.map_err(errors::from_queue)?;
+    let page = queue.schedules(after.as_ref(), limit).await.map_err(errors::queue_error)?;
     let (schedules, has_more) = page.ok_or_else(|| errors::queue_not_found(queue.name()))?;
     let next_cursor = schedules.last().filter(|_| has_more).map(|last| last.name.clone());
     reserved.json(&SchedulePage { schedules, next_cursor })
@@ -126,7 +126,7 @@ async fn list_schedules(
 )]
 async fn pause_schedule(path: SchedulePath, _: NoQuery, responder: Responder, _: NoBody) -> Result<Response> {
     let SchedulePath { queue, name, .. } = &path;
-    if !queue.pause_schedule(name).await.map_err(errors::from_queue)? {
+    if !queue.pause_schedule(name).await.map_err(errors::queue_error)? {
         return Err(not_found(queue.name(), name));
     }
     responder.respond_to_change(&read(&path).await?, 0)
@@ -134,14 +134,14 @@ async fn pause_schedule(path: SchedulePath, _: NoQuery, responder: Responder, _:
 
 /// Resume a schedule
 ///
-/// The next tick is the first one after now. The ticks of the pause are not posted.
+/// The next tick of the schedule is the first tick after now. No messages are posted for the ticks during the pause.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/schedules/{name}/resume",
     responses((status = 200, description = "The schedule", body = Schedule)),
 )]
 async fn resume_schedule(path: SchedulePath, _: NoQuery, responder: Responder, _: NoBody) -> Result<Response> {
     let SchedulePath { queue, name, .. } = &path;
-    if !queue.resume_schedule(name).await.map_err(errors::from_queue)? {
+    if !queue.resume_schedule(name).await.map_err(errors::queue_error)? {
         return Err(not_found(queue.name(), name));
     }
     responder.respond_to_change(&read(&path).await?, 0)
@@ -149,21 +149,21 @@ async fn resume_schedule(path: SchedulePath, _: NoQuery, responder: Responder, _
 
 /// Post a schedule's message now
 ///
-/// This works for a schedule that is paused or has ended, too. The message counts for nothing: the ticks, `runs` and
-/// `last_message` stay as they are.
+/// The message is posted even if the schedule is paused or has ended. The ticks, `runs` and `last_message` of the schedule stay
+/// unchanged.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/schedules/{name}/run",
     responses((status = 201, description = "The message is stored", body = Message)),
 )]
 async fn run_schedule(SchedulePath { queue, name, .. }: SchedulePath, _: NoQuery, _: NoBody) -> Result<Response> {
-    let message = queue.run_schedule(&name).await.map_err(errors::from_enqueue)?;
+    let message = queue.run_schedule(&name).await.map_err(errors::enqueue_error)?;
     let message = message.ok_or_else(|| not_found(queue.name(), &name))?;
     let location = location(queue.name(), &message.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(message)).into_response())
 }
 
 async fn read(SchedulePath { queue, name, .. }: &SchedulePath) -> Result<Schedule> {
-    let schedule = queue.schedule(name).await.map_err(errors::from_queue)?;
+    let schedule = queue.schedule(name).await.map_err(errors::queue_error)?;
     schedule.ok_or_else(|| not_found(queue.name(), name))
 }
 

@@ -1,4 +1,4 @@
-//! Signals: sending a signal, which releases held messages, and reading, listing and forgetting sticky signals.
+//! The endpoints that send a signal, which releases held messages, and that read, list and forget sticky signals.
 
 use axum::{Json, http::StatusCode, response::Response};
 use queue_core::{QueueName, Signal, SignalKey};
@@ -18,8 +18,9 @@ use crate::{
 };
 
 pub(super) fn register(routes: Routes) -> Routes {
-    // Sending a signal needs the scope of producers, because it releases their messages and gives them data. Forgetting a
-    // sticky signal needs the same scope, because sending it again for one millisecond has the same effect.
+    // Sending a signal needs the scope of producers, because a signal releases held messages and gives data to them. Forgetting
+    // a sticky signal needs the same scope, because sending the signal again with a `sticky_for` of one millisecond has the
+    // same effect.
     const SEND: RequiredScope = RequiredScope::OnQueue(Scope::Enqueue);
     const READ: RequiredScope = RequiredScope::OnQueue(Scope::Read);
     routes
@@ -45,14 +46,14 @@ async fn send_signal(
     _: NoQuery,
     OptionalJsonBody(body): OptionalJsonBody,
 ) -> Result<Json<Released>> {
-    let signal = body.map_or_else(|| Ok(Signal::default()), |body| json::body(&body))?;
+    let signal = body.map_or_else(|| Ok(Signal::default()), |body| json::parse_body(&body))?;
     // A sticky signal applies to later messages, so it creates the queue; any other signal has no effect if the queue does
     // not exist.
-    if signal.sticky_for.is_none() && queue.status().await.map_err(errors::from_queue)?.is_none() {
+    if signal.sticky_for.is_none() && queue.status().await.map_err(errors::queue_error)?.is_none() {
         return Ok(Json(Released { released: 0 }));
     }
     let released = app.run_to_end(async move { queue.signal(&key, &signal).await }).await?;
-    released.map(|released| Json(Released { released })).map_err(errors::from_queue)
+    released.map(|released| Json(Released { released })).map_err(errors::queue_error)
 }
 
 /// Read a sticky signal
@@ -62,7 +63,7 @@ async fn send_signal(
 )]
 async fn read_signal(path: SignalPath, _: NoQuery, responder: Responder) -> Result<Response> {
     let SignalPath { queue, key, .. } = path;
-    let signal = queue.sticky_signal(&key).await.map_err(errors::from_queue)?;
+    let signal = queue.sticky_signal(&key).await.map_err(errors::queue_error)?;
     let Some(signal) = signal else { return Err(not_found(queue.name(), &key)) };
     responder
         .respond_to_read(&StickySignal { key, data: signal.data, sticky_until: signal.until, held: signal.held }, 0)
@@ -70,13 +71,13 @@ async fn read_signal(path: SignalPath, _: NoQuery, responder: Responder) -> Resu
 
 /// Forget a sticky signal
 ///
-/// Messages that are posted later are held again; released messages stay released.
+/// Messages that are posted after the signal is forgotten are held again; released messages stay released.
 #[utoipa::path(
     delete, path = "/v1/queues/{queue}/signals/{key}",
     responses((status = 204, description = "The signal is forgotten")),
 )]
 async fn forget_signal(SignalPath { queue, key, .. }: SignalPath, _: NoQuery) -> Result<StatusCode> {
-    let existed = queue.forget_signal(&key).await.map_err(errors::from_queue)?;
+    let existed = queue.forget_signal(&key).await.map_err(errors::queue_error)?;
     if existed { Ok(StatusCode::NO_CONTENT) } else { Err(not_found(queue.name(), &key)) }
 }
 
@@ -96,8 +97,8 @@ async fn list_signals(
     let limit = limit_or(DEFAULT_LIMIT, limit);
     let reserved = responder.reserve(limit)?;
     let page = queue.sticky_signals(after.as_ref().map(|(until, key)| (*until, key)), limit).await;
-    let (signals, has_more) = page.map_err(errors::from_queue)?;
-    if signals.is_empty() && after.is_none() && queue.status().await.map_err(errors::from_queue)?.is_none() {
+    let (signals, has_more) = page.map_err(errors::queue_error)?;
+    if signals.is_empty() && after.is_none() && queue.status().await.map_err(errors::queue_error)?.is_none() {
         return Err(errors::queue_not_found(queue.name()));
     }
     let next_cursor = signals.last().filter(|_| has_more).map(|last| encode_cursor(last.until, &last.key));
