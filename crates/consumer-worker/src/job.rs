@@ -29,8 +29,8 @@ use tracing::{Span, info_span};
 /// The time that is reserved for settling the lease of a run.
 pub(crate) const TIME_TO_SETTLE: Duration = Duration::from_millis(200);
 
-/// The time limit for the cleanup after the time-out of a run: its program is stopped, or its cancelled handler ends. The lease
-/// lasts until the outcome is recorded; then another attempt may begin.
+/// The time limit for the cleanup after the time-out of a run, in which the program of the run is stopped, or the cancelled
+/// handler ends. The lease of the message lasts until the outcome is recorded; then another attempt may begin.
 const CLEANUP_AFTER_TIMEOUT: Duration = Queue::RUN_TIMEOUT_GRACE.to_std().saturating_sub(TIME_TO_SETTLE);
 const _: () = assert!(!CLEANUP_AFTER_TIMEOUT.is_zero(), "the lease ends before the outcome of a run is recorded");
 
@@ -89,7 +89,7 @@ impl Job {
         &self.state.message
     }
 
-    /// The id of the message: the own id that the producer chose, or the one that Drover made.
+    /// The id of the message: the own id that the producer chose, or the id that Drover made.
     pub fn id(&self) -> &MessageRef {
         &self.state.message.id
     }
@@ -114,8 +114,8 @@ impl Job {
         self.state.message.headers.get(name)
     }
 
-    /// The data of the signal that released the message: JSON of at most 4 KiB. `None` if the message was not held, or its
-    /// signal had no data.
+    /// The data of the signal that released the message: JSON of at most 4 KiB. Returns `None` if the message was not held, or
+    /// if its signal had no data.
     pub fn signal(&self) -> Option<&RawValue> {
         self.state.message.signal.as_deref()
     }
@@ -125,17 +125,17 @@ impl Job {
         self.header("traceparent")
     }
 
-    /// The number of this attempt, from 1.
+    /// The number of this attempt. The first attempt has the number 1.
     pub fn attempt(&self) -> u32 {
         self.state.message.attempts_made + 1
     }
 
-    /// The time limit of this run; a longer run is a failed attempt. `None` if there is no limit.
+    /// The time limit of this run, or `None` if the run has no limit. A run that reaches its limit is a failed attempt.
     pub fn timeout(&self) -> Option<Millis> {
         self.state.timeout
     }
 
-    /// The instant of the [time-out](Self::timeout). The worker drops the handler then.
+    /// The instant of the [time-out](Self::timeout), at which the worker drops the handler.
     pub fn deadline(&self) -> Option<Instant> {
         self.record_start().checked_add(self.state.timeout?.to_std())
     }
@@ -151,8 +151,8 @@ impl Job {
         self.state.lease_expires_at
     }
 
-    /// A token that is cancelled when the handler must stop: the message was cancelled, or its lease is lost. The worker
-    /// drops a handler that has not ended 0.5 s later.
+    /// Returns a token that is cancelled when the handler must stop, because the message was cancelled or its lease is lost.
+    /// The worker drops a handler that has not ended 0.5 s after the token was cancelled.
     pub fn stop(&self) -> &CancellationToken {
         &self.state.cancel.0.token
     }
@@ -162,7 +162,8 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// [`Error::ProgressTooLarge`], [`Error::Unavailable`], [`Error::OutOfMemory`]; the handler may continue after any of them.
+    /// Returns [`Error::ProgressTooLarge`], [`Error::Unavailable`] or [`Error::OutOfMemory`]; the handler may continue after
+    /// each of these errors.
     pub async fn report_progress(&self, progress: &impl Serialize) -> Result<bool, Error> {
         let json = to_raw_value(progress).map_err(|error| Error::Unexpected(wording::value_mistake(&error)))?;
         match &self.state.lease {
@@ -174,12 +175,12 @@ impl Job {
         }
     }
 
-    /// Extends the lease, so that it ends this duration from now, even if this process dies. A handler seldom needs this method,
-    /// because the worker extends all its leases. The [time-out](Self::timeout) of the run does not change.
+    /// Extends the lease, so that the lease ends after `duration` from now, even if this process dies. A handler seldom needs
+    /// this method, because the worker extends all its leases. The [time-out](Self::timeout) of the run does not change.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: it is unknown whether the lease was extended.
+    /// Returns [`Error::Unavailable`] if it is unknown whether the lease was extended.
     pub async fn extend(&self, duration: Duration) -> Result<Extended, Error> {
         let millis = Millis::new(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
         match &self.state.lease {
@@ -205,15 +206,15 @@ impl Job {
         &self.state.cancel
     }
 
-    /// The deadline of a part of the run that is cancelled now: the end of the grace, but no later than shortly after the
-    /// time-out of the run.
+    /// Returns the instant by which a part of the run that is cancelled now must have ended: the end of the grace, but no later
+    /// than shortly after the time-out of the run.
     pub(crate) fn must_end_by(&self, grace: Duration) -> tokio::time::Instant {
         let after_grace = tokio::time::Instant::now() + grace;
         self.deadline().map_or(after_grace, |deadline| after_grace.min((deadline + CLEANUP_AFTER_TIMEOUT).into()))
     }
 
-    /// A token for a part of the run that continues for a limited time after the handler was dropped. A timed-out attempt is
-    /// recorded only after all tokens were dropped, so that no other attempt runs at the same time.
+    /// Returns a token for a part of the run that continues for a limited time after the handler was dropped. A timed-out
+    /// attempt is recorded only after all tokens were dropped, so that no other attempt runs at the same time.
     pub(crate) fn cleanup_token(&self) -> TaskTrackerToken {
         self.state.cleanup.get_or_init(TaskTracker::new).token()
     }
@@ -226,7 +227,8 @@ impl Job {
         }
     }
 
-    /// Begins the span of the run: a part of the trace that the message belongs to, linked to the span that posted it.
+    /// Begins the span of the run. The span is a part of the trace that the message belongs to, and is linked to the span that
+    /// posted the message.
     pub(crate) fn begin_span(&self) -> Span {
         // The id is a string field, which the log quotes, because an own id may contain spaces and quotes.
         let (queue, id, attempt) = (self.queue(), self.id().as_str(), self.attempt());
@@ -244,8 +246,8 @@ impl Job {
         span
     }
 
-    /// The trace context that a URL or a program gets, as request headers: that of this run's span if the worker sends traces,
-    /// otherwise that of the message.
+    /// Returns the trace context that a URL or a program gets, as request headers: the context of this run's span if the worker
+    /// sends traces, otherwise the context of the message.
     pub(crate) fn trace_headers(&self) -> [(&'static str, Option<String>); 2] {
         let span_context = telemetry::is_tracing().then(|| TraceContext::of_span(&Span::current())).flatten();
         let (parent, state) = if let Some(context) = span_context {
@@ -257,7 +259,7 @@ impl Job {
         [(TraceContext::TRACEPARENT, parent), (TraceContext::TRACESTATE, state)]
     }
 
-    /// The progress that the handler of a simulated job reported.
+    /// Returns the progress that the handler of a simulated job reported.
     pub(crate) fn reports(&self) -> Vec<Box<RawValue>> {
         match &self.state.lease {
             Lease::Real(..) => Vec::new(),
@@ -271,7 +273,8 @@ impl Job {
 pub(crate) enum CancelReason {
     /// A client cancelled the message.
     Cancelled,
-    /// The lease is over: it lapsed and another consumer has or gets the message, or the queue was deleted.
+    /// The lease is over, because the lease lapsed or the queue was deleted. After a lapse, another consumer has or gets the
+    /// message.
     LeaseLost,
 }
 
@@ -314,7 +317,7 @@ impl CancelHandle {
         *self.0.extended_until.lock() = until;
     }
 
-    /// Whether the handler extended its lease beyond an instant.
+    /// Returns whether the handler extended its lease beyond an instant.
     pub(crate) fn is_extended_beyond(&self, instant: Instant) -> bool {
         self.0.extended_until.lock().is_some_and(|until| until > instant)
     }

@@ -30,16 +30,17 @@ pub use routing::{
 pub use runtime::{Worker, WorkerError, WorkerMetrics};
 pub use testing::{TestJob, reported};
 
-/// The text of the 404 response of the worker's port.
+/// The error text of 404 responses on the worker's port.
 const UNKNOWN_PATH: &str = "there is nothing at this path: a worker serves /livez, /readyz and /metrics only; the endpoints for \
                         messages and queues are those of the producer-api, at its own address";
 
-/// Runs a worker with this configuration and these routes, and serves its health and metrics, until `stop`. `serve` is for a
-/// process that has its own `main` and runtime; [`run`] is a complete program.
+/// Runs a worker with a configuration and routes, and serves its health and metrics, until `stop` is cancelled. `serve` is for
+/// a process that has its own `main` and runtime; [`run`] is a complete program.
 ///
 /// # Errors
 ///
-/// The configuration is invalid, the worker can't listen on its address, or it stopped with a [`WorkerError`].
+/// Returns an error if the configuration is invalid, if the worker can't listen on its address, or if the worker stopped with a
+/// [`WorkerError`].
 pub async fn serve<S>(config: Config, routes: Routes<S>, stop: Stop) -> Result<(), Box<dyn Error + Send + Sync>>
 where
     S: Clone + Send + Sync + 'static,
@@ -61,7 +62,7 @@ where
         .fallback(|| async { Problem::new(Code::NotFound, UNKNOWN_PATH) })
         .layer(middleware::from_fn(render_problems));
 
-    // Health and metrics are served until the worker has stopped, because it still settles leases while it stops.
+    // Health and metrics are served until the worker has stopped, because the worker still settles leases while it stops.
     let stopped = CancellationToken::new();
     let monitoring = tokio::spawn(monitor.run(stopped.clone()));
     let grace = config.worker.shutdown_grace.to_std();
@@ -79,10 +80,10 @@ where
     Ok(result?)
 }
 
-/// Drover's worker: drains queues, runs handlers, records the outcome of each message
+/// Drover's worker: leases messages, runs their handlers, and records the outcome of each message
 ///
-/// Every key of the configuration is in config/default.toml; the environment (`DROVER__SECTION__KEY`) overrides the file, and
-/// the file overrides the defaults.
+/// Every key of the configuration is in config/default.toml; environment variables (`DROVER__SECTION__KEY`) override the
+/// configuration file, and the file overrides the defaults.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct CommandLine {
@@ -90,8 +91,8 @@ struct CommandLine {
     arguments: service::Arguments,
 }
 
-/// Runs a complete worker program with these routes until SIGTERM or SIGINT: it reads the arguments and the configuration
-/// (ignoring `worker.routes`), logs, and serves health and metrics.
+/// Runs a complete worker program with these routes until SIGTERM or SIGINT. The program reads the arguments and the
+/// configuration (ignoring `worker.routes`), logs, and serves health and metrics.
 ///
 /// Returns the exit code for `main`: 0 after a graceful stop, even if messages were released; 1 after an error, or after a
 /// second signal, which stops the worker at once; 2 if an argument is wrong.
@@ -102,7 +103,7 @@ where
     run_with(name, |_| routes)
 }
 
-/// Runs the worker of the binary, whose routes are in its configuration.
+/// Runs the program `consumer-worker`, whose routes are in its configuration.
 #[doc(hidden)]
 pub fn run_configured() -> ExitCode {
     run_with("consumer-worker", |config| Routes::from_config(&config.worker.routes))

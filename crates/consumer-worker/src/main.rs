@@ -1,4 +1,4 @@
-//! The binary of the consumer-worker.
+//! The program `consumer-worker`, which runs the handlers that its configuration names.
 
 use std::process::ExitCode;
 

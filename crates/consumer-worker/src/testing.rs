@@ -41,7 +41,7 @@ impl TestJob {
     ///
     /// # Panics
     ///
-    /// The name of the queue is invalid, or the data can't be serialized as JSON.
+    /// The function panics if the name of the queue is invalid, or if the data can't be serialized as JSON.
     pub fn new(queue: &str, data: &impl Serialize) -> Self {
         let message = Message::started(
             "00000000000001".parse().expect("14 digits are an id"),
@@ -55,7 +55,7 @@ impl TestJob {
     /// Sets the name of the message.
     ///
     /// # Panics
-    /// The name is invalid.
+    /// The method panics if the name is invalid.
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         self.message.name = Some(name.parse().expect("the name of a message"));
@@ -65,7 +65,7 @@ impl TestJob {
     /// Sets the group of the message.
     ///
     /// # Panics
-    /// The group is invalid.
+    /// The method panics if the group is invalid.
     #[must_use]
     pub fn group(mut self, group: &str) -> Self {
         self.message.group = Some(group.parse().expect("the group of a message"));
@@ -75,14 +75,14 @@ impl TestJob {
     /// Sets the id of the message.
     ///
     /// # Panics
-    /// The id is invalid.
+    /// The method panics if the id is invalid.
     #[must_use]
     pub fn id(mut self, id: &str) -> Self {
         self.message.id = id.parse().expect("the id of a message");
         self
     }
 
-    /// Adds a header.
+    /// Adds a header to the message.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.insert(name.to_owned(), value.to_owned());
@@ -92,14 +92,14 @@ impl TestJob {
     /// Sets the data of the signal that released the message.
     ///
     /// # Panics
-    /// The data can't be serialized as JSON.
+    /// The method panics if the data can't be serialized as JSON.
     #[must_use]
     pub fn signal(mut self, data: &impl Serialize) -> Self {
         self.message.signal = Some(to_raw_value(data).expect("data with a JSON form"));
         self
     }
 
-    /// Sets the number of the attempt, from 1.
+    /// Sets the number of the attempt. The first attempt has the number 1.
     #[must_use]
     pub fn attempt(mut self, attempt: u32) -> Self {
         self.message.attempts_made = attempt.saturating_sub(1);
@@ -107,18 +107,19 @@ impl TestJob {
         self
     }
 
-    /// Sets the time-out of the run. Defaults to none.
+    /// Sets the time-out of the run (default: none).
     #[must_use]
     pub fn timeout(mut self, timeout: Millis) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Creates the job. [`reported`] returns the progress that its handler reports; extending its lease has no effect.
+    /// Creates the job. [`reported`] returns the progress that the job's handler reports; extending the job's lease has no
+    /// effect.
     ///
     /// # Panics
     ///
-    /// There are more headers than a message may have.
+    /// The method panics if there are more headers than a message may have.
     pub fn job(mut self) -> Job {
         self.message.headers = self.headers.try_into().expect("no more headers than a message may have");
         let lease_expires_at = self.message.created_at + Millis::from_secs(30);
@@ -126,7 +127,7 @@ impl TestJob {
     }
 }
 
-/// The progress that a handler reported for a [`TestJob`], each report as JSON.
+/// Returns the progress that a handler reported for a [`TestJob`], each report as JSON.
 pub fn reported(job: &Job) -> Vec<String> {
     job.reports().iter().map(|report| report.get().to_owned()).collect()
 }

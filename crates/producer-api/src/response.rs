@@ -91,7 +91,7 @@ impl Reserved {
         self.response_share.amount()
     }
 
-    /// Creates the response, and returns the memory that the response does not need to the budget.
+    /// Creates the response, and gives the memory that the response does not need back to the budget.
     pub(crate) fn json(self, value: &impl Serialize) -> Result<Response> {
         let text = json(value, 0)?;
         Ok(if text.len() <= MAX_UNCOUNTED_BYTES {

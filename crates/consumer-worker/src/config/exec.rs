@@ -1,11 +1,11 @@
-//! The section of the handler `exec`, and the keys that the handler `http` also has.
+//! The configuration of the handler `exec`, and the keys that the handlers `exec` and `http` share.
 
 use std::{fmt, iter};
 
 use queue_core::{DurationIn, Millis};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-/// The time limit of a handler: 100 ms to 7 days. (The `timeout` of a message is 1 ms to 7 days.)
+/// The time limit of a handler: 100 ms to 7 days. The `timeout` of a message has a wider range: 1 ms to 7 days.
 pub type HandlerTimeout = DurationIn<100, 604_800_000>;
 
 /// How a handler uses the HTTP response, or the output of the program.
@@ -26,13 +26,13 @@ pub struct ExecHandler {
     /// The program and its arguments.
     #[serde(deserialize_with = "command_line")]
     pub command: CommandLine,
-    /// The time limit of one run of the program. Defaults to 1 min.
+    /// The time limit of one run of the program (default: 1 min).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<HandlerTimeout>,
-    /// The time between SIGTERM and SIGKILL when the worker stops the program. Defaults to 5 s.
+    /// The time between SIGTERM and SIGKILL when the worker stops the program (default: 5 s).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_grace: Option<DurationIn<0, 60_000>>,
-    /// How the program's standard output is used. Defaults to `result`.
+    /// How the program's standard output is used (default: `result`).
     #[serde(default)]
     pub output: Output,
 }
@@ -61,7 +61,7 @@ impl fmt::Debug for CommandLine {
     }
 }
 
-/// Reads a command line from a list of texts. The error text shows how to write such a list.
+/// Reads a command line from a list of texts. The error text shows how to write a list.
 fn command_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CommandLine, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected a list: write command = [\"python3\", \"job.py\"]")]
@@ -87,7 +87,7 @@ impl TryFrom<Vec<String>> for CommandLine {
     }
 }
 
-/// The words of the command line, with the values of variables masked.
+/// Converts a command line to its words, with the values of variables masked.
 impl From<CommandLine> for Vec<String> {
     fn from(command: CommandLine) -> Self {
         iter::once(command.program).chain(command.arguments).map(masked).collect()

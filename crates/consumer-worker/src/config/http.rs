@@ -1,4 +1,4 @@
-//! The section of the handler `http`: its keys, the hosts that messages may name, and the secrets that sign requests.
+//! The configuration of the handler `http`: its keys, the hosts that messages may name, and the secrets that sign requests.
 
 use std::{fmt, str::FromStr};
 
@@ -11,8 +11,8 @@ use url::{Host, Url};
 
 use super::exec::{HandlerTimeout, Output};
 
-/// POSTs each message to a URL, signed by the rules of Standard Webhooks: either all messages to one URL, or each message to
-/// the URL in one of its headers.
+/// Posts each message to a URL, signed by the rules of Standard Webhooks: all messages to one URL, or each message to the URL
+/// in one of its headers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpHandler {
@@ -25,28 +25,29 @@ pub struct HttpHandler {
     /// The hosts that are allowed in the URL that a message names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_hosts: Vec<AllowedHost>,
-    /// The private networks in which the host of a message's URL may be. Defaults to none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "networks")]
+    /// The private networks in which the host of a message's URL may be (default: none).
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "network_list")]
     pub allowed_networks: Vec<IpNet>,
-    /// The secrets that sign requests: each request has one signature by each secret. Defaults to none: requests are not signed.
+    /// The secrets that sign requests: each request has one signature by each secret (default: none, so that requests are not
+    /// signed).
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_several_secrets")]
     pub secret: Vec<WebhookSecret>,
-    /// A file with more secrets, one per line. Defaults to none.
+    /// A file with more secrets, one per line (default: none).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_file: Option<FilePath>,
-    /// The time within which the answer must be complete. Defaults to 10 s.
+    /// The time within which the answer must be complete (default: 10 s).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<HandlerTimeout>,
-    /// The time within which the connection must be open. Defaults to 5 s.
+    /// The time within which the connection must be open (default: 5 s).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<DurationIn<100, 60_000>>,
-    /// The maximum number of concurrent requests of this route to one host. Defaults to no limit but the worker's.
+    /// The maximum number of concurrent requests of this route to one host (default: no limit but the worker's).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
-    /// A PEM file of certificate authorities that are trusted in addition to the system's. Defaults to none.
+    /// A PEM file of certificate authorities that are trusted in addition to the system's (default: none).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<FilePath>,
-    /// How the body of a successful response is used. Defaults to `result`.
+    /// How the body of a successful response is used (default: `result`).
     #[serde(default)]
     pub response: Output,
 }
@@ -77,8 +78,8 @@ impl HttpHandler {
     }
 }
 
-/// Reads a list of networks. The error text shows how to write such a list.
-fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+/// Reads a list of networks. The error text shows how to write a network.
+fn network_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let network = |(index, text): (usize, String)| {
         text.parse().map_err(|_| D::Error::custom(format!("entry {} is no network; write \"10.1.0.0/16\"", index + 1)))
     };
@@ -136,7 +137,7 @@ impl Serialize for AllowedHost {
 }
 
 /// A secret that signs requests, in the form of Standard Webhooks: `whsec_` and 24 to 64 bytes as base64. Logs and printed
-/// configurations do not show it.
+/// configurations do not show the secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebhookSecret(Vec<u8>);
 
@@ -153,7 +154,7 @@ impl WebhookSecret {
     ///
     /// # Errors
     ///
-    /// The mistake and the number of its line, without the text of the line.
+    /// Returns the mistake and the number of its line, without the text of the line.
     pub fn parse_lines(text: &str) -> Result<Vec<Self>, String> {
         let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
         let parse = |(index, line): (usize, &str)| line.parse().map_err(|error| format!("line {}: {error}", index + 1));
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn file_of_secrets_has_one_per_line() {
+    fn file_of_secrets_has_one_secret_per_line() {
         assert_eq!(WebhookSecret::parse_lines(&format!("{SECRET}\n\n  {SECRET}\n")).unwrap().len(), 2);
         assert_eq!(WebhookSecret::parse_lines(&format!("{SECRET}\nhunter2")).unwrap_err().find("line 2"), Some(0));
         assert!(WebhookSecret::parse_lines("\n").is_err());

@@ -25,21 +25,21 @@ pub type Config = service::Config<Worker>;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Worker {
-    /// The address on which the worker serves `/livez`, `/readyz` and `/metrics`. Defaults to 127.0.0.1:8081.
+    /// The address on which the worker serves `/livez`, `/readyz` and `/metrics` (default: 127.0.0.1:8081).
     pub bind: BindAddress,
-    /// The maximum number of handlers that run at once, for each queue in one process. Defaults to 100.
+    /// The maximum number of handlers that run at once, for each queue in one process (default: 100).
     pub concurrency: usize,
-    /// The maximum number of leases over all queues of one process. Defaults to 10,000.
+    /// The maximum number of leases over all queues of one process (default: 10,000).
     pub max_leases: usize,
-    /// The maximum total size of the data of all leased messages, in bytes. Defaults to 64 MiB.
+    /// The maximum total size of the data of all leased messages, in bytes (default: 64 MiB).
     pub max_bytes: usize,
-    /// The order in which queues get leases when `max_leases` is too small for all of them. Defaults to `weighted`.
+    /// The order in which queues get leases when `max_leases` is too small for all of them (default: `weighted`).
     pub order: Order,
-    /// The pause between two polls of an idle queue. A poll finds messages whose wake-up was lost. Defaults to 5 s.
+    /// The pause between two polls of an idle queue (default: 5 s). A poll finds messages whose wake-up was lost.
     pub poll_interval: DurationIn<100, 86_400_000>,
-    /// The time that handlers may take to end after SIGTERM. Defaults to 25 s.
+    /// The time that handlers may take to end after SIGTERM (default: 25 s).
     pub shutdown_grace: DurationIn<0, 86_400_000>,
-    /// The routes, each a handler with the messages that it gets. Defaults to the log handler for `my-queue`.
+    /// The routes, each a handler with the messages that it gets (default: the log handler for `my-queue`).
     pub routes: Vec<Route>,
 }
 
@@ -49,21 +49,21 @@ pub struct Worker {
 pub struct Route {
     /// The queue of the messages, or a pattern for the names of queues (`user-*`).
     pub queue: QueuePattern,
-    /// The name of the messages that the handler gets. Defaults to messages of any name.
+    /// The name of the messages that the handler gets (default: messages of any name).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<MessageName>,
-    /// The maximum number of handlers that run at once for each queue of this route. Defaults to `worker.concurrency`.
+    /// The maximum number of handlers that run at once for each queue of this route (default: `worker.concurrency`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
-    /// The weight of each queue of this route with `order = "weighted"`: a queue of weight 3 gets three times as many
-    /// messages as one of weight 1. Defaults to 1.
+    /// The weight of each queue of this route with `order = "weighted"` (default: 1). A queue of weight 3 gets three times as
+    /// many messages as a queue of weight 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<NonZeroU32>,
-    /// The handler of these messages.
+    /// The handler of the messages that the route selects.
     pub handler: HandlerConfig,
 }
 
-/// The order in which queues get leases when a worker has too few for all of them.
+/// The order in which queues get leases when a worker has too few leases for all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
@@ -79,11 +79,11 @@ pub enum Order {
 pub enum HandlerConfig {
     /// Logs the id and the data of each message.
     Log {
-        /// The result of each message. Defaults to null.
+        /// The result of each message (default: null).
         #[serde(skip_serializing_if = "Value::is_null")]
         result: Value,
     },
-    /// POSTs each message to a URL.
+    /// Posts each message to a URL.
     Http(HttpHandler),
     /// Runs a program on each message.
     Exec(ExecHandler),
@@ -129,8 +129,8 @@ impl HandlerConfig {
         }
     }
 
-    /// Checks whether the keys of the handler go together. The returned error text continues the path of the handler, as in
-    /// `.concurrency must be …`.
+    /// Checks that the keys of the handler do not contradict each other. The returned error text continues the path of the
+    /// handler, as in `.concurrency must be …`.
     fn validate(&self) -> Result<(), String> {
         match self {
             Self::Http(http) => http.validate(),
@@ -179,11 +179,11 @@ impl Section for Worker {
 
 /// Checks that the settings of the route's queues give its handler the time that it may take.
 fn check_timeout(key: &str, timeout: Millis, route: &Route, queues: &DeclaredSettings) -> Result<(), String> {
-    // Besides the route's own pattern, narrower queues and patterns with their own settings are checked.
+    // The check covers the route's own pattern, and narrower queues and patterns that have their own settings.
     let narrower = queues.patterns().filter(|pattern| route.queue.matches(pattern.as_str()));
     for name in iter::once(&route.queue).chain(narrower) {
         let declared = queues.of_all(name);
-        // Invalid settings are reported when they are validated.
+        // Invalid settings are reported by their own validation.
         let Ok(settings) = declared.settings() else { continue };
         let visibility_timeout = declared.names("visibility_timeout").then_some(*settings.visibility_timeout);
         let run_timeout = settings.timeout.as_deref().copied();

@@ -13,13 +13,13 @@ fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
     Config::load_with(Some(written.path()), environment).map_err(|error| error.to_string())
 }
 
-/// A configuration of one route with this handler.
+/// Returns a configuration with one route, which has this handler.
 fn route_to(handler: &str) -> String {
     format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {{ {handler} }}")
 }
 
 #[test]
-fn defaults_are_the_documented_ones() {
+fn defaults_of_the_section_worker_are_the_documented_values() {
     let worker = load("", &[]).unwrap().worker;
     assert_eq!((worker.bind.to_string().as_str(), worker.concurrency), ("127.0.0.1:8081", 100));
     assert_eq!((worker.max_leases, worker.max_bytes, worker.order), (10_000, 64 << 20, Order::Weighted));

@@ -1,4 +1,4 @@
-//! The handler `log`: logs each message, and completes it with a result from the configuration.
+//! The handler `log`, which logs each message, and completes the message with a result from the configuration.
 
 use queue_core::Queue;
 use serde_json::Value;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl Routes {
-    /// The routes of a configuration.
+    /// Creates the routes that a configuration describes.
     pub fn from_config(routes: &[config::Route]) -> Self {
         let mut table = RouteTable::default();
         for (index, route) in routes.iter().enumerate() {
@@ -31,7 +31,7 @@ impl Routes {
     }
 }
 
-/// Makes the handler that a configuration describes. Fails with the mistake in the configuration.
+/// Creates the handler that a configuration describes, or returns the mistake in the configuration.
 fn from_config(handler: &config::HandlerConfig) -> Result<Endpoint, String> {
     match handler {
         config::HandlerConfig::Log { result } => Ok(Log::new(result)?.into_endpoint(&())),

@@ -1,12 +1,12 @@
-//! Makes the result of a message from bytes: the body of a response, or the output of a program.
+//! Converts bytes to the result of a message: the body of an HTTP response, or the output of a program.
 
 use queue_core::{Failure, Queue};
 use serde_json::value::RawValue;
 
 use crate::routing::Outcome;
 
-/// Completes a message with these bytes: JSON is kept as it is, an empty output becomes null, and any other text becomes a
-/// string. Invalid JSON is no failure, because the work is done and another attempt would repeat it.
+/// Completes a message with these bytes: JSON is kept unchanged, an empty output becomes null, and any other text becomes a
+/// string. Invalid JSON is no failure, because the work is done and another attempt would repeat the work.
 pub(super) fn into_result(bytes: &[u8]) -> Outcome {
     let text = bytes.trim_ascii();
     if text.is_empty() {
@@ -18,7 +18,7 @@ pub(super) fn into_result(bytes: &[u8]) -> Outcome {
     }
 }
 
-/// The outcome of a message whose output has more bytes than a result may have.
+/// Returns the outcome of a message whose output has more bytes than a result may have.
 pub(super) fn too_large(source: &str, advice: &str) -> Outcome {
     Outcome::FailForGood(Failure::new(
         "result_too_large",
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_bytes_become_a_result() {
+    fn json_and_any_other_bytes_become_a_result() {
         for (bytes, expected) in [
             (&b"{\"a\": [1, 1e400]}\n"[..], "{\"a\": [1, 1e400]}"),
             (b"", "null"),

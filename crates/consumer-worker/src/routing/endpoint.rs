@@ -22,12 +22,12 @@ use super::{
 };
 use crate::job::Job;
 
-/// A handler that is a type with the method `handle`, as the built-in handlers are.
+/// A handler that is a type with the method `handle`. The built-in handlers implement this trait.
 ///
 /// Most handlers are plain `async fn`s instead: see [`IntoEndpoint`].
 pub trait Handler: Send + Sync + 'static {
-    /// Works on one message and returns its outcome. A panic fails the attempt, and affects no other message. The worker
-    /// drops the future at the time-out of the run, and 0.5 s after the message was cancelled or its lease was lost.
+    /// Runs the handler on one message, and returns the outcome. A panic fails the attempt, and affects no other message. The
+    /// worker drops the future at the time-out of the run, and 0.5 s after the message was cancelled or its lease was lost.
     fn handle(&self, job: Job) -> impl Future<Output = Outcome> + Send;
 }
 
@@ -73,7 +73,7 @@ impl Endpoint {
         Self::of_service(layer.layer(self))
     }
 
-    /// Works on one message.
+    /// Runs the handler on one message.
     pub(crate) fn handle(&self, job: Job) -> BoxFuture<'static, Outcome> {
         (self.0)(job)
     }

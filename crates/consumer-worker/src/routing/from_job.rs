@@ -14,7 +14,7 @@ pub trait FromJob<S>: Sized + Send {
     ///
     /// # Errors
     ///
-    /// The outcome of the message if the value can't be made. The handler is not called then.
+    /// Returns the outcome of the message if the value can't be made. Then the handler is not called.
     fn from_job(job: &Job, state: &S) -> Result<Self, Outcome>;
 }
 

@@ -1,4 +1,4 @@
-//! The outcome of a run: the types that a handler may return, its errors, and the settlement that follows.
+//! The outcome of a run: the types that a handler may return, the errors of handlers, and the action that settles the lease.
 
 use std::{error::Error, fmt::Display, time::Duration};
 
@@ -10,18 +10,19 @@ use service::wording;
 /// The outcome of a run, which decides the next state of the message.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// The work is done. The result is any JSON of up to [`Queue::MAX_RESULT_BYTES`](queue_core::Queue::MAX_RESULT_BYTES) bytes; a
-    /// longer one makes the message fail for good, with the code `result_too_large`.
+    /// The work is done. The result is any JSON of up to [`Queue::MAX_RESULT_BYTES`](queue_core::Queue::MAX_RESULT_BYTES)
+    /// bytes; a longer result makes the message fail for good, with the code `result_too_large`.
     Complete(Box<RawValue>),
     /// The attempt failed. If attempts are left, another attempt follows after the back-off.
     Retry(Failure),
-    /// Like `Retry`, but the next attempt follows after this pause instead of the back-off.
+    /// The attempt failed. If attempts are left, another attempt follows after this pause instead of the back-off.
     RetryAfter(Failure, Duration),
-    /// Like `Retry`, but the next attempt follows at this instant, by Redis's clock.
+    /// The attempt failed. If attempts are left, another attempt follows at this instant, by Redis's clock.
     RetryAt(Failure, Timestamp),
-    /// No further attempt would help: the message becomes a dead letter.
+    /// The attempt failed, and no further attempt would help: the message becomes a dead letter.
     FailForGood(Failure),
-    /// No attempt is counted: the message returns to the head of the waiting list at once, or is delayed by the pause.
+    /// The message is released, and no attempt is counted: the message returns to the head of the waiting list at once, or is
+    /// delayed by this pause.
     Release(Option<Duration>),
 }
 
@@ -37,7 +38,7 @@ impl Outcome {
         }
     }
 
-    /// The action that settles the lease; `now` is the time by Redis's clock.
+    /// Returns the action that settles the lease; `now` is the time by Redis's clock.
     pub(crate) fn into_action(self, now: Timestamp) -> Action {
         let millis = |pause: Duration| Millis::new(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
         match self {
@@ -100,8 +101,8 @@ impl<T: Serialize, E: Into<HandlerError>> IntoOutcome for Result<T, E> {
 pub struct HandlerError(Outcome);
 
 impl HandlerError {
-    /// A failed attempt: another attempt follows after the back-off. The code is a word for programs, and the message is a
-    /// sentence for people. The code and the text are stored in the message's `error`.
+    /// Creates the error of a failed attempt: another attempt follows after the back-off. The code is a word for programs, and
+    /// the message is a sentence for people. The code and the text are stored in the message's `error`.
     pub fn new(code: impl Into<String>, message: impl Display) -> Self {
         Self(Outcome::Retry(Failure::new(code, message.to_string())))
     }
@@ -112,8 +113,8 @@ impl HandlerError {
         Self::of(&*error.into())
     }
 
-    /// The handler could not start the work: no attempt is counted, and the message returns to the head of the waiting list at
-    /// once, or is delayed by the pause.
+    /// Creates the error of a handler that could not start the work. No attempt is counted, and the message returns to the head
+    /// of the waiting list at once, or is delayed by the pause.
     pub fn release(pause: Option<Duration>) -> Self {
         Self(Outcome::Release(pause))
     }
@@ -146,12 +147,13 @@ impl HandlerError {
         }
     }
 
-    /// Converts an error. The text of the failure includes the texts of the causes, because only the text is stored.
+    /// Converts an error to a failed attempt. The text of the failure includes the texts of the causes, because only the text
+    /// is stored.
     fn of(error: &(dyn Error + 'static)) -> Self {
         let mut text = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
-            // The text of some errors contains the text of their cause.
+            // The text of an error may contain the text of its cause already.
             let cause_text = error.to_string();
             if !text.contains(&cause_text) {
                 text = format!("{text}: {cause_text}");

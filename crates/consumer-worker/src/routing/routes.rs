@@ -20,8 +20,8 @@ pub struct Route<S> {
     weight: Option<u32>,
 }
 
-/// A handler for messages of one name, or for all messages if the name is `None`. The endpoint is made when the state is known.
-/// An invalid name is stored as its error.
+/// A handler for messages of one name, or for all messages if the name is `None`. The function makes the endpoint of the
+/// handler when the state is known. An invalid name is stored as its error text.
 type NamedHandler<S> = (Result<Option<MessageName>, String>, Box<dyn FnOnce(&S) -> Endpoint + Send>);
 
 /// Routes the messages of this name to this handler.
@@ -49,23 +49,24 @@ impl<S> Route<S> {
         self
     }
 
-    /// Routes messages of all other names, and messages without a name, to this handler. Without a fallback an attempt of such a
-    /// message fails, and another attempt follows, because another worker may have a route for the message.
+    /// Routes messages of all other names, and messages without a name, to this handler. Without a fallback, an attempt of a
+    /// message without a handler fails, and another attempt follows, because another worker may have a route for the message.
     #[must_use]
     pub fn fallback<A>(mut self, handler: impl IntoEndpoint<S, A> + Send + 'static) -> Self {
         self.handlers.push((Ok(None), Box::new(|state| handler.into_endpoint(state))));
         self
     }
 
-    /// The maximum number of handlers that run at once in this process, for each queue of the route. Defaults to
-    /// `worker.concurrency`.
+    /// Sets the maximum number of handlers that run at once in one process, for each queue of the route (default:
+    /// `worker.concurrency`).
     #[must_use]
     pub fn concurrency(self, handlers: usize) -> Self {
         Self { concurrency: Some(handlers), ..self }
     }
 
-    /// With `worker.order = "weighted"`: the weight of each queue of the route when the leases of the process
-    /// (`worker.max_leases`) do not suffice for all queues. A queue of weight 3 gets three times as many messages as one of weight 1. Defaults to 1.
+    /// Sets the weight of each queue of the route with `worker.order = "weighted"` (default: 1). The weight matters when the
+    /// leases of the process (`worker.max_leases`) do not suffice for all queues: a queue of weight 3 gets three times as many
+    /// messages as a queue of weight 1.
     #[must_use]
     pub fn weight(self, weight: u32) -> Self {
         Self { weight: Some(weight), ..self }
@@ -139,9 +140,9 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         Self { state, table: RouteTable::default() }
     }
 
-    /// Routes the messages of this queue, or of each queue that matches the pattern (`user-*`, or `*` for all), to one
-    /// handler, or [by their names](crate::on) to several. If several routes match a queue, the first one that has a handler
-    /// for the message's name gets the message.
+    /// Routes the messages of this queue, or of each queue that matches the pattern (`user-*`, or `*` for all), to one handler,
+    /// or [by their names](crate::on) to several. If several routes match a queue, the first route that has a handler for the
+    /// message's name gets the message.
     ///
     /// The worker reports an invalid name or pattern when it starts.
     #[must_use]
@@ -167,8 +168,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// Wraps every handler that was added so far in a layer. All of these handlers share the layer's state. A later layer wraps
-    /// the earlier layers.
+    /// Wraps every handler that was added so far in a layer. All handlers in a layer share the layer's state. A later layer
+    /// wraps the earlier layers.
     #[must_use]
     pub fn layer<L>(mut self, layer: L) -> Self
     where
@@ -199,7 +200,7 @@ impl From<RouteTable> for Routes {
     }
 }
 
-/// The routes, independent of the type of the state.
+/// The routes of a worker, independent of the type of the state.
 #[derive(Clone, Default)]
 pub(crate) struct RouteTable {
     pub(crate) routes: Vec<RouteEntry>,
@@ -234,7 +235,7 @@ impl RouteTable {
         self.routes.push(route);
     }
 
-    /// The routes that match a queue; `None` if no route matches.
+    /// Returns the routes that match a queue; `None` if no route matches.
     pub(crate) fn of(&self, queue: &QueueName) -> Option<QueueRoutes> {
         let matching = || self.routes.iter().filter(|route| route.pattern.matches(queue.as_str()));
         let rank = self.routes.iter().position(|route| route.pattern.matches(queue.as_str()))?;
@@ -248,12 +249,12 @@ impl RouteTable {
         })
     }
 
-    /// The prefixes of the patterns.
+    /// Returns the prefixes of the patterns that routes have.
     pub(crate) fn prefixes(&self) -> Vec<String> {
         self.routes.iter().filter_map(|route| route.pattern.prefix().map(str::to_owned)).collect()
     }
 
-    /// The queues that routes name exactly, without duplicates, in the order of the routes.
+    /// Returns the queues that routes name exactly, without duplicates, in the order of the routes.
     pub(crate) fn queues(&self) -> Vec<QueueName> {
         let mut queues: Vec<QueueName> = Vec::new();
         for queue in self.routes.iter().filter_map(|route| route.pattern.queue()) {
@@ -274,7 +275,7 @@ pub(crate) struct QueueRoutes {
     pub(crate) pattern: QueuePattern,
     pub(crate) concurrency: Option<usize>,
     pub(crate) weight: NonZeroU32,
-    /// The names that were logged because no route takes their messages.
+    /// The names of messages that were logged because no route takes the messages.
     unrouted: Mutex<HashSet<String>>,
 }
 

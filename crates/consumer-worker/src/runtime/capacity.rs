@@ -1,5 +1,5 @@
-//! The capacity of a worker: the leases, and the bytes of their data, that all its runners (one for each queue) may have
-//! together. The capacity grants permits to runners in the order of their weights or ranks.
+//! The capacity of a worker: the leases, and the bytes of their data, that all runners of the worker (one for each queue) may
+//! have together. The capacity grants permits to runners in the order of their weights or ranks.
 
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc};
 
@@ -23,12 +23,12 @@ pub(crate) struct Capacity {
 struct CapacityState {
     free_leases: usize,
     free_bytes: usize,
-    /// The runners that wait, by precedence (the rank, or `served_per_weight`) and number of arrival.
+    /// The runners that wait for a permit, by precedence (the rank, or `served_per_weight`) and number of arrival.
     waiting: BTreeMap<(u128, u64), Waiter>,
     /// A counter that orders runners of the same precedence by arrival.
     last_arrival: u64,
     /// The virtual time of fair queueing: the highest `served_per_weight` of a runner that was granted a permit. A runner that
-    /// was idle continues from this virtual time, and can't claim the capacity that it did not use.
+    /// was idle continues from this virtual time, so it can't claim the capacity that it did not use.
     virtual_time: u128,
 }
 
@@ -37,7 +37,7 @@ struct Waiter {
     permit_sender: oneshot::Sender<Permit>,
 }
 
-/// The fair-queueing state of one queue.
+/// The state of one queue for fair queueing.
 #[derive(Debug)]
 pub(crate) struct FairShare {
     rank: usize,
@@ -102,7 +102,7 @@ impl Capacity {
         Permit { capacity: Arc::clone(self), leases, bytes: Queue::MAX_BYTES }
     }
 
-    /// Gives leases and bytes of data back to the free capacity, and grants permits to runners that wait.
+    /// Gives leases and bytes of data back to the free capacity, and grants permits to waiting runners.
     pub(crate) fn give_back(self: &Arc<Self>, leases: usize, bytes: usize) {
         let mut unclaimed = Vec::new();
         let mut shared = self.shared.lock();
@@ -117,8 +117,8 @@ impl Capacity {
                 shared.virtual_time = shared.virtual_time.max(precedence);
             }
             let permit = self.grant_permit(&mut shared, waiter.wanted);
-            // If the runner has just stopped waiting, nobody takes its permit. Such a permit is dropped after the lock was
-            // released, because dropping a permit takes the lock.
+            // If the runner has just stopped waiting, no runner takes the permit. An untaken permit is dropped after the lock
+            // was released, because dropping a permit takes the lock.
             unclaimed.extend(waiter.permit_sender.send(permit).err());
         }
         drop(shared);
@@ -132,8 +132,8 @@ impl CapacityState {
     }
 }
 
-/// The right to lease this many messages with the maximum bytes of one lease call. Dropping the permit gives back the part that
-/// was not kept.
+/// The right to lease `leases` messages with the maximum bytes of one lease call. Dropping the permit gives back the part of
+/// the permit that was not kept.
 pub(crate) struct Permit {
     capacity: Arc<Capacity>,
     pub(crate) leases: usize,
@@ -141,8 +141,8 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Keeps this many leases and bytes, and gives back the others. The caller [gives back](Capacity::give_back) the kept leases
-    /// later.
+    /// Keeps this many leases and bytes of the permit, and gives back the rest. The caller [gives back](Capacity::give_back)
+    /// the kept leases later.
     pub(crate) fn keep(mut self, share: &mut FairShare, leases: usize, bytes: usize) {
         share.served_per_weight += leases as u128 * FairShare::SERVED_PER_MESSAGE / u128::from(share.weight.get());
         self.leases = self.leases.saturating_sub(leases);

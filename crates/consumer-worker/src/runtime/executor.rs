@@ -34,21 +34,21 @@ pub(crate) struct Executor {
     slots: Arc<HandlerSlots>,
     jobs: TaskTracker,
     settling: JoinHandle<()>,
-    /// Cancelled when the settler must accept no more leases.
+    /// The token that is cancelled when the settler must accept no more leases.
     stop_accepting: CancellationToken,
 }
 
 /// The state that the handlers of one queue share.
 struct ExecutorState {
-    /// The queue, over connections of the handlers' runtime: calls of handlers can't delay the worker's own calls.
+    /// The queue, with connections of the handlers' runtime, so that calls of handlers can't delay the worker's own calls.
     queue: Arc<Queue>,
     routes: Arc<QueueRoutes>,
     metrics: Arc<QueueMetrics>,
     pending: mpsc::Sender<PendingSettlement>,
-    /// Cancelled when handlers that still run must be dropped.
+    /// The token that is cancelled when handlers that still run must be dropped.
     drop_handlers: CancellationToken,
-    /// The leases of dropped handlers. These leases stay in the lease set, so that `close` releases all messages together, in
-    /// their order.
+    /// The leases of dropped handlers. The leases of dropped handlers stay in the lease set, so that `close` releases all
+    /// messages together, in their order.
     dropped: Mutex<Vec<LeaseGuard>>,
 }
 
@@ -61,7 +61,7 @@ impl Executor {
         metrics: &Arc<QueueMetrics>,
         slots: &Arc<HandlerSlots>,
     ) -> Self {
-        // The channel has room for all leases, so sending one never waits.
+        // The channel has room for all leases, so sending a lease never waits.
         let (pending, to_settle) = mpsc::channel(context.config.max_leases);
         let stop_accepting = CancellationToken::new();
         let settler = Settler {
@@ -105,7 +105,7 @@ impl Executor {
         }
     }
 
-    /// Waits until the handlers have ended, at most for the grace. Then drops the handlers that still run, and releases their
+    /// Waits until the handlers have ended, at most for the grace, then drops the handlers that still run, and releases their
     /// messages.
     pub(crate) async fn close(self, context: &WorkerContext, tracked: &TrackedLeases, metrics: &QueueMetrics) {
         let Self { shared, slots: _, jobs, settling, stop_accepting } = self;

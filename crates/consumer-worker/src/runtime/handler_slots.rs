@@ -27,7 +27,7 @@ pub(crate) struct UnstartedMessage {
 pub(crate) struct HandlerSlots {
     count: usize,
     shared: Mutex<SlotsState>,
-    /// Notified when a leased message begins to wait for a slot.
+    /// The notification that a leased message has begun to wait for a slot.
     message_waits: Notify,
 }
 
@@ -41,17 +41,17 @@ struct SlotsState {
     run_time: Duration,
 }
 
-/// A message whose handler has not started after this time is returned to its queue.
-const MAX_WAIT: Duration = Duration::from_millis(100);
+/// The time after which a message whose handler has not started is returned to its queue.
+const MAX_WAIT_FOR_SLOT: Duration = Duration::from_millis(100);
 
 impl UnstartedMessage {
     fn is_overdue(&self) -> bool {
-        self.waits_since.elapsed() >= MAX_WAIT
+        self.waits_since.elapsed() >= MAX_WAIT_FOR_SLOT
     }
 }
 
 impl SlotsState {
-    /// Whether a message has waited too long, because handlers have become slow or the process was suspended.
+    /// Returns whether a message has waited too long, because handlers have become slow or the process was suspended.
     fn has_overdue(&self) -> bool {
         self.waiting.front().is_some_and(UnstartedMessage::is_overdue)
     }
@@ -62,7 +62,8 @@ impl HandlerSlots {
         Arc::new(Self { count, shared: Mutex::default(), message_waits: Notify::new() })
     }
 
-    /// Adds leased messages. Returns the messages that start now, each with its slot; the other messages wait for a free slot.
+    /// Adds leased messages. Returns the messages whose handlers start now, each with its slot; the other messages wait for a
+    /// free slot.
     pub(crate) fn add(
         self: &Arc<Self>,
         leased: impl Iterator<Item = UnstartedMessage>,
@@ -85,7 +86,7 @@ impl HandlerSlots {
         self.shared.lock().waiting.drain(..).collect()
     }
 
-    /// Waits until a message has waited too long for a slot, and takes all messages that wait.
+    /// Waits until a message has waited too long for a slot, and takes all waiting messages.
     pub(crate) async fn take_when_overdue(&self) -> Vec<UnstartedMessage> {
         loop {
             let oldest = self.shared.lock().waiting.front().map(|message| message.waits_since);
@@ -93,7 +94,7 @@ impl HandlerSlots {
                 self.message_waits.notified().await;
                 continue;
             };
-            sleep_until(oldest + MAX_WAIT).await;
+            sleep_until(oldest + MAX_WAIT_FOR_SLOT).await;
             let mut shared = self.shared.lock();
             if shared.has_overdue() {
                 return shared.waiting.drain(..).collect();
@@ -101,8 +102,8 @@ impl HandlerSlots {
         }
     }
 
-    /// The number of handlers that have ended so far, and the sum of the run times of these handlers.
-    pub(crate) fn ended(&self) -> (u64, Duration) {
+    /// Returns the number of handlers that have ended so far, and the sum of their run times.
+    pub(crate) fn ended_count_and_run_time(&self) -> (u64, Duration) {
         let shared = self.shared.lock();
         (shared.ended, shared.run_time)
     }

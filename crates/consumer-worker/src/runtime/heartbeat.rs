@@ -17,13 +17,14 @@ use tracing::warn;
 
 use super::lease_set::LeaseSet;
 
-/// The delay of an early beat. Redis's answer to a beat tells which messages are cancelled and which leases are over.
+/// The delay of an early beat of the heartbeat. Redis's answer to a beat tells which messages are cancelled and which leases
+/// are over.
 const EARLY_BEAT_DELAY: Duration = Duration::from_millis(200);
 /// The maximum number of queues whose leases are extended concurrently.
 const MAX_CONCURRENT_EXTENSIONS: usize = 16;
 
-/// Extends the leases of all runners three times within each visibility timeout, so that no lease lapses when one call fails.
-/// A beat also finds cancelled messages whose notification was lost.
+/// Extends the leases of all runners three times within each visibility timeout, so that no lease lapses when one call fails. A
+/// beat of the heartbeat also finds cancelled messages whose notification was lost.
 #[derive(Default)]
 pub(crate) struct Heartbeat {
     timers: WakeTimers,
@@ -34,7 +35,7 @@ pub(crate) struct Heartbeat {
 pub(crate) struct TrackedLeases {
     pub(crate) queue: Arc<Queue>,
     pub(crate) leases: Arc<LeaseSet>,
-    /// The shortest visibility timeout of these leases, in ms.
+    /// The shortest visibility timeout of the runner's leases, in ms.
     min_visibility_timeout: AtomicU64,
 }
 
@@ -43,12 +44,12 @@ impl TrackedLeases {
         Arc::new(Self { queue, leases, min_visibility_timeout: AtomicU64::new(u64::MAX) })
     }
 
-    /// The longest pause between two beats: a third of the shortest visibility timeout.
+    /// Returns the longest pause between two beats of the heartbeat: a third of the shortest visibility timeout.
     fn pause(&self) -> Duration {
         Duration::from_millis(self.min_visibility_timeout.load(Ordering::Relaxed)) / 3
     }
 
-    /// Extends the leases, and stops the handlers of cancelled messages and lost leases.
+    /// Extends the leases of the runner, and stops the handlers of cancelled messages and lost leases.
     async fn extend_leases(&self) {
         if let Some(min) = self.leases.min_visibility_timeout() {
             self.min_visibility_timeout.store(u64::try_from(min.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -85,8 +86,8 @@ impl Heartbeat {
         let before = leases.min_visibility_timeout.fetch_min(visibility_timeout.get(), Ordering::Relaxed);
         let name = leases.queue.name();
         let is_new = self.tracked.lock().insert(name.clone(), Arc::clone(leases)).is_none();
-        // A shorter timeout makes the next beat earlier. A longer timeout does not make it later, because the older leases
-        // keep their timeout.
+        // A shorter timeout makes the next beat earlier. A longer timeout does not make the next beat later, because the older
+        // leases keep their timeout.
         if is_new || visibility_timeout.get() < before {
             self.timers.set(name.clone(), visibility_timeout.to_std() / 3);
         }
@@ -100,18 +101,18 @@ impl Heartbeat {
 
     /// Extends leases periodically until the future is dropped.
     pub(crate) async fn run(&self) {
-        let mut under_way = FuturesUnordered::new();
+        let mut extensions = FuturesUnordered::new();
         loop {
             tokio::select! {
-                name = self.timers.next(), if under_way.len() < MAX_CONCURRENT_EXTENSIONS => {
-                    if let Some(leases) = self.tracked(&name) {
-                        under_way.push(async move {
+                name = self.timers.next(), if extensions.len() < MAX_CONCURRENT_EXTENSIONS => {
+                    if let Some(leases) = self.leases_of(&name) {
+                        extensions.push(async move {
                             leases.extend_leases().await;
                             leases
                         });
                     }
                 }
-                Some(leases) = under_way.next(), if !under_way.is_empty() => {
+                Some(leases) = extensions.next(), if !extensions.is_empty() => {
                     // The pause is random, so that the beats of many queues are spread over time.
                     let pause = leases.pause().mul_f64(rand::random_range(0.8..=1.0));
                     self.timers.set(leases.queue.name().clone(), pause);
@@ -120,8 +121,8 @@ impl Heartbeat {
         }
     }
 
-    /// The leases of a queue. A queue without leases is no longer tracked.
-    fn tracked(&self, name: &QueueName) -> Option<Arc<TrackedLeases>> {
+    /// Returns the leases of a queue. If the queue has no leases, the heartbeat stops tracking it.
+    fn leases_of(&self, name: &QueueName) -> Option<Arc<TrackedLeases>> {
         let mut tracked = self.tracked.lock();
         let leases = tracked.get(name)?;
         if leases.leases.count() == 0 {

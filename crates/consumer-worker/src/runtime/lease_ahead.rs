@@ -11,7 +11,8 @@ use super::handler_slots::HandlerSlots;
 /// ahead starts within about 10 ms. While handlers take 25 ms or more on average, no message is leased ahead.
 #[derive(Default)]
 pub(crate) struct LeaseAhead {
-    /// Instants within the window, each with the number of handlers that had ended by then and the sum of their run times.
+    /// Samples within the window: an instant, the number of handlers that had ended by that instant, and the sum of their run
+    /// times.
     samples: VecDeque<(Instant, u64, Duration)>,
 }
 
@@ -21,9 +22,9 @@ impl LeaseAhead {
     /// The minimum time between two samples, which bounds the number of samples.
     const MIN_SAMPLE_GAP: Duration = Duration::from_micros(500);
 
-    /// The number of messages that may be leased ahead now.
+    /// Returns the number of messages that may be leased ahead now.
     pub(crate) fn max_messages(&mut self, slots: &HandlerSlots) -> usize {
-        let (ended, run_time) = slots.ended();
+        let (ended, run_time) = slots.ended_count_and_run_time();
         self.max_messages_at(Instant::now(), ended, run_time)
     }
 

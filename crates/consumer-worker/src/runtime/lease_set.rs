@@ -21,21 +21,21 @@ use super::{
 };
 use crate::job::{CancelHandle, CancelReason};
 
-/// A lease that is to be extended.
+/// A lease that the heartbeat extends.
 struct LeaseEntry {
     cancel: CancelHandle,
-    /// How long each extension lasts: as long as the lease lasted when it was handed out, even if the queue's setting has changed
-    /// since.
+    /// How long each extension of the lease lasts: as long as the lease lasted when the message was handed out, even if the
+    /// queue's setting has changed since.
     visibility_timeout: Duration,
 }
 
 /// The leases of one runner.
 pub(crate) struct LeaseSet {
-    /// The leases that are to be extended.
+    /// The leases that the heartbeat extends.
     leases: Mutex<HashMap<LeaseToken, LeaseEntry>>,
-    /// The number of leases. Lost leases count until their handlers have ended.
+    /// Returns the number of leases. A lost lease counts until its handler has ended.
     count: AtomicUsize,
-    /// The number of leases whose handlers have not ended. Handlers that have not started count too.
+    /// The number of leases whose handlers have not ended, including handlers that have not started.
     of_unfinished_handlers: AtomicUsize,
     handler_ended: Notify,
     capacity: Arc<Capacity>,
@@ -54,7 +54,7 @@ impl LeaseSet {
         })
     }
 
-    /// Adds the leases of these deliveries, which last for `visibility_timeout`. Each lease stays in the set until its guard is
+    /// Adds the leases of `deliveries`, which last for `visibility_timeout`. Each lease stays in the set until its guard is
     /// dropped.
     pub(crate) fn add(self: &Arc<Self>, deliveries: &[Delivery], visibility_timeout: Duration) -> Vec<LeaseGuard> {
         self.count.fetch_add(deliveries.len(), Ordering::Relaxed);
@@ -62,7 +62,7 @@ impl LeaseSet {
         self.metrics.leases.inc_by(gauge_value(deliveries.len()));
         let mut leases = self.leases.lock();
         let add = |delivery: &Delivery| {
-            let (token, bytes) = (delivery.lease.clone(), bytes_of(delivery));
+            let (token, bytes) = (delivery.lease.clone(), data_bytes(delivery));
             let cancel = CancelHandle::default();
             leases.insert(token.clone(), LeaseEntry { cancel: cancel.clone(), visibility_timeout });
             LeaseGuard { set: Some(Arc::clone(self)), token, cancel, bytes, handler: HandlerState::NotEnded }
@@ -70,7 +70,7 @@ impl LeaseSet {
         deliveries.iter().map(add).collect()
     }
 
-    /// The number of leases.
+    /// Returns the number of leases.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
@@ -93,19 +93,19 @@ impl LeaseSet {
         }
     }
 
-    /// The leases that the heartbeat must extend. Leases that their handlers have extended for longer are left out.
+    /// Returns the leases that the heartbeat must extend: all leases except those that their handlers have extended for longer.
     pub(crate) fn to_extend(&self) -> Vec<LeaseToken> {
         let (leases, now) = (self.leases.lock(), Instant::now());
         let ends_earlier = |lease: &LeaseEntry| !lease.cancel.is_extended_beyond(now + lease.visibility_timeout);
         leases.iter().filter(|(_, lease)| ends_earlier(lease)).map(|(token, _)| token.clone()).collect()
     }
 
-    /// The shortest visibility timeout of the leases.
+    /// Returns the shortest visibility timeout of the leases.
     pub(crate) fn min_visibility_timeout(&self) -> Option<Duration> {
         self.leases.lock().values().map(|lease| lease.visibility_timeout).min()
     }
 
-    /// The leases whose handlers have not ended.
+    /// Returns the leases whose handlers have not ended.
     pub(crate) fn of_unfinished_handlers(&self) -> Vec<LeaseToken> {
         let leases = self.leases.lock();
         leases.iter().filter(|(_, lease)| !lease.cancel.has_ended()).map(|(token, _)| token.clone()).collect()
@@ -151,12 +151,12 @@ impl LeaseSet {
     }
 }
 
-/// The approximate memory that a message takes in the worker: the size of its data.
-pub(crate) fn bytes_of(delivery: &Delivery) -> usize {
+/// Returns the approximate memory that a message takes in the worker: the size of its data.
+pub(crate) fn data_bytes(delivery: &Delivery) -> usize {
     delivery.message.data.get().len()
 }
 
-/// One lease in the set, and its capacity. Dropping the guard removes the lease and gives back its capacity.
+/// One lease in the set, and its capacity. Dropping the guard removes the lease from the set and gives back the capacity.
 pub(crate) struct LeaseGuard {
     set: Option<Arc<LeaseSet>>,
     pub(crate) token: LeaseToken,
@@ -173,7 +173,7 @@ enum HandlerState {
 }
 
 impl LeaseGuard {
-    /// Records that the handler has ended: another handler may run while the lease waits to be settled.
+    /// Records that the handler of the lease has ended, so that another handler may run while the lease waits to be settled.
     pub(crate) fn mark_handler_ended(&mut self) {
         self.cancel.record_ended();
         self.handler = HandlerState::Ended;
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!((set.count(), set.wait_for_room(3).await), (2, 2), "its lease waits to be settled");
         LeaseGuard::drop_all(guards.drain(..1).collect());
         assert_eq!((set.count(), set.wait_for_room(3).await), (1, 2), "it is settled");
-        // The handler that has not ended is dropped, and so is its guard.
+        // The test drops the guard of the handler that has not ended.
         drop(guards);
         assert_eq!((set.count(), set.wait_for_room(3).await), (0, 3));
         assert!(set.to_extend().is_empty());

@@ -1,6 +1,6 @@
-//! The metrics of a worker, by the queues and patterns that its routes name: all queues of a pattern share one series,
-//! because producers can create any number of queues. Each runner has the counters of its queue, so that counting needs no
-//! look-up.
+//! The metrics of a worker, by the queues and patterns that the worker's routes name. All queues of a pattern share one series,
+//! because producers can create any number of queues. Each runner has references to the counters of its queue, so that counting
+//! needs no look-up.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,8 @@ use strum::{EnumCount, IntoStaticStr, VariantArray};
 
 use crate::routing::Routes;
 
-/// The bounds of the histograms in seconds: from 1 ms, the precision of Redis's clock as Drover reads it, to a day.
+/// The upper bounds of the histograms' buckets, in seconds: from 1 ms, the precision with which Drover reads Redis's clock, to
+/// a day.
 const BUCKET_BOUNDS: [f64; 19] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0,
     86_400.0,
@@ -33,7 +34,7 @@ pub struct WorkerMetrics {
     concurrency: Family<Labels<1>, Gauge>,
 }
 
-/// Labels as names with values: the queue or pattern, and for `outcomes` also the outcome.
+/// The labels of a series, as names with values: the queue or pattern, and for `outcomes` also the outcome.
 type Labels<const N: usize> = [(&'static str, String); N];
 
 /// The metrics of one queue, or of all queues of one pattern.
@@ -50,7 +51,7 @@ pub(crate) struct QueueMetrics {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumCount, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case", const_into_str)]
 pub(crate) enum LeaseOutcome {
-    /// The message is completed.
+    /// The handler has completed the message.
     Completed,
     /// The attempt failed, and another attempt follows.
     Retried,
@@ -58,15 +59,15 @@ pub(crate) enum LeaseOutcome {
     Failed,
     /// The message was released with no attempt spent.
     Released,
-    /// The lease was over before the worker settled it: another consumer has or gets the message, or the queue was deleted.
+    /// The lease was over before the worker settled it, because the lease lapsed or the queue was deleted.
     Lost,
     /// The worker could not settle the lease, which will lapse.
     Unsettled,
 }
 
 impl LeaseOutcome {
-    /// Derives the outcome of a lease from the action that settled it and the new state of the message (`None` if the lease was
-    /// over).
+    /// Returns the outcome of a lease, from the action that settled the lease and the new state of the message (`None` if the
+    /// lease was over).
     pub(crate) fn of(action: &Action, settled: Option<State>) -> Self {
         match (settled, action) {
             (None, _) => Self::Lost,
@@ -79,7 +80,7 @@ impl LeaseOutcome {
 }
 
 impl WorkerMetrics {
-    /// Makes the metrics for the queues of these routes.
+    /// Creates the metrics for the queues and patterns of these routes.
     pub fn for_routes<S: Clone + Send + Sync + 'static>(routes: &Routes<S>) -> Self {
         let histograms = || Histograms::new_with_constructor(|| Histogram::new(BUCKET_BOUNDS));
         let metrics = Self {
@@ -97,7 +98,7 @@ impl WorkerMetrics {
         metrics
     }
 
-    /// Adds the metrics to a registry, for a page of metrics.
+    /// Adds the metrics to a registry, whose metrics are served at `/metrics`.
     pub fn register(&self, registry: &mut Registry) {
         let help = "Time from when a message became ready until its first delivery to this worker";
         registry.register("drover_worker_start_delay_seconds", help, self.start_delays.clone());
@@ -110,7 +111,7 @@ impl WorkerMetrics {
         registry.register("drover_worker_concurrency", help, self.concurrency.clone());
     }
 
-    /// The metrics of the queues whose first route has this pattern.
+    /// Returns the metrics of the queues whose first matching route has this pattern.
     pub(crate) fn of_pattern(&self, pattern: &str) -> QueueMetrics {
         let labels = [("queue", pattern.to_owned())];
         let outcomes = std::array::from_fn(|n| self.outcome(pattern, LeaseOutcome::VARIANTS[n]));
@@ -129,7 +130,7 @@ impl WorkerMetrics {
         self.outcomes.get_or_create_owned(&[("queue", pattern.to_owned()), ("outcome", outcome)])
     }
 
-    /// The number of leases that ended in this way, over all queues.
+    /// Returns the number of leases with this outcome, over all queues.
     pub(crate) fn total(&self, outcome: LeaseOutcome) -> u64 {
         self.patterns.iter().map(|pattern| self.outcome(pattern, outcome).get()).sum()
     }
@@ -141,14 +142,14 @@ pub(crate) fn gauge_value(count: usize) -> i64 {
 }
 
 impl QueueMetrics {
-    /// Observes the start delay of a message if this is its first delivery.
+    /// Records the start delay of a message that is delivered for the first time.
     pub(crate) fn record_start(&self, message: &Message, ready_at: Timestamp) {
         if let (1, Some(started_at)) = (message.deliveries, message.started_at) {
             self.start_delays.observe(started_at.since(ready_at).to_std().as_secs_f64());
         }
     }
 
-    /// Counts a lease that has ended, by the way in which it ended.
+    /// Counts an ended lease by its outcome.
     pub(crate) fn record_end(&self, outcome: LeaseOutcome) {
         self.outcomes[outcome as usize].inc();
     }

@@ -1,5 +1,5 @@
-//! The runtime of a worker: a thread of its own leases messages, starts their handlers and settles their leases. In the runtime
-//! each queue has one runner.
+//! The runtime of a worker: a separate thread leases messages, starts their handlers and settles their leases. Each queue has
+//! one runner in the runtime.
 
 mod capacity;
 mod context;
@@ -53,11 +53,11 @@ use crate::{
 pub struct Worker {
     /// The queues, with their declared settings.
     pub queues: Queues,
-    /// The subscription that wakes the worker, made by [`Routes::subscriber`]. The worker runs it.
+    /// The subscription that wakes the worker, made by [`Routes::subscriber`]. The worker runs the subscription.
     pub subscriber: Subscriber,
-    /// The routes: which handler gets which messages.
+    /// The routes, which select the handler of each message.
     pub routes: Routes,
-    /// The id of this worker, which leases carry.
+    /// The id of this worker as a consumer, which its leases contain.
     pub consumer: ConsumerId,
     /// The limits and pauses of the worker. The `routes` in this configuration are ignored.
     pub config: config::Worker,
@@ -84,18 +84,18 @@ pub enum WorkerError {
 }
 
 impl Worker {
-    /// Leases messages and runs their handlers until `stop`. After a graceful stop the worker leases no more messages, waits for
-    /// handlers until the end of the grace, and releases the messages of the remaining handlers. After an immediate stop it
-    /// releases the messages of all running handlers, if Redis answers within 0.2 s.
+    /// Leases messages and runs their handlers until `stop` is cancelled. After a graceful stop, the worker leases no more
+    /// messages, waits for handlers until the end of the grace, and releases the messages of the remaining handlers. After an
+    /// immediate stop, the worker releases the messages of all running handlers, if Redis answers within 0.2 s.
     ///
     /// # Errors
     ///
-    /// [`WorkerError`]. When a queue has the layout of another version of Drover, the worker stops gracefully before it returns
-    /// [`Error::OtherLayout`].
+    /// Returns a [`WorkerError`]. If a queue has the layout of another version of Drover, the worker stops gracefully before it
+    /// returns [`Error::OtherLayout`].
     pub async fn run(self, stop: Stop) -> Result<(), WorkerError> {
         let handlers = Handle::current();
         let (ended, end) = oneshot::channel();
-        // Dropping this future also stops the thread.
+        // Dropping the future of `run` also stops the thread.
         let stop = Stop { gracefully: stop.gracefully.child_token(), at_once: stop.at_once.child_token() };
         let _guards = (stop.gracefully.clone().drop_guard(), stop.at_once.clone().drop_guard());
         thread::Builder::new().name("drover-worker".into()).spawn(move || {
@@ -231,7 +231,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     }
 }
 
-/// Logs, when a worker starts, the number of queues and patterns that it serves.
+/// Logs the number of queues and patterns that a starting worker serves.
 pub(crate) fn log_start(routes: &Routes, consumer: &ConsumerId, concurrency: usize) {
     let (queues, patterns) = (routes.table().queues().len(), routes.table().prefixes().len());
     info!(%consumer, queues, patterns, concurrency, "working");

@@ -16,34 +16,35 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(30);
 const INDEX_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 impl WorkerContext {
-    /// Counts the workers periodically. The future never completes.
+    /// Counts the workers periodically. The future of the method never completes.
     pub(crate) async fn count_workers(&self, queues: &Queues) {
         let mut connection = self.subscriber.connection();
         loop {
-            // After an error the last number of workers is kept; the runners log the outage of Redis.
+            // After an error, the last number of workers is kept; the runners log the outage of Redis.
             if let Ok(workers) = queues.worker_count().await {
                 self.worker_count.store(workers.max(1), Ordering::Relaxed);
             }
-            // Other workers notice a new worker within one pause between counts, each worker at a random time.
+            // Other workers notice a new worker within one pause between two counts, each worker at a random time.
             let pause = COUNT_INTERVAL.mul_f64(rand::random_range(0.75..=1.0));
-            // The sender can't be gone: the subscriber owns it.
+            // Waiting for a change can't fail, because the subscriber owns the sender.
             let _ = timeout(pause, connection.changed()).await;
         }
     }
 
-    /// Periodically adds missing names of the queues that this process uses to the index. The future never completes.
+    /// Periodically adds missing names of the queues that this process uses to the index. The future of the method never
+    /// completes.
     pub(crate) async fn maintain_index(&self, queues: &Queues) {
         loop {
             sleep(INDEX_CHECK_INTERVAL).await;
             for queues in [queues, &self.queues_of_handlers] {
-                // After an error the next iteration tries again; the runners log the outage of Redis.
+                // After an error, the next iteration tries again; the runners log the outage of Redis.
                 let _ = queues.restore_used_names().await;
             }
         }
     }
 
     /// Reports the existing queues that match patterns to the subscriber: periodically, and after each new subscription,
-    /// because earlier notifications may be lost. The future never completes.
+    /// because earlier notifications may be lost. The future of the method never completes.
     pub(crate) async fn discover_queues(&self, queues: &Queues, prefixes: &[String]) {
         let mut connection = self.subscriber.connection();
         let mut pause = self.config.poll_interval.to_std();
@@ -51,7 +52,7 @@ impl WorkerContext {
         loop {
             tokio::select! {
                 () = sleep(pause) => {}
-                // The sender can't be gone: the subscriber owns it.
+                // Waiting for a change can't fail, because the subscriber owns the sender.
                 _ = connection.changed() => if !*connection.borrow_and_update() {
                     continue;
                 }
@@ -73,7 +74,7 @@ impl WorkerContext {
     }
 }
 
-/// The names of the queues that begin with any of the prefixes.
+/// Returns the names of the queues that begin with any of the prefixes.
 async fn names_with_prefixes(queues: &Queues, prefixes: &[String]) -> Result<Vec<QueueName>, queue_core::Error> {
     let mut names = Vec::new();
     for prefix in prefixes {

@@ -14,15 +14,15 @@ use super::{
     handler_slots::{HandlerSlots, UnstartedMessage},
     heartbeat::TrackedLeases,
     lease_ahead::LeaseAhead,
-    lease_set::{LeaseGuard, LeaseSet, bytes_of},
+    lease_set::{LeaseGuard, LeaseSet, data_bytes},
     metrics::{QueueMetrics, gauge_value},
     settler,
 };
 use crate::routing::QueueRoutes;
 
-/// A message whose next lapse would fail it may be the one that kills its workers. A runner that has leased such a message leases
-/// nothing else until the handler of this message has ended, at most for `TIME_ALONE`, so that no other message of the queue
-/// fails too.
+/// The maximum time for which a suspect message is the only new lease of its runner. A suspect message fails at its next lapse,
+/// and its handler may be what kills the workers. After the runner has leased a suspect message, it leases nothing else until
+/// the handler of the message has ended, so that no other message of the queue fails, too.
 const TIME_ALONE: Duration = Duration::from_secs(1);
 
 /// The runner of one queue. An idle runner has only one task and a notifier. A runner starts its executor for the first lease,
@@ -43,16 +43,16 @@ pub(crate) struct QueueRunner {
 pub(crate) enum Lifetime {
     /// A route names the queue: while the queue does not exist, the runner waits until it is created.
     Worker,
-    /// The queue matches a pattern: the runner ends when the queue is deleted.
+    /// A pattern of a route matches the queue: the runner ends when the queue is deleted.
     Queue,
 }
 
 /// The reason for which a runner ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunnerEnd {
-    /// The worker stops.
+    /// The runner ended because the worker stops.
     Stopped,
-    /// The queue was deleted.
+    /// The runner ended because the queue was deleted.
     QueueDeleted,
 }
 
@@ -81,10 +81,10 @@ impl QueueRunner {
         &self.tracked.leases
     }
 
-    /// Leases messages and runs their handlers until the worker stops or the queue is deleted. Then handlers may still end within
-    /// the grace; the messages of handlers that have not ended are released with no attempt spent.
+    /// Leases messages and runs their handlers until the worker stops or the queue is deleted. Handlers that still run then may
+    /// end within the grace; the messages of handlers that have not ended are released with no attempt spent.
     ///
-    /// Fails when the queue has the layout of another version of Drover.
+    /// Returns an error if the queue has the layout of another version of Drover.
     pub(crate) async fn run(self) -> Result<RunnerEnd, Error> {
         let concurrency = gauge_value(self.concurrency);
         self.metrics.queues.inc();
@@ -103,7 +103,7 @@ impl QueueRunner {
         loop {
             let ids = self.notifier.cancelled().await;
             self.leases().cancel(|lease| ids.contains(lease.id()));
-            // An early beat finds a cancelled message that is leased already but not in the set yet.
+            // An early beat of the heartbeat finds a cancelled message that is leased already but is not in the lease set yet.
             self.context.heartbeat.extend_soon(self.queue().name());
         }
     }
@@ -129,8 +129,8 @@ impl QueueRunner {
         let mut executor = None;
         let result = self.lease_repeatedly(&mut executor).await;
         self.return_unstarted(self.slots.take_waiting()).await;
-        // This call returns the leases of an earlier lease call whose answer was lost. If Redis is not available, these leases
-        // lapse.
+        // `return_lost_leases` returns the leases of an earlier lease call whose answer was lost. If Redis is not available,
+        // the leases of that call lapse.
         let _ = self.queue().return_lost_leases().await;
         if let Some(executor) = executor {
             executor.close(&self.context, &self.tracked, &self.metrics).await;
@@ -158,7 +158,8 @@ impl QueueRunner {
                     let max_ahead = lease_ahead.max_messages(&self.slots);
                     let max_unended = self.concurrency + if permits_ahead { max_ahead } else { 0 };
                     let room = self.leases().wait_for_room(max_unended).await;
-                    // One call leases at most half of the messages that may be leased, so that handlers run during the next call.
+                    // One lease call leases at most half of the messages that may be leased, so that handlers run during the
+                    // next call.
                     let wanted = room.min(max_unended.div_ceil(2)).min(Queue::MAX_MESSAGES);
                     self.context.capacity.take_permit(&mut share, wanted).await
                 } => permit,
@@ -171,8 +172,8 @@ impl QueueRunner {
                     if !permits_ahead {
                         self.return_unstarted(self.slots.take_waiting()).await;
                     }
-                    // If there may be more messages, the runner leases again as soon as it has capacity; otherwise after the
-                    // pause that the call returned.
+                    // If there may be more messages, the runner leases again as soon as it has capacity; otherwise, the runner
+                    // leases again after the pause that the call returned.
                     if leased.more_is_ready || leased.deliveries.len() >= permit.leases {
                         self.notifier.wake();
                     }
@@ -188,7 +189,7 @@ impl QueueRunner {
                         }
                         continue;
                     }
-                    permit.keep(&mut share, leased.deliveries.len(), leased.deliveries.iter().map(bytes_of).sum());
+                    permit.keep(&mut share, leased.deliveries.len(), leased.deliveries.iter().map(data_bytes).sum());
                     let guards = self.leases().add(&leased.deliveries, leased.visibility_timeout.to_std());
                     self.context.heartbeat.track(&self.tracked, leased.visibility_timeout);
                     let lone_handler = guards.first().filter(|_| leased.goes_alone).map(|guard| guard.cancel.clone());
@@ -231,7 +232,7 @@ impl QueueRunner {
 /// runners.
 struct LeaseOutage {
     retry: Retry,
-    /// Whether the last error was that Redis is unavailable.
+    /// Whether the last lease call failed because Redis was unavailable.
     redis_was_unavailable: bool,
     queue_outage: Outage,
 }

@@ -1,4 +1,5 @@
-//! One run of a handler: the handler ends by itself, at the time-out of the run, or when it is cancelled.
+//! One run of a handler. The run ends when the handler ends by itself, at the time-out of the run, or when the handler is
+//! cancelled.
 
 use std::{
     any::Any,
@@ -29,12 +30,12 @@ pub(crate) struct RunEnd {
     pub(crate) lease: LeaseState,
 }
 
-/// Whether there is a lease to settle.
+/// Whether the message of a run still has a lease to settle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LeaseState {
     Valid,
-    /// The lease was lost, and the handler did not end by itself in time. (When a handler ends in time, the worker tries to
-    /// settle the lease.)
+    /// The lease was lost, and the handler did not end by itself in time. When a handler ends in time, the worker tries to
+    /// settle the lease even if it was lost.
     Lost,
 }
 
@@ -75,17 +76,17 @@ pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> RunEnd {
         }
     };
     let took = start.elapsed();
-    // A program of a dropped handler takes a moment to end. No other attempt may start before it has ended.
+    // The program of a dropped handler takes a moment to end. No other attempt may start before the program has ended.
     if matches!(outcome, Outcome::Retry(_)) {
         job.cleanup_ended().await;
     }
     RunEnd { outcome, took: Some(took), lease }
 }
 
-/// The failure of a message without a matching route. The first message of each name is logged.
+/// Returns the failure of a message without a matching route, and logs the first message of each name.
 fn no_handler(routes: Option<&QueueRoutes>, job: &Job) -> Failure {
     let name = job.name().map(MessageName::as_str);
-    // A name is never empty, so the empty text represents a missing name.
+    // The name of a message is never empty, so the empty text represents a missing name.
     let is_first = routes.is_some_and(|routes| routes.record_unrouted(name.unwrap_or_default()));
     let which = name.map_or_else(|| "messages without a name".to_owned(), |name| format!("the name {name:?}"));
     match name {

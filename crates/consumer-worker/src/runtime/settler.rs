@@ -27,7 +27,7 @@ pub(crate) struct PendingSettlement {
 /// A job whose handler has ended, and the handler's run time, for the log record.
 pub(crate) struct FinishedJob {
     pub(crate) job: Job,
-    /// The run time of the handler, if it ran.
+    /// The run time of the handler; `None` if no handler ran.
     pub(crate) took: Option<Duration>,
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct FinishedJob {
 pub(crate) struct Settler {
     pub(crate) queue: Arc<Queue>,
     pub(crate) metrics: Arc<QueueMetrics>,
-    /// Cancelled when no more leases are accepted.
+    /// The token that is cancelled when the settler must accept no more leases.
     pub(crate) stop_accepting: CancellationToken,
     pub(crate) stop: Stop,
 }
@@ -49,8 +49,8 @@ impl Settler {
     /// Settles leases in batches: leases that arrive during a call are settled by the next call.
     ///
     /// Settling is idempotent, so a failed call is repeated until Redis answers. Leases keep their capacity until they are
-    /// settled, so their number is bounded. The future completes when all senders were dropped or no more leases are accepted;
-    /// then leases that can't be settled within a short time will lapse.
+    /// settled, so the number of unsettled leases is bounded. The future of the method completes when all senders were dropped
+    /// or no more leases are accepted; then leases that can't be settled within a short time will lapse.
     pub(crate) async fn run(self, mut pending: mpsc::Receiver<PendingSettlement>) {
         let mut batch = Vec::new();
         let mut closed_since = None;
@@ -85,8 +85,8 @@ impl Settler {
                     }
                     return;
                 }
-                // A missing right is logged here and an outage of Redis is not: the runners log an outage, but their calls may
-                // need other rights.
+                // The settler logs a missing right of the Redis user, because the calls of runners may need other rights. An
+                // outage of Redis is logged by the runners.
                 if matches!(error, Error::NotPermitted(_)) && missing_right.record_failure() {
                     error!(queue = %self.queue.name(), %error, "can't settle, trying again");
                 }
@@ -97,7 +97,7 @@ impl Settler {
         }
     }
 
-    /// Settles a batch of leases. Fails only if repeating the call may help.
+    /// Settles a batch of leases. Returns an error only if repeating the call may help.
     async fn settle(&self, settlements: &[Settlement], finished_jobs: &[FinishedJob]) -> Result<(), Error> {
         match self.queue.settle(settlements).await {
             Ok(settled) => {
@@ -107,7 +107,7 @@ impl Settler {
                 Ok(())
             }
             Err(error) if error.is_unavailable() => Err(error),
-            // One settlement of the batch is invalid: each settlement is sent alone, so that the valid ones succeed.
+            // One settlement of the batch is invalid, so each settlement is sent alone, and the valid settlements succeed.
             Err(_) if settlements.len() > 1 => {
                 for (settlement, finished) in settlements.iter().zip(finished_jobs) {
                     Box::pin(self.settle(slice::from_ref(settlement), slice::from_ref(finished))).await?;
@@ -188,7 +188,7 @@ fn final_retry_time(stop: &Stop) -> Duration {
     if stop.at_once.is_cancelled() { FINAL_RETRY_TIME_AT_ONCE } else { FINAL_RETRY_TIME }
 }
 
-/// Logs the end of a lease.
+/// Logs how a lease ended.
 pub(crate) fn log_end(finished: &FinishedJob, action: Option<&Action>, outcome: LeaseOutcome) {
     let FinishedJob { job, took } = finished;
     // `line` is a macro, so that the fields of a filtered record are not computed.
@@ -227,7 +227,7 @@ fn code_of(action: &Action) -> Option<&str> {
     }
 }
 
-/// Logs, when a worker stops, the number of leases that ended in each way.
+/// Logs the number of leases with each outcome when a worker stops.
 pub(crate) fn log_totals(metrics: &WorkerMetrics, uptime: Duration) {
     use LeaseOutcome::{Completed, Failed, Lost, Released, Retried, Unsettled};
     let [completed, retried, failed, released, lost, unsettled] =

@@ -1,5 +1,5 @@
-//! The metrics that the API serves at `/metrics`. Clients can't create any number of label values: the label `route` has path
-//! templates of the router, and the number of queues with metrics is bounded.
+//! The metrics that the API serves at `/metrics`. Clients can't create an unlimited number of label values: the label `route`
+//! has path templates of the router, and the number of queues with metrics is bounded.
 
 mod queues;
 pub(crate) mod requests;

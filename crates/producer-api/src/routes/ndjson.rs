@@ -1,5 +1,6 @@
-//! Posting an NDJSON body, which has any number of messages, one per line. The messages are stored chunk by chunk while they
-//! arrive. The rest of the body is not read while a chunk is being stored, so TCP flow control slows down a fast client.
+//! Posts the messages of an NDJSON body, which has any number of messages, one per line. The messages are stored chunk by chunk
+//! while they arrive. The rest of the body is not read while a chunk is being stored, so TCP flow control slows down a fast
+//! client.
 
 use std::time::Duration;
 

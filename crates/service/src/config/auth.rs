@@ -16,12 +16,12 @@ use crate::wording::unknown_word;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
-    /// How clients are authenticated. Defaults to `keys`.
+    /// How clients are authenticated (default: `keys`).
     pub mode: AuthMode,
-    /// A file with more keys. Defaults to none.
+    /// A file with more keys (default: none).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys_file: Option<FilePath>,
-    /// The keys. Defaults to none.
+    /// The keys (default: none).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<ApiKey>,
 }
@@ -112,11 +112,11 @@ pub struct ApiKey {
     pub scopes: Scopes,
     /// The queues on which the key has these scopes.
     pub queues: Vec<QueuePattern>,
-    /// The maximum number of requests in a sliding time window, over all keys with this id and all processes. Defaults to no
-    /// limit.
+    /// The maximum number of requests in a sliding time window, over all keys with this id and all processes (default: no
+    /// limit).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
-    /// The instant at which the key expires, by this machine's clock. Defaults to never.
+    /// The instant at which the key expires, by this machine's clock (default: never).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
 }

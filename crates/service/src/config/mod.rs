@@ -63,7 +63,7 @@ pub struct Config<W = SkippedSection> {
     pub log: Log,
     /// The export of traces.
     pub traces: Traces,
-    /// Declared settings of queues, by name and by pattern. Defaults to none.
+    /// Declared settings of queues, by name and by pattern (default: none).
     #[serde(default)]
     pub queues: DeclaredSettings,
 }

@@ -17,22 +17,22 @@ use super::{
 pub struct Redis {
     /// The URL of Redis.
     pub url: RedisUrl,
-    /// The user as which a service logs in to Redis. Defaults to the user in the URL.
+    /// The user as which a service logs in to Redis (default: the user in the URL).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// The password of the Redis user. Defaults to the password in the URL.
+    /// The password of the Redis user (default: the password in the URL).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Password>,
-    /// A file that contains the password of the Redis user. Defaults to none.
+    /// A file that contains the password of the Redis user (default: none).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_file: Option<FilePath>,
-    /// The certificates for a URL that begins with `rediss://`. Defaults to the CAs of the operating system.
+    /// The certificates for a URL that begins with `rediss://` (default: the CAs of the operating system).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<RedisTls>,
-    /// The user and the password for the Sentinels themselves. Defaults to none.
+    /// The user and the password for the Sentinels themselves (default: none).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sentinel: Option<SentinelLogin>,
-    /// The time limit of every call to Redis. Defaults to 1.5 s.
+    /// The time limit of every call to Redis (default: 1.5 s).
     pub timeout: DurationIn<100, 60_000>,
 }
 
@@ -40,13 +40,13 @@ pub struct Redis {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedisTls {
-    /// The file of the CAs that sign the certificates of Redis. Defaults to the CAs of the operating system.
+    /// The file of the CAs that sign the certificates of Redis (default: the CAs of the operating system).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<FilePath>,
-    /// The file of the certificate that the service shows to Redis. Defaults to none.
+    /// The file of the certificate that the service shows to Redis (default: none).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<FilePath>,
-    /// The file of the private key of `certificate`. Defaults to none.
+    /// The file of the private key of `certificate` (default: none).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<FilePath>,
 }
@@ -55,7 +55,7 @@ pub struct RedisTls {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SentinelLogin {
-    /// The user as which a service logs in to Sentinels. Defaults to Redis's user `default`.
+    /// The user as which a service logs in to Sentinels (default: Redis's user `default`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// The password for the Sentinels.

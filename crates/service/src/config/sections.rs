@@ -17,7 +17,7 @@ const DAY: u64 = 24 * HOUR;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Durability {
-    /// The number of Redis replicas that must have received a message before its POST is answered 2xx. Defaults to 0.
+    /// The number of Redis replicas that must have received a message before its POST is answered 2xx (default: 0).
     pub replicas: u32,
 }
 
@@ -25,36 +25,36 @@ pub struct Durability {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Api {
-    /// The address that the API listens on. Defaults to 127.0.0.1:8080.
+    /// The address that the API listens on (default: 127.0.0.1:8080).
     pub bind: BindAddress,
-    /// The maximum size of a request body, in bytes. Defaults to 1 MiB.
+    /// The maximum size of a request body, in bytes (default: 1 MiB).
     pub body_limit: usize,
-    /// The maximum memory for all request bodies and large responses together, in bytes. Defaults to 256 MiB.
+    /// The maximum memory for all request bodies and large responses together, in bytes (default: 256 MiB).
     pub max_body_memory: usize,
-    /// The time limit for receiving a request's body, or the next message of an NDJSON body. Defaults to 10 s.
+    /// The time limit for receiving a request's body, or the next message of an NDJSON body (default: 10 s).
     pub request_timeout: DurationIn<1_000, HOUR>,
-    /// The longest `?wait=`. Defaults to 60 s.
+    /// The longest `?wait=` (default: 60 s).
     pub max_wait: DurationIn<0, HOUR>,
-    /// The maximum number of waiting requests (`?wait=`, long polls) of one key in one process. Defaults to 1,000.
+    /// The maximum number of waiting requests (`?wait=`, long polls) of one key in one process (default: 1,000).
     pub max_waits_per_key: usize,
-    /// The time that open requests may take to end after SIGTERM. Defaults to 25 s.
+    /// The time that open requests may take to end after SIGTERM (default: 25 s).
     pub shutdown_grace: DurationIn<0, DAY>,
-    /// The maximum number of open connections. Defaults to 10,000.
+    /// The maximum number of open connections (default: 10,000).
     pub max_connections: usize,
-    /// The maximum number of open event streams. Defaults to 5,000.
+    /// The maximum number of open event streams (default: 5,000).
     pub max_listeners: usize,
-    /// The maximum number of open event streams of all keys with one id. Defaults to 1,000.
+    /// The maximum number of open event streams of all keys with one id (default: 1,000).
     pub max_listeners_per_key: usize,
-    /// The time within which the headers of a request must be complete. Defaults to 10 s.
+    /// The time within which the headers of a request must be complete (default: 10 s).
     pub header_timeout: DurationIn<100, HOUR>,
-    /// The time that a connection may be idle between requests. Defaults to 75 s.
+    /// The time that a connection may be idle between requests (default: 75 s).
     pub idle_timeout: DurationIn<100, DAY>,
-    /// The time limit in which a client must read the next 64 KiB of a response. Defaults to 30 s.
+    /// The time limit in which a client must read the next 64 KiB of a response (default: 30 s).
     pub write_timeout: DurationIn<100, HOUR>,
-    /// The files of the API's TLS certificate. Defaults to none: plain HTTP.
+    /// The files of the API's TLS certificate (default: none: plain HTTP).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,
-    /// The origins whose pages may call the API from a browser. Defaults to none.
+    /// The origins whose pages may call the API from a browser (default: none).
     pub cors_origins: Vec<Origin>,
 }
 
@@ -89,9 +89,9 @@ pub struct TlsFiles {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// The format of the log's lines. Defaults to `pretty`.
+    /// The format of the log's lines (default: `pretty`).
     pub format: LogFormat,
-    /// The levels that are logged, for all modules or by module. Defaults to `info`.
+    /// The levels that are logged, for all modules or by module (default: `info`).
     pub filter: String,
 }
 
@@ -109,11 +109,11 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Traces {
-    /// The URL of the collector. Defaults to none: no traces are exported.
+    /// The URL of the collector (default: none: no traces are exported).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<OtlpEndpoint>,
     /// The fraction, from 0 to 1, of the traces started by this process that are exported. For a trace that another service
-    /// started, that service's decision applies. Defaults to 1.
+    /// started, that service's decision applies (default: 1).
     pub sample_ratio: f64,
 }
 

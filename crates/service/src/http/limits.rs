@@ -17,18 +17,18 @@ pub(super) const MAX_DISPLACED: usize = 32;
 pub struct Limits {
     /// The maximum number of connections. At the limit a new connection displaces the oldest one whose client was never trusted
     /// (see [`Peer::note_trusted`](super::Peer::note_trusted)); if all clients are trusted, the new connection waits in the
-    /// listener's backlog. Defaults to 10,000.
+    /// listener's backlog (default: 10,000).
     pub max_connections: usize,
     /// The time limit for a request's headers, from the first byte of the request or from the start of the connection. The same
-    /// limit applies to the TLS handshake. Defaults to 10 s.
+    /// limit applies to the TLS handshake (default: 10 s).
     pub header_timeout: Duration,
-    /// The time limit from the end of a response to the first byte of the next request. Defaults to 75 s.
+    /// The time limit from the end of a response to the first byte of the next request (default: 75 s).
     pub idle_timeout: Duration,
-    /// The time limit in which a client must read the next 64 KiB, or the rest, of a response. Defaults to 30 s.
+    /// The time limit in which a client must read the next 64 KiB, or the rest, of a response (default: 30 s).
     pub write_timeout: Duration,
-    /// The names that the header `host` may have. Defaults to any name.
+    /// The names that the header `host` may have (default: any name).
     pub hosts: Hosts,
-    /// The time that requests under way may take to end at shutdown. Defaults to 25 s.
+    /// The time that requests under way may take to end at shutdown (default: 25 s).
     pub grace: Duration,
 }
 

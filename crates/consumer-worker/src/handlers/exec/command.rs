@@ -1,4 +1,4 @@
-//! The command of the handler `exec`: finds the program, and starts it on a message. The program's environment describes
+//! The command of the handler `exec`, which finds the program and starts it on a message. The program's environment describes
 //! the message.
 
 use std::{
@@ -30,7 +30,7 @@ pub(super) struct Command {
 }
 
 impl Command {
-    /// Creates the command. Fails when the program does not exist.
+    /// Creates the command. Returns an error if the program does not exist.
     pub(super) fn new(line: &CommandLine) -> Result<Self, String> {
         if !is_executable(&line.program) {
             let program = &line.program;
@@ -71,7 +71,8 @@ impl Command {
             .stdout(if output == Output::Result { Stdio::piped() } else { Stdio::null() })
             .stderr(Stdio::piped())
             .process_group(0);
-        // The names of these variables are in upper case, as tracing tools expect. A variable can't contain a NUL.
+        // The names of these variables are in upper case, as tracing tools expect. An environment variable can't contain a NUL
+        // character.
         for (name, value) in job.trace_headers() {
             let key = name.to_ascii_uppercase();
             match value {
@@ -83,7 +84,7 @@ impl Command {
     }
 }
 
-/// Whether the program exists and is executable, as a path or in a folder of `PATH`.
+/// Returns whether a program exists and is executable, as a path or in a folder of `PATH`.
 fn is_executable(program: &str) -> bool {
     let may_run =
         |path: &Path| fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);

@@ -25,7 +25,7 @@ use crate::{
 /// The exit code that reports invalid data, after which the message fails for good: `EX_DATAERR` of sysexits.h.
 const DATA_ERROR: i32 = 65;
 
-/// Runs a program on each message: the data is on its standard input, its standard output is the result.
+/// Runs a program on each message. The program gets the data on its standard input, and its standard output becomes the result.
 pub(crate) struct Exec {
     command: Command,
     limits: Limits,
@@ -33,7 +33,7 @@ pub(crate) struct Exec {
 }
 
 impl Exec {
-    /// Creates the handler. Fails when the program does not exist.
+    /// Creates the handler. Returns an error if the program does not exist.
     pub(crate) fn new(config: &ExecHandler) -> Result<Self, String> {
         let limits = Limits {
             timeout: config.timeout.as_deref().unwrap_or(&ExecHandler::DEFAULT_TIMEOUT).to_std(),

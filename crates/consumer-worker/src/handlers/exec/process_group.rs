@@ -8,8 +8,8 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-/// The processes of one program: the program itself, and its child processes that have not left the group. Dropping this value
-/// kills the processes, so they outlive the worker only if the worker itself is killed.
+/// The processes of one program: the program itself, and its child processes that have not left the group. Dropping a
+/// `ProcessGroup` kills the processes, so the processes outlive the worker only if the worker itself is killed.
 ///
 /// The kernel does not reuse the id of a group while the group has a process. The kernel may reuse the id of an empty group, so a
 /// group gets signals only before its leader is reaped, right after that, or right after the group was polled.
@@ -22,7 +22,7 @@ const FIRST_POLL_PAUSE: Duration = Duration::from_millis(2);
 const MAX_POLL_PAUSE: Duration = Duration::from_millis(50);
 
 impl ProcessGroup {
-    /// The group of the child process `leader`, which was just started.
+    /// Returns the group of the child process `leader`, which was just started.
     pub(super) fn led_by(leader: &Child) -> Self {
         Self { id: leader.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) }
     }

@@ -1,5 +1,5 @@
-//! One run of a program: a separate task writes the program's input, reads its output, stops the program at the time-out, and
-//! reaps it.
+//! One run of a program. A separate task writes the program's input, reads its output, stops the program at the time-out, and
+//! reaps the process.
 
 use std::{io, pin::pin, process::ExitStatus, sync::LazyLock, time::Duration};
 
@@ -22,20 +22,20 @@ use crate::{config::Output, job::Job};
 /// The time limit for reading the remaining output of a program that has ended. The output is in the pipes already; a pipe
 /// stays open only if a process has left the group.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
-/// The time limit for a killed process to end. A process that takes longer hangs in the kernel.
+/// The time limit for a killed process to end. A killed process that takes longer hangs in the kernel.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The tasks of all programs: each one ends and reaps its program, even when the handler that started it is dropped.
+/// The tasks of all programs. Each task ends and reaps its program, even if the handler that started the program is dropped.
 static PROGRAMS: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
 
-/// Waits until all programs have ended. Programs whose handlers were dropped are being stopped already, so this takes little
-/// longer than the longest `stop_grace`.
+/// Waits until all programs have ended. Programs whose handlers were dropped are being stopped already, so the wait takes
+/// little longer than the longest `stop_grace`.
 pub(crate) async fn all_programs_ended() {
     PROGRAMS.close();
     PROGRAMS.wait().await;
 }
 
-/// The limits of a run.
+/// The time limits of a run of a program.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) timeout: Duration,
@@ -80,7 +80,8 @@ struct Program {
     job: Job,
     limits: Limits,
     stop: CancellationToken,
-    /// The token that is dropped when the program has ended. The worker records a timed-out attempt only then.
+    /// The token that is dropped when the program has ended. The worker records a timed-out attempt only after the token was
+    /// dropped.
     cleanup: TaskTrackerToken,
 }
 
@@ -124,7 +125,7 @@ impl Program {
     }
 }
 
-/// Waits until the standard streams of a program have ended. Returns at once if they have ended already.
+/// Waits until the standard streams of a program have ended. Returns at once if the streams have ended already.
 async fn wait_for_streams<F: FusedFuture<Output = Result<(), OutputTooLarge>> + Unpin>(
     streaming: &mut F,
 ) -> Result<(), OutputTooLarge> {
@@ -143,14 +144,14 @@ async fn read_output(stdout: Option<ChildStdout>, output: &mut Vec<u8>) -> Resul
     if output.len() > Queue::MAX_RESULT_BYTES { Err(OutputTooLarge) } else { Ok(()) }
 }
 
-/// Writes the data to the standard input of a program. A program that does not read it causes no error.
+/// Writes the data to the standard input of a program. A program that does not read its input causes no error.
 async fn write_input(stdin: Option<ChildStdin>, data: &str) {
     if let Some(mut stdin) = stdin {
         let _ = stdin.write_all(data.as_bytes()).await;
     }
 }
 
-/// Sends SIGTERM to all processes of a program, and waits until they have ended or the deadline has passed.
+/// Sends SIGTERM to all processes of a program, and waits until the processes have ended or the deadline has passed.
 async fn stop(child: &mut Child, group: &ProcessGroup, kill_at: Instant) {
     group.terminate();
     // The caller kills the remaining processes later.

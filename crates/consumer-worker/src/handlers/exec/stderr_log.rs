@@ -8,8 +8,8 @@ const MAX_LINE_BYTES: usize = 2 * 1_024;
 /// The maximum number of lines that are logged for one run.
 const MAX_LOGGED_LINES: usize = 1_000;
 
-/// Logs the standard error of a program. Bytes beyond the limits are counted but not logged; they are read so that the program
-/// does not block.
+/// Logs the standard error of a program. Bytes beyond the limits are counted but not logged; the bytes are read so that the
+/// program does not block.
 pub(super) struct StderrLog<R> {
     pipe: Option<R>,
     /// The current line, cut at its maximum length.
@@ -25,7 +25,7 @@ impl<R: AsyncRead + Unpin> StderrLog<R> {
         Self { pipe, line: Vec::new(), lines: 0, cut_bytes: 0, last: String::new() }
     }
 
-    /// Reads until the pipe is closed.
+    /// Reads and logs the standard error until the pipe is closed.
     pub(super) async fn read(&mut self) {
         let Some(mut pipe) = self.pipe.take() else { return };
         let mut buffer = Vec::with_capacity(8 * 1_024);

@@ -1,4 +1,4 @@
-//! Decides the outcome of a message by the response to its request: the status, the body, and the header `Retry-After`.
+//! Decides the outcome of a message by the response to its request: by the status, the body, and the header `Retry-After`.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,11 +15,11 @@ use crate::{config::Output, handlers::output, routing::Outcome};
 /// The number of bytes that are kept of the body of an error response.
 const MAX_ERROR_BODY_BYTES: usize = 1_024;
 
-/// The time limit for reading a body that does not decide the outcome. Such a body is read so that its beginning can be kept,
-/// and the connection can be reused.
+/// The time limit for reading a body that does not decide the outcome. The body is read nevertheless, so that its beginning can
+/// be kept, and the connection can be reused.
 const TIME_FOR_OPTIONAL_BODY: Duration = Duration::from_millis(500);
 
-/// The outcome of a message with this answer.
+/// Returns the outcome of a message whose request got this response.
 pub(super) async fn outcome(mut answer: Response, response: Output) -> Outcome {
     let status = answer.status();
     let mut bytes = Vec::new();
@@ -59,7 +59,7 @@ pub(super) async fn outcome(mut answer: Response, response: Output) -> Outcome {
     }
 }
 
-/// The number of a status, and its name if it has one.
+/// Returns the number of a status, and the name of the status if it has a name.
 fn status_text(status: StatusCode) -> String {
     match status.canonical_reason() {
         Some(name) => format!("{} {name}", status.as_u16()),
@@ -70,15 +70,15 @@ fn status_text(status: StatusCode) -> String {
 /// The maximum pause before the next attempt: a longer `Retry-After` is shortened to this maximum.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
-/// The pause in the header `Retry-After`, in seconds or as a date. `None` if the header is absent, invalid or zero: the
-/// back-off applies then, so that an overloaded receiver does not get the next request at once.
+/// Returns the pause in the header `Retry-After`, which is in seconds or a date. Returns `None` if the header is absent,
+/// invalid or zero: then the back-off applies, so that an overloaded receiver does not get the next request at once.
 fn requested_pause(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
     let requested = text(RETRY_AFTER)?;
-    // Digits only (RFC 9110, 10.2.3): `parse` would accept a sign too.
+    // The number must have digits only (RFC 9110, 10.2.3), but `parse` would accept a sign, too.
     let is_number = !requested.is_empty() && requested.bytes().all(|byte| byte.is_ascii_digit());
     let pause = if is_number {
-        // Parsing fails only when the number exceeds 64 bits.
+        // Parsing digits fails only if the number exceeds 64 bits.
         requested.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
         let instant = read_date(requested)?;
@@ -89,7 +89,7 @@ fn requested_pause(headers: &HeaderMap) -> Option<Duration> {
     (!pause.is_zero()).then_some(pause.min(MAX_RETRY_AFTER))
 }
 
-/// Reads an HTTP date. The leap second :60 is read as the next second, so the pause is never too short.
+/// Parses an HTTP date. The leap second :60 is parsed as the next second, so the pause is never too short.
 fn read_date(text: &str) -> Option<SystemTime> {
     match text.split_once(":60 ") {
         Some((before, after)) => {

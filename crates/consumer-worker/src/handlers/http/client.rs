@@ -1,6 +1,6 @@
-//! Sends requests over pooled connections: HTTP/2 where TLS negotiates it (ALPN), else HTTP/1.1. The client follows no redirect
-//! and uses no proxy, because a message may be posted to no other host than the configuration allows. The client trusts the
-//! certificate authorities of the system, and those in `ca_file`.
+//! Sends requests over pooled connections: over HTTP/2 if TLS negotiates HTTP/2 (ALPN), else over HTTP/1.1. The client follows
+//! no redirect and uses no proxy, because a message may be posted to no other host than the configuration allows. The client
+//! trusts the certificate authorities of the system, and the authorities in `ca_file`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::routing::Outcome;
 
-/// The time after which an idle connection is closed. This time is shorter than the idle time-out of most servers.
+/// The time after which an idle connection is closed. The time is shorter than the idle time-out of most servers.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// The pause between two pings on an HTTP/2 connection, and the time limit for the answer to a ping.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -50,7 +50,7 @@ impl Client {
     }
 }
 
-/// Why a body was not read to its end.
+/// The reason why a body was not read to its end.
 pub(super) enum ReadError {
     /// The body is larger than the limit.
     TooLarge,
@@ -58,8 +58,8 @@ pub(super) enum ReadError {
     Interrupted(&'static str),
 }
 
-/// Reads up to `max` bytes of a body into `bytes`, and stops soon after `max` if the body is longer. On an error `bytes` has
-/// the part that was read.
+/// Reads up to `max` bytes of a body into `bytes`, and stops soon after `max` if the body is longer. After an error, `bytes`
+/// has the part of the body that was read.
 pub(super) async fn read_body(answer: &mut Response, max: usize, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
     while let Some(data) = answer.chunk().await.map_err(|error| ReadError::Interrupted(no_answer::reason(&error)))? {
         let kept = data.len().min(max - bytes.len());
@@ -71,12 +71,12 @@ pub(super) async fn read_body(answer: &mut Response, max: usize, bytes: &mut Vec
     Ok(())
 }
 
-/// The TLS configuration, which trusts receivers whose certificates were issued by an authority of the system or of
-/// `ca_file`. Fails when the file can't be read or has no certificate, or when TLS is needed and there is no authority.
+/// Returns the TLS configuration that trusts receivers whose certificates were issued by an authority of the system or of
+/// `ca_file`. Returns an error if the file can't be read or has no certificate, or if TLS is needed and there is no authority.
 pub(super) fn trusted_receivers(ca_file: Option<&FilePath>, is_needed: bool) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     if is_needed {
-        // Certificates that can't be read are skipped; having none at all is an error below.
+        // Certificates of the system that can't be read are skipped. Having no certificate at all is an error.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
     if let Some(path) = ca_file {

@@ -13,14 +13,14 @@ use crate::{config::WebhookSecret, job::Job};
 
 /// The ASCII characters that are percent-encoded in the value of a header.
 const HEADER_ESCAPES: &AsciiSet = &CONTROLS.add(b'%');
-/// The characters that are percent-encoded in the id of a webhook. The dot is one of them, because it separates the id from the
-/// timestamp in the signed text.
+/// The characters that are percent-encoded in the id of a webhook. The dot is percent-encoded, too, because a dot separates the
+/// id from the timestamp in the signed text.
 const ID_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// The headers of the request for a message.
+/// Returns the headers of the request for a message.
 pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    // A value with a control character is omitted. Only trace headers that a producer wrote can have one.
+    // A value with a control character is omitted. Only trace headers that a producer wrote can contain a control character.
     let mut set = |name: &'static str, value: String| {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(HeaderName::from_static(name), value);
@@ -62,7 +62,8 @@ pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap
     headers
 }
 
-/// A text as the value of a header. Spaces at its ends are encoded too, because receivers trim the values of headers.
+/// Returns a text as the value of a header. Spaces at both ends of the text are encoded, too, because receivers trim the values
+/// of headers.
 fn header_text(text: &str) -> String {
     let inner = text.trim_matches(' ');
     let before = text.len() - text.trim_start_matches(' ').len();
@@ -70,7 +71,7 @@ fn header_text(text: &str) -> String {
     ["%20".repeat(before), utf8_percent_encode(inner, HEADER_ESCAPES).to_string(), "%20".repeat(after)].concat()
 }
 
-/// JSON in ASCII, with all other characters escaped. Line ends and tabs occur only between tokens, where a space is
+/// Returns JSON in ASCII, with all other characters escaped. Line ends and tabs occur only between tokens, where a space is
 /// equivalent.
 fn ascii_json(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
@@ -87,7 +88,7 @@ fn ascii_json(json: &str) -> String {
     text
 }
 
-/// The signatures of a body by the rules of Standard Webhooks, one for each secret.
+/// Returns the signatures of a body by the rules of Standard Webhooks, one signature for each secret.
 fn signatures(secrets: &[WebhookSecret], id: &str, timestamp: u64, body: &[u8]) -> String {
     let sign = |secret: &WebhookSecret| {
         let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose()).expect("a key of HMAC may have any length");

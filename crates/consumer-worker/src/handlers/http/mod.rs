@@ -1,4 +1,4 @@
-//! The handler `http`: POSTs each message to a URL, and decides the outcome by the response.
+//! The handler `http`, which posts each message to a URL, and decides the outcome of the message by the response.
 
 mod answer;
 mod client;
@@ -27,7 +27,8 @@ use crate::{
     routing::{Handler, Outcome},
 };
 
-/// POSTs the data of each message to a URL, signed by the rules of Standard Webhooks. The response decides the outcome.
+/// Posts the data of each message to a URL, signed by the rules of Standard Webhooks. The response decides the outcome of the
+/// message.
 pub(crate) struct Http {
     target: Target,
     client: Client,
@@ -37,7 +38,7 @@ pub(crate) struct Http {
 }
 
 impl Http {
-    /// Creates the handler. Fails when a file that the configuration names can't be used.
+    /// Creates the handler. Returns an error if a file that the configuration names can't be used.
     pub(crate) fn new(config: &HttpHandler) -> Result<Self, String> {
         let target = Target::new(config);
         let mut secrets = config.secret.clone();
@@ -52,7 +53,7 @@ impl Http {
         Ok(Self { target, client, secrets, timeout, response: config.response })
     }
 
-    /// Posts the message. The caller drops the future at the time-out, which also closes an HTTP/1.1 connection.
+    /// Posts the message. The caller drops the future at the time-out of the run, which also closes an HTTP/1.1 connection.
     async fn post(&self, job: &Job, url: Url) -> Outcome {
         let body = Bytes::copy_from_slice(job.message().data.get().as_bytes());
         let headers = headers::of(job, &self.secrets, &body);
@@ -86,7 +87,7 @@ fn read_secrets(path: &FilePath) -> Result<Vec<WebhookSecret>, String> {
 struct Target {
     destination: Destination,
     networks: Networks,
-    /// Limits the concurrent requests to each host. `None` if there is no limit.
+    /// The limits of concurrent requests to each host; `None` if there is no limit.
     permits: Option<Vec<Semaphore>>,
 }
 
@@ -109,7 +110,7 @@ impl Target {
         Self { destination, networks, permits }
     }
 
-    /// Whether a URL may be https, so that certificate authorities are needed.
+    /// Returns whether a URL may be https, so that certificate authorities are needed.
     fn may_be_https(&self) -> bool {
         match &self.destination {
             Destination::Fixed(url) => url.scheme() == "https",
@@ -117,7 +118,7 @@ impl Target {
         }
     }
 
-    /// The URL of a message and the index of its host, or the failure if the URL is missing, invalid or not allowed.
+    /// Returns the URL of a message and the index of its host, or a failure if the URL is missing, invalid or not allowed.
     fn url_for(&self, job: &Job) -> Result<(Url, usize), Failure> {
         let (name, allowed_hosts) = match &self.destination {
             Destination::Fixed(url) => return Ok((url.clone(), 0)),
@@ -139,7 +140,7 @@ impl Target {
                 "{host}{port} is not among the allowed_hosts of the worker; they name its port unless it is the scheme's own"
             )));
         };
-        // The resolver checks only the addresses of host names. An IP address in the URL is checked here.
+        // The resolver checks only the addresses of host names, so an IP address in the URL is checked separately.
         let address: Option<IpAddr> = match url.host() {
             Some(Host::Ipv4(address)) => Some(address.into()),
             Some(Host::Ipv6(address)) => Some(address.into()),

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
 
-/// The networks that IANA's registry of special-purpose addresses does not mark as global (tunnels such as Teredo and 6to4
-/// included), and 168.63.129.16, which Azure uses for its own services.
+/// The networks that IANA's registry of special-purpose addresses does not mark as global (including tunnels such as Teredo and
+/// 6to4), and 168.63.129.16, which Azure uses for its own services.
 static SPECIAL_NETWORKS: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
     "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.88.99.0/24 \
      192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4 168.63.129.16/32 \
@@ -19,9 +19,9 @@ static SPECIAL_NETWORKS: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
         .map(network)
         .collect()
 });
-/// The network that contains all global IPv6 addresses. Not all of its addresses are global.
+/// The network that contains all global IPv6 addresses, but also IPv6 addresses that are not global.
 static GLOBAL_V6: LazyLock<IpNet> = LazyLock::new(|| network("2000::/3"));
-/// IPv4 addresses as IPv6-only networks write them (NAT64).
+/// The network of IPv6 addresses that represent IPv4 addresses in IPv6-only networks (NAT64).
 static NAT64: LazyLock<IpNet> = LazyLock::new(|| network("64:ff9b::/96"));
 
 fn network(text: &str) -> IpNet {
@@ -31,9 +31,9 @@ fn network(text: &str) -> IpNet {
 /// The addresses that requests may connect to.
 #[derive(Debug, Clone)]
 pub(super) enum Networks {
-    /// Any address, for a URL in the configuration.
+    /// Requests may connect to any address, because the URL is in the configuration.
     All,
-    /// Addresses of the public internet, and of these networks.
+    /// Requests may connect to addresses of the public internet and of these networks.
     PublicAnd(Vec<IpNet>),
 }
 

@@ -1,5 +1,5 @@
-//! The outcome of a message whose request got no complete response. The reason is stored with the message, so it is a fixed
-//! text and not a library's error text.
+//! The outcome of a message whose request got no complete response. The reason is stored with the message, so the reason is a
+//! fixed text and not a library's error text.
 
 use std::{error::Error, io};
 
@@ -11,8 +11,8 @@ use crate::routing::Outcome;
 
 const CLOSED_EARLY: &str = "the connection was closed before the answer was whole";
 
-/// The outcome of a message whose request failed with this error. The text does not contain the URL, which may contain a
-/// secret.
+/// Returns the outcome of a message whose request failed with this error. The text of the failure does not contain the URL,
+/// which may contain a secret.
 pub(super) fn outcome(error: &reqwest::Error) -> Outcome {
     if error.is_builder() {
         return Outcome::FailForGood(Failure::new("url_refused", "no request can be made to this URL"));
@@ -24,7 +24,7 @@ pub(super) fn outcome(error: &reqwest::Error) -> Outcome {
     Outcome::Retry(Failure::new(code, reason(error)))
 }
 
-/// The text that describes the error.
+/// Returns the text that describes an error of a request.
 pub(super) fn reason(error: &reqwest::Error) -> &'static str {
     if let Some(error) = cause::<rustls::Error>(error) {
         return tls_reason(error);
@@ -84,12 +84,12 @@ fn tls_reason(error: &rustls::Error) -> &'static str {
     }
 }
 
-/// The first error of type `E` in the chain of causes.
+/// Returns the first error of type `E` in the chain of causes.
 fn cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
     causes(error).find_map(<dyn Error>::downcast_ref)
 }
 
-/// An error and its causes. The error inside an I/O error counts as a cause too, although `source` skips it.
+/// Returns an error and its causes. The error inside an I/O error counts as a cause, too, although `source` skips it.
 fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| {
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
