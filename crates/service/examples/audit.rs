@@ -1,7 +1,8 @@
 //! Checks that every message of every queue is in exactly one state and has a record, in the Redis of a service's configuration.
 //!
-//! `DROVER__REDIS__URL=redis://127.0.0.1:7379 cargo run --package service --example audit -- [--config FILE] [queue …]`; the exit code is
-//! 1 if there are findings.
+//! `DROVER__REDIS__URL=redis://127.0.0.1:7379 cargo run --package service --example audit -- [--config FILE] [queue …]`
+//!
+//! The exit code is 1 if there are findings.
 
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
@@ -12,10 +13,10 @@ use service::config::Config;
 /// Checks that every message is in exactly one state
 #[derive(Parser)]
 struct Arguments {
-    /// A file with the section `redis`; variables such as `DROVER__REDIS__URL` override it
+    /// A file with the section `redis`; variables such as `DROVER__REDIS__URL` override the file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The queues to check; all queues if none is named
+    /// The queues to check; all queues if no queue is named
     queues: Vec<String>,
 }
 

@@ -17,21 +17,21 @@ macro_rules! codes {
             /// All codes, ordered by status.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The HTTP status.
+            /// Returns the HTTP status of responses with the code.
             pub fn status(self) -> StatusCode {
                 match self {
                     $(Self::$variant => StatusCode::$status,)*
                 }
             }
 
-            /// The word that programs match.
+            /// Returns the word that programs match.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)*
                 }
             }
 
-            /// What a person should do about the error.
+            /// Returns the instruction that tells a person what to do about the error.
             pub fn help(self) -> &'static str {
                 match self {
                     $(Self::$variant => $help,)*
@@ -102,12 +102,12 @@ codes! {
 }
 
 impl Code {
-    /// The title of problems with this code: the standard phrase for the status.
+    /// Returns the title of problems with this code: the standard phrase for the status.
     pub fn title(self) -> &'static str {
         self.status().canonical_reason().unwrap_or("Error")
     }
 
-    /// The code for an error response of a library, of which only the status is known.
+    /// Returns the code for an error response of a library, of which only the status is known.
     pub(crate) fn of_status(status: StatusCode) -> Self {
         match status {
             StatusCode::NOT_FOUND => Self::NotFound,
@@ -130,7 +130,7 @@ impl Serialize for Code {
 mod tests {
     use super::*;
 
-    /// The list of errors for docs/API.md: codes of one list item have one status and one instruction.
+    /// Returns the list of errors for docs/API.md: codes of one list item have one status and one instruction.
     fn documented_list() -> Vec<String> {
         let is_same = |one: &Code, other: &Code| (one.status(), one.help()) == (other.status(), other.help());
         let item = |codes: &[Code]| {

@@ -1,8 +1,8 @@
-//! `/livez` and `/readyz` of both services, and the monitor that checks whether Redis is configured safely.
+//! The endpoints `/livez` and `/readyz` of both services, and the monitor that checks whether Redis is configured safely.
 //!
-//! `/livez` answers while the process serves. `/livez` does not depend on Redis, because otherwise an outage of Redis would cause
-//! restarts of all processes. `/readyz` reports whether the process can work now, and warns of settings of Redis with which
-//! messages may be lost.
+//! `/livez` answers while the process serves requests. `/livez` does not depend on Redis, because otherwise an outage of Redis
+//! would cause restarts of all processes. `/readyz` reports whether the process can work now, and warns of settings of Redis
+//! with which messages may be lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 use crate::{code::Code, outage::Outage, problem::Problem};
 
-/// The routes `/livez` and `/readyz`.
+/// Returns the routes `/livez` and `/readyz`.
 pub fn routes<S: Clone + Send + Sync + 'static>(
     redis: Redis,
     subscriber: Subscriber,
@@ -47,7 +47,7 @@ pub struct Ready {
     status: &'static str,
     /// The topology of Redis: `server`, `sentinel` (the primary that Sentinels name) or `cluster`.
     redis: &'static str,
-    /// The settings of Redis with which messages may be lost, and the servers of a cluster that do not answer. Absent if there
+    /// The settings of Redis with which messages may be lost, and the servers of a cluster that do not answer; absent if there
     /// are no warnings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
@@ -57,7 +57,7 @@ pub struct Ready {
 ///
 /// # Errors
 ///
-/// The process can't work now; the problem states the reasons.
+/// Returns a problem with the reasons if the process can't work now.
 pub async fn ready(redis: &Redis, subscriber: &Subscriber, monitor: &RedisHealthMonitor) -> Result<Ready, Problem> {
     // Each request pings Redis, but uses the settings of Redis that the last examination found.
     let pinged = redis.ping().await.map_err(|error| error.to_string());
@@ -97,21 +97,22 @@ fn readiness(
     Ok(all_warnings)
 }
 
-/// The pause between examinations while the process is ready.
+/// The pause between examinations of Redis while the process is ready.
 const EXAMINE_INTERVAL: Duration = Duration::from_secs(30);
-/// The pause between examinations while the process is not ready. This pause is short, so that `/readyz` soon reports a recovery.
+/// The pause between examinations of Redis while the process is not ready. The pause is short, so that `/readyz` soon reports a
+/// recovery.
 const EXAMINE_INTERVAL_NOT_READY: Duration = Duration::from_secs(1);
 
-/// Examines periodically whether messages are safe with the settings of this Redis, and logs each danger once.
+/// Examines periodically whether messages are safe with the settings of Redis, and logs each danger once.
 ///
-/// The monitor also examines after each new subscription, because then the address may belong to another server. The result of
-/// the last examination can be read without asking Redis.
+/// The monitor also examines Redis after each new subscription, because then the address may belong to another server. The
+/// result of the last examination can be read without a call to Redis.
 #[derive(Clone)]
 pub struct RedisHealthMonitor {
     redis: Redis,
     subscriber: Subscriber,
     last_dangers: Arc<Mutex<Option<Vec<Danger>>>>,
-    /// The pause between examinations; tests use a shorter one.
+    /// The pause between examinations of Redis; tests use a shorter pause.
     pause: Duration,
 }
 
@@ -121,12 +122,12 @@ impl RedisHealthMonitor {
         Self { redis, subscriber, last_dangers: Arc::default(), pause: EXAMINE_INTERVAL }
     }
 
-    /// The dangers that the last examination found; `None` before the first examination.
+    /// Returns the dangers that the last examination found; `None` before the first examination.
     pub fn last_dangers(&self) -> Option<Vec<Danger>> {
         self.last_dangers.lock().clone()
     }
 
-    /// Examines Redis periodically until `shutdown`.
+    /// Examines Redis periodically until `shutdown` is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
         tokio::select! {
             () = self.examine_repeatedly() => {}

@@ -1,5 +1,6 @@
-//! The page `/metrics` for Prometheus, and the metrics that both services have. `docs/OBSERVABILITY.md` documents every
-//! metric, and a test compares the names. Other modules register their own metrics with the registry of their service.
+//! The page `/metrics` for Prometheus, and the metrics that both services have. `docs/OBSERVABILITY.md` documents every metric,
+//! and a test compares the names of the metrics with the document. Other modules register their own metrics with the registry
+//! of their service.
 
 use std::{
     fmt, fs,
@@ -23,7 +24,7 @@ use prometheus_client::{
 };
 use queue_core::{Redis, wakeup::Subscriber};
 
-/// The response of `/metrics`, with the metrics of these registries.
+/// Returns the response of `/metrics`, with the metrics of these registries.
 pub fn page<'r>(registries: impl IntoIterator<Item = &'r Registry>) -> Response {
     let mut text = String::new();
     for registry in registries {
@@ -64,7 +65,7 @@ pub fn register_basics(registry: &mut Registry, service: &'static str, redis: &R
     redis.calls().register(registry);
 }
 
-/// The unit in which the kernel reports CPU time: hundredths of a second.
+/// The number of ticks per second in which the kernel reports CPU time.
 const TICKS_PER_SEC: f64 = 100.0;
 
 /// The metrics of this process, under the standard names, read when `/metrics` is read. Without `/proc` only the start time
@@ -97,8 +98,8 @@ impl Collector for Process {
 
 fn cpu_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program may contain any character; it ends at the last closing bracket. utime and stime are fields 14 and
-    // 15.
+    // The name of the program may contain any character; the name ends at the last closing bracket. The fields 14 and 15 are
+    // utime and stime.
     let (_, after_name) = stat.rsplit_once(')')?;
     let ticks = after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().ok());
     Some(ticks.sum::<Option<f64>>()? / TICKS_PER_SEC)

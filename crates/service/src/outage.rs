@@ -1,10 +1,11 @@
-//! Limits the log records of a failure that lasts: one record, or one per interval, instead of one for each failed attempt.
+//! Limits the log records of a failure that lasts: one record, or one record per interval, instead of one record for each
+//! failed attempt.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// An outage of something that Drover calls, such as Redis, and the instant at which the outage was last logged.
+/// An outage of a service that Drover calls, such as Redis, and the instant at which the outage was last logged.
 ///
 /// ```
 /// static AWAY: service::Outage = service::Outage::reported_once();
@@ -19,17 +20,17 @@ pub struct Outage {
 }
 
 impl Outage {
-    /// An outage that is reported once until it ends.
+    /// Creates an outage that is reported once until it ends.
     pub const fn reported_once() -> Self {
         Self { report_interval: None, reported_at: Mutex::new(None) }
     }
 
-    /// An outage that is reported again after each interval while it lasts.
+    /// Creates an outage that is reported again after each interval while it lasts.
     pub const fn reported_every(interval: Duration) -> Self {
         Self { report_interval: Some(interval), reported_at: Mutex::new(None) }
     }
 
-    /// Records a failed call: the outage begins or continues. Returns whether to log it now.
+    /// Records a failed call: the outage begins or continues. Returns whether to log the outage now.
     pub fn record_failure(&self) -> bool {
         let mut reported_at = self.reported_at.lock();
         let is_due = reported_at.is_none_or(|at| self.report_interval.is_some_and(|interval| at.elapsed() >= interval));

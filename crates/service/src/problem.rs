@@ -22,12 +22,12 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// An error response as RFC 9457 defines it. All error responses are problems, including those of the router and the extractors.
 ///
-/// A problem is converted to a response with an empty body. [`render_problem`] writes the body, because the request's id is
-/// known only there.
+/// A problem is converted to a response with an empty body. [`render_problem`] writes the body, because only `render_problem`
+/// knows the request's id.
 #[derive(Debug, Clone)]
 pub struct Problem {
     code: Code,
-    /// The reason and the advice, for people.
+    /// The reason of the error and the advice what to do, for people.
     pub detail: String,
     request_id: Option<Box<str>>,
     errors: Vec<FieldError>,
@@ -36,7 +36,7 @@ pub struct Problem {
     retry_after_secs: Option<u32>,
 }
 
-/// The progress of an NDJSON body before it was refused.
+/// The progress of an NDJSON body until the request was refused.
 #[derive(Debug, Clone, Default)]
 struct LinesProgress {
     stored_through: Option<u64>,
@@ -62,7 +62,7 @@ struct ProblemBody<'a> {
     title: &'static str,
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// The reason and the advice, for people.
+    /// The reason of the error and the advice what to do, for people.
     #[schema(min_length = 1)]
     detail: &'a str,
     /// A word that a program can match.
@@ -80,11 +80,11 @@ struct ProblemBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     scope: Option<&'static str>,
-    /// With NDJSON: the number of the last line that was stored or refused. Send the later lines again.
+    /// With NDJSON: the number of the line up to which every line was stored or refused. Send the later lines again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     stored_through: Option<u64>,
-    /// With NDJSON, when Redis became unavailable: these lines may be stored or not.
+    /// With NDJSON, if Redis became unavailable: the range of the lines of which each may be stored or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
     in_doubt: Option<InDoubt>,
@@ -98,12 +98,12 @@ struct ProblemBody<'a> {
 pub struct FieldError {
     /// The path of the field, as a JSON pointer (RFC 6901).
     pub pointer: String,
-    /// The mistake, and the values that are allowed.
+    /// The mistake in the field, and the values that are allowed.
     pub detail: String,
 }
 
 impl FieldError {
-    /// The same error with its pointer relative to a parent: prepends `pointer`.
+    /// Returns the same error with a pointer that is prefixed with `pointer`, the pointer of the parent.
     #[must_use]
     pub fn within(mut self, pointer: &str) -> Self {
         self.pointer.insert_str(0, pointer);
@@ -111,11 +111,11 @@ impl FieldError {
     }
 }
 
-/// Creates an id for a request that has none.
+/// Creates an id for a request that has no id.
 pub fn new_request_id() -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let bytes = rand::random::<u64>().to_ne_bytes();
-    // `format!` is not used, because it is slower and each request needs an id.
+    // The digits are not written with `format!`, because `format!` is slower and each request needs an id.
     let mut id = String::with_capacity(2 * bytes.len());
     for digit in bytes.into_iter().flat_map(|byte| [byte >> 4, byte & 15]) {
         id.push(char::from(DIGITS[usize::from(digit)]));
@@ -182,7 +182,7 @@ impl Problem {
         &self.errors
     }
 
-    /// The problem for an error response of a library, of which only the status is known.
+    /// Returns the problem for an error response of a library, of which only the status is known.
     pub(crate) fn of_status(status: StatusCode) -> Self {
         let code = Code::of_status(status);
         let detail = match code {
@@ -244,8 +244,8 @@ pub async fn render_problems(request: Request, next: Next) -> Response {
     render_problem(next.run(request).await)
 }
 
-/// Writes the body of an error response as a problem, with the request's id, which it takes from the response's headers.
-/// Other responses are not changed.
+/// Writes the body of an error response as a problem, with the request's id from the response's headers. Responses without an
+/// error are not changed.
 pub fn render_problem<B>(response: http::Response<B>) -> Response
 where
     B: HttpBody<Data = Bytes> + Send + 'static,

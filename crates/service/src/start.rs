@@ -1,5 +1,5 @@
-//! Starts and stops a service: reads its arguments and its configuration, starts its log, and handles the signals that stop it.
-//! Also writes to standard output and standard error, which may be closed or full.
+//! Starts and stops a service: reads its arguments and its configuration, starts its log, and handles the signals that stop the
+//! service. The module also writes to standard output and standard error, which may be closed or full.
 
 use std::{
     error::Error,
@@ -25,7 +25,7 @@ use crate::{
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
-/// The arguments of both binaries.
+/// The command-line arguments of both services.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Read this configuration file over the defaults
@@ -50,8 +50,8 @@ const TIME_TO_STOP_AT_ONCE: Duration = Duration::from_secs(1);
 /// The time limit for dropping tasks. A task that blocks its thread can't be dropped in time.
 const TIME_TO_DROP: Duration = Duration::from_millis(100);
 
-/// Runs a service: loads its configuration, starts its log, and runs `service` until it ends. SIGTERM or SIGINT stops it
-/// gracefully, and a second signal stops it at once.
+/// Runs a service: loads its configuration, starts its log, and runs `service` until it ends. SIGTERM or SIGINT stops the
+/// service gracefully, and a second signal stops it at once.
 pub fn run<W: Section, F>(name: &str, arguments: &Arguments, service: impl FnOnce(Config<W>, Stop) -> F) -> ExitCode
 where
     F: Future<Output = Result<(), AnyError>>,
@@ -74,7 +74,7 @@ where
     }
 }
 
-/// Returns `None` for `--print-config`, which only prints the configuration.
+/// Loads the configuration and starts the log. Returns `None` for `--print-config`, which only prints the configuration.
 fn load<W: Section>(name: &str, arguments: &Arguments) -> Result<Option<(Config<W>, Telemetry)>, AnyError> {
     let config = Config::load(arguments.config.as_deref())?;
     if arguments.print_config {
@@ -129,11 +129,11 @@ where
     result
 }
 
-/// Reads the arguments of the program.
+/// Parses the command-line arguments of the program.
 ///
 /// # Errors
 ///
-/// The exit code if the program must end: it has printed its help or version, or an argument is wrong.
+/// Returns the exit code if the program must end, because it has printed its help or version, or because an argument is wrong.
 pub fn parse_arguments<P: Parser>() -> Result<P, ExitCode> {
     P::try_parse().map_err(|error| {
         let printed = error.print().and_then(|()| stdout().flush());
@@ -147,18 +147,18 @@ pub fn parse_arguments<P: Parser>() -> Result<P, ExitCode> {
     })
 }
 
-/// Prints to standard output.
+/// Prints a text to standard output.
 ///
 /// # Errors
 ///
-/// The text was not completely written.
+/// Returns an error if the text was not completely written.
 pub fn print(text: &str) -> io::Result<()> {
     let mut output = stdout().lock();
     output.write_all(text.as_bytes())?;
     output.flush()
 }
 
-/// Prints a line to standard error, if that can be written to.
+/// Prints a line to standard error, if standard error can be written to.
 pub fn print_error(text: &str) {
     let _ = writeln!(stderr(), "{text}");
 }

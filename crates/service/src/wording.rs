@@ -1,5 +1,5 @@
-//! Error texts about invalid input, in plain words. The texts of serde name Rust types and parser rules; this module translates
-//! these texts, and replaces a text that it does not know by a general text.
+//! Error texts about invalid input, in plain words. The texts of serde name Rust types and parser rules. The module `wording`
+//! translates the texts of serde, and replaces an unknown text by a general text.
 
 /// The number of characters after which errors cut a text of the input.
 const MAX_REPEATED_CHARS: usize = 200;
@@ -16,8 +16,8 @@ pub fn value_mistake(error: &serde_json::Error) -> String {
     if error.is_data() { data_mistake(problem) } else { syntax_mistake(problem).to_owned() }
 }
 
-/// Describes the mistake in one value that is valid JSON. The parser reports some values of a wrong kind as invalid JSON; this
-/// function reports that they are of another kind.
+/// Describes the mistake in one value that is valid JSON. The parser reports some values of a wrong kind as invalid JSON;
+/// `json_mistake` reports that these values are of another kind.
 pub fn json_mistake(error: &serde_json::Error) -> String {
     match without_position(&error.to_string()) {
         "expected value" => "it is of another kind".to_owned(),
@@ -54,8 +54,8 @@ fn syntax_mistake(problem: &str) -> &'static str {
     }
 }
 
-/// Describes the mistake in one value. For a missing or duplicate field also returns its name, which the path of the error
-/// lacks.
+/// Describes the mistake in one value. For a missing or duplicate field, the function also returns the name of the field, which
+/// the path of the error lacks.
 pub fn member_mistake(error: &serde_json::Error) -> (Option<String>, String) {
     let text = error.to_string();
     if let Some((word, known)) = unknown_field(&text) {
@@ -71,7 +71,7 @@ pub fn member_mistake(error: &serde_json::Error) -> (Option<String>, String) {
     (None, value_mistake(error))
 }
 
-/// If the text of a parser's error is about an unknown field, returns that field and the known ones.
+/// Returns the unknown field and the known fields, if the text of a parser's error is about an unknown field.
 pub fn unknown_field(text: &str) -> Option<(&str, Vec<&str>)> {
     split_unknown_word(text.strip_prefix("unknown field `")?)
 }
@@ -87,7 +87,7 @@ fn split_unknown_word(rest: &str) -> Option<(&str, Vec<&str>)> {
 /// Translates the parser's text about valid JSON with a wrong value.
 pub fn data_mistake(problem: &str) -> String {
     for beginning in ["invalid type: ", "invalid value: ", "invalid length "] {
-        // The wrong value may contain ", expected " too, so the last occurrence is used.
+        // The wrong value itself may contain ", expected ", so the last occurrence is used.
         if let Some((found, expected)) =
             problem.strip_prefix(beginning).and_then(|rest| rest.rsplit_once(", expected "))
         {
@@ -116,12 +116,12 @@ pub fn data_mistake(problem: &str) -> String {
         Some(word) if problem.starts_with("duplicate field") => {
             format!("the field \"{}\" is given twice", shortened(word))
         }
-        // This is an error text of a type of Drover or of a handler.
+        // Any other text is an error text of a type of Drover or of a handler.
         _ => shortened(problem),
     }
 }
 
-/// The value that the parser found, in JSON notation.
+/// Returns the value that the parser found, in JSON notation.
 fn value(found: &str) -> Option<String> {
     let (kind, rest) = found.split_once(' ').unwrap_or((found, ""));
     match kind {
@@ -134,8 +134,8 @@ fn value(found: &str) -> Option<String> {
     }
 }
 
-/// The expected value in plain words. Drover's own types already use plain words; for others serde uses the name of the Rust
-/// type.
+/// Returns the expected value in plain words. The texts of Drover's own types already use plain words; for other types, serde
+/// uses the name of the Rust type.
 fn expectation(expected: &str) -> String {
     let kind = expected.split(' ').next().unwrap_or_default();
     let list = ["a tuple of size ", "an array of length "].iter().find_map(|list| expected.strip_prefix(list));
@@ -168,7 +168,7 @@ pub fn shortened(text: &str) -> String {
     }
 }
 
-/// The known word that is most similar to an unknown word, if one is similar enough.
+/// Returns the known word that is most similar to an unknown word, if a known word is similar enough.
 pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     known
         .into_iter()
@@ -178,7 +178,7 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
         .map(|(_, candidate)| candidate)
 }
 
-/// A text about an unknown word, which suggests a similar known word or lists the known words.
+/// Returns a text about an unknown word, which suggests a similar known word or lists the known words.
 pub fn unknown_with_suggestions<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
     if let Some(meant) = nearest(word, known.clone()) {
         return format!("unknown: did you mean \"{meant}\"?");
@@ -187,8 +187,8 @@ pub fn unknown_with_suggestions<'k>(word: &str, known: impl IntoIterator<Item = 
     if all.is_empty() { "unknown".to_owned() } else { format!("unknown; there are {}", all.join(", ")) }
 }
 
-/// A text that reports an unknown word and suggests a known one. The text repeats the unknown word only if a known word is
-/// similar, because any other word may be a misplaced secret.
+/// Returns a text that reports an unknown word and suggests a known word. The text repeats the unknown word only if a known
+/// word is similar, because any other word may be a misplaced secret.
 pub(crate) fn unknown_word<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
     match nearest(word, known.clone()) {
         Some(meant) => format!("\"{word}\" is unknown: did you mean \"{meant}\"?"),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn misspelt_word_gets_the_nearest_known_one() {
+    fn nearest_known_word_is_suggested_for_a_misspelt_word() {
         let known = ["delay", "priority", "max_attempts"];
         assert_eq!(nearest("dealy", known), Some("delay"));
         assert_eq!(nearest("maxAttempts", known), Some("max_attempts"));

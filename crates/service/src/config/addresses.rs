@@ -15,15 +15,15 @@ use url::Url;
 
 /// A host and a port to listen on: `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, `api.internal:8080`.
 ///
-/// A name is resolved when the service starts to listen; `localhost` and names that end with `.localhost` are always
+/// A host name is resolved when the service starts to listen; `localhost` and names that end with `.localhost` are always
 /// 127.0.0.1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct BindAddress(String);
 
 impl BindAddress {
-    /// Whether only this machine can reach the address: a loopback address or `localhost`. Any other name counts as reachable
-    /// by other machines.
+    /// Returns whether only this machine can reach the address, because the address is a loopback address or `localhost`. Any
+    /// other host name counts as reachable by other machines.
     pub fn is_loopback(&self) -> bool {
         self.0.parse::<SocketAddr>().map_or_else(|_| self.is_localhost(), |address| address.ip().is_loopback())
     }
@@ -63,7 +63,7 @@ impl fmt::Display for BindAddress {
     }
 }
 
-/// The origin of web pages, as browsers write it: `https://example.org`, `http://localhost:3000`.
+/// The origin of web pages in the form that browsers use: `https://example.org`, `http://localhost:3000`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Origin(HeaderValue);
@@ -88,7 +88,7 @@ impl TryFrom<String> for Origin {
         };
         match HeaderValue::try_from(&text) {
             Ok(value) if normalized.is_some_and(|origin| origin == text) => Ok(Self(value)),
-            // `*` is refused: without keys, every web page that is open on this machine could use the API.
+            // The origin `*` is refused: without API keys, every web page that is open on this machine could use the API.
             _ => Err("not an origin: write each origin as browsers do, such as \"https://example.org\""),
         }
     }
@@ -100,7 +100,7 @@ impl From<Origin> for String {
     }
 }
 
-/// An http or https URL. Logs and errors mask its user, password and query.
+/// An http or https URL. Logs and errors mask the user, the password and the query of the URL.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct HttpUrl(Url);
@@ -144,11 +144,11 @@ impl Serialize for HttpUrl {
 pub struct OtlpEndpoint(HttpUrl);
 
 impl OtlpEndpoint {
-    /// The path that the OTLP specification defines.
+    /// The path of the URL for traces that the OTLP specification defines.
     const PATH: &str = "/v1/traces";
 
-    /// The URL that traces are posted to, without user and password. If the URL has no path, the path in the OTLP specification
-    /// is added.
+    /// Returns the URL that traces are posted to, without user and password. If the URL has no path, the path in the OTLP
+    /// specification is added.
     pub fn url(&self) -> String {
         let mut url = self.0.expose().clone();
         // `set_username` and `set_password` can't fail, because an http URL has a host.
@@ -160,8 +160,8 @@ impl OtlpEndpoint {
         url.into()
     }
 
-    /// The user and the password of the URL as the header `authorization`. The user and the password are not sent in the URL,
-    /// because libraries log URLs.
+    /// Returns the user and the password of the URL as the value of the header `authorization`. The user and the password are
+    /// not sent in the URL, because libraries log URLs.
     pub fn authorization(&self) -> Option<String> {
         let url: &Url = self.0.expose();
         let password = url.password().unwrap_or_default();
@@ -189,7 +189,7 @@ impl TryFrom<HttpUrl> for OtlpEndpoint {
 /// The text that is shown instead of a secret.
 pub(super) const HIDDEN: &str = "***";
 
-/// The URL with its secrets masked.
+/// Returns a URL with its secrets masked.
 pub(super) fn without_secrets(mut url: Url) -> String {
     if !url.username().is_empty() || url.password().is_some() {
         // `set_username` and `set_password` can't fail, because a URL with a user has a host.
@@ -204,13 +204,13 @@ pub(super) fn without_secrets(mut url: Url) -> String {
 }
 
 /// The path of a file. Logs and errors show the path if it begins like a path or the file exists. Any other text is masked,
-/// because it may be a misplaced secret.
+/// because the text may be a misplaced secret.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct FilePath(PathBuf);
 
 impl FilePath {
-    /// The path, if logs and errors may show it.
+    /// Returns the path, if logs and errors may show it.
     fn shown(&self) -> Option<&str> {
         let text = self.0.to_str()?;
         let begins_like_a_path = ["/", "./", "../"].iter().any(|beginning| text.starts_with(beginning));
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn otlp_endpoint_without_a_path_gets_that_of_the_specification() {
+    fn otlp_endpoint_without_a_path_gets_the_path_of_the_specification() {
         let endpoint = |text: &str| OtlpEndpoint::try_from(HttpUrl::try_from(text.to_owned()).unwrap());
         let url = |text: &str| endpoint(text).map(|endpoint| endpoint.url());
         assert_eq!(url("http://127.0.0.1:4318").unwrap(), "http://127.0.0.1:4318/v1/traces");

@@ -18,10 +18,10 @@ use crate::wording::unknown_word;
 pub struct Auth {
     /// How clients are authenticated (default: `keys`).
     pub mode: AuthMode,
-    /// A file with more keys (default: none).
+    /// A file with more API keys (default: none).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys_file: Option<FilePath>,
-    /// The keys (default: none).
+    /// The API keys (default: none).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<ApiKey>,
 }
@@ -30,18 +30,19 @@ pub struct Auth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthMode {
-    /// By API keys. While no key is configured, the API serves every client on its own machine and no other clients.
+    /// Clients are authenticated by API keys. While no key is configured, the API serves every client on its own machine and no
+    /// other clients.
     Keys,
-    /// Clients are not authenticated: each may do everything.
+    /// Clients are not authenticated: each client may do everything.
     None,
 }
 
 impl Auth {
-    /// Returns all keys: those in the configuration, and those in `keys_file`, which this call reads.
+    /// Returns all API keys: the keys in the configuration, and the keys in `keys_file`, which `load_keys` reads.
     ///
     /// # Errors
     ///
-    /// The file can't be read or has no keys, or keys contradict each other.
+    /// Returns an error if the file can't be read or has no keys, or if keys contradict each other.
     pub fn load_keys(&self) -> Result<Vec<ApiKey>, InvalidConfig> {
         let mut keys = self.keys.clone();
         if let Some(path) = &self.keys_file {
@@ -51,13 +52,13 @@ impl Auth {
         Ok(keys)
     }
 
-    /// Whether every client that reaches the API may do everything, because no key is configured.
+    /// Returns whether every client that reaches the API may do everything, because no key is configured.
     pub(super) fn is_open(&self) -> bool {
         self.mode == AuthMode::Keys && self.has_no_keys()
     }
 
-    /// Checks the mode and the keys. Does not read `keys_file`, because a consumer-worker does not need it and may have no
-    /// permission to read it.
+    /// Checks the mode and the keys. The check does not read `keys_file`, because a consumer-worker does not need the file and
+    /// may have no permission to read it.
     pub(super) fn validate(&self) -> Result<(), String> {
         if self.mode == AuthMode::None && !self.has_no_keys() {
             return Err(
@@ -100,7 +101,7 @@ fn check_keys(keys: &[ApiKey]) -> Result<(), String> {
     Ok(())
 }
 
-/// An API key: its owner and its scopes. Only the owner knows the key itself.
+/// An API key: its owner and its scopes. Only the owner knows the text of the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKey {
@@ -110,7 +111,7 @@ pub struct ApiKey {
     pub hash: KeyHash,
     /// The scopes of the key.
     pub scopes: Scopes,
-    /// The queues on which the key has these scopes.
+    /// The queues on which the key has its scopes.
     pub queues: Vec<QueuePattern>,
     /// The maximum number of requests in a sliding time window, over all keys with this id and all processes (default: no
     /// limit).
@@ -122,16 +123,16 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
-    /// Whether the key has a scope on a queue.
+    /// Returns whether the key has a scope on a queue.
     pub fn allows(&self, scope: Scope, queue: &str) -> bool {
         self.scopes.has(scope) && self.queues.iter().any(|pattern| pattern.matches(queue))
     }
 
-    /// Checks the rules that the types of the fields do not check.
+    /// Checks the rules for API keys that the types of the fields do not check.
     ///
     /// # Errors
     ///
-    /// The mistake, as a sentence.
+    /// Returns the mistake as a sentence.
     pub fn validate(&self) -> Result<(), String> {
         if self.queues.is_empty() {
             return Err(format!("the key {} is for no queue; write queues = [\"*\"] for all", self.id));
@@ -181,7 +182,7 @@ impl FromStr for KeyId {
     }
 }
 
-/// Lets a map whose keys are ids be searched with a `&str`.
+/// Makes it possible to search a map whose keys are ids with a `&str`.
 impl Borrow<str> for KeyId {
     fn borrow(&self) -> &str {
         &self.0
@@ -196,7 +197,7 @@ impl fmt::Display for KeyId {
 
 /// The SHA-256 of an API key. The key itself is not stored.
 ///
-/// A slow password hash is not needed: a key has 256 random bits, which can't be guessed, and a slow hash would delay every
+/// An API key needs no slow password hash: a key has 256 random bits, which can't be guessed, and a slow hash would delay every
 /// request.
 #[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
@@ -242,7 +243,7 @@ impl fmt::Display for KeyHash {
     }
 }
 
-/// The hash of a key is masked in logs. The hash grants no access, but it does not belong in a log.
+/// The hash of an API key is masked in logs. The hash grants no access, but a log need not contain it.
 impl fmt::Debug for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyHash(…)")
@@ -260,13 +261,13 @@ impl Serialize for KeyHash {
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Scope {
-    /// Post messages, and send the signals that release them.
+    /// The key may post messages, and send the signals that release messages.
     Enqueue,
-    /// Read messages and queues.
+    /// The key may read messages and queues.
     Read,
-    /// Lease messages and settle them.
+    /// The key may lease messages and settle leases.
     Consume,
-    /// Change, move and delete messages and queues.
+    /// The key may change, move and delete messages and queues.
     Manage,
 }
 
@@ -274,7 +275,7 @@ impl Scope {
     /// All scopes.
     pub const ALL: [Self; 4] = [Self::Enqueue, Self::Read, Self::Consume, Self::Manage];
 
-    /// The word in the configuration.
+    /// Returns the word for the scope in the configuration.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
@@ -289,13 +290,13 @@ impl FromStr for Scope {
     }
 }
 
-/// The scopes of one key: at least one.
+/// The scopes of one API key. A key has at least one scope.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Scope>")]
 pub struct Scopes(Vec<Scope>);
 
 impl Scopes {
-    /// Whether the key has a scope.
+    /// Returns whether the key has a scope.
     pub fn has(&self, scope: Scope) -> bool {
         self.0.contains(&scope)
     }

@@ -1,4 +1,4 @@
-//! The part of the configuration that comes from environment variables: which variable sets which key.
+//! Reads the part of the configuration that is set by environment variables, and finds the key that each variable sets.
 
 use std::{collections::HashMap, ffi::OsString, fs};
 
@@ -21,12 +21,13 @@ const QUEUES: &str = "queues";
 /// The keys of the configuration that themselves end with the suffix `_file`.
 const KEYS_OF_FILES: [&[&str]; 3] =
     [&["auth", "keys_file"], &["redis", "password_file"], &["redis", "sentinel", "password_file"]];
-/// The maximum number of words in a name for which [`nearest_variable`] looks, because it tries each combination of separators.
+/// The maximum number of words in the name of a variable for which [`nearest_variable`] searches, because the search tries each
+/// combination of separators.
 const MAX_WORDS: usize = 9;
 
 /// Reads Drover's variables. Variables that set whole tables are sorted before variables that set keys in the tables. Variables
-/// of other programs are ignored. Fails when a variable of Drover is not UTF-8, sets the same key as another variable, names a
-/// file that can't be read, or has the name of a key but with wrong underscores.
+/// of other programs are ignored. Returns an error if a variable of Drover is not UTF-8, sets the same key as another variable,
+/// names a file that can't be read, or has the name of a key but with wrong underscores.
 pub(super) fn settings<W: Section>(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Vec<Variable>, String> {
@@ -61,7 +62,7 @@ pub(super) fn settings<W: Section>(
     Ok(settings)
 }
 
-/// The path of keys that a variable sets, and whether the variable's text is the path of a file.
+/// Returns the path of keys that a variable sets, and whether the variable's text is the path of a file.
 fn path_of(rest: &str) -> (Vec<String>, bool) {
     let mut path: Vec<String> = Vec::new();
     for part in rest.split(SEPARATOR) {
@@ -90,7 +91,8 @@ fn read_file(variable: &str, file: &str) -> Result<String, String> {
     Ok(content.trim_end().to_owned())
 }
 
-/// Refuses a name with one underscore where two are needed. Otherwise the variable would be ignored or set an unknown key.
+/// Refuses the name of a variable with one underscore where two are needed. Without this check, the variable would be ignored
+/// or set an unknown key.
 fn refuse_wrong_underscores<W: Section>(variable: &str, path: Option<&[String]>) -> Result<(), String> {
     if path.is_some_and(is_key::<W>) {
         return Ok(());
@@ -106,14 +108,14 @@ fn refuse_wrong_underscores<W: Section>(variable: &str, path: Option<&[String]>)
     ))
 }
 
-/// The variable with the same words but correct underscores between them, if it sets a key.
+/// Returns the name of a variable with the same words but correct underscores between the words, if this variable sets a key.
 fn nearest_variable<W: Section>(variable: &str) -> Option<String> {
     let words: Vec<&str> = variable.strip_prefix(DROVER_PREFIX)?.split('_').filter(|word| !word.is_empty()).collect();
     if !(2..=MAX_WORDS).contains(&words.len()) || !is_section(&words[0].to_ascii_lowercase()) {
         return None;
     }
-    // Each number is a bit set: bit n is 1 if a separator (two underscores) follows word n. Bit 0 is 1, because a separator
-    // always follows the section's name.
+    // Each number in the loop is a bit set: bit n is 1 if a separator (two underscores) follows word n. Bit 0 is 1, because a
+    // separator always follows the section's name.
     let mut separated: Vec<u32> = (1..1 << (words.len() - 1)).filter(|separated| separated & 1 == 1).collect();
     separated.sort_by_key(|separated| separated.count_ones());
     separated.into_iter().find_map(|separated| {
@@ -130,8 +132,8 @@ fn is_section(word: &str) -> bool {
     word == QUEUES || Sources::defaults().is_ok_and(|defaults| defaults.has_section(word))
 }
 
-/// Whether a path is that of a key. The configuration is read with an empty value at the path: if the path is a key, the worst
-/// mistake is that its value is wrong or that a key beside it is missing.
+/// Returns whether a path is the path of a key. The function reads a configuration with an empty value at the path: if the path
+/// is a key, the only mistake is a wrong value of the key or a missing key beside it.
 fn is_key<W: Section>(path: &[String]) -> bool {
     // The second part of a path in `queues` is the name of a queue and not a key.
     let min_length = if path.first().is_some_and(|section| section == QUEUES) { 3 } else { 2 };

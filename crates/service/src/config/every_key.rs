@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{sources::DEFAULT, tests::load};
 
-/// All keys in `config/default.toml`, including the keys in comments. A key has another value than its default where
-/// [`other_value`] knows one.
+/// Returns all keys in `config/default.toml`, including the keys in comments. A key has another value than its default if
+/// [`other_value`] knows another value.
 fn every_key() -> Value {
     let mut text = String::new();
     for line in DEFAULT.lines() {
@@ -50,8 +50,8 @@ fn other_value(value: Value) -> Value {
     }
 }
 
-/// Collects a variable for each key, with lists as JSON. With `tables` there is one variable for each table, as JSON, instead
-/// of one for each of its keys.
+/// Adds to `all` a variable for each key, with lists as JSON. With `tables`, each table gets one variable, as JSON, instead of
+/// one variable for each of its keys.
 fn collect_variables(prefix: &str, value: &Value, tables: bool, all: &mut Vec<(String, String)>) {
     match value {
         Value::Object(table)
@@ -85,7 +85,7 @@ fn environment_can_set_every_key() {
         for omitted in 0..all.len() {
             let mut others = all.clone();
             let (name, _) = others.remove(omitted);
-            // `other_value` gives these two keys no other value than the default.
+            // `other_value` returns the default for the following two keys.
             let is_default = name == "DROVER__AUTH__MODE" || name == "DROVER__WORKER__ROUTES";
             assert!(is_default || printed(&others).map_or(true, |printed| printed != expected), "{name} has no effect");
         }

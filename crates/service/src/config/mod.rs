@@ -1,4 +1,5 @@
-//! The configuration of both services. A file overrides `config/default.toml`, and environment variables override both.
+//! The configuration of both services. A configuration file overrides `config/default.toml`, and environment variables override
+//! the file and the defaults.
 
 mod addresses;
 mod auth;
@@ -44,8 +45,8 @@ use self::{
 };
 use crate::wording;
 
-/// The whole configuration. Both services can use one file: they read the same sections, but only a worker (with its type
-/// `W`) reads the section `worker`.
+/// The whole configuration. Both services can use one file, because both services read the same sections, but only a worker
+/// (with its type `W`) reads the section `worker`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config<W = SkippedSection> {
@@ -74,11 +75,11 @@ pub trait Section: Serialize + DeserializeOwned {
     ///
     /// # Errors
     ///
-    /// A mistake, as a sentence that names its key.
+    /// Returns a mistake as a sentence that names the key.
     fn validate(&self, queues: &DeclaredSettings) -> Result<(), String>;
 }
 
-/// The configuration is invalid. The text names the key and the reason, and contains no value that may be a secret.
+/// The error of an invalid configuration. The text names the key and the reason, and contains no value that may be a secret.
 #[derive(Debug, thiserror::Error)]
 #[error("configuration: {0}")]
 pub struct InvalidConfig(String);
@@ -87,12 +88,12 @@ pub struct InvalidConfig(String);
 ///
 /// # Errors
 ///
-/// The value is outside the range. The text names the key and the range.
+/// Returns an error that names the key and the range if the value is outside the range.
 pub fn must_be_within<T: Copy + PartialOrd + Display>(key: &str, value: T, min: T, max: T) -> Result<(), String> {
     if (min..=max).contains(&value) { Ok(()) } else { Err(format!("{key} must be {min} to {max}, not {value}")) }
 }
 
-/// An entry of `queues`: settings, beside schedules, which [`DeclaredSettings::validate`] checks.
+/// An entry of `queues`: the settings of a queue. [`DeclaredSettings::validate`] checks the schedules in the entry.
 struct QueueEntry {
     _settings: Settings,
 }
@@ -138,7 +139,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithoutSchedules<A> {
     }
 }
 
-/// Reads a key by a seed; for the key `schedules` the seed is returned unused.
+/// Deserializes a key with a seed. For the key `schedules`, the unused seed is returned.
 struct OtherKey<K>(K);
 
 impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for OtherKey<K> {
@@ -154,22 +155,22 @@ impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for OtherKey<K> {
 }
 
 impl<W: Section> Config<W> {
-    /// Loads the defaults, overrides them with `file`, and overrides both with environment variables.
+    /// Loads the defaults, overrides the defaults with `file`, and overrides the result with environment variables.
     ///
     /// # Errors
     ///
-    /// The file can't be read, a key is unknown or has a value that is not of its type, a variable of the environment is not
-    /// UTF-8 or sets the same key as another variable, or keys contradict each other.
+    /// Returns an error if the file can't be read, if a key is unknown or has a value that is not of its type, if a variable of
+    /// the environment is not UTF-8 or sets the same key as another variable, or if keys contradict each other.
     pub fn load(file: Option<&Path>) -> Result<Self, InvalidConfig> {
         Self::load_with(file, std::env::vars_os())
     }
 
-    /// Loads a configuration as [`load`](Self::load) does, but from the variables in `environment` instead of those of the
-    /// process.
+    /// Loads a configuration as [`load`](Self::load) does, but from the variables in `environment` instead of the variables of
+    /// the process.
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load).
+    /// Returns the same errors as [`load`](Self::load).
     pub fn load_with(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -190,8 +191,8 @@ impl<W: Section> Config<W> {
         Ok(config)
     }
 
-    /// Reads the sources. Each entry of `queues` is also read alone, so that a mistake in the entry is reported with its path.
-    /// The merged settings of queues are checked later.
+    /// Reads the configuration from the sources. Each entry of `queues` is also read alone, so that a mistake in the entry is
+    /// reported with its path. The merged settings of queues are checked later.
     fn read(sources: &Sources) -> Result<Self, Mistake> {
         #[derive(Deserialize)]
         struct Queues {
@@ -200,7 +201,7 @@ impl<W: Section> Config<W> {
         }
         let config = sources.read()?;
         match sources.read::<Queues>() {
-            // An entry may omit settings, so a missing key is no mistake.
+            // An entry of `queues` may omit settings, so a missing key is no mistake.
             Err(mistake) if mistake.problem.kind != ProblemKind::MissingKey => Err(mistake),
             _ => Ok(config),
         }

@@ -51,7 +51,7 @@ pub struct RedisTls {
     pub key: Option<FilePath>,
 }
 
-/// The user and the password with which a service logs in to Sentinels, which have their own.
+/// The user and the password with which a service logs in to Sentinels. Sentinels have users of their own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SentinelLogin {
@@ -71,7 +71,8 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// The URL is not a valid URL of Redis, keys contradict each other, or a file can't be read. The text repeats no secret.
+    /// Returns an error if the URL is not a valid URL of Redis, if keys contradict each other, or if a file can't be read. The
+    /// error text contains no secret.
     pub fn connect(&self) -> Result<queue_core::Redis, InvalidConfig> {
         let mut options = RedisOptions::new(self.url.expose(), self.timeout.to_std());
         options.username.clone_from(&self.username);
@@ -95,7 +96,7 @@ impl Redis {
     }
 }
 
-/// The password in a section of the configuration, or in the file that the section names.
+/// Returns the password in a section of the configuration, or in the file that the section names.
 fn password(
     section: &str,
     password: Option<&Password>,
@@ -131,7 +132,7 @@ impl RedisUrl {
 
 impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The parser of URLs knows no list of hosts. The text after the last @ is no part of a user or a password.
+        // The parser of URLs does not accept a list of hosts. The text after the last @ is no part of a user or a password.
         if MULTI_HOST_SCHEMES.iter().any(|scheme| self.0.starts_with(scheme)) {
             let (scheme, rest) = self.0.split_once("://").unwrap_or_default();
             let (user, hosts) = match rest.rsplit_once('@') {
@@ -156,7 +157,7 @@ impl Serialize for RedisUrl {
     }
 }
 
-/// A password. Logs and errors mask it.
+/// A password. Logs and errors mask the password.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
 pub struct Password(String);
@@ -177,7 +178,7 @@ impl Serialize for Password {
 mod tests {
     use super::*;
 
-    /// The error of a section with these lines.
+    /// Returns the error of a section `redis` with these lines.
     fn error_of(lines: &str) -> String {
         let section: Redis = toml::from_str(&format!("timeout = \"1s\"\n{lines}")).unwrap();
         let error = section.connect().map(drop).unwrap_err().to_string();
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn password_may_stand_in_a_file() {
+    fn password_may_be_in_a_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "hunter2\n").unwrap();
         let path = FilePath::deserialize(serde_json::Value::from(file.path().to_str().unwrap())).unwrap();

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{BindAddress, FilePath, Origin, OtlpEndpoint, Section, sources::DEFAULT};
 
-/// A minute in milliseconds, the unit of all bounds of [`DurationIn`].
+/// The milliseconds of a minute. Milliseconds are the unit of all bounds of [`DurationIn`].
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
@@ -33,7 +33,7 @@ pub struct Api {
     pub max_body_memory: usize,
     /// The time limit for receiving a request's body, or the next message of an NDJSON body (default: 10 s).
     pub request_timeout: DurationIn<1_000, HOUR>,
-    /// The longest `?wait=` (default: 60 s).
+    /// The longest wait that a request may ask for with `?wait=` (default: 60 s).
     pub max_wait: DurationIn<0, HOUR>,
     /// The maximum number of waiting requests (`?wait=`, long polls) of one key in one process (default: 1,000).
     pub max_waits_per_key: usize,
@@ -51,7 +51,7 @@ pub struct Api {
     pub idle_timeout: DurationIn<100, DAY>,
     /// The time limit in which a client must read the next 64 KiB of a response (default: 30 s).
     pub write_timeout: DurationIn<100, HOUR>,
-    /// The files of the API's TLS certificate (default: none: plain HTTP).
+    /// The files of the API's TLS certificate (default: none, so that the API speaks plain HTTP).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,
     /// The origins whose pages may call the API from a browser (default: none).
@@ -99,9 +99,9 @@ pub struct Log {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// Readable text.
+    /// Each log record is readable text.
     Pretty,
-    /// One JSON object per line.
+    /// Each log record is a JSON object in one line.
     Json,
 }
 
@@ -109,17 +109,17 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Traces {
-    /// The URL of the collector (default: none: no traces are exported).
+    /// The URL of the collector (default: none, so that no traces are exported).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<OtlpEndpoint>,
-    /// The fraction, from 0 to 1, of the traces started by this process that are exported. For a trace that another service
-    /// started, that service's decision applies (default: 1).
+    /// The fraction, from 0 to 1, of the traces started by this process that are exported (default: 1). For a trace that
+    /// another service started, the decision of that service applies.
     pub sample_ratio: f64,
 }
 
-/// The section `worker` in programs that are not workers. These programs check the names of the section's keys but not the
-/// values, so that a misspelt key stops both services. These programs drop the lists and tables of the section (the routes),
-/// because routes may contain secrets.
+/// The section `worker` in programs that are not workers. Programs that are not workers check the names of the section's keys
+/// but not the values, so that a misspelt key stops both services. The lists and tables of the section (the routes) are
+/// dropped, because routes may contain secrets.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
 pub struct SkippedSection(BTreeMap<String, Value>);

@@ -23,7 +23,7 @@ pub(super) struct Sources(Vec<Source>);
 
 #[derive(Debug, Clone)]
 struct Source {
-    /// The text with which errors name this source (`in FILE`, `set by VARIABLE`); none for the defaults.
+    /// The text with which errors name this source (`in FILE`, `set by VARIABLE`); `None` for the defaults.
     origin: Option<String>,
     values: Value,
     variable: Option<Variable>,
@@ -38,13 +38,14 @@ pub(super) struct Variable {
 }
 
 impl Sources {
-    /// The defaults as the only source.
+    /// Returns the defaults as the only source.
     pub(super) fn defaults() -> Result<Self, String> {
         let values = parse_toml(DEFAULT, "config/default.toml")?;
         Ok(Self(vec![Source { origin: None, values, variable: None }]))
     }
 
-    /// A file as the only source. Errors name it `name`. Fails when the file can't be read or is not TOML.
+    /// Returns a file as the only source. Errors name the file `name`. Returns an error if the file can't be read or is not
+    /// TOML.
     pub(super) fn file(path: &Path, name: &str) -> Result<Self, String> {
         let text = fs::read_to_string(path).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => format!("{name}: the file is not UTF-8: write it in UTF-8"),
@@ -68,13 +69,13 @@ impl Sources {
         self
     }
 
-    /// Whether a source has this top-level key.
+    /// Returns whether a source has this top-level key.
     pub(super) fn has_section(&self, name: &str) -> bool {
         self.0.iter().any(|source| source.values.get(name).is_some())
     }
 
-    /// Deserializes the merged sources. If a key does not accept the parsed value of a variable, it gets the variable's text
-    /// instead.
+    /// Deserializes the merged sources. If a key does not accept the parsed value of a variable, the key gets the variable's
+    /// text instead.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Mistake> {
         tree::read(self.merged()).or_else(|mistake| {
             let Some(as_text) = self.with_variable_as_text(&mistake) else { return Err(self.with_origin(mistake)) };
@@ -98,8 +99,8 @@ impl Sources {
         merged.expect("values of JSON have a form in the crate config, and each source has the root")
     }
 
-    /// The same sources, but with the unparsed text of the variable that set the wrong value. `None` if no variable set this
-    /// value, or the value is the unparsed text already.
+    /// Returns the same sources, but with the unparsed text of the variable that set the wrong value. Returns `None` if no
+    /// variable set the wrong value, or if the value is the unparsed text already.
     fn with_variable_as_text(&self, mistake: &Mistake) -> Option<Self> {
         let (index, value) =
             self.0.iter().map(|source| source.value_at(mistake)).enumerate().rfind(|(_, value)| value.is_some())?;
@@ -110,8 +111,8 @@ impl Sources {
         (is_whole && !value?.is_string()).then_some(sources)
     }
 
-    /// Adds to a mistake the source of the wrong value: the last source that sets the value. For a table, adds its source only
-    /// if no other source sets a part of it.
+    /// Adds to a mistake the source of the wrong value: the last source that sets the value. The source of a table is added
+    /// only if no other source sets a part of the table.
     fn with_origin(&self, mut mistake: Mistake) -> Mistake {
         let mut setting_sources = self.0.iter().filter(|source| source.value_at(&mistake).is_some());
         if let Some(last) = setting_sources.next_back() {
@@ -142,7 +143,7 @@ impl config::Source for Source {
 }
 
 impl Source {
-    /// The value at the path of a mistake; if the path leads into a list, the whole list.
+    /// Returns the value at the path of a mistake; if the path leads into a list, the whole list.
     fn value_at(&self, mistake: &Mistake) -> Option<&Value> {
         let keys = mistake.path.iter().map_while(|segment| match segment {
             Segment::Map { key } => Some(key),

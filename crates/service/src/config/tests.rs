@@ -25,13 +25,13 @@ pub(super) fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, S
     Config::load_with(Some(config_file(text).path()), environment).map_err(|error| error.to_string())
 }
 
-/// The entry of an API key in the configuration.
+/// Returns the entry of an API key in the configuration.
 fn key(id: &str, hash: &str, more: &str) -> String {
     format!("{{ id = \"{id}\", hash = \"{hash}\", scopes = [\"read\"], queues = [\"*\"]{more} }},")
 }
 
 #[test]
-fn defaults_are_the_documented_ones() {
+fn defaults_of_the_configuration_are_the_documented_values() {
     let config = load("", &[]).unwrap();
     assert_eq!(config.redis.url.expose(), "redis://127.0.0.1:6379");
     assert_eq!(config.api.bind.to_string(), "127.0.0.1:8080");
@@ -41,7 +41,7 @@ fn defaults_are_the_documented_ones() {
 }
 
 #[test]
-fn environment_wins_over_the_file_and_the_file_over_the_defaults() {
+fn environment_overrides_the_file_and_the_file_overrides_the_defaults() {
     let file = "[api]\nbody_limit = 7\nidle_timeout = \"1h\"\n[queues.My-Queue]\nvisibility_timeout = \"2s\"\n\
                 retention.completed = { count = 5 }\n";
     let env = [("DROVER__API__BODY_LIMIT", "9"), ("DROVER__LOG__FORMAT", "json"), ("OTHER", "x")];
@@ -54,7 +54,7 @@ fn environment_wins_over_the_file_and_the_file_over_the_defaults() {
 }
 
 #[test]
-fn lists_of_the_environment_replace_and_tables_extend_those_of_the_file() {
+fn list_in_a_variable_replaces_the_list_of_the_file_and_a_table_extends_the_table_of_the_file() {
     let file = "[queues.q]\nmax_attempts = 9\nexclusive = true\nretention.failed = { count = 5 }\n";
     let config = load(
         file,
@@ -92,7 +92,7 @@ fn lists_of_the_environment_replace_and_tables_extend_those_of_the_file() {
 }
 
 #[test]
-fn names_with_dots_are_no_paths() {
+fn names_with_dots_are_keys_and_not_paths() {
     let config = load("[queues.\"a.b\"]\nmax_lapses = 7\n[queues.\"a.*\"]\nmax_attempts = 7", &[]).unwrap();
     let settings = config.queues.of(&"a.b".parse().unwrap());
     assert_eq!(serde_json::to_value(settings).unwrap(), json!({"max_lapses": 7, "max_attempts": 7}));
@@ -118,7 +118,7 @@ fn printed_configuration_loads_again_and_has_no_routes_of_a_worker() {
 #[test]
 fn mistake_in_a_file_is_reported_with_its_key_and_without_words_of_a_library() {
     for (file, expected) in [
-        // Unknown keys and words.
+        // The configurations contain unknown keys and words.
         ("[api]\nbnid = 1", "api.bnid: \"bnid\" is unknown: did you mean \"bind\"?"),
         ("[wroker]\nx = 1", "did you mean \"worker\"?"),
         ("[queues.q]\nmax_atempts = 1", "did you mean \"max_attempts\"?"),
@@ -129,11 +129,11 @@ fn mistake_in_a_file_is_reported_with_its_key_and_without_words_of_a_library() {
         ("\"api[1000000000]\" = 1", "\"api[1000000000]\" is unknown"),
         ("[redis]\n\"url.a\" = 1", "\"url.a\" is unknown"),
         ("[queues.q]\nbackoff = { type = \"fixd\" }", "queues.q.backoff.type: \"fixd\" is unknown: did you mean"),
-        // Missing keys.
+        // The configurations lack keys.
         ("[api]\ntls = { key = \"a\" }", "api.tls: the key certificate is missing"),
         ("[auth]\nkeys = [{ id = \"ops\" }]", "auth.keys[0]: the key hash is missing"),
         ("[queues.q]\nrate_limit = { max = 5 }", "queues.q.rate_limit: the field \"duration\" is required"),
-        // Values of another kind.
+        // The configurations contain values of another kind.
         ("[api]\nbody_limit = \"many\"", "api.body_limit: is a text, expected a whole number, 0 or more"),
         ("[api]\nbody_limit = -1", "api.body_limit: expected a whole number, 0 or more"),
         ("[api]\nbody_limit = 1.5", "api.body_limit: "),
@@ -152,7 +152,7 @@ fn mistake_in_a_file_is_reported_with_its_key_and_without_words_of_a_library() {
         ("[queues.q]\nexclusive = 5", "queues.q.exclusive: is a whole number, expected true, false, or"),
         ("[queues.q]\nmax_attempts = \"a\"", "queues.q.max_attempts: is a text, expected a whole number"),
         ("[auth]\nkeys = [\"drv_ops_x\"]", "auth.keys[0]: is a text, expected a table"),
-        // Values out of range, and contradictions.
+        // The configurations contain values out of range, and contradictions.
         ("[api]\nbody_limit = 5000000", "api.body_limit"),
         ("[api]\nmax_body_memory = 4194303", "api.max_body_memory must be 4 times api.body_limit"),
         ("[api]\nmax_connections = 0", "api.max_connections"),
@@ -166,7 +166,7 @@ fn mistake_in_a_file_is_reported_with_its_key_and_without_words_of_a_library() {
         ("[api]\nbind = \"0.0.0.0:8080\"", "auth.mode = \"none\""),
         ("[api]\nbind = \"0.0.0.0:8080\"", "target/release/producer-api key"),
         ("[api]\nbind = \"here\"", "api.bind"),
-        // Text that is not TOML.
+        // The texts are not TOML.
         ("not toml", "TOML"),
         ("a = 1\na = 2", "line 2, column 1 is not valid TOML"),
     ] {
@@ -216,7 +216,7 @@ fn mistake_is_reported_with_its_source_where_a_file_and_a_variable_set_one_table
     };
     assert!(load("5").contains("queues.a.b.max_attempts: is a text"), "{}", load("5"));
     assert!(load("5").ends_with(&within), "{}", load("5"));
-    // Of two mistakes, the mistake whose key comes first is always reported.
+    // If a configuration has two mistakes, the mistake whose key comes first is always reported.
     assert!((0..8).all(|_| load("b").ends_with(&within)));
 }
 
@@ -264,8 +264,8 @@ fn variable_with_one_underscore_for_two_is_refused_with_the_right_name() {
         assert!(error.contains(&format!("{written} sets no key")) && error.contains(meant), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
-    // These variables do not configure Drover: `exec` handlers pass `DROVER_…` variables to programs, Kubernetes describes
-    // services in variables, and tests read variables.
+    // The following variables do not configure Drover: `exec` handlers pass `DROVER_…` variables to programs, Kubernetes
+    // describes services in variables, and tests read variables.
     for other in [
         "DROVER_QUEUE",
         "DROVER_MESSAGE_ID",
@@ -280,7 +280,7 @@ fn variable_with_one_underscore_for_two_is_refused_with_the_right_name() {
 }
 
 #[test]
-fn more_keys_come_from_a_file_of_their_own() {
+fn more_api_keys_are_read_from_the_keys_file() {
     let more = config_file(&format!("keys = [{}]", key("mail", HASH_B, "")));
     let path = more.path().display();
     let config = load(&format!("[auth]\nkeys_file = \"{path}\"\nkeys = [{}]", key("ops", HASH_A, "")), &[]).unwrap();
@@ -312,7 +312,7 @@ fn file_of_keys_that_the_environment_names_is_read_only_when_keys_are_loaded() {
 }
 
 #[test]
-fn invalid_keys_stop_the_start() {
+fn invalid_api_keys_stop_the_start() {
     let keys = |keys: &[String]| format!("[auth]\nkeys = [{}]", keys.concat());
     let limit = ", rate_limit = { max = 5, duration = \"1m\" }";
     for (text, expected) in [

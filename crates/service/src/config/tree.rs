@@ -1,6 +1,6 @@
 //! The tree of values that a configuration is read from. The tree has its own deserializer, because the deserializer of
-//! `serde_json` accepts a list as a table and repeats values in errors. An error of this deserializer names the key and the kind
-//! of its value, and never the value, which may be a secret.
+//! `serde_json` accepts a list as a table and repeats values in errors. An error of the tree's deserializer names the key and
+//! the kind of its value, and never the value, which may be a secret.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ pub(super) fn read<T: DeserializeOwned>(tree: Value) -> Result<T, Mistake> {
 /// An error in the configuration: the key, its source and the problem.
 #[derive(Debug)]
 pub(super) struct Mistake {
-    /// The path of the key; it has no segments if the whole tree is wrong.
+    /// The path of the key. The path has no segments if the whole tree is wrong.
     pub(super) path: Path,
     /// The text that names the source of the value, as in `set by DROVER__LOG__FORMAT`.
     pub(super) origin: Option<String>,
@@ -65,13 +65,13 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Reads one part of a table, for a deserializer that reads a table in parts because one of its keys decides which others are
-/// allowed. The error names the place of a mistake by `path`, which is the key of the part, and the path within the part; `path`
-/// is empty if the part is all remaining keys of the table.
+/// Reads one part of a table, for a deserializer that reads a table in parts because one key of the table decides which other
+/// keys are allowed. The error names the place of a mistake by `path`, which is the key of the part, and the path within the
+/// part. `path` is empty if the part consists of all remaining keys of the table.
 ///
 /// # Errors
 ///
-/// A key is unknown or missing, or a value is not of its type.
+/// Returns an error if a key is unknown or missing, or if a value is not of its type.
 pub fn read_part<T: DeserializeOwned, E: de::Error>(path: &str, part: Value) -> Result<T, E> {
     read(part).map_err(|mistake: Mistake| {
         let is_rest = path.is_empty();
@@ -185,7 +185,7 @@ impl de::Error for Problem {
     }
 }
 
-/// The kind of a value, without the value itself.
+/// Returns the kind of a value, without the value itself.
 fn kind(found: &Unexpected<'_>) -> &'static str {
     match found {
         Unexpected::Bool(true) => "true",

@@ -1,6 +1,6 @@
-//! Serves one connection: answers its requests, enforces its deadlines, and closes it. hyper reads and writes HTTP/1.1, and
-//! refuses invalid HTTP. This module adds deadlines and the closing of connections, because hyper never disconnects a client
-//! that does not read its response.
+//! Serves one connection: answers its requests, enforces its deadlines, and closes the connection. hyper reads and writes
+//! HTTP/1.1, and refuses invalid HTTP. The module `connection` adds deadlines and the closing of connections, because hyper
+//! never disconnects a client that does not read its response.
 
 use std::{
     convert::Infallible,
@@ -120,8 +120,8 @@ impl Connection {
                 () = &mut stop, if !is_stopping => {
                     is_stopping = true;
                     pin::Pin::new(&mut connection).graceful_shutdown();
-                    // This deadline is for displaced connections; at a shutdown `Server` enforces the grace period for all
-                    // connections.
+                    // `DISPLACED_GRACE` is the deadline of displaced connections; at a shutdown, `Server` enforces the grace
+                    // period for all connections.
                     displaced_deadline = self.peer.is_displaced().then(|| Instant::now() + DISPLACED_GRACE);
                 }
                 () = sleep_until(displaced_deadline.unwrap_or_else(Instant::now)), if displaced_deadline.is_some() => {
@@ -137,7 +137,8 @@ impl Connection {
         if !is_fully_read {
             let mut stream = connection.into_parts().io.into_inner().stream;
             if speaks_http2 {
-                // hyper sends no response to a client that starts HTTP/2, because hyper's caller could switch to HTTP/2.
+                // The server itself responds to a client that starts HTTP/2, because hyper sends no response, so that its
+                // caller can switch to HTTP/2.
                 let _ = timeout(self.limits.write_timeout, stream.write_all(HTTP2_REFUSAL)).await;
             }
             tokio::select! {
@@ -148,8 +149,8 @@ impl Connection {
     }
 }
 
-/// Reads and discards the bytes that a client still sends after the response. Closing at once would reset the connection, and
-/// a client that writes its whole request before it reads would get the reset and not the response.
+/// Reads and discards the bytes that a client still sends after the response. Closing the connection at once would reset it,
+/// and a client that writes its whole request before it reads would get the reset and not the response.
 async fn drain_client(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     if stream.shutdown().await.is_ok() {
         let _ = copy(&mut stream, &mut sink()).await;
@@ -177,10 +178,10 @@ fn limit_unsent_bytes(_: &TcpStream) {}
 /// The size of a connection's read buffer and of its write buffer: the maximum size of the headers.
 const BUFFER_BYTES: usize = Limits::MAX_HEADER_BYTES;
 
-/// hyper's settings, for HTTP/1.1 only. [`Deadlines`] implements the time-outs, because hyper's would cost a timer per request
-/// and can't distinguish an idle connection from slow headers. hyper's default limit of 100 headers applies, because setting a
-/// limit costs an allocation per request. A client that closes its sending half counts as disconnected, so that its waiting
-/// request is dropped.
+/// Returns hyper's settings, for HTTP/1.1 only. [`Deadlines`] implements the time-outs, because hyper's time-outs would cost a
+/// timer per request and can't distinguish an idle connection from slow headers. hyper's default limit of 100 headers applies,
+/// because setting a limit costs an allocation per request. A client that closes its sending half counts as disconnected, so
+/// that its waiting request is dropped.
 fn protocol() -> http1::Builder {
     let mut protocol = http1::Builder::new();
     protocol
@@ -199,9 +200,10 @@ enum KeepAlive {
 }
 
 impl KeepAlive {
-    /// A request with both `content-length` and `transfer-encoding` can smuggle a second request past a proxy, so the bytes
-    /// after it must not be read as a request (RFC 9112, 6.1). hyper hides the `content-length` of such a request, so the
-    /// request can't be recognized. Therefore the connection closes after every chunked request.
+    /// Returns whether the connection may serve another request after this request. A request with both `content-length` and
+    /// `transfer-encoding` can smuggle a second request past a proxy, so the bytes after it must not be read as a request (RFC
+    /// 9112, 6.1). hyper hides the `content-length` of such a request, so the request can't be recognized. Therefore the
+    /// connection closes after every chunked request.
     fn after<B>(request: &Request<B>) -> Self {
         if request.headers().contains_key(header::TRANSFER_ENCODING) { Self::No } else { Self::Yes }
     }
@@ -214,8 +216,8 @@ enum Transport {
     Tls,
 }
 
-/// The security headers of every response whose route does not set them: a response is data, and browsers must not cache,
-/// sniff or frame it.
+/// The security headers of every response whose route does not set security headers. A response is data, which browsers must
+/// not cache, sniff or frame.
 const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -226,7 +228,7 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
 /// The header `Strict-Transport-Security`, sent only over TLS, because browsers ignore it over plain HTTP.
 const HSTS_ONE_YEAR: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Adds the security headers.
+/// Adds the security headers to the headers of a response.
 fn add_security_headers(headers: &mut HeaderMap, transport: Transport) {
     headers.reserve(SECURITY_HEADERS.len() + 1);
     for (name, value) in SECURITY_HEADERS {

@@ -1,6 +1,6 @@
-//! All connections of a server: the server accepts them up to a limit. At the limit a new connection displaces the oldest one
-//! whose client was never trusted. Drover has its own accept loop, because axum's has no limit, and no library can displace
-//! connections.
+//! All connections of a server. The server accepts connections up to a limit. At the limit, a new connection displaces the
+//! oldest connection whose client was never trusted. Drover has its own accept loop, because axum's accept loop has no limit,
+//! and no library can displace connections.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -27,7 +27,7 @@ use super::{
 };
 use crate::outage::Outage;
 
-/// Accepts connections and owns them.
+/// A server, which accepts connections and owns them.
 pub(super) struct Server<'a> {
     pub(super) listener: TcpListener,
     pub(super) router: Router,
@@ -37,14 +37,14 @@ pub(super) struct Server<'a> {
 }
 
 impl Server<'_> {
-    /// Accepts connections until the shutdown. Then waits until all connections are closed or the grace period is over.
+    /// Accepts connections until the shutdown, and then waits until all connections are closed or the grace period is over.
     pub(super) async fn run(self) {
         let mut open = OpenConnections::new(self.limits.max_connections);
         let (outage, full_report) = (Outage::reported_once(), Outage::reported_once());
         let mut retry = Retry::new();
         'serving: loop {
-            // At the limit a new connection displaces the oldest untrusted one. If all clients are trusted, the new connection
-            // waits in the listener's backlog.
+            // At the limit, a new connection displaces the oldest untrusted connection. If all clients are trusted, the new
+            // connection waits in the listener's backlog.
             let has_room = open.has_room();
             report_full(&full_report, open.served(), self.limits.max_connections);
             tokio::select! {
@@ -79,7 +79,7 @@ impl Server<'_> {
                 },
             }
         }
-        // New clients are refused from here on, so that a load balancer tries another server.
+        // The server refuses new clients after the shutdown began, so that a load balancer tries another server.
         drop(self.listener);
         let all_closed = async { while open.wait_for_closed_connection().await.is_some() {} };
         if timeout(self.limits.grace, all_closed).await.is_err() {
@@ -96,13 +96,13 @@ impl Server<'_> {
     }
 }
 
-/// Whether the client aborted the connection before it was accepted.
+/// Returns whether the client aborted the connection before it was accepted.
 fn is_client_abort(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// Logs once that the limit is reached, and again only after half of the connections were closed.
+/// Logs once that the limit of connections is reached, and again only after half of the connections were closed.
 fn report_full(full_report: &Outage, open: usize, max_connections: usize) {
     if open >= max_connections && full_report.record_failure() {
         warn!(
@@ -130,7 +130,7 @@ struct UntrustedConnection {
 }
 
 impl UntrustedConnection {
-    /// The client of the connection, if the connection is open and the client is still not trusted.
+    /// Returns the client of the connection, if the connection is open and the client is still not trusted.
     fn peer(&self) -> Option<Arc<Peer>> {
         self.peer.upgrade().filter(|peer| !peer.is_trusted() && !self.task.is_finished())
     }
@@ -142,23 +142,23 @@ impl OpenConnections {
         Self { tasks: JoinSet::new(), untrusted: VecDeque::new(), displaced_tasks: HashSet::new(), max_served }
     }
 
-    /// The number of open connections, without connections that are being displaced.
+    /// Returns the number of open connections, without connections that are being displaced.
     fn served(&self) -> usize {
         self.tasks.len() - self.displaced_tasks.len()
     }
 
-    /// The number of open connections, including connections that are being displaced.
+    /// Returns the number of open connections, including connections that are being displaced.
     fn len(&self) -> usize {
         self.tasks.len()
     }
 
-    /// Whether another connection can be accepted, perhaps by displacing one.
+    /// Returns whether another connection can be accepted, perhaps by displacing a connection.
     fn has_room(&mut self) -> bool {
         self.served() < self.max_served
             || (self.displaced_tasks.len() < MAX_DISPLACED && self.oldest_untrusted().is_some())
     }
 
-    /// Serves another connection. At the limit the oldest untrusted connection is displaced.
+    /// Serves another connection. At the limit, the oldest untrusted connection is displaced.
     fn add(&mut self, peer: &Arc<Peer>, connection: impl Future<Output = ()> + Send + 'static) {
         if self.served() >= self.max_served
             && let Some(oldest) = self.oldest_untrusted()
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn trusted_connections_are_not_displaced_and_displaced_ones_are_limited() {
+    async fn trusted_connections_are_not_displaced_and_the_number_of_displaced_connections_is_limited() {
         let mut open = OpenConnections::new(1);
         connect(&mut open).note_trusted();
         assert!(!open.has_room());

@@ -22,14 +22,14 @@ use tokio::{
 
 use super::limits::Limits;
 
-/// The number of bytes of a response that a client must read within each write time-out. Without such a minimum, a client that
-/// reads single bytes could keep its response open for ever.
+/// The number of bytes of a response that a client must read within each write time-out. Without a minimum, a client that reads
+/// single bytes could keep its response open for ever.
 const MIN_READ_BYTES: usize = 64 * 1024;
 
 /// The deadlines of a connection, which depend on its phase and the start of the phase.
 ///
-/// Only the connection's own task uses this value, so the lock is never contended. The task polls the connection first and
-/// [`poll_too_slow`](Self::poll_too_slow) second, so it misses no change.
+/// Only the connection's own task uses the deadlines, so the lock is never contended. The task polls the connection first and
+/// [`poll_too_slow`](Self::poll_too_slow) second, so the task misses no change.
 pub(super) struct Deadlines {
     limits: Limits,
     state: Mutex<State>,
@@ -102,7 +102,7 @@ impl Deadlines {
         self.state.lock().has_unread_body = true;
     }
 
-    /// Whether the client may still send the rest of the body of an answered request.
+    /// Returns whether the client may still send the rest of the body of an answered request.
     pub(super) fn has_unread_body(&self) -> bool {
         self.state.lock().has_unread_body
     }
@@ -133,10 +133,10 @@ impl Deadlines {
         self.state.lock().slow_write = None;
     }
 
-    /// Is ready when the client was too slow. The timer is reset only when it fires or would fire too late, not for each
+    /// Returns `Ready` when the client was too slow. The timer is reset only when it fires or would fire too late, not for each
     /// request.
     pub(super) fn poll_too_slow(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<TooSlow> {
-        // Without a deadline this method stays pending. The next poll of the connection may set a deadline.
+        // Without a deadline, `poll_too_slow` stays pending. The next poll of the connection may set a deadline.
         while let Some((due, reason)) = self.deadline() {
             if due < timer.deadline() {
                 timer.as_mut().reset(due);
@@ -181,7 +181,7 @@ impl<S> WatchedStream<S> {
         written
     }
 
-    /// hyper flushes when it has handed all bytes to the stream.
+    /// Notes a flush. hyper flushes when it has handed all bytes to the stream.
     fn note_flush(&self, flushed: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
         if flushed.is_ready() {
             self.deadlines.note_flushed();
@@ -273,8 +273,8 @@ impl Body for RequestBody {
     }
 }
 
-/// Reports the end of a response when the guard is dropped. The response's body owns it, and hyper drops the body after its last
-/// frame.
+/// Reports the end of a response when the guard is dropped. The response's body owns the guard, and hyper drops the body after
+/// its last frame.
 pub(super) struct ResponseGuard(pub(super) Arc<Deadlines>);
 
 impl Drop for ResponseGuard {
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn headers_that_come_byte_by_byte_get_no_more_time() {
+    async fn deadline_of_headers_is_not_extended_by_single_bytes() {
         let deadlines = deadlines();
         deadlines.note_headers_complete();
         deadlines.note_response_complete();

@@ -12,15 +12,15 @@ use crate::config::Api;
 /// number of connections.
 pub(super) const MAX_DISPLACED: usize = 32;
 
-/// The limits of connections.
+/// The limits of the connections of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The maximum number of connections. At the limit a new connection displaces the oldest one whose client was never trusted
-    /// (see [`Peer::note_trusted`](super::Peer::note_trusted)); if all clients are trusted, the new connection waits in the
-    /// listener's backlog (default: 10,000).
+    /// The maximum number of connections (default: 10,000). At the limit, a new connection displaces the oldest connection
+    /// whose client was never trusted (see [`Peer::note_trusted`](super::Peer::note_trusted)); if all clients are trusted, the
+    /// new connection waits in the listener's backlog.
     pub max_connections: usize,
-    /// The time limit for a request's headers, from the first byte of the request or from the start of the connection. The same
-    /// limit applies to the TLS handshake (default: 10 s).
+    /// The time limit for a request's headers, from the first byte of the request or from the start of the connection (default:
+    /// 10 s). The same time limit applies to the TLS handshake.
     pub header_timeout: Duration,
     /// The time limit from the end of a response to the first byte of the next request (default: 75 s).
     pub idle_timeout: Duration,
@@ -36,15 +36,16 @@ impl Limits {
     /// The maximum size of a request's first line and headers, in bytes, and also of its trailers.
     pub(super) const MAX_HEADER_BYTES: usize = 32 * 1024;
 
-    /// The limits of a server that serves only health and metrics, with few connections.
+    /// Returns the limits of a server that serves only health and metrics, with few connections.
     pub fn for_health_server(grace: Duration) -> Self {
         Self { max_connections: 100, grace, ..Self::default() }
     }
 
-    /// Raises the process's limit of open files to the number that the connections need. If the limit can't be raised, lowers
-    /// the maximum number of connections, because a process without free file descriptors can't connect to Redis.
+    /// Raises the process's limit of open files to the number that the connections need. If the limit can't be raised, the
+    /// function lowers the maximum number of connections, because a process without free file descriptors can't connect to
+    /// Redis.
     pub(super) fn within_open_file_limit(mut self) -> Self {
-        /// File descriptors for Redis, the log, the listener, files, and displaced connections.
+        /// The number of file descriptors for Redis, the log, the listener, files, and displaced connections.
         const RESERVED_FILES: u64 = 128 + MAX_DISPLACED as u64;
         let needed = self.max_connections as u64 + RESERVED_FILES;
         let limit = getrlimit(Resource::Nofile);

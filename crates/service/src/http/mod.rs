@@ -27,7 +27,8 @@ use crate::config::BindAddress;
 ///
 /// # Errors
 ///
-/// The address is in use or does not belong to this machine, or its name can't be resolved; the text names the address.
+/// Returns an error that names the address if the address is in use or does not belong to this machine, or if its name can't be
+/// resolved.
 pub async fn bind(address: &BindAddress) -> io::Result<TcpListener> {
     TcpListener::bind(address.to_resolve()).await.map_err(|error| {
         let advice =
@@ -36,13 +37,13 @@ pub async fn bind(address: &BindAddress) -> io::Result<TcpListener> {
     })
 }
 
-/// Serves until `shutdown`, then waits for current requests for at most [`Limits::grace`].
+/// Serves requests until `shutdown` is cancelled, and then waits for current requests for at most [`Limits::grace`].
 ///
-/// On return every connection is closed, and every task has ended.
+/// When `serve` returns, every connection is closed, and every task has ended.
 ///
 /// # Errors
 ///
-/// The listener has no address.
+/// Returns an error if the listener has no address.
 pub async fn serve(
     listener: TcpListener,
     router: Router,

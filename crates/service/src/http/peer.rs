@@ -14,7 +14,8 @@ pub struct Peer {
     address: IpAddr,
     is_trusted: AtomicBool,
     is_displaced: AtomicBool,
-    /// Each connection has its own child token, because the lock of a shared token would be contended.
+    /// The token that is cancelled when the connection must close. Each connection has its own child token, because the lock of
+    /// a shared token would be contended.
     stopping: CancellationToken,
 }
 
@@ -35,13 +36,13 @@ impl Peer {
         }
     }
 
-    /// Marks the client as trusted, so that its connection is not displaced. The service decides which clients it trusts,
-    /// such as those with a valid key.
+    /// Marks the client as trusted, so that its connection is not displaced. The service decides which clients it trusts, such
+    /// as clients with a valid key.
     pub fn note_trusted(&self) {
         self.is_trusted.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the client is trusted.
+    /// Returns whether the client is trusted.
     pub fn is_trusted(&self) -> bool {
         self.is_trusted.load(Ordering::Relaxed)
     }
@@ -52,7 +53,7 @@ impl Peer {
         self.stopping.cancel();
     }
 
-    /// Whether the connection is being displaced.
+    /// Returns whether the connection is being displaced.
     pub(super) fn is_displaced(&self) -> bool {
         self.is_displaced.load(Ordering::Relaxed)
     }

@@ -18,17 +18,17 @@ use crate::{
 /// The names that a server accepts in the header `host`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hosts {
-    /// Any name.
+    /// The server accepts any host name.
     Any,
-    /// IP addresses, `localhost` and its subdomains, and names without a dot.
+    /// The server accepts only IP addresses, `localhost` and its subdomains, and names without a dot.
     ///
     /// A web page can let its own host name resolve to 127.0.0.1, so that browsers treat its requests as same-origin (DNS
-    /// rebinding). Without API keys every web page that is open on the machine could use the API this way.
+    /// rebinding). Without API keys, every web page that is open on the machine could use the API by DNS rebinding.
     LocalOnly,
 }
 
 impl Hosts {
-    /// The refusal of a request whose host is not allowed.
+    /// Returns the error response to a request whose host is not allowed.
     pub(super) fn refusal<B>(self, request: &Request<B>) -> Option<Response> {
         let mut hosts = request.headers().get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
@@ -65,8 +65,8 @@ fn is_local(host: &str) -> bool {
         || address.parse::<IpAddr>().is_ok()
 }
 
-/// The refusal of a body with a transfer encoding other than `chunked`. hyper accepts every list that ends with `chunked`,
-/// and does not decode the other encodings.
+/// Returns the error response to a body with a transfer encoding other than `chunked`. hyper accepts every list that ends with
+/// `chunked`, and does not decode the other encodings.
 pub(super) fn refusal_of_encoding<B>(request: &Request<B>) -> Option<Response> {
     let mut encodings = request.headers().get_all(header::TRANSFER_ENCODING).iter();
     match (encodings.next(), encodings.next()) {
@@ -78,15 +78,15 @@ pub(super) fn refusal_of_encoding<B>(request: &Request<B>) -> Option<Response> {
     }
 }
 
-/// The refusal of a malformed request. The refusal closes the connection, because client and server may disagree about where the
-/// next request starts.
+/// Returns the error response to a malformed request. The response closes the connection, because client and server may
+/// disagree about where the next request starts.
 fn malformed(detail: &str) -> Response {
     let mut refusal = refuse(Problem::new(Code::MalformedRequest, detail));
     refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     refusal
 }
 
-/// Creates the refusal of a request that has no id yet.
+/// Creates the error response to a request that has no id yet.
 fn refuse(problem: Problem) -> Response {
     let mut refusal = problem.into_response();
     refusal.headers_mut().extend(new_request_id().parse().map(|id| (REQUEST_ID, id)));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn server_without_keys_answers_only_to_names_that_no_page_can_have() {
+    fn server_without_keys_accepts_only_host_names_that_no_web_page_can_have() {
         for local in
             ["localhost:8080", "LOCALHOST", "127.0.0.1", "127.0.0.1:80", "[::1]:80", "a.Localhost:1", "api:8080"]
         {

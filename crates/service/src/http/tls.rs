@@ -1,5 +1,5 @@
 //! The TLS certificate of a service. The certificate files are read again every few seconds, and a new certificate replaces the
-//! old one.
+//! old certificate.
 
 use std::{fs, sync::Arc, time::Duration};
 
@@ -29,31 +29,32 @@ pub struct Tls {
     acceptor: Mutex<TlsAcceptor>,
 }
 
-/// The certificate is invalid. The text states the reason.
+/// The error of an invalid TLS certificate. The text states the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("api.tls{0}")]
 pub struct InvalidTls(String);
 
 impl Tls {
-    /// Reads the certificate chain and its key.
+    /// Reads the certificate chain and its private key.
     ///
     /// # Errors
     ///
-    /// The files can't be read, or the key does not belong to the certificate.
+    /// Returns an error if the files can't be read, or if the key does not belong to the certificate.
     pub fn load(files: &TlsFiles) -> Result<Self, InvalidTls> {
         let pem = Pem::read(files)?;
         Ok(Self { files: files.clone(), acceptor: Mutex::new(pem.acceptor(files)?), pem })
     }
 
-    /// The acceptor for the TLS handshake of new connections.
+    /// Returns the acceptor for the TLS handshake of new connections.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         self.acceptor.lock().clone()
     }
 
-    /// Reloads the certificate when its files change, until `shutdown`. Open connections keep the old certificate.
+    /// Reloads the certificate when its files change, until `shutdown` is cancelled. Open connections keep the old certificate.
     pub(super) async fn renew_on_change(&self, shutdown: &CancellationToken) {
-        // The content of the certificate files that was read last, valid or not, so that each change is logged once.
-        let mut seen = self.pem.clone();
+        // `last_read` is the content of the certificate files that was read last, valid or not, so that each change is logged
+        // once.
+        let mut last_read = self.pem.clone();
         let mut reported = None;
         loop {
             tokio::select! {
@@ -63,10 +64,10 @@ impl Tls {
             let files = self.files.clone();
             let Ok(read) = spawn_blocking(move || Pem::read(&files)).await else { continue };
             let renewed = match read {
-                Ok(pem) if pem == seen => continue,
+                Ok(pem) if pem == last_read => continue,
                 Ok(pem) => {
-                    seen = pem;
-                    seen.acceptor(&self.files)
+                    last_read = pem;
+                    last_read.acceptor(&self.files)
                 }
                 Err(error) => Err(error),
             };

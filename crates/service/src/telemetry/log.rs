@@ -19,13 +19,13 @@ use tracing_subscriber::{
     },
 };
 
-/// A duration in milliseconds for a log record, rounded to whole microseconds.
+/// Returns a duration in milliseconds for a log record, rounded to whole microseconds.
 pub fn rounded_millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Formats the fields of spans and events as tracing-subscriber does without colours, at less than half of its cost. The cost
-/// matters, because each request has a span, although most spans are never logged.
+/// Formats the fields of spans and events as tracing-subscriber does without colours, at less than half of the cost. The cost
+/// of formatting matters, because each request has a span, although most spans are never logged.
 pub(super) struct PlainFields;
 
 /// The buffer size that suffices for the fields of most spans.
@@ -46,7 +46,7 @@ struct FieldText {
 }
 
 impl FieldText {
-    /// Lets tracing-subscriber write a field that needs a special format or is rare.
+    /// Lets tracing-subscriber write a field that needs a special format or that is rare.
     fn with_library(&mut self, write: impl FnOnce(&mut DefaultVisitor<'_>)) {
         let is_first = self.text.is_empty();
         let mut visitor = DefaultVisitor::new(Writer::new(&mut self.text), is_first);
@@ -88,16 +88,16 @@ impl Visit for FieldText {
     }
 }
 
-/// Whether tracing-subscriber formats a field of this name specially: the message, fields of the crate `log`, and raw identifiers
-/// (`r#type`).
+/// Returns whether tracing-subscriber formats a field of this name specially: the message, a field of the crate `log`, or a raw
+/// identifier (`r#type`).
 fn is_special(name: &str) -> bool {
     name == "message" || name.starts_with("log.") || name.starts_with("r#")
 }
 
 /// Writes each record to standard output, and escapes characters that would end its line or change its display.
 pub(super) struct EscapedOutput {
-    /// Whether tracing-subscriber writes escape sequences for colours. These sequences are kept; sequences in fields are escaped
-    /// by tracing-subscriber itself.
+    /// Whether tracing-subscriber writes escape sequences for colours. The writer keeps escape sequences for colours;
+    /// tracing-subscriber itself escapes sequences in fields.
     pub(super) colours: bool,
 }
 
@@ -150,7 +150,8 @@ fn escape(record: &[u8], colours: bool) -> Cow<'_, [u8]> {
     Cow::Owned(escaped.into_bytes())
 }
 
-/// Whether a character is a control character, ends a line or paragraph, has no width, or changes the direction of text.
+/// Returns whether a character is a control character, ends a line or paragraph, has no width, or changes the direction of
+/// text.
 fn is_misleading(char: char) -> bool {
     char.is_control()
         || matches!(char, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
@@ -184,7 +185,7 @@ mod tests {
         }
     }
 
-    /// The log that a subscriber writes for these spans and events.
+    /// Returns the log that a subscriber writes for sample spans and events.
     fn written_log<S: Subscriber + Send + Sync + 'static>(subscriber: impl FnOnce(Log) -> S) -> String {
         let log = Log::default();
         with_default(subscriber(log.clone()), || {

@@ -47,12 +47,12 @@ pub enum InvalidTelemetry {
 pub struct Telemetry(Option<SdkTracerProvider>);
 
 impl Telemetry {
-    /// Starts logging to standard output, and exporting traces if an endpoint is configured. Must not be called in an
-    /// asynchronous runtime.
+    /// Starts the log on standard output, and the export of traces if an endpoint is configured. The function must not be
+    /// called in an asynchronous runtime.
     ///
     /// # Errors
     ///
-    /// The filter is not valid, or the exporter can't be created.
+    /// Returns an error if the filter is not valid, or if the exporter can't be created.
     pub fn start(name: &str, log: &Log, traces: &Traces) -> Result<Self, InvalidTelemetry> {
         let filter = EnvFilter::builder().parse(&log.filter)?;
         let provider = match &traces.endpoint {
@@ -61,7 +61,7 @@ impl Telemetry {
                 Some(traces::tracer_provider(name, endpoint, traces).map_err(InvalidTelemetry::Exporter)?)
             }
         };
-        // If a process (a test) starts telemetry again, the log of the first start is kept.
+        // If a process starts telemetry again, as a test does, the log of the first start is kept.
         let _: Result<(), TryInitError> = match &provider {
             None => match plain_filter(&log.filter) {
                 Some(filter) => registry().with(filter).with(log_layer(log)).try_init(),
@@ -74,7 +74,7 @@ impl Telemetry {
         Ok(Self(provider))
     }
 
-    /// Exports the spans that were not exported yet.
+    /// Exports the spans that have not been exported yet.
     pub fn finish(self) {
         if let Some(provider) = self.0 {
             // The exporter itself logs a failed export.
@@ -83,13 +83,13 @@ impl Telemetry {
     }
 }
 
-/// The filter as [`Targets`], if the filter selects by targets and levels only. An [`EnvFilter`] can also select by spans, but
-/// takes a lock whenever a span is entered or left, which happens several times per request.
+/// Returns a log filter as [`Targets`], if the filter selects by targets and levels only. An [`EnvFilter`] can also select by
+/// spans, but takes a lock whenever a span is entered or left, which happens several times per request.
 fn plain_filter(text: &str) -> Option<Targets> {
     (!text.contains('[')).then(|| text.parse().ok()).flatten()
 }
 
-/// The layer that writes the log.
+/// Returns the layer that writes the log.
 fn log_layer<S: Subscriber + for<'span> LookupSpan<'span>>(log: &Log) -> Box<dyn Layer<S> + Send + Sync> {
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // Errors of writing the log are not reported on standard error, which may not be writable either.

@@ -1,4 +1,5 @@
-//! The trace context (W3C Trace Context) that requests and messages carry: it is read from their headers and written to them.
+//! The trace context (W3C Trace Context) of requests and messages, which is read from their headers and written to their
+//! headers.
 
 use std::collections::HashMap;
 
@@ -23,11 +24,11 @@ impl TraceContext {
     /// The name of the header with vendor-specific data.
     pub const TRACESTATE: &str = "tracestate";
     const TRACEPARENT_LENGTH: usize = 55;
-    /// The maximum length of a `tracestate`. A longer one is not passed on.
+    /// The maximum length of a `tracestate`. A longer `tracestate` is not passed on.
     const MAX_STATE_LENGTH: usize = 512;
 
-    /// Parses the values of the headers `traceparent` and `tracestate`. `None` if the values are invalid; then a new trace
-    /// begins.
+    /// Parses the values of the headers `traceparent` and `tracestate`. Returns `None` if the values are invalid; then a new
+    /// trace begins.
     pub fn read(traceparent: Option<&str>, tracestate: Option<&str>) -> Option<Self> {
         // The library also accepts flags of one digit, which are invalid; only a future version of `traceparent` may have another
         // length.
@@ -53,7 +54,7 @@ impl TraceContext {
         Self::read(traceparent.to_str().ok(), state.as_deref())
     }
 
-    /// The context of a span, if its trace is sampled.
+    /// Returns the context of a span, if its trace is sampled.
     pub fn of_span(span: &Span) -> Option<Self> {
         let span_context = span.context().span().span_context().clone();
         (span_context.is_valid() && span_context.is_sampled()).then_some(Self(span_context))
@@ -97,7 +98,7 @@ mod tests {
     const SAMPLE_TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn headers_that_are_written_read_back() {
+    fn written_headers_are_parsed_to_the_same_context() {
         let context = TraceContext::read(Some(SAMPLE_TRACEPARENT), Some("vendor=a,other=b")).unwrap();
         assert_eq!(context.traceparent(), SAMPLE_TRACEPARENT);
         assert_eq!(context.tracestate().as_deref(), Some("vendor=a,other=b"));

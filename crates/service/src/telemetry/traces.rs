@@ -26,12 +26,13 @@ type AnyError = Box<dyn Error + Send + Sync>;
 
 static IS_TRACING: AtomicBool = AtomicBool::new(false);
 
-/// Whether traces are exported. If not, callers skip the work for traces.
+/// Returns whether traces are exported. If traces are not exported, callers skip the work for traces.
 pub fn is_tracing() -> bool {
     IS_TRACING.load(Ordering::Relaxed)
 }
 
-/// The provider that exports spans in batches in a separate thread. Spans are dropped while 2,048 spans wait for their export.
+/// Returns the provider that exports spans in batches in a separate thread. Spans are dropped while 2,048 spans wait for their
+/// export.
 pub(super) fn tracer_provider(
     name: &str,
     endpoint: &OtlpEndpoint,
@@ -49,7 +50,7 @@ pub(super) fn tracer_provider(
     Ok(SdkTracerProvider::builder().with_resource(resource).with_sampler(sampler).with_batch_exporter(exporter).build())
 }
 
-/// The `tracing` layer that records the selected spans for the export.
+/// Returns the `tracing` layer that records the selected spans for the export.
 pub(super) fn layer<S>(name: &str, provider: &SdkTracerProvider) -> impl Layer<S> + Send + Sync + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -63,15 +64,15 @@ where
         .with_filter(filter_fn(is_traced))
 }
 
-/// Selects spans of requests, of runs, and of handlers' own code, but no spans of the HTTP libraries, because the exporter
-/// itself uses these libraries.
+/// Returns whether a span is exported: spans of requests, of runs, and of handlers' own code are exported, but no spans of the
+/// HTTP libraries, because the exporter itself uses the HTTP libraries.
 fn is_traced(metadata: &Metadata<'_>) -> bool {
     const EXCLUDED_LIBRARIES: [&str; 6] = ["h2", "hyper", "hyper_util", "opentelemetry", "reqwest", "tower"];
     let library = metadata.target().split("::").next().unwrap_or_default();
     metadata.is_span() && *metadata.level() <= Level::INFO && !EXCLUDED_LIBRARIES.contains(&library)
 }
 
-/// The time limit for one export.
+/// The time limit for one export of spans.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends spans to a collector. An outage of the collector and its end are logged once, not for each batch.
@@ -82,8 +83,8 @@ struct Exporter {
 }
 
 impl Exporter {
-    /// Creates the exporter. The environment variables of the OpenTelemetry specification, such as `OTEL_EXPORTER_OTLP_HEADERS`,
-    /// apply too.
+    /// Creates the exporter. The environment variables of the OpenTelemetry specification, such as
+    /// `OTEL_EXPORTER_OTLP_HEADERS`, apply, too.
     fn to(endpoint: &OtlpEndpoint) -> Result<Self, AnyError> {
         // Only the first installation of a cryptography provider in a process has an effect; Drover always installs the same
         // provider.
