@@ -1,7 +1,8 @@
-//! docs/API.md: each of its commands works and is answered as shown. The page `/docs` loads nothing from other hosts.
+//! Tests that each command of docs/API.md works and is answered as shown, and that the page `/docs` loads nothing from other
+//! hosts.
 //!
-//! A block of JSON is the answer to the last command before it. A `…` in a command stands for the token of a lease, which the test
-//! receives before it runs the command.
+//! In the document, a block of JSON is the answer to the last command before the block. A `…` in a command stands for the token
+//! of a lease, which the test receives before it runs the command.
 
 use std::process::Command;
 
@@ -12,13 +13,13 @@ use crate::{
     markdown::{Block, blocks, compare, document, shown_json},
 };
 
-/// A command and its shown answer.
+/// A command of the document and its shown answer.
 struct Example {
     command: String,
     answer: Option<Value>,
 }
 
-/// The commands of the document in their order, each with its answer and the heading above it.
+/// Returns the commands of the document in their order, each with its answer and the heading above it.
 fn examples(document: &str) -> Vec<(String, Example)> {
     let mut examples: Vec<(String, Example)> = Vec::new();
     for Block { heading, language, text } in blocks(document) {
@@ -37,13 +38,13 @@ fn examples(document: &str) -> Vec<(String, Example)> {
     examples
 }
 
-/// The commands of a block that send requests to the API.
+/// Returns the commands of a block that send requests to the API.
 fn commands(block: &str) -> Vec<String> {
     let joined = block.replace("\\\n", " ").replace("|\n", "| ");
     joined.lines().filter(|line| line.contains("curl ")).map(str::to_owned).collect()
 }
 
-/// The method and path of a command. Without `-X`, curl sends a POST if the command has a body, otherwise a GET.
+/// Returns the method and path of a command. Without `-X`, curl sends a POST if the command has a body, otherwise a GET.
 fn method_and_path(command: &str) -> (String, String) {
     let words: Vec<&str> = command.split([' ', '"']).collect();
     let url = words.iter().find(|word| word.starts_with("$Q") || word.starts_with("http://")).unwrap();
@@ -53,14 +54,14 @@ fn method_and_path(command: &str) -> (String, String) {
     (method.to_lowercase(), path.split('?').next().unwrap().to_owned())
 }
 
-/// Whether a path matches a path template of the `OpenAPI` document, which has names in braces.
+/// Returns whether a path matches a path template of the `OpenAPI` document, which has names in braces.
 fn matches(path: &str, template: &str) -> bool {
     let (path, template): (Vec<&str>, Vec<&str>) = (path.split('/').collect(), template.split('/').collect());
     path.len() == template.len()
         && path.iter().zip(template).all(|(one, other)| *one == other || other.starts_with('{'))
 }
 
-/// Runs a command as a reader does. Returns whether the answer is a success, and its text.
+/// Runs a command as a reader does. Returns whether the answer is a success, and the text of the answer.
 fn run(command: &str, base: &str) -> (bool, String) {
     let is_stream = command.contains("curl -N");
     let max_secs = if is_stream { "1" } else { "60" };
@@ -90,7 +91,7 @@ async fn every_command_of_the_api_document_works_and_is_answered_as_shown() {
     let system = System::start("").await;
     let mut worker = Some(system.worker().await);
     for (heading, Example { command, answer }) in &examples {
-        // The consumer of this section receives the messages, so no worker may run.
+        // The consumer of the section receives the messages, so no worker may run.
         if heading == "Consume over HTTP"
             && let Some(mut worker) = worker.take()
         {

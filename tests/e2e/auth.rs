@@ -1,4 +1,4 @@
-//! API keys: their scopes, queues, rotation, rate limits, and how many requests of a key may wait at once.
+//! Tests of API keys: scopes, queues, rotation, rate limits, and the maximum number of waiting requests of a key.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{System, number, redis_outage::REFUSED_WITHIN, start_api};
 
-/// A key that the command `producer-api key` created, and its line for the configuration.
+/// An API key that the command `producer-api key` created, and its line for the configuration.
 pub(crate) struct IssuedKey {
     pub(crate) key: String,
     line: String,
@@ -29,7 +29,7 @@ pub(crate) fn config(keys: &[&IssuedKey]) -> String {
     format!("[auth]\nkeys = [\n{}\n]\n[log]\nfilter = \"debug\"", lines.join("\n"))
 }
 
-/// A key with all scopes whose `expires_at` is in the past.
+/// Returns a key with all scopes whose `expires_at` is in the past.
 fn expired(id: &str) -> IssuedKey {
     issue(&format!("--id {id} --scopes enqueue,read,consume,manage --expires-at 2020-01-01T00:00:00Z"))
 }
@@ -47,7 +47,7 @@ impl System {
         self.with_key(method, path, Some(&format!("Bearer {key}"))).await.status().as_u16()
     }
 
-    /// The status of the answer, and its problem without the request id.
+    /// Returns the status of the answer, and its problem without the request id.
     async fn problem(&self, method: &str, path: &str, key: &str) -> (u16, Value) {
         problem(self.with_key(method, path, Some(&format!("Bearer {key}"))).await).await
     }
@@ -61,7 +61,7 @@ async fn problem(answer: Response) -> (u16, Value) {
     (status, body)
 }
 
-/// The operations that need a key, each with its method, path and scope, as `/openapi.json` describes them.
+/// Returns the operations that need a key, each with its method, path and scope, as `/openapi.json` describes them.
 fn operations(description: &Value) -> Vec<(String, String, String)> {
     let paths = description["paths"].as_object().unwrap();
     let operations = paths.iter().flat_map(|(template, item)| {
@@ -74,7 +74,7 @@ fn operations(description: &Value) -> Vec<(String, String, String)> {
     operations.collect()
 }
 
-/// The scope that docs/API.md states for an operation.
+/// Returns the scope that docs/API.md states for an operation.
 fn documented_scope(method: &str, path: &str) -> &'static str {
     match method {
         "GET" => "read",
@@ -88,7 +88,7 @@ fn documented_scope(method: &str, path: &str) -> &'static str {
 const SCOPES: [&str; 4] = ["enqueue", "read", "consume", "manage"];
 
 #[tokio::test]
-async fn every_route_answers_only_a_valid_key_with_its_scope_for_its_queue() {
+async fn every_route_accepts_only_a_valid_key_with_its_scope_on_its_queue() {
     let with_one_scope: Vec<IssuedKey> =
         SCOPES.iter().map(|scope| issue(&format!("--id only-{scope} --scopes {scope} --queues user-*"))).collect();
     let all_but =
@@ -146,7 +146,7 @@ async fn every_route_answers_only_a_valid_key_with_its_scope_for_its_queue() {
     for path in ["/livez", "/readyz"] {
         assert_eq!(system.with_key("GET", path, None).await.status(), 200, "{path}");
     }
-    // Unknown paths and methods are reported only to valid keys.
+    // The API reports unknown paths and methods only to clients with a valid key.
     assert_eq!(system.status("GET", "/v1/nowhere", &with_one_scope[0].key).await, 404);
     assert_eq!(system.status("PUT", "/v1/queues/user-1", &with_one_scope[0].key).await, 405);
     let log = system.api.log().join("\n");
@@ -170,7 +170,7 @@ async fn refusal_does_not_reveal_whether_a_queue_exists() {
         assert_eq!(existing.1.to_string().replace("there", "never"), missing.1.to_string(), "{method} {path}");
         assert_eq!((existing.0, missing.0), (403, 403));
     }
-    // An invalid queue name is reported only to a key for all queues.
+    // The API reports an invalid queue name only to a client with a key for all queues.
     assert_eq!(system.status("POST", "/v1/queues/%FF/pause", &poor.key).await, 403);
     assert_eq!(system.status("POST", "/v1/queues/%FF/pause", &ops.key).await, 422);
     assert_eq!(system.status("POST", "/v1/queues/mine-%2Fx/pause", &ops.key).await, 422);
@@ -235,7 +235,7 @@ async fn keys_come_from_a_file_that_only_the_api_reads() {
 }
 
 #[tokio::test]
-async fn rate_limit_of_a_key_holds_over_all_processes_and_states_when_to_retry() {
+async fn rate_limit_of_a_key_applies_over_all_processes_and_its_error_states_when_to_retry() {
     let limited_key = issue("--id batch --scopes enqueue,read --queues q --rate-limit 20/1m");
     let free_key = issue("--id free --scopes enqueue,read");
     let second_key = issue("--id batch --scopes read --queues q --rate-limit 20/1m");
@@ -276,7 +276,7 @@ async fn rate_limit_of_a_key_holds_over_all_processes_and_states_when_to_retry()
 }
 
 #[tokio::test]
-async fn key_with_a_rate_limit_is_refused_in_time_while_redis_does_not_answer() {
+async fn request_with_a_rate_limited_key_is_refused_in_time_while_redis_does_not_answer() {
     let limited_key = issue("--id batch --scopes enqueue,read,manage --rate-limit 1000/1m");
     let mut system = System::start(&config(&[&limited_key])).await;
     assert_eq!(post(&system, "q", &limited_key.key).await, 201);
@@ -332,7 +332,7 @@ async fn waiting_requests_of_a_key_are_limited() {
     assert_eq!((status, &refused["code"]), (429, &json!("too_many_waits")), "{refused}");
     assert!(refused["detail"].as_str().unwrap().contains("api.max_waits_per_key"), "{refused}");
     assert_eq!(system.status("GET", "/v1/queues/q/messages/x?wait=5s", &waiting.key).await, 429);
-    // Requests without a wait, and of another key, are served.
+    // Requests without a wait, and requests with another key, are served.
     assert_eq!(system.status("GET", "/v1/queues/q/messages/x", &waiting.key).await, 404);
     assert_eq!(receive(&other.key, "10ms").await.unwrap().status(), 200);
     // A client that disconnects no longer counts as waiting.

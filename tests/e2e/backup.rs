@@ -1,4 +1,4 @@
-//! Backups of one server and of a cluster, restored as docs/PRODUCTION.md describes.
+//! Tests of backups of one server and of a cluster, which are restored as docs/PRODUCTION.md describes.
 
 use std::{
     collections::BTreeSet,
@@ -29,7 +29,7 @@ async fn post(all: &Queues, name: &QueueName, numbers: impl IntoIterator<Item = 
     all.queue(name).enqueue(messages).await.unwrap();
 }
 
-/// Leases up to so many messages, completes the first ones, and returns the numbers of all.
+/// Leases up to `max` messages, completes the first `completes` messages, and returns the numbers of all leased messages.
 async fn lease(all: &Queues, name: &QueueName, max: usize, completes: usize) -> Vec<u32> {
     let visibility_timeout = Some(Millis::from_secs(1));
     let request = LeaseRequest { visibility_timeout, ..LeaseRequest::new(ConsumerId::issue(), max) };
@@ -49,7 +49,7 @@ async fn fill(all: &Queues, names: &[QueueName]) {
     }
 }
 
-/// Posts message 5 to each queue, and completes one of the others. The backup knows neither.
+/// Posts message 5 to each queue, and completes one of the other messages. The backup contains neither change.
 async fn use_after_backup(all: &Queues, names: &[QueueName]) {
     for name in names {
         post(all, name, [5]).await;
@@ -57,7 +57,7 @@ async fn use_after_backup(all: &Queues, names: &[QueueName]) {
     }
 }
 
-/// Asserts that all queues are as at the backup, and that their unfinished messages are leased again.
+/// Asserts that all queues have the state of the backup, and that their unfinished messages can be leased again.
 async fn assert_restored(all: &Queues, names: &[QueueName]) {
     assert_eq!(all.names().await.unwrap().into_iter().collect::<BTreeSet<_>>(), names.iter().cloned().collect());
     for name in names {
@@ -140,7 +140,7 @@ fn back_up(cluster: &RedisCluster, folder: &TempDir) -> Vec<Backup> {
     cluster.servers.iter().enumerate().map(back_up).collect()
 }
 
-/// The slots that a server says it has.
+/// Returns the slots that a server says it has.
 fn slots_of(server: &RedisServer) -> Vec<(u16, u16)> {
     let nodes = server.command("CLUSTER NODES");
     let own = nodes.lines().find(|line| line.contains("myself")).unwrap();

@@ -1,5 +1,5 @@
-//! Bad requests: the status, code and detail of their problems, the end of the connection after a body that was not read, and the
-//! allowed methods of each path.
+//! Tests of bad requests: the status, code and detail of the error responses, the close of the connection after an unread body,
+//! and the allowed methods of each path.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ fn post(body: &str, status: u16, code: &'static str, detail: &'static str) -> Ca
     Case { method: Method::POST, path, content_type: JSON, body: body.into(), status, code, detail }
 }
 
-/// A `POST` without a body and content type.
+/// Returns a `POST` without a body and content type.
 fn post_without_body(status: u16, code: &'static str, detail: &'static str) -> Case {
     Case { content_type: "", ..post("", status, code, detail) }
 }
@@ -35,7 +35,7 @@ fn get(path: &'static str, status: u16, code: &'static str, detail: &'static str
     Case { method: Method::GET, path, content_type: "", body: String::new(), status, code, detail }
 }
 
-/// Bad requests that post messages.
+/// Returns bad requests that post messages.
 fn post_cases() -> Vec<Case> {
     vec![
         post("", 400, "invalid_json", "JSON"),
@@ -81,7 +81,7 @@ fn post_cases() -> Vec<Case> {
     ]
 }
 
-/// Bad requests that do not post messages.
+/// Returns bad requests that do not post messages.
 fn other_cases() -> Vec<Case> {
     vec![
         Case { path: "/v1/queues/q/messages/a/cancel", ..post(r#"{"x":1}"#, 400, "unexpected_body", "no body") },
@@ -185,7 +185,7 @@ async fn assert_problem(case: &Case, answer: Response) {
 }
 
 #[tokio::test]
-async fn bad_input_is_a_problem_that_says_what_to_do_and_changes_nothing() {
+async fn bad_input_is_refused_with_an_instruction_and_changes_nothing() {
     // The API logs no warning about a durable Redis, so any warning in its log would come from the input.
     let system = System::start_on(RedisServer::start_durable(), "").await;
     for case in post_cases().into_iter().chain(other_cases()) {
@@ -201,7 +201,7 @@ async fn bad_input_is_a_problem_that_says_what_to_do_and_changes_nothing() {
     // The answer has the request id of the client.
     let answer = system.http.get(system.url("/nowhere")).header("x-request-id", "mine-1").send().await.unwrap();
     assert_eq!(answer.json::<Value>().await.unwrap()["request_id"], "mine-1");
-    // A request id that a log line can't contain is replaced.
+    // The API replaces a request id that a log line can't contain.
     for bad_id in [&b""[..], b"a b", b"a\tb", b"\xff\xfe", &[b'x'; 129]] {
         let answer = system.http.get(system.url("/nowhere")).header("x-request-id", bad_id).send().await.unwrap();
         let generated = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
@@ -211,7 +211,7 @@ async fn bad_input_is_a_problem_that_says_what_to_do_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn answer_announces_the_end_of_the_connection_exactly_when_a_body_was_not_read() {
+async fn response_announces_the_close_of_the_connection_exactly_if_a_body_was_not_read() {
     let system = System::start("[api]\nbody_limit = 1000\n").await;
     for (path, content_type, status) in [
         ("/v1/queues/q/messages", JSON, 413),
@@ -228,7 +228,7 @@ async fn answer_announces_the_end_of_the_connection_exactly_when_a_body_was_not_
         assert!(answer.head.contains("connection: close\r\n"), "{path}: {}", answer.head);
         assert!(client.until_closed().await.is_empty(), "{path}");
     }
-    // A connection whose body was read, or that had none, stays open.
+    // A connection stays open if the body of the request was read, or if the request had no body.
     let mut client = system.connect().await;
     for (path, body, status) in [("/v1/queues/q/messages", "{}", 422), ("/nowhere", "", 404)] {
         let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {JSON}\r\ncontent-length: {}", body.len());

@@ -1,4 +1,4 @@
-//! About two hundred requests that the API must refuse, grouped by the part of the API that gets them.
+//! About two hundred requests that the API must refuse, grouped by the part of the API that gets the request.
 
 use reqwest::{Client, Method, Response};
 
@@ -33,7 +33,7 @@ pub(crate) fn with(header: &'static str, value: &'static [u8], case: Case) -> Ca
     Case { header: Some((header, value)), ..case }
 }
 
-/// Bodies that are not a JSON object.
+/// Returns bodies that are not a JSON object.
 pub(crate) fn non_object_bodies() -> Vec<Vec<u8>> {
     let deep = format!("{{\"delay\":{}1{}}}", "[".repeat(200), "]".repeat(200));
     let texts = [
@@ -355,7 +355,7 @@ fn header_cases() -> Vec<Case> {
     cases
 }
 
-/// All bad requests.
+/// Returns all bad requests.
 pub(crate) fn cases() -> Vec<Case> {
     [message_cases(), signal_and_lease_cases(), settings_cases(), path_and_query_cases(), header_cases()]
         .into_iter()

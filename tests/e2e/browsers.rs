@@ -1,4 +1,4 @@
-//! The protection of users of browsers: security headers, CORS, and requests of other origins or with other host names.
+//! Tests of the protection of browsers' users: security headers, CORS, and requests of other origins or with other host names.
 
 use crate::{System, number};
 

@@ -1,5 +1,5 @@
-//! Commands of README.md and docs/API.md: `make run` with a configuration, the check of Rust's version, the installation of
-//! packages, and the creation of a key.
+//! Tests of the commands in README.md and docs/API.md: `make run` with a configuration, the check of Rust's version, the
+//! installation of packages, and the creation of a key.
 
 use std::{
     fs,
@@ -18,11 +18,11 @@ use crate::{
     markdown::{code, document, root, section},
 };
 
-/// A folder with scripts that replace programs of the machine. This folder is the only one in `PATH`.
+/// A folder with scripts that replace programs of the machine. The folder is the only folder in `PATH`.
 struct FakePrograms(tempfile::TempDir);
 
 impl FakePrograms {
-    /// A folder with links to the few programs of the machine that the scripts need.
+    /// Returns a folder with links to the few programs of the machine that the scripts need.
     fn new() -> Self {
         let programs = Self(tempfile::tempdir().unwrap());
         for tool in ["bash", "cat", "chmod", "dirname", "env", "expand", "grep", "make", "rm", "sed", "sh", "tee"] {
@@ -110,7 +110,7 @@ fn installed_package_starts_no_service_and_an_existing_service_is_not_changed() 
             .with("id", "echo 0")
             .with("dpkg-query", if was_there { "echo installed" } else { "exit 1" })
             .with_call_recorder("systemctl");
-        // Like Debian's maintainer scripts, this apt-get asks the program `policy-rc.d` before it starts a service.
+        // The script `apt-get` asks the program `policy-rc.d` before it starts a service, as Debian's maintainer scripts do.
         let apt_get = format!(
             "echo apt-get \"$@\" >>{0}\nif [ \"$1\" = install ] && [ -x {1} ]; then\n\
              {1} redis-server start || echo forbidden >>{0}\n{1} other start && echo other allowed >>{0}\nfi\nexit 0",
@@ -133,7 +133,7 @@ fn installed_package_starts_no_service_and_an_existing_service_is_not_changed() 
         assert_eq!(disables, !was_there, "only a service of a new package is stopped: {calls}");
         assert_eq!(policy.exists(), has_policy, "the policy of the machine is unchanged");
     }
-    // Nothing is installed when the commands exist.
+    // The script installs nothing if the commands exist already.
     let programs = FakePrograms::new().with("redis-server", "").with("redis-cli", "").with_call_recorder("apt-get");
     let mut install = programs.command("sh");
     install.args(["scripts/install.sh", "redis-server", "redis-server", "redis-cli"]);
@@ -141,7 +141,7 @@ fn installed_package_starts_no_service_and_an_existing_service_is_not_changed() 
     assert_eq!(programs.calls(), "");
 }
 
-/// A running `scripts/run.sh`. Dropping this value stops it with SIGTERM.
+/// A running `scripts/run.sh`. Dropping a `RunScript` stops the script with SIGTERM.
 struct RunScript(Child);
 
 impl RunScript {
@@ -223,7 +223,7 @@ fn make_run_reports_a_missing_configuration_file() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("There is no file /no/such.toml"));
 }
 
-/// A user must not wait minutes for a first build before the error.
+/// The check runs before the build, because a user must not wait minutes for a first build before the error.
 #[test]
 fn make_run_reports_a_taken_port_before_it_builds() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,5 @@
-//! The files for Compose: the script that makes the cluster of docker-compose.cluster.yml, and the settings of its servers.
+//! Tests of the files for Docker Compose: the script that creates the cluster of docker-compose.cluster.yml, and the settings
+//! of the servers.
 
 use std::process::Command;
 
@@ -6,14 +7,14 @@ use drover_tests::{RedisCluster, RedisServer, eventually};
 
 use crate::markdown::{document, root};
 
-/// Runs the script for these servers.
+/// Runs the script that creates a cluster of these servers.
 fn create_cluster(servers: &[RedisServer]) {
     let addresses = servers.iter().map(|server| format!("127.0.0.1:{}", server.port()));
     let made = Command::new("bash").arg(root().join("scripts/create-cluster.sh")).args(addresses).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
-/// The role of each server, and of which primary it is a replica.
+/// Returns the role of each server, and the primary of each replica.
 fn roles(servers: &[RedisServer]) -> Vec<String> {
     let myself = |server: &RedisServer| {
         let nodes = server.command("CLUSTER NODES");
@@ -51,7 +52,7 @@ fn script_makes_one_cluster_of_the_servers_and_keeps_it_after_a_fail_over() {
 }
 
 #[test]
-fn servers_of_each_compose_file_keep_messages_on_disk_and_evict_none() {
+fn servers_of_each_compose_file_keep_messages_on_disk_and_evict_no_message() {
     let is_server = |line: &&str| line.trim() == "image: redis:7-bookworm";
     for (file, settings) in [
         ("docker-compose.yml", ["[redis-server, --appendonly, \"yes\"", "--maxmemory-policy, noeviction"]),

@@ -1,5 +1,5 @@
-//! The configuration of the real binaries: the command line, the environment, settings by pattern, addresses, and output that
-//! cannot be written.
+//! Tests of the configuration of the real binaries: the command line, the environment, settings by pattern, addresses, and
+//! output that can't be written.
 
 use std::{
     ffi::OsString,
@@ -28,7 +28,7 @@ const BY_PATTERN: &str = r#"
     routes = []
 "#;
 
-/// A command that runs a binary with an empty environment.
+/// Returns a command that runs a binary with an empty environment.
 fn command(name: &str, args: &[&str]) -> Command {
     let mut command = Command::new(binary(name));
     command.args(args).env_clear().stdin(Stdio::null());
@@ -118,7 +118,7 @@ fn variable_that_is_not_utf_8_is_refused_by_name_only_if_it_belongs_to_drover() 
 }
 
 #[test]
-fn unwritable_output_is_an_error_and_no_panic() {
+fn unwritable_output_is_reported_as_an_error_and_causes_no_panic() {
     let full_device = || File::options().write(true).open("/dev/full").unwrap();
     for (name, args) in [
         ("producer-api", &["--print-config"][..]),

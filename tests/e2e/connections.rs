@@ -1,5 +1,5 @@
-//! The limit of connections: when `api.max_connections` are open, a new client waits, or an unauthenticated connection is closed.
-//! The API keeps working when file descriptors run out, and notices half-closed connections.
+//! Tests of the limit of connections: if `api.max_connections` connections are open, a new client waits, or an unauthenticated
+//! connection is closed. The API keeps working when file descriptors run out, and notices half-closed connections.
 
 use std::time::{Duration, Instant};
 

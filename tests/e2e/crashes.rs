@@ -1,4 +1,4 @@
-//! Workers, the API and Redis are killed in random order, under load.
+//! Test of crashes: workers, the API and Redis are killed in random order, under load.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ enum Part {
     Worker(usize),
 }
 
-/// A system whose parts are up or down.
+/// A system of a test, each of whose parts may be up or down.
 struct CrashingSystem {
     system: System,
     workers: Vec<Process>,
@@ -42,7 +42,7 @@ impl CrashingSystem {
         Self { system, workers, is_down: Default::default(), max_lapses: 0 }
     }
 
-    /// Waits for a lease for a short time. Without this wait most kills would hit idle workers.
+    /// Waits for a lease for a short time. Without the wait, most kills would hit idle workers.
     fn wait_for_leases(&self) {
         let start = Instant::now();
         while !self.is_down[0] && start.elapsed() < Duration::from_millis(200) {
@@ -52,7 +52,7 @@ impl CrashingSystem {
         }
     }
 
-    /// Whether a lease of a killed worker has lapsed. Redis must be up.
+    /// Returns whether a lease of a killed worker has lapsed. Redis must be up.
     fn has_killed_a_busy_worker(&self) -> bool {
         self.system.redis.command("HEXISTS drover:{load}:meta total:lapsed") == ":1"
     }

@@ -1,4 +1,4 @@
-//! Messages from POST to completion: delays, order, batches, idle workers, and workers that are killed.
+//! Tests of messages from POST to completion: delays, order, batches, idle workers, and killed workers.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::{json, value::to_raw_value};
 use crate::{System, millis, number, system::HOURLY_POLLS};
 
 #[tokio::test]
-async fn one_delayed_message_goes_through_both_binaries_and_redis() {
+async fn delayed_message_is_posted_to_the_api_and_completed_by_a_worker() {
     let system = System::start("").await;
     let _worker = system.worker().await;
     let answer = system.send("my-queue", &json!({"data": {"hello": 1}, "delay": 1500})).await;
@@ -25,8 +25,8 @@ async fn one_delayed_message_goes_through_both_binaries_and_redis() {
     assert_eq!((&done["state"], &done["result"]), (&json!("completed"), &json!("processed ✅")));
     assert_eq!(done["data"], json!({"hello": 1}));
     let late = millis(&done["started_at"]).checked_sub(millis(&done["due_at"])).expect("never early");
-    // Drover promises 50 ms; a busy machine takes longer. Without the timers of the worker and of maintenance, a poll would find
-    // the message after 5 s.
+    // Drover promises that a due message starts within 50 ms; a busy machine takes longer. Without the timers of the worker and
+    // of maintenance, a poll would find the message after 5 s.
     assert!(late <= 1_000, "{late} ms late");
     system.assert_clean().await;
 }
@@ -96,7 +96,7 @@ async fn one_worker_at_concurrency_one_keeps_the_order_of_equal_due_times_and_of
 }
 
 #[tokio::test]
-async fn a_message_for_a_leap_second_is_due_in_the_second_after_it_and_never_before() {
+async fn message_that_is_due_in_a_leap_second_becomes_due_in_the_next_second() {
     let system = System::start("").await;
     for (deliver_at, due_at) in
         [("2030-12-31T23:59:60Z", "2031-01-01T00:00:00.000Z"), ("2030-12-31T23:59:60.5Z", "2031-01-01T00:00:00.500Z")]
@@ -153,7 +153,7 @@ async fn workers_killed_under_load_lose_nothing() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     assert!(status["totals"]["lapsed"].as_u64() > Some(0), "no busy worker was killed: {status}");
-    // A message of a killed worker may run twice and is completed once.
+    // A message of a killed worker may run twice, but is completed once.
     assert_eq!((&status["totals"]["enqueued"], &status["totals"]["completed"]), (&json!(6_000), &json!(6_000)));
     system.assert_clean().await;
 }
@@ -197,8 +197,8 @@ async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_
     let settings = "[queues.my-queue]\nvisibility_timeout = \"2s\"\n";
     let system = System::start(settings).await;
     let _idle = system.worker_with(&[HOURLY_POLLS]).await;
-    // This consumer acts like a killed one: it sends no further request. The consumer's lease calls are sent together with the
-    // enqueues, so that the consumer gets messages before the idle worker, which is woken too.
+    // The consumer acts like a killed consumer: it sends no further request. The consumer's lease calls are sent together with
+    // the enqueues, so that the consumer gets messages before the idle worker, which is woken too.
     let queue = system.queues().queue(&"my-queue".parse().unwrap());
     let request = LeaseRequest::new(ConsumerId::issue(), 100);
     let mut deliveries = Vec::new();
@@ -224,7 +224,7 @@ async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_
 }
 
 #[tokio::test]
-async fn a_batch_is_stored_whole_and_a_message_with_an_own_id_once() {
+async fn batch_is_stored_completely_and_a_message_with_an_own_id_is_stored_once() {
     let system = System::start("").await;
     let body = json!({"messages": [
         {"data": 1}, {"data": 2, "delay": "1h"}, {"data": 3, "id": "order-42"}, {"data": 4, "id": "order-42"},

@@ -1,5 +1,5 @@
-//! The documents agree with the code: the tables of endpoints, units of durations, the tests of each promise, links, and the
-//! programs that need no handler of docs/WORKERS.md.
+//! Tests that the documents agree with the code: the tables of endpoints, units of durations, the tests of each promise, links,
+//! and the documented worker and consumer.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use crate::{
     python::PythonProgram,
 };
 
-/// The sources of all tests that are not unit tests.
+/// Returns the sources of all tests that are not unit tests.
 fn test_sources() -> String {
     let mut all = String::new();
     sources(&root().join("tests"), &mut all);
@@ -39,7 +39,7 @@ fn sources(folder: &Path, all: &mut String) {
     }
 }
 
-/// The fields that are durations.
+/// The names of the fields that are durations.
 const DURATIONS: [&str; 12] = [
     "delay",
     "every",
@@ -81,20 +81,20 @@ fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
     );
 }
 
-/// The name of the function whose definition begins in this line.
-fn function(line: &str) -> Option<&str> {
+/// Returns the name of the function whose definition begins in this line.
+fn function_name(line: &str) -> Option<&str> {
     let line = line.trim_start();
     line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ")?.split_once('(').map(|(name, _)| name)
 }
 
-/// The names of the functions with an attribute that makes them tests.
+/// Returns the names of the functions with an attribute that makes them tests.
 fn names_of_tests(sources: &str) -> BTreeSet<&str> {
     let (mut names, mut is_test) = (BTreeSet::new(), false);
     for line in sources.lines() {
         if line.trim_start().starts_with("#[") {
             is_test |= line.contains("test");
         } else if !line.trim_start().starts_with("//") {
-            names.extend(function(line).filter(|_| is_test));
+            names.extend(function_name(line).filter(|_| is_test));
             is_test = false;
         }
     }
@@ -110,7 +110,7 @@ fn every_promise_has_tests_in_the_appendix_and_each_of_them_exists() {
         .filter_map(|line| line.strip_prefix("### ")?.split_once(". "))
         .map(|(number, _)| number)
         .collect();
-    // A line has the number of a promise, and its tests.
+    // A line of the appendix has the number of a promise, and its tests.
     let rows: Vec<(&str, Vec<&str>)> = appendix
         .lines()
         .filter_map(|line| line.split_once(". "))
@@ -135,7 +135,7 @@ fn every_promise_has_tests_in_the_appendix_and_each_of_them_exists() {
     }
 }
 
-/// The words of an expression, such as names of metrics.
+/// Returns the words of an expression, such as names of metrics.
 fn words_of(expression: &str) -> impl Iterator<Item = &str> {
     expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
 }
@@ -143,7 +143,7 @@ fn words_of(expression: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_alert_has_a_summary_and_names_only_documented_metrics() {
     let page = document("docs/OBSERVABILITY.md");
-    // A line has the name and the type of a metric.
+    // A line of the document has the name and the type of a metric.
     let types: BTreeMap<&str, &str> = page
         .lines()
         .filter_map(|line| line.strip_prefix("- `")?.split_once("` ("))
@@ -174,14 +174,14 @@ fn every_alert_has_a_summary_and_names_only_documented_metrics() {
     assert_eq!(reasons.collect::<BTreeSet<_>>(), reasons_of_failed_calls(&page), "an alert for each reason");
 }
 
-/// The reasons that the page lists in the item of the metric of failed calls.
+/// Returns the reasons that the page lists in the item of the metric of failed calls.
 pub(crate) fn reasons_of_failed_calls(page: &str) -> BTreeSet<String> {
     let (_, item) = page.split_once("failed calls to Redis: ").unwrap();
     let (reasons, _) = item.split_once("\n- ").unwrap();
     reasons.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// Codes that many endpoints answer. The document names them only in its list of all errors.
+/// The error codes that many endpoints answer. The document names these codes only in its list of all errors.
 const COMMON_CODES: [&str; 23] = [
     "malformed_request",
     "bad_request",
@@ -208,12 +208,12 @@ const COMMON_CODES: [&str; 23] = [
     "unavailable",
 ];
 
-/// The texts in backticks.
+/// Returns the texts in backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
-/// The sections of a page, each from its heading on.
+/// Returns the sections of a page, each from its heading on.
 fn sections(page: &str) -> Vec<String> {
     let mut sections = vec![String::new()];
     for line in page.lines() {
@@ -227,8 +227,8 @@ fn sections(page: &str) -> Vec<String> {
     sections
 }
 
-/// The endpoints that a section describes in its tables and lists, each with its method and whole path. The document shortens
-/// `/v1/queues/{queue}/` to `{queue}/`.
+/// Returns the endpoints that a section describes in its tables and lists, each with its method and whole path. The document
+/// shortens `/v1/queues/{queue}/` to `{queue}/`.
 fn endpoints(section: &str) -> BTreeSet<String> {
     let rows = section.lines().filter(|line| line.contains(" | ") || line.starts_with("- "));
     let endpoint = |text: &str| {
@@ -243,7 +243,7 @@ fn endpoints(section: &str) -> BTreeSet<String> {
 async fn api_document_names_the_error_codes_of_each_endpoint() {
     let page = document("docs/API.md");
     let (page, errors) = page.split_once("\n## Errors\n").unwrap();
-    // A line has a status, codes, and what to do.
+    // A line of the list has a status, codes, and an instruction.
     let lines = errors.lines().filter_map(|line| line.strip_prefix("- ")?.split_once(": "));
     let all: BTreeSet<&str> = lines.flat_map(|(codes, _)| quoted(codes)).collect();
     assert!(COMMON_CODES.iter().all(|code| all.contains(code)));
@@ -290,7 +290,7 @@ async fn api_document_names_the_error_codes_of_each_endpoint() {
     }
 }
 
-/// The lines of a page that are not in a fenced block.
+/// Returns the lines of a page that are not in a fenced block.
 fn prose(page: &str) -> impl Iterator<Item = &str> {
     let mut is_inside = false;
     page.lines().filter(move |line| {
@@ -300,7 +300,7 @@ fn prose(page: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The anchors of the headings of a page.
+/// Returns the anchors of the headings of a page.
 fn anchors(page: &str) -> BTreeSet<String> {
     let is_kept = |letter: &char| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter);
     let headings = prose(page).filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());

@@ -1,4 +1,4 @@
-//! `durability.replicas`: a message counts as stored when the replicas have it.
+//! Tests of `durability.replicas`: a message counts as stored when the replicas have the message.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! The API answers a bad request with a problem in its own words, not in those of its libraries or of Rust, and such a request
-//! changes nothing. Unusual but valid input is accepted.
+//! Tests of error texts: the API refuses a bad request without words of its libraries or of Rust, and a refused request changes
+//! nothing. Unusual but valid input is accepted.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     bad_requests::{Case, FIELDS, QUEUE, answer, case, cases, non_object_bodies, post, with},
 };
 
-/// Words of libraries and of Rust. None of them occurs in the requests.
+/// Words of libraries and of Rust. None of the words occurs in the requests.
 const INTERNAL_WORDS: [&str; 32] = [
     "deserializ",
     "serde",
@@ -54,7 +54,7 @@ fn assert_is_plain(text: &str, request: &str) {
     }
 }
 
-/// The state of the queue without the values that depend on the clock, and the number of queues.
+/// Returns the state of the queue without the values that depend on the clock, and the number of queues.
 async fn snapshot(system: &System) -> Value {
     let mut queue = system.get(QUEUE).await;
     queue["oldest_waiting_age"].take();
@@ -62,7 +62,7 @@ async fn snapshot(system: &System) -> Value {
 }
 
 #[tokio::test]
-async fn bad_request_is_refused_in_words_of_the_api_and_changes_nothing() {
+async fn bad_request_is_refused_without_words_of_libraries_and_changes_nothing() {
     let system = System::start_on(RedisServer::start_durable(), "").await;
     system.post("q", json!({"data": 1, "hold": "k", "id": "held"})).await;
     let before = snapshot(&system).await;
@@ -78,7 +78,7 @@ async fn bad_request_is_refused_in_words_of_the_api_and_changes_nothing() {
         assert!(status.is_client_error(), "{status} to {request}: {}", answer.text().await.unwrap());
         assert_eq!(answer.headers()["content-type"], "application/problem+json", "{request}");
         let mut problem: Value = answer.json().await.unwrap();
-        // A random id may contain any of the words.
+        // The id is removed, because a random id may contain any of the words.
         problem["request_id"].take();
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{request}: {problem}");
         assert_is_plain(&problem.to_string(), &request);
@@ -90,7 +90,7 @@ async fn bad_request_is_refused_in_words_of_the_api_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn bad_lines_are_refused_in_words_of_the_api() {
+async fn invalid_lines_are_refused_without_words_of_libraries() {
     let system = System::start("").await;
     let mut lines = Vec::new();
     let mut count = 0;
@@ -122,7 +122,7 @@ async fn unusual_but_valid_input_is_accepted() {
             text
         }
     };
-    // A byte order mark, null for optional fields, and the encoding `identity`.
+    // The API accepts a byte order mark, null for optional fields, and the encoding `identity`.
     assert_status(
         post("/messages", "\u{feff}{\"data\":1,\"name\":null,\"delay\":null,\"backoff\":{\"max\":null}}"),
         201,

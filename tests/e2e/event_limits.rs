@@ -1,4 +1,4 @@
-//! Many, slow or quiet event streams: the limits of listeners, of memory and of time.
+//! Tests of the limits of event streams: the number of listeners, the memory for slow listeners, and the time of quiet streams.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,8 @@ async fn listener_that_does_not_read_is_disconnected_while_others_continue_and_m
     let before = system.api_memory();
     let start = Instant::now();
     let mut posted = 0;
-    // The posts continue until the last silent listener is disconnected, however much the sockets buffer.
+    // The posts continue until the last listener that does not read is disconnected, independently of how much the sockets
+    // buffer.
     loop {
         let batch = ids(posted, 1_000);
         system.post_ids(&batch).await;

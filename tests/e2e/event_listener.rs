@@ -1,4 +1,4 @@
-//! A client of event streams for the tests: it listens as a browser does, and parses the events.
+//! A client of event streams for tests, which listens as a browser does, and parses the events.
 
 use drover_tests::TIME_LIMIT;
 use reqwest::{Response, StatusCode};
@@ -44,7 +44,7 @@ impl System {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let mut client =
             Listener { response, text: String::new(), last_event_id: last_event_id.unwrap_or_default().to_owned() };
-        // The first block has the current event id.
+        // The first block of a stream has the current event id.
         assert_eq!(client.block().await.unwrap(), None);
         client
     }
@@ -53,7 +53,7 @@ impl System {
         self.listen_to("/v1/queues/q/events", last_event_id).await
     }
 
-    /// Creates a queue by a change of its settings.
+    /// Creates a queue by changing its settings.
     pub(crate) async fn create_queue(&self, queue: &str) {
         self.patch(queue, json!({"max_attempts": 3})).await;
     }

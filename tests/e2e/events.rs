@@ -1,4 +1,4 @@
-//! Event streams: order, reconnection, resets and outages of Redis.
+//! Tests of event streams: order, reconnection, resets and outages of Redis.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ async fn reconnecting_client_receives_each_event_exactly_once() {
             received.push(client.event().await.message().to_owned());
         }
         if batch == 20 {
-            // The API restarts once.
+            // During the test, the API restarts once.
             system.api.kill();
             system.relaunch_api();
             system.wait_until_ready(&system.base).await;
@@ -65,7 +65,7 @@ async fn reconnecting_client_receives_each_event_exactly_once() {
 }
 
 #[tokio::test]
-async fn events_of_one_message_are_selected_by_either_id_before_it_is_posted() {
+async fn events_of_one_message_are_selected_by_its_id_or_own_id_even_before_it_is_posted() {
     let system = System::start("").await;
     system.create_queue("q").await;
     let mut of_own_id = system.listen_to("/v1/queues/q/events?message=order-42", None).await;
@@ -111,7 +111,7 @@ async fn client_that_resumes_after_a_lost_event_receives_a_reset_and_a_bad_event
     assert_eq!(status, 204);
     let reset = client.event().await;
     assert_eq!((reset.kind.as_str(), reset.id.as_str()), ("reset", ""));
-    // The stream continues with the next queue that has the name of the deleted one.
+    // The stream continues with the next queue that has the name of the deleted queue.
     system.create_queue("q").await;
     let reset = client.event().await;
     assert_eq!(reset.kind, "reset");

@@ -1,4 +1,4 @@
-//! Uses everything that Drover offers once, over HTTP against running services.
+//! Uses each operation of Drover once, over HTTP with running services.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub(crate) async fn post_for_worker(system: &System) {
     system.finished("/v1/queues/my-queue/messages/order-1").await;
 }
 
-/// Leases messages over HTTP, ends the leases in each way, and listens to the events.
+/// Leases messages over HTTP, ends leases in each way, and listens to the events.
 async fn use_leases(system: &System) {
     system.patch("q", json!({"visibility_timeout": "20s", "max_lapses": 2})).await;
     let mut listener = system.listen(None).await;
@@ -130,13 +130,13 @@ async fn lease_under_limits(system: &System) {
     }
     let none_is_left = post_to(system, "/v1/queues/limited/leases", json!({"consumer": "me"})).await;
     assert_eq!(none_is_left["messages"], json!([]));
-    // Messages of which not all fit into one answer.
+    // The messages are so large that not all of them fit into one response.
     system.post("large", json!({"data": "x".repeat(50_000)})).await;
     let leased = post_to(system, "/v1/queues/large/leases", json!({"max": 1_000})).await;
     assert_eq!(leased["messages"].as_array().unwrap().len(), 1);
 }
 
-/// Creates a schedule that posts, and makes every change of it.
+/// Creates a schedule that posts messages, and makes every possible change of the schedule.
 async fn use_schedules(system: &System) {
     let path = "/v1/queues/scheduled/schedules/often";
     succeed(system, "PUT", path, json!({"every": "1s", "overlap": "skip", "message": {"data": 1}})).await;
@@ -186,7 +186,7 @@ pub(crate) async fn lose_lease_answer(system: &System) {
     post_to(system, "/v1/queues/my-queue/leases", json!({})).await;
 }
 
-/// Starts a worker, uses everything that Drover offers, and returns the worker.
+/// Starts a worker, uses each operation of Drover, and returns the worker.
 pub(crate) async fn use_everything(system: &System) -> Process {
     let (worker, worker_url) = system.worker_and_url(&[]).await;
     post_for_worker(system).await;

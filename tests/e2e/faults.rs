@@ -1,4 +1,4 @@
-//! Faults of the network, and administrative commands at Redis, under load.
+//! Tests of faults of the network, and of administrative commands at Redis, under load.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,8 @@ async fn start_behind_proxy() -> (System, Proxy) {
     (system, proxy)
 }
 
-/// No process ends in these tests, so no lease lapses: a lease whose answer was lost is returned.
+/// Asserts that all messages are completed with one delivery. No process ends in the tests of faults, so no lease lapses: a
+/// lease whose answer was lost is returned.
 async fn assert_all_completed_with_one_delivery(system: &System, load: Load) {
     let report = LoadReport::of(system, &load.stop().await).await;
     assert_eq!((report.repeated, report.lapses), (0, 0), "of {} messages", report.messages);

@@ -1,4 +1,5 @@
-//! Groups over HTTP and in worker processes: the order of a group's messages while workers die, and fair turns of groups.
+//! Tests of groups over HTTP and in worker processes: the order of a group's messages while workers are killed, and fair turns
+//! of groups.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,14 +24,15 @@ async fn listen(system: &System, queue: &str) -> EventId {
     queue.listen().await.unwrap().expect("the queue exists")
 }
 
-/// All events of the queue after the event id `begin`, in the order in which Redis wrote the events.
+/// Returns all events of the queue after the event id `begin`, in the order in which Redis wrote the events.
 async fn events_after(system: &System, queue: &str, begin: EventId) -> Vec<(String, Value)> {
     let queue = system.queues().queue(&queue.parse().unwrap());
     let events = queue.all_events_after(begin).await.unwrap().expect("the log has all events");
     events.iter().map(|event| (event.kind.as_str().to_owned(), serde_json::from_str(event.json()).unwrap())).collect()
 }
 
-/// A message of a group. Most messages take up to 3 ms; some messages fail first, and some do not end before their time-out.
+/// Returns a random message of a group. Most messages take up to 3 ms; some messages fail at first, and some messages do not
+/// end before their time-out.
 fn random_message(random: &mut StdRng, group: usize) -> Value {
     let fails = if random.random_ratio(1, 20) { random.random_range(1..3) } else { 0 };
     let hangs = random.random_ratio(1, 100);
@@ -134,7 +136,7 @@ async fn large_tenant_does_not_delay_the_others_with_one_worker_and_with_several
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         drop(started);
-        // Turns count over all workers of the queue: ten groups have one lease each in a round.
+        // Turns count over all workers of the queue: in a round, each of the ten groups has one lease.
         let events = events_after(&system, queue, begin).await;
         let starts =
             events.iter().filter(|(kind, _)| kind == "started").map(|(_, event)| event["group"].as_str().unwrap());
@@ -145,7 +147,7 @@ async fn large_tenant_does_not_delay_the_others_with_one_worker_and_with_several
 }
 
 #[tokio::test]
-async fn group_stands_in_answers_lists_leases_and_events_and_contradicts_exclusive() {
+async fn group_is_shown_in_responses_and_lists_and_an_exclusive_queue_refuses_groups() {
     let system = System::start("").await;
     let path = "/v1/queues/q/messages";
     let posted: Value = system.send("q", &json!({"data": 1, "group": "room 7"})).await.json().await.unwrap();
@@ -188,7 +190,7 @@ async fn group_stands_in_answers_lists_leases_and_events_and_contradicts_exclusi
 }
 
 #[tokio::test]
-async fn settings_of_groups_read_back_and_null_is_no_limit() {
+async fn settings_of_groups_are_returned_as_written_and_null_means_no_limit() {
     let system = System::start("[queues.q]\ngroups.concurrency = 3\n").await;
     let concurrency = |answer: &Value| answer["settings"]["groups"]["concurrency"].clone();
     assert_eq!(concurrency(&system.patch("q", json!({"max_attempts": 2})).await), 3);
@@ -200,7 +202,7 @@ async fn settings_of_groups_read_back_and_null_is_no_limit() {
 }
 
 #[tokio::test]
-async fn a_group_takes_every_other_option_at_once() {
+async fn messages_of_a_group_may_have_every_other_option_at_once() {
     let system = System::start("").await;
     system
         .patch(

@@ -1,4 +1,5 @@
-//! The handlers `http` and `exec` of the real worker, with the routes of docs/WORKERS.md and the programs in `examples`.
+//! Tests of the handlers `http` and `exec` of the real worker, with the routes of docs/WORKERS.md and the programs in
+//! `examples`.
 
 use std::{
     fs,
@@ -17,7 +18,7 @@ use crate::{
     raw_client::RawClient,
 };
 
-/// The code of a language in a section of docs/WORKERS.md.
+/// Returns the code of a language in a section of docs/WORKERS.md.
 fn example(heading: &str, language: &str) -> String {
     code(section(&document("docs/WORKERS.md"), heading), language).to_owned()
 }
@@ -29,20 +30,20 @@ fn start_receiver(code: &str, port: u16) -> PythonProgram {
     program
 }
 
-/// The configuration of a route to a shell that runs this script.
+/// Returns the configuration of a route to a shell that runs this script.
 fn exec(queue: &str, script: &str, other_keys: &str) -> String {
     format!(
         "[[worker.routes]]\nqueue = {queue:?}\nhandler = {{ type = \"exec\", command = [\"sh\", \"-c\", {script:?}]{other_keys} }}\n"
     )
 }
 
-/// Whether a process runs. An ended process is a zombie until its parent or init collects its status.
+/// Returns whether a process runs. An ended process is a zombie until its parent or init collects its status.
 fn process_runs(pid: &str) -> bool {
     let stat = fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"));
     stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// The process id that the program has written into a file.
+/// Returns the process id that the program has written into a file.
 fn wait_for_pid(file: &Path) -> String {
     eventually("the program has started", || fs::read_to_string(file).ok().filter(|text| text.ends_with('\n')))
 }
@@ -64,7 +65,7 @@ async fn http_handler_works_as_documented() {
     assert_eq!((&message["state"], &message["error"]["code"]), (&json!("failed"), &json!("http_401")), "{message}");
     assert!(message["error"]["message"].as_str().unwrap().contains("not signed by my queue"), "{message}");
     assert!(!worker.log().join("\n").contains("MfKQ9r8G"), "no secret in the log");
-    // The receiver also gets signed requests with data that it cannot process.
+    // The receiver also gets signed requests with data that it can't process.
     for data in UNUSABLE_DATA.map(str::to_owned).into_iter().chain([deep_data()]) {
         let message = finished_text(&system, "mails", &data).await;
         assert!(message.contains("\"code\":\"http_422\""), "{data:.100}: {message:.1000}");
@@ -72,15 +73,16 @@ async fn http_handler_works_as_documented() {
     system.assert_clean().await;
 }
 
-/// Data that the documented programs cannot process.
+/// Data that the documented programs can't process.
 const UNUSABLE_DATA: [&str; 6] = ["{}", "1", "null", "[\"to\"]", "\"to\"", "\"\\ud83d\""];
 
-/// Data that is nested too deeply for Python. Drover stores it unchanged.
+/// Returns data that is nested too deeply for Python. Drover stores it unchanged.
 fn deep_data() -> String {
     format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000))
 }
 
-/// Posts a message with this data, and returns the text of the finished message. The test can't parse all data that Drover accepts.
+/// Posts a message with this data, and returns the text of the finished message. The function returns text, because the test
+/// can't parse all data that Drover accepts.
 async fn finished_text(system: &System, queue: &str, data: &str) -> String {
     let path = system.url(&format!("/v1/queues/{queue}/messages?wait=60s"));
     let body = format!("{{\"data\":{data}}}");
@@ -175,7 +177,7 @@ async fn a_cancel_ends_the_program_within_a_second() {
     let start = Instant::now();
     assert_eq!(system.post_empty(&format!("{location}/cancel")).await.0, 202);
     tokio::task::block_in_place(|| eventually("the program ends", || (!process_runs(&pid)).then_some(())));
-    // The heartbeat would report the cancel after a third of the visibility timeout, 10 s.
+    // Without the notification, the heartbeat would report the cancel after a third of the visibility timeout, 10 s.
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     let message = system.finished(&location).await;
     assert_eq!((&message["state"], &message["error"]["code"]), (&json!("failed"), &json!("cancelled")));
@@ -186,7 +188,7 @@ async fn a_cancel_ends_the_program_within_a_second() {
 async fn a_worker_that_stops_leaves_no_program_behind_and_spends_no_attempt() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
-    // The program ignores SIGTERM, and so does its child.
+    // The program and its child process ignore SIGTERM.
     let script = format!("trap '' TERM; sh -c 'echo $$ > {0}; sleep 100' & wait; sleep 100", file.display());
     let config = exec("q", &script, ", stop_grace = \"300ms\"") + "[worker]\nshutdown_grace = \"200ms\"\n";
     let system = System::start(&config).await;
@@ -220,7 +222,7 @@ async fn invalid_handler_stops_the_start_with_a_reason() {
     }
 }
 
-/// A receiver that answers with the headers of its request.
+/// A receiver in Python that answers each request with the headers of the request.
 const ECHO_HEADERS: &str = r#"
 import json, sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -245,7 +247,7 @@ ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Hook).serve_forever()
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn handler_receives_exact_names_and_the_data_of_the_signal() {
+async fn receiver_and_program_get_exact_names_and_the_data_of_the_signal() {
     let port = free_port();
     let _receiver = start_receiver(ECHO_HEADERS, port);
     let http = format!(

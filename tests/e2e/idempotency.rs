@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: a repeated POST stores nothing new, and its answer is the message as it is now.
+//! Tests of `Idempotency-Key`: a repeated POST stores nothing new, and its response is the current message.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ async fn send(system: &System, path: &str, key: &str, body: &str) -> (u16, Value
 }
 
 #[tokio::test]
-async fn the_same_request_with_the_same_key_stores_one_message() {
+async fn repeated_request_with_the_same_idempotency_key_stores_one_message() {
     let system = System::start("").await;
     let (status, first) = send(&system, SINGLE, "key-1", r#"{"data": 1}"#).await;
     assert_eq!((status, first.get("duplicate")), (201, None));
@@ -56,7 +56,7 @@ async fn a_repeated_request_is_answered_with_the_message_as_it_is_now() {
 }
 
 #[tokio::test]
-async fn a_batch_with_a_key_is_stored_once() {
+async fn batch_with_an_idempotency_key_is_stored_once() {
     let system = System::start("").await;
     let body = r#"{"messages": [{"data": 1}, {"data": 2, "id": "mine"}, {"data": 3}]}"#;
     let (status, first) = send(&system, BATCH, "k", body).await;
@@ -68,7 +68,7 @@ async fn a_batch_with_a_key_is_stored_once() {
         assert_eq!((&one["duplicate"], &other["duplicate"]), (&json!(false), &json!(true)));
     }
     assert_eq!(system.get("/v1/queues/q").await["counts"]["waiting"], 3);
-    // Without a key, a message with an own id that exists is a duplicate.
+    // Without an Idempotency-Key, a message with an existing own id is a duplicate.
     let (status, _) = system.request(Method::POST, BATCH, Some(json!({"messages": [{"data": 2, "id": "mine"}]}))).await;
     assert_eq!(status, 200, "the batch has no new message");
     let some_new = json!({"messages": [{"data": 2, "id": "mine"}, {"data": 4}]});

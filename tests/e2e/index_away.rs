@@ -1,5 +1,5 @@
-//! A cluster while the server with the index of queues is away: queues on other servers work, but lists, and creating and deleting
-//! queues, do not.
+//! Tests of a cluster while the server with the index of queues is down: queues on other servers work, but queues can't be
+//! listed, created or deleted.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{System, number, start_api};
 
-/// The server that has the slot of a key, while the slots are as they were when the cluster of three servers began.
+/// Returns the server that has the slot of a key, while the slots are as they were when the cluster of three servers began.
 fn server_of_key(cluster: &RedisCluster, key: &str) -> usize {
     let slot = usize::from(cluster.slot_of(key));
     (0..3).rev().find(|n| n * 16_384 / 3 <= slot).unwrap()
@@ -20,7 +20,7 @@ fn wait_for_line(process: &Process, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the_index_is_away() {
+async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the_server_of_the_index_is_down() {
     let mut cluster = RedisCluster::start(3, 0);
     let url = cluster.url();
     let with_index = server_of_key(&cluster, "drover:queues");
@@ -64,7 +64,7 @@ async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the
         wait_for_line(process, &format!("does not answer topology=\"cluster\" server=127.0.0.1:{away}"));
     }
 
-    // Processes that start now become ready, and use the queue that exists.
+    // Processes that start while the server is down become ready, and use the existing queue.
     let (_later_worker, _) = system.worker_and_url(&[]).await;
     let port = ReservedPort::reserve();
     let _later_api = start_api(&port, &system.redis_url, &system.config);

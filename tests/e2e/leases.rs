@@ -1,4 +1,4 @@
-//! Consumers over HTTP: leasing with and without a wait, settling, and disconnected clients.
+//! Tests of consumers over HTTP: leasing with and without a wait, settling, and disconnected clients.
 
 use std::time::{Duration, Instant};
 
@@ -104,7 +104,7 @@ async fn long_poll_is_answered_when_a_message_is_ready_and_empty_when_its_wait_e
         Instant::now()
     });
     assert_eq!(leased["messages"][0]["data"], 1);
-    // A poll would find the message after 5 s.
+    // A poll would find the message only after 5 s.
     assert!(posted.elapsed() < Duration::from_secs(4));
     // The lease lapses, and the next client that waits receives the message without a poll.
     let start = Instant::now();

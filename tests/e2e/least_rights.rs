@@ -1,5 +1,5 @@
-//! The rights of the Redis user that docs/PRODUCTION.md lists are enough for all that both services do, and each of them is needed:
-//! on one server, in a cluster, and with Sentinels.
+//! Tests that the rights of the Redis user that docs/PRODUCTION.md lists are enough for both services, and that each right is
+//! needed: on one server, in a cluster, and with Sentinels.
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +21,8 @@ use crate::{
     system::metric_in,
 };
 
-/// The items in PRODUCTION's list of rights that only some installations need. Each constant is a text that only its item has.
+/// A text that only one item has in the list of rights that only some installations need, in docs/PRODUCTION.md. The following
+/// constants are texts of other items.
 const PATTERN: &str = "`user-*`";
 const REPLICAS: &str = "`durability.replicas`";
 const NO_APPEND_ONLY_FILE: &str = "append-only file";
@@ -60,7 +61,7 @@ impl Documented {
         }
     }
 
-    /// The rights of the user that every installation needs, and the rights in these items of the list.
+    /// Returns the rights of the user that every installation needs, and the rights in these items of the list.
     fn rights(&self, items: &[&str]) -> BTreeSet<String> {
         let of_item = |text: &&str| {
             let mut found = self.optional.iter().filter(|item| item.contains(*text));
@@ -85,35 +86,36 @@ impl Documented {
         server.command("CONFIG RESETSTAT");
     }
 
-    /// The documented commands, of the user and in these items of the list, that nothing has called at any of these servers.
+    /// Returns the documented commands, of the user and in these items of the list, that nothing has called at any of these
+    /// servers.
     fn uncalled(&self, items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
         let called: BTreeSet<String> = servers.iter().flat_map(|server| called(server)).collect();
         self.rights(items).into_iter().filter(|right| right.starts_with('+') && !called.contains(right)).collect()
     }
 
-    /// Like [`uncalled`](Self::uncalled), but only the commands in these items of the list.
+    /// Returns the commands in these items of the list that nothing has called at any of these servers.
     fn uncalled_of(&self, items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
         &self.uncalled(items, servers) - &self.rights(&[])
     }
 
-    /// The URL of a server with the user and its password.
+    /// Returns the URL of a server with the user and its password.
     fn with_user(&self, url: &str) -> String {
         url.replace("://", &format!("://drover:{}@", password_in(&self.user[0])))
     }
 }
 
-/// The commands that clients and scripts have called at a server, as an ACL names them.
+/// Returns the commands that clients and scripts have called at a server, as an ACL names them.
 fn called(server: &RedisServer) -> BTreeSet<String> {
     let stats = server.command("INFO commandstats");
     let name = |line: &str| Some(format!("+{}", line.strip_prefix("cmdstat_")?.split_once(':')?.0));
     stats.lines().filter(|line| !line.contains(":calls=0,")).filter_map(name).collect()
 }
 
-/// The commands, keys and channels that a server has refused since the user was created.
+/// Returns the commands, keys and channels that a server has refused since the user was created.
 fn refused(server: &RedisServer) -> Vec<String> {
     let log = server.command("ACL LOG");
     let lines: Vec<&str> = log.lines().collect();
-    // In the raw reply, a value follows its name and its length.
+    // In the raw reply of Redis, a value follows its name and its length.
     let values = lines.windows(3).filter(|lines| lines[0] == "object").map(|lines| lines[2].to_owned());
     values.collect()
 }
@@ -145,7 +147,7 @@ async fn start(documented: &Documented, redis: RedisServer, url: &str, config: &
     system
 }
 
-/// A primary with a replica that confirms writes.
+/// Returns a primary with a replica that confirms writes.
 fn start_with_replica() -> (RedisServer, RedisServer) {
     let primary = RedisServer::start_fsync_everysec();
     let replica = RedisServer::start_replica_of(&primary);
@@ -155,7 +157,7 @@ fn start_with_replica() -> (RedisServer, RedisServer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_use_succeeds_with_the_documented_rights_and_calls_each_documented_command() {
+async fn all_operations_succeed_with_the_documented_rights_and_call_each_documented_command() {
     let documented = Documented::read();
     let (primary, _replica) = start_with_replica();
     let items = [PATTERN, REPLICAS];
@@ -167,17 +169,17 @@ async fn every_use_succeeds_with_the_documented_rights_and_calls_each_documented
     lose_lease_answer(&system).await;
     assert!(worker.terminate().success());
     assert_nothing_refused(&system.redis);
-    // Redis has refused nothing, so the list has the right of each command that was called.
+    // Redis has refused no command, so the list has the right of each command that was called.
     assert_eq!(documented.uncalled(&items, &[&system.redis]), BTreeSet::new(), "the list has rights that nothing uses");
 }
 
-/// Waits until a server has refused something.
+/// Waits until a server has refused a command, a key or a channel.
 fn wait_for_refusal(server: &RedisServer, without: &str) {
     eventually(&format!("something is refused without {without}"), || (!refused(server).is_empty()).then_some(()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn services_need_the_keys_and_each_of_the_channels() {
+async fn services_need_the_documented_rights_for_keys_and_for_each_channel() {
     let documented = Documented::read();
     let redis = RedisServer::start();
     documented.create_user(&redis, &[PATTERN, NO_APPEND_ONLY_FILE]);
@@ -222,7 +224,7 @@ async fn missing_right_is_answered_with_instructions_and_logged_once() {
     system.redis.command("ACL SETUSER drover +hset");
     system.post("q", number(3)).await;
 
-    // The worker leases without this command, and can't settle.
+    // Without the right to this command, the worker can lease but not settle.
     system.redis.command("ACL SETUSER drover -zrem");
     system.post("my-queue", number(1)).await;
     let start = Instant::now();
@@ -239,7 +241,7 @@ async fn missing_right_is_answered_with_instructions_and_logged_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rights_for_another_database_no_append_only_file_and_the_audit_are_needed_there() {
+async fn documented_rights_are_enough_for_another_database_for_redis_without_append_only_file_and_for_the_audit() {
     let documented = Documented::read();
     let redis = RedisServer::start();
     assert_eq!(redis.command("CONFIG SET save \"3600 1\""), "+OK");
@@ -259,7 +261,7 @@ async fn rights_for_another_database_no_append_only_file_and_the_audit_are_neede
     assert_eq!(documented.uncalled_of(&items[1..], &[&system.redis]), BTreeSet::new());
 }
 
-/// The primary that has a slot, while the slots are as they were when the cluster began.
+/// Returns the primary that has a slot, while the slots are as they were when the cluster began.
 fn primary_of_slot(slot: u16, primaries: usize) -> usize {
     (0..primaries).rev().find(|n| n * 16_384 / primaries <= slot.into()).unwrap()
 }
@@ -276,7 +278,7 @@ async fn documented_rights_are_enough_in_a_cluster_while_a_slot_moves() {
     let system = start(&documented, cluster.servers.remove(0), &url, "").await;
     let _worker = use_everything(&system).await;
 
-    // The queue has no keys yet, so the old owner of its slot redirects all calls to the new one.
+    // The queue has no keys yet, so the old owner of its slot redirects all calls to the new owner.
     let servers: Vec<&RedisServer> = [&system.redis].into_iter().chain(&cluster.servers).collect();
     let id_of = |index: usize| servers[index].command("CLUSTER MYID").lines().nth(1).unwrap().to_owned();
     let (old_id, new_id) = (id_of(old), id_of(new));
@@ -299,7 +301,7 @@ async fn documented_rights_are_enough_in_a_cluster_while_a_slot_moves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn documented_rights_are_enough_with_sentinels_and_each_of_them_is_needed() {
+async fn documented_rights_are_enough_with_sentinels_and_each_right_is_needed() {
     let documented = Documented::read();
     let mut group = RedisSentinels::start(0, 1);
     documented.create_user(&group.servers[0], &[PATTERN]);

@@ -1,4 +1,4 @@
-//! The load that runs while tests inject faults, and the check of its messages afterwards.
+//! The load that runs while tests inject faults, and the check of the load's messages afterwards.
 
 use std::{
     sync::{
@@ -37,7 +37,7 @@ max_lapses = 1000
 retention.completed = { count = 100000000 }
 "#;
 
-/// Clients that post messages with own ids. The clients repeat each POST until the API has confirmed it.
+/// The clients that post messages with own ids. The clients repeat each POST until the API has confirmed it.
 pub(crate) struct Load {
     is_over: Arc<AtomicBool>,
     stored: Arc<AtomicUsize>,
@@ -108,7 +108,7 @@ async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<P
     loop {
         let request = http.post(&url).header("content-type", "application/json").body(body.clone()).timeout(TIME_LIMIT);
         let requested_at = Instant::now();
-        // After an error of the connection the API is down, or ended before it answered.
+        // An error of the connection means that the API is down, or that it ended before it answered.
         if let Ok(answer) = request.send().await
             && stored(answer, requested_at.elapsed()).await.is_some()
         {
@@ -119,7 +119,8 @@ async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<P
     }
 }
 
-/// The body of the answer to a POST that is stored; `None` if the POST is refused, with an answer that lets the client repeat it.
+/// Returns the body of the answer to a POST that is stored; `None` if the POST is refused, with an answer that lets the client
+/// repeat it.
 pub(crate) async fn stored(answer: Response, took: Duration) -> Option<Value> {
     match answer.status() {
         StatusCode::CREATED | StatusCode::OK => Some(answer.json().await.unwrap()),
@@ -181,7 +182,7 @@ pub(crate) async fn all_completed(system: &System, count: u64) -> Value {
     }
 }
 
-/// The messages as the API answers them.
+/// Returns the messages of the load as the API returns them.
 pub(crate) async fn read_all(system: &System, posted: &[Posted]) -> Vec<Value> {
     let mut messages = Vec::with_capacity(posted.len());
     for chunk in posted.chunks(100) {

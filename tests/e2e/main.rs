@@ -1,4 +1,4 @@
-//! End-to-end tests: the real binaries, a redis-server for each test, and real sockets.
+//! End-to-end tests with the real binaries, a redis-server for each test, and real sockets.
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 

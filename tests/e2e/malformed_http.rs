@@ -1,4 +1,4 @@
-//! Bytes that are not valid HTTP, pipelined requests, and deeply nested JSON.
+//! Tests of bytes that are not valid HTTP, pipelined requests, and deeply nested JSON.
 
 use serde_json::Value;
 
@@ -40,7 +40,7 @@ async fn malformed_or_too_large_request_is_refused_and_closes_the_connection() {
         ("\0\0\0\0\r\n\r\n".to_owned(), &[400]),
         ("hello\r\n\r\n".to_owned(), &[400]),
         ("PRI * HTTP/2.0\r\n\r\n".to_owned(), &[400]),
-        // A client with prior knowledge of HTTP/2 begins like this: settings follow the preface.
+        // A client with prior knowledge of HTTP/2 begins with the preface, followed by settings.
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_owned(), &[505]),
         (get("content-length: x\r\n"), &[400]),
         (get("content-length: 1\r\ncontent-length: 2\r\n"), &[400]),
@@ -50,7 +50,7 @@ async fn malformed_or_too_large_request_is_refused_and_closes_the_connection() {
         (get("x: a\r\n folded\r\n"), &[400]),
         (get(&headers(120)), &[431]),
         (get(&format!("x: {}\r\n", "x".repeat(40_000))), &[431]),
-        // The status depends on how many bytes arrive at once.
+        // The status of the refusal depends on how many bytes arrive at once.
         (format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(40_000)), &[414, 431]),
         (format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(70_000)), &[414, 431]),
     ] {
@@ -86,7 +86,7 @@ async fn malformed_or_too_large_request_is_refused_and_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn no_request_can_be_smuggled_after_one_with_two_lengths() {
+async fn no_request_can_be_smuggled_after_a_request_with_two_lengths() {
     let system = System::start("").await;
     let post = |headers: &str, body: &str| {
         format!(

@@ -1,4 +1,5 @@
-//! Many clients at once: thousands that idle, send slowly or wait for a result, and hundreds that post at the same time.
+//! Tests of many clients at once: thousands of clients that idle, send slowly or wait for a result, and hundreds of clients
+//! that post at the same time.
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +22,7 @@ use crate::{
     raw_client::{LIVEZ, RawClient},
 };
 
-/// The number of clients: 5,000, or fewer if this process may not open so many files.
+/// Returns the number of clients: 5,000, or fewer if this process may not open so many files.
 fn client_count() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(10_000);
     usize::try_from(limit.saturating_sub(300)).unwrap().min(5_000)
@@ -42,7 +43,7 @@ async fn thousands_of_idle_connections_and_slow_headers_do_not_delay_posts() {
     let mut slow = JoinSet::new();
     for _ in 0..200 {
         slow.spawn(async move {
-            // A client that is disconnected connects again.
+            // A disconnected client connects again.
             loop {
                 let mut client = RawClient::connect(address).await;
                 client.send("GET /livez HTTP/1.1\r\n").await;
@@ -79,7 +80,7 @@ async fn thousands_of_waiting_clients_need_one_subscription_and_no_polling() {
     let system = System::start("[redis]\ntimeout = \"30s\"\n").await;
     let address = system.api_port.address();
     system.post_batch("q", (0..1_000).map(|n| json!({"data": n, "id": format!("m-{n}")}))).await;
-    // Even on a busy machine, all clients must wait before the wait of the first one ends after 60 s.
+    // Even on a busy machine, all clients must wait before the wait of the first client ends after 60 s.
     let clients = client_count().min(2_000);
     let mut waiting = Vec::with_capacity(clients);
     for n in 0..clients {
@@ -115,7 +116,7 @@ async fn thousands_of_waiting_clients_need_one_subscription_and_no_polling() {
     }
 }
 
-/// The number of enqueue calls that the API has made.
+/// Returns the number of enqueue calls that the API has made.
 async fn enqueue_calls(system: &System) -> u64 {
     system.metric("drover_redis_call_duration_seconds_count{script=\"enqueue\"}").await
 }

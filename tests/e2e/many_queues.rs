@@ -1,4 +1,4 @@
-//! Thousands of queues that one worker serves: by a route for each of them, and by one pattern.
+//! Tests of one worker with thousands of queues, which have a route each or match one pattern.
 
 use std::{
     fmt::Write,
@@ -70,7 +70,7 @@ async fn five_thousand_queues_need_one_subscription_and_little_memory_and_are_al
         let begun = Instant::now();
         let queue = post(n).await;
         until_completed(&queue, if n < QUEUES { 2 } else { 1 }).await;
-        // One round of polls over all queues would take 50 s.
+        // Polls would find the message only after up to 50 s, the time of one round over all queues.
         assert!(begun.elapsed() < Duration::from_secs(4), "user-{n} took {:?}", begun.elapsed());
     }
 }

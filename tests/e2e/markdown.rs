@@ -1,4 +1,4 @@
-//! Examples in the documents: fenced blocks of code, and the comparison of a shown answer with a real one.
+//! Reads examples in the documents: fenced blocks of code, and the comparison of a shown answer with a real answer.
 //!
 //! In a shown answer `…` stands for any text and `, …}` for other members. Ids, instants and the like are compared by their kind.
 
@@ -10,24 +10,24 @@ use std::{
 
 use serde_json::Value;
 
-/// The folder of the repository.
+/// Returns the folder of the repository.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// The text of a document.
+/// Returns the text of a document.
 pub(crate) fn document(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The text of a document's section with a heading `##`.
+/// Returns the text of a document's section with a heading `##`.
 pub(crate) fn section<'a>(document: &'a str, heading: &str) -> &'a str {
     let (_, after) =
         document.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no section {heading}"));
     after.split_once("\n## ").map_or(after, |(section, _)| section)
 }
 
-/// The first block of a language in a text.
+/// Returns the first block of a language in a text.
 pub(crate) fn code<'a>(text: &'a str, language: &str) -> &'a str {
     let (_, code) = text.split_once(&format!("```{language}\n")).unwrap_or_else(|| panic!("no block of {language}"));
     code.split_once("```").unwrap().0
@@ -64,13 +64,13 @@ pub(crate) fn blocks(document: &str) -> Vec<Block<'_>> {
     blocks
 }
 
-/// The JSON of a shown answer, with a member `…` where other members are left out.
+/// Returns the JSON of a shown answer, with a member `…` where other members are left out.
 pub(crate) fn shown_json(text: &str) -> Value {
     let json = text.replace(", …}", ", \"…\": null}");
     serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// The kind of a text that differs from run to run; other texts are returned as they are.
+/// Returns the kind of a text that differs from run to run; other texts are returned as they are.
 pub(crate) fn kind(text: &str) -> &str {
     let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_id = |text: &str| text.len() == 14 && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -84,10 +84,10 @@ pub(crate) fn kind(text: &str) -> &str {
     }
 }
 
-/// Members whose values depend on earlier requests. Only their names are compared.
+/// The members of answers whose values depend on earlier requests. Only the names of these members are compared.
 const COUNTERS: [&str; 3] = ["counts", "totals", "oldest_waiting_age"];
 
-/// Asserts that a real answer is as shown.
+/// Asserts that a real answer is equal to the shown answer.
 pub(crate) fn compare(shown: &Value, real: &Value, pointer: &str) {
     match (shown, real) {
         (Value::Object(shown), Value::Object(real)) => {

@@ -1,5 +1,5 @@
-//! The memory that clients can make the API use: slow bodies, unterminated lines, and answers and event streams that are not read.
-//! The memory stays within the bounds in docs/API.md, and other clients are not delayed.
+//! Tests of the memory that clients can make the API use, with slow bodies, unterminated lines, and responses and event streams
+//! that are not read. The memory stays within the bounds in docs/API.md, and other clients are not delayed.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl System {
-    /// The resident memory of the API in KiB.
+    /// Returns the resident memory of the API in KiB.
     pub(crate) fn api_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.api.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
@@ -32,7 +32,7 @@ const KIB_PER_CONNECTION: u64 = 128;
 /// The memory in KiB that the API may use for buffers of Redis, threads and the allocator while thousands of clients connect.
 const KIB_FOR_OTHER_USES: u64 = 40 * 1_024;
 
-/// The head of a POST whose body has this many bytes.
+/// Returns the head of a POST whose body has this many bytes.
 fn post_head(length: usize, authorization: &str) -> String {
     format!(
         "POST /v1/queues/q/messages HTTP/1.1\r\nhost: a\r\n{authorization}content-type: application/json\r\n\
@@ -40,7 +40,7 @@ fn post_head(length: usize, authorization: &str) -> String {
     )
 }
 
-/// A message of this many bytes.
+/// Returns a message of this many bytes.
 fn message(length: usize) -> String {
     format!("{{\"data\":\"{}\"}}", "x".repeat(length - r#"{"data":""}"#.len()))
 }
@@ -60,7 +60,7 @@ fn assert_overloaded(answer: &Answer) {
     assert!(problem["detail"].as_str().unwrap().contains("api.max_body_memory"), "{problem}");
 }
 
-/// The maximum time of a POST while slow clients are connected. This limit allows for a busy machine, and is shorter than each
+/// The maximum time of a POST while slow clients are connected. The maximum allows for a busy machine, and is shorter than each
 /// time limit of a slow client (10 s and more).
 const DELAY_LIMIT: Duration = Duration::from_secs(8);
 /// A long time limit for calls to Redis, because the processes are busy with slow clients. The tests measure the time of a POST.
@@ -137,7 +137,7 @@ async fn body_that_arrives_in_tiny_pieces_takes_no_more_memory_than_a_whole_one(
     }
     for _ in 0..500 {
         join_all(clients.iter_mut().map(|client| client.send(b" "))).await;
-        // Each piece arrives alone.
+        // Each piece of the body arrives alone.
         sleep(Duration::from_millis(1)).await;
     }
     let grown = system.api_memory().saturating_sub(before);
@@ -246,8 +246,8 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
     assert!(slowest < DELAY_LIMIT, "{slowest:?}");
     let grown = system.api_memory().saturating_sub(before);
     assert!(grown < 32 * 1_024 + 300 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES, "the API grew by {grown} KiB");
-    // The same address may send bodies and receive small answers, and other addresses receive pages. A refused lease call leases
-    // nothing.
+    // The address of the ten clients may still send bodies and receive small responses, and other addresses receive pages. A
+    // refused lease call leases no message.
     let mut neighbour = system.connect_from(2).await;
     assert_eq!(post(&mut neighbour, 100_000, "").await.status, 201);
     assert_eq!(neighbour.request("GET /v1/queues/large HTTP/1.1\r\nhost: a\r\n\r\n").await.status, 200);

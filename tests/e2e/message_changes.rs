@@ -1,4 +1,4 @@
-//! Changes of a message by its producer: cancel, retry, promote, patch and erase.
+//! Tests of changes of a message by its producer: cancel, retry, promote, patch and erase.
 
 use queue_core::{Action, Extended, Failure, Settlement, State};
 use reqwest::Method;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{System, completed, failed, millis};
 
-/// A queue with a message in each state, whose id is the state.
+/// Returns a queue with a message in each state, whose id is the state.
 async fn one_message_per_state() -> System {
     let system = System::start("").await;
     system.post("q", json!({"data": 1, "id": "completed"})).await;
@@ -41,7 +41,7 @@ fn detail(problem: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn operation_that_a_state_forbids_is_refused_with_the_state_and_an_alternative() {
+async fn operation_that_a_state_forbids_is_refused_with_the_state_and_with_advice() {
     let system = one_message_per_state().await;
     for (id, operation, alternative) in [
         ("completed", "cancel", "its result stays"),
@@ -84,7 +84,7 @@ async fn operation_that_a_state_forbids_is_refused_with_the_state_and_an_alterna
 }
 
 #[tokio::test]
-async fn alternative_to_a_retry_of_a_completed_message_runs_its_work_again() {
+async fn advice_in_the_refused_retry_of_a_completed_message_runs_its_work_again() {
     let system = System::start("").await;
     for id in [Some("own"), None] {
         let message = json!({"data": 1, "id": id});
@@ -107,7 +107,7 @@ async fn alternative_to_a_retry_of_a_completed_message_runs_its_work_again() {
 }
 
 #[tokio::test]
-async fn a_message_is_erased_with_all_that_belongs_to_it() {
+async fn message_is_erased_with_all_its_data() {
     let system = one_message_per_state().await;
     for id in ["held", "delayed", "waiting", "completed", "failed"] {
         assert_eq!(system.request(Method::DELETE, &path(id), None).await, (204, Value::Null), "{id}");
@@ -157,7 +157,7 @@ async fn consumer_of_a_cancelled_message_is_notified_when_it_extends_its_lease()
 }
 
 #[tokio::test]
-async fn a_failed_message_is_retried_and_a_delayed_one_promoted() {
+async fn failed_message_is_retried_and_delayed_message_is_promoted() {
     let system = one_message_per_state().await;
     let (status, message) = system.post_empty(&format!("{}/retry", path("failed"))).await;
     assert_eq!((status, &message["state"]), (200, &json!("waiting")));
@@ -170,7 +170,7 @@ async fn a_failed_message_is_retried_and_a_delayed_one_promoted() {
 }
 
 #[tokio::test]
-async fn message_that_has_not_started_takes_a_merge_patch() {
+async fn merge_patch_changes_a_message_that_has_not_started() {
     let system = System::start("").await;
     let headers = json!({"a": "1", "b": "2"});
     for (id, options) in [("held", json!({"hold": "k"})), ("delayed", json!({"delay": "1h"})), ("waiting", json!({}))] {
@@ -305,7 +305,7 @@ async fn patched_message_moves_to_its_new_position_in_the_order() {
     system.assert_clean().await;
 }
 
-/// The number of lease calls that the API has made.
+/// Returns the number of lease calls that the API has made.
 async fn lease_calls(system: &System) -> u64 {
     system.metric("drover_redis_call_duration_seconds_count{script=\"lease\"}").await
 }
@@ -319,7 +319,7 @@ async fn idle_consumer_is_woken_when_a_patch_makes_a_message_ready() {
         let calls_before = lease_calls(&system).await;
         let start = std::time::Instant::now();
         let patching = async {
-            // The first call finds nothing, then the client waits.
+            // The first lease call finds no message, and then the client waits.
             while lease_calls(&system).await == calls_before {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }

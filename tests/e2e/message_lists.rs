@@ -1,4 +1,4 @@
-//! Lists of messages: by state, name and hold key, in pages with cursors.
+//! Tests of lists of messages: by state, name and hold key, in pages with cursors.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ async fn page(system: &System, query: &str) -> (Vec<Value>, Option<String>) {
     (messages, answer.get("next_cursor").map(|cursor| cursor.as_str().unwrap().to_owned()))
 }
 
-/// The messages of all pages of a list, and the number of pages.
+/// Returns the messages of all pages of a list, and the number of pages.
 async fn all(system: &System, query: &str) -> (Vec<Value>, usize) {
     let (mut messages, mut next) = page(system, query).await;
     let mut pages = 1;
@@ -30,8 +30,8 @@ fn data(messages: &[Value]) -> Vec<u64> {
     messages.iter().map(|message| message["data"].as_u64().unwrap()).collect()
 }
 
-/// A queue with ten messages in each state. The data of the messages are numbers from 0 in the order of the states; odd numbers
-/// have the name `odd & named`, even numbers have the name `odd`.
+/// Returns a queue with ten messages in each state. The data of the messages are numbers from 0 in the order of the states; odd
+/// numbers have the name `odd & named`, even numbers have the name `odd`.
 async fn ten_messages_per_state() -> System {
     let system = System::start("").await;
     let ten = async |from: u64, options: Value| {
@@ -55,7 +55,7 @@ async fn ten_messages_per_state() -> System {
 }
 
 #[tokio::test]
-async fn each_state_is_listed_page_by_page() {
+async fn messages_of_each_state_are_listed_page_by_page() {
     let system = ten_messages_per_state().await;
     for (index, state) in ["held", "delayed", "waiting", "active", "completed", "failed"].into_iter().enumerate() {
         let mut expected: Vec<u64> = (0..10).map(|n| index as u64 * 10 + n).collect();
@@ -94,7 +94,7 @@ async fn list_without_a_state_has_the_messages_of_each_state_in_turn() {
 }
 
 #[tokio::test]
-async fn list_of_a_name_has_all_of_that_name_and_no_others() {
+async fn list_of_a_message_name_has_all_messages_of_that_name_and_no_others() {
     const NAME: &str = "name=odd%20%26+named";
     let system = ten_messages_per_state().await;
     let mut expected_in_all = Vec::new();
@@ -119,7 +119,7 @@ async fn list_of_a_name_has_all_of_that_name_and_no_others() {
 }
 
 #[tokio::test]
-async fn page_without_a_match_is_empty_and_has_a_cursor() {
+async fn page_without_a_matching_message_is_empty_and_has_a_cursor() {
     let system = System::start("").await;
     let batch = |hold: Option<&str>, n: usize| vec![json!({"data": 0, "hold": hold}); n];
     system.post_batch("q", batch(Some("k"), 600)).await;
@@ -165,7 +165,7 @@ async fn a_page_of_large_messages_ends_early() {
 }
 
 #[tokio::test]
-async fn bad_query_or_cursor_of_a_list_is_refused_with_a_reason() {
+async fn invalid_query_or_cursor_of_a_list_of_messages_is_refused_with_a_reason() {
     let system = ten_messages_per_state().await;
     let held_cursor = page(&system, "state=held&limit=2").await.1.unwrap();
     let all_cursor = page(&system, "limit=2").await.1.unwrap();

@@ -1,4 +1,5 @@
-//! Options of a message and of a POST: timeout, ttl, hold key, a wait for the result, and the queue's `max_length`.
+//! Tests of the options of a message and of a POST: timeout, ttl, hold key, a wait for the result, and the queue's
+//! `max_length`.
 
 use drover_tests::eventually;
 use reqwest::{Method, StatusCode};
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{System, completed, millis, number};
 
 #[tokio::test]
-async fn message_takes_a_timeout_a_ttl_and_a_hold_key() {
+async fn message_may_have_a_timeout_a_ttl_and_a_hold_key() {
     let system = System::start("").await;
     let location = system.post("q", json!({"data": 1, "timeout": "5s", "ttl": "1h"})).await;
     let message = system.get(&location).await;
@@ -32,7 +33,7 @@ async fn message_takes_a_timeout_a_ttl_and_a_hold_key() {
 }
 
 #[tokio::test]
-async fn a_queue_takes_no_more_than_its_max_length() {
+async fn queue_stores_no_more_messages_than_its_max_length() {
     let system = System::start("").await;
     system.patch("q", json!({"max_length": 2})).await;
     system.post("q", number(1)).await;

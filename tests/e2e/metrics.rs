@@ -1,4 +1,4 @@
-//! `/metrics` of both services, and the document that describes it.
+//! Tests of `/metrics` of both services, and of the document that describes the metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +46,7 @@ impl Metrics {
         *self.values.get(series).unwrap_or_else(|| panic!("{series} is missing"))
     }
 
-    /// The type and labels of each metric that has series, by the metric's name.
+    /// Returns the type and labels of each metric that has series, by the metric's name.
     fn interface(&self) -> BTreeMap<String, (String, BTreeSet<String>)> {
         let mut all: BTreeMap<_, _> =
             self.types.iter().map(|(name, kind)| (name.clone(), (kind.clone(), BTreeSet::new()))).collect();
@@ -56,7 +56,7 @@ impl Metrics {
                 Some((family, "bucket" | "sum" | "count")) if all.contains_key(family) => family,
                 _ => name,
             };
-            // The text between two quotes is a value. No value here contains a quote.
+            // The text between two quotes is a value of a label. No value in this test contains a quote.
             let names = labels.split('"').step_by(2).filter_map(|text| text.trim_matches([',', '}']).strip_suffix('='));
             all.get_mut(name).unwrap().1.extend(names.filter(|name| *name != "le").map(str::to_owned));
         }
@@ -93,7 +93,7 @@ const CONFIG: &str = r#"
     handler = { type = "log", result = "done" }
 "#;
 
-/// An API and a worker that have done work of each kind, and the URL of the worker.
+/// Returns an API and a worker that have done work of each kind, and the URL of the worker.
 async fn start_busy() -> (System, drover_tests::Process, String) {
     let system = System::start(CONFIG).await;
     let (worker, worker_url) = system.worker_and_url(&[]).await;
@@ -160,7 +160,7 @@ async fn metrics_of_both_services_count_the_work_that_was_done() {
         (&outcome("released"), 0.0),
         (&outcome("lost"), 0.0),
         (&outcome("unsettled"), 0.0),
-        // Five messages were leased, one of them twice. Three messages had a handler.
+        // Five messages were leased, one message of them twice. Three messages had a handler.
         ("drover_worker_start_delay_seconds_count{queue=\"mails\"}", 5.0),
         ("drover_worker_handler_duration_seconds_count{queue=\"mails\"}", 3.0),
         ("drover_worker_concurrency{queue=\"mails\"}", 100.0),
@@ -185,7 +185,7 @@ async fn start_delay_excludes_the_time_for_which_a_message_was_held() {
     let held = system.post("mails", json!({"data": 1, "name": "known", "hold": "k"})).await;
     let cancelled = system.post("mails", json!({"data": 1, "name": "known", "delay": "1h"})).await;
     system.request(Method::POST, &format!("{cancelled}/cancel"), None).await;
-    // During this time the messages are not ready.
+    // The messages are not ready while they are held.
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     system.request(Method::POST, "/v1/queues/mails/signals/k", Some(json!({}))).await;
     system.request(Method::POST, &format!("{cancelled}/retry"), None).await;
@@ -203,7 +203,7 @@ fn http_count(route: &str, method: &str, status: &str) -> String {
 }
 
 #[tokio::test]
-async fn metrics_without_those_of_queues_are_served_while_redis_is_down() {
+async fn metrics_of_the_process_are_served_without_metrics_of_queues_while_redis_is_down() {
     let mut system = System::start("").await;
     system.post("mails", json!({"data": 0})).await;
     system.redis.kill();
@@ -232,7 +232,7 @@ async fn request_of_a_disconnected_client_is_counted_and_no_longer_in_flight() {
     assert_eq!(api.get("drover_http_requests_in_flight").to_string(), "1");
 }
 
-/// Name, type and labels of each row of a section.
+/// Returns the name, type and labels of each metric in a section of the document.
 fn documented(page: &str, heading: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
     let lines = section(page, heading).lines().filter_map(|line| line.strip_prefix("- `")?.split_once("` ("));
     lines
@@ -246,7 +246,7 @@ fn documented(page: &str, heading: &str) -> BTreeMap<String, (String, BTreeSet<S
 }
 
 #[tokio::test]
-async fn metrics_and_their_document_name_the_same_series() {
+async fn metrics_and_the_document_about_metrics_name_the_same_series() {
     let (system, _worker, worker) = start_busy().await;
     let page = document("docs/OBSERVABILITY.md");
     let both = documented(&page, "Both services");

@@ -1,4 +1,5 @@
-//! Batches as NDJSON: a stream of lines, of which each is stored or refused, and the answer when the stream ends early.
+//! Tests of NDJSON batches: a stream of lines, of which each line is stored or refused, and the response when the stream ends
+//! early.
 
 use std::{
     io::{Read, Write},
@@ -70,7 +71,7 @@ fn waiting_count(system: &System) -> u64 {
 }
 
 #[tokio::test]
-async fn any_number_of_messages_is_taken_line_by_line() {
+async fn any_number_of_messages_is_stored_line_by_line() {
     let system = System::start("").await;
     let (status, summary) = send(&system, numbers(0..2_500)).await;
     let expected = json!({"enqueued": 2_500, "duplicates": 0, "refused": [], "refused_count": 0, "done": true});
@@ -87,7 +88,7 @@ async fn any_number_of_messages_is_taken_line_by_line() {
 }
 
 #[tokio::test]
-async fn a_bad_line_is_refused_by_its_number_without_losing_the_others() {
+async fn invalid_line_is_refused_with_its_number_and_other_lines_are_stored() {
     let system = System::start("[queues.q]\nmax_attempts = 2\n").await;
     let long = format!("{{\"data\":\"{}\"}}", "x".repeat(1 << 20));
     let body = [
@@ -125,7 +126,7 @@ async fn list_of_refused_lines_is_bounded() {
 }
 
 #[tokio::test]
-async fn stream_may_be_larger_than_the_body_limit() {
+async fn stream_of_lines_may_be_larger_than_the_body_limit() {
     let system = System::start("").await;
     let line = format!("{{\"data\":\"{}\"}}\n", "x".repeat(300_000));
     let (status, summary) = send(&system, line.repeat(20)).await;
@@ -148,7 +149,7 @@ async fn complete_lines_are_stored_before_the_stream_ends() {
 }
 
 #[tokio::test]
-async fn a_stream_may_last_longer_than_any_other_request() {
+async fn stream_of_lines_may_last_longer_than_any_other_request() {
     let system = System::start("[api]\nrequest_timeout = \"1s\"\nmax_wait = 0\n").await;
     let mut client = SlowClient::begin(&system);
     for n in 0..15 {
@@ -228,7 +229,7 @@ async fn answer_names_the_stored_lines_when_redis_fails() {
     client.send(&numbers(0..5));
     eventually("the lines are stored", || (waiting_count(&system) == 5).then_some(()));
     system.redis.kill();
-    // A client that writes everything before it reads sends much more than the buffers of its socket hold.
+    // A client that writes its whole body before it reads sends much more than the buffers of its socket hold.
     for n in 1..200 {
         client.send(&numbers(n * 1_000..n * 1_000 + 1_000));
     }

@@ -1,8 +1,8 @@
-//! Programs in Python, most of them from the documents.
+//! Runs programs in Python, most of which are in the documents.
 
 use std::process::{Child, Command, Stdio};
 
-/// A running program. Dropping this value kills it.
+/// A running program in Python. Dropping a `PythonProgram` kills the program.
 pub(crate) struct PythonProgram(Child);
 
 impl PythonProgram {

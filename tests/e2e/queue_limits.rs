@@ -1,5 +1,5 @@
-//! Limits of a queue over several workers: its rate limit, and the order of an exclusive queue whose workers are killed and
-//! stopped.
+//! Tests of limits of a queue over several workers: the rate limit, and the order of an exclusive queue whose workers are
+//! killed and stopped.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{System, number};
 
-/// All completed messages in the order of their completion.
+/// Returns all completed messages in the order of their completion.
 async fn completed(system: &System, queue: &str) -> Vec<Message> {
     let queue = system.queues().queue(&queue.parse().unwrap());
     let mut all = Vec::new();
@@ -50,7 +50,7 @@ async fn the_rate_limit_holds_over_all_workers_and_is_reached() {
     for window in starts.windows(31) {
         assert!(window[30] - window[0] >= 1_000, "31 within {} ms", window[30] - window[0]);
     }
-    // 125 messages at 30 a second fill four windows and a part of the fifth. Polls are too rare to matter.
+    // 125 messages at 30 a second fill four windows and a part of the fifth. Polls are too rare to affect the result.
     let took = starts[124] - starts[0];
     // Each window of the rate limit may open late on a busy machine; without the worker's timer no window would open within the
     // hour. The exact rate is checked in `tests/timed`.
@@ -75,7 +75,8 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
         let consumer = line.split("consumer=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
         workers.push((consumer, worker));
     }
-    // The owner of the first round is killed, that of the second stopped, that of the third killed.
+    // The owner of the first round is killed, the owner of the second round is stopped, and the owner of the third round is
+    // killed.
     for ending in ["kill", "stop", "kill"] {
         let posted = system.post("my-queue", number(1_000)).await;
         let owner = system.finished(&posted).await["consumer"].as_str().unwrap().to_owned();
@@ -109,8 +110,8 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
             pauses.push(started.since(ended).get());
         }
     }
-    // The pauses are by the clock of Redis. A stopped owner gives up the queue at once; a killed one keeps it for the timeout,
-    // 4 s.
+    // The pauses are by the clock of Redis. A stopped owner gives up the queue at once; a killed owner keeps the queue for the
+    // owner timeout, 4 s.
     let [killed, stopped, killed_again] = pauses[..] else { panic!("expected three changes of the owner: {pauses:?}") };
     assert!(
         stopped < 3_000 && killed < 7_000 && killed_again < 7_000,

@@ -1,4 +1,4 @@
-//! Queues: their settings, pause, purge, retry, deletion and lists.
+//! Tests of queues: settings, pause, purge, retry, deletion and lists.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ async fn invalid_settings_are_refused_with_their_pointers() {
 }
 
 #[tokio::test]
-async fn a_paused_queue_hands_out_nothing() {
+async fn paused_queue_hands_out_no_message() {
     let system = System::start("").await;
     system.post("q", number(1)).await;
     for _ in 0..2 {
@@ -129,7 +129,7 @@ async fn purge_continues_after_its_client_disconnects() {
     let purging = tokio::spawn(async move { client.post(path).send().await });
     let waiting = async || system.get("/v1/queues/q").await["counts"]["waiting"].as_u64().unwrap();
     while waiting().await == 40_000 {}
-    // The client closes its connection.
+    // The client closes its connection before the purge has ended.
     purging.abort();
     while waiting().await > 0 {}
     system.assert_clean().await;
@@ -177,7 +177,7 @@ async fn operation_on_an_unknown_queue_does_not_create_it() {
     assert_eq!(system.get("/v1/queues").await["queues"], json!([]));
 }
 
-/// The names of the queues on each page of a list, and the cursors between them.
+/// Returns the names of the queues on each page of a list, and the cursors between them.
 async fn pages(system: &System, query: &str, key: &str) -> (Vec<Vec<String>>, Vec<String>) {
     let (mut pages, mut cursors) = (Vec::new(), Vec::<String>::new());
     loop {
@@ -217,7 +217,7 @@ async fn queues_are_listed_page_by_page_in_the_order_of_their_names() {
 }
 
 #[tokio::test]
-async fn list_of_queues_has_a_hundred_by_default_and_the_rest_on_further_pages() {
+async fn page_of_the_list_of_queues_has_a_hundred_queues_by_default() {
     let system = System::start("").await;
     let queues = system.queues();
     for n in 0..205 {
@@ -229,7 +229,7 @@ async fn list_of_queues_has_a_hundred_by_default_and_the_rest_on_further_pages()
 }
 
 #[tokio::test]
-async fn list_of_queues_leaves_out_names_without_a_queue_and_continues() {
+async fn list_of_queues_omits_names_without_a_queue_and_continues_after_them() {
     let system = System::start("").await;
     for name in ["a", "m", "z"] {
         system.post(name, number(1)).await;
@@ -271,7 +271,7 @@ async fn list_of_queues_reveals_to_a_key_only_queues_that_it_may_read() {
 }
 
 #[tokio::test]
-async fn bad_parameter_of_a_list_of_queues_is_refused_by_its_name() {
+async fn invalid_query_parameter_of_the_list_of_queues_is_refused_with_its_name() {
     let system = System::start("").await;
     for (query, status, code, expected) in [
         ("limit=0", 400, "invalid_query", "limit must be a whole number from 1 to 1000"),

@@ -1,4 +1,4 @@
-//! An HTTP client on a bare socket, which can send and read anything at any time.
+//! An HTTP client on a bare socket, which can send and read any bytes at any time.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -57,7 +57,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // The server may close during the send. The server's answer says why.
+        // The server may close the connection during the send. The answer of the server says why.
         let _ = self.stream.write_all(bytes.as_ref()).await;
         let _ = self.stream.flush().await;
     }
@@ -109,12 +109,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
         std::iter::from_fn(|| self.parse()).collect()
     }
 
-    /// The number of received bytes that were not returned as an answer.
+    /// Returns the number of received bytes that were not returned as an answer.
     pub(crate) fn unparsed_bytes(&self) -> usize {
         self.received.len()
     }
 
-    /// Reads more bytes. Returns whether any came before the end of the stream; a reset is an end too.
+    /// Reads more bytes. Returns whether bytes arrived before the end of the stream; a reset is an end of the stream, too.
     async fn read_more(&mut self) -> bool {
         self.stream.read_buf(&mut self.received).await.is_ok_and(|bytes| bytes > 0)
     }

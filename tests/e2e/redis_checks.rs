@@ -1,4 +1,4 @@
-//! Both services check the Redis server and its data, at their start and after each outage.
+//! Tests of the checks of Redis: both services check the Redis server and its data, at their start and after each outage.
 
 use std::{
     io::{Read, Write, copy},
@@ -40,7 +40,7 @@ impl ServicePair {
         [self.system.api.log(), self.worker.log()]
     }
 
-    /// The answers of both services to `/readyz`.
+    /// Returns the answers of both services to `/readyz`.
     async fn readiness(&self) -> [(StatusCode, Value); 2] {
         let mut answers = Vec::new();
         for base in [&self.system.base, &self.worker_url] {
@@ -58,7 +58,7 @@ impl ServicePair {
         }
     }
 
-    /// Ends the subscriptions, as a fail-over does. The services check the server after each new subscription.
+    /// Ends the subscriptions of the services, as a fail-over does. The services check the server after each new subscription.
     fn resubscribe(&self) {
         self.system.redis.command("CLIENT KILL TYPE pubsub");
     }
@@ -117,7 +117,7 @@ async fn evicting_policy_is_reported_and_its_correction_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn services_are_not_ready_while_their_redis_is_a_replica() {
     let pair = ServicePair::start_on(RedisServer::start_durable()).await;
-    // No server listens on that port: the replica has lost its primary.
+    // No server listens on the port of the primary, so the replica has lost its primary.
     pair.system.redis.command(&format!("REPLICAOF 127.0.0.1 {}", free_port()));
     pair.resubscribe();
     pair.wait_for_both_logs("ERROR", REPLICA);
@@ -167,7 +167,7 @@ async fn services_on_a_too_old_redis_are_not_ready_and_report_why() {
     }
 }
 
-/// The URL of a proxy that changes the version in the answers of the server at `port` to Redis 6.
+/// Returns the URL of a proxy that changes the version in the answers of the server at `port` to Redis 6.
 fn url_as_redis_6(port: u16) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
@@ -211,7 +211,7 @@ async fn missing_or_wrong_redis_password_is_reported_in_plain_words() {
             &[],
             &[("DROVER__REDIS__URL", url.as_str()), ("DROVER__API__BIND", bind.as_str())],
         );
-        // The service may log that it listens before or after the error about the password.
+        // The line that says that the service listens may be before or after the error about the password.
         let logged = |text: &str| eventually(text, || api.log().into_iter().find(|line| line.contains(text)));
         logged("listening");
         let answer = http_client().get(format!("http://{bind}/readyz")).send().await.unwrap().text().await.unwrap();

@@ -1,5 +1,5 @@
-//! Outages of Redis: it is killed, hangs, comes back empty or closes connections. Posts are refused in time, and both services work
-//! again by themselves.
+//! Tests of outages of Redis, which is killed, hangs, comes back empty or closes connections. Posts are refused in time, and
+//! both services work again without a restart.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ use crate::{System, number, system::HOURLY_POLLS};
 /// takes longer, but less time than two calls one after the other.
 pub(crate) const REFUSED_WITHIN: Duration = Duration::from_millis(2_900);
 /// The maximum time until everything works again. Drover promises 2 s; a busy machine takes longer. A service that waited for a
-/// long back-off or a poll (5 s) would take longer than this.
+/// long back-off or a poll (5 s) would take longer than the maximum.
 pub(crate) const RECOVERED_WITHIN: Duration = Duration::from_millis(4_500);
 
-/// Posts until a message is stored, and waits until it is completed. Returns the time that this took.
+/// Posts until a message is stored, and waits until the message is completed. Returns the time until the message is completed.
 pub(crate) async fn recovery_time(system: &System) -> Duration {
     let start = Instant::now();
     loop {
@@ -31,7 +31,7 @@ pub(crate) async fn recovery_time(system: &System) -> Duration {
     }
 }
 
-/// Asserts that a POST is refused in time, with an answer that lets the client repeat it.
+/// Asserts that a POST is refused in time, with a response that lets the client repeat the POST.
 pub(crate) async fn assert_post_refused(system: &System) {
     let start = Instant::now();
     let answer = system.send("my-queue", &number(1)).await;

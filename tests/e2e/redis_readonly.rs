@@ -1,4 +1,4 @@
-//! A Redis that answers but refuses writes, because it is full or a replica.
+//! Tests of a Redis that answers but refuses writes, because Redis is full or a replica.
 
 use drover_tests::RedisServer;
 use futures_util::future::join_all;
@@ -31,7 +31,8 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     let limit = used_memory(&system.redis) + 6_000_000;
     system.redis.command(&format!("CONFIG SET maxmemory {limit}"));
 
-    // Four clients post until each was refused five times. Around the limit some messages are stored and some refused.
+    // Four clients post until each was refused five times. Around the memory limit, some messages are stored and some messages
+    // are refused.
     let (system, large) = (&system, &large);
     let clients = (0..4).map(async |client| {
         let (mut stored, mut refused) = (Vec::new(), Vec::new());
@@ -50,7 +51,7 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     let (stored, refused): (Vec<_>, Vec<_>) = join_all(clients).await.into_iter().unzip();
     let stored: Vec<String> = stored.into_iter().flatten().chain(["first".into()]).collect();
     assert!(stored.len() > 20, "there was room for {} messages", stored.len());
-    // Now Redis refuses every write.
+    // From now on, Redis refuses every write.
     system.redis.command("CONFIG SET maxmemory 1");
     // A batch and the first message of a queue need more than one write.
     let batch: Vec<Value> = (0..10).map(|n| json!({"id": format!("b-{n}"), "data": n})).collect();

@@ -1,4 +1,4 @@
-//! Messages that no route of the worker matches.
+//! Tests of messages that no route of the worker matches.
 
 use serde_json::json;
 
@@ -35,7 +35,7 @@ async fn message_without_a_route_fails_after_its_retries_and_is_logged_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unnamed_message_without_a_route_is_reported_as_unnamed() {
+async fn message_without_a_name_and_without_a_route_is_reported_as_unnamed() {
     let config = "[[worker.routes]]\nqueue = \"q\"\nname = \"known\"\nhandler = { type = \"log\" }\n\
                   [queues.q]\nmax_attempts = 1\n";
     let system = System::start(config).await;

@@ -1,5 +1,5 @@
-//! Schedules over HTTP and in the configuration; each tick is posted once while processes and Redis are killed, and while
-//! schedules are replaced, paused and deleted.
+//! Tests of schedules over HTTP and in the configuration. Each tick is posted once while processes and Redis are killed, and
+//! while schedules are replaced, paused and deleted.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use crate::{
     start_api,
 };
 
-/// The age (ms) from which a due tick is missed.
+/// The age (ms) from which a due tick counts as missed.
 const CURRENT_FOR: u64 = 10_000;
 /// The maximum lateness (ms) of a tick while a process ticks, on a busy machine. `tests/timed` checks the promised 50 ms.
 const MAX_LATENESS: u64 = 2_000;
@@ -27,7 +27,7 @@ impl System {
         self.request(Method::PUT, path, Some(body)).await
     }
 
-    /// All messages of a queue that a schedule posted, by schedule, in the order posted.
+    /// Returns all messages of a queue that a schedule posted, by schedule, in the order posted.
     async fn scheduled(&self, queue: &str) -> BTreeMap<String, Vec<Value>> {
         let mut all: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         let mut cursor = String::new();
@@ -54,7 +54,7 @@ impl System {
     }
 }
 
-/// Asserts that each tick was posted once and not early. Returns the seconds of the ticks.
+/// Asserts that each tick was posted once and not early. Returns the instants of the ticks, in seconds.
 fn assert_once(messages: &[Value]) -> Vec<u64> {
     let ticks: Vec<u64> = messages.iter().map(|message| millis(&message["scheduled_at"])).collect();
     for (two, messages) in ticks.windows(2).zip(messages.windows(2)) {
@@ -135,7 +135,7 @@ async fn schedule_is_created_replaced_read_listed_paused_run_and_deleted() {
 }
 
 #[tokio::test]
-async fn bad_schedule_is_refused_with_its_field_and_creates_nothing() {
+async fn invalid_schedule_is_refused_with_its_field_and_creates_nothing() {
     let system = System::start("").await;
     let message = json!({"data": 1});
     for (body, pointer, detail) in [
@@ -222,7 +222,7 @@ async fn declared_schedule_is_created_at_the_start_and_stays_when_it_is_removed_
     assert_eq!(system.get(path).await["name"], "report");
 }
 
-/// The parts that are killed: Redis, APIs, workers.
+/// A system whose parts are killed: Redis, APIs and workers.
 struct Cluster {
     system: System,
     ports: Vec<ReservedPort>,
@@ -231,7 +231,7 @@ struct Cluster {
     is_redis_down: bool,
     /// The intervals by Redis's clock in which Redis answered and an API had lived for 2 s.
     promised: Vec<(u64, u64)>,
-    /// When the last part was killed or started; `None` if Redis or all APIs are down since.
+    /// The instant at which the last part was killed or started; `None` if Redis or all APIs are down since then.
     up_since: Option<Instant>,
 }
 

@@ -1,4 +1,5 @@
-//! No secret of the configuration occurs in logs, errors, answers, printed configurations or environments of programs.
+//! Tests that no secret of the configuration occurs in logs, errors, responses, printed configurations or environments of
+//! programs.
 
 use std::{
     io::{Read, Write},
@@ -12,7 +13,7 @@ use serde_json::json;
 
 use crate::System;
 
-/// A part of every secret. This part is valid base64.
+/// A text that every secret in the tests contains. The text is valid base64.
 const SECRET: &str = "hunter2hunter2hunter2hunter2hunt";
 const WEBHOOK_SECRET: &str = "whsec_hunter2hunter2hunter2hunter2hunt";
 
@@ -20,7 +21,8 @@ fn assert_no_secret(place: &str, text: &str) {
     assert!(!text.contains("hunter2"), "{place} contains a secret: {text}");
 }
 
-/// Runs a binary with this environment and configuration file. Returns whether the binary succeeded, and its output.
+/// Runs a binary with this environment and configuration file. Returns whether the binary succeeded, and the output of the
+/// binary.
 fn run(name: &str, args: &[&str], env: &[(&str, &str)], config: &str) -> (bool, String) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), config).unwrap();
@@ -82,7 +84,7 @@ fn refused_configuration_is_reported_without_its_secrets() {
         let (started, output) = run("consumer-worker", &[], &[("DROVER__WORKER__BIND", "127.0.0.1:0")], file);
         assert!(!started && !output.is_empty(), "{file}");
         assert_no_secret("an error", &output);
-        // The API does not read the routes and does not print them.
+        // The API does not read or print the routes of workers.
         let (printed, shown) = run("producer-api", &["--print-config"], &[], file);
         assert!(printed, "{shown}");
         assert_no_secret("the printed configuration", &shown);
@@ -104,7 +106,7 @@ fn refused_configuration_is_reported_without_its_secrets() {
     }
 }
 
-/// Each configuration has a secret where the path of a file or an argument belongs.
+/// Each configuration of the test has a secret in place of the path of a file or an argument.
 #[test]
 fn secret_in_place_of_a_path_is_not_shown() {
     let key = format!("drv_ops_{SECRET}");

@@ -1,4 +1,4 @@
-//! The seed of a random test, so that a failure can be repeated.
+//! The seed of a randomized test, which is printed so that a failure can be repeated.
 
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use rand::{SeedableRng, rngs::StdRng};
 pub(crate) struct Seed(u64);
 
 impl Seed {
-    /// The seed in `DROVER_FAULTS_SEED`, or a random one, with its generator.
+    /// Returns the seed in `DROVER_FAULTS_SEED`, or a random seed, with its random number generator.
     pub(crate) fn draw() -> (Self, StdRng) {
         let seed = from_env("DROVER_FAULTS_SEED").unwrap_or_else(rand::random);
         (Self(seed), StdRng::seed_from_u64(seed))
@@ -26,7 +26,7 @@ impl Drop for Seed {
     }
 }
 
-/// The number in an environment variable, if it is set.
+/// Returns the number in an environment variable, if it is set.
 pub(crate) fn from_env<T: FromStr>(key: &str) -> Option<T> {
     let value = std::env::var(key).ok()?;
     Some(value.parse().ok().unwrap_or_else(|| panic!("{key}={value} is not a number")))

@@ -1,4 +1,4 @@
-//! Stops of the services: gracefully, at once after a second signal, and one after the other in a rolling restart.
+//! Tests of the stop of services: gracefully, at once after a second signal, and one after the other in a rolling restart.
 
 use std::{
     collections::HashMap,
@@ -38,7 +38,7 @@ async fn both_services_stop_gracefully_and_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_under_way_is_answered_before_the_api_stops() {
+async fn request_in_progress_is_answered_before_the_api_stops() {
     let mut system = System::start("").await;
     let location = system.post("my-queue", number(1)).await;
     let url = system.url(&format!("{location}?wait=1500ms"));
@@ -77,7 +77,8 @@ async fn an_idle_worker_stops_at_once() {
 
 const QUEUE: &str = "my-queue";
 
-/// Posts messages at this rate per second. Each message says how long its handler runs, 10 to 500 ms.
+/// Posts `rate` messages per second until `is_over`, and returns their number. The data of each message is the run time of its
+/// handler, 10 to 500 ms.
 async fn post_at_rate(queue: Arc<Queue>, rate: u64, is_over: Arc<AtomicBool>) -> u64 {
     let (begun, mut posted) = (Instant::now(), 0);
     while !is_over.load(Ordering::Relaxed) {
@@ -114,7 +115,7 @@ async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
     let mut restarts = 0;
     while begun.elapsed() < Duration::from_secs(secs) {
         sleep(Duration::from_secs(2)).await;
-        // A rolling restart starts the new worker before it stops the old one.
+        // A rolling restart starts the new worker before it stops the old worker.
         workers.push(start());
         let mut old = workers.remove(0);
         let ended = tokio::task::spawn_blocking(move || old.terminate()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Signals: the release of held messages, and sticky signals that are read, listed and deleted.
+//! Tests of signals: the release of held messages, and sticky signals that are read, listed and deleted.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -69,7 +69,7 @@ async fn send_sticky(system: &System, key: &str, data: Value) {
     assert_eq!(status, 200, "{answer}");
 }
 
-/// The keys of the signals on all pages of the list.
+/// Returns the keys of the signals on all pages of the list of sticky signals.
 async fn listed_keys(system: &System, limit: usize) -> Vec<String> {
     let mut keys = Vec::new();
     let mut path = format!("/v1/queues/q/signals?limit={limit}");

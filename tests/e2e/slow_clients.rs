@@ -1,5 +1,5 @@
-//! Clients that send or read slowly or not at all: the API disconnects them when a time limit is over. slowhttptest, a tool that
-//! attacks servers in these ways, keeps no connection open and does not delay other clients.
+//! Tests of clients that send or read slowly or not at all: the API disconnects the clients when a time limit is over.
+//! slowhttptest, a tool that attacks servers with slow clients, keeps no connection open and does not delay other clients.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use crate::{
     raw_client::{LIVEZ, RawClient},
 };
 
-/// Short time limits, and a log that says why a connection was closed.
+/// A configuration with short time limits, and with a log that says why a connection was closed.
 pub(crate) const CONFIG: &str = r#"
     [api]
     header_timeout = "500ms"
@@ -30,7 +30,7 @@ pub(crate) const CONFIG: &str = r#"
     filter = "info,service=debug"
 "#;
 
-/// How much earlier than its limit a timer may end.
+/// The maximum time by which a timer may end before its limit.
 pub(crate) const TIMER_TOLERANCE: Duration = Duration::from_millis(20);
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
         slow.send(head).await;
         let (mut reader, mut writer) = slow.stream.into_split();
         let drip = async {
-            // The first write after the close is answered by a reset, and the second one fails.
+            // The first write after the close is answered by a reset, and the second write fails.
             while head.is_empty() || writer.write_all(b"x").await.is_ok() {
                 sleep(Duration::from_millis(50)).await;
             }
@@ -59,8 +59,8 @@ async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
     }
 }
 
-/// A client that has received two answers, and the instant of its second request. The pause between the answers is longer than the
-/// time limit of headers.
+/// Returns a client that has received two answers, and the instant of its second request. The pause between the answers is
+/// longer than the time limit of headers.
 async fn answered_twice(system: &System) -> (RawClient, Instant) {
     let mut client = system.connect().await;
     assert_eq!(client.request(LIVEZ).await.status, 200);
@@ -118,7 +118,7 @@ async fn client_that_keeps_sending_after_a_refusal_is_disconnected() {
     client.send("POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n").await;
     assert_eq!(client.answer().await.status, 404);
     let disconnected = async {
-        // The first write after the close is answered by a reset, and the second one fails.
+        // The first write after the close is answered by a reset, and the second write fails.
         while client.stream.write_all(b"x").await.is_ok() {
             sleep(Duration::from_millis(50)).await;
         }
@@ -140,7 +140,7 @@ async fn client_that_does_not_read_its_answer_is_disconnected() {
     assert!(received < requests * size, "{received}");
 }
 
-/// The number of connections that the tool opens.
+/// The number of connections that slowhttptest opens.
 const CONNECTIONS: &str = "400";
 
 #[tokio::test]

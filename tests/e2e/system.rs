@@ -1,4 +1,5 @@
-//! A complete Drover for one test: a private Redis, an API and any number of workers, and the requests that tests send to them.
+//! A complete Drover for one test: a private Redis, an API and any number of workers, and the requests that tests send to the
+//! services.
 
 use std::{
     path::Path,
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 /// The environment variable of a worker that polls once an hour: only wake-ups and timers start work.
 pub(crate) const HOURLY_POLLS: (&str, &str) = ("DROVER__WORKER__POLL_INTERVAL", "1h");
 
-/// A Redis and an API, with the configuration file of both services.
+/// A Redis and an API of one test, with the configuration file of both services.
 pub(crate) struct System<R = RedisServer> {
     pub(crate) redis: R,
     /// The URL of Redis that the services use, or of a proxy in front of Redis.
@@ -80,7 +81,7 @@ impl<R> System<R> {
         Self { redis, redis_url, api, api_port, base, config: file, http }
     }
 
-    /// Starts the API again on its port.
+    /// Starts the API again on the same port.
     pub(crate) fn relaunch_api(&mut self) {
         self.api = start_api(&self.api_port, &self.redis_url, &self.config);
     }
@@ -153,14 +154,14 @@ impl<R> System<R> {
         self.http.post(self.url(path)).json(body).send().await.unwrap()
     }
 
-    /// Posts a message that must be stored as a new one, and returns its location.
+    /// Posts a message, asserts that it is stored as a new message, and returns its location.
     pub(crate) async fn post(&self, queue: &str, message: Value) -> String {
         let answer = self.send(queue, &message).await;
         assert_eq!(answer.status(), StatusCode::CREATED);
         answer.headers()["location"].to_str().unwrap().to_owned()
     }
 
-    /// Posts messages that must be stored, in one request.
+    /// Posts messages in one request, and asserts that they are stored.
     pub(crate) async fn post_batch(&self, queue: &str, messages: impl IntoIterator<Item = Value>) {
         let body = json!({"messages": messages.into_iter().collect::<Vec<_>>()});
         let (status, answer) =
@@ -168,8 +169,8 @@ impl<R> System<R> {
         assert_eq!(status, 201, "{answer}");
     }
 
-    /// Sends a request that must be refused with this status and code, and with a detail that contains `detail`. Returns
-    /// the problem.
+    /// Sends a request, and asserts that it is refused with this status and code, and with a detail that contains `detail`.
+    /// Returns the problem.
     pub(crate) async fn refused(
         &self,
         method: Method,
@@ -226,24 +227,25 @@ impl<R> System<R> {
         message
     }
 
-    /// The text of the API's `/metrics`.
+    /// Returns the text of the API's `/metrics`.
     pub(crate) async fn metrics(&self) -> String {
         self.http.get(self.url("/metrics")).send().await.unwrap().text().await.unwrap()
     }
 
-    /// The value of a series of the API's metrics, 0 if there is none.
+    /// Returns the value of a series of the API's metrics, 0 if there is none.
     pub(crate) async fn metric(&self, series: &str) -> u64 {
         metric_in(&self.metrics().await, series)
     }
 }
 
-/// The value of a series in the text of `/metrics`, 0 if there is none.
+/// Returns the value of a series in the text of `/metrics`, 0 if there is none.
 pub(crate) fn metric_in(metrics: &str, series: &str) -> u64 {
     let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     value.map_or(0, |value| value.parse().unwrap())
 }
 
-/// A client over plain HTTP. The workspace's reqwest is built with TLS, so even this client needs a provider of cryptography.
+/// Returns a client over plain HTTP. The workspace's reqwest is built with TLS, so even this client needs a provider of
+/// cryptography.
 pub(crate) fn http_client() -> Client {
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     Client::builder().timeout(Duration::from_secs(90)).build().unwrap()
@@ -259,7 +261,7 @@ fn config_args(file: &tempfile::NamedTempFile) -> [&str; 2] {
     ["--config", file.path().to_str().unwrap()]
 }
 
-/// Milliseconds since 1970 of an instant in the API's format.
+/// Returns milliseconds since 1970 of an instant in the API's format.
 pub(crate) fn millis(instant: &Value) -> u64 {
     serde_json::from_value::<queue_core::Timestamp>(instant.clone()).unwrap().as_millis()
 }

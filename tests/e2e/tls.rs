@@ -1,4 +1,4 @@
-//! The API over TLS, with certificates that the tests create.
+//! Tests of the API over TLS, with certificates that the tests create.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -58,7 +58,7 @@ fn start_system(config: &str) -> System {
     system
 }
 
-/// Connects and performs the TLS handshake.
+/// Connects to the API, and performs the TLS handshake.
 async fn connect(system: &System, trusted: &CertificateDer<'static>) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
@@ -73,7 +73,7 @@ async fn connect(system: &System, trusted: &CertificateDer<'static>) -> std::io:
 }
 
 #[tokio::test]
-async fn the_api_speaks_tls_when_a_certificate_is_configured_and_only_then() {
+async fn api_uses_tls_only_if_a_certificate_is_configured() {
     let (certificate, trusted) = Certificate::new();
     let mut system = start_system(&certificate.config());
     let stream = connect(&system, &trusted).await.unwrap();
@@ -90,7 +90,7 @@ async fn the_api_speaks_tls_when_a_certificate_is_configured_and_only_then() {
     assert!(plain.until_closed().await.is_empty());
     assert!(system.connect().await.until_closed().await.is_empty());
     assert!(connect(&system, &Certificate::new().1).await.is_err(), "another certificate is not trusted");
-    // An idle connection and one in its handshake do not delay the stop.
+    // An idle connection and a connection in its TLS handshake do not delay the stop.
     let handshaking = system.connect().await;
     assert!(system.api.terminate().success());
     assert!(client.until_closed().await.is_empty());
@@ -98,7 +98,7 @@ async fn the_api_speaks_tls_when_a_certificate_is_configured_and_only_then() {
 }
 
 #[tokio::test]
-async fn a_renewed_certificate_is_used_without_a_restart_and_a_bad_one_is_not() {
+async fn renewed_certificate_is_used_without_a_restart_and_an_invalid_certificate_is_not_used() {
     let (certificate, first) = Certificate::new();
     let system = start_system(&certificate.config());
     std::fs::write(certificate.path("tls.key"), "no key").unwrap();
@@ -117,7 +117,7 @@ async fn a_renewed_certificate_is_used_without_a_restart_and_a_bad_one_is_not() 
 }
 
 #[test]
-fn a_certificate_that_cannot_be_used_stops_the_start_and_says_why() {
+fn unusable_certificate_stops_the_start_with_the_reason() {
     let (certificate, _) = Certificate::new();
     let (other, _) = Certificate::new();
     let pem = |path: &Path| path.display().to_string();

@@ -1,4 +1,4 @@
-//! Traces: a message carries the trace context of its request, and both services export their spans.
+//! Tests of traces: a message has the trace context of its request, and both services export their spans.
 
 use std::sync::{Arc, Mutex};
 
@@ -24,7 +24,7 @@ fn traceparent() -> String {
     format!("00-{TRACE_ID}-{CALLER_SPAN_ID}-01")
 }
 
-/// A collector for OTLP over HTTP that keeps the spans.
+/// A collector for OTLP over HTTP that keeps the received spans.
 #[derive(Clone, Default)]
 struct Collector {
     spans: Arc<Mutex<Vec<(String, Span)>>>,
@@ -71,7 +71,7 @@ impl Collector {
         }
     }
 
-    /// The span of this name that a service sent for a trace.
+    /// Returns the span of this name that a service sent for a trace.
     fn span(&self, service: &str, name: &str, trace: &str) -> Option<Span> {
         let spans = self.spans.lock().unwrap();
         let found =
@@ -139,7 +139,7 @@ async fn message_carries_the_trace_context_of_its_request() {
 
 // The collector must answer while the test waits for the end of a process.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handlers_span_is_linked_to_the_request_that_posted_its_message() {
+async fn span_of_a_handler_is_linked_to_the_request_that_posted_its_message() {
     let collector = Collector::default();
     let endpoint = collector.start().await;
     let config = format!(

@@ -1,7 +1,8 @@
-//! docs/TUTORIAL.md: its commands are run in their order and print what the document shows.
+//! Test of docs/TUTORIAL.md: the commands of the document run in their order and print the output that the document shows.
 //!
-//! One shell runs all blocks `sh`, but `make run` runs in a second terminal. The block after a command shows its output: blocks
-//! `json` and `text` that of the shell, blocks `log` that of `make run`. A command without such a block prints nothing.
+//! One shell runs all blocks `sh`, but `make run` runs in a second terminal. The block after a command shows the output of the
+//! command: a block `json` or `text` shows the output of the shell, and a block `log` shows the output of `make run`. A command
+//! without a following block prints nothing.
 
 use std::{
     fs::{self, File},
@@ -45,7 +46,7 @@ impl Terminal {
         Self { process: bash.spawn().unwrap(), log, lines_seen: 0 }
     }
 
-    /// Waits for lines that match the shown ones in this order, after the lines that matched before.
+    /// Waits for lines that match the shown lines in this order, after the lines that matched before.
     fn expect(&mut self, shown: &str) {
         for shown in shown.lines() {
             let found = eventually(&format!("the terminal shows {shown}"), || {
@@ -81,7 +82,7 @@ impl Drop for Terminal {
     }
 }
 
-/// Whether a line contains the shown parts in this order.
+/// Returns whether a line contains the shown parts in this order.
 fn matches_shown(shown: &str, line: &str) -> bool {
     let mut rest = line;
     shown.split('…').all(|part| match rest.split_once(part.trim()) {
@@ -128,7 +129,7 @@ impl Shell {
     }
 }
 
-/// The lines of a text, with the kind in place of each quoted id and instant.
+/// Returns the lines of a text, with the kind in place of each quoted id and instant.
 fn with_kinds(text: &str) -> Vec<String> {
     text.trim().lines().map(|line| line.split('"').map(kind).collect::<Vec<_>>().join("\"")).collect()
 }
@@ -136,7 +137,7 @@ fn with_kinds(text: &str) -> Vec<String> {
 #[test]
 fn every_command_of_the_tutorial_works_and_prints_what_the_page_shows() {
     let root = root();
-    // A folder like that of the repository, in which the test may write.
+    // The test runs in a folder like the folder of the repository, in which it may write.
     let folder = tempfile::tempdir().unwrap();
     for name in ["Cargo.toml", "Makefile", "scripts"] {
         symlink(root.join(name), folder.path().join(name)).unwrap();

@@ -1,4 +1,4 @@
-//! A worker that is written with the library: the example of its README.
+//! Test of a worker that is written with the library `consumer_worker`: the example in the README of the library.
 
 use drover_tests::{Process, free_port};
 use serde_json::json;

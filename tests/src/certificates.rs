@@ -1,11 +1,11 @@
-//! Certificates that a test makes itself.
+//! A certificate authority for tests, and the certificates that it issues.
 
 use std::{fs, path::PathBuf};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
-/// A CA of one test, and a folder for its certificates.
+/// A CA for one test, and a folder for its certificates.
 #[derive(Debug)]
 pub struct CertificateAuthority {
     folder: TempDir,
@@ -24,14 +24,14 @@ pub struct CertificateFiles {
 /// Whether the dates of a certificate include today.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
-    /// Valid today.
+    /// The certificate is valid today.
     Valid,
-    /// Valid until a day in the past.
+    /// The certificate was valid until a day in the past.
     Expired,
 }
 
 impl CertificateAuthority {
-    /// Makes a CA.
+    /// Creates a CA.
     pub fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -42,12 +42,12 @@ impl CertificateAuthority {
         Self { folder, issuer: Issuer::new(params, key) }
     }
 
-    /// The file of the CA's own certificate, as PEM.
+    /// Returns the file of the CA's own certificate, as PEM.
     pub fn file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
-    /// Makes a certificate for this host.
+    /// Creates a certificate for this host.
     pub fn issue(&self, host: &str, validity: Validity) -> CertificateFiles {
         let mut params = CertificateParams::new([host.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, host);

@@ -1,9 +1,9 @@
 //! Helpers for all tests of Drover: a private Redis, the real binaries as processes, and a network that can fail.
 //!
-//! [`RedisServer`] waits until its server answers; [`Process`] does not wait for the start of its binary. A helper panics if
-//! what it waits for does not happen in time.
+//! [`RedisServer`] waits until its server answers; [`Process`] does not wait for the start of its binary. A helper that waits
+//! panics when its time limit is over.
 
-// Helpers of tests: a failure here is a failure of the test.
+// A panic in a helper is a failure of the test.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod certificates;
@@ -27,20 +27,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The time limit for something that takes a moment, on a busy machine.
+/// The time limit for an event that usually takes a moment. The limit allows for a busy machine.
 pub const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-/// A free port of the loopback interface.
+/// Returns a free port of the loopback interface.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Calls `probe` every few milliseconds until it returns a value.
+/// Calls `probe` every few milliseconds until `probe` returns a value, and returns that value.
 pub fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
     within(TIME_LIMIT, what, probe)
 }
 
-/// Like [`eventually`], with another time limit.
+/// Calls `probe` until it returns a value, as [`eventually`] does, but with another time limit.
 pub fn within<T>(time_limit: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {

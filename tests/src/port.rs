@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpSocket;
 
-/// A reserved port of the loopback interface: no other program gets it, even while no server listens on it.
+/// A reserved port of the loopback interface. No other program gets the port, even while no server listens on it.
 ///
 /// The socket is bound but never listens, and has `SO_REUSEADDR`, as the sockets of servers have. So a server may listen on the
 /// port, and a program that wants any free port gets another port. A server that was killed can use its port again.
@@ -22,12 +22,12 @@ impl ReservedPort {
         Self { socket }
     }
 
-    /// The address of the port.
+    /// Returns the address of the port.
     pub fn address(&self) -> SocketAddr {
         self.socket.local_addr().unwrap()
     }
 
-    /// The number of the port.
+    /// Returns the number of the port.
     pub fn number(&self) -> u16 {
         self.address().port()
     }

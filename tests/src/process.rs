@@ -1,4 +1,4 @@
-//! Drover's binaries and examples as processes of a test, with their logs.
+//! Drover's binaries and examples as processes of a test, and the logs of the processes.
 
 use std::{
     io::{BufRead, BufReader},
@@ -26,8 +26,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a binary of the workspace with these arguments. Of Drover's variables the environment of the process has only those
-    /// in `env`.
+    /// Starts a binary of the workspace with these arguments. Of Drover's variables, the environment of the process has only
+    /// the variables in `env`.
     pub fn start(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         Self::start_file(&binary(name), name, args, env)
     }
@@ -57,7 +57,7 @@ impl Process {
             thread::spawn(move || {
                 for line in BufReader::new(stream).lines().map_while(Result::ok) {
                     log.lock().unwrap().push(line.clone());
-                    // The test may have ended.
+                    // Sending a line fails if the test has ended.
                     let _ = sender.send(line);
                 }
             })
@@ -65,7 +65,8 @@ impl Process {
         Self { child, name: name.to_owned(), log, lines, readers }
     }
 
-    /// Waits for a line of the log that contains `text`. Only lines after the one that the previous call found count.
+    /// Waits for a line of the log that contains `text`, and returns the line. Lines up to the line that the previous call
+    /// found do not count.
     pub fn wait_for_log(&self, text: &str) -> String {
         let start = Instant::now();
         while let Some(left) = TIME_LIMIT.checked_sub(start.elapsed()) {
@@ -78,12 +79,12 @@ impl Process {
         panic!("{} never logged {text:?}", self.name);
     }
 
-    /// The id of the process.
+    /// Returns the id of the process.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The log so far.
+    /// Returns the log so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
@@ -100,13 +101,13 @@ impl Process {
         self.wait()
     }
 
-    /// Sends SIGTERM and does not wait.
+    /// Sends SIGTERM, and does not wait for the end of the process.
     pub fn send_sigterm(&self) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     }
 
-    /// Whether the process has ended.
+    /// Returns whether the process has ended.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
@@ -142,20 +143,22 @@ pub fn without_drover_variables(command: &mut Command) -> &mut Command {
     command
 }
 
-/// The file of a binary of the workspace, for tests that need more than [`Process`] offers.
+/// Returns the file of a binary of the workspace, for tests that need more than [`Process`] offers.
 pub fn binary(name: &str) -> PathBuf {
     binaries().join(name)
 }
 
-/// The folder of the binaries. The first call builds them, so that a test never runs an old one. The call builds the whole
-/// workspace with its examples: a part of the workspace would need other features of the dependencies, and compile them again.
+/// Returns the folder of the binaries. The first call builds the binaries, so that a test never runs an old binary. The call
+/// builds the whole workspace with its examples, because a part of the workspace needs other features of the dependencies, and
+/// would compile the dependencies again.
 fn binaries() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "--workspace", "--bins", "--examples"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        // Cargo sets these variables for this test. A build script that reads one would run again, because its value has changed.
+        // Cargo sets these variables for the test. A build script that reads one of the variables would run again, because the
+        // value has changed.
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
                 build.env_remove(name);

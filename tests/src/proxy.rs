@@ -23,12 +23,13 @@ use crate::{ReservedPort, eventually};
 
 /// A TCP proxy between the services and Redis that simulates faults of a network.
 ///
-/// A method that changes the mode returns when all connections have the new mode, so that it holds for the next step of a
-/// test. The proxy runs in its own thread, so that a test may block.
+/// A method that changes the mode returns when all connections have the new mode, so that the mode applies to the next step of
+/// a test. The proxy runs in its own thread, so that a test may block.
 #[derive(Debug)]
 pub struct Proxy {
     port: ReservedPort,
-    // Each task has a reference to its mode. When `set` has the only reference to the old mode, no task is in it any more.
+    // The current mode. Each task has a reference to its mode. When `set` has the only reference to the old mode, no task is in
+    // the old mode any more.
     mode: watch::Sender<Arc<Mode>>,
     /// A text in the request whose answer will be lost.
     lost_request: LostRequest,
@@ -48,7 +49,7 @@ enum Mode {
 }
 
 impl Proxy {
-    /// Starts a proxy that passes everything to this port of the loopback interface.
+    /// Starts a proxy that passes all bytes to this port of the loopback interface.
     pub fn start(target_port: u16) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let port = ReservedPort::reserve();
@@ -62,42 +63,43 @@ impl Proxy {
         Self { port, mode, lost_request, runtime: Some(runtime) }
     }
 
-    /// The port of the proxy on 127.0.0.1.
+    /// Returns the port of the proxy on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// The URL of Redis behind the proxy.
+    /// Returns the URL of Redis behind the proxy.
     pub fn url(&self) -> String {
         format!("redis://{}", self.port.address())
     }
 
-    /// Passes everything, including the bytes that waited during a stall. Broken connections stay broken.
+    /// Passes all bytes, including the bytes that waited during a stall. Broken connections stay broken.
     pub fn pass(&self) {
         self.set(Mode::Pass);
     }
 
-    /// Passes everything after a delay, in both directions.
+    /// Passes all bytes after a delay, in both directions.
     pub fn slow(&self, latency: Duration) {
         self.set(Mode::Slow(latency));
     }
 
-    /// Passes nothing. All connections stay open, new ones are accepted, and bytes wait.
+    /// Passes no bytes. All connections stay open, new connections are accepted, and bytes wait.
     pub fn stall(&self) {
         self.set(Mode::Stall);
     }
 
-    /// Closes all connections and refuses new ones.
+    /// Closes all connections, and refuses new connections.
     pub fn cut(&self) {
         self.set(Mode::Cut);
     }
 
-    /// Resets all connections, and new ones as soon as they are made.
+    /// Resets all connections, and resets new connections as soon as they are made.
     pub fn reset(&self) {
         self.set(Mode::Reset);
     }
 
-    /// Closes all connections, and new ones, in the direction of the client: Redis executes commands, but its answers are lost.
+    /// Closes all connections, including new connections, in the direction of the client: Redis executes commands, but its
+    /// answers are lost.
     pub fn half_close(&self) {
         self.set(Mode::HalfClose);
     }
@@ -174,17 +176,17 @@ struct Connection {
     client: TcpStream,
     target: SocketAddr,
     redis: Option<TcpStream>,
-    /// Answers of Redis no longer reach the client.
+    /// Whether answers of Redis no longer reach the client.
     answers_are_dropped: bool,
     lost_request: LostRequest,
     next_answer_is_lost: AtomicBool,
-    // Bytes that were read and not yet written. These bytes stay here even if forwarding is interrupted.
+    // The bytes that were read but not yet written, which are kept even if forwarding is interrupted.
     requests: Vec<u8>,
     answers: Vec<u8>,
 }
 
 impl Connection {
-    /// Serves until either side or a mode ends the connection.
+    /// Forwards bytes until either side or a mode ends the connection.
     async fn serve(self, mut mode: Arc<Mode>, mut modes: watch::Receiver<Arc<Mode>>) {
         let mut open = self.enter(*mode).await;
         while let Some(mut connection) = open {
@@ -203,7 +205,7 @@ impl Connection {
         }
     }
 
-    /// Applies a new mode. Returns `None` when the mode ends the connection.
+    /// Applies a new mode to the connection. Returns `None` if the mode ends the connection.
     async fn enter(mut self, mode: Mode) -> Option<Self> {
         match mode {
             Mode::Pass | Mode::Slow(_) | Mode::Stall => Some(self),
@@ -245,8 +247,8 @@ impl Connection {
     }
 }
 
-/// Copies bytes from `from` to `to` until `from` ends, or until `is_lost` says that the bytes are lost. Without `to` the bytes
-/// are dropped.
+/// Copies bytes from `from` to `to` until `from` ends, or until `is_lost` says that the bytes are lost. If `to` is `None`, the
+/// bytes are dropped.
 async fn copy_bytes(
     from: &TcpStream,
     to: Option<&TcpStream>,

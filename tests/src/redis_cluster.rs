@@ -1,4 +1,4 @@
-//! A Redis Cluster of one test: primaries with their replicas.
+//! A Redis Cluster for one test: primaries with their replicas.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -7,10 +7,10 @@ use crate::{
     redis_server::{Access, ServerTls},
 };
 
-/// A Redis Cluster of one test. A primary that does not answer for a second is replaced by one of its replicas.
+/// A Redis Cluster for one test. A replica replaces a primary that does not answer for a second.
 #[derive(Debug)]
 pub struct RedisCluster {
-    /// All servers. The first servers began as primaries, each with an equal part of the slots.
+    /// All servers of the cluster. The first servers are primaries at the start, each with an equal part of the slots.
     pub servers: Vec<RedisServer>,
     bus_ports: Vec<ReservedPort>,
     access: Access,
@@ -37,14 +37,14 @@ impl RedisCluster {
         Self::start_with(primaries, replicas_per_primary, Access::Direct)
     }
 
-    /// Like [`start`](Self::start), with a proxy in front of each server. Clients and replicas connect to the proxies; the
-    /// servers watch each other over direct connections.
+    /// Starts a cluster like [`start`](Self::start), with a proxy in front of each server. Clients and replicas connect to the
+    /// proxies; the servers watch each other over direct connections.
     pub fn start_behind_proxies(primaries: usize, replicas_per_primary: usize) -> Self {
         Self::start_with(primaries, replicas_per_primary, Access::Proxied)
     }
 
-    /// Like [`start`](Self::start), with TLS between all servers, and for clients at [`tls_url`](Self::tls_url). The servers show
-    /// certificates of this CA for `localhost`, and name only this host.
+    /// Starts a cluster like [`start`](Self::start), with TLS between all servers, and for clients at
+    /// [`tls_url`](Self::tls_url). The servers show certificates of this CA for `localhost`, and name only this host.
     pub fn start_with_tls(primaries: usize, replicas_per_primary: usize, ca: &CertificateAuthority) -> Self {
         Self::start_with(primaries, replicas_per_primary, Access::Tls(ServerTls::of_localhost(ca)))
     }
@@ -55,7 +55,8 @@ impl RedisCluster {
         for (n, primary) in cluster.servers[..primaries].iter().enumerate() {
             let (first, after) = (n * SLOTS / primaries, (n + 1) * SLOTS / primaries);
             assert_eq!(primary.command(&format!("CLUSTER ADDSLOTSRANGE {first} {}", after - 1)), "+OK");
-            // Each primary gets its own epoch. The cluster itself would take a while to make equal epochs different.
+            // Each primary gets its own configuration epoch, because the cluster itself would take a while to make equal epochs
+            // different.
             assert_eq!(primary.command(&format!("CLUSTER SET-CONFIG-EPOCH {}", n + 1)), "+OK");
         }
         for server in &cluster.servers[1..] {
@@ -80,7 +81,7 @@ impl RedisCluster {
         });
     }
 
-    /// The id by which the cluster knows a server.
+    /// Returns the id by which the cluster knows a server.
     pub fn id_of(server: &RedisServer) -> String {
         server.command("CLUSTER MYID").lines().nth(1).unwrap().to_owned()
     }
@@ -117,9 +118,9 @@ impl RedisCluster {
         assert_eq!(server.command(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", first.announced_port())), "+OK");
     }
 
-    /// Removes the server at this index and all after it, which have no slots.
+    /// Removes the server at the index `first` and all servers after it, which have no slots.
     pub fn remove_servers(&mut self, first: usize) {
-        // A primary is forgotten after its replicas, which refuse to forget it.
+        // A primary is forgotten after its replicas, because a replica refuses to forget its primary.
         for removed in self.servers.split_off(first).into_iter().rev() {
             let id = Self::id_of(&removed);
             for server in &self.servers {
@@ -159,14 +160,14 @@ impl RedisCluster {
         self.wait_until_complete();
     }
 
-    /// The URL that names the first three servers.
+    /// Returns the URL that names the first three servers.
     pub fn url(&self) -> String {
         let servers: Vec<String> =
             self.servers.iter().take(3).map(|server| format!("127.0.0.1:{}", server.announced_port())).collect();
         format!("redis+cluster://{}", servers.join(","))
     }
 
-    /// The URL that names the first three servers by their ports for TLS.
+    /// Returns the URL that names the first three servers by their ports for TLS.
     pub fn tls_url(&self) -> String {
         self.url().replace("redis+", "rediss+").replace("127.0.0.1", "localhost")
     }
@@ -180,7 +181,7 @@ impl RedisCluster {
         self.wait_until("all servers agree", |server| Self::owners(server) == Self::owners(&self.servers[0]));
     }
 
-    /// The ids of the primaries with their slots, as a server sees them.
+    /// Returns the ids of the primaries with their slots, as a server sees them.
     fn owners(server: &RedisServer) -> BTreeSet<Vec<String>> {
         let owner = |line: &str| {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -194,13 +195,14 @@ impl RedisCluster {
         eventually(what, || self.servers.iter().all(&is_reached).then_some(()));
     }
 
-    /// The slot of a key.
+    /// Returns the slot of a key.
     pub fn slot_of(&self, key: &str) -> u16 {
         let answer = self.servers[0].command(&format!("CLUSTER KEYSLOT {key}"));
         answer.trim_start_matches(':').parse().unwrap()
     }
 
-    /// The index of the primary that has a slot, as the server at index `asked` sees it; `None` while no server has the slot.
+    /// Returns the index of the primary that has a slot, as the server at index `asked` sees it; `None` while no server has the
+    /// slot.
     pub fn owner_of(&self, slot: u16, asked: usize) -> Option<usize> {
         let nodes = self.servers[asked].try_command("CLUSTER NODES")?;
         let has_slot = |range: &str| {
@@ -213,7 +215,7 @@ impl RedisCluster {
             is_primary && words.iter().skip(8).any(|range| has_slot(range))
         })?;
         let port = line.split([':', '@']).nth(1)?;
-        // A server with TLS names its other port to a client without TLS, as these tests are.
+        // A server with TLS names its port without TLS to a client without TLS, such as the client of this method.
         let has_port =
             |server: &RedisServer| [server.port(), server.announced_port()].iter().any(|own| own.to_string() == port);
         self.servers.iter().position(has_port)

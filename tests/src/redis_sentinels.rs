@@ -1,4 +1,4 @@
-//! A primary with replicas, and the Sentinels that watch them, of one test.
+//! A primary with replicas for one test, and the Sentinels that watch the servers.
 
 use std::{
     fmt::Write,
@@ -13,11 +13,11 @@ use crate::{
     redis_server::{Access, ServerTls, command_at},
 };
 
-/// A primary, its replicas, and the Sentinels that watch them under the name `main`. A primary that does not answer for a second is
-/// replaced.
+/// A primary, its replicas, and the Sentinels that watch the servers under the name `main`. The Sentinels replace a primary
+/// that does not answer for a second.
 #[derive(Debug)]
 pub struct RedisSentinels {
-    /// The Redis servers. The first server began as the primary.
+    /// The Redis servers. The first server is the primary at the start.
     pub servers: Vec<RedisServer>,
     sentinels: Vec<Sentinel>,
 }
@@ -39,13 +39,15 @@ impl RedisSentinels {
         Self::start_with(replicas, sentinels, &Access::Direct)
     }
 
-    /// Like [`start`](Self::start), with a proxy in front of each server. Clients, replicas and Sentinels connect to the proxies.
+    /// Starts the servers and the Sentinels like [`start`](Self::start), with a proxy in front of each server. Clients,
+    /// replicas and Sentinels connect to the proxies.
     pub fn start_behind_proxies(replicas: usize, sentinels: usize) -> Self {
         Self::start_with(replicas, sentinels, &Access::Proxied)
     }
 
-    /// Like [`start`](Self::start), with TLS between all servers and Sentinels, and for clients at [`tls_url`](Self::tls_url). They
-    /// show certificates of this CA for `localhost`, and name only this host.
+    /// Starts the servers and the Sentinels like [`start`](Self::start), with TLS between all servers and Sentinels, and for
+    /// clients at [`tls_url`](Self::tls_url). The servers and the Sentinels show certificates of this CA for `localhost`, and
+    /// name only this host.
     pub fn start_with_tls(replicas: usize, sentinels: usize, ca: &CertificateAuthority) -> Self {
         Self::start_with(replicas, sentinels, &Access::Tls(ServerTls::of_localhost(ca)))
     }
@@ -90,7 +92,7 @@ impl RedisSentinels {
         }
     }
 
-    /// Waits until no Sentinel works on a fail-over, and all of them name the same primary, which is up.
+    /// Waits until no Sentinel works on a fail-over, and all Sentinels name the same primary, which is up.
     pub fn wait_until_settled(&self) {
         eventually("the Sentinels agree", || {
             let port = self.sentinels[0].field("port");
@@ -101,14 +103,14 @@ impl RedisSentinels {
         });
     }
 
-    /// The URL of the Sentinels.
+    /// Returns the URL of the Sentinels.
     pub fn url(&self) -> String {
         let sentinels: Vec<String> =
             self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port.number())).collect();
         format!("redis+sentinel://{}/main", sentinels.join(","))
     }
 
-    /// The URL of the Sentinels' ports for TLS.
+    /// Returns the URL of the Sentinels' ports for TLS.
     pub fn tls_url(&self) -> String {
         let tls_port = |sentinel: &Sentinel| sentinel.tls_port.as_ref().expect("started with TLS").number();
         let sentinels: Vec<String> =
@@ -121,8 +123,8 @@ impl RedisSentinels {
         self.sentinels[0].command(command).expect("the Sentinel answers")
     }
 
-    /// The index of the server that the first Sentinel names as the primary; `None` if this server does not report that it is a
-    /// primary.
+    /// Returns the index of the server that the first Sentinel names as the primary; `None` if this server does not report the
+    /// role of a primary.
     pub fn primary(&self) -> Option<usize> {
         let address = self.sentinels[0].command("SENTINEL GET-MASTER-ADDR-BY-NAME main")?;
         let port = address.lines().nth(4)?.to_owned();
@@ -174,7 +176,7 @@ impl Sentinel {
         command_at(self.port.number(), command)
     }
 
-    /// A field of what the Sentinel knows about the primary.
+    /// Returns the value of a field that the Sentinel stores about the primary.
     fn field(&self, name: &str) -> Option<String> {
         let about = self.command("SENTINEL MASTER main")?;
         about.lines().skip_while(|line| *line != name).nth(2).map(str::to_owned)

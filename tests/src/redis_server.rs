@@ -1,4 +1,4 @@
-//! A redis-server for one test.
+//! A redis-server for one test, which a test can stop, kill, suspend, back up and restore.
 
 use std::{
     fs,
@@ -15,10 +15,10 @@ use crate::{CertificateAuthority, CertificateFiles, Proxy, RedisCluster, Reserve
 
 const CONFIG_FILE: &str = "redis.conf";
 
-/// A redis-server of one test, on a free port, with its data in a temporary folder.
+/// A redis-server for one test, on a free port, with its data in a temporary folder.
 ///
-/// With `DROVER_TEST_REDIS=cluster` in the environment the server is a cluster of one node, which refuses a
-/// script that uses a key that it has not declared.
+/// With `DROVER_TEST_REDIS=cluster` in the environment, the server is a cluster of one node, which refuses a script that uses
+/// an undeclared key.
 #[derive(Debug)]
 pub struct RedisServer {
     port: ReservedPort,
@@ -30,14 +30,14 @@ pub struct RedisServer {
     proxy: Option<Proxy>,
 }
 
-/// The installation to which a server belongs.
+/// The kind of installation to which a server belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
-    /// A single server, which belongs to no cluster.
+    /// The server is a single server, which belongs to no cluster.
     Single,
-    /// A cluster of one node, which has all slots.
+    /// The server is a cluster of one node, which has all slots.
     WholeCluster,
-    /// A cluster or a group of servers that the caller completes.
+    /// The server belongs to a cluster, or to a group of servers with Sentinels, which the caller completes.
     Member,
 }
 
@@ -52,7 +52,7 @@ pub(crate) enum Access {
     Tls(ServerTls),
 }
 
-/// The certificate of a server, and the CA whose certificates it trusts.
+/// The certificate of a server, and the CA whose certificates the server trusts.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerTls {
     pub(crate) certificate: CertificateFiles,
@@ -60,12 +60,12 @@ pub(crate) struct ServerTls {
 }
 
 impl ServerTls {
-    /// A new certificate of this CA for `localhost`.
+    /// Returns a new certificate of this CA for `localhost`.
     pub(crate) fn of_localhost(ca: &CertificateAuthority) -> Self {
         Self { certificate: ca.issue("localhost", Validity::Valid), ca: ca.file() }
     }
 
-    /// The options of redis-server to listen at this port for these clients, by their names and values.
+    /// Returns the options of redis-server to listen at this port for these clients, by their names and values.
     pub(crate) fn options(&self, port: &ReservedPort, clients: TlsClients) -> [[String; 2]; 5] {
         let file = |path: &Path| path.display().to_string();
         let clients = match clients {
@@ -85,9 +85,9 @@ impl ServerTls {
 /// The clients that a server with TLS accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsClients {
-    /// Only clients that show a certificate of the server's CA.
+    /// The server accepts only clients that show a certificate of the server's CA.
     WithCertificate,
-    /// All clients.
+    /// The server accepts all clients.
     All,
 }
 
@@ -109,7 +109,7 @@ impl RedisServer {
 
     /// Starts a replica of `primary`, which refuses writes until `REPLICAOF NO ONE` promotes it.
     pub fn start_replica_of(primary: &Self) -> Self {
-        primary.command("CONFIG SET repl-diskless-sync-delay 0"); // The default delays the copy by 5 s.
+        primary.command("CONFIG SET repl-diskless-sync-delay 0"); // The default of Redis delays the copy by 5 s.
         let port = primary.port().to_string();
         let options = ["--save", "", "--appendonly", "no"];
         let replica = if is_cluster() {
@@ -141,7 +141,7 @@ impl RedisServer {
     }
 
     /// Starts a server for a cluster or for Sentinels, with these options and an append-only file. The server does not yet know
-    /// the other servers. With a proxy the server announces the proxy's port, by the option `announcement`.
+    /// the other servers. A server behind a proxy announces the proxy's port, by the option `announcement`.
     pub(crate) fn start_member(options: &[&str], access: &Access, announcement: &str) -> Self {
         let all = ["--save", "", "--appendonly", "yes", "--repl-diskless-sync-delay", "0"];
         let mut options: Vec<String> = [&all, options].concat().into_iter().map(str::to_owned).collect();
@@ -176,7 +176,7 @@ impl RedisServer {
     fn start_as(role: Role, options: &[&str]) -> Self {
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let folder = TempDir::new().unwrap();
-        // Redis reads the configuration file at its start, and writes into it which primary the server follows.
+        // Redis reads the configuration file when it starts, and writes into the file which primary the server follows.
         fs::write(folder.path().join(CONFIG_FILE), "").unwrap();
         let mut server =
             Self { port: ReservedPort::reserve(), tls_port: None, folder, process: None, options, role, proxy: None };
@@ -191,38 +191,39 @@ impl RedisServer {
         panic!("redis-server did not start on any of twenty ports; is it installed?");
     }
 
-    /// The URL of the server.
+    /// Returns the URL of the server.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port())
     }
 
-    /// The URL of the server's port for TLS.
+    /// Returns the URL of the server's port for TLS.
     pub fn tls_url(&self) -> String {
         format!("rediss://localhost:{}", self.tls_port.as_ref().expect("the server was started with TLS").number())
     }
 
-    /// The port of the server on 127.0.0.1.
+    /// Returns the port of the server on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// The proxy in front of the server.
+    /// Returns the proxy in front of the server.
     pub fn proxy(&self) -> &Proxy {
         self.proxy.as_ref().expect("the server was started with a proxy")
     }
 
-    /// The port at which clients and other servers reach the server: that of the proxy or that for TLS, if there is one.
+    /// Returns the port at which clients and other servers reach the server: the port of the proxy or the port for TLS, if
+    /// there is one, else the server's own port.
     pub fn announced_port(&self) -> u16 {
         let tls_port = self.tls_port.as_ref().map(ReservedPort::number);
         self.proxy.as_ref().map(Proxy::port).or(tls_port).unwrap_or_else(|| self.port())
     }
 
-    /// The host at which clients and other servers reach the server.
+    /// Returns the host at which clients and other servers reach the server.
     pub(crate) fn announced_host(&self) -> &'static str {
         if self.tls_port.is_some() { "localhost" } else { "127.0.0.1" }
     }
 
-    /// Makes the server a replica of `primary`, also after a restart.
+    /// Makes the server a replica of `primary`, even after a restart.
     pub(crate) fn follow(&self, primary: &Self) {
         assert_eq!(
             self.command(&format!("REPLICAOF {} {}", primary.announced_host(), primary.announced_port())),
@@ -238,7 +239,8 @@ impl RedisServer {
         });
     }
 
-    /// How many replicas of the server confirm writes. A new replica confirms writes only after its first acknowledgement.
+    /// Returns the number of replicas of the server that confirm writes. A new replica confirms writes only after its first
+    /// acknowledgement.
     pub fn confirming_replicas(&self) -> usize {
         let info = self.try_command("INFO replication").unwrap_or_default();
         let confirms =
@@ -348,7 +350,7 @@ impl RedisServer {
         true
     }
 
-    /// Sends one command, as [`command`](Self::command) does; `None` if there is no answer.
+    /// Sends one command, as [`command`](Self::command) does, and returns the raw reply; `None` if there is no reply.
     pub fn try_command(&self, command: &str) -> Option<String> {
         command_at(self.port(), command)
     }
@@ -365,12 +367,12 @@ impl Drop for RedisServer {
     }
 }
 
-/// Sends one command to the server at this port, and returns the raw reply; `None` if there is none.
+/// Sends one command to the server at this port, and returns the raw reply; `None` if there is no reply.
 pub(crate) fn command_at(port: u16, command: &str) -> Option<String> {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
     socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     socket.write_all(format!("{command}\r\n").as_bytes()).ok()?;
-    // The server answers, and then closes the connection in its direction too.
+    // The server answers, and then closes its direction of the connection, too.
     socket.shutdown(Shutdown::Write).ok()?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer).ok()?;

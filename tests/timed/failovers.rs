@@ -1,4 +1,4 @@
-//! The time from the election of another primary until everything works again. Neither service restarts.
+//! Tests of the time from the election of another primary until everything works again without a restart of the services.
 
 use std::time::Duration;
 
@@ -10,14 +10,15 @@ use crate::{
     system::{HOURLY_POLLS, System},
 };
 
-/// The time limit of an election. Sentinels that were not run for 2 s, on a busy machine, do nothing for the next 30 s (TILT).
+/// The time limit of an election. A Sentinel that did not run for 2 s, as on a busy machine, does nothing for the next 30 s
+/// (TILT mode).
 const ELECTED_WITHIN: Duration = Duration::from_secs(90);
 
-/// The servers of a topology. The first one is the primary of the queue.
+/// The servers of a topology. The first server is the primary of the queue.
 trait Servers {
     fn url(&self) -> String;
     fn servers(&mut self) -> &mut [RedisServer];
-    /// Whether the election of another primary has ended.
+    /// Returns whether the election of another primary has ended.
     fn has_elected(&self, queue: &str) -> bool;
 }
 
@@ -50,7 +51,7 @@ impl Servers for RedisSentinels {
     }
 }
 
-/// Ends the primary, waits until another one is elected, and asserts that everything works again in time.
+/// Ends the primary, waits until another primary is elected, and asserts that everything works again in time.
 async fn assert_recovers_after(topology: impl Servers, queue: &str, end_primary: impl Fn(&mut RedisServer), why: &str) {
     let monitor = StallMonitor::start().await;
     let url = topology.url();

@@ -1,4 +1,5 @@
-//! The time until a producer is refused while Redis is down, does not answer or is a replica, and until everything works again.
+//! Tests of the time until a producer is refused while Redis is down, does not answer or is a replica, and of the time until
+//! everything works again.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The times of schedules: how late ticks are posted.
+//! Tests of the promised times of schedules: ticks are posted soon after their instants.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,7 +19,8 @@ async fn ticks_are_posted_within_50_ms_of_their_instants() {
         assert_eq!(status, 201, "{answer}");
         millis(&answer["next_at"][0])
     };
-    // 500 ticks in one instant, and one tick a second. The API has lived for more than 2 s before the first of them.
+    // The schedules have 500 ticks in one instant, and one tick a second. The API has run for more than 2 s before the first
+    // tick.
     let first = put("often".into(), json!({"every": "1s", "max_runs": 20, "message": {"data": 1}})).await;
     let at = queue_core::Timestamp::from_millis(first + 9_000);
     for n in 0..500 {

@@ -17,10 +17,10 @@ const SLEEP_LENGTH: Duration = Duration::from_millis(1);
 /// How much longer than `SLEEP_LENGTH` a sleep may last on a quiet machine.
 const MAX_OVERSLEEP: Duration = Duration::from_millis(1);
 
-/// Lets only one test with a monitor run at a time, whatever the number of threads.
+/// The lock that lets only one test with a monitor run at a time, independently of the number of test threads.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// Measures stalls until it is dropped. Other tests with a monitor wait until then.
+/// A monitor that measures stalls until it is dropped. Other tests with a monitor wait until the monitor is dropped.
 pub(crate) struct StallMonitor {
     watch: Arc<RecordedStalls>,
     _turn: MutexGuard<'static, ()>,
@@ -33,7 +33,7 @@ struct RecordedStalls {
     measured_until: AtomicU64,
 }
 
-/// The monitoring thread was due to run at `from`, and ran at `until`, in ms since 1970.
+/// A stall: the monitoring thread was due to run at `from`, and ran at `until`, in ms since 1970.
 struct Stall {
     from: u64,
     until: u64,
@@ -72,7 +72,7 @@ impl RecordedStalls {
         self.measured_until.store(ended, Ordering::Release);
     }
 
-    /// The sum of the stalls within this time.
+    /// Returns the sum of the stalls within this time.
     fn stalled(&self, from: u64, until: u64) -> Duration {
         while self.measured_until.load(Ordering::Acquire) <= until {
             thread::sleep(SLEEP_LENGTH);
@@ -83,7 +83,7 @@ impl RecordedStalls {
     }
 }
 
-/// The time in ms since 1970, by the clock of this machine, which Redis also uses.
+/// Returns the time in ms since 1970, by the clock of this machine, which Redis also uses.
 pub(crate) fn now_millis() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }

@@ -1,4 +1,4 @@
-//! The times of workers: the start of messages, the recovery of leases, rate limits, cancels and stops.
+//! Tests of the promised times of workers: the start of messages, the recovery of leases, rate limits, cancels and stops.
 
 use std::time::Duration;
 

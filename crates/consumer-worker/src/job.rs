@@ -84,58 +84,58 @@ impl Job {
         }
     }
 
-    /// The message that the handler works on.
+    /// Returns the message that the handler works on.
     pub fn message(&self) -> &Message {
         &self.state.message
     }
 
-    /// The id of the message: the own id that the producer chose, or the id that Drover made.
+    /// Returns the id of the message: the own id that the producer chose, or the id that Drover made.
     pub fn id(&self) -> &MessageRef {
         &self.state.message.id
     }
 
-    /// The queue of the message.
+    /// Returns the queue of the message.
     pub fn queue(&self) -> &QueueName {
         &self.state.message.queue
     }
 
-    /// The name of the message, which identifies its kind.
+    /// Returns the name of the message, which identifies its kind.
     pub fn name(&self) -> Option<&MessageName> {
         self.state.message.name.as_ref()
     }
 
-    /// The key of the message's group.
+    /// Returns the key of the message's group.
     pub fn group(&self) -> Option<&GroupKey> {
         self.state.message.group.as_ref()
     }
 
-    /// The value of a header that the producer sent beside the data.
+    /// Returns the value of a header that the producer sent beside the data.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.state.message.headers.get(name)
     }
 
-    /// The data of the signal that released the message: JSON of at most 4 KiB. Returns `None` if the message was not held, or
-    /// if its signal had no data.
+    /// Returns the data of the signal that released the message: JSON of at most 4 KiB. Returns `None` if the message was not
+    /// held, or if its signal had no data.
     pub fn signal(&self) -> Option<&RawValue> {
         self.state.message.signal.as_deref()
     }
 
-    /// The trace that the message belongs to, as a W3C `traceparent`, if its producer sent one.
+    /// Returns the trace that the message belongs to, as a W3C `traceparent`, if its producer sent one.
     pub fn traceparent(&self) -> Option<&str> {
         self.header("traceparent")
     }
 
-    /// The number of this attempt. The first attempt has the number 1.
+    /// Returns the number of this attempt. The first attempt has the number 1.
     pub fn attempt(&self) -> u32 {
         self.state.message.attempts_made + 1
     }
 
-    /// The time limit of this run, or `None` if the run has no limit. A run that reaches its limit is a failed attempt.
+    /// Returns the time limit of this run, or `None` if the run has no limit. A run that reaches its limit is a failed attempt.
     pub fn timeout(&self) -> Option<Millis> {
         self.state.timeout
     }
 
-    /// The instant of the [time-out](Self::timeout), at which the worker drops the handler.
+    /// Returns the instant of the [time-out](Self::timeout), at which the worker drops the handler.
     pub fn deadline(&self) -> Option<Instant> {
         self.record_start().checked_add(self.state.timeout?.to_std())
     }
@@ -145,8 +145,8 @@ impl Job {
         *self.state.started.get_or_init(Instant::now)
     }
 
-    /// The end of the lease as it was when the message was handed out, by Redis's clock. The worker extends the lease while
-    /// the handler runs.
+    /// Returns the end of the lease as it was when the message was handed out, by Redis's clock. The worker extends the lease
+    /// while the handler runs.
     pub fn lease_expires_at(&self) -> Timestamp {
         self.state.lease_expires_at
     }
@@ -196,7 +196,7 @@ impl Job {
         }
     }
 
-    /// The worker's estimate of the time by Redis's clock. The estimate is never later than the clock.
+    /// Returns the worker's estimate of the time by Redis's clock. The estimate is never later than the clock.
     pub(crate) fn now(&self) -> Timestamp {
         let elapsed = Millis::new(u64::try_from(self.state.received.elapsed().as_millis()).unwrap_or(u64::MAX));
         self.state.message.started_at.unwrap_or(self.state.message.created_at) + elapsed

@@ -123,7 +123,7 @@ enum FlagOrText {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-/// The error text for data that can't be deserialized to `T`.
+/// Returns the error text for data that can't be deserialized to `T`.
 async fn refused<T: DeserializeOwned + Send + 'static>(data: &str) -> String {
     async fn take<T>(Payload(_): Payload<T>) {}
     let data: &serde_json::value::RawValue = serde_json::from_str(data).unwrap();
@@ -176,7 +176,7 @@ async fn error_about_data_has_no_words_of_rust_or_of_the_parser() {
 }
 
 #[tokio::test]
-async fn result_without_a_form_in_json_fails_for_good_with_a_plain_error() {
+async fn result_that_can_not_be_serialized_fails_the_message_for_good_with_a_plain_error() {
     let outcome = Outcome::complete(&BTreeMap::from([((1, 2), 3)]));
     let Outcome::FailForGood(failure) = outcome else { panic!("{outcome:?}") };
     assert_eq!(failure.code, "invalid_result");
@@ -289,7 +289,7 @@ async fn layers_wrap_handlers_like_any_service() {
 }
 
 #[tokio::test]
-async fn panic_and_time_out_are_failures_of_their_run() {
+async fn panic_and_time_out_fail_the_attempt() {
     async fn run(Payload(millis): Payload<u64>) {
         assert_ne!(millis, 0, "no pause");
         tokio::time::sleep(Duration::from_millis(millis)).await;

@@ -172,12 +172,12 @@ impl Problem {
         self
     }
 
-    /// The error code of the problem.
+    /// Returns the error code of the problem.
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// The fields of the input that have mistakes.
+    /// Returns the fields of the input that have mistakes.
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
     }

@@ -12,19 +12,19 @@ pub(super) struct Account {
     posts: Vec<Post>,
     /// The numbers with which each message was delivered, by queue and id.
     deliveries: BTreeMap<(usize, String), Vec<usize>>,
-    /// For each queue, when the last delivered message was posted.
+    /// For each queue, the instant at which the last delivered message was posted.
     delivered: BTreeMap<usize, Instant>,
-    /// For each queue, when the last message was posted that a 2xx answer has confirmed.
+    /// For each queue, the instant at which the last message was posted that a 2xx answer has confirmed.
     stored: BTreeMap<usize, Instant>,
-    /// For each queue, when the last message was posted that the API that does not wait for replicas has confirmed.
+    /// For each queue, the instant at which the last message was posted that the API without a wait for replicas has confirmed.
     accepted: BTreeMap<usize, Instant>,
 }
 
 struct Post {
     queue: usize,
-    /// When the producer last sent the post.
+    /// The instant at which the producer last sent the post.
     began: Instant,
-    /// The message's id, when a 2xx answer has confirmed that the replicas have it.
+    /// The id of the message, if a 2xx answer has confirmed that the replicas have the message.
     stored_as: Option<String>,
 }
 
@@ -53,7 +53,7 @@ impl Account {
         self.stored.insert(post.queue, post.began);
     }
 
-    /// Notes a delivery.
+    /// Notes a delivery of a message.
     pub(super) fn note_delivery(&mut self, queue: usize, id: String, number: usize) {
         self.deliveries.entry((queue, id)).or_default().push(number);
         if let Some(post) = self.posts.get(number) {
@@ -62,38 +62,39 @@ impl Account {
         }
     }
 
-    /// Whether a message of this queue that was posted after `since` is stored.
+    /// Returns whether a message of this queue that was posted after `since` is stored.
     pub(super) fn has_stored(&self, queue: usize, since: Instant) -> bool {
         self.stored.get(&queue).is_some_and(|at| *at > since)
     }
 
-    /// Whether the API that does not wait for replicas has stored a message of this queue that was posted after `since`.
+    /// Returns whether the API that does not wait for replicas has stored a message of this queue that was posted after
+    /// `since`.
     pub(super) fn has_accepted(&self, queue: usize, since: Instant) -> bool {
         self.accepted.get(&queue).is_some_and(|at| *at > since)
     }
 
-    /// Whether a message of this queue that was posted after `since` was delivered.
+    /// Returns whether a message of this queue that was posted after `since` was delivered.
     pub(super) fn has_delivered(&self, queue: usize, since: Instant) -> bool {
         self.delivered.get(&queue).is_some_and(|at| *at > since)
     }
 
-    /// The number of posts that a 2xx answer has confirmed.
+    /// Returns the number of posts that a 2xx answer has confirmed.
     pub(super) fn confirmed(&self) -> usize {
         self.posts.iter().filter(|post| post.stored_as.is_some()).count()
     }
 
-    /// The number of deliveries.
+    /// Returns the number of deliveries.
     pub(super) fn deliveries(&self) -> usize {
         self.deliveries.values().map(Vec::len).sum()
     }
 
-    /// The number of deliveries beyond the first one of each message.
+    /// Returns the number of deliveries beyond the first one of each message.
     pub(super) fn repeated(&self) -> usize {
         self.deliveries() - self.deliveries.len()
     }
 
-    /// Compares the account of a queue with `completed`, the numbers of the queue's messages by id. All messages of the queue are
-    /// completed.
+    /// Compares the account of a queue with `completed`, the numbers of the queue's messages by id. All messages of the queue
+    /// must be completed.
     pub(super) fn assert_adds_up(&self, queue: usize, completed: &BTreeMap<String, usize>) {
         let posts = || self.posts.iter().enumerate().filter(|(_, post)| post.queue == queue);
         let lost: Vec<_> = posts()

@@ -1,4 +1,4 @@
-//! One test for each kind of fault, on each topology.
+//! One test for each kind of fault on each topology: services and clients lose nothing.
 
 use drover_tests::{RedisCluster, RedisSentinels};
 

@@ -1,4 +1,5 @@
-//! A cluster of three primaries, each with a replica, and its changes: slots that move, and servers that join and leave.
+//! A cluster of three primaries, each with a replica, and the changes of the cluster: slots that move, and servers that join
+//! and leave.
 
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,9 @@ const MOVED_SLOTS: usize = 200;
 /// A change of a cluster.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Change {
-    /// Slots move to another server.
+    /// Some slots move to another server.
     Move,
-    /// A primary and a replica join, and get slots of all others.
+    /// A primary and a replica join, and get slots from all other primaries.
     Join,
 }
 
@@ -26,7 +27,8 @@ impl Servers for RedisCluster {
     type Change = Change;
     const NAME: &'static str = "cluster";
     const REPLICAS: usize = 1;
-    /// The servers watch each other without the proxies.
+    /// The other servers do not replace a primary whose proxy is cut off, because the servers watch each other without the
+    /// proxies.
     const CUT_OFF: CutOff = CutOff::Kept;
 
     fn direct() -> Self {
@@ -41,7 +43,7 @@ impl Servers for RedisCluster {
         self.url()
     }
 
-    /// The names of two queues for each range of slots: the slot of the first queue is among the slots that move.
+    /// Returns the names of two queues for each range of slots: the slot of the first queue is among the slots that move.
     fn queues(&self) -> Vec<String> {
         let (mut queues, mut names) = (Vec::new(), 0..);
         for (range, after) in ranges().zip(ranges().skip(1).chain([SLOTS])) {
@@ -99,12 +101,12 @@ impl Servers for RedisCluster {
     }
 }
 
-/// The first slot of each range of slots: each primary has one range.
+/// Returns the first slot of each range of slots: each primary has one range.
 fn ranges() -> impl Iterator<Item = usize> {
     (0..PRIMARIES).map(|primary| primary * SLOTS / PRIMARIES)
 }
 
-/// The server that has the slots that do not move of the range in which `slot` lies.
+/// Returns the server that has the unmoved slots of the range in which `slot` lies.
 fn owner_of_range(cluster: &RedisCluster, slot: usize) -> usize {
     let unmoved = u16::try_from((slot + MOVED_SLOTS).min(SLOTS - 1)).unwrap();
     servers_reach("the slot has a server", || cluster.owner_of(unmoved, 0))

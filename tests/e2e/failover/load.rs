@@ -1,4 +1,5 @@
-//! The load: three producers for each queue, and consumers over HTTP for those queues that the worker does not serve.
+//! The load of a fail-over test: three producers for each queue, and consumers over HTTP for the queues that the worker does
+//! not serve.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,7 @@ use super::{account::Account, scene::SERVERS_WITHIN};
 
 /// The time for which a consumer has a message before it settles the lease.
 pub(super) const HANDLING_TIME: Duration = Duration::from_millis(10);
-/// The pause of a producer between two posts.
+/// The pause of a producer between two posts of messages.
 const POST_PAUSE: Duration = Duration::from_millis(40);
 /// The pause of a client after a refusal.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(20);
@@ -50,13 +51,13 @@ pub(super) struct Load {
     consumers: JoinSet<()>,
 }
 
-/// Whether the worker serves the queue at this index; otherwise an HTTP consumer does.
+/// Returns whether the worker serves the queue at this index; otherwise an HTTP consumer does.
 pub(super) fn is_served_by_worker(queue: usize) -> bool {
     queue.is_multiple_of(2)
 }
 
 impl Load {
-    /// Prepares the clients.
+    /// Creates the clients, and does not start them.
     pub(super) fn new(http: Client, apis: Apis, queues: Vec<String>, account: Arc<Mutex<Account>>) -> Self {
         let is_over = Arc::default();
         Self { queues, account, http, apis, is_over, producers: JoinSet::new(), consumers: JoinSet::new() }
@@ -82,7 +83,7 @@ impl Load {
         }
     }
 
-    /// Waits until a condition holds for each of these queues, and returns the time from `since` until then.
+    /// Waits until a condition is true for each of these queues, and returns the time from `since` until all are true.
     pub(super) async fn wait_until(
         &self,
         what: &str,
@@ -267,7 +268,7 @@ impl QueueClient {
                 continue;
             }
             sleep(HANDLING_TIME).await;
-            // A request that settles a lease may be repeated.
+            // A request that settles a lease is repeated until it succeeds, because settling is idempotent.
             while self.send("leases/settle", &json!({"settlements": settlements})).await.is_none() {
                 sleep(PAUSE_AFTER_REFUSAL).await;
             }

@@ -51,7 +51,7 @@ async fn main() {
     run(RedisCluster::proxied(), "cluster, proxies", all, &mut rng, half).await;
 }
 
-/// The faults of all topologies.
+/// Returns the faults of all topologies.
 fn faults_of_all_topologies<C>() -> Vec<Fault<C>> {
     vec![Fault::Kill, Fault::Hang, Fault::FailOver, Fault::RollingRestart]
 }

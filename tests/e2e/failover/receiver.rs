@@ -1,4 +1,4 @@
-//! The receiver of a worker's handler `http`: it notes each request in the account of the load.
+//! The receiver of a worker's handler `http`, which notes each request in the account of the load.
 
 use std::{
     net::SocketAddr,

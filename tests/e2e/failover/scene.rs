@@ -1,5 +1,5 @@
-//! The scene of a test: the servers of Redis, two APIs, a worker and their clients; and the faults. After each fault everything must
-//! work again, in time and without a restart of the services.
+//! The scene of a fail-over test: the servers of Redis, two APIs, a worker and their clients; and the faults. After each fault,
+//! everything must work again, in time and without a restart of the services.
 
 use std::{
     fmt::Debug,
@@ -24,21 +24,21 @@ use crate::http_client;
 
 /// The maximum time from the end of an election until everything works again. Drover promises 2 s; a busy machine takes longer.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(4);
-/// How many messages are posted and delivered at least before the first fault, and as many afterwards.
+/// The minimum number of messages that are posted and delivered before the first fault, and again after the last fault.
 const MESSAGES_PER_PHASE: usize = 200;
 /// The maximum number of leases of the worker.
 const MAX_LEASES: usize = 20;
 
-/// The time limit for what the servers do by themselves: an election that they may repeat, and the return of a former primary, which
-/// Sentinels make a replica after 8 s.
+/// The time limit for changes that the servers make by themselves: an election, which they may repeat, and the return of a
+/// former primary, which Sentinels make a replica after 8 s.
 pub(super) const SERVERS_WITHIN: Duration = Duration::from_secs(60);
 
-/// What happens to one server, or to all servers.
+/// A fault of one server, or of all servers.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fault<C> {
-    /// A server is killed. A primary comes back after it was replaced.
+    /// A server is killed. A killed primary comes back after it was replaced.
     Kill,
-    /// A server is suspended. A primary is resumed after it was replaced.
+    /// A server is suspended. A suspended primary is resumed after it was replaced.
     Hang,
     /// The proxy of a server is cut off from its clients and replicas for a while.
     Cut,
@@ -50,7 +50,7 @@ pub(super) enum Fault<C> {
     Change(C),
 }
 
-/// What the other servers do about a primary whose proxy is cut off.
+/// The reaction of the other servers to a primary whose proxy is cut off.
 pub(super) enum CutOff {
     /// The other servers do not notice that the primary is cut off.
     Kept,
@@ -66,20 +66,20 @@ pub(super) trait Servers: Sized {
     const NAME: &'static str;
     /// The number of replicas of each primary.
     const REPLICAS: usize;
-    /// What happens to a primary whose proxy is cut off.
+    /// The reaction of the other servers to a primary whose proxy is cut off.
     const CUT_OFF: CutOff;
 
     /// Starts servers that clients reach directly.
     fn direct() -> Self;
     /// Starts servers behind proxies.
     fn proxied() -> Self;
-    /// The URL for the services.
+    /// Returns the URL for the services.
     fn url(&self) -> String;
-    /// The names of the queues.
+    /// Returns the names of the queues.
     fn queues(&self) -> Vec<String>;
-    /// All servers.
+    /// Returns all servers.
     fn all(&self) -> &[RedisServer];
-    /// One server, to stop or to start it.
+    /// Returns one server, so that the caller can stop or start it.
     fn server(&mut self, index: usize) -> &mut RedisServer;
     /// Replaces a healthy primary by one of its replicas, as planned. Returns how many messages the former primary had completed when
     /// its successor was promoted, if the former primary works on afterwards.
@@ -92,13 +92,13 @@ pub(super) trait Servers: Sized {
     fn undo(&mut self, change: Self::Change);
     /// Waits until the servers have finished with the last fault.
     fn wait_until_settled(&self);
-    /// How many messages a server has completed.
+    /// Returns how many messages a server has completed.
     fn completed_at(&self, server: usize) -> u64 {
         let completed = |queue: &String| total_at(&self.all()[server], queue, "completed");
         self.queues().iter().map(completed).sum()
     }
 
-    /// The server that accepts writes for a queue, apart from the server at the index `except`.
+    /// Returns the server that accepts writes for a queue, apart from the server at the index `except`.
     fn primary_of(&self, queue: &str, except: Option<usize>) -> Option<usize> {
         let accepts = |(index, server): &(usize, &RedisServer)| {
             Some(*index) != except && server.try_command(&format!("SET {{{queue}}}probe 1")).as_deref() == Some("+OK")
@@ -106,7 +106,7 @@ pub(super) trait Servers: Sized {
         self.all().iter().enumerate().find(accepts).map(|(index, _)| index)
     }
 
-    /// The indices of all primaries, and of all replicas.
+    /// Returns the indices of all primaries, and of all replicas.
     fn primaries_and_replicas(&self) -> (Vec<usize>, Vec<usize>) {
         let is_primary = |index: &usize| self.all()[*index].command("ROLE").contains("master");
         (0..self.all().len()).partition(is_primary)
@@ -118,14 +118,14 @@ pub(super) fn servers_reach<T>(what: &str, probe: impl FnMut() -> Option<T>) -> 
     within(SERVERS_WITHIN, what, probe)
 }
 
-/// One of the totals of a queue at a server, 0 if the queue is unknown there.
+/// Returns one of the totals of a queue at a server, or 0 if the server does not know the queue.
 fn total_at(server: &RedisServer, queue: &str, total: &str) -> u64 {
     let answer = server.command(&format!("HGET drover:{{{queue}}}:meta total:{total}"));
     let total = answer.lines().nth(1).map_or_else(|| (answer == "$-1").then_some(0), |total| total.parse().ok());
     total.unwrap_or_else(|| panic!("{answer}"))
 }
 
-/// The servers, services and clients of a test.
+/// The servers, services and clients of a fail-over test.
 pub(super) struct Scene<S: Servers> {
     pub(super) servers: S,
     load: Load,
@@ -166,7 +166,7 @@ impl Services {
         services
     }
 
-    /// Waits until all services are ready, and returns the time from `since` until then.
+    /// Waits until all services are ready, and returns the time from `since` until the last service is ready.
     async fn wait_until_ready(&self, http: &Client, since: Instant) -> Duration {
         for base in &self.bases {
             loop {
@@ -220,8 +220,9 @@ impl<S: Servers> Scene<S> {
         self.load.wait_for_work(MESSAGES_PER_PHASE).await;
     }
 
-    /// Lets a fault happen to a server, which must be a primary if it is replaced as planned. Everything must work again, in time and
-    /// without a restart of the services. Returns the longest time from the end of an election until messages were stored and delivered.
+    /// Injects a fault at a server, which must be a primary if it is replaced as planned. Asserts that everything works again,
+    /// in time and without a restart of the services. Returns the longest time from the end of an election until messages were
+    /// stored and delivered.
     pub(super) async fn inject(&mut self, fault: Fault<S::Change>, server: usize) -> Duration {
         let kills_a_primary = matches!(fault, Fault::Kill) && self.servers.primaries_and_replicas().0.contains(&server);
         let took = match fault {
@@ -321,15 +322,15 @@ impl<S: Servers> Scene<S> {
         0..self.load.queues.len()
     }
 
-    /// Notes a fault, which may repeat the deliveries of all leases that are in flight.
+    /// Notes a fault, which may repeat the deliveries of all current leases.
     fn allow_repeated(&mut self) {
         let http_consumers = self.queues().filter(|queue| !is_served_by_worker(*queue)).count();
         self.max_repeated += MAX_LEASES + http_consumers * MAX_LEASED;
     }
 
     /// Waits for the end of an election: each queue has a primary that accepts writes, apart from the server at the index
-    /// `except`. Then posts must reach the new primary, and messages must be stored and delivered in time, in each queue. No
-    /// replica need have these messages, because the new primary may have no replica. Returns the time until then.
+    /// `except`. Then posts must reach the new primary, and messages must be stored and delivered in time, in each queue. The
+    /// messages need no replica, because the new primary may have no replica. Returns the time until everything works again.
     async fn deliver_again(&self, except: Option<usize>) -> Duration {
         let mut primaries = Vec::new();
         for queue in &self.load.queues {
@@ -397,7 +398,7 @@ impl<S: Servers> Scene<S> {
                 if !servers.is_empty() && servers.iter().all(is_up) {
                     break;
                 }
-                // A part of the worker has connections of its own, and learns of the new primary later.
+                // The handlers' part of the worker has connections of its own, and learns of the new primary later.
                 assert!(start.elapsed() < TIME_LIMIT, "{base}: {servers:?}");
                 sleep(Duration::from_millis(10)).await;
             }

@@ -41,7 +41,7 @@ impl Servers for RedisSentinels {
     /// The former primary accepts writes until a Sentinel announces its successor, up to a second after the promotion.
     fn fail_over(&self, primary: usize) -> Option<u64> {
         let mut completed = 0;
-        // Sentinels refuse a fail-over while they still work on an earlier one.
+        // Sentinels refuse a fail-over while they still work on an earlier fail-over.
         servers_reach("the Sentinel begins a fail-over", || {
             completed = self.completed_at(primary);
             (self.command("SENTINEL FAILOVER main") == "+OK").then_some(())

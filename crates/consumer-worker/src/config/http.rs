@@ -96,7 +96,7 @@ pub struct AllowedHost {
 }
 
 impl AllowedHost {
-    /// Whether a URL names this host and port.
+    /// Returns whether a URL names this host and port.
     pub fn matches(&self, url: &Url) -> bool {
         url.host_str() == Some(&self.host) && url.port() == self.port
     }
@@ -145,7 +145,7 @@ impl WebhookSecret {
     const PREFIX: &str = "whsec_";
     const HIDDEN: &str = "whsec_***";
 
-    /// The bytes of the secret.
+    /// Returns the bytes of the secret.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }

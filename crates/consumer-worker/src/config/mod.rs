@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for HandlerConfig {
 }
 
 impl HandlerConfig {
-    /// The handler's own time limit, if the configuration sets one.
+    /// Returns the handler's own time limit, if the configuration sets one.
     pub fn timeout(&self) -> Option<Millis> {
         match self {
             Self::Log { .. } => None,

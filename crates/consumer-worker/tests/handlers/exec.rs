@@ -1,4 +1,4 @@
-//! The handler `exec` with real programs.
+//! Tests of the handler `exec` with real programs.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{failed, result, retried, routes};
 
-/// A route whose program is a shell that runs this script.
+/// Returns a route whose program is a shell that runs this script.
 fn shell(script: &str, other_keys: &Value) -> Routes {
     let mut handler = json!({"type": "exec", "command": ["sh", "-c", script]});
     handler.as_object_mut().unwrap().extend(other_keys.as_object().unwrap().clone());
@@ -27,7 +27,7 @@ async fn run_with(script: &str, other_keys: &Value) -> Outcome {
     shell(script, other_keys).handle(TestJob::new("q", &json!({"n": 1})).job()).await
 }
 
-/// Whether a process exists, zombies included.
+/// Returns whether a process exists, zombies included.
 fn process_exists(pid: &str) -> bool {
     Path::new("/proc").join(pid.trim()).exists()
 }
@@ -36,7 +36,7 @@ fn wait_until_ended(pids: &[String]) {
     eventually("the processes end", || (!pids.iter().any(|pid| process_exists(pid))).then_some(()));
 }
 
-/// The process ids that a script writes into a file, one per line.
+/// Returns the process ids that a script writes into a file, one per line.
 fn pids(file: &Path, count: usize) -> Vec<String> {
     eventually("the script writes its process ids", || {
         let text = fs::read_to_string(file).unwrap_or_default();
@@ -203,7 +203,7 @@ async fn many_programs_at_once_leave_no_zombie() {
     eventually("all programs are reaped", || zombies().is_empty().then_some(()));
 }
 
-/// The children of this process that have ended but were not reaped.
+/// Returns the children of this process that have ended but were not reaped.
 fn zombies() -> Vec<String> {
     let zombie_child = format!(") Z {} ", std::process::id());
     let stats =

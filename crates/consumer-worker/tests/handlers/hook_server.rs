@@ -1,4 +1,4 @@
-//! A real receiver of webhooks: a socket that answers as a test decides.
+//! A receiver of webhooks for tests: a server on a real socket, whose answers a test decides.
 
 use std::{
     collections::BTreeMap,
@@ -85,7 +85,7 @@ fn serve(stream: &TcpStream, sender: &Sender<ReceivedRequest>, answer: &dyn Fn(&
         }
         let mut body = vec![0; headers["content-length"].parse().unwrap()];
         reader.read_exact(&mut body).unwrap();
-        // The test may have ended.
+        // Sending the request to the test fails if the test has ended.
         let _ = sender.send(ReceivedRequest {
             line: line.trim_end().to_owned(),
             headers,

@@ -1,4 +1,4 @@
-//! The handler `http`: its requests, the URLs that it may call, and the outcome of each answer.
+//! Tests of the handler `http`: its requests, the URLs that it may call, and the outcome of each response.
 
 use std::{net::TcpListener, sync::atomic::Ordering, time::Duration};
 
@@ -113,7 +113,7 @@ async fn redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn user_and_password_of_a_url_are_sent_as_a_header_and_no_secret_of_it_is_in_a_failure() {
+async fn user_and_password_of_a_url_are_sent_as_a_header_and_no_secret_of_the_url_is_in_a_failure() {
     let hook = HookServer::answering(answer("200 OK", "", "1"));
     let url = format!("http://me:pa%20ss@{}/hook?key=hunter2", hook.address);
     assert_eq!(result(hook.post_with(&json!({"url": url})).await), "1");
@@ -122,7 +122,7 @@ async fn user_and_password_of_a_url_are_sent_as_a_header_and_no_secret_of_it_is_
         (line.as_str(), headers["authorization"].as_str()),
         ("POST /hook?key=hunter2 HTTP/1.1", "Basic bWU6cGEgc3M=")
     );
-    // The listener is dropped at once, so no program listens on this port.
+    // The listener is dropped at once, so no program listens on its port.
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let unreachable = json!({"type": "http", "url": format!("http://me:hunter2@{closed}/?key=hunter2")});
     let failure = retried(routes(&unreachable).handle(TestJob::new("q", &1).job()).await);

@@ -1,5 +1,5 @@
-//! The connections of the handler `http`: receivers that do not answer, are slow or send too much; reuse of connections, limits
-//! and TLS.
+//! Tests of the connections of the handler `http`: receivers that do not answer, are slow or send too much; reuse of
+//! connections, limits and TLS.
 
 use std::{
     io::{Read, Write},
@@ -52,7 +52,7 @@ async fn no_answer_and_garbage_are_failed_attempts() {
     thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
-            // Reads until the client closes the connection, because unread bytes would reset it.
+            // The receiver reads until the client closes the connection, because unread bytes would reset the connection.
             let _ = stream.read_to_end(&mut Vec::new());
         }
     });
@@ -153,7 +153,7 @@ async fn concurrent_requests_to_a_host_stay_within_its_limit() {
 async fn dropped_run_drops_its_request() {
     let (sender, closed) = channel();
     let hook = HookServer::start(move |mut stream| {
-        // Reads until the client closes the connection.
+        // The receiver reads until the client closes the connection.
         let _ = sender.send(stream.read(&mut [0]).unwrap_or(0));
         false
     });
@@ -218,7 +218,7 @@ async fn requests_over_tls_use_http_2_and_go_only_to_trusted_receivers() {
         ("not_connected", true),
         "{failure:?}"
     );
-    // The certificate is for the name and not for the address.
+    // The certificate is for the host name and not for the address.
     let by_address = json!({"type": "http", "url": format!("https://127.0.0.1:{port}/"), "ca_file": ca_file});
     let failure = retried(routes(&by_address).handle(TestJob::new("q", &1).job()).await);
     assert!(failure.message.contains("for another name"), "{failure:?}");

@@ -15,10 +15,10 @@ use tokio::time::sleep;
 
 use crate::{TestWorker, completed, start_with};
 
-/// Settings of a queue that keep all completed messages.
+/// Settings that make a queue keep all completed messages.
 const KEEP_ALL_COMPLETED: &str = r#"{"retention":{"completed":{"count":100000}}}"#;
 
-/// A handler that takes a few microseconds, or hangs while `hang` is set. `Handlers` counts how many handlers run at once.
+/// A handler that takes a few microseconds, or hangs while `hang` is set. A `Handlers` counts how many handlers run at once.
 #[derive(Default)]
 struct Handlers {
     running: AtomicUsize,
@@ -49,7 +49,7 @@ impl Handlers {
         fixture
     }
 
-    /// Waits until this many handlers have ended. Returns the highest number of leases that was seen.
+    /// Waits until `count` handlers have ended. Returns the highest number of leases that the test saw.
     async fn until_ended(&self, fixture: &TestWorker, count: usize) -> u64 {
         let mut max_leases = 0;
         while self.ended.load(Ordering::SeqCst) < count {
@@ -68,7 +68,8 @@ async fn short_handlers_lease_ahead_and_no_more_than_concurrency_run_at_once() {
     let handlers = Arc::new(Handlers::default());
     let fixture = handlers.start(KEEP_ALL_COMPLETED, 4, 20_000).await;
     let max_leases = handlers.until_ended(&fixture, 20_000).await;
-    // Without leasing ahead there are only the leases of 4 running handlers, and of ended ones that are not settled yet.
+    // Without leasing ahead, there would be only the leases of 4 running handlers, and of ended handlers whose leases are not
+    // settled yet.
     assert!(max_leases > 40, "{max_leases} leases at once");
     assert_eq!(handlers.max_running.load(Ordering::SeqCst), 4);
     fixture.stop().await;
@@ -96,7 +97,7 @@ async fn a_worker_that_stops_returns_messages_that_it_has_not_started() {
     handlers.until_ended(&fixture, 5_000).await;
     handlers.hang.store(true, Ordering::SeqCst);
     let (queue, _redis) = fixture.stop().await;
-    // At most four handlers hung. These handlers were dropped after the grace.
+    // At most four handlers hung. The hanging handlers were dropped after the grace.
     let counts = queue.status().await.unwrap().unwrap().counts;
     assert_eq!(counts.active, 0);
     let waiting = queue.list(State::Waiting, 1_000, None).await.unwrap().messages;

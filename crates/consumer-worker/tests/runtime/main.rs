@@ -47,7 +47,7 @@ fn start_with<A>(settings: &str, concurrency: usize, handler: impl IntoRoute<(),
     Setup { settings, concurrency, ..Setup::default() }.start(Routes::new().route("q", handler))
 }
 
-/// The time limit of calls to Redis in these tests. This limit is longer than the default, because the machine may be busy.
+/// The time limit of calls to Redis in these tests. The limit is longer than the default, because the machine may be busy.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// How a test configures its worker.
@@ -241,7 +241,7 @@ async fn all_messages_complete_without_any_notification() {
 }
 
 #[tokio::test]
-async fn longer_visibility_timeout_lets_no_lease_with_the_shorter_one_lapse() {
+async fn lease_does_not_lapse_when_the_visibility_timeout_of_its_queue_becomes_longer() {
     let fixture = start(2, |_: Job| async {
         sleep(Duration::from_secs(3)).await;
         completed()

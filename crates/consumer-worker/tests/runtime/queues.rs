@@ -33,7 +33,7 @@ impl TestWorker {
         tokio::time::timeout(Duration::from_secs(20), done).await.unwrap();
     }
 
-    /// The value of one series in the metrics.
+    /// Returns the value of one series in the metrics.
     fn metric(&self, series: &str) -> usize {
         let (mut registry, mut text) = (Registry::default(), String::new());
         self.metrics.register(&mut registry);
@@ -77,7 +77,7 @@ async fn queue_deleted_while_its_handlers_run_is_served_again_when_it_is_created
         }
         completed()
     };
-    // The grace would stop the handler too, but only after this test has failed.
+    // The grace would stop the handler, too, but only after the test has failed.
     let setup = Setup { shutdown_grace: Millis::from_secs(60), ..Setup::default() };
     let fixture = setup.start(Routes::new().route("user-*", handler));
     fixture.post_to("user-1", "stuck").await;
@@ -137,7 +137,7 @@ async fn later_queue_in_strict_order_waits_until_no_earlier_queue_has_ready_mess
     for _ in 0..4 {
         fixture.post_to("second", "x").await;
     }
-    // The worker handles one message at a time, and leases messages of the first queue before those of the second.
+    // The worker handles one message at a time, and leases messages of the first queue before messages of the second queue.
     for _ in 0..4 {
         fixture.post_to("first", "x").await;
     }

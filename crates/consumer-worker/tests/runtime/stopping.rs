@@ -52,7 +52,8 @@ impl Drop for DropCounter {
 
 #[tokio::test]
 async fn cancelled_handler_is_notified_within_a_second_and_may_still_complete() {
-    // With a visibility timeout of 1 h the heartbeat is too slow to cancel in time, so the notification must do it.
+    // With a visibility timeout of 1 h, the heartbeat is too slow to cancel in time, so the notification must cancel the
+    // handler.
     let fixture = start_with(r#"{"visibility_timeout":"1h","max_attempts":1}"#, 3, |job: Job| async move {
         if job.message().data.get() == "0" {
             std::future::pending::<()>().await;
@@ -70,7 +71,8 @@ async fn cancelled_handler_is_notified_within_a_second_and_may_still_complete() 
         let start = tokio::time::Instant::now();
         assert_eq!(fixture.queue.cancel(id).await.unwrap(), Changed::Requested);
         let message = fixture.finished(id).await;
-        // The notification cancels the handler, late on a busy machine; the heartbeat would cancel it after 20 min.
+        // The notification cancels the handler, late on a busy machine; the heartbeat would cancel the handler only after 20
+        // min.
         assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
         let expected = if n == 2 { State::Completed } else { State::Failed };
         assert_eq!(message.state, expected, "a cancelled handler may still complete its message");

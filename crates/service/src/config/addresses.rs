@@ -28,7 +28,7 @@ impl BindAddress {
         self.0.parse::<SocketAddr>().map_or_else(|_| self.is_localhost(), |address| address.ip().is_loopback())
     }
 
-    /// The host and the port in the form that is passed to the system's resolver.
+    /// Returns the host and the port in the form that is passed to the system's resolver.
     pub(crate) fn to_resolve(&self) -> String {
         let port = self.0.rsplit(':').next().unwrap_or_default();
         if self.is_localhost() { format!("{}:{port}", Ipv4Addr::LOCALHOST) } else { self.0.clone() }
@@ -69,7 +69,7 @@ impl fmt::Display for BindAddress {
 pub struct Origin(HeaderValue);
 
 impl Origin {
-    /// The value of the header `Origin`.
+    /// Returns the value of the header `Origin`.
     pub fn as_header(&self) -> &HeaderValue {
         &self.0
     }
@@ -106,7 +106,7 @@ impl From<Origin> for String {
 pub struct HttpUrl(Url);
 
 impl HttpUrl {
-    /// The whole URL, secrets included.
+    /// Returns the whole URL, secrets included.
     pub fn expose(&self) -> &Url {
         &self.0
     }

@@ -152,7 +152,7 @@ impl ApiKey {
 pub struct KeyId(String);
 
 impl KeyId {
-    /// The id as a text.
+    /// Returns the id as a text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -211,7 +211,7 @@ impl KeyHash {
         Self(digest)
     }
 
-    /// The digest.
+    /// Returns the digest.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

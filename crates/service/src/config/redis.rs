@@ -124,7 +124,7 @@ const MULTI_HOST_SCHEMES: [&str; 4] =
 pub struct RedisUrl(String);
 
 impl RedisUrl {
-    /// The URL with its password.
+    /// Returns the URL with its password.
     pub fn expose(&self) -> &str {
         &self.0
     }

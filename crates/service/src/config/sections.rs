@@ -59,17 +59,17 @@ pub struct Api {
 }
 
 impl Api {
-    /// The maximum memory for the bodies and responses of one key in bytes, or of one address if there are no keys.
+    /// Returns the maximum memory for the bodies and responses of one key in bytes, or of one address if there are no keys.
     pub fn max_body_memory_per_client(&self) -> usize {
         self.max_body_memory / 4
     }
 
-    /// The part of `max_body_memory` that responses may use, so that memory for bodies remains.
+    /// Returns the part of `max_body_memory` that responses may use, so that memory for bodies remains.
     pub fn max_answer_memory(&self) -> usize {
         self.max_body_memory / 2
     }
 
-    /// The part of `max_body_memory_per_client` that responses may use.
+    /// Returns the part of `max_body_memory_per_client` that responses may use.
     pub fn max_answer_memory_per_client(&self) -> usize {
         self.max_body_memory_per_client() / 2
     }

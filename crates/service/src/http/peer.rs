@@ -27,8 +27,8 @@ impl Peer {
         Self { address, is_trusted, is_displaced, stopping }
     }
 
-    /// The client's IPv4 address, or the /64 network of its IPv6 address, because one client may use all addresses of such a
-    /// network.
+    /// Returns the client's IPv4 address, or the /64 network of its IPv6 address, because one client may use all addresses of
+    /// such a network.
     pub fn network(&self) -> IpAddr {
         match self.address.to_canonical() {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
@@ -58,7 +58,7 @@ impl Peer {
         self.is_displaced.load(Ordering::Relaxed)
     }
 
-    /// The token that is cancelled when the connection must close after the current request.
+    /// Returns the token that is cancelled when the connection must close after the current request.
     pub(super) fn stopping(&self) -> &CancellationToken {
         &self.stopping
     }

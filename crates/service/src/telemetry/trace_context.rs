@@ -60,19 +60,19 @@ impl TraceContext {
         (span_context.is_valid() && span_context.is_sampled()).then_some(Self(span_context))
     }
 
-    /// The value of the header `traceparent`.
+    /// Returns the value of the header `traceparent`.
     pub fn traceparent(&self) -> String {
         let Self(span_context) = self;
         format!("00-{}-{}-{:02x}", span_context.trace_id(), span_context.span_id(), span_context.trace_flags().to_u8())
     }
 
-    /// The value of the header `tracestate`.
+    /// Returns the value of the header `tracestate`.
     pub fn tracestate(&self) -> Option<String> {
         let state = self.0.trace_state().header();
         (!state.is_empty() && state.len() <= Self::MAX_STATE_LENGTH).then_some(state)
     }
 
-    /// The id of the whole trace, in hexadecimal.
+    /// Returns the id of the whole trace, in hexadecimal.
     pub fn trace_id(&self) -> String {
         self.0.trace_id().to_string()
     }
