@@ -308,8 +308,8 @@ async fn waiting_requests_of_a_key_are_limited() {
         let request = system.http.post(system.url("/v1/queues/q/leases")).bearer_auth(key);
         request.json(&json!({ "wait": wait })).send()
     };
-    // Each client repeats its request until the request waits, because the short requests below may use the key's limit for a
-    // moment.
+    // Each client repeats its request until the request waits, because the short requests of this test may use the key's limit
+    // for a moment.
     let waiting_clients = [(); 2].map(|()| {
         let (http, url, key) = (system.http.clone(), system.url("/v1/queues/q/leases"), waiting.key.clone());
         tokio::spawn(async move {

@@ -100,7 +100,8 @@ async fn services_on_a_replica_refuse_posts_and_work_again_after_its_promotion()
     let took = recovery_time(&system).await;
     assert!(took < RECOVERED_WITHIN, "{took:?} after the promotion");
 
-    // The server is demoted while the services work, and becomes as empty as its primary. Then the server is promoted again.
+    // The server is demoted while the services work, and becomes as empty as its primary. Afterwards, the server is promoted
+    // again.
     system.redis.command(&format!("REPLICAOF 127.0.0.1 {}", primary.port()));
     for _ in 0..3 {
         assert_post_refused(&system).await;

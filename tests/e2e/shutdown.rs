@@ -155,7 +155,7 @@ async fn a_second_signal_ends_a_worker_at_once_and_its_messages_are_released() {
     let system = System::start("").await;
     let folder = tempfile::tempdir().unwrap();
     let mut worker = system.launch_sleeper(folder.path(), &[]);
-    // One handler sleeps, and the other handler blocks its thread. Both handlers would take 60 s.
+    // One handler sleeps, and the other handler blocks its thread. Each of the two handlers would take 60 s.
     let mut locations = Vec::new();
     for message in [json!({"data": {"ms": 60_000}}), json!({"data": {"ms": 60_000, "blocking": true}})] {
         locations.push(system.post(QUEUE, message).await);

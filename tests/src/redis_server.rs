@@ -41,7 +41,7 @@ enum Role {
     Member,
 }
 
-/// How clients and other servers reach a server of a cluster or of Sentinels.
+/// The way in which clients and other servers reach a server of a cluster or of Sentinels.
 #[derive(Debug, Clone)]
 pub(crate) enum Access {
     /// Clients reach the server at its own port.

@@ -1,5 +1,5 @@
-//! Tests of the times that docs/RELIABILITY.md and docs/WORKERS.md promise. These tests run one after the other, while no other
-//! tests of `make test` run. Each test allows for the stalls of the machine.
+//! Tests of the times that docs/RELIABILITY.md and docs/WORKERS.md promise. The timed tests run one after the other, while no
+//! other tests of `make test` run. Each test allows for the stalls of the machine.
 
 #![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
 

@@ -14,7 +14,7 @@ use tokio::sync::MutexGuard;
 
 /// The length of each sleep of the monitoring thread.
 const SLEEP_LENGTH: Duration = Duration::from_millis(1);
-/// How much longer than `SLEEP_LENGTH` a sleep may last on a quiet machine.
+/// The maximum time that a sleep may last longer than `SLEEP_LENGTH` on a quiet machine.
 const MAX_OVERSLEEP: Duration = Duration::from_millis(1);
 
 /// The lock that lets only one test with a monitor run at a time, independently of the number of test threads.

@@ -41,7 +41,7 @@ impl FromRequestParts<App> for Responder {
 
 impl Responder {
     /// Reserves memory for a response with up to `messages` messages, before Redis is called.
-    pub(crate) fn reserve(&self, messages: usize) -> Result<Reserved> {
+    pub(crate) fn reserve(&self, messages: usize) -> Result<ReservedMemory> {
         // The API returns a single message of any size, so only the minimum is reserved for a response with one message.
         let max = if messages == 1 { MAX_UNCOUNTED_BYTES } else { Queue::MAX_BYTES };
         self.reserve_total(self.app.response_memory.take_flexible(self.caller.client(), MAX_UNCOUNTED_BYTES, max))
@@ -72,21 +72,21 @@ impl Responder {
     }
 
     /// Takes the amount of `response_share` from the total budget of bodies and responses, too.
-    fn reserve_total(&self, response_share: Result<Share, BudgetExceeded>) -> Result<Reserved> {
+    fn reserve_total(&self, response_share: Result<Share, BudgetExceeded>) -> Result<ReservedMemory> {
         let response_share = response_share.map_err(errors::no_memory_for_response)?;
         let total_share = self.app.body_memory.take(self.caller.client(), response_share.amount());
-        Ok(Reserved { response_share, total_share: total_share.map_err(errors::no_memory_for_response)? })
+        Ok(ReservedMemory { response_share, total_share: total_share.map_err(errors::no_memory_for_response)? })
     }
 }
 
 /// Memory that is reserved for one response. The memory counts towards the budget of responses and towards the total budget of
 /// bodies and responses.
-pub(crate) struct Reserved {
+pub(crate) struct ReservedMemory {
     response_share: Share,
     total_share: Share,
 }
 
-impl Reserved {
+impl ReservedMemory {
     pub(crate) fn bytes(&self) -> usize {
         self.response_share.amount()
     }
@@ -113,7 +113,7 @@ impl Reserved {
 /// dropped.
 struct CountedText {
     text: Vec<u8>,
-    _memory: Reserved,
+    _memory: ReservedMemory,
 }
 
 impl AsRef<[u8]> for CountedText {
@@ -127,7 +127,7 @@ impl AsRef<[u8]> for CountedText {
 pub(crate) struct LeaseMemory {
     responder: Responder,
     messages: usize,
-    state: Mutex<Option<Result<Reserved>>>,
+    state: Mutex<Option<Result<ReservedMemory>>>,
 }
 
 impl LeaseMemory {
@@ -136,7 +136,7 @@ impl LeaseMemory {
     }
 
     /// Returns the reserved memory, or the error of the reservation; `None` if no message was leased.
-    pub(crate) fn outcome(&self) -> Option<Result<Reserved>> {
+    pub(crate) fn outcome(&self) -> Option<Result<ReservedMemory>> {
         self.state.lock().take()
     }
 }
@@ -144,7 +144,7 @@ impl LeaseMemory {
 impl ResponseMemory for LeaseMemory {
     fn take(&self) -> Option<usize> {
         let reserved = self.responder.reserve(self.messages);
-        let bytes = reserved.as_ref().map(Reserved::bytes).ok();
+        let bytes = reserved.as_ref().map(ReservedMemory::bytes).ok();
         *self.state.lock() = Some(reserved);
         bytes
     }

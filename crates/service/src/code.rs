@@ -1,5 +1,5 @@
-//! Every error code, with its HTTP status and an instruction. The `OpenAPI` description is derived from this list, and a test
-//! compares docs/API.md with it.
+//! All error codes of the API, each with its HTTP status and an instruction. The `OpenAPI` description is derived from this
+//! list, and a test compares docs/API.md with it.
 
 use axum::http::StatusCode;
 use serde::{Serialize, Serializer};
@@ -14,7 +14,7 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// All codes, ordered by status.
+            /// All error codes, ordered by status.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
 
             /// Returns the HTTP status of responses with the code.

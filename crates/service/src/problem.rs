@@ -20,7 +20,8 @@ use crate::code::Code;
 /// The header with the id of a request, in requests and responses.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// An error response as RFC 9457 defines it. All error responses are problems, including those of the router and the extractors.
+/// An error response as RFC 9457 defines it. All error responses are problems, including the error responses of the router and
+/// the extractors.
 ///
 /// A problem is converted to a response with an empty body. [`render_problem`] writes the body, because only `render_problem`
 /// knows the request's id.

@@ -11,7 +11,7 @@ const PRIMARIES: usize = 3;
 const SLOTS: usize = 16_384;
 /// The time after which a planned fail-over has succeeded or was given up by the servers.
 const PLANNED_FAIL_OVER: Duration = Duration::from_secs(6);
-/// How many of the first slots of each range move to another server.
+/// The number of the first slots of each range that move to another server.
 const MOVED_SLOTS: usize = 200;
 
 /// A change of a cluster.

@@ -44,7 +44,7 @@ pub(super) enum Fault<C> {
     Cut,
     /// A healthy primary is replaced as planned.
     FailOver,
-    /// Every server restarts, one after the other.
+    /// All servers restart, one after the other.
     RollingRestart,
     /// The servers change, and the change is undone later.
     Change(C),

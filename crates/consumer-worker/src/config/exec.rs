@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 /// The time limit of a handler: 100 ms to 7 days. The `timeout` of a message has a wider range: 1 ms to 7 days.
 pub type HandlerTimeout = DurationIn<100, 604_800_000>;
 
-/// How a handler uses the HTTP response, or the output of the program.
+/// The use that a handler makes of the HTTP response, or of the output of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Output {
@@ -32,7 +32,7 @@ pub struct ExecHandler {
     /// The time between SIGTERM and SIGKILL when the worker stops the program (default: 5 s).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_grace: Option<DurationIn<0, 60_000>>,
-    /// How the program's standard output is used (default: `result`).
+    /// The use of the program's standard output (default: `result`).
     #[serde(default)]
     pub output: Output,
 }

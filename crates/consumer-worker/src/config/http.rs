@@ -47,7 +47,7 @@ pub struct HttpHandler {
     /// A PEM file of certificate authorities that are trusted in addition to the system's (default: none).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<FilePath>,
-    /// How the body of a successful response is used (default: `result`).
+    /// The use of the body of a successful response (default: `result`).
     #[serde(default)]
     pub response: Output,
 }

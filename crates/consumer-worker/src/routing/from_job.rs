@@ -14,7 +14,7 @@ pub trait FromJob<S>: Sized + Send {
     ///
     /// # Errors
     ///
-    /// Returns the outcome of the message if the value can't be made. Then the handler is not called.
+    /// Returns the outcome of the message if the value can't be made. The handler is not called after an error.
     fn from_job(job: &Job, state: &S) -> Result<Self, Outcome>;
 }
 

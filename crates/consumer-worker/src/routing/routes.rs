@@ -168,8 +168,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// Wraps every handler that was added so far in a layer. All handlers in a layer share the layer's state. A later layer
-    /// wraps the earlier layers.
+    /// Wraps every handler that was added so far in a layer. All wrapped handlers share the layer's state. A later layer wraps
+    /// the earlier layers.
     #[must_use]
     pub fn layer<L>(mut self, layer: L) -> Self
     where

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{job::Job, routing::QueueRoutes};
 
-/// How long the executor waits until the handlers are dropped. A handler that blocks its thread can't be dropped.
+/// The time that the executor waits until the handlers are dropped. A handler that blocks its thread can't be dropped.
 const TIME_TO_DROP: Duration = Duration::from_millis(200);
 
 /// Runs the handlers of one queue.

@@ -24,8 +24,8 @@ use crate::job::{CancelHandle, CancelReason};
 /// A lease that the heartbeat extends.
 struct LeaseEntry {
     cancel: CancelHandle,
-    /// How long each extension of the lease lasts: as long as the lease lasted when the message was handed out, even if the
-    /// queue's setting has changed since.
+    /// The duration of each extension of the lease: the visibility timeout that the queue had when the message was leased, even
+    /// if the queue's setting has changed since.
     visibility_timeout: Duration,
 }
 

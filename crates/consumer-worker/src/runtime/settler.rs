@@ -40,9 +40,9 @@ pub(crate) struct Settler {
     pub(crate) stop: Stop,
 }
 
-/// How long the settler retries the last batch during an outage of Redis after it stopped accepting leases.
+/// The time for which the settler retries the last batch during an outage of Redis after it stopped accepting leases.
 const FINAL_RETRY_TIME: Duration = Duration::from_secs(5);
-/// How long the settler retries the last batch when the worker stops at once.
+/// The time for which the settler retries the last batch when the worker stops at once.
 const FINAL_RETRY_TIME_AT_ONCE: Duration = Duration::from_millis(200);
 
 impl Settler {

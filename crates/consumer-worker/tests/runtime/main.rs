@@ -50,7 +50,7 @@ fn start_with<A>(settings: &str, concurrency: usize, handler: impl IntoRoute<(),
 /// The time limit of calls to Redis in these tests. The limit is longer than the default, because the machine may be busy.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// How a test configures its worker.
+/// The configuration of the worker of a test.
 struct Setup<'s> {
     settings: &'s str,
     concurrency: usize,

@@ -89,7 +89,7 @@ async fn cancel_whose_notification_was_lost_is_found_by_the_heartbeat() {
     let fixture = start(1, |_: Job| std::future::pending::<Outcome>());
     let ids = fixture.post(1).await;
     until_active(&fixture, 1).await;
-    // This command marks the message as `cancel` does, but sends no notification.
+    // The command SADD marks the message as cancelled, as `cancel` does, but sends no notification.
     fixture.redis.command(&format!("SADD drover:{{q}}:cancelling {}", ids[0]));
     assert_eq!(fixture.finished(&ids[0]).await.error.unwrap().code, "cancelled");
     fixture.stop().await;

@@ -91,8 +91,8 @@ fn field_error(path: &Path, error: &Error) -> FieldError {
     if let Some(member) = member {
         pointer = format!("{pointer}/{}", segment(&member));
     }
-    // If `parse_part` reported the mistake, the text begins with the path within the part. This path is appended to the
-    // pointer.
+    // If `parse_part` reported the mistake, the text begins with the path within the part. The path within the part is appended
+    // to the pointer.
     match detail.strip_prefix("at ").and_then(|rest| rest.split_once(": ")) {
         Some((within, detail)) if within.is_empty() || within.starts_with('/') => {
             FieldError { pointer: pointer + within, detail: detail.to_owned() }

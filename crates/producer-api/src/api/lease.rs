@@ -15,9 +15,9 @@ pub(crate) struct Receive {
     /// The maximum number of messages; 1 if absent.
     #[schema(inline)]
     pub(crate) max: Option<Limit>,
-    /// How long to wait for the first message; 0 if absent.
+    /// The time to wait for the first message; 0 if absent.
     pub(crate) wait: Option<Wait>,
-    /// How long the leases last; if absent, the queue's setting `visibility_timeout`.
+    /// The time for which the leases last; if absent, the queue's setting `visibility_timeout`.
     #[schema(inline)]
     pub(crate) visibility_timeout: Option<LeaseTime>,
     /// The id of the consumer, from an earlier response. If absent, the consumer gets a new id.
@@ -45,7 +45,7 @@ pub(crate) struct LeasedMessage {
     message: Message,
     lease: LeaseToken,
     lease_expires_at: Timestamp,
-    /// How long the run of the message may take, in milliseconds.
+    /// The time that the run of the message may take, in milliseconds.
     #[schema(required, value_type = Option<u64>)]
     timeout: Option<Millis>,
 }

@@ -31,7 +31,8 @@ pub(crate) type Delay = DurationIn<0, { NewMessage::LONGEST_DELAY.get() }>;
 /// The duration of a lease, within the allowed range.
 pub(crate) type LeaseTime = DurationIn<{ Settings::SHORTEST_LEASE.get() }, { Settings::LONGEST_LEASE.get() }>;
 
-/// How long a request waits, in milliseconds. The `OpenAPI` description states the maximum that the configuration allows.
+/// The time for which a request waits, in milliseconds. The `OpenAPI` description states the maximum that the configuration
+/// allows.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[schema(value_type = u64)]
 pub(crate) struct Wait(Millis);

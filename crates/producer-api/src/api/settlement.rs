@@ -23,14 +23,14 @@ pub(crate) struct Complete {
     result: Option<Box<RawValue>>,
 }
 
-/// Fails an attempt of a message.
+/// Ends an attempt as failed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Fail {
     lease: LeaseToken,
     #[serde(rename = "action")]
     _action: Option<FailAction>,
-    /// Why the attempt failed: a text, or an object with a code and a message.
+    /// The reason why the attempt failed: a text, or an object with a code and a message.
     error: Option<Reason>,
     /// `false` if no further attempt can succeed; `true` if absent.
     retry: Option<bool>,
@@ -47,7 +47,7 @@ pub(crate) struct Release {
     lease: LeaseToken,
     #[serde(rename = "action")]
     _action: Option<ReleaseAction>,
-    /// How long until the message may be handed out again; 0 if absent.
+    /// The time until the message may be handed out again; 0 if absent.
     #[schema(inline)]
     delay: Option<Delay>,
 }
@@ -59,7 +59,7 @@ pub(crate) struct Extend {
     pub(crate) lease: LeaseToken,
     #[serde(rename = "action")]
     _action: Option<ExtendAction>,
-    /// How long the lease lasts from now on; if absent, the visibility timeout with which the message was leased.
+    /// The time for which the lease lasts from now on; if absent, the visibility timeout with which the message was leased.
     #[schema(inline)]
     pub(crate) visibility_timeout: Option<LeaseTime>,
     /// The progress of the work: any JSON up to 65536 bytes.
@@ -195,7 +195,7 @@ impl From<Settlement> for LeaseAction {
 
 // An error of an attempt may contain halves of characters, which are replaced, and may lack parts, which have defaults, so that
 // a consumer can always end its attempt.
-/// Why an attempt failed: a text, or an object with the parts of the error.
+/// The reason why an attempt failed: a text, or an object with the parts of the error.
 #[derive(Debug, ToSchema)]
 #[serde(untagged)]
 enum Reason {

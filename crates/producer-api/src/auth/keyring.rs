@@ -131,7 +131,8 @@ pub(crate) fn hash(key: &str) -> KeyHash {
 /// Returns the id that a text of a key contains; the keyring may have no key with that id.
 pub(crate) fn id(key: &str) -> Option<&str> {
     let rest = key.strip_prefix(KEY_PREFIX)?;
-    // Both the id and the random part may contain underscores, so they are separated by the length of the random part.
+    // The id and the random part of a key may contain underscores, so the function separates them by the length of the random
+    // part.
     let (id, random) = rest.split_at_checked(rest.len().checked_sub(RANDOM_LENGTH + 1)?)?;
     random.starts_with('_').then_some(id)
 }

@@ -15,7 +15,7 @@ use crate::{
     auth::endpoint::RequiredScope,
     errors::{self, Result},
     request::{JsonBody, MessagePath, NoBody, NoQuery},
-    response::{Reserved, Responder},
+    response::{ReservedMemory, Responder},
 };
 
 pub(super) fn register(routes: Routes) -> Routes {
@@ -111,7 +111,12 @@ async fn promote_message(path: MessagePath, _: NoQuery, responder: Responder, _:
 
 /// Responds with the changed message, or refuses an operation that the message's state forbids. The caller has reserved the
 /// memory for the response before the change.
-async fn respond(path: MessagePath, operation: Operation, changed: Changed, reserved: Reserved) -> Result<Response> {
+async fn respond(
+    path: MessagePath,
+    operation: Operation,
+    changed: Changed,
+    reserved: ReservedMemory,
+) -> Result<Response> {
     let MessagePath { app, queue, id } = path;
     let is_failed = changed == Changed::Refused(State::Failed) && operation == Operation::Cancel;
     if !is_failed {

@@ -57,7 +57,7 @@ const USUAL_BYTES_BESIDE_DATA: usize = 600;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct WaitQuery {
-    /// How long to wait until the message has completed or failed. Without `wait`, the response comes at once.
+    /// The time to wait until the message has completed or failed. Without `wait`, the response comes at once.
     #[serde(default, deserialize_with = "query::parse_text")]
     wait: Option<Wait>,
 }

@@ -16,7 +16,7 @@ use crate::wording::unknown_word;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
-    /// How clients are authenticated (default: `keys`).
+    /// The way in which clients are authenticated (default: `keys`).
     pub mode: AuthMode,
     /// A file with more API keys (default: none).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -26,7 +26,7 @@ pub struct Auth {
     pub keys: Vec<ApiKey>,
 }
 
-/// How clients are authenticated.
+/// The way in which clients are authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthMode {
@@ -272,7 +272,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// All scopes.
+    /// All scopes that a key may have.
     pub const ALL: [Self; 4] = [Self::Enqueue, Self::Read, Self::Consume, Self::Manage];
 
     /// Returns the word for the scope in the configuration.
