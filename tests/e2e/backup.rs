@@ -140,7 +140,7 @@ fn back_up(cluster: &RedisCluster, folder: &TempDir) -> Vec<Backup> {
     cluster.servers.iter().enumerate().map(back_up).collect()
 }
 
-/// Returns the slots that a server says it has.
+/// Returns the ranges of slots that a server reports as its own.
 fn slots_of(server: &RedisServer) -> Vec<(u16, u16)> {
     let nodes = server.command("CLUSTER NODES");
     let own = nodes.lines().find(|line| line.contains("myself")).unwrap();

@@ -158,7 +158,7 @@ async fn workers_killed_under_load_lose_nothing() {
     system.assert_clean().await;
 }
 
-/// The queue has twenty harmless messages, a message that kills its worker, and then a thousand harmless ones.
+/// The queue has twenty harmless messages, a message that kills its worker, and then a thousand more harmless messages.
 #[tokio::test]
 async fn a_message_that_kills_its_worker_again_and_again_fails_alone() {
     let config = r#"

@@ -86,14 +86,14 @@ impl Documented {
         server.command("CONFIG RESETSTAT");
     }
 
-    /// Returns the documented commands, of the user and in these items of the list, that nothing has called at any of these
+    /// Returns the documented commands, of the user and in these items of the list, that no client has called at any of these
     /// servers.
     fn uncalled(&self, items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
         let called: BTreeSet<String> = servers.iter().flat_map(|server| called(server)).collect();
         self.rights(items).into_iter().filter(|right| right.starts_with('+') && !called.contains(right)).collect()
     }
 
-    /// Returns the commands in these items of the list that nothing has called at any of these servers.
+    /// Returns the commands in these items of the list that no client has called at any of these servers.
     fn uncalled_of(&self, items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
         &self.uncalled(items, servers) - &self.rights(&[])
     }

@@ -93,7 +93,8 @@ async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_p
         let mut client = system.connect_from(2 + u8::try_from(n % 3).unwrap()).await;
         client.send(post_head(LENGTH, "")).await;
         client.send(&nearly_all).await;
-        // A refusal comes at once, but a busy machine may take seconds to pass it on. The API waits for the rest of an accepted body.
+        // The API refuses at once, but a busy machine may take seconds to deliver the refusal. The API waits for the rest of an
+        // accepted body.
         let answer = client.answer_within(Duration::from_secs(15)).await;
         (client, answer)
     }))

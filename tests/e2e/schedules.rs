@@ -346,7 +346,8 @@ async fn each_tick_is_posted_once_while_processes_and_redis_are_killed_in_random
                 assert!(messages.iter().all(|message| lateness(message) < CURRENT_FOR), "missed ticks are dropped");
             }
             _ => {
-                // One message stands for all missed ticks, so a tick that is posted late is the last before a current one.
+                // One message represents all missed ticks, so a tick that is posted late is the last tick before a tick that is
+                // not missed.
                 let missed = messages.iter().filter(|message| lateness(message) >= CURRENT_FOR).count();
                 assert!(missed <= messages.len() / 2 + 1, "{missed} of {} messages are late", messages.len());
             }

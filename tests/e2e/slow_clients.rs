@@ -145,8 +145,8 @@ const CONNECTIONS: &str = "400";
 
 #[tokio::test]
 async fn slowhttptest_keeps_no_connection_open_and_does_not_delay_posts() {
-    // The time limits of slow clients are longer than a POST may take below, so that a POST that waits for the end of a slow
-    // client fails the test.
+    // The time limits of slow clients are longer than the maximum time of a POST in this test, so that a POST that waits for
+    // the end of a slow client fails the test.
     let limits = "header_timeout = \"6s\"\nrequest_timeout = \"6s\"\nwrite_timeout = \"6s\"\nidle_timeout = \"6s\"\n";
     let mut system = System::start(&format!("[api]\n{limits}")).await;
     // Each POST uses a new connection.

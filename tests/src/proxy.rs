@@ -247,8 +247,8 @@ impl Connection {
     }
 }
 
-/// Copies bytes from `from` to `to` until `from` ends, or until `is_lost` says that the bytes are lost. If `to` is `None`, the
-/// bytes are dropped.
+/// Copies bytes from `from` to `to` until `from` ends, or until `is_lost` returns true. If `to` is `None`, the bytes are
+/// dropped.
 async fn copy_bytes(
     from: &TcpStream,
     to: Option<&TcpStream>,

@@ -84,7 +84,7 @@ impl App {
 
     /// Counts a request that waits for up to `wait` towards the maximum number of waiting requests of its `key`, until the
     /// returned share is dropped. Returns `None` if `wait` is zero. Requests without a key have no maximum.
-    pub(crate) fn take_wait(&self, key: Option<Client>, wait: Millis) -> Result<Option<Share>> {
+    pub(crate) fn count_waiting_request(&self, key: Option<Client>, wait: Millis) -> Result<Option<Share>> {
         let share = (!wait.is_zero()).then(|| self.waiting_requests.take(key, 1)).transpose();
         share.map_err(errors::too_many_waits)
     }

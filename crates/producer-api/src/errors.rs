@@ -40,7 +40,7 @@ pub(crate) const INVALID_CURSOR: Refusal = Refusal(
 );
 pub(crate) const NO_STATE_TO_PURGE: Refusal =
     Refusal(Code::InvalidQuery, "state is required: held, delayed, waiting, completed or failed");
-pub(crate) const ACTIVE_IS_NOT_PURGED: Refusal = Refusal(
+pub(crate) const ACTIVE_MESSAGES_ARE_NOT_PURGED: Refusal = Refusal(
     Code::InvalidQuery,
     "active messages are not purged, because consumers work on them; cancel them one by one, or purge another state: held, \
      delayed, waiting, completed or failed",
@@ -49,7 +49,7 @@ pub(crate) const NO_CONFIRMATION: Refusal = Refusal(
     Code::InvalidQuery,
     "confirm is required, with the queue's name as its value, because this deletes everything in the queue",
 );
-pub(crate) const HOLD_OF_ANOTHER_STATE: Refusal =
+pub(crate) const HOLD_KEY_WITH_ANOTHER_STATE: Refusal =
     Refusal(Code::InvalidQuery, "only held messages wait for a hold key: omit state, or ask for state=held");
 pub(crate) const NOT_JSON_CONTENT: Refusal =
     Refusal(Code::UnsupportedMediaType, "the body must be JSON, sent with the header content-type: application/json");
@@ -89,7 +89,7 @@ static OUTAGE: Outage = Outage::reported_every(Duration::from_secs(10));
 static MISSING_RIGHT: Outage = Outage::reported_every(Duration::from_secs(10));
 
 /// The error text for a Redis user that lacks a right, with an instruction for the operator.
-pub(crate) const LACKS_A_RIGHT: &str =
+pub(crate) const MISSING_RIGHT_DETAIL: &str =
     "the Redis user of this server lacks a right: its operator must compare the user's rights with docs/PRODUCTION.md";
 
 /// Returns a temporary error, which has the header `Retry-After`.
@@ -132,7 +132,8 @@ pub(crate) fn queue_error(error: Error) -> Problem {
             if MISSING_RIGHT.record_failure() {
                 error!(reason, "requests are refused");
             }
-            let detail = format!("{LACKS_A_RIGHT}. The operation may have been done completely, in part or not at all");
+            let detail =
+                format!("{MISSING_RIGHT_DETAIL}. The operation may have been done completely, in part or not at all");
             temporary_error(Code::Unavailable, detail)
         }
         Error::OutOfMemory => {
@@ -300,7 +301,7 @@ pub(crate) fn body_too_slow(limit: Millis) -> Problem {
     Problem::new(Code::RequestTimeout, detail)
 }
 
-pub(crate) fn stopping() -> Problem {
+pub(crate) fn server_is_stopping() -> Problem {
     temporary_error(Code::Stopping, "this server is stopping; send the rest again, to another server")
 }
 

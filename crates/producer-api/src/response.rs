@@ -51,21 +51,21 @@ impl Responder {
     /// budget. `expected_bytes` is the approximate size of the response.
     pub(crate) fn respond_to_read(&self, value: &impl Serialize, expected_bytes: usize) -> Result<Response> {
         // A response larger than one client's budget needs the whole budget of the client.
-        self.json(value, expected_bytes, self.app.response_memory.max_per_client())
+        self.json_response(value, expected_bytes, self.app.response_memory.max_per_client())
     }
 
     /// Returns the response to an operation that changed data. The response is sent even if it exceeds the memory budget; later
     /// responses are refused until memory is free again. `expected_bytes` is the approximate size of the response.
     pub(crate) fn respond_to_change(&self, value: &impl Serialize, expected_bytes: usize) -> Result<Response> {
-        self.json(value, expected_bytes, 0)
+        self.json_response(value, expected_bytes, 0)
     }
 
     /// Creates a response. The function returns an error if the memory budget has neither the size of a large response nor
     /// `max` left. With a `max` of 0, a response is never refused.
-    fn json(&self, value: &impl Serialize, expected_bytes: usize, max: usize) -> Result<Response> {
-        let text = json(value, expected_bytes)?;
+    fn json_response(&self, value: &impl Serialize, expected_bytes: usize, max: usize) -> Result<Response> {
+        let text = serialize_json(value, expected_bytes)?;
         if text.len() <= MAX_UNCOUNTED_BYTES {
-            return Ok(response(text.into()));
+            return Ok(response_with_json(text.into()));
         }
         let reserved = self.reserve_total(self.app.response_memory.take(self.caller.client(), text.len().min(max)))?;
         Ok(reserved.response_with_counted_text(text))
@@ -92,10 +92,10 @@ impl ReservedMemory {
     }
 
     /// Creates the response, and gives the memory that the response does not need back to the budget.
-    pub(crate) fn json(self, value: &impl Serialize) -> Result<Response> {
-        let text = json(value, 0)?;
+    pub(crate) fn json_response(self, value: &impl Serialize) -> Result<Response> {
+        let text = serialize_json(value, 0)?;
         Ok(if text.len() <= MAX_UNCOUNTED_BYTES {
-            response(text.into())
+            response_with_json(text.into())
         } else {
             self.response_with_counted_text(text)
         })
@@ -105,7 +105,7 @@ impl ReservedMemory {
         text.shrink_to_fit();
         self.response_share.force_resize(text.capacity());
         self.total_share.force_resize(text.capacity());
-        response(Bytes::from_owner(CountedText { text, _memory: self }))
+        response_with_json(Bytes::from_owner(CountedText { text, _memory: self }))
     }
 }
 
@@ -154,13 +154,13 @@ impl ResponseMemory for LeaseMemory {
     }
 }
 
-fn json(value: &impl Serialize, expected_bytes: usize) -> Result<Vec<u8>> {
+fn serialize_json(value: &impl Serialize, expected_bytes: usize) -> Result<Vec<u8>> {
     let mut text = Vec::with_capacity(expected_bytes);
     serde_json::to_writer(&mut text, value).map_err(|_| errors::INTERNAL)?;
     Ok(text)
 }
 
-fn response(text: Bytes) -> Response {
+fn response_with_json(text: Bytes) -> Response {
     /// The usual number of headers of a complete response.
     const USUAL_HEADERS: usize = 10;
     let mut response = Response::new(Body::from(text));

@@ -36,12 +36,12 @@ pub struct Arguments {
     print_config: bool,
 }
 
-/// The request to a service to stop.
+/// The request to a service to stop, gracefully or at once.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
-    /// The token that is cancelled when the service may begin no new work. Work under way may continue to its end.
+    /// The token that is cancelled when the service may begin no new work. Work that has begun may continue to its end.
     pub gracefully: CancellationToken,
-    /// The token that is cancelled when work under way must end within a second.
+    /// The token that is cancelled when all work must end within a second.
     pub at_once: CancellationToken,
 }
 

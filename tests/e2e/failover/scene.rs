@@ -60,7 +60,7 @@ pub(super) enum CutOff {
 
 /// The servers of a topology. When a test begins, the first server is a primary.
 pub(super) trait Servers: Sized {
-    /// The changes that only this topology knows.
+    /// The kinds of changes that are possible only in this topology.
     type Change: Copy + Debug;
     /// The name of the topology in logs, metrics and `/readyz`.
     const NAME: &'static str;
@@ -86,7 +86,7 @@ pub(super) trait Servers: Sized {
     fn fail_over(&self, primary: usize) -> Option<u64>;
     /// Restarts all processes that store nothing, one after the other.
     fn restart_others(&mut self);
-    /// Makes a change that only this topology knows.
+    /// Makes a change that is possible only in this topology.
     fn change(&mut self, change: Self::Change);
     /// Undoes a change that [`change`](Self::change) made.
     fn undo(&mut self, change: Self::Change);

@@ -281,12 +281,12 @@ pub(crate) struct QueueRoutes {
 
 impl QueueRoutes {
     /// The maximum number of names without a route that are logged. Producers may use any number of names.
-    const MAX_UNROUTED: usize = 1_000;
+    const MAX_LOGGED_NAMES: usize = 1_000;
 
     /// Records a message name without a route. Returns whether the name is new and must be logged.
     pub(crate) fn record_unrouted(&self, name: &str) -> bool {
         let mut unrouted = self.unrouted.lock();
-        unrouted.len() < Self::MAX_UNROUTED && unrouted.insert(name.to_owned())
+        unrouted.len() < Self::MAX_LOGGED_NAMES && unrouted.insert(name.to_owned())
     }
 
     pub(crate) fn endpoint(&self, name: Option<&MessageName>) -> Option<&Endpoint> {

@@ -118,7 +118,7 @@ impl Executor {
         if !all_ended {
             shared.drop_handlers.cancel();
             let blocked = timeout(TIME_TO_DROP, jobs.wait()).await.is_err();
-            let leases = tracked.leases.of_unfinished_handlers();
+            let leases = tracked.leases.leases_of_unfinished_handlers();
             info!(queue = %queue.name(), messages = leases.len(), "the grace is over: unfinished messages are released");
             if blocked {
                 warn!(queue = %queue.name(), handlers = jobs.len(), "some handlers block their threads");

@@ -45,7 +45,7 @@ impl TrackedLeases {
     }
 
     /// Returns the longest pause between two beats of the heartbeat: a third of the shortest visibility timeout.
-    fn pause(&self) -> Duration {
+    fn max_pause(&self) -> Duration {
         Duration::from_millis(self.min_visibility_timeout.load(Ordering::Relaxed)) / 3
     }
 
@@ -54,11 +54,11 @@ impl TrackedLeases {
         if let Some(min) = self.leases.min_visibility_timeout() {
             self.min_visibility_timeout.store(u64::try_from(min.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
-        let leases = self.leases.to_extend();
+        let leases = self.leases.leases_to_extend();
         if leases.is_empty() {
             return;
         }
-        // The error is not logged here, because the runner gets the same error and logs it. The next beat tries again.
+        // The heartbeat does not log the error, because the runner gets the same error and logs it. The next beat tries again.
         let Ok(extended) = self.queue.extend(&leases, None).await else { return };
         let mut cancelled: HashSet<&LeaseToken> = HashSet::new();
         for (lease, extended) in leases.iter().zip(extended) {
@@ -114,7 +114,7 @@ impl Heartbeat {
                 }
                 Some(leases) = extensions.next(), if !extensions.is_empty() => {
                     // The pause is random, so that the beats of many queues are spread over time.
-                    let pause = leases.pause().mul_f64(rand::random_range(0.8..=1.0));
+                    let pause = leases.max_pause().mul_f64(rand::random_range(0.8..=1.0));
                     self.timers.set(leases.queue.name().clone(), pause);
                 }
             }

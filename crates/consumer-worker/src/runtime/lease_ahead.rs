@@ -17,8 +17,8 @@ pub(crate) struct LeaseAhead {
 }
 
 impl LeaseAhead {
-    const WINDOW: Duration = Duration::from_millis(10);
-    const MAX_MEAN_RUN: Duration = Duration::from_millis(25);
+    const SAMPLE_WINDOW: Duration = Duration::from_millis(10);
+    const MAX_MEAN_RUN_TIME: Duration = Duration::from_millis(25);
     /// The minimum time between two samples, which bounds the number of samples.
     const MIN_SAMPLE_GAP: Duration = Duration::from_micros(500);
 
@@ -29,7 +29,7 @@ impl LeaseAhead {
     }
 
     fn max_messages_at(&mut self, now: Instant, ended: u64, run_time: Duration) -> usize {
-        while self.samples.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > Self::WINDOW) {
+        while self.samples.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > Self::SAMPLE_WINDOW) {
             self.samples.pop_front();
         }
         if self.samples.back().is_none_or(|(at, ..)| now.saturating_duration_since(*at) >= Self::MIN_SAMPLE_GAP) {
@@ -37,7 +37,8 @@ impl LeaseAhead {
         }
         let Some((_, ended_before, run_time_before)) = self.samples.front() else { return 0 };
         let ended_recently = u32::try_from(ended - ended_before).unwrap_or(u32::MAX);
-        if ended_recently == 0 || run_time.saturating_sub(*run_time_before) / ended_recently >= Self::MAX_MEAN_RUN {
+        if ended_recently == 0 || run_time.saturating_sub(*run_time_before) / ended_recently >= Self::MAX_MEAN_RUN_TIME
+        {
             return 0;
         }
         ended_recently as usize

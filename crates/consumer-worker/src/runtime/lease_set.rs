@@ -36,7 +36,7 @@ pub(crate) struct LeaseSet {
     /// Returns the number of leases. A lost lease counts until its handler has ended.
     count: AtomicUsize,
     /// The number of leases whose handlers have not ended, including handlers that have not started.
-    of_unfinished_handlers: AtomicUsize,
+    unfinished_handler_count: AtomicUsize,
     handler_ended: Notify,
     capacity: Arc<Capacity>,
     metrics: Arc<QueueMetrics>,
@@ -47,7 +47,7 @@ impl LeaseSet {
         Arc::new(Self {
             leases: Mutex::default(),
             count: AtomicUsize::new(0),
-            of_unfinished_handlers: AtomicUsize::new(0),
+            unfinished_handler_count: AtomicUsize::new(0),
             handler_ended: Notify::new(),
             capacity,
             metrics,
@@ -58,7 +58,7 @@ impl LeaseSet {
     /// dropped.
     pub(crate) fn add(self: &Arc<Self>, deliveries: &[Delivery], visibility_timeout: Duration) -> Vec<LeaseGuard> {
         self.count.fetch_add(deliveries.len(), Ordering::Relaxed);
-        self.of_unfinished_handlers.fetch_add(deliveries.len(), Ordering::Relaxed);
+        self.unfinished_handler_count.fetch_add(deliveries.len(), Ordering::Relaxed);
         self.metrics.leases.inc_by(gauge_value(deliveries.len()));
         let mut leases = self.leases.lock();
         let add = |delivery: &Delivery| {
@@ -79,7 +79,7 @@ impl LeaseSet {
     /// at a time may wait in this method or in [`wait_until_ended`](Self::wait_until_ended).
     pub(crate) async fn wait_for_room(&self, max: usize) -> usize {
         loop {
-            match max.saturating_sub(self.of_unfinished_handlers.load(Ordering::Relaxed)) {
+            match max.saturating_sub(self.unfinished_handler_count.load(Ordering::Relaxed)) {
                 0 => self.handler_ended.notified().await,
                 room => return room,
             }
@@ -94,7 +94,7 @@ impl LeaseSet {
     }
 
     /// Returns the leases that the heartbeat must extend: all leases except those that their handlers have extended for longer.
-    pub(crate) fn to_extend(&self) -> Vec<LeaseToken> {
+    pub(crate) fn leases_to_extend(&self) -> Vec<LeaseToken> {
         let (leases, now) = (self.leases.lock(), Instant::now());
         let ends_earlier = |lease: &LeaseEntry| !lease.cancel.is_extended_beyond(now + lease.visibility_timeout);
         leases.iter().filter(|(_, lease)| ends_earlier(lease)).map(|(token, _)| token.clone()).collect()
@@ -106,7 +106,7 @@ impl LeaseSet {
     }
 
     /// Returns the leases whose handlers have not ended.
-    pub(crate) fn of_unfinished_handlers(&self) -> Vec<LeaseToken> {
+    pub(crate) fn leases_of_unfinished_handlers(&self) -> Vec<LeaseToken> {
         let leases = self.leases.lock();
         leases.iter().filter(|(_, lease)| !lease.cancel.has_ended()).map(|(token, _)| token.clone()).collect()
     }
@@ -139,14 +139,14 @@ impl LeaseSet {
         self.metrics.leases.dec_by(gauge_value(leases.len()));
         self.capacity.give_back(leases.len(), bytes);
         self.count.fetch_sub(leases.len(), Ordering::Relaxed);
-        let of_unfinished_handlers = leases.iter().filter(|lease| lease.handler == HandlerState::NotEnded).count();
-        if of_unfinished_handlers > 0 {
-            self.mark_handlers_ended(of_unfinished_handlers);
+        let unfinished_handler_count = leases.iter().filter(|lease| lease.handler == HandlerState::NotEnded).count();
+        if unfinished_handler_count > 0 {
+            self.mark_handlers_ended(unfinished_handler_count);
         }
     }
 
     fn mark_handlers_ended(&self, handlers: usize) {
-        self.of_unfinished_handlers.fetch_sub(handlers, Ordering::Relaxed);
+        self.unfinished_handler_count.fetch_sub(handlers, Ordering::Relaxed);
         self.handler_ended.notify_one();
     }
 }
@@ -234,6 +234,6 @@ mod tests {
         // The test drops the guard of the handler that has not ended.
         drop(guards);
         assert_eq!((set.count(), set.wait_for_room(3).await), (0, 3));
-        assert!(set.to_extend().is_empty());
+        assert!(set.leases_to_extend().is_empty());
     }
 }

@@ -23,7 +23,7 @@ use crate::routing::QueueRoutes;
 /// The maximum time for which a suspect message is the only new lease of its runner. A suspect message fails at its next lapse,
 /// and its handler may be what kills the workers. After the runner has leased a suspect message, it leases nothing else until
 /// the handler of the message has ended, so that no other message of the queue fails, too.
-const TIME_ALONE: Duration = Duration::from_secs(1);
+const SUSPECT_MESSAGE_TIME_LIMIT: Duration = Duration::from_secs(1);
 
 /// The runner of one queue. An idle runner has only one task and a notifier. A runner starts its executor for the first lease,
 /// and closes the executor when a lease call returns no message and no lease is left.
@@ -199,7 +199,7 @@ impl QueueRunner {
                     if let Some(lone_handler) = lone_handler {
                         let ended = self.leases().wait_until_ended(&lone_handler);
                         tokio::select! {
-                            _ = timeout(TIME_ALONE, ended) => {}
+                            _ = timeout(SUSPECT_MESSAGE_TIME_LIMIT, ended) => {}
                             () = stop.cancelled() => return Ok(RunnerEnd::Stopped),
                         }
                     }

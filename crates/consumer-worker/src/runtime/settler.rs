@@ -201,7 +201,7 @@ pub(crate) fn log_end(finished: &FinishedJob, action: Option<&Action>, outcome: 
                 attempt = job.attempt(),
                 outcome = outcome.into_str(),
                 duration_ms = took.map(rounded_millis),
-                code = action.and_then(code_of),
+                code = action.and_then(failure_code),
                 $text
             )
         };
@@ -218,7 +218,7 @@ pub(crate) fn log_end(finished: &FinishedJob, action: Option<&Action>, outcome: 
     }
 }
 
-fn code_of(action: &Action) -> Option<&str> {
+fn failure_code(action: &Action) -> Option<&str> {
     match action {
         Action::Fail(failure) | Action::FailAndRetryAfter(failure, _) | Action::FailForGood(failure) => {
             Some(&failure.code)

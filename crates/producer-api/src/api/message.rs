@@ -76,11 +76,11 @@ pub(crate) struct ForgottenMessage {
     id: MessageRef,
     #[schema(inline)]
     queue: QueueName,
-    #[schema(required, schema_with = null)]
+    #[schema(required, schema_with = null_schema)]
     state: Option<State>,
 }
 
-fn null() -> Object {
+fn null_schema() -> Object {
     ObjectBuilder::new().schema_type(Type::Null).build()
 }
 
@@ -109,7 +109,7 @@ pub(crate) struct MessagePage {
 }
 
 /// Returns the URL path of a message.
-pub(crate) fn location(queue: &QueueName, id: &MessageRef) -> String {
+pub(crate) fn message_path(queue: &QueueName, id: &MessageRef) -> String {
     use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
     const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
     let id = utf8_percent_encode(id.as_str(), SEGMENT);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     /// Returns a message with null in every field.
-    fn nulls() -> String {
+    fn message_with_nulls() -> String {
         let schema = json!(NewMessage::schema());
         let nulls: Map<String, Value> =
             schema["properties"].as_object().unwrap().keys().map(|field| (field.clone(), Value::Null)).collect();
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn optional_field_that_is_null_counts_as_absent() {
-        let nulls = nulls();
+        let nulls = message_with_nulls();
         let message = read(&nulls).unwrap();
         assert_eq!(format!("{message:?}"), format!("{:?}", NewMessage::new(RawValue::NULL.to_owned())));
         assert_eq!(message.data.get(), "null", "null is data too");
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn own_id_is_escaped_in_the_location() {
-        let location = location(&"q".parse().unwrap(), &"a b?#%ä".parse().unwrap());
+        let location = message_path(&"q".parse().unwrap(), &"a b?#%ä".parse().unwrap());
         assert_eq!(location, "/v1/queues/q/messages/a%20b%3F%23%25%C3%A4");
     }
 }

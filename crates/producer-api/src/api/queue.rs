@@ -71,7 +71,7 @@ impl PurgeQuery {
     /// Returns the state, or an error if it is missing, unknown or `active`.
     pub(crate) fn state(&self) -> Result<State> {
         match self.state.as_deref().map(str::parse) {
-            Some(Ok(State::Active)) => Err(errors::ACTIVE_IS_NOT_PURGED.into()),
+            Some(Ok(State::Active)) => Err(errors::ACTIVE_MESSAGES_ARE_NOT_PURGED.into()),
             Some(Ok(state)) => Ok(state),
             None | Some(Err(_)) => Err(errors::NO_STATE_TO_PURGE.into()),
         }

@@ -74,7 +74,7 @@ async fn check_request(
     };
     let refused = match (quota, path) {
         (Some((limit, quota)), _) if !quota.is_granted => {
-            Some(rate_limited(&key.id, limit).with_retry_after(secs(quota.more_after)).into_response())
+            Some(rate_limited(&key.id, limit).with_retry_after(whole_secs(quota.more_after)).into_response())
         }
         (_, Some(path)) => guard.refusal(&key, request.method(), path.as_str(), parameters.ok().as_ref()),
         // No route matches the path, so the router answers 404.
@@ -160,7 +160,7 @@ fn rate_limited(key: &KeyId, limit: RateLimit) -> Problem {
 fn quota_unavailable(error: Error) -> Problem {
     let detail = match &error {
         Error::Unavailable(_) => Some("Redis is not available now, and the request was not done; try again".into()),
-        Error::NotPermitted(_) => Some(format!("{}. The request was not done", errors::LACKS_A_RIGHT)),
+        Error::NotPermitted(_) => Some(format!("{}. The request was not done", errors::MISSING_RIGHT_DETAIL)),
         _ => None,
     };
     let mut problem = errors::queue_error(error);
@@ -169,7 +169,7 @@ fn quota_unavailable(error: Error) -> Problem {
 }
 
 /// Returns a duration in whole seconds, rounded up.
-fn secs(time: Millis) -> u32 {
+fn whole_secs(time: Millis) -> u32 {
     u32::try_from(time.get().div_ceil(1_000)).unwrap_or(u32::MAX)
 }
 
@@ -178,8 +178,8 @@ fn secs(time: Millis) -> u32 {
 fn add_quota_headers(headers: &mut HeaderMap, limit: RateLimit, remaining: u32, more_after: Millis) {
     const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
     const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-    let policy = format!("\"key\";q={};w={}", limit.max, secs(*limit.duration));
-    let left = format!("\"key\";r={remaining};t={}", secs(more_after));
+    let policy = format!("\"key\";q={};w={}", limit.max, whole_secs(*limit.duration));
+    let left = format!("\"key\";r={remaining};t={}", whole_secs(more_after));
     for (name, value) in [(POLICY, policy), (LIMIT, left)] {
         headers.extend(HeaderValue::from_str(&value).ok().map(|value| (name, value)));
     }

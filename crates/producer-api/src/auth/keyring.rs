@@ -17,7 +17,7 @@ use tracing::debug;
 
 /// A hash that no key has. The lookup of an unknown id compares this hash, so that it takes as long as the lookup of a known
 /// id.
-const NO_HASH: [u8; 32] = [0; 32];
+const HASH_OF_NO_KEY: [u8; 32] = [0; 32];
 
 #[derive(Debug, Default)]
 pub(crate) struct Keyring {
@@ -53,9 +53,9 @@ impl Keyring {
     /// wrong.
     pub(crate) fn find(&self, presented: &str) -> Option<&Arc<ApiKey>> {
         let presented_hash = hash(presented);
-        let candidates = id(presented).and_then(|id| self.by_id.get(id)).map_or(&[][..], Vec::as_slice);
+        let candidates = id_in_key(presented).and_then(|id| self.by_id.get(id)).map_or(&[][..], Vec::as_slice);
         if candidates.is_empty() {
-            let _ = are_equal_hashes(&presented_hash, &NO_HASH);
+            let _ = are_equal_hashes(&presented_hash, &HASH_OF_NO_KEY);
             debug!("an unknown key was refused");
             return None;
         }
@@ -92,7 +92,7 @@ fn now() -> Timestamp {
 
 const KEY_PREFIX: &str = "drv_";
 /// The number of base64url characters of the 256 random bits of a key.
-const RANDOM_LENGTH: usize = 43;
+const RANDOM_PART_LENGTH: usize = 43;
 
 /// The text of an API key, which only the key's owner has: `drv_<id>_<43 characters of base64url>`, where the last part encodes
 /// 256 random bits.
@@ -129,11 +129,11 @@ pub(crate) fn hash(key: &str) -> KeyHash {
 }
 
 /// Returns the id that a text of a key contains; the keyring may have no key with that id.
-pub(crate) fn id(key: &str) -> Option<&str> {
+pub(crate) fn id_in_key(key: &str) -> Option<&str> {
     let rest = key.strip_prefix(KEY_PREFIX)?;
     // The id and the random part of a key may contain underscores, so the function separates them by the length of the random
     // part.
-    let (id, random) = rest.split_at_checked(rest.len().checked_sub(RANDOM_LENGTH + 1)?)?;
+    let (id, random) = rest.split_at_checked(rest.len().checked_sub(RANDOM_PART_LENGTH + 1)?)?;
     random.starts_with('_').then_some(id)
 }
 
@@ -190,10 +190,10 @@ mod tests {
         for name in ["ops", "a_b", "x-1.2_"] {
             let name: KeyId = name.parse().unwrap();
             let (one, other) = (Secret::generate(&name).unwrap(), Secret::generate(&name).unwrap());
-            assert_eq!(id(one.expose()), Some(name.as_str()));
+            assert_eq!(id_in_key(one.expose()), Some(name.as_str()));
             assert_ne!(one.expose(), other.expose());
             assert_ne!(one.hash(), other.hash());
-            let (_, random) = one.expose().split_at(one.expose().len() - RANDOM_LENGTH);
+            let (_, random) = one.expose().split_at(one.expose().len() - RANDOM_PART_LENGTH);
             assert_eq!(URL_SAFE_NO_PAD.decode(random).unwrap().len(), 32);
             assert_eq!(format!("{one:?}"), "Secret(…)");
         }
@@ -204,7 +204,7 @@ mod tests {
         for text in
             ["", "drv_", "drv_ops", "drv_ops_short", "xyz_ops_", &"é".repeat(30), &format!("drv_{}", "é".repeat(23))]
         {
-            assert_eq!(id(text), None, "{text}");
+            assert_eq!(id_in_key(text), None, "{text}");
         }
     }
 }

@@ -79,7 +79,7 @@ impl RequestMetrics {
         registry.register("drover_http_request_duration_seconds", help, self.durations.clone());
     }
 
-    pub(crate) fn begin(&self, request: &Request) -> InFlightRequest {
+    pub(crate) fn begin_request(&self, request: &Request) -> InFlightRequest {
         self.in_flight.inc();
         InFlightRequest {
             metrics: self.clone(),
@@ -148,7 +148,7 @@ mod tests {
     fn unknown_method_and_disconnected_client_have_labels() {
         let metrics = RequestMetrics::default();
         let request = Request::builder().method("MADEUP").body(Body::empty()).unwrap();
-        drop(metrics.begin(&request));
+        drop(metrics.begin_request(&request));
         let (mut registry, mut text) = (Registry::default(), String::new());
         metrics.register(&mut registry);
         prometheus_text::encode(&mut text, &registry).unwrap();

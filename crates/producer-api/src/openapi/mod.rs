@@ -47,7 +47,7 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis
         document["components"]["schemas"][name] = json!(schema);
     }
     document["components"]["schemas"]["Wait"] = json!(Millis::schema_within(Millis::ZERO, max_wait));
-    document["components"]["headers"] = headers();
+    document["components"]["headers"] = header_components();
     let not_null = json!({"not": {"type": "null"}});
     for (name, exclusive) in [
         ("NewMessage", json!({"delay": not_null, "deliver_at": not_null})),
@@ -107,7 +107,7 @@ fn complete_path(path: &str, item: &mut Value, endpoints: &Endpoints, access: Ac
     }
 }
 
-fn headers() -> Value {
+fn header_components() -> Value {
     let text = |description: &str, required: bool, example: &str| json!({"description": description, "required": required, "schema": {"type": "string"}, "example": example});
     let seconds = json!({"type": "integer", "minimum": 0});
     json!({

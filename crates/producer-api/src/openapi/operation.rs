@@ -139,7 +139,7 @@ impl Operation<'_> {
                 names.extend(["RateLimit-Policy", "RateLimit"]);
             }
             let reference = |name: &str| json!({"$ref": format!("#/components/headers/{name}")});
-            response["headers"] = object(names.into_iter().map(|name| (name.to_owned(), reference(name))));
+            response["headers"] = json_object(names.into_iter().map(|name| (name.to_owned(), reference(name))));
         }
     }
 }
@@ -174,6 +174,6 @@ fn error_response(status: u16, codes: &[Code]) -> Value {
 }
 
 /// Returns a JSON object with these members.
-fn object(members: impl IntoIterator<Item = (String, Value)>) -> Value {
+fn json_object(members: impl IntoIterator<Item = (String, Value)>) -> Value {
     Value::Object(members.into_iter().collect::<Map<_, _>>())
 }

@@ -64,7 +64,7 @@ impl<S: Service<Request, Response = Response>> Service<Request> for RequestServi
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let in_flight = self.layer.metrics.begin(&request);
+        let in_flight = self.layer.metrics.begin_request(&request);
         if self.layer.access == Access::Open {
             self.layer.note_trusted(&request);
         }

@@ -10,7 +10,7 @@ use super::{messages::find_message, registry::Routes};
 use crate::{
     api::{
         json,
-        message::{ChangedMessage, ForgottenMessage, field_error, location},
+        message::{ChangedMessage, ForgottenMessage, field_error, message_path},
     },
     auth::endpoint::RequiredScope,
     errors::{self, Result},
@@ -133,7 +133,7 @@ async fn respond(
         || ChangedMessage::Forgotten(ForgottenMessage::new(queue.name(), &id)),
         |message| ChangedMessage::Kept(Box::new(message)),
     );
-    let mut response = reserved.json(&message)?;
+    let mut response = reserved.json_response(&message)?;
     if changed == Changed::Requested {
         *response.status_mut() = StatusCode::ACCEPTED;
     }
@@ -181,7 +181,7 @@ impl Operation {
             Self::Promote => "only a delayed message can be promoted",
             Self::Patch => "only a message that was never handed out can be changed",
         };
-        let path = location(queue, id);
+        let path = message_path(queue, id);
         let advice = match (self, state) {
             (Self::Erase, _) => format!("cancel it, POST {path}/cancel, or let it finish, then erase it"),
             (Self::Cancel, State::Failed) => format!("erase it if nobody needs it: DELETE {path}"),

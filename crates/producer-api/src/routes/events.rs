@@ -45,7 +45,7 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const RECONNECT_AFTER: Duration = Duration::from_secs(1);
 
 /// The header that disables the buffering of the stream in nginx and compatible proxies.
-const UNBUFFERED: (HeaderName, HeaderValue) =
+const NO_PROXY_BUFFERING: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 /// Listen to events
@@ -76,7 +76,7 @@ async fn listen(
         Some((stream::iter(events), stream))
     });
     let events = stream::iter([beginning]).chain(events.flatten()).map(Ok::<_, Infallible>);
-    Ok(([UNBUFFERED], Sse::new(events)).into_response())
+    Ok(([NO_PROXY_BUFFERING], Sse::new(events)).into_response())
 }
 
 /// The event stream of one client. The stream reads more events only after the earlier events were written to the connection.

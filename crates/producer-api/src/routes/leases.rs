@@ -58,7 +58,7 @@ async fn receive(
     })?;
     // The memory of the body returns to the budget before the request waits.
     drop(body);
-    let _wait_share = app.take_wait(responder.caller.key(), wait)?;
+    let _wait_share = app.count_waiting_request(responder.caller.key(), wait)?;
     let has_sent_id = consumer.is_some();
     let consumer = consumer.unwrap_or_else(ConsumerId::issue);
     let mut request = LeaseRequest::new(consumer.clone(), limit_or(1, max));
@@ -76,7 +76,7 @@ async fn receive(
     };
     let received = Received { consumer, messages: deliveries.into_iter().map(LeasedMessage::from).collect() };
     match reserved {
-        Some(reserved) => reserved.json(&received),
+        Some(reserved) => reserved.json_response(&received),
         None => responder.respond_to_change(&received, 0),
     }
 }

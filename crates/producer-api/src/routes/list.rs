@@ -21,7 +21,7 @@ pub(super) fn register(routes: Routes) -> Routes {
     routes.tag("messages").add(RequiredScope::OnQueue(Scope::Read), refusals, routes!(list_messages))
 }
 
-const DEFAULT_LIMIT: usize = 50;
+const DEFAULT_PAGE_SIZE: usize = 50;
 /// The maximum number of calls to Redis for one page.
 const MAX_CALLS_PER_PAGE: usize = 20;
 
@@ -72,14 +72,14 @@ async fn list_messages(
 ) -> Result<Response> {
     let state = match (&query.hold, query.state) {
         (Some(_), None | Some(State::Held)) => Some(State::Held),
-        (Some(_), Some(_)) => return Err(errors::HOLD_OF_ANOTHER_STATE.into()),
+        (Some(_), Some(_)) => return Err(errors::HOLD_KEY_WITH_ANOTHER_STATE.into()),
         (None, state) => state,
     };
     let position = match &query.cursor {
         Some(text) => Position::decode(text, queue.name(), state)?,
         None => Position::first(state),
     };
-    let limit = limit_or(DEFAULT_LIMIT, query.limit);
+    let limit = limit_or(DEFAULT_PAGE_SIZE, query.limit);
     let reserved = responder.reserve(limit)?;
     let is_first_page = query.cursor.is_none();
     let filter = ListFilter { name: query.name, hold: query.hold, group: query.group };
@@ -87,7 +87,7 @@ async fn list_messages(
     if messages.is_empty() && is_first_page && queue.status().await.map_err(errors::queue_error)?.is_none() {
         return Err(errors::queue_not_found(queue.name()));
     }
-    reserved.json(&MessagePage { messages, next_cursor: next.map(|position| position.encode(queue.name())) })
+    reserved.json_response(&MessagePage { messages, next_cursor: next.map(|position| position.encode(queue.name())) })
 }
 
 /// Fills a page up to `limit` messages and `bytes_left` bytes. The function may need several calls to Redis, because listed

@@ -17,7 +17,7 @@ use crate::{
         True, Wait,
         batch::{BatchEntry, BatchOrLines, NewBatch, PostedBatch},
         json,
-        message::{DuplicateMessage, ForgottenDuplicate, ForgottenMessage, KeptDuplicate, PostedMessage, location},
+        message::{DuplicateMessage, ForgottenDuplicate, ForgottenMessage, KeptDuplicate, PostedMessage, message_path},
     },
     app::App,
     auth::endpoint::RequiredScope,
@@ -91,7 +91,7 @@ async fn post_message(
     let wait = query.wait(&app)?;
     let mut message: NewMessage = json::parse_body(&body)?;
     trace.add_to(&mut message);
-    let _wait_share = app.take_wait(responder.caller.key(), wait.unwrap_or(Millis::ZERO))?;
+    let _wait_share = app.count_waiting_request(responder.caller.key(), wait.unwrap_or(Millis::ZERO))?;
     let enqueued = match key {
         // Messages that are posted at the same time without an Idempotency-Key share one call to Redis; a request with a key
         // makes its own call. The futures of rarer cases are boxed, so that the other requests need less memory.
@@ -133,7 +133,7 @@ async fn post_message(
         responder.respond_to_change(&message, expected_bytes)?
     };
     *response.status_mut() = status;
-    let location = location(queue.name(), &id).try_into().map_err(|_| errors::INTERNAL)?;
+    let location = message_path(queue.name(), &id).try_into().map_err(|_| errors::INTERNAL)?;
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
 }
@@ -194,7 +194,7 @@ async fn read_message(
     responder: Responder,
 ) -> Result<Response> {
     let wait = query.wait(&app)?.unwrap_or(Millis::ZERO);
-    let _wait_share = app.take_wait(responder.caller.key(), wait)?;
+    let _wait_share = app.count_waiting_request(responder.caller.key(), wait)?;
     let message = find_message(&app, &queue, &id, wait).await?;
     let message = message.ok_or_else(|| errors::message_not_found(queue.name(), &id))?;
     responder.respond_to_read(&message, message.data.get().len() + USUAL_BYTES_BESIDE_DATA)

@@ -77,7 +77,7 @@ pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, 
             if writer.chunk.is_empty() { writer.active_at + time_limit } else { Instant::now() + CHUNK_DELAY };
         let line = tokio::select! {
             line = timeout_at(deadline, lines.next()) => line,
-            () = app.shutdown.cancelled() => break writer.store_chunk().await.and(Err(errors::stopping())),
+            () = app.shutdown.cancelled() => break writer.store_chunk().await.and(Err(errors::server_is_stopping())),
         };
         let handled = match line {
             Ok(Ok(Some(line))) => writer.add_line(line).await,
@@ -193,7 +193,7 @@ impl ChunkWriter<'_> {
         self.stored_through = first - 1;
         let cause = match &error {
             Error::Unavailable(_) => "Redis became unavailable",
-            Error::NotPermitted(_) => errors::LACKS_A_RIGHT,
+            Error::NotPermitted(_) => errors::MISSING_RIGHT_DETAIL,
             _ => return errors::enqueue_error(error),
         };
         let mut problem = errors::enqueue_error(error);

@@ -33,7 +33,7 @@ pub(super) fn register(routes: Routes) -> Routes {
         .add_unlimited(MANAGE, &[Code::QueueNotFound], routes!(retry_failed))
 }
 
-const DEFAULT_LIMIT: usize = 100;
+const DEFAULT_PAGE_SIZE: usize = 100;
 
 /// List queues
 ///
@@ -51,7 +51,7 @@ async fn list_queues(
     // the cursor reveals no other name.
     let after = cursor.map(QueueName::try_from).transpose().map_err(|_| errors::INVALID_CURSOR)?;
     let prefix = prefix.as_ref().map_or("", QueueName::as_str);
-    let limit = limit_or(DEFAULT_LIMIT, limit);
+    let limit = limit_or(DEFAULT_PAGE_SIZE, limit);
     let page = app.queues.list(&responder.caller.readable_queues(), prefix, after.as_ref(), limit).await;
     let (queues, next_cursor) = page.map_err(errors::queue_error)?;
     responder.respond_to_read(&Queues { queues, next_cursor }, 0)

@@ -16,7 +16,7 @@ use super::registry::Routes;
 use crate::{
     api::{
         json, limit_or,
-        message::location,
+        message::message_path,
         schedule::{SchedulePage, ScheduleQuery},
     },
     auth::endpoint::RequiredScope,
@@ -41,7 +41,7 @@ pub(super) fn register(routes: Routes) -> Routes {
         .add_unlimited(MANAGE, running, routes!(run_schedule))
 }
 
-const DEFAULT_LIMIT: usize = 50;
+const DEFAULT_PAGE_SIZE: usize = 50;
 
 /// Create or replace a schedule
 ///
@@ -109,12 +109,12 @@ async fn list_schedules(
 ) -> Result<Response> {
     // The cursor is the name of the page's last schedule.
     let after = cursor.map(ScheduleName::try_from).transpose().map_err(|_| errors::INVALID_CURSOR)?;
-    let limit = limit_or(DEFAULT_LIMIT, limit);
+    let limit = limit_or(DEFAULT_PAGE_SIZE, limit);
     let reserved = responder.reserve(limit)?;
     let page = queue.schedules(after.as_ref(), limit).await.map_err(errors::queue_error)?;
     let (schedules, has_more) = page.ok_or_else(|| errors::queue_not_found(queue.name()))?;
     let next_cursor = schedules.last().filter(|_| has_more).map(|last| last.name.clone());
-    reserved.json(&SchedulePage { schedules, next_cursor })
+    reserved.json_response(&SchedulePage { schedules, next_cursor })
 }
 
 /// Pause a schedule
@@ -158,7 +158,7 @@ async fn resume_schedule(path: SchedulePath, _: NoQuery, responder: Responder, _
 async fn run_schedule(SchedulePath { queue, name, .. }: SchedulePath, _: NoQuery, _: NoBody) -> Result<Response> {
     let message = queue.run_schedule(&name).await.map_err(errors::enqueue_error)?;
     let message = message.ok_or_else(|| not_found(queue.name(), &name))?;
-    let location = location(queue.name(), &message.id);
+    let location = message_path(queue.name(), &message.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(message)).into_response())
 }
 

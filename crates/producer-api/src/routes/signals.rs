@@ -31,7 +31,7 @@ pub(super) fn register(routes: Routes) -> Routes {
         .add(READ, &[Code::QueueNotFound, Code::CursorNotFound], routes!(list_signals))
 }
 
-const DEFAULT_LIMIT: usize = 50;
+const DEFAULT_PAGE_SIZE: usize = 50;
 
 /// Send a signal
 ///
@@ -94,7 +94,7 @@ async fn list_signals(
     responder: Responder,
 ) -> Result<Response> {
     let after = cursor.map(|cursor| decode_cursor(&cursor).ok_or(errors::INVALID_CURSOR)).transpose()?;
-    let limit = limit_or(DEFAULT_LIMIT, limit);
+    let limit = limit_or(DEFAULT_PAGE_SIZE, limit);
     let reserved = responder.reserve(limit)?;
     let page = queue.sticky_signals(after.as_ref().map(|(until, key)| (*until, key)), limit).await;
     let (signals, has_more) = page.map_err(errors::queue_error)?;
@@ -108,7 +108,7 @@ async fn list_signals(
         sticky_until: signal.until,
         held: signal.held,
     });
-    reserved.json(&SignalPage { signals: signals.collect(), next_cursor })
+    reserved.json_response(&SignalPage { signals: signals.collect(), next_cursor })
 }
 
 fn not_found(queue: &QueueName, key: &SignalKey) -> Problem {

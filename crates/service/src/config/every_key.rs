@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{sources::DEFAULT, tests::load};
 
 /// Returns all keys in `config/default.toml`, including the keys in comments. A key has another value than its default if
-/// [`other_value`] knows another value.
+/// [`other_value`] returns another value.
 fn every_key() -> Value {
     let mut text = String::new();
     for line in DEFAULT.lines() {

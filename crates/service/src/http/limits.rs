@@ -28,7 +28,7 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// The names that the header `host` may have (default: any name).
     pub hosts: Hosts,
-    /// The time that requests under way may take to end at shutdown (default: 25 s).
+    /// The time that requests in progress may take to end at shutdown (default: 25 s).
     pub grace: Duration,
 }
 

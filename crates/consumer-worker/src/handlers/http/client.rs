@@ -23,7 +23,7 @@ use crate::routing::Outcome;
 /// The time after which an idle connection is closed. The time is shorter than the idle time-out of most servers.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// The pause between two pings on an HTTP/2 connection, and the time limit for the answer to a ping.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const PING_INTERVAL: Duration = Duration::from_secs(15);
 
 /// An HTTP client with its connection pool.
 pub(super) struct Client(reqwest::Client);
@@ -35,8 +35,8 @@ impl Client {
             .dns_resolver(Arc::new(Resolver(networks)))
             .connect_timeout(connect_timeout)
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .http2_keep_alive_timeout(KEEP_ALIVE)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .http2_keep_alive_timeout(PING_INTERVAL)
             .redirect(redirect::Policy::none())
             .no_proxy();
         client.build().map(Self).map_err(|_| "no client for HTTP can be made".into())
