@@ -20,7 +20,7 @@ fn connect(url: &str) -> Queues {
     Queues::new(Redis::new(url, TIME_LIMIT).unwrap(), DeclaredSettings::default())
 }
 
-fn names(count: usize) -> Vec<QueueName> {
+fn queue_names(count: usize) -> Vec<QueueName> {
     (0..count).map(|n| format!("q{n}").parse().unwrap()).collect()
 }
 
@@ -42,7 +42,7 @@ async fn lease(all: &Queues, name: &QueueName, max: usize, completes: usize) -> 
 }
 
 /// Fills each queue: message 1 is completed, 2 is leased, 3 and 4 are waiting.
-async fn fill(all: &Queues, names: &[QueueName]) {
+async fn fill_queues(all: &Queues, names: &[QueueName]) {
     for name in names {
         post(all, name, 1..=4).await;
         assert_eq!(lease(all, name, 2, 1).await, [1, 2]);
@@ -80,10 +80,10 @@ async fn assert_restored(all: &Queues, names: &[QueueName]) {
 
 #[tokio::test]
 async fn backup_of_one_server_is_restored_as_documented() {
-    let (folder, names) = (tempdir().unwrap(), names(2));
+    let (folder, names) = (tempdir().unwrap(), queue_names(2));
     let file = folder.path().join("drover.rdb");
     let old = RedisServer::start_durable();
-    fill(&connect(&old.url()), &names).await;
+    fill_queues(&connect(&old.url()), &names).await;
     old.back_up(&file);
     use_after_backup(&connect(&old.url()), &names).await;
     drop(old);
@@ -97,11 +97,11 @@ async fn backup_of_one_server_is_restored_as_documented() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn backup_of_a_cluster_is_restored_as_documented() {
-    let (folder, names) = (tempdir().unwrap(), names(12));
+    let (folder, names) = (tempdir().unwrap(), queue_names(12));
     let old = RedisCluster::start(3, 0);
     let [first, last] = [0, 2].map(|index| RedisCluster::id_of(&old.servers[index]));
     old.move_slots(&first, &last, 1_000);
-    fill(&connect(&old.url()), &names).await;
+    fill_queues(&connect(&old.url()), &names).await;
     let backups = back_up(&old, &folder);
     use_after_backup(&connect(&old.url()), &names).await;
     drop(old);

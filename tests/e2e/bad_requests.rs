@@ -29,7 +29,7 @@ fn get(path: &str) -> Case {
     Case { content_type: "", ..case(Method::GET, format!("{QUEUE}{path}"), "") }
 }
 
-pub(crate) fn with(header: &'static str, value: &'static [u8], case: Case) -> Case {
+pub(crate) fn with_header(header: &'static str, value: &'static [u8], case: Case) -> Case {
     Case { header: Some((header, value)), ..case }
 }
 
@@ -341,17 +341,17 @@ fn header_cases() -> Vec<Case> {
         cases.push(Case { content_type, ..post("/messages", valid_body) });
     }
     for encoding in [&b"gzip"[..], b"br", b"deflate, gzip", b"x"] {
-        cases.push(with("content-encoding", encoding, post("/messages", valid_body)));
+        cases.push(with_header("content-encoding", encoding, post("/messages", valid_body)));
     }
-    cases.push(with("content-encoding", b"gzip", post("/messages/batch", "{\"messages\":[{\"data\":1}]}")));
+    cases.push(with_header("content-encoding", b"gzip", post("/messages/batch", "{\"messages\":[{\"data\":1}]}")));
     let lines = Case { content_type: "application/x-ndjson", ..post("/messages/batch", valid_body) };
-    cases.push(with("content-encoding", b"gzip", lines));
-    cases.push(with("content-encoding", b"gzip", post("/signals/k", "{\"data\":1}")));
+    cases.push(with_header("content-encoding", b"gzip", lines));
+    cases.push(with_header("content-encoding", b"gzip", post("/signals/k", "{\"data\":1}")));
     for key in [&b""[..], b"a b", b"\"a", b"\xff"] {
-        cases.push(with("idempotency-key", key, post("/messages", valid_body)));
+        cases.push(with_header("idempotency-key", key, post("/messages", valid_body)));
     }
-    cases.push(with("last-event-id", b"x", get("/events")));
-    cases.push(with("last-event-id", b"1-2", get("/events")));
+    cases.push(with_header("last-event-id", b"x", get("/events")));
+    cases.push(with_header("last-event-id", b"1-2", get("/events")));
     cases
 }
 

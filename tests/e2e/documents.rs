@@ -209,7 +209,7 @@ const COMMON_CODES: [&str; 23] = [
 ];
 
 /// Returns the texts in backticks.
-fn quoted(text: &str) -> impl Iterator<Item = &str> {
+fn texts_in_backticks(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
 
@@ -236,7 +236,7 @@ fn endpoints(section: &str) -> BTreeSet<String> {
         let whole = if path.starts_with("{queue}/") { format!("/v1/queues/{path}") } else { path.to_owned() };
         whole.starts_with('/').then(|| format!("{method} {whole}"))
     };
-    rows.flat_map(quoted).filter_map(endpoint).collect()
+    rows.flat_map(texts_in_backticks).filter_map(endpoint).collect()
 }
 
 #[tokio::test]
@@ -245,7 +245,7 @@ async fn api_document_names_the_error_codes_of_each_endpoint() {
     let (page, errors) = page.split_once("\n## Errors\n").unwrap();
     // A line of the list has a status, codes, and an instruction.
     let lines = errors.lines().filter_map(|line| line.strip_prefix("- ")?.split_once(": "));
-    let all: BTreeSet<&str> = lines.flat_map(|(codes, _)| quoted(codes)).collect();
+    let all: BTreeSet<&str> = lines.flat_map(|(codes, _)| texts_in_backticks(codes)).collect();
     assert!(COMMON_CODES.iter().all(|code| all.contains(code)));
 
     let system = System::start("").await;
@@ -253,7 +253,7 @@ async fn api_document_names_the_error_codes_of_each_endpoint() {
     let codes_of = |operation: &Value| -> BTreeSet<String> {
         let answers = operation["responses"].as_object().unwrap().values();
         let texts = answers.filter_map(|answer| answer["description"].as_str());
-        texts.flat_map(quoted).filter(|word| all.contains(word)).map(str::to_owned).collect()
+        texts.flat_map(texts_in_backticks).filter(|word| all.contains(word)).map(str::to_owned).collect()
     };
     let mut described = BTreeSet::new();
     for section in sections(page) {
@@ -270,14 +270,14 @@ async fn api_document_names_the_error_codes_of_each_endpoint() {
         }
         // The codes of the states may be written as `message_…`.
         let is_named = |code: &str| {
-            quoted(&section).any(|word| {
+            texts_in_backticks(&section).any(|word| {
                 word == code || word == "message_…" && code.starts_with("message_") && code != "message_not_found"
             })
         };
         for code in possible.iter().filter(|code| !COMMON_CODES.contains(&code.as_str()) && *code != "overloaded") {
             assert!(is_named(code), "docs/API.md does not name {code} beside {endpoints:?}");
         }
-        for word in quoted(&section).filter(|word| all.contains(word)) {
+        for word in texts_in_backticks(&section).filter(|word| all.contains(word)) {
             assert!(possible.contains(word), "docs/API.md names {word} beside {endpoints:?}, which do not answer it");
         }
         described.extend(endpoints);
@@ -291,7 +291,7 @@ async fn api_document_names_the_error_codes_of_each_endpoint() {
 }
 
 /// Returns the lines of a page that are not in a fenced block.
-fn prose(page: &str) -> impl Iterator<Item = &str> {
+fn lines_outside_of_blocks(page: &str) -> impl Iterator<Item = &str> {
     let mut is_inside = false;
     page.lines().filter(move |line| {
         let is_fence = line.starts_with("```");
@@ -303,7 +303,9 @@ fn prose(page: &str) -> impl Iterator<Item = &str> {
 /// Returns the anchors of the headings of a page.
 fn anchors(page: &str) -> BTreeSet<String> {
     let is_kept = |letter: &char| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter);
-    let headings = prose(page).filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let headings = lines_outside_of_blocks(page)
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim());
     let of_headings =
         headings.map(|text| text.to_lowercase().chars().filter(is_kept).collect::<String>().replace(' ', "-"));
     let explicit = page.split("<a name=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
@@ -319,7 +321,9 @@ fn links_between_documents_lead_to_files_and_headings_that_exist() {
     let mut checked = 0;
     for page in &pages {
         let text = fs::read_to_string(page).unwrap();
-        let links = prose(&text).flat_map(|line| line.split("](").skip(1)).map(|rest| rest.split(')').next().unwrap());
+        let links = lines_outside_of_blocks(&text)
+            .flat_map(|line| line.split("](").skip(1))
+            .map(|rest| rest.split(')').next().unwrap());
         for link in links.filter(|link| !link.contains("://")) {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
             let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };

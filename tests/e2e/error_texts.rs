@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     System,
-    bad_requests::{Case, FIELDS, QUEUE, answer, case, cases, non_object_bodies, post, with},
+    bad_requests::{Case, FIELDS, QUEUE, answer, case, cases, non_object_bodies, post, with_header},
 };
 
 /// Words of libraries and of Rust. None of the words occurs in the requests.
@@ -136,7 +136,7 @@ async fn unusual_but_valid_input_is_accepted() {
     let lines = "\u{feff}{\"data\":1,\"ttl\":null}\n{\"data\":2,\"hold\":null}\n";
     let lines = Case { content_type: "application/x-ndjson", ..post("/messages/batch", lines) };
     assert!(assert_status(lines, 200).await.contains("\"enqueued\":2"));
-    assert_status(with("content-encoding", b"identity", post("/messages", "{\"data\":1}")), 201).await;
+    assert_status(with_header("content-encoding", b"identity", post("/messages", "{\"data\":1}")), 201).await;
     assert_status(case(Method::PATCH, QUEUE, "\u{feff}{\"max_attempts\":null,\"idempotency_window\":\"1w 2d\"}"), 200)
         .await;
     assert_status(post("/signals/k", "{\"data\":null,\"sticky_for\":null}"), 200).await;

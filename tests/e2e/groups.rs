@@ -58,7 +58,7 @@ async fn messages_of_a_group_are_leased_in_order_while_handlers_fail_and_workers
         [worker]
         concurrency = 100
     "#;
-    let (_seed, mut random) = Seed::draw();
+    let (_seed, mut random) = Seed::choose();
     let system = System::start(config).await;
     let mut posted: HashMap<String, Vec<String>> = HashMap::new();
     for _ in 0..MESSAGES_OF_A_GROUP / 5 {

@@ -88,14 +88,14 @@ impl Documented {
 
     /// Returns the documented commands, of the user and in these items of the list, that no client has called at any of these
     /// servers.
-    fn uncalled(&self, items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
-        let called: BTreeSet<String> = servers.iter().flat_map(|server| called(server)).collect();
+    fn uncalled_commands(&self, items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
+        let called: BTreeSet<String> = servers.iter().flat_map(|server| called_commands(server)).collect();
         self.rights(items).into_iter().filter(|right| right.starts_with('+') && !called.contains(right)).collect()
     }
 
     /// Returns the commands in these items of the list that no client has called at any of these servers.
-    fn uncalled_of(&self, items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
-        &self.uncalled(items, servers) - &self.rights(&[])
+    fn uncalled_commands_of(&self, items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
+        &self.uncalled_commands(items, servers) - &self.rights(&[])
     }
 
     /// Returns the URL of a server with the user and its password.
@@ -105,14 +105,14 @@ impl Documented {
 }
 
 /// Returns the commands that clients and scripts have called at a server, as an ACL names them.
-fn called(server: &RedisServer) -> BTreeSet<String> {
+fn called_commands(server: &RedisServer) -> BTreeSet<String> {
     let stats = server.command("INFO commandstats");
     let name = |line: &str| Some(format!("+{}", line.strip_prefix("cmdstat_")?.split_once(':')?.0));
     stats.lines().filter(|line| !line.contains(":calls=0,")).filter_map(name).collect()
 }
 
 /// Returns the commands, keys and channels that a server has refused since the user was created.
-fn refused(server: &RedisServer) -> Vec<String> {
+fn refused_rights(server: &RedisServer) -> Vec<String> {
     let log = server.command("ACL LOG");
     let lines: Vec<&str> = log.lines().collect();
     // In the raw reply of Redis, a value follows its name and its length.
@@ -121,7 +121,7 @@ fn refused(server: &RedisServer) -> Vec<String> {
 }
 
 fn assert_nothing_refused(server: &RedisServer) {
-    assert_eq!(refused(server), [] as [String; 0]);
+    assert_eq!(refused_rights(server), [] as [String; 0]);
 }
 
 const ROUTES: &str = "[[worker.routes]]
@@ -170,12 +170,18 @@ async fn all_operations_succeed_with_the_documented_rights_and_call_each_documen
     assert!(worker.terminate().success());
     assert_nothing_refused(&system.redis);
     // Redis has refused no command, so the list has the right of each command that was called.
-    assert_eq!(documented.uncalled(&items, &[&system.redis]), BTreeSet::new(), "the list has rights that nothing uses");
+    assert_eq!(
+        documented.uncalled_commands(&items, &[&system.redis]),
+        BTreeSet::new(),
+        "the list has rights that nothing uses"
+    );
 }
 
 /// Waits until a server has refused a command, a key or a channel.
 fn wait_for_refusal(server: &RedisServer, without: &str) {
-    eventually(&format!("something is refused without {without}"), || (!refused(server).is_empty()).then_some(()));
+    eventually(&format!("something is refused without {without}"), || {
+        (!refused_rights(server).is_empty()).then_some(())
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,7 +264,7 @@ async fn documented_rights_are_enough_for_another_database_for_redis_without_app
     let audit = queues.queue(&"my-queue".parse().unwrap()).audit().await.unwrap();
     assert_eq!(audit.findings.len(), 1, "{audit:?}");
     assert_nothing_refused(&system.redis);
-    assert_eq!(documented.uncalled_of(&items[1..], &[&system.redis]), BTreeSet::new());
+    assert_eq!(documented.uncalled_commands_of(&items[1..], &[&system.redis]), BTreeSet::new());
 }
 
 /// Returns the primary that has a slot, while the slots are as they were when the cluster began.
@@ -286,7 +292,7 @@ async fn documented_rights_are_enough_in_a_cluster_while_a_slot_moves() {
     servers[old].command(&format!("CLUSTER SETSLOT {slot} MIGRATING {new_id}"));
     let move_slot = async {
         tokio::task::block_in_place(|| {
-            eventually("a call is redirected", || called(servers[new]).contains("+asking").then_some(()));
+            eventually("a call is redirected", || called_commands(servers[new]).contains("+asking").then_some(()));
             for index in [new, old] {
                 servers[index].command(&format!("CLUSTER SETSLOT {slot} NODE {new_id}"));
             }
@@ -297,7 +303,7 @@ async fn documented_rights_are_enough_in_a_cluster_while_a_slot_moves() {
     for server in &servers {
         assert_nothing_refused(server);
     }
-    assert_eq!(documented.uncalled_of(&[CLUSTER], &servers), BTreeSet::new());
+    assert_eq!(documented.uncalled_commands_of(&[CLUSTER], &servers), BTreeSet::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

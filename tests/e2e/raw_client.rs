@@ -32,7 +32,7 @@ pub(crate) struct Answer {
 
 impl RawClient {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        Self::over(TcpStream::connect(address).await.unwrap())
+        Self::with_stream(TcpStream::connect(address).await.unwrap())
     }
 }
 
@@ -47,12 +47,12 @@ impl System {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4_096).unwrap();
         socket.bind((Ipv4Addr::new(127, 0, 0, last_byte), 0).into()).unwrap();
-        RawClient::over(socket.connect(self.api_port.address()).await.unwrap())
+        RawClient::with_stream(socket.connect(self.api_port.address()).await.unwrap())
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
-    pub(crate) fn over(stream: S) -> Self {
+    pub(crate) fn with_stream(stream: S) -> Self {
         Self { stream, received: Vec::new() }
     }
 

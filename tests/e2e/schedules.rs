@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// The age (ms) from which a due tick counts as missed.
-const CURRENT_FOR: u64 = 10_000;
+const MISSED_AFTER_MILLIS: u64 = 10_000;
 /// The maximum lateness (ms) of a tick while a process ticks, on a busy machine. `tests/timed` checks the promised 50 ms.
-const MAX_LATENESS: u64 = 2_000;
+const MAX_LATENESS_MILLIS: u64 = 2_000;
 
 impl System {
     async fn put(&self, path: &str, body: Value) -> (u16, Value) {
@@ -309,7 +309,7 @@ impl Cluster {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_tick_is_posted_once_while_processes_and_redis_are_killed_in_random_order() {
-    let (_seed, mut random) = Seed::draw();
+    let (_seed, mut random) = Seed::choose();
     let duration = Duration::from_secs(from_env("DROVER_FAULTS_SECS").unwrap_or(25));
     let mut cluster = Cluster::start().await;
     for missed in ["skip", "one", "all"] {
@@ -343,12 +343,15 @@ async fn each_tick_is_posted_once_while_processes_and_redis_are_killed_in_random
                 assert_eq!(seconds, expected, "every tick is posted");
             }
             "skip" => {
-                assert!(messages.iter().all(|message| lateness(message) < CURRENT_FOR), "missed ticks are dropped");
+                assert!(
+                    messages.iter().all(|message| lateness(message) < MISSED_AFTER_MILLIS),
+                    "missed ticks are dropped"
+                );
             }
             _ => {
                 // One message represents all missed ticks, so a tick that is posted late is the last tick before a tick that is
                 // not missed.
-                let missed = messages.iter().filter(|message| lateness(message) >= CURRENT_FOR).count();
+                let missed = messages.iter().filter(|message| lateness(message) >= MISSED_AFTER_MILLIS).count();
                 assert!(missed <= messages.len() / 2 + 1, "{missed} of {} messages are late", messages.len());
             }
         }
@@ -357,7 +360,7 @@ async fn each_tick_is_posted_once_while_processes_and_redis_are_killed_in_random
             promised.iter().any(|(begin, end)| (*begin..*end).contains(&tick))
         });
         for message in in_time {
-            assert!(lateness(message) <= MAX_LATENESS, "{} ms late: {message}", lateness(message));
+            assert!(lateness(message) <= MAX_LATENESS_MILLIS, "{} ms late: {message}", lateness(message));
         }
     }
     assert_eq!(all.len(), 3);
@@ -366,7 +369,7 @@ async fn each_tick_is_posted_once_while_processes_and_redis_are_killed_in_random
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_tick_is_posted_once_while_schedules_are_replaced_paused_and_deleted() {
-    let (_seed, mut random) = Seed::draw();
+    let (_seed, mut random) = Seed::choose();
     let system = System::start("").await;
     let ports: Vec<ReservedPort> = (0..3).map(|_| ReservedPort::reserve()).collect();
     let _apis: Vec<Process> = ports.iter().map(|port| start_api(port, &system.redis_url, &system.config)).collect();
@@ -420,7 +423,7 @@ async fn each_tick_is_posted_once_while_schedules_are_replaced_paused_and_delete
             let posted = millis(&message["created_at"]);
             let rest = rests.get(name).into_iter().flatten().find(|(since, until)| *since < posted && posted < *until);
             assert!(rest.is_none(), "{message} was posted in the rest {rest:?}");
-            assert!(lateness(message) <= MAX_LATENESS, "{} ms late: {message}", lateness(message));
+            assert!(lateness(message) <= MAX_LATENESS_MILLIS, "{} ms late: {message}", lateness(message));
         }
     }
     system.assert_clean().await;

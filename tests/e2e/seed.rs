@@ -9,7 +9,7 @@ pub(crate) struct Seed(u64);
 
 impl Seed {
     /// Returns the seed in `DROVER_FAULTS_SEED`, or a random seed, with its random number generator.
-    pub(crate) fn draw() -> (Self, StdRng) {
+    pub(crate) fn choose() -> (Self, StdRng) {
         let seed = from_env("DROVER_FAULTS_SEED").unwrap_or_else(rand::random);
         (Self(seed), StdRng::seed_from_u64(seed))
     }

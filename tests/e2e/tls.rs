@@ -78,7 +78,7 @@ async fn api_uses_tls_only_if_a_certificate_is_configured() {
     let mut system = start_system(&certificate.config());
     let stream = connect(&system, &trusted).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
-    let mut client = RawClient::over(stream);
+    let mut client = RawClient::with_stream(stream);
     for _ in 0..2 {
         let answer = client.request(LIVEZ).await;
         assert_eq!(answer.status, 200);
@@ -103,7 +103,7 @@ async fn renewed_certificate_is_used_without_a_restart_and_an_invalid_certificat
     let system = start_system(&certificate.config());
     std::fs::write(certificate.path("tls.key"), "no key").unwrap();
     system.api.wait_for_log("the certificate was not renewed");
-    let mut old = RawClient::over(connect(&system, &first).await.unwrap());
+    let mut old = RawClient::with_stream(connect(&system, &first).await.unwrap());
     assert_eq!(old.request(LIVEZ).await.status, 200);
     let second = certificate.renew();
     let renewed = async {

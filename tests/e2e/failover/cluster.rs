@@ -10,7 +10,7 @@ use super::scene::{CutOff, Servers, servers_reach};
 const PRIMARIES: usize = 3;
 const SLOTS: usize = 16_384;
 /// The time after which a planned fail-over has succeeded or was given up by the servers.
-const PLANNED_FAIL_OVER: Duration = Duration::from_secs(6);
+const PLANNED_FAIL_OVER_TIME_LIMIT: Duration = Duration::from_secs(6);
 /// The number of the first slots of each range that move to another server.
 const MOVED_SLOTS: usize = 200;
 
@@ -71,7 +71,7 @@ impl Servers for RedisCluster {
         let mut ordered_at: Option<Instant> = None;
         servers_reach("the replica replaces its primary", || {
             // The other servers refuse a fail-over if they voted about this primary moments ago.
-            if ordered_at.is_none_or(|at| at.elapsed() > PLANNED_FAIL_OVER) {
+            if ordered_at.is_none_or(|at| at.elapsed() > PLANNED_FAIL_OVER_TIME_LIMIT) {
                 assert_eq!(replica.command("CLUSTER FAILOVER"), "+OK");
                 ordered_at = Some(Instant::now());
             }
