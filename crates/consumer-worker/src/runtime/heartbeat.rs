@@ -93,8 +93,8 @@ impl Heartbeat {
         }
     }
 
-    /// Schedules an early extension of the leases of a queue, because a cancelled message may be leased but not yet in the lease set, or because the
-    /// queue was deleted.
+    /// Schedules an early extension of the leases of a queue. The extension finds cancelled messages whose leases were not in
+    /// the lease set yet, and the lost leases of a deleted queue.
     pub(crate) fn extend_soon(&self, queue: &QueueName) {
         self.timers.set(queue.clone(), EARLY_BEAT_DELAY);
     }
