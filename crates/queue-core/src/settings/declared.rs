@@ -31,6 +31,9 @@ pub struct DeclaredSettings {
 /// The member of an entry that declares the schedules of the queue.
 const SCHEDULES: &str = "schedules";
 
+/// The text that stands for null in a declared setting, because TOML has no null. No setting has this text as a value.
+const NONE: &str = "none";
+
 impl<'de> Deserialize<'de> for DeclaredSettings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut declared = Self::default();
@@ -40,7 +43,8 @@ impl<'de> Deserialize<'de> for DeclaredSettings {
                     .map_err(|_| D::Error::custom(format_args!("{pattern}.{SCHEDULES} must be a table of tables")))?;
                 declared.schedules.insert(pattern.clone(), schedules);
             }
-            declared.settings.insert(pattern, SettingsPatch::of(&Value::Object(entry)));
+            let settings = replace_all(Value::Object(entry), &NONE.into(), &Value::Null);
+            declared.settings.insert(pattern, SettingsPatch::of(&settings));
         }
         Ok(declared)
     }
@@ -51,12 +55,17 @@ impl Serialize for DeclaredSettings {
         #[derive(Serialize)]
         struct Entry<'a> {
             #[serde(flatten)]
-            settings: &'a SettingsPatch,
+            settings: Value,
             #[serde(skip_serializing_if = "Option::is_none")]
             schedules: Option<&'a BTreeMap<String, Value>>,
         }
-        let entry = |(pattern, settings)| (pattern, Entry { settings, schedules: self.schedules.get(pattern) });
-        serializer.collect_map(self.settings.iter().map(entry))
+        let mut entries = Vec::with_capacity(self.settings.len());
+        for (pattern, settings) in &self.settings {
+            let settings = serde_json::to_value(settings).map_err(serde::ser::Error::custom)?;
+            let settings = replace_all(settings, &Value::Null, &NONE.into());
+            entries.push((pattern, Entry { settings, schedules: self.schedules.get(pattern) }));
+        }
+        serializer.collect_map(entries)
     }
 }
 
@@ -142,6 +151,17 @@ impl FromIterator<(QueueName, SettingsPatch)> for DeclaredSettings {
     }
 }
 
+/// Replaces each value that equals `from` by `to`, in the object and in all objects within it.
+fn replace_all(value: Value, from: &Value, to: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            members.into_iter().map(|(name, value)| (name, replace_all(value, from, to))).collect::<Map<_, _>>().into()
+        }
+        value if value == *from => to.clone(),
+        value => value,
+    }
+}
+
 /// Reads a schedule. The error has the path of the invalid member, and the reason.
 fn read_schedule(json: &Value) -> Result<NewSchedule, (String, String)> {
     let read = serde_path_to_error::deserialize(json.clone());
@@ -205,6 +225,32 @@ mod tests {
         assert_eq!((&q["rate_limit"], &q["backoff"]), (&json!({"max": 2, "duration": "1s"}), &backoff));
         assert_eq!(of(&declared, "r")["exclusive"], json!(false));
         assert_eq!(DeclaredSettings::default().of(&"r".parse().unwrap()), SettingsPatch::default());
+    }
+
+    #[test]
+    fn null_and_the_text_none_restore_the_default_that_a_pattern_replaced() {
+        let declared = declared(json!({
+            "*": {"groups": {"concurrency": 3}, "max_length": 10, "timeout": "1s"},
+            "a": {"groups": {"concurrency": null}, "max_length": null},
+            "b": {"groups": {"concurrency": "none"}, "timeout": "none"},
+            "c": {"groups": "none"},
+        }));
+        declared.validate().unwrap();
+        let concurrency_and_length = |queue: &str| {
+            let settings = declared.of(&queue.parse().unwrap()).settings().unwrap();
+            (
+                settings.groups.concurrency.map(|max| *max),
+                settings.max_length.map(|max| *max),
+                settings.timeout.is_some(),
+            )
+        };
+        assert_eq!(concurrency_and_length("a"), (None, None, true));
+        assert_eq!(concurrency_and_length("b"), (None, Some(10), false));
+        assert_eq!(concurrency_and_length("c"), (Some(1), Some(10), true));
+        assert_eq!(
+            serde_json::to_value(&declared).unwrap()["a"],
+            json!({"groups": {"concurrency": "none"}, "max_length": "none"})
+        );
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Default for SettingsPatch {
 }
 
 impl SettingsPatch {
-    /// Makes a patch of these members; a null counts as absent.
+    /// Makes a patch of these members; a null restores the default of a setting, as in [`Settings::patched`].
     pub(super) fn of(members: &Value) -> Self {
         let Self(mut patch) = Self::default();
         merge(&mut patch, members, None);
@@ -95,15 +95,15 @@ impl SettingsPatch {
     }
 }
 
-/// Reads declared settings; a null counts as absent.
+/// Reads a patch of settings.
 impl<'de> Deserialize<'de> for SettingsPatch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Ok(Self::of(&Value::Object(Map::deserialize(deserializer)?)))
     }
 }
 
-/// Merges a patch into a value as RFC 7396 describes, but if `defaults` is given, a null restores the value in `defaults`, and a
-/// null for [`NULL_IS_A_VALUE`] stays null.
+/// Merges a patch into another patch, whose nulls stay null. If `defaults` is given, merges the patch into a value as RFC 7396
+/// describes, but a null restores the value in `defaults`, and a null for [`NULL_IS_A_VALUE`] stays null.
 fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
     let Value::Object(members) = patch else {
         *target = patch.clone();
@@ -114,7 +114,6 @@ fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
     }
     for (name, value) in members {
         match defaults {
-            None if value.is_null() => drop(target.as_object_mut().and_then(|target| target.remove(name))),
             // A null for an unknown setting stays in the result, so that the name is refused later.
             Some(_) if value.is_null() && name == NULL_IS_A_VALUE => target[name] = Value::Null,
             Some(defaults) if value.is_null() => target[name] = defaults.get(name).cloned().unwrap_or_default(),

@@ -115,7 +115,7 @@ end
 -- Returns whether the messages were stored; a call whose messages were not stored needs part 2.
 local function store_first_ones_of_groups()
   if key ~= '' or meta.max_length or meta.exclusive or meta.purged_to or (tonumber(meta.listened_until) or 0) > now
-    or #ARGV > 4 + 4 * MAX_MESSAGES or not meta.grouped and redis.call('EXISTS', WAITING, PRIORITIZED) > 0 then return false end
+    or #ARGV > 4 + 4 * MAX_MESSAGES then return false end
   local names, seen, count = {}, {}, 0
   for position = 5, #ARGV, 4 do
     local options = ARGV[position + 2] or ''
@@ -128,6 +128,8 @@ local function store_first_ones_of_groups()
     count = count + 1
     names[count], seen[name] = name, true
   end
+  -- The first message with a group gives the ready messages without a group a turn, which part 2 does.
+  if not meta.grouped and redis.call('EXISTS', WAITING, PRIORITIZED) > 0 then return false end
   for _, stored in ipairs(redis.call('HMGET', GROUPS, unpack(names))) do
     if stored then return false end
   end
