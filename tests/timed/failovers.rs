@@ -12,7 +12,7 @@ use crate::{
 
 /// The time limit of an election. A Sentinel that did not run for 2 s, as on a busy machine, does nothing for the next 30 s
 /// (TILT mode).
-const ELECTED_WITHIN: Duration = Duration::from_secs(90);
+const ELECTED_WITHIN: Duration = Duration::from_secs(180);
 
 /// The servers of a topology. The first server is the primary of the queue.
 trait Servers {

@@ -12,7 +12,7 @@ use crate::{
 
 const REPLICAS: u32 = 2;
 /// Sentinels that were not run for 2 s, on a busy machine, do nothing for the next 30 s (TILT).
-const TIME_LIMIT: Duration = Duration::from_secs(90);
+const TIME_LIMIT: Duration = Duration::from_secs(180);
 
 /// Waits until a condition is true.
 async fn wait_for(what: &str, is_true: impl Fn() -> bool) {
