@@ -87,7 +87,7 @@ for server in "${servers[@]}"; do
     owned=$((owned + $(owned_slots "$server")))
 done
 if [ "$owned" -lt "$slots" ]; then
-    # The cluster is new, or an earlier run was interrupted; what that run has done is refused now, and stays.
+    # The cluster is new, or an earlier run was interrupted; the servers refuse steps that the earlier run has done already.
     for ((n = 0; n < primaries; n++)); do
         ask "${servers[n]}" cluster addslotsrange $((n * slots / primaries)) $(((n + 1) * slots / primaries - 1)) || true
         # With different epochs the primaries need not settle who wins.

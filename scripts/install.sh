@@ -1,6 +1,6 @@
 #!/bin/sh
 # install.sh PACKAGE COMMAND...: installs a Debian package if one of the commands is missing, or always if no command is given.
-# Drover starts its own services, so this script neither starts nor enables a service of the package. It does not touch a
+# Drover starts its own services, so this script neither starts nor enables a service of the package. The script does not touch a
 # service that was installed before.
 set -eu
 
@@ -26,7 +26,8 @@ is_installed() {
     [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null)" = installed ]
 }
 
-# Packages run this program before they start a service. If it exists already, as in containers, it is not replaced.
+# Packages run this program before they start a service. If the program exists already, as in containers, this script
+# does not replace it.
 policy=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
 is_new=yes is_policy_ours=
 if is_installed; then
@@ -45,7 +46,7 @@ echo "Installing $package"
 $as_root apt-get update -qq
 if [ -n "$is_new" ] && [ ! -e "$policy" ]; then
     is_policy_ours=yes
-    # It forbids only starts of this package's services: other services may need a restart because a library was updated.
+    # The policy forbids only starts of this package's services: other services may need a restart because a library was updated.
     printf '#!/bin/sh\ncase "$*" in *%s*) exit 101 ;; esac\n' "$package" | $as_root tee "$policy" >/dev/null
     $as_root chmod 755 "$policy"
 fi

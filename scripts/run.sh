@@ -63,7 +63,7 @@ if [ -z "${BINARIES:-}" ]; then
     "${CARGO:-cargo}" build --release --locked --package producer-api --package consumer-worker
 fi
 
-# The effective configuration. An error in it ends this script here, and the binary prints what to do.
+# The effective configuration. An error in the configuration ends this script here, and the binary prints what to do.
 effective=$("$binaries/producer-api" "${config[@]}" --print-config)
 bind_of() { # bind_of SECTION
     sed -n "/^\[$1\]/,/^\[/ s/^bind = \"\(.*\)\"/\1/p" <<<"$effective"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Tests the API against its OpenAPI document with all checks of schemathesis. It starts a private Redis, the API with a key, and
+# Tests the API against its OpenAPI document with all checks of schemathesis. The script starts a private Redis, the API with a key, and
 # a worker, on free ports.
 #
 # These environment variables may be set: SEED (default 1), MAX_EXAMPLES (default 15, the maximum number of random requests for
