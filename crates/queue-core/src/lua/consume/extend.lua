@@ -3,11 +3,11 @@
 -- `RUN_TIMEOUT_GRACE` (ms) after the timeout of its run.
 -- KEYS      options leased runs cancelling
 -- USES      clock run watch timeout record_clock
--- ARGV      duration from now (ms; '' for the visibility timeout with which each lease was handed out), then for each lease:
+-- ARGV      duration from now (ms; '' for the visibility timeout with which each message was leased), then for each lease:
 --           id, token
 -- Returns   for each lease 0 if it is over, else the new deadline (ms), negative if the message is to be cancelled
 -- Complexity O(leases · log N)
-local wanted = tonumber(ARGV[1])
+local wanted_timeout = tonumber(ARGV[1])
 local ids = {}
 for i = 2, #ARGV, 2 do
   ids[#ids + 1] = ARGV[i]
@@ -15,27 +15,27 @@ end
 local runs = redis.call('HMGET', RUNS, unpack(ids))
 local deadlines = redis.call('ZMSCORE', LEASED, unpack(ids))
 local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}
-local cancelling = redis.call('SMISMEMBER', CANCELLING, unpack(ids))
+local is_cancelling = redis.call('SMISMEMBER', CANCELLING, unpack(ids))
 local reply, moved, changed, earliest = {}, {}, {}, math.huge
 for i, id in ipairs(ids) do
   local token = ARGV[2 * i + 1]
   local is_leased = runs[i] and string.sub(runs[i], 1, #token + 1) == token .. '\t'
   if is_leased and tonumber(deadlines[i] or 0) > now then
     local run = parse_run(runs[i])
-    local extension = wanted and wanted > run.visibility and wanted or nil
-    -- `started` is later than now if Redis's clock has stepped back since the hand-out.
-    local started = math.min(tonumber(run.started) or now, now)
-    if extension ~= run.extension or started ~= tonumber(run.started) then
-      run.extension, run.started = extension, started
+    local extension = wanted_timeout and wanted_timeout > run.visibility and wanted_timeout or nil
+    -- `started` is later than now if Redis's clock has stepped back since the lease began.
+    local run_start = math.min(tonumber(run.started) or now, now)
+    if extension ~= run.extension or run_start ~= tonumber(run.started) then
+      run.extension, run.started = extension, run_start
       changed[#changed + 1] = id
       changed[#changed + 1] = format_run(run)
     end
     local deadline =
-      deadline_of(timeout_of(options[i], run.timeout), started, now + (wanted or run.visibility))
+      deadline_of(timeout_of(options[i], run.timeout), run_start, now + (wanted_timeout or run.visibility))
     if deadline < tonumber(deadlines[i]) then earliest = math.min(earliest, deadline) end
     moved[#moved + 1] = deadline
     moved[#moved + 1] = id
-    reply[i] = cancelling[i] == 1 and -deadline or deadline
+    reply[i] = is_cancelling[i] == 1 and -deadline or deadline
   else
     reply[i] = 0
   end

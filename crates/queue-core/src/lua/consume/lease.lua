@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
--- lease: maintains the queue, then hands out messages from the head of the waiting list, and from groups in their turns: at most
+-- lease: maintains the queue, then leases messages from the head of the waiting list, and from groups in their turns: at most
 -- as many as the rate limit and an exclusive queue permit, and none while the queue is paused. A message that has lapsed and would
--- fail with its next lapse is handed out alone: if such a message stops its consumer, no other message fails with it.
+-- fail with its next lapse is leased alone: if such a message stops its consumer, no other message fails with it.
 -- KEYS      meta messages options waiting prioritized delayed leased runs removed expiring signals signalled groups group_rest turns
 -- ARGV      epoch, maximum number of messages, their maximum bytes (exceeded by a single large message only), token, consumer,
 --           owner timeout (ms) of an exclusive queue ('' for the visibility timeout), the visibility timeout (ms; '' for the
 --           queue's), a random number in [0, 1) for back-offs
 -- Returns   time (ms), deadline (ms), visibility timeout (ms), µs until the earliest known reason to call again (-1:
---           none), 1 if this consumer may lease more at once, 1 if one message is handed out alone, 1 if the queue permits leasing
+--           none), 1 if this consumer may lease more at once, 1 if one message is leased alone, 1 if the queue permits leasing
 --           ahead,
 --           max_attempts of the queue, its timeout (ms) or false, false or for each message its own deadline, false or for
 --           each message the data of the signal that released it, false or (in an exclusive queue) the consumer that has
@@ -35,7 +35,7 @@ local reply = {
 
 -- Returns whether any message that is not leased has a run. Each leased message has a run.
 local known_runs
-local function any_ran_before()
+local function any_run_exists()
   known_runs = redis.call('HLEN', RUNS)
   return known_runs > redis.call('ZCARD', LEASED)
 end
@@ -61,17 +61,17 @@ local function hand_out(ids, earlier_runs, own_deadlines)
   for i, id in ipairs(ids) do
     local run = first_run
     if earlier_runs and earlier_runs[i] then
-      local earlier = parse_run(earlier_runs[i])
-      earlier.token, earlier.started, earlier.consumer = token, now, consumer
-      earlier.deliveries = earlier.deliveries + 1
-      earlier.visibility, earlier.timeout = visibility_timeout, queue_timeout
-      run = format_run(earlier)
+      local earlier_run = parse_run(earlier_runs[i])
+      earlier_run.token, earlier_run.started, earlier_run.consumer = token, now, consumer
+      earlier_run.deliveries = earlier_run.deliveries + 1
+      earlier_run.visibility, earlier_run.timeout = visibility_timeout, queue_timeout
+      run = format_run(earlier_run)
     end
     if own_deadlines then deadline_text = instant_text(own_deadlines[i]) end
-    local even = 2 * i
-    runs[even - 1], runs[even] = id, run
-    deadlines[even - 1], deadlines[even] = deadline_text, id
-    reply[FIELDS_BEFORE_IDS + even - 1], reply[FIELDS_BEFORE_IDS + even] = id, records[i] or ''
+    local field_index = 2 * i
+    runs[field_index - 1], runs[field_index] = id, run
+    deadlines[field_index - 1], deadlines[field_index] = deadline_text, id
+    reply[FIELDS_BEFORE_IDS + field_index - 1], reply[FIELDS_BEFORE_IDS + field_index] = id, records[i] or ''
   end
   reply[14] = earlier_runs
   -- Redis stores a small hash or sorted set as a listpack and searches it linearly, which is slow with hundreds of entries. A
@@ -106,13 +106,13 @@ local first_change = is_plain and math.min(first_instant(LEASED), first_instant(
 if first_change > now then
   local ids = redis.call('LPOP', WAITING, max)
   if ids then
-    local popped = #ids
-    local earlier_runs = any_ran_before() and redis.call('HMGET', RUNS, unpack(ids))
+    local popped_count = #ids
+    local earlier_runs = any_run_exists() and redis.call('HMGET', RUNS, unpack(ids))
     for i, run in ipairs(earlier_runs or {}) do
       if goes_alone(run) then
         if i == 1 then reply[6] = 1 end
         local rest = {}
-        for _ = math.max(i, 2), popped do
+        for _ = math.max(i, 2), popped_count do
           rest[#rest + 1] = table.remove(ids)
           table.remove(earlier_runs)
         end
@@ -122,7 +122,7 @@ if first_change > now then
     end
     hand_out(ids, earlier_runs)
     wake_at(deadline)
-    if popped == max and redis.call('EXISTS', WAITING) == 1 or #ids < popped then
+    if popped_count == max and redis.call('EXISTS', WAITING) == 1 or #ids < popped_count then
       reply[5] = 1
     else
       reply[4] = pause_until(math.min(watch, first_change, deadline))
@@ -139,19 +139,19 @@ end
 
 do
   -- Leases messages of groups, if each group that has one of the next turns has only one ready message, which was never
-  -- handed out and has priority 0, and no place is taken.
+  -- leased and has priority 0, and no place is taken.
   -- Returns the reply; or nil if the call needs part 2, and then it has changed nothing.
   local function lease_only_ones_of_groups()
     if not meta.grouped or meta.paused or meta.exclusive or meta.rate_limit or meta.timeout or meta.purged_to or meta.mending
       or meta.regrouping or (tonumber(meta.clock) or 0) > now or (tonumber(meta.listened_until) or 0) > now or sizes_matter
       or redis.call('EXISTS', EXPIRING, SIGNALS, SIGNALLED) > 0 then return nil end
-    local change = math.min(first_instant(LEASED), first_instant(DELAYED))
-    if change <= now or any_ran_before() then return nil end
+    local next_change_at = math.min(first_instant(LEASED), first_instant(DELAYED))
+    if next_change_at <= now or any_run_exists() then return nil end
     local names = redis.call('ZRANGE', TURNS, 0, max - 1)
     if #names == 0 then return nil end
     local ids, active = {}, {}
     for i, stored in ipairs(redis.call('HMGET', GROUPS, unpack(names))) do
-      -- A group with only one ready message of priority 0 that was never handed out is stored as the message's id, 14 digits.
+      -- A group with only one ready message of priority 0 that was never leased is stored as the message's id, 14 digits.
       if not stored or #stored ~= 14 then return nil end
       ids[i] = stored
       active[2 * i - 1], active[2 * i] = names[i], '/1'
@@ -167,7 +167,7 @@ do
     reply[13] = options
     hand_out(ids, false)
     wake_at(deadline)
-    if redis.call('EXISTS', TURNS) == 1 then reply[5] = 1 else reply[4] = pause_until(math.min(watch, change, deadline)) end
+    if redis.call('EXISTS', TURNS) == 1 then reply[5] = 1 else reply[4] = pause_until(math.min(watch, next_change_at, deadline)) end
     return reply
   end
   local leased = lease_only_ones_of_groups()
@@ -178,7 +178,7 @@ end
 -- Part 2: all calls that part 1 did not answer.
 maintain(tonumber(ARGV[8]))
 
--- Reduces the number of messages that may be handed out. `opens_at` is the instant at which more may be handed out, if it is known.
+-- Reduces the number of messages that may be leased. `opens_at` is the instant at which more may be leased, if it is known.
 local opens_at = math.huge
 local function at_most(allowed, instant)
   if allowed < max then max = allowed end
@@ -191,8 +191,8 @@ if meta.rate_limit and max > 0 then at_most(permitted_leases(meta.rate_limit)) e
 -- One command checks all keys that most queues do not have.
 local has_rare_keys = redis.call('EXISTS', PRIORITIZED, REMOVED, EXPIRING, SIGNALLED) > 0
 
-local taken, alone, served = {}, false, nil
-local any_ran = any_ran_before()
+local taken_ids, alone, served = {}, false, nil
+local has_any_run = any_run_exists()
 do
   -- Ids are read before they are removed, so that messages that do not fit into the reply stay in the waiting list.
   local bytes = 0
@@ -200,108 +200,108 @@ do
     return redis.call('HSTRLEN', MESSAGES, id) + redis.call('HSTRLEN', OPTIONS, id) + redis.call('HSTRLEN', RUNS, id)
       + redis.call('HSTRLEN', SIGNALLED, id)
   end
-  local full = max <= 0
+  local is_full = max <= 0
   local function take(candidates)
     if #candidates == 0 then return 0 end
-    local runs = any_ran and redis.call('HMGET', RUNS, unpack(candidates))
-    if not sizes_matter and not runs and #taken == 0 then
-      taken = candidates
-      full = #taken >= max
-      return #taken
+    local runs = has_any_run and redis.call('HMGET', RUNS, unpack(candidates))
+    if not sizes_matter and not runs and #taken_ids == 0 then
+      taken_ids = candidates
+      is_full = #taken_ids >= max
+      return #taken_ids
     end
     local n = 0
     for i, id in ipairs(candidates) do
       if alone then break end
       if runs and goes_alone(runs[i]) then
-        full = true
-        if #taken > 0 then break end
+        is_full = true
+        if #taken_ids > 0 then break end
         alone = true
       end
       if sizes_matter then
         bytes = bytes + size_of(id)
-        if bytes > max_bytes and #taken > 0 then
-          full = true
+        if bytes > max_bytes and #taken_ids > 0 then
+          is_full = true
           break
         end
       end
       n = n + 1
-      taken[#taken + 1] = id
+      taken_ids[#taken_ids + 1] = id
     end
-    full = full or #taken >= max
+    is_full = is_full or #taken_ids >= max
     return n
   end
 
   local function take_prioritized(from, to, limit)
-    if full or #taken >= limit then return end
-    local ids = redis.call('ZRANGE', PRIORITIZED, from, to, 'BYSCORE', 'LIMIT', 0, limit - #taken)
+    if is_full or #taken_ids >= limit then return end
+    local ids = redis.call('ZRANGE', PRIORITIZED, from, to, 'BYSCORE', 'LIMIT', 0, limit - #taken_ids)
     local n = take(ids)
     if n > 0 then redis.call('ZREM', PRIORITIZED, unpack(ids, 1, n)) end
   end
 
   -- Ids of removed messages are still in the list; a bounded number of them is skipped per call.
   local function take_waiting(limit)
-    local any_removed = has_rare_keys and redis.call('EXISTS', REMOVED) == 1
+    local has_removed_ids = has_rare_keys and redis.call('EXISTS', REMOVED) == 1
     for _ = 1, 10 do
-      if full or #taken >= limit then return end
-      local wanted = limit - #taken
-      local ids = redis.call('LRANGE', WAITING, 0, (any_removed and math.max(wanted, 500) or wanted) - 1)
+      if is_full or #taken_ids >= limit then return end
+      local wanted_count = limit - #taken_ids
+      local ids = redis.call('LRANGE', WAITING, 0, (has_removed_ids and math.max(wanted_count, 500) or wanted_count) - 1)
       if #ids == 0 then return end
-      if not any_removed then
+      if not has_removed_ids then
         redis.call('LTRIM', WAITING, take(ids), -1)
         return
       end
-      local passed, skipped = 0, {}
+      local passed_count, skipped_ids = 0, {}
       for i, is_removed in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
         if is_removed == 1 then
-          skipped[#skipped + 1] = ids[i]
-        elseif full or #taken >= limit or take({ ids[i] }) == 0 then
+          skipped_ids[#skipped_ids + 1] = ids[i]
+        elseif is_full or #taken_ids >= limit or take({ ids[i] }) == 0 then
           break
         end
-        passed = i
+        passed_count = i
       end
-      if passed > 0 then redis.call('LTRIM', WAITING, passed, -1) end
-      if #skipped > 0 then redis.call('SREM', REMOVED, unpack(skipped)) end
+      if passed_count > 0 then redis.call('LTRIM', WAITING, passed_count, -1) end
+      if #skipped_ids > 0 then redis.call('SREM', REMOVED, unpack(skipped_ids)) end
     end
   end
 
   -- Takes messages without a group until `limit` are taken.
-  local any_prioritized = has_rare_keys and redis.call('EXISTS', PRIORITIZED) == 1
+  local has_prioritized = has_rare_keys and redis.call('EXISTS', PRIORITIZED) == 1
   local function take_plain(limit)
-    if any_prioritized then take_prioritized('-inf', '(0', limit) end
+    if has_prioritized then take_prioritized('-inf', '(0', limit) end
     take_waiting(limit)
-    if any_prioritized then take_prioritized('(0', '+inf', limit) end
+    if has_prioritized then take_prioritized('(0', '+inf', limit) end
   end
 
   local function take_one(id)
-    if sizes_matter or any_ran then return take({ id }) == 1 end
-    taken[#taken + 1] = id
-    full = #taken >= max
+    if sizes_matter or has_any_run then return take({ id }) == 1 end
+    taken_ids[#taken_ids + 1] = id
+    is_full = #taken_ids >= max
     return true
   end
 
-  local any_expiring = has_rare_keys and redis.call('EXISTS', EXPIRING) == 1
-  local expired = 0
+  local has_expiring = has_rare_keys and redis.call('EXISTS', EXPIRING) == 1
+  local expired_count = 0
   local function is_expired(id)
-    local ends = any_expiring and tonumber(redis.call('ZSCORE', EXPIRING, id))
-    return ends and ends <= now
+    local expires_at = has_expiring and tonumber(redis.call('ZSCORE', EXPIRING, id))
+    return expires_at and expires_at <= now
   end
 
   -- Finishes an expired message instead of handing it out, up to `MAX_MESSAGES` per call.
-  local function drop(id)
+  local function drop_expired_id(id)
     redis.call('ZREM', EXPIRING, id)
     finish_expired(id)
-    expired = expired + 1
-    full = full or expired >= MAX_MESSAGES
+    expired_count = expired_count + 1
+    is_full = is_full or expired_count >= MAX_MESSAGES
   end
 
   -- Takes one message without a group that has not expired, as the turn of these messages. Returns whether a message was taken.
   local function take_one_plain()
-    local before = #taken
+    local count_before = #taken_ids
     repeat
-      take_plain(before + 1)
-      if #taken == before then return false end
-      local is_dropped = is_expired(taken[before + 1])
-      if is_dropped then drop(table.remove(taken)) end
+      take_plain(count_before + 1)
+      if #taken_ids == count_before then return false end
+      local is_dropped = is_expired(taken_ids[count_before + 1])
+      if is_dropped then drop_expired_id(table.remove(taken_ids)) end
     until not is_dropped
     return true
   end
@@ -326,10 +326,10 @@ do
 
   -- Takes the first message of a group that has not expired, as the group's turn. Returns whether a message was taken.
   local function take_from_group(group, likely_turns)
-    while group.head and not full do
+    while group.head and not is_full do
       local id = string.sub(group.head, 9)
       if is_expired(id) then
-        drop(id)
+        drop_expired_id(id)
         groups.tally({ redis.call('HGET', OPTIONS, id) }, -1)
       elseif not take_one(id) then
         return false
@@ -344,18 +344,18 @@ do
   end
 
   local function take_turns()
-    if full then return end
-    local ring = redis.call('ZRANGE', TURNS, 0, max - 1)
-    local members, length = #ring, #ring
+    if is_full then return end
+    local groups_in_turn = redis.call('ZRANGE', TURNS, 0, max - 1)
+    local members, length = #groups_in_turn, #groups_in_turn
     local names = {}
-    for _, name in ipairs(ring) do
+    for _, name in ipairs(groups_in_turn) do
       if name ~= '' then names[#names + 1] = name end
     end
     groups.load(names)
     local limit, likely_turns = groups.max_places(), math.ceil(max / math.max(1, length))
     local next_turn = 1
-    while next_turn <= length and not full do
-      local name = ring[next_turn]
+    while next_turn <= length and not is_full do
+      local name = groups_in_turn[next_turn]
       local gets_another, had_turn
       if name == '' then
         had_turn = take_one_plain()
@@ -370,72 +370,72 @@ do
       end
       if gets_another then
         length = length + 1
-        ring[length] = name
+        groups_in_turn[length] = name
       end
       -- A group whose message did not fit keeps its turn.
-      if had_turn or not full then next_turn = next_turn + 1 end
+      if had_turn or not is_full then next_turn = next_turn + 1 end
     end
     if #consumed > 0 then redis.call('ZREM', GROUP_REST, unpack(consumed)) end
     served = {}
     for i = math.max(next_turn, members + 1), length do
-      served[#served + 1], served[ring[i]] = ring[i], true
+      served[#served + 1], served[groups_in_turn[i]] = groups_in_turn[i], true
     end
   end
 
   if meta.grouped then take_turns() else take_plain(max) end
 end
 
--- No message is handed out after its ttl, even when too many messages expired for one call of `maintain`.
+-- No message is leased after its ttl, even when too many messages expired for one call of `maintain`.
 local function drop_expired()
-  if #taken == 0 or not has_rare_keys or redis.call('EXISTS', EXPIRING) == 0 then return end
-  local ends = redis.call('ZMSCORE', EXPIRING, unpack(taken))
-  local live = {}
-  for i, id in ipairs(taken) do
-    if ends[i] and tonumber(ends[i]) <= now then finish_expired(id) else live[#live + 1] = id end
+  if #taken_ids == 0 or not has_rare_keys or redis.call('EXISTS', EXPIRING) == 0 then return end
+  local ends = redis.call('ZMSCORE', EXPIRING, unpack(taken_ids))
+  local unexpired_ids = {}
+  for i, id in ipairs(taken_ids) do
+    if ends[i] and tonumber(ends[i]) <= now then finish_expired(id) else unexpired_ids[#unexpired_ids + 1] = id end
   end
-  redis.call('ZREM', EXPIRING, unpack(taken))
-  taken = live
+  redis.call('ZREM', EXPIRING, unpack(taken_ids))
+  taken_ids = unexpired_ids
 end
 drop_expired()
 write_finished()
 groups.write(served)
 local clean_at
-if #taken == 0 then clean_at = clean() elseif totals.failed then trim_failed(200) end
+if #taken_ids == 0 then clean_at = clean() elseif totals.failed then trim_failed(200) end
 write_totals()
 
 -- `more` says whether more messages are ready and this consumer may lease them at once.
-local more = opens_at == math.huge and not meta.paused and (not meta.exclusive or #taken < max) and anything_is_ready()
+local more_is_ready = opens_at == math.huge and not meta.paused and (not meta.exclusive or #taken_ids < max) and anything_is_ready()
 
-if more then reply[5] = 1 end
-if alone and #taken > 0 then reply[6] = 1 end
+if more_is_ready then reply[5] = 1 end
+if alone and #taken_ids > 0 then reply[6] = 1 end
 reply[12] = meta.exclusive and (meta.owner or '') or false
 
-if #taken > 0 then
-  local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(taken))
+if #taken_ids > 0 then
+  local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(taken_ids))
   reply[13] = options
   -- If no run has a timeout, all leases have the same deadline.
   local own_deadlines
-  local earliest = deadline
+  local earliest_deadline = deadline
   if options or meta.timeout then
     own_deadlines = {}
-    for i in ipairs(taken) do
+    for i in ipairs(taken_ids) do
       own_deadlines[i] = deadline_of(timeout_of(options and options[i], tonumber(meta.timeout)), now, deadline)
-      earliest = math.min(earliest, own_deadlines[i])
+      earliest_deadline = math.min(earliest_deadline, own_deadlines[i])
     end
   end
-  local records, runs = hand_out(taken, any_ran and redis.call('HMGET', RUNS, unpack(taken)), own_deadlines)
-  record_events(taken, function(_, i) return 'started', field_in(records[i], 'n') .. attempt_of(parse_run(runs[2 * i]), 1) end)
-  wake_at(earliest)
-  if meta.rate_limit then record_leases(meta.rate_limit, #taken) end
-  if earliest < deadline then reply[10] = own_deadlines end
-  if has_rare_keys and redis.call('EXISTS', SIGNALLED) == 1 then reply[11] = redis.call('HMGET', SIGNALLED, unpack(taken)) end
+  local records, runs = hand_out(taken_ids, has_any_run and redis.call('HMGET', RUNS, unpack(taken_ids)), own_deadlines)
+  record_events(taken_ids, function(_, i) return 'started', field_in(records[i], 'n') .. attempt_of(parse_run(runs[2 * i]), 1) end)
+  wake_at(earliest_deadline)
+  if meta.rate_limit then record_leases(meta.rate_limit, #taken_ids) end
+  if earliest_deadline < deadline then reply[10] = own_deadlines end
+  if has_rare_keys and redis.call('EXISTS', SIGNALLED) == 1 then reply[11] = redis.call('HMGET', SIGNALLED, unpack(taken_ids)) end
 end
 
 -- A consumer that does not call again at once must know when to call: when maintenance is needed, the rate limit permits leases,
 -- or the owner timeout ends. Clean-up may wait one second.
-if not more then
-  local instant = math.min(next_instant(), opens_at)
-  if clean_at then instant = math.min(instant, math.max(clean_at, now + 1000)) end
-  reply[4] = pause_until(instant)
+if not more_is_ready then
+  local next_call_at = math.min(next_instant(), opens_at)
+  if clean_at then next_call_at = math.min(next_call_at, math.max(clean_at, now + 1000)) end
+  reply[4] = pause_until(next_call_at)
 end
 return reply

@@ -52,8 +52,8 @@ local function complete_all()
   if rare_keys > 0 and not (meta.grouped and rare_keys == redis.call('EXISTS', OPTIONS)) or first_instant(LEASED) <= now then
     return nil
   end
-  local first = redis.call('LINDEX', COMPLETED, 0)
-  local first_at = first and finished_at(first) or now
+  local first_id = redis.call('LINDEX', COMPLETED, 0)
+  local first_at = first_id and finished_at(first_id) or now
   if first_at <= now - limits.age or first_at > now then return nil end
   local runs, outcomes = redis.call('HMGET', RUNS, unpack(ids)), {}
   local outcome_start = 'c' .. now_text .. '\t'
@@ -68,20 +68,20 @@ local function complete_all()
   redis.call('HDEL', RUNS, unpack(ids))
   redis.call('HSET', OUTCOMES, unpack(outcomes))
   redis.call('HINCRBY', META, 'total:completed', n)
-  local excess = redis.call('RPUSH', COMPLETED, unpack(ids)) - limits.count
-  if excess > 0 and first_at <= now - limits.min_age then
-    local k = math.min(2 * n, excess)
+  local excess_count = redis.call('RPUSH', COMPLETED, unpack(ids)) - limits.count
+  if excess_count > 0 and first_at <= now - limits.min_age then
+    local k = math.min(2 * n, excess_count)
     -- The list `completed` is in the order of finishing: if the k-th message is old enough, all messages before it are old enough.
     -- An outcome that Drover did not write has no instant and counts as old: the script must not fail after its first write.
     while k > 1 and limits.min_age > 0
       and (finished_at(redis.call('LINDEX', COMPLETED, k - 1)) or 0) > now - limits.min_age do
       k = math.floor(k / 2)
     end
-    excess = excess - k
-    local forgotten = pop_completed(k)
-    redis.call('HDEL', MESSAGES, unpack(forgotten))
-    redis.call('HDEL', OUTCOMES, unpack(forgotten))
-    if names then redis.call('HDEL', OPTIONS, unpack(forgotten)) end
+    excess_count = excess_count - k
+    local forgotten_ids = pop_completed(k)
+    redis.call('HDEL', MESSAGES, unpack(forgotten_ids))
+    redis.call('HDEL', OUTCOMES, unpack(forgotten_ids))
+    if names then redis.call('HDEL', OPTIONS, unpack(forgotten_ids)) end
   end
   if names then
     redis.call('HDEL', GROUPS, unpack(names))
@@ -92,7 +92,7 @@ local function complete_all()
     end
   end
   -- No message in `completed` may be forgotten before the instant `earliest_trim`.
-  local earliest_trim = math.max(now + 100, first_at + (excess > 0 and limits.min_age or limits.age))
+  local earliest_trim = math.max(now + 100, first_at + (excess_count > 0 and limits.min_age or limits.age))
   if watch <= now or watch > earliest_trim then wake_at(math.max(now + 100, next_trim())) end
   return string.rep('c', n)
 end
@@ -124,8 +124,8 @@ end
 local runs = redis.call('HMGET', RUNS, unpack(ids))
 local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}
 if groups.unfinished > 0 then groups.load_of(options) end
-local any_cancelling = redis.call('EXISTS', CANCELLING) == 1
-local cancelling = any_cancelling and redis.call('SMISMEMBER', CANCELLING, unpack(ids)) or {}
+local has_cancelling = redis.call('EXISTS', CANCELLING) == 1
+local is_cancelling = has_cancelling and redis.call('SMISMEMBER', CANCELLING, unpack(ids)) or {}
 
 -- Later settlements of a message use the index of its first settlement, so that the outcome of the first settlement is known.
 local indices, first_index, outcomes, is_requeued = nil, {}, {}, {}
@@ -173,7 +173,7 @@ end
 -- Settles a live lease by any action except `c`.
 local function settle_other(id, index, action, parameter, value)
   local run = runs[index]
-  if cancelling[index] == 1 then
+  if is_cancelling[index] == 1 then
     count('cancelled')
     finish(id, action == 'r' and 'l' or 'f', run, CANCELLED)
     return 'f'
@@ -233,20 +233,20 @@ remove_from_waiting_list(completed_late, options_of_late)
 groups.tally(options_of_late, -1)
 if ended > 0 then
   redis.call('ZREM', LEASED, unpack(ended_ids))
-  if any_cancelling then redis.call('SREM', CANCELLING, unpack(ended_ids)) end
+  if has_cancelling then redis.call('SREM', CANCELLING, unpack(ended_ids)) end
 end
 local was_empty = write_requeued()
 write_finished()
 was_empty = groups.write() or was_empty or has_new_turns
 if was_empty then wake_now() end
 if meta.exclusive and ended > 0 then wake_owner() end
-local completed, failed = totals.completed or 0, totals.failed or 0
+local completed_count, failed = totals.completed or 0, totals.failed or 0
 write_totals()
-if completed + failed > 0 then
-  if completed > 0 then trim_completed(2 * completed) end
+if completed_count + failed > 0 then
+  if completed_count > 0 then trim_completed(2 * completed_count) end
   if failed > 0 then trim_failed(failed) end
   -- If no further message finishes, maintenance must trim the finished messages.
-  local instant = next_trim()
-  if instant < math.huge then wake_at(math.max(instant, now + 100)) end
+  local next_trim_at = next_trim()
+  if next_trim_at < math.huge then wake_at(math.max(next_trim_at, now + 100)) end
 end
 return table.concat(answers)

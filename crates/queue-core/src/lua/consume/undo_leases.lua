@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- undo_leases: ends leases of one lease call whose handlers never started: the reply of the call was lost, or the consumer can't
--- start the handlers soon. The script returns the messages to the head of the waiting list, in their order, as if the messages had
+-- start the handlers soon. The script puts the messages back at the head of the waiting list, in their order, as if the messages had
 -- never been delivered; a message that is to be cancelled fails.
 -- KEYS      options leased runs cancelling
 -- USES      meta run totals groups wake finish requeue owner
@@ -10,16 +10,16 @@
 local token = ARGV[1]
 local runs = redis.call('HMGET', RUNS, unpack(ARGV, 2))
 local options = redis.call('HMGET', OPTIONS, unpack(ARGV, 2))
-local cancelling = redis.call('SMISMEMBER', CANCELLING, unpack(ARGV, 2))
-local mine = {}
+local is_cancelling = redis.call('SMISMEMBER', CANCELLING, unpack(ARGV, 2))
+local ids_of_call = {}
 for i = 2, #ARGV do
   local id, run = ARGV[i], parse_run(runs[i - 1])
   if run.token == token then
     run.settled = 'bw' .. run.token
     run.token, run.started, run.consumer, run.deliveries = '', '', '', run.deliveries - 1
     set_ready_at(run, run.ready)
-    mine[#mine + 1] = id
-    if cancelling[i - 1] == 1 then
+    ids_of_call[#ids_of_call + 1] = id
+    if is_cancelling[i - 1] == 1 then
       count('cancelled')
       finish(id, 'l', format_run(run), CANCELLED)
       groups.leave(options[i - 1])
@@ -29,9 +29,9 @@ for i = 2, #ARGV do
     end
   end
 end
-if #mine > 0 then
-  redis.call('ZREM', LEASED, unpack(mine))
-  redis.call('SREM', CANCELLING, unpack(mine))
+if #ids_of_call > 0 then
+  redis.call('ZREM', LEASED, unpack(ids_of_call))
+  redis.call('SREM', CANCELLING, unpack(ids_of_call))
   local was_empty = write_requeued()
   was_empty = groups.write() or was_empty
   write_finished()
@@ -39,4 +39,4 @@ if #mine > 0 then
   if was_empty then wake_now() end
   if meta.exclusive then wake_owner() end
 end
-return #mine
+return #ids_of_call

@@ -14,7 +14,7 @@ local sorted_sets = {
   prioritized = PRIORITIZED, delayed = DELAYED, leased = LEASED, failed = FAILED, expiring = EXPIRING,
   purged_prioritized = PURGED_PRIORITIZED,
 }
-local sets = {
+local state_sets = {
   removed = REMOVED, blocking = BLOCKING, cancelling = CANCELLING, erased = ERASED, purged_removed = PURGED_REMOVED,
 }
 local lists = ARGV[1] == 'list' and { waiting = WAITING, purged = PURGED, completed = COMPLETED } or {}
@@ -23,8 +23,8 @@ local lists = ARGV[1] == 'list' and { waiting = WAITING, purged = PURGED, comple
 local function is_in_group(id, options, heads, rest)
   local group = field(options, 'g')
   if not group then return false end
-  local head = redis.call('HGET', heads, group) or ''
-  if head == id or string.sub(head, 9, 22) == id then return true end
+  local stored_head = redis.call('HGET', heads, group) or ''
+  if stored_head == id or string.sub(stored_head, 9, 22) == id then return true end
   local position = string.format('%07d', (tonumber(field(options, 'p')) or 0) + 2097152) .. id
   for _, score in ipairs(redis.call('ZMSCORE', rest, group .. '\t0' .. position, group .. '\t1' .. position)) do
     if score then return true end
@@ -39,7 +39,7 @@ for i = 2, #ARGV do
   end
   for key_name, key in pairs(hashes) do add_if(key_name, redis.call('HEXISTS', key, id) == 1) end
   for key_name, key in pairs(sorted_sets) do add_if(key_name, redis.call('ZSCORE', key, id)) end
-  for key_name, key in pairs(sets) do add_if(key_name, redis.call('SISMEMBER', key, id) == 1) end
+  for key_name, key in pairs(state_sets) do add_if(key_name, redis.call('SISMEMBER', key, id) == 1) end
   for key_name, key in pairs(lists) do
     for _ = 1, #redis.call('LPOS', key, id, 'COUNT', 0) do add_if(key_name, true) end
   end

@@ -51,8 +51,8 @@ local function find_waiting_of_group()
     ids[#ids + 1] = string.sub(position, -14)
     cursors_after[#ids] = 'r' .. group .. '\t' .. (#ids == 1 and cursor == '' and '' or string.sub(position, -22))
   end
-  local head = cursor == '' and redis.call('HGET', GROUPS, group)
-  if head and string.byte(head) ~= 47 then add(string.sub(head, 1, 22)) end
+  local group_head = cursor == '' and redis.call('HGET', GROUPS, group)
+  if group_head and string.byte(group_head) ~= 47 then add(string.sub(group_head, 1, 22)) end
   local from = cursor == '' and group .. '\t' or string.sub(cursor, 2)
   for _, member in ipairs(redis.call(
     'ZRANGE', GROUP_REST, '(' .. from, '(' .. group .. '\n', 'BYLEX', 'LIMIT', 0, max_checked - #ids)) do
@@ -67,21 +67,21 @@ end
 -- listed, a cursor is `r` and the last listed member of `group_rest`.
 local SCANNED = 100
 local function add_waiting_of_groups(ids, cursors_after)
-  local scan, skipped = string.match(cursor, '^h(%d+):(%d+)$')
+  local scan_cursor, skipped_count = string.match(cursor, '^h(%d+):(%d+)$')
   local is_in_rest = string.sub(cursor, 1, 1) == 'r'
-  scan, skipped = scan or '0', tonumber(skipped) or 0
+  scan_cursor, skipped_count = scan_cursor or '0', tonumber(skipped_count) or 0
   while not is_in_rest and #ids < max_checked do
-    local page = redis.call('HSCAN', GROUPS, scan, 'COUNT', SCANNED)
-    local found = #page[2] / 2
-    for i = skipped + 1, found do
+    local scan_page = redis.call('HSCAN', GROUPS, scan_cursor, 'COUNT', SCANNED)
+    local found_count = #scan_page[2] / 2
+    for i = skipped_count + 1, found_count do
       if #ids >= max_checked then return end
       -- A group without a ready message begins with a slash.
-      if string.byte(page[2][2 * i]) ~= 47 then
-        ids[#ids + 1] = #page[2][2 * i] == 14 and page[2][2 * i] or string.sub(page[2][2 * i], 9, 22)
-        cursors_after[#ids] = 'h' .. scan .. ':' .. i
+      if string.byte(scan_page[2][2 * i]) ~= 47 then
+        ids[#ids + 1] = #scan_page[2][2 * i] == 14 and scan_page[2][2 * i] or string.sub(scan_page[2][2 * i], 9, 22)
+        cursors_after[#ids] = 'h' .. scan_cursor .. ':' .. i
       end
     end
-    scan, skipped, is_in_rest = page[1], 0, page[1] == '0'
+    scan_cursor, skipped_count, is_in_rest = scan_page[1], 0, scan_page[1] == '0'
   end
   if #ids >= max_checked then return end
   local from = is_in_rest and #cursor > 1 and string.sub(cursor, 1, 1) == 'r' and '(' .. string.sub(cursor, 2) or '-'
@@ -94,8 +94,8 @@ end
 -- Adds waiting messages without a group. A cursor is the number of messages that were listed before.
 local function add_waiting_without_group(ids, cursors_after, ranked, room)
   local from = tonumber(cursor) or 0
-  local before = redis.call('ZCOUNT', PRIORITIZED, '-inf', '(0')
-  local plain = redis.call('LLEN', WAITING)
+  local prioritized_before = redis.call('ZCOUNT', PRIORITIZED, '-inf', '(0')
+  local plain_count = redis.call('LLEN', WAITING)
   local function add(found, are_ranked)
     for _, id in ipairs(found) do
       ids[#ids + 1] = id
@@ -104,15 +104,15 @@ local function add_waiting_without_group(ids, cursors_after, ranked, room)
     end
   end
   local function next_index() return from + #ids end
-  if next_index() < before then
-    add(redis.call('ZRANGE', PRIORITIZED, next_index(), math.min(before, next_index() + room()) - 1), true)
+  if next_index() < prioritized_before then
+    add(redis.call('ZRANGE', PRIORITIZED, next_index(), math.min(prioritized_before, next_index() + room()) - 1), true)
   end
-  if room() > 0 and next_index() >= before and next_index() < before + plain then
-    local index = next_index() - before
+  if room() > 0 and next_index() >= prioritized_before and next_index() < prioritized_before + plain_count then
+    local index = next_index() - prioritized_before
     add(redis.call('LRANGE', WAITING, index, index + room() - 1), false)
   end
-  if room() > 0 and next_index() >= before + plain then
-    local index = next_index() - plain
+  if room() > 0 and next_index() >= prioritized_before + plain_count then
+    local index = next_index() - plain_count
     add(redis.call('ZRANGE', PRIORITIZED, index, index + room() - 1), true)
   end
 end
@@ -120,9 +120,9 @@ end
 local function find_waiting()
   if group ~= '' then return find_waiting_of_group() end
   local ids, cursors_after, ranked = {}, {}, {}
-  local function room() return max_checked - #ids end
-  if cursor == '' or tonumber(cursor) then add_waiting_without_group(ids, cursors_after, ranked, room) end
-  if room() > 0 and meta.ready and meta.ready ~= '0' then
+  local function remaining_room() return max_checked - #ids end
+  if cursor == '' or tonumber(cursor) then add_waiting_without_group(ids, cursors_after, ranked, remaining_room) end
+  if remaining_room() > 0 and meta.ready and meta.ready ~= '0' then
     -- Waiting messages with a group are never marked as removed.
     for i = #ids + 1, max_checked do ranked[i] = true end
     add_waiting_of_groups(ids, cursors_after)
@@ -133,16 +133,16 @@ end
 
 -- Finds completed messages. A cursor is an index that counts trimmed messages too, so that a trim does not change the cursor.
 local function find_completed()
-  local trimmed = tonumber(meta.trimmed) or 0
-  local to = math.min(tonumber(cursor) or math.huge, trimmed + redis.call('LLEN', COMPLETED))
-  local from = math.max(trimmed, to - max_checked)
+  local trimmed_count = tonumber(meta.trimmed) or 0
+  local to = math.min(tonumber(cursor) or math.huge, trimmed_count + redis.call('LLEN', COMPLETED))
+  local from = math.max(trimmed_count, to - max_checked)
   local ids, cursors_after = {}, {}
   if to <= from then return ids, cursors_after end
-  local found = redis.call('LRANGE', COMPLETED, from - trimmed, to - trimmed - 1)
+  local found = redis.call('LRANGE', COMPLETED, from - trimmed_count, to - trimmed_count - 1)
   for i = #found, 1, -1 do
     ids[#ids + 1] = found[i]
     local index = from + i - 1
-    cursors_after[#ids] = index > trimmed and string.format('%.0f', index) or ''
+    cursors_after[#ids] = index > trimmed_count and string.format('%.0f', index) or ''
   end
   return ids, cursors_after
 end
@@ -176,14 +176,14 @@ local is_removed = #ids > 0 and removed_from[state] and redis.call('SMISMEMBER',
 local reply, bytes = { '', 0 }, 0
 for i, id in ipairs(ids) do
   if #reply == 2 + limit then break end
-  local shown, size = false, 0
+  local shown_message, size = false, 0
   -- An id that is marked as removed from the list may be ready at another priority.
-  if is_removed[i] ~= 1 or (ranked and ranked[i]) then shown, size = show_if_wanted(id) end
+  if is_removed[i] ~= 1 or (ranked and ranked[i]) then shown_message, size = show_if_wanted(id) end
   size = math.max(size, min_bytes)
   if bytes > 0 and bytes + size > max_bytes then break end
   bytes = bytes + size
   reply[1] = cursors_after[i]
-  if shown then reply[#reply + 1] = shown end
+  if shown_message then reply[#reply + 1] = shown_message end
 end
 reply[2] = bytes
 return reply

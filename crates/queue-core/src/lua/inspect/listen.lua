@@ -13,5 +13,5 @@ if redis.call('EXISTS', EVENTS) == 0 then redis.call('XADD', EVENTS, next_entry_
 local kept_until = math.max(tonumber(meta.listened_until) or 0, now + tonumber(ARGV[1]))
 redis.call('HSET', META, 'listened_until', kept_until)
 redis.call('PEXPIRE', EVENTS, kept_until - now)
-local newest = redis.call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)[1]
-return newest[1] .. '-' .. (newest[2][1] == 'listening' and 0 or #newest[2] / 2)
+local newest_entry = redis.call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)[1]
+return newest_entry[1] .. '-' .. (newest_entry[2][1] == 'listening' and 0 or #newest_entry[2] / 2)

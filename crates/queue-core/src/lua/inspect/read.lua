@@ -12,10 +12,10 @@ for i, id in ipairs(ARGV) do
   if not string.match(id, '^%d+$') then
     id = redis.call('HGET', ALIASES, id)
   end
-  local shown, size = false, 0
-  if id then shown, size = show(id) end
+  local shown_message, size = false, 0
+  if id then shown_message, size = show(id) end
   bytes = bytes + size
   if bytes > MAX_BYTES and i > 1 then break end
-  reply[i] = shown
+  reply[i] = shown_message
 end
 return reply

@@ -7,8 +7,8 @@
 --           are first in their group (of about 1,000 groups) has been ready, whichever is longer (-1: none); then the fields of
 --           `meta` and their values, and the number of schedules
 -- Complexity O(1), with groups O(1,000)
-local stored = redis.call('HGETALL', META)
-if #stored == 0 then return false end
+local stored_meta = redis.call('HGETALL', META)
+if #stored_meta == 0 then return false end
 
 -- Returns the first id of the list `waiting` that is not marked as removed, among its first `MAX_MESSAGES` ids.
 local function first_in_list()
@@ -18,32 +18,32 @@ local function first_in_list()
     if is_removed == 0 then return ids[i] end
   end
 end
-local function since(id)
+local function posted_instant(id)
   return id and ready_since(id) or math.huge
 end
 -- The number of ready messages with a group.
-local of_groups = 0
-for i = 1, #stored, 2 do
-  if stored[i] == 'ready' then of_groups = tonumber(stored[i + 1]) end
+local waiting_of_groups = 0
+for i = 1, #stored_meta, 2 do
+  if stored_meta[i] == 'ready' then waiting_of_groups = tonumber(stored_meta[i + 1]) end
 end
 local function first_of_groups()
-  local found, lowest = redis.call('HSCAN', GROUPS, '0', 'COUNT', MAX_MESSAGES)[2], nil
-  for i = 2, #found, 2 do
-    local text = found[i]
+  local found_groups, lowest = redis.call('HSCAN', GROUPS, '0', 'COUNT', MAX_MESSAGES)[2], nil
+  for i = 2, #found_groups, 2 do
+    local text = found_groups[i]
     local id = #text == 14 and text or string.sub(text, 9, 22)
     -- A group without a ready message begins with a slash.
     if string.byte(text) ~= 47 and (not lowest or id < lowest) then lowest = id end
   end
   return lowest
 end
-local oldest = math.min(
-  since(first_in_list()), since(redis.call('ZRANGE', PRIORITIZED, 0, 0)[1]), since(of_groups > 0 and first_of_groups()))
+local oldest_instant = math.min(
+  posted_instant(first_in_list()), posted_instant(redis.call('ZRANGE', PRIORITIZED, 0, 0)[1]), posted_instant(waiting_of_groups > 0 and first_of_groups()))
 
-local waiting = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + redis.call('ZCARD', PRIORITIZED)
-  + of_groups
+local waiting_count = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + redis.call('ZCARD', PRIORITIZED)
+  + waiting_of_groups
 return {
-  redis.call('ZCARD', HELD), redis.call('ZCARD', DELAYED), waiting, redis.call('ZCARD', LEASED),
+  redis.call('ZCARD', HELD), redis.call('ZCARD', DELAYED), waiting_count, redis.call('ZCARD', LEASED),
   redis.call('LLEN', COMPLETED) - redis.call('SCARD', ERASED), redis.call('ZCARD', FAILED),
-  (waiting == 0 or oldest == math.huge) and -1 or math.max(0, now - oldest), stored,
+  (waiting_count == 0 or oldest_instant == math.huge) and -1 or math.max(0, now - oldest_instant), stored_meta,
   redis.call('HLEN', SCHEDULES),
 }

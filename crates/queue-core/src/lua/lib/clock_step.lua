@@ -12,8 +12,8 @@ local function shorten_deadlines_after_clock_step()
     return
   end
   -- If Redis's clock has stepped back again since the last call, the check of the leases begins again.
-  local since, cursor = string.match(meta.mending or '', '^(%d+) (.*)$')
-  if not since or tonumber(since) > now then cursor = '' end
+  local step_instant, cursor = string.match(meta.mending or '', '^(%d+) (.*)$')
+  if not step_instant or tonumber(step_instant) > now then cursor = '' end
   local latest_leases = cursors.members_before(LEASED, cursor, MAX_RUNS)
   local ids, runs, deadlines = {}, {}, {}
   for i = 1, #latest_leases, 2 do ids[#ids + 1] = latest_leases[i] end
@@ -21,12 +21,12 @@ local function shorten_deadlines_after_clock_step()
   local options = #ids > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}
   for i, id in ipairs(ids) do
     local run = parse_run(texts[i])
-    local started = math.min(tonumber(run.started) or now, now)
+    local run_start = math.min(tonumber(run.started) or now, now)
     local max_deadline =
-      deadline_of(timeout_of(options[i], run.timeout), started, now + math.max(run.visibility, run.extension or 0))
-    if tonumber(latest_leases[2 * i]) > max_deadline or started ~= tonumber(run.started) then
+      deadline_of(timeout_of(options[i], run.timeout), run_start, now + math.max(run.visibility, run.extension or 0))
+    if tonumber(latest_leases[2 * i]) > max_deadline or run_start ~= tonumber(run.started) then
       max_deadline = math.min(max_deadline, tonumber(latest_leases[2 * i]))
-      run.started = started
+      run.started = run_start
       runs[#runs + 1], deadlines[#deadlines + 1] = id, max_deadline
       runs[#runs + 1], deadlines[#deadlines + 1] = format_run(run), id
     end
@@ -35,9 +35,9 @@ local function shorten_deadlines_after_clock_step()
     redis.call('HSET', RUNS, unpack(runs))
     redis.call('ZADD', LEASED, 'XX', unpack(deadlines))
   end
-  local longest = tonumber(meta.visibility_timeout)
-  if (tonumber(meta.owner_until) or 0) > now + longest then
-    meta.owner_until = now + longest
+  local longest_timeout = tonumber(meta.visibility_timeout)
+  if (tonumber(meta.owner_until) or 0) > now + longest_timeout then
+    meta.owner_until = now + longest_timeout
     redis.call('HSET', META, 'owner_until', meta.owner_until)
   end
   if #ids == MAX_RUNS then

@@ -20,20 +20,20 @@ end
 -- Returns the members after a cursor ('' for the first ones), each followed by its score.
 function cursors.members_from(key, cursor, limit)
   local score, id = string.match(cursor, '^(%d+):(%d+)$')
-  local from = score and cursors.count_before(key, score, id, true) or 0
-  return redis.call('ZRANGE', key, from, from + limit - 1, 'WITHSCORES')
+  local start_rank = score and cursors.count_before(key, score, id, true) or 0
+  return redis.call('ZRANGE', key, start_rank, start_rank + limit - 1, 'WITHSCORES')
 end
 
 -- Returns the members before a cursor ('' for the last ones) in descending order, each followed by its score.
 function cursors.members_before(key, cursor, limit)
   local score, id = string.match(cursor, '^(%d+):(%d+)$')
-  local before = score and cursors.count_before(key, score, id, false) or redis.call('ZCARD', key)
-  if before == 0 then return {} end
-  local found = redis.call('ZRANGE', key, math.max(0, before - limit), before - 1, 'WITHSCORES')
-  local descending = {}
-  for i = #found - 1, 1, -2 do
-    descending[#descending + 1] = found[i]
-    descending[#descending + 1] = found[i + 1]
+  local end_rank = score and cursors.count_before(key, score, id, false) or redis.call('ZCARD', key)
+  if end_rank == 0 then return {} end
+  local found_members = redis.call('ZRANGE', key, math.max(0, end_rank - limit), end_rank - 1, 'WITHSCORES')
+  local descending_members = {}
+  for i = #found_members - 1, 1, -2 do
+    descending_members[#descending_members + 1] = found_members[i]
+    descending_members[#descending_members + 1] = found_members[i + 1]
   end
-  return descending
+  return descending_members
 end

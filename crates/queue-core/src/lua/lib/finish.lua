@@ -31,12 +31,12 @@ end
 -- Returns the ids of the completed messages; then, for the finished messages that are kept, ids and outcomes alternately.
 local function sort_finished(keeps_completed, keeps_failed)
   if #finished.failed == 0 then return finished.ids, keeps_completed and finished.outcomes or {} end
-  local completed, kept = {}, {}
+  local completed_ids, kept = {}, {}
   for i = 1, finished.n do
     local id, outcome = finished.ids[i], finished.outcomes[2 * i]
     local is_kept = keeps_failed
     if string.byte(outcome) == 99 then
-      completed[#completed + 1] = id
+      completed_ids[#completed_ids + 1] = id
       is_kept = keeps_completed
     end
     if is_kept then
@@ -44,28 +44,28 @@ local function sort_finished(keeps_completed, keeps_failed)
       kept[#kept + 1] = outcome
     end
   end
-  return completed, kept
+  return completed_ids, kept
 end
 
 local function write_finished()
   if finished.n == 0 then return end
   local keeps_completed, keeps_failed = limits_of('completed').count > 0, limits_of('failed').count > 0
-  local failed = finished.failed
+  local failed_ids = finished.failed
   local completed, outcomes = sort_finished(keeps_completed, keeps_failed)
   if #completed > 0 then count('completed', #completed) end
-  if #failed > 0 then count('failed', #failed) end
+  if #failed_ids > 0 then count('failed', #failed_ids) end
   record_events(finished.ids, describe_end)
   -- One command checks the keys `aliases` and `awaited` together, because most queues have neither key.
   local has_rare_keys = redis.call('EXISTS', ALIASES, AWAITED) > 0
   if has_rare_keys and redis.call('EXISTS', ALIASES) == 1 then keep_own_ids_taken(finished.ids) end
   redis.call('HDEL', RUNS, unpack(finished.ids))
   if #completed > 0 and not keeps_completed then forget(completed, 'taken') end
-  if #failed > 0 and not keeps_failed then forget(failed, 'taken') end
+  if #failed_ids > 0 and not keeps_failed then forget(failed_ids, 'taken') end
   if #outcomes > 0 then redis.call('HSET', OUTCOMES, unpack(outcomes)) end
   if #completed > 0 and keeps_completed then redis.call('RPUSH', COMPLETED, unpack(completed)) end
-  if #failed > 0 and keeps_failed then
+  if #failed_ids > 0 and keeps_failed then
     local entries = {}
-    for i, id in ipairs(failed) do
+    for i, id in ipairs(failed_ids) do
       entries[2 * i - 1], entries[2 * i] = now_text, id
     end
     redis.call('ZADD', FAILED, unpack(entries))

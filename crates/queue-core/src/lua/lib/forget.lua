@@ -17,14 +17,14 @@ end
 
 -- Makes the own ids of messages that finish now stay taken for `id_window`, even if the messages are forgotten earlier.
 local function keep_own_ids_taken(ids)
-  local window = tonumber(meta.id_window)
-  if window == 0 then return end
-  local until_when, taken = instant_text(now + window), {}
+  local id_window = tonumber(meta.id_window)
+  if id_window == 0 then return end
+  local taken_until, taken_ids = instant_text(now + id_window), {}
   for _, own_id in ipairs(own_ids_of(ids)) do
-    taken[#taken + 1] = until_when
-    taken[#taken + 1] = own_id
+    taken_ids[#taken_ids + 1] = taken_until
+    taken_ids[#taken_ids + 1] = own_id
   end
-  if #taken > 0 then redis.call('ZADD', TAKEN, unpack(taken)) end
+  if #taken_ids > 0 then redis.call('ZADD', TAKEN, unpack(taken_ids)) end
 end
 
 -- Deletes everything that belongs to messages, except their runs and their entries in `expiring` and in the keys of states, which

@@ -13,15 +13,15 @@ end
 -- key is empty, messages in `purged_group_rest`. A position ends with a message's id. The taken places of a group move to `groups`.
 local function take_purged_of_groups()
   local ids, names, places = {}, {}, {}
-  local stored = redis.call('HRANDFIELD', PURGED_GROUPS, MAX_MESSAGES, 'WITHVALUES')
-  for i = 1, #stored, 2 do
-    local name, text = stored[i], stored[i + 1]
+  local stored_texts = redis.call('HRANDFIELD', PURGED_GROUPS, MAX_MESSAGES, 'WITHVALUES')
+  for i = 1, #stored_texts, 2 do
+    local name, text = stored_texts[i], stored_texts[i + 1]
     names[#names + 1] = name
     if string.byte(text) ~= 47 then ids[#ids + 1] = #text == 14 and text or string.sub(text, 9, 22) end
-    local taken = string.match(text, '/%d+')
-    if taken then
+    local places_text = string.match(text, '/%d+')
+    if places_text then
       places[#places + 1] = name
-      places[#places + 1] = taken
+      places[#places + 1] = places_text
     end
   end
   if #places > 0 then redis.call('HSET', GROUPS, unpack(places)) end
@@ -42,15 +42,15 @@ local function forget_purged()
   elseif redis.call('EXISTS', PURGED) == 0 then
     ids = take_purged_of_groups()
   else
-    local found = redis.call('LPOP', PURGED, MAX_MESSAGES)
+    local found_ids = redis.call('LPOP', PURGED, MAX_MESSAGES)
     -- An id in `purged_removed` is a stale entry of the list `purged`: its message was removed from the list before the purge.
-    local is_stale = #found > 0 and redis.call('SMISMEMBER', PURGED_REMOVED, unpack(found)) or {}
-    local stale = {}
-    for i, id in ipairs(found) do
-      local target = is_stale[i] == 1 and stale or ids
-      target[#target + 1] = id
+    local is_stale = #found_ids > 0 and redis.call('SMISMEMBER', PURGED_REMOVED, unpack(found_ids)) or {}
+    local stale_ids = {}
+    for i, id in ipairs(found_ids) do
+      local target_ids = is_stale[i] == 1 and stale_ids or ids
+      target_ids[#target_ids + 1] = id
     end
-    if #stale > 0 then redis.call('SREM', PURGED_REMOVED, unpack(stale)) end
+    if #stale_ids > 0 then redis.call('SREM', PURGED_REMOVED, unpack(stale_ids)) end
   end
   if #ids > 0 then forget_messages(ids) end
   if redis.call('EXISTS', PURGED, PURGED_PRIORITIZED, PURGED_GROUPS, PURGED_GROUP_REST) == 0 then

@@ -1,10 +1,10 @@
 -- groups: keeps the messages of each group in order, bounds how many of them are active, and gives the groups turns.
 --
--- A ready message has a position in its group: 0 if it was handed out before, else 1; its priority as seven digits; its id. The
+-- A ready message has a position in its group: 0 if it was leased before, else 1; its priority as seven digits; its id. The
 -- smallest position goes first. A message takes a place of its group when it is leased, and keeps it while it is active, in
 -- back-off or released with a pause.
 -- `groups` has for each group the first position and how many more messages are ready, if any is ready, and then, if any place is
--- taken, a slash and the number of taken places. A group with only one message, which has priority 0 and was never handed out, is
+-- taken, a slash and the number of taken places. A group with only one message, which has priority 0 and was never leased, is
 -- stored as the message's id alone; in a queue with many groups most groups are so. `group_rest` has the other ready messages as
 -- group, tab and position.
 -- A group stands in `turns` if the group has a ready message and a free place; '' stands in `turns` for the messages without a group.
@@ -39,18 +39,18 @@ do
   local function parse(text)
     if not text then return nil, 0, 0 end
     if #text == ID then return BEFORE_ID .. text, 0, 0 end
-    local ready, places = string.match(text, '^(%d*)/?(%d*)$')
-    if not ready then return nil, 0, 0 end -- Drover did not write this value.
-    local head = #ready >= POSITION and string.sub(ready, 1, POSITION) or nil
-    return head, tonumber(string.sub(ready, POSITION + 1)) or 0, tonumber(places) or 0
+    local ready_text, places = string.match(text, '^(%d*)/?(%d*)$')
+    if not ready_text then return nil, 0, 0 end -- Drover did not write this value.
+    local head = #ready_text >= POSITION and string.sub(ready_text, 1, POSITION) or nil
+    return head, tonumber(string.sub(ready_text, POSITION + 1)) or 0, tonumber(places) or 0
   end
 
   -- Moves the places of groups from `purged_groups` to the groups. While a purge is unfinished, `purged_groups` still has the places
   -- of each group that has not changed since the purge began.
   local function take_purged_places(names)
-    local stored = redis.call('HMGET', PURGED_GROUPS, unpack(names))
+    local stored_texts = redis.call('HMGET', PURGED_GROUPS, unpack(names))
     for i, name in ipairs(names) do
-      local head, _, places = parse(stored[i])
+      local head, _, places = parse(stored_texts[i])
       if places > 0 then
         groups.changed(name).places = places
         if head then redis.call('HSET', PURGED_GROUPS, name, head) else redis.call('HDEL', PURGED_GROUPS, name) end
@@ -60,16 +60,16 @@ do
 
   -- Reads the groups with these names.
   function groups.load(names)
-    local missing = {}
+    local missing_names = {}
     for _, name in ipairs(names) do
       if not by_name[name] then
         by_name[name] = {}
-        missing[#missing + 1] = name
+        missing_names[#missing_names + 1] = name
       end
     end
-    if #missing == 0 then return end
-    local stored, unknown = redis.call('HMGET', GROUPS, unpack(missing)), {}
-    for i, name in ipairs(missing) do
+    if #missing_names == 0 then return end
+    local stored, unknown = redis.call('HMGET', GROUPS, unpack(missing_names)), {}
+    for i, name in ipairs(missing_names) do
       local group = by_name[name]
       group.name, group.stored = name, stored[i]
       group.head, group.others, group.places = parse(stored[i])
@@ -107,7 +107,7 @@ do
     return redis.call('ZRANGE', GROUP_REST, '[' .. name .. '\t', '(' .. name .. '\n', 'BYLEX', 'LIMIT', skipped, count)
   end
 
-  -- Makes a message of a group ready. A message that was handed out before goes before the others, and frees its place.
+  -- Makes a message of a group ready. A message that was leased before goes before the others, and frees its place.
   function groups.add(name, id, priority, is_returned)
     local group = groups.changed(name)
     local position = string.format('%s%07d', is_returned and '0' or '1', priority + 2097152) .. id
@@ -125,15 +125,15 @@ do
   -- Removes a ready message of a group.
   function groups.remove(name, id, priority)
     local group = groups.changed(name)
-    local place = string.format('%07d', priority + 2097152) .. id
-    if group.head and string.sub(group.head, 2) == place then
-      local first = group.others > 0 and groups.rest_of(name, 0, 1)[1]
-      if first then redis.call('ZREM', GROUP_REST, first) end
-      group.head = first and string.sub(first, -POSITION) or nil
-      group.others = first and group.others - 1 or 0
+    local place_text = string.format('%07d', priority + 2097152) .. id
+    if group.head and string.sub(group.head, 2) == place_text then
+      local first_of_rest = group.others > 0 and groups.rest_of(name, 0, 1)[1]
+      if first_of_rest then redis.call('ZREM', GROUP_REST, first_of_rest) end
+      group.head = first_of_rest and string.sub(first_of_rest, -POSITION) or nil
+      group.others = first_of_rest and group.others - 1 or 0
     else
       write_new_rest()
-      group.others = group.others - redis.call('ZREM', GROUP_REST, name .. '\t0' .. place, name .. '\t1' .. place)
+      group.others = group.others - redis.call('ZREM', GROUP_REST, name .. '\t0' .. place_text, name .. '\t1' .. place_text)
     end
   end
 
@@ -168,7 +168,7 @@ do
   function groups.write(served)
     if groups.unfinished == 0 and not meta.grouped and #changed == 0 then return false end
     write_new_rest()
-    local written, gone, joining, leaving = {}, {}, {}, {}
+    local written_texts, gone_names, joining_groups, leaving_groups = {}, {}, {}, {}
     local limit = groups.max_places()
     local next_turn = string.format('%d', turn + 1)
     for _, group in ipairs(changed) do
@@ -177,19 +177,19 @@ do
       if group.places > 0 then text = text .. '/' .. group.places end
       if #text == POSITION and string.sub(text, 1, POSITION - ID) == BEFORE_ID then text = string.sub(text, POSITION - ID + 1) end
       if text == '' then
-        if group.stored then gone[#gone + 1] = name end
+        if group.stored then gone_names[#gone_names + 1] = name end
       elseif text ~= group.stored then
-        written[#written + 1], written[#written + 2] = name, text
+        written_texts[#written_texts + 1], written_texts[#written_texts + 2] = name, text
       end
       groups.ready = groups.ready + (group.head and group.others + 1 or 0) - group.ready_before
       if not group.head or group.places >= limit then
-        leaving[#leaving + 1] = name
+        leaving_groups[#leaving_groups + 1] = name
       elseif not group.is_served then
-        joining[#joining + 1], joining[#joining + 2] = next_turn, name
+        joining_groups[#joining_groups + 1], joining_groups[#joining_groups + 2] = next_turn, name
       end
     end
-    if #written > 0 then redis.call('HSET', GROUPS, unpack(written)) end
-    if #gone > 0 then redis.call('HDEL', GROUPS, unpack(gone)) end
+    if #written_texts > 0 then redis.call('HSET', GROUPS, unpack(written_texts)) end
+    if #gone_names > 0 then redis.call('HDEL', GROUPS, unpack(gone_names)) end
     by_name, changed = {}, {}
     if groups.unfinished <= 0 then
       redis.call('DEL', TURNS)
@@ -201,37 +201,37 @@ do
 
     local had_turns = redis.call('EXISTS', TURNS) == 1
     if not groups.is_plain_ready() then
-      leaving[#leaving + 1] = ''
+      leaving_groups[#leaving_groups + 1] = ''
     elseif not (served and served['']) then
-      joining[#joining + 1], joining[#joining + 2] = next_turn, ''
+      joining_groups[#joining_groups + 1], joining_groups[#joining_groups + 2] = next_turn, ''
     end
-    if #joining > 0 then turn = turn + 1 end
-    local again = {}
+    if #joining_groups > 0 then turn = turn + 1 end
+    local groups_with_turn = {}
     for _, name in ipairs(served or {}) do
       turn = turn + 1
-      again[#again + 1], again[#again + 2] = string.format('%d', turn), name
+      groups_with_turn[#groups_with_turn + 1], groups_with_turn[#groups_with_turn + 2] = string.format('%d', turn), name
     end
-    if #leaving > 0 and had_turns then redis.call('ZREM', TURNS, unpack(leaving)) end
-    if #joining > 0 then redis.call('ZADD', TURNS, 'NX', unpack(joining)) end
-    if #again > 0 then redis.call('ZADD', TURNS, unpack(again)) end
+    if #leaving_groups > 0 and had_turns then redis.call('ZREM', TURNS, unpack(leaving_groups)) end
+    if #joining_groups > 0 then redis.call('ZADD', TURNS, 'NX', unpack(joining_groups)) end
+    if #groups_with_turn > 0 then redis.call('ZADD', TURNS, unpack(groups_with_turn)) end
     redis.call('HSET', META, 'layout', GROUPED_LAYOUT, 'grouped', string.format('%d', groups.unfinished),
       'ready', string.format('%d', groups.ready), 'turn', string.format('%d', turn))
     meta.grouped, meta.ready, meta.turn = groups.unfinished, groups.ready, turn
-    return not had_turns and #joining + #again > 0
+    return not had_turns and #joining_groups + #groups_with_turn > 0
   end
 
   -- After a change of `groups.concurrency`, gives turns to groups that now have a free place, and removes the turns of groups without
   -- a free place; about a thousand groups per call. The field `regrouping` of `meta` is the cursor for the next call. The function
   -- returns whether a wake-up is necessary.
   function groups.regroup(cursor)
-    local page = redis.call('HSCAN', GROUPS, cursor, 'COUNT', MAX_MESSAGES)
+    local scan_page = redis.call('HSCAN', GROUPS, cursor, 'COUNT', MAX_MESSAGES)
     local names = {}
-    for i = 1, #page[2], 2 do names[#names + 1] = page[2][i] end
+    for i = 1, #scan_page[2], 2 do names[#names + 1] = scan_page[2][i] end
     groups.load(names)
     for _, name in ipairs(names) do groups.changed(name) end
-    if page[1] ~= '0' then
-      meta.regrouping = page[1]
-      redis.call('HSET', META, 'regrouping', page[1])
+    if scan_page[1] ~= '0' then
+      meta.regrouping = scan_page[1]
+      redis.call('HSET', META, 'regrouping', scan_page[1])
     elseif meta.regrouping then
       meta.regrouping = nil
       redis.call('HDEL', META, 'regrouping')

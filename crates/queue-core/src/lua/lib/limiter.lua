@@ -18,9 +18,9 @@ do
   end
 
   local function log_leases(duration, leases)
-    local newest = redis.call('LINDEX', LIMITER, -1)
-    if newest then
-      local first, _, before = parse_entry(newest)
+    local newest_entry = redis.call('LINDEX', LIMITER, -1)
+    if newest_entry then
+      local first, _, before = parse_entry(newest_entry)
       if now == first or (now - first) * 1000 < duration then
         redis.call('LSET', LIMITER, -1, first .. ',' .. now .. ',' .. before + leases)
         return
@@ -46,26 +46,26 @@ do
   -- Returns how many leases may be made now, and, if none, the instant (ms) at which the next one may be made.
   function permitted_leases(limit)
     local max, duration = parse_limit(limit)
-    local used, opens_at = tonumber(meta.limiter_used) or 0, nil
+    local used_leases, opens_at = tonumber(meta.limiter_used) or 0, nil
     move_future_leases_to_now(duration)
     while true do
-      local oldest = redis.call('LINDEX', LIMITER, 0)
-      if not oldest then
-        used = 0
+      local oldest_entry = redis.call('LINDEX', LIMITER, 0)
+      if not oldest_entry then
+        used_leases = 0
         break
       end
-      local _, last, leases = parse_entry(oldest)
+      local _, last, leases = parse_entry(oldest_entry)
       if last + duration > now then
         opens_at = last + duration
         break
       end
       redis.call('LPOP', LIMITER)
-      used = used - leases
+      used_leases = used_leases - leases
     end
-    meta.limiter_used = used
-    redis.call('HSET', META, 'limiter_used', used)
-    if used >= max then return 0, opens_at end
-    return max - used
+    meta.limiter_used = used_leases
+    redis.call('HSET', META, 'limiter_used', used_leases)
+    if used_leases >= max then return 0, opens_at end
+    return max - used_leases
   end
 
   function record_leases(limit, leases)

@@ -30,23 +30,23 @@ local function drop_removed_ids(limit)
 end
 
 -- Cleans up: trims finished messages, removes expired entries, and continues unfinished signals and purges. No client waits for the
--- clean-up, so calls that hand out messages leave the clean-up to later calls. Returns the instant (ms) of the next clean-up.
+-- clean-up, so calls that lease messages leave the clean-up to later calls. Returns the instant (ms) of the next clean-up.
 local function clean()
   local more_to_trim = trim_completed(1000)
   trim_failed(1000)
   sweep(1000)
   drop_removed_ids(1000)
   -- Maintenance continues an unfinished signal, because the process that sent the signal may have stopped.
-  local unfinished = redis.call('HRANDFIELD', SIGNALS)
-  if unfinished and not release_held(unfinished, 1000) then return now end
+  local unfinished_signal = redis.call('HRANDFIELD', SIGNALS)
+  if unfinished_signal and not release_held(unfinished_signal, 1000) then return now end
   if meta.purged_to then
     forget_purged()
     if meta.purged_to then return now end
   end
   if more_to_trim or meta.regrouping then return now end
   if redis.call('EXISTS', REMOVED) == 1 then
-    local first = redis.call('LINDEX', WAITING, 0)
-    if first and redis.call('SISMEMBER', REMOVED, first) == 1 then return now end
+    local first_id = redis.call('LINDEX', WAITING, 0)
+    if first_id and redis.call('SISMEMBER', REMOVED, first_id) == 1 then return now end
   end
   return math.min(next_trim(), next_sweep())
 end

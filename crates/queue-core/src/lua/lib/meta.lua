@@ -2,7 +2,7 @@
 -- that the hash does not have is nil.
 -- KEYS meta
 local meta = DEFAULTS
-local stored = redis.call('HGETALL', META)
-for i = 1, #stored, 2 do
-  meta[stored[i]] = stored[i + 1]
+local stored_meta = redis.call('HGETALL', META)
+for i = 1, #stored_meta, 2 do
+  meta[stored_meta[i]] = stored_meta[i + 1]
 end

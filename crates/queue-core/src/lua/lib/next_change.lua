@@ -5,8 +5,8 @@
 
 -- Returns the first instant of a sorted set whose scores are instants.
 local function first_instant(key)
-  local first = redis.call('ZRANGE', key, '0', '0', 'WITHSCORES')
-  return first[2] and tonumber(first[2]) or math.huge
+  local first_member = redis.call('ZRANGE', key, '0', '0', 'WITHSCORES')
+  return first_member[2] and tonumber(first_member[2]) or math.huge
 end
 
 -- Returns when maintenance is next needed: a message is due or expires, a lease lapses, or the instant `watch` comes; within a

@@ -1,6 +1,6 @@
 -- promote_due: moves due messages to the tail of the waiting list in the order of their due times, those with equal due times in
 -- the order posted. A message in back-off blocks an exclusive queue, so such a message moves to the head of the list. A message with
--- a group that was handed out before goes before the other messages of its group. Returns whether a wake-up is necessary, as in
+-- a group that was leased before goes before the other messages of its group. Returns whether a wake-up is necessary, as in
 -- `waiting_list`.
 -- KEYS delayed runs blocking
 -- USES instants run events groups waiting_list requeue_at_head
@@ -8,7 +8,7 @@ local function describe_promoted()
   return 'promoted'
 end
 
--- Returns, as the keys of a table, the ids of those delayed messages that were handed out before; nil in a queue without groups.
+-- Returns, as the keys of a table, the ids of those delayed messages that were leased before; nil in a queue without groups.
 local function find_delivered(ids)
   if groups.unfinished == 0 then return nil end
   local are_delivered = {}
@@ -20,23 +20,23 @@ end
 
 local function promote(limit)
   if groups.unfinished > 0 then limit = MAX_RUNS end
-  local due = redis.call('ZRANGE', DELAYED, '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit)
-  if #due == 0 then return false end
-  redis.call('ZREMRANGEBYRANK', DELAYED, 0, #due - 1)
-  record_events(due, describe_promoted)
-  local are_delivered = find_delivered(due)
+  local due_ids = redis.call('ZRANGE', DELAYED, '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit)
+  if #due_ids == 0 then return false end
+  redis.call('ZREMRANGEBYRANK', DELAYED, 0, #due_ids - 1)
+  record_events(due_ids, describe_promoted)
+  local are_delivered = find_delivered(due_ids)
   if redis.call('EXISTS', BLOCKING) == 0 then
-    return push_tail(due, are_delivered)
+    return push_tail(due_ids, are_delivered)
   end
-  local head, tail = {}, {}
-  for i, blocks in ipairs(redis.call('SMISMEMBER', BLOCKING, unpack(due))) do
-    local list = blocks == 1 and head or tail
-    list[#list + 1] = due[i]
+  local head_ids, tail_ids = {}, {}
+  for i, blocks in ipairs(redis.call('SMISMEMBER', BLOCKING, unpack(due_ids))) do
+    local list = blocks == 1 and head_ids or tail_ids
+    list[#list + 1] = due_ids[i]
   end
-  local was_empty = #tail > 0 and push_tail(tail, are_delivered)
-  if #head > 0 then
-    redis.call('SREM', BLOCKING, unpack(head))
-    was_empty = requeue_at_head(head) or was_empty
+  local was_empty = #tail_ids > 0 and push_tail(tail_ids, are_delivered)
+  if #head_ids > 0 then
+    redis.call('SREM', BLOCKING, unpack(head_ids))
+    was_empty = requeue_at_head(head_ids) or was_empty
   end
   return was_empty
 end

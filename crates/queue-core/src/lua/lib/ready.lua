@@ -9,8 +9,8 @@ end
 
 local function ready_since(id)
   local run = redis.call('HGET', RUNS, id)
-  local ready = run and parse_run(run).ready or tonumber(field(redis.call('HGET', OPTIONS, id), 'r'))
-  if ready then return ready end
+  local ready_instant = run and parse_run(run).ready or tonumber(field(redis.call('HGET', OPTIONS, id), 'r'))
+  if ready_instant then return ready_instant end
   local header = string.match(redis.call('HGET', MESSAGES, id) or '', '^([^\n]*)')
   return tonumber(string.match(header, '\td(%d+)') or string.match(header, '^(%d+)'))
 end

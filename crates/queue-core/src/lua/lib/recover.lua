@@ -4,20 +4,20 @@
 -- KEYS options leased runs cancelling
 -- USES meta instants run totals finish timeout requeue attempt groups
 local function recover(limit, random)
-  local ended = redis.call('ZRANGE', LEASED, '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit, 'WITHSCORES')
-  if #ended == 0 then return end
+  local ended_leases = redis.call('ZRANGE', LEASED, '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit, 'WITHSCORES')
+  if #ended_leases == 0 then return end
   local ids = {}
-  for i = 1, #ended, 2 do ids[#ids + 1] = ended[i] end
+  for i = 1, #ended_leases, 2 do ids[#ids + 1] = ended_leases[i] end
   redis.call('ZREMRANGEBYRANK', LEASED, 0, #ids - 1)
   local texts = redis.call('HMGET', RUNS, unpack(ids))
   local options = redis.call('HMGET', OPTIONS, unpack(ids))
-  local cancelled = redis.call('SMISMEMBER', CANCELLING, unpack(ids))
+  local is_cancelling = redis.call('SMISMEMBER', CANCELLING, unpack(ids))
   redis.call('SREM', CANCELLING, unpack(ids))
   for i, id in ipairs(ids) do
     local finished_before = finished.n
-    local run, deadline = parse_run(texts[i]), tonumber(ended[2 * i])
+    local run, deadline = parse_run(texts[i]), tonumber(ended_leases[2 * i])
     local timeout = timeout_of(options[i], run.timeout)
-    if cancelled[i] == 1 then
+    if is_cancelling[i] == 1 then
       count('cancelled')
       run.token = ''
       finish(id, 'l', format_run(run), CANCELLED)

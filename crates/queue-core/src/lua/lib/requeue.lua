@@ -27,21 +27,21 @@ local function requeue(id, run, pause, side)
   return 'waiting'
 end
 
--- Restores the expiry of a message that was handed out, if none of its attempts failed and none of its leases lapsed.
+-- Restores the expiry of a message that was leased, if none of its attempts failed and none of its leases lapsed.
 local function may_expire_again(id, options, run)
-  local instant = tonumber(field(options, 'e'))
-  if instant and run.attempts == 0 and run.lapses == 0 then
-    redis.call('ZADD', EXPIRING, instant, id)
-    wake_at(math.max(instant, now))
+  local expires_at = tonumber(field(options, 'e'))
+  if expires_at and run.attempts == 0 and run.lapses == 0 then
+    redis.call('ZADD', EXPIRING, expires_at, id)
+    wake_at(math.max(expires_at, now))
   end
 end
 
 -- Describes the event of a requeued message. The run of the message tells whether it has lapsed, was released or is retried.
 local function describe_requeued(_, i)
   local run = parse_run(requeued.runs[2 * i])
-  local how = string.byte(run.token) == 33 and 'lapsed' or string.sub(run.settled, 1, 1) == 'f' and 'retried' or 'released'
-  if how ~= 'retried' then return how, attempt_of(run, 1) .. requeued.dues[i] end
-  return how, attempt_of(run, 0) .. requeued.dues[i], string.match(run.error, '^%d+ %d+ (.*)$')
+  local event_type = string.byte(run.token) == 33 and 'lapsed' or string.sub(run.settled, 1, 1) == 'f' and 'retried' or 'released'
+  if event_type ~= 'retried' then return event_type, attempt_of(run, 1) .. requeued.dues[i] end
+  return event_type, attempt_of(run, 0) .. requeued.dues[i], string.match(run.error, '^%d+ %d+ (.*)$')
 end
 
 local function write_requeued()

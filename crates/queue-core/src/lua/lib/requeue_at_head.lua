@@ -1,5 +1,5 @@
--- requeue_at_head: returns messages that were handed out before to the head of the waiting list. In an exclusive queue all
--- returned messages at the head are kept in the order posted; their number is at most the queue's parallel limit. The function
+-- requeue_at_head: puts messages that were leased before back at the head of the waiting list. In an exclusive queue all
+-- messages that were put back are kept in the order posted; their number is at most the queue's parallel limit. The function
 -- returns whether a wake-up is necessary, as in `waiting_list`.
 -- KEYS waiting runs removed
 -- USES meta run waiting_list
@@ -10,21 +10,21 @@ local function was_delivered(text)
 end
 
 local function requeue_at_head(ids)
-  local before = 0
+  local index_in_list = 0
   if meta.exclusive then
     -- Ids of removed messages that have reached the head are dropped.
-    local head = redis.call('LRANGE', WAITING, 0, (tonumber(string.match(meta.exclusive, '%d+')) or 1) + 99)
-    local runs = #head > 0 and redis.call('HMGET', RUNS, unpack(head)) or {}
-    local is_removed = #head > 0 and redis.call('SMISMEMBER', REMOVED, unpack(head)) or {}
-    local dropped = {}
-    while before < #head and (is_removed[before + 1] == 1 or was_delivered(runs[before + 1])) do
-      before = before + 1
-      local target = is_removed[before] == 1 and dropped or ids
-      target[#target + 1] = head[before]
+    local head_ids = redis.call('LRANGE', WAITING, 0, (tonumber(string.match(meta.exclusive, '%d+')) or 1) + 99)
+    local runs = #head_ids > 0 and redis.call('HMGET', RUNS, unpack(head_ids)) or {}
+    local is_removed = #head_ids > 0 and redis.call('SMISMEMBER', REMOVED, unpack(head_ids)) or {}
+    local dropped_ids = {}
+    while index_in_list < #head_ids and (is_removed[index_in_list + 1] == 1 or was_delivered(runs[index_in_list + 1])) do
+      index_in_list = index_in_list + 1
+      local target_ids = is_removed[index_in_list] == 1 and dropped_ids or ids
+      target_ids[#target_ids + 1] = head_ids[index_in_list]
     end
-    if before > 0 then redis.call('LTRIM', WAITING, before, -1) end
-    if #dropped > 0 then redis.call('SREM', REMOVED, unpack(dropped)) end
+    if index_in_list > 0 then redis.call('LTRIM', WAITING, index_in_list, -1) end
+    if #dropped_ids > 0 then redis.call('SREM', REMOVED, unpack(dropped_ids)) end
   end
   table.sort(ids)
-  return push_head(ids) and before == 0
+  return push_head(ids) and index_in_list == 0
 end

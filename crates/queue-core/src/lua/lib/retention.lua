@@ -8,11 +8,11 @@ local parsed_limits = {}
 local function limits_of(kind)
   local limits = parsed_limits[kind]
   if not limits then
-    local form = '^{"age":(%d+),"count":(%d+),"min_age":(%d+)}$'
-    local age, kept, min_age = string.match(meta['retention.' .. kind], form)
+    local limits_pattern = '^{"age":(%d+),"count":(%d+),"min_age":(%d+)}$'
+    local age, kept, min_age = string.match(meta['retention.' .. kind], limits_pattern)
     if not age then
       -- If Drover did not write the value of the setting, the default applies.
-      age, kept, min_age = string.match(kind == 'failed' and RETENTION_FAILED or RETENTION_COMPLETED, form)
+      age, kept, min_age = string.match(kind == 'failed' and RETENTION_FAILED or RETENTION_COMPLETED, limits_pattern)
     end
     limits = { age = tonumber(age), count = tonumber(kept), min_age = tonumber(min_age) }
     parsed_limits[kind] = limits
@@ -39,17 +39,17 @@ local function next_trim()
     if count <= limits.count then return math.min(at, now) + limits.age end
     return at > now and now or at + limits.min_age
   end
-  local instant = math.huge
+  local earliest_trim_at = math.huge
   local length = redis.call('LLEN', COMPLETED)
   if length > 0 then
     local at = finished_at(redis.call('LINDEX', COMPLETED, 0))
     -- The first message of `completed` was erased; only its id is left in the list.
     if not at then return now end
-    instant = trimmed_at(limits_of('completed'), at, length - redis.call('SCARD', ERASED))
+    earliest_trim_at = trimmed_at(limits_of('completed'), at, length - redis.call('SCARD', ERASED))
   end
-  local first = redis.call('ZRANGE', FAILED, '0', '0', 'WITHSCORES')
-  if first[2] then
-    instant = math.min(instant, trimmed_at(limits_of('failed'), tonumber(first[2]), redis.call('ZCARD', FAILED)))
+  local first_failed = redis.call('ZRANGE', FAILED, '0', '0', 'WITHSCORES')
+  if first_failed[2] then
+    earliest_trim_at = math.min(earliest_trim_at, trimmed_at(limits_of('failed'), tonumber(first_failed[2]), redis.call('ZCARD', FAILED)))
   end
-  return instant
+  return earliest_trim_at
 end

@@ -5,7 +5,7 @@
 -- attempt, r: a release, b: undone because its handler never started), the first letter of the new state, and the token of the
 -- settled lease.
 -- `terms` has a letter and a number (ms) for each value that is needed. For a lease: v, its visibility timeout unless that is the
--- library's default; t, the queue's `timeout` at hand-out; x, the duration of its last extension, if longer than its visibility
+-- library's default; t, the queue's `timeout` when the lease began; x, the duration of its last extension, if longer than its visibility
 -- timeout. A later change of the settings changes no term. For a requeued message: r, the instant at which the message is ready.
 -- `error` is the last error: attempt, instant (ms) and JSON, separated by spaces.
 local function term(terms, letter)
@@ -44,7 +44,7 @@ local function set_ready_at(run, ready)
   run.visibility, run.timeout, run.extension, run.ready = DEFAULT_VISIBILITY, nil, nil, ready
 end
 
--- The run of a message that was never handed out, as `format_run` would write it.
+-- The run of a message that was never leased, as `format_run` would write it.
 local NEVER_RUN = '\t\t0\t0\t0\t\t\t\t'
 
 -- Returns two fields of an event: the attempt, which is the number of the run's failed attempts plus `more`; and the consumer.

@@ -43,11 +43,11 @@ local function release_held(key, limit)
     end
     if #ready > 0 then
       local options = redis.call('HMGET', OPTIONS, unpack(ready))
-      local changed = {}
+      local changed_ids = {}
       for i, id in ipairs(ready) do
-        changed[2 * i - 1], changed[2 * i] = id, with_ready_now(options[i])
+        changed_ids[2 * i - 1], changed_ids[2 * i] = id, with_ready_now(options[i])
       end
-      redis.call('HSET', OPTIONS, unpack(changed))
+      redis.call('HSET', OPTIONS, unpack(changed_ids))
       local was_empty = push_tail(ready)
       if groups.write() or was_empty then wake_now() end
     end

@@ -6,10 +6,10 @@ local EXPIRY_SETS = { { AWAITED }, { TAKEN }, { DEDUP_UNTIL, DEDUP }, { STICKY_U
 
 local function sweep(limit)
   for _, keys in ipairs(EXPIRY_SETS) do
-    local expired = redis.call('ZRANGE', keys[1], '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit)
-    if #expired > 0 then
-      redis.call('ZREM', keys[1], unpack(expired))
-      if keys[2] then redis.call('HDEL', keys[2], unpack(expired)) end
+    local expired_members = redis.call('ZRANGE', keys[1], '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit)
+    if #expired_members > 0 then
+      redis.call('ZREM', keys[1], unpack(expired_members))
+      if keys[2] then redis.call('HDEL', keys[2], unpack(expired_members)) end
     end
   end
 end

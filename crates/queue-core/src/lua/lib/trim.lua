@@ -24,8 +24,8 @@ local function trim_completed(limit)
   end
   -- A message whose instant is later than now is forgotten when a message behind it in the list may be forgotten.
   local trimmed_with_later = 0
-  local first = finished_at(redis.call('LINDEX', COMPLETED, 0))
-  if first and first > now then
+  local first_finished_at = finished_at(redis.call('LINDEX', COMPLETED, 0))
+  if first_finished_at and first_finished_at > now then
     trimmed_with_later = length
     while trimmed_with_later > 0 and not nth_may_be_trimmed(trimmed_with_later) do
       trimmed_with_later = math.floor(trimmed_with_later / 2)
@@ -64,11 +64,11 @@ end
 local function trim_failed(limit)
   local limits = limits_of('failed')
   local ids = redis.call('ZRANGE', FAILED, '-inf', now - limits.age, 'BYSCORE', 'LIMIT', 0, limit)
-  local excess = math.min(limit, redis.call('ZCARD', FAILED) - limits.count)
-  if excess > #ids then
-    ids = redis.call('ZRANGE', FAILED, '-inf', now - limits.min_age, 'BYSCORE', 'LIMIT', 0, excess)
-    if excess > #ids then
-      for _, id in ipairs(redis.call('ZRANGE', FAILED, '(' .. now_text, '+inf', 'BYSCORE', 'LIMIT', 0, excess - #ids)) do
+  local excess_count = math.min(limit, redis.call('ZCARD', FAILED) - limits.count)
+  if excess_count > #ids then
+    ids = redis.call('ZRANGE', FAILED, '-inf', now - limits.min_age, 'BYSCORE', 'LIMIT', 0, excess_count)
+    if excess_count > #ids then
+      for _, id in ipairs(redis.call('ZRANGE', FAILED, '(' .. now_text, '+inf', 'BYSCORE', 'LIMIT', 0, excess_count - #ids)) do
         ids[#ids + 1] = id
       end
     end

@@ -9,28 +9,28 @@
 -- Removes duplicates after `ids` were pushed to the waiting list. An id that was already in the list, marked as removed, is no longer
 -- marked, and stays only at its old position.
 local function restore_removed_ids(ids, push)
-  local restored, others = {}, {}
+  local restored_ids, other_ids = {}, {}
   for i, is_in_list in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
-    local target = is_in_list == 1 and restored or others
-    target[#target + 1] = ids[i]
+    local target_ids = is_in_list == 1 and restored_ids or other_ids
+    target_ids[#target_ids + 1] = ids[i]
   end
-  if #restored == 0 then return end
+  if #restored_ids == 0 then return end
   redis.call(push == 'RPUSH' and 'RPOP' or 'LPOP', WAITING, #ids)
-  redis.call('SREM', REMOVED, unpack(restored))
-  if #others > 0 then redis.call(push, WAITING, unpack(others)) end
+  redis.call('SREM', REMOVED, unpack(restored_ids))
+  if #other_ids > 0 then redis.call(push, WAITING, unpack(other_ids)) end
 end
 
--- Adds messages to the waiting list. `are_returned` is true if all messages were handed out before; a table has as its keys the ids
--- of those messages that were handed out before. `known_options` has the options of each message if the caller knows the options.
+-- Adds messages to the waiting list. `are_returned` is true if all messages were leased before; a table has as its keys the ids
+-- of those messages that were leased before. `known_options` has the options of each message if the caller knows the options.
 local function push_ready(ids, push, are_returned, known_options)
   if meta.purged_to then
     for _, id in ipairs(ids) do
       if id <= meta.purged_to then redis.call('SADD', RETURNED, id) end
     end
   end
-  local plain, ranked = ids, {}
+  local plain_ids, ranked_ids = ids, {}
   if known_options or redis.call('HLEN', OPTIONS) > 0 then
-    plain = {}
+    plain_ids = {}
     local all_options = known_options or redis.call('HMGET', OPTIONS, unpack(ids))
     if groups.unfinished > 0 then groups.load_of(all_options) end
     for i, options in ipairs(all_options) do
@@ -38,27 +38,27 @@ local function push_ready(ids, push, are_returned, known_options)
       if group then
         groups.add(group, ids[i], priority, are_returned == true or are_returned and are_returned[ids[i]])
       elseif priority == 0 then
-        plain[#plain + 1] = ids[i]
+        plain_ids[#plain_ids + 1] = ids[i]
       else
-        ranked[#ranked + 1] = priority
-        ranked[#ranked + 1] = ids[i]
+        ranked_ids[#ranked_ids + 1] = priority
+        ranked_ids[#ranked_ids + 1] = ids[i]
       end
     end
   end
   local was_empty = false
-  if #plain > 0 then
-    local length = redis.call(push, WAITING, unpack(plain))
-    was_empty = length == #plain
+  if #plain_ids > 0 then
+    local length = redis.call(push, WAITING, unpack(plain_ids))
+    was_empty = length == #plain_ids
     if not was_empty then
       -- Removed messages whose ids are still in the list do not count.
-      local removed = redis.call('SCARD', REMOVED)
-      was_empty = length - removed == #plain
-      if removed > 0 then restore_removed_ids(plain, push) end
+      local removed_count = redis.call('SCARD', REMOVED)
+      was_empty = length - removed_count == #plain_ids
+      if removed_count > 0 then restore_removed_ids(plain_ids, push) end
     end
   end
-  if #ranked > 0 then
-    redis.call('ZADD', PRIORITIZED, unpack(ranked))
-    was_empty = was_empty or redis.call('ZCARD', PRIORITIZED) == #ranked / 2
+  if #ranked_ids > 0 then
+    redis.call('ZADD', PRIORITIZED, unpack(ranked_ids))
+    was_empty = was_empty or redis.call('ZCARD', PRIORITIZED) == #ranked_ids / 2
   end
   return was_empty
 end
@@ -67,13 +67,13 @@ local function push_tail(ids, are_returned, known_options)
   return push_ready(ids, 'RPUSH', are_returned, known_options)
 end
 
--- Adds messages that were handed out before at the head of the waiting list. The first of `ids` becomes the first id of the list.
+-- Adds messages that were leased before at the head of the waiting list. The first of `ids` becomes the first id of the list.
 local function push_head(ids)
-  local reversed = {}
+  local reversed_ids = {}
   for i = #ids, 1, -1 do
-    reversed[#reversed + 1] = ids[i]
+    reversed_ids[#reversed_ids + 1] = ids[i]
   end
-  return push_ready(reversed, 'LPUSH', true)
+  return push_ready(reversed_ids, 'LPUSH', true)
 end
 
 -- Removes messages from the waiting list. At priority 0 the ids stay in the list, marked as removed, and are skipped when they

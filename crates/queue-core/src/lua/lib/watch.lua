@@ -1,6 +1,6 @@
 -- watch: notifies idle consumers at which instant (ms) to call `lease` again, as µs from now.
 --
--- `watch` is an instant (ms) for which every idle consumer has a timer. While it is in the future, a later instant needs no
+-- `watch` is an instant (ms) for which every idle consumer has a timer. While `watch` is in the future, a later instant needs no
 -- notification, because all consumers call `lease` at `watch` and learn the next instant.
 -- KEYS meta wake
 -- USES meta clock instants

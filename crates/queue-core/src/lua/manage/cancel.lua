@@ -20,7 +20,7 @@ elseif state == 'held' or state == 'delayed' or state == 'waiting' then
   write_finished()
   if groups.write() then wake_now() end
   write_totals()
-  local failed = redis.call('ZRANGE', FAILED, 0, 0, 'WITHSCORES')
-  if failed[2] then wake_at(math.max(now + 100, next_trim())) end
+  local first_failed = redis.call('ZRANGE', FAILED, 0, 0, 'WITHSCORES')
+  if first_failed[2] then wake_at(math.max(now + 100, next_trim())) end
 end
 return state

@@ -1,15 +1,15 @@
 #!lua
--- patch: changes the record, the priority or the due time of a message that was never handed out.
+-- patch: changes the record, the priority or the due time of a message that was never leased.
 -- KEYS      meta messages options delayed runs held
 -- USES      meta clock instants fields run events groups waiting_list wake watch state held
 -- ARGV      id (Drover's or the producer's own); the first line of its record as the caller read it; the new record without the
 --           instants, and without the payload if that stays; its priority ('' for unchanged); its delay
 --           from now in ms ('' for unchanged)
--- Returns   false: unknown; or the state in which the message was found, and the outcome: 'patched'; 'started': it was handed
---           out or has finished; 'other': its first line has changed since the caller read it. Only 'patched' changes the message
+-- Returns   false: unknown; or the state in which the message was found, and the outcome: 'patched'; 'started': it was leased
+--           or has finished; 'other': its first line has changed since the caller read it. Only 'patched' changes the message
 -- Complexity O(log N)
 local id = drovers_id(ARGV[1])
-local known, new, priority, delay = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local known_options, new_options, priority, delay = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local options = redis.call('HGET', OPTIONS, id) or ''
 local options_before = options
 local state = state_of(id, options)
@@ -19,27 +19,27 @@ run = run and parse_run(run)
 local may_start = state == 'held' or state == 'delayed' or state == 'waiting'
 if not may_start or (run and run.deliveries > 0) then return { state, 'started' } end
 local record = redis.call('HGET', MESSAGES, id)
-if string.sub(record, 1, #known + 1) ~= known .. '\n' then return { state, 'other' } end
+if string.sub(record, 1, #known_options + 1) ~= known_options .. '\n' then return { state, 'other' } end
 
-local created_text, fields_before = string.match(known, '^(%d+)(.*)$')
-local created, first_due = tonumber(created_text), tonumber(string.match(known, '\td(%d+)'))
+local created_text, fields_before = string.match(known_options, '^(%d+)(.*)$')
+local created_at, first_due = tonumber(created_text), tonumber(string.match(known_options, '\td(%d+)'))
 local new_state, is_due_changed = state, false
 if delay then
   if delay > 0 then
     -- The due time stays after the creation, even if Redis's clock has stepped back to before the creation.
-    is_due_changed, first_due = true, math.max(now + delay, created + 1)
+    is_due_changed, first_due = true, math.max(now + delay, created_at + 1)
     if state == 'waiting' then new_state = 'delayed' end
   elseif state ~= 'waiting' then
-    is_due_changed, first_due = true, math.max(now, created)
+    is_due_changed, first_due = true, math.max(now, created_at)
     if state == 'delayed' then new_state = 'waiting' end
   end
 end
-local due_field = first_due and first_due > created and '\td' .. instant_text(first_due) or ''
+local due_field = first_due and first_due > created_at and '\td' .. instant_text(first_due) or ''
 
-if not string.find(new, '\n', 1, true) then new = new .. string.sub(record, #known + 1) end
+if not string.find(new_options, '\n', 1, true) then new_options = new_options .. string.sub(record, #known_options + 1) end
 -- Fields of the record that this version of Drover does not know stay unchanged.
-local others = string.gsub(fields_before, '\t[' .. PATCHED_LETTERS .. '][^\t]*', '')
-record = created_text .. due_field .. others .. new
+local other_fields = string.gsub(fields_before, '\t[' .. PATCHED_LETTERS .. '][^\t]*', '')
+record = created_text .. due_field .. other_fields .. new_options
 
 local has_new_priority = priority and priority ~= (tonumber(field(options, 'p')) or 0)
 if has_new_priority then
@@ -47,8 +47,8 @@ if has_new_priority then
 end
 -- The message is ready at its new due time; an earlier ready instant no longer counts.
 if is_due_changed then options = (string.gsub(options, '\tr[^\t]*', '')) end
-local hold = state == 'held' and field(options, 'k')
-local member = hold and held_member(id, options)
+local hold_key = state == 'held' and field(options, 'k')
+local member = hold_key and held_member(id, options)
 
 -- The script makes all its checks before its first write, so that a refused call changes nothing.
 redis.call('HSET', MESSAGES, id, record)
@@ -60,11 +60,11 @@ if is_due_changed and run then
 end
 record_events({ id }, function()
   local shown_due = new_state ~= 'waiting' and due_field or ''
-  return 'enqueued', field_in(record, 'n') .. shown_due .. (hold and '\tk' .. hold or '')
+  return 'enqueued', field_in(record, 'n') .. shown_due .. (hold_key and '\tk' .. hold_key or '')
 end)
-if hold and is_due_changed then
+if hold_key and is_due_changed then
   redis.call('ZREM', HELD, member)
-  redis.call('ZADD', HELD, 0, hold .. '\t' .. id .. string.gsub(due_field, 'd', ''))
+  redis.call('ZADD', HELD, 0, hold_key .. '\t' .. id .. string.gsub(due_field, 'd', ''))
 elseif state == 'waiting' and (is_due_changed or has_new_priority) then
   remove_from_waiting_list({ id }, { options_before })
 elseif state == 'delayed' and new_state == 'waiting' then

@@ -22,10 +22,10 @@ if state == 'delayed' then
   end
   record_events({ id }, function() return 'promoted' end)
   -- A message that backed off in an exclusive queue blocked the queue, so it goes to the head of the waiting list.
-  local blocked = redis.call('SREM', BLOCKING, id) == 1
+  local was_blocking = redis.call('SREM', BLOCKING, id) == 1
   local was_empty
-  if blocked then was_empty = requeue_at_head({ id }) else was_empty = push_tail({ id }, was_delivered_before) end
+  if was_blocking then was_empty = requeue_at_head({ id }) else was_empty = push_tail({ id }, was_delivered_before) end
   was_empty = groups.write() or was_empty
-  if was_empty or blocked then wake_now() end
+  if was_empty or was_blocking then wake_now() end
 end
 return state

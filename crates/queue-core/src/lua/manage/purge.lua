@@ -10,16 +10,16 @@ if meta.epoch ~= ARGV[1] then
   return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
 end
 local state, cut, cursor = ARGV[2], ARGV[3], ARGV[4]
-local forgotten = 0
+local forgotten_count = 0
 
 local function forget_from(key, ids, members)
   if #ids == 0 then return end
   redis.call('ZREM', key, unpack(members or ids))
   forget_messages(ids)
-  forgotten = forgotten + #ids
+  forgotten_count = forgotten_count + #ids
 end
 
--- Removes delayed or held messages from the counts of their groups. A delayed message that was handed out before held a place of its
+-- Removes delayed or held messages from the counts of their groups. A delayed message that was leased before held a place of its
 -- group, and now frees this place.
 local function leave_groups(ids)
   if groups.unfinished == 0 or #ids == 0 then return end
@@ -40,15 +40,15 @@ end
 
 local function purge_delayed()
   if cut == '' then cut = redis.call('GET', SEQ) or '0' end
-  local found = cursors.members_from(DELAYED, cursor, step_size)
+  local found_members = cursors.members_from(DELAYED, cursor, step_size)
   local ids = {}
-  for i = 1, #found, 2 do
-    if is_before_cut(found[i]) then ids[#ids + 1] = found[i] end
+  for i = 1, #found_members, 2 do
+    if is_before_cut(found_members[i]) then ids[#ids + 1] = found_members[i] end
   end
   if #ids > 0 and redis.call('SREM', BLOCKING, unpack(ids)) > 0 then wake_now() end
   leave_groups(ids)
   forget_from(DELAYED, ids)
-  return #found == 2 * step_size and cursors.of(found[#found - 1], found[#found]) or ''
+  return #found_members == 2 * step_size and cursors.of(found_members[#found_members - 1], found_members[#found_members]) or ''
 end
 
 local function purge_held()
@@ -83,18 +83,18 @@ end
 
 -- Purges completed messages. The cut-off is a position in the list `completed`, counted from the first message that ever completed.
 local function purge_completed()
-  local trimmed = tonumber(redis.call('HGET', META, 'trimmed')) or 0
-  if cut == '' then cut = string.format('%d', trimmed + redis.call('LLEN', COMPLETED)) end
-  local k = math.min(MAX_MESSAGES, tonumber(cut) - trimmed, redis.call('LLEN', COMPLETED))
+  local trimmed_count = tonumber(redis.call('HGET', META, 'trimmed')) or 0
+  if cut == '' then cut = string.format('%d', trimmed_count + redis.call('LLEN', COMPLETED)) end
+  local k = math.min(MAX_MESSAGES, tonumber(cut) - trimmed_count, redis.call('LLEN', COMPLETED))
   if k <= 0 then return '' end
   local found, ids, erased = pop_completed(k), {}, {}
   for i, is_erased in ipairs(redis.call('SMISMEMBER', ERASED, unpack(found))) do
-    local target = is_erased == 1 and erased or ids
-    target[#target + 1] = found[i]
+    local target_ids = is_erased == 1 and erased or ids
+    target_ids[#target_ids + 1] = found[i]
   end
   if #erased > 0 then redis.call('SREM', ERASED, unpack(erased)) end
   if #ids > 0 then forget_messages(ids) end
-  forgotten = #ids
+  forgotten_count = #ids
   return k == MAX_MESSAGES and 'more' or ''
 end
 
@@ -108,7 +108,7 @@ local function purge_waiting()
       return 'begin'
     end
     if redis.call('EXISTS', WAITING, PRIORITIZED) == 0 and groups.ready == 0 then return '' end
-    forgotten = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + redis.call('ZCARD', PRIORITIZED) + groups.ready
+    forgotten_count = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + redis.call('ZCARD', PRIORITIZED) + groups.ready
     cut = redis.call('GET', SEQ) or '0'
     meta.purged_to = cut
     redis.call('HSET', META, 'purged_to', cut)
@@ -135,4 +135,4 @@ local steps = {
   held = purge_held, delayed = purge_delayed, waiting = purge_waiting, completed = purge_completed, failed = purge_failed,
 }
 local next_cursor = steps[state]()
-return { forgotten, cut, next_cursor }
+return { forgotten_count, cut, next_cursor }

@@ -16,28 +16,28 @@ local slice_length = duration / 20
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local current = math.floor(now / slice_length)
+local current_slice = math.floor(now / slice_length)
 
-local oldest = current
-local used, used_now = 0, 0
+local oldest_slice = current_slice
+local used_count, used_now = 0, 0
 local clock_was_moved_back = false
 local slices = {}
 for slice, count in string.gmatch(redis.call('GET', QUOTA) or '', '(%d+),(%d+)') do
   slice, count = tonumber(slice), tonumber(count)
-  if slice >= current then
+  if slice >= current_slice then
     -- After Redis's clock stepped back, a use in a later slice counts as a use in the current slice, so that it expires in time.
-    clock_was_moved_back = clock_was_moved_back or slice > current
-    used, used_now = used + count, used_now + count
-  elseif slice >= current - 20 then
-    oldest = math.min(oldest, slice)
-    used = used + count
+    clock_was_moved_back = clock_was_moved_back or slice > current_slice
+    used_count, used_now = used_count + count, used_now + count
+  elseif slice >= current_slice - 20 then
+    oldest_slice = math.min(oldest_slice, slice)
+    used_count = used_count + count
     slices[#slices + 1] = string.format('%.0f,%.0f', slice, count)
   end
 end
 
-local granted = used < max and 1 or 0
-if granted == 1 or clock_was_moved_back then
-  slices[#slices + 1] = string.format('%.0f,%.0f', current, used_now + granted)
+local is_granted = used_count < max and 1 or 0
+if is_granted == 1 or clock_was_moved_back then
+  slices[#slices + 1] = string.format('%.0f,%.0f', current_slice, used_now + is_granted)
   redis.call('SET', QUOTA, table.concat(slices, ' '), 'PX', string.format('%.0f', duration + slice_length))
 end
-return {granted, math.max(0, max - used - granted), (oldest + 21) * slice_length - now}
+return {is_granted, math.max(0, max - used_count - is_granted), (oldest_slice + 21) * slice_length - now}

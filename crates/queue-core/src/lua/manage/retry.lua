@@ -44,7 +44,7 @@ end
 if meta.epoch ~= ARGV[2] then
   return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
 end
-local up_to = ARGV[3] == '' and now_text or ARGV[3]
-local ids = failed_up_to(up_to, MAX_RUNS / 2)
+local last_instant = ARGV[3] == '' and now_text or ARGV[3]
+local ids = failed_up_to(last_instant, MAX_RUNS / 2)
 if #ids > 0 then retry(ids) end
-return { #ids, up_to, #ids == MAX_RUNS / 2 and 1 or 0 }
+return { #ids, last_instant, #ids == MAX_RUNS / 2 and 1 or 0 }

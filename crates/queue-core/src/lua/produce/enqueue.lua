@@ -24,20 +24,20 @@ local reply = { now, meta.max_attempts }
 
 -- An id counts units of 10 µs since 2020. So a new id is larger than any earlier id even after Redis was emptied, unless more than
 -- 100,000 messages a second were posted before, or Redis's clock has stepped back.
-local last = tonumber(redis.call('GET', SEQ)) or 0
-local next_id = math.max(last + 1, math.floor(now_us / 10) - 157783680000000)
+local last_id = tonumber(redis.call('GET', SEQ)) or 0
+local next_id = math.max(last_id + 1, math.floor(now_us / 10) - 157783680000000)
 
 -- An id is formatted in two halves, because small integers are formatted faster. The first half is the same for most ids of a
 -- call.
 local format = string.format
-local high, low = math.floor(next_id / 10000000), next_id % 10000000
-local high_text = format('%07d', high)
+local high_digits, low_digits = math.floor(next_id / 10000000), next_id % 10000000
+local high_text = format('%07d', high_digits)
 local function take_id()
-  local id = high_text .. format('%07d', low)
-  next_id, low = next_id + 1, low + 1
-  if low == 10000000 then
-    high, low = high + 1, 0
-    high_text = format('%07d', high)
+  local id = high_text .. format('%07d', low_digits)
+  next_id, low_digits = next_id + 1, low_digits + 1
+  if low_digits == 10000000 then
+    high_digits, low_digits = high_digits + 1, 0
+    high_text = format('%07d', high_digits)
   end
   return id
 end
@@ -68,41 +68,41 @@ local function are_plain_messages()
 end
 
 local function store_plain_messages()
-  local records, ready, delayed, count = {}, {}, {}, 0
-  local largest, earliest = tonumber(meta.largest) or 0, math.huge
-  local largest_before = largest
+  local records, ready_ids, delayed, count = {}, {}, {}, 0
+  local largest_bytes, earliest_due = tonumber(meta.largest) or 0, math.huge
+  local largest_before = largest_bytes
   local position = 5
   while position <= #ARGV do
-    local due = now
+    local due_instant = now
     if ARGV[position] == '' then
-      due = due_at(ARGV[position + 1])
+      due_instant = due_at(ARGV[position + 1])
       position = position + 3
     end
-    local id, record = take_id(), stored_record(ARGV[position], due)
+    local id, record = take_id(), stored_record(ARGV[position], due_instant)
     position, count = position + 1, count + 1
     reply[2 + count] = id
     records[2 * count - 1], records[2 * count] = id, record
-    if #record > largest then largest = #record end
-    if due > now then
-      delayed[#delayed + 1] = instant_text(due)
+    if #record > largest_bytes then largest_bytes = #record end
+    if due_instant > now then
+      delayed[#delayed + 1] = instant_text(due_instant)
       delayed[#delayed + 1] = id
-      if due < earliest then earliest = due end
+      if due_instant < earliest_due then earliest_due = due_instant end
     else
-      ready[#ready + 1] = id
+      ready_ids[#ready_ids + 1] = id
     end
   end
   redis.call('SET', SEQ, reply[2 + count])
   redis.call('HSET', MESSAGES, unpack(records))
-  if largest > largest_before then redis.call('HSET', META, 'largest', largest) end
+  if largest_bytes > largest_before then redis.call('HSET', META, 'largest', largest_bytes) end
   redis.call('HINCRBY', META, 'total:enqueued', count)
   if #delayed > 0 then
     redis.call('ZADD', DELAYED, unpack(delayed))
-    wake_at(earliest)
+    wake_at(earliest_due)
   end
-  if #ready > 0 then
-    local length = redis.call('RPUSH', WAITING, unpack(ready))
+  if #ready_ids > 0 then
+    local length = redis.call('RPUSH', WAITING, unpack(ready_ids))
     -- A wake-up is needed only if no message was ready before. Removed messages whose ids are still in the list do not count.
-    if length == #ready or length - redis.call('SCARD', REMOVED) == #ready then wake_now() end
+    if length == #ready_ids or length - redis.call('SCARD', REMOVED) == #ready_ids then wake_now() end
   end
 end
 
@@ -138,12 +138,12 @@ local function store_first_ones_of_groups()
   local largest, turn = tonumber(meta.largest) or 0, format('%d', (tonumber(meta.turn) or 0) + 1)
   for i, name in ipairs(names) do
     local id, option, record = take_id(), ARGV[4 * i + 3], stored_record(ARGV[4 * i + 4], now)
-    local even = 2 * i
+    local field_index = 2 * i
     reply[2 + i] = id
-    records[even - 1], records[even] = id, record
-    options[even - 1], options[even] = id, option
-    positions[even - 1], positions[even] = name, id
-    turns[even - 1], turns[even] = turn, name
+    records[field_index - 1], records[field_index] = id, record
+    options[field_index - 1], options[field_index] = id, option
+    positions[field_index - 1], positions[field_index] = name, id
+    turns[field_index - 1], turns[field_index] = turn, name
     if #record + #option > largest then largest = #record + #option end
   end
   redis.call('SET', SEQ, reply[2 + count])
@@ -172,9 +172,9 @@ end
 -- An idempotency key stands for ids. Each sequence of consecutive ids is written as its first id, `+`, and how many ids follow
 -- the first one; a comma separates two sequences.
 if key ~= '' then
-  local known = redis.call('HGET', DEDUP, key)
-  local until_when, known_fingerprint, ids = string.match(known or '', '^(%d+)\t([^\t]*)\t(.*)$')
-  if until_when and tonumber(until_when) > now then
+  local known_request = redis.call('HGET', DEDUP, key)
+  local known_until, known_fingerprint, ids = string.match(known_request or '', '^(%d+)\t([^\t]*)\t(.*)$')
+  if known_until and tonumber(known_until) > now then
     if known_fingerprint ~= fingerprint then return redis.error_reply('REUSED the key came with another request') end
     for first, more in string.gmatch(ids, '(%d+)%+(%d+)') do
       for n = 0, tonumber(more) do
@@ -190,7 +190,7 @@ local ready, ready_options, delayed, held, expiring, signalled = {}, {}, {}, {},
 local hold_keys = {}
 local earliest, earliest_expiry = math.huge, math.huge
 local largest, largest_signal = 0, 0
-local stored, readies, delays = 0, 0, 0
+local stored_count, readies, delays = 0, 0, 0
 
 -- A message is not held while there is a sticky signal of its key.
 local function is_sticky(hold)
@@ -199,12 +199,12 @@ local function is_sticky(hold)
 end
 
 local function add_to_state(id, due, options)
-  local hold = field(options, 'k')
-  local is_released = hold and is_sticky(hold)
-  if hold and not is_released then
-    hold_keys[id] = hold
+  local hold_key = field(options, 'k')
+  local is_released = hold_key and is_sticky(hold_key)
+  if hold_key and not is_released then
+    hold_keys[id] = hold_key
     held[#held + 1] = 0
-    held[#held + 1] = hold .. '\t' .. id .. (due > now and '\t' .. due or '')
+    held[#held + 1] = hold_key .. '\t' .. id .. (due > now and '\t' .. due or '')
     return id, 'held'
   end
   local state = due > now and 'delayed' or 'waiting'
@@ -217,18 +217,18 @@ local function add_to_state(id, due, options)
     ready[readies], ready_options[readies] = id, options
   end
   if not is_released then return id, state end
-  local data = redis.call('HGET', STICKY, hold) or ''
-  if data ~= '' then
+  local signal_data = redis.call('HGET', STICKY, hold_key) or ''
+  if signal_data ~= '' then
     signalled[#signalled + 1] = id
-    signalled[#signalled + 1] = data
-    largest_signal = math.max(largest_signal, #data)
+    signalled[#signalled + 1] = signal_data
+    largest_signal = math.max(largest_signal, #signal_data)
   end
-  return '*' .. id .. '\t' .. data, state
+  return '*' .. id .. '\t' .. signal_data, state
 end
 
 local function record_enqueued()
   local ids = {}
-  for i = 1, stored do ids[i] = records[2 * i - 1] end
+  for i = 1, stored_count do ids[i] = records[2 * i - 1] end
   record_events(ids, function(id, i)
     local record, hold = records[2 * i], hold_keys[id]
     return 'enqueued', field_in(record, 'n') .. field_in(record, 'd') .. field_in(record, 's') .. (hold and '\tk' .. hold or '')
@@ -237,48 +237,48 @@ end
 
 -- Returns the id of the message with a producer's own id, NO_LONGER_KEPT if that message was forgotten, nil if the own id is free.
 local NO_LONGER_KEPT = '00000000000000'
-local any_taken
+local has_taken_id
 local function id_of(own_id)
   local id = redis.call('HGET', ALIASES, own_id)
   if id and not (meta.purged_to and not state_of(id, redis.call('HGET', OPTIONS, id))) then return id end
-  if any_taken == nil then any_taken = redis.call('EXISTS', TAKEN) == 1 end
-  local until_when = any_taken and tonumber(redis.call('ZSCORE', TAKEN, own_id))
+  if has_taken_id == nil then has_taken_id = redis.call('EXISTS', TAKEN) == 1 end
+  local until_when = has_taken_id and tonumber(redis.call('ZSCORE', TAKEN, own_id))
   return until_when and until_when > now and NO_LONGER_KEPT or nil
 end
 
 -- The number of further messages that the queue accepts.
-local room = math.huge
+local free_room = math.huge
 if meta.max_length then
-  room = tonumber(meta.max_length) - redis.call('LLEN', WAITING) + redis.call('SCARD', REMOVED)
+  free_room = tonumber(meta.max_length) - redis.call('LLEN', WAITING) + redis.call('SCARD', REMOVED)
     - redis.call('ZCARD', PRIORITIZED) - redis.call('ZCARD', DELAYED) - redis.call('ZCARD', LEASED) - redis.call('ZCARD', HELD)
     - groups.ready
 end
 
 local position, last, answered = 5, #ARGV, #reply
 while position <= last do
-  local when, options, record = '', '', ARGV[position]
+  local when_text, options, record = '', '', ARGV[position]
   if record == '' then
-    when, options, record = ARGV[position + 1], ARGV[position + 2], ARGV[position + 3]
+    when_text, options, record = ARGV[position + 1], ARGV[position + 2], ARGV[position + 3]
     position = position + 3
   end
   position = position + 1
   answered = answered + 1
   local own_id = field(options, 'i')
-  local existing = own_id and (new_ids[own_id] or id_of(own_id))
-  if existing then
-    reply[answered] = existing_reply(existing, new_states[own_id])
+  local existing_id = own_id and (new_ids[own_id] or id_of(own_id))
+  if existing_id then
+    reply[answered] = existing_reply(existing_id, new_states[own_id])
   elseif meta.exclusive and groups.key_of(options) then
     if refused == 'all' then return redis.error_reply('EXCLUSIVE a message has a group, and the queue is exclusive') end
     reply[answered] = '!'
-  elseif stored + 1 > room then
+  elseif stored_count + 1 > free_room then
     if refused == 'all' then return redis.error_reply('FULL ' .. meta.max_length) end
     reply[answered] = '!' .. meta.max_length
   else
     local id = take_id()
-    local due = due_at(when)
+    local due = due_at(when_text)
     record = stored_record(record, due)
-    stored = stored + 1
-    records[2 * stored - 1], records[2 * stored] = id, record
+    stored_count = stored_count + 1
+    records[2 * stored_count - 1], records[2 * stored_count] = id, record
     if options ~= '' then
       local ttl = tonumber(field(options, 'l'))
       if ttl then
@@ -323,7 +323,7 @@ if key ~= '' then
   redis.call('ZADD', DEDUP_UNTIL, until_when, key)
   wake_at(until_when)
 end
-if stored == 0 then return reply end
+if stored_count == 0 then return reply end
 redis.call('SET', SEQ, string.format('%014d', next_id - 1))
 redis.call('HSET', MESSAGES, unpack(records))
 if #all_options > 0 then redis.call('HSET', OPTIONS, unpack(all_options)) end
@@ -333,7 +333,7 @@ if #signalled > 0 then
   record_extra(largest_signal)
 end
 if largest > (tonumber(meta.largest) or 0) then redis.call('HSET', META, 'largest', largest) end
-redis.call('HINCRBY', META, 'total:enqueued', stored)
+redis.call('HINCRBY', META, 'total:enqueued', stored_count)
 if is_listened then record_enqueued() end
 if #held > 0 then redis.call('ZADD', HELD, unpack(held)) end
 if #expiring > 0 then

@@ -45,11 +45,11 @@ end
 -- Returns a page of the sticky signals. An expired signal stays in `sticky_until` until maintenance removes it, so the list begins
 -- with the first expiry after now.
 local function list_signals(limit, cursor)
-  local from = redis.call('ZCOUNT', STICKY_UNTIL, '-inf', now)
-  local ends, key = string.match(cursor, '^(%d+):(.*)$')
-  if ends then from = math.max(from, cursors.count_before(STICKY_UNTIL, ends, key, true)) end
-  local keys = redis.call('ZRANGE', STICKY_UNTIL, from, from + limit - 1)
-  return show_signals(keys, from + #keys < redis.call('ZCARD', STICKY_UNTIL) and 1 or 0)
+  local start_rank = redis.call('ZCOUNT', STICKY_UNTIL, '-inf', now)
+  local ends_at, key = string.match(cursor, '^(%d+):(.*)$')
+  if ends_at then start_rank = math.max(start_rank, cursors.count_before(STICKY_UNTIL, ends_at, key, true)) end
+  local keys = redis.call('ZRANGE', STICKY_UNTIL, start_rank, start_rank + limit - 1)
+  return show_signals(keys, start_rank + #keys < redis.call('ZCARD', STICKY_UNTIL) and 1 or 0)
 end
 
 if ARGV[3] == 'show' then return show_signals(is_sticky(ARGV[2]) and { ARGV[2] } or {}, 0) end
@@ -72,10 +72,10 @@ if sticky_for then
   wake_at(now + sticky_for)
 end
 local cut = redis.call('GET', SEQ) or '0'
-local held = count_held(key, cut)
-if held == 0 then return { 0, 1 } end
+local held_count = count_held(key, cut)
+if held_count == 0 then return { 0, 1 } end
 redis.call('HSET', SIGNALS, key, cut .. '\t' .. data)
 local is_over = release_held(key, LIMIT)
 -- If this caller does not continue the signal, maintenance does.
 if not is_over then wake_at(now + 1000) end
-return { held, is_over and 1 or 0 }
+return { held_count, is_over and 1 or 0 }

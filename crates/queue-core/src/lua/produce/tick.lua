@@ -45,8 +45,8 @@ for i, plan in ipairs(plans) do
     and now >= plan.newest and now < plan.valid_until
   if plan.is_valid and #plan.instants > 0 then
     local options, record = string.match(redis.call('HGET', SCHEDULE_MESSAGES, names[i]) or '', '^([^\n]*)\n(.*)$')
-    local skips = has_flag(schedule, 'o')
-    local is_blocked = skips and is_unfinished(schedule.last_id)
+    local skips_overlap = has_flag(schedule, 'o')
+    local is_blocked = skips_overlap and is_unfinished(schedule.last_id)
     for nth, instant in ipairs(plan.instants) do
       if is_blocked then
         plan.left_out = plan.left_out + 1
@@ -54,7 +54,7 @@ for i, plan in ipairs(plans) do
         for _, arg in ipairs({ '', '', options, '\tu' .. instant .. record }) do posts[#posts + 1] = arg end
         post_count = post_count + 1
         plan.posted[#plan.posted + 1] = nth
-        is_blocked = skips
+        is_blocked = skips_overlap
       end
     end
   end
@@ -71,7 +71,7 @@ if post_count > 0 then
     if string.byte(text) ~= 33 then ids[i] = string.match(text, '%d+') end
   end
 end
-local changed, scheduled, ended, posted_in_all = {}, {}, {}, 0
+local changed_schedules, scheduled, ended_schedules, posted_in_all = {}, {}, {}, 0
 local reply, post = { string.format('%d', now_us) }, 0
 for i, plan in ipairs(plans) do
   local schedule, posted = plan.schedule, 0
@@ -90,11 +90,11 @@ for i, plan in ipairs(plans) do
     schedule.runs = schedule.runs + posted
     if schedule.runs >= schedule.max_runs then next_instant = '' end
     if posted > 0 then
-      changed[#changed + 1] = names[i]
-      changed[#changed + 1] = format_schedule(schedule)
+      changed_schedules[#changed_schedules + 1] = names[i]
+      changed_schedules[#changed_schedules + 1] = format_schedule(schedule)
     end
     if next_instant == '' then
-      ended[#ended + 1] = names[i]
+      ended_schedules[#ended_schedules + 1] = names[i]
     elseif next_instant ~= stored_instants[i] then
       scheduled[#scheduled + 1] = next_instant
       scheduled[#scheduled + 1] = names[i]
@@ -106,8 +106,8 @@ for i, plan in ipairs(plans) do
   reply[#reply + 1] = schedule and schedule.revision or ''
   reply[#reply + 1] = next_instant
 end
-if #changed > 0 then redis.call('HSET', SCHEDULES, unpack(changed)) end
+if #changed_schedules > 0 then redis.call('HSET', SCHEDULES, unpack(changed_schedules)) end
 if #scheduled > 0 then redis.call('ZADD', TICKS, unpack(scheduled)) end
-if #ended > 0 then redis.call('ZREM', TICKS, unpack(ended)) end
+if #ended_schedules > 0 then redis.call('ZREM', TICKS, unpack(ended_schedules)) end
 if posted_in_all > 0 then redis.call('HINCRBY', META, 'total:scheduled', posted_in_all) end
 return reply
