@@ -28,18 +28,18 @@ criterion_group! {
 criterion_main!(scripts);
 
 fn calls(criterion: &mut Criterion) {
-    bench(criterion, "enqueue", |queue, size| timed(|| queue.enqueue(size)).0);
-    bench(criterion, "post", |queue, size| timed(|| queue.post(size)).0);
+    bench(criterion, "enqueue", |queue, size| measure_time(|| queue.enqueue(size)).0);
+    bench(criterion, "post", |queue, size| measure_time(|| queue.post(size)).0);
     bench(criterion, "lease", |queue, size| {
         queue.enqueue(size);
-        let (elapsed, settlements) = timed(|| queue.lease(size));
+        let (elapsed, settlements) = measure_time(|| queue.lease(size));
         queue.settle(&settlements);
         elapsed
     });
     bench(criterion, "settle", |queue, size| {
         queue.enqueue(size);
         let settlements = queue.lease(size);
-        timed(|| queue.settle(&settlements)).0
+        measure_time(|| queue.settle(&settlements)).0
     });
 }
 
@@ -56,7 +56,7 @@ fn bench(criterion: &mut Criterion, name: &str, call: impl Fn(&TestQueue, usize)
     group.finish();
 }
 
-fn timed<T>(call: impl FnOnce() -> T) -> (Duration, T) {
+fn measure_time<T>(call: impl FnOnce() -> T) -> (Duration, T) {
     let start = Instant::now();
     let result = call();
     (start.elapsed(), result)
@@ -80,8 +80,8 @@ impl TestQueue {
     }
 
     fn enqueue(&self, size: usize) {
-        let enqueued = self.runtime.block_on(self.queue.enqueue(vec![message(); size])).unwrap();
-        assert_eq!(enqueued.len(), size);
+        let enqueue_outcomes = self.runtime.block_on(self.queue.enqueue(vec![message(); size])).unwrap();
+        assert_eq!(enqueue_outcomes.len(), size);
     }
 
     /// Posts messages concurrently, one per call.
@@ -92,17 +92,17 @@ impl TestQueue {
                 let queue = Arc::clone(&self.queue);
                 posts.spawn(async move { queue.post(message()).await });
             }
-            let posted = posts.join_all().await;
-            assert!(posted.iter().all(Result::is_ok));
+            let post_results = posts.join_all().await;
+            assert!(post_results.iter().all(Result::is_ok));
         });
     }
 
     fn lease(&self, size: usize) -> Vec<Settlement> {
         let request = LeaseRequest::new(self.consumer.clone(), size);
-        let leased = self.runtime.block_on(self.queue.lease(&request)).unwrap();
-        assert_eq!(leased.deliveries.len(), size);
+        let lease_reply = self.runtime.block_on(self.queue.lease(&request)).unwrap();
+        assert_eq!(lease_reply.deliveries.len(), size);
         let complete = Action::Complete(to_raw_value("processed").unwrap());
-        leased
+        lease_reply
             .deliveries
             .into_iter()
             .map(|delivery| Settlement { lease: delivery.lease, action: complete.clone() })
@@ -110,8 +110,8 @@ impl TestQueue {
     }
 
     fn settle(&self, settlements: &[Settlement]) {
-        let settled = self.runtime.block_on(self.queue.settle(settlements)).unwrap();
-        assert!(settled.iter().all(|settled| *settled == Some(State::Completed)));
+        let settle_outcomes = self.runtime.block_on(self.queue.settle(settlements)).unwrap();
+        assert!(settle_outcomes.iter().all(|settle_outcomes| *settle_outcomes == Some(State::Completed)));
     }
 }
 

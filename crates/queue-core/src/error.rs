@@ -229,7 +229,7 @@ mod tests {
     fn unavailable_redis_is_reported_without_words_of_a_library() {
         let password = RedisError::from((ErrorKind::AuthenticationFailed, "Password authentication failed"));
         let parse = parse_redis_value(b"HTTP/1.1 400 Bad Request\r\n").unwrap_err();
-        let refused = RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
+        let refused_error = RedisError::from(std::io::Error::from(std::io::ErrorKind::ConnectionRefused));
         for (error, reason) in [
             (
                 password,
@@ -245,12 +245,12 @@ mod tests {
             ),
             (error_of(b"-LOADING Redis is loading\r\n"), "LOADING Redis is loading"),
             (error_of(b"-MOVED 1 127.0.0.1:7000\r\n"), "it is a cluster: write redis+cluster:// in redis.url"),
-            (refused, "connection refused"),
+            (refused_error, "connection refused"),
             (RedisError::from((ErrorKind::Client, "Missing auth response")), "Missing auth response"),
         ] {
             assert_eq!(Error::from(error).to_string(), format!("Redis is not available: {reason}"));
         }
-        let unexpected = Error::from(error_of(b"-ERR DB index is out of range\r\n"));
-        assert_eq!(unexpected.to_string(), "unexpected answer from Redis: ERR DB index is out of range");
+        let unexpected_error = Error::from(error_of(b"-ERR DB index is out of range\r\n"));
+        assert_eq!(unexpected_error.to_string(), "unexpected answer from Redis: ERR DB index is out of range");
     }
 }

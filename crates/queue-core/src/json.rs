@@ -36,15 +36,15 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
 
 /// The schema of an optional object. Each member is optional too; a member that is null counts as absent.
 pub(crate) fn nullable_members<T: PartialSchema>() -> Schema {
-    let null = || ObjectBuilder::new().schema_type(Type::Null);
+    let null_schema = || ObjectBuilder::new().schema_type(Type::Null);
     let mut schema = T::schema();
     if let RefOr::T(Schema::Object(object)) = &mut schema {
         object.required.clear();
         for member in object.properties.values_mut() {
-            *member = OneOfBuilder::new().item(null()).item(member.clone()).into();
+            *member = OneOfBuilder::new().item(null_schema()).item(member.clone()).into();
         }
     }
-    OneOfBuilder::new().item(null()).item(schema).into()
+    OneOfBuilder::new().item(null_schema()).item(schema).into()
 }
 
 /// Reads a field; a null counts as absent, and gives the default.
@@ -69,17 +69,17 @@ pub(crate) fn keep_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     T::deserialize(deserializer).map(Some)
 }
 
-/// Reads an optional field with any JSON of at most `BYTES` bytes.
+/// Reads an optional field with any JSON of at most `MAX_BYTES` bytes.
 ///
 /// # Errors
 ///
-/// The JSON has more than `BYTES` bytes.
-pub(crate) fn bounded_json<'de, const BYTES: usize, D: Deserializer<'de>>(
+/// The JSON has more than `MAX_BYTES` bytes.
+pub(crate) fn bounded_json<'de, const MAX_BYTES: usize, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Box<RawValue>>, D::Error> {
     let value: Option<Box<RawValue>> = Option::deserialize(deserializer)?;
-    if value.as_ref().is_some_and(|value| value.get().len() > BYTES) {
-        return Err(D::Error::custom(format_args!("must be at most {BYTES} bytes of JSON")));
+    if value.as_ref().is_some_and(|value| value.get().len() > MAX_BYTES) {
+        return Err(D::Error::custom(format_args!("must be at most {MAX_BYTES} bytes of JSON")));
     }
     Ok(value)
 }
@@ -100,13 +100,14 @@ mod tests {
 
     #[test]
     fn list_instead_of_an_object_is_refused_at_any_depth() {
-        let read = |json: &str| serde_json::from_str::<JsonObject<Sample>>(json).map(|JsonObject(sample)| sample);
-        let sample = read(r#"{"inner":{"data":"ab"},"data":null,"number":null}"#).unwrap();
+        let parse_sample =
+            |json: &str| serde_json::from_str::<JsonObject<Sample>>(json).map(|JsonObject(sample)| sample);
+        let sample = parse_sample(r#"{"inner":{"data":"ab"},"data":null,"number":null}"#).unwrap();
         assert_eq!((sample.inner.unwrap().0.data.unwrap().get(), sample.number), ("\"ab\"", 0));
         assert!(sample.data.is_none());
         for json in ["[]", "[null]", r#"{"inner":[]}"#, r#"{"inner":{"inner":[]}}"#] {
-            assert!(read(json).unwrap_err().to_string().contains("expected an object"), "{json}");
+            assert!(parse_sample(json).unwrap_err().to_string().contains("expected an object"), "{json}");
         }
-        assert!(read(r#"{"data":"abc"}"#).unwrap_err().to_string().contains("at most 4 bytes"));
+        assert!(parse_sample(r#"{"data":"abc"}"#).unwrap_err().to_string().contains("at most 4 bytes"));
     }
 }

@@ -115,12 +115,12 @@ impl Drop for PendingDeliveries {
             return;
         }
         let queue = Arc::clone(&self.queue);
-        let releasing = async move {
+        let release_task = async move {
             if let Err(error) = queue.settle(&settlements).await {
                 warn!(queue = %queue.name(), %error, "the leases of a disconnected client will lapse");
             }
         };
-        drop(self.tasks.spawn_on(releasing, &self.runtime));
+        drop(self.tasks.spawn_on(release_task, &self.runtime));
     }
 }
 
@@ -155,10 +155,10 @@ impl LongPoll {
         wait: Millis,
         memory: Arc<dyn ResponseMemory>,
     ) -> Result<Vec<Delivery>> {
-        let until = Instant::now() + wait.to_std();
+        let wait_end = Instant::now() + wait.to_std();
         let (answer, answered) = oneshot::channel();
-        self.add_waiter(queue, Waiter { request, answer, until, memory });
-        match timeout_at(until + LEASE_TIME_BEYOND_WAIT, answered).await {
+        self.add_waiter(queue, Waiter { request, answer, until: wait_end, memory });
+        match timeout_at(wait_end + LEASE_TIME_BEYOND_WAIT, answered).await {
             Ok(Ok(pending)) => pending.map(PendingDeliveries::take),
             // The driver did not serve this consumer in time, or this process stops.
             Err(_) | Ok(Err(_)) => Ok(Vec::new()),
@@ -166,17 +166,17 @@ impl LongPoll {
     }
 
     /// Waits until all drivers and releases have ended, which happens soon after the shutdown.
-    pub async fn stopped(&self) {
+    pub async fn wait_until_stopped(&self) {
         self.shared.tasks.wait().await;
     }
 
     fn add_waiter(&self, queue: &Arc<Queue>, waiter: Waiter) {
         let notifier = self.shared.subscriber.notifier(queue.name());
-        let mut waiting = self.shared.waiting.lock();
-        if let Some(clients) = waiting.get_mut(queue.name()) {
+        let mut waiting_clients = self.shared.waiting.lock();
+        if let Some(clients) = waiting_clients.get_mut(queue.name()) {
             clients.push(waiter);
         } else {
-            waiting.entry(queue.name().clone()).or_default().push(waiter);
+            waiting_clients.entry(queue.name().clone()).or_default().push(waiter);
             let driver =
                 Driver { shared: Arc::clone(&self.shared), queue: Arc::clone(queue), notifier: Arc::clone(&notifier) };
             self.shared.tasks.spawn(driver.run());
@@ -217,12 +217,12 @@ impl Driver {
     /// The earliest end of a consumer's wait. `None` if no consumer waits: then this driver must end, and the next consumer
     /// starts another driver.
     fn next_deadline(&self) -> Option<Instant> {
-        let mut waiting = self.shared.waiting.lock();
-        let clients = waiting.get_mut(self.queue.name())?;
+        let mut waiting_clients = self.shared.waiting.lock();
+        let clients = waiting_clients.get_mut(self.queue.name())?;
         clients.waiters.retain(|_, waiter| !waiter.answer.is_closed());
         let end = clients.waiters.values().map(|waiter| waiter.until).min();
         if end.is_none() {
-            waiting.remove(self.queue.name());
+            waiting_clients.remove(self.queue.name());
         }
         end
     }
@@ -232,24 +232,24 @@ impl Driver {
     async fn serve(&self) -> Result<(), ()> {
         let mut candidates = Some(Candidates::all());
         let mut result = Ok(());
-        let mut newest = 0;
+        let mut newest_index = 0;
         while let Some(client) = candidates.take().and_then(|candidates| self.next_client(candidates)) {
-            newest = client.newest;
-            let leased = match client.memory.take() {
+            newest_index = client.newest;
+            let lease_result = match client.memory.take() {
                 Some(max_bytes) => self.queue.lease_within(&client.request, max_bytes).await,
                 None => Err(Error::Overloaded),
             };
-            if leased.as_ref().map_or(true, |leased| leased.deliveries.is_empty()) {
+            if lease_result.as_ref().map_or(true, |lease_result| lease_result.deliveries.is_empty()) {
                 client.memory.free();
             }
-            match leased {
-                Ok(leased) => {
-                    if let Some(pause) = leased.call_again_in {
+            match lease_result {
+                Ok(lease_result) => {
+                    if let Some(pause) = lease_result.call_again_in {
                         self.notifier.wake_in(pause);
                     }
-                    candidates = client.candidates_after(&leased);
-                    if !leased.deliveries.is_empty() {
-                        self.hand_over(client.number, leased.deliveries);
+                    candidates = client.candidates_after(&lease_result);
+                    if !lease_result.deliveries.is_empty() {
+                        self.hand_over(client.number, lease_result.deliveries);
                     }
                 }
                 // The queue may be created while consumers wait.
@@ -264,18 +264,18 @@ impl Driver {
                 }
             }
         }
-        self.end_overdue_waits(newest);
+        self.end_overdue_waits(newest_index);
         result
     }
 
     /// Returns the first waiting client that `candidates` includes.
     fn next_client(&self, candidates: Candidates) -> Option<ServedClient> {
-        let waiting = self.shared.waiting.lock();
-        let clients = waiting.get(self.queue.name())?;
-        let is_next = |waiter: &Waiter| {
+        let waiting_clients = self.shared.waiting.lock();
+        let clients = waiting_clients.get(self.queue.name())?;
+        let is_next_client = |waiter: &Waiter| {
             !waiter.answer.is_closed() && candidates.only.as_ref().is_none_or(|only| *only == waiter.request.consumer)
         };
-        let (number, waiter) = clients.waiters.range(candidates.from..).find(|(_, waiter)| is_next(waiter))?;
+        let (number, waiter) = clients.waiters.range(candidates.from..).find(|(_, waiter)| is_next_client(waiter))?;
         Some(ServedClient {
             number: *number,
             request: waiter.request.clone(),
@@ -342,12 +342,12 @@ struct ServedClient {
 impl ServedClient {
     /// The clients that may get messages after this lease call; `None` if there are none.
     fn candidates_after(&self, leased: &Leased) -> Option<Candidates> {
-        let after = self.number + 1;
+        let next_number = self.number + 1;
         match &leased.access {
-            Access::All => leased.more_is_ready.then_some(Candidates { from: after, only: None }),
+            Access::All => leased.more_is_ready.then_some(Candidates { from: next_number, only: None }),
             Access::OneConsumer(Some(owner)) if *owner == self.request.consumer => {
                 // The owner may wait with several requests. If one request got no message, the other requests get none either.
-                (!leased.deliveries.is_empty()).then(|| Candidates { from: after, only: Some(owner.clone()) })
+                (!leased.deliveries.is_empty()).then(|| Candidates { from: next_number, only: Some(owner.clone()) })
             }
             // The owner is served only once per wake-up. If another consumer is the owner afterwards, another process has leased
             // for that consumer.

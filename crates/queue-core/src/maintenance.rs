@@ -21,7 +21,7 @@ use crate::{
 /// The minimum pause after a call of maintenance for one queue, unless work is left or a notification arrives.
 const MIN_INTERVAL: Duration = Duration::from_millis(250);
 /// The pause after an error, before a queue is maintained again or all keys are scanned again. A queue whose Redis is not
-/// available is maintained again after `Retry::LONGEST`.
+/// available is maintained again after `Retry::LONGEST_PAUSE`.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// The interval at which all queues are checked, because a notification may be lost.
 const CHECK_ALL_EVERY: Duration = Duration::from_secs(60);
@@ -58,7 +58,7 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
-    /// Prepares maintenance of `queues`. [`of_all_queues`](Subscriber::of_all_queues) must have made `subscriber`, and the caller
+    /// Prepares maintenance of `queues`. [`for_all_queues`](Subscriber::for_all_queues) must have made `subscriber`, and the caller
     /// must run `subscriber`. Returns `None` for any other subscriber.
     pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
         let timers = Arc::clone(subscriber.timers()?);
@@ -85,24 +85,24 @@ impl Maintenance {
     }
 
     async fn maintain_due(&self) {
-        let mut under_way = JoinSet::new();
+        let mut running_checks = JoinSet::new();
         let mut outage_log = OutageLog::new("queues can't be maintained", "queues are maintained again");
         loop {
             let queue = self.timers.next().await;
-            while under_way.len() >= MAX_CONCURRENT {
+            while running_checks.len() >= MAX_CONCURRENT {
                 // A task that panicked has ended; the other tasks continue.
-                if let Some(Ok(result)) = under_way.join_next().await {
-                    outage_log.note(result);
+                if let Some(Ok(result)) = running_checks.join_next().await {
+                    outage_log.note_result(result);
                 }
             }
-            while let Some(done) = under_way.try_join_next() {
+            while let Some(done) = running_checks.try_join_next() {
                 if let Ok(result) = done {
-                    outage_log.note(result);
+                    outage_log.note_result(result);
                 }
             }
             let (queues, timers) = (self.queues.clone(), Arc::clone(&self.timers));
             let (without_queue, keep_for) = (Arc::clone(&self.without_queue), self.keep_name_without_queue_for);
-            under_way.spawn(async move {
+            running_checks.spawn(async move {
                 let result = match queues.queue(&queue).maintain().await {
                     Err(Error::NoSuchQueue) => {
                         let first_seen = *without_queue.lock().await.entry(queue.clone()).or_insert_with(Instant::now);
@@ -113,9 +113,9 @@ impl Maintenance {
                         queues.queue(&queue).forget_name().await.map(|()| None)
                     }
                     result => {
-                        let mut without_queue = without_queue.lock().await;
-                        if !without_queue.is_empty() {
-                            without_queue.remove(&queue);
+                        let mut names_without_queue = without_queue.lock().await;
+                        if !names_without_queue.is_empty() {
+                            names_without_queue.remove(&queue);
                         }
                         result
                     }
@@ -124,7 +124,7 @@ impl Maintenance {
                     Ok(Some(Duration::ZERO)) => timers.set(queue, Duration::ZERO),
                     Ok(Some(pause)) => timers.set(queue, pause.saturating_add(MAINTENANCE_DELAY).max(MIN_INTERVAL)),
                     Ok(None) => {}
-                    Err(ref error) if error.is_unavailable() => timers.set(queue, Retry::LONGEST),
+                    Err(ref error) if error.is_unavailable() => timers.set(queue, Retry::LONGEST_PAUSE),
                     Err(_) => timers.set(queue, PAUSE_AFTER_ERROR),
                 }
                 result.map(drop)
@@ -151,14 +151,14 @@ impl Maintenance {
             let names = loop {
                 match self.queues.names().await {
                     Ok(names) => break names,
-                    Err(_) => sleep(Retry::LONGEST).await,
+                    Err(_) => sleep(Retry::LONGEST_PAUSE).await,
                 }
             };
             self.without_queue.lock().await.retain(|name, _| names.binary_search(name).is_ok());
             // A regular check is spread over time; after a new subscription all queues are checked at once.
-            let pace = if is_new_subscription { Duration::ZERO } else { PAUSE_BETWEEN_QUEUES };
+            let pause_between_queues = if is_new_subscription { Duration::ZERO } else { PAUSE_BETWEEN_QUEUES };
             for (n, name) in (0_u32..).zip(names) {
-                self.timers.set(name, pace.saturating_mul(n));
+                self.timers.set(name, pause_between_queues.saturating_mul(n));
             }
         }
     }

@@ -131,7 +131,7 @@ validated_text! {
 }
 
 validated_text! {
-    /// The key of a group. The messages of a group are handed out in order, and the groups of a queue have turns.
+    /// The key of a group. The messages of a group are leased in order, and the groups of a queue have turns.
     GroupKey, up to 256 of r"^(?!\.{1,2}$)[^/\u0000-\u001f\u007f-\u009f]+$", |text| {
         if is_path_segment(text, 256) { Ok(()) } else {
             Err("a group is 1 to 256 characters without control characters or slashes, and not dots alone")

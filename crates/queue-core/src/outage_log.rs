@@ -19,7 +19,7 @@ impl OutageLog {
     }
 
     /// Takes a result of the work, and logs it if an outage begins or ends with it.
-    pub(crate) fn note(&mut self, result: Result<()>) {
+    pub(crate) fn note_result(&mut self, result: Result<()>) {
         match result {
             Err(error) if !self.is_logged => {
                 warn!(%error, "{}, trying again", self.failure);

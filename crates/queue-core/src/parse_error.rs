@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// A text or a number is invalid for its type. The error text says what it must be.
+/// A text or a number is invalid for its type. The error text says which values are valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ParseError(pub(crate) Cow<'static, str>);

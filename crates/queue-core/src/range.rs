@@ -136,8 +136,8 @@ impl<const MIN: u64, const MAX: u64> ToSchema for DurationIn<MIN, MAX> {}
 
 impl<const MIN: i64, const MAX: i64> PartialSchema for NumberIn<MIN, MAX> {
     fn schema() -> RefOr<Schema> {
-        let bound = |number: i64| isize::try_from(number).ok();
-        ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(MIN)).maximum(bound(MAX)).into()
+        let json_bound = |number: i64| isize::try_from(number).ok();
+        ObjectBuilder::new().schema_type(Type::Integer).minimum(json_bound(MIN)).maximum(json_bound(MAX)).into()
     }
 }
 

@@ -161,13 +161,13 @@ pub(crate) const UNITS: [(&str, u64); 6] =
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0;
-        let mut space = "";
+        let mut unit_separator = "";
         for (unit, millis) in &UNITS[1..] {
             let count = rest / millis;
             rest %= millis;
             if count > 0 {
-                write!(f, "{space}{count}{unit}")?;
-                space = " ";
+                write!(f, "{unit_separator}{count}{unit}")?;
+                unit_separator = " ";
             }
         }
         if self.is_zero() { f.write_str("0s") } else { Ok(()) }
@@ -295,8 +295,8 @@ mod tests {
         let text = serde_json::to_string(&instant).unwrap();
         assert_eq!(text, "\"2026-11-23T09:00:00.000Z\"");
         assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), instant);
-        let with_offset: Timestamp = serde_json::from_str("\"2026-11-23T10:00:00.0001+01:00\"").unwrap();
-        assert_eq!(with_offset.as_millis(), 1_795_424_400_001, "rounded up, never early");
+        let instant_with_offset: Timestamp = serde_json::from_str("\"2026-11-23T10:00:00.0001+01:00\"").unwrap();
+        assert_eq!(instant_with_offset.as_millis(), 1_795_424_400_001, "rounded up, never early");
         for bad in [
             "\"2026-11-23T23:59:61Z\"",
             "\"2199-12-31T23:59:60Z\"",
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_leap_second_is_read_as_the_second_after_it() {
-        let read = |text: &str| serde_json::from_value::<Timestamp>(text.into()).unwrap().to_string();
+        let parse_instant = |text: &str| serde_json::from_value::<Timestamp>(text.into()).unwrap().to_string();
         for (text, instant) in [
             ("2026-12-31T23:59:60Z", "2027-01-01T00:00:00.000Z"),
             ("2026-12-31T23:59:60.250Z", "2027-01-01T00:00:00.250Z"),
@@ -326,7 +326,7 @@ mod tests {
             if instant == "an error" {
                 assert!(serde_json::from_value::<Timestamp>(text.into()).is_err(), "{text}");
             } else {
-                assert_eq!(read(text), instant, "{text}");
+                assert_eq!(parse_instant(text), instant, "{text}");
             }
         }
     }

@@ -35,13 +35,13 @@ impl EventBatch {
     pub(crate) fn portion(&self, after: EventId, bytes: usize) -> Range<usize> {
         let start = self.events.partition_point(|event| event.id <= Some(after));
         let mut bytes_left = bytes;
-        let fitting = self.events[start..].iter().take_while(|event| {
+        let fitting_events = self.events[start..].iter().take_while(|event| {
             let is_first = bytes_left == bytes;
             let fits = event.json().len() <= bytes_left;
             bytes_left = bytes_left.saturating_sub(event.json().len());
             is_first || fits
         });
-        start..start + fitting.count()
+        start..start + fitting_events.count()
     }
 
     /// Decodes entries of the log. The first entry must be the one that has the event `after`; `None` if it is not.

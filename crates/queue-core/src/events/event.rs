@@ -21,7 +21,7 @@ pub enum EventKind {
     Signalled,
     /// The delayed message is waiting now: it was due, or a client promoted it.
     Promoted,
-    /// The message was handed out.
+    /// The message was leased.
     Started,
     /// The handler reported progress.
     Progress,
@@ -178,17 +178,23 @@ mod tests {
     fn event_is_encoded_as_one_line_of_json() {
         let id: EventId = "120-1795424400000-2".parse().unwrap();
         let event = |event_type, text| Event::decode(id, event_type, text).unwrap();
-        let posted = event("enqueued", "21718923400017\tiorder-42\tguser-7\tnwelcome\td1795424401500");
+        let posted_event = event("enqueued", "21718923400017\tiorder-42\tguser-7\tnwelcome\td1795424401500");
         assert_eq!(
-            posted.json(),
+            posted_event.json(),
             r#"{"id":"order-42","at":"2026-11-23T09:00:00.000Z","state":"delayed","name":"welcome","group":"user-7","due_at":"2026-11-23T09:00:01.500Z"}"#
         );
-        assert!(posted.is_about(&"order-42".parse().unwrap()) && posted.is_about(&"21718923400017".parse().unwrap()));
-        assert!(!posted.is_about(&"21718923400018".parse().unwrap()));
-        let reported = event("progress", "21718923400017\ta1\tcc-1\n{\"done\":\n 4}");
-        assert!(reported.json().ends_with(r#""attempt":1,"consumer":"c-1","progress":{"done":  4}}"#), "{reported:?}");
-        let erased = event("erased", "21718923400017\tznew");
-        assert!(erased.json().ends_with(r#""state":null}"#), "{erased:?}");
+        assert!(
+            posted_event.is_about(&"order-42".parse().unwrap())
+                && posted_event.is_about(&"21718923400017".parse().unwrap())
+        );
+        assert!(!posted_event.is_about(&"21718923400018".parse().unwrap()));
+        let progress_event = event("progress", "21718923400017\ta1\tcc-1\n{\"done\":\n 4}");
+        assert!(
+            progress_event.json().ends_with(r#""attempt":1,"consumer":"c-1","progress":{"done":  4}}"#),
+            "{progress_event:?}"
+        );
+        let erased_event = event("erased", "21718923400017\tznew");
+        assert!(erased_event.json().ends_with(r#""state":null}"#), "{erased_event:?}");
         for unknown in ["paused", "reset"] {
             assert_eq!(Event::decode(id, unknown, "21718923400017"), None);
         }

@@ -166,9 +166,9 @@ impl EventListener {
             }
             return Ok(Some(self.hand_out(Arc::new(batch), last)));
         }
-        let newest = self.queue.listen().await?;
-        (self.updates, self.phase, self.last) = (updates, Phase::Live, newest);
-        Ok(Some(Events::reset(newest)))
+        let newest_id = self.queue.listen().await?;
+        (self.updates, self.phase, self.last) = (updates, Phase::Live, newest_id);
+        Ok(Some(Events::reset(newest_id)))
     }
 
     /// Returns the next portion of a batch, and notes its end as the last received event.

@@ -60,7 +60,7 @@ impl EventFeed {
     }
 
     /// Waits until all readers have ended, which happens soon after the shutdown.
-    pub async fn stopped(&self) {
+    pub async fn wait_until_stopped(&self) {
         self.shared.readers.wait().await;
     }
 

@@ -112,27 +112,27 @@ impl EventReader {
 
     /// Reads the log until the queue has no listener, or until the shutdown.
     pub(crate) async fn run(mut self) {
-        let shared = Arc::clone(&self.shared);
+        let shared_state = Arc::clone(&self.shared);
         tokio::select! {
             () = self.follow_log() => {}
             // The listeners learn of the shutdown when the last sender of the channel is dropped.
-            () = shared.shutdown.cancelled() => drop(shared.senders.lock().remove(self.queue.name())),
+            () = shared_state.shutdown.cancelled() => drop(shared_state.senders.lock().remove(self.queue.name())),
         }
     }
 
     async fn follow_log(&mut self) {
         let mut retry = Retry::new();
         let mut is_logged = false;
-        let mut renew_at = Instant::now() + RENEW_EVERY;
+        let mut renewal_time = Instant::now() + RENEW_EVERY;
         while self.has_listeners() {
-            let reading = async {
-                if renew_at <= Instant::now() {
+            let read_task = async {
+                if renewal_time <= Instant::now() {
                     self.queue.listen().await?;
-                    renew_at = Instant::now() + RENEW_EVERY;
+                    renewal_time = Instant::now() + RENEW_EVERY;
                 }
                 self.read().await
             };
-            match reading.await {
+            match read_task.await {
                 Ok(found) => {
                     retry.reset();
                     if std::mem::take(&mut is_logged) {

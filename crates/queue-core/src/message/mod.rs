@@ -15,7 +15,7 @@ pub(crate) use new::MaxAttempts;
 pub use new::NewMessage;
 use new::{Headers, Priority};
 pub use patch::MessagePatch;
-use record::{End, Outcome, Posted, Run};
+use record::{End, Outcome, PostedRecord, Run};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use strum::{EnumString, IntoStaticStr, VariantArray};
@@ -103,7 +103,7 @@ pub struct Message {
     /// The payload, exactly as the producer sent it.
     #[schema(value_type = Value)]
     pub data: Box<RawValue>,
-    /// The priority: a message with a lower number is handed out first.
+    /// The priority: a message with a lower number is leased first.
     #[schema(inline)]
     pub priority: Priority,
     /// The time from the creation of the message to its first due time, in milliseconds.
@@ -114,7 +114,7 @@ pub struct Message {
     pub max_attempts: MaxAttempts,
     /// How many attempts have completed or failed.
     pub attempts_made: u32,
-    /// The number of times that the message was handed out.
+    /// The number of times that the message was leased.
     pub deliveries: u32,
     /// How many leases of the message lapsed.
     pub lapses: u32,
@@ -125,7 +125,7 @@ pub struct Message {
     pub created_at: Timestamp,
     /// The time at which the message becomes ready: its due time, or the end of its back-off.
     pub due_at: Timestamp,
-    /// The instant at which the message was handed out last.
+    /// The instant at which the message was leased last.
     #[schema(required)]
     pub started_at: Option<Timestamp>,
     /// The instant at which the message was completed or failed for good.
@@ -174,9 +174,9 @@ fn example() -> serde_json::Value {
 }
 
 /// One message as Redis stores it.
-pub(crate) struct Stored {
+pub(crate) struct StoredMessage {
     pub(crate) id: MessageRef,
-    pub(crate) posted: Posted,
+    pub(crate) posted: PostedRecord,
     pub(crate) run: Run,
     pub(crate) state: StoredState,
     pub(crate) max_attempts: MaxAttempts,
@@ -211,10 +211,10 @@ impl Message {
         max_attempts: MaxAttempts,
         hold_outcome: HoldOutcome,
     ) -> Self {
-        let posted = Posted::new(message, created_at);
-        let state = match &posted.message.hold {
+        let posted_record = PostedRecord::new(message, created_at);
+        let state = match &posted_record.message.hold {
             Some(_) if matches!(hold_outcome, HoldOutcome::Held) => StoredState::Held,
-            _ if posted.due_at > created_at => StoredState::Delayed(posted.due_at),
+            _ if posted_record.due_at > created_at => StoredState::Delayed(posted_record.due_at),
             _ => StoredState::Waiting,
         };
         let signal = match hold_outcome {
@@ -222,24 +222,28 @@ impl Message {
             HoldOutcome::NotHeld(signal) => signal,
         };
         let run = Run::default();
-        let stored = Stored { id, posted, run, state, max_attempts, progress: None, signal };
+        let stored = StoredMessage { id, posted: posted_record, run, state, max_attempts, progress: None, signal };
         Self::from_stored(queue, stored)
     }
 
     /// A message during its first attempt, with defaults for all other fields. Tests of handlers use this function.
     pub fn started(id: MessageRef, queue: QueueName, data: Box<RawValue>, started_at: Timestamp) -> Self {
-        let posted = Posted::new(NewMessage::new(data), started_at);
+        let posted_record = PostedRecord::new(NewMessage::new(data), started_at);
         let run =
             Run { started_at: Some(started_at), deliveries: 1, consumer: Some(ConsumerId::issue()), ..Run::default() };
         let max_attempts = const { NumberIn::of(3) };
         let (state, progress, signal) = (StoredState::Active, None, None);
-        Self::from_stored(queue, Stored { id, posted, run, state, max_attempts, progress, signal })
+        Self::from_stored(
+            queue,
+            StoredMessage { id, posted: posted_record, run, state, max_attempts, progress, signal },
+        )
     }
 
-    pub(crate) fn from_stored(queue: QueueName, stored: Stored) -> Self {
-        let Stored { id, posted, run, state, max_attempts, progress, signal } = stored;
+    pub(crate) fn from_stored(queue: QueueName, stored: StoredMessage) -> Self {
+        let StoredMessage { id, posted, run, state, max_attempts, progress, signal } = stored;
         let delay = posted.delay();
-        let Posted { message: posted, created_at, due_at, expires_at, ready_at: _, schedule, scheduled_at } = posted;
+        let PostedRecord { message: posted, created_at, due_at, expires_at, ready_at: _, schedule, scheduled_at } =
+            posted;
         // The pattern has no `..`, so the compiler reports a field that is neither shown nor left out on purpose.
         let NewMessage {
             data,

@@ -31,19 +31,19 @@ pub struct NewMessage {
     /// The name, which states the kind of message, and by which workers choose the handler; defaults to none.
     #[schema(inline)]
     pub name: Option<MessageName>,
-    /// The key of the message's group: the messages of a group are handed out in order, and groups have turns; defaults to none.
+    /// The key of the message's group: the messages of a group are leased in order, and groups have turns; defaults to none.
     #[schema(inline)]
     pub group: Option<GroupKey>,
     /// The producer's own id, not all digits: a second message with the same id is not stored; defaults to none.
     #[schema(inline)]
     pub id: Option<OwnId>,
-    /// The delay until the message may be handed out; excludes `deliver_at`; defaults to no delay.
+    /// The delay until the message may be leased; excludes `deliver_at`; defaults to no delay.
     #[schema(inline)]
     pub delay: Option<Delay>,
-    /// The instant (RFC 3339, before the year 2200) at which the message may be handed out; excludes `delay`; defaults to now.
+    /// The instant (RFC 3339, before the year 2200) at which the message may be leased; excludes `delay`; defaults to now.
     #[schema(inline, value_type = Option<DeliverAtSchema>)]
     pub deliver_at: Option<Timestamp>,
-    /// The priority: a message with a lower number, which may be negative, is handed out first; defaults to 0.
+    /// The priority: a message with a lower number, which may be negative, is leased first; defaults to 0.
     #[serde(default, deserialize_with = "json::or_default")]
     #[schema(inline, value_type = Option<Priority>)]
     pub priority: Priority,
@@ -93,15 +93,15 @@ pub(crate) type Delay = DurationIn<0, { NewMessage::LONGEST_DELAY.get() }>;
 /// The ttl of a message: the time after its post within which it must start.
 type TimeToLive = DurationIn<1, { NewMessage::LONGEST_DELAY.get() }>;
 
-/// The time at which a message may be handed out first.
+/// The time at which a message may be leased first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Due {
-    /// The message may be handed out at once.
+    /// The message may be leased at once.
     #[default]
     Now,
-    /// The message may be handed out this long after Redis stored it.
+    /// The message may be leased this long after Redis stored it.
     After(Millis),
-    /// The message may be handed out at this instant, or at once if the instant is past.
+    /// The message may be leased at this instant, or at once if the instant is past.
     At(Timestamp),
 }
 
@@ -142,12 +142,12 @@ impl Headers {
     /// Adds a header. Returns `false`, and changes nothing, if there is a header of this name, or if the headers would be too
     /// many or too large.
     pub fn add(&mut self, name: &str, value: &str) -> bool {
-        let is_new = !self.0.contains_key(name);
+        let is_new_header = !self.0.contains_key(name);
         let fits = self.0.len() < Self::MAX_COUNT && self.bytes() + name.len() + value.len() <= Self::MAX_BYTES;
-        if is_new && fits {
+        if is_new_header && fits {
             self.0.insert(name.to_owned(), value.to_owned());
         }
-        is_new && fits
+        is_new_header && fits
     }
 
     fn bytes(&self) -> usize {
@@ -155,7 +155,7 @@ impl Headers {
     }
 
     /// Returns the headers with changes: a text adds or replaces a header, and `None` removes one.
-    pub(crate) fn patched(&self, changes: &BTreeMap<String, Option<String>>) -> Result<Self, &'static str> {
+    pub(crate) fn with_changes(&self, changes: &BTreeMap<String, Option<String>>) -> Result<Self, &'static str> {
         let Self(mut headers) = self.clone();
         for (name, value) in changes {
             match value {
@@ -261,11 +261,11 @@ impl NewMessage {
 
     /// Returns a field that contradicts another field, and an instruction to correct it.
     pub fn contradiction(&self) -> Option<(&'static str, &'static str)> {
-        let both = self.delay.is_some() && self.deliver_at.is_some();
-        both.then_some(("deliver_at", "give either delay or deliver_at, not both"))
+        let has_two_times = self.delay.is_some() && self.deliver_at.is_some();
+        has_two_times.then_some(("deliver_at", "give either delay or deliver_at, not both"))
     }
 
-    /// Returns the time at which the message may be handed out first. If the message has a delay and an instant, the delay
+    /// Returns the time at which the message may be leased first. If the message has a delay and an instant, the delay
     /// counts.
     pub(crate) fn due(&self) -> Due {
         match (self.delay, self.deliver_at) {

@@ -1,4 +1,4 @@
-//! Merge patches (RFC 7396) of messages that were never handed out.
+//! Merge patches (RFC 7396) of messages that were never leased.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ pub struct MessagePatch {
     #[serde(default, deserialize_with = "keep_null")]
     #[schema(inline, value_type = Option<Delay>)]
     pub delay: Option<Option<Delay>>,
-    /// The new priority: a message with a lower number is handed out first; null stands for 0.
+    /// The new priority: a message with a lower number is leased first; null stands for 0.
     #[serde(default, deserialize_with = "keep_null")]
     #[schema(inline, value_type = Option<Priority>)]
     pub priority: Option<Option<Priority>>,
@@ -75,7 +75,7 @@ impl MessagePatch {
         }
         match headers {
             Some(Some(changes)) => {
-                message.headers = message.headers.patched(changes).map_err(|detail| ("headers", detail))?;
+                message.headers = message.headers.with_changes(changes).map_err(|detail| ("headers", detail))?;
             }
             Some(None) => message.headers = Headers::default(),
             None => {}

@@ -25,7 +25,7 @@ use crate::{
 /// The error for a stored text that can't be decoded, because this library did not write it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("malformed {0}")]
-pub(crate) struct Malformed(pub(crate) &'static str);
+pub(crate) struct MalformedPart(pub(crate) &'static str);
 
 /// The fields of a record, each with its letter.
 #[derive(Clone, Copy, PartialEq, EnumString, IntoStaticStr, VariantArray)]
@@ -70,8 +70,8 @@ enum OptionField {
 
 /// The letters of those fields of a record that a patch replaces: all but the fields of a schedule.
 pub(crate) fn patched_letters() -> String {
-    let stay = [RecordField::Schedule, RecordField::ScheduledAt];
-    RecordField::VARIANTS.iter().filter(|field| !stay.contains(field)).map(<&str>::from).collect()
+    let unpatched_fields = [RecordField::Schedule, RecordField::ScheduledAt];
+    RecordField::VARIANTS.iter().filter(|field| !unpatched_fields.contains(field)).map(<&str>::from).collect()
 }
 
 /// Appends a field to a text, if the field has a value.
@@ -160,7 +160,7 @@ impl EncodedMessage {
 
 /// A message as its record and its options store it, with instants instead of the delay and the ttl.
 #[derive(Debug, Clone)]
-pub(crate) struct Posted {
+pub(crate) struct PostedRecord {
     pub(crate) message: NewMessage,
     pub(crate) created_at: Timestamp,
     pub(crate) due_at: Timestamp,
@@ -173,7 +173,7 @@ pub(crate) struct Posted {
     pub(crate) scheduled_at: Option<Timestamp>,
 }
 
-impl Posted {
+impl PostedRecord {
     pub(crate) fn new(message: NewMessage, created_at: Timestamp) -> Self {
         let due_at = message.due().instant(created_at);
         let expires_at = message.ttl.map(|ttl| created_at + *ttl);
@@ -188,17 +188,17 @@ impl Posted {
     }
 
     /// Decodes the record of a message. The options, if any, are decoded by `decode_options`.
-    pub(crate) fn decode(record: &[u8]) -> Result<Self, Malformed> {
-        const MALFORMED: Malformed = Malformed("record");
+    pub(crate) fn decode(record: &[u8]) -> Result<Self, MalformedPart> {
+        const MALFORMED: MalformedPart = MalformedPart("record");
         let record = std::str::from_utf8(record).map_err(|_| MALFORMED)?;
         let (first_line, data) = record.split_once('\n').ok_or(MALFORMED)?;
         let (created, rest) = first_line.split_at(first_line.find('\t').unwrap_or(first_line.len()));
         let data = RawValue::from_string(data.to_owned()).map_err(|_| MALFORMED)?;
-        let mut posted = Self::new(NewMessage::new(data), instant(created).ok_or(MALFORMED)?);
+        let mut posted_record = Self::new(NewMessage::new(data), instant(created).ok_or(MALFORMED)?);
         for (field, value) in fields(rest) {
-            posted.decode_field(field, value).ok_or(MALFORMED)?;
+            posted_record.decode_field(field, value).ok_or(MALFORMED)?;
         }
-        Ok(posted)
+        Ok(posted_record)
     }
 
     fn decode_field(&mut self, field: RecordField, value: &str) -> Option<()> {
@@ -213,8 +213,8 @@ impl Posted {
     }
 
     /// Decodes the options of the message, and stores them in it.
-    pub(crate) fn decode_options(&mut self, text: &str) -> Result<(), Malformed> {
-        fields(text).try_for_each(|(field, value)| self.decode_option(field, value)).ok_or(Malformed("options"))
+    pub(crate) fn decode_options(&mut self, text: &str) -> Result<(), MalformedPart> {
+        fields(text).try_for_each(|(field, value)| self.decode_option(field, value)).ok_or(MalformedPart("options"))
     }
 
     fn decode_option(&mut self, field: OptionField, value: &str) -> Option<()> {
@@ -258,8 +258,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn decode(text: &str) -> Result<Self, Malformed> {
-        const MALFORMED: Malformed = Malformed("run");
+    pub(crate) fn decode(text: &str) -> Result<Self, MalformedPart> {
+        const MALFORMED: MalformedPart = MalformedPart("run");
         let mut parts = text.splitn(9, '\t');
         let mut part = || parts.next().ok_or(MALFORMED);
         let _token = part()?;
@@ -311,8 +311,8 @@ pub(crate) enum End {
 }
 
 impl Outcome {
-    pub(crate) fn decode(text: &str) -> Result<Self, Malformed> {
-        const MALFORMED: Malformed = Malformed("outcome");
+    pub(crate) fn decode(text: &str) -> Result<Self, MalformedPart> {
+        const MALFORMED: MalformedPart = MalformedPart("outcome");
         let (first_line, json) = text.split_once('\n').ok_or(MALFORMED)?;
         let (finished, run) = first_line.split_once('\t').ok_or(MALFORMED)?;
         let letter = finished.chars().next().ok_or(MALFORMED)?;
@@ -337,7 +337,7 @@ mod tests {
     use super::*;
     use crate::settings::backoff::Backoff;
 
-    const PROTOCOL: &str = include_str!("../../../../docs/PROTOCOL.md");
+    const PROTOCOL_PAGE: &str = include_str!("../../../../docs/PROTOCOL.md");
 
     fn raw(json: &str) -> Box<RawValue> {
         RawValue::from_string(json.to_owned()).unwrap()
@@ -367,41 +367,46 @@ mod tests {
     fn every_field_of_a_message_reads_back_and_the_payload_byte_for_byte() {
         let message = full("{ \"big\": 12345678901234567890, \"a\":[],\"t\":\"\\t\\n\" }");
         let EncodedMessage { record, options, .. } = EncodedMessage::of(&message);
-        let mut posted = Posted::decode(format!("1795424400000\td1795424401500{record}").as_bytes()).unwrap();
-        posted.decode_options(&options).unwrap();
-        assert_eq!(format!("{:?}", posted.message), format!("{message:?}"));
-        assert_eq!(posted.delay(), Millis::new(1_500));
-        let plain = EncodedMessage::of(&NewMessage::new(raw("1")));
-        assert_eq!((&*plain.record, &*plain.options, &*plain.due), ("\n1", "", ""), "defaults are not stored");
+        let mut posted_record =
+            PostedRecord::decode(format!("1795424400000\td1795424401500{record}").as_bytes()).unwrap();
+        posted_record.decode_options(&options).unwrap();
+        assert_eq!(format!("{:?}", posted_record.message), format!("{message:?}"));
+        assert_eq!(posted_record.delay(), Millis::new(1_500));
+        let plain_message = EncodedMessage::of(&NewMessage::new(raw("1")));
+        assert_eq!(
+            (&*plain_message.record, &*plain_message.options, &*plain_message.due),
+            ("\n1", "", ""),
+            "defaults are not stored"
+        );
     }
 
     #[test]
     fn instants_of_the_options_are_read() {
-        let mut posted = Posted::decode(b"1795424400000\n1").unwrap();
-        posted.decode_options("\te1795424400001\tz?\tr1795424400002").unwrap();
-        let instants = (posted.expires_at.unwrap().as_millis(), posted.ready_at.unwrap().as_millis());
+        let mut posted_record = PostedRecord::decode(b"1795424400000\n1").unwrap();
+        posted_record.decode_options("\te1795424400001\tz?\tr1795424400002").unwrap();
+        let instants = (posted_record.expires_at.unwrap().as_millis(), posted_record.ready_at.unwrap().as_millis());
         assert_eq!(instants, (1_795_424_400_001, 1_795_424_400_002));
     }
 
     #[test]
     fn the_protocol_page_names_every_field_and_no_other() {
-        let documented = |form: &str| -> Vec<&str> {
-            let line = PROTOCOL.lines().find_map(|line| line.strip_prefix(form)).expect("the page has this form");
+        let documented_names = |form: &str| -> Vec<&str> {
+            let line = PROTOCOL_PAGE.lines().find_map(|line| line.strip_prefix(form)).expect("the page has this form");
             line.split("[⇥").skip(1).map(|field| &field[..1]).collect()
         };
         let record: Vec<&str> = RecordField::VARIANTS.iter().map(<&str>::from).collect();
-        assert_eq!(documented("record  "), record);
-        let stored = OptionField::VARIANTS.iter().filter(|field| **field != OptionField::Ttl);
-        assert_eq!(documented("options  "), stored.map(<&str>::from).collect::<Vec<_>>());
+        assert_eq!(documented_names("record  "), record);
+        let stored_fields = OptionField::VARIANTS.iter().filter(|field| **field != OptionField::Ttl);
+        assert_eq!(documented_names("options  "), stored_fields.map(<&str>::from).collect::<Vec<_>>());
     }
 
     #[test]
     fn malformed_record_is_an_error() {
         for bad in ["", "no line feed", "x\n1", "1795424400000\nnot json", "1795424400000\tdx\n1"] {
-            assert!(Posted::decode(bad.as_bytes()).is_err(), "{bad}");
+            assert!(PostedRecord::decode(bad.as_bytes()).is_err(), "{bad}");
         }
-        assert!(Posted::decode(b"1795424400000\n\"\xff\"").is_err());
-        assert!(Posted::decode(b"1795424400000\n1").unwrap().decode_options("\tpx").is_err());
+        assert!(PostedRecord::decode(b"1795424400000\n\"\xff\"").is_err());
+        assert!(PostedRecord::decode(b"1795424400000\n1").unwrap().decode_options("\tpx").is_err());
         assert!(Run::decode("t\t1\t0").is_err());
         assert!(Outcome::decode("c1\tt\t1\t0\t0\t1\tc\t\t\t\n{").is_err());
     }

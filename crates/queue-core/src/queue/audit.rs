@@ -19,7 +19,7 @@ const IDS_PER_STEP: usize = 500;
 const SUSPECTS_PER_STEP: usize = 20;
 
 /// The keys that stand for states: each message is in exactly one of these keys.
-const STATES: [&str; 11] = [
+const STATE_SUFFIXES: [&str; 11] = [
     "held",
     // `grouped` stands for the keys `groups` and `group_rest`.
     "grouped",
@@ -101,8 +101,8 @@ impl Queue {
             lists_by_id.entry(id.to_owned()).or_default();
         }
         for groups in [suffix::GROUPS, suffix::PURGED_GROUPS] {
-            let stored = self.scan("HSCAN", groups, 1).await?.into_iter().skip(1).step_by(2);
-            for text in stored.filter(|text| !text.starts_with('/')) {
+            let stored_values = self.scan("HSCAN", groups, 1).await?.into_iter().skip(1).step_by(2);
+            for text in stored_values.filter(|text| !text.starts_with('/')) {
                 let id = if text.len() == 14 { &text } else { text.get(8..22).unwrap_or_default() };
                 lists_by_id.entry(id.to_owned()).or_default();
             }
@@ -118,17 +118,17 @@ impl Queue {
         // The first check uses the lists that were read before; the second check reads everything about a suspect message at one
         // instant.
         let ids: Vec<String> = lists_by_id.keys().cloned().collect();
-        let mut suspects = Vec::new();
+        let mut suspect_ids = Vec::new();
         for chunk in ids.chunks(IDS_PER_STEP) {
             for (id, mut key_names) in chunk.iter().zip(self.key_names("index", chunk).await?) {
                 key_names.extend(lists_by_id[id].iter().map(ToString::to_string));
                 if find_problem(&key_names).is_some() {
-                    suspects.push(id.clone());
+                    suspect_ids.push(id.clone());
                 }
             }
         }
         let mut findings = Vec::new();
-        for chunk in suspects.chunks(SUSPECTS_PER_STEP) {
+        for chunk in suspect_ids.chunks(SUSPECTS_PER_STEP) {
             for (id, key_names) in chunk.iter().zip(self.key_names("list", chunk).await?) {
                 if let Some(problem) = find_problem(&key_names) {
                     findings.push(Finding { id: id.clone(), problem });
@@ -198,13 +198,13 @@ impl Queue {
 
 /// Returns the problem of the message that is in these keys; `None` if the message has no problem.
 fn find_problem(key_names: &[String]) -> Option<String> {
-    let is_in = |key_name: &str| key_names.iter().any(|known| known == key_name);
+    let is_in_key = |key_name: &str| key_names.iter().any(|known| known == key_name);
     let mut states: Vec<&str> =
-        key_names.iter().map(String::as_str).filter(|key_name| STATES.contains(key_name)).collect();
+        key_names.iter().map(String::as_str).filter(|key_name| STATE_SUFFIXES.contains(key_name)).collect();
     // A removed message may leave its id in the middle of a list. The id stays marked until it reaches the head of the list and
     // is dropped.
     for (list, mark) in LISTS {
-        if is_in(mark) {
+        if is_in_key(mark) {
             match states.iter().position(|state| *state == list) {
                 Some(index) => drop(states.remove(index)),
                 None => return Some(format!("marked as {mark}, but not in {list}")),
@@ -214,19 +214,20 @@ fn find_problem(key_names: &[String]) -> Option<String> {
     if key_names.is_empty() {
         return None; // The message was removed during the audit.
     }
-    if !is_in(suffix::MESSAGES) {
-        let is_only_marked =
+    if !is_in_key(suffix::MESSAGES) {
+        let is_only_marked_removed =
             key_names.iter().all(|key_name| LISTS.iter().any(|(list, mark)| key_name == list || key_name == mark));
-        return (!states.is_empty() || !is_only_marked).then(|| format!("no record, but in {}", key_names.join(", ")));
+        return (!states.is_empty() || !is_only_marked_removed)
+            .then(|| format!("no record, but in {}", key_names.join(", ")));
     }
     let [state] = states[..] else {
         return Some(format!("in {} states: {}", states.len(), key_names.join(", ")));
     };
     let finished = matches!(state, suffix::COMPLETED | suffix::FAILED);
-    if finished != is_in(suffix::OUTCOMES) {
+    if finished != is_in_key(suffix::OUTCOMES) {
         return Some(format!("{state}, but with {} outcome", if finished { "no" } else { "an" }));
     }
-    if finished && is_in(suffix::RUNS) {
+    if finished && is_in_key(suffix::RUNS) {
         return Some(format!("{state}, but with a run"));
     }
     for (mark, belongs_to) in [
@@ -246,11 +247,11 @@ fn find_problem(key_names: &[String]) -> Option<String> {
             ],
         ),
     ] {
-        if is_in(mark) && !belongs_to.contains(&state) {
+        if is_in_key(mark) && !belongs_to.contains(&state) {
             return Some(format!("{state}, but {mark}"));
         }
     }
-    if (state == suffix::LEASED) != is_in("token") {
+    if (state == suffix::LEASED) != is_in_key("token") {
         return Some(format!("{state}, but with {} token", if state == suffix::LEASED { "no" } else { "a" }));
     }
     None

@@ -19,7 +19,7 @@ const RUNS_PER_CALL: usize = 500;
 const POSITION_LENGTH: usize = 22;
 /// The length of a message's id.
 const ID_LENGTH: usize = 14;
-/// The characters before the id in the position of a message that was never handed out and has priority 0.
+/// The characters before the id in the position of a message that was never leased and has priority 0.
 const BEFORE_ID: &str = "12097152";
 
 /// A group as Redis stores it.
@@ -84,7 +84,7 @@ impl Queue {
 
     /// Reads everything about the groups; `None` if something changed meanwhile.
     async fn read_groups(&self) -> Result<Option<Snapshot>> {
-        let before = self.version_of_groups().await?;
+        let version_before = self.version_of_groups().await?;
         let mut snapshot = Snapshot {
             groups: self.read_stored_groups(suffix::GROUPS).await?,
             rest: self.scan("ZSCAN", suffix::GROUP_REST, 2).await?.into_iter().collect(),
@@ -95,7 +95,7 @@ impl Queue {
         let purged_groups = self.read_stored_groups(suffix::PURGED_GROUPS).await?;
         let purged_rest = self.scan("ZSCAN", suffix::PURGED_GROUP_REST, 2).await?;
         let purged_heads = purged_groups.values().filter_map(|group| group.head.clone());
-        let purged: HashSet<String> = purged_heads
+        let purged_ids: HashSet<String> = purged_heads
             .chain(purged_rest.iter().map(|member| position_in_member(member).to_owned()))
             .map(id_in_position)
             .collect();
@@ -105,19 +105,19 @@ impl Queue {
         }
         let options = pairs(self.scan("HSCAN", suffix::OPTIONS, 1).await?);
         let groups: HashMap<String, String> = options
-            .filter(|(id, _)| !finished.contains(id) && !purged.contains(id))
+            .filter(|(id, _)| !finished.contains(id) && !purged_ids.contains(id))
             .filter_map(|(id, options)| Some((id, group_in_options(&options)?)))
             .collect();
         snapshot.grouped = groups.len() as u64;
-        let of_groups = |ids: Vec<String>| -> Vec<String> {
+        let groups_of_ids = |ids: Vec<String>| -> Vec<String> {
             ids.into_iter().filter(|id| groups.contains_key(id)).collect::<HashSet<_>>().into_iter().collect()
         };
-        let delayed = of_groups(self.scan("ZSCAN", suffix::DELAYED, 2).await?);
-        let mut holders = of_groups(self.scan("ZSCAN", suffix::LEASED, 2).await?);
-        for ids in delayed.chunks(RUNS_PER_CALL) {
-            let mut read = redis::cmd("HMGET");
-            read.arg(self.keys.key(suffix::RUNS)).arg(ids);
-            let runs: Vec<Option<String>> = reply::decode(self.redis.call(self.keys.slot(), &read).await?)?;
+        let delayed_groups = groups_of_ids(self.scan("ZSCAN", suffix::DELAYED, 2).await?);
+        let mut holders = groups_of_ids(self.scan("ZSCAN", suffix::LEASED, 2).await?);
+        for ids in delayed_groups.chunks(RUNS_PER_CALL) {
+            let mut read_command = redis::cmd("HMGET");
+            read_command.arg(self.keys.key(suffix::RUNS)).arg(ids);
+            let runs: Vec<Option<String>> = reply::decode(self.redis.call(self.keys.slot(), &read_command).await?)?;
             let was_delivered = |run: &Option<String>| {
                 run.as_ref().and_then(|run| run.split('\t').nth(4)).is_some_and(|deliveries| deliveries != "0")
             };
@@ -126,17 +126,17 @@ impl Queue {
         for id in holders {
             *snapshot.holders.entry(groups[&id].clone()).or_default() += 1;
         }
-        let after = self.version_of_groups().await?;
-        if before != after {
+        let version_after = self.version_of_groups().await?;
+        if version_before != version_after {
             return Ok(None);
         }
-        (snapshot.meta, snapshot.counts) = after;
+        (snapshot.meta, snapshot.counts) = version_after;
         Ok(Some(snapshot))
     }
 
     async fn read_stored_groups(&self, key: &str) -> Result<BTreeMap<String, Group>> {
-        let stored = pairs(self.scan("HSCAN", key, 1).await?);
-        Ok(stored.map(|(name, text)| (name, Group::decode(&text))).collect())
+        let stored_pairs = pairs(self.scan("HSCAN", key, 1).await?);
+        Ok(stored_pairs.map(|(name, text)| (name, Group::decode(&text))).collect())
     }
 
     /// Reads the fields of `meta` and the counts, of which at least one differs after any operation that changes a group.
@@ -148,9 +148,9 @@ impl Queue {
 
 impl Snapshot {
     fn findings(&self) -> Vec<Finding> {
-        let of_rest = self.rest.iter().map(|member| group_in_member(member).to_owned());
-        let known = self.groups.keys().chain(self.holders.keys()).chain(&self.turns).cloned();
-        let groups: BTreeSet<String> = known.chain(of_rest).filter(|group| !group.is_empty()).collect();
+        let groups_of_rest = self.rest.iter().map(|member| group_in_member(member).to_owned());
+        let known_groups = self.groups.keys().chain(self.holders.keys()).chain(&self.turns).cloned();
+        let groups: BTreeSet<String> = known_groups.chain(groups_of_rest).filter(|group| !group.is_empty()).collect();
         let mut findings: Vec<Finding> = groups
             .iter()
             .filter_map(|group| Some(Finding { id: format!("group {group}"), problem: self.problem_of(group)? }))
@@ -161,22 +161,23 @@ impl Snapshot {
         if grouped != self.grouped {
             add(format!("{} unfinished messages have a group, but grouped is {grouped}", self.grouped));
         }
-        let in_groups = (self.groups.values().filter(|group| group.head.is_some()).count() + self.rest.len()) as u64;
-        if ready != in_groups {
-            add(format!("{in_groups} messages of groups are ready, but ready is {ready}"));
+        let count_in_groups =
+            (self.groups.values().filter(|group| group.head.is_some()).count() + self.rest.len()) as u64;
+        if ready != count_in_groups {
+            add(format!("{count_in_groups} messages of groups are ready, but ready is {ready}"));
             return findings;
         }
-        let plain_are_ready = self.counts.waiting > in_groups && grouped > 0;
+        let plain_are_ready = self.counts.waiting > count_in_groups && grouped > 0;
         if plain_are_ready != self.turns.contains("") {
             let have = if plain_are_ready { "have no turn" } else { "have a turn" };
-            add(format!("messages without a group {have}, and {} of them wait", self.counts.waiting - in_groups));
+            add(format!("messages without a group {have}, and {} of them wait", self.counts.waiting - count_in_groups));
         }
         findings
     }
 
     fn problem_of(&self, group: &str) -> Option<String> {
-        let none = Group::default();
-        let Group { head, others, places } = self.groups.get(group).unwrap_or(&none);
+        let absent_group = Group::default();
+        let Group { head, others, places } = self.groups.get(group).unwrap_or(&absent_group);
         let rest: Vec<&str> = self
             .rest
             .iter()
@@ -198,7 +199,7 @@ impl Snapshot {
         if head.is_none() && *places == 0 && self.groups.contains_key(group) {
             return Some("it is in groups, and has no message".to_owned());
         }
-        let settings = Settings::of_stored(self.meta.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let settings = Settings::from_stored(self.meta.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let limit = settings.groups.concurrency.map_or(u64::MAX, |limit| limit.unsigned_abs());
         let is_eligible = head.is_some() && *places < limit;
         let is_regrouped = !self.meta.contains_key("regrouping");
@@ -209,8 +210,8 @@ impl Snapshot {
 
 /// Pairs each field of a hash with its value, from a flat list of fields and values.
 fn pairs(flat: Vec<String>) -> impl Iterator<Item = (String, String)> {
-    let mut flat = flat.into_iter();
-    std::iter::from_fn(move || Some((flat.next()?, flat.next()?)))
+    let mut flat_values = flat.into_iter();
+    std::iter::from_fn(move || Some((flat_values.next()?, flat_values.next()?)))
 }
 
 fn group_in_member(member: &str) -> &str {

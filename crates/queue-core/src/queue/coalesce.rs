@@ -33,19 +33,19 @@ impl Queue {
     ///
     /// The errors of [`enqueue`](Self::enqueue), and [`Error::Overloaded`].
     pub async fn post(self: &Arc<Self>, message: NewMessage) -> Result<Enqueued> {
-        let encoded = EncodedMessage::of(&message);
-        if encoded.bytes() > limits::MAX_BYTES {
-            return Err(Error::TooManyBytes(encoded.bytes()));
+        let encoded_message = EncodedMessage::of(&message);
+        if encoded_message.bytes() > limits::MAX_BYTES {
+            return Err(Error::TooManyBytes(encoded_message.bytes()));
         }
-        let reserved = self.post_limit.reserve(&encoded)?;
+        let reserved_post = self.post_limit.reserve(&encoded_message)?;
         let (answer, answered) = oneshot::channel();
-        let post = Post { message: encoded, reply: PostReply { answer, _reserved: reserved } };
+        let post = Post { message: encoded_message, reply: PostReply { answer, _reserved: reserved_post } };
         if self.posted.lock().add(post) {
             self.post_limit.call_tasks.spawn(Arc::clone(self).store_posted());
         }
         let answer = timeout(self.redis.time_limit(), answered).await;
         let answer = answer.map_err(|_| Error::Unavailable("no answer to a post in time".into()))?;
-        self.enqueued(message, &answer.map_err(Error::unexpected)??)
+        self.decode_outcome(message, &answer.map_err(Error::unexpected)??)
     }
 
     async fn store_posted(self: Arc<Self>) {

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use crate::{
     error::{Error, Result},
-    queue::{Call, Queue, declare::IfAbsent, status::PAUSED},
+    queue::{Call, Queue, declare::IfAbsent, status::PAUSED_FIELD},
     redis::{reply, scripts, suffix},
     settings::Settings,
 };
@@ -16,7 +16,7 @@ use crate::{
 const MAX_TRIES: usize = 20;
 
 /// The field of `meta` that distinguishes queues that had the same name one after the other.
-const EPOCH: &str = "epoch";
+const EPOCH_FIELD: &str = "epoch";
 
 impl Queue {
     /// Changes settings by a merge patch (RFC 7396); a null restores the default. Settings that are declared in the configuration
@@ -29,33 +29,35 @@ impl Queue {
     /// [`Error::OutOfMemory`] if it must create the queue.
     pub async fn configure(&self, patch: &Json) -> Result<Settings> {
         let is_empty = patch.as_object().is_some_and(serde_json::Map::is_empty);
-        let if_absent = if is_empty { IfAbsent::Refuse } else { IfAbsent::Create };
+        let absent_queue_action = if is_empty { IfAbsent::Refuse } else { IfAbsent::Create };
         for _ in 0..MAX_TRIES {
-            let stored = self.meta().await?;
-            let settings = Settings::of_stored(stored.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-            let settings = settings.patched(patch)?;
+            let stored_meta = self.meta().await?;
+            let settings =
+                Settings::from_stored(stored_meta.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+            let settings = settings.with_patch(patch)?;
             // The returned settings must include the declared ones. So if this process has not declared the queue yet, it
             // declares the queue and reads the settings again.
-            let is_declared = stored.get(EPOCH).is_some_and(|epoch| self.epoch.lock().as_ref() == Some(epoch));
+            let is_declared =
+                stored_meta.get(EPOCH_FIELD).is_some_and(|epoch| self.epoch.lock().as_ref() == Some(epoch));
             if !is_declared {
-                self.declare_or(if_absent).await?;
+                self.declare_or(absent_queue_action).await?;
                 continue;
             }
             let mut changes = Vec::new();
             for (name, value) in settings.meta_fields() {
-                let before = stored.get(&name).cloned().unwrap_or_default();
-                if before != value {
-                    changes.push((name, before, value));
+                let value_before = stored_meta.get(&name).cloned().unwrap_or_default();
+                if value_before != value {
+                    changes.push((name, value_before, value));
                 }
             }
-            if self.change_settings(if_absent, &changes).await? {
+            if self.change_settings(absent_queue_action, &changes).await? {
                 return Ok(settings);
             }
         }
         Err(Error::Unavailable("other clients change the settings all the time".into()))
     }
 
-    /// Pauses the queue: no message is handed out until [`resume`](Self::resume). Messages still become due, and active
+    /// Pauses the queue: no message is leased until [`resume`](Self::resume). Messages still become due, and active
     /// messages continue.
     ///
     /// # Errors
@@ -65,7 +67,7 @@ impl Queue {
         self.set_paused("1").await
     }
 
-    /// Ends the pause: messages are handed out again.
+    /// Ends the pause: messages are leased again.
     ///
     /// # Errors
     ///
@@ -76,7 +78,7 @@ impl Queue {
 
     async fn set_paused(&self, value: &str) -> Result<()> {
         for before in ["", "1"] {
-            self.change_settings(IfAbsent::Refuse, &[(PAUSED.into(), before.into(), value.into())]).await?;
+            self.change_settings(IfAbsent::Refuse, &[(PAUSED_FIELD.into(), before.into(), value.into())]).await?;
         }
         Ok(())
     }
@@ -97,8 +99,8 @@ impl Queue {
     }
 
     pub(super) async fn meta(&self) -> Result<HashMap<String, String>> {
-        let mut read = redis::cmd("HGETALL");
-        read.arg(self.keys.key(suffix::META));
-        reply::decode(self.redis.call(self.keys.slot(), &read).await?)
+        let mut read_command = redis::cmd("HGETALL");
+        read_command.arg(self.keys.key(suffix::META));
+        reply::decode(self.redis.call(self.keys.slot(), &read_command).await?)
     }
 }

@@ -42,12 +42,12 @@ impl Queue {
     pub(super) async fn declare_or(&self, if_absent: IfAbsent) -> Result<String> {
         // A call to an existing queue does not use the index. So while the server with the index is not available, queues on
         // other servers work.
-        let existing = self.call_declare("").await?;
-        let declared = match if_absent {
-            IfAbsent::Create if existing.is_none() => self.create().await?,
-            _ => existing,
+        let existing_epoch = self.call_declare("").await?;
+        let declared_settings = match if_absent {
+            IfAbsent::Create if existing_epoch.is_none() => self.create().await?,
+            _ => existing_epoch,
         };
-        let Some((epoch, was_created)) = declared else {
+        let Some((epoch, was_created)) = declared_settings else {
             *self.epoch.lock() = None;
             return Err(Error::NoSuchQueue);
         };
@@ -67,12 +67,12 @@ impl Queue {
         // The name is added before the queue is created: a name without a queue is harmless, but a queue without a name would not
         // be found.
         index::add(&self.redis, keys::INDEX, name).await?;
-        let declared = self.call_declare(&format!("{:016x}", rand::random::<u64>())).await?;
-        if declared.as_ref().is_some_and(|(_, was_created)| *was_created) {
+        let new_epoch = self.call_declare(&format!("{:016x}", rand::random::<u64>())).await?;
+        if new_epoch.as_ref().is_some_and(|(_, was_created)| *was_created) {
             // The name is added again, because a concurrent deletion may have removed it.
             index::add(&self.redis, keys::INDEX, name).await?;
         }
-        Ok(declared)
+        Ok(new_epoch)
     }
 
     /// Writes the declared settings. If the queue does not exist, creates it with `new_epoch`, unless `new_epoch` is empty.
@@ -94,9 +94,9 @@ impl Queue {
         script: &'static Script,
         build: impl Fn(&str) -> Call,
     ) -> Result<T> {
-        let known = self.epoch.lock().clone();
+        let known_epoch = self.epoch.lock().clone();
         // A declaration is rare, so its future is boxed, which keeps the future of each call small.
-        let mut epoch = match known {
+        let mut epoch = match known_epoch {
             Some(epoch) => epoch,
             None => Box::pin(self.declare_or(if_absent)).await?,
         };

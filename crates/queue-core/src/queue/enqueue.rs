@@ -85,13 +85,13 @@ impl Queue {
         if messages.len() > limits::MAX_MESSAGES {
             return Err(Error::TooManyMessages(messages.len()));
         }
-        let encoded: Vec<EncodedMessage> = messages.iter().map(EncodedMessage::of).collect();
-        let bytes = encoded.iter().map(EncodedMessage::bytes).sum();
+        let encoded_message: Vec<EncodedMessage> = messages.iter().map(EncodedMessage::of).collect();
+        let bytes = encoded_message.iter().map(EncodedMessage::bytes).sum();
         if bytes > limits::MAX_BYTES {
             return Err(Error::TooManyBytes(bytes));
         }
-        let answers = self.send(&encoded, WhenFull::RefuseAll, idempotency).await?;
-        messages.into_iter().zip(answers).map(|(message, answer)| self.enqueued(message, &answer)).collect()
+        let answers = self.send(&encoded_message, WhenFull::RefuseAll, idempotency).await?;
+        messages.into_iter().zip(answers).map(|(message, answer)| self.decode_outcome(message, &answer)).collect()
     }
 
     /// Calls `enqueue.lua` for messages that fit into one call, and returns the answer for each message.
@@ -129,7 +129,7 @@ impl Queue {
     }
 
     /// Decodes the outcome for a message from the answer of `enqueue.lua`.
-    pub(super) fn enqueued(&self, message: NewMessage, answer: &Answer) -> Result<Enqueued> {
+    pub(super) fn decode_outcome(&self, message: NewMessage, answer: &Answer) -> Result<Enqueued> {
         let (mark, id) = answer.text.split_at(usize::from(answer.text.starts_with(['=', '*', '!'])));
         if answer.text == "!" {
             return Err(Error::ExclusiveQueue);

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// How long the log is kept after a call of `listen`: ten minutes, and one minute for the interval between two calls.
-const KEPT_FOR: Millis = Millis::from_secs(11 * 60);
+const LOG_KEPT_FOR: Millis = Millis::from_secs(11 * 60);
 
 impl Queue {
     /// Makes the queue log events for eleven minutes, and returns the id of the newest event; `None` if the queue does not exist.
@@ -21,9 +21,9 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn listen(&self) -> Result<Option<EventId>> {
-        let call = Call::new(&scripts::LISTEN, &self.keys).arg(KEPT_FOR.get());
-        let newest: Option<String> = self.call(&scripts::LISTEN, call).await?;
-        newest.map(|id| id.parse().map_err(Error::unexpected)).transpose()
+        let call = Call::new(&scripts::LISTEN, &self.keys).arg(LOG_KEPT_FOR.get());
+        let newest_id: Option<String> = self.call(&scripts::LISTEN, call).await?;
+        newest_id.map(|id| id.parse().map_err(Error::unexpected)).transpose()
     }
 
     /// Reads the events after one event: at most `bytes` of the log, and one more entry. The batch is empty if the log has no
@@ -42,7 +42,7 @@ impl Queue {
     /// call this function; [`EventFeed`](crate::feed::EventFeed) reads events in steps.
     #[doc(hidden)]
     pub async fn all_events_after(&self, id: EventId) -> Result<Option<Vec<Event>>> {
-        const ALL: u64 = 1 << 40;
-        Ok(self.events_after(id, ALL).await?.map(|batch| batch.events))
+        const LIMIT_OF_ALL_EVENTS: u64 = 1 << 40;
+        Ok(self.events_after(id, LIMIT_OF_ALL_EVENTS).await?.map(|batch| batch.events))
     }
 }

@@ -23,7 +23,7 @@ pub enum Extended {
 
 impl Queue {
     /// Extends leases, so that each lasts for `visibility_timeout` from now; with `None`, for the visibility timeout with which
-    /// its message was handed out. A lease ends at most [`Queue::RUN_TIMEOUT_GRACE`] after the timeout of its run. Returns the
+    /// its message was leased. A lease ends at most [`Queue::RUN_TIMEOUT_GRACE`] after the timeout of its run. Returns the
     /// outcome for each lease, in order.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ impl Queue {
     /// [`Error::Unavailable`](crate::Error::Unavailable): some of the leases may have been extended.
     /// [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn extend(&self, leases: &[LeaseToken], visibility_timeout: Option<Millis>) -> Result<Vec<Extended>> {
-        let mut extended = Vec::with_capacity(leases.len());
+        let mut extend_outcomes = Vec::with_capacity(leases.len());
         for chunk in leases.chunks(limits::MAX_MESSAGES) {
             let mut call = Call::new(&scripts::EXTEND, &self.keys)
                 .arg(visibility_timeout.map(|timeout| timeout.get().to_string()).unwrap_or_default());
@@ -41,13 +41,13 @@ impl Queue {
             }
             for deadline in self.call::<Vec<i64>>(&scripts::EXTEND, call).await? {
                 let instant = Timestamp::from_millis(deadline.unsigned_abs());
-                extended.push(match deadline {
+                extend_outcomes.push(match deadline {
                     0 => Extended::LeaseOver,
                     1.. => Extended::Until(instant),
                     _ => Extended::ToBeCancelled(instant),
                 });
             }
         }
-        Ok(extended)
+        Ok(extend_outcomes)
     }
 }

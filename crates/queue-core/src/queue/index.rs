@@ -65,10 +65,10 @@ pub(crate) async fn names(
     // Every character of a name is smaller than `\u{ff}`.
     let end = format!("({start}\u{ff}");
     while names.len() < max {
-        let from = names.last().or(after).map_or_else(|| format!("[{start}"), |last| format!("({last}"));
+        let range_start = names.last().or(after).map_or_else(|| format!("[{start}"), |last| format!("({last}"));
         let count = NAMES_PER_CALL.min(max - names.len());
         let mut range = redis::cmd("ZRANGE");
-        range.arg(index).arg(from).arg(&end).arg("BYLEX").arg("LIMIT").arg(0).arg(count);
+        range.arg(index).arg(range_start).arg(&end).arg("BYLEX").arg("LIMIT").arg(0).arg(count);
         let page: Vec<Vec<u8>> = reply::decode(call(redis, index, &range).await?)?;
         let is_last = page.len() < count;
         let count_before = names.len();
@@ -87,14 +87,14 @@ impl Queue {
         if !self.was_used.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
-        let restored = match self.stored_epoch().await {
+        let was_restored = match self.stored_epoch().await {
             Ok(Some(_)) => add_if_absent(&self.redis, keys::INDEX, &self.name).await,
             other => other.map(drop),
         };
-        if restored.is_err() {
+        if was_restored.is_err() {
             self.was_used.store(true, Ordering::Relaxed);
         }
-        restored
+        was_restored
     }
 
     /// Removes the name from the index, unless the queue exists.

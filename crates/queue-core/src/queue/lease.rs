@@ -9,8 +9,8 @@ use crate::{
     error::{Error, Result},
     limits,
     message::{
-        Failure, LeaseToken, MaxAttempts, Message, MessageId, MessageRef, Stored, StoredState,
-        record::{Malformed, Posted, Run},
+        Failure, LeaseToken, MaxAttempts, Message, MessageId, MessageRef, StoredMessage, StoredState,
+        record::{MalformedPart, PostedRecord, Run},
         token::Secret,
     },
     names::ConsumerId,
@@ -70,7 +70,7 @@ pub struct Leased {
     pub visibility_timeout: Millis,
     /// Whether more messages are ready that the consumer may lease at once.
     pub more_is_ready: bool,
-    /// Whether one message was handed out alone, because its next lapse makes it fail. If the message kills the consumer, no
+    /// Whether one message was leased alone, because its next lapse makes it fail. If the message kills the consumer, no
     /// other lease lapses with it, as long as the consumer leases nothing more until it has settled this message.
     pub goes_alone: bool,
     /// Whether a consumer may lease messages some milliseconds before it starts their handlers: no setting of the queue depends
@@ -89,15 +89,15 @@ pub(crate) enum Access {
     /// All consumers have access.
     All,
     /// The queue is exclusive: only this consumer has access, until it ends its ownership or its owner timeout ends. The value is
-    /// `None` while no consumer has access, because consumers still have leases that the queue handed out before it became
+    /// `None` while no consumer has access, because consumers still have leases that the queue granted before it became
     /// exclusive.
     OneConsumer(Option<ConsumerId>),
 }
 
-/// A message that was handed out.
+/// A message that was leased.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// The message that was handed out.
+    /// The message that was leased.
     pub message: Message,
     /// The token of the lease, which proves the right to work on the message.
     pub lease: LeaseToken,
@@ -115,13 +115,13 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: the next call returns the leases that this call may have made, without spending an attempt. The
-    /// next call also returns the leases of a call whose future was dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
+    /// [`Error::Unavailable`]: the next call undoes the leases that this call may have made, without spending an attempt. The
+    /// next call also undoes the leases of a call whose future was dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Leased> {
         self.lease_within(request, limits::MAX_BYTES).await
     }
 
-    /// Like [`lease`](Self::lease), but with at most `max_bytes` of messages; a single larger message is handed out too.
+    /// Like [`lease`](Self::lease), but with at most `max_bytes` of messages; a single larger message is leased too.
     pub(crate) async fn lease_within(&self, request: &LeaseRequest, max_bytes: usize) -> Result<Leased> {
         self.return_lost_leases().await?;
         let max = request.max.clamp(1, limits::MAX_MESSAGES);
@@ -169,7 +169,7 @@ impl Queue {
         mut answer: Vec<Value>,
         request: &LeaseRequest,
         secret: &Secret,
-    ) -> Result<(Leased, Vec<(LeaseToken, Malformed)>)> {
+    ) -> Result<(Leased, Vec<(LeaseToken, MalformedPart)>)> {
         let messages: Vec<(String, Vec<u8>)> = reply::decode(Value::Array(answer.split_off(answer.len().min(14))))?;
         let mut optional_values = answer.split_off(answer.len().min(9));
         let (
@@ -199,7 +199,7 @@ impl Queue {
         let (mut options, mut runs) = (options.into_iter().flatten(), runs.into_iter().flatten());
 
         let mut deliveries = Vec::with_capacity(messages.len());
-        let mut unreadable = Vec::new();
+        let mut unreadable_leases = Vec::new();
         for (id, record) in messages {
             let (options, run) = (options.next().flatten(), runs.next().flatten());
             let lease_expires_at = own_deadlines.next().map_or(lease_expires_at, Timestamp::from_millis);
@@ -218,7 +218,7 @@ impl Queue {
                     run.deliveries += 1;
                     run.started_at = Some(started_at);
                     run.consumer = Some(request.consumer.clone());
-                    let stored = Stored {
+                    let stored = StoredMessage {
                         id: MessageRef::Id(id),
                         posted,
                         run,
@@ -230,16 +230,16 @@ impl Queue {
                     let message = Message::from_stored(self.name.clone(), stored);
                     deliveries.push(Delivery { message, lease, lease_expires_at, timeout, ready_at });
                 }
-                Err(malformed) => unreadable.push((lease, malformed)),
+                Err(malformed) => unreadable_leases.push((lease, malformed)),
             }
         }
-        let leased =
+        let lease_token =
             Leased { deliveries, visibility_timeout, more_is_ready, goes_alone, permits_ahead, call_again_in, access };
-        Ok((leased, unreadable))
+        Ok((lease_token, unreadable_leases))
     }
 
     /// Fails messages whose records are malformed, with the reason, so that they never stop the queue.
-    async fn fail_unreadable(&self, unreadable: Vec<(LeaseToken, Malformed)>) {
+    async fn fail_unreadable(&self, unreadable: Vec<(LeaseToken, MalformedPart)>) {
         if unreadable.is_empty() {
             return;
         }
@@ -266,10 +266,14 @@ type ValuesForAll = (u64, u64, u64, i64, bool, bool, bool, String, Option<String
 /// One value for each message; `None` if no message has a value.
 type ForEach<T> = Option<Vec<T>>;
 
-fn decode_delivery(record: &[u8], options: Option<Vec<u8>>, run: Option<Vec<u8>>) -> Result<(Posted, Run), Malformed> {
-    let text = |bytes| String::from_utf8(bytes).map_err(|_| Malformed("options or run"));
-    let mut posted = Posted::decode(record)?;
-    options.map(|bytes| posted.decode_options(&text(bytes)?)).transpose()?;
+fn decode_delivery(
+    record: &[u8],
+    options: Option<Vec<u8>>,
+    run: Option<Vec<u8>>,
+) -> Result<(PostedRecord, Run), MalformedPart> {
+    let text = |bytes| String::from_utf8(bytes).map_err(|_| MalformedPart("options or run"));
+    let mut posted_record = PostedRecord::decode(record)?;
+    options.map(|bytes| posted_record.decode_options(&text(bytes)?)).transpose()?;
     let run = run.map(|bytes| Run::decode(&text(bytes)?)).transpose()?.unwrap_or_default();
-    Ok((posted, run))
+    Ok((posted_record, run))
 }

@@ -88,12 +88,13 @@ impl Queue {
         let call = call.arg(hold.as_ref().map_or("", SignalKey::as_str));
         let call = call.arg(group.as_ref().map_or("", GroupKey::as_str));
         let mut answer: Vec<Value> = self.call(&scripts::LIST, call).await?;
-        let found = answer.split_off(answer.len().min(2));
+        let found_values = answer.split_off(answer.len().min(2));
         let (position, bytes): (String, usize) = reply::decode(Value::Array(answer))?;
-        let mut messages = Vec::with_capacity(found.len());
-        for value in found {
-            let stored = self.decode_stored(value)?.map(|(_, stored)| stored);
-            messages.extend(stored.map(|stored| Message::from_stored(self.name.clone(), stored)));
+        let mut messages = Vec::with_capacity(found_values.len());
+        for value in found_values {
+            let stored_message = self.decode_stored(value)?.map(|(_, stored_message)| stored_message);
+            messages
+                .extend(stored_message.map(|stored_message| Message::from_stored(self.name.clone(), stored_message)));
         }
         Ok(Page { messages, bytes, next: (!position.is_empty()).then(|| encode_cursor(&position)) })
     }
@@ -106,8 +107,8 @@ fn encode_cursor(position: &str) -> String {
 
 /// Decodes a cursor to a position, if it has the form that `list.lua` returns for the state and the filter.
 fn decode_cursor(cursor: &str, state: State, filter: &ListFilter) -> Result<String> {
-    let decoded = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    decoded
+    let decoded_cursor = URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    decoded_cursor
         .filter(|position| position.len() <= MAX_POSITION_BYTES && is_position(position, state, filter))
         .ok_or(Error::InvalidCursor)
 }

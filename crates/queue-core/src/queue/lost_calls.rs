@@ -82,9 +82,9 @@ impl LeaseCallGuard<'_> {
 
 impl Drop for LeaseCallGuard<'_> {
     fn drop(&mut self) {
-        let mut lost = self.lost_calls.0.lock();
-        if !self.is_answered && lost.len() < MAX_LOST_CALLS {
-            lost.push(LostCall { secret: self.secret.clone(), search_again_at: None });
+        let mut lost_calls = self.lost_calls.0.lock();
+        if !self.is_answered && lost_calls.len() < MAX_LOST_CALLS {
+            lost_calls.push(LostCall { secret: self.secret.clone(), search_again_at: None });
         }
     }
 }

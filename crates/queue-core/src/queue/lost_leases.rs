@@ -1,4 +1,5 @@
-//! Returns the leases of calls whose reply was lost. The secret of a call identifies its leases.
+//! Undoes the leases of calls whose reply was lost, so that other consumers get the messages at once. The secret of a call
+//! identifies its leases.
 
 use std::collections::BTreeSet;
 
@@ -11,12 +12,12 @@ use crate::{
 };
 
 impl Queue {
-    /// Returns the leases of calls whose replies were lost; each step checks a bounded number of live leases. Every lease call
-    /// calls this function first; a consumer that stops calls this function once more.
+    /// Undoes the leases of calls whose replies were lost: their messages become ready again. Each step checks a bounded number of
+    /// live leases. Every lease call calls this function first; a consumer that stops calls this function once more.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable): the rest is returned with the next call.
+    /// [`Error::Unavailable`](crate::Error::Unavailable): the next call undoes the other leases.
     pub async fn return_lost_leases(&self) -> Result<()> {
         while let Some(secret) = self.lost_calls.next_due() {
             let mut ids = Vec::new();
@@ -33,8 +34,8 @@ impl Queue {
             if !ids.is_empty() {
                 // A scan may return an id twice.
                 let ids: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
-                let returned = self.undo_leases_of_call(secret.as_str(), &ids).await?;
-                warn!(queue = %self.name, returned, "returned leases whose reply had been lost");
+                let returned_count = self.undo_leases_of_call(secret.as_str(), &ids).await?;
+                warn!(queue = %self.name, returned = returned_count, "returned leases whose reply had been lost");
             }
             self.lost_calls.note_search(&secret);
         }

@@ -123,9 +123,9 @@ impl Queue {
 
     /// The epoch of the queue in Redis; `None` if the queue does not exist.
     async fn stored_epoch(&self) -> Result<Option<String>> {
-        let mut read = redis::cmd("HGET");
-        read.arg(self.keys.key(suffix::META)).arg("epoch");
-        reply::decode(self.redis.call(self.keys.slot(), &read).await?)
+        let mut read_command = redis::cmd("HGET");
+        read_command.arg(self.keys.key(suffix::META)).arg("epoch");
+        reply::decode(self.redis.call(self.keys.slot(), &read_command).await?)
     }
 
     fn explain(&self, error: CallError) -> Error {

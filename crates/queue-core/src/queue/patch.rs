@@ -1,4 +1,4 @@
-//! Patches of one message that was never handed out.
+//! Patches of one message that was never leased.
 
 use deadpool_redis::redis::Value;
 
@@ -14,7 +14,7 @@ use crate::{
 const MAX_READS: usize = 30;
 
 impl Queue {
-    /// Changes a message that was never handed out. A new delay counts from now, by Redis's clock.
+    /// Changes a message that was never leased. A new delay counts from now, by Redis's clock.
     ///
     /// # Errors
     ///
@@ -26,9 +26,9 @@ impl Queue {
         patch: &MessagePatch,
     ) -> Result<Result<Changed, (&'static str, &'static str)>> {
         for _ in 0..MAX_READS {
-            let read: Vec<Value> =
+            let read_values: Vec<Value> =
                 self.call(&scripts::READ, Call::new(&scripts::READ, &self.keys).arg(id.as_str())).await?;
-            let value = read.into_iter().next().unwrap_or(Value::Nil);
+            let value = read_values.into_iter().next().unwrap_or(Value::Nil);
             let first_line = first_line_of(&value).to_owned();
             let Some((_, stored)) = self.decode_stored(value)? else { return Ok(Ok(Changed::Unknown)) };
             let mut message = stored.posted.message;

@@ -119,13 +119,14 @@ where
     S: Future<Output = Result<Vec<Answer>>>,
 {
     loop {
-        let next = posted.lock().next_call();
-        let Some((messages, replies)) = next else { return };
+        let next_call = posted.lock().next_call();
+        let Some((messages, replies)) = next_call else { return };
         // `next_call` reduces the number of running calls when this task ends. So a panic of a call must not end the task before
         // `next_call` does that.
-        let called = AssertUnwindSafe(async { send(messages).await }).catch_unwind().await;
-        let called = called.unwrap_or_else(|_| Err(Error::Unexpected("the call that stores posts panicked".into())));
-        let answers: Vec<Result<Answer>> = match called {
+        let call_result = AssertUnwindSafe(async { send(messages).await }).catch_unwind().await;
+        let call_result =
+            call_result.unwrap_or_else(|_| Err(Error::Unexpected("the call that stores posts panicked".into())));
+        let answers: Vec<Result<Answer>> = match call_result {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
             Err(error) => replies.iter().map(|_| Err(error.clone())).collect(),
         };
@@ -149,17 +150,17 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_panics_fails_its_posts_and_later_posts_are_stored() {
         let (posted, post_limit) = (Arc::<Mutex<PendingPosts>>::default(), PostLimit::default());
-        let stored = Arc::<Mutex<Vec<usize>>>::default();
+        let stored_sizes = Arc::<Mutex<Vec<usize>>>::default();
         let post = async |panics: bool| {
-            let encoded = EncodedMessage::of(&NewMessage::new(to_raw_value(&1).unwrap()));
+            let encoded_message = EncodedMessage::of(&NewMessage::new(to_raw_value(&1).unwrap()));
             let (answer, answered) = oneshot::channel();
-            let reserved = post_limit.reserve(&encoded).unwrap();
-            let post = Post { message: encoded, reply: PostReply { answer, _reserved: reserved } };
+            let reserved_post = post_limit.reserve(&encoded_message).unwrap();
+            let post = Post { message: encoded_message, reply: PostReply { answer, _reserved: reserved_post } };
             if posted.lock().add(post) {
-                let (posted, stored) = (Arc::clone(&posted), Arc::clone(&stored));
+                let (posted, stored_sizes) = (Arc::clone(&posted), Arc::clone(&stored_sizes));
                 let send = move |messages: Vec<EncodedMessage>| {
                     assert!(!panics, "a simulated panic");
-                    stored.lock().push(messages.len());
+                    stored_sizes.lock().push(messages.len());
                     let answer = |_| Answer {
                         created_at: Timestamp::from_millis(1),
                         max_attempts: "3".parse().unwrap(),
@@ -180,7 +181,7 @@ mod tests {
                 assert!(matches!(answer, Err(Error::Unexpected(_))), "the call of this post panicked");
             }
             assert!(post(false).await.is_ok());
-            assert_eq!(stored.lock().iter().sum::<usize>(), round);
+            assert_eq!(stored_sizes.lock().iter().sum::<usize>(), round);
             assert_eq!(posted.lock().running_calls, 0, "no call is running");
         }
     }

@@ -60,24 +60,24 @@ impl Queues {
 
     /// The handle of a queue. The queue need not exist: its first message, change of settings or sticky signal creates it.
     pub fn queue(&self, name: &QueueName) -> Arc<Queue> {
-        let mut handles = self.shared.handles.lock();
-        if let Some(queue) = handles.get(name) {
+        let mut queue_handles = self.shared.handles.lock();
+        if let Some(queue) = queue_handles.get(name) {
             return Arc::clone(queue);
         }
-        if handles.len() >= MAX_HANDLES {
+        if queue_handles.len() >= MAX_HANDLES {
             // Handles that are in use stay, and so does every second unused handle. So a client that posts to more queues in turn
             // still finds the handles of some queues.
-            let mut stays = false;
-            handles.retain(|_, queue| {
-                stays = !stays;
-                stays || Arc::strong_count(queue) > 1
+            let mut stays_declared = false;
+            queue_handles.retain(|_, queue| {
+                stays_declared = !stays_declared;
+                stays_declared || Arc::strong_count(queue) > 1
             });
         }
-        let declared =
+        let declared_settings =
             Declared { settings: self.shared.declared.of(name), schedules: self.shared.declared.schedules_of(name) };
         let (redis, post_limit) = (self.shared.redis.clone(), Arc::clone(&self.shared.post_limit));
-        let queue = Arc::new(Queue::new(redis, name.clone(), declared, post_limit));
-        handles.insert(name.clone(), Arc::clone(&queue));
+        let queue = Arc::new(Queue::new(redis, name.clone(), declared_settings, post_limit));
+        queue_handles.insert(name.clone(), Arc::clone(&queue));
         queue
     }
 
@@ -102,7 +102,7 @@ impl Queues {
         self.shared.post_limit.wait_until_done().await;
     }
 
-    /// The approximate number of workers: the processes with a [subscription](crate::wakeup::Subscriber::of_prefixes).
+    /// The approximate number of workers: the processes with a [subscription](crate::wakeup::Subscriber::for_prefixes).
     ///
     /// # Errors
     ///
@@ -166,9 +166,9 @@ impl Queues {
             names_read += names.len();
             after = names.last().cloned();
             let queues: Vec<Arc<Queue>> = names.iter().map(|name| self.queue(name)).collect();
-            let reading =
+            let read_task =
                 stream::iter(queues).map(|queue| async move { queue.status().await }).buffered(MAX_CONCURRENT_READS);
-            found.extend(reading.try_collect::<Vec<_>>().await?.into_iter().flatten());
+            found.extend(read_task.try_collect::<Vec<_>>().await?.into_iter().flatten());
             if found.len() > limit {
                 found.truncate(limit);
                 (after, more_follow) = (found.last().map(|status: &QueueStatus| status.queue.clone()), true);
@@ -195,8 +195,9 @@ impl Queues {
         for range in ranges.iter().filter(|range| after.is_none_or(|after| range.goes_beyond(after))) {
             match range.kind {
                 RangeKind::WithPrefix => {
-                    let found = index::names(&self.shared.redis, keys::INDEX, range.start, after, max - names.len());
-                    names.extend(found.await?);
+                    let found_names =
+                        index::names(&self.shared.redis, keys::INDEX, range.start, after, max - names.len());
+                    names.extend(found_names.await?);
                 }
                 // The queue of an exact name may not exist; the later read of its status shows that.
                 RangeKind::Exact => names.extend(range.start.parse::<QueueName>()),
@@ -216,9 +217,9 @@ impl Queues {
     /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OutOfMemory`](crate::Error::OutOfMemory),
     /// [`Error::OtherLayout`](crate::Error::OtherLayout): the next call adds the rest.
     pub async fn restore_used_names(&self) -> Result<()> {
-        let handles: Vec<Arc<Queue>> = self.shared.handles.lock().values().cloned().collect();
+        let queue_handles: Vec<Arc<Queue>> = self.shared.handles.lock().values().cloned().collect();
         let mut result = Ok(());
-        for queue in handles {
+        for queue in queue_handles {
             // The loop continues after an error: while the server of one queue is not available, the names of other queues are
             // restored.
             result = result.and(queue.restore_name().await);

@@ -10,8 +10,8 @@ use crate::{
     error::{Error, Result},
     limits,
     message::{
-        MaxAttempts, Message, MessageId, MessageRef, Stored, StoredState,
-        record::{Outcome, Posted, Run},
+        MaxAttempts, Message, MessageId, MessageRef, StoredMessage, StoredState,
+        record::{Outcome, PostedRecord, Run},
     },
     queue::{Call, Queue},
     redis::{reply, scripts},
@@ -58,19 +58,19 @@ impl Queue {
         wait: Millis,
         subscriber: &Subscriber,
     ) -> Result<Option<Message>> {
-        let until = Instant::now() + wait.to_std();
+        let wait_end = Instant::now() + wait.to_std();
         loop {
             let value = self.read_stored(std::slice::from_ref(id)).await?.into_iter().next().unwrap_or(Value::Nil);
             let Some((drovers_id, stored)) = self.decode_stored(value)? else { return Ok(None) };
             let message = Message::from_stored(self.name.clone(), stored);
-            if message.state.is_final() || Instant::now() >= until {
+            if message.state.is_final() || Instant::now() >= wait_end {
                 return Ok(Some(message));
             }
             // The wait is registered before the call, so that no notification is missed between the call and the wait.
             let finish_wait = subscriber.register_wait(&self.name, &drovers_id);
             let mut finished = pin!(finish_wait.finished.notified());
             finished.as_mut().enable();
-            let pause = until.min(Instant::now() + READ_INTERVAL);
+            let pause = wait_end.min(Instant::now() + READ_INTERVAL);
             if self.record_wait(&drovers_id, wait).await? {
                 // The next read shows whether the message has finished.
                 let _ = timeout_at(pause, finished).await;
@@ -94,7 +94,7 @@ impl Queue {
         self.call(&scripts::READ, call).await
     }
 
-    pub(super) fn decode_stored(&self, value: Value) -> Result<Option<(MessageId, Stored)>> {
+    pub(super) fn decode_stored(&self, value: Value) -> Result<Option<(MessageId, StoredMessage)>> {
         type Text = Option<String>;
         type StoredTexts = (Text, Text, Text, Text, Option<u8>, Text, Text, String);
         let Value::Array(mut parts) = value else { return Ok(None) };
@@ -118,10 +118,10 @@ impl Queue {
             (None, None, None) => StoredState::Waiting,
         };
         // The parts of a message that can't be read are omitted: the message has failed, or will fail, with the reason.
-        let mut posted = Posted::decode(&record).unwrap_or_else(|_| Posted::unreadable(&id));
-        let _ = posted.decode_options(&options.unwrap_or_default());
-        let stored = Stored {
-            posted,
+        let mut posted_record = PostedRecord::decode(&record).unwrap_or_else(|_| PostedRecord::unreadable(&id));
+        let _ = posted_record.decode_options(&options.unwrap_or_default());
+        let stored = StoredMessage {
+            posted: posted_record,
             run: run.and_then(|text| Run::decode(&text).ok()).unwrap_or_default(),
             state,
             max_attempts,

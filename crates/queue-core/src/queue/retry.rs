@@ -23,7 +23,7 @@ impl Queue {
     }
 
     /// Makes all messages ready that have failed until now, oldest first, with their attempts and lapses reset and without a ttl.
-    /// Returns the number of these messages. The retry ends if the queue is deleted, and does not affect a later queue of the
+    /// Returns the number of retried messages. The retry ends if the queue is deleted, and does not affect a later queue of the
     /// same name.
     ///
     /// After an error, or when the future is dropped, the retry stays incomplete, and nothing continues it. A repeated retry also
@@ -35,16 +35,16 @@ impl Queue {
     /// [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn retry_failed(&self) -> Result<u64> {
         let Some(epoch) = self.stored_epoch().await? else { return Ok(0) };
-        let mut retried = 0;
-        let mut up_to = String::new();
+        let mut retried_count = 0;
+        let mut last_instant = String::new();
         loop {
-            let call = Call::new(&scripts::RETRY, &self.keys).arg("some").arg(&epoch).arg(&up_to);
+            let call = Call::new(&scripts::RETRY, &self.keys).arg("some").arg(&epoch).arg(&last_instant);
             let step: Option<(u64, String, bool)> = self.call_unless_deleted(&scripts::RETRY, call).await?;
-            let Some((count, instant, are_more)) = step else { return Ok(retried) };
-            retried += count;
-            up_to = instant;
+            let Some((count, instant, are_more)) = step else { return Ok(retried_count) };
+            retried_count += count;
+            last_instant = instant;
             if !are_more {
-                return Ok(retried);
+                return Ok(retried_count);
             }
         }
     }

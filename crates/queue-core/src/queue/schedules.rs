@@ -117,44 +117,45 @@ impl Queue {
         }
         let (rule, message) = definition.into_parts();
         for _ in 0..MAX_TRIES {
-            let mut loaded =
+            let mut loaded_schedules =
                 self.load_schedules(WhichSchedules::Named(std::slice::from_ref(name)), Extent::Full).await?;
-            let now = now(&loaded);
-            let known = loaded.schedules.pop();
+            let now = now(&loaded_schedules);
+            let known_schedule = loaded_schedules.schedules.pop();
             let is_declared = defined_by == DefinedBy::Configuration;
-            let encoded = EncodedSchedule::of(name, &rule, &message, is_declared);
-            if encoded.bytes > limits::MAX_BYTES {
-                return Err(Error::TooManyBytes(encoded.bytes));
+            let encoded_schedule = EncodedSchedule::of(name, &rule, &message, is_declared);
+            if encoded_schedule.bytes > limits::MAX_BYTES {
+                return Err(Error::TooManyBytes(encoded_schedule.bytes));
             }
-            let is_equal =
-                known.as_ref().is_some_and(|(known, stored)| *known.rule == rule && *stored == encoded.message);
-            if let Some((known, message)) = &known
+            let is_equal = known_schedule.as_ref().is_some_and(|(known_schedule, stored)| {
+                *known_schedule.rule == rule && *stored == encoded_schedule.message
+            });
+            if let Some((known_schedule, message)) = &known_schedule
                 && is_equal
-                && (known.is_declared || !is_declared)
+                && (known_schedule.is_declared || !is_declared)
             {
-                return self.shown(known, message, now).map(PutSchedule::Existed);
+                return self.show_schedule(known_schedule, message, now).map(PutSchedule::Existed);
             }
-            let floor = known.as_ref().map_or(now, |(known, _)| known.floor(now));
-            let next = match &known {
-                Some((known, _)) if is_equal => known.next.unwrap_or(now),
-                _ => rule.next_after(floor).ok_or_else(|| error_without_ticks(&rule))?,
+            let tick_floor = known_schedule.as_ref().map_or(now, |(known_schedule, _)| known_schedule.floor(now));
+            let next_tick = match &known_schedule {
+                Some((known_schedule, _)) if is_equal => known_schedule.next.unwrap_or(now),
+                _ => rule.next_after(tick_floor).ok_or_else(|| error_without_ticks(&rule))?,
             };
-            let known_revision = known.as_ref().map_or("", |(known, _)| &known.revision);
+            let known_revision = known_schedule.as_ref().map_or("", |(known_schedule, _)| &known_schedule.revision);
             let revision = if is_equal { known_revision.to_owned() } else { format!("{:016x}", rand::random::<u64>()) };
             // The name of the queue is added before the schedule is stored, because a name without schedules is harmless.
             index::add_if_absent(&self.redis, keys::QUEUES_WITH_SCHEDULES, &self.name).await?;
-            let stored: bool = self
+            let was_stored: bool = self
                 .call_declared(IfAbsent::Create, &scripts::PUT_SCHEDULE, |epoch| {
-                    let EncodedSchedule { max_runs, flags, rule, message, bytes } = &encoded;
+                    let EncodedSchedule { max_runs, flags, rule, message, bytes } = &encoded_schedule;
                     let call = Call::new(&scripts::PUT_SCHEDULE, &self.keys).arg(epoch).arg(name.as_str());
                     let call = call.arg(known_revision).arg(&revision).arg(max_runs).arg(flags).arg(*bytes);
-                    call.arg(rule).arg(message).arg(next.as_millis())
+                    call.arg(rule).arg(message).arg(next_tick.as_millis())
                 })
                 .await?;
-            if stored {
+            if was_stored {
                 index::add_if_absent(&self.redis, keys::QUEUES_WITH_SCHEDULES, &self.name).await?;
                 if let Some(schedule) = self.schedule(name).await? {
-                    return Ok(match known {
+                    return Ok(match known_schedule {
                         Some(_) => PutSchedule::Existed(schedule),
                         None => PutSchedule::Created(schedule),
                     });
@@ -194,9 +195,10 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn schedule(&self, name: &ScheduleName) -> Result<Option<Schedule>> {
-        let mut loaded = self.load_schedules(WhichSchedules::Named(std::slice::from_ref(name)), Extent::Full).await?;
-        let now = now(&loaded);
-        loaded.schedules.pop().map(|(stored, message)| self.shown(&stored, &message, now)).transpose()
+        let mut loaded_schedules =
+            self.load_schedules(WhichSchedules::Named(std::slice::from_ref(name)), Extent::Full).await?;
+        let now = now(&loaded_schedules);
+        loaded_schedules.schedules.pop().map(|(stored, message)| self.show_schedule(&stored, &message, now)).transpose()
     }
 
     /// The schedules that come after a name, in the order of their names, up to `limit` and 4 MiB, and whether more follow. `None` if
@@ -207,15 +209,16 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn schedules(&self, after: Option<&ScheduleName>, limit: usize) -> Result<Option<(Vec<Schedule>, bool)>> {
         let after = after.map_or("", ScheduleName::as_str);
-        let loaded = self
+        let loaded_schedules = self
             .load_schedules(WhichSchedules::After(after, limit.clamp(1, limits::MAX_SCHEDULES)), Extent::Full)
             .await?;
-        if !loaded.queue_exists {
+        if !loaded_schedules.queue_exists {
             return Ok(None);
         }
-        let now = now(&loaded);
-        let shown = loaded.schedules.iter().map(|(stored, message)| self.shown(stored, message, now));
-        Ok(Some((shown.collect::<Result<_>>()?, loaded.has_more)))
+        let now = now(&loaded_schedules);
+        let shown_schedules =
+            loaded_schedules.schedules.iter().map(|(stored, message)| self.show_schedule(stored, message, now));
+        Ok(Some((shown_schedules.collect::<Result<_>>()?, loaded_schedules.has_more)))
     }
 
     /// Pauses a schedule: it has no ticks until it is resumed. Returns whether the schedule exists.
@@ -234,12 +237,12 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn resume_schedule(&self, name: &ScheduleName) -> Result<bool> {
         for _ in 0..MAX_TRIES {
-            let mut loaded =
+            let mut loaded_schedules =
                 self.load_schedules(WhichSchedules::Named(std::slice::from_ref(name)), Extent::Brief).await?;
-            let now = now(&loaded);
-            let Some((stored, _)) = loaded.schedules.pop() else { return Ok(false) };
-            let next = if stored.has_ended() { None } else { stored.rule.next_after(stored.floor(now)) };
-            match self.change_schedule(name, "resume", Some((&stored.revision, next))).await? {
+            let now = now(&loaded_schedules);
+            let Some((stored, _)) = loaded_schedules.schedules.pop() else { return Ok(false) };
+            let next_tick = if stored.has_ended() { None } else { stored.rule.next_after(stored.floor(now)) };
+            match self.change_schedule(name, "resume", Some((&stored.revision, next_tick))).await? {
                 Some(true) => return Ok(true),
                 Some(false) => {}
                 None => return Ok(false),
@@ -280,14 +283,15 @@ impl Queue {
     ///
     /// The errors of [`enqueue`](Self::enqueue).
     pub async fn run_schedule(&self, name: &ScheduleName) -> Result<Option<Message>> {
-        let mut loaded = self.load_schedules(WhichSchedules::Named(std::slice::from_ref(name)), Extent::Full).await?;
-        let now = now(&loaded);
-        let Some((_, text)) = loaded.schedules.pop() else { return Ok(None) };
+        let mut loaded_schedules =
+            self.load_schedules(WhichSchedules::Named(std::slice::from_ref(name)), Extent::Full).await?;
+        let now = now(&loaded_schedules);
+        let Some((_, text)) = loaded_schedules.schedules.pop() else { return Ok(None) };
         let message = decode_message(&text).ok_or_else(|| Error::unexpected("malformed message of a schedule"))?;
-        let encoded = EncodedMessage::of(&message).posted_by(name).scheduled_at(now);
-        let answers = self.send(&[encoded], WhenFull::RefuseAll, None).await?;
+        let encoded_message = EncodedMessage::of(&message).posted_by(name).scheduled_at(now);
+        let answers = self.send(&[encoded_message], WhenFull::RefuseAll, None).await?;
         let answer = answers.first().ok_or_else(|| Error::unexpected("no answer"))?;
-        match self.enqueued(message, answer)? {
+        match self.decode_outcome(message, answer)? {
             Enqueued::Created(mut message) => {
                 (message.schedule, message.scheduled_at) = (Some(name.clone()), Some(now));
                 Ok(Some(message))
@@ -296,7 +300,7 @@ impl Queue {
         }
     }
 
-    fn shown(&self, stored: &StoredSchedule, message: &str, now: Timestamp) -> Result<Schedule> {
+    fn show_schedule(&self, stored: &StoredSchedule, message: &str, now: Timestamp) -> Result<Schedule> {
         let message = decode_message(message)
             .ok_or_else(|| Error::unexpected(format_args!("malformed message of schedule {}", stored.name)))?;
         Ok(Schedule {
@@ -351,8 +355,8 @@ impl Queue {
         extent: Extent,
         known: impl Fn(&str, &str) -> Option<Arc<Rule>>,
     ) -> Result<LoadedSchedules> {
-        let extent = if extent == Extent::Full { "full" } else { "brief" };
-        let mut call = Call::new(&scripts::SCHEDULES, &self.keys).arg(extent);
+        let extent_text = if extent == Extent::Full { "full" } else { "brief" };
+        let mut call = Call::new(&scripts::SCHEDULES, &self.keys).arg(extent_text);
         match which {
             WhichSchedules::Named(names) => {
                 call.push("names");
@@ -363,9 +367,9 @@ impl Queue {
             WhichSchedules::After(name, limit) => call = call.arg("after").arg(name).arg(limit),
         }
         let mut answer: Vec<Value> = self.call(&scripts::SCHEDULES, call).await?;
-        let found = answer.split_off(answer.len().min(3));
+        let found_values = answer.split_off(answer.len().min(3));
         let (now_us, queue_exists, has_more): (u64, bool, bool) = reply::decode(Value::Array(answer))?;
-        let texts: Vec<String> = reply::decode(Value::Array(found))?;
+        let texts: Vec<String> = reply::decode(Value::Array(found_values))?;
         let mut schedules = Vec::with_capacity(texts.len() / 4);
         for four in texts.chunks_exact(4) {
             let [name, state, next, message] = four else { continue };
@@ -384,11 +388,12 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::OtherLayout`].
     #[doc(hidden)]
     pub async fn tick_due(&self) -> Result<usize> {
-        let loaded = self.load_schedules(WhichSchedules::After("", limits::MAX_SCHEDULES), Extent::Brief).await?;
-        let now = now(&loaded);
-        let plans = loaded.schedules.iter().filter_map(|(schedule, _)| {
-            let known = schedule.next?;
-            Some(Plan { schedule, known, due: schedule.rule.due(known, now, 1)? })
+        let loaded_schedules =
+            self.load_schedules(WhichSchedules::After("", limits::MAX_SCHEDULES), Extent::Brief).await?;
+        let now = now(&loaded_schedules);
+        let plans = loaded_schedules.schedules.iter().filter_map(|(schedule, _)| {
+            let known_tick = schedule.next?;
+            Some(Plan { schedule, known: known_tick, due: schedule.rule.plan_due_ticks(known_tick, now, 1)? })
         });
         let plans: Vec<Plan<'_>> = plans.collect();
         if plans.is_empty() {
@@ -416,8 +421,8 @@ impl Queue {
         let outcomes = outcomes.chunks_exact(4).map(|four| {
             let (posted, left_out, revision, next): (i64, usize, String, String) =
                 reply::decode(Value::Array(four.to_vec()))?;
-            let next = next.parse().ok().map(Timestamp::from_millis);
-            Ok(TickOutcome { posted: usize::try_from(posted).ok(), left_out, revision, next })
+            let next_tick = next.parse().ok().map(Timestamp::from_millis);
+            Ok(TickOutcome { posted: usize::try_from(posted).ok(), left_out, revision, next: next_tick })
         });
         let outcomes: Vec<TickOutcome> = outcomes.collect::<Result<_>>()?;
         if outcomes.len() != plans.len() {
@@ -435,8 +440,8 @@ fn now(loaded: &LoadedSchedules) -> Timestamp {
 /// no earlier tick.
 fn next_ticks(stored: &StoredSchedule, now: Timestamp) -> Vec<Timestamp> {
     let Some(next) = stored.next else { return Vec::new() };
-    let left = stored.rule.max_runs.map_or(u64::MAX, |max| max.unsigned_abs().saturating_sub(stored.runs));
-    let count = SHOWN_TICKS.min(usize::try_from(left).unwrap_or(SHOWN_TICKS));
+    let runs_left = stored.rule.max_runs.map_or(u64::MAX, |max| max.unsigned_abs().saturating_sub(stored.runs));
+    let count = SHOWN_TICKS.min(usize::try_from(runs_left).unwrap_or(SHOWN_TICKS));
     let just_before = Timestamp::from_millis(next.as_millis().saturating_sub(1));
     stored.rule.ticks_after(just_before.max(now), count)
 }

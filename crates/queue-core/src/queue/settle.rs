@@ -67,16 +67,16 @@ fn bounded_millis(pause: Millis) -> u64 {
 
 /// The JSON of an error, at most `MAX_ERROR_BYTES`: a code or a text that is too long is truncated.
 fn encode_failure(failure: &Failure) -> String {
-    const CODE_BYTES: usize = 128;
+    const MAX_CODE_BYTES: usize = 128;
     /// The number of bytes of the JSON without its two values.
-    const FRAME_BYTES: usize = r#"{"code":"","message":""}"#.len();
+    const EMPTY_ERROR_BYTES: usize = r#"{"code":"","message":""}"#.len();
     /// The mark at the end of a truncated text.
-    const CUT: &str = "… (cut)";
-    const MESSAGE_BYTES: usize = limits::MAX_ERROR_BYTES - CODE_BYTES - FRAME_BYTES;
-    let code = longest_start(&failure.code, CODE_BYTES);
+    const CUT_MARK: &str = "… (cut)";
+    const MESSAGE_BYTES: usize = limits::MAX_ERROR_BYTES - MAX_CODE_BYTES - EMPTY_ERROR_BYTES;
+    let code = longest_start(&failure.code, MAX_CODE_BYTES);
     let mut message = longest_start(&failure.message, MESSAGE_BYTES).to_owned();
     if message.len() < failure.message.len() {
-        message = format!("{}{CUT}", longest_start(&failure.message, MESSAGE_BYTES - CUT.len()));
+        message = format!("{}{CUT_MARK}", longest_start(&failure.message, MESSAGE_BYTES - CUT_MARK.len()));
     }
     serde_json::to_string(&Failure::new(code, message)).expect("two strings have a JSON form")
 }
@@ -105,7 +105,7 @@ impl Queue {
     ///
     /// [`Error::Unavailable`]: some of the leases may have been settled. [`Error::OtherLayout`].
     pub async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Option<State>>> {
-        let mut settled = Vec::with_capacity(settlements.len());
+        let mut settle_outcomes = Vec::with_capacity(settlements.len());
         let mut rest = settlements;
         while !rest.is_empty() {
             let chunk = &rest[..rest.len().min(limits::MAX_MESSAGES)];
@@ -137,7 +137,7 @@ impl Queue {
                 return Err(Error::unexpected(format_args!("{} answers to {count} settlements", answers.len())));
             }
             for letter in answers.chars() {
-                settled.push(match letter {
+                settle_outcomes.push(match letter {
                     'c' => Some(State::Completed),
                     'f' => Some(State::Failed),
                     'd' => Some(State::Delayed),
@@ -147,7 +147,7 @@ impl Queue {
                 });
             }
         }
-        Ok(settled)
+        Ok(settle_outcomes)
     }
 }
 
@@ -173,7 +173,7 @@ mod tests {
                 cut.message.len()
             );
         }
-        let short = Failure::new("x", "went wrong");
-        assert_eq!(encode_failure(&short), r#"{"code":"x","message":"went wrong"}"#);
+        let short_failure = Failure::new("x", "went wrong");
+        assert_eq!(encode_failure(&short_failure), r#"{"code":"x","message":"went wrong"}"#);
     }
 }

@@ -102,32 +102,32 @@ impl Queue {
     /// then. [`Error::OtherLayout`]; [`Error::OutOfMemory`] if the signal must create the queue.
     pub async fn signal(&self, key: &SignalKey, signal: &Signal) -> Result<u64> {
         let data = signal.data.as_deref().map_or("", RawValue::get);
-        let sticky_for = signal.sticky_for.map(|time| time.get().to_string()).unwrap_or_default();
+        let sticky_time = signal.sticky_for.map(|time| time.get().to_string()).unwrap_or_default();
         // A queue that does not exist holds no message, so only a sticky signal, which affects later messages, creates the queue.
-        let if_absent = if signal.sticky_for.is_some() { IfAbsent::Create } else { IfAbsent::Refuse };
+        let absent_queue_action = if signal.sticky_for.is_some() { IfAbsent::Create } else { IfAbsent::Refuse };
         let mut step = "begin";
-        let mut released = 0;
+        let mut released_count = 0;
         loop {
             let answer = self
-                .call_declared(if_absent, &scripts::SIGNAL, |epoch| {
+                .call_declared(absent_queue_action, &scripts::SIGNAL, |epoch| {
                     Call::new(&scripts::SIGNAL, &self.keys)
                         .arg(epoch)
                         .arg(key.as_str())
                         .arg(step)
                         .arg(data)
-                        .arg(&sticky_for)
+                        .arg(&sticky_time)
                 })
                 .await;
             let (held, is_over): (i64, bool) = match answer {
-                Err(Error::NoSuchQueue) => return Ok(released),
+                Err(Error::NoSuchQueue) => return Ok(released_count),
                 answer => answer?,
             };
             if step == "begin" && held >= 0 {
-                released = u64::try_from(held).map_err(Error::unexpected)?;
+                released_count = u64::try_from(held).map_err(Error::unexpected)?;
                 step = "continue";
             }
             if is_over && step == "continue" {
-                return Ok(released);
+                return Ok(released_count);
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The field that `meta` has while the queue is paused.
-pub(super) const PAUSED: &str = "paused";
+pub(super) const PAUSED_FIELD: &str = "paused";
 
 /// The status of a queue.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -110,18 +110,18 @@ impl Queue {
         let counts = Counts { held, delayed, waiting, active, completed, failed };
         let oldest_waiting_age = u64::try_from(age).ok().map(Millis::new);
         let mut settings = Vec::new();
-        let mut paused = false;
+        let mut is_paused = false;
         let mut totals = Totals::default();
         for (name, value) in meta {
             match name.strip_prefix("total:") {
                 Some(total) => totals.set(total, value.parse().unwrap_or(0)),
-                None if name == PAUSED => paused = true,
+                None if name == PAUSED_FIELD => is_paused = true,
                 None => settings.push((name, value)),
             }
         }
-        let settings = Settings::of_stored(settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let settings = Settings::from_stored(settings.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let queue = self.name.clone();
-        Ok(Some(QueueStatus { queue, paused, counts, oldest_waiting_age, settings, totals, schedules }))
+        Ok(Some(QueueStatus { queue, paused: is_paused, counts, oldest_waiting_age, settings, totals, schedules }))
     }
 }
 

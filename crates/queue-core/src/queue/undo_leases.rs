@@ -11,7 +11,7 @@ use crate::{
 
 impl Queue {
     /// Ends leases whose handlers never started: their messages return to the head of the waiting list as if they had never been
-    /// delivered; a message that is to be cancelled fails. Returns the number of these messages. A lease that is over is not
+    /// delivered; a message that is to be cancelled fails. Returns the number of leases that the call ended. A lease that is over is not
     /// changed, so the call may be repeated.
     ///
     /// # Errors
@@ -27,11 +27,11 @@ impl Queue {
         // Each step puts messages at the head of the waiting list, so the leases of the call with the smallest id are undone
         // last.
         calls.sort_unstable_by(|(_, ids), (_, others)| others.first().cmp(&ids.first()));
-        let mut undone = 0;
+        let mut undone_count = 0;
         for (secret, ids) in calls {
-            undone += self.undo_leases_of_call(secret, &ids).await?;
+            undone_count += self.undo_leases_of_call(secret, &ids).await?;
         }
-        Ok(undone)
+        Ok(undone_count)
     }
 
     /// Undoes leases of the lease call that has this secret. The ids of these leases fit into one call, because one call made the

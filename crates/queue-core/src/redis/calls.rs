@@ -18,13 +18,14 @@ use crate::{
 };
 
 /// The label of commands that call no script.
-pub(crate) const COMMAND: &str = "command";
+pub(crate) const COMMAND_LABEL: &str = "command";
 
 /// The bounds of the buckets of the histogram of durations, in seconds.
-const BOUNDS: [f64; 14] = [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+const BUCKET_BOUNDS: [f64; 14] =
+    [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
 /// The names of the labels of a metric, with their values.
-type Labels<const N: usize> = [(&'static str, &'static str); N];
+type Labels<const LABEL_COUNT: usize> = [(&'static str, &'static str); LABEL_COUNT];
 
 /// The calls that one process made to Redis, by script.
 #[derive(Debug)]
@@ -82,15 +83,15 @@ impl Drop for ServerGauge {
 struct CallsOfScript {
     times: Histogram,
     /// The failures, indexed by [`reason`].
-    failures: [Counter; REASONS.len()],
+    failures: [Counter; FAILURE_REASONS.len()],
 }
 
 /// The reasons why calls fail. `unavailable`: Redis was unreachable, did not answer in time, or could not serve a command.
 /// `not_permitted`: the user of Redis lacks a right. `out_of_memory`: the memory of Redis was full. `unexpected`: Redis gave an
 /// unexpected answer.
-const REASONS: [&str; 4] = ["unavailable", "not_permitted", "out_of_memory", "unexpected"];
+const FAILURE_REASONS: [&str; 4] = ["unavailable", "not_permitted", "out_of_memory", "unexpected"];
 
-/// Returns the index of an error's reason in [`REASONS`]; `None` for an error that is a valid answer, such as a full queue.
+/// Returns the index of an error's reason in [`FAILURE_REASONS`]; `None` for an error that is a valid answer, such as a full queue.
 fn reason(error: &CallError) -> Option<usize> {
     match error {
         CallError::Failed(Error::Unavailable(_)) => Some(0),
@@ -103,9 +104,9 @@ fn reason(error: &CallError) -> Option<usize> {
 
 impl Default for Calls {
     fn default() -> Self {
-        let names = scripts::NAMES.iter().copied().chain([scripts::QUOTA, COMMAND]);
+        let names = scripts::NAMES.iter().copied().chain([scripts::QUOTA, COMMAND_LABEL]);
         Self {
-            times: Family::new_with_constructor(|| Histogram::new(BOUNDS)),
+            times: Family::new_with_constructor(|| Histogram::new(BUCKET_BOUNDS)),
             failures: Family::default(),
             servers: Arc::default(),
             scripts: names.map(|script| (script, OnceLock::new())).collect(),
@@ -133,7 +134,7 @@ impl Calls {
     }
 
     pub(crate) fn count_call(&self, script: &str, took: Duration, error: Option<&CallError>) {
-        if let Some(calls) = self.of_script(script) {
+        if let Some(calls) = self.calls_of_script(script) {
             calls.times.observe(took.as_secs_f64());
         }
         if let Some(error) = error {
@@ -143,19 +144,21 @@ impl Calls {
 
     pub(crate) fn count_failure(&self, script: &str, error: &CallError) {
         if let Some(reason) = reason(error)
-            && let Some(calls) = self.of_script(script)
+            && let Some(calls) = self.calls_of_script(script)
         {
             calls.failures[reason].inc();
         }
     }
 
     /// Returns the metrics of a script. To compare a few dozen short names is faster than to hash one name.
-    fn of_script(&self, script: &str) -> Option<&CallsOfScript> {
+    fn calls_of_script(&self, script: &str) -> Option<&CallsOfScript> {
         let (script, calls) = self.scripts.iter().find(|(known, _)| *known == script)?;
-        Some(calls.get_or_init(|| CallsOfScript {
-            times: self.times.get_or_create_owned(&[("script", script)]),
-            failures:
-                REASONS.map(|reason| self.failures.get_or_create_owned(&[("script", script), ("reason", reason)])),
+        Some(calls.get_or_init(|| {
+            CallsOfScript {
+                times: self.times.get_or_create_owned(&[("script", script)]),
+                failures: FAILURE_REASONS
+                    .map(|reason| self.failures.get_or_create_owned(&[("script", script), ("reason", reason)])),
+            }
         }))
     }
 }
@@ -204,6 +207,6 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
         }
         assert!(!text.contains("quota"), "the script quota was never called");
-        assert!(calls.of_script(scripts::QUOTA).is_some() && calls.of_script(COMMAND).is_some());
+        assert!(calls.calls_of_script(scripts::QUOTA).is_some() && calls.calls_of_script(COMMAND_LABEL).is_some());
     }
 }

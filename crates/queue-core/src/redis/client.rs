@@ -14,8 +14,8 @@ use crate::{
         keys::Slot,
         node::{CallCommands, Node},
         scripts::{self, Script},
-        send_error::{NotStarted, SendError},
-        shared_connection::Asking,
+        send_error::{NotStartedReason, SendError},
+        shared_connection::SendsAsking,
         topology::{Topology, TopologySource},
     },
 };
@@ -107,7 +107,7 @@ impl Redis {
 
     /// Sends one command to the server that has this slot.
     pub(crate) async fn call(&self, slot: Slot, command: &Cmd) -> Result<Value, CallError> {
-        let commands = CallCommands { command, script: None, wait: None, asking: Asking::No };
+        let commands = CallCommands { command, script: None, wait: None, asking: SendsAsking::No };
         self.send(slot, commands).await.map(|(answer, _)| answer)
     }
 
@@ -130,7 +130,7 @@ impl Redis {
 
     /// Sends one command to a server.
     pub(crate) async fn call_node(&self, node: &Node, command: &Cmd) -> Result<Value, CallError> {
-        let commands = CallCommands { command, script: None, wait: None, asking: Asking::No };
+        let commands = CallCommands { command, script: None, wait: None, asking: SendsAsking::No };
         let start = Instant::now();
         let answer = node.send(commands, start + self.shared.time_limit, self.shared.time_limit).await;
         let answer = answer.map(|(answer, _)| answer).map_err(|error| {
@@ -139,7 +139,7 @@ impl Redis {
             }
             self.shared.topology.name_server(node, error.into_call_error())
         });
-        self.shared.calls.count_call(calls::COMMAND, start.elapsed(), answer.as_ref().err());
+        self.shared.calls.count_call(calls::COMMAND_LABEL, start.elapsed(), answer.as_ref().err());
         answer
     }
 
@@ -149,16 +149,16 @@ impl Redis {
     /// The call fails as `Unavailable` when too few replicas confirm in time, or when the connection is lost before they
     /// confirm. After such a failure the primary has the messages, and the replicas may receive them later.
     pub(crate) async fn call_script(&self, slot: Slot, script: &Script, command: &Cmd) -> Result<Value, CallError> {
-        let with_name = |error| with_script_name(script, error);
-        let commands = CallCommands { command, script: Some(script), wait: None, asking: Asking::No };
+        let add_script_name = |error| with_script_name(script, error);
+        let commands = CallCommands { command, script: Some(script), wait: None, asking: SendsAsking::No };
         if self.replicas == 0 || !script.stores_messages() {
-            return self.send(slot, commands).await.map(|(answer, _)| answer).map_err(with_name);
+            return self.send(slot, commands).await.map(|(answer, _)| answer).map_err(add_script_name);
         }
-        let mut wait = redis::cmd("WAIT");
+        let mut wait_command = redis::cmd("WAIT");
         // WAIT waits for half of the time limit, so that its reply arrives within the time limit of the call.
-        wait.arg(self.replicas).arg(self.shared.time_limit.as_millis() / 2);
-        let commands = CallCommands { wait: Some(&wait), ..commands };
-        let (answer, confirmations) = self.send(slot, commands).await.map_err(with_name)?;
+        wait_command.arg(self.replicas).arg(self.shared.time_limit.as_millis() / 2);
+        let commands = CallCommands { wait: Some(&wait_command), ..commands };
+        let (answer, confirmations) = self.send(slot, commands).await.map_err(add_script_name)?;
         if confirmations < self.replicas {
             // If too few replicas confirm, the replicas may follow another primary.
             self.shared.topology.note_failure();
@@ -186,11 +186,11 @@ impl Redis {
     ) -> Result<(Value, u32), CallError> {
         let RedisState { topology, time_limit, .. } = &*self.shared;
         let mut redirections = 0;
-        let mut redirected_to: Option<(Arc<Node>, Asking)> = None;
+        let mut redirect_target: Option<(Arc<Node>, SendsAsking)> = None;
         loop {
-            let (node, asking) = match redirected_to.take() {
+            let (node, asking) = match redirect_target.take() {
                 Some(redirected) => redirected,
-                None => (self.owner(slot, deadline).await?, Asking::No),
+                None => (self.owner(slot, deadline).await?, SendsAsking::No),
             };
             let answer = node.send(CallCommands { asking, ..commands }, deadline, *time_limit).await;
             if answer.as_ref().is_err_and(SendError::may_mean_a_change) {
@@ -204,24 +204,27 @@ impl Redis {
             if !topology.may_change() {
                 return Err(error);
             }
-            redirected_to = match &reason {
-                NotStarted::Moved(redirect) => topology.redirected(&node, redirect).map(|node| (node, Asking::No)),
-                NotStarted::Ask(redirect) => topology.redirected(&node, redirect).map(|node| (node, Asking::Yes)),
-                NotStarted::NotNow | NotStarted::Unreachable => None,
+            redirect_target = match &reason {
+                NotStartedReason::Moved(redirect) => {
+                    topology.node_of_redirect(&node, redirect).map(|node| (node, SendsAsking::No))
+                }
+                NotStartedReason::Ask(redirect) => {
+                    topology.node_of_redirect(&node, redirect).map(|node| (node, SendsAsking::Yes))
+                }
+                NotStartedReason::NotNow | NotStartedReason::Unreachable => None,
             };
             redirections += 1;
-            if redirected_to.is_none() || redirections > MAX_REDIRECTIONS {
+            if redirect_target.is_none() || redirections > MAX_REDIRECTIONS {
                 let again_at = Instant::now() + RESEND_PAUSE;
                 if again_at >= deadline {
                     return Err(match reason {
-                        NotStarted::Moved(_) | NotStarted::Ask(_) => CallError::Failed(Error::Unavailable(format!(
-                            "slot {} moves to another server",
-                            slot.index()
-                        ))),
-                        NotStarted::NotNow | NotStarted::Unreachable => error,
+                        NotStartedReason::Moved(_) | NotStartedReason::Ask(_) => CallError::Failed(Error::Unavailable(
+                            format!("slot {} moves to another server", slot.index()),
+                        )),
+                        NotStartedReason::NotNow | NotStartedReason::Unreachable => error,
                     });
                 }
-                redirected_to = None;
+                redirect_target = None;
                 sleep_until(again_at).await;
             }
         }
@@ -236,17 +239,17 @@ impl Redis {
             return Ok(owner);
         }
         // A process rarely asks for the topology, so this future is boxed, which keeps the future of each call small.
-        let found = timeout_at(deadline, Box::pin(topology.find_owner(slot))).await;
-        let found = found
+        let find_result = timeout_at(deadline, Box::pin(topology.find_owner(slot))).await;
+        let find_result = find_result
             .unwrap_or_else(|_| Err(Error::Unavailable(format!("the servers are not known within {time_limit:?}"))));
-        found.map_err(CallError::Failed)
+        find_result.map_err(CallError::Failed)
     }
 }
 
 impl CallCommands<'_> {
     /// The name under which the call is counted.
     fn name(&self) -> &'static str {
-        self.script.map_or(calls::COMMAND, |script| script.name)
+        self.script.map_or(calls::COMMAND_LABEL, |script| script.name)
     }
 }
 

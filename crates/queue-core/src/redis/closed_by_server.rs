@@ -11,8 +11,8 @@ use crate::{
 };
 
 /// The first bytes that a Redis in protected mode sends before it closes a connection.
-const DENIED: &[u8; 7] = b"-DENIED";
-/// The maximum wait for [`DENIED`]. Redis sends these bytes at once, but a machine may be busy. The wait is shorter than the time
+const DENIED_ERROR: &[u8; 7] = b"-DENIED";
+/// The maximum wait for [`DENIED_ERROR`]. Redis sends these bytes at once, but a machine may be busy. The wait is shorter than the time
 /// limit of a call, so that a server that sends nothing is reported with the first error and not as a timeout.
 const DENIED_WAIT: Duration = Duration::from_secs(1);
 
@@ -35,6 +35,6 @@ pub(crate) async fn explain_connect_error(error: RedisError, endpoint: &Endpoint
 async fn is_denied(endpoint: &Endpoint) -> bool {
     let (Address::Tcp(host, port), None) = (&endpoint.address, &endpoint.tls) else { return false };
     let Ok(mut connection) = TcpStream::connect((host.as_str(), *port)).await else { return false };
-    let mut answer = [0; DENIED.len()];
-    connection.read_exact(&mut answer).await.is_ok() && answer == *DENIED
+    let mut answer = [0; DENIED_ERROR.len()];
+    connection.read_exact(&mut answer).await.is_ok() && answer == *DENIED_ERROR
 }

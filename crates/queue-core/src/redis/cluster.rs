@@ -95,7 +95,7 @@ async fn ask(server: &Endpoint) -> RedisResult<(String, String)> {
 /// Returns the claims in a reply to CLUSTER NODES. A line of the reply has: id, `ip:port@bus-port[,host name]`, flags, id of the
 /// primary, two times, config epoch, state of the link, and ranges of slots; a slot that moves stands in brackets.
 fn claims(text: &str, server: &Endpoint) -> Vec<ClaimedSlots> {
-    let mut claims = Vec::new();
+    let mut slot_claims = Vec::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [_, address, flags, _, _, _, config_epoch, _, ranges @ ..] = &words[..] else { continue };
@@ -104,11 +104,11 @@ fn claims(text: &str, server: &Endpoint) -> Vec<ClaimedSlots> {
         for range in ranges.iter().filter(|range| is_primary && !range.starts_with('[')) {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             if let (Ok(first), Ok(last)) = (first.parse(), last.parse()) {
-                claims.push(ClaimedSlots { slots: (first, last), owner: owner.clone(), config_epoch });
+                slot_claims.push(ClaimedSlots { slots: (first, last), owner: owner.clone(), config_epoch });
             }
         }
     }
-    claims
+    slot_claims
 }
 
 /// Returns the address in a line of CLUSTER NODES. With TLS, the host name is preferred, because the certificate names the host.

@@ -76,11 +76,11 @@ impl Endpoint {
                 traffic.close();
             }
         });
-        let mut opened = OpenConnection { multiplexed, traffic, driver: AbortOnDropHandle::new(driver) };
+        let mut open_connection = OpenConnection { multiplexed, traffic, driver: AbortOnDropHandle::new(driver) };
         if self.has_no_login() {
-            require_answer(redis::cmd("PING").query_async(&mut opened.multiplexed).await)?;
+            require_answer(redis::cmd("PING").query_async(&mut open_connection.multiplexed).await)?;
         }
-        Ok(opened)
+        Ok(open_connection)
     }
 
     /// Opens a connection for subscriptions. The caller limits the time for opening the connection.

@@ -74,7 +74,7 @@ pub(crate) mod suffix {
     DELAYED = "delayed";
     /// Sorted set id → deadline in ms of each active message's lease.
     LEASED = "leased";
-    /// Hash id → run (token, attempts, lapses, consumer) of each unfinished message that was handed out or retried.
+    /// Hash id → run (token, attempts, lapses, consumer) of each unfinished message that was leased or retried.
     RUNS = "runs";
     /// List of ids of completed messages, in the order in which they finished.
     COMPLETED = "completed";
@@ -82,7 +82,7 @@ pub(crate) mod suffix {
     FAILED = "failed";
     /// Hash id → outcome (result or error, times, token, consumer) of each finished message.
     OUTCOMES = "outcomes";
-    /// Set of ids that are still in `waiting` although their messages were removed. Such an id is skipped at the head of the list.
+    /// Set of ids that are still in `waiting` although their messages were removed. A lease call skips such ids at the head of the list.
     REMOVED = "removed";
     /// Hash own id → id of each message with an id of the producer's own.
     ALIASES = "aliases";
@@ -97,7 +97,7 @@ pub(crate) mod suffix {
     EXPIRING = "expiring";
     /// List of "first,last,count": the instants (ms) and numbers of leases, while the queue has a rate limit.
     LIMITER = "limiter";
-    /// Set of ids of messages that back off in an exclusive queue: while the set has an id, no message is handed out.
+    /// Set of ids of messages that back off in an exclusive queue: while the set has an id, no message is leased.
     BLOCKING = "blocking";
     /// Set of ids of active messages that are to be cancelled.
     CANCELLING = "cancelling";
@@ -164,8 +164,8 @@ impl Slot {
     /// tag, on the whole key.
     pub(crate) fn of(key: &str) -> Self {
         let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
-        let hashed = tag.filter(|tag| !tag.is_empty()).unwrap_or(key);
-        let slot = usize::from(Crc::<u16>::new(&CRC_16_XMODEM).checksum(hashed.as_bytes())) % Self::COUNT;
+        let hashed_part = tag.filter(|tag| !tag.is_empty()).unwrap_or(key);
+        let slot = usize::from(Crc::<u16>::new(&CRC_16_XMODEM).checksum(hashed_part.as_bytes())) % Self::COUNT;
         Self(u16::try_from(slot).expect("a slot is less than 16,384"))
     }
 

@@ -20,7 +20,7 @@ use crate::{
         endpoint::Endpoint,
         scripts::Script,
         send_error::SendError,
-        shared_connection::{Asking, Connection, Connector, Pool, SharedConnection, Unanswered},
+        shared_connection::{Connection, Connector, Pool, QueryError, SendsAsking, SharedConnection},
     },
 };
 
@@ -52,9 +52,9 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn new(endpoint: Endpoint, is_up: ServerGauge) -> Arc<Self> {
-        let pool = Pool::builder(Connector(endpoint)).max_size(SHARED_CONNECTIONS + 1).build();
+        let connection_pool = Pool::builder(Connector(endpoint)).max_size(SHARED_CONNECTIONS + 1).build();
         Arc::new(Self {
-            pool: pool.expect("a pool without time-outs needs nothing that could be missing"),
+            pool: connection_pool.expect("a pool without time-outs needs nothing that could be missing"),
             connections: std::array::from_fn(|_| SharedConnection::default()),
             next_connection: AtomicUsize::new(0),
             confirmed: SharedConnection::default(),
@@ -70,7 +70,7 @@ impl Node {
     }
 
     /// Returns the token that is cancelled when the server is no longer a primary.
-    pub(crate) fn retired(&self) -> &CancellationToken {
+    pub(crate) fn retire_token(&self) -> &CancellationToken {
         &self.retired
     }
 
@@ -85,8 +85,8 @@ impl Node {
     /// Returns how many calls have begun, and how many of these calls have ended.
     pub(crate) fn call_counts(&self) -> (u64, u64) {
         // The ended calls are read first, because a call ends after it began.
-        let ended = self.ended.load(Ordering::Relaxed);
-        (self.begun.load(Ordering::Relaxed), ended)
+        let ended_calls = self.ended.load(Ordering::Relaxed);
+        (self.begun.load(Ordering::Relaxed), ended_calls)
     }
 
     /// Whether the last call was not answered.
@@ -104,8 +104,8 @@ impl Node {
         time_limit: Duration,
     ) -> Result<(Value, u32), SendError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
-        let ended = CountOnDrop(&self.ended);
-        let shared = match commands.wait {
+        let count_end = CountOnDrop(&self.ended);
+        let shared_connections = match commands.wait {
             Some(_) => &self.confirmed,
             None => &self.connections[self.next_connection.fetch_add(1, Ordering::Relaxed) % SHARED_CONNECTIONS],
         };
@@ -114,12 +114,12 @@ impl Node {
             let mut connections = 1;
             loop {
                 let (mut connection, its_generation) =
-                    shared.connection(&self.pool, &self.retired).await.map_err(SendError::unreachable)?;
+                    shared_connections.connection(&self.pool, &self.retired).await.map_err(SendError::unreachable)?;
                 generation = Some(its_generation);
                 match commands.send(&mut connection).await {
                     // The connection was open a moment ago, so Redis is probably up, and a new connection is worth a try.
-                    Err(Unanswered::NeverWritten(_)) if connections < CONNECTIONS_PER_CALL => {
-                        shared.discard(its_generation);
+                    Err(QueryError::NeverWritten(_)) if connections < CONNECTIONS_PER_CALL => {
+                        shared_connections.discard(its_generation);
                         connections += 1;
                     }
                     answer => return answer.map_err(SendError::from),
@@ -142,10 +142,10 @@ impl Node {
         if let (Err(error), Some(generation)) = (&answer, generation)
             && error.breaks_connection()
         {
-            shared.discard(generation);
+            shared_connections.discard(generation);
         }
         self.is_up.set(answer.as_ref().map_or_else(|error| i64::from(error.is_answer()), |_| 1));
-        drop(ended);
+        drop(count_end);
         answer
     }
 }
@@ -168,23 +168,23 @@ pub(crate) struct CallCommands<'c> {
     /// The command that is sent after the call over the same connection, and waits for replicas.
     pub(crate) wait: Option<&'c Cmd>,
     /// Whether the server serves the call although the slot still belongs to another server.
-    pub(crate) asking: Asking,
+    pub(crate) asking: SendsAsking,
 }
 
 impl CallCommands<'_> {
-    async fn send(&self, connection: &mut Connection) -> Result<(Value, u32), Unanswered> {
+    async fn send(&self, connection: &mut Connection) -> Result<(Value, u32), QueryError> {
         let answer = match (connection.query(self.command, self.asking).await, self.script) {
             // EVAL sends and runs the script in one step, so that Redis can't forget the script in between.
-            (Err(Unanswered::Failed(error)), Some(script)) if error.code() == Some("NOSCRIPT") => {
+            (Err(QueryError::Failed(error)), Some(script)) if error.code() == Some("NOSCRIPT") => {
                 connection.query(&script.eval_of(self.command), self.asking).await?
             }
             (answer, _) => answer?,
         };
-        let confirmations = match self.wait {
+        let confirmed_replicas = match self.wait {
             // The script has run, so the call must not be sent again.
-            Some(wait) => connection.query(wait, Asking::No).await.map_err(Unanswered::into_done)?,
+            Some(wait) => connection.query(wait, SendsAsking::No).await.map_err(QueryError::into_done)?,
             None => 0,
         };
-        Ok((answer, confirmations))
+        Ok((answer, confirmed_replicas))
     }
 }

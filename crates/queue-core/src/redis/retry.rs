@@ -10,19 +10,19 @@ pub struct Retry {
 }
 
 impl Retry {
-    const FIRST: Duration = Duration::from_millis(50);
+    const FIRST_PAUSE: Duration = Duration::from_millis(50);
     /// The longest pause: 500 ms.
-    pub const LONGEST: Duration = Duration::from_millis(500);
+    pub const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
     /// Returns a sequence of pauses that begins with the shortest pause.
     pub fn new() -> Self {
-        Self { next: Self::FIRST }
+        Self { next: Self::FIRST_PAUSE }
     }
 
     /// Returns the next pause.
     pub fn pause(&mut self) -> Duration {
         let pause = self.next.mul_f64(rand::random_range(0.5..=1.0));
-        self.next = (self.next * 2).min(Self::LONGEST);
+        self.next = (self.next * 2).min(Self::LONGEST_PAUSE);
         pause
     }
 
@@ -45,12 +45,12 @@ mod tests {
     #[test]
     fn pauses_grow_to_a_maximum_and_restart_after_a_success() {
         let mut retry = Retry::new();
-        assert!(retry.pause() <= Retry::FIRST);
+        assert!(retry.pause() <= Retry::FIRST_PAUSE);
         for _ in 0..10 {
             assert!(retry.pause() <= Duration::from_millis(500), "or nothing works within 2 s of Redis's return");
         }
-        assert!(retry.pause() >= Retry::LONGEST / 2);
+        assert!(retry.pause() >= Retry::LONGEST_PAUSE / 2);
         retry.reset();
-        assert!(retry.pause() <= Retry::FIRST);
+        assert!(retry.pause() <= Retry::FIRST_PAUSE);
     }
 }

@@ -1,8 +1,8 @@
 //! The Lua scripts, assembled from their fragments.
 //!
-//! This module reads the headers of scripts and fragments, so that a header can't differ from the code below it. `-- KEYS`
-//! names the keys that the text itself touches, as upper-case locals; `-- USES` names the fragments that the text calls. A fragment
-//! that another fragment needs is included too.
+//! This module assembles each script as the headers of its text and of its fragments say: `-- KEYS` names the keys that the text
+//! itself touches, as upper-case locals; `-- USES` names the fragments that the text calls. A script fails if its code touches a
+//! key or calls a fragment that no header names. A fragment that another fragment needs is included too.
 //!
 //! A script whose header has a line `-- CALLS enqueue` contains the whole text of `enqueue.lua` as a function, which takes the
 //! arguments and returns the reply.
@@ -40,7 +40,7 @@ pub(crate) fn inject_clock() {
 pub(crate) const LAYOUT: u32 = 3;
 
 /// The data layout of a queue while it has unfinished messages with a group. Versions of Drover without groups refuse this layout,
-/// because they would hand out messages out of order.
+/// because they would lease messages out of order.
 const GROUPED_LAYOUT: u32 = 4;
 
 /// The maximum number of runs that one call reads or writes. Each run may have an error, and the runs of one call must have at most
@@ -113,7 +113,7 @@ macro_rules! scripts {
         }
 
         #[cfg(test)]
-        const TEXTS: &[&str] = &[$($(include_str!(concat!("../lua/", $folder, "/", $file, ".lua"))),*),*];
+        const SCRIPT_TEXTS: &[&str] = &[$($(include_str!(concat!("../lua/", $folder, "/", $file, ".lua"))),*),*];
     };
 }
 
@@ -145,23 +145,26 @@ impl Script {
 
     fn assemble(name: &'static str, text: &'static str) -> Self {
         let (shebang, body) = text.split_once('\n').unwrap_or((text, ""));
-        let mut needs = ScriptNeeds::default();
+        let mut script_needs = ScriptNeeds::default();
         if !shebang.contains("no-writes") {
             // The fragment `layout` comes first, so that a script changes nothing in a queue with another layout.
-            needs.add_fragment("layout");
+            script_needs.add_fragment("layout");
         }
         let mut fragments_before = 0;
         let mut parts = Vec::new();
         for part in parts_of(body) {
-            needs.add_text(part);
-            let called: String = header_words(part, "-- CALLS ").map(|called| needs.add_function(called)).collect();
-            let fragments: String = needs.fragments[fragments_before..].iter().map(|(_, text)| *text).collect();
-            parts.push(fragments + &called + part);
-            fragments_before = needs.fragments.len();
+            script_needs.add_text(part);
+            let called_fragments: String = header_words(part, "-- CALLS ")
+                .map(|called_fragments| script_needs.add_function(called_fragments))
+                .collect();
+            let fragment_texts: String =
+                script_needs.fragments[fragments_before..].iter().map(|(_, text)| *text).collect();
+            parts.push(fragment_texts + &called_fragments + part);
+            fragments_before = script_needs.fragments.len();
         }
-        let keys = needs.keys();
+        let keys = script_needs.keys();
         // Lua reads locals faster than table fields.
-        let mut locals: Vec<(String, String)> = keys
+        let mut local_names: Vec<(String, String)> = keys
             .iter()
             .zip(1..)
             .map(|(key, index)| (key.to_uppercase(), format!("KEYS[{index}]")))
@@ -169,8 +172,8 @@ impl Script {
             .collect();
         let mut source = format!("{shebang}\nlocal KEYS, ARGV = KEYS, ARGV\n");
         for part in parts {
-            let needed = locals.extract_if(.., |(name, _)| part.contains(name.as_str()));
-            source.extend(needed.map(|(name, value)| format!("local {name} = {value}\n")));
+            let needed_locals = local_names.extract_if(.., |(name, _)| part.contains(name.as_str()));
+            source.extend(needed_locals.map(|(name, value)| format!("local {name} = {value}\n")));
             source.push_str(&part);
         }
         Self::new(name, keys, source)
@@ -196,15 +199,15 @@ impl Script {
 
 /// Splits the body of a script before each line `-- USES` except the first.
 fn parts_of(body: &'static str) -> Vec<&'static str> {
-    let mut begins: Vec<usize> = body.match_indices("\n-- USES ").map(|(index, _)| index + 1).collect();
-    if let Some(first) = begins.first_mut() {
+    let mut part_starts: Vec<usize> = body.match_indices("\n-- USES ").map(|(index, _)| index + 1).collect();
+    if let Some(first) = part_starts.first_mut() {
         *first = 0;
     }
-    let ends = begins.iter().skip(1).copied().chain([body.len()]);
-    if begins.is_empty() {
+    let part_ends = part_starts.iter().skip(1).copied().chain([body.len()]);
+    if part_starts.is_empty() {
         vec![body]
     } else {
-        begins.iter().zip(ends).map(|(begin, end)| &body[*begin..end]).collect()
+        part_starts.iter().zip(part_ends).map(|(begin, end)| &body[*begin..end]).collect()
     }
 }
 
@@ -226,9 +229,9 @@ impl ScriptNeeds {
         if self.fragments.iter().any(|(known, _)| *known == name) {
             return;
         }
-        let found = FRAGMENTS.iter().find(|(known, _)| *known == name);
+        let found_fragment = FRAGMENTS.iter().find(|(known, _)| *known == name);
         let (name, text) =
-            found.unwrap_or_else(|| unreachable!("no fragment {name}: a unit test assembles every script"));
+            found_fragment.unwrap_or_else(|| unreachable!("no fragment {name}: a unit test assembles every script"));
         self.add_text(text);
         let is_injected = *name == "clock" && CLOCK_IS_INJECTED.load(Ordering::Relaxed);
         self.fragments.push((name, if is_injected { INJECTED_CLOCK } else { text }));
@@ -268,11 +271,11 @@ fn header_words(text: &'static str, start: &str) -> impl Iterator<Item = &'stati
 mod tests {
     use super::*;
 
-    const PROTOCOL: &str = include_str!("../../../../docs/PROTOCOL.md");
+    const PROTOCOL_PAGE: &str = include_str!("../../../../docs/PROTOCOL.md");
 
     /// Returns the name with which each line of the list in the section "Keys" of the protocol page begins.
     fn documented_keys() -> BTreeSet<&'static str> {
-        let (_, after) = PROTOCOL.split_once("\n## Keys\n").expect("the page has this section");
+        let (_, after) = PROTOCOL_PAGE.split_once("\n## Keys\n").expect("the page has this section");
         let section = after.split("\n## ").next().unwrap_or(after);
         section.lines().filter_map(|line| line.strip_prefix("- `")?.split('`').next()).collect()
     }
@@ -284,16 +287,16 @@ mod tests {
 
     #[test]
     fn the_protocol_page_says_of_every_script_and_no_other_whether_it_may_repeat() {
-        let (_, table) = PROTOCOL.split_once("\nmay be repeated | calls\n").expect("the page has this table");
+        let (_, table) = PROTOCOL_PAGE.split_once("\nmay be repeated | calls\n").expect("the page has this table");
         let rows = table.lines().take_while(|line| line.contains('|'));
-        let documented: BTreeSet<&str> = rows.flat_map(|row| row.split('`').skip(1).step_by(2)).collect();
+        let documented_keys: BTreeSet<&str> = rows.flat_map(|row| row.split('`').skip(1).step_by(2)).collect();
         let other_calls = [QUOTA, "command", "WAIT"];
-        assert_eq!(documented, all().into_iter().map(|script| script.name).chain(other_calls).collect());
+        assert_eq!(documented_keys, all().into_iter().map(|script| script.name).chain(other_calls).collect());
     }
 
     #[test]
     fn the_protocol_page_names_every_setting() {
-        let (_, after) = PROTOCOL.split_once("\n## The fields of `meta`\n").expect("the page has this section");
+        let (_, after) = PROTOCOL_PAGE.split_once("\n## The fields of `meta`\n").expect("the page has this section");
         let section = after.split("\n## ").next().unwrap_or(after);
         for name in Settings::default().meta_fields().into_keys() {
             assert!(section.contains(&format!("`{name}`")), "{name}");
@@ -324,22 +327,23 @@ mod tests {
 
     #[test]
     fn each_text_names_the_keys_that_it_touches_and_the_fragments_that_it_calls() {
-        for text in FRAGMENTS.iter().map(|(_, text)| *text).chain(TEXTS.iter().copied()) {
+        for text in FRAGMENTS.iter().map(|(_, text)| *text).chain(SCRIPT_TEXTS.iter().copied()) {
             let first_line = text.lines().nth(usize::from(text.starts_with("#!"))).unwrap_or(text);
             let keys: BTreeSet<&str> = header_words(text, "-- KEYS ").collect();
             assert!(keys.iter().all(|key| *key == "*" || suffix::ALL.contains(key)), "{first_line}: {keys:?}");
             let words = words(text);
             for key in suffix::ALL.iter().copied() {
-                let is_touched = keys.contains("*") || words.contains(&key.to_uppercase().as_str());
-                assert_eq!(is_touched, keys.contains("*") || keys.contains(key), "{first_line}: {key}");
+                let is_key_touched = keys.contains("*") || words.contains(&key.to_uppercase().as_str());
+                assert_eq!(is_key_touched, keys.contains("*") || keys.contains(key), "{first_line}: {key}");
             }
-            let uses: BTreeSet<&str> =
+            let used_fragments: BTreeSet<&str> =
                 parts_of(text).into_iter().flat_map(|part| header_words(part, "-- USES ")).collect();
             let is_meta = first_line.starts_with("-- meta:");
-            assert_eq!(words.contains(&"meta") && !is_meta, uses.contains("meta"), "{first_line}: meta");
-            for (name, fragment) in FRAGMENTS.iter().filter(|(name, _)| !uses.contains(name)) {
-                let others = functions(fragment).filter(|function| functions(text).all(|own| own != *function));
-                for function in others.filter(|function| words.contains(function)) {
+            assert_eq!(words.contains(&"meta") && !is_meta, used_fragments.contains("meta"), "{first_line}: meta");
+            for (name, fragment) in FRAGMENTS.iter().filter(|(name, _)| !used_fragments.contains(name)) {
+                let other_functions =
+                    functions(fragment).filter(|function| functions(text).all(|own| own != *function));
+                for function in other_functions.filter(|function| words.contains(function)) {
                     assert!(!text.contains(&format!("{function}(")), "{first_line}: {function} of {name}");
                 }
             }

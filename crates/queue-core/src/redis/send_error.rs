@@ -4,20 +4,20 @@ use deadpool_redis::redis::RedisError;
 
 use crate::{
     error::Error,
-    redis::{call_error::CallError, shared_connection::Unanswered},
+    redis::{call_error::CallError, shared_connection::QueryError},
 };
 
 /// Why a server did not serve a call.
 pub(crate) enum SendError {
     /// The call did not start, so the call may be sent again, to the same server or to another server.
-    NotStarted(NotStarted, CallError),
+    NotStarted(NotStartedReason, CallError),
     /// The call failed, or it is unknown whether the server did the call, so the call must not be sent again.
     Failed(CallError),
 }
 
 /// Why a call did not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum NotStarted {
+pub(crate) enum NotStartedReason {
     /// The slot belongs to another server.
     Moved(Redirect),
     /// The slot moves to another server, which already has the keys of the call.
@@ -34,18 +34,18 @@ pub(crate) enum NotStarted {
 pub(crate) struct Redirect(pub(crate) String);
 
 /// The error codes with which a server refuses a call before it starts.
-const NOT_NOW: [&str; 6] = ["TRYAGAIN", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS"];
+const CODES_OF_NOT_NOW: [&str; 6] = ["TRYAGAIN", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS"];
 
 impl SendError {
     /// Returns the error of a call for which there is no connection.
     pub(crate) fn unreachable(error: Error) -> Self {
-        Self::NotStarted(NotStarted::Unreachable, CallError::Failed(error))
+        Self::NotStarted(NotStartedReason::Unreachable, CallError::Failed(error))
     }
 
     /// Whether the next call needs a new connection. The connection may be broken, or its address may lead to another server now.
     pub(crate) fn breaks_connection(&self) -> bool {
         match self {
-            Self::NotStarted(NotStarted::Moved(_) | NotStarted::Ask(_), _) => false,
+            Self::NotStarted(NotStartedReason::Moved(_) | NotStartedReason::Ask(_), _) => false,
             Self::NotStarted(..) => true,
             Self::Failed(error) => matches!(error, CallError::Failed(Error::Unavailable(_))),
         }
@@ -63,7 +63,7 @@ impl SendError {
     /// Whether the error is an answer of the server.
     pub(crate) fn is_answer(&self) -> bool {
         match self {
-            Self::NotStarted(reason, _) => *reason != NotStarted::Unreachable,
+            Self::NotStarted(reason, _) => *reason != NotStartedReason::Unreachable,
             Self::Failed(error) => !matches!(error, CallError::Failed(Error::Unavailable(_))),
         }
     }
@@ -75,15 +75,15 @@ impl SendError {
     }
 }
 
-impl From<Unanswered> for SendError {
-    fn from(unanswered: Unanswered) -> Self {
+impl From<QueryError> for SendError {
+    fn from(unanswered: QueryError) -> Self {
         match unanswered {
-            Unanswered::NeverWritten(error) => Self::NotStarted(NotStarted::Unreachable, error.into()),
-            Unanswered::Failed(error) => match reason(&error) {
+            QueryError::NeverWritten(error) => Self::NotStarted(NotStartedReason::Unreachable, error.into()),
+            QueryError::Failed(error) => match reason(&error) {
                 Some(reason) => Self::NotStarted(reason, error.into()),
                 None => Self::Failed(error.into()),
             },
-            Unanswered::Done(error) => Self::Failed(CallError::Failed(match Error::from(error) {
+            QueryError::Done(error) => Self::Failed(CallError::Failed(match Error::from(error) {
                 // The replicas have not confirmed, because the primary has become a replica.
                 Error::Unexpected(text) => Error::Unavailable(text),
                 other => other,
@@ -92,13 +92,13 @@ impl From<Unanswered> for SendError {
     }
 }
 
-fn reason(error: &RedisError) -> Option<NotStarted> {
+fn reason(error: &RedisError) -> Option<NotStartedReason> {
     // The detail of a redirection is the slot and the address.
     let redirect = || Some(Redirect(error.detail()?.split_whitespace().nth(1)?.to_owned()));
     match error.code()? {
-        "MOVED" => redirect().map(NotStarted::Moved),
-        "ASK" => redirect().map(NotStarted::Ask),
-        code if NOT_NOW.contains(&code) => Some(NotStarted::NotNow),
+        "MOVED" => redirect().map(NotStartedReason::Moved),
+        "ASK" => redirect().map(NotStartedReason::Ask),
+        code if CODES_OF_NOT_NOW.contains(&code) => Some(NotStartedReason::NotNow),
         _ => None,
     }
 }

@@ -58,9 +58,9 @@ impl From<Elapsed> for ConnectionBroken {
 /// earlier primary, and writes to an earlier primary are lost. So a primary that is earlier than the known primary is accepted only if
 /// most Sentinels answer, which happens after an operator has set up new Sentinels.
 fn latest_answer(answers: Vec<SentinelAnswer>, sentinel_count: usize, known_epoch: u64) -> Option<SentinelAnswer> {
-    let are_most = 2 * answers.len() > sentinel_count;
-    let latest = answers.into_iter().max_by_key(|answer| answer.config_epoch);
-    latest.filter(|answer| are_most || answer.config_epoch >= known_epoch)
+    let is_majority = 2 * answers.len() > sentinel_count;
+    let latest_answer = answers.into_iter().max_by_key(|answer| answer.config_epoch);
+    latest_answer.filter(|answer| is_majority || answer.config_epoch >= known_epoch)
 }
 
 impl Sentinels {
@@ -137,9 +137,9 @@ impl Sentinels {
         questions.cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(&self.service);
         let (address,): (Option<(String, u16)>,) = questions.query_async(&mut connection.multiplexed).await?;
         let Some((host, port)) = address else { return Ok(None) };
-        let mut about = redis::cmd("SENTINEL");
-        about.arg("MASTER").arg(&self.service);
-        let fields: HashMap<String, String> = about.query_async(&mut connection.multiplexed).await?;
+        let mut command = redis::cmd("SENTINEL");
+        command.arg("MASTER").arg(&self.service);
+        let fields: HashMap<String, String> = command.query_async(&mut connection.multiplexed).await?;
         let config_epoch = fields.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
         Ok(Some(SentinelAnswer { address: Address::Tcp(host, port), config_epoch }))
     }

@@ -101,29 +101,29 @@ impl Redis {
         }
         match errors.pop() {
             Some(error) if dangers.is_empty() => Err(error),
-            _ => Ok(merged(dangers)),
+            _ => Ok(merge_dangers(dangers)),
         }
     }
 
     async fn examine_node(&self, node: &Node) -> Result<Vec<Danger>> {
-        let found = tokio::select! {
-            found = timeout(self.time_limit(), dangers_of(node.endpoint())) => found,
-            () = node.retired().cancelled() => {
+        let found_dangers = tokio::select! {
+            found_dangers = timeout(self.time_limit(), dangers_of(node.endpoint())) => found_dangers,
+            () = node.retire_token().cancelled() => {
                 return Err(Error::Unavailable("the server is no longer a primary".into()));
             }
         };
-        let mut found =
-            found.unwrap_or_else(|_| Err(Error::Unavailable("the server was not examined in time".into())))?;
-        if self.topology().may_change() && found.contains(&Danger::Replica) {
+        let mut found_dangers =
+            found_dangers.unwrap_or_else(|_| Err(Error::Unavailable("the server was not examined in time".into())))?;
+        if self.topology().may_change() && found_dangers.contains(&Danger::Replica) {
             self.topology().note_failure();
-            found.retain(|danger| *danger != Danger::Replica);
+            found_dangers.retain(|danger| *danger != Danger::Replica);
         }
-        Ok(found)
+        Ok(found_dangers)
     }
 }
 
 /// Returns each danger of any server once; dangers that prevent work come first.
-fn merged(of_servers: Vec<Vec<Danger>>) -> Vec<Danger> {
+fn merge_dangers(of_servers: Vec<Vec<Danger>>) -> Vec<Danger> {
     let mut dangers: Vec<Danger> = Vec::new();
     for danger in of_servers.into_iter().flatten() {
         if !dangers.contains(&danger) {
@@ -173,7 +173,7 @@ fn is_not_permitted(error: &RedisError) -> bool {
 /// servers have fewer fields.
 fn dangers(info: &str, snapshots: Snapshots) -> Vec<Danger> {
     let mut dangers = Vec::new();
-    dangers.extend(too_old(info));
+    dangers.extend(too_old_danger(info));
     if field(info, "role") == Some("slave") {
         dangers.push(Danger::Replica);
     }
@@ -188,7 +188,7 @@ fn dangers(info: &str, snapshots: Snapshots) -> Vec<Danger> {
     dangers
 }
 
-fn too_old(info: &str) -> Option<Danger> {
+fn too_old_danger(info: &str) -> Option<Danger> {
     // Valkey has the fields `valkey_version` and `redis_version`; `redis_version` is the Redis version with which Valkey is compatible.
     let (product, version, oldest) = match field(info, "valkey_version") {
         Some(version) => ("Valkey", version, OLDEST_VALKEY),
@@ -219,7 +219,7 @@ mod tests {
         text.replace('\n', "\r\n")
     }
 
-    fn found(version: &str) -> Vec<Danger> {
+    fn dangers_of_version(version: &str) -> Vec<Danger> {
         dangers(&info(version, "master", "noeviction", 1), Snapshots::NotTaken)
     }
 
@@ -237,17 +237,17 @@ mod tests {
     fn versions_are_compared_as_numbers_and_by_product() {
         for version in ["redis_version:7.0.0", "redis_version:7.4.1", "redis_version:10.1.0", "redis_version:unstable"]
         {
-            assert_eq!(found(version), [], "{version}");
+            assert_eq!(dangers_of_version(version), [], "{version}");
         }
         let valkey = |version: &str| format!("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:{version}");
         for version in ["7.2.5", "8.0.1", "9.0.0"] {
-            assert_eq!(found(&valkey(version)), [], "Valkey {version}");
+            assert_eq!(dangers_of_version(&valkey(version)), [], "Valkey {version}");
         }
-        assert_eq!(found(&valkey("7.1.0")), [Danger::TooOld { found: "Valkey 7.1.0".into() }]);
+        assert_eq!(dangers_of_version(&valkey("7.1.0")), [Danger::TooOld { found: "Valkey 7.1.0".into() }]);
         for version in ["6.2.14", "5.0.3", "2.8.0"] {
             let too_old = Danger::TooOld { found: format!("Redis {version}") };
             assert!(too_old.prevents_work());
-            assert_eq!(found(&format!("redis_version:{version}")), [too_old]);
+            assert_eq!(dangers_of_version(&format!("redis_version:{version}")), [too_old]);
         }
     }
 
@@ -255,8 +255,8 @@ mod tests {
     fn each_danger_is_found_and_dangers_that_prevent_work_come_first() {
         let all = dangers(&info("redis_version:6.2.14", "slave", "allkeys-lru", 0), Snapshots::NotTaken);
         let too_old = Danger::TooOld { found: "Redis 6.2.14".into() };
-        let evicts = Danger::Evicts { policy: "allkeys-lru".into() };
-        assert_eq!(all, [too_old, Danger::Replica, evicts, Danger::NotPersistent]);
+        let eviction_danger = Danger::Evicts { policy: "allkeys-lru".into() };
+        assert_eq!(all, [too_old, Danger::Replica, eviction_danger, Danger::NotPersistent]);
         assert_eq!(all.iter().map(Danger::prevents_work).collect::<Vec<_>>(), [true, true, false, false]);
     }
 

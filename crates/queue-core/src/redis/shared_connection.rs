@@ -52,23 +52,27 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Sends a command, and waits for its reply.
-    pub(crate) async fn query<T: FromRedisValue>(&mut self, command: &Cmd, asking: Asking) -> Result<T, Unanswered> {
-        let written_before = self.traffic.written();
+    pub(crate) async fn query<T: FromRedisValue>(
+        &mut self,
+        command: &Cmd,
+        asking: SendsAsking,
+    ) -> Result<T, QueryError> {
+        let written_before = self.traffic.written_bytes();
         let reply = match asking {
-            Asking::No => command.query_async(&mut self.multiplexed).await,
+            SendsAsking::No => command.query_async(&mut self.multiplexed).await,
             // ASKING and the command are sent together, because ASKING holds only for the next command.
-            Asking::Yes => {
-                let mut both = redis::pipe();
-                both.cmd("ASKING").ignore().add_command(command.clone());
-                both.query_async(&mut self.multiplexed).await.map(|(reply,): (T,)| reply)
+            SendsAsking::Yes => {
+                let mut asking_pipeline = redis::pipe();
+                asking_pipeline.cmd("ASKING").ignore().add_command(command.clone());
+                asking_pipeline.query_async(&mut self.multiplexed).await.map(|(reply,): (T,)| reply)
             }
         };
         reply.map_err(|error| {
             // A failed command is not written later. If nothing was written since the call began, the command was not written.
-            if self.traffic.written() == written_before {
-                Unanswered::NeverWritten(error)
+            if self.traffic.written_bytes() == written_before {
+                QueryError::NeverWritten(error)
             } else {
-                Unanswered::Failed(error)
+                QueryError::Failed(error)
             }
         })
     }
@@ -76,13 +80,13 @@ impl Connection {
 
 /// Whether a command follows a redirection by ASK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asking {
+pub(crate) enum SendsAsking {
     Yes,
     No,
 }
 
 /// Why a command has no usable reply.
-pub(crate) enum Unanswered {
+pub(crate) enum QueryError {
     /// Redis has received no byte of the command, so the command may be sent again.
     NeverWritten(RedisError),
     /// Redis answered with an error, or its reply was lost and the command may have run. Only the code of the error may say that the
@@ -92,7 +96,7 @@ pub(crate) enum Unanswered {
     Done(RedisError),
 }
 
-impl Unanswered {
+impl QueryError {
     /// Converts the error of a command that was sent after a call that was done.
     pub(crate) fn into_done(self) -> Self {
         match self {
@@ -154,16 +158,16 @@ impl SharedConnection {
         }
         // A call rarely connects, so the future of `connect` is boxed, which keeps the future of each call small.
         let connection = Box::pin(connect(pool, retired)).await?;
-        let shared = Connection::clone(&connection);
+        let shared_connection = Connection::clone(&connection);
         slot.generation += 1;
-        *self.driver.lock() = Some(shared.driver.abort_handle());
+        *self.driver.lock() = Some(shared_connection.driver.abort_handle());
         slot.connection = Some(connection);
         // `abort` may have been called before `self.driver` was set, but a caller of `abort` cancels `retired` first.
         if retired.is_cancelled() {
             self.abort();
             return Err(no_longer_primary());
         }
-        Ok((shared, slot.generation))
+        Ok((shared_connection, slot.generation))
     }
 
     /// Marks the connection of this generation as broken; the next call opens a new connection.

@@ -34,7 +34,7 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     /// Returns how many bytes the kernel has accepted for sending.
-    pub(crate) fn written(&self) -> u64 {
+    pub(crate) fn written_bytes(&self) -> u64 {
         self.written.load(Ordering::Acquire)
     }
 
@@ -113,36 +113,36 @@ impl CountedSocket {
 
     /// Asks the kernel whether the peer has closed the socket, and if so returns the error to report. The runtime learns of the close
     /// a moment later, and a call that is written in between would be lost.
-    fn closed_by_peer(&mut self, cx: &Context<'_>) -> Option<io::Error> {
-        let closed = || io::Error::new(io::ErrorKind::BrokenPipe, "closed by Redis");
-        let received = match &mut self.stream {
+    fn peer_close_error(&mut self, cx: &Context<'_>) -> Option<io::Error> {
+        let closed_error = || io::Error::new(io::ErrorKind::BrokenPipe, "closed by Redis");
+        let received_bytes = match &mut self.stream {
             SocketStream::Plain(socket) => socket.receive(&mut [0], RecvFlags::PEEK),
             SocketStream::Tls(stream) => {
                 // A TLS peer announces the close in a message of its own, which only the TLS session can read. The session keeps
                 // any data that came with this message, and the reader is woken to read these data.
                 let (socket, session) = stream.get_mut();
-                let received = session.read_tls(&mut ReceivedBytes(socket));
-                if received.is_ok() {
+                let received_bytes = session.read_tls(&mut ReceivedBytes(socket));
+                if received_bytes.is_ok() {
                     cx.waker().wake_by_ref();
                     match session.process_new_packets() {
-                        Ok(state) if state.peer_has_closed() => return Some(closed()),
+                        Ok(state) if state.peer_has_closed() => return Some(closed_error()),
                         Ok(_) => {}
                         Err(error) => {
                             return Some(tls::explain_tls_error(io::Error::new(io::ErrorKind::BrokenPipe, error)));
                         }
                     }
                 }
-                received
+                received_bytes
             }
         };
-        match received {
-            Ok(0) => Some(closed()),
+        match received_bytes {
+            Ok(0) => Some(closed_error()),
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Some(error),
             _ => None,
         }
     }
 
-    fn read_ended(&mut self, is_open: bool) {
+    fn note_read_end(&mut self, is_open: bool) {
         self.is_quiet = true;
         if !is_open {
             self.traffic.close();
@@ -152,33 +152,33 @@ impl CountedSocket {
 
 impl AsyncRead for CountedSocket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = match &mut self.stream {
+        let filled_before = buffer.filled().len();
+        let read_result = match &mut self.stream {
             SocketStream::Plain(plain) => ready!(Pin::new(&mut plain.socket).poll_read(cx, buffer)),
             SocketStream::Tls(stream) => ready!(Pin::new(stream).poll_read(cx, buffer)).map_err(tls::explain_tls_error),
         };
-        self.read_ended(read.is_ok() && buffer.filled().len() > before);
-        Poll::Ready(read)
+        self.note_read_end(read_result.is_ok() && buffer.filled().len() > filled_before);
+        Poll::Ready(read_result)
     }
 }
 
 impl AsyncWrite for CountedSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.is_quiet
-            && let Some(error) = self.closed_by_peer(cx)
+            && let Some(error) = self.peer_close_error(cx)
         {
             self.traffic.close();
             return Poll::Ready(Err(error));
         }
-        let written = match &mut self.stream {
+        let write_result = match &mut self.stream {
             SocketStream::Plain(socket) => ready!(Pin::new(socket).poll_write(cx, bytes)),
             SocketStream::Tls(stream) => ready!(Pin::new(stream).poll_write(cx, bytes)),
         };
-        match &written {
+        match &write_result {
             Ok(_) => self.is_quiet = false,
             Err(_) => self.traffic.close(),
         }
-        Poll::Ready(written)
+        Poll::Ready(write_result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -204,11 +204,11 @@ impl AsyncRead for SystemSocket {
 
 impl AsyncWrite for SystemSocket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes));
-        if let Ok(count) = &written {
+        let written_bytes = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes));
+        if let Ok(count) = &written_bytes {
             self.traffic.written.fetch_add(*count as u64, Ordering::Release);
         }
-        Poll::Ready(written)
+        Poll::Ready(written_bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -69,16 +69,16 @@ impl TlsClient {
     /// Returns the configuration for the current content of the files. While that content can't be used, such as in the middle of a
     /// renewal, the previous configuration is kept.
     fn config(&self) -> Result<Arc<ClientConfig>, InvalidTls> {
-        let read = Pem::read(&self.files);
-        let mut latest = self.latest.lock();
-        let renewed = match (&*latest, read) {
+        let read_files = Pem::read(&self.files);
+        let mut latest_client = self.latest.lock();
+        let renewed_client = match (&*latest_client, read_files) {
             (Some((known, config)), Ok(pem)) if *known == pem => return Ok(Arc::clone(config)),
             (_, Ok(pem)) => pem.config().map(|config| (pem, Arc::new(config))),
             (_, Err(error)) => Err(error),
         };
-        match (renewed, &*latest) {
+        match (renewed_client, &*latest_client) {
             (Ok((pem, config)), _) => {
-                *latest = Some((pem, Arc::clone(&config)));
+                *latest_client = Some((pem, Arc::clone(&config)));
                 Ok(config)
             }
             (Err(error), Some((_, config))) => {
@@ -93,13 +93,14 @@ impl TlsClient {
 impl Pem {
     fn read(files: &TlsFiles) -> Result<Self, InvalidTls> {
         // The text of an error does not have the path, because the path may be a misplaced secret.
-        let read = |key, path: &PathBuf| {
+        let read_pem = |key, path: &PathBuf| {
             fs::read(path).map_err(|error| InvalidTls(format!(".{key}: the file can't be read: {error}")))
         };
-        let client =
-            |(certificate, key): &(PathBuf, PathBuf)| Ok((read("certificate", certificate)?, read("key", key)?));
+        let client = |(certificate, key): &(PathBuf, PathBuf)| {
+            Ok((read_pem("certificate", certificate)?, read_pem("key", key)?))
+        };
         Ok(Self {
-            ca: files.ca.as_ref().map(|path| read("ca", path)).transpose()?,
+            ca: files.ca.as_ref().map(|path| read_pem("ca", path)).transpose()?,
             client: files.client.as_ref().map(client).transpose()?,
         })
     }
@@ -138,8 +139,12 @@ impl Pem {
 }
 
 fn certificates(key: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidTls> {
-    let found = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().unwrap_or_default();
-    if found.is_empty() { Err(InvalidTls(format!(".{key}: the file has no certificate as PEM"))) } else { Ok(found) }
+    let found_certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().unwrap_or_default();
+    if found_certificates.is_empty() {
+        Err(InvalidTls(format!(".{key}: the file has no certificate as PEM")))
+    } else {
+        Ok(found_certificates)
+    }
 }
 
 /// Returns a TLS error whose text says what the error means and what to do. Other errors are returned unchanged.

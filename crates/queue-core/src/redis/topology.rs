@@ -95,12 +95,12 @@ pub(crate) struct SlotMap {
 
 impl SlotMap {
     /// Returns a map in which one server has all slots.
-    pub(crate) fn of_one_server(node: Arc<Node>, config_epoch: u64) -> Self {
+    pub(crate) fn from_one_server(node: Arc<Node>, config_epoch: u64) -> Self {
         Self { nodes: vec![node], config_epoch, ..Self::default() }
     }
 
     /// Returns the map of a cluster.
-    fn of_cluster(view: ClusterView, node_at: impl Fn(Address) -> Arc<Node>) -> Self {
+    fn from_view(view: ClusterView, node_at: impl Fn(Address) -> Arc<Node>) -> Self {
         let ClusterView { slots, cut_off } = view;
         let mut map = Self { cut_off, ..Self::default() };
         let mut indices: HashMap<&Address, u16> = HashMap::new();
@@ -133,14 +133,15 @@ impl SlotMap {
     }
 
     /// Returns the servers of this map that are not in the map `other`.
-    fn absent_from<'m>(&'m self, other: &'m Self) -> impl Iterator<Item = &'m Arc<Node>> {
+    fn nodes_absent_from<'m>(&'m self, other: &'m Self) -> impl Iterator<Item = &'m Arc<Node>> {
         self.nodes.iter().filter(|node| !other.nodes.iter().any(|other| Arc::ptr_eq(node, other)))
     }
 
     /// Returns how many slots of a cluster have no server, as a text; `None` if every slot has a server.
     fn trouble(&self) -> Option<String> {
-        let missing = self.owners.iter().filter(|owner| owner.is_none()).count();
-        (missing > 0).then(|| format!("{missing} of the {} slots of the cluster have no server", Slot::COUNT))
+        let missing_slots = self.owners.iter().filter(|owner| owner.is_none()).count();
+        (missing_slots > 0)
+            .then(|| format!("{missing_slots} of the {} slots of the cluster have no server", Slot::COUNT))
     }
 }
 
@@ -148,12 +149,12 @@ impl Topology {
     pub(crate) fn new(source: TopologySource, calls: Arc<Calls>) -> Self {
         let map = match &source {
             TopologySource::Server(endpoint) => {
-                let is_up = calls.server_gauge(source.name(), &endpoint.address);
-                SlotMap::of_one_server(Node::new(endpoint.clone(), is_up), 0)
+                let up_gauge = calls.server_gauge(source.name(), &endpoint.address);
+                SlotMap::from_one_server(Node::new(endpoint.clone(), up_gauge), 0)
             }
             TopologySource::Sentinels(_) | TopologySource::Cluster(_) => SlotMap::default(),
         };
-        let shared = TopologyState {
+        let initial_state = TopologyState {
             source,
             calls,
             map: RwLock::new(Arc::new(map)),
@@ -162,7 +163,7 @@ impl Topology {
             ask_now: Notify::new(),
             trouble: Mutex::default(),
         };
-        Self { shared: Arc::new(shared), watcher: OnceLock::new() }
+        Self { shared: Arc::new(initial_state), watcher: OnceLock::new() }
     }
 
     /// Returns where the servers are, so that another topology can be made with its own connections.
@@ -183,7 +184,7 @@ impl Topology {
     /// Asks for the topology, and returns the server that has this slot.
     pub(crate) async fn find_owner(&self, slot: Slot) -> Result<Arc<Node>> {
         self.discover().await?;
-        self.known_owner(slot).ok_or_else(|| Error::Unavailable(self.shared.why_unknown(slot)))
+        self.known_owner(slot).ok_or_else(|| Error::Unavailable(self.shared.reason_of_unknown_owner(slot)))
     }
 
     /// Returns all servers that calls go to: one server, or all primaries of a cluster.
@@ -192,15 +193,19 @@ impl Topology {
             self.discover().await?;
         }
         let nodes = self.map().nodes.clone();
-        if nodes.is_empty() { Err(Error::Unavailable(self.shared.why_unknown(Slot::FIRST))) } else { Ok(nodes) }
+        if nodes.is_empty() {
+            Err(Error::Unavailable(self.shared.reason_of_unknown_owner(Slot::FIRST)))
+        } else {
+            Ok(nodes)
+        }
     }
 
     /// Returns a server for subscriptions. Each server of a cluster passes on the notifications of all other servers.
     pub(crate) async fn subscription_node(&self) -> Result<Arc<Node>> {
         let nodes = self.nodes().await?;
         let map = self.map();
-        let connected: Vec<_> = nodes.iter().filter(|node| map.passes_on_notifications(node)).collect();
-        let candidates = if connected.is_empty() { nodes.iter().collect() } else { connected };
+        let connected_nodes: Vec<_> = nodes.iter().filter(|node| map.passes_on_notifications(node)).collect();
+        let candidates = if connected_nodes.is_empty() { nodes.iter().collect() } else { connected_nodes };
         Ok(Arc::clone(candidates[rand::random_range(..candidates.len())]))
     }
 
@@ -219,7 +224,7 @@ impl Topology {
     }
 
     /// Returns the server to which a call was redirected, and makes the watcher ask for the topology.
-    pub(crate) fn redirected(&self, from: &Node, redirect: &Redirect) -> Option<Arc<Node>> {
+    pub(crate) fn node_of_redirect(&self, from: &Node, redirect: &Redirect) -> Option<Arc<Node>> {
         self.shared.ask_now.notify_one();
         let TopologySource::Cluster(cluster) = &self.shared.source else { return None };
         let address = cluster::redirect_address(redirect, &from.endpoint().address)?;
@@ -248,14 +253,15 @@ impl Topology {
 
     fn watch(&self) {
         if self.may_change() {
-            self.watcher.get_or_init(|| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&self.shared).keep_current())));
+            self.watcher
+                .get_or_init(|| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&self.shared).keep_topology_current())));
         }
     }
 }
 
 impl TopologyState {
     /// Keeps the topology current, for as long as the task lives.
-    async fn keep_current(self: Arc<Self>) {
+    async fn keep_topology_current(self: Arc<Self>) {
         match &self.source {
             // A former primary may accept writes for a while, and these writes are lost. As no call fails, only the announcement of a
             // Sentinel tells that the primary is another server.
@@ -267,24 +273,25 @@ impl TopologyState {
     }
 
     async fn refresh_repeatedly(&self) {
-        let mut asked_at = Instant::now();
+        let mut last_ask_time = Instant::now();
         let mut call_counts: Vec<(u64, u64)> = Vec::new();
-        let mut away = HashSet::new();
+        let mut away_servers = HashSet::new();
         loop {
             let is_urgent = timeout(CHECK_INTERVAL, self.ask_now.notified()).await.is_ok();
             let nodes = self.map.read().nodes.clone();
-            self.log_away(&nodes, &mut away);
-            let before = std::mem::replace(&mut call_counts, nodes.iter().map(|node| node.call_counts()).collect());
+            self.log_away_nodes(&nodes, &mut away_servers);
+            let earlier_counts =
+                std::mem::replace(&mut call_counts, nodes.iter().map(|node| node.call_counts()).collect());
             // A server hangs if calls to it are open, and none of them has ended since the last check.
-            let hangs = call_counts
+            let has_hanging_calls = call_counts
                 .iter()
-                .zip(&before)
+                .zip(&earlier_counts)
                 .any(|((begun, ended), (_, ended_before))| begun > ended && ended == ended_before);
             let interval = if self.trouble.lock().is_some() { TROUBLE_INTERVAL } else { QUIET_INTERVAL };
-            if is_urgent || hangs || asked_at.elapsed() >= interval {
+            if is_urgent || has_hanging_calls || last_ask_time.elapsed() >= interval {
                 // The error needs no handling here, because `refresh` has stored it in `trouble`.
                 let _ = self.refresh(Duration::ZERO).await;
-                asked_at = Instant::now();
+                last_ask_time = Instant::now();
                 if is_urgent {
                     sleep(CHECK_INTERVAL).await;
                 }
@@ -293,7 +300,7 @@ impl TopologyState {
     }
 
     /// Logs the servers that went away or came back since the last check.
-    fn log_away(&self, nodes: &[Arc<Node>], away: &mut HashSet<Address>) {
+    fn log_away_nodes(&self, nodes: &[Arc<Node>], away: &mut HashSet<Address>) {
         let topology = self.source.name();
         away.retain(|address| nodes.iter().any(|node| node.endpoint().address == *address));
         for node in nodes {
@@ -314,21 +321,22 @@ impl TopologyState {
         if asked_at.is_some_and(|asked_at| asked_at.elapsed() < max_age) {
             return Ok(());
         }
-        let known = Arc::clone(&self.map.read());
-        let found = match &self.source {
+        let known_map = Arc::clone(&self.map.read());
+        let discovery = match &self.source {
             TopologySource::Server(_) => return Ok(()),
             TopologySource::Sentinels(sentinels) => {
-                let primary = sentinels.primary(known.config_epoch).await;
-                primary
-                    .map(|(primary, config_epoch)| SlotMap::of_one_server(self.node_at(&known, primary), config_epoch))
+                let primary = sentinels.primary(known_map.config_epoch).await;
+                primary.map(|(primary, config_epoch)| {
+                    SlotMap::from_one_server(self.node_at(&known_map, primary), config_epoch)
+                })
             }
             TopologySource::Cluster(cluster) => cluster
-                .view(known.nodes.iter().map(|node| node.endpoint()))
+                .view(known_map.nodes.iter().map(|node| node.endpoint()))
                 .await
-                .map(|view| SlotMap::of_cluster(view, |address| self.node_at(&known, cluster.endpoint(address)))),
+                .map(|view| SlotMap::from_view(view, |address| self.node_at(&known_map, cluster.endpoint(address)))),
         };
         *asked_at = Some(Instant::now());
-        let trouble = match found {
+        let new_trouble = match discovery {
             Ok(map) => {
                 let map = Arc::new(map);
                 let old = std::mem::replace(&mut *self.map.write(), Arc::clone(&map));
@@ -338,29 +346,29 @@ impl TopologyState {
             }
             Err(error) => Some(error),
         };
-        self.note_trouble(trouble.clone());
+        self.note_trouble(new_trouble.clone());
         // While some slots have a server, calls to these slots go on, so the trouble of other slots is no error here.
-        match trouble {
-            Some(trouble) if self.map.read().nodes.is_empty() => Err(Error::Unavailable(trouble)),
+        match new_trouble {
+            Some(new_trouble) if self.map.read().nodes.is_empty() => Err(Error::Unavailable(new_trouble)),
             _ => Ok(()),
         }
     }
 
     /// Returns the reason why no server is known for a slot.
-    fn why_unknown(&self, slot: Slot) -> String {
-        let trouble = self.trouble.lock().clone();
-        trouble.unwrap_or_else(|| format!("no server of the cluster has slot {}", slot.index()))
+    fn reason_of_unknown_owner(&self, slot: Slot) -> String {
+        let last_trouble = self.trouble.lock().clone();
+        last_trouble.unwrap_or_else(|| format!("no server of the cluster has slot {}", slot.index()))
     }
 
     /// Returns the server at this endpoint, with the connections of this process to that server, if there are any.
     fn node_at(&self, map: &SlotMap, endpoint: Endpoint) -> Arc<Node> {
         let mut redirects = self.redirects.lock();
-        let is_there = |node: &&Arc<Node>| node.endpoint().address == endpoint.address;
-        if let Some(known) = map.nodes.iter().find(is_there).or_else(|| redirects.iter().find(is_there)) {
+        let is_same_address = |node: &&Arc<Node>| node.endpoint().address == endpoint.address;
+        if let Some(known) = map.nodes.iter().find(is_same_address).or_else(|| redirects.iter().find(is_same_address)) {
             return Arc::clone(known);
         }
-        let is_up = self.calls.server_gauge(self.source.name(), &endpoint.address);
-        let node = Node::new(endpoint, is_up);
+        let up_gauge = self.calls.server_gauge(self.source.name(), &endpoint.address);
+        let node = Node::new(endpoint, up_gauge);
         redirects.push(Arc::clone(&node));
         node
     }
@@ -368,10 +376,10 @@ impl TopologyState {
     /// Ends the calls to servers that are no longer primaries, and logs which servers are new and which are no longer primaries.
     fn retire_former_primaries(&self, old: &SlotMap, new: &SlotMap) {
         let topology = self.source.name();
-        for node in new.absent_from(old) {
+        for node in new.nodes_absent_from(old) {
             info!(topology, server = %node.endpoint().address, "calls go to this server of Redis now");
         }
-        for node in old.absent_from(new) {
+        for node in old.nodes_absent_from(new) {
             let address = &node.endpoint().address;
             warn!(topology, server = %address, "this server of Redis is no longer a primary: its calls are ended");
             node.retire();
@@ -379,8 +387,8 @@ impl TopologyState {
     }
 
     fn note_trouble(&self, trouble: Option<String>) {
-        let before = std::mem::replace(&mut *self.trouble.lock(), trouble.clone());
-        match (before, trouble) {
+        let earlier_trouble = std::mem::replace(&mut *self.trouble.lock(), trouble.clone());
+        match (earlier_trouble, trouble) {
             (None, Some(trouble)) => {
                 warn!(topology = self.source.name(), trouble, "the servers of Redis are not all known, asking again");
             }
@@ -400,13 +408,13 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::redis::{node::CallCommands, shared_connection::Asking};
+    use crate::redis::{node::CallCommands, shared_connection::SendsAsking};
 
     fn node(port: u16) -> Arc<Node> {
         let address = Address::Tcp("127.0.0.1".into(), port);
         let endpoint = Endpoint { address, login: RedisConnectionInfo::default().set_skip_set_lib_name(), tls: None };
-        let is_up = Calls::default().server_gauge("cluster", &endpoint.address);
-        Node::new(endpoint, is_up)
+        let up_gauge = Calls::default().server_gauge("cluster", &endpoint.address);
+        Node::new(endpoint, up_gauge)
     }
 
     #[tokio::test]
@@ -415,28 +423,28 @@ mod tests {
         let seed = node(cluster.servers[0].port()).endpoint().clone();
         let calls = Arc::<Calls>::default();
         let topology = Topology::new(TopologySource::Cluster(Cluster { seeds: vec![seed] }), Arc::clone(&calls));
-        let known = topology.nodes().await.unwrap();
+        let known_nodes = topology.nodes().await.unwrap();
         let redirect = Redirect("127.0.0.1:1".into());
-        let redirected = topology.redirected(&known[0], &redirect).unwrap();
-        assert!(!is_answered(&redirected).await);
+        let redirected_node = topology.node_of_redirect(&known_nodes[0], &redirect).unwrap();
+        assert!(!is_answered(&redirected_node).await);
         let page = || {
             let (mut registry, mut text) = (Registry::default(), String::new());
             calls.register(&mut registry);
             prometheus_text::encode(&mut text, &registry).unwrap();
             text
         };
-        let away = "drover_redis_server_up{topology=\"cluster\",server=\"127.0.0.1:1\"} 0";
-        assert!(page().contains(away), "{}", page());
-        drop(redirected);
+        let away_series = "drover_redis_server_up{topology=\"cluster\",server=\"127.0.0.1:1\"} 0";
+        assert!(page().contains(away_series), "{}", page());
+        drop(redirected_node);
         timeout(TIME_LIMIT, async {
-            while page().contains(away) {
+            while page().contains(away_series) {
                 sleep(Duration::from_millis(10)).await;
             }
         })
         .await
         .expect("the watcher asks for the topology after a redirection");
-        let there = format!("server=\"127.0.0.1:{}\"", cluster.servers[0].port());
-        assert!(page().contains(&there), "{}", page());
+        let server_label = format!("server=\"127.0.0.1:{}\"", cluster.servers[0].port());
+        assert!(page().contains(&server_label), "{}", page());
     }
 
     #[test]
@@ -454,7 +462,7 @@ mod tests {
 
     async fn is_answered(node: &Node) -> bool {
         let (command, limit) = (redis::cmd("PING"), Duration::from_secs(20));
-        let commands = CallCommands { command: &command, script: None, wait: None, asking: Asking::No };
+        let commands = CallCommands { command: &command, script: None, wait: None, asking: SendsAsking::No };
         node.send(commands, Instant::now() + limit, limit).await.is_ok()
     }
 

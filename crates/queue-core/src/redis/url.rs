@@ -41,7 +41,7 @@ impl RedisUrl {
         let Some((scheme, rest)) = url.split_once("://") else {
             // Only the URL of a Unix socket may lack `://`.
             let info = url.into_connection_info().ok()?;
-            return Some(Self::of_server(&info, address(&info)?, UsesTls::No));
+            return Some(Self::from_server(&info, address(&info)?, UsesTls::No));
         };
         let (scheme, uses_tls) = match scheme.strip_prefix("rediss") {
             Some(rest) => (format!("redis{rest}"), UsesTls::Yes),
@@ -52,7 +52,7 @@ impl RedisUrl {
                 // The client library would refuse rediss://, because its own TLS is not compiled in.
                 let info = format!("{scheme}://{rest}").into_connection_info().ok()?;
                 let address = address(&info)?;
-                (scheme == "redis" || uses_tls == UsesTls::No).then(|| Self::of_server(&info, address, uses_tls))
+                (scheme == "redis" || uses_tls == UsesTls::No).then(|| Self::from_server(&info, address, uses_tls))
             }
             "redis+sentinel" => {
                 let (authority, path) = rest.split_once('/')?;
@@ -70,7 +70,7 @@ impl RedisUrl {
         }
     }
 
-    fn of_server(info: &ConnectionInfo, address: Address, uses_tls: UsesTls) -> Self {
+    fn from_server(info: &ConnectionInfo, address: Address, uses_tls: UsesTls) -> Self {
         Self { kind: TopologyKind::Server, servers: vec![address], login: info.redis_settings().clone(), uses_tls }
     }
 }
@@ -104,7 +104,7 @@ fn address(info: &ConnectionInfo) -> Option<Address> {
 mod tests {
     use super::*;
 
-    fn parsed(url: &str) -> Option<(TopologyKind, Vec<String>, UsesTls)> {
+    fn parse_parts(url: &str) -> Option<(TopologyKind, Vec<String>, UsesTls)> {
         let RedisUrl { kind, servers, uses_tls, .. } = RedisUrl::parse(url)?;
         Some((kind, servers.iter().map(ToString::to_string).collect(), uses_tls))
     }
@@ -128,7 +128,7 @@ mod tests {
             ("rediss+cluster://h1", TopologyKind::Cluster, &["h1:6379"], UsesTls::Yes),
         ] {
             let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
-            assert_eq!(parsed(url), Some((kind, servers, uses_tls)), "{url}");
+            assert_eq!(parse_parts(url), Some((kind, servers, uses_tls)), "{url}");
         }
         for url in [
             "",
@@ -141,7 +141,7 @@ mod tests {
             "redis+cluster://h,,h",
             "rediss+unix:///a",
         ] {
-            assert_eq!(parsed(url), None, "{url}");
+            assert_eq!(parse_parts(url), None, "{url}");
         }
     }
 

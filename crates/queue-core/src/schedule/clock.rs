@@ -24,10 +24,10 @@ impl ServerClock {
     pub(crate) fn observe(&mut self, sent: Instant, received: Instant, redis_us: u64) -> bool {
         let redis_us = i64::try_from(redis_us).unwrap_or(i64::MAX);
         let (least, most) = (redis_us - self.local_us(received), redis_us - self.local_us(sent));
-        let before = self.offset.unwrap_or(least);
+        let offset_before = self.offset.unwrap_or(least);
         // If the offset is less than `least` or more than `most`, a clock has drifted or stepped.
-        self.offset = Some(if (least..=most).contains(&before) { before } else { least });
-        before < least - STEP_US || before > most + STEP_US
+        self.offset = Some(if (least..=most).contains(&offset_before) { offset_before } else { least });
+        offset_before < least - STEP_US || offset_before > most + STEP_US
     }
 
     /// Returns Redis's time now, in µs; 0 before the first reply.

@@ -18,7 +18,7 @@ use crate::parse_error::ParseError;
 const MAX_BYTES: usize = 200;
 
 /// The nicknames, each of which stands for a whole pattern, and their patterns.
-const NICKNAMES: [(&str, &str); 7] = [
+const CRON_NICKNAMES: [(&str, &str); 7] = [
     ("@yearly", "0 0 1 1 *"),
     ("@annually", "0 0 1 1 *"),
     ("@monthly", "0 0 1 * *"),
@@ -29,7 +29,7 @@ const NICKNAMES: [(&str, &str); 7] = [
 ];
 
 /// The fields of a pattern with seconds: the name, the range, and the words that may stand for numbers.
-const FIELDS: [(&str, &str, &[&str]); 6] = [
+const CRON_FIELDS: [(&str, &str, &[&str]); 6] = [
     ("second", "0 to 59", &[]),
     ("minute", "0 to 59", &[]),
     ("hour", "0 to 23", &[]),
@@ -45,8 +45,8 @@ const FIELDS: [(&str, &str, &[&str]); 6] = [
         &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT", "L"],
     ),
 ];
-/// The index of the field of hours in [`FIELDS`].
-const HOUR: usize = 2;
+/// The index of the field of hours in [`CRON_FIELDS`].
+const HOUR_FIELD: usize = 2;
 
 /// A cron pattern: five fields, or six with seconds first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -77,12 +77,12 @@ impl CronPattern {
     }
 
     /// Returns the first local time after `local` that matches the pattern; `None` if no time before the year 2200 matches.
-    pub(crate) fn after(&self, local: DateTime) -> Option<DateTime> {
+    pub(crate) fn first_match_after(&self, local: DateTime) -> Option<DateTime> {
         self.parsed.find_next_occurrence(&local, false).ok().filter(|found| found.year() < 2200)
     }
 
     /// Returns the last local time before `local` that matches the pattern; `None` if no time since the year 1901 matches.
-    pub(crate) fn before(&self, local: DateTime) -> Option<DateTime> {
+    pub(crate) fn last_match_before(&self, local: DateTime) -> Option<DateTime> {
         self.parsed.find_previous_occurrence(&local, false).ok().filter(|found| found.year() > 1900)
     }
 }
@@ -108,8 +108,8 @@ impl TryFrom<String> for CronPattern {
         }
         let fields = fields_of(&text)?;
         let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build();
-        for (index, (field, (name, allowed, words))) in fields.iter().zip(FIELDS).enumerate() {
-            let wrong = || {
+        for (index, (field, (name, allowed, words))) in fields.iter().zip(CRON_FIELDS).enumerate() {
+            let wrong_hours = || {
                 let text: String = field.chars().take(40).collect();
                 ParseError(
                     format!(
@@ -120,21 +120,23 @@ impl TryFrom<String> for CronPattern {
             };
             // croner replaces the names of months and days in every field, so the words are checked here.
             let letters = field.to_ascii_uppercase();
-            let mut found = letters.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
-            if !found.all(|word| words.contains(&word)) || field.split(',').any(str::is_empty) {
-                return Err(wrong());
+            let mut found_words = letters.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+            if !found_words.all(|word| words.contains(&word)) || field.split(',').any(str::is_empty) {
+                return Err(wrong_hours());
             }
-            let mut alone = ["0", "0", "0", "*", "*", "*"];
-            alone[index] = field;
-            parser.parse(&alone.join(" ")).map_err(|_| wrong())?;
+            let mut lone_fields = ["0", "0", "0", "*", "*", "*"];
+            lone_fields[index] = field;
+            parser.parse(&lone_fields.join(" ")).map_err(|_| wrong_hours())?;
         }
-        let mut parsed = parser.parse(&fields.join(" ")).map_err(|_| ParseError("must be a cron pattern".into()))?;
+        let mut parsed_pattern =
+            parser.parse(&fields.join(" ")).map_err(|_| ParseError("must be a cron pattern".into()))?;
         // croner keeps a byte for each year up to 5000. Years up to 2200 are enough, and bound the search for a match.
-        parsed.pattern.years = CronComponent::new(1, 2_200, 0, 0);
-        parsed.pattern.years.parse("*").map_err(|_| ParseError("must be a cron pattern".into()))?;
-        let hours = if fields[HOUR].bytes().all(|byte| byte.is_ascii_digit()) { Hours::One } else { Hours::Several };
-        let pattern = Self { text, parsed: Box::new(parsed), hours };
-        if pattern.after(FIRST_LOCAL_TIME).is_none() {
+        parsed_pattern.pattern.years = CronComponent::new(1, 2_200, 0, 0);
+        parsed_pattern.pattern.years.parse("*").map_err(|_| ParseError("must be a cron pattern".into()))?;
+        let hours =
+            if fields[HOUR_FIELD].bytes().all(|byte| byte.is_ascii_digit()) { Hours::One } else { Hours::Several };
+        let pattern = Self { text, parsed: Box::new(parsed_pattern), hours };
+        if pattern.first_match_after(FIRST_LOCAL_TIME).is_none() {
             return Err("never matches: there is no such day".into());
         }
         Ok(pattern)
@@ -147,10 +149,10 @@ const FIRST_LOCAL_TIME: DateTime = jiff::civil::datetime(2024, 1, 1, 0, 0, 0, 0)
 /// Returns the six fields of a pattern; an absent field of seconds is 0.
 fn fields_of(text: &str) -> Result<Vec<&str>, ParseError> {
     let text = text.trim();
-    let text = match NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
+    let text = match CRON_NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
         Some((_, pattern)) => pattern,
         None if text.starts_with('@') => {
-            let names: Vec<&str> = NICKNAMES.iter().map(|(name, _)| *name).collect();
+            let names: Vec<&str> = CRON_NICKNAMES.iter().map(|(name, _)| *name).collect();
             return Err(ParseError(format!("must be a pattern, or one of {}", names.join(", ")).into()));
         }
         None => text,

@@ -6,7 +6,7 @@ use prometheus_client::{
 };
 
 /// The bounds of the histogram's buckets, in seconds.
-const BOUNDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0, 10.0, 60.0];
+const BUCKET_BOUNDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 1.0, 10.0, 60.0];
 
 /// The ticks that this process posted, left out, or could not post.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct TickMetrics {
 
 impl Default for TickMetrics {
     fn default() -> Self {
-        Self { lateness: Histogram::new(BOUNDS), ticks: Family::default() }
+        Self { lateness: Histogram::new(BUCKET_BOUNDS), ticks: Family::default() }
     }
 }
 

@@ -96,7 +96,7 @@ impl NewSchedule {
     /// the names of nested fields.
     pub fn contradiction(&self) -> Option<(&'static str, &'static str)> {
         let Self { cron, timezone, every, offset, message, start_at, end_at, .. } = self;
-        let many = "a schedule posts many messages, so they can't share an id: remove it";
+        let many_messages_error = "a schedule posts many messages, so they can't share an id: remove it";
         let when = "a schedule posts its message when it is due: remove it";
         let checks = [
             (cron.is_some() && every.is_some(), "every", "give either cron or every, not both"),
@@ -109,7 +109,7 @@ impl NewSchedule {
                 "must be shorter than every",
             ),
             (start_at.zip(*end_at).is_some_and(|(start, end)| start > end), "end_at", "must not be before start_at"),
-            (message.id.is_some(), "message/id", many),
+            (message.id.is_some(), "message/id", many_messages_error),
             (message.delay.is_some(), "message/delay", when),
             (message.deliver_at.is_some(), "message/deliver_at", when),
         ];

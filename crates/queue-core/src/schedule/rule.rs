@@ -95,38 +95,38 @@ impl Rule {
     pub(crate) fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         let just_before_start = self.start_at.map(|start| Timestamp::from_millis(start.as_millis().saturating_sub(1)));
         let after = just_before_start.map_or(after, |start| start.max(after));
-        let next = match (&self.cron, self.every) {
+        let next_tick = match (&self.cron, self.every) {
             (Some(cron), _) => {
                 let zone = self.timezone.as_ref()?;
                 timestamp(zone.next(cron, instant(after)?)?)?
             }
             (None, Some(every)) => {
                 let offset = self.offset.map_or(0, |offset| offset.get());
-                let passed = (after.as_millis() + every.get()).saturating_sub(offset) / every.get();
-                Timestamp::from_millis(passed * every.get() + offset)
+                let passed_intervals = (after.as_millis() + every.get()).saturating_sub(offset) / every.get();
+                Timestamp::from_millis(passed_intervals * every.get() + offset)
             }
             (None, None) => return None,
         };
-        let is_within = next < Timestamp::LIMIT && self.end_at.is_none_or(|end| next <= end);
-        is_within.then_some(next)
+        let is_within = next_tick < Timestamp::LIMIT && self.end_at.is_none_or(|end| next_tick <= end);
+        is_within.then_some(next_tick)
     }
 
     /// Returns the last tick before an instant.
     pub(crate) fn last_before(&self, before: Timestamp) -> Option<Timestamp> {
         let before = self.end_at.map_or(before, |end| before.min(end + Millis::new(1)));
-        let last = match (&self.cron, self.every) {
+        let last_tick = match (&self.cron, self.every) {
             (Some(cron), _) => {
                 let zone = self.timezone.as_ref()?;
                 timestamp(zone.previous(cron, instant(before)?)?)?
             }
             (None, Some(every)) => {
                 let offset = self.offset.map_or(0, |offset| offset.get());
-                let passed = before.as_millis().checked_sub(offset + 1)? / every.get();
-                Timestamp::from_millis(passed * every.get() + offset)
+                let passed_intervals = before.as_millis().checked_sub(offset + 1)? / every.get();
+                Timestamp::from_millis(passed_intervals * every.get() + offset)
             }
             (None, None) => return None,
         };
-        self.start_at.is_none_or(|start| last >= start).then_some(last)
+        self.start_at.is_none_or(|start| last_tick >= start).then_some(last_tick)
     }
 
     /// Returns the next ticks after an instant, at most `count`.
@@ -136,38 +136,38 @@ impl Rule {
 
     /// Returns the plan for the ticks from `stored` (the next tick that Redis has stored) to now; `None` if no tick is due. The plan
     /// posts at most `max_posts` messages; ticks beyond that number stay due.
-    pub(crate) fn due(&self, stored: Timestamp, now: Timestamp, max_posts: usize) -> Option<DueTicks> {
+    pub(crate) fn plan_due_ticks(&self, stored: Timestamp, now: Timestamp, max_posts: usize) -> Option<DueTicks> {
         if stored > now {
             return None;
         }
-        let last = |before: Timestamp| self.last_before(before).filter(|tick| *tick >= stored);
-        let newest = last(now + Millis::new(1)).unwrap_or(stored);
-        let is_current = now.since(newest) < CURRENT_FOR;
-        let missed = if is_current { last(newest) } else { Some(newest) };
+        let last_tick_before = |before: Timestamp| self.last_before(before).filter(|tick| *tick >= stored);
+        let newest_tick = last_tick_before(now + Millis::new(1)).unwrap_or(stored);
+        let is_current = now.since(newest_tick) < CURRENT_FOR;
+        let missed_tick = if is_current { last_tick_before(newest_tick) } else { Some(newest_tick) };
         let mut posts: Vec<Timestamp> = match self.missed {
             Missed::Skip => Vec::new(),
-            Missed::One => missed.into_iter().collect(),
+            Missed::One => missed_tick.into_iter().collect(),
             Missed::All => {
                 let count = MAX_TICKS - usize::from(is_current);
-                std::iter::successors(missed, |tick| last(*tick)).take(count).collect()
+                std::iter::successors(missed_tick, |tick| last_tick_before(*tick)).take(count).collect()
             }
         };
         posts.reverse();
-        posts.extend(is_current.then_some(newest));
+        posts.extend(is_current.then_some(newest_tick));
         if self.overlap == Overlap::Skip {
             posts.drain(..posts.len().saturating_sub(1));
         }
         if let Some(rest) = posts.get(max_posts).copied() {
             posts.truncate(max_posts);
             return Some(DueTicks {
-                newest: posts.last().copied().unwrap_or(newest),
+                newest: posts.last().copied().unwrap_or(newest_tick),
                 valid_until: None,
                 posts,
                 next: Some(rest),
             });
         }
-        let valid_until = is_current.then(|| newest + CURRENT_FOR);
-        Some(DueTicks { newest, valid_until, posts, next: self.next_after(newest) })
+        let valid_until = is_current.then(|| newest_tick + CURRENT_FOR);
+        Some(DueTicks { newest: newest_tick, valid_until, posts, next: self.next_after(newest_tick) })
     }
 }
 

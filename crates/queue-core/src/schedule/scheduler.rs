@@ -74,7 +74,7 @@ struct KnownSchedule {
 }
 
 impl Scheduler {
-    /// Returns a scheduler, or `None` if `subscriber` was not made by [`of_all_queues`](Subscriber::of_all_queues). The caller must run
+    /// Returns a scheduler, or `None` if `subscriber` was not made by [`for_all_queues`](Subscriber::for_all_queues). The caller must run
     /// the subscriber.
     pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
         let changes = Arc::clone(subscriber.schedule_changes()?);
@@ -121,10 +121,10 @@ impl Scheduler {
             names.extend(self.known.lock().keys().cloned());
             names.sort_unstable();
             names.dedup();
-            let pace = if is_urgent { Duration::ZERO } else { PAUSE_BETWEEN_QUEUES };
+            let pause_between_queues = if is_urgent { Duration::ZERO } else { PAUSE_BETWEEN_QUEUES };
             for (n, name) in (0_u32..).zip(names) {
-                self.known(&name).outdated.lock().add(OutdatedSchedules::All);
-                self.timers.set(name, pace.saturating_mul(n));
+                self.schedules_of_queue(&name).outdated.lock().add(OutdatedSchedules::All);
+                self.timers.set(name, pause_between_queues.saturating_mul(n));
             }
         }
     }
@@ -133,7 +133,7 @@ impl Scheduler {
     async fn take_changes_repeatedly(&self) {
         loop {
             for (name, changed) in self.changes.next().await {
-                self.known(&name).outdated.lock().add(changed);
+                self.schedules_of_queue(&name).outdated.lock().add(changed);
                 self.timers.set(name, Duration::ZERO);
             }
         }
@@ -144,13 +144,13 @@ impl Scheduler {
     async fn watch_clocks(&self) {
         loop {
             sleep(READ_CLOCK_EVERY).await;
-            let of_queue = self.known.lock().values().choose(&mut rand::rng()).cloned();
-            let Some(of_queue) = of_queue else { continue };
-            let Ok(mut state) = of_queue.state.try_lock() else { continue };
+            let queue_schedules = self.known.lock().values().choose(&mut rand::rng()).cloned();
+            let Some(queue_schedules) = queue_schedules else { continue };
+            let Ok(mut state) = queue_schedules.state.try_lock() else { continue };
             let sent = Instant::now();
             // An error is ignored here. If the error lasts, it is logged when a tick is due.
             if let Ok(loaded) =
-                of_queue.queue.load_known_schedules(WhichSchedules::Named(&[]), Extent::Brief, |_, _| None).await
+                queue_schedules.queue.load_known_schedules(WhichSchedules::Named(&[]), Extent::Brief, |_, _| None).await
             {
                 self.observe(&mut state.clock, sent, loaded.now_us);
             }
@@ -160,8 +160,8 @@ impl Scheduler {
     /// Updates the estimate by the time in a reply that has just arrived. After a step of Redis's clock, all schedules are read again.
     fn observe(&self, clock: &mut ServerClock, sent: Instant, now_us: u64) {
         if clock.observe(sent, Instant::now(), now_us) {
-            let known = self.known.lock();
-            for (name, of_queue) in known.iter() {
+            let known_schedules = self.known.lock();
+            for (name, of_queue) in known_schedules.iter() {
                 of_queue.outdated.lock().add(OutdatedSchedules::All);
                 self.timers.set(name.clone(), Duration::ZERO);
             }
@@ -176,12 +176,12 @@ impl Scheduler {
             while running_tasks.len() >= MAX_CONCURRENT {
                 // The result of a task that panicked is ignored; the other tasks go on.
                 if let Some(Ok(result)) = running_tasks.join_next().await {
-                    outage_log.note(result);
+                    outage_log.note_result(result);
                 }
             }
             while let Some(done) = running_tasks.try_join_next() {
                 if let Ok(result) = done {
-                    outage_log.note(result);
+                    outage_log.note_result(result);
                 }
             }
             let scheduler = Arc::clone(&self);
@@ -190,8 +190,8 @@ impl Scheduler {
     }
 
     /// Returns the known schedules of a queue. At first all schedules of the queue are outdated.
-    fn known(&self, name: &QueueName) -> Arc<QueueSchedules> {
-        let mut known = self.known.lock();
+    fn schedules_of_queue(&self, name: &QueueName) -> Arc<QueueSchedules> {
+        let mut known_schedules = self.known.lock();
         let new = || {
             let state = SchedulesState { schedules: HashMap::new(), clock: ServerClock::new(), retry: Retry::new() };
             Arc::new(QueueSchedules {
@@ -200,14 +200,14 @@ impl Scheduler {
                 state: tokio::sync::Mutex::new(state),
             })
         };
-        Arc::clone(known.entry(name.clone()).or_insert_with(new))
+        Arc::clone(known_schedules.entry(name.clone()).or_insert_with(new))
     }
 
     /// Reads the outdated schedules of a queue again, posts the messages of due ticks, and sets the timer for the next tick.
     async fn tick_queue(&self, name: QueueName) -> Result<()> {
-        let of_queue = self.known(&name);
-        let mut state = of_queue.state.lock().await;
-        let result = self.tick_locked_queue(&of_queue, &mut state).await;
+        let queue_schedules = self.schedules_of_queue(&name);
+        let mut state = queue_schedules.state.lock().await;
+        let result = self.tick_locked_queue(&queue_schedules, &mut state).await;
         match &result {
             Ok(Some(pause)) => self.timers.set(name, *pause),
             // The queue has no schedules. A later notification sets the timer, and then all schedules of the queue are read.
@@ -225,11 +225,11 @@ impl Scheduler {
         state: &mut SchedulesState,
     ) -> Result<Option<Duration>> {
         for _ in 0..MAX_CALLS {
-            let outdated = mem::take(&mut *of_queue.outdated.lock());
-            if outdated != OutdatedSchedules::None
-                && let Err(error) = self.read(&of_queue.queue, state, &outdated).await
+            let outdated_schedules = mem::take(&mut *of_queue.outdated.lock());
+            if outdated_schedules != OutdatedSchedules::None
+                && let Err(error) = self.read(&of_queue.queue, state, &outdated_schedules).await
             {
-                of_queue.outdated.lock().add(outdated);
+                of_queue.outdated.lock().add(outdated_schedules);
                 return Err(error);
             }
             if state.schedules.is_empty() {
@@ -244,21 +244,22 @@ impl Scheduler {
             let sent = Instant::now();
             match of_queue.queue.tick(&plans).await {
                 Ok((now_us, outcomes)) => {
-                    let planned: Vec<_> = plans
+                    let planned_ticks: Vec<_> = plans
                         .iter()
                         .map(|plan| (plan.schedule.name.clone(), plan.due.posts.len(), plan.due.newest))
                         .collect();
                     self.observe(&mut state.clock, sent, now_us);
-                    for ((schedule, planned, newest), outcome) in planned.into_iter().zip(outcomes) {
-                        self.count_ticks(&outcome, planned, newest, now_us);
-                        let changed = state.apply(&schedule, planned, &outcome);
-                        of_queue.outdated.lock().add(changed);
+                    for ((schedule, planned_ticks, newest), outcome) in planned_ticks.into_iter().zip(outcomes) {
+                        self.count_ticks(&outcome, planned_ticks, newest, now_us);
+                        let has_changed = state.apply(&schedule, planned_ticks, &outcome);
+                        of_queue.outdated.lock().add(has_changed);
                     }
                 }
                 Err(Error::OutOfMemory) => {
-                    let planned: Vec<ScheduleName> = plans.iter().map(|plan| plan.schedule.name.clone()).collect();
-                    self.queues.tick_metrics().count("refused", planned.len());
-                    for schedule in &planned {
+                    let planned_names: Vec<ScheduleName> =
+                        plans.iter().map(|plan| plan.schedule.name.clone()).collect();
+                    self.queues.tick_metrics().count("refused", planned_names.len());
+                    for schedule in &planned_names {
                         state.delay_refused_tick(schedule);
                     }
                 }
@@ -269,42 +270,42 @@ impl Scheduler {
     }
 
     async fn read(&self, queue: &Queue, state: &mut SchedulesState, outdated: &OutdatedSchedules) -> Result<()> {
-        let mut found: HashMap<ScheduleName, KnownSchedule> = HashMap::new();
-        let mut after = String::new();
+        let mut found_schedules: HashMap<ScheduleName, KnownSchedule> = HashMap::new();
+        let mut last_name = String::new();
         loop {
             let names: Vec<ScheduleName>;
-            let which = match outdated {
+            let which_schedules = match outdated {
                 OutdatedSchedules::None => return Ok(()),
                 OutdatedSchedules::Some(changed) => {
                     names = changed.iter().cloned().collect();
                     WhichSchedules::Named(&names)
                 }
-                OutdatedSchedules::All => WhichSchedules::After(&after, limits::MAX_SCHEDULES),
+                OutdatedSchedules::All => WhichSchedules::After(&last_name, limits::MAX_SCHEDULES),
             };
             let sent = Instant::now();
             let rule_of = |name: &str, revision: &str| state.rule_of(name, revision);
-            let loaded = queue.load_known_schedules(which, Extent::Brief, rule_of).await?;
-            self.observe(&mut state.clock, sent, loaded.now_us);
-            if let Some((last, _)) = loaded.schedules.last() {
-                last.name.as_str().clone_into(&mut after);
+            let loaded_schedules = queue.load_known_schedules(which_schedules, Extent::Brief, rule_of).await?;
+            self.observe(&mut state.clock, sent, loaded_schedules.now_us);
+            if let Some((last, _)) = loaded_schedules.schedules.last() {
+                last.name.as_str().clone_into(&mut last_name);
             }
-            for (schedule, _) in loaded.schedules {
+            for (schedule, _) in loaded_schedules.schedules {
                 let is_orphaned = schedule.is_declared && !queue.declares_schedule(&schedule.name);
                 if is_orphaned && !state.schedules.contains_key(&schedule.name) {
                     let text = "the configuration no longer declares a schedule: it stays until it is deleted";
                     info!(queue = %queue.name(), schedule = %schedule.name, "{text}");
                 }
-                found.insert(schedule.name.clone(), KnownSchedule { schedule, refused_until: None });
+                found_schedules.insert(schedule.name.clone(), KnownSchedule { schedule, refused_until: None });
             }
-            if !loaded.has_more {
+            if !loaded_schedules.has_more {
                 break;
             }
         }
         match outdated {
-            OutdatedSchedules::All => state.schedules = found,
+            OutdatedSchedules::All => state.schedules = found_schedules,
             OutdatedSchedules::Some(changed) => {
                 state.schedules.retain(|name, _| !changed.contains(name));
-                state.schedules.extend(found);
+                state.schedules.extend(found_schedules);
             }
             OutdatedSchedules::None => {}
         }
@@ -318,8 +319,8 @@ impl Scheduler {
         metrics.count("left_out", outcome.left_out);
         metrics.count("refused", planned.saturating_sub(posted + outcome.left_out));
         if posted > 0 {
-            let late = now_us.saturating_sub(newest.as_millis() * 1_000);
-            metrics.observe_lateness(Duration::from_micros(late).as_secs_f64());
+            let lateness_us = now_us.saturating_sub(newest.as_millis() * 1_000);
+            metrics.observe_lateness(Duration::from_micros(lateness_us).as_secs_f64());
         }
     }
 }
@@ -327,8 +328,9 @@ impl Scheduler {
 impl SchedulesState {
     /// Returns the rule of a schedule, if the schedule is known with this revision.
     fn rule_of(&self, name: &str, revision: &str) -> Option<Arc<Rule>> {
-        let known = self.schedules.get(name).filter(|known| known.schedule.revision == revision)?;
-        Some(Arc::clone(&known.schedule.rule))
+        let known_schedule =
+            self.schedules.get(name).filter(|known_schedule| known_schedule.schedule.revision == revision)?;
+        Some(Arc::clone(&known_schedule.schedule.rule))
     }
 
     fn now(&self) -> Timestamp {
@@ -344,15 +346,17 @@ impl SchedulesState {
             if known > now || refused_until.is_some_and(|until| until > instant) {
                 continue;
             }
-            let of_bytes = limits::MAX_BYTES.saturating_sub(bytes) / schedule.bytes.max(1);
+            let ticks_by_bytes = limits::MAX_BYTES.saturating_sub(bytes) / schedule.bytes.max(1);
             let runs_left =
                 schedule.rule.max_runs.map_or(u64::MAX, |max| max.unsigned_abs().saturating_sub(schedule.runs));
-            let of_runs = usize::try_from(runs_left).unwrap_or(usize::MAX);
-            let room = (limits::MAX_MESSAGES - messages).min(of_bytes);
-            if plans.len() == limits::MAX_MESSAGES || (room == 0 && !plans.is_empty()) {
+            let ticks_by_runs = usize::try_from(runs_left).unwrap_or(usize::MAX);
+            let room_in_call = (limits::MAX_MESSAGES - messages).min(ticks_by_bytes);
+            if plans.len() == limits::MAX_MESSAGES || (room_in_call == 0 && !plans.is_empty()) {
                 break;
             }
-            let Some(due) = schedule.rule.due(known, now, room.min(of_runs).max(1)) else { continue };
+            let Some(due) = schedule.rule.plan_due_ticks(known, now, room_in_call.min(ticks_by_runs).max(1)) else {
+                continue;
+            };
             messages += due.posts.len();
             bytes += due.posts.len() * schedule.bytes;
             plans.push(Plan { schedule, known, due });

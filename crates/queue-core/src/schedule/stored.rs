@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     message::{
         MessageId, NewMessage,
-        record::{EncodedMessage, Posted},
+        record::{EncodedMessage, PostedRecord},
     },
     names::ScheduleName,
     schedule::rule::{Overlap, Rule},
@@ -17,11 +17,11 @@ use crate::{
 };
 
 /// The flag of a paused schedule.
-pub(crate) const PAUSED: char = 'p';
+pub(crate) const PAUSED_FLAG: char = 'p';
 /// The flag of a schedule that leaves out ticks while an earlier message is unfinished.
-pub(crate) const SKIPS_OVERLAP: char = 'o';
+pub(crate) const SKIPS_OVERLAP_FLAG: char = 'o';
 /// The flag of a schedule that the configuration declared.
-pub(crate) const DECLARED: char = 'd';
+pub(crate) const DECLARED_FLAG: char = 'd';
 
 /// The state of a schedule, without its message.
 #[derive(Debug, Clone)]
@@ -50,23 +50,23 @@ impl StoredSchedule {
         next: &str,
         known: impl Fn(&str, &str) -> Option<Arc<Rule>>,
     ) -> Result<Self> {
-        let malformed = || Error::unexpected(format_args!("malformed schedule {name}: {text}"));
+        let malformed_error = || Error::unexpected(format_args!("malformed schedule {name}: {text}"));
         let mut parts = text.splitn(8, '\t');
-        let mut part = || parts.next().ok_or_else(malformed);
+        let mut part = || parts.next().ok_or_else(malformed_error);
         let (revision, runs, last_at, last_id) = (part()?, part()?, part()?, part()?);
         let (_, flags, bytes, rule) = (part()?, part()?, part()?, part()?);
         Ok(Self {
             name: name.parse().map_err(Error::unexpected)?,
             revision: revision.to_owned(),
-            runs: runs.parse().map_err(|_| malformed())?,
+            runs: runs.parse().map_err(|_| malformed_error())?,
             last_at: last_at.parse().ok().map(Timestamp::from_millis),
             last_id: last_id.parse().ok(),
-            is_paused: flags.contains(PAUSED),
-            is_declared: flags.contains(DECLARED),
-            bytes: bytes.parse().map_err(|_| malformed())?,
+            is_paused: flags.contains(PAUSED_FLAG),
+            is_declared: flags.contains(DECLARED_FLAG),
+            bytes: bytes.parse().map_err(|_| malformed_error())?,
             rule: match known(name, revision) {
                 Some(rule) => rule,
-                None => Arc::new(serde_json::from_str(rule).map_err(|_| malformed())?),
+                None => Arc::new(serde_json::from_str(rule).map_err(|_| malformed_error())?),
             },
             next: next.parse().ok().map(Timestamp::from_millis),
         })
@@ -99,10 +99,10 @@ pub(crate) struct EncodedSchedule {
 impl EncodedSchedule {
     pub(crate) fn of(name: &ScheduleName, rule: &Rule, message: &NewMessage, is_declared: bool) -> Self {
         let EncodedMessage { record, options, .. } = EncodedMessage::of(message).posted_by(name);
-        let overlap = (rule.overlap == Overlap::Skip).then_some(SKIPS_OVERLAP);
+        let overlap = (rule.overlap == Overlap::Skip).then_some(SKIPS_OVERLAP_FLAG);
         Self {
             max_runs: rule.max_runs.map(|runs| runs.to_string()).unwrap_or_default(),
-            flags: overlap.into_iter().chain(is_declared.then_some(DECLARED)).collect(),
+            flags: overlap.into_iter().chain(is_declared.then_some(DECLARED_FLAG)).collect(),
             rule: serde_json::to_string(rule).expect("a rule has a JSON form"),
             bytes: record.len(),
             message: format!("{options}\n{record}"),
@@ -113,7 +113,7 @@ impl EncodedSchedule {
 /// Decodes the stored message of a schedule; `None` if Drover did not write the text.
 pub(crate) fn decode_message(text: &str) -> Option<NewMessage> {
     let (options, record) = text.split_once('\n')?;
-    let mut posted = Posted::decode(format!("0{record}").as_bytes()).ok()?;
-    posted.decode_options(options).ok()?;
-    Some(posted.message)
+    let mut posted_record = PostedRecord::decode(format!("0{record}").as_bytes()).ok()?;
+    posted_record.decode_options(options).ok()?;
+    Some(posted_record.message)
 }

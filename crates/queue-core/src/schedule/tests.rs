@@ -143,49 +143,51 @@ fn ticks_by_search(sample: &Sample, zone: &TimeZone, first: Instant, last: Insta
     let matches = |local: DateTime| {
         sample.minutes.contains(&local.minute()) && (sample.hours)(local.hour()) && (sample.days)(local)
     };
-    let quarter = 15.minutes();
+    let quarter_hour = 15.minutes();
     let mut ticks = BTreeSet::new();
-    let mut shown = BTreeSet::new();
+    let mut shown_times = BTreeSet::new();
     let mut now = first;
-    let mut latest = zone.to_datetime(first) - quarter;
+    let mut latest_time = zone.to_datetime(first) - quarter_hour;
     while now <= last {
         let local = zone.to_datetime(now);
         if sample.one_hour {
             // Local times before `local` that no instant has shown were skipped by the clocks: their tick is now.
-            let mut next = latest + quarter;
-            while next <= local {
-                if matches(next) && shown.insert(next) {
+            let mut next_time = latest_time + quarter_hour;
+            while next_time <= local {
+                if matches(next_time) && shown_times.insert(next_time) {
                     ticks.insert(now);
                 }
-                next += quarter;
+                next_time += quarter_hour;
             }
-            latest = latest.max(local);
+            latest_time = latest_time.max(local);
         } else {
             ticks.extend(matches(local).then_some(now));
         }
-        now += quarter;
+        now += quarter_hour;
     }
     ticks.into_iter().collect()
 }
 
 #[test]
 fn ticks_of_patterns_are_those_of_an_independent_search_in_both_directions() {
-    let years = [("2011-11-01T00:00:00Z", "2012-01-15T00:00:00Z"), ("2027-02-01T00:00:00Z", "2028-04-15T00:00:00Z")];
+    let searched_years =
+        [("2011-11-01T00:00:00Z", "2012-01-15T00:00:00Z"), ("2027-02-01T00:00:00Z", "2028-04-15T00:00:00Z")];
     for name in ZONES {
         let timezone = TimeZone::get(name).unwrap();
-        for (first, last) in years {
+        for (first, last) in searched_years {
             let (first, last): (Instant, Instant) = (first.parse().unwrap(), last.parse().unwrap());
             for sample in &SAMPLES {
                 let expected = ticks_by_search(sample, &timezone, first, last);
                 let (cron, zone) = (pattern(sample.text).unwrap(), zone(name));
-                let ahead = std::iter::successors(zone.next(&cron, first - 1.second()), |tick| zone.next(&cron, *tick));
-                let ahead: Vec<Instant> = ahead.take_while(|tick| *tick <= last).collect();
-                assert_eq!(ahead, expected, "{} in {name}", sample.text);
-                let back =
+                let ticks_ahead =
+                    std::iter::successors(zone.next(&cron, first - 1.second()), |tick| zone.next(&cron, *tick));
+                let ticks_ahead: Vec<Instant> = ticks_ahead.take_while(|tick| *tick <= last).collect();
+                assert_eq!(ticks_ahead, expected, "{} in {name}", sample.text);
+                let ticks_back =
                     std::iter::successors(zone.previous(&cron, last + 1.second()), |tick| zone.previous(&cron, *tick));
-                let mut back: Vec<Instant> = back.take_while(|tick| *tick >= first).collect();
-                back.reverse();
-                assert_eq!(back, expected, "{} in {name}, backwards", sample.text);
+                let mut ticks_back: Vec<Instant> = ticks_back.take_while(|tick| *tick >= first).collect();
+                ticks_back.reverse();
+                assert_eq!(ticks_back, expected, "{} in {name}, backwards", sample.text);
             }
         }
     }
@@ -195,21 +197,26 @@ fn ticks_of_patterns_are_those_of_an_independent_search_in_both_directions() {
 fn pattern_of_one_hour_ticks_once_a_day_and_hourly_pattern_ticks_each_hour_when_clocks_change() {
     let ticks = |text: &str, name: &str, after: &str, count| {
         let (cron, zone) = (pattern(text).unwrap(), zone(name));
-        let next = std::iter::successors(zone.next(&cron, after.parse().unwrap()), |tick| zone.next(&cron, *tick));
-        next.take(count).map(|tick| tick.to_string()).collect::<Vec<_>>()
+        let next_ticks =
+            std::iter::successors(zone.next(&cron, after.parse().unwrap()), |tick| zone.next(&cron, *tick));
+        next_ticks.take(count).map(|tick| tick.to_string()).collect::<Vec<_>>()
     };
     // In Berlin, the time 02:30 does not occur on 28 March 2027, and occurs twice on 31 October 2027.
     let spring = ticks("30 2 * * *", "Europe/Berlin", "2027-03-27T12:00:00Z", 2);
     assert_eq!(spring, ["2027-03-28T01:00:00Z", "2027-03-29T00:30:00Z"]);
     let autumn = ticks("30 2 * * *", "Europe/Berlin", "2027-10-30T12:00:00Z", 2);
     assert_eq!(autumn, ["2027-10-31T00:30:00Z", "2027-11-01T01:30:00Z"]);
-    let every_second = ticks("59,0 59,0 2 * * *", "Europe/Berlin", "2027-10-31T00:59:58Z", 2);
-    assert_eq!(every_second, ["2027-10-31T00:59:59Z", "2027-11-01T01:00:00Z"], "not in the second pass of the hour");
-    let hourly = ticks("@hourly", "Europe/Berlin", "2027-10-30T23:30:00Z", 3);
-    assert_eq!(hourly, ["2027-10-31T00:00:00Z", "2027-10-31T01:00:00Z", "2027-10-31T02:00:00Z"]);
+    let ticks_in_repeated_hour = ticks("59,0 59,0 2 * * *", "Europe/Berlin", "2027-10-31T00:59:58Z", 2);
+    assert_eq!(
+        ticks_in_repeated_hour,
+        ["2027-10-31T00:59:59Z", "2027-11-01T01:00:00Z"],
+        "not in the second pass of the hour"
+    );
+    let hourly_ticks = ticks("@hourly", "Europe/Berlin", "2027-10-30T23:30:00Z", 3);
+    assert_eq!(hourly_ticks, ["2027-10-31T00:00:00Z", "2027-10-31T01:00:00Z", "2027-10-31T02:00:00Z"]);
     // The zone of Apia skipped the day 30 December 2011.
-    let skipped = ticks("0 12 * * *", "Pacific/Apia", "2011-12-29T23:00:00Z", 2);
-    assert_eq!(skipped, ["2011-12-30T10:00:00Z", "2011-12-30T22:00:00Z"]);
+    let skipped_day = ticks("0 12 * * *", "Pacific/Apia", "2011-12-29T23:00:00Z", 2);
+    assert_eq!(skipped_day, ["2011-12-30T10:00:00Z", "2011-12-30T22:00:00Z"]);
 }
 
 #[test]
@@ -259,11 +266,11 @@ fn rule(json: serde_json::Value) -> Rule {
     serde_json::from_value::<NewSchedule>(json).unwrap().into_parts().0
 }
 
-fn at(secs: u64) -> Timestamp {
+fn instant_at(secs: u64) -> Timestamp {
     Timestamp::from_millis(secs * 1_000)
 }
 
-fn secs(ticks: &[Timestamp]) -> Vec<u64> {
+fn seconds_of(ticks: &[Timestamp]) -> Vec<u64> {
     ticks.iter().map(|tick| tick.as_millis() / 1_000).collect()
 }
 
@@ -272,23 +279,34 @@ fn ticks_of_an_interval_are_multiples_since_1970_plus_the_offset_between_start_a
     let rule = rule(
         json!({"every": "10s", "offset": "3s", "start_at": "1970-01-01T00:01:43Z", "end_at": "1970-01-01T00:02:13Z"}),
     );
-    assert_eq!(secs(&rule.ticks_after(at(0), 9)), [103, 113, 123, 133]);
-    assert_eq!(secs(&rule.ticks_after(at(113), 9)), [123, 133]);
-    assert_eq!(rule.next_after(at(133)), None);
-    assert_eq!((rule.last_before(at(500)), rule.last_before(at(133))), (Some(at(133)), Some(at(123))));
-    assert_eq!(rule.last_before(at(103)), None);
+    assert_eq!(seconds_of(&rule.ticks_after(instant_at(0), 9)), [103, 113, 123, 133]);
+    assert_eq!(seconds_of(&rule.ticks_after(instant_at(113), 9)), [123, 133]);
+    assert_eq!(rule.next_after(instant_at(133)), None);
+    assert_eq!(
+        (rule.last_before(instant_at(500)), rule.last_before(instant_at(133))),
+        (Some(instant_at(133)), Some(instant_at(123)))
+    );
+    assert_eq!(rule.last_before(instant_at(103)), None);
 }
 
 #[test]
 fn missed_ticks_are_dropped_or_one_or_all_of_them_are_posted_as_the_setting_says() {
     let due = |missed: &str, overlap: &str, stored, now: u64| {
-        rule(json!({"every": "20s", "missed": missed, "overlap": overlap})).due(at(stored), at(now), 1_000)
+        rule(json!({"every": "20s", "missed": missed, "overlap": overlap})).plan_due_ticks(
+            instant_at(stored),
+            instant_at(now),
+            1_000,
+        )
     };
     assert_eq!(due("one", "allow", 100, 99), None);
     for missed in ["skip", "one", "all"] {
         let plan = due(missed, "allow", 100, 109).unwrap();
-        let expected =
-            DueTicks { newest: at(100), valid_until: Some(at(110)), posts: vec![at(100)], next: Some(at(120)) };
+        let expected = DueTicks {
+            newest: instant_at(100),
+            valid_until: Some(instant_at(110)),
+            posts: vec![instant_at(100)],
+            next: Some(instant_at(120)),
+        };
         assert_eq!(plan, expected, "the newest tick is current while it is less than 10 s old");
     }
     for (missed, overlap, now, posts) in [
@@ -304,8 +322,8 @@ fn missed_ticks_are_dropped_or_one_or_all_of_them_are_posted_as_the_setting_says
         ("all", "skip", 165, vec![160]),
     ] {
         let plan = due(missed, overlap, 100, now).unwrap();
-        assert_eq!(secs(&plan.posts), posts, "{missed} {overlap} {now}");
-        assert_eq!(plan.next, Some(at(if now < 120 { 120 } else { 180 })));
+        assert_eq!(seconds_of(&plan.posts), posts, "{missed} {overlap} {now}");
+        assert_eq!(plan.next, Some(instant_at(if now < 120 { 120 } else { 180 })));
         assert_eq!(plan.valid_until.is_some(), now % 20 < 10);
     }
 }
@@ -313,15 +331,15 @@ fn missed_ticks_are_dropped_or_one_or_all_of_them_are_posted_as_the_setting_says
 #[test]
 fn at_most_the_last_thousand_missed_ticks_are_posted_and_in_parts_if_they_are_large() {
     let rule = rule(json!({"every": "1s", "missed": "all"}));
-    let plan = rule.due(at(0), at(100_000), 1_000).unwrap();
-    assert_eq!(secs(&plan.posts), (99_001..=100_000).collect::<Vec<_>>());
-    let part = rule.due(at(0), at(100_000), 3).unwrap();
+    let plan = rule.plan_due_ticks(instant_at(0), instant_at(100_000), 1_000).unwrap();
+    assert_eq!(seconds_of(&plan.posts), (99_001..=100_000).collect::<Vec<_>>());
+    let part = rule.plan_due_ticks(instant_at(0), instant_at(100_000), 3).unwrap();
     assert_eq!(
-        (secs(&part.posts), part.next, part.newest),
-        (vec![99_001, 99_002, 99_003], Some(at(99_004)), at(99_003))
+        (seconds_of(&part.posts), part.next, part.newest),
+        (vec![99_001, 99_002, 99_003], Some(instant_at(99_004)), instant_at(99_003))
     );
     assert_eq!(rule.missed, Missed::All);
-    let rest = rule.due(at(99_004), at(100_000) + Millis::new(1), 1_000).unwrap();
+    let rest = rule.plan_due_ticks(instant_at(99_004), instant_at(100_000) + Millis::new(1), 1_000).unwrap();
     assert_eq!(rest.posts.len(), 997);
 }
 
@@ -353,7 +371,7 @@ fn fields_that_contradict_each_other_are_reported() {
     ] {
         assert_eq!(field(json.clone()), expected, "{json}");
     }
-    let under_a_second = json!({"every": 999, "message": message});
-    let error = serde_json::from_value::<NewSchedule>(under_a_second).unwrap_err().to_string();
+    let short_interval = json!({"every": 999, "message": message});
+    let error = serde_json::from_value::<NewSchedule>(short_interval).unwrap_err().to_string();
     assert!(error.contains("must be 1s to 3650d"), "{error}");
 }

@@ -23,10 +23,10 @@ use crate::{
 };
 
 /// The database of time zones that is part of the program, so that every process computes the same ticks.
-static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
+static TIME_ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
 /// The end of all ticks: 2200-01-01, in seconds since 1970.
-const END: i64 = 7_258_118_400;
+const LAST_TICK_SECOND: i64 = 7_258_118_400;
 
 /// A time zone of the IANA database.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,7 +50,7 @@ impl Zone {
             Hours::One => {
                 let mut local = self.latest_local(after, -1);
                 loop {
-                    local = pattern.after(local)?;
+                    local = pattern.first_match_after(local)?;
                     let tick = self.first_instant(local)?;
                     if tick > after {
                         return Some(tick);
@@ -59,10 +59,11 @@ impl Zone {
             }
             Hours::Several => {
                 let (mut from, mut shift) = (after, 0);
-                while from.as_second() < END {
-                    let offset = self.0.to_offset(from);
-                    let tick =
-                        offset.to_timestamp(pattern.after(plus_seconds(offset.to_datetime(from), shift))?).ok()?;
+                while from.as_second() < LAST_TICK_SECOND {
+                    let zone_offset = self.0.to_offset(from);
+                    let tick = zone_offset
+                        .to_timestamp(pattern.first_match_after(plus_seconds(zone_offset.to_datetime(from), shift))?)
+                        .ok()?;
                     match self.0.following(from).next() {
                         // If the offset changes before the tick, the tick is searched again from the change on, with the new offset.
                         Some(change) if change.timestamp() <= tick => (from, shift) = (change.timestamp(), -1),
@@ -81,7 +82,7 @@ impl Zone {
             Hours::One => {
                 let mut local = self.latest_local(before, 0);
                 loop {
-                    local = pattern.before(local)?;
+                    local = pattern.last_match_before(local)?;
                     let tick = self.first_instant(local)?;
                     if tick < before {
                         return Some(tick);
@@ -89,13 +90,15 @@ impl Zone {
                 }
             }
             Hours::Several => {
-                let mut until = before;
-                while until.as_second() > 0 {
+                let mut search_end = before;
+                while search_end.as_second() > 0 {
                     // `offset` is the offset that is valid in the last second before `until`.
-                    let offset = self.0.to_offset(Timestamp::from_second(until.as_second() - 1).ok()?);
-                    let tick = offset.to_timestamp(pattern.before(offset.to_datetime(until))?).ok()?;
-                    match self.0.preceding(until).next() {
-                        Some(change) if change.timestamp() > tick => until = change.timestamp(),
+                    let zone_offset = self.0.to_offset(Timestamp::from_second(search_end.as_second() - 1).ok()?);
+                    let tick = zone_offset
+                        .to_timestamp(pattern.last_match_before(zone_offset.to_datetime(search_end))?)
+                        .ok()?;
+                    match self.0.preceding(search_end).next() {
+                        Some(change) if change.timestamp() > tick => search_end = change.timestamp(),
                         _ => return Some(tick),
                     }
                 }
@@ -149,7 +152,7 @@ impl TryFrom<String> for Zone {
         if name.eq_ignore_ascii_case("UTC") {
             return Ok(Self::utc());
         }
-        ZONES.get(&name).map(Self).map_err(|_| {
+        TIME_ZONES.get(&name).map(Self).map_err(|_| {
             "must be the name of a time zone in the IANA database, such as \"Europe/Berlin\" or \"UTC\"".into()
         })
     }

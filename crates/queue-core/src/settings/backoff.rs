@@ -63,9 +63,9 @@ impl From<JsonObject<GivenBackoff>> for Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        const DELAY: Pause = Pause::of(Millis::from_secs(1));
+        const DEFAULT_DELAY: Pause = Pause::of(Millis::from_secs(1));
         const MAX: Pause = Pause::of(Millis::from_hours(1));
-        Self { growth: Growth::default(), delay: DELAY, max: MAX, jitter: 0.2 }
+        Self { growth: Growth::default(), delay: DEFAULT_DELAY, max: MAX, jitter: 0.2 }
     }
 }
 

@@ -29,24 +29,25 @@ pub struct DeclaredSettings {
 }
 
 /// The member of an entry that declares the schedules of the queue.
-const SCHEDULES: &str = "schedules";
+const SCHEDULES_KEY: &str = "schedules";
 
 /// The text that stands for null in a declared setting, because TOML has no null. No setting has this text as a value.
 const NONE: &str = "none";
 
 impl<'de> Deserialize<'de> for DeclaredSettings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut declared = Self::default();
+        let mut declared_settings = Self::default();
         for (pattern, mut entry) in BTreeMap::<QueuePattern, Map<String, Value>>::deserialize(deserializer)? {
-            if let Some(schedules) = entry.remove(SCHEDULES) {
-                let schedules = serde_json::from_value(schedules)
-                    .map_err(|_| D::Error::custom(format_args!("{pattern}.{SCHEDULES} must be a table of tables")))?;
-                declared.schedules.insert(pattern.clone(), schedules);
+            if let Some(schedules) = entry.remove(SCHEDULES_KEY) {
+                let schedules = serde_json::from_value(schedules).map_err(|_| {
+                    D::Error::custom(format_args!("{pattern}.{SCHEDULES_KEY} must be a table of tables"))
+                })?;
+                declared_settings.schedules.insert(pattern.clone(), schedules);
             }
             let settings = replace_all(Value::Object(entry), &NONE.into(), &Value::Null);
-            declared.settings.insert(pattern, SettingsPatch::of(&settings));
+            declared_settings.settings.insert(pattern, SettingsPatch::of(&settings));
         }
-        Ok(declared)
+        Ok(declared_settings)
     }
 }
 
@@ -72,12 +73,12 @@ impl Serialize for DeclaredSettings {
 impl DeclaredSettings {
     /// The settings that are declared for a queue.
     pub fn of(&self, queue: &QueueName) -> SettingsPatch {
-        self.merged(queue.as_str())
+        self.merge_for_name(queue.as_str())
     }
 
     /// The settings that are declared for every queue of a pattern.
-    pub fn of_all(&self, pattern: &QueuePattern) -> SettingsPatch {
-        self.merged(pattern.as_str())
+    pub fn for_pattern(&self, pattern: &QueuePattern) -> SettingsPatch {
+        self.merge_for_name(pattern.as_str())
     }
 
     /// The names and patterns for which there are settings, in the order of their texts.
@@ -107,11 +108,11 @@ impl DeclaredSettings {
         // For every possible merge there is a pattern with the same merge, because the prefixes of the patterns that match one
         // queue are prefixes of each other.
         self.patterns().try_for_each(|pattern| {
-            self.of_all(pattern).settings().map(drop).map_err(|invalid| (pattern.clone(), invalid))
+            self.for_pattern(pattern).settings().map(drop).map_err(|invalid| (pattern.clone(), invalid))
         })?;
         for (pattern, schedules) in &self.schedules {
             for (name, json) in schedules {
-                let checked = match name.parse::<ScheduleName>() {
+                let check_result = match name.parse::<ScheduleName>() {
                     _ if pattern.queue().is_none() => Err((
                         String::new(),
                         "a schedule belongs to one queue: declare it under the whole name of the queue".into(),
@@ -119,9 +120,9 @@ impl DeclaredSettings {
                     Err(invalid) => Err((String::new(), invalid.to_string())),
                     Ok(_) => read_schedule(json).map(drop),
                 };
-                if let Err((path, problem)) = checked {
+                if let Err((path, problem)) = check_result {
                     let dot = if path.is_empty() { "" } else { "." };
-                    let setting = format!("{SCHEDULES}.{name}{dot}{path}");
+                    let setting = format!("{SCHEDULES_KEY}.{name}{dot}{path}");
                     return Err((pattern.clone(), InvalidSetting { setting, problem, is_conflict: false }));
                 }
             }
@@ -129,18 +130,18 @@ impl DeclaredSettings {
         Ok(())
     }
 
-    fn merged(&self, name: &str) -> SettingsPatch {
-        let mut matching: Vec<_> = self.settings.iter().filter(|(pattern, _)| pattern.matches(name)).collect();
+    fn merge_for_name(&self, name: &str) -> SettingsPatch {
+        let mut matching_entries: Vec<_> = self.settings.iter().filter(|(pattern, _)| pattern.matches(name)).collect();
         // Of two patterns that match one name, the one with the longer prefix is more exact. The name itself is even more exact
         // than a pattern whose prefix is the whole name.
-        matching.sort_by_key(|(pattern, _)| {
+        matching_entries.sort_by_key(|(pattern, _)| {
             (pattern.prefix().unwrap_or(pattern.as_str()).len(), pattern.prefix().is_none())
         });
-        let mut merged = SettingsPatch::default();
-        for (_, settings) in matching {
-            merged.extend(settings);
+        let mut merged_patch = SettingsPatch::default();
+        for (_, settings) in matching_entries {
+            merged_patch.extend(settings);
         }
-        merged
+        merged_patch
     }
 }
 
@@ -164,9 +165,9 @@ fn replace_all(value: Value, from: &Value, to: &Value) -> Value {
 
 /// Reads a schedule. The error has the path of the invalid member, and the reason.
 fn read_schedule(json: &Value) -> Result<NewSchedule, (String, String)> {
-    let read = serde_path_to_error::deserialize(json.clone());
-    let JsonObject(schedule): JsonObject<NewSchedule> =
-        read.map_err(|error| (error.path().to_string().trim_matches('.').to_owned(), error.into_inner().to_string()))?;
+    let parse_result = serde_path_to_error::deserialize(json.clone());
+    let JsonObject(schedule): JsonObject<NewSchedule> = parse_result
+        .map_err(|error| (error.path().to_string().trim_matches('.').to_owned(), error.into_inner().to_string()))?;
     match schedule.contradiction() {
         Some((field, detail)) => Err((field.replace('/', "."), detail.to_owned())),
         None => Ok(schedule),
@@ -189,7 +190,7 @@ mod tests {
 
     #[test]
     fn declared_settings_of_the_exact_name_override_the_longest_prefix_and_that_overrides_all() {
-        let declared = declared(json!({
+        let declared_settings = declared(json!({
             "*": {"max_attempts": 1, "max_lapses": 1, "timeout": "1s", "visibility_timeout": "1s"},
             "user-*": {"max_attempts": 2, "max_lapses": 2, "timeout": "2s"},
             "user-vip-*": {"max_attempts": 3, "max_lapses": 3},
@@ -203,27 +204,27 @@ mod tests {
             ("user-vip-1", json!({"max_attempts": 4, "max_lapses": 3, "timeout": "5s", "visibility_timeout": "1s"})),
             ("user-vip-10", json!({"max_attempts": 5, "max_lapses": 3, "timeout": "5s", "visibility_timeout": "1s"})),
         ] {
-            assert_eq!(of(&declared, queue), settings, "{queue}");
+            assert_eq!(of(&declared_settings, queue), settings, "{queue}");
         }
-        assert_eq!(declared.names().map(|name| name.to_string()).collect::<Vec<_>>(), ["user-vip-1"]);
+        assert_eq!(declared_settings.names().map(|name| name.to_string()).collect::<Vec<_>>(), ["user-vip-1"]);
     }
 
     #[test]
     fn declared_objects_are_merged_member_by_member() {
-        let declared = declared(json!({
+        let declared_settings = declared(json!({
             "*": {"retention": {"completed": {"count": 5, "age": "1h"}, "failed": {"count": 7}}, "exclusive": true,
                   "rate_limit": {"max": 9, "duration": "1s"}, "backoff": {"type": "fixed", "delay": "3s"}},
             "q": {"retention": {"completed": {"count": 9}}, "exclusive": {"parallel": 3},
                   "rate_limit": {"max": 2}, "backoff": {"jitter": 0.5}},
             "r": {"exclusive": false},
         }));
-        declared.validate().unwrap();
-        let q = of(&declared, "q");
+        declared_settings.validate().unwrap();
+        let q = of(&declared_settings, "q");
         let retention = json!({"completed": {"count": 9, "age": "1h"}, "failed": {"count": 7}});
         assert_eq!((&q["retention"], &q["exclusive"]), (&retention, &json!({"parallel": 3})));
         let backoff = json!({"type": "fixed", "delay": "3s", "jitter": 0.5});
         assert_eq!((&q["rate_limit"], &q["backoff"]), (&json!({"max": 2, "duration": "1s"}), &backoff));
-        assert_eq!(of(&declared, "r")["exclusive"], json!(false));
+        assert_eq!(of(&declared_settings, "r")["exclusive"], json!(false));
         assert_eq!(DeclaredSettings::default().of(&"r".parse().unwrap()), SettingsPatch::default());
     }
 
@@ -263,8 +264,9 @@ mod tests {
         assert_eq!((pattern.as_str(), invalid.setting.as_str()), ("a-*", "retention.failed"));
         assert!(declared(json!({"*": {"max_attempts": 5}, "a-*": {"timeout": "1h"}})).validate().is_ok());
         // A queue `a-2`, which only the pattern matches, would have a rate limit without a duration.
-        let half = declared(json!({"a-*": {"rate_limit": {"max": 2}}, "a-1": {"rate_limit": {"duration": "1s"}}}));
-        let (pattern, invalid) = half.validate().unwrap_err();
+        let half_declared =
+            declared(json!({"a-*": {"rate_limit": {"max": 2}}, "a-1": {"rate_limit": {"duration": "1s"}}}));
+        let (pattern, invalid) = half_declared.validate().unwrap_err();
         assert_eq!((pattern.as_str(), invalid.setting.as_str()), ("a-*", "rate_limit"));
     }
 }

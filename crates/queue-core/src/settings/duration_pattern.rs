@@ -15,8 +15,8 @@ impl Millis {
 
 /// The schema of a duration between these numbers of milliseconds, as a number or as a text.
 pub(crate) fn schema(min: u64, max: u64) -> AnyOf {
-    let bound = |millis: u64| usize::try_from(millis).ok();
-    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(min)).maximum(bound(max));
+    let length_bound = |millis: u64| usize::try_from(millis).ok();
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(length_bound(min)).maximum(length_bound(max));
     let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern(min, max)));
     let has_two_seconds = (min..=max).contains(&2_000);
     let examples: Vec<serde_json::Value> =
@@ -26,19 +26,19 @@ pub(crate) fn schema(min: u64, max: u64) -> AnyOf {
 
 /// The pattern of a duration's text in this range: a number of one unit, or several units, the longest first.
 fn pattern(min: u64, max: u64) -> String {
-    let mut alternatives = vec![format!("0*(?:{})", number(min, max))];
+    let mut unit_patterns = vec![format!("0*(?:{})", number_pattern(min, max))];
     for (index, (unit, millis)) in UNITS.iter().enumerate() {
         let (min_count, max_count) = (min.div_ceil(*millis), max / millis);
         if min_count <= max_count {
-            alternatives.push(format!("0*(?:{}){unit}", number(min_count, max_count)));
+            unit_patterns.push(format!("0*(?:{}){unit}", number_pattern(min_count, max_count)));
         }
         // Shorter units may follow the number; together these add less than one of its unit, so the duration stays in the range.
         let rest = shorter_units(&UNITS[index + 1..]);
         if !rest.is_empty() && min_count.max(1) < max_count {
-            alternatives.push(format!("(?:{}){unit}{rest}", number(min_count.max(1), max_count - 1)));
+            unit_patterns.push(format!("(?:{}){unit}{rest}", number_pattern(min_count.max(1), max_count - 1)));
         }
     }
-    format!("^(?:{})$", alternatives.join("|"))
+    format!("^(?:{})$", unit_patterns.join("|"))
 }
 
 /// The pattern of the shorter units that may follow a number and its unit.
@@ -57,37 +57,37 @@ fn shorter_units(units: &[(&str, u64)]) -> String {
 }
 
 /// The pattern of a whole number in this range, without leading zeros.
-fn number(min: u64, max: u64) -> String {
+fn number_pattern(min: u64, max: u64) -> String {
     // The loop splits the range into blocks: the first digits of a block are fixed, its last `free` digits are arbitrary.
-    let mut blocks: Vec<(u64, u32)> = Vec::new();
-    let mut from = min;
-    while from <= max {
+    let mut number_blocks: Vec<(u64, u32)> = Vec::new();
+    let mut block_start = min;
+    while block_start <= max {
         let fits = |free: &u32| {
-            10_u64
-                .checked_pow(*free)
-                .is_some_and(|size| from > 0 && from.is_multiple_of(size) && from + (size - 1) <= max)
+            10_u64.checked_pow(*free).is_some_and(|size| {
+                block_start > 0 && block_start.is_multiple_of(size) && block_start + (size - 1) <= max
+            })
         };
-        let free = (1..20).take_while(fits).last().unwrap_or(0);
-        let size = 10_u64.pow(free);
-        blocks.push((from / size, free));
-        from += size;
+        let free_digits = (1..20).take_while(fits).last().unwrap_or(0);
+        let block_size = 10_u64.pow(free_digits);
+        number_blocks.push((block_start / block_size, free_digits));
+        block_start += block_size;
     }
-    let same_but_for_a_digit = |one: &(u64, u32), other: &(u64, u32)| one.0 / 10 == other.0 / 10 && one.1 == other.1;
-    let alternatives: Vec<String> = blocks
-        .chunk_by(same_but_for_a_digit)
+    let differ_in_one_digit = |one: &(u64, u32), other: &(u64, u32)| one.0 / 10 == other.0 / 10 && one.1 == other.1;
+    let block_patterns: Vec<String> = number_blocks
+        .chunk_by(differ_in_one_digit)
         .map(|group| {
             let ((first, free), (end, _)) = (group[0], group[group.len() - 1]);
-            let before = if first < 10 { String::new() } else { (first / 10).to_string() };
+            let leading_digits = if first < 10 { String::new() } else { (first / 10).to_string() };
             let digit = if first == end { (first % 10).to_string() } else { format!("[{}-{}]", first % 10, end % 10) };
             let any = match free {
                 0 => String::new(),
                 1 => "[0-9]".into(),
                 more => format!("[0-9]{{{more}}}"),
             };
-            format!("{before}{digit}{any}")
+            format!("{leading_digits}{digit}{any}")
         })
         .collect();
-    alternatives.join("|")
+    block_patterns.join("|")
 }
 
 #[cfg(test)]
@@ -96,10 +96,10 @@ mod tests {
 
     #[test]
     fn pattern_of_a_number_range_has_few_blocks() {
-        assert_eq!(number(0, 9), "[0-9]");
-        assert_eq!(number(1, 1_000), "[1-9]|[1-9][0-9]|[1-9][0-9]{2}|1000");
-        assert_eq!(number(100, 250), "1[0-9]{2}|2[0-4][0-9]|250");
-        assert_eq!(number(0, 0), "0");
+        assert_eq!(number_pattern(0, 9), "[0-9]");
+        assert_eq!(number_pattern(1, 1_000), "[1-9]|[1-9][0-9]|[1-9][0-9]{2}|1000");
+        assert_eq!(number_pattern(100, 250), "1[0-9]{2}|2[0-4][0-9]|250");
+        assert_eq!(number_pattern(0, 0), "0");
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl Settings {
 
     /// Reads the settings from fields of `meta`. Fields that are no settings, and invalid values, which Drover did not write,
     /// are ignored.
-    pub(crate) fn of_stored<'m>(meta: impl IntoIterator<Item = (&'m str, &'m str)>) -> Self {
+    pub(crate) fn from_stored<'m>(meta: impl IntoIterator<Item = (&'m str, &'m str)>) -> Self {
         let mut settings = Self::default();
         for (name, text) in meta {
             let Ok(value) = serde_json::from_str::<Value>(text) else { continue };
@@ -142,7 +142,7 @@ impl Settings {
                 Some((object, member)) => json!({object: {member: value}}),
                 None => json!({name: value}),
             };
-            if let Ok(patched) = settings.patched(&patch) {
+            if let Ok(patched) = settings.with_patch(&patch) {
                 settings = patched;
             }
         }
@@ -167,15 +167,19 @@ mod tests {
             "rate_limit": {"max": 3, "duration": "1s"}, "exclusive": {"parallel": 4}, "timeout": "1m", "max_length": 5,
             "idempotency_window": "2h", "id_window": "3h", "retention": {"completed": {"count": 5}},
         });
-        let settings = Settings::default().patched(&patch).unwrap();
-        let declared: SettingsPatch = serde_json::from_value(patch).unwrap();
-        let stored = declared.meta_fields();
-        assert_eq!(stored.len(), 11, "only declared settings are stored: {stored:?}");
-        assert!(stored.values().all(|text| !text.is_empty()), "{stored:?}");
-        let read = Settings::of_stored(stored.iter().map(|(name, text)| (name.as_str(), text.as_str())));
-        assert_eq!(read, settings);
-        assert_eq!(*read.visibility_timeout, Millis::from_secs(2));
-        assert_eq!((*read.retention.completed.count, &read.retention.failed), (5, &Retention::default().failed));
+        let settings = Settings::default().with_patch(&patch).unwrap();
+        let declared_patch: SettingsPatch = serde_json::from_value(patch).unwrap();
+        let stored_fields = declared_patch.meta_fields();
+        assert_eq!(stored_fields.len(), 11, "only declared settings are stored: {stored_fields:?}");
+        assert!(stored_fields.values().all(|text| !text.is_empty()), "{stored_fields:?}");
+        let read_settings =
+            Settings::from_stored(stored_fields.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+        assert_eq!(read_settings, settings);
+        assert_eq!(*read_settings.visibility_timeout, Millis::from_secs(2));
+        assert_eq!(
+            (*read_settings.retention.completed.count, &read_settings.retention.failed),
+            (5, &Retention::default().failed)
+        );
         assert!(Settings::default().meta_fields().values().all(String::is_empty));
         let groups: SettingsPatch = serde_json::from_value(json!({"groups": {"concurrency": 7}})).unwrap();
         assert_eq!(groups.meta_fields().into_iter().collect::<Vec<_>>(), [("groups.concurrency".into(), "7".into())]);
@@ -185,7 +189,7 @@ mod tests {
     fn fields_of_meta_that_are_no_settings_are_ignored() {
         let meta =
             [("layout", "3"), ("max_attempts", "x"), ("timeout", "0"), ("max_lapses", "7"), ("retention.x", "1")];
-        let read = Settings::of_stored(meta);
-        assert_eq!(read, Settings { max_lapses: NumberIn::of(7), ..Settings::default() });
+        let read_settings = Settings::from_stored(meta);
+        assert_eq!(read_settings, Settings { max_lapses: NumberIn::of(7), ..Settings::default() });
     }
 }

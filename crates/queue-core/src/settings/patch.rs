@@ -21,24 +21,25 @@ impl Settings {
     /// # Errors
     ///
     /// Returns the first setting that is unknown, of a wrong type, or out of range.
-    pub fn patched(&self, patch: &Value) -> Result<Self, InvalidSetting> {
-        let invalid = |setting: String, problem: String, is_conflict| InvalidSetting { setting, problem, is_conflict };
+    pub fn with_patch(&self, patch: &Value) -> Result<Self, InvalidSetting> {
+        let invalid_setting =
+            |setting: String, problem: String, is_conflict| InvalidSetting { setting, problem, is_conflict };
         if let Some(setting) = path_of_list(patch) {
             // Code derived by serde would also accept a list of the members' values instead of an object.
-            return Err(invalid(setting, "no setting is a list; name its members in an object".into(), false));
+            return Err(invalid_setting(setting, "no setting is a list; name its members in an object".into(), false));
         }
-        let mut merged = self.as_json();
-        merge(&mut merged, patch, Some(&Self::default().as_json()));
-        let settings: Self = serde_path_to_error::deserialize(merged).map_err(|error| {
+        let mut merged_json = self.as_json();
+        merge(&mut merged_json, patch, Some(&Self::default().as_json()));
+        let settings: Self = serde_path_to_error::deserialize(merged_json).map_err(|error| {
             let setting = error.path().to_string();
             let problem = error.into_inner().to_string();
             // A missing member is an error, because it has no default. A patch may omit the member if the current settings have
             // it.
             let is_conflict = problem.starts_with("missing field");
-            invalid(setting, problem, is_conflict)
+            invalid_setting(setting, problem, is_conflict)
         })?;
         if let Some(kind) = settings.retention.contradiction() {
-            return Err(invalid(kind.into(), "min_age must not be longer than age".into(), true));
+            return Err(invalid_setting(kind.into(), "min_age must not be longer than age".into(), true));
         }
         Ok(settings)
     }
@@ -74,7 +75,7 @@ impl SettingsPatch {
     ///
     /// Returns the first setting that is unknown, of a wrong type, or out of range.
     pub fn settings(&self) -> Result<Settings, InvalidSetting> {
-        Settings::default().patched(&self.0)
+        Settings::default().with_patch(&self.0)
     }
 
     /// Whether the patch names a setting.
@@ -84,9 +85,9 @@ impl SettingsPatch {
 
     /// The fields of the hash `meta` for the settings that the patch names, as in [`Settings::meta_fields`].
     pub(crate) fn meta_fields(&self) -> BTreeMap<String, String> {
-        let mut stored = self.settings().unwrap_or_default().meta_fields();
-        stored.retain(|field, _| self.0.pointer(&format!("/{}", field.replace('.', "/"))).is_some());
-        stored
+        let mut stored_fields = self.settings().unwrap_or_default().meta_fields();
+        stored_fields.retain(|field, _| self.0.pointer(&format!("/{}", field.replace('.', "/"))).is_some());
+        stored_fields
     }
 
     /// Merges another patch into this one; the members of the other patch win.
@@ -128,8 +129,8 @@ fn path_of_list(patch: &Value) -> Option<String> {
     match patch {
         Value::Array(_) => Some(String::new()),
         Value::Object(members) => members.iter().find_map(|(name, value)| {
-            let within = path_of_list(value)?;
-            Some(if within.is_empty() { name.clone() } else { format!("{name}.{within}") })
+            let inner_path = path_of_list(value)?;
+            Some(if inner_path.is_empty() { name.clone() } else { format!("{name}.{inner_path}") })
         }),
         _ => None,
     }
@@ -158,23 +159,23 @@ mod tests {
     fn patch_changes_the_settings_that_it_names_and_null_restores_the_default() {
         let first = json!({"max_attempts": 9, "timeout": "5s", "rate_limit": {"max": 1, "duration": 1000},
                            "retention": {"completed": {"count": 7, "age": "2h"}}});
-        let settings = Settings::default().patched(&first).unwrap();
+        let settings = Settings::default().with_patch(&first).unwrap();
         let second = json!({"max_attempts": null, "rate_limit": {"max": 2}, "timeout": null,
                             "retention": {"completed": {"count": null}}});
-        let settings = settings.patched(&second).unwrap();
+        let settings = settings.with_patch(&second).unwrap();
         assert_eq!((*settings.max_attempts, settings.timeout), (3, None));
         let limit = settings.rate_limit.unwrap();
         assert_eq!((*limit.max, *limit.duration), (2, Millis::from_secs(1)));
-        let completed = settings.retention.completed;
-        assert_eq!((*completed.count, *completed.age), (10_000, Millis::from_hours(2)));
-        assert_eq!(settings.patched(&json!({"rate_limit": null, "retention": null})).unwrap(), Settings::default());
+        let completed_retention = settings.retention.completed;
+        assert_eq!((*completed_retention.count, *completed_retention.age), (10_000, Millis::from_hours(2)));
+        assert_eq!(settings.with_patch(&json!({"rate_limit": null, "retention": null})).unwrap(), Settings::default());
     }
 
     #[test]
     fn null_is_no_limit_for_the_concurrency_of_groups() {
         let concurrency = |settings: &Settings, patch| {
-            let patched = settings.patched(&patch).unwrap();
-            (patched.groups.concurrency.map(|max| *max), patched)
+            let patched_settings = settings.with_patch(&patch).unwrap();
+            (patched_settings.groups.concurrency.map(|max| *max), patched_settings)
         };
         let (default, settings) = concurrency(&Settings::default(), json!({}));
         let (unlimited, settings) = concurrency(&settings, json!({"groups": {"concurrency": null}}));
@@ -207,10 +208,10 @@ mod tests {
             (json!({"max_attempt": null}), "max_attempt"),
             (json!({"backoff": {"dealy": null}}), "backoff.dealy"),
         ] {
-            let error = Settings::default().patched(&patch).unwrap_err();
+            let error = Settings::default().with_patch(&patch).unwrap_err();
             assert_eq!(error.setting, setting, "{patch}: {error}");
         }
-        assert!(Settings::default().patched(&json!(5)).is_err());
-        assert!(Settings::default().patched(&json!([])).is_err());
+        assert!(Settings::default().with_patch(&json!(5)).is_err());
+        assert!(Settings::default().with_patch(&json!([])).is_err());
     }
 }

@@ -41,9 +41,9 @@ type Age = DurationIn<0, { Millis::from_days(3_650).get() }>;
 
 impl Default for Retention {
     fn default() -> Self {
-        const COMPLETED: Keep = Keep::of(Millis::from_hours(24), 10_000);
-        const FAILED: Keep = Keep::of(Millis::from_days(14), 100_000);
-        Self { completed: COMPLETED, failed: FAILED }
+        const DEFAULT_COMPLETED: Keep = Keep::of(Millis::from_hours(24), 10_000);
+        const DEFAULT_FAILED: Keep = Keep::of(Millis::from_days(14), 100_000);
+        Self { completed: DEFAULT_COMPLETED, failed: DEFAULT_FAILED }
     }
 }
 

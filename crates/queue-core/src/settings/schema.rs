@@ -115,8 +115,8 @@ fn permit_null(object: &mut Object, defaults: &Value) {
             }
             _ => {}
         }
-        let null = ObjectBuilder::new().schema_type(Type::Null);
+        let null_schema = ObjectBuilder::new().schema_type(Type::Null);
         let description = format!("null restores the default: {default}");
-        *property = AnyOfBuilder::new().item(property.clone()).item(null).description(Some(description)).into();
+        *property = AnyOfBuilder::new().item(property.clone()).item(null_schema).description(Some(description)).into();
     }
 }

@@ -76,11 +76,11 @@ impl WakeNotifier {
             Wake::For(_) => self.wake(),
             Wake::Schedule(_) => {}
             Wake::Cancel(id) => {
-                let mut to_cancel = self.to_cancel.lock();
+                let mut ids_to_cancel = self.to_cancel.lock();
                 if let Ok(id) = id.parse()
-                    && to_cancel.len() < Self::MAX_TO_CANCEL
+                    && ids_to_cancel.len() < Self::MAX_TO_CANCEL
                 {
-                    to_cancel.insert(id);
+                    ids_to_cancel.insert(id);
                     self.cancel_requested.notify_one();
                 }
             }
@@ -90,9 +90,9 @@ impl WakeNotifier {
     /// Waits until messages must be cancelled, and returns their ids. The future may be dropped at any time.
     pub async fn cancelled(&self) -> HashSet<MessageId> {
         loop {
-            let cancelled = mem::take(&mut *self.to_cancel.lock());
-            if !cancelled.is_empty() {
-                return cancelled;
+            let cancelled_ids = mem::take(&mut *self.to_cancel.lock());
+            if !cancelled_ids.is_empty() {
+                return cancelled_ids;
             }
             self.cancel_requested.notified().await;
         }
@@ -123,9 +123,9 @@ impl WakeNotifier {
     /// Waits for the next wake-up, for at most `poll`. A wake-up between two waits ends the next wait at once. Only one task
     /// may wait at a time.
     pub async fn woken(&self, poll: Duration) {
-        let latest = Instant::now() + poll;
+        let latest_wake = Instant::now() + poll;
         loop {
-            let instant = self.check_at.lock().map_or(latest, |instant| instant.min(latest));
+            let instant = self.check_at.lock().map_or(latest_wake, |instant| instant.min(latest_wake));
             // A timer for an instant in the past would fire only at the next whole millisecond.
             if instant <= Instant::now() {
                 self.check_at.lock().take_if(|due| *due <= Instant::now());
@@ -146,14 +146,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn notifier_wakes_at_the_earliest_instant_that_was_set() {
         let notifier = WakeNotifier::new();
-        let hour = Duration::from_secs(3_600);
+        let one_hour = Duration::from_secs(3_600);
         // A new notifier wakes its consumer at once.
-        notifier.woken(hour).await;
+        notifier.woken(one_hour).await;
         let start = Instant::now();
         notifier.wake_in(Duration::from_secs(9));
         notifier.wake_in(Duration::from_secs(5));
         notifier.wake_in(Duration::from_secs(7));
-        notifier.woken(hour).await;
+        notifier.woken(one_hour).await;
         assert_eq!(start.elapsed().as_secs(), 5);
         notifier.woken(Duration::from_secs(60)).await;
         assert_eq!(start.elapsed().as_secs(), 65, "nothing is set any more: only the poll is left");
@@ -184,20 +184,20 @@ mod tests {
         let notifier = WakeNotifier::new();
         let (mine, other) = (ConsumerId::issue(), ConsumerId::issue());
         notifier.wake_only(&mine);
-        let wakes = async |payload: &str| {
+        let is_woken_by = async |payload: &str| {
             notifier.woken(Duration::ZERO).await;
             notifier.receive(Wake::parse(payload));
             let start = Instant::now();
             notifier.woken(Duration::from_secs(60)).await;
             start.elapsed() < Duration::from_secs(1)
         };
-        assert!(wakes("0").await);
-        assert!(wakes("-5").await, "an instant that has passed is now");
-        assert!(wakes(&format!("0\t{mine}")).await);
-        assert!(!wakes(&format!("0\t{other}")).await);
-        assert!(!wakes("60000000").await);
-        assert!(!wakes("schedule\treport").await);
-        assert!(!wakes("cancel\t21718923400017").await);
+        assert!(is_woken_by("0").await);
+        assert!(is_woken_by("-5").await, "an instant that has passed is now");
+        assert!(is_woken_by(&format!("0\t{mine}")).await);
+        assert!(!is_woken_by(&format!("0\t{other}")).await);
+        assert!(!is_woken_by("60000000").await);
+        assert!(!is_woken_by("schedule\treport").await);
+        assert!(!is_woken_by("cancel\t21718923400017").await);
         assert_eq!(notifier.cancelled().await, HashSet::from(["21718923400017".parse().unwrap()]));
     }
 }

@@ -52,9 +52,9 @@ impl ScheduleChanges {
     /// a time.
     pub(crate) async fn next(&self) -> HashMap<QueueName, OutdatedSchedules> {
         loop {
-            let changed = std::mem::take(&mut *self.changed.lock());
-            if !changed.is_empty() {
-                return changed;
+            let changed_schedules = std::mem::take(&mut *self.changed.lock());
+            if !changed_schedules.is_empty() {
+                return changed_schedules;
             }
             self.added.notified().await;
         }

@@ -89,8 +89,8 @@ impl SubscriberState {
 
     /// Whether a subscription by pattern covers the channel. Channels of events are covered only if all queues are subscribed to.
     fn is_covered_by_pattern(&self, channel: &str) -> bool {
-        let by_prefix = || Keys::queue_of(channel).is_some_and(|queue| self.matches_prefix(&queue));
-        self.timers.is_some() || channel.ends_with(suffix::WAKE) && by_prefix()
+        let matches_by_prefix = || Keys::queue_of(channel).is_some_and(|queue| self.matches_prefix(&queue));
+        self.timers.is_some() || channel.ends_with(suffix::WAKE) && matches_by_prefix()
     }
 
     fn add_new_queue(&self, queue: QueueName) {
@@ -107,14 +107,14 @@ impl Subscriber {
     }
 
     /// Like [`new`](Self::new), but subscribes to all queues, for a process with [`Maintenance`](crate::Maintenance).
-    pub fn of_all_queues(redis: Redis) -> Self {
+    pub fn for_all_queues(redis: Redis) -> Self {
         Self::with_channels(redis, vec![String::new()], vec![FINISHED_CHANNEL], Some(Arc::default()))
     }
 
     /// Like [`new`](Self::new), for a worker: the subscriber counts as one of the [workers](crate::Queues::worker_count), and also
     /// subscribes to every queue whose name begins with one of `prefixes`, by one pattern for each prefix.
     /// [`new_queue`](Self::new_queue) returns those of these queues whose notifiers were not requested.
-    pub fn of_prefixes(redis: Redis, prefixes: impl IntoIterator<Item = String>) -> Self {
+    pub fn for_prefixes(redis: Redis, prefixes: impl IntoIterator<Item = String>) -> Self {
         let mut prefixes: Vec<String> = prefixes.into_iter().collect();
         // After sorting, a prefix comes before the longer prefixes that begin with it. The longer prefixes are redundant.
         prefixes.sort_unstable();
@@ -186,8 +186,8 @@ impl Subscriber {
         loop {
             let next_queue = {
                 let mut new_queues = self.shared.new_queues.lock();
-                let next = new_queues.iter().next().cloned();
-                next.and_then(|next| new_queues.take(&next))
+                let next_name = new_queues.iter().next().cloned();
+                next_name.and_then(|next_name| new_queues.take(&next_name))
             };
             if let Some(queue) = next_queue {
                 return queue;
@@ -198,7 +198,7 @@ impl Subscriber {
 
     /// Announces existing queues: [`new_queue`](Self::new_queue) then returns those of the queues that are subscribed to by prefix
     /// and whose notifiers were not requested.
-    pub fn announce(&self, queues: impl IntoIterator<Item = QueueName>) {
+    pub fn announce_queues(&self, queues: impl IntoIterator<Item = QueueName>) {
         let notifiers = self.shared.notifiers.lock();
         let is_new = |queue: &QueueName| !notifiers.contains_key(&Keys::of(queue).key(suffix::WAKE));
         let mut new_queues = self.shared.new_queues.lock();
@@ -208,7 +208,7 @@ impl Subscriber {
 
     /// Removes the notifier of a queue that is subscribed to by prefix. If a wake-up is pending or arrives later,
     /// [`new_queue`](Self::new_queue) returns the queue.
-    pub fn forget(&self, queue: &QueueName) {
+    pub fn forget_queue(&self, queue: &QueueName) {
         if !self.shared.matches_prefix(queue) {
             return;
         }
@@ -242,7 +242,7 @@ impl Subscriber {
     }
 
     /// Keeps the connection open, reconnecting whenever it breaks, until the future is dropped.
-    pub async fn keep(&self) {
+    pub async fn keep_connected(&self) {
         self.run(CancellationToken::new()).await;
     }
 
@@ -251,14 +251,14 @@ impl Subscriber {
         let mut retry = Retry::new();
         let mut is_logged = false;
         loop {
-            let ended = tokio::select! {
-                ended = self.subscribe_and_listen(&mut retry, &mut is_logged) => ended,
+            let listen_end = tokio::select! {
+                listen_end = self.subscribe_and_listen(&mut retry, &mut is_logged) => listen_end,
                 () = shutdown.cancelled() => return,
             };
             self.shared.connected.send_replace(false);
             // The log gets one line for each outage, not for each attempt to reconnect.
             if !is_logged {
-                warn!(reason = %ended, "the subscription to Redis broke, reconnecting");
+                warn!(reason = %listen_end, "the subscription to Redis broke, reconnecting");
                 is_logged = true;
             }
             tokio::select! {
@@ -278,7 +278,7 @@ impl Subscriber {
         let reason = tokio::select! {
             reason = self.subscribe_at(&node, retry, is_logged) => reason,
             // A server that hangs accepts connections, and never answers.
-            () = node.retired().cancelled() => "the server is no longer a primary".into(),
+            () = node.retire_token().cancelled() => "the server is no longer a primary".into(),
         };
         topology.note_failure();
         reason
@@ -287,9 +287,9 @@ impl Subscriber {
     /// Subscribes at one server, delivers notifications until the subscription ends, and returns the reason why it ended.
     async fn subscribe_at(&self, node: &Node, retry: &mut Retry, is_logged: &mut bool) -> String {
         let limit = self.shared.redis.time_limit();
-        let opened = timeout(limit, node.endpoint().open_for_subscriptions()).await;
-        let (mut sink, mut messages) = match opened {
-            Ok(Ok(opened)) => opened,
+        let open_result = timeout(limit, node.endpoint().open_for_subscriptions()).await;
+        let (mut sink, mut messages) = match open_result {
+            Ok(Ok(open_result)) => open_result,
             Ok(Err(error)) => return closed_by_server::explain_connect_error(error, node.endpoint()).await.to_string(),
             Err(_) => return "no connection in time".into(),
         };
@@ -362,9 +362,9 @@ impl Subscriber {
             let wake = Wake::parse(&payload);
             if let Wake::Schedule(name) = wake {
                 if let (Some(changes), Some(queue)) = (&self.shared.schedule_changes, Keys::queue_of(channel)) {
-                    let changed =
+                    let changed_schedules =
                         name.parse().map_or(OutdatedSchedules::All, |name| OutdatedSchedules::Some([name].into()));
-                    changes.add(queue, changed);
+                    changes.add(queue, changed_schedules);
                 }
                 return;
             }

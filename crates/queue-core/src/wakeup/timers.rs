@@ -65,13 +65,13 @@ impl WakeTimers {
                 Ok(queue) => return queue,
                 Err(instant) => instant,
             };
-            let earlier = self.earlier.notified();
+            let earlier_timer = self.earlier.notified();
             match instant {
                 Some(instant) => tokio::select! {
                     () = sleep_until(instant) => {}
-                    () = earlier => {}
+                    () = earlier_timer => {}
                 },
-                None => earlier.await,
+                None => earlier_timer.await,
             }
         }
     }
@@ -111,22 +111,22 @@ mod tests {
         timers.set(name("a"), Duration::from_secs(1));
         assert_eq!((timers.next().await, start.elapsed().as_secs()), (name("a"), 4));
         assert_eq!((timers.next().await, start.elapsed().as_secs()), (name("b"), 5));
-        let later = tokio::time::timeout(Duration::from_secs(60), timers.next());
-        assert!(later.await.is_err(), "each instant of a queue but the earliest is forgotten");
+        let later_timer = tokio::time::timeout(Duration::from_secs(60), timers.next());
+        assert!(later_timer.await.is_err(), "each instant of a queue but the earliest is forgotten");
     }
 
     #[tokio::test(start_paused = true)]
     async fn repeated_timers_of_a_queue_take_no_more_memory() {
         let timers = WakeTimers::default();
-        let busy: QueueName = "busy".parse().unwrap();
+        let busy_queue: QueueName = "busy".parse().unwrap();
         for _ in 0..10_000 {
-            timers.set(busy.clone(), Duration::from_secs(86_400));
-            timers.set(busy.clone(), Duration::ZERO);
-            assert_eq!(timers.next().await, busy);
+            timers.set(busy_queue.clone(), Duration::from_secs(86_400));
+            timers.set(busy_queue.clone(), Duration::ZERO);
+            assert_eq!(timers.next().await, busy_queue);
         }
         assert!(timers.entries.lock().order.len() <= TimerEntries::MAX_OUTDATED + 2);
-        timers.set(busy.clone(), Duration::from_secs(1));
+        timers.set(busy_queue.clone(), Duration::from_secs(1));
         let start = Instant::now();
-        assert_eq!((timers.next().await, start.elapsed().as_secs()), (busy, 1));
+        assert_eq!((timers.next().await, start.elapsed().as_secs()), (busy_queue, 1));
     }
 }
