@@ -140,12 +140,12 @@ impl Job {
         self.record_start().checked_add(self.state.timeout?.to_std())
     }
 
-    /// Records that the handler starts now, unless it has started already. Returns the instant at which it started.
+    /// Records that the handler starts now, unless it has started already. Returns the instant at which the handler started.
     pub(crate) fn record_start(&self) -> Instant {
         *self.state.started.get_or_init(Instant::now)
     }
 
-    /// Returns the end of the lease as it was when the message was handed out, by Redis's clock. The worker extends the lease
+    /// Returns the end of the lease as it was when the message was leased, by Redis's clock. The worker extends the lease
     /// while the handler runs.
     pub fn lease_expires_at(&self) -> Timestamp {
         self.state.lease_expires_at
@@ -185,12 +185,12 @@ impl Job {
         let millis = Millis::new(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
         match &self.state.lease {
             Lease::Real(queue, lease) => {
-                let extended = queue.extend(std::slice::from_ref(lease), Some(millis)).await?;
-                let extended = extended.first().copied().unwrap_or(Extended::LeaseOver);
-                if extended != Extended::LeaseOver {
+                let extend_outcomes = queue.extend(std::slice::from_ref(lease), Some(millis)).await?;
+                let extend_outcomes = extend_outcomes.first().copied().unwrap_or(Extended::LeaseOver);
+                if extend_outcomes != Extended::LeaseOver {
                     self.state.cancel.record_extended(Instant::now().checked_add(duration));
                 }
-                Ok(extended)
+                Ok(extend_outcomes)
             }
             Lease::Simulated(_) => Ok(Extended::Until(self.now() + millis)),
         }
@@ -209,8 +209,8 @@ impl Job {
     /// Returns the instant by which a part of the run that is cancelled now must have ended: the end of the grace, but no later
     /// than shortly after the time-out of the run.
     pub(crate) fn must_end_by(&self, grace: Duration) -> tokio::time::Instant {
-        let after_grace = tokio::time::Instant::now() + grace;
-        self.deadline().map_or(after_grace, |deadline| after_grace.min((deadline + CLEANUP_AFTER_TIMEOUT).into()))
+        let end_of_grace = tokio::time::Instant::now() + grace;
+        self.deadline().map_or(end_of_grace, |deadline| end_of_grace.min((deadline + CLEANUP_AFTER_TIMEOUT).into()))
     }
 
     /// Returns a token for a part of the run that continues for a limited time after the handler was dropped. A timed-out
@@ -249,12 +249,12 @@ impl Job {
     /// Returns the trace context that a URL or a program gets, as request headers: the context of this run's span if the worker
     /// sends traces, otherwise the context of the message.
     pub(crate) fn trace_headers(&self) -> [(&'static str, Option<String>); 2] {
-        let span_context = telemetry::is_tracing().then(|| TraceContext::of_span(&Span::current())).flatten();
+        let span_context = telemetry::is_tracing().then(|| TraceContext::from_span(&Span::current())).flatten();
         let (parent, state) = if let Some(context) = span_context {
             (Some(context.traceparent()), context.tracestate())
         } else {
-            let of_message = |name| self.header(name).map(str::to_owned);
-            (of_message(TraceContext::TRACEPARENT), of_message(TraceContext::TRACESTATE))
+            let header_of_message = |name| self.header(name).map(str::to_owned);
+            (header_of_message(TraceContext::TRACEPARENT), header_of_message(TraceContext::TRACESTATE))
         };
         [(TraceContext::TRACEPARENT, parent), (TraceContext::TRACESTATE, state)]
     }

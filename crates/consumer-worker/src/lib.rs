@@ -31,7 +31,7 @@ pub use runtime::{Worker, WorkerError, WorkerMetrics};
 pub use testing::{TestJob, reported};
 
 /// The error text of 404 responses on the worker's port.
-const UNKNOWN_PATH: &str = "there is nothing at this path: a worker serves /livez, /readyz and /metrics only; the endpoints for \
+const UNKNOWN_PATH_ERROR: &str = "there is nothing at this path: a worker serves /livez, /readyz and /metrics only; the endpoints for \
                         messages and queues are those of the producer-api, at its own address";
 
 /// Runs a worker with a configuration and routes, and serves its health and metrics, until `stop` is cancelled. `serve` is for
@@ -59,24 +59,29 @@ where
     let health = Router::new()
         .merge(service::health::routes(redis, subscriber.clone(), monitor.clone()))
         .route("/metrics", get(async move || page([&*registry])))
-        .fallback(|| async { Problem::new(Code::NotFound, UNKNOWN_PATH) })
+        .fallback(|| async { Problem::new(Code::NotFound, UNKNOWN_PATH_ERROR) })
         .layer(middleware::from_fn(render_problems));
 
     // Health and metrics are served until the worker has stopped, because the worker still settles leases while it stops.
-    let stopped = CancellationToken::new();
-    let monitoring = tokio::spawn(monitor.run(stopped.clone()));
-    let grace = config.worker.shutdown_grace.to_std();
-    let serving =
-        tokio::spawn(service::serve(listener, health, Limits::for_health_server(grace), None, stopped.clone()));
+    let stop_token = CancellationToken::new();
+    let monitor_task = tokio::spawn(monitor.run(stop_token.clone()));
+    let shutdown_grace = config.worker.shutdown_grace.to_std();
+    let server_task = tokio::spawn(service::serve(
+        listener,
+        health,
+        Limits::for_health_server(shutdown_grace),
+        None,
+        stop_token.clone(),
+    ));
 
     let consumer = ConsumerId::issue();
     runtime::log_start(&routes, &consumer, config.worker.concurrency);
     let worker = Worker { queues, subscriber, routes, consumer, config: config.worker, metrics };
     let result = worker.run(stop).await;
     handlers::all_programs_ended().await;
-    stopped.cancel();
-    serving.await??;
-    monitoring.await?;
+    stop_token.cancel();
+    server_task.await??;
+    monitor_task.await?;
     Ok(result?)
 }
 

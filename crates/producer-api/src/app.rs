@@ -95,6 +95,6 @@ impl App {
         operation: impl Future<Output = T> + Send + 'static,
     ) -> Result<T> {
         let task = self.tasks.spawn(operation.instrument(Span::current()));
-        task.await.map_err(|_| errors::INTERNAL.into())
+        task.await.map_err(|_| errors::INTERNAL_ERROR.into())
     }
 }

@@ -78,7 +78,7 @@ impl Budget {
         Self { max, max_per_client, taken: Arc::default() }
     }
 
-    pub(crate) fn taken(&self) -> usize {
+    pub(crate) fn taken_amount(&self) -> usize {
         self.taken.lock().all
     }
 
@@ -109,17 +109,18 @@ impl Budget {
     /// Chooses an amount from `min` to `max`, adds it to the taken amount, and returns it. If `client` is `None`, only the
     /// maximum for all clients applies.
     fn add(&self, client: Option<&Client>, min: usize, max: usize) -> Result<usize, BudgetExceeded> {
-        let mut taken = self.taken.lock();
-        let free = self.max.saturating_sub(taken.all);
-        let of_client = |client| taken.by_client.get(client).copied().unwrap_or(0);
-        let free_for_client = client.map_or(free, |client| self.max_per_client.saturating_sub(of_client(client)));
-        let amount = (free.min(free_for_client) / FLEXIBLE_SHARE_DIVISOR).clamp(min, max);
+        let mut taken_amounts = self.taken.lock();
+        let free_amount = self.max.saturating_sub(taken_amounts.all);
+        let amount_of_client = |client| taken_amounts.by_client.get(client).copied().unwrap_or(0);
+        let free_for_client =
+            client.map_or(free_amount, |client| self.max_per_client.saturating_sub(amount_of_client(client)));
+        let amount = (free_amount.min(free_for_client) / FLEXIBLE_SHARE_DIVISOR).clamp(min, max);
         match client {
-            _ if amount > free => return Err(BudgetExceeded::All),
+            _ if amount > free_amount => return Err(BudgetExceeded::All),
             Some(client) if amount > free_for_client => {
                 return Err(BudgetExceeded::OfClient(client.clone(), self.max_per_client));
             }
-            _ => taken.add(client, amount),
+            _ => taken_amounts.add(client, amount),
         }
         Ok(amount)
     }
@@ -141,8 +142,8 @@ impl Share {
     /// unchanged.
     pub(crate) fn resize(&mut self, amount: usize) -> Result<(), BudgetExceeded> {
         if amount > self.amount {
-            let increase = amount - self.amount;
-            self.budget.add(self.client.as_ref(), increase, increase)?;
+            let added_amount = amount - self.amount;
+            self.budget.add(self.client.as_ref(), added_amount, added_amount)?;
         } else if amount < self.amount {
             self.budget.taken.lock().subtract(self.client.as_ref(), self.amount - amount);
         }
@@ -184,11 +185,11 @@ mod tests {
         let budget = Budget::new(2, 1);
         let (first, second) = (budget.take(None, 1).ok(), budget.take(None, 1).ok());
         assert!(first.is_some() && second.is_some());
-        assert_eq!((budget.take(None, 1).err(), budget.taken()), (Some(BudgetExceeded::All), 2));
+        assert_eq!((budget.take(None, 1).err(), budget.taken_amount()), (Some(BudgetExceeded::All), 2));
         drop(first);
         assert!(budget.take(None, 1).is_ok());
         drop(second);
-        assert_eq!(budget.taken(), 0);
+        assert_eq!(budget.taken_amount(), 0);
     }
 
     #[test]
@@ -196,16 +197,16 @@ mod tests {
         let memory = Budget::new(100, 25);
         let client = |last: u8| Some(Client::Address([192, 0, 2, last].into()));
         let mut one = memory.take(client(1), 10).ok().unwrap();
-        let mut sibling = one.empty_share_of_same_client();
-        assert_eq!(sibling.resize(16), Err(BudgetExceeded::OfClient(client(1).unwrap(), 25)));
-        assert!(sibling.resize(15).is_ok() && one.resize(11).is_err());
-        assert_eq!((one.amount(), sibling.amount(), memory.taken()), (10, 15, 25));
-        let others: Vec<_> = (2..5).map(|last| memory.take(client(last), 25).ok().unwrap()).collect();
+        let mut sibling_share = one.empty_share_of_same_client();
+        assert_eq!(sibling_share.resize(16), Err(BudgetExceeded::OfClient(client(1).unwrap(), 25)));
+        assert!(sibling_share.resize(15).is_ok() && one.resize(11).is_err());
+        assert_eq!((one.amount(), sibling_share.amount(), memory.taken_amount()), (10, 15, 25));
+        let other_shares: Vec<_> = (2..5).map(|last| memory.take(client(last), 25).ok().unwrap()).collect();
         assert_eq!(memory.take(client(9), 1).err(), Some(BudgetExceeded::All));
-        drop((one, others));
-        assert!(sibling.resize(3).is_ok());
-        assert_eq!(memory.taken(), 3);
-        drop(sibling);
+        drop((one, other_shares));
+        assert!(sibling_share.resize(3).is_ok());
+        assert_eq!(memory.taken_amount(), 3);
+        drop(sibling_share);
         assert!(memory.taken.lock().by_client.is_empty());
     }
 
@@ -213,19 +214,19 @@ mod tests {
     fn flexible_share_is_a_part_of_the_free_amount_and_memory_in_use_may_exceed_the_budget() {
         let memory = Budget::new(2_000, 800);
         let client = || Some(Client::Address([192, 0, 2, 1].into()));
-        let large = memory.take_flexible(client(), 10, 80).ok().unwrap();
-        let mut next = memory.take_flexible(client(), 10, 800).ok().unwrap();
-        assert_eq!((large.amount(), next.amount()), (80, 90), "an eighth of what is free");
-        next.force_resize(5_000);
-        assert_eq!(memory.taken(), 5_080);
+        let large_share = memory.take_flexible(client(), 10, 80).ok().unwrap();
+        let mut next_share = memory.take_flexible(client(), 10, 800).ok().unwrap();
+        assert_eq!((large_share.amount(), next_share.amount()), (80, 90), "an eighth of what is free");
+        next_share.force_resize(5_000);
+        assert_eq!(memory.taken_amount(), 5_080);
         assert_eq!(memory.take_flexible(client(), 10, 80).err(), Some(BudgetExceeded::All));
         assert_eq!(memory.take(None, 1).err(), Some(BudgetExceeded::All));
-        next.force_resize(790);
+        next_share.force_resize(790);
         assert_eq!(
             memory.take_flexible(client(), 10, 80).err(),
             Some(BudgetExceeded::OfClient(client().unwrap(), 800))
         );
-        drop((large, next));
+        drop((large_share, next_share));
         let all = memory.take_flexible(client(), 1_000, 1_000).ok().unwrap();
         assert_eq!(all.amount(), 800, "the maximum for one client");
     }

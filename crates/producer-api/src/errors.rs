@@ -22,7 +22,7 @@ impl From<Refusal> for Problem {
     }
 }
 
-pub(crate) const INTERNAL: Refusal =
+pub(crate) const INTERNAL_ERROR: Refusal =
     Refusal(Code::Internal, "this is a fault of the server; its log has the request's id");
 pub(crate) const NO_KEY_FOR_LINES: Refusal = Refusal(
     Code::InvalidIdempotencyKey,
@@ -84,9 +84,9 @@ const EVENT_STREAM_RETRY_AFTER_SECS: u32 = 10;
 
 /// The current outage of Redis, or lack of memory, because of which requests are refused. The outage is logged at most every
 /// ten seconds, not for each refused request.
-static OUTAGE: Outage = Outage::reported_every(Duration::from_secs(10));
+static REDIS_OUTAGE: Outage = Outage::reported_every(Duration::from_secs(10));
 /// The current lack of a right of the Redis user. The lack is logged independently of outages, at most every ten seconds.
-static MISSING_RIGHT: Outage = Outage::reported_every(Duration::from_secs(10));
+static MISSING_RIGHT_OUTAGE: Outage = Outage::reported_every(Duration::from_secs(10));
 
 /// The error text for a Redis user that lacks a right, with an instruction for the operator.
 pub(crate) const MISSING_RIGHT_DETAIL: &str =
@@ -121,7 +121,7 @@ pub(crate) fn existing_queue_error(error: Error, name: &QueueName) -> Problem {
 pub(crate) fn queue_error(error: Error) -> Problem {
     match error {
         Error::Unavailable(reason) => {
-            if OUTAGE.record_failure() {
+            if REDIS_OUTAGE.record_failure() {
                 warn!(reason, "Redis is not available: requests are refused");
             }
             let detail = "Redis is not available now; try again. The operation may have been done completely, in part \
@@ -129,7 +129,7 @@ pub(crate) fn queue_error(error: Error) -> Problem {
             temporary_error(Code::Unavailable, detail)
         }
         Error::NotPermitted(reason) => {
-            if MISSING_RIGHT.record_failure() {
+            if MISSING_RIGHT_OUTAGE.record_failure() {
                 error!(reason, "requests are refused");
             }
             let detail =
@@ -137,7 +137,7 @@ pub(crate) fn queue_error(error: Error) -> Problem {
             temporary_error(Code::Unavailable, detail)
         }
         Error::OutOfMemory => {
-            if OUTAGE.record_failure() {
+            if REDIS_OUTAGE.record_failure() {
                 warn!("Redis is out of memory: messages are refused");
             }
             let detail = "Redis has reached its memory limit and nothing was stored; drain queues or raise maxmemory";
@@ -151,7 +151,7 @@ pub(crate) fn queue_error(error: Error) -> Problem {
             temporary_error(Code::QueueFull, detail)
         }
         Error::Overloaded => {
-            if OUTAGE.record_failure() {
+            if REDIS_OUTAGE.record_failure() {
                 warn!("posts arrive faster than Redis stores them: messages are refused");
             }
             let detail = "posts arrive faster than Redis stores them, and nothing of this request was stored; try again later, \
@@ -185,7 +185,7 @@ pub(crate) fn queue_error(error: Error) -> Problem {
         Error::InvalidSetting(invalid) => invalid_setting(&invalid.setting, &invalid.problem, invalid.is_conflict),
         other => {
             error!(error = %other, "a request could not be served");
-            INTERNAL.into()
+            INTERNAL_ERROR.into()
         }
     }
 }
@@ -217,12 +217,12 @@ pub(crate) fn too_many_listeners(exceeded: BudgetExceeded) -> Problem {
 }
 
 pub(crate) fn too_many_waits(exceeded: BudgetExceeded) -> Problem {
-    let waiting = match exceeded {
+    let waiting_requests = match exceeded {
         BudgetExceeded::All => "the maximum number of requests waits".to_owned(),
         BudgetExceeded::OfClient(key, max) => format!("{max} requests with {key} wait"),
     };
     let detail = format!(
-        "{waiting} at this server already (api.max_waits_per_key), and nothing was done; try again when one is over, or \
+        "{waiting_requests} at this server already (api.max_waits_per_key), and nothing was done; try again when one is over, or \
          without wait"
     );
     temporary_error(Code::TooManyWaits, detail)
@@ -244,17 +244,17 @@ pub(crate) fn no_memory_for_response(exceeded: BudgetExceeded) -> Problem {
 
 #[cold]
 fn no_memory(exceeded: BudgetExceeded, advice: &str) -> Problem {
-    let used = match exceeded {
+    let used_amount = match exceeded {
         BudgetExceeded::All => "bodies and responses use the maximum memory of the server (api.max_body_memory)".into(),
         BudgetExceeded::OfClient(client, max) => format!(
             "bodies from {client} and responses to it use nearly {max} bytes of memory, the maximum for one client (a part of \
              api.max_body_memory)"
         ),
     };
-    if OUTAGE.record_failure() {
-        warn!("a request is refused: {used}");
+    if REDIS_OUTAGE.record_failure() {
+        warn!("a request is refused: {used_amount}");
     }
-    temporary_error(Code::Overloaded, format!("{used}, {advice}"))
+    temporary_error(Code::Overloaded, format!("{used_amount}, {advice}"))
 }
 
 pub(crate) fn invalid_query(detail: impl Display) -> Problem {
@@ -320,8 +320,8 @@ pub(crate) fn line_not_json(detail: impl Display) -> Problem {
 
 fn invalid_setting(setting: &str, problem: &str, is_conflict: bool) -> Problem {
     let path = setting.trim_matches('.');
-    let escaped = shortened(path).replace('~', "~0").replace('/', "~1").replace('.', "/");
-    let pointer = if path.is_empty() { String::new() } else { format!("/{escaped}") };
+    let escaped_path = shortened(path).replace('~', "~0").replace('/', "~1").replace('.', "/");
+    let pointer = if path.is_empty() { String::new() } else { format!("/{escaped_path}") };
     let detail = match (wording::unknown_field(problem), problem.split('`').nth(1)) {
         (Some((word, known)), _) => shortened(&unknown_with_suggestions(&shortened(word), known.iter().copied())),
         (None, Some(word)) if problem.starts_with("missing field") => {
@@ -363,7 +363,7 @@ mod tests {
             (json!({"max_`attempts": 1}), "/max_`attempts: unknown: did you mean \"max_attempts\"?"),
             (json!({"backoff": {"type": "a`b"}}), "/backoff/type: \"a`b\" is unknown; there are fixed, exponential"),
         ] {
-            let problem = queue_error(Settings::default().patched(&patch).unwrap_err().into());
+            let problem = queue_error(Settings::default().with_patch(&patch).unwrap_err().into());
             assert!(problem.detail.starts_with(expected), "{}", problem.detail);
         }
     }

@@ -32,7 +32,7 @@ pub use auth::issue::MakeKey;
 /// Returns an error if the configuration is invalid, or if the API can't listen on the configured address.
 pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Box<dyn Error + Send + Sync>> {
     let redis = config.redis.connect()?.require_replicas(config.durability.replicas);
-    let subscriber = Subscriber::of_all_queues(redis.clone());
+    let subscriber = Subscriber::for_all_queues(redis.clone());
     let queues = Queues::new(redis, config.queues);
     let keyring = Keyring::new(config.auth.load_keys()?);
     let hosts = if keyring.is_empty() && config.api.bind.is_loopback() { Hosts::LocalOnly } else { Hosts::Any };
@@ -54,12 +54,12 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     background.extend(scheduler.map(|scheduler| tokio::spawn(scheduler.run(shutdown.clone()))));
     let maintenance = Maintenance::new(queues.clone(), subscriber);
     background.extend(maintenance.map(|maintenance| tokio::spawn(maintenance.run(shutdown.clone()))));
-    let grace = limits.grace;
-    let serving = service::serve(listener, router::router(&app), limits, tls, shutdown.clone());
-    tokio::try_join!(serving, finish_tasks(app.tasks.clone(), shutdown, grace))?;
+    let shutdown_grace = limits.grace;
+    let server_task = service::serve(listener, router::router(&app), limits, tls, shutdown.clone());
+    tokio::try_join!(server_task, finish_tasks(app.tasks.clone(), shutdown, shutdown_grace))?;
     queues.posts_done().await;
-    app.long_poll.stopped().await;
-    app.event_feed.stopped().await;
+    app.long_poll.wait_until_stopped().await;
+    app.event_feed.wait_until_stopped().await;
     for task in background {
         task.await?;
     }

@@ -67,8 +67,9 @@ impl Responder {
         if text.len() <= MAX_UNCOUNTED_BYTES {
             return Ok(response_with_json(text.into()));
         }
-        let reserved = self.reserve_total(self.app.response_memory.take(self.caller.client(), text.len().min(max)))?;
-        Ok(reserved.response_with_counted_text(text))
+        let reserved_memory =
+            self.reserve_total(self.app.response_memory.take(self.caller.client(), text.len().min(max)))?;
+        Ok(reserved_memory.response_with_counted_text(text))
     }
 
     /// Takes the amount of `response_share` from the total budget of bodies and responses, too.
@@ -143,9 +144,9 @@ impl LeaseMemory {
 
 impl ResponseMemory for LeaseMemory {
     fn take(&self) -> Option<usize> {
-        let reserved = self.responder.reserve(self.messages);
-        let bytes = reserved.as_ref().map(ReservedMemory::bytes).ok();
-        *self.state.lock() = Some(reserved);
+        let memory_for_response = self.responder.reserve(self.messages);
+        let bytes = memory_for_response.as_ref().map(ReservedMemory::bytes).ok();
+        *self.state.lock() = Some(memory_for_response);
         bytes
     }
 
@@ -156,7 +157,7 @@ impl ResponseMemory for LeaseMemory {
 
 fn serialize_json(value: &impl Serialize, expected_bytes: usize) -> Result<Vec<u8>> {
     let mut text = Vec::with_capacity(expected_bytes);
-    serde_json::to_writer(&mut text, value).map_err(|_| errors::INTERNAL)?;
+    serde_json::to_writer(&mut text, value).map_err(|_| errors::INTERNAL_ERROR)?;
     Ok(text)
 }
 

@@ -29,16 +29,16 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     if names.is_empty() {
         names = queues.names().await?;
     }
-    let mut found = 0;
+    let mut finding_count = 0;
     for name in names {
         let audit = queues.queue(&name).audit().await?;
         report(&format!("{name}: {} messages, {} findings", audit.messages, audit.findings.len()));
         for finding in &audit.findings {
             report(&format!("  {finding}"));
         }
-        found += audit.findings.len();
+        finding_count += audit.findings.len();
     }
-    Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if finding_count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 #[expect(clippy::print_stdout, reason = "printing the findings is the purpose of this program")]

@@ -60,21 +60,21 @@ pub struct Ready {
 /// Returns a problem with the reasons if the process can't work now.
 pub async fn ready(redis: &Redis, subscriber: &Subscriber, monitor: &RedisHealthMonitor) -> Result<Ready, Problem> {
     // Each request pings Redis, but uses the settings of Redis that the last examination found.
-    let pinged = redis.ping().await.map_err(|error| error.to_string());
-    let away = pinged.map(|away| away.iter().map(ToString::to_string).collect());
+    let ping_result = redis.ping().await.map_err(|error| error.to_string());
+    let away_servers = ping_result.map(|away_servers| away_servers.iter().map(ToString::to_string).collect());
     let dangers = monitor.last_dangers();
-    let warnings = readiness(away, subscriber.is_connected(), dangers.as_deref())?;
+    let warnings = decide_readiness(away_servers, subscriber.is_connected(), dangers.as_deref())?;
     Ok(Ready { status: "ready", redis: redis.topology_name(), warnings })
 }
 
 /// Decides from the results of the checks whether the process is ready, and returns its warnings. `away` has the errors of the
 /// servers of a cluster that do not answer while other servers answer; queues on those other servers work.
-fn readiness(
+fn decide_readiness(
     away: Result<Vec<String>, String>,
     is_subscribed: bool,
     dangers: Option<&[Danger]>,
 ) -> Result<Vec<String>, Problem> {
-    let not_ready = |reason: String| Problem::new(Code::NotReady, reason).with_retry_after(1);
+    let not_ready_problem = |reason: String| Problem::new(Code::NotReady, reason).with_retry_after(1);
     let (reasons, warnings): (Vec<_>, Vec<_>) =
         dangers.into_iter().flatten().partition(|danger| danger.prevents_work());
     let texts = |dangers: &[&Danger]| dangers.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -85,13 +85,13 @@ fn readiness(
     };
     all.extend(texts(&reasons));
     if !all.is_empty() {
-        return Err(not_ready(all.join("; ")));
+        return Err(not_ready_problem(all.join("; ")));
     }
     if !is_subscribed {
-        return Err(not_ready("the subscription to Redis is not there yet".into()));
+        return Err(not_ready_problem("the subscription to Redis is not there yet".into()));
     }
     if dangers.is_none() {
-        return Err(not_ready("Redis is not examined yet".into()));
+        return Err(not_ready_problem("Redis is not examined yet".into()));
     }
     all_warnings.extend(texts(&warnings));
     Ok(all_warnings)
@@ -162,15 +162,15 @@ impl RedisHealthMonitor {
 
     /// Stores the dangers that were found, logs new and ended dangers, and returns the pause until the next examination.
     fn record(&self, dangers: &[Danger]) -> Duration {
-        let known = self.last_dangers.lock().replace(dangers.to_vec()).unwrap_or_default();
-        for danger in dangers.iter().filter(|danger| !known.contains(danger)) {
+        let known_dangers = self.last_dangers.lock().replace(dangers.to_vec()).unwrap_or_default();
+        for danger in dangers.iter().filter(|danger| !known_dangers.contains(danger)) {
             if danger.prevents_work() {
                 error!(%danger, "Redis is unusable");
             } else {
                 warn!(%danger, "messages are not safe in this Redis");
             }
         }
-        for danger in known.iter().filter(|danger| !dangers.contains(danger)) {
+        for danger in known_dangers.iter().filter(|danger| !dangers.contains(danger)) {
             info!(%danger, "a Redis problem was corrected");
         }
         let is_work_prevented = dangers.iter().any(Danger::prevents_work);
@@ -186,7 +186,7 @@ mod tests {
 
     use super::*;
 
-    fn too_old() -> Danger {
+    fn too_old_danger() -> Danger {
         Danger::TooOld { found: "Redis 6.2.14".into() }
     }
 
@@ -198,38 +198,41 @@ mod tests {
 
     #[test]
     fn service_is_ready_once_redis_answers_and_is_subscribed_to_and_examined() {
-        assert_eq!(readiness(Ok(Vec::new()), true, Some(&[])).unwrap(), [] as [String; 0]);
-        assert_eq!(detail(readiness(Err("away".into()), true, Some(&[]))), "away");
-        assert!(detail(readiness(Ok(Vec::new()), false, Some(&[]))).contains("subscription"));
-        assert!(detail(readiness(Ok(Vec::new()), true, None)).contains("not examined yet"));
+        assert_eq!(decide_readiness(Ok(Vec::new()), true, Some(&[])).unwrap(), [] as [String; 0]);
+        assert_eq!(detail(decide_readiness(Err("away".into()), true, Some(&[]))), "away");
+        assert!(detail(decide_readiness(Ok(Vec::new()), false, Some(&[]))).contains("subscription"));
+        assert!(detail(decide_readiness(Ok(Vec::new()), true, None)).contains("not examined yet"));
     }
 
     #[test]
     fn danger_that_prevents_no_work_is_a_warning() {
         let dangers = vec![Danger::Evicts { policy: "allkeys-lru".into() }, Danger::NotPersistent];
         let texts = dangers.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(readiness(Ok(Vec::new()), true, Some(&dangers)).unwrap(), texts);
+        assert_eq!(decide_readiness(Ok(Vec::new()), true, Some(&dangers)).unwrap(), texts);
     }
 
     #[test]
     fn server_of_a_cluster_that_is_away_is_a_warning_while_others_answer() {
-        let warnings = readiness(Ok(vec!["h:1 is away".into()]), true, Some(&[Danger::NotPersistent])).unwrap();
+        let warnings = decide_readiness(Ok(vec!["h:1 is away".into()]), true, Some(&[Danger::NotPersistent])).unwrap();
         assert_eq!(warnings, ["h:1 is away".to_owned(), Danger::NotPersistent.to_string()]);
     }
 
     #[test]
     fn danger_that_prevents_work_makes_the_service_not_ready() {
-        let reasons =
-            detail(readiness(Ok(Vec::new()), true, Some(&[too_old(), Danger::Replica, Danger::NotPersistent])));
-        assert_eq!(reasons, format!("{}; {}", too_old(), Danger::Replica));
+        let reasons = detail(decide_readiness(
+            Ok(Vec::new()),
+            true,
+            Some(&[too_old_danger(), Danger::Replica, Danger::NotPersistent]),
+        ));
+        assert_eq!(reasons, format!("{}; {}", too_old_danger(), Danger::Replica));
         assert!(reasons.contains("Redis 6.2.14 is too old: Drover needs Redis 7.0 or newer"), "{reasons}");
     }
 
     #[test]
     fn outage_now_is_reported_before_dangers_that_were_found_earlier() {
-        assert_eq!(detail(readiness(Err("away".into()), false, Some(&[]))), "away");
-        let both = detail(readiness(Err("away".into()), false, Some(&[too_old()])));
-        assert!(both.starts_with("away; Redis 6.2.14"), "{both}");
+        assert_eq!(detail(decide_readiness(Err("away".into()), false, Some(&[]))), "away");
+        let detail_of_two_problems = detail(decide_readiness(Err("away".into()), false, Some(&[too_old_danger()])));
+        assert!(detail_of_two_problems.starts_with("away; Redis 6.2.14"), "{detail_of_two_problems}");
     }
 
     #[tokio::test]
@@ -247,17 +250,17 @@ mod tests {
             let (monitor, shutdown) = (monitor.clone(), shutdown.clone());
             tokio::spawn(async move { tokio::join!(subscriber.run(shutdown.clone()), monitor.run(shutdown)) })
         };
-        let evicts = |policy: &str| vec![Danger::Evicts { policy: policy.into() }];
+        let eviction_dangers = |policy: &str| vec![Danger::Evicts { policy: policy.into() }];
         for (policy, expected) in
-            [("noeviction", vec![]), ("allkeys-lru", evicts("allkeys-lru")), ("noeviction", vec![])]
+            [("noeviction", vec![]), ("allkeys-lru", eviction_dangers("allkeys-lru")), ("noeviction", vec![])]
         {
             server.command(&format!("CONFIG SET maxmemory-policy {policy}"));
-            let until_found = async {
+            let wait_for_dangers = async {
                 while monitor.last_dangers().as_ref() != Some(&expected) {
                     sleep(Duration::from_millis(5)).await;
                 }
             };
-            timeout(TIME_LIMIT, until_found).await.unwrap();
+            timeout(TIME_LIMIT, wait_for_dangers).await.unwrap();
         }
         shutdown.cancel();
         timeout(TIME_LIMIT, running).await.unwrap().unwrap();

@@ -77,30 +77,30 @@ struct Process {
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut write = |name, help, metric: &dyn EncodeMetric| {
+        let mut write_metric = |name, help, metric: &dyn EncodeMetric| {
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
         };
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        write("process_start_time_seconds", "When the process started, since 1970.", &ConstGauge::new(started))?;
+        write_metric("process_start_time_seconds", "When the process started, since 1970.", &ConstGauge::new(started))?;
         if let Some(seconds) = cpu_seconds() {
-            write("process_cpu_seconds", "CPU time of the process.", &ConstCounter::new(seconds))?;
+            write_metric("process_cpu_seconds", "CPU time of the process.", &ConstCounter::new(seconds))?;
         }
         if let Some(bytes) = resident_bytes() {
-            write("process_resident_memory_bytes", "Resident memory of the process.", &ConstGauge::new(bytes))?;
+            write_metric("process_resident_memory_bytes", "Resident memory of the process.", &ConstGauge::new(bytes))?;
         }
         if let Ok(open) = fs::read_dir("/proc/self/fd") {
             let help = "Open files and sockets: connections are among them.";
-            write("process_open_fds", help, &ConstGauge::new(open.count()))?;
+            write_metric("process_open_fds", help, &ConstGauge::new(open.count()))?;
         }
         Ok(())
     }
 }
 
 fn cpu_seconds() -> Option<f64> {
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let process_stat = fs::read_to_string("/proc/self/stat").ok()?;
     // The name of the program may contain any character; the name ends at the last closing bracket. The fields 14 and 15 are
     // utime and stime.
-    let (_, after_name) = stat.rsplit_once(')')?;
+    let (_, after_name) = process_stat.rsplit_once(')')?;
     let ticks = after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().ok());
     Some(ticks.sum::<Option<f64>>()? / TICKS_PER_SEC)
 }

@@ -106,7 +106,7 @@ pub struct FieldError {
 impl FieldError {
     /// Returns the same error with a pointer that is prefixed with `pointer`, the pointer of the parent.
     #[must_use]
-    pub fn within(mut self, pointer: &str) -> Self {
+    pub fn with_parent_pointer(mut self, pointer: &str) -> Self {
         self.pointer.insert_str(0, pointer);
         self
     }
@@ -114,12 +114,12 @@ impl FieldError {
 
 /// Creates an id for a request that has no id.
 pub fn new_request_id() -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
     let bytes = rand::random::<u64>().to_ne_bytes();
     // The digits are not written with `format!`, because `format!` is slower and each request needs an id.
     let mut id = String::with_capacity(2 * bytes.len());
     for digit in bytes.into_iter().flat_map(|byte| [byte >> 4, byte & 15]) {
-        id.push(char::from(DIGITS[usize::from(digit)]));
+        id.push(char::from(HEX_DIGITS[usize::from(digit)]));
     }
     id
 }
@@ -184,8 +184,8 @@ impl Problem {
     }
 
     /// Returns the problem for an error response of a library, of which only the status is known.
-    pub(crate) fn of_status(status: StatusCode) -> Self {
-        let code = Code::of_status(status);
+    pub(crate) fn from_status(status: StatusCode) -> Self {
+        let code = Code::from_status(status);
         let detail = match code {
             Code::NotFound => "there is nothing at this path; the endpoints are under /v1/queues",
             Code::MethodNotAllowed => {
@@ -257,7 +257,7 @@ where
     if !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
-    let mut problem = response.extensions_mut().remove::<Problem>().unwrap_or_else(|| Problem::of_status(status));
+    let mut problem = response.extensions_mut().remove::<Problem>().unwrap_or_else(|| Problem::from_status(status));
     let headers = response.headers_mut();
     problem.request_id = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).map(Box::from);
     headers.remove(header::CONTENT_LENGTH);

@@ -98,19 +98,19 @@ where
         let stop = Stop::default();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let stopping = stop.clone();
+        let stop_token = stop.clone();
         let signals = async {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
             info!("stopping; a second signal stops at once");
-            stopping.gracefully.cancel();
+            stop_token.gracefully.cancel();
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            stopping.at_once.cancel();
+            stop_token.at_once.cancel();
             sleep(TIME_TO_STOP_AT_ONCE).await;
         };
         info!(version = env!("CARGO_PKG_VERSION"), "{name} starts");
@@ -136,9 +136,9 @@ where
 /// Returns the exit code if the program must end, because it has printed its help or version, or because an argument is wrong.
 pub fn parse_arguments<P: Parser>() -> Result<P, ExitCode> {
     P::try_parse().map_err(|error| {
-        let printed = error.print().and_then(|()| stdout().flush());
+        let print_result = error.print().and_then(|()| stdout().flush());
         match u8::try_from(error.exit_code()) {
-            Ok(code) if printed.is_ok() => code.into(),
+            Ok(code) if print_result.is_ok() => code.into(),
             _ => {
                 print_error("standard output can't be written to");
                 ExitCode::FAILURE

@@ -31,7 +31,7 @@ fn without_position(text: &str) -> &str {
 }
 
 fn syntax_mistake(problem: &str) -> &'static str {
-    const KNOWN: [(&str, &str); 12] = [
+    const KNOWN_WORDINGS: [(&str, &str); 12] = [
         ("EOF while parsing", "it ends too early"),
         ("expected `:`", "a colon is missing after the name of a field"),
         ("expected `,`", "a comma, or the end of a list or an object, is missing"),
@@ -46,8 +46,8 @@ fn syntax_mistake(problem: &str) -> &'static str {
         ("recursion limit", "it is nested deeper than 128 levels"),
     ];
     const LONE_SURROGATE: &str = "a \\u escape is half of a character: send both halves, or the character itself";
-    let known = KNOWN.iter().find(|(beginning, _)| problem.starts_with(beginning));
-    match known {
+    let known_wording = KNOWN_WORDINGS.iter().find(|(beginning, _)| problem.starts_with(beginning));
+    match known_wording {
         Some((_, words)) => words,
         None if problem.contains("number") => "a number is not written as JSON has it, or is too large",
         None => "it is not JSON",
@@ -169,7 +169,7 @@ pub fn shortened(text: &str) -> String {
 }
 
 /// Returns the known word that is most similar to an unknown word, if a known word is similar enough.
-pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+pub fn nearest_word<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     known
         .into_iter()
         .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
@@ -180,7 +180,7 @@ pub fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Opti
 
 /// Returns a text about an unknown word, which suggests a similar known word or lists the known words.
 pub fn unknown_with_suggestions<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
-    if let Some(meant) = nearest(word, known.clone()) {
+    if let Some(meant) = nearest_word(word, known.clone()) {
         return format!("unknown: did you mean \"{meant}\"?");
     }
     let all: Vec<&str> = known.into_iter().collect();
@@ -190,7 +190,7 @@ pub fn unknown_with_suggestions<'k>(word: &str, known: impl IntoIterator<Item = 
 /// Returns a text that reports an unknown word and suggests a known word. The text repeats the unknown word only if a known
 /// word is similar, because any other word may be a misplaced secret.
 pub(crate) fn unknown_word<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
-    match nearest(word, known.clone()) {
+    match nearest_word(word, known.clone()) {
         Some(meant) => format!("\"{word}\" is unknown: did you mean \"{meant}\"?"),
         None => format!("expected one of {}", known.into_iter().collect::<Vec<_>>().join(", ")),
     }
@@ -224,15 +224,15 @@ mod tests {
 
     #[test]
     fn nearest_known_word_is_suggested_for_a_misspelt_word() {
-        let known = ["delay", "priority", "max_attempts"];
-        assert_eq!(nearest("dealy", known), Some("delay"));
-        assert_eq!(nearest("maxAttempts", known), Some("max_attempts"));
-        assert_eq!(nearest("payload", known), None);
-        assert_eq!(unknown_with_suggestions("xyz", known), "unknown; there are delay, priority, max_attempts");
+        let known_words = ["delay", "priority", "max_attempts"];
+        assert_eq!(nearest_word("dealy", known_words), Some("delay"));
+        assert_eq!(nearest_word("maxAttempts", known_words), Some("max_attempts"));
+        assert_eq!(nearest_word("payload", known_words), None);
+        assert_eq!(unknown_with_suggestions("xyz", known_words), "unknown; there are delay, priority, max_attempts");
         assert_eq!(unknown_with_suggestions("xyz", []), "unknown");
     }
 
-    fn reported(json: &[u8]) -> String {
+    fn report_mistake(json: &[u8]) -> String {
         value_mistake(&serde_json::from_slice::<Sample>(json).unwrap_err())
     }
 
@@ -257,22 +257,22 @@ mod tests {
             (r#"{"txt":1}"#, "the field \"txt\" is unknown: did you mean \"text\"?"),
             (r#"{"text":"a","text":"b"}"#, "the field \"text\" is given twice"),
         ] {
-            assert_eq!(reported(json.as_bytes()), expected, "{json}");
+            assert_eq!(report_mistake(json.as_bytes()), expected, "{json}");
         }
-        let long = reported(format!(r#"{{"whole":"{}"}}"#, "x".repeat(1_000)).as_bytes());
-        assert!(long.len() < 300, "{long}");
+        let long_text = report_mistake(format!(r#"{{"whole":"{}"}}"#, "x".repeat(1_000)).as_bytes());
+        assert!(long_text.len() < 300, "{long_text}");
     }
 
     #[test]
     fn member_is_reported_with_its_name() {
-        let reported = |json: &str| member_mistake(&serde_json::from_str::<Sample>(json).unwrap_err());
-        assert_eq!(reported(r#"{"txt":1}"#), (None, "unknown: did you mean \"text\"?".into()));
+        let reported_mistake = |json: &str| member_mistake(&serde_json::from_str::<Sample>(json).unwrap_err());
+        assert_eq!(reported_mistake(r#"{"txt":1}"#), (None, "unknown: did you mean \"text\"?".into()));
         assert_eq!(
-            reported(r#"{"a`, expected `b":1}"#).1,
+            reported_mistake(r#"{"a`, expected `b":1}"#).1,
             "unknown; there are word, text, whole, number, flag, list, inner"
         );
-        assert_eq!(reported(r#"{"text":"a","text":"b"}"#), (Some("text".into()), "it is given twice".into()));
-        assert_eq!(reported(r#"{"whole":-1}"#), (None, "it is -1, and must be a whole number".into()));
+        assert_eq!(reported_mistake(r#"{"text":"a","text":"b"}"#), (Some("text".into()), "it is given twice".into()));
+        assert_eq!(reported_mistake(r#"{"whole":-1}"#), (None, "it is -1, and must be a whole number".into()));
         assert_eq!(unknown_field("unknown field `x`, there are no fields"), Some(("x", Vec::new())));
     }
 
@@ -303,10 +303,10 @@ mod tests {
             (b"{\"number\":1e999}", "a number is not written as JSON has it, or is too large"),
             (b"{\"whole\":01}", "a number is not written as JSON has it, or is too large"),
         ] {
-            assert_eq!(reported(json), expected, "{}", String::from_utf8_lossy(json));
+            assert_eq!(report_mistake(json), expected, "{}", String::from_utf8_lossy(json));
         }
-        let deep = r#"{"inner":"#.repeat(200);
-        assert_eq!(reported(deep.as_bytes()), "it is nested deeper than 128 levels");
+        let nested_json = r#"{"inner":"#.repeat(200);
+        assert_eq!(report_mistake(nested_json.as_bytes()), "it is nested deeper than 128 levels");
         let error = serde_json::from_str::<Sample>("{\n  oops}").unwrap_err();
         assert_eq!(document_mistake(&error), "the name of a field must be a text in quotes, at line 2, column 3");
     }

@@ -90,11 +90,11 @@ impl TryFrom<Vec<String>> for CommandLine {
 /// Converts a command line to its words, with the values of variables masked.
 impl From<CommandLine> for Vec<String> {
     fn from(command: CommandLine) -> Self {
-        iter::once(command.program).chain(command.arguments).map(masked).collect()
+        iter::once(command.program).chain(command.arguments).map(mask_secret).collect()
     }
 }
 
-fn masked(word: String) -> String {
+fn mask_secret(word: String) -> String {
     let is_variable = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
             && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
@@ -114,8 +114,8 @@ mod tests {
         let words = ["env", "OTEL_HEADERS=a=hunter2", "_1=hunter2", "A=", "--a=b", "a=b", "job.py"].map(String::from);
         let command = CommandLine::try_from(words.to_vec()).unwrap();
         assert_eq!(command.arguments[0], "OTEL_HEADERS=a=hunter2");
-        let shown = ["env", "OTEL_HEADERS=***", "_1=***", "A=", "--a=b", "a=b", "job.py"];
-        assert_eq!(serde_json::to_value(&command).unwrap(), serde_json::json!(shown));
-        assert_eq!(format!("{command:?}"), format!("{shown:?}"));
+        let shown_words = ["env", "OTEL_HEADERS=***", "_1=***", "A=", "--a=b", "a=b", "job.py"];
+        assert_eq!(serde_json::to_value(&command).unwrap(), serde_json::json!(shown_words));
+        assert_eq!(format!("{command:?}"), format!("{shown_words:?}"));
     }
 }

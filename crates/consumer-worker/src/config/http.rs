@@ -107,13 +107,13 @@ impl TryFrom<String> for AllowedHost {
 
     fn try_from(text: String) -> Result<Self, &'static str> {
         // The error does not repeat the text, which may be a URL with a password.
-        let invalid = || "not a host; write \"hooks.example.org\", or \"hooks.example.org:8443\"";
+        let invalid_host = || "not a host; write \"hooks.example.org\", or \"hooks.example.org:8443\"";
         let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) if !text.ends_with(']') => (host, Some(port.parse().map_err(|_| invalid())?)),
+            Some((host, port)) if !text.ends_with(']') => (host, Some(port.parse().map_err(|_| invalid_host())?)),
             _ => (text.as_str(), None),
         };
         // The host is normalized as in a URL, so that it can be compared with the host of a URL.
-        let host = Host::parse(host).map_err(|_| invalid())?.to_string();
+        let host = Host::parse(host).map_err(|_| invalid_host())?.to_string();
         if host.contains('*') {
             return Err("a host has no *: name each host");
         }
@@ -142,8 +142,8 @@ impl Serialize for AllowedHost {
 pub struct WebhookSecret(Vec<u8>);
 
 impl WebhookSecret {
-    const PREFIX: &str = "whsec_";
-    const HIDDEN: &str = "whsec_***";
+    const SECRET_PREFIX: &str = "whsec_";
+    const HIDDEN_TEXT: &str = "whsec_***";
 
     /// Returns the bytes of the secret.
     pub fn expose(&self) -> &[u8] {
@@ -167,11 +167,11 @@ impl FromStr for WebhookSecret {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == Self::HIDDEN {
+        if text == Self::HIDDEN_TEXT {
             return Err("the secret is hidden here, as --print-config does; put the secret itself in".into());
         }
         // The error does not repeat the text, which may be a secret.
-        let bytes = text.strip_prefix(Self::PREFIX).and_then(|rest| STANDARD.decode(rest).ok());
+        let bytes = text.strip_prefix(Self::SECRET_PREFIX).and_then(|rest| STANDARD.decode(rest).ok());
         match bytes {
             Some(bytes) if (24..=64).contains(&bytes.len()) => Ok(Self(bytes)),
             Some(bytes) => Err(format!("a secret has 24 to 64 bytes behind \"whsec_\", this one has {}", bytes.len())),
@@ -184,13 +184,13 @@ impl FromStr for WebhookSecret {
 
 impl fmt::Debug for WebhookSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::HIDDEN)
+        f.write_str(Self::HIDDEN_TEXT)
     }
 }
 
 impl Serialize for WebhookSecret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(Self::HIDDEN)
+        serializer.serialize_str(Self::HIDDEN_TEXT)
     }
 }
 
@@ -256,8 +256,8 @@ mod tests {
             ("[::1]:80", "http://[::1]:8080/", false),
             ("127.0.0.1", "http://0x7f.1/", true),
         ] {
-            let allowed = AllowedHost::try_from(host.to_owned()).unwrap();
-            assert_eq!(allowed.matches(&url.parse().unwrap()), fits, "{host} {url}");
+            let allowed_host = AllowedHost::try_from(host.to_owned()).unwrap();
+            assert_eq!(allowed_host.matches(&url.parse().unwrap()), fits, "{host} {url}");
         }
         for bad in ["", "https://example.org", "example.org/a", "a b", "example.org:port", "*.example.org"] {
             assert!(AllowedHost::try_from(bad.to_owned()).is_err(), "{bad}");

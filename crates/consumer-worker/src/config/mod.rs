@@ -108,8 +108,8 @@ impl<'de> Deserialize<'de> for HandlerConfig {
         let Value::Object(mut keys) = Value::deserialize(deserializer)? else {
             return Err(D::Error::custom("expected a table: write { type = \"…\" }"));
         };
-        let missing = || D::Error::custom("the key type is missing; write it too");
-        let handler = read_part("type", keys.remove("type").ok_or_else(missing)?)?;
+        let missing_type = || D::Error::custom("the key type is missing; write it too");
+        let handler = read_part("type", keys.remove("type").ok_or_else(missing_type)?)?;
         let rest = keys.into();
         match handler {
             Type::Log => read_part("", rest).map(|Log { result }| Self::Log { result }),
@@ -141,10 +141,10 @@ impl HandlerConfig {
 
 impl Section for Worker {
     fn validate(&self, queues: &DeclaredSettings) -> Result<(), String> {
-        let must = |holds: bool, mistake: String| if holds { Ok(()) } else { Err(mistake) };
+        let require = |holds: bool, mistake: String| if holds { Ok(()) } else { Err(mistake) };
         let (max_leases, max_bytes) = (self.max_leases, self.max_bytes);
         must_be_within("worker.max_leases", max_leases, 1, 100_000)?;
-        must(
+        require(
             max_bytes >= Queue::MAX_BYTES,
             format!(
                 "worker.max_bytes must be {} (the most that one lease call returns) or more, not {max_bytes}",
@@ -152,7 +152,7 @@ impl Section for Worker {
             ),
         )?;
         let check_concurrency = |key: &str, concurrency: usize| {
-            must(
+            require(
                 (1..=max_leases).contains(&concurrency),
                 format!("{key} must be 1 to worker.max_leases = {max_leases}, not {concurrency}"),
             )
@@ -180,12 +180,12 @@ impl Section for Worker {
 /// Checks that the settings of the route's queues give its handler the time that it may take.
 fn check_timeout(key: &str, timeout: Millis, route: &Route, queues: &DeclaredSettings) -> Result<(), String> {
     // The check covers the route's own pattern, and narrower queues and patterns that have their own settings.
-    let narrower = queues.patterns().filter(|pattern| route.queue.matches(pattern.as_str()));
-    for name in iter::once(&route.queue).chain(narrower) {
-        let declared = queues.of_all(name);
+    let narrower_patterns = queues.patterns().filter(|pattern| route.queue.matches(pattern.as_str()));
+    for name in iter::once(&route.queue).chain(narrower_patterns) {
+        let declared_settings = queues.for_pattern(name);
         // Invalid settings are reported by their own validation.
-        let Ok(settings) = declared.settings() else { continue };
-        let visibility_timeout = declared.names("visibility_timeout").then_some(*settings.visibility_timeout);
+        let Ok(settings) = declared_settings.settings() else { continue };
+        let visibility_timeout = declared_settings.names("visibility_timeout").then_some(*settings.visibility_timeout);
         let run_timeout = settings.timeout.as_deref().copied();
         for (setting, limit, why) in [
             (

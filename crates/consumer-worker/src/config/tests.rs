@@ -7,10 +7,10 @@ use queue_core::Millis;
 use super::*;
 
 fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
-    let mut written = tempfile::NamedTempFile::new().unwrap();
-    written.write_all(file.as_bytes()).unwrap();
+    let mut config_file = tempfile::NamedTempFile::new().unwrap();
+    config_file.write_all(file.as_bytes()).unwrap();
     let environment = environment.iter().map(|(key, value)| (OsString::from(key), OsString::from(value)));
-    Config::load_with(Some(written.path()), environment).map_err(|error| error.to_string())
+    Config::load_with(Some(config_file.path()), environment).map_err(|error| error.to_string())
 }
 
 /// Returns a configuration with one route, which has this handler.
@@ -79,8 +79,8 @@ fn printed_configuration_loads_again() {
                 handler = { type = \"http\", url_header = \"to\", allowed_hosts = [\"a:81\"], \
                 allowed_networks = [\"10.0.0.0/8\"], timeout = \"3s\" }\n\
                 [[worker.routes]]\nqueue = \"b\"\nhandler = { type = \"exec\", command = [\"a\", \"b c\"] }";
-    let printed = toml::to_string(&load(file, &[]).unwrap()).unwrap();
-    assert_eq!(toml::to_string(&load(&printed, &[]).unwrap()).unwrap(), printed);
+    let printed_config = toml::to_string(&load(file, &[]).unwrap()).unwrap();
+    assert_eq!(toml::to_string(&load(&printed_config, &[]).unwrap()).unwrap(), printed_config);
 }
 
 #[test]
@@ -133,9 +133,9 @@ fn webhook_secrets_are_never_shown() {
         let config = load(&written).unwrap();
         let HandlerConfig::Http(http) = &config.worker.routes[0].handler else { unreachable!("it is one") };
         assert_eq!(http.secret.len(), count);
-        let shown = toml::to_string(&config).unwrap() + &format!("{config:?}");
-        assert!(shown.contains("http://***@a/b?***"), "{shown}");
-        assert!(!shown.contains("hunter2") && !shown.contains(&secret[6..]), "{shown}");
+        let shown_config = toml::to_string(&config).unwrap() + &format!("{config:?}");
+        assert!(shown_config.contains("http://***@a/b?***"), "{shown_config}");
+        assert!(!shown_config.contains("hunter2") && !shown_config.contains(&secret[6..]), "{shown_config}");
     }
 }
 
@@ -159,11 +159,11 @@ fn handler_timeout_longer_than_the_declared_timeout_of_its_queues_is_refused() {
              handler = {{ type = \"exec\", command = [\"a\"], timeout = \"10s\" }}"
         )
     };
-    let short = "[queues.\"user-*\"]\ntimeout = \"5s\"";
+    let short_timeout = "[queues.\"user-*\"]\ntimeout = \"5s\"";
     for queue in ["user-*", "user-1", "user-vip-*", "*"] {
-        assert!(load(&file(short, queue), &[]).unwrap_err().contains("must not be shorter"), "{queue}");
+        assert!(load(&file(short_timeout, queue), &[]).unwrap_err().contains("must not be shorter"), "{queue}");
     }
-    assert!(load(&file(short, "other"), &[]).is_ok());
-    let longer = format!("{short}\n[queues.user-1]\ntimeout = \"10s\"");
+    assert!(load(&file(short_timeout, "other"), &[]).is_ok());
+    let longer = format!("{short_timeout}\n[queues.user-1]\ntimeout = \"10s\"");
     assert!(load(&file(&longer, "user-1"), &[]).is_ok());
 }

@@ -15,19 +15,19 @@ use crate::{
 impl Routes {
     /// Creates the routes that a configuration describes.
     pub fn from_config(routes: &[config::Route]) -> Self {
-        let mut table = RouteTable::default();
+        let mut route_table = RouteTable::default();
         for (index, route) in routes.iter().enumerate() {
             match from_config(&route.handler) {
-                Ok(endpoint) => table.add(RouteEntry {
+                Ok(endpoint) => route_table.add(RouteEntry {
                     pattern: route.queue.clone(),
                     handlers: vec![(route.name.clone(), endpoint)],
                     concurrency: route.concurrency,
                     weight: route.weight,
                 }),
-                Err(error) => table.mistakes.push(format!("worker.routes[{index}].handler: {error}")),
+                Err(error) => route_table.mistakes.push(format!("worker.routes[{index}].handler: {error}")),
             }
         }
-        table.into()
+        route_table.into()
     }
 }
 

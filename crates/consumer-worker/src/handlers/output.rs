@@ -49,7 +49,7 @@ mod tests {
             let Outcome::Complete(result) = into_result(bytes) else { panic!("{bytes:?} completes") };
             assert_eq!(result.get(), expected);
         }
-        let deep = "[".repeat(50_000) + &"]".repeat(50_000);
-        assert!(matches!(into_result(deep.as_bytes()), Outcome::Complete(_)), "any depth is allowed");
+        let nested_json = "[".repeat(50_000) + &"]".repeat(50_000);
+        assert!(matches!(into_result(nested_json.as_bytes()), Outcome::Complete(_)), "any depth is allowed");
     }
 }

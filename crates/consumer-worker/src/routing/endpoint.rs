@@ -41,7 +41,7 @@ impl Endpoint {
     }
 
     /// Makes an endpoint from a `tower` service. An error of the service is a failed attempt.
-    pub fn of_service<S>(service: S) -> Self
+    pub fn from_service<S>(service: S) -> Self
     where
         S: Service<Job, Response: IntoOutcome, Error: Into<Box<dyn Error + Send + Sync>>, Future: Send>,
         S: Clone + Send + Sync + 'static,
@@ -70,7 +70,7 @@ impl Endpoint {
         L::Service: Service<Job, Response: IntoOutcome, Error: Into<Box<dyn Error + Send + Sync>>, Future: Send>,
         L::Service: Clone + Send + Sync + 'static,
     {
-        Self::of_service(layer.layer(self))
+        Self::from_service(layer.layer(self))
     }
 
     /// Runs the handler on one message.

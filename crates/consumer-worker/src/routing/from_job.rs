@@ -34,8 +34,8 @@ impl<S, T: DeserializeOwned + Send> FromJob<S> for Payload<T> {
         let json = job.message().data.get();
         serde_json::from_str(json).map(Self).map_err(|_| {
             // The data is parsed again to find the path of the error. The first parse does not track paths, which would cost more.
-            let parsed = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_str(json));
-            let why = parsed.err().map_or_else(String::new, |error| match error.path().to_string().as_str() {
+            let parse_result = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_str(json));
+            let why = parse_result.err().map_or_else(String::new, |error| match error.path().to_string().as_str() {
                 "." => wording::json_mistake(error.inner()),
                 path => format!("{path}: {}", wording::json_mistake(error.inner())),
             });

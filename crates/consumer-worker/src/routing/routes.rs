@@ -237,14 +237,14 @@ impl RouteTable {
 
     /// Returns the routes that match a queue; `None` if no route matches.
     pub(crate) fn of(&self, queue: &QueueName) -> Option<QueueRoutes> {
-        let matching = || self.routes.iter().filter(|route| route.pattern.matches(queue.as_str()));
-        let rank = self.routes.iter().position(|route| route.pattern.matches(queue.as_str()))?;
+        let matching_routes = || self.routes.iter().filter(|route| route.pattern.matches(queue.as_str()));
+        let route_rank = self.routes.iter().position(|route| route.pattern.matches(queue.as_str()))?;
         Some(QueueRoutes {
-            rank,
-            pattern: self.routes[rank].pattern.clone(),
-            handlers: matching().flat_map(|route| route.handlers.iter().cloned()).collect(),
-            concurrency: matching().find_map(|route| route.concurrency),
-            weight: matching().find_map(|route| route.weight).unwrap_or(NonZeroU32::MIN),
+            rank: route_rank,
+            pattern: self.routes[route_rank].pattern.clone(),
+            handlers: matching_routes().flat_map(|route| route.handlers.iter().cloned()).collect(),
+            concurrency: matching_routes().find_map(|route| route.concurrency),
+            weight: matching_routes().find_map(|route| route.weight).unwrap_or(NonZeroU32::MIN),
             unrouted: Mutex::default(),
         })
     }
@@ -285,8 +285,8 @@ impl QueueRoutes {
 
     /// Records a message name without a route. Returns whether the name is new and must be logged.
     pub(crate) fn record_unrouted(&self, name: &str) -> bool {
-        let mut unrouted = self.unrouted.lock();
-        unrouted.len() < Self::MAX_LOGGED_NAMES && unrouted.insert(name.to_owned())
+        let mut unrouted_names = self.unrouted.lock();
+        unrouted_names.len() < Self::MAX_LOGGED_NAMES && unrouted_names.insert(name.to_owned())
     }
 
     pub(crate) fn endpoint(&self, name: Option<&MessageName>) -> Option<&Endpoint> {

@@ -58,34 +58,34 @@ impl FairShare {
 
 impl Capacity {
     pub(crate) fn new(leases: usize, bytes: usize, order: Order) -> Arc<Self> {
-        let shared = CapacityState {
+        let initial_state = CapacityState {
             free_leases: leases,
             free_bytes: bytes,
             waiting: BTreeMap::new(),
             last_arrival: 0,
             virtual_time: 0,
         };
-        Arc::new(Self { order, shared: Mutex::new(shared) })
+        Arc::new(Self { order, shared: Mutex::new(initial_state) })
     }
 
     /// Waits for a permit for 1 to `wanted` leases. The future may be dropped at any time.
     pub(crate) async fn take_permit(self: &Arc<Self>, share: &mut FairShare, wanted: usize) -> Permit {
         loop {
             let permit = {
-                let mut shared = self.shared.lock();
-                share.served_per_weight = share.served_per_weight.max(shared.virtual_time);
-                if shared.waiting.is_empty() && shared.has_free_capacity() {
-                    shared.virtual_time = share.served_per_weight;
-                    return self.grant_permit(&mut shared, wanted);
+                let mut state = self.shared.lock();
+                share.served_per_weight = share.served_per_weight.max(state.virtual_time);
+                if state.waiting.is_empty() && state.has_free_capacity() {
+                    state.virtual_time = share.served_per_weight;
+                    return self.grant_permit(&mut state, wanted);
                 }
                 let (permit_sender, permit) = oneshot::channel();
-                shared.last_arrival += 1;
-                let precedence = match self.order {
+                state.last_arrival += 1;
+                let waiter_precedence = match self.order {
                     Order::Strict => share.rank as u128,
                     Order::Weighted => share.served_per_weight,
                 };
-                let key = (precedence, shared.last_arrival);
-                shared.waiting.insert(key, Waiter { wanted, permit_sender });
+                let key = (waiter_precedence, state.last_arrival);
+                state.waiting.insert(key, Waiter { wanted, permit_sender });
                 permit
             };
             // The sender is dropped without a permit only when the receiver was dropped.
@@ -104,25 +104,25 @@ impl Capacity {
 
     /// Gives leases and bytes of data back to the free capacity, and grants permits to waiting runners.
     pub(crate) fn give_back(self: &Arc<Self>, leases: usize, bytes: usize) {
-        let mut unclaimed = Vec::new();
-        let mut shared = self.shared.lock();
-        shared.free_leases += leases;
-        shared.free_bytes += bytes;
-        while shared.has_free_capacity() {
-            let Some(((precedence, _), waiter)) = shared.waiting.pop_first() else { break };
+        let mut unclaimed_permits = Vec::new();
+        let mut state = self.shared.lock();
+        state.free_leases += leases;
+        state.free_bytes += bytes;
+        while state.has_free_capacity() {
+            let Some(((precedence, _), waiter)) = state.waiting.pop_first() else { break };
             if waiter.permit_sender.is_closed() {
                 continue;
             }
             if self.order == Order::Weighted {
-                shared.virtual_time = shared.virtual_time.max(precedence);
+                state.virtual_time = state.virtual_time.max(precedence);
             }
-            let permit = self.grant_permit(&mut shared, waiter.wanted);
+            let permit = self.grant_permit(&mut state, waiter.wanted);
             // If the runner has just stopped waiting, no runner takes the permit. An untaken permit is dropped after the lock
             // was released, because dropping a permit takes the lock.
-            unclaimed.extend(waiter.permit_sender.send(permit).err());
+            unclaimed_permits.extend(waiter.permit_sender.send(permit).err());
         }
-        drop(shared);
-        drop(unclaimed);
+        drop(state);
+        drop(unclaimed_permits);
     }
 }
 
@@ -184,9 +184,9 @@ mod tests {
                 })
             })
             .collect();
-        let mut served = [0, 0];
+        let mut served_counts = [0, 0];
         for _ in 0..400 {
-            served[turns.recv().await.unwrap()] += 1;
+            served_counts[turns.recv().await.unwrap()] += 1;
             // Both tasks wait for a permit again before the next lease is given back.
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
@@ -197,7 +197,7 @@ mod tests {
         for task in tasks {
             task.await.unwrap();
         }
-        served
+        served_counts
     }
 
     #[tokio::test]
@@ -218,10 +218,10 @@ mod tests {
         let second = capacity.take_permit(&mut share(1, 1), 9).await;
         assert_eq!(second.leases, 3);
         // No lease is free. A runner that stops waiting must not lose capacity.
-        let mut third = share(2, 1);
-        let waiting_in_vain =
-            tokio::time::timeout(std::time::Duration::from_millis(5), capacity.take_permit(&mut third, 1));
-        assert!(waiting_in_vain.await.is_err());
+        let mut third_share = share(2, 1);
+        let unserved_waiter =
+            tokio::time::timeout(std::time::Duration::from_millis(5), capacity.take_permit(&mut third_share, 1));
+        assert!(unserved_waiter.await.is_err());
         drop(second);
         capacity.give_back(1, 50);
         assert_eq!(capacity.take_permit(&mut share(3, 1), 9).await.leases, 4);

@@ -70,7 +70,7 @@ impl Executor {
             stop_accepting: stop_accepting.clone(),
             stop: context.stop.clone(),
         };
-        let shared = ExecutorState {
+        let initial_state = ExecutorState {
             queue: context.queues_of_handlers.queue(queue.name()),
             routes: Arc::clone(routes),
             metrics: Arc::clone(metrics),
@@ -78,9 +78,15 @@ impl Executor {
             drop_handlers: CancellationToken::new(),
             dropped: Mutex::default(),
         };
-        let settling = tokio::spawn(settler.run(to_settle));
+        let settler_task = tokio::spawn(settler.run(to_settle));
         let slots = Arc::clone(slots);
-        Self { shared: Arc::new(shared), slots, jobs: TaskTracker::new(), settling, stop_accepting }
+        Self {
+            shared: Arc::new(initial_state),
+            slots,
+            jobs: TaskTracker::new(),
+            settling: settler_task,
+            stop_accepting,
+        }
     }
 
     /// Runs the handlers of leased messages. One task on the handlers' runtime starts all handlers that get a slot; the other
@@ -111,11 +117,11 @@ impl Executor {
         let Self { shared, slots: _, jobs, settling, stop_accepting } = self;
         let queue = &tracked.queue;
         jobs.close();
-        let all_ended = tokio::select! {
+        let have_all_ended = tokio::select! {
             ended = timeout(context.config.shutdown_grace.to_std(), jobs.wait()) => ended.is_ok(),
             () = context.stop.at_once.cancelled() => false,
         };
-        if !all_ended {
+        if !have_all_ended {
             shared.drop_handlers.cancel();
             let blocked = timeout(TIME_TO_DROP, jobs.wait()).await.is_err();
             let leases = tracked.leases.leases_of_unfinished_handlers();
@@ -136,10 +142,10 @@ impl Executor {
 impl ExecutorState {
     /// Runs the handlers of messages in one slot, one after the other, until the slot is free.
     async fn run_jobs(self: Arc<Self>, mut slot: Slot, first: UnstartedMessage) {
-        let mut next = Some(first);
-        while let Some(message) = next {
+        let mut next_message = Some(first);
+        while let Some(message) = next_message {
             let took = self.run_job(message).await;
-            next = slot.next_message(took);
+            next_message = slot.next_message(took);
         }
     }
 

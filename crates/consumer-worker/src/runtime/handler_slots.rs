@@ -68,14 +68,14 @@ impl HandlerSlots {
         self: &Arc<Self>,
         leased: impl Iterator<Item = UnstartedMessage>,
     ) -> Vec<(Slot, UnstartedMessage)> {
-        let mut shared = self.shared.lock();
-        shared.waiting.extend(leased);
-        let free = if shared.has_overdue() { 0 } else { self.count.saturating_sub(shared.used) };
-        let start_count = free.min(shared.waiting.len());
-        shared.used += start_count;
-        let with_slot = |message| (Slot { slots: Arc::clone(self), is_used: true }, message);
-        let starting = shared.waiting.drain(..start_count).map(with_slot).collect();
-        if !shared.waiting.is_empty() {
+        let mut state = self.shared.lock();
+        state.waiting.extend(leased);
+        let free_slots = if state.has_overdue() { 0 } else { self.count.saturating_sub(state.used) };
+        let start_count = free_slots.min(state.waiting.len());
+        state.used += start_count;
+        let add_slot = |message| (Slot { slots: Arc::clone(self), is_used: true }, message);
+        let starting = state.waiting.drain(..start_count).map(add_slot).collect();
+        if !state.waiting.is_empty() {
             self.message_waits.notify_one();
         }
         starting
@@ -95,17 +95,17 @@ impl HandlerSlots {
                 continue;
             };
             sleep_until(oldest + MAX_WAIT_FOR_SLOT).await;
-            let mut shared = self.shared.lock();
-            if shared.has_overdue() {
-                return shared.waiting.drain(..).collect();
+            let mut state = self.shared.lock();
+            if state.has_overdue() {
+                return state.waiting.drain(..).collect();
             }
         }
     }
 
     /// Returns the number of handlers that have ended so far, and the sum of their run times.
     pub(crate) fn ended_count_and_run_time(&self) -> (u64, Duration) {
-        let shared = self.shared.lock();
-        (shared.ended, shared.run_time)
+        let state = self.shared.lock();
+        (state.ended, state.run_time)
     }
 }
 
@@ -119,15 +119,15 @@ impl Slot {
     /// Records that a handler with this run time has ended, and returns the next message. The slot becomes free if no message
     /// waits, or if a message has waited too long.
     pub(crate) fn next_message(&mut self, took: Duration) -> Option<UnstartedMessage> {
-        let mut shared = self.slots.shared.lock();
-        shared.ended += 1;
-        shared.run_time += took;
-        let next = if shared.has_overdue() { None } else { shared.waiting.pop_front() };
-        if next.is_none() {
-            shared.used -= 1;
+        let mut state = self.slots.shared.lock();
+        state.ended += 1;
+        state.run_time += took;
+        let next_message = if state.has_overdue() { None } else { state.waiting.pop_front() };
+        if next_message.is_none() {
+            state.used -= 1;
             self.is_used = false;
         }
-        next
+        next_message
     }
 }
 

@@ -60,11 +60,11 @@ impl TrackedLeases {
         }
         // The heartbeat does not log the error, because the runner gets the same error and logs it. The next beat tries again.
         let Ok(extended) = self.queue.extend(&leases, None).await else { return };
-        let mut cancelled: HashSet<&LeaseToken> = HashSet::new();
+        let mut cancelled_leases: HashSet<&LeaseToken> = HashSet::new();
         for (lease, extended) in leases.iter().zip(extended) {
             match extended {
                 Extended::ToBeCancelled(_) => {
-                    cancelled.insert(lease);
+                    cancelled_leases.insert(lease);
                 }
                 // A lease that was settled during the call is no longer in the set: `remove_lost` returns false.
                 Extended::LeaseOver if self.leases.remove_lost(lease) => {
@@ -73,8 +73,8 @@ impl TrackedLeases {
                 Extended::Until(_) | Extended::LeaseOver => {}
             }
         }
-        if !cancelled.is_empty() {
-            self.leases.cancel(|lease| cancelled.contains(lease));
+        if !cancelled_leases.is_empty() {
+            self.leases.cancel(|lease| cancelled_leases.contains(lease));
         }
     }
 }
@@ -83,12 +83,12 @@ impl Heartbeat {
     /// Extends the leases of a runner from now on, until the runner has no leases. The runner's newest leases have the given
     /// visibility timeout.
     pub(crate) fn track(&self, leases: &Arc<TrackedLeases>, visibility_timeout: Millis) {
-        let before = leases.min_visibility_timeout.fetch_min(visibility_timeout.get(), Ordering::Relaxed);
+        let timeout_before = leases.min_visibility_timeout.fetch_min(visibility_timeout.get(), Ordering::Relaxed);
         let name = leases.queue.name();
-        let is_new = self.tracked.lock().insert(name.clone(), Arc::clone(leases)).is_none();
+        let is_new_queue = self.tracked.lock().insert(name.clone(), Arc::clone(leases)).is_none();
         // A shorter timeout makes the next beat earlier. A longer timeout does not make the next beat later, because the older
         // leases keep their timeout.
-        if is_new || visibility_timeout.get() < before {
+        if is_new_queue || visibility_timeout.get() < timeout_before {
             self.timers.set(name.clone(), visibility_timeout.to_std() / 3);
         }
     }
@@ -123,10 +123,10 @@ impl Heartbeat {
 
     /// Returns the leases of a queue. If the queue has no leases, the heartbeat stops tracking it.
     fn leases_of(&self, name: &QueueName) -> Option<Arc<TrackedLeases>> {
-        let mut tracked = self.tracked.lock();
-        let leases = tracked.get(name)?;
+        let mut tracked_leases = self.tracked.lock();
+        let leases = tracked_leases.get(name)?;
         if leases.leases.count() == 0 {
-            tracked.remove(name);
+            tracked_leases.remove(name);
             return None;
         }
         Some(Arc::clone(leases))

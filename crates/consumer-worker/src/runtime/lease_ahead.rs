@@ -36,12 +36,13 @@ impl LeaseAhead {
             self.samples.push_back((now, ended, run_time));
         }
         let Some((_, ended_before, run_time_before)) = self.samples.front() else { return 0 };
-        let ended_recently = u32::try_from(ended - ended_before).unwrap_or(u32::MAX);
-        if ended_recently == 0 || run_time.saturating_sub(*run_time_before) / ended_recently >= Self::MAX_MEAN_RUN_TIME
+        let recently_ended_count = u32::try_from(ended - ended_before).unwrap_or(u32::MAX);
+        if recently_ended_count == 0
+            || run_time.saturating_sub(*run_time_before) / recently_ended_count >= Self::MAX_MEAN_RUN_TIME
         {
             return 0;
         }
-        ended_recently as usize
+        recently_ended_count as usize
     }
 }
 

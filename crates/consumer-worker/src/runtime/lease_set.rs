@@ -96,8 +96,8 @@ impl LeaseSet {
     /// Returns the leases that the heartbeat must extend: all leases except those that their handlers have extended for longer.
     pub(crate) fn leases_to_extend(&self) -> Vec<LeaseToken> {
         let (leases, now) = (self.leases.lock(), Instant::now());
-        let ends_earlier = |lease: &LeaseEntry| !lease.cancel.is_extended_beyond(now + lease.visibility_timeout);
-        leases.iter().filter(|(_, lease)| ends_earlier(lease)).map(|(token, _)| token.clone()).collect()
+        let lapses_too_early = |lease: &LeaseEntry| !lease.cancel.is_extended_beyond(now + lease.visibility_timeout);
+        leases.iter().filter(|(_, lease)| lapses_too_early(lease)).map(|(token, _)| token.clone()).collect()
     }
 
     /// Returns the shortest visibility timeout of the leases.
@@ -113,11 +113,11 @@ impl LeaseSet {
 
     /// Removes a lost lease, and stops its handler. Returns whether the lease was in the set.
     pub(crate) fn remove_lost(&self, lease: &LeaseToken) -> bool {
-        let lost = self.leases.lock().remove(lease);
-        if let Some(lease) = &lost {
+        let lost_entry = self.leases.lock().remove(lease);
+        if let Some(lease) = &lost_entry {
             lease.cancel.cancel(CancelReason::LeaseLost);
         }
-        lost.is_some()
+        lost_entry.is_some()
     }
 
     /// Stops the handlers of cancelled messages.
@@ -223,16 +223,16 @@ mod tests {
     #[tokio::test]
     async fn handler_that_has_ended_makes_room_before_its_lease_is_settled() {
         let capacity = Capacity::new(10, 10 * queue_core::Queue::MAX_BYTES, Order::Weighted);
-        let metrics = WorkerMetrics::for_routes(&Routes::new()).of_pattern("q");
+        let metrics = WorkerMetrics::for_routes(&Routes::new()).metrics_of_pattern("q");
         let set = LeaseSet::new(capacity, Arc::new(metrics));
-        let mut guards = set.add(&[0, 1].map(delivery), Duration::from_secs(1));
+        let mut lease_guards = set.add(&[0, 1].map(delivery), Duration::from_secs(1));
         assert_eq!((set.count(), set.wait_for_room(3).await), (2, 1));
-        guards[0].mark_handler_ended();
+        lease_guards[0].mark_handler_ended();
         assert_eq!((set.count(), set.wait_for_room(3).await), (2, 2), "its lease waits to be settled");
-        LeaseGuard::drop_all(guards.drain(..1).collect());
+        LeaseGuard::drop_all(lease_guards.drain(..1).collect());
         assert_eq!((set.count(), set.wait_for_room(3).await), (1, 2), "it is settled");
         // The test drops the guard of the handler that has not ended.
-        drop(guards);
+        drop(lease_guards);
         assert_eq!((set.count(), set.wait_for_room(3).await), (0, 3));
         assert!(set.leases_to_extend().is_empty());
     }

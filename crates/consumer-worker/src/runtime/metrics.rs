@@ -35,7 +35,7 @@ pub struct WorkerMetrics {
 }
 
 /// The labels of a series, as names with values: the queue or pattern, and for `outcomes` also the outcome.
-type Labels<const N: usize> = [(&'static str, String); N];
+type Labels<const LABEL_COUNT: usize> = [(&'static str, String); LABEL_COUNT];
 
 /// The metrics of one queue, or of all queues of one pattern.
 pub(crate) struct QueueMetrics {
@@ -93,7 +93,7 @@ impl WorkerMetrics {
             concurrency: Family::default(),
         };
         for pattern in &metrics.patterns {
-            metrics.of_pattern(pattern);
+            metrics.metrics_of_pattern(pattern);
         }
         metrics
     }
@@ -112,7 +112,7 @@ impl WorkerMetrics {
     }
 
     /// Returns the metrics of the queues whose first matching route has this pattern.
-    pub(crate) fn of_pattern(&self, pattern: &str) -> QueueMetrics {
+    pub(crate) fn metrics_of_pattern(&self, pattern: &str) -> QueueMetrics {
         let labels = [("queue", pattern.to_owned())];
         let outcomes = std::array::from_fn(|n| self.outcome(pattern, LeaseOutcome::VARIANTS[n]));
         QueueMetrics {

@@ -96,11 +96,11 @@ impl Worker {
         let handlers = Handle::current();
         let (ended, end) = oneshot::channel();
         // Dropping the future of `run` also stops the thread.
-        let stop = Stop { gracefully: stop.gracefully.child_token(), at_once: stop.at_once.child_token() };
-        let _guards = (stop.gracefully.clone().drop_guard(), stop.at_once.clone().drop_guard());
+        let child_stop = Stop { gracefully: stop.gracefully.child_token(), at_once: stop.at_once.child_token() };
+        let _guards = (child_stop.gracefully.clone().drop_guard(), child_stop.at_once.clone().drop_guard());
         thread::Builder::new().name("drover-worker".into()).spawn(move || {
             let result = match Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime.block_on(self.run_queues(handlers, stop)),
+                Ok(runtime) => runtime.block_on(self.run_queues(handlers, child_stop)),
                 Err(error) => Err(error.into()),
             };
             // Sending the result fails if the future of `run` was dropped.
@@ -110,12 +110,12 @@ impl Worker {
     }
 
     async fn run_queues(self, handlers: Handle, stop: Stop) -> Result<(), WorkerError> {
-        let table = self.routes.table().clone();
-        if let Some(mistake) = table.mistakes.first() {
+        let route_table = self.routes.table().clone();
+        if let Some(mistake) = route_table.mistakes.first() {
             return Err(WorkerError::Routes(mistake.clone()));
         }
-        let begun = Instant::now();
-        let prefixes = table.prefixes();
+        let begin_time = Instant::now();
+        let prefixes = route_table.prefixes();
         let queues = self.queues.with_redis(self.queues.redis().with_own_connections());
         let context = Arc::new(WorkerContext {
             consumer: self.consumer,
@@ -140,7 +140,7 @@ impl Worker {
         let runners = QueueRunners {
             context: Arc::clone(&context),
             queues: queues.clone(),
-            table,
+            table: route_table,
             metrics: self.metrics.clone(),
             running: JoinSet::new(),
             names: HashSet::new(),
@@ -148,13 +148,13 @@ impl Worker {
         // The subscription and the heartbeat outlive the runners, whose handlers may still run while the worker stops.
         let result = tokio::select! {
             result = runners.run() => result,
-            () = self.subscriber.keep() => unreachable!("it has no end"),
+            () = self.subscriber.keep_connected() => unreachable!("it has no end"),
             () = context.heartbeat.run() => unreachable!("it has no end"),
             () = discovery => unreachable!("it has no end"),
             () = context.count_workers(&queues) => unreachable!("it has no end"),
             () = context.maintain_index(&queues) => unreachable!("it has no end"),
         };
-        settler::log_totals(&self.metrics, begun.elapsed());
+        settler::log_totals(&self.metrics, begin_time.elapsed());
         Ok(result?)
     }
 }
@@ -199,7 +199,7 @@ impl QueueRunners {
             return;
         }
         let Some(routes) = self.table.of(&name) else { return };
-        let metrics = Arc::new(self.metrics.of_pattern(routes.pattern.as_str()));
+        let metrics = Arc::new(self.metrics.metrics_of_pattern(routes.pattern.as_str()));
         let queue = self.queues.queue(&name);
         let runner = QueueRunner::new(Arc::clone(&self.context), queue, routes, metrics, lifetime);
         self.context.runner_count.fetch_add(1, Ordering::Relaxed);
@@ -213,7 +213,7 @@ impl QueueRunners {
             Ok((name, end)) => {
                 self.names.remove(&name);
                 // If the queue was created again, the subscriber reports it as new.
-                self.context.subscriber.forget(&name);
+                self.context.subscriber.forget_queue(&name);
                 if end? == RunnerEnd::QueueDeleted {
                     debug!(queue = %name, "the queue was deleted");
                 }
@@ -227,7 +227,7 @@ impl QueueRunners {
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// Creates the subscriber that a worker with these routes needs.
     pub fn subscriber(&self, redis: Redis) -> Subscriber {
-        Subscriber::of_prefixes(redis, self.table().prefixes())
+        Subscriber::for_prefixes(redis, self.table().prefixes())
     }
 }
 

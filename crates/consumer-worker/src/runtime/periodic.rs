@@ -60,14 +60,14 @@ impl WorkerContext {
             match names_with_prefixes(queues, prefixes).await {
                 Ok(names) => {
                     pause = self.interval_of_polls(u32::try_from(names.len()).unwrap_or(u32::MAX));
-                    self.subscriber.announce(names);
+                    self.subscriber.announce_queues(names);
                     outage.record_success();
                 }
                 Err(error) => {
                     if outage.record_failure() {
                         warn!(%error, "can't read the list of queues, trying again");
                     }
-                    pause = Retry::LONGEST;
+                    pause = Retry::LONGEST_PAUSE;
                 }
             }
         }

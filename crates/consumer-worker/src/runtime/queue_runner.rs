@@ -68,9 +68,18 @@ impl QueueRunner {
         notifier.wake_only(&context.consumer);
         let leases = LeaseSet::new(Arc::clone(&context.capacity), Arc::clone(&metrics));
         let concurrency = routes.concurrency.unwrap_or(context.config.concurrency);
-        let tracked = TrackedLeases::new(queue, leases);
+        let tracked_leases = TrackedLeases::new(queue, leases);
         let slots = HandlerSlots::new(concurrency);
-        Self { context, notifier, routes: Arc::new(routes), metrics, concurrency, slots, tracked, lifetime }
+        Self {
+            context,
+            notifier,
+            routes: Arc::new(routes),
+            metrics,
+            concurrency,
+            slots,
+            tracked: tracked_leases,
+            lifetime,
+        }
     }
 
     fn queue(&self) -> &Arc<Queue> {
@@ -114,22 +123,22 @@ impl QueueRunner {
         }
     }
 
-    /// Returns unstarted messages to their queue. The leases of these messages keep their capacity until Redis answers.
+    /// Puts unstarted messages back into their queue. The leases of these messages keep their capacity until Redis answers.
     async fn return_unstarted(&self, messages: Vec<UnstartedMessage>) {
         if messages.is_empty() {
             return;
         }
-        let guards: Vec<LeaseGuard> = messages.into_iter().map(|message| message.lease).collect();
-        let leases: Vec<LeaseToken> = guards.iter().map(|guard| guard.token.clone()).collect();
+        let lease_guards: Vec<LeaseGuard> = messages.into_iter().map(|message| message.lease).collect();
+        let leases: Vec<LeaseToken> = lease_guards.iter().map(|guard| guard.token.clone()).collect();
         settler::undo_leases(self.queue(), &leases, &self.context.stop).await;
-        LeaseGuard::drop_all(guards);
+        LeaseGuard::drop_all(lease_guards);
     }
 
     async fn lease_until_end(&self) -> Result<RunnerEnd, Error> {
         let mut executor = None;
         let result = self.lease_repeatedly(&mut executor).await;
         self.return_unstarted(self.slots.take_waiting()).await;
-        // `return_lost_leases` returns the leases of an earlier lease call whose answer was lost. If Redis is not available,
+        // `return_lost_leases` undoes the leases of an earlier lease call whose answer was lost. If Redis is not available,
         // the leases of that call lapse.
         let _ = self.queue().return_lost_leases().await;
         if let Some(executor) = executor {
@@ -144,7 +153,7 @@ impl QueueRunner {
     }
 
     async fn lease_repeatedly(&self, executor: &mut Option<Executor>) -> Result<RunnerEnd, Error> {
-        let stop = &self.context.stop.gracefully;
+        let stop_token = &self.context.stop.gracefully;
         let mut share = FairShare::new(self.routes.rank, self.routes.weight);
         let mut outage = LeaseOutage::default();
         let (mut lease_ahead, mut permits_ahead) = (LeaseAhead::default(), false);
@@ -152,16 +161,16 @@ impl QueueRunner {
             // A stop interrupts only the wait before a lease call; the answer of a call is always read.
             let permit = tokio::select! {
                 biased;
-                () = stop.cancelled() => return Ok(RunnerEnd::Stopped),
+                () = stop_token.cancelled() => return Ok(RunnerEnd::Stopped),
                 permit = async {
                     self.notifier.woken(self.context.poll_interval()).await;
                     let max_ahead = lease_ahead.max_messages(&self.slots);
                     let max_unended = self.concurrency + if permits_ahead { max_ahead } else { 0 };
-                    let room = self.leases().wait_for_room(max_unended).await;
+                    let free_room = self.leases().wait_for_room(max_unended).await;
                     // One lease call leases at most half of the messages that may be leased, so that handlers run during the
                     // next call.
-                    let wanted = room.min(max_unended.div_ceil(2)).min(Queue::MAX_MESSAGES);
-                    self.context.capacity.take_permit(&mut share, wanted).await
+                    let wanted_permits = free_room.min(max_unended.div_ceil(2)).min(Queue::MAX_MESSAGES);
+                    self.context.capacity.take_permit(&mut share, wanted_permits).await
                 } => permit,
             };
             let request = LeaseRequest::new(self.context.consumer.clone(), permit.leases);
@@ -190,17 +199,18 @@ impl QueueRunner {
                         continue;
                     }
                     permit.keep(&mut share, leased.deliveries.len(), leased.deliveries.iter().map(data_bytes).sum());
-                    let guards = self.leases().add(&leased.deliveries, leased.visibility_timeout.to_std());
+                    let lease_guards = self.leases().add(&leased.deliveries, leased.visibility_timeout.to_std());
                     self.context.heartbeat.track(&self.tracked, leased.visibility_timeout);
-                    let lone_handler = guards.first().filter(|_| leased.goes_alone).map(|guard| guard.cancel.clone());
+                    let lone_handler =
+                        lease_guards.first().filter(|_| leased.goes_alone).map(|guard| guard.cancel.clone());
                     let start =
                         || Executor::start(&self.context, self.queue(), &self.routes, &self.metrics, &self.slots);
-                    executor.get_or_insert_with(start).run(leased.deliveries, guards, &self.context.handlers);
+                    executor.get_or_insert_with(start).run(leased.deliveries, lease_guards, &self.context.handlers);
                     if let Some(lone_handler) = lone_handler {
-                        let ended = self.leases().wait_until_ended(&lone_handler);
+                        let handler_end = self.leases().wait_until_ended(&lone_handler);
                         tokio::select! {
-                            _ = timeout(SUSPECT_MESSAGE_TIME_LIMIT, ended) => {}
-                            () = stop.cancelled() => return Ok(RunnerEnd::Stopped),
+                            _ = timeout(SUSPECT_MESSAGE_TIME_LIMIT, handler_end) => {}
+                            () = stop_token.cancelled() => return Ok(RunnerEnd::Stopped),
                         }
                     }
                 }
@@ -220,7 +230,7 @@ impl QueueRunner {
                     self.notifier.wake();
                     tokio::select! {
                         () = sleep(outage.retry.pause()) => {}
-                        () = stop.cancelled() => return Ok(RunnerEnd::Stopped),
+                        () = stop_token.cancelled() => return Ok(RunnerEnd::Stopped),
                     }
                 }
             }

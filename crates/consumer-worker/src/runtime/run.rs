@@ -88,13 +88,13 @@ fn no_handler(routes: Option<&QueueRoutes>, job: &Job) -> Failure {
     let name = job.name().map(MessageName::as_str);
     // The name of a message is never empty, so the empty text represents a missing name.
     let is_first = routes.is_some_and(|routes| routes.record_unrouted(name.unwrap_or_default()));
-    let which = name.map_or_else(|| "messages without a name".to_owned(), |name| format!("the name {name:?}"));
+    let messages_text = name.map_or_else(|| "messages without a name".to_owned(), |name| format!("the name {name:?}"));
     match name {
         Some(name) if is_first => warn!(queue = %job.queue(), name, "no route takes messages of this name: they fail"),
         None if is_first => warn!(queue = %job.queue(), "no route takes messages without a name: they fail"),
         _ => {}
     }
-    Failure::new("no_handler", format!("no route of this worker takes {which}"))
+    Failure::new("no_handler", format!("no route of this worker takes {messages_text}"))
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Outcome {
@@ -118,11 +118,11 @@ mod tests {
         let routes = Routes::new().route("q", async |_: Job| -> Outcome { future::pending().await });
         let handle = job.cancel_handle().clone();
         let start = Instant::now();
-        let cancelling = async {
+        let cancel_job = async {
             sleep(cancelled_after).await;
             handle.cancel(CancelReason::Cancelled);
         };
-        let (outcome, ()) = tokio::join!(routes.handle(job), cancelling);
+        let (outcome, ()) = tokio::join!(routes.handle(job), cancel_job);
         assert!(matches!(outcome, Outcome::FailForGood(_)));
         start.elapsed()
     }

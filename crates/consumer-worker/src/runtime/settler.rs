@@ -77,8 +77,10 @@ impl Settler {
             }
             let mut retry = Retry::new();
             while let Err(error) = self.settle(&settlements, &finished_jobs).await {
-                let is_over = pending.is_closed() || self.stop_accepting.is_cancelled();
-                if is_over && closed_since.get_or_insert_with(Instant::now).elapsed() > final_retry_time(&self.stop) {
+                let is_last_batch = pending.is_closed() || self.stop_accepting.is_cancelled();
+                if is_last_batch
+                    && closed_since.get_or_insert_with(Instant::now).elapsed() > final_retry_time(&self.stop)
+                {
                     error!(queue = %self.queue.name(), %error, leases = leases.len(), "can't settle: these leases will lapse");
                     for finished in &finished_jobs {
                         self.record_end(finished, None, LeaseOutcome::Unsettled);
@@ -136,31 +138,31 @@ pub(crate) async fn release_leases(queue: &Queue, mut leases: Vec<LeaseToken>, m
     leases.sort_unstable_by(|one, other| one.id().cmp(other.id()));
     let release = |lease| Settlement { lease, action: Action::Release(None) };
     let settlements: Vec<Settlement> = leases.into_iter().map(release).collect();
-    let begun = Instant::now();
+    let begin_time = Instant::now();
     let mut retry = Retry::new();
     for chunk in settlements.rchunks(Queue::MAX_MESSAGES) {
-        let settled = loop {
+        let settle_outcomes = loop {
             match queue.settle(chunk).await {
-                Err(error) if error.is_unavailable() && begun.elapsed() < final_retry_time(stop) => {
+                Err(error) if error.is_unavailable() && begin_time.elapsed() < final_retry_time(stop) => {
                     sleep(retry.pause()).await;
                 }
-                settled => break settled,
+                settle_outcomes => break settle_outcomes,
             }
         };
-        if let Err(error) = &settled {
+        if let Err(error) = &settle_outcomes {
             warn!(queue = %queue.name(), %error, leases = chunk.len(), "can't release: these leases will lapse");
         }
         for (index, settlement) in chunk.iter().enumerate() {
-            let settled = settled.as_ref().ok().and_then(|settled| settled.get(index));
-            let outcome =
-                settled.map_or(LeaseOutcome::Unsettled, |settled| LeaseOutcome::of(&settlement.action, *settled));
+            let settle_outcome = settle_outcomes.as_ref().ok().and_then(|outcomes| outcomes.get(index));
+            let outcome = settle_outcome
+                .map_or(LeaseOutcome::Unsettled, |new_state| LeaseOutcome::of(&settlement.action, *new_state));
             metrics.record_end(outcome);
             info!(queue = %queue.name(), id = %settlement.lease.id(), outcome = outcome.into_str(), "handler dropped at shutdown");
         }
     }
 }
 
-/// Returns unstarted messages to their queue. The call is repeated until Redis answers; when the worker stops, the call is
+/// Puts unstarted messages back into their queue. The call is repeated until Redis answers; when the worker stops, the call is
 /// repeated only for a short time.
 pub(crate) async fn undo_leases(queue: &Queue, leases: &[LeaseToken], stop: &Stop) {
     let mut retry = Retry::new();

@@ -21,12 +21,12 @@ pub(crate) struct NewBatch {
 }
 
 impl Body for NewBatch {
-    const INVALID: Code = Code::InvalidMessage;
+    const INVALID_BODY_CODE: Code = Code::InvalidMessage;
 
     fn check(&self) -> Result<(), FieldError> {
         let mut messages = self.messages.iter().enumerate();
         messages.try_for_each(|(index, message)| {
-            message.check().map_err(|error| error.within(&format!("/messages/{index}")))
+            message.check().map_err(|error| error.with_parent_pointer(&format!("/messages/{index}")))
         })
     }
 }

@@ -86,10 +86,10 @@ mod tests {
         assert!(Position::decode(&text, &queue("q"), Some(State::Held)).is_err());
         assert!(Position::decode(&text, &queue("q"), None).is_err());
         for index in 0..text.len() {
-            let mut other = text.clone().into_bytes();
-            other[index] = if other[index] == b'A' { b'B' } else { b'A' };
-            let other = String::from_utf8(other).unwrap();
-            assert!(Position::decode(&other, &queue("q"), Some(State::Failed)).is_err(), "{other}");
+            let mut other_bytes = text.clone().into_bytes();
+            other_bytes[index] = if other_bytes[index] == b'A' { b'B' } else { b'A' };
+            let other_text = String::from_utf8(other_bytes).unwrap();
+            assert!(Position::decode(&other_text, &queue("q"), Some(State::Failed)).is_err(), "{other_text}");
         }
         assert!(Position::decode("", &queue("q"), None).is_err());
         assert!(Position::decode("!", &queue("q"), None).is_err());

@@ -51,8 +51,8 @@ impl<S: Sync> FromRequestParts<S> for LastEventId {
         if !parts.headers.contains_key(LAST_EVENT_ID) {
             return Ok(Self(None));
         }
-        let last = header::single_value(&parts.headers, &LAST_EVENT_ID).and_then(|value| value.to_str().ok());
-        match last.map(str::trim) {
+        let last_event_id = header::single_value(&parts.headers, &LAST_EVENT_ID).and_then(|value| value.to_str().ok());
+        match last_event_id.map(str::trim) {
             Some("") => Ok(Self(None)),
             Some(id) => Ok(Self(Some(id.parse().map_err(|_| errors::INVALID_LAST_EVENT_ID)?))),
             None => Err(errors::INVALID_LAST_EVENT_ID.into()),

@@ -22,7 +22,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// A type of a request body.
 pub(crate) trait Body: DeserializeOwned {
     /// The error code for a body with an invalid field.
-    const INVALID: Code;
+    const INVALID_BODY_CODE: Code;
 
     /// Checks that the fields do not contradict each other.
     fn check(&self) -> Result<(), FieldError> {
@@ -52,11 +52,11 @@ pub(crate) fn parse_members(body: &[u8]) -> Result<Map<String, Value>> {
 
 fn parse<T: Body>(json: &[u8], not_json: impl Fn(&Error) -> Problem) -> Result<T> {
     let json = json.strip_prefix(BYTE_ORDER_MARK).unwrap_or(json);
-    let read = match serde_json::from_slice::<JsonObject<T>>(json) {
-        Ok(JsonObject(read)) => read.check().map(|()| read),
+    let parse_result = match serde_json::from_slice::<JsonObject<T>>(json) {
+        Ok(JsonObject(parse_result)) => parse_result.check().map(|()| parse_result),
         Err(error) => Err(find_mistake::<T>(json).ok_or_else(|| not_json(&error))?),
     };
-    read.map_err(|error| errors::invalid_field(T::INVALID, error))
+    parse_result.map_err(|error| errors::invalid_field(T::INVALID_BODY_CODE, error))
 }
 
 /// Returns the mistake in a field of a body; `None` if the body is not valid JSON, or if the mistake is not in a field.
@@ -77,9 +77,9 @@ fn find_mistake<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<FieldError>
 ///
 /// Returns the mistake with its path within the part, as a text that [`field_error`] parses.
 pub(crate) fn parse_part<'de, T: Deserialize<'de>>(json: &'de RawValue) -> Result<T, String> {
-    let read =
+    let parse_result =
         serde_path_to_error::deserialize::<_, JsonObject<T>>(&mut serde_json::Deserializer::from_str(json.get()));
-    read.map(|JsonObject(read)| read).map_err(|error| {
+    parse_result.map(|JsonObject(parse_result)| parse_result).map_err(|error| {
         let FieldError { pointer, detail } = field_error(error.path(), error.inner());
         format!("at {pointer}: {detail}")
     })

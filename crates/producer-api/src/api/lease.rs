@@ -26,7 +26,7 @@ pub(crate) struct Receive {
 }
 
 impl Body for Receive {
-    const INVALID: Code = Code::InvalidReceive;
+    const INVALID_BODY_CODE: Code = Code::InvalidReceive;
 }
 
 /// Messages with their leases. The list is empty if no message came within the wait.

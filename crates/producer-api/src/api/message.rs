@@ -11,7 +11,7 @@ use utoipa::{
 use super::{True, json::Body};
 
 impl Body for NewMessage {
-    const INVALID: Code = Code::InvalidMessage;
+    const INVALID_BODY_CODE: Code = Code::InvalidMessage;
 
     fn check(&self) -> Result<(), FieldError> {
         match self.contradiction() {
@@ -22,7 +22,7 @@ impl Body for NewMessage {
 }
 
 impl Body for MessagePatch {
-    const INVALID: Code = Code::InvalidMessage;
+    const INVALID_BODY_CODE: Code = Code::InvalidMessage;
 }
 
 /// Returns the error of a field, from the name of the field and the mistake.
@@ -111,8 +111,8 @@ pub(crate) struct MessagePage {
 /// Returns the URL path of a message.
 pub(crate) fn message_path(queue: &QueueName, id: &MessageRef) -> String {
     use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-    const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-    let id = utf8_percent_encode(id.as_str(), SEGMENT);
+    const PATH_SEGMENT_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    let id = utf8_percent_encode(id.as_str(), PATH_SEGMENT_ESCAPES);
     let id: std::borrow::Cow<'_, str> = id.into();
     ["/v1/queues/", queue.as_str(), "/messages/", &id].concat()
 }
@@ -139,15 +139,15 @@ mod tests {
     /// Returns a message with null in every field.
     fn message_with_nulls() -> String {
         let schema = json!(NewMessage::schema());
-        let nulls: Map<String, Value> =
+        let null_members: Map<String, Value> =
             schema["properties"].as_object().unwrap().keys().map(|field| (field.clone(), Value::Null)).collect();
-        json!(nulls).to_string()
+        json!(null_members).to_string()
     }
 
     #[test]
     fn optional_field_that_is_null_counts_as_absent() {
-        let nulls = message_with_nulls();
-        let message = read(&nulls).unwrap();
+        let null_members = message_with_nulls();
+        let message = read(&null_members).unwrap();
         assert_eq!(format!("{message:?}"), format!("{:?}", NewMessage::new(RawValue::NULL.to_owned())));
         assert_eq!(message.data.get(), "null", "null is data too");
         assert!(read("\u{feff} {\"data\":1}").is_ok(), "a byte order mark is skipped");
@@ -155,7 +155,7 @@ mod tests {
         let mut expected = Settings::default().backoff;
         expected.delay = Millis::new(5).try_into().unwrap();
         assert_eq!(message.backoff, Some(expected));
-        let batch = format!(r#"{{"messages":[{nulls}]}}"#);
+        let batch = format!(r#"{{"messages":[{null_members}]}}"#);
         assert_eq!(json::parse_body::<NewBatch>(batch.as_bytes()).unwrap().messages.len(), 1);
         // An unknown field is refused even if it is null.
         assert_eq!(mistake(r#"{"data":1,"dealy":null}"#).0, "/dealy");
@@ -199,17 +199,17 @@ mod tests {
             let (found, detail) = mistake(&format!(r#"{{"data":1,"backoff":{backoff}}}"#));
             assert!(found == pointer && !detail.contains('`'), "{found}: {detail}");
         }
-        let both = mistake(r#"{"data":1,"delay":1,"deliver_at":"2030-01-01T00:00:00Z"}"#);
-        assert_eq!(both, ("/deliver_at".into(), "give either delay or deliver_at, not both".into()));
+        let mistake_of_two_times = mistake(r#"{"data":1,"delay":1,"deliver_at":"2030-01-01T00:00:00Z"}"#);
+        assert_eq!(mistake_of_two_times, ("/deliver_at".into(), "give either delay or deliver_at, not both".into()));
     }
 
     #[test]
     fn mistake_in_a_long_text_gets_a_short_error() {
-        let long = "x".repeat(100_000);
+        let long_text = "x".repeat(100_000);
         let bodies = [
-            format!(r#"{{"data":1,"{long}":1}}"#),
-            format!(r#"{{"data":1,"delay":"{long}"}}"#),
-            format!(r#"{{"data":1,"{long}":1,"{long}":1}}"#),
+            format!(r#"{{"data":1,"{long_text}":1}}"#),
+            format!(r#"{{"data":1,"delay":"{long_text}"}}"#),
+            format!(r#"{{"data":1,"{long_text}":1,"{long_text}":1}}"#),
             format!("{{{}}}", (0..10_000).map(|n| format!("\"a{n}\":1")).collect::<Vec<_>>().join(",")),
         ];
         for body in bodies {

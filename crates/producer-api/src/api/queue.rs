@@ -83,8 +83,8 @@ struct PurgedState;
 
 impl PartialSchema for PurgedState {
     fn schema() -> RefOr<Schema> {
-        let states = State::ALL.iter().copied().filter(|state| *state != State::Active);
-        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(states.map(State::as_str))).into()
+        let purged_states = State::ALL.iter().copied().filter(|state| *state != State::Active);
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(purged_states.map(State::as_str))).into()
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Limit, json::Body, message::field_error};
 use crate::request::query;
 
 impl Body for NewSchedule {
-    const INVALID: Code = Code::InvalidSchedule;
+    const INVALID_BODY_CODE: Code = Code::InvalidSchedule;
 
     fn check(&self) -> Result<(), FieldError> {
         self.contradiction().map_or(Ok(()), |invalid| Err(field_error(invalid)))

@@ -47,7 +47,7 @@ pub(crate) struct Release {
     lease: LeaseToken,
     #[serde(rename = "action")]
     _action: Option<ReleaseAction>,
-    /// The time until the message may be handed out again; 0 if absent.
+    /// The time until the message may be leased again; 0 if absent.
     #[schema(inline)]
     delay: Option<Delay>,
 }
@@ -95,11 +95,13 @@ pub(crate) struct Settle {
 }
 
 impl Body for Settle {
-    const INVALID: Code = Code::InvalidSettlement;
+    const INVALID_BODY_CODE: Code = Code::InvalidSettlement;
 
     fn check(&self) -> Result<(), FieldError> {
         self.settlements.iter().enumerate().try_for_each(|(index, settlement)| match settlement {
-            Settlement::Fail(fail) => fail.check().map_err(|error| error.within(&format!("/settlements/{index}"))),
+            Settlement::Fail(fail) => {
+                fail.check().map_err(|error| error.with_parent_pointer(&format!("/settlements/{index}")))
+            }
             _ => Ok(()),
         })
     }
@@ -128,11 +130,11 @@ impl<'de> Deserialize<'de> for Settlement {
             Extend,
         }
         #[derive(Deserialize)]
-        struct Tagged {
+        struct TaggedAction {
             action: ActionName,
         }
         let json = <&RawValue>::deserialize(deserializer)?;
-        let settlement = json::parse_part(json).and_then(|Tagged { action }| match action {
+        let settlement = json::parse_part(json).and_then(|TaggedAction { action }| match action {
             ActionName::Complete => json::parse_part(json).map(Self::Complete),
             ActionName::Fail => json::parse_part(json).map(Self::Fail),
             ActionName::Release => json::parse_part(json).map(Self::Release),
@@ -143,11 +145,11 @@ impl<'de> Deserialize<'de> for Settlement {
 }
 
 impl Body for Complete {
-    const INVALID: Code = Code::InvalidSettlement;
+    const INVALID_BODY_CODE: Code = Code::InvalidSettlement;
 }
 
 impl Body for Fail {
-    const INVALID: Code = Code::InvalidSettlement;
+    const INVALID_BODY_CODE: Code = Code::InvalidSettlement;
 
     fn check(&self) -> Result<(), FieldError> {
         if self.retry == Some(false) && self.retry_after.is_some() {
@@ -159,11 +161,11 @@ impl Body for Fail {
 }
 
 impl Body for Release {
-    const INVALID: Code = Code::InvalidSettlement;
+    const INVALID_BODY_CODE: Code = Code::InvalidSettlement;
 }
 
 impl Body for Extend {
-    const INVALID: Code = Code::InvalidSettlement;
+    const INVALID_BODY_CODE: Code = Code::InvalidSettlement;
 }
 
 pub(crate) enum LeaseAction {
@@ -302,8 +304,8 @@ mod tests {
         assert!(matches!(action("complete", ""), Action::Complete(r) if r.get() == "null"));
         assert!(matches!(action("fail", r#","error":{"code":"c","message":"m"}"#), Action::Fail(f) if f.code == "c"));
         assert!(matches!(action("fail", r#","retry":false"#), Action::FailForGood(_)));
-        let later = action("fail", r#","retry_after":"2s""#);
-        assert!(matches!(later, Action::FailAndRetryAfter(_, pause) if pause == Millis::from_secs(2)));
+        let later_failure = action("fail", r#","retry_after":"2s""#);
+        assert!(matches!(later_failure, Action::FailAndRetryAfter(_, pause) if pause == Millis::from_secs(2)));
         assert!(matches!(action("release", ""), Action::Release(None)));
         let Settlement::Extend(extend) = read("extend", r#","progress":7"#).unwrap() else { panic!() };
         assert_eq!((extend.visibility_timeout, extend.progress.unwrap().get()), (None, "7"));
@@ -372,9 +374,9 @@ mod tests {
             (r#","action":"fail","result":5"#, "/settlements/0/result"),
             (r#","action":"fail","retry":false,"retry_after":1"#, "/settlements/0/retry_after"),
         ] {
-            let many = format!(r#"{{"settlements":[{{"lease":"{LEASE}"{fields}}}]}}"#);
-            let problem = json::parse_body::<Settle>(many.as_bytes()).err().unwrap();
-            assert_eq!(problem.errors()[0].pointer, pointer, "{many}: {}", problem.detail);
+            let many_settlements = format!(r#"{{"settlements":[{{"lease":"{LEASE}"{fields}}}]}}"#);
+            let problem = json::parse_body::<Settle>(many_settlements.as_bytes()).err().unwrap();
+            assert_eq!(problem.errors()[0].pointer, pointer, "{many_settlements}: {}", problem.detail);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{Limit, json::Body};
 use crate::request::query;
 
 impl Body for Signal {
-    const INVALID: Code = Code::InvalidSignal;
+    const INVALID_BODY_CODE: Code = Code::InvalidSignal;
 }
 
 /// The effect of a signal.
@@ -82,25 +82,25 @@ mod tests {
 
     #[test]
     fn fields_of_a_signal_are_read_and_invalid_fields_are_refused() {
-        let read = |body: &str| json::parse_body::<Signal>(body.as_bytes());
-        let signal = read(r#"{"data": {"paid": [] }, "sticky_for": "30d"}"#).unwrap();
+        let parse_signal = |body: &str| json::parse_body::<Signal>(body.as_bytes());
+        let signal = parse_signal(r#"{"data": {"paid": [] }, "sticky_for": "30d"}"#).unwrap();
         assert_eq!(signal.data.unwrap().get(), r#"{"paid": [] }"#);
         assert_eq!(signal.sticky_for.unwrap().to_string(), "30d");
         for none in ["{}", r#"{"data":null,"sticky_for":null}"#] {
-            let signal = read(none).unwrap();
+            let signal = parse_signal(none).unwrap();
             assert!(signal.data.is_none() && signal.sticky_for.is_none());
         }
-        let long = format!(r#"{{"data":"{}"}}"#, "x".repeat(4_095));
+        let long_text = format!(r#"{{"data":"{}"}}"#, "x".repeat(4_095));
         for (body, pointer) in [
-            (long.as_str(), "/data"),
+            (long_text.as_str(), "/data"),
             (r#"{"sticky_for":0}"#, "/sticky_for"),
             (r#"{"sticky_for":"31d"}"#, "/sticky_for"),
             (r#"{"stick_for":1}"#, "/stick_for"),
         ] {
-            let problem = read(body).unwrap_err();
+            let problem = parse_signal(body).unwrap_err();
             assert_eq!((problem.code(), problem.errors()[0].pointer.as_str()), (Code::InvalidSignal, pointer));
         }
-        assert_eq!(read("[]").unwrap_err().code(), Code::InvalidJson);
+        assert_eq!(parse_signal("[]").unwrap_err().code(), Code::InvalidJson);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The endpoints of the API with the scope that a key needs for each. The guard and the `OpenAPI` description use them.
+//! The endpoints of the API with the scope that a key needs for each. The guard and the `OpenAPI` description use these scopes.
 
 use std::collections::HashMap;
 
@@ -34,12 +34,12 @@ impl Endpoints {
     /// Returns the endpoint of a request; a `HEAD` request has the endpoint of `GET`.
     pub(crate) fn find(&self, method: &Method, path: &str) -> Option<&Endpoint> {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
-        self.of_path(path).iter().find(|endpoint| endpoint.method == *method)
+        self.endpoints_of_path(path).iter().find(|endpoint| endpoint.method == *method)
     }
 
     /// Returns whether the endpoints of a path need no API key.
     pub(crate) fn needs_no_key(&self, path: &str) -> bool {
-        self.of_path(path).first().is_some_and(|endpoint| endpoint.needs == RequiredScope::Nothing)
+        self.endpoints_of_path(path).first().is_some_and(|endpoint| endpoint.needs == RequiredScope::Nothing)
     }
 
     /// Returns the methods of a path, in the form of the header `Allow`.
@@ -48,14 +48,14 @@ impl Endpoints {
             "GET" => "GET,HEAD".to_owned(),
             method => method.to_owned(),
         };
-        self.of_path(path).iter().map(methods_of).collect::<Vec<_>>().join(",")
+        self.endpoints_of_path(path).iter().map(methods_of).collect::<Vec<_>>().join(",")
     }
 
     pub(crate) fn add(&mut self, path: &str, endpoint: Endpoint) {
         self.0.entry(path.to_owned()).or_default().push(endpoint);
     }
 
-    fn of_path(&self, path: &str) -> &[Endpoint] {
+    fn endpoints_of_path(&self, path: &str) -> &[Endpoint] {
         self.0.get(path).map_or(&[], Vec::as_slice)
     }
 

@@ -57,37 +57,37 @@ async fn check_request(
         return next.run(request).await;
     }
     let Some(key) = bearer_token(request.headers()).and_then(|text| guard.keyring.find(text)).cloned() else {
-        let mut refused = unauthorized().into_response();
-        refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"drover\""));
-        return refused;
+        let mut refusal = unauthorized().into_response();
+        refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"drover\""));
+        return refusal;
     };
     Span::current().record("key", key.id.as_str());
     if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
         peer.note_trusted();
     }
-    let quota = match key.rate_limit {
+    let quota_use = match key.rate_limit {
         None => None,
         Some(limit) => match guard.redis.use_quota(key.id.as_str(), limit).await {
-            Ok(quota) => Some((limit, quota)),
+            Ok(quota_use) => Some((limit, quota_use)),
             Err(error) => return quota_unavailable(error).into_response(),
         },
     };
-    let refused = match (quota, path) {
-        (Some((limit, quota)), _) if !quota.is_granted => {
-            Some(rate_limited(&key.id, limit).with_retry_after(whole_secs(quota.more_after)).into_response())
+    let refusal = match (quota_use, path) {
+        (Some((limit, quota_use)), _) if !quota_use.is_granted => {
+            Some(rate_limited(&key.id, limit).with_retry_after(whole_secs(quota_use.more_after)).into_response())
         }
         (_, Some(path)) => guard.refusal(&key, request.method(), path.as_str(), parameters.ok().as_ref()),
         // No route matches the path, so the router answers 404.
         (_, None) => None,
     };
-    let mut response = if let Some(refused) = refused {
-        refused
+    let mut response = if let Some(refusal) = refusal {
+        refusal
     } else {
         request.extensions_mut().insert(key);
         next.run(request).await
     };
-    if let Some((limit, quota)) = quota {
-        add_quota_headers(response.headers_mut(), limit, quota.remaining, quota.more_after);
+    if let Some((limit, quota_use)) = quota_use {
+        add_quota_headers(response.headers_mut(), limit, quota_use.remaining, quota_use.more_after);
     }
     response
 }
@@ -103,10 +103,10 @@ impl Guard {
     ) -> Option<Response> {
         let Some(endpoint) = self.endpoints.find(method, path) else {
             // The request is refused even if the router knows the method, because no scope is registered for it.
-            let allow = [(header::ALLOW, self.endpoints.allowed_methods(path))];
-            return Some((StatusCode::METHOD_NOT_ALLOWED, allow).into_response());
+            let allow_header = [(header::ALLOW, self.endpoints.allowed_methods(path))];
+            return Some((StatusCode::METHOD_NOT_ALLOWED, allow_header).into_response());
         };
-        let refused = match endpoint.needs {
+        let refusal = match endpoint.needs {
             RequiredScope::Nothing => None,
             RequiredScope::OnQueue(scope) => {
                 // The name of a queue that can't be decoded counts as an empty name. Only a key for all queues (`*`) allows an
@@ -117,7 +117,7 @@ impl Guard {
             }
             RequiredScope::OnAnyQueue(scope) => (!key.scopes.has(scope)).then(|| forbidden(&key.id, scope, None)),
         };
-        refused.map(IntoResponse::into_response)
+        refusal.map(IntoResponse::into_response)
     }
 }
 
@@ -138,9 +138,9 @@ fn unauthorized() -> Problem {
 
 /// Returns the error response to a request whose key lacks the scope. The error text does not reveal whether the queue exists.
 fn forbidden(key: &KeyId, scope: Scope, queue: Option<&str>) -> Problem {
-    let of_queue = queue.map(|queue| format!(" for a queue {}", shortened(queue))).unwrap_or_default();
+    let queue_phrase = queue.map(|queue| format!(" for a queue {}", shortened(queue))).unwrap_or_default();
     let detail = format!(
-        "the key {key} does not have the scope {scope}{of_queue}; use a key that has it, or ask the operator of this server \
+        "the key {key} does not have the scope {scope}{queue_phrase}; use a key that has it, or ask the operator of this server \
          to add it to this key"
     );
     Problem::new(Code::Forbidden, detail).with_scope(scope.as_str())
@@ -176,11 +176,11 @@ fn whole_secs(time: Millis) -> u32 {
 /// Adds the headers with the rate limit of a key and its remaining quota, in the form that
 /// draft-ietf-httpapi-ratelimit-headers-10 defines.
 fn add_quota_headers(headers: &mut HeaderMap, limit: RateLimit, remaining: u32, more_after: Millis) {
-    const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-    const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+    const RATELIMIT_POLICY_HEADER: HeaderName = HeaderName::from_static("ratelimit-policy");
+    const RATELIMIT_HEADER: HeaderName = HeaderName::from_static("ratelimit");
     let policy = format!("\"key\";q={};w={}", limit.max, whole_secs(*limit.duration));
-    let left = format!("\"key\";r={remaining};t={}", whole_secs(more_after));
-    for (name, value) in [(POLICY, policy), (LIMIT, left)] {
+    let remaining_quota = format!("\"key\";r={remaining};t={}", whole_secs(more_after));
+    for (name, value) in [(RATELIMIT_POLICY_HEADER, policy), (RATELIMIT_HEADER, remaining_quota)] {
         headers.extend(HeaderValue::from_str(&value).ok().map(|value| (name, value)));
     }
 }
@@ -191,14 +191,14 @@ mod tests {
 
     #[test]
     fn key_is_read_from_one_bearer_header_only() {
-        let read = |values: &[&'static str]| {
+        let read_key = |values: &[&'static str]| {
             let values = values.iter().map(|value| (header::AUTHORIZATION, HeaderValue::from_static(value)));
             bearer_token(&values.collect()).map(str::to_owned)
         };
-        assert_eq!(read(&["Bearer drv_a_b"]).as_deref(), Some("drv_a_b"));
-        assert_eq!(read(&["bearer  drv_a_b "]).as_deref(), Some("drv_a_b"));
+        assert_eq!(read_key(&["Bearer drv_a_b"]).as_deref(), Some("drv_a_b"));
+        assert_eq!(read_key(&["bearer  drv_a_b "]).as_deref(), Some("drv_a_b"));
         for wrong in [&[][..], &["drv_a_b"], &["Basic drv_a_b"], &["Bearer"], &["Bearer a", "Bearer a"]] {
-            assert_eq!(read(wrong), None, "{wrong:?}");
+            assert_eq!(read_key(wrong), None, "{wrong:?}");
         }
     }
 

@@ -53,11 +53,11 @@ impl MakeKey {
 }
 
 fn rate_limit(text: &str) -> Result<RateLimit, String> {
-    let parsed = text.split_once('/').and_then(|(max, duration)| {
+    let parsed_limit = text.split_once('/').and_then(|(max, duration)| {
         let duration = serde_json::from_value(Value::String(duration.into())).ok()?;
         Some(RateLimit { max: max.parse().ok()?, duration })
     });
-    parsed.ok_or_else(|| "expected a number and a duration, such as 100/1m".into())
+    parsed_limit.ok_or_else(|| "expected a number and a duration, such as 100/1m".into())
 }
 
 fn instant(text: &str) -> Result<Timestamp, String> {
@@ -83,8 +83,8 @@ mod tests {
             keys: Vec<ApiKey>,
         }
         let command = Command::try_parse_from(format!("key {arguments}").split(' ')).map_err(|e| e.to_string())?;
-        let printed = command.make_key.run().map_err(|error| error.to_string())?;
-        let (key, line) = printed.split_once('\n').unwrap();
+        let printed_text = command.make_key.run().map_err(|error| error.to_string())?;
+        let (key, line) = printed_text.split_once('\n').unwrap();
         let mut file: File = toml::from_str(&format!("keys = [\n{line}]")).unwrap();
         Ok((key.to_owned(), file.keys.remove(0)))
     }

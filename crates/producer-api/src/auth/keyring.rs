@@ -26,11 +26,11 @@ pub(crate) struct Keyring {
 
 impl Keyring {
     pub(crate) fn new(keys: Vec<ApiKey>) -> Self {
-        let mut by_id: HashMap<KeyId, Vec<Arc<ApiKey>>> = HashMap::new();
+        let mut keys_by_id: HashMap<KeyId, Vec<Arc<ApiKey>>> = HashMap::new();
         for key in keys {
-            by_id.entry(key.id.clone()).or_default().push(Arc::new(key));
+            keys_by_id.entry(key.id.clone()).or_default().push(Arc::new(key));
         }
-        Self { by_id }
+        Self { by_id: keys_by_id }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -59,13 +59,13 @@ impl Keyring {
             debug!("an unknown key was refused");
             return None;
         }
-        let mut found = None;
+        let mut found_key = None;
         for key in candidates {
             if are_equal_hashes(&presented_hash, key.hash.as_bytes()) {
-                found = Some(key);
+                found_key = Some(key);
             }
         }
-        let Some(key) = found else {
+        let Some(key) = found_key else {
             debug!(key = %candidates[0].id, "a wrong key was refused");
             return None;
         };
@@ -165,10 +165,10 @@ mod tests {
         let keyring = Keyring::new(vec![ops, mail]);
         assert_eq!(keyring.find(secret.expose()).unwrap().id.as_str(), "ops");
         assert_eq!(keyring.find(other.expose()).unwrap().id.as_str(), "mail");
-        let renamed = secret.expose().replace("drv_ops", "drv_mail");
+        let renamed_key = secret.expose().replace("drv_ops", "drv_mail");
         let cut = &secret.expose()[..secret.expose().len() - 1];
         let longer = format!("{}A", secret.expose());
-        for wrong in [unknown.expose(), &renamed, cut, &longer, "", "drv_ops_", "ops"] {
+        for wrong in [unknown.expose(), &renamed_key, cut, &longer, "", "drv_ops_", "ops"] {
             assert!(keyring.find(wrong).is_none(), "{wrong}");
         }
     }

@@ -27,7 +27,7 @@ impl Metrics {
         let requests = RequestMetrics::default();
         requests.register(&mut registry);
         queues.tick_metrics().register(&mut registry);
-        let event_streams = ReadGauge(move || event_streams.taken() as u64);
+        let event_streams = ReadGauge(move || event_streams.taken_amount() as u64);
         registry.register("drover_event_listeners", "Open event streams", event_streams);
         Self { registry: Arc::new(registry), queues: Arc::new(QueueMetrics::new(queues)), requests }
     }

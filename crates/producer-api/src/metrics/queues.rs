@@ -46,28 +46,28 @@ impl QueueMetrics {
     }
 
     pub(super) async fn read(&self) -> Arc<Snapshot> {
-        let mut latest = self.latest.lock().await;
-        if let Some((read_at, snapshot)) = &*latest
+        let mut latest_snapshot = self.latest.lock().await;
+        if let Some((read_at, snapshot)) = &*latest_snapshot
             && read_at.elapsed() < SNAPSHOT_LIFETIME
         {
             return Arc::clone(snapshot);
         }
         let snapshot = Arc::new(self.read_now(Instant::now() + TIME_LIMIT).await);
-        *latest = Some((Instant::now(), Arc::clone(&snapshot)));
+        *latest_snapshot = Some((Instant::now(), Arc::clone(&snapshot)));
         snapshot
     }
 
     async fn read_now(&self, deadline: Instant) -> Snapshot {
         let Ok(Ok(names)) = timeout_at(deadline, self.queues.names()).await else { return Snapshot::default() };
         let registered_count = names.len();
-        let mut reading = stream::iter(names.into_iter().take(MAX_QUEUES))
+        let mut queue_reads = stream::iter(names.into_iter().take(MAX_QUEUES))
             .map(|name| {
                 let queue = self.queues.queue(&name);
                 async move { queue.status().await }
             })
             .buffered(MAX_CONCURRENT_READS);
         let (mut queues, mut read) = (Vec::new(), 0);
-        while let Ok(Some(status)) = timeout_at(deadline, reading.next()).await {
+        while let Ok(Some(status)) = timeout_at(deadline, queue_reads.next()).await {
             let Ok(status) = status else { continue };
             read += 1;
             // The index of queues may name a queue that is about to be created, or that was deleted.
@@ -156,8 +156,11 @@ mod tests {
             server.command(&format!("ZADD drover:queues 0 q{n:04}"));
         }
         let metrics = QueueMetrics::new(queues.clone());
-        let read = metrics.read_now(Instant::now() + Duration::from_secs(20)).await;
-        assert_eq!((read.registered_count, read.omitted_count, read.queues.len()), (Some(MAX_QUEUES + 5), 5, 0));
+        let read_result = metrics.read_now(Instant::now() + Duration::from_secs(20)).await;
+        assert_eq!(
+            (read_result.registered_count, read_result.omitted_count, read_result.queues.len()),
+            (Some(MAX_QUEUES + 5), 5, 0)
+        );
 
         let first = metrics.read().await;
         assert!(Arc::ptr_eq(&first, &metrics.read().await));
@@ -166,7 +169,7 @@ mod tests {
     #[tokio::test]
     async fn snapshot_without_redis_has_no_queues() {
         let redis = Redis::new("redis://127.0.0.1:1", Duration::from_millis(100)).unwrap();
-        let read = QueueMetrics::new(Queues::new(redis, DeclaredSettings::default())).read().await;
-        assert_eq!((read.registered_count, read.omitted_count, read.queues.len()), (None, 0, 0));
+        let read_result = QueueMetrics::new(Queues::new(redis, DeclaredSettings::default())).read().await;
+        assert_eq!((read_result.registered_count, read_result.omitted_count, read_result.queues.len()), (None, 0, 0));
     }
 }

@@ -133,8 +133,8 @@ fn status_label(status: StatusCode) -> &'static str {
 }
 
 fn method_label(method: &Method) -> &'static str {
-    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-    KNOWN.into_iter().find(|known| method == known).unwrap_or("other")
+    const KNOWN_METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    KNOWN_METHODS.into_iter().find(|known| method == known).unwrap_or("other")
 }
 
 #[cfg(test)]
@@ -152,8 +152,8 @@ mod tests {
         let (mut registry, mut text) = (Registry::default(), String::new());
         metrics.register(&mut registry);
         prometheus_text::encode(&mut text, &registry).unwrap();
-        let series = r#"_count{route="unmatched",method="other",status="none"} 1"#;
-        assert!(text.contains(series), "{text}");
+        let expected_series = r#"_count{route="unmatched",method="other",status="none"} 1"#;
+        assert!(text.contains(expected_series), "{text}");
         assert_eq!(metrics.in_flight.get(), 0);
     }
 }

@@ -50,10 +50,10 @@ fn every_error_code_is_in_the_response_of_an_operation() {
 #[test]
 fn every_reference_resolves_and_every_operation_has_a_summary() {
     let description = description(Access::Keys);
-    let mut found = BTreeSet::new();
-    add_references(&description, &mut found);
-    assert!(found.len() > 30, "{found:?}");
-    for reference in found {
+    let mut found_names = BTreeSet::new();
+    add_references(&description, &mut found_names);
+    assert!(found_names.len() > 30, "{found_names:?}");
+    for reference in found_names {
         assert!(description.pointer(&reference[1..]).is_some(), "{reference}");
     }
     for (method, path, operation) in operations(&description) {
@@ -66,28 +66,28 @@ fn every_reference_resolves_and_every_operation_has_a_summary() {
 #[test]
 fn every_example_of_a_schema_has_all_required_fields() {
     let description = description(Access::Keys);
-    let mut checked = 0;
+    let mut check_count = 0;
     for (name, schema) in description["components"]["schemas"].as_object().unwrap() {
         for example in schema["examples"].as_array().into_iter().flatten() {
             for field in schema["required"].as_array().into_iter().flatten() {
                 assert!(example.get(field.as_str().unwrap()).is_some(), "the example of {name} lacks {field}");
-                checked += 1;
+                check_count += 1;
             }
         }
     }
-    assert!(checked > 20, "{checked}");
+    assert!(check_count > 20, "{check_count}");
 }
 
 #[test]
 fn every_field_of_a_message_of_its_patch_and_of_settings_has_a_row_in_the_api_document() {
-    const PAGE: &str = include_str!("../../../../docs/API.md");
+    const API_PAGE: &str = include_str!("../../../../docs/API.md");
     let description = description(Access::Keys);
     for (schema, endpoint) in [
         ("NewMessage", "POST {queue}/messages"),
         ("MessagePatch", "PATCH {queue}/messages/{id}"),
         ("SettingsPatch", "PATCH /v1/queues/{queue}"),
     ] {
-        let (_, table) = PAGE.split_once(&format!("\n`{endpoint}` |")).expect("the endpoint has a table");
+        let (_, table) = API_PAGE.split_once(&format!("\n`{endpoint}` |")).expect("the endpoint has a table");
         let rows = table.lines().skip(1).take_while(|line| line.contains('|'));
         let first_cells: Vec<&str> = rows.filter_map(|row| row.split('|').next()).collect();
         for field in description["components"]["schemas"][schema]["properties"].as_object().unwrap().keys() {

@@ -15,7 +15,7 @@ use utoipa::{PartialSchema, ToSchema, openapi::OpenApi};
 use crate::auth::{Access, endpoint::Endpoints};
 use operation::Operation;
 
-const DESCRIPTION: &str = "\
+const API_DESCRIPTION: &str = "\
 A message queue over HTTP. Requests give durations as whole milliseconds or as a text with the units ms, s, m, h, d, w \
 (`\"1500ms\"`, `\"2s\"`, `\"1h 30m\"`), and responses give them as milliseconds. An optional field that is null counts as \
 absent. Instants are RFC 3339 in UTC, by Redis's clock. An unknown field or query parameter is refused. Every \
@@ -29,7 +29,7 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis
     document["info"] = json!({
         "title": "Drover",
         "version": env!("CARGO_PKG_VERSION"),
-        "description": DESCRIPTION,
+        "description": API_DESCRIPTION,
         "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
     });
     document["servers"] = json!([{"url": "/", "description": "this server"}]);
@@ -48,14 +48,14 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis
     }
     document["components"]["schemas"]["Wait"] = json!(Millis::schema_within(Millis::ZERO, max_wait));
     document["components"]["headers"] = header_components();
-    let not_null = json!({"not": {"type": "null"}});
+    let not_null_schema = json!({"not": {"type": "null"}});
     for (name, exclusive) in [
-        ("NewMessage", json!({"delay": not_null, "deliver_at": not_null})),
-        ("NewSchedule", json!({"cron": not_null, "every": not_null})),
-        ("Fail", json!({"retry": {"const": false}, "retry_after": not_null})),
+        ("NewMessage", json!({"delay": not_null_schema, "deliver_at": not_null_schema})),
+        ("NewSchedule", json!({"cron": not_null_schema, "every": not_null_schema})),
+        ("Fail", json!({"retry": {"const": false}, "retry_after": not_null_schema})),
     ] {
-        let required: Vec<&String> = exclusive.as_object().into_iter().flat_map(Map::keys).collect();
-        document["components"]["schemas"][name]["not"] = json!({"required": required, "properties": exclusive});
+        let required_names: Vec<&String> = exclusive.as_object().into_iter().flat_map(Map::keys).collect();
+        document["components"]["schemas"][name]["not"] = json!({"required": required_names, "properties": exclusive});
     }
     if access == Access::Keys {
         document["components"]["securitySchemes"] = json!({"key": {
@@ -109,11 +109,11 @@ fn complete_path(path: &str, item: &mut Value, endpoints: &Endpoints, access: Ac
 
 fn header_components() -> Value {
     let text = |description: &str, required: bool, example: &str| json!({"description": description, "required": required, "schema": {"type": "string"}, "example": example});
-    let seconds = json!({"type": "integer", "minimum": 0});
+    let seconds_schema = json!({"type": "integer", "minimum": 0});
     json!({
         "Location": text("The path of the message", true, "/v1/queues/my-queue/messages/21759559372713"),
         "X-Request-Id": text("The id of the request in the log: the `x-request-id` that the client sent, or a new one", true, "4fb4d29bc2e9c5de"),
-        "Retry-After": {"description": "The number of seconds after which to try again", "required": true, "schema": seconds, "example": 1},
+        "Retry-After": {"description": "The number of seconds after which to try again", "required": true, "schema": seconds_schema, "example": 1},
         "WWW-Authenticate": text("How to authenticate", true, "Bearer realm=\"drover\""),
         "RateLimit-Policy": text("The limit of the key, if it has one: quota and window in seconds", false, "\"key\";q=600;w=60"),
         "RateLimit": text("The number of requests that the key may make now, and the number of seconds until it may make more", false, "\"key\";r=599;t=63"),

@@ -53,8 +53,8 @@ impl Operation<'_> {
         if let Some(scope) = scope {
             self.description["security"] = json!([{"key": [scope.as_str()]}]);
         }
-        let of_keys = if scope.is_some() { &KEY_REFUSALS[..] } else { &[] };
-        let mut codes: Vec<Code> = [&self.endpoint.refusals, of_keys].concat();
+        let refusals_of_keys = if scope.is_some() { &KEY_REFUSALS[..] } else { &[] };
+        let mut codes: Vec<Code> = [&self.endpoint.refusals, refusals_of_keys].concat();
         codes.extend(self.common_codes());
         self.add_refusals(codes);
         self.add_headers(scope.is_some());
@@ -63,14 +63,15 @@ impl Operation<'_> {
     /// Adds the parameters of the path to the operation. `OpenAPI` also allows parameters at a path, for all operations of the
     /// path, but Swagger UI does not always read such parameters.
     fn add_path_parameters(&mut self) {
-        let of_path = [
+        let refusals_of_path = [
             ("queue", "The name of the queue", QueueName::schema(), "orders"),
             ("id", "The id of the message: Drover's, or the producer's own", MessageRef::schema(), "21759559372713"),
             ("key", "The key of the signal that messages wait for", SignalKey::schema(), "paid:42"),
             ("name", "The name of the schedule", ScheduleName::schema(), "report"),
         ];
-        let of_path = of_path.into_iter().filter(|(name, ..)| self.path.contains(&format!("{{{name}}}")));
-        let mut parameters: Vec<Value> = of_path
+        let refusals_of_path =
+            refusals_of_path.into_iter().filter(|(name, ..)| self.path.contains(&format!("{{{name}}}")));
+        let mut parameters: Vec<Value> = refusals_of_path
             .map(|(name, description, schema, example)| {
                 json!({"name": name, "in": "path", "required": true, "description": description, "schema": schema,
                        "example": example})

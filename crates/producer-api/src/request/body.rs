@@ -118,16 +118,16 @@ async fn receive_body(request: Request, app: &App) -> Result<Bytes> {
     // The size is checked before the body is read, so that a client with `expect: 100-continue` does not send the body.
     let (limit, time_limit) = (app.limits.body_limit, *app.limits.request_timeout);
     let (parts, body) = request.into_parts();
-    let size = body.size_hint();
-    if size.lower() > limit as u64 {
+    let body_size = body.size_hint();
+    if body_size.lower() > limit as u64 {
         return Err(errors::body_too_large(limit));
     }
     let take_share = || app.body_memory.take(Caller::of(&parts.extensions).client(), 0);
-    let declared_bytes = size.exact().and_then(|bytes| usize::try_from(bytes).ok());
-    let mut received = ReceivedBody { bytes: Vec::new(), share: None };
-    received.count_bytes(declared_bytes.unwrap_or(0), take_share)?;
-    match timeout(time_limit.to_std(), received.collect(body, declared_bytes, limit, take_share)).await {
-        Ok(received) => received,
+    let declared_bytes = body_size.exact().and_then(|bytes| usize::try_from(bytes).ok());
+    let mut received_body = ReceivedBody { bytes: Vec::new(), share: None };
+    received_body.count_bytes(declared_bytes.unwrap_or(0), take_share)?;
+    match timeout(time_limit.to_std(), received_body.collect(body, declared_bytes, limit, take_share)).await {
+        Ok(received_body) => received_body,
         Err(_) => Err(errors::body_too_slow(time_limit)),
     }
 }
@@ -150,8 +150,8 @@ impl ReceivedBody {
         if counted_bytes(bytes) == 0 {
             return Ok(());
         }
-        let taken = take_share().and_then(|share| self.share.get_or_insert(share).resize(bytes));
-        taken.map_err(errors::no_memory_for_body)
+        let take_result = take_share().and_then(|share| self.share.get_or_insert(share).resize(bytes));
+        take_result.map_err(errors::no_memory_for_body)
     }
 
     /// Receives the whole body. The memory of the body returns to the budget when the last reference to its bytes is dropped.

@@ -38,7 +38,7 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyHeader {
         }
         let value = header::single_value(&parts.headers, &IDEMPOTENCY_KEY)
             .ok_or_else(|| errors::invalid_idempotency_key("the header is given twice"))?;
-        let key = value.to_str().ok().and_then(unquoted);
+        let key = value.to_str().ok().and_then(remove_quotes);
         let key =
             key.ok_or_else(|| errors::invalid_idempotency_key("it is neither a text in quotes nor a bare text"))?;
         key.parse().map(|key| Self(Some(key))).map_err(errors::invalid_idempotency_key)
@@ -55,20 +55,20 @@ impl IdempotencyHeader {
         kind: &str,
         body: &[u8],
     ) -> Result<Vec<Enqueued>> {
-        let enqueued = match self.0 {
+        let enqueue_result = match self.0 {
             None => queue.enqueue(messages).await,
             Some(key) => {
                 let fingerprint = fingerprint(kind, body);
                 queue.enqueue_once(messages, &key, &fingerprint).await
             }
         };
-        enqueued.map_err(errors::enqueue_error)
+        enqueue_result.map_err(errors::enqueue_error)
     }
 }
 
 /// Returns an idempotency key without quotes, or `None` if the quotes are malformed. The structured-field string `"abc"` (RFC
 /// 9651) is the same key as `abc`.
-fn unquoted(value: &str) -> Option<String> {
+fn remove_quotes(value: &str) -> Option<String> {
     let value = value.trim();
     let Some(rest) = value.strip_prefix('"') else { return Some(value.to_owned()) };
     let mut key = String::with_capacity(rest.len());
@@ -105,7 +105,7 @@ mod tests {
             (r#""a\bc""#, None),
             (r#"""#, None),
         ] {
-            assert_eq!(unquoted(value).as_deref(), key, "{value}");
+            assert_eq!(remove_quotes(value).as_deref(), key, "{value}");
         }
     }
 

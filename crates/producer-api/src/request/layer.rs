@@ -57,20 +57,20 @@ pub(crate) struct RequestService<S> {
 impl<S: Service<Request, Response = Response>> Service<Request> for RequestService<S> {
     type Response = Response;
     type Error = S::Error;
-    type Future = Responding<S::Future>;
+    type Future = ResponseFuture<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let in_flight = self.layer.metrics.begin_request(&request);
+        let in_flight_request = self.layer.metrics.begin_request(&request);
         if self.layer.access == Access::Open {
             self.layer.note_trusted(&request);
         }
         let id = client_request_id(request.headers()).cloned().or_else(|| new_request_id().try_into().ok());
         let span = request_span(&request, id.as_ref());
-        Responding { inner: self.inner.call(request), span, id, in_flight }
+        ResponseFuture { inner: self.inner.call(request), span, id, in_flight: in_flight_request }
     }
 }
 
@@ -89,7 +89,7 @@ impl RequestLayer {
 }
 
 pin_project! {
-    pub(crate) struct Responding<F> {
+    pub(crate) struct ResponseFuture<F> {
         #[pin]
         inner: F,
         span: Span,
@@ -98,7 +98,7 @@ pin_project! {
     }
 }
 
-impl<F: Future<Output = Result<Response, E>>, E> Future for Responding<F> {
+impl<F: Future<Output = Result<Response, E>>, E> Future for ResponseFuture<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
@@ -146,7 +146,7 @@ fn client_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
 fn request_span(request: &Request, id: Option<&HeaderValue>) -> Span {
     let (method, path) = (request.method(), request.uri().path());
     let id = id.and_then(|id| id.to_str().ok()).unwrap_or("");
-    let parent = TraceContext::of_request(request.headers());
+    let parent_context = TraceContext::from_request(request.headers());
     let span = if telemetry::is_tracing() {
         let route = request.extensions().get().map_or("", MatchedPath::as_str);
         info_span!(
@@ -157,9 +157,9 @@ fn request_span(request: &Request, id: Option<&HeaderValue>) -> Span {
     } else {
         info_span!("request", %method, path, id, trace = field::Empty, key = field::Empty)
     };
-    if let Some(parent) = parent {
-        span.record("trace", parent.trace_id());
-        parent.continue_in(&span);
+    if let Some(parent_context) = parent_context {
+        span.record("trace", parent_context.trace_id());
+        parent_context.continue_in(&span);
     }
     span
 }
@@ -185,22 +185,22 @@ mod tests {
 
     #[tokio::test]
     async fn panic_is_answered_with_status_500_and_other_responses_stay_unchanged() {
-        let panicking = async { panic!("{} broke", "it") };
-        assert_eq!(catch_panic(panicking).await.map(|response| response.status().as_u16()), Ok(500));
-        let responding = async { Ok(StatusCode::CREATED.into_response()) };
-        assert_eq!(catch_panic(responding).await.map(|response| response.status().as_u16()), Ok(201));
+        let panicking_handler = async { panic!("{} broke", "it") };
+        assert_eq!(catch_panic(panicking_handler).await.map(|response| response.status().as_u16()), Ok(500));
+        let respond = async { Ok(StatusCode::CREATED.into_response()) };
+        assert_eq!(catch_panic(respond).await.map(|response| response.status().as_u16()), Ok(201));
     }
 
     #[test]
     fn request_id_of_the_client_is_kept_only_if_it_is_one_printable_text() {
-        let kept = |ids: &[&'static str]| {
+        let kept_id = |ids: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for id in ids {
                 headers.append(REQUEST_ID, HeaderValue::from_static(id));
             }
             client_request_id(&headers).is_some()
         };
-        assert!(kept(&["a-1"]));
-        assert!(!kept(&[]) && !kept(&[""]) && !kept(&["a b"]) && !kept(&["a", "b"]));
+        assert!(kept_id(&["a-1"]));
+        assert!(!kept_id(&[]) && !kept_id(&[""]) && !kept_id(&["a b"]) && !kept_id(&["a", "b"]));
     }
 }

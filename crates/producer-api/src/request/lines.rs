@@ -121,12 +121,12 @@ mod tests {
         let frames = frames.iter().map(|frame| Ok::<_, Infallible>(Bytes::from_static(frame.as_bytes())));
         let share = Budget::new(1_000, 1_000).take(None, 0).ok().unwrap();
         let mut lines = Lines::new(stream::iter(frames), limit, share);
-        let mut found = Vec::new();
+        let mut found_lines = Vec::new();
         while let Some(Line { number, text }) = lines.next().await.unwrap() {
-            found.push(text.map_or("too long".into(), |text| String::from_utf8(text.to_vec()).unwrap()));
-            assert_eq!(number, found.len() as u64);
+            found_lines.push(text.map_or("too long".into(), |text| String::from_utf8(text.to_vec()).unwrap()));
+            assert_eq!(number, found_lines.len() as u64);
         }
-        found
+        found_lines
     }
 
     #[tokio::test]
@@ -155,14 +155,14 @@ mod tests {
         let share = budget.take(None, 0).ok().unwrap();
         let mut lines = Lines::new(stream::iter(frames), 100_000, share);
         assert!(lines.next().await.unwrap().is_some());
-        assert_eq!(budget.taken(), 0);
+        assert_eq!(budget.taken_amount(), 0);
         let _other_share = budget.take(None, 20_000).ok().unwrap();
         assert!(
             matches!(lines.next().await, Err(LinesError::NoMemory(BudgetExceeded::All))),
             "the line needs 32,768 bytes, and 20,000 are free"
         );
-        assert_eq!(budget.taken(), 20_000 + 16_384);
+        assert_eq!(budget.taken_amount(), 20_000 + 16_384);
         drop(lines);
-        assert_eq!(budget.taken(), 20_000);
+        assert_eq!(budget.taken_amount(), 20_000);
     }
 }

@@ -31,12 +31,12 @@ pub(crate) struct NoParameters {}
 pub(crate) type NoQuery = Query<NoParameters>;
 
 fn read<T: DeserializeOwned>(query: &str) -> Result<T> {
-    let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+    let decoded_pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        Ok((decoded(name)?, decoded(value)?))
+        Ok((decode_text(name)?, decode_text(value)?))
     });
-    let pairs = pairs.collect::<Result<Vec<_>>>()?;
-    let deserializer = MapDeserializer::<_, serde::de::value::Error>::new(pairs.into_iter());
+    let decoded_pairs = decoded_pairs.collect::<Result<Vec<_>>>()?;
+    let deserializer = MapDeserializer::<_, serde::de::value::Error>::new(decoded_pairs.into_iter());
     serde_path_to_error::deserialize(deserializer).map_err(|error| {
         let name = error.path().to_string();
         let text = error.into_inner().to_string();
@@ -57,10 +57,10 @@ fn read<T: DeserializeOwned>(query: &str) -> Result<T> {
     })
 }
 
-fn decoded(text: &str) -> Result<String> {
-    let spaced = text.replace('+', " ");
-    let decoded = percent_decode_str(&spaced).decode_utf8().map(Cow::into_owned);
-    decoded.map_err(|_| errors::invalid_query("percent-encoded bytes in the query must be UTF-8"))
+fn decode_text(text: &str) -> Result<String> {
+    let text_with_spaces = text.replace('+', " ");
+    let decoded_text = percent_decode_str(&text_with_spaces).decode_utf8().map(Cow::into_owned);
+    decoded_text.map_err(|_| errors::invalid_query("percent-encoded bytes in the query must be UTF-8"))
 }
 
 /// Deserializes a query parameter by parsing its text with `FromStr`.

@@ -15,8 +15,8 @@ impl<S: Sync> FromRequestParts<S> for Trace {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let of_span = telemetry::is_tracing().then(|| TraceContext::of_span(&Span::current())).flatten();
-        Ok(Self(of_span.or_else(|| TraceContext::of_request(&parts.headers))))
+        let context_of_span = telemetry::is_tracing().then(|| TraceContext::from_span(&Span::current())).flatten();
+        Ok(Self(context_of_span.or_else(|| TraceContext::from_request(&parts.headers))))
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
     routes,
 };
 
-const METHODS: [Method; 7] =
+const ALL_METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
 /// Returns an API key with these scopes for all queues, and a keyring with only this key.
@@ -54,7 +54,7 @@ fn guard(keyring: Keyring) -> Guard {
 
 fn app(keyring: Keyring) -> App {
     let redis = no_redis();
-    let subscriber = Subscriber::of_all_queues(redis.clone());
+    let subscriber = Subscriber::for_all_queues(redis.clone());
     let limits = <Config>::load_with(None, []).unwrap().api;
     App::new(Queues::new(redis, DeclaredSettings::default()), subscriber, keyring, limits, CancellationToken::new())
 }
@@ -83,20 +83,20 @@ async fn every_route_needs_a_key_or_is_registered_as_open() {
     let (open, guarded) = (router(&app(Keyring::default())), router(&app(keyring)));
     let paths: BTreeSet<&str> = endpoints.all().map(|(path, _)| path).collect();
     for path in paths {
-        for method in METHODS {
+        for method in ALL_METHODS {
             let endpoint = endpoints.find(&method, path);
             let response = send(&open, &method, path, None).await;
             assert_eq!(response.status() == StatusCode::METHOD_NOT_ALLOWED, endpoint.is_none(), "{method} {path}");
-            let without_key = send(&guarded, &method, path, None).await.status();
+            let status_without_key = send(&guarded, &method, path, None).await.status();
             assert_eq!(
-                without_key == StatusCode::UNAUTHORIZED,
+                status_without_key == StatusCode::UNAUTHORIZED,
                 !endpoints.needs_no_key(path),
-                "{method} {path}: {without_key}"
+                "{method} {path}: {status_without_key}"
             );
-            let with_key = send(&guarded, &method, path, Some(&key)).await;
-            assert_eq!(with_key.status(), response.status(), "{method} {path}");
-            let allowed = |response: &Response| response.headers().get(header::ALLOW).cloned();
-            assert_eq!(allowed(&with_key), allowed(&response), "{method} {path}");
+            let answer_with_key = send(&guarded, &method, path, Some(&key)).await;
+            assert_eq!(answer_with_key.status(), response.status(), "{method} {path}");
+            let allow_header = |response: &Response| response.headers().get(header::ALLOW).cloned();
+            assert_eq!(allow_header(&answer_with_key), allow_header(&response), "{method} {path}");
         }
     }
     assert_eq!(send(&guarded, &Method::GET, "/nowhere", None).await.status(), StatusCode::UNAUTHORIZED);
@@ -126,10 +126,10 @@ async fn guard_refuses_a_route_without_a_registered_scope_for_every_key() {
     let (key, keyring) = key(Scope::ALL.to_vec());
     let path = "/v1/queues/{queue}/secrets";
     let router = || Router::new().route(path, get(|| async { "secret" }));
-    let guarded = protect(router(), guard(keyring));
-    assert_eq!(send(&guarded, &Method::GET, path, Some(&key)).await.status(), StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(send(&guarded, &Method::GET, path, None).await.status(), StatusCode::UNAUTHORIZED);
+    let guarded_router = protect(router(), guard(keyring));
+    assert_eq!(send(&guarded_router, &Method::GET, path, Some(&key)).await.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(send(&guarded_router, &Method::GET, path, None).await.status(), StatusCode::UNAUTHORIZED);
     // If no keys are configured, no guard checks the request.
-    let open = protect(router(), guard(Keyring::default()));
-    assert_eq!(send(&open, &Method::GET, path, None).await.status(), StatusCode::OK);
+    let open_router = protect(router(), guard(Keyring::default()));
+    assert_eq!(send(&open_router, &Method::GET, path, None).await.status(), StatusCode::OK);
 }

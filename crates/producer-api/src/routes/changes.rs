@@ -19,23 +19,23 @@ use crate::{
 };
 
 pub(super) fn register(routes: Routes) -> Routes {
-    const MANAGE: RequiredScope = RequiredScope::OnQueue(Scope::Manage);
-    let patching = [&[Code::InvalidMessage, Code::OutOfMemory], &*Operation::Patch.refusals()].concat();
+    const MANAGE_SCOPE: RequiredScope = RequiredScope::OnQueue(Scope::Manage);
+    let patch_errors = [&[Code::InvalidMessage, Code::OutOfMemory], &*Operation::Patch.refusals()].concat();
     routes
         .tag("messages")
-        .add(MANAGE, &patching, routes!(patch_message))
-        .add(MANAGE, &Operation::Erase.refusals(), routes!(erase_message))
-        .add(MANAGE, &Operation::Cancel.refusals(), routes!(cancel_message))
-        .add(MANAGE, &Operation::Retry.refusals(), routes!(retry_message))
-        .add(MANAGE, &Operation::Promote.refusals(), routes!(promote_message))
+        .add(MANAGE_SCOPE, &patch_errors, routes!(patch_message))
+        .add(MANAGE_SCOPE, &Operation::Erase.refusals(), routes!(erase_message))
+        .add(MANAGE_SCOPE, &Operation::Cancel.refusals(), routes!(cancel_message))
+        .add(MANAGE_SCOPE, &Operation::Retry.refusals(), routes!(retry_message))
+        .add(MANAGE_SCOPE, &Operation::Promote.refusals(), routes!(promote_message))
 }
 
 /// The error code of a message that was cancelled.
-const CANCELLED: &str = "cancelled";
+const CANCELLED_CODE: &str = "cancelled";
 
 /// Patch a message
 ///
-/// Applies a merge patch (RFC 7396) to a message that was never handed out. The `data` of the message is replaced as a whole.
+/// Applies a merge patch (RFC 7396) to a message that was never leased. The `data` of the message is replaced as a whole.
 #[utoipa::path(
     patch, path = "/v1/queues/{queue}/messages/{id}",
     request_body(content((MessagePatch = "application/merge-patch+json"), (MessagePatch = "application/json")), description = "The changes"),
@@ -48,10 +48,11 @@ async fn patch_message(
     JsonBody(body): JsonBody,
 ) -> Result<Response> {
     let message_patch: MessagePatch = json::parse_body(&body)?;
-    let reserved = responder.reserve(1)?;
-    let patched = path.queue.patch(&path.id, &message_patch).await.map_err(errors::queue_error)?;
-    let changed = patched.map_err(|invalid| errors::invalid_field(Code::InvalidMessage, field_error(invalid)))?;
-    respond(path, Operation::Patch, changed, reserved).await
+    let memory_for_response = responder.reserve(1)?;
+    let patch_result = path.queue.patch(&path.id, &message_patch).await.map_err(errors::queue_error)?;
+    let change_outcome =
+        patch_result.map_err(|invalid| errors::invalid_field(Code::InvalidMessage, field_error(invalid)))?;
+    respond(path, Operation::Patch, change_outcome, memory_for_response).await
 }
 
 /// Erase a message
@@ -62,8 +63,8 @@ async fn patch_message(
     responses((status = 204, description = "The message is deleted")),
 )]
 async fn erase_message(MessagePath { queue, id, .. }: MessagePath, _: NoQuery) -> Result<StatusCode> {
-    let changed = queue.erase(&id).await.map_err(errors::queue_error)?;
-    Operation::Erase.check(changed, queue.name(), &id)?;
+    let change_outcome = queue.erase(&id).await.map_err(errors::queue_error)?;
+    Operation::Erase.check(change_outcome, queue.name(), &id)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -78,9 +79,9 @@ async fn erase_message(MessagePath { queue, id, .. }: MessagePath, _: NoQuery) -
     ),
 )]
 async fn cancel_message(path: MessagePath, _: NoQuery, responder: Responder, _: NoBody) -> Result<Response> {
-    let reserved = responder.reserve(1)?;
-    let changed = path.queue.cancel(&path.id).await;
-    respond(path, Operation::Cancel, changed.map_err(errors::queue_error)?, reserved).await
+    let memory_for_response = responder.reserve(1)?;
+    let change_outcome = path.queue.cancel(&path.id).await;
+    respond(path, Operation::Cancel, change_outcome.map_err(errors::queue_error)?, memory_for_response).await
 }
 
 /// Retry a failed message
@@ -91,9 +92,9 @@ async fn cancel_message(path: MessagePath, _: NoQuery, responder: Responder, _: 
     responses((status = 200, description = "The message is ready", body = ChangedMessage)),
 )]
 async fn retry_message(path: MessagePath, _: NoQuery, responder: Responder, _: NoBody) -> Result<Response> {
-    let reserved = responder.reserve(1)?;
-    let changed = path.queue.retry(&path.id).await;
-    respond(path, Operation::Retry, changed.map_err(errors::queue_error)?, reserved).await
+    let memory_for_response = responder.reserve(1)?;
+    let change_outcome = path.queue.retry(&path.id).await;
+    respond(path, Operation::Retry, change_outcome.map_err(errors::queue_error)?, memory_for_response).await
 }
 
 /// Promote a delayed message
@@ -104,9 +105,9 @@ async fn retry_message(path: MessagePath, _: NoQuery, responder: Responder, _: N
     responses((status = 200, description = "The message is ready", body = ChangedMessage)),
 )]
 async fn promote_message(path: MessagePath, _: NoQuery, responder: Responder, _: NoBody) -> Result<Response> {
-    let reserved = responder.reserve(1)?;
-    let changed = path.queue.promote(&path.id).await;
-    respond(path, Operation::Promote, changed.map_err(errors::queue_error)?, reserved).await
+    let memory_for_response = responder.reserve(1)?;
+    let change_outcome = path.queue.promote(&path.id).await;
+    respond(path, Operation::Promote, change_outcome.map_err(errors::queue_error)?, memory_for_response).await
 }
 
 /// Responds with the changed message, or refuses an operation that the message's state forbids. The caller has reserved the
@@ -124,7 +125,7 @@ async fn respond(
     }
     let message = find_message(&app, &queue, &id, Millis::ZERO).await?;
     // A repeated cancel gets the same response as the first.
-    let was_cancelled = |message: &Message| message.error.as_ref().is_some_and(|error| error.code == CANCELLED);
+    let was_cancelled = |message: &Message| message.error.as_ref().is_some_and(|error| error.code == CANCELLED_CODE);
     if is_failed && !message.as_ref().is_some_and(was_cancelled) {
         operation.check(changed, queue.name(), &id)?;
     }
@@ -152,14 +153,14 @@ enum Operation {
 
 impl Operation {
     fn refusals(self) -> Vec<Code> {
-        let forbidden: &[State] = match self {
+        let forbidden_states: &[State] = match self {
             Self::Erase => &[State::Active],
             Self::Cancel => &[State::Completed, State::Failed],
             Self::Retry => &[State::Held, State::Delayed, State::Waiting, State::Active, State::Completed],
             Self::Promote => &[State::Held, State::Waiting, State::Active, State::Completed, State::Failed],
             Self::Patch => &[State::Delayed, State::Waiting, State::Active, State::Completed, State::Failed],
         };
-        forbidden.iter().copied().map(code_of_state).chain([Code::MessageNotFound]).collect()
+        forbidden_states.iter().copied().map(code_of_state).chain([Code::MessageNotFound]).collect()
     }
 
     /// Returns an error unless the operation changed the message.

@@ -69,13 +69,13 @@ async fn listen(
     let listener = app.event_feed.listen(&queue, last).await.map_err(errors::queue_error)?;
     let listener = listener.ok_or_else(|| errors::queue_not_found(queue.name()))?;
     let last_sent = listener.last();
-    let beginning = with_id(sse::Event::default().retry(RECONNECT_AFTER), last_sent);
+    let first_event = with_id(sse::Event::default().retry(RECONNECT_AFTER), last_sent);
     let stream = EventStream { listener, message, last_sent, _share: share };
     let events = stream::unfold(stream, |mut stream| async {
         let events = stream.next().await?;
         Some((stream::iter(events), stream))
     });
-    let events = stream::iter([beginning]).chain(events.flatten()).map(Ok::<_, Infallible>);
+    let events = stream::iter([first_event]).chain(events.flatten()).map(Ok::<_, Infallible>);
     Ok(([NO_PROXY_BUFFERING], Sse::new(events)).into_response())
 }
 
@@ -96,8 +96,9 @@ impl EventStream {
             match timeout_at(keep_alive_at, self.listener.next_events()).await {
                 Ok(Ok(received)) => {
                     let message = self.message.as_ref();
-                    let wanted = received.iter().filter(|event| message.is_none_or(|message| event.is_about(message)));
-                    let events = wanted.map(|event| {
+                    let wanted_events =
+                        received.iter().filter(|event| message.is_none_or(|message| event.is_about(message)));
+                    let events = wanted_events.map(|event| {
                         self.last_sent = event.id;
                         StreamedEvent { id: event.id, event: event.kind.as_str(), data: event.json() }.into()
                     });

@@ -24,17 +24,17 @@ use crate::{
 };
 
 pub(super) fn register(routes: Routes) -> Routes {
-    const CONSUME: RequiredScope = RequiredScope::OnQueue(Scope::Consume);
-    const SETTLING: &[Code] = &[Code::InvalidSettlement, Code::LeaseGone];
+    const CONSUME_SCOPE: RequiredScope = RequiredScope::OnQueue(Scope::Consume);
+    const SETTLE_ERRORS: &[Code] = &[Code::InvalidSettlement, Code::LeaseGone];
     let receiving = &[Code::InvalidReceive, Code::TooManyWaits, Code::ForeignOrigin];
     routes
         .tag("leases")
-        .add(CONSUME, receiving, routes!(receive))
-        .add(CONSUME, SETTLING, routes!(complete_lease))
-        .add(CONSUME, SETTLING, routes!(fail_lease))
-        .add(CONSUME, SETTLING, routes!(release_lease))
-        .add(CONSUME, SETTLING, routes!(extend_lease))
-        .add(CONSUME, &[Code::InvalidSettlement, Code::TooManySettlements], routes!(settle_leases))
+        .add(CONSUME_SCOPE, receiving, routes!(receive))
+        .add(CONSUME_SCOPE, SETTLE_ERRORS, routes!(complete_lease))
+        .add(CONSUME_SCOPE, SETTLE_ERRORS, routes!(fail_lease))
+        .add(CONSUME_SCOPE, SETTLE_ERRORS, routes!(release_lease))
+        .add(CONSUME_SCOPE, SETTLE_ERRORS, routes!(extend_lease))
+        .add(CONSUME_SCOPE, &[Code::InvalidSettlement, Code::TooManySettlements], routes!(settle_leases))
 }
 
 /// Receive messages
@@ -53,7 +53,7 @@ async fn receive(
 ) -> Result<Response> {
     let Receive { max, wait, visibility_timeout, consumer } =
         body.as_deref().map_or_else(|| Ok(Receive::default()), json::parse_body)?;
-    let wait = wait.unwrap_or_default().within(*app.limits.max_wait).map_err(|detail| {
+    let wait = wait.unwrap_or_default().check_limit(*app.limits.max_wait).map_err(|detail| {
         errors::invalid_field(Code::InvalidReceive, FieldError { pointer: "/wait".into(), detail })
     })?;
     // The memory of the body returns to the budget before the request waits.
@@ -69,15 +69,16 @@ async fn receive(
         request = request.without_owner_timeout();
     }
     let lease_memory = Arc::new(LeaseMemory::new(responder.clone(), request.max));
-    let received = app.long_poll.receive_within(&queue, request, wait, Arc::<LeaseMemory>::clone(&lease_memory)).await;
-    let (deliveries, reserved) = match (received, lease_memory.outcome()) {
+    let receive_result =
+        app.long_poll.receive_within(&queue, request, wait, Arc::<LeaseMemory>::clone(&lease_memory)).await;
+    let (deliveries, reserved) = match (receive_result, lease_memory.outcome()) {
         (Err(Error::Overloaded), Some(Err(problem))) => return Err(problem),
-        (received, outcome) => (received.map_err(errors::queue_error)?, outcome.and_then(Result::ok)),
+        (receive_result, outcome) => (receive_result.map_err(errors::queue_error)?, outcome.and_then(Result::ok)),
     };
-    let received = Received { consumer, messages: deliveries.into_iter().map(LeasedMessage::from).collect() };
+    let received_body = Received { consumer, messages: deliveries.into_iter().map(LeasedMessage::from).collect() };
     match reserved {
-        Some(reserved) => reserved.json_response(&received),
-        None => responder.respond_to_change(&received, 0),
+        Some(reserved) => reserved.json_response(&received_body),
+        None => responder.respond_to_change(&received_body, 0),
     }
 }
 
@@ -146,18 +147,18 @@ async fn settle_leases(
 
 async fn settle_one<T: Body>(queue: &Queue, action: fn(T) -> Settlement, body: &[u8]) -> Result<Json<LeaseResult>> {
     let settlement = action(json::parse_body(body)?);
-    let result = settle_all(queue, vec![settlement]).await?.pop().ok_or(errors::INTERNAL)?;
+    let result = settle_all(queue, vec![settlement]).await?.pop().ok_or(errors::INTERNAL_ERROR)?;
     if result.outcome == Outcome::Gone { Err(errors::LEASE_GONE.into()) } else { Ok(Json(result)) }
 }
 
 /// Settles and extends leases independently, and returns a result for each lease, in the same order.
 async fn settle_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<LeaseResult>> {
     let mut results: Vec<Option<LeaseResult>> = settlements.iter().map(|_| None).collect();
-    let mut ends = Vec::new();
+    let mut lease_ends = Vec::new();
     let mut extensions: BTreeMap<Option<Millis>, Vec<Extension>> = BTreeMap::new();
     for (index, settlement) in settlements.into_iter().enumerate() {
         match settlement.into() {
-            LeaseAction::End(end) => ends.push((index, end)),
+            LeaseAction::End(end) => lease_ends.push((index, end)),
             LeaseAction::Extend(Extend { lease, visibility_timeout, progress, .. }) => {
                 let extension = Extension { index, lease, progress };
                 extensions.entry(visibility_timeout.map(|time| *time)).or_default().push(extension);
@@ -170,14 +171,14 @@ async fn settle_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<L
             results[index] = Some(result);
         }
     }
-    let (indices, ends): (Vec<usize>, Vec<queue_core::Settlement>) = ends.into_iter().unzip();
-    let settled = queue.settle(&ends).await.map_err(errors::queue_error)?;
-    for ((index, end), settled) in indices.into_iter().zip(ends).zip(settled) {
-        let outcome = settled.map_or(Outcome::Gone, Outcome::from);
+    let (indices, settlements): (Vec<usize>, Vec<queue_core::Settlement>) = lease_ends.into_iter().unzip();
+    let settle_outcomes = queue.settle(&settlements).await.map_err(errors::queue_error)?;
+    for ((index, end), new_state) in indices.into_iter().zip(settlements).zip(settle_outcomes) {
+        let outcome = new_state.map_or(Outcome::Gone, Outcome::from);
         results[index] =
             Some(LeaseResult { lease: end.lease, outcome, lease_expires_at: None, cancel_requested: None });
     }
-    results.into_iter().map(|result| Ok(result.ok_or(errors::INTERNAL)?)).collect()
+    results.into_iter().map(|result| Ok(result.ok_or(errors::INTERNAL_ERROR)?)).collect()
 }
 
 struct Extension {
@@ -192,10 +193,10 @@ async fn extend_group(
     group: Vec<Extension>,
 ) -> Result<Vec<(usize, LeaseResult)>> {
     let leases: Vec<LeaseToken> = group.iter().map(|extension| extension.lease.clone()).collect();
-    let extended = queue.extend(&leases, visibility_timeout).await.map_err(errors::queue_error)?;
+    let extend_outcomes = queue.extend(&leases, visibility_timeout).await.map_err(errors::queue_error)?;
     let mut results = Vec::with_capacity(group.len());
-    for (Extension { index, lease, progress }, extended) in group.into_iter().zip(extended) {
-        let (mut outcome, lease_expires_at, cancel_requested) = match extended {
+    for (Extension { index, lease, progress }, extend_outcomes) in group.into_iter().zip(extend_outcomes) {
+        let (mut outcome, lease_expires_at, cancel_requested) = match extend_outcomes {
             Extended::Until(deadline) => (Outcome::Extended, Some(deadline), None),
             Extended::ToBeCancelled(deadline) => (Outcome::Extended, Some(deadline), Some(True)),
             Extended::LeaseOver => (Outcome::Gone, None, None),

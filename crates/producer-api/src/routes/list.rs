@@ -80,14 +80,15 @@ async fn list_messages(
         None => Position::first(state),
     };
     let limit = limit_or(DEFAULT_PAGE_SIZE, query.limit);
-    let reserved = responder.reserve(limit)?;
+    let memory_for_response = responder.reserve(limit)?;
     let is_first_page = query.cursor.is_none();
     let filter = ListFilter { name: query.name, hold: query.hold, group: query.group };
-    let (messages, next) = fill_page(&queue, position, &filter, limit, reserved.bytes()).await?;
+    let (messages, next) = fill_page(&queue, position, &filter, limit, memory_for_response.bytes()).await?;
     if messages.is_empty() && is_first_page && queue.status().await.map_err(errors::queue_error)?.is_none() {
         return Err(errors::queue_not_found(queue.name()));
     }
-    reserved.json_response(&MessagePage { messages, next_cursor: next.map(|position| position.encode(queue.name())) })
+    memory_for_response
+        .json_response(&MessagePage { messages, next_cursor: next.map(|position| position.encode(queue.name())) })
 }
 
 /// Fills a page up to `limit` messages and `bytes_left` bytes. The function may need several calls to Redis, because listed
@@ -101,8 +102,8 @@ async fn fill_page(
 ) -> Result<(Vec<Message>, Option<Position>)> {
     let mut messages: Vec<Message> = Vec::new();
     for _ in 0..MAX_CALLS_PER_PAGE {
-        let wanted = limit - messages.len();
-        let page = queue.list_page(position.state, filter, wanted, bytes_left, position.cursor.as_deref()).await;
+        let wanted_count = limit - messages.len();
+        let page = queue.list_page(position.state, filter, wanted_count, bytes_left, position.cursor.as_deref()).await;
         let page = page.map_err(errors::queue_error)?;
         if page.bytes > bytes_left && !messages.is_empty() {
             // A call returns at least one message. A message that is too large for the rest of the page is left to the next

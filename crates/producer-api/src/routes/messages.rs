@@ -30,8 +30,8 @@ use crate::{
 };
 
 pub(super) fn register(routes: Routes) -> Routes {
-    const ENQUEUE: RequiredScope = RequiredScope::OnQueue(Scope::Enqueue);
-    let posting = [
+    const ENQUEUE_SCOPE: RequiredScope = RequiredScope::OnQueue(Scope::Enqueue);
+    let post_errors = [
         Code::InvalidMessage,
         Code::InvalidIdempotencyKey,
         Code::IdempotencyKeyReused,
@@ -39,14 +39,14 @@ pub(super) fn register(routes: Routes) -> Routes {
         Code::QueueFull,
         Code::OutOfMemory,
     ];
-    let posting_one = [&posting[..], &[Code::TooManyWaits]].concat();
-    let posting_many = [&posting[..], &[Code::TooManyMessages, Code::Stopping]].concat();
-    let reading = &[Code::MessageNotFound, Code::TooManyWaits];
+    let post_one_errors = [&post_errors[..], &[Code::TooManyWaits]].concat();
+    let post_many_errors = [&post_errors[..], &[Code::TooManyMessages, Code::Stopping]].concat();
+    let read_errors = &[Code::MessageNotFound, Code::TooManyWaits];
     routes
         .tag("messages")
-        .add_unlimited(ENQUEUE, &posting_one, routes!(post_message))
-        .add_unlimited(ENQUEUE, &posting_many, routes!(post_messages))
-        .add(RequiredScope::OnQueue(Scope::Read), reading, routes!(read_message))
+        .add_unlimited(ENQUEUE_SCOPE, &post_one_errors, routes!(post_message))
+        .add_unlimited(ENQUEUE_SCOPE, &post_many_errors, routes!(post_messages))
+        .add(RequiredScope::OnQueue(Scope::Read), read_errors, routes!(read_message))
 }
 
 /// The usual size of a response with a message in bytes, without the message's data.
@@ -64,7 +64,7 @@ struct WaitQuery {
 
 impl WaitQuery {
     fn wait(self, app: &App) -> Result<Option<Millis>> {
-        let wait = self.wait.map(|wait| wait.within(*app.limits.max_wait)).transpose();
+        let wait = self.wait.map(|wait| wait.check_limit(*app.limits.max_wait)).transpose();
         wait.map_err(|detail| errors::invalid_query(format_args!("wait {detail}")))
     }
 }
@@ -92,19 +92,19 @@ async fn post_message(
     let mut message: NewMessage = json::parse_body(&body)?;
     trace.add_to(&mut message);
     let _wait_share = app.count_waiting_request(responder.caller.key(), wait.unwrap_or(Millis::ZERO))?;
-    let enqueued = match key {
+    let enqueue_outcome = match key {
         // Messages that are posted at the same time without an Idempotency-Key share one call to Redis; a request with a key
         // makes its own call. The futures of rarer cases are boxed, so that the other requests need less memory.
         IdempotencyHeader(None) => queue.post(message).await.map_err(errors::enqueue_error)?,
         key => {
-            let enqueued = Box::pin(key.enqueue(&queue, vec![message], "message", &body)).await?;
-            enqueued.into_iter().next().ok_or(errors::INTERNAL)?
+            let enqueue_outcomes = Box::pin(key.enqueue(&queue, vec![message], "message", &body)).await?;
+            enqueue_outcomes.into_iter().next().ok_or(errors::INTERNAL_ERROR)?
         }
     };
-    let duplicate = !matches!(enqueued, Enqueued::Created(_));
+    let duplicate = !matches!(enqueue_outcome, Enqueued::Created(_));
     let status = if duplicate { StatusCode::OK } else { StatusCode::CREATED };
-    let id = enqueued.id().clone();
-    let stored = match enqueued {
+    let id = enqueue_outcome.id().clone();
+    let stored_message = match enqueue_outcome {
         Enqueued::Created(message) => match wait {
             None => Some(message),
             // The message is stored, so an error of Redis during the wait only ends the wait.
@@ -113,11 +113,11 @@ async fn post_message(
         Enqueued::Duplicate(..) => Box::pin(find_message(&app, &queue, &id, wait.unwrap_or(Millis::ZERO))).await?,
         Enqueued::Forgotten(_) => None,
     };
-    let Some(message) = stored else {
+    let Some(message) = stored_message else {
         let message = ForgottenMessage::new(queue.name(), &id);
         return Ok(if duplicate {
-            let forgotten = DuplicateMessage::Forgotten(ForgottenDuplicate { message, duplicate: True });
-            (status, Json(forgotten)).into_response()
+            let forgotten_duplicate = DuplicateMessage::Forgotten(ForgottenDuplicate { message, duplicate: True });
+            (status, Json(forgotten_duplicate)).into_response()
         } else {
             (status, Json(message)).into_response()
         });
@@ -133,7 +133,7 @@ async fn post_message(
         responder.respond_to_change(&message, expected_bytes)?
     };
     *response.status_mut() = status;
-    let location = message_path(queue.name(), &id).try_into().map_err(|_| errors::INTERNAL)?;
+    let location = message_path(queue.name(), &id).try_into().map_err(|_| errors::INTERNAL_ERROR)?;
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
 }
@@ -173,8 +173,8 @@ async fn post_messages(
     for message in &mut messages {
         trace.add_to(message);
     }
-    let enqueued = key.enqueue(&queue, messages, "batch", &body).await?;
-    let messages: Vec<BatchEntry> = enqueued.iter().map(BatchEntry::from).collect();
+    let enqueue_outcomes = key.enqueue(&queue, messages, "batch", &body).await?;
+    let messages: Vec<BatchEntry> = enqueue_outcomes.iter().map(BatchEntry::from).collect();
     let nothing_new = messages.iter().all(|entry| entry.duplicate);
     let mut response = responder.respond_to_change(&BatchOrLines::Batch(PostedBatch { messages }), 0)?;
     *response.status_mut() = if nothing_new { StatusCode::OK } else { StatusCode::CREATED };

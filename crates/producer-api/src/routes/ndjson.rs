@@ -56,7 +56,7 @@ struct ChunkWriter<'a> {
 
 pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, share: Share) -> Result<Response> {
     let mut lines = Lines::new(body.into_data_stream(), app.limits.body_limit, share.empty_share_of_same_client());
-    let mut writer = ChunkWriter {
+    let mut chunk_writer = ChunkWriter {
         queue,
         trace,
         body_limit: app.limits.body_limit,
@@ -73,41 +73,44 @@ pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, 
     let time_limit = app.limits.request_timeout.to_std();
     let ended = loop {
         // Empty and invalid lines do not extend the time limit of the request.
-        let deadline =
-            if writer.chunk.is_empty() { writer.active_at + time_limit } else { Instant::now() + CHUNK_DELAY };
+        let deadline = if chunk_writer.chunk.is_empty() {
+            chunk_writer.active_at + time_limit
+        } else {
+            Instant::now() + CHUNK_DELAY
+        };
         let line = tokio::select! {
             line = timeout_at(deadline, lines.next()) => line,
-            () = app.shutdown.cancelled() => break writer.store_chunk().await.and(Err(errors::server_is_stopping())),
+            () = app.shutdown.cancelled() => break chunk_writer.store_chunk().await.and(Err(errors::server_is_stopping())),
         };
         let handled = match line {
-            Ok(Ok(Some(line))) => writer.add_line(line).await,
-            Ok(Ok(None)) => break writer.store_chunk().await,
+            Ok(Ok(Some(line))) => chunk_writer.add_line(line).await,
+            Ok(Ok(None)) => break chunk_writer.store_chunk().await,
             Ok(Err(LinesError::Broken(_))) => break Err(errors::BODY_NOT_RECEIVED.into()),
             Ok(Err(LinesError::NoMemory(full))) => {
-                break writer.store_chunk().await.and(Err(errors::no_memory_for_body(full)));
+                break chunk_writer.store_chunk().await.and(Err(errors::no_memory_for_body(full)));
             }
-            Err(_) if writer.chunk.is_empty() => {
-                return Err(writer.add_summary_to(errors::lines_too_slow(*app.limits.request_timeout)));
+            Err(_) if chunk_writer.chunk.is_empty() => {
+                return Err(chunk_writer.add_summary_to(errors::lines_too_slow(*app.limits.request_timeout)));
             }
-            Err(_) => writer.store_chunk().await,
+            Err(_) => chunk_writer.store_chunk().await,
         };
         if handled.is_err() {
             break handled;
         }
-        if writer.chunk.is_empty() && writer.active_at + time_limit <= Instant::now() {
+        if chunk_writer.chunk.is_empty() && chunk_writer.active_at + time_limit <= Instant::now() {
             break Err(errors::lines_too_slow(*app.limits.request_timeout));
         }
     };
     match ended {
         Ok(()) => {
-            writer.summary.done = true;
-            Ok(Json(BatchOrLines::Lines(writer.summary)).into_response())
+            chunk_writer.summary.done = true;
+            Ok(Json(BatchOrLines::Lines(chunk_writer.summary)).into_response())
         }
         Err(problem) => {
             // The rest of the body is read before the response is sent, because a client that writes its whole body before it
             // reads would not receive the response.
             let _ = timeout(time_limit, lines.drain()).await;
-            Err(writer.add_summary_to(problem))
+            Err(chunk_writer.add_summary_to(problem))
         }
     }
 }
@@ -149,11 +152,11 @@ impl ChunkWriter<'_> {
 
     /// Reserves memory for another message of `bytes` bytes in the chunk.
     fn make_room_for(&mut self, bytes: usize) -> Result<()> {
-        let needed = counted_bytes(self.chunk_bytes + bytes + (self.chunk.len() + 1) * size_of::<NewMessage>());
-        if needed <= self.chunk_share.amount() {
+        let needed_bytes = counted_bytes(self.chunk_bytes + bytes + (self.chunk.len() + 1) * size_of::<NewMessage>());
+        if needed_bytes <= self.chunk_share.amount() {
             return Ok(());
         }
-        self.chunk_share.resize(needed.next_multiple_of(MEMORY_STEP)).map_err(errors::no_memory_for_body)
+        self.chunk_share.resize(needed_bytes.next_multiple_of(MEMORY_STEP)).map_err(errors::no_memory_for_body)
     }
 
     /// Parses the message of a line, and returns the message with the size of the line; `None` for an empty line.
@@ -170,16 +173,16 @@ impl ChunkWriter<'_> {
     async fn store_chunk(&mut self) -> Result<()> {
         let messages = std::mem::take(&mut self.chunk);
         self.chunk_bytes = 0;
-        let is_one = messages.len() == 1;
-        let enqueued = self.queue.enqueue(messages).await;
+        let is_single = messages.len() == 1;
+        let enqueue_outcomes = self.queue.enqueue(messages).await;
         self.active_at = Instant::now();
         // Reducing the amount of a share never fails.
         let _ = self.chunk_share.resize(0);
-        match enqueued {
-            Ok(enqueued) => self.summary.count_messages(&enqueued),
+        match enqueue_outcomes {
+            Ok(enqueue_outcomes) => self.summary.count_messages(&enqueue_outcomes),
             // A single message is refused if its stored form exceeds the limit of Redis calls. The stored form may be larger
             // than the line.
-            Err(error @ (Error::TooManyMessages(_) | Error::TooManyBytes(_))) if is_one => {
+            Err(error @ (Error::TooManyMessages(_) | Error::TooManyBytes(_))) if is_single => {
                 self.summary.add_refused_line(self.last_line, errors::enqueue_error(error));
             }
             Err(error) => return Err(self.chunk_error(error)),

@@ -19,18 +19,18 @@ use crate::{
 };
 
 pub(super) fn register(routes: Routes) -> Routes {
-    const MANAGE: RequiredScope = RequiredScope::OnQueue(Scope::Manage);
-    let configuring = &[Code::QueueNotFound, Code::InvalidSettings, Code::SettingsConflict];
+    const MANAGE_SCOPE: RequiredScope = RequiredScope::OnQueue(Scope::Manage);
+    let configure_errors = &[Code::QueueNotFound, Code::InvalidSettings, Code::SettingsConflict];
     routes
         .tag("queues")
         .add(RequiredScope::OnAnyQueue(Scope::Read), &[Code::CursorNotFound], routes!(list_queues))
         .add(RequiredScope::OnQueue(Scope::Read), &[Code::QueueNotFound], routes!(read_queue))
-        .add(MANAGE, configuring, routes!(configure_queue))
-        .add(MANAGE, &[Code::QueueNotFound, Code::NotConfirmed], routes!(delete_queue))
-        .add(MANAGE, &[Code::QueueNotFound], routes!(pause_queue))
-        .add(MANAGE, &[Code::QueueNotFound], routes!(resume_queue))
-        .add_unlimited(MANAGE, &[Code::QueueNotFound], routes!(purge_queue))
-        .add_unlimited(MANAGE, &[Code::QueueNotFound], routes!(retry_failed))
+        .add(MANAGE_SCOPE, configure_errors, routes!(configure_queue))
+        .add(MANAGE_SCOPE, &[Code::QueueNotFound, Code::NotConfirmed], routes!(delete_queue))
+        .add(MANAGE_SCOPE, &[Code::QueueNotFound], routes!(pause_queue))
+        .add(MANAGE_SCOPE, &[Code::QueueNotFound], routes!(resume_queue))
+        .add_unlimited(MANAGE_SCOPE, &[Code::QueueNotFound], routes!(purge_queue))
+        .add_unlimited(MANAGE_SCOPE, &[Code::QueueNotFound], routes!(retry_failed))
 }
 
 const DEFAULT_PAGE_SIZE: usize = 100;
@@ -49,10 +49,10 @@ async fn list_queues(
 ) -> Result<Response> {
     // The cursor is the last name that was read for the previous page. Only names of queues that the key may read are read, so
     // the cursor reveals no other name.
-    let after = cursor.map(QueueName::try_from).transpose().map_err(|_| errors::INVALID_CURSOR)?;
+    let after_name = cursor.map(QueueName::try_from).transpose().map_err(|_| errors::INVALID_CURSOR)?;
     let prefix = prefix.as_ref().map_or("", QueueName::as_str);
     let limit = limit_or(DEFAULT_PAGE_SIZE, limit);
-    let page = app.queues.list(&responder.caller.readable_queues(), prefix, after.as_ref(), limit).await;
+    let page = app.queues.list(&responder.caller.readable_queues(), prefix, after_name.as_ref(), limit).await;
     let (queues, next_cursor) = page.map_err(errors::queue_error)?;
     responder.respond_to_read(&Queues { queues, next_cursor }, 0)
 }
@@ -77,14 +77,14 @@ async fn read_queue(path: QueuePath, _: NoQuery) -> Result<Json<QueueStatus>> {
 )]
 async fn configure_queue(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<QueueStatus>> {
     let queue = path.queue;
-    let configured = queue.configure(&json::parse_members(&body)?.into()).await;
-    configured.map_err(|error| errors::existing_queue_error(error, queue.name()))?;
+    let configure_result = queue.configure(&json::parse_members(&body)?.into()).await;
+    configure_result.map_err(|error| errors::existing_queue_error(error, queue.name()))?;
     read_status(&queue).await.map(Json)
 }
 
 /// Pause a queue
 ///
-/// A paused queue hands out no messages until it is resumed.
+/// A paused queue leases no messages until it is resumed.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/pause",
     responses((status = 200, description = "The status of the queue", body = QueueStatus)),
@@ -123,8 +123,8 @@ async fn purge_queue(
 ) -> Result<Json<Purged>> {
     let state = query.state()?;
     read_status(&queue).await?;
-    let purged = app.run_to_end(async move { queue.purge(state).await }).await?;
-    purged.map(|purged| Json(Purged { purged })).map_err(errors::queue_error)
+    let purged_count = app.run_to_end(async move { queue.purge(state).await }).await?;
+    purged_count.map(|purged_count| Json(Purged { purged: purged_count })).map_err(errors::queue_error)
 }
 
 /// Retry all failed messages
@@ -136,8 +136,8 @@ async fn purge_queue(
 )]
 async fn retry_failed(QueuePath { app, queue }: QueuePath, _: NoQuery, _: NoBody) -> Result<Json<Retried>> {
     read_status(&queue).await?;
-    let retried = app.run_to_end(async move { queue.retry_failed().await }).await?;
-    retried.map(|retried| Json(Retried { retried })).map_err(errors::queue_error)
+    let retried_count = app.run_to_end(async move { queue.retry_failed().await }).await?;
+    retried_count.map(|retried_count| Json(Retried { retried: retried_count })).map_err(errors::queue_error)
 }
 
 /// Delete a queue
@@ -158,8 +158,12 @@ async fn delete_queue(
         Some(_) => {}
     }
     // The deletion runs to its end even if the client disconnects, because it has two steps.
-    let existed = app.run_to_end(async move { queue.delete().await }).await?;
-    if existed.map_err(errors::queue_error)? { Ok(StatusCode::NO_CONTENT) } else { Err(errors::queue_not_found(&name)) }
+    let had_existed = app.run_to_end(async move { queue.delete().await }).await?;
+    if had_existed.map_err(errors::queue_error)? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(errors::queue_not_found(&name))
+    }
 }
 
 async fn read_status(queue: &Queue) -> Result<QueueStatus> {

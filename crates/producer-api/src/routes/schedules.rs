@@ -26,19 +26,19 @@ use crate::{
 };
 
 pub(super) fn register(routes: Routes) -> Routes {
-    const MANAGE: RequiredScope = RequiredScope::OnQueue(Scope::Manage);
-    const READ: RequiredScope = RequiredScope::OnQueue(Scope::Read);
-    let putting = &[Code::InvalidSchedule, Code::TooManySchedules, Code::OutOfMemory];
+    const MANAGE_SCOPE: RequiredScope = RequiredScope::OnQueue(Scope::Manage);
+    const READ_SCOPE: RequiredScope = RequiredScope::OnQueue(Scope::Read);
+    let put_errors = &[Code::InvalidSchedule, Code::TooManySchedules, Code::OutOfMemory];
     let running = &[Code::ScheduleNotFound, Code::QueueFull, Code::OutOfMemory];
     routes
         .tag("schedules")
-        .add_unlimited(MANAGE, putting, routes!(put_schedule))
-        .add(READ, &[Code::ScheduleNotFound], routes!(read_schedule))
-        .add(MANAGE, &[Code::ScheduleNotFound], routes!(delete_schedule))
-        .add(READ, &[Code::QueueNotFound, Code::CursorNotFound], routes!(list_schedules))
-        .add(MANAGE, &[Code::ScheduleNotFound], routes!(pause_schedule))
-        .add(MANAGE, &[Code::ScheduleNotFound], routes!(resume_schedule))
-        .add_unlimited(MANAGE, running, routes!(run_schedule))
+        .add_unlimited(MANAGE_SCOPE, put_errors, routes!(put_schedule))
+        .add(READ_SCOPE, &[Code::ScheduleNotFound], routes!(read_schedule))
+        .add(MANAGE_SCOPE, &[Code::ScheduleNotFound], routes!(delete_schedule))
+        .add(READ_SCOPE, &[Code::QueueNotFound, Code::CursorNotFound], routes!(list_schedules))
+        .add(MANAGE_SCOPE, &[Code::ScheduleNotFound], routes!(pause_schedule))
+        .add(MANAGE_SCOPE, &[Code::ScheduleNotFound], routes!(resume_schedule))
+        .add_unlimited(MANAGE_SCOPE, running, routes!(run_schedule))
 }
 
 const DEFAULT_PAGE_SIZE: usize = 50;
@@ -90,8 +90,8 @@ async fn read_schedule(path: SchedulePath, _: NoQuery, responder: Responder) -> 
     responses((status = 204, description = "The schedule is deleted")),
 )]
 async fn delete_schedule(SchedulePath { queue, name, .. }: SchedulePath, _: NoQuery) -> Result<StatusCode> {
-    let existed = queue.delete_schedule(&name).await.map_err(errors::queue_error)?;
-    if existed { Ok(StatusCode::NO_CONTENT) } else { Err(not_found(queue.name(), &name)) }
+    let had_existed = queue.delete_schedule(&name).await.map_err(errors::queue_error)?;
+    if had_existed { Ok(StatusCode::NO_CONTENT) } else { Err(schedule_not_found(queue.name(), &name)) }
 }
 
 /// List schedules
@@ -108,13 +108,13 @@ async fn list_schedules(
     responder: Responder,
 ) -> Result<Response> {
     // The cursor is the name of the page's last schedule.
-    let after = cursor.map(ScheduleName::try_from).transpose().map_err(|_| errors::INVALID_CURSOR)?;
+    let after_name = cursor.map(ScheduleName::try_from).transpose().map_err(|_| errors::INVALID_CURSOR)?;
     let limit = limit_or(DEFAULT_PAGE_SIZE, limit);
-    let reserved = responder.reserve(limit)?;
-    let page = queue.schedules(after.as_ref(), limit).await.map_err(errors::queue_error)?;
+    let memory_for_response = responder.reserve(limit)?;
+    let page = queue.schedules(after_name.as_ref(), limit).await.map_err(errors::queue_error)?;
     let (schedules, has_more) = page.ok_or_else(|| errors::queue_not_found(queue.name()))?;
     let next_cursor = schedules.last().filter(|_| has_more).map(|last| last.name.clone());
-    reserved.json_response(&SchedulePage { schedules, next_cursor })
+    memory_for_response.json_response(&SchedulePage { schedules, next_cursor })
 }
 
 /// Pause a schedule
@@ -127,7 +127,7 @@ async fn list_schedules(
 async fn pause_schedule(path: SchedulePath, _: NoQuery, responder: Responder, _: NoBody) -> Result<Response> {
     let SchedulePath { queue, name, .. } = &path;
     if !queue.pause_schedule(name).await.map_err(errors::queue_error)? {
-        return Err(not_found(queue.name(), name));
+        return Err(schedule_not_found(queue.name(), name));
     }
     responder.respond_to_change(&read(&path).await?, 0)
 }
@@ -142,7 +142,7 @@ async fn pause_schedule(path: SchedulePath, _: NoQuery, responder: Responder, _:
 async fn resume_schedule(path: SchedulePath, _: NoQuery, responder: Responder, _: NoBody) -> Result<Response> {
     let SchedulePath { queue, name, .. } = &path;
     if !queue.resume_schedule(name).await.map_err(errors::queue_error)? {
-        return Err(not_found(queue.name(), name));
+        return Err(schedule_not_found(queue.name(), name));
     }
     responder.respond_to_change(&read(&path).await?, 0)
 }
@@ -157,17 +157,17 @@ async fn resume_schedule(path: SchedulePath, _: NoQuery, responder: Responder, _
 )]
 async fn run_schedule(SchedulePath { queue, name, .. }: SchedulePath, _: NoQuery, _: NoBody) -> Result<Response> {
     let message = queue.run_schedule(&name).await.map_err(errors::enqueue_error)?;
-    let message = message.ok_or_else(|| not_found(queue.name(), &name))?;
+    let message = message.ok_or_else(|| schedule_not_found(queue.name(), &name))?;
     let location = message_path(queue.name(), &message.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(message)).into_response())
 }
 
 async fn read(SchedulePath { queue, name, .. }: &SchedulePath) -> Result<Schedule> {
     let schedule = queue.schedule(name).await.map_err(errors::queue_error)?;
-    schedule.ok_or_else(|| not_found(queue.name(), name))
+    schedule.ok_or_else(|| schedule_not_found(queue.name(), name))
 }
 
-fn not_found(queue: &QueueName, name: &ScheduleName) -> Problem {
+fn schedule_not_found(queue: &QueueName, name: &ScheduleName) -> Problem {
     let detail = format!(
         "queue {queue} has no schedule {name}; PUT /v1/queues/{queue}/schedules/{name} creates it, and GET \
          /v1/queues/{queue}/schedules lists the schedules"

@@ -21,14 +21,14 @@ pub(super) fn register(routes: Routes) -> Routes {
     // Sending a signal needs the scope of producers, because a signal releases held messages and gives data to them. Forgetting
     // a sticky signal needs the same scope, because sending the signal again with a `sticky_for` of one millisecond has the
     // same effect.
-    const SEND: RequiredScope = RequiredScope::OnQueue(Scope::Enqueue);
-    const READ: RequiredScope = RequiredScope::OnQueue(Scope::Read);
+    const SEND_SCOPE: RequiredScope = RequiredScope::OnQueue(Scope::Enqueue);
+    const READ_SCOPE: RequiredScope = RequiredScope::OnQueue(Scope::Read);
     routes
         .tag("messages")
-        .add_unlimited(SEND, &[Code::InvalidSignal, Code::ForeignOrigin], routes!(send_signal))
-        .add(READ, &[Code::SignalNotFound], routes!(read_signal))
-        .add(SEND, &[Code::SignalNotFound], routes!(forget_signal))
-        .add(READ, &[Code::QueueNotFound, Code::CursorNotFound], routes!(list_signals))
+        .add_unlimited(SEND_SCOPE, &[Code::InvalidSignal, Code::ForeignOrigin], routes!(send_signal))
+        .add(READ_SCOPE, &[Code::SignalNotFound], routes!(read_signal))
+        .add(SEND_SCOPE, &[Code::SignalNotFound], routes!(forget_signal))
+        .add(READ_SCOPE, &[Code::QueueNotFound, Code::CursorNotFound], routes!(list_signals))
 }
 
 const DEFAULT_PAGE_SIZE: usize = 50;
@@ -52,8 +52,8 @@ async fn send_signal(
     if signal.sticky_for.is_none() && queue.status().await.map_err(errors::queue_error)?.is_none() {
         return Ok(Json(Released { released: 0 }));
     }
-    let released = app.run_to_end(async move { queue.signal(&key, &signal).await }).await?;
-    released.map(|released| Json(Released { released })).map_err(errors::queue_error)
+    let released_count = app.run_to_end(async move { queue.signal(&key, &signal).await }).await?;
+    released_count.map(|released_count| Json(Released { released: released_count })).map_err(errors::queue_error)
 }
 
 /// Read a sticky signal
@@ -64,7 +64,7 @@ async fn send_signal(
 async fn read_signal(path: SignalPath, _: NoQuery, responder: Responder) -> Result<Response> {
     let SignalPath { queue, key, .. } = path;
     let signal = queue.sticky_signal(&key).await.map_err(errors::queue_error)?;
-    let Some(signal) = signal else { return Err(not_found(queue.name(), &key)) };
+    let Some(signal) = signal else { return Err(signal_not_found(queue.name(), &key)) };
     responder
         .respond_to_read(&StickySignal { key, data: signal.data, sticky_until: signal.until, held: signal.held }, 0)
 }
@@ -77,8 +77,8 @@ async fn read_signal(path: SignalPath, _: NoQuery, responder: Responder) -> Resu
     responses((status = 204, description = "The signal is forgotten")),
 )]
 async fn forget_signal(SignalPath { queue, key, .. }: SignalPath, _: NoQuery) -> Result<StatusCode> {
-    let existed = queue.forget_signal(&key).await.map_err(errors::queue_error)?;
-    if existed { Ok(StatusCode::NO_CONTENT) } else { Err(not_found(queue.name(), &key)) }
+    let had_existed = queue.forget_signal(&key).await.map_err(errors::queue_error)?;
+    if had_existed { Ok(StatusCode::NO_CONTENT) } else { Err(signal_not_found(queue.name(), &key)) }
 }
 
 /// List sticky signals
@@ -93,12 +93,12 @@ async fn list_signals(
     Query(SignalQuery { limit, cursor }): Query<SignalQuery>,
     responder: Responder,
 ) -> Result<Response> {
-    let after = cursor.map(|cursor| decode_cursor(&cursor).ok_or(errors::INVALID_CURSOR)).transpose()?;
+    let after_signal = cursor.map(|cursor| decode_cursor(&cursor).ok_or(errors::INVALID_CURSOR)).transpose()?;
     let limit = limit_or(DEFAULT_PAGE_SIZE, limit);
-    let reserved = responder.reserve(limit)?;
-    let page = queue.sticky_signals(after.as_ref().map(|(until, key)| (*until, key)), limit).await;
+    let memory_for_response = responder.reserve(limit)?;
+    let page = queue.sticky_signals(after_signal.as_ref().map(|(until, key)| (*until, key)), limit).await;
     let (signals, has_more) = page.map_err(errors::queue_error)?;
-    if signals.is_empty() && after.is_none() && queue.status().await.map_err(errors::queue_error)?.is_none() {
+    if signals.is_empty() && after_signal.is_none() && queue.status().await.map_err(errors::queue_error)?.is_none() {
         return Err(errors::queue_not_found(queue.name()));
     }
     let next_cursor = signals.last().filter(|_| has_more).map(|last| encode_cursor(last.until, &last.key));
@@ -108,10 +108,10 @@ async fn list_signals(
         sticky_until: signal.until,
         held: signal.held,
     });
-    reserved.json_response(&SignalPage { signals: signals.collect(), next_cursor })
+    memory_for_response.json_response(&SignalPage { signals: signals.collect(), next_cursor })
 }
 
-fn not_found(queue: &QueueName, key: &SignalKey) -> Problem {
+fn signal_not_found(queue: &QueueName, key: &SignalKey) -> Problem {
     let detail = format!(
         "queue {queue} has no sticky signal of the key {key}: none was sent with sticky_for, its time is over, or it was forgotten; \
          GET /v1/queues/{queue}/signals lists the sticky signals"

@@ -29,7 +29,7 @@ impl BindAddress {
     }
 
     /// Returns the host and the port in the form that is passed to the system's resolver.
-    pub(crate) fn to_resolve(&self) -> String {
+    pub(crate) fn host_and_port_to_resolve(&self) -> String {
         let port = self.0.rsplit(':').next().unwrap_or_default();
         if self.is_localhost() { format!("{}:{port}", Ipv4Addr::LOCALHOST) } else { self.0.clone() }
     }
@@ -80,14 +80,14 @@ impl TryFrom<String> for Origin {
 
     fn try_from(text: String) -> Result<Self, &'static str> {
         let uri = text.parse::<Uri>().unwrap_or_default();
-        let normalized = match (uri.scheme_str(), uri.authority()) {
+        let normalized_origin = match (uri.scheme_str(), uri.authority()) {
             (Some(scheme @ ("http" | "https")), Some(authority)) if !authority.as_str().contains('@') => {
                 Some(format!("{scheme}://{authority}").to_ascii_lowercase())
             }
             _ => None,
         };
         match HeaderValue::try_from(&text) {
-            Ok(value) if normalized.is_some_and(|origin| origin == text) => Ok(Self(value)),
+            Ok(value) if normalized_origin.is_some_and(|origin| origin == text) => Ok(Self(value)),
             // The origin `*` is refused: without API keys, every web page that is open on this machine could use the API.
             _ => Err("not an origin: write each origin as browsers do, such as \"https://example.org\""),
         }
@@ -145,7 +145,7 @@ pub struct OtlpEndpoint(HttpUrl);
 
 impl OtlpEndpoint {
     /// The path of the URL for traces that the OTLP specification defines.
-    const PATH: &str = "/v1/traces";
+    const TRACES_PATH: &str = "/v1/traces";
 
     /// Returns the URL that traces are posted to, without user and password. If the URL has no path, the path in the OTLP
     /// specification is added.
@@ -155,7 +155,7 @@ impl OtlpEndpoint {
         let _ = url.set_username("");
         let _ = url.set_password(None);
         if url.path() == "/" {
-            url.set_path(Self::PATH);
+            url.set_path(Self::TRACES_PATH);
         }
         url.into()
     }
@@ -187,17 +187,17 @@ impl TryFrom<HttpUrl> for OtlpEndpoint {
 }
 
 /// The text that is shown instead of a secret.
-pub(super) const HIDDEN: &str = "***";
+pub(super) const HIDDEN_TEXT: &str = "***";
 
 /// Returns a URL with its secrets masked.
 pub(super) fn without_secrets(mut url: Url) -> String {
     if !url.username().is_empty() || url.password().is_some() {
         // `set_username` and `set_password` can't fail, because a URL with a user has a host.
-        let _ = url.set_username(HIDDEN);
+        let _ = url.set_username(HIDDEN_TEXT);
         let _ = url.set_password(None);
     }
     if url.query().is_some() {
-        url.set_query(Some(HIDDEN));
+        url.set_query(Some(HIDDEN_TEXT));
     }
     url.set_fragment(None);
     url.into()
@@ -211,7 +211,7 @@ pub struct FilePath(PathBuf);
 
 impl FilePath {
     /// Returns the path, if logs and errors may show it.
-    fn shown(&self) -> Option<&str> {
+    fn showable_path(&self) -> Option<&str> {
         let text = self.0.to_str()?;
         let begins_like_a_path = ["/", "./", "../"].iter().any(|beginning| text.starts_with(beginning));
         let may_be_a_path = !text.contains(char::is_control) && (begins_like_a_path || self.0.exists());
@@ -228,20 +228,21 @@ impl AsRef<Path> for FilePath {
 impl fmt::Display for FilePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            self.shown().unwrap_or("*** (not shown: there is no such file, and it does not begin with / or ./)"),
+            self.showable_path()
+                .unwrap_or("*** (not shown: there is no such file, and it does not begin with / or ./)"),
         )
     }
 }
 
 impl fmt::Debug for FilePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.shown().unwrap_or(HIDDEN))
+        f.write_str(self.showable_path().unwrap_or(HIDDEN_TEXT))
     }
 }
 
 impl Serialize for FilePath {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.shown().unwrap_or(HIDDEN))
+        serializer.serialize_str(self.showable_path().unwrap_or(HIDDEN_TEXT))
     }
 }
 
@@ -261,7 +262,7 @@ mod tests {
         ] {
             let address = BindAddress::try_from(text.to_owned()).unwrap();
             assert_eq!((address.to_string().as_str(), address.is_loopback()), (text, is_loopback));
-            assert_eq!(address.to_resolve(), resolved);
+            assert_eq!(address.host_and_port_to_resolve(), resolved);
         }
         for bad in
             ["", "8080", ":8080", "localhost", "localhost:", "localhost:+1", "a b:1", "u:hunter2@a:1", "127.0.0:1"]
@@ -286,15 +287,15 @@ mod tests {
 
     #[test]
     fn http_url_is_shown_without_its_secrets() {
-        let shown = |text: &str| HttpUrl::try_from(text.to_owned()).map(|url| format!("{url:?}"));
-        assert_eq!(shown("http://127.0.0.1:9000/hook").unwrap(), "http://127.0.0.1:9000/hook");
-        assert_eq!(shown("https://me:hunter2@Example.org/a?key=1#f").unwrap(), "https://***@example.org/a?***");
+        let shown_url = |text: &str| HttpUrl::try_from(text.to_owned()).map(|url| format!("{url:?}"));
+        assert_eq!(shown_url("http://127.0.0.1:9000/hook").unwrap(), "http://127.0.0.1:9000/hook");
+        assert_eq!(shown_url("https://me:hunter2@Example.org/a?key=1#f").unwrap(), "https://***@example.org/a?***");
         for (bad, reported) in [
             ("ftp://example.org", "http:// or https://"),
             ("example.org/hook", "write it as"),
             ("https://", "write it as"),
         ] {
-            let error = shown(bad).unwrap_err();
+            let error = shown_url(bad).unwrap_err();
             assert!(error.contains(reported), "{error}");
         }
     }
@@ -306,28 +307,32 @@ mod tests {
         assert_eq!(url("http://127.0.0.1:4318").unwrap(), "http://127.0.0.1:4318/v1/traces");
         assert_eq!(url("https://otel.example.org/").unwrap(), "https://otel.example.org/v1/traces");
         assert_eq!(url("https://otel.example.org/mine").unwrap(), "https://otel.example.org/mine");
-        let with_password = endpoint("https://me:p%40ss@otel.example.org").unwrap();
-        assert_eq!(with_password.url(), "https://otel.example.org/v1/traces");
-        assert_eq!(with_password.authorization().unwrap(), format!("Basic {}", STANDARD.encode("me:p@ss")));
-        assert_eq!(format!("{with_password:?}"), "OtlpEndpoint(https://***@otel.example.org/)");
+        let endpoint_with_password = endpoint("https://me:p%40ss@otel.example.org").unwrap();
+        assert_eq!(endpoint_with_password.url(), "https://otel.example.org/v1/traces");
+        assert_eq!(endpoint_with_password.authorization().unwrap(), format!("Basic {}", STANDARD.encode("me:p@ss")));
+        assert_eq!(format!("{endpoint_with_password:?}"), "OtlpEndpoint(https://***@otel.example.org/)");
         assert!(url("http://127.0.0.1:4318/?a=1").unwrap_err().contains("without a query"));
     }
 
     #[test]
     fn text_that_does_not_look_like_a_path_is_not_shown() {
-        let shown = |text: &str| {
+        let shown_path = |text: &str| {
             let path = FilePath(text.into());
             assert_eq!(format!("{path:?}"), serde_json::to_value(&path).unwrap());
             format!("{path:?} {path}")
         };
         // Tests run in the folder of the crate.
         for path in ["/nowhere/keys.toml", "./keys.toml", "../keys.toml", "Cargo.toml"] {
-            assert_eq!(shown(path), format!("{path} {path}"));
+            assert_eq!(shown_path(path), format!("{path} {path}"));
         }
         for secret in
             ["hunter2", "drv_ops_hunter2", "whsec_hunter2/a", "-----BEGIN PRIVATE KEY-----\nhunter2", "/\nhunter2"]
         {
-            assert!(shown(secret).starts_with("*** ***") && !shown(secret).contains("hunter2"), "{}", shown(secret));
+            assert!(
+                shown_path(secret).starts_with("*** ***") && !shown_path(secret).contains("hunter2"),
+                "{}",
+                shown_path(secret)
+            );
         }
     }
 }

@@ -85,17 +85,22 @@ fn read_keys(path: &FilePath) -> Result<Vec<ApiKey>, String> {
 }
 
 fn check_keys(keys: &[ApiKey]) -> Result<(), String> {
-    let invalid = |text: String| format!("auth.keys: {text}");
+    let invalid_keys = |text: String| format!("auth.keys: {text}");
     let mut hashes = HashMap::new();
     let mut limits = HashMap::new();
     for key in keys {
-        key.validate().map_err(invalid)?;
+        key.validate().map_err(invalid_keys)?;
         if let Some(other) = hashes.insert(&key.hash, &key.id) {
-            return Err(invalid(format!("one hash is given twice, for {other} and {}; make a key for each", key.id)));
+            return Err(invalid_keys(format!(
+                "one hash is given twice, for {other} and {}; make a key for each",
+                key.id
+            )));
         }
         if *limits.entry(&key.id).or_insert(key.rate_limit) != key.rate_limit {
             let id = &key.id;
-            return Err(invalid(format!("the keys of {id} share one rate_limit; write the same for each of them")));
+            return Err(invalid_keys(format!(
+                "the keys of {id} share one rate_limit; write the same for each of them"
+            )));
         }
     }
     Ok(())
@@ -204,7 +209,7 @@ impl fmt::Display for KeyId {
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
-    const ALGORITHM: &str = "sha256:";
+    const ALGORITHM_PREFIX: &str = "sha256:";
 
     /// Creates the hash from the digest of a key.
     pub fn new(digest: [u8; 32]) -> Self {
@@ -224,7 +229,7 @@ impl TryFrom<String> for KeyHash {
         // The error does not repeat the text, which may be the key itself.
         const EXPECTED: &str = "not the hash of a key; expected \"sha256:\" and 64 hexadecimal digits, as the command \
                                 `producer-api key` (in a clone: target/release/producer-api key) prints it beside the key";
-        let digits = text.strip_prefix(Self::ALGORITHM).ok_or(EXPECTED)?;
+        let digits = text.strip_prefix(Self::ALGORITHM_PREFIX).ok_or(EXPECTED)?;
         let mut digest = [0; 32];
         if digits.len() != 2 * digest.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(EXPECTED);
@@ -238,7 +243,7 @@ impl TryFrom<String> for KeyHash {
 
 impl fmt::Display for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(Self::ALGORITHM)?;
+        f.write_str(Self::ALGORITHM_PREFIX)?;
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
@@ -285,8 +290,8 @@ impl FromStr for Scope {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
-        let found = Self::ALL.into_iter().find(|scope| scope.as_str() == word);
-        found.ok_or_else(|| unknown_word(word, Self::ALL.map(Self::as_str)))
+        let found_scope = Self::ALL.into_iter().find(|scope| scope.as_str() == word);
+        found_scope.ok_or_else(|| unknown_word(word, Self::ALL.map(Self::as_str)))
     }
 }
 
@@ -308,9 +313,9 @@ impl TryFrom<Vec<Scope>> for Scopes {
     fn try_from(mut scopes: Vec<Scope>) -> Result<Self, String> {
         scopes.sort_unstable();
         scopes.dedup();
-        let known = || Scope::ALL.map(Scope::as_str).join(", ");
+        let known_scopes = || Scope::ALL.map(Scope::as_str).join(", ");
         if scopes.is_empty() {
-            Err(format!("a key without a scope is for nothing; there are {}", known()))
+            Err(format!("a key without a scope is for nothing; there are {}", known_scopes()))
         } else {
             Ok(Self(scopes))
         }

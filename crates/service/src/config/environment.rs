@@ -13,11 +13,11 @@ const DROVER_PREFIX: &str = "DROVER_";
 /// The prefix of the variables that set keys of the configuration.
 const CONFIG_PREFIX: &str = "DROVER__";
 /// The separator between sections and keys.
-const SEPARATOR: &str = "__";
+const KEY_SEPARATOR: &str = "__";
 /// The suffix of a variable whose text is the path of a file that contains the value.
 const FILE_SUFFIX: &str = "_file";
 /// The section whose keys are names of queues or patterns, which keep upper and lower case.
-const QUEUES: &str = "queues";
+const QUEUES_SECTION: &str = "queues";
 /// The keys of the configuration that themselves end with the suffix `_file`.
 const KEYS_OF_FILES: [&[&str]; 3] =
     [&["auth", "keys_file"], &["redis", "password_file"], &["redis", "sentinel", "password_file"]];
@@ -37,7 +37,7 @@ pub(super) fn settings<W: Section>(
         .collect();
     drover_variables.sort_unstable();
     let mut settings: Vec<Variable> = Vec::new();
-    let mut set_by: HashMap<Vec<String>, String> = HashMap::new();
+    let mut setting_variables: HashMap<Vec<String>, String> = HashMap::new();
     for (name, value) in drover_variables {
         let Some(name) = name.to_str().map(str::to_owned) else {
             if name.as_encoded_bytes().starts_with(CONFIG_PREFIX.as_bytes()) {
@@ -52,7 +52,7 @@ pub(super) fn settings<W: Section>(
         let (path, is_file) = path_of(rest);
         refuse_wrong_underscores::<W>(&name, Some(&path))?;
         let value = value.into_string().map_err(|_| format!("{name} is not UTF-8: write its value in UTF-8"))?;
-        if let Some(other) = set_by.insert(path.clone(), name.clone()) {
+        if let Some(other) = setting_variables.insert(path.clone(), name.clone()) {
             return Err(format!("{other} and {name} set the same key: remove one of them"));
         }
         let text = if is_file { read_file(&name, &value)? } else { value };
@@ -65,11 +65,11 @@ pub(super) fn settings<W: Section>(
 /// Returns the path of keys that a variable sets, and whether the variable's text is the path of a file.
 fn path_of(rest: &str) -> (Vec<String>, bool) {
     let mut path: Vec<String> = Vec::new();
-    for part in rest.split(SEPARATOR) {
-        let is_queue = path == [QUEUES];
+    for part in rest.split(KEY_SEPARATOR) {
+        let is_queue = path == [QUEUES_SECTION];
         path.push(if is_queue { part.to_owned() } else { part.to_ascii_lowercase() });
     }
-    let is_queue = path.len() == 2 && path[0] == QUEUES;
+    let is_queue = path.len() == 2 && path[0] == QUEUES_SECTION;
     if let Some(last) = path.last().filter(|_| !is_queue)
         && let Some(key) = last.strip_suffix(FILE_SUFFIX).map(str::to_owned)
         && !KEYS_OF_FILES.iter().any(|key_of_file| path == **key_of_file)
@@ -121,7 +121,7 @@ fn nearest_variable<W: Section>(variable: &str) -> Option<String> {
     separated.into_iter().find_map(|separated| {
         let mut rest = words[0].to_owned();
         for (gap, word) in words[1..].iter().enumerate() {
-            rest.push_str(if separated >> gap & 1 == 1 { SEPARATOR } else { "_" });
+            rest.push_str(if separated >> gap & 1 == 1 { KEY_SEPARATOR } else { "_" });
             rest.push_str(word);
         }
         is_key::<W>(&path_of(&rest).0).then(|| format!("{CONFIG_PREFIX}{rest}"))
@@ -129,20 +129,20 @@ fn nearest_variable<W: Section>(variable: &str) -> Option<String> {
 }
 
 fn is_section(word: &str) -> bool {
-    word == QUEUES || Sources::defaults().is_ok_and(|defaults| defaults.has_section(word))
+    word == QUEUES_SECTION || Sources::defaults().is_ok_and(|defaults| defaults.has_section(word))
 }
 
 /// Returns whether a path is the path of a key. The function reads a configuration with an empty value at the path: if the path
 /// is a key, the only mistake is a wrong value of the key or a missing key beside it.
 fn is_key<W: Section>(path: &[String]) -> bool {
     // The second part of a path in `queues` is the name of a queue and not a key.
-    let min_length = if path.first().is_some_and(|section| section == QUEUES) { 3 } else { 2 };
+    let min_length = if path.first().is_some_and(|section| section == QUEUES_SECTION) { 3 } else { 2 };
     if path.len() < min_length {
         return false;
     }
-    let empty = Variable { name: String::new(), path: path.to_vec(), text: String::new() };
+    let empty_variable = Variable { name: String::new(), path: path.to_vec(), text: String::new() };
     let Ok(defaults) = Sources::defaults() else { return false };
-    match Config::<W>::read(&defaults.overlaid_with_variable(empty)) {
+    match Config::<W>::read(&defaults.overlaid_with_variable(empty_variable)) {
         Ok(_) => true,
         Err(mistake) => match mistake.problem.kind {
             ProblemKind::UnknownKey => false,

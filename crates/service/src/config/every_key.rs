@@ -5,19 +5,21 @@ use std::io::Write;
 
 use serde_json::Value;
 
-use super::{sources::DEFAULT, tests::load};
+use super::{sources::DEFAULT_FILE, tests::load};
 
 /// Returns all keys in `config/default.toml`, including the keys in comments. A key has another value than its default if
 /// [`other_value`] returns another value.
 fn every_key() -> Value {
     let mut text = String::new();
-    for line in DEFAULT.lines() {
-        let shown = line.strip_prefix("# ").filter(|shown| {
-            let key = shown.split_once(" = ").map(|(key, _)| key);
+    for line in DEFAULT_FILE.lines() {
+        let commented_key = line.strip_prefix("# ").filter(|commented_key| {
+            let key = commented_key.split_once(" = ").map(|(key, _)| key);
             let is_key = key.is_some_and(|key| key.bytes().all(|b| b.is_ascii_lowercase() || b"_.".contains(&b)));
-            is_key && !shown.starts_with("handler") || shown.starts_with(['[', ']']) || shown.starts_with("  { id")
+            is_key && !commented_key.starts_with("handler")
+                || commented_key.starts_with(['[', ']'])
+                || commented_key.starts_with("  { id")
         });
-        text += shown.unwrap_or(line);
+        text += commented_key.unwrap_or(line);
         text.push('\n');
     }
     let hash = "a".repeat(64);
@@ -38,8 +40,8 @@ fn other_value(value: Value) -> Value {
             _ => match text.find(|c: char| c.is_ascii_digit()) {
                 Some(start) => {
                     let digits: String = text[start..].chars().take_while(char::is_ascii_digit).collect();
-                    let increased = digits.parse::<u64>().unwrap() + 1;
-                    format!("{}{increased}{}", &text[..start], &text[start + digits.len()..])
+                    let increased_number = digits.parse::<u64>().unwrap() + 1;
+                    format!("{}{increased_number}{}", &text[..start], &text[start + digits.len()..])
                 }
                 None => text,
             },
@@ -71,7 +73,7 @@ fn collect_variables(prefix: &str, value: &Value, tables: bool, all: &mut Vec<(S
 
 #[test]
 fn environment_can_set_every_key() {
-    let printed = |environment: &[(String, String)]| {
+    let printed_config = |environment: &[(String, String)]| {
         let environment: Vec<_> = environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         load("", &environment).map(|config| toml::to_string(&config).unwrap())
     };
@@ -81,13 +83,17 @@ fn environment_can_set_every_key() {
     for tables in [false, true] {
         let mut all = Vec::new();
         collect_variables("", &every_key, tables, &mut all);
-        assert_eq!(printed(&all).unwrap(), expected);
+        assert_eq!(printed_config(&all).unwrap(), expected);
         for omitted in 0..all.len() {
-            let mut others = all.clone();
-            let (name, _) = others.remove(omitted);
+            let mut other_variables = all.clone();
+            let (name, _) = other_variables.remove(omitted);
             // `other_value` returns the default for the following two keys.
             let is_default = name == "DROVER__AUTH__MODE" || name == "DROVER__WORKER__ROUTES";
-            assert!(is_default || printed(&others).map_or(true, |printed| printed != expected), "{name} has no effect");
+            assert!(
+                is_default
+                    || printed_config(&other_variables).map_or(true, |printed_config| printed_config != expected),
+                "{name} has no effect"
+            );
         }
         if !tables {
             for name in [
@@ -118,9 +124,13 @@ fn environment_can_set_every_key() {
     }
     let settings = queue_core::settings::Settings::default();
     let Value::Object(settings) = serde_json::to_value(settings).unwrap() else { unreachable!() };
-    let shown = every_key["queues"]["my-queue"].as_object().unwrap();
-    let shown = shown.keys().filter(|key| *key != "schedules");
-    assert_eq!(shown.collect::<Vec<_>>(), settings.keys().collect::<Vec<_>>(), "config/default.toml shows all");
+    let queue_in_file = every_key["queues"]["my-queue"].as_object().unwrap();
+    let shown_settings = queue_in_file.keys().filter(|key| *key != "schedules");
+    assert_eq!(
+        shown_settings.collect::<Vec<_>>(),
+        settings.keys().collect::<Vec<_>>(),
+        "config/default.toml shows all"
+    );
 }
 
 #[test]
@@ -130,8 +140,8 @@ fn secret_from_a_file_is_never_shown() {
     let path = secret.path().to_str().unwrap();
     let config = load("", &[("DROVER__REDIS__URL_FILE", path)]).unwrap();
     assert_eq!(config.redis.url.expose(), "redis://user:pa@ss@cache:6380/2");
-    let shown = toml::to_string(&config).unwrap() + &format!("{config:?}");
-    assert!(shown.contains("redis://***@cache:6380/2") && !shown.contains("pa@ss"), "{shown}");
+    let shown_config = toml::to_string(&config).unwrap() + &format!("{config:?}");
+    assert!(shown_config.contains("redis://***@cache:6380/2") && !shown_config.contains("pa@ss"), "{shown_config}");
     let socket = load("[redis]\nurl = \"unix:/run/redis.sock?pass=hunter2\"", &[]).unwrap();
     assert_eq!(format!("{:?}", socket.redis.url), "unix:/run/redis.sock?***");
 }
@@ -186,6 +196,6 @@ fn urls_are_shown_without_passwords() {
     }
     let config = load("[traces]\nendpoint = \"https://me:hunter2@otel:4318/x\"", &[]).unwrap();
     assert_eq!(config.traces.endpoint.as_ref().unwrap().url(), "https://otel:4318/x");
-    let shown = toml::to_string(&config).unwrap() + &format!("{config:?}");
-    assert!(shown.contains("https://***@otel:4318/x") && !shown.contains("hunter2"), "{shown}");
+    let shown_config = toml::to_string(&config).unwrap() + &format!("{config:?}");
+    assert!(shown_config.contains("https://***@otel:4318/x") && !shown_config.contains("hunter2"), "{shown_config}");
 }

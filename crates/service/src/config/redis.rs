@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{
     FilePath, InvalidConfig,
-    addresses::{HIDDEN, without_secrets},
+    addresses::{HIDDEN_TEXT, without_secrets},
 };
 
 /// The section `redis`: the connection to Redis.
@@ -146,7 +146,7 @@ impl fmt::Debug for RedisUrl {
                 f.write_str(&without_secrets(url))
             }
             // If the text is not the URL of a host or of a Unix socket, any part of it may be a password.
-            _ => f.write_str(HIDDEN),
+            _ => f.write_str(HIDDEN_TEXT),
         }
     }
 }
@@ -164,13 +164,13 @@ pub struct Password(String);
 
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(HIDDEN)
+        f.write_str(HIDDEN_TEXT)
     }
 }
 
 impl Serialize for Password {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(HIDDEN)
+        serializer.serialize_str(HIDDEN_TEXT)
     }
 }
 

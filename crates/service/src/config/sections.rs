@@ -6,7 +6,7 @@ use queue_core::{DurationIn, settings::DeclaredSettings};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Value;
 
-use super::{BindAddress, FilePath, Origin, OtlpEndpoint, Section, sources::DEFAULT};
+use super::{BindAddress, FilePath, Origin, OtlpEndpoint, Section, sources::DEFAULT_FILE};
 
 /// The milliseconds of a minute. Milliseconds are the unit of all bounds of [`DurationIn`].
 const MINUTE: u64 = 60_000;
@@ -126,7 +126,7 @@ pub struct SkippedSection(BTreeMap<String, Value>);
 
 /// The known keys of the section `worker`, which are the keys in `config/default.toml`.
 static WORKER_KEYS: LazyLock<&[&str]> = LazyLock::new(|| {
-    let defaults: toml::Table = DEFAULT.parse().expect("the defaults are TOML");
+    let defaults: toml::Table = DEFAULT_FILE.parse().expect("the defaults are TOML");
     let keys = defaults["worker"].as_table().into_iter().flat_map(toml::Table::keys);
     keys.map(|key| &*key.clone().leak()).collect::<Vec<_>>().leak()
 });

@@ -11,11 +11,11 @@ use serde_path_to_error::Segment;
 use super::tree::{self, Mistake, ProblemKind};
 
 /// The defaults, as TOML.
-pub(super) const DEFAULT: &str = include_str!("../../../../config/default.toml");
+pub(super) const DEFAULT_FILE: &str = include_str!("../../../../config/default.toml");
 
 /// The key under which the whole tree is nested: the crate `config` interprets top-level keys as paths, but not the keys
 /// below them.
-const ROOT: &str = "drover";
+const ROOT_KEY: &str = "drover";
 
 /// The sources of a configuration. Each source overrides the sources before it.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub(super) struct Variable {
 impl Sources {
     /// Returns the defaults as the only source.
     pub(super) fn defaults() -> Result<Self, String> {
-        let values = parse_toml(DEFAULT, "config/default.toml")?;
+        let values = parse_toml(DEFAULT_FILE, "config/default.toml")?;
         Ok(Self(vec![Source { origin: None, values, variable: None }]))
     }
 
@@ -77,7 +77,7 @@ impl Sources {
     /// Deserializes the merged sources. If a key does not accept the parsed value of a variable, the key gets the variable's
     /// text instead.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Mistake> {
-        tree::read(self.merged()).or_else(|mistake| {
+        tree::read(self.merge_values()).or_else(|mistake| {
             let Some(as_text) = self.with_variable_as_text(&mistake) else { return Err(self.with_origin(mistake)) };
             match as_text.read() {
                 // The key does not accept the variable's text either, so the mistake about the parsed value is reported.
@@ -90,13 +90,13 @@ impl Sources {
     }
 
     /// Merges the values of all sources.
-    fn merged(&self) -> Value {
+    fn merge_values(&self) -> Value {
         let mut layers = config::Config::builder();
         for source in &self.0 {
             layers = layers.add_source(source.clone());
         }
-        let merged = layers.build().and_then(|layers| layers.get(ROOT));
-        merged.expect("values of JSON have a form in the crate config, and each source has the root")
+        let merged_value = layers.build().and_then(|layers| layers.get(ROOT_KEY));
+        merged_value.expect("values of JSON have a form in the crate config, and each source has the root")
     }
 
     /// Returns the same sources, but with the unparsed text of the variable that set the wrong value. Returns `None` if no
@@ -105,10 +105,10 @@ impl Sources {
         let (index, value) =
             self.0.iter().map(|source| source.value_at(mistake)).enumerate().rfind(|(_, value)| value.is_some())?;
         let variable = self.0[index].variable.as_ref()?;
-        let is_whole = mistake.path.iter().map(ToString::to_string).eq(variable.path.iter().cloned());
+        let is_whole_value = mistake.path.iter().map(ToString::to_string).eq(variable.path.iter().cloned());
         let mut sources = self.clone();
         sources.0[index] = variable.clone().into_source(None);
-        (is_whole && !value?.is_string()).then_some(sources)
+        (is_whole_value && !value?.is_string()).then_some(sources)
     }
 
     /// Adds to a mistake the source of the wrong value: the last source that sets the value. The source of a table is added
@@ -138,7 +138,7 @@ impl config::Source for Source {
 
     fn collect(&self) -> Result<Map<String, config::Value>, ConfigError> {
         let values = config::Value::deserialize(&self.values).map_err(|error| ConfigError::Foreign(Box::new(error)))?;
-        Ok(Map::from([(ROOT.into(), values)]))
+        Ok(Map::from([(ROOT_KEY.into(), values)]))
     }
 }
 
@@ -156,8 +156,8 @@ impl Source {
 impl Variable {
     fn into_source(self, value: Option<Value>) -> Source {
         let value = value.unwrap_or_else(|| self.text.clone().into());
-        let within = |value, key: &String| Value::Object([(key.clone(), value)].into_iter().collect());
-        let values = self.path.iter().rev().fold(value, within);
+        let nest_value = |value, key: &String| Value::Object([(key.clone(), value)].into_iter().collect());
+        let values = self.path.iter().rev().fold(value, nest_value);
         Source { origin: Some(format!("set by {}", self.name)), values, variable: Some(self) }
     }
 }
@@ -167,17 +167,17 @@ fn is_same_key(one: &Mistake, other: &Mistake) -> bool {
 }
 
 fn parse_toml(text: &str, name: &str) -> Result<Value, String> {
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+    let toml_table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         if error.message().starts_with("invalid type: integer") {
             return format!("{name}: a number in it is too large or too small; a whole number has at most 64 bits");
         }
         // The error does not repeat the line, which may contain a secret.
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        format!("{name}: line {line}, column {column} is not valid TOML: {}", error.message())
+        let text_before_error = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = text_before_error.matches('\n').count() + 1;
+        let column_number = text_before_error.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!("{name}: line {line}, column {column_number} is not valid TOML: {}", error.message())
     })?;
-    Ok(as_json(table.into()))
+    Ok(as_json(toml_table.into()))
 }
 
 /// Converts a TOML value to JSON; an instant becomes a text.
@@ -205,8 +205,11 @@ fn parse_structure(text: &str) -> Option<Value> {
         return None;
     }
     serde_json::from_str(text).ok().or_else(|| {
-        let mut table = parse_toml(&format!("it = {text}"), "").ok()?;
-        table.as_object_mut()?.remove("it").filter(|_| table.as_object().is_some_and(serde_json::Map::is_empty))
+        let mut toml_table = parse_toml(&format!("it = {text}"), "").ok()?;
+        toml_table
+            .as_object_mut()?
+            .remove("it")
+            .filter(|_| toml_table.as_object().is_some_and(serde_json::Map::is_empty))
     })
 }
 

@@ -86,8 +86,8 @@ fn list_in_a_variable_replaces_the_list_of_the_file_and_a_table_extends_the_tabl
         ("user-1", json!({"max_lapses": 8})),
         ("v1.user:7", json!({"exclusive": true})),
     ] {
-        let declared = config.queues.of(&queue.parse().unwrap());
-        assert_eq!(serde_json::to_value(declared).unwrap(), settings, "{queue}");
+        let declared_settings = config.queues.of(&queue.parse().unwrap());
+        assert_eq!(serde_json::to_value(declared_settings).unwrap(), settings, "{queue}");
     }
 }
 
@@ -110,9 +110,9 @@ fn printed_configuration_loads_again_and_has_no_routes_of_a_worker() {
     let keys = config.auth.load_keys().unwrap();
     assert!(keys[0].allows(Scope::Read, "q") && !keys[0].allows(Scope::Enqueue, "q"));
     assert_eq!(keys[0].expires_at.unwrap().to_string(), "2030-01-31T00:00:00.000Z");
-    let printed = toml::to_string(&config).unwrap();
-    assert!(printed.contains("concurrency = 7") && !printed.contains("hunter2"), "{printed}");
-    assert_eq!(toml::to_string(&load(&printed, &[]).unwrap()).unwrap(), printed);
+    let printed_config = toml::to_string(&config).unwrap();
+    assert!(printed_config.contains("concurrency = 7") && !printed_config.contains("hunter2"), "{printed_config}");
+    assert_eq!(toml::to_string(&load(&printed_config, &[]).unwrap()).unwrap(), printed_config);
 }
 
 #[test]
@@ -209,15 +209,15 @@ fn mistake_in_a_variable_is_reported_with_its_name() {
 #[test]
 fn mistake_is_reported_with_its_source_where_a_file_and_a_variable_set_one_table() {
     let file = config_file("[queues.\"a.b\"]\nmax_attempts = \"a\"");
-    let within = format!("(in {})", file.path().display());
+    let file_suffix = format!("(in {})", file.path().display());
     let load = |value: &str| {
         let variable = [("DROVER__QUEUES__a.b__MAX_LAPSES".into(), value.into())];
         Config::load_with(Some(file.path()), variable).unwrap_err().to_string()
     };
     assert!(load("5").contains("queues.a.b.max_attempts: is a text"), "{}", load("5"));
-    assert!(load("5").ends_with(&within), "{}", load("5"));
+    assert!(load("5").ends_with(&file_suffix), "{}", load("5"));
     // If a configuration has two mistakes, the mistake whose key comes first is always reported.
-    assert!((0..8).all(|_| load("b").ends_with(&within)));
+    assert!((0..8).all(|_| load("b").ends_with(&file_suffix)));
 }
 
 #[test]
@@ -281,8 +281,8 @@ fn variable_with_one_underscore_for_two_is_refused_with_the_right_name() {
 
 #[test]
 fn more_api_keys_are_read_from_the_keys_file() {
-    let more = config_file(&format!("keys = [{}]", key("mail", HASH_B, "")));
-    let path = more.path().display();
+    let more_keys = config_file(&format!("keys = [{}]", key("mail", HASH_B, "")));
+    let path = more_keys.path().display();
     let config = load(&format!("[auth]\nkeys_file = \"{path}\"\nkeys = [{}]", key("ops", HASH_A, "")), &[]).unwrap();
     let ids: Vec<_> = config.auth.load_keys().unwrap().into_iter().map(|key| key.id.to_string()).collect();
     assert_eq!(ids, ["ops", "mail"]);
@@ -295,12 +295,12 @@ fn more_api_keys_are_read_from_the_keys_file() {
         (format!("keys = [{}]", key("mail", HASH_B, ", scope = 1")), "did you mean \"scopes\"?"),
         (format!("keys = [ {secret}"), ""),
     ] {
-        std::fs::write(more.path(), text).unwrap();
+        std::fs::write(more_keys.path(), text).unwrap();
         let error = config.auth.load_keys().unwrap_err().to_string();
         assert!(error.contains(expected) && error.starts_with("configuration: auth.keys"), "{expected:?}: {error}");
         assert!(!error.contains(secret), "{error}");
     }
-    drop(more);
+    drop(more_keys);
     assert!(config.auth.load_keys().unwrap_err().to_string().contains("can't read"));
 }
 

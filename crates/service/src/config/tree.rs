@@ -75,8 +75,8 @@ impl fmt::Display for Mistake {
 pub fn read_part<T: DeserializeOwned, E: de::Error>(path: &str, part: Value) -> Result<T, E> {
     read(part).map_err(|mistake: Mistake| {
         let is_rest = path.is_empty();
-        let is_whole = mistake.path.iter().len() == 0;
-        E::custom(match (is_rest, is_whole) {
+        let is_whole_value = mistake.path.iter().len() == 0;
+        E::custom(match (is_rest, is_whole_value) {
             (true, true) => mistake.problem.text,
             (true, false) => format!(".{mistake}"),
             (false, _) => format!(".{path}: {mistake}"),

@@ -49,10 +49,10 @@ impl Connection {
         let Some(tls) = tls else {
             return self.answer_requests(stream, Transport::Plain).await;
         };
-        let handshake = timeout(self.limits.header_timeout, tls.accept(stream));
+        let tls_handshake = timeout(self.limits.header_timeout, tls.accept(stream));
         let handshake_result = tokio::select! {
-            handshake_result = handshake => handshake_result,
-            () = self.peer.stopping().cancelled() => return,
+            handshake_result = tls_handshake => handshake_result,
+            () = self.peer.stop_token().cancelled() => return,
         };
         match handshake_result {
             Ok(Ok(stream)) => self.answer_requests(stream, Transport::Tls).await,
@@ -75,15 +75,15 @@ impl Connection {
                 KeepAlive::No => refusal_of_encoding(&request),
             };
             let refusal = refusal.or_else(|| self.limits.hosts.refusal(&request));
-            let responding = self.router.clone().call(request);
+            let response_future = self.router.clone().call(request);
             let deadlines = Arc::clone(&deadlines);
             async move {
                 let mut response = match refusal {
                     Some(refusal) => {
-                        drop(responding); // Also drops the request's body, which is not read.
+                        drop(response_future); // Also drops the request's body, which is not read.
                         refusal
                     }
-                    None => responding.await?,
+                    None => response_future.await?,
                 };
                 add_security_headers(response.headers_mut(), transport);
                 // The server does not read the rest of an unneeded body, and closes the connection. Without the header
@@ -103,7 +103,7 @@ impl Connection {
         let stream = TokioIo::new(WatchedStream { stream, deadlines: Arc::clone(&deadlines) });
         let mut connection = protocol().serve_connection(stream, service);
         let mut timer = pin!(sleep(self.limits.header_timeout));
-        let mut stop = pin!(self.peer.stopping().cancelled());
+        let mut stop_signal = pin!(self.peer.stop_token().cancelled());
         let (mut is_stopping, mut speaks_http2) = (false, false);
         let mut displaced_deadline = None;
         let is_fully_read = loop {
@@ -117,7 +117,7 @@ impl Connection {
                         break false;
                     }
                 },
-                () = &mut stop, if !is_stopping => {
+                () = &mut stop_signal, if !is_stopping => {
                     is_stopping = true;
                     pin::Pin::new(&mut connection).graceful_shutdown();
                     // `DISPLACED_GRACE` is the deadline of displaced connections; at a shutdown, `Server` enforces the grace
@@ -143,7 +143,7 @@ impl Connection {
             }
             tokio::select! {
                 _ = timeout(self.limits.header_timeout, drain_client(stream)) => {}
-                () = stop => {}
+                () = stop_signal => {}
             }
         }
     }

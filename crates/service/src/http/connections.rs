@@ -39,18 +39,18 @@ pub(super) struct Server<'a> {
 impl Server<'_> {
     /// Accepts connections until the shutdown, and then waits until all connections are closed or the grace period is over.
     pub(super) async fn run(self) {
-        let mut open = OpenConnections::new(self.limits.max_connections);
+        let mut connections = OpenConnections::new(self.limits.max_connections);
         let (outage, full_report) = (Outage::reported_once(), Outage::reported_once());
         let mut retry = Retry::new();
         'serving: loop {
             // At the limit, a new connection displaces the oldest untrusted connection. If all clients are trusted, the new
             // connection waits in the listener's backlog.
-            let has_room = open.has_room();
-            report_full(&full_report, open.served(), self.limits.max_connections);
+            let has_room = connections.has_room();
+            report_full(&full_report, connections.served_count(), self.limits.max_connections);
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
-                Some(()) = open.wait_for_closed_connection() => {}
+                Some(()) = connections.wait_for_closed_connection() => {}
                 accepted = self.listener.accept(), if has_room => match accepted {
                     Ok((stream, address)) => {
                         retry.reset();
@@ -58,13 +58,13 @@ impl Server<'_> {
                             info!("connections are accepted again");
                         }
                         // The client that would be displaced may have become trusted during the wait.
-                        while !open.has_room() {
+                        while !connections.has_room() {
                             tokio::select! {
                                 () = self.shutdown.cancelled() => break 'serving,
-                                Some(()) = open.wait_for_closed_connection() => {}
+                                Some(()) = connections.wait_for_closed_connection() => {}
                             }
                         }
-                        self.serve(&mut open, stream, address);
+                        self.serve(&mut connections, stream, address);
                     }
                     Err(error) if is_client_abort(&error) => {}
                     Err(error) => {
@@ -81,11 +81,11 @@ impl Server<'_> {
         }
         // The server refuses new clients after the shutdown began, so that a load balancer tries another server.
         drop(self.listener);
-        let all_closed = async { while open.wait_for_closed_connection().await.is_some() {} };
-        if timeout(self.limits.grace, all_closed).await.is_err() {
+        let wait_for_all = async { while connections.wait_for_closed_connection().await.is_some() {} };
+        if timeout(self.limits.grace, wait_for_all).await.is_err() {
             let grace_ms = self.limits.grace.as_millis();
-            warn!(grace_ms, open = open.len(), "requests were still under way when the grace was over");
-            open.tasks.shutdown().await;
+            warn!(grace_ms, open = connections.len(), "requests were still under way when the grace was over");
+            connections.tasks.shutdown().await;
         }
     }
 
@@ -143,7 +143,7 @@ impl OpenConnections {
     }
 
     /// Returns the number of open connections, without connections that are being displaced.
-    fn served(&self) -> usize {
+    fn served_count(&self) -> usize {
         self.tasks.len() - self.displaced_tasks.len()
     }
 
@@ -154,13 +154,13 @@ impl OpenConnections {
 
     /// Returns whether another connection can be accepted, perhaps by displacing a connection.
     fn has_room(&mut self) -> bool {
-        self.served() < self.max_served
+        self.served_count() < self.max_served
             || (self.displaced_tasks.len() < MAX_DISPLACED && self.oldest_untrusted().is_some())
     }
 
     /// Serves another connection. At the limit, the oldest untrusted connection is displaced.
     fn add(&mut self, peer: &Arc<Peer>, connection: impl Future<Output = ()> + Send + 'static) {
-        if self.served() >= self.max_served
+        if self.served_count() >= self.max_served
             && let Some(oldest) = self.oldest_untrusted()
         {
             debug!("a connection that was never trusted is displaced by a new one");
@@ -200,45 +200,48 @@ mod tests {
     /// Adds a connection that lasts until it is displaced.
     fn connect(open: &mut OpenConnections) -> Arc<Peer> {
         let peer = Arc::new(Peer::new([127, 0, 0, 1].into(), CancellationToken::new()));
-        let served = Arc::clone(&peer);
-        open.add(&peer, async move { served.stopping().cancelled().await });
+        let served_peer = Arc::clone(&peer);
+        open.add(&peer, async move { served_peer.stop_token().cancelled().await });
         peer
     }
 
     #[tokio::test]
     async fn oldest_untrusted_connection_is_displaced() {
-        let mut open = OpenConnections::new(3);
-        let [first, second, third] = [connect(&mut open), connect(&mut open), connect(&mut open)];
+        let mut connections = OpenConnections::new(3);
+        let [first, second, third] = [connect(&mut connections), connect(&mut connections), connect(&mut connections)];
         first.note_trusted();
-        assert!(open.has_room());
-        let fourth = connect(&mut open);
-        let displaced = [&first, &second, &third, &fourth].map(|peer| peer.is_displaced());
-        assert_eq!(displaced, [false, true, false, false]);
-        assert_eq!((open.served(), open.len()), (3, 4));
-        open.wait_for_closed_connection().await;
-        assert_eq!((open.served(), open.len()), (3, 3));
+        assert!(connections.has_room());
+        let fourth = connect(&mut connections);
+        let displaced_flags = [&first, &second, &third, &fourth].map(|peer| peer.is_displaced());
+        assert_eq!(displaced_flags, [false, true, false, false]);
+        assert_eq!((connections.served_count(), connections.len()), (3, 4));
+        connections.wait_for_closed_connection().await;
+        assert_eq!((connections.served_count(), connections.len()), (3, 3));
     }
 
     #[tokio::test]
     async fn trusted_connections_are_not_displaced_and_the_number_of_displaced_connections_is_limited() {
-        let mut open = OpenConnections::new(1);
-        connect(&mut open).note_trusted();
-        assert!(!open.has_room());
-        let mut open = OpenConnections::new(100);
-        let peers: Vec<_> = (0..100 + MAX_DISPLACED).map(|_| connect(&mut open)).collect();
-        assert!(!open.has_room(), "no displaced connection has ended");
-        assert_eq!((open.served(), peers.iter().filter(|peer| peer.is_displaced()).count()), (100, MAX_DISPLACED));
-        open.wait_for_closed_connection().await;
-        assert!(open.has_room());
+        let mut connections = OpenConnections::new(1);
+        connect(&mut connections).note_trusted();
+        assert!(!connections.has_room());
+        let mut connections = OpenConnections::new(100);
+        let peers: Vec<_> = (0..100 + MAX_DISPLACED).map(|_| connect(&mut connections)).collect();
+        assert!(!connections.has_room(), "no displaced connection has ended");
+        assert_eq!(
+            (connections.served_count(), peers.iter().filter(|peer| peer.is_displaced()).count()),
+            (100, MAX_DISPLACED)
+        );
+        connections.wait_for_closed_connection().await;
+        assert!(connections.has_room());
     }
 
     #[tokio::test]
     async fn connections_that_have_ended_are_forgotten() {
-        let mut open = OpenConnections::new(1_000);
+        let mut connections = OpenConnections::new(1_000);
         for _ in 0..500 {
-            connect(&mut open).displace();
-            open.wait_for_closed_connection().await;
+            connect(&mut connections).displace();
+            connections.wait_for_closed_connection().await;
         }
-        assert!(open.untrusted.len() < 10, "{}", open.untrusted.len());
+        assert!(connections.untrusted.len() < 10, "{}", connections.untrusted.len());
     }
 }

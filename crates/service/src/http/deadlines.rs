@@ -194,19 +194,19 @@ impl<S> WatchedStream<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
+        let filled_before = buf.filled().len();
+        let read_result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > filled_before {
             self.deadlines.note_received();
         }
-        read
+        read_result
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.note_write(written)
+        let write_result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_write(write_result)
     }
 
     fn poll_write_vectored(
@@ -214,8 +214,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.note_write(written)
+        let write_result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_write(write_result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -228,8 +228,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let closed = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.note_flush(closed)
+        let close_result = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.note_flush(close_result)
     }
 }
 
@@ -295,7 +295,8 @@ mod tests {
         Deadlines::new(Limits::default())
     }
 
-    /// Waits up to an hour. Returns the reason why the client was too slow, and after how many seconds.
+    /// Waits up to an hour for the client to miss a deadline. Returns the reason why the client was too slow, and after how many
+    /// seconds.
     async fn too_slow(deadlines: &Deadlines) -> Option<(TooSlow, u64)> {
         let start = Instant::now();
         let mut timer = pin!(sleep(Duration::from_secs(3_600)));

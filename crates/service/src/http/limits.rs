@@ -47,27 +47,27 @@ impl Limits {
     pub(super) fn within_open_file_limit(mut self) -> Self {
         /// The number of file descriptors for Redis, the log, the listener, files, and displaced connections.
         const RESERVED_FILES: u64 = 128 + MAX_DISPLACED as u64;
-        let needed = self.max_connections as u64 + RESERVED_FILES;
+        let needed_files = self.max_connections as u64 + RESERVED_FILES;
         let limit = getrlimit(Resource::Nofile);
-        let allowed = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
-        if allowed(limit.current) >= needed {
+        let allowed_files = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+        if allowed_files(limit.current) >= needed_files {
             return self;
         }
-        let raised = needed.min(allowed(limit.maximum));
-        let effective_limit = match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }) {
-            Ok(()) => raised,
-            Err(_) => allowed(limit.current),
+        let raised_limit = needed_files.min(allowed_files(limit.maximum));
+        let effective_limit = match setrlimit(Resource::Nofile, Rlimit { current: Some(raised_limit), ..limit }) {
+            Ok(()) => raised_limit,
+            Err(_) => allowed_files(limit.current),
         };
-        if effective_limit < needed {
+        if effective_limit < needed_files {
             // At least one connection is served.
-            let affordable =
+            let affordable_connections =
                 usize::try_from(effective_limit.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1);
             warn!(
                 max_connections = self.max_connections,
-                served_at_once = affordable,
+                served_at_once = affordable_connections,
                 "the limit of open files is too low for max_connections: raise it (ulimit -n, LimitNOFILE)"
             );
-            self.max_connections = affordable;
+            self.max_connections = affordable_connections;
         }
         self
     }

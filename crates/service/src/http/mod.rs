@@ -30,7 +30,7 @@ use crate::config::BindAddress;
 /// Returns an error that names the address if the address is in use or does not belong to this machine, or if its name can't be
 /// resolved.
 pub async fn bind(address: &BindAddress) -> io::Result<TcpListener> {
-    TcpListener::bind(address.to_resolve()).await.map_err(|error| {
+    TcpListener::bind(address.host_and_port_to_resolve()).await.map_err(|error| {
         let advice =
             if error.kind() == io::ErrorKind::AddrInUse { "; choose another port with the key bind" } else { "" };
         io::Error::new(error.kind(), format!("can't listen on {address}: {error}{advice}"))
@@ -54,11 +54,11 @@ pub async fn serve(
     info!(address = %listener.local_addr()?, tls = tls.is_some(), "listening");
     let limits = limits.within_open_file_limit();
     let server = Server { listener, router: router.with_state(()), limits, tls: tls.as_ref(), shutdown: &shutdown };
-    let renewing = async {
+    let renew_certificate = async {
         if let Some(tls) = &tls {
             tls.renew_on_change(&shutdown).await;
         }
     };
-    tokio::join!(server.run(), renewing);
+    tokio::join!(server.run(), renew_certificate);
     Ok(())
 }

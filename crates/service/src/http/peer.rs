@@ -20,7 +20,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Creates a client that is not trusted yet. The token `stopping` is cancelled when the connection must close after the
+    /// Creates a client that is not trusted yet. The token `stop_token` is cancelled when the connection must close after the
     /// current request.
     pub(super) fn new(address: IpAddr, stopping: CancellationToken) -> Self {
         let (is_trusted, is_displaced) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -59,7 +59,7 @@ impl Peer {
     }
 
     /// Returns the token that is cancelled when the connection must close after the current request.
-    pub(super) fn stopping(&self) -> &CancellationToken {
+    pub(super) fn stop_token(&self) -> &CancellationToken {
         &self.stopping
     }
 }

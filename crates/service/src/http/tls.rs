@@ -55,7 +55,7 @@ impl Tls {
         // `last_read` is the content of the certificate files that was read last, valid or not, so that each change is logged
         // once.
         let mut last_read = self.pem.clone();
-        let mut reported = None;
+        let mut reported_error = None;
         loop {
             tokio::select! {
                 () = sleep(CHECK_INTERVAL) => {}
@@ -63,7 +63,7 @@ impl Tls {
             }
             let files = self.files.clone();
             let Ok(read) = spawn_blocking(move || Pem::read(&files)).await else { continue };
-            let renewed = match read {
+            let renew_result = match read {
                 Ok(pem) if pem == last_read => continue,
                 Ok(pem) => {
                     last_read = pem;
@@ -71,15 +71,15 @@ impl Tls {
                 }
                 Err(error) => Err(error),
             };
-            match renewed.map_err(|error| error.to_string()) {
+            match renew_result.map_err(|error| error.to_string()) {
                 Ok(acceptor) => {
                     *self.acceptor.lock() = acceptor;
-                    reported = None;
+                    reported_error = None;
                     info!("the certificate was renewed");
                 }
-                Err(error) if reported.as_ref() != Some(&error) => {
+                Err(error) if reported_error.as_ref() != Some(&error) => {
                     warn!(error, "the certificate was not renewed: the previous certificate is kept");
-                    reported = Some(error);
+                    reported_error = Some(error);
                 }
                 Err(_) => {}
             }
@@ -96,18 +96,19 @@ struct Pem {
 
 impl Pem {
     fn read(files: &TlsFiles) -> Result<Self, InvalidTls> {
-        let read = |key, path: &FilePath| {
+        let read_pem = |key, path: &FilePath| {
             fs::read(path).map_err(|error| InvalidTls(format!(".{key}: can't read {path}: {error}")))
         };
-        Ok(Self { certificate: read("certificate", &files.certificate)?, key: read("key", &files.key)? })
+        Ok(Self { certificate: read_pem("certificate", &files.certificate)?, key: read_pem("key", &files.key)? })
     }
 
     fn acceptor(&self, files: &TlsFiles) -> Result<TlsAcceptor, InvalidTls> {
-        let missing = |key, path: &FilePath, what| InvalidTls(format!(".{key}: {path} has no {what} as PEM"));
+        let missing_item = |key, path: &FilePath, what| InvalidTls(format!(".{key}: {path} has no {what} as PEM"));
         let chain = CertificateDer::pem_slice_iter(&self.certificate).collect::<Result<Vec<_>, _>>();
         let chain = chain.ok().filter(|chain| !chain.is_empty());
-        let chain = chain.ok_or_else(|| missing("certificate", &files.certificate, "certificate"))?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| missing("key", &files.key, "private key"))?;
+        let chain = chain.ok_or_else(|| missing_item("certificate", &files.certificate, "certificate"))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| missing_item("key", &files.key, "private key"))?;
         // The TLS versions (1.2 and 1.3) and the ciphers are rustls' defaults.
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()

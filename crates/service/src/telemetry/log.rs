@@ -49,9 +49,9 @@ impl FieldText {
     /// Lets tracing-subscriber write a field that needs a special format or that is rare.
     fn with_library(&mut self, write: impl FnOnce(&mut DefaultVisitor<'_>)) {
         let is_first = self.text.is_empty();
-        let mut visitor = DefaultVisitor::new(Writer::new(&mut self.text), is_first);
-        write(&mut visitor);
-        self.written = self.written.and(visitor.finish());
+        let mut field_visitor = DefaultVisitor::new(Writer::new(&mut self.text), is_first);
+        write(&mut field_visitor);
+        self.written = self.written.and(field_visitor.finish());
     }
 
     fn begin_field(&mut self, name: &str) {
@@ -133,21 +133,21 @@ fn escape(record: &[u8], colours: bool) -> Cow<'_, [u8]> {
         return Cow::Borrowed(record);
     }
     let text = String::from_utf8_lossy(text);
-    let mut escaped = String::with_capacity(record.len() + 16);
+    let mut escaped_record = String::with_capacity(record.len() + 16);
     for char in text.chars() {
         match char {
-            '\u{1b}' if colours => escaped.push(char),
-            '\n' => escaped.push_str("\\n"),
+            '\u{1b}' if colours => escaped_record.push(char),
+            '\n' => escaped_record.push_str("\\n"),
             // The character is written as a JSON escape, because the record may be JSON. Each misleading character has a code of
             // at most four digits.
             char if is_misleading(char) => {
-                let _ = write!(escaped, "\\u{:04x}", u32::from(char));
+                let _ = write!(escaped_record, "\\u{:04x}", u32::from(char));
             }
-            char => escaped.push(char),
+            char => escaped_record.push(char),
         }
     }
-    escaped.push_str(end);
-    Cow::Owned(escaped.into_bytes())
+    escaped_record.push_str(end);
+    Cow::Owned(escaped_record.into_bytes())
 }
 
 /// Returns whether a character is a control character, ends a line or paragraph, has no width, or changes the direction of
@@ -194,8 +194,8 @@ mod tests {
             let _in_span = span.entered();
             info!("event");
             tracing::Span::current().record("late", odd);
-            let broken = io::Error::other("it broke\u{1b}");
-            error!(%odd, error = &broken as &dyn Error, r#type = 1, nothing = 1.5, flag = true, "event {odd}");
+            let broken_error = io::Error::other("it broke\u{1b}");
+            error!(%odd, error = &broken_error as &dyn Error, r#type = 1, nothing = 1.5, flag = true, "event {odd}");
             info!(message = odd, status = 201);
             info!(duration_ms = rounded_millis(Duration::from_nanos(1_234_567)), "answered");
         });
@@ -206,10 +206,10 @@ mod tests {
     #[test]
     fn fields_are_written_as_the_library_writes_them() {
         let subscriber = |log| tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(log);
-        let by_the_library = written_log(|log| subscriber(log).finish());
-        assert_eq!(by_the_library.matches("request{").count(), 4, "{by_the_library}");
-        assert!(by_the_library.contains("answered duration_ms=1.235\n"), "{by_the_library}");
-        assert_eq!(written_log(|log| subscriber(log).fmt_fields(PlainFields).finish()), by_the_library);
+        let library_log = written_log(|log| subscriber(log).finish());
+        assert_eq!(library_log.matches("request{").count(), 4, "{library_log}");
+        assert!(library_log.contains("answered duration_ms=1.235\n"), "{library_log}");
+        assert_eq!(written_log(|log| subscriber(log).fmt_fields(PlainFields).finish()), library_log);
     }
 
     fn record_of(record: &str, colours: bool) -> String {

@@ -55,23 +55,24 @@ impl Telemetry {
     /// Returns an error if the filter is not valid, or if the exporter can't be created.
     pub fn start(name: &str, log: &Log, traces: &Traces) -> Result<Self, InvalidTelemetry> {
         let filter = EnvFilter::builder().parse(&log.filter)?;
-        let provider = match &traces.endpoint {
+        let tracer_provider = match &traces.endpoint {
             None => None,
             Some(endpoint) => {
                 Some(traces::tracer_provider(name, endpoint, traces).map_err(InvalidTelemetry::Exporter)?)
             }
         };
         // If a process starts telemetry again, as a test does, the log of the first start is kept.
-        let _: Result<(), TryInitError> = match &provider {
+        let _: Result<(), TryInitError> = match &tracer_provider {
             None => match plain_filter(&log.filter) {
                 Some(filter) => registry().with(filter).with(log_layer(log)).try_init(),
                 None => registry().with(filter).with(log_layer(log)).try_init(),
             },
-            Some(provider) => {
-                registry().with(log_layer(log).with_filter(filter)).with(traces::layer(name, provider)).try_init()
-            }
+            Some(tracer_provider) => registry()
+                .with(log_layer(log).with_filter(filter))
+                .with(traces::layer(name, tracer_provider))
+                .try_init(),
         };
-        Ok(Self(provider))
+        Ok(Self(tracer_provider))
     }
 
     /// Exports the spans that have not been exported yet.
@@ -91,11 +92,14 @@ fn plain_filter(text: &str) -> Option<Targets> {
 
 /// Returns the layer that writes the log.
 fn log_layer<S: Subscriber + for<'span> LookupSpan<'span>>(log: &Log) -> Box<dyn Layer<S> + Send + Sync> {
-    let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let has_colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // Errors of writing the log are not reported on standard error, which may not be writable either.
-    let lines = fmt::layer().with_ansi(colours).log_internal_errors(false).with_writer(EscapedOutput { colours });
+    let lines = fmt::layer()
+        .with_ansi(has_colours)
+        .log_internal_errors(false)
+        .with_writer(EscapedOutput { colours: has_colours });
     match log.format {
-        LogFormat::Pretty if colours => lines.boxed(),
+        LogFormat::Pretty if has_colours => lines.boxed(),
         LogFormat::Pretty => lines.fmt_fields(PlainFields).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     }

@@ -43,19 +43,19 @@ impl TraceContext {
     }
 
     /// Reads the context from the headers of a request.
-    pub fn of_request(headers: &HeaderMap) -> Option<Self> {
+    pub fn from_request(headers: &HeaderMap) -> Option<Self> {
         // The names are constants of the type `HeaderName`, because looking up a header by a text costs almost twice as much.
         const TRACEPARENT: HeaderName = HeaderName::from_static(TraceContext::TRACEPARENT);
         const TRACESTATE: HeaderName = HeaderName::from_static(TraceContext::TRACESTATE);
         let mut traceparents = headers.get_all(TRACEPARENT).iter();
         let (traceparent, None) = (traceparents.next()?, traceparents.next()) else { return None };
-        let states = headers.get_all(TRACESTATE).iter().map(|state| state.to_str());
-        let state = states.collect::<Result<Vec<_>, _>>().ok().map(|states| states.join(","));
+        let state_texts = headers.get_all(TRACESTATE).iter().map(|state| state.to_str());
+        let state = state_texts.collect::<Result<Vec<_>, _>>().ok().map(|state_texts| state_texts.join(","));
         Self::read(traceparent.to_str().ok(), state.as_deref())
     }
 
     /// Returns the context of a span, if its trace is sampled.
-    pub fn of_span(span: &Span) -> Option<Self> {
+    pub fn from_span(span: &Span) -> Option<Self> {
         let span_context = span.context().span().span_context().clone();
         (span_context.is_valid() && span_context.is_sampled()).then_some(Self(span_context))
     }
@@ -103,19 +103,22 @@ mod tests {
         assert_eq!(context.traceparent(), SAMPLE_TRACEPARENT);
         assert_eq!(context.tracestate().as_deref(), Some("vendor=a,other=b"));
         assert_eq!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        let unsampled = SAMPLE_TRACEPARENT.replace("-01", "-00");
-        assert_eq!(TraceContext::read(Some(&unsampled), None).unwrap().traceparent(), unsampled);
+        let unsampled_traceparent = SAMPLE_TRACEPARENT.replace("-01", "-00");
+        assert_eq!(
+            TraceContext::read(Some(&unsampled_traceparent), None).unwrap().traceparent(),
+            unsampled_traceparent
+        );
     }
 
     #[test]
     fn invalid_headers_begin_a_new_trace() {
-        let zeros = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
+        let zero_traceparent = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
         let no_span = "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01";
         for wrong in [
             "",
             "00",
             "nonsense",
-            zeros,
+            zero_traceparent,
             no_span,
             &SAMPLE_TRACEPARENT[..54],
             &SAMPLE_TRACEPARENT.replace("00-4", "ff-4"),
@@ -130,18 +133,18 @@ mod tests {
 
     #[test]
     fn request_has_one_traceparent_and_any_number_of_tracestates() {
-        let read = |headers: &[(&'static str, &str)]| {
+        let read_headers = |headers: &[(&'static str, &str)]| {
             let mut map = HeaderMap::new();
             for (name, value) in headers {
                 map.append(*name, value.parse().unwrap());
             }
-            TraceContext::of_request(&map)
+            TraceContext::from_request(&map)
         };
         let traceparent = ("traceparent", SAMPLE_TRACEPARENT);
-        assert_eq!(read(&[]), None);
-        assert_eq!(read(&[traceparent]).unwrap().traceparent(), SAMPLE_TRACEPARENT);
-        assert_eq!(read(&[traceparent, traceparent]), None);
-        let two = read(&[traceparent, ("tracestate", "a=1"), ("tracestate", "b=2")]);
+        assert_eq!(read_headers(&[]), None);
+        assert_eq!(read_headers(&[traceparent]).unwrap().traceparent(), SAMPLE_TRACEPARENT);
+        assert_eq!(read_headers(&[traceparent, traceparent]), None);
+        let two = read_headers(&[traceparent, ("tracestate", "a=1"), ("tracestate", "b=2")]);
         assert_eq!(two.unwrap().tracestate().as_deref(), Some("a=1,b=2"));
     }
 }

@@ -91,7 +91,7 @@ impl Exporter {
         let _ = ring::default_provider().install_default();
         let authorization = endpoint.authorization().map(|value| ("authorization".to_owned(), value));
         let client = reqwest::blocking::Client::builder().timeout(EXPORT_TIMEOUT).build()?;
-        let inner = Otlp::builder()
+        let otlp_exporter = Otlp::builder()
             .with_http()
             .with_http_client(client)
             .with_headers(authorization.into_iter().collect())
@@ -99,7 +99,7 @@ impl Exporter {
             .with_endpoint(endpoint.url())
             .with_timeout(EXPORT_TIMEOUT)
             .build()?;
-        Ok(Self { inner, outage: Outage::reported_once() })
+        Ok(Self { inner: otlp_exporter, outage: Outage::reported_once() })
     }
 }
 

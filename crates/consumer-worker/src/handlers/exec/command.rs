@@ -40,10 +40,10 @@ impl Command {
                 format!("command: there is no program {program} in PATH")
             });
         }
-        let configures_worker =
+        let is_worker_setting =
             |key: &OsString| WORKER_PREFIXES.iter().any(|prefix| key.as_encoded_bytes().starts_with(prefix.as_bytes()));
-        let inherited = env::vars_os().filter(|(key, _)| !configures_worker(key)).collect();
-        Ok(Self { line: line.clone(), inherited })
+        let inherited_variables = env::vars_os().filter(|(key, _)| !is_worker_setting(key)).collect();
+        Ok(Self { line: line.clone(), inherited: inherited_variables })
     }
 
     pub(super) fn program(&self) -> &str {
@@ -86,11 +86,11 @@ impl Command {
 
 /// Returns whether a program exists and is executable, as a path or in a folder of `PATH`.
 fn is_executable(program: &str) -> bool {
-    let may_run =
+    let is_runnable =
         |path: &Path| fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
     if program.contains('/') {
-        return may_run(Path::new(program));
+        return is_runnable(Path::new(program));
     }
     let path = env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-    env::split_paths(&path).map(|folder: PathBuf| folder.join(program)).any(|path| may_run(&path))
+    env::split_paths(&path).map(|folder: PathBuf| folder.join(program)).any(|path| is_runnable(&path))
 }

@@ -23,7 +23,7 @@ const MAX_POLL_PAUSE: Duration = Duration::from_millis(50);
 
 impl ProcessGroup {
     /// Returns the group of the child process `leader`, which was just started.
-    pub(super) fn led_by(leader: &Child) -> Self {
+    pub(super) fn of_leader(leader: &Child) -> Self {
         Self { id: leader.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) }
     }
 
@@ -34,7 +34,7 @@ impl ProcessGroup {
 
     /// Waits until the group has no process, at most until the deadline.
     pub(super) async fn wait_until(&self, deadline: Instant) {
-        let all_ended = async {
+        let wait_for_all = async {
             let mut pause = FIRST_POLL_PAUSE;
             while self.id.is_some_and(|id| test_kill_process_group(id).is_ok()) {
                 sleep(pause).await;
@@ -42,7 +42,7 @@ impl ProcessGroup {
             }
         };
         // The caller kills the remaining processes later.
-        let _ = timeout_at(deadline, all_ended).await;
+        let _ = timeout_at(deadline, wait_for_all).await;
     }
 
     /// Kills all processes of the group.

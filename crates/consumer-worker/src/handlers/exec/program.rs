@@ -26,13 +26,13 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The tasks of all programs. Each task ends and reaps its program, even if the handler that started the program is dropped.
-static PROGRAMS: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
+static RUNNING_PROGRAMS: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
 
 /// Waits until all programs have ended. Programs whose handlers were dropped are being stopped already, so the wait takes
 /// little longer than the longest `stop_grace`.
 pub(crate) async fn all_programs_ended() {
-    PROGRAMS.close();
-    PROGRAMS.wait().await;
+    RUNNING_PROGRAMS.close();
+    RUNNING_PROGRAMS.wait().await;
 }
 
 /// The time limits of a run of a program.
@@ -67,11 +67,12 @@ pub(super) struct FinishedRun {
 /// Runs a program on a message to its end. When the future is dropped, the program is stopped.
 pub(super) async fn run(command: &Command, job: &Job, output: Output, limits: Limits) -> io::Result<FinishedRun> {
     let child = command.spawn(job, output)?;
-    let group = ProcessGroup::led_by(&child);
-    let stop = job.stop().child_token();
-    let program = Program { child, group, job: job.clone(), limits, stop: stop.clone(), cleanup: job.cleanup_token() };
-    let _stopped_when_dropped = stop.drop_guard();
-    PROGRAMS.spawn(program.supervise().instrument(Span::current())).await.map_err(io::Error::other)?
+    let group = ProcessGroup::of_leader(&child);
+    let stop_token = job.stop().child_token();
+    let program =
+        Program { child, group, job: job.clone(), limits, stop: stop_token.clone(), cleanup: job.cleanup_token() };
+    let _stopped_when_dropped = stop_token.drop_guard();
+    RUNNING_PROGRAMS.spawn(program.supervise().instrument(Span::current())).await.map_err(io::Error::other)?
 }
 
 struct Program {
@@ -94,21 +95,20 @@ impl Program {
         let data = self.job.message().data.get();
         let end = {
             // The three pipes are served concurrently, because the program may block on any of them.
-            let writing_and_logging = async { Ok(tokio::join!(write_input(stdin, data), stderr.read())) };
-            let streaming =
-                async { tokio::try_join!(read_output(stdout, &mut output), writing_and_logging).map(|_| ()) };
-            let mut streaming = pin!(streaming.fuse());
+            let write_and_log = async { Ok(tokio::join!(write_input(stdin, data), stderr.read())) };
+            let stream_output = async { tokio::try_join!(read_output(stdout, &mut output), write_and_log).map(|_| ()) };
+            let mut stream_output = pin!(stream_output.fuse());
             let end = tokio::select! {
                 exited = self.child.wait() => EndReason::Exited(exited?),
-                Err(OutputTooLarge) = &mut streaming => EndReason::TooMuchOutput,
+                Err(OutputTooLarge) = &mut stream_output => EndReason::TooMuchOutput,
                 () = sleep_until(deadline) => EndReason::TimedOut,
                 () = self.stop.cancelled() => EndReason::Stopped,
             };
             if !matches!(end, EndReason::Exited(_)) {
                 // The output is still read, because a program that blocks on a full pipe could not end.
                 let kill_at = self.job.must_end_by(self.limits.stop_grace);
-                let stopping = stop(&mut self.child, &self.group, kill_at);
-                tokio::join!(stopping, timeout_at(kill_at, wait_for_streams(&mut streaming))).0;
+                let stop_program = stop(&mut self.child, &self.group, kill_at);
+                tokio::join!(stop_program, timeout_at(kill_at, wait_for_streams(&mut stream_output))).0;
             }
             // The group is killed even if the program exited by itself, because the program may have left child processes behind.
             self.group.kill();
@@ -116,7 +116,7 @@ impl Program {
                 warn!("a program was killed but does not end: it hangs in the kernel");
             }
             drop(self.cleanup);
-            match timeout(DRAIN_TIMEOUT, wait_for_streams(&mut streaming)).await {
+            match timeout(DRAIN_TIMEOUT, wait_for_streams(&mut stream_output)).await {
                 Ok(Err(OutputTooLarge)) => EndReason::TooMuchOutput,
                 Ok(Ok(())) | Err(_) => end,
             }

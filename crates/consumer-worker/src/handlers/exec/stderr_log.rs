@@ -94,12 +94,12 @@ mod tests {
 
     #[tokio::test]
     async fn stderr_memory_is_bounded_for_long_lines_and_many_lines() {
-        let long = vec![b'x'; 1_000_000];
-        let long = log(&long).await;
-        assert_eq!(long.cut_bytes, 1_000_000 - MAX_LINE_BYTES as u64);
-        assert_eq!(long.into_last_line().len(), MAX_LINE_BYTES);
-        let many = "x\n".repeat(MAX_LOGGED_LINES + 5);
-        let many = log(many.as_bytes()).await;
-        assert_eq!((many.lines, many.cut_bytes), (MAX_LOGGED_LINES + 5, 5));
+        let long_text = vec![b'x'; 1_000_000];
+        let long_text = log(&long_text).await;
+        assert_eq!(long_text.cut_bytes, 1_000_000 - MAX_LINE_BYTES as u64);
+        assert_eq!(long_text.into_last_line().len(), MAX_LINE_BYTES);
+        let many_lines = "x\n".repeat(MAX_LOGGED_LINES + 5);
+        let many_lines = log(many_lines.as_bytes()).await;
+        assert_eq!((many_lines.lines, many_lines.cut_bytes), (MAX_LOGGED_LINES + 5, 5));
     }
 }

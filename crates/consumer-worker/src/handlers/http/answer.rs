@@ -132,8 +132,9 @@ mod tests {
             assert_eq!(requested(text), secs.map(Duration::from_secs), "{text}");
         }
         assert_eq!(requested_pause(&HeaderMap::new()), None);
-        let by_our_clock = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
-        let pause = requested_pause(&[(RETRY_AFTER, by_our_clock.parse().unwrap())].into_iter().collect()).unwrap();
+        let date_by_our_clock = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
+        let pause =
+            requested_pause(&[(RETRY_AFTER, date_by_our_clock.parse().unwrap())].into_iter().collect()).unwrap();
         assert!((55..=60).contains(&pause.as_secs()), "{pause:?}");
     }
 }

@@ -62,9 +62,9 @@ pub(super) enum ReadError {
 /// has the part of the body that was read.
 pub(super) async fn read_body(answer: &mut Response, max: usize, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
     while let Some(data) = answer.chunk().await.map_err(|error| ReadError::Interrupted(no_answer::reason(&error)))? {
-        let kept = data.len().min(max - bytes.len());
-        bytes.extend_from_slice(&data[..kept]);
-        if kept < data.len() {
+        let kept_length = data.len().min(max - bytes.len());
+        bytes.extend_from_slice(&data[..kept_length]);
+        if kept_length < data.len() {
             return Err(ReadError::TooLarge);
         }
     }
@@ -80,15 +80,15 @@ pub(super) fn trusted_receivers(ca_file: Option<&FilePath>, is_needed: bool) -> 
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
     if let Some(path) = ca_file {
-        let in_file = |problem: String| format!("ca_file: {path}: {problem}");
+        let file_error = |problem: String| format!("ca_file: {path}: {problem}");
         let certificates = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| in_file(format!("can't be read: {error}")))?;
+            .map_err(|error| file_error(format!("can't be read: {error}")))?;
         if certificates.is_empty() {
-            return Err(in_file("there is no certificate as PEM in it".into()));
+            return Err(file_error("there is no certificate as PEM in it".into()));
         }
         for certificate in certificates {
-            roots.add(certificate).map_err(|error| in_file(error.to_string()))?;
+            roots.add(certificate).map_err(|error| file_error(error.to_string()))?;
         }
     }
     if is_needed && roots.is_empty() {

@@ -65,10 +65,15 @@ pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap
 /// Returns a text as the value of a header. Spaces at both ends of the text are encoded, too, because receivers trim the values
 /// of headers.
 fn header_text(text: &str) -> String {
-    let inner = text.trim_matches(' ');
-    let before = text.len() - text.trim_start_matches(' ').len();
-    let after = text.len() - before - inner.len();
-    ["%20".repeat(before), utf8_percent_encode(inner, HEADER_ESCAPES).to_string(), "%20".repeat(after)].concat()
+    let inner_text = text.trim_matches(' ');
+    let leading_spaces = text.len() - text.trim_start_matches(' ').len();
+    let trailing_spaces = text.len() - leading_spaces - inner_text.len();
+    [
+        "%20".repeat(leading_spaces),
+        utf8_percent_encode(inner_text, HEADER_ESCAPES).to_string(),
+        "%20".repeat(trailing_spaces),
+    ]
+    .concat()
 }
 
 /// Returns JSON in ASCII, with all other characters escaped. Line ends and tabs occur only between tokens, where a space is
@@ -131,13 +136,13 @@ mod tests {
         for exact in [" a", "a ", "  ", " a  b ", "%20", "+", "\u{a0}a", "a\u{2028}", "ä", "a=b; c=\"d\"", ","] {
             let headers = of(&TestJob::new("q", &1).name(exact).id(exact).job(), &[], b"1");
             // The receiver's HTTP parser trims the value.
-            let received = |name: &str| headers[name].to_str().unwrap().trim().to_owned();
-            let decoded = |text: &str| percent_decode_str(text).decode_utf8().unwrap().into_owned();
+            let received_header = |name: &str| headers[name].to_str().unwrap().trim().to_owned();
+            let decode_text = |text: &str| percent_decode_str(text).decode_utf8().unwrap().into_owned();
             for name in ["drover-name", "drover-message-id"] {
-                assert_eq!(decoded(&received(name)), exact, "{name}");
+                assert_eq!(decode_text(&received_header(name)), exact, "{name}");
             }
-            let id = received("webhook-id");
-            let parts: Vec<String> = id.split(':').map(decoded).collect();
+            let id = received_header("webhook-id");
+            let parts: Vec<String> = id.split(':').map(decode_text).collect();
             assert_eq!(parts, ["q", exact], "{id}");
         }
     }

@@ -78,9 +78,9 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let networks = self.0.clone();
         Box::pin(async move {
-            let found: Vec<SocketAddr> = lookup_host((name.as_str(), 0)).await?.collect();
+            let found_addresses: Vec<SocketAddr> = lookup_host((name.as_str(), 0)).await?.collect();
             let (allowed, refused): (Vec<_>, Vec<_>) =
-                found.into_iter().partition(|address| networks.allows(address.ip()));
+                found_addresses.into_iter().partition(|address| networks.allows(address.ip()));
             match refused.first() {
                 Some(address) if allowed.is_empty() => {
                     Err(PrivateAddress { host: name.as_str().to_owned(), address: address.ip() }.into())
@@ -97,17 +97,17 @@ mod tests {
 
     #[test]
     fn only_public_addresses_and_named_networks_are_allowed() {
-        let public = Networks::PublicAnd(Vec::new());
+        let public_networks = Networks::PublicAnd(Vec::new());
         for address in ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "64:ff9b::1.1.1.1", "::ffff:1.1.1.1"]
         {
-            assert!(public.allows(address.parse().unwrap()), "{address}");
+            assert!(public_networks.allows(address.parse().unwrap()), "{address}");
         }
         let private = "0.0.0.0 10.0.0.1 100.64.0.1 100.100.100.200 127.0.0.1 127.255.255.254 169.254.169.254 172.16.0.1 \
                        172.31.255.255 192.168.1.1 198.19.0.1 224.0.0.1 255.255.255.255 168.63.129.16 :: ::1 ::127.0.0.1 \
                        ::ffff:127.0.0.1 ::ffff:a9fe:a9fe 64:ff9b::10.0.0.1 64:ff9b:1::1 fc00::1 fd00:ec2::254 fe80::1 \
                        fec0::1 ff02::1 2001::1 2001:db8::1 2002:7f00:1::";
         for address in private.split_whitespace() {
-            assert!(!public.allows(address.parse().unwrap()), "{address}");
+            assert!(!public_networks.allows(address.parse().unwrap()), "{address}");
             assert!(Networks::All.allows(address.parse().unwrap()), "{address}");
         }
         let public_and_two = Networks::PublicAnd(vec!["10.1.0.0/16".parse().unwrap(), "127.0.0.1/32".parse().unwrap()]);
