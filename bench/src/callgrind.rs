@@ -26,18 +26,18 @@ impl Callgrind {
 
     /// Wraps the command so that it runs under callgrind. The process keeps the id that valgrind has, so signals reach it.
     pub(crate) fn wrap(&self, command: &Command) -> Command {
-        let mut wrapped = Command::new("valgrind");
+        let mut valgrind_command = Command::new("valgrind");
         // Only totals are needed, so the dumps omit lines and instructions.
-        wrapped.args(["--tool=callgrind", "--quiet", "--dump-line=no", "--dump-instr=no"]);
-        wrapped.args([self.option("--callgrind-out-file=", "counted"), self.option("--vgdb-prefix=", "vgdb")]);
-        wrapped.arg(command.get_program()).args(command.get_args());
+        valgrind_command.args(["--tool=callgrind", "--quiet", "--dump-line=no", "--dump-instr=no"]);
+        valgrind_command.args([self.option("--callgrind-out-file=", "counted"), self.option("--vgdb-prefix=", "vgdb")]);
+        valgrind_command.arg(command.get_program()).args(command.get_args());
         for (key, value) in command.get_envs() {
             match value {
-                Some(value) => wrapped.env(key, value),
-                None => wrapped.env_remove(key),
+                Some(value) => valgrind_command.env(key, value),
+                None => valgrind_command.env_remove(key),
             };
         }
-        wrapped
+        valgrind_command
     }
 
     /// The number of instructions that the process with the id `pid` executes while `load` runs, and the result of `load`.

@@ -22,7 +22,7 @@ use crate::{
 /// The queue that the default configuration routes.
 pub(crate) const QUEUE: &str = "my-queue";
 /// The number of messages of a batch.
-pub(crate) const BATCH: usize = 1_000;
+pub(crate) const BATCH_SIZE: usize = 1_000;
 /// The time limit of a measurement.
 const TIME_LIMIT: Duration = Duration::from_secs(180);
 /// The number of messages for the handlers of 10 ms: more than they can handle during the measurement.
@@ -93,8 +93,8 @@ impl Drover {
             for task in 0..4 {
                 let queue = Arc::clone(&queue);
                 tasks.spawn(async move {
-                    for index in (0..messages.div_ceil(BATCH)).skip(task).step_by(4) {
-                        let numbers = index * BATCH..messages.min((index + 1) * BATCH);
+                    for index in (0..messages.div_ceil(BATCH_SIZE)).skip(task).step_by(4) {
+                        let numbers = index * BATCH_SIZE..messages.min((index + 1) * BATCH_SIZE);
                         let batch = numbers.map(|n| message(n, delay)).collect::<Result<_>>()?;
                         queue.enqueue(batch).await?;
                     }
@@ -116,8 +116,8 @@ impl Drover {
         let settings = json!({"visibility_timeout": "2s"});
         self.runtime.block_on(queue.configure(&settings))?;
         self.runtime.block_on(queue.pause())?;
-        for _ in 0..MESSAGES_FOR_10_MS_HANDLERS / BATCH {
-            let batch = (0..BATCH).map(|_| Ok(NewMessage::new(to_raw_value(&json!({"ms": 10}))?)));
+        for _ in 0..MESSAGES_FOR_10_MS_HANDLERS / BATCH_SIZE {
+            let batch = (0..BATCH_SIZE).map(|_| Ok(NewMessage::new(to_raw_value(&json!({"ms": 10}))?)));
             self.runtime.block_on(queue.enqueue(batch.collect::<Result<_>>()?))?;
         }
         let env = [("DROVER__WORKER__CONCURRENCY", "25".into()), ("DROVER__LOG__FILTER", "warn".into())];
@@ -146,8 +146,9 @@ impl Drover {
         if before.lapsed == 0 || after.counts.waiting == 0 {
             return Err("no lease of the killed worker lapsed, or the waiting list was drained before the end".into());
         }
-        let after_kill = to_f64(usize::try_from(after.totals.completed - before.completed)?) / elapsed.as_secs_f64();
-        Ok(SleepThroughput { per_second, busy_share, rate_share_after_kill: after_kill / (per_second * 0.75) })
+        let rate_after_kill =
+            to_f64(usize::try_from(after.totals.completed - before.completed)?) / elapsed.as_secs_f64();
+        Ok(SleepThroughput { per_second, busy_share, rate_share_after_kill: rate_after_kill / (per_second * 0.75) })
     }
 
     /// Drains this many messages with this many worker processes, and returns the messages per second.
@@ -170,11 +171,11 @@ impl Drover {
 
     /// Resumes the queue, waits until the running workers have drained it, and returns the messages per second.
     pub(crate) fn drain_paused(&self, messages: usize) -> Result<f64> {
-        let before = self.status()?.totals.completed;
+        let completed_before = self.status()?.totals.completed;
         let start = Instant::now();
         self.runtime.block_on(self.queue(QUEUE)?.resume())?;
-        let length = format!("LLEN drover:{{{QUEUE}}}:waiting");
-        while self.redis.command(&length) != ":0" || self.status()?.counts.active > 0 {
+        let length_command = format!("LLEN drover:{{{QUEUE}}}:waiting");
+        while self.redis.command(&length_command) != ":0" || self.status()?.counts.active > 0 {
             if start.elapsed() > TIME_LIMIT {
                 return Err("the queue is not drained".into());
             }
@@ -183,7 +184,7 @@ impl Drover {
         let elapsed = start.elapsed();
         let (status, messages) = (self.status()?, u64::try_from(messages)?);
         // Delayed messages of earlier single POSTs may have become due; these messages were drained too.
-        let (totals, completed) = (&status.totals, status.totals.completed - before);
+        let (totals, completed) = (&status.totals, status.totals.completed - completed_before);
         if completed < messages || totals.enqueued != totals.completed + status.counts.delayed {
             return Err(format!("{completed} of {messages} were completed: {totals:?}, {:?}", status.counts).into());
         }
@@ -192,10 +193,10 @@ impl Drover {
 
     /// Posts batches of 1,000 over four connections, and returns the messages per second.
     pub(crate) fn post_batches(&self, messages: usize) -> Result<f64> {
-        let batch: Vec<_> = (0..BATCH).map(|n| json!({"data": payload(n)})).collect();
+        let batch: Vec<_> = (0..BATCH_SIZE).map(|n| json!({"data": payload(n)})).collect();
         let body = json!({"messages": batch}).to_string();
         let request = load::post(&format!("/v1/queues/{QUEUE}/messages/batch"), "application/json", &body);
-        self.post_bulk(messages, vec![request; messages / BATCH], BATCH)
+        self.post_bulk(messages, vec![request; messages / BATCH_SIZE], BATCH_SIZE)
     }
 
     /// Posts NDJSON over four connections, one request on each, and returns the messages per second.
@@ -208,10 +209,10 @@ impl Drover {
 
     fn post_bulk(&self, messages: usize, requests: Vec<Vec<u8>>, messages_per_request: usize) -> Result<f64> {
         let api = self.api()?;
-        let before = self.status()?.totals.enqueued;
-        let loaded = load::send(api.address(), requests, 4, Until::AllSent)?;
-        self.check_stored(before, loaded.requests * messages_per_request)?;
-        Ok(to_f64(messages) / loaded.elapsed.as_secs_f64())
+        let enqueued_before = self.status()?.totals.enqueued;
+        let load_result = load::send(api.address(), requests, 4, Until::AllSent)?;
+        self.check_stored(enqueued_before, load_result.requests * messages_per_request)?;
+        Ok(to_f64(messages) / load_result.elapsed.as_secs_f64())
     }
 
     /// Posts one message per request, due in 1.5 s, over this many connections. Returns the load and the API's peak memory in
@@ -220,11 +221,11 @@ impl Drover {
         let api = self.api()?;
         let request = single_post(&format!("/v1/queues/{QUEUE}/messages"));
         load::send(api.address(), vec![request.clone()], connections, Until::Elapsed(Duration::from_secs(1)))?;
-        let before = self.status()?.totals.enqueued;
-        let loaded =
+        let enqueued_before = self.status()?.totals.enqueued;
+        let load_result =
             load::send(api.address(), vec![request], connections, Until::Elapsed(Duration::from_secs(seconds)))?;
-        self.check_stored(before, loaded.requests)?;
-        Ok((loaded, api.memory()?.1))
+        self.check_stored(enqueued_before, load_result.requests)?;
+        Ok((load_result, api.memory()?.1))
     }
 
     /// Posts this many messages a second over 50 connections. The time of a POST is measured from the instant at which it is
@@ -232,10 +233,10 @@ impl Drover {
     pub(crate) fn post_steadily(&self, per_second: f64, seconds: u64) -> Result<LoadResult> {
         let (api, before) = (self.api()?, self.status()?.totals.enqueued);
         let request = single_post(&format!("/v1/queues/{QUEUE}/messages"));
-        let until = Until::Paced { duration: Duration::from_secs(seconds), per_second };
-        let loaded = load::send(api.address(), vec![request], 50, until)?;
-        self.check_stored(before, loaded.requests)?;
-        Ok(loaded)
+        let end_condition = Until::Paced { duration: Duration::from_secs(seconds), per_second };
+        let load_result = load::send(api.address(), vec![request], 50, end_condition)?;
+        self.check_stored(before, load_result.requests)?;
+        Ok(load_result)
     }
 
     /// Posts one message per request to this many queues in turn.
@@ -248,40 +249,40 @@ impl Drover {
 
     /// Fails unless this many messages were stored since the total was `before`.
     pub(crate) fn check_stored(&self, before: u64, messages: usize) -> Result<()> {
-        let stored = usize::try_from(self.status()?.totals.enqueued - before)?;
-        if stored == messages {
+        let stored_count = usize::try_from(self.status()?.totals.enqueued - before)?;
+        if stored_count == messages {
             Ok(())
         } else {
-            Err(format!("{stored} messages are stored, {messages} were answered with success").into())
+            Err(format!("{stored_count} messages are stored, {messages} were answered with success").into())
         }
     }
 
     /// Measures the cost of a message in Redis from its enqueue to its result: CPU time in µs, commands, bytes while it waits,
     /// bytes when it is completed, and the worker's peak memory in MiB.
     pub(crate) fn cost(&self, messages: usize) -> Result<[f64; 5]> {
-        let length = format!("LLEN drover:{{{QUEUE}}}:completed");
-        let completed: usize = self.redis.command(&length).trim_start_matches(':').parse()?;
-        let all_completed = format!(":{}", completed + messages);
+        let length_command = format!("LLEN drover:{{{QUEUE}}}:completed");
+        let completed_count: usize = self.redis.command(&length_command).trim_start_matches(':').parse()?;
+        let all_completed = format!(":{}", completed_count + messages);
         self.redis.command("CONFIG RESETSTAT");
-        let before = Cost::read(&self.redis)?;
+        let cost_before = Cost::read(&self.redis)?;
         self.enqueue(messages, None)?;
-        let waiting = Cost::read(&self.redis)?;
+        let waiting_cost = Cost::read(&self.redis)?;
         let mut worker = self.worker(None, "warn")?;
         worker.ignore_log();
         let start = Instant::now();
-        while self.redis.command(&length) != all_completed {
+        while self.redis.command(&length_command) != all_completed {
             if start.elapsed() > TIME_LIMIT {
                 return Err("the queue is not drained".into());
             }
             thread::sleep(Duration::from_millis(20));
         }
-        let after = Cost::read(&self.redis)?;
+        let end_cost = Cost::read(&self.redis)?;
         let per_message = |from: f64, to: f64| (to - from) / to_f64(messages);
         Ok([
-            per_message(before.cpu_us, after.cpu_us),
-            per_message(0.0, after.calls),
-            per_message(before.memory, waiting.memory),
-            per_message(before.memory, after.memory),
+            per_message(cost_before.cpu_us, end_cost.cpu_us),
+            per_message(0.0, end_cost.calls),
+            per_message(cost_before.memory, waiting_cost.memory),
+            per_message(cost_before.memory, end_cost.memory),
             worker.memory()?.1,
         ])
     }
@@ -305,8 +306,8 @@ impl Drover {
     pub(crate) fn lateness(&self, messages: usize) -> Result<Times> {
         let (mut worker, times) = (self.worker(None, "info")?, Arc::new(Mutex::new(Times::default())));
         worker.follow_log(record_elapsed_since(&times));
-        let base = wall_millis().trunc() + 2_000.0;
-        let due = |n: usize| base + (to_f64(n) * 2_000.0 / to_f64(messages)).trunc();
+        let base_millis = wall_millis().trunc() + 2_000.0;
+        let due = |n: usize| base_millis + (to_f64(n) * 2_000.0 / to_f64(messages)).trunc();
         let batch = (0..messages).map(|n| {
             let data = to_raw_value(&json!({"since": due(n)}))?;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the time is in the present")]
@@ -314,7 +315,7 @@ impl Drover {
             Ok(NewMessage { deliver_at: Some(deliver_at), ..NewMessage::new(data) })
         });
         let batch: Vec<NewMessage> = batch.collect::<Result<_>>()?;
-        for chunk in batch.chunks(BATCH) {
+        for chunk in batch.chunks(BATCH_SIZE) {
             self.runtime.block_on(self.queue(QUEUE)?.enqueue(chunk.to_vec()))?;
         }
         wait_for_all(&times, messages)
@@ -326,10 +327,11 @@ fn record_elapsed_since(times: &Arc<Mutex<Times>>) -> impl FnMut(&str) + Send + 
     let times = Arc::clone(times);
     move |line| {
         let now = wall_millis();
-        let since = line.split("since").nth(1).map(|rest| rest.trim_start_matches(|char: char| !char.is_ascii_digit()));
-        let since = since.and_then(|rest| rest.split('}').next()?.parse::<f64>().ok());
-        if let (Some(since), Ok(mut times)) = (since, times.lock()) {
-            times.record_millis(now - since);
+        let since_clause =
+            line.split("since").nth(1).map(|rest| rest.trim_start_matches(|char: char| !char.is_ascii_digit()));
+        let start_seconds = since_clause.and_then(|rest| rest.split('}').next()?.parse::<f64>().ok());
+        if let (Some(start_seconds), Ok(mut times)) = (start_seconds, times.lock()) {
+            times.record_millis(now - start_seconds);
         }
     }
 }

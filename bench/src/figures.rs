@@ -26,8 +26,8 @@ impl Figures {
 
     /// The median of a figure for each system.
     pub(crate) fn medians(&self, figure: &str) -> Vec<(&str, f64)> {
-        let of_figure = self.samples.iter().filter(|((name, _), _)| name == figure);
-        of_figure.map(|((_, system), samples)| (system.as_str(), median(samples))).collect()
+        let samples_of_figure = self.samples.iter().filter(|((name, _), _)| name == figure);
+        samples_of_figure.map(|((_, system), samples)| (system.as_str(), median(samples))).collect()
     }
 
     /// The median of a figure for one system.
@@ -37,13 +37,13 @@ impl Figures {
 }
 
 fn median(samples: &[f64]) -> f64 {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
+    let mut sorted_samples = samples.to_vec();
+    sorted_samples.sort_by(f64::total_cmp);
+    let middle_index = sorted_samples.len() / 2;
+    match sorted_samples.len() {
         0 => f64::NAN,
-        odd if odd % 2 == 1 => sorted[middle],
-        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
+        odd if odd % 2 == 1 => sorted_samples[middle_index],
+        _ => f64::midpoint(sorted_samples[middle_index - 1], sorted_samples[middle_index]),
     }
 }
 

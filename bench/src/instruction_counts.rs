@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use crate::{
     Error, Result,
     callgrind::Callgrind,
-    drover::{self, BATCH, Drover, QUEUE},
+    drover::{self, BATCH_SIZE, Drover, QUEUE},
     figures::format_number,
     load::{self, Until, to_f64},
     service::Service,
@@ -24,7 +24,7 @@ use crate::{
 /// The upper bound of each figure: 1.15 times the count when the bound was set. The margin allows for other versions of Redis,
 /// Rust and the C library, and for other processors; on one machine a figure varies by 2 %. A change that lowers a count also
 /// lowers its bound. A change that needs a higher bound raises it, and its commit says why.
-const BOUNDS: [(&str, f64); 10] = [
+const COUNT_BOUNDS: [(&str, f64); 10] = [
     ("API, a POST, 50 connections", 62_000.0),
     ("API, a POST, 1 connection", 96_000.0),
     ("worker, a message drained", 25_700.0),
@@ -42,17 +42,21 @@ const REDIS_TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Counts the instructions, prints every figure with its bound, and fails if a figure exceeds its bound.
 pub(crate) fn check() -> Result<()> {
-    let mut counted = vec![count_post(50, 2_000)?, count_post(1, 1_000)?, count_drained_message(6_000)?];
-    counted.extend(count_redis()?);
+    let mut measured_counts = vec![count_post(50, 2_000)?, count_post(1, 1_000)?, count_drained_message(6_000)?];
+    measured_counts.extend(count_redis()?);
     println!("| instructions | counted | at most |\n|---|---:|---:|");
-    let mut exceeded = Vec::new();
-    for ((figure, bound), count) in BOUNDS.into_iter().zip(counted) {
+    let mut exceeded_bounds = Vec::new();
+    for ((figure, bound), count) in COUNT_BOUNDS.into_iter().zip(measured_counts) {
         println!("| {figure} | {} | {} |", format_number(count), format_number(bound));
         if count > bound {
-            exceeded.push(figure);
+            exceeded_bounds.push(figure);
         }
     }
-    if exceeded.is_empty() { Ok(()) } else { Err(format!("these exceed their bounds: {}", exceeded.join("; ")).into()) }
+    if exceeded_bounds.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("these exceed their bounds: {}", exceeded_bounds.join("; ")).into())
+    }
 }
 
 /// Counts the API's instructions per POST of one message. The result is the difference between one load and another of
@@ -64,10 +68,10 @@ fn count_post(connections: usize, posts: usize) -> Result<f64> {
     api.ignore_log();
     let mut count_load = |posts| {
         let requests = vec![drover::single_post(&format!("/v1/queues/{QUEUE}/messages")); posts];
-        let before = drover.status()?.totals.enqueued;
+        let enqueued_before = drover.status()?.totals.enqueued;
         let send = || load::send(api.address(), requests, connections, Until::AllSent);
         let (instructions, _) = callgrind.count(api.pid(), send)?;
-        drover.check_stored(before, posts)?;
+        drover.check_stored(enqueued_before, posts)?;
         Ok::<_, Error>(instructions)
     };
     count_load(posts / 4)?;
@@ -80,7 +84,7 @@ fn count_drained_message(messages: usize) -> Result<f64> {
     let drover = Drover::on(RedisServer::start())?;
     let mut callgrind = Callgrind::new()?;
     let mut env = environment();
-    env.extend([("DROVER__WORKER__CONCURRENCY", BATCH.to_string()), ("DROVER__LOG__FILTER", "warn".into())]);
+    env.extend([("DROVER__WORKER__CONCURRENCY", BATCH_SIZE.to_string()), ("DROVER__LOG__FILTER", "warn".into())]);
     let mut worker = Service::drover_under_callgrind(&callgrind, "consumer-worker", &drover.url(), &env)?;
     worker.ignore_log();
     let mut count_drain = |messages| {
@@ -107,8 +111,8 @@ fn count_redis() -> Result<Vec<f64>> {
     );
     let queue = queues.queue(&QUEUE.parse()?);
     let consumer = ConsumerId::issue();
-    let mut counted = Vec::new();
-    for (calls, size) in [(10, BATCH), (100, 1)] {
+    let mut measured_counts = Vec::new();
+    for (calls, size) in [(10, BATCH_SIZE), (100, 1)] {
         // The first calls also open connections and load scripts, so they do not count.
         let first = async {
             enqueue(&queue, 1, size).await?;
@@ -121,22 +125,22 @@ fn count_redis() -> Result<Vec<f64>> {
             callgrind.count(redis.pid(), || runtime.block_on(lease(&queue, &consumer, calls, size)))?;
         let (settled, ()) = callgrind.count(redis.pid(), || runtime.block_on(settle(&queue, &settlements, size)))?;
         for instructions in [enqueued, leased, settled] {
-            counted.push(per_message(instructions, calls * size)?);
+            measured_counts.push(per_message(instructions, calls * size)?);
         }
     }
     let (empty, ()) = callgrind.count(redis.pid(), || {
         runtime.block_on(async {
             for _ in 0..EMPTY_CALLS {
-                let leased = queue.lease(&LeaseRequest::new(consumer.clone(), BATCH)).await?;
-                if !leased.deliveries.is_empty() {
+                let lease_reply = queue.lease(&LeaseRequest::new(consumer.clone(), BATCH_SIZE)).await?;
+                if !lease_reply.deliveries.is_empty() {
                     return Err("messages were leased from an empty queue".into());
                 }
             }
             Ok(())
         })
     })?;
-    counted.push(per_message(empty, EMPTY_CALLS)?);
-    Ok(counted)
+    measured_counts.push(per_message(empty, EMPTY_CALLS)?);
+    Ok(measured_counts)
 }
 
 /// Enqueues messages by this many calls of this size.
@@ -153,12 +157,12 @@ async fn lease(queue: &Queue, consumer: &ConsumerId, calls: usize, size: usize) 
     let action = Action::Complete(to_raw_value("processed ✅")?);
     let mut settlements = Vec::new();
     for _ in 0..calls {
-        let leased = queue.lease(&LeaseRequest::new(consumer.clone(), size)).await?;
-        if leased.deliveries.len() != size {
-            return Err(format!("{} of {size} messages were leased", leased.deliveries.len()).into());
+        let lease_reply = queue.lease(&LeaseRequest::new(consumer.clone(), size)).await?;
+        if lease_reply.deliveries.len() != size {
+            return Err(format!("{} of {size} messages were leased", lease_reply.deliveries.len()).into());
         }
         let settlement = |delivery: Delivery| Settlement { lease: delivery.lease, action: action.clone() };
-        settlements.extend(leased.deliveries.into_iter().map(settlement));
+        settlements.extend(lease_reply.deliveries.into_iter().map(settlement));
     }
     Ok(settlements)
 }
@@ -166,8 +170,8 @@ async fn lease(queue: &Queue, consumer: &ConsumerId, calls: usize, size: usize) 
 /// Settles leases by calls of this size.
 async fn settle(queue: &Queue, settlements: &[Settlement], size: usize) -> Result<()> {
     for batch in settlements.chunks(size) {
-        let settled = queue.settle(batch).await?;
-        if !settled.iter().all(|settled| *settled == Some(State::Completed)) {
+        let settle_outcomes = queue.settle(batch).await?;
+        if !settle_outcomes.iter().all(|settle_outcomes| *settle_outcomes == Some(State::Completed)) {
             return Err("not all leased messages were completed".into());
         }
     }

@@ -67,7 +67,7 @@ pub(crate) fn send(
     connections: usize,
     until: Until,
 ) -> Result<LoadResult> {
-    let sender = thread::spawn(move || -> Result<LoadResult> {
+    let sender_thread = thread::spawn(move || -> Result<LoadResult> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let (requests, next) = (Arc::new(requests), Arc::new(AtomicUsize::new(0)));
@@ -83,7 +83,7 @@ pub(crate) fn send(
             Ok(LoadResult { requests: times.len(), elapsed: start.elapsed(), times })
         })
     });
-    sender.join().map_err(|_| "the thread of the load panicked")?
+    sender_thread.join().map_err(|_| "the thread of the load panicked")?
 }
 
 async fn client(
@@ -99,7 +99,7 @@ async fn client(
     loop {
         let index = next.fetch_add(1, Ordering::Relaxed);
         let mut sent_at = Instant::now();
-        let is_over = match until {
+        let is_load_over = match until {
             Until::Elapsed(duration) => start.elapsed() >= duration,
             Until::Paced { duration, per_second } => {
                 sent_at = start + Duration::from_secs_f64(to_f64(index) / per_second);
@@ -107,7 +107,7 @@ async fn client(
             }
             Until::AllSent => index >= requests.len(),
         };
-        if is_over {
+        if is_load_over {
             return Ok(times);
         }
         tokio::time::sleep_until(sent_at.into()).await;

@@ -47,8 +47,8 @@ impl Peers {
         println!("Installing the peers in {}", cache.display());
         let prepare = |names: &str, part: &str, install: fn(&Path) -> Result<()>| {
             let folder = cache.join(part);
-            let copied = run(Command::new("cp").arg("-R").arg(source.join(part)).arg(&cache));
-            match copied.and_then(|()| install(&folder)) {
+            let copy_result = run(Command::new("cp").arg("-R").arg(source.join(part)).arg(&cache));
+            match copy_result.and_then(|()| install(&folder)) {
                 Ok(()) => Some(folder),
                 Err(error) => {
                     println!("Skipped, because it can't be installed here: {names}: {error}");
@@ -100,12 +100,12 @@ impl Peers {
         for _ in 0..4 {
             workers.push(node("w").stdout(Stdio::null()).spawn()?);
         }
-        let measured = node("p").stderr(Stdio::inherit()).output();
+        let node_output = node("p").stderr(Stdio::inherit()).output();
         for mut worker in workers {
             let _ = worker.kill();
             let _ = worker.wait();
         }
-        Ok(Some(String::from_utf8_lossy(&measured?.stdout).trim().parse()?))
+        Ok(Some(String::from_utf8_lossy(&node_output?.stdout).trim().parse()?))
     }
 
     /// Sends a producer the same load of single POSTs that Drover gets. Returns `None` if the producer is skipped.
@@ -132,10 +132,10 @@ impl Peers {
         let service = Service::peer(command, ReservedPort::reserve())?;
         let address = service.address();
         load::send(address, vec![single_post(path)], connections, Until::Elapsed(Duration::from_secs(1)))?;
-        let loaded =
+        let load_result =
             load::send(address, vec![single_post(path)], connections, Until::Elapsed(Duration::from_secs(seconds)))?;
         drop(service);
-        Ok(Some(loaded))
+        Ok(Some(load_result))
     }
 }
 
@@ -143,8 +143,8 @@ impl Peers {
 /// package for this machine.
 fn install_packages(folder: &Path) -> Result<()> {
     let (lock, installed) = (folder.join("package-lock.json"), folder.join("installed-lock.json"));
-    let required = std::fs::read(&lock)?;
-    if std::fs::read(&installed).is_ok_and(|installed| installed == required) {
+    let required_lock = std::fs::read(&lock)?;
+    if std::fs::read(&installed).is_ok_and(|installed| installed == required_lock) {
         return Ok(());
     }
     let npm = |subcommand: &str| {
@@ -155,7 +155,7 @@ fn install_packages(folder: &Path) -> Result<()> {
     if !succeeds(&mut npm("ci")) {
         run(&mut npm("install"))?;
     }
-    Ok(std::fs::write(installed, required)?)
+    Ok(std::fs::write(installed, required_lock)?)
 }
 
 fn succeeds(command: &mut Command) -> bool {

@@ -5,7 +5,7 @@ use std::{fmt::Write, fs, path::Path};
 use crate::{
     Result,
     figures::{Figures, format_number},
-    rounds::DROVER,
+    rounds::DROVER_NAME,
 };
 
 const PLOTS: [(&str, &str, &str); 4] = [
@@ -23,9 +23,9 @@ const MAX_BAR_WIDTH: f64 = 420.0;
 pub(crate) fn write(figures: &Figures, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     for (figure, file, title) in PLOTS {
-        let bars = figures.medians(figure);
-        if !bars.is_empty() {
-            fs::write(folder.join(file), svg(title, &bars)?)?;
+        let bar_medians = figures.medians(figure);
+        if !bar_medians.is_empty() {
+            fs::write(folder.join(file), svg(title, &bar_medians)?)?;
         }
     }
     println!("\nThe plots are in {}", folder.display());
@@ -34,16 +34,16 @@ pub(crate) fn write(figures: &Figures, folder: &Path) -> Result<()> {
 
 fn svg(title: &str, bars: &[(&str, f64)]) -> Result<String> {
     let max = bars.iter().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
-    let height = 50 + ROW_HEIGHT * bars.len();
+    let plot_height = 50 + ROW_HEIGHT * bars.len();
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"700\" height=\"{height}\" font-family=\"sans-serif\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"700\" height=\"{plot_height}\" font-family=\"sans-serif\" \
          font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"10\" y=\"24\" \
          font-size=\"15\" font-weight=\"bold\">{title}</text>\n"
     );
     for (row, (system, value)) in bars.iter().enumerate() {
         let (top, width) = (40 + ROW_HEIGHT * row, (value / max * MAX_BAR_WIDTH).max(1.0));
         let (middle, end) = (top + 15, LABEL_WIDTH + width + 6.0);
-        let colour = if system.starts_with(DROVER) { "#1f77b4" } else { "#9aa5b1" };
+        let colour = if system.starts_with(DROVER_NAME) { "#1f77b4" } else { "#9aa5b1" };
         writeln!(svg, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{system}</text>", LABEL_WIDTH - 8.0)?;
         writeln!(svg, "<rect x=\"{LABEL_WIDTH}\" y=\"{top}\" width=\"{width:.0}\" height=\"20\" fill=\"{colour}\"/>")?;
         writeln!(svg, "<text x=\"{end:.0}\" y=\"{middle}\">{}</text>", format_number(*value))?;

@@ -2,7 +2,7 @@
 
 use crate::{
     figures::{Figures, format_number},
-    rounds::DROVER,
+    rounds::DROVER_NAME,
 };
 
 /// A bound on Drover's median of a figure, relative to a peer's or absolute.
@@ -55,16 +55,17 @@ const BUDGETS: [Budget; 18] = [
 pub(crate) fn print(figures: &Figures) {
     println!("\n| figure | system | median | Drover / this |\n|---|---|---:|---:|");
     for figure in figures.names() {
-        let drover = figures.median(figure, DROVER);
+        let drover = figures.median(figure, DROVER_NAME);
         for (system, value) in figures.medians(figure) {
-            let ratio =
-                drover.filter(|_| system != DROVER).map_or_else(String::new, |drover| format_number(drover / value));
+            let ratio = drover
+                .filter(|_| system != DROVER_NAME)
+                .map_or_else(String::new, |drover| format_number(drover / value));
             println!("| {figure} | {system} | {} | {ratio} |", format_number(value));
         }
     }
     println!("\n| budget | | measured | met |\n|---|---|---:|---|");
     for Budget { figure, peer, bound } in &BUDGETS {
-        let drover = figures.median(figure, DROVER).or_else(|| figures.median(figure, "backlog"));
+        let drover = figures.median(figure, DROVER_NAME).or_else(|| figures.median(figure, "backlog"));
         let Some(drover) = drover else { continue };
         let (rule, measured, is_met) = match bound {
             Max(max) => (format!("≤ {}", format_number(*max)), drover, drover <= *max),

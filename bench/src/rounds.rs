@@ -13,7 +13,7 @@ use crate::{
     persistence::Persistence,
 };
 
-pub(crate) const DROVER: &str = "Drover";
+pub(crate) const DROVER_NAME: &str = "Drover";
 
 /// Measures every figure once for each system.
 pub(crate) fn measure(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -> Result<()> {
@@ -47,7 +47,7 @@ fn measure_drains(arguments: &Arguments, peers: &Peers, persistence: Persistence
     let figure = persistence.figure_name("drain, 1/s");
     for (workers, concurrency) in [(1, None), (1, Some(arguments.concurrency)), (4, None)] {
         let system = match (workers, concurrency) {
-            (1, None) => DROVER.into(),
+            (1, None) => DROVER_NAME.into(),
             (1, Some(concurrency)) => format!("Drover, concurrency {concurrency}"),
             _ => format!("Drover, {workers} workers"),
         };
@@ -72,7 +72,7 @@ fn measure_bulks(arguments: &Arguments, peers: &Peers, persistence: Persistence,
     }
     let (messages, figure) = (arguments.messages, persistence.figure_name("bulk, 1/s"));
     let new = || on_new_redis(persistence);
-    figures.record(&figure, DROVER, new()?.post_batches(messages)?);
+    figures.record(&figure, DROVER_NAME, new()?.post_batches(messages)?);
     figures.record(&figure, "Drover, NDJSON", new()?.post_ndjson(messages)?);
     figures.record(&figure, "Drover, library", to_f64(messages) / new()?.enqueue(messages, None)?.as_secs_f64());
     for (driver, name) in [("bullmq", "BullMQ"), ("bull", "Bull")] {
@@ -89,9 +89,9 @@ fn measure_sleeps(arguments: &Arguments, peers: &Peers, figures: &mut Figures) -
     }
     let figure = "everysec, handlers of 10 ms, 1/s";
     let load = on_new_redis(Persistence::EverySecond)?.run_10_ms_handlers()?;
-    figures.record(figure, DROVER, load.per_second);
-    figures.record("everysec, handlers of 10 ms, share of time", DROVER, load.busy_share);
-    figures.record("everysec, handlers of 10 ms, share of rate after a kill", DROVER, load.rate_share_after_kill);
+    figures.record(figure, DROVER_NAME, load.per_second);
+    figures.record("everysec, handlers of 10 ms, share of time", DROVER_NAME, load.busy_share);
+    figures.record("everysec, handlers of 10 ms, share of rate after a kill", DROVER_NAME, load.rate_share_after_kill);
     if let Some(per_second) = peers.run_10_ms_handlers()? {
         figures.record(figure, "BullMQ", per_second);
     }
@@ -108,16 +108,20 @@ fn measure_singles(arguments: &Arguments, peers: &Peers, figures: &mut Figures) 
         let posts = persistence.figure_name(&format!("POST × {connections}"));
         let (loaded, memory) = on_new_redis(persistence)?.post_singles(connections, arguments.seconds)?;
         let peak = loaded.per_second();
-        record_load(figures, &posts, DROVER, loaded);
-        figures.record(&format!("{posts}, API's MiB"), DROVER, memory);
+        record_load(figures, &posts, DROVER_NAME, loaded);
+        figures.record(&format!("{posts}, API's MiB"), DROVER_NAME, memory);
         for (producer, name) in [(Producer::Nest, "NestJS + Bull"), (Producer::Echo, "axum echo")] {
             if let Some(loaded) = peers.post_singles(producer, persistence, connections, arguments.seconds)? {
                 record_load(figures, &posts, name, loaded);
             }
         }
         if matches!(persistence, Persistence::EverySecond) {
-            let mut steady = on_new_redis(persistence)?.post_steadily(peak / 2.0, arguments.seconds)?;
-            figures.record(&format!("{posts} at half of the peak, p99 ms"), DROVER, steady.times.percentile(99));
+            let mut steady_load = on_new_redis(persistence)?.post_steadily(peak / 2.0, arguments.seconds)?;
+            figures.record(
+                &format!("{posts} at half of the peak, p99 ms"),
+                DROVER_NAME,
+                steady_load.times.percentile(99),
+            );
         }
     }
     Ok(())
@@ -136,7 +140,7 @@ fn measure_costs(arguments: &Arguments, peers: &Peers, figures: &mut Figures) ->
     let names = ["cost, Redis CPU µs", "cost, Redis commands", "cost, bytes waiting", "cost, bytes completed"];
     let cost = on_new_redis(Persistence::Off)?.cost(20_000)?;
     for (name, value) in names.iter().chain(&["cost, worker's MiB"]).zip(cost) {
-        figures.record(name, DROVER, value);
+        figures.record(name, DROVER_NAME, value);
     }
     let report = peers.driver("bullmq", Persistence::Off, &["cost", "20000"])?;
     for (name, field) in names.iter().zip(["redis_cpu_us", "redis_calls", "bytes_waiting", "bytes_completed"]) {
@@ -150,11 +154,11 @@ fn measure_latencies(arguments: &Arguments, peers: &Peers, figures: &mut Figures
         return Ok(());
     }
     let mut times = on_new_redis(Persistence::Off)?.latency(250)?;
-    figures.record("latency idle, p50 ms", DROVER, times.percentile(50));
-    figures.record("latency idle, p99 ms", DROVER, times.percentile(99));
+    figures.record("latency idle, p50 ms", DROVER_NAME, times.percentile(50));
+    figures.record("latency idle, p99 ms", DROVER_NAME, times.percentile(99));
     let mut lateness = on_new_redis(Persistence::Off)?.lateness(2_000)?;
-    figures.record("lateness due, p50 ms", DROVER, lateness.percentile(50));
-    figures.record("lateness due, p99 ms", DROVER, lateness.percentile(99));
+    figures.record("lateness due, p50 ms", DROVER_NAME, lateness.percentile(50));
+    figures.record("lateness due, p99 ms", DROVER_NAME, lateness.percentile(99));
     if lateness.min() < 0.0 {
         return Err(format!("a message was handled {} ms before its due time", -lateness.min()).into());
     }
@@ -172,32 +176,32 @@ fn measure_appendfsync_always(arguments: &Arguments, figures: &mut Figures) -> R
         return Ok(());
     }
     let fresh_drover = || on_new_redis(Persistence::Always);
-    figures.record("always, drain, 1/s", DROVER, fresh_drover()?.drain(arguments.messages, 1, None)?);
-    figures.record("always, bulk, 1/s", DROVER, fresh_drover()?.post_batches(arguments.messages)?);
+    figures.record("always, drain, 1/s", DROVER_NAME, fresh_drover()?.drain(arguments.messages, 1, None)?);
+    figures.record("always, bulk, 1/s", DROVER_NAME, fresh_drover()?.post_batches(arguments.messages)?);
     let (loaded, _) = fresh_drover()?.post_singles(50, arguments.seconds)?;
-    figures.record("always, POST × 50, 1/s", DROVER, loaded.per_second());
+    figures.record("always, POST × 50, 1/s", DROVER_NAME, loaded.per_second());
     Ok(())
 }
 
 /// Measures Drover with a large backlog and with many queues, and alternately with a new Redis for comparison.
 pub(crate) fn measure_under_backlog(arguments: &Arguments, figures: &mut Figures) -> Result<()> {
     if arguments.backlog > 0 && arguments.includes("backlog") {
-        let with_backlog = on_new_redis(Persistence::Off)?;
-        with_backlog.create_backlog(arguments.backlog)?;
+        let drover_with_backlog = on_new_redis(Persistence::Off)?;
+        drover_with_backlog.create_backlog(arguments.backlog)?;
         for _ in 0..arguments.rounds {
             measure_figures_of_queue(&on_new_redis(Persistence::Off)?, "backlog", "empty", arguments, figures)?;
-            measure_figures_of_queue(&with_backlog, "backlog", "backlog", arguments, figures)?;
+            measure_figures_of_queue(&drover_with_backlog, "backlog", "backlog", arguments, figures)?;
         }
     }
     if arguments.queues > 0 && arguments.includes("queues") {
-        let with_many_queues = on_new_redis(Persistence::Off)?;
-        with_many_queues.post_to_queues(arguments.queues, 1)?;
+        let drover_with_many_queues = on_new_redis(Persistence::Off)?;
+        drover_with_many_queues.post_to_queues(arguments.queues, 1)?;
         for _ in 0..arguments.rounds {
             measure_figures_of_queue(&on_new_redis(Persistence::Off)?, "queues", "one queue", arguments, figures)?;
-            measure_figures_of_queue(&with_many_queues, "queues", "many queues", arguments, figures)?;
+            measure_figures_of_queue(&drover_with_many_queues, "queues", "many queues", arguments, figures)?;
             for (queues, system) in [(1, "one queue"), (arguments.queues, "many queues")] {
-                let loaded = on_new_redis(Persistence::Off)?.post_to_queues(queues, arguments.seconds)?;
-                figures.record("queues, POST to each in turn 1/s", system, loaded.per_second());
+                let load_result = on_new_redis(Persistence::Off)?.post_to_queues(queues, arguments.seconds)?;
+                figures.record("queues, POST to each in turn 1/s", system, load_result.per_second());
             }
         }
     }

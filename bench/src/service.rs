@@ -17,7 +17,7 @@ use crate::{Result, callgrind::Callgrind};
 /// The time within which a process must answer after its start.
 const START_TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// A server process. Dropping this value kills it.
+/// A server process. Dropping the value kills the process.
 pub(crate) struct Service {
     child: Child,
     address: SocketAddr,

@@ -40,8 +40,8 @@ fn examples(document: &str) -> Vec<(String, Example)> {
 
 /// Returns the commands of a block that send requests to the API.
 fn commands(block: &str) -> Vec<String> {
-    let joined = block.replace("\\\n", " ").replace("|\n", "| ");
-    joined.lines().filter(|line| line.contains("curl ")).map(str::to_owned).collect()
+    let joined_lines = block.replace("\\\n", " ").replace("|\n", "| ");
+    joined_lines.lines().filter(|line| line.contains("curl ")).map(str::to_owned).collect()
 }
 
 /// Returns the method and path of a command. Without `-X`, curl sends a POST if the command has a body, otherwise a GET.
@@ -106,15 +106,16 @@ async fn every_command_of_the_api_document_works_and_is_answered_as_shown() {
         let is_refusal = answer.as_ref().is_some_and(|answer| answer["status"].as_u64() >= Some(400));
         assert_eq!(is_success, !is_refusal, "{command}: {real}");
         if let Some(answer) = answer {
-            let real = serde_json::from_str(&real).unwrap_or_else(|error| panic!("{command}: {error}: {real}"));
-            compare(answer, &real, &command);
+            let real_answer = serde_json::from_str(&real).unwrap_or_else(|error| panic!("{command}: {error}: {real}"));
+            compare(answer, &real_answer, &command);
         }
     }
     let description = system.get("/openapi.json").await;
-    let shown: Vec<(String, String)> = examples.iter().map(|(_, example)| method_and_path(&example.command)).collect();
+    let shown_endpoints: Vec<(String, String)> =
+        examples.iter().map(|(_, example)| method_and_path(&example.command)).collect();
     for (template, item) in description["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
-            let is_shown = shown.iter().any(|(name, path)| name == method && matches(path, template));
+            let is_shown = shown_endpoints.iter().any(|(name, path)| name == method && matches(path, template));
             assert!(is_shown, "docs/API.md has no command for {method} {template}");
         }
     }

@@ -30,7 +30,7 @@ pub(crate) fn config(keys: &[&IssuedKey]) -> String {
 }
 
 /// Returns a key with all scopes whose `expires_at` is in the past.
-fn expired(id: &str) -> IssuedKey {
+fn expired_key(id: &str) -> IssuedKey {
     issue(&format!("--id {id} --scopes enqueue,read,consume,manage --expires-at 2020-01-01T00:00:00Z"))
 }
 
@@ -89,29 +89,32 @@ const SCOPES: [&str; 4] = ["enqueue", "read", "consume", "manage"];
 
 #[tokio::test]
 async fn every_route_accepts_only_a_valid_key_with_its_scope_on_its_queue() {
-    let with_one_scope: Vec<IssuedKey> =
+    let keys_with_one_scope: Vec<IssuedKey> =
         SCOPES.iter().map(|scope| issue(&format!("--id only-{scope} --scopes {scope} --queues user-*"))).collect();
-    let all_but =
+    let all_but_one_scope =
         |missing: &str| SCOPES.iter().filter(|scope| **scope != missing).copied().collect::<Vec<_>>().join(",");
-    let without_one_scope: Vec<IssuedKey> =
-        SCOPES.iter().map(|scope| issue(&format!("--id no-{scope} --scopes {} --queues *", all_but(scope)))).collect();
-    let elsewhere = issue("--id elsewhere --scopes enqueue,read,consume,manage --queues users,user,an-user-*");
-    let (expired, unknown) = (expired("only-read"), issue("--id only-read --scopes enqueue,read,consume,manage"));
-    let mut keys: Vec<&IssuedKey> = with_one_scope.iter().chain(&without_one_scope).collect();
-    keys.extend([&elsewhere, &expired]);
+    let keys_without_one_scope: Vec<IssuedKey> = SCOPES
+        .iter()
+        .map(|scope| issue(&format!("--id no-{scope} --scopes {} --queues *", all_but_one_scope(scope))))
+        .collect();
+    let key_of_other_queues =
+        issue("--id elsewhere --scopes enqueue,read,consume,manage --queues users,user,an-user-*");
+    let (expired, unknown) = (expired_key("only-read"), issue("--id only-read --scopes enqueue,read,consume,manage"));
+    let mut keys: Vec<&IssuedKey> = keys_with_one_scope.iter().chain(&keys_without_one_scope).collect();
+    keys.extend([&key_of_other_queues, &expired]);
     let system = System::start(&config(&keys)).await;
     let unknown_owner = format!("drv_nobody_{}", &unknown.key["drv_only-read_".len()..]);
-    let bearer = |key: &str| Some(format!("Bearer {key}"));
-    let invalid = [
+    let bearer_value = |key: &str| Some(format!("Bearer {key}"));
+    let invalid_credentials = [
         None,
         Some(String::new()),
-        bearer(""),
-        bearer("x"),
-        bearer(&unknown_owner),
-        bearer(&unknown.key),
-        bearer(&expired.key),
-        Some(format!("Basic {}", with_one_scope[1].key)),
-        Some(with_one_scope[1].key.clone()),
+        bearer_value(""),
+        bearer_value("x"),
+        bearer_value(&unknown_owner),
+        bearer_value(&unknown.key),
+        bearer_value(&expired.key),
+        Some(format!("Basic {}", keys_with_one_scope[1].key)),
+        Some(keys_with_one_scope[1].key.clone()),
     ];
     let mut refusals = BTreeSet::new();
     let operations = operations(&system.get("/openapi.json").await);
@@ -120,9 +123,9 @@ async fn every_route_accepts_only_a_valid_key_with_its_scope_on_its_queue() {
         assert_eq!(scope, documented_scope(method, path), "{method} {path}");
     }
     let operations = operations.iter().map(|(method, path, scope)| (&**method, &**path, &**scope));
-    let others = [("POST", "/v1/queues/user-1/messages?wait=1s", "enqueue"), ("GET", "/v1/nowhere", "")];
-    for (method, path, scope) in operations.chain(others) {
-        for key in &invalid {
+    let other_requests = [("POST", "/v1/queues/user-1/messages?wait=1s", "enqueue"), ("GET", "/v1/nowhere", "")];
+    for (method, path, scope) in operations.chain(other_requests) {
+        for key in &invalid_credentials {
             let answer = system.with_key(method, path, key.as_deref()).await;
             assert_eq!(answer.headers()["www-authenticate"], "Bearer realm=\"drover\"", "{method} {path} {key:?}");
             let (status, body) = problem(answer).await;
@@ -130,16 +133,16 @@ async fn every_route_accepts_only_a_valid_key_with_its_scope_on_its_queue() {
             refusals.insert(body.to_string());
         }
         let Some(index) = SCOPES.iter().position(|known| *known == scope) else { continue };
-        let (status, body) = system.problem(method, path, &without_one_scope[index].key).await;
+        let (status, body) = system.problem(method, path, &keys_without_one_scope[index].key).await;
         assert_eq!(
             (status, &body["code"], &body["scope"]),
             (403, &json!("forbidden"), &json!(scope)),
             "{method} {path}"
         );
         assert!(body["detail"].as_str().unwrap().contains(&format!("the scope {scope}")), "{body}");
-        let status = system.status(method, path, &elsewhere.key).await;
+        let status = system.status(method, path, &key_of_other_queues.key).await;
         assert_eq!(status, if path == "/v1/queues" { 200 } else { 403 }, "{method} {path} elsewhere");
-        let status = system.status(method, path, &with_one_scope[index].key).await;
+        let status = system.status(method, path, &keys_with_one_scope[index].key).await;
         assert!(![401, 403, 405].contains(&status) && status < 500, "{method} {path} is served: {status}");
     }
     assert_eq!(refusals.len(), 1, "all invalid keys are refused with the same answer: {refusals:?}");
@@ -147,8 +150,8 @@ async fn every_route_accepts_only_a_valid_key_with_its_scope_on_its_queue() {
         assert_eq!(system.with_key("GET", path, None).await.status(), 200, "{path}");
     }
     // The API reports unknown paths and methods only to clients with a valid key.
-    assert_eq!(system.status("GET", "/v1/nowhere", &with_one_scope[0].key).await, 404);
-    assert_eq!(system.status("PUT", "/v1/queues/user-1", &with_one_scope[0].key).await, 405);
+    assert_eq!(system.status("GET", "/v1/nowhere", &keys_with_one_scope[0].key).await, 404);
+    assert_eq!(system.status("PUT", "/v1/queues/user-1", &keys_with_one_scope[0].key).await, 405);
     let log = system.api.log().join("\n");
     assert!(log.contains("key=only-enqueue") || log.contains("key=\"only-enqueue\""), "the log names the key's owner");
     for issued in keys.iter().copied().chain([&unknown]) {
@@ -242,8 +245,8 @@ async fn rate_limit_of_a_key_applies_over_all_processes_and_its_error_states_whe
     let system = System::start(&config(&[&limited_key, &free_key, &second_key])).await;
     let port = ReservedPort::reserve();
     let _other = start_api(&port, &system.redis_url, &system.config);
-    let other = format!("http://{}", port.address());
-    system.wait_until_ready(&other).await;
+    let other_api = format!("http://{}", port.address());
+    system.wait_until_ready(&other_api).await;
     let list_queues = async |base: &str, key: &str| {
         let request = system.http.get(format!("{base}/v1/queues")).header("authorization", format!("Bearer {key}"));
         request.send().await.unwrap()
@@ -251,21 +254,21 @@ async fn rate_limit_of_a_key_applies_over_all_processes_and_its_error_states_whe
     for count in 0..20 {
         // The requests alternate between both processes and both keys of the owner. A refused request counts towards the limit
         // too.
-        let base = if count % 2 == 0 { &system.base } else { &other };
+        let base_url = if count % 2 == 0 { &system.base } else { &other_api };
         let answer = match count {
             7 => system.with_key("GET", "/v1/queues/other", Some(&format!("Bearer {}", limited_key.key))).await,
-            _ => list_queues(base, if count % 3 == 0 { &limited_key.key } else { &second_key.key }).await,
+            _ => list_queues(base_url, if count % 3 == 0 { &limited_key.key } else { &second_key.key }).await,
         };
         assert_eq!(answer.status(), if count == 7 { 403 } else { 200 }, "{count}");
         assert_eq!(answer.headers()["ratelimit-policy"], "\"key\";q=20;w=60");
-        let remaining = answer.headers()["ratelimit"].to_str().unwrap();
-        assert!(remaining.starts_with(&format!("\"key\";r={};t=", 19 - count)), "{remaining}");
+        let remaining_quota = answer.headers()["ratelimit"].to_str().unwrap();
+        assert!(remaining_quota.starts_with(&format!("\"key\";r={};t=", 19 - count)), "{remaining_quota}");
     }
-    for base in [&system.base, &other] {
+    for base in [&system.base, &other_api] {
         let answer = list_queues(base, &limited_key.key).await;
-        let after: u64 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
-        assert!((40..=63).contains(&after), "{after}");
-        assert_eq!(answer.headers()["ratelimit"], format!("\"key\";r=0;t={after}"));
+        let retry_after: u64 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((40..=63).contains(&retry_after), "{retry_after}");
+        assert_eq!(answer.headers()["ratelimit"], format!("\"key\";r=0;t={retry_after}"));
         assert_eq!(answer.headers()["ratelimit-policy"], "\"key\";q=20;w=60");
         let (status, body) = problem(answer).await;
         assert_eq!((status, &body["code"]), (429, &json!("rate_limited")));

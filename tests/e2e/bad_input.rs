@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::System;
 
-const JSON: &str = "application/json";
+const JSON_TYPE: &str = "application/json";
 
 struct Case {
     method: Method,
@@ -23,7 +23,7 @@ struct Case {
 
 fn post(body: &str, status: u16, code: &'static str, detail: &'static str) -> Case {
     let path = "/v1/queues/q/messages";
-    Case { method: Method::POST, path, content_type: JSON, body: body.into(), status, code, detail }
+    Case { method: Method::POST, path, content_type: JSON_TYPE, body: body.into(), status, code, detail }
 }
 
 /// Returns a `POST` without a body and content type.
@@ -204,9 +204,12 @@ async fn bad_input_is_refused_with_an_instruction_and_changes_nothing() {
     // The API replaces a request id that a log line can't contain.
     for bad_id in [&b""[..], b"a b", b"a\tb", b"\xff\xfe", &[b'x'; 129]] {
         let answer = system.http.get(system.url("/nowhere")).header("x-request-id", bad_id).send().await.unwrap();
-        let generated = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
-        assert!(generated.len() == 16 && generated.bytes().all(|byte| byte.is_ascii_hexdigit()), "{generated}");
-        assert_eq!(answer.json::<Value>().await.unwrap()["request_id"], generated);
+        let generated_id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+        assert!(
+            generated_id.len() == 16 && generated_id.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            "{generated_id}"
+        );
+        assert_eq!(answer.json::<Value>().await.unwrap()["request_id"], generated_id);
     }
 }
 
@@ -214,10 +217,10 @@ async fn bad_input_is_refused_with_an_instruction_and_changes_nothing() {
 async fn response_announces_the_close_of_the_connection_exactly_if_a_body_was_not_read() {
     let system = System::start("[api]\nbody_limit = 1000\n").await;
     for (path, content_type, status) in [
-        ("/v1/queues/q/messages", JSON, 413),
+        ("/v1/queues/q/messages", JSON_TYPE, 413),
         ("/v1/queues/q/messages", "text/plain", 415),
-        ("/nowhere", JSON, 404),
-        ("/livez", JSON, 405),
+        ("/nowhere", JSON_TYPE, 404),
+        ("/livez", JSON_TYPE, 405),
     ] {
         let mut client = system.connect().await;
         // The request is refused before its body arrives.
@@ -226,21 +229,22 @@ async fn response_announces_the_close_of_the_connection_exactly_if_a_body_was_no
         let answer = client.request(&format!("{head}\r\n\r\n")).await;
         assert_eq!(answer.status, status, "{path}");
         assert!(answer.head.contains("connection: close\r\n"), "{path}: {}", answer.head);
-        assert!(client.until_closed().await.is_empty(), "{path}");
+        assert!(client.read_until_closed().await.is_empty(), "{path}");
     }
     // A connection stays open if the body of the request was read, or if the request had no body.
     let mut client = system.connect().await;
     for (path, body, status) in [("/v1/queues/q/messages", "{}", 422), ("/nowhere", "", 404)] {
-        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {JSON}\r\ncontent-length: {}", body.len());
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {JSON_TYPE}\r\ncontent-length: {}", body.len());
         let answer = client.request(&format!("{head}\r\n\r\n{body}")).await;
         assert_eq!(answer.status, status, "{path}");
         assert!(!answer.head.contains("connection: close"), "{path}: {}", answer.head);
     }
     // A client that reuses connections never sends a request over a connection that the server closes.
-    let large = " ".repeat(1 << 20);
+    let large_text = " ".repeat(1 << 20);
     for _ in 0..50 {
-        let request = system.http.post(system.url("/v1/queues/q/messages")).header("content-type", JSON);
-        assert_eq!(request.body(large.clone()).send().await.unwrap().status(), 413);
+        let request = system.http.post(system.url("/v1/queues/q/messages")).header("content-type", JSON_TYPE);
+        assert_eq!(request.body(large_text.clone()).send().await.unwrap().status(), 413);
         assert_eq!(system.http.get(system.url("/livez")).send().await.unwrap().status(), 200);
     }
 }
@@ -251,8 +255,8 @@ async fn unknown_method_of_a_path_is_answered_with_the_allowed_methods() {
     let description = system.get("/openapi.json").await;
     for (template, item) in description["paths"].as_object().unwrap() {
         let path = template.replace("{queue}", "q").replace("{id}", "a").replace("{key}", "k");
-        let described = item.as_object().unwrap().keys().map(|method| method.to_uppercase());
-        let described_methods: BTreeSet<String> = described
+        let described_methods = item.as_object().unwrap().keys().map(|method| method.to_uppercase());
+        let described_methods: BTreeSet<String> = described_methods
             .flat_map(|method| if method == "GET" { vec![method, "HEAD".into()] } else { vec![method] })
             .collect();
         for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
@@ -262,9 +266,9 @@ async fn unknown_method_of_a_path_is_answered_with_the_allowed_methods() {
             let request = system.http.request(Method::from_bytes(method.as_bytes()).unwrap(), system.url(&path));
             let answer = request.send().await.unwrap();
             assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
-            let allowed: BTreeSet<String> =
+            let allowed_methods: BTreeSet<String> =
                 answer.headers()["allow"].to_str().unwrap().split(',').map(str::to_owned).collect();
-            assert_eq!(allowed, described_methods, "{method} {path}");
+            assert_eq!(allowed_methods, described_methods, "{method} {path}");
             assert_eq!(answer.headers()["content-type"], "application/problem+json");
         }
     }

@@ -4,9 +4,9 @@ use reqwest::{Client, Method, Response};
 
 use crate::System;
 
-pub(crate) const QUEUE: &str = "/v1/queues/q";
-const JSON: &str = "application/json";
-const LEASE: &str = "21718923400017-AAAAAAAAAAAAAAAAAAAAAA";
+pub(crate) const QUEUE_PATH: &str = "/v1/queues/q";
+const JSON_TYPE: &str = "application/json";
+const UNKNOWN_LEASE: &str = "21718923400017-AAAAAAAAAAAAAAAAAAAAAA";
 
 /// A request to the API.
 pub(crate) struct Case {
@@ -18,15 +18,15 @@ pub(crate) struct Case {
 }
 
 pub(crate) fn case(method: Method, path: impl Into<String>, body: impl Into<Vec<u8>>) -> Case {
-    Case { method, path: path.into(), content_type: JSON, header: None, body: body.into() }
+    Case { method, path: path.into(), content_type: JSON_TYPE, header: None, body: body.into() }
 }
 
 pub(crate) fn post(path: &str, body: impl Into<Vec<u8>>) -> Case {
-    case(Method::POST, format!("{QUEUE}{path}"), body)
+    case(Method::POST, format!("{QUEUE_PATH}{path}"), body)
 }
 
 fn get(path: &str) -> Case {
-    Case { content_type: "", ..case(Method::GET, format!("{QUEUE}{path}"), "") }
+    Case { content_type: "", ..case(Method::GET, format!("{QUEUE_PATH}{path}"), "") }
 }
 
 pub(crate) fn with_header(header: &'static str, value: &'static [u8], case: Case) -> Case {
@@ -35,7 +35,7 @@ pub(crate) fn with_header(header: &'static str, value: &'static [u8], case: Case
 
 /// Returns bodies that are not a JSON object.
 pub(crate) fn non_object_bodies() -> Vec<Vec<u8>> {
-    let deep = format!("{{\"delay\":{}1{}}}", "[".repeat(200), "]".repeat(200));
+    let nested_json = format!("{{\"delay\":{}1{}}}", "[".repeat(200), "]".repeat(200));
     let texts = [
         "{",
         "}",
@@ -86,13 +86,13 @@ pub(crate) fn non_object_bodies() -> Vec<Vec<u8>> {
         b"{\"data\":\"\xff\"}".to_vec(),
         b"\xff\xfe{\0}\0".to_vec(),
         b"\x1f\x8b\x08\0".to_vec(),
-        deep.into_bytes(),
+        nested_json.into_bytes(),
     ]);
     bodies
 }
 
 /// Fields of a message, each with values that the API refuses.
-pub(crate) const FIELDS: [(&str, &[&str]); 11] = [
+pub(crate) const FIELD_CASES: [(&str, &[&str]); 11] = [
     ("name", &["5", "\"\"", "[\"a\"]", "{}", "true", "\"\\u0001\"", "\"\\ud83d\""]),
     ("id", &["5", "\"42\"", "\"batch\"", "\"a/b\"", "\"..\"", "\"\\udc00\""]),
     (
@@ -142,7 +142,7 @@ fn message_cases() -> Vec<Case> {
     for body in non_object_bodies() {
         cases.push(post("/messages", body));
     }
-    for (field, values) in FIELDS {
+    for (field, values) in FIELD_CASES {
         for value in values {
             cases.push(post("/messages", format!("{{\"data\":1,\"{field}\":{value}}}")));
         }
@@ -220,7 +220,7 @@ fn signal_and_lease_cases() -> Vec<Case> {
         ("release", "\"delay\":\"soon\""),
         ("extend", "\"visibility_timeout\":\"1y\""),
     ] {
-        cases.push(post(&format!("/leases/{verb}"), format!("{{\"lease\":\"{LEASE}\",{fields}}}")));
+        cases.push(post(&format!("/leases/{verb}"), format!("{{\"lease\":\"{UNKNOWN_LEASE}\",{fields}}}")));
     }
     for body in [
         "{}",
@@ -275,7 +275,7 @@ fn settings_cases() -> Vec<Case> {
         "{\"timeout\":{}}",
         "{\"timeout\":\"\\ud83d\"}",
     ] {
-        cases.push(case(Method::PATCH, QUEUE, body));
+        cases.push(case(Method::PATCH, QUEUE_PATH, body));
     }
     cases
 }
@@ -328,9 +328,9 @@ fn path_and_query_cases() -> Vec<Case> {
         cases.push(Case { content_type: "", ..post(path, "") });
     }
     cases.push(post("/pause", "{\"x\":1}"));
-    cases.push(case(Method::DELETE, format!("{QUEUE}?confirm=x"), ""));
-    cases.push(case(Method::DELETE, format!("{QUEUE}?confrim=q"), ""));
-    cases.push(case(Method::PUT, QUEUE, "{}"));
+    cases.push(case(Method::DELETE, format!("{QUEUE_PATH}?confirm=x"), ""));
+    cases.push(case(Method::DELETE, format!("{QUEUE_PATH}?confrim=q"), ""));
+    cases.push(case(Method::PUT, QUEUE_PATH, "{}"));
     cases
 }
 

@@ -7,8 +7,9 @@ async fn answers_have_security_headers_and_cors_is_allowed_only_for_configured_o
     let config = "[api]\ncors_origins = [\"https://admin.example.org\"]\n";
     for (system, is_allowed) in [(System::start("").await, false), (System::start(config).await, true)] {
         let send = async |request: &str| {
-            let from = "host: a\r\norigin: https://admin.example.org\r\naccess-control-request-method: POST\r\n\r\n";
-            system.connect().await.request(&format!("{request} HTTP/1.1\r\n{from}")).await
+            let preflight_headers =
+                "host: a\r\norigin: https://admin.example.org\r\naccess-control-request-method: POST\r\n\r\n";
+            system.connect().await.request(&format!("{request} HTTP/1.1\r\n{preflight_headers}")).await
         };
         for path in ["/livez", "/nowhere"] {
             let answer = send(&format!("GET {path}")).await;

@@ -27,8 +27,8 @@ impl FakePrograms {
         let programs = Self(tempfile::tempdir().unwrap());
         for tool in ["bash", "cat", "chmod", "dirname", "env", "expand", "grep", "make", "rm", "sed", "sh", "tee"] {
             let paths = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(tool));
-            let found = paths.iter().find(|file| file.exists()).unwrap_or_else(|| panic!("there is no {tool}"));
-            std::os::unix::fs::symlink(found, programs.0.path().join(tool)).unwrap();
+            let found_file = paths.iter().find(|file| file.exists()).unwrap_or_else(|| panic!("there is no {tool}"));
+            std::os::unix::fs::symlink(found_file, programs.0.path().join(tool)).unwrap();
         }
         programs
     }
@@ -66,10 +66,10 @@ impl FakePrograms {
 
 #[test]
 fn too_old_rust_is_reported_with_instructions_before_anything_is_installed() {
-    let needed =
+    let needed_version =
         document("Cargo.toml").lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap().to_owned();
-    let needed = needed.trim_matches('"');
-    assert!(document("README.md").contains(&format!("Rust {needed} or newer")));
+    let needed_version = needed_version.trim_matches('"');
+    assert!(document("README.md").contains(&format!("Rust {needed_version} or newer")));
     for (cargo, rustc) in [("1.63.0", "1.63.0"), ("1.85.0", "1.85.0"), ("1.95.0", "1.63.0"), ("0.90.0", "1.95.0")] {
         let programs = FakePrograms::new()
             .with("cargo", &format!("echo 'cargo {cargo} (abc 2022-01-01)'"))
@@ -81,15 +81,18 @@ fn too_old_rust_is_reported_with_instructions_before_anything_is_installed() {
             let output = programs.command("make").arg(target).output().unwrap();
             let stderr = String::from_utf8(output.stderr).unwrap();
             assert!(!output.status.success(), "{target}: {stderr}");
-            assert!(stderr.contains(&format!("Drover needs Rust {needed} or newer, and ")), "{target}: {stderr}");
+            assert!(
+                stderr.contains(&format!("Drover needs Rust {needed_version} or newer, and ")),
+                "{target}: {stderr}"
+            );
             assert!(stderr.contains("https://sh.rustup.rs"), "{target}: {stderr}");
         }
         assert_eq!(programs.calls(), "", "nothing was installed");
     }
-    let without_rust = FakePrograms::new();
-    let output = without_rust.command("make").arg("run").output().unwrap();
+    let programs_without_rust = FakePrograms::new();
+    let output = programs_without_rust.command("make").arg("run").output().unwrap();
     assert!(String::from_utf8(output.stderr).unwrap().contains("cargo is not installed"));
-    for recent in [needed, "1.100.0-nightly", "2.0.0"] {
+    for recent in [needed_version, "1.100.0-nightly", "2.0.0"] {
         let programs = FakePrograms::new()
             .with("cargo", &format!("echo cargo {recent}"))
             .with("rustc", &format!("echo rustc {recent}"));
@@ -129,8 +132,8 @@ fn installed_package_starts_no_service_and_an_existing_service_is_not_changed() 
         assert!(calls.contains("apt-get install -y -qq --no-install-recommends redis-server\n"), "{calls}");
         let is_forbidden = !was_there && !has_policy;
         assert_eq!(calls.contains("forbidden\nother allowed"), is_forbidden, "{calls}");
-        let disables = calls.contains("systemctl disable --quiet --now redis-server.service");
-        assert_eq!(disables, !was_there, "only a service of a new package is stopped: {calls}");
+        let disables_service = calls.contains("systemctl disable --quiet --now redis-server.service");
+        assert_eq!(disables_service, !was_there, "only a service of a new package is stopped: {calls}");
         assert_eq!(policy.exists(), has_policy, "the policy of the machine is unchanged");
     }
     // The script installs nothing if the commands exist already.
@@ -193,14 +196,14 @@ async fn make_run_with_a_file_runs_the_worker_of_the_readme() {
     let (redis, api, worker) = (ReservedPort::reserve(), ReservedPort::reserve(), ReservedPort::reserve());
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("my.toml");
-    let binds = format!("[api]\nbind = \"{}\"\n[worker]\nbind = \"{}\"\n", api.address(), worker.address());
-    fs::write(&config, binds + code(section, "toml")).unwrap();
+    let bind_settings = format!("[api]\nbind = \"{}\"\n[worker]\nbind = \"{}\"\n", api.address(), worker.address());
+    fs::write(&config, bind_settings + code(section, "toml")).unwrap();
     let data = folder.path().join("data");
     let run = RunScript::start(&config, &redis, &data);
-    let ready = format!("http://{}/readyz", worker.address());
+    let readiness = format!("http://{}/readyz", worker.address());
     let http = http_client();
     let start = std::time::Instant::now();
-    for service in [&ready, &format!("http://{}/readyz", api.address())] {
+    for service in [&readiness, &format!("http://{}/readyz", api.address())] {
         while http.get(service).send().await.map_or(true, |answer| answer.status() != StatusCode::OK) {
             assert!(start.elapsed() < drover_tests::TIME_LIMIT, "{service} is not ready");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -213,7 +216,7 @@ async fn make_run_with_a_file_runs_the_worker_of_the_readme() {
     assert_eq!(message["result"], serde_json::json!({"HELLO": "WORLD"}), "{message}");
     assert!(tokio::task::block_in_place(|| run.stop()), "a stop with SIGTERM is a success");
     assert!(data.join("appendonlydir").exists(), "Redis keeps its data in DATA");
-    assert!(http.get(&ready).send().await.is_err(), "the worker has ended");
+    assert!(http.get(&readiness).send().await.is_err(), "the worker has ended");
 }
 
 #[test]
@@ -226,13 +229,13 @@ fn make_run_reports_a_missing_configuration_file() {
 /// The check runs before the build, because a user must not wait minutes for a first build before the error.
 #[test]
 fn make_run_reports_a_taken_port_before_it_builds() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
-    let free = ReservedPort::reserve().number().to_string();
+    let taken_port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken_port.local_addr().unwrap().port();
+    let free_port = ReservedPort::reserve().number().to_string();
     let programs = FakePrograms::new().with_call_recorder("cargo");
     let output = Command::new(root().join("scripts/run.sh"))
         .env("CARGO", programs.0.path().join("cargo"))
-        .envs([("REDIS_PORT", free.as_str()), ("API_PORT", &port.to_string())])
+        .envs([("REDIS_PORT", free_port.as_str()), ("API_PORT", &port.to_string())])
         .output()
         .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -260,7 +263,10 @@ fn documented_command_creates_a_key() {
         let program = binary("producer-api");
         let command = format!("{} {arguments}", program.display());
         let output = Command::new("bash").args(["-c", &command]).output().unwrap();
-        let printed = String::from_utf8(output.stdout).unwrap();
-        assert!(printed.starts_with("drv_shop_") && printed.lines().count() == 2, "{command}: {printed}");
+        let printed_text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            printed_text.starts_with("drv_shop_") && printed_text.lines().count() == 2,
+            "{command}: {printed_text}"
+        );
     }
 }

@@ -10,19 +10,20 @@ use crate::markdown::{document, root};
 /// Runs the script that creates a cluster of these servers.
 fn create_cluster(servers: &[RedisServer]) {
     let addresses = servers.iter().map(|server| format!("127.0.0.1:{}", server.port()));
-    let made = Command::new("bash").arg(root().join("scripts/create-cluster.sh")).args(addresses).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let script_output =
+        Command::new("bash").arg(root().join("scripts/create-cluster.sh")).args(addresses).output().unwrap();
+    assert!(script_output.status.success(), "{}", String::from_utf8_lossy(&script_output.stderr));
 }
 
 /// Returns the role of each server, and the primary of each replica.
 fn roles(servers: &[RedisServer]) -> Vec<String> {
-    let myself = |server: &RedisServer| {
+    let own_node_line = |server: &RedisServer| {
         let nodes = server.command("CLUSTER NODES");
         let line = nodes.lines().find(|line| line.contains("myself")).unwrap().to_owned();
         let words: Vec<&str> = line.split_whitespace().collect();
         format!("{} {} {}", words[2].replace("myself,", ""), words[3], words[8..].join(" "))
     };
-    servers.iter().map(myself).collect()
+    servers.iter().map(own_node_line).collect()
 }
 
 #[test]
@@ -42,13 +43,14 @@ fn script_makes_one_cluster_of_the_servers_and_keeps_it_after_a_fail_over() {
         );
     }
     assert_eq!(cluster.servers[3].command("CLUSTER FAILOVER"), "+OK");
-    let changed = eventually("the replica has taken over", || {
+    let new_roles = eventually("the replica has taken over", || {
         let roles = roles(&cluster.servers);
-        let is_over = roles[3].starts_with("master") && roles.iter().filter(|role| role.contains("slave")).count() == 3;
-        is_over.then_some(roles)
+        let is_failover_over =
+            roles[3].starts_with("master") && roles.iter().filter(|role| role.contains("slave")).count() == 3;
+        is_failover_over.then_some(roles)
     });
     create_cluster(&cluster.servers);
-    assert_eq!(roles(&cluster.servers), changed, "the cluster stays as it was");
+    assert_eq!(roles(&cluster.servers), new_roles, "the cluster stays as it was");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::System;
 
-const BY_PATTERN: &str = r#"
+const SETTINGS_BY_PATTERN: &str = r#"
     [queues."*"]
     max_attempts = 2
     max_lapses = 2
@@ -45,33 +45,33 @@ async fn settings(system: &System, queue: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn new_queue_has_the_settings_of_all_patterns_that_match_it() {
-    let mut system = System::start(BY_PATTERN).await;
+    let mut system = System::start(SETTINGS_BY_PATTERN).await;
     for queue in ["other", "user-2", "user-1"] {
         system.post(queue, json!({"data": 1})).await;
     }
     for (queue, max_attempts, age) in [("other", 2, 86_400_000), ("user-2", 4, 7_200_000), ("user-1", 6, 7_200_000)] {
         let settings = settings(&system, queue).await;
         assert_eq!((&settings["max_attempts"], &settings["max_lapses"]), (&json!(max_attempts), &json!(2)), "{queue}");
-        let keep = &settings["retention"]["completed"];
-        assert_eq!((&keep["count"], &keep["age"]), (&json!(20), &json!(age)), "{queue}");
+        let kept_completed = &settings["retention"]["completed"];
+        assert_eq!((&kept_completed["count"], &kept_completed["age"]), (&json!(20), &json!(age)), "{queue}");
     }
     // A patched setting stays until a process declares the queue again.
-    let patched = system.patch("user-2", json!({"max_attempts": 9, "timeout": "1h"})).await;
-    assert_eq!(patched["settings"]["max_attempts"], 9);
+    let patched_settings = system.patch("user-2", json!({"max_attempts": 9, "timeout": "1h"})).await;
+    assert_eq!(patched_settings["settings"]["max_attempts"], 9);
     system.post("user-2", json!({"data": 1})).await;
     assert_eq!(settings(&system, "user-2").await["max_attempts"], 9);
     assert!(system.api.terminate().success());
     system.relaunch_api();
     system.wait_until_ready(&system.base).await;
     system.post("user-2", json!({"data": 1})).await;
-    let declared = settings(&system, "user-2").await;
-    assert_eq!((&declared["max_attempts"], &declared["timeout"]), (&json!(4), &json!(3_600_000)));
+    let declared_settings = settings(&system, "user-2").await;
+    assert_eq!((&declared_settings["max_attempts"], &declared_settings["timeout"]), (&json!(4), &json!(3_600_000)));
     system.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_by_exact_name_create_a_queue_and_settings_by_pattern_create_none() {
-    let system = System::start(BY_PATTERN).await;
+    let system = System::start(SETTINGS_BY_PATTERN).await;
     let names = async || {
         let names = system.queues().names().await.unwrap();
         names.into_iter().map(|name| name.to_string()).collect::<Vec<_>>()
@@ -105,15 +105,24 @@ async fn worker_declares_settings_by_pattern_from_its_environment_case_sensitive
 #[test]
 fn variable_that_is_not_utf_8_is_refused_by_name_only_if_it_belongs_to_drover() {
     for name in ["producer-api", "consumer-worker"] {
-        let not_utf_8 = || OsString::from_vec(b"caf\xe9".to_vec());
-        let accepted = command(name, &["--print-config"]).env("LEGACY", not_utf_8()).output().unwrap();
-        assert!(accepted.status.success(), "{}", output_text(&accepted));
-        let refused = command(name, &["--print-config"]).env("DROVER__LOG__FILTER", not_utf_8()).output().unwrap();
-        assert_eq!(refused.status.code(), Some(1));
-        assert!(output_text(&refused).contains("DROVER__LOG__FILTER is not UTF-8"), "{}", output_text(&refused));
-        let misspelled = command(name, &[]).env("DROVER_REDIS_URL", "redis://cache").output().unwrap();
-        assert_eq!(misspelled.status.code(), Some(1));
-        assert!(output_text(&misspelled).contains("did you mean DROVER__REDIS__URL?"), "{}", output_text(&misspelled));
+        let invalid_utf_8 = || OsString::from_vec(b"caf\xe9".to_vec());
+        let accepted_run = command(name, &["--print-config"]).env("LEGACY", invalid_utf_8()).output().unwrap();
+        assert!(accepted_run.status.success(), "{}", output_text(&accepted_run));
+        let refused_run =
+            command(name, &["--print-config"]).env("DROVER__LOG__FILTER", invalid_utf_8()).output().unwrap();
+        assert_eq!(refused_run.status.code(), Some(1));
+        assert!(
+            output_text(&refused_run).contains("DROVER__LOG__FILTER is not UTF-8"),
+            "{}",
+            output_text(&refused_run)
+        );
+        let misspelled_run = command(name, &[]).env("DROVER_REDIS_URL", "redis://cache").output().unwrap();
+        assert_eq!(misspelled_run.status.code(), Some(1));
+        assert!(
+            output_text(&misspelled_run).contains("did you mean DROVER__REDIS__URL?"),
+            "{}",
+            output_text(&misspelled_run)
+        );
     }
 }
 
@@ -137,12 +146,12 @@ fn unwritable_output_is_reported_as_an_error_and_causes_no_panic() {
             "{name} {args:?}: {}",
             output_text(&output)
         );
-        let silent = command(name, args).stdout(full_device()).stderr(full_device()).status().unwrap();
-        assert_eq!(silent.code(), Some(1), "{name} {args:?}");
+        let silent_run = command(name, args).stdout(full_device()).stderr(full_device()).status().unwrap();
+        assert_eq!(silent_run.code(), Some(1), "{name} {args:?}");
     }
     for args in [&["--no-such-argument"][..], &["--config", "/nowhere"]] {
-        let silent = command("producer-api", args).stderr(full_device()).status().unwrap();
-        assert!(matches!(silent.code(), Some(1 | 2)), "{args:?}: {silent}");
+        let silent_run = command("producer-api", args).stderr(full_device()).status().unwrap();
+        assert!(matches!(silent_run.code(), Some(1 | 2)), "{args:?}: {silent_run}");
     }
 }
 

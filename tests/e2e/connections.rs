@@ -11,64 +11,64 @@ use crate::{
     System,
     auth::{config, issue},
     number,
-    raw_client::{LIVEZ, RawClient},
+    raw_client::{LIVEZ_REQUEST, RawClient},
     slow_clients::TIMER_TOLERANCE,
 };
 
 /// A request that makes its connection count as authenticated if no keys are configured.
-const QUEUES: &str = "GET /v1/queues HTTP/1.1\r\nhost: a\r\n\r\n";
+const QUEUES_REQUEST: &str = "GET /v1/queues HTTP/1.1\r\nhost: a\r\n\r\n";
 
 #[tokio::test]
 async fn new_client_waits_while_authenticated_clients_have_all_connections() {
     let system = System::start("[api]\nmax_connections = 8\n").await;
-    let mut served = Vec::new();
-    let mut waiting = loop {
+    let mut served_clients = Vec::new();
+    let mut waiting_client = loop {
         let mut client = system.connect().await;
-        client.send(QUEUES).await;
+        client.send(QUEUES_REQUEST).await;
         match client.answer_within(Duration::from_millis(500)).await {
             Some(answer) => assert_eq!(answer.status, 200),
             None => break client,
         }
-        served.push(client);
-        assert!(served.len() <= 8, "more connections than api.max_connections");
+        served_clients.push(client);
+        assert!(served_clients.len() <= 8, "more connections than api.max_connections");
     };
     system.api.wait_for_log("the maximum number of connections is open");
-    assert_eq!(served[1].request(LIVEZ).await.status, 200, "a served client stays connected");
-    drop(served.swap_remove(0));
-    assert_eq!(waiting.answer().await.status, 200);
+    assert_eq!(served_clients[1].request(LIVEZ_REQUEST).await.status, 200, "a served client stays connected");
+    drop(served_clients.swap_remove(0));
+    assert_eq!(waiting_client.answer().await.status, 200);
 }
 
 /// Starts clients that request `/livez` repeatedly, and connect again when they are disconnected.
 fn poll_livez(system: &System, clients: usize) -> JoinSet<()> {
     let address = system.api_port.address();
-    let mut polling = JoinSet::new();
+    let mut polling_tasks = JoinSet::new();
     for _ in 0..clients {
-        polling.spawn(async move {
+        polling_tasks.spawn(async move {
             loop {
                 let mut client = RawClient::connect(address).await;
-                client.send(LIVEZ).await;
+                client.send(LIVEZ_REQUEST).await;
                 while client.answer_within(TIME_LIMIT).await.is_some() {
                     sleep(Duration::from_secs(1)).await;
-                    client.send(LIVEZ).await;
+                    client.send(LIVEZ_REQUEST).await;
                 }
             }
         });
     }
-    polling
+    polling_tasks
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn oldest_unauthenticated_connection_is_closed_for_a_new_one_and_authenticated_ones_are_kept() {
     let ops = issue("--id ops --scopes read --queues *");
-    let with_keys = format!("[api]\nmax_connections = 50\n{}", config(&[&ops]));
+    let config_with_keys = format!("[api]\nmax_connections = 50\n{}", config(&[&ops]));
     for (config, authorization) in [
-        (with_keys.as_str(), format!("authorization: Bearer {}\r\n", ops.key)),
+        (config_with_keys.as_str(), format!("authorization: Bearer {}\r\n", ops.key)),
         ("[api]\nmax_connections = 50\n", String::new()),
     ] {
         let system = System::start(config).await;
         let list_queues = format!("GET /v1/queues HTTP/1.1\r\nhost: a\r\n{authorization}\r\n");
-        let mut kept = system.connect().await;
-        assert_eq!(kept.request(&list_queues).await.status, 200);
+        let mut kept_client = system.connect().await;
+        assert_eq!(kept_client.request(&list_queues).await.status, 200);
         let _polling = poll_livez(&system, 60);
         system.api.wait_for_log("the maximum number of connections is open");
         for _ in 0..20 {
@@ -76,7 +76,7 @@ async fn oldest_unauthenticated_connection_is_closed_for_a_new_one_and_authentic
             assert_eq!(system.connect().await.request(&list_queues).await.status, 200);
             assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
         }
-        assert_eq!(kept.request(&list_queues).await.status, 200, "only unauthenticated connections are closed");
+        assert_eq!(kept_client.request(&list_queues).await.status, 200, "only unauthenticated connections are closed");
     }
 }
 
@@ -84,17 +84,17 @@ async fn oldest_unauthenticated_connection_is_closed_for_a_new_one_and_authentic
 async fn connection_closed_for_a_newer_one_completes_its_answer_or_is_closed_after_a_second() {
     let config = "[api]\nmax_connections = 2\n[log]\nfilter = \"info,service=debug\"";
     let system = System::start(config).await;
-    let mut idle = system.connect().await;
-    assert_eq!(idle.request(LIVEZ).await.status, 200);
-    let mut stuck = system.connect_from(1).await;
-    stuck.send("GET /openapi.json HTTP/1.1\r\nhost: a\r\n\r\n".repeat(40)).await;
+    let mut idle_client = system.connect().await;
+    assert_eq!(idle_client.request(LIVEZ_REQUEST).await.status, 200);
+    let mut stuck_client = system.connect_from(1).await;
+    stuck_client.send("GET /openapi.json HTTP/1.1\r\nhost: a\r\n\r\n".repeat(40)).await;
     let start = Instant::now();
-    let mut others = [system.connect().await, system.connect().await];
-    for other in &mut others {
-        assert_eq!(other.request(LIVEZ).await.status, 200);
+    let mut other_clients = [system.connect().await, system.connect().await];
+    for other in &mut other_clients {
+        assert_eq!(other.request(LIVEZ_REQUEST).await.status, 200);
     }
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
-    assert!(idle.until_closed().await.is_empty());
+    assert!(idle_client.read_until_closed().await.is_empty());
     system.api.wait_for_log("closed before its answer was complete");
     // Without the newer connections, the API would disconnect this client only after 30 s, because it does not read its answer.
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
@@ -105,19 +105,19 @@ async fn connection_closed_for_a_newer_one_completes_its_answer_or_is_closed_aft
 async fn api_without_free_file_descriptors_serves_open_connections_and_accepts_others_later() {
     let system = System::start("").await;
     let mut first = system.connect().await;
-    assert_eq!(first.request(LIVEZ).await.status, 200);
+    assert_eq!(first.request(LIVEZ_REQUEST).await.status, 200);
     let pid = Pid::from_raw(system.api.id().try_into().unwrap());
     let old_limit = prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) }).unwrap();
     let mut second = system.connect().await;
-    second.send(LIVEZ).await;
+    second.send(LIVEZ_REQUEST).await;
     system.api.wait_for_log("connections can't be accepted");
     assert!(second.answer_within(Duration::from_millis(300)).await.is_none());
-    assert_eq!(first.request(LIVEZ).await.status, 200);
+    assert_eq!(first.request(LIVEZ_REQUEST).await.status, 200);
     prlimit(pid, Resource::Nofile, old_limit).unwrap();
     assert_eq!(second.answer().await.status, 200);
     system.api.wait_for_log("connections are accepted again");
-    let reported = system.api.log().iter().filter(|line| line.contains("can't be accepted")).count();
-    assert_eq!(reported, 1, "the API logs it once and not after each pause");
+    let report_count = system.api.log().iter().filter(|line| line.contains("can't be accepted")).count();
+    assert_eq!(report_count, 1, "the API logs it once and not after each pause");
 }
 
 #[tokio::test]
@@ -128,6 +128,6 @@ async fn wait_of_a_half_closed_connection_ends_at_once() {
     half_closed.send(format!("GET {location}?wait=60s HTTP/1.1\r\nhost: a\r\n\r\n")).await;
     half_closed.stream.shutdown().await.unwrap();
     let start = Instant::now();
-    assert!(half_closed.until_closed().await.is_empty());
+    assert!(half_closed.read_until_closed().await.is_empty());
     assert!(start.elapsed() < Duration::from_secs(10), "the wait of one minute must end at once");
 }

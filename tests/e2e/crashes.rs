@@ -14,7 +14,7 @@ use crate::{
 
 /// `worker.concurrency` of the load's configuration.
 const CONCURRENCY: u64 = 20;
-const WORKERS: u64 = 2;
+const WORKER_COUNT: u64 = 2;
 
 #[derive(Clone, Copy)]
 enum Part {
@@ -33,7 +33,7 @@ struct CrashingSystem {
 }
 
 impl CrashingSystem {
-    const PARTS: [Part; 4] = [Part::Redis, Part::Api, Part::Worker(0), Part::Worker(1)];
+    const SYSTEM_PARTS: [Part; 4] = [Part::Redis, Part::Api, Part::Worker(0), Part::Worker(1)];
 
     async fn start() -> Self {
         let config = format!("{CONFIG}visibility_timeout = \"3s\"\n");
@@ -59,14 +59,14 @@ impl CrashingSystem {
 
     /// Kills a part that is up, or starts a part that is down.
     fn kill_or_start(&mut self, index: usize) {
-        let part = Self::PARTS[index];
+        let part = Self::SYSTEM_PARTS[index];
         let was_down = self.is_down[index];
         self.is_down[index] = !was_down;
         match (part, was_down) {
             (Part::Redis, false) => {
                 self.system.redis.kill();
                 // All leases may lapse if Redis is down for a long time.
-                self.max_lapses += WORKERS * CONCURRENCY;
+                self.max_lapses += WORKER_COUNT * CONCURRENCY;
             }
             (Part::Redis, true) => self.system.redis.restart(),
             (Part::Api, false) => self.system.api.kill(),
@@ -92,7 +92,7 @@ async fn workers_api_and_redis_killed_in_random_order_under_load_lose_nothing() 
     while start.elapsed() < duration || !crashing.has_killed_a_busy_worker() {
         assert!(start.elapsed() < duration + TIME_LIMIT, "no kill hits a busy worker");
         // Each round kills and starts every part once. Sometimes all parts are down at the same time.
-        let mut steps: Vec<usize> = (0..CrashingSystem::PARTS.len()).flat_map(|part| [part, part]).collect();
+        let mut steps: Vec<usize> = (0..CrashingSystem::SYSTEM_PARTS.len()).flat_map(|part| [part, part]).collect();
         steps.shuffle(&mut random);
         for part in steps {
             crashing.kill_or_start(part);
@@ -102,8 +102,8 @@ async fn workers_api_and_redis_killed_in_random_order_under_load_lose_nothing() 
 
     let CrashingSystem { system, max_lapses, workers: _workers, .. } = crashing;
     system.wait_until_ready(&system.base).await;
-    let posted = load.stop().await;
-    let report = LoadReport::of(&system, &posted).await;
+    let posted_messages = load.stop().await;
+    let report = LoadReport::of(&system, &posted_messages).await;
     assert!(report.lapses <= max_lapses, "{} leases lapsed, at most {max_lapses} may lapse", report.lapses);
     assert!(recovery_time(&system).await < RECOVERED_WITHIN);
     system.assert_clean().await;

@@ -16,18 +16,22 @@ async fn delayed_message_is_posted_to_the_api_and_completed_by_a_worker() {
     let answer = system.send("my-queue", &json!({"data": {"hello": 1}, "delay": 1500})).await;
     assert_eq!(answer.status(), 201);
     let location = answer.headers()["location"].to_str().unwrap().to_owned();
-    let posted: serde_json::Value = answer.json().await.unwrap();
-    assert_eq!((&posted["state"], &posted["delay"]), (&json!("delayed"), &json!(1500)));
-    assert_eq!(millis(&posted["due_at"]), millis(&posted["created_at"]) + 1_500);
-    assert_eq!(location, format!("/v1/queues/my-queue/messages/{}", posted["id"].as_str().unwrap()));
+    let posted_message: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!((&posted_message["state"], &posted_message["delay"]), (&json!("delayed"), &json!(1500)));
+    assert_eq!(millis(&posted_message["due_at"]), millis(&posted_message["created_at"]) + 1_500);
+    assert_eq!(location, format!("/v1/queues/my-queue/messages/{}", posted_message["id"].as_str().unwrap()));
 
-    let done = system.get(&format!("{location}?wait=10s")).await;
-    assert_eq!((&done["state"], &done["result"]), (&json!("completed"), &json!("processed ✅")));
-    assert_eq!(done["data"], json!({"hello": 1}));
-    let late = millis(&done["started_at"]).checked_sub(millis(&done["due_at"])).expect("never early");
+    let finished_message = system.get(&format!("{location}?wait=10s")).await;
+    assert_eq!(
+        (&finished_message["state"], &finished_message["result"]),
+        (&json!("completed"), &json!("processed ✅"))
+    );
+    assert_eq!(finished_message["data"], json!({"hello": 1}));
+    let start_delay =
+        millis(&finished_message["started_at"]).checked_sub(millis(&finished_message["due_at"])).expect("never early");
     // Drover promises that a due message starts within 50 ms; a busy machine takes longer. Without the timers of the worker and
     // of maintenance, a poll would find the message after 5 s.
-    assert!(late <= 1_000, "{late} ms late");
+    assert!(start_delay <= 1_000, "{start_delay} ms late");
     system.assert_clean().await;
 }
 
@@ -64,17 +68,18 @@ async fn ten_thousand_delayed_messages_are_each_completed_once_by_three_workers(
 #[tokio::test]
 async fn one_worker_at_concurrency_one_keeps_the_order_of_equal_due_times_and_of_priorities() {
     let system = System::start("").await;
-    let created = system.send("my-queue", &json!({"data": 0, "delay": 700})).await.json::<serde_json::Value>().await;
-    let due = created.unwrap()["due_at"].clone();
+    let first_message =
+        system.send("my-queue", &json!({"data": 0, "delay": 700})).await.json::<serde_json::Value>().await;
+    let due = first_message.unwrap()["due_at"].clone();
     let mut expected = Vec::new();
     for n in 0..30 {
         expected.push(system.post("my-queue", json!({"data": n, "deliver_at": due})).await);
     }
-    let later = millis(&due) + 300;
-    let later = serde_json::to_value(queue_core::Timestamp::from_millis(later)).unwrap();
+    let later_due = millis(&due) + 300;
+    let later_due = serde_json::to_value(queue_core::Timestamp::from_millis(later_due)).unwrap();
     let mut prioritized = Vec::new();
     for (n, priority) in [5, 0, -1, 1, 0, -100, 1].into_iter().enumerate() {
-        let body = json!({"data": n, "deliver_at": later, "priority": priority});
+        let body = json!({"data": n, "deliver_at": later_due, "priority": priority});
         prioritized.push((priority, n, system.post("my-queue", body).await));
     }
     prioritized.sort();
@@ -104,8 +109,8 @@ async fn message_that_is_due_in_a_leap_second_becomes_due_in_the_next_second() {
         let location = system.post("q", json!({"data": 1, "deliver_at": deliver_at})).await;
         assert_eq!(system.get(&location).await["due_at"], due_at, "{deliver_at}");
     }
-    let beyond = system.send("q", &json!({"data": 1, "deliver_at": "2199-12-31T23:59:60Z"})).await;
-    assert_eq!(beyond.status(), 422, "this instant is in the year 2200");
+    let too_late_answer = system.send("q", &json!({"data": 1, "deliver_at": "2199-12-31T23:59:60Z"})).await;
+    assert_eq!(too_late_answer.status(), 422, "this instant is in the year 2200");
 }
 
 #[tokio::test]
@@ -118,8 +123,13 @@ async fn an_idle_worker_whose_poll_is_an_hour_starts_messages_at_once() {
     for delay in [0, 50] {
         let mut lateness = Vec::new();
         for _ in 0..20 {
-            let done = system.finished(&system.post("my-queue", json!({"data": 1, "delay": delay})).await).await;
-            lateness.push(millis(&done["started_at"]).checked_sub(millis(&done["due_at"])).expect("never early"));
+            let finished_message =
+                system.finished(&system.post("my-queue", json!({"data": 1, "delay": delay})).await).await;
+            lateness.push(
+                millis(&finished_message["started_at"])
+                    .checked_sub(millis(&finished_message["due_at"]))
+                    .expect("never early"),
+            );
         }
         lateness.sort_unstable();
         assert!(
@@ -171,7 +181,7 @@ visibility_timeout = "1s"
     let system = System::start(config).await;
     system.post_batch("q", (0..21).map(|n| json!({"data": n == 20}))).await;
     system.post_batch("q", (0..1_000).map(|_| json!({"data": false}))).await;
-    let mut deaths = 0;
+    let mut death_count = 0;
     for _ in 0..10 {
         let mut worker = system.launch_worker(&[]);
         let is_dead = drover_tests::eventually("the worker dies, or all are finished", || {
@@ -182,13 +192,13 @@ visibility_timeout = "1s"
         if !is_dead {
             break;
         }
-        deaths += 1;
+        death_count += 1;
     }
     let status = system.get("/v1/queues/q").await;
     assert_eq!((&status["counts"]["failed"], &status["counts"]["completed"]), (&json!(1), &json!(1_020)), "{status}");
-    assert_eq!(deaths, 3, "as many as `max_lapses`");
-    let failed = system.get("/v1/queues/q/messages?state=failed").await;
-    assert_eq!((&failed["messages"][0]["data"], &failed["messages"][0]["lapses"]), (&json!(true), &json!(3)));
+    assert_eq!(death_count, 3, "as many as `max_lapses`");
+    let failed_page = system.get("/v1/queues/q/messages?state=failed").await;
+    assert_eq!((&failed_page["messages"][0]["data"], &failed_page["messages"][0]["lapses"]), (&json!(true), &json!(3)));
     system.assert_clean().await;
 }
 
@@ -210,10 +220,10 @@ async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_
     assert!(!deliveries.is_empty(), "the killed consumer got some");
     for delivery in &deliveries {
         let location = format!("/v1/queues/my-queue/messages/{}", delivery.message.id);
-        let done = system.finished(&location).await;
-        assert_eq!((&done["state"], &done["lapses"]), (&json!("completed"), &json!(1)));
-        let late = millis(&done["started_at"]).checked_sub(delivery.lease_expires_at.as_millis());
-        assert!(late.expect("not before the deadline") <= 2_500, "{late:?} ms after the deadline");
+        let finished_message = system.finished(&location).await;
+        assert_eq!((&finished_message["state"], &finished_message["lapses"]), (&json!("completed"), &json!(1)));
+        let start_delay = millis(&finished_message["started_at"]).checked_sub(delivery.lease_expires_at.as_millis());
+        assert!(start_delay.expect("not before the deadline") <= 2_500, "{start_delay:?} ms after the deadline");
         let settlement =
             Settlement { lease: delivery.lease.clone(), action: Action::Complete(to_raw_value("late").unwrap()) };
         assert_eq!(queue.settle(&[settlement]).await.unwrap(), [None], "a late settle is refused");
@@ -238,10 +248,13 @@ async fn batch_is_stored_completely_and_a_message_with_an_own_id_is_stored_once(
     assert_eq!(values_of("duplicate"), [false, false, false, true]);
     assert_eq!(values_of("id")[2..], ["order-42", "order-42"]);
 
-    let again = system.send("q", &json!({"data": 5, "id": "order-42"})).await;
-    assert_eq!(again.status(), 200);
-    let again: serde_json::Value = again.json().await.unwrap();
-    assert_eq!((&again["duplicate"], &again["data"], &again["id"]), (&json!(true), &json!(3), &json!("order-42")));
+    let second_answer = system.send("q", &json!({"data": 5, "id": "order-42"})).await;
+    assert_eq!(second_answer.status(), 200);
+    let second_message: serde_json::Value = second_answer.json().await.unwrap();
+    assert_eq!(
+        (&second_message["duplicate"], &second_message["data"], &second_message["id"]),
+        (&json!(true), &json!(3), &json!("order-42"))
+    );
     assert_eq!(system.get("/v1/queues/q/messages/order-42").await["data"], 3);
     let status = system.get("/v1/queues/q").await;
     assert_eq!((&status["counts"]["waiting"], &status["counts"]["delayed"]), (&json!(2), &json!(1)));

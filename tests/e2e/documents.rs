@@ -20,9 +20,9 @@ fn test_sources() -> String {
     let mut all = String::new();
     sources(&root().join("tests"), &mut all);
     for entry in fs::read_dir(root().join("crates")).unwrap() {
-        let tests = entry.unwrap().path().join("tests");
-        if tests.is_dir() {
-            sources(&tests, &mut all);
+        let tests_folder = entry.unwrap().path().join("tests");
+        if tests_folder.is_dir() {
+            sources(&tests_folder, &mut all);
         }
     }
     all
@@ -40,7 +40,7 @@ fn sources(folder: &Path, all: &mut String) {
 }
 
 /// The names of the fields that are durations.
-const DURATIONS: [&str; 12] = [
+const DURATION_FIELDS: [&str; 12] = [
     "delay",
     "every",
     "timeout",
@@ -59,7 +59,7 @@ const DURATIONS: [&str; 12] = [
 fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
     let page = document("docs/API.md");
     let lines: Vec<&str> = page.lines().collect();
-    let mut stated = 0;
+    let mut stated_count = 0;
     for index in (1..lines.len()).filter(|index| lines[*index].starts_with("---|")) {
         let header: Vec<&str> = lines[index - 1].split('|').collect();
         let rows = lines[index + 1..].iter().take_while(|line| line.contains(" | "));
@@ -68,15 +68,15 @@ fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
             let cells = row.split('|').zip(&header).enumerate();
             cells.filter(|(column, (_, title))| *column == 0 || title.contains("optional")).map(|(_, (cell, _))| cell)
         });
-        let is_duration = |cell: &str| DURATIONS.iter().any(|name| cell.contains(&format!("`{name}`")));
+        let is_duration = |cell: &str| DURATION_FIELDS.iter().any(|name| cell.contains(&format!("`{name}`")));
         if fields.filter(|cell| is_duration(cell)).count() > 0 {
             let header = lines[index - 1];
             assert!(header.contains("durations: milliseconds or text"), "no unit is stated: {header}");
-            stated += 1;
+            stated_count += 1;
         }
     }
     assert_eq!(
-        stated, 7,
+        stated_count, 7,
         "the tables of a message, its patch, a signal, settings, a schedule, a receive, and settlements"
     );
 }
@@ -123,12 +123,12 @@ fn every_promise_has_tests_in_the_appendix_and_each_of_them_exists() {
         "a line for each promise, in their order"
     );
     let sources = test_sources();
-    let existing = names_of_tests(&sources);
+    let existing_tests = names_of_tests(&sources);
     for (number, tests) in rows {
         assert!(!tests.is_empty(), "promise {number} has no test");
         for test in tests {
             assert!(
-                existing.contains(test),
+                existing_tests.contains(test),
                 "docs/RELIABILITY.md names the test {test} for promise {number}, which does not exist"
             );
         }
@@ -233,8 +233,8 @@ fn endpoints(section: &str) -> BTreeSet<String> {
     let rows = section.lines().filter(|line| line.contains(" | ") || line.starts_with("- "));
     let endpoint = |text: &str| {
         let (method, path) = text.split_once(' ')?;
-        let whole = if path.starts_with("{queue}/") { format!("/v1/queues/{path}") } else { path.to_owned() };
-        whole.starts_with('/').then(|| format!("{method} {whole}"))
+        let whole_path = if path.starts_with("{queue}/") { format!("/v1/queues/{path}") } else { path.to_owned() };
+        whole_path.starts_with('/').then(|| format!("{method} {whole_path}"))
     };
     rows.flat_map(texts_in_backticks).filter_map(endpoint).collect()
 }
@@ -255,18 +255,18 @@ async fn api_document_names_the_error_codes_of_each_endpoint() {
         let texts = answers.filter_map(|answer| answer["description"].as_str());
         texts.flat_map(texts_in_backticks).filter(|word| all.contains(word)).map(str::to_owned).collect()
     };
-    let mut described = BTreeSet::new();
+    let mut described_codes = BTreeSet::new();
     for section in sections(page) {
         let endpoints = endpoints(&section);
         if endpoints.is_empty() {
             continue;
         }
-        let mut possible = BTreeSet::new();
+        let mut possible_codes = BTreeSet::new();
         for endpoint in &endpoints {
             let (method, path) = endpoint.split_once(' ').unwrap();
             let operation = &description["paths"][path][method.to_lowercase()];
             assert!(operation.is_object(), "docs/API.md describes {endpoint}, which does not exist");
-            possible.extend(codes_of(operation));
+            possible_codes.extend(codes_of(operation));
         }
         // The codes of the states may be written as `message_…`.
         let is_named = |code: &str| {
@@ -274,18 +274,22 @@ async fn api_document_names_the_error_codes_of_each_endpoint() {
                 word == code || word == "message_…" && code.starts_with("message_") && code != "message_not_found"
             })
         };
-        for code in possible.iter().filter(|code| !COMMON_CODES.contains(&code.as_str()) && *code != "overloaded") {
+        for code in possible_codes.iter().filter(|code| !COMMON_CODES.contains(&code.as_str()) && *code != "overloaded")
+        {
             assert!(is_named(code), "docs/API.md does not name {code} beside {endpoints:?}");
         }
         for word in texts_in_backticks(&section).filter(|word| all.contains(word)) {
-            assert!(possible.contains(word), "docs/API.md names {word} beside {endpoints:?}, which do not answer it");
+            assert!(
+                possible_codes.contains(word),
+                "docs/API.md names {word} beside {endpoints:?}, which do not answer it"
+            );
         }
-        described.extend(endpoints);
+        described_codes.extend(endpoints);
     }
     for (path, item) in description["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
             let endpoint = format!("{} {path}", method.to_uppercase());
-            assert!(described.contains(&endpoint), "docs/API.md has no table of {endpoint}");
+            assert!(described_codes.contains(&endpoint), "docs/API.md has no table of {endpoint}");
         }
     }
 }
@@ -306,10 +310,10 @@ fn anchors(page: &str) -> BTreeSet<String> {
     let headings = lines_outside_of_blocks(page)
         .filter(|line| line.starts_with('#'))
         .map(|line| line.trim_start_matches('#').trim());
-    let of_headings =
+    let heading_anchors =
         headings.map(|text| text.to_lowercase().chars().filter(is_kept).collect::<String>().replace(' ', "-"));
-    let explicit = page.split("<a name=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
-    of_headings.chain(explicit).collect()
+    let explicit_anchors = page.split("<a name=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+    heading_anchors.chain(explicit_anchors).collect()
 }
 
 #[test]
@@ -318,7 +322,7 @@ fn links_between_documents_lead_to_files_and_headings_that_exist() {
     let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
     let pages: Vec<PathBuf> =
         files.filter(|file| file.extension().is_some_and(|extension| extension == "md")).collect();
-    let mut checked = 0;
+    let mut check_count = 0;
     for page in &pages {
         let text = fs::read_to_string(page).unwrap();
         let links = lines_outside_of_blocks(&text)
@@ -330,10 +334,10 @@ fn links_between_documents_lead_to_files_and_headings_that_exist() {
             assert!(target.exists(), "{} links to {link}, which does not exist", page.display());
             let exists = anchor.is_empty() || anchors(&fs::read_to_string(&target).unwrap()).contains(anchor);
             assert!(exists, "{} links to {link}, where there is no such heading", page.display());
-            checked += 1;
+            check_count += 1;
         }
     }
-    assert!(checked > 20, "{checked} links were checked");
+    assert!(check_count > 20, "{check_count} links were checked");
 }
 
 #[tokio::test]

@@ -32,17 +32,17 @@ async fn a_post_is_answered_2xx_only_when_the_replicas_have_its_message() {
     }
     replica.suspend();
     let start = Instant::now();
-    let unconfirmed = system.send("q", &number(21)).await;
-    assert_eq!(unconfirmed.status(), 503);
-    assert_eq!(unconfirmed.headers()["retry-after"], "1");
-    assert_eq!(unconfirmed.json::<Value>().await.unwrap()["code"], "unavailable");
+    let unconfirmed_answer = system.send("q", &number(21)).await;
+    assert_eq!(unconfirmed_answer.status(), 503);
+    assert_eq!(unconfirmed_answer.headers()["retry-after"], "1");
+    assert_eq!(unconfirmed_answer.json::<Value>().await.unwrap()["code"], "unavailable");
     assert!(start.elapsed() < REFUSED_WITHIN);
     // Reads and leases do not wait for a replica: a read is answered while a POST waits for the replica.
-    let waiting = number(22);
+    let waiting_message = number(22);
     let is_waiting = || system.redis.command("CLIENT LIST").contains(" cmd=wait ");
     let start = Instant::now();
     loop {
-        let (_, read_meanwhile) = tokio::join!(system.send("q", &waiting), async {
+        let (_, read_meanwhile) = tokio::join!(system.send("q", &waiting_message), async {
             while !is_waiting() {
                 assert!(start.elapsed() < TIME_LIMIT, "no POST waits for the replica");
                 sleep(Duration::from_millis(1)).await;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     System,
-    bad_requests::{Case, FIELDS, QUEUE, answer, case, cases, non_object_bodies, post, with_header},
+    bad_requests::{Case, FIELD_CASES, QUEUE_PATH, answer, case, cases, non_object_bodies, post, with_header},
 };
 
 /// Words of libraries and of Rust. None of the words occurs in the requests.
@@ -56,7 +56,7 @@ fn assert_is_plain(text: &str, request: &str) {
 
 /// Returns the state of the queue without the values that depend on the clock, and the number of queues.
 async fn snapshot(system: &System) -> Value {
-    let mut queue = system.get(QUEUE).await;
+    let mut queue = system.get(QUEUE_PATH).await;
     queue["oldest_waiting_age"].take();
     json!([queue, system.get("/v1/queues").await["queues"].as_array().unwrap().len()])
 }
@@ -65,7 +65,7 @@ async fn snapshot(system: &System) -> Value {
 async fn bad_request_is_refused_without_words_of_libraries_and_changes_nothing() {
     let system = System::start_on(RedisServer::start_durable(), "").await;
     system.post("q", json!({"data": 1, "hold": "k", "id": "held"})).await;
-    let before = snapshot(&system).await;
+    let snapshot_before = snapshot(&system).await;
     // Each request uses a new connection: the server closes a connection when it did not read a body.
     let http = Client::builder().pool_max_idle_per_host(0).timeout(Duration::from_secs(60)).build().unwrap();
     let cases = cases();
@@ -83,7 +83,7 @@ async fn bad_request_is_refused_without_words_of_libraries_and_changes_nothing()
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{request}: {problem}");
         assert_is_plain(&problem.to_string(), &request);
     }
-    assert_eq!(snapshot(&system).await, before, "nothing was changed");
+    assert_eq!(snapshot(&system).await, snapshot_before, "nothing was changed");
     let log = system.api.log();
     assert!(!log.iter().any(|line| line.contains("WARN") || line.contains("ERROR")), "{log:?}");
     system.assert_clean().await;
@@ -98,7 +98,7 @@ async fn invalid_lines_are_refused_without_words_of_libraries() {
         lines.extend([body, b"\n".to_vec()].concat());
         count += 1;
     }
-    for (field, values) in FIELDS {
+    for (field, values) in FIELD_CASES {
         for value in values {
             lines.extend(format!("{{\"data\":1,\"{field}\":{value}}}\n").into_bytes());
             count += 1;
@@ -137,14 +137,17 @@ async fn unusual_but_valid_input_is_accepted() {
     let lines = Case { content_type: "application/x-ndjson", ..post("/messages/batch", lines) };
     assert!(assert_status(lines, 200).await.contains("\"enqueued\":2"));
     assert_status(with_header("content-encoding", b"identity", post("/messages", "{\"data\":1}")), 201).await;
-    assert_status(case(Method::PATCH, QUEUE, "\u{feff}{\"max_attempts\":null,\"idempotency_window\":\"1w 2d\"}"), 200)
-        .await;
+    assert_status(
+        case(Method::PATCH, QUEUE_PATH, "\u{feff}{\"max_attempts\":null,\"idempotency_window\":\"1w 2d\"}"),
+        200,
+    )
+    .await;
     assert_status(post("/signals/k", "{\"data\":null,\"sticky_for\":null}"), 200).await;
-    let leased =
+    let lease_answer =
         assert_status(post("/leases", "{\"max\":5,\"wait\":null,\"visibility_timeout\":null,\"consumer\":null}"), 200)
             .await;
-    let leased: Value = serde_json::from_str(&leased).unwrap();
-    let lease = |n: usize| leased["messages"][n]["lease"].as_str().unwrap();
+    let lease_answer: Value = serde_json::from_str(&lease_answer).unwrap();
+    let lease = |n: usize| lease_answer["messages"][n]["lease"].as_str().unwrap();
     assert_status(
         post(
             "/leases/extend",
@@ -156,18 +159,18 @@ async fn unusual_but_valid_input_is_accepted() {
     assert_status(post("/leases/complete", format!("{{\"lease\":\"{}\",\"result\":null}}", lease(0))), 200).await;
     assert_status(post("/leases/release", format!("{{\"lease\":\"{}\",\"delay\":null}}", lease(1))), 200).await;
     // The error of a failed lease may have any form.
-    let long = "x".repeat(100_000);
+    let long_text = "x".repeat(100_000);
     for (n, error, code, message) in [
         (2, "{\"code\":\"x\",\"message\":\"bad \\ud83d\"}", "x", "bad \u{fffd}"),
         (3, "\"boom\"", "failed", "boom"),
-        (4, &*format!("{{\"message\":\"{long}\"}}"), "failed", "xxx"),
+        (4, &*format!("{{\"message\":\"{long_text}\"}}"), "failed", "xxx"),
     ] {
         let body = format!("{{\"lease\":\"{}\",\"retry\":false,\"error\":{error}}}", lease(n));
         assert_status(post("/leases/fail", body), 200).await;
-        let id = leased["messages"][n]["id"].as_str().unwrap();
-        let stored = &system.get(&format!("{QUEUE}/messages/{id}")).await["error"];
-        assert_eq!(stored["code"], code);
-        let text = stored["message"].as_str().unwrap();
+        let id = lease_answer["messages"][n]["id"].as_str().unwrap();
+        let stored_error = &system.get(&format!("{QUEUE_PATH}/messages/{id}")).await["error"];
+        assert_eq!(stored_error["code"], code);
+        let text = stored_error["message"].as_str().unwrap();
         assert!(text.starts_with(message) && text.len() < 10_000, "{text:.100}");
     }
     system.assert_clean().await;

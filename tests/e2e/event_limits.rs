@@ -21,11 +21,11 @@ async fn listener_that_does_not_read_is_disconnected_while_others_continue_and_m
     let system = System::start(config).await;
     system.create_queue("q").await;
     let mut client = system.listen(None).await;
-    let mut silent = Vec::new();
+    let mut silent_clients = Vec::new();
     for _ in 0..20 {
         let mut raw = system.connect_from(1).await;
         raw.send("GET /v1/queues/q/events HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        silent.push(raw);
+        silent_clients.push(raw);
     }
     for _ in 0..200 {
         if system.metric("drover_event_listeners").await == 21 {
@@ -33,25 +33,25 @@ async fn listener_that_does_not_read_is_disconnected_while_others_continue_and_m
         }
         sleep(Duration::from_millis(20)).await;
     }
-    let before = system.api_memory();
+    let memory_before = system.api_memory();
     let start = Instant::now();
-    let mut posted = 0;
+    let mut posted_count = 0;
     // The posts continue until the last listener that does not read is disconnected, independently of how much the sockets
     // buffer.
     loop {
-        let batch = ids(posted, 1_000);
+        let batch = ids(posted_count, 1_000);
         system.post_ids(&batch).await;
-        posted += 1;
+        posted_count += 1;
         for id in &batch {
             assert_eq!(client.event().await.message(), id);
         }
         if system.metric("drover_event_listeners").await == 1 {
             break;
         }
-        assert!(start.elapsed() < TIME_LIMIT, "the silent listeners are not disconnected after {posted} batches");
+        assert!(start.elapsed() < TIME_LIMIT, "the silent listeners are not disconnected after {posted_count} batches");
     }
-    let grown = system.api_memory().saturating_sub(before);
-    assert!(grown < 64 * 1_024, "the API grew by {grown} KiB");
+    let memory_growth = system.api_memory().saturating_sub(memory_before);
+    assert!(memory_growth < 64 * 1_024, "the API grew by {memory_growth} KiB");
     let log = system.api.log().join("\n");
     assert!(log.contains("did not read its answer in time") || log.contains("fell too far behind"), "{log}");
 }
@@ -65,18 +65,18 @@ async fn two_thousand_clients_receive_the_same_events_over_one_connection_to_red
         let line = info.lines().find(|line| line.starts_with("connected_clients:")).unwrap().to_owned();
         line["connected_clients:".len()..].trim().parse::<u64>().unwrap()
     };
-    let before = connections();
+    let connections_before = connections();
     let mut clients = Vec::new();
     for _ in 0..20 {
         clients.extend(join_all((0..100).map(|_| system.listen(None))).await);
     }
     // The number of connections to Redis does not depend on the number of listeners.
-    assert!(connections() <= before + 2, "{} connections, {before} before", connections());
+    assert!(connections() <= connections_before + 2, "{} connections, {connections_before} before", connections());
     assert!(system.redis.command("PUBSUB NUMPAT").contains(":2"));
     for n in 0..3 {
         system.post("q", json!({"data": n, "id": format!("m{n}")})).await;
     }
-    let received = join_all(clients.iter_mut().map(async |client| {
+    let received_events = join_all(clients.iter_mut().map(async |client| {
         let mut events = Vec::new();
         for _ in 0..3 {
             events.push(client.event().await);
@@ -84,10 +84,10 @@ async fn two_thousand_clients_receive_the_same_events_over_one_connection_to_red
         events
     }))
     .await;
-    assert_eq!(received.len(), 2_000);
-    let messages: Vec<&str> = received[0].iter().map(Event::message).collect();
+    assert_eq!(received_events.len(), 2_000);
+    let messages: Vec<&str> = received_events[0].iter().map(Event::message).collect();
     assert_eq!(messages, ["m0", "m1", "m2"]);
-    assert!(received.iter().all(|events| *events == received[0]));
+    assert!(received_events.iter().all(|events| *events == received_events[0]));
 }
 
 #[tokio::test]
@@ -126,22 +126,22 @@ async fn listeners_are_limited_per_api_and_per_key() {
     assert_eq!(open_stream(&admin.key, Method::GET).await.unwrap().status(), StatusCode::FORBIDDEN);
     assert_eq!(open_stream(&ours.key, Method::GET).await.unwrap().status(), StatusCode::NOT_FOUND);
     let patch = system.http.patch(system.url("/v1/queues/q")).bearer_auth(&admin.key).json(&json!({"max_attempts": 3}));
-    let created = patch.send().await.unwrap();
-    assert_eq!(created.status(), StatusCode::OK);
+    let patch_answer = patch.send().await.unwrap();
+    assert_eq!(patch_answer.status(), StatusCode::OK);
     let first = open_stream(&ours.key, Method::GET).await.unwrap();
     let second = open_stream(&ours.key, Method::GET).await.unwrap();
     assert_eq!((first.status(), second.status()), (StatusCode::OK, StatusCode::OK));
-    let refused = open_stream(&ours.key, Method::GET).await.unwrap();
+    let refusal = open_stream(&ours.key, Method::GET).await.unwrap();
     assert_eq!(
-        (refused.status(), refused.headers()["retry-after"].to_str().unwrap()),
+        (refusal.status(), refusal.headers()["retry-after"].to_str().unwrap()),
         (StatusCode::TOO_MANY_REQUESTS, "10")
     );
-    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "too_many_listeners");
-    let third = open_stream(&theirs.key, Method::GET).await.unwrap();
-    assert_eq!(third.status(), StatusCode::OK);
-    let refused = open_stream(&theirs.key, Method::GET).await.unwrap();
-    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(refused.json::<Value>().await.unwrap()["code"], "too_many_listeners");
+    assert_eq!(refusal.json::<Value>().await.unwrap()["code"], "too_many_listeners");
+    let third_stream = open_stream(&theirs.key, Method::GET).await.unwrap();
+    assert_eq!(third_stream.status(), StatusCode::OK);
+    let refusal = open_stream(&theirs.key, Method::GET).await.unwrap();
+    assert_eq!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refusal.json::<Value>().await.unwrap()["code"], "too_many_listeners");
     // A listener that disconnects no longer counts towards the limit.
     drop((first, second));
     for _ in 0..500 {

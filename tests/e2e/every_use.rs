@@ -34,8 +34,8 @@ pub(crate) async fn post_for_worker(system: &System) {
     for _ in 0..2 {
         post_to(system, "/v1/queues/my-queue/messages", own.clone()).await;
     }
-    let keyed = system.http.post(system.url("/v1/queues/my-queue/messages")).header("idempotency-key", "k");
-    assert_eq!(keyed.json(&number(1)).send().await.unwrap().status(), StatusCode::CREATED);
+    let request_with_key = system.http.post(system.url("/v1/queues/my-queue/messages")).header("idempotency-key", "k");
+    assert_eq!(request_with_key.json(&number(1)).send().await.unwrap().status(), StatusCode::CREATED);
     system.post_batch("my-queue", (0..100).map(number)).await;
     system.finished("/v1/queues/my-queue/messages/order-1").await;
 }
@@ -45,8 +45,8 @@ async fn use_leases(system: &System) {
     system.patch("q", json!({"visibility_timeout": "20s", "max_lapses": 2})).await;
     let mut listener = system.listen(None).await;
     system.post_batch("q", (0..6).map(number)).await;
-    let leased = post_to(system, "/v1/queues/q/leases", json!({"max": 6, "wait": "5s", "consumer": "me"})).await;
-    let lease = |n: usize| leased["messages"][n]["lease"].clone();
+    let lease_answer = post_to(system, "/v1/queues/q/leases", json!({"max": 6, "wait": "5s", "consumer": "me"})).await;
+    let lease = |n: usize| lease_answer["messages"][n]["lease"].clone();
     for (verb, body) in [
         ("extend", json!({"lease": lease(0), "progress": 40})),
         ("complete", json!({"lease": lease(0), "result": 1})),
@@ -57,22 +57,22 @@ async fn use_leases(system: &System) {
     ] {
         post_to(system, &format!("/v1/queues/q/leases/{verb}"), body).await;
     }
-    let active = format!("/v1/queues/q/messages/{}", leased["messages"][5]["id"].as_str().unwrap());
+    let active = format!("/v1/queues/q/messages/{}", lease_answer["messages"][5]["id"].as_str().unwrap());
     post_to(system, &format!("{active}/cancel"), Value::Null).await;
     let settlements = json!({"settlements": [{"lease": lease(5), "action": "fail"}]});
     post_to(system, "/v1/queues/q/leases/settle", settlements).await;
     assert_eq!(listener.kinds(6).await, ["enqueued"; 6]);
     assert_eq!(listener.kinds(6).await, ["started"; 6]);
-    let mut again = system.listen(Some(&listener.last_event_id)).await;
-    assert_eq!(again.kinds(1).await, ["progress"]);
+    let mut second_listener = system.listen(Some(&listener.last_event_id)).await;
+    assert_eq!(second_listener.kinds(1).await, ["progress"]);
     // The leases of the next message lapse until it fails.
     post_to(system, "/v1/queues/q/purge?state=waiting", Value::Null).await;
-    let lapsing = system.post("q", number(7)).await;
+    let lapsing_location = system.post("q", number(7)).await;
     for _ in 0..2 {
         let wait = json!({"wait": "20s", "visibility_timeout": 100});
         assert_eq!(post_to(system, "/v1/queues/q/leases", wait).await["messages"][0]["data"], 7);
     }
-    assert_eq!(system.finished(&lapsing).await["error"]["code"], "lease_lapsed");
+    assert_eq!(system.finished(&lapsing_location).await["error"]["code"], "lease_lapsed");
 }
 
 /// Changes, lists and deletes messages, signals and a queue in each way.
@@ -82,8 +82,8 @@ async fn manage_messages(system: &System) {
     for (path, body) in [("/v1/queues/q/pause", Value::Null), ("/v1/queues/q/resume", Value::Null)] {
         post_to(system, path, body).await;
     }
-    let later = json!({"delay": "1h", "data": 2, "headers": {"a": "1"}});
-    succeed(system, "PATCH", &location, later).await;
+    let delayed_message = json!({"delay": "1h", "data": 2, "headers": {"a": "1"}});
+    succeed(system, "PATCH", &location, delayed_message).await;
     for change in ["promote", "cancel", "retry"] {
         post_to(system, &format!("{location}/{change}"), Value::Null).await;
     }
@@ -124,16 +124,16 @@ async fn lease_under_limits(system: &System) {
     system.patch("limited", settings).await;
     system.post_batch("limited", (0..4).map(number)).await;
     for _ in 0..3 {
-        let leased = post_to(system, "/v1/queues/limited/leases", json!({"consumer": "me"})).await;
-        let complete = json!({"lease": leased["messages"][0]["lease"]});
+        let lease_answer = post_to(system, "/v1/queues/limited/leases", json!({"consumer": "me"})).await;
+        let complete = json!({"lease": lease_answer["messages"][0]["lease"]});
         post_to(system, "/v1/queues/limited/leases/complete", complete).await;
     }
     let none_is_left = post_to(system, "/v1/queues/limited/leases", json!({"consumer": "me"})).await;
     assert_eq!(none_is_left["messages"], json!([]));
     // The messages are so large that not all of them fit into one response.
     system.post("large", json!({"data": "x".repeat(50_000)})).await;
-    let leased = post_to(system, "/v1/queues/large/leases", json!({"max": 1_000})).await;
-    assert_eq!(leased["messages"].as_array().unwrap().len(), 1);
+    let lease_answer = post_to(system, "/v1/queues/large/leases", json!({"max": 1_000})).await;
+    assert_eq!(lease_answer["messages"].as_array().unwrap().len(), 1);
 }
 
 /// Creates a schedule that posts messages, and makes every possible change of the schedule.

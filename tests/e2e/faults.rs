@@ -16,7 +16,7 @@ use crate::{
 /// A fault of the network: its description, and the method of the proxy that causes it.
 struct Fault(&'static str, fn(&Proxy));
 
-const FAULTS: [Fault; 4] = [
+const NETWORK_FAULTS: [Fault; 4] = [
     Fault("a stall", Proxy::stall),
     Fault("a cut", Proxy::cut),
     Fault("resets", Proxy::reset),
@@ -44,7 +44,7 @@ async fn network_that_stalls_cuts_resets_or_half_closes_loses_no_message_and_rep
     let (system, proxy) = start_behind_proxy().await;
     let _workers = [system.worker().await, system.worker().await];
     let load = Load::start(&system);
-    for Fault(fault, cause) in FAULTS {
+    for Fault(fault, cause) in NETWORK_FAULTS {
         load.wait_for_more(200).await;
         cause(&proxy);
         for _ in 0..2 {
@@ -65,7 +65,7 @@ async fn network_that_fails_repeatedly_loses_no_message_and_repeats_no_delivery(
     let load = Load::start(&system);
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(4) {
-        let Fault(_, cause) = FAULTS.choose(&mut random).unwrap();
+        let Fault(_, cause) = NETWORK_FAULTS.choose(&mut random).unwrap();
         for set_mode in [*cause, Proxy::pass] {
             set_mode(&proxy);
             tokio::time::sleep(Duration::from_millis(random.random_range(0..150))).await;
@@ -101,19 +101,20 @@ async fn messages_posted_after_redis_was_emptied_under_load_are_completed() {
     let system = System::start(CONFIG).await;
     let _workers = [system.worker().await, system.worker().await];
     let load = Load::start(&system);
-    let mut emptied = Instant::now();
+    let mut emptied_at = Instant::now();
     for _ in 0..5 {
         load.wait_for_more(100).await;
         assert_eq!(system.redis.command("FLUSHALL"), "+OK");
-        emptied = Instant::now();
+        emptied_at = Instant::now();
         assert!(recovery_time(&system).await < RECOVERED_WITHIN, "after FLUSHALL");
     }
     load.wait_for_more(200).await;
-    let posted = load.stop().await;
-    let (after, before): (Vec<_>, Vec<_>) = posted.into_iter().partition(|posted| posted.first_sent_at > emptied);
+    let posted_messages = load.stop().await;
+    let (after, before): (Vec<_>, Vec<_>) =
+        posted_messages.into_iter().partition(|posted_messages| posted_messages.first_sent_at > emptied_at);
     // A message whose POST was in progress during the last FLUSHALL was stored before it or after it.
-    let kept = read_all(&system, &before).await.iter().filter(|message| message["id"].is_string()).count();
-    let count = (after.len() + kept) as u64;
+    let kept_count = read_all(&system, &before).await.iter().filter(|message| message["id"].is_string()).count();
+    let count = (after.len() + kept_count) as u64;
     let status = all_completed(&system, count).await;
     assert_eq!(
         status["totals"],

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{System, completed, number, seed::Seed};
 
-const GROUPS: usize = 200;
+const GROUP_COUNT: usize = 200;
 const MESSAGES_OF_A_GROUP: usize = 200;
 
 /// Starts the log of a queue's events, and returns the event id after which the log begins.
@@ -34,13 +34,13 @@ async fn events_after(system: &System, queue: &str, begin: EventId) -> Vec<(Stri
 /// Returns a random message of a group. Most messages take up to 3 ms; some messages fail at first, and some messages do not
 /// end before their time-out.
 fn random_message(random: &mut StdRng, group: usize) -> Value {
-    let fails = if random.random_ratio(1, 20) { random.random_range(1..3) } else { 0 };
-    let hangs = random.random_ratio(1, 100);
+    let failure_count = if random.random_ratio(1, 20) { random.random_range(1..3) } else { 0 };
+    let is_hanging = random.random_ratio(1, 100);
     let mut message = json!({
-        "data": {"ms": random.random_range(0..4), "fails": fails, "hangs": u32::from(hangs)},
+        "data": {"ms": random.random_range(0..4), "fails": failure_count, "hangs": u32::from(is_hanging)},
         "group": format!("group {group}"),
     });
-    if hangs {
+    if is_hanging {
         message["timeout"] = "100ms".into();
     }
     message
@@ -60,55 +60,63 @@ async fn messages_of_a_group_are_leased_in_order_while_handlers_fail_and_workers
     "#;
     let (_seed, mut random) = Seed::choose();
     let system = System::start(config).await;
-    let mut posted: HashMap<String, Vec<String>> = HashMap::new();
+    let mut posted_groups: HashMap<String, Vec<String>> = HashMap::new();
     for _ in 0..MESSAGES_OF_A_GROUP / 5 {
-        let messages: Vec<Value> = (0..5 * GROUPS).map(|n| random_message(&mut random, n % GROUPS)).collect();
+        let messages: Vec<Value> = (0..5 * GROUP_COUNT).map(|n| random_message(&mut random, n % GROUP_COUNT)).collect();
         let groups: Vec<String> =
             messages.iter().map(|message| message["group"].as_str().unwrap().to_owned()).collect();
         let batch = json!({"messages": messages});
         let (_, answer) = system.request(Method::POST, "/v1/queues/my-queue/messages/batch", Some(batch)).await;
         for (group, entry) in groups.into_iter().zip(answer["messages"].as_array().unwrap()) {
-            posted.entry(group).or_default().push(entry["id"].as_str().unwrap().to_owned());
+            posted_groups.entry(group).or_default().push(entry["id"].as_str().unwrap().to_owned());
         }
     }
-    let begin = listen(&system, "my-queue").await;
+    let listen_start = listen(&system, "my-queue").await;
     let runs = tempfile::tempdir().unwrap();
     let mut workers: Vec<Process> = (0..3).map(|_| system.launch_sleeper(runs.path(), &[])).collect();
     let start = Instant::now();
-    let mut killed = 0;
+    let mut killed_count = 0;
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let counts = &system.get("/v1/queues/my-queue").await["counts"];
-        if counts["completed"] == GROUPS * MESSAGES_OF_A_GROUP {
+        if counts["completed"] == GROUP_COUNT * MESSAGES_OF_A_GROUP {
             break;
         }
         assert!(start.elapsed() < Duration::from_secs(180), "not all messages are completed: {counts}");
         let mut worker = workers.remove(0);
         worker.kill();
-        killed += 1;
+        killed_count += 1;
         workers.push(system.launch_sleeper(runs.path(), &[]));
     }
     drop(workers);
 
     // A message may start only after all earlier messages of its group have finished.
-    let mut next: HashMap<&str, usize> = posted.keys().map(|group| (group.as_str(), 0)).collect();
+    let mut next_positions: HashMap<&str, usize> = posted_groups.keys().map(|group| (group.as_str(), 0)).collect();
     let (mut retried, mut lapsed) = (0, 0);
-    for (kind, event) in events_after(&system, "my-queue", begin).await {
+    for (kind, event) in events_after(&system, "my-queue", listen_start).await {
         let (id, group) = (event["id"].as_str().unwrap(), event["group"].as_str().unwrap());
-        let next = next.get_mut(group).expect("it was posted");
+        let next_position = next_positions.get_mut(group).expect("it was posted");
         match kind.as_str() {
-            "started" => assert_eq!(id, posted[group][*next], "an earlier message of {group} has not finished"),
+            "started" => {
+                assert_eq!(id, posted_groups[group][*next_position], "an earlier message of {group} has not finished");
+            }
             "completed" => {
-                assert_eq!(id, posted[group][*next]);
-                *next += 1;
+                assert_eq!(id, posted_groups[group][*next_position]);
+                *next_position += 1;
             }
             "retried" => retried += 1,
             "lapsed" => lapsed += 1,
             _ => {}
         }
     }
-    assert!(next.values().all(|next| *next == MESSAGES_OF_A_GROUP), "each message is completed once");
-    assert!(killed >= 2 && retried > 1_000 && lapsed > 0, "{killed} killed, {retried} retried, {lapsed} lapsed");
+    assert!(
+        next_positions.values().all(|next_positions| *next_positions == MESSAGES_OF_A_GROUP),
+        "each message is completed once"
+    );
+    assert!(
+        killed_count >= 2 && retried > 1_000 && lapsed > 0,
+        "{killed_count} killed, {retried} retried, {lapsed} lapsed"
+    );
     system.assert_clean().await;
 }
 
@@ -127,7 +135,7 @@ async fn large_tenant_does_not_delay_the_others_with_one_worker_and_with_several
         for tenant in 1..10 {
             system.post_batch(queue, (0..10).map(|_| of(&format!("tenant {tenant}")))).await;
         }
-        let begin = listen(&system, queue).await;
+        let listen_start = listen(&system, queue).await;
         let started: Vec<Process> = futures_util::future::join_all((0..workers).map(|_| system.worker())).await;
         system.post_empty(&format!("/v1/queues/{queue}/resume")).await;
         let start = Instant::now();
@@ -137,11 +145,11 @@ async fn large_tenant_does_not_delay_the_others_with_one_worker_and_with_several
         }
         drop(started);
         // Turns count over all workers of the queue: in a round, each of the ten groups has one lease.
-        let events = events_after(&system, queue, begin).await;
+        let events = events_after(&system, queue, listen_start).await;
         let starts =
             events.iter().filter(|(kind, _)| kind == "started").map(|(_, event)| event["group"].as_str().unwrap());
-        let last = starts.enumerate().filter(|(_, group)| *group != "large").map(|(nth, _)| nth).max().unwrap();
-        assert!(last < 11 * 10, "with {workers} workers the last of the nine starts as number {last}");
+        let last_start = starts.enumerate().filter(|(_, group)| *group != "large").map(|(nth, _)| nth).max().unwrap();
+        assert!(last_start < 11 * 10, "with {workers} workers the last of the nine starts as number {last_start}");
         system.http.delete(system.url(&format!("/v1/queues/{queue}?confirm={queue}"))).send().await.unwrap();
     }
 }
@@ -150,13 +158,13 @@ async fn large_tenant_does_not_delay_the_others_with_one_worker_and_with_several
 async fn group_is_shown_in_responses_and_lists_and_an_exclusive_queue_refuses_groups() {
     let system = System::start("").await;
     let path = "/v1/queues/q/messages";
-    let posted: Value = system.send("q", &json!({"data": 1, "group": "room 7"})).await.json().await.unwrap();
-    assert_eq!(posted["group"], "room 7");
+    let posted_message: Value = system.send("q", &json!({"data": 1, "group": "room 7"})).await.json().await.unwrap();
+    assert_eq!(posted_message["group"], "room 7");
     system.post("q", json!({"data": 2, "group": "room 7", "priority": -1})).await;
     system.post("q", number(3)).await;
     let batch = json!({"messages": [{"data": 4, "group": "room 8"}]});
     system.request(Method::POST, &format!("{path}/batch"), Some(batch)).await;
-    let message = format!("{path}/{}", posted["id"].as_str().unwrap());
+    let message = format!("{path}/{}", posted_message["id"].as_str().unwrap());
     let (_, patched) = system.request(Method::PATCH, &message, Some(json!({"priority": -2}))).await;
     assert_eq!(patched["group"], "room 7");
     let data = |list: &Value| -> Vec<u64> {
@@ -164,9 +172,10 @@ async fn group_is_shown_in_responses_and_lists_and_an_exclusive_queue_refuses_gr
     };
     assert_eq!(data(&system.get(&format!("{path}?group=room%207&state=waiting")).await), [1, 2]);
     assert_eq!(data(&system.get(&format!("{path}?group=room%207")).await), [1, 2]);
-    let leased = system.send_to("/v1/queues/q/leases", &json!({"max": 5})).await;
-    let leased: Value = leased.json().await.unwrap();
-    let groups: Vec<&Value> = leased["messages"].as_array().unwrap().iter().map(|message| &message["group"]).collect();
+    let lease_answer = system.send_to("/v1/queues/q/leases", &json!({"max": 5})).await;
+    let lease_answer: Value = lease_answer.json().await.unwrap();
+    let groups: Vec<&Value> =
+        lease_answer["messages"].as_array().unwrap().iter().map(|message| &message["group"]).collect();
     assert_eq!(groups, [&json!("room 7"), &Value::Null, &json!("room 8")]);
     assert_eq!(data(&system.get(&format!("{path}?group=room%207&state=active")).await), [1]);
     assert_eq!(
@@ -177,10 +186,10 @@ async fn group_is_shown_in_responses_and_lists_and_an_exclusive_queue_refuses_gr
     let refusal = (409, "settings_conflict", "an exclusive queue has no groups");
     system.refused(Method::PATCH, "/v1/queues/q", Some(json!({"exclusive": true})), refusal).await;
     system.patch("alone", json!({"exclusive": true})).await;
-    let grouped = json!({"data": 1, "group": "a"});
+    let grouped_message = json!({"data": 1, "group": "a"});
     let refusal = (409, "queue_exclusive", "omit group");
-    system.refused(Method::POST, "/v1/queues/alone/messages", Some(grouped.clone()), refusal).await;
-    let batch = json!({"messages": [grouped]});
+    system.refused(Method::POST, "/v1/queues/alone/messages", Some(grouped_message.clone()), refusal).await;
+    let batch = json!({"messages": [grouped_message]});
     system.refused(Method::POST, "/v1/queues/alone/messages/batch", Some(batch), refusal).await;
     for bad in [json!(""), json!("a/b"), json!("x".repeat(257)), json!(7)] {
         let message = json!({"data": 1, "group": bad});
@@ -229,8 +238,9 @@ async fn messages_of_a_group_may_have_every_other_option_at_once() {
             let is_first = *times == 1;
             let action =
                 if is_first { queue_core::Action::Fail(queue_core::Failure::new("x", "y")) } else { completed() };
-            let settled = queue.settle(&[queue_core::Settlement { lease: delivery.lease, action }]).await.unwrap();
-            assert_eq!(settled, [Some(if is_first { State::Delayed } else { State::Completed })]);
+            let settle_outcomes =
+                queue.settle(&[queue_core::Settlement { lease: delivery.lease, action }]).await.unwrap();
+            assert_eq!(settle_outcomes, [Some(if is_first { State::Delayed } else { State::Completed })]);
         }
     }
     assert!(seen.values().all(|times| *times == 2), "{seen:?}");

@@ -39,8 +39,8 @@ fn exec(queue: &str, script: &str, other_keys: &str) -> String {
 
 /// Returns whether a process runs. An ended process is a zombie until its parent or init collects its status.
 fn process_runs(pid: &str) -> bool {
-    let stat = fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"));
-    stat.is_ok_and(|stat| !stat.contains(") Z "))
+    let process_stat = fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"));
+    process_stat.is_ok_and(|process_stat| !process_stat.contains(") Z "))
 }
 
 /// Returns the process id that the program has written into a file.
@@ -53,8 +53,8 @@ async fn http_handler_works_as_documented() {
     let port = free_port();
     let _receiver = start_receiver(&document("examples/hook.py"), port);
     let config = example("A URL", "toml").replace("9000", &port.to_string());
-    let unsigned = config.replace("\"mails\"", "\"unsigned\"").replace("MfKQ9r8G", "AAAAAAAA");
-    let system = System::start(&(config + &unsigned)).await;
+    let unsigned_config = config.replace("\"mails\"", "\"unsigned\"").replace("MfKQ9r8G", "AAAAAAAA");
+    let system = System::start(&(config + &unsigned_config)).await;
     let worker = system.worker().await;
     let message = system.finished(&system.post("mails", json!({"data": {"to": "a@b.c"}})).await).await;
     assert_eq!(
@@ -104,7 +104,8 @@ async fn documented_receiver_refuses_each_unsigned_or_malformed_request() {
     let port = free_port();
     let _receiver = start_receiver(&document("examples/hook.py"), port);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let signed = format!("content-length: 2\r\nwebhook-id: a\r\nwebhook-timestamp: {now}\r\nwebhook-signature: v1,");
+    let signed_headers =
+        format!("content-length: 2\r\nwebhook-id: a\r\nwebhook-timestamp: {now}\r\nwebhook-signature: v1,");
     for (headers, body, status) in [
         ("content-length: 0\r\n", "", 401),
         ("content-length: 2\r\n", "{}", 401),
@@ -112,8 +113,8 @@ async fn documented_receiver_refuses_each_unsigned_or_malformed_request() {
         ("content-length: 2\r\nwebhook-timestamp: \u{b2}\r\n", "{}", 401),
         (&*format!("content-length: 2\r\nwebhook-timestamp: {}\r\n", "9".repeat(5_000)), "{}", 401),
         (&*format!("content-length: 2\r\nwebhook-timestamp: {now}\r\n"), "{}", 401),
-        (&*format!("{signed}\r\n"), "{}", 401),
-        (&*format!("{signed}\u{e4}\u{f6} =\r\n"), "{}", 401),
+        (&*format!("{signed_headers}\r\n"), "{}", 401),
+        (&*format!("{signed_headers}\u{e4}\u{f6} =\r\n"), "{}", 401),
         ("", "", 400),
         ("content-length: -1\r\n", "", 400),
         ("content-length: two\r\n", "", 400),
@@ -253,24 +254,24 @@ async fn receiver_and_program_get_exact_names_and_the_data_of_the_signal() {
     let http = format!(
         "[[worker.routes]]\nqueue = \"http\"\nhandler = {{ type = \"http\", url = \"http://127.0.0.1:{port}/\" }}\n"
     );
-    let echo =
+    let echo_config =
         r#"printf '{"id":"%s","name":"%s","signal":%s}' "$DROVER_MESSAGE_ID" "$DROVER_NAME" "${DROVER_SIGNAL:-null}""#;
-    let system = System::start(&(http + &exec("exec", echo, ""))).await;
+    let system = System::start(&(http + &exec("exec", echo_config, ""))).await;
     let _worker = system.worker().await;
     let (id, name) = (" order é ", " a");
     // The data of the signal has the maximum size, and almost no ASCII.
     let data = json!({"amount": 12, "text": "é".repeat(2_030)});
     for queue in ["http", "exec"] {
         let message = json!({"data": 1, "id": id, "name": name, "hold": "paid"});
-        let held = system.post(queue, message).await;
+        let held_location = system.post(queue, message).await;
         let signal = format!("/v1/queues/{queue}/signals/paid");
         let (status, _) = system.request(reqwest::Method::POST, &signal, Some(json!({"data": data}))).await;
         assert_eq!(status, 200);
-        let result = &system.finished(&held).await["result"];
+        let result = &system.finished(&held_location).await["result"];
         assert_eq!((&result["id"], &result["name"]), (&json!(id), &json!(name)), "{queue}");
         assert_eq!(result["signal"], data, "{queue}");
-        let not_held = system.post(queue, json!({"data": 1, "name": name})).await;
-        let result = &system.finished(&not_held).await["result"];
+        let unheld_location = system.post(queue, json!({"data": 1, "name": name})).await;
+        let result = &system.finished(&unheld_location).await["result"];
         assert_eq!((&result["name"], &result["signal"]), (&json!(name), &Value::Null), "{queue}");
     }
     let message = system.get("/v1/queues/http/messages/%20order%20%C3%A9%20").await;
@@ -282,8 +283,8 @@ async fn receiver_and_program_get_exact_names_and_the_data_of_the_signal() {
 async fn control_characters_of_an_id_are_escaped_in_the_log_of_a_worker() {
     let system = System::start(&exec("q", "exit 65", "")).await;
     let id = "a\u{202e}b\u{2028}c outcome=completed";
-    let pretty = r#"id="a\u{202e}b\u{2028}c outcome=completed"#;
-    for (index, (format, escaped)) in [("pretty", pretty), ("json", r"a\u202eb\u2028c ")].into_iter().enumerate() {
+    let logged_id = r#"id="a\u{202e}b\u{2028}c outcome=completed"#;
+    for (index, (format, escaped)) in [("pretty", logged_id), ("json", r"a\u202eb\u2028c ")].into_iter().enumerate() {
         let mut worker = system.worker_with(&[("DROVER__LOG__FORMAT", format)]).await;
         system.finished(&system.post("q", json!({"data": 1, "id": format!("{id}{index}"), "name": id})).await).await;
         let line = worker.wait_for_log("failed for good");

@@ -23,13 +23,13 @@ fn wait_for_line(process: &Process, text: &str) {
 async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the_server_of_the_index_is_down() {
     let mut cluster = RedisCluster::start(3, 0);
     let url = cluster.url();
-    let with_index = server_of_key(&cluster, "drover:queues");
+    let index_server = server_of_key(&cluster, "drover:queues");
     // The queues of this test are on other servers than the index.
     let names = (0..)
         .map(|n| format!("q{n}"))
-        .filter(|name| server_of_key(&cluster, &format!("drover:{{{name}}}:meta")) != with_index);
+        .filter(|name| server_of_key(&cluster, &format!("drover:{{{name}}}:meta")) != index_server);
     let [existing, new] = &names.take(2).collect::<Vec<_>>()[..] else { unreachable!() };
-    let mut index = cluster.servers.remove(with_index);
+    let mut index = cluster.servers.remove(index_server);
     let config = format!("[[worker.routes]]\nqueue = \"{existing}\"\nhandler = {{ type = \"log\" }}\n");
     let system = System::launch(cluster.servers.remove(0), url, &config);
     system.wait_until_ready(&system.base).await;
@@ -48,12 +48,12 @@ async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the
     assert_eq!(system.metric("drover_queues_readable").await, 0);
     let (away, others) = (index.port(), [system.redis.port(), cluster.servers[0].port()]);
     for base in [&system.base, &worker_url] {
-        let ready = system.http.get(format!("{base}/readyz")).send().await.unwrap();
-        assert_eq!(ready.status(), StatusCode::OK, "the other servers answer");
-        let ready: Value = ready.json().await.unwrap();
-        assert_eq!(ready["redis"], "cluster");
+        let readiness = system.http.get(format!("{base}/readyz")).send().await.unwrap();
+        assert_eq!(readiness.status(), StatusCode::OK, "the other servers answer");
+        let readiness: Value = readiness.json().await.unwrap();
+        assert_eq!(readiness["redis"], "cluster");
         let names_it = |text: &Value| text.as_str().unwrap().contains(&format!("127.0.0.1:{away}"));
-        assert!(ready["warnings"].as_array().unwrap().iter().any(names_it), "{ready}");
+        assert!(readiness["warnings"].as_array().unwrap().iter().any(names_it), "{readiness}");
         let metrics = system.http.get(format!("{base}/metrics")).send().await.unwrap().text().await.unwrap();
         for (port, is_up) in [(away, 0), (others[0], 1), (others[1], 1)] {
             let line = format!("drover_redis_server_up{{topology=\"cluster\",server=\"127.0.0.1:{port}\"}} {is_up}");
@@ -68,12 +68,12 @@ async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the
     let (_later_worker, _) = system.worker_and_url(&[]).await;
     let port = ReservedPort::reserve();
     let _later_api = start_api(&port, &system.redis_url, &system.config);
-    let base = format!("http://{}", port.address());
-    system.wait_until_ready(&base).await;
+    let base_url = format!("http://{}", port.address());
+    system.wait_until_ready(&base_url).await;
     let path = format!("/v1/queues/{existing}/messages");
-    let posted = system.http.post(format!("{base}{path}")).json(&number(3)).send().await.unwrap();
-    assert_eq!(posted.status(), StatusCode::CREATED);
-    assert_eq!(system.finished(posted.headers()["location"].to_str().unwrap()).await["state"], "completed");
+    let post_answer = system.http.post(format!("{base_url}{path}")).json(&number(3)).send().await.unwrap();
+    assert_eq!(post_answer.status(), StatusCode::CREATED);
+    assert_eq!(system.finished(post_answer.headers()["location"].to_str().unwrap()).await["state"], "completed");
 
     index.restart();
     let start = Instant::now();

@@ -26,9 +26,9 @@ async fn a_consumer_leases_messages_and_ends_its_leases_in_each_way() {
     for n in 0..4 {
         system.post("q", number(n)).await;
     }
-    let leased = lease(&system, json!({"max": 10, "visibility_timeout": "5s"})).await;
-    let consumer = leased["consumer"].as_str().unwrap();
-    let messages = leased["messages"].as_array().unwrap();
+    let lease_answer = lease(&system, json!({"max": 10, "visibility_timeout": "5s"})).await;
+    let consumer = lease_answer["consumer"].as_str().unwrap();
+    let messages = lease_answer["messages"].as_array().unwrap();
     assert_eq!(messages.len(), 4);
     for (n, message) in messages.iter().enumerate() {
         assert_eq!((&message["data"], &message["state"]), (&json!(n), &json!("active")));
@@ -74,9 +74,9 @@ async fn leases_settled_in_one_request_are_each_answered() {
     for n in 0..3 {
         system.post("q", number(n)).await;
     }
-    let leased = lease(&system, json!({"max": 3, "consumer": "me"})).await;
-    assert_eq!(leased["consumer"], "me");
-    let token = |n: usize| leased["messages"][n]["lease"].clone();
+    let lease_answer = lease(&system, json!({"max": 3, "consumer": "me"})).await;
+    assert_eq!(lease_answer["consumer"], "me");
+    let token = |n: usize| lease_answer["messages"][n]["lease"].clone();
     let settlements = json!({"settlements": [
         {"lease": token(0), "action": "complete", "result": 1},
         {"lease": token(1), "action": "extend"},
@@ -95,8 +95,8 @@ async fn leases_settled_in_one_request_are_each_answered() {
 async fn long_poll_is_answered_when_a_message_is_ready_and_empty_when_its_wait_ends() {
     let system = System::start(SHORT_LEASES).await;
     let start = Instant::now();
-    let empty = lease(&system, json!({"wait": "300ms"})).await;
-    assert_eq!(empty["messages"], json!([]));
+    let empty_answer = lease(&system, json!({"wait": "300ms"})).await;
+    assert_eq!(empty_answer["messages"], json!([]));
     assert!((300..15_000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
     let (leased, posted) = tokio::join!(lease(&system, json!({"wait": "20s"})), async {
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -108,8 +108,8 @@ async fn long_poll_is_answered_when_a_message_is_ready_and_empty_when_its_wait_e
     assert!(posted.elapsed() < Duration::from_secs(4));
     // The lease lapses, and the next client that waits receives the message without a poll.
     let start = Instant::now();
-    let again = lease(&system, json!({"wait": "20s"})).await;
-    assert_eq!(again["messages"][0]["lapses"], 1);
+    let second_lease_answer = lease(&system, json!({"wait": "20s"})).await;
+    assert_eq!(second_lease_answer["messages"][0]["lapses"], 1);
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     system.assert_clean().await;
 }
@@ -117,8 +117,8 @@ async fn long_poll_is_answered_when_a_message_is_ready_and_empty_when_its_wait_e
 #[tokio::test]
 async fn waiting_clients_receive_one_message_each() {
     let system = System::start("").await;
-    let waiting = (0..50).map(|_| lease(&system, json!({"wait": "20s"})));
-    let (leased, ()) = tokio::join!(futures_util::future::join_all(waiting), async {
+    let waiting_clients = (0..50).map(|_| lease(&system, json!({"wait": "20s"})));
+    let (leased, ()) = tokio::join!(futures_util::future::join_all(waiting_clients), async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         for n in 0..50 {
             system.post("q", number(n)).await;
@@ -134,12 +134,13 @@ async fn waiting_clients_receive_one_message_each() {
 async fn message_leased_for_a_disconnected_client_is_released_without_an_attempt() {
     let system = System::start("[queues.q]\nvisibility_timeout = \"1h\"").await;
     for _ in 0..20 {
-        let unfinished = tokio::time::timeout(Duration::from_millis(30), lease(&system, json!({"wait": "20s"}))).await;
-        assert!(unfinished.is_err());
+        let unfinished_wait =
+            tokio::time::timeout(Duration::from_millis(30), lease(&system, json!({"wait": "20s"}))).await;
+        assert!(unfinished_wait.is_err());
     }
     system.post("q", number(1)).await;
-    let leased = lease(&system, json!({"wait": "20s"})).await;
-    let message = &leased["messages"][0];
+    let lease_answer = lease(&system, json!({"wait": "20s"})).await;
+    let message = &lease_answer["messages"][0];
     assert_eq!((&message["data"], &message["attempts_made"], &message["lapses"]), (&json!(1), &json!(0), &json!(0)));
     system.assert_clean().await;
 }
@@ -147,12 +148,12 @@ async fn message_leased_for_a_disconnected_client_is_released_without_an_attempt
 #[tokio::test]
 async fn run_longer_than_its_timeout_fails_for_http_consumers() {
     let system = System::start(SHORT_LEASES).await;
-    let posted = system.post("q", json!({"data": 1, "timeout": "100ms", "max_attempts": 1})).await;
-    let leased = lease(&system, json!({"visibility_timeout": "1h"})).await;
-    assert_eq!(leased["messages"][0]["timeout"], 100);
-    let message = system.finished(&posted).await;
+    let location = system.post("q", json!({"data": 1, "timeout": "100ms", "max_attempts": 1})).await;
+    let lease_answer = lease(&system, json!({"visibility_timeout": "1h"})).await;
+    assert_eq!(lease_answer["messages"][0]["timeout"], 100);
+    let message = system.finished(&location).await;
     assert_eq!((&message["state"], &message["error"]["code"]), (&json!("failed"), &json!("timed_out")));
-    let (status, _) = settle(&system, "complete", json!({"lease": leased["messages"][0]["lease"]})).await;
+    let (status, _) = settle(&system, "complete", json!({"lease": lease_answer["messages"][0]["lease"]})).await;
     assert_eq!(status, 410);
 }
 

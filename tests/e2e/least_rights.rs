@@ -23,15 +23,15 @@ use crate::{
 
 /// A text that only one item has in the list of rights that only some installations need, in docs/PRODUCTION.md. The following
 /// constants are texts of other items.
-const PATTERN: &str = "`user-*`";
-const REPLICAS: &str = "`durability.replicas`";
+const PATTERN_RIGHT: &str = "`user-*`";
+const REPLICAS_RIGHT: &str = "`durability.replicas`";
 const NO_APPEND_ONLY_FILE: &str = "append-only file";
-const DATABASE: &str = "database";
-const CLUSTER: &str = "cluster";
-const AUDIT: &str = "`make audit`";
+const DATABASE_RIGHT: &str = "database";
+const CLUSTER_RIGHT: &str = "cluster";
+const AUDIT_RIGHT: &str = "`make audit`";
 
 /// The rights that docs/PRODUCTION.md lists.
-struct Documented {
+struct DocumentedRights {
     /// The commands that create the user.
     user: Vec<String>,
     /// The command that creates the user of a Sentinel.
@@ -48,7 +48,7 @@ fn password_in(command: &str) -> &str {
     command.split(' ').find_map(|word| word.strip_prefix('>')).expect("the user has a password")
 }
 
-impl Documented {
+impl DocumentedRights {
     fn read() -> Self {
         let page = document("docs/PRODUCTION.md");
         let section = section(&page, "Least rights");
@@ -63,14 +63,14 @@ impl Documented {
 
     /// Returns the rights of the user that every installation needs, and the rights in these items of the list.
     fn rights(&self, items: &[&str]) -> BTreeSet<String> {
-        let of_item = |text: &&str| {
-            let mut found = self.optional.iter().filter(|item| item.contains(*text));
-            let item = found.next().unwrap_or_else(|| panic!("the list has no item with {text}"));
-            assert_eq!(found.next(), None, "{text} is in two items");
+        let rights_of_item = |text: &&str| {
+            let mut found_items = self.optional.iter().filter(|item| item.contains(*text));
+            let item = found_items.next().unwrap_or_else(|| panic!("the list has no item with {text}"));
+            assert_eq!(found_items.next(), None, "{text} is in two items");
             named_rights(item)
         };
         let user = self.user.iter().flat_map(|line| named_rights(line));
-        user.chain(items.iter().flat_map(of_item)).collect()
+        user.chain(items.iter().flat_map(rights_of_item)).collect()
     }
 
     /// Creates the user on a server, with the rights in these items of the list, and resets the server's statistics of called and
@@ -89,8 +89,11 @@ impl Documented {
     /// Returns the documented commands, of the user and in these items of the list, that no client has called at any of these
     /// servers.
     fn uncalled_commands(&self, items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
-        let called: BTreeSet<String> = servers.iter().flat_map(|server| called_commands(server)).collect();
-        self.rights(items).into_iter().filter(|right| right.starts_with('+') && !called.contains(right)).collect()
+        let all_called_commands: BTreeSet<String> = servers.iter().flat_map(|server| called_commands(server)).collect();
+        self.rights(items)
+            .into_iter()
+            .filter(|right| right.starts_with('+') && !all_called_commands.contains(right))
+            .collect()
     }
 
     /// Returns the commands in these items of the list that no client has called at any of these servers.
@@ -124,7 +127,7 @@ fn assert_nothing_refused(server: &RedisServer) {
     assert_eq!(refused_rights(server), [] as [String; 0]);
 }
 
-const ROUTES: &str = "[[worker.routes]]
+const WORKER_ROUTES: &str = "[[worker.routes]]
 queue = \"my-queue\"
 handler = { type = \"log\" }
 [[worker.routes]]
@@ -133,11 +136,11 @@ handler = { type = \"log\" }
 ";
 
 /// Starts the API as the user. Requests to this API have an API key; one request has another key, which has a rate limit.
-async fn start(documented: &Documented, redis: RedisServer, url: &str, config: &str) -> System {
+async fn start(documented: &DocumentedRights, redis: RedisServer, url: &str, config: &str) -> System {
     let scopes = "--scopes enqueue,read,consume,manage --queues *";
     let (key, limited) =
         (auth::issue(&format!("--id all {scopes}")), auth::issue(&format!("--id limited {scopes} --rate-limit 9/1m")));
-    let config = format!("{}\n{config}\n{ROUTES}", auth::config(&[&key, &limited]));
+    let config = format!("{}\n{config}\n{WORKER_ROUTES}", auth::config(&[&key, &limited]));
     let mut system = System::launch(redis, documented.with_user(url), &config);
     system.wait_until_ready(&system.base).await;
     let request = system.http.get(system.url("/v1/queues")).bearer_auth(&limited.key);
@@ -158,12 +161,12 @@ fn start_with_replica() -> (RedisServer, RedisServer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_operations_succeed_with_the_documented_rights_and_call_each_documented_command() {
-    let documented = Documented::read();
+    let documented_rights = DocumentedRights::read();
     let (primary, _replica) = start_with_replica();
-    let items = [PATTERN, REPLICAS];
-    documented.create_user(&primary, &items);
+    let items = [PATTERN_RIGHT, REPLICAS_RIGHT];
+    documented_rights.create_user(&primary, &items);
     let url = primary.url();
-    let system = start(&documented, primary, &url, "[durability]\nreplicas = 1\n").await;
+    let system = start(&documented_rights, primary, &url, "[durability]\nreplicas = 1\n").await;
     let mut worker = use_everything(&system).await;
     read_during_purge(&system).await;
     lose_lease_answer(&system).await;
@@ -171,7 +174,7 @@ async fn all_operations_succeed_with_the_documented_rights_and_call_each_documen
     assert_nothing_refused(&system.redis);
     // Redis has refused no command, so the list has the right of each command that was called.
     assert_eq!(
-        documented.uncalled_commands(&items, &[&system.redis]),
+        documented_rights.uncalled_commands(&items, &[&system.redis]),
         BTreeSet::new(),
         "the list has rights that nothing uses"
     );
@@ -186,19 +189,19 @@ fn wait_for_refusal(server: &RedisServer, without: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_need_the_documented_rights_for_keys_and_for_each_channel() {
-    let documented = Documented::read();
+    let documented_rights = DocumentedRights::read();
     let redis = RedisServer::start();
-    documented.create_user(&redis, &[PATTERN, NO_APPEND_ONLY_FILE]);
+    documented_rights.create_user(&redis, &[PATTERN_RIGHT, NO_APPEND_ONLY_FILE]);
     let url = redis.url();
-    let system = start(&documented, redis, &url, "").await;
+    let system = start(&documented_rights, redis, &url, "").await;
     let _worker = system.worker().await;
-    let all = documented.rights(&[PATTERN]);
+    let all = documented_rights.rights(&[PATTERN_RIGHT]);
     let (keys_and_channels, _): (Vec<&String>, Vec<&String>) = all.iter().partition(|right| !right.starts_with('+'));
     assert_eq!(keys_and_channels.len(), 6, "{keys_and_channels:?}");
     for right in &keys_and_channels {
-        let others: Vec<&str> =
+        let other_rights: Vec<&str> =
             keys_and_channels.iter().filter(|other| *other != right).map(|other| other.as_str()).collect();
-        system.redis.command(&format!("ACL SETUSER drover resetkeys resetchannels {}", others.join(" ")));
+        system.redis.command(&format!("ACL SETUSER drover resetkeys resetchannels {}", other_rights.join(" ")));
         // The services subscribe again.
         system.redis.command("CLIENT KILL TYPE pubsub");
         system.send("my-queue", &number(1)).await;
@@ -211,11 +214,11 @@ async fn services_need_the_documented_rights_for_keys_and_for_each_channel() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_right_is_answered_with_instructions_and_logged_once() {
-    let documented = Documented::read();
+    let documented_rights = DocumentedRights::read();
     let redis = RedisServer::start();
-    documented.create_user(&redis, &[PATTERN, NO_APPEND_ONLY_FILE]);
+    documented_rights.create_user(&redis, &[PATTERN_RIGHT, NO_APPEND_ONLY_FILE]);
     let url = redis.url();
-    let system = start(&documented, redis, &url, "").await;
+    let system = start(&documented_rights, redis, &url, "").await;
     let (worker, worker_url) = system.worker_and_url(&[]).await;
     let lines_with = |process: &Process, text: &str| process.log().iter().filter(|line| line.contains(text)).count();
     system.post("q", number(1)).await;
@@ -234,10 +237,10 @@ async fn missing_right_is_answered_with_instructions_and_logged_once() {
     system.redis.command("ACL SETUSER drover -zrem");
     system.post("my-queue", number(1)).await;
     let start = Instant::now();
-    let failures = "drover_redis_call_failures_total{script=\"settle\",reason=\"not_permitted\"}";
+    let failure_metric = "drover_redis_call_failures_total{script=\"settle\",reason=\"not_permitted\"}";
     while metric_in(
         &system.http.get(format!("{worker_url}/metrics")).send().await.unwrap().text().await.unwrap(),
-        failures,
+        failure_metric,
     ) < 3
     {
         assert!(start.elapsed() < TIME_LIMIT, "the worker does not try to settle again");
@@ -248,13 +251,13 @@ async fn missing_right_is_answered_with_instructions_and_logged_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn documented_rights_are_enough_for_another_database_for_redis_without_append_only_file_and_for_the_audit() {
-    let documented = Documented::read();
+    let documented_rights = DocumentedRights::read();
     let redis = RedisServer::start();
     assert_eq!(redis.command("CONFIG SET save \"3600 1\""), "+OK");
-    let items = [PATTERN, NO_APPEND_ONLY_FILE, DATABASE, AUDIT];
-    documented.create_user(&redis, &items);
+    let items = [PATTERN_RIGHT, NO_APPEND_ONLY_FILE, DATABASE_RIGHT, AUDIT_RIGHT];
+    documented_rights.create_user(&redis, &items);
     let url = format!("{}/1", redis.url());
-    let system = start(&documented, redis, &url, "").await;
+    let system = start(&documented_rights, redis, &url, "").await;
     let (_worker, worker_url) = system.worker_and_url(&[]).await;
     post_for_worker(&system).await;
     assert_ready_without_warnings(&system, &worker_url).await;
@@ -264,7 +267,7 @@ async fn documented_rights_are_enough_for_another_database_for_redis_without_app
     let audit = queues.queue(&"my-queue".parse().unwrap()).audit().await.unwrap();
     assert_eq!(audit.findings.len(), 1, "{audit:?}");
     assert_nothing_refused(&system.redis);
-    assert_eq!(documented.uncalled_commands_of(&items[1..], &[&system.redis]), BTreeSet::new());
+    assert_eq!(documented_rights.uncalled_commands_of(&items[1..], &[&system.redis]), BTreeSet::new());
 }
 
 /// Returns the primary that has a slot, while the slots are as they were when the cluster began.
@@ -274,14 +277,14 @@ fn primary_of_slot(slot: u16, primaries: usize) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn documented_rights_are_enough_in_a_cluster_while_a_slot_moves() {
-    let documented = Documented::read();
+    let documented_rights = DocumentedRights::read();
     let mut cluster = RedisCluster::start(3, 0);
     for server in &cluster.servers {
-        documented.create_user(server, &[PATTERN, CLUSTER]);
+        documented_rights.create_user(server, &[PATTERN_RIGHT, CLUSTER_RIGHT]);
     }
     let (slot, url) = (cluster.slot_of("drover:{user-moved}:meta"), cluster.url());
     let (old, new) = (primary_of_slot(slot, 3), (primary_of_slot(slot, 3) + 1) % 3);
-    let system = start(&documented, cluster.servers.remove(0), &url, "").await;
+    let system = start(&documented_rights, cluster.servers.remove(0), &url, "").await;
     let _worker = use_everything(&system).await;
 
     // The queue has no keys yet, so the old owner of its slot redirects all calls to the new owner.
@@ -303,26 +306,26 @@ async fn documented_rights_are_enough_in_a_cluster_while_a_slot_moves() {
     for server in &servers {
         assert_nothing_refused(server);
     }
-    assert_eq!(documented.uncalled_commands_of(&[CLUSTER], &servers), BTreeSet::new());
+    assert_eq!(documented_rights.uncalled_commands_of(&[CLUSTER_RIGHT], &servers), BTreeSet::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn documented_rights_are_enough_with_sentinels_and_each_right_is_needed() {
-    let documented = Documented::read();
+    let documented_rights = DocumentedRights::read();
     let mut group = RedisSentinels::start(0, 1);
-    documented.create_user(&group.servers[0], &[PATTERN]);
-    assert_eq!(group.command(&documented.sentinel_user), "+OK");
-    let password = password_in(&documented.sentinel_user);
+    documented_rights.create_user(&group.servers[0], &[PATTERN_RIGHT]);
+    assert_eq!(group.command(&documented_rights.sentinel_user), "+OK");
+    let password = password_in(&documented_rights.sentinel_user);
     let config = format!("[redis]\nsentinel = {{ username = \"drover\", password = \"{password}\" }}\n");
     let (primary, url) = (group.servers.remove(0), group.url());
-    let system = start(&documented, primary, &url, &config).await;
+    let system = start(&documented_rights, primary, &url, &config).await;
     let _worker = use_everything(&system).await;
     assert_nothing_refused(&system.redis);
     assert!(!group.command("ACL LOG").contains("object"));
     // Without the rights of subscriptions a process works, but learns of another primary later.
-    for right in named_rights(&documented.sentinel_user).filter(|right| right.starts_with("+sentinel|")) {
+    for right in named_rights(&documented_rights.sentinel_user).filter(|right| right.starts_with("+sentinel|")) {
         group.command(&format!("ACL SETUSER drover {}", right.replace('+', "-")));
-        let mut options = RedisOptions::new(documented.with_user(&url), TIME_LIMIT);
+        let mut options = RedisOptions::new(documented_rights.with_user(&url), TIME_LIMIT);
         options.sentinel_login = Some((Some("drover".into()), password.to_owned()));
         let Err(Error::Unavailable(text)) = options.prepare().unwrap().ping().await else { panic!("{right}") };
         assert!(text.contains("lacks a right"), "{text}");

@@ -41,11 +41,11 @@ retention.completed = { count = 100000000 }
 pub(crate) struct Load {
     is_over: Arc<AtomicBool>,
     stored: Arc<AtomicUsize>,
-    clients: JoinSet<Vec<Posted>>,
+    clients: JoinSet<Vec<PostedMessage>>,
 }
 
 /// A message that the API has confirmed.
-pub(crate) struct Posted {
+pub(crate) struct PostedMessage {
     pub(crate) id: String,
     /// The instant of the first POST.
     pub(crate) first_sent_at: Instant,
@@ -60,14 +60,14 @@ impl Load {
             let (http, url) = (system.http.clone(), system.url(""));
             let (is_over, stored) = (Arc::clone(&is_over), Arc::clone(&stored));
             clients.spawn(async move {
-                let mut posted = Vec::new();
+                let mut posted_messages = Vec::new();
                 while !is_over.load(Ordering::Relaxed) {
-                    let ids = (0..size).map(|n| format!("c{client}-{}", posted.len() + n)).collect();
-                    posted.extend(post_until_stored(&http, &url, ids).await);
+                    let ids = (0..size).map(|n| format!("c{client}-{}", posted_messages.len() + n)).collect();
+                    posted_messages.extend(post_until_stored(&http, &url, ids).await);
                     stored.fetch_add(size, Ordering::Relaxed);
                     sleep(Duration::from_millis(if size == 1 { 10 } else { 150 })).await;
                 }
-                posted
+                posted_messages
             });
         }
         Self { is_over, stored, clients }
@@ -84,13 +84,13 @@ impl Load {
     }
 
     /// Stops the clients. Each client first waits for the confirmation of its last message.
-    pub(crate) async fn stop(self) -> Vec<Posted> {
+    pub(crate) async fn stop(self) -> Vec<PostedMessage> {
         self.is_over.store(true, Ordering::Relaxed);
         self.clients.join_all().await.into_iter().flatten().collect()
     }
 }
 
-async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<Posted> {
+async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<PostedMessage> {
     let first_sent_at = Instant::now();
     // Some messages are delayed and some have a priority, so that messages take each path through the queue.
     let messages: Vec<Value> = ids
@@ -112,7 +112,7 @@ async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<P
         if let Ok(answer) = request.send().await
             && stored(answer, requested_at.elapsed()).await.is_some()
         {
-            return ids.into_iter().map(|id| Posted { id, first_sent_at }).collect();
+            return ids.into_iter().map(|id| PostedMessage { id, first_sent_at }).collect();
         }
         assert!(first_sent_at.elapsed() < TIME_LIMIT, "{ids:?}: can't be posted");
         sleep(Duration::from_millis(20)).await;
@@ -143,7 +143,7 @@ pub(crate) struct LoadReport {
 }
 
 impl LoadReport {
-    pub(crate) async fn of(system: &System, posted: &[Posted]) -> Self {
+    pub(crate) async fn of(system: &System, posted: &[PostedMessage]) -> Self {
         let messages = posted.len() as u64;
         let status = all_completed(system, messages).await;
         let mut report = Self { messages, repeated: 0, lapses: 0 };
@@ -183,7 +183,7 @@ pub(crate) async fn all_completed(system: &System, count: u64) -> Value {
 }
 
 /// Returns the messages of the load as the API returns them.
-pub(crate) async fn read_all(system: &System, posted: &[Posted]) -> Vec<Value> {
+pub(crate) async fn read_all(system: &System, posted: &[PostedMessage]) -> Vec<Value> {
     let mut messages = Vec::with_capacity(posted.len());
     for chunk in posted.chunks(100) {
         let requests = chunk.iter().map(async |posted| {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     System, number,
-    raw_client::{Answer, LIVEZ},
+    raw_client::{Answer, LIVEZ_REQUEST},
     slow_clients::CONFIG,
 };
 
@@ -12,7 +12,7 @@ use crate::{
 async fn pipelined_requests_are_answered_in_order() {
     let system = System::start("").await;
     let mut client = system.connect().await;
-    client.send(format!("{LIVEZ}GET /nowhere HTTP/1.1\r\nhost: a\r\n\r\n{LIVEZ}")).await;
+    client.send(format!("{LIVEZ_REQUEST}GET /nowhere HTTP/1.1\r\nhost: a\r\n\r\n{LIVEZ_REQUEST}")).await;
     let statuses = [client.answer().await.status, client.answer().await.status, client.answer().await.status];
     assert_eq!(statuses, [200, 404, 200]);
 }
@@ -21,12 +21,12 @@ async fn pipelined_requests_are_answered_in_order() {
 /// reset destroyed it: the server may close the connection before it has read everything.
 async fn refusal_of(system: &System, request: &str, statuses: &[u16]) -> Option<Answer> {
     let mut client = system.connect().await;
-    client.send(format!("{request}{LIVEZ}")).await;
-    let mut answers = client.until_closed().await;
-    let shown = request.escape_debug().to_string();
-    assert!(answers.len() <= 1, "{shown:.60}: {answers:?}");
+    client.send(format!("{request}{LIVEZ_REQUEST}")).await;
+    let mut answers = client.read_until_closed().await;
+    let shown_request = request.escape_debug().to_string();
+    assert!(answers.len() <= 1, "{shown_request:.60}: {answers:?}");
     let answer = answers.pop();
-    assert!(answer.iter().all(|answer| statuses.contains(&answer.status)), "{shown:.60}: {answer:?}");
+    assert!(answer.iter().all(|answer| statuses.contains(&answer.status)), "{shown_request:.60}: {answer:?}");
     answer
 }
 
@@ -72,13 +72,13 @@ async fn malformed_or_too_large_request_is_refused_and_closes_the_connection() {
         }
     }
     // A request that was read in full is always answered.
-    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    for (request, status) in [(preface, 505), ("GET /livez HTTP/1.1\r\n\r\n", 400)] {
+    let http2_preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for (request, status) in [(http2_preface, 505), ("GET /livez HTTP/1.1\r\n\r\n", 400)] {
         let mut client = system.connect().await;
         let answer = client.request(request).await;
         assert_eq!(answer.status, status, "{answer:?}");
         assert!(answer.head.contains("connection: close"), "{answer:?}");
-        assert!(client.until_closed().await.is_empty());
+        assert!(client.read_until_closed().await.is_empty());
     }
     assert_eq!(system.connect().await.request(&get(&headers(90))).await.status, 200);
     assert_eq!(system.connect().await.request(&get(&format!("x: {}\r\n", "x".repeat(30_000)))).await.status, 200);
@@ -101,7 +101,7 @@ async fn no_request_can_be_smuggled_after_a_request_with_two_lengths() {
     ] {
         let mut client = system.connect().await;
         client.send(post(headers, &format!("{chunked}{}", post("content-length: 10\r\n", "{\"data\":2}")))).await;
-        let answers = client.until_closed().await;
+        let answers = client.read_until_closed().await;
         assert_eq!(answers.len(), 1, "the bytes after the body are not a request: {answers:?}");
         assert!(answers[0].head.contains("connection: close"), "{answers:?}");
     }
@@ -115,13 +115,14 @@ async fn deeply_nested_json_is_stored_or_refused_and_services_keep_working() {
     let _worker = system.worker().await;
     for (open, close, refused_as) in [("[", "]", 400), (r#"{"a":"#, "}", 422)] {
         let depth = 100_000;
-        let inner = format!("{}1{}", open.repeat(depth), close.repeat(depth));
-        let bodies = [format!("{{\"data\":{inner}}}"), format!("{{\"data\":1,\"delay\":{inner}}}"), inner];
+        let nested_data = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+        let bodies =
+            [format!("{{\"data\":{nested_data}}}"), format!("{{\"data\":1,\"delay\":{nested_data}}}"), nested_data];
         for (body, status) in bodies.into_iter().zip([201, 422, refused_as]) {
             let head = "content-type: application/json\r\nhost: a";
-            let length = body.len();
+            let body_length = body.len();
             let post = format!(
-                "POST /v1/queues/my-queue/messages?wait=20s HTTP/1.1\r\n{head}\r\ncontent-length: {length}\r\n\r\n{body}"
+                "POST /v1/queues/my-queue/messages?wait=20s HTTP/1.1\r\n{head}\r\ncontent-length: {body_length}\r\n\r\n{body}"
             );
             let answer = system.connect().await.request(&post).await;
             assert_eq!(answer.status, status, "{:.200}", answer.body);

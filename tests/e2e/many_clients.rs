@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     System, completed, number,
-    raw_client::{LIVEZ, RawClient},
+    raw_client::{LIVEZ_REQUEST, RawClient},
 };
 
 /// Returns the number of clients: 5,000, or fewer if this process may not open so many files.
@@ -34,15 +34,15 @@ async fn thousands_of_idle_connections_and_slow_headers_do_not_delay_posts() {
     // Each POST uses a new connection.
     system.http = Client::builder().pool_max_idle_per_host(0).build().unwrap();
     let address = system.api_port.address();
-    let mut idle = Vec::new();
+    let mut idle_clients = Vec::new();
     for _ in 0..client_count() - 200 {
         let mut client = RawClient::connect(address).await;
-        client.send(LIVEZ).await;
-        idle.push(client);
+        client.send(LIVEZ_REQUEST).await;
+        idle_clients.push(client);
     }
-    let mut slow = JoinSet::new();
+    let mut slow_clients = JoinSet::new();
     for _ in 0..200 {
-        slow.spawn(async move {
+        slow_clients.spawn(async move {
             // A disconnected client connects again.
             loop {
                 let mut client = RawClient::connect(address).await;
@@ -54,23 +54,23 @@ async fn thousands_of_idle_connections_and_slow_headers_do_not_delay_posts() {
         });
     }
     let start = Instant::now();
-    let mut slowest = Duration::ZERO;
+    let mut longest_post_time = Duration::ZERO;
     let mut posts = 0;
     // The posts last so long that each slow client is disconnected once.
     while posts < 300 || start.elapsed() < Duration::from_secs(7) {
         let sent_at = Instant::now();
         timeout(TIME_LIMIT, system.post("my-queue", number(posts))).await.unwrap();
-        slowest = slowest.max(sent_at.elapsed());
+        longest_post_time = longest_post_time.max(sent_at.elapsed());
         posts += 1;
     }
     // No POST waited for the end of a slow client, which takes 6 s.
-    assert!(slowest < Duration::from_secs(4), "{slowest:?}");
-    slow.shutdown().await;
-    for client in &mut idle {
+    assert!(longest_post_time < Duration::from_secs(4), "{longest_post_time:?}");
+    slow_clients.shutdown().await;
+    for client in &mut idle_clients {
         assert_eq!(client.answer().await.status, 200, "an idle client is not disconnected");
-        client.send(LIVEZ).await;
+        client.send(LIVEZ_REQUEST).await;
     }
-    for client in &mut idle {
+    for client in &mut idle_clients {
         assert_eq!(client.answer().await.status, 200);
     }
 }
@@ -82,12 +82,12 @@ async fn thousands_of_waiting_clients_need_one_subscription_and_no_polling() {
     system.post_batch("q", (0..1_000).map(|n| json!({"data": n, "id": format!("m-{n}")}))).await;
     // Even on a busy machine, all clients must wait before the wait of the first client ends after 60 s.
     let clients = client_count().min(2_000);
-    let mut waiting = Vec::with_capacity(clients);
+    let mut waiting_clients = Vec::with_capacity(clients);
     for n in 0..clients {
         let mut client = RawClient::connect(address).await;
         let path = format!("/v1/queues/q/messages/m-{}?wait=60s", n % 1_000);
         client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
-        waiting.push(client);
+        waiting_clients.push(client);
     }
     // All clients wait when Redis has received almost no calls for a second.
     let calls = || {
@@ -98,19 +98,19 @@ async fn thousands_of_waiting_clients_need_one_subscription_and_no_polling() {
     };
     timeout(TIME_LIMIT, async {
         loop {
-            let before = calls();
+            let calls_before = calls();
             sleep(Duration::from_secs(1)).await;
-            if calls() - before < 20 {
+            if calls() - calls_before < 20 {
                 return;
             }
         }
     })
     .await
     .expect("waiting clients cause no calls to Redis");
-    let subscribed = system.redis.command("CLIENT LIST TYPE pubsub");
-    assert_eq!(subscribed.lines().filter(|line| line.contains(" cmd=")).count(), 1, "{subscribed}");
+    let subscriber_list = system.redis.command("CLIENT LIST TYPE pubsub");
+    assert_eq!(subscriber_list.lines().filter(|line| line.contains(" cmd=")).count(), 1, "{subscriber_list}");
     assert_eq!(system.settle_all("q", completed()).await, 1_000);
-    for client in &mut waiting {
+    for client in &mut waiting_clients {
         let answer = client.answer().await;
         assert!(answer.status == 200 && answer.body.contains("\"state\":\"completed\""), "{answer:?}");
     }
@@ -149,8 +149,12 @@ async fn concurrent_posts_are_each_answered_for_their_own_message() {
             }
         }
     }
-    let created = answers.iter().filter(|(status, _)| *status == StatusCode::CREATED).count();
-    assert_eq!((created, ids.len()), (305, 304), "one message of the common id and all other valid ones are created");
+    let created_count = answers.iter().filter(|(status, _)| *status == StatusCode::CREATED).count();
+    assert_eq!(
+        (created_count, ids.len()),
+        (305, 304),
+        "one message of the common id and all other valid ones are created"
+    );
     assert!(enqueue_calls(&system).await < 200, "several messages share a call");
     system.assert_clean().await;
 }
@@ -159,27 +163,27 @@ async fn concurrent_posts_are_each_answered_for_their_own_message() {
 async fn message_posted_while_the_api_stops_is_stored_exactly_if_it_is_answered() {
     let mut system = System::start("").await;
     let (http, base) = (system.http.clone(), system.base.clone());
-    let posting = tokio::spawn(join_all((0..200_u64).map(move |n| {
+    let post_task = tokio::spawn(join_all((0..200_u64).map(move |n| {
         let (http, url) = (http.clone(), format!("{base}/v1/queues/q/messages"));
         async move {
-            let mut stored = Vec::new();
+            let mut stored_messages = Vec::new();
             // The client posts until the API closes the connection.
             loop {
-                let Ok(answer) = http.post(&url).json(&number(n)).send().await else { return stored };
+                let Ok(answer) = http.post(&url).json(&number(n)).send().await else { return stored_messages };
                 assert_eq!(answer.status(), StatusCode::CREATED);
-                stored.push(answer.headers()["location"].to_str().unwrap().to_owned());
+                stored_messages.push(answer.headers()["location"].to_str().unwrap().to_owned());
             }
         }
     })));
     while enqueue_calls(&system).await < 20 {}
     assert!(system.api.terminate().success());
-    let stored: Vec<String> = posting.await.unwrap().into_iter().flatten().collect();
+    let stored_messages: Vec<String> = post_task.await.unwrap().into_iter().flatten().collect();
     system.relaunch_api();
     system.wait_until_ready(&system.base).await;
     let status = system.get("/v1/queues/q").await;
     assert_eq!(
         status["counts"]["waiting"],
-        json!(stored.len()),
+        json!(stored_messages.len()),
         "exactly the messages whose POST was answered are stored"
     );
     system.assert_clean().await;

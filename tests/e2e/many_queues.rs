@@ -14,7 +14,7 @@ use crate::{
     system::{HOURLY_POLLS, metric_in},
 };
 
-const QUEUES: u64 = 5_000;
+const QUEUE_COUNT: u64 = 5_000;
 
 const CONFIG: &str = r#"
 [worker]
@@ -36,21 +36,21 @@ async fn five_thousand_queues_need_one_subscription_and_little_memory_and_are_al
         queue.enqueue(vec![NewMessage::new(to_raw_value(&n).unwrap())]).await.unwrap();
         queue
     };
-    let completed = async |queue: &queue_core::Queue| queue.status().await.unwrap().unwrap().totals.completed;
-    let until_completed = async |queue: &queue_core::Queue, count: u64| {
+    let completed_count = async |queue: &queue_core::Queue| queue.status().await.unwrap().unwrap().totals.completed;
+    let wait_until_completed = async |queue: &queue_core::Queue, count: u64| {
         let start = Instant::now();
-        while completed(queue).await < count {
+        while completed_count(queue).await < count {
             assert!(start.elapsed() < Duration::from_secs(60), "{} is not served", queue.name());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     // The queues are created while the worker runs.
-    let created: Vec<_> = stream::iter(0..QUEUES).map(post).buffer_unordered(32).collect().await;
-    for queue in &created {
-        until_completed(queue, 1).await;
+    let created_queues: Vec<_> = stream::iter(0..QUEUE_COUNT).map(post).buffer_unordered(32).collect().await;
+    for queue in &created_queues {
+        wait_until_completed(queue, 1).await;
     }
-    let subscribed = system.redis.command("CLIENT LIST TYPE pubsub");
-    let pattern_subscribers: u32 = subscribed
+    let subscriber_list = system.redis.command("CLIENT LIST TYPE pubsub");
+    let pattern_subscribers: u32 = subscriber_list
         .lines()
         .filter(|line| line.contains(" psub=") && !line.contains(" psub=0 "))
         .count()
@@ -58,20 +58,20 @@ async fn five_thousand_queues_need_one_subscription_and_little_memory_and_are_al
         .unwrap();
     assert_eq!(
         pattern_subscribers, 2,
-        "one connection with a pattern for the worker, one with two for the API: {subscribed}"
+        "one connection with a pattern for the worker, one with two for the API: {subscriber_list}"
     );
     let metrics = system.http.get(format!("{worker_url}/metrics")).send().await.unwrap().text().await.unwrap();
-    assert_eq!(metric_in(&metrics, "drover_worker_queues{queue=\"user-*\"}"), QUEUES);
+    assert_eq!(metric_in(&metrics, "drover_worker_queues{queue=\"user-*\"}"), QUEUE_COUNT);
     let memory = metric_in(&metrics, "process_resident_memory_bytes");
-    assert!((1..150_000_000).contains(&memory), "{memory} bytes for {QUEUES} idle queues");
+    assert!((1..150_000_000).contains(&memory), "{memory} bytes for {QUEUE_COUNT} idle queues");
 
     // A new message in any of the idle queues is handled at once.
     for n in [0, 1, 2_500, 4_999, 5_000] {
-        let begun = Instant::now();
+        let begin_time = Instant::now();
         let queue = post(n).await;
-        until_completed(&queue, if n < QUEUES { 2 } else { 1 }).await;
+        wait_until_completed(&queue, if n < QUEUE_COUNT { 2 } else { 1 }).await;
         // Polls would find the message only after up to 50 s, the time of one round over all queues.
-        assert!(begun.elapsed() < Duration::from_secs(4), "user-{n} took {:?}", begun.elapsed());
+        assert!(begin_time.elapsed() < Duration::from_secs(4), "user-{n} took {:?}", begin_time.elapsed());
     }
 }
 
@@ -92,16 +92,16 @@ async fn thousand_idle_queues_need_one_subscription_and_no_polling() {
         line.split(['=', ',']).nth(1).unwrap().parse::<u64>().unwrap()
     };
     // The first lease call of each queue may still be in progress.
-    let mut before = script_calls();
+    let mut calls_before = script_calls();
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let calls = script_calls();
-        if calls == before {
+        if calls == calls_before {
             break;
         }
-        before = calls;
+        calls_before = calls;
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(script_calls(), before, "no script runs while nothing happens");
+    assert_eq!(script_calls(), calls_before, "no script runs while nothing happens");
     assert_eq!(system.finished(&system.post("q7", number(1)).await).await["result"], 7);
 }

@@ -85,13 +85,13 @@ pub(crate) fn kind(text: &str) -> &str {
 }
 
 /// The members of answers whose values depend on earlier requests. Only the names of these members are compared.
-const COUNTERS: [&str; 3] = ["counts", "totals", "oldest_waiting_age"];
+const COUNTER_FIELDS: [&str; 3] = ["counts", "totals", "oldest_waiting_age"];
 
 /// Asserts that a real answer is equal to the shown answer.
 pub(crate) fn compare(shown: &Value, real: &Value, pointer: &str) {
     match (shown, real) {
         (Value::Object(shown), Value::Object(real)) => {
-            let is_whole = !shown.contains_key("…");
+            let is_complete_list = !shown.contains_key("…");
             let keys = |object: &serde_json::Map<String, Value>| object.keys().cloned().collect::<BTreeSet<_>>();
             // The Redis of a test is not durable, so real answers have warnings.
             let (mut expected, mut found) = (keys(shown), keys(real));
@@ -99,13 +99,13 @@ pub(crate) fn compare(shown: &Value, real: &Value, pointer: &str) {
                 set.remove("…");
                 set.remove("warnings");
             }
-            if is_whole {
+            if is_complete_list {
                 assert_eq!(expected, found, "{pointer}");
             }
             for name in expected {
                 let (pointer, member) = (format!("{pointer}/{name}"), real.get(&name));
                 let member = member.unwrap_or_else(|| panic!("{pointer} is missing"));
-                if COUNTERS.contains(&name.as_str()) {
+                if COUNTER_FIELDS.contains(&name.as_str()) {
                     let keys = |value: &Value| value.as_object().map(keys);
                     assert_eq!(keys(&shown[&name]), keys(member), "{pointer}");
                 } else {

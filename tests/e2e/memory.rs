@@ -69,53 +69,56 @@ const LONG_REDIS_TIMEOUT: &str = "[redis]\ntimeout = \"30s\"\n";
 /// Posts pairs of a small and a large message for two seconds. Returns the time of the slowest pair.
 async fn slowest_post(system: &System) -> Duration {
     let start = Instant::now();
-    let mut slowest = Duration::ZERO;
+    let mut longest_post_time = Duration::ZERO;
     let mut client = system.connect_from(9).await;
     while start.elapsed() < Duration::from_secs(2) {
         let sent_at = Instant::now();
         timeout(TIME_LIMIT, system.post("q", number(1))).await.unwrap();
         assert_eq!(timeout(TIME_LIMIT, post(&mut client, 100_000, "")).await.unwrap().status, 201);
-        slowest = slowest.max(sent_at.elapsed());
+        longest_post_time = longest_post_time.max(sent_at.elapsed());
     }
-    slowest
+    longest_post_time
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_posts() {
-    const LENGTH: usize = 1_024 * 1_024;
+    const BODY_LENGTH: usize = 1_024 * 1_024;
     let system =
         System::start(&format!("{LONG_REDIS_TIMEOUT}[api]\nmax_body_memory = 67108864\nrequest_timeout = \"60s\"\n"))
             .await;
     slowest_post(&system).await;
-    let before = system.api_memory();
-    let nearly_all = vec![b' '; LENGTH - 1_000];
-    let slow = join_all((0..600_u16).map(async |n| {
+    let memory_before = system.api_memory();
+    let nearly_whole_body = vec![b' '; BODY_LENGTH - 1_000];
+    let slow_posts = join_all((0..600_u16).map(async |n| {
         let mut client = system.connect_from(2 + u8::try_from(n % 3).unwrap()).await;
-        client.send(post_head(LENGTH, "")).await;
-        client.send(&nearly_all).await;
+        client.send(post_head(BODY_LENGTH, "")).await;
+        client.send(&nearly_whole_body).await;
         // The API refuses at once, but a busy machine may take seconds to deliver the refusal. The API waits for the rest of an
         // accepted body.
         let answer = client.answer_within(Duration::from_secs(15)).await;
         (client, answer)
     }))
     .await;
-    let refused: Vec<&Answer> = slow.iter().filter_map(|(_, answer)| answer.as_ref()).collect();
-    for answer in &refused {
+    let refused_posts: Vec<&Answer> = slow_posts.iter().filter_map(|(_, answer)| answer.as_ref()).collect();
+    for answer in &refused_posts {
         assert_overloaded(answer);
     }
-    assert_eq!(slow.len() - refused.len(), 3 * 16, "each address may use a quarter of the memory");
-    let slowest = slowest_post(&system).await;
-    assert!(slowest < DELAY_LIMIT, "{slowest:?}");
-    let grown = system.api_memory().saturating_sub(before);
-    assert!(grown < 3 * 16 * 1_024 + 600 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES, "the API grew by {grown} KiB");
-    drop(slow);
+    assert_eq!(slow_posts.len() - refused_posts.len(), 3 * 16, "each address may use a quarter of the memory");
+    let longest_post_time = slowest_post(&system).await;
+    assert!(longest_post_time < DELAY_LIMIT, "{longest_post_time:?}");
+    let memory_growth = system.api_memory().saturating_sub(memory_before);
+    assert!(
+        memory_growth < 3 * 16 * 1_024 + 600 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES,
+        "the API grew by {memory_growth} KiB"
+    );
+    drop(slow_posts);
     // The API frees the memory of a connection as soon as the API notices that the connection has ended. Each POST needs memory
     // for its body and its answer.
     let connect = || join_all((0..7).map(|_| system.connect_from(2)));
     let mut clients = connect().await;
     let start = Instant::now();
     loop {
-        let answers = join_all(clients.iter_mut().map(|client| post(client, LENGTH, ""))).await;
+        let answers = join_all(clients.iter_mut().map(|client| post(client, BODY_LENGTH, ""))).await;
         if answers.iter().all(|answer| answer.status == 201) {
             break;
         }
@@ -128,7 +131,7 @@ async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_p
 #[tokio::test]
 async fn body_that_arrives_in_tiny_pieces_takes_no_more_memory_than_a_whole_one() {
     let system = System::start(&format!("{LONG_REDIS_TIMEOUT}[api]\nrequest_timeout = \"60s\"\n")).await;
-    let before = system.api_memory();
+    let memory_before = system.api_memory();
     let mut clients = Vec::new();
     for _ in 0..20 {
         let mut client = system.connect_from(2).await;
@@ -141,8 +144,8 @@ async fn body_that_arrives_in_tiny_pieces_takes_no_more_memory_than_a_whole_one(
         // Each piece of the body arrives alone.
         sleep(Duration::from_millis(1)).await;
     }
-    let grown = system.api_memory().saturating_sub(before);
-    assert!(grown < 20 * (500 + KIB_PER_CONNECTION) + 10 * 1_024, "the API grew by {grown} KiB");
+    let memory_growth = system.api_memory().saturating_sub(memory_before);
+    assert!(memory_growth < 20 * (500 + KIB_PER_CONNECTION) + 10 * 1_024, "the API grew by {memory_growth} KiB");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,27 +154,30 @@ async fn unterminated_lines_stay_within_the_memory_limit() {
         System::start(&format!("{LONG_REDIS_TIMEOUT}[api]\nmax_body_memory = 67108864\nrequest_timeout = \"30s\"\n"))
             .await;
     slowest_post(&system).await;
-    let before = system.api_memory();
+    let memory_before = system.api_memory();
     let piece = "x".repeat(32 * 1_024);
     let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
     let head = "POST /v1/queues/q/messages/batch HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-ndjson\r\n\
                 transfer-encoding: chunked\r\n\r\n";
-    let mut slow = join_all((0..200).map(async |_| {
+    let mut slow_posts = join_all((0..200).map(async |_| {
         let mut client = system.connect_from(2).await;
         client.send(head).await;
         client.send(chunk.repeat(30)).await;
         client
     }))
     .await;
-    let slowest = slowest_post(&system).await;
-    assert!(slowest < DELAY_LIMIT, "{slowest:?}");
-    let grown = system.api_memory().saturating_sub(before);
-    assert!(grown < 16 * 1_024 + 200 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES, "the API grew by {grown} KiB");
+    let longest_post_time = slowest_post(&system).await;
+    assert!(longest_post_time < DELAY_LIMIT, "{longest_post_time:?}");
+    let memory_growth = system.api_memory().saturating_sub(memory_before);
+    assert!(
+        memory_growth < 16 * 1_024 + 200 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES,
+        "the API grew by {memory_growth} KiB"
+    );
     // Each stream of lines gets an answer at its end: the line is no message, or there was no memory for the line.
-    let ended = join_all(slow.iter_mut().map(async |client| client.request("0\r\n\r\n").await)).await;
-    let refused: Vec<_> = ended.iter().filter(|answer| answer.status != 200).collect();
-    assert!((100..200).contains(&refused.len()), "{}", refused.len());
-    for answer in refused {
+    let last_answers = join_all(slow_posts.iter_mut().map(async |client| client.request("0\r\n\r\n").await)).await;
+    let refused_answers: Vec<_> = last_answers.iter().filter(|answer| answer.status != 200).collect();
+    assert!((100..200).contains(&refused_answers.len()), "{}", refused_answers.len());
+    for answer in refused_answers {
         assert_overloaded(answer);
         assert!(answer.body.contains("\"stored_through\":0"), "{answer:?}");
     }
@@ -183,12 +189,12 @@ async fn twelve_hundred_listeners_that_do_not_read_take_bounded_memory_and_do_no
     let system = System::start(LONG_REDIS_TIMEOUT).await;
     system.patch("q", json!({"max_attempts": 3})).await;
     slowest_post(&system).await;
-    let before = system.api_memory();
-    let mut unread = Vec::new();
+    let memory_before = system.api_memory();
+    let mut unread_clients = Vec::new();
     for _ in 0..LISTENERS {
         let mut client = system.connect_from(2).await;
         client.send("GET /v1/queues/q/events HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        unread.push(client);
+        unread_clients.push(client);
     }
     let start = Instant::now();
     while system.metric("drover_event_listeners").await != u64::from(LISTENERS) {
@@ -198,17 +204,20 @@ async fn twelve_hundred_listeners_that_do_not_read_take_bounded_memory_and_do_no
     for _ in 0..15 {
         system.post_batch("q", (0..1_000).map(number)).await;
     }
-    let slowest = slowest_post(&system).await;
-    assert!(slowest < DELAY_LIMIT, "{slowest:?}");
-    let grown = system.api_memory().saturating_sub(before);
-    assert!(grown < u64::from(LISTENERS) * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES, "the API grew by {grown} KiB");
-    let connected = system.metric("drover_event_listeners").await;
-    assert_eq!(connected, u64::from(LISTENERS), "no listener is disconnected yet");
+    let longest_post_time = slowest_post(&system).await;
+    assert!(longest_post_time < DELAY_LIMIT, "{longest_post_time:?}");
+    let memory_growth = system.api_memory().saturating_sub(memory_before);
+    assert!(
+        memory_growth < u64::from(LISTENERS) * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES,
+        "the API grew by {memory_growth} KiB"
+    );
+    let connected_listeners = system.metric("drover_event_listeners").await;
+    assert_eq!(connected_listeners, u64::from(LISTENERS), "no listener is disconnected yet");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_and_do_not_delay_posts() {
-    const PAGE: &str = "GET /v1/queues/large/messages?limit=1000 HTTP/1.1\r\nhost: a\r\n\r\n";
+    const PAGE_REQUEST: &str = "GET /v1/queues/large/messages?limit=1000 HTTP/1.1\r\nhost: a\r\n\r\n";
     const MESSAGES: usize = 60;
     let system = System::start(&format!("{LONG_REDIS_TIMEOUT}[api]\nwrite_timeout = \"10m\"\n")).await;
     for n in 0..MESSAGES {
@@ -216,16 +225,16 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
     }
     slowest_post(&system).await;
     let mut reader = system.connect_from(9).await;
-    let whole_page = reader.request(PAGE).await;
+    let whole_page = reader.request(PAGE_REQUEST).await;
     assert!(whole_page.body.len() > 3_900_000, "{} bytes", whole_page.body.len());
-    let before = system.api_memory();
-    let mut unread = Vec::new();
-    let mut refused = 0;
+    let memory_before = system.api_memory();
+    let mut unread_clients = Vec::new();
+    let mut refused_count = 0;
     for _ in 0..30 {
         // Ten clients send requests at once. All ten clients have one address, which may use only a part of the memory.
         let clients = join_all((0..10).map(async |_| {
             let mut client = system.connect_from(2).await;
-            client.send(PAGE).await;
+            client.send(PAGE_REQUEST).await;
             timeout(TIME_LIMIT, client.stream.readable()).await.unwrap().unwrap();
             let mut status = [0; 12];
             assert_eq!(timeout(TIME_LIMIT, client.stream.peek(&mut status)).await.unwrap().unwrap(), 12);
@@ -235,46 +244,50 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
         for (mut client, status) in clients {
             if status == "HTTP/1.1 503" {
                 assert_overloaded(&client.answer().await);
-                refused += 1;
+                refused_count += 1;
             } else {
                 assert_eq!(status, "HTTP/1.1 200");
             }
-            unread.push(client);
+            unread_clients.push(client);
         }
     }
-    assert!((100..300).contains(&refused), "{refused} were refused");
-    let slowest = slowest_post(&system).await;
-    assert!(slowest < DELAY_LIMIT, "{slowest:?}");
-    let grown = system.api_memory().saturating_sub(before);
-    assert!(grown < 32 * 1_024 + 300 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES, "the API grew by {grown} KiB");
+    assert!((100..300).contains(&refused_count), "{refused_count} were refused");
+    let longest_post_time = slowest_post(&system).await;
+    assert!(longest_post_time < DELAY_LIMIT, "{longest_post_time:?}");
+    let memory_growth = system.api_memory().saturating_sub(memory_before);
+    assert!(
+        memory_growth < 32 * 1_024 + 300 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES,
+        "the API grew by {memory_growth} KiB"
+    );
     // The address of the ten clients may still send bodies and receive small responses, and other addresses receive pages. A
     // refused lease call leases no message.
-    let mut neighbour = system.connect_from(2).await;
-    assert_eq!(post(&mut neighbour, 100_000, "").await.status, 201);
-    assert_eq!(neighbour.request("GET /v1/queues/large HTTP/1.1\r\nhost: a\r\n\r\n").await.status, 200);
+    let mut neighbour_client = system.connect_from(2).await;
+    assert_eq!(post(&mut neighbour_client, 100_000, "").await.status, 201);
+    assert_eq!(neighbour_client.request("GET /v1/queues/large HTTP/1.1\r\nhost: a\r\n\r\n").await.status, 200);
     let lease = "POST /v1/queues/large/leases HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
-    assert_overloaded(&neighbour.request(lease).await);
+    assert_overloaded(&neighbour_client.request(lease).await);
     assert_eq!(system.get("/v1/queues/large").await["counts"]["active"], 0);
-    assert_eq!(reader.request(PAGE).await.status, 200);
-    drop(unread);
+    assert_eq!(reader.request(PAGE_REQUEST).await.status, 200);
+    drop(unread_clients);
     // The API frees the memory of connections as soon as the API notices that they have ended.
     let start = Instant::now();
     let mut path = String::from("/v1/queues/large/messages?limit=1000");
-    let mut listed = 0;
+    let mut listed_count = 0;
     while start.elapsed() < TIME_LIMIT && !path.is_empty() {
-        let answer = neighbour.request(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        let answer = neighbour_client.request(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
         if answer.status == 200 {
             let page: Value = serde_json::from_str(&answer.body).unwrap();
-            listed += page["messages"].as_array().unwrap().len();
-            let next =
-                page["next_cursor"].as_str().map(|next| format!("/v1/queues/large/messages?limit=1000&cursor={next}"));
-            path = next.unwrap_or_default();
+            listed_count += page["messages"].as_array().unwrap().len();
+            let next_cursor = page["next_cursor"]
+                .as_str()
+                .map(|next_cursor| format!("/v1/queues/large/messages?limit=1000&cursor={next_cursor}"));
+            path = next_cursor.unwrap_or_default();
         }
     }
-    assert_eq!(listed, MESSAGES);
-    let leased: Value = serde_json::from_str(&neighbour.request(lease).await.body).unwrap();
-    assert_eq!(leased["messages"][0]["data"]["n"], 0, "the refused call did not lease the first message");
-    assert_eq!(leased["messages"][0]["deliveries"], 1);
+    assert_eq!(listed_count, MESSAGES);
+    let lease_answer: Value = serde_json::from_str(&neighbour_client.request(lease).await.body).unwrap();
+    assert_eq!(lease_answer["messages"][0]["data"]["n"], 0, "the refused call did not lease the first message");
+    assert_eq!(lease_answer["messages"][0]["deliveries"], 1);
 }
 
 #[tokio::test]
@@ -287,23 +300,23 @@ async fn one_key_has_a_quarter_of_the_memory_for_bodies_and_small_bodies_are_alw
     ))
     .await;
     let [ours, theirs] = [ours, theirs].map(|issued| format!("authorization: Bearer {}\r\n", issued.key));
-    let mut slow = system.connect().await;
+    let mut slow_client = system.connect().await;
     // The API asks for the body when it has reserved memory for it.
-    slow.send(post_head(1_000_000, &format!("{ours}expect: 100-continue\r\n"))).await;
-    slow.wait_for_continue().await;
-    let refused = post(&mut system.connect().await, 100_000, &ours).await;
-    assert_overloaded(&refused);
-    assert!(refused.body.contains("from the key ours"), "{refused:?}");
+    slow_client.send(post_head(1_000_000, &format!("{ours}expect: 100-continue\r\n"))).await;
+    slow_client.wait_for_continue().await;
+    let refusal = post(&mut system.connect().await, 100_000, &ours).await;
+    assert_overloaded(&refusal);
+    assert!(refusal.body.contains("from the key ours"), "{refusal:?}");
     // A client that expects `100 Continue` receives the refusal before it sends its body.
-    let asking = post_head(100_000, &format!("{ours}expect: 100-continue\r\n"));
-    assert_overloaded(&system.connect().await.request(&asking).await);
+    let head_with_expect = post_head(100_000, &format!("{ours}expect: 100-continue\r\n"));
+    assert_overloaded(&system.connect().await.request(&head_with_expect).await);
     assert_eq!(post(&mut system.connect().await, 100, &ours).await.status, 201, "a small body is always accepted");
     assert_eq!(
         post(&mut system.connect().await, 100_000, &theirs).await.status,
         201,
         "another key has its own quarter"
     );
-    slow.send(message(1_000_000)).await;
-    assert_eq!(slow.answer().await.status, 201);
-    assert_eq!(post(&mut slow, 1_000_000, &ours).await.status, 201, "the whole quarter is free again");
+    slow_client.send(message(1_000_000)).await;
+    assert_eq!(slow_client.answer().await.status, 201);
+    assert_eq!(post(&mut slow_client, 1_000_000, &ours).await.status, 201, "the whole quarter is free again");
 }

@@ -29,7 +29,7 @@ async fn patch(system: &System, id: &str, patch: Value) -> (u16, Value) {
     system.request(Method::PATCH, &path(id), Some(patch)).await
 }
 
-async fn patched(system: &System, id: &str, changes: Value) -> Value {
+async fn patch_message(system: &System, id: &str, changes: Value) -> Value {
     let (status, message) = patch(system, id, changes).await;
     assert_eq!(status, 200, "{message}");
     assert_eq!(message, system.get(&path(id)).await, "the answer is the message");
@@ -147,8 +147,8 @@ async fn consumer_of_a_cancelled_message_is_notified_when_it_extends_its_lease()
         assert_eq!((status, &message["state"]), (202, &json!("active")));
     }
     let queue = system.queues().queue(&"q".parse().unwrap());
-    let extended = queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
-    assert!(matches!(extended[0], Extended::ToBeCancelled(_)));
+    let extend_outcomes = queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
+    assert!(matches!(extend_outcomes[0], Extended::ToBeCancelled(_)));
     let action = Action::Fail(Failure::new("stopped", "the worker stopped it"));
     queue.settle(&[Settlement { lease: delivery.lease, action }]).await.unwrap();
     let message = system.get(&location).await;
@@ -177,30 +177,30 @@ async fn merge_patch_changes_a_message_that_has_not_started() {
         let mut message = json!({"data": {"x": 1, "y": 2}, "id": id, "name": "n", "priority": 3, "headers": headers});
         message.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
         system.post("q", message).await;
-        let before = system.get(&path(id)).await;
-        assert_eq!(patched(&system, id, json!({})).await, before, "an empty patch changes nothing");
+        let message_before = system.get(&path(id)).await;
+        assert_eq!(patch_message(&system, id, json!({})).await, message_before, "an empty patch changes nothing");
         let odd = r#"{ "big": 12345678901234567890, "a": [] }"#;
         let request = system.http.patch(system.url(&path(id))).header("content-type", "application/merge-patch+json");
         let answer = request.body(format!(r#"{{"data":{odd},"name":"other"}}"#)).send().await.unwrap();
         assert!(answer.text().await.unwrap().contains(odd), "data is stored byte for byte and not merged");
-        let message = patched(&system, id, json!({"headers": {"b": null, "c": "3"}, "priority": -2})).await;
+        let message = patch_message(&system, id, json!({"headers": {"b": null, "c": "3"}, "priority": -2})).await;
         assert_eq!((&message["name"], &message["priority"]), (&json!("other"), &json!(-2)));
         assert_eq!((&message["headers"], &message["state"]), (&json!({"a": "1", "c": "3"}), &json!(id)));
         let message =
-            patched(&system, id, json!({"headers": null, "name": null, "priority": null, "data": false})).await;
+            patch_message(&system, id, json!({"headers": null, "name": null, "priority": null, "data": false})).await;
         assert_eq!((&message["headers"], &message["name"]), (&json!({}), &Value::Null));
         assert_eq!((&message["priority"], &message["data"]), (&json!(0), &json!(false)));
-        assert_eq!(message["due_at"], before["due_at"]);
+        assert_eq!(message["due_at"], message_before["due_at"]);
         for (delay, min, max) in [(json!("2h"), 7_200_000, 7_260_000), (Value::Null, 0, 60_000)] {
-            let message = patched(&system, id, json!({ "delay": delay })).await;
+            let message = patch_message(&system, id, json!({ "delay": delay })).await;
             let expected = match (id, delay.is_null()) {
                 ("held", _) => "held",
                 (_, false) => "delayed",
                 (_, true) => "waiting",
             };
             assert_eq!(message["state"], expected, "{id}");
-            let after = millis(&message["due_at"]) - millis(&message["created_at"]);
-            assert!((min..=max).contains(&after) && message["delay"] == after, "{message}");
+            let delay_millis = millis(&message["due_at"]) - millis(&message["created_at"]);
+            assert!((min..=max).contains(&delay_millis) && message["delay"] == delay_millis, "{message}");
         }
         system.assert_clean().await;
     }
@@ -215,7 +215,7 @@ async fn merge_patch_changes_a_message_that_has_not_started() {
 async fn invalid_patch_is_refused_and_changes_nothing() {
     let system = System::start("").await;
     system.post("q", json!({"data": 1, "id": "a", "headers": {"h": "x".repeat(3_000)}})).await;
-    let before = system.get(&path("a")).await;
+    let message_before = system.get(&path("a")).await;
     for (body, pointer, expected) in [
         (json!({"data": null}), "/data", "a message keeps its data"),
         (json!({"name": ""}), "/name", "1 to 128 characters"),
@@ -250,14 +250,14 @@ async fn invalid_patch_is_refused_and_changes_nothing() {
     system.redis.command("CONFIG SET maxmemory 1");
     let (status, problem) = patch(&system, "a", json!({"data": "larger"})).await;
     assert_eq!((status, &problem["code"]), (507, &json!("out_of_memory")));
-    assert_eq!(system.get(&path("a")).await, before);
+    assert_eq!(system.get(&path("a")).await, message_before);
     system.settle_all("q", Action::Release(None)).await;
     system.redis.command("CONFIG SET maxmemory 0");
     let (status, problem) = patch(&system, "a", json!({"data": 2})).await;
     assert_eq!((status, &problem["code"]), (409, &json!("message_waiting")), "a released message has started");
     assert!(detail(&problem).contains("only a message that was never handed out can be changed"), "{problem}");
-    let later = Action::Release(Some(queue_core::Millis::from_hours(1)));
-    system.settle_all("q", later).await;
+    let late_release = Action::Release(Some(queue_core::Millis::from_hours(1)));
+    system.settle_all("q", late_release).await;
     assert_eq!(patch(&system, "a", json!({"delay": null})).await.1["code"], "message_delayed");
     system.assert_clean().await;
 }
@@ -270,24 +270,24 @@ async fn patched_message_moves_to_its_new_position_in_the_order() {
         system.post("q", json!({"data": 1, "id": id})).await;
     }
     let assert_order = async |expected: &[&str]| {
-        let found = queue.list(State::Waiting, 10, None).await.unwrap().messages;
-        assert_eq!(found.iter().map(|message| message.id.as_str()).collect::<Vec<_>>(), expected);
+        let found_messages = queue.list(State::Waiting, 10, None).await.unwrap().messages;
+        assert_eq!(found_messages.iter().map(|message| message.id.as_str()).collect::<Vec<_>>(), expected);
         let counts = &system.get("/v1/queues/q").await["counts"];
         assert_eq!(counts["waiting"], expected.len());
         system.assert_clean().await;
     };
-    patched(&system, "d", json!({"priority": -1})).await;
-    patched(&system, "b", json!({"priority": 1})).await;
+    patch_message(&system, "d", json!({"priority": -1})).await;
+    patch_message(&system, "b", json!({"priority": 1})).await;
     assert_order(&["d", "a", "c", "e", "b"]).await;
-    patched(&system, "c", json!({"delay": "1h"})).await;
+    patch_message(&system, "c", json!({"delay": "1h"})).await;
     assert_order(&["d", "a", "e", "b"]).await;
-    patched(&system, "c", json!({"delay": null})).await;
-    patched(&system, "b", json!({"priority": null})).await;
+    patch_message(&system, "c", json!({"delay": null})).await;
+    patch_message(&system, "b", json!({"priority": null})).await;
     // The messages `b` and `c` were in the waiting list before their patches. Each of the two messages is now in the list exactly
     // once.
     assert_order(&["d", "a", "b", "c", "e"]).await;
-    patched(&system, "a", json!({"delay": "1h", "priority": 5})).await;
-    patched(&system, "a", json!({"delay": null})).await;
+    patch_message(&system, "a", json!({"delay": "1h", "priority": 5})).await;
+    patch_message(&system, "a", json!({"delay": null})).await;
     assert_order(&["d", "b", "c", "e", "a"]).await;
     // A message that was cancelled and retried is in the list once, by its new priority.
     for id in ["a", "c"] {
@@ -295,10 +295,10 @@ async fn patched_message_moves_to_its_new_position_in_the_order() {
         system.post_empty(&format!("{}/retry", path(id))).await;
     }
     assert_order(&["d", "b", "c", "e", "a"]).await;
-    assert_eq!(patched(&system, "a", json!({"data": 2})).await["deliveries"], 0, "the message never started");
-    let leased = system.lease("q", 10).await;
+    assert_eq!(patch_message(&system, "a", json!({"data": 2})).await["deliveries"], 0, "the message never started");
+    let lease_reply = system.lease("q", 10).await;
     assert_eq!(
-        leased.iter().map(|delivery| delivery.message.id.as_str()).collect::<Vec<_>>(),
+        lease_reply.iter().map(|delivery| delivery.message.id.as_str()).collect::<Vec<_>>(),
         ["d", "b", "c", "e", "a"]
     );
     assert!(system.lease("q", 10).await.is_empty(), "each message is handed out once");
@@ -315,23 +315,23 @@ async fn idle_consumer_is_woken_when_a_patch_makes_a_message_ready() {
     let system = System::start("").await;
     for (id, delay) in [("a", Value::Null), ("b", json!("300ms"))] {
         system.post("q", json!({"data": 1, "id": id, "delay": "1h"})).await;
-        let waiting = system.request(Method::POST, "/v1/queues/q/leases", Some(json!({"wait": "60s"})));
+        let waiting_lease_call = system.request(Method::POST, "/v1/queues/q/leases", Some(json!({"wait": "60s"})));
         let calls_before = lease_calls(&system).await;
         let start = std::time::Instant::now();
-        let patching = async {
+        let patch_message_later = async {
             // The first lease call finds no message, and then the client waits.
             while lease_calls(&system).await == calls_before {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
             patch(&system, id, json!({"delay": delay, "name": "now"})).await
         };
-        let ((status, answer), (patched, _)) = tokio::join!(waiting, patching);
+        let ((status, answer), (patched, _)) = tokio::join!(waiting_lease_call, patch_message_later);
         assert_eq!((status, patched, &answer["messages"][0]["name"]), (200, 200, &json!("now")), "{answer}");
         assert!(start.elapsed().as_secs() < 5, "the client was woken");
     }
     system.post("q", json!({"data": 1, "id": "c"})).await;
     system.queues().queue(&"q".parse().unwrap()).listen().await.unwrap();
-    patched(&system, "c", json!({"delay": "2h"})).await;
+    patch_message(&system, "c", json!({"delay": "2h"})).await;
     let log = system.redis.command("XRANGE drover:{q}:events - +");
     assert!(log.contains("enqueued") && log.contains("	ic	d"), "the event has the state and the due time: {log}");
     system.assert_clean().await;

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use crate::{System, completed, failed};
 
-const LIST: &str = "/v1/queues/q/messages";
+const LIST_PATH: &str = "/v1/queues/q/messages";
 
 async fn page(system: &System, query: &str) -> (Vec<Value>, Option<String>) {
-    let answer = system.get(&format!("{LIST}?{query}")).await;
+    let answer = system.get(&format!("{LIST_PATH}?{query}")).await;
     let messages = answer["messages"].as_array().unwrap_or_else(|| panic!("{answer}")).clone();
     (messages, answer.get("next_cursor").map(|cursor| cursor.as_str().unwrap().to_owned()))
 }
@@ -85,17 +85,17 @@ async fn list_without_a_state_has_the_messages_of_each_state_in_turn() {
     let (messages, next) = page(&system, "").await;
     assert_eq!((messages.len(), next.is_some()), (50, true), "a page has 50 messages by default");
     system.request(Method::DELETE, "/v1/queues/q?confirm=q", None).await;
-    let (status, problem) = system.request(Method::GET, LIST, None).await;
+    let (status, problem) = system.request(Method::GET, LIST_PATH, None).await;
     assert_eq!((status, &problem["code"]), (404, &json!("queue_not_found")));
     let (status, problem) = system.request(Method::PATCH, "/v1/queues/q", Some(json!({}))).await;
     assert_eq!((status, &problem["code"]), (404, &json!("queue_not_found")), "an empty patch creates no queue");
     system.patch("q", json!({"max_attempts": 3})).await;
-    assert_eq!(system.get(LIST).await, json!({"messages": []}), "a queue without messages exists");
+    assert_eq!(system.get(LIST_PATH).await, json!({"messages": []}), "a queue without messages exists");
 }
 
 #[tokio::test]
 async fn list_of_a_message_name_has_all_messages_of_that_name_and_no_others() {
-    const NAME: &str = "name=odd%20%26+named";
+    const NAME_FILTER: &str = "name=odd%20%26+named";
     let system = ten_messages_per_state().await;
     let mut expected_in_all = Vec::new();
     for (index, state) in ["held", "delayed", "waiting", "active", "completed", "failed"].into_iter().enumerate() {
@@ -104,14 +104,14 @@ async fn list_of_a_message_name_has_all_messages_of_that_name_and_no_others() {
             expected.reverse();
         }
         for limit in [1, 3, 1_000] {
-            let (messages, _) = all(&system, &format!("state={state}&{NAME}&limit={limit}")).await;
+            let (messages, _) = all(&system, &format!("state={state}&{NAME_FILTER}&limit={limit}")).await;
             assert_eq!(data(&messages), expected, "{state} by {limit}");
             assert!(messages.iter().all(|message| message["name"] == "odd & named"));
         }
         expected_in_all.extend(expected);
     }
     for limit in [4, 1_000] {
-        assert_eq!(data(&all(&system, &format!("{NAME}&limit={limit}")).await.0), expected_in_all, "by {limit}");
+        assert_eq!(data(&all(&system, &format!("{NAME_FILTER}&limit={limit}")).await.0), expected_in_all, "by {limit}");
     }
     assert_eq!(page(&system, "name=none").await, (vec![], None), "one page reads all messages if they are few");
     let (status, _) = system.request(Method::GET, "/v1/queues/other/messages?name=odd", None).await;
@@ -171,30 +171,30 @@ async fn invalid_query_or_cursor_of_a_list_of_messages_is_refused_with_a_reason(
     let all_cursor = page(&system, "limit=2").await.1.unwrap();
     system.post("other", json!({"data": 1})).await;
     for (path, expected) in [
-        (format!("{LIST}?state=done"), "held, delayed, waiting, active, completed or failed"),
-        (format!("{LIST}?limit=0"), "from 1 to 1000"),
-        (format!("{LIST}?limit=1001"), "from 1 to 1000"),
-        (format!("{LIST}?limit=ten"), "from 1 to 1000"),
-        (format!("{LIST}?limit=%2B5"), "from 1 to 1000"),
-        (format!("{LIST}?limt=5"), "\"limt\" is unknown: did you mean \"limit\"?"),
-        (format!("{LIST}?stat=held"), "did you mean \"state\"?"),
-        (format!("{LIST}?state=held&state=failed"), "state is given twice"),
-        (format!("{LIST}?name="), "name a message's name is 1 to 128 characters"),
-        (format!("{LIST}?name=a%0Ab"), "without control characters"),
-        (format!("{LIST}?hold=a%2Fb"), "hold a key is 1 to 256 characters"),
-        (format!("{LIST}?hold=k&state=waiting"), "omit state, or ask for state=held"),
+        (format!("{LIST_PATH}?state=done"), "held, delayed, waiting, active, completed or failed"),
+        (format!("{LIST_PATH}?limit=0"), "from 1 to 1000"),
+        (format!("{LIST_PATH}?limit=1001"), "from 1 to 1000"),
+        (format!("{LIST_PATH}?limit=ten"), "from 1 to 1000"),
+        (format!("{LIST_PATH}?limit=%2B5"), "from 1 to 1000"),
+        (format!("{LIST_PATH}?limt=5"), "\"limt\" is unknown: did you mean \"limit\"?"),
+        (format!("{LIST_PATH}?stat=held"), "did you mean \"state\"?"),
+        (format!("{LIST_PATH}?state=held&state=failed"), "state is given twice"),
+        (format!("{LIST_PATH}?name="), "name a message's name is 1 to 128 characters"),
+        (format!("{LIST_PATH}?name=a%0Ab"), "without control characters"),
+        (format!("{LIST_PATH}?hold=a%2Fb"), "hold a key is 1 to 256 characters"),
+        (format!("{LIST_PATH}?hold=k&state=waiting"), "omit state, or ask for state=held"),
     ] {
         system.refused(Method::GET, &path, None, (400, "invalid_query", expected)).await;
     }
     for (path, expected) in [
-        (format!("{LIST}?cursor=x"), "next_cursor of the page before"),
-        (format!("{LIST}?cursor="), "next_cursor of the page before"),
-        (format!("{LIST}?cursor={all_cursor}x"), "next_cursor of the page before"),
-        (format!("{LIST}?cursor={held_cursor}"), "with state=held"),
-        (format!("{LIST}?state=failed&cursor={held_cursor}"), "with state=held"),
-        (format!("{LIST}?state=held&cursor={all_cursor}"), "without a state"),
-        (format!("{LIST}?hold=other&cursor={held_cursor}"), "next_cursor of the page before"),
-        (format!("{LIST}?hold=k&cursor={all_cursor}"), "without a state"),
+        (format!("{LIST_PATH}?cursor=x"), "next_cursor of the page before"),
+        (format!("{LIST_PATH}?cursor="), "next_cursor of the page before"),
+        (format!("{LIST_PATH}?cursor={all_cursor}x"), "next_cursor of the page before"),
+        (format!("{LIST_PATH}?cursor={held_cursor}"), "with state=held"),
+        (format!("{LIST_PATH}?state=failed&cursor={held_cursor}"), "with state=held"),
+        (format!("{LIST_PATH}?state=held&cursor={all_cursor}"), "without a state"),
+        (format!("{LIST_PATH}?hold=other&cursor={held_cursor}"), "next_cursor of the page before"),
+        (format!("{LIST_PATH}?hold=k&cursor={all_cursor}"), "without a state"),
         (format!("/v1/queues/other/messages?state=held&cursor={held_cursor}"), "next_cursor of the page before"),
     ] {
         system.refused(Method::GET, &path, None, (404, "cursor_not_found", expected)).await;

@@ -103,8 +103,9 @@ async fn start_busy() -> (System, drover_tests::Process, String) {
     }
     let location = system.post("mails", json!({"data": 0, "name": "other", "max_attempts": 1})).await;
     assert_eq!(system.finished(&location).await["error"]["code"], "no_handler");
-    let twice = json!({"data": 0, "name": "other", "max_attempts": 2, "backoff": {"type": "fixed", "delay": 1}});
-    let location = system.post("mails", twice).await;
+    let message_with_two_attempts =
+        json!({"data": 0, "name": "other", "max_attempts": 2, "backoff": {"type": "fixed", "delay": 1}});
+    let location = system.post("mails", message_with_two_attempts).await;
     system.finished(&location).await;
     system.post("mails", json!({"data": 0, "delay": "1h"})).await;
     system.post("elsewhere", json!({"data": 0})).await;
@@ -153,7 +154,7 @@ async fn metrics_of_both_services_count_the_work_that_was_done() {
 
     // The worker counts an outcome after the answer of Redis, so the client that waits may get its answer earlier.
     let outcome = |outcome: &str| format!("drover_worker_outcomes_total{{queue=\"mails\",outcome=\"{outcome}\"}}");
-    let of_worker = system.scrape_until(&worker, &outcome("failed"), 2.0).await;
+    let worker_metrics = system.scrape_until(&worker, &outcome("failed"), 2.0).await;
     for (series, value) in [
         (outcome("completed").as_str(), 3.0),
         (&outcome("retried"), 1.0),
@@ -165,14 +166,14 @@ async fn metrics_of_both_services_count_the_work_that_was_done() {
         ("drover_worker_handler_duration_seconds_count{queue=\"mails\"}", 3.0),
         ("drover_worker_concurrency{queue=\"mails\"}", 100.0),
     ] {
-        assert_eq!(of_worker.get(series).to_string(), value.to_string(), "{series}");
+        assert_eq!(worker_metrics.get(series).to_string(), value.to_string(), "{series}");
     }
     system.scrape_until(&worker, "drover_worker_leases{queue=\"mails\"}", 0.0).await;
     assert!(
-        !of_worker.values.keys().any(|series| series.contains("elsewhere")),
+        !worker_metrics.values.keys().any(|series| series.contains("elsewhere")),
         "the worker does not serve that queue"
     );
-    for (scraped, service) in [(&api, "producer-api"), (&of_worker, "consumer-worker")] {
+    for (scraped, service) in [(&api, "producer-api"), (&worker_metrics, "consumer-worker")] {
         let info = format!("drover_build_info{{service=\"{service}\",version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
         assert_eq!(scraped.get(&info).to_string(), "1");
     }
@@ -182,20 +183,20 @@ async fn metrics_of_both_services_count_the_work_that_was_done() {
 async fn start_delay_excludes_the_time_for_which_a_message_was_held() {
     let system = System::start(CONFIG).await;
     let (_worker, worker) = system.worker_and_url(&[]).await;
-    let held = system.post("mails", json!({"data": 1, "name": "known", "hold": "k"})).await;
-    let cancelled = system.post("mails", json!({"data": 1, "name": "known", "delay": "1h"})).await;
-    system.request(Method::POST, &format!("{cancelled}/cancel"), None).await;
+    let held_location = system.post("mails", json!({"data": 1, "name": "known", "hold": "k"})).await;
+    let cancelled_location = system.post("mails", json!({"data": 1, "name": "known", "delay": "1h"})).await;
+    system.request(Method::POST, &format!("{cancelled_location}/cancel"), None).await;
     // The messages are not ready while they are held.
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     system.request(Method::POST, "/v1/queues/mails/signals/k", Some(json!({}))).await;
-    system.request(Method::POST, &format!("{cancelled}/retry"), None).await;
-    for location in [&held, &cancelled] {
+    system.request(Method::POST, &format!("{cancelled_location}/retry"), None).await;
+    for location in [&held_location, &cancelled_location] {
         assert_eq!(system.finished(location).await["state"], "completed");
     }
     let count = "drover_worker_start_delay_seconds_count{queue=\"mails\"}";
     let values = system.scrape_until(&worker, count, 2.0).await;
-    let delays = values.get("drover_worker_start_delay_seconds_sum{queue=\"mails\"}");
-    assert!(delays < 1.5, "two messages that were not ready for 1.5 s waited {delays} s for a worker");
+    let delay_sum = values.get("drover_worker_start_delay_seconds_sum{queue=\"mails\"}");
+    assert!(delay_sum < 1.5, "two messages that were not ready for 1.5 s waited {delay_sum} s for a worker");
 }
 
 fn http_count(route: &str, method: &str, status: &str) -> String {
@@ -211,8 +212,8 @@ async fn metrics_of_the_process_are_served_without_metrics_of_queues_while_redis
     assert!(!api.values.contains_key("drover_queues"));
     assert!(!api.values.keys().any(|series| series.contains("mails")));
     assert_eq!(system.send("mails", &json!({"data": 0})).await.status(), 503);
-    let failures = "drover_redis_call_failures_total{script=\"enqueue\",reason=\"unavailable\"}";
-    let api = system.scrape_until(&system.base, failures, 1.0).await;
+    let failure_series = "drover_redis_call_failures_total{script=\"enqueue\",reason=\"unavailable\"}";
+    let api = system.scrape_until(&system.base, failure_series, 1.0).await;
     assert_eq!(api.get(&http_count("/v1/queues/{queue}/messages", "POST", "5xx")).to_string(), "1");
 }
 
@@ -220,20 +221,20 @@ async fn metrics_of_the_process_are_served_without_metrics_of_queues_while_redis
 async fn request_of_a_disconnected_client_is_counted_and_no_longer_in_flight() {
     let system = System::start("").await;
     let location = system.post("mails", json!({"data": 0})).await;
-    let waiting = tokio::spawn(system.http.get(system.url(&format!("{location}?wait=60s"))).send());
+    let waiting_request = tokio::spawn(system.http.get(system.url(&format!("{location}?wait=60s"))).send());
     tokio::task::block_in_place(|| {
         eventually("the client waits", || {
             system.redis.command("EXISTS drover:{mails}:awaited").contains(":1").then_some(())
         });
     });
-    waiting.abort();
+    waiting_request.abort();
     let disconnected = http_count("/v1/queues/{queue}/messages/{id}", "GET", "none");
     let api = system.scrape_until(&system.base, &disconnected, 1.0).await;
     assert_eq!(api.get("drover_http_requests_in_flight").to_string(), "1");
 }
 
 /// Returns the name, type and labels of each metric in a section of the document.
-fn documented(page: &str, heading: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
+fn documented_metrics(page: &str, heading: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
     let lines = section(page, heading).lines().filter_map(|line| line.strip_prefix("- `")?.split_once("` ("));
     lines
         .map(|(name, rest)| {
@@ -249,18 +250,19 @@ fn documented(page: &str, heading: &str) -> BTreeMap<String, (String, BTreeSet<S
 async fn metrics_and_the_document_about_metrics_name_the_same_series() {
     let (system, _worker, worker) = start_busy().await;
     let page = document("docs/OBSERVABILITY.md");
-    let both = documented(&page, "Both services");
+    let shared_metrics = documented_metrics(&page, "Both services");
     // The series of queues may be a second old, and lack the new queues.
     system.scrape_until(&system.base, "drover_queues", 2.0).await;
     for (base, heading) in [(&system.base, "producer-api"), (&worker, "consumer-worker")] {
-        let mut expected = documented(&page, heading);
-        assert!(expected.len() >= 5 && both.len() >= 5);
-        expected.extend(both.clone());
+        let mut expected = documented_metrics(&page, heading);
+        assert!(expected.len() >= 5 && shared_metrics.len() >= 5);
+        expected.extend(shared_metrics.clone());
         let scraped = system.scrape(base).await;
         assert_eq!(scraped.interface(), expected, "{heading}");
-        let failures = scraped.values.keys().filter(|series| series.starts_with("drover_redis_call_failures_total{"));
-        let reasons =
-            failures.filter_map(|series| Some(series.split_once("reason=\"")?.1.trim_end_matches("\"}").to_owned()));
+        let failure_series =
+            scraped.values.keys().filter(|series| series.starts_with("drover_redis_call_failures_total{"));
+        let reasons = failure_series
+            .filter_map(|series| Some(series.split_once("reason=\"")?.1.trim_end_matches("\"}").to_owned()));
         assert_eq!(reasons.collect::<BTreeSet<_>>(), reasons_of_failed_calls(&page), "{heading}");
     }
 }

@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 use crate::System;
 
-const BATCH: &str = "/v1/queues/q/messages/batch";
+const BATCH_PATH: &str = "/v1/queues/q/messages/batch";
 
 async fn send(system: &System, body: impl Into<reqwest::Body>) -> (u16, Value) {
-    let request = system.http.post(system.url(BATCH)).header("content-type", "application/x-ndjson");
+    let request = system.http.post(system.url(BATCH_PATH)).header("content-type", "application/x-ndjson");
     let answer = request.body(body).send().await.unwrap();
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
@@ -36,7 +36,7 @@ impl SlowClient {
         let mut socket = TcpStream::connect(host).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let head = format!(
-            "POST {BATCH} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+            "POST {BATCH_PATH} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
              content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
         );
         socket.write_all(head.as_bytes()).unwrap();
@@ -66,8 +66,8 @@ impl SlowClient {
 }
 
 fn waiting_count(system: &System) -> u64 {
-    let length = system.redis.command("LLEN drover:{q}:waiting");
-    length.trim_start_matches(':').trim().parse().unwrap()
+    let length_reply = system.redis.command("LLEN drover:{q}:waiting");
+    length_reply.trim_start_matches(':').trim().parse().unwrap()
 }
 
 #[tokio::test]
@@ -90,13 +90,13 @@ async fn any_number_of_messages_is_stored_line_by_line() {
 #[tokio::test]
 async fn invalid_line_is_refused_with_its_number_and_other_lines_are_stored() {
     let system = System::start("[queues.q]\nmax_attempts = 2\n").await;
-    let long = format!("{{\"data\":\"{}\"}}", "x".repeat(1 << 20));
+    let long_text = format!("{{\"data\":\"{}\"}}", "x".repeat(1 << 20));
     let body = [
         r#"{"data":1,"id":"a"}"#,
         "not json",
         r#"{"data":2,"dealy":1,"priority":"x"}"#,
         "",
-        long.as_str(),
+        long_text.as_str(),
         r#"{"data":3,"id":"a"}"#,
         r#"{"data":4,"id":"b"}"#,
         "[1]",
@@ -105,14 +105,16 @@ async fn invalid_line_is_refused_with_its_number_and_other_lines_are_stored() {
     let (status, summary) = send(&system, body.join("\n")).await;
     assert_eq!((status, &summary["enqueued"], &summary["duplicates"]), (200, &json!(2), &json!(1)), "{summary}");
     assert_eq!((&summary["refused_count"], &summary["done"]), (&json!(5), &json!(true)));
-    let refused: Vec<_> = summary["refused"].as_array().unwrap().iter().collect();
-    let refusals: Vec<_> =
-        refused.iter().map(|refusal| (refusal["line"].as_u64().unwrap(), refusal["code"].as_str().unwrap())).collect();
+    let refused_lines: Vec<_> = summary["refused"].as_array().unwrap().iter().collect();
+    let refusals: Vec<_> = refused_lines
+        .iter()
+        .map(|refusal| (refusal["line"].as_u64().unwrap(), refusal["code"].as_str().unwrap()))
+        .collect();
     let expected =
         [(2, "invalid_json"), (3, "invalid_message"), (5, "body_too_large"), (8, "invalid_json"), (9, "invalid_json")];
     assert_eq!(refusals, expected);
-    assert!(refused[0]["detail"].as_str().unwrap().contains("at column 2"), "{summary}");
-    assert_eq!(refused[1]["errors"][0]["pointer"], "/dealy");
+    assert!(refused_lines[0]["detail"].as_str().unwrap().contains("at column 2"), "{summary}");
+    assert_eq!(refused_lines[1]["errors"][0]["pointer"], "/dealy");
     system.assert_clean().await;
 }
 
@@ -167,9 +169,9 @@ async fn stream_of_lines_without_a_message_ends_after_the_request_timeout() {
         let mut client = SlowClient::begin(&system);
         client.send("{\"data\":1}\n");
         let start = Instant::now();
-        let mut writer = SlowClient { socket: client.socket.try_clone().unwrap() };
-        let writing = std::thread::spawn(move || {
-            while writer.try_send(line).is_ok() {
+        let mut slow_client = SlowClient { socket: client.socket.try_clone().unwrap() };
+        let writer_thread = std::thread::spawn(move || {
+            while slow_client.try_send(line).is_ok() {
                 std::thread::sleep(Duration::from_millis(50));
             }
         });
@@ -177,7 +179,7 @@ async fn stream_of_lines_without_a_message_ends_after_the_request_timeout() {
         assert_eq!((status, &problem["code"]), (408, &json!("request_timeout")), "{problem}");
         assert_eq!((&problem["enqueued"], &problem["done"]), (&json!(1), &json!(false)), "{problem}");
         assert!(start.elapsed() > Duration::from_millis(900), "{:?}", start.elapsed());
-        writing.join().unwrap();
+        writer_thread.join().unwrap();
     }
     system.assert_clean().await;
 }
@@ -247,17 +249,18 @@ async fn answer_names_the_stored_lines_when_the_queue_is_full() {
     let (status, problem) = send(&system, numbers(0..5_000)).await;
     assert_eq!((status, &problem["code"]), (429, &json!("queue_full")), "{problem}");
     assert_eq!((problem.get("in_doubt"), &problem["done"]), (None, &json!(false)));
-    let stored = problem["stored_through"].as_u64().unwrap();
-    assert_eq!(problem["enqueued"], stored);
-    assert_eq!(waiting_count(&system), stored, "the answer agrees with Redis");
-    assert!(stored >= 1_000, "{problem}");
+    let stored_through = problem["stored_through"].as_u64().unwrap();
+    assert_eq!(problem["enqueued"], stored_through);
+    assert_eq!(waiting_count(&system), stored_through, "the answer agrees with Redis");
+    assert!(stored_through >= 1_000, "{problem}");
     system.assert_clean().await;
 }
 
 #[tokio::test]
 async fn idempotency_key_is_refused_for_ndjson() {
     let system = System::start("").await;
-    let request = system.http.post(system.url(BATCH)).header("content-type", "application/x-ndjson; charset=utf-8");
+    let request =
+        system.http.post(system.url(BATCH_PATH)).header("content-type", "application/x-ndjson; charset=utf-8");
     let answer = request.header("idempotency-key", "k").body(numbers(0..3)).send().await.unwrap();
     assert_eq!(answer.status(), 400);
     let problem: Value = answer.json().await.unwrap();

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{System, number};
 
 /// Returns all completed messages in the order of their completion.
-async fn completed(system: &System, queue: &str) -> Vec<Message> {
+async fn completed_messages(system: &System, queue: &str) -> Vec<Message> {
     let queue = system.queues().queue(&queue.parse().unwrap());
     let mut all = Vec::new();
     let mut cursor = None;
@@ -24,7 +24,7 @@ async fn completed(system: &System, queue: &str) -> Vec<Message> {
     }
 }
 
-async fn until_completed(system: &System, queue: &str, count: u64) {
+async fn wait_until_completed(system: &System, queue: &str, count: u64) {
     let start = Instant::now();
     while system.get(&format!("/v1/queues/{queue}")).await["counts"]["completed"].as_u64() < Some(count) {
         assert!(start.elapsed() < Duration::from_secs(40), "{count} are not completed");
@@ -43,8 +43,8 @@ async fn the_rate_limit_holds_over_all_workers_and_is_reached() {
     let system = System::start(config).await;
     let _workers = [system.worker().await, system.worker().await, system.worker().await];
     system.post_batch("my-queue", (0..125).map(number)).await;
-    until_completed(&system, "my-queue", 125).await;
-    let messages = completed(&system, "my-queue").await;
+    wait_until_completed(&system, "my-queue", 125).await;
+    let messages = completed_messages(&system, "my-queue").await;
     let mut starts: Vec<u64> = messages.iter().map(|message| message.started_at.unwrap().as_millis()).collect();
     starts.sort_unstable();
     for window in starts.windows(31) {
@@ -78,8 +78,8 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
     // The owner of the first round is killed, the owner of the second round is stopped, and the owner of the third round is
     // killed.
     for ending in ["kill", "stop", "kill"] {
-        let posted = system.post("my-queue", number(1_000)).await;
-        let owner = system.finished(&posted).await["consumer"].as_str().unwrap().to_owned();
+        let location = system.post("my-queue", number(1_000)).await;
+        let owner = system.finished(&location).await["consumer"].as_str().unwrap().to_owned();
         system.post_batch("my-queue", (0..300).map(number)).await;
         let index = workers.iter().position(|(consumer, _)| *consumer == owner).expect("the owner is a running worker");
         let (_, mut worker) = workers.swap_remove(index);
@@ -88,11 +88,11 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
         } else {
             worker.terminate();
         }
-        let next = system.post("my-queue", number(1_001)).await;
-        let message = system.finished(&next).await;
+        let next_location = system.post("my-queue", number(1_001)).await;
+        let message = system.finished(&next_location).await;
         assert_ne!(message["consumer"], json!(owner));
     }
-    let messages = completed(&system, "my-queue").await;
+    let messages = completed_messages(&system, "my-queue").await;
     assert_eq!(messages.len(), 3 * 302);
     assert!(messages.is_sorted_by_key(|message| message.id.as_str().to_owned()), "in the order of their posts");
     // The messages of each consumer are consecutive: no two consumers worked at the same time.

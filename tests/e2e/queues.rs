@@ -126,12 +126,12 @@ async fn purge_continues_after_its_client_disconnects() {
     }
     let path = system.url("/v1/queues/q/purge?state=waiting");
     let client = crate::http_client();
-    let purging = tokio::spawn(async move { client.post(path).send().await });
-    let waiting = async || system.get("/v1/queues/q").await["counts"]["waiting"].as_u64().unwrap();
-    while waiting().await == 40_000 {}
+    let purge_task = tokio::spawn(async move { client.post(path).send().await });
+    let waiting_count = async || system.get("/v1/queues/q").await["counts"]["waiting"].as_u64().unwrap();
+    while waiting_count().await == 40_000 {}
     // The client closes its connection before the purge has ended.
-    purging.abort();
-    while waiting().await > 0 {}
+    purge_task.abort();
+    while waiting_count().await > 0 {}
     system.assert_clean().await;
 }
 
@@ -234,11 +234,11 @@ async fn list_of_queues_omits_names_without_a_queue_and_continues_after_them() {
     for name in ["a", "m", "z"] {
         system.post(name, number(1)).await;
     }
-    let unused: Vec<String> = (0..1_005).map(|n| format!("0 gone{n:04}")).collect();
-    system.redis.command(&format!("ZADD drover:queues {}", unused[..3].join(" ")));
+    let unused_names: Vec<String> = (0..1_005).map(|n| format!("0 gone{n:04}")).collect();
+    system.redis.command(&format!("ZADD drover:queues {}", unused_names[..3].join(" ")));
     let (listed, _) = pages(&system, "limit=2", "").await;
     assert_eq!(listed, [vec!["a", "m"], vec!["z"]], "a few names without a queue do not shorten a page");
-    system.redis.command(&format!("ZADD drover:queues {}", unused.join(" ")));
+    system.redis.command(&format!("ZADD drover:queues {}", unused_names.join(" ")));
     let (listed, cursors) = pages(&system, "limit=2", "").await;
     assert_eq!(listed, [vec!["a"], vec!["m", "z"]], "a page reads no more than 1,000 names");
     assert_eq!(cursors, ["gone0998"]);

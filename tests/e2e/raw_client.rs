@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::System;
 
-pub(crate) const LIVEZ: &str = "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
+pub(crate) const LIVEZ_REQUEST: &str = "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
 
 pub(crate) struct RawClient<S = TcpStream> {
     pub(crate) stream: S,
@@ -80,14 +80,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
 
     /// Waits until the server requests the body with `100 Continue`.
     pub(crate) async fn wait_for_continue(&mut self) {
-        const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-        let received = async {
-            while !self.received.starts_with(CONTINUE) {
+        const CONTINUE_ANSWER: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+        let receive_answer = async {
+            while !self.received.starts_with(CONTINUE_ANSWER) {
                 assert!(self.read_more().await, "the server requests the body");
             }
         };
-        timeout(TIME_LIMIT, received).await.expect("the server requests the body");
-        self.received.drain(..CONTINUE.len());
+        timeout(TIME_LIMIT, receive_answer).await.expect("the server requests the body");
+        self.received.drain(..CONTINUE_ANSWER.len());
     }
 
     async fn next_answer(&mut self) -> Option<Answer> {
@@ -103,9 +103,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
 
     /// Waits until the server closes the connection. Returns the answers that arrived before the close; each answer must have a
     /// `content-length`.
-    pub(crate) async fn until_closed(&mut self) -> Vec<Answer> {
-        let closed = async { while self.read_more().await {} };
-        timeout(TIME_LIMIT, closed).await.expect("the server closes the connection");
+    pub(crate) async fn read_until_closed(&mut self) -> Vec<Answer> {
+        let wait_for_close = async { while self.read_more().await {} };
+        timeout(TIME_LIMIT, wait_for_close).await.expect("the server closes the connection");
         std::iter::from_fn(|| self.parse()).collect()
     }
 

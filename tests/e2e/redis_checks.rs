@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::{System, http_client, number};
 
 const NO_PERSISTENCE: &str = "Redis keeps nothing on disk";
-const EVICTS: &str = "maxmemory-policy is allkeys-lru";
-const REPLICA: &str = "the server is a replica";
+const EVICTION_WARNING: &str = "maxmemory-policy is allkeys-lru";
+const REPLICA_PROBLEM: &str = "the server is a replica";
 
 /// Both services on one Redis, with the URL of the worker's health.
 struct ServicePair {
@@ -66,10 +66,10 @@ impl ServicePair {
     async fn assert_ready(&self, warnings: &[&str]) {
         for (status, answer) in self.readiness().await {
             assert_eq!((status, &answer["status"]), (StatusCode::OK, &json!("ready")), "{answer}");
-            let reported = answer["warnings"].as_array().map_or(&[][..], Vec::as_slice);
-            assert_eq!(reported.len(), warnings.len(), "{answer}");
-            for (reported, expected) in reported.iter().zip(warnings) {
-                assert!(reported.as_str().unwrap().contains(expected), "{answer}");
+            let reported_warnings = answer["warnings"].as_array().map_or(&[][..], Vec::as_slice);
+            assert_eq!(reported_warnings.len(), warnings.len(), "{answer}");
+            for (reported_warnings, expected) in reported_warnings.iter().zip(warnings) {
+                assert!(reported_warnings.as_str().unwrap().contains(expected), "{answer}");
             }
         }
     }
@@ -77,27 +77,27 @@ impl ServicePair {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn durable_redis_gives_no_warning() {
-    let pair = ServicePair::start_on(RedisServer::start_durable()).await;
-    for answer in pair.readiness().await {
+    let service_pair = ServicePair::start_on(RedisServer::start_durable()).await;
+    for answer in service_pair.readiness().await {
         assert_eq!(answer, (StatusCode::OK, json!({"status": "ready", "redis": "server"})));
     }
-    for log in pair.logs() {
+    for log in service_pair.logs() {
         assert!(!log.iter().any(|line| line.contains("WARN") || line.contains("ERROR")), "{log:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_without_persistence_is_reported_once_by_both_services() {
-    let pair = ServicePair::start_on(RedisServer::start()).await;
-    pair.assert_ready(&[NO_PERSISTENCE]).await;
-    pair.wait_for_both_logs("WARN", NO_PERSISTENCE);
-    pair.system.redis.command("CONFIG SET maxmemory-policy allkeys-lru");
-    pair.resubscribe();
-    pair.wait_for_both_logs("WARN", EVICTS);
-    pair.assert_ready(&[EVICTS, NO_PERSISTENCE]).await;
-    for log in pair.logs() {
-        let reported = log.iter().filter(|line| line.contains(NO_PERSISTENCE)).count();
-        assert_eq!(reported, 1, "a known problem is not logged again: {log:?}");
+    let service_pair = ServicePair::start_on(RedisServer::start()).await;
+    service_pair.assert_ready(&[NO_PERSISTENCE]).await;
+    service_pair.wait_for_both_logs("WARN", NO_PERSISTENCE);
+    service_pair.system.redis.command("CONFIG SET maxmemory-policy allkeys-lru");
+    service_pair.resubscribe();
+    service_pair.wait_for_both_logs("WARN", EVICTION_WARNING);
+    service_pair.assert_ready(&[EVICTION_WARNING, NO_PERSISTENCE]).await;
+    for log in service_pair.logs() {
+        let report_count = log.iter().filter(|line| line.contains(NO_PERSISTENCE)).count();
+        assert_eq!(report_count, 1, "a known problem is not logged again: {log:?}");
     }
 }
 
@@ -105,44 +105,44 @@ async fn redis_without_persistence_is_reported_once_by_both_services() {
 async fn evicting_policy_is_reported_and_its_correction_too() {
     let redis = RedisServer::start_durable();
     redis.command("CONFIG SET maxmemory-policy allkeys-lru");
-    let pair = ServicePair::start_on(redis).await;
-    pair.assert_ready(&[EVICTS]).await;
-    pair.wait_for_both_logs("WARN", EVICTS);
-    pair.system.redis.command("CONFIG SET maxmemory-policy noeviction");
-    pair.resubscribe();
-    pair.wait_for_both_logs("INFO", EVICTS);
-    pair.assert_ready(&[]).await;
+    let service_pair = ServicePair::start_on(redis).await;
+    service_pair.assert_ready(&[EVICTION_WARNING]).await;
+    service_pair.wait_for_both_logs("WARN", EVICTION_WARNING);
+    service_pair.system.redis.command("CONFIG SET maxmemory-policy noeviction");
+    service_pair.resubscribe();
+    service_pair.wait_for_both_logs("INFO", EVICTION_WARNING);
+    service_pair.assert_ready(&[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_are_not_ready_while_their_redis_is_a_replica() {
-    let pair = ServicePair::start_on(RedisServer::start_durable()).await;
+    let service_pair = ServicePair::start_on(RedisServer::start_durable()).await;
     // No server listens on the port of the primary, so the replica has lost its primary.
-    pair.system.redis.command(&format!("REPLICAOF 127.0.0.1 {}", free_port()));
-    pair.resubscribe();
-    pair.wait_for_both_logs("ERROR", REPLICA);
-    for (status, problem) in pair.readiness().await {
+    service_pair.system.redis.command(&format!("REPLICAOF 127.0.0.1 {}", free_port()));
+    service_pair.resubscribe();
+    service_pair.wait_for_both_logs("ERROR", REPLICA_PROBLEM);
+    for (status, problem) in service_pair.readiness().await {
         assert_eq!((status, &problem["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("not_ready")));
-        assert!(problem["detail"].as_str().unwrap().contains(REPLICA), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(REPLICA_PROBLEM), "{problem}");
     }
     // The services notice the promotion without a new subscription: a service that is not ready checks the server every second.
-    pair.system.redis.command("REPLICAOF NO ONE");
-    pair.wait_for_both_logs("INFO", REPLICA);
-    pair.assert_ready(&[]).await;
+    service_pair.system.redis.command("REPLICAOF NO ONE");
+    service_pair.wait_for_both_logs("INFO", REPLICA_PROBLEM);
+    service_pair.assert_ready(&[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_is_checked_again_after_an_outage() {
     let redis = RedisServer::start_durable();
     redis.command("CONFIG SET maxmemory-policy allkeys-lru");
-    let mut pair = ServicePair::start_on(redis).await;
-    pair.wait_for_both_logs("WARN", EVICTS);
-    pair.system.redis.kill();
-    pair.system.redis.restart();
-    pair.wait_for_both_logs("INFO", EVICTS);
+    let mut service_pair = ServicePair::start_on(redis).await;
+    service_pair.wait_for_both_logs("WARN", EVICTION_WARNING);
+    service_pair.system.redis.kill();
+    service_pair.system.redis.restart();
+    service_pair.wait_for_both_logs("INFO", EVICTION_WARNING);
     // The first calls may use idle connections of the old server and fail.
-    pair.wait_until_ready().await;
-    pair.assert_ready(&[]).await;
+    service_pair.wait_until_ready().await;
+    service_pair.assert_ready(&[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,17 +183,17 @@ fn url_as_redis_6(port: u16) -> String {
 }
 
 fn pass_answers_as_redis_6(mut server: TcpStream, mut client: TcpStream) -> std::io::Result<()> {
-    const FIELD: &[u8] = b"redis_version:";
+    const VERSION_FIELD: &[u8] = b"redis_version:";
     let mut buffer = [0; 16 * 1_024];
     loop {
-        let length = server.read(&mut buffer)?;
-        if length == 0 {
+        let read_length = server.read(&mut buffer)?;
+        if read_length == 0 {
             return Ok(());
         }
-        let answer = &mut buffer[..length];
+        let answer = &mut buffer[..read_length];
         // The version is in the first bytes of the answer to INFO, so one read contains it.
-        if let Some(start) = answer.windows(FIELD.len()).position(|bytes| bytes == FIELD) {
-            answer[start + FIELD.len()] = b'6';
+        if let Some(start) = answer.windows(VERSION_FIELD.len()).position(|bytes| bytes == VERSION_FIELD) {
+            answer[start + VERSION_FIELD.len()] = b'6';
         }
         client.write_all(answer)?;
     }
@@ -203,8 +203,8 @@ fn pass_answers_as_redis_6(mut server: TcpStream, mut client: TcpStream) -> std:
 async fn missing_or_wrong_redis_password_is_reported_in_plain_words() {
     let redis = RedisServer::start();
     redis.command("CONFIG SET requirepass right");
-    let wrong = redis.url().replace("redis://", "redis://:wrong@");
-    for (url, expected) in [(redis.url(), "it wants a password"), (wrong, "it refused the user or the password")] {
+    let wrong_url = redis.url().replace("redis://", "redis://:wrong@");
+    for (url, expected) in [(redis.url(), "it wants a password"), (wrong_url, "it refused the user or the password")] {
         let bind = format!("127.0.0.1:{}", free_port());
         let api = Process::start(
             "producer-api",
@@ -212,10 +212,10 @@ async fn missing_or_wrong_redis_password_is_reported_in_plain_words() {
             &[("DROVER__REDIS__URL", url.as_str()), ("DROVER__API__BIND", bind.as_str())],
         );
         // The line that says that the service listens may be before or after the error about the password.
-        let logged = |text: &str| eventually(text, || api.log().into_iter().find(|line| line.contains(text)));
-        logged("listening");
+        let wait_for_log = |text: &str| eventually(text, || api.log().into_iter().find(|line| line.contains(text)));
+        wait_for_log("listening");
         let answer = http_client().get(format!("http://{bind}/readyz")).send().await.unwrap().text().await.unwrap();
-        let line = logged("the subscription to Redis broke");
+        let line = wait_for_log("the subscription to Redis broke");
         assert!(line.contains(expected) && line.contains("redis.url"), "{line}");
         assert!(answer.contains(expected) && !answer.contains("NOAUTH"), "{answer}");
     }

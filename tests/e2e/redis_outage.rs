@@ -45,17 +45,17 @@ pub(crate) async fn assert_post_refused(system: &System) {
 /// Asserts that a POST is refused in time, and that the API is alive but not ready.
 pub(crate) async fn assert_refused_and_not_ready(system: &System) {
     assert_post_refused(system).await;
-    let ready = system.http.get(system.url("/readyz")).send().await.unwrap();
-    assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
-    let live = system.http.get(system.url("/livez")).send().await.unwrap();
-    assert_eq!(live.status(), StatusCode::OK, "an outage of Redis is no reason to restart the API");
+    let readiness = system.http.get(system.url("/readyz")).send().await.unwrap();
+    assert_eq!(readiness.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let liveness = system.http.get(system.url("/livez")).send().await.unwrap();
+    assert_eq!(liveness.status(), StatusCode::OK, "an outage of Redis is no reason to restart the API");
 }
 
 #[tokio::test]
 async fn both_services_work_again_by_themselves_after_redis_was_killed() {
     let mut system = System::start_on(RedisServer::start_durable(), "").await;
     let worker = system.worker_with(&[HOURLY_POLLS]).await;
-    let later = system.post("my-queue", json!({"data": 1, "delay": "3s"})).await;
+    let later_location = system.post("my-queue", json!({"data": 1, "delay": "3s"})).await;
     system.redis.kill();
     for _ in 0..3 {
         assert_refused_and_not_ready(&system).await;
@@ -63,15 +63,15 @@ async fn both_services_work_again_by_themselves_after_redis_was_killed() {
     for _ in 0..100 {
         system.send("my-queue", &number(1)).await;
     }
-    let reported = system.api.log().iter().filter(|line| line.contains("requests are refused")).count();
+    let report_count = system.api.log().iter().filter(|line| line.contains("requests are refused")).count();
     assert!(
-        (1..=2).contains(&reported),
-        "the outage is logged at intervals and not with each request: {reported} times"
+        (1..=2).contains(&report_count),
+        "the outage is logged at intervals and not with each request: {report_count} times"
     );
     system.redis.restart();
     let took = recovery_time(&system).await;
     assert!(took < RECOVERED_WITHIN, "{took:?}");
-    assert_eq!(system.finished(&later).await["state"], "completed", "the message from before the outage");
+    assert_eq!(system.finished(&later_location).await["state"], "completed", "the message from before the outage");
     let errors = worker.log().iter().filter(|line| line.contains("WARN")).count();
     assert!(errors <= 4, "the outage is logged once and not with each try: {:?}", worker.log());
     system.assert_clean().await;

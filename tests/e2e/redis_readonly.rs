@@ -25,20 +25,20 @@ async fn assert_refused_for_lack_of_memory(answer: reqwest::Response) {
 #[tokio::test]
 async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     let system = System::start("").await;
-    let large = "x".repeat(60_000);
-    system.post("my-queue", json!({"id": "first", "data": large})).await;
+    let large_text = "x".repeat(60_000);
+    system.post("my-queue", json!({"id": "first", "data": large_text})).await;
     system.redis.command("CONFIG SET maxmemory-policy noeviction");
     let limit = used_memory(&system.redis) + 6_000_000;
     system.redis.command(&format!("CONFIG SET maxmemory {limit}"));
 
     // Four clients post until each was refused five times. Around the memory limit, some messages are stored and some messages
     // are refused.
-    let (system, large) = (&system, &large);
+    let (system, large_text) = (&system, &large_text);
     let clients = (0..4).map(async |client| {
         let (mut stored, mut refused) = (Vec::new(), Vec::new());
         while refused.len() < 5 {
             let id = format!("c{client}-{}", stored.len() + refused.len());
-            let answer = system.send("my-queue", &json!({"id": id, "data": large, "delay": 50})).await;
+            let answer = system.send("my-queue", &json!({"id": id, "data": large_text, "delay": 50})).await;
             if answer.status() == StatusCode::CREATED {
                 stored.push(id);
             } else {
@@ -59,10 +59,10 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     assert_refused_for_lack_of_memory(answer).await;
     assert_refused_for_lack_of_memory(system.send("other", &number(1)).await).await;
 
-    let not_stored = refused.into_iter().flatten().chain((0..10).map(|n| format!("b-{n}")));
-    for id in not_stored {
-        let found = system.get(&format!("/v1/queues/my-queue/messages/{id}")).await;
-        assert_eq!(found["code"], "message_not_found", "{id} was refused and is not stored: {found}");
+    let refused_ids = refused.into_iter().flatten().chain((0..10).map(|n| format!("b-{n}")));
+    for id in refused_ids {
+        let found_message = system.get(&format!("/v1/queues/my-queue/messages/{id}")).await;
+        assert_eq!(found_message["code"], "message_not_found", "{id} was refused and is not stored: {found_message}");
     }
     assert_eq!(system.get("/v1/queues/other").await["code"], "queue_not_found");
     assert_eq!(system.get("/v1/queues").await["queues"].as_array().unwrap().len(), 1);
@@ -124,10 +124,10 @@ async fn api_on_a_replica_is_alive_but_not_ready() {
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
     system.redis.command(&format!("REPLICAOF 127.0.0.1 {}", primary.port()));
     assert_post_refused(&system).await;
-    let ready = system.http.get(system.url("/readyz")).send().await.unwrap();
-    assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE, "a replica does no work");
-    let live = system.http.get(system.url("/livez")).send().await.unwrap();
-    assert_eq!(live.status(), StatusCode::OK, "an outage is no reason to restart the API");
+    let readiness = system.http.get(system.url("/readyz")).send().await.unwrap();
+    assert_eq!(readiness.status(), StatusCode::SERVICE_UNAVAILABLE, "a replica does no work");
+    let liveness = system.http.get(system.url("/livez")).send().await.unwrap();
+    assert_eq!(liveness.status(), StatusCode::OK, "an outage is no reason to restart the API");
     system.redis.command("REPLICAOF NO ONE");
     system.wait_until_ready(&system.base).await;
     assert!(recovery_time(&system).await < RECOVERED_WITHIN);

@@ -17,20 +17,20 @@ async fn message_without_a_route_fails_after_its_retries_and_is_logged_once() {
     "#;
     let system = System::start(config).await;
     let worker = system.worker().await;
-    let mut posted = Vec::new();
+    let mut posted_messages = Vec::new();
     for _ in 0..5 {
-        posted.push(system.post("jobs", json!({"data": 1, "name": "unknown"})).await);
+        posted_messages.push(system.post("jobs", json!({"data": 1, "name": "unknown"})).await);
     }
-    for location in &posted {
+    for location in &posted_messages {
         let message = system.finished(location).await;
         assert_eq!((&message["state"], &message["attempts_made"]), (&json!("failed"), &json!(2)));
         assert_eq!(message["error"]["code"], "no_handler");
         assert!(millis(&message["finished_at"]) >= millis(&message["created_at"]) + 8);
     }
-    let known = system.finished(&system.post("jobs", json!({"data": 1, "name": "known"})).await).await;
-    assert_eq!((&known["state"], &known["result"]), (&json!("completed"), &json!(null)));
-    let reported = worker.log().iter().filter(|line| line.contains("no route takes")).count();
-    assert_eq!(reported, 1, "{:?}", worker.log());
+    let known_message = system.finished(&system.post("jobs", json!({"data": 1, "name": "known"})).await).await;
+    assert_eq!((&known_message["state"], &known_message["result"]), (&json!("completed"), &json!(null)));
+    let report_count = worker.log().iter().filter(|line| line.contains("no route takes")).count();
+    assert_eq!(report_count, 1, "{:?}", worker.log());
     system.assert_clean().await;
 }
 

@@ -48,8 +48,8 @@ impl System {
 
     /// Redis's time in ms.
     fn redis_millis(&self) -> u64 {
-        let time = self.redis.command("TIME");
-        let parts: Vec<u64> = time.lines().filter_map(|line| line.trim().parse().ok()).collect();
+        let time_reply = self.redis.command("TIME");
+        let parts: Vec<u64> = time_reply.lines().filter_map(|line| line.trim().parse().ok()).collect();
         parts[0] * 1_000 + parts[1] / 1_000
     }
 }
@@ -98,8 +98,8 @@ async fn schedule_is_created_replaced_read_listed_paused_run_and_deleted() {
     assert_eq!((status, &paused["paused"], &paused["next_at"]), (200, &json!(true), &json!([])));
     let (status, run) = system.post_empty(&format!("{path}/run")).await;
     assert_eq!((status, &run["data"], &run["schedule"]), (201, &json!(2), &json!("daily")), "{run}");
-    let read = system.get(&format!("/v1/queues/reports/messages/{}", run["id"].as_str().unwrap())).await;
-    assert_eq!((&read["schedule"], &read["scheduled_at"]), (&run["schedule"], &run["scheduled_at"]));
+    let read_message = system.get(&format!("/v1/queues/reports/messages/{}", run["id"].as_str().unwrap())).await;
+    assert_eq!((&read_message["schedule"], &read_message["scheduled_at"]), (&run["schedule"], &run["scheduled_at"]));
     let (status, resumed) = system.post_empty(&format!("{path}/resume")).await;
     assert_eq!((status, &resumed["paused"], &resumed["runs"]), (200, &json!(false), &json!(0)));
 
@@ -126,8 +126,8 @@ async fn schedule_is_created_replaced_read_listed_paused_run_and_deleted() {
     ] {
         system.refused(method, &path, None, (404, "schedule_not_found", "has no schedule daily")).await;
     }
-    let unknown = "/v1/queues/unknown/schedules";
-    system.refused(Method::GET, unknown, None, (404, "queue_not_found", "there is no queue")).await;
+    let unknown_queue_path = "/v1/queues/unknown/schedules";
+    system.refused(Method::GET, unknown_queue_path, None, (404, "queue_not_found", "there is no queue")).await;
     let bad_name = "/v1/queues/reports/schedules/a%20b";
     let body = Some(json!({"every": "1d", "message": {"data": 1}}));
     system.refused(Method::PUT, bad_name, body, (422, "invalid_schedule_name", "1 to 128 characters")).await;
@@ -267,8 +267,8 @@ impl Cluster {
             && since.elapsed() > Duration::from_secs(4)
         {
             let now = self.system.redis_millis();
-            let begin = now - u64::try_from(since.elapsed().as_millis()).unwrap() + 4_000;
-            self.promised.push((begin, now));
+            let begin_millis = now - u64::try_from(since.elapsed().as_millis()).unwrap() + 4_000;
+            self.promised.push((begin_millis, now));
         }
     }
 
@@ -336,11 +336,11 @@ async fn each_tick_is_posted_once_while_processes_and_redis_are_killed_in_random
     }
     let all = system.scheduled("ticks").await;
     for (schedule, messages) in &all {
-        let seconds = assert_once(messages);
+        let tick_seconds = assert_once(messages);
         match schedule.as_str() {
             "all" => {
-                let expected: Vec<u64> = (seconds[0]..=*seconds.last().unwrap()).collect();
-                assert_eq!(seconds, expected, "every tick is posted");
+                let expected: Vec<u64> = (tick_seconds[0]..=*tick_seconds.last().unwrap()).collect();
+                assert_eq!(tick_seconds, expected, "every tick is posted");
             }
             "skip" => {
                 assert!(
@@ -351,15 +351,19 @@ async fn each_tick_is_posted_once_while_processes_and_redis_are_killed_in_random
             _ => {
                 // One message represents all missed ticks, so a tick that is posted late is the last tick before a tick that is
                 // not missed.
-                let missed = messages.iter().filter(|message| lateness(message) >= MISSED_AFTER_MILLIS).count();
-                assert!(missed <= messages.len() / 2 + 1, "{missed} of {} messages are late", messages.len());
+                let missed_count = messages.iter().filter(|message| lateness(message) >= MISSED_AFTER_MILLIS).count();
+                assert!(
+                    missed_count <= messages.len() / 2 + 1,
+                    "{missed_count} of {} messages are late",
+                    messages.len()
+                );
             }
         }
-        let in_time = messages.iter().filter(|message| {
+        let posted_in_time = messages.iter().filter(|message| {
             let tick = millis(&message["scheduled_at"]);
             promised.iter().any(|(begin, end)| (*begin..*end).contains(&tick))
         });
-        for message in in_time {
+        for message in posted_in_time {
             assert!(lateness(message) <= MAX_LATENESS_MILLIS, "{} ms late: {message}", lateness(message));
         }
     }
@@ -374,7 +378,7 @@ async fn each_tick_is_posted_once_while_schedules_are_replaced_paused_and_delete
     let ports: Vec<ReservedPort> = (0..3).map(|_| ReservedPort::reserve()).collect();
     let _apis: Vec<Process> = ports.iter().map(|port| start_api(port, &system.redis_url, &system.config)).collect();
     // The times by Redis's clock between which a schedule was paused or deleted.
-    let mut rests: BTreeMap<String, Vec<(u64, u64)>> = BTreeMap::new();
+    let mut rest_times: BTreeMap<String, Vec<(u64, u64)>> = BTreeMap::new();
     let mut resting_since: BTreeMap<String, u64> = BTreeMap::new();
     let names = ["s0", "s1", "s2"];
     let start = Instant::now();
@@ -382,7 +386,7 @@ async fn each_tick_is_posted_once_while_schedules_are_replaced_paused_and_delete
     while start.elapsed() < Duration::from_secs(15) {
         let name = (*names.choose(&mut random).unwrap()).to_owned();
         let path = format!("/v1/queues/q/schedules/{name}");
-        let before = system.redis_millis();
+        let millis_before = system.redis_millis();
         match random.random_range(0..4) {
             0 => {
                 definition += 1;
@@ -391,7 +395,7 @@ async fn each_tick_is_posted_once_while_schedules_are_replaced_paused_and_delete
                 if schedule["paused"] == false
                     && let Some(since) = resting_since.remove(&name)
                 {
-                    rests.entry(name).or_default().push((since, before));
+                    rest_times.entry(name).or_default().push((since, millis_before));
                 }
             }
             1 => {
@@ -399,7 +403,7 @@ async fn each_tick_is_posted_once_while_schedules_are_replaced_paused_and_delete
                 if status == 200
                     && let Some(since) = resting_since.remove(&name)
                 {
-                    rests.entry(name).or_default().push((since, before));
+                    rest_times.entry(name).or_default().push((since, millis_before));
                 }
             }
             change => {
@@ -413,15 +417,19 @@ async fn each_tick_is_posted_once_while_schedules_are_replaced_paused_and_delete
     }
     let end = system.redis_millis();
     for (name, since) in resting_since {
-        rests.entry(name).or_default().push((since, end));
+        rest_times.entry(name).or_default().push((since, end));
     }
     let all = system.scheduled("q").await;
     assert!(all.values().map(Vec::len).sum::<usize>() > 5, "{all:?}");
     for (name, messages) in &all {
         assert_once(messages);
         for message in messages {
-            let posted = millis(&message["created_at"]);
-            let rest = rests.get(name).into_iter().flatten().find(|(since, until)| *since < posted && posted < *until);
+            let posted_at = millis(&message["created_at"]);
+            let rest = rest_times
+                .get(name)
+                .into_iter()
+                .flatten()
+                .find(|(since, until)| *since < posted_at && posted_at < *until);
             assert!(rest.is_none(), "{message} was posted in the rest {rest:?}");
             assert!(lateness(message) <= MAX_LATENESS_MILLIS, "{} ms late: {message}", lateness(message));
         }

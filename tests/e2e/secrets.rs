@@ -40,7 +40,7 @@ fn run(name: &str, args: &[&str], env: &[(&str, &str)], config: &str) -> (bool, 
 
 #[test]
 fn refused_configuration_is_reported_without_its_secrets() {
-    let hook =
+    let hook_handler =
         |handler: &str| format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {{ type = \"http\", {handler} }}\n");
     let url = format!("redis://user:{SECRET}@h:1");
     let files = [
@@ -63,15 +63,15 @@ fn refused_configuration_is_reported_without_its_secrets() {
         format!("[log]\nfilter = \"={SECRET}=\""),
     ];
     let hooks = [
-        hook(&format!("url = \"ftp://me:{SECRET}@h\"")),
-        hook(&format!("url = \"me:{SECRET}@h\"")),
-        hook(&format!("url = \"https://me:{SECRET}@h:port\"")),
-        hook(&format!("url = \"http://h\", secret = \"{SECRET}\"")),
-        hook(&format!("url = \"http://h\", secret = [\"{WEBHOOK_SECRET}x\"]")),
-        hook(&format!("url = \"http://h\", secret = {{ a = \"{WEBHOOK_SECRET}\" }}")),
-        hook(&format!("url = \"http://h\", secret_file = \"{WEBHOOK_SECRET}\"")),
-        hook(&format!("url = \"https://h\", ca_file = \"-----BEGIN {SECRET}\"")),
-        hook(&format!("url_header = \"to\", allowed_hosts = [\"https://me:{SECRET}@h\"]")),
+        hook_handler(&format!("url = \"ftp://me:{SECRET}@h\"")),
+        hook_handler(&format!("url = \"me:{SECRET}@h\"")),
+        hook_handler(&format!("url = \"https://me:{SECRET}@h:port\"")),
+        hook_handler(&format!("url = \"http://h\", secret = \"{SECRET}\"")),
+        hook_handler(&format!("url = \"http://h\", secret = [\"{WEBHOOK_SECRET}x\"]")),
+        hook_handler(&format!("url = \"http://h\", secret = {{ a = \"{WEBHOOK_SECRET}\" }}")),
+        hook_handler(&format!("url = \"http://h\", secret_file = \"{WEBHOOK_SECRET}\"")),
+        hook_handler(&format!("url = \"https://h\", ca_file = \"-----BEGIN {SECRET}\"")),
+        hook_handler(&format!("url_header = \"to\", allowed_hosts = [\"https://me:{SECRET}@h\"]")),
     ];
     for file in &files {
         for name in ["producer-api", "consumer-worker"] {
@@ -111,8 +111,8 @@ fn refused_configuration_is_reported_without_its_secrets() {
 fn secret_in_place_of_a_path_is_not_shown() {
     let key = format!("drv_ops_{SECRET}");
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----");
-    let hook = format!("url = \"http://h\", secret_file = \"{WEBHOOK_SECRET}\"");
-    let hook = format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {{ type = \"http\", {hook} }}\n");
+    let hook_handler = format!("url = \"http://h\", secret_file = \"{WEBHOOK_SECRET}\"");
+    let hook_route = format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {{ type = \"http\", {hook_handler} }}\n");
     let command = format!(
         "[[worker.routes]]\nqueue = \"q\"\nhandler = {{ type = \"exec\", command = [\"env\", \"TOKEN={SECRET}\"] }}"
     );
@@ -125,7 +125,7 @@ fn secret_in_place_of_a_path_is_not_shown() {
             "",
             Some(("producer-api", "api.tls.key: can't read ***")),
         ),
-        (vec![], &*hook, Some(("consumer-worker", "secret_file: ***"))),
+        (vec![], &*hook_route, Some(("consumer-worker", "secret_file: ***"))),
         (vec![], &*command, None),
     ] {
         let env = [env, vec![("DROVER__WORKER__BIND", "127.0.0.1:0"), ("DROVER__API__BIND", "127.0.0.1:0")]].concat();
@@ -211,8 +211,9 @@ async fn no_secret_is_in_a_log_an_answer_the_printed_configuration_or_the_enviro
         assert_no_secret(path, &system.http.get(system.url(path)).send().await.unwrap().text().await.unwrap());
     }
     for name in ["producer-api", "consumer-worker"] {
-        let beside_the_url = [("DROVER__REDIS__PASSWORD", SECRET), ("DROVER__REDIS__SENTINEL__PASSWORD", SECRET)];
-        for env in [&[("DROVER__REDIS__URL", url.as_str())][..], &beside_the_url] {
+        let passwords_beside_the_url =
+            [("DROVER__REDIS__PASSWORD", SECRET), ("DROVER__REDIS__SENTINEL__PASSWORD", SECRET)];
+        for env in [&[("DROVER__REDIS__URL", url.as_str())][..], &passwords_beside_the_url] {
             let (printed, output) = run(name, &["--print-config"], env, &config);
             assert!(printed, "{output}");
             assert_no_secret("the printed configuration", &output);

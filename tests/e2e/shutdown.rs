@@ -14,7 +14,7 @@ use queue_core::{NewMessage, Queue};
 use serde_json::{json, value::to_raw_value};
 use tokio::time::sleep;
 
-use crate::{System, number, raw_client::LIVEZ, seed::from_env, system::HOURLY_POLLS};
+use crate::{System, number, raw_client::LIVEZ_REQUEST, seed::from_env, system::HOURLY_POLLS};
 
 #[tokio::test]
 async fn both_services_stop_gracefully_and_lose_nothing() {
@@ -42,25 +42,25 @@ async fn request_in_progress_is_answered_before_the_api_stops() {
     let mut system = System::start("").await;
     let location = system.post("my-queue", number(1)).await;
     let url = system.url(&format!("{location}?wait=1500ms"));
-    let waiting = tokio::spawn(system.http.get(url).send());
+    let waiting_request = tokio::spawn(system.http.get(url).send());
     // The key `awaited` exists as soon as the API serves the request.
     eventually("the API serves the request", || {
         system.redis.command("EXISTS drover:{my-queue}:awaited").contains(":1").then_some(())
     });
     assert!(system.api.terminate().success());
-    assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
+    assert_eq!(waiting_request.await.unwrap().unwrap().status(), 200);
 }
 
 #[tokio::test]
 async fn graceful_stop_does_not_wait_for_idle_connections() {
     let mut system = System::start("").await;
     let (mut idle, mut unused) = (system.connect().await, system.connect().await);
-    assert_eq!(idle.request(LIVEZ).await.status, 200);
+    assert_eq!(idle.request(LIVEZ_REQUEST).await.status, 200);
     let start = Instant::now();
     assert!(system.api.terminate().success());
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     for client in [&mut idle, &mut unused] {
-        assert!(client.until_closed().await.is_empty());
+        assert!(client.read_until_closed().await.is_empty());
     }
     assert!(!system.api.log().iter().any(|line| line.contains("still under way")));
 }
@@ -100,8 +100,8 @@ async fn post_at_rate(queue: Arc<Queue>, rate: u64, is_over: Arc<AtomicBool>) ->
 async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
     // `DROVER_RESTARTS_SECS=60 DROVER_RESTARTS_RATE=5000` makes a longer run with more messages.
     let secs = from_env("DROVER_RESTARTS_SECS").unwrap_or(12);
-    let rate = from_env("DROVER_RESTARTS_RATE").unwrap_or(300);
-    let concurrency = (rate / 2).to_string();
+    let restart_rate = from_env("DROVER_RESTARTS_RATE").unwrap_or(300);
+    let concurrency = (restart_rate / 2).to_string();
     let config = "[queues.my-queue]\nretention.completed = { count = 100000000 }\n[log]\nfilter = \"warn\"\n";
     let system = System::start(config).await;
     let folder = tempfile::tempdir().unwrap();
@@ -110,28 +110,28 @@ async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
 
     let queue = system.queues().queue(&QUEUE.parse().unwrap());
     let is_over = Arc::new(AtomicBool::new(false));
-    let posting = tokio::spawn(post_at_rate(Arc::clone(&queue), rate, Arc::clone(&is_over)));
-    let begun = Instant::now();
+    let post_task = tokio::spawn(post_at_rate(Arc::clone(&queue), restart_rate, Arc::clone(&is_over)));
+    let begin_time = Instant::now();
     let mut restarts = 0;
-    while begun.elapsed() < Duration::from_secs(secs) {
+    while begin_time.elapsed() < Duration::from_secs(secs) {
         sleep(Duration::from_secs(2)).await;
         // A rolling restart starts the new worker before it stops the old worker.
         workers.push(start());
         let mut old = workers.remove(0);
-        let ended = tokio::task::spawn_blocking(move || old.terminate()).await.unwrap();
-        assert!(ended.success());
+        let exit_status = tokio::task::spawn_blocking(move || old.terminate()).await.unwrap();
+        assert!(exit_status.success());
         restarts += 1;
     }
     is_over.store(true, Ordering::Relaxed);
-    let posted = posting.await.unwrap();
+    let posted_messages = post_task.await.unwrap();
     let drain_start = Instant::now();
     loop {
         let status = queue.status().await.unwrap().unwrap();
-        if status.counts.completed == posted {
+        if status.counts.completed == posted_messages {
             assert_eq!((status.totals.lapsed, status.totals.retried, status.totals.failed), (0, 0, 0));
             break;
         }
-        assert!(drain_start.elapsed() < TIME_LIMIT * 3, "{posted} posted: {status:?}");
+        assert!(drain_start.elapsed() < TIME_LIMIT * 3, "{posted_messages} posted: {status:?}");
         sleep(Duration::from_millis(50)).await;
     }
     for worker in &mut workers {
@@ -144,9 +144,9 @@ async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
             *runs.entry(id.to_owned()).or_default() += 1;
         }
     }
-    assert_eq!(runs.len() as u64, posted, "each message ran, after {restarts} restarts");
-    let twice: Vec<_> = runs.iter().filter(|(_, count)| **count > 1).collect();
-    assert!(twice.is_empty(), "ran twice: {twice:?}");
+    assert_eq!(runs.len() as u64, posted_messages, "each message ran, after {restarts} restarts");
+    let repeated_runs: Vec<_> = runs.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(repeated_runs.is_empty(), "ran twice: {repeated_runs:?}");
     system.assert_clean().await;
 }
 
@@ -165,11 +165,11 @@ async fn a_second_signal_ends_a_worker_at_once_and_its_messages_are_released() {
     }
     worker.send_sigterm();
     worker.wait_for_log("a second signal stops at once");
-    let begun = Instant::now();
-    let ended = worker.terminate();
-    assert_eq!(ended.code(), Some(1), "the exit code differs from that of a graceful stop");
+    let begin_time = Instant::now();
+    let exit_status = worker.terminate();
+    assert_eq!(exit_status.code(), Some(1), "the exit code differs from that of a graceful stop");
     // The grace of the worker is 25 s.
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begin_time.elapsed() < Duration::from_secs(10), "{:?}", begin_time.elapsed());
     for location in &locations {
         let message = system.get(location).await;
         assert_eq!((&message["state"], &message["attempts_made"]), (&json!("waiting"), &json!(0)), "{message}");

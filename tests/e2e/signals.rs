@@ -8,19 +8,23 @@ use crate::System;
 #[tokio::test]
 async fn signal_releases_the_messages_that_are_held_for_its_key() {
     let system = System::start("").await;
-    let early = system.post_empty("/v1/queues/q/signals/paid:42").await;
-    assert_eq!(early, (200, json!({"released": 0})), "the queue does not exist, and the signal does not create it");
+    let early_answer = system.post_empty("/v1/queues/q/signals/paid:42").await;
+    assert_eq!(
+        early_answer,
+        (200, json!({"released": 0})),
+        "the queue does not exist, and the signal does not create it"
+    );
     assert_eq!(system.get("/v1/queues").await["queues"], json!([]));
     let first = system.post("q", json!({"data": 1, "hold": "paid:42"})).await;
-    let later = system.post("q", json!({"data": 2, "hold": "paid:42", "delay": "1h"})).await;
-    let other = system.post("q", json!({"data": 3, "hold": "paid:43"})).await;
+    let later_location = system.post("q", json!({"data": 2, "hold": "paid:42", "delay": "1h"})).await;
+    let other_location = system.post("q", json!({"data": 3, "hold": "paid:43"})).await;
     let signal = json!({"data": {"amount": [1, 2]}});
     let (status, answer) = system.request(Method::POST, "/v1/queues/q/signals/paid:42", Some(signal)).await;
     assert_eq!((status, answer), (200, json!({"released": 2})));
     let message = system.get(&first).await;
     assert_eq!((&message["state"], &message["signal"]), (&json!("waiting"), &json!({"amount": [1, 2]})));
-    assert_eq!(system.get(&later).await["state"], "delayed");
-    assert_eq!(system.get(&other).await["state"], "held");
+    assert_eq!(system.get(&later_location).await["state"], "delayed");
+    assert_eq!(system.get(&other_location).await["state"], "held");
     assert_eq!(system.post_empty("/v1/queues/q/signals/paid:42").await, (200, json!({"released": 0})));
     // A signal needs neither a body nor a content type. The content type of an empty body does not matter.
     let request = system.http.post(system.url("/v1/queues/q/signals/paid%3A43")).header("content-type", "text/plain");
@@ -43,9 +47,9 @@ async fn sticky_signal_releases_later_messages_of_its_key() {
 async fn invalid_signal_is_refused() {
     let system = System::start("").await;
     system.post("q", json!({"data": 1, "hold": "k"})).await;
-    let long = json!({"data": "x".repeat(4_095)});
+    let long_text = json!({"data": "x".repeat(4_095)});
     for (body, pointer, expected) in [
-        (long, "/data", "at most 4096 bytes"),
+        (long_text, "/data", "at most 4096 bytes"),
         (json!({"sticky_for": 0}), "/sticky_for", "1ms to 30d"),
         (json!({"sticky_for": "31d"}), "/sticky_for", "1ms to 30d"),
         (json!({"stick": 1}), "/stick", "did you mean \"sticky_for\"?"),
@@ -89,15 +93,15 @@ async fn listed_keys(system: &System, limit: usize) -> Vec<String> {
 async fn sticky_signal_is_readable_until_it_is_deleted_or_expires() {
     let system = System::start("").await;
     let path = "/v1/queues/q/signals/paid:42";
-    let not_found = async |method: Method| {
+    let assert_not_found = async |method: Method| {
         system.refused(method, path, None, (404, "signal_not_found", "GET /v1/queues/q/signals lists")).await;
     };
-    not_found(Method::GET).await;
-    not_found(Method::DELETE).await;
+    assert_not_found(Method::GET).await;
+    assert_not_found(Method::DELETE).await;
     assert_eq!(system.get("/v1/queues").await["queues"], json!([]), "neither request creates a queue");
     system.post("q", json!({"data": 1, "hold": "paid:42"})).await;
     system.post_empty(path).await;
-    not_found(Method::GET).await;
+    assert_not_found(Method::GET).await;
 
     send_sticky(&system, "paid:42", json!({"amount": [1, 2]})).await;
     let signal = system.get(path).await;
@@ -105,11 +109,11 @@ async fn sticky_signal_is_readable_until_it_is_deleted_or_expires() {
     assert_eq!(signal["data"], json!({"amount": [1, 2]}));
     let message = system.get(&system.post("q", json!({"data": 2, "hold": "paid:42"})).await).await;
     assert_eq!(message["state"], "waiting");
-    let ends_in = crate::millis(&signal["sticky_until"]) - crate::millis(&message["created_at"]);
-    assert!((3_500_000..=3_600_000).contains(&ends_in), "{signal}");
+    let sticky_duration = crate::millis(&signal["sticky_until"]) - crate::millis(&message["created_at"]);
+    assert!((3_500_000..=3_600_000).contains(&sticky_duration), "{signal}");
 
     assert_eq!(system.request(Method::DELETE, path, None).await, (204, Value::Null));
-    not_found(Method::DELETE).await;
+    assert_not_found(Method::DELETE).await;
     let message = system.get(&system.post("q", json!({"data": 3, "hold": "paid:42"})).await).await;
     assert_eq!(
         (&message["state"], &message["hold"]),

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     System,
-    raw_client::{LIVEZ, RawClient},
+    raw_client::{LIVEZ_REQUEST, RawClient},
 };
 
 /// A configuration with short time limits, and with a log that says why a connection was closed.
@@ -37,20 +37,20 @@ pub(crate) const TIMER_TOLERANCE: Duration = Duration::from_millis(20);
 async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
     let system = System::start(CONFIG).await;
     for head in ["", "G", "GET /livez HTTP/1.1\r\nx: "] {
-        let mut slow = system.connect().await;
+        let mut slow_client = system.connect().await;
         let start = Instant::now();
-        slow.send(head).await;
-        let (mut reader, mut writer) = slow.stream.into_split();
-        let drip = async {
+        slow_client.send(head).await;
+        let (mut reader, mut writer) = slow_client.stream.into_split();
+        let send_slowly = async {
             // The first write after the close is answered by a reset, and the second write fails.
             while head.is_empty() || writer.write_all(b"x").await.is_ok() {
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        let closed = async { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await };
+        let wait_for_close = async { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await };
         let answered = tokio::select! {
-            () = drip => 0,
-            bytes = closed => bytes.unwrap_or(0),
+            () = send_slowly => 0,
+            bytes = wait_for_close => bytes.unwrap_or(0),
             () = sleep(TIME_LIMIT) => panic!("the client that sends {head:?} is not disconnected"),
         };
         assert_eq!(answered, 0, "{head:?}");
@@ -63,10 +63,10 @@ async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
 /// longer than the time limit of headers.
 async fn answered_twice(system: &System) -> (RawClient, Instant) {
     let mut client = system.connect().await;
-    assert_eq!(client.request(LIVEZ).await.status, 200);
+    assert_eq!(client.request(LIVEZ_REQUEST).await.status, 200);
     sleep(Duration::from_millis(700)).await;
     let requested_at = Instant::now();
-    assert_eq!(client.request(LIVEZ).await.status, 200);
+    assert_eq!(client.request(LIVEZ_REQUEST).await.status, 200);
     (client, requested_at)
 }
 
@@ -76,11 +76,11 @@ async fn idle_connection_and_slow_second_request_are_closed_after_their_timeouts
     let (mut slow, _) = answered_twice(&system).await;
     let requested_at = Instant::now();
     slow.send("GET /livez").await;
-    assert!(slow.until_closed().await.is_empty());
+    assert!(slow.read_until_closed().await.is_empty());
     assert!(requested_at.elapsed() + TIMER_TOLERANCE >= Duration::from_millis(500), "{:?}", requested_at.elapsed());
     system.api.wait_for_log("headers of its request were not complete in time");
     let (mut idle, last) = answered_twice(&system).await;
-    assert!(idle.until_closed().await.is_empty());
+    assert!(idle.read_until_closed().await.is_empty());
     assert!(last.elapsed() + TIMER_TOLERANCE >= Duration::from_millis(1_500), "{:?}", last.elapsed());
     system.api.wait_for_log("it was idle");
 }
@@ -89,8 +89,8 @@ async fn idle_connection_and_slow_second_request_are_closed_after_their_timeouts
 async fn client_that_writes_its_whole_body_before_reading_receives_the_refusal() {
     let system = System::start("").await;
     // The body has more bytes than the kernel buffers.
-    let length = 20_000_000;
-    let body = vec![b' '; length];
+    let body_length = 20_000_000;
+    let body = vec![b' '; body_length];
     for (path, content_type, status) in [
         ("/v1/queues/q/messages", "application/json", 413),
         ("/v1/queues/q/messages", "text/plain", 415),
@@ -99,14 +99,18 @@ async fn client_that_writes_its_whole_body_before_reading_receives_the_refusal()
     ] {
         let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {content_type}\r\n");
         let mut client = system.connect().await;
-        client.send(format!("{head}content-length: {length}\r\n\r\n")).await;
+        client.send(format!("{head}content-length: {body_length}\r\n\r\n")).await;
         timeout(TIME_LIMIT, client.stream.write_all(&body)).await.unwrap().expect("the API reads the whole body");
         assert_eq!(client.answer().await.status, status, "{path} {content_type}");
-        assert!(client.until_closed().await.is_empty(), "{path} {content_type}");
+        assert!(client.read_until_closed().await.is_empty(), "{path} {content_type}");
         // A client that expects `100 Continue` receives the refusal at once.
         let mut client = system.connect().await;
         let head = format!("{head}expect: 100-continue\r\n");
-        assert_eq!(client.request(&format!("{head}content-length: {length}\r\n\r\n")).await.status, status, "{path}");
+        assert_eq!(
+            client.request(&format!("{head}content-length: {body_length}\r\n\r\n")).await.status,
+            status,
+            "{path}"
+        );
     }
 }
 
@@ -130,14 +134,14 @@ async fn client_that_keeps_sending_after_a_refusal_is_disconnected() {
 #[tokio::test]
 async fn client_that_does_not_read_its_answer_is_disconnected() {
     let system = System::start(CONFIG).await;
-    let size = 900_000;
-    let location = system.post("my-queue", json!({"data": "x".repeat(size)})).await;
+    let answer_size = 900_000;
+    let location = system.post("my-queue", json!({"data": "x".repeat(answer_size)})).await;
     let mut client = system.connect_from(1).await;
     let requests = 40;
     client.send(format!("GET {location} HTTP/1.1\r\nhost: a\r\n\r\n").repeat(requests)).await;
     system.api.wait_for_log("it did not read its answer in time");
-    let received = client.until_closed().await.len() * size + client.unparsed_bytes();
-    assert!(received < requests * size, "{received}");
+    let received_bytes = client.read_until_closed().await.len() * answer_size + client.unparsed_bytes();
+    assert!(received_bytes < requests * answer_size, "{received_bytes}");
 }
 
 /// The number of connections that slowhttptest opens.
@@ -156,26 +160,26 @@ async fn slowhttptest_keeps_no_connection_open_and_does_not_delay_posts() {
         ("-B -i 1 -s 100000 -t POST -f application/json", "/v1/queues/q/messages"),
         ("-X -w 16 -y 32 -n 1 -z 8 -k 1 -t GET", "/openapi.json"),
     ] {
-        let mut tool = Command::new("slowhttptest")
+        let mut slowhttptest = Command::new("slowhttptest")
             .args(attack.split(' '))
             .args(["-c", CONNECTIONS, "-r", "200", "-p", "5", "-l", "30", "-u", &system.url(path)])
             .stdout(Stdio::piped())
             .spawn()
             .expect("`make e2e` installs slowhttptest");
-        let begun = Instant::now();
+        let begin_time = Instant::now();
         let (mut max_files, mut slowest) = (0, Duration::ZERO);
         // The tool ends when all its connections are closed. But when the tool reads slowly, it counts a connection as open while
         // the kernel has bytes for it, so the test counts the open files of the API.
-        while tool.try_wait().unwrap().is_none() && (max_files < 100 || open_files(&system) > 50) {
+        while slowhttptest.try_wait().unwrap().is_none() && (max_files < 100 || open_files(&system) > 50) {
             let start = Instant::now();
             system.post("q", json!({"data": 1})).await;
             slowest = slowest.max(start.elapsed());
             max_files = max_files.max(open_files(&system));
-            assert!(begun.elapsed() < TIME_LIMIT, "{attack}: {} files are open", open_files(&system));
+            assert!(begin_time.elapsed() < TIME_LIMIT, "{attack}: {} files are open", open_files(&system));
             sleep(Duration::from_millis(20)).await;
         }
-        let _ = tool.kill();
-        let output = tool.wait_with_output().unwrap().stdout;
+        let _ = slowhttptest.kill();
+        let output = slowhttptest.wait_with_output().unwrap().stdout;
         let output = String::from_utf8_lossy(&output);
         assert!(max_files > 100, "{attack}: only {max_files} files were open: {output}");
         assert!(!output.contains("NO\u{1b}"), "{attack}: the service was not available: {output}");

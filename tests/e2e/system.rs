@@ -55,9 +55,9 @@ impl System {
         let deliveries = self.lease(queue, 1_000).await;
         let settle = |delivery: &Delivery| Settlement { lease: delivery.lease.clone(), action: action.clone() };
         let settlements: Vec<Settlement> = deliveries.iter().map(settle).collect();
-        let settled = self.queues().queue(&queue.parse().unwrap()).settle(&settlements).await.unwrap();
-        assert!(settled.iter().all(Option::is_some));
-        settled.len()
+        let settle_outcomes = self.queues().queue(&queue.parse().unwrap()).settle(&settlements).await.unwrap();
+        assert!(settle_outcomes.iter().all(Option::is_some));
+        settle_outcomes.len()
     }
 
     /// Asserts that the audit of each queue finds nothing.

@@ -16,7 +16,7 @@ use tokio_rustls::{
 
 use crate::{
     System,
-    raw_client::{LIVEZ, RawClient},
+    raw_client::{LIVEZ_REQUEST, RawClient},
 };
 
 /// A certificate for `localhost`, in the files of a folder.
@@ -27,8 +27,8 @@ struct Certificate {
 impl Certificate {
     fn new() -> (Self, CertificateDer<'static>) {
         let certificate = Self { folder: tempfile::tempdir().unwrap() };
-        let issued = certificate.renew();
-        (certificate, issued)
+        let renewed_certificate = certificate.renew();
+        (certificate, renewed_certificate)
     }
 
     fn renew(&self) -> CertificateDer<'static> {
@@ -80,21 +80,21 @@ async fn api_uses_tls_only_if_a_certificate_is_configured() {
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     let mut client = RawClient::with_stream(stream);
     for _ in 0..2 {
-        let answer = client.request(LIVEZ).await;
+        let answer = client.request(LIVEZ_REQUEST).await;
         assert_eq!(answer.status, 200);
         assert!(answer.head.contains("strict-transport-security: max-age="), "{answer:?}");
     }
     // Plain HTTP gets no answer, and a silent client is disconnected.
-    let mut plain = system.connect().await;
-    plain.send(LIVEZ).await;
-    assert!(plain.until_closed().await.is_empty());
-    assert!(system.connect().await.until_closed().await.is_empty());
+    let mut plain_client = system.connect().await;
+    plain_client.send(LIVEZ_REQUEST).await;
+    assert!(plain_client.read_until_closed().await.is_empty());
+    assert!(system.connect().await.read_until_closed().await.is_empty());
     assert!(connect(&system, &Certificate::new().1).await.is_err(), "another certificate is not trusted");
     // An idle connection and a connection in its TLS handshake do not delay the stop.
-    let handshaking = system.connect().await;
+    let handshaking_client = system.connect().await;
     assert!(system.api.terminate().success());
-    assert!(client.until_closed().await.is_empty());
-    drop(handshaking);
+    assert!(client.read_until_closed().await.is_empty());
+    drop(handshaking_client);
 }
 
 #[tokio::test]
@@ -104,16 +104,16 @@ async fn renewed_certificate_is_used_without_a_restart_and_an_invalid_certificat
     std::fs::write(certificate.path("tls.key"), "no key").unwrap();
     system.api.wait_for_log("the certificate was not renewed");
     let mut old = RawClient::with_stream(connect(&system, &first).await.unwrap());
-    assert_eq!(old.request(LIVEZ).await.status, 200);
+    assert_eq!(old.request(LIVEZ_REQUEST).await.status, 200);
     let second = certificate.renew();
-    let renewed = async {
+    let wait_for_renewal = async {
         while connect(&system, &second).await.is_err() {
             sleep(Duration::from_millis(100)).await;
         }
     };
-    timeout(TIME_LIMIT, renewed).await.expect("the new certificate is taken");
+    timeout(TIME_LIMIT, wait_for_renewal).await.expect("the new certificate is taken");
     assert!(connect(&system, &first).await.is_err());
-    assert_eq!(old.request(LIVEZ).await.status, 200, "open connections stay usable");
+    assert_eq!(old.request(LIVEZ_REQUEST).await.status, 200, "open connections stay usable");
 }
 
 #[test]

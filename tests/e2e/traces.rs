@@ -44,24 +44,24 @@ impl Collector {
     }
 
     async fn serve(self, mut stream: TcpStream) {
-        let mut received = Vec::new();
+        let mut received_bytes = Vec::new();
         loop {
             let head_end = loop {
-                if let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") {
+                if let Some(end) = received_bytes.windows(4).position(|window| window == b"\r\n\r\n") {
                     break end + 4;
                 }
-                if stream.read_buf(&mut received).await.unwrap_or(0) == 0 {
+                if stream.read_buf(&mut received_bytes).await.unwrap_or(0) == 0 {
                     return;
                 }
             };
-            let text = String::from_utf8(received[..head_end].to_vec()).unwrap().to_ascii_lowercase();
+            let text = String::from_utf8(received_bytes[..head_end].to_vec()).unwrap().to_ascii_lowercase();
             assert!(text.starts_with("post /v1/traces "), "{text}");
             let length: usize = text.split("content-length: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
-            while received.len() < head_end + length {
-                assert!(stream.read_buf(&mut received).await.unwrap() > 0);
+            while received_bytes.len() < head_end + length {
+                assert!(stream.read_buf(&mut received_bytes).await.unwrap() > 0);
             }
-            let request = ExportTraceServiceRequest::decode(&received[head_end..head_end + length]).unwrap();
-            received.drain(..head_end + length);
+            let request = ExportTraceServiceRequest::decode(&received_bytes[head_end..head_end + length]).unwrap();
+            received_bytes.drain(..head_end + length);
             for resource in request.resource_spans {
                 let service = attribute(&resource.resource.unwrap().attributes, "service.name");
                 let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
@@ -74,9 +74,9 @@ impl Collector {
     /// Returns the span of this name that a service sent for a trace.
     fn span(&self, service: &str, name: &str, trace: &str) -> Option<Span> {
         let spans = self.spans.lock().unwrap();
-        let found =
+        let found_span =
             spans.iter().find(|(sender, span)| sender == service && span.name == name && hex(&span.trace_id) == trace);
-        found.map(|(_, span)| span.clone())
+        found_span.map(|(_, span)| span.clone())
     }
 }
 
@@ -120,8 +120,11 @@ async fn message_carries_the_trace_context_of_its_request() {
     for id in ["b-1", "l-1"] {
         assert_eq!(system.get(&format!("{messages}/{id}")).await["headers"], expected, "{id}");
     }
-    let with_own = system.get(&format!("{messages}/b-2")).await;
-    assert_eq!((&with_own["headers"]["tenant"], &with_own["headers"]["traceparent"]), (&json!("a"), &json!(context)));
+    let message_with_own_context = system.get(&format!("{messages}/b-2")).await;
+    assert_eq!(
+        (&message_with_own_context["headers"]["tenant"], &message_with_own_context["headers"]["traceparent"]),
+        (&json!("a"), &json!(context))
+    );
 
     // A `traceparent` in the message's own headers is kept.
     let own = json!({"data": 1, "headers": {"traceparent": "mine"}}).to_string();
@@ -132,9 +135,9 @@ async fn message_carries_the_trace_context_of_its_request() {
     let odd = [("traceparent", "00-nonsense"), ("tracestate", "a=b")];
     let odd = system.post_traced(messages, "application/json", json!({"data": 1}).to_string(), &odd).await;
     assert_eq!(odd["headers"], json!({}));
-    let full = json!({"data": 1, "headers": {"a": "x".repeat(4_095)}}).to_string();
-    let full = system.post_traced(messages, "application/json", full, &traced).await;
-    assert_eq!(full["headers"].as_object().unwrap().len(), 1);
+    let message_with_full_headers = json!({"data": 1, "headers": {"a": "x".repeat(4_095)}}).to_string();
+    let full_message = system.post_traced(messages, "application/json", message_with_full_headers, &traced).await;
+    assert_eq!(full_message["headers"].as_object().unwrap().len(), 1);
 }
 
 // The collector must answer while the test waits for the end of a process.
@@ -151,11 +154,12 @@ async fn span_of_a_handler_is_linked_to_the_request_that_posted_its_message() {
     let mut worker = system.worker().await;
     let body = json!({"data": 1}).to_string();
     let context = traceparent();
-    let posted =
+    let posted_message =
         system.post_traced("/v1/queues/q/messages", "application/json", body, &[("traceparent", &context)]).await;
-    let carried = posted["headers"]["traceparent"].as_str().unwrap();
-    assert!(carried.starts_with(&format!("00-{TRACE_ID}-")) && carried != context, "{carried}");
-    let done = system.finished(&format!("/v1/queues/q/messages/{}", posted["id"].as_str().unwrap())).await;
+    let carried_context = posted_message["headers"]["traceparent"].as_str().unwrap();
+    assert!(carried_context.starts_with(&format!("00-{TRACE_ID}-")) && carried_context != context, "{carried_context}");
+    let finished_message =
+        system.finished(&format!("/v1/queues/q/messages/{}", posted_message["id"].as_str().unwrap())).await;
 
     // Both services export the remaining spans when they stop.
     assert!(worker.terminate().success());
@@ -169,7 +173,7 @@ async fn span_of_a_handler_is_linked_to_the_request_that_posted_its_message() {
         "a span of a server whose parent is the caller"
     );
     assert_eq!(attribute(&request.attributes, "http.response.status_code"), "201");
-    assert_eq!(carried, format!("00-{TRACE_ID}-{}-01", hex(&request.span_id)));
+    assert_eq!(carried_context, format!("00-{TRACE_ID}-{}-01", hex(&request.span_id)));
     let process_span = span("consumer-worker", "process q");
     assert_eq!(
         (&process_span.parent_span_id, process_span.kind),
@@ -177,8 +181,8 @@ async fn span_of_a_handler_is_linked_to_the_request_that_posted_its_message() {
         "a span of a consumer whose parent is the request"
     );
     assert_eq!((process_span.links.len(), &process_span.links[0].span_id), (1, &request.span_id));
-    assert_eq!(attribute(&process_span.attributes, "messaging.message.id"), posted["id"].as_str().unwrap());
-    let result = done["result"].as_str().unwrap().trim();
+    assert_eq!(attribute(&process_span.attributes, "messaging.message.id"), posted_message["id"].as_str().unwrap());
+    let result = finished_message["result"].as_str().unwrap().trim();
     assert_eq!(
         result,
         format!("00-{TRACE_ID}-{}-01", hex(&process_span.span_id)),
@@ -194,6 +198,6 @@ async fn unreachable_collector_is_logged_once_and_changes_nothing_else() {
         system.post("q", json!({"data": n})).await;
     }
     assert!(system.api.terminate().success());
-    let reported = system.api.log().iter().filter(|line| line.contains("traces can't be sent")).count();
-    assert_eq!(reported, 1, "{:#?}", system.api.log());
+    let report_count = system.api.log().iter().filter(|line| line.contains("traces can't be sent")).count();
+    assert_eq!(report_count, 1, "{:#?}", system.api.log());
 }

@@ -49,12 +49,12 @@ impl Terminal {
     /// Waits for lines that match the shown lines in this order, after the lines that matched before.
     fn expect(&mut self, shown: &str) {
         for shown in shown.lines() {
-            let found = eventually(&format!("the terminal shows {shown}"), || {
+            let found_line = eventually(&format!("the terminal shows {shown}"), || {
                 let log = fs::read_to_string(&self.log).unwrap();
                 let position = log.lines().skip(self.lines_seen).position(|line| matches_shown(shown, line));
                 position.or_else(|| self.process.try_wait().unwrap().map(|status| panic!("{status}")))
             });
-            self.lines_seen += 1 + found;
+            self.lines_seen += 1 + found_line;
         }
     }
 
@@ -102,7 +102,7 @@ struct Shell {
 }
 
 impl Shell {
-    const END: &str = "-- the block ends --";
+    const END_MARK: &str = "-- the block ends --";
 
     fn start(folder: &Path) -> Self {
         let mut bash = Command::new("bash");
@@ -115,16 +115,16 @@ impl Shell {
 
     /// Runs commands and returns their output. A command that fails ends the shell and the test.
     fn run(&mut self, commands: &str) -> String {
-        writeln!(self.input, "{{ {commands}\n}} </dev/null\nprintf '\\n%s\\n' '{}'", Self::END).unwrap();
-        let mut printed = String::new();
+        writeln!(self.input, "{{ {commands}\n}} </dev/null\nprintf '\\n%s\\n' '{}'", Self::END_MARK).unwrap();
+        let mut printed_text = String::new();
         loop {
             let mut line = String::new();
             let length = self.output.read_line(&mut line).unwrap();
-            assert!(length > 0, "a command fails, {:?}: {commands}{printed}", self.process.wait().unwrap());
-            if line.trim_end() == Self::END {
-                return printed.trim().to_owned();
+            assert!(length > 0, "a command fails, {:?}: {commands}{printed_text}", self.process.wait().unwrap());
+            if line.trim_end() == Self::END_MARK {
+                return printed_text.trim().to_owned();
             }
-            printed += &line;
+            printed_text += &line;
         }
     }
 }
@@ -175,10 +175,10 @@ fn every_command_of_the_tutorial_works_and_prints_what_the_page_shows() {
             }
             "log" => terminal.as_mut().expect("make run is running").expect(text),
             "json" => {
-                let real = std::mem::take(&mut printed);
-                let real: Value =
-                    serde_json::from_str(&real).unwrap_or_else(|error| panic!("{commands}{error}: {real}"));
-                compare(&shown_json(text), &real, &commands);
+                let real_output = std::mem::take(&mut printed);
+                let real_json: Value = serde_json::from_str(&real_output)
+                    .unwrap_or_else(|error| panic!("{commands}{error}: {real_output}"));
+                compare(&shown_json(text), &real_json, &commands);
             }
             "text" => assert_eq!(with_kinds(text), with_kinds(&std::mem::take(&mut printed)), "{commands}"),
             language => panic!("a block of the unknown language {language}"),

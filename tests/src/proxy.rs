@@ -58,8 +58,8 @@ impl Proxy {
         let listener = std::net::TcpListener::bind(port.address()).unwrap();
         listener.set_nonblocking(true).unwrap();
         let lost_request = LostRequest::default();
-        let lost = Arc::clone(&lost_request);
-        runtime.spawn(async move { listen(TcpListener::from_std(listener).unwrap(), target, modes, lost).await });
+        let lost_text = Arc::clone(&lost_request);
+        runtime.spawn(async move { listen(TcpListener::from_std(listener).unwrap(), target, modes, lost_text).await });
         Self { port, mode, lost_request, runtime: Some(runtime) }
     }
 
@@ -140,13 +140,13 @@ async fn listen(
                 if changed.is_err() {
                     return;
                 }
-                let next = Arc::clone(&modes.borrow_and_update());
-                if *next == Mode::Cut {
+                let next_modes = Arc::clone(&modes.borrow_and_update());
+                if *next_modes == Mode::Cut {
                     listener = None;
                 } else if listener.is_none() {
                     listener = Some(TcpListener::bind(address).await.unwrap());
                 }
-                mode = next;
+                mode = next_modes;
             }
             client = accept(listener.as_ref()) => {
                 let connection = Connection {
@@ -188,17 +188,17 @@ struct Connection {
 impl Connection {
     /// Forwards bytes until either side or a mode ends the connection.
     async fn serve(self, mut mode: Arc<Mode>, mut modes: watch::Receiver<Arc<Mode>>) {
-        let mut open = self.enter(*mode).await;
-        while let Some(mut connection) = open {
+        let mut open_connection = self.enter(*mode).await;
+        while let Some(mut connection) = open_connection {
             select! {
                 biased;
                 changed = modes.changed() => {
                     if changed.is_err() {
                         return;
                     }
-                    let next = Arc::clone(&modes.borrow_and_update());
-                    open = connection.enter(*next).await;
-                    mode = next;
+                    let next_modes = Arc::clone(&modes.borrow_and_update());
+                    open_connection = connection.enter(*next_modes).await;
+                    mode = next_modes;
                 }
                 _ = connection.forward(*mode) => return,
             }
@@ -234,9 +234,9 @@ impl Connection {
         };
         let receiver = (!self.answers_are_dropped).then_some(&self.client);
         let examine = |request: &[u8]| {
-            let mut lost = self.lost_request.lock().unwrap();
-            let found = lost.take_if(|text| request.windows(text.len()).any(|part| part == text.as_bytes()));
-            self.next_answer_is_lost.fetch_or(found.is_some(), Ordering::SeqCst);
+            let mut lost_text = self.lost_request.lock().unwrap();
+            let found_text = lost_text.take_if(|text| request.windows(text.len()).any(|part| part == text.as_bytes()));
+            self.next_answer_is_lost.fetch_or(found_text.is_some(), Ordering::SeqCst);
             false
         };
         let is_lost = |_: &[u8]| self.next_answer_is_lost.load(Ordering::SeqCst);

@@ -73,11 +73,11 @@ impl RedisSentinels {
     /// Waits until the Sentinels know the replicas and each other.
     fn wait_until_known(&self) {
         let replicas = (self.servers.len() - 1).to_string();
-        let others = (self.sentinels.len() - 1).to_string();
+        let other_sentinels = (self.sentinels.len() - 1).to_string();
         eventually("the Sentinels know all servers", || {
             let knows_all = |sentinel: &Sentinel| {
                 sentinel.field("num-slaves").as_ref() == Some(&replicas)
-                    && sentinel.field("num-other-sentinels").as_ref() == Some(&others)
+                    && sentinel.field("num-other-sentinels").as_ref() == Some(&other_sentinels)
             };
             self.sentinels.iter().all(knows_all).then_some(())
         });
@@ -178,8 +178,8 @@ impl Sentinel {
 
     /// Returns the value of a field that the Sentinel stores about the primary.
     fn field(&self, name: &str) -> Option<String> {
-        let about = self.command("SENTINEL MASTER main")?;
-        about.lines().skip_while(|line| *line != name).nth(2).map(str::to_owned)
+        let primary_info = self.command("SENTINEL MASTER main")?;
+        primary_info.lines().skip_while(|line| *line != name).nth(2).map(str::to_owned)
     }
 }
 

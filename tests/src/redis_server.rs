@@ -243,9 +243,9 @@ impl RedisServer {
     /// acknowledgement.
     pub fn confirming_replicas(&self) -> usize {
         let info = self.try_command("INFO replication").unwrap_or_default();
-        let confirms =
+        let count_confirming =
             |line: &&str| line.starts_with("slave") && line.contains("online") && !line.contains("offset=0,");
-        info.lines().filter(confirms).count()
+        info.lines().filter(count_confirming).count()
     }
 
     /// Stops the server with SIGTERM, and waits until it has ended.

@@ -32,8 +32,8 @@ impl Servers for RedisCluster {
     }
 
     fn has_elected(&self, queue: &str) -> bool {
-        let write = format!("SET {{{queue}}}probe 1");
-        self.servers[1..].iter().any(|server| server.try_command(&write).as_deref() == Some("+OK"))
+        let write_command = format!("SET {{{queue}}}probe 1");
+        self.servers[1..].iter().any(|server| server.try_command(&write_command).as_deref() == Some("+OK"))
     }
 }
 

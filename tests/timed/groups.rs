@@ -5,14 +5,14 @@ use serde_json::json;
 
 use crate::system::{System, completed};
 
-const ROUNDS: u64 = 20;
+const ROUND_COUNT: u64 = 20;
 const MESSAGES_PER_ROUND: u64 = 5_000;
 
 /// The number of messages that a busy worker leases at a time in the default configuration.
-const BATCH: usize = 33;
+const BATCH_SIZE: usize = 33;
 
 /// A queue on a Redis of its own.
-struct Measured {
+struct MeasuredQueue {
     system: System,
     queue: std::sync::Arc<Queue>,
     group_of: fn(u64) -> Option<String>,
@@ -20,26 +20,26 @@ struct Measured {
     cost: Vec<u64>,
 }
 
-impl Measured {
+impl MeasuredQueue {
     async fn start(group_of: fn(u64) -> Option<String>) -> Self {
         let system = System::start("").await;
         let queue = system.queues().queue(&"my-queue".parse().unwrap());
-        Self { system, queue, group_of, cost: vec![0; usize::try_from(ROUNDS).unwrap()] }
+        Self { system, queue, group_of, cost: vec![0; usize::try_from(ROUND_COUNT).unwrap()] }
     }
 
     /// The CPU time (µs) that Redis has used.
     fn redis_cpu(&self) -> u64 {
         let info = self.system.redis.command("INFO cpu");
-        let used = |field: &str| -> u64 {
-            let seconds = info.lines().find_map(|line| line.strip_prefix(field)).unwrap().trim();
-            let (whole, micros) = seconds.split_once('.').unwrap();
+        let used_seconds = |field: &str| -> u64 {
+            let cpu_seconds = info.lines().find_map(|line| line.strip_prefix(field)).unwrap().trim();
+            let (whole, micros) = cpu_seconds.split_once('.').unwrap();
             whole.parse::<u64>().unwrap() * 1_000_000 + micros.parse::<u64>().unwrap()
         };
-        used("used_cpu_sys:") + used("used_cpu_user:")
+        used_seconds("used_cpu_sys:") + used_seconds("used_cpu_user:")
     }
 
     async fn post(&mut self, round: u64) {
-        let before = self.redis_cpu();
+        let cpu_before = self.redis_cpu();
         let message = |n: u64| {
             let mut message = json!({"data": n});
             if let Some(group) = (self.group_of)(n) {
@@ -51,41 +51,43 @@ impl Measured {
         for chunk in (first..first + MESSAGES_PER_ROUND).step_by(1_000) {
             self.queue.enqueue((chunk..chunk + 1_000).map(message).collect()).await.unwrap();
         }
-        self.cost[usize::try_from(round).unwrap()] += self.redis_cpu() - before;
+        self.cost[usize::try_from(round).unwrap()] += self.redis_cpu() - cpu_before;
     }
 
     async fn complete(&mut self, round: u64) {
-        let before = self.redis_cpu();
+        let cpu_before = self.redis_cpu();
         let consumer = ConsumerId::issue();
-        let mut left = usize::try_from(MESSAGES_PER_ROUND).unwrap();
-        while left > 0 {
-            let request = LeaseRequest::new(consumer.clone(), BATCH.min(left));
-            let leased = self.queue.lease(&request).await.unwrap().deliveries;
-            let settlements: Vec<Settlement> =
-                leased.into_iter().map(|delivery| Settlement { lease: delivery.lease, action: completed() }).collect();
-            left -= settlements.len();
-            let settled = self.queue.settle(&settlements).await.unwrap();
-            assert!(settled.iter().all(|state| *state == Some(State::Completed)));
+        let mut messages_left = usize::try_from(MESSAGES_PER_ROUND).unwrap();
+        while messages_left > 0 {
+            let request = LeaseRequest::new(consumer.clone(), BATCH_SIZE.min(messages_left));
+            let deliveries_now = self.queue.lease(&request).await.unwrap().deliveries;
+            let settlements: Vec<Settlement> = deliveries_now
+                .into_iter()
+                .map(|delivery| Settlement { lease: delivery.lease, action: completed() })
+                .collect();
+            messages_left -= settlements.len();
+            let settle_outcomes = self.queue.settle(&settlements).await.unwrap();
+            assert!(settle_outcomes.iter().all(|state| *state == Some(State::Completed)));
         }
-        self.cost[usize::try_from(round).unwrap()] += self.redis_cpu() - before;
+        self.cost[usize::try_from(round).unwrap()] += self.redis_cpu() - cpu_before;
     }
 }
 
 /// The two queues take turns, so that whatever slows the machine slows both.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_groups_of_one_message_cost_at_most_twice_the_cpu_of_a_plain_queue() {
-    let mut plain = Measured::start(|_| None).await;
-    let mut grouped = Measured::start(|n| Some(format!("user-{n}"))).await;
-    for round in 0..ROUNDS {
-        plain.post(round).await;
-        grouped.post(round).await;
+    let mut plain_queue = MeasuredQueue::start(|_| None).await;
+    let mut grouped_queue = MeasuredQueue::start(|n| Some(format!("user-{n}"))).await;
+    for round in 0..ROUND_COUNT {
+        plain_queue.post(round).await;
+        grouped_queue.post(round).await;
     }
-    for round in 0..ROUNDS {
-        plain.complete(round).await;
-        grouped.complete(round).await;
+    for round in 0..ROUND_COUNT {
+        plain_queue.complete(round).await;
+        grouped_queue.complete(round).await;
     }
     let mut percent: Vec<u64> =
-        grouped.cost.iter().zip(&plain.cost).map(|(with, without)| 100 * with / without).collect();
+        grouped_queue.cost.iter().zip(&plain_queue.cost).map(|(with, without)| 100 * with / without).collect();
     percent.sort_unstable();
     let median = percent[percent.len() / 2];
     assert!(median <= 200, "{median} % of the CPU time of a plain queue; all rounds: {percent:?}");

@@ -33,14 +33,14 @@ async fn ticks_are_posted_within_50_ms_of_their_instants() {
     let mut messages = system.get("/v1/queues/q/messages?limit=1000").await["messages"].as_array().unwrap().clone();
     messages.retain(|message| millis(&message["scheduled_at"]) >= first + 2_000);
     assert!(messages.len() >= 517, "{}", messages.len());
-    let mut latest: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut latest_posts: BTreeMap<u64, u64> = BTreeMap::new();
     for message in &messages {
         let (tick, posted) = (millis(&message["scheduled_at"]), millis(&message["created_at"]));
         assert!(posted >= tick, "early: {message}");
-        let latest = latest.entry(tick).or_default();
-        *latest = posted.max(*latest);
+        let latest_post = latest_posts.entry(tick).or_default();
+        *latest_post = posted.max(*latest_post);
     }
-    for (tick, posted) in latest {
+    for (tick, posted) in latest_posts {
         monitor.assert_within(Duration::from_millis(50), tick, posted, "the last post of a tick");
     }
 }

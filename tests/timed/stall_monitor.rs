@@ -58,8 +58,11 @@ impl StallMonitor {
     #[track_caller]
     pub(crate) fn assert_within(&self, promised: Duration, from: u64, until: u64, what: &str) {
         let took = Duration::from_millis(until.saturating_sub(from));
-        let stalled = self.watch.stalled(from, until);
-        assert!(took <= promised + stalled, "{what}: {took:?}, promised {promised:?}, stalled for {stalled:?}");
+        let stalled_time = self.watch.stalled_time(from, until);
+        assert!(
+            took <= promised + stalled_time,
+            "{what}: {took:?}, promised {promised:?}, stalled for {stalled_time:?}"
+        );
     }
 }
 
@@ -73,13 +76,13 @@ impl RecordedStalls {
     }
 
     /// Returns the sum of the stalls within this time.
-    fn stalled(&self, from: u64, until: u64) -> Duration {
+    fn stalled_time(&self, from: u64, until: u64) -> Duration {
         while self.measured_until.load(Ordering::Acquire) <= until {
             thread::sleep(SLEEP_LENGTH);
         }
         let stalls = self.stalls.lock().unwrap();
-        let within = |stall: &Stall| stall.until.min(until).saturating_sub(stall.from.max(from));
-        Duration::from_millis(stalls.iter().map(within).sum())
+        let time_within = |stall: &Stall| stall.until.min(until).saturating_sub(stall.from.max(from));
+        Duration::from_millis(stalls.iter().map(time_within).sum())
     }
 }
 
@@ -97,6 +100,6 @@ fn stalls_count_only_within_the_measured_time() {
     for (from, until, stalled) in
         [(0, 1_004, 0), (0, 1_100, 92), (1_010, 1_020, 10), (1_050, 1_057, 5), (1_100, 1_157, 57)]
     {
-        assert_eq!(watch.stalled(from, until).as_millis(), stalled, "from {from} until {until}");
+        assert_eq!(watch.stalled_time(from, until).as_millis(), stalled, "from {from} until {until}");
     }
 }

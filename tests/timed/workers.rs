@@ -18,8 +18,9 @@ async fn idle_worker_starts_messages_within_50_ms_of_their_due_times() {
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
     for round in 0..40 {
         let delay = if round % 2 == 0 { 0 } else { 50 };
-        let done = system.finished(&system.post("my-queue", json!({"data": 1, "delay": delay})).await).await;
-        let (due, started) = (millis(&done["due_at"]), millis(&done["started_at"]));
+        let finished_message =
+            system.finished(&system.post("my-queue", json!({"data": 1, "delay": delay})).await).await;
+        let (due, started) = (millis(&finished_message["due_at"]), millis(&finished_message["started_at"]));
         monitor.assert_within(Duration::from_millis(50), due, started, &format!("round {round}"));
     }
 }
@@ -35,11 +36,11 @@ async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their
     let deliveries = system.lease("my-queue", 20).await;
     let _idle = system.worker_with(&[HOURLY_POLLS]).await;
     for delivery in deliveries {
-        let done = system.finished(&format!("/v1/queues/my-queue/messages/{}", delivery.message.id)).await;
-        let (deadline, started) = (delivery.lease_expires_at.as_millis(), millis(&done["started_at"]));
+        let finished_message = system.finished(&format!("/v1/queues/my-queue/messages/{}", delivery.message.id)).await;
+        let (deadline, started) = (delivery.lease_expires_at.as_millis(), millis(&finished_message["started_at"]));
         monitor.assert_within(Duration::from_secs(1), deadline, started, "a message of a killed consumer");
     }
-    // A lapsed lease is also handed out in time to a client that waits over HTTP, and in a queue without a waiting client.
+    // The message of a lapsed lease is also leased in time by a client that waits over HTTP, and in a queue without a waiting client.
     for waits in [true, false] {
         let location = system.post("other", number(1)).await;
         let consumer = ConsumerId::issue();
@@ -89,16 +90,26 @@ async fn exclusive_queue_has_another_owner_within_a_second_of_the_owner_timeout_
     system.finished(&system.post("my-queue", number(1)).await).await;
     let mut second = system.worker_with(&[HOURLY_POLLS]).await;
     first.terminate();
-    let stopped = now_millis();
-    let done = system.finished(&system.post("my-queue", number(2)).await).await;
-    monitor.assert_within(Duration::from_millis(200), stopped, millis(&done["started_at"]), "after a stop");
+    let stop_time = now_millis();
+    let finished_message = system.finished(&system.post("my-queue", number(2)).await).await;
+    monitor.assert_within(
+        Duration::from_millis(200),
+        stop_time,
+        millis(&finished_message["started_at"]),
+        "after a stop",
+    );
     let _third = system.worker_with(&[HOURLY_POLLS]).await;
     system.finished(&system.post("my-queue", number(3)).await).await;
     second.kill();
     // The timeout of the owner began at its last request, which was before this instant.
-    let killed = now_millis();
-    let done = system.finished(&system.post("my-queue", number(4)).await).await;
-    monitor.assert_within(Duration::from_secs(3), killed, millis(&done["started_at"]), "after its timeout of 2 s");
+    let kill_time = now_millis();
+    let finished_message = system.finished(&system.post("my-queue", number(4)).await).await;
+    monitor.assert_within(
+        Duration::from_secs(3),
+        kill_time,
+        millis(&finished_message["started_at"]),
+        "after its timeout of 2 s",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,27 +122,27 @@ async fn handler_is_cancelled_within_a_second() {
     system.wait_for_state(&location, "active").await;
     let requested_at = now_millis();
     assert_eq!(system.post_empty(&format!("{location}/cancel")).await.0, 202);
-    let done = system.finished(&location).await;
-    assert_eq!(done["error"]["code"], "cancelled");
-    monitor.assert_within(Duration::from_secs(1), requested_at, millis(&done["finished_at"]), "a cancel");
+    let finished_message = system.finished(&location).await;
+    assert_eq!(finished_message["error"]["code"], "cancelled");
+    monitor.assert_within(Duration::from_secs(1), requested_at, millis(&finished_message["finished_at"]), "a cancel");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_worker_stops_within_1_s_and_a_second_signal_stops_a_busy_worker_within_2_s() {
     let monitor = StallMonitor::start().await;
     let system = System::start("").await;
-    let mut idle = system.worker_with(&[HOURLY_POLLS]).await;
+    let mut idle_worker = system.worker_with(&[HOURLY_POLLS]).await;
     let stopped_at = now_millis();
-    assert!(idle.terminate().success());
+    assert!(idle_worker.terminate().success());
     monitor.assert_within(Duration::from_secs(1), stopped_at, now_millis(), "an idle worker stops");
 
     let folder = tempfile::tempdir().unwrap();
-    let mut busy = system.launch_sleeper(folder.path(), &[]);
+    let mut busy_worker = system.launch_sleeper(folder.path(), &[]);
     let location = system.post("my-queue", json!({"data": {"ms": 60_000, "blocking": true}})).await;
     system.wait_for_state(&location, "active").await;
-    busy.send_sigterm();
-    busy.wait_for_log("a second signal stops at once");
+    busy_worker.send_sigterm();
+    busy_worker.wait_for_log("a second signal stops at once");
     let stopped_at = now_millis();
-    busy.terminate();
+    busy_worker.terminate();
     monitor.assert_within(Duration::from_secs(2), stopped_at, now_millis(), "a busy worker stops");
 }

@@ -107,7 +107,7 @@ enum Word {
 #[derive(Deserialize)]
 #[serde(tag = "kind")]
 #[expect(dead_code, reason = "only the deserializer uses it")]
-enum Tagged {
+enum TaggedData {
     Mail { to: String },
 }
 
@@ -124,7 +124,7 @@ enum FlagOrText {
 struct Nothing {}
 
 /// Returns the error text for data that can't be deserialized to `T`.
-async fn refused<T: DeserializeOwned + Send + 'static>(data: &str) -> String {
+async fn error_for_data<T: DeserializeOwned + Send + 'static>(data: &str) -> String {
     async fn take<T>(Payload(_): Payload<T>) {}
     let data: &serde_json::value::RawValue = serde_json::from_str(data).unwrap();
     let outcome = Routes::new().route("q", take::<T>).handle(TestJob::new("q", &data).job()).await;
@@ -153,22 +153,22 @@ async fn error_about_data_has_no_words_of_rust_or_of_the_parser() {
         "at line",
     ];
     for (error, expected) in [
-        (refused::<u8>("300").await, "it is 300, and must be a whole number"),
-        (refused::<std::num::NonZeroU8>("0").await, "it is 0, and must be a whole number"),
-        (refused::<f64>("\"1\"").await, "it is \"1\", and must be a number"),
-        (refused::<String>("{}").await, "it is an object, and must be a text"),
-        (refused::<Word>("\"Frist\"").await, "did you mean \"First\"?"),
-        (refused::<Word>("7").await, "it is of another kind"),
-        (refused::<Tagged>("{}").await, "the field \"kind\" is required"),
-        (refused::<Tagged>("7").await, "it is 7, and must be an object"),
-        (refused::<Tagged>(r#"{"kind":"Fax"}"#).await, "unknown; there are Mail"),
-        (refused::<Tagged>(r#"{"kind":"Mail"}"#).await, "the field \"to\" is required"),
-        (refused::<FlagOrText>("7").await, "it has none of the forms that it may have"),
-        (refused::<Nothing>(r#"{"to":1}"#).await, "to: the field \"to\" is unknown"),
-        (refused::<(u8, u8)>("[1]").await, "it must be a list of 2"),
-        (refused::<(u8, u8)>("[1,2,3]").await, "the list is longer than it may be"),
-        (refused::<[u8; 2]>("[1]").await, "it must be a list of 2"),
-        (refused::<Vec<(u8, String)>>("[[1,2]]").await, "[0][1]: it is 2, and must be a text"),
+        (error_for_data::<u8>("300").await, "it is 300, and must be a whole number"),
+        (error_for_data::<std::num::NonZeroU8>("0").await, "it is 0, and must be a whole number"),
+        (error_for_data::<f64>("\"1\"").await, "it is \"1\", and must be a number"),
+        (error_for_data::<String>("{}").await, "it is an object, and must be a text"),
+        (error_for_data::<Word>("\"Frist\"").await, "did you mean \"First\"?"),
+        (error_for_data::<Word>("7").await, "it is of another kind"),
+        (error_for_data::<TaggedData>("{}").await, "the field \"kind\" is required"),
+        (error_for_data::<TaggedData>("7").await, "it is 7, and must be an object"),
+        (error_for_data::<TaggedData>(r#"{"kind":"Fax"}"#).await, "unknown; there are Mail"),
+        (error_for_data::<TaggedData>(r#"{"kind":"Mail"}"#).await, "the field \"to\" is required"),
+        (error_for_data::<FlagOrText>("7").await, "it has none of the forms that it may have"),
+        (error_for_data::<Nothing>(r#"{"to":1}"#).await, "to: the field \"to\" is unknown"),
+        (error_for_data::<(u8, u8)>("[1]").await, "it must be a list of 2"),
+        (error_for_data::<(u8, u8)>("[1,2,3]").await, "the list is longer than it may be"),
+        (error_for_data::<[u8; 2]>("[1]").await, "it must be a list of 2"),
+        (error_for_data::<Vec<(u8, String)>>("[[1,2]]").await, "[0][1]: it is 2, and must be a text"),
     ] {
         assert!(error.contains(expected), "{expected}: {error}");
         assert_eq!(INTERNAL_WORDS.iter().find(|word| error.contains(**word)), None, "{error}");
@@ -214,8 +214,8 @@ async fn error_of_a_handler_decides_the_outcome() {
 
 #[tokio::test]
 async fn first_route_that_fits_gets_the_message() {
-    struct Fixed;
-    impl Handler for Fixed {
+    struct FixedHandler;
+    impl Handler for FixedHandler {
         async fn handle(&self, _: Job) -> Outcome {
             Outcome::complete(&"fixed")
         }
@@ -230,7 +230,7 @@ async fn first_route_that_fits_gets_the_message() {
         .route("user-*", on("a", say!("3")).fallback(say!("4")))
         .route("mails", say!("5"))
         .route("user-7", say!("6"))
-        .route("logs", Fixed);
+        .route("logs", FixedHandler);
     for (queue, name, expected) in [
         ("mails", Some("a"), "\"1\""),
         ("mails", Some("b"), "\"2\""),

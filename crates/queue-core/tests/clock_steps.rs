@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 /// 2027-01-15, in seconds since 1970.
-const START: u64 = 1_800_000_000;
+const START_SECONDS: u64 = 1_800_000_000;
 
 struct Fixture {
     redis: RedisServer,
@@ -40,7 +40,7 @@ impl Fixture {
         }
     }
 
-    /// Returns the ticks that were posted, by schedule, in seconds after `START`. Asserts that each tick was posted once and not
+    /// Returns the ticks that were posted, by schedule, in seconds after `START_SECONDS`. Asserts that each tick was posted once and not
     /// early.
     async fn ticks(&self) -> BTreeMap<String, BTreeSet<u64>> {
         let mut messages: Vec<Message> = Vec::new();
@@ -57,13 +57,13 @@ impl Fixture {
         for message in messages {
             let tick = message.scheduled_at.unwrap();
             assert!(message.created_at >= tick, "{tick} is early");
-            let of_schedule = ticks.entry(message.schedule.unwrap().to_string()).or_default();
-            assert!(of_schedule.insert(tick.as_millis() / 1_000 - START), "{tick} was posted twice");
+            let ticks_of_schedule = ticks.entry(message.schedule.unwrap().to_string()).or_default();
+            assert!(ticks_of_schedule.insert(tick.as_millis() / 1_000 - START_SECONDS), "{tick} was posted twice");
         }
         ticks
     }
 
-    /// Waits until these ticks are posted, in seconds after `START`.
+    /// Waits until these ticks are posted, in seconds after `START_SECONDS`.
     async fn wait_for(&self, expected: &Value) {
         let start = Instant::now();
         loop {
@@ -83,27 +83,27 @@ async fn schedule_rests_after_a_step_back_of_the_clock_and_catches_up_after_a_st
     let redis = RedisServer::start();
     let queues = Queues::new(Redis::new(&redis.url(), Duration::from_secs(5)).unwrap(), DeclaredSettings::default());
     let fixture = Fixture { queue: queues.queue(&"q".parse().unwrap()), redis };
-    fixture.set_clock(START * 1_000 + 500);
+    fixture.set_clock(START_SECONDS * 1_000 + 500);
     for missed in ["all", "one", "skip"] {
         fixture.put(missed, 1).await;
     }
-    let subscriber = Subscriber::of_all_queues(queues.redis().clone());
+    let subscriber = Subscriber::for_all_queues(queues.redis().clone());
     let scheduler = Scheduler::new(queues.clone(), subscriber.clone()).unwrap();
     let tasks = [
         tokio::spawn(async move { subscriber.run(CancellationToken::new()).await }),
         tokio::spawn(scheduler.run(CancellationToken::new())),
     ];
-    let second = |second: u64| (START + second) * 1_000 + 100;
+    let second = |second: u64| (START_SECONDS + second) * 1_000 + 100;
 
     fixture.set_clock(second(1));
     fixture.wait_for(&json!({"all": [1], "one": [1], "skip": [1]})).await;
     // The clock steps back by an hour: the tick that was posted comes again, and is not posted again.
-    for back in [second(1) - 3_600_000, (START + 1) * 1_000 - 1, second(1)] {
+    for back in [second(1) - 3_600_000, (START_SECONDS + 1) * 1_000 - 1, second(1)] {
         fixture.set_clock(back);
         tokio::time::sleep(Duration::from_millis(1_500)).await;
         let put = fixture.put("all", back).await;
         assert!(
-            put.next_at[0].as_millis() > (START + 1) * 1_000,
+            put.next_at[0].as_millis() > (START_SECONDS + 1) * 1_000,
             "a tick that was posted is not posted again, not even for another definition"
         );
         fixture.queue.pause_schedule(&"one".parse().unwrap()).await.unwrap();
@@ -114,8 +114,8 @@ async fn schedule_rests_after_a_step_back_of_the_clock_and_catches_up_after_a_st
     fixture.wait_for(&json!({"all": [1, 2], "one": [1, 2], "skip": [1, 2]})).await;
     // The clock steps forward by a minute, and then by an hour.
     fixture.set_clock(second(62));
-    let minute: Vec<u64> = (1..=62).collect();
-    fixture.wait_for(&json!({"all": minute, "one": [1, 2, 61, 62], "skip": [1, 2, 62]})).await;
+    let minute_ticks: Vec<u64> = (1..=62).collect();
+    fixture.wait_for(&json!({"all": minute_ticks, "one": [1, 2, 61, 62], "skip": [1, 2, 62]})).await;
     fixture.set_clock(second(3_662));
     let last_thousand: Vec<u64> = (1..=62).chain(2_663..=3_662).collect();
     fixture

@@ -57,8 +57,8 @@ impl Account {
     pub(super) fn note_delivery(&mut self, queue: usize, id: String, number: usize) {
         self.deliveries.entry((queue, id)).or_default().push(number);
         if let Some(post) = self.posts.get(number) {
-            let last = self.delivered.entry(queue).or_insert(post.began);
-            *last = post.began.max(*last);
+            let last_delivery = self.delivered.entry(queue).or_insert(post.began);
+            *last_delivery = post.began.max(*last_delivery);
         }
     }
 
@@ -79,7 +79,7 @@ impl Account {
     }
 
     /// Returns the number of posts that a 2xx answer has confirmed.
-    pub(super) fn confirmed(&self) -> usize {
+    pub(super) fn confirmed_count(&self) -> usize {
         self.posts.iter().filter(|post| post.stored_as.is_some()).count()
     }
 
@@ -89,7 +89,7 @@ impl Account {
     }
 
     /// Returns the number of deliveries beyond the first one of each message.
-    pub(super) fn repeated(&self) -> usize {
+    pub(super) fn repeated_delivery_count(&self) -> usize {
         self.deliveries() - self.deliveries.len()
     }
 
@@ -97,13 +97,13 @@ impl Account {
     /// must be completed.
     pub(super) fn assert_adds_up(&self, queue: usize, completed: &BTreeMap<String, usize>) {
         let posts = || self.posts.iter().enumerate().filter(|(_, post)| post.queue == queue);
-        let lost: Vec<_> = posts()
+        let lost_posts: Vec<_> = posts()
             .filter_map(|(number, post)| {
                 let id = post.stored_as.as_ref()?;
                 (completed.get(id) != Some(&number)).then_some((number, id))
             })
             .collect();
-        assert_eq!(lost, [], "messages that were answered 2xx are lost");
+        assert_eq!(lost_posts, [], "messages that were answered 2xx are lost");
 
         let mut ids: BTreeMap<usize, BTreeSet<&String>> =
             posts().map(|(number, _)| (number, BTreeSet::new())).collect();
@@ -113,10 +113,10 @@ impl Account {
             }
         }
         for (id, number) in completed {
-            let delivered = ids.get(number).is_some_and(|ids| ids.contains(id));
-            assert!(delivered, "{id} with {number} is completed, and was never delivered");
+            let is_delivered = ids.get(number).is_some_and(|ids| ids.contains(id));
+            assert!(is_delivered, "{id} with {number} is completed, and was never delivered");
         }
-        let twice: Vec<_> = ids.into_iter().filter(|(_, ids)| ids.len() > 1).collect();
-        assert_eq!(twice, [], "messages were stored twice");
+        let repeated_runs: Vec<_> = ids.into_iter().filter(|(_, ids)| ids.len() > 1).collect();
+        assert_eq!(repeated_runs, [], "messages were stored twice");
     }
 }

@@ -15,11 +15,11 @@ async fn assert_nothing_lost<S: Servers>(servers: S, fault: Fault<S::Change>) {
 }
 
 fn cluster() -> RedisCluster {
-    Servers::direct()
+    Servers::start_direct()
 }
 
 fn sentinels() -> RedisSentinels {
-    Servers::direct()
+    Servers::start_direct()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -34,7 +34,7 @@ async fn services_lose_nothing_when_a_primary_of_a_cluster_hangs_and_comes_back(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_lose_nothing_when_a_primary_of_a_cluster_is_cut_off_for_a_while() {
-    assert_nothing_lost(<RedisCluster as Servers>::proxied(), Fault::Cut).await;
+    assert_nothing_lost(<RedisCluster as Servers>::start_proxied(), Fault::Cut).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,7 +69,7 @@ async fn services_lose_nothing_when_the_primary_of_sentinels_hangs_and_comes_bac
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services_lose_nothing_when_the_primary_of_sentinels_is_cut_off_and_comes_back() {
-    assert_nothing_lost(<RedisSentinels as Servers>::proxied(), Fault::Cut).await;
+    assert_nothing_lost(<RedisSentinels as Servers>::start_proxied(), Fault::Cut).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -31,11 +31,11 @@ impl Servers for RedisCluster {
     /// proxies.
     const CUT_OFF: CutOff = CutOff::Kept;
 
-    fn direct() -> Self {
+    fn start_direct() -> Self {
         Self::start(PRIMARIES, Self::REPLICAS)
     }
 
-    fn proxied() -> Self {
+    fn start_proxied() -> Self {
         Self::start_behind_proxies(PRIMARIES, Self::REPLICAS)
     }
 
@@ -108,8 +108,8 @@ fn ranges() -> impl Iterator<Item = usize> {
 
 /// Returns the server that has the unmoved slots of the range in which `slot` lies.
 fn owner_of_range(cluster: &RedisCluster, slot: usize) -> usize {
-    let unmoved = u16::try_from((slot + MOVED_SLOTS).min(SLOTS - 1)).unwrap();
-    servers_reach("the slot has a server", || cluster.owner_of(unmoved, 0))
+    let first_unmoved_slot = u16::try_from((slot + MOVED_SLOTS).min(SLOTS - 1)).unwrap();
+    servers_reach("the slot has a server", || cluster.owner_of(first_unmoved_slot, 0))
 }
 
 /// Moves the first slots of one server to another server.

@@ -92,14 +92,14 @@ impl Load {
         is_reached: impl Fn(&Account, usize) -> bool,
     ) -> Duration {
         loop {
-            let missing: Vec<usize> = {
+            let missing_numbers: Vec<usize> = {
                 let account = self.account.lock().unwrap();
                 queues.clone().into_iter().filter(|queue| !is_reached(&account, *queue)).collect()
             };
-            if missing.is_empty() {
+            if missing_numbers.is_empty() {
                 return since.elapsed();
             }
-            assert!(since.elapsed() < TIME_LIMIT, "queues {missing:?}: {what}: not within {TIME_LIMIT:?}");
+            assert!(since.elapsed() < TIME_LIMIT, "queues {missing_numbers:?}: {what}: not within {TIME_LIMIT:?}");
             sleep(Duration::from_millis(5)).await;
         }
     }
@@ -110,7 +110,7 @@ impl Load {
         loop {
             {
                 let account = self.account.lock().unwrap();
-                if account.confirmed() >= count && account.deliveries() >= count {
+                if account.confirmed_count() >= count && account.deliveries() >= count {
                     return;
                 }
             }
@@ -126,8 +126,8 @@ impl Load {
             ended.unwrap();
         }
         for index in 0..self.queues.len() {
-            let completed = self.all_completed(index).await;
-            self.account.lock().unwrap().assert_adds_up(index, &completed);
+            let are_all_completed = self.all_completed(index).await;
+            self.account.lock().unwrap().assert_adds_up(index, &are_all_completed);
         }
         self.consumers.abort_all();
         while let Some(ended) = self.consumers.join_next().await {
@@ -147,9 +147,9 @@ impl Load {
         let status = loop {
             let status = self.get(&path).await;
             let counts = &status["counts"];
-            let left: u64 =
+            let unfinished_count: u64 =
                 ["held", "delayed", "waiting", "active"].iter().filter_map(|state| counts[state].as_u64()).sum();
-            if left == 0 {
+            if unfinished_count == 0 {
                 break status;
             }
             assert!(start.elapsed() < TIME_LIMIT, "all messages should be completed: {status}");
@@ -245,21 +245,21 @@ impl QueueClient {
     /// Posts a message. Returns the message's id if the answer says that the message is stored.
     async fn post(&self, message: &Value) -> Option<String> {
         let start = Instant::now();
-        let stored = self.send("messages", message).await;
-        assert!(stored.is_some() || start.elapsed() < REFUSED_WITHIN, "{:?}", start.elapsed());
-        stored.map(|stored| text(&stored["id"]))
+        let post_answer = self.send("messages", message).await;
+        assert!(post_answer.is_some() || start.elapsed() < REFUSED_WITHIN, "{:?}", start.elapsed());
+        post_answer.map(|post_answer| text(&post_answer["id"]))
     }
 
     /// Leases and completes messages until the task is aborted.
     async fn consume(self) {
         loop {
-            let leased = self.send("leases", &json!({"max": MAX_LEASED, "wait": "20s"})).await;
-            let Some(leased) = leased else {
+            let lease_answer = self.send("leases", &json!({"max": MAX_LEASED, "wait": "20s"})).await;
+            let Some(lease_answer) = lease_answer else {
                 sleep(PAUSE_AFTER_REFUSAL).await;
                 continue;
             };
             let mut settlements = Vec::new();
-            for message in leased["messages"].as_array().unwrap() {
+            for message in lease_answer["messages"].as_array().unwrap() {
                 let (id, number) = (text(&message["id"]), number(&message["data"]));
                 self.account.lock().unwrap().note_delivery(self.index, id, number);
                 settlements.push(json!({"lease": message["lease"], "action": "complete", "result": null}));

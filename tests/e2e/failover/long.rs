@@ -32,23 +32,24 @@ use system::http_client;
 #[tokio::main(worker_threads = 2)]
 async fn main() {
     let mut arguments = env::args().skip(1).map(|argument| argument.parse().unwrap());
-    let time = Duration::from_secs(arguments.next().unwrap());
+    let time_per_fault = Duration::from_secs(arguments.next().unwrap());
     let seed: u64 = arguments.next().unwrap_or_else(rand::random);
-    println!("each topology for {time:?}, with the seed {seed}");
-    let (mut rng, half) = (StdRng::seed_from_u64(seed), time / 2);
+    println!("each topology for {time_per_fault:?}, with the seed {seed}");
+    let (mut rng, half) = (StdRng::seed_from_u64(seed), time_per_fault / 2);
     let changes = || vec![Fault::Change(Change::Move), Fault::Change(Change::Join)];
-    run(RedisSentinels::direct(), "sentinels", faults_of_all_topologies(), &mut rng, half).await;
+    run(RedisSentinels::start_direct(), "sentinels", faults_of_all_topologies(), &mut rng, half).await;
     run(
-        RedisSentinels::proxied(),
+        RedisSentinels::start_proxied(),
         "sentinels, proxies",
         [faults_of_all_topologies(), vec![Fault::Cut]].concat(),
         &mut rng,
         half,
     )
     .await;
-    run(RedisCluster::direct(), "cluster", [faults_of_all_topologies(), changes()].concat(), &mut rng, half).await;
+    run(RedisCluster::start_direct(), "cluster", [faults_of_all_topologies(), changes()].concat(), &mut rng, half)
+        .await;
     let all = [faults_of_all_topologies(), changes(), vec![Fault::Cut]].concat();
-    run(RedisCluster::proxied(), "cluster, proxies", all, &mut rng, half).await;
+    run(RedisCluster::start_proxied(), "cluster, proxies", all, &mut rng, half).await;
 }
 
 /// Returns the faults of all topologies.

@@ -43,31 +43,31 @@ impl Drop for Receiver {
 }
 
 async fn serve(mut stream: TcpStream, queues: Arc<Vec<String>>, account: Arc<Mutex<Account>>) {
-    let mut received = Vec::new();
+    let mut received_bytes = Vec::new();
     loop {
         let head_end = loop {
-            if let Some(end) = received.windows(4).position(|window| window == b"\r\n\r\n") {
+            if let Some(end) = received_bytes.windows(4).position(|window| window == b"\r\n\r\n") {
                 break end + 4;
             }
-            if stream.read_buf(&mut received).await.unwrap_or(0) == 0 {
+            if stream.read_buf(&mut received_bytes).await.unwrap_or(0) == 0 {
                 return;
             }
         };
-        let head = String::from_utf8(received[..head_end].to_vec()).unwrap();
+        let head = String::from_utf8(received_bytes[..head_end].to_vec()).unwrap();
         let header = |name: &str| {
             let is_named = |line: &&str| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
             head.lines().find(is_named).unwrap()[name.len()..].trim_start_matches(':').trim()
         };
         let length: usize = header("content-length").parse().unwrap();
-        while received.len() < head_end + length {
-            if stream.read_buf(&mut received).await.unwrap_or(0) == 0 {
+        while received_bytes.len() < head_end + length {
+            if stream.read_buf(&mut received_bytes).await.unwrap_or(0) == 0 {
                 return;
             }
         }
-        let number = std::str::from_utf8(&received[head_end..head_end + length]).unwrap().parse().unwrap();
+        let number = std::str::from_utf8(&received_bytes[head_end..head_end + length]).unwrap().parse().unwrap();
         let queue = queues.iter().position(|queue| queue == header("drover-queue")).unwrap();
         account.lock().unwrap().note_delivery(queue, header("drover-message-id").to_owned(), number);
-        received.drain(..head_end + length);
+        received_bytes.drain(..head_end + length);
         sleep(HANDLING_TIME).await;
         if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nnull").await.is_err() {
             return;

@@ -70,9 +70,9 @@ pub(super) trait Servers: Sized {
     const CUT_OFF: CutOff;
 
     /// Starts servers that clients reach directly.
-    fn direct() -> Self;
+    fn start_direct() -> Self;
     /// Starts servers behind proxies.
-    fn proxied() -> Self;
+    fn start_proxied() -> Self;
     /// Returns the URL for the services.
     fn url(&self) -> String;
     /// Returns the names of the queues.
@@ -94,16 +94,16 @@ pub(super) trait Servers: Sized {
     fn wait_until_settled(&self);
     /// Returns how many messages a server has completed.
     fn completed_at(&self, server: usize) -> u64 {
-        let completed = |queue: &String| total_at(&self.all()[server], queue, "completed");
-        self.queues().iter().map(completed).sum()
+        let completed_total = |queue: &String| total_at(&self.all()[server], queue, "completed");
+        self.queues().iter().map(completed_total).sum()
     }
 
     /// Returns the server that accepts writes for a queue, apart from the server at the index `except`.
     fn primary_of(&self, queue: &str, except: Option<usize>) -> Option<usize> {
-        let accepts = |(index, server): &(usize, &RedisServer)| {
+        let accepts_writes = |(index, server): &(usize, &RedisServer)| {
             Some(*index) != except && server.try_command(&format!("SET {{{queue}}}probe 1")).as_deref() == Some("+OK")
         };
-        self.all().iter().enumerate().find(accepts).map(|(index, _)| index)
+        self.all().iter().enumerate().find(accepts_writes).map(|(index, _)| index)
     }
 
     /// Returns the indices of all primaries, and of all replicas.
@@ -241,7 +241,7 @@ impl<S: Servers> Scene<S> {
                 self.servers.all()[server].resume();
                 took
             }
-            Fault::Cut => self.cut(server).await,
+            Fault::Cut => self.cut_off(server).await,
             Fault::FailOver => self.fail_over(server).await,
             Fault::RollingRestart => self.restart_all().await,
             Fault::Change(change) => {
@@ -259,15 +259,15 @@ impl<S: Servers> Scene<S> {
         took
     }
 
-    async fn cut(&mut self, server: usize) -> Duration {
+    async fn cut_off(&mut self, server: usize) -> Duration {
         self.allow_repeated();
-        let is_other = |queue: &usize| self.servers.primary_of(&self.load.queues[*queue], None) != Some(server);
-        let others: Vec<usize> = self.queues().filter(is_other).collect();
+        let is_elsewhere = |queue: &usize| self.servers.primary_of(&self.load.queues[*queue], None) != Some(server);
+        let other_queues: Vec<usize> = self.queues().filter(is_elsewhere).collect();
         let proxy = self.servers.all()[server].proxy();
         proxy.cut();
         let cut = Instant::now();
         let stores = |account: &Account, queue| account.has_stored(queue, cut);
-        self.load.wait_until("queues of other servers store posts", cut, others, stores).await;
+        self.load.wait_until("queues of other servers store posts", cut, other_queues, stores).await;
         match S::CUT_OFF {
             CutOff::Kept => {
                 proxy.pass();
@@ -283,12 +283,12 @@ impl<S: Servers> Scene<S> {
 
     async fn fail_over(&mut self, primary: usize) -> Duration {
         self.allow_repeated();
-        let before = self.servers.fail_over(primary);
+        let completed_before = self.servers.fail_over(primary);
         let took = self.deliver_again(Some(primary)).await;
         // The successor does not know what the former primary completed until both services had left it.
-        if let Some(before) = before {
-            let forgotten = self.servers.completed_at(primary).saturating_sub(before);
-            self.max_repeated += usize::try_from(forgotten).unwrap();
+        if let Some(completed_before) = completed_before {
+            let forgotten_count = self.servers.completed_at(primary).saturating_sub(completed_before);
+            self.max_repeated += usize::try_from(forgotten_count).unwrap();
         }
         took
     }
@@ -299,15 +299,15 @@ impl<S: Servers> Scene<S> {
         for replica in replicas {
             self.restart(replica);
         }
-        let mut longest = Duration::ZERO;
+        let mut longest_recovery = Duration::ZERO;
         for primary in primaries {
             self.recover().await;
-            longest = longest.max(self.fail_over(primary).await);
+            longest_recovery = longest_recovery.max(self.fail_over(primary).await);
             self.recover().await;
             self.restart(primary);
         }
         self.servers.restart_others();
-        longest.max(self.deliver_again(None).await)
+        longest_recovery.max(self.deliver_again(None).await)
     }
 
     /// Restarts a replica.
@@ -337,18 +337,19 @@ impl<S: Servers> Scene<S> {
             let primary = servers_reach("a primary accepts writes", || self.servers.primary_of(queue, except));
             primaries.push((queue, primary, total_at(&self.servers.all()[primary], queue, "enqueued")));
         }
-        let ended = Instant::now();
+        let fault_end = Instant::now();
         // A former primary may still accept posts, which are lost.
         for (queue, primary, posts) in primaries {
             eventually("posts reach the new primary", || {
                 (total_at(&self.servers.all()[primary], queue, "enqueued") > posts).then_some(())
             });
         }
-        let reached = Instant::now();
-        let works =
-            |account: &Account, queue| account.has_accepted(queue, reached) && account.has_delivered(queue, reached);
-        self.load.wait_until("messages are stored and delivered", reached, self.queues(), works).await;
-        let took = ended.elapsed();
+        let servers_reached_at = Instant::now();
+        let works_since = |account: &Account, queue| {
+            account.has_accepted(queue, servers_reached_at) && account.has_delivered(queue, servers_reached_at)
+        };
+        self.load.wait_until("messages are stored and delivered", servers_reached_at, self.queues(), works_since).await;
+        let took = fault_end.elapsed();
         assert!(took < RECOVERED_WITHIN, "messages are delivered {took:?} after the election");
         took
     }
@@ -363,14 +364,14 @@ impl<S: Servers> Scene<S> {
             });
         }
         self.servers.wait_until_settled();
-        let back = Instant::now();
-        let stores = |account: &Account, queue| account.has_stored(queue, back);
-        let took = self.load.wait_until("posts are stored", back, self.queues(), stores).await;
+        let return_time = Instant::now();
+        let stores = |account: &Account, queue| account.has_stored(queue, return_time);
+        let took = self.load.wait_until("posts are stored", return_time, self.queues(), stores).await;
         assert!(took < RECOVERED_WITHIN, "posts are stored {took:?} after the replicas are back");
-        let delivers = |account: &Account, queue| account.has_delivered(queue, back);
-        let took = self.load.wait_until("messages are delivered", back, self.queues(), delivers).await;
+        let is_delivered = |account: &Account, queue| account.has_delivered(queue, return_time);
+        let took = self.load.wait_until("messages are delivered", return_time, self.queues(), is_delivered).await;
         assert!(took < RECOVERED_WITHIN, "messages are delivered {took:?} after the replicas are back");
-        let took = self.services.wait_until_ready(&self.http, back).await;
+        let took = self.services.wait_until_ready(&self.http, return_time).await;
         assert!(took < RECOVERED_WITHIN, "all services are ready {took:?} after the replicas are back");
     }
 
@@ -379,19 +380,19 @@ impl<S: Servers> Scene<S> {
     async fn assert_replacement_is_reported(&self, replaced: usize) {
         let address = format!("127.0.0.1:{}", self.servers.all()[replaced].announced_port());
         for (process, base) in self.services.processes.iter().zip(&self.services.bases) {
-            let ended = format!("its calls are ended topology=\"{}\" server={address}", S::NAME);
-            eventually(&ended, || process.log().iter().any(|line| line.contains(&ended)).then_some(()));
+            let end_record = format!("its calls are ended topology=\"{}\" server={address}", S::NAME);
+            eventually(&end_record, || process.log().iter().any(|line| line.contains(&end_record)).then_some(()));
             let get =
                 async |path: &str| self.http.get(format!("{base}{path}")).send().await.unwrap().text().await.unwrap();
             assert!(get("/readyz").await.contains(&format!("\"redis\":\"{}\"", S::NAME)), "{base}");
             let start = Instant::now();
             loop {
                 let metrics = get("/metrics").await;
-                let is_of_server = |line: &&str| line.starts_with("drover_redis_server_up{");
-                let servers: Vec<&str> = metrics.lines().filter(is_of_server).collect();
-                let of_topology = format!("drover_redis_server_up{{topology=\"{}\",server=\"", S::NAME);
+                let is_server_metric = |line: &&str| line.starts_with("drover_redis_server_up{");
+                let servers: Vec<&str> = metrics.lines().filter(is_server_metric).collect();
+                let metric_prefix = format!("drover_redis_server_up{{topology=\"{}\",server=\"", S::NAME);
                 let is_up = |line: &&str| {
-                    line.starts_with(&of_topology)
+                    line.starts_with(&metric_prefix)
                         && line.ends_with("\"} 1")
                         && !line.contains(&format!("\"{address}\""))
                 };
@@ -410,7 +411,7 @@ impl<S: Servers> Scene<S> {
         self.load.wait_for_work(2 * MESSAGES_PER_PHASE).await;
         assert!(!self.services.processes.iter_mut().any(Process::has_ended), "no service has ended");
         let account = self.load.finish().await;
-        let (repeated, max) = (account.repeated(), std::mem::take(&mut self.max_repeated));
+        let (repeated, max) = (account.repeated_delivery_count(), std::mem::take(&mut self.max_repeated));
         assert!(repeated <= max, "{repeated} deliveries are repeated, at most {max} may be");
         let redis = Redis::new(&self.servers.url(), Redis::DEFAULT_TIME_LIMIT).unwrap();
         let all = Queues::new(redis, DeclaredSettings::default());

@@ -14,11 +14,11 @@ impl Servers for RedisSentinels {
     const REPLICAS: usize = 2;
     const CUT_OFF: CutOff = CutOff::Replaced;
 
-    fn direct() -> Self {
+    fn start_direct() -> Self {
         Self::start(Self::REPLICAS, SENTINELS)
     }
 
-    fn proxied() -> Self {
+    fn start_proxied() -> Self {
         Self::start_behind_proxies(Self::REPLICAS, SENTINELS)
     }
 
@@ -40,10 +40,10 @@ impl Servers for RedisSentinels {
 
     /// The former primary accepts writes until a Sentinel announces its successor, up to a second after the promotion.
     fn fail_over(&self, primary: usize) -> Option<u64> {
-        let mut completed = 0;
+        let mut completed_count = 0;
         // Sentinels refuse a fail-over while they still work on an earlier fail-over.
         servers_reach("the Sentinel begins a fail-over", || {
-            completed = self.completed_at(primary);
+            completed_count = self.completed_at(primary);
             (self.command("SENTINEL FAILOVER main") == "+OK").then_some(())
         });
         let is_promoted = |(index, server): (usize, &RedisServer)| {
@@ -54,10 +54,10 @@ impl Servers for RedisSentinels {
             if self.servers.iter().enumerate().any(is_promoted) {
                 return Some(());
             }
-            completed = completed_now;
+            completed_count = completed_now;
             None
         });
-        Some(completed)
+        Some(completed_count)
     }
 
     fn restart_others(&mut self) {

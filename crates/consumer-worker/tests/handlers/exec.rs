@@ -10,10 +10,10 @@ use consumer_worker::{Outcome, Routes, TestJob};
 use drover_tests::{TIME_LIMIT, eventually};
 use serde_json::{Value, json};
 
-use crate::{failed, result, retried, routes};
+use crate::{failure_for_good, failure_with_retry, result, routes};
 
 /// Returns a route whose program is a shell that runs this script.
-fn shell(script: &str, other_keys: &Value) -> Routes {
+fn shell_routes(script: &str, other_keys: &Value) -> Routes {
     let mut handler = json!({"type": "exec", "command": ["sh", "-c", script]});
     handler.as_object_mut().unwrap().extend(other_keys.as_object().unwrap().clone());
     routes(&handler)
@@ -24,7 +24,7 @@ async fn run(script: &str) -> Outcome {
 }
 
 async fn run_with(script: &str, other_keys: &Value) -> Outcome {
-    shell(script, other_keys).handle(TestJob::new("q", &json!({"n": 1})).job()).await
+    shell_routes(script, other_keys).handle(TestJob::new("q", &json!({"n": 1})).job()).await
 }
 
 /// Returns whether a process exists, zombies included.
@@ -59,9 +59,9 @@ async fn program_knows_the_message_and_no_secret_of_the_worker() {
         "$DROVER_HEADERS" "$DROVER_SIGNAL" "$TRACEPARENT" "${PATH:+path}"; env | grep -c ^DROVER_"#;
     let job = TestJob::new("q", &1).name("a b").group("g 1").id("order-1").attempt(2);
     let job = job.header("traceparent", "00-1").header("x", "é").signal(&json!({"paid": [1]}));
-    let printed = result(shell(script, &json!({})).handle(job.job()).await);
+    let printed_result = result(shell_routes(script, &json!({})).handle(job.job()).await);
     let expected = "order-1|q|a b|g 1|2|3|{\"traceparent\":\"00-1\",\"x\":\"é\"}|{\"paid\":[1]}|00-1|path|8";
-    assert_eq!(serde_json::from_str::<String>(&printed).unwrap(), expected);
+    assert_eq!(serde_json::from_str::<String>(&printed_result).unwrap(), expected);
 }
 
 #[tokio::test]
@@ -73,24 +73,28 @@ async fn no_shell_reads_the_arguments() {
 
 #[tokio::test]
 async fn exit_code_decides_the_outcome() {
-    let failure = retried(run("echo first >&2; echo 'no such host' >&2; exit 1").await);
+    let failure = failure_with_retry(run("echo first >&2; echo 'no such host' >&2; exit 1").await);
     assert_eq!((failure.code.as_str(), failure.message.contains("no such host")), ("exit_1", true), "{failure:?}");
-    assert_eq!(retried(run("exit 75").await).code, "exit_75");
-    assert_eq!(failed(run("echo broken data >&2; exit 65").await).code, "exit_65");
-    let killed = retried(run("kill -KILL $$").await);
-    assert_eq!((killed.code.as_str(), killed.message.contains("SIGKILL")), ("signal_9", true), "{killed:?}");
-    assert_eq!(retried(run("kill -SEGV $$").await).code, "signal_11");
+    assert_eq!(failure_with_retry(run("exit 75").await).code, "exit_75");
+    assert_eq!(failure_for_good(run("echo broken data >&2; exit 65").await).code, "exit_65");
+    let kill_error = failure_with_retry(run("kill -KILL $$").await);
+    assert_eq!(
+        (kill_error.code.as_str(), kill_error.message.contains("SIGKILL")),
+        ("signal_9", true),
+        "{kill_error:?}"
+    );
+    assert_eq!(failure_with_retry(run("kill -SEGV $$").await).code, "signal_11");
 }
 
 #[tokio::test]
 async fn program_that_prints_without_end_is_stopped() {
     let start = Instant::now();
-    let failure = failed(run("yes").await);
+    let failure = failure_for_good(run("yes").await);
     assert_eq!(failure.code, "result_too_large");
     assert!(failure.message.contains("output = \"ignore\""), "{failure:?}");
     assert!(start.elapsed() < Duration::from_secs(10), "the handler does not wait for the program");
     // The first program prints one byte too many and exits by itself; the second prints the maximum.
-    assert_eq!(failed(run("head -c 65537 /dev/zero | tr '\\0' 1").await).code, "result_too_large");
+    assert_eq!(failure_for_good(run("head -c 65537 /dev/zero | tr '\\0' 1").await).code, "result_too_large");
     assert_eq!(result(run("head -c 65536 /dev/zero | tr '\\0' 1").await).len(), 65_536);
     assert_eq!(result(run_with("head -c 10000000 /dev/zero", &json!({"output": "ignore"})).await), "null");
 }
@@ -98,10 +102,10 @@ async fn program_that_prints_without_end_is_stopped() {
 #[tokio::test]
 async fn flood_on_stderr_and_unread_input_block_no_program() {
     assert_eq!(result(run("head -c 20000000 /dev/zero >&2; echo 1").await), "1");
-    let large = "x".repeat(1_000_000);
+    let large_text = "x".repeat(1_000_000);
     let start = Instant::now();
     for script in ["exec <&-; echo 1", "echo 1", "sleep 0.2; echo 1"] {
-        let outcome = shell(script, &json!({})).handle(TestJob::new("q", &large).job()).await;
+        let outcome = shell_routes(script, &json!({})).handle(TestJob::new("q", &large_text).job()).await;
         assert_eq!(result(outcome), "1", "{script}");
     }
     assert!(start.elapsed() < Duration::from_secs(10));
@@ -116,7 +120,7 @@ async fn whole_process_group_ends_at_the_time_out_even_if_it_ignores_sigterm() {
         file.display()
     );
     let start = Instant::now();
-    let failure = retried(run_with(&script, &json!({"timeout": "300ms", "stop_grace": "200ms"})).await);
+    let failure = failure_with_retry(run_with(&script, &json!({"timeout": "300ms", "stop_grace": "200ms"})).await);
     assert_eq!(failure.code, "timed_out");
     let took = start.elapsed();
     assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(10), "{took:?}");
@@ -127,7 +131,7 @@ async fn whole_process_group_ends_at_the_time_out_even_if_it_ignores_sigterm() {
 async fn program_may_clean_up_on_sigterm_and_the_handler_ends_as_soon_as_the_program_does() {
     let start = Instant::now();
     let script = "trap 'echo cleaned up >&2; exit 3' TERM; while true; do sleep 0.05; done";
-    let failure = retried(run_with(script, &json!({"timeout": "300ms", "stop_grace": "60s"})).await);
+    let failure = failure_with_retry(run_with(script, &json!({"timeout": "300ms", "stop_grace": "60s"})).await);
     assert_eq!(failure.code, "timed_out");
     assert!(failure.message.contains("cleaned up"), "{failure:?}");
     assert!(start.elapsed() < Duration::from_secs(10));
@@ -153,7 +157,7 @@ async fn dropped_run_ends_its_program() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
     let script = format!("trap '' TERM; echo $$ > {0}; sh -c 'echo $$ >> {0}; sleep 100'; sleep 100", file.display());
-    let routes = shell(&script, &json!({"stop_grace": "100ms"}));
+    let routes = shell_routes(&script, &json!({"stop_grace": "100ms"}));
     let running = tokio::spawn(async move { routes.handle(TestJob::new("q", &1).job()).await });
     let started = tokio::task::spawn_blocking(move || pids(&file, 2)).await.unwrap();
     running.abort();
@@ -166,10 +170,10 @@ async fn attempt_that_timed_out_is_recorded_after_its_program_has_ended() {
     let file = folder.path().join("pids");
     let script = format!("trap '' TERM; echo $$ > {0}; sh -c 'echo $$ >> {0}; sleep 100'; sleep 100", file.display());
     // The run times out before the handler's own time-out, and before the end of `stop_grace`.
-    let routes = shell(&script, &json!({"stop_grace": "1m"}));
+    let routes = shell_routes(&script, &json!({"stop_grace": "1m"}));
     let start = Instant::now();
     let job = TestJob::new("q", &1).timeout(consumer_worker::Millis::new(1_000)).job();
-    let failure = retried(routes.handle(job).await);
+    let failure = failure_with_retry(routes.handle(job).await);
     assert_eq!(failure.code, "timed_out");
     let took = start.elapsed();
     let pids = pids(&file, 2);
@@ -187,14 +191,14 @@ async fn attempt_whose_program_has_vanished_fails_with_the_reason() {
     let routes = routes(&json!({"type": "exec", "command": [program]}));
     assert_eq!(result(routes.handle(TestJob::new("q", &1).job()).await), "1");
     fs::remove_file(&program).unwrap();
-    let failure = retried(routes.handle(TestJob::new("q", &1).job()).await);
+    let failure = failure_with_retry(routes.handle(TestJob::new("q", &1).job()).await);
     assert_eq!(failure.code, "not_started");
     assert!(failure.message.contains(program.to_str().unwrap()), "{failure:?}");
 }
 
 #[tokio::test]
 async fn many_programs_at_once_leave_no_zombie() {
-    let routes = shell("cat", &json!({}));
+    let routes = shell_routes("cat", &json!({}));
     let runs = (0..100).map(|n| routes.handle(TestJob::new("q", &n).job()));
     let outcomes = tokio::time::timeout(TIME_LIMIT, futures_util::future::join_all(runs)).await.unwrap();
     for (n, outcome) in outcomes.into_iter().enumerate() {

@@ -8,9 +8,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
 
 use crate::{
-    failed,
+    failure_for_good, failure_with_retry,
     hook_server::{HookServer, ReceivedRequest, answer},
-    result, retried, routes,
+    result, routes,
 };
 
 const SECRETS: [&str; 2] = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXo="];
@@ -20,14 +20,14 @@ async fn request_describes_its_message_and_has_a_signature_by_each_secret() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secrets");
     std::fs::write(&file, format!("{}\n", SECRETS[1])).unwrap();
-    let hook = HookServer::answering(answer("200 OK", "", r#"{"ok": true}"#));
-    let routes = hook.routes(&json!({"secret": SECRETS[0], "secret_file": file}));
+    let hook_server = HookServer::answering(answer("200 OK", "", r#"{"ok": true}"#));
+    let routes = hook_server.routes(&json!({"secret": SECRETS[0], "secret_file": file}));
     let job = TestJob::new("q", &json!({"to": "a@b.c"})).name("welcome").id("order-1").attempt(2);
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let job = job.header("traceparent", trace).header("tenant", "7");
     assert_eq!(result(routes.handle(job.job()).await), r#"{"ok": true}"#);
 
-    let ReceivedRequest { line, headers, body } = hook.requests.recv().unwrap();
+    let ReceivedRequest { line, headers, body } = hook_server.requests.recv().unwrap();
     assert_eq!(line, "POST /hook?a=1 HTTP/1.1");
     assert_eq!(body, r#"{"to":"a@b.c"}"#);
     let expected = [
@@ -46,10 +46,10 @@ async fn request_describes_its_message_and_has_a_signature_by_each_secret() {
     }
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     assert!((now - 60..=now).contains(&headers["webhook-timestamp"].parse().unwrap()));
-    let signed = format!("q:order-1.{}.{body}", headers["webhook-timestamp"]);
+    let signed_text = format!("q:order-1.{}.{body}", headers["webhook-timestamp"]);
     let signatures = SECRETS.map(|secret| {
         let mut mac = Hmac::<sha2::Sha256>::new_from_slice(&STANDARD.decode(&secret[6..]).unwrap()).unwrap();
-        mac.update(signed.as_bytes());
+        mac.update(signed_text.as_bytes());
         format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
     });
     assert_eq!(headers["webhook-signature"], signatures.join(" "));
@@ -63,7 +63,7 @@ async fn status_decides_the_outcome() {
     for (status, code) in
         [("400 Bad Request", "http_400"), ("401 No", "http_401"), ("410 Gone", "http_410"), ("422 No", "http_422")]
     {
-        let failure = failed(HookServer::answering(answer(status, "", "no such user")).post().await);
+        let failure = failure_for_good(HookServer::answering(answer(status, "", "no such user")).post().await);
         assert_eq!((failure.code.as_str(), failure.message.contains("no such user")), (code, true), "{failure:?}");
     }
     for (status, code) in [
@@ -74,7 +74,7 @@ async fn status_decides_the_outcome() {
         ("408 Request Timeout", "http_408"),
         ("425 Too Early", "http_425"),
     ] {
-        assert_eq!(retried(HookServer::answering(answer(status, "", "")).post().await).code, code);
+        assert_eq!(failure_with_retry(HookServer::answering(answer(status, "", "")).post().await).code, code);
     }
 }
 
@@ -87,7 +87,9 @@ async fn busy_receiver_decides_the_pause_before_the_next_attempt() {
     }
     // A pause of zero, an invalid value, and the header with another status are ignored.
     for (status, asked) in [("429 Slow", "0"), ("429 Slow", "soon"), ("500 Broken", "7")] {
-        retried(HookServer::answering(answer(status, &format!("retry-after: {asked}\r\n"), "")).post().await);
+        failure_with_retry(
+            HookServer::answering(answer(status, &format!("retry-after: {asked}\r\n"), "")).post().await,
+        );
     }
 }
 
@@ -97,54 +99,55 @@ async fn answer_that_is_no_json_is_a_result_too() {
         result(HookServer::answering(answer("200 OK", "content-type: text/plain\r\n", "OK\n")).post().await),
         "\"OK\""
     );
-    let broken = answer("200 OK", "content-type: application/json\r\n", "{\"a\":");
-    assert_eq!(result(HookServer::answering(broken).post().await), r#""{\"a\":""#);
+    let broken_answer = answer("200 OK", "content-type: application/json\r\n", "{\"a\":");
+    assert_eq!(result(HookServer::answering(broken_answer).post().await), r#""{\"a\":""#);
 }
 
 #[tokio::test]
 async fn redirect_is_not_followed() {
-    let elsewhere = HookServer::answering(answer("200 OK", "", ""));
+    let other_server = HookServer::answering(answer("200 OK", "", ""));
     for status in ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
-        let location = format!("location: http://{}/\r\n", elsewhere.address);
-        let failure = retried(HookServer::answering(answer(status, &location, "")).post().await);
+        let location = format!("location: http://{}/\r\n", other_server.address);
+        let failure = failure_with_retry(HookServer::answering(answer(status, &location, "")).post().await);
         assert_eq!(failure.code, format!("http_{}", &status[..3]));
     }
-    assert_eq!(elsewhere.connection_count.load(Ordering::SeqCst), 0);
+    assert_eq!(other_server.connection_count.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]
 async fn user_and_password_of_a_url_are_sent_as_a_header_and_no_secret_of_the_url_is_in_a_failure() {
-    let hook = HookServer::answering(answer("200 OK", "", "1"));
-    let url = format!("http://me:pa%20ss@{}/hook?key=hunter2", hook.address);
-    assert_eq!(result(hook.post_with(&json!({"url": url})).await), "1");
-    let ReceivedRequest { line, headers, .. } = hook.requests.recv().unwrap();
+    let hook_server = HookServer::answering(answer("200 OK", "", "1"));
+    let url = format!("http://me:pa%20ss@{}/hook?key=hunter2", hook_server.address);
+    assert_eq!(result(hook_server.post_with(&json!({"url": url})).await), "1");
+    let ReceivedRequest { line, headers, .. } = hook_server.requests.recv().unwrap();
     assert_eq!(
         (line.as_str(), headers["authorization"].as_str()),
         ("POST /hook?key=hunter2 HTTP/1.1", "Basic bWU6cGEgc3M=")
     );
     // The listener is dropped at once, so no program listens on its port.
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let unreachable = json!({"type": "http", "url": format!("http://me:hunter2@{closed}/?key=hunter2")});
-    let failure = retried(routes(&unreachable).handle(TestJob::new("q", &1).job()).await);
+    let closed_address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unreachable_handler =
+        json!({"type": "http", "url": format!("http://me:hunter2@{closed_address}/?key=hunter2")});
+    let failure = failure_with_retry(routes(&unreachable_handler).handle(TestJob::new("q", &1).job()).await);
     assert_eq!(failure.code, "not_connected");
     assert!(!failure.message.contains("hunter2"), "{failure:?}");
 }
 
 #[tokio::test]
 async fn message_can_choose_only_allowed_hosts_and_no_private_address() {
-    let hook = HookServer::answering(answer("200 OK", "", "1"));
-    let port = hook.address.port();
-    let allowed =
+    let hook_server = HookServer::answering(answer("200 OK", "", "1"));
+    let port = hook_server.address.port();
+    let allowed_handler =
         json!([format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::ffff:127.0.0.1]:{port}")]);
-    let handler = json!({"type": "http", "url_header": "to", "allowed_hosts": allowed});
+    let handler = json!({"type": "http", "url_header": "to", "allowed_hosts": allowed_handler});
     let post_to = |routes: &Routes, url: &str| {
         let (routes, job) = (routes.clone(), TestJob::new("q", &1).header("to", url).job());
         async move { routes.handle(job).await }
     };
-    let strict = routes(&handler);
+    let strict_routes = routes(&handler);
     // `localhost` is resolved by DNS; the other hosts are addresses in different notations.
     for host in ["localhost", "127.0.0.1", "0x7f.1", "2130706433", "[::ffff:127.0.0.1]"] {
-        let failure = failed(post_to(&strict, &format!("http://{host}:{port}/")).await);
+        let failure = failure_for_good(post_to(&strict_routes, &format!("http://{host}:{port}/")).await);
         assert_eq!(failure.code, "address_refused", "{host}");
         assert!(failure.message.contains("allowed_networks"), "{failure:?}");
     }
@@ -157,10 +160,10 @@ async fn message_can_choose_only_allowed_hosts_and_no_private_address() {
         &format!("http://me@localhost:{port}/"),
         &format!("http://localhost:{port}@example.org/"),
     ] {
-        assert_eq!(failed(post_to(&strict, url).await).code, "url_refused", "{url}");
+        assert_eq!(failure_for_good(post_to(&strict_routes, url).await).code, "url_refused", "{url}");
     }
-    assert_eq!(failed(strict.handle(TestJob::new("q", &1).job()).await).code, "url_refused");
-    assert_eq!(hook.connection_count.load(Ordering::SeqCst), 0, "no connection was made");
+    assert_eq!(failure_for_good(strict_routes.handle(TestJob::new("q", &1).job()).await).code, "url_refused");
+    assert_eq!(hook_server.connection_count.load(Ordering::SeqCst), 0, "no connection was made");
 
     let mut handler = handler;
     handler["allowed_networks"] = json!(["127.0.0.0/8"]);
@@ -168,5 +171,5 @@ async fn message_can_choose_only_allowed_hosts_and_no_private_address() {
     for host in ["localhost", "127.0.0.1"] {
         assert_eq!(result(post_to(&lax, &format!("http://{host}:{port}/a")).await), "1");
     }
-    assert_eq!(hook.requests.recv().unwrap().line, "POST /a HTTP/1.1");
+    assert_eq!(hook_server.requests.recv().unwrap().line, "POST /a HTTP/1.1");
 }

@@ -19,36 +19,39 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::json;
 
 use crate::{
-    failed,
+    failure_for_good, failure_with_retry,
     hook_server::{HookServer, answer},
-    result, retried, routes,
+    result, routes,
 };
 
 #[tokio::test]
 async fn no_answer_and_garbage_are_failed_attempts() {
     let parts = |failure: Failure| (failure.code, failure.message);
-    let closed = "the connection was closed before the answer was whole";
-    assert_eq!(parts(retried(HookServer::start(|_| false).post().await)), ("no_answer".into(), closed.into()));
+    let closed_error = "the connection was closed before the answer was whole";
+    assert_eq!(
+        parts(failure_with_retry(HookServer::start(|_| false).post().await)),
+        ("no_answer".into(), closed_error.into())
+    );
     for garbage in ["\0\x01garbage\r\n\r\n", "HTTP/9.9 200 OK\r\n\r\n"] {
-        let failure = retried(HookServer::answering(garbage).post().await);
+        let failure = failure_with_retry(HookServer::answering(garbage).post().await);
         assert_eq!(parts(failure), ("no_answer".into(), "the answer is not HTTP".into()));
     }
-    let odd = retried(HookServer::answering(answer("999 Odd", "", "")).post().await);
+    let odd = failure_with_retry(HookServer::answering(answer("999 Odd", "", "")).post().await);
     assert_eq!(parts(odd), ("http_999".into(), "the answer was 999".into()));
-    let broken_off = HookServer::start(|mut stream| {
+    let broken_server = HookServer::start(|mut stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{").unwrap();
         false
     });
-    let failure = parts(retried(broken_off.post().await));
-    assert_eq!(failure, ("no_answer".into(), format!("the answer 200 OK broke off: {closed}")));
-    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let routes = routes(&json!({"type": "http", "url": format!("http://{unused}/")}));
-    let failure = retried(routes.handle(TestJob::new("q", &1).job()).await);
-    let refused = "the connection was refused: nothing listens there";
-    assert_eq!(parts(failure), ("not_connected".into(), refused.into()));
+    let failure = parts(failure_with_retry(broken_server.post().await));
+    assert_eq!(failure, ("no_answer".into(), format!("the answer 200 OK broke off: {closed_error}")));
+    let unused_address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let routes = routes(&json!({"type": "http", "url": format!("http://{unused_address}/")}));
+    let failure = failure_with_retry(routes.handle(TestJob::new("q", &1).job()).await);
+    let refused_error = "the connection was refused: nothing listens there";
+    assert_eq!(parts(failure), ("not_connected".into(), refused_error.into()));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}/", listener.local_addr().unwrap());
-    let not_tls = crate::routes(&json!({"type": "http", "url": url}));
+    let plain_http_routes = crate::routes(&json!({"type": "http", "url": url}));
     thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
@@ -56,7 +59,7 @@ async fn no_answer_and_garbage_are_failed_attempts() {
             let _ = stream.read_to_end(&mut Vec::new());
         }
     });
-    let failure = parts(retried(not_tls.handle(TestJob::new("q", &1).job()).await));
+    let failure = parts(failure_with_retry(plain_http_routes.handle(TestJob::new("q", &1).job()).await));
     assert_eq!(failure.0, "not_connected");
     assert!(failure.1.contains("is not TLS"), "{failure:?}");
 }
@@ -64,12 +67,12 @@ async fn no_answer_and_garbage_are_failed_attempts() {
 #[tokio::test]
 async fn slow_answer_is_given_up_at_the_time_out() {
     let start = Instant::now();
-    let silent = HookServer::start(|_| {
+    let silent_server = HookServer::start(|_| {
         thread::sleep(TIME_LIMIT);
         false
     });
-    assert_eq!(retried(silent.post_with(&json!({"timeout": "300ms"})).await).code, "timed_out");
-    let drip = |status: &'static str| {
+    assert_eq!(failure_with_retry(silent_server.post_with(&json!({"timeout": "300ms"})).await).code, "timed_out");
+    let slow_server = |status: &'static str| {
         HookServer::start(move |mut stream| {
             stream.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 1000\r\n\r\n").as_bytes()).unwrap();
             while stream.write_all(b"1").is_ok() {
@@ -78,20 +81,23 @@ async fn slow_answer_is_given_up_at_the_time_out() {
             false
         })
     };
-    assert_eq!(retried(drip("200 OK").post_with(&json!({"timeout": "300ms"})).await).code, "timed_out");
+    assert_eq!(
+        failure_with_retry(slow_server("200 OK").post_with(&json!({"timeout": "300ms"})).await).code,
+        "timed_out"
+    );
     // The handler does not wait for the rest of an error response, or of an ignored response.
-    let patient = json!({"timeout": "20s", "response": "ignore"});
-    assert_eq!(failed(drip("400 Bad Request").post_with(&patient).await).code, "http_400");
-    assert_eq!(result(drip("200 OK").post_with(&patient).await), "null");
+    let patient_handler = json!({"timeout": "20s", "response": "ignore"});
+    assert_eq!(failure_for_good(slow_server("400 Bad Request").post_with(&patient_handler).await).code, "http_400");
+    assert_eq!(result(slow_server("200 OK").post_with(&patient_handler).await), "null");
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
 async fn answer_of_100_mb_is_not_read_to_its_end() {
     const ANSWER_BYTES: usize = 100_000_000;
-    let written = Arc::new(AtomicUsize::new(0));
-    let flood = |head: String| {
-        let written = Arc::clone(&written);
+    let written_bytes = Arc::new(AtomicUsize::new(0));
+    let flooding_server = |head: String| {
+        let written_bytes = Arc::clone(&written_bytes);
         HookServer::start(move |mut stream| {
             stream.write_all(head.as_bytes()).unwrap();
             let chunk = [b"2000\r\n".as_slice(), &[b'1'; 0x2000], b"\r\n"].concat();
@@ -99,40 +105,40 @@ async fn answer_of_100_mb_is_not_read_to_its_end() {
                 if stream.write_all(&chunk).is_err() {
                     return false;
                 }
-                written.fetch_add(chunk.len(), Ordering::SeqCst);
+                written_bytes.fetch_add(chunk.len(), Ordering::SeqCst);
             }
             false
         })
     };
     for framing in [format!("content-length: {ANSWER_BYTES}"), "transfer-encoding: chunked".to_owned()] {
-        let failure = failed(flood(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n")).post().await);
+        let failure = failure_for_good(flooding_server(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n")).post().await);
         assert_eq!(failure.code, "result_too_large");
         assert!(failure.message.contains("response = \"ignore\""), "{failure:?}");
-        let ignoring = flood(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"));
-        assert_eq!(result(ignoring.post_with(&json!({"response": "ignore"})).await), "null");
-        let refusing = flood(format!("HTTP/1.1 500 Broken\r\n{framing}\r\n\r\n"));
-        assert_eq!(retried(refusing.post().await).code, "http_500");
+        let ignoring_server = flooding_server(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"));
+        assert_eq!(result(ignoring_server.post_with(&json!({"response": "ignore"})).await), "null");
+        let refusing_server = flooding_server(format!("HTTP/1.1 500 Broken\r\n{framing}\r\n\r\n"));
+        assert_eq!(failure_with_retry(refusing_server.post().await).code, "http_500");
     }
     // The kernel buffers a few megabytes for each connection.
-    assert!(written.load(Ordering::SeqCst) < ANSWER_BYTES, "{written:?}");
+    assert!(written_bytes.load(Ordering::SeqCst) < ANSWER_BYTES, "{written_bytes:?}");
     let max_answer = answer("200 OK", "", &"1".repeat(65_536));
     assert_eq!(result(HookServer::answering(max_answer).post().await).len(), 65_536);
 }
 
 #[tokio::test]
 async fn connections_are_kept_and_used_again() {
-    let hook = HookServer::answering(answer("200 OK", "", "1"));
-    let routes = hook.routes(&json!({}));
+    let hook_server = HookServer::answering(answer("200 OK", "", "1"));
+    let routes = hook_server.routes(&json!({}));
     for _ in 0..5 {
         assert_eq!(result(routes.handle(TestJob::new("q", &1).job()).await), "1");
     }
-    assert_eq!(hook.connection_count.load(Ordering::SeqCst), 1);
+    assert_eq!(hook_server.connection_count.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn concurrent_requests_to_a_host_stay_within_its_limit() {
     let (running, max_running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let hook = HookServer::start({
+    let hook_server = HookServer::start({
         let max_running = Arc::clone(&max_running);
         move |mut stream| {
             max_running.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -141,7 +147,7 @@ async fn concurrent_requests_to_a_host_stay_within_its_limit() {
             stream.write_all(answer("200 OK", "", "1").as_bytes()).is_ok()
         }
     });
-    let routes = hook.routes(&json!({"concurrency": 3}));
+    let routes = hook_server.routes(&json!({"concurrency": 3}));
     let runs = (0..20).map(|n| routes.handle(TestJob::new("q", &n).job()));
     for outcome in futures_util::future::join_all(runs).await {
         assert_eq!(result(outcome), "1");
@@ -152,20 +158,21 @@ async fn concurrent_requests_to_a_host_stay_within_its_limit() {
 #[tokio::test]
 async fn dropped_run_drops_its_request() {
     let (sender, closed) = channel();
-    let hook = HookServer::start(move |mut stream| {
+    let hook_server = HookServer::start(move |mut stream| {
         // The receiver reads until the client closes the connection.
         let _ = sender.send(stream.read(&mut [0]).unwrap_or(0));
         false
     });
-    let routes = hook.routes(&json!({}));
+    let routes = hook_server.routes(&json!({}));
     let running = tokio::spawn(async move { routes.handle(TestJob::new("q", &1).job()).await });
-    let body = tokio::task::spawn_blocking(move || hook.requests.recv_timeout(TIME_LIMIT).map(|request| request.body))
-        .await
-        .unwrap();
+    let body =
+        tokio::task::spawn_blocking(move || hook_server.requests.recv_timeout(TIME_LIMIT).map(|request| request.body))
+            .await
+            .unwrap();
     assert_eq!(body.unwrap(), "1");
     running.abort();
-    let closed = tokio::task::spawn_blocking(move || closed.recv_timeout(TIME_LIMIT)).await.unwrap();
-    assert_eq!(closed.unwrap(), 0);
+    let close_result = tokio::task::spawn_blocking(move || closed.recv_timeout(TIME_LIMIT)).await.unwrap();
+    assert_eq!(close_result.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -212,14 +219,15 @@ async fn requests_over_tls_use_http_2_and_go_only_to_trusted_receivers() {
         assert_eq!(result(outcome), "\"HTTP/2.0\"");
     }
     assert_eq!(connections.load(Ordering::SeqCst), 1, "all requests share one connection");
-    let failure = retried(routes(&json!({"type": "http", "url": url})).handle(TestJob::new("q", &1).job()).await);
+    let failure =
+        failure_with_retry(routes(&json!({"type": "http", "url": url})).handle(TestJob::new("q", &1).job()).await);
     assert_eq!(
         (failure.code.as_str(), failure.message.contains("certificate is not trusted")),
         ("not_connected", true),
         "{failure:?}"
     );
     // The certificate is for the host name and not for the address.
-    let by_address = json!({"type": "http", "url": format!("https://127.0.0.1:{port}/"), "ca_file": ca_file});
-    let failure = retried(routes(&by_address).handle(TestJob::new("q", &1).job()).await);
+    let handler_by_address = json!({"type": "http", "url": format!("https://127.0.0.1:{port}/"), "ca_file": ca_file});
+    let failure = failure_with_retry(routes(&handler_by_address).handle(TestJob::new("q", &1).job()).await);
     assert!(failure.message.contains("for another name"), "{failure:?}");
 }

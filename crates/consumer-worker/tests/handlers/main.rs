@@ -20,12 +20,12 @@ fn result(outcome: Outcome) -> String {
     result.get().to_owned()
 }
 
-fn retried(outcome: Outcome) -> Failure {
+fn failure_with_retry(outcome: Outcome) -> Failure {
     let Outcome::Retry(failure) = outcome else { panic!("not retried: {outcome:?}") };
     failure
 }
 
-fn failed(outcome: Outcome) -> Failure {
+fn failure_for_good(outcome: Outcome) -> Failure {
     let Outcome::FailForGood(failure) = outcome else { panic!("not failed for good: {outcome:?}") };
     failure
 }

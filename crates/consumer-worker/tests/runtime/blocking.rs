@@ -13,7 +13,7 @@ use consumer_worker::{Job, Routes};
 use queue_core::{Millis, State};
 use tokio::time::{Instant, sleep};
 
-use crate::{Setup, completed, start, until_active};
+use crate::{Setup, completed, start, wait_until_active};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handlers_that_block_every_thread_let_no_lease_lapse() {
@@ -36,25 +36,25 @@ async fn handlers_that_block_every_thread_let_no_lease_lapse() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn worker_with_blocking_handlers_stops_in_time_and_releases_their_messages() {
-    let may_end = Arc::new(AtomicBool::new(false));
-    let handler_may_end = Arc::clone(&may_end);
+    let may_handlers_end = Arc::new(AtomicBool::new(false));
+    let handler_may_end = Arc::clone(&may_handlers_end);
     let fixture = start(3, move |_: Job| {
-        let may_end = Arc::clone(&handler_may_end);
+        let may_handlers_end = Arc::clone(&handler_may_end);
         async move {
-            while !may_end.load(Ordering::Relaxed) {
+            while !may_handlers_end.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(5));
             }
             completed()
         }
     });
     let ids = fixture.post(1).await;
-    until_active(&fixture, 1).await;
-    let begun = Instant::now();
+    wait_until_active(&fixture, 1).await;
+    let begin_time = Instant::now();
     let (queue, _redis) = fixture.stop().await;
-    let took = begun.elapsed();
+    let took = begin_time.elapsed();
     let message = queue.read(&ids).await.unwrap().remove(0).unwrap();
     // The handler ends before the assertions, because a test with blocked threads does not end.
-    may_end.store(true, Ordering::Relaxed);
+    may_handlers_end.store(true, Ordering::Relaxed);
     // The grace is 1 s.
     assert!(took < Duration::from_secs(8), "{took:?}");
     assert_eq!((message.state, message.attempts_made, message.lapses), (State::Waiting, 0, 0));
@@ -65,11 +65,11 @@ async fn worker_that_is_stopped_at_once_releases_its_messages_without_a_grace() 
     let setup = Setup { shutdown_grace: Millis::from_secs(60), ..Setup::default() };
     let fixture = setup.start(Routes::new().route("q", |_: Job| std::future::pending::<consumer_worker::Outcome>()));
     let ids = fixture.post(4).await;
-    until_active(&fixture, 4).await;
-    let begun = Instant::now();
+    wait_until_active(&fixture, 4).await;
+    let begin_time = Instant::now();
     fixture.stop.at_once.cancel();
     let (queue, _redis) = fixture.stop().await;
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(begin_time.elapsed() < Duration::from_secs(20), "{:?}", begin_time.elapsed());
     for message in queue.read(&ids).await.unwrap().into_iter().flatten() {
         assert_eq!((message.state, message.attempts_made, message.lapses), (State::Waiting, 0, 0));
     }

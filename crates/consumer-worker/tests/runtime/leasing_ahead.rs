@@ -50,7 +50,7 @@ impl Handlers {
     }
 
     /// Waits until `count` handlers have ended. Returns the highest number of leases that the test saw.
-    async fn until_ended(&self, fixture: &TestWorker, count: usize) -> u64 {
+    async fn wait_until_ended(&self, fixture: &TestWorker, count: usize) -> u64 {
         let mut max_leases = 0;
         while self.ended.load(Ordering::SeqCst) < count {
             max_leases = max_leases.max(active_count(fixture).await);
@@ -67,7 +67,7 @@ async fn active_count(fixture: &TestWorker) -> u64 {
 async fn short_handlers_lease_ahead_and_no_more_than_concurrency_run_at_once() {
     let handlers = Arc::new(Handlers::default());
     let fixture = handlers.start(KEEP_ALL_COMPLETED, 4, 20_000).await;
-    let max_leases = handlers.until_ended(&fixture, 20_000).await;
+    let max_leases = handlers.wait_until_ended(&fixture, 20_000).await;
     // Without leasing ahead, there would be only the leases of 4 running handlers, and of ended handlers whose leases are not
     // settled yet.
     assert!(max_leases > 40, "{max_leases} leases at once");
@@ -79,14 +79,14 @@ async fn short_handlers_lease_ahead_and_no_more_than_concurrency_run_at_once() {
 async fn messages_that_do_not_start_soon_return_to_their_queue() {
     let handlers = Arc::new(Handlers::default());
     let fixture = handlers.start(KEEP_ALL_COMPLETED, 4, 20_000).await;
-    handlers.until_ended(&fixture, 5_000).await;
+    handlers.wait_until_ended(&fixture, 5_000).await;
     handlers.hang.store(true, Ordering::SeqCst);
     // The four handlers that hang keep their leases.
     while active_count(&fixture).await != 4 || handlers.running.load(Ordering::SeqCst) != 4 {
         sleep(Duration::from_millis(5)).await;
     }
     handlers.hang.store(false, Ordering::SeqCst);
-    handlers.until_ended(&fixture, 20_000).await;
+    handlers.wait_until_ended(&fixture, 20_000).await;
     assert_delivered_once(fixture).await;
 }
 
@@ -94,43 +94,46 @@ async fn messages_that_do_not_start_soon_return_to_their_queue() {
 async fn a_worker_that_stops_returns_messages_that_it_has_not_started() {
     let handlers = Arc::new(Handlers::default());
     let fixture = handlers.start(KEEP_ALL_COMPLETED, 4, 20_000).await;
-    handlers.until_ended(&fixture, 5_000).await;
+    handlers.wait_until_ended(&fixture, 5_000).await;
     handlers.hang.store(true, Ordering::SeqCst);
     let (queue, _redis) = fixture.stop().await;
     // At most four handlers hung. The hanging handlers were dropped after the grace.
     let counts = queue.status().await.unwrap().unwrap().counts;
     assert_eq!(counts.active, 0);
-    let waiting = queue.list(State::Waiting, 1_000, None).await.unwrap().messages;
-    let delivered = waiting.iter().filter(|message| message.deliveries > 0).count();
-    assert!(delivered <= 4 && waiting.iter().all(|message| message.lapses == 0), "{delivered} were delivered");
+    let waiting_messages = queue.list(State::Waiting, 1_000, None).await.unwrap().messages;
+    let delivered_count = waiting_messages.iter().filter(|message| message.deliveries > 0).count();
+    assert!(
+        delivered_count <= 4 && waiting_messages.iter().all(|message| message.lapses == 0),
+        "{delivered_count} were delivered"
+    );
 }
 
 #[tokio::test]
 async fn a_paused_queue_keeps_no_message_that_has_not_started() {
     let handlers = Arc::new(Handlers::default());
     let fixture = handlers.start(KEEP_ALL_COMPLETED, 4, 20_000).await;
-    handlers.until_ended(&fixture, 5_000).await;
+    handlers.wait_until_ended(&fixture, 5_000).await;
     fixture.queue.pause().await.unwrap();
     while active_count(&fixture).await > 0 {
         sleep(Duration::from_millis(5)).await;
     }
-    let ended = handlers.ended.load(Ordering::SeqCst);
-    assert!(ended < 20_000, "the queue was paused too late");
+    let ended_count = handlers.ended.load(Ordering::SeqCst);
+    assert!(ended_count < 20_000, "the queue was paused too late");
     fixture.queue.resume().await.unwrap();
-    handlers.until_ended(&fixture, 20_000).await;
+    handlers.wait_until_ended(&fixture, 20_000).await;
     assert_delivered_once(fixture).await;
 }
 
 #[tokio::test]
 async fn exclusive_and_limited_queues_lease_nothing_ahead() {
     let exclusive = json!({"exclusive": {"parallel": 2}});
-    let limited = json!({"rate_limit": {"max": 1_000_000, "duration": 1_000}});
-    let timed = json!({"timeout": 60_000});
+    let rate_limit = json!({"rate_limit": {"max": 1_000_000, "duration": 1_000}});
+    let timeout = json!({"timeout": 60_000});
     let one_lapse = json!({"max_lapses": 1});
-    for (settings, max_running) in [(exclusive, 2), (limited, 4), (timed, 4), (one_lapse, 4)] {
+    for (settings, max_running) in [(exclusive, 2), (rate_limit, 4), (timeout, 4), (one_lapse, 4)] {
         let handlers = Arc::new(Handlers::default());
         let fixture = handlers.start(&settings.to_string(), 4, 4_000).await;
-        handlers.until_ended(&fixture, 2_000).await;
+        handlers.wait_until_ended(&fixture, 2_000).await;
         handlers.hang.store(true, Ordering::SeqCst);
         while handlers.running.load(Ordering::SeqCst) < max_running || active_count(&fixture).await > max_running as u64
         {

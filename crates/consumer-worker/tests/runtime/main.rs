@@ -118,7 +118,7 @@ impl Setup<'_> {
         let subscriber = Subscriber::new(connections);
         tokio::spawn({
             let subscriber = subscriber.clone();
-            async move { subscriber.keep().await }
+            async move { subscriber.keep_connected().await }
         });
         TestWorker { redis, _other_redis: other_redis, queues, queue, subscriber, metrics, stop, running }
     }
@@ -127,8 +127,8 @@ impl Setup<'_> {
 impl TestWorker {
     async fn post(&self, count: u64) -> Vec<MessageRef> {
         let messages = (0..count).map(|n| NewMessage::new(to_raw_value(&n).unwrap())).collect();
-        let enqueued = self.queue.enqueue(messages).await.unwrap();
-        enqueued.into_iter().map(|enqueued| enqueued.id().clone()).collect()
+        let enqueue_outcomes = self.queue.enqueue(messages).await.unwrap();
+        enqueue_outcomes.into_iter().map(|enqueue_outcomes| enqueue_outcomes.id().clone()).collect()
     }
 
     async fn finished(&self, id: &MessageRef) -> Message {
@@ -147,7 +147,7 @@ impl TestWorker {
 }
 
 /// Waits until `count` messages are active.
-async fn until_active(fixture: &TestWorker, count: u64) {
+async fn wait_until_active(fixture: &TestWorker, count: u64) {
     while fixture.queue.status().await.unwrap().unwrap().counts.active < count {
         sleep(Duration::from_millis(5)).await;
     }
@@ -190,9 +190,9 @@ async fn message_whose_handler_runs_while_timeouts_become_shorter_is_handled_onc
         let settings = format!(r#"{{"timeout":"60s","exclusive":{exclusive}}}"#);
         let fixture = start_with(&settings, 10, handler);
         let id = fixture.post(1).await.remove(0);
-        until_active(&fixture, 1).await;
-        let shorter = json!({"visibility_timeout": 100, "timeout": 300});
-        fixture.queue.configure(&shorter).await.unwrap();
+        wait_until_active(&fixture, 1).await;
+        let shorter_timeouts = json!({"visibility_timeout": 100, "timeout": 300});
+        fixture.queue.configure(&shorter_timeouts).await.unwrap();
         let message = fixture.finished(&id).await;
         assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
         assert_eq!(max_running.load(Ordering::SeqCst), 1, "no second run at the same time");
@@ -223,8 +223,8 @@ async fn all_messages_complete_without_any_notification() {
     let new = |data: u64| NewMessage::new(to_raw_value(&data).unwrap());
     let delay = Some(Millis::new(100).try_into().unwrap());
     let hold = Some("k".parse().unwrap());
-    let later = vec![NewMessage { delay, ..new(5) }, NewMessage { hold, ..new(6) }];
-    ids.extend(fixture.queue.enqueue(later).await.unwrap().iter().map(|enqueued| enqueued.id().clone()));
+    let later_messages = vec![NewMessage { delay, ..new(5) }, NewMessage { hold, ..new(6) }];
+    ids.extend(fixture.queue.enqueue(later_messages).await.unwrap().iter().map(|enqueued| enqueued.id().clone()));
     fixture.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
     fixture.queue.pause().await.unwrap();
     ids.extend(fixture.post(3).await);
@@ -247,7 +247,7 @@ async fn lease_does_not_lapse_when_the_visibility_timeout_of_its_queue_becomes_l
         completed()
     });
     let ids = fixture.post(1).await;
-    until_active(&fixture, 1).await;
+    wait_until_active(&fixture, 1).await;
     fixture.queue.configure(&serde_json::json!({"visibility_timeout": "1m"})).await.unwrap();
     let message = fixture.finished(&ids[0]).await;
     assert_eq!((message.deliveries, message.lapses), (1, 0));
@@ -328,7 +328,7 @@ async fn handlers_that_outlast_the_grace_release_their_messages_with_no_attempt_
         completed()
     });
     let ids = fixture.post(5).await;
-    until_active(&fixture, 3).await;
+    wait_until_active(&fixture, 3).await;
     let (queue, _redis) = fixture.stop().await;
     let messages: Vec<Message> = queue.read(&ids).await.unwrap().into_iter().flatten().collect();
     let states: Vec<State> = messages.iter().map(|message| message.state).collect();
@@ -336,6 +336,6 @@ async fn handlers_that_outlast_the_grace_release_their_messages_with_no_attempt_
     assert!(messages[1..].iter().all(|message| message.attempts_made == 0 && message.lapses == 0));
     // The messages are ready at once, before their leases would have lapsed, and in their order.
     let request = queue_core::LeaseRequest::new(ConsumerId::issue(), 10);
-    let again = queue.lease(&request).await.unwrap().deliveries;
-    assert_eq!(again.iter().map(|delivery| delivery.message.id.clone()).collect::<Vec<_>>(), ids[1..]);
+    let second_deliveries = queue.lease(&request).await.unwrap().deliveries;
+    assert_eq!(second_deliveries.iter().map(|delivery| delivery.message.id.clone()).collect::<Vec<_>>(), ids[1..]);
 }

@@ -23,14 +23,14 @@ impl TestWorker {
         self.queues.queue(&queue.parse().unwrap()).enqueue(vec![message]).await.unwrap();
     }
 
-    async fn until_completed(&self, queue: &str, count: u64) {
+    async fn wait_until_completed(&self, queue: &str, count: u64) {
         let queue = self.queues.queue(&queue.parse().unwrap());
-        let done = async {
+        let wait_for_completion = async {
             while queue.status().await.unwrap().is_none_or(|status| status.totals.completed < count) {
                 sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), done).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), wait_for_completion).await.unwrap();
     }
 
     /// Returns the value of one series in the metrics.
@@ -54,7 +54,7 @@ async fn queues_that_match_a_pattern_are_served_from_their_creation_to_their_del
         }
         fixture.post_to("other", "hello").await;
         for n in 0..20 {
-            fixture.until_completed(&format!("user-{n}"), 1).await;
+            fixture.wait_until_completed(&format!("user-{n}"), 1).await;
         }
         assert_eq!(fixture.metric(SERVED_QUEUES_METRIC), 20, "only queues that fit are served; round {round}");
         for name in fixture.queues.names().await.unwrap() {
@@ -85,13 +85,13 @@ async fn queue_deleted_while_its_handlers_run_is_served_again_when_it_is_created
         sleep(Duration::from_millis(5)).await;
     }
     fixture.queues.queue(&"user-1".parse().unwrap()).delete().await.unwrap();
-    let begun = Instant::now();
+    let begin_time = Instant::now();
     while fixture.metric(r#"drover_worker_outcomes_total{queue="user-*",outcome="lost"}"#) == 0 {
-        assert!(begun.elapsed() < Duration::from_secs(20), "its handler still runs");
+        assert!(begin_time.elapsed() < Duration::from_secs(20), "its handler still runs");
         sleep(Duration::from_millis(5)).await;
     }
     fixture.post_to("user-1", "next").await;
-    fixture.until_completed("user-1", 1).await;
+    fixture.wait_until_completed("user-1", 1).await;
     fixture.stop().await;
 }
 
@@ -101,7 +101,7 @@ async fn queues_of_a_pattern_are_found_without_any_notification() {
     let fixture = setup.start(Routes::new().route("user-*", |_: Job| async { completed() }));
     for n in 0..5 {
         fixture.post_to(&format!("user-{n}"), "hello").await;
-        fixture.until_completed(&format!("user-{n}"), 1).await;
+        fixture.wait_until_completed(&format!("user-{n}"), 1).await;
     }
     fixture.stop().await;
 }
@@ -113,10 +113,10 @@ async fn delayed_message_that_creates_a_queue_of_a_pattern_is_delivered_on_time(
     let message = NewMessage { delay, ..NewMessage::new(to_raw_value("later").unwrap()) };
     let queue = fixture.queues.queue(&"user-1".parse().unwrap());
     let id = queue.enqueue(vec![message]).await.unwrap()[0].id().clone();
-    fixture.until_completed("user-1", 1).await;
+    fixture.wait_until_completed("user-1", 1).await;
     let message = queue.read(&[id]).await.unwrap().remove(0).unwrap();
-    let late = message.started_at.unwrap().since(message.due_at).get();
-    assert!(message.state == State::Completed && late < 2_000, "{late} ms late");
+    let start_delay = message.started_at.unwrap().since(message.due_at).get();
+    assert!(message.state == State::Completed && start_delay < 2_000, "{start_delay} ms late");
     fixture.stop().await;
 }
 
@@ -141,7 +141,7 @@ async fn later_queue_in_strict_order_waits_until_no_earlier_queue_has_ready_mess
     for _ in 0..4 {
         fixture.post_to("first", "x").await;
     }
-    fixture.until_completed("second", 4).await;
+    fixture.wait_until_completed("second", 4).await;
     let order = order.lock().unwrap().clone();
     assert!(order == "sFFFFsss" || order == "FFFFssss", "{order}");
     fixture.stop().await;
@@ -150,13 +150,13 @@ async fn later_queue_in_strict_order_waits_until_no_earlier_queue_has_ready_mess
 #[tokio::test]
 async fn leased_large_messages_stay_within_the_byte_limit() {
     let (running, max_running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let all_posted = CancellationToken::new();
-    let seen = (Arc::clone(&running), Arc::clone(&max_running), all_posted.clone());
+    let posts_done = CancellationToken::new();
+    let seen = (Arc::clone(&running), Arc::clone(&max_running), posts_done.clone());
     let handler = move |_: Job| {
-        let (running, max_running, all_posted) = seen.clone();
+        let (running, max_running, posts_done) = seen.clone();
         async move {
             max_running.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            all_posted.cancelled().await;
+            posts_done.cancelled().await;
             running.fetch_sub(1, Ordering::SeqCst);
             Outcome::complete(&())
         }
@@ -167,8 +167,8 @@ async fn leased_large_messages_stay_within_the_byte_limit() {
     for _ in 0..30 {
         fixture.post_to("q", &data).await;
     }
-    all_posted.cancel();
-    fixture.until_completed("q", 30).await;
+    posts_done.cancel();
+    fixture.wait_until_completed("q", 30).await;
     let max_running = max_running.load(Ordering::SeqCst);
     assert!((3..=8).contains(&max_running), "{max_running} MiB at once");
     assert_eq!(fixture.metric(r#"drover_worker_concurrency{queue="q"}"#), 40);

@@ -13,7 +13,7 @@ use queue_core::{Changed, Millis, NewMessage, State};
 use serde_json::value::to_raw_value;
 use tokio::time::sleep;
 
-use crate::{completed, start, start_with, until_active};
+use crate::{completed, start, start_with, wait_until_active};
 
 #[tokio::test]
 async fn run_that_takes_too_long_is_a_failed_attempt_and_its_handler_is_dropped() {
@@ -66,7 +66,7 @@ async fn cancelled_handler_is_notified_within_a_second_and_may_still_complete() 
         }
     });
     let ids = fixture.post(3).await;
-    until_active(&fixture, 3).await;
+    wait_until_active(&fixture, 3).await;
     for (n, id) in ids.iter().enumerate() {
         let start = tokio::time::Instant::now();
         assert_eq!(fixture.queue.cancel(id).await.unwrap(), Changed::Requested);
@@ -88,7 +88,7 @@ async fn cancelled_handler_is_notified_within_a_second_and_may_still_complete() 
 async fn cancel_whose_notification_was_lost_is_found_by_the_heartbeat() {
     let fixture = start(1, |_: Job| std::future::pending::<Outcome>());
     let ids = fixture.post(1).await;
-    until_active(&fixture, 1).await;
+    wait_until_active(&fixture, 1).await;
     // The command SADD marks the message as cancelled, as `cancel` does, but sends no notification.
     fixture.redis.command(&format!("SADD drover:{{q}}:cancelling {}", ids[0]));
     assert_eq!(fixture.finished(&ids[0]).await.error.unwrap().code, "cancelled");
@@ -110,7 +110,7 @@ async fn handler_that_outlives_its_lease_is_stopped_and_the_message_is_redeliver
         }
     });
     let ids = fixture.post(1).await;
-    until_active(&fixture, 1).await;
+    wait_until_active(&fixture, 1).await;
     // The lease lapses although its consumer runs, as after a long outage of Redis.
     fixture.redis.command(&format!("ZADD drover:{{q}}:leased XX 1 {}", ids[0]));
     let message = fixture.finished(&ids[0]).await;

@@ -36,12 +36,12 @@ fn failure_with_control_characters() -> Failure {
 #[tokio::test]
 async fn page_of_large_messages_ends_within_the_limit_in_every_state() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
-    let large = || NewMessage::new(to_raw_value(&"x".repeat(1_000_000)).unwrap());
-    let hold = || NewMessage { hold: Some("k".parse().unwrap()), ..large() };
-    let delayed = || NewMessage { delay: crate::delayed(0, 3_600_000).delay, ..large() };
-    let prioritized = || NewMessage { priority: 7.try_into().unwrap(), ..large() };
+    let large_message = || NewMessage::new(to_raw_value(&"x".repeat(1_000_000)).unwrap());
+    let hold = || NewMessage { hold: Some("k".parse().unwrap()), ..large_message() };
+    let delayed_message = || NewMessage { delay: crate::delayed(0, 3_600_000).delay, ..large_message() };
+    let prioritized = || NewMessage { priority: 7.try_into().unwrap(), ..large_message() };
     for _ in 0..9 {
-        for message in [hold(), delayed(), large(), prioritized()] {
+        for message in [hold(), delayed_message(), large_message(), prioritized()] {
             fixture.queue.enqueue(vec![message]).await.unwrap();
         }
     }
@@ -64,20 +64,20 @@ async fn page_of_large_messages_ends_within_the_limit_in_every_state() {
 #[tokio::test]
 async fn progress_results_and_signals_count_toward_the_answer_limit() {
     let fixture = TestQueue::new();
-    let held = |n| NewMessage { hold: Some("k".parse().unwrap()), ..numbered(n) };
-    fixture.queue.enqueue((0..400).map(held).collect()).await.unwrap();
+    let held_message = |n| NewMessage { hold: Some("k".parse().unwrap()), ..numbered(n) };
+    fixture.queue.enqueue((0..400).map(held_message).collect()).await.unwrap();
     let data = RawValue::from_string(format!("\"{}\"", "x".repeat(4_000))).unwrap();
     fixture.queue.signal(&"k".parse().unwrap(), &Signal { data: Some(data), ..Signal::default() }).await.unwrap();
     assert_eq!(list_all(&fixture, State::Waiting).await, 400);
-    let large = to_raw_value(&"x".repeat(60_000)).unwrap();
+    let large_text = to_raw_value(&"x".repeat(60_000)).unwrap();
     let deliveries = fixture.lease(1_000).await.deliveries;
     assert_eq!(deliveries.len(), 400);
     for delivery in &deliveries {
-        fixture.queue.report_progress(&delivery.lease, &large).await.unwrap();
+        fixture.queue.report_progress(&delivery.lease, &large_text).await.unwrap();
     }
     assert_eq!(list_all(&fixture, State::Active).await, 400);
     for delivery in &deliveries {
-        fixture.settle(delivery, Action::Complete(large.clone())).await;
+        fixture.settle(delivery, Action::Complete(large_text.clone())).await;
     }
     assert_eq!(list_all(&fixture, State::Completed).await, 400);
 }
@@ -86,17 +86,18 @@ async fn progress_results_and_signals_count_toward_the_answer_limit() {
 async fn errors_are_cut_after_escaping_and_calls_that_carry_them_stay_short() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":1,"jitter":0}}"#);
     fixture.post_numbers(0..1_000).await;
-    let fail_all = async || {
-        let mut failed = 0;
-        while failed < 1_000 {
-            let leased = fixture.lease(1_000).await;
-            let messages: Vec<Message> = leased.deliveries.iter().map(|delivery| delivery.message.clone()).collect();
+    let fail_all_messages = async || {
+        let mut failed_count = 0;
+        while failed_count < 1_000 {
+            let lease_reply = fixture.lease(1_000).await;
+            let messages: Vec<Message> =
+                lease_reply.deliveries.iter().map(|delivery| delivery.message.clone()).collect();
             assert!(
                 bytes_of(&messages) <= Queue::MAX_BYTES + messages.len() * UNCOUNTED_BYTES,
                 "the answer of a lease call is within the limit"
             );
-            failed += leased.deliveries.len();
-            let settlements: Vec<_> = leased
+            failed_count += lease_reply.deliveries.len();
+            let settlements: Vec<_> = lease_reply
                 .deliveries
                 .into_iter()
                 .map(|delivery| queue_core::Settlement {
@@ -107,8 +108,8 @@ async fn errors_are_cut_after_escaping_and_calls_that_carry_them_stay_short() {
             fixture.queue.settle(&settlements).await.unwrap();
         }
     };
-    fail_all().await;
-    fail_all().await;
+    fail_all_messages().await;
+    fail_all_messages().await;
     let page = fixture.queue.list(State::Failed, 1, None).await.unwrap();
     let error = page.messages[0].error.as_ref().unwrap();
     assert!(serde_json::to_vec(&error.message).unwrap().len() <= 8 * 1_024);
@@ -134,8 +135,8 @@ async fn forgetting_messages_with_own_ids_reads_no_results() {
                 fixture.settle(&delivery, Action::Complete(to_raw_value(&"x".repeat(60_000)).unwrap())).await;
             }
         }
-        let keep = serde_json::json!({"retention": {"completed": {"count": 0, "min_age": 0}}});
-        fixture.queue.configure(&keep).await.unwrap();
+        let keep_no_completed = serde_json::json!({"retention": {"completed": {"count": 0, "min_age": 0}}});
+        fixture.queue.configure(&keep_no_completed).await.unwrap();
         fixture.redis.command("CONFIG RESETSTAT");
         while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
         assert_eq!(fixture.redis.command("EXISTS drover:{q}:messages"), ":0");

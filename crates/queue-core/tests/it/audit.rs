@@ -4,7 +4,7 @@ use crate::{TestQueue, delayed, numbered};
 
 #[tokio::test]
 async fn audit_finds_deliberate_damage() {
-    let breakages = [
+    let damaging_commands = [
         "LPUSH drover:{q}:waiting ID",
         "ZADD drover:{q}:delayed 1 ID",
         "ZADD drover:{q}:leased 1 ID",
@@ -15,7 +15,7 @@ async fn audit_finds_deliberate_damage() {
         "SADD drover:{q}:removed 99999999999999",
         "HSET drover:{q}:runs 99999999999999 x",
     ];
-    for breakage in breakages {
+    for breakage in damaging_commands {
         let fixture = TestQueue::new();
         fixture.post(delayed(0, 60_000)).await;
         let id = fixture.post(numbered(1)).await.id.to_string();

@@ -6,19 +6,19 @@ use serde_json::{json, value::to_raw_value};
 use crate::{TestQueue, delayed, failure, numbered, numbers, prioritized, wait_millis};
 
 /// A number of messages for which one step is not enough.
-const MANY: u64 = 2_300;
+const MESSAGE_COUNT: u64 = 2_300;
 
-fn held(data: u64) -> NewMessage {
+fn message_with_hold_key(data: u64) -> NewMessage {
     NewMessage { hold: Some("key".parse().unwrap()), ..numbered(data) }
 }
 
-/// Posts `MANY` messages, 1,000 (the limit of a call) at a time.
+/// Posts `MESSAGE_COUNT` messages, 1,000 (the limit of a call) at a time.
 async fn post_many(fixture: &TestQueue, messages: impl Fn(u64) -> NewMessage) -> Vec<MessageRef> {
-    let all: Vec<u64> = (0..MANY).collect();
+    let all: Vec<u64> = (0..MESSAGE_COUNT).collect();
     let mut ids = vec![];
     for chunk in all.chunks(1_000) {
-        let enqueued = fixture.queue.enqueue(chunk.iter().map(|data| messages(*data)).collect()).await.unwrap();
-        ids.extend(enqueued.iter().map(|enqueued| enqueued.id().clone()));
+        let enqueue_outcomes = fixture.queue.enqueue(chunk.iter().map(|data| messages(*data)).collect()).await.unwrap();
+        ids.extend(enqueue_outcomes.iter().map(|enqueue_outcomes| enqueue_outcomes.id().clone()));
     }
     ids
 }
@@ -28,10 +28,10 @@ async fn count(fixture: &TestQueue, state: State) -> u64 {
 }
 
 async fn fail_all(fixture: &TestQueue) {
-    while let leased = fixture.lease(1_000).await.deliveries
-        && !leased.is_empty()
+    while let deliveries_now = fixture.lease(1_000).await.deliveries
+        && !deliveries_now.is_empty()
     {
-        for delivery in leased {
+        for delivery in deliveries_now {
             fixture.settle(&delivery, Action::FailForGood(failure())).await;
         }
     }
@@ -40,34 +40,34 @@ async fn fail_all(fixture: &TestQueue) {
 #[tokio::test]
 async fn signal_releases_all_messages_held_when_it_was_sent() {
     let fixture = TestQueue::new();
-    post_many(&fixture, held).await;
+    post_many(&fixture, message_with_hold_key).await;
     let signal = Signal { data: Some(to_raw_value("go").unwrap()), sticky_for: None };
-    assert_eq!(fixture.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap(), MANY);
+    assert_eq!(fixture.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap(), MESSAGE_COUNT);
     assert_eq!(count(&fixture, State::Held).await, 0);
     let mut seen = vec![];
     for _ in 0..3 {
-        let leased = fixture.lease(1_000).await;
-        assert!(leased.deliveries.iter().all(|delivery| delivery.message.signal.is_some()));
-        seen.extend(numbers(&leased));
+        let lease_reply = fixture.lease(1_000).await;
+        assert!(lease_reply.deliveries.iter().all(|delivery| delivery.message.signal.is_some()));
+        seen.extend(numbers(&lease_reply));
     }
-    assert_eq!(seen, (0..MANY).collect::<Vec<_>>(), "messages are released in the order posted");
+    assert_eq!(seen, (0..MESSAGE_COUNT).collect::<Vec<_>>(), "messages are released in the order posted");
     fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn interrupted_signal_releases_only_messages_held_when_it_was_sent() {
     let fixture = TestQueue::new();
-    post_many(&fixture, held).await;
+    post_many(&fixture, message_with_hold_key).await;
     let cut = fixture.redis.command("GET drover:{q}:seq");
     let cut = cut.lines().last().unwrap();
-    fixture.post(held(MANY)).await;
+    fixture.post(message_with_hold_key(MESSAGE_COUNT)).await;
     // The command writes the state that a process leaves when it dies between two steps.
     fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
     while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
-    assert_eq!((count(&fixture, State::Held).await, count(&fixture, State::Waiting).await), (1, MANY));
+    assert_eq!((count(&fixture, State::Held).await, count(&fixture, State::Waiting).await), (1, MESSAGE_COUNT));
     fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
-    let released = fixture.queue.signal(&"key".parse().unwrap(), &Signal::default()).await.unwrap();
-    assert_eq!(released, 1, "the earlier signal is finished first, then the new one begins");
+    let released_count = fixture.queue.signal(&"key".parse().unwrap(), &Signal::default()).await.unwrap();
+    assert_eq!(released_count, 1, "the earlier signal is finished first, then the new one begins");
     assert_eq!(count(&fixture, State::Held).await, 0);
     fixture.assert_clean().await;
 }
@@ -76,27 +76,31 @@ async fn interrupted_signal_releases_only_messages_held_when_it_was_sent() {
 async fn purge_removes_all_messages_of_a_state() {
     let fixture = TestQueue::new();
     for (state, message) in [
-        (State::Held, held as fn(u64) -> NewMessage),
+        (State::Held, message_with_hold_key as fn(u64) -> NewMessage),
         (State::Delayed, |data| delayed(data, 3_600_000)),
         (State::Waiting, |data| prioritized(data, 1 - i64::try_from(data % 3).unwrap())),
     ] {
         let ids = post_many(&fixture, message).await;
         assert_eq!(fixture.queue.cancel(&ids[7]).await.unwrap(), Changed::Done);
-        assert_eq!(fixture.queue.purge(state).await.unwrap(), MANY - 1);
+        assert_eq!(fixture.queue.purge(state).await.unwrap(), MESSAGE_COUNT - 1);
         assert_eq!(count(&fixture, state).await, 0, "{state:?}");
     }
     post_many(&fixture, numbered).await;
-    while let leased = fixture.lease(1_000).await.deliveries
-        && !leased.is_empty()
+    while let deliveries_now = fixture.lease(1_000).await.deliveries
+        && !deliveries_now.is_empty()
     {
-        for delivery in leased {
+        for delivery in deliveries_now {
             fixture.complete(&delivery).await;
         }
     }
-    assert_eq!(fixture.queue.purge(State::Completed).await.unwrap(), MANY);
+    assert_eq!(fixture.queue.purge(State::Completed).await.unwrap(), MESSAGE_COUNT);
     post_many(&fixture, numbered).await;
     fail_all(&fixture).await;
-    assert_eq!(fixture.queue.purge(State::Failed).await.unwrap(), MANY + 3, "cancelled messages are forgotten too");
+    assert_eq!(
+        fixture.queue.purge(State::Failed).await.unwrap(),
+        MESSAGE_COUNT + 3,
+        "cancelled messages are forgotten too"
+    );
     assert_eq!(fixture.redis.command("KEYS drover:{q}:messages"), "*0");
     fixture.assert_clean().await;
 }
@@ -106,8 +110,8 @@ async fn dead_letters_are_retried_in_the_order_in_which_they_failed() {
     let fixture = TestQueue::new();
     post_many(&fixture, numbered).await;
     fail_all(&fixture).await;
-    assert_eq!(fixture.queue.retry_failed().await.unwrap(), MANY);
-    assert_eq!((count(&fixture, State::Failed).await, count(&fixture, State::Waiting).await), (0, MANY));
+    assert_eq!(fixture.queue.retry_failed().await.unwrap(), MESSAGE_COUNT);
+    assert_eq!((count(&fixture, State::Failed).await, count(&fixture, State::Waiting).await), (0, MESSAGE_COUNT));
     assert_eq!(numbers(&fixture.lease(3).await), [0, 1, 2]);
     fixture.assert_clean().await;
 }
@@ -127,8 +131,8 @@ async fn leases_that_lapse_together_are_recovered_in_steps() {
 #[tokio::test]
 async fn message_is_not_delivered_after_its_ttl_when_hundreds_expire_at_once() {
     let fixture = TestQueue::new();
-    let ending = |data| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..numbered(data) };
-    fixture.queue.enqueue((0..450).map(ending).collect()).await.unwrap();
+    let expiring_message = |data| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..numbered(data) };
+    fixture.queue.enqueue((0..450).map(expiring_message).collect()).await.unwrap();
     fixture.post(numbered(450)).await;
     wait_millis(60).await;
     assert_eq!(numbers(&fixture.lease(1_000).await), [450]);
@@ -144,17 +148,17 @@ async fn removed_messages_block_no_other_message() {
     for message in fixture.queue.list(State::Waiting, 100, None).await.unwrap().messages {
         fixture.queue.cancel(&message.id).await.unwrap();
     }
-    let leased = loop {
-        let leased = fixture.lease(1).await;
+    let lease_reply = loop {
+        let lease_reply = fixture.lease(1).await;
         assert!(
-            leased.more_is_ready || !leased.deliveries.is_empty(),
+            lease_reply.more_is_ready || !lease_reply.deliveries.is_empty(),
             "an empty answer says that more messages are ready"
         );
-        if !leased.deliveries.is_empty() {
-            break leased;
+        if !lease_reply.deliveries.is_empty() {
+            break lease_reply;
         }
     };
-    assert_eq!(numbers(&leased), [100]);
+    assert_eq!(numbers(&lease_reply), [100]);
     fixture.assert_clean().await;
 }
 
@@ -171,26 +175,26 @@ async fn trimming_keeps_the_retained_number_when_some_messages_were_erased() {
     }
     fixture.queue.configure(&json!({"retention": {"completed": {"count": 3, "min_age": 0}}})).await.unwrap();
     while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
-    let kept = fixture.queue.list(State::Completed, 10, None).await.unwrap().messages;
-    assert_eq!(kept.iter().map(|message| message.data.get()).collect::<Vec<_>>(), ["5", "3", "2"]);
+    let kept_messages = fixture.queue.list(State::Completed, 10, None).await.unwrap().messages;
+    assert_eq!(kept_messages.iter().map(|message| message.data.get()).collect::<Vec<_>>(), ["5", "3", "2"]);
     fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn message_that_does_not_fit_into_a_response_keeps_its_position_next_to_a_cancelled_one() {
     let fixture = TestQueue::new();
-    let large = |first: char| NewMessage::new(to_raw_value(&first.to_string().repeat(1_300_000)).unwrap());
+    let large_message = |first: char| NewMessage::new(to_raw_value(&first.to_string().repeat(1_300_000)).unwrap());
     let mut ids = vec![];
     for letter in ['a', 'b', 'c', 'd', 'e', 'f', 'g'] {
-        ids.push(fixture.post(large(letter)).await.id);
+        ids.push(fixture.post(large_message(letter)).await.id);
     }
     fixture.queue.cancel(&ids[1]).await.unwrap();
-    let letters = async || -> String {
-        let leased = fixture.lease(10).await;
-        leased.deliveries.iter().filter_map(|delivery| delivery.message.data.get().chars().nth(1)).collect()
+    let waiting_letters = async || -> String {
+        let lease_reply = fixture.lease(10).await;
+        lease_reply.deliveries.iter().filter_map(|delivery| delivery.message.data.get().chars().nth(1)).collect()
     };
-    assert_eq!(letters().await, "acd");
-    assert_eq!(letters().await, "efg");
+    assert_eq!(waiting_letters().await, "acd");
+    assert_eq!(waiting_letters().await, "efg");
     fixture.assert_clean().await;
 }
 
@@ -203,8 +207,8 @@ async fn concurrent_changes_of_settings_are_all_kept() {
         let (one, other) = tokio::join!(fixture.queue.configure(&age), fixture.queue.configure(&count));
         one.unwrap();
         other.unwrap();
-        let kept = fixture.queue.status().await.unwrap().unwrap().settings.retention.completed;
-        assert_eq!(json!(kept.age), age["retention"]["completed"]["age"]);
-        assert_eq!(json!(kept.count), count["retention"]["completed"]["count"]);
+        let kept_retention = fixture.queue.status().await.unwrap().unwrap().settings.retention.completed;
+        assert_eq!(json!(kept_retention.age), age["retention"]["completed"]["age"]);
+        assert_eq!(json!(kept_retention.count), count["retention"]["completed"]["count"]);
     }
 }

@@ -54,13 +54,13 @@ async fn purge_removes_the_messages_of_one_state_only() {
         fixture.post(prioritized(n, if n % 2 == 0 { -1 } else { 1 })).await;
         fixture.post(delayed(n, 60_000)).await;
     }
-    let cancelled = fixture.queue.list(State::Waiting, 3, None).await.unwrap().messages;
-    for message in &cancelled {
+    let cancelled_messages = fixture.queue.list(State::Waiting, 3, None).await.unwrap().messages;
+    for message in &cancelled_messages {
         fixture.queue.cancel(&message.id).await.unwrap();
     }
-    let leased = fixture.lease(5).await;
-    fixture.complete(&leased.deliveries[0]).await;
-    fixture.settle(&leased.deliveries[1], Action::Fail(failure())).await;
+    let lease_reply = fixture.lease(5).await;
+    fixture.complete(&lease_reply.deliveries[0]).await;
+    fixture.settle(&lease_reply.deliveries[1], Action::Fail(failure())).await;
     let counts = async || fixture.queue.status().await.unwrap().unwrap().counts;
     assert_eq!(counts().await.of(State::Waiting), 32);
     assert_eq!(fixture.queue.purge(State::Waiting).await.unwrap(), 32);
@@ -84,21 +84,21 @@ async fn purge_removes_the_messages_of_one_state_only() {
 async fn deleted_queue_leaves_nothing_and_can_be_created_again() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"7s"}"#);
     post_thousands(&fixture, 50, numbered).await;
-    let leased = fixture.lease(1).await;
+    let lease_reply = fixture.lease(1).await;
     fixture.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
     assert!(fixture.queue.delete().await.unwrap());
     // A background thread of Redis frees the memory, so no client waits for it.
     eventually("Redis has freed the queue in the background", || {
-        let freed = fixture.redis.command("INFO memory");
-        let freed = freed.lines().find_map(|line| line.trim().strip_prefix("lazyfreed_objects:"));
-        (freed.unwrap() != "0").then_some(())
+        let memory_info = fixture.redis.command("INFO memory");
+        let freed_objects = memory_info.lines().find_map(|line| line.trim().strip_prefix("lazyfreed_objects:"));
+        (freed_objects.unwrap() != "0").then_some(())
     });
     assert_eq!(fixture.redis.command("DBSIZE"), ":0");
     assert!(!fixture.queue.delete().await.unwrap());
-    assert_eq!(fixture.complete(&leased.deliveries[0]).await, None);
+    assert_eq!(fixture.complete(&lease_reply.deliveries[0]).await, None);
     assert!(fixture.queue.status().await.unwrap().is_none());
-    let posted = fixture.post(numbered(1)).await;
-    assert!(posted.id.as_str() > leased.deliveries[0].message.id.as_str());
+    let posted_message = fixture.post(numbered(1)).await;
+    assert!(posted_message.id.as_str() > lease_reply.deliveries[0].message.id.as_str());
     let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!(
         (status.totals.enqueued, status.settings.visibility_timeout.get()),
@@ -111,10 +111,10 @@ async fn list_all(fixture: &TestQueue, state: State, page: usize) -> Vec<u64> {
     let mut all = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
-        let listed = fixture.queue.list(state, page, cursor.as_deref()).await.unwrap();
-        assert!(listed.messages.len() <= page);
-        all.extend(listed.messages.iter().map(|message| message.data.get().parse::<u64>().unwrap()));
-        match listed.next {
+        let list_page = fixture.queue.list(state, page, cursor.as_deref()).await.unwrap();
+        assert!(list_page.messages.len() <= page);
+        all.extend(list_page.messages.iter().map(|message| message.data.get().parse::<u64>().unwrap()));
+        match list_page.next {
             Some(next) => cursor = Some(next),
             None => return all,
         }
@@ -127,29 +127,30 @@ async fn list_returns_every_message_of_a_state_once_and_in_order() {
     for n in 0..25 {
         fixture.post(prioritized(n, [0, -1, 1][usize::try_from(n % 3).unwrap()])).await;
     }
-    let in_order: Vec<u64> = [1, 0, 2].iter().flat_map(|rest| (0..25).filter(move |n| n % 3 == *rest)).collect();
+    let numbers_in_order: Vec<u64> =
+        [1, 0, 2].iter().flat_map(|rest| (0..25).filter(move |n| n % 3 == *rest)).collect();
     for page in [1, 4, 25, 100] {
-        assert_eq!(list_all(&fixture, State::Waiting, page).await, in_order);
+        assert_eq!(list_all(&fixture, State::Waiting, page).await, numbers_in_order);
     }
-    let leased = fixture.lease(25).await;
+    let lease_reply = fixture.lease(25).await;
     let mut by_posting: Vec<u64> = (0..25).collect();
     assert_eq!(list_all(&fixture, State::Active, 7).await, by_posting);
-    for (n, delivery) in leased.deliveries.iter().enumerate() {
+    for (n, delivery) in lease_reply.deliveries.iter().enumerate() {
         let action = if n % 2 == 0 { done() } else { Action::Fail(failure()) };
         fixture.settle(delivery, action).await;
     }
     let newest_first = |rest: usize| -> Vec<u64> {
-        in_order.iter().enumerate().filter(|(n, _)| n % 2 == rest).map(|(_, data)| *data).rev().collect()
+        numbers_in_order.iter().enumerate().filter(|(n, _)| n % 2 == rest).map(|(_, data)| *data).rev().collect()
     };
-    let erased = fixture.queue.list(State::Completed, 1, None).await.unwrap().messages.remove(0);
+    let erased_message = fixture.queue.list(State::Completed, 1, None).await.unwrap().messages.remove(0);
     assert_eq!(list_all(&fixture, State::Completed, 3).await, newest_first(0));
-    fixture.queue.erase(&erased.id).await.unwrap();
+    fixture.queue.erase(&erased_message.id).await.unwrap();
     assert_eq!(list_all(&fixture, State::Completed, 3).await, newest_first(0)[1..]);
-    let mut failed = list_all(&fixture, State::Failed, 3).await;
-    failed.sort_unstable();
+    let mut failed_numbers = list_all(&fixture, State::Failed, 3).await;
+    failed_numbers.sort_unstable();
     let mut expected = newest_first(1);
     expected.sort_unstable();
-    assert_eq!(failed, expected);
+    assert_eq!(failed_numbers, expected);
     for n in 0..25 {
         fixture.post(delayed(n, 60_000)).await;
         fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..numbered(n) }).await;
@@ -176,7 +177,7 @@ async fn list_continues_after_the_message_of_its_cursor_was_removed() {
     assert_eq!(data, (100..200).collect::<Vec<_>>());
 }
 
-fn named(data: u64, name: &str) -> NewMessage {
+fn message_with_name(data: u64, name: &str) -> NewMessage {
     NewMessage { name: Some(name.parse().unwrap()), ..numbered(data) }
 }
 
@@ -201,8 +202,8 @@ async fn pages_of_name(fixture: &TestQueue, state: State, name: &str) -> Vec<Vec
 async fn list_of_a_name_scans_a_thousand_messages_per_call_and_skips_none() {
     let fixture = TestQueue::new();
     let message = |n: u64| match n {
-        0 | 2_200 => named(n, "rare"),
-        _ if n.is_multiple_of(2) => named(n, "rare too"),
+        0 | 2_200 => message_with_name(n, "rare"),
+        _ if n.is_multiple_of(2) => message_with_name(n, "rare too"),
         _ => numbered(n),
     };
     let all: Vec<u64> = (0..2_300).collect();
@@ -223,12 +224,12 @@ async fn list_of_a_name_scans_a_thousand_messages_per_call_and_skips_none() {
 #[tokio::test]
 async fn list_of_a_name_scans_four_mebibytes_per_call() {
     let fixture = TestQueue::new();
-    let large = |n: u64, name: &str| NewMessage {
+    let large_message = |n: u64, name: &str| NewMessage {
         data: to_raw_value(&format!("{n}{}", " ".repeat(1_000_000))).unwrap(),
-        ..named(n, name)
+        ..message_with_name(n, name)
     };
     for n in 0..9 {
-        fixture.post(large(n, if n == 8 { "rare" } else { "other" })).await;
+        fixture.post(large_message(n, if n == 8 { "rare" } else { "other" })).await;
     }
     assert_eq!(pages_of_name(&fixture, State::Waiting, "rare").await, [vec![], vec![], vec![8]]);
 }
@@ -250,12 +251,12 @@ async fn list_of_a_hold_key_has_its_messages_in_the_order_posted() {
     };
     let first = page_of(State::Held, "a", None).await.unwrap();
     let second = page_of(State::Held, "a", first.next.as_deref()).await.unwrap();
-    let last = page_of(State::Held, "a", second.next.as_deref()).await.unwrap();
+    let last_page = page_of(State::Held, "a", second.next.as_deref()).await.unwrap();
     assert_eq!(
-        [&first, &second, &last].map(|page| numbers(&page.messages)),
+        [&first, &second, &last_page].map(|page| numbers(&page.messages)),
         [vec![0, 3, 6, 9], vec![12, 15, 18, 21], vec![24, 27]]
     );
-    assert!(last.next.is_none());
+    assert!(last_page.next.is_none());
     assert!(matches!(page_of(State::Held, "a2", first.next.as_deref()).await, Err(queue_core::Error::InvalidCursor)));
     assert!(page_of(State::Waiting, "a", None).await.unwrap().messages.is_empty());
 }

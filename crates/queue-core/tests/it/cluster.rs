@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::{
     done,
-    load::{Load, RECOVERY},
+    load::{Load, RECOVERY_TIME},
     numbered, numbers, wait_millis,
 };
 
@@ -29,10 +29,10 @@ async fn every_operation_works_on_every_server_of_a_cluster() {
     redis.ping().await.unwrap();
     redis.examine().await.unwrap();
     let queues = Queues::new(redis.clone(), DeclaredSettings::default());
-    let subscriber = Subscriber::of_prefixes(redis.clone(), [String::new()]);
+    let subscriber = Subscriber::for_prefixes(redis.clone(), [String::new()]);
     let _listening = tokio::spawn({
         let subscriber = subscriber.clone();
-        async move { subscriber.keep().await }
+        async move { subscriber.keep_connected().await }
     });
     subscriber.connection().wait_for(|is_connected| *is_connected).await.unwrap();
     assert_eq!(queues.worker_count().await.unwrap(), 1);
@@ -41,31 +41,33 @@ async fn every_operation_works_on_every_server_of_a_cluster() {
     for name in &names {
         owners.insert(cluster.owner_of(cluster.slot_of(&format!("drover:{{{name}}}:meta")), 0));
         let queue = queues.queue(name);
-        let posted = queue.enqueue(vec![numbered(1), numbered(2)]).await.unwrap();
-        assert_eq!(posted.len(), 2);
-        let queue_core::Enqueued::Created(first) = &posted[0] else { panic!("{posted:?}") };
-        let waiting = queue.read_when_finished(&first.id, Millis::from_secs(20), &subscriber);
-        let completing = async {
+        let enqueue_outcomes = queue.enqueue(vec![numbered(1), numbered(2)]).await.unwrap();
+        assert_eq!(enqueue_outcomes.len(), 2);
+        let queue_core::Enqueued::Created(first) = &enqueue_outcomes[0] else { panic!("{enqueue_outcomes:?}") };
+        let wait_for_result = queue.read_when_finished(&first.id, Millis::from_secs(20), &subscriber);
+        let complete_message = async {
             wait_millis(20).await;
-            let leased = queue.lease(&queue_core::LeaseRequest::new(queue_core::ConsumerId::issue(), 1)).await.unwrap();
-            assert_eq!(numbers(&leased), [1]);
-            let lease = leased.deliveries[0].lease.clone();
+            let lease_reply =
+                queue.lease(&queue_core::LeaseRequest::new(queue_core::ConsumerId::issue(), 1)).await.unwrap();
+            assert_eq!(numbers(&lease_reply), [1]);
+            let lease = lease_reply.deliveries[0].lease.clone();
             queue.settle(&[queue_core::Settlement { lease, action: done() }]).await.unwrap()
         };
-        let (found, settled) = timeout(TIME_LIMIT, async { tokio::join!(waiting, completing) }).await.unwrap();
+        let (found, settled) =
+            timeout(TIME_LIMIT, async { tokio::join!(wait_for_result, complete_message) }).await.unwrap();
         assert_eq!((found.unwrap().unwrap().state, settled), (State::Completed, vec![Some(State::Completed)]));
         assert_eq!(queue.audit().await.unwrap().findings, []);
     }
     assert_eq!(owners.len(), 3, "the queues are on all servers");
-    let mut sorted = names.clone();
-    sorted.sort();
-    assert_eq!(queues.names().await.unwrap(), sorted);
+    let mut sorted_names = names.clone();
+    sorted_names.sort();
+    assert_eq!(queues.names().await.unwrap(), sorted_names);
     // The index is rebuilt from the keys of all servers.
     for server in &cluster.servers {
         server.command("DEL drover:queues");
     }
     queues.restore_all_names().await.unwrap();
-    assert_eq!(queues.names().await.unwrap(), sorted);
+    assert_eq!(queues.names().await.unwrap(), sorted_names);
     for n in 0..20 {
         let limit = RateLimit { max: 5.try_into().unwrap(), duration: Millis::from_secs(60).try_into().unwrap() };
         assert!(redis.use_quota(&format!("key{n}"), limit).await.unwrap().is_granted);
@@ -93,7 +95,7 @@ async fn no_message_is_lost_or_stored_twice_while_slots_move_to_another_server()
     cluster.wait_until_complete();
     tokio::task::block_in_place(|| cluster.move_slots("all", &RedisCluster::id_of(&cluster.servers[3]), 4000));
     let took = load.wait_until_recovered(Instant::now()).await;
-    assert!(took < RECOVERY, "{took:?}");
+    assert!(took < RECOVERY_TIME, "{took:?}");
     let summary = load.finish().await;
     assert_eq!((summary.lost.len(), summary.repeated, summary.in_doubt), (0, 0, 0), "{summary:?}");
 }
@@ -105,7 +107,7 @@ async fn no_confirmed_message_is_lost(end_primary: impl AsyncFn(&mut RedisCluste
     load.wait_until_recovered(Instant::now()).await;
     end_primary(&mut cluster, 0).await;
     let took = load.wait_until_recovered(Instant::now()).await;
-    assert!(took < RECOVERY, "{took:?}");
+    assert!(took < RECOVERY_TIME, "{took:?}");
     let summary = load.finish().await;
     assert_eq!(summary.lost, [], "{summary:?}");
 }
@@ -159,18 +161,18 @@ async fn queue_whose_server_is_away_is_unavailable_and_the_others_work() {
         queues.queue(&name).enqueue(vec![numbered(1)]).await.unwrap();
     }
     cluster.servers[1].kill();
-    let mut away = 0;
+    let mut unavailable_count = 0;
     for name in Load::names("q", 12) {
         let owner = cluster.owner_of(cluster.slot_of(&format!("drover:{{{name}}}:meta")), 0);
-        let posted = queues.queue(&name).enqueue(vec![numbered(2)]).await;
-        match posted {
+        let enqueue_outcomes = queues.queue(&name).enqueue(vec![numbered(2)]).await;
+        match enqueue_outcomes {
             Ok(_) => assert!(matches!(owner, Some(0 | 2)), "{owner:?}"),
             Err(Error::Unavailable(_)) => {
                 assert!(!matches!(owner, Some(0 | 2)), "{name}: {owner:?}");
-                away += 1;
+                unavailable_count += 1;
             }
             Err(error) => panic!("{error}"),
         }
     }
-    assert!((1..12).contains(&away), "{away}");
+    assert!((1..12).contains(&unavailable_count), "{unavailable_count}");
 }

@@ -15,12 +15,14 @@ pub(crate) async fn no_call_fails(fixture: &TestQueue, close: impl AsyncFn()) {
             let n = 4 * round + 2 * half;
             close().await;
             for n in [n, n + 1] {
-                let enqueued = if half == 0 {
+                let enqueue_outcomes = if half == 0 {
                     fixture.queue.post(numbered(n)).await
                 } else {
                     fixture.queue.enqueue(vec![numbered(n)]).await.map(|mut all| all.remove(0))
                 };
-                let Ok(Enqueued::Created(message)) = enqueued else { panic!("message {n}: {enqueued:?}") };
+                let Ok(Enqueued::Created(message)) = enqueue_outcomes else {
+                    panic!("message {n}: {enqueue_outcomes:?}")
+                };
                 assert_eq!(message.data.get(), n.to_string());
             }
         }
@@ -55,20 +57,20 @@ async fn no_call_fails_after_redis_closed_idle_connections_and_the_runtime_has_n
     let fixture = TestQueue::new();
     // The command blocks the only thread of the runtime, so the runtime does not notice the closing before it sends the next
     // call.
-    let close = async || {
+    let close_connections = async || {
         fixture.redis.command("CLIENT KILL TYPE normal");
     };
-    no_call_fails(&fixture, close).await;
+    no_call_fails(&fixture, close_connections).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_call_fails_after_redis_closed_idle_connections_and_the_runtime_has_seen_it() {
     let fixture = TestQueue::new();
-    let close = async || {
+    let close_connections = async || {
         fixture.redis.command("CLIENT KILL TYPE normal");
         wait_millis(2).await;
     };
-    no_call_fails(&fixture, close).await;
+    no_call_fails(&fixture, close_connections).await;
 }
 
 #[tokio::test]
@@ -125,8 +127,8 @@ async fn sent_call_is_not_repeated_when_its_reply_is_lost() {
         }
         queue.enqueue(vec![numbered(2 * round)]).await.unwrap();
         proxy.lose_answer_to("EVALSHA");
-        let lost = queue.enqueue(vec![numbered(2 * round + 1)]).await;
-        assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
+        let lost_post = queue.enqueue(vec![numbered(2 * round + 1)]).await;
+        assert!(matches!(lost_post, Err(Error::Unavailable(_))), "{lost_post:?}");
     }
     let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!(status.totals.enqueued, 20, "each message is stored once, also if its answer was lost");

@@ -17,8 +17,8 @@ async fn paused_queue_delivers_nothing_while_delayed_messages_become_due() {
     fixture.queue.pause().await.unwrap();
     fixture.queue.pause().await.unwrap();
     let due = fixture.post(delayed(2, 300)).await;
-    let paused = fixture.lease(10).await;
-    assert!(paused.deliveries.is_empty() && !paused.more_is_ready);
+    let lease_reply = fixture.lease(10).await;
+    assert!(lease_reply.deliveries.is_empty() && !lease_reply.more_is_ready);
     assert!(fixture.queue.status().await.unwrap().unwrap().paused);
     fixture.complete(&delivery).await;
     wait_millis(310).await;
@@ -39,33 +39,34 @@ async fn idle_consumers_are_woken_by_a_resume_a_changed_setting_and_a_retry() {
         async move { subscriber.run(CancellationToken::new()).await }
     });
     let notifier = subscriber.notifier(&name());
-    let hour = Duration::from_secs(3_600);
+    let one_hour = Duration::from_secs(3_600);
     let mut connected = subscriber.connection();
     connected.wait_for(|connected| *connected).await.unwrap();
     let expect_wake_up = async |what: &str| {
-        timeout(Duration::from_secs(5), notifier.woken(hour))
+        timeout(Duration::from_secs(5), notifier.woken(one_hour))
             .await
             .unwrap_or_else(|_| panic!("no wake-up after {what}"));
     };
-    let until_quiet = async || while timeout(Duration::from_millis(150), notifier.woken(hour)).await.is_ok() {};
-    let posted = fixture.post(numbered(1)).await;
+    let wait_until_quiet =
+        async || while timeout(Duration::from_millis(150), notifier.woken(one_hour)).await.is_ok() {};
+    let posted_message = fixture.post(numbered(1)).await;
     fixture.queue.pause().await.unwrap();
-    until_quiet().await;
+    wait_until_quiet().await;
     fixture.queue.resume().await.unwrap();
     expect_wake_up("a resume").await;
-    until_quiet().await;
+    wait_until_quiet().await;
     fixture.queue.configure(&json!({"rate_limit": {"max": 1, "duration": 1000}})).await.unwrap();
     expect_wake_up("a changed limit").await;
     fixture.queue.configure(&json!({"rate_limit": null})).await.unwrap();
     let delivery = fixture.lease_one().await;
     fixture.settle(&delivery, queue_core::Action::FailForGood(crate::failure())).await;
-    until_quiet().await;
-    fixture.queue.retry(&posted.id).await.unwrap();
+    wait_until_quiet().await;
+    fixture.queue.retry(&posted_message.id).await.unwrap();
     expect_wake_up("a retry").await;
     fixture.lease_one().await;
-    let later = fixture.post(delayed(2, 60_000)).await;
-    until_quiet().await;
-    fixture.queue.promote(&later.id).await.unwrap();
+    let later_message = fixture.post(delayed(2, 60_000)).await;
+    wait_until_quiet().await;
+    fixture.queue.promote(&later_message.id).await.unwrap();
     expect_wake_up("a promote").await;
 }
 
@@ -94,8 +95,8 @@ async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() 
     assert_eq!(settings, queue_core::settings::Settings::default());
     let meta = fixture.redis.command("HKEYS drover:{q}:meta");
     assert!(!meta.contains("retention") && !meta.contains("timeout"), "defaults are not stored: {meta}");
-    let refused = fixture.queue.configure(&json!({"max_attempts": 9, "exclusive": 7})).await.unwrap_err();
-    assert!(matches!(refused, queue_core::Error::InvalidSetting(invalid) if invalid.setting == "exclusive"));
+    let refusal = fixture.queue.configure(&json!({"max_attempts": 9, "exclusive": 7})).await.unwrap_err();
+    assert!(matches!(refusal, queue_core::Error::InvalidSetting(invalid) if invalid.setting == "exclusive"));
     assert_eq!(
         *fixture.queue.status().await.unwrap().unwrap().settings.max_attempts,
         3,
@@ -105,7 +106,7 @@ async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() 
 
 /// Runs maintenance in the background, as the API does.
 fn maintain(fixture: &TestQueue) {
-    let subscriber = Subscriber::of_all_queues(fixture.queues.redis().clone());
+    let subscriber = Subscriber::for_all_queues(fixture.queues.redis().clone());
     let maintenance = Maintenance::new(fixture.queues.clone(), subscriber.clone()).unwrap();
     tokio::spawn(async move { subscriber.run(CancellationToken::new()).await });
     tokio::spawn(maintenance.run(CancellationToken::new()));
@@ -132,10 +133,10 @@ async fn maintenance_does_due_work_on_time_without_consumers() {
         fixture.complete(&delivery).await;
     }
     let ttl = Some(Millis::new(400).try_into().unwrap());
-    let expiring = fixture.post(queue_core::NewMessage { ttl, ..delayed(1, 60_000) }).await;
-    let lapsing = fixture.post(numbered(2)).await;
+    let expiring_message = fixture.post(queue_core::NewMessage { ttl, ..delayed(1, 60_000) }).await;
+    let lapsing_message = fixture.post(numbered(2)).await;
     let lease = fixture.lease_one().await;
-    let is_in = async |id: &queue_core::MessageRef, state| {
+    let is_in_state = async |id: &queue_core::MessageRef, state| {
         fixture
             .queue
             .read(std::slice::from_ref(id))
@@ -144,14 +145,14 @@ async fn maintenance_does_due_work_on_time_without_consumers() {
             .remove(0)
             .is_some_and(|message| message.state == state)
     };
-    wait_until("a lapsed lease is recovered", async || is_in(&lapsing.id, State::Waiting).await).await;
-    let recovered = fixture.read(&lapsing.id).await;
-    assert_eq!((recovered.lapses, recovered.deliveries), (1, 1));
+    wait_until("a lapsed lease is recovered", async || is_in_state(&lapsing_message.id, State::Waiting).await).await;
+    let recovered_message = fixture.read(&lapsing_message.id).await;
+    assert_eq!((recovered_message.lapses, recovered_message.deliveries), (1, 1));
     assert!(lease.lease_expires_at > lease.message.created_at);
-    wait_until("the expired message has failed", async || is_in(&expiring.id, State::Failed).await).await;
-    let completed = async || fixture.queue.status().await.unwrap().unwrap().counts.completed;
-    wait_until("completed messages beyond the count are forgotten", async || completed().await == 5).await;
-    wait_until("completed messages beyond the age are forgotten", async || completed().await == 0).await;
+    wait_until("the expired message has failed", async || is_in_state(&expiring_message.id, State::Failed).await).await;
+    let completed_count = async || fixture.queue.status().await.unwrap().unwrap().counts.completed;
+    wait_until("completed messages beyond the count are forgotten", async || completed_count().await == 5).await;
+    wait_until("completed messages beyond the age are forgotten", async || completed_count().await == 0).await;
     wait_until("dead letters are forgotten too", async || {
         fixture.queue.status().await.unwrap().unwrap().counts.failed == 0
     })
@@ -172,15 +173,15 @@ async fn maintenance_runs_at_the_time_for_which_all_consumers_have_a_timer() {
     };
     fixture.post(numbered(1)).await;
     fixture.complete(&lease_for(1_500).await).await;
-    let posted = fixture.post(numbered(2)).await;
+    let posted_message = fixture.post(numbered(2)).await;
     // After this time maintenance has checked the queue and found nothing due.
     wait_millis(700).await;
-    let lost = lease_for(1_500).await;
-    wait_until("the lease is found to have lapsed", async || fixture.read(&posted.id).await.lapses == 1).await;
+    let lost_lease = lease_for(1_500).await;
+    wait_until("the lease is found to have lapsed", async || fixture.read(&posted_message.id).await.lapses == 1).await;
     let leased_again_at =
         fixture.queue.lease(&fixture.request(1)).await.unwrap().deliveries[0].message.started_at.unwrap();
     assert!(
-        leased_again_at.since(lost.lease_expires_at) < Millis::from_secs(3),
+        leased_again_at.since(lost_lease.lease_expires_at) < Millis::from_secs(3),
         "the timer starts the work, not a later check"
     );
 }
@@ -197,13 +198,13 @@ async fn message_posted_behind_cancelled_ones_wakes_an_idle_consumer() {
     subscriber.connection().wait_for(|connected| *connected).await.unwrap();
     fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;
-    let cancelled = fixture.post(numbered(2)).await;
-    fixture.queue.cancel(&cancelled.id).await.unwrap();
+    let cancelled_message = fixture.post(numbered(2)).await;
+    fixture.queue.cancel(&cancelled_message.id).await.unwrap();
     fixture.complete(&delivery).await;
-    let hour = Duration::from_secs(3_600);
-    while timeout(Duration::from_millis(150), notifier.woken(hour)).await.is_ok() {}
+    let one_hour = Duration::from_secs(3_600);
+    while timeout(Duration::from_millis(150), notifier.woken(one_hour)).await.is_ok() {}
     fixture.post(numbered(3)).await;
-    timeout(Duration::from_secs(5), notifier.woken(hour)).await.expect("the notifier wakes");
+    timeout(Duration::from_secs(5), notifier.woken(one_hour)).await.expect("the notifier wakes");
     assert_eq!(numbers(&fixture.lease(1).await), [3]);
 }
 
@@ -229,16 +230,16 @@ async fn maintenance_sleeps_while_nothing_is_due() {
         let evalsha = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or("calls=0,");
         evalsha.split("calls=").nth(1).unwrap().split(',').next().unwrap().parse().unwrap()
     };
-    let mut before = calls();
+    let mut calls_before = calls();
     // The loop ends when maintenance has checked the queue and makes no more calls.
     loop {
         wait_millis(1_000).await;
-        if before == std::mem::replace(&mut before, calls()) {
+        if calls_before == std::mem::replace(&mut calls_before, calls()) {
             break;
         }
     }
     wait_millis(2_000).await;
-    assert_eq!(calls(), before);
+    assert_eq!(calls(), calls_before);
 }
 
 #[tokio::test]
@@ -260,9 +261,9 @@ async fn patch_of_the_back_off_changes_only_the_members_that_it_names() {
 #[tokio::test]
 async fn a_back_off_is_never_shorter_than_its_delay() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":"2h","max":"1h","jitter":0}}"#);
-    let posted = fixture.post(numbered(1)).await.id;
+    let posted_id = fixture.post(numbered(1)).await.id;
     let delivery = fixture.lease_one().await;
     fixture.settle(&delivery, queue_core::Action::Fail(crate::failure())).await;
-    let message = fixture.read(&posted).await;
+    let message = fixture.read(&posted_id).await;
     assert_eq!(message.due_at.since(message.error.unwrap().at), Millis::from_hours(2));
 }

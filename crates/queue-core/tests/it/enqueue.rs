@@ -14,28 +14,28 @@ async fn a_message_reads_back_as_it_was_posted_byte_for_byte() {
     message.headers = serde_json::from_str(r#"{"trace":"a\tb\nc"}"#).unwrap();
     message.priority = "7".parse().unwrap();
     message.max_attempts = Some("9".parse().unwrap());
-    let posted = fixture.post(message).await;
-    let read = fixture.read(&posted.id).await;
-    assert_eq!(read.data.get(), odd);
-    assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(&posted).unwrap());
-    assert_eq!((read.state, *read.priority, *read.max_attempts), (State::Waiting, 7, 9));
-    assert_eq!(read.headers.get("trace"), Some("a\tb\nc"));
+    let posted_message = fixture.post(message).await;
+    let stored_message = fixture.read(&posted_message.id).await;
+    assert_eq!(stored_message.data.get(), odd);
+    assert_eq!(serde_json::to_value(&stored_message).unwrap(), serde_json::to_value(&posted_message).unwrap());
+    assert_eq!((stored_message.state, *stored_message.priority, *stored_message.max_attempts), (State::Waiting, 7, 9));
+    assert_eq!(stored_message.headers.get("trace"), Some("a\tb\nc"));
     let delivery = fixture.lease_one().await;
     assert_eq!(delivery.message.data.get(), odd);
-    assert_eq!(delivery.message.name, posted.name);
+    assert_eq!(delivery.message.name, posted_message.name);
     fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn ids_increase_in_the_order_of_posting_even_after_redis_was_emptied() {
     let fixture = TestQueue::new();
-    let mut last = String::new();
+    let mut last_id = String::new();
     for round in 0..3 {
         for message in fixture.queue.enqueue((0..1_000).map(numbered).collect()).await.unwrap() {
             let id = message.id().to_string();
             assert_eq!(id.len(), 14);
-            assert!(id > last, "{id} comes after {last}");
-            last = id;
+            assert!(id > last_id, "{id} comes after {last_id}");
+            last_id = id;
         }
         if round == 1 {
             fixture.redis.command("FLUSHALL");
@@ -62,10 +62,13 @@ async fn own_id_names_its_message_and_is_stored_once() {
     let first = fixture.post(own(1)).await;
     assert_eq!(first.id.to_string(), "order-42");
     // The own id is posted again, first alone, then in a batch with a message that is twice in the batch.
-    let again = fixture.queue.enqueue(vec![own(2)]).await.unwrap().remove(0);
-    assert!(matches!(&again, Enqueued::Duplicate(id, State::Waiting) if *id == first.id), "{again:?}");
-    let other = |data| NewMessage { id: Some("order-43".parse().unwrap()), ..numbered(data) };
-    let batch = fixture.queue.enqueue(vec![other(3), numbered(4), other(5), own(6)]).await.unwrap();
+    let repeated_outcomes = fixture.queue.enqueue(vec![own(2)]).await.unwrap().remove(0);
+    assert!(
+        matches!(&repeated_outcomes, Enqueued::Duplicate(id, State::Waiting) if *id == first.id),
+        "{repeated_outcomes:?}"
+    );
+    let other_message = |data| NewMessage { id: Some("order-43".parse().unwrap()), ..numbered(data) };
+    let batch = fixture.queue.enqueue(vec![other_message(3), numbered(4), other_message(5), own(6)]).await.unwrap();
     let duplicates: Vec<bool> = batch.iter().map(|enqueued| matches!(enqueued, Enqueued::Duplicate(..))).collect();
     assert_eq!(duplicates, [false, false, true, true]);
     assert_eq!(batch[2].id(), batch[0].id());
@@ -80,12 +83,18 @@ async fn own_id_names_its_message_and_is_stored_once() {
 async fn deliver_at_in_the_past_is_now_and_a_later_one_delays() {
     let fixture = TestQueue::new();
     let at = |instant| NewMessage { deliver_at: Some(Timestamp::from_millis(instant)), ..numbered(1) };
-    let past = fixture.post(at(1_000)).await;
-    assert_eq!((past.state, past.delay.get(), past.due_at), (State::Waiting, 0, past.created_at));
-    let later = fixture.post(at(past.created_at.as_millis() + 60_000)).await;
-    assert_eq!((later.state, later.due_at.as_millis()), (State::Delayed, past.created_at.as_millis() + 60_000));
-    let not_delayed = fixture.post(delayed(1, 0)).await;
-    assert_eq!((not_delayed.state, not_delayed.due_at), (State::Waiting, not_delayed.created_at));
+    let past_message = fixture.post(at(1_000)).await;
+    assert_eq!(
+        (past_message.state, past_message.delay.get(), past_message.due_at),
+        (State::Waiting, 0, past_message.created_at)
+    );
+    let later_message = fixture.post(at(past_message.created_at.as_millis() + 60_000)).await;
+    assert_eq!(
+        (later_message.state, later_message.due_at.as_millis()),
+        (State::Delayed, past_message.created_at.as_millis() + 60_000)
+    );
+    let undelayed_message = fixture.post(delayed(1, 0)).await;
+    assert_eq!((undelayed_message.state, undelayed_message.due_at), (State::Waiting, undelayed_message.created_at));
 }
 
 #[tokio::test]
@@ -93,8 +102,8 @@ async fn batch_too_large_for_one_call_is_refused_whole() {
     let fixture = TestQueue::new();
     let too_many = (0..=Queue::MAX_MESSAGES as u64).map(numbered).collect();
     assert!(matches!(fixture.queue.enqueue(too_many).await, Err(Error::TooManyMessages(_))));
-    let large = RawValue::from_string(format!("\"{}\"", "x".repeat(3 << 20))).unwrap();
-    let too_large = vec![NewMessage::new(large.clone()), NewMessage::new(large)];
+    let large_text = RawValue::from_string(format!("\"{}\"", "x".repeat(3 << 20))).unwrap();
+    let too_large = vec![NewMessage::new(large_text.clone()), NewMessage::new(large_text)];
     assert!(matches!(fixture.queue.enqueue(too_large).await, Err(Error::TooManyBytes(_))));
     assert!(fixture.queue.status().await.unwrap().is_none_or(|status| status.totals.enqueued == 0));
 }
@@ -125,9 +134,9 @@ async fn status_shows_counts_totals_and_the_age_of_the_oldest() {
     fixture.post_numbers(0..5).await;
     fixture.post(delayed(5, 60_000)).await;
     crate::wait_millis(30).await;
-    let leased = fixture.lease(3).await;
-    fixture.complete(&leased.deliveries[0]).await;
-    fixture.settle(&leased.deliveries[1], queue_core::Action::Fail(crate::failure())).await;
+    let lease_reply = fixture.lease(3).await;
+    fixture.complete(&lease_reply.deliveries[0]).await;
+    fixture.settle(&lease_reply.deliveries[1], queue_core::Action::Fail(crate::failure())).await;
     let status = fixture.queue.status().await.unwrap().unwrap();
     let counts = serde_json::to_value(&status.counts).unwrap();
     let expected = serde_json::json!({"held":0,"delayed":1,"waiting":2,"active":1,"completed":1,"failed":1});
@@ -152,16 +161,16 @@ async fn unknown_id_has_no_message() {
 #[tokio::test]
 async fn many_large_messages_are_read_in_calls_of_a_bounded_size() {
     let fixture = TestQueue::new();
-    let large = RawValue::from_string(format!("\"{}\"", "x".repeat(1 << 20))).unwrap();
+    let large_text = RawValue::from_string(format!("\"{}\"", "x".repeat(1 << 20))).unwrap();
     let mut ids = Vec::new();
     for _ in 0..10 {
-        ids.push(fixture.post(NewMessage::new(large.clone())).await.id);
+        ids.push(fixture.post(NewMessage::new(large_text.clone())).await.id);
     }
     ids.insert(5, "21718923400017".parse().unwrap());
-    let read = fixture.queue.read(&ids).await.unwrap();
-    let found: Vec<Option<&MessageRef>> =
-        read.iter().map(|message| message.as_ref().map(|message| &message.id)).collect();
+    let read_messages = fixture.queue.read(&ids).await.unwrap();
+    let found_ids: Vec<Option<&MessageRef>> =
+        read_messages.iter().map(|message| message.as_ref().map(|message| &message.id)).collect();
     let expected: Vec<Option<&MessageRef>> =
         ids.iter().enumerate().map(|(index, id)| (index != 5).then_some(id)).collect();
-    assert_eq!(found, expected);
+    assert_eq!(found_ids, expected);
 }

@@ -16,19 +16,19 @@ use crate::{TestQueue, connect, delayed, done, failure, name, numbered, numbers,
 /// The maximum time that a test waits for an event, on a busy machine.
 const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
-fn subscribed(queues: &Queues) -> Subscriber {
-    let subscriber = Subscriber::of_all_queues(queues.redis().clone());
+fn start_subscriber(queues: &Queues) -> Subscriber {
+    let subscriber = Subscriber::for_all_queues(queues.redis().clone());
     let running = subscriber.clone();
     tokio::spawn(async move { running.run(CancellationToken::new()).await });
     subscriber
 }
 
 fn feed(fixture: &TestQueue) -> EventFeed {
-    EventFeed::new(subscribed(&fixture.queues), CancellationToken::new())
+    EventFeed::new(start_subscriber(&fixture.queues), CancellationToken::new())
 }
 
 /// Starts a listener to the events of a new queue.
-async fn listening(fixture: &TestQueue) -> EventListener {
+async fn start_listener(fixture: &TestQueue) -> EventListener {
     fixture.queue.declare().await.unwrap();
     feed(fixture).listen(&fixture.queue, None).await.unwrap().unwrap()
 }
@@ -41,20 +41,20 @@ async fn receive_next(listener: &mut EventListener) -> Vec<(&'static str, Value,
 
 /// Waits for this many events, and returns the kind, the JSON and the id of each.
 async fn receive(listener: &mut EventListener, count: usize) -> Vec<(&'static str, Value, EventId)> {
-    let mut received = Vec::new();
-    while received.len() < count {
-        received.extend(
+    let mut received_events = Vec::new();
+    while received_events.len() < count {
+        received_events.extend(
             receive_next(listener).await.into_iter().map(|(kind, json, id)| (kind, json, id.expect("not a reset"))),
         );
     }
-    assert_eq!(received.len(), count, "{received:?}");
-    received
+    assert_eq!(received_events.len(), count, "{received_events:?}");
+    received_events
 }
 
 /// Waits for this many events, and returns the kind of each with the id of its message.
 async fn kinds_and_ids(listener: &mut EventListener, count: usize) -> Vec<String> {
-    let received = receive(listener, count).await;
-    received.iter().map(|(kind, json, _)| format!("{kind} {}", json["id"].as_str().unwrap())).collect()
+    let received_events = receive(listener, count).await;
+    received_events.iter().map(|(kind, json, _)| format!("{kind} {}", json["id"].as_str().unwrap())).collect()
 }
 
 async fn receive_reset(listener: &mut EventListener) -> Option<EventId> {
@@ -71,10 +71,10 @@ fn with_own_id(own_id: &str, message: NewMessage) -> NewMessage {
 #[tokio::test]
 async fn every_change_of_state_is_an_event_with_its_cause() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":0},"max_lapses":2}"#);
-    let mut listener = listening(&fixture).await;
-    let mut expect = async |expected: Vec<(&str, Value)>| {
-        let received = receive(&mut listener, expected.len()).await;
-        for ((expected_kind, expected_json), (kind, mut json, _)) in expected.into_iter().zip(received) {
+    let mut listener = start_listener(&fixture).await;
+    let mut expect_events = async |expected: Vec<(&str, Value)>| {
+        let received_events = receive(&mut listener, expected.len()).await;
+        for ((expected_kind, expected_json), (kind, mut json, _)) in expected.into_iter().zip(received_events) {
             let json = json.as_object_mut().unwrap();
             assert!(json.remove("at").unwrap().as_str().unwrap().ends_with('Z'));
             assert_eq!((kind, &Value::Object(json.clone())), (expected_kind, &expected_json));
@@ -83,44 +83,47 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     let me = fixture.consumer.as_str();
 
     let post = NewMessage { name: Some("welcome".parse().unwrap()), ..with_own_id("a", delayed(1, 60_000)) };
-    let posted = fixture.post(post).await;
-    let message = posted.id.clone();
-    expect(vec![("enqueued", json!({"id": "a", "state": "delayed", "name": "welcome", "due_at": posted.due_at}))])
-        .await;
+    let posted_message = fixture.post(post).await;
+    let message = posted_message.id.clone();
+    expect_events(vec![(
+        "enqueued",
+        json!({"id": "a", "state": "delayed", "name": "welcome", "due_at": posted_message.due_at}),
+    )])
+    .await;
     fixture.queue.promote(&message).await.unwrap();
-    let leased = fixture.lease_one().await;
-    fixture.queue.report_progress(&leased.lease, &to_raw_value(&json!({"done": 40})).unwrap()).await.unwrap();
-    fixture.settle(&leased, Action::Fail(failure())).await;
-    let leased = fixture.lease_one().await;
-    fixture.settle(&leased, Action::Release(Some(Millis::from_secs(60)))).await;
+    let lease_reply = fixture.lease_one().await;
+    fixture.queue.report_progress(&lease_reply.lease, &to_raw_value(&json!({"done": 40})).unwrap()).await.unwrap();
+    fixture.settle(&lease_reply, Action::Fail(failure())).await;
+    let lease_reply = fixture.lease_one().await;
+    fixture.settle(&lease_reply, Action::Release(Some(Millis::from_secs(60)))).await;
     let due = fixture.read(&message).await.due_at;
     fixture.queue.promote(&message).await.unwrap();
-    let leased = fixture.lease_one().await;
-    fixture.settle(&leased, Action::Fail(failure())).await;
+    let lease_reply = fixture.lease_one().await;
+    fixture.settle(&lease_reply, Action::Fail(failure())).await;
     fixture.queue.retry(&message).await.unwrap();
-    let leased = fixture.lease_one().await;
-    fixture.complete(&leased).await;
+    let lease_reply = fixture.lease_one().await;
+    fixture.complete(&lease_reply).await;
     fixture.queue.erase(&message).await.unwrap();
     let error = json!({"code": "boom", "message": "it went wrong"});
-    let of_run = |state: &str, attempt: u32| json!({"id": "a", "state": state, "attempt": attempt, "consumer": me});
+    let run_event = |state: &str, attempt: u32| json!({"id": "a", "state": state, "attempt": attempt, "consumer": me});
     let with = |mut json: Value, key: &str, value: Value| {
         json[key] = value;
         json
     };
-    let started = |attempt| ("started", with(of_run("active", attempt), "name", json!("welcome")));
-    expect(vec![
+    let started = |attempt| ("started", with(run_event("active", attempt), "name", json!("welcome")));
+    expect_events(vec![
         ("promoted", json!({"id": "a", "state": "waiting"})),
         started(1),
-        ("progress", with(of_run("active", 1), "progress", json!({"done": 40}))),
-        ("retried", with(of_run("waiting", 1), "error", error.clone())),
+        ("progress", with(run_event("active", 1), "progress", json!({"done": 40}))),
+        ("retried", with(run_event("waiting", 1), "error", error.clone())),
         started(2),
-        ("released", with(of_run("delayed", 2), "due_at", json!(due))),
+        ("released", with(run_event("delayed", 2), "due_at", json!(due))),
         ("promoted", json!({"id": "a", "state": "waiting"})),
         started(2),
-        ("failed", with(of_run("failed", 2), "error", error)),
+        ("failed", with(run_event("failed", 2), "error", error)),
         ("retried", json!({"id": "a", "state": "waiting"})),
         started(1),
-        ("completed", of_run("completed", 1)),
+        ("completed", run_event("completed", 1)),
         ("erased", json!({"id": "a", "state": null})),
     ])
     .await;
@@ -129,9 +132,10 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     let hold = Some("paid".parse().unwrap());
     fixture.post(NewMessage { hold, ..with_own_id("b", numbered(2)) }).await;
     fixture.queue.signal(&"paid".parse().unwrap(), &Signal::default()).await.unwrap();
-    let short = queue_core::LeaseRequest { visibility_timeout: Some(Millis::new(1)), ..fixture.request(1) };
+    let short_lease_request =
+        queue_core::LeaseRequest { visibility_timeout: Some(Millis::new(1)), ..fixture.request(1) };
     for _ in 0..2 {
-        assert_eq!(fixture.queue.lease(&short).await.unwrap().deliveries.len(), 1);
+        assert_eq!(fixture.queue.lease(&short_lease_request).await.unwrap().deliveries.len(), 1);
         wait_millis(5).await;
     }
     fixture.queue.maintain().await.unwrap();
@@ -142,20 +146,20 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     fixture.queue.cancel(&"d".parse().unwrap()).await.unwrap();
     fixture.post(with_own_id("e", numbered(5))).await;
     fixture.queue.purge("waiting".parse().unwrap()).await.unwrap();
-    let of_run = |state: &str, attempt: u32| json!({"id": "b", "state": state, "attempt": attempt, "consumer": me});
-    let failed = |id: &str, code: &str, message: &str| json!({"id": id, "state": "failed", "attempt": 0, "error": {"code": code, "message": message}});
-    let lapsed = failed("b", "lease_lapsed", "the lease lapsed 2 times without an answer");
-    expect(vec![
+    let run_event = |state: &str, attempt: u32| json!({"id": "b", "state": state, "attempt": attempt, "consumer": me});
+    let failed_event = |id: &str, code: &str, message: &str| json!({"id": id, "state": "failed", "attempt": 0, "error": {"code": code, "message": message}});
+    let lapsed_event = failed_event("b", "lease_lapsed", "the lease lapsed 2 times without an answer");
+    expect_events(vec![
         ("enqueued", json!({"id": "b", "state": "held", "hold": "paid"})),
         ("signalled", json!({"id": "b", "state": "waiting"})),
-        ("started", of_run("active", 1)),
-        ("lapsed", of_run("waiting", 1)),
-        ("started", of_run("active", 1)),
-        ("failed", with(lapsed, "consumer", json!(me))),
+        ("started", run_event("active", 1)),
+        ("lapsed", run_event("waiting", 1)),
+        ("started", run_event("active", 1)),
+        ("failed", with(lapsed_event, "consumer", json!(me))),
         ("enqueued", json!({"id": "c", "state": "waiting"})),
-        ("failed", failed("c", "expired", "not started within its ttl")),
+        ("failed", failed_event("c", "expired", "not started within its ttl")),
         ("enqueued", json!({"id": "d", "state": "waiting"})),
-        ("failed", failed("d", "cancelled", "cancelled on request")),
+        ("failed", failed_event("d", "cancelled", "cancelled on request")),
         ("enqueued", json!({"id": "e", "state": "waiting"})),
         ("erased", json!({"id": "e", "state": null})),
     ])
@@ -174,8 +178,8 @@ async fn without_listeners_there_is_no_event_log_and_no_additional_call() {
     };
     fixture.redis.command("CONFIG RESETSTAT");
     fixture.post_numbers(0..300).await;
-    let leased = fixture.lease(300).await;
-    for delivery in &leased.deliveries {
+    let lease_reply = fixture.lease(300).await;
+    for delivery in &lease_reply.deliveries {
         fixture.complete(delivery).await;
     }
     assert_eq!((calls("xadd"), calls("xrange"), calls("expire"), calls("pexpire")), (0, 0, 0, 0));
@@ -189,7 +193,7 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
     fixture.queue.declare().await.unwrap();
     let feed = feed(&fixture);
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
-    let posting = async {
+    let post_task = async {
         for n in 0..300_u64 {
             // Some posts are batches, so a listener may resume in the middle of an entry.
             fixture
@@ -201,29 +205,29 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
     };
     let expected: Vec<String> = (0..300).flat_map(|n| (0..=n % 7).map(move |m| format!("m{n}-{m}"))).collect();
     let receiving = async {
-        let mut received: Vec<String> = Vec::new();
-        let mut last = None;
-        while received.len() < expected.len() {
+        let mut received_ids: Vec<String> = Vec::new();
+        let mut last_event_id = None;
+        while received_ids.len() < expected.len() {
             let events = receive_next(&mut listener).await;
             // The listener reconnects after a different position each time.
-            let count = 1 + received.len() % events.len().max(1);
+            let count = 1 + received_ids.len() % events.len().max(1);
             for (kind, json, id) in events.into_iter().take(count) {
-                assert_ne!(kind, "reset", "after {received:?}");
-                received.push(json["id"].as_str().unwrap().to_owned());
-                last = id;
+                assert_ne!(kind, "reset", "after {received_ids:?}");
+                received_ids.push(json["id"].as_str().unwrap().to_owned());
+                last_event_id = id;
             }
-            listener = feed.listen(&fixture.queue, last).await.unwrap().unwrap();
+            listener = feed.listen(&fixture.queue, last_event_id).await.unwrap().unwrap();
         }
-        received
+        received_ids
     };
-    let (received, ()) = tokio::join!(receiving, posting);
+    let (received, ()) = tokio::join!(receiving, post_task);
     assert_eq!(received, expected);
 }
 
 #[tokio::test]
 async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on() {
     let fixture = TestQueue::new();
-    let mut listener = listening(&fixture).await;
+    let mut listener = start_listener(&fixture).await;
     let feed = feed(&fixture);
     for n in 0..300 {
         fixture.post(numbered(n)).await;
@@ -233,48 +237,49 @@ async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on()
     fixture.redis.command("HINCRBY drover:{q}:meta events_end 20000000");
     fixture.post(numbered(1)).await;
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
-    let mut resumed = feed.listen(&fixture.queue, Some(first)).await.unwrap().unwrap();
-    assert_eq!(receive_reset(&mut resumed).await, listener.last());
+    let mut resumed_listener = feed.listen(&fixture.queue, Some(first)).await.unwrap().unwrap();
+    assert_eq!(receive_reset(&mut resumed_listener).await, listener.last());
     fixture.post(with_own_id("later", numbered(1))).await;
-    assert_eq!(kinds_and_ids(&mut resumed, 1).await, ["enqueued later"]);
+    assert_eq!(kinds_and_ids(&mut resumed_listener, 1).await, ["enqueued later"]);
     assert_eq!(kinds_and_ids(&mut listener, 1).await, ["enqueued later"]);
     // The unknown ids are an id that no event had, and the id of an event beyond the end of its entry.
     for unknown_id in ["5-1795424400000-1", &format!("{}9", listener.last().unwrap())] {
-        let mut resumed = feed.listen(&fixture.queue, Some(unknown_id.parse().unwrap())).await.unwrap().unwrap();
-        assert!(receive_reset(&mut resumed).await.is_some(), "{unknown_id}");
+        let mut resumed_listener =
+            feed.listen(&fixture.queue, Some(unknown_id.parse().unwrap())).await.unwrap().unwrap();
+        assert!(receive_reset(&mut resumed_listener).await.is_some(), "{unknown_id}");
     }
-    let length = fixture.redis.command("XLEN drover:{q}:events");
-    let length: usize = length.trim_start_matches(':').parse().unwrap();
-    assert!(length < 250, "the log is trimmed: {length}");
+    let length_reply = fixture.redis.command("XLEN drover:{q}:events");
+    let log_length: usize = length_reply.trim_start_matches(':').parse().unwrap();
+    assert!(log_length < 250, "the log is trimmed: {log_length}");
 }
 
 #[tokio::test]
 async fn event_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_nothing_is_written() {
     let fixture = TestQueue::new();
-    let listener = listening(&fixture).await;
+    let listener = start_listener(&fixture).await;
     let feed = feed(&fixture);
     fixture.post(numbered(1)).await;
-    let last = listener.last();
+    let last_event_id = listener.last();
     drop(listener);
-    let left: u64 =
+    let event_count: u64 =
         fixture.redis.command("PTTL drover:{q}:events").trim_start_matches(':').parse().expect("the log has an expiry");
-    assert!((600_000..=660_000).contains(&left), "{left} ms");
+    assert!((600_000..=660_000).contains(&event_count), "{event_count} ms");
     fixture.post(numbered(2)).await;
     assert!(fixture.redis.command("XLEN drover:{q}:events").contains(":3"));
     // The command ends the time for which events are logged.
     fixture.redis.command("HSET drover:{q}:meta listened_until 1");
     fixture.post(numbered(3)).await;
     assert!(fixture.redis.command("XLEN drover:{q}:events").contains(":3"), "nothing more is written");
-    let mut resumed = feed.listen(&fixture.queue, last).await.unwrap().unwrap();
-    assert!(receive_reset(&mut resumed).await.is_some(), "there is a gap, so a new log begins");
+    let mut resumed_listener = feed.listen(&fixture.queue, last_event_id).await.unwrap().unwrap();
+    assert!(receive_reset(&mut resumed_listener).await.is_some(), "there is a gap, so a new log begins");
     fixture.post(with_own_id("new", numbered(4))).await;
-    assert_eq!(kinds_and_ids(&mut resumed, 1).await, ["enqueued new"]);
+    assert_eq!(kinds_and_ids(&mut resumed_listener, 1).await, ["enqueued new"]);
 }
 
 #[tokio::test]
 async fn deleted_queue_and_emptied_redis_are_reported_by_resets() {
     let fixture = TestQueue::new();
-    let mut listener = listening(&fixture).await;
+    let mut listener = start_listener(&fixture).await;
     fixture.queue.delete().await.unwrap();
     assert_eq!(receive_reset(&mut listener).await, None);
     // A listener does not create a queue.
@@ -295,16 +300,16 @@ async fn listener_that_does_not_read_is_disconnected_and_others_receive_all_even
     let fixture = TestQueue::new();
     fixture.queue.declare().await.unwrap();
     let feed = feed(&fixture);
-    let mut slow = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
-    let mut other = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
+    let mut slow_listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
+    let mut other_listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     for n in 0..200 {
         fixture.post(with_own_id(&format!("m{n}"), numbered(n))).await;
-        assert_eq!(kinds_and_ids(&mut other, 1).await, [format!("enqueued m{n}")]);
+        assert_eq!(kinds_and_ids(&mut other_listener, 1).await, [format!("enqueued m{n}")]);
     }
-    let end = timeout(WAIT_LIMIT, slow.next_events()).await.unwrap();
+    let end = timeout(WAIT_LIMIT, slow_listener.next_events()).await.unwrap();
     assert_eq!(end.unwrap_err().to_string(), "it fell too far behind");
-    let mut resumed = feed.listen(&fixture.queue, slow.last()).await.unwrap().unwrap();
-    assert_eq!(receive(&mut resumed, 200).await.len(), 200, "the missed events are in the log");
+    let mut resumed_listener = feed.listen(&fixture.queue, slow_listener.last()).await.unwrap().unwrap();
+    assert_eq!(receive(&mut resumed_listener, 200).await.len(), 200, "the missed events are in the log");
 }
 
 #[tokio::test]
@@ -326,31 +331,31 @@ async fn events_are_received_without_any_notification() {
 #[tokio::test]
 async fn listeners_of_another_process_receive_the_same_events() {
     let fixture = TestQueue::new();
-    let mut here = listening(&fixture).await;
-    let elsewhere = connect(&fixture.redis, "{}");
-    let mut there = EventFeed::new(subscribed(&elsewhere), CancellationToken::new())
-        .listen(&elsewhere.queue(&name()), None)
+    let mut own_listener = start_listener(&fixture).await;
+    let other_queues = connect(&fixture.redis, "{}");
+    let mut other_listener = EventFeed::new(start_subscriber(&other_queues), CancellationToken::new())
+        .listen(&other_queues.queue(&name()), None)
         .await
         .unwrap()
         .unwrap();
     fixture.post_numbers(0..1_000).await;
-    let leased = fixture.lease(1_000).await;
-    assert_eq!(numbers(&leased).len(), 1_000);
-    fixture.settle(&leased.deliveries[0], done()).await;
-    let received = receive(&mut here, 2_001).await;
-    assert_eq!(received, receive(&mut there, 2_001).await);
-    assert!(received.is_sorted_by_key(|(.., id)| *id));
+    let lease_reply = fixture.lease(1_000).await;
+    assert_eq!(numbers(&lease_reply).len(), 1_000);
+    fixture.settle(&lease_reply.deliveries[0], done()).await;
+    let received_events = receive(&mut own_listener, 2_001).await;
+    assert_eq!(received_events, receive(&mut other_listener, 2_001).await);
+    assert!(received_events.is_sorted_by_key(|(.., id)| *id));
 }
 
 #[tokio::test]
 async fn listener_ends_when_its_process_stops() {
     let fixture = TestQueue::new();
     fixture.queue.declare().await.unwrap();
-    let stopping = CancellationToken::new();
-    let subscriber = subscribed(&fixture.queues);
-    let feed = EventFeed::new(subscriber, stopping.clone());
+    let stop_token = CancellationToken::new();
+    let subscriber = start_subscriber(&fixture.queues);
+    let feed = EventFeed::new(subscriber, stop_token.clone());
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
-    stopping.cancel();
+    stop_token.cancel();
     assert_eq!(listener.next_events().await.unwrap_err().to_string(), "this process stops");
-    timeout(WAIT_LIMIT, feed.stopped()).await.expect("the readers of the queue have ended");
+    timeout(WAIT_LIMIT, feed.wait_until_stopped()).await.expect("the readers of the queue have ended");
 }

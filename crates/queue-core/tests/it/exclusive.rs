@@ -20,15 +20,15 @@ async fn only_one_consumer_has_access_and_works_on_one_message_at_a_time() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
     fixture.post_numbers(0..5).await;
     let (a, b) = two_consumers();
-    let mut leased = lease_as(&fixture, &a, 10).await;
-    assert_eq!(numbers(&leased), [0]);
-    assert!(!leased.more_is_ready, "no other message may be leased before this lease has ended");
+    let mut lease_reply = lease_as(&fixture, &a, 10).await;
+    assert_eq!(numbers(&lease_reply), [0]);
+    assert!(!lease_reply.more_is_ready, "no other message may be leased before this lease has ended");
     assert!(lease_as(&fixture, &a, 10).await.deliveries.is_empty());
     assert!(lease_as(&fixture, &b, 10).await.deliveries.is_empty());
-    fixture.complete(&leased.deliveries[0]).await;
+    fixture.complete(&lease_reply.deliveries[0]).await;
     assert!(lease_as(&fixture, &b, 10).await.deliveries.is_empty(), "the owner stays the owner");
-    leased = lease_as(&fixture, &a, 10).await;
-    assert_eq!(numbers(&leased), [1]);
+    lease_reply = lease_as(&fixture, &a, 10).await;
+    assert_eq!(numbers(&lease_reply), [1]);
     fixture.assert_clean().await;
 }
 
@@ -56,19 +56,22 @@ async fn another_consumer_takes_over_when_all_leases_of_a_dead_owner_have_lapsed
     let fixture = TestQueue::with_settings(r#"{"exclusive":{"parallel":3},"visibility_timeout":2000}"#);
     fixture.post_numbers(0..5).await;
     let (a, b) = two_consumers();
-    let of_a = lease_as(&fixture, &a, 10).await;
-    assert_eq!(numbers(&of_a), [0, 1, 2]);
+    let leases_of_a = lease_as(&fixture, &a, 10).await;
+    assert_eq!(numbers(&leases_of_a), [0, 1, 2]);
     wait_millis(1_200).await;
     // One of the three leases is extended, so that it stays live.
-    fixture.queue.extend(&[of_a.deliveries[1].lease.clone()], None).await.unwrap();
+    fixture.queue.extend(&[leases_of_a.deliveries[1].lease.clone()], None).await.unwrap();
     wait_millis(1_000).await;
-    let early = lease_as(&fixture, &b, 10).await;
-    assert!(early.deliveries.is_empty());
-    assert!(early.call_again_in.unwrap().as_millis() <= 1_200, "the consumer calls again when the last lease lapses");
+    let early_lease_reply = lease_as(&fixture, &b, 10).await;
+    assert!(early_lease_reply.deliveries.is_empty());
+    assert!(
+        early_lease_reply.call_again_in.unwrap().as_millis() <= 1_200,
+        "the consumer calls again when the last lease lapses"
+    );
     wait_millis(1_200).await;
     let taken_over = lease_as(&fixture, &b, 10).await;
     assert_eq!(numbers(&taken_over), [0, 1, 2], "in the order of posting");
-    assert_eq!(fixture.complete(&of_a.deliveries[0]).await, None);
+    assert_eq!(fixture.complete(&leases_of_a.deliveries[0]).await, None);
     fixture.assert_clean().await;
 }
 
@@ -79,9 +82,9 @@ async fn owner_without_leases_that_does_not_return_is_replaced() {
     fixture.queue.declare().await.unwrap();
     assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty());
     fixture.post(numbered(1)).await;
-    let early = lease_as(&fixture, &b, 1).await;
-    assert!(early.deliveries.is_empty());
-    assert!(early.call_again_in.unwrap().as_millis() <= 1_500);
+    let early_lease_reply = lease_as(&fixture, &b, 1).await;
+    assert!(early_lease_reply.deliveries.is_empty());
+    assert!(early_lease_reply.call_again_in.unwrap().as_millis() <= 1_500);
     wait_millis(1_510).await;
     assert_eq!(numbers(&lease_as(&fixture, &b, 1).await), [1]);
 }
@@ -92,10 +95,10 @@ async fn consumer_that_leases_once_owns_the_queue_only_during_its_leases() {
     fixture.post_numbers(0..3).await;
     for n in 0..3 {
         let request = LeaseRequest::new(ConsumerId::issue(), 5).without_owner_timeout();
-        let leased = fixture.queue.lease(&request).await.unwrap();
-        assert_eq!(numbers(&leased), [n]);
+        let lease_reply = fixture.queue.lease(&request).await.unwrap();
+        assert_eq!(numbers(&lease_reply), [n]);
         assert!(lease_as(&fixture, &ConsumerId::issue(), 1).await.deliveries.is_empty());
-        fixture.complete(&leased.deliveries[0]).await;
+        fixture.complete(&lease_reply.deliveries[0]).await;
     }
 }
 
@@ -109,20 +112,20 @@ async fn message_in_back_off_blocks_an_exclusive_queue_and_keeps_its_position() 
     assert!(blocked.deliveries.is_empty() && !blocked.more_is_ready);
     assert!(blocked.call_again_in.unwrap().as_millis() <= 1_000);
     wait_millis(1_010).await;
-    let again = fixture.lease_one().await;
-    assert_eq!(again.message.id, first.message.id);
+    let second_delivery = fixture.lease_one().await;
+    assert_eq!(second_delivery.message.id, first.message.id);
     // A pause that the handler chose, and a release with a pause, block the queue, too.
-    fixture.settle(&again, Action::FailAndRetryAfter(failure(), Millis::new(1_000))).await;
+    fixture.settle(&second_delivery, Action::FailAndRetryAfter(failure(), Millis::new(1_000))).await;
     assert!(fixture.lease(1).await.deliveries.is_empty());
     wait_millis(1_010).await;
-    let again = fixture.lease_one().await;
-    fixture.settle(&again, Action::Release(Some(Millis::from_secs(60)))).await;
+    let second_delivery = fixture.lease_one().await;
+    fixture.settle(&second_delivery, Action::Release(Some(Millis::from_secs(60)))).await;
     assert!(fixture.lease(1).await.deliveries.is_empty());
     // Promoting or cancelling the message unblocks the queue.
     fixture.queue.promote(&first.message.id).await.unwrap();
-    let again = fixture.lease_one().await;
-    assert_eq!(again.message.id, first.message.id);
-    fixture.settle(&again, Action::Release(Some(Millis::from_secs(60)))).await;
+    let second_delivery = fixture.lease_one().await;
+    assert_eq!(second_delivery.message.id, first.message.id);
+    fixture.settle(&second_delivery, Action::Release(Some(Millis::from_secs(60)))).await;
     fixture.queue.cancel(&first.message.id).await.unwrap();
     assert_eq!(numbers(&fixture.lease(1).await), [1]);
     fixture.assert_clean().await;
@@ -184,13 +187,13 @@ async fn queue_that_becomes_exclusive_waits_for_all_current_leases() {
     let fixture = TestQueue::with_settings("{}");
     fixture.post_numbers(0..4).await;
     let (a, b) = two_consumers();
-    let of_a = lease_as(&fixture, &a, 1).await;
-    let of_b = lease_as(&fixture, &b, 1).await;
+    let leases_of_a = lease_as(&fixture, &a, 1).await;
+    let leases_of_b = lease_as(&fixture, &b, 1).await;
     fixture.queue.configure(&json!({"exclusive": true})).await.unwrap();
     assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty());
-    fixture.complete(&of_a.deliveries[0]).await;
+    fixture.complete(&leases_of_a.deliveries[0]).await;
     assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty(), "the lease of the other consumer is live");
-    fixture.complete(&of_b.deliveries[0]).await;
+    fixture.complete(&leases_of_b.deliveries[0]).await;
     assert_eq!(numbers(&lease_as(&fixture, &a, 1).await), [2]);
     fixture.queue.configure(&json!({"exclusive": null})).await.unwrap();
     assert_eq!(numbers(&lease_as(&fixture, &b, 1).await), [3]);
@@ -211,17 +214,17 @@ async fn consume(fixture: Arc<TestQueue>, until: tokio::time::Instant) -> Vec<(C
     while tokio::time::Instant::now() < until {
         let consumer = ConsumerId::issue();
         for _ in 0..rand::random_range(1..8) {
-            let leased = lease_as(&fixture, &consumer, 5).await;
-            let deliveries: Vec<Delivery> = leased.deliveries;
+            let lease_reply = lease_as(&fixture, &consumer, 5).await;
+            let deliveries: Vec<Delivery> = lease_reply.deliveries;
             assert!(deliveries.len() <= 1);
             for delivery in deliveries {
-                let from = delivery.message.started_at.unwrap().as_millis();
+                let run_start = delivery.message.started_at.unwrap().as_millis();
                 wait_millis(rand::random_range(0..15)).await;
                 let number = delivery.message.data.get().parse().unwrap();
                 let (action, completed) = match rand::random_range(0..10) {
                     // The consumer dies with the lease.
                     0 => {
-                        lease_times.push((consumer.clone(), from, delivery.lease_expires_at.as_millis(), number));
+                        lease_times.push((consumer.clone(), run_start, delivery.lease_expires_at.as_millis(), number));
                         continue;
                     }
                     1 => (Action::Fail(failure()), None),
@@ -231,7 +234,7 @@ async fn consume(fixture: Arc<TestQueue>, until: tokio::time::Instant) -> Vec<(C
                 // The lease ends after this instant, unless its deadline comes first.
                 let to = redis_millis(&fixture).min(delivery.lease_expires_at.as_millis());
                 fixture.settle(&delivery, action).await;
-                lease_times.push((consumer.clone(), from, to, completed.unwrap_or(u64::MAX)));
+                lease_times.push((consumer.clone(), run_start, to, completed.unwrap_or(u64::MAX)));
             }
             wait_millis(rand::random_range(0..5)).await;
         }
@@ -250,8 +253,8 @@ async fn live_leases_of_two_consumers_never_overlap_and_order_is_kept() {
     for thousand in 0..2 {
         fixture.post_numbers(thousand * 1_000..(thousand + 1) * 1_000).await;
     }
-    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(4);
-    let consumers: Vec<_> = (0..6).map(|_| tokio::spawn(consume(Arc::clone(&fixture), until))).collect();
+    let end_time = tokio::time::Instant::now() + std::time::Duration::from_secs(4);
+    let consumers: Vec<_> = (0..6).map(|_| tokio::spawn(consume(Arc::clone(&fixture), end_time))).collect();
     let mut lease_times = Vec::new();
     for consumer in consumers {
         lease_times.extend(consumer.await.unwrap());
@@ -263,9 +266,10 @@ async fn live_leases_of_two_consumers_never_overlap_and_order_is_kept() {
         }
     }
     let page = fixture.queue.list(queue_core::State::Completed, 1_000, None).await.unwrap();
-    let mut completed: Vec<u64> = page.messages.iter().map(|message| message.data.get().parse().unwrap()).collect();
-    completed.reverse();
-    assert!(completed.len() > 20, "{} completed", completed.len());
-    assert_eq!(completed, (0..completed.len() as u64).collect::<Vec<_>>(), "in the order posted");
+    let mut completed_numbers: Vec<u64> =
+        page.messages.iter().map(|message| message.data.get().parse().unwrap()).collect();
+    completed_numbers.reverse();
+    assert!(completed_numbers.len() > 20, "{} completed", completed_numbers.len());
+    assert_eq!(completed_numbers, (0..completed_numbers.len() as u64).collect::<Vec<_>>(), "in the order posted");
     fixture.assert_clean().await;
 }

@@ -4,7 +4,7 @@ use queue_core::{Action, Changed, Millis, NewMessage, State};
 
 use crate::{TestQueue, failure, numbered, numbers, prioritized, wait_millis};
 
-fn with_ttl(data: u64, ttl_ms: u64) -> NewMessage {
+fn message_with_ttl(data: u64, ttl_ms: u64) -> NewMessage {
     NewMessage { ttl: Some(Millis::new(ttl_ms).try_into().unwrap()), ..numbered(data) }
 }
 
@@ -13,13 +13,16 @@ async fn message_not_started_within_its_ttl_fails_as_expired_in_any_state() {
     let fixture = TestQueue::new();
     let hold = Some("k".parse().unwrap());
     let ids = [
-        fixture.post(with_ttl(0, 50)).await.id,
-        fixture.post(NewMessage { delay: Some(Millis::from_secs(60).try_into().unwrap()), ..with_ttl(1, 50) }).await.id,
-        fixture.post(NewMessage { hold, ..with_ttl(2, 50) }).await.id,
+        fixture.post(message_with_ttl(0, 50)).await.id,
+        fixture
+            .post(NewMessage { delay: Some(Millis::from_secs(60).try_into().unwrap()), ..message_with_ttl(1, 50) })
+            .await
+            .id,
+        fixture.post(NewMessage { hold, ..message_with_ttl(2, 50) }).await.id,
         fixture.post(NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..prioritized(3, -1) }).await.id,
     ];
-    let lasting = fixture.post(with_ttl(4, 60_000)).await;
-    assert_eq!(lasting.expires_at.unwrap(), lasting.created_at + Millis::from_secs(60));
+    let lasting_message = fixture.post(message_with_ttl(4, 60_000)).await;
+    assert_eq!(lasting_message.expires_at.unwrap(), lasting_message.created_at + Millis::from_secs(60));
     wait_millis(60).await;
     assert_eq!(numbers(&fixture.lease(10).await), [4]);
     for id in &ids {
@@ -37,7 +40,7 @@ async fn message_not_started_within_its_ttl_fails_as_expired_in_any_state() {
 #[tokio::test]
 async fn message_is_not_delivered_after_its_ttl_when_hundreds_have_expired() {
     let fixture = TestQueue::new();
-    fixture.queue.enqueue((0..900).map(|n| with_ttl(n, 60)).collect()).await.unwrap();
+    fixture.queue.enqueue((0..900).map(|n| message_with_ttl(n, 60)).collect()).await.unwrap();
     fixture.post(numbered(900)).await;
     wait_millis(70).await;
     let mut seen = Vec::new();
@@ -52,15 +55,15 @@ async fn message_is_not_delivered_after_its_ttl_when_hundreds_have_expired() {
 #[tokio::test]
 async fn message_that_was_attempted_does_not_expire_and_a_released_one_does() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":30,"jitter":0}}"#);
-    let posted = fixture.post(with_ttl(1, 1_500)).await;
+    let posted_message = fixture.post(message_with_ttl(1, 1_500)).await;
     let delivery = fixture.lease_one().await;
     fixture.settle(&delivery, Action::Fail(failure())).await;
     wait_millis(1_550).await;
-    let again = fixture.lease_one().await;
-    assert_eq!(again.message.id, posted.id, "an attempt was made in time");
-    fixture.complete(&again).await;
+    let second_delivery = fixture.lease_one().await;
+    assert_eq!(second_delivery.message.id, posted_message.id, "an attempt was made in time");
+    fixture.complete(&second_delivery).await;
 
-    let released = fixture.post(with_ttl(2, 1_500)).await;
+    let released = fixture.post(message_with_ttl(2, 1_500)).await;
     let delivery = fixture.lease_one().await;
     fixture.settle(&delivery, Action::Release(None)).await;
     wait_millis(1_550).await;
@@ -72,13 +75,13 @@ async fn message_that_was_attempted_does_not_expire_and_a_released_one_does() {
 #[tokio::test]
 async fn manual_retry_removes_the_ttl() {
     let fixture = TestQueue::new();
-    let posted = fixture.post(with_ttl(1, 30)).await;
+    let posted_message = fixture.post(message_with_ttl(1, 30)).await;
     fixture.post(numbered(2)).await;
     wait_millis(40).await;
     fixture.queue.maintain().await.unwrap();
-    assert_eq!(fixture.read(&posted.id).await.state, State::Failed);
-    assert_eq!(fixture.queue.retry(&posted.id).await.unwrap(), Changed::Done);
-    let message = fixture.read(&posted.id).await;
+    assert_eq!(fixture.read(&posted_message.id).await.state, State::Failed);
+    assert_eq!(fixture.queue.retry(&posted_message.id).await.unwrap(), Changed::Done);
+    let message = fixture.read(&posted_message.id).await;
     assert_eq!((message.state, message.expires_at), (State::Waiting, None));
     assert_eq!(message.error.unwrap().code, "expired", "the last error is kept");
     assert_eq!(
@@ -93,7 +96,7 @@ async fn manual_retry_removes_the_ttl() {
 async fn a_run_that_outlives_its_timeout_is_a_failed_attempt_for_any_consumer() {
     let fixture =
         TestQueue::with_settings(r#"{"timeout":2000,"max_attempts":2,"backoff":{"type":"fixed","delay":10}}"#);
-    let posted = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;
     assert_eq!(delivery.timeout, Some(Millis::new(2_000)));
     let started = delivery.message.started_at.unwrap();
@@ -102,23 +105,23 @@ async fn a_run_that_outlives_its_timeout_is_a_failed_attempt_for_any_consumer() 
         started + Millis::new(2_500),
         "the worker has half a second to report the timeout"
     );
-    let extended = fixture.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
+    let extend_outcomes = fixture.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
     assert_eq!(
-        extended,
+        extend_outcomes,
         [queue_core::Extended::Until(started + Millis::new(2_500))],
         "an extension does not pass the end of the run"
     );
     wait_millis(2_520).await;
     fixture.queue.maintain().await.unwrap();
-    let message = fixture.read(&posted.id).await;
+    let message = fixture.read(&posted_message.id).await;
     assert_eq!((message.attempts_made, message.lapses), (1, 0));
     assert_eq!(message.error.unwrap().code, "timed_out");
     assert_eq!(fixture.complete(&delivery).await, None);
     // The timeout of a message replaces that of the queue.
     let own = fixture.post(NewMessage { timeout: Some(Millis::from_secs(9).try_into().unwrap()), ..numbered(2) }).await;
     wait_millis(20).await;
-    let leased = fixture.lease(10).await;
-    let delivery = leased.deliveries.iter().find(|delivery| delivery.message.id == own.id).unwrap();
+    let lease_reply = fixture.lease(10).await;
+    let delivery = lease_reply.deliveries.iter().find(|delivery| delivery.message.id == own.id).unwrap();
     assert_eq!(delivery.timeout, Some(Millis::from_secs(9)));
     fixture.assert_clean().await;
 }

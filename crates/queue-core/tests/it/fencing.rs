@@ -7,10 +7,10 @@ use crate::{TestQueue, delayed, done, failure, numbered, numbers, prioritized, w
 #[tokio::test]
 async fn a_completed_message_keeps_its_result() {
     let fixture = TestQueue::new();
-    let posted = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;
     assert_eq!(fixture.complete(&delivery).await, Some(State::Completed));
-    let message = fixture.read(&posted.id).await;
+    let message = fixture.read(&posted_message.id).await;
     assert_eq!((message.state, message.attempts_made, message.deliveries), (State::Completed, 1, 1));
     assert_eq!(message.result.unwrap().get(), "\"done\"");
     assert!(message.finished_at.unwrap() >= message.started_at.unwrap());
@@ -22,19 +22,22 @@ async fn a_completed_message_keeps_its_result() {
 async fn stale_token_changes_nothing_and_is_refused() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":100}"#);
     fixture.post(numbered(1)).await;
-    let killed = fixture.lease_one().await;
+    let lost_delivery = fixture.lease_one().await;
     wait_millis(120).await;
     let second = fixture.lease_one().await;
-    assert_ne!(killed.lease, second.lease);
+    assert_ne!(lost_delivery.lease, second.lease);
     for action in [done(), Action::Fail(failure()), Action::FailForGood(failure()), Action::Release(None)] {
-        assert_eq!(fixture.settle(&killed, action).await, None);
+        assert_eq!(fixture.settle(&lost_delivery, action).await, None);
     }
-    assert_eq!(fixture.queue.extend(std::slice::from_ref(&killed.lease), None).await.unwrap(), [Extended::LeaseOver]);
+    assert_eq!(
+        fixture.queue.extend(std::slice::from_ref(&lost_delivery.lease), None).await.unwrap(),
+        [Extended::LeaseOver]
+    );
     assert_eq!(fixture.complete(&second).await, Some(State::Completed));
-    assert_eq!(fixture.complete(&killed).await, None, "a result is never overwritten");
+    assert_eq!(fixture.complete(&lost_delivery).await, None, "a result is never overwritten");
     let token: LeaseToken = format!("{}-{}", second.lease.id(), "A".repeat(22)).parse().unwrap();
-    let guessed = Settlement { lease: token, action: done() };
-    assert_eq!(fixture.queue.settle(&[guessed]).await.unwrap(), [None]);
+    let guessed_settlement = Settlement { lease: token, action: done() };
+    assert_eq!(fixture.queue.settle(&[guessed_settlement]).await.unwrap(), [None]);
     fixture.assert_clean().await;
 }
 
@@ -56,8 +59,8 @@ async fn repeated_settle_is_answered_like_the_first_one() {
             assert_eq!(fixture.settle(&delivery, action.clone()).await, Some(state), "{action:?}, {round}");
         }
         // A settlement that differs from the first one is refused.
-        let other = if state == State::Completed { Action::Fail(failure()) } else { done() };
-        assert_eq!(fixture.settle(&delivery, other).await, None, "after {action:?}");
+        let other_action = if state == State::Completed { Action::Fail(failure()) } else { done() };
+        assert_eq!(fixture.settle(&delivery, other_action).await, None, "after {action:?}");
         for left in fixture.lease(10).await.deliveries {
             fixture.complete(&left).await;
         }
@@ -86,8 +89,8 @@ async fn one_settlement_twice_in_a_batch_counts_once() {
     fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;
     let settlement = Settlement { lease: delivery.lease, action: done() };
-    let settled = fixture.queue.settle(&[settlement.clone(), settlement]).await.unwrap();
-    assert_eq!(settled, [Some(State::Completed); 2]);
+    let settle_outcomes = fixture.queue.settle(&[settlement.clone(), settlement]).await.unwrap();
+    assert_eq!(settle_outcomes, [Some(State::Completed); 2]);
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.completed, 1);
     fixture.assert_clean().await;
 }
@@ -98,14 +101,17 @@ async fn a_lapsed_lease_may_still_complete_until_the_message_is_leased_again() {
     fixture.post(numbered(1)).await;
     fixture.post(prioritized(2, 5)).await;
     fixture.post(numbered(3)).await;
-    let late = fixture.lease(3).await;
+    let late_lease_reply = fixture.lease(3).await;
     wait_millis(1_550).await;
-    assert_eq!(fixture.queue.extend(&[late.deliveries[0].lease.clone()], None).await.unwrap(), [Extended::LeaseOver]);
+    assert_eq!(
+        fixture.queue.extend(&[late_lease_reply.deliveries[0].lease.clone()], None).await.unwrap(),
+        [Extended::LeaseOver]
+    );
     // Another consumer recovers the lapsed leases and takes one message; the other messages are in the waiting list again.
     fixture.post(prioritized(0, -1)).await;
     assert_eq!(numbers(&fixture.lease(1).await), [0]);
-    assert_eq!(fixture.settle(&late.deliveries[0], Action::Fail(failure())).await, None);
-    for delivery in &late.deliveries {
+    assert_eq!(fixture.settle(&late_lease_reply.deliveries[0], Action::Fail(failure())).await, None);
+    for delivery in &late_lease_reply.deliveries {
         assert_eq!(fixture.complete(delivery).await, Some(State::Completed));
         assert_eq!(fixture.complete(delivery).await, Some(State::Completed));
     }
@@ -124,8 +130,8 @@ async fn an_extended_lease_does_not_lapse() {
     let delivery = fixture.lease_one().await;
     for _ in 0..3 {
         wait_millis(800).await;
-        let extended = fixture.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
-        assert!(matches!(extended[0], Extended::Until(_)));
+        let extend_outcomes = fixture.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
+        assert!(matches!(extend_outcomes[0], Extended::Until(_)));
         assert!(fixture.lease(1).await.deliveries.is_empty());
     }
     assert_eq!(fixture.complete(&delivery).await, Some(State::Completed));
@@ -135,17 +141,20 @@ async fn an_extended_lease_does_not_lapse() {
 async fn released_messages_return_to_the_head_in_their_order_without_an_attempt() {
     let fixture = TestQueue::new();
     fixture.post_numbers(0..5).await;
-    let leased = fixture.lease(3).await;
-    let released: Vec<Settlement> = leased
+    let lease_reply = fixture.lease(3).await;
+    let releases: Vec<Settlement> = lease_reply
         .deliveries
         .iter()
         .rev()
         .map(|delivery| Settlement { lease: delivery.lease.clone(), action: Action::Release(None) })
         .collect();
-    fixture.queue.settle(&released).await.unwrap();
-    let again = fixture.lease(10).await;
-    assert_eq!(numbers(&again), [0, 1, 2, 3, 4]);
-    assert_eq!((again.deliveries[0].message.attempts_made, again.deliveries[0].message.deliveries), (0, 2));
+    fixture.queue.settle(&releases).await.unwrap();
+    let second_lease_reply = fixture.lease(10).await;
+    assert_eq!(numbers(&second_lease_reply), [0, 1, 2, 3, 4]);
+    assert_eq!(
+        (second_lease_reply.deliveries[0].message.attempts_made, second_lease_reply.deliveries[0].message.deliveries),
+        (0, 2)
+    );
     fixture.assert_clean().await;
 }
 

@@ -24,12 +24,12 @@ async fn lease(fixture: &TestQueue, max: usize) -> Vec<u64> {
 async fn drain(fixture: &TestQueue, max: usize) -> Vec<u64> {
     let mut all = Vec::new();
     loop {
-        let leased = fixture.lease(max).await;
-        if leased.deliveries.is_empty() {
+        let lease_reply = fixture.lease(max).await;
+        if lease_reply.deliveries.is_empty() {
             return all;
         }
-        all.extend(numbers(&leased));
-        for delivery in &leased.deliveries {
+        all.extend(numbers(&lease_reply));
+        for delivery in &lease_reply.deliveries {
             assert_eq!(fixture.complete(delivery).await, Some(State::Completed));
         }
     }
@@ -53,12 +53,12 @@ async fn one_message_of_a_group_is_active_at_a_time_and_groups_have_turns() {
     post(&fixture, "a", 0..3).await;
     post(&fixture, "b", 10..12).await;
     fixture.post_numbers([20, 21, 22]).await;
-    let leased = fixture.lease(10).await;
+    let lease_reply = fixture.lease(10).await;
     // The messages without a group have one turn among those of the groups, and use the rest of the call when no other turn is
     // left.
-    assert_eq!(numbers(&leased), [0, 10, 20, 21, 22]);
-    assert!(!leased.more_is_ready && !leased.permits_ahead);
-    for delivery in &leased.deliveries {
+    assert_eq!(numbers(&lease_reply), [0, 10, 20, 21, 22]);
+    assert!(!lease_reply.more_is_ready && !lease_reply.permits_ahead);
+    for delivery in &lease_reply.deliveries {
         fixture.complete(delivery).await;
     }
     assert_eq!(drain(&fixture, 10).await, [1, 11, 2]);
@@ -87,10 +87,10 @@ async fn changed_concurrency_holds_at_once_in_both_directions() {
     assert_eq!(lease(&fixture, 1_000).await.len() + lease(&fixture, 1_000).await.len(), 1_500);
     assert_eq!(lease(&fixture, 1).await.len(), 0, "each group has one active message");
     fixture.queue.configure(&json!({"groups": {"concurrency": 2}})).await.unwrap();
-    let mut more = lease(&fixture, 1_000).await;
-    more.extend(lease(&fixture, 1_000).await);
-    assert_eq!(more.len(), 1_500);
-    assert!(more.iter().all(|n| *n >= 10_000));
+    let mut later_leases = lease(&fixture, 1_000).await;
+    later_leases.extend(lease(&fixture, 1_000).await);
+    assert_eq!(later_leases.len(), 1_500);
+    assert!(later_leases.iter().all(|n| *n >= 10_000));
     fixture.queue.configure(&json!({"groups": null})).await.unwrap();
     post(&fixture, "g0", [1]).await;
     assert_eq!(lease(&fixture, 1).await.len(), 0);
@@ -119,17 +119,17 @@ async fn message_in_back_off_or_released_with_a_pause_keeps_the_place_of_its_gro
         let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":150,"jitter":0}}"#);
         post(&fixture, "a", 0..2).await;
         post(&fixture, "b", 10..12).await;
-        let leased = fixture.lease(10).await;
-        assert_eq!(numbers(&leased), [0, 10]);
-        assert_eq!(fixture.settle(&leased.deliveries[0], action).await, Some(State::Delayed));
-        fixture.complete(&leased.deliveries[1]).await;
-        let other = fixture.lease(10).await;
-        assert_eq!(numbers(&other), [11], "only the other group has a turn");
-        assert!(other.call_again_in.unwrap().as_millis() <= 150);
+        let lease_reply = fixture.lease(10).await;
+        assert_eq!(numbers(&lease_reply), [0, 10]);
+        assert_eq!(fixture.settle(&lease_reply.deliveries[0], action).await, Some(State::Delayed));
+        fixture.complete(&lease_reply.deliveries[1]).await;
+        let other_lease_reply = fixture.lease(10).await;
+        assert_eq!(numbers(&other_lease_reply), [11], "only the other group has a turn");
+        assert!(other_lease_reply.call_again_in.unwrap().as_millis() <= 150);
         fixture.assert_clean().await;
         wait_millis(200).await;
         assert_eq!(drain(&fixture, 10).await, [0, 1]);
-        fixture.complete(&other.deliveries[0]).await;
+        fixture.complete(&other_lease_reply.deliveries[0]).await;
         assert_nothing_left(&fixture).await;
     }
 }
@@ -142,10 +142,10 @@ async fn lapsed_and_undone_leases_return_their_messages_before_all_others_of_the
     fixture.queue.undo_leases(&[first.lease]).await.unwrap();
     assert_eq!(numbers(&fixture.lease(5).await), [0]);
     wait_millis(150).await;
-    let again = fixture.lease(5).await;
-    assert_eq!(numbers(&again), [0]);
-    assert_eq!(again.deliveries[0].message.lapses, 1);
-    fixture.complete(&again.deliveries[0]).await;
+    let second_lease_reply = fixture.lease(5).await;
+    assert_eq!(numbers(&second_lease_reply), [0]);
+    assert_eq!(second_lease_reply.deliveries[0].message.lapses, 1);
+    fixture.complete(&second_lease_reply.deliveries[0]).await;
     assert_eq!(drain(&fixture, 5).await, [1, 2]);
     assert_nothing_left(&fixture).await;
 }
@@ -170,18 +170,18 @@ async fn delayed_and_held_messages_join_their_group_by_id_when_they_are_due_or_r
         .enqueue(vec![in_group("a", delayed(0, 100)), in_group("a", numbered(1)), in_group("a", numbered(2))])
         .await
         .unwrap();
-    let held = NewMessage { hold: Some("k".parse().unwrap()), ..in_group("b", numbered(10)) };
-    fixture.queue.enqueue(vec![held, in_group("b", numbered(11)), in_group("b", numbered(12))]).await.unwrap();
-    let leased = fixture.lease(5).await;
-    assert_eq!(numbers(&leased), [1, 11]);
+    let held_message = NewMessage { hold: Some("k".parse().unwrap()), ..in_group("b", numbered(10)) };
+    fixture.queue.enqueue(vec![held_message, in_group("b", numbered(11)), in_group("b", numbered(12))]).await.unwrap();
+    let lease_reply = fixture.lease(5).await;
+    assert_eq!(numbers(&lease_reply), [1, 11]);
     wait_millis(150).await;
     fixture.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
-    for delivery in &leased.deliveries {
+    for delivery in &lease_reply.deliveries {
         fixture.complete(delivery).await;
     }
-    let next = fixture.lease(5).await;
-    assert_eq!(numbers(&next), [0, 10]);
-    for delivery in &next.deliveries {
+    let next_lease_reply = fixture.lease(5).await;
+    assert_eq!(numbers(&next_lease_reply), [0, 10]);
+    for delivery in &next_lease_reply.deliveries {
         fixture.complete(delivery).await;
     }
     assert_eq!(drain(&fixture, 5).await, [2, 12]);
@@ -198,10 +198,10 @@ async fn failing_cancelling_and_erasing_free_the_place_of_a_group() {
     fixture.settle(&second, Action::Fail(failure())).await;
     assert_eq!(lease(&fixture, 5).await.len(), 0, "the message of the group is in back-off");
     fixture.queue.cancel(&second.message.id).await.unwrap();
-    let third = fixture.lease_one().await;
-    assert_eq!(third.message.data.get(), "2");
-    fixture.settle(&third, Action::Fail(failure())).await;
-    fixture.queue.erase(&third.message.id).await.unwrap();
+    let third_delivery = fixture.lease_one().await;
+    assert_eq!(third_delivery.message.data.get(), "2");
+    fixture.settle(&third_delivery, Action::Fail(failure())).await;
+    fixture.queue.erase(&third_delivery.message.id).await.unwrap();
     assert_eq!(drain(&fixture, 5).await, [3]);
     assert_nothing_left(&fixture).await;
     // A dead letter that a client retries returns to its place in the group by its id.
@@ -231,10 +231,16 @@ async fn purges_empty_groups_and_keep_messages_posted_later() {
 #[tokio::test]
 async fn a_message_that_expires_costs_its_group_no_turn() {
     let fixture = TestQueue::new();
-    let short = |n| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..in_group("a", numbered(n)) };
+    let short_lived_message =
+        |n| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..in_group("a", numbered(n)) };
     fixture
         .queue
-        .enqueue((0..300).map(short).chain([in_group("a", numbered(300)), in_group("b", numbered(400))]).collect())
+        .enqueue(
+            (0..300)
+                .map(short_lived_message)
+                .chain([in_group("a", numbered(300)), in_group("b", numbered(400))])
+                .collect(),
+        )
         .await
         .unwrap();
     wait_millis(100).await;
@@ -251,17 +257,17 @@ async fn rate_limit_and_bytes_cost_a_group_no_turn() {
     }
     fixture.queue.configure(&json!({"groups": {"concurrency": null}})).await.unwrap();
     assert_eq!(lease(&fixture, 2).await, [0, 10]);
-    let limited = fixture.lease(5).await;
-    assert_eq!(numbers(&limited), [20]);
+    let limited_lease_reply = fixture.lease(5).await;
+    assert_eq!(numbers(&limited_lease_reply), [20]);
     wait_millis(350).await;
     assert_eq!(lease(&fixture, 5).await, [1, 11, 21]);
 
     let fixture = TestQueue::new();
-    let large =
+    let large_text =
         |n: u64| NewMessage::new(serde_json::value::to_raw_value(&format!("{n}{}", "x".repeat(2_000_000))).unwrap());
-    fixture.queue.enqueue(vec![in_group("a", numbered(0)), in_group("b", large(1))]).await.unwrap();
-    fixture.queue.enqueue(vec![in_group("c", large(2)), in_group("d", numbered(3))]).await.unwrap();
-    fixture.queue.enqueue(vec![in_group("e", large(4))]).await.unwrap();
+    fixture.queue.enqueue(vec![in_group("a", numbered(0)), in_group("b", large_text(1))]).await.unwrap();
+    fixture.queue.enqueue(vec![in_group("c", large_text(2)), in_group("d", numbered(3))]).await.unwrap();
+    fixture.queue.enqueue(vec![in_group("e", large_text(4))]).await.unwrap();
     let sizes =
         |deliveries: &[Delivery]| deliveries.iter().map(|d| d.message.data.get().len() > 100).collect::<Vec<_>>();
     assert_eq!(sizes(&fixture.lease(9).await.deliveries), [false, true, true, false]);
@@ -276,30 +282,32 @@ async fn tenant_with_a_large_backlog_does_not_delay_the_others() {
         for chunk in 0..100 {
             post(&fixture, "large", chunk * 1_000..(chunk + 1) * 1_000).await;
         }
-        let mut left: BTreeMap<String, u64> = (1..10).map(|tenant| (format!("tenant {tenant}"), 10)).collect();
-        for tenant in left.keys() {
+        let mut remaining_counts: BTreeMap<String, u64> =
+            (1..10).map(|tenant| (format!("tenant {tenant}"), 10)).collect();
+        for tenant in remaining_counts.keys() {
             post(&fixture, tenant, 0..10).await;
         }
         // In a round each group with a ready message and a free place gets one lease.
-        let mut rounds = 0;
-        while !left.is_empty() {
-            rounds += 1;
-            assert!(rounds <= 11, "{consumers} consumers: {left:?} are left");
-            let mut round = left.len() + 1;
+        let mut round_count = 0;
+        while !remaining_counts.is_empty() {
+            round_count += 1;
+            assert!(round_count <= 11, "{consumers} consumers: {remaining_counts:?} are left");
+            let mut round = remaining_counts.len() + 1;
             while round > 0 {
                 let share = round.div_ceil(consumers);
-                let leased = fixture.lease(share).await;
-                assert_eq!(leased.deliveries.len(), share);
+                let lease_reply = fixture.lease(share).await;
+                assert_eq!(lease_reply.deliveries.len(), share);
                 round -= share;
-                let groups = leased.deliveries.iter().map(|delivery| delivery.message.group.as_ref().unwrap().as_str());
+                let groups =
+                    lease_reply.deliveries.iter().map(|delivery| delivery.message.group.as_ref().unwrap().as_str());
                 for group in groups.filter(|group| *group != "large") {
-                    *left.get_mut(group).unwrap() -= 1;
+                    *remaining_counts.get_mut(group).unwrap() -= 1;
                 }
-                for delivery in &leased.deliveries {
+                for delivery in &lease_reply.deliveries {
                     fixture.complete(delivery).await;
                 }
             }
-            left.retain(|_, left| *left > 0);
+            remaining_counts.retain(|_, remaining_counts| *remaining_counts > 0);
         }
         fixture.assert_clean().await;
     }
@@ -352,17 +360,17 @@ async fn list_of_a_group_is_exact_for_waiting_messages_and_scans_other_states() 
 async fn exclusive_queue_refuses_groups_and_queue_with_groups_does_not_become_exclusive() {
     let fixture = TestQueue::new();
     fixture.post(in_group("a", delayed(1, 60_000))).await;
-    let refused = fixture.queue.configure(&json!({"exclusive": true})).await.unwrap_err();
-    assert!(matches!(&refused, Error::InvalidSetting(invalid) if invalid.is_conflict), "{refused}");
+    let refusal = fixture.queue.configure(&json!({"exclusive": true})).await.unwrap_err();
+    assert!(matches!(&refusal, Error::InvalidSetting(invalid) if invalid.is_conflict), "{refusal}");
     fixture.queue.purge(State::Delayed).await.unwrap();
     fixture.queue.configure(&json!({"exclusive": true})).await.unwrap();
     for alone in [true, false] {
-        let refused = if alone {
+        let refusal = if alone {
             fixture.queue.post(in_group("a", numbered(1))).await.map(drop)
         } else {
             fixture.queue.enqueue(vec![numbered(0), in_group("a", numbered(1))]).await.map(drop)
         };
-        assert!(matches!(refused, Err(Error::ExclusiveQueue)), "{refused:?}");
+        assert!(matches!(refusal, Err(Error::ExclusiveQueue)), "{refusal:?}");
     }
     fixture.queue.post(numbered(2)).await.unwrap();
     assert_eq!(lease(&fixture, 5).await, [2]);
@@ -406,11 +414,11 @@ async fn queue_with_groups_has_a_layout_that_older_versions_refuse() {
 async fn events_of_a_message_name_its_group() {
     let fixture = TestQueue::new();
     fixture.queue.declare().await.unwrap();
-    let begin = fixture.queue.listen().await.unwrap().unwrap();
+    let begin_id = fixture.queue.listen().await.unwrap().unwrap();
     post(&fixture, "a", [0]).await;
     let delivery = fixture.lease_one().await;
     fixture.settle(&delivery, done()).await;
-    let events = fixture.queue.all_events_after(begin).await.unwrap().unwrap();
+    let events = fixture.queue.all_events_after(begin_id).await.unwrap().unwrap();
     let groups: Vec<Value> =
         events.iter().map(|event| serde_json::from_str::<Value>(event.json()).unwrap()["group"].clone()).collect();
     assert_eq!(groups, vec![json!("a"); 3]);
@@ -421,8 +429,8 @@ async fn a_thousand_groups_of_one_message_leave_nothing_behind() {
     let fixture = TestQueue::new();
     let messages = (0..1_000).map(|n| in_group(&format!("user-{n}"), numbered(n)));
     fixture.queue.enqueue(messages.collect()).await.unwrap();
-    let mut leased = drain(&fixture, 33).await;
-    leased.sort_unstable();
-    assert!(leased.into_iter().eq(0..1_000));
+    let mut drained_messages = drain(&fixture, 33).await;
+    drained_messages.sort_unstable();
+    assert!(drained_messages.into_iter().eq(0..1_000));
     assert_nothing_left(&fixture).await;
 }

@@ -5,7 +5,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{TestQueue, numbered, numbers, wait_millis};
 
-fn held(data: u64, key: &str) -> NewMessage {
+fn message_with_hold_key(data: u64, key: &str) -> NewMessage {
     NewMessage { hold: Some(key.parse().unwrap()), ..numbered(data) }
 }
 
@@ -13,7 +13,7 @@ fn key(key: &str) -> SignalKey {
     key.parse().unwrap()
 }
 
-fn with_data(data: &str) -> Signal {
+fn signal_with_data(data: &str) -> Signal {
     Signal { data: Some(to_raw_value(data).unwrap()), ..Signal::default() }
 }
 
@@ -24,20 +24,20 @@ async fn signal(fixture: &TestQueue, name: &str) -> u64 {
 #[tokio::test]
 async fn held_messages_wait_for_the_signal_of_their_key_and_no_other() {
     let fixture = TestQueue::new();
-    let first = fixture.post(held(0, "a")).await;
+    let first = fixture.post(message_with_hold_key(0, "a")).await;
     assert_eq!((first.state, first.hold), (State::Held, Some(key("a"))));
     for (data, name) in [(1, "b"), (2, "a"), (3, "ab"), (4, "a")] {
-        fixture.post(held(data, name)).await;
+        fixture.post(message_with_hold_key(data, name)).await;
     }
     assert!(fixture.lease(10).await.deliveries.is_empty());
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.held, 5);
     assert_eq!(signal(&fixture, "a").await, 3);
-    let leased = fixture.lease(10).await;
-    assert_eq!(numbers(&leased), [0, 2, 4], "messages are released in the order posted");
-    assert_eq!(leased.deliveries[0].message.hold, None);
+    let lease_reply = fixture.lease(10).await;
+    assert_eq!(numbers(&lease_reply), [0, 2, 4], "messages are released in the order posted");
+    assert_eq!(lease_reply.deliveries[0].message.hold, None);
     assert_eq!(signal(&fixture, "a").await, 0, "a repeated signal releases nothing");
     assert_eq!(signal(&fixture, "unknown-key").await, 0);
-    fixture.post(held(5, "a")).await;
+    fixture.post(message_with_hold_key(5, "a")).await;
     assert!(
         fixture.lease(10).await.deliveries.is_empty(),
         "a signal releases only messages that are held when it is sent"
@@ -50,39 +50,40 @@ async fn held_messages_wait_for_the_signal_of_their_key_and_no_other() {
 #[tokio::test]
 async fn handlers_and_readers_see_the_data_of_the_signal() {
     let fixture = TestQueue::new();
-    let posted = fixture.post(held(1, "paid")).await;
-    fixture.post(held(2, "other")).await;
-    fixture.queue.signal(&key("paid"), &with_data("by card")).await.unwrap();
+    let posted_message = fixture.post(message_with_hold_key(1, "paid")).await;
+    fixture.post(message_with_hold_key(2, "other")).await;
+    fixture.queue.signal(&key("paid"), &signal_with_data("by card")).await.unwrap();
     signal(&fixture, "other").await;
-    let leased = fixture.lease(10).await;
+    let lease_reply = fixture.lease(10).await;
     let signals: Vec<Option<&str>> =
-        leased.deliveries.iter().map(|delivery| delivery.message.signal.as_deref().map(RawValue::get)).collect();
+        lease_reply.deliveries.iter().map(|delivery| delivery.message.signal.as_deref().map(RawValue::get)).collect();
     assert_eq!(signals, [Some("\"by card\""), None]);
-    assert_eq!(fixture.read(&posted.id).await.signal.unwrap().get(), "\"by card\"");
-    for delivery in &leased.deliveries {
+    assert_eq!(fixture.read(&posted_message.id).await.signal.unwrap().get(), "\"by card\"");
+    for delivery in &lease_reply.deliveries {
         fixture.complete(delivery).await;
     }
-    assert_eq!(fixture.queue.erase(&posted.id).await.unwrap(), Changed::Done);
+    assert_eq!(fixture.queue.erase(&posted_message.id).await.unwrap(), Changed::Done);
     assert_eq!(fixture.redis.command("EXISTS drover:{q}:signalled"), ":0", "the key is forgotten with the message");
 }
 
 #[tokio::test]
 async fn sticky_signal_releases_later_messages_until_it_expires() {
     let fixture = TestQueue::new();
-    let sticky = Signal { sticky_for: Some(Millis::new(1_500).try_into().unwrap()), ..with_data("open") };
+    let sticky_signal = Signal { sticky_for: Some(Millis::new(1_500).try_into().unwrap()), ..signal_with_data("open") };
     assert_eq!(
-        fixture.queue.signal(&key("gate"), &sticky).await.unwrap(),
+        fixture.queue.signal(&key("gate"), &sticky_signal).await.unwrap(),
         0,
         "a signal may be sent before there is a queue"
     );
-    let passed = fixture.post(held(1, "gate")).await;
+    let passed = fixture.post(message_with_hold_key(1, "gate")).await;
     assert_eq!((passed.state, passed.hold), (State::Waiting, None));
     assert_eq!(passed.signal.unwrap().get(), "\"open\"");
-    let later = NewMessage { delay: Some(Millis::new(50).try_into().unwrap()), ..held(2, "gate") };
-    assert_eq!(fixture.post(later).await.state, State::Delayed);
-    assert_eq!(fixture.post(held(3, "fence")).await.state, State::Held);
+    let later_message =
+        NewMessage { delay: Some(Millis::new(50).try_into().unwrap()), ..message_with_hold_key(2, "gate") };
+    assert_eq!(fixture.post(later_message).await.state, State::Delayed);
+    assert_eq!(fixture.post(message_with_hold_key(3, "fence")).await.state, State::Held);
     wait_millis(1_510).await;
-    assert_eq!(fixture.post(held(4, "gate")).await.state, State::Held);
+    assert_eq!(fixture.post(message_with_hold_key(4, "gate")).await.state, State::Held);
     assert_eq!(numbers(&fixture.lease(10).await), [1, 2]);
     fixture.queue.maintain().await.unwrap();
     assert_eq!(
@@ -96,14 +97,19 @@ async fn sticky_signal_releases_later_messages_until_it_expires() {
 #[tokio::test]
 async fn a_held_message_that_is_delayed_too_becomes_delayed() {
     let fixture = TestQueue::new();
-    let posted = fixture.post(NewMessage { delay: Some(Millis::new(1_500).try_into().unwrap()), ..held(1, "k") }).await;
-    assert_eq!(posted.state, State::Held);
+    let posted_message = fixture
+        .post(NewMessage { delay: Some(Millis::new(1_500).try_into().unwrap()), ..message_with_hold_key(1, "k") })
+        .await;
+    assert_eq!(posted_message.state, State::Held);
     assert_eq!(signal(&fixture, "k").await, 1);
-    let message = fixture.read(&posted.id).await;
-    assert_eq!((message.state, message.due_at), (State::Delayed, posted.due_at));
+    let message = fixture.read(&posted_message.id).await;
+    assert_eq!((message.state, message.due_at), (State::Delayed, posted_message.due_at));
     wait_millis(1_510).await;
     let delivery = fixture.lease_one().await;
-    assert!(delivery.message.started_at.unwrap() >= posted.due_at, "the message is not delivered before its due time");
+    assert!(
+        delivery.message.started_at.unwrap() >= posted_message.due_at,
+        "the message is not delivered before its due time"
+    );
 }
 
 #[tokio::test]
@@ -112,7 +118,7 @@ async fn held_messages_can_be_cancelled_erased_and_purged() {
     let mut ids = Vec::new();
     for n in 0..6 {
         let delay = (n % 2 == 1).then(|| Millis::from_secs(60).try_into().unwrap());
-        ids.push(fixture.post(NewMessage { delay, ..held(n, "k") }).await.id);
+        ids.push(fixture.post(NewMessage { delay, ..message_with_hold_key(n, "k") }).await.id);
     }
     assert_eq!(fixture.queue.cancel(&ids[0]).await.unwrap(), Changed::Done);
     assert_eq!(fixture.queue.cancel(&ids[1]).await.unwrap(), Changed::Done);
@@ -132,15 +138,15 @@ async fn held_messages_can_be_cancelled_erased_and_purged() {
 async fn interrupted_signal_is_continued_and_later_signals_wait_for_it() {
     let fixture = TestQueue::new();
     for _ in 0..3 {
-        fixture.queue.enqueue((0..1_000).map(|n| held(n, "k")).collect()).await.unwrap();
+        fixture.queue.enqueue((0..1_000).map(|n| message_with_hold_key(n, "k")).collect()).await.unwrap();
     }
     // The command writes the state that a process leaves when it stores a signal and then dies.
     let seq = fixture.redis.command("GET drover:{q}:seq").split("\r\n").nth(1).unwrap().to_owned();
     fixture.redis.command(&format!("HSET drover:{{q}}:signals k \"{seq}\\t1\""));
-    fixture.post(held(7, "k")).await;
+    fixture.post(message_with_hold_key(7, "k")).await;
     // The second signal first releases the rest of the first signal's messages, then those that were posted between the two
     // signals.
-    assert_eq!(fixture.queue.signal(&key("k"), &with_data("second")).await.unwrap(), 1);
+    assert_eq!(fixture.queue.signal(&key("k"), &signal_with_data("second")).await.unwrap(), 1);
     let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!((status.counts.held, status.counts.waiting), (0, 3_001));
     let mut data = Vec::new();
@@ -154,7 +160,7 @@ async fn interrupted_signal_is_continued_and_later_signals_wait_for_it() {
 
     // Maintenance also continues an unfinished signal.
     for _ in 0..2 {
-        fixture.queue.enqueue((0..1_000).map(|n| held(n, "j")).collect()).await.unwrap();
+        fixture.queue.enqueue((0..1_000).map(|n| message_with_hold_key(n, "j")).collect()).await.unwrap();
     }
     let seq = fixture.redis.command("GET drover:{q}:seq").split("\r\n").nth(1).unwrap().to_owned();
     fixture.redis.command(&format!("HSET drover:{{q}}:signals j \"{seq}\\t\""));
@@ -167,7 +173,7 @@ async fn interrupted_signal_is_continued_and_later_signals_wait_for_it() {
 #[tokio::test]
 async fn malformed_stored_signal_stops_no_other_signal() {
     let fixture = TestQueue::new();
-    fixture.post(held(1, "k")).await;
+    fixture.post(message_with_hold_key(1, "k")).await;
     fixture.redis.command("HSET drover:{q}:signals k garbage");
     fixture.queue.maintain().await.unwrap();
     assert_eq!(fixture.redis.command("EXISTS drover:{q}:signals"), ":0");

@@ -17,12 +17,12 @@ async fn repeated_request_is_answered_with_the_same_messages_and_a_different_one
         first[..],
         [Enqueued::Created(_), Enqueued::Duplicate(..), Enqueued::Created(_), Enqueued::Created(_)]
     ));
-    let again = fixture.queue.enqueue_once(batch(), &"k".parse().unwrap(), "abc").await.unwrap();
-    assert!(again.iter().all(|enqueued| matches!(enqueued, Enqueued::Duplicate(..))));
+    let repeated_outcomes = fixture.queue.enqueue_once(batch(), &"k".parse().unwrap(), "abc").await.unwrap();
+    assert!(repeated_outcomes.iter().all(|enqueued| matches!(enqueued, Enqueued::Duplicate(..))));
     let ids = |all: &[Enqueued]| all.iter().map(Enqueued::id).cloned().collect::<Vec<_>>();
-    assert_eq!(ids(&first), ids(&again));
-    let reused = fixture.queue.enqueue_once(vec![numbered(9)], &"k".parse().unwrap(), "abd").await;
-    assert!(matches!(reused, Err(Error::KeyReused)));
+    assert_eq!(ids(&first), ids(&repeated_outcomes));
+    let reuse_result = fixture.queue.enqueue_once(vec![numbered(9)], &"k".parse().unwrap(), "abd").await;
+    assert!(matches!(reuse_result, Err(Error::KeyReused)));
     fixture.queue.enqueue_once(vec![numbered(4)], &"l".parse().unwrap(), "abc").await.unwrap();
     assert_eq!(numbers(&fixture.lease(10).await), [1, 0, 2, 3, 4]);
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.enqueued, 5);
@@ -34,8 +34,8 @@ async fn a_key_is_forgotten_after_the_window_and_leaves_nothing() {
     let fixture = TestQueue::with_settings(r#"{"idempotency_window":"1s"}"#);
     fixture.queue.enqueue_once(vec![numbered(0)], &"k".parse().unwrap(), "a").await.unwrap();
     wait_millis(1_010).await;
-    let again = fixture.queue.enqueue_once(vec![numbered(1)], &"k".parse().unwrap(), "b").await.unwrap();
-    assert!(matches!(again[..], [Enqueued::Created(_)]));
+    let repeated_outcomes = fixture.queue.enqueue_once(vec![numbered(1)], &"k".parse().unwrap(), "b").await.unwrap();
+    assert!(matches!(repeated_outcomes[..], [Enqueued::Created(_)]));
     wait_millis(1_010).await;
     fixture.queue.maintain().await.unwrap();
     assert_eq!(fixture.redis.command("EXISTS drover:{q}:dedup drover:{q}:dedup_until"), ":0");
@@ -46,8 +46,8 @@ async fn repeated_post_of_a_forgotten_message_stores_nothing() {
     let fixture = TestQueue::with_settings(r#"{"retention":{"completed":{"count":0}}}"#);
     let first = fixture.queue.enqueue_once(vec![numbered(0)], &"k".parse().unwrap(), "a").await.unwrap();
     fixture.complete(&fixture.lease_one().await).await;
-    let again = fixture.queue.enqueue_once(vec![numbered(0)], &"k".parse().unwrap(), "a").await.unwrap();
-    assert!(matches!(&again[..], [Enqueued::Forgotten(id)] if id.as_str() == first[0].id().as_str()));
+    let repeated_outcomes = fixture.queue.enqueue_once(vec![numbered(0)], &"k".parse().unwrap(), "a").await.unwrap();
+    assert!(matches!(&repeated_outcomes[..], [Enqueued::Forgotten(id)] if id.as_str() == first[0].id().as_str()));
     assert!(fixture.lease(1).await.deliveries.is_empty());
 }
 
@@ -65,12 +65,13 @@ async fn concurrent_posts_with_one_key_or_one_id_store_one_message() {
             }
         })
     });
-    let mut created = 0;
+    let mut created_count = 0;
     for post in posts.collect::<Vec<_>>() {
-        let enqueued = post.await.unwrap();
-        created += enqueued.iter().filter(|enqueued| matches!(enqueued, Enqueued::Created(_))).count();
+        let enqueue_outcomes = post.await.unwrap();
+        created_count +=
+            enqueue_outcomes.iter().filter(|enqueue_outcomes| matches!(enqueue_outcomes, Enqueued::Created(_))).count();
     }
-    assert_eq!(created, 2);
+    assert_eq!(created_count, 2);
     assert_eq!(fixture.lease(10).await.deliveries.len(), 2);
     fixture.assert_clean().await;
 }
@@ -82,34 +83,34 @@ async fn full_queue_stores_nothing_until_a_message_has_finished() {
     fixture.post(crate::delayed(2, 60_000)).await;
     fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..numbered(3) }).await;
     let delivery = fixture.lease_one().await;
-    let urgent = fixture.post(crate::prioritized(4, -1)).await;
-    let full = fixture.queue.enqueue(vec![numbered(5), numbered(6)]).await;
-    assert!(matches!(full, Err(Error::QueueFull(5))), "a message counts in any state and of any priority");
-    fixture.queue.erase(&urgent.id).await.unwrap();
+    let urgent_message = fixture.post(crate::prioritized(4, -1)).await;
+    let full_queue_result = fixture.queue.enqueue(vec![numbered(5), numbered(6)]).await;
+    assert!(matches!(full_queue_result, Err(Error::QueueFull(5))), "a message counts in any state and of any priority");
+    fixture.queue.erase(&urgent_message.id).await.unwrap();
     let two = fixture.queue.enqueue(vec![numbered(4), numbered(5)]).await;
     assert!(matches!(two, Err(Error::QueueFull(5))));
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.enqueued, 5, "neither message is stored");
     let own = NewMessage { id: Some("own".parse().unwrap()), ..numbered(4) };
     fixture.post(own.clone()).await;
     assert!(matches!(fixture.queue.enqueue(vec![numbered(6)]).await, Err(Error::QueueFull(5))));
-    let again = fixture.queue.enqueue(vec![own]).await.unwrap();
-    assert!(matches!(again[..], [Enqueued::Duplicate(..)]), "a duplicate needs no room");
-    let keyed = fixture.queue.enqueue_once(vec![numbered(6)], &"k".parse().unwrap(), "a").await;
-    assert!(matches!(keyed, Err(Error::QueueFull(5))));
+    let repeated_outcomes = fixture.queue.enqueue(vec![own]).await.unwrap();
+    assert!(matches!(repeated_outcomes[..], [Enqueued::Duplicate(..)]), "a duplicate needs no room");
+    let keyed_result = fixture.queue.enqueue_once(vec![numbered(6)], &"k".parse().unwrap(), "a").await;
+    assert!(matches!(keyed_result, Err(Error::QueueFull(5))));
     fixture.complete(&delivery).await;
-    let keyed = fixture.queue.enqueue_once(vec![numbered(6)], &"k".parse().unwrap(), "a").await.unwrap();
-    assert!(matches!(keyed[..], [Enqueued::Created(_)]), "a refusal is not remembered");
-    assert_eq!(fixture.queue.cancel(keyed[0].id()).await.unwrap(), Changed::Done);
+    let keyed_outcomes = fixture.queue.enqueue_once(vec![numbered(6)], &"k".parse().unwrap(), "a").await.unwrap();
+    assert!(matches!(keyed_outcomes[..], [Enqueued::Created(_)]), "a refusal is not remembered");
+    assert_eq!(fixture.queue.cancel(keyed_outcomes[0].id()).await.unwrap(), Changed::Done);
     fixture.post(numbered(7)).await;
     fixture.assert_clean().await;
 }
 
-fn own(id: &str, data: u64) -> NewMessage {
+fn message_with_own_id(id: &str, data: u64) -> NewMessage {
     NewMessage { id: Some(id.parse().unwrap()), ..numbered(data) }
 }
 
 async fn is_taken(fixture: &TestQueue, id: &str) -> bool {
-    match fixture.queue.enqueue(vec![own(id, 9)]).await.unwrap().remove(0) {
+    match fixture.queue.enqueue(vec![message_with_own_id(id, 9)]).await.unwrap().remove(0) {
         Enqueued::Created(_) => false,
         Enqueued::Forgotten(own) => own.as_str() == id,
         other @ Enqueued::Duplicate(..) => panic!("the message is still kept: {other:?}"),
@@ -123,7 +124,11 @@ async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
         let settings =
             format!(r#"{{"id_window":2000,"max_attempts":1,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);
         let fixture = TestQueue::with_settings(&settings);
-        fixture.queue.enqueue(vec![own("completed", 1), own("failed", 2), numbered(3)]).await.unwrap();
+        fixture
+            .queue
+            .enqueue(vec![message_with_own_id("completed", 1), message_with_own_id("failed", 2), numbered(3)])
+            .await
+            .unwrap();
         let deliveries = fixture.lease(3).await.deliveries;
         fixture.complete(&deliveries[0]).await;
         fixture.settle(&deliveries[1], Action::Fail(failure())).await;
@@ -138,9 +143,9 @@ async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
         for id in ["completed", "failed"] {
             assert!(is_taken(&fixture, id).await, "{id}");
         }
-        let batch = vec![numbered(4), own("completed", 5), numbered(6)];
-        let enqueued = fixture.queue.enqueue(batch).await.unwrap();
-        assert!(matches!(enqueued[..], [Enqueued::Created(_), Enqueued::Forgotten(_), Enqueued::Created(_)]));
+        let batch = vec![numbered(4), message_with_own_id("completed", 5), numbered(6)];
+        let enqueue_outcomes = fixture.queue.enqueue(batch).await.unwrap();
+        assert!(matches!(enqueue_outcomes[..], [Enqueued::Created(_), Enqueued::Forgotten(_), Enqueued::Created(_)]));
         wait_millis(2_050).await;
         for id in ["completed", "failed"] {
             assert!(!is_taken(&fixture, id).await, "{id}: its window is over");
@@ -155,7 +160,7 @@ async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
 #[tokio::test]
 async fn without_a_window_an_own_id_is_free_when_its_message_is_forgotten() {
     let fixture = TestQueue::with_settings(r#"{"id_window":0,"retention":{"completed":{"count":0}}}"#);
-    fixture.post(own("a", 1)).await;
+    fixture.post(message_with_own_id("a", 1)).await;
     fixture.complete(&fixture.lease_one().await).await;
     assert_eq!(fixture.redis.command("EXISTS drover:{q}:taken"), ":0");
     assert!(!is_taken(&fixture, "a").await);
@@ -167,22 +172,22 @@ async fn erasing_and_purging_free_own_ids_at_once() {
     for state in ["completed", "failed", "waiting", "delayed"] {
         let message = NewMessage {
             delay: (state == "delayed").then(|| queue_core::Millis::from_secs(60).try_into().unwrap()),
-            ..own("a", 1)
+            ..message_with_own_id("a", 1)
         };
-        let erased = fixture.post(message.clone()).await.id;
-        let finish = async || {
+        let erased_id = fixture.post(message.clone()).await.id;
+        let finish_messages = async || {
             for delivery in fixture.lease(1).await.deliveries {
                 let action = if state == "failed" { Action::Fail(failure()) } else { crate::done() };
                 fixture.settle(&delivery, action).await;
             }
         };
         if state != "waiting" {
-            finish().await;
+            finish_messages().await;
         }
-        assert_eq!(fixture.queue.erase(&erased).await.unwrap(), Changed::Done, "{state}");
+        assert_eq!(fixture.queue.erase(&erased_id).await.unwrap(), Changed::Done, "{state}");
         fixture.post(message).await;
         if state != "waiting" {
-            finish().await;
+            finish_messages().await;
         }
         assert_eq!(fixture.queue.purge(state.parse().unwrap()).await.unwrap(), 1, "{state}");
         assert!(!is_taken(&fixture, "a").await, "{state}");
@@ -195,10 +200,10 @@ async fn erasing_and_purging_free_own_ids_at_once() {
 async fn own_ids_of_ten_thousand_messages_are_swept_in_steps() {
     let fixture = TestQueue::with_settings(r#"{"id_window":300,"retention":{"completed":{"count":0}}}"#);
     for thousand in 0..10 {
-        let batch = (0..1_000).map(|n| own(&format!("order {}", thousand * 1_000 + n), n)).collect();
+        let batch = (0..1_000).map(|n| message_with_own_id(&format!("order {}", thousand * 1_000 + n), n)).collect();
         fixture.queue.enqueue(batch).await.unwrap();
-        let leased = fixture.lease(1_000).await.deliveries;
-        let settlements: Vec<_> = leased
+        let deliveries_now = fixture.lease(1_000).await.deliveries;
+        let settlements: Vec<_> = deliveries_now
             .into_iter()
             .map(|delivery| queue_core::Settlement { lease: delivery.lease, action: crate::done() })
             .collect();
@@ -216,10 +221,10 @@ async fn own_ids_of_ten_thousand_messages_are_swept_in_steps() {
 #[tokio::test]
 async fn erasing_frees_an_own_id_whose_message_is_no_longer_kept() {
     let fixture = TestQueue::with_settings(r#"{"retention":{"completed":{"count":0}}}"#);
-    let posted = fixture.post(own("a", 1)).await.id;
+    let posted_id = fixture.post(message_with_own_id("a", 1)).await.id;
     fixture.complete(&fixture.lease_one().await).await;
     assert!(is_taken(&fixture, "a").await);
     assert_eq!(fixture.queue.erase(&"a".parse().unwrap()).await.unwrap(), Changed::Done);
-    assert_eq!(fixture.queue.erase(&posted).await.unwrap(), Changed::Unknown, "the message is erased already");
+    assert_eq!(fixture.queue.erase(&posted_id).await.unwrap(), Changed::Unknown, "the message is erased already");
     assert!(!is_taken(&fixture, "a").await);
 }

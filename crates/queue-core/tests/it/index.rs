@@ -27,18 +27,18 @@ fn slow_process(redis: &RedisServer, latency: Duration) -> SlowProcess {
     SlowProcess { queues, _proxy: proxy }
 }
 
-fn subscribed(queues: &Queues) -> Subscriber {
-    let subscriber = Subscriber::of_all_queues(queues.redis().clone());
+fn start_subscriber(queues: &Queues) -> Subscriber {
+    let subscriber = Subscriber::for_all_queues(queues.redis().clone());
     let running = subscriber.clone();
     tokio::spawn(async move { running.run(CancellationToken::new()).await });
     subscriber
 }
 
 fn maintain(queues: &Queues) {
-    let every = Duration::from_millis(100);
-    let mut maintenance = Maintenance::new(queues.clone(), subscribed(queues)).unwrap();
-    (maintenance.check_all_every, maintenance.keep_name_without_queue_for) = (every, every);
-    maintenance.scan_for_unlisted_every = every;
+    let pause_between_calls = Duration::from_millis(100);
+    let mut maintenance = Maintenance::new(queues.clone(), start_subscriber(queues)).unwrap();
+    (maintenance.check_all_every, maintenance.keep_name_without_queue_for) = (pause_between_calls, pause_between_calls);
+    maintenance.scan_for_unlisted_every = pause_between_calls;
     tokio::spawn(maintenance.run(CancellationToken::new()));
 }
 
@@ -63,7 +63,7 @@ async fn is_listed(queues: &Queues, queue: &QueueName) -> bool {
 #[tokio::test]
 async fn only_posts_settings_and_sticky_signals_create_a_queue() {
     let fixture = TestQueue::new();
-    let long_poll = LongPoll::new(subscribed(&fixture.queues), CancellationToken::new());
+    let long_poll = LongPoll::new(start_subscriber(&fixture.queues), CancellationToken::new());
     let queue = &fixture.queue;
     let key = "k".parse().unwrap();
     assert!(matches!(queue.lease(&request()).await, Err(Error::NoSuchQueue)));
@@ -78,8 +78,8 @@ async fn only_posts_settings_and_sticky_signals_create_a_queue() {
     assert!(!queue.delete().await.unwrap());
     assert_eq!(fixture.redis.command("DBSIZE"), ":0");
 
-    let sticky = Signal { sticky_for: Some(Millis::from_secs(1).try_into().unwrap()), ..Signal::default() };
-    assert_eq!(queue.signal(&key, &sticky).await.unwrap(), 0);
+    let sticky_signal = Signal { sticky_for: Some(Millis::from_secs(1).try_into().unwrap()), ..Signal::default() };
+    assert_eq!(queue.signal(&key, &sticky_signal).await.unwrap(), 0);
     assert!(is_listed(&fixture.queues, &name()).await);
     assert!(queue.delete().await.unwrap());
     queue.configure(&json!({"max_attempts": 9})).await.unwrap();
@@ -92,9 +92,9 @@ async fn only_posts_settings_and_sticky_signals_create_a_queue() {
 async fn a_process_learns_with_one_call_that_a_queue_exists() {
     let fixture = TestQueue::new();
     fixture.post(numbered(1)).await;
-    let other = connect(&fixture.redis, "{}").queue(&name());
+    let other_queue = connect(&fixture.redis, "{}").queue(&name());
     fixture.redis.command("CONFIG RESETSTAT");
-    other.enqueue(vec![numbered(2)]).await.unwrap();
+    other_queue.enqueue(vec![numbered(2)]).await.unwrap();
     let stats = fixture.redis.command("INFO commandstats");
     assert!(stats.contains("cmdstat_evalsha:calls=2,"), "declare and enqueue: {stats}");
     assert!(!stats.contains("cmdstat_zscore"), "the index is not read: {stats}");
@@ -104,9 +104,9 @@ async fn a_process_learns_with_one_call_that_a_queue_exists() {
 #[tokio::test]
 async fn long_poll_waits_until_its_queue_is_created() {
     let fixture = TestQueue::new();
-    let long_poll = LongPoll::new(subscribed(&fixture.queues), CancellationToken::new());
-    let waiting = long_poll.receive(&fixture.queue, request(), Millis::from_secs(20));
-    let (received, posted) = tokio::join!(waiting, async {
+    let long_poll = LongPoll::new(start_subscriber(&fixture.queues), CancellationToken::new());
+    let long_poll_answer = long_poll.receive(&fixture.queue, request(), Millis::from_secs(20));
+    let (received, posted) = tokio::join!(long_poll_answer, async {
         wait_millis(50).await;
         fixture.post(numbered(7)).await
     });
@@ -116,7 +116,7 @@ async fn long_poll_waits_until_its_queue_is_created() {
 #[tokio::test]
 async fn a_deleted_queue_stays_deleted_though_consumers_wait_at_it() {
     let fixture = TestQueue::new();
-    let long_poll = LongPoll::new(subscribed(&fixture.queues), CancellationToken::new());
+    let long_poll = LongPoll::new(start_subscriber(&fixture.queues), CancellationToken::new());
     for n in 0..100 {
         fixture.post(numbered(n)).await;
         let polls = (0..3).map(|_| {
@@ -137,17 +137,17 @@ async fn a_deleted_queue_stays_deleted_though_consumers_wait_at_it() {
 async fn a_queue_with_messages_is_listed_whatever_races_with_its_deletion() {
     let fixture = TestQueue::new();
     // One process is slow, so that the other one acts between its steps.
-    let slow = slow_process(&fixture.redis, Duration::from_millis(3));
+    let slow_process = slow_process(&fixture.redis, Duration::from_millis(3));
     for round in 0..120_u64 {
         let name: QueueName = format!("c{round}").parse().unwrap();
-        let (here, there) = (fixture.queues.queue(&name), slow.queues.queue(&name));
+        let (here, there) = (fixture.queues.queue(&name), slow_process.queues.queue(&name));
         let (remover, poster) = if round % 2 == 0 { (&there, &here) } else { (&here, &there) };
         here.enqueue(vec![numbered(0)]).await.unwrap();
-        let posting = async {
+        let post_task = async {
             wait_millis(round % 40).await;
             poster.enqueue(vec![numbered(1)]).await.unwrap();
         };
-        let (deleted, ()) = tokio::join!(remover.delete(), posting);
+        let (deleted, ()) = tokio::join!(remover.delete(), post_task);
         deleted.unwrap();
         let exists = here.status().await.unwrap().is_some();
         assert!(
@@ -160,38 +160,38 @@ async fn a_queue_with_messages_is_listed_whatever_races_with_its_deletion() {
 #[tokio::test]
 async fn posts_that_race_with_deletions_are_stored() {
     let fixture = TestQueue::new();
-    let others = connect(&fixture.redis, "{}");
-    let queue = others.queue(&name());
-    let deleting = async {
+    let other_queue = connect(&fixture.redis, "{}");
+    let queue = other_queue.queue(&name());
+    let delete_task = async {
         for _ in 0..400 {
             queue.delete().await.unwrap();
         }
     };
-    let posting = async {
+    let post_task = async {
         for n in 0..600 {
             fixture.post(numbered(n)).await;
         }
     };
-    tokio::join!(deleting, posting);
+    tokio::join!(delete_task, post_task);
 }
 
 #[tokio::test]
 async fn a_deletion_does_not_affect_a_queue_that_is_created_after_it() {
     let fixture = TestQueue::new();
-    let slow = slow_process(&fixture.redis, Duration::from_millis(300));
+    let slow_process = slow_process(&fixture.redis, Duration::from_millis(300));
     fixture.post(numbered(1)).await;
-    let deleting = slow.queues.queue(&name());
+    let deleted_queue = slow_process.queues.queue(&name());
     for _ in 0..2 {
-        deleting.status().await.unwrap(); // The slow process opens its connections.
+        deleted_queue.status().await.unwrap(); // The slow process opens its connections.
     }
     let existence_checks = || {
         let stats = fixture.redis.command("INFO commandstats");
         stats.lines().find_map(|line| line.strip_prefix("cmdstat_hget:")?.split(',').next()).map(str::to_owned)
     };
-    let before = existence_checks();
-    let (deleted, ()) = tokio::join!(deleting.delete(), async {
+    let calls_before = existence_checks();
+    let (deleted, ()) = tokio::join!(deleted_queue.delete(), async {
         // The slow process deletes the name 600 ms after it checked the queue.
-        while existence_checks() == before {
+        while existence_checks() == calls_before {
             wait_millis(5).await;
         }
         fixture.queue.delete().await.unwrap();
@@ -238,13 +238,13 @@ async fn names_are_read_by_prefix_and_in_pages() {
     for other in ["a", "b", "c", "B00001", "b-x"] {
         fixture.redis.command(&format!("ZADD drover:queues 0 {other}"));
     }
-    let found = async |start| -> Vec<String> {
+    let found_names = async |start| -> Vec<String> {
         fixture.queues.names_with_prefix(start).await.unwrap().iter().map(ToString::to_string).collect()
     };
-    assert_eq!(found("b0").await, expected);
-    assert_eq!(found("c").await, ["c"]);
-    assert_eq!(found("d").await, <[String; 0]>::default());
-    assert_eq!(found("").await.len(), 2_305);
+    assert_eq!(found_names("b0").await, expected);
+    assert_eq!(found_names("c").await, ["c"]);
+    assert_eq!(found_names("d").await, <[String; 0]>::default());
+    assert_eq!(found_names("").await.len(), 2_305);
 }
 
 #[tokio::test]
@@ -255,26 +255,26 @@ async fn queues_of_a_page_are_read_at_the_same_time() {
         queue.configure(&json!({"max_attempts": 5})).await.unwrap();
     }
     // 150 reads of 100 ms one after the other would take 15 s.
-    let slow = slow_process(&fixture.redis, Duration::from_millis(50));
+    let slow_process = slow_process(&fixture.redis, Duration::from_millis(50));
     let all = [QueuePattern::all()];
     let ninth = "b009".parse().unwrap();
-    let listing = slow.queues.list(&all, "b", Some(&ninth), 150);
+    let listing = slow_process.queues.list(&all, "b", Some(&ninth), 150);
     let (listed, next) = timeout(Duration::from_secs(10), listing).await.unwrap().unwrap();
     let names: Vec<String> = listed.iter().map(|status| status.queue.to_string()).collect();
     assert_eq!(names, (10..160).map(|n| format!("b{n:03}")).collect::<Vec<_>>());
     assert_eq!(next.unwrap().as_str(), "b159");
     let (rest, next) = fixture.queues.list(&all, "b", Some(&"b159".parse().unwrap()), 40).await.unwrap();
     assert_eq!((rest.len(), next), (40, None), "no queue follows the last one");
-    let before = fixture.queues.list(&all, "b", Some(&"a".parse().unwrap()), 1).await.unwrap();
-    assert_eq!(before.0[0].queue.as_str(), "b000");
+    let page_before = fixture.queues.list(&all, "b", Some(&"a".parse().unwrap()), 1).await.unwrap();
+    assert_eq!(page_before.0[0].queue.as_str(), "b000");
 }
 
 #[tokio::test]
 async fn a_wait_ends_when_its_queue_is_deleted() {
     let fixture = TestQueue::new();
-    let subscriber = subscribed(&fixture.queues);
-    let posted = fixture.post(numbered(1)).await;
-    let waiting = fixture.queue.read_when_finished(&posted.id, Millis::from_secs(60), &subscriber);
+    let subscriber = start_subscriber(&fixture.queues);
+    let posted_message = fixture.post(numbered(1)).await;
+    let wait_for_result = fixture.queue.read_when_finished(&posted_message.id, Millis::from_secs(60), &subscriber);
     let delete_when_awaited = async {
         while fixture.redis.command("EXISTS drover:{q}:awaited") != ":1" {
             wait_millis(5).await;
@@ -282,7 +282,7 @@ async fn a_wait_ends_when_its_queue_is_deleted() {
         fixture.queue.delete().await.unwrap();
     };
     let (found, ()) =
-        timeout(Duration::from_secs(20), async { tokio::join!(waiting, delete_when_awaited) }).await.unwrap();
+        timeout(Duration::from_secs(20), async { tokio::join!(wait_for_result, delete_when_awaited) }).await.unwrap();
     assert!(found.unwrap().is_none());
 }
 
@@ -292,8 +292,8 @@ async fn queues_that_were_deleted_leave_nothing_behind() {
     maintain(&fixture.queues);
     let round = async |queue: &Arc<Queue>| {
         queue.enqueue(vec![numbered(1), numbered(2)]).await.unwrap();
-        let leased = queue.lease(&request()).await.unwrap();
-        assert_eq!(leased.deliveries.len(), 1);
+        let lease_reply = queue.lease(&request()).await.unwrap();
+        assert_eq!(lease_reply.deliveries.len(), 1);
         queue.delete().await.unwrap();
     };
     for n in 0..1_000 {
@@ -307,6 +307,6 @@ async fn queues_that_were_deleted_leave_nothing_behind() {
 async fn index_of_another_layout_is_refused_with_instructions() {
     let fixture = TestQueue::new();
     fixture.redis.command("SADD drover:queues q");
-    let refused = fixture.queue.enqueue(vec![numbered(1)]).await.unwrap_err().to_string();
-    assert!(refused.contains("drover:queues has data layout 1") && refused.contains("run the version"), "{refused}");
+    let refusal = fixture.queue.enqueue(vec![numbered(1)]).await.unwrap_err().to_string();
+    assert!(refusal.contains("drover:queues has data layout 1") && refusal.contains("run the version"), "{refusal}");
 }

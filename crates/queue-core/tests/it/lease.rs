@@ -41,18 +41,18 @@ async fn priority_is_kept_through_a_delay() {
 async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
     let fixture = TestQueue::new();
     let due = fixture.post(delayed(0, 2_000)).await.due_at;
-    let at_due = |data| NewMessage { deliver_at: Some(due), ..numbered(data) };
-    fixture.queue.enqueue((1..200).map(at_due).collect()).await.unwrap();
-    assert_eq!(fixture.read(&fixture.post(at_due(200)).await.id).await.state, State::Delayed);
+    let message_at_due_time = |data| NewMessage { deliver_at: Some(due), ..numbered(data) };
+    fixture.queue.enqueue((1..200).map(message_at_due_time).collect()).await.unwrap();
+    assert_eq!(fixture.read(&fixture.post(message_at_due_time(200)).await.id).await.state, State::Delayed);
     let mut seen = Vec::new();
     while seen.len() < 201 {
-        let leased = fixture.lease(50).await;
-        for delivery in &leased.deliveries {
+        let lease_reply = fixture.lease(50).await;
+        for delivery in &lease_reply.deliveries {
             assert!(delivery.message.started_at.unwrap() >= due, "the message is not delivered before its due time");
         }
-        seen.extend(numbers(&leased));
-        if leased.deliveries.is_empty() {
-            tokio::time::sleep(leased.call_again_in.expect("a message will be due")).await;
+        seen.extend(numbers(&lease_reply));
+        if lease_reply.deliveries.is_empty() {
+            tokio::time::sleep(lease_reply.call_again_in.expect("a message will be due")).await;
         }
     }
     assert_eq!(seen, (0..=200).collect::<Vec<_>>());
@@ -62,25 +62,25 @@ async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
 #[tokio::test]
 async fn active_message_shows_its_consumer_and_its_start() {
     let fixture = TestQueue::new();
-    let posted = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;
-    assert_eq!(delivery.message.id, posted.id);
-    let read = fixture.read(&posted.id).await;
-    assert_eq!(serde_json::to_value(&read).unwrap(), serde_json::to_value(&delivery.message).unwrap());
-    assert_eq!((read.state, read.deliveries, read.attempts_made), (State::Active, 1, 0));
-    assert_eq!(read.consumer.as_ref(), Some(&fixture.consumer));
-    assert_eq!(read.started_at.unwrap() + Millis::from_secs(30), delivery.lease_expires_at);
+    assert_eq!(delivery.message.id, posted_message.id);
+    let read_message = fixture.read(&posted_message.id).await;
+    assert_eq!(serde_json::to_value(&read_message).unwrap(), serde_json::to_value(&delivery.message).unwrap());
+    assert_eq!((read_message.state, read_message.deliveries, read_message.attempts_made), (State::Active, 1, 0));
+    assert_eq!(read_message.consumer.as_ref(), Some(&fixture.consumer));
+    assert_eq!(read_message.started_at.unwrap() + Millis::from_secs(30), delivery.lease_expires_at);
 }
 
 #[tokio::test]
 async fn lease_has_its_own_visibility_timeout_or_that_of_the_queue() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"5s"}"#);
     fixture.post_numbers(0..2).await;
-    let of_the_queue = fixture.lease(1).await;
-    assert_eq!(of_the_queue.visibility_timeout, Millis::from_secs(5));
+    let reply_with_queue_timeout = fixture.lease(1).await;
+    assert_eq!(reply_with_queue_timeout.visibility_timeout, Millis::from_secs(5));
     let own = LeaseRequest { visibility_timeout: Some(Millis::from_secs(7)), ..fixture.request(1) };
-    let of_the_lease = fixture.queue.lease(&own).await.unwrap();
-    assert_eq!(of_the_lease.visibility_timeout, Millis::from_secs(7));
+    let reply_with_own_timeout = fixture.queue.lease(&own).await.unwrap();
+    assert_eq!(reply_with_own_timeout.visibility_timeout, Millis::from_secs(7));
 }
 
 #[tokio::test]
@@ -88,15 +88,15 @@ async fn lapsed_lease_goes_to_the_head_of_the_waiting_list_and_counts() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":1500}"#);
     fixture.post_numbers(0..4).await;
     assert_eq!(numbers(&fixture.lease(2).await), [0, 1]);
-    let before = fixture.lease(1).await;
-    assert_eq!(numbers(&before), [2]);
+    let first_lease_reply = fixture.lease(1).await;
+    assert_eq!(numbers(&first_lease_reply), [2]);
     wait_millis(1_510).await;
-    let again = fixture.lease(10).await;
-    assert_eq!(numbers(&again), [0, 1, 2, 3]);
-    let lapses: Vec<u32> = again.deliveries.iter().map(|delivery| delivery.message.lapses).collect();
+    let second_lease_reply = fixture.lease(10).await;
+    assert_eq!(numbers(&second_lease_reply), [0, 1, 2, 3]);
+    let lapses: Vec<u32> = second_lease_reply.deliveries.iter().map(|delivery| delivery.message.lapses).collect();
     assert_eq!(lapses, [1, 1, 1, 0]);
-    assert_eq!(again.deliveries[0].message.deliveries, 2);
-    assert_eq!(again.deliveries[0].message.attempts_made, 0, "a lapse is not an attempt");
+    assert_eq!(second_lease_reply.deliveries[0].message.deliveries, 2);
+    assert_eq!(second_lease_reply.deliveries[0].message.attempts_made, 0, "a lapse is not an attempt");
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.lapsed, 3);
     fixture.assert_clean().await;
 }
@@ -104,13 +104,13 @@ async fn lapsed_lease_goes_to_the_head_of_the_waiting_list_and_counts() {
 #[tokio::test]
 async fn a_message_that_kills_its_workers_ends_as_failed() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":100,"max_lapses":2}"#);
-    let posted = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered(1)).await;
     for _ in 0..2 {
         fixture.lease_one().await;
         wait_millis(110).await;
     }
     assert!(fixture.lease(1).await.deliveries.is_empty());
-    let message = fixture.read(&posted.id).await;
+    let message = fixture.read(&posted_message.id).await;
     assert_eq!((message.state, message.lapses, message.attempts_made), (State::Failed, 2, 0));
     assert_eq!(message.error.unwrap().code, "lease_lapsed");
     fixture.assert_clean().await;
@@ -123,31 +123,34 @@ async fn failed_beside_a_killer(fixture: &TestQueue, killers: &[u64], max_lapses
     // The leases of each killer lapse `max_lapses` times, and the last round finds no message.
     for _ in 0..=max_lapses * killers.len() {
         loop {
-            let leased = fixture.lease(batch).await;
+            let lease_reply = fixture.lease(batch).await;
             ids.extend(
-                numbers(&leased).into_iter().zip(leased.deliveries.iter().map(|delivery| delivery.message.id.clone())),
+                numbers(&lease_reply)
+                    .into_iter()
+                    .zip(lease_reply.deliveries.iter().map(|delivery| delivery.message.id.clone())),
             );
-            if leased.deliveries.is_empty() || numbers(&leased).iter().any(|number| killers.contains(number)) {
+            if lease_reply.deliveries.is_empty() || numbers(&lease_reply).iter().any(|number| killers.contains(number))
+            {
                 break;
             }
-            if leased.goes_alone {
-                assert_eq!(leased.deliveries.len(), 1);
+            if lease_reply.goes_alone {
+                assert_eq!(lease_reply.deliveries.len(), 1);
             }
-            for delivery in &leased.deliveries {
+            for delivery in &lease_reply.deliveries {
                 fixture.complete(delivery).await.unwrap();
             }
         }
         wait_millis(410).await;
     }
-    let mut failed = Vec::new();
+    let mut failed_ids = Vec::new();
     for (number, id) in ids {
         match fixture.read(&id).await.state {
-            State::Failed => failed.push(number),
+            State::Failed => failed_ids.push(number),
             state => assert_eq!(state, State::Completed, "{number}"),
         }
     }
-    failed.sort_unstable();
-    failed
+    failed_ids.sort_unstable();
+    failed_ids
 }
 
 #[tokio::test]
@@ -170,12 +173,15 @@ async fn a_message_goes_alone_before_its_last_lapse_at_every_priority() {
     assert_eq!(fixture.lease(10).await.deliveries.len(), 6);
     wait_millis(1010).await;
     fixture.post(prioritized(0, -2)).await;
-    let before = fixture.lease(10).await;
-    assert_eq!((numbers(&before).len(), before.goes_alone, before.more_is_ready), (1, false, true));
+    let first_lease_reply = fixture.lease(10).await;
+    assert_eq!(
+        (numbers(&first_lease_reply).len(), first_lease_reply.goes_alone, first_lease_reply.more_is_ready),
+        (1, false, true)
+    );
     for _ in 0..6 {
-        let alone = fixture.lease(10).await;
-        assert_eq!((alone.deliveries.len(), alone.goes_alone), (1, true));
-        assert_eq!(alone.deliveries[0].message.lapses, 1);
+        let lone_lease_reply = fixture.lease(10).await;
+        assert_eq!((lone_lease_reply.deliveries.len(), lone_lease_reply.goes_alone), (1, true));
+        assert_eq!(lone_lease_reply.deliveries[0].message.lapses, 1);
     }
     assert!(fixture.lease(10).await.deliveries.is_empty());
     fixture.assert_clean().await;
@@ -192,9 +198,9 @@ async fn undone_leases_return_to_the_head_as_if_they_had_never_been_made() {
     fixture.complete(&first.deliveries[0]).await.unwrap();
     assert_eq!(fixture.queue.undo_leases(&tokens).await.unwrap(), 3, "the completed message is left alone");
     assert_eq!(fixture.queue.undo_leases(&tokens).await.unwrap(), 0, "the call may be repeated");
-    let again = fixture.lease(10).await;
-    assert_eq!(numbers(&again), [1, 2, 3, 4, 5]);
-    assert!(again.deliveries.iter().all(|delivery| delivery.message.deliveries == 1));
+    let second_lease_reply = fixture.lease(10).await;
+    assert_eq!(numbers(&second_lease_reply), [1, 2, 3, 4, 5]);
+    assert!(second_lease_reply.deliveries.iter().all(|delivery| delivery.message.deliveries == 1));
     fixture.assert_clean().await;
 }
 
@@ -207,8 +213,8 @@ async fn next_wake_up_is_the_earliest_due_time_or_deadline() {
     let pause = fixture.lease(1).await.call_again_in.unwrap().as_millis();
     assert!((2_000..=5_000).contains(&pause), "{pause}");
     fixture.post(numbered(2)).await;
-    let short = LeaseRequest { visibility_timeout: Some(Millis::from_secs(1)), ..fixture.request(1) };
-    assert_eq!(fixture.queue.lease(&short).await.unwrap().deliveries.len(), 1);
+    let short_lease_request = LeaseRequest { visibility_timeout: Some(Millis::from_secs(1)), ..fixture.request(1) };
+    assert_eq!(fixture.queue.lease(&short_lease_request).await.unwrap().deliveries.len(), 1);
     let pause = fixture.lease(1).await.call_again_in.unwrap().as_millis();
     assert!((1..=1_000).contains(&pause), "the lease lapses before the message is due: {pause}");
 }
@@ -216,20 +222,20 @@ async fn next_wake_up_is_the_earliest_due_time_or_deadline() {
 #[tokio::test]
 async fn lease_response_has_at_most_four_mebibytes_and_other_messages_keep_their_order() {
     let fixture = TestQueue::new();
-    let large = |priority: i64| NewMessage {
+    let large_message = |priority: i64| NewMessage {
         data: RawValue::from_string(format!("\"{}\"", "x".repeat(900_000))).unwrap(),
         ..prioritized(0, priority)
     };
     let mut expected = Vec::new();
     for priority in [-1, -1, 0, 0, 0, 0, 0, 1, 1] {
-        expected.push(fixture.post(large(priority)).await.id);
+        expected.push(fixture.post(large_message(priority)).await.id);
     }
     let mut seen = Vec::new();
     for _ in 0..3 {
-        let leased = fixture.lease(100).await;
-        let bytes: usize = leased.deliveries.iter().map(|delivery| delivery.message.data.get().len()).sum();
+        let lease_reply = fixture.lease(100).await;
+        let bytes: usize = lease_reply.deliveries.iter().map(|delivery| delivery.message.data.get().len()).sum();
         assert!(bytes <= queue_core::Queue::MAX_BYTES);
-        seen.extend(leased.deliveries.into_iter().map(|delivery| delivery.message.id));
+        seen.extend(lease_reply.deliveries.into_iter().map(|delivery| delivery.message.id));
     }
     assert_eq!(seen, expected);
     fixture.assert_clean().await;
@@ -243,8 +249,8 @@ async fn lease_ends_one_grace_period_after_the_timeout_of_its_run() {
     for delivery in fixture.lease(2).await.deliveries {
         let lasts_until = delivery.message.started_at.unwrap() + delivery.timeout.unwrap() + Queue::RUN_TIMEOUT_GRACE;
         assert_eq!(delivery.lease_expires_at, lasts_until);
-        let extended = fixture.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
-        assert_eq!(extended, [Extended::Until(lasts_until)], "an extension does not pass the timeout");
+        let extend_outcomes = fixture.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
+        assert_eq!(extend_outcomes, [Extended::Until(lasts_until)], "an extension does not pass the timeout");
     }
 }
 
@@ -252,11 +258,11 @@ async fn lease_ends_one_grace_period_after_the_timeout_of_its_run() {
 async fn malformed_record_fails_and_blocks_no_other_message() {
     let fixture = TestQueue::new();
     fixture.post_numbers(0..3).await;
-    let broken = fixture.post(numbered(3)).await;
+    let broken_message = fixture.post(numbered(3)).await;
     fixture.post_numbers(4..6).await;
-    fixture.redis.command(&format!("HSET drover:{{q}}:messages {} garbage", broken.id));
+    fixture.redis.command(&format!("HSET drover:{{q}}:messages {} garbage", broken_message.id));
     assert_eq!(numbers(&fixture.lease(10).await), [0, 1, 2, 4, 5]);
-    let message = fixture.read(&broken.id).await;
+    let message = fixture.read(&broken_message.id).await;
     assert_eq!(message.state, State::Failed);
     assert_eq!(message.error.unwrap().code, "malformed_record");
     let odd = fixture.post(numbered(6)).await;

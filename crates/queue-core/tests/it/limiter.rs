@@ -9,17 +9,17 @@ use tokio::task::JoinSet;
 use crate::{TestQueue, done, numbers};
 
 /// Leases as many messages as the limit permits, for this time. Returns the instant (ms) of each lease.
-async fn take(fixture: &TestQueue, max: usize, time: Duration) -> Vec<u64> {
+async fn lease_for(fixture: &TestQueue, max: usize, time: Duration) -> Vec<u64> {
     let request = LeaseRequest { consumer: ConsumerId::issue(), ..fixture.request(max) };
     let end = Instant::now() + time;
     let mut starts = Vec::new();
     while Instant::now() < end {
-        let leased = fixture.queue.lease(&request).await.unwrap();
-        for delivery in &leased.deliveries {
+        let lease_reply = fixture.queue.lease(&request).await.unwrap();
+        for delivery in &lease_reply.deliveries {
             starts.push(delivery.message.started_at.unwrap().as_millis());
             fixture.complete(delivery).await;
         }
-        if let (false, Some(pause)) = (leased.more_is_ready, leased.call_again_in) {
+        if let (false, Some(pause)) = (lease_reply.more_is_ready, lease_reply.call_again_in) {
             tokio::time::sleep(pause.min(Duration::from_millis(500))).await;
         }
     }
@@ -47,7 +47,7 @@ async fn no_window_sees_more_than_the_limit_however_many_consumers_there_are() {
         let mut consumers = JoinSet::new();
         for n in 1..=6 {
             let fixture = std::sync::Arc::clone(&fixture);
-            consumers.spawn(async move { take(&fixture, n * 3, Duration::from_millis(1_500)).await });
+            consumers.spawn(async move { lease_for(&fixture, n * 3, Duration::from_millis(1_500)).await });
         }
         let starts: Vec<u64> = consumers.join_all().await.into_iter().flatten().collect();
         assert!(starts.len() > max, "{} leases", starts.len());
@@ -60,25 +60,25 @@ async fn no_window_sees_more_than_the_limit_however_many_consumers_there_are() {
 async fn a_saturated_queue_reaches_its_limit() {
     let fixture = TestQueue::with_settings(r#"{"rate_limit":{"max":40,"duration":"1s"}}"#);
     fixture.post_numbers(0..400).await;
-    let starts = take(&fixture, 9, Duration::from_secs(4)).await;
+    let starts = lease_for(&fixture, 9, Duration::from_secs(4)).await;
     assert_limit(starts.clone(), 40, 1_000);
     let first = starts[0];
-    let in_three_seconds = starts.iter().filter(|start| **start < first + 3_000).count();
-    assert!(in_three_seconds >= 114, "at least 95 % of 120: {in_three_seconds}");
+    let starts_in_three_seconds = starts.iter().filter(|start| **start < first + 3_000).count();
+    assert!(starts_in_three_seconds >= 114, "at least 95 % of 120: {starts_in_three_seconds}");
 }
 
 #[tokio::test]
 async fn burst_is_delivered_up_to_the_limit_and_the_next_wake_up_is_when_the_window_opens() {
     let fixture = TestQueue::with_settings(r#"{"rate_limit":{"max":3,"duration":"2s"}}"#);
     fixture.post_numbers(0..10).await;
-    let leased = fixture.lease(10).await;
-    assert_eq!(numbers(&leased), [0, 1, 2]);
-    let limited = fixture.lease(10).await;
-    assert!(limited.deliveries.is_empty() && !limited.more_is_ready);
-    let pause = limited.call_again_in.unwrap().as_millis();
+    let lease_reply = fixture.lease(10).await;
+    assert_eq!(numbers(&lease_reply), [0, 1, 2]);
+    let limited_lease_reply = fixture.lease(10).await;
+    assert!(limited_lease_reply.deliveries.is_empty() && !limited_lease_reply.more_is_ready);
+    let pause = limited_lease_reply.call_again_in.unwrap().as_millis();
     assert!((1_000..=2_000).contains(&pause), "{pause} ms");
     // A release or a failure does not undo its lease in the window.
-    fixture.settle(&leased.deliveries[0], queue_core::Action::Release(None)).await;
+    fixture.settle(&lease_reply.deliveries[0], queue_core::Action::Release(None)).await;
     assert!(fixture.lease(10).await.deliveries.is_empty());
 }
 
@@ -113,15 +113,15 @@ async fn the_log_of_a_large_limit_stays_small_and_exact() {
     let mut starts: Vec<Timestamp> = Vec::new();
     let end = Instant::now() + Duration::from_millis(1_600);
     while Instant::now() < end {
-        let leased = fixture.lease(37).await;
-        starts.extend(leased.deliveries.iter().filter_map(|delivery| delivery.message.started_at));
-        let settlements: Vec<_> = leased
+        let lease_reply = fixture.lease(37).await;
+        starts.extend(lease_reply.deliveries.iter().filter_map(|delivery| delivery.message.started_at));
+        let settlements: Vec<_> = lease_reply
             .deliveries
             .into_iter()
             .map(|delivery| queue_core::Settlement { lease: delivery.lease, action: done() })
             .collect();
         fixture.queue.settle(&settlements).await.unwrap();
-        if let (false, Some(pause)) = (leased.more_is_ready, leased.call_again_in) {
+        if let (false, Some(pause)) = (lease_reply.more_is_ready, lease_reply.call_again_in) {
             tokio::time::sleep(pause.min(Duration::from_millis(50))).await;
         }
     }

@@ -18,7 +18,7 @@ use crate::{done, numbered};
 
 /// The time within which every queue works again after a fail-over has ended. The promise is 2 s; these tests, which may run on a
 /// busy machine, allow twice that time.
-pub(crate) const RECOVERY: Duration = Duration::from_secs(4);
+pub(crate) const RECOVERY_TIME: Duration = Duration::from_secs(4);
 
 /// Producers and consumers of some queues, whose names have different slots.
 pub(crate) struct Load {
@@ -51,7 +51,7 @@ struct LoadRecord {
     stored: BTreeMap<u64, (usize, MessageRef)>,
     /// The posts whose answers were errors: the messages may be stored or not.
     in_doubt: BTreeSet<u64>,
-    /// The number of times that each message was handed out.
+    /// The number of times that each message was leased.
     deliveries: BTreeMap<u64, u32>,
     /// The time of the last stored post of each queue.
     last_stored: BTreeMap<usize, Instant>,
@@ -79,7 +79,7 @@ pub(crate) struct Summary {
     pub(crate) in_doubt: usize,
     /// The messages whose posts were answered, but that no consumer got, each with its state.
     pub(crate) lost: Vec<(u64, Option<State>)>,
-    /// The number of messages that were handed out more than once.
+    /// The number of messages that were leased more than once.
     pub(crate) repeated: usize,
 }
 
@@ -136,18 +136,18 @@ impl Load {
             assert_eq!(audit.findings, [], "the audit of {} finds nothing", queue.name());
         }
         let record = std::mem::take(&mut *self.record.lock());
-        let mut lost = Vec::new();
+        let mut lost_messages = Vec::new();
         for (n, (queue, id)) in &record.stored {
             if !record.deliveries.contains_key(n) {
                 let message = self.queues[*queue].read(std::slice::from_ref(id)).await.unwrap().remove(0);
-                lost.push((*n, message.map(|message| message.state)));
+                lost_messages.push((*n, message.map(|message| message.state)));
             }
         }
         let is_known = |n: &u64| record.stored.contains_key(n) || record.in_doubt.contains(n);
         assert!(record.deliveries.keys().all(is_known), "every delivered message was posted");
         Summary {
             in_doubt: record.in_doubt.len(),
-            lost,
+            lost: lost_messages,
             repeated: record.deliveries.values().filter(|count| **count > 1).count(),
         }
     }
@@ -160,9 +160,9 @@ async fn produce(index: usize, queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>
             record.next += 1;
             record.next
         };
-        let began = Instant::now();
-        let posted = queue.post(numbered(n)).await;
-        record.lock().record_post(index, n, began, posted.map(|posted| posted.id().clone()));
+        let began_at = Instant::now();
+        let post_result = queue.post(numbered(n)).await;
+        record.lock().record_post(index, n, began_at, post_result.map(|post_result| post_result.id().clone()));
         sleep(Duration::from_millis(2)).await;
     }
 }
@@ -170,23 +170,23 @@ async fn produce(index: usize, queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>
 /// Completes messages until the load stops and the queue is empty.
 async fn consume(queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>, stop: CancellationToken) {
     let consumer = ConsumerId::issue();
-    let mut unsettled: Vec<Settlement> = Vec::new();
+    let mut unsettled_leases: Vec<Settlement> = Vec::new();
     loop {
-        if !unsettled.is_empty() && queue.settle(&unsettled).await.is_ok() {
-            unsettled.clear();
+        if !unsettled_leases.is_empty() && queue.settle(&unsettled_leases).await.is_ok() {
+            unsettled_leases.clear();
         }
         match queue.lease(&LeaseRequest::new(consumer.clone(), 50)).await {
             Ok(leased) => {
                 for delivery in leased.deliveries {
                     let n = delivery.message.data.get().parse().unwrap();
                     *record.lock().deliveries.entry(n).or_default() += 1;
-                    unsettled.push(Settlement { lease: delivery.lease, action: done() });
+                    unsettled_leases.push(Settlement { lease: delivery.lease, action: done() });
                 }
             }
             Err(Error::Unavailable(_) | Error::NoSuchQueue) => {}
             Err(error) => panic!("{error}"),
         }
-        if unsettled.is_empty() {
+        if unsettled_leases.is_empty() {
             // The stop is read before the status, because a producer may post its last message after the status was read.
             let is_stopped = stop.is_cancelled();
             let is_empty = match queue.status().await {

@@ -116,12 +116,12 @@ impl Network<'_> {
 }
 
 fn without_random_words(text: &str) -> String {
-    let is_part = |char: char| char.is_ascii_alphanumeric() || "-_".contains(char);
-    let mut words: Vec<String> = text.split_inclusive(|char| !is_part(char)).map(ToOwned::to_owned).collect();
+    let is_word_char = |char: char| char.is_ascii_alphanumeric() || "-_".contains(char);
+    let mut words: Vec<String> = text.split_inclusive(|char| !is_word_char(char)).map(ToOwned::to_owned).collect();
     for word in &mut words {
-        let length = word.trim_end_matches(|char| !is_part(char)).len();
-        if length >= 20 || length >= 13 && word.contains(|char: char| char.is_ascii_digit()) {
-            word.replace_range(..length, "#");
+        let word_length = word.trim_end_matches(|char| !is_word_char(char)).len();
+        if word_length >= 20 || word_length >= 13 && word.contains(|char: char| char.is_ascii_digit()) {
+            word.replace_range(..word_length, "#");
         }
     }
     words.concat()
@@ -146,12 +146,13 @@ impl<'n> OperationCase<'n> {
             queue.configure(&json!({"exclusive": true})).await.unwrap();
         }
         queue.enqueue(vec![numbered(1)]).await.unwrap();
-        let failed = queue.lease(&request).await.unwrap().deliveries.remove(0);
-        settle(&queue, failed.lease, Action::FailForGood(failure())).await;
+        let failed_delivery = queue.lease(&request).await.unwrap().deliveries.remove(0);
+        settle(&queue, failed_delivery.lease, Action::FailForGood(failure())).await;
         queue.enqueue(vec![numbered(2)]).await.unwrap();
         let active = queue.lease(&request).await.unwrap().deliveries.remove(0);
-        let held = NewMessage { hold: Some("key".parse().unwrap()), ..numbered(4) };
-        let posted = queue.enqueue(vec![delayed(3, 60_000), held, numbered_with_own_id(5)]).await.unwrap();
+        let held_message = NewMessage { hold: Some("key".parse().unwrap()), ..numbered(4) };
+        let enqueue_outcomes =
+            queue.enqueue(vec![delayed(3, 60_000), held_message, numbered_with_own_id(5)]).await.unwrap();
         match operation {
             "declare" => assert!(queue.delete().await.unwrap()),
             // An interrupted creation or deletion leaves a queue without a name, or a name without a queue.
@@ -177,7 +178,15 @@ impl<'n> OperationCase<'n> {
             }
             _ => {}
         }
-        Self { network, operation, queue, request, failed: failed.message.id, active, delayed: posted[0].id().clone() }
+        Self {
+            network,
+            operation,
+            queue,
+            request,
+            failed: failed_delivery.message.id,
+            active,
+            delayed: enqueue_outcomes[0].id().clone(),
+        }
     }
 
     /// Calls the operation, and returns the answer without random values.
@@ -185,47 +194,49 @@ impl<'n> OperationCase<'n> {
         let Self { network, queue, request, active, .. } = self;
         let lease = &active.lease;
         Ok(match self.operation {
-            "declare" => text(queue.declare().await.map(drop)?),
-            "configure" => text(queue.configure(&json!({"max_attempts": 7})).await?),
-            "delete" | "command-ZREM" => text(queue.delete().await?),
-            "status" => text(queue.status().await?.unwrap().counts),
-            "enqueue" | "WAIT" => text(queue.enqueue(vec![numbered(7)]).await?.len()),
+            "declare" => debug_text(queue.declare().await.map(drop)?),
+            "configure" => debug_text(queue.configure(&json!({"max_attempts": 7})).await?),
+            "delete" | "command-ZREM" => debug_text(queue.delete().await?),
+            "status" => debug_text(queue.status().await?.unwrap().counts),
+            "enqueue" | "WAIT" => debug_text(queue.enqueue(vec![numbered(7)]).await?.len()),
             "await" => {
                 let subscriber = Subscriber::new(network.queues.redis().clone());
-                text(queue.read_when_finished(&active.message.id, WAIT, &subscriber).await?.unwrap().state)
+                debug_text(queue.read_when_finished(&active.message.id, WAIT, &subscriber).await?.unwrap().state)
             }
-            "cancel" => text(queue.cancel(&own_id()).await?),
-            "erase" => text(queue.erase(&own_id()).await?),
-            "promote" => text(queue.promote(&self.delayed).await?),
-            "patch" => text(queue.patch(&own_id(), &rename("patched")).await?.unwrap()),
-            "retry" => text(queue.retry(&self.failed).await?),
-            "signal" => text(queue.signal(&"key".parse().unwrap(), &Signal::default()).await?),
-            "purge" => text(queue.purge(State::Waiting).await?),
+            "cancel" => debug_text(queue.cancel(&own_id()).await?),
+            "erase" => debug_text(queue.erase(&own_id()).await?),
+            "promote" => debug_text(queue.promote(&self.delayed).await?),
+            "patch" => debug_text(queue.patch(&own_id(), &rename("patched")).await?.unwrap()),
+            "retry" => debug_text(queue.retry(&self.failed).await?),
+            "signal" => debug_text(queue.signal(&"key".parse().unwrap(), &Signal::default()).await?),
+            "purge" => debug_text(queue.purge(State::Waiting).await?),
             "lease" => {
                 let messages = queue.lease(request).await?.deliveries.into_iter().map(|delivery| delivery.message);
-                text(messages.map(|message| (message.data, message.deliveries, message.lapses)).collect::<Vec<_>>())
+                debug_text(
+                    messages.map(|message| (message.data, message.deliveries, message.lapses)).collect::<Vec<_>>(),
+                )
             }
-            "settle" => text(queue.settle(&[Settlement { lease: lease.clone(), action: done() }]).await?),
-            "extend" => text(queue.extend(std::slice::from_ref(lease), Some(Millis::from_secs(120))).await?),
-            "progress" => text(queue.report_progress(lease, &to_raw_value(&50).unwrap()).await?),
-            "find_leases" => text(queue.return_lost_leases().await?),
-            "undo_leases" => text(queue.undo_leases(std::slice::from_ref(lease)).await?),
-            "end_ownership" => text(queue.end_ownership(&request.consumer).await?),
-            "maintain" => text(queue.maintain().await.map(drop)?),
-            "read" => text(queue.read(&[own_id()]).await?[0].as_ref().unwrap().state),
-            "list" => text(queue.list(State::Failed, 10, None).await?.messages.len()),
-            "listen" => text(queue.listen().await?),
-            "audit" => text(queue.audit().await?.messages),
-            "put_schedule" => text(put_schedule(queue).await?),
-            "change_schedule" => text(queue.pause_schedule(&SCHEDULE.parse().unwrap()).await?),
-            "schedules" => text(queue.schedule(&SCHEDULE.parse().unwrap()).await?.unwrap().runs),
-            "tick" => text(queue.tick_due().await?),
+            "settle" => debug_text(queue.settle(&[Settlement { lease: lease.clone(), action: done() }]).await?),
+            "extend" => debug_text(queue.extend(std::slice::from_ref(lease), Some(Millis::from_secs(120))).await?),
+            "progress" => debug_text(queue.report_progress(lease, &to_raw_value(&50).unwrap()).await?),
+            "find_leases" => debug_text(queue.return_lost_leases().await?),
+            "undo_leases" => debug_text(queue.undo_leases(std::slice::from_ref(lease)).await?),
+            "end_ownership" => debug_text(queue.end_ownership(&request.consumer).await?),
+            "maintain" => debug_text(queue.maintain().await.map(drop)?),
+            "read" => debug_text(queue.read(&[own_id()]).await?[0].as_ref().unwrap().state),
+            "list" => debug_text(queue.list(State::Failed, 10, None).await?.messages.len()),
+            "listen" => debug_text(queue.listen().await?),
+            "audit" => debug_text(queue.audit().await?.messages),
+            "put_schedule" => debug_text(put_schedule(queue).await?),
+            "change_schedule" => debug_text(queue.pause_schedule(&SCHEDULE_NAME.parse().unwrap()).await?),
+            "schedules" => debug_text(queue.schedule(&SCHEDULE_NAME.parse().unwrap()).await?.unwrap().runs),
+            "tick" => debug_text(queue.tick_due().await?),
             "quota" => {
                 let limit = RateLimit { max: 5.try_into().unwrap(), duration: QUOTA_DURATION.try_into().unwrap() };
-                text(network.queues.redis().use_quota(queue.name().as_str(), limit).await?.is_granted)
+                debug_text(network.queues.redis().use_quota(queue.name().as_str(), limit).await?.is_granted)
             }
-            "command-ZRANGE" => text(network.queues.names().await?.contains(queue.name())),
-            "command-ZADD" => text(network.queues.restore_all_names().await?),
+            "command-ZRANGE" => debug_text(network.queues.names().await?.contains(queue.name())),
+            "command-ZADD" => debug_text(network.queues.restore_all_names().await?),
             other => panic!("no call for {other}"),
         })
     }
@@ -242,7 +253,7 @@ impl<'n> OperationCase<'n> {
             "patch" => ("patched", "evalsha", 2),
             // `put_schedule` and `tick` read schedules first.
             "put_schedule" => ("\"every\":1000", "evalsha", 2),
-            "tick" => (SCHEDULE, "evalsha", 2),
+            "tick" => (SCHEDULE_NAME, "evalsha", 2),
             "command-ZRANGE" => ("$6\r\nZRANGE\r\n", "zrange", 1),
             "command-ZADD" => ("$4\r\nZADD\r\n", "zadd", 1),
             "command-ZREM" => ("$4\r\nZREM\r\n", "zrem", 1),
@@ -258,10 +269,10 @@ impl<'n> OperationCase<'n> {
             "cancel" => drop(self.queue.retry(&own_id()).await.unwrap()),
             "patch" => drop(self.queue.patch(&own_id(), &rename("other")).await.unwrap().unwrap()),
             "erase" => drop(self.queue.enqueue(vec![numbered_with_own_id(8)]).await.unwrap()),
-            "change_schedule" => drop(self.queue.resume_schedule(&SCHEDULE.parse().unwrap()).await.unwrap()),
+            "change_schedule" => drop(self.queue.resume_schedule(&SCHEDULE_NAME.parse().unwrap()).await.unwrap()),
             "signal" => {
-                let held = NewMessage { hold: Some("key".parse().unwrap()), ..numbered(8) };
-                self.queue.enqueue(vec![held]).await.unwrap();
+                let held_message = NewMessage { hold: Some("key".parse().unwrap()), ..numbered(8) };
+                self.queue.enqueue(vec![held_message]).await.unwrap();
             }
             "promote" => self.run_all(Action::FailAndRetryAfter(failure(), Millis::from_secs(60))).await,
             "retry" => self.run_all(Action::FailForGood(failure())).await,
@@ -287,13 +298,13 @@ impl<'n> OperationCase<'n> {
             return counts.map(|(_, count)| count.parse::<u64>().unwrap()).sum();
         }
         if self.operation == "change_schedule" {
-            let schedule = self.queue.schedule(&SCHEDULE.parse().unwrap()).await.unwrap().unwrap();
+            let schedule = self.queue.schedule(&SCHEDULE_NAME.parse().unwrap()).await.unwrap().unwrap();
             return u64::from(!schedule.paused);
         }
         if self.operation == "patch" {
-            let waiting = self.queue.list(State::Waiting, 10, None).await.unwrap().messages;
+            let waiting_messages = self.queue.list(State::Waiting, 10, None).await.unwrap().messages;
             let is_patched = |message: &&Message| message.name.as_ref().is_some_and(|name| name.as_str() == "patched");
-            return waiting.iter().filter(is_patched).count().try_into().unwrap();
+            return waiting_messages.iter().filter(is_patched).count().try_into().unwrap();
         }
         let counts = self.queue.status().await.unwrap().map(|status| status.counts).unwrap_or_default();
         counts.of(match self.operation {
@@ -311,13 +322,13 @@ impl<'n> OperationCase<'n> {
 
 const QUOTA_DURATION: Millis = Millis::from_secs(60);
 
-const SCHEDULE: &str = "every-second-once";
+const SCHEDULE_NAME: &str = "every-second-once";
 
 /// Creates a schedule that posts one message.
 async fn put_schedule(queue: &Queue) -> Result<(), Error> {
     let definition = json!({"every": "1s", "max_runs": 1, "message": {"data": 1}});
     let definition = serde_json::from_value(definition).unwrap();
-    queue.put_schedule(&SCHEDULE.parse().unwrap(), definition, DefinedBy::Client).await.map(drop)
+    queue.put_schedule(&SCHEDULE_NAME.parse().unwrap(), definition, DefinedBy::Client).await.map(drop)
 }
 
 fn own_id() -> MessageRef {
@@ -336,7 +347,7 @@ async fn settle(queue: &Queue, lease: queue_core::LeaseToken, action: Action) {
     queue.settle(&[Settlement { lease, action }]).await.unwrap();
 }
 
-fn text(answer: impl Debug) -> String {
+fn debug_text(answer: impl Debug) -> String {
     without_random_words(&format!("{answer:?}"))
 }
 
@@ -344,35 +355,42 @@ fn text(answer: impl Debug) -> String {
 async fn assert_operations(network: &Network<'_>) {
     for (operation, repeat) in &OPERATIONS {
         // The call with an answer also makes Redis cache the script.
-        let once = OperationCase::prepare(network, operation, "once").await;
-        let before = once.stored();
-        let answer = once.call().await.unwrap();
-        once.act_as_other_clients().await;
+        let undisturbed_case = OperationCase::prepare(network, operation, "once").await;
+        let stored_before = undisturbed_case.stored();
+        let answer = undisturbed_case.call().await.unwrap();
+        undisturbed_case.act_as_other_clients().await;
 
-        let lost = OperationCase::prepare(network, operation, "lost").await;
-        let (request, command, count) = lost.lost_command();
+        let disturbed_case = OperationCase::prepare(network, operation, "lost").await;
+        let (request, command, count) = disturbed_case.lost_command();
         let done_before = network.calls_done(command);
         network.proxy.lose_answer_to(request);
-        let failed = lost.call().await;
-        assert!(matches!(failed, Err(Error::Unavailable(_))), "{operation}: {failed:?}");
+        let call_failed = disturbed_case.call().await;
+        assert!(matches!(call_failed, Err(Error::Unavailable(_))), "{operation}: {call_failed:?}");
         assert_eq!(network.calls_done(command) - done_before, count, "{operation} is done once");
-        lost.act_as_other_clients().await;
+        disturbed_case.act_as_other_clients().await;
         if *operation != "find_leases" {
             // After `find_leases`, another script undoes the leases that were found; the lost call did not call that script.
-            assert_eq!(lost.stored(), once.stored(), "{operation} without an answer");
+            assert_eq!(disturbed_case.stored(), undisturbed_case.stored(), "{operation} without an answer");
         }
 
-        let effect = (lost.effect().await, once.effect().await);
-        let repeated = lost.call().await.unwrap();
-        let (changes, repeated_once) = (once.stored() != before, lost.stored() == once.stored());
+        let effects = (disturbed_case.effect().await, undisturbed_case.effect().await);
+        let repeated_answer = disturbed_case.call().await.unwrap();
+        let (changes, repeated_once) =
+            (undisturbed_case.stored() != stored_before, disturbed_case.stored() == undisturbed_case.stored());
         match repeat {
-            Reads => assert_eq!((repeated, changes, repeated_once), (answer, false, true), "{operation}"),
-            Yes => assert_eq!((repeated, changes, repeated_once), (answer, true, true), "{operation}"),
-            Answers(other) => assert_eq!((&*repeated, changes, repeated_once), (*other, true, true), "{operation}"),
-            NewToken => assert_eq!((repeated, lost.effect().await), (answer, effect.1), "{operation}"),
-            No(first, second) => assert_eq!((effect, lost.effect().await), ((*first, *first), *second), "{operation}"),
+            Reads => assert_eq!((repeated_answer, changes, repeated_once), (answer, false, true), "{operation}"),
+            Yes => assert_eq!((repeated_answer, changes, repeated_once), (answer, true, true), "{operation}"),
+            Answers(other) => {
+                assert_eq!((&*repeated_answer, changes, repeated_once), (*other, true, true), "{operation}");
+            }
+            NewToken => {
+                assert_eq!((repeated_answer, disturbed_case.effect().await), (answer, effects.1), "{operation}");
+            }
+            No(first, second) => {
+                assert_eq!((effects, disturbed_case.effect().await), ((*first, *first), *second), "{operation}");
+            }
         }
-        for case in [once, lost] {
+        for case in [undisturbed_case, disturbed_case] {
             assert_eq!(case.queue.audit().await.unwrap().findings, [], "{operation}");
         }
     }
@@ -440,8 +458,8 @@ async fn a_redirected_call_whose_answer_is_lost_is_done_once() {
         let limit = RateLimit { max: 5.try_into().unwrap(), duration: QUOTA_DURATION.try_into().unwrap() };
         // The second server does not know the script, so the call has three steps: redirection, NOSCRIPT, EVAL.
         proxies[1].lose_answer_to("$4\r\nEVAL\r\n");
-        let lost = queues.redis().use_quota(name, limit).await;
-        assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
+        let lost_result = queues.redis().use_quota(name, limit).await;
+        assert!(matches!(lost_result, Err(Error::Unavailable(_))), "{lost_result:?}");
         assert_eq!(queues.redis().use_quota(name, limit).await.unwrap().remaining, 3, "one use was counted before");
     }
 }
@@ -464,7 +482,7 @@ async fn progress_that_is_repeated_after_a_lost_answer_is_a_second_event() {
 }
 
 /// Returns the calls that a list of docs/PROTOCOL.md names. The list is a row of a table; the row begins with `word`.
-fn documented(word: &str) -> BTreeSet<&'static str> {
+fn documented_calls(word: &str) -> BTreeSet<&'static str> {
     let page = include_str!("../../../../docs/PROTOCOL.md");
     let row = page.lines().find_map(|line| line.strip_prefix(&format!("{word} | ")));
     row.expect("the table has this row").split('`').skip(1).step_by(2).collect()
@@ -472,7 +490,7 @@ fn documented(word: &str) -> BTreeSet<&'static str> {
 
 #[test]
 fn protocol_page_lists_each_operation_as_these_tests_prove() {
-    let proven = |word: &str| {
+    let proven_operations = |word: &str| {
         let word_of = |repeat: &Repeat| match repeat {
             Reads | Yes | Answers(_) => "yes",
             No(..) => "no",
@@ -485,6 +503,6 @@ fn protocol_page_lists_each_operation_as_these_tests_prove() {
             .collect::<BTreeSet<_>>()
     };
     for word in ["yes", "no", "new token"] {
-        assert_eq!(documented(word), proven(word), "{word}");
+        assert_eq!(documented_calls(word), proven_operations(word), "{word}");
     }
 }

@@ -96,9 +96,9 @@ impl TestQueue {
     }
 
     async fn lease_one(&self) -> Delivery {
-        let mut leased = self.lease(1).await;
-        assert_eq!(leased.deliveries.len(), 1, "one message is ready");
-        leased.deliveries.remove(0)
+        let mut lease_reply = self.lease(1).await;
+        assert_eq!(lease_reply.deliveries.len(), 1, "one message is ready");
+        lease_reply.deliveries.remove(0)
     }
 
     fn request(&self, max: usize) -> LeaseRequest {

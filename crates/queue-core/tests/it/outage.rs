@@ -26,8 +26,8 @@ async fn emptied_redis_gets_the_declared_settings_again() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"5s","max_attempts":7}"#);
     fixture.post(numbered(1)).await;
     fixture.redis.command("FLUSHALL");
-    let leased = fixture.queue.lease(&fixture.request(1)).await;
-    assert!(matches!(leased, Err(Error::NoSuchQueue)), "a consumer creates no queue: {leased:?}");
+    let lease_reply = fixture.queue.lease(&fixture.request(1)).await;
+    assert!(matches!(lease_reply, Err(Error::NoSuchQueue)), "a consumer creates no queue: {lease_reply:?}");
     fixture.post(numbered(2)).await;
     let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!((status.settings.visibility_timeout.get(), *status.settings.max_attempts), (5_000, 7));
@@ -40,14 +40,14 @@ async fn emptied_redis_gets_the_declared_settings_again() {
 async fn calls_fail_in_time_while_redis_is_down_and_work_after_its_restart() {
     let mut fixture = TestQueue::on_redis(RedisServer::start_durable(), "{}");
     fixture.post_numbers(0..3).await;
-    let leased = fixture.lease(1).await;
+    let lease_reply = fixture.lease(1).await;
     fixture.redis.kill();
     let start = Instant::now();
     assert!(matches!(fixture.queue.enqueue(vec![numbered(9)]).await, Err(Error::Unavailable(_))));
     assert!(matches!(fixture.queue.lease(&fixture.request(1)).await, Err(Error::Unavailable(_))));
     assert!(start.elapsed() < Duration::from_secs(2));
     fixture.redis.restart();
-    fixture.complete(&leased.deliveries[0]).await;
+    fixture.complete(&lease_reply.deliveries[0]).await;
     assert_eq!(numbers(&fixture.lease(10).await), [1, 2]);
     fixture.assert_clean().await;
 }
@@ -85,14 +85,15 @@ async fn leases_whose_reply_was_lost_are_returned() {
     fixture.queue.status().await.unwrap();
     // Redis executes the call, but its reply is lost.
     fixture.redis.command("CLIENT PAUSE 300 WRITE");
-    let given_up = tokio::time::timeout(Duration::from_millis(100), fixture.queue.lease(&fixture.request(3))).await;
-    assert!(given_up.is_err());
+    let abandoned_call =
+        tokio::time::timeout(Duration::from_millis(100), fixture.queue.lease(&fixture.request(3))).await;
+    assert!(abandoned_call.is_err());
     tokio::time::sleep(Duration::from_millis(400)).await;
-    let again = fixture.lease(5).await;
-    assert_eq!(numbers(&again), [0, 1, 2, 3, 4]);
-    assert_eq!(again.deliveries[0].message.lapses, 0);
+    let second_lease_reply = fixture.lease(5).await;
+    assert_eq!(numbers(&second_lease_reply), [0, 1, 2, 3, 4]);
+    assert_eq!(second_lease_reply.deliveries[0].message.lapses, 0);
     assert_eq!(
-        again.deliveries[0].message.deliveries, 1,
+        second_lease_reply.deliveries[0].message.deliveries, 1,
         "a message that no consumer received does not count as delivered"
     );
     fixture.assert_clean().await;
@@ -111,10 +112,10 @@ async fn a_newer_layout_is_refused_with_a_clear_error() {
 #[tokio::test]
 async fn queue_of_a_new_layout_is_not_changed_by_processes_that_know_the_old_one() {
     let fixture = TestQueue::new();
-    let posted = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;
     fixture.redis.command("HSET drover:{q}:meta layout 99");
-    let before = fixture.redis.command("HGETALL drover:{q}:meta");
+    let meta_before = fixture.redis.command("HGETALL drover:{q}:meta");
     let queue = &fixture.queue;
     let settlement = queue_core::Settlement { lease: delivery.lease.clone(), action: crate::done() };
     for refused in [
@@ -123,13 +124,13 @@ async fn queue_of_a_new_layout_is_not_changed_by_processes_that_know_the_old_one
         queue.settle(&[settlement]).await.err(),
         queue.extend(std::slice::from_ref(&delivery.lease), None).await.err(),
         queue.maintain().await.err(),
-        queue.cancel(&posted.id).await.err(),
+        queue.cancel(&posted_message.id).await.err(),
         queue.purge(queue_core::State::Waiting).await.err(),
         queue.retry_failed().await.err(),
         queue.delete().await.err(),
     ] {
         assert!(matches!(refused, None | Some(Error::OtherLayout { found: 99, .. })), "{refused:?}");
     }
-    assert_eq!(fixture.redis.command("HGETALL drover:{q}:meta"), before);
+    assert_eq!(fixture.redis.command("HGETALL drover:{q}:meta"), meta_before);
     assert_eq!(fixture.redis.command("ZCARD drover:{q}:leased"), ":1");
 }

@@ -10,9 +10,10 @@ use crate::{TestQueue, failure, numbered, prioritized};
 fn commands(fixture: &TestQueue) -> u64 {
     let stats = fixture.redis.command("INFO commandstats");
     let calls = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(":calls="));
-    let others = ["eval", "info", "quit", "hello", "client", "config", "ping", "script", "subscribe", "psubscribe"];
+    let other_commands =
+        ["eval", "info", "quit", "hello", "client", "config", "ping", "script", "subscribe", "psubscribe"];
     calls
-        .filter(|(name, _)| !others.iter().any(|other| name.starts_with(other)))
+        .filter(|(name, _)| !other_commands.iter().any(|other| name.starts_with(other)))
         .map(|(_, figures)| figures.split(',').next().unwrap().parse::<u64>().unwrap())
         .sum()
 }
@@ -20,15 +21,20 @@ fn commands(fixture: &TestQueue) -> u64 {
 /// Returns the numbers of commands for a post of one message, for its lease, for its settlement, and for a lease call that finds
 /// no message.
 async fn commands_of_one_message(fixture: &TestQueue) -> [u64; 4] {
-    let before = commands(fixture);
+    let commands_before = commands(fixture);
     fixture.queue.enqueue(vec![numbered(1)]).await.unwrap();
-    let enqueued = commands(fixture);
+    let enqueue_commands = commands(fixture);
     let delivery = fixture.lease_one().await;
-    let leased = commands(fixture);
+    let lease_commands = commands(fixture);
     fixture.complete(&delivery).await.unwrap();
-    let settled = commands(fixture);
+    let settle_commands = commands(fixture);
     assert_eq!(fixture.lease(1).await.deliveries.len(), 0);
-    [enqueued - before, leased - enqueued, settled - leased, commands(fixture) - settled]
+    [
+        enqueue_commands - commands_before,
+        lease_commands - enqueue_commands,
+        settle_commands - lease_commands,
+        commands(fixture) - settle_commands,
+    ]
 }
 
 /// The maximum numbers of commands on the plain path. Once a second a lease also stores the time, and sometimes a call sets a timer
@@ -36,10 +42,10 @@ async fn commands_of_one_message(fixture: &TestQueue) -> [u64; 4] {
 const MAX_COMMANDS: [u64; 4] = [8, 14, 18, 13];
 
 async fn assert_plain(fixture: &TestQueue, after: &str) {
-    let counted = commands_of_one_message(fixture).await;
+    let command_counts = commands_of_one_message(fixture).await;
     assert!(
-        counted.iter().zip(MAX_COMMANDS).all(|(counted, max)| *counted <= max),
-        "after {after}: {counted:?}, not {MAX_COMMANDS:?}"
+        command_counts.iter().zip(MAX_COMMANDS).all(|(command_counts, max)| *command_counts <= max),
+        "after {after}: {command_counts:?}, not {MAX_COMMANDS:?}"
     );
 }
 
@@ -58,12 +64,12 @@ async fn a_queue_without_rare_features_takes_few_commands_for_a_message() {
 }
 
 /// Settings that keep one completed and one failed message, so that a message that used a rare feature is soon forgotten.
-const KEEPS_ONE: &str =
+const KEEPS_ONE_SETTINGS: &str =
     r#"{"retention": {"completed": {"count": 1, "min_age": 0}, "failed": {"count": 1, "min_age": 0}}, "id_window": 0}"#;
 
 #[tokio::test]
 async fn a_queue_returns_to_the_plain_path_after_an_option_of_messages_was_used() {
-    let fixture = TestQueue::with_settings(KEEPS_ONE);
+    let fixture = TestQueue::with_settings(KEEPS_ONE_SETTINGS);
     let options = [
         ("a priority", prioritized(1, 5)),
         ("an own id", NewMessage { id: Some("own".parse().unwrap()), ..numbered(1) }),
@@ -86,7 +92,7 @@ async fn a_queue_returns_to_the_plain_path_after_an_option_of_messages_was_used(
 
 #[tokio::test]
 async fn a_queue_returns_to_the_plain_path_after_settings_and_changes() {
-    let fixture = TestQueue::with_settings(KEEPS_ONE);
+    let fixture = TestQueue::with_settings(KEEPS_ONE_SETTINGS);
     for settings in
         [json!({"exclusive": true}), json!({"rate_limit": {"max": 100, "duration": 1000}}), json!({"timeout": 60_000})]
     {

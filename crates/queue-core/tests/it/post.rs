@@ -12,20 +12,20 @@ async fn post_all(fixture: &TestQueue, messages: impl IntoIterator<Item = NewMes
     join_all(messages.into_iter().map(|message| fixture.queue.post(message))).await
 }
 
-fn with_id(data: u64, id: &str) -> NewMessage {
+fn message_with_own_id(data: u64, id: &str) -> NewMessage {
     NewMessage { id: Some(id.parse().unwrap()), ..numbered(data) }
 }
 
-fn large(bytes: usize) -> NewMessage {
+fn message_of_size(bytes: usize) -> NewMessage {
     NewMessage::new(RawValue::from_string(format!("\"{}\"", "x".repeat(bytes))).unwrap())
 }
 
 #[tokio::test]
 async fn concurrent_posts_share_calls_and_each_receives_its_own_message() {
     let fixture = TestQueue::new();
-    let posted = post_all(&fixture, (0..2_500).map(numbered)).await;
+    let post_results = post_all(&fixture, (0..2_500).map(numbered)).await;
     let mut ids = BTreeSet::new();
-    for (n, enqueued) in posted.into_iter().enumerate() {
+    for (n, enqueued) in post_results.into_iter().enumerate() {
         let Ok(Enqueued::Created(message)) = enqueued else { panic!("{n} was not stored: {enqueued:?}") };
         assert_eq!(message.data.get(), n.to_string());
         assert_eq!(fixture.read(&message.id).await.data.get(), n.to_string());
@@ -51,19 +51,33 @@ async fn single_post_is_sent_without_a_wait() {
 #[tokio::test]
 async fn refused_post_does_not_affect_other_posts_of_its_call() {
     let fixture = TestQueue::with_settings(r#"{"max_length":8}"#);
-    let messages =
-        [numbered(0), numbered(1), with_id(2, "a"), numbered(3), large(5 << 20), with_id(4, "a"), numbered(5)];
-    let posted = post_all(&fixture, messages).await;
-    let created = |n: usize| matches!(posted[n], Ok(Enqueued::Created(_)));
-    assert!([0, 1, 2, 3, 6].into_iter().all(created), "{posted:?}");
-    assert!(matches!(posted[4], Err(Error::TooManyBytes(_))));
-    assert!(matches!(&posted[5], Ok(Enqueued::Duplicate(id, State::Waiting)) if id.as_str() == "a"), "{:?}", posted[5]);
+    let messages = [
+        numbered(0),
+        numbered(1),
+        message_with_own_id(2, "a"),
+        numbered(3),
+        message_of_size(5 << 20),
+        message_with_own_id(4, "a"),
+        numbered(5),
+    ];
+    let post_results = post_all(&fixture, messages).await;
+    let is_created = |n: usize| matches!(post_results[n], Ok(Enqueued::Created(_)));
+    assert!([0, 1, 2, 3, 6].into_iter().all(is_created), "{post_results:?}");
+    assert!(matches!(post_results[4], Err(Error::TooManyBytes(_))));
+    assert!(
+        matches!(&post_results[5], Ok(Enqueued::Duplicate(id, State::Waiting)) if id.as_str() == "a"),
+        "{:?}",
+        post_results[5]
+    );
     // The queue has five of its eight messages, so three of six more messages are stored.
-    let posted =
-        post_all(&fixture, [numbered(6), numbered(7), with_id(8, "a"), numbered(9), numbered(10), numbered(11)]).await;
-    let (full, rest): (Vec<_>, Vec<_>) = posted.iter().partition(|one| matches!(one, Err(Error::QueueFull(8))));
-    assert_eq!((full.len(), rest.len()), (2, 4), "{posted:?}");
-    assert!(matches!(posted[2], Ok(Enqueued::Duplicate(..))), "a duplicate needs no room");
+    let post_results = post_all(
+        &fixture,
+        [numbered(6), numbered(7), message_with_own_id(8, "a"), numbered(9), numbered(10), numbered(11)],
+    )
+    .await;
+    let (full, rest): (Vec<_>, Vec<_>) = post_results.iter().partition(|one| matches!(one, Err(Error::QueueFull(8))));
+    assert_eq!((full.len(), rest.len()), (2, 4), "{post_results:?}");
+    assert!(matches!(post_results[2], Ok(Enqueued::Duplicate(..))), "a duplicate needs no room");
     // The messages of a batch are still stored all or none.
     let batch = fixture.queue.enqueue(vec![numbered(12)]).await;
     assert!(matches!(batch, Err(Error::QueueFull(8))));
@@ -74,8 +88,8 @@ async fn refused_post_does_not_affect_other_posts_of_its_call() {
 #[tokio::test]
 async fn large_posts_are_sent_in_calls_of_bounded_size() {
     let fixture = TestQueue::new();
-    let posted = post_all(&fixture, (0..8).map(|_| large(1_200_000))).await;
-    assert!(posted.iter().all(Result::is_ok));
+    let post_results = post_all(&fixture, (0..8).map(|_| message_of_size(1_200_000))).await;
+    assert!(post_results.iter().all(Result::is_ok));
     assert_eq!(script_calls(&fixture, "enqueue"), 3, "three fit into a call");
     fixture.assert_clean().await;
 }
@@ -92,18 +106,18 @@ async fn disconnected_client_cancels_no_other_post() {
     let mut disconnected: Vec<_> = posts.collect();
     // The runtime has one thread, so after this line all posts have begun: the first two calls are sent, the other posts wait.
     tokio::task::yield_now().await;
-    let others = disconnected.split_off(3);
+    let other_posts = disconnected.split_off(3);
     for task in disconnected {
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
     }
     fixture.redis.resume();
-    for other in others {
+    for other in other_posts {
         assert!(matches!(other.await.unwrap(), Ok(Enqueued::Created(_))));
     }
     fixture.queues.posts_done().await;
-    let leased = numbers(&fixture.lease(100).await);
-    assert!((4..=50).all(|n| leased.contains(&n)), "{leased:?}");
+    let leased_numbers = numbers(&fixture.lease(100).await);
+    assert!((4..=50).all(|n| leased_numbers.contains(&n)), "{leased_numbers:?}");
     fixture.assert_clean().await;
 }
 
@@ -132,10 +146,10 @@ async fn failed_call_fails_each_of_its_posts_once_and_in_time() {
     fixture.redis.resume();
     fixture.queues.posts_done().await;
     // A post that was sent may be stored or not, but none was sent twice.
-    let posted = post_all(&fixture, (301..=400).map(numbered)).await;
-    assert!(posted.iter().all(|one| matches!(one, Ok(Enqueued::Created(_)))), "{posted:?}");
-    let stored = numbers(&fixture.lease(1_000).await);
-    assert_eq!(stored.iter().collect::<BTreeSet<_>>().len(), stored.len(), "{stored:?}");
+    let post_results = post_all(&fixture, (301..=400).map(numbered)).await;
+    assert!(post_results.iter().all(|one| matches!(one, Ok(Enqueued::Created(_)))), "{post_results:?}");
+    let stored_numbers = numbers(&fixture.lease(1_000).await);
+    assert_eq!(stored_numbers.iter().collect::<BTreeSet<_>>().len(), stored_numbers.len(), "{stored_numbers:?}");
     fixture.assert_clean().await;
 }
 
@@ -144,17 +158,17 @@ async fn post_beyond_the_limit_of_waiting_posts_is_refused_at_once_and_a_later_o
     let fixture = TestQueue::new();
     fixture.queue.post(numbered(0)).await.unwrap();
     fixture.redis.suspend();
-    let posted = post_all(&fixture, (0..70).map(|_| large(1 << 20))).await;
-    let overloaded = posted.iter().filter(|one| matches!(one, Err(Error::Overloaded))).count();
-    let unavailable = posted.iter().filter(|one| matches!(one, Err(Error::Unavailable(_)))).count();
-    assert_eq!((overloaded, unavailable), (7, 63), "64 MiB may wait, so 63 posts of more than 1 MiB");
+    let post_results = post_all(&fixture, (0..70).map(|_| message_of_size(1 << 20))).await;
+    let overloaded = post_results.iter().filter(|one| matches!(one, Err(Error::Overloaded))).count();
+    let unavailable_count = post_results.iter().filter(|one| matches!(one, Err(Error::Unavailable(_)))).count();
+    assert_eq!((overloaded, unavailable_count), (7, 63), "64 MiB may wait, so 63 posts of more than 1 MiB");
     fixture.redis.resume();
     fixture.queues.posts_done().await;
-    let posted = post_all(&fixture, (0..60).map(|_| large(1 << 20))).await;
+    let post_results = post_all(&fixture, (0..60).map(|_| message_of_size(1 << 20))).await;
     // On a busy machine Redis may be too slow for so many posts; such a failure is not `Overloaded`.
-    let overloaded = posted.iter().filter(|one| matches!(one, Err(Error::Overloaded))).count();
+    let overloaded = post_results.iter().filter(|one| matches!(one, Err(Error::Overloaded))).count();
     assert_eq!(overloaded, 0, "no post is refused when no other post waits");
-    assert!(posted.iter().any(Result::is_ok));
+    assert!(post_results.iter().any(Result::is_ok));
     fixture.queues.posts_done().await;
     fixture.assert_clean().await;
 }
@@ -164,8 +178,8 @@ async fn out_of_memory_refuses_each_post_of_a_call() {
     let fixture = TestQueue::new();
     fixture.queue.post(numbered(0)).await.unwrap();
     fixture.redis.command("CONFIG SET maxmemory 1");
-    let posted = post_all(&fixture, (1..=20).map(numbered)).await;
-    assert!(posted.iter().all(|one| matches!(one, Err(Error::OutOfMemory))), "{posted:?}");
+    let post_results = post_all(&fixture, (1..=20).map(numbered)).await;
+    assert!(post_results.iter().all(|one| matches!(one, Err(Error::OutOfMemory))), "{post_results:?}");
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 1);
     fixture.assert_clean().await;
 }

@@ -13,8 +13,8 @@ async fn post_many(fixture: &TestQueue, count: u64, message: impl Fn(u64) -> New
     let mut ids = BTreeSet::new();
     for from in (0..count).step_by(1_000) {
         let batch = (from..count.min(from + 1_000)).map(&message).collect();
-        let enqueued = fixture.queue.enqueue(batch).await.unwrap();
-        ids.extend(enqueued.iter().map(|enqueued| enqueued.id().to_string()));
+        let enqueue_outcomes = fixture.queue.enqueue(batch).await.unwrap();
+        ids.extend(enqueue_outcomes.iter().map(|enqueue_outcomes| enqueue_outcomes.id().to_string()));
     }
     ids
 }
@@ -44,26 +44,27 @@ async fn purge_removes_every_message_posted_before_it_and_none_posted_after_it()
     for (state, message) in kinds {
         let fixture = TestQueue::new();
         let old = post_many(&fixture, 8_000, message).await;
-        let others = connect(&fixture.redis, "{}").queue(&name());
+        let other_queue = connect(&fixture.redis, "{}").queue(&name());
         let (stop, mut stopped) = tokio::sync::watch::channel(false);
-        let posting = async {
-            let mut posted = BTreeSet::new();
+        let post_task = async {
+            let mut posted_ids = BTreeSet::new();
             while !*stopped.borrow_and_update() {
-                let enqueued = others.enqueue((0..20).map(message).collect()).await.unwrap();
-                posted.extend(enqueued.iter().map(|enqueued| enqueued.id().to_string()));
+                let enqueue_outcomes = other_queue.enqueue((0..20).map(message).collect()).await.unwrap();
+                posted_ids.extend(enqueue_outcomes.iter().map(|enqueue_outcomes| enqueue_outcomes.id().to_string()));
             }
-            posted
+            posted_ids
         };
-        let purging = async {
+        let purge_task = async {
             wait_millis(20).await;
-            let purged = fixture.queue.purge(state).await.unwrap();
+            let purged_count = fixture.queue.purge(state).await.unwrap();
             wait_millis(20).await;
             stop.send(true).unwrap();
-            purged
+            purged_count
         };
-        let (posted, purged) = tokio::join!(posting, purging);
-        let left = ids_in(&fixture, state).await;
-        let purged_ids: BTreeSet<String> = old.union(&posted).filter(|id| !left.contains(*id)).cloned().collect();
+        let (posted, purged) = tokio::join!(post_task, purge_task);
+        let remaining_ids = ids_in(&fixture, state).await;
+        let purged_ids: BTreeSet<String> =
+            old.union(&posted).filter(|id| !remaining_ids.contains(*id)).cloned().collect();
         assert!(
             old.is_subset(&purged_ids),
             "{state:?}: {} messages from before the purge are kept",
@@ -71,12 +72,12 @@ async fn purge_removes_every_message_posted_before_it_and_none_posted_after_it()
         );
         assert_eq!(purged_ids.len() as u64, purged, "{state:?}: the purge answers the number of purged messages");
         assert!(
-            purged_ids.last() < left.first(),
+            purged_ids.last() < remaining_ids.first(),
             "{state:?}: {:?} is purged, {:?} is kept",
             purged_ids.last(),
-            left.first()
+            remaining_ids.first()
         );
-        assert!(left.len() >= 20, "{state:?}: some messages were posted after the purge began");
+        assert!(remaining_ids.len() >= 20, "{state:?}: some messages were posted after the purge began");
         fixture.assert_clean().await;
     }
 }
@@ -87,14 +88,14 @@ async fn begin_a_purge(fixture: &TestQueue) {
     let queue = Queues::new(Redis::new(&proxy.url(), TIME_LIMIT).unwrap(), DeclaredSettings::default()).queue(&name());
     // The second step would begin after the answer of the first step, which is delayed.
     proxy.slow(Duration::from_millis(300));
-    let purging = queue.purge(State::Waiting);
-    let cutting = async {
+    let purge_call = queue.purge(State::Waiting);
+    let cut_connection = async {
         while fixture.redis.command("EXISTS drover:{q}:purged") != ":1" {
             wait_millis(1).await;
         }
         proxy.cut();
     };
-    let (purged, ()) = tokio::join!(purging, cutting);
+    let (purged, ()) = tokio::join!(purge_call, cut_connection);
     assert!(purged.is_err());
     assert_eq!(fixture.redis.command("EXISTS drover:{q}:purged"), ":1", "the purge was interrupted");
 }
@@ -102,17 +103,17 @@ async fn begin_a_purge(fixture: &TestQueue) {
 #[tokio::test]
 async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1,"visibility_timeout":"1h","id_window":"1h"}"#);
-    let own = |id: &str, n| NewMessage { id: Some(id.parse().unwrap()), ..numbered(n) };
+    let message_with_own_id = |id: &str, n| NewMessage { id: Some(id.parse().unwrap()), ..numbered(n) };
     // The lease of the first message has lapsed, so that the message waits again; the consumer may still settle the lease.
-    let lapsing = fixture.post(numbered(0)).await.id;
-    let late = fixture.lease_one().await;
-    fixture.queue.extend(std::slice::from_ref(&late.lease), Some(Millis::new(1))).await.unwrap();
+    let lapsing_id = fixture.post(numbered(0)).await.id;
+    let late_delivery = fixture.lease_one().await;
+    fixture.queue.extend(std::slice::from_ref(&late_delivery.lease), Some(Millis::new(1))).await.unwrap();
     wait_millis(5).await;
     fixture.queue.maintain().await.unwrap();
     // The second message is cancelled, and still has an entry in the waiting list.
-    let cancelled = fixture.post(numbered(1)).await.id;
-    assert_eq!(fixture.queue.cancel(&cancelled).await.unwrap(), Changed::Done);
-    let with_own_id = fixture.post(own("order", 2)).await.id;
+    let cancelled_id = fixture.post(numbered(1)).await.id;
+    assert_eq!(fixture.queue.cancel(&cancelled_id).await.unwrap(), Changed::Done);
+    let order_id = fixture.post(message_with_own_id("order", 2)).await.id;
     fixture.post(prioritized(3, -5)).await;
     post_many(&fixture, 2_500, numbered).await;
     begin_a_purge(&fixture).await;
@@ -120,15 +121,15 @@ async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
     let counts = fixture.queue.status().await.unwrap().unwrap().counts;
     assert_eq!((counts.waiting, counts.failed), (0, 1));
     assert!(fixture.lease(10).await.deliveries.is_empty());
-    assert_eq!(fixture.complete(&late).await, None, "the message was purged");
-    for id in [&lapsing, &with_own_id] {
+    assert_eq!(fixture.complete(&late_delivery).await, None, "the message was purged");
+    for id in [&lapsing_id, &order_id] {
         assert!(fixture.queue.read(std::slice::from_ref(id)).await.unwrap()[0].is_none());
         assert_eq!(fixture.queue.cancel(id).await.unwrap(), Changed::Unknown);
         assert_eq!(fixture.queue.erase(id).await.unwrap(), Changed::Unknown);
     }
     // The cancelled message was posted before the purge, and becomes ready after the purge began.
-    assert_eq!(fixture.queue.retry(&cancelled).await.unwrap(), Changed::Done);
-    let again = fixture.post(own("order", 4)).await.id;
+    assert_eq!(fixture.queue.retry(&cancelled_id).await.unwrap(), Changed::Done);
+    let second_post = fixture.post(message_with_own_id("order", 4)).await.id;
     fixture.assert_clean().await;
 
     while fixture.redis.command("EXISTS drover:{q}:purged") == ":1" {
@@ -139,11 +140,11 @@ async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
         assert_eq!(fixture.redis.command(&format!("EXISTS drover:{{q}}:{key}")), ":0", "{key}");
     }
     assert_eq!(fixture.redis.command("HLEN drover:{q}:messages"), ":2");
-    let duplicate = fixture.queue.enqueue(vec![own("order", 5)]).await.unwrap().remove(0);
+    let duplicate = fixture.queue.enqueue(vec![message_with_own_id("order", 5)]).await.unwrap().remove(0);
     assert!(matches!(duplicate, Enqueued::Duplicate(_, State::Waiting)), "{duplicate:?}");
-    let leased = fixture.lease(10).await.deliveries;
-    let leased: Vec<&MessageRef> = leased.iter().map(|delivery| &delivery.message.id).collect();
-    assert_eq!(leased, [&cancelled, &again]);
+    let deliveries_now = fixture.lease(10).await.deliveries;
+    let deliveries_now: Vec<&MessageRef> = deliveries_now.iter().map(|delivery| &delivery.message.id).collect();
+    assert_eq!(deliveries_now, [&cancelled_id, &second_post]);
 }
 
 #[tokio::test]
@@ -170,32 +171,32 @@ async fn purge_runs_after_an_interrupted_one() {
 async fn purge_concurrent_with_consumers_keeps_every_message_posted_after_it() {
     let fixture = TestQueue::new();
     post_many(&fixture, 5_000, numbered).await;
-    let others = connect(&fixture.redis, "{}").queue(&name());
+    let other_queue = connect(&fixture.redis, "{}").queue(&name());
     let consuming = async {
-        let mut completed = BTreeSet::new();
-        let mut idle = 0;
-        while idle < 50 {
-            let leased = fixture.lease(50).await.deliveries;
-            idle = if leased.is_empty() { idle + 1 } else { 0 };
-            for (n, delivery) in leased.iter().enumerate() {
+        let mut completed_ids = BTreeSet::new();
+        let mut idle_calls = 0;
+        while idle_calls < 50 {
+            let deliveries_now = fixture.lease(50).await.deliveries;
+            idle_calls = if deliveries_now.is_empty() { idle_calls + 1 } else { 0 };
+            for (n, delivery) in deliveries_now.iter().enumerate() {
                 let action = if n % 5 == 4 { Action::Release(None) } else { done() };
                 if fixture.settle(delivery, action).await == Some(State::Completed) {
-                    completed.insert(delivery.message.id.to_string());
+                    completed_ids.insert(delivery.message.id.to_string());
                 }
             }
         }
-        completed
+        completed_ids
     };
-    let purging = async {
+    let purge_task = async {
         wait_millis(30).await;
-        others.purge(State::Waiting).await.unwrap();
-        let mut after = BTreeSet::new();
+        other_queue.purge(State::Waiting).await.unwrap();
+        let mut ids_after_purge = BTreeSet::new();
         for n in 0..50 {
-            after.insert(others.enqueue(vec![numbered(n)]).await.unwrap()[0].id().to_string());
+            ids_after_purge.insert(other_queue.enqueue(vec![numbered(n)]).await.unwrap()[0].id().to_string());
         }
-        after
+        ids_after_purge
     };
-    let (completed, after) = tokio::join!(consuming, purging);
+    let (completed, after) = tokio::join!(consuming, purge_task);
     assert!(after.is_subset(&completed), "{} are missing", after.difference(&completed).count());
     fixture.assert_clean().await;
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 0);
@@ -204,7 +205,7 @@ async fn purge_concurrent_with_consumers_keeps_every_message_posted_after_it() {
 #[tokio::test]
 async fn purge_or_retry_of_a_deleted_queue_does_not_change_a_new_queue_of_that_name() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1,"retention":{"completed":{"count":100000}}}"#);
-    let finish_all = async |action: &Action| {
+    let finish_all_messages = async |action: &Action| {
         while let deliveries @ [_, ..] = &fixture.lease(1_000).await.deliveries[..] {
             let settle = |delivery: &queue_core::Delivery| queue_core::Settlement {
                 lease: delivery.lease.clone(),
@@ -216,16 +217,17 @@ async fn purge_or_retry_of_a_deleted_queue_does_not_change_a_new_queue_of_that_n
     for (state, action) in [(State::Completed, done()), (State::Failed, Action::Fail(failure()))] {
         for retries in [false, true] {
             post_many(&fixture, 3_000, numbered).await;
-            finish_all(&action).await;
+            finish_all_messages(&action).await;
             let proxy = Proxy::start(fixture.redis.port());
             let redis = Redis::new(&proxy.url(), Duration::from_secs(20)).unwrap();
-            let slow = Queues::new(redis, DeclaredSettings::default()).queue(&name());
-            slow.status().await.unwrap();
-            slow.status().await.unwrap();
+            let slow_queue = Queues::new(redis, DeclaredSettings::default()).queue(&name());
+            slow_queue.status().await.unwrap();
+            slow_queue.status().await.unwrap();
             proxy.slow(Duration::from_millis(100));
-            let bulk =
-                async { if retries { slow.retry_failed().await.unwrap() } else { slow.purge(state).await.unwrap() } };
-            let deleting = async {
+            let bulk = async {
+                if retries { slow_queue.retry_failed().await.unwrap() } else { slow_queue.purge(state).await.unwrap() }
+            };
+            let delete_task = async {
                 // The loop waits until the purge or retry has done its first step, not for its last step.
                 let outcomes = || fixture.redis.command("HLEN drover:{q}:outcomes");
                 while outcomes() == ":3000" && (state == State::Failed || !retries) {
@@ -233,9 +235,9 @@ async fn purge_or_retry_of_a_deleted_queue_does_not_change_a_new_queue_of_that_n
                 }
                 fixture.queue.delete().await.unwrap();
                 fixture.post(numbered(7)).await;
-                finish_all(&action).await;
+                finish_all_messages(&action).await;
             };
-            let (_, ()) = tokio::join!(bulk, deleting);
+            let (_, ()) = tokio::join!(bulk, delete_task);
             let counts = fixture.queue.status().await.unwrap().unwrap().counts;
             assert_eq!(counts.of(state), 1, "{state:?}: the message of the new queue stays");
             fixture.queue.delete().await.unwrap();

@@ -20,13 +20,16 @@ async fn quota_is_shared_and_refuses_requests_when_it_is_used_up() {
     let (one, other) = (connect(&redis), connect(&redis));
     for left in (0..5).rev() {
         let client = if left % 2 == 0 { &one } else { &other };
-        let used = client.use_quota("ops", limit(5, 60)).await.unwrap();
-        assert_eq!((used.is_granted, used.remaining), (true, left));
-        assert!(used.more_after > Millis::from_secs(55) && used.more_after <= Millis::from_secs(63), "{used:?}");
+        let quota_use = client.use_quota("ops", limit(5, 60)).await.unwrap();
+        assert_eq!((quota_use.is_granted, quota_use.remaining), (true, left));
+        assert!(
+            quota_use.more_after > Millis::from_secs(55) && quota_use.more_after <= Millis::from_secs(63),
+            "{quota_use:?}"
+        );
     }
     for _ in 0..3 {
-        let refused = one.use_quota("ops", limit(5, 60)).await.unwrap();
-        assert_eq!((refused.is_granted, refused.remaining), (false, 0));
+        let refused_use = one.use_quota("ops", limit(5, 60)).await.unwrap();
+        assert_eq!((refused_use.is_granted, refused_use.remaining), (false, 0));
     }
     assert!(one.use_quota("another", limit(5, 60)).await.unwrap().is_granted);
     let number = |command: &str| redis.command(command).trim_matches([':', '\r', '\n']).parse::<u64>().unwrap();
@@ -39,24 +42,24 @@ async fn quota_is_shared_and_refuses_requests_when_it_is_used_up() {
 async fn no_window_exceeds_the_limit_and_constant_requests_nearly_reach_it() {
     let redis = RedisServer::start();
     let client = connect(&redis);
-    let mut granted = Vec::new();
+    let mut grant_times = Vec::new();
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(4_500) {
-        let before = Instant::now();
-        let used = client.use_quota("ops", limit(40, 1)).await.unwrap();
-        if used.is_granted {
-            granted.push((before, Instant::now()));
+        let started_at = Instant::now();
+        let quota_use = client.use_quota("ops", limit(40, 1)).await.unwrap();
+        if quota_use.is_granted {
+            grant_times.push((started_at, Instant::now()));
         } else {
             // `more_after` says when another try may succeed.
-            sleep(used.more_after.to_std()).await;
+            sleep(quota_use.more_after.to_std()).await;
         }
     }
-    for window in granted.windows(41) {
+    for window in grant_times.windows(41) {
         let (first, last) = (window[0].0, window[40].1);
         assert!(last - first >= Duration::from_secs(1), "41 within {:?}", last - first);
     }
     // The caller may make 40 requests at once, and each time 40 more after at most 1.05 s.
-    assert!(granted.len() >= 40 * 4, "{}", granted.len());
+    assert!(grant_times.len() >= 40 * 4, "{}", grant_times.len());
 }
 
 #[tokio::test]
@@ -64,10 +67,10 @@ async fn quota_recovers_from_a_clock_step_and_from_an_invalid_value() {
     let mut redis = RedisServer::start();
     let client = connect(&redis);
     redis.command("SET drover:quota:ops:1000 99999999999999,4");
-    let used = client.use_quota("ops", limit(4, 1)).await.unwrap();
-    assert_eq!((used.is_granted, used.remaining), (false, 0));
-    assert!(used.more_after <= Millis::new(1_050), "{used:?}");
-    sleep(used.more_after.to_std()).await;
+    let quota_use = client.use_quota("ops", limit(4, 1)).await.unwrap();
+    assert_eq!((quota_use.is_granted, quota_use.remaining), (false, 0));
+    assert!(quota_use.more_after <= Millis::new(1_050), "{quota_use:?}");
+    sleep(quota_use.more_after.to_std()).await;
     assert!(client.use_quota("ops", limit(4, 1)).await.unwrap().is_granted);
     redis.command("SET drover:quota:ops:1000 nonsense");
     assert!(client.use_quota("ops", limit(4, 1)).await.unwrap().is_granted);

@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{TestQueue, numbered, wait_millis};
 
-const LONG: Millis = Millis::from_secs(300);
+const LONG_WAIT: Millis = Millis::from_secs(300);
 
 /// A long poll that is woken by posts, as in an API.
 fn long_poll(fixture: &TestQueue) -> LongPoll {
     let subscriber = Subscriber::new(fixture.queues.redis().clone());
     let keeping = subscriber.clone();
-    tokio::spawn(async move { keeping.keep().await });
+    tokio::spawn(async move { keeping.keep_connected().await });
     LongPoll::new(subscriber, CancellationToken::new())
 }
 
@@ -45,14 +45,14 @@ fn calls(fixture: &TestQueue) -> usize {
 
 /// Waits until no script has run for a while, and returns the number of scripts so far.
 async fn calls_when_quiet(fixture: &TestQueue) -> usize {
-    let mut previous = calls(fixture);
+    let mut previous_calls = calls(fixture);
     loop {
         wait_millis(300).await;
         let current = calls(fixture);
-        if current == previous {
+        if current == previous_calls {
             return current;
         }
-        previous = current;
+        previous_calls = current;
     }
 }
 
@@ -61,16 +61,16 @@ async fn calls_when_quiet(fixture: &TestQueue) -> usize {
 async fn lease_within_ten_seconds(fixture: &TestQueue) -> Vec<Delivery> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
-        let leased = fixture.lease(5).await.deliveries;
-        if !leased.is_empty() {
-            return leased;
+        let deliveries_now = fixture.lease(5).await.deliveries;
+        if !deliveries_now.is_empty() {
+            return deliveries_now;
         }
         assert!(tokio::time::Instant::now() < deadline, "the message stays leased");
         wait_millis(5).await;
     }
 }
 
-async fn until_waiting_again(fixture: &TestQueue, id: &MessageRef) {
+async fn wait_until_waiting_again(fixture: &TestQueue, id: &MessageRef) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     loop {
         let message = fixture.read(id).await;
@@ -86,25 +86,25 @@ async fn until_waiting_again(fixture: &TestQueue, id: &MessageRef) {
 #[tokio::test]
 async fn lease_granted_after_its_client_disconnected_is_released_at_once() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"1h"}"#);
-    let posted = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered(1)).await;
     let long_poll = LongPoll::new(Subscriber::new(fixture.queues.redis().clone()), CancellationToken::new());
     // The client disconnects during the call, which is answered afterwards.
     fixture.redis.suspend();
     let wait = long_poll.receive(&fixture.queue, fixture.request(5), Millis::from_secs(20));
     assert!(tokio::time::timeout(Duration::from_millis(300), wait).await.is_err());
     fixture.redis.resume();
-    let mut message = fixture.read(&posted.id).await;
+    let mut message = fixture.read(&posted_message.id).await;
     for _ in 0..200 {
         if (message.state, message.deliveries) == (State::Waiting, 1) {
             break;
         }
         wait_millis(10).await;
-        message = fixture.read(&posted.id).await;
+        message = fixture.read(&posted_message.id).await;
     }
     assert_eq!((message.state, message.deliveries), (State::Waiting, 1), "the message was leased and released");
     assert_eq!((message.attempts_made, message.lapses), (0, 0));
-    let next = long_poll.receive(&fixture.queue, fixture.request(5), Millis::from_secs(5)).await.unwrap();
-    assert_eq!(next[0].message.id, posted.id);
+    let next_deliveries = long_poll.receive(&fixture.queue, fixture.request(5), Millis::from_secs(5)).await.unwrap();
+    assert_eq!(next_deliveries[0].message.id, posted_message.id);
     fixture.assert_clean().await;
 }
 
@@ -112,16 +112,16 @@ async fn lease_granted_after_its_client_disconnected_is_released_at_once() {
 async fn deliveries_that_a_client_never_took_are_released_at_once() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"1h"}"#);
     let long_poll = long_poll(&fixture);
-    let mut wait = Box::pin(long_poll.receive(&fixture.queue, fixture.request(5), LONG));
+    let mut wait = Box::pin(long_poll.receive(&fixture.queue, fixture.request(5), LONG_WAIT));
     assert!((&mut wait).now_or_never().is_none(), "the message is waiting");
-    let posted = fixture.post(numbered(1)).await;
-    until_active(&fixture, &posted.id).await;
+    let posted_message = fixture.post(numbered(1)).await;
+    wait_until_active(&fixture, &posted_message.id).await;
     // After this pause the driver has handed the message over, but the client never reads it.
     wait_millis(50).await;
     drop(wait);
-    until_waiting_again(&fixture, &posted.id).await;
-    let next = long_poll.receive(&fixture.queue, fixture.request(5), LONG).await.unwrap();
-    assert_eq!(next[0].message.id, posted.id);
+    wait_until_waiting_again(&fixture, &posted_message.id).await;
+    let next_deliveries = long_poll.receive(&fixture.queue, fixture.request(5), LONG_WAIT).await.unwrap();
+    assert_eq!(next_deliveries[0].message.id, posted_message.id);
     fixture.assert_clean().await;
 }
 
@@ -140,17 +140,17 @@ impl ResponseMemory for NoMemory {
 async fn consumer_without_memory_for_its_answer_is_refused_before_anything_is_leased() {
     let fixture = TestQueue::with_settings("{}");
     let long_poll = long_poll(&fixture);
-    let refused = long_poll.receive_within(&fixture.queue, fixture.request(5), LONG, Arc::new(NoMemory));
-    let posted = fixture.post(numbered(1)).await;
-    assert!(matches!(refused.await, Err(Error::Overloaded)));
-    let message = fixture.read(&posted.id).await;
+    let refusal = long_poll.receive_within(&fixture.queue, fixture.request(5), LONG_WAIT, Arc::new(NoMemory));
+    let posted_message = fixture.post(numbered(1)).await;
+    assert!(matches!(refusal.await, Err(Error::Overloaded)));
+    let message = fixture.read(&posted_message.id).await;
     assert_eq!((message.state, message.deliveries), (State::Waiting, 0));
-    let next = long_poll.receive(&fixture.queue, fixture.request(5), LONG).await.unwrap();
-    assert_eq!(next[0].message.id, posted.id);
+    let next_deliveries = long_poll.receive(&fixture.queue, fixture.request(5), LONG_WAIT).await.unwrap();
+    assert_eq!(next_deliveries[0].message.id, posted_message.id);
     fixture.assert_clean().await;
 }
 
-async fn until_active(fixture: &TestQueue, id: &MessageRef) {
+async fn wait_until_active(fixture: &TestQueue, id: &MessageRef) {
     for _ in 0..1_000 {
         if fixture.read(id).await.state == State::Active {
             return;
@@ -166,8 +166,8 @@ async fn no_delivery_stays_leased_when_clients_disconnect_at_random_times() {
     let long_poll = long_poll(&fixture);
     for n in 0..300 {
         let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&fixture.queue), fixture.request(5));
-        let client = tokio::spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
-        let posted = fixture.post(numbered(n)).await;
+        let client = tokio::spawn(async move { long_poll.receive(&queue, request, LONG_WAIT).await.unwrap() });
+        let posted_message = fixture.post(numbered(n)).await;
         // A timer would be too coarse: the message is leased and handed over within a millisecond.
         let instant = std::time::Instant::now() + Duration::from_micros(rand::random_range(0..800));
         while std::time::Instant::now() < instant {
@@ -175,12 +175,12 @@ async fn no_delivery_stays_leased_when_clients_disconnect_at_random_times() {
         }
         client.abort();
         // A client that was still connected may have received the message.
-        let leased = match client.await {
+        let lease_reply = match client.await {
             Ok(deliveries) => deliveries,
             Err(_) => lease_within_ten_seconds(&fixture).await,
         };
-        assert_eq!((&leased[0].message.id, leased[0].message.lapses), (&posted.id, 0));
-        fixture.complete(&leased[0]).await;
+        assert_eq!((&lease_reply[0].message.id, lease_reply[0].message.lapses), (&posted_message.id, 0));
+        fixture.complete(&lease_reply[0]).await;
     }
     fixture.assert_clean().await;
 }
@@ -188,17 +188,17 @@ async fn no_delivery_stays_leased_when_clients_disconnect_at_random_times() {
 #[tokio::test]
 async fn lease_call_dropped_at_any_step_leaves_no_lease() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"1h"}"#);
-    let mut given_up = 0_usize;
+    let mut given_up_count = 0_usize;
     for step in 1..8 {
         fixture.post_numbers([1, 2]).await;
         // A message that can't be read makes a lease call take one more step, in which that message fails.
-        let unreadable = fixture.post(numbered(3)).await;
-        fixture.redis.command(&format!("HSET drover:{{q}}:messages {} ?", unreadable.id));
+        let unreadable_message = fixture.post(numbered(3)).await;
+        fixture.redis.command(&format!("HSET drover:{{q}}:messages {} ?", unreadable_message.id));
         let request = fixture.request(5);
         let mut lease = Box::pin(fixture.queue.lease(&request));
         let mut steps = 0;
-        let leased = std::future::poll_fn(|cx| match lease.as_mut().poll(cx) {
-            Poll::Ready(leased) => Poll::Ready(Some(leased)),
+        let lease_result = std::future::poll_fn(|cx| match lease.as_mut().poll(cx) {
+            Poll::Ready(lease_result) => Poll::Ready(Some(lease_result)),
             Poll::Pending => {
                 steps += 1;
                 if steps == step { Poll::Ready(None) } else { Poll::Pending }
@@ -206,21 +206,21 @@ async fn lease_call_dropped_at_any_step_leaves_no_lease() {
         })
         .await;
         drop(lease);
-        given_up += usize::from(leased.is_none());
-        let leased = match leased {
-            Some(leased) => leased.unwrap().deliveries,
+        given_up_count += usize::from(lease_result.is_none());
+        let deliveries_of_lease = match lease_result {
+            Some(lease_reply) => lease_reply.unwrap().deliveries,
             None => lease_within_ten_seconds(&fixture).await,
         };
-        let numbers: Vec<&str> = leased.iter().map(|delivery| delivery.message.data.get()).collect();
+        let numbers: Vec<&str> = deliveries_of_lease.iter().map(|delivery| delivery.message.data.get()).collect();
         assert_eq!(numbers, ["1", "2"], "given up at step {step}");
-        for delivery in &leased {
+        for delivery in &deliveries_of_lease {
             fixture.complete(delivery).await;
         }
-        assert_eq!(fixture.read(&unreadable.id).await.state, State::Failed);
-        fixture.queue.erase(&unreadable.id).await.unwrap();
+        assert_eq!(fixture.read(&unreadable_message.id).await.state, State::Failed);
+        fixture.queue.erase(&unreadable_message.id).await.unwrap();
     }
     assert!(
-        given_up >= 2,
+        given_up_count >= 2,
         "clients gave up at least in the step that leases and in the one that fails an unreadable message"
     );
     fixture.assert_clean().await;
@@ -230,42 +230,43 @@ async fn lease_call_dropped_at_any_step_leaves_no_lease() {
 async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_number_of_calls() {
     let fixture = Arc::new(TestQueue::with_settings(r#"{"exclusive":true}"#));
     let long_poll = long_poll(&fixture);
-    let received = Arc::new(Mutex::new(Vec::new()));
+    let received_numbers = Arc::new(Mutex::new(Vec::new()));
     let (is_leased, overlaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut clients = JoinSet::new();
     for _ in 0..500 {
         let (long_poll, request, fixture) = (long_poll.clone(), request_of_a_new_consumer(), Arc::clone(&fixture));
-        let (received, is_leased, overlaps) = (Arc::clone(&received), Arc::clone(&is_leased), Arc::clone(&overlaps));
+        let (received_numbers, is_leased, overlaps) =
+            (Arc::clone(&received_numbers), Arc::clone(&is_leased), Arc::clone(&overlaps));
         clients.spawn(async move {
-            let deliveries: Vec<Delivery> = long_poll.receive(&fixture.queue, request, LONG).await.unwrap();
+            let deliveries: Vec<Delivery> = long_poll.receive(&fixture.queue, request, LONG_WAIT).await.unwrap();
             assert_eq!(deliveries.len(), 1);
             overlaps.fetch_add(usize::from(is_leased.swap(true, Ordering::SeqCst)), Ordering::SeqCst);
-            received.lock().unwrap().push(deliveries[0].message.data.get().parse::<u64>().unwrap());
+            received_numbers.lock().unwrap().push(deliveries[0].message.data.get().parse::<u64>().unwrap());
             wait_millis(1).await;
             is_leased.store(false, Ordering::SeqCst);
             fixture.complete(&deliveries[0]).await;
         });
     }
-    let before = calls_when_quiet(&fixture).await;
+    let calls_before = calls_when_quiet(&fixture).await;
     fixture.post(numbered(0)).await;
-    let for_a_post = calls_when_quiet(&fixture).await - before;
-    assert_eq!(*received.lock().unwrap(), [0]);
+    let calls_for_a_post = calls_when_quiet(&fixture).await - calls_before;
+    assert_eq!(*received_numbers.lock().unwrap(), [0]);
     // The post, the lease, the settlement, and a few lease calls that find nothing.
-    assert!((3..=8).contains(&for_a_post), "{for_a_post} calls for one post");
+    assert!((3..=8).contains(&calls_for_a_post), "{calls_for_a_post} calls for one post");
 
     // The test waits for two polls of the idle driver, which polls every 5 s.
-    let before = calls(&fixture);
+    let calls_before = calls(&fixture);
     wait_millis(11_000).await;
-    let while_idle = calls(&fixture) - before;
+    let while_idle = calls(&fixture) - calls_before;
     assert!((1..=4).contains(&while_idle), "{while_idle} calls in 11 s without a message");
 
-    let before = calls(&fixture);
+    let calls_before = calls(&fixture);
     fixture.post_numbers(1..=100).await;
-    eventually("all messages are received", || (received.lock().unwrap().len() == 101).then_some(()));
-    let for_a_hundred = calls_when_quiet(&fixture).await - before;
-    assert!(for_a_hundred <= 700, "{for_a_hundred} calls for 100 messages");
+    eventually("all messages are received", || (received_numbers.lock().unwrap().len() == 101).then_some(()));
+    let calls_for_a_hundred = calls_when_quiet(&fixture).await - calls_before;
+    assert!(calls_for_a_hundred <= 700, "{calls_for_a_hundred} calls for 100 messages");
     assert_eq!(
-        *received.lock().unwrap(),
+        *received_numbers.lock().unwrap(),
         (0..=100).collect::<Vec<_>>(),
         "messages are received in the order of posting"
     );
@@ -281,33 +282,33 @@ async fn owner_is_served_at_any_position_among_the_waiting_clients() {
     fixture.queue.declare().await.unwrap();
     let owner = fixture.request(1);
     assert!(fixture.queue.lease(&owner).await.unwrap().deliveries.is_empty(), "the owner has access now");
-    let mut others = JoinSet::new();
+    let mut other_clients = JoinSet::new();
     for _ in 0..100 {
         let request = LeaseRequest { consumer: ConsumerId::issue(), ..fixture.request(1) };
         let (long_poll, queue) = (long_poll.clone(), Arc::clone(&fixture.queue));
-        others.spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
+        other_clients.spawn(async move { long_poll.receive(&queue, request, LONG_WAIT).await.unwrap() });
     }
     calls_when_quiet(&fixture).await;
-    let mut of_owner = JoinSet::new();
+    let mut requests_of_owner = JoinSet::new();
     for _ in 0..3 {
         let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&fixture.queue), owner.clone());
-        of_owner.spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
+        requests_of_owner.spawn(async move { long_poll.receive(&queue, request, LONG_WAIT).await.unwrap() });
     }
-    let before = calls_when_quiet(&fixture).await;
+    let calls_before = calls_when_quiet(&fixture).await;
     fixture.post_numbers(0..3).await;
-    let mut received = Vec::new();
+    let mut received_deliveries = Vec::new();
     for _ in 0..2 {
-        received.extend(of_owner.join_next().await.unwrap().unwrap());
+        received_deliveries.extend(requests_of_owner.join_next().await.unwrap().unwrap());
     }
-    received.sort_by_key(|delivery| delivery.message.data.get().to_owned());
-    assert_eq!(received.iter().map(|delivery| delivery.message.data.get()).collect::<Vec<_>>(), ["0", "1"]);
-    let calls = calls_when_quiet(&fixture).await - before;
+    received_deliveries.sort_by_key(|delivery| delivery.message.data.get().to_owned());
+    assert_eq!(received_deliveries.iter().map(|delivery| delivery.message.data.get()).collect::<Vec<_>>(), ["0", "1"]);
+    let calls = calls_when_quiet(&fixture).await - calls_before;
     assert!(calls <= 10, "{calls} calls for 100 clients that have no access");
-    fixture.complete(&received[0]).await;
-    let third = of_owner.join_next().await.unwrap().unwrap();
-    assert_eq!(third[0].message.data.get(), "2");
-    assert!(others.try_join_next().is_none());
-    others.abort_all();
+    fixture.complete(&received_deliveries[0]).await;
+    let third_answer = requests_of_owner.join_next().await.unwrap().unwrap();
+    assert_eq!(third_answer[0].message.data.get(), "2");
+    assert!(other_clients.try_join_next().is_none());
+    other_clients.abort_all();
 }
 
 #[tokio::test]
@@ -319,14 +320,19 @@ async fn waiting_clients_take_over_after_the_timeout_of_an_owner_in_another_proc
     let mut clients = JoinSet::new();
     for _ in 0..50 {
         let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&fixture.queue), request_of_a_new_consumer());
-        clients.spawn(async move { long_poll.receive(&queue, request, LONG).await.unwrap() });
+        clients.spawn(async move { long_poll.receive(&queue, request, LONG_WAIT).await.unwrap() });
     }
     fixture.post(numbered(1)).await;
     // The time limit of 3 s is shorter than the 5 s between two polls of the driver.
-    let received = tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
-    assert_eq!(received[0].message.data.get(), "1");
+    let first_answer =
+        tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(first_answer[0].message.data.get(), "1");
     // A lease that lapses frees the queue, too.
-    let again = tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
-    assert_eq!((again[0].message.id.clone(), again[0].message.lapses), (received[0].message.id.clone(), 1));
+    let second_answer =
+        tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(
+        (second_answer[0].message.id.clone(), second_answer[0].message.lapses),
+        (first_answer[0].message.id.clone(), 1)
+    );
     clients.abort_all();
 }

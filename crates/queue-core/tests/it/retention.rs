@@ -28,21 +28,23 @@ async fn completed_messages_are_removed_by_count_but_not_before_the_minimum_age(
 
 #[tokio::test]
 async fn finished_messages_are_removed_by_age_with_all_their_data() {
-    let keep = r#"{"age":1000,"min_age":0}"#;
-    let settings = format!(r#"{{"max_attempts":1,"id_window":0,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);
+    let keep_setting = r#"{"age":1000,"min_age":0}"#;
+    let settings = format!(
+        r#"{{"max_attempts":1,"id_window":0,"retention":{{"completed":{keep_setting},"failed":{keep_setting}}}}}"#
+    );
     let fixture = TestQueue::with_settings(&settings);
     let own = |id: &str, data| NewMessage { id: Some(id.parse().unwrap()), ..numbered(data) };
     fixture.queue.enqueue(vec![own("a", 1), own("b", 2)]).await.unwrap();
-    let leased = fixture.lease(2).await;
-    fixture.complete(&leased.deliveries[0]).await;
-    fixture.settle(&leased.deliveries[1], Action::Fail(failure())).await;
+    let lease_reply = fixture.lease(2).await;
+    fixture.complete(&lease_reply.deliveries[0]).await;
+    fixture.settle(&lease_reply.deliveries[1], Action::Fail(failure())).await;
     wait_millis(1_050).await;
     fixture.queue.enqueue(vec![own("c", 3), own("d", 4)]).await.unwrap();
-    let leased = fixture.lease(2).await;
-    fixture.complete(&leased.deliveries[0]).await;
-    fixture.settle(&leased.deliveries[1], Action::Fail(failure())).await;
-    let forgotten: Vec<MessageRef> = ["a", "b"].map(|id| id.parse().unwrap()).into();
-    assert!(fixture.queue.read(&forgotten).await.unwrap().iter().all(Option::is_none));
+    let lease_reply = fixture.lease(2).await;
+    fixture.complete(&lease_reply.deliveries[0]).await;
+    fixture.settle(&lease_reply.deliveries[1], Action::Fail(failure())).await;
+    let forgotten_ids: Vec<MessageRef> = ["a", "b"].map(|id| id.parse().unwrap()).into();
+    assert!(fixture.queue.read(&forgotten_ids).await.unwrap().iter().all(Option::is_none));
     for hash in ["messages", "outcomes", "options", "aliases"] {
         assert_eq!(fixture.redis.command(&format!("HLEN drover:{{q}}:{hash}")), ":2", "{hash}");
     }

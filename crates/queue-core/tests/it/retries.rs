@@ -7,12 +7,12 @@ use crate::{TestQueue, failure, numbered, numbers, wait_millis};
 #[tokio::test]
 async fn failed_message_is_retried_after_its_back_off_until_no_attempt_is_left() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":3,"backoff":{"type":"fixed","delay":1000,"jitter":0}}"#);
-    let posted = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered(1)).await;
     for attempt in 1..=2 {
         let delivery = fixture.lease_one().await;
         assert_eq!(delivery.message.attempts_made, attempt - 1);
         assert_eq!(fixture.settle(&delivery, Action::Fail(failure())).await, Some(State::Delayed));
-        let message = fixture.read(&posted.id).await;
+        let message = fixture.read(&posted_message.id).await;
         assert_eq!((message.state, message.attempts_made), (State::Delayed, attempt));
         let error = message.error.unwrap();
         assert_eq!((error.code.as_str(), error.message.as_str(), error.attempt), ("boom", "it went wrong", attempt));
@@ -20,9 +20,9 @@ async fn failed_message_is_retried_after_its_back_off_until_no_attempt_is_left()
         assert!(fixture.lease(1).await.deliveries.is_empty(), "the message is not delivered before the pause is over");
         wait_millis(1_010).await;
     }
-    let last = fixture.lease_one().await;
-    assert_eq!(fixture.settle(&last, Action::Fail(failure())).await, Some(State::Failed));
-    let message = fixture.read(&posted.id).await;
+    let last_delivery = fixture.lease_one().await;
+    assert_eq!(fixture.settle(&last_delivery, Action::Fail(failure())).await, Some(State::Failed));
+    let message = fixture.read(&posted_message.id).await;
     assert_eq!((message.state, message.attempts_made, message.deliveries), (State::Failed, 3, 3));
     assert_eq!(message.error.unwrap().attempt, 3);
     assert!(message.finished_at.is_some());
@@ -34,11 +34,11 @@ async fn failed_message_is_retried_after_its_back_off_until_no_attempt_is_left()
 #[tokio::test]
 async fn back_off_doubles_up_to_its_maximum() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":9,"backoff":{"delay":20,"max":100,"jitter":0}}"#);
-    let posted = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered(1)).await;
     for pause in [20, 40, 80, 100, 100] {
         let delivery = fixture.lease_one().await;
         fixture.settle(&delivery, Action::Fail(failure())).await;
-        let message = fixture.read(&posted.id).await;
+        let message = fixture.read(&posted_message.id).await;
         assert_eq!(message.due_at, message.error.unwrap().at + Millis::new(pause));
         wait_millis(pause + 5).await;
     }
@@ -64,45 +64,45 @@ async fn attempts_and_back_off_of_a_message_override_those_of_its_queue() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":9,"backoff":{"type":"fixed","delay":"1h","jitter":0}}"#);
     let backoff = serde_json::from_str(r#"{"type":"fixed","delay":10,"max":10,"jitter":0}"#).unwrap();
     let own = NewMessage { max_attempts: Some("2".parse().unwrap()), backoff: Some(backoff), ..numbered(1) };
-    let posted = fixture.post(own).await;
+    let posted_message = fixture.post(own).await;
     let delivery = fixture.lease_one().await;
     fixture.settle(&delivery, Action::Fail(failure())).await;
     wait_millis(15).await;
     let delivery = fixture.lease_one().await;
     assert_eq!(fixture.settle(&delivery, Action::Fail(failure())).await, Some(State::Failed));
-    assert_eq!(*fixture.read(&posted.id).await.max_attempts, 2);
+    assert_eq!(*fixture.read(&posted_message.id).await.max_attempts, 2);
 }
 
 #[tokio::test]
 async fn failure_may_set_the_retry_time_or_forbid_a_retry() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":"1h"}}"#);
     fixture.post_numbers(0..2).await;
-    let leased = fixture.lease(2).await;
-    let soon = Action::FailAndRetryAfter(failure(), Millis::new(30));
-    assert_eq!(fixture.settle(&leased.deliveries[0], soon).await, Some(State::Delayed));
-    let for_good = Action::FailForGood(failure());
-    assert_eq!(fixture.settle(&leased.deliveries[1], for_good).await, Some(State::Failed));
+    let lease_reply = fixture.lease(2).await;
+    let early_retry = Action::FailAndRetryAfter(failure(), Millis::new(30));
+    assert_eq!(fixture.settle(&lease_reply.deliveries[0], early_retry).await, Some(State::Delayed));
+    let final_failure = Action::FailForGood(failure());
+    assert_eq!(fixture.settle(&lease_reply.deliveries[1], final_failure).await, Some(State::Failed));
     wait_millis(40).await;
     assert_eq!(numbers(&fixture.lease(10).await), [0]);
-    assert_eq!(fixture.read(&leased.deliveries[1].message.id).await.attempts_made, 1);
+    assert_eq!(fixture.read(&lease_reply.deliveries[1].message.id).await.attempts_made, 1);
     fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn invalid_back_off_and_endless_release_delay_do_not_block_the_queue() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"jitter":-0.0,"delay":10}}"#);
-    let posted = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;
     assert_eq!(fixture.settle(&delivery, Action::Fail(failure())).await, Some(State::Delayed));
     fixture.redis.command("HSET drover:{q}:meta backoff garbage");
     wait_millis(15).await;
     let delivery = fixture.lease_one().await;
     assert_eq!(fixture.settle(&delivery, Action::Fail(failure())).await, Some(State::Delayed));
-    assert_eq!(fixture.read(&posted.id).await.attempts_made, 2);
-    let other = fixture.post(numbered(2)).await;
+    assert_eq!(fixture.read(&posted_message.id).await.attempts_made, 2);
+    let other_message = fixture.post(numbered(2)).await;
     let delivery = fixture.lease_one().await;
     fixture.settle(&delivery, Action::Release(Some(Millis::new(u64::MAX)))).await;
-    assert_eq!(fixture.read(&other.id).await.state, State::Delayed);
+    assert_eq!(fixture.read(&other_message.id).await.state, State::Delayed);
     fixture.assert_clean().await;
 }
 
@@ -110,14 +110,17 @@ async fn invalid_back_off_and_endless_release_delay_do_not_block_the_queue() {
 async fn too_large_result_fails_and_too_long_error_is_truncated() {
     let fixture = TestQueue::new();
     fixture.post_numbers(0..2).await;
-    let leased = fixture.lease(2).await;
-    let large = serde_json::value::to_raw_value(&"x".repeat(queue_core::Queue::MAX_RESULT_BYTES)).unwrap();
-    assert_eq!(fixture.settle(&leased.deliveries[0], Action::Complete(large)).await, Some(State::Failed));
-    let message = fixture.read(&leased.deliveries[0].message.id).await;
+    let lease_reply = fixture.lease(2).await;
+    let large_text = serde_json::value::to_raw_value(&"x".repeat(queue_core::Queue::MAX_RESULT_BYTES)).unwrap();
+    assert_eq!(fixture.settle(&lease_reply.deliveries[0], Action::Complete(large_text)).await, Some(State::Failed));
+    let message = fixture.read(&lease_reply.deliveries[0].message.id).await;
     assert_eq!(message.error.unwrap().code, "result_too_large");
-    let long = queue_core::Failure::new("long", "\u{0}✅".repeat(100_000));
-    assert_eq!(fixture.settle(&leased.deliveries[1], Action::FailForGood(long)).await, Some(State::Failed));
-    let text = fixture.read(&leased.deliveries[1].message.id).await.error.unwrap().message;
+    let long_failure = queue_core::Failure::new("long", "\u{0}✅".repeat(100_000));
+    assert_eq!(
+        fixture.settle(&lease_reply.deliveries[1], Action::FailForGood(long_failure)).await,
+        Some(State::Failed)
+    );
+    let text = fixture.read(&lease_reply.deliveries[1].message.id).await.error.unwrap().message;
     assert!(!text.is_empty() && text.len() <= queue_core::Queue::MAX_RESULT_BYTES / 8);
     fixture.assert_clean().await;
 }

@@ -25,7 +25,7 @@ fn schedule(json: Value) -> NewSchedule {
     serde_json::from_value(json).unwrap()
 }
 
-fn named(name: &str) -> ScheduleName {
+fn schedule_name(name: &str) -> ScheduleName {
     name.parse().unwrap()
 }
 
@@ -35,13 +35,13 @@ fn json_of(schedule: &Schedule) -> Value {
 
 impl TestQueue {
     async fn put(&self, name: &str, json: Value) -> Value {
-        match self.queue.put_schedule(&named(name), schedule(json), DefinedBy::Client).await.unwrap() {
+        match self.queue.put_schedule(&schedule_name(name), schedule(json), DefinedBy::Client).await.unwrap() {
             PutSchedule::Created(schedule) | PutSchedule::Existed(schedule) => json_of(&schedule),
         }
     }
 
     async fn schedule(&self, name: &str) -> Value {
-        json_of(&self.queue.schedule(&named(name)).await.unwrap().unwrap())
+        json_of(&self.queue.schedule(&schedule_name(name)).await.unwrap().unwrap())
     }
 
     /// All messages of the queue that are ready, in the order posted.
@@ -62,32 +62,32 @@ impl TestQueue {
     async fn wait_for(&self, count: usize) -> Vec<Message> {
         let start = Instant::now();
         loop {
-            let ready = self.ready().await;
-            if ready.len() >= count {
-                return ready;
+            let ready_messages = self.ready().await;
+            if ready_messages.len() >= count {
+                return ready_messages;
             }
-            assert!(start.elapsed() < Duration::from_secs(30), "{} of {count} messages", ready.len());
+            assert!(start.elapsed() < Duration::from_secs(30), "{} of {count} messages", ready_messages.len());
             wait_millis(20).await;
         }
     }
 }
 
 /// A process that posts ticks; dropping it ends its tasks.
-struct Ticking {
+struct RunningScheduler {
     queues: Queues,
     tasks: Vec<JoinHandle<()>>,
 }
 
-impl Drop for Ticking {
+impl Drop for RunningScheduler {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
 /// Starts a scheduler as a process of its own would, and waits until it is subscribed.
-async fn ticking(fixture: &TestQueue) -> Ticking {
+async fn start_scheduler(fixture: &TestQueue) -> RunningScheduler {
     let queues = Queues::new(Redis::new(&fixture.redis.url(), TIME_LIMIT).unwrap(), DeclaredSettings::default());
-    let subscriber = Subscriber::of_all_queues(queues.redis().clone());
+    let subscriber = Subscriber::for_all_queues(queues.redis().clone());
     let scheduler = Scheduler::new(queues.clone(), subscriber.clone()).unwrap();
     let running = subscriber.clone();
     let tasks = vec![
@@ -97,38 +97,40 @@ async fn ticking(fixture: &TestQueue) -> Ticking {
     while !subscriber.is_connected() {
         wait_millis(5).await;
     }
-    Ticking { queues, tasks }
+    RunningScheduler { queues, tasks }
 }
 
 /// Asserts that each message was posted for a tick of its own, never early, and returns the latenesses (ms) in order.
 fn latenesses(messages: &[Message]) -> Vec<u64> {
     let mut ticks = BTreeMap::new();
-    let mut late: Vec<u64> = Vec::new();
+    let mut latenesses: Vec<u64> = Vec::new();
     for message in messages {
         let scheduled = message.scheduled_at.unwrap();
         let key = (message.schedule.clone(), scheduled);
         assert!(ticks.insert(key, &message.id).is_none(), "{scheduled} was posted twice");
         assert!(message.created_at >= scheduled, "{} is early for {scheduled}", message.created_at);
-        late.push(message.created_at.since(scheduled).get());
+        latenesses.push(message.created_at.since(scheduled).get());
     }
-    late.sort_unstable();
-    late
+    latenesses.sort_unstable();
+    latenesses
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_tick_is_posted_once_and_on_time_by_several_processes() {
     let fixture = TestQueue::new();
-    let _processes = [ticking(&fixture).await, ticking(&fixture).await, ticking(&fixture).await];
+    let _processes =
+        [start_scheduler(&fixture).await, start_scheduler(&fixture).await, start_scheduler(&fixture).await];
     let put =
         fixture.put("s", json!({"every": "1s", "message": {"data": {"n": 1}, "name": "job", "priority": 0}})).await;
     assert_eq!((&put["runs"], &put["last_at"], put["next_at"].as_array().unwrap().len()), (&json!(0), &json!(null), 5));
     let messages = fixture.wait_for(4).await;
-    let late = latenesses(&messages);
-    assert!(late.iter().all(|late| *late <= MAX_LATENESS), "{late:?}");
-    let seconds: Vec<u64> = messages.iter().map(|message| message.scheduled_at.unwrap().as_millis() / 1_000).collect();
-    assert!(seconds.windows(2).all(|two| two[1] == two[0] + 1), "no tick is missing: {seconds:?}");
-    let last = messages.last().unwrap();
-    assert_eq!((last.schedule.as_ref().unwrap().as_str(), last.data.get()), ("s", r#"{"n":1}"#));
+    let tick_latenesses = latenesses(&messages);
+    assert!(tick_latenesses.iter().all(|tick_latenesses| *tick_latenesses <= MAX_LATENESS), "{tick_latenesses:?}");
+    let tick_seconds: Vec<u64> =
+        messages.iter().map(|message| message.scheduled_at.unwrap().as_millis() / 1_000).collect();
+    assert!(tick_seconds.windows(2).all(|two| two[1] == two[0] + 1), "no tick is missing: {tick_seconds:?}");
+    let last_message = messages.last().unwrap();
+    assert_eq!((last_message.schedule.as_ref().unwrap().as_str(), last_message.data.get()), ("s", r#"{"n":1}"#));
     let schedule = fixture.schedule("s").await;
     assert!(schedule["runs"].as_u64().unwrap() >= 4 && schedule["last_message"].is_string(), "{schedule}");
     let status = fixture.queue.status().await.unwrap().unwrap();
@@ -140,10 +142,10 @@ async fn each_tick_is_posted_once_and_on_time_by_several_processes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_ticks_in_one_instant_of_a_thousand_schedules_are_posted_on_time() {
     let fixture = TestQueue::new();
-    let process = ticking(&fixture).await;
+    let process = start_scheduler(&fixture).await;
     let put = |n: usize, json: Value| {
         let queue = Arc::clone(&fixture.queue);
-        async move { queue.put_schedule(&named(&format!("s{n}")), schedule(json), DefinedBy::Client).await.unwrap() }
+        async move { queue.put_schedule(&schedule_name(&format!("s{n}")), schedule(json), DefinedBy::Client).await.unwrap() }
     };
     for n in 0..500 {
         put(n, json!({"every": "1d", "message": {"data": n}})).await;
@@ -154,18 +156,18 @@ async fn five_hundred_ticks_in_one_instant_of_a_thousand_schedules_are_posted_on
         put(n, json!({"every": "1s", "start_at": at, "max_runs": 1, "message": {"data": n}})).await;
     }
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().schedules, 1_000);
-    let (more, one_more) = (named("more"), schedule(json!({"every": "1d", "message": {"data": 1}})));
-    let full = fixture.queue.put_schedule(&more, one_more, DefinedBy::Client).await;
-    assert!(matches!(full, Err(Error::TooManySchedules)));
+    let (more, one_more) = (schedule_name("more"), schedule(json!({"every": "1d", "message": {"data": 1}})));
+    let put_result = fixture.queue.put_schedule(&more, one_more, DefinedBy::Client).await;
+    assert!(matches!(put_result, Err(Error::TooManySchedules)));
     assert!(
         fixture.put("s0", json!({"every": "2d", "message": {"data": 1}})).await["every"] == 172_800_000,
         "a schedule that exists may be replaced"
     );
     let messages: Vec<Message> =
         fixture.wait_for(501).await.into_iter().filter(|message| message.schedule.is_some()).collect();
-    let late = latenesses(&messages);
+    let tick_latenesses = latenesses(&messages);
     assert_eq!(messages.iter().filter(|message| message.scheduled_at == Some(at)).count(), 500);
-    assert!(late.iter().all(|late| *late <= MAX_LATENESS), "{late:?}");
+    assert!(tick_latenesses.iter().all(|tick_latenesses| *tick_latenesses <= MAX_LATENESS), "{tick_latenesses:?}");
     let (page, has_more) = fixture.queue.schedules(None, 600).await.unwrap().unwrap();
     assert!(has_more && page.len() == 600 && page.is_sorted_by_key(|schedule| schedule.name.clone()));
     let (rest, has_more) = fixture.queue.schedules(page.last().map(|last| &last.name), 600).await.unwrap().unwrap();
@@ -177,33 +179,40 @@ async fn five_hundred_ticks_in_one_instant_of_a_thousand_schedules_are_posted_on
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn process_learns_of_earlier_ticks_pauses_and_deletions() {
     let fixture = TestQueue::new();
-    let _process = ticking(&fixture).await;
+    let _process = start_scheduler(&fixture).await;
     fixture.put("s", json!({"every": "1h", "message": {"data": "hourly"}})).await;
     wait_millis(300).await;
     // The definition is replaced by a definition with an earlier tick.
     fixture.put("s", json!({"every": "1s", "message": {"data": "often"}})).await;
-    let posted = fixture.wait_for(2).await;
-    assert!(posted.iter().all(|message| message.data.get() == "\"often\""));
-    assert!(latenesses(&posted).iter().all(|late| *late <= MAX_LATENESS));
+    let posted_messages = fixture.wait_for(2).await;
+    assert!(posted_messages.iter().all(|message| message.data.get() == "\"often\""));
+    assert!(latenesses(&posted_messages).iter().all(|late| *late <= MAX_LATENESS));
 
-    assert!(fixture.queue.pause_schedule(&named("s")).await.unwrap());
-    let paused = fixture.schedule("s").await;
-    assert_eq!((&paused["paused"], &paused["next_at"]), (&json!(true), &json!([])));
+    assert!(fixture.queue.pause_schedule(&schedule_name("s")).await.unwrap());
+    let paused_schedule = fixture.schedule("s").await;
+    assert_eq!((&paused_schedule["paused"], &paused_schedule["next_at"]), (&json!(true), &json!([])));
     let count = fixture.ready().await.len();
     wait_millis(2_200).await;
     assert_eq!(fixture.ready().await.len(), count, "a paused schedule has no ticks");
-    assert!(fixture.queue.resume_schedule(&named("s")).await.unwrap());
-    let resumed = fixture.wait_for(count + 1).await;
-    let gap = resumed[count].scheduled_at.unwrap().since(resumed[count - 1].scheduled_at.unwrap()).get();
+    assert!(fixture.queue.resume_schedule(&schedule_name("s")).await.unwrap());
+    let messages_after_resume = fixture.wait_for(count + 1).await;
+    let gap = messages_after_resume[count]
+        .scheduled_at
+        .unwrap()
+        .since(messages_after_resume[count - 1].scheduled_at.unwrap())
+        .get();
     assert!(gap >= 2_000, "the ticks of the pause are not posted: {gap}");
 
-    assert!(fixture.queue.delete_schedule(&named("s")).await.unwrap());
-    assert!(!fixture.queue.delete_schedule(&named("s")).await.unwrap());
+    assert!(fixture.queue.delete_schedule(&schedule_name("s")).await.unwrap());
+    assert!(!fixture.queue.delete_schedule(&schedule_name("s")).await.unwrap());
     let count = fixture.ready().await.len();
     wait_millis(1_500).await;
     assert_eq!(fixture.ready().await.len(), count, "a deleted schedule has no ticks");
-    assert!(fixture.queue.schedule(&named("s")).await.unwrap().is_none());
-    for unknown in [fixture.queue.pause_schedule(&named("s")).await, fixture.queue.resume_schedule(&named("s")).await] {
+    assert!(fixture.queue.schedule(&schedule_name("s")).await.unwrap().is_none());
+    for unknown in [
+        fixture.queue.pause_schedule(&schedule_name("s")).await,
+        fixture.queue.resume_schedule(&schedule_name("s")).await,
+    ] {
         assert!(!unknown.unwrap());
     }
     fixture.assert_clean().await;
@@ -222,111 +231,118 @@ async fn equal_definition_of_a_schedule_changes_nothing_and_another_one_replaces
         "backoff": {"type": "exponential", "delay": 5, "max": 3_600_000, "jitter": 0.2}, "headers": {"h": "1"}})
     );
     let revision = || fixture.redis.command("HGET drover:{q}:schedules s");
-    let before = revision();
+    let revision_before = revision();
     assert_eq!(fixture.put("s", definition.clone()).await, first);
-    assert_eq!(revision(), before, "nothing was written");
-    fixture.queue.pause_schedule(&named("s")).await.unwrap();
-    let mut other = definition;
-    other["message"]["data"] = json!(2);
-    let replaced = fixture.put("s", other).await;
+    assert_eq!(revision(), revision_before, "nothing was written");
+    fixture.queue.pause_schedule(&schedule_name("s")).await.unwrap();
+    let mut other_definition = definition;
+    other_definition["message"]["data"] = json!(2);
+    let replaced_schedule = fixture.put("s", other_definition).await;
     assert_eq!(
-        (&replaced["paused"], &replaced["message"]["data"]),
+        (&replaced_schedule["paused"], &replaced_schedule["message"]["data"]),
         (&json!(true), &json!(2)),
         "the schedule stays paused"
     );
-    assert_ne!(revision(), before);
+    assert_ne!(revision(), revision_before);
     for (json, field) in [
         (json!({"every": "1s", "message": {"data": 1}, "end_at": "2001-01-01T00:00:00Z"}), "end_at"),
         (json!({"cron": "0 0 29 2 *", "message": {"data": 1}, "start_at": "2199-03-01T00:00:00Z"}), "start_at"),
         (json!({"every": "1s", "message": {"data": 1, "id": "a"}}), "message/id"),
     ] {
-        let refused = fixture.queue.put_schedule(&named("t"), schedule(json), DefinedBy::Client).await;
-        assert!(matches!(refused, Err(Error::InvalidSchedule { field: found, .. }) if found == field), "{refused:?}");
+        let refusal = fixture.queue.put_schedule(&schedule_name("t"), schedule(json), DefinedBy::Client).await;
+        assert!(matches!(refusal, Err(Error::InvalidSchedule { field: found, .. }) if found == field), "{refusal:?}");
     }
-    assert!(fixture.queue.schedule(&named("t")).await.unwrap().is_none());
+    assert!(fixture.queue.schedule(&schedule_name("t")).await.unwrap().is_none());
 }
 
 #[tokio::test]
 async fn schedule_that_a_client_runs_keeps_its_ticks_and_its_number_of_runs() {
     let fixture = TestQueue::new();
     fixture.put("s", json!({"every": "1d", "message": {"data": 5, "priority": -3}})).await;
-    fixture.queue.pause_schedule(&named("s")).await.unwrap();
-    let posted = fixture.queue.run_schedule(&named("s")).await.unwrap().unwrap();
-    assert_eq!((posted.schedule.as_ref().unwrap().as_str(), *posted.priority, posted.state), ("s", -3, State::Waiting));
-    let read = fixture.read(&posted.id).await;
-    assert_eq!((read.schedule, read.scheduled_at), (posted.schedule, posted.scheduled_at));
+    fixture.queue.pause_schedule(&schedule_name("s")).await.unwrap();
+    let posted_message = fixture.queue.run_schedule(&schedule_name("s")).await.unwrap().unwrap();
+    assert_eq!(
+        (posted_message.schedule.as_ref().unwrap().as_str(), *posted_message.priority, posted_message.state),
+        ("s", -3, State::Waiting)
+    );
+    let read_message = fixture.read(&posted_message.id).await;
+    assert_eq!(
+        (read_message.schedule, read_message.scheduled_at),
+        (posted_message.schedule, posted_message.scheduled_at)
+    );
     let schedule = fixture.schedule("s").await;
     assert_eq!(
         (&schedule["runs"], &schedule["last_message"], &schedule["last_at"]),
         (&json!(0), &json!(null), &json!(null))
     );
-    assert!(fixture.queue.run_schedule(&named("unknown")).await.unwrap().is_none());
+    assert!(fixture.queue.run_schedule(&schedule_name("unknown")).await.unwrap().is_none());
     // A patch keeps the name of the schedule in the message.
     let patch = serde_json::from_value(json!({"priority": 2})).unwrap();
-    fixture.queue.patch(&posted.id, &patch).await.unwrap().unwrap();
-    assert_eq!(fixture.read(&posted.id).await.schedule.unwrap().as_str(), "s");
+    fixture.queue.patch(&posted_message.id, &patch).await.unwrap().unwrap();
+    assert_eq!(fixture.read(&posted_message.id).await.schedule.unwrap().as_str(), "s");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn schedule_ends_after_its_runs_and_leaves_out_ticks_while_a_message_is_unfinished() {
     let fixture = TestQueue::new();
-    let _process = ticking(&fixture).await;
+    let _process = start_scheduler(&fixture).await;
     fixture.put("ends", json!({"every": "1s", "max_runs": 2, "message": {"data": 1}})).await;
     fixture.put("skips", json!({"every": "1s", "overlap": "skip", "message": {"data": 2}})).await;
     fixture.wait_for(3).await;
     wait_millis(2_500).await;
     let count = async |data: &str| fixture.ready().await.iter().filter(|message| message.data.get() == data).count();
     assert_eq!((count("1").await, count("2").await), (2, 1));
-    let ended = fixture.schedule("ends").await;
-    assert_eq!((&ended["runs"], &ended["next_at"]), (&json!(2), &json!([])));
+    let ended_schedule = fixture.schedule("ends").await;
+    assert_eq!((&ended_schedule["runs"], &ended_schedule["next_at"]), (&json!(2), &json!([])));
     let skips = fixture.schedule("skips").await;
     assert!(skips["runs"] == 1 && skips["next_at"].as_array().unwrap().len() == 5, "{skips}");
     // When the message has finished, the next tick is posted.
-    let leased = fixture.lease(10).await;
-    for delivery in &leased.deliveries {
+    let lease_reply = fixture.lease(10).await;
+    for delivery in &lease_reply.deliveries {
         fixture.complete(delivery).await;
     }
-    let next = fixture.wait_for(1).await;
-    assert_eq!(next[0].data.get(), "2");
+    let next_messages = fixture.wait_for(1).await;
+    assert_eq!(next_messages[0].data.get(), "2");
     fixture.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_tick_stays_and_is_posted_when_there_is_room() {
     let fixture = TestQueue::with_settings(r#"{"max_length": 3}"#);
-    let process = ticking(&fixture).await;
+    let process = start_scheduler(&fixture).await;
     fixture.post_numbers([1, 2, 3]).await;
     fixture.put("s", json!({"every": "1s", "missed": "all", "message": {"data": "tick"}})).await;
     wait_millis(2_500).await;
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 3, "max_length is obeyed");
-    let refused = fixture.schedule("s").await;
-    assert_eq!(refused["runs"], 0);
-    let tries = calls_of(&process.queues, "tick");
-    assert!(tries <= 6, "a refused tick is tried once a second, not {tries} times in 2.5 s");
+    let refused_schedule = fixture.schedule("s").await;
+    assert_eq!(refused_schedule["runs"], 0);
+    let tick_calls = calls_of(&process.queues, "tick");
+    assert!(tick_calls <= 6, "a refused tick is tried once a second, not {tick_calls} times in 2.5 s");
     for delivery in &fixture.lease(3).await.deliveries {
         fixture.complete(delivery).await;
     }
-    let posted = fixture.wait_for(3).await;
-    let ticks: Vec<u64> = posted.iter().map(|message| message.scheduled_at.unwrap().as_millis() / 1_000).collect();
+    let posted_messages = fixture.wait_for(3).await;
+    let ticks: Vec<u64> =
+        posted_messages.iter().map(|message| message.scheduled_at.unwrap().as_millis() / 1_000).collect();
     assert_eq!(ticks, (ticks[0]..ticks[0] + 3).collect::<Vec<_>>(), "the refused ticks come first, in their order");
-    latenesses(&posted);
+    latenesses(&posted_messages);
     fixture.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tick_waits_while_memory_is_full() {
     let fixture = TestQueue::new();
-    let _process = ticking(&fixture).await;
+    let _process = start_scheduler(&fixture).await;
     fixture.put("s", json!({"every": "1s", "missed": "one", "message": {"data": "tick"}})).await;
     fixture.wait_for(1).await;
     fixture.redis.command("CONFIG SET maxmemory 1");
     wait_millis(1_500).await;
-    let before = fixture.ready().await.len();
+    let ready_count_before = fixture.ready().await.len();
     wait_millis(2_500).await;
-    assert_eq!(fixture.ready().await.len(), before);
+    assert_eq!(fixture.ready().await.len(), ready_count_before);
     fixture.redis.command("CONFIG SET maxmemory 0");
-    let posted = fixture.wait_for(before + 1).await;
-    latenesses(&posted);
+    let posted_messages = fixture.wait_for(ready_count_before + 1).await;
+    latenesses(&posted_messages);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -336,14 +352,15 @@ async fn missed_ticks_of_an_outage_of_all_processes_are_posted_as_the_schedule_s
         fixture.put(missed, json!({"every": "1s", "missed": missed, "message": {"data": missed}})).await;
     }
     wait_millis(3_500).await;
-    let process = ticking(&fixture).await;
+    let process = start_scheduler(&fixture).await;
     fixture.wait_for(6).await;
     drop(process);
-    let posted = fixture.ready().await;
-    latenesses(&posted);
+    let posted_messages = fixture.ready().await;
+    latenesses(&posted_messages);
     let ticks = |missed: &str| -> Vec<u64> {
-        let of_schedule = posted.iter().filter(|message| message.schedule.as_ref().unwrap().as_str() == missed);
-        of_schedule.map(|message| message.scheduled_at.unwrap().as_millis() / 1_000).collect()
+        let ticks_of_schedule =
+            posted_messages.iter().filter(|message| message.schedule.as_ref().unwrap().as_str() == missed);
+        ticks_of_schedule.map(|message| message.scheduled_at.unwrap().as_millis() / 1_000).collect()
     };
     let (skip, one, all) = (ticks("skip"), ticks("one"), ticks("all"));
     assert!(all.windows(2).all(|two| two[1] == two[0] + 1) && all.len() >= 3, "{all:?}");
@@ -355,7 +372,7 @@ async fn missed_ticks_of_an_outage_of_all_processes_are_posted_as_the_schedule_s
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleting_a_queue_deletes_its_schedules() {
     let fixture = TestQueue::new();
-    let _process = ticking(&fixture).await;
+    let _process = start_scheduler(&fixture).await;
     fixture.put("s", json!({"every": "1s", "message": {"data": 1}})).await;
     fixture.wait_for(1).await;
     assert!(fixture.queue.delete().await.unwrap());
@@ -370,13 +387,13 @@ async fn idle_schedules_cost_one_call_a_second_however_many_there_are() {
     for n in 0..200 {
         fixture.put(&format!("s{n}"), json!({"cron": "0 0 1 1 *", "message": {"data": n}})).await;
     }
-    let process = ticking(&fixture).await;
+    let process = start_scheduler(&fixture).await;
     wait_millis(500).await;
     let calls = || ["schedules", "tick", "command"].map(|script| calls_of(&process.queues, script)).iter().sum::<u64>();
-    let before = calls();
+    let calls_before = calls();
     wait_millis(3_000).await;
-    let made = calls() - before;
-    assert!((2..=5).contains(&made), "{made} calls in 3 s");
+    let calls_made = calls() - calls_before;
+    assert!((2..=5).contains(&calls_made), "{calls_made} calls in 3 s");
     let bytes: u64 = ["schedules", "schedule_messages", "ticks"]
         .iter()
         .map(|key| {
@@ -399,14 +416,14 @@ async fn lost_names_of_queues_with_schedules_are_found_by_the_scan_of_all_keys()
 #[tokio::test]
 async fn declared_schedules_are_created_and_win_over_those_of_clients() {
     let fixture = TestQueue::new();
-    let declared = |data: u64| -> DeclaredSettings {
+    let declared_settings = |data: u64| -> DeclaredSettings {
         let schedule = json!({"every": "1d", "message": {"data": data}});
         serde_json::from_value(json!({"q": {"max_attempts": 2, "schedules": {"s": schedule}}})).unwrap()
     };
     let start = async |data: u64| {
-        let declared = declared(data);
-        declared.validate().unwrap();
-        let queues = Queues::new(Redis::new(&fixture.redis.url(), TIME_LIMIT).unwrap(), declared);
+        let new_settings = declared_settings(data);
+        new_settings.validate().unwrap();
+        let queues = Queues::new(Redis::new(&fixture.redis.url(), TIME_LIMIT).unwrap(), new_settings);
         queues.declare().await.unwrap();
         queues
     };
@@ -414,8 +431,8 @@ async fn declared_schedules_are_created_and_win_over_those_of_clients() {
     let first = fixture.schedule("s").await;
     assert_eq!((&first["declared"], &first["message"]["data"]), (&json!(true), &json!(1)));
     fixture.put("s", json!({"every": "1d", "message": {"data": 9}})).await;
-    let by_client = fixture.schedule("s").await;
-    assert_eq!((&by_client["declared"], &by_client["message"]["data"]), (&json!(false), &json!(9)));
+    let client_schedule = fixture.schedule("s").await;
+    assert_eq!((&client_schedule["declared"], &client_schedule["message"]["data"]), (&json!(false), &json!(9)));
     let queues = start(2).await;
     assert_eq!(fixture.schedule("s").await["message"]["data"], 2);
     // A queue that is deleted and created again has the declared schedules again.
@@ -432,8 +449,8 @@ async fn declared_schedules_are_created_and_win_over_those_of_clients() {
         (json!({"q": {"schedules": {"a b": {"every": "5m", "message": {"data": 1}}}}}), "schedules.a b"),
         (json!({"q-*": {"schedules": {"s": {"every": "5m", "message": {"data": 1}}}}}), "schedules.s"),
     ] {
-        let declared: DeclaredSettings = serde_json::from_value(wrong).unwrap();
-        assert_eq!(declared.validate().unwrap_err().1.setting, setting);
+        let declared_settings: DeclaredSettings = serde_json::from_value(wrong).unwrap();
+        assert_eq!(declared_settings.validate().unwrap_err().1.setting, setting);
     }
 }
 
@@ -451,7 +468,7 @@ async fn audit_finds_damaged_schedules() {
         for name in ["s", "paused"] {
             fixture.put(name, json!({"every": "1d", "message": {"data": 1}})).await;
         }
-        fixture.queue.pause_schedule(&named("paused")).await.unwrap();
+        fixture.queue.pause_schedule(&schedule_name("paused")).await.unwrap();
         fixture.assert_clean().await;
         fixture.redis.command(breakage);
         let audit = fixture.queue.audit().await.unwrap();

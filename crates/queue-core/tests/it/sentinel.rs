@@ -6,7 +6,7 @@ use drover_tests::{RedisSentinels, RedisServer};
 use queue_core::{Error, Redis};
 
 use crate::{
-    load::{Load, RECOVERY},
+    load::{Load, RECOVERY_TIME},
     wait_millis,
 };
 
@@ -32,25 +32,25 @@ async fn wait_for(what: &str, is_true: impl Fn() -> bool) {
 async fn calls_go_to_the_new_primary(end: impl Fn(&mut RedisSentinels), rejoin: impl Fn(&mut RedisServer)) {
     let mut group = RedisSentinels::start(REPLICAS as usize, 3);
     let redis = || Redis::new(&group.url(), Redis::DEFAULT_TIME_LIMIT).unwrap();
-    let plain = Load::start(&redis(), &Load::names("plain", 2));
-    let confirmed = Load::start(&redis().require_replicas(REPLICAS), &Load::names("confirmed", 2));
-    plain.wait_until_recovered(Instant::now()).await;
-    confirmed.wait_until_recovered(Instant::now()).await;
+    let plain_load = Load::start(&redis(), &Load::names("plain", 2));
+    let confirmed_load = Load::start(&redis().require_replicas(REPLICAS), &Load::names("confirmed", 2));
+    plain_load.wait_until_recovered(Instant::now()).await;
+    confirmed_load.wait_until_recovered(Instant::now()).await;
 
     end(&mut group);
     wait_for("another primary", || group.primary().is_some_and(|primary| primary != 0)).await;
-    let took = plain.wait_until_recovered(Instant::now()).await;
-    assert!(took < RECOVERY, "{took:?}");
+    let took = plain_load.wait_until_recovered(Instant::now()).await;
+    assert!(took < RECOVERY_TIME, "{took:?}");
 
     rejoin(&mut group.servers[0]);
-    let all_confirm = |primary: usize| group.servers[primary].confirming_replicas() == REPLICAS as usize;
-    wait_for("all replicas", || group.primary().is_some_and(all_confirm)).await;
-    let took = confirmed.wait_until_recovered(Instant::now()).await;
-    assert!(took < RECOVERY, "{took:?}");
+    let have_all_confirmed = |primary: usize| group.servers[primary].confirming_replicas() == REPLICAS as usize;
+    wait_for("all replicas", || group.primary().is_some_and(have_all_confirmed)).await;
+    let took = confirmed_load.wait_until_recovered(Instant::now()).await;
+    assert!(took < RECOVERY_TIME, "{took:?}");
 
-    let summary = confirmed.finish().await;
+    let summary = confirmed_load.finish().await;
     assert_eq!(summary.lost, [], "{summary:?}");
-    plain.finish().await;
+    plain_load.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -54,7 +54,7 @@ async fn a_server_that_does_not_answer_is_not_examined_and_the_wait_is_bounded()
 /// A server that refuses every connection as Redis in protected mode does: it sends the reason, reads nothing, and closes. If
 /// `after` is not zero, every second connection gets the reason after that time, and the other connections get no reason, as if
 /// the reset had been faster.
-fn protected(after: Duration) -> String {
+fn start_protected_server(after: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
@@ -76,7 +76,7 @@ fn protected(after: Duration) -> String {
 async fn redis_in_protected_mode_is_reported_with_instructions() {
     // Either the reset or the reason may come first; on a busy machine the reason comes late.
     for (times, after) in [(20, Duration::ZERO), (3, Duration::from_millis(300))] {
-        let redis = Redis::new(&protected(after), TIME_LIMIT).unwrap();
+        let redis = Redis::new(&start_protected_server(after), TIME_LIMIT).unwrap();
         for _ in 0..times {
             let Err(Error::Unavailable(reason)) = redis.ping().await else {
                 panic!("the server refuses the connection")

@@ -25,8 +25,8 @@ async fn shorter_visibility_timeout_applies_only_to_later_leases() {
         fixture.queue.maintain().await.unwrap();
         assert_eq!(fixture.read(&delivery.message.id).await.state, State::Active);
         if exclusive == "false" {
-            let short = fixture.lease_one().await;
-            assert!(extended_by(&fixture, &short, None).await < 30_000);
+            let short_delivery = fixture.lease_one().await;
+            assert!(extended_by(&fixture, &short_delivery, None).await < 30_000);
         }
         fixture.assert_clean().await;
     }
@@ -48,20 +48,20 @@ async fn process_that_declares_a_shorter_visibility_timeout_shortens_no_lease() 
 async fn shorter_timeout_applies_only_to_later_runs() {
     let fixture = TestQueue::with_settings(r#"{"timeout":"60s","max_attempts":1}"#);
     fixture.post_numbers(0..2).await;
-    let long = fixture.lease_one().await;
-    assert_eq!(long.timeout, Some(Millis::from_secs(60)));
+    let long_delivery = fixture.lease_one().await;
+    assert_eq!(long_delivery.timeout, Some(Millis::from_secs(60)));
     fixture.queue.configure(&json!({"timeout": 1500})).await.unwrap();
-    let short = fixture.lease_one().await;
-    assert_eq!(short.timeout, Some(Millis::new(1_500)));
-    assert!(extended_by(&fixture, &long, None).await >= 30_000);
-    assert!(extended_by(&fixture, &short, None).await < 3_000);
+    let short_delivery = fixture.lease_one().await;
+    assert_eq!(short_delivery.timeout, Some(Millis::new(1_500)));
+    assert!(extended_by(&fixture, &long_delivery, None).await >= 30_000);
+    assert!(extended_by(&fixture, &short_delivery, None).await < 3_000);
     wait_millis(2_050).await;
     fixture.queue.maintain().await.unwrap();
-    assert_eq!(fixture.read(&long.message.id).await.state, State::Active);
-    let timed_out = fixture.read(&short.message.id).await;
-    assert_eq!((timed_out.state, timed_out.error.unwrap().code.as_str()), (State::Failed, "timed_out"));
+    assert_eq!(fixture.read(&long_delivery.message.id).await.state, State::Active);
+    let timed_out_message = fixture.read(&short_delivery.message.id).await;
+    assert_eq!((timed_out_message.state, timed_out_message.error.unwrap().code.as_str()), (State::Failed, "timed_out"));
     // The queue has no timeout any more, but the run keeps its own.
     fixture.queue.configure(&json!({"timeout": null})).await.unwrap();
-    assert!(extended_by(&fixture, &long, Some(Millis::from_hours(1))).await <= 60_500);
+    assert!(extended_by(&fixture, &long_delivery, Some(Millis::from_hours(1))).await <= 60_500);
     fixture.assert_clean().await;
 }

@@ -31,8 +31,8 @@ fn start(ca: &CertificateAuthority, certificate: &CertificateFiles) -> RedisServ
 
 fn fixture(ca: &CertificateAuthority) -> TestQueue {
     let redis = start(ca, &ca.issue("localhost", Validity::Valid));
-    let connected = options(&redis.tls_url(), &ca.file()).prepare().unwrap();
-    TestQueue::with_queues(redis, Queues::new(connected, DeclaredSettings::default()))
+    let redis_options = options(&redis.tls_url(), &ca.file()).prepare().unwrap();
+    TestQueue::with_queues(redis, Queues::new(redis_options, DeclaredSettings::default()))
 }
 
 /// Returns the text of the error with which a first call fails.
@@ -52,16 +52,17 @@ async fn calls_and_wake_ups_travel_over_tls() {
     let subscriber = Subscriber::new(redis.clone());
     let _listening = tokio::spawn({
         let subscriber = subscriber.clone();
-        async move { subscriber.keep().await }
+        async move { subscriber.keep_connected().await }
     });
     subscriber.connection().wait_for(|is_connected| *is_connected).await.unwrap();
-    let posted = fixture.post(numbered(1)).await;
-    let waiting = fixture.queue.read_when_finished(&posted.id, Millis::from_secs(20), &subscriber);
-    let completing = async {
+    let posted_message = fixture.post(numbered(1)).await;
+    let wait_for_result = fixture.queue.read_when_finished(&posted_message.id, Millis::from_secs(20), &subscriber);
+    let complete_message = async {
         wait_millis(50).await;
         fixture.complete(&fixture.lease_one().await).await
     };
-    let (found, completed) = timeout(TIME_LIMIT, async { tokio::join!(waiting, completing) }).await.unwrap();
+    let (found, completed) =
+        timeout(TIME_LIMIT, async { tokio::join!(wait_for_result, complete_message) }).await.unwrap();
     assert_eq!((found.unwrap().unwrap().state, completed), (State::Completed, Some(State::Completed)));
     let clients = fixture.redis.command("CLIENT LIST TYPE pubsub");
     assert!(clients.contains("sub=1"), "{clients}");
@@ -73,9 +74,9 @@ const MOVED_SLOTS: u16 = 100;
 /// Posts, leases and completes a message.
 async fn use_queue(queue: &Arc<Queue>, n: u64) {
     queue.post(numbered(n)).await.unwrap();
-    let leased = queue.lease(&LeaseRequest::new(ConsumerId::issue(), 1)).await.unwrap();
-    assert_eq!(numbers(&leased), [n]);
-    let settlement = Settlement { lease: leased.deliveries[0].lease.clone(), action: done() };
+    let lease_reply = queue.lease(&LeaseRequest::new(ConsumerId::issue(), 1)).await.unwrap();
+    assert_eq!(numbers(&lease_reply), [n]);
+    let settlement = Settlement { lease: lease_reply.deliveries[0].lease.clone(), action: done() };
     assert_eq!(queue.settle(&[settlement]).await.unwrap(), [Some(State::Completed)]);
 }
 
@@ -123,10 +124,10 @@ async fn queues_of_sentinels_are_used_over_tls_after_a_fail_over() {
 async fn no_call_over_tls_fails_after_redis_closed_idle_connections_and_the_runtime_has_not_seen_it() {
     let ca = CertificateAuthority::new();
     let fixture = fixture(&ca);
-    let close = async || {
+    let close_connections = async || {
         fixture.redis.command("CLIENT KILL TYPE normal");
     };
-    no_call_fails(&fixture, close).await;
+    no_call_fails(&fixture, close_connections).await;
 }
 
 #[tokio::test]
@@ -179,11 +180,14 @@ async fn renewed_files_are_used_from_the_next_connection_on() {
     let fixture = fixture(&old_ca);
     fixture.post_numbers([1]).await;
     // The server gets a certificate of another CA, and the file of the trusted CA is replaced.
-    let renewed = new_ca.issue("localhost", Validity::Valid);
+    let renewed_certificate = new_ca.issue("localhost", Validity::Valid);
     fs::copy(new_ca.file(), old_ca.file()).unwrap();
-    let both =
-        format!("CONFIG SET tls-cert-file {} tls-key-file {}", renewed.certificate.display(), renewed.key.display());
-    assert_eq!(fixture.redis.command(&both), "+OK");
+    let certificate_files = format!(
+        "CONFIG SET tls-cert-file {} tls-key-file {}",
+        renewed_certificate.certificate.display(),
+        renewed_certificate.key.display()
+    );
+    assert_eq!(fixture.redis.command(&certificate_files), "+OK");
     fixture.post_numbers([2]).await;
     fixture.redis.command("CLIENT KILL TYPE normal");
     fixture.post_numbers([3]).await;
@@ -220,15 +224,15 @@ fn options_that_contradict_each_other_are_refused() {
     assert_eq!(username, "redis.url has a username, and redis.username is set too: remove one of them");
     let password = error_of(&|options| options.password = Some("hunter2".into()));
     assert_eq!(password, "redis.url has a password, and redis.password is set too: remove one of them");
-    let unused = error_of(&|options| options.tls_ca = Some(ca.file()));
-    assert!(unused.contains("write rediss://"), "{unused}");
+    let unused_ca_error = error_of(&|options| options.tls_ca = Some(ca.file()));
+    assert!(unused_ca_error.contains("write rediss://"), "{unused_ca_error}");
     let url = error_of(&|options| options.url = "http://hunter2".into());
     assert!(url.contains("expected redis://host:port"), "{url}");
-    let missing = error_of(&|options| {
+    let missing_key_error = error_of(&|options| {
         options.url = "rediss://127.0.0.1".into();
         options.tls_ca = Some("/nowhere/hunter2".into());
     });
-    assert!(missing.starts_with("redis.tls.ca: the file can't be read"), "{missing}");
+    assert!(missing_key_error.starts_with("redis.tls.ca: the file can't be read"), "{missing_key_error}");
     let key = ca.issue("worker", Validity::Valid).key;
     let no_certificate = error_of(&|options| {
         options.url = "rediss://127.0.0.1".into();

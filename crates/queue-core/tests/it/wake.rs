@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{TestQueue, delayed, done, name, numbered, wait_millis};
 
-const HOUR: Duration = Duration::from_secs(3_600);
+const ONE_HOUR: Duration = Duration::from_secs(3_600);
 /// The maximum lateness (ms) of work that has a timer, on a busy machine. Without a timer the work would wait an hour for the poll.
 const MAX_LATENESS: u64 = 1_000;
 
 /// A subscriber that runs until the test ends.
-fn subscribed(fixture: &TestQueue) -> Subscriber {
+fn start_subscriber(fixture: &TestQueue) -> Subscriber {
     let subscriber = Subscriber::new(fixture.queues.redis().clone());
     let running = subscriber.clone();
     tokio::spawn(async move { running.run(CancellationToken::new()).await });
@@ -25,23 +25,23 @@ async fn consume_one(fixture: &TestQueue, subscriber: &Subscriber) -> (queue_cor
     let notifier = subscriber.notifier(&name());
     let mut calls = 0;
     loop {
-        timeout(Duration::from_secs(10), notifier.woken(HOUR)).await.expect("the notifier wakes");
+        timeout(Duration::from_secs(10), notifier.woken(ONE_HOUR)).await.expect("the notifier wakes");
         calls += 1;
-        let mut leased = match fixture.queue.lease(&fixture.request(1)).await {
+        let mut lease_reply = match fixture.queue.lease(&fixture.request(1)).await {
             Err(queue_core::Error::NoSuchQueue) => continue,
-            leased => leased.unwrap(),
+            lease_reply => lease_reply.unwrap(),
         };
-        if let Some(delivery) = leased.deliveries.pop() {
+        if let Some(delivery) = lease_reply.deliveries.pop() {
             return (delivery, calls);
         }
-        if let Some(pause) = leased.call_again_in {
+        if let Some(pause) = lease_reply.call_again_in {
             notifier.wake_in(pause);
         }
     }
 }
 
 /// Waits until the subscriber has subscribed in Redis.
-async fn until_subscribed(fixture: &TestQueue) {
+async fn wait_until_subscribed(fixture: &TestQueue) {
     let subscribers = format!("PUBSUB NUMSUB drover:{{{}}}:wake", name());
     while !fixture.redis.command(&subscribers).contains(":1") {
         wait_millis(5).await;
@@ -51,10 +51,10 @@ async fn until_subscribed(fixture: &TestQueue) {
 #[tokio::test]
 async fn an_idle_consumer_is_woken_by_a_new_message_and_by_an_earlier_due_time() {
     let fixture = TestQueue::new();
-    let subscriber = subscribed(&fixture);
+    let subscriber = start_subscriber(&fixture);
     let consumer = consume_one(&fixture, &subscriber);
     let producer = async {
-        until_subscribed(&fixture).await;
+        wait_until_subscribed(&fixture).await;
         fixture.post(delayed(1, 60_000)).await;
         fixture.post(delayed(2, 30_000)).await;
         let due = fixture.post(delayed(3, 100)).await.due_at;
@@ -62,8 +62,8 @@ async fn an_idle_consumer_is_woken_by_a_new_message_and_by_an_earlier_due_time()
     };
     let ((delivery, calls), (due, _)) = tokio::join!(consumer, producer);
     assert_eq!(delivery.message.data.get(), "3");
-    let late = delivery.message.started_at.unwrap().since(due).get();
-    assert!(delivery.message.started_at.unwrap() >= due && late <= MAX_LATENESS, "{late} ms late");
+    let start_delay = delivery.message.started_at.unwrap().since(due).get();
+    assert!(delivery.message.started_at.unwrap() >= due && start_delay <= MAX_LATENESS, "{start_delay} ms late");
     assert!(calls <= 6, "no polling: {calls} calls");
 
     let (delivery, posted) = tokio::join!(consume_one(&fixture, &subscriber), async {
@@ -76,33 +76,33 @@ async fn an_idle_consumer_is_woken_by_a_new_message_and_by_an_earlier_due_time()
 #[tokio::test]
 async fn idle_consumer_recovers_the_lease_with_the_earliest_deadline_in_time() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"1h"}"#);
-    let subscriber = subscribed(&fixture);
+    let subscriber = start_subscriber(&fixture);
     let notifier = subscriber.notifier(&name());
-    until_subscribed(&fixture).await;
-    notifier.woken(HOUR).await;
+    wait_until_subscribed(&fixture).await;
+    notifier.woken(ONE_HOUR).await;
     fixture.post(numbered(1)).await;
     notifier.woken(Duration::from_secs(5)).await; // The idle consumer is notified of the message, but another one is faster.
-    let short = LeaseRequest { visibility_timeout: Some(Millis::new(400)), ..fixture.request(1) };
-    let taken = fixture.queue.lease(&short).await.unwrap().deliveries.remove(0);
+    let short_lease_request = LeaseRequest { visibility_timeout: Some(Millis::new(400)), ..fixture.request(1) };
+    let short_delivery = fixture.queue.lease(&short_lease_request).await.unwrap().deliveries.remove(0);
     // The idle consumer has made no call since, so only the other consumer's lease call can have set its timer.
-    timeout(Duration::from_secs(5), notifier.woken(HOUR)).await.expect("the notifier wakes");
-    let recovered = fixture.lease_one().await;
-    assert_eq!(recovered.message.id, taken.message.id);
-    let late = recovered.message.started_at.unwrap().since(taken.lease_expires_at).get();
-    assert!(late < MAX_LATENESS, "{late} ms after the deadline");
+    timeout(Duration::from_secs(5), notifier.woken(ONE_HOUR)).await.expect("the notifier wakes");
+    let recovered_delivery = fixture.lease_one().await;
+    assert_eq!(recovered_delivery.message.id, short_delivery.message.id);
+    let start_delay = recovered_delivery.message.started_at.unwrap().since(short_delivery.lease_expires_at).get();
+    assert!(start_delay < MAX_LATENESS, "{start_delay} ms after the deadline");
 
     // An extension to an earlier deadline also sends a notification.
-    fixture.queue.extend(&[recovered.lease], Some(Millis::new(300))).await.unwrap();
-    timeout(Duration::from_secs(5), notifier.woken(HOUR)).await.expect("the notifier wakes");
+    fixture.queue.extend(&[recovered_delivery.lease], Some(Millis::new(300))).await.unwrap();
+    timeout(Duration::from_secs(5), notifier.woken(ONE_HOUR)).await.expect("the notifier wakes");
     assert_eq!(fixture.lease_one().await.message.lapses, 2);
 }
 
 #[tokio::test]
 async fn a_reader_waits_for_the_result_without_polling() {
     let fixture = TestQueue::new();
-    let subscriber = subscribed(&fixture);
-    let posted = fixture.post(numbered(1)).await;
-    let wait = fixture.queue.read_when_finished(&posted.id, Millis::from_secs(10), &subscriber);
+    let subscriber = start_subscriber(&fixture);
+    let posted_message = fixture.post(numbered(1)).await;
+    let wait = fixture.queue.read_when_finished(&posted_message.id, Millis::from_secs(10), &subscriber);
     let work = async {
         wait_millis(200).await;
         let delivery = fixture.lease_one().await;
@@ -117,26 +117,27 @@ async fn a_reader_waits_for_the_result_without_polling() {
     );
     assert_eq!(fixture.redis.command("EXISTS drover:{q}:awaited"), ":0", "the wait leaves no key");
 
-    let unfinished = fixture.post(numbered(2)).await;
+    let unfinished_message = fixture.post(numbered(2)).await;
     let start = Instant::now();
-    let message = fixture.queue.read_when_finished(&unfinished.id, Millis::new(100), &subscriber).await;
+    let message = fixture.queue.read_when_finished(&unfinished_message.id, Millis::new(100), &subscriber).await;
     assert!(!message.unwrap().unwrap().state.is_final());
     assert!((100..5_000).contains(&start.elapsed().as_millis()));
-    let unknown = "21718923400017".parse().unwrap();
-    assert!(fixture.queue.read_when_finished(&unknown, Millis::from_secs(10), &subscriber).await.unwrap().is_none());
+    let unknown_id = "21718923400017".parse().unwrap();
+    assert!(fixture.queue.read_when_finished(&unknown_id, Millis::from_secs(10), &subscriber).await.unwrap().is_none());
 }
 
 #[tokio::test]
 async fn all_readers_of_one_message_are_woken() {
     let fixture = TestQueue::new();
-    let subscriber = subscribed(&fixture);
-    let posted = fixture.post(numbered(1)).await;
-    let waits = (0..50).map(|_| fixture.queue.read_when_finished(&posted.id, Millis::from_secs(10), &subscriber));
+    let subscriber = start_subscriber(&fixture);
+    let posted_message = fixture.post(numbered(1)).await;
+    let result_waits =
+        (0..50).map(|_| fixture.queue.read_when_finished(&posted_message.id, Millis::from_secs(10), &subscriber));
     let work = async {
         wait_millis(100).await;
         let delivery = fixture.lease_one().await;
         fixture.settle(&delivery, Action::FailForGood(crate::failure())).await;
     };
-    let (messages, ()) = tokio::join!(futures_util::future::join_all(waits), work);
+    let (messages, ()) = tokio::join!(futures_util::future::join_all(result_waits), work);
     assert!(messages.into_iter().all(|message| message.unwrap().unwrap().state.is_final()));
 }
