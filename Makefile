@@ -86,3 +86,8 @@ tools: redis
 	@scripts/install.sh curl curl
 	@scripts/install.sh python3 python3
 	@scripts/install.sh slowhttptest slowhttptest
+	@scripts/install.sh chromium chromium
+	@scripts/install.sh chromium-driver chromedriver
+	@scripts/install.sh nodejs node
+	@scripts/install.sh npm npm
+	@scripts/axe.sh

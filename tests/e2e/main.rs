@@ -13,6 +13,7 @@ mod compose;
 mod configuration;
 mod connections;
 mod crashes;
+mod dashboard;
 mod delivery;
 mod documents;
 mod durability;

@@ -8,7 +8,11 @@ use std::{
 use axum::body::Bytes;
 use prometheus_client::registry::Registry;
 use queue_core::{LongPoll, Millis, Queues, feed::EventFeed, wakeup::Subscriber};
-use service::{RedisHealthMonitor, config::Api, metrics::register_basics};
+use service::{
+    RedisHealthMonitor,
+    config::{Api, Dashboard},
+    metrics::register_basics,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span};
 
@@ -35,6 +39,7 @@ pub(crate) struct AppState {
     /// The part of `body_memory` that responses may use, in bytes.
     pub(crate) response_memory: Budget,
     pub(crate) limits: Api,
+    pub(crate) dashboard: Dashboard,
     pub(crate) metrics: Metrics,
     pub(crate) health_monitor: RedisHealthMonitor,
     /// The `OpenAPI` document that `/openapi.json` returns. The router sets the document when all routes are registered.
@@ -57,7 +62,7 @@ impl App {
         queues: Queues,
         subscriber: Subscriber,
         keyring: Keyring,
-        limits: Api,
+        (limits, dashboard): (Api, Dashboard),
         shutdown: CancellationToken,
     ) -> Self {
         let event_streams = Budget::new(limits.max_listeners, limits.max_listeners_per_key);
@@ -76,6 +81,7 @@ impl App {
             body_memory: Budget::new(limits.max_body_memory, limits.max_body_memory_per_client()),
             response_memory: Budget::new(limits.max_answer_memory(), limits.max_answer_memory_per_client()),
             limits,
+            dashboard,
             description: OnceLock::new(),
             tasks: TaskTracker::new(),
             shutdown,

@@ -4,6 +4,7 @@ mod api;
 mod app;
 mod auth;
 mod budget;
+mod dashboard;
 mod errors;
 mod metrics;
 mod openapi;
@@ -41,7 +42,7 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
     log_access(&keyring, &config.api.bind);
 
     let limits = Limits { hosts, ..Limits::from(&config.api) };
-    let app = App::new(queues.clone(), subscriber.clone(), keyring, config.api, shutdown.clone());
+    let app = App::new(queues.clone(), subscriber.clone(), keyring, (config.api, config.dashboard), shutdown.clone());
     let mut background = vec![
         tokio::spawn({
             let (subscriber, shutdown) = (subscriber.clone(), shutdown.clone());

@@ -4,6 +4,7 @@ pub(crate) mod batch;
 pub(crate) mod cursor;
 pub(crate) mod event;
 pub(crate) mod json;
+pub(crate) mod key;
 pub(crate) mod lease;
 pub(crate) mod message;
 pub(crate) mod queue;

@@ -35,6 +35,11 @@ impl Caller {
         }
     }
 
+    /// The client's key, with its scopes and queues; `None` if the API has no keys.
+    pub(crate) fn api_key(&self) -> Option<&ApiKey> {
+        self.key.as_deref()
+    }
+
     pub(crate) fn key(&self) -> Option<Client> {
         self.key.as_ref().map(|key| Client::Key(key.id.clone()))
     }

@@ -11,6 +11,8 @@ pub(crate) enum RequiredScope {
     /// The route needs no scope and no key: health, metrics (which contain the names of queues), and the description of the
     /// API.
     Nothing,
+    /// The route needs a key, whatever the scopes of the key: the description of the key itself.
+    AnyKey,
     /// The route needs this scope on the queue that the path names.
     OnQueue(Scope),
     /// The route needs this scope on at least one queue; the response contains only queues on which the key has the scope.

@@ -107,7 +107,7 @@ impl Guard {
             return Some((StatusCode::METHOD_NOT_ALLOWED, allow_header).into_response());
         };
         let refusal = match endpoint.needs {
-            RequiredScope::Nothing => None,
+            RequiredScope::Nothing | RequiredScope::AnyKey => None,
             RequiredScope::OnQueue(scope) => {
                 // The name of a queue that can't be decoded counts as an empty name. Only a key for all queues (`*`) allows an
                 // empty name, and then the path extractor reports the error.

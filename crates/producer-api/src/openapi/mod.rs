@@ -39,6 +39,7 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis
         {"name": "events", "description": "Listen to events"},
         {"name": "queues", "description": "Status and settings of queues, and operations on all messages of a queue"},
         {"name": "schedules", "description": "Post messages over time, by cron patterns or at intervals"},
+        {"name": "keys", "description": "The rights of the API key"},
         {"name": "service", "description": "Health, metrics and this description; they need no key"},
     ]);
     let mut schemas = Vec::from([(Problem::name().into_owned(), Problem::schema())]);

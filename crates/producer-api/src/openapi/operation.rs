@@ -30,8 +30,8 @@ const BODY_REFUSALS: [Code; 4] =
 /// The error codes that every `POST` operation without a body may answer.
 const NO_BODY_REFUSALS: [Code; 4] =
     [Code::UnexpectedBody, Code::IncompleteBody, Code::BodyTooLarge, Code::ForeignOrigin];
-/// The error codes that every operation that needs a key may answer.
-const KEY_REFUSALS: [Code; 3] = [Code::Unauthorized, Code::Forbidden, Code::RateLimited];
+/// The error codes that every operation that needs a key may answer; if it needs a scope, also `forbidden`.
+const KEY_REFUSALS: [Code; 2] = [Code::Unauthorized, Code::RateLimited];
 
 /// One operation of the API: its registration, and the description that `complete` completes.
 pub(super) struct Operation<'a> {
@@ -46,18 +46,23 @@ impl Operation<'_> {
         self.description["tags"] = json!([self.endpoint.tag]);
         self.add_path_parameters();
         self.complete_body();
-        let scope = match self.endpoint.needs {
-            RequiredScope::OnQueue(scope) | RequiredScope::OnAnyQueue(scope) if access == Access::Keys => Some(scope),
-            _ => None,
+        // The scopes that a key needs; `None` if the request needs no key.
+        let scopes = match self.endpoint.needs {
+            _ if access == Access::Open => None,
+            RequiredScope::Nothing => None,
+            RequiredScope::AnyKey => Some(vec![]),
+            RequiredScope::OnQueue(scope) | RequiredScope::OnAnyQueue(scope) => Some(vec![scope.as_str()]),
         };
-        if let Some(scope) = scope {
-            self.description["security"] = json!([{"key": [scope.as_str()]}]);
+        let mut refusals_of_keys = Vec::new();
+        if let Some(scopes) = &scopes {
+            self.description["security"] = json!([{"key": scopes}]);
+            refusals_of_keys.extend(KEY_REFUSALS);
+            refusals_of_keys.extend((!scopes.is_empty()).then_some(Code::Forbidden));
         }
-        let refusals_of_keys = if scope.is_some() { &KEY_REFUSALS[..] } else { &[] };
-        let mut codes: Vec<Code> = [&self.endpoint.refusals, refusals_of_keys].concat();
+        let mut codes: Vec<Code> = [&self.endpoint.refusals[..], &refusals_of_keys].concat();
         codes.extend(self.common_codes());
         self.add_refusals(codes);
-        self.add_headers(scope.is_some());
+        self.add_headers(scopes.is_some());
     }
 
     /// Adds the parameters of the path to the operation. `OpenAPI` also allows parameters at a path, for all operations of the

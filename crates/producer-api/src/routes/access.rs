@@ -55,8 +55,9 @@ fn guard(keyring: Keyring) -> Guard {
 fn app(keyring: Keyring) -> App {
     let redis = no_redis();
     let subscriber = Subscriber::for_all_queues(redis.clone());
-    let limits = <Config>::load_with(None, []).unwrap().api;
-    App::new(Queues::new(redis, DeclaredSettings::default()), subscriber, keyring, limits, CancellationToken::new())
+    let Config { api, dashboard, .. } = <Config>::load_with(None, []).unwrap();
+    let queues = Queues::new(redis, DeclaredSettings::default());
+    App::new(queues, subscriber, keyring, (api, dashboard), CancellationToken::new())
 }
 
 fn endpoints() -> Endpoints {
@@ -111,7 +112,7 @@ async fn each_scope_allows_its_own_routes_and_no_others() {
         let router = router(&app(keyring));
         for (path, endpoint) in endpoints.all() {
             let is_allowed = match endpoint.needs {
-                RequiredScope::Nothing => true,
+                RequiredScope::Nothing | RequiredScope::AnyKey => true,
                 RequiredScope::OnQueue(needed) | RequiredScope::OnAnyQueue(needed) => needed == scope,
             };
             assert_eq!(path.contains("{queue}"), matches!(endpoint.needs, RequiredScope::OnQueue(_)), "{path}");

@@ -4,7 +4,9 @@ mod about;
 #[cfg(test)]
 mod access;
 mod changes;
+mod dashboard;
 mod events;
+mod key;
 mod leases;
 mod list;
 mod messages;
@@ -29,7 +31,9 @@ pub(crate) fn all(time_limit: TimeoutLayer) -> Routes {
         changes::register,
         signals::register,
         schedules::register,
+        key::register,
         about::register,
+        dashboard::register,
     ];
     resources.into_iter().fold(Routes::new(time_limit), |routes, register| register(routes))
 }

@@ -36,7 +36,7 @@ pub use addresses::{BindAddress, FilePath, HttpUrl, Origin, OtlpEndpoint};
 pub use auth::{ApiKey, Auth, AuthMode, KeyHash, KeyId, Scope, Scopes};
 pub use queue_core::settings::QueuePattern;
 pub use redis::{Password, Redis, RedisTls, RedisUrl, SentinelLogin};
-pub use sections::{Api, Durability, Log, LogFormat, SkippedSection, TlsFiles, Traces};
+pub use sections::{Api, Dashboard, Durability, Log, LogFormat, SkippedSection, TlsFiles, Traces};
 pub use tree::read_part;
 
 use self::{
@@ -56,6 +56,8 @@ pub struct Config<W = SkippedSection> {
     pub durability: Durability,
     /// The settings of the producer-api.
     pub api: Api,
+    /// The dashboard, which the producer-api serves.
+    pub dashboard: Dashboard,
     /// The settings of the consumer-worker.
     pub worker: W,
     /// The authentication of API clients.

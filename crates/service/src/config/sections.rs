@@ -75,6 +75,14 @@ impl Api {
     }
 }
 
+/// The section `dashboard`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dashboard {
+    /// Whether the producer-api serves the dashboard and the start page. Defaults to true.
+    pub enabled: bool,
+}
+
 /// The files of a TLS certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,0 +1,104 @@
+// Builds and updates the page. Texts of messages become text nodes only, never HTML.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "on") {
+      for (const [event, listener] of Object.entries(value)) node.addEventListener(event, listener);
+    } else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value);
+  }
+  node.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+
+/** Creates an element. `attributes.on` has its listeners; children are nodes or texts. */
+export const el = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
+
+export const svg = (tag, attributes = {}, ...children) =>
+  fill(document.createElementNS(SVG, tag), attributes, children);
+
+/** Sets a node's text, if it is another one. */
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/** A text that somebody else wrote: it cannot change the direction of the text around it. */
+export const foreign = (text, attributes = {}) => el("bdi", attributes, text);
+
+/**
+ * Makes the children of `parent` those of `items`, in their order. A child with the same key stays the same node, so that it
+ * keeps the focus. `create(item)` returns a node with a method `update(item)`.
+ */
+export function reconcile(parent, items, keyOf, create) {
+  const old = new Map(Array.from(parent.children, (child) => [child.rowKey, child]));
+  const keys = new Set(items.map(keyOf));
+  for (const [key, child] of old) if (!keys.has(key)) child.remove();
+  let next = parent.firstElementChild;
+  for (const item of items) {
+    const key = keyOf(item);
+    let child = old.get(key);
+    if (child === undefined) {
+      child = create(item);
+      child.rowKey = key;
+    }
+    if (child === next) next = next.nextElementSibling;
+    else parent.insertBefore(child, next);
+    child.update(item);
+  }
+}
+
+const WORDS = {
+  held: "Held", delayed: "Delayed", waiting: "Waiting", active: "Active", completed: "Completed", failed: "Failed",
+};
+
+export const STATES = Object.keys(WORDS);
+export const stateWord = (state) => WORDS[state] ?? state;
+
+/** A label with the colour and the name of a state. */
+export const pill = (state) => el("span", { class: `pill ${state}` }, stateWord(state));
+
+export function button(label, listener, attributes = {}) {
+  return el("button", { type: "button", ...attributes, on: { click: listener } }, label);
+}
+
+/** A label with its input. */
+export function field(label, input, hint) {
+  const hintNode = hint && el("small", {}, hint);
+  return el("label", { class: "field" }, el("span", {}, label), input, hintNode);
+}
+
+/** A list of names and values. */
+export const facts = (entries) =>
+  el("dl", { class: "facts" },
+    entries.filter((entry) => entry && entry[1] !== null && entry[1] !== undefined)
+      .map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+
+/** Shows a short report for some seconds. */
+export function toast(text, kind = "done") {
+  const node = el("div", { class: `toast ${kind}` }, text);
+  const toasts = document.getElementById("toasts");
+  toasts.append(node);
+  while (toasts.children.length > 4) toasts.firstChild.remove();
+  setTimeout(() => node.remove(), kind === "error" ? 12_000 : 5_000);
+}
+
+/** Shows a modal dialog, and removes it when it is closed. */
+export function openDialog(title, ...children) {
+  const dialog = el("dialog", { "aria-label": title }, el("h2", {}, title), children);
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+  return dialog;
+}
+
+/** Asks before something that can't be undone. Resolves to whether the user agrees. */
+export function ask(title, text, action) {
+  return new Promise((resolve) => {
+    const answer = (value) => () => dialog.close(value);
+    const dialog = openDialog(title, el("p", {}, text), el("div", { class: "buttons" },
+      button("Cancel", answer(""), { autofocus: true }), button(action, answer("yes"), { class: "danger" })));
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"));
+  });
+}

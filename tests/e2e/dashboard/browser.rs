@@ -1,0 +1,272 @@
+//! A browser of one test: Debian's Chromium without a window, driven over WebDriver by a chromedriver of its own.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, TcpStream},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::system::http_client;
+
+/// The time limit for everything that a page does, on a busy machine.
+pub(crate) const PAGE_LIMIT: Duration = Duration::from_secs(60);
+/// A browser takes several hundred MiB, so few of them run at once.
+static SLOTS: Semaphore = Semaphore::const_new(3);
+/// The member of WebDriver's JSON that identifies an element.
+const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// Keys of WebDriver that have no character.
+pub(crate) const TAB: char = '\u{e004}';
+pub(crate) const ENTER: char = '\u{e007}';
+pub(crate) const ESCAPE: char = '\u{e00c}';
+pub(crate) const SPACE: char = ' ';
+
+/// Returns the visible element that fits a selector and whose label or text is the given one, if any is given.
+const FIND: &str = "
+    const [selector, label] = arguments;
+    const open = document.querySelector('dialog[open]');
+    return Array.from((open ?? document).querySelectorAll(selector)).find((node) => node.checkVisibility() && !node.disabled &&
+        (label === null || node.getAttribute('aria-label') === label || node.textContent.trim() === label)) ?? null;";
+
+pub(crate) struct Browser {
+    driver: Child,
+    port: u16,
+    session: String,
+    /// The process of Chromium.
+    browser: Option<u64>,
+    http: Client,
+    _profile: tempfile::TempDir,
+    _slot: SemaphorePermit<'static>,
+}
+
+/// Whether the page prefers light or dark colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colours {
+    Light,
+    Dark,
+}
+
+impl Browser {
+    /// Starts a browser with an empty profile, as soon as fewer than three of them run.
+    pub(crate) async fn start() -> Self {
+        let slot = SLOTS.acquire().await.unwrap();
+        let profile = tempfile::tempdir().unwrap();
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver starts: `make tools` installs it");
+        // The log stays open until the driver ends, because a driver without a reader of its log would stop.
+        let mut log = BufReader::new(driver.stdout.take().unwrap());
+        let mut line = String::new();
+        let port = loop {
+            line.clear();
+            assert!(log.read_line(&mut line).unwrap() > 0, "chromedriver ended at its start");
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                break port.trim().trim_end_matches('.').parse().unwrap();
+            }
+        };
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let profile_argument = format!("--user-data-dir={}", profile.path().display());
+        let arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-dev-shm-usage",
+            "--disable-gpu",
+            "--no-first-run",
+            "--force-device-scale-factor=1",
+            "--lang=en-GB",
+            "--window-size=1440,900",
+            &profile_argument,
+        ];
+        let mut browser = Self {
+            driver,
+            port,
+            session: String::new(),
+            browser: None,
+            http: http_client(),
+            _profile: profile,
+            _slot: slot,
+        };
+        let capabilities = json!({"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": {"args": arguments}}});
+        let answer = browser.send(Method::POST, "/session", json!({"capabilities": capabilities})).await.unwrap();
+        browser.browser = answer["capabilities"]["goog:processID"].as_u64();
+        answer["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
+        let limit = u64::try_from(PAGE_LIMIT.as_millis()).unwrap();
+        browser.command("/timeouts", json!({"script": limit, "pageLoad": limit})).await.unwrap();
+        browser
+    }
+
+    /// Sends a command of WebDriver. Returns its value, or the driver's error.
+    async fn send(&self, method: Method, path: &str, body: Value) -> Result<Value, String> {
+        let request = self.http.request(method.clone(), format!("http://127.0.0.1:{}{path}", self.port));
+        let request = if method == Method::POST { request.json(&body) } else { request };
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        match answer["value"]["error"].as_str() {
+            Some(error) => Err(format!("{error}: {}", answer["value"]["message"])),
+            None => Ok(answer["value"].clone()),
+        }
+    }
+
+    async fn command(&self, path: &str, body: Value) -> Result<Value, String> {
+        self.send(Method::POST, &format!("/session/{}{path}", self.session), body).await
+    }
+
+    /// Runs a script that calls its last argument with its value, and returns the value.
+    pub(crate) async fn eval_async(&self, script: &str, arguments: Value) -> Value {
+        self.command("/execute/async", json!({"script": script, "args": arguments})).await.unwrap()
+    }
+
+    /// Calls a command of Chromium's DevTools.
+    pub(crate) async fn devtools(&self, command: &str, parameters: Value) -> Value {
+        self.command("/goog/cdp/execute", json!({"cmd": command, "params": parameters})).await.unwrap()
+    }
+
+    pub(crate) async fn open(&self, url: &str) {
+        self.command("/url", json!({"url": url})).await.unwrap();
+    }
+
+    /// Runs a script in the page and returns its value.
+    pub(crate) async fn eval(&self, script: &str, arguments: Value) -> Result<Value, String> {
+        self.command("/execute/sync", json!({"script": script, "args": arguments})).await
+    }
+
+    /// Repeats `attempt` until it returns a value.
+    async fn until<T>(&self, what: &str, mut attempt: impl AsyncFnMut() -> Result<T, String>) -> T {
+        let start = Instant::now();
+        loop {
+            let error = match attempt().await {
+                Ok(value) => return value,
+                Err(error) => error,
+            };
+            if start.elapsed() > PAGE_LIMIT {
+                let page = self.eval("return document.body.innerText", json!([])).await;
+                panic!("{what}: {error}\n{}", page.unwrap_or_default().as_str().unwrap_or_default());
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// Waits until a script returns true.
+    pub(crate) async fn wait_for(&self, what: &str, condition: &str, arguments: Value) {
+        let script = format!("return Boolean({condition})");
+        self.until(what, async || match self.eval(&script, arguments.clone()).await {
+            Ok(Value::Bool(true)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    }
+
+    /// Waits until the visible text of the page contains `text`.
+    pub(crate) async fn see(&self, text: &str) {
+        self.wait_for(&format!("see {text:?}"), "document.body.innerText.includes(arguments[0])", json!([text])).await;
+    }
+
+    /// Waits until the visible text of the page does not contain `text`.
+    pub(crate) async fn see_no(&self, text: &str) {
+        let condition = "!document.body.innerText.includes(arguments[0])";
+        self.wait_for(&format!("see no {text:?}"), condition, json!([text])).await;
+    }
+
+    /// The number of visible elements that fit a selector.
+    pub(crate) async fn count(&self, selector: &str) -> u64 {
+        let script = "return Array.from(document.querySelectorAll(arguments[0])).filter((node) => node.checkVisibility()).length";
+        self.eval(script, json!([selector])).await.unwrap().as_u64().unwrap()
+    }
+
+    /// Waits for an element and does something with it, again if the page has meanwhile replaced or covered the element.
+    async fn with_element(&self, selector: &str, label: Option<&str>, action: &str, body: Value) {
+        self.until(&format!("{action} {selector} {label:?}"), async || {
+            let found = self.eval(FIND, json!([selector, label])).await?;
+            let id = found[ELEMENT].as_str().ok_or("no such element")?;
+            self.command(&format!("/element/{id}/{action}"), body.clone()).await
+        })
+        .await;
+    }
+
+    /// Clicks on the element with this label or text, once it is there.
+    pub(crate) async fn click(&self, selector: &str, label: &str) {
+        self.with_element(selector, Some(label), "click", json!({})).await;
+    }
+
+    pub(crate) async fn click_on(&self, selector: &str) {
+        self.with_element(selector, None, "click", json!({})).await;
+    }
+
+    /// Replaces the text of the input in the field with this label.
+    pub(crate) async fn fill(&self, label: &str, text: &str) {
+        let script = "
+            const open = document.querySelector('dialog[open]') ?? document;
+            const field = Array.from(open.querySelectorAll('.field')).find((node) =>
+                node.firstElementChild.textContent === arguments[0] && node.checkVisibility());
+            const input = field?.querySelector('input, textarea') ?? null;
+            input?.select();
+            return input;";
+        self.until(&format!("fill {label}"), async || {
+            let found = self.eval(script, json!([label])).await?;
+            let id = found[ELEMENT].as_str().ok_or("no such field")?;
+            self.command(&format!("/element/{id}/clear"), json!({})).await?;
+            self.command(&format!("/element/{id}/value"), json!({"text": text})).await
+        })
+        .await;
+    }
+
+    /// Presses and releases keys, whatever has the focus.
+    pub(crate) async fn press(&self, keys: &str) {
+        let actions: Vec<Value> = keys
+            .chars()
+            .flat_map(|key| [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})])
+            .collect();
+        let body = json!({"actions": [{"type": "key", "id": "keyboard", "actions": actions}]});
+        self.command("/actions", body).await.unwrap();
+    }
+
+    /// Presses Tab until the element with this label or text has the focus.
+    pub(crate) async fn tab_to(&self, label: &str) {
+        let focused = "
+            const node = document.activeElement;
+            return node.getAttribute('aria-label') ?? node.closest('label')?.firstElementChild.textContent ?? node.textContent.trim();";
+        self.until(&format!("tab to {label:?}"), async || {
+            self.press(&TAB.to_string()).await;
+            let found = self.eval(focused, json!([])).await?;
+            if found == label { Ok(()) } else { Err(format!("{found} has the focus")) }
+        })
+        .await;
+    }
+
+    /// Gives the page this width, height and colours.
+    pub(crate) async fn show_as(&self, (width, height): (u32, u32), colours: Colours) {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.devtools("Emulation.setDeviceMetricsOverride", size).await;
+        let value = if colours == Colours::Light { "light" } else { "dark" };
+        let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": value}]});
+        self.devtools("Emulation.setEmulatedMedia", scheme).await;
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        // The end of the session ends Chromium and its processes. Killing only the driver would leave them.
+        let end_session = || -> std::io::Result<()> {
+            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            let session = &self.session;
+            write!(stream, "DELETE /session/{session} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+            stream.read(&mut [0; 64]).map(drop)
+        };
+        if end_session().is_err()
+            && let Some(browser) = self.browser
+        {
+            let _ = Command::new("kill").args(["-KILL", &browser.to_string()]).status();
+        }
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+    }
+}

@@ -1,0 +1,39 @@
+//! The dashboard while the API or Redis is away.
+
+use serde_json::json;
+
+use super::browse;
+use crate::System;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn page_says_that_the_api_is_away_and_recovers_by_itself() {
+    let mut system = System::start("").await;
+    system.post("q", json!({"data": 1, "id": "before"})).await;
+    let browser = browse(&system, "/queues/q").await;
+    browser.see("before").await;
+    system.api.kill();
+    browser.see("The API does not answer.").await;
+    // The page keeps what it knew, and an action reports its failure.
+    browser.click("button", "Cancel before").await;
+    browser.wait_for("the report", "document.querySelector('.toast.error')", json!([])).await;
+    system.relaunch_api();
+    system.wait_until_ready(&system.base).await;
+    system.post("q", json!({"data": 1, "id": "after"})).await;
+    browser.see("after").await;
+    browser.see_no("The API does not answer.").await;
+    assert_eq!(system.get("/v1/queues/q/messages/before").await["state"], "waiting");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn page_that_is_opened_while_redis_is_away_shows_queues_when_redis_is_back() {
+    let mut system = System::start("").await;
+    system.redis.kill();
+    let browser = browse(&system, "/queues").await;
+    browser.see("The API answers, but Redis is not available.").await;
+    system.redis.restart();
+    browser.see("There are no queues yet.").await;
+    browser.see_no("Redis is not available.").await;
+    system.wait_until_ready(&system.base).await;
+    system.post("mails", json!({"data": 1})).await;
+    browser.see("mails").await;
+}
