@@ -32,7 +32,7 @@ pub struct DeclaredSettings {
 const SCHEDULES_KEY: &str = "schedules";
 
 /// The text that stands for null in a declared setting, because TOML has no null. No setting has this text as a value.
-const NONE: &str = "none";
+const NULL_TEXT: &str = "none";
 
 impl<'de> Deserialize<'de> for DeclaredSettings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -44,7 +44,7 @@ impl<'de> Deserialize<'de> for DeclaredSettings {
                 })?;
                 declared_settings.schedules.insert(pattern.clone(), schedules);
             }
-            let settings = replace_all(Value::Object(entry), &NONE.into(), &Value::Null);
+            let settings = replace_all(Value::Object(entry), &NULL_TEXT.into(), &Value::Null);
             declared_settings.settings.insert(pattern, SettingsPatch::of(&settings));
         }
         Ok(declared_settings)
@@ -63,7 +63,7 @@ impl Serialize for DeclaredSettings {
         let mut entries = Vec::with_capacity(self.settings.len());
         for (pattern, settings) in &self.settings {
             let settings = serde_json::to_value(settings).map_err(serde::ser::Error::custom)?;
-            let settings = replace_all(settings, &Value::Null, &NONE.into());
+            let settings = replace_all(settings, &Value::Null, &NULL_TEXT.into());
             entries.push((pattern, Entry { settings, schedules: self.schedules.get(pattern) }));
         }
         serializer.collect_map(entries)
