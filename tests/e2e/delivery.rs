@@ -88,7 +88,7 @@ async fn one_worker_at_concurrency_one_keeps_the_order_of_equal_due_times_and_of
     for location in &expected {
         system.finished(location).await;
     }
-    let started: Vec<String> = worker
+    let started_ids: Vec<String> = worker
         .log()
         .iter()
         .filter(|line| line.contains("handlers::log"))
@@ -96,7 +96,7 @@ async fn one_worker_at_concurrency_one_keeps_the_order_of_equal_due_times_and_of
         .skip(1)
         .collect();
     let expected: Vec<&str> = expected.iter().map(|location| location.rsplit('/').next().unwrap()).collect();
-    assert_eq!(started, expected);
+    assert_eq!(started_ids, expected);
     system.assert_clean().await;
 }
 

@@ -136,14 +136,14 @@ async fn large_tenant_does_not_delay_the_others_with_one_worker_and_with_several
             system.post_batch(queue, (0..10).map(|_| of(&format!("tenant {tenant}")))).await;
         }
         let listen_start = listen(&system, queue).await;
-        let started: Vec<Process> = futures_util::future::join_all((0..workers).map(|_| system.worker())).await;
+        let started_workers: Vec<Process> = futures_util::future::join_all((0..workers).map(|_| system.worker())).await;
         system.post_empty(&format!("/v1/queues/{queue}/resume")).await;
         let start = Instant::now();
         while system.get(&format!("/v1/queues/{queue}")).await["counts"]["completed"].as_u64() < Some(200) {
             assert!(start.elapsed() < Duration::from_secs(30), "the workers complete messages");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        drop(started);
+        drop(started_workers);
         // Turns count over all workers of the queue: in a round, each of the ten groups has one lease.
         let events = events_after(&system, queue, listen_start).await;
         let starts =

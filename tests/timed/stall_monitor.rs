@@ -46,9 +46,9 @@ impl StallMonitor {
         let weak_watch = Arc::downgrade(&watch);
         thread::spawn(move || {
             while let Some(watch) = weak_watch.upgrade() {
-                let started = now_millis();
+                let sleep_start = now_millis();
                 thread::sleep(SLEEP_LENGTH);
-                watch.record(started, now_millis());
+                watch.record(sleep_start, now_millis());
             }
         });
         Self { watch, _turn: turn }

@@ -51,8 +51,8 @@ async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their
         if waits {
             let wait = Some(json!({"wait": "20s"}));
             let (_, leased) = system.request(Method::POST, "/v1/queues/other/leases", wait).await;
-            let started = millis(&leased["messages"][0]["started_at"]);
-            monitor.assert_within(Duration::from_secs(1), deadline, started, "a client that waits");
+            let started_at = millis(&leased["messages"][0]["started_at"]);
+            monitor.assert_within(Duration::from_secs(1), deadline, started_at, "a client that waits");
         } else {
             while system.get(&location).await["lapses"] == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -80,8 +80,12 @@ impl Collector for Process {
         let mut write_metric = |name, help, metric: &dyn EncodeMetric| {
             metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
         };
-        let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        write_metric("process_start_time_seconds", "When the process started, since 1970.", &ConstGauge::new(started))?;
+        let start_seconds = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        write_metric(
+            "process_start_time_seconds",
+            "When the process started, since 1970.",
+            &ConstGauge::new(start_seconds),
+        )?;
         if let Some(seconds) = cpu_seconds() {
             write_metric("process_cpu_seconds", "CPU time of the process.", &ConstCounter::new(seconds))?;
         }

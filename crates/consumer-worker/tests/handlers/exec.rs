@@ -159,9 +159,9 @@ async fn dropped_run_ends_its_program() {
     let script = format!("trap '' TERM; echo $$ > {0}; sh -c 'echo $$ >> {0}; sleep 100'; sleep 100", file.display());
     let routes = shell_routes(&script, &json!({"stop_grace": "100ms"}));
     let running = tokio::spawn(async move { routes.handle(TestJob::new("q", &1).job()).await });
-    let started = tokio::task::spawn_blocking(move || pids(&file, 2)).await.unwrap();
+    let started_pids = tokio::task::spawn_blocking(move || pids(&file, 2)).await.unwrap();
     running.abort();
-    tokio::task::spawn_blocking(move || wait_until_ended(&started)).await.unwrap();
+    tokio::task::spawn_blocking(move || wait_until_ended(&started_pids)).await.unwrap();
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, 
         active_at: Instant::now(),
     };
     let time_limit = app.limits.request_timeout.to_std();
-    let ended = loop {
+    let read_result = loop {
         // Empty and invalid lines do not extend the time limit of the request.
         let deadline = if chunk_writer.chunk.is_empty() {
             chunk_writer.active_at + time_limit
@@ -101,7 +101,7 @@ pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, 
             break Err(errors::lines_too_slow(*app.limits.request_timeout));
         }
     };
-    match ended {
+    match read_result {
         Ok(()) => {
             chunk_writer.summary.done = true;
             Ok(Json(BatchOrLines::Lines(chunk_writer.summary)).into_response())

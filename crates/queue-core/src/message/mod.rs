@@ -222,8 +222,9 @@ impl Message {
             HoldOutcome::NotHeld(signal) => signal,
         };
         let run = Run::default();
-        let stored = StoredMessage { id, posted: posted_record, run, state, max_attempts, progress: None, signal };
-        Self::from_stored(queue, stored)
+        let stored_message =
+            StoredMessage { id, posted: posted_record, run, state, max_attempts, progress: None, signal };
+        Self::from_stored(queue, stored_message)
     }
 
     /// A message during its first attempt, with defaults for all other fields. Tests of handlers use this function.

@@ -263,7 +263,7 @@ impl Run {
         let mut parts = text.splitn(9, '\t');
         let mut part = || parts.next().ok_or(MALFORMED);
         let _token = part()?;
-        let started = part()?;
+        let started_text = part()?;
         let mut count = || part()?.parse::<u32>().map_err(|_| MALFORMED);
         let (attempts, lapses, deliveries) = (count()?, count()?, count()?);
         let consumer = part()?;
@@ -271,7 +271,7 @@ impl Run {
         let terms = part()?;
         let error = part()?;
         Ok(Self {
-            started_at: started.parse().ok().map(Timestamp::from_millis),
+            started_at: started_text.parse().ok().map(Timestamp::from_millis),
             attempts,
             lapses,
             deliveries,

@@ -218,7 +218,7 @@ impl Queue {
                     run.deliveries += 1;
                     run.started_at = Some(started_at);
                     run.consumer = Some(request.consumer.clone());
-                    let stored = StoredMessage {
+                    let stored_message = StoredMessage {
                         id: MessageRef::Id(id),
                         posted,
                         run,
@@ -227,7 +227,7 @@ impl Queue {
                         progress: None,
                         signal,
                     };
-                    let message = Message::from_stored(self.name.clone(), stored);
+                    let message = Message::from_stored(self.name.clone(), stored_message);
                     deliveries.push(Delivery { message, lease, lease_expires_at, timeout, ready_at });
                 }
                 Err(malformed) => unreadable_leases.push((lease, malformed)),

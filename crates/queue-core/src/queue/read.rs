@@ -120,7 +120,7 @@ impl Queue {
         // The parts of a message that can't be read are omitted: the message has failed, or will fail, with the reason.
         let mut posted_record = PostedRecord::decode(&record).unwrap_or_else(|_| PostedRecord::unreadable(&id));
         let _ = posted_record.decode_options(&options.unwrap_or_default());
-        let stored = StoredMessage {
+        let stored_message = StoredMessage {
             posted: posted_record,
             run: run.and_then(|text| Run::decode(&text).ok()).unwrap_or_default(),
             state,
@@ -129,7 +129,7 @@ impl Queue {
             signal: signal.and_then(parse_json),
             id: MessageRef::Id(id.clone()),
         };
-        Ok(Some((id, stored)))
+        Ok(Some((id, stored_message)))
     }
 }
 

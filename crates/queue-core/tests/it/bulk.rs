@@ -133,8 +133,8 @@ async fn list_returns_every_message_of_a_state_once_and_in_order() {
         assert_eq!(list_all(&fixture, State::Waiting, page).await, numbers_in_order);
     }
     let lease_reply = fixture.lease(25).await;
-    let mut by_posting: Vec<u64> = (0..25).collect();
-    assert_eq!(list_all(&fixture, State::Active, 7).await, by_posting);
+    let mut numbers_as_posted: Vec<u64> = (0..25).collect();
+    assert_eq!(list_all(&fixture, State::Active, 7).await, numbers_as_posted);
     for (n, delivery) in lease_reply.deliveries.iter().enumerate() {
         let action = if n % 2 == 0 { done() } else { Action::Fail(failure()) };
         fixture.settle(delivery, action).await;
@@ -156,11 +156,11 @@ async fn list_returns_every_message_of_a_state_once_and_in_order() {
         fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..numbered(n) }).await;
     }
     for page in [1, 10, 25] {
-        assert_eq!(list_all(&fixture, State::Delayed, page).await, by_posting);
-        assert_eq!(list_all(&fixture, State::Held, page).await, by_posting);
+        assert_eq!(list_all(&fixture, State::Delayed, page).await, numbers_as_posted);
+        assert_eq!(list_all(&fixture, State::Held, page).await, numbers_as_posted);
     }
-    by_posting.clear();
-    assert_eq!(list_all(&fixture, State::Waiting, 5).await, by_posting);
+    numbers_as_posted.clear();
+    assert_eq!(list_all(&fixture, State::Waiting, 5).await, numbers_as_posted);
 }
 
 #[tokio::test]

@@ -40,8 +40,8 @@ async fn idle_consumers_are_woken_by_a_resume_a_changed_setting_and_a_retry() {
     });
     let notifier = subscriber.notifier(&name());
     let one_hour = Duration::from_secs(3_600);
-    let mut connected = subscriber.connection();
-    connected.wait_for(|connected| *connected).await.unwrap();
+    let mut connection_changes = subscriber.connection();
+    connection_changes.wait_for(|connection_changes| *connection_changes).await.unwrap();
     let expect_wake_up = async |what: &str| {
         timeout(Duration::from_secs(5), notifier.woken(one_hour))
             .await

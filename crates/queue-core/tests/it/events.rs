@@ -110,19 +110,19 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
         json[key] = value;
         json
     };
-    let started = |attempt| ("started", with(run_event("active", attempt), "name", json!("welcome")));
+    let started_event = |attempt| ("started", with(run_event("active", attempt), "name", json!("welcome")));
     expect_events(vec![
         ("promoted", json!({"id": "a", "state": "waiting"})),
-        started(1),
+        started_event(1),
         ("progress", with(run_event("active", 1), "progress", json!({"done": 40}))),
         ("retried", with(run_event("waiting", 1), "error", error.clone())),
-        started(2),
+        started_event(2),
         ("released", with(run_event("delayed", 2), "due_at", json!(due))),
         ("promoted", json!({"id": "a", "state": "waiting"})),
-        started(2),
+        started_event(2),
         ("failed", with(run_event("failed", 2), "error", error)),
         ("retried", json!({"id": "a", "state": "waiting"})),
-        started(1),
+        started_event(1),
         ("completed", run_event("completed", 1)),
         ("erased", json!({"id": "a", "state": null})),
     ])

@@ -63,12 +63,12 @@ async fn message_that_was_attempted_does_not_expire_and_a_released_one_does() {
     assert_eq!(second_delivery.message.id, posted_message.id, "an attempt was made in time");
     fixture.complete(&second_delivery).await;
 
-    let released = fixture.post(message_with_ttl(2, 1_500)).await;
+    let released_message = fixture.post(message_with_ttl(2, 1_500)).await;
     let delivery = fixture.lease_one().await;
     fixture.settle(&delivery, Action::Release(None)).await;
     wait_millis(1_550).await;
     assert!(fixture.lease(1).await.deliveries.is_empty());
-    assert_eq!(fixture.read(&released.id).await.error.unwrap().code, "expired");
+    assert_eq!(fixture.read(&released_message.id).await.error.unwrap().code, "expired");
     fixture.assert_clean().await;
 }
 
@@ -99,16 +99,16 @@ async fn a_run_that_outlives_its_timeout_is_a_failed_attempt_for_any_consumer() 
     let posted_message = fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;
     assert_eq!(delivery.timeout, Some(Millis::new(2_000)));
-    let started = delivery.message.started_at.unwrap();
+    let started_at = delivery.message.started_at.unwrap();
     assert_eq!(
         delivery.lease_expires_at,
-        started + Millis::new(2_500),
+        started_at + Millis::new(2_500),
         "the worker has half a second to report the timeout"
     );
     let extend_outcomes = fixture.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
     assert_eq!(
         extend_outcomes,
-        [queue_core::Extended::Until(started + Millis::new(2_500))],
+        [queue_core::Extended::Until(started_at + Millis::new(2_500))],
         "an extension does not pass the end of the run"
     );
     wait_millis(2_520).await;

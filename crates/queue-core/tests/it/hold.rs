@@ -75,9 +75,9 @@ async fn sticky_signal_releases_later_messages_until_it_expires() {
         0,
         "a signal may be sent before there is a queue"
     );
-    let passed = fixture.post(message_with_hold_key(1, "gate")).await;
-    assert_eq!((passed.state, passed.hold), (State::Waiting, None));
-    assert_eq!(passed.signal.unwrap().get(), "\"open\"");
+    let passed_message = fixture.post(message_with_hold_key(1, "gate")).await;
+    assert_eq!((passed_message.state, passed_message.hold), (State::Waiting, None));
+    assert_eq!(passed_message.signal.unwrap().get(), "\"open\"");
     let later_message =
         NewMessage { delay: Some(Millis::new(50).try_into().unwrap()), ..message_with_hold_key(2, "gate") };
     assert_eq!(fixture.post(later_message).await.state, State::Delayed);

@@ -300,9 +300,9 @@ mod tests {
     async fn too_slow(deadlines: &Deadlines) -> Option<(TooSlow, u64)> {
         let start = Instant::now();
         let mut timer = pin!(sleep(Duration::from_secs(3_600)));
-        let waited =
+        let wait_result =
             timeout(Duration::from_secs(3_600), poll_fn(|cx| deadlines.poll_too_slow(timer.as_mut(), cx))).await;
-        waited.ok().map(|reason| (reason, start.elapsed().as_secs()))
+        wait_result.ok().map(|reason| (reason, start.elapsed().as_secs()))
     }
 
     #[tokio::test(start_paused = true)]
