@@ -170,6 +170,21 @@ async fn invalid_schedule_is_refused_with_its_field_and_creates_nothing() {
     system.refused(Method::GET, "/v1/queues/q", None, (404, "queue_not_found", "")).await;
 }
 
+#[tokio::test]
+async fn schedule_with_a_group_is_refused_by_an_exclusive_queue_and_prevents_one() {
+    let system = System::start("").await;
+    let (path, body) = ("/v1/queues/q/schedules/s", json!({"every": "1d", "message": {"data": 1, "group": "a"}}));
+    let (status, answer) = system.put(path, body.clone()).await;
+    assert_eq!(status, 201, "{answer}");
+    let refusal = (409, "settings_conflict", "delete the schedule s, whose message has a group");
+    let problem = system.refused(Method::PATCH, "/v1/queues/q", Some(json!({"exclusive": true})), refusal).await;
+    assert_eq!(problem["errors"][0]["pointer"], "/exclusive");
+    system.request(Method::DELETE, path, None).await;
+    system.patch("q", json!({"exclusive": true})).await;
+    system.refused(Method::PUT, path, Some(body), (409, "queue_exclusive", "omit group")).await;
+    system.refused(Method::GET, path, None, (404, "schedule_not_found", "")).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn listener_gets_the_schedule_of_a_message_and_metrics_count_ticks() {
     let system = System::start("").await;

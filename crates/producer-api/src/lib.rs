@@ -94,6 +94,9 @@ async fn finish_tasks(tasks: TaskTracker, shutdown: CancellationToken, grace: Du
     Ok(())
 }
 
+/// The pause before declared settings that contradict a queue's messages or schedules are applied again.
+const PAUSE_AFTER_CONFLICT: Duration = Duration::from_secs(10);
+
 /// Writes the declared settings and schedules to Redis, and tries again until the write succeeds. Meanwhile, the API serves
 /// requests.
 async fn declare(queues: Queues, shutdown: CancellationToken) {
@@ -104,8 +107,9 @@ async fn declare(queues: Queues, shutdown: CancellationToken) {
             warn!(%error, "the declared settings and schedules are not applied yet");
             is_failure_logged = true;
         }
+        let pause = if let queue_core::Error::InvalidSetting(_) = error { PAUSE_AFTER_CONFLICT } else { retry.pause() };
         tokio::select! {
-            () = sleep(retry.pause()) => {}
+            () = sleep(pause) => {}
             () = shutdown.cancelled() => return,
         }
     }

@@ -4,10 +4,7 @@ use std::fmt;
 
 use deadpool_redis::redis::{ErrorKind, RedisError};
 
-use crate::{
-    limits,
-    settings::patch::{EXCLUSIVE_WITH_GROUPS, InvalidSetting},
-};
+use crate::{limits, settings::patch::InvalidSetting};
 
 /// Why an operation on a queue failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -57,7 +54,7 @@ pub enum Error {
     #[error("the queue has reached its max_length of {0}: nothing was stored")]
     QueueFull(u64),
 
-    /// A message has a group, and the queue is exclusive: nothing was stored.
+    /// A message, or the message of a schedule, has a group, and the queue is exclusive: nothing was stored.
     #[error("the queue is exclusive, so its messages have no group: nothing was stored")]
     ExclusiveQueue,
 
@@ -139,11 +136,9 @@ impl From<RedisError> for Error {
             Some("OOM") => Self::OutOfMemory,
             Some("FULL") => Self::QueueFull(error.detail().and_then(|text| text.trim().parse().ok()).unwrap_or(0)),
             Some("EXCLUSIVE") => Self::ExclusiveQueue,
-            Some("GROUPED") => Self::InvalidSetting(InvalidSetting {
-                setting: "exclusive".into(),
-                problem: EXCLUSIVE_WITH_GROUPS.into(),
-                is_conflict: true,
-            }),
+            Some("GROUPED") => {
+                Self::InvalidSetting(InvalidSetting::exclusive_with_groups(error.detail().unwrap_or_default()))
+            }
             Some("REUSED") => Self::KeyReused,
             Some("SCHEDULES") => Self::TooManySchedules,
             Some("DENIED") => Self::Unavailable(PROTECTED_MODE.into()),

@@ -27,8 +27,8 @@ pub use maintenance::Maintenance;
 pub use message::{Failure, LeaseToken, Message, MessagePatch, MessageRef, NewMessage, State};
 pub use names::{ConsumerId, GroupKey, IdempotencyKey, MessageName, QueueName, ScheduleName, SignalKey};
 pub use queue::{
-    Action, Changed, DefinedBy, Delivery, Enqueued, Extended, LeaseRequest, Leased, ListFilter, PutSchedule, Queue,
-    QueueStatus, Queues, Settlement, Signal,
+    Action, Changed, DefinedBy, Delivery, Enqueued, Extended, KnownSchedules, LeaseRequest, Leased, ListFilter,
+    PutSchedule, Queue, QueueStatus, Queues, Settlement, Signal, TickOutcome,
 };
 pub use range::{DurationIn, NumberIn};
 pub use redis::{Danger, Redis, RedisOptions, Retry};

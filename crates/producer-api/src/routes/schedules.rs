@@ -28,7 +28,7 @@ use crate::{
 pub(super) fn register(routes: Routes) -> Routes {
     const MANAGE_SCOPE: RequiredScope = RequiredScope::OnQueue(Scope::Manage);
     const READ_SCOPE: RequiredScope = RequiredScope::OnQueue(Scope::Read);
-    let put_errors = &[Code::InvalidSchedule, Code::TooManySchedules, Code::OutOfMemory];
+    let put_errors = &[Code::InvalidSchedule, Code::QueueExclusive, Code::TooManySchedules, Code::OutOfMemory];
     let running = &[Code::ScheduleNotFound, Code::QueueFull, Code::OutOfMemory];
     routes
         .tag("schedules")

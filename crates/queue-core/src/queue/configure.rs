@@ -24,8 +24,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSetting`], also if the queue would become exclusive while unfinished messages have a group;
-    /// [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`];
+    /// [`Error::InvalidSetting`], also if the queue would become exclusive while unfinished messages, or messages of schedules, have
+    /// a group; [`Error::Unavailable`], [`Error::NoSuchQueue`], [`Error::OtherLayout`];
     /// [`Error::OutOfMemory`] if it must create the queue.
     pub async fn configure(&self, patch: &Json) -> Result<Settings> {
         let is_empty = patch.as_object().is_some_and(serde_json::Map::is_empty);

@@ -14,6 +14,7 @@ use crate::{
         CallError, keys, reply,
         scripts::{self, Script},
     },
+    settings::patch::InvalidSetting,
 };
 
 /// The maximum number of times that one call declares a queue again, because other processes may delete the queue at the same
@@ -29,8 +30,17 @@ pub(super) enum IfAbsent {
     Refuse,
 }
 
+/// The outcome of declaring a queue.
+pub(super) struct Declaration {
+    epoch: String,
+    was_created: bool,
+    /// A declared setting that was not written, because the queue's messages or schedules contradict it.
+    pub(super) conflict: Option<InvalidSetting>,
+}
+
 impl Queue {
-    /// Creates the queue if it does not exist, writes its declared settings, and returns its epoch.
+    /// Creates the queue if it does not exist, writes its declared settings, and returns its epoch. A declared setting that
+    /// contradicts the queue's messages or schedules is not written, and is logged.
     ///
     /// # Errors
     ///
@@ -40,50 +50,64 @@ impl Queue {
     }
 
     pub(super) async fn declare_or(&self, if_absent: IfAbsent) -> Result<String> {
-        // A call to an existing queue does not use the index. So while the server with the index is not available, queues on
-        // other servers work.
-        let existing_epoch = self.call_declare("").await?;
-        let declared_settings = match if_absent {
-            IfAbsent::Create if existing_epoch.is_none() => self.create().await?,
-            _ => existing_epoch,
-        };
-        let Some((epoch, was_created)) = declared_settings else {
-            *self.epoch.lock() = None;
-            return Err(Error::NoSuchQueue);
-        };
-        debug!(queue = %self.name, epoch, was_created, "declared");
-        *self.epoch.lock() = Some(epoch.clone());
-        // An interrupted creation or deletion may have left the index without the name, so maintenance adds it if it is missing.
-        self.was_used.store(true, Ordering::Relaxed);
-        if was_created && let Err(error) = Box::pin(self.declare_schedules()).await {
-            warn!(queue = %self.name, %error, "the declared schedules of a new queue are not created: start the service again");
+        let Declaration { epoch, conflict, .. } = self.declare_with_conflict(if_absent).await?;
+        if let Some(conflict) = conflict {
+            warn!(queue = %self.name, %conflict, "a declared setting is not applied: the queue keeps its own");
         }
         Ok(epoch)
     }
 
-    /// Creates the queue, unless another process does so first. Returns its epoch, and whether this call created it.
-    async fn create(&self) -> Result<Option<(String, bool)>> {
+    /// Like [`declare`](Self::declare), but returns a conflict and does not log it.
+    pub(super) async fn declare_with_conflict(&self, if_absent: IfAbsent) -> Result<Declaration> {
+        // A call to an existing queue does not use the index. So while the server with the index is not available, queues on
+        // other servers work.
+        let existing_queue = self.call_declare("").await?;
+        let declared_queue = match if_absent {
+            IfAbsent::Create if existing_queue.is_none() => self.create().await?,
+            _ => existing_queue,
+        };
+        let Some(declaration) = declared_queue else {
+            *self.epoch.lock() = None;
+            return Err(Error::NoSuchQueue);
+        };
+        let Declaration { epoch, was_created, .. } = &declaration;
+        debug!(queue = %self.name, epoch, was_created, "declared");
+        *self.epoch.lock() = Some(epoch.clone());
+        // An interrupted creation or deletion may have left the index without the name, so maintenance adds it if it is missing.
+        self.was_used.store(true, Ordering::Relaxed);
+        if *was_created && let Err(error) = Box::pin(self.declare_schedules()).await {
+            warn!(queue = %self.name, %error, "the declared schedules of a new queue are not created: start the service again");
+        }
+        Ok(declaration)
+    }
+
+    /// Creates the queue, unless another process does so first.
+    async fn create(&self) -> Result<Option<Declaration>> {
         let name = std::slice::from_ref(&self.name);
         // The name is added before the queue is created: a name without a queue is harmless, but a queue without a name would not
         // be found.
         index::add(&self.redis, keys::INDEX, name).await?;
-        let new_epoch = self.call_declare(&format!("{:016x}", rand::random::<u64>())).await?;
-        if new_epoch.as_ref().is_some_and(|(_, was_created)| *was_created) {
+        let declared = self.call_declare(&format!("{:016x}", rand::random::<u64>())).await?;
+        if declared.as_ref().is_some_and(|declared| declared.was_created) {
             // The name is added again, because a concurrent deletion may have removed it.
             index::add(&self.redis, keys::INDEX, name).await?;
         }
         Ok(new_epoch)
     }
 
-    /// Writes the declared settings. If the queue does not exist, creates it with `new_epoch`, unless `new_epoch` is empty.
-    /// Returns the epoch, and whether the queue was created; `None` if it does not exist.
-    async fn call_declare(&self, new_epoch: &str) -> Result<Option<(String, bool)>> {
+    /// Writes the declared settings. If the queue does not exist, creates it with `new_epoch`, unless `new_epoch` is empty. Returns
+    /// `None` if the queue does not exist.
+    async fn call_declare(&self, new_epoch: &str) -> Result<Option<Declaration>> {
         let mut call = Call::new(&scripts::DECLARE, &self.keys).arg(new_epoch);
         for (setting, value) in self.declared.settings.meta_fields() {
             call.push(setting);
             call.push(value);
         }
-        self.call(&scripts::DECLARE, call).await
+        let declared: Option<(String, bool, String)> = self.call(&scripts::DECLARE, call).await?;
+        Ok(declared.map(|(epoch, was_created, obstacle)| {
+            let conflict = (!obstacle.is_empty()).then(|| InvalidSetting::exclusive_with_groups(&obstacle));
+            Declaration { epoch, was_created, conflict }
+        }))
     }
 
     /// Calls a script that needs the queue's epoch. If this process has not declared the queue yet, or if the queue in Redis

@@ -27,6 +27,7 @@ mod schedules;
 mod settle;
 mod signal;
 mod status;
+mod tick;
 mod undo_leases;
 
 use std::sync::{Arc, atomic::AtomicBool};
@@ -41,10 +42,12 @@ pub use list::ListFilter;
 use parking_lot::Mutex;
 pub use queues::Queues;
 pub use schedules::{DefinedBy, PutSchedule};
-pub(crate) use schedules::{Extent, Plan, TickOutcome, WhichSchedules};
+pub(crate) use schedules::{Extent, WhichSchedules};
 pub use settle::{Action, Settlement};
 pub use signal::Signal;
 pub use status::QueueStatus;
+pub(crate) use tick::Plan;
+pub use tick::{KnownSchedules, TickOutcome};
 
 use crate::{
     error::{Error, Result},

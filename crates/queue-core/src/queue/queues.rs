@@ -7,9 +7,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     names::QueueName,
-    queue::{Declared, Queue, QueueStatus, index, pending_posts::PostLimit},
+    queue::{Declared, Queue, QueueStatus, declare::IfAbsent, index, pending_posts::PostLimit},
     redis::{Keys, Redis, keys, reply},
     schedule::metrics::TickMetrics,
     settings::{DeclaredSettings, QueuePattern},
@@ -86,14 +86,19 @@ impl Queues {
     ///
     /// # Errors
     ///
-    /// The errors of [`Queue::declare`].
+    /// The errors of [`Queue::declare`]. [`Error::InvalidSetting`] if the messages or schedules of a queue contradict a declared setting:
+    /// everything else is applied.
     pub async fn declare(&self) -> Result<()> {
+        let mut result = Ok(());
         for name in self.shared.declared.names() {
             let queue = self.queue(&name);
-            queue.declare().await?;
+            if let Some(mut conflict) = queue.declare_with_conflict(IfAbsent::Create).await?.conflict {
+                conflict.setting = format!("{name}.{}", conflict.setting);
+                result = Err(Error::InvalidSetting(conflict));
+            }
             queue.declare_schedules().await?;
         }
-        Ok(())
+        result
     }
 
     /// Waits until every [posted](Queue::post) message is stored or refused. A process calls this function at its end, after its

@@ -1,5 +1,4 @@
-//! The schedules of a queue: clients and the configuration create, read, pause and delete them; the schedulers of processes load
-//! them, and post their ticks.
+//! The schedules of a queue: clients and the configuration create, read, pause and delete them; processes that tick load them.
 
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use crate::{
     redis::{keys, reply, scripts},
     schedule::{
         NewSchedule, Schedule,
-        rule::{DueTicks, Rule},
+        rule::Rule,
         stored::{EncodedSchedule, StoredSchedule, decode_message},
     },
     time::Timestamp,
@@ -73,27 +72,6 @@ pub(crate) struct LoadedSchedules {
     pub(crate) schedules: Vec<(StoredSchedule, String)>,
 }
 
-/// A plan: the due ticks of one schedule that a call is to post.
-pub(crate) struct Plan<'a> {
-    pub(crate) schedule: &'a StoredSchedule,
-    /// The next tick that is stored, as far as the caller knows.
-    pub(crate) known: Timestamp,
-    pub(crate) due: DueTicks,
-}
-
-/// The outcome of a plan.
-#[derive(Debug)]
-pub(crate) struct TickOutcome {
-    /// How many messages were posted; `None` if the plan was not carried out, because the schedule differs from what the caller
-    /// knew, or no tick is due.
-    pub(crate) posted: Option<usize>,
-    /// How many ticks were left out because an earlier message is unfinished.
-    pub(crate) left_out: usize,
-    /// The revision of the schedule; empty if the schedule does not exist.
-    pub(crate) revision: String,
-    pub(crate) next: Option<Timestamp>,
-}
-
 impl Queue {
     /// The maximum number of schedules of a queue.
     pub const MAX_SCHEDULES: usize = limits::MAX_SCHEDULES;
@@ -104,8 +82,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSchedule`], [`Error::TooManySchedules`], [`Error::Unavailable`], [`Error::OutOfMemory`],
-    /// [`Error::TooManyBytes`], [`Error::OtherLayout`].
+    /// [`Error::InvalidSchedule`], [`Error::TooManySchedules`], [`Error::ExclusiveQueue`], [`Error::Unavailable`],
+    /// [`Error::OutOfMemory`], [`Error::TooManyBytes`], [`Error::OtherLayout`].
     pub async fn put_schedule(
         &self,
         name: &ScheduleName,
@@ -175,7 +153,12 @@ impl Queue {
         for (name, definition) in &self.declared.schedules {
             match self.put_schedule(name, definition.clone(), DefinedBy::Configuration).await {
                 Ok(_) => {}
-                Err(error @ (Error::InvalidSchedule { .. } | Error::TooManySchedules | Error::TooManyBytes(_))) => {
+                Err(
+                    error @ (Error::InvalidSchedule { .. }
+                    | Error::TooManySchedules
+                    | Error::TooManyBytes(_)
+                    | Error::ExclusiveQueue),
+                ) => {
                     warn!(queue = %self.name, schedule = %name, %error, "a declared schedule is not created");
                 }
                 Err(error) => return Err(error),
@@ -317,7 +300,7 @@ impl Queue {
         })
     }
 
-    async fn load_schedules(&self, which: WhichSchedules<'_>, extent: Extent) -> Result<LoadedSchedules> {
+    pub(super) async fn load_schedules(&self, which: WhichSchedules<'_>, extent: Extent) -> Result<LoadedSchedules> {
         self.load_known_schedules(which, extent, |_, _| None).await
     }
 
@@ -379,60 +362,9 @@ impl Queue {
         }
         Ok(LoadedSchedules { now_us, queue_exists, has_more, schedules })
     }
-
-    /// Posts the messages of the ticks that are due now, as a [`Scheduler`](crate::schedule::Scheduler) does, and returns their
-    /// number. Only tests call this function.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::OtherLayout`].
-    #[doc(hidden)]
-    pub async fn tick_due(&self) -> Result<usize> {
-        let loaded_schedules =
-            self.load_schedules(WhichSchedules::After("", limits::MAX_SCHEDULES), Extent::Brief).await?;
-        let now = now(&loaded_schedules);
-        let plans = loaded_schedules.schedules.iter().filter_map(|(schedule, _)| {
-            let known_tick = schedule.next?;
-            Some(Plan { schedule, known: known_tick, due: schedule.rule.plan_due_ticks(known_tick, now, 1)? })
-        });
-        let plans: Vec<Plan<'_>> = plans.collect();
-        if plans.is_empty() {
-            return Ok(0);
-        }
-        let (_, ticked) = self.tick(&plans).await?;
-        Ok(ticked.iter().filter_map(|ticked| ticked.posted).sum())
-    }
-
-    /// Carries out plans, each only if its schedule is as the caller knows it. Returns Redis's time in µs, and the outcomes in
-    /// the order of the plans. A call may be repeated, because each plan is carried out only once.
-    pub(crate) async fn tick(&self, plans: &[Plan<'_>]) -> Result<(u64, Vec<TickOutcome>)> {
-        let mut call = Call::new(&scripts::TICK, &self.keys);
-        let text = |instant: Option<Timestamp>| instant.map(|at| at.as_millis().to_string()).unwrap_or_default();
-        for Plan { schedule, known, due } in plans {
-            call = call.arg(schedule.name.as_str()).arg(&schedule.revision).arg(known.as_millis());
-            call = call.arg(due.newest.as_millis()).arg(text(due.valid_until)).arg(text(due.next)).arg(due.posts.len());
-            for post in &due.posts {
-                call.push(post.as_millis());
-            }
-        }
-        let mut answer: Vec<Value> = self.call(&scripts::TICK, call).await?;
-        let outcomes = answer.split_off(answer.len().min(1));
-        let (now_us,): (u64,) = reply::decode(Value::Array(answer))?;
-        let outcomes = outcomes.chunks_exact(4).map(|four| {
-            let (posted, left_out, revision, next): (i64, usize, String, String) =
-                reply::decode(Value::Array(four.to_vec()))?;
-            let next_tick = next.parse().ok().map(Timestamp::from_millis);
-            Ok(TickOutcome { posted: usize::try_from(posted).ok(), left_out, revision, next: next_tick })
-        });
-        let outcomes: Vec<TickOutcome> = outcomes.collect::<Result<_>>()?;
-        if outcomes.len() != plans.len() {
-            return Err(Error::unexpected(format_args!("{} answers to {} plans", outcomes.len(), plans.len())));
-        }
-        Ok((now_us, outcomes))
-    }
 }
 
-fn now(loaded: &LoadedSchedules) -> Timestamp {
+pub(super) fn now(loaded: &LoadedSchedules) -> Timestamp {
     Timestamp::from_millis(loaded.now_us / 1_000)
 }
 

@@ -22,6 +22,8 @@ pub(crate) const PAUSED_FLAG: char = 'p';
 pub(crate) const SKIPS_OVERLAP_FLAG: char = 'o';
 /// The flag of a schedule that the configuration declared.
 pub(crate) const DECLARED_FLAG: char = 'd';
+/// The flag of a schedule whose message has a group.
+pub(crate) const GROUPED_FLAG: char = 'g';
 
 /// The state of a schedule, without its message.
 #[derive(Debug, Clone)]
@@ -99,10 +101,14 @@ pub(crate) struct EncodedSchedule {
 impl EncodedSchedule {
     pub(crate) fn of(name: &ScheduleName, rule: &Rule, message: &NewMessage, is_declared: bool) -> Self {
         let EncodedMessage { record, options, .. } = EncodedMessage::of(message).posted_by(name);
-        let overlap = (rule.overlap == Overlap::Skip).then_some(SKIPS_OVERLAP_FLAG);
+        let flags = [
+            (rule.overlap == Overlap::Skip, SKIPS_OVERLAP_FLAG),
+            (is_declared, DECLARED_FLAG),
+            (message.group.is_some(), GROUPED_FLAG),
+        ];
         Self {
             max_runs: rule.max_runs.map(|runs| runs.to_string()).unwrap_or_default(),
-            flags: overlap.into_iter().chain(is_declared.then_some(DECLARED_FLAG)).collect(),
+            flags: flags.into_iter().filter_map(|(is_set, flag)| is_set.then_some(flag)).collect(),
             rule: serde_json::to_string(rule).expect("a rule has a JSON form"),
             bytes: record.len(),
             message: format!("{options}\n{record}"),

@@ -10,6 +10,7 @@ use crate::{
     names::{QueueName, ScheduleName},
     schedule::NewSchedule,
     settings::{
+        exclusive::Exclusive,
         patch::{InvalidSetting, SettingsPatch},
         pattern::QueuePattern,
     },
@@ -33,6 +34,9 @@ const SCHEDULES_KEY: &str = "schedules";
 
 /// The text that stands for null in a declared setting, because TOML has no null. No setting has this text as a value.
 const NULL_TEXT: &str = "none";
+
+const GROUP_IN_EXCLUSIVE_QUEUE: &str =
+    "the queue is declared exclusive, so its messages have no group: remove group, or exclusive";
 
 impl<'de> Deserialize<'de> for DeclaredSettings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -111,6 +115,8 @@ impl DeclaredSettings {
             self.for_pattern(pattern).settings().map(drop).map_err(|invalid| (pattern.clone(), invalid))
         })?;
         for (pattern, schedules) in &self.schedules {
+            let is_exclusive =
+                self.of_all(pattern).settings().is_ok_and(|settings| settings.exclusive != Exclusive::default());
             for (name, json) in schedules {
                 let check_result = match name.parse::<ScheduleName>() {
                     _ if pattern.queue().is_none() => Err((
@@ -118,7 +124,12 @@ impl DeclaredSettings {
                         "a schedule belongs to one queue: declare it under the whole name of the queue".into(),
                     )),
                     Err(invalid) => Err((String::new(), invalid.to_string())),
-                    Ok(_) => read_schedule(json).map(drop),
+                    Ok(_) => match read_schedule(json) {
+                        Ok(schedule) if is_exclusive && schedule.message.group.is_some() => {
+                            Err(("message.group".into(), GROUP_IN_EXCLUSIVE_QUEUE.into()))
+                        }
+                        read => read.map(drop),
+                    },
                 };
                 if let Err((path, problem)) = check_result {
                     let dot = if path.is_empty() { "" } else { "." };

@@ -7,10 +7,6 @@ use serde_json::{Map, Value};
 
 use crate::settings::Settings;
 
-/// The reason why a queue with groups can't become exclusive.
-pub(crate) const EXCLUSIVE_WITH_GROUPS: &str =
-    "an exclusive queue has no groups: wait until the messages that have a group have finished";
-
 /// The setting for which null is a value, not the default: `groups.concurrency`.
 pub(super) const NULL_IS_A_VALUE: &str = "concurrency";
 
@@ -146,6 +142,21 @@ pub struct InvalidSetting {
     pub problem: String,
     /// Whether the patch conflicts only with the current values of other settings; otherwise it is never valid.
     pub is_conflict: bool,
+}
+
+impl InvalidSetting {
+    /// The error of a queue that can't become exclusive because of groups. The scripts name the `obstacle`: `messages`, or
+    /// `schedule`, a space and its name.
+    pub(crate) fn exclusive_with_groups(obstacle: &str) -> Self {
+        let advice = match obstacle.split_once(' ') {
+            Some((_, schedule)) => {
+                format!("delete the schedule {schedule}, whose message has a group, or remove the group from it")
+            }
+            None => "wait until the messages that have a group have finished".into(),
+        };
+        let problem = format!("an exclusive queue has no groups: {advice}");
+        Self { setting: "exclusive".into(), problem, is_conflict: true }
+    }
 }
 
 #[cfg(test)]

@@ -454,6 +454,82 @@ async fn declared_schedules_are_created_and_win_over_those_of_clients() {
     }
 }
 
+fn with_group(data: u64) -> Value {
+    json!({"every": "1d", "message": {"data": data, "group": "a"}})
+}
+
+#[tokio::test]
+async fn schedule_with_a_group_and_an_exclusive_queue_exclude_each_other() {
+    let fixture = TestQueue::new();
+    let make_exclusive = async || fixture.queue.configure(&json!({"exclusive": true, "max_attempts": 9})).await;
+    fixture.put("plain", json!({"every": "1d", "message": {"data": 1}})).await;
+    fixture.put("grouped", with_group(1)).await;
+    for _ in 0..2 {
+        let refused = make_exclusive().await.unwrap_err();
+        let Error::InvalidSetting(invalid) = &refused else { panic!("{refused}") };
+        assert!(invalid.is_conflict && invalid.setting == "exclusive", "{invalid:?}");
+        assert!(invalid.problem.contains("the schedule grouped,"), "{invalid}");
+        let settings = json!(fixture.queue.status().await.unwrap().unwrap().settings);
+        assert_eq!((&settings["exclusive"], &settings["max_attempts"]), (&json!(false), &json!(3)), "nothing changed");
+        fixture.queue.pause_schedule(&named("grouped")).await.unwrap();
+    }
+    fixture.put("grouped", json!({"every": "1d", "message": {"data": 2}})).await;
+    make_exclusive().await.unwrap();
+
+    for name in ["grouped", "new"] {
+        let refused = fixture.queue.put_schedule(&named(name), schedule(with_group(3)), DefinedBy::Client).await;
+        assert!(matches!(refused, Err(Error::ExclusiveQueue)), "{refused:?}");
+    }
+    assert_eq!(fixture.schedule("grouped").await["message"], json!({"data": 2}), "nothing changed");
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().schedules, 2);
+    fixture.queue.configure(&json!({"exclusive": {"parallel": 2}})).await.unwrap();
+    fixture.queue.configure(&json!({"exclusive": null})).await.unwrap();
+    fixture.put("new", with_group(4)).await;
+    fixture.queue.delete_schedule(&named("new")).await.unwrap();
+    make_exclusive().await.unwrap();
+    fixture.assert_clean().await;
+}
+
+#[tokio::test]
+async fn declared_setting_or_schedule_that_contradicts_the_queue_is_left_out_and_the_rest_is_applied() {
+    let fixture = TestQueue::new();
+    let start = |declared: Value| {
+        let declared: DeclaredSettings = serde_json::from_value(declared).unwrap();
+        declared.validate().unwrap();
+        Queues::new(Redis::new(&fixture.redis.url(), TIME_LIMIT).unwrap(), declared)
+    };
+    let settings = async || json!(fixture.queue.status().await.unwrap().unwrap().settings);
+    fixture.put("s", with_group(1)).await;
+    let queues = start(json!({"q": {"exclusive": true, "max_attempts": 2}, "r": {"max_attempts": 4}}));
+    let conflict = queues.declare().await.unwrap_err();
+    assert!(matches!(&conflict, Error::InvalidSetting(invalid) if invalid.setting == "q.exclusive"), "{conflict}");
+    assert_eq!((&settings().await["exclusive"], &settings().await["max_attempts"]), (&json!(false), &json!(2)));
+    assert!(queues.queue(&"r".parse().unwrap()).status().await.unwrap().is_some(), "the other queues are declared");
+    // A process that has not declared the queue yet serves it, too.
+    let queue = start(json!({"q": {"exclusive": true}})).queue(&name());
+    queue.enqueue(vec![number(1)]).await.unwrap();
+    assert_eq!(fixture.lease(5).await.deliveries.len(), 1);
+    fixture.queue.delete_schedule(&named("s")).await.unwrap();
+    queues.declare().await.unwrap();
+    assert_eq!(settings().await["exclusive"], true);
+
+    let schedules = json!({"grouped": with_group(1), "plain": {"every": "1d", "message": {"data": 1}}});
+    start(json!({"q": {"max_attempts": 5, "schedules": schedules}})).declare().await.unwrap();
+    assert_eq!(
+        (fixture.schedule("plain").await["declared"].clone(), settings().await["max_attempts"].clone()),
+        (json!(true), json!(5))
+    );
+    assert!(fixture.queue.schedule(&named("grouped")).await.unwrap().is_none());
+
+    for contradiction in [
+        json!({"q": {"exclusive": true, "schedules": {"s": with_group(1)}}}),
+        json!({"*": {"exclusive": {"parallel": 2}}, "q": {"schedules": {"s": with_group(1)}}}),
+    ] {
+        let declared: DeclaredSettings = serde_json::from_value(contradiction).unwrap();
+        assert_eq!(declared.validate().unwrap_err().1.setting, "schedules.s.message.group");
+    }
+}
+
 #[tokio::test]
 async fn audit_finds_damaged_schedules() {
     for breakage in [

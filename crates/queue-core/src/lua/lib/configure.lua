@@ -1,15 +1,23 @@
--- configure: writes new values of settings ('' for the default) and resets the state that depends on these settings. Returns whether
--- any value changed. The error GROUPED says that a queue with unfinished messages that have a group can't become exclusive.
--- KEYS meta limiter blocking
--- USES meta groups
-local function would_make_groups_exclusive(fields)
-  if groups.unfinished == 0 or meta.exclusive then return false end
+-- configure: writes new values of settings ('' for the default) and resets the state that depends on these settings. Returns whether any
+-- value changed.
+-- KEYS meta limiter blocking schedules
+-- USES meta groups schedule
+
+-- Returns what prevents the queue from becoming exclusive, if these fields would make it so: 'messages' (unfinished ones with a
+-- group), or 'schedule', a space and the name of a schedule whose message has a group; nil if nothing does.
+local function obstacle_to_exclusive(fields)
+  local becomes_exclusive = false
   for i = 1, #fields, 2 do
-    if fields[i] == 'exclusive' and fields[i + 1] ~= '' then return true end
+    if fields[i] == 'exclusive' then becomes_exclusive = fields[i + 1] ~= '' end
   end
-  return false
+  if meta.exclusive or not becomes_exclusive then return nil end
+  if groups.unfinished > 0 then return 'messages' end
+  local states = redis.call('HGETALL', SCHEDULES)
+  for i = 1, #states, 2 do
+    local schedule = parse_schedule(states[i + 1])
+    if schedule and has_flag(schedule, 'g') then return 'schedule ' .. states[i] end
+  end
 end
-local GROUPED = 'GROUPED the queue has unfinished messages with a group'
 
 local function configure(fields)
   local changed = {}

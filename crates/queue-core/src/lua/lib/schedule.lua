@@ -1,7 +1,8 @@
 -- schedule: reads and writes the state of a schedule, a text of parts with tabs between them: its revision (a random text that
 -- changes with each new definition); how many messages its ticks have posted; the instant (ms) and the message's id of the newest
 -- tick that was posted; the maximum number of messages; flags (p: paused, o: a tick is left out while an earlier message is
--- unfinished, d: declared in the configuration); the bytes of its message; its rule as JSON, which scripts do not read.
+-- unfinished, d: declared in the configuration, g: its message has a group); the bytes of its message; its rule as JSON, which
+-- scripts do not read.
 -- KEYS wake
 local function parse_schedule(text)
   if not text then return nil end

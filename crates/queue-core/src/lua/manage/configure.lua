@@ -3,8 +3,9 @@
 -- KEYS      meta
 -- USES      meta groups wake configure
 -- ARGV      epoch, then for each setting three: its name, the value that the caller knows, the new value; '' for the default
--- Returns   1: changed, or 0: a known value was outdated, and nothing was changed. Or the errors EPOCH, GROUPED
--- Complexity O(settings)
+-- Returns   1: changed, or 0: a known value was outdated, and nothing was changed. Or the errors EPOCH; GROUPED and what prevents
+--           the queue from becoming exclusive
+-- Complexity O(settings); O(schedules) if the queue becomes exclusive
 if meta.epoch ~= ARGV[1] then
   return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
 end
@@ -14,6 +15,7 @@ for i = 2, #ARGV, 3 do
   fields[#fields + 1] = ARGV[i]
   fields[#fields + 1] = ARGV[i + 2]
 end
-if would_make_groups_exclusive(fields) then return redis.error_reply(GROUPED) end
+local obstacle = obstacle_to_exclusive(fields)
+if obstacle then return redis.error_reply('GROUPED ' .. obstacle) end
 if configure(fields) then wake_now() end
 return 1

@@ -6,7 +6,7 @@
 --           the maximum number of messages ('' for no limit); flags without `p`; the bytes of the message; the rule; options and
 --           record of the message with a line feed between them; the next instant (ms)
 -- Returns   1: stored; 0: the schedule has changed since the caller read it. Or the errors EPOCH; SCHEDULES: the queue has its
---           maximum number of schedules
+--           maximum number of schedules; EXCLUSIVE: the message has a group, and the queue is exclusive
 -- Complexity O(log N)
 if meta.epoch ~= ARGV[1] then
   return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
@@ -17,6 +17,9 @@ local stored = parse_schedule(redis.call('HGET', SCHEDULES, name))
 if (stored and stored.revision or '') ~= known then return 0 end
 if not stored and redis.call('HLEN', SCHEDULES) >= MAX_SCHEDULES then
   return redis.error_reply('SCHEDULES ' .. MAX_SCHEDULES)
+end
+if meta.exclusive and string.find(flags, 'g', 1, true) then
+  return redis.error_reply('EXCLUSIVE the message has a group, and the queue is exclusive')
 end
 -- A tick that was posted is never posted again, so the next instant must be after the newest posted tick.
 local is_new = revision ~= known

@@ -1,20 +1,28 @@
 #!lua flags=allow-oom
--- declare: creates the queue if it does not exist and the caller permits it; writes the declared settings. No other script
--- creates a queue.
+-- declare: creates the queue if it does not exist and the caller permits it; writes the declared settings, without `exclusive`
+-- while the queue can't become so. No other script creates a queue.
 -- KEYS      meta
 -- USES      meta groups wake configure
 -- ARGV      the epoch for a new queue ('' if none may be created), then settings and values alternately
--- Returns   the epoch, and 1 if the queue was created; or false: the queue does not exist. Or the error LAYOUT: the queue has the
---           data layout of another version of Drover. Or the error GROUPED
--- Complexity O(settings)
+-- Returns   the epoch, 1 if the queue was created, and what prevents the queue from becoming exclusive ('' for nothing); or false:
+--           the queue does not exist. Or the error LAYOUT: the queue has the data layout of another version of Drover
+-- Complexity O(settings); O(schedules) if the queue becomes exclusive
 local epoch = meta.epoch
 local is_new = not epoch
 local fields = { unpack(ARGV, 2) }
-if would_make_groups_exclusive(fields) then return redis.error_reply(GROUPED) end
+local obstacle = obstacle_to_exclusive(fields)
+if obstacle then
+  for i = #fields - 1, 1, -2 do
+    if fields[i] == 'exclusive' then
+      table.remove(fields, i + 1)
+      table.remove(fields, i)
+    end
+  end
+end
 if is_new then
   epoch = ARGV[1]
   if epoch == '' then return false end
   redis.call('HSET', META, 'epoch', epoch, 'layout', KNOWN_LAYOUT)
 end
 if configure(fields) and not is_new then wake_now() end
-return { epoch, is_new and 1 or 0 }
+return { epoch, is_new and 1 or 0, obstacle or '' }

@@ -1,0 +1,132 @@
+//! The ticks of a queue's schedules: processes carry out plans for what is due.
+
+use deadpool_redis::redis::Value;
+
+use crate::{
+    error::{Error, Result},
+    limits,
+    names::ScheduleName,
+    queue::{
+        Call, Extent, Queue, WhichSchedules,
+        schedules::{LoadedSchedules, now},
+    },
+    redis::{reply, scripts},
+    schedule::{rule::DueTicks, stored::StoredSchedule},
+    time::Timestamp,
+};
+
+/// A plan for the due ticks of one schedule.
+pub(crate) struct Plan<'a> {
+    pub(crate) schedule: &'a StoredSchedule,
+    /// The next instant that is stored, as far as the caller knows.
+    pub(crate) known: Timestamp,
+    pub(crate) due: DueTicks,
+}
+
+/// The outcome of a plan. Public for tests.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct TickOutcome {
+    /// How many messages were posted; `None` if the plan was not carried out, because the schedule differs from what the caller
+    /// knew, or no tick is due.
+    pub posted: Option<usize>,
+    /// How many ticks were left out because an earlier message is unfinished.
+    pub left_out: usize,
+    /// Empty if the schedule does not exist.
+    pub revision: String,
+    /// The next tick that is stored.
+    pub next: Option<Timestamp>,
+}
+
+/// The schedules of a queue as a process that ticks has read them. For tests.
+#[doc(hidden)]
+pub struct KnownSchedules(LoadedSchedules);
+
+impl KnownSchedules {
+    /// The name and the revision of each schedule, in the order of the names.
+    pub fn revisions(&self) -> impl Iterator<Item = (&ScheduleName, &str)> {
+        self.0.schedules.iter().map(|(schedule, _)| (&schedule.name, schedule.revision.as_str()))
+    }
+}
+
+impl Queue {
+    /// Reads all schedules, as a [`Scheduler`](crate::schedule::Scheduler) does, which also forgets the name of a queue without
+    /// schedules. For tests.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::OtherLayout`].
+    #[doc(hidden)]
+    pub async fn read_schedules_to_tick(&self) -> Result<KnownSchedules> {
+        let loaded = self.load_schedules(WhichSchedules::After("", limits::MAX_SCHEDULES), Extent::Brief).await?;
+        if loaded.schedules.is_empty() {
+            self.forget_name_of_schedules().await?;
+        }
+        Ok(KnownSchedules(loaded))
+    }
+
+    /// Posts what is due by the clock of a process that knows these schedules: at most `max_posts` messages of each. Returns the
+    /// outcome for each schedule for which the process has a plan. For tests.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::OtherLayout`].
+    #[doc(hidden)]
+    pub async fn tick_known(
+        &self,
+        known: &KnownSchedules,
+        now: Timestamp,
+        max_posts: usize,
+    ) -> Result<Vec<(ScheduleName, TickOutcome)>> {
+        let plans = known.0.schedules.iter().filter_map(|(schedule, _)| {
+            let known = schedule.next?;
+            Some(Plan { schedule, known, due: schedule.rule.plan_due_ticks(known, now, max_posts)? })
+        });
+        let plans: Vec<Plan<'_>> = plans.collect();
+        if plans.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (_, ticked) = self.tick(&plans).await?;
+        Ok(plans.iter().map(|plan| plan.schedule.name.clone()).zip(ticked).collect())
+    }
+
+    /// Posts what is due now, and returns the number of messages. For tests.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::OtherLayout`].
+    #[doc(hidden)]
+    pub async fn tick_due(&self) -> Result<usize> {
+        let known = self.read_schedules_to_tick().await?;
+        let ticked = self.tick_known(&known, now(&known.0), 1).await?;
+        Ok(ticked.iter().filter_map(|(_, ticked)| ticked.posted).sum())
+    }
+
+    /// Carries out plans, each only if its schedule is as the caller knows it. Returns Redis's time in µs, and the outcomes in the
+    /// order of the plans. A call may be repeated: a plan is carried out once.
+    pub(crate) async fn tick(&self, plans: &[Plan<'_>]) -> Result<(u64, Vec<TickOutcome>)> {
+        let mut call = Call::new(&scripts::TICK, &self.keys);
+        let text = |instant: Option<Timestamp>| instant.map(|at| at.as_millis().to_string()).unwrap_or_default();
+        for Plan { schedule, known, due } in plans {
+            call = call.arg(schedule.name.as_str()).arg(&schedule.revision).arg(known.as_millis());
+            call = call.arg(due.newest.as_millis()).arg(text(due.valid_until)).arg(text(due.next)).arg(due.posts.len());
+            for post in &due.posts {
+                call.push(post.as_millis());
+            }
+        }
+        let mut answer: Vec<Value> = self.call(&scripts::TICK, call).await?;
+        let outcomes = answer.split_off(answer.len().min(1));
+        let (now_us,): (u64,) = reply::decode(Value::Array(answer))?;
+        let outcomes = outcomes.chunks_exact(4).map(|four| {
+            let (posted, left_out, revision, next): (i64, usize, String, String) =
+                reply::decode(Value::Array(four.to_vec()))?;
+            let next = next.parse().ok().map(Timestamp::from_millis);
+            Ok(TickOutcome { posted: usize::try_from(posted).ok(), left_out, revision, next })
+        });
+        let outcomes: Vec<TickOutcome> = outcomes.collect::<Result<_>>()?;
+        if outcomes.len() != plans.len() {
+            return Err(Error::unexpected(format_args!("{} answers to {} plans", outcomes.len(), plans.len())));
+        }
+        Ok((now_us, outcomes))
+    }
+}
