@@ -32,6 +32,8 @@ pub(crate) fn show_message(message: &Message) -> Value {
         "progress": text(&message.progress),
         "result": text(&message.result),
         "error": error,
+        "schedule": message.schedule,
+        "scheduled": message.scheduled_at.map(Timestamp::as_millis),
     })
 }
 

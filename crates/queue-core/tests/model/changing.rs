@@ -237,7 +237,8 @@ impl Model {
         let mut changed = self.settings.clone();
         changed.change(change);
         self.declare();
-        if changed.exclusive.is_some() && self.settings.exclusive.is_none() && self.grouped() > 0 {
+        let has_groups = self.grouped() > 0 || self.has_schedule_with_group();
+        if changed.exclusive.is_some() && self.settings.exclusive.is_none() && has_groups {
             return json!({"conflict": "exclusive"});
         }
         let before = self.settings.clone();

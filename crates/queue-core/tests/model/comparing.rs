@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 
 use crate::{
     answers::show_message,
+    message::Number,
     model_json::{STATES, own_id},
     queue_and_model::QueueAndModel,
+    schedules::schedule_name,
 };
 
 type Difference = Result<(), String>;
@@ -21,6 +23,7 @@ impl QueueAndModel {
         self.compare_status().await?;
         self.compare_names().await?;
         self.compare_events().await?;
+        self.compare_schedules(1 + self.ids.len() % 3).await?;
         for (nth, state) in STATES.into_iter().enumerate() {
             self.compare_list(state, 1 + (self.ids.len() + nth) % 4).await?;
         }
@@ -50,7 +53,11 @@ impl QueueAndModel {
                 let plain = json!({"rate_limit": null, "exclusive": null});
                 self.queue.configure(&plain).await?;
             }
-            // The six rounds return a lost lease, let leases lapse up to `max_lapses`, and purge the dead letter.
+            for key in 0..3 {
+                self.queue.delete_schedule(&schedule_name(key).parse().unwrap()).await?;
+            }
+            self.queue.read_schedules_to_tick().await?;
+            // The rounds return a lost lease, let leases lapse up to `max_lapses`, and purge the dead letter.
             for _ in 0..6 {
                 // Within 40 days all retention periods, windows and sticky signals end.
                 self.model.micros += 40 * 24 * 3_600 * 1_000_000;
@@ -73,10 +80,33 @@ impl QueueAndModel {
         if left.is_empty() { Ok(()) } else { Err(format!("left behind: {}", left.join(", "))) }
     }
 
-    /// Compares whether the index names the queue.
-    async fn compare_names(&self) -> Difference {
+    /// Compares whether the index names the queue, and that of queues with schedules.
+    async fn compare_names(&mut self) -> Difference {
         let names = self.queues.names().await.map_err(|error| error.to_string())?;
-        check_equal("the names of queues", &json!(names), &json!(self.model.is_listed.then_some("q").as_slice()))
+        check_equal("the names of queues", &json!(names), &json!(self.model.is_listed.then_some("q").as_slice()))?;
+        let mut read = redis::cmd("ZRANGE");
+        let names: Vec<String> =
+            read.arg("drover:schedules").arg(0).arg(-1).query(&mut self.raw).map_err(|error| error.to_string())?;
+        let expected = self.model.is_listed_with_schedules.then_some("q");
+        check_equal("the names of queues with schedules", &json!(names), &json!(expected.as_slice()))
+    }
+
+    /// Compares all schedules, read page by page.
+    async fn compare_schedules(&self, page: usize) -> Difference {
+        // This stays null if the queue does not exist.
+        let mut listed = Value::Null;
+        let mut after = None;
+        while let Some((page, has_more)) =
+            self.queue.schedules(after.as_ref(), page).await.map_err(|error| error.to_string())?
+        {
+            after = page.last().map(|last| last.name.clone());
+            listed =
+                listed.as_array().into_iter().flatten().cloned().chain(page.iter().map(|one| json!(one))).collect();
+            if !has_more {
+                break;
+            }
+        }
+        check_equal("the schedules", &self.translate_json(&listed), &self.model.show_schedules())
     }
 
     /// The instant (ms) for which all idle consumers have a timer.
@@ -113,6 +143,7 @@ impl QueueAndModel {
                 "oldest_waiting_age": status.oldest_waiting_age,
                 "settings": status.settings,
                 "totals": status.totals,
+                "schedules": status.schedules,
             })
         });
         check_equal("the status", &json!(real), &self.model.status())
@@ -125,18 +156,18 @@ impl QueueAndModel {
         loop {
             let page = self.queue.list(state.parse().unwrap(), page, cursor.as_deref()).await;
             let page = page.map_err(|error| error.to_string())?;
-            listed.extend(page.messages.iter().map(|message| message.data.get().to_owned()));
+            listed.extend(page.messages.iter().map(|message| self.number_of(&message.id)));
             cursor = page.next;
             if cursor.is_none() {
                 break;
             }
         }
-        let expected: Vec<String> = self.model.list(state).iter().map(ToString::to_string).collect();
+        let expected: Vec<Option<Number>> = self.model.list(state).into_iter().map(Some).collect();
         if state == "waiting" && listed.len() == expected.len() {
             // The first messages of the groups are listed in the order of a hash.
             let (heads, rest) = (self.model.group_heads().len(), self.model.group_rest().len());
             let begin = listed.len() - rest - heads;
-            listed[begin..begin + heads].sort_by_key(|number| number.parse::<usize>().unwrap());
+            listed[begin..begin + heads].sort_unstable();
         }
         check_equal(&format!("the list of {state}, {page} a page"), &json!(listed), &json!(expected))
     }

@@ -9,6 +9,7 @@ use crate::{
     model::Model,
     model_json::{NAME, consumer, group_key, hold_key, own_id},
     posting::name,
+    schedules::schedule_name,
 };
 
 /// The time (ms) for which events are logged after the last listener.
@@ -113,6 +114,7 @@ impl Model {
                 .with("name", message.draft.named.then_some(NAME))
                 .due(Some(message.first_due).filter(|due| *due > message.created && !is_ready))
                 .with("hold", hold.map(hold_key))
+                .with("schedule", message.draft.posted_by.map(|by| schedule_name(by.schedule)))
         });
         let enqueued = enqueued.collect();
         self.log_events(enqueued);

@@ -43,7 +43,7 @@ impl Model {
     }
 
     /// How many messages of the group are active, in back-off, or released with a pause.
-    fn places_taken(&self, group: u8) -> usize {
+    pub(crate) fn places_taken(&self, group: u8) -> usize {
         let holds_place = |message: &&Message| message.draft.group == Some(group) && message.holds_place();
         self.messages.values().filter(holds_place).count()
     }
@@ -63,6 +63,7 @@ impl Model {
     /// Updates the turns. New turns go to the tail: first the turn of the messages without a group, then those of the groups in
     /// the order of their keys.
     pub(crate) fn update_turns(&mut self) {
+        self.note_changed_groups();
         if self.grouped() == 0 {
             self.turns.clear();
             return;
@@ -118,7 +119,7 @@ impl Model {
 }
 
 impl Message {
-    fn holds_place(&self) -> bool {
+    pub(crate) fn holds_place(&self) -> bool {
         let was_delivered = self.run.as_ref().is_some_and(|run| run.deliveries > 0);
         self.is_active() || (matches!(self.state, State::DelayedUntil(_)) && was_delivered)
     }

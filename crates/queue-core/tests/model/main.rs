@@ -1,6 +1,6 @@
 //! Random operations run on a real queue and on a model of it in memory, under a clock that the test sets. After each step the test
-//! compares every answer, message, list and event; at the end no key of a message may be left. proptest shrinks the operations
-//! before a difference to a few.
+//! compares every answer, message, list, schedule and event; at the end no key of a message or schedule may be left. proptest
+//! shrinks the operations before a difference to a few.
 //!
 //! `DROVER_MODEL_STEPS` sets the number of steps, `DROVER_MODEL_SEED` selects other cases; a failure prints its seed.
 
@@ -24,10 +24,18 @@ mod posting;
 mod purging;
 mod queue_and_model;
 mod run_operation;
+mod schedules;
+mod scheduling;
 mod settings;
 mod settling;
+mod ticking;
 
-use std::{cell::Cell, env, fmt::Write, time::Duration};
+use std::{
+    cell::{Cell, OnceCell},
+    env,
+    fmt::Write,
+    time::Duration,
+};
 
 use drover_tests::RedisServer;
 use operation::{Operation, operations};
@@ -56,16 +64,23 @@ fn queue_behaves_like_the_model() {
     seed_bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed_bytes));
     let steps_done = Cell::new(0);
+    // A smaller case may differ in another way, so the failure also shows the difference before the case was made smaller.
+    let first_difference = OnceCell::new();
     while steps_done.get() < steps {
         let case = operations().new_tree(&mut runner).unwrap();
         let run_case = |operations: Vec<Operation>| {
             steps_done.set(steps_done.get() + operations.len() as u64);
-            runtime.block_on(run(&redis, &server.url(), &operations)).map_err(TestCaseError::fail)
+            runtime.block_on(run(&redis, &server.url(), &operations)).map_err(|difference| {
+                first_difference.get_or_init(|| difference.lines().take(3).collect::<Vec<_>>().join("\n"));
+                TestCaseError::fail(difference)
+            })
         };
         match runner.run_one(case, run_case) {
             Ok(_) => {}
             Err(TestError::Fail(difference, _)) => {
-                panic!("DROVER_MODEL_SEED={seed}, after {} steps: {difference}", steps_done.get())
+                let first = first_difference.get().map_or("", String::as_str);
+                let steps = steps_done.get();
+                panic!("DROVER_MODEL_SEED={seed}, after {steps} steps: {difference}\nbefore shrinking: {first}")
             }
             Err(TestError::Abort(reason)) => panic!("{reason}"),
         }

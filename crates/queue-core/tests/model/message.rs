@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::settings::Backoff;
+use crate::{schedules::PostedBy, settings::Backoff};
 
 /// The model's name for the id of a message: n for the n-th message that was ever posted.
 pub(crate) type Number = usize;
@@ -12,7 +12,7 @@ pub(crate) type LeaseCall = usize;
 pub(crate) type Instant = u64;
 
 /// A message as a producer posts it.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq)]
 pub(crate) struct Draft {
     pub(crate) due: Due,
     pub(crate) named: bool,
@@ -24,6 +24,8 @@ pub(crate) struct Draft {
     pub(crate) ttl: Option<u64>,
     pub(crate) hold: Option<u8>,
     pub(crate) group: Option<u8>,
+    /// The schedule that posts the message.
+    pub(crate) posted_by: Option<PostedBy>,
 }
 
 impl Draft {
@@ -54,7 +56,7 @@ impl fmt::Debug for Draft {
 }
 
 /// The time at which a message may be handed out first, in ms.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) enum Due {
     #[default]
     Now,

@@ -7,6 +7,7 @@ use crate::{
     groups::Group,
     message::{End, Instant, LeaseCall, Message, Number, Outcome, State},
     purging::Purge,
+    schedules::{Schedule, ScheduleKey},
     settings::{DECLARED_BACKOFF, DECLARED_MAX_LAPSES, Settings},
 };
 
@@ -55,6 +56,13 @@ pub(crate) struct Model {
     pub(crate) totals: BTreeMap<&'static str, u64>,
     pub(crate) requests: BTreeMap<u8, Request>,
     pub(crate) sticky: BTreeMap<u8, Sticky>,
+    pub(crate) schedules: Schedules,
+    /// What each process that ticks knows of the schedules.
+    pub(crate) known_schedules: BTreeMap<u8, Schedules>,
+    /// The number of definitions of schedules that were ever stored.
+    pub(crate) definitions: usize,
+    /// Whether the index of queues with schedules names the queue.
+    pub(crate) is_listed_with_schedules: bool,
     pub(crate) awaited: BTreeMap<Number, Instant>,
     /// The current purge of waiting messages.
     pub(crate) purge: Option<Purge>,
@@ -62,6 +70,8 @@ pub(crate) struct Model {
     pub(crate) just_finished: Vec<Number>,
     pub(crate) log: Log,
 }
+
+pub(crate) type Schedules = BTreeMap<ScheduleKey, Schedule>;
 
 /// The owner of an exclusive queue.
 pub(crate) struct Owner {
@@ -295,9 +305,13 @@ impl Model {
 
     pub(crate) fn delete(&mut self) -> bool {
         let existed = self.exists;
-        let Self { micros, latest_micros, posted, calls, has_declared, was_used, .. } = *self;
-        let lost = std::mem::take(&mut self.lost);
+        let deleted = std::mem::take(self);
+        // The clock, the processes, the numbers given so far and the index of queues with schedules stay.
+        let Self { micros, latest_micros, posted, calls, lost, has_declared, was_used, .. } = deleted;
+        let Self { known_schedules, definitions, is_listed_with_schedules, .. } = deleted;
         *self = Self { micros, latest_micros, posted, calls, lost, has_declared, was_used, ..Self::default() };
+        (self.known_schedules, self.definitions) = (known_schedules, definitions);
+        self.is_listed_with_schedules = is_listed_with_schedules;
         existed
     }
 }

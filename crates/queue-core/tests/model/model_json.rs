@@ -7,6 +7,7 @@ use crate::{
     message::{End, Number, State},
     model::Model,
     posting::name,
+    schedules::schedule_name,
 };
 
 pub(crate) const STATES: [&str; 6] = ["held", "delayed", "waiting", "active", "completed", "failed"];
@@ -38,7 +39,7 @@ impl Model {
             State::DelayedUntil(due) => due,
             _ => message.first_due,
         };
-        let outcome = message.outcome.as_ref();
+        let (outcome, posted_by) = (message.outcome.as_ref(), message.draft.posted_by);
         let (is_completed, is_held) = (message.state == State::Completed, message.state == State::Held);
         let error = match outcome {
             Some(outcome) if outcome.end == End::Completed => None,
@@ -50,7 +51,7 @@ impl Model {
             "name": message.draft.named.then_some(NAME),
             "group": message.draft.group.map(group_key),
             "state": state_name(message.state),
-            "data": number.to_string(),
+            "data": posted_by.map_or(number, |by| by.data).to_string(),
             "priority": message.draft.priority,
             "delay": message.first_due - message.created,
             "max_attempts": message.draft.max_attempts.unwrap_or(self.settings.max_attempts),
@@ -68,6 +69,8 @@ impl Model {
             "progress": message.progress,
             "result": outcome.filter(|_| is_completed).map(|outcome| &outcome.json),
             "error": error.map(|(attempt, at, json)| json!({"attempt": attempt, "at": at, "json": json})),
+            "schedule": posted_by.map(|by| schedule_name(by.schedule)),
+            "scheduled": posted_by.map(|by| by.at),
         })
     }
 
@@ -89,6 +92,7 @@ impl Model {
             "oldest_waiting_age": self.oldest_waiting_age(),
             "settings": self.settings.as_json(),
             "totals": totals,
+            "schedules": self.schedules.len(),
         })
     }
 

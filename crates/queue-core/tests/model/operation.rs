@@ -8,8 +8,11 @@ use crate::{
     leasing::Request,
     message::{Draft, Due},
     model_json::STATES,
+    schedules::ScheduleKey,
+    scheduling::{ScheduleChange, schedule_change, tick},
     settings::{Backoff, Change, Keep, RateLimit},
     settling::LeaseAction,
+    ticking::Tick,
 };
 
 /// The times (ms) that a client waits for a message to finish. The wait uses the real clock, so it does not end during a test.
@@ -29,6 +32,9 @@ pub(crate) enum Operation {
     UndoLeases(Vec<LeaseChoice>),
     Report(LeaseChoice),
     ChangeMessage(MessageChange, MessageChoice),
+    ChangeSchedule(ScheduleKey, ScheduleChange),
+    /// A process ticks.
+    Tick(Tick),
     RetryFailed,
     Purge(&'static str),
     /// A purge of waiting messages. The process that purges dies after its first step.
@@ -80,7 +86,7 @@ pub(crate) enum ClockStep {
     Micros(u64),
     /// Redis's clock steps back.
     Back(u64),
-    /// The clock moves to the next instant at which maintenance is due, or a window or the owner's timeout ends.
+    /// The clock moves to the next instant at which maintenance or a tick is due, a due tick is missed, or a window or the owner's timeout ends.
     ToNext,
     /// The clock moves a microsecond less than with `ToNext`.
     AlmostToNext,
@@ -105,6 +111,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         3 => vec(lease_choice(), 1..4).prop_map(Operation::UndoLeases),
         2 => lease_choice().prop_map(Operation::Report),
         14 => change_message(),
+        7 => schedule_change().prop_map(|(key, change)| Operation::ChangeSchedule(key, change)),
+        8 => tick().prop_map(Operation::Tick),
         1 => Just(Operation::RetryFailed),
         2 => select(STATES.to_vec()).prop_map(Operation::Purge),
         2 => Just(Operation::InterruptPurge),
@@ -152,7 +160,7 @@ fn clock_step() -> impl Strategy<Value = ClockStep> {
     ]
 }
 
-fn draft() -> impl Strategy<Value = Draft> {
+pub(crate) fn draft() -> impl Strategy<Value = Draft> {
     let due = prop_oneof![
         6 => Just(Due::Now),
         2 => millis().prop_map(Due::After),
@@ -179,6 +187,7 @@ fn draft() -> impl Strategy<Value = Draft> {
             ttl,
             hold,
             group,
+            posted_by: None,
         })
 }
 

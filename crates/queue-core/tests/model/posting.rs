@@ -1,11 +1,13 @@
 //! Posts and signals in the model.
 
+use queue_core::{Millis, NewMessage, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
     message::{Draft, Due, Instant, Message, Number, State},
     model::{Model, Request, Sticky},
-    model_json::own_id,
+    model_json::{NAME, group_key, hold_key, own_id},
+    run_operation::raw,
 };
 
 impl Model {
@@ -101,6 +103,13 @@ impl Model {
         }
     }
 
+    /// Stores a message that is not refused, and returns its number.
+    pub(crate) fn store_new(&mut self, draft: &Draft) -> Number {
+        let number = self.posted;
+        self.store(number, self.new_message(draft));
+        number
+    }
+
     fn store(&mut self, number: Number, message: Message) {
         let is_ready = message.state == State::Waiting;
         self.messages.insert(number, message);
@@ -159,6 +168,31 @@ impl Model {
         self.awaited.retain(|_, until| *until > now);
         let until: &mut Instant = self.awaited.entry(number).or_default();
         *until = (*until).max(now + wait);
+    }
+}
+
+/// A message with these options and this number as its data, as a client posts it at an instant.
+pub(crate) fn new_message(draft: &Draft, data: usize, now: Instant) -> NewMessage {
+    NewMessage {
+        name: draft.named.then(|| NAME.parse().unwrap()),
+        id: draft.own_id.map(|id| own_id(id).parse().unwrap()),
+        delay: match draft.due {
+            Due::After(pause) => Some(Millis::new(pause).try_into().unwrap()),
+            _ => None,
+        },
+        deliver_at: match draft.due {
+            Due::Now | Due::After(_) => None,
+            Due::AtFuture(pause) => Some(Timestamp::from_millis(now + pause)),
+            Due::AtPast(past) => Some(Timestamp::from_millis(now - past)),
+        },
+        priority: draft.priority.try_into().unwrap(),
+        max_attempts: draft.max_attempts.map(|max| i64::from(max).try_into().unwrap()),
+        backoff: draft.backoff.map(|backoff| serde_json::from_value(backoff.as_json()).unwrap()),
+        timeout: draft.timeout.map(|time| Millis::new(time).try_into().unwrap()),
+        ttl: draft.ttl.map(|time| Millis::new(time).try_into().unwrap()),
+        hold: draft.hold.map(|key| hold_key(key).parse().unwrap()),
+        group: draft.group.map(|key| group_key(key).parse().unwrap()),
+        ..NewMessage::new(raw(&data.to_string()))
     }
 }
 

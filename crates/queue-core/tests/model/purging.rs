@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     changing::state_name,
-    message::{Message, Number},
+    message::{Message, Number, State},
     model::Model,
 };
 
@@ -18,6 +18,9 @@ pub(crate) struct Purge {
     /// The first ready message of each group. The other ready messages of groups are in `group_rest`.
     pub(crate) group_heads: Vec<Number>,
     pub(crate) group_rest: Vec<Number>,
+    /// The groups of which messages were active, in back-off or released with a pause, and which have not changed since; each with
+    /// these messages. A step ends the purge of these groups.
+    places: BTreeMap<u8, Vec<Number>>,
     /// The messages that are still to be forgotten. No call shows these messages.
     pub(crate) messages: BTreeMap<Number, Message>,
     /// The messages that were posted before the purge began and have become ready since.
@@ -92,6 +95,7 @@ impl Model {
             prioritized,
             group_heads,
             group_rest,
+            places: self.places(),
             messages,
             returned: BTreeSet::new(),
         });
@@ -102,8 +106,15 @@ impl Model {
     /// groups.
     pub(crate) fn forget_purged(&mut self) {
         let Some(purge) = &mut self.purge else { return };
-        let all = [&mut purge.prioritized, &mut purge.waiting_list, &mut purge.group_heads, &mut purge.group_rest];
-        let Some(entries) = all.into_iter().find(|entries| !entries.is_empty()) else { return };
+        let plain = [&mut purge.prioritized, &mut purge.waiting_list].into_iter().find(|entries| !entries.is_empty());
+        let entries = match plain {
+            Some(entries) => entries,
+            None if purge.group_heads.is_empty() && purge.places.is_empty() => &mut purge.group_rest,
+            None => {
+                purge.places.clear();
+                &mut purge.group_heads
+            }
+        };
         let numbers: Vec<Number> =
             std::mem::take(entries).into_iter().filter(|number| purge.messages.contains_key(number)).collect();
         self.log_for_each(&numbers, "erased");
@@ -118,8 +129,28 @@ impl Model {
             self.awaited.remove(&number);
         }
         let all = [&purge.prioritized, &purge.waiting_list, &purge.group_heads, &purge.group_rest];
-        if all.into_iter().all(Vec::is_empty) {
+        if all.into_iter().all(Vec::is_empty) && purge.places.is_empty() {
             self.purge = None;
+        }
+    }
+
+    /// The messages that hold a place of their group, or are ready, of each group with a place taken.
+    fn places(&self) -> BTreeMap<u8, Vec<Number>> {
+        let groups = self.groups().into_iter().filter(|group| self.places_taken(*group) > 0);
+        let stands = |message: &Message| message.holds_place() || message.state == State::Waiting;
+        let members =
+            |group| self.numbers_by(|message| (message.draft.group == Some(group) && stands(message)).then_some(()));
+        groups.map(|group| (group, members(group))).collect()
+    }
+
+    /// Notes groups that have changed during a purge.
+    pub(crate) fn note_changed_groups(&mut self) {
+        if self.purge.is_none() {
+            return;
+        }
+        let places = self.places();
+        if let Some(purge) = &mut self.purge {
+            purge.places.retain(|group, members| places.get(group) == Some(members));
         }
     }
 

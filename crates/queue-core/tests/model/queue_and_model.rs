@@ -9,7 +9,9 @@ use std::{
 };
 
 use deadpool_redis::redis;
-use queue_core::{LeaseToken, MessageRef, Queue, QueueName, Queues, Redis, feed::EventId, settings::SettingsPatch};
+use queue_core::{
+    KnownSchedules, LeaseToken, MessageRef, Queue, QueueName, Queues, Redis, feed::EventId, settings::SettingsPatch,
+};
 use serde_json::Value;
 use tokio::task::yield_now;
 
@@ -19,6 +21,7 @@ use crate::{
     model_json::own_id,
     operation::{LeaseChoice, MessageChoice},
     posting::name,
+    schedules::revision_name,
     settings::DECLARED,
     settling::Token,
 };
@@ -43,7 +46,9 @@ pub(crate) struct QueueAndModel {
     pub(crate) rechecks_lost_leases: bool,
     /// The id after which the log of events begins, if there is a log.
     pub(crate) log_begins_at: Option<EventId>,
-    /// The model's name for each id that answers may have.
+    /// What each process that ticks knows of the schedules.
+    pub(crate) known_schedules: HashMap<u8, KnownSchedules>,
+    /// The model's name for each id and revision that answers may have.
     names: HashMap<String, String>,
 }
 
@@ -69,6 +74,7 @@ impl QueueAndModel {
             known_leases: vec![],
             rechecks_lost_leases: false,
             log_begins_at: None,
+            known_schedules: HashMap::new(),
             names: HashMap::new(),
         }
     }
@@ -91,6 +97,9 @@ impl QueueAndModel {
 
     /// Adds the ids of the last `count` messages that were stored.
     pub(crate) fn learn_ids(&mut self, count: usize) -> Result<(), String> {
+        if count == 0 {
+            return Ok(());
+        }
         let last: Option<String> = redis::cmd("GET").arg("drover:{q}:seq").query(&mut self.raw).unwrap();
         let last: u64 = last.unwrap_or_default().parse().map_err(|_| "seq is no number".to_owned())?;
         let before = self.ids.last().map_or(0, |id| id.as_str().parse().unwrap());
@@ -112,7 +121,14 @@ impl QueueAndModel {
         self.known_leases.push(KnownLease { token: Token { number, call }, consumer, lease });
     }
 
-    /// Replaces the ids in a text of an answer by the model's names.
+    /// Notes the revision that a schedule got with its last definition.
+    pub(crate) fn learn_revision(&mut self, known: &KnownSchedules, schedule: &str, definition: usize) {
+        for (_, revision) in known.revisions().filter(|(name, _)| name.as_str() == schedule) {
+            self.names.entry(revision.to_owned()).or_insert_with(|| revision_name(definition));
+        }
+    }
+
+    /// Replaces the ids and revisions in a text of an answer by the model's names.
     pub(crate) fn translate(&self, text: &str) -> String {
         let is_in_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         let mut translated = String::with_capacity(text.len());
@@ -143,6 +159,14 @@ impl QueueAndModel {
             LeaseChoice::Any(nth) => self.known_leases.iter().rev().nth(nth % self.known_leases.len().max(1)),
         };
         known.map(|known| (known.token, known.lease.clone()))
+    }
+
+    /// The message with an id that an answer shows.
+    pub(crate) fn number_of(&self, id: &MessageRef) -> Option<Number> {
+        match id {
+            MessageRef::Id(_) => self.ids.iter().position(|known| known == id),
+            MessageRef::Own(own) => (0..4).find(|n| own_id(*n) == own.as_str()).and_then(|n| self.model.find_own_id(n)),
+        }
     }
 
     /// Returns the id by which the chosen message is requested, and the number of the message if there is one.

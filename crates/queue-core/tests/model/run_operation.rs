@@ -1,16 +1,18 @@
 //! Executes an operation on the real queue and on the model, and formats both results alike.
 
 use deadpool_redis::redis;
-use queue_core::{Error, Millis, NewMessage, Signal, State, Timestamp, wakeup::Subscriber};
+use queue_core::{Error, Millis, Signal, State, wakeup::Subscriber};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     answers::show_enqueued,
-    message::{Draft, Due as When},
+    message::Draft,
     model::Model,
-    model_json::{NAME, consumer, group_key, hold_key, own_id},
+    model_json::{consumer, hold_key},
     operation::{ClockStep, MessageChoice, Operation},
+    posting::new_message,
     queue_and_model::QueueAndModel,
+    ticking::CURRENT_FOR,
 };
 
 /// The answers of the real queue and of the model.
@@ -30,7 +32,7 @@ pub(crate) fn unexpected(error: Error) -> String {
     format!("the queue answers: {error}")
 }
 
-const NOTHING: (Value, Value) = (Value::Null, Value::Null);
+pub(crate) const NOTHING: (Value, Value) = (Value::Null, Value::Null);
 
 impl QueueAndModel {
     pub(crate) async fn execute(&mut self, operation: &Operation) -> Result<Answers, String> {
@@ -52,6 +54,10 @@ impl QueueAndModel {
             Operation::UndoLeases(choices) => self.undo_leases(choices, &mut description).await?,
             Operation::Report(choice) => self.report(*choice, &mut description).await?,
             Operation::ChangeMessage(what, choice) => self.change_message(what, *choice, &mut description).await?,
+            Operation::ChangeSchedule(key, change) => {
+                Box::pin(self.change_schedule(*key, change, &mut description)).await?
+            }
+            Operation::Tick(tick) => Box::pin(self.tick(tick)).await?,
             Operation::WaitFor(choice, time) => Box::pin(self.wait_for(*choice, *time, &mut description)).await?,
             Operation::Crash(number) => {
                 self.known_leases.retain(|known| known.consumer != *number);
@@ -150,8 +156,10 @@ impl QueueAndModel {
                 answers
             }
             Operation::LoseName => {
-                redis::cmd("ZREM").arg("drover:queues").arg("q").exec(&mut self.raw).unwrap();
-                self.model.is_listed = false;
+                for index in ["drover:queues", "drover:schedules"] {
+                    redis::cmd("ZREM").arg(index).arg("q").exec(&mut self.raw).unwrap();
+                }
+                (self.model.is_listed, self.model.is_listed_with_schedules) = (false, false);
                 NOTHING
             }
             Operation::RestoreUsedNames => {
@@ -162,6 +170,7 @@ impl QueueAndModel {
             Operation::RestoreAllNames => {
                 self.queues.restore_all_names().await?;
                 self.model.is_listed |= self.model.exists;
+                self.model.is_listed_with_schedules |= !self.model.schedules.is_empty();
                 NOTHING
             }
             other => unreachable!("`execute` handles {other:?}"),
@@ -187,10 +196,10 @@ impl QueueAndModel {
     }
 
     async fn post(&mut self, drafts: &[Draft], once: Option<(u8, u8)>) -> Result<(Value, Value), String> {
-        let first = self.model.posted as u64;
+        let (first, now) = (self.model.posted, self.model.now());
         // A duplicate gets no number, so the model determines the number of each draft.
         let numbers = self.model.numbers_for(drafts);
-        let messages = drafts.iter().zip(numbers).map(|(draft, number)| self.new_message(draft, number)).collect();
+        let messages = drafts.iter().zip(numbers).map(|(draft, number)| new_message(draft, number, now)).collect();
         let answer = match once {
             None => self.queue.enqueue(messages).await,
             Some((key, fingerprint)) => {
@@ -199,10 +208,7 @@ impl QueueAndModel {
             }
         };
         let model = self.model.post(drafts, once);
-        let new = self.model.posted - usize::try_from(first).unwrap();
-        if new > 0 {
-            self.learn_ids(new)?;
-        }
+        self.learn_ids(self.model.posted - first)?;
         let real = match answer {
             Ok(enqueued) => enqueued.iter().map(show_enqueued).collect(),
             Err(Error::QueueFull(max_length)) => json!({"the queue is full": max_length}),
@@ -211,31 +217,6 @@ impl QueueAndModel {
             Err(other) => return Err(unexpected(other)),
         };
         Ok((real, model))
-    }
-
-    fn new_message(&self, draft: &Draft, number: usize) -> NewMessage {
-        let now = self.model.now();
-        NewMessage {
-            name: draft.named.then(|| NAME.parse().unwrap()),
-            id: draft.own_id.map(|id| own_id(id).parse().unwrap()),
-            delay: match draft.due {
-                When::After(pause) => Some(Millis::new(pause).try_into().unwrap()),
-                _ => None,
-            },
-            deliver_at: match draft.due {
-                When::Now | When::After(_) => None,
-                When::AtFuture(pause) => Some(Timestamp::from_millis(now + pause)),
-                When::AtPast(past) => Some(Timestamp::from_millis(now - past)),
-            },
-            priority: draft.priority.try_into().unwrap(),
-            max_attempts: draft.max_attempts.map(|max| i64::from(max).try_into().unwrap()),
-            backoff: draft.backoff.map(|backoff| serde_json::from_value(backoff.as_json()).unwrap()),
-            timeout: draft.timeout.map(|time| Millis::new(time).try_into().unwrap()),
-            ttl: draft.ttl.map(|time| Millis::new(time).try_into().unwrap()),
-            hold: draft.hold.map(|key| hold_key(key).parse().unwrap()),
-            group: draft.group.map(|key| group_key(key).parse().unwrap()),
-            ..NewMessage::new(raw(&number.to_string()))
-        }
     }
 }
 
@@ -251,8 +232,10 @@ fn unless_absent(done: Result<(), queue_core::Error>) -> Result<bool, queue_core
 impl Model {
     fn move_clock(&mut self, step: ClockStep) {
         let window = self.settings.rate_limit.and_then(|limit| Some(self.leases_made.first()? + limit.duration));
-        let instants =
-            self.next_instant().into_iter().chain(window).chain(self.owner.as_ref().map(|owner| owner.until));
+        let ticks = self.schedules.values().filter_map(|schedule| schedule.next);
+        let ticks = ticks.flat_map(|tick| [tick, tick + CURRENT_FOR]);
+        let of_owner = self.owner.as_ref().map(|owner| owner.until);
+        let instants = self.next_instant().into_iter().chain(window).chain(of_owner).chain(ticks);
         let next = instants.filter(|instant| *instant > self.now()).min();
         let to_next = next.map_or(1_000, |next| self.micros_until(next));
         self.latest_micros = self.latest_micros.max(self.micros);

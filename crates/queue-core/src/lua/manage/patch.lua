@@ -60,7 +60,7 @@ if is_due_changed and run then
 end
 record_events({ id }, function()
   local shown_due = new_state ~= 'waiting' and due_field or ''
-  return 'enqueued', field_in(record, 'n') .. shown_due .. (hold_key and '\tk' .. hold_key or '')
+  return 'enqueued', field_in(record, 'n') .. shown_due .. field_in(record, 's') .. (hold_key and '\tk' .. hold_key or '')
 end)
 if hold_key and is_due_changed then
   redis.call('ZREM', HELD, member)

@@ -1,0 +1,225 @@
+//! Schedules in the model: their definitions, and the operations of clients on them.
+
+use std::iter::successors;
+
+use queue_core::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    message::{Draft, Instant, Number},
+    model::Model,
+    posting::{name, new_message},
+};
+
+/// A schedule, by the number that stands for its name.
+pub(crate) type ScheduleKey = u8;
+
+/// The number of ticks that an answer shows.
+const SHOWN_TICKS: usize = 5;
+
+/// A definition of a schedule whose ticks are multiples of an interval.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Definition {
+    pub(crate) every: u64,
+    pub(crate) offset: u64,
+    pub(crate) start_at: Option<Instant>,
+    pub(crate) end_at: Option<Instant>,
+    pub(crate) max_runs: Option<u64>,
+    pub(crate) missed: Missed,
+    pub(crate) overlap: Overlap,
+    pub(crate) message: Draft,
+    /// The data of the message.
+    pub(crate) data: usize,
+}
+
+/// What happens to missed ticks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Missed {
+    Skip,
+    One,
+    All,
+}
+
+/// What happens to a tick while the message of an earlier one is unfinished.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Overlap {
+    Allow,
+    Skip,
+}
+
+/// The origin of a definition.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Origin {
+    Client,
+    Configuration,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Schedule {
+    pub(crate) definition: Definition,
+    pub(crate) origin: Origin,
+    /// The n-th definition that was stored: the model's name for a revision.
+    pub(crate) revision: usize,
+    /// How many messages the ticks of this definition have posted.
+    pub(crate) runs: u64,
+    /// The newest tick that was posted, and its message.
+    pub(crate) last: Option<(Instant, Number)>,
+    pub(crate) is_paused: bool,
+    /// The next tick, unless the schedule is paused or has ended.
+    pub(crate) next: Option<Instant>,
+}
+
+/// The schedule and the tick that posted a message, and the data that the schedule gave it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct PostedBy {
+    pub(crate) schedule: ScheduleKey,
+    pub(crate) at: Instant,
+    pub(crate) data: usize,
+}
+
+pub(crate) fn schedule_name(key: ScheduleKey) -> String {
+    format!("schedule-{key}")
+}
+
+/// The name of a revision in answers.
+pub(crate) fn revision_name(revision: usize) -> String {
+    format!("definition-{revision}")
+}
+
+impl Definition {
+    /// The first tick after an instant.
+    pub(crate) fn next_after(&self, after: Instant) -> Option<Instant> {
+        let earliest = self.start_at.unwrap_or(0).max(after + 1);
+        let tick = earliest.saturating_sub(self.offset).div_ceil(self.every) * self.every + self.offset;
+        self.end_at.is_none_or(|end| tick <= end).then_some(tick)
+    }
+
+    /// The definition as a client sends it, and as answers show it.
+    pub(crate) fn as_json(&self) -> Value {
+        json!({
+            "every": self.every,
+            "offset": self.offset,
+            "start_at": self.start_at.map(Timestamp::from_millis),
+            "end_at": self.end_at.map(Timestamp::from_millis),
+            "max_runs": self.max_runs,
+            "missed": match self.missed {
+                Missed::Skip => "skip",
+                Missed::One => "one",
+                Missed::All => "all",
+            },
+            "overlap": match self.overlap {
+                Overlap::Allow => "allow",
+                Overlap::Skip => "skip",
+            },
+            "message": new_message(&self.message, self.data, 0),
+        })
+    }
+}
+
+impl Model {
+    pub(crate) fn put_schedule(&mut self, key: ScheduleKey, definition: &Definition, origin: Origin) -> Value {
+        let known = self.schedules.get(&key).cloned();
+        let equal = known.as_ref().filter(|known| known.definition == *definition);
+        if equal.is_some_and(|known| known.origin == origin || known.origin == Origin::Configuration) {
+            return json!({"existed": self.show_schedule(key)});
+        }
+        let floor = known.as_ref().map_or(self.now(), |known| self.floor_of(known));
+        let next = definition.next_after(floor);
+        if equal.is_none() && next.is_none() {
+            return json!({"invalid": if definition.end_at.is_some() { "end_at" } else { "start_at" }});
+        }
+        // The name comes first, so the index has it even if the schedule is refused.
+        self.is_listed_with_schedules = true;
+        self.declare();
+        if self.settings.exclusive.is_some() && definition.message.group.is_some() {
+            return json!("the queue is exclusive");
+        }
+        let schedule = match (known.clone(), equal) {
+            (Some(known), Some(_)) => Schedule { origin, ..known },
+            (known, _) => {
+                self.definitions += 1;
+                let is_paused = known.as_ref().is_some_and(|known| known.is_paused);
+                Schedule {
+                    definition: definition.clone(),
+                    origin,
+                    revision: self.definitions,
+                    runs: 0,
+                    last: known.and_then(|known| known.last),
+                    is_paused,
+                    next: next.filter(|_| !is_paused),
+                }
+            }
+        };
+        self.schedules.insert(key, schedule);
+        let shown = self.show_schedule(key);
+        if known.is_some() { json!({"existed": shown}) } else { json!({"created": shown}) }
+    }
+
+    pub(crate) fn pause_schedule(&mut self, key: ScheduleKey) -> bool {
+        let Some(schedule) = self.schedules.get_mut(&key) else { return false };
+        (schedule.is_paused, schedule.next) = (true, None);
+        true
+    }
+
+    pub(crate) fn resume_schedule(&mut self, key: ScheduleKey) -> bool {
+        let Some(schedule) = self.schedules.get(&key) else { return false };
+        if schedule.is_paused {
+            let next = schedule.definition.next_after(self.floor_of(schedule));
+            let next = next.filter(|_| !schedule.has_ended());
+            let schedule = self.schedules.get_mut(&key).expect("it exists");
+            (schedule.is_paused, schedule.next) = (false, next);
+        }
+        true
+    }
+
+    /// Posts the message of a schedule now.
+    pub(crate) fn run_schedule(&mut self, key: ScheduleKey) -> Value {
+        let Some(Schedule { definition, .. }) = self.schedules.get(&key) else { return Value::Null };
+        let by = PostedBy { schedule: key, at: self.now(), data: definition.data };
+        let draft = Draft { posted_by: Some(by), ..definition.message.clone() };
+        self.post(&[draft], None)
+    }
+
+    /// The instant after which the next tick must be. An instant that was posted is never posted again.
+    fn floor_of(&self, schedule: &Schedule) -> Instant {
+        schedule.last.map_or(self.now(), |(at, _)| at.max(self.now()))
+    }
+
+    /// Whether a schedule has a message with a group. Such a queue can't become exclusive.
+    pub(crate) fn has_schedule_with_group(&self) -> bool {
+        self.schedules.values().any(|schedule| schedule.definition.message.group.is_some())
+    }
+
+    pub(crate) fn show_schedules(&self) -> Value {
+        let shown = self.schedules.keys().map(|key| self.show_schedule(*key));
+        if self.exists { shown.collect() } else { Value::Null }
+    }
+
+    fn show_schedule(&self, key: ScheduleKey) -> Value {
+        let Schedule { definition, origin, runs, last, is_paused, next, .. } = &self.schedules[&key];
+        let first = next.and_then(|next| definition.next_after(self.now().max(next - 1)));
+        let left = definition.max_runs.map_or(u64::MAX, |max| max - runs);
+        let ticks = successors(first, |tick| definition.next_after(*tick)).take(SHOWN_TICKS).zip(0..left);
+        let mut shown = json!({
+            "name": schedule_name(key),
+            "queue": "q",
+            "cron": null,
+            "timezone": null,
+            "paused": is_paused,
+            "declared": *origin == Origin::Configuration,
+            "next_at": ticks.map(|(tick, _)| Timestamp::from_millis(tick)).collect::<Vec<_>>(),
+            "last_at": last.map(|(at, _)| Timestamp::from_millis(at)),
+            "last_message": last.map(|(_, number)| name(number)),
+            "runs": runs,
+        });
+        let definition = definition.as_json().as_object().cloned().expect("it is an object");
+        shown.as_object_mut().expect("it is an object").extend(definition);
+        shown
+    }
+}
+
+impl Schedule {
+    pub(crate) fn has_ended(&self) -> bool {
+        self.definition.max_runs.is_some_and(|max| self.runs >= max)
+    }
+}

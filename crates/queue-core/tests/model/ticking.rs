@@ -1,0 +1,164 @@
+//! Ticks in the model: a process computes plans from what it knows, and the queue carries out those that are still valid.
+
+use std::iter::successors;
+
+use serde_json::{Value, json};
+
+use crate::{
+    message::{Draft, Instant, Number},
+    model::Model,
+    schedules::{Missed, Overlap, PostedBy, Schedule, ScheduleKey, revision_name, schedule_name},
+};
+
+/// The age (ms) from which even the newest due tick is missed.
+pub(crate) const CURRENT_FOR: u64 = 10_000;
+/// The maximum number of missed ticks that are posted.
+const MAX_TICKS: usize = 1_000;
+
+/// A call of a process that ticks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tick {
+    pub(crate) process: u8,
+    pub(crate) knowledge: Knowledge,
+    /// How far (ms) the process's estimate of Redis's clock is ahead.
+    pub(crate) ahead: i64,
+    /// The maximum number of messages for each schedule.
+    pub(crate) max_posts: usize,
+}
+
+/// What a process knows of the schedules when it ticks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Knowledge {
+    /// The process has just read them.
+    Fresh,
+    /// The process knows what it read for an earlier tick.
+    Old,
+}
+
+/// A plan for the due ticks of a schedule.
+struct Plan {
+    key: ScheduleKey,
+    revision: usize,
+    known: Instant,
+    newest: Instant,
+    valid_until: Option<Instant>,
+    posts: Vec<Instant>,
+    next: Option<Instant>,
+}
+
+/// What a valid plan comes to.
+struct Outcome {
+    posted: Vec<(Instant, Number)>,
+    refused: Option<Instant>,
+    left_out: usize,
+}
+
+impl Plan {
+    /// `None` if no tick is due.
+    fn of(key: ScheduleKey, schedule: &Schedule, now: Instant, max_posts: usize) -> Option<Self> {
+        let definition = &schedule.definition;
+        let known = schedule.next?;
+        let ticks = successors(Some(known), |tick| definition.next_after(*tick));
+        let mut due: Vec<Instant> = ticks.take_while(|tick| *tick <= now).collect();
+        let mut newest = *due.last()?;
+        let mut next = definition.next_after(newest);
+        let is_current = newest + CURRENT_FOR > now;
+        let mut valid_until = is_current.then_some(newest + CURRENT_FOR);
+        let current = is_current.then(|| due.pop()).flatten();
+        let missed = match definition.missed {
+            Missed::Skip => due.len(),
+            Missed::One => due.len().saturating_sub(1),
+            Missed::All => due.len().saturating_sub(MAX_TICKS - usize::from(is_current)),
+        };
+        let mut posts: Vec<Instant> = due.into_iter().skip(missed).chain(current).collect();
+        if definition.overlap == Overlap::Skip {
+            posts = posts.last().copied().into_iter().collect();
+        }
+        if posts.len() > max_posts {
+            // The rest is due at once.
+            next = Some(posts[max_posts]);
+            posts.truncate(max_posts);
+            newest = *posts.last()?;
+            valid_until = None;
+        }
+        Some(Self { key, revision: schedule.revision, known, newest, valid_until, posts, next })
+    }
+}
+
+impl Model {
+    /// A process reads all schedules. A queue without schedules leaves the index of those that have some.
+    pub(crate) fn read_schedules(&mut self, process: u8) {
+        self.known_schedules.insert(process, self.schedules.clone());
+        self.is_listed_with_schedules &= !self.schedules.is_empty();
+    }
+
+    /// The instant of a process that is so many ms ahead of Redis.
+    pub(crate) fn now_of_process(&self, ahead: i64) -> Instant {
+        self.now().saturating_add_signed(ahead)
+    }
+
+    /// Carries out the plans of a process. The answer has the outcome of each.
+    pub(crate) fn tick(&mut self, tick: &Tick) -> Value {
+        let now = self.now_of_process(tick.ahead);
+        let known = self.known_schedules.get(&tick.process).cloned().unwrap_or_default();
+        let plans = known.iter().filter_map(|(key, schedule)| Plan::of(*key, schedule, now, tick.max_posts));
+        let first_new = self.posted;
+        let answer = plans.map(|plan| {
+            let posted = self.is_valid(&plan).then(|| self.carry_out(&plan));
+            let schedule = self.schedules.get(&plan.key);
+            json!({
+                "schedule": schedule_name(plan.key),
+                "posted": posted.as_ref().map(|outcome| outcome.posted.len()),
+                "left_out": posted.map_or(0, |outcome| outcome.left_out),
+                "revision": schedule.map_or(String::new(), |schedule| revision_name(schedule.revision)),
+                "next": schedule.and_then(|schedule| schedule.next),
+            })
+        });
+        let answer = answer.collect();
+        self.log_enqueued(first_new..self.posted);
+        answer
+    }
+
+    fn is_valid(&self, plan: &Plan) -> bool {
+        let is_known = |schedule: &Schedule| schedule.revision == plan.revision && schedule.next == Some(plan.known);
+        let is_due = self.now() >= plan.newest && plan.valid_until.is_none_or(|until| self.now() < until);
+        is_due && self.schedules.get(&plan.key).is_some_and(is_known)
+    }
+
+    fn carry_out(&mut self, plan: &Plan) -> Outcome {
+        let schedule = &self.schedules[&plan.key];
+        let (definition, runs) = (schedule.definition.clone(), schedule.runs);
+        let is_blocked = schedule.last.is_some_and(|(_, last)| self.is_unfinished(last));
+        let mut outcome = Outcome { posted: vec![], refused: None, left_out: 0 };
+        for at in plan.posts.iter().copied() {
+            if definition.overlap == Overlap::Skip && is_blocked {
+                outcome.left_out += 1;
+            } else if definition.max_runs.is_some_and(|max| runs + outcome.posted.len() as u64 >= max) {
+                break;
+            } else if let Some(number) =
+                self.post_tick(&definition.message, PostedBy { schedule: plan.key, at, data: definition.data })
+            {
+                outcome.posted.push((at, number));
+            } else {
+                outcome.refused = Some(at);
+                break;
+            }
+        }
+        let schedule = self.schedules.get_mut(&plan.key).expect("it exists");
+        schedule.runs += outcome.posted.len() as u64;
+        schedule.last = outcome.posted.last().copied().or(schedule.last);
+        schedule.next = outcome.refused.or(plan.next).filter(|_| !schedule.has_ended());
+        outcome
+    }
+
+    /// Stores the message of a tick; `None` if the queue refuses it.
+    fn post_tick(&mut self, message: &Draft, by: PostedBy) -> Option<Number> {
+        let draft = Draft { posted_by: Some(by), ..message.clone() };
+        let unfinished = self.messages.values().filter(|message| message.is_unfinished()).count();
+        if self.settings.max_length.is_some_and(|max| unfinished >= max) {
+            return None;
+        }
+        self.count("scheduled");
+        Some(self.store_new(&draft))
+    }
+}
