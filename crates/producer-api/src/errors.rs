@@ -159,8 +159,8 @@ pub(crate) fn queue_error(error: Error) -> Problem {
             temporary_error(Code::Overloaded, detail)
         }
         Error::ExclusiveQueue => {
-            let detail = "the queue is exclusive, so its messages have no group, and nothing was stored; omit group, or use another \
-                          queue";
+            let detail = "the queue is exclusive, so its messages have no group, and nothing was changed; omit group, use another \
+                          queue, or make this queue shared";
             Problem::new(Code::QueueExclusive, detail)
         }
         Error::KeyReused => {

@@ -55,7 +55,7 @@ pub enum Error {
     QueueFull(u64),
 
     /// A message, or the message of a schedule, has a group, and the queue is exclusive: nothing was stored.
-    #[error("the queue is exclusive, so its messages have no group: nothing was stored")]
+    #[error("the queue is exclusive, so its messages have no group: nothing was changed")]
     ExclusiveQueue,
 
     /// The queue has its maximum number of schedules: nothing was stored. Delete a schedule first.

@@ -160,7 +160,8 @@ impl Operation {
             Self::Promote => &[State::Held, State::Waiting, State::Active, State::Completed, State::Failed],
             Self::Patch => &[State::Delayed, State::Waiting, State::Active, State::Completed, State::Failed],
         };
-        forbidden_states.iter().copied().map(code_of_state).chain([Code::MessageNotFound]).collect()
+        let exclusive = matches!(self, Self::Retry).then_some(Code::QueueExclusive);
+        forbidden_states.iter().copied().map(code_of_state).chain([Code::MessageNotFound]).chain(exclusive).collect()
     }
 
     /// Returns an error unless the operation changed the message.

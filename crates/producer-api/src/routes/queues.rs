@@ -30,7 +30,7 @@ pub(super) fn register(routes: Routes) -> Routes {
         .add(MANAGE_SCOPE, &[Code::QueueNotFound], routes!(pause_queue))
         .add(MANAGE_SCOPE, &[Code::QueueNotFound], routes!(resume_queue))
         .add_unlimited(MANAGE_SCOPE, &[Code::QueueNotFound], routes!(purge_queue))
-        .add_unlimited(MANAGE_SCOPE, &[Code::QueueNotFound], routes!(retry_failed))
+        .add_unlimited(MANAGE_SCOPE, &[Code::QueueNotFound, Code::QueueExclusive], routes!(retry_failed))
 }
 
 const DEFAULT_PAGE_SIZE: usize = 100;

@@ -87,12 +87,12 @@ impl Queue {
         // The name is added before the queue is created: a name without a queue is harmless, but a queue without a name would not
         // be found.
         index::add(&self.redis, keys::INDEX, name).await?;
-        let declared = self.call_declare(&format!("{:016x}", rand::random::<u64>())).await?;
-        if declared.as_ref().is_some_and(|declared| declared.was_created) {
+        let declaration = self.call_declare(&format!("{:016x}", rand::random::<u64>())).await?;
+        if declaration.as_ref().is_some_and(|declaration| declaration.was_created) {
             // The name is added again, because a concurrent deletion may have removed it.
             index::add(&self.redis, keys::INDEX, name).await?;
         }
-        Ok(new_epoch)
+        Ok(declaration)
     }
 
     /// Writes the declared settings. If the queue does not exist, creates it with `new_epoch`, unless `new_epoch` is empty. Returns

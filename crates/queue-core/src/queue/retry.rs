@@ -16,7 +16,8 @@ impl Queue {
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable): the message may be ready; a repetition retries the message again if it
-    /// has failed again since. [`Error::OtherLayout`](crate::Error::OtherLayout).
+    /// has failed again since. [`Error::ExclusiveQueue`](crate::Error::ExclusiveQueue): the message has a group.
+    /// [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn retry(&self, id: &MessageRef) -> Result<Changed> {
         let call = Call::new(&scripts::RETRY, &self.keys).arg("one").arg(id.as_str());
         Ok(change_outcome(State::Failed, parse_state(self.call(&scripts::RETRY, call).await?)?))
@@ -32,6 +33,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable): none, some or all of the messages may be ready.
+    /// [`Error::ExclusiveQueue`](crate::Error::ExclusiveQueue): one of the next messages has a group; older ones may be ready.
     /// [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn retry_failed(&self) -> Result<u64> {
         let Some(epoch) = self.stored_epoch().await? else { return Ok(0) };

@@ -116,7 +116,7 @@ impl DeclaredSettings {
         })?;
         for (pattern, schedules) in &self.schedules {
             let is_exclusive =
-                self.of_all(pattern).settings().is_ok_and(|settings| settings.exclusive != Exclusive::default());
+                self.for_pattern(pattern).settings().is_ok_and(|settings| settings.exclusive != Exclusive::default());
             for (name, json) in schedules {
                 let check_result = match name.parse::<ScheduleName>() {
                     _ if pattern.queue().is_none() => Err((

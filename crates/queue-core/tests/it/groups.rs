@@ -377,6 +377,23 @@ async fn exclusive_queue_refuses_groups_and_queue_with_groups_does_not_become_ex
 }
 
 #[tokio::test]
+async fn exclusive_queue_refuses_to_retry_messages_with_a_group() {
+    let fixture = TestQueue::new();
+    post(&fixture, "a", [0]).await;
+    let delivery = fixture.lease_one().await;
+    fixture.settle(&delivery, Action::FailForGood(failure())).await;
+    fixture.queue.configure(&json!({"exclusive": true})).await.unwrap();
+    let id = &delivery.message.id;
+    let (one, all) = (fixture.queue.retry(id).await, fixture.queue.retry_failed().await);
+    assert!(matches!((&one, &all), (Err(Error::ExclusiveQueue), Err(Error::ExclusiveQueue))), "{one:?} {all:?}");
+    fixture.assert_clean().await;
+    fixture.queue.configure(&json!({"exclusive": false})).await.unwrap();
+    assert_eq!(fixture.queue.retry_failed().await.unwrap(), 1);
+    assert_eq!(drain(&fixture, 1).await, [0]);
+    assert_nothing_left(&fixture).await;
+}
+
+#[tokio::test]
 async fn audit_finds_damaged_groups() {
     for breakage in [
         "HSET drover:{q}:groups a 12097152217189234000171/2",

@@ -471,13 +471,14 @@ async fn schedule_with_a_group_and_an_exclusive_queue_exclude_each_other() {
         assert!(invalid.problem.contains("the schedule grouped,"), "{invalid}");
         let settings = json!(fixture.queue.status().await.unwrap().unwrap().settings);
         assert_eq!((&settings["exclusive"], &settings["max_attempts"]), (&json!(false), &json!(3)), "nothing changed");
-        fixture.queue.pause_schedule(&named("grouped")).await.unwrap();
+        fixture.queue.pause_schedule(&schedule_name("grouped")).await.unwrap();
     }
     fixture.put("grouped", json!({"every": "1d", "message": {"data": 2}})).await;
     make_exclusive().await.unwrap();
 
     for name in ["grouped", "new"] {
-        let refused = fixture.queue.put_schedule(&named(name), schedule(with_group(3)), DefinedBy::Client).await;
+        let refused =
+            fixture.queue.put_schedule(&schedule_name(name), schedule(with_group(3)), DefinedBy::Client).await;
         assert!(matches!(refused, Err(Error::ExclusiveQueue)), "{refused:?}");
     }
     assert_eq!(fixture.schedule("grouped").await["message"], json!({"data": 2}), "nothing changed");
@@ -485,7 +486,7 @@ async fn schedule_with_a_group_and_an_exclusive_queue_exclude_each_other() {
     fixture.queue.configure(&json!({"exclusive": {"parallel": 2}})).await.unwrap();
     fixture.queue.configure(&json!({"exclusive": null})).await.unwrap();
     fixture.put("new", with_group(4)).await;
-    fixture.queue.delete_schedule(&named("new")).await.unwrap();
+    fixture.queue.delete_schedule(&schedule_name("new")).await.unwrap();
     make_exclusive().await.unwrap();
     fixture.assert_clean().await;
 }
@@ -507,9 +508,9 @@ async fn declared_setting_or_schedule_that_contradicts_the_queue_is_left_out_and
     assert!(queues.queue(&"r".parse().unwrap()).status().await.unwrap().is_some(), "the other queues are declared");
     // A process that has not declared the queue yet serves it, too.
     let queue = start(json!({"q": {"exclusive": true}})).queue(&name());
-    queue.enqueue(vec![number(1)]).await.unwrap();
+    queue.enqueue(vec![numbered(1)]).await.unwrap();
     assert_eq!(fixture.lease(5).await.deliveries.len(), 1);
-    fixture.queue.delete_schedule(&named("s")).await.unwrap();
+    fixture.queue.delete_schedule(&schedule_name("s")).await.unwrap();
     queues.declare().await.unwrap();
     assert_eq!(settings().await["exclusive"], true);
 
@@ -519,7 +520,7 @@ async fn declared_setting_or_schedule_that_contradicts_the_queue_is_left_out_and
         (fixture.schedule("plain").await["declared"].clone(), settings().await["max_attempts"].clone()),
         (json!(true), json!(5))
     );
-    assert!(fixture.queue.schedule(&named("grouped")).await.unwrap().is_none());
+    assert!(fixture.queue.schedule(&schedule_name("grouped")).await.unwrap().is_none());
 
     for contradiction in [
         json!({"q": {"exclusive": true, "schedules": {"s": with_group(1)}}}),

@@ -4,7 +4,7 @@
 use std::iter::once;
 
 use proptest::{option, prelude::*, sample::select};
-use queue_core::{Changed, MessagePatch, MessageRef, Millis};
+use queue_core::{Changed, Error, MessagePatch, MessageRef, Millis};
 use serde_json::{Value, json};
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     model_json::{NAME, STATES},
     operation::MessageChoice,
     queue_and_model::QueueAndModel,
-    run_operation::unexpected,
+    run_operation::{EXCLUSIVE_QUEUE, unexpected},
     settings::{Change, Settings},
 };
 
@@ -89,7 +89,11 @@ impl QueueAndModel {
             MessageChange::Retry => (self.queue.retry(&id).await, self.model.retry(number)),
             MessageChange::Patch(patch) => (self.patch(&id, patch).await, self.model.patch(number, patch)),
         };
-        Ok((show_changed(changed.map_err(unexpected)?), model))
+        let changed = match changed {
+            Err(Error::ExclusiveQueue) => json!(EXCLUSIVE_QUEUE),
+            changed => show_changed(changed.map_err(unexpected)?),
+        };
+        Ok((changed, model))
     }
 
     async fn patch(&self, id: &MessageRef, patch: &Patch) -> Result<Changed, queue_core::Error> {
@@ -165,6 +169,7 @@ impl Model {
     pub(crate) fn retry(&mut self, number: Option<Number>) -> Value {
         match self.state_of(number) {
             None => json!("unknown"),
+            Some((number, State::Failed)) if self.refuses_retry_of(&[number]) => json!(EXCLUSIVE_QUEUE),
             Some((number, State::Failed)) => {
                 self.log_for_each(&[number], "retried");
                 self.retry_one(number);
@@ -207,14 +212,22 @@ impl Model {
         json!("done")
     }
 
-    pub(crate) fn retry_failed(&mut self) -> usize {
+    /// Whether the queue is exclusive and one of these messages has a group.
+    fn refuses_retry_of(&self, numbers: &[Number]) -> bool {
+        self.settings.exclusive.is_some() && numbers.iter().any(|number| self.messages[number].draft.group.is_some())
+    }
+
+    pub(crate) fn retry_failed(&mut self) -> Value {
         let failed = self.failed();
         let numbers: Vec<Number> = failed.iter().map(|(_, number)| *number).collect();
+        if self.refuses_retry_of(&numbers) {
+            return json!(EXCLUSIVE_QUEUE);
+        }
         self.log_for_each(&numbers, "retried");
         for number in numbers {
             self.retry_one(number);
         }
-        failed.len()
+        json!(failed.len())
     }
 
     /// Makes a failed message ready as if it were new, except that it keeps its deliveries and its last error, and has no ttl.

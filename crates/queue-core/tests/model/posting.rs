@@ -41,7 +41,7 @@ impl Model {
             numbers.push(existing.unwrap_or(self.posted + new.len()));
             if existing.is_none() {
                 if self.settings.exclusive.is_some() && draft.group.is_some() {
-                    return json!("the queue is exclusive");
+                    return json!(crate::run_operation::EXCLUSIVE_QUEUE);
                 }
                 if self.settings.max_length.is_some_and(|max| unfinished + new.len() >= max) {
                     return json!({"the queue is full": self.settings.max_length});

@@ -15,6 +15,9 @@ use crate::{
     ticking::CURRENT_FOR,
 };
 
+/// The answer to a request that would give an exclusive queue a message with a group.
+pub(crate) const EXCLUSIVE_QUEUE: &str = "the queue is exclusive";
+
 /// The answers of the real queue and of the model.
 pub(crate) struct Answers {
     pub(crate) real: Value,
@@ -87,7 +90,13 @@ impl QueueAndModel {
                 self.model.return_lost_leases();
                 NOTHING
             }
-            Operation::RetryFailed => (json!(queue.retry_failed().await?), json!(self.model.retry_failed())),
+            Operation::RetryFailed => {
+                let retried = match queue.retry_failed().await {
+                    Err(Error::ExclusiveQueue) => json!(EXCLUSIVE_QUEUE),
+                    retried => json!(retried?),
+                };
+                (retried, self.model.retry_failed())
+            }
             Operation::Purge(state) => {
                 let purged = queue.purge(state.parse::<State>().unwrap()).await?;
                 (json!(purged), json!(self.model.purge(state)))
@@ -212,7 +221,7 @@ impl QueueAndModel {
         let real = match answer {
             Ok(enqueued) => enqueued.iter().map(show_enqueued).collect(),
             Err(Error::QueueFull(max_length)) => json!({"the queue is full": max_length}),
-            Err(Error::ExclusiveQueue) => json!("the queue is exclusive"),
+            Err(Error::ExclusiveQueue) => json!(EXCLUSIVE_QUEUE),
             Err(Error::KeyReused) => json!("the key was used for another request"),
             Err(other) => return Err(unexpected(other)),
         };

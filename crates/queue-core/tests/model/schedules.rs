@@ -132,7 +132,7 @@ impl Model {
         self.is_listed_with_schedules = true;
         self.declare();
         if self.settings.exclusive.is_some() && definition.message.group.is_some() {
-            return json!("the queue is exclusive");
+            return json!(crate::run_operation::EXCLUSIVE_QUEUE);
         }
         let schedule = match (known.clone(), equal) {
             (Some(known), Some(_)) => Schedule { origin, ..known },

@@ -166,7 +166,7 @@ impl QueueAndModel {
         let real = match self.queue.put_schedule(&name.parse().unwrap(), new, defined_by).await {
             Ok(PutSchedule::Created(schedule)) => json!({"created": schedule}),
             Ok(PutSchedule::Existed(schedule)) => json!({"existed": schedule}),
-            Err(Error::ExclusiveQueue) => json!("the queue is exclusive"),
+            Err(Error::ExclusiveQueue) => json!(crate::run_operation::EXCLUSIVE_QUEUE),
             Err(Error::InvalidSchedule { field, .. }) => json!({"invalid": field}),
             Err(other) => return Err(unexpected(other)),
         };

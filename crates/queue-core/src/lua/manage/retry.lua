@@ -1,12 +1,23 @@
 #!lua flags=allow-oom
--- retry: makes failed messages ready at once, with their attempts and lapses reset and without a ttl.
+-- retry: makes failed messages ready at once, with their attempts and lapses reset and without a ttl. An exclusive queue refuses
+-- messages with a group.
 -- KEYS      options runs failed outcomes
 -- USES      meta clock instants fields run events extra groups waiting_list wake state failed
 -- ARGV      'one', id (Drover's or the producer's own); or 'some', epoch, the instant (ms) up to which the messages failed ('' at
 --           first: now)
 -- Returns   'one': the state in which the message was found, or false: unknown; only a failed message is changed. 'some': how many
---           messages were retried, the instant, and 1 if more messages follow; or the error EPOCH
+--           messages were retried, the instant, and 1 if more messages follow; or the error EPOCH. Both: or the error EXCLUSIVE: a
+--           message has a group, and the queue is exclusive
 -- Complexity O(messages · log N)
+local EXCLUSIVE = 'EXCLUSIVE a message has a group, and the queue is exclusive'
+local function is_any_refused(ids)
+  if not meta.exclusive or #ids == 0 then return false end
+  for _, options in ipairs(redis.call('HMGET', OPTIONS, unpack(ids))) do
+    if groups.key_of(options) then return true end
+  end
+  return false
+end
+
 local function retry(ids)
   local outcomes = redis.call('HMGET', OUTCOMES, unpack(ids))
   local options = redis.call('HMGET', OPTIONS, unpack(ids))
@@ -38,7 +49,10 @@ end
 if ARGV[1] == 'one' then
   local id = drovers_id(ARGV[2])
   local state = state_of(id, redis.call('HGET', OPTIONS, id))
-  if state == 'failed' then retry({ id }) end
+  if state == 'failed' then
+    if is_any_refused({ id }) then return redis.error_reply(EXCLUSIVE) end
+    retry({ id })
+  end
   return state
 end
 if meta.epoch ~= ARGV[2] then
@@ -46,5 +60,6 @@ if meta.epoch ~= ARGV[2] then
 end
 local last_instant = ARGV[3] == '' and now_text or ARGV[3]
 local ids = failed_up_to(last_instant, MAX_RUNS / 2)
+if is_any_refused(ids) then return redis.error_reply(EXCLUSIVE) end
 if #ids > 0 then retry(ids) end
 return { #ids, last_instant, #ids == MAX_RUNS / 2 and 1 or 0 }
