@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check fmt lint tests e2e timed cluster schemathesis clients doc deny audit bench instructions microbench
+.PHONY: help run test test-long check fmt lint tests e2e timed cluster schemathesis clients screenshots doc deny audit bench instructions microbench
 
 CARGO ?= cargo
 PEERS ?= bench/peers
@@ -50,6 +50,10 @@ schemathesis: redis ## Test the API against its description: make schemathesis S
 
 clients: rust ## Generate types for TypeScript and Python from the description, and compile programs that use them
 	@CARGO="$(CARGO)" scripts/clients.sh
+
+screenshots: tools ## Renew the pictures of the dashboard in docs/, from a real run
+	$(CARGO) build --workspace --locked --bins --examples
+	$${CARGO_TARGET_DIR:-target}/debug/examples/screenshots docs
 
 doc: rust ## Build the crates' documentation; warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked

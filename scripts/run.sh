@@ -144,6 +144,11 @@ if [ "$worker_port" != 0 ]; then
     wait_until "The worker" "$worker" is_ready "$worker_port"
 fi
 
+dashboard=
+if sed -n '/^\[dashboard\]/,/^\[/p' <<<"$effective" | grep -q '^enabled = true'; then
+    dashboard="The dashboard is at $api_url/dashboard."$'\n'
+fi
+
 # The default configuration serves this queue.
 queue=my-queue
 if [ -n "${CONFIG:-}" ]; then
@@ -156,7 +161,7 @@ Drover runs. Post a message that is due in 1.5 s, and read its result:
   curl -i -XPOST "$api_url/v1/queues/$queue/messages" -H 'content-type: application/json' -d '{"data":{"hello":1},"delay":1500}'
   curl "$api_url<the Location of the response>?wait=10s"
 
-Redis is at redis://127.0.0.1:$redis_port. Ctrl-C stops everything; the messages stay in $data.
+${dashboard}Redis is at redis://127.0.0.1:$redis_port. Ctrl-C stops everything; the messages stay in $data.
 
 END
 

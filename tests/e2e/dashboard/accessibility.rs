@@ -86,7 +86,7 @@ async fn views_have_no_violations_and_fit_a_phone() {
         ("/post", "More options"),
     ] {
         browser.open(&system.url(&format!("/dashboard?{}#{place}", place.len()))).await;
-        browser.see(&text.to_owned()).await;
+        browser.see(text).await;
         check(&browser, &axe, place).await;
     }
     browser.open(&system.url("/")).await;

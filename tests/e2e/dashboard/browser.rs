@@ -1,4 +1,4 @@
-//! A browser of one test: Debian's Chromium without a window, driven over WebDriver by a chromedriver of its own.
+//! A browser of one test: Debian's Chromium without a window, driven by a chromedriver of its own.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -17,10 +17,10 @@ use crate::system::http_client;
 pub(crate) const PAGE_LIMIT: Duration = Duration::from_secs(60);
 /// A browser takes several hundred MiB, so few of them run at once.
 static SLOTS: Semaphore = Semaphore::const_new(3);
-/// The member of WebDriver's JSON that identifies an element.
+/// The member of the driver's JSON that identifies an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// Keys of WebDriver that have no character.
+/// Keys of the driver that have no character.
 pub(crate) const TAB: char = '\u{e004}';
 pub(crate) const ENTER: char = '\u{e007}';
 pub(crate) const ESCAPE: char = '\u{e00c}';
@@ -38,7 +38,7 @@ pub(crate) struct Browser {
     port: u16,
     session: String,
     /// The process of Chromium.
-    browser: Option<u64>,
+    chromium: Option<u64>,
     http: Client,
     _profile: tempfile::TempDir,
     _slot: SemaphorePermit<'static>,
@@ -90,21 +90,21 @@ impl Browser {
             driver,
             port,
             session: String::new(),
-            browser: None,
+            chromium: None,
             http: http_client(),
             _profile: profile,
             _slot: slot,
         };
         let capabilities = json!({"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": {"args": arguments}}});
         let answer = browser.send(Method::POST, "/session", json!({"capabilities": capabilities})).await.unwrap();
-        browser.browser = answer["capabilities"]["goog:processID"].as_u64();
+        browser.chromium = answer["capabilities"]["goog:processID"].as_u64();
         answer["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
         let limit = u64::try_from(PAGE_LIMIT.as_millis()).unwrap();
         browser.command("/timeouts", json!({"script": limit, "pageLoad": limit})).await.unwrap();
         browser
     }
 
-    /// Sends a command of WebDriver. Returns its value, or the driver's error.
+    /// Sends a command to the driver. Returns its value, or the driver's error.
     async fn send(&self, method: Method, path: &str, body: Value) -> Result<Value, String> {
         let request = self.http.request(method.clone(), format!("http://127.0.0.1:{}{path}", self.port));
         let request = if method == Method::POST { request.json(&body) } else { request };
@@ -124,7 +124,7 @@ impl Browser {
         self.command("/execute/async", json!({"script": script, "args": arguments})).await.unwrap()
     }
 
-    /// Calls a command of Chromium's DevTools.
+    /// Calls a command of Chromium's developer tools.
     pub(crate) async fn devtools(&self, command: &str, parameters: Value) -> Value {
         self.command("/goog/cdp/execute", json!({"cmd": command, "params": parameters})).await.unwrap()
     }
@@ -262,9 +262,9 @@ impl Drop for Browser {
             stream.read(&mut [0; 64]).map(drop)
         };
         if end_session().is_err()
-            && let Some(browser) = self.browser
+            && let Some(chromium) = self.chromium
         {
-            let _ = Command::new("kill").args(["-KILL", &browser.to_string()]).status();
+            let _ = Command::new("kill").args(["-KILL", &chromium.to_string()]).status();
         }
         let _ = self.driver.kill();
         let _ = self.driver.wait();

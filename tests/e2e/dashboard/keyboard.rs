@@ -23,7 +23,7 @@ async fn everything_is_reached_and_done_by_keyboard() {
     browser.see("The queue q was paused.").await;
     browser.tab_to("q").await;
     browser.press(&ENTER.to_string()).await;
-    browser.see("Posted per second").await;
+    browser.see("Posted/s").await;
 
     // The states are links with their counts, and the purge asks first.
     browser.tab_to("1Failed").await;

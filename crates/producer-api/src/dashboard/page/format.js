@@ -21,7 +21,7 @@ export const exact = (number) => whole.format(number);
 export function rate(perSecond) {
   if (!Number.isFinite(perSecond)) return "–";
   if (perSecond === 0) return "0";
-  return perSecond < 10 ? perSecond.toFixed(1) : count(Math.round(perSecond));
+  return perSecond < 9.95 ? perSecond.toFixed(1) : count(Math.round(perSecond));
 }
 
 const UNITS = [["d", 86_400_000], ["h", 3_600_000], ["m", 60_000], ["s", 1_000], ["ms", 1]];

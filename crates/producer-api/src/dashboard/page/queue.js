@@ -22,17 +22,18 @@ export function queueView(queue, name, query, refreshNow) {
   const link = (key, label) =>
     el("a", { href: key === "messages" ? address : `${address}/${key}`, "aria-current": key === name ? "page" : null }, label);
   const error = el("p", { class: "error", role: "alert", hidden: true });
-  const content = el("div", {}, tab.node);
-  const node = el("section", {},
-    el("nav", { class: "crumbs", "aria-label": "Where you are" }, el("a", { href: "#/queues" }, "Queues"), " / "),
-    el("div", { class: "head" }, el("h1", { tabindex: -1 }, foreign(queue)), paused, actions),
+  const content = el("div", {},
     el("div", { class: "pulse card" }, chart.node,
       el("div", { class: "tiles" },
-        el("div", { class: "tile" }, numbers.posted, el("span", {}, "Posted per second")),
-        el("div", { class: "tile rate" }, numbers.finished, el("span", {}, "Finished per second")),
+        el("div", { class: "tile" }, numbers.posted, el("span", {}, "Posted/s")),
+        el("div", { class: "tile rate" }, numbers.finished, el("span", {}, "Finished/s")),
         el("div", { class: "tile" }, numbers.oldest, el("span", {}, "Oldest waiting")))),
     el("nav", { class: "tabs", "aria-label": "Parts of the queue" },
       link("messages", "Messages"), link("schedules", ["Schedules ", schedules]), link("events", "Events"), link("settings", "Settings")),
+    tab.node);
+  const node = el("section", {},
+    el("nav", { class: "crumbs", "aria-label": "Where you are" }, el("a", { href: "#/queues" }, "Queues"), " / "),
+    el("div", { class: "head" }, el("h1", { tabindex: -1 }, foreign(queue)), paused, actions),
     error, content);
   let shownPaused;
 

@@ -7,7 +7,7 @@ import { count, duration, exact, rate } from "./format.js";
 import { table } from "./table.js";
 
 const PAGE = 50;
-const SAMPLES = 60;
+const SAMPLES = 30;
 const MAX_QUEUES = 1_000;
 
 /** For each queue the last reading, and the rates of messages that came in and that finished. */
@@ -42,7 +42,8 @@ export function sparkline(kind = "spark") {
   const posted = svg("path", { class: "posted" });
   const finished = svg("path", { class: "line" });
   const base = svg("path", { class: "base", d: "M0,28.5L120,28.5" });
-  const node = svg("svg", { class: kind, viewBox: "0 0 120 30", preserveAspectRatio: "none", role: "img" }, base, area, posted, finished);
+  const node = svg("svg", { class: kind, viewBox: "0 0 120 30", preserveAspectRatio: "none", role: "img", "aria-label": "no rates yet" },
+    base, area, posted, finished);
   const update = (history) => {
     const max = Math.max(1, ...history.posted, ...history.finished);
     const points = (rates) =>
@@ -105,7 +106,7 @@ export function queuesView(query, refreshNow) {
     { label: "In/s", class: "number", text: ({ queue }) => rate(newest(queue, "posted")) },
     { label: "Done/s", class: "number", text: ({ queue }) => rate(newest(queue, "finished")) },
     {
-      label: "Last 2 min", class: "chart",
+      label: "Last minute", class: "chart",
       node: ({ queue }) => {
         const chart = sparkline();
         charts.set(queue, chart);
@@ -113,7 +114,7 @@ export function queuesView(query, refreshNow) {
       },
     },
     {
-      label: "Actions", class: "actions", changes: ({ paused }) => paused,
+      label: "Actions", class: "actions only", changes: ({ paused }) => paused,
       node: (status) => pauseButton(status, refreshNow),
     },
   ], ({ queue }) => queue, "");

@@ -36,7 +36,7 @@ export function schedulesTab(queue, query, refreshNow) {
     { label: "Rule", class: "rule", changes: rule, node: (schedule) => el("code", {}, rule(schedule)) },
     { label: "Message", class: "data", changes: ({ message }) => preview(message), node: ({ message }) => el("code", {}, preview(message)) },
     {
-      label: "Next ticks", class: "when", changes: ({ next_at, paused }) => `${next_at[0]} ${paused}`,
+      label: "Next ticks", class: "when ticks", changes: ({ next_at, paused }) => `${next_at[0]} ${paused}`,
       node: ({ next_at }) => next_at.length === 0 ? "–" : el("ul", {}, next_at.slice(0, NEXT).map((at) => el("li", {}, instant(at)))),
     },
     { label: "In", class: "when", text: ({ next_at, paused }) => (paused || next_at.length === 0 ? "–" : relative(next_at[0]).replace("in ", "")) },
