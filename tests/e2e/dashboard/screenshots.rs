@@ -35,7 +35,7 @@ const CONFIG: &str = "
 /// The largest picture, in bytes: the repository keeps every version of it.
 const MAX_BYTES: usize = 60_000;
 /// Rounds of posts, about a third of a second each, so that the charts have a history.
-const ROUNDS: u64 = 60;
+const ROUNDS: u64 = 150;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
@@ -49,6 +49,8 @@ async fn main() {
         post_round(&system, round).await;
     }
     println!("posted the sample messages");
+    system.lease("thumbnails", 8).await;
+    browser.wait_for("active messages", "document.querySelector('td.active:not(.zero)')", json!([])).await;
     take(&browser, (1280, 720), Colours::Light, &folder.join("dashboard.webp")).await;
     browser.open(&system.url("/dashboard?message#/queues/orders/message/order-7001")).await;
     browser.see("Timeline").await;
@@ -63,7 +65,6 @@ async fn post_samples(system: &System) {
     }
     system.post_batch("reports", (1..15).map(|n| json!({"data": {"report": n}, "delay": format!("{n}h")}))).await;
     system.post_batch("payments", (1..6).map(|n| json!({"data": {"n": n}, "hold": format!("paid:{n}")}))).await;
-    system.lease("thumbnails", 8).await;
     let (status, _) = system.post_empty("/v1/queues/search-index/pause").await;
     assert_eq!(status, 200);
     let schedule =

@@ -142,7 +142,11 @@ async function refresh(failures) {
       showAway(error.message);
       return { failures: failures + 1, pause: Math.min(1_000 * 2 ** failures, LONGEST_PAUSE) };
     }
-    if (!(error instanceof Refused)) throw error;
+    if (!(error instanceof Refused)) {
+      // A mistake of the page itself must not end its updates.
+      reportError(error);
+      return { failures: 0, pause: REFRESH };
+    }
     if (error.status === 401) {
       rights = null;
       askForKey();
