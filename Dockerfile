@@ -8,7 +8,7 @@ COPY . .
 # Cache mounts are not part of the image, so cp copies the binaries.
 RUN --mount=type=cache,id=drover-registry,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,id=drover-target,target=/src/target,sharing=locked \
-    find bench config crates tests -type f -exec touch {} + \
+    find bench config crates examples tests -type f -exec touch {} + \
     && cargo build --release --locked -p producer-api -p consumer-worker \
     && mkdir /out \
     && cp target/release/producer-api target/release/consumer-worker /out/

@@ -1,14 +1,17 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check fmt lint tests e2e timed cluster schemathesis clients screenshots doc deny audit bench instructions microbench
+.PHONY: help run example-notifications test test-long check fmt lint tests e2e timed cluster schemathesis clients screenshots doc deny audit bench instructions microbench
 
 CARGO ?= cargo
 PEERS ?= bench/peers
 
 help: ## Show this list
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 23
 
 run: redis ## Start a private Redis, the API and one worker: make run CONFIG=my.toml; Ctrl-C stops them
 	@CARGO="$(CARGO)" CONFIG="$(CONFIG)" exec scripts/run.sh
+
+example-notifications: redis ## Run examples/notifications: what happens while a user is away is delivered at the login
+	@CARGO="$(CARGO)" EXAMPLE=notifications exec scripts/run.sh
 
 test: tools fmt lint tests cluster schemathesis clients doc instructions ## Run everything that CI runs
 	@echo "make test: everything passed"

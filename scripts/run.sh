@@ -1,5 +1,5 @@
 #!/bin/bash
-# Starts a private Redis with append-only persistence, the producer-api and one consumer-worker; Ctrl-C stops all three,
+# Starts a private Redis with append-only persistence, the producer-api and one consumer-worker; Ctrl-C stops all of them,
 # Redis last.
 #
 # These environment variables may be set:
@@ -9,7 +9,19 @@
 #   WORKER_PORT  replaces the port of worker.bind, 8081 by default
 #   DATA         the folder in which Redis keeps the messages: data/
 #   BINARIES     a folder with built binaries; without it, this script builds them
+#   EXAMPLE      the name of an example system; its file examples/$EXAMPLE/run.sh defines what runs besides:
+#                  ports        variable: names of variables with ports that must be free
+#                  needs_worker variable: no to start no consumer-worker
+#                  prepare      function: installs what the example needs; may choose another folder $data
+#                  start        function: starts the example's processes, each with `run COMMAND...`
+#                  explain      function: prints what to do
+#                  clean_up     function: removes temporary files, after all processes have ended
 set -euo pipefail
+
+ports=() needs_worker=yes
+prepare() { :; }
+start() { :; }
+clean_up() { :; }
 
 config=()
 if [ -n "${CONFIG:-}" ]; then
@@ -20,8 +32,15 @@ if [ -n "${CONFIG:-}" ]; then
     config=(--config "$(realpath "$CONFIG")")
 fi
 cd "$(dirname "$0")/.."
-data=$(realpath -m "${DATA:-data}")
+data=$(realpath -m "${DATA:-data${EXAMPLE:+/$EXAMPLE}}")
 binaries=${BINARIES:-${CARGO_TARGET_DIR:-target}/release}
+build=(--package producer-api --package consumer-worker --bins)
+if [ -n "${EXAMPLE:-}" ]; then
+    CONFIG=examples/$EXAMPLE/drover.toml
+    config=(--config "$CONFIG")
+    build+=(--package drover-examples --example "$EXAMPLE")
+    . "examples/$EXAMPLE/run.sh"
+fi
 
 redis_port=${REDIS_PORT:-7379}
 export DROVER__REDIS__URL=redis://127.0.0.1:$redis_port
@@ -38,7 +57,8 @@ is_open() {
 
 must_be_free() { # must_be_free VARIABLE PORT
     if [ "$2" != 0 ] && is_open "$2"; then
-        echo "Port $2 is in use. Stop the process that listens there, or choose another port: $1=$(($2 + 1000)) make run" >&2
+        echo "Port $2 is in use. Stop the process that listens there, or choose another port:" \
+            "$1=$(($2 + 1000)) make ${EXAMPLE:+example-}${EXAMPLE:-run}" >&2
         exit 1
     fi
 }
@@ -60,7 +80,10 @@ if [ -z "${BINARIES:-}" ]; then
     must_be_free REDIS_PORT "$redis_port"
     must_be_free API_PORT "$(known_port API 8080)"
     must_be_free WORKER_PORT "$(known_port WORKER 8081)"
-    "${CARGO:-cargo}" build --release --locked --package producer-api --package consumer-worker
+    for port in "${ports[@]}"; do
+        must_be_free "$port" "${!port}"
+    done
+    "${CARGO:-cargo}" build --release --locked "${build[@]}"
 fi
 
 # The effective configuration. An error in the configuration ends this script here, and the binary prints what to do.
@@ -80,15 +103,18 @@ fi
 must_be_free REDIS_PORT "$redis_port"
 must_be_free API_PORT "$api_port"
 must_be_free WORKER_PORT "$worker_port"
+for port in "${ports[@]}"; do
+    must_be_free "$port" "${!port}"
+done
 
-redis= api= worker=
+redis= api= worker= others=()
 
 stop() {
     trap '' INT TERM
-    for process in $worker $api; do
+    for process in "${others[@]}" $worker $api; do
         kill -TERM "$process" 2>/dev/null || true
     done
-    for process in $worker $api; do
+    for process in "${others[@]}" $worker $api; do
         wait "$process" || true
     done
     # Redis stops last, so that the worker and the API can record their work.
@@ -96,6 +122,8 @@ stop() {
         kill -TERM "$redis" 2>/dev/null || true
         wait "$redis" || true
     fi
+    redis= api= worker= others=()
+    clean_up
 }
 trap 'echo; echo "Stopping"; stop; exit 0' INT TERM
 trap stop EXIT
@@ -122,6 +150,7 @@ is_ready() {
     [[ $status == *" 200 "* ]]
 }
 
+prepare
 mkdir -p "$data"
 # Each process has its own session, so Ctrl-C reaches only this script, which stops the processes in order.
 setsid redis-server --port "$redis_port" --bind 127.0.0.1 --dir "$data" --logfile redis.log \
@@ -131,8 +160,10 @@ wait_until Redis "$redis" redis-cli -p "$redis_port" ping
 
 setsid "$binaries/producer-api" "${config[@]}" &
 api=$!
-setsid "$binaries/consumer-worker" "${config[@]}" &
-worker=$!
+if [ "$needs_worker" = yes ]; then
+    setsid "$binaries/consumer-worker" "${config[@]}" &
+    worker=$!
+fi
 # With TLS, the script only waits until the API listens.
 if [ "${api_url%%:*}" = https ]; then
     wait_until "The API" "$api" is_open "$api_port"
@@ -140,7 +171,7 @@ else
     wait_until "The API" "$api" is_ready "$api_port"
 fi
 # Port 0 means any free port, and only the worker's log tells which one it is.
-if [ "$worker_port" != 0 ]; then
+if [ -n "$worker" ] && [ "$worker_port" != 0 ]; then
     wait_until "The worker" "$worker" is_ready "$worker_port"
 fi
 
@@ -149,12 +180,22 @@ if sed -n '/^\[dashboard\]/,/^\[/p' <<<"$effective" | grep -q '^enabled = true';
     dashboard="The dashboard is at $api_url/dashboard."$'\n'
 fi
 
-# The default configuration serves this queue.
-queue=my-queue
-if [ -n "${CONFIG:-}" ]; then
-    queue='<a queue of your routes>'
-fi
-cat <<END
+run() { # run COMMAND...
+    setsid "$@" &
+    others+=($!)
+}
+
+start
+
+if [ -n "${EXAMPLE:-}" ]; then
+    explain
+else
+    # The default configuration serves this queue.
+    queue=my-queue
+    if [ -n "${CONFIG:-}" ]; then
+        queue='<a queue of your routes>'
+    fi
+    cat <<END
 
 Drover runs. Post a message that is due in 1.5 s, and read its result:
 
@@ -164,8 +205,9 @@ Drover runs. Post a message that is due in 1.5 s, and read its result:
 ${dashboard}Redis is at redis://127.0.0.1:$redis_port. Ctrl-C stops everything; the messages stay in $data.
 
 END
+fi
 
-# If one of the three processes ends, the other two stop.
-wait -n "$redis" "$api" "$worker" || true
-echo "One of the three processes has ended: stopping the others" >&2
+# If one of the processes ends, the others stop.
+wait -n "$redis" "$api" $worker "${others[@]}" || true
+echo "One of the processes has ended: stopping the others" >&2
 exit 1

@@ -22,6 +22,7 @@ mod event_limits;
 mod event_listener;
 mod events;
 mod every_use;
+mod examples;
 mod failover;
 mod faults;
 mod groups;

@@ -1,0 +1,96 @@
+//! The task that leases notifications and puts them into mailboxes, and the task that returns those that were not acknowledged.
+
+use std::{sync::Arc, time::Instant};
+
+use futures_util::{StreamExt, stream};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    App,
+    drover::{Error, Leased},
+    mailboxes::Notification,
+    times::Times,
+    user::User,
+};
+
+/// The number of notifications that are returned at the same time.
+const CONCURRENT_RETURNS: usize = 16;
+
+/// Leases notifications and delivers them, until `stop`. A lease request that `stop` interrupts leaves no lease behind: Drover
+/// releases what a client that has disconnected did not take.
+pub(crate) async fn deliver(app: Arc<App>, stop: CancellationToken) {
+    let mut has_failed = false;
+    while let Some(leased) = stop.run_until_cancelled(app.drover.lease()).await {
+        match leased {
+            Ok(messages) => {
+                if std::mem::take(&mut has_failed) {
+                    info!("Drover works again");
+                }
+                let leased_at = Instant::now();
+                let deliver = |message| deliver_one(&app, message, leased_at);
+                stream::iter(messages).for_each_concurrent(CONCURRENT_RETURNS, deliver).await;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut has_failed, true) {
+                    warn!("no notification is leased until this ends: {error}");
+                }
+                stop.run_until_cancelled(sleep(Times::RETRY)).await;
+            }
+        }
+    }
+}
+
+async fn deliver_one(app: &App, message: Leased, leased_at: Instant) {
+    let user: Option<User> = message.group.as_deref().and_then(|group| group.parse().ok());
+    let Some(user) = user else {
+        let failed = app.drover.fail(&message.lease, "no_user", "post it with a user's name as its \"group\"").await;
+        match failed {
+            Ok(()) => warn!(message = message.id, "a notification names no user: it has failed"),
+            Err(error) => warn_of_return(&message.id, &error),
+        }
+        return;
+    };
+    let notification = Arc::new(Notification::new(user, message, leased_at));
+    if let Err(notification) = app.mailboxes.deliver(notification) {
+        return_one(app, &notification).await;
+    }
+}
+
+/// Returns notifications that were not acknowledged in time, until `stop`. Then closes all mailboxes and returns their content.
+pub(crate) async fn return_overdue(app: Arc<App>, stop: CancellationToken) {
+    let mut ticks = interval(app.times.lease / 10);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        return_all(&app, app.mailboxes.take_overdue()).await;
+    }
+    return_all(&app, app.mailboxes.close_all()).await;
+}
+
+async fn return_all(app: &App, notifications: Vec<Arc<Notification>>) {
+    let give_back = async |notification: Arc<Notification>| return_one(app, &notification).await;
+    stream::iter(notifications).for_each_concurrent(CONCURRENT_RETURNS, give_back).await;
+}
+
+/// Returns a notification to Drover. If this fails, the lease lapses, and the notification is leased again.
+pub(crate) async fn return_one(app: &App, notification: &Notification) {
+    if let Err(error) = try_to_return(app, notification).await {
+        warn_of_return(&notification.message.id, &error);
+    }
+}
+
+async fn try_to_return(app: &App, Notification { user, message, .. }: &Notification) -> Result<(), Error> {
+    if app.drover.is_online(user).await? {
+        // The user may be logged in at another server, or needs longer to acknowledge.
+        app.drover.release(&message.lease, Times::ELSEWHERE).await?;
+    } else if app.drover.release(&message.lease, Times::AWAY).await? && app.drover.is_online(user).await? {
+        // The user has logged in meanwhile, and that login may have searched before the message was put aside.
+        app.drover.promote(&message.id).await?;
+    }
+    Ok(())
+}
+
+fn warn_of_return(id: &str, error: &Error) {
+    warn!(message = id, "a notification is delivered again after its lease has lapsed: {error}");
+}

@@ -1,0 +1,205 @@
+//! The requests that the server sends to Drover's API.
+
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json, value::RawValue};
+
+use crate::{times::Times, user::User};
+
+/// The maximum number of messages of one lease request.
+const MAX_LEASES: usize = 100;
+/// The time for which a lease request waits for a message.
+const LEASE_WAIT: Duration = Duration::from_secs(20);
+/// The time limit of a request that does not wait.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
+/// The maximum number of pages that a login searches for a notification that was put aside. A page searches 1,000 messages.
+const MAX_PAGES: usize = 10;
+
+/// A client of the queue `notifications`.
+pub(crate) struct Drover {
+    http: Client,
+    /// The URL of the queue.
+    queue: String,
+    times: Times,
+}
+
+/// A request had no success.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The API did not answer in time, or its answer was cut off.
+    #[error("Drover does not answer: {0}; check that its API runs")]
+    NoAnswer(#[from] reqwest::Error),
+    /// The API answered with a status that is not 2xx.
+    #[error("Drover answered {status}: {body}")]
+    Refused {
+        /// The status of the answer.
+        status: StatusCode,
+        /// The problem that the answer describes.
+        body: String,
+    },
+}
+
+impl Error {
+    /// Whether Drover refused the request with this status.
+    pub(crate) fn has_status(&self, expected: StatusCode) -> bool {
+        matches!(self, Self::Refused { status, .. } if *status == expected)
+    }
+}
+
+/// A message with its lease.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Leased {
+    pub(crate) id: String,
+    /// The name of the user.
+    pub(crate) group: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) data: Box<RawValue>,
+    pub(crate) created_at: String,
+    /// The token of the lease.
+    pub(crate) lease: String,
+}
+
+#[derive(Deserialize)]
+struct Leases {
+    messages: Vec<Leased>,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    messages: Vec<Listed>,
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    id: String,
+    deliveries: u64,
+}
+
+impl Drover {
+    /// A client of the API at `base`, such as `http://127.0.0.1:8080`.
+    pub(crate) fn new(base: &str, times: Times) -> Result<Self, reqwest::Error> {
+        let http = Client::builder().timeout(TIME_LIMIT).build()?;
+        Ok(Self { http, queue: format!("{}/v1/queues/notifications", base.trim_end_matches('/')), times })
+    }
+
+    /// Leases up to 100 messages, and waits for the first one. There may be none.
+    pub(crate) async fn lease(&self) -> Result<Vec<Leased>, Error> {
+        let body = json!({
+            "max": MAX_LEASES,
+            "wait": millis(LEASE_WAIT),
+            "visibility_timeout": millis(self.times.lease),
+        });
+        let request = self.http.post(format!("{}/leases", self.queue)).timeout(LEASE_WAIT + TIME_LIMIT).json(&body);
+        Ok(answer::<Leases>(request).await?.messages)
+    }
+
+    /// Completes a message. If its lease is over, nothing changes: the message is delivered again.
+    pub(crate) async fn complete(&self, lease: &str) -> Result<(), Error> {
+        let completed = self.post("/leases/complete", &json!({"lease": lease})).await;
+        unless(completed, StatusCode::GONE).map(drop)
+    }
+
+    /// Fails a message for good.
+    pub(crate) async fn fail(&self, lease: &str, code: &str, message: &str) -> Result<(), Error> {
+        let body = json!({"lease": lease, "retry": false, "error": {"code": code, "message": message}});
+        self.post("/leases/fail", &body).await.map(drop)
+    }
+
+    /// Returns a message to the queue, which spends no attempt. During the pause the message keeps the place of its group, so no
+    /// later message of the user overtakes it. Returns whether the lease was still alive.
+    pub(crate) async fn release(&self, lease: &str, pause: Duration) -> Result<bool, Error> {
+        let released = self.post("/leases/release", &json!({"lease": lease, "delay": millis(pause)})).await;
+        Ok(unless(released, StatusCode::GONE)?.is_some())
+    }
+
+    /// Tells Drover that a user has logged in: releases all that was held, and lets newer notifications through at once.
+    pub(crate) async fn log_in(&self, user: &User) -> Result<(), Error> {
+        self.stay_online(user).await?;
+        self.promote_put_aside(user).await
+    }
+
+    /// Renews the sticky signal of a user.
+    pub(crate) async fn stay_online(&self, user: &User) -> Result<(), Error> {
+        self.post(&signal_path(user), &json!({"sticky_for": millis(self.times.online)})).await.map(drop)
+    }
+
+    /// Forgets the sticky signal of a user. From now on, new notifications are held.
+    pub(crate) async fn log_out(&self, user: &User) -> Result<(), Error> {
+        let deleted = answer_text(self.http.delete(self.url(&signal_path(user)))).await;
+        unless(deleted, StatusCode::NOT_FOUND).map(drop)
+    }
+
+    /// Whether a user is logged in, at this server or at another one.
+    pub(crate) async fn is_online(&self, user: &User) -> Result<bool, Error> {
+        let signal = answer_text(self.http.get(self.url(&signal_path(user)))).await;
+        Ok(unless(signal, StatusCode::NOT_FOUND)?.is_some())
+    }
+
+    /// Ends the pause of a message, if it has one.
+    pub(crate) async fn promote(&self, id: &str) -> Result<(), Error> {
+        let promoted = answer_text(self.http.post(self.url(&format!("/messages/{id}/promote")))).await;
+        // 409: the pause has ended by itself; 404: another server has delivered the message since.
+        unless(promoted, StatusCode::CONFLICT).or_else(|error| unless(Err(error), StatusCode::NOT_FOUND)).map(drop)
+    }
+
+    /// Ends the pause of the notification of this user that was put aside. A group has one such message at most.
+    async fn promote_put_aside(&self, user: &User) -> Result<(), Error> {
+        let mut cursor = String::new();
+        for _ in 0..MAX_PAGES {
+            let path = format!("/messages?state=delayed&group={user}{cursor}");
+            let page: Page = answer(self.http.get(self.url(&path))).await?;
+            // A message that was never leased has a delay of its own, which its sender chose.
+            for message in page.messages.iter().filter(|message| message.deliveries > 0) {
+                self.promote(&message.id).await?;
+            }
+            match page.next_cursor {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.queue)
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Result<String, Error> {
+        answer_text(self.http.post(self.url(path)).json(body)).await
+    }
+}
+
+/// Users' names have only letters that need no encoding in a URL.
+fn signal_path(user: &User) -> String {
+    format!("/signals/online:{user}")
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, Error> {
+    Ok(checked(request).await?.json().await?)
+}
+
+async fn answer_text(request: reqwest::RequestBuilder) -> Result<String, Error> {
+    Ok(checked(request).await?.text().await?)
+}
+
+async fn checked(request: reqwest::RequestBuilder) -> Result<reqwest::Response, Error> {
+    let response = request.send().await?;
+    let status = response.status();
+    if status.is_success() { Ok(response) } else { Err(Error::Refused { status, body: response.text().await? }) }
+}
+
+/// Converts a refusal with this status to `None`.
+fn unless<T>(result: Result<T, Error>, status: StatusCode) -> Result<Option<T>, Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.has_status(status) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,162 @@
+//! The users that are logged in at this server, each with a mailbox for one notification.
+//!
+//! One place is enough: a group has one active message, so Drover leases a user's next notification only after the one before was
+//! acknowledged.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::{drover::Leased, times::Times, user::User};
+
+/// The maximum number of users that are logged in at one server.
+const MAX_USERS: usize = 10_000;
+
+/// A leased notification of a user.
+#[derive(Debug)]
+pub(crate) struct Notification {
+    pub(crate) user: User,
+    pub(crate) message: Leased,
+    pub(crate) leased_at: Instant,
+    /// Whether the notification was answered to the user, who may acknowledge it.
+    is_answered: AtomicBool,
+}
+
+impl Notification {
+    pub(crate) fn new(user: User, message: Leased, leased_at: Instant) -> Self {
+        Self { user, message, leased_at, is_answered: AtomicBool::new(false) }
+    }
+
+    /// Notes that the notification is answered to the user.
+    pub(crate) fn set_answered(&self) {
+        self.is_answered.store(true, Ordering::Relaxed);
+    }
+
+    fn is_overdue(&self, now: Instant, times: &Times) -> bool {
+        let limit = if self.is_answered.load(Ordering::Relaxed) { times.acknowledge } else { times.fetch };
+        now.duration_since(self.leased_at) >= limit
+    }
+}
+
+/// The mailboxes of the users that are logged in.
+pub(crate) struct Mailboxes {
+    mailboxes: Mutex<HashMap<User, Mailbox>>,
+    times: Times,
+}
+
+struct Mailbox {
+    content: watch::Sender<Content>,
+    /// When the user's last request came.
+    last_request: Instant,
+    /// When Drover was told that the user is logged in; `None` before the first time.
+    announced: Option<Instant>,
+}
+
+/// What is in a mailbox.
+pub(crate) type Content = Option<Arc<Notification>>;
+
+/// What Drover must be told about a user who sent a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Announcement {
+    /// The user has logged in.
+    LogIn,
+    /// The user is still there.
+    Renew,
+    /// Drover knows.
+    Nothing,
+}
+
+/// There are too many users.
+#[derive(Debug)]
+pub(crate) struct Full;
+
+impl Mailboxes {
+    pub(crate) fn new(times: Times) -> Self {
+        Self { mailboxes: Mutex::new(HashMap::new()), times }
+    }
+
+    /// Opens the mailbox of a user who sent a request, if it is not open. A notification that arrives from now on goes there.
+    pub(crate) fn open(&self, user: &User) -> Result<(watch::Receiver<Content>, Announcement), Full> {
+        let now = Instant::now();
+        let mut mailboxes = self.mailboxes.lock();
+        let count = mailboxes.len();
+        let mailbox = match mailboxes.entry(user.clone()) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(_) if count >= MAX_USERS => return Err(Full),
+            Entry::Vacant(vacant) => {
+                vacant.insert(Mailbox { content: watch::Sender::new(None), last_request: now, announced: None })
+            }
+        };
+        mailbox.last_request = now;
+        let announcement = match mailbox.announced.map(|at| now.duration_since(at)) {
+            Some(age) if age < self.times.lease => Announcement::Nothing,
+            Some(age) if age < self.times.online => Announcement::Renew,
+            _ => Announcement::LogIn,
+        };
+        Ok((mailbox.content.subscribe(), announcement))
+    }
+
+    /// Notes that Drover knew from `at` on that the user is logged in.
+    pub(crate) fn announced(&self, user: &User, at: Instant) {
+        if let Some(mailbox) = self.mailboxes.lock().get_mut(user) {
+            mailbox.announced = Some(at);
+        }
+    }
+
+    /// Puts a notification into the mailbox of its user. Returns the notification if the user is not logged in here.
+    pub(crate) fn deliver(&self, notification: Arc<Notification>) -> Result<(), Arc<Notification>> {
+        match self.mailboxes.lock().get(&notification.user) {
+            Some(mailbox) => {
+                // A notification that is still there has lost its lease, and is now delivered again.
+                mailbox.content.send_replace(Some(notification));
+                Ok(())
+            }
+            None => Err(notification),
+        }
+    }
+
+    /// Removes a notification that was acknowledged.
+    pub(crate) fn acknowledged(&self, user: &User, lease: &str) {
+        if let Some(mailbox) = self.mailboxes.lock().get(user) {
+            mailbox.content.send_if_modified(|content| {
+                content.take_if(|notification| notification.message.lease == lease).is_some()
+            });
+        }
+    }
+
+    /// Closes the mailbox of a user, which ends the user's waiting requests. Returns what is in the mailbox.
+    pub(crate) fn close(&self, user: &User) -> Content {
+        self.mailboxes.lock().remove(user).and_then(|mailbox| mailbox.content.send_replace(None))
+    }
+
+    /// Closes all mailboxes, and returns what is in them.
+    pub(crate) fn close_all(&self) -> Vec<Arc<Notification>> {
+        self.mailboxes.lock().drain().filter_map(|(_, mailbox)| mailbox.content.send_replace(None)).collect()
+    }
+
+    /// Closes the mailboxes of users who sent no request for a while. Takes out their notifications, and those that were not
+    /// fetched or acknowledged in time.
+    pub(crate) fn take_overdue(&self) -> Vec<Arc<Notification>> {
+        let now = Instant::now();
+        let mut overdue = Vec::new();
+        self.mailboxes.lock().retain(|_, mailbox| {
+            let is_here = now.duration_since(mailbox.last_request) < self.times.online;
+            mailbox.content.send_if_modified(|content| {
+                let taken = content.take_if(|notification| !is_here || notification.is_overdue(now, &self.times));
+                let is_modified = taken.is_some();
+                overdue.extend(taken);
+                is_modified
+            });
+            is_here
+        });
+        overdue
+    }
+}

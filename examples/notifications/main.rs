@@ -1,0 +1,90 @@
+//! A server of notifications: what happens while a user is away is held by Drover, and delivered when the user logs in.
+//!
+//! Services post each notification to Drover's queue `notifications`, with the user's name as its `group` and `online:<name>` as
+//! its `hold` key. A user's request for the next notification is the login: the server sends the signal that releases what is
+//! held. The server keeps nothing on disk, so it may be killed at any time, and several servers may run at once.
+
+mod delivery;
+mod drover;
+mod mailboxes;
+mod routes;
+mod times;
+mod user;
+
+use std::{
+    error::Error,
+    io::{IsTerminal, stdout},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::Parser;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{drover::Drover, mailboxes::Mailboxes, times::Times};
+
+/// Delivers notifications of Drover's queue `notifications` to users.
+#[derive(Parser)]
+struct Options {
+    /// The URL of Drover's API.
+    #[arg(long, default_value = "http://127.0.0.1:8080")]
+    drover: String,
+    /// The address at which the server listens.
+    #[arg(long, default_value = "127.0.0.1:8090")]
+    bind: SocketAddr,
+    /// The visibility timeout, from which the server's other times follow.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    lease_seconds: u64,
+}
+
+/// What all tasks and requests of the server share.
+struct App {
+    drover: Drover,
+    mailboxes: Mailboxes,
+    times: Times,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_ansi(stdout().is_terminal()).init();
+    let options = Options::parse();
+    // The workspace's reqwest is built with TLS, and without a provider of cryptography.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    let times = Times::with_lease(Duration::from_secs(options.lease_seconds));
+    let drover = Drover::new(&options.drover, times)?;
+    let app = Arc::new(App { drover, mailboxes: Mailboxes::new(times), times });
+    let listener = TcpListener::bind(options.bind).await?;
+    info!("the server listens at http://{}", listener.local_addr()?);
+
+    let stop = CancellationToken::new();
+    let tasks = [
+        tokio::spawn(stop_at_signal(stop.clone())?),
+        tokio::spawn(delivery::deliver(app.clone(), stop.clone())),
+        tokio::spawn(delivery::return_overdue(app.clone(), stop.clone())),
+    ];
+    // When the server stops, the closed mailboxes end all waiting requests.
+    axum::serve(listener, routes::router(app)).with_graceful_shutdown(stop.cancelled_owned()).await?;
+    for task in tasks {
+        task.await?;
+    }
+    Ok(())
+}
+
+/// Stops the server at SIGTERM or SIGINT.
+fn stop_at_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    })
+}

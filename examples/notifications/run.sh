@@ -1,0 +1,26 @@
+# What scripts/run.sh starts for this example, besides Redis and the API. Sourced, not run.
+#
+#   EXAMPLE_PORT  the port of the example's server: 8090
+
+EXAMPLE_PORT=${EXAMPLE_PORT:-8090}
+ports=(EXAMPLE_PORT)
+# The server itself is the only consumer.
+needs_worker=no
+
+start() {
+    run "$binaries/examples/notifications" --drover "$api_url" --bind "127.0.0.1:$EXAMPLE_PORT"
+}
+
+explain() {
+    cat <<END
+
+The example runs. Notify the user ada, who is away:
+
+  curl "$api_url/v1/queues/notifications/messages" -H 'content-type: application/json' \\
+    -d '{"data":"Your parcel has arrived.","group":"ada","hold":"online:ada"}'
+
+Then log in as ada: open http://127.0.0.1:$EXAMPLE_PORT in a browser.
+Redis is at redis://127.0.0.1:$redis_port. Ctrl-C stops everything; the notifications stay in $data.
+
+END
+}

@@ -1,0 +1,4 @@
+//! The example systems: their processes and Drover's are killed, and every message is accounted for.
+
+mod notifications;
+mod notifications_crashes;

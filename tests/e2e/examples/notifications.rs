@@ -1,0 +1,225 @@
+//! The example `notifications`: what is held for a user is delivered in order at the login, by any server.
+
+use std::time::{Duration, Instant};
+
+use drover_tests::{Process, ReservedPort, TIME_LIMIT};
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+
+use crate::{System, markdown::document, millis};
+
+/// A server of the example.
+pub(super) struct Server {
+    port: ReservedPort,
+    process: Process,
+    arguments: Vec<String>,
+}
+
+impl Server {
+    /// Starts a server and waits until it listens.
+    pub(super) fn start(system: &System, lease_seconds: u64) -> Self {
+        let port = ReservedPort::reserve();
+        let arguments: Vec<String> = [
+            "--drover",
+            &system.base,
+            "--bind",
+            &port.address().to_string(),
+            "--lease-seconds",
+            &lease_seconds.to_string(),
+        ]
+        .map(str::to_owned)
+        .into();
+        let process = launch(&arguments);
+        process.wait_for_log("the server listens");
+        Self { port, process, arguments }
+    }
+
+    pub(super) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts the server again on its port.
+    pub(super) fn restart(&mut self) {
+        self.process = launch(&self.arguments);
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.port.address())
+    }
+}
+
+fn launch(arguments: &[String]) -> Process {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    Process::start_example("notifications", &arguments, &[])
+}
+
+/// A user's program, which acknowledges a notification with its next request.
+pub(super) struct User {
+    pub(super) name: String,
+    /// The server to which the requests go.
+    pub(super) server: String,
+    /// What the next request acknowledges.
+    pub(super) seen: Option<String>,
+    http: Client,
+}
+
+impl User {
+    pub(super) fn new(system: &System, name: &str, server: String) -> Self {
+        Self { name: name.to_owned(), server, seen: None, http: system.http.clone() }
+    }
+
+    /// The next notification; `None` if none arrives in time.
+    pub(super) async fn next(&mut self) -> Result<Option<Value>, String> {
+        let answer = self.http.get(self.url("next")).send().await.map_err(|error| error.to_string())?;
+        let status = answer.status();
+        let body = answer.text().await.map_err(|error| error.to_string())?;
+        if !status.is_success() {
+            return Err(format!("{status}: {body}"));
+        }
+        self.seen = None;
+        if status == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        let notification: Value = serde_json::from_str(&body).unwrap();
+        self.seen = Some(notification["seen"].as_str().unwrap().to_owned());
+        Ok(Some(notification))
+    }
+
+    /// The data of the next notification. Requests are repeated until one arrives.
+    pub(super) async fn receive(&mut self) -> Value {
+        let start = Instant::now();
+        loop {
+            if let Some(notification) = self.next().await.unwrap() {
+                return notification["data"].clone();
+            }
+            assert!(start.elapsed() < TIME_LIMIT, "no notification arrives for {}", self.name);
+        }
+    }
+
+    /// Logs the user out, and acknowledges the last notification.
+    pub(super) async fn log_out(&mut self) -> Result<(), String> {
+        let answer = self.http.post(self.url("logout")).send().await.map_err(|error| error.to_string())?;
+        if answer.status() != StatusCode::NO_CONTENT {
+            return Err(answer.status().to_string());
+        }
+        self.seen = None;
+        Ok(())
+    }
+
+    fn url(&self, action: &str) -> String {
+        let seen = self.seen.as_ref().map(|seen| format!("?seen={seen}")).unwrap_or_default();
+        format!("{}/users/{}/{action}{seen}", self.server, self.name)
+    }
+}
+
+/// A notification as a service posts it.
+pub(super) fn notification(user: &str, data: &Value) -> Value {
+    json!({"data": data, "group": user, "hold": format!("online:{user}")})
+}
+
+async fn start() -> System {
+    System::start(&document("examples/notifications/drover.toml")).await
+}
+
+/// Waits until this many messages of the queue are in this state.
+async fn wait_for_count(system: &System, state: &str, count: u64) {
+    let start = Instant::now();
+    loop {
+        let counts = &system.get("/v1/queues/notifications").await["counts"];
+        if counts[state] == count {
+            return;
+        }
+        assert!(start.elapsed() < TIME_LIMIT, "{count} messages are {state}: {counts}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notifications_arrive_in_order_at_the_login_and_are_held_again_after_the_logout() {
+    let system = start().await;
+    let server = Server::start(&system, 10);
+    let post = async |user: &str, data: u64| {
+        let answer = system.send("notifications", &notification(user, &json!(data))).await;
+        answer.json::<Value>().await.unwrap()["state"].clone()
+    };
+    for n in 0..5 {
+        assert_eq!(post("ada", n).await, "held");
+        assert_eq!(post("bob", 100 + n).await, "held");
+    }
+    let mut ada = User::new(&system, "ada", server.url());
+    for n in 0..5 {
+        assert_eq!(ada.receive().await, n);
+    }
+    let (live, state) = tokio::join!(ada.receive(), async {
+        // The last acknowledgement shows that the request of the user has arrived.
+        wait_for_count(&system, "active", 0).await;
+        post("ada", 5).await
+    });
+    assert_eq!((live, state), (json!(5), json!("waiting")));
+    // A request without an acknowledgement is answered the same notification.
+    ada.seen = None;
+    assert_eq!(ada.receive().await, 5);
+    ada.log_out().await.unwrap();
+    wait_for_count(&system, "completed", 6).await;
+    assert_eq!(post("ada", 6).await, "held");
+    wait_for_count(&system, "held", 6).await;
+
+    let anonymous = system.post("notifications", json!({"data": 1})).await;
+    let failed = system.finished(&anonymous).await;
+    assert_eq!((&failed["state"], &failed["error"]["code"]), (&json!("failed"), &json!("no_user")));
+    system.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notifications_of_users_who_left_without_acknowledging_wait_for_the_next_login_at_any_server() {
+    const USERS: u64 = 30;
+    let system = start().await;
+    let (mut first, second) = (Server::start(&system, 10), Server::start(&system, 10));
+    let names: Vec<String> = (0..USERS).map(|n| format!("user-{n}")).collect();
+    for name in &names {
+        system.post_batch("notifications", (0..3).map(|n| notification(name, &json!(n)))).await;
+        // A service may also choose a delay. A login does not end this delay.
+        let mut later = notification(name, &json!("later"));
+        later["delay"] = json!("1h");
+        system.post("notifications", later).await;
+        let mut user = User::new(&system, name, first.url());
+        assert_eq!(user.receive().await, 0);
+        user.seen = None;
+        user.log_out().await.unwrap();
+    }
+    wait_for_count(&system, "delayed", 2 * USERS).await;
+    wait_for_count(&system, "waiting", 2 * USERS).await;
+    // The pauses are long, so users who stay away cost next to no leases.
+    let delayed = system.get("/v1/queues/notifications/messages?state=delayed&limit=1000").await;
+    for message in delayed["messages"].as_array().unwrap() {
+        assert!(millis(&message["due_at"]) > millis(&message["created_at"]) + 3_000_000, "{message}");
+    }
+    first.kill();
+    for name in &names {
+        let mut user = User::new(&system, name, second.url());
+        for n in 0..3 {
+            assert_eq!(user.receive().await, n);
+        }
+        user.log_out().await.unwrap();
+    }
+    wait_for_count(&system, "completed", 3 * USERS).await;
+    wait_for_count(&system, "delayed", USERS).await;
+    system.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notification_server_refuses_bad_requests_and_serves_a_page_without_inline_scripts() {
+    let system = start().await;
+    let server = Server::start(&system, 10);
+    let get = async |path: &str| system.http.get(format!("{}{path}", server.url())).send().await.unwrap();
+    for path in ["/users/../next", "/users/a%20b/next", "/users/.a/next", "/users/ada/next?seen=nonsense"] {
+        let status = get(path).await.status();
+        assert!(status == 400 || status == 404, "{path}: {status}");
+    }
+    let page = get("/").await;
+    assert!(page.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'self';"));
+    let page = page.text().await.unwrap();
+    assert!(page.matches("<script").count() == 1 && page.contains("src=\"page.js\"></script>"), "{page}");
+    assert_eq!(get("/page.js").await.headers()["content-type"], "text/javascript; charset=utf-8");
+    assert_eq!(get("/page.css").await.status(), StatusCode::OK);
+}
