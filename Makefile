@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run example-notifications test test-long check fmt lint tests e2e timed cluster schemathesis clients screenshots doc deny audit bench instructions microbench
+.PHONY: help run example-chat example-notifications example-web3 test test-long check fmt lint tests e2e timed cluster schemathesis clients screenshots doc deny audit bench instructions microbench
 
 CARGO ?= cargo
 PEERS ?= bench/peers
@@ -12,6 +12,9 @@ run: redis ## Start a private Redis, the API and one worker: make run CONFIG=my.
 
 example-notifications: redis ## Run examples/notifications: what happens while a user is away is delivered at the login
 	@CARGO="$(CARGO)" EXAMPLE=notifications exec scripts/run.sh
+
+example-web3: redis ## Run examples/web3: events of a contract on a local chain, each handled once
+	@CARGO="$(CARGO)" EXAMPLE=web3 exec scripts/run.sh
 
 test: tools fmt lint tests cluster schemathesis clients doc instructions ## Run everything that CI runs
 	@echo "make test: everything passed"
@@ -98,3 +101,4 @@ tools: redis
 	@scripts/install.sh nodejs node
 	@scripts/install.sh npm npm
 	@scripts/axe.sh
+	@scripts/web3.sh

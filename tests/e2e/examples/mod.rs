@@ -2,3 +2,5 @@
 
 mod notifications;
 mod notifications_crashes;
+mod web3;
+mod web3_chain;
