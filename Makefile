@@ -10,6 +10,9 @@ help: ## Show this list
 run: redis ## Start a private Redis, the API and one worker: make run CONFIG=my.toml; Ctrl-C stops them
 	@CARGO="$(CARGO)" CONFIG="$(CONFIG)" exec scripts/run.sh
 
+example-chat: redis ## Run examples/chat: a message is kept until its receiver's page has acknowledged it
+	@CARGO="$(CARGO)" EXAMPLE=chat exec scripts/run.sh
+
 example-notifications: redis ## Run examples/notifications: what happens while a user is away is delivered at the login
 	@CARGO="$(CARGO)" EXAMPLE=notifications exec scripts/run.sh
 

@@ -7,6 +7,7 @@ mod auth;
 mod backup;
 mod bad_input;
 mod bad_requests;
+mod browser;
 mod browsers;
 mod commands;
 mod compose;

@@ -1,5 +1,6 @@
 //! The example systems: their processes and Drover's are killed, and every message is accounted for.
 
+mod chat;
 mod notifications;
 mod notifications_crashes;
 mod web3;

@@ -1,0 +1,129 @@
+//! One WebSocket connection of a user's page: reads and writes frames, while the outbox posts and the inbox delivers.
+
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
+use futures_util::{
+    Sink, SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
+use tokio::{
+    sync::mpsc,
+    time::{interval, timeout},
+};
+use tracing::{info, warn};
+
+use crate::{
+    App,
+    frames::{Draft, PageFrame, ServerFrame},
+    inbox::Inbox,
+    outbox,
+    user::User,
+};
+
+/// The maximum number of frames that wait in each direction.
+const MAX_FRAMES: usize = 64;
+/// How often the server pings the page.
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// A page that sent nothing for this long, not even a pong, is gone.
+const SILENT_AFTER: Duration = Duration::from_secs(30);
+/// The time limit to write one frame.
+const WRITE_WITHIN: Duration = Duration::from_secs(10);
+/// The code with which the server closes a connection that a newer one of the same user has replaced. The page knows the code.
+const REPLACED: u16 = 4001;
+
+/// Why a connection has ended.
+enum End {
+    /// The page closed the connection, or does not answer.
+    Gone,
+    /// The page sent a frame that the server does not understand.
+    Invalid(String),
+    /// The user has a newer connection.
+    Replaced,
+    /// Drover refused a lease request.
+    Failed,
+    /// The server stops.
+    Stopped,
+}
+
+/// Serves a connection until it ends, then releases what the page has not acknowledged.
+pub(crate) async fn serve(socket: WebSocket, user: User, app: &App) {
+    let (mut sink, mut stream) = socket.split();
+    let Some(session) = app.sessions.open(&user) else {
+        warn!("too many users are connected: {user} is refused");
+        close(&mut sink, close_code::AGAIN, "too many users are connected: try again later").await;
+        return;
+    };
+    info!("{user} is connected");
+    let (frames, frames_to_write) = mpsc::channel(MAX_FRAMES);
+    let (drafts, drafts_to_post) = mpsc::channel(MAX_FRAMES);
+    let (acks, acks_to_handle) = mpsc::channel(MAX_FRAMES);
+    let mut inbox = Inbox::new(app.drover.clone(), user.clone());
+    // The futures run in this task, so the end of one ends all.
+    let end = tokio::select! {
+        end = read(&mut stream, drafts, acks) => end,
+        () = write(&mut sink, frames_to_write) => End::Gone,
+        () = outbox::post_all(&app.drover, &user, drafts_to_post, frames.clone()) => End::Gone,
+        () = inbox.deliver(acks_to_handle, frames) => End::Failed,
+        () = session.replaced() => End::Replaced,
+        () = app.stop.cancelled() => End::Stopped,
+    };
+    inbox.release_all().await;
+    match end {
+        End::Gone => {}
+        End::Invalid(what) => close(&mut sink, close_code::POLICY, &what).await,
+        End::Replaced => close(&mut sink, REPLACED, "the chat was opened elsewhere").await,
+        End::Failed => close(&mut sink, close_code::AGAIN, "Drover refuses requests: read the server's log").await,
+        End::Stopped => close(&mut sink, close_code::AWAY, "the server stops").await,
+    }
+    info!("{user} is disconnected");
+}
+
+/// Reads the page's frames, and hands them to the outbox and the inbox.
+async fn read(stream: &mut SplitStream<WebSocket>, drafts: mpsc::Sender<Draft>, acks: mpsc::Sender<String>) -> End {
+    loop {
+        let Ok(Some(Ok(message))) = timeout(SILENT_AFTER, stream.next()).await else { return End::Gone };
+        let text = match message {
+            Message::Text(text) => text,
+            Message::Close(_) => return End::Gone,
+            Message::Ping(_) | Message::Pong(_) => continue,
+            Message::Binary(_) => return End::Invalid("a binary frame: send JSON as text".into()),
+        };
+        let is_handed_over = match serde_json::from_str(&text) {
+            Ok(PageFrame::Send(draft)) => drafts.send(draft).await.is_ok(),
+            Ok(PageFrame::Ack { id }) => acks.send(id).await.is_ok(),
+            Err(error) => return End::Invalid(format!("not a frame of the chat: {error}")),
+        };
+        if !is_handed_over {
+            return End::Gone;
+        }
+    }
+}
+
+/// Writes frames and pings to the page until the page no longer reads.
+async fn write(sink: &mut SplitSink<WebSocket, Message>, mut frames: mpsc::Receiver<ServerFrame>) {
+    let mut pings = interval(PING_EVERY);
+    loop {
+        let message = tokio::select! {
+            Some(frame) = frames.recv() => match serde_json::to_string(&frame) {
+                Ok(text) => Message::Text(text.into()),
+                Err(error) => {
+                    warn!("a frame cannot be written as JSON: {error}");
+                    return;
+                }
+            },
+            _ = pings.tick() => Message::Ping(Vec::new().into()),
+        };
+        if !matches!(timeout(WRITE_WITHIN, sink.send(message)).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+async fn close(sink: &mut (impl Sink<Message> + Unpin), code: u16, reason: &str) {
+    // A close frame has room for 123 bytes.
+    let reason: String = reason.chars().take(100).collect();
+    let frame = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
+    // The connection may be closed already.
+    let _ = timeout(WRITE_WITHIN, sink.send(frame)).await;
+}

@@ -1,0 +1,62 @@
+//! The frames that pages and the server exchange over a WebSocket: one JSON object in each text frame.
+
+use serde::{Deserialize, Serialize};
+
+/// A frame of a page.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum PageFrame {
+    /// A message to another user. The page repeats the frame after each reconnect until it gets `sent` or `refused`.
+    Send(Draft),
+    /// The page has stored the `message` or `delivered` frame with this id, and will recognise the id if it comes again.
+    Ack {
+        /// The id of the frame.
+        id: String,
+    },
+}
+
+/// A message that is not stored yet.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Draft {
+    /// The id that the page has chosen. The name of the sender is its start.
+    pub(crate) id: String,
+    /// The name of the receiver.
+    pub(crate) to: String,
+    pub(crate) text: String,
+}
+
+/// A frame of the server.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum ServerFrame {
+    /// Drover has stored the page's message.
+    Sent {
+        /// The id of the message.
+        id: String,
+    },
+    /// The page's message is not stored, and would be refused again.
+    Refused {
+        /// The id of the message.
+        id: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A message of another user. The page acknowledges it.
+    Message {
+        /// The id of the message.
+        id: String,
+        /// The name of the sender.
+        from: String,
+        text: String,
+        /// When Drover stored the message, as RFC 3339.
+        at: String,
+    },
+    /// The receiver's page has acknowledged a message of this user. This user's page acknowledges the receipt, too.
+    Delivered {
+        /// The id of the receipt.
+        id: String,
+        /// The id of the message.
+        of: String,
+    },
+}

@@ -1,0 +1,116 @@
+//! Single connections: the rules of the chat server for users, ids, pages and its stop.
+
+use reqwest::{StatusCode, header};
+use serde_json::json;
+
+use super::{Chat, Victim, page::Page};
+use crate::markdown::document;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newer_connection_of_a_user_replaces_the_older_one_and_gets_what_was_not_acknowledged() {
+    let chat = Chat::start().await;
+    let (mut alice, mut older) = (Page::open(&chat, "alice").await, Page::open(&chat, "bob").await);
+    alice.write("alice.1", "bob", "hello").await.unwrap();
+    assert_eq!(alice.frame("sent").await["id"], "alice.1");
+    assert_eq!(older.frame("message").await["text"], "hello");
+    let mut newer = Page::open(&chat, "bob").await;
+    assert_eq!(older.closed().await.0, 4001);
+    let message = newer.frame("message").await;
+    assert_eq!(
+        (&message["id"], &message["from"], &message["text"]),
+        (&json!("alice.1"), &json!("alice"), &json!("hello"))
+    );
+    let kept = chat.system.get("/v1/queues/chat-bob/messages/alice.1").await;
+    assert_eq!((&kept["deliveries"], &kept["lapses"]), (&json!(2), &json!(0)), "the first lease was released: {kept}");
+    newer.ack(&message).await.unwrap();
+    let receipt = alice.frame("delivered").await;
+    assert_eq!(receipt["of"], "alice.1");
+    alice.ack(&receipt).await.unwrap();
+    chat.wait_until_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_that_stops_releases_messages_and_a_repeated_send_is_stored_once() {
+    let mut chat = Chat::start().await;
+    let (mut alice, mut bob) = (Page::open(&chat, "alice").await, Page::open(&chat, "bob").await);
+    for n in [1, 2] {
+        alice.write(&format!("alice.{n}"), "bob", &format!("{n}")).await.unwrap();
+        alice.frame("sent").await;
+    }
+    // One message of a sender is active at a time, so the second one waits until the first one is acknowledged.
+    assert_eq!(bob.frame("message").await["text"], "1");
+    assert!(chat.server.terminate().success());
+    assert_eq!(bob.closed().await.0, 1001);
+    let kept = chat.system.get("/v1/queues/chat-bob/messages/alice.1").await;
+    assert_eq!((&kept["state"], &kept["lapses"]), (&json!("waiting"), &json!(0)), "{kept}");
+
+    chat.relaunch(Victim::Server);
+    (alice, bob) = (Page::open(&chat, "alice").await, Page::open(&chat, "bob").await);
+    // The page does not know whether its last message was stored, so it sends the message again.
+    alice.write("alice.2", "bob", "2").await.unwrap();
+    alice.frame("sent").await;
+    for text in ["1", "2"] {
+        let message = bob.frame("message").await;
+        assert_eq!(message["text"], text);
+        bob.ack(&message).await.unwrap();
+        let receipt = alice.frame("delivered").await;
+        alice.ack(&receipt).await.unwrap();
+    }
+    // The id stays taken after the message was deleted.
+    alice.write("alice.2", "bob", "2").await.unwrap();
+    alice.frame("sent").await;
+    chat.wait_until_nothing_is_left().await;
+    assert_eq!(chat.system.get("/v1/queues/chat-bob").await["totals"]["enqueued"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn message_that_cannot_be_stored_is_refused_and_later_ones_are_stored() {
+    let config = document("examples/chat/drover.toml").replace("max_length = 10000", "max_length = 1");
+    let chat = Chat::start_with(&config).await;
+    let mut alice = Page::open(&chat, "alice").await;
+    for (id, to, text, reason) in [
+        ("carol.1", "bob", "an id of another user", "the id"),
+        ("alice.1", "Bob!", "no name", "a user's name"),
+        ("alice.2", "bob", " ", "4000 characters"),
+    ] {
+        alice.write(id, to, text).await.unwrap();
+        let refused = alice.frame("refused").await;
+        assert!(refused["reason"].as_str().unwrap().contains(reason), "{refused}");
+    }
+    for (id, to, kind) in [("alice.3", "bob", "sent"), ("alice.4", "bob", "refused"), ("alice.5", "carol", "sent")] {
+        alice.write(id, to, "hello").await.unwrap();
+        assert_eq!(alice.frame(kind).await["id"], id);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_message_in_a_users_queue_fails_and_does_not_delay_others() {
+    let chat = Chat::start().await;
+    let foreign = chat.system.post("chat-bob", json!({"data": "not of the chat", "group": "alice"})).await;
+    let mut bob = Page::open(&chat, "bob").await;
+    chat.system.post("chat-bob", json!({"data": {"text": "by curl"}, "name": "text", "group": "alice"})).await;
+    assert_eq!(bob.frame("message").await["text"], "by curl");
+    chat.system.wait_for_state(&foreign, "failed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn page_of_another_site_and_invalid_name_are_refused() {
+    let chat = Chat::start().await;
+    let connect = async |user: &str, origin: String| {
+        let request = chat.system.http.get(format!("{}ws?user={user}", chat.url()));
+        let request = request
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, "websocket")
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+            .header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==")
+            .header(header::ORIGIN, origin);
+        request.send().await.unwrap().status()
+    };
+    let own = format!("http://{}", chat.port.address());
+    assert_eq!(connect("alice", own.clone()).await, StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(connect("alice", "http://evil.example.org".into()).await, StatusCode::FORBIDDEN);
+    assert_eq!(connect("No%20name", own).await, StatusCode::BAD_REQUEST);
+    let mut invalid = Page::open(&chat, "bob").await;
+    invalid.send(&json!({"type": "unknown"})).await.unwrap();
+    assert_eq!(invalid.closed().await.0, 1008);
+}

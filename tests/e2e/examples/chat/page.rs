@@ -1,0 +1,90 @@
+//! A page without a browser: the WebSocket of one user.
+
+use std::time::Duration;
+
+use drover_tests::TIME_LIMIT;
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Error, Message, protocol::CloseFrame},
+};
+
+use super::Chat;
+
+/// What came over the connection.
+#[derive(Debug)]
+pub(super) enum Event {
+    Frame(Value),
+    /// The connection has ended, with this close frame if the server sent one.
+    Closed(Option<CloseFrame>),
+}
+
+pub(super) struct Page(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Page {
+    /// Connects a user to the chat server at this address.
+    pub(super) async fn connect(address: &str, user: &str) -> Result<Self, Error> {
+        let (socket, _) = connect_async(format!("ws://{address}/ws?user={user}")).await?;
+        Ok(Self(socket))
+    }
+
+    /// Connects a user as soon as the chat server listens.
+    pub(super) async fn open(chat: &Chat, user: &str) -> Self {
+        let address = chat.port.address().to_string();
+        timeout(TIME_LIMIT, async {
+            loop {
+                if let Ok(page) = Self::connect(&address, user).await {
+                    return page;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .expect("the chat server accepts connections")
+    }
+
+    /// Sends a frame. The connection may have ended.
+    pub(super) async fn send(&mut self, frame: &Value) -> Result<(), Error> {
+        self.0.send(Message::text(frame.to_string())).await
+    }
+
+    /// Sends a message.
+    pub(super) async fn write(&mut self, id: &str, to: &str, text: &str) -> Result<(), Error> {
+        self.send(&json!({"type": "send", "id": id, "to": to, "text": text})).await
+    }
+
+    /// Acknowledges a frame.
+    pub(super) async fn ack(&mut self, frame: &Value) -> Result<(), Error> {
+        self.send(&json!({"type": "ack", "id": frame["id"]})).await
+    }
+
+    /// Waits for the next event. Dropping this future loses nothing.
+    pub(super) async fn next(&mut self) -> Event {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Text(text))) => return Event::Frame(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Close(frame))) => return Event::Closed(frame),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Event::Closed(None),
+            }
+        }
+    }
+
+    /// Waits for a frame of this type.
+    pub(super) async fn frame(&mut self, kind: &str) -> Value {
+        match timeout(TIME_LIMIT, self.next()).await.expect("a frame comes in time") {
+            Event::Frame(frame) if frame["type"] == kind => frame,
+            other => panic!("{other:?} came instead of the frame {kind}"),
+        }
+    }
+
+    /// Waits until the server closes the connection, and returns the code and the reason.
+    pub(super) async fn closed(&mut self) -> (u16, String) {
+        match timeout(TIME_LIMIT, self.next()).await.expect("the server closes the connection in time") {
+            Event::Closed(Some(frame)) => (frame.code.into(), frame.reason.to_string()),
+            other => panic!("{other:?} came instead of a close frame"),
+        }
+    }
+}
