@@ -1,4 +1,4 @@
-//! A browser of one test: Debian's Chromium without a window, driven over `WebDriver` by a chromedriver of its own.
+//! A browser of one test: Debian's Chromium without a window, driven by a chromedriver of its own.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -18,8 +18,21 @@ pub(crate) const PAGE_LIMIT: Duration = Duration::from_secs(60);
 /// A browser takes several hundred MiB, so few of them run at once. A test takes the slots of all its browsers at once, so two tests
 /// never wait for each other.
 static SLOTS: Semaphore = Semaphore::const_new(3);
-/// The member of `WebDriver`'s JSON that identifies an element.
+/// The member of the driver's JSON that identifies an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+
+/// Keys of the driver that have no character.
+pub(crate) const TAB: char = '\u{e004}';
+pub(crate) const ENTER: char = '\u{e007}';
+pub(crate) const ESCAPE: char = '\u{e00c}';
+pub(crate) const SPACE: char = ' ';
+
+/// Returns the visible element that fits a selector and whose label or text is the given one, if any is given.
+const FIND: &str = "
+    const [selector, label] = arguments;
+    const open = document.querySelector('dialog[open]');
+    return Array.from((open ?? document).querySelectorAll(selector)).find((node) => node.checkVisibility() && !node.disabled &&
+        (label === null || node.getAttribute('aria-label') === label || node.textContent.trim() === label)) ?? null;";
 
 pub(crate) struct Browser {
     driver: Child,
@@ -40,6 +53,12 @@ pub(crate) enum Colours {
 }
 
 impl Browser {
+    /// Starts a browser with an empty profile, as soon as fewer than three of them run.
+    pub(crate) async fn start() -> Self {
+        let [browser] = Self::start_many().await;
+        browser
+    }
+
     /// Starts browsers with empty profiles, as soon as so few others run that these may run, too.
     pub(crate) async fn start_many<const N: usize>() -> [Self; N] {
         let mut slots = SLOTS.acquire_many(u32::try_from(N).unwrap()).await.unwrap();
@@ -83,8 +102,15 @@ impl Browser {
             "--window-size=1440,900",
             &profile_argument,
         ];
-        let (session, http, chromium) = (String::new(), http_client(), None);
-        let mut browser = Self { driver, port, session, chromium, http, _profile: profile, _slot: slot };
+        let mut browser = Self {
+            driver,
+            port,
+            session: String::new(),
+            chromium: None,
+            http: http_client(),
+            _profile: profile,
+            _slot: slot,
+        };
         let capabilities = json!({
             "browserName": "chrome",
             "goog:chromeOptions": {"args": arguments},
@@ -94,12 +120,15 @@ impl Browser {
         let answer = browser.send(Method::POST, "/session", body).await.unwrap();
         browser.chromium = answer["capabilities"]["goog:processID"].as_u64();
         answer["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
+        let limit = u64::try_from(PAGE_LIMIT.as_millis()).unwrap();
+        browser.command("/timeouts", json!({"script": limit, "pageLoad": limit})).await.unwrap();
         browser
     }
 
-    /// Sends a command of `WebDriver`. Returns its value, or the driver's error.
+    /// Sends a command to the driver. Returns its value, or the driver's error.
     async fn send(&self, method: Method, path: &str, body: Value) -> Result<Value, String> {
-        let request = self.http.request(method, format!("http://127.0.0.1:{}{path}", self.port)).json(&body);
+        let request = self.http.request(method.clone(), format!("http://127.0.0.1:{}{path}", self.port));
+        let request = if method == Method::POST { request.json(&body) } else { request };
         let answer: Value = request.send().await.unwrap().json().await.unwrap();
         match answer["value"]["error"].as_str() {
             Some(error) => Err(format!("{error}: {}", answer["value"]["message"])),
@@ -111,7 +140,12 @@ impl Browser {
         self.send(Method::POST, &format!("/session/{}{path}", self.session), body).await
     }
 
-    /// Calls a command of Chromium's `DevTools`.
+    /// Runs a script that calls its last argument with its value, and returns the value.
+    pub(crate) async fn eval_async(&self, script: &str, arguments: Value) -> Value {
+        self.command("/execute/async", json!({"script": script, "args": arguments})).await.unwrap()
+    }
+
+    /// Calls a command of Chromium's developer tools.
     pub(crate) async fn devtools(&self, command: &str, parameters: Value) -> Value {
         self.command("/goog/cdp/execute", json!({"cmd": command, "params": parameters})).await.unwrap()
     }
@@ -141,6 +175,16 @@ impl Browser {
         }
     }
 
+    /// Waits until a script returns true.
+    pub(crate) async fn wait_for(&self, what: &str, condition: &str, arguments: Value) {
+        let script = format!("return Boolean({condition})");
+        self.until(what, async || match self.eval(&script, arguments.clone()).await {
+            Ok(Value::Bool(true)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+    }
+
     /// Waits until an expression has this value.
     pub(crate) async fn wait_for_value(&self, what: &str, expression: &str, expected: &Value) {
         let script = format!("return ({expression})");
@@ -151,31 +195,92 @@ impl Browser {
         .await;
     }
 
-    /// Waits for the first visible element that fits a CSS selector, and does something with it.
-    async fn with_element(&self, selector: &str, action: &str, body: Value) {
-        let script =
-            "return Array.from(document.querySelectorAll(arguments[0])).find((node) => node.checkVisibility()) ?? null";
-        self.until(&format!("{action} {selector}"), async || {
-            let found = self.eval(script, json!([selector])).await?;
+    /// Waits until the visible text of the page contains `text`.
+    pub(crate) async fn see(&self, text: &str) {
+        self.wait_for(&format!("see {text:?}"), "document.body.innerText.includes(arguments[0])", json!([text])).await;
+    }
+
+    /// Waits until the visible text of the page does not contain `text`.
+    pub(crate) async fn see_no(&self, text: &str) {
+        let condition = "!document.body.innerText.includes(arguments[0])";
+        self.wait_for(&format!("see no {text:?}"), condition, json!([text])).await;
+    }
+
+    /// The number of visible elements that fit a selector.
+    pub(crate) async fn count(&self, selector: &str) -> u64 {
+        let script = "return Array.from(document.querySelectorAll(arguments[0])).filter((node) => node.checkVisibility()).length";
+        self.eval(script, json!([selector])).await.unwrap().as_u64().unwrap()
+    }
+
+    /// Waits for an element and does something with it, again if the page has meanwhile replaced or covered the element.
+    async fn with_element(&self, selector: &str, label: Option<&str>, action: &str, body: Value) {
+        self.until(&format!("{action} {selector} {label:?}"), async || {
+            let found = self.eval(FIND, json!([selector, label])).await?;
             let id = found[ELEMENT].as_str().ok_or("no such element")?;
             self.command(&format!("/element/{id}/{action}"), body.clone()).await
         })
         .await;
     }
 
+    /// Clicks on the element with this label or text, once it is there.
+    pub(crate) async fn click(&self, selector: &str, label: &str) {
+        self.with_element(selector, Some(label), "click", json!({})).await;
+    }
+
     pub(crate) async fn click_on(&self, selector: &str) {
-        self.with_element(selector, "click", json!({})).await;
+        self.with_element(selector, None, "click", json!({})).await;
     }
 
     /// Types a text into a field, and Enter after it.
     pub(crate) async fn enter(&self, selector: &str, text: &str) {
-        self.with_element(selector, "value", json!({"text": format!("{text}\u{e007}")})).await;
+        self.with_element(selector, None, "value", json!({"text": format!("{text}{ENTER}")})).await;
     }
 
     /// The lines of the page's console since the last call, such as violations of the page's content security policy.
     pub(crate) async fn console(&self) -> Vec<String> {
         let entries = self.command("/se/log", json!({"type": "browser"})).await.unwrap();
         entries.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Replaces the text of the input in the field with this label.
+    pub(crate) async fn fill(&self, label: &str, text: &str) {
+        let script = "
+            const open = document.querySelector('dialog[open]') ?? document;
+            const field = Array.from(open.querySelectorAll('.field')).find((node) =>
+                node.firstElementChild.textContent === arguments[0] && node.checkVisibility());
+            const input = field?.querySelector('input, textarea') ?? null;
+            input?.select();
+            return input;";
+        self.until(&format!("fill {label}"), async || {
+            let found = self.eval(script, json!([label])).await?;
+            let id = found[ELEMENT].as_str().ok_or("no such field")?;
+            self.command(&format!("/element/{id}/clear"), json!({})).await?;
+            self.command(&format!("/element/{id}/value"), json!({"text": text})).await
+        })
+        .await;
+    }
+
+    /// Presses and releases keys, whatever has the focus.
+    pub(crate) async fn press(&self, keys: &str) {
+        let actions: Vec<Value> = keys
+            .chars()
+            .flat_map(|key| [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})])
+            .collect();
+        let body = json!({"actions": [{"type": "key", "id": "keyboard", "actions": actions}]});
+        self.command("/actions", body).await.unwrap();
+    }
+
+    /// Presses Tab until the element with this label or text has the focus.
+    pub(crate) async fn tab_to(&self, label: &str) {
+        let focused = "
+            const node = document.activeElement;
+            return node.getAttribute('aria-label') ?? node.closest('label')?.firstElementChild.textContent ?? node.textContent.trim();";
+        self.until(&format!("tab to {label:?}"), async || {
+            self.press(&TAB.to_string()).await;
+            let found = self.eval(focused, json!([])).await?;
+            if found == label { Ok(()) } else { Err(format!("{found} has the focus")) }
+        })
+        .await;
     }
 
     /// Gives the page this width, height and colours.

@@ -6,12 +6,14 @@ use std::{fs, path::PathBuf};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{
-    Browser,
-    browser::Colours::{Dark, Light},
-    post_failed,
+use super::post_failed;
+use crate::{
+    System, auth,
+    browser::{
+        Browser,
+        Colours::{Dark, Light},
+    },
 };
-use crate::{System, auth};
 
 const DESKTOP: (u32, u32) = (1440, 900);
 const PHONE: (u32, u32) = (390, 844);

@@ -2,12 +2,11 @@
 
 use serde_json::json;
 
-use super::{
-    browse,
+use super::{browse, post_failed};
+use crate::{
+    System,
     browser::{ENTER, ESCAPE, SPACE},
-    post_failed,
 };
-use crate::System;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_is_reached_and_done_by_keyboard() {

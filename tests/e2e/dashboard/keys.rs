@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::{Browser, browser::ENTER};
 use crate::{
     System,
     auth::{config, issue},
+    browser::{Browser, ENTER},
 };
 
 /// The status and the JSON of `GET /v1/key`.

@@ -2,7 +2,6 @@
 
 mod accessibility;
 mod actions;
-pub(crate) mod browser;
 mod files;
 mod hostile_texts;
 mod keyboard;
@@ -13,7 +12,7 @@ mod views;
 use serde_json::json;
 
 use crate::System;
-use browser::Browser;
+use crate::browser::Browser;
 
 /// A browser that shows a part of the dashboard of a running system.
 async fn browse(system: &System, place: &str) -> Browser {

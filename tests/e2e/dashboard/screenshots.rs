@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // A failure here is a failure of the run; a person reads its progress.
 
+#[path = "../browser.rs"]
 #[expect(dead_code, reason = "the end-to-end tests use its other functions")]
 mod browser;
 #[path = "../system.rs"]

@@ -115,7 +115,7 @@ async fn come_and_go(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_notification_arrives_in_order_while_users_come_and_go_and_servers_and_the_api_are_killed() {
-    let (_seed, mut random) = Seed::draw();
+    let (_seed, mut random) = Seed::choose();
     let duration = Duration::from_secs(from_env("DROVER_FAULTS_SECS").unwrap_or(15));
     let mut system = System::start(&document("examples/notifications/drover.toml")).await;
     let mut servers = [Server::start(&system, 2), Server::start(&system, 2)];

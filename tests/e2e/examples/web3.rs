@@ -204,7 +204,7 @@ fn start_ledger(chain: &Chain, port: &ReservedPort, files: &Path) -> Process {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_confirmed_event_is_handled_once_and_in_order_while_processes_are_killed_and_blocks_reorganised() {
-    let (_seed, mut random) = Seed::draw();
+    let (_seed, mut random) = Seed::choose();
     let duration = Duration::from_secs(from_env("DROVER_FAULTS_SECS").unwrap_or(20));
     let mut scene = Scene::start().await;
     let start = Instant::now();

@@ -104,7 +104,7 @@ async fn write_during_a_kill(chat: &mut Chat, alice: &mut User, bob: &mut User, 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_browsers_show_each_message_once_and_in_order_while_one_is_away_and_processes_are_killed() {
-    let (_seed, mut random) = Seed::draw();
+    let (_seed, mut random) = Seed::choose();
     let mut chat = Chat::start().await;
     let url = chat.url();
     let [wide, phone] = Browser::start_many().await;
