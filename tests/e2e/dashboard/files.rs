@@ -10,6 +10,7 @@ async fn files_have_a_strict_policy_and_are_sent_again_only_when_they_changed() 
     for (path, kind) in [
         ("/", "text/html"),
         ("/dashboard", "text/html"),
+        ("/dashboard/", "text/html"),
         ("/dashboard/app.js", "text/javascript"),
         ("/dashboard/style.css", "text/css"),
         ("/dashboard/icon.svg", "image/svg+xml"),

@@ -3,7 +3,7 @@
 use axum::{
     extract::{Path, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
     routing::get,
 };
 
@@ -31,6 +31,8 @@ pub(super) fn register(routes: Routes) -> Routes {
         .tag("service")
         .add_file("/", get(async |app, headers| respond(app, &headers, START_PAGE)))
         .add_file("/dashboard", get(async |app, headers| respond(app, &headers, DASHBOARD_PAGE)))
+        // The path is relative, because a proxy may add a prefix to the paths.
+        .add_file("/dashboard/", get(async || Redirect::permanent("../dashboard")))
         .add_file("/dashboard/{file}", get(file))
 }
 
