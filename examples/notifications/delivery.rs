@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::{
     App,
-    drover::{Error, Leased},
+    drover::{Error, Leased, Whereabouts},
     mailboxes::Notification,
     times::Times,
     user::User,
@@ -53,9 +53,13 @@ async fn deliver_one(app: &App, message: Leased, leased_at: Instant) {
         return;
     };
     let notification = Arc::new(Notification::new(user, message, leased_at));
-    if let Err(notification) = app.mailboxes.deliver(notification) {
-        return_one(app, &notification).await;
+    let Err(notification) = app.mailboxes.deliver(notification) else { return };
+    if let Ok(Whereabouts::At(server)) = app.drover.whereabouts(&notification.user).await
+        && app.drover.hand_over(&server, &notification.message).await.is_ok()
+    {
+        return;
     }
+    return_one(app, &notification).await;
 }
 
 /// Returns notifications that were not acknowledged in time, until `stop`. Then closes all mailboxes and returns their content.
@@ -81,10 +85,12 @@ pub(crate) async fn return_one(app: &App, notification: &Notification) {
 }
 
 async fn try_to_return(app: &App, Notification { user, message, .. }: &Notification) -> Result<(), Error> {
-    if app.drover.is_online(user).await? {
-        // The user may be logged in at another server, or needs longer to acknowledge.
-        app.drover.release(&message.lease, Times::ELSEWHERE).await?;
-    } else if app.drover.release(&message.lease, Times::AWAY).await? && app.drover.is_online(user).await? {
+    if app.drover.whereabouts(user).await? != Whereabouts::Away {
+        // The user needs longer to acknowledge, or is at another server that does not take the notification.
+        app.drover.release(&message.lease, app.times.fetch).await?;
+    } else if app.drover.release(&message.lease, app.times.away(message.deliveries)).await?
+        && app.drover.whereabouts(user).await? != Whereabouts::Away
+    {
         // The user has logged in meanwhile, and that login may have searched before the message was put aside.
         app.drover.promote(&message.id).await?;
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{times::Times, user::User};
@@ -22,6 +22,8 @@ pub(crate) struct Drover {
     http: Client,
     /// The URL of the queue.
     queue: String,
+    /// The URL of this server, for other servers.
+    server: String,
     times: Times,
 }
 
@@ -49,7 +51,7 @@ impl Error {
 }
 
 /// A message with its lease.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Leased {
     pub(crate) id: String,
     /// The name of the user.
@@ -57,8 +59,32 @@ pub(crate) struct Leased {
     pub(crate) name: Option<String>,
     pub(crate) data: Box<RawValue>,
     pub(crate) created_at: String,
+    /// How often the message was leased.
+    pub(crate) deliveries: u32,
     /// The token of the lease.
     pub(crate) lease: String,
+}
+
+/// Where a user is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Whereabouts {
+    /// The user is not logged in.
+    Away,
+    /// The user is logged in at this server.
+    Here,
+    /// The user is logged in at the server with this URL.
+    At(String),
+}
+
+#[derive(Deserialize)]
+struct Signal {
+    data: Online,
+}
+
+/// The data of the signal of a user.
+#[derive(Deserialize)]
+struct Online {
+    server: String,
 }
 
 #[derive(Deserialize)]
@@ -75,14 +101,14 @@ struct Page {
 #[derive(Deserialize)]
 struct Listed {
     id: String,
-    deliveries: u64,
+    deliveries: u32,
 }
 
 impl Drover {
-    /// A client of the API at `base`, such as `http://127.0.0.1:8080`.
-    pub(crate) fn new(base: &str, times: Times) -> Result<Self, reqwest::Error> {
+    /// A client of the API at `base`, such as `http://127.0.0.1:8080`. Other servers reach this one at `server`.
+    pub(crate) fn new(base: &str, server: String, times: Times) -> Result<Self, reqwest::Error> {
         let http = Client::builder().timeout(TIME_LIMIT).build()?;
-        Ok(Self { http, queue: format!("{}/v1/queues/notifications", base.trim_end_matches('/')), times })
+        Ok(Self { http, queue: format!("{}/v1/queues/notifications", base.trim_end_matches('/')), server, times })
     }
 
     /// Leases up to 100 messages, and waits for the first one. There may be none.
@@ -121,9 +147,10 @@ impl Drover {
         self.promote_put_aside(user).await
     }
 
-    /// Renews the sticky signal of a user.
+    /// Renews the sticky signal of a user. Its data names the server that has the user.
     pub(crate) async fn stay_online(&self, user: &User) -> Result<(), Error> {
-        self.post(&signal_path(user), &json!({"sticky_for": millis(self.times.online)})).await.map(drop)
+        let body = json!({"sticky_for": millis(self.times.online), "data": {"server": self.server}});
+        self.post(&signal_path(user), &body).await.map(drop)
     }
 
     /// Forgets the sticky signal of a user. From now on, new notifications are held.
@@ -132,10 +159,19 @@ impl Drover {
         unless(deleted, StatusCode::NOT_FOUND).map(drop)
     }
 
-    /// Whether a user is logged in, at this server or at another one.
-    pub(crate) async fn is_online(&self, user: &User) -> Result<bool, Error> {
-        let signal = answer_text(self.http.get(self.url(&signal_path(user)))).await;
-        Ok(unless(signal, StatusCode::NOT_FOUND)?.is_some())
+    /// Whether a user is logged in, and at which server.
+    pub(crate) async fn whereabouts(&self, user: &User) -> Result<Whereabouts, Error> {
+        let signal = answer::<Signal>(self.http.get(self.url(&signal_path(user)))).await;
+        Ok(match unless(signal, StatusCode::NOT_FOUND)? {
+            None => Whereabouts::Away,
+            Some(Signal { data }) if data.server == self.server => Whereabouts::Here,
+            Some(Signal { data }) => Whereabouts::At(data.server),
+        })
+    }
+
+    /// Hands a leased notification to the server that has its user. The token of the lease is all that this server needs.
+    pub(crate) async fn hand_over(&self, server: &str, message: &Leased) -> Result<(), Error> {
+        answer_text(self.http.post(format!("{server}/notifications")).json(message)).await.map(drop)
     }
 
     /// Ends the pause of a message, if it has one.

@@ -56,7 +56,7 @@ struct Mailbox {
     content: watch::Sender<Content>,
     /// When the user's last request came.
     last_request: Instant,
-    /// When Drover was told that the user is logged in; `None` before the first time.
+    /// When Drover was told that the user is logged in; `None` if Drover may not know.
     announced: Option<Instant>,
 }
 
@@ -104,10 +104,10 @@ impl Mailboxes {
         Ok((mailbox.content.subscribe(), announcement))
     }
 
-    /// Notes that Drover knew from `at` on that the user is logged in.
-    pub(crate) fn announced(&self, user: &User, at: Instant) {
+    /// Notes when Drover was told that the user is logged in; `None` if Drover may not know.
+    pub(crate) fn set_announced(&self, user: &User, at: Option<Instant>) {
         if let Some(mailbox) = self.mailboxes.lock().get_mut(user) {
-            mailbox.announced = Some(at);
+            mailbox.announced = at;
         }
     }
 

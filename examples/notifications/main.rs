@@ -38,6 +38,9 @@ struct Options {
     /// The address at which the server listens.
     #[arg(long, default_value = "127.0.0.1:8090")]
     bind: SocketAddr,
+    /// The URL at which other servers of the example reach this one [default: the address of --bind].
+    #[arg(long)]
+    url: Option<String>,
     /// The visibility timeout, from which the server's other times follow.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     lease_seconds: u64,
@@ -57,9 +60,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // The workspace's reqwest is built with TLS, and without a provider of cryptography.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     let times = Times::with_lease(Duration::from_secs(options.lease_seconds));
-    let drover = Drover::new(&options.drover, times)?;
-    let app = Arc::new(App { drover, mailboxes: Mailboxes::new(times), times });
     let listener = TcpListener::bind(options.bind).await?;
+    let url = options.url.unwrap_or(format!("http://{}", listener.local_addr()?));
+    let drover = Drover::new(&options.drover, url, times)?;
+    let app = Arc::new(App { drover, mailboxes: Mailboxes::new(times), times });
     info!("the server listens at http://{}", listener.local_addr()?);
 
     let stop = CancellationToken::new();

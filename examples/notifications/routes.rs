@@ -16,7 +16,7 @@ use tracing::warn;
 
 use crate::{
     App, delivery,
-    drover::Error,
+    drover::{Error, Leased, Whereabouts},
     mailboxes::{Announcement, Full, Notification},
     user::User,
 };
@@ -25,6 +25,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/users/{user}/next", get(next))
         .route("/users/{user}/logout", post(log_out))
+        .route("/notifications", post(take_over))
         .with_state(app)
         .route("/", file("text/html; charset=utf-8", include_str!("page/index.html")))
         .route("/page.js", file("text/javascript; charset=utf-8", include_str!("page/page.js")))
@@ -69,15 +70,7 @@ async fn next(
 ) -> Result<Response, Refusal> {
     acknowledge(&app, &user, seen.as_deref()).await?;
     let (mut content, announcement) = app.mailboxes.open(&user)?;
-    let now = Instant::now();
-    match announcement {
-        Announcement::LogIn => app.drover.log_in(&user).await?,
-        Announcement::Renew => app.drover.stay_online(&user).await?,
-        Announcement::Nothing => {}
-    }
-    if announcement != Announcement::Nothing {
-        app.mailboxes.announced(&user, now);
-    }
+    announce(&app, &user, announcement).await?;
     let notification = match timeout(app.times.poll, content.wait_for(Option::is_some)).await {
         Ok(Ok(content)) => content.clone(),
         // The time is over, or the mailbox was closed.
@@ -87,6 +80,25 @@ async fn next(
         Some(notification) => answer(&notification),
         None => StatusCode::NO_CONTENT.into_response(),
     })
+}
+
+/// Tells Drover that a user is logged in.
+async fn announce(app: &App, user: &User, announcement: Announcement) -> Result<(), Error> {
+    let now = Instant::now();
+    match announcement {
+        Announcement::Nothing => return Ok(()),
+        Announcement::Renew if app.drover.whereabouts(user).await? != Whereabouts::Away => {
+            app.drover.stay_online(user).await?;
+        }
+        // The user is new here, or has logged out at another server.
+        Announcement::Renew | Announcement::LogIn => {
+            // If only a part of the login has success, the next request repeats the whole.
+            app.mailboxes.set_announced(user, None);
+            app.drover.log_in(user).await?;
+        }
+    }
+    app.mailboxes.set_announced(user, Some(now));
+    Ok(())
 }
 
 fn answer(notification: &Notification) -> Response {
@@ -114,6 +126,18 @@ async fn log_out(
         delivery::return_one(&app, &notification).await;
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes a notification that another server has leased, if its user is logged in here. A real server would serve this route only to
+/// the other servers.
+async fn take_over(State(app): State<Arc<App>>, Json(message): Json<Leased>) -> StatusCode {
+    let Some(user) = message.group.as_deref().and_then(|group| group.parse().ok()) else {
+        return StatusCode::BAD_REQUEST;
+    };
+    match app.mailboxes.deliver(Arc::new(Notification::new(user, message, Instant::now()))) {
+        Ok(()) => StatusCode::NO_CONTENT,
+        Err(_) => StatusCode::NOT_FOUND,
+    }
 }
 
 async fn acknowledge(app: &App, user: &User, seen: Option<&str>) -> Result<(), Error> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 pub(crate) struct Times {
     /// The visibility timeout. After a kill of the server, its notifications are delivered again when this time is over.
     pub(crate) lease: Duration,
-    /// The time after the lease in which a request of the user must come: a user may have changed to another server.
+    /// The time after the lease in which a request of the user must come: a user may have changed to another server. Also the
+    /// pause of a notification that was not acknowledged, while its user is logged in.
     pub(crate) fetch: Duration,
     /// The time after the lease in which the client must acknowledge. The rest of the lease is for the notification's return.
     pub(crate) acknowledge: Duration,
@@ -18,15 +19,20 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// The pause of a notification whose user is logged in at another server: the time that the other server has to lease it.
-    pub(crate) const ELSEWHERE: Duration = Duration::from_millis(200);
-    /// The pause of a notification whose user is away. The login ends the pause, so it only limits the work for users who stay away.
-    pub(crate) const AWAY: Duration = Duration::from_secs(3_600);
+    /// The longest pause of a notification whose user is away.
+    const LONGEST_AWAY: Duration = Duration::from_secs(3_600);
     /// The pause after a failed request to Drover.
     pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
     /// The times for a lease of this duration.
     pub(crate) fn with_lease(lease: Duration) -> Self {
         Self { lease, fetch: lease / 5, acknowledge: lease * 4 / 5, poll: lease * 2, online: lease * 3 }
+    }
+
+    /// The pause of a notification whose user is away, after this number of leases. Usually the login ends the pause. If a kill
+    /// prevents that, the first pauses are short. They double, so users who stay away cost next to no leases.
+    pub(crate) fn away(&self, deliveries: u32) -> Duration {
+        let doubled = 2_u32.saturating_pow(deliveries);
+        self.lease.saturating_mul(doubled).min(Self::LONGEST_AWAY)
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use drover_tests::{Process, ReservedPort, TIME_LIMIT};
+use futures_util::future::join_all;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
@@ -174,7 +175,8 @@ async fn notifications_arrive_in_order_at_the_login_and_are_held_again_after_the
 async fn notifications_of_users_who_left_without_acknowledging_wait_for_the_next_login_at_any_server() {
     const USERS: u64 = 30;
     let system = start().await;
-    let (mut first, second) = (Server::start(&system, 10), Server::start(&system, 10));
+    // The first pause is two minutes, so only a login can end it in time.
+    let (mut first, second) = (Server::start(&system, 60), Server::start(&system, 60));
     let names: Vec<String> = (0..USERS).map(|n| format!("user-{n}")).collect();
     for name in &names {
         system.post_batch("notifications", (0..3).map(|n| notification(name, &json!(n)))).await;
@@ -189,10 +191,14 @@ async fn notifications_of_users_who_left_without_acknowledging_wait_for_the_next
     }
     wait_for_count(&system, "delayed", 2 * USERS).await;
     wait_for_count(&system, "waiting", 2 * USERS).await;
-    // The pauses are long, so users who stay away cost next to no leases.
+    // The pauses double, so users who stay away cost next to no leases.
     let delayed = system.get("/v1/queues/notifications/messages?state=delayed&limit=1000").await;
     for message in delayed["messages"].as_array().unwrap() {
-        assert!(millis(&message["due_at"]) > millis(&message["created_at"]) + 3_000_000, "{message}");
+        let leases = message["deliveries"].as_u64().unwrap();
+        if leases > 0 {
+            let pause = millis(&message["due_at"]) - millis(&message["started_at"]);
+            assert!(pause >= 60_000 << leases.min(5), "{message}");
+        }
     }
     first.kill();
     for name in &names {
@@ -204,6 +210,24 @@ async fn notifications_of_users_who_left_without_acknowledging_wait_for_the_next
     }
     wait_for_count(&system, "completed", 3 * USERS).await;
     wait_for_count(&system, "delayed", USERS).await;
+    system.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_notification_reaches_the_server_of_its_user_whichever_server_has_leased_it() {
+    let system = start().await;
+    let servers = [Server::start(&system, 10), Server::start(&system, 10)];
+    let of_user = async |n: usize| {
+        let name = format!("user-{n}");
+        let mut user = User::new(&system, &name, servers[n % 2].url());
+        for data in 0..20 {
+            system.post("notifications", notification(&name, &json!(data))).await;
+            assert_eq!(user.receive().await, data);
+        }
+        user.log_out().await.unwrap();
+    };
+    join_all((0..10).map(of_user)).await;
+    wait_for_count(&system, "completed", 200).await;
     system.assert_clean().await;
 }
 
