@@ -14,7 +14,8 @@ mkdir -p "$folder"
 if ! cmp -s "$sources/package-lock.json" "$folder/installed-lock.json"; then
     cp "$sources/package.json" "$sources/package-lock.json" "$folder"
     npm --prefix "$folder" ci --silent --no-fund --no-audit
-    ln -sf node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil "$folder/anvil"
+    # npm installs the package for the architecture of the machine.
+    (cd "$folder" && ln -sf node_modules/@foundry-rs/anvil-linux-*/bin/anvil anvil)
     cp "$sources/package-lock.json" "$folder/installed-lock.json"
 fi
 if ! cmp -s "$sources/Till.sol" "$folder/Till.sol" || [ ! -f "$folder/Till.bin" ]; then
