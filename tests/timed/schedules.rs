@@ -2,13 +2,33 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use jiff::{Zoned, tz::TimeZone};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     stall_monitor::StallMonitor,
     system::{System, millis},
 };
+
+/// Returns the definition of a schedule that has a tick at the instant `at` (ms): an interval, patterns with fixed hours in zones with clock
+/// changes, and rare patterns, whose ticks are years apart.
+fn schedule_with_tick(at: u64, n: usize) -> Value {
+    let zone = ["Africa/Cairo", "America/New_York", "Australia/Lord_Howe"][n / 5 % 3];
+    let at = jiff::Timestamp::from_millisecond(at.try_into().unwrap()).unwrap();
+    let local = Zoned::new(at, TimeZone::get(zone).unwrap());
+    let (month, day, weekday) = (local.month(), local.day(), local.weekday().to_sunday_zero_offset());
+    let (hour, minute, second) = (local.hour(), local.minute(), local.second());
+    let time = format!("{second} {minute} {hour}");
+    let pattern = match n % 5 {
+        0 => return json!({"every": "1s"}),
+        1 => format!("{time} * * *"),
+        2 => format!("{second} {minute} 0-23/1 {day} {month} +{weekday}"),
+        3 => format!("{time} {day} {month} +{weekday}"),
+        _ => format!("{second} {minute} * * {month} {weekday}#{}", (day - 1) / 7 + 1),
+    };
+    json!({"cron": pattern, "timezone": zone})
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ticks_are_posted_within_50_ms_of_their_instants() {
@@ -24,7 +44,13 @@ async fn ticks_are_posted_within_50_ms_of_their_instants() {
     let first = put("often".into(), json!({"every": "1s", "max_runs": 20, "message": {"data": 1}})).await;
     let at = queue_core::Timestamp::from_millis(first + 9_000);
     for n in 0..500 {
-        put(format!("s{n}"), json!({"every": "1s", "start_at": at, "max_runs": 1, "message": {"data": n}})).await;
+        let mut schedule = schedule_with_tick(at.as_millis(), n);
+        let object = schedule.as_object_mut().unwrap();
+        object.extend(
+            [("start_at", json!(at)), ("max_runs", json!(1)), ("message", json!({"data": n}))]
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
+        assert_eq!(put(format!("s{n}"), schedule.clone()).await, at.as_millis(), "{schedule}");
     }
     let queue = system.queues().queue(&"q".parse().unwrap());
     while queue.status().await.unwrap().unwrap().counts.waiting < 520 {

@@ -1,12 +1,14 @@
-//! Reads JSON strictly: a struct is read only from an object, and JSON that is kept unparsed has a maximum size.
+//! Reads JSON strictly: a struct is read only from an object, an enum of words only from a text, and JSON that is kept unparsed has a
+//! maximum size.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, str::FromStr};
 
 use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::value::RawValue;
+use strum::VariantNames;
 use utoipa::{
     PartialSchema,
     openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema, Type},
@@ -32,6 +34,29 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
         }
         deserializer.deserialize_map(Members(PhantomData)).map(Self)
     }
+}
+
+/// Reads an enum whose variants are words. An error names the words; code derived by serde would report a value that is not a text as
+/// invalid JSON.
+///
+/// # Errors
+///
+/// The value is not one of the words.
+pub fn read_word<'de, D: Deserializer<'de>, W: FromStr + VariantNames>(deserializer: D) -> Result<W, D::Error> {
+    struct Word<W>(PhantomData<W>);
+    impl<W: FromStr + VariantNames> Visitor<'_> for Word<W> {
+        type Value = W;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let one_of = if W::VARIANTS.len() > 1 { "one of " } else { "" };
+            write!(f, "{one_of}{}", W::VARIANTS.join(", "))
+        }
+
+        fn visit_str<E: Error>(self, word: &str) -> Result<W, E> {
+            word.parse().map_err(|_| E::unknown_variant(word, W::VARIANTS))
+        }
+    }
+    deserializer.deserialize_str(Word(PhantomData))
 }
 
 /// The schema of an optional object. Each member is optional too; a member that is null counts as absent.

@@ -4,6 +4,7 @@ mod error;
 mod events;
 pub mod feed;
 mod json;
+mod json_equality;
 mod limits;
 mod long_poll;
 mod maintenance;
@@ -21,7 +22,7 @@ mod time;
 pub mod wakeup;
 
 pub use error::Error;
-pub use json::JsonObject;
+pub use json::{JsonObject, read_word};
 pub use long_poll::{LongPoll, ResponseMemory};
 pub use maintenance::Maintenance;
 pub use message::{Failure, LeaseToken, Message, MessagePatch, MessageRef, NewMessage, State};

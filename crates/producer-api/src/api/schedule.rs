@@ -76,6 +76,30 @@ mod tests {
             (r#"{"every":"5m","message":{"data":1},"max_runs":0}"#, "/max_runs", "from 1 to 1000000000"),
             (r#"{"every":"5m","message":{"data":1},"missed":"some"}"#, "/missed", "there are skip, one, all"),
             (r#"{"every":"5m","message":{"data":1},"overlap":"wait"}"#, "/overlap", "there are allow, skip"),
+            (
+                r#"{"every":"5m","message":{"data":1},"missed":1}"#,
+                "/missed",
+                "it is 1, and must be one of skip, one, all",
+            ),
+            (r#"{"every":"5m","message":{"data":1},"missed":true}"#, "/missed", "it is true, and must be one of skip"),
+            (
+                r#"{"every":"5m","message":{"data":1},"overlap":["skip"]}"#,
+                "/overlap",
+                "a list, and must be one of allow, skip",
+            ),
+            (r#"{"every":"5m","message":{"data":1},"overlap":{"skip":null}}"#, "/overlap", "it is an object, and must"),
+            (
+                r#"{"every":"5m","message":{"data":1,"backoff":{"type":1.5}}}"#,
+                "/message/backoff/type",
+                "it is 1.5, and must be one of fixed, exponential",
+            ),
+            (
+                r#"{"every":"5m","message":{"data":1,"x":1}}"#,
+                "/message/x",
+                "unknown; there are data, name, group, priority, max_attempts, backoff, timeout, ttl, hold, headers",
+            ),
+            (r#"{"every":"5m","message":{"data":1,"deliverAt":1}}"#, "/message/deliverAt", "unknown; there are data"),
+            (r#"{"cron":"0 0 * * mon,L","message":{"data":1}}"#, "/cron", "5L or friL"),
             (r#"{"evry":"5m","message":{"data":1}}"#, "/evry", "did you mean \"every\"?"),
             (r#"{"every":"5m","message":{"data":1},"start_at":"soon"}"#, "/start_at", "RFC 3339"),
         ] {

@@ -1,9 +1,10 @@
 //! Settlements: requests by which consumers end or extend leases.
 
-use queue_core::{Action, Failure, LeaseToken, Queue};
+use queue_core::{Action, Failure, LeaseToken, Queue, read_word};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 use service::{Code, FieldError, wording};
+use strum::{EnumString, VariantNames};
 use utoipa::ToSchema;
 
 use super::{
@@ -72,10 +73,17 @@ pub(crate) struct Extend {
 macro_rules! actions {
     ($($name:ident = $variant:ident),*) => {
         $(
-            #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
-            #[serde(rename_all = "snake_case")]
+            #[derive(Debug, Clone, Copy, EnumString, VariantNames, ToSchema)]
+            #[strum(serialize_all = "snake_case")]
+            #[schema(rename_all = "snake_case")]
             enum $name {
                 $variant,
+            }
+
+            impl<'de> Deserialize<'de> for $name {
+                fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                    read_word(deserializer)
+                }
             }
         )*
     };
@@ -121,8 +129,8 @@ pub(crate) enum Settlement {
 /// can't be read.
 impl<'de> Deserialize<'de> for Settlement {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "snake_case")]
+        #[derive(EnumString, VariantNames)]
+        #[strum(serialize_all = "snake_case")]
         enum ActionName {
             Complete,
             Fail,
@@ -131,6 +139,7 @@ impl<'de> Deserialize<'de> for Settlement {
         }
         #[derive(Deserialize)]
         struct TaggedAction {
+            #[serde(deserialize_with = "read_word")]
             action: ActionName,
         }
         let json = <&RawValue>::deserialize(deserializer)?;
@@ -378,5 +387,17 @@ mod tests {
             let problem = json::parse_body::<Settle>(many_settlements.as_bytes()).err().unwrap();
             assert_eq!(problem.errors()[0].pointer, pointer, "{many_settlements}: {}", problem.detail);
         }
+        for (action, found) in
+            [("1", "1"), ("null", "null"), ("true", "true"), ("[\"fail\"]", "a list"), ("{\"fail\":1}", "an object")]
+        {
+            let many_settlements = format!(r#"{{"settlements":[{{"lease":"{LEASE}","action":{action}}}]}}"#);
+            let problem = json::parse_body::<Settle>(many_settlements.as_bytes()).err().unwrap();
+            assert_eq!(
+                problem.errors()[0].detail,
+                format!("it is {found}, and must be one of complete, fail, release, extend")
+            );
+        }
+        let problem = read("complete", r#","action":5"#).unwrap_err();
+        assert_eq!(problem.errors()[0].detail, "it is 5, and must be complete");
     }
 }

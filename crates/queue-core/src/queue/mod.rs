@@ -13,6 +13,7 @@ mod extend;
 pub(crate) mod index;
 mod lease;
 mod list;
+mod load_schedules;
 mod lost_calls;
 mod lost_leases;
 mod maintain;
@@ -39,10 +40,10 @@ pub use extend::Extended;
 pub(crate) use lease::Access;
 pub use lease::{Delivery, LeaseRequest, Leased};
 pub use list::ListFilter;
+pub(crate) use load_schedules::{Extent, WhichSchedules};
 use parking_lot::Mutex;
 pub use queues::Queues;
 pub use schedules::{DefinedBy, PutSchedule};
-pub(crate) use schedules::{Extent, WhichSchedules};
 pub use settle::{Action, Settlement};
 pub use signal::Signal;
 pub use status::QueueStatus;
@@ -62,7 +63,7 @@ use crate::{
         scripts::{LAYOUT, Script},
         suffix,
     },
-    schedule::NewSchedule,
+    schedule::{NewSchedule, calculations::Calculations},
     settings::patch::SettingsPatch,
     time::Millis,
 };
@@ -86,6 +87,8 @@ pub struct Queue {
     was_used: AtomicBool,
     lost_calls: LostCalls,
     post_limit: Arc<PostLimit>,
+    /// Runs the calculations on schedules for requests, of all queues together.
+    calculations: Calculations,
     /// Messages that were posted and wait for the next call.
     posted: Mutex<PendingPosts>,
 }
@@ -100,10 +103,17 @@ impl Queue {
     /// The time for which a lease lasts beyond the timeout of its run, so that the consumer can settle it.
     pub const RUN_TIMEOUT_GRACE: Millis = limits::RUN_TIMEOUT_GRACE;
 
-    pub(crate) fn new(redis: Redis, name: QueueName, declared: Declared, post_limit: Arc<PostLimit>) -> Self {
+    pub(crate) fn new(
+        redis: Redis,
+        name: QueueName,
+        declared: Declared,
+        post_limit: Arc<PostLimit>,
+        calculations: Calculations,
+    ) -> Self {
         let keys = Keys::of(&name);
         let (epoch, lost_calls, posted) = (Mutex::default(), LostCalls::default(), Mutex::default());
-        Self { redis, name, keys, declared, epoch, was_used: AtomicBool::new(false), lost_calls, post_limit, posted }
+        let was_used = AtomicBool::new(false);
+        Self { redis, name, keys, declared, epoch, was_used, lost_calls, post_limit, calculations, posted }
     }
 
     /// The queue's name.

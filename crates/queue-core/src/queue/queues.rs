@@ -11,7 +11,7 @@ use crate::{
     names::QueueName,
     queue::{Declared, Queue, QueueStatus, declare::IfAbsent, index, pending_posts::PostLimit},
     redis::{Keys, Redis, keys, reply},
-    schedule::metrics::TickMetrics,
+    schedule::{calculations::Calculations, metrics::TickMetrics},
     settings::{DeclaredSettings, QueuePattern},
 };
 
@@ -37,6 +37,7 @@ struct QueuesState {
     handles: Mutex<HashMap<QueueName, Arc<Queue>>>,
     post_limit: Arc<PostLimit>,
     tick_metrics: TickMetrics,
+    calculations: Calculations,
 }
 
 impl Queues {
@@ -44,7 +45,8 @@ impl Queues {
     /// whenever the queue is declared.
     pub fn new(redis: Redis, declared: DeclaredSettings) -> Self {
         let (handles, post_limit, tick_metrics) = (Mutex::default(), Arc::default(), TickMetrics::default());
-        Self { shared: Arc::new(QueuesState { redis, declared, handles, post_limit, tick_metrics }) }
+        let calculations = Calculations::default();
+        Self { shared: Arc::new(QueuesState { redis, declared, handles, post_limit, tick_metrics, calculations }) }
     }
 
     /// Returns the same queues over other connections.
@@ -76,7 +78,8 @@ impl Queues {
         let declared_settings =
             Declared { settings: self.shared.declared.of(name), schedules: self.shared.declared.schedules_of(name) };
         let (redis, post_limit) = (self.shared.redis.clone(), Arc::clone(&self.shared.post_limit));
-        let queue = Arc::new(Queue::new(redis, name.clone(), declared_settings, post_limit));
+        let calculations = self.shared.calculations.clone();
+        let queue = Arc::new(Queue::new(redis, name.clone(), declared_settings, post_limit, calculations));
         queue_handles.insert(name.clone(), Arc::clone(&queue));
         queue
     }

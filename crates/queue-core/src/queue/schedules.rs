@@ -1,20 +1,24 @@
-//! The schedules of a queue: clients and the configuration create, read, pause and delete them; processes that tick load them.
+//! The schedules of a queue: clients and the configuration create, read, pause and delete them.
 
 use std::sync::Arc;
-
-use deadpool_redis::redis::Value;
 
 use crate::{
     error::{Error, Result},
     limits,
     message::{Message, MessageRef, record::EncodedMessage},
-    names::ScheduleName,
-    queue::{Call, Enqueued, Queue, declare::IfAbsent, enqueue::WhenFull, index},
-    redis::{keys, reply, scripts},
+    names::{QueueName, ScheduleName},
+    queue::{
+        Call, Enqueued, Queue,
+        declare::IfAbsent,
+        enqueue::WhenFull,
+        index,
+        load_schedules::{Extent, LoadedSchedules, WhichSchedules},
+    },
+    redis::{keys, scripts},
     schedule::{
         NewSchedule, Schedule,
         rule::Rule,
-        stored::{EncodedSchedule, StoredSchedule, decode_message},
+        stored::{EncodedSchedule, KnownRules, StoredSchedule, are_messages_equal, decode_message},
     },
     time::Timestamp,
 };
@@ -43,40 +47,12 @@ pub enum PutSchedule {
     Existed(Schedule),
 }
 
-/// The schedules that a call reads.
-pub(crate) enum WhichSchedules<'a> {
-    /// The schedules with these names.
-    Named(&'a [ScheduleName]),
-    /// Up to this number of schedules, in the order of their names, after this name.
-    After(&'a str, usize),
-}
-
-/// The parts of each schedule that a call reads.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extent {
-    /// The call reads everything but the message.
-    Brief,
-    /// The call reads the message too.
-    Full,
-}
-
-/// Schedules as one call read them.
-pub(crate) struct LoadedSchedules {
-    /// Redis's time in µs.
-    pub(crate) now_us: u64,
-    /// Whether the queue exists.
-    pub(crate) queue_exists: bool,
-    /// Whether more schedules follow.
-    pub(crate) has_more: bool,
-    /// The schedules that exist, each with the stored text of its message, which is empty unless it was read.
-    pub(crate) schedules: Vec<(StoredSchedule, String)>,
-}
-
 impl Queue {
     /// The maximum number of schedules of a queue.
     pub const MAX_SCHEDULES: usize = limits::MAX_SCHEDULES;
 
-    /// Creates a schedule, or replaces its definition; an equal definition changes nothing. Creates the queue if it does not exist.
+    /// Creates a schedule, or replaces its definition; an equal definition changes nothing, even if the JSON of its data has another form.
+    /// Creates the queue if it does not exist.
     ///
     /// A replaced schedule counts its runs anew; it stays paused if it was paused. A tick that was posted is not posted again.
     ///
@@ -94,46 +70,44 @@ impl Queue {
             return Err(Error::InvalidSchedule { field, problem });
         }
         let (rule, message) = definition.into_parts();
+        let encoded_schedule = EncodedSchedule::of(name, &rule, &message, defined_by == DefinedBy::Configuration);
+        if encoded_schedule.bytes > limits::MAX_BYTES {
+            return Err(Error::TooManyBytes(encoded_schedule.bytes));
+        }
+        let definition = Arc::new(Definition { rule, encoded_schedule, defined_by });
         for _ in 0..MAX_TRIES {
-            let mut loaded_schedules =
-                self.load_schedules(WhichSchedules::Named(std::slice::from_ref(name)), Extent::Full).await?;
-            let now = now(&loaded_schedules);
-            let known_schedule = loaded_schedules.schedules.pop();
-            let is_declared = defined_by == DefinedBy::Configuration;
-            let encoded_schedule = EncodedSchedule::of(name, &rule, &message, is_declared);
-            if encoded_schedule.bytes > limits::MAX_BYTES {
-                return Err(Error::TooManyBytes(encoded_schedule.bytes));
-            }
-            let is_equal = known_schedule.as_ref().is_some_and(|(known_schedule, stored)| {
-                *known_schedule.rule == rule && *stored == encoded_schedule.message
-            });
-            if let Some((known_schedule, message)) = &known_schedule
-                && is_equal
-                && (known_schedule.is_declared || !is_declared)
-            {
-                return self.show_schedule(known_schedule, message, now).map(PutSchedule::Existed);
-            }
-            let tick_floor = known_schedule.as_ref().map_or(now, |(known_schedule, _)| known_schedule.floor(now));
-            let next_tick = match &known_schedule {
-                Some((known_schedule, _)) if is_equal => known_schedule.next.unwrap_or(now),
-                _ => rule.next_after(tick_floor).ok_or_else(|| error_without_ticks(&rule))?,
+            let fetched_schedules = self.fetch_schedule(name, Extent::Full).await?;
+            let (definition, queue) = (Arc::clone(&definition), self.name.clone());
+            let (definition, step) = self
+                .calculations
+                .run(move || {
+                    let step = definition.compare(&queue, fetched_schedules.decode(&KnownRules::new()));
+                    (definition, step)
+                })
+                .await?;
+            let (known_revision, revision, next_tick) = match step? {
+                PutStep::Nothing(schedule) => return Ok(PutSchedule::Existed(*schedule)),
+                PutStep::Store { known_revision, revision, next_tick } => (known_revision, revision, next_tick),
             };
-            let known_revision = known_schedule.as_ref().map_or("", |(known_schedule, _)| &known_schedule.revision);
-            let revision = if is_equal { known_revision.to_owned() } else { format!("{:016x}", rand::random::<u64>()) };
             // The name of the queue is added before the schedule is stored, because a name without schedules is harmless.
             index::add_if_absent(&self.redis, keys::QUEUES_WITH_SCHEDULES, &self.name).await?;
             let was_stored: bool = self
                 .call_declared(IfAbsent::Create, &scripts::PUT_SCHEDULE, |epoch| {
-                    let EncodedSchedule { max_runs, flags, rule, message, bytes } = &encoded_schedule;
+                    let EncodedSchedule { max_runs, flags, rule, message, bytes } = &definition.encoded_schedule;
                     let call = Call::new(&scripts::PUT_SCHEDULE, &self.keys).arg(epoch).arg(name.as_str());
-                    let call = call.arg(known_revision).arg(&revision).arg(max_runs).arg(flags).arg(*bytes);
+                    let call = call
+                        .arg(known_revision.as_deref().unwrap_or_default())
+                        .arg(&revision)
+                        .arg(max_runs)
+                        .arg(flags)
+                        .arg(*bytes);
                     call.arg(rule).arg(message).arg(next_tick.as_millis())
                 })
                 .await?;
             if was_stored {
                 index::add_if_absent(&self.redis, keys::QUEUES_WITH_SCHEDULES, &self.name).await?;
                 if let Some(schedule) = self.schedule(name).await? {
-                    return Ok(match known_schedule {
+                    return Ok(match known_revision {
                         Some(_) => PutSchedule::Existed(schedule),
                         None => PutSchedule::Created(schedule),
                     });
@@ -178,10 +152,15 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn schedule(&self, name: &ScheduleName) -> Result<Option<Schedule>> {
-        let mut loaded_schedules =
-            self.load_schedules(WhichSchedules::Named(std::slice::from_ref(name)), Extent::Full).await?;
-        let now = now(&loaded_schedules);
-        loaded_schedules.schedules.pop().map(|(stored, message)| self.show_schedule(&stored, &message, now)).transpose()
+        let fetched_schedules = self.fetch_schedule(name, Extent::Full).await?;
+        let queue = self.name.clone();
+        let show = move || {
+            let loaded_schedules = fetched_schedules.decode(&KnownRules::new());
+            let now = loaded_schedules.now();
+            let single_schedule = loaded_schedules.into_single()?;
+            single_schedule.map(|(stored, message)| show_schedule(&queue, &stored, &message, now)).transpose()
+        };
+        self.calculations.run(show).await?
     }
 
     /// The schedules that come after a name, in the order of their names, up to `limit` and 4 MiB, and whether more follow. `None` if
@@ -191,17 +170,22 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn schedules(&self, after: Option<&ScheduleName>, limit: usize) -> Result<Option<(Vec<Schedule>, bool)>> {
-        let after = after.map_or("", ScheduleName::as_str);
-        let loaded_schedules = self
-            .load_schedules(WhichSchedules::After(after, limit.clamp(1, limits::MAX_SCHEDULES)), Extent::Full)
-            .await?;
-        if !loaded_schedules.queue_exists {
-            return Ok(None);
-        }
-        let now = now(&loaded_schedules);
-        let shown_schedules =
-            loaded_schedules.schedules.iter().map(|(stored, message)| self.show_schedule(stored, message, now));
-        Ok(Some((shown_schedules.collect::<Result<_>>()?, loaded_schedules.has_more)))
+        let which_schedules = WhichSchedules::After(after.map_or("", ScheduleName::as_str), limit);
+        let fetched_schedules = self.fetch_schedules(which_schedules, Extent::Full).await?;
+        let queue = self.name.clone();
+        let show = move || {
+            let loaded_schedules = fetched_schedules.decode(&KnownRules::new());
+            if !loaded_schedules.queue_exists {
+                return Ok(None);
+            }
+            let (now, has_more) = (loaded_schedules.now(), loaded_schedules.has_more);
+            let shown_schedules = loaded_schedules.schedules.into_iter().map(|schedule| {
+                let (stored, message) = schedule?;
+                show_schedule(&queue, &stored, &message, now)
+            });
+            Ok(Some((shown_schedules.collect::<Result<_>>()?, has_more)))
+        };
+        self.calculations.run(show).await?
     }
 
     /// Pauses a schedule: it has no ticks until it is resumed. Returns whether the schedule exists.
@@ -220,12 +204,16 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn resume_schedule(&self, name: &ScheduleName) -> Result<bool> {
         for _ in 0..MAX_TRIES {
-            let mut loaded_schedules =
-                self.load_schedules(WhichSchedules::Named(std::slice::from_ref(name)), Extent::Brief).await?;
-            let now = now(&loaded_schedules);
-            let Some((stored, _)) = loaded_schedules.schedules.pop() else { return Ok(false) };
-            let next_tick = if stored.has_ended() { None } else { stored.rule.next_after(stored.floor(now)) };
-            match self.change_schedule(name, "resume", Some((&stored.revision, next_tick))).await? {
+            let fetched_schedules = self.fetch_schedule(name, Extent::Brief).await?;
+            let find_next_tick = move || {
+                let loaded_schedules = fetched_schedules.decode(&KnownRules::new());
+                let now = loaded_schedules.now();
+                let Some((stored, _)) = loaded_schedules.into_single()? else { return Ok::<_, Error>(None) };
+                let next_tick = if stored.has_ended() { None } else { stored.rule.next_after(stored.floor(now)) };
+                Ok(Some((stored.revision, next_tick)))
+            };
+            let Some((revision, next_tick)) = self.calculations.run(find_next_tick).await?? else { return Ok(false) };
+            match self.change_schedule(name, "resume", Some((&revision, next_tick))).await? {
                 Some(true) => return Ok(true),
                 Some(false) => {}
                 None => return Ok(false),
@@ -266,10 +254,10 @@ impl Queue {
     ///
     /// The errors of [`enqueue`](Self::enqueue).
     pub async fn run_schedule(&self, name: &ScheduleName) -> Result<Option<Message>> {
-        let mut loaded_schedules =
-            self.load_schedules(WhichSchedules::Named(std::slice::from_ref(name)), Extent::Full).await?;
-        let now = now(&loaded_schedules);
-        let Some((_, text)) = loaded_schedules.schedules.pop() else { return Ok(None) };
+        let which_schedules = WhichSchedules::Named(std::slice::from_ref(name));
+        let loaded_schedules = self.load_schedules(which_schedules, Extent::Full).await?;
+        let now = loaded_schedules.now();
+        let Some((_, text)) = loaded_schedules.into_single()? else { return Ok(None) };
         let message = decode_message(&text).ok_or_else(|| Error::unexpected("malformed message of a schedule"))?;
         let encoded_message = EncodedMessage::of(&message).posted_by(name).scheduled_at(now);
         let answers = self.send(&[encoded_message], WhenFull::RefuseAll, None).await?;
@@ -282,90 +270,81 @@ impl Queue {
             other => Err(Error::unexpected(other)),
         }
     }
+}
 
-    fn show_schedule(&self, stored: &StoredSchedule, message: &str, now: Timestamp) -> Result<Schedule> {
-        let message = decode_message(message)
-            .ok_or_else(|| Error::unexpected(format_args!("malformed message of schedule {}", stored.name)))?;
-        Ok(Schedule {
-            name: stored.name.clone(),
-            queue: self.name.clone(),
-            message,
-            paused: stored.is_paused,
-            declared: stored.is_declared,
-            next_at: next_ticks(stored, now),
-            last_at: stored.last_at,
-            last_message: stored.last_id.clone().map(MessageRef::Id),
-            runs: stored.runs,
-            rule: Rule::clone(&stored.rule),
-        })
-    }
+/// A definition of a schedule, in the form in which it is stored.
+struct Definition {
+    rule: Rule,
+    encoded_schedule: EncodedSchedule,
+    defined_by: DefinedBy,
+}
 
-    pub(super) async fn load_schedules(&self, which: WhichSchedules<'_>, extent: Extent) -> Result<LoadedSchedules> {
-        self.load_known_schedules(which, extent, |_, _| None).await
-    }
+/// The next step of a call that defines a schedule.
+enum PutStep {
+    /// The definition is equal to the stored one, so nothing is to be stored.
+    Nothing(Box<Schedule>),
+    /// The definition is to be stored.
+    Store {
+        /// The revision of the stored definition; `None` if the schedule does not exist.
+        known_revision: Option<String>,
+        /// The revision of the definition that is to be stored.
+        revision: String,
+        /// The first tick of the definition.
+        next_tick: Timestamp,
+    },
+}
 
-    /// Checks the stored parts of a schedule, and returns the problem; `None` if there is no problem.
-    pub(super) async fn problem_of_schedule(&self, name: &str) -> Result<Option<String>> {
-        let call = Call::new(&scripts::SCHEDULES, &self.keys).arg("full").arg("names").arg(name);
-        let mut answer: Vec<Value> = self.call(&scripts::SCHEDULES, call).await?;
-        let parts = answer.split_off(answer.len().min(3));
-        let (_, state, next, message): (String, String, String, String) = reply::decode(Value::Array(parts))?;
-        if state.is_empty() {
-            let is_gone = next.is_empty() && message.is_empty();
-            return Ok((!is_gone).then(|| "a tick or a message, but no state".into()));
-        }
-        let Ok(stored) = StoredSchedule::decode(name, &state, &next, |_, _| None) else {
-            return Ok(Some("its state can't be read".into()));
+impl Definition {
+    /// Compares the definition with the stored one.
+    fn compare(&self, queue: &QueueName, loaded: LoadedSchedules) -> Result<PutStep> {
+        let now = loaded.now();
+        let Some((known_schedule, message)) = loaded.into_single()? else {
+            return Ok(PutStep::Store {
+                known_revision: None,
+                revision: new_revision(),
+                next_tick: self.next_tick_after(now)?,
+            });
         };
-        if decode_message(&message).is_none() {
-            return Ok(Some("its message is missing or can't be read".into()));
+        if *known_schedule.rule != self.rule || !are_messages_equal(&message, &self.encoded_schedule.message) {
+            let next_tick = self.next_tick_after(known_schedule.floor(now))?;
+            let known_revision = Some(known_schedule.revision);
+            return Ok(PutStep::Store { known_revision, revision: new_revision(), next_tick });
         }
-        // A schedule with `end_at` may have ended, because it has no tick after that instant.
-        let may_have_ended = stored.has_ended() || stored.rule.end_at.is_some();
-        Ok(match stored.next {
-            Some(_) if stored.is_paused => Some("paused, but with a next tick".into()),
-            None if !stored.is_paused && !may_have_ended => {
-                Some("neither paused nor ended, but without a next tick".into())
-            }
-            _ => None,
-        })
+        if known_schedule.is_declared || self.defined_by == DefinedBy::Client {
+            let schedule = show_schedule(queue, &known_schedule, &message, now)?;
+            return Ok(PutStep::Nothing(Box::new(schedule)));
+        }
+        // With the same revision, only the flags change.
+        let next_tick = known_schedule.next.unwrap_or(now);
+        let (known_revision, revision) = (Some(known_schedule.revision.clone()), known_schedule.revision);
+        Ok(PutStep::Store { known_revision, revision, next_tick })
     }
 
-    /// Reads schedules. `known` gives the rules that the caller knows, by name and revision, so that they are not parsed again.
-    pub(crate) async fn load_known_schedules(
-        &self,
-        which: WhichSchedules<'_>,
-        extent: Extent,
-        known: impl Fn(&str, &str) -> Option<Arc<Rule>>,
-    ) -> Result<LoadedSchedules> {
-        let extent_text = if extent == Extent::Full { "full" } else { "brief" };
-        let mut call = Call::new(&scripts::SCHEDULES, &self.keys).arg(extent_text);
-        match which {
-            WhichSchedules::Named(names) => {
-                call.push("names");
-                for name in names {
-                    call.push(name.as_str());
-                }
-            }
-            WhichSchedules::After(name, limit) => call = call.arg("after").arg(name).arg(limit),
-        }
-        let mut answer: Vec<Value> = self.call(&scripts::SCHEDULES, call).await?;
-        let found_values = answer.split_off(answer.len().min(3));
-        let (now_us, queue_exists, has_more): (u64, bool, bool) = reply::decode(Value::Array(answer))?;
-        let texts: Vec<String> = reply::decode(Value::Array(found_values))?;
-        let mut schedules = Vec::with_capacity(texts.len() / 4);
-        for four in texts.chunks_exact(4) {
-            let [name, state, next, message] = four else { continue };
-            if !state.is_empty() {
-                schedules.push((StoredSchedule::decode(name, state, next, &known)?, message.clone()));
-            }
-        }
-        Ok(LoadedSchedules { now_us, queue_exists, has_more, schedules })
+    fn next_tick_after(&self, after: Timestamp) -> Result<Timestamp> {
+        self.rule.next_after(after).ok_or_else(|| error_without_ticks(&self.rule))
     }
 }
 
-pub(super) fn now(loaded: &LoadedSchedules) -> Timestamp {
-    Timestamp::from_millis(loaded.now_us / 1_000)
+fn new_revision() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
+/// Returns a schedule as clients read it.
+fn show_schedule(queue: &QueueName, stored: &StoredSchedule, message: &str, now: Timestamp) -> Result<Schedule> {
+    let message = decode_message(message)
+        .ok_or_else(|| Error::unexpected(format_args!("malformed message of schedule {}", stored.name)))?;
+    Ok(Schedule {
+        name: stored.name.clone(),
+        queue: queue.clone(),
+        message,
+        paused: stored.is_paused,
+        declared: stored.is_declared,
+        next_at: next_ticks(stored, now),
+        last_at: stored.last_at,
+        last_message: stored.last_id.clone().map(MessageRef::Id),
+        runs: stored.runs,
+        rule: Rule::clone(&stored.rule),
+    })
 }
 
 /// The next ticks that an answer shows. If the stored tick is later than now, it is the first of them, because the schedule has

@@ -7,8 +7,8 @@ use crate::{
     limits,
     names::ScheduleName,
     queue::{
-        Call, Extent, Queue, WhichSchedules,
-        schedules::{LoadedSchedules, now},
+        Call, Queue,
+        load_schedules::{Extent, LoadedSchedules, WhichSchedules},
     },
     redis::{reply, scripts},
     schedule::{rule::DueTicks, stored::StoredSchedule},
@@ -18,7 +18,7 @@ use crate::{
 /// A plan for the due ticks of one schedule.
 pub(crate) struct Plan<'a> {
     pub(crate) schedule: &'a StoredSchedule,
-    /// The next instant that is stored, as far as the caller knows.
+    /// The next tick that is stored, as far as the caller knows.
     pub(crate) known: Timestamp,
     pub(crate) due: DueTicks,
 }
@@ -45,7 +45,11 @@ pub struct KnownSchedules(LoadedSchedules);
 impl KnownSchedules {
     /// The name and the revision of each schedule, in the order of the names.
     pub fn revisions(&self) -> impl Iterator<Item = (&ScheduleName, &str)> {
-        self.0.schedules.iter().map(|(schedule, _)| (&schedule.name, schedule.revision.as_str()))
+        self.schedules().map(|schedule| (&schedule.name, schedule.revision.as_str()))
+    }
+
+    fn schedules(&self) -> impl Iterator<Item = &StoredSchedule> {
+        self.0.schedules.iter().flatten().map(|(schedule, _)| schedule)
     }
 }
 
@@ -58,11 +62,12 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     #[doc(hidden)]
     pub async fn read_schedules_to_tick(&self) -> Result<KnownSchedules> {
-        let loaded = self.load_schedules(WhichSchedules::After("", limits::MAX_SCHEDULES), Extent::Brief).await?;
-        if loaded.schedules.is_empty() {
+        let which_schedules = WhichSchedules::After("", limits::MAX_SCHEDULES);
+        let loaded_schedules = self.load_schedules(which_schedules, Extent::Brief).await?;
+        if loaded_schedules.schedules.is_empty() {
             self.forget_name_of_schedules().await?;
         }
-        Ok(KnownSchedules(loaded))
+        Ok(KnownSchedules(loaded_schedules))
     }
 
     /// Posts what is due by the clock of a process that knows these schedules: at most `max_posts` messages of each. Returns the
@@ -78,9 +83,9 @@ impl Queue {
         now: Timestamp,
         max_posts: usize,
     ) -> Result<Vec<(ScheduleName, TickOutcome)>> {
-        let plans = known.0.schedules.iter().filter_map(|(schedule, _)| {
+        let plans = known.schedules().filter_map(|schedule| {
             let known = schedule.next?;
-            Some(Plan { schedule, known, due: schedule.rule.plan_due_ticks(known, now, max_posts)? })
+            Some(Plan { schedule, known, due: schedule.rule.plan_due_ticks(known, now)?.with_at_most(max_posts) })
         });
         let plans: Vec<Plan<'_>> = plans.collect();
         if plans.is_empty() {
@@ -98,7 +103,7 @@ impl Queue {
     #[doc(hidden)]
     pub async fn tick_due(&self) -> Result<usize> {
         let known = self.read_schedules_to_tick().await?;
-        let ticked = self.tick_known(&known, now(&known.0), 1).await?;
+        let ticked = self.tick_known(&known, known.0.now(), 1).await?;
         Ok(ticked.iter().filter_map(|(_, ticked)| ticked.posted).sum())
     }
 

@@ -1,10 +1,7 @@
-//! Cron patterns: their fields, and the local times that match them. The crate `croner` parses and evaluates a pattern. This module
-//! adds error texts that name the wrong field, and knows no time zone.
+//! Cron patterns: their fields, and the local times that match them. The crate `croner` parses a pattern. This module adds error texts
+//! that name the wrong field, and knows no time zone.
 
-use croner::{
-    Cron, CronComponent,
-    parser::{CronParser, Seconds, Year},
-};
+use croner::parser::{CronParser, Seconds, Year};
 use jiff::{Span, civil::DateTime};
 use serde::{Deserialize, Serialize};
 use utoipa::{
@@ -12,7 +9,7 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, Type},
 };
 
-use crate::parse_error::ParseError;
+use crate::{parse_error::ParseError, schedule::matching_times::MatchingTimes};
 
 /// The maximum length of a pattern, in bytes.
 const MAX_BYTES: usize = 200;
@@ -41,19 +38,21 @@ const CRON_FIELDS: [(&str, &str, &[&str]); 6] = [
     ),
     (
         "day of the week",
-        "0 to 7 (0 and 7 are Sunday), or sun to sat, 5#2 for the second Friday, 5L for the last one",
+        "0 to 7 (0 and 7 are Sunday), or sun to sat, 5#2 for the second Friday, 5L or friL for the last one",
         &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT", "L"],
     ),
 ];
 /// The index of the field of hours in [`CRON_FIELDS`].
 const HOUR_FIELD: usize = 2;
+/// The index of the field of days of the week in [`CRON_FIELDS`].
+const DAY_OF_WEEK_FIELD: usize = 5;
 
 /// A cron pattern: five fields, or six with seconds first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CronPattern {
     text: String,
-    parsed: Box<Cron>,
+    matching_times: Box<MatchingTimes>,
     hours: Hours,
 }
 
@@ -78,12 +77,12 @@ impl CronPattern {
 
     /// Returns the first local time after `local` that matches the pattern; `None` if no time before the year 2200 matches.
     pub(crate) fn first_match_after(&self, local: DateTime) -> Option<DateTime> {
-        self.parsed.find_next_occurrence(&local, false).ok().filter(|found| found.year() < 2200)
+        self.matching_times.first_match_after(local)
     }
 
     /// Returns the last local time before `local` that matches the pattern; `None` if no time since the year 1901 matches.
     pub(crate) fn last_match_before(&self, local: DateTime) -> Option<DateTime> {
-        self.parsed.find_previous_occurrence(&local, false).ok().filter(|found| found.year() > 1900)
+        self.matching_times.last_match_before(local)
     }
 }
 
@@ -107,35 +106,33 @@ impl TryFrom<String> for CronPattern {
             return Err(ParseError(format!("must be at most {MAX_BYTES} ASCII characters").into()));
         }
         let fields = fields_of(&text)?;
-        let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build();
-        for (index, (field, (name, allowed, words))) in fields.iter().zip(CRON_FIELDS).enumerate() {
-            let wrong_hours = || {
-                let text: String = field.chars().take(40).collect();
-                ParseError(
-                    format!(
-                        "its {name} is \"{text}\", and must be *, {allowed}, a range 1-5, a list 1,2 or a step */5"
-                    )
-                    .into(),
-                )
-            };
-            // croner replaces the names of months and days in every field, so the words are checked here.
-            let letters = field.to_ascii_uppercase();
-            let mut found_words = letters.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
-            if !found_words.all(|word| words.contains(&word)) || field.split(',').any(str::is_empty) {
-                return Err(wrong_hours());
-            }
-            let mut lone_fields = ["0", "0", "0", "*", "*", "*"];
-            lone_fields[index] = field;
-            parser.parse(&lone_fields.join(" ")).map_err(|_| wrong_hours())?;
+        let field_error = |index: usize| {
+            let (name, allowed, _) = CRON_FIELDS[index];
+            let field_start: String = fields[index].chars().take(40).collect();
+            let forms = "a range 1-5, a list 1,2 or a step */5";
+            ParseError(format!("its {name} is \"{field_start}\", and must be *, {allowed}, {forms}").into())
+        };
+        let mut fields_for_croner: Vec<String> = Vec::with_capacity(CRON_FIELDS.len());
+        for (index, field) in fields.iter().enumerate() {
+            let field = if index == DAY_OF_WEEK_FIELD { last_days_of_week(field) } else { Some((*field).to_owned()) };
+            let field = field.filter(|field| has_known_words(field, CRON_FIELDS[index].2));
+            fields_for_croner.push(field.ok_or_else(|| field_error(index))?);
         }
-        let mut parsed_pattern =
-            parser.parse(&fields.join(" ")).map_err(|_| ParseError("must be a cron pattern".into()))?;
-        // croner keeps a byte for each year up to 5000. Years up to 2200 are enough, and bound the search for a match.
-        parsed_pattern.pattern.years = CronComponent::new(1, 2_200, 0, 0);
-        parsed_pattern.pattern.years.parse("*").map_err(|_| ParseError("must be a cron pattern".into()))?;
+        let parser = CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build();
+        let parsed_pattern = parser.parse(&fields_for_croner.join(" ")).map_err(|_| {
+            let is_wrong = |index: &usize| {
+                let mut lone_fields = ["0", "0", "0", "*", "*", "*"];
+                lone_fields[*index] = &fields_for_croner[*index];
+                parser.parse(&lone_fields.join(" ")).is_err()
+            };
+            let wrong_field = (0..CRON_FIELDS.len()).find(is_wrong);
+            wrong_field.map_or_else(|| ParseError("must be a cron pattern".into()), field_error)
+        })?;
+        let matching_times =
+            MatchingTimes::of(&parsed_pattern.pattern).map_err(|_| ParseError("must be a cron pattern".into()))?;
         let hours =
             if fields[HOUR_FIELD].bytes().all(|byte| byte.is_ascii_digit()) { Hours::One } else { Hours::Several };
-        let pattern = Self { text, parsed: Box::new(parsed_pattern), hours };
+        let pattern = Self { text, matching_times: Box::new(matching_times), hours };
         if pattern.first_match_after(FIRST_LOCAL_TIME).is_none() {
             return Err("never matches: there is no such day".into());
         }
@@ -172,6 +169,26 @@ fn fields_of(text: &str) -> Result<Vec<&str>, ParseError> {
         }
     }
     Ok(fields)
+}
+
+/// Whether no item of a field's list is empty, and all words of the field are known. croner replaces the names of months and days in
+/// every field, so it does not check the words.
+fn has_known_words(field: &str, known: &[&str]) -> bool {
+    let letters = field.to_ascii_uppercase();
+    let mut words = letters.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+    words.all(|word| known.contains(&word)) && !field.split(',').any(str::is_empty)
+}
+
+/// Writes the last days of the week in a form that croner reads for names too: `friL` becomes `fri#L`. Returns `None` if an `L` follows
+/// no day, because croner would ignore that `L`.
+fn last_days_of_week(field: &str) -> Option<String> {
+    let (both_days, list) = field.strip_prefix('+').map_or(("", field), |list| ("+", list));
+    let items = list.split(',').map(|item| match item.strip_suffix(['L', 'l']) {
+        Some("" | "#") => None,
+        Some(day) if day.bytes().all(|byte| byte.is_ascii_alphanumeric()) => Some(format!("{day}#L")),
+        _ => Some(item.to_owned()),
+    });
+    Some(format!("{both_days}{}", items.collect::<Option<Vec<_>>>()?.join(",")))
 }
 
 impl PartialSchema for CronPattern {

@@ -1,8 +1,12 @@
 //! Schedules: rules that post messages over time, by a cron pattern or at an interval.
 
+pub(crate) mod calculations;
 mod clock;
 pub(crate) mod cron;
+mod known;
+mod matching_times;
 pub(crate) mod metrics;
+mod preparation;
 pub(crate) mod rule;
 mod scheduler;
 pub(crate) mod stored;
@@ -11,7 +15,7 @@ pub(crate) mod zone;
 #[cfg(test)]
 mod tests;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{RefOr, Schema},
@@ -72,8 +76,23 @@ pub struct NewSchedule {
     pub overlap: Overlap,
 }
 
+/// The fields of a new message that the message of a schedule can't have.
+const REFUSED_FIELDS: [&str; 3] = ["id", "delay", "deliver_at"];
+
+/// Reads the message. The error about an unknown field lists only the fields that the message of a schedule can have.
 fn message<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NewMessage, D::Error> {
-    JsonObject::deserialize(deserializer).map(|JsonObject(message)| message)
+    let read = JsonObject::deserialize(deserializer).map(|JsonObject(message)| message);
+    read.map_err(|error: D::Error| {
+        let text = error.to_string();
+        let Some((unknown, known)) =
+            text.rsplit_once("`, expected one of ").filter(|_| text.starts_with("unknown field"))
+        else {
+            return error;
+        };
+        let names = known.split('`').skip(1).step_by(2).filter(|name| !REFUSED_FIELDS.contains(name));
+        let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+        D::Error::custom(format_args!("{unknown}`, expected one of {}", names.join(", ")))
+    })
 }
 
 /// Returns the schema of a new message without the fields that the message of a schedule can't have.
@@ -81,7 +100,7 @@ fn message_schema() -> Schema {
     let mut schema = NewMessage::schema();
     if let RefOr::T(Schema::Object(message)) = &mut schema {
         message.examples.clear();
-        for field in ["id", "delay", "deliver_at"] {
+        for field in REFUSED_FIELDS {
             message.properties.remove(field);
         }
     }

@@ -1,10 +1,12 @@
 //! The rule of a schedule: at which instants it has ticks, and what happens to ticks that were missed.
 
 use jiff::Timestamp as Instant;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use strum::{EnumString, VariantNames};
 use utoipa::ToSchema;
 
 use crate::{
+    json,
     range::{DurationIn, NumberIn},
     schedule::{cron::CronPattern, zone::Zone},
     time::{Millis, Timestamp},
@@ -54,8 +56,9 @@ pub struct Rule {
 
 /// Defines what happens to ticks that no process could post in time. The newest due tick is current, and not missed, if it is less
 /// than 10 s old.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, EnumString, VariantNames, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Missed {
     /// Missed ticks are dropped.
     Skip,
@@ -66,9 +69,16 @@ pub enum Missed {
     All,
 }
 
+impl<'de> Deserialize<'de> for Missed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        json::read_word(deserializer)
+    }
+}
+
 /// Defines what happens to a tick while the message of an earlier tick is unfinished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, EnumString, VariantNames, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Overlap {
     /// The tick is posted.
     #[default]
@@ -77,8 +87,14 @@ pub enum Overlap {
     Skip,
 }
 
+impl<'de> Deserialize<'de> for Overlap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        json::read_word(deserializer)
+    }
+}
+
 /// The plan for the due ticks of a schedule.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DueTicks {
     /// The instant of the newest tick that the plan covers. The plan must not be carried out before that instant.
     pub(crate) newest: Timestamp,
@@ -134,11 +150,19 @@ impl Rule {
         std::iter::successors(self.next_after(after), |tick| self.next_after(*tick)).take(count).collect()
     }
 
-    /// Returns the plan for the ticks from `stored` (the next tick that Redis has stored) to now; `None` if no tick is due. The plan
-    /// posts at most `max_posts` messages; ticks beyond that number stay due.
-    pub(crate) fn plan_due_ticks(&self, stored: Timestamp, now: Timestamp, max_posts: usize) -> Option<DueTicks> {
+    /// Whether ticks are found by a search, which is too slow for the instant at which a tick is due.
+    pub(crate) fn needs_search(&self) -> bool {
+        self.cron.is_some()
+    }
+
+    /// Returns the plan for the ticks from `stored` (the next tick that Redis has stored) to now; `None` if no tick is due.
+    pub(crate) fn plan_due_ticks(&self, stored: Timestamp, now: Timestamp) -> Option<DueTicks> {
         if stored > now {
             return None;
+        }
+        let following_tick = self.next_after(stored);
+        if following_tick.is_none_or(|following| following > now) {
+            return Some(self.plan_single_tick(stored, following_tick, now));
         }
         let last_tick_before = |before: Timestamp| self.last_before(before).filter(|tick| *tick >= stored);
         let newest_tick = last_tick_before(now + Millis::new(1)).unwrap_or(stored);
@@ -157,17 +181,30 @@ impl Rule {
         if self.overlap == Overlap::Skip {
             posts.drain(..posts.len().saturating_sub(1));
         }
-        if let Some(rest) = posts.get(max_posts).copied() {
-            posts.truncate(max_posts);
-            return Some(DueTicks {
-                newest: posts.last().copied().unwrap_or(newest_tick),
-                valid_until: None,
-                posts,
-                next: Some(rest),
-            });
-        }
         let valid_until = is_current.then(|| newest_tick + CURRENT_FOR);
         Some(DueTicks { newest: newest_tick, valid_until, posts, next: self.next_after(newest_tick) })
+    }
+
+    /// Returns the plan for one due tick, without a search. `following` is the tick after that tick, and not due.
+    pub(crate) fn plan_single_tick(&self, tick: Timestamp, following: Option<Timestamp>, now: Timestamp) -> DueTicks {
+        let is_current = now.since(tick) < CURRENT_FOR;
+        let is_posted = is_current || self.missed != Missed::Skip;
+        DueTicks {
+            newest: tick,
+            valid_until: is_current.then(|| tick + CURRENT_FOR),
+            posts: is_posted.then_some(tick).into_iter().collect(),
+            next: following,
+        }
+    }
+}
+
+impl DueTicks {
+    /// Returns a plan that posts at most `max_posts` messages; ticks beyond that number stay due.
+    pub(crate) fn with_at_most(mut self, max_posts: usize) -> Self {
+        let Some(rest) = self.posts.get(max_posts).copied() else { return self };
+        self.posts.truncate(max_posts);
+        let newest = self.posts.last().copied().unwrap_or(self.newest);
+        Self { newest, valid_until: None, posts: self.posts, next: Some(rest) }
     }
 }
 

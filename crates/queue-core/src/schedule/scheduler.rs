@@ -2,7 +2,7 @@
 //!
 //! Any number of processes may run a scheduler. Each scheduler knows the next tick of each schedule, and calls `tick.lua` when a tick
 //! is due by its estimate of Redis's clock. For each tick, the first call of the script posts the message, and later calls return the
-//! next tick.
+//! next tick. The tick after the next one is found before the next one is due, so that only the call is left when a tick is due.
 
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
@@ -13,16 +13,21 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     error::{Error, Result},
     limits,
     names::{QueueName, ScheduleName},
     outage_log::OutageLog,
-    queue::{Extent, Plan, Queue, Queues, TickOutcome, WhichSchedules},
+    queue::{Extent, Queue, Queues, TickOutcome, WhichSchedules},
     redis::Retry,
-    schedule::{clock::ServerClock, rule::Rule, stored::StoredSchedule},
+    schedule::{
+        calculations::Calculations,
+        clock::ServerClock,
+        known::SchedulesState,
+        preparation::{Orders, PreparedTicks},
+    },
     time::Timestamp,
     wakeup::{OutdatedSchedules, ScheduleChanges, Subscriber, WakeTimers},
 };
@@ -33,8 +38,6 @@ const CHECK_ALL_EVERY: Duration = Duration::from_secs(60);
 const PAUSE_BETWEEN_QUEUES: Duration = Duration::from_millis(5);
 /// The interval at which Redis's clock is read, because it may have stepped.
 const READ_CLOCK_EVERY: Duration = Duration::from_secs(1);
-/// The pause before a tick that was refused is tried again.
-const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(1);
 /// The maximum number of queues whose schedules are read or ticked at a time.
 const MAX_CONCURRENT: usize = 32;
 /// The maximum number of calls for one queue before other queues have their turn.
@@ -49,28 +52,20 @@ pub struct Scheduler {
     changes: Arc<ScheduleChanges>,
     timers: WakeTimers,
     known: Mutex<HashMap<QueueName, Arc<QueueSchedules>>>,
+    /// Orders for the ticks of schedules.
+    orders: Arc<Orders>,
+    /// Runs the calculations of the scheduler, which do not wait for those of requests.
+    calculations: Calculations,
 }
 
 /// The schedules of one queue, as far as this process knows them.
 struct QueueSchedules {
     queue: Arc<Queue>,
     outdated: Mutex<OutdatedSchedules>,
-    /// The state of the schedules. The lock is held while a call for the queue runs.
+    /// Ticks that were found, and that `state` has not taken yet.
+    prepared_ticks: Mutex<Vec<PreparedTicks>>,
+    /// The known schedules. The lock is held while a call for the queue runs.
     state: tokio::sync::Mutex<SchedulesState>,
-}
-
-/// The schedules of one queue, and the estimate of the clock of the queue's server.
-struct SchedulesState {
-    schedules: HashMap<ScheduleName, KnownSchedule>,
-    clock: ServerClock,
-    retry: Retry,
-}
-
-/// A schedule that this process has read.
-struct KnownSchedule {
-    schedule: StoredSchedule,
-    /// The instant before which a refused tick is not tried again.
-    refused_until: Option<Instant>,
 }
 
 impl Scheduler {
@@ -78,7 +73,8 @@ impl Scheduler {
     /// the subscriber.
     pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
         let changes = Arc::clone(subscriber.schedule_changes()?);
-        Some(Self { queues, subscriber, changes, timers: WakeTimers::default(), known: Mutex::default() })
+        let (timers, known, orders) = (WakeTimers::default(), Mutex::default(), Arc::default());
+        Some(Self { queues, subscriber, changes, timers, known, orders, calculations: Calculations::default() })
     }
 
     /// Posts messages until `shutdown`.
@@ -89,6 +85,7 @@ impl Scheduler {
             () = scheduler.check_all_repeatedly() => {}
             () = scheduler.take_changes_repeatedly() => {}
             () = scheduler.watch_clocks() => {}
+            () = scheduler.prepare_ticks() => {}
             () = Arc::clone(&scheduler).tick_due() => {}
         }
     }
@@ -149,10 +146,9 @@ impl Scheduler {
             let Ok(mut state) = queue_schedules.state.try_lock() else { continue };
             let sent = Instant::now();
             // An error is ignored here. If the error lasts, it is logged when a tick is due.
-            if let Ok(loaded) =
-                queue_schedules.queue.load_known_schedules(WhichSchedules::Named(&[]), Extent::Brief, |_, _| None).await
-            {
-                self.observe(&mut state.clock, sent, loaded.now_us);
+            let no_schedules = WhichSchedules::Named(&[]);
+            if let Ok(fetched) = queue_schedules.queue.fetch_schedules(no_schedules, Extent::Brief).await {
+                self.observe(&mut state.clock, sent, fetched.now_us);
             }
         }
     }
@@ -161,9 +157,27 @@ impl Scheduler {
     fn observe(&self, clock: &mut ServerClock, sent: Instant, now_us: u64) {
         if clock.observe(sent, Instant::now(), now_us) {
             let known_schedules = self.known.lock();
-            for (name, of_queue) in known_schedules.iter() {
-                of_queue.outdated.lock().add(OutdatedSchedules::All);
+            for (name, queue_schedules) in known_schedules.iter() {
+                queue_schedules.outdated.lock().add(OutdatedSchedules::All);
                 self.timers.set(name.clone(), Duration::ZERO);
+            }
+        }
+    }
+
+    /// Finds the ticks that are ordered, and hands them to the schedules of their queues.
+    async fn prepare_ticks(&self) {
+        loop {
+            self.orders.wait_for_orders().await;
+            let orders = Arc::clone(&self.orders);
+            // If a calculation panics, its schedules wait until they are read again.
+            let Ok(prepared_ticks) = self.calculations.run(move || orders.carry_out_some()).await else { continue };
+            for (name, ticks) in prepared_ticks {
+                let queue_schedules = self.known.lock().get(&name).cloned();
+                // The schedules of a queue that is no longer known are read again before their next tick.
+                if let Some(queue_schedules) = queue_schedules {
+                    queue_schedules.prepared_ticks.lock().extend(ticks);
+                    self.timers.set(name, Duration::ZERO);
+                }
             }
         }
     }
@@ -193,11 +207,11 @@ impl Scheduler {
     fn schedules_of_queue(&self, name: &QueueName) -> Arc<QueueSchedules> {
         let mut known_schedules = self.known.lock();
         let new = || {
-            let state = SchedulesState { schedules: HashMap::new(), clock: ServerClock::new(), retry: Retry::new() };
             Arc::new(QueueSchedules {
                 queue: self.queues.queue(name),
                 outdated: Mutex::new(OutdatedSchedules::All),
-                state: tokio::sync::Mutex::new(state),
+                prepared_ticks: Mutex::default(),
+                state: tokio::sync::Mutex::new(SchedulesState::new()),
             })
         };
         Arc::clone(known_schedules.entry(name.clone()).or_insert_with(new))
@@ -221,28 +235,32 @@ impl Scheduler {
     /// `None` if the queue has no schedules.
     async fn tick_locked_queue(
         &self,
-        of_queue: &QueueSchedules,
+        queue_schedules: &QueueSchedules,
         state: &mut SchedulesState,
     ) -> Result<Option<Duration>> {
         for _ in 0..MAX_CALLS {
-            let outdated_schedules = mem::take(&mut *of_queue.outdated.lock());
+            let outdated_schedules = mem::take(&mut *queue_schedules.outdated.lock());
             if outdated_schedules != OutdatedSchedules::None
-                && let Err(error) = self.read(&of_queue.queue, state, &outdated_schedules).await
+                && let Err(error) = self.read(&queue_schedules.queue, state, &outdated_schedules).await
             {
-                of_queue.outdated.lock().add(outdated_schedules);
+                queue_schedules.outdated.lock().add(outdated_schedules);
                 return Err(error);
             }
-            if state.schedules.is_empty() {
-                of_queue.queue.forget_name_of_schedules().await?;
+            if state.is_empty() {
+                queue_schedules.queue.forget_name_of_schedules().await?;
                 return Ok(None);
+            }
+            for ticks in mem::take(&mut *queue_schedules.prepared_ticks.lock()) {
+                state.take(ticks);
             }
             let plans = state.plans();
             if plans.is_empty() {
                 state.retry.reset();
-                return Ok(Some(state.pause()));
+                self.orders.add(state.order_ticks(queue_schedules.queue.name()));
+                return Ok(Some(state.pause().unwrap_or(CHECK_ALL_EVERY)));
             }
             let sent = Instant::now();
-            match of_queue.queue.tick(&plans).await {
+            match queue_schedules.queue.tick(&plans).await {
                 Ok((now_us, outcomes)) => {
                     let planned_ticks: Vec<_> = plans
                         .iter()
@@ -252,7 +270,7 @@ impl Scheduler {
                     for ((schedule, planned_ticks, newest), outcome) in planned_ticks.into_iter().zip(outcomes) {
                         self.count_ticks(&outcome, planned_ticks, newest, now_us);
                         let has_changed = state.apply(&schedule, planned_ticks, &outcome);
-                        of_queue.outdated.lock().add(has_changed);
+                        queue_schedules.outdated.lock().add(has_changed);
                     }
                 }
                 Err(Error::OutOfMemory) => {
@@ -270,7 +288,8 @@ impl Scheduler {
     }
 
     async fn read(&self, queue: &Queue, state: &mut SchedulesState, outdated: &OutdatedSchedules) -> Result<()> {
-        let mut found_schedules: HashMap<ScheduleName, KnownSchedule> = HashMap::new();
+        let known_rules = Arc::new(state.rules(outdated));
+        let mut found_schedules = Vec::new();
         let mut last_name = String::new();
         loop {
             let names: Vec<ScheduleName>;
@@ -283,32 +302,32 @@ impl Scheduler {
                 OutdatedSchedules::All => WhichSchedules::After(&last_name, limits::MAX_SCHEDULES),
             };
             let sent = Instant::now();
-            let rule_of = |name: &str, revision: &str| state.rule_of(name, revision);
-            let loaded_schedules = queue.load_known_schedules(which_schedules, Extent::Brief, rule_of).await?;
-            self.observe(&mut state.clock, sent, loaded_schedules.now_us);
-            if let Some((last, _)) = loaded_schedules.schedules.last() {
-                last.name.as_str().clone_into(&mut last_name);
-            }
-            for (schedule, _) in loaded_schedules.schedules {
+            let fetched_schedules = queue.fetch_schedules(which_schedules, Extent::Brief).await?;
+            self.observe(&mut state.clock, sent, fetched_schedules.now_us);
+            let known_rules = Arc::clone(&known_rules);
+            let loaded_schedules = self.calculations.run(move || fetched_schedules.decode(&known_rules)).await?;
+            last_name = loaded_schedules.last_name.unwrap_or_default();
+            for schedule in loaded_schedules.schedules {
+                let (schedule, _) = match schedule {
+                    Ok(schedule) => schedule,
+                    // One damaged schedule does not stop the other ones.
+                    Err(error) => {
+                        warn!(queue = %queue.name(), %error, "a schedule can't be read, so it has no ticks: delete it, and put it again");
+                        continue;
+                    }
+                };
                 let is_orphaned = schedule.is_declared && !queue.declares_schedule(&schedule.name);
-                if is_orphaned && !state.schedules.contains_key(&schedule.name) {
+                if is_orphaned && !state.has(&schedule.name) {
                     let text = "the configuration no longer declares a schedule: it stays until it is deleted";
                     info!(queue = %queue.name(), schedule = %schedule.name, "{text}");
                 }
-                found_schedules.insert(schedule.name.clone(), KnownSchedule { schedule, refused_until: None });
+                found_schedules.push(schedule);
             }
             if !loaded_schedules.has_more {
                 break;
             }
         }
-        match outdated {
-            OutdatedSchedules::All => state.schedules = found_schedules,
-            OutdatedSchedules::Some(changed) => {
-                state.schedules.retain(|name, _| !changed.contains(name));
-                state.schedules.extend(found_schedules);
-            }
-            OutdatedSchedules::None => {}
-        }
+        state.replace(outdated, found_schedules);
         Ok(())
     }
 
@@ -322,77 +341,5 @@ impl Scheduler {
             let lateness_us = now_us.saturating_sub(newest.as_millis() * 1_000);
             metrics.observe_lateness(Duration::from_micros(lateness_us).as_secs_f64());
         }
-    }
-}
-
-impl SchedulesState {
-    /// Returns the rule of a schedule, if the schedule is known with this revision.
-    fn rule_of(&self, name: &str, revision: &str) -> Option<Arc<Rule>> {
-        let known_schedule =
-            self.schedules.get(name).filter(|known_schedule| known_schedule.schedule.revision == revision)?;
-        Some(Arc::clone(&known_schedule.schedule.rule))
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.clock.now_us() / 1_000)
-    }
-
-    /// Returns the plans for schedules that have due ticks, as many plans as fit into one call.
-    fn plans(&self) -> Vec<Plan<'_>> {
-        let (now, instant) = (self.now(), Instant::now());
-        let (mut plans, mut messages, mut bytes) = (Vec::new(), 0, 0);
-        for KnownSchedule { schedule, refused_until } in self.schedules.values() {
-            let Some(known) = schedule.next else { continue };
-            if known > now || refused_until.is_some_and(|until| until > instant) {
-                continue;
-            }
-            let ticks_by_bytes = limits::MAX_BYTES.saturating_sub(bytes) / schedule.bytes.max(1);
-            let runs_left =
-                schedule.rule.max_runs.map_or(u64::MAX, |max| max.unsigned_abs().saturating_sub(schedule.runs));
-            let ticks_by_runs = usize::try_from(runs_left).unwrap_or(usize::MAX);
-            let room_in_call = (limits::MAX_MESSAGES - messages).min(ticks_by_bytes);
-            if plans.len() == limits::MAX_MESSAGES || (room_in_call == 0 && !plans.is_empty()) {
-                break;
-            }
-            let Some(due) = schedule.rule.plan_due_ticks(known, now, room_in_call.min(ticks_by_runs).max(1)) else {
-                continue;
-            };
-            messages += due.posts.len();
-            bytes += due.posts.len() * schedule.bytes;
-            plans.push(Plan { schedule, known, due });
-        }
-        plans
-    }
-
-    /// Applies the outcome of a plan for `planned` ticks to the known schedule. Returns the schedules that must be read again.
-    fn apply(&mut self, name: &ScheduleName, planned: usize, outcome: &TickOutcome) -> OutdatedSchedules {
-        let Some(known) = self.schedules.get_mut(name) else { return OutdatedSchedules::None };
-        if outcome.revision != known.schedule.revision {
-            return OutdatedSchedules::Some([name.clone()].into());
-        }
-        known.schedule.next = outcome.next;
-        let Some(posted) = outcome.posted else { return OutdatedSchedules::None };
-        known.schedule.runs += posted as u64;
-        known.refused_until = None;
-        if posted + outcome.left_out < planned {
-            self.delay_refused_tick(name);
-        }
-        OutdatedSchedules::None
-    }
-
-    fn delay_refused_tick(&mut self, name: &ScheduleName) {
-        if let Some(known) = self.schedules.get_mut(name) {
-            known.refused_until = Some(Instant::now() + PAUSE_AFTER_REFUSAL);
-        }
-    }
-
-    /// Returns the pause until the next tick, or until a refused tick is tried again.
-    fn pause(&self) -> Duration {
-        let (now_us, now) = (self.clock.now_us(), Instant::now());
-        let pauses = self.schedules.values().filter_map(|KnownSchedule { schedule, refused_until }| {
-            let due = Duration::from_micros((schedule.next?.as_millis() * 1_000).saturating_sub(now_us));
-            Some(due.max(refused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))))
-        });
-        pauses.min().unwrap_or(CHECK_ALL_EVERY)
     }
 }

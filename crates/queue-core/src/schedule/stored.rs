@@ -3,10 +3,11 @@
 //! The state is a text with the parts `revision`, `runs`, `last_at`, `last_id`, `max_runs`, flags, the bytes of the message, and the
 //! rule as JSON, with a tab between two parts. `lua/lib/schedule.lua` reads the same format.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     error::{Error, Result},
+    json_equality,
     message::{
         MessageId, NewMessage,
         record::{EncodedMessage, PostedRecord},
@@ -24,6 +25,9 @@ pub(crate) const SKIPS_OVERLAP_FLAG: char = 'o';
 pub(crate) const DECLARED_FLAG: char = 'd';
 /// The flag of a schedule whose message has a group.
 pub(crate) const GROUPED_FLAG: char = 'g';
+
+/// Rules that the caller knows, by the name of the schedule, each with the schedule's revision.
+pub(crate) type KnownRules = HashMap<String, (String, Arc<Rule>)>;
 
 /// The state of a schedule, without its message.
 #[derive(Debug, Clone)]
@@ -44,14 +48,8 @@ pub(crate) struct StoredSchedule {
 }
 
 impl StoredSchedule {
-    /// Decodes the state of a schedule. `known` returns the rule by name and revision if the caller knows the rule, so that the rule
-    /// is not parsed again.
-    pub(crate) fn decode(
-        name: &str,
-        text: &str,
-        next: &str,
-        known: impl Fn(&str, &str) -> Option<Arc<Rule>>,
-    ) -> Result<Self> {
+    /// Decodes the state of a schedule. A rule that the caller knows is not parsed again.
+    pub(crate) fn decode(name: &str, text: &str, next: &str, known: &KnownRules) -> Result<Self> {
         let malformed_error = || Error::unexpected(format_args!("malformed schedule {name}: {text}"));
         let mut parts = text.splitn(8, '\t');
         let mut part = || parts.next().ok_or_else(malformed_error);
@@ -66,9 +64,9 @@ impl StoredSchedule {
             is_paused: flags.contains(PAUSED_FLAG),
             is_declared: flags.contains(DECLARED_FLAG),
             bytes: bytes.parse().map_err(|_| malformed_error())?,
-            rule: match known(name, revision) {
-                Some(rule) => rule,
-                None => Arc::new(serde_json::from_str(rule).map_err(|_| malformed_error())?),
+            rule: match known.get(name) {
+                Some((known_revision, rule)) if known_revision == revision => Arc::clone(rule),
+                _ => Arc::new(serde_json::from_str(rule).map_err(|_| malformed_error())?),
             },
             next: next.parse().ok().map(Timestamp::from_millis),
         })
@@ -114,6 +112,20 @@ impl EncodedSchedule {
             message: format!("{options}\n{record}"),
         }
     }
+}
+
+/// Whether two stored messages of schedules are equal. The JSON of their data may have another form.
+pub(crate) fn are_messages_equal(one: &str, other: &str) -> bool {
+    /// Splits a message into its options, the first line of its record, and its data.
+    fn parts(message: &str) -> Option<(&str, &str, &str)> {
+        let (options, record) = message.split_once('\n')?;
+        let (first_line, data) = record.split_once('\n')?;
+        Some((options, first_line, data))
+    }
+    one == other
+        || parts(one)
+            .zip(parts(other))
+            .is_some_and(|(one, other)| (one.0, one.1) == (other.0, other.1) && json_equality::is_equal(one.2, other.2))
 }
 
 /// Decodes the stored message of a schedule; `None` if Drover did not write the text.

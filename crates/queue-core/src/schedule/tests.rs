@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{
     NewSchedule,
     cron::CronPattern,
+    matching_times::searches,
     rule::{DueTicks, Missed, Rule},
     zone::Zone,
 };
@@ -79,7 +80,7 @@ fn is_last_day(day: DateTime) -> bool {
     day.day() == day.days_in_month()
 }
 
-const SAMPLES: [Sample; 14] = [
+const SAMPLES: [Sample; 16] = [
     Sample { text: "30 2 * * *", minutes: &[30], hours: |h| h == 2, days: any_day, one_hour: true },
     Sample { text: "*/15 2 * * *", minutes: &[0, 15, 30, 45], hours: |h| h == 2, days: any_day, one_hour: true },
     Sample { text: "@daily", minutes: &[0], hours: |h| h == 0, days: any_day, one_hour: true },
@@ -134,6 +135,20 @@ const SAMPLES: [Sample; 14] = [
         minutes: &[0],
         hours: |h| h % 2 == 1,
         days: |d| d.day() % 5 == 1,
+        one_hour: false,
+    },
+    Sample {
+        text: "0,30 1-2 29 2 *",
+        minutes: &[0, 30],
+        hours: |h| h == 1 || h == 2,
+        days: |d| (d.month(), d.day()) == (2, 29),
+        one_hour: false,
+    },
+    Sample {
+        text: "0 0-4 26-28 3 +sun",
+        minutes: &[0],
+        hours: |h| h <= 4,
+        days: |d| d.month() == 3 && (26..=28).contains(&d.day()) && weekday(d) == 0,
         one_hour: false,
     },
 ];
@@ -236,6 +251,18 @@ fn error_of_an_invalid_pattern_names_the_field_and_its_valid_values() {
         ("jan 0 * * *", "its minute is \"jan\""),
         ("0 0 * * 8", "its day of the week is \"8\""),
         ("0 0 * * mon#6", "its day of the week"),
+        ("0 0 * * L", "its day of the week is \"L\", and must be *, 0 to 7"),
+        ("0 0 1,15 * L", "5L or friL for the last one"),
+        ("0 0 * * mon,l", "its day of the week is \"mon,l\""),
+        ("0 0 1 * +L", "its day of the week is \"+L\""),
+        ("0 0 * * L,mon", "its day of the week"),
+        ("0 0 * * #L", "its day of the week"),
+        ("0 0 * * 1-5L", "its day of the week"),
+        ("0 0 * * L-5", "its day of the week"),
+        ("0 0 * * *L", "its day of the week"),
+        ("0 0 * * L#2", "its day of the week"),
+        ("0 0 * * 8L", "its day of the week"),
+        ("0 0 * * febL", "its day of the week"),
         ("0/10 * * * *", "its minute is \"0/10\""),
         ("5-1 * * * *", "its minute"),
         ("*/0 * * * *", "its minute"),
@@ -258,6 +285,44 @@ fn error_of_an_invalid_pattern_names_the_field_and_its_valid_values() {
     }
     assert_eq!(zone("europe/berlin").as_str(), "Europe/Berlin");
     assert_eq!(zone("utc").as_str(), "UTC");
+}
+
+#[test]
+fn last_day_of_the_week_in_a_month_is_written_with_a_name_or_a_number() {
+    let ticks = |text: &str| {
+        let (cron, zone) = (pattern(text).unwrap(), Zone::utc());
+        let start: Instant = "2027-01-01T00:00:00Z".parse().unwrap();
+        let next = std::iter::successors(zone.next(&cron, start), |tick| zone.next(&cron, *tick));
+        next.take(3).map(|tick| tick.to_string()).collect::<Vec<_>>()
+    };
+    let last_fridays = ["2027-01-29T00:00:00Z", "2027-02-26T00:00:00Z", "2027-03-26T00:00:00Z"];
+    for text in ["0 0 * * 5L", "0 0 * * friL", "0 0 * * FRIl", "0 0 * * fri#L", "0 0 25-31 * +friL"] {
+        assert_eq!(ticks(text), last_fridays, "{text}");
+    }
+    for text in ["0 0 * * sunL", "0 0 * * 0L", "0 0 * * 7L"] {
+        assert_eq!(ticks(text), ["2027-01-31T00:00:00Z", "2027-02-28T00:00:00Z", "2027-03-28T00:00:00Z"], "{text}");
+    }
+    assert_eq!(ticks("0 0 * * fri#1,friL"), ["2027-01-29T00:00:00Z", "2027-02-05T00:00:00Z", "2027-02-26T00:00:00Z"]);
+}
+
+/// The ticks of a rare pattern are years apart, so a search that passes each clock change or each day would take milliseconds.
+#[test]
+fn ticks_of_a_rare_pattern_are_found_with_few_searches() {
+    for (text, name) in [
+        ("0 1-2 29 2 +0#5", "Africa/Cairo"),
+        ("0 0-23/1 27 11 +5", "Africa/Cairo"),
+        ("0 */2 29 2 +6#5", "Europe/Berlin"),
+    ] {
+        let (cron, zone) = (pattern(text).unwrap(), zone(name));
+        let before = searches::so_far();
+        let first = zone.next(&cron, "2027-01-01T00:00:00Z".parse().unwrap()).unwrap();
+        assert!(first.to_string().as_str() > "2031", "{text}: {first}");
+        let last = zone.previous(&cron, first).unwrap();
+        assert!(last.to_string().as_str() < "2027", "{text}: {last}");
+        assert_eq!(zone.next(&cron, last), Some(first));
+        let searches = searches::so_far() - before;
+        assert!(searches <= 12, "{text}: {searches} searches");
+    }
 }
 
 fn rule(json: serde_json::Value) -> Rule {
@@ -292,11 +357,8 @@ fn ticks_of_an_interval_are_multiples_since_1970_plus_the_offset_between_start_a
 #[test]
 fn missed_ticks_are_dropped_or_one_or_all_of_them_are_posted_as_the_setting_says() {
     let due = |missed: &str, overlap: &str, stored, now: u64| {
-        rule(json!({"every": "20s", "missed": missed, "overlap": overlap})).plan_due_ticks(
-            instant_at(stored),
-            instant_at(now),
-            1_000,
-        )
+        rule(json!({"every": "20s", "missed": missed, "overlap": overlap}))
+            .plan_due_ticks(instant_at(stored), instant_at(now))
     };
     assert_eq!(due("one", "allow", 100, 99), None);
     for missed in ["skip", "one", "all"] {
@@ -331,15 +393,15 @@ fn missed_ticks_are_dropped_or_one_or_all_of_them_are_posted_as_the_setting_says
 #[test]
 fn at_most_the_last_thousand_missed_ticks_are_posted_and_in_parts_if_they_are_large() {
     let rule = rule(json!({"every": "1s", "missed": "all"}));
-    let plan = rule.plan_due_ticks(instant_at(0), instant_at(100_000), 1_000).unwrap();
+    let plan = rule.plan_due_ticks(instant_at(0), instant_at(100_000)).unwrap();
     assert_eq!(seconds_of(&plan.posts), (99_001..=100_000).collect::<Vec<_>>());
-    let part = rule.plan_due_ticks(instant_at(0), instant_at(100_000), 3).unwrap();
+    let part = plan.with_at_most(3);
     assert_eq!(
         (seconds_of(&part.posts), part.next, part.newest),
         (vec![99_001, 99_002, 99_003], Some(instant_at(99_004)), instant_at(99_003))
     );
     assert_eq!(rule.missed, Missed::All);
-    let rest = rule.plan_due_ticks(instant_at(99_004), instant_at(100_000) + Millis::new(1), 1_000).unwrap();
+    let rest = rule.plan_due_ticks(instant_at(99_004), instant_at(100_000) + Millis::new(1)).unwrap();
     assert_eq!(rest.posts.len(), 997);
 }
 

@@ -28,6 +28,10 @@ static TIME_ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::
 /// The end of all ticks: 2200-01-01, in seconds since 1970.
 const LAST_TICK_SECOND: i64 = 7_258_118_400;
 
+/// More than twice the largest offset from UTC (26 hours), in seconds. Two instants with this distance show their local times in the same
+/// order in every time zone.
+const FAR_SECONDS: i64 = 3 * 86_400;
+
 /// A time zone of the IANA database.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -65,8 +69,14 @@ impl Zone {
                         .to_timestamp(pattern.first_match_after(plus_seconds(zone_offset.to_datetime(from), shift))?)
                         .ok()?;
                     match self.0.following(from).next() {
-                        // If the offset changes before the tick, the tick is searched again from the change on, with the new offset.
-                        Some(change) if change.timestamp() <= tick => (from, shift) = (change.timestamp(), -1),
+                        // If the offset changes before the tick, the tick is searched again from the change on, with the new offset. If
+                        // both the change and the tick are far away, no offset can make an instant between them match.
+                        Some(change) if change.timestamp() <= tick => {
+                            let change = change.timestamp();
+                            let is_far = change.as_second() - from.as_second() >= FAR_SECONDS;
+                            let near_tick = Timestamp::from_second(tick.as_second() - FAR_SECONDS).ok()?;
+                            (from, shift) = (if is_far { change.max(near_tick) } else { change }, -1);
+                        }
                         _ => return Some(tick),
                     }
                 }
@@ -92,13 +102,18 @@ impl Zone {
             Hours::Several => {
                 let mut search_end = before;
                 while search_end.as_second() > 0 {
-                    // `offset` is the offset that is valid in the last second before `until`.
+                    // `zone_offset` is the offset that is valid in the last second before `search_end`.
                     let zone_offset = self.0.to_offset(Timestamp::from_second(search_end.as_second() - 1).ok()?);
                     let tick = zone_offset
                         .to_timestamp(pattern.last_match_before(zone_offset.to_datetime(search_end))?)
                         .ok()?;
                     match self.0.preceding(search_end).next() {
-                        Some(change) if change.timestamp() > tick => search_end = change.timestamp(),
+                        Some(change) if change.timestamp() > tick => {
+                            let change = change.timestamp();
+                            let is_far = search_end.as_second() - change.as_second() >= FAR_SECONDS;
+                            let near_tick = Timestamp::from_second(tick.as_second() + FAR_SECONDS).ok()?;
+                            search_end = if is_far { change.min(near_tick) } else { change };
+                        }
                         _ => return Some(tick),
                     }
                 }

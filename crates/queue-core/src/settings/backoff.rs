@@ -1,9 +1,14 @@
 //! The pause between a failed attempt of a message and the next one. `lua/lib/backoff.lua` computes the pause.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use strum::{EnumString, VariantNames};
 use utoipa::ToSchema;
 
-use crate::{json::JsonObject, range::DurationIn, time::Millis};
+use crate::{
+    json::{self, JsonObject},
+    range::DurationIn,
+    time::Millis,
+};
 
 /// The pause between a failed attempt and the next.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -28,14 +33,21 @@ pub struct Backoff {
 type Pause = DurationIn<0, { Millis::from_days(30).get() }>;
 
 /// The growth of the pause from attempt to attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, EnumString, VariantNames, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Growth {
     /// The pause is always the same.
     Fixed,
     /// The pause doubles with each attempt: 1, 2, 4, 8 times the delay.
     #[default]
     Exponential,
+}
+
+impl<'de> Deserialize<'de> for Growth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        json::read_word(deserializer)
+    }
 }
 
 /// The JSON of a back-off. A member that is absent or null has its default.

@@ -256,6 +256,51 @@ async fn equal_definition_of_a_schedule_changes_nothing_and_another_one_replaces
 }
 
 #[tokio::test]
+async fn definition_in_another_form_of_json_changes_nothing_and_another_definition_is_kept_byte_for_byte() {
+    let fixture = TestQueue::new();
+    let put = async |json: &str| {
+        let definition = serde_json::from_str(json).unwrap();
+        match fixture.queue.put_schedule(&schedule_name("s"), definition, DefinedBy::Client).await.unwrap() {
+            PutSchedule::Created(schedule) | PutSchedule::Existed(schedule) => schedule,
+        }
+    };
+    let stored_texts =
+        || ["schedules", "schedule_messages"].map(|key| fixture.redis.command(&format!("HGET drover:{{q}}:{key} s")));
+    let first_json = r#"{"every":"1s","message":{"data":{"a":1,"b":[1,2]}}}"#;
+    put(first_json).await;
+    let texts_before = stored_texts();
+    for json in [
+        r#"{"every":"1s","message":{"data":{ "a": 1, "b": [1, 2] }}}"#,
+        r#"{"message":{"data":{"b":[1,2],"\u0061":1}},"every":1000}"#,
+        r#"{"every":"1s","message":{"data":{"a":1,"b":[1,2]},"priority":0,"headers":{},"ttl":null,"backoff":null}}"#,
+        r#"{"every":"1s","offset":0,"missed":"one","overlap":"allow","start_at":null,"end_at":null,"max_runs":null,
+            "cron":null,"timezone":null,"message":{"data":{"a":1,"b":[1,2]},"headers":null,"priority":null}}"#,
+    ] {
+        put(json).await;
+        assert_eq!(stored_texts(), texts_before, "{json}");
+    }
+    for data in [r#"{ "a": 1.0, "b": [1, 2] }"#, r#"{"a":1,"b":[2,1]}"#, r#"{"a":1,"b":[1,2],"a":1}"#] {
+        put(first_json).await;
+        let texts_before = stored_texts();
+        let replaced_schedule = put(&format!(r#"{{"every":"1s","message":{{"data":{data}}}}}"#)).await;
+        assert_eq!(replaced_schedule.message.data.get(), data);
+        assert_ne!(stored_texts()[0], texts_before[0], "{data}");
+    }
+}
+
+#[tokio::test]
+async fn damaged_schedule_does_not_stop_the_other_ones() {
+    let fixture = TestQueue::new();
+    for name in ["a", "b"] {
+        fixture.put(name, json!({"every": "1s", "message": {"data": name}})).await;
+    }
+    fixture.redis.command("HSET drover:{q}:schedules a x");
+    let _process = start_scheduler(&fixture).await;
+    let posted_messages = fixture.wait_for(1).await;
+    assert!(posted_messages.iter().all(|message| message.schedule.as_ref().unwrap().as_str() == "b"));
+}
+
+#[tokio::test]
 async fn schedule_that_a_client_runs_keeps_its_ticks_and_its_number_of_runs() {
     let fixture = TestQueue::new();
     fixture.put("s", json!({"every": "1d", "message": {"data": 5, "priority": -3}})).await;

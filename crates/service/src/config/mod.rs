@@ -241,7 +241,8 @@ impl<W: Section> Config<W> {
                 Some((_, expected)) => format!("expected {}", expected.replace('`', "")),
                 None => wording::data_mistake(&invalid.problem),
             };
-            let problem = problem.rsplit_once(", and ").map_or(&*problem, |(_, expected)| expected);
+            let expected = problem.strip_prefix("it is ").and_then(|rest| rest.rsplit_once(", and "));
+            let problem = expected.map_or(&*problem, |(_, expected)| expected);
             format!("queues.{pattern}.{}: {problem}", invalid.setting)
         })?;
         self.worker.validate(&self.queues)

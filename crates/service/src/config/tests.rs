@@ -147,7 +147,10 @@ fn mistake_in_a_file_is_reported_with_its_key_and_without_words_of_a_library() {
         ("[api]\ncors_origins = \"https://a\"", "api.cors_origins: is a text, expected a list"),
         ("[traces]\nsample_ratio = \"all\"", "traces.sample_ratio: is a text, expected a number"),
         ("[log]\nformat = 5", "log.format: expected one of pretty, json"),
-        ("[queues.q]\nbackoff = { type = 5 }", "queues.q.backoff.type: expected one of fixed, exponential"),
+        (
+            "[queues.q]\nbackoff = { type = 5 }",
+            "queues.q.backoff.type: is a whole number, expected one of fixed, exponential",
+        ),
         ("[queues.q]\nbackoff = [1]", "queues.q.backoff: is a list, expected a table"),
         ("[queues.q]\nexclusive = 5", "queues.q.exclusive: is a whole number, expected true, false, or"),
         ("[queues.q]\nmax_attempts = \"a\"", "queues.q.max_attempts: is a text, expected a whole number"),
@@ -163,6 +166,15 @@ fn mistake_in_a_file_is_reported_with_its_key_and_without_words_of_a_library() {
         ("[queues.q]\nvisibility_timeout = \"1ms\"", "queues.q.visibility_timeout"),
         ("[queues.q]\nmax_attempts = 0", "queues.q.max_attempts: must be a whole number from 1 to 1000"),
         ("[queues.\"a b\"]\nmax_attempts = 1", "a queue's name"),
+        (
+            "[queues.q.schedules.s]\ncron = \"61 * * * *\"\nmessage.data = 1",
+            "queues.q.schedules.s.cron: its minute is \"61\", and must be *, 0 to 59",
+        ),
+        (
+            "[queues.q.schedules.s]\nevery = \"1m\"\nmissed = 1\nmessage.data = 1",
+            "queues.q.schedules.s.missed: must be one of skip, one, all",
+        ),
+        ("[queues.q.backoff]\ntype = [1]", "queues.q.backoff.type: "),
         ("[api]\nbind = \"0.0.0.0:8080\"", "auth.mode = \"none\""),
         ("[api]\nbind = \"0.0.0.0:8080\"", "target/release/producer-api key"),
         ("[api]\nbind = \"here\"", "api.bind"),

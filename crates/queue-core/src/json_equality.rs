@@ -1,0 +1,122 @@
+//! Compares JSON texts by their meaning: white space, the order of the members of an object, and the escapes in strings do not
+//! matter. Numbers are compared by their digits, so 1 and 1.0 differ.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+/// The depth from which on nested texts are compared byte by byte.
+const MAX_DEPTH: usize = 128;
+
+/// Whether two valid JSON texts have the same meaning. If an object has a member twice, the last one counts.
+pub(crate) fn is_equal(one: &str, other: &str) -> bool {
+    is_equal_within(one.trim_ascii(), other.trim_ascii(), MAX_DEPTH)
+}
+
+/// Compares texts without white space around them, which may be nested to this depth.
+fn is_equal_within(one: &str, other: &str, depth: usize) -> bool {
+    if one == other || depth == 0 {
+        return one == other;
+    }
+    let is_value_equal = |one: &RawValue, other: &RawValue| is_equal_within(one.get(), other.get(), depth - 1);
+    match one.as_bytes().first() {
+        Some(b'{') => {
+            let members =
+                (from_text::<BTreeMap<String, &RawValue>>(one), from_text::<BTreeMap<String, &RawValue>>(other));
+            let (Some(one), Some(other)) = members else { return false };
+            one.len() == other.len()
+                && one.iter().zip(&other).all(|((name, value), (other_name, other_value))| {
+                    name == other_name && is_value_equal(value, other_value)
+                })
+        }
+        Some(b'[') => {
+            let (Some(one), Some(other)) = (from_text::<Vec<&RawValue>>(one), from_text::<Vec<&RawValue>>(other))
+            else {
+                return false;
+            };
+            one.len() == other.len() && one.iter().zip(&other).all(|(one, other)| is_value_equal(one, other))
+        }
+        Some(b'"') => {
+            // A string with half of a surrogate pair can't be decoded, and is equal only to the same text.
+            from_text::<String>(one).is_some_and(|one| from_text::<String>(other).is_some_and(|other| one == other))
+        }
+        _ => false,
+    }
+}
+
+fn from_text<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Option<T> {
+    serde_json::from_str(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn texts_with_the_same_meaning_are_equal_and_others_are_not() {
+        for (one, other) in [
+            (r#"{"a":1,"b":[1,2]}"#, " { \"b\" : [ 1 ,\n2 ] , \"a\" : 1 }\t"),
+            (r#"{"a":{"x":{},"y":[]},"b":null}"#, r#"{"b":null,"a":{"y":[ ],"x":{ }}}"#),
+            (r#""aA\u00e9\n\/""#, "\"a\\u0041é\\u000a/\""),
+            (r#"{"\u0061":"\"","b":true}"#, r#"{"b":true,"a":"\u0022"}"#),
+            ("12345678901234567890.5", " 12345678901234567890.5"),
+            (r#"{"a":1,"a":2}"#, r#"{ "a":1, "a":2 }"#),
+            ("\"\\ud800\"", "\"\\ud800\""),
+            ("true", " true "),
+        ] {
+            assert!(is_equal(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            (r#"{"a":1,"b":[1,2]}"#, r#"{"a":1,"b":[2,1]}"#),
+            (r#"{"a":1}"#, r#"{"a":1.0}"#),
+            ("12345678901234567890.5", "12345678901234567890.4"),
+            (r#"{"a":1,"a":2}"#, r#"{"a":2,"a":1}"#),
+            (r#"["a,b"]"#, r#"["a","b"]"#),
+            ("[[1],[2]]", "[[1,2]]"),
+            (r#"{"a":{"b":1}}"#, r#"{"a":{},"b":1}"#),
+            (r#"" a""#, r#""a""#),
+            (r#""1""#, "1"),
+            ("[]", "{}"),
+            ("null", "false"),
+        ] {
+            assert!(!is_equal(one, other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_nested_deep_is_compared_byte_by_byte() {
+        let nested = |depth: usize, inside: &str| format!("{}{inside}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(is_equal(&nested(127, "1"), &nested(127, " 1")));
+        assert!(!is_equal(&nested(129, "1"), &nested(129, " 1")));
+        let deep = nested(1_000_000, "");
+        assert!(is_equal(&deep, &deep.clone()) && !is_equal(&deep, "[]"));
+    }
+
+    fn json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".*".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::btree_map(".{0,3}", inner, 0..5).prop_map(|map| map.into_iter().collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn texts_with_other_white_space_are_equal_and_texts_of_other_values_are_not(value in json(), other in json()) {
+            let (compact, pretty) = (value.to_string(), serde_json::to_string_pretty(&value).unwrap());
+            prop_assert!(is_equal(&compact, &pretty));
+            prop_assert_eq!(is_equal(&compact, &other.to_string()), value == other);
+        }
+    }
+}
