@@ -33,7 +33,7 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 /// Measures Drover beside its peers
 #[derive(Parser)]
 pub(crate) struct Arguments {
-    /// The folder with the peers' drivers; a peer that can't be installed is skipped
+    /// The folder with the programs that measure the other message queues; one that can't be installed is skipped
     #[arg(long, value_name = "FOLDER", default_value = "bench/peers")]
     peers: PathBuf,
     /// The number of times that each figure is measured

@@ -239,8 +239,8 @@ impl RedisServer {
         });
     }
 
-    /// Returns the number of replicas of the server that confirm writes. A new replica confirms writes only after its first
-    /// acknowledgement.
+    /// Returns the number of replicas of the server that confirm writes. A new replica confirms writes only after it
+    /// has sent its first `REPLCONF ACK`.
     pub fn confirming_replicas(&self) -> usize {
         let info = self.try_command("INFO replication").unwrap_or_default();
         let count_confirming =

@@ -110,8 +110,8 @@ impl ReservedMemory {
     }
 }
 
-/// The text of a response with its reserved memory. The memory returns to the budget when the last part of the text was sent or
-/// dropped.
+/// The text of a response, with the text's share of the memory budget. The share returns to the budget when the last part of the
+/// text was sent or dropped.
 struct CountedText {
     text: Vec<u8>,
     _memory: ReservedMemory,

@@ -183,7 +183,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// Converts the routes into a type without the state. Handlers that take the state can't be added any more.
+    /// Converts the routes into a type without the handlers' shared state. Handlers that take the state can't be added any more.
     #[must_use]
     pub fn without_state(self) -> Routes {
         Routes { state: (), table: self.table }

@@ -83,12 +83,12 @@ impl Heartbeat {
     /// Extends the leases of a runner from now on, until the runner has no leases. The runner's newest leases have the given
     /// visibility timeout.
     pub(crate) fn track(&self, leases: &Arc<TrackedLeases>, visibility_timeout: Millis) {
-        let timeout_before = leases.min_visibility_timeout.fetch_min(visibility_timeout.get(), Ordering::Relaxed);
+        let previous_timeout = leases.min_visibility_timeout.fetch_min(visibility_timeout.get(), Ordering::Relaxed);
         let name = leases.queue.name();
         let is_new_queue = self.tracked.lock().insert(name.clone(), Arc::clone(leases)).is_none();
         // A shorter timeout makes the next beat earlier. A longer timeout does not make the next beat later, because the older
         // leases keep their timeout.
-        if is_new_queue || visibility_timeout.get() < timeout_before {
+        if is_new_queue || visibility_timeout.get() < previous_timeout {
             self.timers.set(name.clone(), visibility_timeout.to_std() / 3);
         }
     }

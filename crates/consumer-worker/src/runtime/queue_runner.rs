@@ -112,7 +112,7 @@ impl QueueRunner {
         loop {
             let ids = self.notifier.cancelled().await;
             self.leases().cancel(|lease| ids.contains(lease.id()));
-            // An early beat of the heartbeat finds a cancelled message that is leased already but is not in the lease set yet.
+            // A message may be cancelled after its lease, but before the lease set has it. The early extension finds such a message.
             self.context.heartbeat.extend_soon(self.queue().name());
         }
     }

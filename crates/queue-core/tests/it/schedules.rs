@@ -279,7 +279,7 @@ async fn definition_in_another_form_of_json_changes_nothing_and_another_definiti
         put(json).await;
         assert_eq!(stored_texts(), texts_before, "{json}");
     }
-    for data in [r#"{ "a": 1.0, "b": [1, 2] }"#, r#"{"a":1,"b":[2,1]}"#, r#"{"a":1,"b":[1,2],"a":1}"#] {
+    for data in [r#"{ "a": 1.0, "b": [1, 2] }"#, r#"{"a":1,"b":[2,1]}"#, r#"{"a":1,"b":[1,2],"a":2}"#] {
         put(first_json).await;
         let texts_before = stored_texts();
         let replaced_schedule = put(&format!(r#"{{"every":"1s","message":{{"data":{data}}}}}"#)).await;
@@ -298,6 +298,8 @@ async fn damaged_schedule_does_not_stop_the_other_ones() {
     let _process = start_scheduler(&fixture).await;
     let posted_messages = fixture.wait_for(1).await;
     assert!(posted_messages.iter().all(|message| message.schedule.as_ref().unwrap().as_str() == "b"));
+    assert!(fixture.queue.delete_schedule(&schedule_name("a")).await.unwrap());
+    fixture.put("a", json!({"every": "1s", "message": {"data": "a"}})).await;
 }
 
 #[tokio::test]

@@ -7,8 +7,9 @@
 --           schedule of this name
 -- Complexity O(log N)
 local name, change = ARGV[1], ARGV[2]
-local schedule = parse_schedule(redis.call('HGET', SCHEDULES, name))
-if not schedule then return false end
+local state = redis.call('HGET', SCHEDULES, name)
+if not state then return false end
+-- A damaged state can be deleted, too.
 if change == 'delete' then
   redis.call('HDEL', SCHEDULES, name)
   redis.call('HDEL', SCHEDULE_MESSAGES, name)
@@ -16,6 +17,8 @@ if change == 'delete' then
   announce_schedule(name)
   return 1
 end
+local schedule = parse_schedule(state)
+if not schedule then return false end
 if (change == 'pause') == has_flag(schedule, 'p') then return 1 end
 if change == 'pause' then
   schedule.flags = schedule.flags .. 'p'

@@ -62,8 +62,8 @@ end
 local key, step, data, sticky_for = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local LIMIT = 1000
 if redis.call('HEXISTS', SIGNALS, key) == 1 then
-  local is_over = release_held(key, LIMIT) and 1 or 0
-  return { step == 'begin' and -1 or 0, is_over }
+  local is_complete = release_held(key, LIMIT) and 1 or 0
+  return { step == 'begin' and -1 or 0, is_complete }
 end
 if step ~= 'begin' then return { 0, 1 } end
 if sticky_for then
@@ -75,7 +75,7 @@ local cut = redis.call('GET', SEQ) or '0'
 local held_count = count_held(key, cut)
 if held_count == 0 then return { 0, 1 } end
 redis.call('HSET', SIGNALS, key, cut .. '\t' .. data)
-local is_over = release_held(key, LIMIT)
+local is_complete = release_held(key, LIMIT)
 -- If this caller does not continue the signal, maintenance does.
-if not is_over then wake_at(now + 1000) end
-return { held_count, is_over and 1 or 0 }
+if not is_complete then wake_at(now + 1000) end
+return { held_count, is_complete and 1 or 0 }
