@@ -96,7 +96,7 @@ pub(crate) struct Leased {
     pub(crate) lease: String,
 }
 
-/// What to do with a lease.
+/// The action that ends a lease.
 #[derive(Clone, Serialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub(crate) enum Action {

@@ -39,7 +39,7 @@ pub(crate) enum ServerFrame {
     Refused {
         /// The id of the message.
         id: String,
-        /// What is wrong and what to do.
+        /// The mistake, and an instruction.
         reason: String,
     },
     /// A message of another user. The page acknowledges it.

@@ -41,7 +41,7 @@ struct Unacknowledged {
     sender: Option<User>,
 }
 
-/// What a message of Drover contains.
+/// The content of a message of Drover.
 enum Content {
     Text {
         from: User,

@@ -41,7 +41,7 @@ struct Options {
     bind: SocketAddr,
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct App {
     drover: Arc<Drover>,
     sessions: Sessions,

@@ -60,10 +60,10 @@ struct Mailbox {
     announced: Option<Instant>,
 }
 
-/// What is in a mailbox.
+/// The content of a mailbox.
 pub(crate) type Content = Option<Arc<Notification>>;
 
-/// What Drover must be told about a user who sent a request.
+/// The facts about a user who sent a request that Drover must be told.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Announcement {
     /// The user has logged in.

@@ -46,7 +46,7 @@ struct Options {
     lease_seconds: u64,
 }
 
-/// What all tasks and requests of the server share.
+/// The state that all tasks and requests of the server share.
 struct App {
     drover: Drover,
     mailboxes: Mailboxes,

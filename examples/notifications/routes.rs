@@ -57,7 +57,7 @@ struct Shown<'a> {
     name: Option<&'a str>,
     data: &'a RawValue,
     created_at: &'a str,
-    /// What the client sends back to acknowledge the notification: the token of the lease. So any server can complete the
+    /// The text that the client sends back to acknowledge the notification: the token of the lease. So any server can complete the
     /// message, and a client can acknowledge only what it has got.
     seen: &'a str,
 }

@@ -34,7 +34,7 @@ pub(crate) enum Error {
     Unreadable {
         /// The method of the call.
         method: &'static str,
-        /// What is wrong with the answer.
+        /// The mistake in the answer.
         reason: String,
     },
 }
@@ -60,7 +60,7 @@ pub(crate) struct Log {
     pub(crate) index: u64,
 }
 
-/// What a mined transaction did.
+/// The effect of a mined transaction.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Receipt {

@@ -59,7 +59,7 @@ pub(super) struct User {
     pub(super) name: String,
     /// The server to which the requests go.
     pub(super) server: String,
-    /// What the next request acknowledges.
+    /// The token that the next request acknowledges.
     pub(super) seen: Option<String>,
     http: Client,
 }

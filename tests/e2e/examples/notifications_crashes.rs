@@ -45,7 +45,7 @@ async fn post_until(is_over: Arc<AtomicBool>, http: Client, base: String, user: 
     posted
 }
 
-/// What a user has received.
+/// The notifications that a user has received.
 #[derive(Default)]
 struct Received {
     /// The number of different notifications, which arrived in their order from 0.

@@ -4,7 +4,7 @@ use serde::Serialize;
 use service::config::{ApiKey, Scope};
 use utoipa::ToSchema;
 
-/// What the client may do. Without API keys, every client may do everything.
+/// The rights of the client. Without API keys, every client may do everything.
 #[derive(Serialize, ToSchema)]
 #[schema(examples(json!({"id": "shop", "scopes": ["enqueue", "read"], "queues": ["mails", "user-*"]})))]
 pub(crate) struct KeyRights {

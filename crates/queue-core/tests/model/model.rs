@@ -57,7 +57,7 @@ pub(crate) struct Model {
     pub(crate) requests: BTreeMap<u8, Request>,
     pub(crate) sticky: BTreeMap<u8, Sticky>,
     pub(crate) schedules: Schedules,
-    /// What each process that ticks knows of the schedules.
+    /// The schedules as each process that ticks knows them.
     pub(crate) known_schedules: BTreeMap<u8, Schedules>,
     /// The number of definitions of schedules that were ever stored.
     pub(crate) definitions: usize,

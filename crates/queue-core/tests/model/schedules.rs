@@ -32,7 +32,7 @@ pub(crate) struct Definition {
     pub(crate) data: usize,
 }
 
-/// What happens to missed ticks.
+/// The treatment of missed ticks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Missed {
     Skip,
@@ -40,7 +40,7 @@ pub(crate) enum Missed {
     All,
 }
 
-/// What happens to a tick while the message of an earlier one is unfinished.
+/// The treatment of a tick while the message of an earlier one is unfinished.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Overlap {
     Allow,

@@ -26,7 +26,7 @@ pub(crate) struct Tick {
     pub(crate) max_posts: usize,
 }
 
-/// What a process knows of the schedules when it ticks.
+/// The knowledge of a process about the schedules when the process ticks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Knowledge {
     /// The process has just read them.
@@ -46,7 +46,7 @@ struct Plan {
     next: Option<Instant>,
 }
 
-/// What a valid plan comes to.
+/// The outcome of a valid plan.
 struct Outcome {
     posted: Vec<(Instant, Number)>,
     refused: Option<Instant>,

@@ -13,7 +13,7 @@ use tokio_tungstenite::{
 
 use super::Chat;
 
-/// What came over the connection.
+/// The events that came over the connection.
 #[derive(Debug)]
 pub(super) enum Event {
     Frame(Value),
