@@ -1,4 +1,4 @@
-//! What people do with the mouse: posting, retrying, purging, pausing.
+//! Actions by mouse: posting, retrying, purging, pausing.
 
 use serde_json::json;
 

@@ -25,7 +25,7 @@ const MESSAGES_OF_A_USER: usize = 40;
 /// The time limit for everything that is left after the last kill.
 const REST: Duration = Duration::from_secs(60);
 
-/// What a user's page knows, and keeps when its connection ends.
+/// The state of a user's page, which stays when the connection of the page ends.
 #[derive(Default)]
 struct History {
     /// The number of messages that were answered "sent".
@@ -128,7 +128,7 @@ impl User {
         self.history.lock().unwrap().sent == self.plan.len()
     }
 
-    /// What this user still misses, if anything. Asserts that nothing was shown twice or in another order.
+    /// Returns the messages that this user still misses, if any. Asserts that nothing was shown twice or in another order.
     fn missing(&self, users: &[Arc<Self>]) -> Option<String> {
         let history = self.history.lock().unwrap();
         for sender in users {
