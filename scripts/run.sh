@@ -79,7 +79,7 @@ if [ -z "${BINARIES:-}" ]; then
     # The build takes minutes, so ports in use are reported before it.
     must_be_free REDIS_PORT "$redis_port"
     must_be_free API_PORT "$(known_port API 8080)"
-    must_be_free WORKER_PORT "$(known_port WORKER 8081)"
+    [ "$needs_worker" = no ] || must_be_free WORKER_PORT "$(known_port WORKER 8081)"
     for port in "${ports[@]}"; do
         must_be_free "$port" "${!port}"
     done
@@ -102,7 +102,7 @@ fi
 
 must_be_free REDIS_PORT "$redis_port"
 must_be_free API_PORT "$api_port"
-must_be_free WORKER_PORT "$worker_port"
+[ "$needs_worker" = no ] || must_be_free WORKER_PORT "$worker_port"
 for port in "${ports[@]}"; do
     must_be_free "$port" "${!port}"
 done

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, TcpStream},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -52,6 +52,35 @@ pub(crate) enum Colours {
     Dark,
 }
 
+/// Starts a chromedriver. Returns the driver, its port, and the rest of its log.
+///
+/// A driver takes a free port of IPv6 and the same port of IPv4, and ends if another program has the port of IPv4. Then another driver
+/// is started.
+fn start_driver() -> (Child, u16, BufReader<ChildStdout>) {
+    const MAX_STARTS: usize = 20;
+    for _ in 0..MAX_STARTS {
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromedriver starts: `make tools` installs it");
+        // The log stays open until the driver ends, because a driver without a reader of its log would stop.
+        let mut log = BufReader::new(driver.stdout.take().unwrap());
+        let mut line = String::new();
+        while log.read_line(&mut line).unwrap() > 0 {
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                let port = port.trim().trim_end_matches('.').parse().unwrap();
+                return (driver, port, log);
+            }
+            line.clear();
+        }
+        driver.wait().unwrap();
+    }
+    panic!("chromedriver ended at each of {MAX_STARTS} starts");
+}
+
 impl Browser {
     /// Starts a browser with an empty profile, as soon as fewer than three of them run.
     pub(crate) async fn start() -> Self {
@@ -72,23 +101,7 @@ impl Browser {
 
     async fn start_in(slot: SemaphorePermit<'static>) -> Self {
         let profile = tempfile::tempdir().unwrap();
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("chromedriver starts: `make tools` installs it");
-        // The log stays open until the driver ends, because a driver without a reader of its log would stop.
-        let mut log = BufReader::new(driver.stdout.take().unwrap());
-        let mut line = String::new();
-        let port = loop {
-            line.clear();
-            assert!(log.read_line(&mut line).unwrap() > 0, "chromedriver ended at its start");
-            if let Some((_, port)) = line.split_once("started successfully on port ") {
-                break port.trim().trim_end_matches('.').parse().unwrap();
-            }
-        };
+        let (driver, port, mut log) = start_driver();
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         let profile_argument = format!("--user-data-dir={}", profile.path().display());
         let arguments = [
