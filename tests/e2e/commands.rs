@@ -243,6 +243,27 @@ fn make_run_reports_a_taken_port_before_it_builds() {
     assert_eq!(programs.calls(), "", "nothing was built");
 }
 
+/// The script stops after the fake build, because there are no binaries.
+#[test]
+fn example_without_a_worker_needs_no_port_for_one() {
+    let taken_port = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken_port.local_addr().unwrap().port().to_string();
+    let free_ports = [(); 3].map(|()| ReservedPort::reserve().number().to_string());
+    for (example, builds) in [("chat", true), ("web3", false)] {
+        let programs = FakePrograms::new().with_call_recorder("cargo");
+        let output = Command::new(root().join("scripts/run.sh"))
+            .env("CARGO", programs.0.path().join("cargo"))
+            .env("CARGO_TARGET_DIR", programs.0.path())
+            .env("EXAMPLE", example)
+            .envs(["REDIS_PORT", "API_PORT", "EXAMPLE_PORT"].into_iter().zip(&free_ports))
+            .env("WORKER_PORT", &taken)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(!programs.calls().is_empty(), builds, "{example}: {stderr}");
+    }
+}
+
 /// `cargo run` of one package would compile its dependencies again with other features than `make run`.
 #[test]
 fn documents_run_the_binaries_that_make_run_builds() {
