@@ -12,10 +12,10 @@ struct Work {
     ms: u64,
     #[serde(default)]
     blocking: bool,
-    /// The number of the last attempt that does not end before its time-out.
+    /// The handler sleeps for a day in the first `hangs` attempts, so that these attempts time out.
     #[serde(default)]
     hangs: u32,
-    /// The number of the last attempt that fails.
+    /// The first `fails` attempts fail.
     #[serde(default)]
     fails: u32,
 }

@@ -196,7 +196,8 @@ impl Job {
         }
     }
 
-    /// Returns the worker's estimate of the time by Redis's clock. The estimate is never later than the clock.
+    /// Returns the worker's estimate of the time by Redis's clock. The estimate is never later than the time by Redis's
+    /// clock.
     pub(crate) fn now(&self) -> Timestamp {
         let elapsed = Millis::new(u64::try_from(self.state.received.elapsed().as_millis()).unwrap_or(u64::MAX));
         self.state.message.started_at.unwrap_or(self.state.message.created_at) + elapsed
@@ -206,8 +207,8 @@ impl Job {
         &self.state.cancel
     }
 
-    /// Returns the instant by which a part of the run that is cancelled now must have ended: the end of the grace, but no later
-    /// than shortly after the time-out of the run.
+    /// Returns the instant by which a part of the run that is cancelled now must have ended: after `grace`, but at most
+    /// [`CLEANUP_AFTER_TIMEOUT`] after the time-out of the run.
     pub(crate) fn must_end_by(&self, grace: Duration) -> tokio::time::Instant {
         let end_of_grace = tokio::time::Instant::now() + grace;
         self.deadline().map_or(end_of_grace, |deadline| end_of_grace.min((deadline + CLEANUP_AFTER_TIMEOUT).into()))
@@ -292,7 +293,7 @@ struct RunState {
 }
 
 impl CancelHandle {
-    /// Cancels the handler. Later calls do not change the reason.
+    /// Cancels the handler. Later calls of `cancel` do not change the reason.
     pub(crate) fn cancel(&self, reason: CancelReason) {
         let _ = self.0.reason.set(reason);
         self.0.token.cancel();
@@ -317,7 +318,7 @@ impl CancelHandle {
         *self.0.extended_until.lock() = until;
     }
 
-    /// Returns whether the handler extended its lease beyond an instant.
+    /// Returns whether the handler extended its lease to an end later than `instant`.
     pub(crate) fn is_extended_beyond(&self, instant: Instant) -> bool {
         self.0.extended_until.lock().is_some_and(|until| until > instant)
     }

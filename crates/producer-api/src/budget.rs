@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use service::config::KeyId;
 
 /// The number by which the free amount of a budget is divided to get the size of a flexible share, so that several flexible
-/// shares fit into the budget. The share gets at least its minimum and at most its maximum.
+/// shares fit into the budget. A flexible share is at least as large as its minimum, and at most as large as its maximum.
 const FLEXIBLE_SHARE_DIVISOR: usize = 8;
 
 /// The client that owns a share of a budget.
@@ -158,7 +158,7 @@ impl Share {
             self.budget.taken.lock().add(self.client.as_ref(), amount - self.amount);
             self.amount = amount;
         } else {
-            // Reducing the amount of a share never fails.
+            // `resize` can't fail when it reduces the share.
             let _ = self.resize(amount);
         }
     }
@@ -171,7 +171,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        // Reducing the amount of a share never fails.
+        // `resize` can't fail when it reduces the share.
         let _ = self.resize(0);
     }
 }

@@ -94,11 +94,11 @@ async fn finish_tasks(tasks: TaskTracker, shutdown: CancellationToken, grace: Du
     Ok(())
 }
 
-/// The pause before declared settings that contradict a queue's messages or schedules are applied again.
+/// The pause before the process tries again to apply declared settings that contradict a queue's messages or schedules.
 const PAUSE_AFTER_CONFLICT: Duration = Duration::from_secs(10);
 
-/// Writes the declared settings and schedules to Redis, and tries again until the write succeeds. Meanwhile, the API serves
-/// requests.
+/// Writes the declared settings and schedules to Redis, and tries again until the write succeeds. The API serves requests
+/// before the write has succeeded, too.
 async fn declare(queues: Queues, shutdown: CancellationToken) {
     let mut retry = Retry::new();
     let mut is_failure_logged = false;

@@ -60,8 +60,8 @@ impl Responder {
         self.json_response(value, expected_bytes, 0)
     }
 
-    /// Creates a response. The function returns an error if the memory budget has neither the size of a large response nor
-    /// `max` left. With a `max` of 0, a response is never refused.
+    /// Creates a response. For a large response, the function returns an error unless the memory budget has the size of
+    /// the response, or at least `max` bytes, left. If `max` is 0, the function never refuses a response.
     fn json_response(&self, value: &impl Serialize, expected_bytes: usize, max: usize) -> Result<Response> {
         let text = serialize_json(value, expected_bytes)?;
         if text.len() <= MAX_UNCOUNTED_BYTES {

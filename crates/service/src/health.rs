@@ -78,7 +78,8 @@ fn decide_readiness(
     let (reasons, warnings): (Vec<_>, Vec<_>) =
         dangers.into_iter().flatten().partition(|danger| danger.prevents_work());
     let texts = |dangers: &[&Danger]| dangers.iter().map(ToString::to_string).collect::<Vec<_>>();
-    // A current outage comes first, and then the dangers that were found earlier, which may have caused the outage.
+    // The reasons begin with a current outage; then follow the dangers that the last examination found, which may have
+    // caused the outage.
     let (mut all, mut all_warnings) = match away {
         Ok(away) => (Vec::new(), away),
         Err(outage) => (vec![outage], Vec::new()),
@@ -99,8 +100,7 @@ fn decide_readiness(
 
 /// The pause between examinations of Redis while the process is ready.
 const EXAMINE_INTERVAL: Duration = Duration::from_secs(30);
-/// The pause between examinations of Redis while the process is not ready. The pause is short, so that `/readyz` soon reports a
-/// recovery.
+/// The pause between examinations of Redis while the process is not ready. A short pause lets `/readyz` report a recovery soon.
 const EXAMINE_INTERVAL_NOT_READY: Duration = Duration::from_secs(1);
 
 /// Examines periodically whether messages are safe with the settings of Redis, and logs each danger once.
@@ -139,8 +139,8 @@ impl RedisHealthMonitor {
         let mut connection = self.subscriber.connection();
         let mut retry = Retry::new();
         let outage = Outage::reported_once();
-        // Without a subscription there is no server to examine, and the subscriber has logged the outage. `wait_for` can't
-        // fail, because this monitor owns a subscriber.
+        // While there is no subscription, the monitor waits: there is no server to examine, and the subscriber has logged
+        // the outage. `wait_for` can't fail, because the monitor owns a subscriber.
         while connection.wait_for(|connected| *connected).await.is_ok() {
             let pause = match self.redis.examine().await {
                 Ok(dangers) => {

@@ -102,8 +102,8 @@ impl Collector for Process {
 
 fn cpu_seconds() -> Option<f64> {
     let process_stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program may contain any character; the name ends at the last closing bracket. The fields 14 and 15 are
-    // utime and stime.
+    // In `/proc/self/stat`, the name of the program may contain any character, and ends at the last closing bracket. The
+    // fields 14 and 15 of `/proc/self/stat` are `utime` and `stime`.
     let (_, after_name) = process_stat.rsplit_once(')')?;
     let ticks = after_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().ok());
     Some(ticks.sum::<Option<f64>>()? / TICKS_PER_SEC)

@@ -47,7 +47,8 @@ pub struct Stop {
 
 /// The time that a service has to stop after a second signal.
 const TIME_TO_STOP_AT_ONCE: Duration = Duration::from_secs(1);
-/// The time limit for dropping tasks. A task that blocks its thread can't be dropped in time.
+/// The time limit for dropping the remaining tasks when a service ends. A task that blocks its thread can't be dropped
+/// in time.
 const TIME_TO_DROP: Duration = Duration::from_millis(100);
 
 /// Runs a service: loads its configuration, starts its log, and runs `service` until it ends. SIGTERM or SIGINT stops the
@@ -124,7 +125,7 @@ where
         }
         result.inspect(|()| info!("{name} stopped"))
     });
-    // Dropping the runtime would wait for tasks that block a thread.
+    // `shutdown_timeout` is called, because dropping the runtime would wait for tasks that block a thread.
     runtime.shutdown_timeout(TIME_TO_DROP);
     result
 }

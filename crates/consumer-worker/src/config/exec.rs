@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 /// The time limit of a handler: 100 ms to 7 days. The `timeout` of a message has a wider range: 1 ms to 7 days.
 pub type HandlerTimeout = DurationIn<100, 604_800_000>;
 
-/// The use that a handler makes of the HTTP response, or of the output of the program.
+/// How a handler uses the body of the HTTP response, or the output of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Output {

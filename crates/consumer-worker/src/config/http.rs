@@ -106,7 +106,7 @@ impl TryFrom<String> for AllowedHost {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, &'static str> {
-        // The error does not repeat the text, which may be a URL with a password.
+        // The error does not repeat the invalid host, which may be a URL with a password.
         let invalid_host = || "not a host; write \"hooks.example.org\", or \"hooks.example.org:8443\"";
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !text.ends_with(']') => (host, Some(port.parse().map_err(|_| invalid_host())?)),
@@ -154,7 +154,7 @@ impl WebhookSecret {
     ///
     /// # Errors
     ///
-    /// Returns the mistake and the number of its line, without the text of the line.
+    /// If a line is not a secret, returns the mistake and the number of the line, but not the text of the line.
     pub fn parse_lines(text: &str) -> Result<Vec<Self>, String> {
         let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
         let parse = |(index, line): (usize, &str)| line.parse().map_err(|error| format!("line {}: {error}", index + 1));
@@ -170,7 +170,7 @@ impl FromStr for WebhookSecret {
         if text == Self::HIDDEN_TEXT {
             return Err("the secret is hidden here, as --print-config does; put the secret itself in".into());
         }
-        // The error does not repeat the text, which may be a secret.
+        // The error does not repeat the invalid text, which may be a mistyped secret.
         let bytes = text.strip_prefix(Self::SECRET_PREFIX).and_then(|rest| STANDARD.decode(rest).ok());
         match bytes {
             Some(bytes) if (24..=64).contains(&bytes.len()) => Ok(Self(bytes)),

@@ -129,8 +129,8 @@ impl HandlerConfig {
         }
     }
 
-    /// Checks that the keys of the handler do not contradict each other. The returned error text continues the path of the
-    /// handler, as in `.concurrency must be …`.
+    /// Checks that the keys of the handler do not contradict each other. The returned error text begins with the rest of
+    /// the wrong key's path, as in `.concurrency must be …`.
     fn validate(&self) -> Result<(), String> {
         match self {
             Self::Http(http) => http.validate(),
@@ -177,13 +177,14 @@ impl Section for Worker {
     }
 }
 
-/// Checks that the settings of the route's queues give its handler the time that it may take.
+/// Checks that no time limit in the settings of the route's queues is shorter than the time limit of the route's
+/// handler.
 fn check_timeout(key: &str, timeout: Millis, route: &Route, queues: &DeclaredSettings) -> Result<(), String> {
     // The check covers the route's own pattern, and narrower queues and patterns that have their own settings.
     let narrower_patterns = queues.patterns().filter(|pattern| route.queue.matches(pattern.as_str()));
     for name in iter::once(&route.queue).chain(narrower_patterns) {
         let declared_settings = queues.for_pattern(name);
-        // Invalid settings are reported by their own validation.
+        // This check skips invalid settings: `DeclaredSettings::validate` reports them.
         let Ok(settings) = declared_settings.settings() else { continue };
         let visibility_timeout = declared_settings.names("visibility_timeout").then_some(*settings.visibility_timeout);
         let run_timeout = settings.timeout.as_deref().copied();

@@ -13,7 +13,7 @@ fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
     Config::load_with(Some(config_file.path()), environment).map_err(|error| error.to_string())
 }
 
-/// Returns a configuration with one route, which has this handler.
+/// Returns a configuration with one route, whose handler has the keys in `handler`.
 fn route_to(handler: &str) -> String {
     format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {{ {handler} }}")
 }

@@ -105,7 +105,7 @@ pub trait IntoEndpoint<S, Args> {
     fn into_endpoint(self, state: &S) -> Endpoint;
 }
 
-/// Type parameter of [`IntoEndpoint`] for an [`Endpoint`].
+/// A marker type, with which an [`Endpoint`] implements [`IntoEndpoint`].
 pub struct IsEndpoint;
 
 impl<S> IntoEndpoint<S, IsEndpoint> for Endpoint {
@@ -114,7 +114,7 @@ impl<S> IntoEndpoint<S, IsEndpoint> for Endpoint {
     }
 }
 
-/// Type parameter of [`IntoEndpoint`] for a value that implements [`Handler`].
+/// A marker type, with which every [`Handler`] implements [`IntoEndpoint`].
 pub struct IsHandler;
 
 impl<S, H: Handler> IntoEndpoint<S, IsHandler> for H {

@@ -57,7 +57,7 @@ impl<S, T: FromRef<S> + Send> FromJob<S> for State<T> {
 
 /// A part of the state, for [`State`]. Every state that can be cloned is a part of itself.
 pub trait FromRef<S> {
-    /// Makes the part from the state.
+    /// Makes a value of this type from the whole state.
     fn from_ref(state: &S) -> Self;
 }
 

@@ -12,16 +12,17 @@ use super::{
 };
 use crate::job::Job;
 
-/// The handlers for a queue, by message name, and their concurrency and weight. Created by [`on`] or [`any`] and passed to
-/// [`Routes::route`].
+/// The handlers for a queue, by message name, and their concurrency and weight. The functions [`on`] and [`any`] create a
+/// `Route`, and [`Routes::route`] takes the `Route`.
 pub struct Route<S> {
     handlers: Vec<NamedHandler<S>>,
     concurrency: Option<usize>,
     weight: Option<u32>,
 }
 
-/// A handler for messages of one name, or for all messages if the name is `None`. The function makes the endpoint of the
-/// handler when the state is known. An invalid name is stored as its error text.
+/// A handler for messages of one name, or for all messages if the name is `None`. The boxed function makes the endpoint
+/// of the handler when the state of the routes is known. For an invalid message name, the error text is stored instead
+/// of the name.
 type NamedHandler<S> = (Result<Option<MessageName>, String>, Box<dyn FnOnce(&S) -> Endpoint + Send>);
 
 /// Routes the messages of this name to this handler.
@@ -79,7 +80,7 @@ pub trait IntoRoute<S, A> {
     fn into_route(self) -> Route<S>;
 }
 
-/// Type parameter of [`IntoRoute`] for a [`Route`].
+/// A marker type, with which a [`Route`] implements [`IntoRoute`].
 pub struct IsRoute;
 
 impl<S> IntoRoute<S, IsRoute> for Route<S> {
@@ -88,7 +89,7 @@ impl<S> IntoRoute<S, IsRoute> for Route<S> {
     }
 }
 
-/// Type parameter of [`IntoRoute`] for a handler of all messages.
+/// A marker type, with which a handler of all messages implements [`IntoRoute`].
 pub struct IsHandlerForAll<A>(PhantomData<A>);
 
 impl<S, A, H: IntoEndpoint<S, A> + Send + 'static> IntoRoute<S, IsHandlerForAll<A>> for H {
@@ -121,7 +122,7 @@ pub struct Routes<S = ()> {
 }
 
 impl Routes {
-    /// Creates an empty set of routes without a state.
+    /// Creates an empty set of routes whose handlers share no state.
     pub fn new() -> Self {
         Self::with_state(())
     }
@@ -134,8 +135,8 @@ impl Default for Routes {
 }
 
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
-    /// Creates an empty set of routes with a state. Handlers get a clone of the state, or of a part of it, as
-    /// [`State`](crate::State).
+    /// Creates an empty set of routes whose handlers share the state `state`. Handlers get a clone of the state, or of
+    /// a part of it, as [`State`](crate::State).
     pub fn with_state(state: S) -> Self {
         Self { state, table: RouteTable::default() }
     }

@@ -11,10 +11,10 @@ use crate::config::Order;
 
 /// The limits of a worker: the number of its leases, and the bytes of their data.
 ///
-/// A runner takes a permit before it leases. The permit covers the free leases up to the wanted number, and the maximum bytes of
-/// one lease call; after the call the runner gives back the unused part of the permit. Runners wait while there is no free
-/// capacity. With strict order the runner of the lowest rank gets the next permit; otherwise the runner that got the fewest
-/// messages in proportion to its weight.
+/// The runner of a queue takes a permit before it leases messages. The permit covers the free leases up to the wanted number,
+/// and the maximum bytes of one lease call; after the call the runner gives back the unused part of the permit. Runners wait
+/// for a permit while there is no free capacity. With strict order the runner of the lowest rank gets the next permit;
+/// otherwise the runner that got the fewest messages in proportion to its weight.
 pub(crate) struct Capacity {
     order: Order,
     shared: Mutex<CapacityState>,
@@ -68,7 +68,7 @@ impl Capacity {
         Arc::new(Self { order, shared: Mutex::new(initial_state) })
     }
 
-    /// Waits for a permit for 1 to `wanted` leases. The future may be dropped at any time.
+    /// Waits for a permit for 1 to `wanted` leases. The future of `take_permit` may be dropped at any time.
     pub(crate) async fn take_permit(self: &Arc<Self>, share: &mut FairShare, wanted: usize) -> Permit {
         loop {
             let permit = {
@@ -88,7 +88,8 @@ impl Capacity {
                 state.waiting.insert(key, Waiter { wanted, permit_sender });
                 permit
             };
-            // The sender is dropped without a permit only when the receiver was dropped.
+            // Waiting for the permit can't fail: the sender is dropped without a permit only after this receiver was
+            // dropped.
             if let Ok(permit) = permit.await {
                 return permit;
             }
@@ -117,7 +118,7 @@ impl Capacity {
                 state.virtual_time = state.virtual_time.max(precedence);
             }
             let permit = self.grant_permit(&mut state, waiter.wanted);
-            // If the runner has just stopped waiting, no runner takes the permit. An untaken permit is dropped after the lock
+            // If the runner has just stopped waiting, `send` returns the permit. A returned permit is dropped after the lock
             // was released, because dropping a permit takes the lock.
             unclaimed_permits.extend(waiter.permit_sender.send(permit).err());
         }
@@ -132,8 +133,8 @@ impl CapacityState {
     }
 }
 
-/// The right to lease `leases` messages with the maximum bytes of one lease call. Dropping the permit gives back the part of
-/// the permit that was not kept.
+/// The right to lease `leases` messages with the maximum bytes of one lease call. Dropping the permit returns the leases and
+/// bytes that were not kept to the free capacity.
 pub(crate) struct Permit {
     capacity: Arc<Capacity>,
     pub(crate) leases: usize,
@@ -141,8 +142,8 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// Keeps this many leases and bytes of the permit, and gives back the rest. The caller [gives back](Capacity::give_back)
-    /// the kept leases later.
+    /// Keeps `leases` leases and `bytes` bytes of the permit, and returns the rest to the free capacity. The caller [gives
+    /// back](Capacity::give_back) the kept leases later.
     pub(crate) fn keep(mut self, share: &mut FairShare, leases: usize, bytes: usize) {
         share.served_per_weight += leases as u128 * FairShare::SERVED_PER_MESSAGE / u128::from(share.weight.get());
         self.leases = self.leases.saturating_sub(leases);
@@ -166,7 +167,7 @@ mod tests {
         FairShare::new(rank, NonZeroU32::new(weight).unwrap())
     }
 
-    /// Two queues compete for one lease, 400 times. Returns how often each queue got the lease.
+    /// Lets two queues compete for one lease 400 times, and returns how often each queue got the lease.
     async fn times_served(order: Order, weights: [u32; 2]) -> [usize; 2] {
         let capacity = Capacity::new(1, ONE_CALL_BYTES, order);
         let (sender, mut turns) = tokio::sync::mpsc::channel(1);
@@ -187,7 +188,8 @@ mod tests {
         let mut served_counts = [0, 0];
         for _ in 0..400 {
             served_counts[turns.recv().await.unwrap()] += 1;
-            // Both tasks wait for a permit again before the next lease is given back.
+            // After the two yields, the tasks of both queues wait for a permit, so that the next lease may go to either
+            // queue.
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
             capacity.give_back(1, 10);
@@ -217,7 +219,7 @@ mod tests {
         permit.keep(&mut first, 1, 50);
         let second = capacity.take_permit(&mut share(1, 1), 9).await;
         assert_eq!(second.leases, 3);
-        // No lease is free. A runner that stops waiting must not lose capacity.
+        // No lease is free. A runner that stops waiting for a permit must not reduce the capacity.
         let mut third_share = share(2, 1);
         let unserved_waiter =
             tokio::time::timeout(std::time::Duration::from_millis(5), capacity.take_permit(&mut third_share, 1));

@@ -25,7 +25,8 @@ use super::{
 };
 use crate::{job::Job, routing::QueueRoutes};
 
-/// The time that the executor waits until the handlers are dropped. A handler that blocks its thread can't be dropped.
+/// The maximum time that a closing executor waits until the cancelled handlers are dropped. A handler that blocks its
+/// thread can't be dropped.
 const TIME_TO_DROP: Duration = Duration::from_millis(200);
 
 /// Runs the handlers of one queue.
@@ -61,7 +62,7 @@ impl Executor {
         metrics: &Arc<QueueMetrics>,
         slots: &Arc<HandlerSlots>,
     ) -> Self {
-        // The channel has room for all leases, so sending a lease never waits.
+        // The channel to the settler has room for all leases, so sending a lease never waits.
         let (pending, to_settle) = mpsc::channel(context.config.max_leases);
         let stop_accepting = CancellationToken::new();
         let settler = Settler {
@@ -111,8 +112,8 @@ impl Executor {
         }
     }
 
-    /// Waits until the handlers have ended, at most for the grace, then drops the handlers that still run, and releases their
-    /// messages.
+    /// Waits until the handlers have ended, at most for `shutdown_grace`, then drops the handlers that still run, and
+    /// releases their messages.
     pub(crate) async fn close(self, context: &WorkerContext, tracked: &TrackedLeases, metrics: &QueueMetrics) {
         let Self { shared, slots: _, jobs, settling, stop_accepting } = self;
         let queue = &tracked.queue;

@@ -51,7 +51,8 @@ impl UnstartedMessage {
 }
 
 impl SlotsState {
-    /// Returns whether a message has waited too long, because handlers have become slow or the process was suspended.
+    /// Returns whether a message has waited too long for a slot, because handlers have become slow or the process was
+    /// suspended.
     fn has_overdue(&self) -> bool {
         self.waiting.front().is_some_and(UnstartedMessage::is_overdue)
     }

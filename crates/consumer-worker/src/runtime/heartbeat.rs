@@ -17,8 +17,8 @@ use tracing::warn;
 
 use super::lease_set::LeaseSet;
 
-/// The delay of an early beat of the heartbeat. Redis's answer to a beat tells which messages are cancelled and which leases
-/// are over.
+/// The delay after which `extend_soon` makes the heartbeat extend the leases of a queue. The answer to the extension
+/// tells which messages are cancelled and which leases are over.
 const EARLY_BEAT_DELAY: Duration = Duration::from_millis(200);
 /// The maximum number of queues whose leases are extended concurrently.
 const MAX_CONCURRENT_EXTENSIONS: usize = 16;
@@ -58,7 +58,8 @@ impl TrackedLeases {
         if leases.is_empty() {
             return;
         }
-        // The heartbeat does not log the error, because the runner gets the same error and logs it. The next beat tries again.
+        // The heartbeat does not log an error of Redis, because the runner gets the same error and logs the error. The next
+        // beat of the heartbeat tries again.
         let Ok(extended) = self.queue.extend(&leases, None).await else { return };
         let mut cancelled_leases: HashSet<&LeaseToken> = HashSet::new();
         for (lease, extended) in leases.iter().zip(extended) {
@@ -66,7 +67,8 @@ impl TrackedLeases {
                 Extended::ToBeCancelled(_) => {
                     cancelled_leases.insert(lease);
                 }
-                // A lease that was settled during the call is no longer in the set: `remove_lost` returns false.
+                // If the lease was settled while Redis answered, the lease is not in the set any more, and
+                // `remove_lost` returns false.
                 Extended::LeaseOver if self.leases.remove_lost(lease) => {
                     warn!(queue = %self.queue.name(), id = %lease.id(), "a lease lapsed while its handler runs");
                 }
@@ -86,8 +88,8 @@ impl Heartbeat {
         let previous_timeout = leases.min_visibility_timeout.fetch_min(visibility_timeout.get(), Ordering::Relaxed);
         let name = leases.queue.name();
         let is_new_queue = self.tracked.lock().insert(name.clone(), Arc::clone(leases)).is_none();
-        // A shorter timeout makes the next beat earlier. A longer timeout does not make the next beat later, because the older
-        // leases keep their timeout.
+        // If the visibility timeout has become shorter, the next beat comes earlier. If the visibility timeout has become
+        // longer, the next beat does not come later, because the older leases keep their timeout.
         if is_new_queue || visibility_timeout.get() < previous_timeout {
             self.timers.set(name.clone(), visibility_timeout.to_std() / 3);
         }
@@ -99,7 +101,7 @@ impl Heartbeat {
         self.timers.set(queue.clone(), EARLY_BEAT_DELAY);
     }
 
-    /// Extends leases periodically until the future is dropped.
+    /// Extends leases periodically until the future of `run` is dropped.
     pub(crate) async fn run(&self) {
         let mut extensions = FuturesUnordered::new();
         loop {

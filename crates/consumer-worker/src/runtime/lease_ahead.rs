@@ -11,15 +11,15 @@ use super::handler_slots::HandlerSlots;
 /// ahead starts within about 10 ms. While handlers take 25 ms or more on average, no message is leased ahead.
 #[derive(Default)]
 pub(crate) struct LeaseAhead {
-    /// Samples within the window: an instant, the number of handlers that had ended by that instant, and the sum of their run
-    /// times.
+    /// The samples of the last [`SAMPLE_WINDOW`](Self::SAMPLE_WINDOW): an instant, the number of handlers that had ended by
+    /// that instant, and the sum of their run times.
     samples: VecDeque<(Instant, u64, Duration)>,
 }
 
 impl LeaseAhead {
     const SAMPLE_WINDOW: Duration = Duration::from_millis(10);
     const MAX_MEAN_RUN_TIME: Duration = Duration::from_millis(25);
-    /// The minimum time between two samples, which bounds the number of samples.
+    /// The minimum time between two samples, which limits the number of samples.
     const MIN_SAMPLE_GAP: Duration = Duration::from_micros(500);
 
     /// Returns the number of messages that may be leased ahead now.

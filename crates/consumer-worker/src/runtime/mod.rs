@@ -85,8 +85,8 @@ pub enum WorkerError {
 
 impl Worker {
     /// Leases messages and runs their handlers until `stop` is cancelled. After a graceful stop, the worker leases no more
-    /// messages, waits for handlers until the end of the grace, and releases the messages of the remaining handlers. After an
-    /// immediate stop, the worker releases the messages of all running handlers, if Redis answers within 0.2 s.
+    /// messages, waits for handlers for at most `shutdown_grace`, and releases the messages of the handlers that still run.
+    /// After an immediate stop, the worker releases the messages of all running handlers, if Redis answers within 0.2 s.
     ///
     /// # Errors
     ///

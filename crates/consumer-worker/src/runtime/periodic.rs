@@ -16,23 +16,23 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(30);
 const INDEX_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 impl WorkerContext {
-    /// Counts the workers periodically. The future of the method never completes.
+    /// Counts the workers periodically. The future of `count_workers` never completes.
     pub(crate) async fn count_workers(&self, queues: &Queues) {
         let mut connection = self.subscriber.connection();
         loop {
-            // After an error, the last number of workers is kept; the runners log the outage of Redis.
+            // If the workers can't be counted, the last number is kept; the runners log the outage of Redis.
             if let Ok(workers) = queues.worker_count().await {
                 self.worker_count.store(workers.max(1), Ordering::Relaxed);
             }
             // Other workers notice a new worker within one pause between two counts, each worker at a random time.
             let pause = COUNT_INTERVAL.mul_f64(rand::random_range(0.75..=1.0));
-            // Waiting for a change can't fail, because the subscriber owns the sender.
+            // `changed` can't fail, because the subscriber owns the sender of the channel.
             let _ = timeout(pause, connection.changed()).await;
         }
     }
 
-    /// Periodically adds missing names of the queues that this process uses to the index. The future of the method never
-    /// completes.
+    /// Periodically adds missing names of the queues that this process uses to the index of queues. The future of
+    /// `maintain_index` never completes.
     pub(crate) async fn maintain_index(&self, queues: &Queues) {
         loop {
             sleep(INDEX_CHECK_INTERVAL).await;
@@ -44,7 +44,7 @@ impl WorkerContext {
     }
 
     /// Reports the existing queues that match patterns to the subscriber: periodically, and after each new subscription,
-    /// because earlier notifications may be lost. The future of the method never completes.
+    /// because earlier notifications may be lost. The future of `discover_queues` never completes.
     pub(crate) async fn discover_queues(&self, queues: &Queues, prefixes: &[String]) {
         let mut connection = self.subscriber.connection();
         let mut pause = self.config.poll_interval.to_std();
@@ -52,7 +52,7 @@ impl WorkerContext {
         loop {
             tokio::select! {
                 () = sleep(pause) => {}
-                // Waiting for a change can't fail, because the subscriber owns the sender.
+                // `changed` can't fail, because the subscriber owns the sender of the channel.
                 _ = connection.changed() => if !*connection.borrow_and_update() {
                     continue;
                 }

@@ -20,9 +20,9 @@ use super::{
 };
 use crate::routing::QueueRoutes;
 
-/// The maximum time for which a suspect message is the only new lease of its runner. A suspect message fails at its next lapse,
-/// and its handler may be what kills the workers. After the runner has leased a suspect message, it leases nothing else until
-/// the handler of the message has ended, so that no other message of the queue fails, too.
+/// The maximum time that a runner leases no other message after a suspect message. A message is suspect if its next lapse makes
+/// it fail, because its handler may be what kills the workers. Until the handler of a suspect message has ended, its runner
+/// leases no other message, so that no other message of the queue fails with the suspect message.
 const SUSPECT_MESSAGE_TIME_LIMIT: Duration = Duration::from_secs(1);
 
 /// The runner of one queue. An idle runner has only one task and a notifier. A runner starts its executor for the first lease,
@@ -90,8 +90,8 @@ impl QueueRunner {
         &self.tracked.leases
     }
 
-    /// Leases messages and runs their handlers until the worker stops or the queue is deleted. Handlers that still run then may
-    /// end within the grace; the messages of handlers that have not ended are released with no attempt spent.
+    /// Leases messages and runs their handlers until the worker stops or the queue is deleted. At the end, running handlers may
+    /// end within `shutdown_grace`; then the messages of handlers that have not ended are released with no attempt spent.
     ///
     /// Returns an error if the queue has the layout of another version of Drover.
     pub(crate) async fn run(self) -> Result<RunnerEnd, Error> {
@@ -112,7 +112,8 @@ impl QueueRunner {
         loop {
             let ids = self.notifier.cancelled().await;
             self.leases().cancel(|lease| ids.contains(lease.id()));
-            // A message may be cancelled after its lease, but before the lease set has it. The early extension finds such a message.
+            // A message may be cancelled after Redis has leased it, but before the lease set contains its lease. The early extension
+            // by the heartbeat finds a message that was cancelled at that time.
             self.context.heartbeat.extend_soon(self.queue().name());
         }
     }
@@ -123,7 +124,8 @@ impl QueueRunner {
         }
     }
 
-    /// Puts unstarted messages back into their queue. The leases of these messages keep their capacity until Redis answers.
+    /// Returns messages whose handlers have not started to their queue. The leases of the returned messages keep their
+    /// capacity until Redis answers.
     async fn return_unstarted(&self, messages: Vec<UnstartedMessage>) {
         if messages.is_empty() {
             return;
@@ -139,13 +141,13 @@ impl QueueRunner {
         let result = self.lease_repeatedly(&mut executor).await;
         self.return_unstarted(self.slots.take_waiting()).await;
         // `return_lost_leases` undoes the leases of an earlier lease call whose answer was lost. If Redis is not available,
-        // the leases of that call lapse.
+        // the leases whose answer was lost will lapse.
         let _ = self.queue().return_lost_leases().await;
         if let Some(executor) = executor {
             executor.close(&self.context, &self.tracked, &self.metrics).await;
         }
         // The worker ends its ownership of an exclusive queue, so that the next owner need not wait for the owner timeout. If Redis
-        // is not available, the next owner has to wait.
+        // is not available, the next owner waits for the owner timeout.
         if result.as_ref().is_ok_and(|end| *end == RunnerEnd::Stopped) {
             let _ = self.queue().end_ownership(&self.context.consumer).await;
         }
@@ -218,7 +220,8 @@ impl QueueRunner {
                 Err(Error::NoSuchQueue) => {
                     drop(permit);
                     outage.record_success(&self.context, self.queue());
-                    // Handlers that still run have lost their leases. An early beat finds these leases and stops the handlers.
+                    // The queue does not exist, so its handlers that still run have lost their leases. An early extension
+                    // by the heartbeat finds the lost leases and stops their handlers.
                     self.context.heartbeat.extend_soon(self.queue().name());
                     if self.lifetime == Lifetime::Queue {
                         return Ok(RunnerEnd::QueueDeleted);

@@ -134,8 +134,8 @@ mod tests {
         let ran = run_time(Some(Millis::from_secs(1)), late).await;
         let lease_ends = Duration::from_secs(1) + Queue::RUN_TIMEOUT_GRACE.to_std();
         assert!(ran > Duration::from_secs(1) && ran + TIME_TO_SETTLE <= lease_ends + timer_error, "{ran:?}");
-        // The paused clock does not affect `Job`, which reads the real clock; so the runs whose time-out is late or absent come
-        // last.
+        // Tokio's paused clock does not affect `Job`, which reads the real clock; so the runs whose time-out is late or absent
+        // come last.
         for timeout in [None, Some(Millis::from_secs(10))] {
             let ran = run_time(timeout, soon).await;
             assert!(ran >= soon + TIME_TO_STOP && ran <= soon + TIME_TO_STOP + timer_error, "{ran:?}");

@@ -49,8 +49,8 @@ impl Settler {
     /// Settles leases in batches: leases that arrive during a call are settled by the next call.
     ///
     /// Settling is idempotent, so a failed call is repeated until Redis answers. Leases keep their capacity until they are
-    /// settled, so the number of unsettled leases is bounded. The future of the method completes when all senders were dropped
-    /// or no more leases are accepted; then leases that can't be settled within a short time will lapse.
+    /// settled, so the number of unsettled leases is bounded. The future of `run` completes when all senders were dropped, or
+    /// when no more leases are accepted; leases that can't be settled within a short time after that will lapse.
     pub(crate) async fn run(self, mut pending: mpsc::Receiver<PendingSettlement>) {
         let mut batch = Vec::new();
         let mut closed_since = None;
@@ -162,8 +162,8 @@ pub(crate) async fn release_leases(queue: &Queue, mut leases: Vec<LeaseToken>, m
     }
 }
 
-/// Puts unstarted messages back into their queue. The call is repeated until Redis answers; when the worker stops, the call is
-/// repeated only for a short time.
+/// Returns messages whose handlers have not started to their queue. A failed call to Redis is repeated until Redis answers;
+/// when the worker stops, the call is repeated only for a short time.
 pub(crate) async fn undo_leases(queue: &Queue, leases: &[LeaseToken], stop: &Stop) {
     let mut retry = Retry::new();
     let mut stopped_since = None;

@@ -93,7 +93,8 @@ async fn program_that_prints_without_end_is_stopped() {
     assert_eq!(failure.code, "result_too_large");
     assert!(failure.message.contains("output = \"ignore\""), "{failure:?}");
     assert!(start.elapsed() < Duration::from_secs(10), "the handler does not wait for the program");
-    // The first program prints one byte too many and exits by itself; the second prints the maximum.
+    // The first program prints one byte more than a result may have, and exits by itself; the second program prints the
+    // maximum.
     assert_eq!(failure_for_good(run("head -c 65537 /dev/zero | tr '\\0' 1").await).code, "result_too_large");
     assert_eq!(result(run("head -c 65536 /dev/zero | tr '\\0' 1").await).len(), 65_536);
     assert_eq!(result(run_with("head -c 10000000 /dev/zero", &json!({"output": "ignore"})).await), "null");
@@ -142,7 +143,7 @@ async fn processes_that_a_program_leaves_behind_neither_delay_its_message_nor_su
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
     let start = Instant::now();
-    // The remaining processes keep stdout and stderr open.
+    // The child processes that outlive the program keep its stdout and stderr open.
     let script = format!("sh -c 'echo $$ > {}; sleep 100' & sleep 100 & sleep 0.2; echo 1", file.display());
     assert_eq!(result(run(&script).await), "1");
     wait_until_ended(&pids(&file, 1));

@@ -85,7 +85,7 @@ async fn busy_receiver_decides_the_pause_before_the_next_attempt() {
         let Outcome::RetryAfter(_, after) = outcome else { panic!("{outcome:?}") };
         assert_eq!(after, Duration::from_secs(pause));
     }
-    // A pause of zero, an invalid value, and the header with another status are ignored.
+    // The handler ignores `Retry-After` if its value is zero or invalid, or if the status is not 429 or 503.
     for (status, asked) in [("429 Slow", "0"), ("429 Slow", "soon"), ("500 Broken", "7")] {
         failure_with_retry(
             HookServer::answering(answer(status, &format!("retry-after: {asked}\r\n"), "")).post().await,

@@ -226,7 +226,7 @@ async fn requests_over_tls_use_http_2_and_go_only_to_trusted_receivers() {
         ("not_connected", true),
         "{failure:?}"
     );
-    // The certificate is for the host name and not for the address.
+    // The receiver's certificate is for the host name `localhost` and not for the address 127.0.0.1.
     let handler_by_address = json!({"type": "http", "url": format!("https://127.0.0.1:{port}/"), "ca_file": ca_file});
     let failure = failure_with_retry(routes(&handler_by_address).handle(TestJob::new("q", &1).job()).await);
     assert!(failure.message.contains("for another name"), "{failure:?}");

@@ -19,7 +19,7 @@ use crate::{Setup, completed, start, wait_until_active};
 async fn handlers_that_block_every_thread_let_no_lease_lapse() {
     let fixture = start(6, |job: Job| async move {
         let number: u64 = job.message().data.get().parse().unwrap();
-        // The handlers block both threads for three times the visibility timeout.
+        // Two handlers block both threads of the runtime for three times the visibility timeout.
         if number < 2 {
             thread::sleep(Duration::from_secs(3));
         } else {
@@ -55,7 +55,7 @@ async fn worker_with_blocking_handlers_stops_in_time_and_releases_their_messages
     let message = queue.read(&ids).await.unwrap().remove(0).unwrap();
     // The handler ends before the assertions, because a test with blocked threads does not end.
     may_handlers_end.store(true, Ordering::Relaxed);
-    // The grace is 1 s.
+    // The worker's `shutdown_grace` is 1 s.
     assert!(took < Duration::from_secs(8), "{took:?}");
     assert_eq!((message.state, message.attempts_made, message.lapses), (State::Waiting, 0, 0));
 }

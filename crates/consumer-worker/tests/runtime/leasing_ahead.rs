@@ -18,7 +18,8 @@ use crate::{TestWorker, completed, start_with};
 /// Settings that make a queue keep all completed messages.
 const KEEP_ALL_COMPLETED: &str = r#"{"retention":{"completed":{"count":100000}}}"#;
 
-/// A handler that takes a few microseconds, or hangs while `hang` is set. A `Handlers` counts how many handlers run at once.
+/// A handler that takes a few microseconds, or hangs while `hang` is set. The fields of `Handlers` count how many handlers
+/// run at once.
 #[derive(Default)]
 struct Handlers {
     running: AtomicUsize,
@@ -97,7 +98,7 @@ async fn a_worker_that_stops_returns_messages_that_it_has_not_started() {
     handlers.wait_until_ended(&fixture, 5_000).await;
     handlers.hang.store(true, Ordering::SeqCst);
     let (queue, _redis) = fixture.stop().await;
-    // At most four handlers hung. The hanging handlers were dropped after the grace.
+    // At most four handlers hung. The hanging handlers were dropped after the worker's `shutdown_grace`.
     let counts = queue.status().await.unwrap().unwrap().counts;
     assert_eq!(counts.active, 0);
     let waiting_messages = queue.list(State::Waiting, 1_000, None).await.unwrap().messages;
@@ -139,8 +140,8 @@ async fn exclusive_and_limited_queues_lease_nothing_ahead() {
         {
             sleep(Duration::from_millis(5)).await;
         }
-        // A message that was leased ahead would have been returned by now, and its field of `runs` would contain `bw`: undone (b)
-        // by `undo_leases`, and waiting (w).
+        // If a message had been leased ahead, the worker would return it to the queue within 200 ms, and the value of the message
+        // in the Redis hash `runs` would contain `bw`: undone (b) by `undo_leases`, and waiting (w).
         sleep(Duration::from_millis(200)).await;
         let runs = fixture.redis.command("HVALS drover:{q}:runs");
         assert!(!runs.contains("\tbw"), "{settings}: {runs:.500}");

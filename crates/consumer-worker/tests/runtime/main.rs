@@ -334,7 +334,8 @@ async fn handlers_that_outlast_the_grace_release_their_messages_with_no_attempt_
     let states: Vec<State> = messages.iter().map(|message| message.state).collect();
     assert_eq!(states, [State::Completed, State::Waiting, State::Waiting, State::Waiting, State::Waiting]);
     assert!(messages[1..].iter().all(|message| message.attempts_made == 0 && message.lapses == 0));
-    // The messages are ready at once, before their leases would have lapsed, and in their order.
+    // The released messages are ready at once, before their leases would have lapsed, and in the order in which they
+    // were posted.
     let request = queue_core::LeaseRequest::new(ConsumerId::issue(), 10);
     let second_deliveries = queue.lease(&request).await.unwrap().deliveries;
     assert_eq!(second_deliveries.iter().map(|delivery| delivery.message.id.clone()).collect::<Vec<_>>(), ids[1..]);

@@ -77,7 +77,7 @@ async fn queue_deleted_while_its_handlers_run_is_served_again_when_it_is_created
         }
         completed()
     };
-    // The grace would stop the handler, too, but only after the test has failed.
+    // The end of `shutdown_grace` would stop the handler, too, but only after the time limit of the test.
     let setup = Setup { shutdown_grace: Millis::from_secs(60), ..Setup::default() };
     let fixture = setup.start(Routes::new().route("user-*", handler));
     fixture.post_to("user-1", "stuck").await;

@@ -83,8 +83,8 @@ impl From<StreamedEvent<'_>> for sse::Event {
     }
 }
 
-/// Returns the event with this id. If `id` is `None`, the event gets an empty id, which makes the client forget the last id
-/// that it received.
+/// Returns the server-sent event `event` with the id `id`. If `id` is `None`, the event gets an empty id, which makes the
+/// client forget the last id that the client received.
 pub(crate) fn with_id(event: sse::Event, id: Option<EventId>) -> sse::Event {
     event.id(id.map(|id| id.to_string()).unwrap_or_default())
 }

@@ -35,7 +35,7 @@ pub(crate) fn parse_body<T: Body>(body: &[u8]) -> Result<T> {
     parse(body, |error| errors::not_json(wording::document_mistake(error)))
 }
 
-/// Parses one line of NDJSON. The caller adds the line's number to an error.
+/// Parses one line of NDJSON. The caller of `parse_line` adds the number of the line to an error.
 pub(crate) fn parse_line<T: Body>(line: &[u8]) -> Result<T> {
     parse(line, |error| {
         errors::line_not_json(format_args!("{}, at column {}", wording::value_mistake(error), error.column()))
@@ -91,8 +91,8 @@ fn field_error(path: &Path, error: &Error) -> FieldError {
     if let Some(member) = member {
         pointer = format!("{pointer}/{}", segment(&member));
     }
-    // If `parse_part` reported the mistake, the text begins with the path within the part. The path within the part is appended
-    // to the pointer.
+    // If `parse_part` reported the mistake, the error text begins with the path within the part of the body, which is appended
+    // to the pointer of the part.
     match detail.strip_prefix("at ").and_then(|rest| rest.split_once(": ")) {
         Some((within, detail)) if within.is_empty() || within.starts_with('/') => {
             FieldError { pointer: pointer + within, detail: detail.to_owned() }

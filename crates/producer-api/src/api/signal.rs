@@ -27,7 +27,7 @@ pub(crate) struct StickySignal {
     /// The hold key of the signal, for which messages wait.
     #[schema(inline)]
     pub(crate) key: SignalKey,
-    /// The data of the signal, which released messages show as their signal.
+    /// The data of the signal, which each released message has in its field `signal`.
     #[schema(required, value_type = Value)]
     pub(crate) data: Option<Box<RawValue>>,
     /// The instant until which newly posted messages with the key are not held.

@@ -102,7 +102,8 @@ impl Guard {
         parameters: Option<&RawPathParams>,
     ) -> Option<Response> {
         let Some(endpoint) = self.endpoints.find(method, path) else {
-            // The request is refused even if the router knows the method, because no scope is registered for it.
+            // The request is refused even if the router has a handler for the method, because no scope is registered
+            // for the method.
             let allow_header = [(header::ALLOW, self.endpoints.allowed_methods(path))];
             return Some((StatusCode::METHOD_NOT_ALLOWED, allow_header).into_response());
         };

@@ -7,7 +7,7 @@ pub(crate) mod guard;
 pub(crate) mod issue;
 pub(crate) mod keyring;
 
-/// Which clients may use this process.
+/// The clients that may use this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     /// Every client may use the process.

@@ -57,7 +57,7 @@ mod tests {
 
     use super::*;
 
-    /// The maximum size of all files together, which a browser loads at first.
+    /// The maximum total size of the dashboard's files in bytes; a browser loads all of them at first.
     const MAX_BYTES: usize = 150 * 1_000;
 
     #[test]
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn files_are_loaded_only_from_this_server_and_write_text_only_as_text() {
         for file in FILES.iter() {
-            // The name of the SVG namespace is the only URL.
+            // The test removes the name of the SVG namespace, the only URL that a file may contain.
             let content = file.content.replace("http://www.w3.org/2000/svg", "");
             let forbidden = [
                 "://",

@@ -12,25 +12,26 @@ use crate::auth::{
     endpoint::{Endpoint, RequiredScope},
 };
 
-/// The error codes that every operation may answer.
+/// The error codes that the response of every operation may have.
 const COMMON_REFUSALS: [Code; 4] = [Code::BadRequest, Code::MalformedRequest, Code::ForeignHost, Code::Internal];
-/// The error codes that every operation under `/v1` may answer.
+/// The error codes that the response of every operation under `/v1` may have.
 const V1_REFUSALS: [Code; 4] = [Code::InvalidQuery, Code::RequestTimeout, Code::Overloaded, Code::Unavailable];
-/// The error codes for path parameters. The code `not_found` is among them, because an empty parameter or a parameter with a
-/// slash changes the path.
+/// The error codes for path parameters. A path parameter can cause `not_found`, because an empty parameter or a parameter
+/// with a slash changes the path.
 const PARAMETER_REFUSALS: [(&str, [Code; 2]); 4] = [
     ("{queue}", [Code::InvalidQueueName, Code::NotFound]),
     ("{id}", [Code::InvalidId, Code::NotFound]),
     ("{key}", [Code::InvalidSignalKey, Code::NotFound]),
     ("{name}", [Code::InvalidScheduleName, Code::NotFound]),
 ];
-/// The error codes that every operation with a body may answer.
+/// The error codes that the response of every operation with a request body may have.
 const BODY_REFUSALS: [Code; 4] =
     [Code::InvalidJson, Code::IncompleteBody, Code::BodyTooLarge, Code::UnsupportedMediaType];
-/// The error codes that every `POST` operation without a body may answer.
+/// The error codes that the response of every `POST` operation without a request body may have.
 const NO_BODY_REFUSALS: [Code; 4] =
     [Code::UnexpectedBody, Code::IncompleteBody, Code::BodyTooLarge, Code::ForeignOrigin];
-/// The error codes that every operation that needs a key may answer; if it needs a scope, also `forbidden`.
+/// The error codes that the response of every operation that needs a key may have; an operation that needs a scope also
+/// has `forbidden`.
 const KEY_REFUSALS: [Code; 2] = [Code::Unauthorized, Code::RateLimited];
 
 /// One operation of the API: its registration, and the description that `complete` completes.

@@ -52,7 +52,8 @@ impl FromRequest<App> for OptionalJsonBody {
     }
 }
 
-/// An absent body, or an empty JSON object, which some clients send instead. Any other body is refused.
+/// The extractor of operations without a body: it accepts no body, or an empty JSON object, which some clients send
+/// instead, and refuses any other body.
 pub(crate) struct NoBody;
 
 impl FromRequest<App> for NoBody {
@@ -92,8 +93,8 @@ impl FromRequest<App> for BatchBody {
     }
 }
 
-/// Refuses a request from a page of another origin. A browser lets any page send a request without a body. If the API has no
-/// keys, a request without a body could purge a queue. Only browsers send the header `Origin`.
+/// Refuses a request from a page of another origin. A browser lets any web page send a request without a body to any server.
+/// If the API has no keys, a request without a body could purge a queue. Only browsers send the header `Origin`.
 fn refuse_cross_origin(headers: &HeaderMap, app: &App) -> Result<()> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let is_configured = app.limits.cors_origins.iter().any(|known| known.as_header() == origin);
@@ -103,7 +104,7 @@ fn refuse_cross_origin(headers: &HeaderMap, app: &App) -> Result<()> {
     if is_configured || is_same_host { Ok(()) } else { Err(errors::CROSS_ORIGIN.into()) }
 }
 
-/// Refuses a compressed body with its own error, because the JSON parser would report invalid JSON.
+/// Refuses a compressed body with a specific error, because the JSON parser would only report invalid JSON.
 fn refuse_encoded(headers: &HeaderMap) -> Result<()> {
     let is_plain = |encoding: &HeaderValue| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
     if headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {

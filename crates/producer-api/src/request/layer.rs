@@ -75,9 +75,9 @@ impl<S: Service<Request, Response = Response>> Service<Request> for RequestServi
 }
 
 impl RequestLayer {
-    /// Marks the client as trusted if the path of its request would need a key. No new connection displaces the connection of a
-    /// trusted client. A request for health or metrics does not make the client trusted. The function is called only if the API
-    /// has no keys.
+    /// For an API without keys: marks the client of a request as trusted if the path of the request would need a key. No new
+    /// connection displaces the connection of a trusted client. A request for health or metrics does not make the client
+    /// trusted.
     fn note_trusted(&self, request: &Request) {
         let path = request.extensions().get::<MatchedPath>();
         if path.is_some_and(|path| !self.endpoints.needs_no_key(path.as_str()))

@@ -65,7 +65,7 @@ where
     /// Drops the received bytes, and then reads and drops the rest of the body.
     pub(crate) async fn drain(&mut self) {
         (self.frame, self.partial_line) = (Bytes::new(), Vec::new());
-        // Reducing the amount of a share never fails.
+        // `resize` can't fail when it reduces the share.
         let _ = self.share.resize(0);
         while let Some(Ok(_)) = self.stream.next().await {}
     }
@@ -101,7 +101,7 @@ where
             Some(line.into())
         };
         self.partial_line = Vec::new();
-        // Reducing the amount of a share never fails.
+        // `resize` can't fail when it reduces the share.
         let _ = self.share.resize(0);
         self.is_too_long = false;
         Line { number: self.count, text }

@@ -70,13 +70,13 @@ impl FromRequestParts<App> for SchedulePath {
     }
 }
 
-/// Parses a parameter of the path. `invalid` is the error code for an invalid parameter.
+/// Parses the path parameter `name`; `invalid` is the error code for an invalid parameter.
 async fn parameter<T: FromStr<Err: Display>>(parts: &mut Parts, name: &str, invalid: Code) -> Result<T> {
     const NOT_UTF_8: &str = "percent-encoded bytes in the path must be UTF-8";
     let text = match RawPathParams::from_request_parts(parts, &()).await {
         Ok(all) => all.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).unwrap_or_default(),
-        // The rejection names the first parameter whose encoding is wrong. For the name of a queue, an empty text is parsed
-        // instead, whose error says which names are valid.
+        // The rejection names the first parameter whose encoding is wrong. If the encoding of a queue name is wrong, an
+        // empty text is parsed instead of the name, so that the error says which names are valid.
         Err(rejection) => match rejection.body_text() {
             text if text.contains("`id`") => return Err(Problem::new(Code::InvalidId, NOT_UTF_8)),
             text if text.contains("`key`") => return Err(Problem::new(Code::InvalidSignalKey, NOT_UTF_8)),

@@ -35,8 +35,8 @@ const DOCS_POLICY: (HeaderName, HeaderValue) = (
     ),
 );
 
-/// The header that allows browsers to cache the files of Swagger UI for an hour. The files change only with the version of
-/// Drover.
+/// The header that allows browsers to cache the files of Swagger UI for an hour. The files of Swagger UI change only with
+/// the version of Drover.
 const CACHE_ONE_HOUR: (HeaderName, HeaderValue) =
     (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
 

@@ -79,29 +79,29 @@ async fn every_route_needs_a_key_or_is_registered_as_open() {
     let (key, keyring) = key(Scope::ALL.to_vec());
     let endpoints = endpoints();
     assert!(endpoints.all().count() > 20);
-    // The router `open` has no keys, so it answers every request without a key. The router `guarded` has one key, with all
-    // scopes.
-    let (open, guarded) = (router(&app(Keyring::default())), router(&app(keyring)));
+    // The router `open_router` has no keys, so it answers every request without a key. The router `guarded_router` has one
+    // key, with all scopes.
+    let (open_router, guarded_router) = (router(&app(Keyring::default())), router(&app(keyring)));
     let paths: BTreeSet<&str> = endpoints.all().map(|(path, _)| path).collect();
     for path in paths {
         for method in ALL_METHODS {
             let endpoint = endpoints.find(&method, path);
-            let response = send(&open, &method, path, None).await;
+            let response = send(&open_router, &method, path, None).await;
             assert_eq!(response.status() == StatusCode::METHOD_NOT_ALLOWED, endpoint.is_none(), "{method} {path}");
-            let status_without_key = send(&guarded, &method, path, None).await.status();
+            let status_without_key = send(&guarded_router, &method, path, None).await.status();
             assert_eq!(
                 status_without_key == StatusCode::UNAUTHORIZED,
                 !endpoints.needs_no_key(path),
                 "{method} {path}: {status_without_key}"
             );
-            let answer_with_key = send(&guarded, &method, path, Some(&key)).await;
+            let answer_with_key = send(&guarded_router, &method, path, Some(&key)).await;
             assert_eq!(answer_with_key.status(), response.status(), "{method} {path}");
             let allow_header = |response: &Response| response.headers().get(header::ALLOW).cloned();
             assert_eq!(allow_header(&answer_with_key), allow_header(&response), "{method} {path}");
         }
     }
-    assert_eq!(send(&guarded, &Method::GET, "/nowhere", None).await.status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(send(&guarded, &Method::GET, "/v1/nowhere", Some(&key)).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(send(&guarded_router, &Method::GET, "/nowhere", None).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(send(&guarded_router, &Method::GET, "/v1/nowhere", Some(&key)).await.status(), StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

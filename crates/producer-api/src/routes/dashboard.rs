@@ -1,4 +1,5 @@
-//! The dashboard and the start page. Their files need no key, because they contain no data: the page reads all data over the API.
+//! The routes of the dashboard and of the start page. The files of the dashboard need no key, because the files contain no data:
+//! the page reads all data over the API.
 
 use axum::{
     extract::{Path, State},
@@ -13,7 +14,8 @@ use crate::{
     dashboard::{self, DASHBOARD_PAGE, START_PAGE},
 };
 
-/// Allows the page to load only files of this server, to send requests only to this server, and to write no text as HTML.
+/// The content security policy of the dashboard: the page may load files only from this server, send requests only to
+/// this server, and write no text as HTML.
 const POLICY: (HeaderName, HeaderValue) = (
     header::CONTENT_SECURITY_POLICY,
     HeaderValue::from_static(
@@ -22,8 +24,8 @@ const POLICY: (HeaderName, HeaderValue) = (
     ),
 );
 
-/// Browsers keep the files, and ask before each use whether they have changed, so that the modules of two versions of Drover
-/// never run together.
+/// The header that makes browsers cache the dashboard's files but ask before each use whether the files have changed, so
+/// that the modules of two versions of Drover never run together.
 const ASK_BEFORE_USE: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
 
 pub(super) fn register(routes: Routes) -> Routes {
@@ -31,7 +33,7 @@ pub(super) fn register(routes: Routes) -> Routes {
         .tag("service")
         .add_file("/", get(async |app, headers| respond(app, &headers, START_PAGE)))
         .add_file("/dashboard", get(async |app, headers| respond(app, &headers, DASHBOARD_PAGE)))
-        // The path is relative, because a proxy may add a prefix to the paths.
+        // The target of the redirect is relative, because a proxy may add a prefix to the paths.
         .add_file("/dashboard/", get(async || Redirect::permanent("../dashboard")))
         .add_file("/dashboard/{file}", get(file))
 }

@@ -106,8 +106,8 @@ async fn fill_page(
         let page = queue.list_page(position.state, filter, wanted_count, bytes_left, position.cursor.as_deref()).await;
         let page = page.map_err(errors::queue_error)?;
         if page.bytes > bytes_left && !messages.is_empty() {
-            // A call returns at least one message. A message that is too large for the rest of the page is left to the next
-            // page.
+            // `list_page` returns at least one message, however large. A message that is too large for the rest of the page
+            // is left to the next page.
             break;
         }
         messages.extend(page.messages);

@@ -176,12 +176,12 @@ impl ChunkWriter<'_> {
         let is_single = messages.len() == 1;
         let enqueue_outcomes = self.queue.enqueue(messages).await;
         self.active_at = Instant::now();
-        // Reducing the amount of a share never fails.
+        // `resize` can't fail when it reduces the share.
         let _ = self.chunk_share.resize(0);
         match enqueue_outcomes {
             Ok(enqueue_outcomes) => self.summary.count_messages(&enqueue_outcomes),
-            // A single message is refused if its stored form exceeds the limit of Redis calls. The stored form may be larger
-            // than the line.
+            // A single message is refused if its stored form is larger than a call to Redis may be. The stored form of a
+            // message may be larger than its NDJSON line.
             Err(error @ (Error::TooManyMessages(_) | Error::TooManyBytes(_))) if is_single => {
                 self.summary.add_refused_line(self.last_line, errors::enqueue_error(error));
             }

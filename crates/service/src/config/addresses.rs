@@ -116,7 +116,7 @@ impl TryFrom<String> for HttpUrl {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        // The error does not repeat the text, which may contain a password.
+        // The error does not repeat the invalid URL, which may contain a password.
         let url = Url::parse(&text).map_err(|error| format!("{error}; write it as https://example.org/hook"))?;
         match url.scheme() {
             "http" | "https" => Ok(Self(url)),
@@ -138,7 +138,7 @@ impl Serialize for HttpUrl {
 }
 
 /// The URL of a collector that takes OTLP over HTTP: `http://127.0.0.1:4318`, or with a path. Logs and errors mask the user and
-/// the password.
+/// the password of the URL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "HttpUrl")]
 pub struct OtlpEndpoint(HttpUrl);
@@ -321,7 +321,7 @@ mod tests {
             assert_eq!(format!("{path:?}"), serde_json::to_value(&path).unwrap());
             format!("{path:?} {path}")
         };
-        // Tests run in the folder of the crate.
+        // Tests run in the folder of the crate, so `Cargo.toml` is an existing file.
         for path in ["/nowhere/keys.toml", "./keys.toml", "../keys.toml", "Cargo.toml"] {
             assert_eq!(shown_path(path), format!("{path} {path}"));
         }

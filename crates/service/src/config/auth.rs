@@ -143,7 +143,8 @@ impl ApiKey {
             return Err(format!("the key {} is for no queue; write queues = [\"*\"] for all", self.id));
         }
         let Some(limit) = self.rate_limit else { return Ok(()) };
-        // The response headers that report the rate limit count in seconds.
+        // The duration must be whole seconds, because the response headers with the rate limit state the duration in
+        // seconds.
         if *limit.duration < Millis::from_secs(1) || limit.duration.get() % 1_000 != 0 {
             return Err(format!("rate_limit of the key {}: duration must be whole seconds, 1 s to 24 h", self.id));
         }
@@ -226,7 +227,7 @@ impl TryFrom<String> for KeyHash {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, &'static str> {
-        // The error does not repeat the text, which may be the key itself.
+        // The error does not repeat the invalid hash, which may be the API key itself.
         const EXPECTED: &str = "not the hash of a key; expected \"sha256:\" and 64 hexadecimal digits, as the command \
                                 `producer-api key` (in a clone: target/release/producer-api key) prints it beside the key";
         let digits = text.strip_prefix(Self::ALGORITHM_PREFIX).ok_or(EXPECTED)?;

@@ -25,9 +25,9 @@ const KEYS_OF_FILES: [&[&str]; 3] =
 /// combination of separators.
 const MAX_WORDS: usize = 9;
 
-/// Reads Drover's variables. Variables that set whole tables are sorted before variables that set keys in the tables. Variables
-/// of other programs are ignored. Returns an error if a variable of Drover is not UTF-8, sets the same key as another variable,
-/// names a file that can't be read, or has the name of a key but with wrong underscores.
+/// Reads Drover's variables. Variables that set whole tables are sorted before variables that set keys in the tables. The
+/// variables of other programs are ignored. Returns an error if a variable of Drover is not UTF-8, sets the same key as another
+/// variable, names a file that can't be read, or has the name of a key but with wrong underscores.
 pub(super) fn settings<W: Section>(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Vec<Variable>, String> {
@@ -82,7 +82,7 @@ fn path_of(rest: &str) -> (Vec<String>, bool) {
 }
 
 fn read_file(variable: &str, file: &str) -> Result<String, String> {
-    // The error does not repeat the path, which may be a misplaced secret.
+    // The error does not repeat the value of the variable, which should be a path but may be a misplaced secret.
     let content = fs::read_to_string(file).map_err(|error| {
         let reason =
             if error.kind() == std::io::ErrorKind::InvalidData { "it is not UTF-8".into() } else { error.to_string() };

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{sources::DEFAULT_FILE, tests::load};
 
-/// Returns all keys in `config/default.toml`, including the keys in comments. A key has another value than its default if
-/// [`other_value`] returns another value.
+/// Returns all keys in `config/default.toml`, including the keys in comments. Each key has the value that [`other_value`]
+/// makes from its default.
 fn every_key() -> Value {
     let mut text = String::new();
     for line in DEFAULT_FILE.lines() {
@@ -24,7 +24,7 @@ fn every_key() -> Value {
     }
     let hash = "a".repeat(64);
     let mut all = other_value(toml::from_str(&text.replace("sha256:…", &format!("sha256:{hash}"))).unwrap());
-    // `other_value` leaves booleans as they are.
+    // `other_value` does not change booleans.
     all["dashboard"]["enabled"] = false.into();
     all
 }
@@ -90,7 +90,8 @@ fn environment_can_set_every_key() {
         for omitted in 0..all.len() {
             let mut other_variables = all.clone();
             let (name, _) = other_variables.remove(omitted);
-            // `other_value` returns the default for the following two keys.
+            // `other_value` leaves the defaults of `auth.mode` and `worker.routes` unchanged, so omitting their
+            // variables has no effect.
             let is_default = name == "DROVER__AUTH__MODE" || name == "DROVER__WORKER__ROUTES";
             assert!(
                 is_default

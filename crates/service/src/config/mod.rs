@@ -77,7 +77,7 @@ pub trait Section: Serialize + DeserializeOwned {
     ///
     /// # Errors
     ///
-    /// Returns a mistake as a sentence that names the key.
+    /// Returns the first mistake as a sentence that names the wrong key.
     fn validate(&self, queues: &DeclaredSettings) -> Result<(), String>;
 }
 
@@ -141,7 +141,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithoutSchedules<A> {
     }
 }
 
-/// Deserializes a key with a seed. For the key `schedules`, the unused seed is returned.
+/// Deserializes a key other than `schedules` with the seed `K`; for the key `schedules`, returns the unused seed.
 struct OtherKey<K>(K);
 
 impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for OtherKey<K> {
@@ -194,7 +194,7 @@ impl<W: Section> Config<W> {
     }
 
     /// Reads the configuration from the sources. Each entry of `queues` is also read alone, so that a mistake in the entry is
-    /// reported with its path. The merged settings of queues are checked later.
+    /// reported with its path. `validate` checks later the settings that result from merging the entries.
     fn read(sources: &Sources) -> Result<Self, Mistake> {
         #[derive(Deserialize)]
         struct Queues {
@@ -234,7 +234,7 @@ impl<W: Section> Config<W> {
         }
         self.auth.validate()?;
         self.queues.validate().map_err(|(pattern, invalid)| {
-            // The error does not repeat the value, which may be a secret.
+            // The error does not repeat the invalid value of a setting, which may be a misplaced secret.
             let words =
                 invalid.problem.strip_prefix("unknown variant ").and_then(|rest| rest.rsplit_once(", expected "));
             let problem = match words {

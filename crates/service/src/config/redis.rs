@@ -1,4 +1,5 @@
-//! The section `redis`: where Redis is, as which user a service connects, and its certificates. Logs and errors mask the secrets.
+//! The section `redis`: the address of Redis, the user that a service logs in as, and the certificates. Logs and errors mask the
+//! passwords.
 
 use std::{fmt, fs, path::PathBuf};
 
@@ -17,7 +18,7 @@ use super::{
 pub struct Redis {
     /// The URL of Redis.
     pub url: RedisUrl,
-    /// The user as which a service logs in to Redis (default: the user in the URL).
+    /// The Redis user that a service logs in as (default: the user in the URL).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// The password of the Redis user (default: the password in the URL).
@@ -55,7 +56,7 @@ pub struct RedisTls {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SentinelLogin {
-    /// The user as which a service logs in to Sentinels (default: Redis's user `default`).
+    /// The Sentinel user that a service logs in as (default: the user `default`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// The password for the Sentinels.
@@ -132,7 +133,8 @@ impl RedisUrl {
 
 impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The parser of URLs does not accept a list of hosts. The text after the last @ is no part of a user or a password.
+        // `Url::parse` does not accept a list of hosts, so the URL is split at its last @: the text after the last @ has no
+        // part of a user or a password.
         if MULTI_HOST_SCHEMES.iter().any(|scheme| self.0.starts_with(scheme)) {
             let (scheme, rest) = self.0.split_once("://").unwrap_or_default();
             let (user, hosts) = match rest.rsplit_once('@') {
@@ -145,7 +147,7 @@ impl fmt::Debug for RedisUrl {
             Ok(url) if url.has_host() || !(url.cannot_be_a_base() || self.0.contains('@')) => {
                 f.write_str(&without_secrets(url))
             }
-            // If the text is not the URL of a host or of a Unix socket, any part of it may be a password.
+            // If the text is not the URL of a host or of a Unix socket, any part of the text may be a password.
             _ => f.write_str(HIDDEN_TEXT),
         }
     }
@@ -157,7 +159,7 @@ impl Serialize for RedisUrl {
     }
 }
 
-/// A password. Logs and errors mask the password.
+/// A password, which logs and errors mask.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
 pub struct Password(String);
@@ -178,7 +180,7 @@ impl Serialize for Password {
 mod tests {
     use super::*;
 
-    /// Returns the error of a section `redis` with these lines.
+    /// Returns the error text for a section `redis` that consists of `lines`.
     fn error_of(lines: &str) -> String {
         let section: Redis = toml::from_str(&format!("timeout = \"1s\"\n{lines}")).unwrap();
         let error = section.connect().map(drop).unwrap_err().to_string();

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{BindAddress, FilePath, Origin, OtlpEndpoint, Section, sources::DEFAULT_FILE};
 
-/// The milliseconds of a minute. Milliseconds are the unit of all bounds of [`DurationIn`].
+/// The number of milliseconds in a minute: the bounds of [`DurationIn`] are in milliseconds.
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;

@@ -44,8 +44,8 @@ impl Sources {
         Ok(Self(vec![Source { origin: None, values, variable: None }]))
     }
 
-    /// Returns a file as the only source. Errors name the file `name`. Returns an error if the file can't be read or is not
-    /// TOML.
+    /// Returns a file as the only source. Error texts call the file `name`. Returns an error if the file can't be read or
+    /// is not TOML.
     pub(super) fn file(path: &Path, name: &str) -> Result<Self, String> {
         let text = fs::read_to_string(path).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => format!("{name}: the file is not UTF-8: write it in UTF-8"),
@@ -80,7 +80,8 @@ impl Sources {
         tree::read(self.merge_values()).or_else(|mistake| {
             let Some(as_text) = self.with_variable_as_text(&mistake) else { return Err(self.with_origin(mistake)) };
             match as_text.read() {
-                // The key does not accept the variable's text either, so the mistake about the parsed value is reported.
+                // If the key accepts neither the parsed value of the variable nor its text, the mistake about the parsed
+                // value is reported.
                 Err(other) if is_same_key(&other, &mistake) && other.problem.kind == ProblemKind::Type => {
                     Err(self.with_origin(mistake))
                 }
@@ -171,7 +172,7 @@ fn parse_toml(text: &str, name: &str) -> Result<Value, String> {
         if error.message().starts_with("invalid type: integer") {
             return format!("{name}: a number in it is too large or too small; a whole number has at most 64 bits");
         }
-        // The error does not repeat the line, which may contain a secret.
+        // The error does not repeat the invalid line of the file, which may contain a secret.
         let text_before_error = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = text_before_error.matches('\n').count() + 1;
         let column_number = text_before_error.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
@@ -246,7 +247,7 @@ mod tests {
         assert!(read::<Vec<String>>("[a").unwrap_err().contains("neither valid JSON"));
         assert!(read::<u32>("hunter2").unwrap_err().contains("is a text, expected a whole number"));
         assert!(read::<u32>("-1").unwrap_err().contains("expected a whole number, 0 or more (set by DROVER__KEY)"));
-        // A list that other TOML follows is not a list.
+        // A variable whose text begins with `[]` but continues after it is not a list.
         assert!(read::<Vec<String>>("[]\nb = 1").is_err());
     }
 }

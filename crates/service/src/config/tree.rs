@@ -57,7 +57,8 @@ impl fmt::Display for Mistake {
         let (path, text) = (&self.path, &self.problem.text);
         match text.strip_prefix('.') {
             _ if path.iter().len() == 0 => f.write_str(text)?,
-            // A text that begins with a dot begins with the rest of the key's path.
+            // An error text that begins with a dot continues the path of the key, so no colon separates the path and
+            // the text.
             Some(rest) => write!(f, "{path}.{rest}")?,
             None => write!(f, "{path}: {text}")?,
         }
@@ -120,7 +121,7 @@ impl<'de> Deserializer<'de> for Tree {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Problem> {
-        // A derived visitor would accept a list of the fields' values.
+        // A list is refused first, because a derived visitor accepts a list of the fields' values as a table.
         if self.0.is_array() {
             return Err(de::Error::invalid_type(Unexpected::Seq, &"a table"));
         }

@@ -34,7 +34,7 @@ use super::{
     request_checks::refusal_of_encoding,
 };
 
-/// A connection with the router and the limits that serve it.
+/// One connection, with the router that answers its requests, its limits and its client.
 pub(super) struct Connection {
     pub(super) router: Router,
     pub(super) limits: Limits,
@@ -86,8 +86,9 @@ impl Connection {
                     None => response_future.await?,
                 };
                 add_security_headers(response.headers_mut(), transport);
-                // The server does not read the rest of an unneeded body, and closes the connection. Without the header
-                // `connection: close` the client could send another request on this connection, and never learn its outcome.
+                // If the handler did not need the whole body of a request, the server does not read the rest of the body,
+                // and closes the connection. Without the header `connection: close`, the client could send another request
+                // on the closing connection, and never learn the outcome of the request.
                 if keep_alive == KeepAlive::No || deadlines.has_unread_body() {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -137,8 +138,8 @@ impl Connection {
         if !is_fully_read {
             let mut stream = connection.into_parts().io.into_inner().stream;
             if speaks_http2 {
-                // The server itself responds to a client that starts HTTP/2, because hyper sends no response, so that its
-                // caller can switch to HTTP/2.
+                // hyper sends no response to a client that starts HTTP/2, so that a server may switch to HTTP/2. Drover
+                // does not switch, and sends a refusal.
                 let _ = timeout(self.limits.write_timeout, stream.write_all(HTTP2_REFUSAL)).await;
             }
             tokio::select! {
@@ -216,8 +217,8 @@ enum Transport {
     Tls,
 }
 
-/// The security headers of every response whose route does not set security headers. A response is data, which browsers must
-/// not cache, sniff or frame.
+/// The security headers of every response whose route does not set security headers. The headers tell browsers not to cache
+/// a response, not to guess its content type, and not to show it in a frame.
 const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),

@@ -57,7 +57,8 @@ impl Server<'_> {
                         if outage.record_success() {
                             info!("connections are accepted again");
                         }
-                        // The client that would be displaced may have become trusted during the wait.
+                        // While this loop waited for a connection, the client that would be displaced may have become
+                        // trusted.
                         while !connections.has_room() {
                             tokio::select! {
                                 () = self.shutdown.cancelled() => break 'serving,

@@ -28,8 +28,8 @@ const MIN_READ_BYTES: usize = 64 * 1024;
 
 /// The deadlines of a connection, which depend on its phase and the start of the phase.
 ///
-/// Only the connection's own task uses the deadlines, so the lock is never contended. The task polls the connection first and
-/// [`poll_too_slow`](Self::poll_too_slow) second, so the task misses no change.
+/// Only the connection's own task uses the deadlines, so the lock is never contended. The connection's task polls the
+/// connection first and [`poll_too_slow`](Self::poll_too_slow) second, so the task misses no change of a deadline.
 pub(super) struct Deadlines {
     limits: Limits,
     state: Mutex<State>,
@@ -136,7 +136,8 @@ impl Deadlines {
     /// Returns `Ready` when the client was too slow. The timer is reset only when it fires or would fire too late, not for each
     /// request.
     pub(super) fn poll_too_slow(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<TooSlow> {
-        // Without a deadline, `poll_too_slow` stays pending. The next poll of the connection may set a deadline.
+        // If the connection has no deadline now, `poll_too_slow` stays pending; a later poll of the connection may set
+        // a deadline.
         while let Some((due, reason)) = self.deadline() {
             if due < timer.deadline() {
                 timer.as_mut().reset(due);
@@ -157,7 +158,8 @@ impl Deadlines {
             Phase::Idle { since } => Some((since + self.limits.idle_timeout, TooSlow::Idle)),
             Phase::Answering => None,
         };
-        // A client that must still read its response is not idle.
+        // A client that must still read its response has the deadline for reading, and not the deadline of an idle
+        // connection.
         match &state.slow_write {
             Some(slow_write) => Some((slow_write.since + self.limits.write_timeout, TooSlow::ReadingResponse)),
             None => phase,

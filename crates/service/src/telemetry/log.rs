@@ -138,8 +138,8 @@ fn escape(record: &[u8], colours: bool) -> Cow<'_, [u8]> {
         match char {
             '\u{1b}' if colours => escaped_record.push(char),
             '\n' => escaped_record.push_str("\\n"),
-            // The character is written as a JSON escape, because the record may be JSON. Each misleading character has a code of
-            // at most four digits.
+            // A misleading character is written as a JSON escape, because the record may be JSON. Each misleading character has
+            // a code of at most four hexadecimal digits.
             char if is_misleading(char) => {
                 let _ = write!(escaped_record, "\\u{:04x}", u32::from(char));
             }

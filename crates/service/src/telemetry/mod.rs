@@ -61,7 +61,8 @@ impl Telemetry {
                 Some(traces::tracer_provider(name, endpoint, traces).map_err(InvalidTelemetry::Exporter)?)
             }
         };
-        // If a process starts telemetry again, as a test does, the log of the first start is kept.
+        // If a process starts its log twice, as a test does, the first log stays in use, and the error of `try_init` is
+        // ignored.
         let _: Result<(), TryInitError> = match &tracer_provider {
             None => match plain_filter(&log.filter) {
                 Some(filter) => registry().with(filter).with(log_layer(log)).try_init(),

@@ -14,14 +14,14 @@ use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 /// The position in a trace, as [W3C Trace Context](https://www.w3.org/TR/trace-context/) defines it: a trace id and the id of
-/// a parent span. The headers of requests and of messages contain it.
+/// a parent span. The headers of requests and of messages contain the position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceContext(SpanContext);
 
 impl TraceContext {
-    /// The name of the header with the position, in requests and in messages.
+    /// The name of the header that contains the position in a trace, in requests and in messages.
     pub const TRACEPARENT: &str = "traceparent";
-    /// The name of the header with vendor-specific data.
+    /// The name of the header that contains vendor-specific data of a trace.
     pub const TRACESTATE: &str = "tracestate";
     const TRACEPARENT_LENGTH: usize = 55;
     /// The maximum length of a `tracestate`. A longer `tracestate` is not passed on.
@@ -30,8 +30,8 @@ impl TraceContext {
     /// Parses the values of the headers `traceparent` and `tracestate`. Returns `None` if the values are invalid; then a new
     /// trace begins.
     pub fn read(traceparent: Option<&str>, tracestate: Option<&str>) -> Option<Self> {
-        // The library also accepts flags of one digit, which are invalid; only a future version of `traceparent` may have another
-        // length.
+        // A `traceparent` of version 00 must have 55 characters, because the OpenTelemetry library would also accept invalid
+        // flags of one digit; only a future version of `traceparent` may have another length.
         let traceparent =
             traceparent.filter(|value| value.len() == Self::TRACEPARENT_LENGTH || !value.starts_with("00-"))?;
         let headers = [(Self::TRACEPARENT, Some(traceparent)), (Self::TRACESTATE, tracestate)];

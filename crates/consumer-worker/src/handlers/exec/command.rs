@@ -71,8 +71,8 @@ impl Command {
             .stdout(if output == Output::Result { Stdio::piped() } else { Stdio::null() })
             .stderr(Stdio::piped())
             .process_group(0);
-        // The names of these variables are in upper case, as tracing tools expect. An environment variable can't contain a NUL
-        // character.
+        // The variables with the trace context have names in upper case (`TRACEPARENT`), as tracing tools expect. An
+        // environment variable can't contain a NUL character.
         for (name, value) in job.trace_headers() {
             let key = name.to_ascii_uppercase();
             match value {

@@ -62,7 +62,8 @@ impl Handler for Exec {
                     format!("the program was ended after {:?}{}", self.limits.timeout, line_suffix(&last_line));
                 Outcome::Retry(Failure::new("timed_out", message))
             }
-            // The caller that stopped the program decides the outcome, so this future never completes.
+            // The caller that cancelled or dropped the handler decides the outcome, so the handler's future never
+            // completes.
             EndReason::Stopped => future::pending().await,
         }
     }

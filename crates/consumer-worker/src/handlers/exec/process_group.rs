@@ -41,7 +41,7 @@ impl ProcessGroup {
                 pause = (pause * 2).min(MAX_POLL_PAUSE);
             }
         };
-        // The caller kills the remaining processes later.
+        // The caller later kills the processes that have not ended by the deadline.
         let _ = timeout_at(deadline, wait_for_all).await;
     }
 

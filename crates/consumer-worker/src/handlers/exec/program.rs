@@ -19,13 +19,14 @@ use tracing::{Instrument, Span, warn};
 use super::{command::Command, process_group::ProcessGroup, stderr_log::StderrLog};
 use crate::{config::Output, job::Job};
 
-/// The time limit for reading the remaining output of a program that has ended. The output is in the pipes already; a pipe
-/// stays open only if a process has left the group.
+/// The time limit for reading the remaining output of a program that has ended. The ended program has written its output
+/// to the pipes already, and a pipe stays open only if a child process has left the process group.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
-/// The time limit for a killed process to end. A killed process that takes longer hangs in the kernel.
+/// The time limit for a killed process to end. A killed process that takes longer than this limit hangs in the kernel.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The tasks of all programs. Each task ends and reaps its program, even if the handler that started the program is dropped.
+/// The tasks that supervise the running programs, one task for each program. Each task ends and reaps its program, even if
+/// the handler that started the program is dropped.
 static RUNNING_PROGRAMS: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
 
 /// Waits until all programs have ended. Programs whose handlers were dropped are being stopped already, so the wait takes
@@ -64,7 +65,7 @@ pub(super) struct FinishedRun {
     pub(super) last_line: String,
 }
 
-/// Runs a program on a message to its end. When the future is dropped, the program is stopped.
+/// Runs a program on a message to its end. When the future of `run` is dropped, the program is stopped.
 pub(super) async fn run(command: &Command, job: &Job, output: Output, limits: Limits) -> io::Result<FinishedRun> {
     let child = command.spawn(job, output)?;
     let group = ProcessGroup::of_leader(&child);
@@ -94,7 +95,8 @@ impl Program {
         let stdin = self.child.stdin.take();
         let data = self.job.message().data.get();
         let end = {
-            // The three pipes are served concurrently, because the program may block on any of them.
+            // The pipes of standard input, output and error are served concurrently, because the program may block on
+            // any of them.
             let write_and_log = async { Ok(tokio::join!(write_input(stdin, data), stderr.read())) };
             let stream_output = async { tokio::try_join!(read_output(stdout, &mut output), write_and_log).map(|_| ()) };
             let mut stream_output = pin!(stream_output.fuse());
@@ -105,7 +107,8 @@ impl Program {
                 () = self.stop.cancelled() => EndReason::Stopped,
             };
             if !matches!(end, EndReason::Exited(_)) {
-                // The output is still read, because a program that blocks on a full pipe could not end.
+                // The worker reads the output while it stops the program, because a program that blocks on a full pipe
+                // could not end.
                 let kill_at = self.job.must_end_by(self.limits.stop_grace);
                 let stop_program = stop(&mut self.child, &self.group, kill_at);
                 tokio::join!(stop_program, timeout_at(kill_at, wait_for_streams(&mut stream_output))).0;
@@ -135,11 +138,11 @@ async fn wait_for_streams<F: FusedFuture<Output = Result<(), OutputTooLarge>> + 
 /// The output of the program exceeds the maximum size of a result.
 struct OutputTooLarge;
 
-/// Reads the output of a program, up to the maximum size of a result. Bytes that were read stay in `output` when the future
-/// is dropped.
+/// Reads the output of a program, up to the maximum size of a result. If the future of `read_output` is dropped, `output`
+/// keeps the bytes that were read.
 async fn read_output(stdout: Option<ChildStdout>, output: &mut Vec<u8>) -> Result<(), OutputTooLarge> {
     let Some(stdout) = stdout else { return Ok(()) };
-    // An error counts as the end of the output: the exit status decides the outcome.
+    // A read error counts as the end of the output, because the exit status of the program decides the outcome.
     let _ = stdout.take(Queue::MAX_RESULT_BYTES as u64 + 1).read_to_end(output).await;
     if output.len() > Queue::MAX_RESULT_BYTES { Err(OutputTooLarge) } else { Ok(()) }
 }
@@ -154,7 +157,7 @@ async fn write_input(stdin: Option<ChildStdin>, data: &str) {
 /// Sends SIGTERM to all processes of a program, and waits until the processes have ended or the deadline has passed.
 async fn stop(child: &mut Child, group: &ProcessGroup, kill_at: Instant) {
     group.terminate();
-    // The caller kills the remaining processes later.
+    // The caller later kills the processes that have not ended by the deadline.
     if timeout_at(kill_at, child.wait()).await.is_ok() {
         group.wait_until(kill_at).await;
     }

@@ -1,4 +1,5 @@
-//! Writes the standard error of a program to the log, line by line, within bounds.
+//! Writes the standard error of a program to the log, line by line, up to a maximum number of lines and a maximum line
+//! length.
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tracing::{info, warn};
@@ -8,8 +9,8 @@ const MAX_LINE_BYTES: usize = 2 * 1_024;
 /// The maximum number of lines that are logged for one run.
 const MAX_LOGGED_LINES: usize = 1_000;
 
-/// Logs the standard error of a program. Bytes beyond the limits are counted but not logged; the bytes are read so that the
-/// program does not block.
+/// Logs the standard error of a program. Bytes beyond the limits are read, so that the program does not block, and are
+/// counted, but are not logged.
 pub(super) struct StderrLog<R> {
     pipe: Option<R>,
     /// The current line, cut at its maximum length.
@@ -20,7 +21,7 @@ pub(super) struct StderrLog<R> {
 }
 
 impl<R: AsyncRead + Unpin> StderrLog<R> {
-    /// Creates the log of a program whose standard error is this pipe.
+    /// Creates the log of a program from the pipe of the program's standard error.
     pub(super) fn of(pipe: Option<R>) -> Self {
         Self { pipe, line: Vec::new(), lines: 0, cut_bytes: 0, last: String::new() }
     }

@@ -15,8 +15,8 @@ use crate::{config::Output, handlers::output, routing::Outcome};
 /// The number of bytes that are kept of the body of an error response.
 const MAX_ERROR_BODY_BYTES: usize = 1_024;
 
-/// The time limit for reading a body that does not decide the outcome. The body is read nevertheless, so that its beginning can
-/// be kept, and the connection can be reused.
+/// The time limit for reading a body that does not decide the outcome. A body that does not decide the outcome is still read,
+/// so that its beginning can be kept and the connection can be reused.
 const TIME_FOR_OPTIONAL_BODY: Duration = Duration::from_millis(500);
 
 /// Returns the outcome of a message whose request got this response.
@@ -75,10 +75,10 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
 fn requested_pause(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
     let requested = text(RETRY_AFTER)?;
-    // The number must have digits only (RFC 9110, 10.2.3), but `parse` would accept a sign, too.
+    // The seconds in `Retry-After` must be digits only (RFC 9110, 10.2.3), but `parse` would accept a sign, too.
     let is_number = !requested.is_empty() && requested.bytes().all(|byte| byte.is_ascii_digit());
     let pause = if is_number {
-        // Parsing digits fails only if the number exceeds 64 bits.
+        // `parse` fails only if the number of seconds exceeds 64 bits.
         requested.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
         let instant = read_date(requested)?;

@@ -20,7 +20,8 @@ use super::{
 };
 use crate::routing::Outcome;
 
-/// The time after which an idle connection is closed. The time is shorter than the idle time-out of most servers.
+/// The time after which an idle connection is closed. Most servers close an idle connection later, so the client rarely
+/// sends a request over a connection that the server has closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// The pause between two pings on an HTTP/2 connection, and the time limit for the answer to a ping.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
@@ -76,7 +77,8 @@ pub(super) async fn read_body(answer: &mut Response, max: usize, bytes: &mut Vec
 pub(super) fn trusted_receivers(ca_file: Option<&FilePath>, is_needed: bool) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     if is_needed {
-        // Certificates of the system that can't be read are skipped. Having no certificate at all is an error.
+        // Certificates of the system that can't be read are skipped. If neither the system nor `ca_file` has a
+        // certificate, the function returns an error.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     }
     if let Some(path) = ca_file {

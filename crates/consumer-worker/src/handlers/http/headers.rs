@@ -20,7 +20,8 @@ const ID_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 /// Returns the headers of the request for a message.
 pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    // A value with a control character is omitted. Only trace headers that a producer wrote can contain a control character.
+    // A header whose value has a control character is omitted. Only trace headers that a producer wrote can contain a
+    // control character.
     let mut set = |name: &'static str, value: String| {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(HeaderName::from_static(name), value);
@@ -135,7 +136,7 @@ mod tests {
     fn receiver_decodes_exactly_the_producer_text() {
         for exact in [" a", "a ", "  ", " a  b ", "%20", "+", "\u{a0}a", "a\u{2028}", "ä", "a=b; c=\"d\"", ","] {
             let headers = of(&TestJob::new("q", &1).name(exact).id(exact).job(), &[], b"1");
-            // The receiver's HTTP parser trims the value.
+            // The test trims the value of a header, as the HTTP parser of a receiver does.
             let received_header = |name: &str| headers[name].to_str().unwrap().trim().to_owned();
             let decode_text = |text: &str| percent_decode_str(text).decode_utf8().unwrap().into_owned();
             for name in ["drover-name", "drover-message-id"] {

@@ -155,9 +155,10 @@ impl Target {
         }
     }
 
-    /// Waits for a permit for a request to a host. Returns `None` if there is no limit.
+    /// Waits until another request to the host may start, and returns a permit for the request; `None` if concurrent
+    /// requests have no limit.
     async fn permit(&self, host_index: usize) -> Option<SemaphorePermit<'_>> {
-        // The semaphore is never closed.
+        // `acquire` can't fail, because no code closes the semaphore.
         self.permits.as_ref()?.get(host_index)?.acquire().await.ok()
     }
 }

@@ -31,9 +31,9 @@ fn network(text: &str) -> IpNet {
 /// The addresses that requests may connect to.
 #[derive(Debug, Clone)]
 pub(super) enum Networks {
-    /// Requests may connect to any address, because the URL is in the configuration.
+    /// Requests may connect to any address: the configuration, and not a message, contains the URL.
     All,
-    /// Requests may connect to addresses of the public internet and of these networks.
+    /// Requests may connect to addresses of the public internet and of the listed networks.
     PublicAnd(Vec<IpNet>),
 }
 
