@@ -22,17 +22,21 @@ struct Work {
 
 const ONE_DAY: Duration = Duration::from_secs(24 * 3_600);
 
-async fn work(State(file): State<Option<PathBuf>>, job: Job, Payload(work): Payload<Work>) -> Result<(), HandlerError> {
-    if let Some(file) = file {
-        let mut runs = OpenOptions::new().create(true).append(true).open(file)?;
+async fn work(
+    State(runs_path): State<Option<PathBuf>>,
+    job: Job,
+    Payload(work): Payload<Work>,
+) -> Result<(), HandlerError> {
+    if let Some(runs_path) = runs_path {
+        let mut runs_file = OpenOptions::new().create(true).append(true).open(runs_path)?;
         // One call writes the whole line, so lines of concurrent handlers do not mix.
-        runs.write_all(format!("{}\n", job.id()).as_bytes())?;
+        runs_file.write_all(format!("{}\n", job.id()).as_bytes())?;
     }
-    let pause = Duration::from_millis(work.ms);
+    let sleep_time = Duration::from_millis(work.ms);
     if work.blocking {
-        thread::sleep(pause);
+        thread::sleep(sleep_time);
     } else {
-        tokio::time::sleep(if job.attempt() <= work.hangs { ONE_DAY } else { pause }).await;
+        tokio::time::sleep(if job.attempt() <= work.hangs { ONE_DAY } else { sleep_time }).await;
     }
     if job.attempt() <= work.fails {
         Err(HandlerError::new("asked_to_fail", "the message asks for it"))
@@ -42,6 +46,6 @@ async fn work(State(file): State<Option<PathBuf>>, job: Job, Payload(work): Payl
 }
 
 fn main() -> ExitCode {
-    let file = std::env::var_os("RUNS").map(|folder| PathBuf::from(folder).join(std::process::id().to_string()));
-    consumer_worker::run("sleeper", Routes::with_state(file).route("my-queue", work))
+    let runs_path = std::env::var_os("RUNS").map(|folder| PathBuf::from(folder).join(std::process::id().to_string()));
+    consumer_worker::run("sleeper", Routes::with_state(runs_path).route("my-queue", work))
 }

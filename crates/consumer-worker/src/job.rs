@@ -192,13 +192,13 @@ impl Job {
                 }
                 Ok(extend_outcomes)
             }
-            Lease::Simulated(_) => Ok(Extended::Until(self.now() + millis)),
+            Lease::Simulated(_) => Ok(Extended::Until(self.redis_now() + millis)),
         }
     }
 
     /// Returns the worker's estimate of the time by Redis's clock. The estimate is never later than the time by Redis's
     /// clock.
-    pub(crate) fn now(&self) -> Timestamp {
+    pub(crate) fn redis_now(&self) -> Timestamp {
         let elapsed = Millis::new(u64::try_from(self.state.received.elapsed().as_millis()).unwrap_or(u64::MAX));
         self.state.message.started_at.unwrap_or(self.state.message.created_at) + elapsed
     }
@@ -261,7 +261,7 @@ impl Job {
     }
 
     /// Returns the progress that the handler of a simulated job reported.
-    pub(crate) fn reports(&self) -> Vec<Box<RawValue>> {
+    pub(crate) fn progress_reports(&self) -> Vec<Box<RawValue>> {
         match &self.state.lease {
             Lease::Real(..) => Vec::new(),
             Lease::Simulated(reports) => reports.lock().clone(),

@@ -105,16 +105,16 @@ pub fn run<S>(name: &str, routes: Routes<S>) -> ExitCode
 where
     S: Clone + Send + Sync + 'static,
 {
-    run_with(name, |_| routes)
+    run_program(name, |_| routes)
 }
 
 /// Runs the program `consumer-worker`, whose routes are in its configuration.
 #[doc(hidden)]
 pub fn run_configured() -> ExitCode {
-    run_with("consumer-worker", |config| Routes::from_config(&config.worker.routes))
+    run_program("consumer-worker", |config| Routes::from_config(&config.worker.routes))
 }
 
-fn run_with<S>(name: &str, routes: impl FnOnce(&Config) -> Routes<S>) -> ExitCode
+fn run_program<S>(name: &str, routes: impl FnOnce(&Config) -> Routes<S>) -> ExitCode
 where
     S: Clone + Send + Sync + 'static,
 {

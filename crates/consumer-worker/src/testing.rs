@@ -129,14 +129,14 @@ impl TestJob {
 
 /// Returns the progress that a handler reported for a [`TestJob`], each report as JSON.
 pub fn reported(job: &Job) -> Vec<String> {
-    job.reports().iter().map(|report| report.get().to_owned()).collect()
+    job.progress_reports().iter().map(|report| report.get().to_owned()).collect()
 }
 
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// Runs the handler of one message as the worker would, with its layers and its time-out, but without Redis and
     /// without a lease: for tests, with a [`TestJob`].
     pub async fn handle(&self, job: Job) -> Outcome {
-        let routes = self.table().of(job.queue());
+        let routes = self.table().routes_of_queue(job.queue());
         runtime::run(routes.as_ref(), &job).await.outcome
     }
 }

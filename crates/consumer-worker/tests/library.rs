@@ -99,7 +99,7 @@ async fn data_of_another_type_fails_for_good_with_the_path_of_the_mistake() {
 }
 
 #[derive(Deserialize)]
-enum Word {
+enum KnownWord {
     First,
     Second,
 }
@@ -125,9 +125,9 @@ struct Nothing {}
 
 /// Returns the error text for data that can't be deserialized to `T`.
 async fn error_for_data<T: DeserializeOwned + Send + 'static>(data: &str) -> String {
-    async fn take<T>(Payload(_): Payload<T>) {}
+    async fn accept_data<T>(Payload(_): Payload<T>) {}
     let data: &serde_json::value::RawValue = serde_json::from_str(data).unwrap();
-    let outcome = Routes::new().route("q", take::<T>).handle(TestJob::new("q", &data).job()).await;
+    let outcome = Routes::new().route("q", accept_data::<T>).handle(TestJob::new("q", &data).job()).await;
     let Outcome::FailForGood(failure) = outcome else { panic!("{data}: {outcome:?}") };
     failure.message
 }
@@ -157,8 +157,8 @@ async fn error_about_data_has_no_words_of_rust_or_of_the_parser() {
         (error_for_data::<std::num::NonZeroU8>("0").await, "it is 0, and must be a whole number"),
         (error_for_data::<f64>("\"1\"").await, "it is \"1\", and must be a number"),
         (error_for_data::<String>("{}").await, "it is an object, and must be a text"),
-        (error_for_data::<Word>("\"Frist\"").await, "did you mean \"First\"?"),
-        (error_for_data::<Word>("7").await, "it is of another kind"),
+        (error_for_data::<KnownWord>("\"Frist\"").await, "did you mean \"First\"?"),
+        (error_for_data::<KnownWord>("7").await, "it is of another kind"),
         (error_for_data::<TaggedData>("{}").await, "the field \"kind\" is required"),
         (error_for_data::<TaggedData>("7").await, "it is 7, and must be an object"),
         (error_for_data::<TaggedData>(r#"{"kind":"Fax"}"#).await, "unknown; there are Mail"),
@@ -252,9 +252,9 @@ async fn first_route_that_fits_gets_the_message() {
 #[tokio::test]
 async fn layers_wrap_handlers_like_any_service() {
     let (running, max_running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let seen = (Arc::clone(&running), Arc::clone(&max_running));
-    let work = move |Payload(millis): Payload<u64>| {
-        let (running, max_running) = seen.clone();
+    let counters = (Arc::clone(&running), Arc::clone(&max_running));
+    let sleep_and_count = move |Payload(millis): Payload<u64>| {
+        let (running, max_running) = counters.clone();
         async move {
             max_running.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(millis)).await;
@@ -264,8 +264,11 @@ async fn layers_wrap_handlers_like_any_service() {
     };
     let attempts = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&attempts);
-    let routes =
-        Routes::new().route("a", work.clone()).route("b", work).layer(TimeoutLayer::new(Duration::from_secs(1))).layer(
+    let routes = Routes::new()
+        .route("a", sleep_and_count.clone())
+        .route("b", sleep_and_count)
+        .layer(TimeoutLayer::new(Duration::from_secs(1)))
+        .layer(
             ServiceBuilder::new()
                 .layer(GlobalConcurrencyLimitLayer::new(2))
                 .layer(MapRequestLayer::new(move |job: Job| {

@@ -266,7 +266,7 @@ pub(crate) fn cursor_of_another_list(list: impl Display) -> Problem {
     Problem::new(Code::CursorNotFound, detail)
 }
 
-pub(crate) fn not_confirmed(queue: &QueueName) -> Problem {
+pub(crate) fn wrong_confirmation(queue: &QueueName) -> Problem {
     let detail = format!(
         "this deletes the queue with everything in it; say so with its name: DELETE /v1/queues/{queue}?confirm={queue}"
     );

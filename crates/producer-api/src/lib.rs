@@ -43,25 +43,25 @@ pub async fn serve(config: Config, shutdown: CancellationToken) -> Result<(), Bo
 
     let limits = Limits { hosts, ..Limits::from(&config.api) };
     let app = App::new(queues.clone(), subscriber.clone(), keyring, (config.api, config.dashboard), shutdown.clone());
-    let mut background = vec![
+    let mut background_tasks = vec![
         tokio::spawn({
             let (subscriber, shutdown) = (subscriber.clone(), shutdown.clone());
             async move { subscriber.run(shutdown).await }
         }),
         tokio::spawn(app.health_monitor.clone().run(shutdown.clone())),
-        tokio::spawn(declare(queues.clone(), shutdown.clone())),
+        tokio::spawn(apply_declarations(queues.clone(), shutdown.clone())),
     ];
     let scheduler = Scheduler::new(queues.clone(), subscriber.clone());
-    background.extend(scheduler.map(|scheduler| tokio::spawn(scheduler.run(shutdown.clone()))));
+    background_tasks.extend(scheduler.map(|scheduler| tokio::spawn(scheduler.run(shutdown.clone()))));
     let maintenance = Maintenance::new(queues.clone(), subscriber);
-    background.extend(maintenance.map(|maintenance| tokio::spawn(maintenance.run(shutdown.clone()))));
+    background_tasks.extend(maintenance.map(|maintenance| tokio::spawn(maintenance.run(shutdown.clone()))));
     let shutdown_grace = limits.grace;
     let server_task = service::serve(listener, router::router(&app), limits, tls, shutdown.clone());
     tokio::try_join!(server_task, finish_tasks(app.tasks.clone(), shutdown, shutdown_grace))?;
     queues.posts_done().await;
     app.long_poll.wait_until_stopped().await;
     app.event_feed.wait_until_stopped().await;
-    for task in background {
+    for task in background_tasks {
         task.await?;
     }
     Ok(())
@@ -99,7 +99,7 @@ const PAUSE_AFTER_CONFLICT: Duration = Duration::from_secs(10);
 
 /// Writes the declared settings and schedules to Redis, and tries again until the write succeeds. The API serves requests
 /// before the write has succeeded, too.
-async fn declare(queues: Queues, shutdown: CancellationToken) {
+async fn apply_declarations(queues: Queues, shutdown: CancellationToken) {
     let mut retry = Retry::new();
     let mut is_failure_logged = false;
     while let Err(error) = queues.declare().await {

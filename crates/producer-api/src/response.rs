@@ -35,7 +35,7 @@ impl FromRequestParts<App> for Responder {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        Ok(Self { app: app.clone(), caller: Caller::of(&parts.extensions) })
+        Ok(Self { app: app.clone(), caller: Caller::from_extensions(&parts.extensions) })
     }
 }
 

@@ -146,7 +146,7 @@ impl RedisHealthMonitor {
                 Ok(dangers) => {
                     outage.record_success();
                     retry.reset();
-                    self.record(&dangers)
+                    self.record_dangers(&dangers)
                 }
                 Err(error) => {
                     if outage.record_failure() {
@@ -161,7 +161,7 @@ impl RedisHealthMonitor {
     }
 
     /// Stores the dangers that were found, logs new and ended dangers, and returns the pause until the next examination.
-    fn record(&self, dangers: &[Danger]) -> Duration {
+    fn record_dangers(&self, dangers: &[Danger]) -> Duration {
         let known_dangers = self.last_dangers.lock().replace(dangers.to_vec()).unwrap_or_default();
         for danger in dangers.iter().filter(|danger| !known_dangers.contains(danger)) {
             if danger.prevents_work() {

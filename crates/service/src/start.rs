@@ -57,7 +57,7 @@ pub fn run<W: Section, F>(name: &str, arguments: &Arguments, service: impl FnOnc
 where
     F: Future<Output = Result<(), AnyError>>,
 {
-    match load(name, arguments) {
+    match load_and_start_log(name, arguments) {
         Ok(Some((config, telemetry))) => {
             let result = run_until_signal(name, config, service);
             if let Err(error) = &result {
@@ -76,7 +76,10 @@ where
 }
 
 /// Loads the configuration and starts the log. Returns `None` for `--print-config`, which only prints the configuration.
-fn load<W: Section>(name: &str, arguments: &Arguments) -> Result<Option<(Config<W>, Telemetry)>, AnyError> {
+fn load_and_start_log<W: Section>(
+    name: &str,
+    arguments: &Arguments,
+) -> Result<Option<(Config<W>, Telemetry)>, AnyError> {
     let config = Config::load(arguments.config.as_deref())?;
     if arguments.print_config {
         print(&toml::to_string(&config)?).map_err(|error| format!("the configuration can't be printed: {error}"))?;

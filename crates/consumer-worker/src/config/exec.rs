@@ -95,12 +95,12 @@ impl From<CommandLine> for Vec<String> {
 }
 
 fn mask_secret(word: String) -> String {
-    let is_variable = |name: &str| {
+    let is_variable_name = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
             && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
     };
     match word.split_once('=') {
-        Some((name, value)) if is_variable(name) && !value.is_empty() => format!("{name}=***"),
+        Some((name, value)) if is_variable_name(name) && !value.is_empty() => format!("{name}=***"),
         _ => word,
     }
 }
@@ -114,8 +114,8 @@ mod tests {
         let words = ["env", "OTEL_HEADERS=a=hunter2", "_1=hunter2", "A=", "--a=b", "a=b", "job.py"].map(String::from);
         let command = CommandLine::try_from(words.to_vec()).unwrap();
         assert_eq!(command.arguments[0], "OTEL_HEADERS=a=hunter2");
-        let shown_words = ["env", "OTEL_HEADERS=***", "_1=***", "A=", "--a=b", "a=b", "job.py"];
-        assert_eq!(serde_json::to_value(&command).unwrap(), serde_json::json!(shown_words));
-        assert_eq!(format!("{command:?}"), format!("{shown_words:?}"));
+        let masked_words = ["env", "OTEL_HEADERS=***", "_1=***", "A=", "--a=b", "a=b", "job.py"];
+        assert_eq!(serde_json::to_value(&command).unwrap(), serde_json::json!(masked_words));
+        assert_eq!(format!("{command:?}"), format!("{masked_words:?}"));
     }
 }

@@ -202,11 +202,11 @@ fn one_or_several_secrets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         One(String),
         Several(Vec<String>),
     }
-    let texts = match SecretOrList::deserialize(deserializer)? {
+    let secret_texts = match SecretOrList::deserialize(deserializer)? {
         SecretOrList::One(text) => vec![text],
-        SecretOrList::Several(texts) => texts,
+        SecretOrList::Several(secret_texts) => secret_texts,
     };
-    texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+    secret_texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
 }
 
 #[cfg(test)]
@@ -217,11 +217,12 @@ mod tests {
 
     #[test]
     fn webhook_secret_is_24_to_64_bytes_as_base64_behind_a_prefix() {
-        let secret_of = |bytes: usize| format!("whsec_{}", STANDARD.encode(vec![7; bytes])).parse::<WebhookSecret>();
+        let secret_of_length =
+            |bytes: usize| format!("whsec_{}", STANDARD.encode(vec![7; bytes])).parse::<WebhookSecret>();
         assert_eq!(SECRET.parse::<WebhookSecret>().unwrap().expose().len(), 24);
-        assert!(secret_of(24).is_ok() && secret_of(64).is_ok());
-        assert!(secret_of(23).unwrap_err().contains("24 to 64"));
-        assert!(secret_of(65).unwrap_err().contains("24 to 64"));
+        assert!(secret_of_length(24).is_ok() && secret_of_length(64).is_ok());
+        assert!(secret_of_length(23).unwrap_err().contains("24 to 64"));
+        assert!(secret_of_length(65).unwrap_err().contains("24 to 64"));
         for bad in ["", "whsec_", "secret-of-mine", &SECRET[6..], "whsec_not base64 at all!"] {
             let error = bad.parse::<WebhookSecret>().unwrap_err();
             assert!(

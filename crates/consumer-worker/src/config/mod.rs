@@ -110,11 +110,11 @@ impl<'de> Deserialize<'de> for HandlerConfig {
         };
         let missing_type = || D::Error::custom("the key type is missing; write it too");
         let handler = read_part("type", keys.remove("type").ok_or_else(missing_type)?)?;
-        let rest = keys.into();
+        let other_keys = keys.into();
         match handler {
-            Type::Log => read_part("", rest).map(|Log { result }| Self::Log { result }),
-            Type::Http => read_part("", rest).map(Self::Http),
-            Type::Exec => read_part("", rest).map(Self::Exec),
+            Type::Log => read_part("", other_keys).map(|Log { result }| Self::Log { result }),
+            Type::Http => read_part("", other_keys).map(Self::Http),
+            Type::Exec => read_part("", other_keys).map(Self::Exec),
         }
     }
 }
@@ -158,9 +158,9 @@ impl Section for Worker {
             )
         };
         check_concurrency("worker.concurrency", self.concurrency)?;
-        let mut seen = BTreeMap::new();
+        let mut seen_routes = BTreeMap::new();
         for (n, route) in self.routes.iter().enumerate() {
-            if let Some(first) = seen.insert((&route.queue, &route.name), n) {
+            if let Some(first) = seen_routes.insert((&route.queue, &route.name), n) {
                 return Err(format!(
                     "worker.routes[{n}] has the same queue and name as worker.routes[{first}], so it would never have a \
                      message: remove one of them"

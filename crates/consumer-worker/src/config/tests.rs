@@ -14,7 +14,7 @@ fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 /// Returns a configuration with one route, whose handler has the keys in `handler`.
-fn route_to(handler: &str) -> String {
+fn config_with_handler(handler: &str) -> String {
     format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {{ {handler} }}")
 }
 
@@ -43,9 +43,12 @@ fn mistakes_stop_the_start_and_are_reported_with_their_keys() {
     let route = |more: &str| format!("[[worker.routes]]\nqueue = \"q\"\n{more}");
     let log = "handler = { type = \"log\" }";
     for (file, expected) in [
-        (route_to("type = \"loog\""), "worker.routes[0].handler.type: \"loog\" is unknown: did you mean \"log\"?"),
         (
-            route_to("type = \"http\", urll = \"http://a\""),
+            config_with_handler("type = \"loog\""),
+            "worker.routes[0].handler.type: \"loog\" is unknown: did you mean \"log\"?",
+        ),
+        (
+            config_with_handler("type = \"http\", urll = \"http://a\""),
             "worker.routes[0].handler.urll: \"urll\" is unknown: did you mean \"url\"?",
         ),
         ("[worker]\norder = \"strickt\"".into(), "worker.order: \"strickt\" is unknown: did you mean \"strict\"?"),
@@ -62,7 +65,7 @@ fn mistakes_stop_the_start_and_are_reported_with_their_keys() {
         (route("handler = {}"), "worker.routes[0].handler: the key type is missing"),
         (route("handler = \"log\""), "worker.routes[0].handler: expected a table"),
         (
-            route_to("type = \"exec\", command = [\"a\"], timeout = true"),
+            config_with_handler("type = \"exec\", command = [\"a\"], timeout = true"),
             "worker.routes[0].handler.timeout: is true, expected a duration",
         ),
     ] {
@@ -133,9 +136,12 @@ fn webhook_secrets_are_never_shown() {
         let config = load(&written).unwrap();
         let HandlerConfig::Http(http) = &config.worker.routes[0].handler else { unreachable!("it is one") };
         assert_eq!(http.secret.len(), count);
-        let shown_config = toml::to_string(&config).unwrap() + &format!("{config:?}");
-        assert!(shown_config.contains("http://***@a/b?***"), "{shown_config}");
-        assert!(!shown_config.contains("hunter2") && !shown_config.contains(&secret[6..]), "{shown_config}");
+        let displayed_config = toml::to_string(&config).unwrap() + &format!("{config:?}");
+        assert!(displayed_config.contains("http://***@a/b?***"), "{displayed_config}");
+        assert!(
+            !displayed_config.contains("hunter2") && !displayed_config.contains(&secret[6..]),
+            "{displayed_config}"
+        );
     }
 }
 
@@ -164,6 +170,6 @@ fn handler_timeout_longer_than_the_declared_timeout_of_its_queues_is_refused() {
         assert!(load(&file(short_timeout, queue), &[]).unwrap_err().contains("must not be shorter"), "{queue}");
     }
     assert!(load(&file(short_timeout, "other"), &[]).is_ok());
-    let longer = format!("{short_timeout}\n[queues.user-1]\ntimeout = \"10s\"");
-    assert!(load(&file(&longer, "user-1"), &[]).is_ok());
+    let longer_timeout = format!("{short_timeout}\n[queues.user-1]\ntimeout = \"10s\"");
+    assert!(load(&file(&longer_timeout, "user-1"), &[]).is_ok());
 }

@@ -19,7 +19,7 @@ pub(super) fn into_result(bytes: &[u8]) -> Outcome {
 }
 
 /// Returns the outcome of a message whose output has more bytes than a result may have.
-pub(super) fn too_large(source: &str, advice: &str) -> Outcome {
+pub(super) fn outcome_of_too_large_result(source: &str, advice: &str) -> Outcome {
     Outcome::FailForGood(Failure::new(
         "result_too_large",
         format!(

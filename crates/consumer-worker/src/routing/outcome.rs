@@ -40,14 +40,14 @@ impl Outcome {
 
     /// Returns the action that settles the lease; `now` is the time by Redis's clock.
     pub(crate) fn into_action(self, now: Timestamp) -> Action {
-        let millis = |pause: Duration| Millis::new(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+        let to_millis = |pause: Duration| Millis::new(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
         match self {
             Self::Complete(result) => Action::Complete(result),
             Self::Retry(failure) => Action::Fail(failure),
-            Self::RetryAfter(failure, pause) => Action::FailAndRetryAfter(failure, millis(pause)),
+            Self::RetryAfter(failure, pause) => Action::FailAndRetryAfter(failure, to_millis(pause)),
             Self::RetryAt(failure, instant) => Action::FailAndRetryAfter(failure, instant.since(now)),
             Self::FailForGood(failure) => Action::FailForGood(failure),
-            Self::Release(pause) => Action::Release(pause.map(millis)),
+            Self::Release(pause) => Action::Release(pause.map(to_millis)),
         }
     }
 }
@@ -110,7 +110,7 @@ impl HandlerError {
     /// Converts an error that does not implement `std::error::Error` but can be boxed, such as `anyhow::Error`. The code is
     /// `error`.
     pub fn boxed(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::of(&*error.into())
+        Self::from_std_error(&*error.into())
     }
 
     /// Creates the error of a handler that could not start the work. No attempt is counted, and the message returns to the head
@@ -149,7 +149,7 @@ impl HandlerError {
 
     /// Converts an error to a failed attempt. The text of the failure includes the texts of the causes, because only the text
     /// is stored.
-    fn of(error: &(dyn Error + 'static)) -> Self {
+    fn from_std_error(error: &(dyn Error + 'static)) -> Self {
         let mut text = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
@@ -166,7 +166,7 @@ impl HandlerError {
 
 impl<E: Error + 'static> From<E> for HandlerError {
     fn from(error: E) -> Self {
-        Self::of(&error)
+        Self::from_std_error(&error)
     }
 }
 

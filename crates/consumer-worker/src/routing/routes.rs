@@ -222,10 +222,10 @@ impl RouteTable {
     /// Adds a route. A second handler for the same queue and message name is recorded as a mistake.
     pub(crate) fn add(&mut self, route: RouteEntry) {
         let earlier_routes = self.routes.iter().filter(|earlier| earlier.pattern == route.pattern);
-        let mut names: HashSet<_> =
+        let mut routed_names: HashSet<_> =
             earlier_routes.flat_map(|earlier| &earlier.handlers).map(|(name, _)| name.clone()).collect();
         for (name, _) in &route.handlers {
-            if !names.insert(name.clone()) {
+            if !routed_names.insert(name.clone()) {
                 let messages =
                     name.as_ref().map_or("all messages".to_owned(), |name| format!("messages named \"{name}\""));
                 let mistake =
@@ -237,7 +237,7 @@ impl RouteTable {
     }
 
     /// Returns the routes that match a queue; `None` if no route matches.
-    pub(crate) fn of(&self, queue: &QueueName) -> Option<QueueRoutes> {
+    pub(crate) fn routes_of_queue(&self, queue: &QueueName) -> Option<QueueRoutes> {
         let matching_routes = || self.routes.iter().filter(|route| route.pattern.matches(queue.as_str()));
         let route_rank = self.routes.iter().position(|route| route.pattern.matches(queue.as_str()))?;
         Some(QueueRoutes {
@@ -251,19 +251,19 @@ impl RouteTable {
     }
 
     /// Returns the prefixes of the patterns that routes have.
-    pub(crate) fn prefixes(&self) -> Vec<String> {
+    pub(crate) fn pattern_prefixes(&self) -> Vec<String> {
         self.routes.iter().filter_map(|route| route.pattern.prefix().map(str::to_owned)).collect()
     }
 
     /// Returns the queues that routes name exactly, without duplicates, in the order of the routes.
-    pub(crate) fn queues(&self) -> Vec<QueueName> {
-        let mut queues: Vec<QueueName> = Vec::new();
+    pub(crate) fn exact_queue_names(&self) -> Vec<QueueName> {
+        let mut queue_names: Vec<QueueName> = Vec::new();
         for queue in self.routes.iter().filter_map(|route| route.pattern.queue()) {
-            if !queues.contains(&queue) {
-                queues.push(queue);
+            if !queue_names.contains(&queue) {
+                queue_names.push(queue);
             }
         }
-        queues
+        queue_names
     }
 }
 
@@ -290,8 +290,8 @@ impl QueueRoutes {
         unrouted_names.len() < Self::MAX_LOGGED_NAMES && unrouted_names.insert(name.to_owned())
     }
 
-    pub(crate) fn endpoint(&self, name: Option<&MessageName>) -> Option<&Endpoint> {
-        let fits = |wanted: &Option<MessageName>| wanted.as_ref().is_none_or(|wanted| Some(wanted) == name);
-        self.handlers.iter().find(|(wanted, _)| fits(wanted)).map(|(_, endpoint)| endpoint)
+    pub(crate) fn endpoint_for_name(&self, name: Option<&MessageName>) -> Option<&Endpoint> {
+        let matches_name = |wanted: &Option<MessageName>| wanted.as_ref().is_none_or(|wanted| Some(wanted) == name);
+        self.handlers.iter().find(|(wanted, _)| matches_name(wanted)).map(|(_, endpoint)| endpoint)
     }
 }

@@ -163,7 +163,7 @@ mod tests {
 
     const ONE_CALL_BYTES: usize = Queue::MAX_BYTES;
 
-    fn share(rank: usize, weight: u32) -> FairShare {
+    fn fair_share(rank: usize, weight: u32) -> FairShare {
         FairShare::new(rank, NonZeroU32::new(weight).unwrap())
     }
 
@@ -175,7 +175,7 @@ mod tests {
             .map(|rank| {
                 let (capacity, sender) = (Arc::clone(&capacity), sender.clone());
                 tokio::spawn(async move {
-                    let mut share = share(rank, weights[rank]);
+                    let mut share = fair_share(rank, weights[rank]);
                     loop {
                         capacity.take_permit(&mut share, 5).await.keep(&mut share, 1, 10);
                         if sender.send(rank).await.is_err() {
@@ -206,26 +206,26 @@ mod tests {
     async fn permits_are_granted_by_weight_or_strictly_by_rank() {
         let [heavy, light] = times_served(Order::Weighted, [3, 1]).await;
         assert!((295..=305).contains(&heavy) && heavy + light == 400, "{heavy}:{light}");
-        let [first, second] = times_served(Order::Strict, [1, 9]).await;
-        assert!(second <= 2, "{first}:{second}");
+        let [first_count, second_count] = times_served(Order::Strict, [1, 9]).await;
+        assert!(second_count <= 2, "{first_count}:{second_count}");
     }
 
     #[tokio::test]
     async fn unused_capacity_is_available_to_other_queues() {
         let capacity = Capacity::new(4, ONE_CALL_BYTES + 100, Order::Weighted);
-        let mut first = share(0, 1);
-        let permit = capacity.take_permit(&mut first, 3).await;
+        let mut first_share = fair_share(0, 1);
+        let permit = capacity.take_permit(&mut first_share, 3).await;
         assert_eq!(permit.leases, 3);
-        permit.keep(&mut first, 1, 50);
-        let second = capacity.take_permit(&mut share(1, 1), 9).await;
-        assert_eq!(second.leases, 3);
+        permit.keep(&mut first_share, 1, 50);
+        let second_permit = capacity.take_permit(&mut fair_share(1, 1), 9).await;
+        assert_eq!(second_permit.leases, 3);
         // No lease is free. A runner that stops waiting for a permit must not reduce the capacity.
-        let mut third_share = share(2, 1);
+        let mut third_share = fair_share(2, 1);
         let unserved_waiter =
             tokio::time::timeout(std::time::Duration::from_millis(5), capacity.take_permit(&mut third_share, 1));
         assert!(unserved_waiter.await.is_err());
-        drop(second);
+        drop(second_permit);
         capacity.give_back(1, 50);
-        assert_eq!(capacity.take_permit(&mut share(3, 1), 9).await.leases, 4);
+        assert_eq!(capacity.take_permit(&mut fair_share(3, 1), 9).await.leases, 4);
     }
 }

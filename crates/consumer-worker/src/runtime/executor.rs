@@ -94,20 +94,20 @@ impl Executor {
     /// messages wait for a free slot.
     pub(crate) fn run(&self, deliveries: Vec<Delivery>, leases: Vec<LeaseGuard>, handlers: &Handle) {
         let waits_since = Instant::now();
-        let mut starting = self.slots.add(deliveries.into_iter().zip(leases).map(|(delivery, lease)| {
+        let mut starting_messages = self.slots.add(deliveries.into_iter().zip(leases).map(|(delivery, lease)| {
             let ready_at = delivery.ready_at;
             let job = Job::new(Arc::clone(&self.shared.queue), delivery, lease.cancel.clone());
             UnstartedMessage { job, ready_at, lease, waits_since }
         }));
-        if starting.len() > 1 {
+        if starting_messages.len() > 1 {
             let (tracker, shared) = (self.jobs.clone(), Arc::clone(&self.shared));
             let start_all = async move {
-                for (slot, message) in starting {
+                for (slot, message) in starting_messages {
                     drop(tracker.spawn(Arc::clone(&shared).run_jobs(slot, message)));
                 }
             };
             drop(self.jobs.spawn_on(start_all, handlers));
-        } else if let Some((slot, message)) = starting.pop() {
+        } else if let Some((slot, message)) = starting_messages.pop() {
             drop(self.jobs.spawn_on(Arc::clone(&self.shared).run_jobs(slot, message), handlers));
         }
     }
@@ -124,10 +124,10 @@ impl Executor {
         };
         if !have_all_ended {
             shared.drop_handlers.cancel();
-            let blocked = timeout(TIME_TO_DROP, jobs.wait()).await.is_err();
+            let has_blocked_handlers = timeout(TIME_TO_DROP, jobs.wait()).await.is_err();
             let leases = tracked.leases.leases_of_unfinished_handlers();
             info!(queue = %queue.name(), messages = leases.len(), "the grace is over: unfinished messages are released");
-            if blocked {
+            if has_blocked_handlers {
                 warn!(queue = %queue.name(), handlers = jobs.len(), "some handlers block their threads");
             }
             settler::release_leases(queue, leases, metrics, &context.stop).await;
@@ -145,8 +145,8 @@ impl ExecutorState {
     async fn run_jobs(self: Arc<Self>, mut slot: Slot, first: UnstartedMessage) {
         let mut next_message = Some(first);
         while let Some(message) = next_message {
-            let took = self.run_job(message).await;
-            next_message = slot.next_message(took);
+            let run_time = self.run_job(message).await;
+            next_message = slot.next_message(run_time);
         }
     }
 
@@ -162,23 +162,23 @@ impl ExecutorState {
                 return Duration::ZERO;
             }
         };
-        let took = ran.took.unwrap_or_default();
-        if let Some(took) = ran.took {
-            self.metrics.runs.observe(took.as_secs_f64());
+        let run_time = ran.run_time.unwrap_or_default();
+        if let Some(run_time) = ran.run_time {
+            self.metrics.runs.observe(run_time.as_secs_f64());
         }
-        let finished = FinishedJob { took: ran.took, job };
+        let finished = FinishedJob { run_time: ran.run_time, job };
         if ran.lease == LeaseState::Lost {
             self.metrics.record_end(LeaseOutcome::Lost);
             settler::log_end(&finished, None, LeaseOutcome::Lost);
-            return took;
+            return run_time;
         }
-        let action = ran.outcome.into_action(finished.job.now());
+        let action = ran.outcome.into_action(finished.job.redis_now());
         lease.mark_handler_ended();
         let settlement = PendingSettlement { lease, action, finished };
         if let Err(mpsc::error::SendError(PendingSettlement { finished, .. })) = self.pending.send(settlement).await {
             self.metrics.record_end(LeaseOutcome::Unsettled);
             settler::log_end(&finished, None, LeaseOutcome::Unsettled);
         }
-        took
+        run_time
     }
 }

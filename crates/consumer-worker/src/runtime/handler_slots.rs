@@ -75,11 +75,11 @@ impl HandlerSlots {
         let start_count = free_slots.min(state.waiting.len());
         state.used += start_count;
         let add_slot = |message| (Slot { slots: Arc::clone(self), is_used: true }, message);
-        let starting = state.waiting.drain(..start_count).map(add_slot).collect();
+        let starting_messages = state.waiting.drain(..start_count).map(add_slot).collect();
         if !state.waiting.is_empty() {
             self.message_waits.notify_one();
         }
-        starting
+        starting_messages
     }
 
     /// Takes all leased messages that wait for a slot.
@@ -90,12 +90,12 @@ impl HandlerSlots {
     /// Waits until a message has waited too long for a slot, and takes all waiting messages.
     pub(crate) async fn take_when_overdue(&self) -> Vec<UnstartedMessage> {
         loop {
-            let oldest = self.shared.lock().waiting.front().map(|message| message.waits_since);
-            let Some(oldest) = oldest else {
+            let oldest_wait_start = self.shared.lock().waiting.front().map(|message| message.waits_since);
+            let Some(oldest_wait_start) = oldest_wait_start else {
                 self.message_waits.notified().await;
                 continue;
             };
-            sleep_until(oldest + MAX_WAIT_FOR_SLOT).await;
+            sleep_until(oldest_wait_start + MAX_WAIT_FOR_SLOT).await;
             let mut state = self.shared.lock();
             if state.has_overdue() {
                 return state.waiting.drain(..).collect();
@@ -119,10 +119,10 @@ pub(crate) struct Slot {
 impl Slot {
     /// Records that a handler with this run time has ended, and returns the next message. The slot becomes free if no message
     /// waits, or if a message has waited too long.
-    pub(crate) fn next_message(&mut self, took: Duration) -> Option<UnstartedMessage> {
+    pub(crate) fn next_message(&mut self, run_time: Duration) -> Option<UnstartedMessage> {
         let mut state = self.slots.shared.lock();
         state.ended += 1;
-        state.run_time += took;
+        state.run_time += run_time;
         let next_message = if state.has_overdue() { None } else { state.waiting.pop_front() };
         if next_message.is_none() {
             state.used -= 1;

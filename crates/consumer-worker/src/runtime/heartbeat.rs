@@ -116,8 +116,8 @@ impl Heartbeat {
                 }
                 Some(leases) = extensions.next(), if !extensions.is_empty() => {
                     // The pause is random, so that the beats of many queues are spread over time.
-                    let pause = leases.max_pause().mul_f64(rand::random_range(0.8..=1.0));
-                    self.timers.set(leases.queue.name().clone(), pause);
+                    let beat_pause = leases.max_pause().mul_f64(rand::random_range(0.8..=1.0));
+                    self.timers.set(leases.queue.name().clone(), beat_pause);
                 }
             }
         }

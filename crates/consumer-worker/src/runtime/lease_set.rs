@@ -96,8 +96,8 @@ impl LeaseSet {
     /// Returns the leases that the heartbeat must extend: all leases except those that their handlers have extended for longer.
     pub(crate) fn leases_to_extend(&self) -> Vec<LeaseToken> {
         let (leases, now) = (self.leases.lock(), Instant::now());
-        let lapses_too_early = |lease: &LeaseEntry| !lease.cancel.is_extended_beyond(now + lease.visibility_timeout);
-        leases.iter().filter(|(_, lease)| lapses_too_early(lease)).map(|(token, _)| token.clone()).collect()
+        let needs_extension = |lease: &LeaseEntry| !lease.cancel.is_extended_beyond(now + lease.visibility_timeout);
+        leases.iter().filter(|(_, lease)| needs_extension(lease)).map(|(token, _)| token.clone()).collect()
     }
 
     /// Returns the shortest visibility timeout of the leases.
@@ -129,7 +129,7 @@ impl LeaseSet {
     }
 
     fn remove(&self, leases: &[LeaseGuard]) {
-        let bytes = leases.iter().map(|lease| lease.bytes).sum();
+        let total_bytes = leases.iter().map(|lease| lease.bytes).sum();
         {
             let mut entries = self.leases.lock();
             for lease in leases {
@@ -137,7 +137,7 @@ impl LeaseSet {
             }
         }
         self.metrics.leases.dec_by(gauge_value(leases.len()));
-        self.capacity.give_back(leases.len(), bytes);
+        self.capacity.give_back(leases.len(), total_bytes);
         self.count.fetch_sub(leases.len(), Ordering::Relaxed);
         let unfinished_handler_count = leases.iter().filter(|lease| lease.handler == HandlerState::NotEnded).count();
         if unfinished_handler_count > 0 {
@@ -210,13 +210,18 @@ mod tests {
 
     fn delivery(n: usize) -> Delivery {
         let id = format!("{n:014}");
-        let instant = Timestamp::from_millis(1_600_000_000_000);
+        let creation_time = Timestamp::from_millis(1_600_000_000_000);
         Delivery {
             lease: format!("{id}-AAAAAAAAAAAAAAAAAAAAAA").parse().unwrap(),
-            message: Message::started(id.parse().unwrap(), "q".parse().unwrap(), RawValue::NULL.to_owned(), instant),
-            lease_expires_at: instant,
+            message: Message::started(
+                id.parse().unwrap(),
+                "q".parse().unwrap(),
+                RawValue::NULL.to_owned(),
+                creation_time,
+            ),
+            lease_expires_at: creation_time,
             timeout: None,
-            ready_at: instant,
+            ready_at: creation_time,
         }
     }
 

@@ -68,7 +68,7 @@ pub(crate) enum LeaseOutcome {
 impl LeaseOutcome {
     /// Returns the outcome of a lease, from the action that settled the lease and the new state of the message (`None` if the
     /// lease was over).
-    pub(crate) fn of(action: &Action, settled: Option<State>) -> Self {
+    pub(crate) fn from_action(action: &Action, settled: Option<State>) -> Self {
         match (settled, action) {
             (None, _) => Self::Lost,
             (Some(State::Completed), _) => Self::Completed,
@@ -114,7 +114,7 @@ impl WorkerMetrics {
     /// Returns the metrics of the queues whose first matching route has this pattern.
     pub(crate) fn metrics_of_pattern(&self, pattern: &str) -> QueueMetrics {
         let labels = [("queue", pattern.to_owned())];
-        let outcomes = std::array::from_fn(|n| self.outcome(pattern, LeaseOutcome::VARIANTS[n]));
+        let outcomes = std::array::from_fn(|n| self.outcome_counter(pattern, LeaseOutcome::VARIANTS[n]));
         QueueMetrics {
             start_delays: self.start_delays.get_or_create_owned(&labels),
             runs: self.runs.get_or_create_owned(&labels),
@@ -125,14 +125,14 @@ impl WorkerMetrics {
         }
     }
 
-    fn outcome(&self, pattern: &str, outcome: LeaseOutcome) -> Counter {
+    fn outcome_counter(&self, pattern: &str, outcome: LeaseOutcome) -> Counter {
         let outcome = outcome.into_str().to_owned();
         self.outcomes.get_or_create_owned(&[("queue", pattern.to_owned()), ("outcome", outcome)])
     }
 
     /// Returns the number of leases with this outcome, over all queues.
-    pub(crate) fn total(&self, outcome: LeaseOutcome) -> u64 {
-        self.patterns.iter().map(|pattern| self.outcome(pattern, outcome).get()).sum()
+    pub(crate) fn total_of_outcome(&self, outcome: LeaseOutcome) -> u64 {
+        self.patterns.iter().map(|pattern| self.outcome_counter(pattern, outcome).get()).sum()
     }
 }
 

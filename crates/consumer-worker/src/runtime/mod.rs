@@ -115,7 +115,7 @@ impl Worker {
             return Err(WorkerError::Routes(mistake.clone()));
         }
         let begin_time = Instant::now();
-        let prefixes = route_table.prefixes();
+        let prefixes = route_table.pattern_prefixes();
         let queues = self.queues.with_redis(self.queues.redis().with_own_connections());
         let context = Arc::new(WorkerContext {
             consumer: self.consumer,
@@ -130,7 +130,7 @@ impl Worker {
             runner_count: 0.into(),
             worker_count: 1.into(),
         });
-        let discovery = async {
+        let queue_discovery = async {
             if prefixes.is_empty() {
                 future::pending::<()>().await;
             } else {
@@ -150,7 +150,7 @@ impl Worker {
             result = runners.run() => result,
             () = self.subscriber.keep_connected() => unreachable!("it has no end"),
             () = context.heartbeat.run() => unreachable!("it has no end"),
-            () = discovery => unreachable!("it has no end"),
+            () = queue_discovery => unreachable!("it has no end"),
             () = context.count_workers(&queues) => unreachable!("it has no end"),
             () = context.maintain_index(&queues) => unreachable!("it has no end"),
         };
@@ -171,7 +171,7 @@ struct QueueRunners {
 
 impl QueueRunners {
     async fn run(mut self) -> Result<(), Error> {
-        for name in self.table.queues() {
+        for name in self.table.exact_queue_names() {
             self.start(name, Lifetime::Worker);
         }
         let mut result = Ok(());
@@ -198,7 +198,7 @@ impl QueueRunners {
         if self.names.contains(&name) {
             return;
         }
-        let Some(routes) = self.table.of(&name) else { return };
+        let Some(routes) = self.table.routes_of_queue(&name) else { return };
         let metrics = Arc::new(self.metrics.metrics_of_pattern(routes.pattern.as_str()));
         let queue = self.queues.queue(&name);
         let runner = QueueRunner::new(Arc::clone(&self.context), queue, routes, metrics, lifetime);
@@ -227,13 +227,13 @@ impl QueueRunners {
 impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// Creates the subscriber that a worker with these routes needs.
     pub fn subscriber(&self, redis: Redis) -> Subscriber {
-        Subscriber::for_prefixes(redis, self.table().prefixes())
+        Subscriber::for_prefixes(redis, self.table().pattern_prefixes())
     }
 }
 
 /// Logs the number of queues and patterns that a starting worker serves.
 pub(crate) fn log_start(routes: &Routes, consumer: &ConsumerId, concurrency: usize) {
-    let (queues, patterns) = (routes.table().queues().len(), routes.table().prefixes().len());
+    let (queues, patterns) = (routes.table().exact_queue_names().len(), routes.table().pattern_prefixes().len());
     info!(%consumer, queues, patterns, concurrency, "working");
     if queues == 0 && patterns == 0 && routes.table().mistakes.is_empty() {
         warn!("there is no route, so there is nothing to do: write [[worker.routes]], or Routes::route in a program");

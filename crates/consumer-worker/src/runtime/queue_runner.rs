@@ -156,7 +156,7 @@ impl QueueRunner {
 
     async fn lease_repeatedly(&self, executor: &mut Option<Executor>) -> Result<RunnerEnd, Error> {
         let stop_token = &self.context.stop.gracefully;
-        let mut share = FairShare::new(self.routes.rank, self.routes.weight);
+        let mut fair_share = FairShare::new(self.routes.rank, self.routes.weight);
         let mut outage = LeaseOutage::default();
         let (mut lease_ahead, mut permits_ahead) = (LeaseAhead::default(), false);
         loop {
@@ -166,13 +166,13 @@ impl QueueRunner {
                 () = stop_token.cancelled() => return Ok(RunnerEnd::Stopped),
                 permit = async {
                     self.notifier.woken(self.context.poll_interval()).await;
-                    let max_ahead = lease_ahead.max_messages(&self.slots);
-                    let max_unended = self.concurrency + if permits_ahead { max_ahead } else { 0 };
-                    let free_room = self.leases().wait_for_room(max_unended).await;
+                    let max_leased_ahead = lease_ahead.max_messages(&self.slots);
+                    let max_unended_handlers = self.concurrency + if permits_ahead { max_leased_ahead } else { 0 };
+                    let free_room = self.leases().wait_for_room(max_unended_handlers).await;
                     // One lease call leases at most half of the messages that may be leased, so that handlers run during the
                     // next call.
-                    let wanted_permits = free_room.min(max_unended.div_ceil(2)).min(Queue::MAX_MESSAGES);
-                    self.context.capacity.take_permit(&mut share, wanted_permits).await
+                    let wanted_permits = free_room.min(max_unended_handlers.div_ceil(2)).min(Queue::MAX_MESSAGES);
+                    self.context.capacity.take_permit(&mut fair_share, wanted_permits).await
                 } => permit,
             };
             let request = LeaseRequest::new(self.context.consumer.clone(), permit.leases);
@@ -200,16 +200,24 @@ impl QueueRunner {
                         }
                         continue;
                     }
-                    permit.keep(&mut share, leased.deliveries.len(), leased.deliveries.iter().map(data_bytes).sum());
+                    permit.keep(
+                        &mut fair_share,
+                        leased.deliveries.len(),
+                        leased.deliveries.iter().map(data_bytes).sum(),
+                    );
                     let lease_guards = self.leases().add(&leased.deliveries, leased.visibility_timeout.to_std());
                     self.context.heartbeat.track(&self.tracked, leased.visibility_timeout);
-                    let lone_handler =
+                    let suspect_handler =
                         lease_guards.first().filter(|_| leased.goes_alone).map(|guard| guard.cancel.clone());
-                    let start =
+                    let start_executor =
                         || Executor::start(&self.context, self.queue(), &self.routes, &self.metrics, &self.slots);
-                    executor.get_or_insert_with(start).run(leased.deliveries, lease_guards, &self.context.handlers);
-                    if let Some(lone_handler) = lone_handler {
-                        let handler_end = self.leases().wait_until_ended(&lone_handler);
+                    executor.get_or_insert_with(start_executor).run(
+                        leased.deliveries,
+                        lease_guards,
+                        &self.context.handlers,
+                    );
+                    if let Some(suspect_handler) = suspect_handler {
+                        let handler_end = self.leases().wait_until_ended(&suspect_handler);
                         tokio::select! {
                             _ = timeout(SUSPECT_MESSAGE_TIME_LIMIT, handler_end) => {}
                             () = stop_token.cancelled() => return Ok(RunnerEnd::Stopped),

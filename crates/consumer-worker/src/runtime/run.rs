@@ -26,7 +26,7 @@ const TIME_TO_STOP: Duration = Duration::from_millis(500);
 pub(crate) struct RunEnd {
     pub(crate) outcome: Outcome,
     /// The run time of the handler; `None` if no route had a handler.
-    pub(crate) took: Option<Duration>,
+    pub(crate) run_time: Option<Duration>,
     pub(crate) lease: LeaseState,
 }
 
@@ -41,17 +41,21 @@ pub(crate) enum LeaseState {
 
 /// Runs the handler of one message.
 pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> RunEnd {
-    let Some(endpoint) = routes.and_then(|routes| routes.endpoint(job.name())) else {
-        return RunEnd { outcome: Outcome::Retry(no_handler(routes, job)), took: None, lease: LeaseState::Valid };
+    let Some(endpoint) = routes.and_then(|routes| routes.endpoint_for_name(job.name())) else {
+        return RunEnd {
+            outcome: Outcome::Retry(failure_without_route(routes, job)),
+            run_time: None,
+            lease: LeaseState::Valid,
+        };
     };
     let span = job.begin_span();
-    let limit = job.timeout();
-    let start = Instant::now();
+    let run_timeout = job.timeout();
+    let start_time = Instant::now();
     // A handler may panic while it creates its future, or while the future runs.
     let running = AssertUnwindSafe(async { endpoint.handle(job.clone()).await }).catch_unwind().instrument(span);
     let time_limit = async {
-        match limit {
-            Some(limit) => sleep(limit.to_std()).await,
+        match run_timeout {
+            Some(run_timeout) => sleep(run_timeout.to_std()).await,
             None => future::pending().await,
         }
     };
@@ -60,9 +64,9 @@ pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> RunEnd {
         let mut running = pin!(running);
         tokio::select! {
             biased;
-            ended = &mut running => ended.unwrap_or_else(|panic| panicked(&*panic)),
+            ended = &mut running => ended.unwrap_or_else(|panic| outcome_of_panic(&*panic)),
             reason = job.cancel_handle().cancelled() => match (timeout_at(job.must_end_by(TIME_TO_STOP), &mut running).await, reason) {
-                (Ok(ended), _) => ended.unwrap_or_else(|panic| panicked(&*panic)),
+                (Ok(ended), _) => ended.unwrap_or_else(|panic| outcome_of_panic(&*panic)),
                 (Err(_), CancelReason::Cancelled) => Outcome::FailForGood(Failure::new("cancelled", "cancelled on request")),
                 (Err(_), CancelReason::LeaseLost) => {
                     lease = LeaseState::Lost;
@@ -70,21 +74,21 @@ pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> RunEnd {
                 }
             },
             () = time_limit => {
-                let took = limit.unwrap_or_default().get();
-                Outcome::Retry(Failure::new("timed_out", format!("the run took longer than {took} ms")))
+                let run_time_ms = run_timeout.unwrap_or_default().get();
+                Outcome::Retry(Failure::new("timed_out", format!("the run took longer than {run_time_ms} ms")))
             }
         }
     };
-    let took = start.elapsed();
+    let run_time = start_time.elapsed();
     // The program of a dropped handler takes a moment to end. No other attempt may start before the program has ended.
     if matches!(outcome, Outcome::Retry(_)) {
         job.cleanup_ended().await;
     }
-    RunEnd { outcome, took: Some(took), lease }
+    RunEnd { outcome, run_time: Some(run_time), lease }
 }
 
 /// Returns the failure of a message without a matching route, and logs the first message of each name.
-fn no_handler(routes: Option<&QueueRoutes>, job: &Job) -> Failure {
+fn failure_without_route(routes: Option<&QueueRoutes>, job: &Job) -> Failure {
     let name = job.name().map(MessageName::as_str);
     // The name of a message is never empty, so the empty text represents a missing name.
     let is_first = routes.is_some_and(|routes| routes.record_unrouted(name.unwrap_or_default()));
@@ -97,7 +101,7 @@ fn no_handler(routes: Option<&QueueRoutes>, job: &Job) -> Failure {
     Failure::new("no_handler", format!("no route of this worker takes {messages_text}"))
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> Outcome {
+fn outcome_of_panic(panic: &(dyn Any + Send)) -> Outcome {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     Outcome::Retry(Failure::new("panicked", text.unwrap_or("the handler panicked")))
 }
@@ -116,15 +120,15 @@ mod tests {
         let job = TestJob::new("q", &1);
         let job = timeout.into_iter().fold(job, TestJob::timeout).job();
         let routes = Routes::new().route("q", async |_: Job| -> Outcome { future::pending().await });
-        let handle = job.cancel_handle().clone();
-        let start = Instant::now();
+        let cancel_handle = job.cancel_handle().clone();
+        let start_time = Instant::now();
         let cancel_job = async {
             sleep(cancelled_after).await;
-            handle.cancel(CancelReason::Cancelled);
+            cancel_handle.cancel(CancelReason::Cancelled);
         };
         let (outcome, ()) = tokio::join!(routes.handle(job), cancel_job);
         assert!(matches!(outcome, Outcome::FailForGood(_)));
-        start.elapsed()
+        start_time.elapsed()
     }
 
     #[tokio::test(start_paused = true)]

@@ -28,7 +28,7 @@ pub(crate) struct PendingSettlement {
 pub(crate) struct FinishedJob {
     pub(crate) job: Job,
     /// The run time of the handler; `None` if no handler ran.
-    pub(crate) took: Option<Duration>,
+    pub(crate) run_time: Option<Duration>,
 }
 
 /// Settles the leases of one queue.
@@ -104,7 +104,11 @@ impl Settler {
         match self.queue.settle(settlements).await {
             Ok(settled) => {
                 for ((settlement, finished), settled) in settlements.iter().zip(finished_jobs).zip(settled) {
-                    self.record_end(finished, Some(&settlement.action), LeaseOutcome::of(&settlement.action, settled));
+                    self.record_end(
+                        finished,
+                        Some(&settlement.action),
+                        LeaseOutcome::from_action(&settlement.action, settled),
+                    );
                 }
                 Ok(())
             }
@@ -155,7 +159,7 @@ pub(crate) async fn release_leases(queue: &Queue, mut leases: Vec<LeaseToken>, m
         for (index, settlement) in chunk.iter().enumerate() {
             let settle_outcome = settle_outcomes.as_ref().ok().and_then(|outcomes| outcomes.get(index));
             let outcome = settle_outcome
-                .map_or(LeaseOutcome::Unsettled, |new_state| LeaseOutcome::of(&settlement.action, *new_state));
+                .map_or(LeaseOutcome::Unsettled, |new_state| LeaseOutcome::from_action(&settlement.action, *new_state));
             metrics.record_end(outcome);
             info!(queue = %queue.name(), id = %settlement.lease.id(), outcome = outcome.into_str(), "handler dropped at shutdown");
         }
@@ -192,7 +196,7 @@ fn final_retry_time(stop: &Stop) -> Duration {
 
 /// Logs how a lease ended.
 pub(crate) fn log_end(finished: &FinishedJob, action: Option<&Action>, outcome: LeaseOutcome) {
-    let FinishedJob { job, took } = finished;
+    let FinishedJob { job, run_time } = finished;
     // `line` is a macro, so that the fields of a filtered record are not computed.
     macro_rules! line {
         ($level:ident, $text:literal) => {
@@ -202,7 +206,7 @@ pub(crate) fn log_end(finished: &FinishedJob, action: Option<&Action>, outcome: 
                 name = job.name().map(|name| name.as_str()),
                 attempt = job.attempt(),
                 outcome = outcome.into_str(),
-                duration_ms = took.map(rounded_millis),
+                duration_ms = run_time.map(rounded_millis),
                 code = action.and_then(failure_code),
                 $text
             )
@@ -233,7 +237,7 @@ fn failure_code(action: &Action) -> Option<&str> {
 pub(crate) fn log_totals(metrics: &WorkerMetrics, uptime: Duration) {
     use LeaseOutcome::{Completed, Failed, Lost, Released, Retried, Unsettled};
     let [completed, retried, failed, released, lost, unsettled] =
-        [Completed, Retried, Failed, Released, Lost, Unsettled].map(|outcome| metrics.total(outcome));
+        [Completed, Retried, Failed, Released, Lost, Unsettled].map(|outcome| metrics.total_of_outcome(outcome));
     let uptime_s = uptime.as_secs();
     info!(uptime_s, completed, retried, failed, released, lost, unsettled, "totals of this worker");
 }

@@ -19,11 +19,11 @@ fn shell_routes(script: &str, other_keys: &Value) -> Routes {
     routes(&handler)
 }
 
-async fn run(script: &str) -> Outcome {
-    run_with(script, &json!({"timeout": "20s"})).await
+async fn run_script(script: &str) -> Outcome {
+    run_script_with(script, &json!({"timeout": "20s"})).await
 }
 
-async fn run_with(script: &str, other_keys: &Value) -> Outcome {
+async fn run_script_with(script: &str, other_keys: &Value) -> Outcome {
     shell_routes(script, other_keys).handle(TestJob::new("q", &json!({"n": 1})).job()).await
 }
 
@@ -37,7 +37,7 @@ fn wait_until_ended(pids: &[String]) {
 }
 
 /// Returns the process ids that a script writes into a file, one per line.
-fn pids(file: &Path, count: usize) -> Vec<String> {
+fn read_pids(file: &Path, count: usize) -> Vec<String> {
     eventually("the script writes its process ids", || {
         let text = fs::read_to_string(file).unwrap_or_default();
         let pids: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -47,10 +47,10 @@ fn pids(file: &Path, count: usize) -> Vec<String> {
 
 #[tokio::test]
 async fn program_gets_the_data_on_stdin_and_its_output_is_the_result() {
-    assert_eq!(result(run("cat").await), r#"{"n":1}"#);
-    assert_eq!(result(run("cat > /dev/null; echo done").await), "\"done\"");
-    assert_eq!(result(run("true").await), "null");
-    assert_eq!(result(run_with("cat", &json!({"output": "ignore"})).await), "null");
+    assert_eq!(result(run_script("cat").await), r#"{"n":1}"#);
+    assert_eq!(result(run_script("cat > /dev/null; echo done").await), "\"done\"");
+    assert_eq!(result(run_script("true").await), "null");
+    assert_eq!(result(run_script_with("cat", &json!({"output": "ignore"})).await), "null");
 }
 
 #[tokio::test]
@@ -73,43 +73,43 @@ async fn no_shell_reads_the_arguments() {
 
 #[tokio::test]
 async fn exit_code_decides_the_outcome() {
-    let failure = failure_with_retry(run("echo first >&2; echo 'no such host' >&2; exit 1").await);
+    let failure = failure_with_retry(run_script("echo first >&2; echo 'no such host' >&2; exit 1").await);
     assert_eq!((failure.code.as_str(), failure.message.contains("no such host")), ("exit_1", true), "{failure:?}");
-    assert_eq!(failure_with_retry(run("exit 75").await).code, "exit_75");
-    assert_eq!(failure_for_good(run("echo broken data >&2; exit 65").await).code, "exit_65");
-    let kill_error = failure_with_retry(run("kill -KILL $$").await);
+    assert_eq!(failure_with_retry(run_script("exit 75").await).code, "exit_75");
+    assert_eq!(failure_for_good(run_script("echo broken data >&2; exit 65").await).code, "exit_65");
+    let kill_error = failure_with_retry(run_script("kill -KILL $$").await);
     assert_eq!(
         (kill_error.code.as_str(), kill_error.message.contains("SIGKILL")),
         ("signal_9", true),
         "{kill_error:?}"
     );
-    assert_eq!(failure_with_retry(run("kill -SEGV $$").await).code, "signal_11");
+    assert_eq!(failure_with_retry(run_script("kill -SEGV $$").await).code, "signal_11");
 }
 
 #[tokio::test]
 async fn program_that_prints_without_end_is_stopped() {
-    let start = Instant::now();
-    let failure = failure_for_good(run("yes").await);
+    let start_time = Instant::now();
+    let failure = failure_for_good(run_script("yes").await);
     assert_eq!(failure.code, "result_too_large");
     assert!(failure.message.contains("output = \"ignore\""), "{failure:?}");
-    assert!(start.elapsed() < Duration::from_secs(10), "the handler does not wait for the program");
+    assert!(start_time.elapsed() < Duration::from_secs(10), "the handler does not wait for the program");
     // The first program prints one byte more than a result may have, and exits by itself; the second program prints the
     // maximum.
-    assert_eq!(failure_for_good(run("head -c 65537 /dev/zero | tr '\\0' 1").await).code, "result_too_large");
-    assert_eq!(result(run("head -c 65536 /dev/zero | tr '\\0' 1").await).len(), 65_536);
-    assert_eq!(result(run_with("head -c 10000000 /dev/zero", &json!({"output": "ignore"})).await), "null");
+    assert_eq!(failure_for_good(run_script("head -c 65537 /dev/zero | tr '\\0' 1").await).code, "result_too_large");
+    assert_eq!(result(run_script("head -c 65536 /dev/zero | tr '\\0' 1").await).len(), 65_536);
+    assert_eq!(result(run_script_with("head -c 10000000 /dev/zero", &json!({"output": "ignore"})).await), "null");
 }
 
 #[tokio::test]
 async fn flood_on_stderr_and_unread_input_block_no_program() {
-    assert_eq!(result(run("head -c 20000000 /dev/zero >&2; echo 1").await), "1");
+    assert_eq!(result(run_script("head -c 20000000 /dev/zero >&2; echo 1").await), "1");
     let large_text = "x".repeat(1_000_000);
-    let start = Instant::now();
+    let start_time = Instant::now();
     for script in ["exec <&-; echo 1", "echo 1", "sleep 0.2; echo 1"] {
         let outcome = shell_routes(script, &json!({})).handle(TestJob::new("q", &large_text).job()).await;
         assert_eq!(result(outcome), "1", "{script}");
     }
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start_time.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
@@ -120,37 +120,38 @@ async fn whole_process_group_ends_at_the_time_out_even_if_it_ignores_sigterm() {
         "echo $$ > {0}; trap '' TERM; (trap '' TERM; sh -c 'echo $$ >> {0}; sleep 100') & sleep 100 & wait; sleep 100",
         file.display()
     );
-    let start = Instant::now();
-    let failure = failure_with_retry(run_with(&script, &json!({"timeout": "300ms", "stop_grace": "200ms"})).await);
+    let start_time = Instant::now();
+    let failure =
+        failure_with_retry(run_script_with(&script, &json!({"timeout": "300ms", "stop_grace": "200ms"})).await);
     assert_eq!(failure.code, "timed_out");
-    let took = start.elapsed();
-    assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(10), "{took:?}");
-    wait_until_ended(&pids(&file, 2));
+    let elapsed = start_time.elapsed();
+    assert!(elapsed >= Duration::from_millis(500) && elapsed < Duration::from_secs(10), "{elapsed:?}");
+    wait_until_ended(&read_pids(&file, 2));
 }
 
 #[tokio::test]
 async fn program_may_clean_up_on_sigterm_and_the_handler_ends_as_soon_as_the_program_does() {
-    let start = Instant::now();
+    let start_time = Instant::now();
     let script = "trap 'echo cleaned up >&2; exit 3' TERM; while true; do sleep 0.05; done";
-    let failure = failure_with_retry(run_with(script, &json!({"timeout": "300ms", "stop_grace": "60s"})).await);
+    let failure = failure_with_retry(run_script_with(script, &json!({"timeout": "300ms", "stop_grace": "60s"})).await);
     assert_eq!(failure.code, "timed_out");
     assert!(failure.message.contains("cleaned up"), "{failure:?}");
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start_time.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
 async fn processes_that_a_program_leaves_behind_neither_delay_its_message_nor_survive() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
-    let start = Instant::now();
+    let start_time = Instant::now();
     // The child processes that outlive the program keep its stdout and stderr open.
     let script = format!("sh -c 'echo $$ > {}; sleep 100' & sleep 100 & sleep 0.2; echo 1", file.display());
-    assert_eq!(result(run(&script).await), "1");
-    wait_until_ended(&pids(&file, 1));
+    assert_eq!(result(run_script(&script).await), "1");
+    wait_until_ended(&read_pids(&file, 1));
     // A process that has left the group can't be ended, but the handler does not wait for it.
     let script = format!("setsid sh -c 'echo $$ > {}; sleep 3' & sleep 0.2; echo 2", file.display());
-    assert_eq!(result(run(&script).await), "2");
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert_eq!(result(run_script(&script).await), "2");
+    assert!(start_time.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
@@ -160,7 +161,7 @@ async fn dropped_run_ends_its_program() {
     let script = format!("trap '' TERM; echo $$ > {0}; sh -c 'echo $$ >> {0}; sleep 100'; sleep 100", file.display());
     let routes = shell_routes(&script, &json!({"stop_grace": "100ms"}));
     let running = tokio::spawn(async move { routes.handle(TestJob::new("q", &1).job()).await });
-    let started_pids = tokio::task::spawn_blocking(move || pids(&file, 2)).await.unwrap();
+    let started_pids = tokio::task::spawn_blocking(move || read_pids(&file, 2)).await.unwrap();
     running.abort();
     tokio::task::spawn_blocking(move || wait_until_ended(&started_pids)).await.unwrap();
 }
@@ -172,15 +173,15 @@ async fn attempt_that_timed_out_is_recorded_after_its_program_has_ended() {
     let script = format!("trap '' TERM; echo $$ > {0}; sh -c 'echo $$ >> {0}; sleep 100'; sleep 100", file.display());
     // The run times out before the handler's own time-out, and before the end of `stop_grace`.
     let routes = shell_routes(&script, &json!({"stop_grace": "1m"}));
-    let start = Instant::now();
+    let start_time = Instant::now();
     let job = TestJob::new("q", &1).timeout(consumer_worker::Millis::new(1_000)).job();
     let failure = failure_with_retry(routes.handle(job).await);
     assert_eq!(failure.code, "timed_out");
-    let took = start.elapsed();
-    let pids = pids(&file, 2);
+    let elapsed = start_time.elapsed();
+    let pids = read_pids(&file, 2);
     assert!(!process_exists(&pids[0]), "the program must not run beside the next attempt");
     wait_until_ended(&pids);
-    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(10), "{took:?}");
+    assert!(elapsed >= Duration::from_secs(1) && elapsed < Duration::from_secs(10), "{elapsed:?}");
 }
 
 #[tokio::test]
@@ -205,13 +206,13 @@ async fn many_programs_at_once_leave_no_zombie() {
     for (n, outcome) in outcomes.into_iter().enumerate() {
         assert_eq!(result(outcome), n.to_string());
     }
-    eventually("all programs are reaped", || zombies().is_empty().then_some(()));
+    eventually("all programs are reaped", || zombie_children().is_empty().then_some(()));
 }
 
 /// Returns the children of this process that have ended but were not reaped.
-fn zombies() -> Vec<String> {
+fn zombie_children() -> Vec<String> {
     let zombie_child = format!(") Z {} ", std::process::id());
-    let stats =
+    let process_stats =
         fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
-    stats.filter(|stat| stat.contains(&zombie_child)).collect()
+    process_stats.filter(|stat| stat.contains(&zombie_child)).collect()
 }

@@ -99,8 +99,8 @@ async fn answer_that_is_no_json_is_a_result_too() {
         result(HookServer::answering(answer("200 OK", "content-type: text/plain\r\n", "OK\n")).post().await),
         "\"OK\""
     );
-    let broken_answer = answer("200 OK", "content-type: application/json\r\n", "{\"a\":");
-    assert_eq!(result(HookServer::answering(broken_answer).post().await), r#""{\"a\":""#);
+    let truncated_json_answer = answer("200 OK", "content-type: application/json\r\n", "{\"a\":");
+    assert_eq!(result(HookServer::answering(truncated_json_answer).post().await), r#""{\"a\":""#);
 }
 
 #[tokio::test]
@@ -167,9 +167,9 @@ async fn message_can_choose_only_allowed_hosts_and_no_private_address() {
 
     let mut handler = handler;
     handler["allowed_networks"] = json!(["127.0.0.0/8"]);
-    let lax = routes(&handler);
+    let lenient_routes = routes(&handler);
     for host in ["localhost", "127.0.0.1"] {
-        assert_eq!(result(post_to(&lax, &format!("http://{host}:{port}/a")).await), "1");
+        assert_eq!(result(post_to(&lenient_routes, &format!("http://{host}:{port}/a")).await), "1");
     }
     assert_eq!(hook_server.requests.recv().unwrap().line, "POST /a HTTP/1.1");
 }

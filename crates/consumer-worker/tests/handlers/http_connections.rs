@@ -66,7 +66,7 @@ async fn no_answer_and_garbage_are_failed_attempts() {
 
 #[tokio::test]
 async fn slow_answer_is_given_up_at_the_time_out() {
-    let start = Instant::now();
+    let start_time = Instant::now();
     let silent_server = HookServer::start(|_| {
         thread::sleep(TIME_LIMIT);
         false
@@ -89,7 +89,7 @@ async fn slow_answer_is_given_up_at_the_time_out() {
     let patient_handler = json!({"timeout": "20s", "response": "ignore"});
     assert_eq!(failure_for_good(slow_server("400 Bad Request").post_with(&patient_handler).await).code, "http_400");
     assert_eq!(result(slow_server("200 OK").post_with(&patient_handler).await), "null");
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start_time.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
@@ -100,12 +100,12 @@ async fn answer_of_100_mb_is_not_read_to_its_end() {
         let written_bytes = Arc::clone(&written_bytes);
         HookServer::start(move |mut stream| {
             stream.write_all(head.as_bytes()).unwrap();
-            let chunk = [b"2000\r\n".as_slice(), &[b'1'; 0x2000], b"\r\n"].concat();
-            for _ in 0..ANSWER_BYTES / chunk.len() {
-                if stream.write_all(&chunk).is_err() {
+            let http_chunk = [b"2000\r\n".as_slice(), &[b'1'; 0x2000], b"\r\n"].concat();
+            for _ in 0..ANSWER_BYTES / http_chunk.len() {
+                if stream.write_all(&http_chunk).is_err() {
                     return false;
                 }
-                written_bytes.fetch_add(chunk.len(), Ordering::SeqCst);
+                written_bytes.fetch_add(http_chunk.len(), Ordering::SeqCst);
             }
             false
         })
@@ -137,13 +137,13 @@ async fn connections_are_kept_and_used_again() {
 
 #[tokio::test]
 async fn concurrent_requests_to_a_host_stay_within_its_limit() {
-    let (running, max_running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (running_count, max_running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let hook_server = HookServer::start({
         let max_running = Arc::clone(&max_running);
         move |mut stream| {
-            max_running.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            max_running.fetch_max(running_count.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             thread::sleep(Duration::from_millis(20));
-            running.fetch_sub(1, Ordering::SeqCst);
+            running_count.fetch_sub(1, Ordering::SeqCst);
             stream.write_all(answer("200 OK", "", "1").as_bytes()).is_ok()
         }
     });
@@ -164,13 +164,13 @@ async fn dropped_run_drops_its_request() {
         false
     });
     let routes = hook_server.routes(&json!({}));
-    let running = tokio::spawn(async move { routes.handle(TestJob::new("q", &1).job()).await });
+    let running_request = tokio::spawn(async move { routes.handle(TestJob::new("q", &1).job()).await });
     let body =
         tokio::task::spawn_blocking(move || hook_server.requests.recv_timeout(TIME_LIMIT).map(|request| request.body))
             .await
             .unwrap();
     assert_eq!(body.unwrap(), "1");
-    running.abort();
+    running_request.abort();
     let close_result = tokio::task::spawn_blocking(move || closed.recv_timeout(TIME_LIMIT)).await.unwrap();
     assert_eq!(close_result.unwrap(), 0);
 }
@@ -192,17 +192,17 @@ async fn requests_over_tls_use_http_2_and_go_only_to_trusted_receivers() {
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let connections = Arc::new(AtomicUsize::new(0));
+    let connection_count = Arc::new(AtomicUsize::new(0));
     tokio::spawn({
-        let connections = Arc::clone(&connections);
+        let connection_count = Arc::clone(&connection_count);
         async move {
             while let Ok((stream, _)) = listener.accept().await {
                 // A client that does not trust the certificate closes the connection.
                 let Ok(stream) = TlsAcceptor::from(Arc::new(tls.clone())).accept(stream).await else { continue };
-                connections.fetch_add(1, Ordering::SeqCst);
+                connection_count.fetch_add(1, Ordering::SeqCst);
                 let service = hyper::service::service_fn(|request: hyper::Request<hyper::body::Incoming>| async move {
-                    let version = format!("{:?}", request.version());
-                    Ok::<_, std::convert::Infallible>(hyper::Response::new(version))
+                    let http_version = format!("{:?}", request.version());
+                    Ok::<_, std::convert::Infallible>(hyper::Response::new(http_version))
                 });
                 let io = hyper_util::rt::TokioIo::new(stream);
                 let executor = hyper_util::rt::TokioExecutor::new();
@@ -211,14 +211,14 @@ async fn requests_over_tls_use_http_2_and_go_only_to_trusted_receivers() {
         }
     });
     let url = format!("https://localhost:{port}/");
-    let trusting = routes(&json!({"type": "http", "url": url, "ca_file": ca_file}));
-    let first = trusting.handle(TestJob::new("q", &0).job()).await;
-    assert_eq!(result(first), "\"HTTP/2.0\"");
-    let runs = (0..20).map(|n| trusting.handle(TestJob::new("q", &n).job()));
+    let trusting_routes = routes(&json!({"type": "http", "url": url, "ca_file": ca_file}));
+    let first_outcome = trusting_routes.handle(TestJob::new("q", &0).job()).await;
+    assert_eq!(result(first_outcome), "\"HTTP/2.0\"");
+    let runs = (0..20).map(|n| trusting_routes.handle(TestJob::new("q", &n).job()));
     for outcome in futures_util::future::join_all(runs).await {
         assert_eq!(result(outcome), "\"HTTP/2.0\"");
     }
-    assert_eq!(connections.load(Ordering::SeqCst), 1, "all requests share one connection");
+    assert_eq!(connection_count.load(Ordering::SeqCst), 1, "all requests share one connection");
     let failure =
         failure_with_retry(routes(&json!({"type": "http", "url": url})).handle(TestJob::new("q", &1).job()).await);
     assert_eq!(

@@ -13,7 +13,7 @@ use consumer_worker::{Job, Routes};
 use queue_core::{Millis, State};
 use tokio::time::{Instant, sleep};
 
-use crate::{Setup, completed, start, wait_until_active};
+use crate::{Setup, completed_outcome, start, wait_until_active};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handlers_that_block_every_thread_let_no_lease_lapse() {
@@ -25,10 +25,10 @@ async fn handlers_that_block_every_thread_let_no_lease_lapse() {
         } else {
             sleep(Duration::from_millis(10)).await;
         }
-        completed()
+        completed_outcome()
     });
     for id in fixture.post(6).await {
-        let message = fixture.finished(&id).await;
+        let message = fixture.wait_until_finished(&id).await;
         assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
     }
     fixture.stop().await;
@@ -44,19 +44,19 @@ async fn worker_with_blocking_handlers_stops_in_time_and_releases_their_messages
             while !may_handlers_end.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(5));
             }
-            completed()
+            completed_outcome()
         }
     });
     let ids = fixture.post(1).await;
     wait_until_active(&fixture, 1).await;
     let begin_time = Instant::now();
     let (queue, _redis) = fixture.stop().await;
-    let took = begin_time.elapsed();
+    let elapsed = begin_time.elapsed();
     let message = queue.read(&ids).await.unwrap().remove(0).unwrap();
     // The handler ends before the assertions, because a test with blocked threads does not end.
     may_handlers_end.store(true, Ordering::Relaxed);
     // The worker's `shutdown_grace` is 1 s.
-    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert!(elapsed < Duration::from_secs(8), "{elapsed:?}");
     assert_eq!((message.state, message.attempts_made, message.lapses), (State::Waiting, 0, 0));
 }
 

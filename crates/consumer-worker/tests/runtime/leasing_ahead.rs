@@ -13,7 +13,7 @@ use queue_core::State;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::{TestWorker, completed, start_with};
+use crate::{TestWorker, completed_outcome, start_with};
 
 /// Settings that make a queue keep all completed messages.
 const KEEP_ALL_COMPLETED: &str = r#"{"retention":{"completed":{"count":100000}}}"#;
@@ -37,7 +37,7 @@ impl Handlers {
         }
         self.running.fetch_sub(1, Ordering::SeqCst);
         self.ended.fetch_add(1, Ordering::SeqCst);
-        completed()
+        completed_outcome()
     }
 
     /// Starts a worker of this concurrency with these handlers, and posts messages.
@@ -127,11 +127,13 @@ async fn a_paused_queue_keeps_no_message_that_has_not_started() {
 
 #[tokio::test]
 async fn exclusive_and_limited_queues_lease_nothing_ahead() {
-    let exclusive = json!({"exclusive": {"parallel": 2}});
-    let rate_limit = json!({"rate_limit": {"max": 1_000_000, "duration": 1_000}});
-    let timeout = json!({"timeout": 60_000});
-    let one_lapse = json!({"max_lapses": 1});
-    for (settings, max_running) in [(exclusive, 2), (rate_limit, 4), (timeout, 4), (one_lapse, 4)] {
+    let exclusive_settings = json!({"exclusive": {"parallel": 2}});
+    let rate_limit_settings = json!({"rate_limit": {"max": 1_000_000, "duration": 1_000}});
+    let timeout_settings = json!({"timeout": 60_000});
+    let one_lapse_settings = json!({"max_lapses": 1});
+    for (settings, max_running) in
+        [(exclusive_settings, 2), (rate_limit_settings, 4), (timeout_settings, 4), (one_lapse_settings, 4)]
+    {
         let handlers = Arc::new(Handlers::default());
         let fixture = handlers.start(&settings.to_string(), 4, 4_000).await;
         handlers.wait_until_ended(&fixture, 2_000).await;

@@ -131,7 +131,7 @@ impl TestWorker {
         enqueue_outcomes.into_iter().map(|enqueue_outcomes| enqueue_outcomes.id().clone()).collect()
     }
 
-    async fn finished(&self, id: &MessageRef) -> Message {
+    async fn wait_until_finished(&self, id: &MessageRef) -> Message {
         let wait = Millis::from_secs(20);
         let message = self.queue.read_when_finished(id, wait, &self.subscriber).await.unwrap().unwrap();
         assert!(message.state.is_final(), "{message:?}");
@@ -153,7 +153,7 @@ async fn wait_until_active(fixture: &TestWorker, count: u64) {
     }
 }
 
-fn completed() -> Outcome {
+fn completed_outcome() -> Outcome {
     Outcome::Complete(to_raw_value("done").unwrap())
 }
 
@@ -161,10 +161,10 @@ fn completed() -> Outcome {
 async fn leases_are_extended_while_handlers_run() {
     let fixture = start(10, |_: Job| async {
         sleep(Duration::from_secs(3)).await;
-        completed()
+        completed_outcome()
     });
     for id in fixture.post(10).await {
-        let message = fixture.finished(&id).await;
+        let message = fixture.wait_until_finished(&id).await;
         assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
     }
     fixture.stop().await;
@@ -183,7 +183,7 @@ async fn message_whose_handler_runs_while_timeouts_become_shorter_is_handled_onc
                     max_running.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                     sleep(Duration::from_secs(2)).await;
                     running.fetch_sub(1, Ordering::SeqCst);
-                    completed()
+                    completed_outcome()
                 }
             }
         };
@@ -193,7 +193,7 @@ async fn message_whose_handler_runs_while_timeouts_become_shorter_is_handled_onc
         wait_until_active(&fixture, 1).await;
         let shorter_timeouts = json!({"visibility_timeout": 100, "timeout": 300});
         fixture.queue.configure(&shorter_timeouts).await.unwrap();
-        let message = fixture.finished(&id).await;
+        let message = fixture.wait_until_finished(&id).await;
         assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
         assert_eq!(max_running.load(Ordering::SeqCst), 1, "no second run at the same time");
         fixture.stop().await;
@@ -208,7 +208,7 @@ async fn all_messages_complete_without_any_notification() {
         match (job.message().data.get(), job.attempt()) {
             ("1", 1) => Outcome::Retry(queue_core::Failure::new("odd", "the first attempt")),
             ("2", 1) => std::future::pending().await,
-            _ => completed(),
+            _ => completed_outcome(),
         }
     };
     let setup = Setup {
@@ -222,8 +222,8 @@ async fn all_messages_complete_without_any_notification() {
     let mut ids = fixture.post(4).await;
     let new = |data: u64| NewMessage::new(to_raw_value(&data).unwrap());
     let delay = Some(Millis::new(100).try_into().unwrap());
-    let hold = Some("k".parse().unwrap());
-    let later_messages = vec![NewMessage { delay, ..new(5) }, NewMessage { hold, ..new(6) }];
+    let hold_key = Some("k".parse().unwrap());
+    let later_messages = vec![NewMessage { delay, ..new(5) }, NewMessage { hold: hold_key, ..new(6) }];
     ids.extend(fixture.queue.enqueue(later_messages).await.unwrap().iter().map(|enqueued| enqueued.id().clone()));
     fixture.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
     fixture.queue.pause().await.unwrap();
@@ -244,12 +244,12 @@ async fn all_messages_complete_without_any_notification() {
 async fn lease_does_not_lapse_when_the_visibility_timeout_of_its_queue_becomes_longer() {
     let fixture = start(2, |_: Job| async {
         sleep(Duration::from_secs(3)).await;
-        completed()
+        completed_outcome()
     });
     let ids = fixture.post(1).await;
     wait_until_active(&fixture, 1).await;
     fixture.queue.configure(&serde_json::json!({"visibility_timeout": "1m"})).await.unwrap();
-    let message = fixture.finished(&ids[0]).await;
+    let message = fixture.wait_until_finished(&ids[0]).await;
     assert_eq!((message.deliveries, message.lapses), (1, 0));
     fixture.stop().await;
 }
@@ -257,20 +257,20 @@ async fn lease_does_not_lapse_when_the_visibility_timeout_of_its_queue_becomes_l
 #[tokio::test]
 async fn exactly_concurrency_handlers_run_at_once() {
     let (running, max_running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let seen = Arc::clone(&max_running);
+    let max_running_seen = Arc::clone(&max_running);
     let fixture = start(7, move |_: Job| {
         let (running, max_running) = (Arc::clone(&running), Arc::clone(&max_running));
         async move {
             max_running.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             sleep(Duration::from_millis(10)).await;
             running.fetch_sub(1, Ordering::SeqCst);
-            completed()
+            completed_outcome()
         }
     });
     for id in fixture.post(100).await {
-        fixture.finished(&id).await;
+        fixture.wait_until_finished(&id).await;
     }
-    assert_eq!(seen.load(Ordering::SeqCst), 7);
+    assert_eq!(max_running_seen.load(Ordering::SeqCst), 7);
     fixture.stop().await;
 }
 
@@ -280,12 +280,12 @@ async fn panic_is_a_failure_of_its_message_and_of_nothing_else() {
         assert_ne!(job.message().data.get(), "0", "before the future");
         async move {
             assert_ne!(job.message().data.get(), "1", "in the future");
-            completed()
+            completed_outcome()
         }
     });
     let ids = fixture.post(20).await;
     for (n, id) in ids.iter().enumerate() {
-        let message = fixture.finished(id).await;
+        let message = fixture.wait_until_finished(id).await;
         assert_eq!(message.state, if n < 2 { State::Failed } else { State::Completed });
         if n < 2 {
             let error = message.error.unwrap();
@@ -302,7 +302,7 @@ async fn readers_see_the_progress_that_a_handler_reports() {
         let report = serde_json::json!({"percent": 40, "note": "half-way ✅"});
         job.report_progress(&report).await.unwrap();
         job.stop().cancelled().await;
-        completed()
+        completed_outcome()
     });
     let ids = fixture.post(1).await;
     let progress = loop {
@@ -314,7 +314,7 @@ async fn readers_see_the_progress_that_a_handler_reports() {
     };
     assert_eq!(progress.get(), r#"{"note":"half-way ✅","percent":40}"#);
     fixture.queue.cancel(&ids[0]).await.unwrap();
-    let message = fixture.finished(&ids[0]).await;
+    let message = fixture.wait_until_finished(&ids[0]).await;
     assert_eq!(message.state, State::Completed);
     assert!(message.progress.is_some(), "it stays with the message");
     fixture.stop().await;
@@ -325,7 +325,7 @@ async fn handlers_that_outlast_the_grace_release_their_messages_with_no_attempt_
     let fixture = start(3, |job: Job| async move {
         let ends_in_time = job.message().data.get() == "0";
         sleep(Duration::from_millis(if ends_in_time { 250 } else { 60_000 })).await;
-        completed()
+        completed_outcome()
     });
     let ids = fixture.post(5).await;
     wait_until_active(&fixture, 3).await;

@@ -15,7 +15,7 @@ use serde_json::value::to_raw_value;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Notifications, Setup, TestWorker, completed};
+use crate::{Notifications, Setup, TestWorker, completed_outcome};
 
 impl TestWorker {
     async fn post_to(&self, queue: &str, data: &str) {
@@ -34,7 +34,7 @@ impl TestWorker {
     }
 
     /// Returns the value of one series in the metrics.
-    fn metric(&self, series: &str) -> usize {
+    fn metric_value(&self, series: &str) -> usize {
         let (mut registry, mut text) = (Registry::default(), String::new());
         self.metrics.register(&mut registry);
         prometheus_text::encode(&mut text, &registry).unwrap();
@@ -47,7 +47,7 @@ const SERVED_QUEUES_METRIC: &str = r#"drover_worker_queues{queue="user-*"}"#;
 
 #[tokio::test]
 async fn queues_that_match_a_pattern_are_served_from_their_creation_to_their_deletion() {
-    let fixture = Setup::default().start(Routes::new().route("user-*", |_: Job| async { completed() }));
+    let fixture = Setup::default().start(Routes::new().route("user-*", |_: Job| async { completed_outcome() }));
     for round in 0..2 {
         for n in 0..20 {
             fixture.post_to(&format!("user-{n}"), "hello").await;
@@ -56,16 +56,16 @@ async fn queues_that_match_a_pattern_are_served_from_their_creation_to_their_del
         for n in 0..20 {
             fixture.wait_until_completed(&format!("user-{n}"), 1).await;
         }
-        assert_eq!(fixture.metric(SERVED_QUEUES_METRIC), 20, "only queues that fit are served; round {round}");
+        assert_eq!(fixture.metric_value(SERVED_QUEUES_METRIC), 20, "only queues that fit are served; round {round}");
         for name in fixture.queues.names().await.unwrap() {
             fixture.queues.queue(&name).delete().await.unwrap();
         }
-        while fixture.metric(SERVED_QUEUES_METRIC) > 0 {
+        while fixture.metric_value(SERVED_QUEUES_METRIC) > 0 {
             sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(fixture.queues.names().await.unwrap(), [], "a worker does not create a deleted queue again");
     }
-    assert_eq!(fixture.metric(r#"drover_worker_leases{queue="user-*"}"#), 0);
+    assert_eq!(fixture.metric_value(r#"drover_worker_leases{queue="user-*"}"#), 0);
     fixture.stop().await;
 }
 
@@ -75,18 +75,18 @@ async fn queue_deleted_while_its_handlers_run_is_served_again_when_it_is_created
         if job.message().data.get() == "\"stuck\"" {
             std::future::pending::<()>().await;
         }
-        completed()
+        completed_outcome()
     };
     // The end of `shutdown_grace` would stop the handler, too, but only after the time limit of the test.
     let setup = Setup { shutdown_grace: Millis::from_secs(60), ..Setup::default() };
     let fixture = setup.start(Routes::new().route("user-*", handler));
     fixture.post_to("user-1", "stuck").await;
-    while fixture.metric(r#"drover_worker_leases{queue="user-*"}"#) == 0 {
+    while fixture.metric_value(r#"drover_worker_leases{queue="user-*"}"#) == 0 {
         sleep(Duration::from_millis(5)).await;
     }
     fixture.queues.queue(&"user-1".parse().unwrap()).delete().await.unwrap();
     let begin_time = Instant::now();
-    while fixture.metric(r#"drover_worker_outcomes_total{queue="user-*",outcome="lost"}"#) == 0 {
+    while fixture.metric_value(r#"drover_worker_outcomes_total{queue="user-*",outcome="lost"}"#) == 0 {
         assert!(begin_time.elapsed() < Duration::from_secs(20), "its handler still runs");
         sleep(Duration::from_millis(5)).await;
     }
@@ -98,7 +98,7 @@ async fn queue_deleted_while_its_handlers_run_is_served_again_when_it_is_created
 #[tokio::test]
 async fn queues_of_a_pattern_are_found_without_any_notification() {
     let setup = Setup { notifications: Notifications::Lost, poll_interval: Millis::new(150), ..Setup::default() };
-    let fixture = setup.start(Routes::new().route("user-*", |_: Job| async { completed() }));
+    let fixture = setup.start(Routes::new().route("user-*", |_: Job| async { completed_outcome() }));
     for n in 0..5 {
         fixture.post_to(&format!("user-{n}"), "hello").await;
         fixture.wait_until_completed(&format!("user-{n}"), 1).await;
@@ -108,7 +108,7 @@ async fn queues_of_a_pattern_are_found_without_any_notification() {
 
 #[tokio::test]
 async fn delayed_message_that_creates_a_queue_of_a_pattern_is_delivered_on_time() {
-    let fixture = Setup::default().start(Routes::new().route("user-*", |_: Job| async { completed() }));
+    let fixture = Setup::default().start(Routes::new().route("user-*", |_: Job| async { completed_outcome() }));
     let delay = Some(Millis::new(300).try_into().unwrap());
     let message = NewMessage { delay, ..NewMessage::new(to_raw_value("later").unwrap()) };
     let queue = fixture.queues.queue(&"user-1".parse().unwrap());
@@ -122,14 +122,14 @@ async fn delayed_message_that_creates_a_queue_of_a_pattern_is_delivered_on_time(
 
 #[tokio::test]
 async fn later_queue_in_strict_order_waits_until_no_earlier_queue_has_ready_messages() {
-    let order = Arc::new(Mutex::new(String::new()));
-    let seen = Arc::clone(&order);
+    let delivery_order = Arc::new(Mutex::new(String::new()));
+    let seen = Arc::clone(&delivery_order);
     let handler = move |job: Job| {
         let seen = Arc::clone(&seen);
         async move {
             sleep(Duration::from_millis(if job.queue().as_str() == "first" { 20 } else { 100 })).await;
             seen.lock().unwrap().push(if job.queue().as_str() == "first" { 'F' } else { 's' });
-            completed()
+            completed_outcome()
         }
     };
     let setup = Setup { max_leases: 1, order: Order::Strict, ..Setup::default() };
@@ -142,8 +142,8 @@ async fn later_queue_in_strict_order_waits_until_no_earlier_queue_has_ready_mess
         fixture.post_to("first", "x").await;
     }
     fixture.wait_until_completed("second", 4).await;
-    let order = order.lock().unwrap().clone();
-    assert!(order == "sFFFFsss" || order == "FFFFssss", "{order}");
+    let delivery_order = delivery_order.lock().unwrap().clone();
+    assert!(delivery_order == "sFFFFsss" || delivery_order == "FFFFssss", "{delivery_order}");
     fixture.stop().await;
 }
 
@@ -171,7 +171,7 @@ async fn leased_large_messages_stay_within_the_byte_limit() {
     fixture.wait_until_completed("q", 30).await;
     let max_running = max_running.load(Ordering::SeqCst);
     assert!((3..=8).contains(&max_running), "{max_running} MiB at once");
-    assert_eq!(fixture.metric(r#"drover_worker_concurrency{queue="q"}"#), 40);
+    assert_eq!(fixture.metric_value(r#"drover_worker_concurrency{queue="q"}"#), 40);
     fixture.stop().await;
 }
 
@@ -179,19 +179,25 @@ async fn leased_large_messages_stay_within_the_byte_limit() {
 async fn invalid_routes_stop_the_start() {
     for (routes, expected) in [
         (
-            Routes::new().route("a b", |_: Job| async { completed() }),
+            Routes::new().route("a b", |_: Job| async { completed_outcome() }),
             "the route of \"a b\": neither the name of a queue",
         ),
-        (Routes::new().route("q", consumer_worker::on("", |_: Job| async { completed() })), "the name \"\" of a route"),
-        (Routes::new().route("q", any(|_: Job| async { completed() }).weight(0)), "must be 1 or more"),
         (
-            Routes::new().route("q*", |_: Job| async { completed() }).route("q*", |_: Job| async { completed() }),
+            Routes::new().route("q", consumer_worker::on("", |_: Job| async { completed_outcome() })),
+            "the name \"\" of a route",
+        ),
+        (Routes::new().route("q", any(|_: Job| async { completed_outcome() }).weight(0)), "must be 1 or more"),
+        (
+            Routes::new()
+                .route("q*", |_: Job| async { completed_outcome() })
+                .route("q*", |_: Job| async { completed_outcome() }),
             "the queue q* has two handlers for all messages: remove one",
         ),
         (
             Routes::new().route(
                 "q",
-                consumer_worker::on("a", |_: Job| async { completed() }).on("a", |_: Job| async { completed() }),
+                consumer_worker::on("a", |_: Job| async { completed_outcome() })
+                    .on("a", |_: Job| async { completed_outcome() }),
             ),
             "the queue q has two handlers for messages named \"a\"",
         ),

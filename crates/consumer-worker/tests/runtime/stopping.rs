@@ -13,19 +13,19 @@ use queue_core::{Changed, Millis, NewMessage, State};
 use serde_json::value::to_raw_value;
 use tokio::time::sleep;
 
-use crate::{completed, start, start_with, wait_until_active};
+use crate::{completed_outcome, start, start_with, wait_until_active};
 
 #[tokio::test]
 async fn run_that_takes_too_long_is_a_failed_attempt_and_its_handler_is_dropped() {
-    let dropped = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&dropped);
+    let dropped_count = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&dropped_count);
     let fixture = start(2, move |job: Job| {
         let count = Arc::clone(&count);
         async move {
             assert_eq!(job.timeout(), Some(Millis::new(200)));
             let _count = DropCounter(count);
             sleep(Duration::from_secs(60)).await;
-            completed()
+            completed_outcome()
         }
     });
     let message = NewMessage {
@@ -33,12 +33,12 @@ async fn run_that_takes_too_long_is_a_failed_attempt_and_its_handler_is_dropped(
         ..NewMessage::new(to_raw_value(&1).unwrap())
     };
     let id = fixture.queue.enqueue(vec![message]).await.unwrap()[0].id().clone();
-    let message = fixture.finished(&id).await;
+    let message = fixture.wait_until_finished(&id).await;
     assert_eq!((message.state, message.attempts_made, message.lapses), (State::Failed, 1, 0));
-    let took = message.finished_at.unwrap().since(message.started_at.unwrap()).get();
-    assert!((200..5_000).contains(&took), "{took} ms");
+    let run_time_ms = message.finished_at.unwrap().since(message.started_at.unwrap()).get();
+    assert!((200..5_000).contains(&run_time_ms), "{run_time_ms} ms");
     assert_eq!(message.error.unwrap().code, "timed_out");
-    assert_eq!(dropped.load(Ordering::SeqCst), 1, "the handler was dropped");
+    assert_eq!(dropped_count.load(Ordering::SeqCst), 1, "the handler was dropped");
     fixture.stop().await;
 }
 
@@ -62,7 +62,7 @@ async fn cancelled_handler_is_notified_within_a_second_and_may_still_complete() 
         if job.message().data.get() == "1" {
             Outcome::Retry(queue_core::Failure::new("odd", "stopped"))
         } else {
-            completed()
+            completed_outcome()
         }
     });
     let ids = fixture.post(3).await;
@@ -70,12 +70,12 @@ async fn cancelled_handler_is_notified_within_a_second_and_may_still_complete() 
     for (n, id) in ids.iter().enumerate() {
         let start = tokio::time::Instant::now();
         assert_eq!(fixture.queue.cancel(id).await.unwrap(), Changed::Requested);
-        let message = fixture.finished(id).await;
+        let message = fixture.wait_until_finished(id).await;
         // The notification cancels the handler within seconds, even on a busy machine; the heartbeat would cancel the
         // handler only after 20 min.
         assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
-        let expected = if n == 2 { State::Completed } else { State::Failed };
-        assert_eq!(message.state, expected, "a cancelled handler may still complete its message");
+        let expected_state = if n == 2 { State::Completed } else { State::Failed };
+        assert_eq!(message.state, expected_state, "a cancelled handler may still complete its message");
         if n < 2 {
             assert_eq!(message.error.unwrap().code, "cancelled");
         }
@@ -91,14 +91,14 @@ async fn cancel_whose_notification_was_lost_is_found_by_the_heartbeat() {
     wait_until_active(&fixture, 1).await;
     // The command SADD marks the message as cancelled, as `cancel` does, but sends no notification.
     fixture.redis.command(&format!("SADD drover:{{q}}:cancelling {}", ids[0]));
-    assert_eq!(fixture.finished(&ids[0]).await.error.unwrap().code, "cancelled");
+    assert_eq!(fixture.wait_until_finished(&ids[0]).await.error.unwrap().code, "cancelled");
     fixture.stop().await;
 }
 
 #[tokio::test]
 async fn handler_that_outlives_its_lease_is_stopped_and_the_message_is_redelivered() {
-    let dropped = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&dropped);
+    let dropped_count = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&dropped_count);
     let fixture = start(1, move |job: Job| {
         let count = Arc::clone(&count);
         async move {
@@ -106,15 +106,15 @@ async fn handler_that_outlives_its_lease_is_stopped_and_the_message_is_redeliver
                 let _count = DropCounter(count);
                 std::future::pending::<()>().await;
             }
-            completed()
+            completed_outcome()
         }
     });
     let ids = fixture.post(1).await;
     wait_until_active(&fixture, 1).await;
     // The lease lapses although its consumer runs, as after a long outage of Redis.
     fixture.redis.command(&format!("ZADD drover:{{q}}:leased XX 1 {}", ids[0]));
-    let message = fixture.finished(&ids[0]).await;
+    let message = fixture.wait_until_finished(&ids[0]).await;
     assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 2, 1));
-    assert_eq!(dropped.load(Ordering::SeqCst), 1);
+    assert_eq!(dropped_count.load(Ordering::SeqCst), 1);
     fixture.stop().await;
 }

@@ -36,9 +36,9 @@ impl Position {
     }
 
     pub(crate) fn encode(&self, queue: &QueueName) -> String {
-        let range = if self.is_of_all_states { "all" } else { "one" };
+        let list_kind = if self.is_of_all_states { "all" } else { "one" };
         let cursor = self.cursor.as_deref().unwrap_or_default();
-        let text = format!("{range} {} {cursor}", self.state.as_str());
+        let text = format!("{list_kind} {} {cursor}", self.state.as_str());
         URL_SAFE_NO_PAD.encode([&checksum(queue, &text), text.as_bytes()].concat())
     }
 
@@ -57,9 +57,9 @@ impl Position {
     fn parse(bytes: &[u8], queue: &QueueName) -> Option<Self> {
         let (sum, text) = bytes.split_first_chunk()?;
         let text = std::str::from_utf8(text).ok().filter(|text| checksum(queue, text) == *sum)?;
-        let [range @ ("one" | "all"), state, cursor] = text.split(' ').collect::<Vec<_>>()[..] else { return None };
+        let [list_kind @ ("one" | "all"), state, cursor] = text.split(' ').collect::<Vec<_>>()[..] else { return None };
         let cursor = (!cursor.is_empty()).then(|| cursor.to_owned());
-        Some(Self { is_of_all_states: range == "all", state: state.parse().ok()?, cursor })
+        Some(Self { is_of_all_states: list_kind == "all", state: state.parse().ok()?, cursor })
     }
 }
 
@@ -72,7 +72,7 @@ fn checksum(queue: &QueueName, text: &str) -> [u8; 8] {
 mod tests {
     use super::*;
 
-    fn queue(name: &str) -> QueueName {
+    fn queue_name(name: &str) -> QueueName {
         name.parse().unwrap()
     }
 
@@ -80,19 +80,19 @@ mod tests {
     fn cursor_is_decoded_to_its_position_and_any_other_text_is_refused() {
         let cursor = Some(URL_SAFE_NO_PAD.encode("12:34"));
         let position = Position { is_of_all_states: false, state: State::Failed, cursor };
-        let text = position.encode(&queue("q"));
-        assert_eq!(Position::decode(&text, &queue("q"), Some(State::Failed)).unwrap(), position);
-        assert!(Position::decode(&text, &queue("other"), Some(State::Failed)).is_err());
-        assert!(Position::decode(&text, &queue("q"), Some(State::Held)).is_err());
-        assert!(Position::decode(&text, &queue("q"), None).is_err());
+        let text = position.encode(&queue_name("q"));
+        assert_eq!(Position::decode(&text, &queue_name("q"), Some(State::Failed)).unwrap(), position);
+        assert!(Position::decode(&text, &queue_name("other"), Some(State::Failed)).is_err());
+        assert!(Position::decode(&text, &queue_name("q"), Some(State::Held)).is_err());
+        assert!(Position::decode(&text, &queue_name("q"), None).is_err());
         for index in 0..text.len() {
             let mut other_bytes = text.clone().into_bytes();
             other_bytes[index] = if other_bytes[index] == b'A' { b'B' } else { b'A' };
             let other_text = String::from_utf8(other_bytes).unwrap();
-            assert!(Position::decode(&other_text, &queue("q"), Some(State::Failed)).is_err(), "{other_text}");
+            assert!(Position::decode(&other_text, &queue_name("q"), Some(State::Failed)).is_err(), "{other_text}");
         }
-        assert!(Position::decode("", &queue("q"), None).is_err());
-        assert!(Position::decode("!", &queue("q"), None).is_err());
+        assert!(Position::decode("", &queue_name("q"), None).is_err());
+        assert!(Position::decode("!", &queue_name("q"), None).is_err());
     }
 
     #[test]
@@ -101,7 +101,7 @@ mod tests {
         let mut states = vec![position.state];
         while let Some(next) = position.after(None) {
             states.push(next.state);
-            position = Position::decode(&next.encode(&queue("q")), &queue("q"), None).unwrap();
+            position = Position::decode(&next.encode(&queue_name("q")), &queue_name("q"), None).unwrap();
         }
         assert_eq!(states, State::ALL);
         assert_eq!(Position::first(Some(State::Held)).after(None), None);

@@ -79,12 +79,12 @@ pub(crate) struct StreamedEvent<'a> {
 
 impl From<StreamedEvent<'_>> for sse::Event {
     fn from(StreamedEvent { id, event, data }: StreamedEvent<'_>) -> Self {
-        with_id(Self::default(), id).event(event).data(data)
+        event_with_id(Self::default(), id).event(event).data(data)
     }
 }
 
 /// Returns the server-sent event `event` with the id `id`. If `id` is `None`, the event gets an empty id, which makes the
 /// client forget the last id that the client received.
-pub(crate) fn with_id(event: sse::Event, id: Option<EventId>) -> sse::Event {
+pub(crate) fn event_with_id(event: sse::Event, id: Option<EventId>) -> sse::Event {
     event.id(id.map(|id| id.to_string()).unwrap_or_default())
 }

@@ -86,10 +86,10 @@ pub(crate) fn parse_part<'de, T: Deserialize<'de>>(json: &'de RawValue) -> Resul
 }
 
 fn field_error(path: &Path, error: &Error) -> FieldError {
-    let mut pointer = pointer(path);
+    let mut pointer = json_pointer(path);
     let (member, detail) = wording::member_mistake(error);
     if let Some(member) = member {
-        pointer = format!("{pointer}/{}", segment(&member));
+        pointer = format!("{pointer}/{}", pointer_segment(&member));
     }
     // If `parse_part` reported the mistake, the error text begins with the path within the part of the body, which is appended
     // to the pointer of the part.
@@ -101,17 +101,17 @@ fn field_error(path: &Path, error: &Error) -> FieldError {
     }
 }
 
-fn pointer(path: &Path) -> String {
+fn json_pointer(path: &Path) -> String {
     let segments = path.iter().map(|element| match element {
         Segment::Seq { index } => format!("/{index}"),
-        Segment::Map { key } => format!("/{}", segment(key)),
+        Segment::Map { key } => format!("/{}", pointer_segment(key)),
         Segment::Enum { .. } | Segment::Unknown => String::new(),
     });
     segments.collect()
 }
 
 /// Returns a name as a segment of a JSON pointer. A long name is cut, because error texts repeat it.
-fn segment(name: &str) -> String {
+fn pointer_segment(name: &str) -> String {
     shortened(name).replace('~', "~0").replace('/', "~1")
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct KeyRights {
 
 impl KeyRights {
     /// The rights of a key, or all rights if the API has no keys.
-    pub(crate) fn of(key: Option<&ApiKey>) -> Self {
+    pub(crate) fn from_key(key: Option<&ApiKey>) -> Self {
         let has = |scope: &Scope| key.is_none_or(|key| key.scopes.has(*scope));
         Self {
             id: key.map(|key| key.id.as_str().to_owned()),

@@ -127,12 +127,12 @@ mod tests {
     use super::*;
     use crate::api::{batch::NewBatch, json};
 
-    fn read(body: &str) -> Result<NewMessage, Problem> {
+    fn parse_message(body: &str) -> Result<NewMessage, Problem> {
         json::parse_body(body.as_bytes())
     }
 
-    fn mistake(body: &str) -> (String, String) {
-        let FieldError { pointer, detail } = read(body).unwrap_err().errors()[0].clone();
+    fn first_mistake(body: &str) -> (String, String) {
+        let FieldError { pointer, detail } = parse_message(body).unwrap_err().errors()[0].clone();
         (pointer, detail)
     }
 
@@ -147,24 +147,25 @@ mod tests {
     #[test]
     fn optional_field_that_is_null_counts_as_absent() {
         let null_members = message_with_nulls();
-        let message = read(&null_members).unwrap();
+        let message = parse_message(&null_members).unwrap();
         assert_eq!(format!("{message:?}"), format!("{:?}", NewMessage::new(RawValue::NULL.to_owned())));
         assert_eq!(message.data.get(), "null", "null is data too");
-        assert!(read("\u{feff} {\"data\":1}").is_ok(), "a byte order mark is skipped");
-        let message = read(r#"{"data":1,"delay":"1s","deliver_at":null,"backoff":{"delay":5,"max":null}}"#).unwrap();
+        assert!(parse_message("\u{feff} {\"data\":1}").is_ok(), "a byte order mark is skipped");
+        let message =
+            parse_message(r#"{"data":1,"delay":"1s","deliver_at":null,"backoff":{"delay":5,"max":null}}"#).unwrap();
         let mut expected = Settings::default().backoff;
         expected.delay = Millis::new(5).try_into().unwrap();
         assert_eq!(message.backoff, Some(expected));
         let batch = format!(r#"{{"messages":[{null_members}]}}"#);
         assert_eq!(json::parse_body::<NewBatch>(batch.as_bytes()).unwrap().messages.len(), 1);
         // An unknown field is refused even if it is null.
-        assert_eq!(mistake(r#"{"data":1,"dealy":null}"#).0, "/dealy");
+        assert_eq!(first_mistake(r#"{"data":1,"dealy":null}"#).0, "/dealy");
     }
 
     #[test]
     fn mistake_in_a_message_is_reported_with_its_pointer() {
-        assert_eq!(mistake("{}"), ("/data".into(), "required".into()));
-        assert_eq!(mistake(r#"{"dta":1}"#), ("/dta".into(), "unknown: did you mean \"data\"?".into()));
+        assert_eq!(first_mistake("{}"), ("/data".into(), "required".into()));
+        assert_eq!(first_mistake(r#"{"dta":1}"#), ("/dta".into(), "unknown: did you mean \"data\"?".into()));
         for (field, value, expected) in [
             ("delay", "-1", "a duration must not be negative"),
             ("delay", "\"3651d\"", "must be 0s to 3650d"),
@@ -184,10 +185,10 @@ mod tests {
             ("ttl", "\"3651d\"", "must be 1ms to 3650d"),
             ("hold", "\"a/b\"", "without control characters or slashes"),
         ] {
-            let (pointer, detail) = mistake(&format!(r#"{{"data":1,"{field}":{value}}}"#));
+            let (pointer, detail) = first_mistake(&format!(r#"{{"data":1,"{field}":{value}}}"#));
             assert!(pointer.starts_with(&format!("/{field}")) && detail.contains(expected), "{pointer}: {detail}");
         }
-        assert_eq!(mistake(r#"{"data":1,"headers":{"a":5}}"#).0, "/headers/a");
+        assert_eq!(first_mistake(r#"{"data":1,"headers":{"a":5}}"#).0, "/headers/a");
         for (backoff, pointer) in [
             (r#"{"jitter":5}"#, "/backoff/jitter"),
             (r#"{"delya":5}"#, "/backoff/delya"),
@@ -196,10 +197,10 @@ mod tests {
             (r#"{"type":{"fixed":1}}"#, "/backoff/type"),
             ("[1]", "/backoff"),
         ] {
-            let (found, detail) = mistake(&format!(r#"{{"data":1,"backoff":{backoff}}}"#));
+            let (found, detail) = first_mistake(&format!(r#"{{"data":1,"backoff":{backoff}}}"#));
             assert!(found == pointer && !detail.contains('`'), "{found}: {detail}");
         }
-        let mistake_of_two_times = mistake(r#"{"data":1,"delay":1,"deliver_at":"2030-01-01T00:00:00Z"}"#);
+        let mistake_of_two_times = first_mistake(r#"{"data":1,"delay":1,"deliver_at":"2030-01-01T00:00:00Z"}"#);
         assert_eq!(mistake_of_two_times, ("/deliver_at".into(), "give either delay or deliver_at, not both".into()));
     }
 
@@ -213,7 +214,7 @@ mod tests {
             format!("{{{}}}", (0..10_000).map(|n| format!("\"a{n}\":1")).collect::<Vec<_>>().join(",")),
         ];
         for body in bodies {
-            let problem = serde_json::to_string(&read(&body).unwrap_err()).unwrap();
+            let problem = serde_json::to_string(&parse_message(&body).unwrap_err()).unwrap();
             assert!(problem.len() < 2_000, "{} bytes", problem.len());
         }
     }
@@ -221,7 +222,7 @@ mod tests {
     #[test]
     fn body_that_is_no_object_is_invalid_json() {
         for body in ["", "{", "[]", "1", "nul", r#"{"data":1}x"#, r#"{"data":1,"data":2}"#, "{\"data\":\"\u{1}\"}"] {
-            assert_eq!(read(body).unwrap_err().code(), Code::InvalidJson, "{body}");
+            assert_eq!(parse_message(body).unwrap_err().code(), Code::InvalidJson, "{body}");
         }
         assert_eq!(json::parse_body::<NewMessage>(b"{\"data\":\"\xff\"}").unwrap_err().code(), Code::InvalidJson);
         let problem = json::parse_line::<NewMessage>(b"{\"data\":1,}").unwrap_err();

@@ -74,7 +74,7 @@ async fn check_request(
     };
     let refusal = match (quota_use, path) {
         (Some((limit, quota_use)), _) if !quota_use.is_granted => {
-            Some(rate_limited(&key.id, limit).with_retry_after(whole_secs(quota_use.more_after)).into_response())
+            Some(rate_limited(&key.id, limit).with_retry_after(rounded_up_secs(quota_use.more_after)).into_response())
         }
         (_, Some(path)) => guard.refusal(&key, request.method(), path.as_str(), parameters.ok().as_ref()),
         // No route matches the path, so the router answers 404.
@@ -124,8 +124,8 @@ impl Guard {
 
 /// Returns the text after `Bearer` in the header `Authorization`, which must occur once.
 fn bearer_token(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (value, None) = (values.next()?, values.next()) else { return None };
+    let mut header_values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, None) = (header_values.next()?, header_values.next()) else { return None };
     let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
 }
@@ -170,7 +170,7 @@ fn quota_unavailable(error: Error) -> Problem {
 }
 
 /// Returns a duration in whole seconds, rounded up.
-fn whole_secs(time: Millis) -> u32 {
+fn rounded_up_secs(time: Millis) -> u32 {
     u32::try_from(time.get().div_ceil(1_000)).unwrap_or(u32::MAX)
 }
 
@@ -179,8 +179,8 @@ fn whole_secs(time: Millis) -> u32 {
 fn add_quota_headers(headers: &mut HeaderMap, limit: RateLimit, remaining: u32, more_after: Millis) {
     const RATELIMIT_POLICY_HEADER: HeaderName = HeaderName::from_static("ratelimit-policy");
     const RATELIMIT_HEADER: HeaderName = HeaderName::from_static("ratelimit");
-    let policy = format!("\"key\";q={};w={}", limit.max, whole_secs(*limit.duration));
-    let remaining_quota = format!("\"key\";r={remaining};t={}", whole_secs(more_after));
+    let policy = format!("\"key\";q={};w={}", limit.max, rounded_up_secs(*limit.duration));
+    let remaining_quota = format!("\"key\";r={remaining};t={}", rounded_up_secs(more_after));
     for (name, value) in [(RATELIMIT_POLICY_HEADER, policy), (RATELIMIT_HEADER, remaining_quota)] {
         headers.extend(HeaderValue::from_str(&value).ok().map(|value| (name, value)));
     }

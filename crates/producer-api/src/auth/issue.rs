@@ -28,10 +28,10 @@ pub struct MakeKey {
     #[arg(long, value_delimiter = ',', default_value = "*")]
     queues: Vec<QueuePattern>,
     /// The maximum number of requests with all keys of the id in any window of a duration, such as 100/1m
-    #[arg(long, value_name = "MAX/DURATION", value_parser = rate_limit)]
+    #[arg(long, value_name = "MAX/DURATION", value_parser = parse_rate_limit)]
     rate_limit: Option<RateLimit>,
     /// The instant at which the key expires, such as 2030-01-31T00:00:00Z
-    #[arg(long, value_name = "INSTANT", value_parser = instant)]
+    #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
     expires_at: Option<Timestamp>,
 }
 
@@ -52,7 +52,7 @@ impl MakeKey {
     }
 }
 
-fn rate_limit(text: &str) -> Result<RateLimit, String> {
+fn parse_rate_limit(text: &str) -> Result<RateLimit, String> {
     let parsed_limit = text.split_once('/').and_then(|(max, duration)| {
         let duration = serde_json::from_value(Value::String(duration.into())).ok()?;
         Some(RateLimit { max: max.parse().ok()?, duration })
@@ -60,7 +60,7 @@ fn rate_limit(text: &str) -> Result<RateLimit, String> {
     parsed_limit.ok_or_else(|| "expected a number and a duration, such as 100/1m".into())
 }
 
-fn instant(text: &str) -> Result<Timestamp, String> {
+fn parse_instant(text: &str) -> Result<Timestamp, String> {
     serde_json::from_value(Value::String(text.into())).map_err(|error| wording::value_mistake(&error))
 }
 
@@ -77,7 +77,7 @@ mod tests {
         make_key: MakeKey,
     }
 
-    fn run(arguments: &str) -> Result<(String, ApiKey), String> {
+    fn run_command(arguments: &str) -> Result<(String, ApiKey), String> {
         #[derive(Deserialize)]
         struct File {
             keys: Vec<ApiKey>,
@@ -91,11 +91,11 @@ mod tests {
 
     #[test]
     fn output_is_a_key_and_its_line_for_the_configuration() {
-        let (secret, key) = run("--id ops --scopes enqueue,read").unwrap();
+        let (secret, key) = run_command("--id ops --scopes enqueue,read").unwrap();
         assert!(secret.starts_with("drv_ops_"));
         assert_eq!((key.id.as_str(), &key.hash), ("ops", &keyring::hash(&secret)));
         assert!(key.allows(Scope::Read, "any") && !key.allows(Scope::Manage, "any"));
-        let (_, key) = run(
+        let (_, key) = run_command(
             "--id a.b --scopes consume --queues mails,user-* --rate-limit 100/1m --expires-at 2030-01-31T00:00:00Z",
         )
         .unwrap();
@@ -116,7 +116,7 @@ mod tests {
             ("--id ops --scopes read --rate-limit 100/100ms", "whole seconds"),
             ("--id ops --scopes read --expires-at soon", "it is \"soon\", and must be "),
         ] {
-            let error = run(arguments).unwrap_err();
+            let error = run_command(arguments).unwrap_err();
             assert!(error.contains(expected), "{expected:?} is not in {error}");
         }
     }

@@ -43,7 +43,7 @@ impl Keyring {
     }
 
     pub(crate) fn expired_keys(&self) -> impl Iterator<Item = &ApiKey> {
-        let now = now();
+        let now = system_time();
         self.by_id.values().flatten().map(Arc::as_ref).filter(move |key| has_expired(key, now))
     }
 
@@ -69,7 +69,7 @@ impl Keyring {
             debug!(key = %candidates[0].id, "a wrong key was refused");
             return None;
         };
-        if has_expired(key, now()) {
+        if has_expired(key, system_time()) {
             debug!(key = %key.id, "an expired key was refused");
             return None;
         }
@@ -85,7 +85,7 @@ fn has_expired(key: &ApiKey, now: Timestamp) -> bool {
     key.expires_at.is_some_and(|end| end <= now)
 }
 
-fn now() -> Timestamp {
+fn system_time() -> Timestamp {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
 }
@@ -102,9 +102,9 @@ pub(crate) struct Secret(String);
 impl Secret {
     /// Creates a key with random bytes from the operating system.
     pub(crate) fn generate(id: &KeyId) -> Result<Self, rand::rngs::SysError> {
-        let mut random = [0; 32];
-        SysRng.try_fill_bytes(&mut random)?;
-        Ok(Self(format!("{KEY_PREFIX}{id}_{}", URL_SAFE_NO_PAD.encode(random))))
+        let mut random_bytes = [0; 32];
+        SysRng.try_fill_bytes(&mut random_bytes)?;
+        Ok(Self(format!("{KEY_PREFIX}{id}_{}", URL_SAFE_NO_PAD.encode(random_bytes))))
     }
 
     pub(crate) fn expose(&self) -> &str {
@@ -130,11 +130,12 @@ pub(crate) fn hash(key: &str) -> KeyHash {
 
 /// Returns the id that a text of a key contains; the keyring may have no key with that id.
 pub(crate) fn id_in_key(key: &str) -> Option<&str> {
-    let rest = key.strip_prefix(KEY_PREFIX)?;
+    let id_and_random_part = key.strip_prefix(KEY_PREFIX)?;
     // The id and the random part of a key may contain underscores, so the function separates them by the length of the random
     // part.
-    let (id, random) = rest.split_at_checked(rest.len().checked_sub(RANDOM_PART_LENGTH + 1)?)?;
-    random.starts_with('_').then_some(id)
+    let (id, random_part) =
+        id_and_random_part.split_at_checked(id_and_random_part.len().checked_sub(RANDOM_PART_LENGTH + 1)?)?;
+    random_part.starts_with('_').then_some(id)
 }
 
 #[cfg(test)]
@@ -167,15 +168,15 @@ mod tests {
         assert_eq!(keyring.find(other.expose()).unwrap().id.as_str(), "mail");
         let renamed_key = secret.expose().replace("drv_ops", "drv_mail");
         let cut = &secret.expose()[..secret.expose().len() - 1];
-        let longer = format!("{}A", secret.expose());
-        for wrong in [unknown.expose(), &renamed_key, cut, &longer, "", "drv_ops_", "ops"] {
+        let longer_key = format!("{}A", secret.expose());
+        for wrong in [unknown.expose(), &renamed_key, cut, &longer_key, "", "drv_ops_", "ops"] {
             assert!(keyring.find(wrong).is_none(), "{wrong}");
         }
     }
 
     #[test]
     fn keys_of_one_id_are_valid_together_until_one_expires() {
-        let now = now().as_millis();
+        let now = system_time().as_millis();
         let (old, first) = key("ops", Some(now + 60_000));
         let (new, second) = key("ops", None);
         let (expired, third) = key("ops", Some(now));
@@ -193,8 +194,8 @@ mod tests {
             assert_eq!(id_in_key(one.expose()), Some(name.as_str()));
             assert_ne!(one.expose(), other.expose());
             assert_ne!(one.hash(), other.hash());
-            let (_, random) = one.expose().split_at(one.expose().len() - RANDOM_PART_LENGTH);
-            assert_eq!(URL_SAFE_NO_PAD.decode(random).unwrap().len(), 32);
+            let (_, random_part) = one.expose().split_at(one.expose().len() - RANDOM_PART_LENGTH);
+            assert_eq!(URL_SAFE_NO_PAD.decode(random_part).unwrap().len(), 32);
             assert_eq!(format!("{one:?}"), "Secret(…)");
         }
     }

@@ -22,13 +22,13 @@ pub(crate) const START_PAGE: &str = "start.html";
 pub(crate) const DASHBOARD_PAGE: &str = "dashboard.html";
 
 /// Returns the file with this name in `page/`.
-pub(crate) fn find(name: &str) -> Option<&'static PageFile> {
+pub(crate) fn find_file(name: &str) -> Option<&'static PageFile> {
     FILES.iter().find(|file| file.name == name)
 }
 
 macro_rules! page_files {
     ($($name:literal)*) => {
-        [$(file($name, include_str!(concat!("page/", $name)))),*]
+        [$(new_page_file($name, include_str!(concat!("page/", $name)))),*]
     };
 }
 
@@ -40,7 +40,7 @@ static FILES: LazyLock<[PageFile; 17]> = LazyLock::new(|| {
     ]
 });
 
-fn file(name: &'static str, content: &'static str) -> PageFile {
+fn new_page_file(name: &'static str, content: &'static str) -> PageFile {
     let content_type = match name.rsplit('.').next() {
         Some("html") => "text/html; charset=utf-8",
         Some("css") => "text/css; charset=utf-8",
@@ -58,16 +58,16 @@ mod tests {
     use super::*;
 
     /// The maximum total size of the dashboard's files in bytes; a browser loads all of them at first.
-    const MAX_BYTES: usize = 150 * 1_000;
+    const MAX_TOTAL_BYTES: usize = 150 * 1_000;
 
     #[test]
     fn every_file_of_the_folder_is_served_and_all_together_are_small() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dashboard/page");
         let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let served: BTreeSet<String> = FILES.iter().map(|file| file.name.to_owned()).collect();
-        assert_eq!(names.collect::<BTreeSet<_>>(), served);
+        let served_names: BTreeSet<String> = FILES.iter().map(|file| file.name.to_owned()).collect();
+        assert_eq!(names.collect::<BTreeSet<_>>(), served_names);
         let bytes: usize = FILES.iter().map(|file| file.content.len()).sum();
-        assert!(bytes < MAX_BYTES, "{bytes} bytes");
+        assert!(bytes < MAX_TOTAL_BYTES, "{bytes} bytes");
     }
 
     #[test]
@@ -75,7 +75,7 @@ mod tests {
         for file in FILES.iter() {
             // The test removes the name of the SVG namespace, the only URL that a file may contain.
             let content = file.content.replace("http://www.w3.org/2000/svg", "");
-            let forbidden = [
+            let forbidden_texts = [
                 "://",
                 "innerHTML",
                 "outerHTML",
@@ -86,13 +86,13 @@ mod tests {
                 "<style",
                 "onclick",
             ];
-            for text in forbidden {
+            for text in forbidden_texts {
                 assert!(!content.contains(text), "{} contains {text}", file.name);
             }
             assert!(!content.contains("<script>"), "{} has an inline script", file.name);
             for import in content.split("from \"./").skip(1) {
                 let name = import.split('"').next().unwrap();
-                assert!(find(name).is_some(), "{} imports {name}, which does not exist", file.name);
+                assert!(find_file(name).is_some(), "{} imports {name}, which does not exist", file.name);
             }
         }
     }

@@ -16,9 +16,9 @@ use tokio::{
 
 /// The maximum number of queues that have metrics. The first queues by name have metrics, so that every response has the same
 /// series.
-const MAX_QUEUES: usize = 1_000;
+const MAX_MEASURED_QUEUES: usize = 1_000;
 /// The time limit for reading all queues; the metrics of queues that were not read in time are omitted.
-const TIME_LIMIT: Duration = Duration::from_secs(1);
+const READ_TIME_LIMIT: Duration = Duration::from_secs(1);
 /// The time for which a snapshot of all queues is reused.
 const SNAPSHOT_LIFETIME: Duration = Duration::from_secs(1);
 /// The maximum number of queues that are read concurrently.
@@ -52,15 +52,15 @@ impl QueueMetrics {
         {
             return Arc::clone(snapshot);
         }
-        let snapshot = Arc::new(self.read_now(Instant::now() + TIME_LIMIT).await);
+        let snapshot = Arc::new(self.read_snapshot(Instant::now() + READ_TIME_LIMIT).await);
         *latest_snapshot = Some((Instant::now(), Arc::clone(&snapshot)));
         snapshot
     }
 
-    async fn read_now(&self, deadline: Instant) -> Snapshot {
+    async fn read_snapshot(&self, deadline: Instant) -> Snapshot {
         let Ok(Ok(names)) = timeout_at(deadline, self.queues.names()).await else { return Snapshot::default() };
         let registered_count = names.len();
-        let mut queue_reads = stream::iter(names.into_iter().take(MAX_QUEUES))
+        let mut queue_reads = stream::iter(names.into_iter().take(MAX_MEASURED_QUEUES))
             .map(|name| {
                 let queue = self.queues.queue(&name);
                 async move { queue.status().await }
@@ -93,39 +93,42 @@ const QUEUE_COUNTERS: [QueueCounter; 8] = [
 
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut gauge = |name, help, value: u64| {
+        let mut write_gauge = |name, help, value: u64| {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
         };
         let is_readable = u64::from(self.registered_count.is_some());
-        gauge("drover_queues_readable", "Whether the queues could be read from Redis.", is_readable)?;
+        write_gauge("drover_queues_readable", "Whether the queues could be read from Redis.", is_readable)?;
         if let Some(registered_count) = self.registered_count {
-            gauge("drover_queues", "Queues in the index.", registered_count as u64)?;
+            write_gauge("drover_queues", "Queues in the index.", registered_count as u64)?;
         }
         let help = "Queues without metrics: too many, or not read in time.";
-        gauge("drover_queues_left_out", help, self.omitted_count as u64)?;
-        let mut family = |name, help, kind, write: WriteFamily<'_>| {
+        write_gauge("drover_queues_left_out", help, self.omitted_count as u64)?;
+        let mut write_family = |name, help, kind, write: WriteFamily<'_>| {
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;
             self.queues.iter().try_for_each(|status| write(status, &mut family))
         };
-        family("drover_queue_messages", "Messages by state.", MetricType::Gauge, &mut |status, family| {
+        write_family("drover_queue_messages", "Messages by state.", MetricType::Gauge, &mut |status, family| {
             State::ALL.iter().copied().try_for_each(|state| {
                 let labels = [("queue", status.queue.as_str()), ("state", state.as_str())];
                 family.encode_family(&labels)?.encode_gauge(&status.counts.of(state))
             })
         })?;
         let help = "For how long the first message at priority 0, or at another priority, has been ready (the longer time); 0 when none waits.";
-        family("drover_queue_oldest_waiting_age_seconds", help, MetricType::Gauge, &mut |status, family| {
+        write_family("drover_queue_oldest_waiting_age_seconds", help, MetricType::Gauge, &mut |status, family| {
             let age = status.oldest_waiting_age.unwrap_or_default().to_std().as_secs_f64();
             family.encode_family(&labels(status))?.encode_gauge(&age)
         })?;
-        family("drover_queue_paused", "Whether the queue is paused.", MetricType::Gauge, &mut |status, family| {
-            family.encode_family(&labels(status))?.encode_gauge(&u32::from(status.paused))
-        })?;
-        family("drover_queue_schedules", "Schedules of the queue.", MetricType::Gauge, &mut |status, family| {
+        write_family(
+            "drover_queue_paused",
+            "Whether the queue is paused.",
+            MetricType::Gauge,
+            &mut |status, family| family.encode_family(&labels(status))?.encode_gauge(&u32::from(status.paused)),
+        )?;
+        write_family("drover_queue_schedules", "Schedules of the queue.", MetricType::Gauge, &mut |status, family| {
             family.encode_family(&labels(status))?.encode_gauge(&status.schedules)
         })?;
         for (name, help, total) in QUEUE_COUNTERS {
-            family(name, help, MetricType::Counter, &mut |status, family| {
+            write_family(name, help, MetricType::Counter, &mut |status, family| {
                 let total = ConstCounter::new(total(status));
                 total.encode(family.encode_family(&labels(status))?)
             })?;
@@ -152,18 +155,18 @@ mod tests {
         let server = RedisServer::start();
         let queues =
             Queues::new(Redis::new(&server.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), DeclaredSettings::default());
-        for n in 0..MAX_QUEUES + 5 {
+        for n in 0..MAX_MEASURED_QUEUES + 5 {
             server.command(&format!("ZADD drover:queues 0 q{n:04}"));
         }
         let metrics = QueueMetrics::new(queues.clone());
-        let read_result = metrics.read_now(Instant::now() + Duration::from_secs(20)).await;
+        let read_result = metrics.read_snapshot(Instant::now() + Duration::from_secs(20)).await;
         assert_eq!(
             (read_result.registered_count, read_result.omitted_count, read_result.queues.len()),
-            (Some(MAX_QUEUES + 5), 5, 0)
+            (Some(MAX_MEASURED_QUEUES + 5), 5, 0)
         );
 
-        let first = metrics.read().await;
-        assert!(Arc::ptr_eq(&first, &metrics.read().await));
+        let first_snapshot = metrics.read().await;
+        assert!(Arc::ptr_eq(&first_snapshot, &metrics.read().await));
     }
 
     #[tokio::test]

@@ -135,25 +135,26 @@ impl Operation<'_> {
     fn add_headers(&mut self, needs_key: bool) {
         let Some(responses) = self.description["responses"].as_object_mut() else { return };
         for (status, response) in responses {
-            let mut names = vec!["X-Request-Id"];
-            names.extend(match status.as_str() {
+            let mut header_names = vec!["X-Request-Id"];
+            header_names.extend(match status.as_str() {
                 "201" if self.path.ends_with("/messages") || self.path.ends_with("/run") => Some("Location"),
                 "401" => Some("WWW-Authenticate"),
                 "429" | "503" => Some("Retry-After"),
                 _ => None,
             });
             if needs_key {
-                names.extend(["RateLimit-Policy", "RateLimit"]);
+                header_names.extend(["RateLimit-Policy", "RateLimit"]);
             }
-            let reference = |name: &str| json!({"$ref": format!("#/components/headers/{name}")});
-            response["headers"] = json_object(names.into_iter().map(|name| (name.to_owned(), reference(name))));
+            let header_reference = |name: &str| json!({"$ref": format!("#/components/headers/{name}")});
+            response["headers"] =
+                json_object(header_names.into_iter().map(|name| (name.to_owned(), header_reference(name))));
         }
     }
 }
 
 /// Returns the description of the error response with this status and these codes, with an example for each code.
 fn error_response(status: u16, codes: &[Code]) -> Value {
-    let lines: Vec<String> = codes.iter().map(|code| format!("`{}`: {}", code.as_str(), code.help())).collect();
+    let code_lines: Vec<String> = codes.iter().map(|code| format!("`{}`: {}", code.as_str(), code.help())).collect();
     let examples: Map<String, Value> = codes
         .iter()
         .map(|code| {
@@ -169,7 +170,7 @@ fn error_response(status: u16, codes: &[Code]) -> Value {
         })
         .collect();
     json!({
-        "description": lines.join("; "),
+        "description": code_lines.join("; "),
         "content": {"application/problem+json": {
             "schema": {
                 "allOf": [{"$ref": "#/components/schemas/Problem"}],

@@ -85,7 +85,7 @@ impl FromRequest<App> for BatchBody {
         match media_type(request.headers()) {
             Some(media_type) if media_type.eq_ignore_ascii_case("application/x-ndjson") => {
                 refuse_encoded(request.headers())?;
-                let share = app.body_memory.take(Caller::of(request.extensions()).client(), 0);
+                let share = app.body_memory.take(Caller::from_extensions(request.extensions()).client(), 0);
                 Ok(Self::Lines(request.into_body(), share.map_err(errors::no_memory_for_body)?))
             }
             _ => Err(errors::NOT_BATCH_CONTENT.into()),
@@ -106,8 +106,8 @@ fn refuse_cross_origin(headers: &HeaderMap, app: &App) -> Result<()> {
 
 /// Refuses a compressed body with a specific error, because the JSON parser would only report invalid JSON.
 fn refuse_encoded(headers: &HeaderMap) -> Result<()> {
-    let is_plain = |encoding: &HeaderValue| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
-    if headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
+    let is_unencoded = |encoding: &HeaderValue| encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(header::CONTENT_ENCODING).iter().all(is_unencoded) {
         Ok(())
     } else {
         Err(errors::ENCODED_BODY.into())
@@ -123,7 +123,7 @@ async fn receive_body(request: Request, app: &App) -> Result<Bytes> {
     if body_size.lower() > limit as u64 {
         return Err(errors::body_too_large(limit));
     }
-    let take_share = || app.body_memory.take(Caller::of(&parts.extensions).client(), 0);
+    let take_share = || app.body_memory.take(Caller::from_extensions(&parts.extensions).client(), 0);
     let declared_bytes = body_size.exact().and_then(|bytes| usize::try_from(bytes).ok());
     let mut received_body = ReceivedBody { bytes: Vec::new(), share: None };
     received_body.count_bytes(declared_bytes.unwrap_or(0), take_share)?;
@@ -202,8 +202,8 @@ fn is_json(headers: &HeaderMap) -> bool {
         return true;
     }
     media_type(headers).and_then(|media_type| media_type.split_once('/')).is_some_and(|(main_type, subtype)| {
-        let suffix = subtype.rsplit_once('+').map(|(_, suffix)| suffix);
-        main_type.eq_ignore_ascii_case("application") && suffix.unwrap_or(subtype).eq_ignore_ascii_case("json")
+        let format_suffix = subtype.rsplit_once('+').map(|(_, format_suffix)| format_suffix);
+        main_type.eq_ignore_ascii_case("application") && format_suffix.unwrap_or(subtype).eq_ignore_ascii_case("json")
     })
 }
 

@@ -38,7 +38,7 @@ impl FromRequestParts<App> for QueuePath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
-        let name: QueueName = parameter(parts, "queue", Code::InvalidQueueName).await?;
+        let name: QueueName = parse_parameter(parts, "queue", Code::InvalidQueueName).await?;
         Ok(Self { app: app.clone(), queue: app.queues.queue(&name) })
     }
 }
@@ -48,7 +48,7 @@ impl FromRequestParts<App> for MessagePath {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let QueuePath { app, queue } = QueuePath::from_request_parts(parts, app).await?;
-        Ok(Self { app, queue, id: parameter(parts, "id", Code::InvalidId).await? })
+        Ok(Self { app, queue, id: parse_parameter(parts, "id", Code::InvalidId).await? })
     }
 }
 
@@ -57,7 +57,7 @@ impl FromRequestParts<App> for SignalPath {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let QueuePath { app, queue } = QueuePath::from_request_parts(parts, app).await?;
-        Ok(Self { app, queue, key: parameter(parts, "key", Code::InvalidSignalKey).await? })
+        Ok(Self { app, queue, key: parse_parameter(parts, "key", Code::InvalidSignalKey).await? })
     }
 }
 
@@ -66,12 +66,12 @@ impl FromRequestParts<App> for SchedulePath {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let QueuePath { app, queue } = QueuePath::from_request_parts(parts, app).await?;
-        Ok(Self { app, queue, name: parameter(parts, "name", Code::InvalidScheduleName).await? })
+        Ok(Self { app, queue, name: parse_parameter(parts, "name", Code::InvalidScheduleName).await? })
     }
 }
 
 /// Parses the path parameter `name`; `invalid` is the error code for an invalid parameter.
-async fn parameter<T: FromStr<Err: Display>>(parts: &mut Parts, name: &str, invalid: Code) -> Result<T> {
+async fn parse_parameter<T: FromStr<Err: Display>>(parts: &mut Parts, name: &str, invalid: Code) -> Result<T> {
     const NOT_UTF_8: &str = "percent-encoded bytes in the path must be UTF-8";
     let text = match RawPathParams::from_request_parts(parts, &()).await {
         Ok(all) => all.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned()).unwrap_or_default(),

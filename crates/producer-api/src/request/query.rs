@@ -19,7 +19,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
-        read(parts.uri.query().unwrap_or_default()).map(Self)
+        parse_query(parts.uri.query().unwrap_or_default()).map(Self)
     }
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct NoParameters {}
 /// The query of an endpoint without query parameters: any parameter is refused.
 pub(crate) type NoQuery = Query<NoParameters>;
 
-fn read<T: DeserializeOwned>(query: &str) -> Result<T> {
+fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T> {
     let decoded_pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         Ok((decode_text(name)?, decode_text(value)?))
@@ -88,9 +88,9 @@ mod tests {
 
     #[test]
     fn parameter_is_parsed_or_refused_with_its_name() {
-        let sample: Sample = read("limit=5&&state=fail%65d").unwrap();
+        let sample: Sample = parse_query("limit=5&&state=fail%65d").unwrap();
         assert_eq!((sample.limit.as_deref().copied(), sample.state), (Some(5), Some(State::Failed)));
-        assert!(read::<Sample>("").unwrap().limit.is_none());
+        assert!(parse_query::<Sample>("").unwrap().limit.is_none());
         for (query, expected) in [
             ("limit=0", "limit must be a whole number from 1 to 1000"),
             ("limit=%2B5", "limit must be a whole number"),
@@ -100,9 +100,9 @@ mod tests {
             ("limit=1&limit=1", "the query parameter limit is given twice; give it once"),
             ("state=%ff", "UTF-8"),
         ] {
-            let problem = read::<Sample>(query).unwrap_err();
+            let problem = parse_query::<Sample>(query).unwrap_err();
             assert!(problem.detail.contains(expected), "{query}: {}", problem.detail);
         }
-        assert!(read::<NoParameters>("x=1").unwrap_err().detail.contains("no query parameters"));
+        assert!(parse_query::<NoParameters>("x=1").unwrap_err().detail.contains("no query parameters"));
     }
 }

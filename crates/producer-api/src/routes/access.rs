@@ -33,7 +33,7 @@ const ALL_METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
 /// Returns an API key with these scopes for all queues, and a keyring with only this key.
-fn key(scopes: Vec<Scope>) -> (String, Keyring) {
+fn make_key(scopes: Vec<Scope>) -> (String, Keyring) {
     let id: KeyId = "ops".parse().unwrap();
     let secret = Secret::generate(&id).unwrap();
     let scopes = scopes.try_into().unwrap();
@@ -52,7 +52,7 @@ fn guard(keyring: Keyring) -> Guard {
     Guard { keyring: keyring.into(), redis: no_redis(), endpoints: Arc::default() }
 }
 
-fn app(keyring: Keyring) -> App {
+fn make_app(keyring: Keyring) -> App {
     let redis = no_redis();
     let subscriber = Subscriber::for_all_queues(redis.clone());
     let Config { api, dashboard, .. } = <Config>::load_with(None, []).unwrap();
@@ -65,7 +65,7 @@ fn endpoints() -> Endpoints {
     routes::all(limit).into_parts().2
 }
 
-async fn send(router: &Router, method: &Method, path: &str, key: Option<&str>) -> Response {
+async fn send_request(router: &Router, method: &Method, path: &str, key: Option<&str>) -> Response {
     let path = path.replace(['{', '}'], "");
     let mut request = Request::builder().method(method).uri(path);
     if let Some(key) = key {
@@ -76,47 +76,50 @@ async fn send(router: &Router, method: &Method, path: &str, key: Option<&str>) -
 
 #[tokio::test]
 async fn every_route_needs_a_key_or_is_registered_as_open() {
-    let (key, keyring) = key(Scope::ALL.to_vec());
+    let (key, keyring) = make_key(Scope::ALL.to_vec());
     let endpoints = endpoints();
     assert!(endpoints.all().count() > 20);
     // The router `open_router` has no keys, so it answers every request without a key. The router `guarded_router` has one
     // key, with all scopes.
-    let (open_router, guarded_router) = (router(&app(Keyring::default())), router(&app(keyring)));
+    let (open_router, guarded_router) = (router(&make_app(Keyring::default())), router(&make_app(keyring)));
     let paths: BTreeSet<&str> = endpoints.all().map(|(path, _)| path).collect();
     for path in paths {
         for method in ALL_METHODS {
             let endpoint = endpoints.find(&method, path);
-            let response = send(&open_router, &method, path, None).await;
+            let response = send_request(&open_router, &method, path, None).await;
             assert_eq!(response.status() == StatusCode::METHOD_NOT_ALLOWED, endpoint.is_none(), "{method} {path}");
-            let status_without_key = send(&guarded_router, &method, path, None).await.status();
+            let status_without_key = send_request(&guarded_router, &method, path, None).await.status();
             assert_eq!(
                 status_without_key == StatusCode::UNAUTHORIZED,
                 !endpoints.needs_no_key(path),
                 "{method} {path}: {status_without_key}"
             );
-            let answer_with_key = send(&guarded_router, &method, path, Some(&key)).await;
+            let answer_with_key = send_request(&guarded_router, &method, path, Some(&key)).await;
             assert_eq!(answer_with_key.status(), response.status(), "{method} {path}");
             let allow_header = |response: &Response| response.headers().get(header::ALLOW).cloned();
             assert_eq!(allow_header(&answer_with_key), allow_header(&response), "{method} {path}");
         }
     }
-    assert_eq!(send(&guarded_router, &Method::GET, "/nowhere", None).await.status(), StatusCode::UNAUTHORIZED);
-    assert_eq!(send(&guarded_router, &Method::GET, "/v1/nowhere", Some(&key)).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(send_request(&guarded_router, &Method::GET, "/nowhere", None).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        send_request(&guarded_router, &Method::GET, "/v1/nowhere", Some(&key)).await.status(),
+        StatusCode::NOT_FOUND
+    );
 }
 
 #[tokio::test]
 async fn each_scope_allows_its_own_routes_and_no_others() {
     let endpoints = endpoints();
     for scope in Scope::ALL {
-        let (key, keyring) = key(vec![scope]);
-        let router = router(&app(keyring));
+        let (key, keyring) = make_key(vec![scope]);
+        let router = router(&make_app(keyring));
         for (path, endpoint) in endpoints.all() {
             let is_allowed = match endpoint.needs {
                 RequiredScope::Nothing | RequiredScope::AnyKey => true,
                 RequiredScope::OnQueue(needed) | RequiredScope::OnAnyQueue(needed) => needed == scope,
             };
             assert_eq!(path.contains("{queue}"), matches!(endpoint.needs, RequiredScope::OnQueue(_)), "{path}");
-            let status = send(&router, &endpoint.method, path, Some(&key)).await.status();
+            let status = send_request(&router, &endpoint.method, path, Some(&key)).await.status();
             assert_eq!(status != StatusCode::FORBIDDEN, is_allowed, "{} {path} {scope}", endpoint.method);
         }
     }
@@ -124,13 +127,16 @@ async fn each_scope_allows_its_own_routes_and_no_others() {
 
 #[tokio::test]
 async fn guard_refuses_a_route_without_a_registered_scope_for_every_key() {
-    let (key, keyring) = key(Scope::ALL.to_vec());
+    let (key, keyring) = make_key(Scope::ALL.to_vec());
     let path = "/v1/queues/{queue}/secrets";
     let router = || Router::new().route(path, get(|| async { "secret" }));
     let guarded_router = protect(router(), guard(keyring));
-    assert_eq!(send(&guarded_router, &Method::GET, path, Some(&key)).await.status(), StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(send(&guarded_router, &Method::GET, path, None).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        send_request(&guarded_router, &Method::GET, path, Some(&key)).await.status(),
+        StatusCode::METHOD_NOT_ALLOWED
+    );
+    assert_eq!(send_request(&guarded_router, &Method::GET, path, None).await.status(), StatusCode::UNAUTHORIZED);
     // If no keys are configured, no guard checks the request.
     let open_router = protect(router(), guard(Keyring::default()));
-    assert_eq!(send(&open_router, &Method::GET, path, None).await.status(), StatusCode::OK);
+    assert_eq!(send_request(&open_router, &Method::GET, path, None).await.status(), StatusCode::OK);
 }

@@ -20,14 +20,14 @@ use crate::{
 
 pub(super) fn register(routes: Routes) -> Routes {
     const MANAGE_SCOPE: RequiredScope = RequiredScope::OnQueue(Scope::Manage);
-    let patch_errors = [&[Code::InvalidMessage, Code::OutOfMemory], &*Operation::Patch.refusals()].concat();
+    let patch_errors = [&[Code::InvalidMessage, Code::OutOfMemory], &*Operation::Patch.error_codes()].concat();
     routes
         .tag("messages")
         .add(MANAGE_SCOPE, &patch_errors, routes!(patch_message))
-        .add(MANAGE_SCOPE, &Operation::Erase.refusals(), routes!(erase_message))
-        .add(MANAGE_SCOPE, &Operation::Cancel.refusals(), routes!(cancel_message))
-        .add(MANAGE_SCOPE, &Operation::Retry.refusals(), routes!(retry_message))
-        .add(MANAGE_SCOPE, &Operation::Promote.refusals(), routes!(promote_message))
+        .add(MANAGE_SCOPE, &Operation::Erase.error_codes(), routes!(erase_message))
+        .add(MANAGE_SCOPE, &Operation::Cancel.error_codes(), routes!(cancel_message))
+        .add(MANAGE_SCOPE, &Operation::Retry.error_codes(), routes!(retry_message))
+        .add(MANAGE_SCOPE, &Operation::Promote.error_codes(), routes!(promote_message))
 }
 
 /// The error code of a message that was cancelled.
@@ -64,7 +64,7 @@ async fn patch_message(
 )]
 async fn erase_message(MessagePath { queue, id, .. }: MessagePath, _: NoQuery) -> Result<StatusCode> {
     let change_outcome = queue.erase(&id).await.map_err(errors::queue_error)?;
-    Operation::Erase.check(change_outcome, queue.name(), &id)?;
+    Operation::Erase.check_outcome(change_outcome, queue.name(), &id)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -121,13 +121,13 @@ async fn respond(
     let MessagePath { app, queue, id } = path;
     let is_failed = changed == Changed::Refused(State::Failed) && operation == Operation::Cancel;
     if !is_failed {
-        operation.check(changed, queue.name(), &id)?;
+        operation.check_outcome(changed, queue.name(), &id)?;
     }
     let message = find_message(&app, &queue, &id, Millis::ZERO).await?;
     // A repeated cancel gets the same response as the first.
     let was_cancelled = |message: &Message| message.error.as_ref().is_some_and(|error| error.code == CANCELLED_CODE);
     if is_failed && !message.as_ref().is_some_and(was_cancelled) {
-        operation.check(changed, queue.name(), &id)?;
+        operation.check_outcome(changed, queue.name(), &id)?;
     }
     // The message may be forgotten already, because the queue may keep no finished messages.
     let message = message.map_or_else(
@@ -152,7 +152,7 @@ enum Operation {
 }
 
 impl Operation {
-    fn refusals(self) -> Vec<Code> {
+    fn error_codes(self) -> Vec<Code> {
         let forbidden_states: &[State] = match self {
             Self::Erase => &[State::Active],
             Self::Cancel => &[State::Completed, State::Failed],
@@ -165,17 +165,17 @@ impl Operation {
     }
 
     /// Returns an error unless the operation changed the message.
-    fn check(self, changed: Changed, queue: &QueueName, id: &MessageRef) -> Result<()> {
+    fn check_outcome(self, changed: Changed, queue: &QueueName, id: &MessageRef) -> Result<()> {
         match changed {
             Changed::Done | Changed::Requested => Ok(()),
-            Changed::Refused(state) => Err(self.refuse(state, queue, id)),
+            Changed::Refused(state) => Err(self.refusal(state, queue, id)),
             Changed::Unknown => Err(errors::message_not_found(queue, id)),
         }
     }
 
     /// Returns the error response to an operation that the message's state forbids. The error text names the state and says
     /// what to do.
-    fn refuse(self, state: State, queue: &QueueName, id: &MessageRef) -> Problem {
+    fn refusal(self, state: State, queue: &QueueName, id: &MessageRef) -> Problem {
         let rule = match self {
             Self::Erase => "an active message can't be erased",
             Self::Cancel => "only a message that has not finished can be cancelled",

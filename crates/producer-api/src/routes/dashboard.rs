@@ -16,7 +16,7 @@ use crate::{
 
 /// The content security policy of the dashboard: the page may load files only from this server, send requests only to
 /// this server, and write no text as HTML.
-const POLICY: (HeaderName, HeaderValue) = (
+const CONTENT_POLICY: (HeaderName, HeaderValue) = (
     header::CONTENT_SECURITY_POLICY,
     HeaderValue::from_static(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; \
@@ -26,7 +26,7 @@ const POLICY: (HeaderName, HeaderValue) = (
 
 /// The header that makes browsers cache the dashboard's files but ask before each use whether the files have changed, so
 /// that the modules of two versions of Drover never run together.
-const ASK_BEFORE_USE: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+const REVALIDATE_BEFORE_USE: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
 
 pub(super) fn register(routes: Routes) -> Routes {
     routes
@@ -44,7 +44,7 @@ async fn file(app: State<App>, Path(name): Path<String>, headers: HeaderMap) -> 
 
 /// Responds with a file, or with 304 if the browser has it.
 fn respond(State(app): State<App>, headers: &HeaderMap, name: &str) -> Response {
-    let Some(file) = dashboard::find(name).filter(|_| app.dashboard.enabled) else {
+    let Some(file) = dashboard::find_file(name).filter(|_| app.dashboard.enabled) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let etag = HeaderValue::from_str(&file.etag).ok().map(|etag| (header::ETAG, etag));
@@ -54,7 +54,7 @@ fn respond(State(app): State<App>, headers: &HeaderMap, name: &str) -> Response 
     } else {
         ([(header::CONTENT_TYPE, file.content_type)], file.content).into_response()
     };
-    response.headers_mut().extend([POLICY, ASK_BEFORE_USE]);
+    response.headers_mut().extend([CONTENT_POLICY, REVALIDATE_BEFORE_USE]);
     response.headers_mut().extend(etag);
     response
 }

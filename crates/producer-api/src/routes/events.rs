@@ -21,7 +21,7 @@ use utoipa_axum::routes;
 
 use super::registry::Routes;
 use crate::{
-    api::event::{EventQuery, LastEventId, StreamedEvent, with_id},
+    api::event::{EventQuery, LastEventId, StreamedEvent, event_with_id},
     auth::{caller::Caller, endpoint::RequiredScope},
     budget::Share,
     errors::{self, Result},
@@ -69,7 +69,7 @@ async fn listen(
     let listener = app.event_feed.listen(&queue, last).await.map_err(errors::queue_error)?;
     let listener = listener.ok_or_else(|| errors::queue_not_found(queue.name()))?;
     let last_sent = listener.last();
-    let first_event = with_id(sse::Event::default().retry(RECONNECT_AFTER), last_sent);
+    let first_event = event_with_id(sse::Event::default().retry(RECONNECT_AFTER), last_sent);
     let stream = EventStream { listener, message, last_sent, _share: share };
     let events = stream::unfold(stream, |mut stream| async {
         let events = stream.next().await?;
@@ -122,6 +122,6 @@ impl EventStream {
             return sse::Event::DEFAULT_KEEP_ALIVE;
         }
         self.last_sent = self.listener.last();
-        with_id(sse::Event::default(), self.last_sent)
+        event_with_id(sse::Event::default(), self.last_sent)
     }
 }

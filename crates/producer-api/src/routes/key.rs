@@ -21,5 +21,5 @@ pub(super) fn register(routes: Routes) -> Routes {
     get, path = "/v1/key", responses((status = 200, description = "The rights of the key", body = KeyRights)),
 )]
 async fn read_key(caller: Caller, _: NoQuery) -> Json<KeyRights> {
-    Json(KeyRights::of(caller.api_key()))
+    Json(KeyRights::from_key(caller.api_key()))
 }

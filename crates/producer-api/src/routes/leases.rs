@@ -26,10 +26,10 @@ use crate::{
 pub(super) fn register(routes: Routes) -> Routes {
     const CONSUME_SCOPE: RequiredScope = RequiredScope::OnQueue(Scope::Consume);
     const SETTLE_ERRORS: &[Code] = &[Code::InvalidSettlement, Code::LeaseGone];
-    let receiving = &[Code::InvalidReceive, Code::TooManyWaits, Code::ForeignOrigin];
+    let receive_errors = &[Code::InvalidReceive, Code::TooManyWaits, Code::ForeignOrigin];
     routes
         .tag("leases")
-        .add(CONSUME_SCOPE, receiving, routes!(receive))
+        .add(CONSUME_SCOPE, receive_errors, routes!(receive))
         .add(CONSUME_SCOPE, SETTLE_ERRORS, routes!(complete_lease))
         .add(CONSUME_SCOPE, SETTLE_ERRORS, routes!(fail_lease))
         .add(CONSUME_SCOPE, SETTLE_ERRORS, routes!(release_lease))

@@ -154,7 +154,7 @@ async fn delete_queue(
     let name = queue.name().clone();
     match confirm {
         None => return Err(errors::NO_CONFIRMATION.into()),
-        Some(confirmed) if confirmed != name.as_str() => return Err(errors::not_confirmed(&name)),
+        Some(confirmed) if confirmed != name.as_str() => return Err(errors::wrong_confirmation(&name)),
         Some(_) => {}
     }
     // The deletion runs to its end even if the client disconnects, because it has two steps.

@@ -29,7 +29,7 @@ pub(super) fn register(routes: Routes) -> Routes {
     const MANAGE_SCOPE: RequiredScope = RequiredScope::OnQueue(Scope::Manage);
     const READ_SCOPE: RequiredScope = RequiredScope::OnQueue(Scope::Read);
     let put_errors = &[Code::InvalidSchedule, Code::QueueExclusive, Code::TooManySchedules, Code::OutOfMemory];
-    let running = &[Code::ScheduleNotFound, Code::QueueFull, Code::OutOfMemory];
+    let run_errors = &[Code::ScheduleNotFound, Code::QueueFull, Code::OutOfMemory];
     routes
         .tag("schedules")
         .add_unlimited(MANAGE_SCOPE, put_errors, routes!(put_schedule))
@@ -38,7 +38,7 @@ pub(super) fn register(routes: Routes) -> Routes {
         .add(READ_SCOPE, &[Code::QueueNotFound, Code::CursorNotFound], routes!(list_schedules))
         .add(MANAGE_SCOPE, &[Code::ScheduleNotFound], routes!(pause_schedule))
         .add(MANAGE_SCOPE, &[Code::ScheduleNotFound], routes!(resume_schedule))
-        .add_unlimited(MANAGE_SCOPE, running, routes!(run_schedule))
+        .add_unlimited(MANAGE_SCOPE, run_errors, routes!(run_schedule))
 }
 
 const DEFAULT_PAGE_SIZE: usize = 50;
@@ -79,7 +79,7 @@ async fn put_schedule(
     responses((status = 200, description = "The schedule", body = Schedule)),
 )]
 async fn read_schedule(path: SchedulePath, _: NoQuery, responder: Responder) -> Result<Response> {
-    responder.respond_to_read(&read(&path).await?, 0)
+    responder.respond_to_read(&find_schedule(&path).await?, 0)
 }
 
 /// Delete a schedule
@@ -129,7 +129,7 @@ async fn pause_schedule(path: SchedulePath, _: NoQuery, responder: Responder, _:
     if !queue.pause_schedule(name).await.map_err(errors::queue_error)? {
         return Err(schedule_not_found(queue.name(), name));
     }
-    responder.respond_to_change(&read(&path).await?, 0)
+    responder.respond_to_change(&find_schedule(&path).await?, 0)
 }
 
 /// Resume a schedule
@@ -144,7 +144,7 @@ async fn resume_schedule(path: SchedulePath, _: NoQuery, responder: Responder, _
     if !queue.resume_schedule(name).await.map_err(errors::queue_error)? {
         return Err(schedule_not_found(queue.name(), name));
     }
-    responder.respond_to_change(&read(&path).await?, 0)
+    responder.respond_to_change(&find_schedule(&path).await?, 0)
 }
 
 /// Post a schedule's message now
@@ -162,7 +162,7 @@ async fn run_schedule(SchedulePath { queue, name, .. }: SchedulePath, _: NoQuery
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(message)).into_response())
 }
 
-async fn read(SchedulePath { queue, name, .. }: &SchedulePath) -> Result<Schedule> {
+async fn find_schedule(SchedulePath { queue, name, .. }: &SchedulePath) -> Result<Schedule> {
     let schedule = queue.schedule(name).await.map_err(errors::queue_error)?;
     schedule.ok_or_else(|| schedule_not_found(queue.name(), name))
 }

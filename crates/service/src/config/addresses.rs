@@ -127,7 +127,7 @@ impl TryFrom<String> for HttpUrl {
 
 impl fmt::Debug for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&without_secrets(self.0.clone()))
+        f.write_str(&mask_secrets(self.0.clone()))
     }
 }
 
@@ -190,7 +190,7 @@ impl TryFrom<HttpUrl> for OtlpEndpoint {
 pub(super) const HIDDEN_TEXT: &str = "***";
 
 /// Returns a URL with its secrets masked.
-pub(super) fn without_secrets(mut url: Url) -> String {
+pub(super) fn mask_secrets(mut url: Url) -> String {
     if !url.username().is_empty() || url.password().is_some() {
         // `set_username` and `set_password` can't fail, because a URL with a user has a host.
         let _ = url.set_username(HIDDEN_TEXT);
@@ -211,7 +211,7 @@ pub struct FilePath(PathBuf);
 
 impl FilePath {
     /// Returns the path, if logs and errors may show it.
-    fn showable_path(&self) -> Option<&str> {
+    fn displayable_path(&self) -> Option<&str> {
         let text = self.0.to_str()?;
         let begins_like_a_path = ["/", "./", "../"].iter().any(|beginning| text.starts_with(beginning));
         let may_be_a_path = !text.contains(char::is_control) && (begins_like_a_path || self.0.exists());
@@ -228,7 +228,7 @@ impl AsRef<Path> for FilePath {
 impl fmt::Display for FilePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            self.showable_path()
+            self.displayable_path()
                 .unwrap_or("*** (not shown: there is no such file, and it does not begin with / or ./)"),
         )
     }
@@ -236,13 +236,13 @@ impl fmt::Display for FilePath {
 
 impl fmt::Debug for FilePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.showable_path().unwrap_or(HIDDEN_TEXT))
+        f.write_str(self.displayable_path().unwrap_or(HIDDEN_TEXT))
     }
 }
 
 impl Serialize for FilePath {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.showable_path().unwrap_or(HIDDEN_TEXT))
+        serializer.serialize_str(self.displayable_path().unwrap_or(HIDDEN_TEXT))
     }
 }
 

@@ -19,7 +19,7 @@ const FILE_SUFFIX: &str = "_file";
 /// The section whose keys are names of queues or patterns, which keep upper and lower case.
 const QUEUES_SECTION: &str = "queues";
 /// The keys of the configuration that themselves end with the suffix `_file`.
-const KEYS_OF_FILES: [&[&str]; 3] =
+const KEYS_WITH_FILE_SUFFIX: [&[&str]; 3] =
     [&["auth", "keys_file"], &["redis", "password_file"], &["redis", "sentinel", "password_file"]];
 /// The maximum number of words in the name of a variable for which [`nearest_variable`] searches, because the search tries each
 /// combination of separators.
@@ -49,7 +49,7 @@ pub(super) fn settings<W: Section>(
             refuse_wrong_underscores::<W>(&name, None)?;
             continue;
         };
-        let (path, is_file) = path_of(rest);
+        let (path, is_file) = key_path(rest);
         refuse_wrong_underscores::<W>(&name, Some(&path))?;
         let value = value.into_string().map_err(|_| format!("{name} is not UTF-8: write its value in UTF-8"))?;
         if let Some(other) = setting_variables.insert(path.clone(), name.clone()) {
@@ -63,7 +63,7 @@ pub(super) fn settings<W: Section>(
 }
 
 /// Returns the path of keys that a variable sets, and whether the variable's text is the path of a file.
-fn path_of(rest: &str) -> (Vec<String>, bool) {
+fn key_path(rest: &str) -> (Vec<String>, bool) {
     let mut path: Vec<String> = Vec::new();
     for part in rest.split(KEY_SEPARATOR) {
         let is_queue = path == [QUEUES_SECTION];
@@ -72,7 +72,7 @@ fn path_of(rest: &str) -> (Vec<String>, bool) {
     let is_queue = path.len() == 2 && path[0] == QUEUES_SECTION;
     if let Some(last) = path.last().filter(|_| !is_queue)
         && let Some(key) = last.strip_suffix(FILE_SUFFIX).map(str::to_owned)
-        && !KEYS_OF_FILES.iter().any(|key_of_file| path == **key_of_file)
+        && !KEYS_WITH_FILE_SUFFIX.iter().any(|key_of_file| path == **key_of_file)
     {
         path.pop();
         path.push(key);
@@ -116,15 +116,16 @@ fn nearest_variable<W: Section>(variable: &str) -> Option<String> {
     }
     // Each number in the loop is a bit set: bit n is 1 if a separator (two underscores) follows word n. Bit 0 is 1, because a
     // separator always follows the section's name.
-    let mut separated: Vec<u32> = (1..1 << (words.len() - 1)).filter(|separated| separated & 1 == 1).collect();
-    separated.sort_by_key(|separated| separated.count_ones());
-    separated.into_iter().find_map(|separated| {
+    let mut separator_bits: Vec<u32> =
+        (1..1 << (words.len() - 1)).filter(|separator_bits| separator_bits & 1 == 1).collect();
+    separator_bits.sort_by_key(|separator_bits| separator_bits.count_ones());
+    separator_bits.into_iter().find_map(|separator_bits| {
         let mut rest = words[0].to_owned();
         for (gap, word) in words[1..].iter().enumerate() {
-            rest.push_str(if separated >> gap & 1 == 1 { KEY_SEPARATOR } else { "_" });
+            rest.push_str(if separator_bits >> gap & 1 == 1 { KEY_SEPARATOR } else { "_" });
             rest.push_str(word);
         }
-        is_key::<W>(&path_of(&rest).0).then(|| format!("{CONFIG_PREFIX}{rest}"))
+        is_key::<W>(&key_path(&rest).0).then(|| format!("{CONFIG_PREFIX}{rest}"))
     })
 }
 

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{
     FilePath, InvalidConfig,
-    addresses::{HIDDEN_TEXT, without_secrets},
+    addresses::{HIDDEN_TEXT, mask_secrets},
 };
 
 /// The section `redis`: the connection to Redis.
@@ -145,7 +145,7 @@ impl fmt::Debug for RedisUrl {
         }
         match Url::parse(&self.0) {
             Ok(url) if url.has_host() || !(url.cannot_be_a_base() || self.0.contains('@')) => {
-                f.write_str(&without_secrets(url))
+                f.write_str(&mask_secrets(url))
             }
             // If the text is not the URL of a host or of a Unix socket, any part of the text may be a password.
             _ => f.write_str(HIDDEN_TEXT),

@@ -78,8 +78,8 @@ impl Sources {
     /// text instead.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Mistake> {
         tree::read(self.merge_values()).or_else(|mistake| {
-            let Some(as_text) = self.with_variable_as_text(&mistake) else { return Err(self.with_origin(mistake)) };
-            match as_text.read() {
+            let Some(with_text) = self.with_variable_as_text(&mistake) else { return Err(self.with_origin(mistake)) };
+            match with_text.read() {
                 // If the key accepts neither the parsed value of the variable nor its text, the mistake about the parsed
                 // value is reported.
                 Err(other) if is_same_key(&other, &mistake) && other.problem.kind == ProblemKind::Type => {
@@ -92,11 +92,11 @@ impl Sources {
 
     /// Merges the values of all sources.
     fn merge_values(&self) -> Value {
-        let mut layers = config::Config::builder();
+        let mut config_builder = config::Config::builder();
         for source in &self.0 {
-            layers = layers.add_source(source.clone());
+            config_builder = config_builder.add_source(source.clone());
         }
-        let merged_value = layers.build().and_then(|layers| layers.get(ROOT_KEY));
+        let merged_value = config_builder.build().and_then(|config_builder| config_builder.get(ROOT_KEY));
         merged_value.expect("values of JSON have a form in the crate config, and each source has the root")
     }
 

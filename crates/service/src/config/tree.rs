@@ -75,9 +75,9 @@ impl fmt::Display for Mistake {
 /// Returns an error if a key is unknown or missing, or if a value is not of its type.
 pub fn read_part<T: DeserializeOwned, E: de::Error>(path: &str, part: Value) -> Result<T, E> {
     read(part).map_err(|mistake: Mistake| {
-        let is_rest = path.is_empty();
+        let is_rest_of_table = path.is_empty();
         let is_whole_value = mistake.path.iter().len() == 0;
-        E::custom(match (is_rest, is_whole_value) {
+        E::custom(match (is_rest_of_table, is_whole_value) {
             (true, true) => mistake.problem.text,
             (true, false) => format!(".{mistake}"),
             (false, _) => format!(".{path}: {mistake}"),
@@ -160,7 +160,7 @@ impl de::Error for Problem {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let text = format!("is {}, expected {}", kind(&found), plain_expectation(expected));
+        let text = format!("is {}, expected {}", kind_of_value(&found), plain_expectation(expected));
         Self { text, kind: ProblemKind::Type }
     }
 
@@ -187,7 +187,7 @@ impl de::Error for Problem {
 }
 
 /// Returns the kind of a value, without the value itself.
-fn kind(found: &Unexpected<'_>) -> &'static str {
+fn kind_of_value(found: &Unexpected<'_>) -> &'static str {
     match found {
         Unexpected::Bool(true) => "true",
         Unexpected::Bool(false) => "false",

@@ -67,7 +67,7 @@ impl Connection {
         let deadlines = Arc::new(Deadlines::new(self.limits));
         let service = service_fn(|request: Request<Incoming>| {
             deadlines.note_headers_complete();
-            let keep_alive = KeepAlive::after(&request);
+            let keep_alive = KeepAlive::after_request(&request);
             let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&deadlines)));
             request.extensions_mut().insert(Arc::clone(&self.peer));
             let refusal = match keep_alive {
@@ -102,7 +102,7 @@ impl Connection {
             }
         });
         let stream = TokioIo::new(WatchedStream { stream, deadlines: Arc::clone(&deadlines) });
-        let mut connection = protocol().serve_connection(stream, service);
+        let mut connection = http1_settings().serve_connection(stream, service);
         let mut timer = pin!(sleep(self.limits.header_timeout));
         let mut stop_signal = pin!(self.peer.stop_token().cancelled());
         let (mut is_stopping, mut speaks_http2) = (false, false);
@@ -183,14 +183,14 @@ const BUFFER_BYTES: usize = Limits::MAX_HEADER_BYTES;
 /// timer per request and can't distinguish an idle connection from slow headers. hyper's default limit of 100 headers applies,
 /// because setting a limit costs an allocation per request. A client that closes its sending half counts as disconnected, so
 /// that its waiting request is dropped.
-fn protocol() -> http1::Builder {
-    let mut protocol = http1::Builder::new();
-    protocol
+fn http1_settings() -> http1::Builder {
+    let mut http1_settings = http1::Builder::new();
+    http1_settings
         .header_read_timeout(None)
         .max_header_size(Limits::MAX_HEADER_BYTES)
         .max_buf_size(BUFFER_BYTES)
         .half_close(false);
-    protocol
+    http1_settings
 }
 
 /// Whether a connection may serve another request.
@@ -205,7 +205,7 @@ impl KeepAlive {
     /// `transfer-encoding` can smuggle a second request past a proxy, so the bytes after it must not be read as a request (RFC
     /// 9112, 6.1). hyper hides the `content-length` of such a request, so the request can't be recognized. Therefore the
     /// connection closes after every chunked request.
-    fn after<B>(request: &Request<B>) -> Self {
+    fn after_request<B>(request: &Request<B>) -> Self {
         if request.headers().contains_key(header::TRANSFER_ENCODING) { Self::No } else { Self::Yes }
     }
 }

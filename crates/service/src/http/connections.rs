@@ -46,7 +46,7 @@ impl Server<'_> {
             // At the limit, a new connection displaces the oldest untrusted connection. If all clients are trusted, the new
             // connection waits in the listener's backlog.
             let has_room = connections.has_room();
-            report_full(&full_report, connections.served_count(), self.limits.max_connections);
+            log_full(&full_report, connections.served_count(), self.limits.max_connections);
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
@@ -85,7 +85,7 @@ impl Server<'_> {
         let wait_for_all = async { while connections.wait_for_closed_connection().await.is_some() {} };
         if timeout(self.limits.grace, wait_for_all).await.is_err() {
             let grace_ms = self.limits.grace.as_millis();
-            warn!(grace_ms, open = connections.len(), "requests were still under way when the grace was over");
+            warn!(grace_ms, open = connections.open_count(), "requests were still under way when the grace was over");
             connections.tasks.shutdown().await;
         }
     }
@@ -104,7 +104,7 @@ fn is_client_abort(error: &io::Error) -> bool {
 }
 
 /// Logs once that the limit of connections is reached, and again only after half of the connections were closed.
-fn report_full(full_report: &Outage, open: usize, max_connections: usize) {
+fn log_full(full_report: &Outage, open: usize, max_connections: usize) {
     if open >= max_connections && full_report.record_failure() {
         warn!(
             max_connections,
@@ -149,7 +149,7 @@ impl OpenConnections {
     }
 
     /// Returns the number of open connections, including connections that are being displaced.
-    fn len(&self) -> usize {
+    fn open_count(&self) -> usize {
         self.tasks.len()
     }
 
@@ -212,12 +212,12 @@ mod tests {
         let [first, second, third] = [connect(&mut connections), connect(&mut connections), connect(&mut connections)];
         first.note_trusted();
         assert!(connections.has_room());
-        let fourth = connect(&mut connections);
-        let displaced_flags = [&first, &second, &third, &fourth].map(|peer| peer.is_displaced());
+        let fourth_peer = connect(&mut connections);
+        let displaced_flags = [&first, &second, &third, &fourth_peer].map(|peer| peer.is_displaced());
         assert_eq!(displaced_flags, [false, true, false, false]);
-        assert_eq!((connections.served_count(), connections.len()), (3, 4));
+        assert_eq!((connections.served_count(), connections.open_count()), (3, 4));
         connections.wait_for_closed_connection().await;
-        assert_eq!((connections.served_count(), connections.len()), (3, 3));
+        assert_eq!((connections.served_count(), connections.open_count()), (3, 3));
     }
 
     #[tokio::test]

@@ -184,13 +184,13 @@ impl<S> WatchedStream<S> {
     }
 
     /// Notes a flush. hyper flushes when it has handed all bytes to the stream.
-    fn note_flush(&self, flushed: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
-        if flushed.is_ready() {
+    fn note_flush(&self, flush_result: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        if flush_result.is_ready() {
             self.deadlines.note_flushed();
         } else {
             self.deadlines.note_blocked_write();
         }
-        flushed
+        flush_result
     }
 }
 
@@ -225,8 +225,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.note_flush(flushed)
+        let flush_result = Pin::new(&mut self.stream).poll_flush(cx);
+        self.note_flush(flush_result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -34,9 +34,9 @@ impl Hosts {
         let host = match (hosts.next(), hosts.next()) {
             (Some(host), None) => host,
             (None, _) if request.version() < Version::HTTP_11 => return None,
-            (None, _) => return Some(malformed("a request has a host header (RFC 9112, 3.2); send one")),
+            (None, _) => return Some(malformed_request("a request has a host header (RFC 9112, 3.2); send one")),
             (Some(_), Some(_)) => {
-                return Some(malformed("a request has one host header (RFC 9112, 3.2); send only one"));
+                return Some(malformed_request("a request has one host header (RFC 9112, 3.2); send only one"));
             }
         };
         // A client sends an empty host if the target URI has no authority.
@@ -45,23 +45,25 @@ impl Hosts {
         }
         match host.to_str().ok().and_then(|host| host.parse::<Authority>().ok()) {
             Some(host) if is_local(host.host()) => None,
-            Some(_) => Some(refuse(Problem::new(
+            Some(_) => Some(error_response(Problem::new(
                 Code::ForeignHost,
                 "without API keys this server answers only requests to localhost or to an IP address, because any web page \
                  could let a host name of its own resolve to this server; use one of these hosts, let your proxy send one \
                  in the host header, or configure keys",
             ))),
-            None => Some(malformed("the host header of this request is neither a name nor an address; correct it")),
+            None => {
+                Some(malformed_request("the host header of this request is neither a name nor an address; correct it"))
+            }
         }
     }
 }
 
 fn is_local(host: &str) -> bool {
-    const UNDER_LOCALHOST: &str = ".localhost";
-    let end = host.len().checked_sub(UNDER_LOCALHOST.len()).and_then(|start| host.get(start..));
+    const LOCALHOST_SUFFIX: &str = ".localhost";
+    let host_end = host.len().checked_sub(LOCALHOST_SUFFIX.len()).and_then(|start| host.get(start..));
     let address = host.trim_start_matches('[').trim_end_matches(']');
     !host.contains('.')
-        || end.is_some_and(|end| end.eq_ignore_ascii_case(UNDER_LOCALHOST))
+        || host_end.is_some_and(|host_end| host_end.eq_ignore_ascii_case(LOCALHOST_SUFFIX))
         || address.parse::<IpAddr>().is_ok()
 }
 
@@ -72,7 +74,7 @@ pub(super) fn refusal_of_encoding<B>(request: &Request<B>) -> Option<Response> {
     match (encodings.next(), encodings.next()) {
         (None, _) => None,
         (Some(encoding), None) if encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => None,
-        _ => Some(malformed(
+        _ => Some(malformed_request(
             "the only transfer-encoding that this server reads is chunked; send the body chunked, or with a content-length",
         )),
     }
@@ -80,14 +82,14 @@ pub(super) fn refusal_of_encoding<B>(request: &Request<B>) -> Option<Response> {
 
 /// Returns the error response to a malformed request. The response closes the connection, because client and server may
 /// disagree about where the next request starts.
-fn malformed(detail: &str) -> Response {
-    let mut refusal = refuse(Problem::new(Code::MalformedRequest, detail));
+fn malformed_request(detail: &str) -> Response {
+    let mut refusal = error_response(Problem::new(Code::MalformedRequest, detail));
     refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     refusal
 }
 
 /// Creates the error response to a request that has no id yet.
-fn refuse(problem: Problem) -> Response {
+fn error_response(problem: Problem) -> Response {
     let mut refusal = problem.into_response();
     refusal.headers_mut().extend(new_request_id().parse().map(|id| (REQUEST_ID, id)));
     render_problem(refusal)

@@ -47,7 +47,7 @@ struct FieldText {
 
 impl FieldText {
     /// Lets tracing-subscriber write a field that needs a special format or that is rare.
-    fn with_library(&mut self, write: impl FnOnce(&mut DefaultVisitor<'_>)) {
+    fn write_with_library(&mut self, write: impl FnOnce(&mut DefaultVisitor<'_>)) {
         let is_first = self.text.is_empty();
         let mut field_visitor = DefaultVisitor::new(Writer::new(&mut self.text), is_first);
         write(&mut field_visitor);
@@ -65,9 +65,9 @@ impl FieldText {
 
 impl Visit for FieldText {
     fn record_str(&mut self, field: &Field, value: &str) {
-        let is_bare = value.bytes().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\'));
-        if is_special(field.name()) || !is_bare {
-            return self.with_library(|visitor| visitor.record_str(field, value));
+        let is_printable = value.bytes().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\'));
+        if is_special(field.name()) || !is_printable {
+            return self.write_with_library(|visitor| visitor.record_str(field, value));
         }
         self.begin_field(field.name());
         self.text.push('"');
@@ -76,12 +76,12 @@ impl Visit for FieldText {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.with_library(|visitor| visitor.record_error(field, value));
+        self.write_with_library(|visitor| visitor.record_error(field, value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if is_special(field.name()) {
-            return self.with_library(|visitor| visitor.record_debug(field, value));
+            return self.write_with_library(|visitor| visitor.record_debug(field, value));
         }
         self.begin_field(field.name());
         self.written = self.written.and(write!(self.text, "{value:?}"));

@@ -50,8 +50,8 @@ impl TraceContext {
         let mut traceparents = headers.get_all(TRACEPARENT).iter();
         let (traceparent, None) = (traceparents.next()?, traceparents.next()) else { return None };
         let state_texts = headers.get_all(TRACESTATE).iter().map(|state| state.to_str());
-        let state = state_texts.collect::<Result<Vec<_>, _>>().ok().map(|state_texts| state_texts.join(","));
-        Self::read(traceparent.to_str().ok(), state.as_deref())
+        let tracestate_text = state_texts.collect::<Result<Vec<_>, _>>().ok().map(|state_texts| state_texts.join(","));
+        Self::read(traceparent.to_str().ok(), tracestate_text.as_deref())
     }
 
     /// Returns the context of a span, if its trace is sampled.
@@ -113,13 +113,13 @@ mod tests {
     #[test]
     fn invalid_headers_begin_a_new_trace() {
         let zero_traceparent = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
-        let no_span = "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01";
+        let zero_span_id = "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01";
         for wrong in [
             "",
             "00",
             "nonsense",
             zero_traceparent,
-            no_span,
+            zero_span_id,
             &SAMPLE_TRACEPARENT[..54],
             &SAMPLE_TRACEPARENT.replace("00-4", "ff-4"),
         ] {

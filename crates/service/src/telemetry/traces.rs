@@ -38,7 +38,7 @@ pub(super) fn tracer_provider(
     endpoint: &OtlpEndpoint,
     traces: &Traces,
 ) -> Result<SdkTracerProvider, AnyError> {
-    let exporter = Exporter::to(endpoint)?;
+    let exporter = Exporter::for_endpoint(endpoint)?;
     IS_TRACING.store(true, Ordering::Relaxed);
     let mut resource = Resource::builder();
     // `OTEL_SERVICE_NAME`, a variable of the OpenTelemetry specification, overrides the name of the service.
@@ -85,7 +85,7 @@ struct Exporter {
 impl Exporter {
     /// Creates the exporter. The environment variables of the OpenTelemetry specification, such as
     /// `OTEL_EXPORTER_OTLP_HEADERS`, apply, too.
-    fn to(endpoint: &OtlpEndpoint) -> Result<Self, AnyError> {
+    fn for_endpoint(endpoint: &OtlpEndpoint) -> Result<Self, AnyError> {
         // Only the first installation of a cryptography provider in a process has an effect; Drover always installs the same
         // provider.
         let _ = ring::default_provider().install_default();
@@ -106,15 +106,15 @@ impl Exporter {
 impl SpanExporter for Exporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
-        let sent = self.inner.export(batch).await;
-        match &sent {
+        let export_result = self.inner.export(batch).await;
+        match &export_result {
             Ok(()) if self.outage.record_success() => info!("traces are sent again"),
             Err(error) if self.outage.record_failure() => {
                 warn!(%error, spans, "traces can't be sent: they are dropped until the collector takes them");
             }
             _ => {}
         }
-        sent
+        export_result
     }
 
     fn shutdown_with_timeout(&self, limit: Duration) -> OTelSdkResult {

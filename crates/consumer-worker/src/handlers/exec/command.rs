@@ -86,11 +86,11 @@ impl Command {
 
 /// Returns whether a program exists and is executable, as a path or in a folder of `PATH`.
 fn is_executable(program: &str) -> bool {
-    let is_runnable =
+    let is_executable_file =
         |path: &Path| fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
     if program.contains('/') {
-        return is_runnable(Path::new(program));
+        return is_executable_file(Path::new(program));
     }
     let path = env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-    env::split_paths(&path).map(|folder: PathBuf| folder.join(program)).any(|path| is_runnable(&path))
+    env::split_paths(&path).map(|folder: PathBuf| folder.join(program)).any(|path| is_executable_file(&path))
 }

@@ -55,11 +55,13 @@ impl Handler for Exec {
             };
         match end {
             EndReason::Exited(status) if status.success() => output::into_result(&output),
-            EndReason::Exited(status) => failed_exit(status, &last_line),
-            EndReason::TooMuchOutput => output::too_large("the program's output", "output = \"ignore\""),
+            EndReason::Exited(status) => outcome_of_failed_exit(status, &last_line),
+            EndReason::TooMuchOutput => {
+                output::outcome_of_too_large_result("the program's output", "output = \"ignore\"")
+            }
             EndReason::TimedOut => {
                 let message =
-                    format!("the program was ended after {:?}{}", self.limits.timeout, line_suffix(&last_line));
+                    format!("the program was ended after {:?}{}", self.limits.timeout, last_line_suffix(&last_line));
                 Outcome::Retry(Failure::new("timed_out", message))
             }
             // The caller that cancelled or dropped the handler decides the outcome, so the handler's future never
@@ -69,16 +71,16 @@ impl Handler for Exec {
     }
 }
 
-fn failed_exit(status: ExitStatus, last_line: &str) -> Outcome {
+fn outcome_of_failed_exit(status: ExitStatus, last_line: &str) -> Outcome {
     let code = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit_{code}"),
         (None, Some(signal)) => format!("signal_{signal}"),
         (None, None) => "ended".to_owned(),
     };
-    let failure = Failure::new(code, format!("the program ended with {status}{}", line_suffix(last_line)));
+    let failure = Failure::new(code, format!("the program ended with {status}{}", last_line_suffix(last_line)));
     if status.code() == Some(DATA_ERROR) { Outcome::FailForGood(failure) } else { Outcome::Retry(failure) }
 }
 
-fn line_suffix(last_line: &str) -> String {
+fn last_line_suffix(last_line: &str) -> String {
     if last_line.is_empty() { String::new() } else { format!(": {last_line}") }
 }

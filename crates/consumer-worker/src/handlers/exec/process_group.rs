@@ -29,29 +29,29 @@ impl ProcessGroup {
 
     /// Sends SIGTERM to all processes of the group.
     pub(super) fn terminate(&self) {
-        self.signal(Signal::TERM);
+        self.send_signal(Signal::TERM);
     }
 
     /// Waits until the group has no process, at most until the deadline.
-    pub(super) async fn wait_until(&self, deadline: Instant) {
-        let wait_for_all = async {
-            let mut pause = FIRST_POLL_PAUSE;
+    pub(super) async fn wait_until_empty(&self, deadline: Instant) {
+        let all_ended = async {
+            let mut poll_pause = FIRST_POLL_PAUSE;
             while self.id.is_some_and(|id| test_kill_process_group(id).is_ok()) {
-                sleep(pause).await;
-                pause = (pause * 2).min(MAX_POLL_PAUSE);
+                sleep(poll_pause).await;
+                poll_pause = (poll_pause * 2).min(MAX_POLL_PAUSE);
             }
         };
         // The caller later kills the processes that have not ended by the deadline.
-        let _ = timeout_at(deadline, wait_for_all).await;
+        let _ = timeout_at(deadline, all_ended).await;
     }
 
     /// Kills all processes of the group.
     pub(super) fn kill(&mut self) {
-        self.signal(Signal::KILL);
+        self.send_signal(Signal::KILL);
         self.id = None;
     }
 
-    fn signal(&self, signal: Signal) {
+    fn send_signal(&self, signal: Signal) {
         if let Some(id) = self.id {
             // `kill_process_group` fails when the group has no process.
             let _ = kill_process_group(id, signal);

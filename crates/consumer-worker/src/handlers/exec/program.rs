@@ -91,14 +91,15 @@ impl Program {
     async fn supervise(mut self) -> io::Result<FinishedRun> {
         let deadline = Instant::now() + self.limits.timeout;
         let (stdout, mut output) = (self.child.stdout.take(), Vec::new());
-        let mut stderr = StderrLog::of(self.child.stderr.take());
+        let mut stderr = StderrLog::from_pipe(self.child.stderr.take());
         let stdin = self.child.stdin.take();
         let data = self.job.message().data.get();
         let end = {
             // The pipes of standard input, output and error are served concurrently, because the program may block on
             // any of them.
-            let write_and_log = async { Ok(tokio::join!(write_input(stdin, data), stderr.read())) };
-            let stream_output = async { tokio::try_join!(read_output(stdout, &mut output), write_and_log).map(|_| ()) };
+            let write_input_and_log = async { Ok(tokio::join!(write_input(stdin, data), stderr.log_until_closed())) };
+            let stream_output =
+                async { tokio::try_join!(read_output(stdout, &mut output), write_input_and_log).map(|_| ()) };
             let mut stream_output = pin!(stream_output.fuse());
             let end = tokio::select! {
                 exited = self.child.wait() => EndReason::Exited(exited?),
@@ -110,7 +111,7 @@ impl Program {
                 // The worker reads the output while it stops the program, because a program that blocks on a full pipe
                 // could not end.
                 let kill_at = self.job.must_end_by(self.limits.stop_grace);
-                let stop_program = stop(&mut self.child, &self.group, kill_at);
+                let stop_program = stop_processes(&mut self.child, &self.group, kill_at);
                 tokio::join!(stop_program, timeout_at(kill_at, wait_for_streams(&mut stream_output))).0;
             }
             // The group is killed even if the program exited by itself, because the program may have left child processes behind.
@@ -155,10 +156,10 @@ async fn write_input(stdin: Option<ChildStdin>, data: &str) {
 }
 
 /// Sends SIGTERM to all processes of a program, and waits until the processes have ended or the deadline has passed.
-async fn stop(child: &mut Child, group: &ProcessGroup, kill_at: Instant) {
+async fn stop_processes(child: &mut Child, group: &ProcessGroup, kill_at: Instant) {
     group.terminate();
     // The caller later kills the processes that have not ended by the deadline.
     if timeout_at(kill_at, child.wait()).await.is_ok() {
-        group.wait_until(kill_at).await;
+        group.wait_until_empty(kill_at).await;
     }
 }

@@ -22,12 +22,12 @@ pub(super) struct StderrLog<R> {
 
 impl<R: AsyncRead + Unpin> StderrLog<R> {
     /// Creates the log of a program from the pipe of the program's standard error.
-    pub(super) fn of(pipe: Option<R>) -> Self {
+    pub(super) fn from_pipe(pipe: Option<R>) -> Self {
         Self { pipe, line: Vec::new(), lines: 0, cut_bytes: 0, last: String::new() }
     }
 
     /// Reads and logs the standard error until the pipe is closed.
-    pub(super) async fn read(&mut self) {
+    pub(super) async fn log_until_closed(&mut self) {
         let Some(mut pipe) = self.pipe.take() else { return };
         let mut buffer = Vec::with_capacity(8 * 1_024);
         while pipe.read_buf(&mut buffer).await.is_ok_and(|count| count > 0) {
@@ -74,9 +74,9 @@ impl<R: AsyncRead + Unpin> StderrLog<R> {
 mod tests {
     use super::*;
 
-    async fn log(stderr: &[u8]) -> StderrLog<&[u8]> {
-        let mut log = StderrLog::of(Some(stderr));
-        log.read().await;
+    async fn read_stderr(stderr: &[u8]) -> StderrLog<&[u8]> {
+        let mut log = StderrLog::from_pipe(Some(stderr));
+        log.log_until_closed().await;
         log
     }
 
@@ -89,18 +89,18 @@ mod tests {
             (b"one\n\n \n", "one"),
             (b"\xffone", "\u{fffd}one"),
         ] {
-            assert_eq!(log(stderr).await.into_last_line(), last);
+            assert_eq!(read_stderr(stderr).await.into_last_line(), last);
         }
     }
 
     #[tokio::test]
     async fn stderr_memory_is_bounded_for_long_lines_and_many_lines() {
         let long_text = vec![b'x'; 1_000_000];
-        let long_text = log(&long_text).await;
+        let long_text = read_stderr(&long_text).await;
         assert_eq!(long_text.cut_bytes, 1_000_000 - MAX_LINE_BYTES as u64);
         assert_eq!(long_text.into_last_line().len(), MAX_LINE_BYTES);
         let many_lines = "x\n".repeat(MAX_LOGGED_LINES + 5);
-        let many_lines = log(many_lines.as_bytes()).await;
+        let many_lines = read_stderr(many_lines.as_bytes()).await;
         assert_eq!((many_lines.lines, many_lines.cut_bytes), (MAX_LOGGED_LINES + 5, 5));
     }
 }

@@ -32,7 +32,7 @@ pub(super) async fn outcome(mut answer: Response, response: Output) -> Outcome {
         }
         return match client::read_body(&mut answer, Queue::MAX_RESULT_BYTES, &mut bytes).await {
             Ok(()) => output::into_result(&bytes),
-            Err(ReadError::TooLarge) => output::too_large("the answer", "response = \"ignore\""),
+            Err(ReadError::TooLarge) => output::outcome_of_too_large_result("the answer", "response = \"ignore\""),
             Err(ReadError::Interrupted(why)) => Outcome::Retry(Failure::new(
                 "no_answer",
                 format!("the answer {} broke off: {why}", status_text(status)),
@@ -74,27 +74,27 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
 /// invalid or zero: then the back-off applies, so that an overloaded receiver does not get the next request at once.
 fn requested_pause(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
-    let requested = text(RETRY_AFTER)?;
+    let retry_after = text(RETRY_AFTER)?;
     // The seconds in `Retry-After` must be digits only (RFC 9110, 10.2.3), but `parse` would accept a sign, too.
-    let is_number = !requested.is_empty() && requested.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number = !retry_after.is_empty() && retry_after.bytes().all(|byte| byte.is_ascii_digit());
     let pause = if is_number {
         // `parse` fails only if the number of seconds exceeds 64 bits.
-        requested.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
+        retry_after.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
-        let instant = read_date(requested)?;
+        let retry_instant = parse_date(retry_after)?;
         // If the response has the header `Date`, the pause is measured by the receiver's clock.
-        let now = text(DATE).and_then(read_date).unwrap_or_else(SystemTime::now);
-        instant.duration_since(now).ok()?
+        let now = text(DATE).and_then(parse_date).unwrap_or_else(SystemTime::now);
+        retry_instant.duration_since(now).ok()?
     };
     (!pause.is_zero()).then_some(pause.min(MAX_RETRY_AFTER))
 }
 
 /// Parses an HTTP date. The leap second :60 is parsed as the next second, so the pause is never too short.
-fn read_date(text: &str) -> Option<SystemTime> {
+fn parse_date(text: &str) -> Option<SystemTime> {
     match text.split_once(":60 ") {
         Some((before, after)) => {
-            let second_59 = httpdate::parse_http_date(&format!("{before}:59 {after}")).ok()?;
-            second_59.checked_add(Duration::from_secs(1))
+            let date_at_second_59 = httpdate::parse_http_date(&format!("{before}:59 {after}")).ok()?;
+            date_at_second_59.checked_add(Duration::from_secs(1))
         }
         None => httpdate::parse_http_date(text).ok(),
     }
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date_and_has_an_upper_limit() {
-        let requested = |text: &str| {
+        let parse_pause = |text: &str| {
             let date = "Sun, 06 Nov 2044 08:49:37 GMT".parse().unwrap();
             requested_pause(&[(RETRY_AFTER, text.parse().unwrap()), (DATE, date)].into_iter().collect())
         };
@@ -129,7 +129,7 @@ mod tests {
             ("1.5", None),
             ("soon", None),
         ] {
-            assert_eq!(requested(text), secs.map(Duration::from_secs), "{text}");
+            assert_eq!(parse_pause(text), secs.map(Duration::from_secs), "{text}");
         }
         assert_eq!(requested_pause(&HeaderMap::new()), None);
         let date_by_our_clock = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));

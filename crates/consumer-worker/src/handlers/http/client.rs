@@ -62,7 +62,9 @@ pub(super) enum ReadError {
 /// Reads up to `max` bytes of a body into `bytes`, and stops soon after `max` if the body is longer. After an error, `bytes`
 /// has the part of the body that was read.
 pub(super) async fn read_body(answer: &mut Response, max: usize, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
-    while let Some(data) = answer.chunk().await.map_err(|error| ReadError::Interrupted(no_answer::reason(&error)))? {
+    while let Some(data) =
+        answer.chunk().await.map_err(|error| ReadError::Interrupted(no_answer::error_text(&error)))?
+    {
         let kept_length = data.len().min(max - bytes.len());
         bytes.extend_from_slice(&data[..kept_length]);
         if kept_length < data.len() {
@@ -74,7 +76,7 @@ pub(super) async fn read_body(answer: &mut Response, max: usize, bytes: &mut Vec
 
 /// Returns the TLS configuration that trusts receivers whose certificates were issued by an authority of the system or of
 /// `ca_file`. Returns an error if the file can't be read or has no certificate, or if TLS is needed and there is no authority.
-pub(super) fn trusted_receivers(ca_file: Option<&FilePath>, is_needed: bool) -> Result<ClientConfig, String> {
+pub(super) fn tls_config(ca_file: Option<&FilePath>, is_needed: bool) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     if is_needed {
         // Certificates of the system that can't be read are skipped. If neither the system nor `ca_file` has a

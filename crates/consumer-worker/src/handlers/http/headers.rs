@@ -18,7 +18,7 @@ const HEADER_ESCAPES: &AsciiSet = &CONTROLS.add(b'%');
 const ID_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// Returns the headers of the request for a message.
-pub(super) fn of(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap {
+pub(super) fn request_headers(job: &Job, secrets: &[WebhookSecret], body: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     // A header whose value has a control character is omitted. Only trace headers that a producer wrote can contain a
     // control character.
@@ -87,8 +87,8 @@ fn ascii_json(json: &str) -> String {
         } else if char.is_ascii() && char != '\u{7f}' {
             text.push(char);
         } else {
-            let mut units = [0; 2];
-            text.extend(char.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+            let mut utf16_units = [0; 2];
+            text.extend(char.encode_utf16(&mut utf16_units).iter().map(|unit| format!("\\u{unit:04x}")));
         }
     }
     text
@@ -96,13 +96,13 @@ fn ascii_json(json: &str) -> String {
 
 /// Returns the signatures of a body by the rules of Standard Webhooks, one signature for each secret.
 fn signatures(secrets: &[WebhookSecret], id: &str, timestamp: u64, body: &[u8]) -> String {
-    let sign = |secret: &WebhookSecret| {
+    let signature_by = |secret: &WebhookSecret| {
         let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose()).expect("a key of HMAC may have any length");
         mac.update(format!("{id}.{timestamp}.").as_bytes());
         mac.update(body);
         format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
     };
-    secrets.iter().map(sign).collect::<Vec<_>>().join(" ")
+    secrets.iter().map(signature_by).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -121,7 +121,7 @@ mod tests {
             .header("x", "ä\n\u{7f}😀")
             .attempt(2)
             .job();
-        let headers = of(&job, &[], b"1");
+        let headers = request_headers(&job, &[], b"1");
         let value = |name: &str| headers[name].to_str().unwrap();
         assert_eq!(value("drover-message-id"), "bestellung.%C3%A4 1");
         assert_eq!(value("drover-name"), "gr%C3%BC%C3%9Fe 100%25");
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn receiver_decodes_exactly_the_producer_text() {
         for exact in [" a", "a ", "  ", " a  b ", "%20", "+", "\u{a0}a", "a\u{2028}", "ä", "a=b; c=\"d\"", ","] {
-            let headers = of(&TestJob::new("q", &1).name(exact).id(exact).job(), &[], b"1");
+            let headers = request_headers(&TestJob::new("q", &1).name(exact).id(exact).job(), &[], b"1");
             // The test trims the value of a header, as the HTTP parser of a receiver does.
             let received_header = |name: &str| headers[name].to_str().unwrap().trim().to_owned();
             let decode_text = |text: &str| percent_decode_str(text).decode_utf8().unwrap().into_owned();
@@ -143,15 +143,15 @@ mod tests {
                 assert_eq!(decode_text(&received_header(name)), exact, "{name}");
             }
             let id = received_header("webhook-id");
-            let parts: Vec<String> = id.split(':').map(decode_text).collect();
-            assert_eq!(parts, ["q", exact], "{id}");
+            let id_parts: Vec<String> = id.split(':').map(decode_text).collect();
+            assert_eq!(id_parts, ["q", exact], "{id}");
         }
     }
 
     #[test]
     fn signal_data_is_sent_in_its_own_header() {
         let signal = serde_json::value::RawValue::from_string("{\r\n\t\"ä\": [1,\n2]}".into()).unwrap();
-        let headers = of(&TestJob::new("q", &1).signal(&signal).job(), &[], b"1");
+        let headers = request_headers(&TestJob::new("q", &1).signal(&signal).job(), &[], b"1");
         assert_eq!(headers["drover-signal"], r#"{   "\u00e4": [1, 2]}"#);
     }
 

@@ -48,7 +48,7 @@ impl Http {
         let timeout = config.timeout.as_deref().unwrap_or(&HttpHandler::DEFAULT_TIMEOUT).to_std();
         let connect_timeout =
             config.connect_timeout.as_deref().unwrap_or(&HttpHandler::DEFAULT_CONNECT_TIMEOUT).to_std();
-        let tls = client::trusted_receivers(config.ca_file.as_ref(), target.may_be_https())?;
+        let tls = client::tls_config(config.ca_file.as_ref(), target.may_be_https())?;
         let client = Client::new(target.networks.clone(), connect_timeout, tls)?;
         Ok(Self { target, client, secrets, timeout, response: config.response })
     }
@@ -56,7 +56,7 @@ impl Http {
     /// Posts the message. The caller drops the future at the time-out of the run, which also closes an HTTP/1.1 connection.
     async fn post(&self, job: &Job, url: Url) -> Outcome {
         let body = Bytes::copy_from_slice(job.message().data.get().as_bytes());
-        let headers = headers::of(job, &self.secrets, &body);
+        let headers = headers::request_headers(job, &self.secrets, &body);
         match self.client.post(url, headers, body).await {
             Ok(answer) => answer::outcome(answer, self.response).await,
             Err(no_answer) => no_answer,
@@ -70,7 +70,7 @@ impl Handler for Http {
             Ok(found) => found,
             Err(refused) => return Outcome::FailForGood(refused),
         };
-        let _permit = self.target.permit(host_index).await;
+        let _permit = self.target.wait_for_permit(host_index).await;
         timeout(self.timeout, self.post(&job, url)).await.unwrap_or_else(|_| {
             let message = format!("there was no whole answer within {:?}", self.timeout);
             Outcome::Retry(Failure::new("timed_out", message))
@@ -124,19 +124,19 @@ impl Target {
             Destination::Fixed(url) => return Ok((url.clone(), 0)),
             Destination::Header { name, allowed_hosts } => (name, allowed_hosts),
         };
-        let url_refused = |why: String| Failure::new("url_refused", why);
-        let text = job.header(name).ok_or_else(|| url_refused(format!("the message has no header {name}")))?;
-        let url = Url::parse(text).map_err(|error| url_refused(format!("its header {name} is no URL: {error}")))?;
+        let refused_url = |why: String| Failure::new("url_refused", why);
+        let text = job.header(name).ok_or_else(|| refused_url(format!("the message has no header {name}")))?;
+        let url = Url::parse(text).map_err(|error| refused_url(format!("its header {name} is no URL: {error}")))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(url_refused(format!("its header {name} must be an http:// or https:// URL")));
+            return Err(refused_url(format!("its header {name} must be an http:// or https:// URL")));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(url_refused(format!("its header {name} must not have a user or a password")));
+            return Err(refused_url(format!("its header {name} must not have a user or a password")));
         }
         let host = url.host_str().unwrap_or_default();
         let Some(host_index) = allowed_hosts.iter().position(|allowed| allowed.matches(&url)) else {
             let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-            return Err(url_refused(format!(
+            return Err(refused_url(format!(
                 "{host}{port} is not among the allowed_hosts of the worker; they name its port unless it is the scheme's own"
             )));
         };
@@ -157,7 +157,7 @@ impl Target {
 
     /// Waits until another request to the host may start, and returns a permit for the request; `None` if concurrent
     /// requests have no limit.
-    async fn permit(&self, host_index: usize) -> Option<SemaphorePermit<'_>> {
+    async fn wait_for_permit(&self, host_index: usize) -> Option<SemaphorePermit<'_>> {
         // `acquire` can't fail, because no code closes the semaphore.
         self.permits.as_ref()?.get(host_index)?.acquire().await.ok()
     }

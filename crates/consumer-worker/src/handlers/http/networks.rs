@@ -102,19 +102,20 @@ mod tests {
         {
             assert!(public_networks.allows(address.parse().unwrap()), "{address}");
         }
-        let private = "0.0.0.0 10.0.0.1 100.64.0.1 100.100.100.200 127.0.0.1 127.255.255.254 169.254.169.254 172.16.0.1 \
+        let private_addresses = "0.0.0.0 10.0.0.1 100.64.0.1 100.100.100.200 127.0.0.1 127.255.255.254 169.254.169.254 172.16.0.1 \
                        172.31.255.255 192.168.1.1 198.19.0.1 224.0.0.1 255.255.255.255 168.63.129.16 :: ::1 ::127.0.0.1 \
                        ::ffff:127.0.0.1 ::ffff:a9fe:a9fe 64:ff9b::10.0.0.1 64:ff9b:1::1 fc00::1 fd00:ec2::254 fe80::1 \
                        fec0::1 ff02::1 2001::1 2001:db8::1 2002:7f00:1::";
-        for address in private.split_whitespace() {
+        for address in private_addresses.split_whitespace() {
             assert!(!public_networks.allows(address.parse().unwrap()), "{address}");
             assert!(Networks::All.allows(address.parse().unwrap()), "{address}");
         }
-        let public_and_two = Networks::PublicAnd(vec!["10.1.0.0/16".parse().unwrap(), "127.0.0.1/32".parse().unwrap()]);
+        let public_and_two_networks =
+            Networks::PublicAnd(vec!["10.1.0.0/16".parse().unwrap(), "127.0.0.1/32".parse().unwrap()]);
         for (address, allowed) in
             [("10.1.2.3", true), ("10.2.0.1", false), ("::ffff:10.1.2.3", true), ("127.0.0.1", true), ("1.1.1.1", true)]
         {
-            assert_eq!(public_and_two.allows(address.parse().unwrap()), allowed, "{address}");
+            assert_eq!(public_and_two_networks.allows(address.parse().unwrap()), allowed, "{address}");
         }
     }
 }

@@ -17,16 +17,16 @@ pub(super) fn outcome(error: &reqwest::Error) -> Outcome {
     if error.is_builder() {
         return Outcome::FailForGood(Failure::new("url_refused", "no request can be made to this URL"));
     }
-    if let Some(refused) = cause::<PrivateAddress>(error) {
+    if let Some(refused) = find_cause::<PrivateAddress>(error) {
         return Outcome::FailForGood(Failure::new("address_refused", refused.to_string()));
     }
     let code = if error.is_connect() { "not_connected" } else { "no_answer" };
-    Outcome::Retry(Failure::new(code, reason(error)))
+    Outcome::Retry(Failure::new(code, error_text(error)))
 }
 
 /// Returns the text that describes an error of a request.
-pub(super) fn reason(error: &reqwest::Error) -> &'static str {
-    if let Some(error) = cause::<rustls::Error>(error) {
+pub(super) fn error_text(error: &reqwest::Error) -> &'static str {
+    if let Some(error) = find_cause::<rustls::Error>(error) {
         return tls_reason(error);
     }
     if error.is_dns() {
@@ -35,7 +35,7 @@ pub(super) fn reason(error: &reqwest::Error) -> &'static str {
     if error.is_timeout() {
         return if error.is_connect() { "no connection within connect_timeout" } else { "no whole answer in time" };
     }
-    if let Some(error) = cause::<hyper::Error>(error) {
+    if let Some(error) = find_cause::<hyper::Error>(error) {
         if error.is_parse() {
             return "the answer is not HTTP";
         }
@@ -43,7 +43,7 @@ pub(super) fn reason(error: &reqwest::Error) -> &'static str {
             return CLOSED_EARLY;
         }
     }
-    match causes(error).filter_map(<dyn Error>::downcast_ref).last().map(io::Error::kind) {
+    match error_chain(error).filter_map(<dyn Error>::downcast_ref).last().map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => "the connection was refused: nothing listens there",
         Some(io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) => "there is no route to the host",
         Some(io::ErrorKind::TimedOut) => "the host does not answer",
@@ -85,12 +85,12 @@ fn tls_reason(error: &rustls::Error) -> &'static str {
 }
 
 /// Returns the first error of type `E` in the chain of causes.
-fn cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
-    causes(error).find_map(<dyn Error>::downcast_ref)
+fn find_cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+    error_chain(error).find_map(<dyn Error>::downcast_ref)
 }
 
 /// Returns an error and its causes. The error inside an I/O error counts as a cause, too, although `source` skips it.
-fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+fn error_chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| {
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(inner) => Some(inner),
