@@ -140,7 +140,8 @@ impl Job {
         self.record_start().checked_add(self.state.timeout?.to_std())
     }
 
-    /// Records that the handler starts now, unless it has started already. Returns the instant at which the handler started.
+    /// Records that the handler starts now, unless an earlier start is recorded. Returns the instant at which the handler
+    /// started.
     pub(crate) fn record_start(&self) -> Instant {
         *self.state.started.get_or_init(Instant::now)
     }
@@ -176,7 +177,7 @@ impl Job {
     }
 
     /// Extends the lease, so that the lease ends after `duration` from now, even if this process dies. A handler seldom needs
-    /// this method, because the worker extends all its leases. The [time-out](Self::timeout) of the run does not change.
+    /// `extend`, because the worker extends all its leases. The [time-out](Self::timeout) of the run does not change.
     ///
     /// # Errors
     ///

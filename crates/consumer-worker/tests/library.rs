@@ -48,7 +48,7 @@ fn result(outcome: &Outcome) -> &str {
     }
 }
 
-fn code(outcome: &Outcome) -> &str {
+fn failure_code(outcome: &Outcome) -> &str {
     match outcome {
         Outcome::Retry(failure) | Outcome::FailForGood(failure) => &failure.code,
         other => panic!("{other:?}"),
@@ -245,8 +245,8 @@ async fn first_route_that_fits_gets_the_message() {
         assert_eq!(result(&routes.handle(job.job()).await), expected, "{queue} {name:?}");
     }
     let routes = Routes::new().route("mails", on("a", say!("1")));
-    assert_eq!(code(&routes.handle(TestJob::new("mails", &()).job()).await), "no_handler");
-    assert_eq!(code(&routes.handle(TestJob::new("other", &()).name("a").job()).await), "no_handler");
+    assert_eq!(failure_code(&routes.handle(TestJob::new("mails", &()).job()).await), "no_handler");
+    assert_eq!(failure_code(&routes.handle(TestJob::new("other", &()).name("a").job()).await), "no_handler");
 }
 
 #[tokio::test]
@@ -300,7 +300,7 @@ async fn panic_and_time_out_fail_the_attempt() {
     let routes = Routes::new().route("q", run);
     let outcome_of =
         async |millis: u64| routes.handle(TestJob::new("q", &millis).timeout(Millis::new(100)).job()).await;
-    assert_eq!(code(&outcome_of(0).await), "panicked");
-    assert_eq!(code(&outcome_of(60_000).await), "timed_out");
+    assert_eq!(failure_code(&outcome_of(0).await), "panicked");
+    assert_eq!(failure_code(&outcome_of(60_000).await), "timed_out");
     assert_eq!(result(&outcome_of(1).await), "null");
 }

@@ -138,7 +138,7 @@ impl Share {
         self.amount
     }
 
-    /// Changes the amount of the share. If the budget has too little left, the function returns an error, and the share stays
+    /// Changes the amount of the share. If the budget has too little left, `resize` returns an error, and the share stays
     /// unchanged.
     pub(crate) fn resize(&mut self, amount: usize) -> Result<(), BudgetExceeded> {
         if amount > self.amount {

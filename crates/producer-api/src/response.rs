@@ -20,8 +20,8 @@ use crate::{
     errors::{self, Result},
 };
 
-/// The size in bytes up to which a response does not count towards the memory budget. A response of unknown size reserves at
-/// least this size.
+/// The size in bytes up to which a response does not count towards the memory budget. For a response of unknown size, at
+/// least this number of bytes is reserved.
 const MAX_UNCOUNTED_BYTES: usize = 64 * 1_024;
 
 /// Creates the responses to a client within the client's memory budget.
@@ -137,7 +137,7 @@ impl LeaseMemory {
     }
 
     /// Returns the reserved memory, or the error of the reservation; `None` if no message was leased.
-    pub(crate) fn outcome(&self) -> Option<Result<ReservedMemory>> {
+    pub(crate) fn reservation(&self) -> Option<Result<ReservedMemory>> {
         self.state.lock().take()
     }
 }

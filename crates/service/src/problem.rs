@@ -28,7 +28,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Debug, Clone)]
 pub struct Problem {
     code: Code,
-    /// The reason of the error and the advice what to do, for people.
+    /// The reason of the error, and advice on what to do, for people.
     pub detail: String,
     request_id: Option<Box<str>>,
     errors: Vec<FieldError>,
@@ -54,7 +54,7 @@ pub struct InDoubt {
     pub to: u64,
 }
 
-/// A refusal, as RFC 9457 defines it.
+/// The body of an error response, as RFC 9457 defines it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 struct ProblemBody<'a> {
@@ -63,7 +63,7 @@ struct ProblemBody<'a> {
     title: &'static str,
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// The reason of the error and the advice what to do, for people.
+    /// The reason of the error, and advice on what to do, for people.
     #[schema(min_length = 1)]
     detail: &'a str,
     /// A word that a program can match.
@@ -125,10 +125,10 @@ pub fn new_request_id() -> String {
 }
 
 impl Problem {
-    /// The content type of a problem.
+    /// The value of the header `content-type` of an error response.
     const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-    /// Creates a refusal with a code that programs match.
+    /// Creates an error response with a code that programs match.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         Self { code, detail, request_id: None, errors: Vec::new(), scope: None, lines: None, retry_after_secs: None }

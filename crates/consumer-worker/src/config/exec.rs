@@ -45,7 +45,7 @@ impl ExecHandler {
 }
 
 /// A program and its arguments, which are not passed through a shell. Logs and errors mask the value of an argument that sets
-/// a variable (such as `TOKEN=…` after the program `env`), because it may be a secret.
+/// a variable (such as `TOKEN=…` after the program `env`), because the value may be a secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct CommandLine {
@@ -61,7 +61,7 @@ impl fmt::Debug for CommandLine {
     }
 }
 
-/// Reads a command line from a list of texts. The error text shows how to write a list.
+/// Reads a command line from a list of texts. If the value is not a list, the error text shows how to write a list.
 fn command_line<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CommandLine, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected a list: write command = [\"python3\", \"job.py\"]")]

@@ -16,7 +16,8 @@ use super::exec::{HandlerTimeout, Output};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpHandler {
-    /// The URL that all messages are posted to. The host of this URL may have any address, private addresses included.
+    /// The URL that all messages are posted to. The host of the configured URL may have any address, private addresses
+    /// included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<HttpUrl>,
     /// The name of the message header that contains the URL.
@@ -78,7 +79,7 @@ impl HttpHandler {
     }
 }
 
-/// Reads a list of networks. The error text shows how to write a network.
+/// Reads a list of networks. If an entry is not a network, the error text shows how to write a network.
 fn network_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let network = |(index, text): (usize, String)| {
         text.parse().map_err(|_| D::Error::custom(format!("entry {} is no network; write \"10.1.0.0/16\"", index + 1)))
@@ -96,7 +97,7 @@ pub struct AllowedHost {
 }
 
 impl AllowedHost {
-    /// Returns whether a URL names this host and port.
+    /// Returns whether a URL has the host and the port of this `AllowedHost`.
     pub fn matches(&self, url: &Url) -> bool {
         url.host_str() == Some(&self.host) && url.port() == self.port
     }

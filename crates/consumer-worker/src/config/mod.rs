@@ -89,7 +89,8 @@ pub enum HandlerConfig {
     Exec(ExecHandler),
 }
 
-/// `Deserialize` is not derived, because a derived tagged enum reports an error without the path of the wrong key.
+/// `Deserialize` is not derived, because a derived implementation would report an error without the path of the wrong
+/// key.
 impl<'de> Deserialize<'de> for HandlerConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]

@@ -22,12 +22,14 @@ use super::{
 };
 use crate::job::Job;
 
-/// A handler that is a type with the method `handle`. The built-in handlers implement this trait.
+/// A handler whose method `handle` works on a message. The handlers that a configuration can name (`log`, `http`,
+/// `exec`) implement `Handler`.
 ///
 /// Most handlers are plain `async fn`s instead: see [`IntoEndpoint`].
 pub trait Handler: Send + Sync + 'static {
     /// Runs the handler on one message, and returns the outcome. A panic fails the attempt, and affects no other message. The
-    /// worker drops the future at the time-out of the run, and 0.5 s after the message was cancelled or its lease was lost.
+    /// worker drops the future of `handle` at the time-out of the run, and 0.5 s after the message was cancelled or its lease
+    /// was lost.
     fn handle(&self, job: Job) -> impl Future<Output = Outcome> + Send;
 }
 
@@ -93,8 +95,8 @@ impl Service<Job> for Endpoint {
     }
 }
 
-/// A type that can be a handler: an `async fn` whose arguments implement [`FromJob`] and whose return type implements
-/// [`IntoOutcome`]; or a value that implements [`Handler`]; or an [`Endpoint`].
+/// A value that can be used as a handler: an `async fn` whose arguments implement [`FromJob`] and whose return type
+/// implements [`IntoOutcome`]; or a value that implements [`Handler`]; or an [`Endpoint`].
 #[diagnostic::on_unimplemented(
     message = "this type is not a handler",
     note = "a handler is an async fn of up to eight arguments, each of which implements FromJob (Payload, State, Job), and \

@@ -7,14 +7,15 @@ use service::wording;
 use super::outcome::Outcome;
 use crate::job::Job;
 
-/// A type that can be an argument of a handler. The value of the argument comes from the job and the state of the
+/// An argument of a handler. The value of the argument comes from the job and the state of the
 /// [`Routes`](crate::Routes).
 pub trait FromJob<S>: Sized + Send {
     /// Makes the argument.
     ///
     /// # Errors
     ///
-    /// Returns the outcome of the message if the value can't be made. The handler is not called after an error.
+    /// If the value can't be made, returns the outcome of the message as the error. The handler is not called if one of
+    /// its arguments can't be made.
     fn from_job(job: &Job, state: &S) -> Result<Self, Outcome>;
 }
 
@@ -55,7 +56,8 @@ impl<S, T: FromRef<S> + Send> FromJob<S> for State<T> {
     }
 }
 
-/// A part of the state, for [`State`]. Every state that can be cloned is a part of itself.
+/// A part of the state of the routes, which a handler can take as the argument [`State`]. Every state that can be
+/// cloned is a part of itself.
 pub trait FromRef<S> {
     /// Makes a value of this type from the whole state.
     fn from_ref(state: &S) -> Self;

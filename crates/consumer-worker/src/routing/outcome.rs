@@ -52,8 +52,8 @@ impl Outcome {
     }
 }
 
-/// A type that a handler may return: an [`Outcome`], `()`, or a `Result` whose value can be serialized as JSON and whose
-/// error converts into a [`HandlerError`], as every `std::error::Error` does.
+/// A value that a handler may return: an [`Outcome`], `()`, or a `Result` whose value can be serialized as JSON and
+/// whose error converts into a [`HandlerError`], as every `std::error::Error` does.
 pub trait IntoOutcome {
     /// Converts the value into an outcome.
     fn into_outcome(self) -> Outcome;
@@ -147,13 +147,13 @@ impl HandlerError {
         }
     }
 
-    /// Converts an error to a failed attempt. The text of the failure includes the texts of the causes, because only the text
-    /// is stored.
+    /// Converts an error to a failed attempt. Only the text of a failure is stored, so the text includes the texts of the
+    /// error's causes.
     fn from_std_error(error: &(dyn Error + 'static)) -> Self {
         let mut text = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
-            // The text of an error may contain the text of its cause already.
+            // The text of a cause is appended only if the error's text does not contain it already.
             let cause_text = error.to_string();
             if !text.contains(&cause_text) {
                 text = format!("{text}: {cause_text}");

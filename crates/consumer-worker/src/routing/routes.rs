@@ -74,7 +74,7 @@ impl<S> Route<S> {
     }
 }
 
-/// A type that [`Routes::route`] takes for a queue: a [`Route`], or a handler for all messages.
+/// A value that [`Routes::route`] takes for a queue: a [`Route`], or a handler for all messages.
 pub trait IntoRoute<S, A> {
     /// Converts the value into a route.
     fn into_route(self) -> Route<S>;
@@ -184,7 +184,7 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// Converts the routes into a type without the handlers' shared state. Handlers that take the state can't be added any more.
+    /// Makes the routes independent of the handlers' shared state. Handlers that take the state can't be added any more.
     #[must_use]
     pub fn without_state(self) -> Routes {
         Routes { state: (), table: self.table }
@@ -201,7 +201,7 @@ impl From<RouteTable> for Routes {
     }
 }
 
-/// The routes of a worker, independent of the type of the state.
+/// The routes of a worker, in a form that does not depend on the handlers' shared state.
 #[derive(Clone, Default)]
 pub(crate) struct RouteTable {
     pub(crate) routes: Vec<RouteEntry>,
@@ -281,10 +281,11 @@ pub(crate) struct QueueRoutes {
 }
 
 impl QueueRoutes {
-    /// The maximum number of names without a route that are logged. Producers may use any number of names.
+    /// The maximum number of names without a route that are logged. The number of logged names is limited, because
+    /// producers may use any number of message names.
     const MAX_LOGGED_NAMES: usize = 1_000;
 
-    /// Records a message name without a route. Returns whether the name is new and must be logged.
+    /// Records a message name without a route. Returns whether the message name is new and must be logged.
     pub(crate) fn record_unrouted(&self, name: &str) -> bool {
         let mut unrouted_names = self.unrouted.lock();
         unrouted_names.len() < Self::MAX_LOGGED_NAMES && unrouted_names.insert(name.to_owned())

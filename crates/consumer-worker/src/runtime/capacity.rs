@@ -28,7 +28,7 @@ struct CapacityState {
     /// A counter that orders runners of the same precedence by arrival.
     last_arrival: u64,
     /// The virtual time of fair queueing: the highest `served_per_weight` of a runner that was granted a permit. A runner that
-    /// was idle continues from this virtual time, so it can't claim the capacity that it did not use.
+    /// was idle continues from the virtual time, so it can't claim capacity for the time in which it was idle.
     virtual_time: u128,
 }
 

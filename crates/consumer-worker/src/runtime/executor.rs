@@ -101,12 +101,12 @@ impl Executor {
         }));
         if starting_messages.len() > 1 {
             let (tracker, shared) = (self.jobs.clone(), Arc::clone(&self.shared));
-            let start_all = async move {
+            let start_handlers = async move {
                 for (slot, message) in starting_messages {
                     drop(tracker.spawn(Arc::clone(&shared).run_jobs(slot, message)));
                 }
             };
-            drop(self.jobs.spawn_on(start_all, handlers));
+            drop(self.jobs.spawn_on(start_handlers, handlers));
         } else if let Some((slot, message)) = starting_messages.pop() {
             drop(self.jobs.spawn_on(Arc::clone(&self.shared).run_jobs(slot, message), handlers));
         }

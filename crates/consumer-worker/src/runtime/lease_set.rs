@@ -76,7 +76,7 @@ impl LeaseSet {
     }
 
     /// Waits until fewer than `max` leases have handlers that have not ended. Returns how many leases may be added. Only one task
-    /// at a time may wait in this method or in [`wait_until_ended`](Self::wait_until_ended).
+    /// at a time may wait in `wait_for_room` or in [`wait_until_ended`](Self::wait_until_ended).
     pub(crate) async fn wait_for_room(&self, max: usize) -> usize {
         loop {
             match max.saturating_sub(self.unfinished_handler_count.load(Ordering::Relaxed)) {
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::{config::Order, routing::Routes, runtime::WorkerMetrics};
 
-    fn delivery(n: usize) -> Delivery {
+    fn sample_delivery(n: usize) -> Delivery {
         let id = format!("{n:014}");
         let creation_time = Timestamp::from_millis(1_600_000_000_000);
         Delivery {
@@ -230,7 +230,7 @@ mod tests {
         let capacity = Capacity::new(10, 10 * queue_core::Queue::MAX_BYTES, Order::Weighted);
         let metrics = WorkerMetrics::for_routes(&Routes::new()).metrics_of_pattern("q");
         let set = LeaseSet::new(capacity, Arc::new(metrics));
-        let mut lease_guards = set.add(&[0, 1].map(delivery), Duration::from_secs(1));
+        let mut lease_guards = set.add(&[0, 1].map(sample_delivery), Duration::from_secs(1));
         assert_eq!((set.count(), set.wait_for_room(3).await), (2, 1));
         lease_guards[0].mark_handler_ended();
         assert_eq!((set.count(), set.wait_for_room(3).await), (2, 2), "its lease waits to be settled");

@@ -136,7 +136,7 @@ impl WorkerMetrics {
     }
 }
 
-/// Converts a number of leases to the type of a gauge.
+/// Converts a number of leases to the value of a gauge.
 pub(crate) fn gauge_value(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -59,7 +59,7 @@ pub struct Worker {
     pub routes: Routes,
     /// The id of this worker as a consumer, which its leases contain.
     pub consumer: ConsumerId,
-    /// The limits and pauses of the worker. The `routes` in this configuration are ignored.
+    /// The limits and pauses of the worker. The `routes` in this configuration section are ignored.
     pub config: config::Worker,
     /// The metrics of the worker.
     pub metrics: WorkerMetrics,
@@ -212,7 +212,7 @@ impl QueueRunners {
         match ended {
             Ok((name, end)) => {
                 self.names.remove(&name);
-                // If the queue was created again, the subscriber reports it as new.
+                // After `forget_queue`, the subscriber reports the queue as new if the queue exists again.
                 self.context.subscriber.forget_queue(&name);
                 if end? == RunnerEnd::QueueDeleted {
                     debug!(queue = %name, "the queue was deleted");

@@ -160,7 +160,8 @@ impl QueueRunner {
         let mut outage = LeaseOutage::default();
         let (mut lease_ahead, mut permits_ahead) = (LeaseAhead::default(), false);
         loop {
-            // A stop interrupts only the wait before a lease call; the answer of a call is always read.
+            // A stop of the worker interrupts only the wait before a lease call; the worker always reads the answer to
+            // a call that was sent.
             let permit = tokio::select! {
                 biased;
                 () = stop_token.cancelled() => return Ok(RunnerEnd::Stopped),

@@ -34,8 +34,8 @@ pub(crate) struct RunEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LeaseState {
     Valid,
-    /// The lease was lost, and the handler did not end by itself in time. When a handler ends in time, the worker tries to
-    /// settle the lease even if it was lost.
+    /// The lease was lost, and the handler did not end by itself in time. If a cancelled handler ends in time, the worker
+    /// tries to settle its lease even if the lease was lost.
     Lost,
 }
 

@@ -10,7 +10,7 @@ use consumer_worker::{Outcome, Routes, TestJob};
 use drover_tests::{TIME_LIMIT, eventually};
 use serde_json::{Value, json};
 
-use crate::{failure_for_good, failure_with_retry, result, routes};
+use crate::{completed_result, failure_for_good, failure_with_retry, routes};
 
 /// Returns a route whose program is a shell that runs this script.
 fn shell_routes(script: &str, other_keys: &Value) -> Routes {
@@ -47,10 +47,10 @@ fn read_pids(file: &Path, count: usize) -> Vec<String> {
 
 #[tokio::test]
 async fn program_gets_the_data_on_stdin_and_its_output_is_the_result() {
-    assert_eq!(result(run_script("cat").await), r#"{"n":1}"#);
-    assert_eq!(result(run_script("cat > /dev/null; echo done").await), "\"done\"");
-    assert_eq!(result(run_script("true").await), "null");
-    assert_eq!(result(run_script_with("cat", &json!({"output": "ignore"})).await), "null");
+    assert_eq!(completed_result(run_script("cat").await), r#"{"n":1}"#);
+    assert_eq!(completed_result(run_script("cat > /dev/null; echo done").await), "\"done\"");
+    assert_eq!(completed_result(run_script("true").await), "null");
+    assert_eq!(completed_result(run_script_with("cat", &json!({"output": "ignore"})).await), "null");
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn program_knows_the_message_and_no_secret_of_the_worker() {
         "$DROVER_HEADERS" "$DROVER_SIGNAL" "$TRACEPARENT" "${PATH:+path}"; env | grep -c ^DROVER_"#;
     let job = TestJob::new("q", &1).name("a b").group("g 1").id("order-1").attempt(2);
     let job = job.header("traceparent", "00-1").header("x", "é").signal(&json!({"paid": [1]}));
-    let printed_result = result(shell_routes(script, &json!({})).handle(job.job()).await);
+    let printed_result = completed_result(shell_routes(script, &json!({})).handle(job.job()).await);
     let expected = "order-1|q|a b|g 1|2|3|{\"traceparent\":\"00-1\",\"x\":\"é\"}|{\"paid\":[1]}|00-1|path|8";
     assert_eq!(serde_json::from_str::<String>(&printed_result).unwrap(), expected);
 }
@@ -68,7 +68,7 @@ async fn program_knows_the_message_and_no_secret_of_the_worker() {
 async fn no_shell_reads_the_arguments() {
     let handler = json!({"type": "exec", "command": ["printf", "%s", "$HOME; echo `id` *"]});
     let outcome = routes(&handler).handle(TestJob::new("q", &1).job()).await;
-    assert_eq!(result(outcome), r#""$HOME; echo `id` *""#);
+    assert_eq!(completed_result(outcome), r#""$HOME; echo `id` *""#);
 }
 
 #[tokio::test]
@@ -96,18 +96,21 @@ async fn program_that_prints_without_end_is_stopped() {
     // The first program prints one byte more than a result may have, and exits by itself; the second program prints the
     // maximum.
     assert_eq!(failure_for_good(run_script("head -c 65537 /dev/zero | tr '\\0' 1").await).code, "result_too_large");
-    assert_eq!(result(run_script("head -c 65536 /dev/zero | tr '\\0' 1").await).len(), 65_536);
-    assert_eq!(result(run_script_with("head -c 10000000 /dev/zero", &json!({"output": "ignore"})).await), "null");
+    assert_eq!(completed_result(run_script("head -c 65536 /dev/zero | tr '\\0' 1").await).len(), 65_536);
+    assert_eq!(
+        completed_result(run_script_with("head -c 10000000 /dev/zero", &json!({"output": "ignore"})).await),
+        "null"
+    );
 }
 
 #[tokio::test]
 async fn flood_on_stderr_and_unread_input_block_no_program() {
-    assert_eq!(result(run_script("head -c 20000000 /dev/zero >&2; echo 1").await), "1");
+    assert_eq!(completed_result(run_script("head -c 20000000 /dev/zero >&2; echo 1").await), "1");
     let large_text = "x".repeat(1_000_000);
     let start_time = Instant::now();
     for script in ["exec <&-; echo 1", "echo 1", "sleep 0.2; echo 1"] {
         let outcome = shell_routes(script, &json!({})).handle(TestJob::new("q", &large_text).job()).await;
-        assert_eq!(result(outcome), "1", "{script}");
+        assert_eq!(completed_result(outcome), "1", "{script}");
     }
     assert!(start_time.elapsed() < Duration::from_secs(10));
 }
@@ -146,11 +149,11 @@ async fn processes_that_a_program_leaves_behind_neither_delay_its_message_nor_su
     let start_time = Instant::now();
     // The child processes that outlive the program keep its stdout and stderr open.
     let script = format!("sh -c 'echo $$ > {}; sleep 100' & sleep 100 & sleep 0.2; echo 1", file.display());
-    assert_eq!(result(run_script(&script).await), "1");
+    assert_eq!(completed_result(run_script(&script).await), "1");
     wait_until_ended(&read_pids(&file, 1));
     // A process that has left the group can't be ended, but the handler does not wait for it.
     let script = format!("setsid sh -c 'echo $$ > {}; sleep 3' & sleep 0.2; echo 2", file.display());
-    assert_eq!(result(run_script(&script).await), "2");
+    assert_eq!(completed_result(run_script(&script).await), "2");
     assert!(start_time.elapsed() < Duration::from_secs(10));
 }
 
@@ -191,7 +194,7 @@ async fn attempt_whose_program_has_vanished_fails_with_the_reason() {
     fs::write(&program, "#!/bin/sh\necho 1\n").unwrap();
     fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let routes = routes(&json!({"type": "exec", "command": [program]}));
-    assert_eq!(result(routes.handle(TestJob::new("q", &1).job()).await), "1");
+    assert_eq!(completed_result(routes.handle(TestJob::new("q", &1).job()).await), "1");
     fs::remove_file(&program).unwrap();
     let failure = failure_with_retry(routes.handle(TestJob::new("q", &1).job()).await);
     assert_eq!(failure.code, "not_started");
@@ -204,7 +207,7 @@ async fn many_programs_at_once_leave_no_zombie() {
     let runs = (0..100).map(|n| routes.handle(TestJob::new("q", &n).job()));
     let outcomes = tokio::time::timeout(TIME_LIMIT, futures_util::future::join_all(runs)).await.unwrap();
     for (n, outcome) in outcomes.into_iter().enumerate() {
-        assert_eq!(result(outcome), n.to_string());
+        assert_eq!(completed_result(outcome), n.to_string());
     }
     eventually("all programs are reaped", || zombie_children().is_empty().then_some(()));
 }

@@ -32,7 +32,7 @@ pub(crate) struct HookServer {
 }
 
 impl HookServer {
-    pub(crate) fn answering(answer: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn with_answer(answer: impl Into<Vec<u8>>) -> Self {
         let answer = answer.into();
         Self::start(move |mut stream| stream.write_all(&answer).is_ok())
     }
@@ -60,10 +60,10 @@ impl HookServer {
     }
 
     pub(crate) async fn post(&self) -> Outcome {
-        self.post_with(&json!({})).await
+        self.post_with_keys(&json!({})).await
     }
 
-    pub(crate) async fn post_with(&self, other_keys: &Value) -> Outcome {
+    pub(crate) async fn post_with_keys(&self, other_keys: &Value) -> Outcome {
         self.routes(other_keys).handle(TestJob::new("q", &json!({"n": 1})).job()).await
     }
 }

@@ -8,9 +8,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
 
 use crate::{
-    failure_for_good, failure_with_retry,
+    completed_result, failure_for_good, failure_with_retry,
     hook_server::{HookServer, ReceivedRequest, answer},
-    result, routes,
+    routes,
 };
 
 const SECRETS: [&str; 2] = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXo="];
@@ -20,12 +20,12 @@ async fn request_describes_its_message_and_has_a_signature_by_each_secret() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secrets");
     std::fs::write(&file, format!("{}\n", SECRETS[1])).unwrap();
-    let hook_server = HookServer::answering(answer("200 OK", "", r#"{"ok": true}"#));
+    let hook_server = HookServer::with_answer(answer("200 OK", "", r#"{"ok": true}"#));
     let routes = hook_server.routes(&json!({"secret": SECRETS[0], "secret_file": file}));
     let job = TestJob::new("q", &json!({"to": "a@b.c"})).name("welcome").id("order-1").attempt(2);
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let job = job.header("traceparent", trace).header("tenant", "7");
-    assert_eq!(result(routes.handle(job.job()).await), r#"{"ok": true}"#);
+    assert_eq!(completed_result(routes.handle(job.job()).await), r#"{"ok": true}"#);
 
     let ReceivedRequest { line, headers, body } = hook_server.requests.recv().unwrap();
     assert_eq!(line, "POST /hook?a=1 HTTP/1.1");
@@ -58,12 +58,12 @@ async fn request_describes_its_message_and_has_a_signature_by_each_secret() {
 #[tokio::test]
 async fn status_decides_the_outcome() {
     for status in ["200 OK", "201 Created", "202 Accepted", "204 No Content", "299 Fine"] {
-        assert_eq!(result(HookServer::answering(answer(status, "", "")).post().await), "null", "{status}");
+        assert_eq!(completed_result(HookServer::with_answer(answer(status, "", "")).post().await), "null", "{status}");
     }
     for (status, code) in
         [("400 Bad Request", "http_400"), ("401 No", "http_401"), ("410 Gone", "http_410"), ("422 No", "http_422")]
     {
-        let failure = failure_for_good(HookServer::answering(answer(status, "", "no such user")).post().await);
+        let failure = failure_for_good(HookServer::with_answer(answer(status, "", "no such user")).post().await);
         assert_eq!((failure.code.as_str(), failure.message.contains("no such user")), (code, true), "{failure:?}");
     }
     for (status, code) in [
@@ -74,21 +74,21 @@ async fn status_decides_the_outcome() {
         ("408 Request Timeout", "http_408"),
         ("425 Too Early", "http_425"),
     ] {
-        assert_eq!(failure_with_retry(HookServer::answering(answer(status, "", "")).post().await).code, code);
+        assert_eq!(failure_with_retry(HookServer::with_answer(answer(status, "", "")).post().await).code, code);
     }
 }
 
 #[tokio::test]
 async fn busy_receiver_decides_the_pause_before_the_next_attempt() {
     for (status, asked, pause) in [("429 Slow", "7", 7), ("503 Busy", "7", 7), ("429 Slow", "9999999", 86_400)] {
-        let outcome = HookServer::answering(answer(status, &format!("retry-after: {asked}\r\n"), "")).post().await;
+        let outcome = HookServer::with_answer(answer(status, &format!("retry-after: {asked}\r\n"), "")).post().await;
         let Outcome::RetryAfter(_, after) = outcome else { panic!("{outcome:?}") };
         assert_eq!(after, Duration::from_secs(pause));
     }
     // The handler ignores `Retry-After` if its value is zero or invalid, or if the status is not 429 or 503.
     for (status, asked) in [("429 Slow", "0"), ("429 Slow", "soon"), ("500 Broken", "7")] {
         failure_with_retry(
-            HookServer::answering(answer(status, &format!("retry-after: {asked}\r\n"), "")).post().await,
+            HookServer::with_answer(answer(status, &format!("retry-after: {asked}\r\n"), "")).post().await,
         );
     }
 }
@@ -96,19 +96,21 @@ async fn busy_receiver_decides_the_pause_before_the_next_attempt() {
 #[tokio::test]
 async fn answer_that_is_no_json_is_a_result_too() {
     assert_eq!(
-        result(HookServer::answering(answer("200 OK", "content-type: text/plain\r\n", "OK\n")).post().await),
+        completed_result(
+            HookServer::with_answer(answer("200 OK", "content-type: text/plain\r\n", "OK\n")).post().await
+        ),
         "\"OK\""
     );
     let truncated_json_answer = answer("200 OK", "content-type: application/json\r\n", "{\"a\":");
-    assert_eq!(result(HookServer::answering(truncated_json_answer).post().await), r#""{\"a\":""#);
+    assert_eq!(completed_result(HookServer::with_answer(truncated_json_answer).post().await), r#""{\"a\":""#);
 }
 
 #[tokio::test]
 async fn redirect_is_not_followed() {
-    let other_server = HookServer::answering(answer("200 OK", "", ""));
+    let other_server = HookServer::with_answer(answer("200 OK", "", ""));
     for status in ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let location = format!("location: http://{}/\r\n", other_server.address);
-        let failure = failure_with_retry(HookServer::answering(answer(status, &location, "")).post().await);
+        let failure = failure_with_retry(HookServer::with_answer(answer(status, &location, "")).post().await);
         assert_eq!(failure.code, format!("http_{}", &status[..3]));
     }
     assert_eq!(other_server.connection_count.load(Ordering::SeqCst), 0);
@@ -116,9 +118,9 @@ async fn redirect_is_not_followed() {
 
 #[tokio::test]
 async fn user_and_password_of_a_url_are_sent_as_a_header_and_no_secret_of_the_url_is_in_a_failure() {
-    let hook_server = HookServer::answering(answer("200 OK", "", "1"));
+    let hook_server = HookServer::with_answer(answer("200 OK", "", "1"));
     let url = format!("http://me:pa%20ss@{}/hook?key=hunter2", hook_server.address);
-    assert_eq!(result(hook_server.post_with(&json!({"url": url})).await), "1");
+    assert_eq!(completed_result(hook_server.post_with_keys(&json!({"url": url})).await), "1");
     let ReceivedRequest { line, headers, .. } = hook_server.requests.recv().unwrap();
     assert_eq!(
         (line.as_str(), headers["authorization"].as_str()),
@@ -135,7 +137,7 @@ async fn user_and_password_of_a_url_are_sent_as_a_header_and_no_secret_of_the_ur
 
 #[tokio::test]
 async fn message_can_choose_only_allowed_hosts_and_no_private_address() {
-    let hook_server = HookServer::answering(answer("200 OK", "", "1"));
+    let hook_server = HookServer::with_answer(answer("200 OK", "", "1"));
     let port = hook_server.address.port();
     let allowed_handler =
         json!([format!("localhost:{port}"), format!("127.0.0.1:{port}"), format!("[::ffff:127.0.0.1]:{port}")]);
@@ -169,7 +171,7 @@ async fn message_can_choose_only_allowed_hosts_and_no_private_address() {
     handler["allowed_networks"] = json!(["127.0.0.0/8"]);
     let lenient_routes = routes(&handler);
     for host in ["localhost", "127.0.0.1"] {
-        assert_eq!(result(post_to(&lenient_routes, &format!("http://{host}:{port}/a")).await), "1");
+        assert_eq!(completed_result(post_to(&lenient_routes, &format!("http://{host}:{port}/a")).await), "1");
     }
     assert_eq!(hook_server.requests.recv().unwrap().line, "POST /a HTTP/1.1");
 }

@@ -19,9 +19,9 @@ use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::json;
 
 use crate::{
-    failure_for_good, failure_with_retry,
+    completed_result, failure_for_good, failure_with_retry,
     hook_server::{HookServer, answer},
-    result, routes,
+    routes,
 };
 
 #[tokio::test]
@@ -33,10 +33,10 @@ async fn no_answer_and_garbage_are_failed_attempts() {
         ("no_answer".into(), closed_error.into())
     );
     for garbage in ["\0\x01garbage\r\n\r\n", "HTTP/9.9 200 OK\r\n\r\n"] {
-        let failure = failure_with_retry(HookServer::answering(garbage).post().await);
+        let failure = failure_with_retry(HookServer::with_answer(garbage).post().await);
         assert_eq!(parts(failure), ("no_answer".into(), "the answer is not HTTP".into()));
     }
-    let odd = failure_with_retry(HookServer::answering(answer("999 Odd", "", "")).post().await);
+    let odd = failure_with_retry(HookServer::with_answer(answer("999 Odd", "", "")).post().await);
     assert_eq!(parts(odd), ("http_999".into(), "the answer was 999".into()));
     let broken_server = HookServer::start(|mut stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{").unwrap();
@@ -71,7 +71,7 @@ async fn slow_answer_is_given_up_at_the_time_out() {
         thread::sleep(TIME_LIMIT);
         false
     });
-    assert_eq!(failure_with_retry(silent_server.post_with(&json!({"timeout": "300ms"})).await).code, "timed_out");
+    assert_eq!(failure_with_retry(silent_server.post_with_keys(&json!({"timeout": "300ms"})).await).code, "timed_out");
     let slow_server = |status: &'static str| {
         HookServer::start(move |mut stream| {
             stream.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 1000\r\n\r\n").as_bytes()).unwrap();
@@ -82,13 +82,16 @@ async fn slow_answer_is_given_up_at_the_time_out() {
         })
     };
     assert_eq!(
-        failure_with_retry(slow_server("200 OK").post_with(&json!({"timeout": "300ms"})).await).code,
+        failure_with_retry(slow_server("200 OK").post_with_keys(&json!({"timeout": "300ms"})).await).code,
         "timed_out"
     );
     // The handler does not wait for the rest of an error response, or of an ignored response.
     let patient_handler = json!({"timeout": "20s", "response": "ignore"});
-    assert_eq!(failure_for_good(slow_server("400 Bad Request").post_with(&patient_handler).await).code, "http_400");
-    assert_eq!(result(slow_server("200 OK").post_with(&patient_handler).await), "null");
+    assert_eq!(
+        failure_for_good(slow_server("400 Bad Request").post_with_keys(&patient_handler).await).code,
+        "http_400"
+    );
+    assert_eq!(completed_result(slow_server("200 OK").post_with_keys(&patient_handler).await), "null");
     assert!(start_time.elapsed() < Duration::from_secs(10));
 }
 
@@ -115,22 +118,22 @@ async fn answer_of_100_mb_is_not_read_to_its_end() {
         assert_eq!(failure.code, "result_too_large");
         assert!(failure.message.contains("response = \"ignore\""), "{failure:?}");
         let ignoring_server = flooding_server(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"));
-        assert_eq!(result(ignoring_server.post_with(&json!({"response": "ignore"})).await), "null");
+        assert_eq!(completed_result(ignoring_server.post_with_keys(&json!({"response": "ignore"})).await), "null");
         let refusing_server = flooding_server(format!("HTTP/1.1 500 Broken\r\n{framing}\r\n\r\n"));
         assert_eq!(failure_with_retry(refusing_server.post().await).code, "http_500");
     }
     // The kernel buffers a few megabytes for each connection.
     assert!(written_bytes.load(Ordering::SeqCst) < ANSWER_BYTES, "{written_bytes:?}");
     let max_answer = answer("200 OK", "", &"1".repeat(65_536));
-    assert_eq!(result(HookServer::answering(max_answer).post().await).len(), 65_536);
+    assert_eq!(completed_result(HookServer::with_answer(max_answer).post().await).len(), 65_536);
 }
 
 #[tokio::test]
 async fn connections_are_kept_and_used_again() {
-    let hook_server = HookServer::answering(answer("200 OK", "", "1"));
+    let hook_server = HookServer::with_answer(answer("200 OK", "", "1"));
     let routes = hook_server.routes(&json!({}));
     for _ in 0..5 {
-        assert_eq!(result(routes.handle(TestJob::new("q", &1).job()).await), "1");
+        assert_eq!(completed_result(routes.handle(TestJob::new("q", &1).job()).await), "1");
     }
     assert_eq!(hook_server.connection_count.load(Ordering::SeqCst), 1);
 }
@@ -150,7 +153,7 @@ async fn concurrent_requests_to_a_host_stay_within_its_limit() {
     let routes = hook_server.routes(&json!({"concurrency": 3}));
     let runs = (0..20).map(|n| routes.handle(TestJob::new("q", &n).job()));
     for outcome in futures_util::future::join_all(runs).await {
-        assert_eq!(result(outcome), "1");
+        assert_eq!(completed_result(outcome), "1");
     }
     assert_eq!(max_running.load(Ordering::SeqCst), 3);
 }
@@ -213,10 +216,10 @@ async fn requests_over_tls_use_http_2_and_go_only_to_trusted_receivers() {
     let url = format!("https://localhost:{port}/");
     let trusting_routes = routes(&json!({"type": "http", "url": url, "ca_file": ca_file}));
     let first_outcome = trusting_routes.handle(TestJob::new("q", &0).job()).await;
-    assert_eq!(result(first_outcome), "\"HTTP/2.0\"");
+    assert_eq!(completed_result(first_outcome), "\"HTTP/2.0\"");
     let runs = (0..20).map(|n| trusting_routes.handle(TestJob::new("q", &n).job()));
     for outcome in futures_util::future::join_all(runs).await {
-        assert_eq!(result(outcome), "\"HTTP/2.0\"");
+        assert_eq!(completed_result(outcome), "\"HTTP/2.0\"");
     }
     assert_eq!(connection_count.load(Ordering::SeqCst), 1, "all requests share one connection");
     let failure =

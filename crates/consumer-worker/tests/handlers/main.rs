@@ -15,7 +15,7 @@ fn routes(handler: &Value) -> Routes {
     Routes::from_config(&[route])
 }
 
-fn result(outcome: Outcome) -> String {
+fn completed_result(outcome: Outcome) -> String {
     let Outcome::Complete(result) = outcome else { panic!("not completed: {outcome:?}") };
     result.get().to_owned()
 }

@@ -40,7 +40,7 @@ impl Handlers {
         completed_outcome()
     }
 
-    /// Starts a worker of this concurrency with these handlers, and posts messages.
+    /// Starts a worker that runs at most `concurrency` of these handlers at once, and posts `messages` messages.
     async fn start(self: &Arc<Self>, settings: &str, concurrency: usize, messages: u64) -> TestWorker {
         let handlers = Arc::clone(self);
         let fixture = start_with(settings, concurrency, move |_: Job| Arc::clone(&handlers).handle());

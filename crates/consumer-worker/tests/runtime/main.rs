@@ -47,7 +47,8 @@ fn start_with<A>(settings: &str, concurrency: usize, handler: impl IntoRoute<(),
     Setup { settings, concurrency, ..Setup::default() }.start(Routes::new().route("q", handler))
 }
 
-/// The time limit of calls to Redis in these tests. The limit is longer than the default, because the machine may be busy.
+/// The time limit of calls to Redis in these tests. The time limit is longer than the default of `redis.timeout`, because
+/// the machine may be busy.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// The configuration of the worker of a test.
@@ -65,7 +66,7 @@ struct Setup<'s> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Notifications {
     Received,
-    /// The worker receives no notification, because it subscribes to another Redis.
+    /// The worker receives no notification, because its subscriber is connected to another Redis server.
     Lost,
 }
 
@@ -132,8 +133,8 @@ impl TestWorker {
     }
 
     async fn wait_until_finished(&self, id: &MessageRef) -> Message {
-        let wait = Millis::from_secs(20);
-        let message = self.queue.read_when_finished(id, wait, &self.subscriber).await.unwrap().unwrap();
+        let max_wait = Millis::from_secs(20);
+        let message = self.queue.read_when_finished(id, max_wait, &self.subscriber).await.unwrap().unwrap();
         assert!(message.state.is_final(), "{message:?}");
         message
     }

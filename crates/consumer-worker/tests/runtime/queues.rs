@@ -123,12 +123,12 @@ async fn delayed_message_that_creates_a_queue_of_a_pattern_is_delivered_on_time(
 #[tokio::test]
 async fn later_queue_in_strict_order_waits_until_no_earlier_queue_has_ready_messages() {
     let delivery_order = Arc::new(Mutex::new(String::new()));
-    let seen = Arc::clone(&delivery_order);
+    let shared_order = Arc::clone(&delivery_order);
     let handler = move |job: Job| {
-        let seen = Arc::clone(&seen);
+        let shared_order = Arc::clone(&shared_order);
         async move {
             sleep(Duration::from_millis(if job.queue().as_str() == "first" { 20 } else { 100 })).await;
-            seen.lock().unwrap().push(if job.queue().as_str() == "first" { 'F' } else { 's' });
+            shared_order.lock().unwrap().push(if job.queue().as_str() == "first" { 'F' } else { 's' });
             completed_outcome()
         }
     };
@@ -151,9 +151,9 @@ async fn later_queue_in_strict_order_waits_until_no_earlier_queue_has_ready_mess
 async fn leased_large_messages_stay_within_the_byte_limit() {
     let (running, max_running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let posts_done = CancellationToken::new();
-    let seen = (Arc::clone(&running), Arc::clone(&max_running), posts_done.clone());
+    let shared_counters = (Arc::clone(&running), Arc::clone(&max_running), posts_done.clone());
     let handler = move |_: Job| {
-        let (running, max_running, posts_done) = seen.clone();
+        let (running, max_running, posts_done) = shared_counters.clone();
         async move {
             max_running.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             posts_done.cancelled().await;

@@ -36,7 +36,7 @@ pub(crate) struct LastEventId(pub(crate) Option<EventId>);
 
 impl IntoParams for LastEventId {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        // The value of the header is empty, which counts as no header, or has the three numbers of an event id.
+        // The value of `Last-Event-ID` is empty, which counts as no header, or has the three numbers of an event id.
         let pattern = "^(?:[0-9]{1,15}-[0-9]{1,15}-[0-9]{1,15})?$";
         let description = "The last id that the stream sent: the stream continues after that event. An `EventSource` sends this \
                            header by itself";

@@ -19,7 +19,7 @@ use crate::errors::{self, Result};
 /// The byte order mark that some editors put before UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A type of a request body.
+/// A request body that is parsed from JSON.
 pub(crate) trait Body: DeserializeOwned {
     /// The error code for a body with an invalid field.
     const INVALID_BODY_CODE: Code;

@@ -29,7 +29,7 @@ impl Body for Receive {
     const INVALID_BODY_CODE: Code = Code::InvalidReceive;
 }
 
-/// Messages with their leases. The list is empty if no message came within the wait.
+/// Messages with their leases. The list of messages is empty if no message came within the wait.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Received {
     #[schema(inline)]

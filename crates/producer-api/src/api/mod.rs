@@ -39,7 +39,7 @@ pub(crate) type LeaseTime = DurationIn<{ Settings::SHORTEST_LEASE.get() }, { Set
 pub(crate) struct Wait(Millis);
 
 impl Wait {
-    /// Returns the time, or an error if it is longer than the configuration allows.
+    /// Returns the time to wait, or an error if the time is longer than the configuration allows.
     pub(crate) fn check_limit(self, max: Millis) -> Result<Millis, String> {
         if self.0 <= max {
             return Ok(self.0);

@@ -68,7 +68,7 @@ pub(crate) struct PurgeQuery {
 }
 
 impl PurgeQuery {
-    /// Returns the state, or an error if it is missing, unknown or `active`.
+    /// Returns the state of the messages to purge, or an error if the state is missing, unknown or `active`.
     pub(crate) fn state(&self) -> Result<State> {
         match self.state.as_deref().map(str::parse) {
             Some(Ok(State::Active)) => Err(errors::ACTIVE_MESSAGES_ARE_NOT_PURGED.into()),

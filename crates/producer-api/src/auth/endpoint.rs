@@ -1,4 +1,5 @@
-//! The endpoints of the API with the scope that a key needs for each. The guard and the `OpenAPI` description use these scopes.
+//! The endpoints of the API with the scope that a key needs for each. The guard and the `OpenAPI` description use the scopes of
+//! the endpoints.
 
 use std::collections::HashMap;
 

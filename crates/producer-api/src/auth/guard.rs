@@ -31,7 +31,7 @@ use crate::errors;
 #[derive(Clone)]
 pub(crate) struct Guard {
     pub(crate) keyring: Arc<Keyring>,
-    /// Counts the requests of the keys that have a limit.
+    /// The Redis client, which counts the requests of the keys that have a rate limit.
     pub(crate) redis: Redis,
     pub(crate) endpoints: Arc<Endpoints>,
 }

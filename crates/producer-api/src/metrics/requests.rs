@@ -91,8 +91,8 @@ impl RequestMetrics {
     }
 }
 
-/// A request in progress, whose duration is measured. Dropping the value ends the measurement: after the response, or when the
-/// client has disconnected.
+/// A request in progress, whose duration is measured. Dropping an `InFlightRequest` ends the measurement: after the response,
+/// or when the client has disconnected.
 pub(crate) struct InFlightRequest {
     metrics: RequestMetrics,
     route: Route,

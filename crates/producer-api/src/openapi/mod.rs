@@ -77,8 +77,9 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis
     document
 }
 
-/// If a type and a field both have a description, the derived schema is `allOf` with the type's schema and a second schema that
-/// has only the field's description. `describe_fields` moves the field's description into the type's schema.
+/// If a field and its type's schema have one description each, the derived schema is `allOf` with the type's schema and a
+/// second schema that has only the field's description. `describe_fields` replaces the `allOf` by the type's schema with the
+/// field's description.
 fn describe_fields(value: &mut Value) {
     match value {
         Value::Object(members) => {

@@ -138,8 +138,8 @@ pub(crate) fn counted_bytes(bytes: usize) -> usize {
     if bytes > MAX_UNCOUNTED_BYTES { bytes } else { 0 }
 }
 
-/// The received part of a body. The part is copied out of the connection's buffers, because a buffer may be much larger than
-/// the piece of the body in it.
+/// The received part of a body. The received part of a body is copied out of the connection's buffers, because a buffer may
+/// be much larger than the piece of the body in it.
 struct ReceivedBody {
     bytes: Vec<u8>,
     /// The share of the memory budget that the body takes; `None` while the body is too small to count.

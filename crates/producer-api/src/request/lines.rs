@@ -44,7 +44,8 @@ where
         Self { stream, limit, frame: Bytes::new(), partial_line: Vec::new(), share, is_too_long: false, count: 0 }
     }
 
-    /// Returns the next line; `None` at the end of the body. The method is cancel safe.
+    /// Returns the next line; `None` at the end of the body. `next` is cancel safe: if its future is dropped, no
+    /// received byte is lost.
     pub(crate) async fn next(&mut self) -> Result<Option<Line>, LinesError<E>> {
         loop {
             if let Some(end) = self.frame.iter().position(|byte| *byte == b'\n') {

@@ -71,7 +71,7 @@ async fn receive(
     let lease_memory = Arc::new(LeaseMemory::new(responder.clone(), request.max));
     let receive_result =
         app.long_poll.receive_within(&queue, request, wait, Arc::<LeaseMemory>::clone(&lease_memory)).await;
-    let (deliveries, reserved) = match (receive_result, lease_memory.outcome()) {
+    let (deliveries, reserved) = match (receive_result, lease_memory.reservation()) {
         (Err(Error::Overloaded), Some(Err(problem))) => return Err(problem),
         (receive_result, outcome) => (receive_result.map_err(errors::queue_error)?, outcome.and_then(Result::ok)),
     };

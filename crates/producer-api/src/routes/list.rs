@@ -91,8 +91,8 @@ async fn list_messages(
         .json_response(&MessagePage { messages, next_cursor: next.map(|position| position.encode(queue.name())) })
 }
 
-/// Fills a page up to `limit` messages and `bytes_left` bytes. The function may need several calls to Redis, because listed
-/// messages may be forgotten meanwhile, and a list may continue with the next state.
+/// Fills a page up to `limit` messages and `bytes_left` bytes. `fill_page` may need several calls to Redis, because listed
+/// messages may be forgotten before they are read, and a list may continue with the next state.
 async fn fill_page(
     queue: &Queue,
     mut position: Position,

@@ -94,7 +94,8 @@ async fn post_message(
     let _wait_share = app.count_waiting_request(responder.caller.key(), wait.unwrap_or(Millis::ZERO))?;
     let enqueue_outcome = match key {
         // Messages that are posted at the same time without an Idempotency-Key share one call to Redis; a request with a key
-        // makes its own call. The futures of rarer cases are boxed, so that the other requests need less memory.
+        // makes its own call. The futures for requests with a key or with a wait are boxed, so that the other, more frequent
+        // requests need less memory.
         IdempotencyHeader(None) => queue.post(message).await.map_err(errors::enqueue_error)?,
         key => {
             let enqueue_outcomes = Box::pin(key.enqueue(&queue, vec![message], "message", &body)).await?;
@@ -107,7 +108,7 @@ async fn post_message(
     let stored_message = match enqueue_outcome {
         Enqueued::Created(message) => match wait {
             None => Some(message),
-            // The message is stored, so an error of Redis during the wait only ends the wait.
+            // The message is stored, so an error of Redis during the wait ends the wait but is not reported.
             Some(wait) => Box::pin(find_message(&app, &queue, &id, wait)).await.unwrap_or(Some(message)),
         },
         Enqueued::Duplicate(..) => Box::pin(find_message(&app, &queue, &id, wait.unwrap_or(Millis::ZERO))).await?,

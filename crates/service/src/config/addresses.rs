@@ -1,5 +1,5 @@
 //! The addresses that the configuration names: of listeners, of web pages, of servers and of files. Logs and errors mask the
-//! parts that may be secrets.
+//! parts of an address that may be secrets.
 
 use std::{
     fmt,
@@ -147,8 +147,8 @@ impl OtlpEndpoint {
     /// The path of the URL for traces that the OTLP specification defines.
     const TRACES_PATH: &str = "/v1/traces";
 
-    /// Returns the URL that traces are posted to, without user and password. If the URL has no path, the path in the OTLP
-    /// specification is added.
+    /// Returns the URL that traces are posted to, without user and password. If the URL has no path, the path for traces
+    /// that the OTLP specification defines is added.
     pub fn url(&self) -> String {
         let mut url = self.0.expose().clone();
         // `set_username` and `set_password` can't fail, because an http URL has a host.
@@ -203,14 +203,14 @@ pub(super) fn mask_secrets(mut url: Url) -> String {
     url.into()
 }
 
-/// The path of a file. Logs and errors show the path if it begins like a path or the file exists. Any other text is masked,
-/// because the text may be a misplaced secret.
+/// The path of a file. Logs and errors show the path if it begins like a path or the file exists. A text that does not look
+/// like a path is masked, because it may be a misplaced secret.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct FilePath(PathBuf);
 
 impl FilePath {
-    /// Returns the path, if logs and errors may show it.
+    /// Returns the path if logs and errors may show the path.
     fn displayable_path(&self) -> Option<&str> {
         let text = self.0.to_str()?;
         let begins_like_a_path = ["/", "./", "../"].iter().any(|beginning| text.starts_with(beginning));

@@ -42,7 +42,7 @@ impl Auth {
     ///
     /// # Errors
     ///
-    /// Returns an error if the file can't be read or has no keys, or if keys contradict each other.
+    /// Returns an error if `keys_file` can't be read or has no keys, or if keys contradict each other.
     pub fn load_keys(&self) -> Result<Vec<ApiKey>, InvalidConfig> {
         let mut keys = self.keys.clone();
         if let Some(path) = &self.keys_file {
@@ -79,7 +79,7 @@ fn read_keys(path: &FilePath) -> Result<Vec<ApiKey>, String> {
     struct KeysFile {
         keys: Vec<ApiKey>,
     }
-    let sources = Sources::file(path.as_ref(), &path.to_string())?;
+    let sources = Sources::from_file(path.as_ref(), &path.to_string())?;
     let KeysFile { keys } = sources.read().map_err(|mistake| mistake.to_string())?;
     if keys.is_empty() { Err(format!("{path}: has no keys")) } else { Ok(keys) }
 }
@@ -188,7 +188,7 @@ impl FromStr for KeyId {
     }
 }
 
-/// Makes it possible to search a map whose keys are ids with a `&str`.
+/// `Borrow<str>` allows a search by `&str` in a map whose keys are ids.
 impl Borrow<str> for KeyId {
     fn borrow(&self) -> &str {
         &self.0
@@ -201,7 +201,7 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// The SHA-256 of an API key. The key itself is not stored.
+/// The SHA-256 of an API key. Drover stores the hash of an API key, and not the key itself.
 ///
 /// An API key needs no slow password hash: a key has 256 random bits, which can't be guessed, and a slow hash would delay every
 /// request.

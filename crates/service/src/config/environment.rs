@@ -28,7 +28,7 @@ const MAX_WORDS: usize = 9;
 /// Reads Drover's variables. Variables that set whole tables are sorted before variables that set keys in the tables. The
 /// variables of other programs are ignored. Returns an error if a variable of Drover is not UTF-8, sets the same key as another
 /// variable, names a file that can't be read, or has the name of a key but with wrong underscores.
-pub(super) fn settings<W: Section>(
+pub(super) fn read_variables<W: Section>(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Vec<Variable>, String> {
     let mut drover_variables: Vec<_> = variables
@@ -91,8 +91,8 @@ fn read_file(variable: &str, file: &str) -> Result<String, String> {
     Ok(content.trim_end().to_owned())
 }
 
-/// Refuses the name of a variable with one underscore where two are needed. Without this check, the variable would be ignored
-/// or set an unknown key.
+/// Refuses the name of a variable with one underscore where two are needed. Without this check, a variable with wrong
+/// underscores would be ignored or set an unknown key.
 fn refuse_wrong_underscores<W: Section>(variable: &str, path: Option<&[String]>) -> Result<(), String> {
     if path.is_some_and(is_key::<W>) {
         return Ok(());
@@ -133,8 +133,8 @@ fn is_section(word: &str) -> bool {
     word == QUEUES_SECTION || Sources::defaults().is_ok_and(|defaults| defaults.has_section(word))
 }
 
-/// Returns whether a path is the path of a key. The function reads a configuration with an empty value at the path: if the path
-/// is a key, the only mistake is a wrong value of the key or a missing key beside it.
+/// Returns whether a path is the path of a key. `is_key` reads a configuration with an empty value at the path: if the path is
+/// a key, the only mistake is a wrong value of the key or a missing key beside it.
 fn is_key<W: Section>(path: &[String]) -> bool {
     // The second part of a path in `queues` is the name of a queue and not a key.
     let min_length = if path.first().is_some_and(|section| section == QUEUES_SECTION) { 3 } else { 2 };

@@ -81,7 +81,8 @@ pub trait Section: Serialize + DeserializeOwned {
     fn validate(&self, queues: &DeclaredSettings) -> Result<(), String>;
 }
 
-/// The error of an invalid configuration. The text names the key and the reason, and contains no value that may be a secret.
+/// The error of an invalid configuration. The error text names the key and the reason, and contains no value that may be a
+/// secret.
 #[derive(Debug, thiserror::Error)]
 #[error("configuration: {0}")]
 pub struct InvalidConfig(String);
@@ -184,10 +185,10 @@ impl<W: Section> Config<W> {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, String> {
-        let file = file.map(|path| Sources::file(path, &path.display().to_string())).transpose()?;
+        let file = file.map(|path| Sources::from_file(path, &path.display().to_string())).transpose()?;
         let sources = Sources::defaults()?.overlaid_with(file);
         let sources =
-            environment::settings::<W>(environment)?.into_iter().fold(sources, Sources::overlaid_with_variable);
+            environment::read_variables::<W>(environment)?.into_iter().fold(sources, Sources::overlaid_with_variable);
         let config = Self::read(&sources).map_err(|mistake| mistake.to_string())?;
         config.validate()?;
         Ok(config)

@@ -37,7 +37,8 @@ pub struct Redis {
     pub timeout: DurationIn<100, 60_000>,
 }
 
-/// The certificates of the connections to Redis, as PEM. A service reads the files again for each new connection.
+/// The certificates of the connections to Redis, as PEM. A service reads the certificate files again for each new
+/// connection to Redis.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedisTls {
@@ -68,7 +69,7 @@ pub struct SentinelLogin {
 }
 
 impl Redis {
-    /// Creates a client for this section. The client connects when it is first used.
+    /// Creates a client of Redis from this section of the configuration. The client connects when it is first used.
     ///
     /// # Errors
     ///
@@ -77,9 +78,9 @@ impl Redis {
     pub fn connect(&self) -> Result<queue_core::Redis, InvalidConfig> {
         let mut options = RedisOptions::new(self.url.expose(), self.timeout.to_std());
         options.username.clone_from(&self.username);
-        options.password = password("redis", self.password.as_ref(), self.password_file.as_ref())?;
+        options.password = read_password("redis", self.password.as_ref(), self.password_file.as_ref())?;
         if let Some(SentinelLogin { username, password: plain, password_file }) = &self.sentinel {
-            let Some(password) = password("redis.sentinel", plain.as_ref(), password_file.as_ref())? else {
+            let Some(password) = read_password("redis.sentinel", plain.as_ref(), password_file.as_ref())? else {
                 return Err(InvalidConfig("redis.sentinel has no password: set redis.sentinel.password".into()));
             };
             options.sentinel_login = Some((username.clone(), password));
@@ -98,7 +99,7 @@ impl Redis {
 }
 
 /// Returns the password in a section of the configuration, or in the file that the section names.
-fn password(
+fn read_password(
     section: &str,
     password: Option<&Password>,
     file: Option<&FilePath>,
@@ -233,6 +234,6 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "hunter2\n").unwrap();
         let path = FilePath::deserialize(serde_json::Value::from(file.path().to_str().unwrap())).unwrap();
-        assert_eq!(password("redis", None, Some(&path)).unwrap().as_deref(), Some("hunter2"));
+        assert_eq!(read_password("redis", None, Some(&path)).unwrap().as_deref(), Some("hunter2"));
     }
 }

@@ -126,8 +126,8 @@ pub struct Traces {
 }
 
 /// The section `worker` in programs that are not workers. Programs that are not workers check the names of the section's keys
-/// but not the values, so that a misspelt key stops both services. The lists and tables of the section (the routes) are
-/// dropped, because routes may contain secrets.
+/// but not the values, so that a misspelt key stops the producer-api, too. The lists and tables of the section `worker` (its
+/// routes) are dropped, because routes may contain secrets.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
 pub struct SkippedSection(BTreeMap<String, Value>);

@@ -46,7 +46,7 @@ impl Sources {
 
     /// Returns a file as the only source. Error texts call the file `name`. Returns an error if the file can't be read or
     /// is not TOML.
-    pub(super) fn file(path: &Path, name: &str) -> Result<Self, String> {
+    pub(super) fn from_file(path: &Path, name: &str) -> Result<Self, String> {
         let text = fs::read_to_string(path).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => format!("{name}: the file is not UTF-8: write it in UTF-8"),
             _ => format!("can't read {name}: {error}"),

@@ -32,10 +32,10 @@ const MIN_READ_BYTES: usize = 64 * 1024;
 /// connection first and [`poll_too_slow`](Self::poll_too_slow) second, so the task misses no change of a deadline.
 pub(super) struct Deadlines {
     limits: Limits,
-    state: Mutex<State>,
+    state: Mutex<DeadlineState>,
 }
 
-struct State {
+struct DeadlineState {
     phase: Phase,
     /// The blocked write to a client that reads slowly; `None` again when the client has read enough.
     slow_write: Option<SlowWrite>,
@@ -79,7 +79,7 @@ impl fmt::Display for TooSlow {
 impl Deadlines {
     pub(super) fn new(limits: Limits) -> Self {
         let phase = Phase::Headers { since: Instant::now() };
-        Self { limits, state: Mutex::new(State { phase, slow_write: None, has_unread_body: false }) }
+        Self { limits, state: Mutex::new(DeadlineState { phase, slow_write: None, has_unread_body: false }) }
     }
 
     /// Notes that bytes were received.

@@ -59,7 +59,7 @@ impl Limits {
             Err(_) => allowed_files(limit.current),
         };
         if effective_limit < needed_files {
-            // At least one connection is served.
+            // The lowered maximum is at least one connection.
             let affordable_connections =
                 usize::try_from(effective_limit.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1);
             warn!(

@@ -102,8 +102,8 @@ mod tests {
     use super::*;
 
     fn request(header: &HeaderName, values: &[&str]) -> Request<()> {
-        let with = |request: axum::http::request::Builder, value: &&str| request.header(header, *value);
-        values.iter().fold(Request::builder(), with).body(()).unwrap()
+        let add_header = |request: axum::http::request::Builder, value: &&str| request.header(header, *value);
+        values.iter().fold(Request::builder(), add_header).body(()).unwrap()
     }
 
     fn status(hosts: Hosts, host: &[&str]) -> Option<u16> {

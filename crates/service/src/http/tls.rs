@@ -29,7 +29,7 @@ pub struct Tls {
     acceptor: Mutex<TlsAcceptor>,
 }
 
-/// The error of an invalid TLS certificate. The text states the reason.
+/// The error of an invalid TLS certificate. The error text states the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("api.tls{0}")]
 pub struct InvalidTls(String);

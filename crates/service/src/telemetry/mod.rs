@@ -47,7 +47,7 @@ pub enum InvalidTelemetry {
 pub struct Telemetry(Option<SdkTracerProvider>);
 
 impl Telemetry {
-    /// Starts the log on standard output, and the export of traces if an endpoint is configured. The function must not be
+    /// Starts the log on standard output, and the export of traces if an endpoint is configured. `start` must not be
     /// called in an asynchronous runtime.
     ///
     /// # Errors

@@ -18,8 +18,8 @@ use crate::{
     job::Job,
 };
 
-/// The prefixes of the variables that configure the worker and its trace exporter. A program does not inherit these
-/// variables, because they may contain secrets.
+/// The prefixes of the variables that configure the worker and its trace exporter. A program does not inherit variables
+/// with one of these prefixes, because such variables may contain secrets.
 const WORKER_PREFIXES: [&str; 2] = ["DROVER_", "OTEL_"];
 
 /// A program, its arguments, and the environment that it inherits.

@@ -13,7 +13,7 @@ use queue_core::Failure;
 pub(crate) use self::program::all_programs_ended;
 use self::{
     command::Command,
-    program::{EndReason, FinishedRun, Limits},
+    program::{EndReason, FinishedRun, RunLimits},
 };
 use super::output;
 use crate::{
@@ -28,14 +28,14 @@ const DATA_ERROR: i32 = 65;
 /// Runs a program on each message. The program gets the data on its standard input, and its standard output becomes the result.
 pub(crate) struct Exec {
     command: Command,
-    limits: Limits,
+    limits: RunLimits,
     output: Output,
 }
 
 impl Exec {
     /// Creates the handler. Returns an error if the program does not exist.
     pub(crate) fn new(config: &ExecHandler) -> Result<Self, String> {
-        let limits = Limits {
+        let limits = RunLimits {
             timeout: config.timeout.as_deref().unwrap_or(&ExecHandler::DEFAULT_TIMEOUT).to_std(),
             stop_grace: config.stop_grace.as_deref().unwrap_or(&ExecHandler::DEFAULT_STOP_GRACE).to_std(),
         };

@@ -23,7 +23,7 @@ const MAX_POLL_PAUSE: Duration = Duration::from_millis(50);
 
 impl ProcessGroup {
     /// Returns the group of the child process `leader`, which was just started.
-    pub(super) fn of_leader(leader: &Child) -> Self {
+    pub(super) fn from_leader(leader: &Child) -> Self {
         Self { id: leader.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) }
     }
 

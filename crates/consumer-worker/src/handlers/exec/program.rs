@@ -38,7 +38,7 @@ pub(crate) async fn all_programs_ended() {
 
 /// The time limits of a run of a program.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct RunLimits {
     pub(super) timeout: Duration,
     /// The time from SIGTERM to SIGKILL.
     pub(super) stop_grace: Duration,
@@ -66,9 +66,9 @@ pub(super) struct FinishedRun {
 }
 
 /// Runs a program on a message to its end. When the future of `run` is dropped, the program is stopped.
-pub(super) async fn run(command: &Command, job: &Job, output: Output, limits: Limits) -> io::Result<FinishedRun> {
+pub(super) async fn run(command: &Command, job: &Job, output: Output, limits: RunLimits) -> io::Result<FinishedRun> {
     let child = command.spawn(job, output)?;
-    let group = ProcessGroup::of_leader(&child);
+    let group = ProcessGroup::from_leader(&child);
     let stop_token = job.stop().child_token();
     let program =
         Program { child, group, job: job.clone(), limits, stop: stop_token.clone(), cleanup: job.cleanup_token() };
@@ -80,10 +80,10 @@ struct Program {
     child: Child,
     group: ProcessGroup,
     job: Job,
-    limits: Limits,
+    limits: RunLimits,
     stop: CancellationToken,
-    /// The token that is dropped when the program has ended. The worker records a timed-out attempt only after the token was
-    /// dropped.
+    /// The token that is dropped when the program has ended. The worker records a timed-out attempt only after this cleanup
+    /// token was dropped.
     cleanup: TaskTrackerToken,
 }
 

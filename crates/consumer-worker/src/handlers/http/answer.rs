@@ -70,8 +70,9 @@ fn status_text(status: StatusCode) -> String {
 /// The maximum pause before the next attempt: a longer `Retry-After` is shortened to this maximum.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
-/// Returns the pause in the header `Retry-After`, which is in seconds or a date. Returns `None` if the header is absent,
-/// invalid or zero: then the back-off applies, so that an overloaded receiver does not get the next request at once.
+/// Returns the pause in the header `Retry-After`, which is in seconds or a date. Returns `None` if `Retry-After` is
+/// absent, invalid or zero: then the back-off applies, so that an overloaded receiver does not get the next request at
+/// once.
 fn requested_pause(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
     let retry_after = text(RETRY_AFTER)?;
@@ -82,14 +83,16 @@ fn requested_pause(headers: &HeaderMap) -> Option<Duration> {
         retry_after.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
         let retry_instant = parse_date(retry_after)?;
-        // If the response has the header `Date`, the pause is measured by the receiver's clock.
+        // If the response has the header `Date`, the pause is the difference between `Retry-After` and `Date`, which
+        // are both by the receiver's clock.
         let now = text(DATE).and_then(parse_date).unwrap_or_else(SystemTime::now);
         retry_instant.duration_since(now).ok()?
     };
     (!pause.is_zero()).then_some(pause.min(MAX_RETRY_AFTER))
 }
 
-/// Parses an HTTP date. The leap second :60 is parsed as the next second, so the pause is never too short.
+/// Parses an HTTP date. The leap second :60 is parsed as the first second of the next minute, so the pause is never too
+/// short.
 fn parse_date(text: &str) -> Option<SystemTime> {
     match text.split_once(":60 ") {
         Some((before, after)) => {

@@ -75,7 +75,8 @@ pub(super) async fn read_body(answer: &mut Response, max: usize, bytes: &mut Vec
 }
 
 /// Returns the TLS configuration that trusts receivers whose certificates were issued by an authority of the system or of
-/// `ca_file`. Returns an error if the file can't be read or has no certificate, or if TLS is needed and there is no authority.
+/// `ca_file`. Returns an error if `ca_file` can't be read or has no certificate, or if TLS is needed and no authority is
+/// known.
 pub(super) fn tls_config(ca_file: Option<&FilePath>, is_needed: bool) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     if is_needed {

@@ -1,5 +1,5 @@
-//! The headers of a request. Texts in headers are encoded so that the receiver gets every text of a message exactly as the
-//! producer wrote it. The header `webhook-signature` has the signatures of Standard Webhooks.
+//! The headers of the request that posts a message. Texts in headers are encoded so that the receiver gets every text of a
+//! message exactly as the producer wrote it. The header `webhook-signature` has the signatures of Standard Webhooks.
 
 use std::time::SystemTime;
 
@@ -51,7 +51,7 @@ pub(super) fn request_headers(job: &Job, secrets: &[WebhookSecret], body: &[u8])
     // An id is unique only within its queue, and a receiver may get messages of several queues.
     let id_part = |text: &str| utf8_percent_encode(text, ID_ESCAPES).to_string();
     let id = format!("{}:{}", id_part(message.queue.as_str()), id_part(message.id.as_str()));
-    // The timestamp of a webhook is by the clock of this machine.
+    // The header `webhook-timestamp` contains the time by the clock of this machine.
     let timestamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     if !secrets.is_empty() {
         set("webhook-signature", signatures(secrets, &id, timestamp, body));
@@ -63,7 +63,7 @@ pub(super) fn request_headers(job: &Job, secrets: &[WebhookSecret], body: &[u8])
     headers
 }
 
-/// Returns a text as the value of a header. Spaces at both ends of the text are encoded, too, because receivers trim the values
+/// Encodes a text as the value of a header. Spaces at both ends of the text are encoded, too, because receivers trim the values
 /// of headers.
 fn header_text(text: &str) -> String {
     let inner_text = text.trim_matches(' ');

@@ -53,7 +53,8 @@ impl Http {
         Ok(Self { target, client, secrets, timeout, response: config.response })
     }
 
-    /// Posts the message. The caller drops the future at the time-out of the run, which also closes an HTTP/1.1 connection.
+    /// Posts the message. At the time-out of the run, the worker drops the future of `handle`, which also closes an
+    /// HTTP/1.1 connection.
     async fn post(&self, job: &Job, url: Url) -> Outcome {
         let body = Bytes::copy_from_slice(job.message().data.get().as_bytes());
         let headers = headers::request_headers(job, &self.secrets, &body);

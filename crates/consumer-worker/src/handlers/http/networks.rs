@@ -66,7 +66,7 @@ fn is_public(address: IpAddr) -> bool {
 #[derive(Debug, Clone)]
 pub(super) struct Resolver(pub(super) Networks);
 
-/// The error of a host that has no allowed address.
+/// The error for a host of which no address is allowed.
 #[derive(Debug, thiserror::Error)]
 #[error("{host} is at {address}, which is not a public address; to allow it, add its network to allowed_networks")]
 pub(super) struct PrivateAddress {
