@@ -36,8 +36,8 @@ async fn no_answer_and_garbage_are_failed_attempts() {
         let failure = failure_with_retry(HookServer::with_answer(garbage).post().await);
         assert_eq!(parts(failure), ("no_answer".into(), "the answer is not HTTP".into()));
     }
-    let odd = failure_with_retry(HookServer::with_answer(answer("999 Odd", "", "")).post().await);
-    assert_eq!(parts(odd), ("http_999".into(), "the answer was 999".into()));
+    let odd_status_failure = failure_with_retry(HookServer::with_answer(answer("999 Odd", "", "")).post().await);
+    assert_eq!(parts(odd_status_failure), ("http_999".into(), "the answer was 999".into()));
     let broken_server = HookServer::start(|mut stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{").unwrap();
         false

@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tracing::debug;
 
-/// A hash that no key has. If a client presents an unknown id, the hash of its key is compared with this hash, so that the
-/// lookup takes as long as the lookup of a known id.
+/// A hash that no key has. If a client presents a key with an unknown id, the hash of the presented key is compared with
+/// `HASH_OF_NO_KEY`, so that the lookup takes as long as for a known id.
 const HASH_OF_NO_KEY: [u8; 32] = [0; 32];
 
 #[derive(Debug, Default)]

@@ -94,8 +94,8 @@ async fn post_message(
     let _wait_share = app.count_waiting_request(responder.caller.key(), wait.unwrap_or(Millis::ZERO))?;
     let enqueue_outcome = match key {
         // Messages that are posted at the same time without an Idempotency-Key share one call to Redis; a request with a key
-        // makes its own call. The futures for requests with a key or with a wait are boxed, so that the other, more frequent
-        // requests need less memory.
+        // makes its own call. The futures of rarer cases (an Idempotency-Key, a wait, a duplicate) are boxed, so that all
+        // other requests need less memory.
         IdempotencyHeader(None) => queue.post(message).await.map_err(errors::enqueue_error)?,
         key => {
             let enqueue_outcomes = Box::pin(key.enqueue(&queue, vec![message], "message", &body)).await?;
