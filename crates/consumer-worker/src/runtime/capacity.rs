@@ -133,8 +133,8 @@ impl CapacityState {
     }
 }
 
-/// The right to lease `leases` messages with the maximum bytes of one lease call. Dropping the permit returns the leases and
-/// bytes that were not kept to the free capacity.
+/// The right to lease `leases` messages with the maximum bytes of one lease call. When a permit is dropped, its leases and
+/// bytes that were not kept become free capacity again.
 pub(crate) struct Permit {
     capacity: Arc<Capacity>,
     pub(crate) leases: usize,

@@ -113,7 +113,7 @@ impl QueueRunner {
             let ids = self.notifier.cancelled().await;
             self.leases().cancel(|lease| ids.contains(lease.id()));
             // A message may be cancelled after Redis has leased it, but before the lease set contains its lease. The early extension
-            // by the heartbeat finds a message that was cancelled at that time.
+            // by the heartbeat finds a message that was cancelled before the lease set contained its lease.
             self.context.heartbeat.extend_soon(self.queue().name());
         }
     }
@@ -124,8 +124,8 @@ impl QueueRunner {
         }
     }
 
-    /// Returns messages whose handlers have not started to their queue. The leases of the returned messages keep their
-    /// capacity until Redis answers.
+    /// Returns leased messages to their queue if their handlers have not started. The leases of the returned messages
+    /// keep their capacity until Redis answers.
     async fn return_unstarted(&self, messages: Vec<UnstartedMessage>) {
         if messages.is_empty() {
             return;

@@ -166,8 +166,8 @@ pub(crate) async fn release_leases(queue: &Queue, mut leases: Vec<LeaseToken>, m
     }
 }
 
-/// Returns messages whose handlers have not started to their queue. A failed call to Redis is repeated until Redis answers;
-/// when the worker stops, the call is repeated only for a short time.
+/// Returns leased messages to their queue if their handlers have not started. A failed call to Redis is repeated until
+/// Redis answers; when the worker stops, the call is repeated only for a short time.
 pub(crate) async fn undo_leases(queue: &Queue, leases: &[LeaseToken], stop: &Stop) {
     let mut retry = Retry::new();
     let mut stopped_since = None;
