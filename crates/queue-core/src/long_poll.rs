@@ -134,7 +134,7 @@ impl LongPoll {
     }
 
     /// Leases ready messages. If no message is ready, waits for one for at most `wait`, and returns no delivery if no message has
-    /// become ready in that time. The future may be dropped at any time.
+    /// become ready in that time. The future may be dropped at any time: deliveries that were leased for it are released.
     ///
     /// # Errors
     ///
@@ -252,7 +252,7 @@ impl Driver {
                         self.hand_over(client.number, lease_result.deliveries);
                     }
                 }
-                // The queue may be created while consumers wait.
+                // A queue that does not exist may be created while consumers wait, so they keep waiting.
                 Err(Error::NoSuchQueue) => {}
                 Err(error) => {
                     if error.is_unavailable() {
@@ -346,11 +346,12 @@ impl ServedClient {
         match &leased.access {
             Access::All => leased.more_is_ready.then_some(Candidates { from: next_number, only: None }),
             Access::OneConsumer(Some(owner)) if *owner == self.request.consumer => {
-                // The owner may wait with several requests. If one request got no message, the other requests get none either.
+                // The owner of an exclusive queue may wait with several requests. If one of its requests got no message, its other
+                // requests get none either.
                 (!leased.deliveries.is_empty()).then(|| Candidates { from: next_number, only: Some(owner.clone()) })
             }
-            // The owner is served only once per wake-up. If another consumer is the owner afterwards, another process has leased
-            // for that consumer.
+            // The owner of an exclusive queue is served only once per wake-up. If another consumer is the owner afterwards, another
+            // process has leased for that consumer.
             Access::OneConsumer(Some(owner)) if self.candidates.only.is_none() => {
                 Some(Candidates { from: 0, only: Some(owner.clone()) })
             }

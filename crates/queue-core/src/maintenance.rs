@@ -168,12 +168,13 @@ impl Maintenance {
     async fn restore_names_repeatedly(&self) {
         loop {
             sleep(self.check_all_every).await;
-            // A name that could not be added is added the next time; `maintain_due` logs an outage.
+            // An error is ignored: the next call adds the missing names, and `maintain_due` logs an outage.
             let _ = self.queues.restore_used_names().await;
         }
     }
 
-    /// Scans all keys at the start, because an earlier process may have been interrupted, and then repeatedly.
+    /// Scans all keys for queues that the index lacks: at the start, because an earlier process may have been interrupted, and then
+    /// repeatedly.
     async fn scan_for_unlisted_queues(&self) {
         loop {
             // The pauses grow, because each attempt scans all servers that answer.

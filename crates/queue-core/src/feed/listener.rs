@@ -110,7 +110,7 @@ impl EventListener {
         self.last
     }
 
-    /// Waits for the next events. The future may be dropped at any time.
+    /// Waits for the next events. The future may be dropped at any time, without losing an event.
     ///
     /// # Errors
     ///

@@ -318,8 +318,8 @@ impl Outcome {
         let letter = finished.chars().next().ok_or(MALFORMED)?;
         let finished_at = Timestamp::from_millis(finished[letter.len_utf8()..].parse().map_err(|_| MALFORMED)?);
         let mut run = Run::decode(run)?;
-        // With the letters `c` and `f`, the message ended by an attempt that the stored run does not count. With the letter `l`
-        // the message ended without an attempt, for example by a lapse.
+        // An outcome with the letter `c` or `f` ended by an attempt, which the stored run does not count. An outcome with the letter
+        // `l` ended without an attempt, for example by a lapse.
         if letter != 'l' {
             run.attempts += 1;
         }
@@ -343,7 +343,7 @@ mod tests {
         RawValue::from_string(json.to_owned()).unwrap()
     }
 
-    /// A message with a value in each field that is stored.
+    /// A message that has a value in each field that Redis stores.
     fn full(data: &str) -> NewMessage {
         NewMessage {
             data: raw(data),

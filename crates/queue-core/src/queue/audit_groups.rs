@@ -99,7 +99,7 @@ impl Queue {
             .chain(purged_rest.iter().map(|member| position_in_member(member).to_owned()))
             .map(id_in_position)
             .collect();
-        // While a purge is unfinished, the number of taken places may still be in the purged form of a group.
+        // While a purge is unfinished, the key `purged_groups` may still have the number of taken places of a group.
         for (name, group) in purged_groups.into_iter().filter(|(_, group)| group.places > 0) {
             snapshot.groups.entry(name).or_default().places += group.places;
         }

@@ -84,12 +84,12 @@ impl Queue {
     /// Creates the queue, unless another process does so first.
     async fn create(&self) -> Result<Option<Declaration>> {
         let name = std::slice::from_ref(&self.name);
-        // The name is added before the queue is created: a name without a queue is harmless, but a queue without a name would not
-        // be found.
+        // The name is added to the index before the queue is created: a name without a queue is harmless, but a queue without a name
+        // would not be found.
         index::add(&self.redis, keys::INDEX, name).await?;
         let declaration = self.call_declare(&format!("{:016x}", rand::random::<u64>())).await?;
         if declaration.as_ref().is_some_and(|declaration| declaration.was_created) {
-            // The name is added again, because a concurrent deletion may have removed it.
+            // The name is added to the index again, because a concurrent deletion may have removed it.
             index::add(&self.redis, keys::INDEX, name).await?;
         }
         Ok(declaration)

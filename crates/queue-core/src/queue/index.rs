@@ -51,8 +51,8 @@ pub(crate) async fn remove(redis: &Redis, index: &str, name: &QueueName) -> Resu
     call(redis, index, &remove).await.map(drop)
 }
 
-/// The first `max` names, in order, that begin with `start` and come after `after`. If the result has fewer names, no more
-/// follow.
+/// The first `max` names, in order, that begin with `start` and come after `after`. If the result has fewer than `max` names, the index
+/// has no more of them.
 pub(crate) async fn names(
     redis: &Redis,
     index: &str,
@@ -62,7 +62,7 @@ pub(crate) async fn names(
 ) -> Result<Vec<QueueName>> {
     let mut names: Vec<QueueName> = Vec::new();
     let after = after.filter(|after| after.as_str() >= start);
-    // Every character of a name is smaller than `\u{ff}`.
+    // Every character of a queue's name is smaller than `\u{ff}`, so all names that begin with `start` come before this end.
     let end = format!("({start}\u{ff}");
     while names.len() < max {
         let range_start = names.last().or(after).map_or_else(|| format!("[{start}"), |last| format!("({last}"));
@@ -122,7 +122,7 @@ impl Queue {
 
 async fn call(redis: &Redis, index: &str, command: &redis::Cmd) -> Result<Value> {
     redis.call(Slot::of(index), command).await.map_err(|error| match error {
-        // Before layout 2 the index was a plain set.
+        // In data layouts before 2 the index was a plain set, so commands for sorted sets fail with WRONGTYPE.
         CallError::Failed(Error::Unexpected(text)) if text.contains("WRONGTYPE") => {
             Error::OtherLayout { what: format!("the key {index}"), found: 1, known: LAYOUT }
         }

@@ -16,7 +16,7 @@ use crate::{
 pub(crate) enum WhichSchedules<'a> {
     /// The schedules with these names.
     Named(&'a [ScheduleName]),
-    /// Up to this number of schedules, in the order of their names, after this name.
+    /// The schedules that come after this name in the order of their names, at most this number.
     After(&'a str, usize),
 }
 

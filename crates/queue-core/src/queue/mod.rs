@@ -87,7 +87,7 @@ pub struct Queue {
     was_used: AtomicBool,
     lost_calls: LostCalls,
     post_limit: Arc<PostLimit>,
-    /// Runs the calculations on schedules for requests, of all queues together.
+    /// Runs the calculations on schedules that requests need; all queues share it.
     calculations: Calculations,
     /// Messages that were posted and wait for the next call.
     posted: Mutex<PendingPosts>,

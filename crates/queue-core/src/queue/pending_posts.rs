@@ -105,7 +105,7 @@ impl PendingPosts {
         }
         if messages.is_empty() {
             self.running_calls -= 1;
-            // Frees the memory of the list, because there may be thousands of idle queues.
+            // Frees the memory of the list of waiting posts, because a process may have thousands of idle queues.
             self.waiting = VecDeque::new();
             return None;
         }

@@ -192,7 +192,8 @@ impl Queues {
         }
     }
 
-    /// The first `max` names in these ranges, in order, after `after`. If the result has fewer names, no more follow.
+    /// The first `max` names of the index that are in these ranges and come after `after`, in order. If the result has fewer than `max`
+    /// names, the index has no more of them.
     async fn names_in(
         &self,
         ranges: &[NameRange<'_>],

@@ -33,8 +33,8 @@ impl Queue {
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable): none, some or all of the messages may be ready.
-    /// [`Error::ExclusiveQueue`](crate::Error::ExclusiveQueue): one of the next messages has a group; older ones may be ready.
-    /// [`Error::OtherLayout`](crate::Error::OtherLayout).
+    /// [`Error::ExclusiveQueue`](crate::Error::ExclusiveQueue): a message to retry has a group; messages that failed earlier may be
+    /// ready already. [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn retry_failed(&self) -> Result<u64> {
         let Some(epoch) = self.stored_epoch().await? else { return Ok(0) };
         let mut retried_count = 0;

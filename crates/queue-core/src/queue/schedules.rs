@@ -314,7 +314,7 @@ impl Definition {
             let schedule = show_schedule(queue, &known_schedule, &message, now)?;
             return Ok(PutStep::Nothing(Box::new(schedule)));
         }
-        // With the same revision, only the flags change.
+        // The stored definition keeps its revision, because only its flags change.
         let next_tick = known_schedule.next.unwrap_or(now);
         let (known_revision, revision) = (Some(known_schedule.revision.clone()), known_schedule.revision);
         Ok(PutStep::Store { known_revision, revision, next_tick })
@@ -347,7 +347,7 @@ fn show_schedule(queue: &QueueName, stored: &StoredSchedule, message: &str, now:
     })
 }
 
-/// The next ticks that an answer shows. If the stored tick is later than now, it is the first of them, because the schedule has
+/// The next ticks that an answer shows. A stored next tick that is later than now is the first of these ticks, because the schedule has
 /// no earlier tick.
 fn next_ticks(stored: &StoredSchedule, now: Timestamp) -> Vec<Timestamp> {
     let Some(next) = stored.next else { return Vec::new() };

@@ -18,7 +18,7 @@ use crate::{
 /// A plan for the due ticks of one schedule.
 pub(crate) struct Plan<'a> {
     pub(crate) schedule: &'a StoredSchedule,
-    /// The next tick that is stored, as far as the caller knows.
+    /// The next tick of the schedule as the caller has read it; another process may have posted it since.
     pub(crate) known: Timestamp,
     pub(crate) due: DueTicks,
 }
@@ -27,18 +27,18 @@ pub(crate) struct Plan<'a> {
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct TickOutcome {
-    /// How many messages were posted; `None` if the plan was not carried out, because the schedule differs from what the caller
-    /// knew, or no tick is due.
+    /// How many messages were posted; `None` if the plan was not carried out, because the schedule has changed since the caller read
+    /// it, or no tick is due.
     pub posted: Option<usize>,
     /// How many ticks were left out because an earlier message is unfinished.
     pub left_out: usize,
-    /// Empty if the schedule does not exist.
+    /// The revision of the stored schedule; empty if the schedule does not exist.
     pub revision: String,
     /// The next tick that is stored.
     pub next: Option<Timestamp>,
 }
 
-/// The schedules of a queue as a process that ticks has read them. For tests.
+/// The schedules of a queue as a process read them before it posts due ticks. Only tests use this type.
 #[doc(hidden)]
 pub struct KnownSchedules(LoadedSchedules);
 
@@ -107,8 +107,8 @@ impl Queue {
         Ok(ticked.iter().filter_map(|(_, ticked)| ticked.posted).sum())
     }
 
-    /// Carries out plans, each only if its schedule is as the caller knows it. Returns Redis's time in µs, and the outcomes in the
-    /// order of the plans. A call may be repeated: a plan is carried out once.
+    /// Carries out plans, each only if its schedule has not changed since the caller read it. Returns Redis's time in µs, and the
+    /// outcomes in the order of the plans. A call may be repeated: each plan is carried out only once.
     pub(crate) async fn tick(&self, plans: &[Plan<'_>]) -> Result<(u64, Vec<TickOutcome>)> {
         let mut call = Call::new(&scripts::TICK, &self.keys);
         let text = |instant: Option<Timestamp>| instant.map(|at| at.as_millis().to_string()).unwrap_or_default();

@@ -33,7 +33,7 @@ pub(crate) struct ClusterView {
 struct ClaimedSlots {
     slots: (u16, u16),
     owner: Address,
-    /// The config epoch of the owner, which grows with each fail-over and each move of a slot. If two servers claim a slot, the claim
+    /// The config epoch of the server, which grows with each fail-over and each move of a slot. If two servers claim a slot, the claim
     /// with the higher config epoch is right, by the rules of Redis Cluster.
     config_epoch: u64,
 }

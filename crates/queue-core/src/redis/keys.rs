@@ -82,7 +82,8 @@ pub(crate) mod suffix {
     FAILED = "failed";
     /// Hash id → outcome (result or error, times, token, consumer) of each finished message.
     OUTCOMES = "outcomes";
-    /// Set of ids that are still in `waiting` although their messages were removed. A lease call skips such ids at the head of the list.
+    /// Set of ids that are still in `waiting` although their messages were removed. A lease call drops such an id when the id is at the
+    /// head of `waiting`.
     REMOVED = "removed";
     /// Hash own id → id of each message with an id of the producer's own.
     ALIASES = "aliases";
@@ -103,7 +104,8 @@ pub(crate) mod suffix {
     CANCELLING = "cancelling";
     /// Hash id → the progress, as JSON, that the message's handler reported last.
     PROGRESS = "progress";
-    /// Set of ids that are still in `completed` although their messages were erased. A trim of the list removes such an id.
+    /// Set of ids that are still in `completed` although their messages were erased. Trimming `completed` removes such an id from both
+    /// keys.
     ERASED = "erased";
     /// Hash hold key → cut and data of each unfinished signal.
     SIGNALS = "signals";
@@ -119,9 +121,9 @@ pub(crate) mod suffix {
     DEDUP_UNTIL = "dedup_until";
     /// List of ids that were in `waiting` when the waiting messages were purged, and are not forgotten yet.
     PURGED = "purged";
-    /// Sorted set of ids that were in `prioritized` at the purge.
+    /// Sorted set of ids that were in `prioritized` when the waiting messages were purged, and are not forgotten yet.
     PURGED_PRIORITIZED = "purged_prioritized";
-    /// Set of ids that were in `removed` at the purge.
+    /// Set of ids that were in `removed` when the waiting messages were purged.
     PURGED_REMOVED = "purged_removed";
     /// Hash group → position of the group's first ready message and the number of its other ready messages, if any message is ready; a
     /// slash and the number of the group's messages that are active, in back-off, or released with a pause, if there are such messages.

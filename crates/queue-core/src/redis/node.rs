@@ -40,7 +40,7 @@ pub(crate) struct Node {
     next_connection: AtomicUsize,
     /// The separate connection for calls that wait for replicas: over the same connection, later calls would wait too.
     confirmed: SharedConnection,
-    /// The number of calls that have begun. By this number and `ended` the watcher of the topology finds a server that hangs.
+    /// The number of calls that have begun. From this number and `ended`, the watcher of the topology recognizes a server that hangs.
     begun: AtomicU64,
     /// The number of calls that have ended.
     ended: AtomicU64,

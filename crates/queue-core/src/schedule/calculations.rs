@@ -64,7 +64,7 @@ mod tests {
         let threads = futures_util::future::join_all((0..200).map(|_| calculate())).await;
         assert!(threads.into_iter().all(|thread| thread.unwrap() != async_thread));
         assert!(most.load(Ordering::SeqCst) <= max_concurrent());
-        // A calculation that panics gives its place back.
+        // A calculation that panics frees its permit for another calculation.
         for _ in 0..max_concurrent() {
             assert!(calculations.run(|| panic!("on purpose")).await.is_err());
         }

@@ -185,7 +185,7 @@ impl Rule {
         Some(DueTicks { newest: newest_tick, valid_until, posts, next: self.next_after(newest_tick) })
     }
 
-    /// Returns the plan for one due tick, without a search. `following` is the tick after that tick, and not due.
+    /// Returns the plan for one due tick, without a search. `following` is the tick after the due tick, and is not due yet.
     pub(crate) fn plan_single_tick(&self, tick: Timestamp, following: Option<Timestamp>, now: Timestamp) -> DueTicks {
         let is_current = now.since(tick) < CURRENT_FOR;
         let is_posted = is_current || self.missed != Missed::Skip;

@@ -26,7 +26,7 @@ use crate::{
         calculations::Calculations,
         clock::ServerClock,
         known::SchedulesState,
-        preparation::{Orders, PreparedTicks},
+        preparation::{PendingSearches, PreparedTicks},
     },
     time::Timestamp,
     wakeup::{OutdatedSchedules, ScheduleChanges, Subscriber, WakeTimers},
@@ -52,8 +52,8 @@ pub struct Scheduler {
     changes: Arc<ScheduleChanges>,
     timers: WakeTimers,
     known: Mutex<HashMap<QueueName, Arc<QueueSchedules>>>,
-    /// Orders for the ticks of schedules.
-    orders: Arc<Orders>,
+    /// The pending searches for ticks of schedules.
+    searches: Arc<PendingSearches>,
     /// Runs the calculations of the scheduler, which do not wait for those of requests.
     calculations: Calculations,
 }
@@ -62,7 +62,7 @@ pub struct Scheduler {
 struct QueueSchedules {
     queue: Arc<Queue>,
     outdated: Mutex<OutdatedSchedules>,
-    /// Ticks that were found, and that `state` has not taken yet.
+    /// Ticks that a search found, and that `state` has not taken yet.
     prepared_ticks: Mutex<Vec<PreparedTicks>>,
     /// The known schedules. The lock is held while a call for the queue runs.
     state: tokio::sync::Mutex<SchedulesState>,
@@ -73,8 +73,8 @@ impl Scheduler {
     /// the subscriber.
     pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
         let changes = Arc::clone(subscriber.schedule_changes()?);
-        let (timers, known, orders) = (WakeTimers::default(), Mutex::default(), Arc::default());
-        Some(Self { queues, subscriber, changes, timers, known, orders, calculations: Calculations::default() })
+        let (timers, known, searches) = (WakeTimers::default(), Mutex::default(), Arc::default());
+        Some(Self { queues, subscriber, changes, timers, known, searches, calculations: Calculations::default() })
     }
 
     /// Posts messages until `shutdown`.
@@ -101,7 +101,7 @@ impl Scheduler {
             let is_urgent = tokio::select! {
                 _ = checks.tick() => mem::take(&mut is_first),
                 changed = connection.changed() => {
-                    // The sender of the channel is never dropped before, because `self.subscriber` owns the sender.
+                    // The sender of the channel is not dropped while this task runs, because `self.subscriber` owns the sender.
                     if changed.is_err() {
                         return;
                     }
@@ -126,7 +126,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes the notifications about schedules, and makes the changed schedules be read again.
+    /// Takes the notifications about changed schedules, and marks these schedules as outdated, so that they are read again.
     async fn take_changes_repeatedly(&self) {
         loop {
             for (name, changed) in self.changes.next().await {
@@ -145,7 +145,7 @@ impl Scheduler {
             let Some(queue_schedules) = queue_schedules else { continue };
             let Ok(mut state) = queue_schedules.state.try_lock() else { continue };
             let sent = Instant::now();
-            // An error is ignored here. If the error lasts, it is logged when a tick is due.
+            // An error of reading the clock is ignored, because an outage is logged when a tick is due.
             let no_schedules = WhichSchedules::Named(&[]);
             if let Ok(fetched) = queue_schedules.queue.fetch_schedules(no_schedules, Extent::Brief).await {
                 self.observe(&mut state.clock, sent, fetched.now_us);
@@ -153,7 +153,8 @@ impl Scheduler {
         }
     }
 
-    /// Updates the estimate by the time in a reply that has just arrived. After a step of Redis's clock, all schedules are read again.
+    /// Updates the estimate of Redis's clock by the time in a reply that has just arrived. After a step of Redis's clock, all schedules
+    /// are read again.
     fn observe(&self, clock: &mut ServerClock, sent: Instant, now_us: u64) {
         if clock.observe(sent, Instant::now(), now_us) {
             let known_schedules = self.known.lock();
@@ -164,16 +165,19 @@ impl Scheduler {
         }
     }
 
-    /// Finds the ticks that are ordered, and hands them to the schedules of their queues.
+    /// Performs the requested searches for ticks, and hands the found ticks to the schedules of their queues.
     async fn prepare_ticks(&self) {
         loop {
-            self.orders.wait_for_orders().await;
-            let orders = Arc::clone(&self.orders);
-            // If a calculation panics, its schedules wait until they are read again.
-            let Ok(prepared_ticks) = self.calculations.run(move || orders.carry_out_some()).await else { continue };
+            self.searches.wait_for_searches().await;
+            let searches = Arc::clone(&self.searches);
+            // If a search panics, the ticks of its schedules are not known until the schedules are read again.
+            let Ok(prepared_ticks) = self.calculations.run(move || searches.perform_for_a_while()).await else {
+                continue;
+            };
             for (name, ticks) in prepared_ticks {
                 let queue_schedules = self.known.lock().get(&name).cloned();
-                // The schedules of a queue that is no longer known are read again before their next tick.
+                // If the queue is no longer known, its schedules are read again before their next tick, so the found ticks are not
+                // needed.
                 if let Some(queue_schedules) = queue_schedules {
                     queue_schedules.prepared_ticks.lock().extend(ticks);
                     self.timers.set(name, Duration::ZERO);
@@ -256,7 +260,7 @@ impl Scheduler {
             let plans = state.plans();
             if plans.is_empty() {
                 state.retry.reset();
-                self.orders.add(state.order_ticks(queue_schedules.queue.name()));
+                self.searches.add(state.request_searches(queue_schedules.queue.name()));
                 return Ok(Some(state.pause().unwrap_or(CHECK_ALL_EVERY)));
             }
             let sent = Instant::now();
@@ -310,7 +314,7 @@ impl Scheduler {
             for schedule in loaded_schedules.schedules {
                 let (schedule, _) = match schedule {
                     Ok(schedule) => schedule,
-                    // One damaged schedule does not stop the other ones.
+                    // A damaged schedule does not stop the other schedules of the queue.
                     Err(error) => {
                         warn!(queue = %queue.name(), %error, "a schedule can't be read, so it has no ticks: delete it, and put it again");
                         continue;

@@ -114,7 +114,7 @@ impl EncodedSchedule {
     }
 }
 
-/// Whether two stored messages of schedules are equal. The JSON of their data may have another form.
+/// Whether two stored messages of schedules are equal; texts of JSON that have the same meaning count as equal data.
 pub(crate) fn are_messages_equal(one: &str, other: &str) -> bool {
     /// Splits a message into its options, the first line of its record, and its data.
     fn parts(message: &str) -> Option<(&str, &str, &str)> {

@@ -71,7 +71,7 @@ fn any_day(_: DateTime) -> bool {
     true
 }
 
-/// Returns the number of a day's weekday; Sunday is 0.
+/// Returns the weekday of a day as a number; Sunday is 0.
 fn weekday(day: DateTime) -> i8 {
     day.weekday().to_sunday_zero_offset()
 }
@@ -166,7 +166,7 @@ fn ticks_by_search(sample: &Sample, zone: &TimeZone, first: Instant, last: Insta
     while now <= last {
         let local = zone.to_datetime(now);
         if sample.one_hour {
-            // Local times before `local` that no instant has shown were skipped by the clocks: their tick is now.
+            // If the clocks skipped the local times between `latest_time` and `local`, the ticks at these local times are at `now`.
             let mut next_time = latest_time + quarter_hour;
             while next_time <= local {
                 if matches(next_time) && shown_times.insert(next_time) {

@@ -70,7 +70,8 @@ impl Zone {
                         .ok()?;
                     match self.0.following(from).next() {
                         // If the offset changes before the tick, the tick is searched again from the change on, with the new offset. If
-                        // both the change and the tick are far away, no offset can make an instant between them match.
+                        // the change is at least `FAR_SECONDS` later than `from`, no instant between the change and `near_tick` matches
+                        // with any offset, so the search skips these instants.
                         Some(change) if change.timestamp() <= tick => {
                             let change = change.timestamp();
                             let is_far = change.as_second() - from.as_second() >= FAR_SECONDS;

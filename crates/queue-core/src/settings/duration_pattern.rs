@@ -32,7 +32,8 @@ fn pattern(min: u64, max: u64) -> String {
         if min_count <= max_count {
             unit_patterns.push(format!("0*(?:{}){unit}", number_pattern(min_count, max_count)));
         }
-        // Shorter units may follow the number; together these add less than one of its unit, so the duration stays in the range.
+        // Shorter units may follow a number and its unit; together they add less than one such unit, so the duration stays in the
+        // range.
         let rest = shorter_units(&UNITS[index + 1..]);
         if !rest.is_empty() && min_count.max(1) < max_count {
             unit_patterns.push(format!("(?:{}){unit}{rest}", number_pattern(min_count.max(1), max_count - 1)));

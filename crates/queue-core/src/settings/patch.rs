@@ -140,7 +140,7 @@ pub struct InvalidSetting {
     pub setting: String,
     /// The problem with the setting.
     pub problem: String,
-    /// Whether the patch conflicts only with the current values of other settings; otherwise it is never valid.
+    /// Whether the patch conflicts only with the current values of other settings; if not, the patch is invalid for every queue.
     pub is_conflict: bool,
 }
 

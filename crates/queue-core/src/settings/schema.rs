@@ -1,4 +1,4 @@
-//! The schemas of settings in responses and in requests. The two schemas derive from the schema of [`Settings`].
+//! The schemas of settings in responses and in requests, which derive from the schema of [`Settings`].
 
 use serde_json::Value;
 use utoipa::{

@@ -116,7 +116,8 @@ impl Subscriber {
     /// [`new_queue`](Self::new_queue) returns those of these queues whose notifiers were not requested.
     pub fn for_prefixes(redis: Redis, prefixes: impl IntoIterator<Item = String>) -> Self {
         let mut prefixes: Vec<String> = prefixes.into_iter().collect();
-        // After sorting, a prefix comes before the longer prefixes that begin with it. The longer prefixes are redundant.
+        // After sorting, a prefix comes before the longer prefixes that begin with it; these are removed, because the shorter prefix
+        // covers their queues.
         prefixes.sort_unstable();
         prefixes.dedup_by(|later, kept| later.starts_with(kept.as_str()));
         Self::with_channels(redis, prefixes, vec![FINISHED_CHANNEL, WORKERS_CHANNEL], None)
@@ -166,7 +167,7 @@ impl Subscriber {
 
     fn notifier_on(&self, channel: String) -> Arc<WakeNotifier> {
         let mut notifiers = self.shared.notifiers.lock();
-        // Clients may name any number of queues. If a pattern subscribes to all queues, unused notifiers can be removed.
+        // Clients may name any number of queues, so unused notifiers are removed if a pattern subscribes to all queues.
         if self.shared.timers.is_some() && notifiers.len() >= MAX_NOTIFIERS {
             notifiers.retain(|_, notifier| Arc::strong_count(notifier) > 1);
         }

@@ -197,7 +197,7 @@ mod tests {
                 let node = Arc::clone(&node);
                 calls.spawn(async move { is_answered(&node).await });
             }
-            // After the pause, some of the connections are open.
+            // After this pause, some of the eight calls have opened their connections and others have not.
             sleep(Duration::from_micros(20 * round)).await;
             node.retire();
             calls.join_all().await;
