@@ -59,7 +59,7 @@ pub struct Maintenance {
 
 impl Maintenance {
     /// Prepares maintenance of `queues`. [`for_all_queues`](Subscriber::for_all_queues) must have made `subscriber`, and the caller
-    /// must run `subscriber`. Returns `None` for any other subscriber.
+    /// must run `subscriber`. Returns `None` if another function made `subscriber`.
     pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
         let timers = Arc::clone(subscriber.timers()?);
         Some(Self {

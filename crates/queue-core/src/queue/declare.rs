@@ -110,8 +110,8 @@ impl Queue {
         }))
     }
 
-    /// Calls a script that needs the queue's epoch. If this process has not declared the queue yet, or if the queue in Redis
-    /// has another epoch, the queue is declared first. `build` makes the call for an epoch.
+    /// Calls a script that needs the queue's epoch. If this process has not declared the queue yet, or if the queue in Redis has
+    /// another epoch, the queue is declared first. `build` returns the call of the script for an epoch.
     pub(super) async fn call_declared<T: FromRedisValue>(
         &self,
         if_absent: IfAbsent,

@@ -49,7 +49,7 @@ impl Queues {
         Self { shared: Arc::new(QueuesState { redis, declared, handles, post_limit, tick_metrics, calculations }) }
     }
 
-    /// Returns the same queues over other connections.
+    /// Returns a handle to the same queues that uses other connections to Redis.
     #[must_use]
     pub fn with_redis(&self, redis: Redis) -> Self {
         Self::new(redis, self.shared.declared.clone())

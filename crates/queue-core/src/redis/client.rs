@@ -247,7 +247,7 @@ impl Redis {
 }
 
 impl CallCommands<'_> {
-    /// The name under which the call is counted.
+    /// The name under which the metrics count the call: that of its script, or `command`.
     fn name(&self) -> &'static str {
         self.script.map_or(calls::COMMAND_LABEL, |script| script.name)
     }

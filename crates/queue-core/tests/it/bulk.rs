@@ -181,7 +181,7 @@ fn message_with_name(data: u64, name: &str) -> NewMessage {
     NewMessage { name: Some(name.parse().unwrap()), ..numbered(data) }
 }
 
-/// The numbers of the messages on each page of the list of a name.
+/// Lists the messages with one name, page by page, and returns the numbers of the messages on each page.
 async fn pages_of_name(fixture: &TestQueue, state: State, name: &str) -> Vec<Vec<u64>> {
     let filter = ListFilter { name: Some(name.parse().unwrap()), ..ListFilter::default() };
     let (mut cursor, mut pages) = (None, Vec::new());

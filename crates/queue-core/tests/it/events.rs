@@ -128,7 +128,8 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     ])
     .await;
 
-    // The second part has the other events: a message is held, lapses, lapses too often, expires, is cancelled, is purged.
+    // The second part of the test covers the other events: a message is held, lapses, lapses too often, expires, is cancelled, is
+    // purged.
     let hold = Some("paid".parse().unwrap());
     fixture.post(NewMessage { hold, ..with_own_id("b", numbered(2)) }).await;
     fixture.queue.signal(&"paid".parse().unwrap(), &Signal::default()).await.unwrap();
@@ -195,7 +196,7 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     let post_task = async {
         for n in 0..300_u64 {
-            // Some posts are batches, so a listener may resume in the middle of an entry.
+            // Some posts are batches, whose messages share an entry of the log, so a listener may resume in the middle of an entry.
             fixture
                 .queue
                 .enqueue((0..=n % 7).map(|m| with_own_id(&format!("m{n}-{m}"), numbered(n))).collect())

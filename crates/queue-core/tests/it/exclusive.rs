@@ -114,7 +114,7 @@ async fn message_in_back_off_blocks_an_exclusive_queue_and_keeps_its_position() 
     wait_millis(1_010).await;
     let second_delivery = fixture.lease_one().await;
     assert_eq!(second_delivery.message.id, first.message.id);
-    // A pause that the handler chose, and a release with a pause, block the queue, too.
+    // A failure with a pause that the handler chose, and a release with a pause, block an exclusive queue, too.
     fixture.settle(&second_delivery, Action::FailAndRetryAfter(failure(), Millis::new(1_000))).await;
     assert!(fixture.lease(1).await.deliveries.is_empty());
     wait_millis(1_010).await;
@@ -140,7 +140,7 @@ async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
     fixture.settle(&dead, Action::FailForGood(failure())).await;
     let first = fixture.lease_one().await;
     fixture.settle(&first, Action::Fail(failure())).await;
-    // No message overtakes the one in back-off, even when more messages may run.
+    // No message overtakes a message in back-off, even when the owner may work on more messages at a time.
     fixture.queue.configure(&json!({"exclusive": {"parallel": 2}})).await.unwrap();
     assert!(fixture.lease(5).await.deliveries.is_empty());
     // A dead letter that is retried goes behind messages whose back-off ends.
@@ -222,7 +222,7 @@ async fn consume(fixture: Arc<TestQueue>, until: tokio::time::Instant) -> Vec<(C
                 wait_millis(rand::random_range(0..15)).await;
                 let number = delivery.message.data.get().parse().unwrap();
                 let (action, completed) = match rand::random_range(0..10) {
-                    // The consumer dies with the lease.
+                    // The consumer dies before it settles the lease.
                     0 => {
                         lease_times.push((consumer.clone(), run_start, delivery.lease_expires_at.as_millis(), number));
                         continue;

@@ -54,8 +54,8 @@ async fn one_message_of_a_group_is_active_at_a_time_and_groups_have_turns() {
     post(&fixture, "b", 10..12).await;
     fixture.post_numbers([20, 21, 22]).await;
     let lease_reply = fixture.lease(10).await;
-    // The messages without a group have one turn among those of the groups, and use the rest of the call when no other turn is
-    // left.
+    // All messages without a group share one turn, beside one turn of each group, and use the rest of the lease call when no other turn
+    // is left.
     assert_eq!(numbers(&lease_reply), [0, 10, 20, 21, 22]);
     assert!(!lease_reply.more_is_ready && !lease_reply.permits_ahead);
     for delivery in &lease_reply.deliveries {

@@ -89,13 +89,13 @@ async fn changed_rate_limit_applies_at_once_and_wakes_idle_consumers() {
     let change = async |patch| fixture.queue.configure(&patch).await.unwrap();
     change(json!({"rate_limit": {"max": 50, "duration": "10s"}})).await;
     assert_eq!(fixture.lease(100).await.deliveries.len(), 50);
-    // With a lower limit, earlier leases still count.
+    // After the limit was lowered, earlier leases still count.
     change(json!({"rate_limit": {"max": 20}})).await;
     assert!(fixture.lease(100).await.deliveries.is_empty());
-    // With a higher limit, only the difference to the earlier leases may be leased.
+    // After the limit was raised to 60, only ten more messages may be leased, because the 50 earlier leases count.
     change(json!({"rate_limit": {"max": 60}})).await;
     assert_eq!(fixture.lease(100).await.deliveries.len(), 10);
-    // With a shorter window, leases stop counting earlier.
+    // After the window was shortened, the earlier leases are outside the window and do not count any more.
     crate::wait_millis(120).await;
     change(json!({"rate_limit": {"max": 5, "duration": 100}})).await;
     assert_eq!(fixture.lease(100).await.deliveries.len(), 5);

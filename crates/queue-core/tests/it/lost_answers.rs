@@ -28,8 +28,8 @@ enum Repeat {
 }
 use Repeat::{Answers, NewToken, No, Reads, Yes};
 
-/// The calls of the lists. A name that begins with `command-` stands for a Redis command that is called without a script; the
-/// lists name all such commands `command`.
+/// The calls that the lists in docs/PROTOCOL.md name, and the effect of a repetition. A name that begins with `command-` stands for a
+/// Redis command that is called without a script; the lists name all such commands `command`.
 const OPERATIONS: [(&str, Repeat); 34] = [
     ("declare", Yes),
     ("configure", Yes),
@@ -245,8 +245,8 @@ impl<'n> OperationCase<'n> {
     /// such commands the call sends.
     fn lost_command(&self) -> (&str, &str, u64) {
         match self.operation {
-            // The first call of the script does not permit a new queue. The text is the length of the argument with the epoch of
-            // the new queue, which only the second call has.
+            // The first call of `declare.lua` may not create the queue. Only the second call has an argument with the epoch of the new
+            // queue, whose length is this text.
             "declare" => ("$16\r\n", "evalsha", 2),
             // `await` and `patch` read the message first. 1013 is the number of milliseconds in `WAIT`.
             "await" => ("$4\r\n1013\r\n", "evalsha", 2),

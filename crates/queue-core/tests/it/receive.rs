@@ -88,7 +88,7 @@ async fn lease_granted_after_its_client_disconnected_is_released_at_once() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"1h"}"#);
     let posted_message = fixture.post(numbered(1)).await;
     let long_poll = LongPoll::new(Subscriber::new(fixture.queues.redis().clone()), CancellationToken::new());
-    // The client disconnects during the call, which is answered afterwards.
+    // The client disconnects during the lease call, which Redis answers only after the disconnection.
     fixture.redis.suspend();
     let wait = long_poll.receive(&fixture.queue, fixture.request(5), Millis::from_secs(20));
     assert!(tokio::time::timeout(Duration::from_millis(300), wait).await.is_err());
@@ -251,7 +251,7 @@ async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_numb
     fixture.post(numbered(0)).await;
     let calls_for_a_post = calls_when_quiet(&fixture).await - calls_before;
     assert_eq!(*received_numbers.lock().unwrap(), [0]);
-    // The post, the lease, the settlement, and a few lease calls that find nothing.
+    // One message takes a few calls: the post, the lease, the settlement, and some lease calls that find nothing.
     assert!((3..=8).contains(&calls_for_a_post), "{calls_for_a_post} calls for one post");
 
     // The test waits for two polls of the idle driver, which polls every 5 s.
@@ -327,7 +327,7 @@ async fn waiting_clients_take_over_after_the_timeout_of_an_owner_in_another_proc
     let first_answer =
         tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!(first_answer[0].message.data.get(), "1");
-    // A lease that lapses frees the queue, too.
+    // When the lease of the owner lapses, another waiting client gets the message.
     let second_answer =
         tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!(

@@ -343,7 +343,7 @@ async fn schedule_ends_after_its_runs_and_leaves_out_ticks_while_a_message_is_un
     assert_eq!((&ended_schedule["runs"], &ended_schedule["next_at"]), (&json!(2), &json!([])));
     let skips = fixture.schedule("skips").await;
     assert!(skips["runs"] == 1 && skips["next_at"].as_array().unwrap().len() == 5, "{skips}");
-    // When the message has finished, the next tick is posted.
+    // When the message of the earlier tick has finished, the next tick is posted.
     let lease_reply = fixture.lease(10).await;
     for delivery in &lease_reply.deliveries {
         fixture.complete(delivery).await;
@@ -553,7 +553,7 @@ async fn declared_setting_or_schedule_that_contradicts_the_queue_is_left_out_and
     assert!(matches!(&conflict, Error::InvalidSetting(invalid) if invalid.setting == "q.exclusive"), "{conflict}");
     assert_eq!((&settings().await["exclusive"], &settings().await["max_attempts"]), (&json!(false), &json!(2)));
     assert!(queues.queue(&"r".parse().unwrap()).status().await.unwrap().is_some(), "the other queues are declared");
-    // A process that has not declared the queue yet serves it, too.
+    // A process that has not declared the queue yet, and declares the same contradicting setting, can use the queue.
     let queue = start(json!({"q": {"exclusive": true}})).queue(&name());
     queue.enqueue(vec![numbered(1)]).await.unwrap();
     assert_eq!(fixture.lease(5).await.deliveries.len(), 1);

@@ -23,9 +23,9 @@ async fn wait_for(what: &str, is_true: impl Fn() -> bool) {
     }
 }
 
-/// Replaces the first server as the primary under load, and lets that server come back later. Posts that need no replica must
-/// then work at once. Posts that all replicas confirm must work as soon as these replicas are back, and none of these posts may
-/// be lost.
+/// Replaces the first server as the primary under load, and lets that server come back later. After the fail-over, posts that need no
+/// confirmation of a replica must work at once. Posts that all replicas confirm must work as soon as these replicas are back, and none
+/// of these posts may be lost.
 ///
 /// The test needs the confirmations of all replicas: until a Sentinel tells them, a former primary and the replica that was not
 /// promoted know nothing of the fail-over, and confirm posts that the fail-over loses.

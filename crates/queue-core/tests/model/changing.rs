@@ -28,7 +28,7 @@ pub(crate) enum MessageChange {
     Patch(Patch),
 }
 
-/// A patch of a message that was never handed out.
+/// A patch of a message that was never leased.
 #[derive(Debug, Clone)]
 pub(crate) struct Patch {
     named: Option<bool>,
@@ -179,7 +179,7 @@ impl Model {
         }
     }
 
-    /// Changes a message that was never handed out.
+    /// Applies a patch to a message that was never leased.
     fn patch(&mut self, number: Option<Number>, patch: &Patch) -> Value {
         let Some((number, state)) = self.state_of(number) else { return json!("unknown") };
         let now = self.now();

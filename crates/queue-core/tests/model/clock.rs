@@ -73,7 +73,7 @@ impl TestQueue {
     }
 }
 
-/// The cases: each has a step of the clock (ms) before the tested action, and a step after that action.
+/// The cases of the tests: each has a step of the clock (ms) before the tested action, and a step after the action.
 const STEPS: [(i64, i64); 4] = [(0, -HOUR), (HOUR, -HOUR), (0, -24 * HOUR), (0, 5 * HOUR)];
 
 #[test]

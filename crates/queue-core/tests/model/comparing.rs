@@ -57,7 +57,8 @@ impl QueueAndModel {
                 self.queue.delete_schedule(&schedule_name(key).parse().unwrap()).await?;
             }
             self.queue.read_schedules_to_tick().await?;
-            // The rounds return a lost lease, let leases lapse up to `max_lapses`, and purge the dead letter.
+            // Six rounds are enough to undo a lost lease, to let the leases of a message lapse `max_lapses` times, and to purge the
+            // failed message.
             for _ in 0..6 {
                 // Within 40 days all retention periods, windows and sticky signals end.
                 self.model.micros += 40 * 24 * 3_600 * 1_000_000;
@@ -80,7 +81,7 @@ impl QueueAndModel {
         if left.is_empty() { Ok(()) } else { Err(format!("left behind: {}", left.join(", "))) }
     }
 
-    /// Compares whether the index names the queue, and that of queues with schedules.
+    /// Compares whether the index of queues, and the index of queues with schedules, have the name of the queue.
     async fn compare_names(&mut self) -> Difference {
         let names = self.queues.names().await.map_err(|error| error.to_string())?;
         check_equal("the names of queues", &json!(names), &json!(self.model.is_listed.then_some("q").as_slice()))?;
@@ -93,7 +94,7 @@ impl QueueAndModel {
 
     /// Compares all schedules, read page by page.
     async fn compare_schedules(&self, page: usize) -> Difference {
-        // This stays null if the queue does not exist.
+        // The list of schedules stays null if the queue does not exist.
         let mut listed = Value::Null;
         let mut after = None;
         while let Some((page, has_more)) =
@@ -164,7 +165,8 @@ impl QueueAndModel {
         }
         let expected: Vec<Option<Number>> = self.model.list(state).into_iter().map(Some).collect();
         if state == "waiting" && listed.len() == expected.len() {
-            // The first messages of the groups are listed in the order of a hash.
+            // Redis lists the first messages of the groups in the order of a hash, which is arbitrary, so they are sorted before the
+            // comparison.
             let (heads, rest) = (self.model.group_heads().len(), self.model.group_rest().len());
             let begin = listed.len() - rest - heads;
             listed[begin..begin + heads].sort_unstable();

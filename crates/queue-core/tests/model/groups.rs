@@ -106,7 +106,7 @@ impl Model {
         }
     }
 
-    /// Whether a group has a turn after these messages were handed out.
+    /// Whether a group has a turn after these messages were leased.
     fn has_turn_after(&self, group: Group, taken: &[Number]) -> bool {
         let is_left = |(number, message): (&Number, &Message)| {
             message.state == State::Waiting && message.draft.group == group && !taken.contains(number)

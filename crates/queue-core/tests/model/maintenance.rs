@@ -63,7 +63,7 @@ impl Model {
         }
     }
 
-    /// Trims finished messages, and removes keys, windows and waits that have expired, as a call that hands out no message does.
+    /// Trims finished messages, and removes keys, windows and waits that have expired, as a lease call that finds no message does.
     pub(crate) fn clean_up(&mut self) {
         self.trim_completed(1_000);
         self.trim_failed(1_000);

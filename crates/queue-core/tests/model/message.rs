@@ -55,7 +55,7 @@ impl fmt::Debug for Draft {
     }
 }
 
-/// The time at which a message may be handed out first, in ms.
+/// The time (ms) before which a message may not be leased.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) enum Due {
     #[default]
@@ -85,11 +85,11 @@ pub(crate) struct Message {
     /// The instant at which the message fails unless it has started; `None` after its start, or without a ttl.
     pub(crate) expires: Option<Instant>,
     pub(crate) state: State,
-    /// Whether a waiting message of a group was handed out before, and goes before the others.
+    /// Whether a waiting message of a group was leased before, and so comes before the other messages of the group.
     pub(crate) is_returned: bool,
     /// The instant at which the message was promoted or signalled, and so became ready.
     pub(crate) ready: Option<Instant>,
-    /// Whether the message is in back-off in an exclusive queue, which hands out nothing until the back-off ends.
+    /// Whether the message is in back-off in an exclusive queue, from which nothing is leased until the back-off ends.
     pub(crate) blocks_queue: bool,
     pub(crate) is_to_be_cancelled: bool,
     /// The record of the message's deliveries; `None` before the first delivery.
@@ -112,7 +112,7 @@ pub(crate) struct Run {
     /// The last settlement that did not finish the message.
     pub(crate) settled: Option<Settled>,
     pub(crate) error: Option<AttemptError>,
-    /// The visibility timeout with which the lease of the run was handed out.
+    /// The visibility timeout with which the lease of the run was made.
     pub(crate) visibility: Option<u64>,
     pub(crate) timeout: Option<u64>,
     /// The duration of the last extension of the lease, if longer than the visibility timeout.

@@ -215,9 +215,8 @@ impl Model {
         self.totals.get(what).copied().unwrap_or(0)
     }
 
-    /// Makes messages ready at the tail of the waiting list. A message with a group or a priority other than 0 gets no entry in
-    /// that list, and a message that still has an entry keeps it. A message that was delayed although it was handed out before
-    /// returns to its group.
+    /// Makes messages ready at the tail of the waiting list. A message with a group or a priority other than 0 gets no entry in that
+    /// list, and a message that still has an entry keeps it. A delayed message that was leased before returns to its group.
     pub(crate) fn add_at_tail(&mut self, numbers: &[Number]) {
         self.note_returned(numbers);
         for number in numbers {
@@ -239,7 +238,7 @@ impl Model {
         }
     }
 
-    /// Makes messages ready at the head of the waiting list, in this order. All these messages were handed out before.
+    /// Makes messages ready at the head of the waiting list, in this order. All of these messages were leased before.
     pub(crate) fn add_at_head(&mut self, numbers: &[Number]) {
         self.note_returned(numbers);
         for number in numbers.iter().rev() {
@@ -306,7 +305,8 @@ impl Model {
     pub(crate) fn delete(&mut self) -> bool {
         let existed = self.exists;
         let deleted = std::mem::take(self);
-        // The clock, the processes, the numbers given so far and the index of queues with schedules stay.
+        // The deletion of a queue does not change the clock, the knowledge of the processes, the numbers given so far, and the index of
+        // queues with schedules.
         let Self { micros, latest_micros, posted, calls, lost, has_declared, was_used, .. } = deleted;
         let Self { known_schedules, definitions, is_listed_with_schedules, .. } = deleted;
         *self = Self { micros, latest_micros, posted, calls, lost, has_declared, was_used, ..Self::default() };

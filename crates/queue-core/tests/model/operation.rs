@@ -88,7 +88,7 @@ pub(crate) enum ClockStep {
     Back(u64),
     /// The clock moves to the next instant at which maintenance or a tick is due, a due tick is missed, or a window or the owner's timeout ends.
     ToNext,
-    /// The clock moves a microsecond less than with `ToNext`.
+    /// The clock moves to the microsecond before the instant of `ToNext`.
     AlmostToNext,
 }
 
@@ -142,7 +142,7 @@ fn post_once() -> impl Strategy<Value = Operation> {
     })
 }
 
-/// A random duration of only a few, so that instants coincide.
+/// A random duration (ms) from a short list, so that instants often coincide.
 fn millis() -> impl Strategy<Value = u64> {
     select(vec![1, 100, 200, 300, 500, 1_000, 2_000, 5_000])
 }
@@ -153,7 +153,7 @@ fn clock_step() -> impl Strategy<Value = ClockStep> {
         4 => millis().prop_map(|millis| ClockStep::Micros(millis * 1_000)),
         1 => (1..120_u64).prop_map(|seconds| ClockStep::Micros(seconds * 1_000_000)),
         6 => Just(ClockStep::ToNext),
-        // The time (µs) for which events are logged after the last listener, and a millisecond less.
+        // The clock moves by the time (µs) for which events are logged after the last listener, or by a millisecond less.
         1 => select(vec![659_999_000, 660_000_000]).prop_map(ClockStep::Micros),
         1 => Just(ClockStep::AlmostToNext),
         1 => select(vec![1_000, 400_000, 3_000_000, 3_600_000_000]).prop_map(ClockStep::Back),

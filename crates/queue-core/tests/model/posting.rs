@@ -203,7 +203,7 @@ fn same_own_id(a: &Draft, b: &Draft) -> bool {
 /// The number that stands for every message that is no longer kept but whose own id is taken.
 pub(crate) const NO_LONGER_KEPT: Number = usize::MAX;
 
-/// The name of a message in answers.
+/// The name by which the model's answers show a message.
 pub(crate) fn name(number: Number) -> String {
     if number == NO_LONGER_KEPT { "00000000000000".to_owned() } else { format!("m{number}") }
 }

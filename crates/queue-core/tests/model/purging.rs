@@ -15,11 +15,11 @@ pub(crate) struct Purge {
     /// The waiting list when the purge began, with entries of messages that were removed from its middle.
     pub(crate) waiting_list: Vec<Number>,
     pub(crate) prioritized: Vec<Number>,
-    /// The first ready message of each group. The other ready messages of groups are in `group_rest`.
+    /// The first ready message of each group when the purge began; the other ready messages of groups are in `group_rest`.
     pub(crate) group_heads: Vec<Number>,
     pub(crate) group_rest: Vec<Number>,
-    /// The groups of which messages were active, in back-off or released with a pause, and which have not changed since; each with
-    /// these messages. A step ends the purge of these groups.
+    /// The groups that had messages in work (active, in back-off or released with a pause) when the purge began and have not changed
+    /// since; each with these and its ready messages. A step of the purge clears this map.
     places: BTreeMap<u8, Vec<Number>>,
     /// The messages that are still to be forgotten. No call shows these messages.
     pub(crate) messages: BTreeMap<Number, Message>,
@@ -102,8 +102,8 @@ impl Model {
         waiting.len()
     }
 
-    /// Does a step of the purge: first messages with a priority are forgotten, then the others without a group, then those of
-    /// groups.
+    /// Does a step of the purge, which forgets first the messages with a priority, then the other messages without a group, then those
+    /// of groups.
     pub(crate) fn forget_purged(&mut self) {
         let Some(purge) = &mut self.purge else { return };
         let plain = [&mut purge.prioritized, &mut purge.waiting_list].into_iter().find(|entries| !entries.is_empty());
@@ -134,7 +134,7 @@ impl Model {
         }
     }
 
-    /// The messages that hold a place of their group, or are ready, of each group with a place taken.
+    /// For each group with a taken place: its messages that hold a place, and its ready messages.
     fn places(&self) -> BTreeMap<u8, Vec<Number>> {
         let groups = self.groups().into_iter().filter(|group| self.places_taken(*group) > 0);
         let stands = |message: &Message| message.holds_place() || message.state == State::Waiting;
@@ -143,7 +143,7 @@ impl Model {
         groups.map(|group| (group, members(group))).collect()
     }
 
-    /// Notes groups that have changed during a purge.
+    /// Removes from the unfinished purge the groups that have changed since it began.
     pub(crate) fn note_changed_groups(&mut self) {
         if self.purge.is_none() {
             return;
@@ -154,7 +154,7 @@ impl Model {
         }
     }
 
-    /// Notes messages that become ready during a purge.
+    /// Records messages that become ready during a purge although they were posted before it.
     pub(crate) fn note_returned(&mut self, numbers: &[Number]) {
         if let Some(purge) = &mut self.purge {
             purge.returned.extend(numbers.iter().filter(|number| **number <= purge.cut));

@@ -46,7 +46,7 @@ pub(crate) struct QueueAndModel {
     pub(crate) rechecks_lost_leases: bool,
     /// The id after which the log of events begins, if there is a log.
     pub(crate) log_begins_at: Option<EventId>,
-    /// The schedules as each process that ticks knows them.
+    /// The schedules as each process that posts ticks knows them.
     pub(crate) known_schedules: HashMap<u8, KnownSchedules>,
     /// The model's name for each id and revision that answers may have.
     names: HashMap<String, String>,

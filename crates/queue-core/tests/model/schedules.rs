@@ -128,7 +128,8 @@ impl Model {
         if equal.is_none() && next.is_none() {
             return json!({"invalid": if definition.end_at.is_some() { "end_at" } else { "start_at" }});
         }
-        // The name comes first, so the index has it even if the schedule is refused.
+        // The queue's name is added to the index before the schedule is stored, so the index has the name even if the schedule is
+        // refused.
         self.is_listed_with_schedules = true;
         self.declare();
         if self.settings.exclusive.is_some() && definition.message.group.is_some() {
@@ -185,7 +186,7 @@ impl Model {
         schedule.last.map_or(self.now(), |(at, _)| at.max(self.now()))
     }
 
-    /// Whether a schedule has a message with a group. Such a queue can't become exclusive.
+    /// Whether a schedule of the queue has a message with a group, so that the queue can't become exclusive.
     pub(crate) fn has_schedule_with_group(&self) -> bool {
         self.schedules.values().any(|schedule| schedule.definition.message.group.is_some())
     }

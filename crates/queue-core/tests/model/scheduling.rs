@@ -32,7 +32,7 @@ pub(crate) enum ScheduleChange {
 pub(crate) struct NewDefinition {
     definition: Definition,
     starts_in: Option<u64>,
-    /// From the start, or from now.
+    /// The time (ms) from the start of the schedule, or from now if there is no start, to the end of the schedule.
     ends_in: Option<u64>,
 }
 
@@ -88,8 +88,8 @@ pub(crate) fn tick() -> impl Strategy<Value = Tick> {
 }
 
 impl QueueAndModel {
-    /// The schedule that is changed. All changes but a put prefer a schedule that exists, and those of a pause one that is not, or
-    /// is, paused.
+    /// Chooses the schedule to change: any for a put, an existing one for other changes, one that is not paused for a pause, and a
+    /// paused one for a resume. If no schedule suits, chooses the one of `key`.
     fn choose_schedule(&self, key: ScheduleKey, change: &ScheduleChange) -> ScheduleKey {
         let suits = |schedule: &&Schedule| match change {
             ScheduleChange::Put(..) => false,

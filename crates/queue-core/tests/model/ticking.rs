@@ -15,7 +15,7 @@ pub(crate) const CURRENT_FOR: u64 = 10_000;
 /// The maximum number of missed ticks that are posted.
 const MAX_TICKS: usize = 1_000;
 
-/// A call of a process that ticks.
+/// A call with which a process posts due ticks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tick {
     pub(crate) process: u8,
@@ -26,12 +26,12 @@ pub(crate) struct Tick {
     pub(crate) max_posts: usize,
 }
 
-/// The knowledge of a process about the schedules when the process ticks.
+/// How a process knows the schedules when it posts due ticks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Knowledge {
-    /// The process has just read them.
+    /// The process has just read the schedules.
     Fresh,
-    /// The process knows what it read for an earlier tick.
+    /// The process knows the schedules as it read them for an earlier tick.
     Old,
 }
 
@@ -54,7 +54,7 @@ struct Outcome {
 }
 
 impl Plan {
-    /// `None` if no tick is due.
+    /// Returns the plan for the due ticks of a schedule; `None` if no tick is due.
     fn of(key: ScheduleKey, schedule: &Schedule, now: Instant, max_posts: usize) -> Option<Self> {
         let definition = &schedule.definition;
         let known = schedule.next?;
@@ -75,7 +75,7 @@ impl Plan {
             posts = posts.last().copied().into_iter().collect();
         }
         if posts.len() > max_posts {
-            // The rest is due at once.
+            // The ticks that are not posted stay due, so the next tick is the first of them.
             next = Some(posts[max_posts]);
             posts.truncate(max_posts);
             newest = *posts.last()?;
@@ -92,12 +92,12 @@ impl Model {
         self.is_listed_with_schedules &= !self.schedules.is_empty();
     }
 
-    /// The instant of a process that is so many ms ahead of Redis.
+    /// The current instant by the clock of a process that is `ahead` ms ahead of Redis's clock.
     pub(crate) fn now_of_process(&self, ahead: i64) -> Instant {
         self.now().saturating_add_signed(ahead)
     }
 
-    /// Carries out the plans of a process. The answer has the outcome of each.
+    /// Carries out the plans of a process, and returns the outcome of each plan.
     pub(crate) fn tick(&mut self, tick: &Tick) -> Value {
         let now = self.now_of_process(tick.ahead);
         let known = self.known_schedules.get(&tick.process).cloned().unwrap_or_default();
