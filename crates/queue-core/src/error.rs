@@ -143,9 +143,9 @@ impl From<RedisError> for Error {
             Some("SCHEDULES") => Self::TooManySchedules,
             Some("DENIED") => Self::Unavailable(PROTECTED_MODE.into()),
             Some(code) if !UNAVAILABLE_CODES.split(' ').any(|unavailable| unavailable == code) => {
-                Self::Unexpected(reason(&error))
+                Self::Unexpected(explain_error(&error))
             }
-            _ => Self::Unavailable(reason(&error)),
+            _ => Self::Unavailable(explain_error(&error)),
         }
     }
 }
@@ -159,8 +159,8 @@ fn lacks_a_right(error: &RedisError) -> bool {
 }
 
 /// Explains an error of Redis without terms of the client library, and says what to do.
-fn reason(error: &RedisError) -> String {
-    let words = match (error.kind(), error.code()) {
+fn explain_error(error: &RedisError) -> String {
+    let explanation = match (error.kind(), error.code()) {
         (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS")) => {
             "it refused the user or the password: correct redis.username and redis.password, or those in redis.url"
         }
@@ -176,7 +176,7 @@ fn reason(error: &RedisError) -> String {
         (ErrorKind::Io, _) => return error.to_string(),
         (kind, _) => return error.to_string().replace(&format!(" - {kind:?}"), ""),
     };
-    words.to_owned()
+    explanation.to_owned()
 }
 
 impl From<deadpool_redis::PoolError> for Error {

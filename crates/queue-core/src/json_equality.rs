@@ -92,8 +92,8 @@ mod tests {
         let nested = |depth: usize, inside: &str| format!("{}{inside}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(is_equal(&nested(31, "1"), &nested(31, " 1")));
         assert!(!is_equal(&nested(33, "1"), &nested(33, " 1")));
-        let deep = nested(1_000_000, "");
-        assert!(is_equal(&deep, &deep.clone()) && !is_equal(&deep, "[]"));
+        let deeply_nested = nested(1_000_000, "");
+        assert!(is_equal(&deeply_nested, &deeply_nested.clone()) && !is_equal(&deeply_nested, "[]"));
     }
 
     fn json() -> impl Strategy<Value = Value> {

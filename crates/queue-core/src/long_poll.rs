@@ -38,7 +38,7 @@ pub trait ResponseMemory: Send + Sync {
     /// then no message is leased, and the consumer gets [`Error::Overloaded`].
     fn take(&self) -> Option<usize>;
 
-    /// Frees the memory of the response again, because no message was leased.
+    /// Frees the memory that was taken for a response, because no message was leased.
     fn free(&self);
 }
 
@@ -260,7 +260,7 @@ impl Driver {
                     } else {
                         candidates = Some(Candidates { from: client.number + 1, ..client.candidates });
                     }
-                    self.answer(client.number, Err(error));
+                    self.answer_client(client.number, Err(error));
                 }
             }
         }
@@ -287,10 +287,10 @@ impl Driver {
 
     fn hand_over(&self, number: u64, deliveries: Vec<Delivery>) {
         let (queue, tasks) = (Arc::clone(&self.queue), self.shared.tasks.clone());
-        self.answer(number, Ok(PendingDeliveries { deliveries, queue, tasks, runtime: Handle::current() }));
+        self.answer_client(number, Ok(PendingDeliveries { deliveries, queue, tasks, runtime: Handle::current() }));
     }
 
-    fn answer(&self, number: u64, answer: Result<PendingDeliveries>) {
+    fn answer_client(&self, number: u64, answer: Result<PendingDeliveries>) {
         let waiter =
             self.shared.waiting.lock().get_mut(self.queue.name()).and_then(|clients| clients.waiters.remove(&number));
         if let Some(waiter) = waiter {
@@ -303,13 +303,13 @@ impl Driver {
     /// driver has not called `lease` yet.
     fn end_overdue_waits(&self, newest: u64) {
         let now = Instant::now();
-        let overdue: Vec<u64> = match self.shared.waiting.lock().get(self.queue.name()) {
+        let overdue_clients: Vec<u64> = match self.shared.waiting.lock().get(self.queue.name()) {
             Some(clients) => {
                 clients.waiters.range(..=newest).filter(|(_, waiter)| waiter.until <= now).map(|(n, _)| *n).collect()
             }
             None => return,
         };
-        for number in overdue {
+        for number in overdue_clients {
             self.hand_over(number, Vec::new());
         }
     }

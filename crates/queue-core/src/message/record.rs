@@ -339,14 +339,14 @@ mod tests {
 
     const PROTOCOL_PAGE: &str = include_str!("../../../../docs/PROTOCOL.md");
 
-    fn raw(json: &str) -> Box<RawValue> {
+    fn raw_json(json: &str) -> Box<RawValue> {
         RawValue::from_string(json.to_owned()).unwrap()
     }
 
     /// A message that has a value in each field that Redis stores.
-    fn full(data: &str) -> NewMessage {
+    fn full_message(data: &str) -> NewMessage {
         NewMessage {
-            data: raw(data),
+            data: raw_json(data),
             name: Some("welcome".parse().unwrap()),
             headers: serde_json::from_str(r#"{"tab":"a\tb","n":"\n"}"#).unwrap(),
             priority: "-5".parse().unwrap(),
@@ -365,14 +365,14 @@ mod tests {
 
     #[test]
     fn every_field_of_a_message_reads_back_and_the_payload_byte_for_byte() {
-        let message = full("{ \"big\": 12345678901234567890, \"a\":[],\"t\":\"\\t\\n\" }");
+        let message = full_message("{ \"big\": 12345678901234567890, \"a\":[],\"t\":\"\\t\\n\" }");
         let EncodedMessage { record, options, .. } = EncodedMessage::of(&message);
         let mut posted_record =
             PostedRecord::decode(format!("1795424400000\td1795424401500{record}").as_bytes()).unwrap();
         posted_record.decode_options(&options).unwrap();
         assert_eq!(format!("{:?}", posted_record.message), format!("{message:?}"));
         assert_eq!(posted_record.delay(), Millis::new(1_500));
-        let plain_message = EncodedMessage::of(&NewMessage::new(raw("1")));
+        let plain_message = EncodedMessage::of(&NewMessage::new(raw_json("1")));
         assert_eq!(
             (&*plain_message.record, &*plain_message.options, &*plain_message.due),
             ("\n1", "", ""),

@@ -1,11 +1,11 @@
 //! The index of queues: a sorted set of their names. Lists of queues, and searches by a pattern, read this index. Another index
 //! has the names of the queues that have schedules; the same rules apply to that index.
 //!
-//! A queue exists when its key `meta` has an epoch. The key `meta` lies in another cluster slot than the index, so no script can
-//! change `meta` and the index together. So the index may be outdated: it may have a name without a queue, and for a while it may
-//! lack the name of a queue. Three rules keep the index correct: the process that creates a queue adds its name before it creates
-//! the queue, and again after it; the process that deletes a queue removes the name afterwards, then checks for the queue once
-//! more; maintenance repairs the index after an interruption between these steps.
+//! A queue exists when its key `meta` has an epoch. The key `meta` lies in another cluster slot than the index, so no script can change
+//! `meta` and the index together. The index may be outdated: it may have a name without a queue, and for a while it may lack the name
+//! of a queue. Three rules keep the index correct: the process that creates a queue adds its name before it creates the queue, and
+//! again after it; the process that deletes a queue removes the name afterwards, then checks for the queue once more; maintenance
+//! repairs the index after an interruption between these steps.
 
 use std::sync::atomic::Ordering;
 
@@ -46,9 +46,9 @@ pub(crate) async fn add_if_absent(redis: &Redis, index: &str, name: &QueueName) 
 }
 
 pub(crate) async fn remove(redis: &Redis, index: &str, name: &QueueName) -> Result<()> {
-    let mut remove = redis::cmd("ZREM");
-    remove.arg(index).arg(name.as_str());
-    call(redis, index, &remove).await.map(drop)
+    let mut remove_command = redis::cmd("ZREM");
+    remove_command.arg(index).arg(name.as_str());
+    call(redis, index, &remove_command).await.map(drop)
 }
 
 /// The first `max` names, in order, that begin with `start` and come after `after`. If the result has fewer than `max` names, the index

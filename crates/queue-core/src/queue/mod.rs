@@ -40,7 +40,7 @@ pub use extend::Extended;
 pub(crate) use lease::Access;
 pub use lease::{Delivery, LeaseRequest, Leased};
 pub use list::ListFilter;
-pub(crate) use load_schedules::{Extent, WhichSchedules};
+pub(crate) use load_schedules::{ScheduleParts, WhichSchedules};
 use parking_lot::Mutex;
 pub use queues::Queues;
 pub use schedules::{DefinedBy, PutSchedule};

@@ -41,8 +41,8 @@ impl Queue {
         let mut last_instant = String::new();
         loop {
             let call = Call::new(&scripts::RETRY, &self.keys).arg("some").arg(&epoch).arg(&last_instant);
-            let step: Option<(u64, String, bool)> = self.call_unless_deleted(&scripts::RETRY, call).await?;
-            let Some((count, instant, are_more)) = step else { return Ok(retried_count) };
+            let step_reply: Option<(u64, String, bool)> = self.call_unless_deleted(&scripts::RETRY, call).await?;
+            let Some((count, instant, are_more)) = step_reply else { return Ok(retried_count) };
             retried_count += count;
             last_instant = instant;
             if !are_more {

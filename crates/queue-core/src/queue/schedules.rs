@@ -12,7 +12,7 @@ use crate::{
         declare::IfAbsent,
         enqueue::WhenFull,
         index,
-        load_schedules::{Extent, LoadedSchedules, WhichSchedules},
+        load_schedules::{LoadedSchedules, ScheduleParts, WhichSchedules},
     },
     redis::{keys, scripts},
     schedule::{
@@ -76,12 +76,12 @@ impl Queue {
         }
         let definition = Arc::new(Definition { rule, encoded_schedule, defined_by });
         for _ in 0..MAX_TRIES {
-            let fetched_schedules = self.fetch_schedule(name, Extent::Full).await?;
+            let fetched_schedules = self.fetch_schedule(name, ScheduleParts::Full).await?;
             let (definition, queue) = (Arc::clone(&definition), self.name.clone());
             let (definition, step) = self
                 .calculations
                 .run(move || {
-                    let step = definition.compare(&queue, fetched_schedules.decode(&KnownRules::new()));
+                    let step = definition.compare_with_stored(&queue, fetched_schedules.decode(&KnownRules::new()));
                     (definition, step)
                 })
                 .await?;
@@ -152,7 +152,7 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn schedule(&self, name: &ScheduleName) -> Result<Option<Schedule>> {
-        let fetched_schedules = self.fetch_schedule(name, Extent::Full).await?;
+        let fetched_schedules = self.fetch_schedule(name, ScheduleParts::Full).await?;
         let queue = self.name.clone();
         let show = move || {
             let loaded_schedules = fetched_schedules.decode(&KnownRules::new());
@@ -171,7 +171,7 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn schedules(&self, after: Option<&ScheduleName>, limit: usize) -> Result<Option<(Vec<Schedule>, bool)>> {
         let which_schedules = WhichSchedules::After(after.map_or("", ScheduleName::as_str), limit);
-        let fetched_schedules = self.fetch_schedules(which_schedules, Extent::Full).await?;
+        let fetched_schedules = self.fetch_schedules(which_schedules, ScheduleParts::Full).await?;
         let queue = self.name.clone();
         let show = move || {
             let loaded_schedules = fetched_schedules.decode(&KnownRules::new());
@@ -204,7 +204,7 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn resume_schedule(&self, name: &ScheduleName) -> Result<bool> {
         for _ in 0..MAX_TRIES {
-            let fetched_schedules = self.fetch_schedule(name, Extent::Brief).await?;
+            let fetched_schedules = self.fetch_schedule(name, ScheduleParts::Brief).await?;
             let find_next_tick = move || {
                 let loaded_schedules = fetched_schedules.decode(&KnownRules::new());
                 let now = loaded_schedules.now();
@@ -255,7 +255,7 @@ impl Queue {
     /// The errors of [`enqueue`](Self::enqueue).
     pub async fn run_schedule(&self, name: &ScheduleName) -> Result<Option<Message>> {
         let which_schedules = WhichSchedules::Named(std::slice::from_ref(name));
-        let loaded_schedules = self.load_schedules(which_schedules, Extent::Full).await?;
+        let loaded_schedules = self.load_schedules(which_schedules, ScheduleParts::Full).await?;
         let now = loaded_schedules.now();
         let Some((_, text)) = loaded_schedules.into_single()? else { return Ok(None) };
         let message = decode_message(&text).ok_or_else(|| Error::unexpected("malformed message of a schedule"))?;
@@ -296,7 +296,7 @@ enum PutStep {
 
 impl Definition {
     /// Compares the definition with the stored one.
-    fn compare(&self, queue: &QueueName, loaded: LoadedSchedules) -> Result<PutStep> {
+    fn compare_with_stored(&self, queue: &QueueName, loaded: LoadedSchedules) -> Result<PutStep> {
         let now = loaded.now();
         let Some((known_schedule, message)) = loaded.into_single()? else {
             return Ok(PutStep::Store {

@@ -8,7 +8,7 @@ use crate::{
     names::ScheduleName,
     queue::{
         Call, Queue,
-        load_schedules::{Extent, LoadedSchedules, WhichSchedules},
+        load_schedules::{LoadedSchedules, ScheduleParts, WhichSchedules},
     },
     redis::{reply, scripts},
     schedule::{rule::DueTicks, stored::StoredSchedule},
@@ -63,7 +63,7 @@ impl Queue {
     #[doc(hidden)]
     pub async fn read_schedules_to_tick(&self) -> Result<KnownSchedules> {
         let which_schedules = WhichSchedules::After("", limits::MAX_SCHEDULES);
-        let loaded_schedules = self.load_schedules(which_schedules, Extent::Brief).await?;
+        let loaded_schedules = self.load_schedules(which_schedules, ScheduleParts::Brief).await?;
         if loaded_schedules.schedules.is_empty() {
             self.forget_name_of_schedules().await?;
         }
@@ -111,10 +111,15 @@ impl Queue {
     /// outcomes in the order of the plans. A call may be repeated: each plan is carried out only once.
     pub(crate) async fn tick(&self, plans: &[Plan<'_>]) -> Result<(u64, Vec<TickOutcome>)> {
         let mut call = Call::new(&scripts::TICK, &self.keys);
-        let text = |instant: Option<Timestamp>| instant.map(|at| at.as_millis().to_string()).unwrap_or_default();
+        let instant_text =
+            |instant: Option<Timestamp>| instant.map(|at| at.as_millis().to_string()).unwrap_or_default();
         for Plan { schedule, known, due } in plans {
             call = call.arg(schedule.name.as_str()).arg(&schedule.revision).arg(known.as_millis());
-            call = call.arg(due.newest.as_millis()).arg(text(due.valid_until)).arg(text(due.next)).arg(due.posts.len());
+            call = call
+                .arg(due.newest.as_millis())
+                .arg(instant_text(due.valid_until))
+                .arg(instant_text(due.next))
+                .arg(due.posts.len());
             for post in &due.posts {
                 call.push(post.as_millis());
             }

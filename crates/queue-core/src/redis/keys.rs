@@ -9,7 +9,7 @@ use crate::names::QueueName;
 pub(crate) const INDEX: &str = "drover:queues";
 
 /// The pattern that matches the key `meta` of each queue.
-pub(crate) const META_OF_ALL: &str = "drover:{*}:meta";
+pub(crate) const META_KEYS_PATTERN: &str = "drover:{*}:meta";
 
 /// The prefix of a quota's key; the quota's name, `:` and the quota's duration in ms follow. The key of each quota has its own slot,
 /// and expires after the duration. The value of the key is "slice,count …": the slices of the duration in which the quota was used,
@@ -20,16 +20,16 @@ pub(crate) const QUOTA: &str = "drover:quota:";
 pub(crate) const QUEUES_WITH_SCHEDULES: &str = "drover:schedules";
 
 /// The pattern that matches the key `schedules` of each queue.
-pub(crate) const SCHEDULES_OF_ALL: &str = "drover:{*}:schedules";
+pub(crate) const SCHEDULES_KEYS_PATTERN: &str = "drover:{*}:schedules";
 
 /// Returns the pattern of the wake channels of all queues whose names begin with `start`. A name of a queue has no character that is
 /// special in a pattern.
-pub(crate) fn wake_of(start: &str) -> String {
+pub(crate) fn wake_channels_pattern(start: &str) -> String {
     format!("drover:{{{start}*}}:{}", suffix::WAKE)
 }
 
 /// The pattern that matches the channel of each queue on which readers of events are woken.
-pub(crate) const EVENTS_OF_ALL: &str = "drover:{*}:events";
+pub(crate) const EVENT_CHANNELS_PATTERN: &str = "drover:{*}:events";
 
 /// The channel that announces the end of a message if a client waits for it.
 pub(crate) const FINISHED_CHANNEL: &str = "drover:finished";

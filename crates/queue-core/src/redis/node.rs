@@ -90,7 +90,7 @@ impl Node {
     }
 
     /// Whether the last call was not answered.
-    pub(crate) fn is_away(&self) -> bool {
+    pub(crate) fn is_not_answering(&self) -> bool {
         // Before the first call ends, it is unknown whether the server answers.
         self.ended.load(Ordering::Relaxed) > 0 && self.is_up.get() == 0
     }

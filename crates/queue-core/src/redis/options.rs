@@ -118,9 +118,9 @@ impl RedisOptions {
             tls: tls.clone(),
         };
         let mut servers = servers.into_iter();
-        let first = servers.next().ok_or(InvalidOptions::Url)?;
+        let first_server = servers.next().ok_or(InvalidOptions::Url)?;
         Ok(match kind {
-            TopologyKind::Server => TopologySource::Server(endpoint(first, &login)),
+            TopologyKind::Server => TopologySource::Server(endpoint(first_server, &login)),
             TopologyKind::Sentinels { service } => {
                 let mut sentinel_login = RedisConnectionInfo::default();
                 if let Some((username, password)) = &self.sentinel_login {
@@ -129,13 +129,13 @@ impl RedisOptions {
                         sentinel_login = sentinel_login.set_username(username);
                     }
                 }
-                let primary = endpoint(first.clone(), &login);
-                let servers = iter::once(first).chain(servers);
+                let primary = endpoint(first_server.clone(), &login);
+                let servers = iter::once(first_server).chain(servers);
                 let servers = servers.map(|address| endpoint(address, &sentinel_login)).collect();
                 TopologySource::Sentinels(Sentinels { servers, service, primary })
             }
             TopologyKind::Cluster => {
-                let seeds = iter::once(first).chain(servers).map(|address| endpoint(address, &login)).collect();
+                let seeds = iter::once(first_server).chain(servers).map(|address| endpoint(address, &login)).collect();
                 TopologySource::Cluster(Cluster { seeds })
             }
         })

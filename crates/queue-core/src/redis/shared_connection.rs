@@ -68,7 +68,8 @@ impl Connection {
             }
         };
         reply.map_err(|error| {
-            // A failed command is not written later. If nothing was written since the call began, the command was not written.
+            // A failed command is not written later. If the socket has written nothing since the call began, it has written no byte of
+            // the command.
             if self.traffic.written_bytes() == written_before {
                 QueryError::NeverWritten(error)
             } else {

@@ -147,7 +147,7 @@ fn certificates(key: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, I
     }
 }
 
-/// Returns a TLS error whose text says what the error means and what to do. Other errors are returned unchanged.
+/// Returns a TLS error whose text says what the error means and what to do. An error that is no TLS error is returned unchanged.
 pub(crate) fn explain_tls_error(error: io::Error) -> io::Error {
     let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>()) else { return error };
     let text = match cause {

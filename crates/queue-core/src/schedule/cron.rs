@@ -109,8 +109,8 @@ impl TryFrom<String> for CronPattern {
         let field_error = |index: usize| {
             let (name, allowed, _) = CRON_FIELDS[index];
             let field_start: String = fields[index].chars().take(40).collect();
-            let forms = "a range 1-5, a list 1,2 or a step */5";
-            ParseError(format!("its {name} is \"{field_start}\", and must be *, {allowed}, {forms}").into())
+            let other_forms = "a range 1-5, a list 1,2 or a step */5";
+            ParseError(format!("its {name} is \"{field_start}\", and must be *, {allowed}, {other_forms}").into())
         };
         let mut fields_for_croner: Vec<String> = Vec::with_capacity(CRON_FIELDS.len());
         for (index, field) in fields.iter().enumerate() {

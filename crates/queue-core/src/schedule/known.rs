@@ -58,7 +58,7 @@ impl KnownSchedule {
     }
 
     /// Sets the next tick. If it differs from the previous next tick, the ticks that follow it must be searched for again.
-    fn set_next(&mut self, next: Option<Timestamp>) {
+    fn set_next_tick(&mut self, next: Option<Timestamp>) {
         if self.schedule.next != next {
             self.ticks = FoundTicks::Nothing;
         }
@@ -195,7 +195,7 @@ impl SchedulesState {
         if outcome.revision != known_schedule.schedule.revision {
             return OutdatedSchedules::Some([name.clone()].into());
         }
-        known_schedule.set_next(outcome.next);
+        known_schedule.set_next_tick(outcome.next);
         let Some(posted) = outcome.posted else { return OutdatedSchedules::None };
         known_schedule.schedule.runs += posted as u64;
         known_schedule.refused_until = None;
@@ -287,9 +287,9 @@ mod tests {
         let read_schedules = state.schedules.values().map(|known| known.schedule.clone()).collect();
         state.replace(&OutdatedSchedules::All, read_schedules);
         set_clock(&mut state, tick);
-        let searches_before = searches::so_far();
+        let searches_before = searches::search_count();
         let plans = state.plans();
-        assert_eq!((plans.len(), searches::so_far() - searches_before), (500, 0));
+        assert_eq!((plans.len(), searches::search_count() - searches_before), (500, 0));
         for Plan { schedule, known, due } in plans {
             assert_eq!(Some(due), schedule.rule.plan_due_ticks(known, tick), "{:?}", schedule.rule.cron);
         }
@@ -309,9 +309,9 @@ mod tests {
         assert!(state.plans().is_empty());
         assert_eq!(state.pause(), Some(Duration::ZERO));
         assert_eq!(perform_searches(&mut state), 1);
-        let searches_before = searches::so_far();
+        let searches_before = searches::search_count();
         let plans = state.plans();
-        assert_eq!((plans.len(), searches::so_far() - searches_before), (1, 0));
+        assert_eq!((plans.len(), searches::search_count() - searches_before), (1, 0));
         assert_eq!(Some(&plans[0].due), expected_ticks.as_ref());
         assert_eq!(plans[0].due.posts.len(), 9);
         assert!(state.plans().is_empty(), "the plan was used");
@@ -324,7 +324,7 @@ mod tests {
         let pending_searches = PendingSearches::default();
         pending_searches.add(state.request_searches(&"q".parse().unwrap()));
         assert_eq!(state.pause(), None, "the arrival of the ticks ends the pause");
-        state.schedules.values_mut().for_each(|known| known.set_next(Some(now)));
+        state.schedules.values_mut().for_each(|known| known.set_next_tick(Some(now)));
         state.take(pending_searches.perform_one().unwrap().1);
         assert!(state.plans().is_empty());
     }

@@ -7,13 +7,13 @@ use jiff::{
     civil::{Date, DateTime, Time},
 };
 
-/// No time from this year on is found.
+/// The first year in which a search finds no time any more.
 const END_YEAR: i16 = 2_200;
-/// No time up to the end of this year is found.
+/// The last year before the years in which a search finds times.
 const LAST_YEAR_BEFORE: i16 = 1_900;
 
 /// The years of one cycle of the calendar: each combination of a month's length and the weekday of the month's first day occurs.
-const CYCLE: std::ops::Range<i16> = 2_000..2_028;
+const CALENDAR_CYCLE: std::ops::Range<i16> = 2_000..2_028;
 
 const WEEKDAYS: [Weekday; 7] = [
     Weekday::Sunday,
@@ -40,8 +40,9 @@ impl MatchingTimes {
     /// Returns the times that match a pattern.
     pub(super) fn of(pattern: &CronPattern) -> Result<Self, CronError> {
         let mut days = [[0; 7]; 4];
-        let firsts = CYCLE.flat_map(|year| (1..=12).filter_map(move |month| Date::new(year, month, 1).ok()));
-        for first in firsts {
+        let first_days =
+            CALENDAR_CYCLE.flat_map(|year| (1..=12).filter_map(move |month| Date::new(year, month, 1).ok()));
+        for first in first_days {
             let (length, weekday) = kind_of_month(first);
             if days[length][weekday] == 0 {
                 for day in 1..=first.days_in_month() {
@@ -83,8 +84,8 @@ impl MatchingTimes {
     pub(super) fn last_match_before(&self, local: DateTime) -> Option<DateTime> {
         #[cfg(test)]
         searches::count();
-        let whole = whole_second(local);
-        let until = if whole < local { whole } else { whole.checked_sub(1.second()).ok()? };
+        let whole_local = whole_second(local);
+        let until = if whole_local < local { whole_local } else { whole_local.checked_sub(1.second()).ok()? };
         let (date, time) = (until.date(), until.time());
         if self.matching_days(date.year(), date.month()) & bit(date.day()) != 0
             && let Some(time) = self.last_time_until(time)
@@ -163,15 +164,15 @@ fn bit(number: i8) -> u64 {
 
 /// Returns the lowest number of the set that is not below `from`, which is from 0 to 63.
 fn lowest_from(set: u64, from: i8) -> Option<i8> {
-    let rest = set >> from << from;
-    (rest != 0).then(|| i8::try_from(rest.trailing_zeros()).ok())?
+    let remaining_bits = set >> from << from;
+    (remaining_bits != 0).then(|| i8::try_from(remaining_bits.trailing_zeros()).ok())?
 }
 
 /// Returns the highest number of the set that is not above `until`, which is from -1 to 63.
 fn highest_until(set: u64, until: i8) -> Option<i8> {
-    let above = u32::from(63_i8.saturating_sub(until).unsigned_abs());
-    let rest = set.checked_shl(above)?;
-    (rest != 0).then(|| until.checked_sub(i8::try_from(rest.leading_zeros()).ok()?))?
+    let count_above = u32::from(63_i8.saturating_sub(until).unsigned_abs());
+    let remaining_bits = set.checked_shl(count_above)?;
+    (remaining_bits != 0).then(|| until.checked_sub(i8::try_from(remaining_bits.leading_zeros()).ok()?))?
 }
 
 fn whole_second(local: DateTime) -> DateTime {
@@ -192,7 +193,7 @@ pub(crate) mod searches {
         COUNT.set(COUNT.get() + 1);
     }
 
-    pub(crate) fn so_far() -> usize {
+    pub(crate) fn search_count() -> usize {
         COUNT.get()
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The time after which the ticks that were found so far are delivered, even if more searches are pending.
-const MAX_DURATION: Duration = Duration::from_millis(2);
+const MAX_SEARCH_TIME: Duration = Duration::from_millis(2);
 
 /// A requested search for the ticks of a schedule from its next tick on.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl PendingSearches {
         let mut prepared_ticks: BTreeMap<QueueName, Vec<PreparedTicks>> = BTreeMap::new();
         while let Some((queue, ticks)) = self.perform_one() {
             prepared_ticks.entry(queue).or_default().push(ticks);
-            if start.elapsed() >= MAX_DURATION {
+            if start.elapsed() >= MAX_SEARCH_TIME {
                 break;
             }
         }

@@ -20,7 +20,7 @@ use crate::{
     limits,
     names::{QueueName, ScheduleName},
     outage_log::OutageLog,
-    queue::{Extent, Queue, Queues, TickOutcome, WhichSchedules},
+    queue::{Queue, Queues, ScheduleParts, TickOutcome, WhichSchedules},
     redis::Retry,
     schedule::{
         calculations::Calculations,
@@ -39,9 +39,9 @@ const PAUSE_BETWEEN_QUEUES: Duration = Duration::from_millis(5);
 /// The interval at which Redis's clock is read, because it may have stepped.
 const READ_CLOCK_EVERY: Duration = Duration::from_secs(1);
 /// The maximum number of queues whose schedules are read or ticked at a time.
-const MAX_CONCURRENT: usize = 32;
+const MAX_CONCURRENT_QUEUES: usize = 32;
 /// The maximum number of calls for one queue before other queues have their turn.
-const MAX_CALLS: usize = 10;
+const MAX_CALLS_PER_TURN: usize = 10;
 
 /// Posts the messages of all schedules when their ticks are due.
 ///
@@ -144,11 +144,11 @@ impl Scheduler {
             let queue_schedules = self.known.lock().values().choose(&mut rand::rng()).cloned();
             let Some(queue_schedules) = queue_schedules else { continue };
             let Ok(mut state) = queue_schedules.state.try_lock() else { continue };
-            let sent = Instant::now();
+            let sent_at = Instant::now();
             // An error of reading the clock is ignored, because an outage is logged when a tick is due.
             let no_schedules = WhichSchedules::Named(&[]);
-            if let Ok(fetched) = queue_schedules.queue.fetch_schedules(no_schedules, Extent::Brief).await {
-                self.observe(&mut state.clock, sent, fetched.now_us);
+            if let Ok(fetched) = queue_schedules.queue.fetch_schedules(no_schedules, ScheduleParts::Brief).await {
+                self.observe(&mut state.clock, sent_at, fetched.now_us);
             }
         }
     }
@@ -191,7 +191,7 @@ impl Scheduler {
         let mut outage_log = OutageLog::new("schedules can't be ticked", "schedules are ticked again");
         loop {
             let name = self.timers.next().await;
-            while running_tasks.len() >= MAX_CONCURRENT {
+            while running_tasks.len() >= MAX_CONCURRENT_QUEUES {
                 // The result of a task that panicked is ignored; the other tasks go on.
                 if let Some(Ok(result)) = running_tasks.join_next().await {
                     outage_log.note_result(result);
@@ -242,7 +242,7 @@ impl Scheduler {
         queue_schedules: &QueueSchedules,
         state: &mut SchedulesState,
     ) -> Result<Option<Duration>> {
-        for _ in 0..MAX_CALLS {
+        for _ in 0..MAX_CALLS_PER_TURN {
             let outdated_schedules = mem::take(&mut *queue_schedules.outdated.lock());
             if outdated_schedules != OutdatedSchedules::None
                 && let Err(error) = self.read(&queue_schedules.queue, state, &outdated_schedules).await
@@ -263,18 +263,18 @@ impl Scheduler {
                 self.searches.add(state.request_searches(queue_schedules.queue.name()));
                 return Ok(Some(state.pause().unwrap_or(CHECK_ALL_EVERY)));
             }
-            let sent = Instant::now();
+            let sent_at = Instant::now();
             match queue_schedules.queue.tick(&plans).await {
                 Ok((now_us, outcomes)) => {
                     let planned_ticks: Vec<_> = plans
                         .iter()
                         .map(|plan| (plan.schedule.name.clone(), plan.due.posts.len(), plan.due.newest))
                         .collect();
-                    self.observe(&mut state.clock, sent, now_us);
+                    self.observe(&mut state.clock, sent_at, now_us);
                     for ((schedule, planned_ticks, newest), outcome) in planned_ticks.into_iter().zip(outcomes) {
                         self.count_ticks(&outcome, planned_ticks, newest, now_us);
-                        let has_changed = state.apply(&schedule, planned_ticks, &outcome);
-                        queue_schedules.outdated.lock().add(has_changed);
+                        let changed_schedules = state.apply(&schedule, planned_ticks, &outcome);
+                        queue_schedules.outdated.lock().add(changed_schedules);
                     }
                 }
                 Err(Error::OutOfMemory) => {
@@ -305,9 +305,9 @@ impl Scheduler {
                 }
                 OutdatedSchedules::All => WhichSchedules::After(&last_name, limits::MAX_SCHEDULES),
             };
-            let sent = Instant::now();
-            let fetched_schedules = queue.fetch_schedules(which_schedules, Extent::Brief).await?;
-            self.observe(&mut state.clock, sent, fetched_schedules.now_us);
+            let sent_at = Instant::now();
+            let fetched_schedules = queue.fetch_schedules(which_schedules, ScheduleParts::Brief).await?;
+            self.observe(&mut state.clock, sent_at, fetched_schedules.now_us);
             let known_rules = Arc::clone(&known_rules);
             let loaded_schedules = self.calculations.run(move || fetched_schedules.decode(&known_rules)).await?;
             last_name = loaded_schedules.last_name.unwrap_or_default();

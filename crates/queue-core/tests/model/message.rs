@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{schedules::PostedBy, settings::Backoff};
 
 /// The model's name for the id of a message: n for the n-th message that was ever posted.
-pub(crate) type Number = usize;
+pub(crate) type MessageNumber = usize;
 /// The model's name for the token of a lease: n for the leases of the n-th lease call.
 pub(crate) type LeaseCall = usize;
 /// An instant, in milliseconds since 1970.
@@ -128,12 +128,12 @@ impl Run {
     }
 
     pub(crate) fn visibility(&self) -> u64 {
-        self.visibility.unwrap_or(DEFAULT_VISIBILITY)
+        self.visibility.unwrap_or(DEFAULT_VISIBILITY_TIMEOUT)
     }
 }
 
 /// The visibility timeout of a run that stores none.
-pub(crate) const DEFAULT_VISIBILITY: u64 = 30_000;
+pub(crate) const DEFAULT_VISIBILITY_TIMEOUT: u64 = 30_000;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Lease {
@@ -146,20 +146,20 @@ pub(crate) enum Lease {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Settled {
-    pub(crate) action: Kind,
-    pub(crate) became: Became,
+    pub(crate) action: SettlementKind,
+    pub(crate) requeued_state: RequeuedState,
     pub(crate) call: LeaseCall,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Became {
+pub(crate) enum RequeuedState {
     Delayed,
     Waiting,
 }
 
 /// The kinds of settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum SettlementKind {
     Complete,
     Fail,
     FailForGood,
@@ -177,14 +177,14 @@ pub(crate) struct AttemptError {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
-    pub(crate) end: End,
+    pub(crate) end: OutcomeKind,
     pub(crate) at: Instant,
     /// The result or the error, as JSON.
     pub(crate) json: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum OutcomeKind {
     Completed,
     /// An attempt failed, and no attempt is left.
     AttemptFailed,
@@ -207,7 +207,7 @@ impl Message {
 
     /// The number of attempts that have completed or failed.
     pub(crate) fn attempts_made(&self) -> u32 {
-        let ended_by_an_attempt = self.outcome.as_ref().is_some_and(|outcome| outcome.end != End::Failed);
+        let ended_by_an_attempt = self.outcome.as_ref().is_some_and(|outcome| outcome.end != OutcomeKind::Failed);
         self.run_so_far().attempts + u32::from(ended_by_an_attempt)
     }
 }
