@@ -155,8 +155,8 @@ impl EventListener {
     async fn catch_up(&mut self, last: EventId) -> Result<Option<Events>> {
         // The semaphore is never closed.
         let _permit = Arc::clone(&self.read_limit).acquire_owned().await;
-        // The new receiver has every update that the reader sends from now on, so no event is missed between this read and the
-        // updates.
+        // The new receiver gets every update that the reader sends from now on, so no event is missed between the following read of the
+        // log and the updates.
         let updates = self.updates.resubscribe();
         if let Some(batch) = self.queue.events_after(last, MAX_READ_BYTES).await? {
             self.updates = updates;

@@ -13,7 +13,7 @@ use crate::{
 
 /// The maximum number of times that the groups are read; a read counts only if nothing changes during it.
 const MAX_READS: usize = 5;
-/// The number of runs that one call reads.
+/// The number of values of the key `runs` that one call reads.
 const RUNS_PER_CALL: usize = 500;
 /// The length of a message's position in its group.
 const POSITION_LENGTH: usize = 22;
@@ -225,12 +225,12 @@ fn position_in_member(member: &str) -> &str {
     member.split('\t').nth(1).unwrap_or_default()
 }
 
-/// Returns the id at the end of a position.
+/// Returns the message's id, which is the end of its position in the group.
 fn id_in_position(position: impl AsRef<str>) -> String {
     position.as_ref().get(8..POSITION_LENGTH).unwrap_or_default().to_owned()
 }
 
-/// Returns the group in the options of a message.
+/// Returns the group that the options of a message name.
 fn group_in_options(options: &str) -> Option<String> {
     options.split('\t').find_map(|field| field.strip_prefix('g')).map(str::to_owned)
 }

@@ -103,8 +103,8 @@ impl Queue {
             call.push(setting);
             call.push(value);
         }
-        let declared: Option<(String, bool, String)> = self.call(&scripts::DECLARE, call).await?;
-        Ok(declared.map(|(epoch, was_created, obstacle)| {
+        let declare_reply: Option<(String, bool, String)> = self.call(&scripts::DECLARE, call).await?;
+        Ok(declare_reply.map(|(epoch, was_created, obstacle)| {
             let conflict = (!obstacle.is_empty()).then(|| InvalidSetting::exclusive_with_groups(&obstacle));
             Declaration { epoch, was_created, conflict }
         }))

@@ -271,9 +271,9 @@ fn decode_delivery(
     options: Option<Vec<u8>>,
     run: Option<Vec<u8>>,
 ) -> Result<(PostedRecord, Run), MalformedPart> {
-    let text = |bytes| String::from_utf8(bytes).map_err(|_| MalformedPart("options or run"));
+    let decode_text = |bytes| String::from_utf8(bytes).map_err(|_| MalformedPart("options or run"));
     let mut posted_record = PostedRecord::decode(record)?;
-    options.map(|bytes| posted_record.decode_options(&text(bytes)?)).transpose()?;
-    let run = run.map(|bytes| Run::decode(&text(bytes)?)).transpose()?.unwrap_or_default();
+    options.map(|bytes| posted_record.decode_options(&decode_text(bytes)?)).transpose()?;
+    let run = run.map(|bytes| Run::decode(&decode_text(bytes)?)).transpose()?.unwrap_or_default();
     Ok((posted_record, run))
 }

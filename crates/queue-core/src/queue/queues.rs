@@ -334,12 +334,12 @@ mod tests {
             (&["b", "ab", "abcd*", "abc"], "abc", &["abc", "abcd*"]),
             (&["b*"], "a", &[]),
         ] {
-            let patterns: Vec<QueuePattern> = patterns.iter().map(|text| text.parse().unwrap()).collect();
-            let text = |range: &NameRange<'_>| match range.kind {
+            let patterns: Vec<QueuePattern> = patterns.iter().map(|range_text| range_text.parse().unwrap()).collect();
+            let range_text = |range: &NameRange<'_>| match range.kind {
                 RangeKind::WithPrefix => format!("{}*", range.start),
                 RangeKind::Exact => range.start.to_owned(),
             };
-            let ranges: Vec<String> = NameRange::of(&patterns, prefix).iter().map(text).collect();
+            let ranges: Vec<String> = NameRange::of(&patterns, prefix).iter().map(range_text).collect();
             assert_eq!(ranges, expected, "{patterns:?} {prefix}");
         }
     }

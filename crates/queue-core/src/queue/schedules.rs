@@ -209,7 +209,8 @@ impl Queue {
                 let loaded_schedules = fetched_schedules.decode(&KnownRules::new());
                 let now = loaded_schedules.now();
                 let Some((stored, _)) = loaded_schedules.into_single()? else { return Ok::<_, Error>(None) };
-                let next_tick = if stored.has_ended() { None } else { stored.rule.next_after(stored.floor(now)) };
+                let next_tick =
+                    if stored.has_ended() { None } else { stored.rule.next_after(stored.next_tick_bound(now)) };
                 Ok(Some((stored.revision, next_tick)))
             };
             let Some((revision, next_tick)) = self.calculations.run(find_next_tick).await?? else { return Ok(false) };
@@ -306,7 +307,7 @@ impl Definition {
             });
         };
         if *known_schedule.rule != self.rule || !are_messages_equal(&message, &self.encoded_schedule.message) {
-            let next_tick = self.next_tick_after(known_schedule.floor(now))?;
+            let next_tick = self.next_tick_after(known_schedule.next_tick_bound(now))?;
             let known_revision = Some(known_schedule.revision);
             return Ok(PutStep::Store { known_revision, revision: new_revision(), next_tick });
         }
@@ -353,8 +354,8 @@ fn next_ticks(stored: &StoredSchedule, now: Timestamp) -> Vec<Timestamp> {
     let Some(next) = stored.next else { return Vec::new() };
     let runs_left = stored.rule.max_runs.map_or(u64::MAX, |max| max.unsigned_abs().saturating_sub(stored.runs));
     let count = SHOWN_TICKS.min(usize::try_from(runs_left).unwrap_or(SHOWN_TICKS));
-    let just_before = Timestamp::from_millis(next.as_millis().saturating_sub(1));
-    stored.rule.ticks_after(just_before.max(now), count)
+    let just_before_next = Timestamp::from_millis(next.as_millis().saturating_sub(1));
+    stored.rule.ticks_after(just_before_next.max(now), count)
 }
 
 /// The error for a rule that never has a tick.

@@ -84,8 +84,12 @@ impl Queue {
         max_posts: usize,
     ) -> Result<Vec<(ScheduleName, TickOutcome)>> {
         let plans = known.schedules().filter_map(|schedule| {
-            let known = schedule.next?;
-            Some(Plan { schedule, known, due: schedule.rule.plan_due_ticks(known, now)?.with_at_most(max_posts) })
+            let known_tick = schedule.next?;
+            Some(Plan {
+                schedule,
+                known: known_tick,
+                due: schedule.rule.plan_due_ticks(known_tick, now)?.with_at_most(max_posts),
+            })
         });
         let plans: Vec<Plan<'_>> = plans.collect();
         if plans.is_empty() {
@@ -102,8 +106,8 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::OtherLayout`].
     #[doc(hidden)]
     pub async fn tick_due(&self) -> Result<usize> {
-        let known = self.read_schedules_to_tick().await?;
-        let ticked = self.tick_known(&known, known.0.now(), 1).await?;
+        let known_schedules = self.read_schedules_to_tick().await?;
+        let ticked = self.tick_known(&known_schedules, known_schedules.0.now(), 1).await?;
         Ok(ticked.iter().filter_map(|(_, ticked)| ticked.posted).sum())
     }
 
@@ -128,10 +132,10 @@ impl Queue {
         let outcomes = answer.split_off(answer.len().min(1));
         let (now_us,): (u64,) = reply::decode(Value::Array(answer))?;
         let outcomes = outcomes.chunks_exact(4).map(|four| {
-            let (posted, left_out, revision, next): (i64, usize, String, String) =
+            let (posted, left_out, revision, next_tick): (i64, usize, String, String) =
                 reply::decode(Value::Array(four.to_vec()))?;
-            let next = next.parse().ok().map(Timestamp::from_millis);
-            Ok(TickOutcome { posted: usize::try_from(posted).ok(), left_out, revision, next })
+            let next_tick = next_tick.parse().ok().map(Timestamp::from_millis);
+            Ok(TickOutcome { posted: usize::try_from(posted).ok(), left_out, revision, next: next_tick })
         });
         let outcomes: Vec<TickOutcome> = outcomes.collect::<Result<_>>()?;
         if outcomes.len() != plans.len() {

@@ -196,7 +196,7 @@ mod tests {
         calls.count_call("enqueue", ms(1), Some(&CallError::StaleEpoch));
         calls.count_call("enqueue", ms(1), Some(&CallError::Failed(Error::OutOfMemory)));
         calls.count_call("enqueue", ms(1), Some(&CallError::Failed(Error::NotPermitted("hset".into()))));
-        let text = metrics_page(&calls);
+        let page_text = metrics_page(&calls);
         for line in [
             "drover_redis_call_duration_seconds_bucket{script=\"enqueue\",le=\"0.001\"} 5",
             "drover_redis_call_failures_total{script=\"enqueue\",reason=\"unavailable\"} 0",
@@ -204,9 +204,9 @@ mod tests {
             "drover_redis_call_failures_total{script=\"enqueue\",reason=\"out_of_memory\"} 1",
             "drover_redis_call_failures_total{script=\"enqueue\",reason=\"unexpected\"} 0",
         ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+            assert!(page_text.lines().any(|found| found == line), "{line} is not in {page_text}");
         }
-        assert!(!text.contains("quota"), "the script quota was never called");
+        assert!(!page_text.contains("quota"), "the script quota was never called");
         assert!(calls.calls_of_script(scripts::QUOTA).is_some() && calls.calls_of_script(COMMAND_LABEL).is_some());
     }
 }

@@ -162,8 +162,8 @@ impl Redis {
         if confirmations < self.replicas {
             // If too few replicas confirm, the replicas may follow another primary.
             self.shared.topology.note_failure();
-            let text = format!("{confirmations} of {} replicas have confirmed in time", self.replicas);
-            let error = CallError::Failed(Error::Unavailable(text));
+            let error_text = format!("{confirmations} of {} replicas have confirmed in time", self.replicas);
+            let error = CallError::Failed(Error::Unavailable(error_text));
             self.shared.calls.count_failure(script.name, &error);
             return Err(error);
         }

@@ -127,7 +127,7 @@ impl Node {
             }
         });
         let answer = within_time.await.unwrap_or_else(|_| {
-            let text = match (generation, &self.endpoint().tls) {
+            let error_text = match (generation, &self.endpoint().tls) {
                 (Some(_), _) => format!("no answer within {time_limit:?}"),
                 (None, None) => format!("no connection within {time_limit:?}"),
                 // A server without TLS takes the handshake for the start of a command, and waits for the rest.
@@ -137,7 +137,7 @@ impl Node {
                     )
                 }
             };
-            Err(SendError::Failed(CallError::Failed(Error::Unavailable(text))))
+            Err(SendError::Failed(CallError::Failed(Error::Unavailable(error_text))))
         });
         if let (Err(error), Some(generation)) = (&answer, generation)
             && error.breaks_connection()

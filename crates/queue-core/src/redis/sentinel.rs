@@ -117,8 +117,8 @@ impl Sentinels {
             match timeout(PING_EVERY, messages.next()).await {
                 Ok(Some(message)) => {
                     // Sentinels may watch other primaries too.
-                    let text = String::from_utf8_lossy(message.get_payload_bytes());
-                    if text.split_whitespace().any(|word| word == self.service) {
+                    let announcement = String::from_utf8_lossy(message.get_payload_bytes());
+                    if announcement.split_whitespace().any(|word| word == self.service) {
                         announced();
                     }
                 }
@@ -154,8 +154,8 @@ mod tests {
         let answer = |port, config_epoch| SentinelAnswer { address: Address::Tcp("h".into(), port), config_epoch };
         let (earlier, later) = (answer(1, 4), answer(2, 5));
         assert_eq!(latest_answer(vec![earlier.clone(), later.clone(), earlier.clone()], 3, 0), Some(later.clone()));
-        let text = "one Sentinel may announce a new primary";
-        assert_eq!(latest_answer(vec![later.clone()], 3, 4), Some(later.clone()), "{text}");
+        let failure_text = "one Sentinel may announce a new primary";
+        assert_eq!(latest_answer(vec![later.clone()], 3, 4), Some(later.clone()), "{failure_text}");
         assert_eq!(latest_answer(vec![later.clone()], 3, 5), Some(later));
         assert_eq!(latest_answer(vec![earlier.clone()], 3, 5), None);
         assert_eq!(latest_answer(vec![earlier.clone(), earlier.clone()], 3, 5), Some(earlier), "the Sentinels are new");

@@ -209,14 +209,14 @@ mod tests {
 
     /// An INFO reply as servers write it: sections with headings, fields with a common prefix, CRLF.
     fn info(version: &str, role: &str, policy: &str, aof_enabled: u8) -> String {
-        let text = format!(
+        let info_text = format!(
             "# Server\n{version}\nredis_git_sha1:00000000\nredis_mode:standalone\n\n\
              # Memory\nmaxmemory:0\nmaxmemory_human:0B\nmaxmemory_policy:{policy}\n\n\
              # Persistence\nloading:0\nrdb_last_bgsave_status:ok\nrdb_saves:0\naof_enabled:{aof_enabled}\n\
              aof_rewrite_in_progress:0\n\n\
              # Replication\nrole:{role}\nconnected_slaves:0\n"
         );
-        text.replace('\n', "\r\n")
+        info_text.replace('\n', "\r\n")
     }
 
     fn dangers_of_version(version: &str) -> Vec<Danger> {

@@ -193,8 +193,8 @@ fn last_days_of_week(field: &str) -> Option<String> {
 
 impl PartialSchema for CronPattern {
     fn schema() -> RefOr<Schema> {
-        let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(MAX_BYTES));
-        text.examples(["30 9 * * mon-fri", "@daily"]).into()
+        let text_schema = ObjectBuilder::new().schema_type(Type::String).max_length(Some(MAX_BYTES));
+        text_schema.examples(["30 9 * * mon-fri", "@daily"]).into()
     }
 }
 

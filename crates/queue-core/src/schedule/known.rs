@@ -126,7 +126,7 @@ impl SchedulesState {
             let is_missing = matches!(known_schedule.ticks, FoundTicks::Nothing)
                 && !known_schedule.is_ready()
                 && !known_schedule.is_refused(instant);
-            let next = known_schedule.schedule.next.filter(|_| is_missing)?;
+            let next_tick = known_schedule.schedule.next.filter(|_| is_missing)?;
             known_schedule.ticks = FoundTicks::SearchRequested;
             let StoredSchedule { name, revision, rule, .. } = &known_schedule.schedule;
             Some(Search {
@@ -134,7 +134,7 @@ impl SchedulesState {
                 schedule: name.clone(),
                 revision: revision.clone(),
                 rule: Arc::clone(rule),
-                next,
+                next: next_tick,
                 now,
             })
         });

@@ -61,8 +61,8 @@ impl MatchingTimes {
     pub(super) fn first_match_after(&self, local: DateTime) -> Option<DateTime> {
         #[cfg(test)]
         searches::count();
-        let from = whole_second(local).checked_add(1.second()).ok()?;
-        let (date, time) = (from.date(), from.time());
+        let search_start = whole_second(local).checked_add(1.second()).ok()?;
+        let (date, time) = (search_start.date(), search_start.time());
         if self.matching_days(date.year(), date.month()) & bit(date.day()) != 0
             && let Some(time) = self.first_time_from(time)
         {
@@ -85,8 +85,8 @@ impl MatchingTimes {
         #[cfg(test)]
         searches::count();
         let whole_local = whole_second(local);
-        let until = if whole_local < local { whole_local } else { whole_local.checked_sub(1.second()).ok()? };
-        let (date, time) = (until.date(), until.time());
+        let search_end = if whole_local < local { whole_local } else { whole_local.checked_sub(1.second()).ok()? };
+        let (date, time) = (search_end.date(), search_end.time());
         if self.matching_days(date.year(), date.month()) & bit(date.day()) != 0
             && let Some(time) = self.last_time_until(time)
         {
@@ -233,12 +233,12 @@ mod tests {
             let cron = parse(&format!("{second} {minute} {hour} {day} {month} {weekday}"));
             let times = MatchingTimes::of(&cron.pattern).unwrap();
             let local = datetime(1_990, 1, 1, 0, 0, 0, 0).checked_add(secs.seconds().nanoseconds(nanos)).unwrap();
-            let within = |found: &DateTime| (LAST_YEAR_BEFORE + 1..END_YEAR).contains(&found.year());
-            let next = cron.find_next_occurrence(&whole_second(local), false).ok().filter(within);
-            prop_assert_eq!(times.first_match_after(local), next);
-            let whole = whole_second(local);
-            let last = cron.find_previous_occurrence(&whole, whole < local).ok().filter(within);
-            prop_assert_eq!(times.last_match_before(local), last);
+            let is_within_years = |found: &DateTime| (LAST_YEAR_BEFORE + 1..END_YEAR).contains(&found.year());
+            let next_match = cron.find_next_occurrence(&whole_second(local), false).ok().filter(is_within_years);
+            prop_assert_eq!(times.first_match_after(local), next_match);
+            let whole_local = whole_second(local);
+            let last_match = cron.find_previous_occurrence(&whole_local, whole_local < local).ok().filter(is_within_years);
+            prop_assert_eq!(times.last_match_before(local), last_match);
         }
     }
 

@@ -203,8 +203,8 @@ impl DueTicks {
     pub(crate) fn with_at_most(mut self, max_posts: usize) -> Self {
         let Some(rest) = self.posts.get(max_posts).copied() else { return self };
         self.posts.truncate(max_posts);
-        let newest = self.posts.last().copied().unwrap_or(self.newest);
-        Self { newest, valid_until: None, posts: self.posts, next: Some(rest) }
+        let newest_tick = self.posts.last().copied().unwrap_or(self.newest);
+        Self { newest: newest_tick, valid_until: None, posts: self.posts, next: Some(rest) }
     }
 }
 

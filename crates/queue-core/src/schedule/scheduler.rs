@@ -322,8 +322,8 @@ impl Scheduler {
                 };
                 let is_orphaned = schedule.is_declared && !queue.declares_schedule(&schedule.name);
                 if is_orphaned && !state.has(&schedule.name) {
-                    let text = "the configuration no longer declares a schedule: it stays until it is deleted";
-                    info!(queue = %queue.name(), schedule = %schedule.name, "{text}");
+                    let notice = "the configuration no longer declares a schedule: it stays until it is deleted";
+                    info!(queue = %queue.name(), schedule = %schedule.name, "{notice}");
                 }
                 found_schedules.push(schedule);
             }

@@ -79,7 +79,7 @@ impl StoredSchedule {
 
     /// Returns the instant after which the next tick must be: now, or the newest posted tick if Redis's clock has stepped back before
     /// that tick.
-    pub(crate) fn floor(&self, now: Timestamp) -> Timestamp {
+    pub(crate) fn next_tick_bound(&self, now: Timestamp) -> Timestamp {
         self.last_at.map_or(now, |last| last.max(now))
     }
 }

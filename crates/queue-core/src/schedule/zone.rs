@@ -127,8 +127,8 @@ impl Zone {
     /// time is the end of that hour plus `shift` seconds, because all local times of the hour have had their first instants.
     fn latest_local(&self, instant: Timestamp, shift: i64) -> DateTime {
         let local = self.0.to_datetime(instant);
-        let just_after = Timestamp::from_second(instant.as_second() + 1).unwrap_or(instant);
-        let Some(change) = self.0.preceding(just_after).next() else { return local };
+        let next_second = Timestamp::from_second(instant.as_second() + 1).unwrap_or(instant);
+        let Some(change) = self.0.preceding(next_second).next() else { return local };
         let last_before = Timestamp::from_second(change.timestamp().as_second() - 1).unwrap_or(instant);
         local.max(plus_seconds(self.0.to_datetime(last_before), 1 + shift))
     }
@@ -176,8 +176,8 @@ impl TryFrom<String> for Zone {
 
 impl PartialSchema for Zone {
     fn schema() -> RefOr<Schema> {
-        let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(64));
-        text.examples(["Europe/Berlin"]).into()
+        let text_schema = ObjectBuilder::new().schema_type(Type::String).max_length(Some(64));
+        text_schema.examples(["Europe/Berlin"]).into()
     }
 }
 

@@ -545,10 +545,10 @@ async fn schedule_with_a_group_and_an_exclusive_queue_exclude_each_other() {
 #[tokio::test]
 async fn declared_setting_or_schedule_that_contradicts_the_queue_is_left_out_and_the_rest_is_applied() {
     let fixture = TestQueue::new();
-    let start = |declared: Value| {
-        let declared: DeclaredSettings = serde_json::from_value(declared).unwrap();
-        declared.validate().unwrap();
-        Queues::new(Redis::new(&fixture.redis.url(), TIME_LIMIT).unwrap(), declared)
+    let start = |declared_settings: Value| {
+        let declared_settings: DeclaredSettings = serde_json::from_value(declared_settings).unwrap();
+        declared_settings.validate().unwrap();
+        Queues::new(Redis::new(&fixture.redis.url(), TIME_LIMIT).unwrap(), declared_settings)
     };
     let settings = async || json!(fixture.queue.status().await.unwrap().unwrap().settings);
     fixture.put("s", with_group(1)).await;
@@ -577,8 +577,8 @@ async fn declared_setting_or_schedule_that_contradicts_the_queue_is_left_out_and
         json!({"q": {"exclusive": true, "schedules": {"s": with_group(1)}}}),
         json!({"*": {"exclusive": {"parallel": 2}}, "q": {"schedules": {"s": with_group(1)}}}),
     ] {
-        let declared: DeclaredSettings = serde_json::from_value(contradiction).unwrap();
-        assert_eq!(declared.validate().unwrap_err().1.setting, "schedules.s.message.group");
+        let declared_settings: DeclaredSettings = serde_json::from_value(contradiction).unwrap();
+        assert_eq!(declared_settings.validate().unwrap_err().1.setting, "schedules.s.message.group");
     }
 }
 

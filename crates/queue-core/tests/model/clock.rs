@@ -59,8 +59,8 @@ impl TestQueue {
         while self.runtime.block_on(self.queue.maintain()).unwrap().is_some_and(|pause| pause.is_zero()) {}
     }
 
-    fn settle(&self, leased: Leased, action: &Action) {
-        let settlements: Vec<Settlement> = leased
+    fn settle(&self, lease_reply: Leased, action: &Action) {
+        let settlements: Vec<Settlement> = lease_reply
             .deliveries
             .into_iter()
             .map(|delivery| Settlement { lease: delivery.lease, action: action.clone() })
@@ -162,10 +162,10 @@ fn retention_by_count_continues_after_a_clock_step() {
         let consumer = ConsumerId::issue();
         let finish_twenty_messages = |fixture: &mut TestQueue| {
             fixture.post(20);
-            let leased = fixture.lease(&consumer, 10);
-            fixture.settle(leased, &Action::Complete(to_raw_value("done").unwrap()));
-            let leased = fixture.lease(&consumer, 10);
-            fixture.settle(leased, &Action::Fail(queue_core::Failure::new("x", "y")));
+            let lease_reply = fixture.lease(&consumer, 10);
+            fixture.settle(lease_reply, &Action::Complete(to_raw_value("done").unwrap()));
+            let lease_reply = fixture.lease(&consumer, 10);
+            fixture.settle(lease_reply, &Action::Fail(queue_core::Failure::new("x", "y")));
             fixture.advance_clock(100);
             fixture.maintain();
         };
@@ -257,8 +257,8 @@ fn retention_by_age_continues_behind_messages_that_finished_before_the_clock_ste
             while count > 0 {
                 let batch_size = count.min(1_000);
                 fixture.post(batch_size);
-                let leased = fixture.lease(&consumer, batch_size);
-                fixture.settle(leased, &Action::Complete(to_raw_value("done").unwrap()));
+                let lease_reply = fixture.lease(&consumer, batch_size);
+                fixture.settle(lease_reply, &Action::Complete(to_raw_value("done").unwrap()));
                 count -= batch_size;
             }
         };
@@ -277,8 +277,8 @@ fn retry_and_purge_of_dead_letters_end_and_exclude_later_failures() {
     let mut fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
     let consumer = ConsumerId::issue();
     let fail_ready_messages = |fixture: &TestQueue| {
-        let leased = fixture.lease(&consumer, 1_000);
-        fixture.settle(leased, &Action::Fail(queue_core::Failure::new("x", "y")));
+        let lease_reply = fixture.lease(&consumer, 1_000);
+        fixture.settle(lease_reply, &Action::Fail(queue_core::Failure::new("x", "y")));
     };
     fixture.post(900);
     fail_ready_messages(&fixture);
@@ -290,7 +290,7 @@ fn retry_and_purge_of_dead_letters_end_and_exclude_later_failures() {
             let messages = vec![NewMessage::new(to_raw_value(&n).unwrap())];
             fixture.queue.enqueue(messages).await.unwrap();
             let request = LeaseRequest::new(consumer.clone(), 100);
-            let leased = fixture.queue.lease(&request).await.unwrap();
+            let lease_reply = fixture.queue.lease(&request).await.unwrap();
             // The clock advances, so that no message fails at the instant at which the retry began.
             raw_redis::cmd("INCRBY").arg("drover:{q}:clock").arg(1_000).exec(&mut clock_connection).unwrap();
             let action = Action::Fail(queue_core::Failure::new("x", "y"));
@@ -298,7 +298,7 @@ fn retry_and_purge_of_dead_letters_end_and_exclude_later_failures() {
                 |delivery: queue_core::Delivery| Settlement { lease: delivery.lease, action: action.clone() };
             fixture
                 .queue
-                .settle(&leased.deliveries.into_iter().map(failing_settlement).collect::<Vec<_>>())
+                .settle(&lease_reply.deliveries.into_iter().map(failing_settlement).collect::<Vec<_>>())
                 .await
                 .unwrap();
         }

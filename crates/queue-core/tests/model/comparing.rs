@@ -122,9 +122,8 @@ impl QueueAndModel {
 
     /// The instant (ms) for which all idle consumers have a timer.
     pub(crate) fn idle_consumers_timer(&mut self) -> Option<u64> {
-        let idle_consumers_timer: Reply =
-            redis::cmd("HGET").arg("drover:{q}:meta").arg("watch").query(&mut self.raw).unwrap();
-        redis::from_redis_value(idle_consumers_timer).unwrap_or_default()
+        let timer: Reply = redis::cmd("HGET").arg("drover:{q}:meta").arg("watch").query(&mut self.raw).unwrap();
+        redis::from_redis_value(timer).unwrap_or_default()
     }
 
     /// Compares every message that was ever posted, by Drover's id and by its own id.

@@ -30,16 +30,15 @@ impl QueueAndModel {
         for (number, delivery) in model_lease.taken.iter().zip(&real_lease.deliveries) {
             self.learn_token(*number, call, request.consumer, delivery.lease.clone());
         }
-        // All idle consumers have a timer for `idle_consumers_timer`, so an answer may name it as the time of the next call.
-        let idle_consumers_timer =
-            self.idle_consumers_timer().filter(|idle_consumers_timer| *idle_consumers_timer > self.model.now());
+        // All idle consumers have a timer for the instant `watch`, so an answer may name this instant as the time of the next call.
+        let timer = self.idle_consumers_timer().filter(|timer| *timer > self.model.now());
         let next_call = model_lease
             .next_call
             .into_iter()
-            .chain(idle_consumers_timer)
+            .chain(timer)
             .min()
             .filter(|_| model_lease.has_next_call && !self.rechecks_lost_leases);
-        let next_call = json!(next_call.map(|next_call| self.model.micros_until(next_call)));
+        let next_call = json!(next_call.map(|instant| self.model.micros_until(instant)));
         let model_answer = json!({"leased": model_lease.answer, "call_again_in": next_call});
         Ok((show_leased(&real_lease), model_answer))
     }

@@ -54,18 +54,18 @@ impl Model {
             let run = message.run.as_mut().expect("an active message has a run");
             let run_start = run.started.unwrap_or(now).min(now);
             let wanted_deadline = now + run.visibility().max(run.extension.unwrap_or(0));
-            let latest = earlier_instant(
+            let latest_end = earlier_instant(
                 wanted_deadline,
                 timeout.map(|timeout| run_start + timeout + Queue::RUN_TIMEOUT_GRACE.get()),
             );
-            if deadline > latest || run.started != Some(run_start) {
+            if deadline > latest_end || run.started != Some(run_start) {
                 run.started = Some(run_start);
-                message.state = State::ActiveUntil(latest.min(deadline));
+                message.state = State::ActiveUntil(latest_end.min(deadline));
             }
         }
-        let latest = now + self.settings.visibility_timeout;
+        let latest_end = now + self.settings.visibility_timeout;
         if let Some(owner) = &mut self.owner {
-            owner.until = owner.until.min(latest);
+            owner.until = owner.until.min(latest_end);
         }
     }
 
@@ -194,7 +194,8 @@ impl Model {
         }
     }
 
-    /// Puts messages at the head in the order of posting, and at the tail in the order in which they were requeued.
+    /// Puts requeued messages into the waiting list: at its head in the order of posting, and at its tail in the order in which they
+    /// were requeued.
     pub(crate) fn requeue(&mut self, requeues: Requeues) {
         self.log_events(requeues.events);
         self.requeue_at_head(requeues.head);

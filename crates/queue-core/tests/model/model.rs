@@ -40,8 +40,8 @@ pub(crate) struct Model {
     pub(crate) turns: VecDeque<Group>,
     /// The last message that was stored.
     pub(crate) last: Option<MessageNumber>,
-    /// Ready messages of priority 0, in order. A message that leaves the middle of the list keeps its entry until the entry
-    /// reaches the head. A message that becomes ready again before that takes its old position.
+    /// Ready messages of priority 0, in order. A message that leaves the middle of the list keeps its entry until the entry reaches the
+    /// head. A message that becomes ready again while its entry is in the list takes its old position.
     pub(crate) waiting_list: Vec<MessageNumber>,
     /// Completed messages, in the order of completion. An erased message keeps its entry until trimming reaches the entry.
     pub(crate) completed: Vec<MessageNumber>,
@@ -57,7 +57,7 @@ pub(crate) struct Model {
     pub(crate) requests: BTreeMap<u8, KeyedRequest>,
     pub(crate) sticky: BTreeMap<u8, StickySignal>,
     pub(crate) schedules: Schedules,
-    /// The schedules as each process that ticks knows them.
+    /// The schedules as each process that posts ticks knows them.
     pub(crate) known_schedules: BTreeMap<u8, Schedules>,
     /// The number of definitions of schedules that were ever stored.
     pub(crate) definitions: usize,

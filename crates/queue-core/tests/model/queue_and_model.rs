@@ -131,17 +131,17 @@ impl QueueAndModel {
     /// Replaces the ids and revisions in a text of an answer by the model's names.
     pub(crate) fn translate(&self, text: &str) -> String {
         let is_in_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        let mut translated = String::with_capacity(text.len());
+        let mut translated_text = String::with_capacity(text.len());
         let mut remaining_text = text;
         while !remaining_text.is_empty() {
             let end = remaining_text.find(|c| !is_in_word(c)).unwrap_or(remaining_text.len());
             let (word, after) = remaining_text.split_at(end);
-            translated.push_str(self.names.get(word).map_or(word, String::as_str));
+            translated_text.push_str(self.names.get(word).map_or(word, String::as_str));
             let end = after.find(is_in_word).unwrap_or(after.len());
-            translated.push_str(&after[..end]);
+            translated_text.push_str(&after[..end]);
             remaining_text = &after[end..];
         }
-        translated
+        translated_text
     }
 
     pub(crate) fn translate_json(&self, answer: &Value) -> Value {

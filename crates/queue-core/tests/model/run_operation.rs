@@ -141,13 +141,10 @@ impl QueueAndModel {
             }
             Operation::Maintain => {
                 let pause = queue.maintain().await?;
-                let idle_consumers_timer =
-                    self.idle_consumers_timer().filter(|idle_consumers_timer| *idle_consumers_timer > self.model.now());
-                let next_maintenance = self.model.maintain().into_iter().chain(idle_consumers_timer).min();
-                (
-                    json!(pause.map(|pause| pause.as_micros())),
-                    json!(next_maintenance.map(|next_maintenance| self.model.micros_until(next_maintenance))),
-                )
+                let timer = self.idle_consumers_timer().filter(|timer| *timer > self.model.now());
+                let next_call = self.model.maintain().into_iter().chain(timer).min();
+                let expected_pause = next_call.map(|instant| self.model.micros_until(instant));
+                (json!(pause.map(|pause| pause.as_micros())), json!(expected_pause))
             }
             Operation::Listen => {
                 let newest_event = queue.listen().await?;

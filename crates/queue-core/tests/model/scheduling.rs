@@ -182,13 +182,13 @@ impl QueueAndModel {
 
     pub(crate) async fn tick(&mut self, tick: &Tick) -> Result<(Value, Value), String> {
         if tick.knowledge == Knowledge::Fresh {
-            let known = self.queue.read_schedules_to_tick().await.map_err(unexpected_answer)?;
-            self.known_schedules.insert(tick.process, known);
+            let known_schedules = self.queue.read_schedules_to_tick().await.map_err(unexpected_answer)?;
+            self.known_schedules.insert(tick.process, known_schedules);
             self.model.read_schedules(tick.process);
         }
-        let Some(known) = self.known_schedules.get(&tick.process) else { return Ok(NO_ANSWERS) };
+        let Some(known_schedules) = self.known_schedules.get(&tick.process) else { return Ok(NO_ANSWERS) };
         let now = Timestamp::from_millis(self.model.now_of_process(tick.ahead));
-        let outcomes = self.queue.tick_known(known, now, tick.max_posts).await.map_err(unexpected_answer)?;
+        let outcomes = self.queue.tick_known(known_schedules, now, tick.max_posts).await.map_err(unexpected_answer)?;
         let real_outcomes = outcomes.iter().map(|(schedule, ticked)| {
             json!({
                 "schedule": schedule,
