@@ -18,16 +18,16 @@ use serde_json::{json, value::to_raw_value};
 use tokio::{runtime::Runtime, task::JoinSet};
 
 /// The numbers of messages in a call: one, a typical number for a busy worker, and the maximum.
-const SIZES: [usize; 3] = [1, 100, 1_000];
+const MESSAGE_COUNTS: [usize; 3] = [1, 100, 1_000];
 
 criterion_group! {
     name = scripts;
     config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
-    targets = calls
+    targets = bench_calls
 }
 criterion_main!(scripts);
 
-fn calls(criterion: &mut Criterion) {
+fn bench_calls(criterion: &mut Criterion) {
     bench(criterion, "enqueue", |queue, size| measure_time(|| queue.enqueue(size)).0);
     bench(criterion, "post", |queue, size| measure_time(|| queue.post(size)).0);
     bench(criterion, "lease", |queue, size| {
@@ -46,7 +46,7 @@ fn calls(criterion: &mut Criterion) {
 /// Runs `call` with each size on a new Redis. `call` returns the measured time.
 fn bench(criterion: &mut Criterion, name: &str, call: impl Fn(&TestQueue, usize) -> Duration) {
     let mut group = criterion.benchmark_group(name);
-    for size in SIZES {
+    for size in MESSAGE_COUNTS {
         let queue = TestQueue::new();
         group.throughput(Throughput::Elements(size.try_into().unwrap()));
         group.bench_with_input(BenchmarkId::from_parameter(size), &size, |bencher, size| {
@@ -80,7 +80,7 @@ impl TestQueue {
     }
 
     fn enqueue(&self, size: usize) {
-        let enqueue_outcomes = self.runtime.block_on(self.queue.enqueue(vec![message(); size])).unwrap();
+        let enqueue_outcomes = self.runtime.block_on(self.queue.enqueue(vec![sample_message(); size])).unwrap();
         assert_eq!(enqueue_outcomes.len(), size);
     }
 
@@ -90,7 +90,7 @@ impl TestQueue {
             let mut posts = JoinSet::new();
             for _ in 0..size {
                 let queue = Arc::clone(&self.queue);
-                posts.spawn(async move { queue.post(message()).await });
+                posts.spawn(async move { queue.post(sample_message()).await });
             }
             let post_results = posts.join_all().await;
             assert!(post_results.iter().all(Result::is_ok));
@@ -116,7 +116,7 @@ impl TestQueue {
 }
 
 /// Makes a message with about 160 bytes of data, as in `make bench`.
-fn message() -> NewMessage {
+fn sample_message() -> NewMessage {
     let data = json!({"to": "user@example.com", "subject": "hello", "n": 1, "body": "x".repeat(100)});
     NewMessage::new(to_raw_value(&data).unwrap())
 }

@@ -143,40 +143,40 @@ impl From<RedisError> for Error {
             Some("SCHEDULES") => Self::TooManySchedules,
             Some("DENIED") => Self::Unavailable(PROTECTED_MODE.into()),
             Some(code) if !UNAVAILABLE_CODES.split(' ').any(|unavailable| unavailable == code) => {
-                Self::Unexpected(reason(&error))
+                Self::Unexpected(explain_error(&error))
             }
-            _ => Self::Unavailable(reason(&error)),
+            _ => Self::Unavailable(explain_error(&error)),
         }
     }
 }
 
-/// Whether Redis refused a command by its ACL. Inside a script the error has no code of its own.
+/// Whether Redis refused a command by its ACL. The error of a command inside a script has no code `NOPERM`, so its text is compared.
 fn lacks_a_right(error: &RedisError) -> bool {
-    // The first text is that of Redis 7.0, the second text that of later versions.
+    // Redis 7.0 sends an error that begins with the first text; later versions send the second text.
     const TEXTS_IN_SCRIPT: [&str; 2] = ["The user executing the script", "ACL failure in script"];
     let detail = error.detail().unwrap_or_default();
     error.code() == Some("NOPERM") || TEXTS_IN_SCRIPT.iter().any(|words| detail.starts_with(words))
 }
 
-/// Explains the error without the words of the client library, and says what to do.
-fn reason(error: &RedisError) -> String {
-    let words = match (error.kind(), error.code()) {
+/// Explains an error of Redis without terms of the client library, and says what to do.
+fn explain_error(error: &RedisError) -> String {
+    let explanation = match (error.kind(), error.code()) {
         (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS")) => {
             "it refused the user or the password: correct redis.username and redis.password, or those in redis.url"
         }
         (_, Some("NOAUTH")) => "it wants a password: set redis.password, or write it into redis.url",
         // Only a client that does not know that its server is part of a cluster gets a redirection as an error.
         (_, Some("MOVED" | "ASK")) => "it is a cluster: write redis+cluster:// in redis.url",
-        // Redis's own text explains the error.
+        // The text of an error with any other code comes from Redis, and explains the error.
         (_, Some(code)) => return format!("{code} {}", error.detail().unwrap_or_default()).trim_end().to_owned(),
         (ErrorKind::Parse, _) => {
             "the server at that address is not a Redis: correct the host and the port in redis.url (rediss:// if the port is for TLS)"
         }
-        // The text comes from the operating system.
+        // The text of an I/O error comes from the operating system.
         (ErrorKind::Io, _) => return error.to_string(),
         (kind, _) => return error.to_string().replace(&format!(" - {kind:?}"), ""),
     };
-    words.to_owned()
+    explanation.to_owned()
 }
 
 impl From<deadpool_redis::PoolError> for Error {

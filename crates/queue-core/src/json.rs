@@ -59,7 +59,7 @@ pub fn read_word<'de, D: Deserializer<'de>, W: FromStr + VariantNames>(deseriali
     deserializer.deserialize_str(Word(PhantomData))
 }
 
-/// The schema of an optional object. Each member is optional too; a member that is null counts as absent.
+/// The schema of an optional object, whose members are optional too; a member that is null counts as absent.
 pub(crate) fn nullable_members<T: PartialSchema>() -> Schema {
     let null_schema = || ObjectBuilder::new().schema_type(Type::Null);
     let mut schema = T::schema();

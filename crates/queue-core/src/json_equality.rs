@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-/// The depth from which on nested texts are compared byte by byte. Each level is read again, so the depth bounds the time.
+/// The nesting depth below which texts are compared byte by byte. The parser reads each nested text again at each level, so this limit
+/// bounds the time of a comparison.
 const MAX_DEPTH: usize = 32;
 
 /// Whether two valid JSON texts have the same meaning. If an object has a member twice, the last one counts.
@@ -13,7 +14,7 @@ pub(crate) fn is_equal(one: &str, other: &str) -> bool {
     is_equal_within(one.trim_ascii(), other.trim_ascii(), MAX_DEPTH)
 }
 
-/// Compares texts without white space around them, which may be nested to this depth.
+/// Compares two JSON texts that have no white space around them; below the nesting level `depth` they are compared byte by byte.
 fn is_equal_within(one: &str, other: &str, depth: usize) -> bool {
     if one == other || depth == 0 {
         return one == other;
@@ -91,8 +92,8 @@ mod tests {
         let nested = |depth: usize, inside: &str| format!("{}{inside}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(is_equal(&nested(31, "1"), &nested(31, " 1")));
         assert!(!is_equal(&nested(33, "1"), &nested(33, " 1")));
-        let deep = nested(1_000_000, "");
-        assert!(is_equal(&deep, &deep.clone()) && !is_equal(&deep, "[]"));
+        let deeply_nested = nested(1_000_000, "");
+        assert!(is_equal(&deeply_nested, &deeply_nested.clone()) && !is_equal(&deeply_nested, "[]"));
     }
 
     fn json() -> impl Strategy<Value = Value> {

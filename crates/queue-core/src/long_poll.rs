@@ -38,7 +38,7 @@ pub trait ResponseMemory: Send + Sync {
     /// then no message is leased, and the consumer gets [`Error::Overloaded`].
     fn take(&self) -> Option<usize>;
 
-    /// Frees the memory of the response again, because no message was leased.
+    /// Frees the memory that was taken for a response, because no message was leased.
     fn free(&self);
 }
 
@@ -134,7 +134,7 @@ impl LongPoll {
     }
 
     /// Leases ready messages. If no message is ready, waits for one for at most `wait`, and returns no delivery if no message has
-    /// become ready in that time. The future may be dropped at any time.
+    /// become ready in that time. The future may be dropped at any time: deliveries that were leased for it are released.
     ///
     /// # Errors
     ///
@@ -252,7 +252,7 @@ impl Driver {
                         self.hand_over(client.number, lease_result.deliveries);
                     }
                 }
-                // The queue may be created while consumers wait.
+                // A queue that does not exist may be created while consumers wait, so they keep waiting.
                 Err(Error::NoSuchQueue) => {}
                 Err(error) => {
                     if error.is_unavailable() {
@@ -260,7 +260,7 @@ impl Driver {
                     } else {
                         candidates = Some(Candidates { from: client.number + 1, ..client.candidates });
                     }
-                    self.answer(client.number, Err(error));
+                    self.answer_client(client.number, Err(error));
                 }
             }
         }
@@ -287,10 +287,10 @@ impl Driver {
 
     fn hand_over(&self, number: u64, deliveries: Vec<Delivery>) {
         let (queue, tasks) = (Arc::clone(&self.queue), self.shared.tasks.clone());
-        self.answer(number, Ok(PendingDeliveries { deliveries, queue, tasks, runtime: Handle::current() }));
+        self.answer_client(number, Ok(PendingDeliveries { deliveries, queue, tasks, runtime: Handle::current() }));
     }
 
-    fn answer(&self, number: u64, answer: Result<PendingDeliveries>) {
+    fn answer_client(&self, number: u64, answer: Result<PendingDeliveries>) {
         let waiter =
             self.shared.waiting.lock().get_mut(self.queue.name()).and_then(|clients| clients.waiters.remove(&number));
         if let Some(waiter) = waiter {
@@ -303,13 +303,13 @@ impl Driver {
     /// driver has not called `lease` yet.
     fn end_overdue_waits(&self, newest: u64) {
         let now = Instant::now();
-        let overdue: Vec<u64> = match self.shared.waiting.lock().get(self.queue.name()) {
+        let overdue_clients: Vec<u64> = match self.shared.waiting.lock().get(self.queue.name()) {
             Some(clients) => {
                 clients.waiters.range(..=newest).filter(|(_, waiter)| waiter.until <= now).map(|(n, _)| *n).collect()
             }
             None => return,
         };
-        for number in overdue {
+        for number in overdue_clients {
             self.hand_over(number, Vec::new());
         }
     }
@@ -346,11 +346,12 @@ impl ServedClient {
         match &leased.access {
             Access::All => leased.more_is_ready.then_some(Candidates { from: next_number, only: None }),
             Access::OneConsumer(Some(owner)) if *owner == self.request.consumer => {
-                // The owner may wait with several requests. If one request got no message, the other requests get none either.
+                // The owner of an exclusive queue may wait with several requests. If one of its requests got no message, its other
+                // requests get none either.
                 (!leased.deliveries.is_empty()).then(|| Candidates { from: next_number, only: Some(owner.clone()) })
             }
-            // The owner is served only once per wake-up. If another consumer is the owner afterwards, another process has leased
-            // for that consumer.
+            // The owner of an exclusive queue is served only once per wake-up. If another consumer is the owner afterwards, another
+            // process has leased for that consumer.
             Access::OneConsumer(Some(owner)) if self.candidates.only.is_none() => {
                 Some(Candidates { from: 0, only: Some(owner.clone()) })
             }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The minimum pause after a call of maintenance for one queue, unless work is left or a notification arrives.
-const MIN_INTERVAL: Duration = Duration::from_millis(250);
+const MIN_PAUSE: Duration = Duration::from_millis(250);
 /// The pause after an error, before a queue is maintained again or all keys are scanned again. A queue whose Redis is not
 /// available is maintained again after `Retry::LONGEST_PAUSE`.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ const KEEP_NAME_WITHOUT_QUEUE_FOR: Duration = Duration::from_secs(60);
 /// The interval at which all keys are scanned for queues that the index lacks.
 const SCAN_FOR_UNLISTED_EVERY: Duration = Duration::from_secs(3_600);
 /// The maximum number of queues that are maintained at a time.
-const MAX_CONCURRENT: usize = 8;
+const MAX_CONCURRENT_QUEUES: usize = 8;
 
 /// Maintains all queues, including those from which no consumer leases: it recovers lapsed leases, fails expired messages and
 /// forgets messages that are no longer kept. Maintenance also repairs the index of queues: it removes names without a queue and
@@ -59,7 +59,7 @@ pub struct Maintenance {
 
 impl Maintenance {
     /// Prepares maintenance of `queues`. [`for_all_queues`](Subscriber::for_all_queues) must have made `subscriber`, and the caller
-    /// must run `subscriber`. Returns `None` for any other subscriber.
+    /// must run `subscriber`. Returns `None` if another function made `subscriber`.
     pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
         let timers = Arc::clone(subscriber.timers()?);
         Some(Self {
@@ -89,7 +89,7 @@ impl Maintenance {
         let mut outage_log = OutageLog::new("queues can't be maintained", "queues are maintained again");
         loop {
             let queue = self.timers.next().await;
-            while running_checks.len() >= MAX_CONCURRENT {
+            while running_checks.len() >= MAX_CONCURRENT_QUEUES {
                 // A task that panicked has ended; the other tasks continue.
                 if let Some(Ok(result)) = running_checks.join_next().await {
                     outage_log.note_result(result);
@@ -122,7 +122,7 @@ impl Maintenance {
                 };
                 match result {
                     Ok(Some(Duration::ZERO)) => timers.set(queue, Duration::ZERO),
-                    Ok(Some(pause)) => timers.set(queue, pause.saturating_add(MAINTENANCE_DELAY).max(MIN_INTERVAL)),
+                    Ok(Some(pause)) => timers.set(queue, pause.saturating_add(MAINTENANCE_DELAY).max(MIN_PAUSE)),
                     Ok(None) => {}
                     Err(ref error) if error.is_unavailable() => timers.set(queue, Retry::LONGEST_PAUSE),
                     Err(_) => timers.set(queue, PAUSE_AFTER_ERROR),
@@ -135,11 +135,11 @@ impl Maintenance {
     /// Checks all queues after each new subscription, because notifications may have been missed, and at a fixed interval.
     async fn check_all_repeatedly(&self) {
         let mut connection = self.subscriber.connection();
-        let mut ticks = interval(self.check_all_every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut check_interval = interval(self.check_all_every);
+        check_interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let is_new_subscription = tokio::select! {
-                _ = ticks.tick() => false,
+                _ = check_interval.tick() => false,
                 changed = connection.changed() => {
                     // The channel stays open, because `self.subscriber` owns its sender.
                     if changed.is_err() {
@@ -168,12 +168,13 @@ impl Maintenance {
     async fn restore_names_repeatedly(&self) {
         loop {
             sleep(self.check_all_every).await;
-            // A name that could not be added is added the next time; `maintain_due` logs an outage.
+            // An error is ignored: the next call adds the missing names, and `maintain_due` logs an outage.
             let _ = self.queues.restore_used_names().await;
         }
     }
 
-    /// Scans all keys at the start, because an earlier process may have been interrupted, and then repeatedly.
+    /// Scans all keys for queues that the index lacks: at the start, because an earlier process may have been interrupted, and then
+    /// repeatedly.
     async fn scan_for_unlisted_queues(&self) {
         loop {
             // The pauses grow, because each attempt scans all servers that answer.

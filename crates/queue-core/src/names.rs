@@ -52,8 +52,8 @@ macro_rules! validated_text {
         impl utoipa::PartialSchema for $name {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
                 use utoipa::openapi::{ObjectBuilder, Type};
-                let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some($pattern));
-                text.min_length(Some(1)).max_length(Some($max)).into()
+                let text_schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some($pattern));
+                text_schema.min_length(Some(1)).max_length(Some($max)).into()
             }
         }
 

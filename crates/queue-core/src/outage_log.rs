@@ -18,7 +18,7 @@ impl OutageLog {
         Self { failure, recovery, is_logged: false }
     }
 
-    /// Takes a result of the work, and logs it if an outage begins or ends with it.
+    /// Takes a result of the repeated work, and logs an outage that begins or ends with this result.
     pub(crate) fn note_result(&mut self, result: Result<()>) {
         match result {
             Err(error) if !self.is_logged => {

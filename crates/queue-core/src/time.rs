@@ -84,10 +84,10 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 impl PartialSchema for Timestamp {
     fn schema() -> RefOr<Schema> {
-        let text = ObjectBuilder::new().schema_type(Type::String);
-        let text = text.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
-        let text = text.description(Some("By Redis's clock, in UTC with milliseconds"));
-        text.examples(["2026-11-23T11:13:13.727Z"]).into()
+        let text_schema = ObjectBuilder::new().schema_type(Type::String);
+        let text_schema = text_schema.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+        let text_schema = text_schema.description(Some("By Redis's clock, in UTC with milliseconds"));
+        text_schema.examples(["2026-11-23T11:13:13.727Z"]).into()
     }
 }
 
@@ -292,9 +292,9 @@ mod tests {
     #[test]
     fn instants_are_rfc_3339_with_milliseconds() {
         let instant = Timestamp::from_millis(1_795_424_400_000);
-        let text = serde_json::to_string(&instant).unwrap();
-        assert_eq!(text, "\"2026-11-23T09:00:00.000Z\"");
-        assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), instant);
+        let instant_json = serde_json::to_string(&instant).unwrap();
+        assert_eq!(instant_json, "\"2026-11-23T09:00:00.000Z\"");
+        assert_eq!(serde_json::from_str::<Timestamp>(&instant_json).unwrap(), instant);
         let instant_with_offset: Timestamp = serde_json::from_str("\"2026-11-23T10:00:00.0001+01:00\"").unwrap();
         assert_eq!(instant_with_offset.as_millis(), 1_795_424_400_001, "rounded up, never early");
         for bad in [

@@ -37,9 +37,9 @@ impl EventBatch {
         let mut bytes_left = bytes;
         let fitting_events = self.events[start..].iter().take_while(|event| {
             let is_first = bytes_left == bytes;
-            let fits = event.json().len() <= bytes_left;
+            let fits_in_portion = event.json().len() <= bytes_left;
             bytes_left = bytes_left.saturating_sub(event.json().len());
-            is_first || fits
+            is_first || fits_in_portion
         });
         start..start + fitting_events.count()
     }

@@ -31,7 +31,7 @@ impl FromStr for EntryId {
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let (bytes, at) = text.split_once('-').ok_or(NOT_AN_EVENT_ID)?;
-        Ok(Self { bytes: number(bytes)?, at: Timestamp::from_millis(number(at)?) })
+        Ok(Self { bytes: parse_number(bytes)?, at: Timestamp::from_millis(parse_number(at)?) })
     }
 }
 
@@ -46,14 +46,14 @@ impl FromStr for EventId {
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let (entry, nth) = text.rsplit_once('-').ok_or(NOT_AN_EVENT_ID)?;
-        Ok(Self { entry: entry.parse()?, nth: usize::try_from(number(nth)?).map_err(|_| NOT_AN_EVENT_ID)? })
+        Ok(Self { entry: entry.parse()?, nth: usize::try_from(parse_number(nth)?).map_err(|_| NOT_AN_EVENT_ID)? })
     }
 }
 
 const NOT_AN_EVENT_ID: &str = "an event's id is three numbers with hyphens between them";
 
 /// Parses a number that has only digits, and at most 15, because Lua's numbers are doubles.
-fn number(digits: &str) -> Result<u64, ParseError> {
+fn parse_number(digits: &str) -> Result<u64, ParseError> {
     if digits.is_empty() || digits.len() > 15 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(NOT_AN_EVENT_ID.into());
     }

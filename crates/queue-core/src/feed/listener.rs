@@ -29,7 +29,7 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// The maximum bytes of JSON of one portion of events; a single event may be larger.
 const PORTION_BYTES: usize = 8 * 1_024;
 /// The maximum bytes of the log that one read of a listener returns; one more entry may come with them.
-const STEP_BYTES: u64 = 4 * 1_024;
+const MAX_READ_BYTES: u64 = 4 * 1_024;
 
 /// A listener to the events of a queue.
 ///
@@ -110,7 +110,7 @@ impl EventListener {
         self.last
     }
 
-    /// Waits for the next events. The future may be dropped at any time.
+    /// Waits for the next events. The future may be dropped at any time, without losing an event.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl EventListener {
         loop {
             if let (Some(rest), Some(last)) = (self.rest.take(), self.last) {
                 match rest.upgrade() {
-                    Some(batch) => return Ok(self.hand_out(batch, last)),
+                    Some(batch) => return Ok(self.next_portion(batch, last)),
                     None => self.phase = Phase::CatchingUp,
                 }
             }
@@ -141,7 +141,7 @@ impl EventListener {
             }
             match self.updates.recv().await {
                 Ok(update) => {
-                    if let Some(received) = self.apply(update) {
+                    if let Some(received) = self.apply_update(update) {
                         return Ok(received);
                     }
                 }
@@ -155,16 +155,16 @@ impl EventListener {
     async fn catch_up(&mut self, last: EventId) -> Result<Option<Events>> {
         // The semaphore is never closed.
         let _permit = Arc::clone(&self.read_limit).acquire_owned().await;
-        // The new receiver has every update that the reader sends from now on, so no event is missed between this read and the
-        // updates.
+        // The new receiver gets every update that the reader sends from now on, so no event is missed between the following read of the
+        // log and the updates.
         let updates = self.updates.resubscribe();
-        if let Some(batch) = self.queue.events_after(last, STEP_BYTES).await? {
+        if let Some(batch) = self.queue.events_after(last, MAX_READ_BYTES).await? {
             self.updates = updates;
             if batch.end == last {
                 self.phase = Phase::Live;
                 return Ok(None);
             }
-            return Ok(Some(self.hand_out(Arc::new(batch), last)));
+            return Ok(Some(self.next_portion(Arc::new(batch), last)));
         }
         let newest_id = self.queue.listen().await?;
         (self.updates, self.phase, self.last) = (updates, Phase::Live, newest_id);
@@ -172,7 +172,7 @@ impl EventListener {
     }
 
     /// Returns the next portion of a batch, and notes its end as the last received event.
-    fn hand_out(&mut self, batch: Arc<EventBatch>, after: EventId) -> Events {
+    fn next_portion(&mut self, batch: Arc<EventBatch>, after: EventId) -> Events {
         let portion = batch.portion(after, PORTION_BYTES);
         let (last, rest) = match batch.events.get(portion.end) {
             None => (Some(batch.end), None),
@@ -182,7 +182,7 @@ impl EventListener {
         Events(Content::Portion(batch, portion))
     }
 
-    fn apply(&mut self, update: FeedUpdate) -> Option<Events> {
+    fn apply_update(&mut self, update: FeedUpdate) -> Option<Events> {
         match (update, self.last) {
             (FeedUpdate::Reset(newest), _) => {
                 self.last = Some(newest);
@@ -197,7 +197,7 @@ impl EventListener {
                     self.phase = Phase::CatchingUp;
                     return None;
                 }
-                Some(self.hand_out(batch, last))
+                Some(self.next_portion(batch, last))
             }
             (FeedUpdate::QueueDeleted | FeedUpdate::NewEvents { .. }, _) => None,
         }

@@ -21,7 +21,7 @@ use crate::{
 
 /// The number of batches by which a listener may be behind before it is disconnected. Batches stay in memory until the last
 /// listener has received them.
-const MAX_LAG: usize = 64;
+const MAX_BATCHES_BEHIND: usize = 64;
 /// The maximum number of listeners that read missed events from logs concurrently. Further listeners wait, so that these reads
 /// do not delay posts.
 const MAX_CONCURRENT_READS: usize = 4;
@@ -69,7 +69,7 @@ impl EventFeed {
         if let Some(sender) = senders.get(queue.name()) {
             return sender.subscribe();
         }
-        let (sender, updates) = broadcast::channel(MAX_LAG);
+        let (sender, updates) = broadcast::channel(MAX_BATCHES_BEHIND);
         senders.insert(queue.name().clone(), sender.clone());
         let reader = EventReader::new(Arc::clone(&self.shared), Arc::clone(queue), sender);
         self.shared.readers.spawn(reader.run());

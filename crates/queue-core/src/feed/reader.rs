@@ -32,12 +32,12 @@ const CHECK_DELETED_QUEUE_EVERY: Duration = Duration::from_secs(1);
 /// The pause after a read that found events, so that the next read returns several events together.
 const PAUSE_BETWEEN_READS: Duration = Duration::from_millis(10);
 /// The maximum bytes of the log that one read returns; one more entry may come with them.
-const STEP_BYTES: u64 = 64 * 1_024;
+const MAX_READ_BYTES: u64 = 64 * 1_024;
 /// The number of recent batches that stay in memory for listeners that take them portion by portion. A slower listener reads the
 /// log itself.
 const RECENT_BATCHES: usize = 8;
 /// The interval at which a reader calls `listen` again, so that the log is kept.
-const RENEW_EVERY: Duration = Duration::from_secs(60);
+const RENEW_LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// An update that an event reader sends to the listeners.
 #[derive(Debug, Clone)]
@@ -72,13 +72,13 @@ pub(crate) struct EventReader {
     queue: Arc<Queue>,
     notifier: Arc<WakeNotifier>,
     sender: broadcast::Sender<FeedUpdate>,
-    read_to: ReadTo,
+    read_to: ReadPosition,
     recent_batches: VecDeque<Arc<EventBatch>>,
 }
 
 /// How far a reader has read.
 #[derive(Debug, Clone, Copy)]
-enum ReadTo {
+enum ReadPosition {
     /// The reader has read nothing yet.
     Unknown,
     /// The reader has read the log up to this event.
@@ -105,7 +105,7 @@ impl EventReader {
             queue,
             notifier,
             sender,
-            read_to: ReadTo::Unknown,
+            read_to: ReadPosition::Unknown,
             recent_batches: VecDeque::with_capacity(RECENT_BATCHES),
         }
     }
@@ -123,12 +123,12 @@ impl EventReader {
     async fn follow_log(&mut self) {
         let mut retry = Retry::new();
         let mut is_logged = false;
-        let mut renewal_time = Instant::now() + RENEW_EVERY;
+        let mut renewal_time = Instant::now() + RENEW_LOG_EVERY;
         while self.has_listeners() {
             let read_task = async {
                 if renewal_time <= Instant::now() {
                     self.queue.listen().await?;
-                    renewal_time = Instant::now() + RENEW_EVERY;
+                    renewal_time = Instant::now() + RENEW_LOG_EVERY;
                 }
                 self.read().await
             };
@@ -167,32 +167,32 @@ impl EventReader {
 
     fn max_pause(&self) -> Duration {
         match self.read_to {
-            ReadTo::NoQueue => CHECK_DELETED_QUEUE_EVERY,
-            ReadTo::Unknown | ReadTo::After(_) => MAX_SLEEP,
+            ReadPosition::NoQueue => CHECK_DELETED_QUEUE_EVERY,
+            ReadPosition::Unknown | ReadPosition::After(_) => MAX_SLEEP,
         }
     }
 
     async fn read(&mut self) -> Result<ReadResult> {
-        if let ReadTo::After(last) = self.read_to
-            && let Some(batch) = self.queue.events_after(last, STEP_BYTES).await?
+        if let ReadPosition::After(last) = self.read_to
+            && let Some(batch) = self.queue.events_after(last, MAX_READ_BYTES).await?
         {
             if batch.end == last {
                 return Ok(ReadResult::NoEvents);
             }
-            let is_full = batch.end.entry.bytes >= last.entry.bytes + STEP_BYTES / 2;
+            let has_probably_more = batch.end.entry.bytes >= last.entry.bytes + MAX_READ_BYTES / 2;
             let batch = Arc::new(batch);
             self.recent_batches.truncate(RECENT_BATCHES - 1);
             self.recent_batches.push_front(Arc::clone(&batch));
             self.send(FeedUpdate::NewEvents { after: last, batch });
-            return Ok(if is_full { ReadResult::FullBatch } else { ReadResult::SomeEvents });
+            return Ok(if has_probably_more { ReadResult::FullBatch } else { ReadResult::SomeEvents });
         }
         let update = match (self.read_to, self.queue.listen().await?) {
             // A listener whose last event is earlier than `newest` reads the missing events itself.
-            (ReadTo::Unknown, Some(newest)) => {
+            (ReadPosition::Unknown, Some(newest)) => {
                 FeedUpdate::NewEvents { after: newest, batch: Arc::new(EventBatch::empty(newest)) }
             }
             (_, Some(newest)) => FeedUpdate::Reset(newest),
-            (ReadTo::NoQueue, None) => return Ok(ReadResult::NoEvents),
+            (ReadPosition::NoQueue, None) => return Ok(ReadResult::NoEvents),
             (_, None) => FeedUpdate::QueueDeleted,
         };
         self.send(update);
@@ -201,9 +201,9 @@ impl EventReader {
 
     fn send(&mut self, update: FeedUpdate) {
         self.read_to = match &update {
-            FeedUpdate::NewEvents { batch, .. } => ReadTo::After(batch.end),
-            FeedUpdate::Reset(newest) => ReadTo::After(*newest),
-            FeedUpdate::QueueDeleted => ReadTo::NoQueue,
+            FeedUpdate::NewEvents { batch, .. } => ReadPosition::After(batch.end),
+            FeedUpdate::Reset(newest) => ReadPosition::After(*newest),
+            FeedUpdate::QueueDeleted => ReadPosition::NoQueue,
         };
         // The send fails if all listeners have ended.
         let _ = self.sender.send(update);

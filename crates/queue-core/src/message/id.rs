@@ -60,8 +60,8 @@ impl PartialSchema for MessageRef {
     fn schema() -> RefOr<Schema> {
         /// A regular expression that matches Drover's ids and own ids.
         const PATTERN: &str = r"^(?:[0-9]{14}|(?!\.{1,2}$)(?!batch$)(?![0-9]+$)[^/\u0000-\u001f\u007f-\u009f]+)$";
-        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(PATTERN));
-        text.min_length(Some(1)).max_length(Some(256)).into()
+        let text_schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some(PATTERN));
+        text_schema.min_length(Some(1)).max_length(Some(256)).into()
     }
 }
 

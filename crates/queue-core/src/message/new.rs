@@ -76,8 +76,8 @@ impl PartialSchema for DeliverAtSchema {
     fn schema() -> RefOr<Schema> {
         /// A regular expression that matches instants of RFC 3339 before the year 2200.
         const PATTERN: &str = r"^(?:(?:[01][0-9]|2[01])[0-9]{2}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|(?:[01][0-9]|2[01])(?:0[48]|[2468][048]|[13579][26])-02-29)T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$";
-        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(PATTERN));
-        text.examples(["2030-01-31T09:30:00Z"]).into()
+        let text_schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some(PATTERN));
+        text_schema.examples(["2030-01-31T09:30:00Z"]).into()
     }
 }
 
@@ -143,11 +143,11 @@ impl Headers {
     /// many or too large.
     pub fn add(&mut self, name: &str, value: &str) -> bool {
         let is_new_header = !self.0.contains_key(name);
-        let fits = self.0.len() < Self::MAX_COUNT && self.bytes() + name.len() + value.len() <= Self::MAX_BYTES;
-        if is_new_header && fits {
+        let fits_limits = self.0.len() < Self::MAX_COUNT && self.bytes() + name.len() + value.len() <= Self::MAX_BYTES;
+        if is_new_header && fits_limits {
             self.0.insert(name.to_owned(), value.to_owned());
         }
-        is_new_header && fits
+        is_new_header && fits_limits
     }
 
     fn bytes(&self) -> usize {

@@ -318,8 +318,8 @@ impl Outcome {
         let letter = finished.chars().next().ok_or(MALFORMED)?;
         let finished_at = Timestamp::from_millis(finished[letter.len_utf8()..].parse().map_err(|_| MALFORMED)?);
         let mut run = Run::decode(run)?;
-        // With the letters `c` and `f`, the message ended by an attempt that the stored run does not count. With the letter `l`
-        // the message ended without an attempt, for example by a lapse.
+        // An outcome with the letter `c` or `f` ended by an attempt, which the stored run does not count. An outcome with the letter
+        // `l` ended without an attempt, for example by a lapse.
         if letter != 'l' {
             run.attempts += 1;
         }
@@ -339,14 +339,14 @@ mod tests {
 
     const PROTOCOL_PAGE: &str = include_str!("../../../../docs/PROTOCOL.md");
 
-    fn raw(json: &str) -> Box<RawValue> {
+    fn raw_json(json: &str) -> Box<RawValue> {
         RawValue::from_string(json.to_owned()).unwrap()
     }
 
-    /// A message with a value in each field that is stored.
-    fn full(data: &str) -> NewMessage {
+    /// A message that has a value in each field that Redis stores.
+    fn full_message(data: &str) -> NewMessage {
         NewMessage {
-            data: raw(data),
+            data: raw_json(data),
             name: Some("welcome".parse().unwrap()),
             headers: serde_json::from_str(r#"{"tab":"a\tb","n":"\n"}"#).unwrap(),
             priority: "-5".parse().unwrap(),
@@ -365,14 +365,14 @@ mod tests {
 
     #[test]
     fn every_field_of_a_message_reads_back_and_the_payload_byte_for_byte() {
-        let message = full("{ \"big\": 12345678901234567890, \"a\":[],\"t\":\"\\t\\n\" }");
+        let message = full_message("{ \"big\": 12345678901234567890, \"a\":[],\"t\":\"\\t\\n\" }");
         let EncodedMessage { record, options, .. } = EncodedMessage::of(&message);
         let mut posted_record =
             PostedRecord::decode(format!("1795424400000\td1795424401500{record}").as_bytes()).unwrap();
         posted_record.decode_options(&options).unwrap();
         assert_eq!(format!("{:?}", posted_record.message), format!("{message:?}"));
         assert_eq!(posted_record.delay(), Millis::new(1_500));
-        let plain_message = EncodedMessage::of(&NewMessage::new(raw("1")));
+        let plain_message = EncodedMessage::of(&NewMessage::new(raw_json("1")));
         assert_eq!(
             (&*plain_message.record, &*plain_message.options, &*plain_message.due),
             ("\n1", "", ""),

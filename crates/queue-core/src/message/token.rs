@@ -65,9 +65,10 @@ impl Serialize for LeaseToken {
 
 impl PartialSchema for LeaseToken {
     fn schema() -> RefOr<Schema> {
-        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[0-9]{14}-[A-Za-z0-9_-]{21}[AQgw]$"));
-        let text = text.examples(["21759559372713-mY9hV1Qb0mX3cG7n2sKk5A"]);
-        text.description(Some("The token that came with the lease")).into()
+        let text_schema =
+            ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[0-9]{14}-[A-Za-z0-9_-]{21}[AQgw]$"));
+        let text_schema = text_schema.examples(["21759559372713-mY9hV1Qb0mX3cG7n2sKk5A"]);
+        text_schema.description(Some("The token that came with the lease")).into()
     }
 }
 

@@ -36,7 +36,7 @@ const STATE_SUFFIXES: [&str; 11] = [
 ];
 
 /// Each list, with the set that marks those ids of the list whose messages were removed.
-const LISTS: [(&str, &str); 3] =
+const LISTS_AND_MARKS: [(&str, &str); 3] =
     [(suffix::WAITING, suffix::REMOVED), (suffix::COMPLETED, suffix::ERASED), (suffix::PURGED, suffix::PURGED_REMOVED)];
 
 /// The findings of an audit.
@@ -64,16 +64,16 @@ impl fmt::Display for Finding {
 }
 
 impl Queue {
-    /// Checks that every message is in exactly one state and has a record, while the queue is in use. The check works in steps.
-    /// Each message that looks wrong is checked again, at one instant. The ids of all messages are kept in memory meanwhile. The
-    /// audit also checks the groups and the schedules; each schedule is checked at one instant.
+    /// Checks that every message is in exactly one state and has a record, while the queue is in use. The check works in steps. Each
+    /// message that seems to be damaged is checked again, at one instant. The audit keeps the ids of all messages in memory until it
+    /// ends. The audit also checks the groups and the schedules; each schedule is checked at one instant.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable).
     pub async fn audit(&self) -> Result<Audit> {
         let mut lists_by_id: HashMap<String, Vec<&'static str>> = HashMap::new();
-        for (list, _) in LISTS {
+        for (list, _) in LISTS_AND_MARKS {
             for id in self.read_list(list).await? {
                 lists_by_id.entry(id).or_default().push(list);
             }
@@ -184,9 +184,10 @@ impl Queue {
         let mut ids = Vec::new();
         let mut cursor = String::from("0");
         loop {
-            let mut scan = redis::cmd(command);
-            scan.arg(self.keys.key(suffix)).arg(&cursor).arg("COUNT").arg(IDS_PER_STEP);
-            let (next, page): (String, Vec<String>) = reply::decode(self.redis.call(self.keys.slot(), &scan).await?)?;
+            let mut scan_command = redis::cmd(command);
+            scan_command.arg(self.keys.key(suffix)).arg(&cursor).arg("COUNT").arg(IDS_PER_STEP);
+            let (next, page): (String, Vec<String>) =
+                reply::decode(self.redis.call(self.keys.slot(), &scan_command).await?)?;
             ids.extend(page.into_iter().step_by(width));
             cursor = next;
             if cursor == "0" {
@@ -201,9 +202,9 @@ fn find_problem(key_names: &[String]) -> Option<String> {
     let is_in_key = |key_name: &str| key_names.iter().any(|known| known == key_name);
     let mut states: Vec<&str> =
         key_names.iter().map(String::as_str).filter(|key_name| STATE_SUFFIXES.contains(key_name)).collect();
-    // A removed message may leave its id in the middle of a list. The id stays marked until it reaches the head of the list and
-    // is dropped.
-    for (list, mark) in LISTS {
+    // A removed message may leave its id in the middle of a list. Another key marks this id as removed until the id reaches the head of
+    // the list and is dropped.
+    for (list, mark) in LISTS_AND_MARKS {
         if is_in_key(mark) {
             match states.iter().position(|state| *state == list) {
                 Some(index) => drop(states.remove(index)),
@@ -215,8 +216,9 @@ fn find_problem(key_names: &[String]) -> Option<String> {
         return None; // The message was removed during the audit.
     }
     if !is_in_key(suffix::MESSAGES) {
-        let is_only_marked_removed =
-            key_names.iter().all(|key_name| LISTS.iter().any(|(list, mark)| key_name == list || key_name == mark));
+        let is_only_marked_removed = key_names
+            .iter()
+            .all(|key_name| LISTS_AND_MARKS.iter().any(|(list, mark)| key_name == list || key_name == mark));
         return (!states.is_empty() || !is_only_marked_removed)
             .then(|| format!("no record, but in {}", key_names.join(", ")));
     }

@@ -13,14 +13,14 @@ use crate::{
 
 /// The maximum number of times that the groups are read; a read counts only if nothing changes during it.
 const MAX_READS: usize = 5;
-/// The number of runs that one call reads.
+/// The number of values of the key `runs` that one call reads.
 const RUNS_PER_CALL: usize = 500;
 /// The length of a message's position in its group.
 const POSITION_LENGTH: usize = 22;
 /// The length of a message's id.
 const ID_LENGTH: usize = 14;
 /// The characters before the id in the position of a message that was never leased and has priority 0.
-const BEFORE_ID: &str = "12097152";
+const POSITION_BEFORE_ID: &str = "12097152";
 
 /// A group as Redis stores it.
 #[derive(Default)]
@@ -36,7 +36,7 @@ struct Group {
 impl Group {
     fn decode(text: &str) -> Self {
         if text.len() == ID_LENGTH {
-            return Self { head: Some(format!("{BEFORE_ID}{text}")), ..Self::default() };
+            return Self { head: Some(format!("{POSITION_BEFORE_ID}{text}")), ..Self::default() };
         }
         let (ready, places) = text.split_once('/').unwrap_or((text, "0"));
         let (head, others) = ready.split_at_checked(POSITION_LENGTH).unwrap_or_default();
@@ -99,11 +99,11 @@ impl Queue {
             .chain(purged_rest.iter().map(|member| position_in_member(member).to_owned()))
             .map(id_in_position)
             .collect();
-        // While a purge is unfinished, the number of taken places may still be in the purged form of a group.
+        // While a purge is unfinished, the key `purged_groups` may still have the number of taken places of a group.
         for (name, group) in purged_groups.into_iter().filter(|(_, group)| group.places > 0) {
             snapshot.groups.entry(name).or_default().places += group.places;
         }
-        let options = pairs(self.scan("HSCAN", suffix::OPTIONS, 1).await?);
+        let options = field_value_pairs(self.scan("HSCAN", suffix::OPTIONS, 1).await?);
         let groups: HashMap<String, String> = options
             .filter(|(id, _)| !finished.contains(id) && !purged_ids.contains(id))
             .filter_map(|(id, options)| Some((id, group_in_options(&options)?)))
@@ -135,7 +135,7 @@ impl Queue {
     }
 
     async fn read_stored_groups(&self, key: &str) -> Result<BTreeMap<String, Group>> {
-        let stored_pairs = pairs(self.scan("HSCAN", key, 1).await?);
+        let stored_pairs = field_value_pairs(self.scan("HSCAN", key, 1).await?);
         Ok(stored_pairs.map(|(name, text)| (name, Group::decode(&text))).collect())
     }
 
@@ -167,10 +167,13 @@ impl Snapshot {
             add(format!("{count_in_groups} messages of groups are ready, but ready is {ready}"));
             return findings;
         }
-        let plain_are_ready = self.counts.waiting > count_in_groups && grouped > 0;
-        if plain_are_ready != self.turns.contains("") {
-            let have = if plain_are_ready { "have no turn" } else { "have a turn" };
-            add(format!("messages without a group {have}, and {} of them wait", self.counts.waiting - count_in_groups));
+        let others_are_ready = self.counts.waiting > count_in_groups && grouped > 0;
+        if others_are_ready != self.turns.contains("") {
+            let turn_text = if others_are_ready { "have no turn" } else { "have a turn" };
+            add(format!(
+                "messages without a group {turn_text}, and {} of them wait",
+                self.counts.waiting - count_in_groups
+            ));
         }
         findings
     }
@@ -178,16 +181,16 @@ impl Snapshot {
     fn problem_of(&self, group: &str) -> Option<String> {
         let absent_group = Group::default();
         let Group { head, others, places } = self.groups.get(group).unwrap_or(&absent_group);
-        let rest: Vec<&str> = self
+        let rest_positions: Vec<&str> = self
             .rest
             .iter()
             .filter(|member| group_in_member(member) == group)
             .map(|member| position_in_member(member))
             .collect();
-        if rest.len() != *others {
-            return Some(format!("{} messages in group_rest, but {others} in groups", rest.len()));
+        if rest_positions.len() != *others {
+            return Some(format!("{} messages in group_rest, but {others} in groups", rest_positions.len()));
         }
-        if let (Some(head), Some(first)) = (head, rest.first())
+        if let (Some(head), Some(first)) = (head, rest_positions.first())
             && *first <= head.as_str()
         {
             return Some(format!("{first} in group_rest goes before {head} in groups"));
@@ -209,7 +212,7 @@ impl Snapshot {
 }
 
 /// Pairs each field of a hash with its value, from a flat list of fields and values.
-fn pairs(flat: Vec<String>) -> impl Iterator<Item = (String, String)> {
+fn field_value_pairs(flat: Vec<String>) -> impl Iterator<Item = (String, String)> {
     let mut flat_values = flat.into_iter();
     std::iter::from_fn(move || Some((flat_values.next()?, flat_values.next()?)))
 }
@@ -222,12 +225,12 @@ fn position_in_member(member: &str) -> &str {
     member.split('\t').nth(1).unwrap_or_default()
 }
 
-/// Returns the id at the end of a position.
+/// Returns the message's id, which is the end of its position in the group.
 fn id_in_position(position: impl AsRef<str>) -> String {
     position.as_ref().get(8..POSITION_LENGTH).unwrap_or_default().to_owned()
 }
 
-/// Returns the group in the options of a message.
+/// Returns the group that the options of a message name.
 fn group_in_options(options: &str) -> Option<String> {
     options.split('\t').find_map(|field| field.strip_prefix('g')).map(str::to_owned)
 }

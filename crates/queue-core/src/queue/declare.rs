@@ -59,8 +59,8 @@ impl Queue {
 
     /// Like [`declare`](Self::declare), but returns a conflict and does not log it.
     pub(super) async fn declare_with_conflict(&self, if_absent: IfAbsent) -> Result<Declaration> {
-        // A call to an existing queue does not use the index. So while the server with the index is not available, queues on
-        // other servers work.
+        // A call to an existing queue does not use the index. Queues on other servers therefore work while the server with the index is
+        // not available.
         let existing_queue = self.call_declare("").await?;
         let declared_queue = match if_absent {
             IfAbsent::Create if existing_queue.is_none() => self.create().await?,
@@ -84,12 +84,12 @@ impl Queue {
     /// Creates the queue, unless another process does so first.
     async fn create(&self) -> Result<Option<Declaration>> {
         let name = std::slice::from_ref(&self.name);
-        // The name is added before the queue is created: a name without a queue is harmless, but a queue without a name would not
-        // be found.
+        // The name is added to the index before the queue is created: a name without a queue is harmless, but a queue without a name
+        // would not be found.
         index::add(&self.redis, keys::INDEX, name).await?;
         let declaration = self.call_declare(&format!("{:016x}", rand::random::<u64>())).await?;
         if declaration.as_ref().is_some_and(|declaration| declaration.was_created) {
-            // The name is added again, because a concurrent deletion may have removed it.
+            // The name is added to the index again, because a concurrent deletion may have removed it.
             index::add(&self.redis, keys::INDEX, name).await?;
         }
         Ok(declaration)
@@ -103,15 +103,15 @@ impl Queue {
             call.push(setting);
             call.push(value);
         }
-        let declared: Option<(String, bool, String)> = self.call(&scripts::DECLARE, call).await?;
-        Ok(declared.map(|(epoch, was_created, obstacle)| {
+        let declare_reply: Option<(String, bool, String)> = self.call(&scripts::DECLARE, call).await?;
+        Ok(declare_reply.map(|(epoch, was_created, obstacle)| {
             let conflict = (!obstacle.is_empty()).then(|| InvalidSetting::exclusive_with_groups(&obstacle));
             Declaration { epoch, was_created, conflict }
         }))
     }
 
-    /// Calls a script that needs the queue's epoch. If this process has not declared the queue yet, or if the queue in Redis
-    /// has another epoch, the queue is declared first. `build` makes the call for an epoch.
+    /// Calls a script that needs the queue's epoch. If this process has not declared the queue yet, or if the queue in Redis has
+    /// another epoch, the queue is declared first. `build` returns the call of the script for an epoch.
     pub(super) async fn call_declared<T: FromRedisValue>(
         &self,
         if_absent: IfAbsent,

@@ -1,11 +1,11 @@
 //! The index of queues: a sorted set of their names. Lists of queues, and searches by a pattern, read this index. Another index
 //! has the names of the queues that have schedules; the same rules apply to that index.
 //!
-//! A queue exists when its key `meta` has an epoch. The key `meta` lies in another cluster slot than the index, so no script can
-//! change `meta` and the index together. So the index may be outdated: it may have a name without a queue, and for a while it may
-//! lack the name of a queue. Three rules keep the index correct: the process that creates a queue adds its name before it creates
-//! the queue, and again after it; the process that deletes a queue removes the name afterwards, then checks for the queue once
-//! more; maintenance repairs the index after an interruption between these steps.
+//! A queue exists when its key `meta` has an epoch. The key `meta` lies in another cluster slot than the index, so no script can change
+//! `meta` and the index together. The index may be outdated: it may have a name without a queue, and for a while it may lack the name
+//! of a queue. Three rules keep the index correct: the process that creates a queue adds its name before it creates the queue, and
+//! again after it; the process that deletes a queue removes the name afterwards, then checks for the queue once more; maintenance
+//! repairs the index after an interruption between these steps.
 
 use std::sync::atomic::Ordering;
 
@@ -46,13 +46,13 @@ pub(crate) async fn add_if_absent(redis: &Redis, index: &str, name: &QueueName) 
 }
 
 pub(crate) async fn remove(redis: &Redis, index: &str, name: &QueueName) -> Result<()> {
-    let mut remove = redis::cmd("ZREM");
-    remove.arg(index).arg(name.as_str());
-    call(redis, index, &remove).await.map(drop)
+    let mut remove_command = redis::cmd("ZREM");
+    remove_command.arg(index).arg(name.as_str());
+    call(redis, index, &remove_command).await.map(drop)
 }
 
-/// The first `max` names, in order, that begin with `start` and come after `after`. If the result has fewer names, no more
-/// follow.
+/// The first `max` names, in order, that begin with `start` and come after `after`. If the result has fewer than `max` names, the index
+/// has no more of them.
 pub(crate) async fn names(
     redis: &Redis,
     index: &str,
@@ -62,7 +62,7 @@ pub(crate) async fn names(
 ) -> Result<Vec<QueueName>> {
     let mut names: Vec<QueueName> = Vec::new();
     let after = after.filter(|after| after.as_str() >= start);
-    // Every character of a name is smaller than `\u{ff}`.
+    // Every character of a queue's name is smaller than `\u{ff}`, so all names that begin with `start` come before this end.
     let end = format!("({start}\u{ff}");
     while names.len() < max {
         let range_start = names.last().or(after).map_or_else(|| format!("[{start}"), |last| format!("({last}"));
@@ -122,7 +122,7 @@ impl Queue {
 
 async fn call(redis: &Redis, index: &str, command: &redis::Cmd) -> Result<Value> {
     redis.call(Slot::of(index), command).await.map_err(|error| match error {
-        // Before layout 2 the index was a plain set.
+        // In data layouts before 2 the index was a plain set, so commands for sorted sets fail with WRONGTYPE.
         CallError::Failed(Error::Unexpected(text)) if text.contains("WRONGTYPE") => {
             Error::OtherLayout { what: format!("the key {index}"), found: 1, known: LAYOUT }
         }

@@ -146,7 +146,7 @@ impl Queue {
             })
             .await;
         let answer = match answer {
-            // No message was leased, so there is no lease to return.
+            // Such a call leased no message, so there are no leases to undo.
             Err(error @ (Error::NoSuchQueue | Error::OtherLayout { .. })) => {
                 lease_call.mark_answered();
                 return Err(error);
@@ -154,7 +154,7 @@ impl Queue {
             answer => answer?,
         };
         let (mut leased, unreadable) = self.decode_lease(answer, request, &secret)?;
-        // Until here a dropped future counts as a lost call, because no consumer has received the deliveries.
+        // If the future is dropped before this line, the call counts as lost, because no consumer has received the deliveries.
         self.fail_unreadable(unreadable).await;
         lease_call.mark_answered();
         // An idle consumer must call again in time for the next search for lost leases.
@@ -263,7 +263,7 @@ impl Queue {
 /// call, whether more messages are ready, whether the message goes alone, whether the queue permits leasing ahead, and the
 /// queue's `max_attempts` and timeout.
 type ValuesForAll = (u64, u64, u64, i64, bool, bool, bool, String, Option<String>);
-/// One value for each message; `None` if no message has a value.
+/// A part of the reply of `lease.lua` with one value for each leased message; `None` if no message has a value.
 type ForEach<T> = Option<Vec<T>>;
 
 fn decode_delivery(
@@ -271,9 +271,9 @@ fn decode_delivery(
     options: Option<Vec<u8>>,
     run: Option<Vec<u8>>,
 ) -> Result<(PostedRecord, Run), MalformedPart> {
-    let text = |bytes| String::from_utf8(bytes).map_err(|_| MalformedPart("options or run"));
+    let decode_text = |bytes| String::from_utf8(bytes).map_err(|_| MalformedPart("options or run"));
     let mut posted_record = PostedRecord::decode(record)?;
-    options.map(|bytes| posted_record.decode_options(&text(bytes)?)).transpose()?;
-    let run = run.map(|bytes| Run::decode(&text(bytes)?)).transpose()?.unwrap_or_default();
+    options.map(|bytes| posted_record.decode_options(&decode_text(bytes)?)).transpose()?;
+    let run = run.map(|bytes| Run::decode(&decode_text(bytes)?)).transpose()?.unwrap_or_default();
     Ok((posted_record, run))
 }

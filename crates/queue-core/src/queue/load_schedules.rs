@@ -16,13 +16,13 @@ use crate::{
 pub(crate) enum WhichSchedules<'a> {
     /// The schedules with these names.
     Named(&'a [ScheduleName]),
-    /// Up to this number of schedules, in the order of their names, after this name.
+    /// The schedules that come after this name in the order of their names, at most this number.
     After(&'a str, usize),
 }
 
 /// The parts of each schedule that a call reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extent {
+pub(crate) enum ScheduleParts {
     /// The call reads everything but the message.
     Brief,
     /// The call reads the message too.
@@ -85,17 +85,25 @@ impl LoadedSchedules {
 
 impl Queue {
     /// Reads schedules, and decodes them.
-    pub(super) async fn load_schedules(&self, which: WhichSchedules<'_>, extent: Extent) -> Result<LoadedSchedules> {
+    pub(super) async fn load_schedules(
+        &self,
+        which: WhichSchedules<'_>,
+        extent: ScheduleParts,
+    ) -> Result<LoadedSchedules> {
         let fetched_schedules = self.fetch_schedules(which, extent).await?;
         self.calculations.run(move || fetched_schedules.decode(&KnownRules::new())).await
     }
 
-    pub(super) async fn fetch_schedule(&self, name: &ScheduleName, extent: Extent) -> Result<FetchedSchedules> {
+    pub(super) async fn fetch_schedule(&self, name: &ScheduleName, extent: ScheduleParts) -> Result<FetchedSchedules> {
         self.fetch_schedules(WhichSchedules::Named(std::slice::from_ref(name)), extent).await
     }
 
-    pub(crate) async fn fetch_schedules(&self, which: WhichSchedules<'_>, extent: Extent) -> Result<FetchedSchedules> {
-        let extent_text = if extent == Extent::Full { "full" } else { "brief" };
+    pub(crate) async fn fetch_schedules(
+        &self,
+        which: WhichSchedules<'_>,
+        extent: ScheduleParts,
+    ) -> Result<FetchedSchedules> {
+        let extent_text = if extent == ScheduleParts::Full { "full" } else { "brief" };
         let mut call = Call::new(&scripts::SCHEDULES, &self.keys).arg(extent_text);
         match which {
             WhichSchedules::Named(names) => {

@@ -9,7 +9,7 @@ use crate::message::token::Secret;
 /// The maximum number of lost lease calls that are remembered; the leases of further lost calls lapse.
 const MAX_LOST_CALLS: usize = 100;
 
-/// Lease calls whose reply was lost. The leases of lost calls, if any, must be returned.
+/// Lease calls whose reply was lost. The leases that lost calls may have made must be undone.
 #[derive(Default)]
 pub(super) struct LostCalls(Mutex<Vec<LostCall>>);
 

@@ -32,7 +32,7 @@ impl Queue {
                 }
             }
             if !ids.is_empty() {
-                // A scan may return an id twice.
+                // ZSCAN may return an id twice.
                 let ids: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
                 let returned_count = self.undo_leases_of_call(secret.as_str(), &ids).await?;
                 warn!(queue = %self.name, returned = returned_count, "returned leases whose reply had been lost");

@@ -40,7 +40,7 @@ pub use extend::Extended;
 pub(crate) use lease::Access;
 pub use lease::{Delivery, LeaseRequest, Leased};
 pub use list::ListFilter;
-pub(crate) use load_schedules::{Extent, WhichSchedules};
+pub(crate) use load_schedules::{ScheduleParts, WhichSchedules};
 use parking_lot::Mutex;
 pub use queues::Queues;
 pub use schedules::{DefinedBy, PutSchedule};
@@ -87,7 +87,7 @@ pub struct Queue {
     was_used: AtomicBool,
     lost_calls: LostCalls,
     post_limit: Arc<PostLimit>,
-    /// Runs the calculations on schedules for requests, of all queues together.
+    /// Runs the calculations on schedules that requests need; all queues share it.
     calculations: Calculations,
     /// Messages that were posted and wait for the next call.
     posted: Mutex<PendingPosts>,

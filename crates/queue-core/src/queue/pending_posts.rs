@@ -20,14 +20,14 @@ use crate::{
 
 /// The maximum number of concurrent calls of one queue: while Redis works on one call, this process prepares the next call and
 /// answers the posts of the previous one.
-const MAX_CALLS: usize = 2;
+const MAX_CONCURRENT_CALLS: usize = 2;
 /// The number of posts that must wait before a second call starts beside a running one. With fewer posts, the second call would
 /// cost Redis more time than it saves. In benchmarks with 50 and with 500 clients, 24 was the best of 6, 12, 24, 32 and 64.
 const MIN_POSTS_FOR_SECOND_CALL: usize = 24;
 /// The maximum bytes of the messages of all queues that wait or are being sent.
-const MAX_BYTES: usize = 64 * 1_024 * 1_024;
+const MAX_PENDING_BYTES: usize = 64 * 1_024 * 1_024;
 /// Each message counts as at least this many bytes, so that at most 16,384 messages wait.
-const MIN_BYTES: usize = 4 * 1_024;
+const MIN_COUNTED_BYTES: usize = 4 * 1_024;
 
 /// The limit of bytes, and the tasks that make calls, for the posts to all queues of a process.
 pub(crate) struct PostLimit {
@@ -37,13 +37,13 @@ pub(crate) struct PostLimit {
 
 impl Default for PostLimit {
     fn default() -> Self {
-        Self { free_bytes: Arc::new(Semaphore::new(MAX_BYTES)), call_tasks: TaskTracker::new() }
+        Self { free_bytes: Arc::new(Semaphore::new(MAX_PENDING_BYTES)), call_tasks: TaskTracker::new() }
     }
 }
 
 impl PostLimit {
     pub(super) fn reserve(&self, message: &EncodedMessage) -> Result<OwnedSemaphorePermit> {
-        let bytes = u32::try_from(message.bytes().max(MIN_BYTES)).map_err(|_| Error::Overloaded)?;
+        let bytes = u32::try_from(message.bytes().max(MIN_COUNTED_BYTES)).map_err(|_| Error::Overloaded)?;
         Arc::clone(&self.free_bytes).try_acquire_many_owned(bytes).map_err(|_| Error::Overloaded)
     }
 
@@ -83,7 +83,7 @@ impl PendingPosts {
     pub(super) fn add(&mut self, post: Post) -> bool {
         self.waiting.push_back(post);
         let starts_call = self.running_calls == 0
-            || (self.running_calls < MAX_CALLS && self.waiting.len() >= MIN_POSTS_FOR_SECOND_CALL);
+            || (self.running_calls < MAX_CONCURRENT_CALLS && self.waiting.len() >= MIN_POSTS_FOR_SECOND_CALL);
         self.running_calls += usize::from(starts_call);
         starts_call
     }
@@ -105,7 +105,7 @@ impl PendingPosts {
         }
         if messages.is_empty() {
             self.running_calls -= 1;
-            // Frees the memory of the list, because there may be thousands of idle queues.
+            // Frees the memory of the list of waiting posts, because a process may have thousands of idle queues.
             self.waiting = VecDeque::new();
             return None;
         }
@@ -121,8 +121,7 @@ where
     loop {
         let next_call = posted.lock().next_call();
         let Some((messages, replies)) = next_call else { return };
-        // `next_call` reduces the number of running calls when this task ends. So a panic of a call must not end the task before
-        // `next_call` does that.
+        // `next_call` reduces the number of running calls before this task ends, so a panic of a call must not end the task.
         let call_result = AssertUnwindSafe(async { send(messages).await }).catch_unwind().await;
         let call_result =
             call_result.unwrap_or_else(|_| Err(Error::Unexpected("the call that stores posts panicked".into())));

@@ -29,8 +29,8 @@ impl Queue {
         let (mut purged, mut cut, mut cursor) = (0, String::new(), String::new());
         loop {
             let call = Call::new(&scripts::PURGE, &self.keys).arg(&epoch).arg(state.as_str()).arg(&cut).arg(&cursor);
-            let step: Option<(u64, String, String)> = self.call_unless_deleted(&scripts::PURGE, call).await?;
-            let Some((count, next_cut, next_cursor)) = step else { return Ok(purged) };
+            let step_reply: Option<(u64, String, String)> = self.call_unless_deleted(&scripts::PURGE, call).await?;
+            let Some((count, next_cut, next_cursor)) = step_reply else { return Ok(purged) };
             purged += count;
             (cut, cursor) = (next_cut, next_cursor);
             if cursor.is_empty() {

@@ -49,7 +49,7 @@ impl Queues {
         Self { shared: Arc::new(QueuesState { redis, declared, handles, post_limit, tick_metrics, calculations }) }
     }
 
-    /// Returns the same queues over other connections.
+    /// Returns a handle to the same queues that uses other connections to Redis.
     #[must_use]
     pub fn with_redis(&self, redis: Redis) -> Self {
         Self::new(redis, self.shared.declared.clone())
@@ -67,8 +67,8 @@ impl Queues {
             return Arc::clone(queue);
         }
         if queue_handles.len() >= MAX_HANDLES {
-            // Handles that are in use stay, and so does every second unused handle. So a client that posts to more queues in turn
-            // still finds the handles of some queues.
+            // Handles that are in use stay, and so does every second unused handle. A client that posts to more queues than this limit
+            // in turn still finds the handles of some queues.
             let mut stays_declared = false;
             queue_handles.retain(|_, queue| {
                 stays_declared = !stays_declared;
@@ -116,11 +116,11 @@ impl Queues {
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable).
     pub async fn worker_count(&self) -> Result<u32> {
-        let mut numsub = redis::cmd("PUBSUB");
-        numsub.arg("NUMSUB").arg(keys::WORKERS_CHANNEL);
+        let mut count_command = redis::cmd("PUBSUB");
+        count_command.arg("NUMSUB").arg(keys::WORKERS_CHANNEL);
         let mut workers = 0;
         // A worker subscribes to one server of a cluster, and each server counts its own subscribers.
-        let (replies, _) = self.shared.redis.call_each(&numsub).await?;
+        let (replies, _) = self.shared.redis.call_each(&count_command).await?;
         for reply in replies {
             let (_, subscribers): (String, u32) = reply::decode(reply)?;
             workers += subscribers;
@@ -146,11 +146,11 @@ impl Queues {
         index::names(&self.shared.redis, keys::INDEX, prefix, None, usize::MAX).await
     }
 
-    /// The status of queues, in the order of their names. A page has at most `limit` (1 to 1,000) queues: those that match one
-    /// of `patterns`, and whose names begin with `prefix` and come after `after`. Also returns the name after which the next
-    /// page begins; `None` at the end.
+    /// The status of queues, in the order of their names. A page has at most `limit` (1 to 1,000) queues: those that match one of
+    /// `patterns`, and whose names begin with `prefix` and come after `after`. Also returns the name after which the next page begins;
+    /// `None` after the last page.
     ///
-    /// A page reads at most 1,000 names, and the index may have names of deleted queues. So a page may have fewer queues than
+    /// A page reads at most 1,000 names, and the index may have names of deleted queues. Therefore a page may have fewer queues than
     /// `limit`, or none, although more pages follow. Names that match no pattern are not read.
     ///
     /// # Errors
@@ -168,7 +168,7 @@ impl Queues {
         let (mut found, mut names_read, mut wanted, mut after) = (Vec::new(), 0, limit, after.cloned());
         loop {
             // The call reads one name more than wanted, which shows whether more names follow.
-            let mut names = self.names_in(&ranges, after.as_ref(), wanted + 1).await?;
+            let mut names = self.names_in_ranges(&ranges, after.as_ref(), wanted + 1).await?;
             let mut more_follow = names.len() > wanted;
             names.truncate(wanted);
             names_read += names.len();
@@ -192,8 +192,9 @@ impl Queues {
         }
     }
 
-    /// The first `max` names in these ranges, in order, after `after`. If the result has fewer names, no more follow.
-    async fn names_in(
+    /// The first `max` names of the index that are in these ranges and come after `after`, in order. If the result has fewer than `max`
+    /// names, the index has no more of them.
+    async fn names_in_ranges(
         &self,
         ranges: &[NameRange<'_>],
         after: Option<&QueueName>,
@@ -253,14 +254,16 @@ impl Queues {
     /// [`Error::OtherLayout`](crate::Error::OtherLayout): some of the names may be added; repeat the scan.
     pub async fn restore_all_names(&self) -> Result<()> {
         let redis = &self.shared.redis;
-        let patterns = [(keys::META_OF_ALL, keys::INDEX), (keys::SCHEDULES_OF_ALL, keys::QUEUES_WITH_SCHEDULES)];
+        let patterns =
+            [(keys::META_KEYS_PATTERN, keys::INDEX), (keys::SCHEDULES_KEYS_PATTERN, keys::QUEUES_WITH_SCHEDULES)];
         for node in redis.topology().nodes().await? {
             for (pattern, index) in patterns {
                 let mut cursor = String::from("0");
                 loop {
-                    let mut scan = redis::cmd("SCAN");
-                    scan.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(1_000);
-                    let (next, found): (String, Vec<Vec<u8>>) = reply::decode(redis.call_node(&node, &scan).await?)?;
+                    let mut scan_command = redis::cmd("SCAN");
+                    scan_command.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(1_000);
+                    let (next, found): (String, Vec<Vec<u8>>) =
+                        reply::decode(redis.call_node(&node, &scan_command).await?)?;
                     let names = found.into_iter().filter_map(|key| Keys::queue_of(&String::from_utf8(key).ok()?));
                     let names: Vec<QueueName> = names.collect();
                     index::add(redis, index, &names).await?;
@@ -331,12 +334,12 @@ mod tests {
             (&["b", "ab", "abcd*", "abc"], "abc", &["abc", "abcd*"]),
             (&["b*"], "a", &[]),
         ] {
-            let patterns: Vec<QueuePattern> = patterns.iter().map(|text| text.parse().unwrap()).collect();
-            let text = |range: &NameRange<'_>| match range.kind {
+            let patterns: Vec<QueuePattern> = patterns.iter().map(|range_text| range_text.parse().unwrap()).collect();
+            let range_text = |range: &NameRange<'_>| match range.kind {
                 RangeKind::WithPrefix => format!("{}*", range.start),
                 RangeKind::Exact => range.start.to_owned(),
             };
-            let ranges: Vec<String> = NameRange::of(&patterns, prefix).iter().map(text).collect();
+            let ranges: Vec<String> = NameRange::of(&patterns, prefix).iter().map(range_text).collect();
             assert_eq!(ranges, expected, "{patterns:?} {prefix}");
         }
     }

@@ -46,8 +46,8 @@ impl Queue {
         Ok(messages)
     }
 
-    /// Waits until a message has finished, or until `wait` is over, and reads the message; `None` if it is unknown or no longer
-    /// kept. A notification ends the wait; the message is not polled.
+    /// Waits until a message has finished, or until `wait` is over, and reads the message; `None` if it is unknown or no longer kept. A
+    /// notification ends the wait; in addition, the message is read every 60 s, because a notification may be lost.
     ///
     /// # Errors
     ///

@@ -33,16 +33,16 @@ impl Queue {
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable): none, some or all of the messages may be ready.
-    /// [`Error::ExclusiveQueue`](crate::Error::ExclusiveQueue): one of the next messages has a group; older ones may be ready.
-    /// [`Error::OtherLayout`](crate::Error::OtherLayout).
+    /// [`Error::ExclusiveQueue`](crate::Error::ExclusiveQueue): a message to retry has a group; messages that failed earlier may be
+    /// ready already. [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn retry_failed(&self) -> Result<u64> {
         let Some(epoch) = self.stored_epoch().await? else { return Ok(0) };
         let mut retried_count = 0;
         let mut last_instant = String::new();
         loop {
             let call = Call::new(&scripts::RETRY, &self.keys).arg("some").arg(&epoch).arg(&last_instant);
-            let step: Option<(u64, String, bool)> = self.call_unless_deleted(&scripts::RETRY, call).await?;
-            let Some((count, instant, are_more)) = step else { return Ok(retried_count) };
+            let step_reply: Option<(u64, String, bool)> = self.call_unless_deleted(&scripts::RETRY, call).await?;
+            let Some((count, instant, are_more)) = step_reply else { return Ok(retried_count) };
             retried_count += count;
             last_instant = instant;
             if !are_more {

@@ -12,7 +12,7 @@ use crate::{
         declare::IfAbsent,
         enqueue::WhenFull,
         index,
-        load_schedules::{Extent, LoadedSchedules, WhichSchedules},
+        load_schedules::{LoadedSchedules, ScheduleParts, WhichSchedules},
     },
     redis::{keys, scripts},
     schedule::{
@@ -76,12 +76,12 @@ impl Queue {
         }
         let definition = Arc::new(Definition { rule, encoded_schedule, defined_by });
         for _ in 0..MAX_TRIES {
-            let fetched_schedules = self.fetch_schedule(name, Extent::Full).await?;
+            let fetched_schedules = self.fetch_schedule(name, ScheduleParts::Full).await?;
             let (definition, queue) = (Arc::clone(&definition), self.name.clone());
             let (definition, step) = self
                 .calculations
                 .run(move || {
-                    let step = definition.compare(&queue, fetched_schedules.decode(&KnownRules::new()));
+                    let step = definition.compare_with_stored(&queue, fetched_schedules.decode(&KnownRules::new()));
                     (definition, step)
                 })
                 .await?;
@@ -152,7 +152,7 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn schedule(&self, name: &ScheduleName) -> Result<Option<Schedule>> {
-        let fetched_schedules = self.fetch_schedule(name, Extent::Full).await?;
+        let fetched_schedules = self.fetch_schedule(name, ScheduleParts::Full).await?;
         let queue = self.name.clone();
         let show = move || {
             let loaded_schedules = fetched_schedules.decode(&KnownRules::new());
@@ -171,7 +171,7 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn schedules(&self, after: Option<&ScheduleName>, limit: usize) -> Result<Option<(Vec<Schedule>, bool)>> {
         let which_schedules = WhichSchedules::After(after.map_or("", ScheduleName::as_str), limit);
-        let fetched_schedules = self.fetch_schedules(which_schedules, Extent::Full).await?;
+        let fetched_schedules = self.fetch_schedules(which_schedules, ScheduleParts::Full).await?;
         let queue = self.name.clone();
         let show = move || {
             let loaded_schedules = fetched_schedules.decode(&KnownRules::new());
@@ -204,12 +204,13 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn resume_schedule(&self, name: &ScheduleName) -> Result<bool> {
         for _ in 0..MAX_TRIES {
-            let fetched_schedules = self.fetch_schedule(name, Extent::Brief).await?;
+            let fetched_schedules = self.fetch_schedule(name, ScheduleParts::Brief).await?;
             let find_next_tick = move || {
                 let loaded_schedules = fetched_schedules.decode(&KnownRules::new());
                 let now = loaded_schedules.now();
                 let Some((stored, _)) = loaded_schedules.into_single()? else { return Ok::<_, Error>(None) };
-                let next_tick = if stored.has_ended() { None } else { stored.rule.next_after(stored.floor(now)) };
+                let next_tick =
+                    if stored.has_ended() { None } else { stored.rule.next_after(stored.next_tick_bound(now)) };
                 Ok(Some((stored.revision, next_tick)))
             };
             let Some((revision, next_tick)) = self.calculations.run(find_next_tick).await?? else { return Ok(false) };
@@ -255,7 +256,7 @@ impl Queue {
     /// The errors of [`enqueue`](Self::enqueue).
     pub async fn run_schedule(&self, name: &ScheduleName) -> Result<Option<Message>> {
         let which_schedules = WhichSchedules::Named(std::slice::from_ref(name));
-        let loaded_schedules = self.load_schedules(which_schedules, Extent::Full).await?;
+        let loaded_schedules = self.load_schedules(which_schedules, ScheduleParts::Full).await?;
         let now = loaded_schedules.now();
         let Some((_, text)) = loaded_schedules.into_single()? else { return Ok(None) };
         let message = decode_message(&text).ok_or_else(|| Error::unexpected("malformed message of a schedule"))?;
@@ -296,7 +297,7 @@ enum PutStep {
 
 impl Definition {
     /// Compares the definition with the stored one.
-    fn compare(&self, queue: &QueueName, loaded: LoadedSchedules) -> Result<PutStep> {
+    fn compare_with_stored(&self, queue: &QueueName, loaded: LoadedSchedules) -> Result<PutStep> {
         let now = loaded.now();
         let Some((known_schedule, message)) = loaded.into_single()? else {
             return Ok(PutStep::Store {
@@ -306,7 +307,7 @@ impl Definition {
             });
         };
         if *known_schedule.rule != self.rule || !are_messages_equal(&message, &self.encoded_schedule.message) {
-            let next_tick = self.next_tick_after(known_schedule.floor(now))?;
+            let next_tick = self.next_tick_after(known_schedule.next_tick_bound(now))?;
             let known_revision = Some(known_schedule.revision);
             return Ok(PutStep::Store { known_revision, revision: new_revision(), next_tick });
         }
@@ -314,7 +315,7 @@ impl Definition {
             let schedule = show_schedule(queue, &known_schedule, &message, now)?;
             return Ok(PutStep::Nothing(Box::new(schedule)));
         }
-        // With the same revision, only the flags change.
+        // The stored definition keeps its revision, because only its flags change.
         let next_tick = known_schedule.next.unwrap_or(now);
         let (known_revision, revision) = (Some(known_schedule.revision.clone()), known_schedule.revision);
         Ok(PutStep::Store { known_revision, revision, next_tick })
@@ -347,14 +348,14 @@ fn show_schedule(queue: &QueueName, stored: &StoredSchedule, message: &str, now:
     })
 }
 
-/// The next ticks that an answer shows. If the stored tick is later than now, it is the first of them, because the schedule has
+/// The next ticks that an answer shows. A stored next tick that is later than now is the first of these ticks, because the schedule has
 /// no earlier tick.
 fn next_ticks(stored: &StoredSchedule, now: Timestamp) -> Vec<Timestamp> {
     let Some(next) = stored.next else { return Vec::new() };
     let runs_left = stored.rule.max_runs.map_or(u64::MAX, |max| max.unsigned_abs().saturating_sub(stored.runs));
     let count = SHOWN_TICKS.min(usize::try_from(runs_left).unwrap_or(SHOWN_TICKS));
-    let just_before = Timestamp::from_millis(next.as_millis().saturating_sub(1));
-    stored.rule.ticks_after(just_before.max(now), count)
+    let just_before_next = Timestamp::from_millis(next.as_millis().saturating_sub(1));
+    stored.rule.ticks_after(just_before_next.max(now), count)
 }
 
 /// The error for a rule that never has a tick.

@@ -68,21 +68,21 @@ fn bounded_millis(pause: Millis) -> u64 {
 /// The JSON of an error, at most `MAX_ERROR_BYTES`: a code or a text that is too long is truncated.
 fn encode_failure(failure: &Failure) -> String {
     const MAX_CODE_BYTES: usize = 128;
-    /// The number of bytes of the JSON without its two values.
+    /// The number of bytes of an error's JSON without the code and the text.
     const EMPTY_ERROR_BYTES: usize = r#"{"code":"","message":""}"#.len();
     /// The mark at the end of a truncated text.
     const CUT_MARK: &str = "… (cut)";
     const MESSAGE_BYTES: usize = limits::MAX_ERROR_BYTES - MAX_CODE_BYTES - EMPTY_ERROR_BYTES;
-    let code = longest_start(&failure.code, MAX_CODE_BYTES);
-    let mut message = longest_start(&failure.message, MESSAGE_BYTES).to_owned();
+    let code = longest_prefix(&failure.code, MAX_CODE_BYTES);
+    let mut message = longest_prefix(&failure.message, MESSAGE_BYTES).to_owned();
     if message.len() < failure.message.len() {
-        message = format!("{}{CUT_MARK}", longest_start(&failure.message, MESSAGE_BYTES - CUT_MARK.len()));
+        message = format!("{}{CUT_MARK}", longest_prefix(&failure.message, MESSAGE_BYTES - CUT_MARK.len()));
     }
     serde_json::to_string(&Failure::new(code, message)).expect("two strings have a JSON form")
 }
 
-/// Returns the longest start of a text that takes at most this many bytes in a JSON string.
-fn longest_start(text: &str, max: usize) -> &str {
+/// Returns the longest start of a text that takes at most `max` bytes in a JSON string.
+fn longest_prefix(text: &str, max: usize) -> &str {
     let mut bytes = 0;
     let end = text.char_indices().find(|(_, char)| {
         bytes += match char {

@@ -58,9 +58,9 @@ impl Queue {
         Ok(signals.pop())
     }
 
-    /// Lists sticky signals in the order of the instants at which they end, beginning after the instant and the key in `after`.
-    /// Also returns whether more follow. Returns at most `limit` signals, up to [`Queue::MAX_MESSAGES`]; fewer if their data is
-    /// large.
+    /// Lists sticky signals in the order of the instants at which they end, beginning after the instant and the key in `after`. Also
+    /// returns whether more sticky signals follow. Returns at most `limit` signals, up to [`Queue::MAX_MESSAGES`]; fewer if their data
+    /// is large.
     ///
     /// # Errors
     ///

@@ -114,7 +114,7 @@ impl Queue {
         let mut totals = Totals::default();
         for (name, value) in meta {
             match name.strip_prefix("total:") {
-                Some(total) => totals.set(total, value.parse().unwrap_or(0)),
+                Some(total) => totals.set_total(total, value.parse().unwrap_or(0)),
                 None if name == PAUSED_FIELD => is_paused = true,
                 None => settings.push((name, value)),
             }
@@ -126,7 +126,7 @@ impl Queue {
 }
 
 impl Totals {
-    fn set(&mut self, name: &str, value: u64) {
+    fn set_total(&mut self, name: &str, value: u64) {
         match name {
             "enqueued" => self.enqueued = value,
             "completed" => self.completed = value,

@@ -8,7 +8,7 @@ use crate::{
     names::ScheduleName,
     queue::{
         Call, Queue,
-        load_schedules::{Extent, LoadedSchedules, WhichSchedules},
+        load_schedules::{LoadedSchedules, ScheduleParts, WhichSchedules},
     },
     redis::{reply, scripts},
     schedule::{rule::DueTicks, stored::StoredSchedule},
@@ -18,7 +18,7 @@ use crate::{
 /// A plan for the due ticks of one schedule.
 pub(crate) struct Plan<'a> {
     pub(crate) schedule: &'a StoredSchedule,
-    /// The next tick that is stored, as far as the caller knows.
+    /// The next tick of the schedule as the caller has read it; another process may have posted it since.
     pub(crate) known: Timestamp,
     pub(crate) due: DueTicks,
 }
@@ -27,18 +27,18 @@ pub(crate) struct Plan<'a> {
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct TickOutcome {
-    /// How many messages were posted; `None` if the plan was not carried out, because the schedule differs from what the caller
-    /// knew, or no tick is due.
+    /// How many messages were posted; `None` if the plan was not carried out, because the schedule has changed since the caller read
+    /// it, or no tick is due.
     pub posted: Option<usize>,
     /// How many ticks were left out because an earlier message is unfinished.
     pub left_out: usize,
-    /// Empty if the schedule does not exist.
+    /// The revision of the stored schedule; empty if the schedule does not exist.
     pub revision: String,
     /// The next tick that is stored.
     pub next: Option<Timestamp>,
 }
 
-/// The schedules of a queue as a process that ticks has read them. For tests.
+/// The schedules of a queue as a process read them before it posts due ticks. Only tests use this type.
 #[doc(hidden)]
 pub struct KnownSchedules(LoadedSchedules);
 
@@ -63,7 +63,7 @@ impl Queue {
     #[doc(hidden)]
     pub async fn read_schedules_to_tick(&self) -> Result<KnownSchedules> {
         let which_schedules = WhichSchedules::After("", limits::MAX_SCHEDULES);
-        let loaded_schedules = self.load_schedules(which_schedules, Extent::Brief).await?;
+        let loaded_schedules = self.load_schedules(which_schedules, ScheduleParts::Brief).await?;
         if loaded_schedules.schedules.is_empty() {
             self.forget_name_of_schedules().await?;
         }
@@ -84,8 +84,12 @@ impl Queue {
         max_posts: usize,
     ) -> Result<Vec<(ScheduleName, TickOutcome)>> {
         let plans = known.schedules().filter_map(|schedule| {
-            let known = schedule.next?;
-            Some(Plan { schedule, known, due: schedule.rule.plan_due_ticks(known, now)?.with_at_most(max_posts) })
+            let known_tick = schedule.next?;
+            Some(Plan {
+                schedule,
+                known: known_tick,
+                due: schedule.rule.plan_due_ticks(known_tick, now)?.with_at_most(max_posts),
+            })
         });
         let plans: Vec<Plan<'_>> = plans.collect();
         if plans.is_empty() {
@@ -102,19 +106,24 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::OtherLayout`].
     #[doc(hidden)]
     pub async fn tick_due(&self) -> Result<usize> {
-        let known = self.read_schedules_to_tick().await?;
-        let ticked = self.tick_known(&known, known.0.now(), 1).await?;
+        let known_schedules = self.read_schedules_to_tick().await?;
+        let ticked = self.tick_known(&known_schedules, known_schedules.0.now(), 1).await?;
         Ok(ticked.iter().filter_map(|(_, ticked)| ticked.posted).sum())
     }
 
-    /// Carries out plans, each only if its schedule is as the caller knows it. Returns Redis's time in µs, and the outcomes in the
-    /// order of the plans. A call may be repeated: a plan is carried out once.
+    /// Carries out plans, each only if its schedule has not changed since the caller read it. Returns Redis's time in µs, and the
+    /// outcomes in the order of the plans. A call may be repeated: each plan is carried out only once.
     pub(crate) async fn tick(&self, plans: &[Plan<'_>]) -> Result<(u64, Vec<TickOutcome>)> {
         let mut call = Call::new(&scripts::TICK, &self.keys);
-        let text = |instant: Option<Timestamp>| instant.map(|at| at.as_millis().to_string()).unwrap_or_default();
+        let instant_text =
+            |instant: Option<Timestamp>| instant.map(|at| at.as_millis().to_string()).unwrap_or_default();
         for Plan { schedule, known, due } in plans {
             call = call.arg(schedule.name.as_str()).arg(&schedule.revision).arg(known.as_millis());
-            call = call.arg(due.newest.as_millis()).arg(text(due.valid_until)).arg(text(due.next)).arg(due.posts.len());
+            call = call
+                .arg(due.newest.as_millis())
+                .arg(instant_text(due.valid_until))
+                .arg(instant_text(due.next))
+                .arg(due.posts.len());
             for post in &due.posts {
                 call.push(post.as_millis());
             }
@@ -123,10 +132,10 @@ impl Queue {
         let outcomes = answer.split_off(answer.len().min(1));
         let (now_us,): (u64,) = reply::decode(Value::Array(answer))?;
         let outcomes = outcomes.chunks_exact(4).map(|four| {
-            let (posted, left_out, revision, next): (i64, usize, String, String) =
+            let (posted, left_out, revision, next_tick): (i64, usize, String, String) =
                 reply::decode(Value::Array(four.to_vec()))?;
-            let next = next.parse().ok().map(Timestamp::from_millis);
-            Ok(TickOutcome { posted: usize::try_from(posted).ok(), left_out, revision, next })
+            let next_tick = next_tick.parse().ok().map(Timestamp::from_millis);
+            Ok(TickOutcome { posted: usize::try_from(posted).ok(), left_out, revision, next: next_tick })
         });
         let outcomes: Vec<TickOutcome> = outcomes.collect::<Result<_>>()?;
         if outcomes.len() != plans.len() {

@@ -82,7 +82,7 @@ impl Drop for ServerGauge {
 #[derive(Debug)]
 struct CallsOfScript {
     times: Histogram,
-    /// The failures, indexed by [`reason`].
+    /// The failures, indexed by [`failure_index`].
     failures: [Counter; FAILURE_REASONS.len()],
 }
 
@@ -92,7 +92,7 @@ struct CallsOfScript {
 const FAILURE_REASONS: [&str; 4] = ["unavailable", "not_permitted", "out_of_memory", "unexpected"];
 
 /// Returns the index of an error's reason in [`FAILURE_REASONS`]; `None` for an error that is a valid answer, such as a full queue.
-fn reason(error: &CallError) -> Option<usize> {
+fn failure_index(error: &CallError) -> Option<usize> {
     match error {
         CallError::Failed(Error::Unavailable(_)) => Some(0),
         CallError::Failed(Error::NotPermitted(_)) => Some(1),
@@ -104,7 +104,7 @@ fn reason(error: &CallError) -> Option<usize> {
 
 impl Default for Calls {
     fn default() -> Self {
-        let names = scripts::NAMES.iter().copied().chain([scripts::QUOTA, COMMAND_LABEL]);
+        let names = scripts::SCRIPT_NAMES.iter().copied().chain([scripts::QUOTA, COMMAND_LABEL]);
         Self {
             times: Family::new_with_constructor(|| Histogram::new(BUCKET_BOUNDS)),
             failures: Family::default(),
@@ -143,7 +143,7 @@ impl Calls {
     }
 
     pub(crate) fn count_failure(&self, script: &str, error: &CallError) {
-        if let Some(reason) = reason(error)
+        if let Some(reason) = failure_index(error)
             && let Some(calls) = self.calls_of_script(script)
         {
             calls.failures[reason].inc();
@@ -169,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    fn page(calls: &Calls) -> String {
+    fn metrics_page(calls: &Calls) -> String {
         let (mut registry, mut text) = (Registry::default(), String::new());
         calls.register(&mut registry);
         prometheus_text::encode(&mut text, &registry).unwrap();
@@ -183,9 +183,9 @@ mod tests {
         let [first, second] = [(); 2].map(|()| calls.server_gauge("cluster", &address));
         first.set(1);
         drop(first);
-        assert!(page(&calls).contains(line), "{}", page(&calls));
+        assert!(metrics_page(&calls).contains(line), "{}", metrics_page(&calls));
         drop(second);
-        assert!(!page(&calls).contains("h:1"), "{}", page(&calls));
+        assert!(!metrics_page(&calls).contains("h:1"), "{}", metrics_page(&calls));
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
         calls.count_call("enqueue", ms(1), Some(&CallError::StaleEpoch));
         calls.count_call("enqueue", ms(1), Some(&CallError::Failed(Error::OutOfMemory)));
         calls.count_call("enqueue", ms(1), Some(&CallError::Failed(Error::NotPermitted("hset".into()))));
-        let text = page(&calls);
+        let page_text = metrics_page(&calls);
         for line in [
             "drover_redis_call_duration_seconds_bucket{script=\"enqueue\",le=\"0.001\"} 5",
             "drover_redis_call_failures_total{script=\"enqueue\",reason=\"unavailable\"} 0",
@@ -204,9 +204,9 @@ mod tests {
             "drover_redis_call_failures_total{script=\"enqueue\",reason=\"out_of_memory\"} 1",
             "drover_redis_call_failures_total{script=\"enqueue\",reason=\"unexpected\"} 0",
         ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+            assert!(page_text.lines().any(|found| found == line), "{line} is not in {page_text}");
         }
-        assert!(!text.contains("quota"), "the script quota was never called");
+        assert!(!page_text.contains("quota"), "the script quota was never called");
         assert!(calls.calls_of_script(scripts::QUOTA).is_some() && calls.calls_of_script(COMMAND_LABEL).is_some());
     }
 }

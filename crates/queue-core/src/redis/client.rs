@@ -134,10 +134,10 @@ impl Redis {
         let start = Instant::now();
         let answer = node.send(commands, start + self.shared.time_limit, self.shared.time_limit).await;
         let answer = answer.map(|(answer, _)| answer).map_err(|error| {
-            if error.may_mean_a_change() {
+            if error.may_mean_topology_change() {
                 self.shared.topology.note_failure();
             }
-            self.shared.topology.name_server(node, error.into_call_error())
+            self.shared.topology.add_server_address(node, error.into_call_error())
         });
         self.shared.calls.count_call(calls::COMMAND_LABEL, start.elapsed(), answer.as_ref().err());
         answer
@@ -146,8 +146,8 @@ impl Redis {
     /// Sends the call of a script to the server that has this slot. A script that stores messages waits until the required number
     /// of replicas has them.
     ///
-    /// The call fails as `Unavailable` when too few replicas confirm in time, or when the connection is lost before they
-    /// confirm. After such a failure the primary has the messages, and the replicas may receive them later.
+    /// The call fails as `Unavailable` when too few replicas confirm in time, or when the connection is lost before they confirm. If
+    /// too few replicas confirmed, the primary has the messages nevertheless, and the replicas may receive them later.
     pub(crate) async fn call_script(&self, slot: Slot, script: &Script, command: &Cmd) -> Result<Value, CallError> {
         let add_script_name = |error| with_script_name(script, error);
         let commands = CallCommands { command, script: Some(script), wait: None, asking: SendsAsking::No };
@@ -162,8 +162,8 @@ impl Redis {
         if confirmations < self.replicas {
             // If too few replicas confirm, the replicas may follow another primary.
             self.shared.topology.note_failure();
-            let text = format!("{confirmations} of {} replicas have confirmed in time", self.replicas);
-            let error = CallError::Failed(Error::Unavailable(text));
+            let error_text = format!("{confirmations} of {} replicas have confirmed in time", self.replicas);
+            let error = CallError::Failed(Error::Unavailable(error_text));
             self.shared.calls.count_failure(script.name, &error);
             return Err(error);
         }
@@ -193,13 +193,13 @@ impl Redis {
                 None => (self.owner(slot, deadline).await?, SendsAsking::No),
             };
             let answer = node.send(CallCommands { asking, ..commands }, deadline, *time_limit).await;
-            if answer.as_ref().is_err_and(SendError::may_mean_a_change) {
+            if answer.as_ref().is_err_and(SendError::may_mean_topology_change) {
                 topology.note_failure();
             }
             let (reason, error) = match answer {
                 Ok(answer) => return Ok(answer),
-                Err(SendError::NotStarted(reason, error)) => (reason, topology.name_server(&node, error)),
-                Err(SendError::Failed(error)) => return Err(topology.name_server(&node, error)),
+                Err(SendError::NotStarted(reason, error)) => (reason, topology.add_server_address(&node, error)),
+                Err(SendError::Failed(error)) => return Err(topology.add_server_address(&node, error)),
             };
             if !topology.may_change() {
                 return Err(error);
@@ -215,8 +215,8 @@ impl Redis {
             };
             redirections += 1;
             if redirect_target.is_none() || redirections > MAX_REDIRECTIONS {
-                let again_at = Instant::now() + RESEND_PAUSE;
-                if again_at >= deadline {
+                let resend_at = Instant::now() + RESEND_PAUSE;
+                if resend_at >= deadline {
                     return Err(match reason {
                         NotStartedReason::Moved(_) | NotStartedReason::Ask(_) => CallError::Failed(Error::Unavailable(
                             format!("slot {} moves to another server", slot.index()),
@@ -225,7 +225,7 @@ impl Redis {
                     });
                 }
                 redirect_target = None;
-                sleep_until(again_at).await;
+                sleep_until(resend_at).await;
             }
         }
     }
@@ -247,7 +247,7 @@ impl Redis {
 }
 
 impl CallCommands<'_> {
-    /// The name under which the call is counted.
+    /// The name under which the metrics count the call: that of its script, or `command`.
     fn name(&self) -> &'static str {
         self.script.map_or(calls::COMMAND_LABEL, |script| script.name)
     }

@@ -12,13 +12,13 @@ use crate::{
 
 /// The first bytes that a Redis in protected mode sends before it closes a connection.
 const DENIED_ERROR: &[u8; 7] = b"-DENIED";
-/// The maximum wait for [`DENIED_ERROR`]. Redis sends these bytes at once, but a machine may be busy. The wait is shorter than the time
-/// limit of a call, so that a server that sends nothing is reported with the first error and not as a timeout.
+/// The maximum wait for [`DENIED_ERROR`]. Redis sends [`DENIED_ERROR`] at once, but a busy machine may delay it. The wait is shorter
+/// than the time limit of a call, so that a server that sends nothing is reported with the first error and not as a timeout.
 const DENIED_WAIT: Duration = Duration::from_secs(1);
 
-/// Returns an error that says why a connection failed. Redis in protected mode closes a connection without reading from it, so a
-/// client that has already written sees a reset and not the reason. Therefore the reason is read over a second connection, to which
-/// nothing is written.
+/// Returns an error that says why a connection failed. Redis in protected mode closes a connection without reading from it, so a client
+/// that has already written sees a reset and not the reason. Therefore the reason is read over a second connection, over which the
+/// client sends nothing.
 pub(crate) async fn explain_connect_error(error: RedisError, endpoint: &Endpoint) -> Error {
     let is_closed = error.is_io_error() && !error.is_connection_refusal() && !error.is_timeout();
     if is_closed && timeout(DENIED_WAIT, is_denied(endpoint)).await.unwrap_or(false) {

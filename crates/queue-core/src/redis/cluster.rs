@@ -12,7 +12,7 @@ use crate::redis::{
 
 /// The maximum number of servers that are asked at once. Each server of a cluster knows all slots, so in a large cluster a few
 /// answers are enough. Each time the process asks, it chooses the servers at random.
-const MAX_ASKED: usize = 8;
+const MAX_ASKED_SERVERS: usize = 8;
 
 /// The servers of a cluster that `redis.url` names.
 #[derive(Clone)]
@@ -33,7 +33,7 @@ pub(crate) struct ClusterView {
 struct ClaimedSlots {
     slots: (u16, u16),
     owner: Address,
-    /// The config epoch of the owner, which grows with each fail-over and each move of a slot. If two servers claim a slot, the claim
+    /// The config epoch of the server, which grows with each fail-over and each move of a slot. If two servers claim a slot, the claim
     /// with the higher config epoch is right, by the rules of Redis Cluster.
     config_epoch: u64,
 }
@@ -48,13 +48,13 @@ impl Cluster {
             }
         }
         servers.shuffle(&mut rand::rng());
-        servers.truncate(MAX_ASKED);
-        let answers = ask_all(servers.iter().map(|server| ask(server))).await;
+        servers.truncate(MAX_ASKED_SERVERS);
+        let answers = ask_all(servers.iter().map(|server| ask_server(server))).await;
         let (mut reasons, mut cut_off) = (Vec::new(), Vec::new());
         let mut slots: Vec<Option<Address>> = vec![None; Slot::COUNT];
         let mut epochs: Vec<Option<u64>> = vec![None; Slot::COUNT];
         for (server, answer) in servers.iter().zip(answers) {
-            match answer.map(|(info, nodes)| (info, claims(&nodes, server))) {
+            match answer.map(|(info, nodes)| (info, parse_claims(&nodes, server))) {
                 Ok((info, claims)) => {
                     if !info.contains("cluster_state:ok") {
                         cut_off.push(server.address.clone());
@@ -85,7 +85,7 @@ impl Cluster {
 }
 
 /// Returns the replies of a server to CLUSTER INFO and CLUSTER NODES.
-async fn ask(server: &Endpoint) -> RedisResult<(String, String)> {
+async fn ask_server(server: &Endpoint) -> RedisResult<(String, String)> {
     let mut connection = server.open().await?;
     let mut questions = redis::pipe();
     questions.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("NODES");
@@ -94,7 +94,7 @@ async fn ask(server: &Endpoint) -> RedisResult<(String, String)> {
 
 /// Returns the claims in a reply to CLUSTER NODES. A line of the reply has: id, `ip:port@bus-port[,host name]`, flags, id of the
 /// primary, two times, config epoch, state of the link, and ranges of slots; a slot that moves stands in brackets.
-fn claims(text: &str, server: &Endpoint) -> Vec<ClaimedSlots> {
+fn parse_claims(text: &str, server: &Endpoint) -> Vec<ClaimedSlots> {
     let mut slot_claims = Vec::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();

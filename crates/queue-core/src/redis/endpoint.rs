@@ -114,7 +114,8 @@ impl Endpoint {
     }
 }
 
-/// Fails if a server did not answer, or refuses all clients (`DENIED`). Other errors are ignored, because the first call returns them.
+/// Fails if a server did not answer, or refuses all clients (`DENIED`). All other errors of the PING are ignored, because the first
+/// call returns them.
 fn require_answer(answer: RedisResult<Value>) -> RedisResult<()> {
     match answer {
         Err(error) if error.code().is_none_or(|code| code == "DENIED") => Err(error),

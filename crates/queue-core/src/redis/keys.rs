@@ -9,7 +9,7 @@ use crate::names::QueueName;
 pub(crate) const INDEX: &str = "drover:queues";
 
 /// The pattern that matches the key `meta` of each queue.
-pub(crate) const META_OF_ALL: &str = "drover:{*}:meta";
+pub(crate) const META_KEYS_PATTERN: &str = "drover:{*}:meta";
 
 /// The prefix of a quota's key; the quota's name, `:` and the quota's duration in ms follow. The key of each quota has its own slot,
 /// and expires after the duration. The value of the key is "slice,count …": the slices of the duration in which the quota was used,
@@ -20,16 +20,16 @@ pub(crate) const QUOTA: &str = "drover:quota:";
 pub(crate) const QUEUES_WITH_SCHEDULES: &str = "drover:schedules";
 
 /// The pattern that matches the key `schedules` of each queue.
-pub(crate) const SCHEDULES_OF_ALL: &str = "drover:{*}:schedules";
+pub(crate) const SCHEDULES_KEYS_PATTERN: &str = "drover:{*}:schedules";
 
 /// Returns the pattern of the wake channels of all queues whose names begin with `start`. A name of a queue has no character that is
 /// special in a pattern.
-pub(crate) fn wake_of(start: &str) -> String {
+pub(crate) fn wake_channels_pattern(start: &str) -> String {
     format!("drover:{{{start}*}}:{}", suffix::WAKE)
 }
 
 /// The pattern that matches the channel of each queue on which readers of events are woken.
-pub(crate) const EVENTS_OF_ALL: &str = "drover:{*}:events";
+pub(crate) const EVENT_CHANNELS_PATTERN: &str = "drover:{*}:events";
 
 /// The channel that announces the end of a message if a client waits for it.
 pub(crate) const FINISHED_CHANNEL: &str = "drover:finished";
@@ -82,7 +82,8 @@ pub(crate) mod suffix {
     FAILED = "failed";
     /// Hash id → outcome (result or error, times, token, consumer) of each finished message.
     OUTCOMES = "outcomes";
-    /// Set of ids that are still in `waiting` although their messages were removed. A lease call skips such ids at the head of the list.
+    /// Set of ids that are still in `waiting` although their messages were removed. A lease call drops such an id when the id is at the
+    /// head of `waiting`.
     REMOVED = "removed";
     /// Hash own id → id of each message with an id of the producer's own.
     ALIASES = "aliases";
@@ -103,7 +104,8 @@ pub(crate) mod suffix {
     CANCELLING = "cancelling";
     /// Hash id → the progress, as JSON, that the message's handler reported last.
     PROGRESS = "progress";
-    /// Set of ids that are still in `completed` although their messages were erased. A trim of the list removes such an id.
+    /// Set of ids that are still in `completed` although their messages were erased. Trimming `completed` removes such an id from both
+    /// keys.
     ERASED = "erased";
     /// Hash hold key → cut and data of each unfinished signal.
     SIGNALS = "signals";
@@ -119,9 +121,9 @@ pub(crate) mod suffix {
     DEDUP_UNTIL = "dedup_until";
     /// List of ids that were in `waiting` when the waiting messages were purged, and are not forgotten yet.
     PURGED = "purged";
-    /// Sorted set of ids that were in `prioritized` at the purge.
+    /// Sorted set of ids that were in `prioritized` when the waiting messages were purged, and are not forgotten yet.
     PURGED_PRIORITIZED = "purged_prioritized";
-    /// Set of ids that were in `removed` at the purge.
+    /// Set of ids that were in `removed` when the waiting messages were purged.
     PURGED_REMOVED = "purged_removed";
     /// Hash group → position of the group's first ready message and the number of its other ready messages, if any message is ready; a
     /// slash and the number of the group's messages that are active, in back-off, or released with a pause, if there are such messages.

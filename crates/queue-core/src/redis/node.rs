@@ -40,7 +40,7 @@ pub(crate) struct Node {
     next_connection: AtomicUsize,
     /// The separate connection for calls that wait for replicas: over the same connection, later calls would wait too.
     confirmed: SharedConnection,
-    /// The number of calls that have begun. By this number and `ended` the watcher of the topology finds a server that hangs.
+    /// The number of calls that have begun. From this number and `ended`, the watcher of the topology recognizes a server that hangs.
     begun: AtomicU64,
     /// The number of calls that have ended.
     ended: AtomicU64,
@@ -90,7 +90,7 @@ impl Node {
     }
 
     /// Whether the last call was not answered.
-    pub(crate) fn is_away(&self) -> bool {
+    pub(crate) fn is_not_answering(&self) -> bool {
         // Before the first call ends, it is unknown whether the server answers.
         self.ended.load(Ordering::Relaxed) > 0 && self.is_up.get() == 0
     }
@@ -127,7 +127,7 @@ impl Node {
             }
         });
         let answer = within_time.await.unwrap_or_else(|_| {
-            let text = match (generation, &self.endpoint().tls) {
+            let error_text = match (generation, &self.endpoint().tls) {
                 (Some(_), _) => format!("no answer within {time_limit:?}"),
                 (None, None) => format!("no connection within {time_limit:?}"),
                 // A server without TLS takes the handshake for the start of a command, and waits for the rest.
@@ -137,7 +137,7 @@ impl Node {
                     )
                 }
             };
-            Err(SendError::Failed(CallError::Failed(Error::Unavailable(text))))
+            Err(SendError::Failed(CallError::Failed(Error::Unavailable(error_text))))
         });
         if let (Err(error), Some(generation)) = (&answer, generation)
             && error.breaks_connection()

@@ -36,7 +36,7 @@ pub struct RedisOptions {
     pub sentinel_login: Option<(Option<String>, String)>,
 }
 
-/// Why the options can't be used. The text names the keys of the configuration, and never repeats a value, which may be a secret.
+/// Why the options can't be used. The error text names the keys of the configuration, and never repeats a value, which may be a secret.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum InvalidOptions {
     /// `redis.url` is not the URL of a Redis.
@@ -66,7 +66,8 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// When `url` is not a Redis URL; the error text does not contain the URL, because the URL may have a password.
+    /// [`InvalidOptions::Url`] if `url` is not a Redis URL; the error text does not contain the URL, because the URL may have a
+    /// password.
     pub fn new(url: &str, time_limit: Duration) -> Result<Self, InvalidOptions> {
         RedisOptions::new(url, time_limit).prepare()
     }
@@ -111,14 +112,15 @@ impl RedisOptions {
         }
         let endpoint = |address, login: &RedisConnectionInfo| Endpoint {
             address,
-            // The client library does not send its name, because this command would need one more right.
+            // The client library does not send its name with CLIENT SETINFO, because the Redis user would need the right to this
+            // command.
             login: login.clone().set_skip_set_lib_name(),
             tls: tls.clone(),
         };
         let mut servers = servers.into_iter();
-        let first = servers.next().ok_or(InvalidOptions::Url)?;
+        let first_server = servers.next().ok_or(InvalidOptions::Url)?;
         Ok(match kind {
-            TopologyKind::Server => TopologySource::Server(endpoint(first, &login)),
+            TopologyKind::Server => TopologySource::Server(endpoint(first_server, &login)),
             TopologyKind::Sentinels { service } => {
                 let mut sentinel_login = RedisConnectionInfo::default();
                 if let Some((username, password)) = &self.sentinel_login {
@@ -127,13 +129,13 @@ impl RedisOptions {
                         sentinel_login = sentinel_login.set_username(username);
                     }
                 }
-                let primary = endpoint(first.clone(), &login);
-                let servers = iter::once(first).chain(servers);
+                let primary = endpoint(first_server.clone(), &login);
+                let servers = iter::once(first_server).chain(servers);
                 let servers = servers.map(|address| endpoint(address, &sentinel_login)).collect();
                 TopologySource::Sentinels(Sentinels { servers, service, primary })
             }
             TopologyKind::Cluster => {
-                let seeds = iter::once(first).chain(servers).map(|address| endpoint(address, &login)).collect();
+                let seeds = iter::once(first_server).chain(servers).map(|address| endpoint(address, &login)).collect();
                 TopologySource::Cluster(Cluster { seeds })
             }
         })

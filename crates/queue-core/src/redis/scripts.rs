@@ -105,7 +105,7 @@ macro_rules! scripts {
             LazyLock::new(|| Script::assemble($file, include_str!(concat!("../lua/", $folder, "/", $file, ".lua"))));)*)*
 
         /// The names of all scripts that belong to queues.
-        pub(crate) const NAMES: &[&str] = &[$($($file),*),*];
+        pub(crate) const SCRIPT_NAMES: &[&str] = &[$($($file),*),*];
 
         #[cfg(test)]
         fn all() -> Vec<&'static Script> {
@@ -316,12 +316,12 @@ mod tests {
     }
 
     /// Returns the words of a Lua text without its comments.
-    fn words(text: &str) -> Vec<&str> {
+    fn code_words(text: &str) -> Vec<&str> {
         let code = text.lines().map(|line| line.split("--").next().unwrap_or(line));
         code.flat_map(|line| line.split(|char: char| !char.is_alphanumeric() && char != '_')).collect()
     }
 
-    fn functions(text: &str) -> impl Iterator<Item = &str> {
+    fn function_names(text: &str) -> impl Iterator<Item = &str> {
         text.lines().filter_map(|line| line.trim_start().strip_prefix("local function ")?.split('(').next())
     }
 
@@ -331,19 +331,19 @@ mod tests {
             let first_line = text.lines().nth(usize::from(text.starts_with("#!"))).unwrap_or(text);
             let keys: BTreeSet<&str> = header_words(text, "-- KEYS ").collect();
             assert!(keys.iter().all(|key| *key == "*" || suffix::ALL.contains(key)), "{first_line}: {keys:?}");
-            let words = words(text);
+            let used_words = code_words(text);
             for key in suffix::ALL.iter().copied() {
-                let is_key_touched = keys.contains("*") || words.contains(&key.to_uppercase().as_str());
+                let is_key_touched = keys.contains("*") || used_words.contains(&key.to_uppercase().as_str());
                 assert_eq!(is_key_touched, keys.contains("*") || keys.contains(key), "{first_line}: {key}");
             }
             let used_fragments: BTreeSet<&str> =
                 parts_of(text).into_iter().flat_map(|part| header_words(part, "-- USES ")).collect();
             let is_meta = first_line.starts_with("-- meta:");
-            assert_eq!(words.contains(&"meta") && !is_meta, used_fragments.contains("meta"), "{first_line}: meta");
+            assert_eq!(used_words.contains(&"meta") && !is_meta, used_fragments.contains("meta"), "{first_line}: meta");
             for (name, fragment) in FRAGMENTS.iter().filter(|(name, _)| !used_fragments.contains(name)) {
                 let other_functions =
-                    functions(fragment).filter(|function| functions(text).all(|own| own != *function));
-                for function in other_functions.filter(|function| words.contains(function)) {
+                    function_names(fragment).filter(|function| function_names(text).all(|own| own != *function));
+                for function in other_functions.filter(|function| used_words.contains(function)) {
                     assert!(!text.contains(&format!("{function}(")), "{first_line}: {function} of {name}");
                 }
             }

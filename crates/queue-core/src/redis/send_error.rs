@@ -34,7 +34,8 @@ pub(crate) enum NotStartedReason {
 pub(crate) struct Redirect(pub(crate) String);
 
 /// The error codes with which a server refuses a call before it starts.
-const CODES_OF_NOT_NOW: [&str; 6] = ["TRYAGAIN", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS"];
+const CODES_OF_REFUSED_CALLS: [&str; 6] =
+    ["TRYAGAIN", "CLUSTERDOWN", "LOADING", "READONLY", "MASTERDOWN", "NOREPLICAS"];
 
 impl SendError {
     /// Returns the error of a call for which there is no connection.
@@ -53,7 +54,7 @@ impl SendError {
 
     /// Whether another server may serve the slot now. After an answer such as that a queue is full, the same server still serves the
     /// slot.
-    pub(crate) fn may_mean_a_change(&self) -> bool {
+    pub(crate) fn may_mean_topology_change(&self) -> bool {
         match self {
             Self::NotStarted(..) => true,
             Self::Failed(error) => matches!(error, CallError::Failed(Error::Unavailable(_))),
@@ -98,7 +99,7 @@ fn reason(error: &RedisError) -> Option<NotStartedReason> {
     match error.code()? {
         "MOVED" => redirect().map(NotStartedReason::Moved),
         "ASK" => redirect().map(NotStartedReason::Ask),
-        code if CODES_OF_NOT_NOW.contains(&code) => Some(NotStartedReason::NotNow),
+        code if CODES_OF_REFUSED_CALLS.contains(&code) => Some(NotStartedReason::NotNow),
         _ => None,
     }
 }

@@ -16,7 +16,7 @@ use crate::redis::{
 const TIME_LIMIT: Duration = Duration::from_millis(500);
 /// The channels on which Sentinels announce another primary. The Sentinel that leads the fail-over uses the first channel when it
 /// promotes the replica; each Sentinel uses the second channel when it learns of the new primary.
-const ANNOUNCEMENTS: [&str; 2] = ["+promoted-slave", "+switch-master"];
+const ANNOUNCEMENT_CHANNELS: [&str; 2] = ["+promoted-slave", "+switch-master"];
 /// The interval at which a PING checks a quiet connection to a Sentinel.
 const PING_EVERY: Duration = Duration::from_secs(5);
 
@@ -54,9 +54,9 @@ impl From<Elapsed> for ConnectionBroken {
     }
 }
 
-/// Returns the answer that names the latest primary. A few Sentinels that are cut off from the other Sentinels may know only an
-/// earlier primary, and writes to an earlier primary are lost. So a primary that is earlier than the known primary is accepted only if
-/// most Sentinels answer, which happens after an operator has set up new Sentinels.
+/// Returns the answer that names the latest primary. A few Sentinels that are cut off from the other Sentinels may know only an earlier
+/// primary, and writes to an earlier primary are lost. A primary that is earlier than the known primary is therefore accepted only if
+/// most Sentinels answer, for example after an operator has set up new Sentinels.
 fn latest_answer(answers: Vec<SentinelAnswer>, sentinel_count: usize, known_epoch: u64) -> Option<SentinelAnswer> {
     let is_majority = 2 * answers.len() > sentinel_count;
     let latest_answer = answers.into_iter().max_by_key(|answer| answer.config_epoch);
@@ -67,7 +67,7 @@ impl Sentinels {
     /// Returns the server that is the primary now, and its config epoch. `known_epoch` is the config epoch of the primary that was
     /// known before.
     pub(crate) async fn primary(&self, known_epoch: u64) -> Result<(Endpoint, u64), String> {
-        let replies = ask_all(self.servers.iter().map(|sentinel| self.ask(sentinel))).await;
+        let replies = ask_all(self.servers.iter().map(|sentinel| self.ask_sentinel(sentinel))).await;
         let mut answers = Vec::new();
         let mut reasons = Vec::new();
         for (sentinel, reply) in self.servers.iter().zip(replies) {
@@ -109,7 +109,7 @@ impl Sentinels {
         announced: impl Fn(),
     ) -> Result<(), ConnectionBroken> {
         let (mut sink, mut messages) = timeout(TIME_LIMIT, sentinel.open_for_subscriptions()).await??;
-        timeout(TIME_LIMIT, sink.subscribe(&ANNOUNCEMENTS)).await??;
+        timeout(TIME_LIMIT, sink.subscribe(&ANNOUNCEMENT_CHANNELS)).await??;
         retry.reset();
         // A Sentinel may have announced another primary before the subscription.
         announced();
@@ -117,8 +117,8 @@ impl Sentinels {
             match timeout(PING_EVERY, messages.next()).await {
                 Ok(Some(message)) => {
                     // Sentinels may watch other primaries too.
-                    let text = String::from_utf8_lossy(message.get_payload_bytes());
-                    if text.split_whitespace().any(|word| word == self.service) {
+                    let announcement = String::from_utf8_lossy(message.get_payload_bytes());
+                    if announcement.split_whitespace().any(|word| word == self.service) {
                         announced();
                     }
                 }
@@ -130,7 +130,7 @@ impl Sentinels {
         }
     }
 
-    async fn ask(&self, sentinel: &Endpoint) -> RedisResult<Option<SentinelAnswer>> {
+    async fn ask_sentinel(&self, sentinel: &Endpoint) -> RedisResult<Option<SentinelAnswer>> {
         let mut connection = sentinel.open().await?;
         let mut questions = redis::pipe();
         // GET-MASTER-ADDR-BY-NAME names a new primary some time before MASTER does, but only MASTER returns the config epoch.
@@ -154,8 +154,8 @@ mod tests {
         let answer = |port, config_epoch| SentinelAnswer { address: Address::Tcp("h".into(), port), config_epoch };
         let (earlier, later) = (answer(1, 4), answer(2, 5));
         assert_eq!(latest_answer(vec![earlier.clone(), later.clone(), earlier.clone()], 3, 0), Some(later.clone()));
-        let text = "one Sentinel may announce a new primary";
-        assert_eq!(latest_answer(vec![later.clone()], 3, 4), Some(later.clone()), "{text}");
+        let failure_text = "one Sentinel may announce a new primary";
+        assert_eq!(latest_answer(vec![later.clone()], 3, 4), Some(later.clone()), "{failure_text}");
         assert_eq!(latest_answer(vec![later.clone()], 3, 5), Some(later));
         assert_eq!(latest_answer(vec![earlier.clone()], 3, 5), None);
         assert_eq!(latest_answer(vec![earlier.clone(), earlier.clone()], 3, 5), Some(earlier), "the Sentinels are new");

@@ -143,15 +143,15 @@ async fn dangers_of(server: &Endpoint) -> Result<Vec<Danger>> {
         answer => answer?,
     };
     // The save points are read only without an append-only file, because a Redis with ACLs logs each refused command.
-    let snapshots = match field(&info, "aof_enabled") {
-        Some("0") => snapshots(connection).await?,
+    let snapshots = match info_field(&info, "aof_enabled") {
+        Some("0") => query_snapshots(connection).await?,
         _ => Snapshots::Unknown,
     };
-    Ok(dangers(&info, snapshots))
+    Ok(dangers_in_info(&info, snapshots))
 }
 
 /// Reads the save points, which INFO does not show.
-async fn snapshots(connection: &mut MultiplexedConnection) -> RedisResult<Snapshots> {
+async fn query_snapshots(connection: &mut MultiplexedConnection) -> RedisResult<Snapshots> {
     let mut save = redis::cmd("CONFIG");
     save.arg("GET").arg("save");
     match save.query_async::<HashMap<String, String>>(connection).await {
@@ -171,16 +171,16 @@ fn is_not_permitted(error: &RedisError) -> bool {
 
 /// Returns the dangers that the reply to INFO and the save points show. A field that INFO lacks is no danger, because compatible
 /// servers have fewer fields.
-fn dangers(info: &str, snapshots: Snapshots) -> Vec<Danger> {
+fn dangers_in_info(info: &str, snapshots: Snapshots) -> Vec<Danger> {
     let mut dangers = Vec::new();
     dangers.extend(too_old_danger(info));
-    if field(info, "role") == Some("slave") {
+    if info_field(info, "role") == Some("slave") {
         dangers.push(Danger::Replica);
     }
-    if let Some(policy) = field(info, "maxmemory_policy").filter(|policy| *policy != "noeviction") {
+    if let Some(policy) = info_field(info, "maxmemory_policy").filter(|policy| *policy != "noeviction") {
         dangers.push(Danger::Evicts { policy: policy.into() });
     }
-    match (field(info, "aof_enabled"), snapshots) {
+    match (info_field(info, "aof_enabled"), snapshots) {
         (Some("0"), Snapshots::NotTaken) => dangers.push(Danger::NotPersistent),
         (Some("0"), Snapshots::Unknown) => dangers.push(Danger::PersistenceUnknown),
         _ => {}
@@ -190,16 +190,16 @@ fn dangers(info: &str, snapshots: Snapshots) -> Vec<Danger> {
 
 fn too_old_danger(info: &str) -> Option<Danger> {
     // Valkey has the fields `valkey_version` and `redis_version`; `redis_version` is the Redis version with which Valkey is compatible.
-    let (product, version, oldest) = match field(info, "valkey_version") {
+    let (product, version, oldest) = match info_field(info, "valkey_version") {
         Some(version) => ("Valkey", version, OLDEST_VALKEY),
-        None => ("Redis", field(info, "redis_version")?, OLDEST_REDIS),
+        None => ("Redis", info_field(info, "redis_version")?, OLDEST_REDIS),
     };
     let mut numbers = version.split('.').map(str::parse::<u32>);
     let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else { return None };
     ((major, minor) < oldest).then(|| Danger::TooOld { found: format!("{product} {version}") })
 }
 
-fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
 }
 
@@ -209,28 +209,28 @@ mod tests {
 
     /// An INFO reply as servers write it: sections with headings, fields with a common prefix, CRLF.
     fn info(version: &str, role: &str, policy: &str, aof_enabled: u8) -> String {
-        let text = format!(
+        let info_text = format!(
             "# Server\n{version}\nredis_git_sha1:00000000\nredis_mode:standalone\n\n\
              # Memory\nmaxmemory:0\nmaxmemory_human:0B\nmaxmemory_policy:{policy}\n\n\
              # Persistence\nloading:0\nrdb_last_bgsave_status:ok\nrdb_saves:0\naof_enabled:{aof_enabled}\n\
              aof_rewrite_in_progress:0\n\n\
              # Replication\nrole:{role}\nconnected_slaves:0\n"
         );
-        text.replace('\n', "\r\n")
+        info_text.replace('\n', "\r\n")
     }
 
     fn dangers_of_version(version: &str) -> Vec<Danger> {
-        dangers(&info(version, "master", "noeviction", 1), Snapshots::NotTaken)
+        dangers_in_info(&info(version, "master", "noeviction", 1), Snapshots::NotTaken)
     }
 
     #[test]
     fn well_configured_server_has_no_danger() {
         for snapshots in [Snapshots::Taken, Snapshots::NotTaken, Snapshots::Unknown] {
-            assert_eq!(dangers(&info("redis_version:7.0.15", "master", "noeviction", 1), snapshots), []);
+            assert_eq!(dangers_in_info(&info("redis_version:7.0.15", "master", "noeviction", 1), snapshots), []);
         }
         let only_snapshots = info("redis_version:7.0.15", "master", "noeviction", 0);
-        assert_eq!(dangers(&only_snapshots, Snapshots::Taken), []);
-        assert_eq!(dangers("", Snapshots::Unknown), [], "nothing is known, so nothing is reported");
+        assert_eq!(dangers_in_info(&only_snapshots, Snapshots::Taken), []);
+        assert_eq!(dangers_in_info("", Snapshots::Unknown), [], "nothing is known, so nothing is reported");
     }
 
     #[test]
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn each_danger_is_found_and_dangers_that_prevent_work_come_first() {
-        let all = dangers(&info("redis_version:6.2.14", "slave", "allkeys-lru", 0), Snapshots::NotTaken);
+        let all = dangers_in_info(&info("redis_version:6.2.14", "slave", "allkeys-lru", 0), Snapshots::NotTaken);
         let too_old = Danger::TooOld { found: "Redis 6.2.14".into() };
         let eviction_danger = Danger::Evicts { policy: "allkeys-lru".into() };
         assert_eq!(all, [too_old, Danger::Replica, eviction_danger, Danger::NotPersistent]);
@@ -263,6 +263,6 @@ mod tests {
     #[test]
     fn persistence_is_unknown_if_the_save_points_can_not_be_read() {
         let info = info("redis_version:7.0.15", "master", "noeviction", 0);
-        assert_eq!(dangers(&info, Snapshots::Unknown), [Danger::PersistenceUnknown]);
+        assert_eq!(dangers_in_info(&info, Snapshots::Unknown), [Danger::PersistenceUnknown]);
     }
 }

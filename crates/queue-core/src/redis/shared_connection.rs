@@ -68,7 +68,8 @@ impl Connection {
             }
         };
         reply.map_err(|error| {
-            // A failed command is not written later. If nothing was written since the call began, the command was not written.
+            // A failed command is not written later. If the socket has written nothing since the call began, it has written no byte of
+            // the command.
             if self.traffic.written_bytes() == written_before {
                 QueryError::NeverWritten(error)
             } else {
@@ -92,12 +93,12 @@ pub(crate) enum QueryError {
     /// Redis answered with an error, or its reply was lost and the command may have run. Only the code of the error may say that the
     /// command did not start.
     Failed(RedisError),
-    /// The call was done, but a command after the call (WAIT) failed.
+    /// Redis executed the call, but the WAIT that was sent after the call failed.
     Done(RedisError),
 }
 
 impl QueryError {
-    /// Converts the error of a command that was sent after a call that was done.
+    /// Converts the error of a WAIT that was sent after a call that Redis executed.
     pub(crate) fn into_done(self) -> Self {
         match self {
             Self::NeverWritten(error) | Self::Failed(error) | Self::Done(error) => Self::Done(error),
@@ -109,8 +110,8 @@ impl QueryError {
 #[derive(Default)]
 pub(crate) struct SharedConnection {
     slot: Mutex<ConnectionSlot>,
-    /// The latest generation whose connection has failed. This number is outside the lock, so that a call whose time is over need not
-    /// wait for another call that connects.
+    /// The number (`generation`) of the latest connection that has failed. It is outside the lock of `slot`, so that a call whose time
+    /// is over need not wait for another call that connects.
     broken: AtomicU64,
     /// The handle with which the task that drives the open connection can be ended.
     driver: parking_lot::Mutex<Option<AbortHandle>>,

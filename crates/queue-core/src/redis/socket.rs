@@ -1,5 +1,6 @@
-//! The socket under one connection to Redis, without or with TLS. The socket counts the written bytes, and refuses to write if the
-//! peer has closed the connection. By this count the caller knows after a failed call whether Redis may have received a part of it.
+//! The socket under one connection to Redis, without or with TLS. The socket counts the written bytes, and refuses to write if the peer
+//! has closed the connection. From the number of written bytes, the caller knows after a failed call whether Redis may have received a
+//! part of the call.
 
 use std::{
     io,
@@ -38,12 +39,12 @@ impl Traffic {
         self.written.load(Ordering::Acquire)
     }
 
-    /// Whether nothing will be written any more.
+    /// Whether the connection is closed, so that no byte will be written any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Notes that nothing will be written any more.
+    /// Notes that the connection is closed, so that no byte will be written any more.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
@@ -60,7 +61,7 @@ impl SystemSocket {
         Self { socket, traffic: Arc::default() }
     }
 
-    /// Reads bytes that have arrived, and never waits. The runtime learns a moment later that these bytes have arrived.
+    /// Reads bytes that have arrived, and never waits. The async runtime learns only a moment later that these bytes have arrived.
     fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
         let socket = match &self.socket {
             Either::Left(stream) => stream.as_fd(),
@@ -111,8 +112,8 @@ impl CountedSocket {
         Arc::clone(&self.traffic)
     }
 
-    /// Asks the kernel whether the peer has closed the socket, and if so returns the error to report. The runtime learns of the close
-    /// a moment later, and a call that is written in between would be lost.
+    /// Asks the kernel whether the peer has closed the socket, and if so returns the error to report. The async runtime learns of the
+    /// close only a moment later, and a call that is written in between would be lost.
     fn peer_close_error(&mut self, cx: &Context<'_>) -> Option<io::Error> {
         let closed_error = || io::Error::new(io::ErrorKind::BrokenPipe, "closed by Redis");
         let received_bytes = match &mut self.stream {

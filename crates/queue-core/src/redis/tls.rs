@@ -147,10 +147,10 @@ fn certificates(key: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, I
     }
 }
 
-/// Returns a TLS error whose text says what the error means and what to do. Other errors are returned unchanged.
+/// Returns a TLS error whose text says what the error means and what to do. An error that is no TLS error is returned unchanged.
 pub(crate) fn explain_tls_error(error: io::Error) -> io::Error {
     let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>()) else { return error };
-    let text = match cause {
+    let explanation = match cause {
         Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             "the certificate of Redis is signed by none of the trusted CAs: name the file of its CA in redis.tls.ca"
                 .into()
@@ -184,5 +184,5 @@ pub(crate) fn explain_tls_error(error: io::Error) -> io::Error {
         ) => "Redis refuses the client certificate, or wants one: set redis.tls.certificate and redis.tls.key to one that Redis trusts".into(),
         other => format!("TLS failed: {other}"),
     };
-    io::Error::new(error.kind(), text)
+    io::Error::new(error.kind(), explanation)
 }

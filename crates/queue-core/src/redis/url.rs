@@ -40,8 +40,8 @@ impl RedisUrl {
     pub(crate) fn parse(url: &str) -> Option<Self> {
         let Some((scheme, rest)) = url.split_once("://") else {
             // Only the URL of a Unix socket may lack `://`.
-            let info = url.into_connection_info().ok()?;
-            return Some(Self::from_server(&info, address(&info)?, UsesTls::No));
+            let connection_info = url.into_connection_info().ok()?;
+            return Some(Self::from_server(&connection_info, address(&connection_info)?, UsesTls::No));
         };
         let (scheme, uses_tls) = match scheme.strip_prefix("rediss") {
             Some(rest) => (format!("redis{rest}"), UsesTls::Yes),
@@ -50,9 +50,10 @@ impl RedisUrl {
         match scheme.as_str() {
             "redis" | "unix" => {
                 // The client library would refuse rediss://, because its own TLS is not compiled in.
-                let info = format!("{scheme}://{rest}").into_connection_info().ok()?;
-                let address = address(&info)?;
-                (scheme == "redis" || uses_tls == UsesTls::No).then(|| Self::from_server(&info, address, uses_tls))
+                let connection_info = format!("{scheme}://{rest}").into_connection_info().ok()?;
+                let address = address(&connection_info)?;
+                (scheme == "redis" || uses_tls == UsesTls::No)
+                    .then(|| Self::from_server(&connection_info, address, uses_tls))
             }
             "redis+sentinel" => {
                 let (authority, path) = rest.split_once('/')?;
@@ -70,8 +71,13 @@ impl RedisUrl {
         }
     }
 
-    fn from_server(info: &ConnectionInfo, address: Address, uses_tls: UsesTls) -> Self {
-        Self { kind: TopologyKind::Server, servers: vec![address], login: info.redis_settings().clone(), uses_tls }
+    fn from_server(connection_info: &ConnectionInfo, address: Address, uses_tls: UsesTls) -> Self {
+        Self {
+            kind: TopologyKind::Server,
+            servers: vec![address],
+            login: connection_info.redis_settings().clone(),
+            uses_tls,
+        }
     }
 }
 
@@ -92,8 +98,8 @@ fn servers(authority: &str, db: &str, default_port: u16) -> Option<(Vec<Address>
     Some((servers, login))
 }
 
-fn address(info: &ConnectionInfo) -> Option<Address> {
-    match info.addr() {
+fn address(connection_info: &ConnectionInfo) -> Option<Address> {
+    match connection_info.addr() {
         ConnectionAddr::Tcp(host, port) => Some(Address::Tcp(host.clone(), *port)),
         ConnectionAddr::Unix(path) => Some(Address::Unix(path.clone())),
         _ => None,

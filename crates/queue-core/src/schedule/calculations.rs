@@ -7,8 +7,8 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::error::{Error, Result};
 
-/// Runs a calculation for every second processor at a time, so that the others are free for requests. Each calculation handles a
-/// bounded number of schedules.
+/// Runs at most one calculation for every two processors at a time, so that half of the processors are free for requests. Each
+/// calculation handles a bounded number of schedules.
 #[derive(Debug, Clone)]
 pub(crate) struct Calculations {
     permits: Arc<Semaphore>,
@@ -25,8 +25,8 @@ impl Default for Calculations {
 }
 
 impl Calculations {
-    /// Runs a calculation, and returns its result. If the returned future is dropped, a calculation that runs still ends by itself, and
-    /// counts until then.
+    /// Runs a calculation, and returns its result. If the returned future is dropped, a running calculation continues to its end, and
+    /// keeps its permit until then.
     pub(crate) async fn run<T: Send + 'static>(&self, calculation: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(Error::unexpected)?;
         let task = spawn_blocking(move || {
@@ -64,7 +64,7 @@ mod tests {
         let threads = futures_util::future::join_all((0..200).map(|_| calculate())).await;
         assert!(threads.into_iter().all(|thread| thread.unwrap() != async_thread));
         assert!(most.load(Ordering::SeqCst) <= max_concurrent());
-        // A calculation that panics gives its place back.
+        // A calculation that panics frees its permit for another calculation.
         for _ in 0..max_concurrent() {
             assert!(calculations.run(|| panic!("on purpose")).await.is_err());
         }

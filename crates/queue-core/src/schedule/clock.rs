@@ -2,7 +2,8 @@
 
 use tokio::time::Instant;
 
-/// The difference, in µs, between the estimate and Redis's clock above which the difference is a step of a clock and no drift.
+/// The largest difference (µs) between the estimate and Redis's clock that counts as drift; a larger difference counts as a step of a
+/// clock.
 const STEP_US: i64 = 20_000;
 
 /// An estimate of the time of one server of Redis. The estimate lags behind by at most the time that the fastest reply took, and

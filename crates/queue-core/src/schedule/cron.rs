@@ -109,8 +109,8 @@ impl TryFrom<String> for CronPattern {
         let field_error = |index: usize| {
             let (name, allowed, _) = CRON_FIELDS[index];
             let field_start: String = fields[index].chars().take(40).collect();
-            let forms = "a range 1-5, a list 1,2 or a step */5";
-            ParseError(format!("its {name} is \"{field_start}\", and must be *, {allowed}, {forms}").into())
+            let other_forms = "a range 1-5, a list 1,2 or a step */5";
+            ParseError(format!("its {name} is \"{field_start}\", and must be *, {allowed}, {other_forms}").into())
         };
         let mut fields_for_croner: Vec<String> = Vec::with_capacity(CRON_FIELDS.len());
         for (index, field) in fields.iter().enumerate() {
@@ -193,8 +193,8 @@ fn last_days_of_week(field: &str) -> Option<String> {
 
 impl PartialSchema for CronPattern {
     fn schema() -> RefOr<Schema> {
-        let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(MAX_BYTES));
-        text.examples(["30 9 * * mon-fri", "@daily"]).into()
+        let text_schema = ObjectBuilder::new().schema_type(Type::String).max_length(Some(MAX_BYTES));
+        text_schema.examples(["30 9 * * mon-fri", "@daily"]).into()
     }
 }
 

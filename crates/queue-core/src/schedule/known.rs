@@ -1,5 +1,5 @@
-//! The schedules of one queue as far as a scheduler knows them, with the ticks that were found before they are due. At the instant of a
-//! tick, a plan takes no search.
+//! The schedules of one queue as far as a scheduler knows them, with the ticks that were found before they are due. So no search is
+//! needed at the instant at which a tick is due.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     redis::Retry,
     schedule::{
         clock::ServerClock,
-        preparation::{Order, PreparedTicks, Ticks},
+        preparation::{PreparedTicks, Search, Ticks},
         stored::{KnownRules, StoredSchedule},
     },
     time::Timestamp,
@@ -39,10 +39,10 @@ struct KnownSchedule {
 
 /// The ticks of a schedule from its next tick on, as far as they were found.
 enum FoundTicks {
-    /// The ticks were not ordered.
+    /// No search for the ticks was requested.
     Nothing,
-    /// The ticks are ordered.
-    Ordered,
+    /// A search for the ticks was requested.
+    SearchRequested,
     /// The ticks are known.
     Known(Ticks),
 }
@@ -52,13 +52,13 @@ impl KnownSchedule {
         self.refused_until.is_some_and(|until| until > now)
     }
 
-    /// Whether a plan for the next tick can be made, when the tick is due, without a search.
+    /// Whether a plan for the next tick can be made without a search when the tick is due.
     fn is_ready(&self) -> bool {
         !self.schedule.rule.needs_search() || matches!(self.ticks, FoundTicks::Known(_))
     }
 
-    /// Sets the next tick. The ticks after another tick must be found anew.
-    fn set_next(&mut self, next: Option<Timestamp>) {
+    /// Sets the next tick. If it differs from the previous next tick, the ticks that follow it must be searched for again.
+    fn set_next_tick(&mut self, next: Option<Timestamp>) {
         if self.schedule.next != next {
             self.ticks = FoundTicks::Nothing;
         }
@@ -94,7 +94,7 @@ impl SchedulesState {
             .collect()
     }
 
-    /// Replaces the outdated schedules by those that were read. The ticks that were found for an unchanged schedule stay.
+    /// Replaces the outdated schedules by those that were read. The ticks that were found for an unchanged schedule are kept.
     pub(super) fn replace(&mut self, outdated: &OutdatedSchedules, read: Vec<StoredSchedule>) {
         let mut replaced_schedules = match outdated {
             OutdatedSchedules::None => return,
@@ -107,7 +107,7 @@ impl SchedulesState {
                 .filter(|known| known.schedule.revision == schedule.revision && known.schedule.next == schedule.next);
             let ticks = match known_schedule {
                 Some(KnownSchedule { ticks: FoundTicks::Known(ticks), .. }) => FoundTicks::Known(ticks),
-                // Ordered ticks are ordered again, so that a lost order delays a schedule only until it is read again.
+                // A pending search is requested again, so that a lost search delays a schedule only until the schedule is read again.
                 _ => FoundTicks::Nothing,
             };
             let name = schedule.name.clone();
@@ -119,29 +119,29 @@ impl SchedulesState {
         Timestamp::from_millis(self.clock.now_us() / 1_000)
     }
 
-    /// Returns orders for the ticks that are not known yet, and marks them as ordered.
-    pub(super) fn order_ticks(&mut self, queue: &QueueName) -> Vec<Order> {
+    /// Returns searches for the ticks that are not known yet, and marks these searches as requested.
+    pub(super) fn request_searches(&mut self, queue: &QueueName) -> Vec<Search> {
         let (now, instant) = (self.now(), Instant::now());
-        let orders = self.schedules.values_mut().filter_map(|known_schedule| {
+        let new_searches = self.schedules.values_mut().filter_map(|known_schedule| {
             let is_missing = matches!(known_schedule.ticks, FoundTicks::Nothing)
                 && !known_schedule.is_ready()
                 && !known_schedule.is_refused(instant);
-            let next = known_schedule.schedule.next.filter(|_| is_missing)?;
-            known_schedule.ticks = FoundTicks::Ordered;
+            let next_tick = known_schedule.schedule.next.filter(|_| is_missing)?;
+            known_schedule.ticks = FoundTicks::SearchRequested;
             let StoredSchedule { name, revision, rule, .. } = &known_schedule.schedule;
-            Some(Order {
+            Some(Search {
                 queue: queue.clone(),
                 schedule: name.clone(),
                 revision: revision.clone(),
                 rule: Arc::clone(rule),
-                next,
+                next: next_tick,
                 now,
             })
         });
-        orders.collect()
+        new_searches.collect()
     }
 
-    /// Takes ticks that were ordered, unless the schedule has changed since then.
+    /// Takes the ticks that a search found, unless the schedule has changed since the search was requested.
     pub(super) fn take(&mut self, prepared: PreparedTicks) {
         let PreparedTicks { schedule, revision, next, ticks } = prepared;
         if let Some(known_schedule) = self.schedules.get_mut(&schedule)
@@ -176,7 +176,7 @@ impl SchedulesState {
                     *ticks = FoundTicks::Nothing;
                     due_ticks
                 }
-                FoundTicks::Nothing | FoundTicks::Ordered => None,
+                FoundTicks::Nothing | FoundTicks::SearchRequested => None,
             };
             let runs_left =
                 schedule.rule.max_runs.map_or(u64::MAX, |max| max.unsigned_abs().saturating_sub(schedule.runs));
@@ -195,7 +195,7 @@ impl SchedulesState {
         if outcome.revision != known_schedule.schedule.revision {
             return OutdatedSchedules::Some([name.clone()].into());
         }
-        known_schedule.set_next(outcome.next);
+        known_schedule.set_next_tick(outcome.next);
         let Some(posted) = outcome.posted else { return OutdatedSchedules::None };
         known_schedule.schedule.runs += posted as u64;
         known_schedule.refused_until = None;
@@ -211,12 +211,13 @@ impl SchedulesState {
         }
     }
 
-    /// Returns the pause until the next tick, or until a refused tick is tried again; `None` if there is no tick. Schedules whose
-    /// ticks are ordered are left out, because the arrival of the ticks ends the pause.
+    /// Returns the pause until the next tick, or until a refused tick is tried again; `None` if there is no tick. Schedules with a
+    /// pending search are left out, because the arrival of the found ticks ends the pause.
     pub(super) fn pause(&self) -> Option<Duration> {
         let (now_us, now) = (self.clock.now_us(), Instant::now());
-        let unordered_schedules = self.schedules.values().filter(|known| !matches!(known.ticks, FoundTicks::Ordered));
-        let pauses = unordered_schedules.filter_map(|KnownSchedule { schedule, refused_until, .. }| {
+        let schedules_without_search =
+            self.schedules.values().filter(|known| !matches!(known.ticks, FoundTicks::SearchRequested));
+        let pauses = schedules_without_search.filter_map(|KnownSchedule { schedule, refused_until, .. }| {
             let due = Duration::from_micros((schedule.next?.as_millis() * 1_000).saturating_sub(now_us));
             Some(due.max(refused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))))
         });
@@ -229,7 +230,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::schedule::{NewSchedule, matching_times::searches, preparation::Orders, rule::Rule};
+    use crate::schedule::{NewSchedule, matching_times::searches, preparation::PendingSearches, rule::Rule};
 
     fn instant_at(text: &str) -> Timestamp {
         serde_json::from_value(json!(text)).unwrap()
@@ -260,13 +261,13 @@ mod tests {
         state.clock.observe(Instant::now(), Instant::now(), now.as_millis() * 1_000);
     }
 
-    /// Carries out all orders, and returns their number.
-    fn carry_out(state: &mut SchedulesState) -> usize {
-        let orders = Orders::default();
+    /// Performs all pending searches, and returns their number.
+    fn perform_searches(state: &mut SchedulesState) -> usize {
+        let pending_searches = PendingSearches::default();
         let queue = "q".parse().unwrap();
-        orders.add(state.order_ticks(&queue));
-        assert!(state.order_ticks(&queue).is_empty(), "ticks are ordered once");
-        std::iter::from_fn(|| orders.carry_out_one()).map(|(_, prepared)| state.take(prepared)).count()
+        pending_searches.add(state.request_searches(&queue));
+        assert!(state.request_searches(&queue).is_empty(), "a search is requested once");
+        std::iter::from_fn(|| pending_searches.perform_one()).map(|(_, prepared)| state.take(prepared)).count()
     }
 
     #[tokio::test(start_paused = true)]
@@ -278,17 +279,17 @@ mod tests {
             (0..500).map(|n| stored_schedule(&format!("s{n}"), cron_rule(patterns[n % patterns.len()]), tick));
         state.replace(&OutdatedSchedules::All, schedules.collect());
         set_clock(&mut state, instant_at("2026-11-27T09:59:00Z"));
-        assert_eq!(carry_out(&mut state), 500);
+        assert_eq!(perform_searches(&mut state), 500);
         assert!(state.plans().is_empty());
         assert_eq!(state.pause(), Some(Duration::from_secs(60)));
 
-        // The schedules are read again, unchanged: the ticks that were found stay.
+        // The schedules are read again, unchanged: the ticks that were found are kept.
         let read_schedules = state.schedules.values().map(|known| known.schedule.clone()).collect();
         state.replace(&OutdatedSchedules::All, read_schedules);
         set_clock(&mut state, tick);
-        let searches_before = searches::so_far();
+        let searches_before = searches::search_count();
         let plans = state.plans();
-        assert_eq!((plans.len(), searches::so_far() - searches_before), (500, 0));
+        assert_eq!((plans.len(), searches::search_count() - searches_before), (500, 0));
         for Plan { schedule, known, due } in plans {
             assert_eq!(Some(due), schedule.rule.plan_due_ticks(known, tick), "{:?}", schedule.rule.cron);
         }
@@ -302,29 +303,29 @@ mod tests {
         let mut state = SchedulesState::new();
         state.replace(&OutdatedSchedules::All, vec![stored_schedule("s", rule, tick)]);
         set_clock(&mut state, tick);
-        assert_eq!(carry_out(&mut state), 1);
+        assert_eq!(perform_searches(&mut state), 1);
         // The process is late: more than one tick is due, so the ticks that were found do not suffice.
         set_clock(&mut state, now);
         assert!(state.plans().is_empty());
         assert_eq!(state.pause(), Some(Duration::ZERO));
-        assert_eq!(carry_out(&mut state), 1);
-        let searches_before = searches::so_far();
+        assert_eq!(perform_searches(&mut state), 1);
+        let searches_before = searches::search_count();
         let plans = state.plans();
-        assert_eq!((plans.len(), searches::so_far() - searches_before), (1, 0));
+        assert_eq!((plans.len(), searches::search_count() - searches_before), (1, 0));
         assert_eq!(Some(&plans[0].due), expected_ticks.as_ref());
         assert_eq!(plans[0].due.posts.len(), 9);
         assert!(state.plans().is_empty(), "the plan was used");
-        // While the tick waits after a refusal, no ticks are ordered.
+        // While the tick waits after a refusal, no search is requested.
         state.delay_refused_tick(&"s".parse().unwrap());
-        assert_eq!(carry_out(&mut state), 0);
+        assert_eq!(perform_searches(&mut state), 0);
         assert_eq!(state.pause(), Some(PAUSE_AFTER_REFUSAL));
-        // Ticks that arrive after a change of the schedule are ignored.
+        // Ticks that a search found before the schedule changed are ignored.
         state.schedules.values_mut().for_each(|known| known.refused_until = None);
-        let orders = Orders::default();
-        orders.add(state.order_ticks(&"q".parse().unwrap()));
+        let pending_searches = PendingSearches::default();
+        pending_searches.add(state.request_searches(&"q".parse().unwrap()));
         assert_eq!(state.pause(), None, "the arrival of the ticks ends the pause");
-        state.schedules.values_mut().for_each(|known| known.set_next(Some(now)));
-        state.take(orders.carry_out_one().unwrap().1);
+        state.schedules.values_mut().for_each(|known| known.set_next_tick(Some(now)));
+        state.take(pending_searches.perform_one().unwrap().1);
         assert!(state.plans().is_empty());
     }
 }

@@ -7,13 +7,13 @@ use jiff::{
     civil::{Date, DateTime, Time},
 };
 
-/// No time from this year on is found.
+/// The first year in which a search finds no time any more.
 const END_YEAR: i16 = 2_200;
-/// No time up to the end of this year is found.
+/// The last year before the years in which a search finds times.
 const LAST_YEAR_BEFORE: i16 = 1_900;
 
 /// The years of one cycle of the calendar: each combination of a month's length and the weekday of the month's first day occurs.
-const CYCLE: std::ops::Range<i16> = 2_000..2_028;
+const CALENDAR_CYCLE: std::ops::Range<i16> = 2_000..2_028;
 
 const WEEKDAYS: [Weekday; 7] = [
     Weekday::Sunday,
@@ -40,8 +40,9 @@ impl MatchingTimes {
     /// Returns the times that match a pattern.
     pub(super) fn of(pattern: &CronPattern) -> Result<Self, CronError> {
         let mut days = [[0; 7]; 4];
-        let firsts = CYCLE.flat_map(|year| (1..=12).filter_map(move |month| Date::new(year, month, 1).ok()));
-        for first in firsts {
+        let first_days =
+            CALENDAR_CYCLE.flat_map(|year| (1..=12).filter_map(move |month| Date::new(year, month, 1).ok()));
+        for first in first_days {
             let (length, weekday) = kind_of_month(first);
             if days[length][weekday] == 0 {
                 for day in 1..=first.days_in_month() {
@@ -60,8 +61,8 @@ impl MatchingTimes {
     pub(super) fn first_match_after(&self, local: DateTime) -> Option<DateTime> {
         #[cfg(test)]
         searches::count();
-        let from = whole_second(local).checked_add(1.second()).ok()?;
-        let (date, time) = (from.date(), from.time());
+        let search_start = whole_second(local).checked_add(1.second()).ok()?;
+        let (date, time) = (search_start.date(), search_start.time());
         if self.matching_days(date.year(), date.month()) & bit(date.day()) != 0
             && let Some(time) = self.first_time_from(time)
         {
@@ -83,9 +84,9 @@ impl MatchingTimes {
     pub(super) fn last_match_before(&self, local: DateTime) -> Option<DateTime> {
         #[cfg(test)]
         searches::count();
-        let whole = whole_second(local);
-        let until = if whole < local { whole } else { whole.checked_sub(1.second()).ok()? };
-        let (date, time) = (until.date(), until.time());
+        let whole_local = whole_second(local);
+        let search_end = if whole_local < local { whole_local } else { whole_local.checked_sub(1.second()).ok()? };
+        let (date, time) = (search_end.date(), search_end.time());
         if self.matching_days(date.year(), date.month()) & bit(date.day()) != 0
             && let Some(time) = self.last_time_until(time)
         {
@@ -163,15 +164,15 @@ fn bit(number: i8) -> u64 {
 
 /// Returns the lowest number of the set that is not below `from`, which is from 0 to 63.
 fn lowest_from(set: u64, from: i8) -> Option<i8> {
-    let rest = set >> from << from;
-    (rest != 0).then(|| i8::try_from(rest.trailing_zeros()).ok())?
+    let remaining_bits = set >> from << from;
+    (remaining_bits != 0).then(|| i8::try_from(remaining_bits.trailing_zeros()).ok())?
 }
 
 /// Returns the highest number of the set that is not above `until`, which is from -1 to 63.
 fn highest_until(set: u64, until: i8) -> Option<i8> {
-    let above = u32::from(63_i8.saturating_sub(until).unsigned_abs());
-    let rest = set.checked_shl(above)?;
-    (rest != 0).then(|| until.checked_sub(i8::try_from(rest.leading_zeros()).ok()?))?
+    let count_above = u32::from(63_i8.saturating_sub(until).unsigned_abs());
+    let remaining_bits = set.checked_shl(count_above)?;
+    (remaining_bits != 0).then(|| until.checked_sub(i8::try_from(remaining_bits.leading_zeros()).ok()?))?
 }
 
 fn whole_second(local: DateTime) -> DateTime {
@@ -192,7 +193,7 @@ pub(crate) mod searches {
         COUNT.set(COUNT.get() + 1);
     }
 
-    pub(crate) fn so_far() -> usize {
+    pub(crate) fn search_count() -> usize {
         COUNT.get()
     }
 }
@@ -232,12 +233,12 @@ mod tests {
             let cron = parse(&format!("{second} {minute} {hour} {day} {month} {weekday}"));
             let times = MatchingTimes::of(&cron.pattern).unwrap();
             let local = datetime(1_990, 1, 1, 0, 0, 0, 0).checked_add(secs.seconds().nanoseconds(nanos)).unwrap();
-            let within = |found: &DateTime| (LAST_YEAR_BEFORE + 1..END_YEAR).contains(&found.year());
-            let next = cron.find_next_occurrence(&whole_second(local), false).ok().filter(within);
-            prop_assert_eq!(times.first_match_after(local), next);
-            let whole = whole_second(local);
-            let last = cron.find_previous_occurrence(&whole, whole < local).ok().filter(within);
-            prop_assert_eq!(times.last_match_before(local), last);
+            let is_within_years = |found: &DateTime| (LAST_YEAR_BEFORE + 1..END_YEAR).contains(&found.year());
+            let next_match = cron.find_next_occurrence(&whole_second(local), false).ok().filter(is_within_years);
+            prop_assert_eq!(times.first_match_after(local), next_match);
+            let whole_local = whole_second(local);
+            let last_match = cron.find_previous_occurrence(&whole_local, whole_local < local).ok().filter(is_within_years);
+            prop_assert_eq!(times.last_match_before(local), last_match);
         }
     }
 

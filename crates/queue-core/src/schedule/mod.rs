@@ -81,11 +81,11 @@ const REFUSED_FIELDS: [&str; 3] = ["id", "delay", "deliver_at"];
 
 /// Reads the message. The error about an unknown field lists only the fields that the message of a schedule can have.
 fn message<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NewMessage, D::Error> {
-    let read = JsonObject::deserialize(deserializer).map(|JsonObject(message)| message);
-    read.map_err(|error: D::Error| {
-        let text = error.to_string();
+    let read_message = JsonObject::deserialize(deserializer).map(|JsonObject(message)| message);
+    read_message.map_err(|error: D::Error| {
+        let error_text = error.to_string();
         let Some((unknown, known)) =
-            text.rsplit_once("`, expected one of ").filter(|_| text.starts_with("unknown field"))
+            error_text.rsplit_once("`, expected one of ").filter(|_| error_text.starts_with("unknown field"))
         else {
             return error;
         };
@@ -116,7 +116,7 @@ impl NewSchedule {
     pub fn contradiction(&self) -> Option<(&'static str, &'static str)> {
         let Self { cron, timezone, every, offset, message, start_at, end_at, .. } = self;
         let many_messages_error = "a schedule posts many messages, so they can't share an id: remove it";
-        let when = "a schedule posts its message when it is due: remove it";
+        let instruction = "a schedule posts its message when it is due: remove it";
         let checks = [
             (cron.is_some() && every.is_some(), "every", "give either cron or every, not both"),
             (cron.is_none() && every.is_none(), "cron", "required: give cron or every"),
@@ -129,8 +129,8 @@ impl NewSchedule {
             ),
             (start_at.zip(*end_at).is_some_and(|(start, end)| start > end), "end_at", "must not be before start_at"),
             (message.id.is_some(), "message/id", many_messages_error),
-            (message.delay.is_some(), "message/delay", when),
-            (message.deliver_at.is_some(), "message/deliver_at", when),
+            (message.delay.is_some(), "message/delay", instruction),
+            (message.deliver_at.is_some(), "message/deliver_at", instruction),
         ];
         checks.into_iter().find(|(is_wrong, ..)| *is_wrong).map(|(_, field, detail)| (field, detail))
     }

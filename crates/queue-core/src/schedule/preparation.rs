@@ -1,5 +1,5 @@
-//! Finds the ticks of schedules before the ticks are due. A scheduler orders the ticks that it does not know; one task carries out the
-//! orders, the most urgent one first, in a thread for blocking work.
+//! Finds the ticks of schedules before the ticks are due. A scheduler requests a search for the ticks that it does not know; one task
+//! performs the requested searches, the most urgent one first, in a thread for blocking work.
 
 use std::{
     collections::BTreeMap,
@@ -16,32 +16,32 @@ use crate::{
     time::Timestamp,
 };
 
-/// The time after which the results of carried out orders are delivered, even if there are more orders.
-const MAX_DURATION: Duration = Duration::from_millis(2);
+/// The time after which the ticks that were found so far are delivered, even if more searches are pending.
+const MAX_SEARCH_TIME: Duration = Duration::from_millis(2);
 
-/// An order for the ticks of a schedule from its next tick on.
+/// A requested search for the ticks of a schedule from its next tick on.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(super) struct Search {
     pub(super) queue: QueueName,
     pub(super) schedule: ScheduleName,
     pub(super) revision: String,
     pub(super) rule: Arc<Rule>,
     /// The next tick, as Redis has stored it.
     pub(super) next: Timestamp,
-    /// Redis's time when the ticks were ordered.
+    /// Redis's time when the search was requested.
     pub(super) now: Timestamp,
 }
 
 /// The ticks from a schedule's next tick on.
 #[derive(Debug)]
 pub(super) enum Ticks {
-    /// Not more than the next tick was due. The tick after the next tick, if there is one.
+    /// At most the next tick was due when the search was requested. The value is the tick after the next tick, if there is one.
     Following(Option<Timestamp>),
-    /// Several ticks were due.
+    /// Several ticks were due when the search was requested.
     Due(DueTicks),
 }
 
-/// Ticks that were ordered.
+/// The ticks of a schedule that a search found.
 #[derive(Debug)]
 pub(super) struct PreparedTicks {
     pub(super) schedule: ScheduleName,
@@ -51,7 +51,7 @@ pub(super) struct PreparedTicks {
 }
 
 impl Ticks {
-    /// Returns the plan for several due ticks, if it is still valid.
+    /// Returns the plan for several due ticks, if that plan is still valid.
     pub(super) fn take_due(&mut self, now: Timestamp) -> Option<DueTicks> {
         match self {
             Self::Due(due) if due.valid_until.is_none_or(|until| now < until) => Some(due.clone()),
@@ -60,8 +60,8 @@ impl Ticks {
     }
 }
 
-impl Order {
-    fn carry_out(self) -> (QueueName, PreparedTicks) {
+impl Search {
+    fn perform(self) -> (QueueName, PreparedTicks) {
         let Self { queue, schedule, revision, rule, next, now } = self;
         let following_tick = rule.next_after(next);
         let due_ticks =
@@ -71,63 +71,65 @@ impl Order {
     }
 }
 
-/// The urgency of an order. An order of a tick that is due soon comes before orders of late ticks, because the search for late ticks
-/// takes longer, and a few milliseconds do not matter to late ticks.
+/// The urgency of a search. The search for a tick that is due soon comes before searches for late ticks, because a search for late
+/// ticks takes longer, and late ticks may wait a few milliseconds more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Urgency {
     is_late: bool,
     next: Timestamp,
-    /// The number of the order, which distinguishes orders of equal urgency.
+    /// The number of the search in the order of the requests, which distinguishes searches of equal urgency.
     number: u64,
 }
 
-/// Orders that wait to be carried out. There is at most one order for each schedule, unless the schedule was read again.
+/// Searches that were requested and not performed yet. There is at most one search for each schedule, unless the schedule was read
+/// again.
 #[derive(Debug, Default)]
-pub(super) struct Orders {
-    waiting_orders: Mutex<WaitingOrders>,
-    order_added: Notify,
+pub(super) struct PendingSearches {
+    waiting_searches: Mutex<WaitingSearches>,
+    search_added: Notify,
 }
 
 #[derive(Debug, Default)]
-struct WaitingOrders {
-    by_urgency: BTreeMap<Urgency, Order>,
+struct WaitingSearches {
+    by_urgency: BTreeMap<Urgency, Search>,
     count: u64,
 }
 
-impl Orders {
-    pub(super) fn add(&self, orders: Vec<Order>) {
-        if orders.is_empty() {
+impl PendingSearches {
+    pub(super) fn add(&self, searches: Vec<Search>) {
+        if searches.is_empty() {
             return;
         }
-        let mut waiting_orders = self.waiting_orders.lock();
-        for order in orders {
-            waiting_orders.count += 1;
-            let urgency = Urgency { is_late: order.next <= order.now, next: order.next, number: waiting_orders.count };
-            waiting_orders.by_urgency.insert(urgency, order);
+        let mut waiting_searches = self.waiting_searches.lock();
+        for search in searches {
+            waiting_searches.count += 1;
+            let urgency =
+                Urgency { is_late: search.next <= search.now, next: search.next, number: waiting_searches.count };
+            waiting_searches.by_urgency.insert(urgency, search);
         }
-        self.order_added.notify_one();
+        self.search_added.notify_one();
     }
 
-    /// Waits until there are orders. Only one task may wait at a time.
-    pub(super) async fn wait_for_orders(&self) {
-        while self.waiting_orders.lock().by_urgency.is_empty() {
-            self.order_added.notified().await;
+    /// Waits until a search is pending. Only one task may wait at a time.
+    pub(super) async fn wait_for_searches(&self) {
+        while self.waiting_searches.lock().by_urgency.is_empty() {
+            self.search_added.notified().await;
         }
     }
 
-    /// Carries out the most urgent order. Returns `None` if there is no order.
-    pub(super) fn carry_out_one(&self) -> Option<(QueueName, PreparedTicks)> {
-        let (_, order) = self.waiting_orders.lock().by_urgency.pop_first()?;
-        Some(order.carry_out())
+    /// Performs the most urgent search. Returns `None` if no search is pending.
+    pub(super) fn perform_one(&self) -> Option<(QueueName, PreparedTicks)> {
+        let (_, search) = self.waiting_searches.lock().by_urgency.pop_first()?;
+        Some(search.perform())
     }
 
-    /// Carries out orders for about 2 ms, and returns the ticks by queue.
-    pub(super) fn carry_out_some(&self) -> BTreeMap<QueueName, Vec<PreparedTicks>> {
+    /// Performs searches for about 2 ms, and returns the found ticks by queue.
+    pub(super) fn perform_for_a_while(&self) -> BTreeMap<QueueName, Vec<PreparedTicks>> {
         let start = Instant::now();
         let mut prepared_ticks: BTreeMap<QueueName, Vec<PreparedTicks>> = BTreeMap::new();
-        while let Some((queue, ticks)) = self.carry_out_one() {
+        while let Some((queue, ticks)) = self.perform_one() {
             prepared_ticks.entry(queue).or_default().push(ticks);
-            if start.elapsed() >= MAX_DURATION {
+            if start.elapsed() >= MAX_SEARCH_TIME {
                 break;
             }
         }
@@ -143,11 +145,11 @@ mod tests {
     use crate::schedule::NewSchedule;
 
     #[test]
-    fn order_for_the_tick_that_is_due_first_is_carried_out_first_and_orders_for_late_ticks_last() {
+    fn search_for_the_tick_that_is_due_first_comes_first_and_searches_for_late_ticks_last() {
         let definition = json!({"cron": "* * * * * *", "message": {"data": 1}});
         let rule = Arc::new(serde_json::from_value::<NewSchedule>(definition).unwrap().into_parts().0);
         let instant_at = |secs: u64| Timestamp::from_millis(secs * 1_000);
-        let order = |name: &str, next| Order {
+        let search = |name: &str, next| Search {
             queue: "q".parse().unwrap(),
             schedule: name.parse().unwrap(),
             revision: String::new(),
@@ -155,9 +157,9 @@ mod tests {
             next: instant_at(next),
             now: instant_at(1_000),
         };
-        let orders = Orders::default();
-        orders.add(vec![order("late", 900), order("far", 5_000), order("soon", 1_001), order("due", 1_000)]);
-        let found_ticks: Vec<_> = std::iter::from_fn(|| orders.carry_out_one()).map(|(_, ticks)| ticks).collect();
+        let searches = PendingSearches::default();
+        searches.add(vec![search("late", 900), search("far", 5_000), search("soon", 1_001), search("due", 1_000)]);
+        let found_ticks: Vec<_> = std::iter::from_fn(|| searches.perform_one()).map(|(_, ticks)| ticks).collect();
         let names: Vec<&str> = found_ticks.iter().map(|ticks| ticks.schedule.as_str()).collect();
         assert_eq!(names, ["soon", "far", "late", "due"]);
         assert!(matches!(found_ticks[0].ticks, Ticks::Following(Some(following)) if following == instant_at(1_002)));

@@ -13,9 +13,9 @@ use crate::{
 };
 
 /// The age from which the newest due tick counts as missed.
-const CURRENT_FOR: Millis = Millis::from_secs(10);
+const CURRENT_TICK_AGE: Millis = Millis::from_secs(10);
 /// The maximum number of missed ticks that are posted.
-const MAX_TICKS: usize = crate::limits::MAX_MESSAGES;
+const MAX_MISSED_TICKS: usize = crate::limits::MAX_MESSAGES;
 
 /// The interval of a schedule.
 pub(crate) type Every = DurationIn<1_000, { Millis::from_days(3_650).get() }>;
@@ -166,13 +166,13 @@ impl Rule {
         }
         let last_tick_before = |before: Timestamp| self.last_before(before).filter(|tick| *tick >= stored);
         let newest_tick = last_tick_before(now + Millis::new(1)).unwrap_or(stored);
-        let is_current = now.since(newest_tick) < CURRENT_FOR;
+        let is_current = now.since(newest_tick) < CURRENT_TICK_AGE;
         let missed_tick = if is_current { last_tick_before(newest_tick) } else { Some(newest_tick) };
         let mut posts: Vec<Timestamp> = match self.missed {
             Missed::Skip => Vec::new(),
             Missed::One => missed_tick.into_iter().collect(),
             Missed::All => {
-                let count = MAX_TICKS - usize::from(is_current);
+                let count = MAX_MISSED_TICKS - usize::from(is_current);
                 std::iter::successors(missed_tick, |tick| last_tick_before(*tick)).take(count).collect()
             }
         };
@@ -181,17 +181,17 @@ impl Rule {
         if self.overlap == Overlap::Skip {
             posts.drain(..posts.len().saturating_sub(1));
         }
-        let valid_until = is_current.then(|| newest_tick + CURRENT_FOR);
+        let valid_until = is_current.then(|| newest_tick + CURRENT_TICK_AGE);
         Some(DueTicks { newest: newest_tick, valid_until, posts, next: self.next_after(newest_tick) })
     }
 
-    /// Returns the plan for one due tick, without a search. `following` is the tick after that tick, and not due.
+    /// Returns the plan for one due tick, without a search. `following` is the tick after the due tick, and is not due yet.
     pub(crate) fn plan_single_tick(&self, tick: Timestamp, following: Option<Timestamp>, now: Timestamp) -> DueTicks {
-        let is_current = now.since(tick) < CURRENT_FOR;
+        let is_current = now.since(tick) < CURRENT_TICK_AGE;
         let is_posted = is_current || self.missed != Missed::Skip;
         DueTicks {
             newest: tick,
-            valid_until: is_current.then(|| tick + CURRENT_FOR),
+            valid_until: is_current.then(|| tick + CURRENT_TICK_AGE),
             posts: is_posted.then_some(tick).into_iter().collect(),
             next: following,
         }
@@ -203,8 +203,8 @@ impl DueTicks {
     pub(crate) fn with_at_most(mut self, max_posts: usize) -> Self {
         let Some(rest) = self.posts.get(max_posts).copied() else { return self };
         self.posts.truncate(max_posts);
-        let newest = self.posts.last().copied().unwrap_or(self.newest);
-        Self { newest, valid_until: None, posts: self.posts, next: Some(rest) }
+        let newest_tick = self.posts.last().copied().unwrap_or(self.newest);
+        Self { newest: newest_tick, valid_until: None, posts: self.posts, next: Some(rest) }
     }
 }
 

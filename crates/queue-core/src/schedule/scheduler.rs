@@ -20,13 +20,13 @@ use crate::{
     limits,
     names::{QueueName, ScheduleName},
     outage_log::OutageLog,
-    queue::{Extent, Queue, Queues, TickOutcome, WhichSchedules},
+    queue::{Queue, Queues, ScheduleParts, TickOutcome, WhichSchedules},
     redis::Retry,
     schedule::{
         calculations::Calculations,
         clock::ServerClock,
         known::SchedulesState,
-        preparation::{Orders, PreparedTicks},
+        preparation::{PendingSearches, PreparedTicks},
     },
     time::Timestamp,
     wakeup::{OutdatedSchedules, ScheduleChanges, Subscriber, WakeTimers},
@@ -39,9 +39,9 @@ const PAUSE_BETWEEN_QUEUES: Duration = Duration::from_millis(5);
 /// The interval at which Redis's clock is read, because it may have stepped.
 const READ_CLOCK_EVERY: Duration = Duration::from_secs(1);
 /// The maximum number of queues whose schedules are read or ticked at a time.
-const MAX_CONCURRENT: usize = 32;
+const MAX_CONCURRENT_QUEUES: usize = 32;
 /// The maximum number of calls for one queue before other queues have their turn.
-const MAX_CALLS: usize = 10;
+const MAX_CALLS_PER_TURN: usize = 10;
 
 /// Posts the messages of all schedules when their ticks are due.
 ///
@@ -52,8 +52,8 @@ pub struct Scheduler {
     changes: Arc<ScheduleChanges>,
     timers: WakeTimers,
     known: Mutex<HashMap<QueueName, Arc<QueueSchedules>>>,
-    /// Orders for the ticks of schedules.
-    orders: Arc<Orders>,
+    /// The pending searches for ticks of schedules.
+    searches: Arc<PendingSearches>,
     /// Runs the calculations of the scheduler, which do not wait for those of requests.
     calculations: Calculations,
 }
@@ -62,7 +62,7 @@ pub struct Scheduler {
 struct QueueSchedules {
     queue: Arc<Queue>,
     outdated: Mutex<OutdatedSchedules>,
-    /// Ticks that were found, and that `state` has not taken yet.
+    /// Ticks that a search found, and that `state` has not taken yet.
     prepared_ticks: Mutex<Vec<PreparedTicks>>,
     /// The known schedules. The lock is held while a call for the queue runs.
     state: tokio::sync::Mutex<SchedulesState>,
@@ -73,8 +73,8 @@ impl Scheduler {
     /// the subscriber.
     pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
         let changes = Arc::clone(subscriber.schedule_changes()?);
-        let (timers, known, orders) = (WakeTimers::default(), Mutex::default(), Arc::default());
-        Some(Self { queues, subscriber, changes, timers, known, orders, calculations: Calculations::default() })
+        let (timers, known, searches) = (WakeTimers::default(), Mutex::default(), Arc::default());
+        Some(Self { queues, subscriber, changes, timers, known, searches, calculations: Calculations::default() })
     }
 
     /// Posts messages until `shutdown`.
@@ -101,7 +101,7 @@ impl Scheduler {
             let is_urgent = tokio::select! {
                 _ = checks.tick() => mem::take(&mut is_first),
                 changed = connection.changed() => {
-                    // The sender of the channel is never dropped before, because `self.subscriber` owns the sender.
+                    // The sender of the channel is not dropped while this task runs, because `self.subscriber` owns the sender.
                     if changed.is_err() {
                         return;
                     }
@@ -126,7 +126,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes the notifications about schedules, and makes the changed schedules be read again.
+    /// Takes the notifications about changed schedules, and marks these schedules as outdated, so that they are read again.
     async fn take_changes_repeatedly(&self) {
         loop {
             for (name, changed) in self.changes.next().await {
@@ -144,16 +144,17 @@ impl Scheduler {
             let queue_schedules = self.known.lock().values().choose(&mut rand::rng()).cloned();
             let Some(queue_schedules) = queue_schedules else { continue };
             let Ok(mut state) = queue_schedules.state.try_lock() else { continue };
-            let sent = Instant::now();
-            // An error is ignored here. If the error lasts, it is logged when a tick is due.
+            let sent_at = Instant::now();
+            // An error of reading the clock is ignored, because an outage is logged when a tick is due.
             let no_schedules = WhichSchedules::Named(&[]);
-            if let Ok(fetched) = queue_schedules.queue.fetch_schedules(no_schedules, Extent::Brief).await {
-                self.observe(&mut state.clock, sent, fetched.now_us);
+            if let Ok(fetched) = queue_schedules.queue.fetch_schedules(no_schedules, ScheduleParts::Brief).await {
+                self.observe(&mut state.clock, sent_at, fetched.now_us);
             }
         }
     }
 
-    /// Updates the estimate by the time in a reply that has just arrived. After a step of Redis's clock, all schedules are read again.
+    /// Updates the estimate of Redis's clock by the time in a reply that has just arrived. After a step of Redis's clock, all schedules
+    /// are read again.
     fn observe(&self, clock: &mut ServerClock, sent: Instant, now_us: u64) {
         if clock.observe(sent, Instant::now(), now_us) {
             let known_schedules = self.known.lock();
@@ -164,16 +165,19 @@ impl Scheduler {
         }
     }
 
-    /// Finds the ticks that are ordered, and hands them to the schedules of their queues.
+    /// Performs the requested searches for ticks, and hands the found ticks to the schedules of their queues.
     async fn prepare_ticks(&self) {
         loop {
-            self.orders.wait_for_orders().await;
-            let orders = Arc::clone(&self.orders);
-            // If a calculation panics, its schedules wait until they are read again.
-            let Ok(prepared_ticks) = self.calculations.run(move || orders.carry_out_some()).await else { continue };
+            self.searches.wait_for_searches().await;
+            let searches = Arc::clone(&self.searches);
+            // If a search panics, the ticks of its schedules are not known until the schedules are read again.
+            let Ok(prepared_ticks) = self.calculations.run(move || searches.perform_for_a_while()).await else {
+                continue;
+            };
             for (name, ticks) in prepared_ticks {
                 let queue_schedules = self.known.lock().get(&name).cloned();
-                // The schedules of a queue that is no longer known are read again before their next tick.
+                // If the queue is no longer known, its schedules are read again before their next tick, so the found ticks are not
+                // needed.
                 if let Some(queue_schedules) = queue_schedules {
                     queue_schedules.prepared_ticks.lock().extend(ticks);
                     self.timers.set(name, Duration::ZERO);
@@ -187,7 +191,7 @@ impl Scheduler {
         let mut outage_log = OutageLog::new("schedules can't be ticked", "schedules are ticked again");
         loop {
             let name = self.timers.next().await;
-            while running_tasks.len() >= MAX_CONCURRENT {
+            while running_tasks.len() >= MAX_CONCURRENT_QUEUES {
                 // The result of a task that panicked is ignored; the other tasks go on.
                 if let Some(Ok(result)) = running_tasks.join_next().await {
                     outage_log.note_result(result);
@@ -238,7 +242,7 @@ impl Scheduler {
         queue_schedules: &QueueSchedules,
         state: &mut SchedulesState,
     ) -> Result<Option<Duration>> {
-        for _ in 0..MAX_CALLS {
+        for _ in 0..MAX_CALLS_PER_TURN {
             let outdated_schedules = mem::take(&mut *queue_schedules.outdated.lock());
             if outdated_schedules != OutdatedSchedules::None
                 && let Err(error) = self.read(&queue_schedules.queue, state, &outdated_schedules).await
@@ -256,21 +260,21 @@ impl Scheduler {
             let plans = state.plans();
             if plans.is_empty() {
                 state.retry.reset();
-                self.orders.add(state.order_ticks(queue_schedules.queue.name()));
+                self.searches.add(state.request_searches(queue_schedules.queue.name()));
                 return Ok(Some(state.pause().unwrap_or(CHECK_ALL_EVERY)));
             }
-            let sent = Instant::now();
+            let sent_at = Instant::now();
             match queue_schedules.queue.tick(&plans).await {
                 Ok((now_us, outcomes)) => {
                     let planned_ticks: Vec<_> = plans
                         .iter()
                         .map(|plan| (plan.schedule.name.clone(), plan.due.posts.len(), plan.due.newest))
                         .collect();
-                    self.observe(&mut state.clock, sent, now_us);
+                    self.observe(&mut state.clock, sent_at, now_us);
                     for ((schedule, planned_ticks, newest), outcome) in planned_ticks.into_iter().zip(outcomes) {
                         self.count_ticks(&outcome, planned_ticks, newest, now_us);
-                        let has_changed = state.apply(&schedule, planned_ticks, &outcome);
-                        queue_schedules.outdated.lock().add(has_changed);
+                        let changed_schedules = state.apply(&schedule, planned_ticks, &outcome);
+                        queue_schedules.outdated.lock().add(changed_schedules);
                     }
                 }
                 Err(Error::OutOfMemory) => {
@@ -301,16 +305,16 @@ impl Scheduler {
                 }
                 OutdatedSchedules::All => WhichSchedules::After(&last_name, limits::MAX_SCHEDULES),
             };
-            let sent = Instant::now();
-            let fetched_schedules = queue.fetch_schedules(which_schedules, Extent::Brief).await?;
-            self.observe(&mut state.clock, sent, fetched_schedules.now_us);
+            let sent_at = Instant::now();
+            let fetched_schedules = queue.fetch_schedules(which_schedules, ScheduleParts::Brief).await?;
+            self.observe(&mut state.clock, sent_at, fetched_schedules.now_us);
             let known_rules = Arc::clone(&known_rules);
             let loaded_schedules = self.calculations.run(move || fetched_schedules.decode(&known_rules)).await?;
             last_name = loaded_schedules.last_name.unwrap_or_default();
             for schedule in loaded_schedules.schedules {
                 let (schedule, _) = match schedule {
                     Ok(schedule) => schedule,
-                    // One damaged schedule does not stop the other ones.
+                    // A damaged schedule does not stop the other schedules of the queue.
                     Err(error) => {
                         warn!(queue = %queue.name(), %error, "a schedule can't be read, so it has no ticks: delete it, and put it again");
                         continue;
@@ -318,8 +322,8 @@ impl Scheduler {
                 };
                 let is_orphaned = schedule.is_declared && !queue.declares_schedule(&schedule.name);
                 if is_orphaned && !state.has(&schedule.name) {
-                    let text = "the configuration no longer declares a schedule: it stays until it is deleted";
-                    info!(queue = %queue.name(), schedule = %schedule.name, "{text}");
+                    let notice = "the configuration no longer declares a schedule: it stays until it is deleted";
+                    info!(queue = %queue.name(), schedule = %schedule.name, "{notice}");
                 }
                 found_schedules.push(schedule);
             }

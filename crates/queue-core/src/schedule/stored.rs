@@ -79,7 +79,7 @@ impl StoredSchedule {
 
     /// Returns the instant after which the next tick must be: now, or the newest posted tick if Redis's clock has stepped back before
     /// that tick.
-    pub(crate) fn floor(&self, now: Timestamp) -> Timestamp {
+    pub(crate) fn next_tick_bound(&self, now: Timestamp) -> Timestamp {
         self.last_at.map_or(now, |last| last.max(now))
     }
 }
@@ -114,7 +114,7 @@ impl EncodedSchedule {
     }
 }
 
-/// Whether two stored messages of schedules are equal. The JSON of their data may have another form.
+/// Whether two stored messages of schedules are equal; texts of JSON that have the same meaning count as equal data.
 pub(crate) fn are_messages_equal(one: &str, other: &str) -> bool {
     /// Splits a message into its options, the first line of its record, and its data.
     fn parts(message: &str) -> Option<(&str, &str, &str)> {

@@ -71,7 +71,7 @@ fn any_day(_: DateTime) -> bool {
     true
 }
 
-/// Returns the number of a day's weekday; Sunday is 0.
+/// Returns the weekday of a day as a number; Sunday is 0.
 fn weekday(day: DateTime) -> i8 {
     day.weekday().to_sunday_zero_offset()
 }
@@ -166,7 +166,7 @@ fn ticks_by_search(sample: &Sample, zone: &TimeZone, first: Instant, last: Insta
     while now <= last {
         let local = zone.to_datetime(now);
         if sample.one_hour {
-            // Local times before `local` that no instant has shown were skipped by the clocks: their tick is now.
+            // If the clocks skipped the local times between `latest_time` and `local`, the ticks at these local times are at `now`.
             let mut next_time = latest_time + quarter_hour;
             while next_time <= local {
                 if matches(next_time) && shown_times.insert(next_time) {
@@ -192,17 +192,17 @@ fn ticks_of_patterns_are_those_of_an_independent_search_in_both_directions() {
         for (first, last) in searched_years {
             let (first, last): (Instant, Instant) = (first.parse().unwrap(), last.parse().unwrap());
             for sample in &SAMPLES {
-                let expected = ticks_by_search(sample, &timezone, first, last);
+                let expected_ticks = ticks_by_search(sample, &timezone, first, last);
                 let (cron, zone) = (pattern(sample.text).unwrap(), zone(name));
                 let ticks_ahead =
                     std::iter::successors(zone.next(&cron, first - 1.second()), |tick| zone.next(&cron, *tick));
                 let ticks_ahead: Vec<Instant> = ticks_ahead.take_while(|tick| *tick <= last).collect();
-                assert_eq!(ticks_ahead, expected, "{} in {name}", sample.text);
+                assert_eq!(ticks_ahead, expected_ticks, "{} in {name}", sample.text);
                 let ticks_back =
                     std::iter::successors(zone.previous(&cron, last + 1.second()), |tick| zone.previous(&cron, *tick));
                 let mut ticks_back: Vec<Instant> = ticks_back.take_while(|tick| *tick >= first).collect();
                 ticks_back.reverse();
-                assert_eq!(ticks_back, expected, "{} in {name}, backwards", sample.text);
+                assert_eq!(ticks_back, expected_ticks, "{} in {name}, backwards", sample.text);
             }
         }
     }
@@ -314,13 +314,13 @@ fn ticks_of_a_rare_pattern_are_found_with_few_searches() {
         ("0 */2 29 2 +6#5", "Europe/Berlin"),
     ] {
         let (cron, zone) = (pattern(text).unwrap(), zone(name));
-        let before = searches::so_far();
+        let searches_before = searches::search_count();
         let first = zone.next(&cron, "2027-01-01T00:00:00Z".parse().unwrap()).unwrap();
         assert!(first.to_string().as_str() > "2031", "{text}: {first}");
         let last = zone.previous(&cron, first).unwrap();
         assert!(last.to_string().as_str() < "2027", "{text}: {last}");
         assert_eq!(zone.next(&cron, last), Some(first));
-        let searches = searches::so_far() - before;
+        let searches = searches::search_count() - searches_before;
         assert!(searches <= 12, "{text}: {searches} searches");
     }
 }
@@ -363,13 +363,13 @@ fn missed_ticks_are_dropped_or_one_or_all_of_them_are_posted_as_the_setting_says
     assert_eq!(due("one", "allow", 100, 99), None);
     for missed in ["skip", "one", "all"] {
         let plan = due(missed, "allow", 100, 109).unwrap();
-        let expected = DueTicks {
+        let expected_plan = DueTicks {
             newest: instant_at(100),
             valid_until: Some(instant_at(110)),
             posts: vec![instant_at(100)],
             next: Some(instant_at(120)),
         };
-        assert_eq!(plan, expected, "the newest tick is current while it is less than 10 s old");
+        assert_eq!(plan, expected_plan, "the newest tick is current while it is less than 10 s old");
     }
     for (missed, overlap, now, posts) in [
         ("skip", "allow", 110, vec![]),

@@ -70,7 +70,8 @@ impl Zone {
                         .ok()?;
                     match self.0.following(from).next() {
                         // If the offset changes before the tick, the tick is searched again from the change on, with the new offset. If
-                        // both the change and the tick are far away, no offset can make an instant between them match.
+                        // the change is at least `FAR_SECONDS` later than `from`, no instant between the change and `near_tick` matches
+                        // with any offset, so the search skips these instants.
                         Some(change) if change.timestamp() <= tick => {
                             let change = change.timestamp();
                             let is_far = change.as_second() - from.as_second() >= FAR_SECONDS;
@@ -126,8 +127,8 @@ impl Zone {
     /// time is the end of that hour plus `shift` seconds, because all local times of the hour have had their first instants.
     fn latest_local(&self, instant: Timestamp, shift: i64) -> DateTime {
         let local = self.0.to_datetime(instant);
-        let just_after = Timestamp::from_second(instant.as_second() + 1).unwrap_or(instant);
-        let Some(change) = self.0.preceding(just_after).next() else { return local };
+        let next_second = Timestamp::from_second(instant.as_second() + 1).unwrap_or(instant);
+        let Some(change) = self.0.preceding(next_second).next() else { return local };
         let last_before = Timestamp::from_second(change.timestamp().as_second() - 1).unwrap_or(instant);
         local.max(plus_seconds(self.0.to_datetime(last_before), 1 + shift))
     }
@@ -175,8 +176,8 @@ impl TryFrom<String> for Zone {
 
 impl PartialSchema for Zone {
     fn schema() -> RefOr<Schema> {
-        let text = ObjectBuilder::new().schema_type(Type::String).max_length(Some(64));
-        text.examples(["Europe/Berlin"]).into()
+        let text_schema = ObjectBuilder::new().schema_type(Type::String).max_length(Some(64));
+        text_schema.examples(["Europe/Berlin"]).into()
     }
 }
 

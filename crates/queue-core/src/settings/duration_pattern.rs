@@ -17,11 +17,11 @@ impl Millis {
 pub(crate) fn schema(min: u64, max: u64) -> AnyOf {
     let length_bound = |millis: u64| usize::try_from(millis).ok();
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(length_bound(min)).maximum(length_bound(max));
-    let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern(min, max)));
+    let text_schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern(min, max)));
     let has_two_seconds = (min..=max).contains(&2_000);
     let examples: Vec<serde_json::Value> =
         if has_two_seconds { vec![2_000.into(), "2s".into()] } else { vec![max.into()] };
-    AnyOfBuilder::new().item(number).item(text).examples(examples).build()
+    AnyOfBuilder::new().item(number).item(text_schema).examples(examples).build()
 }
 
 /// The pattern of a duration's text in this range: a number of one unit, or several units, the longest first.
@@ -32,7 +32,8 @@ fn pattern(min: u64, max: u64) -> String {
         if min_count <= max_count {
             unit_patterns.push(format!("0*(?:{}){unit}", number_pattern(min_count, max_count)));
         }
-        // Shorter units may follow the number; together these add less than one of its unit, so the duration stays in the range.
+        // Shorter units may follow a number and its unit; together they add less than one such unit, so the duration stays in the
+        // range.
         let rest = shorter_units(&UNITS[index + 1..]);
         if !rest.is_empty() && min_count.max(1) < max_count {
             unit_patterns.push(format!("(?:{}){unit}{rest}", number_pattern(min_count.max(1), max_count - 1)));
@@ -62,12 +63,12 @@ fn number_pattern(min: u64, max: u64) -> String {
     let mut number_blocks: Vec<(u64, u32)> = Vec::new();
     let mut block_start = min;
     while block_start <= max {
-        let fits = |free: &u32| {
+        let fits_range = |free: &u32| {
             10_u64.checked_pow(*free).is_some_and(|size| {
                 block_start > 0 && block_start.is_multiple_of(size) && block_start + (size - 1) <= max
             })
         };
-        let free_digits = (1..20).take_while(fits).last().unwrap_or(0);
+        let free_digits = (1..20).take_while(fits_range).last().unwrap_or(0);
         let block_size = 10_u64.pow(free_digits);
         number_blocks.push((block_start / block_size, free_digits));
         block_start += block_size;

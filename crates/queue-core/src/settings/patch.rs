@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::settings::Settings;
 
 /// The setting for which null is a value, not the default: `groups.concurrency`.
-pub(super) const NULL_IS_A_VALUE: &str = "concurrency";
+pub(super) const SETTING_WITH_NULL_AS_VALUE: &str = "concurrency";
 
 impl Settings {
     /// Applies a merge patch (RFC 7396) to these settings. A null restores the default of a setting, but a null for
@@ -100,7 +100,7 @@ impl<'de> Deserialize<'de> for SettingsPatch {
 }
 
 /// Merges a patch into another patch, whose nulls stay null. If `defaults` is given, merges the patch into a value as RFC 7396
-/// describes, but a null restores the value in `defaults`, and a null for [`NULL_IS_A_VALUE`] stays null.
+/// describes, but a null restores the value in `defaults`, and a null for [`SETTING_WITH_NULL_AS_VALUE`] stays null.
 fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
     let Value::Object(members) = patch else {
         *target = patch.clone();
@@ -112,7 +112,7 @@ fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
     for (name, value) in members {
         match defaults {
             // A null for an unknown setting stays in the result, so that the name is refused later.
-            Some(_) if value.is_null() && name == NULL_IS_A_VALUE => target[name] = Value::Null,
+            Some(_) if value.is_null() && name == SETTING_WITH_NULL_AS_VALUE => target[name] = Value::Null,
             Some(defaults) if value.is_null() => target[name] = defaults.get(name).cloned().unwrap_or_default(),
             Some(defaults) => merge(&mut target[name], value, Some(defaults.get(name).unwrap_or(&Value::Null))),
             None => merge(&mut target[name], value, None),
@@ -140,7 +140,7 @@ pub struct InvalidSetting {
     pub setting: String,
     /// The problem with the setting.
     pub problem: String,
-    /// Whether the patch conflicts only with the current values of other settings; otherwise it is never valid.
+    /// Whether the patch conflicts only with the current values of other settings; if not, the patch is invalid for every queue.
     pub is_conflict: bool,
 }
 

@@ -20,16 +20,16 @@ pub struct Retention {
     pub failed: Keep,
 }
 
-/// A finished message is forgotten when it is older than `age`, or when more than `count` are kept and it is older than
-/// `min_age`.
+/// A finished message is forgotten when it is older than `age`, when more than `count` are kept and it is older than `min_age`, or at
+/// once if `count` is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Keep {
     /// The maximum time that a message is kept, up to 3,650 days.
     #[schema(inline)]
     pub age: Age,
-    /// The maximum number of messages that are kept: up to 1,000,000,000. With a `count` of 0 each message is kept for
-    /// `min_age`.
+    /// The maximum number of messages that are kept: up to 1,000,000,000. With a `count` of 0 a message is forgotten as soon as it has
+    /// finished.
     #[schema(inline)]
     pub count: NumberIn<0, 1_000_000_000>,
     /// The minimum time that a message is kept, so that its result can be read: up to `age`; defaults to 60 s.

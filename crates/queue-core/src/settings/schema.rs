@@ -1,4 +1,4 @@
-//! The schemas of settings in responses and in requests. The two schemas derive from the schema of [`Settings`].
+//! The schemas of settings in responses and in requests, which derive from the schema of [`Settings`].
 
 use serde_json::Value;
 use utoipa::{
@@ -11,7 +11,7 @@ use utoipa::{
 
 use crate::settings::{
     Settings,
-    patch::{NULL_IS_A_VALUE, SettingsPatch},
+    patch::{SETTING_WITH_NULL_AS_VALUE, SettingsPatch},
 };
 
 /// The schema of settings in responses: all settings, with durations in milliseconds.
@@ -100,7 +100,7 @@ fn convert_to_response(schema: &mut RefOr<Schema>) {
 fn permit_null(object: &mut Object, defaults: &Value) {
     object.required.clear();
     for (name, property) in &mut object.properties {
-        let Some(default) = defaults.get(name).filter(|_| name != NULL_IS_A_VALUE) else { continue };
+        let Some(default) = defaults.get(name).filter(|_| name != SETTING_WITH_NULL_AS_VALUE) else { continue };
         merge_descriptions(property);
         match property {
             RefOr::T(Schema::Object(members)) => permit_null(members, default),

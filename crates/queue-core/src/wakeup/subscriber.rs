@@ -24,7 +24,7 @@ use crate::{
     names::QueueName,
     redis::{
         Keys, Node, Redis, Retry, closed_by_server,
-        keys::{self, EVENTS_OF_ALL, FINISHED_CHANNEL, WORKERS_CHANNEL},
+        keys::{self, EVENT_CHANNELS_PATTERN, FINISHED_CHANNEL, WORKERS_CHANNEL},
         suffix,
     },
     wakeup::{
@@ -42,9 +42,9 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 /// When a process has this number of notifiers, the unused notifiers are removed.
 const MAX_NOTIFIERS: usize = 10_000;
 /// The id that stands for all messages of a deleted queue on the channel of finished messages.
-const EVERY_MESSAGE: &str = "*";
+const ALL_MESSAGES_ID: &str = "*";
 /// The maximum number of channels in one SUBSCRIBE, and of patterns in one PSUBSCRIBE.
-const CHANNELS_AT_ONCE: usize = 500;
+const MAX_CHANNELS_PER_COMMAND: usize = 500;
 
 /// The one subscribed connection of a process, for any number of queues and waiting clients.
 ///
@@ -69,9 +69,9 @@ struct SubscriberState {
     channels: Vec<&'static str>,
     new_queues: Mutex<HashSet<QueueName>>,
     new_queue: Notify,
-    /// When maintenance must check each queue; only in a process with maintenance.
+    /// The timers that say when maintenance must check each queue; `None` in a process without maintenance.
     timers: Option<Arc<WakeTimers>>,
-    /// The schedules that were changed; only in a process with a subscription to all queues.
+    /// The schedules that were changed since they were read; `None` unless all queues are subscribed to.
     schedule_changes: Option<Arc<ScheduleChanges>>,
 }
 
@@ -116,7 +116,8 @@ impl Subscriber {
     /// [`new_queue`](Self::new_queue) returns those of these queues whose notifiers were not requested.
     pub fn for_prefixes(redis: Redis, prefixes: impl IntoIterator<Item = String>) -> Self {
         let mut prefixes: Vec<String> = prefixes.into_iter().collect();
-        // After sorting, a prefix comes before the longer prefixes that begin with it. The longer prefixes are redundant.
+        // After sorting, a prefix comes before the longer prefixes that begin with it; these are removed, because the shorter prefix
+        // covers their queues.
         prefixes.sort_unstable();
         prefixes.dedup_by(|later, kept| later.starts_with(kept.as_str()));
         Self::with_channels(redis, prefixes, vec![FINISHED_CHANNEL, WORKERS_CHANNEL], None)
@@ -166,7 +167,7 @@ impl Subscriber {
 
     fn notifier_on(&self, channel: String) -> Arc<WakeNotifier> {
         let mut notifiers = self.shared.notifiers.lock();
-        // Clients may name any number of queues. If a pattern subscribes to all queues, unused notifiers can be removed.
+        // Clients may name any number of queues, so unused notifiers are removed if a pattern subscribes to all queues.
         if self.shared.timers.is_some() && notifiers.len() >= MAX_NOTIFIERS {
             notifiers.retain(|_, notifier| Arc::strong_count(notifier) > 1);
         }
@@ -295,11 +296,12 @@ impl Subscriber {
         };
         self.shared.to_subscribe.lock().clear();
         let mut channels: Vec<String> = self.shared.channels.iter().map(|channel| (*channel).to_owned()).collect();
-        let mut patterns: Vec<String> = self.shared.prefixes.iter().map(|prefix| keys::wake_of(prefix)).collect();
+        let mut patterns: Vec<String> =
+            self.shared.prefixes.iter().map(|prefix| keys::wake_channels_pattern(prefix)).collect();
         if self.shared.timers.is_some() {
-            patterns.push(EVENTS_OF_ALL.to_owned());
+            patterns.push(EVENT_CHANNELS_PATTERN.to_owned());
         }
-        for chunk in patterns.chunks(CHANNELS_AT_ONCE) {
+        for chunk in patterns.chunks(MAX_CHANNELS_PER_COMMAND) {
             if let Err(reason) = with_time_limit(limit, sink.psubscribe(chunk)).await {
                 return reason;
             }
@@ -389,7 +391,7 @@ impl Subscriber {
         let Some((queue, id)) = payload.split_once('\t') else { return };
         let Ok(queue) = queue.parse::<QueueName>() else { return };
         let mut waiters = self.shared.waiters.lock();
-        if id == EVERY_MESSAGE {
+        if id == ALL_MESSAGES_ID {
             for (_, ended) in waiters.extract_if(|(of, _), _| *of == queue) {
                 ended.finished.notify_waiters();
             }
@@ -405,7 +407,7 @@ impl Subscriber {
 }
 
 async fn subscribe(sink: &mut PubSubSink, channels: &[String], limit: Duration) -> Result<(), String> {
-    for chunk in channels.chunks(CHANNELS_AT_ONCE) {
+    for chunk in channels.chunks(MAX_CHANNELS_PER_COMMAND) {
         with_time_limit(limit, sink.subscribe(chunk)).await?;
     }
     Ok(())

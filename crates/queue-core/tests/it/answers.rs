@@ -142,8 +142,8 @@ async fn forgetting_messages_with_own_ids_reads_no_results() {
         assert_eq!(fixture.redis.command("EXISTS drover:{q}:messages"), ":0");
         // The test compares the time (µs) that Redis spent in the scripts, which other load of the machine does not change much.
         let stats = fixture.redis.command("INFO commandstats");
-        let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
-        line.split("usec=").nth(1).unwrap().split(',').next().unwrap().parse::<u64>().unwrap()
+        let script_stats = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
+        script_stats.split("usec=").nth(1).unwrap().split(',').next().unwrap().parse::<u64>().unwrap()
     };
     let (plain, own) = (time_in_scripts(false).await, time_in_scripts(true).await);
     assert!(own < 20 * plain, "{own} µs with own ids, {plain} µs without");

@@ -29,7 +29,7 @@ async fn audit_finds_deliberate_damage() {
 #[tokio::test]
 async fn the_audit_is_clean_while_the_queue_is_in_use() {
     let fixture = TestQueue::new();
-    let work = async {
+    let use_queue = async {
         for round in 0..50 {
             fixture.post_numbers(round * 20..(round + 1) * 20).await;
             for delivery in fixture.lease(20).await.deliveries {
@@ -42,6 +42,6 @@ async fn the_audit_is_clean_while_the_queue_is_in_use() {
             fixture.assert_clean().await;
         }
     };
-    tokio::join!(work, audits);
+    tokio::join!(use_queue, audits);
     assert_eq!(fixture.queue.audit().await.unwrap().messages, 1_000);
 }

@@ -44,13 +44,13 @@ async fn signal_releases_all_messages_held_when_it_was_sent() {
     let signal = Signal { data: Some(to_raw_value("go").unwrap()), sticky_for: None };
     assert_eq!(fixture.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap(), MESSAGE_COUNT);
     assert_eq!(count(&fixture, State::Held).await, 0);
-    let mut seen = vec![];
+    let mut delivered_numbers = vec![];
     for _ in 0..3 {
         let lease_reply = fixture.lease(1_000).await;
         assert!(lease_reply.deliveries.iter().all(|delivery| delivery.message.signal.is_some()));
-        seen.extend(numbers(&lease_reply));
+        delivered_numbers.extend(numbers(&lease_reply));
     }
-    assert_eq!(seen, (0..MESSAGE_COUNT).collect::<Vec<_>>(), "messages are released in the order posted");
+    assert_eq!(delivered_numbers, (0..MESSAGE_COUNT).collect::<Vec<_>>(), "messages are released in the order posted");
     fixture.assert_clean().await;
 }
 

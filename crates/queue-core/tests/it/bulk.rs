@@ -61,16 +61,19 @@ async fn purge_removes_the_messages_of_one_state_only() {
     let lease_reply = fixture.lease(5).await;
     fixture.complete(&lease_reply.deliveries[0]).await;
     fixture.settle(&lease_reply.deliveries[1], Action::Fail(failure())).await;
-    let counts = async || fixture.queue.status().await.unwrap().unwrap().counts;
-    assert_eq!(counts().await.of(State::Waiting), 32);
+    let current_counts = async || fixture.queue.status().await.unwrap().unwrap().counts;
+    assert_eq!(current_counts().await.of(State::Waiting), 32);
     assert_eq!(fixture.queue.purge(State::Waiting).await.unwrap(), 32);
-    assert_eq!((counts().await.waiting, counts().await.delayed, counts().await.failed), (0, 20, 4));
+    assert_eq!(
+        (current_counts().await.waiting, current_counts().await.delayed, current_counts().await.failed),
+        (0, 20, 4)
+    );
     fixture.assert_clean().await;
     assert_eq!(fixture.queue.purge(State::Delayed).await.unwrap(), 20);
     assert_eq!(fixture.queue.purge(State::Failed).await.unwrap(), 4);
     assert_eq!(fixture.queue.purge(State::Completed).await.unwrap(), 1);
     assert_eq!(fixture.queue.purge(State::Active).await.unwrap(), 0, "active messages are kept");
-    assert_eq!(counts().await.active, 3);
+    assert_eq!(current_counts().await.active, 3);
     fixture.assert_clean().await;
     for key in ["options", "outcomes", "removed", "aliases"] {
         assert_eq!(
@@ -148,9 +151,9 @@ async fn list_returns_every_message_of_a_state_once_and_in_order() {
     assert_eq!(list_all(&fixture, State::Completed, 3).await, newest_first(0)[1..]);
     let mut failed_numbers = list_all(&fixture, State::Failed, 3).await;
     failed_numbers.sort_unstable();
-    let mut expected = newest_first(1);
-    expected.sort_unstable();
-    assert_eq!(failed_numbers, expected);
+    let mut expected_numbers = newest_first(1);
+    expected_numbers.sort_unstable();
+    assert_eq!(failed_numbers, expected_numbers);
     for n in 0..25 {
         fixture.post(delayed(n, 60_000)).await;
         fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..numbered(n) }).await;
@@ -168,12 +171,12 @@ async fn list_continues_after_the_message_of_its_cursor_was_removed() {
     let fixture = TestQueue::new();
     let deliver_at = Some(queue_core::Timestamp::from_millis(4_000_000_000_000));
     fixture.queue.enqueue((0..500).map(|n| NewMessage { deliver_at, ..numbered(n) }).collect()).await.unwrap();
-    let first = fixture.queue.list(State::Delayed, 100, None).await.unwrap();
-    for message in &first.messages[90..] {
+    let first_page = fixture.queue.list(State::Delayed, 100, None).await.unwrap();
+    for message in &first_page.messages[90..] {
         fixture.queue.erase(&message.id).await.unwrap();
     }
-    let second = fixture.queue.list(State::Delayed, 100, first.next.as_deref()).await.unwrap();
-    let data: Vec<u64> = second.messages.iter().map(|message| message.data.get().parse().unwrap()).collect();
+    let second_page = fixture.queue.list(State::Delayed, 100, first_page.next.as_deref()).await.unwrap();
+    let data: Vec<u64> = second_page.messages.iter().map(|message| message.data.get().parse().unwrap()).collect();
     assert_eq!(data, (100..200).collect::<Vec<_>>());
 }
 
@@ -181,7 +184,7 @@ fn message_with_name(data: u64, name: &str) -> NewMessage {
     NewMessage { name: Some(name.parse().unwrap()), ..numbered(data) }
 }
 
-/// The numbers of the messages on each page of the list of a name.
+/// Lists the messages with one name, page by page, and returns the numbers of the messages on each page.
 async fn pages_of_name(fixture: &TestQueue, state: State, name: &str) -> Vec<Vec<u64>> {
     let filter = ListFilter { name: Some(name.parse().unwrap()), ..ListFilter::default() };
     let (mut cursor, mut pages) = (None, Vec::new());
@@ -249,14 +252,17 @@ async fn list_of_a_hold_key_has_its_messages_in_the_order_posted() {
     let numbers = |messages: &[queue_core::Message]| -> Vec<u64> {
         messages.iter().map(|message| message.data.get().parse().unwrap()).collect()
     };
-    let first = page_of(State::Held, "a", None).await.unwrap();
-    let second = page_of(State::Held, "a", first.next.as_deref()).await.unwrap();
-    let last_page = page_of(State::Held, "a", second.next.as_deref()).await.unwrap();
+    let first_page = page_of(State::Held, "a", None).await.unwrap();
+    let second_page = page_of(State::Held, "a", first_page.next.as_deref()).await.unwrap();
+    let last_page = page_of(State::Held, "a", second_page.next.as_deref()).await.unwrap();
     assert_eq!(
-        [&first, &second, &last_page].map(|page| numbers(&page.messages)),
+        [&first_page, &second_page, &last_page].map(|page| numbers(&page.messages)),
         [vec![0, 3, 6, 9], vec![12, 15, 18, 21], vec![24, 27]]
     );
     assert!(last_page.next.is_none());
-    assert!(matches!(page_of(State::Held, "a2", first.next.as_deref()).await, Err(queue_core::Error::InvalidCursor)));
+    assert!(matches!(
+        page_of(State::Held, "a2", first_page.next.as_deref()).await,
+        Err(queue_core::Error::InvalidCursor)
+    ));
     assert!(page_of(State::Waiting, "a", None).await.unwrap().messages.is_empty());
 }

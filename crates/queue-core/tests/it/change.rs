@@ -9,14 +9,14 @@ async fn one_in_each_state(fixture: &TestQueue) -> Vec<(State, MessageRef)> {
     fixture.complete(&fixture.lease_one().await).await;
     let failed_id = fixture.post(numbered(1)).await.id;
     fixture.settle(&fixture.lease_one().await, Action::FailForGood(failure())).await;
-    let active = fixture.post(numbered(2)).await.id;
+    let active_id = fixture.post(numbered(2)).await.id;
     fixture.lease_one().await;
     let waiting_id = fixture.post(numbered(3)).await.id;
     let delayed_id = fixture.post(delayed(4, 60_000)).await.id;
     let ids = vec![
         (State::Delayed, delayed_id),
         (State::Waiting, waiting_id),
-        (State::Active, active),
+        (State::Active, active_id),
         (State::Completed, completed_id),
         (State::Failed, failed_id),
     ];
@@ -90,8 +90,8 @@ async fn every_settlement_but_a_completion_fails_a_cancelled_active_message() {
 async fn an_erased_message_leaves_nothing_behind_and_an_active_one_stays() {
     let fixture = TestQueue::new();
     for (state, id) in one_in_each_state(&fixture).await {
-        let expected = if state == State::Active { Changed::Refused(state) } else { Changed::Done };
-        assert_eq!(fixture.queue.erase(&id).await.unwrap(), expected, "{state:?}");
+        let expected_outcome = if state == State::Active { Changed::Refused(state) } else { Changed::Done };
+        assert_eq!(fixture.queue.erase(&id).await.unwrap(), expected_outcome, "{state:?}");
         let is_erased = fixture.queue.read(std::slice::from_ref(&id)).await.unwrap().remove(0).is_none();
         assert_eq!(is_erased, state != State::Active);
     }
@@ -100,8 +100,8 @@ async fn an_erased_message_leaves_nothing_behind_and_an_active_one_stays() {
     assert!(fixture.lease(10).await.deliveries.is_empty());
     assert_eq!(fixture.redis.command("HLEN drover:{q}:messages"), ":1");
     let own = queue_core::NewMessage { id: Some("mine".parse().unwrap()), ..numbered(9) };
-    let first = fixture.post(own.clone()).await;
-    fixture.queue.erase(&first.id).await.unwrap();
+    let first_message = fixture.post(own.clone()).await;
+    fixture.queue.erase(&first_message.id).await.unwrap();
     fixture.post(own).await;
     fixture.assert_clean().await;
 }
@@ -141,15 +141,15 @@ async fn retried_message_has_all_its_attempts_again_and_shows_its_last_error() {
 #[tokio::test]
 async fn message_cancelled_while_waiting_returns_to_its_position_when_retried() {
     let fixture = TestQueue::new();
-    let second = {
+    let second_message = {
         fixture.post_numbers(0..1).await;
         let id = fixture.post(numbered(1)).await.id;
         fixture.post_numbers(2..4).await;
         id
     };
     for _ in 0..3 {
-        fixture.queue.cancel(&second).await.unwrap();
-        fixture.queue.retry(&second).await.unwrap();
+        fixture.queue.cancel(&second_message).await.unwrap();
+        fixture.queue.retry(&second_message).await.unwrap();
     }
     fixture.assert_clean().await;
     assert_eq!(numbers(&fixture.lease(10).await), [0, 1, 2, 3]);

@@ -94,8 +94,8 @@ async fn no_message_is_lost_or_stored_twice_while_slots_move_to_another_server()
     // A new server of a cluster refuses all keys until it knows that the cluster is complete.
     cluster.wait_until_complete();
     tokio::task::block_in_place(|| cluster.move_slots("all", &RedisCluster::id_of(&cluster.servers[3]), 4000));
-    let took = load.wait_until_recovered(Instant::now()).await;
-    assert!(took < RECOVERY_TIME, "{took:?}");
+    let recovery_time = load.wait_until_recovered(Instant::now()).await;
+    assert!(recovery_time < RECOVERY_TIME, "{recovery_time:?}");
     let summary = load.finish().await;
     assert_eq!((summary.lost.len(), summary.repeated, summary.in_doubt), (0, 0, 0), "{summary:?}");
 }

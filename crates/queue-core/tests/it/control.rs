@@ -73,18 +73,18 @@ async fn idle_consumers_are_woken_by_a_resume_a_changed_setting_and_a_retry() {
 #[tokio::test]
 async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() {
     let fixture = Arc::new(TestQueue::new());
-    let change = |patch| {
+    let change_setting = |patch| {
         let fixture = Arc::clone(&fixture);
         tokio::spawn(async move { fixture.queue.configure(&patch).await.unwrap() })
     };
-    let changes: Vec<_> = (0..10)
+    let concurrent_changes: Vec<_> = (0..10)
         .flat_map(|n| {
             [json!({"retention": {"completed": {"count": n}}}), json!({"retention": {"completed": {"age": "2h"}}})]
         })
         .chain([json!({"max_attempts": 9}), json!({"timeout": "5s"})])
-        .map(change)
+        .map(change_setting)
         .collect();
-    for changed in changes {
+    for changed in concurrent_changes {
         changed.await.unwrap();
     }
     let settings = fixture.queue.status().await.unwrap().unwrap().settings;
@@ -93,8 +93,11 @@ async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() 
     let defaults = json!({"retention": null, "max_attempts": null, "timeout": null});
     let settings = fixture.queue.configure(&defaults).await.unwrap();
     assert_eq!(settings, queue_core::settings::Settings::default());
-    let meta = fixture.redis.command("HKEYS drover:{q}:meta");
-    assert!(!meta.contains("retention") && !meta.contains("timeout"), "defaults are not stored: {meta}");
+    let meta_fields = fixture.redis.command("HKEYS drover:{q}:meta");
+    assert!(
+        !meta_fields.contains("retention") && !meta_fields.contains("timeout"),
+        "defaults are not stored: {meta_fields}"
+    );
     let refusal = fixture.queue.configure(&json!({"max_attempts": 9, "exclusive": 7})).await.unwrap_err();
     assert!(matches!(refusal, queue_core::Error::InvalidSetting(invalid) if invalid.setting == "exclusive"));
     assert_eq!(

@@ -39,8 +39,8 @@ async fn ids_increase_in_the_order_of_posting_even_after_redis_was_emptied() {
         }
         if round == 1 {
             fixture.redis.command("FLUSHALL");
-            // Ids run ahead of the clock by 10 ms for each thousand messages. The test waits for longer than that, as a restart
-            // of Redis would take.
+            // Ids run ahead of the clock by 10 ms for each thousand messages. The test waits for 50 ms, because a restart of Redis
+            // takes longer than the ids run ahead.
             crate::wait_millis(50).await;
         }
     }
@@ -59,12 +59,12 @@ async fn batch_is_stored_in_its_order_and_an_empty_batch_stores_nothing() {
 async fn own_id_names_its_message_and_is_stored_once() {
     let fixture = TestQueue::new();
     let own = |data| NewMessage { id: Some("order-42".parse().unwrap()), ..numbered(data) };
-    let first = fixture.post(own(1)).await;
-    assert_eq!(first.id.to_string(), "order-42");
+    let first_message = fixture.post(own(1)).await;
+    assert_eq!(first_message.id.to_string(), "order-42");
     // The own id is posted again, first alone, then in a batch with a message that is twice in the batch.
     let repeated_outcomes = fixture.queue.enqueue(vec![own(2)]).await.unwrap().remove(0);
     assert!(
-        matches!(&repeated_outcomes, Enqueued::Duplicate(id, State::Waiting) if *id == first.id),
+        matches!(&repeated_outcomes, Enqueued::Duplicate(id, State::Waiting) if *id == first_message.id),
         "{repeated_outcomes:?}"
     );
     let other_message = |data| NewMessage { id: Some("order-43".parse().unwrap()), ..numbered(data) };
@@ -139,8 +139,8 @@ async fn status_shows_counts_totals_and_the_age_of_the_oldest() {
     fixture.settle(&lease_reply.deliveries[1], queue_core::Action::Fail(crate::failure())).await;
     let status = fixture.queue.status().await.unwrap().unwrap();
     let counts = serde_json::to_value(&status.counts).unwrap();
-    let expected = serde_json::json!({"held":0,"delayed":1,"waiting":2,"active":1,"completed":1,"failed":1});
-    assert_eq!(counts, expected);
+    let expected_counts = serde_json::json!({"held":0,"delayed":1,"waiting":2,"active":1,"completed":1,"failed":1});
+    assert_eq!(counts, expected_counts);
     let totals = serde_json::to_value(&status.totals).unwrap();
     assert_eq!(
         totals,
@@ -170,7 +170,7 @@ async fn many_large_messages_are_read_in_calls_of_a_bounded_size() {
     let read_messages = fixture.queue.read(&ids).await.unwrap();
     let found_ids: Vec<Option<&MessageRef>> =
         read_messages.iter().map(|message| message.as_ref().map(|message| &message.id)).collect();
-    let expected: Vec<Option<&MessageRef>> =
+    let expected_ids: Vec<Option<&MessageRef>> =
         ids.iter().enumerate().map(|(index, id)| (index != 5).then_some(id)).collect();
-    assert_eq!(found_ids, expected);
+    assert_eq!(found_ids, expected_ids);
 }

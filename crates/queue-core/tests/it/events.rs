@@ -18,8 +18,8 @@ const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
 fn start_subscriber(queues: &Queues) -> Subscriber {
     let subscriber = Subscriber::for_all_queues(queues.redis().clone());
-    let running = subscriber.clone();
-    tokio::spawn(async move { running.run(CancellationToken::new()).await });
+    let running_subscriber = subscriber.clone();
+    tokio::spawn(async move { running_subscriber.run(CancellationToken::new()).await });
     subscriber
 }
 
@@ -106,21 +106,21 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     fixture.queue.erase(&message).await.unwrap();
     let error = json!({"code": "boom", "message": "it went wrong"});
     let run_event = |state: &str, attempt: u32| json!({"id": "a", "state": state, "attempt": attempt, "consumer": me});
-    let with = |mut json: Value, key: &str, value: Value| {
+    let with_member = |mut json: Value, key: &str, value: Value| {
         json[key] = value;
         json
     };
-    let started_event = |attempt| ("started", with(run_event("active", attempt), "name", json!("welcome")));
+    let started_event = |attempt| ("started", with_member(run_event("active", attempt), "name", json!("welcome")));
     expect_events(vec![
         ("promoted", json!({"id": "a", "state": "waiting"})),
         started_event(1),
-        ("progress", with(run_event("active", 1), "progress", json!({"done": 40}))),
-        ("retried", with(run_event("waiting", 1), "error", error.clone())),
+        ("progress", with_member(run_event("active", 1), "progress", json!({"done": 40}))),
+        ("retried", with_member(run_event("waiting", 1), "error", error.clone())),
         started_event(2),
-        ("released", with(run_event("delayed", 2), "due_at", json!(due))),
+        ("released", with_member(run_event("delayed", 2), "due_at", json!(due))),
         ("promoted", json!({"id": "a", "state": "waiting"})),
         started_event(2),
-        ("failed", with(run_event("failed", 2), "error", error)),
+        ("failed", with_member(run_event("failed", 2), "error", error)),
         ("retried", json!({"id": "a", "state": "waiting"})),
         started_event(1),
         ("completed", run_event("completed", 1)),
@@ -128,7 +128,8 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     ])
     .await;
 
-    // The second part has the other events: a message is held, lapses, lapses too often, expires, is cancelled, is purged.
+    // The second part of the test covers the other events: a message is held, lapses, lapses too often, expires, is cancelled, is
+    // purged.
     let hold = Some("paid".parse().unwrap());
     fixture.post(NewMessage { hold, ..with_own_id("b", numbered(2)) }).await;
     fixture.queue.signal(&"paid".parse().unwrap(), &Signal::default()).await.unwrap();
@@ -155,7 +156,7 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
         ("started", run_event("active", 1)),
         ("lapsed", run_event("waiting", 1)),
         ("started", run_event("active", 1)),
-        ("failed", with(lapsed_event, "consumer", json!(me))),
+        ("failed", with_member(lapsed_event, "consumer", json!(me))),
         ("enqueued", json!({"id": "c", "state": "waiting"})),
         ("failed", failed_event("c", "expired", "not started within its ttl")),
         ("enqueued", json!({"id": "d", "state": "waiting"})),
@@ -173,8 +174,9 @@ async fn without_listeners_there_is_no_event_log_and_no_additional_call() {
     fixture.queue.declare().await.unwrap();
     let calls = |command: &str| {
         let stats = fixture.redis.command("INFO commandstats");
-        let line = stats.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:"))).unwrap_or_default();
-        line.split("calls=").nth(1).map_or(0, |rest| rest.split(',').next().unwrap().parse::<u64>().unwrap())
+        let command_stats =
+            stats.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:"))).unwrap_or_default();
+        command_stats.split("calls=").nth(1).map_or(0, |rest| rest.split(',').next().unwrap().parse::<u64>().unwrap())
     };
     fixture.redis.command("CONFIG RESETSTAT");
     fixture.post_numbers(0..300).await;
@@ -195,7 +197,7 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     let post_task = async {
         for n in 0..300_u64 {
-            // Some posts are batches, so a listener may resume in the middle of an entry.
+            // Some posts are batches, whose messages share an entry of the log, so a listener may resume in the middle of an entry.
             fixture
                 .queue
                 .enqueue((0..=n % 7).map(|m| with_own_id(&format!("m{n}-{m}"), numbered(n))).collect())
@@ -203,15 +205,15 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
                 .unwrap();
         }
     };
-    let expected: Vec<String> = (0..300).flat_map(|n| (0..=n % 7).map(move |m| format!("m{n}-{m}"))).collect();
+    let expected_ids: Vec<String> = (0..300).flat_map(|n| (0..=n % 7).map(move |m| format!("m{n}-{m}"))).collect();
     let receiving = async {
         let mut received_ids: Vec<String> = Vec::new();
         let mut last_event_id = None;
-        while received_ids.len() < expected.len() {
+        while received_ids.len() < expected_ids.len() {
             let events = receive_next(&mut listener).await;
             // The listener reconnects after a different position each time.
-            let count = 1 + received_ids.len() % events.len().max(1);
-            for (kind, json, id) in events.into_iter().take(count) {
+            let received_count = 1 + received_ids.len() % events.len().max(1);
+            for (kind, json, id) in events.into_iter().take(received_count) {
                 assert_ne!(kind, "reset", "after {received_ids:?}");
                 received_ids.push(json["id"].as_str().unwrap().to_owned());
                 last_event_id = id;
@@ -221,7 +223,7 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
         received_ids
     };
     let (received, ()) = tokio::join!(receiving, post_task);
-    assert_eq!(received, expected);
+    assert_eq!(received, expected_ids);
 }
 
 #[tokio::test]
@@ -232,12 +234,12 @@ async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on()
     for n in 0..300 {
         fixture.post(numbered(n)).await;
     }
-    let first = receive(&mut listener, 300).await[0].2;
+    let first_event_id = receive(&mut listener, 300).await[0].2;
     // The command moves the end of the log by 20 MB, more than the log keeps.
     fixture.redis.command("HINCRBY drover:{q}:meta events_end 20000000");
     fixture.post(numbered(1)).await;
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
-    let mut resumed_listener = feed.listen(&fixture.queue, Some(first)).await.unwrap().unwrap();
+    let mut resumed_listener = feed.listen(&fixture.queue, Some(first_event_id)).await.unwrap().unwrap();
     assert_eq!(receive_reset(&mut resumed_listener).await, listener.last());
     fixture.post(with_own_id("later", numbered(1))).await;
     assert_eq!(kinds_and_ids(&mut resumed_listener, 1).await, ["enqueued later"]);

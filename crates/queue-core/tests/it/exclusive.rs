@@ -37,13 +37,13 @@ async fn another_consumer_takes_over_at_once_when_the_owner_ends_its_ownership()
     let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
     fixture.post_numbers(0..5).await;
     let (a, b) = two_consumers();
-    let first = lease_as(&fixture, &a, 1).await;
+    let first_lease_reply = lease_as(&fixture, &a, 1).await;
     fixture.queue.end_ownership(&a).await.unwrap();
     assert!(
         lease_as(&fixture, &b, 1).await.deliveries.is_empty(),
         "no access while a lease of the first consumer is live"
     );
-    fixture.settle(&first.deliveries[0], Action::Release(None)).await;
+    fixture.settle(&first_lease_reply.deliveries[0], Action::Release(None)).await;
     assert_eq!(numbers(&lease_as(&fixture, &b, 1).await), [0]);
     assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty());
     // A consumer that is not the owner changes nothing when it ends its ownership.
@@ -106,15 +106,15 @@ async fn consumer_that_leases_once_owns_the_queue_only_during_its_leases() {
 async fn message_in_back_off_blocks_an_exclusive_queue_and_keeps_its_position() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true,"backoff":{"type":"fixed","delay":1000,"jitter":0}}"#);
     fixture.post_numbers(0..3).await;
-    let first = fixture.lease_one().await;
-    fixture.settle(&first, Action::Fail(failure())).await;
-    let blocked = fixture.lease(1).await;
-    assert!(blocked.deliveries.is_empty() && !blocked.more_is_ready);
-    assert!(blocked.call_again_in.unwrap().as_millis() <= 1_000);
+    let first_delivery = fixture.lease_one().await;
+    fixture.settle(&first_delivery, Action::Fail(failure())).await;
+    let blocked_lease_reply = fixture.lease(1).await;
+    assert!(blocked_lease_reply.deliveries.is_empty() && !blocked_lease_reply.more_is_ready);
+    assert!(blocked_lease_reply.call_again_in.unwrap().as_millis() <= 1_000);
     wait_millis(1_010).await;
     let second_delivery = fixture.lease_one().await;
-    assert_eq!(second_delivery.message.id, first.message.id);
-    // A pause that the handler chose, and a release with a pause, block the queue, too.
+    assert_eq!(second_delivery.message.id, first_delivery.message.id);
+    // A failure with a pause that the handler chose, and a release with a pause, block an exclusive queue, too.
     fixture.settle(&second_delivery, Action::FailAndRetryAfter(failure(), Millis::new(1_000))).await;
     assert!(fixture.lease(1).await.deliveries.is_empty());
     wait_millis(1_010).await;
@@ -122,11 +122,11 @@ async fn message_in_back_off_blocks_an_exclusive_queue_and_keeps_its_position() 
     fixture.settle(&second_delivery, Action::Release(Some(Millis::from_secs(60)))).await;
     assert!(fixture.lease(1).await.deliveries.is_empty());
     // Promoting or cancelling the message unblocks the queue.
-    fixture.queue.promote(&first.message.id).await.unwrap();
+    fixture.queue.promote(&first_delivery.message.id).await.unwrap();
     let second_delivery = fixture.lease_one().await;
-    assert_eq!(second_delivery.message.id, first.message.id);
+    assert_eq!(second_delivery.message.id, first_delivery.message.id);
     fixture.settle(&second_delivery, Action::Release(Some(Millis::from_secs(60)))).await;
-    fixture.queue.cancel(&first.message.id).await.unwrap();
+    fixture.queue.cancel(&first_delivery.message.id).await.unwrap();
     assert_eq!(numbers(&fixture.lease(1).await), [1]);
     fixture.assert_clean().await;
 }
@@ -136,16 +136,16 @@ async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
     let backoff = r#"{"exclusive":true,"max_attempts":2,"backoff":{"type":"fixed","delay":60000}}"#;
     let fixture = TestQueue::with_settings(backoff);
     fixture.post_numbers(0..4).await;
-    let dead = fixture.lease_one().await;
-    fixture.settle(&dead, Action::FailForGood(failure())).await;
-    let first = fixture.lease_one().await;
-    fixture.settle(&first, Action::Fail(failure())).await;
-    // No message overtakes the one in back-off, even when more messages may run.
+    let dead_letter = fixture.lease_one().await;
+    fixture.settle(&dead_letter, Action::FailForGood(failure())).await;
+    let first_delivery = fixture.lease_one().await;
+    fixture.settle(&first_delivery, Action::Fail(failure())).await;
+    // No message overtakes a message in back-off, even when the owner may work on more messages at a time.
     fixture.queue.configure(&json!({"exclusive": {"parallel": 2}})).await.unwrap();
     assert!(fixture.lease(5).await.deliveries.is_empty());
     // A dead letter that is retried goes behind messages whose back-off ends.
-    fixture.queue.retry(&dead.message.id).await.unwrap();
-    fixture.queue.promote(&first.message.id).await.unwrap();
+    fixture.queue.retry(&dead_letter.message.id).await.unwrap();
+    fixture.queue.promote(&first_delivery.message.id).await.unwrap();
     let two = fixture.lease(5).await;
     assert_eq!(numbers(&two), [1, 2]);
     fixture.settle(&two.deliveries[1], Action::Release(None)).await;
@@ -201,8 +201,8 @@ async fn queue_that_becomes_exclusive_waits_for_all_current_leases() {
 
 /// The time by Redis's clock.
 fn redis_millis(fixture: &TestQueue) -> u64 {
-    let answer = fixture.redis.command("TIME");
-    let mut numbers = answer.lines().filter_map(|line| line.parse::<u64>().ok());
+    let time_reply = fixture.redis.command("TIME");
+    let mut numbers = time_reply.lines().filter_map(|line| line.parse::<u64>().ok());
     let (seconds, micros) = (numbers.next().unwrap(), numbers.next().unwrap());
     seconds * 1_000 + micros / 1_000
 }
@@ -222,7 +222,7 @@ async fn consume(fixture: Arc<TestQueue>, until: tokio::time::Instant) -> Vec<(C
                 wait_millis(rand::random_range(0..15)).await;
                 let number = delivery.message.data.get().parse().unwrap();
                 let (action, completed) = match rand::random_range(0..10) {
-                    // The consumer dies with the lease.
+                    // The consumer dies before it settles the lease.
                     0 => {
                         lease_times.push((consumer.clone(), run_start, delivery.lease_expires_at.as_millis(), number));
                         continue;

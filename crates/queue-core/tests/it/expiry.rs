@@ -43,11 +43,11 @@ async fn message_is_not_delivered_after_its_ttl_when_hundreds_have_expired() {
     fixture.queue.enqueue((0..900).map(|n| message_with_ttl(n, 60)).collect()).await.unwrap();
     fixture.post(numbered(900)).await;
     wait_millis(70).await;
-    let mut seen = Vec::new();
+    let mut delivered_numbers = Vec::new();
     for _ in 0..20 {
-        seen.extend(numbers(&fixture.lease(300).await));
+        delivered_numbers.extend(numbers(&fixture.lease(300).await));
     }
-    assert_eq!(seen, [900]);
+    assert_eq!(delivered_numbers, [900]);
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.expired, 900);
     fixture.assert_clean().await;
 }

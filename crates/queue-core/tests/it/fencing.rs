@@ -24,8 +24,8 @@ async fn stale_token_changes_nothing_and_is_refused() {
     fixture.post(numbered(1)).await;
     let lost_delivery = fixture.lease_one().await;
     wait_millis(120).await;
-    let second = fixture.lease_one().await;
-    assert_ne!(lost_delivery.lease, second.lease);
+    let second_delivery = fixture.lease_one().await;
+    assert_ne!(lost_delivery.lease, second_delivery.lease);
     for action in [done(), Action::Fail(failure()), Action::FailForGood(failure()), Action::Release(None)] {
         assert_eq!(fixture.settle(&lost_delivery, action).await, None);
     }
@@ -33,9 +33,9 @@ async fn stale_token_changes_nothing_and_is_refused() {
         fixture.queue.extend(std::slice::from_ref(&lost_delivery.lease), None).await.unwrap(),
         [Extended::LeaseOver]
     );
-    assert_eq!(fixture.complete(&second).await, Some(State::Completed));
+    assert_eq!(fixture.complete(&second_delivery).await, Some(State::Completed));
     assert_eq!(fixture.complete(&lost_delivery).await, None, "a result is never overwritten");
-    let token: LeaseToken = format!("{}-{}", second.lease.id(), "A".repeat(22)).parse().unwrap();
+    let token: LeaseToken = format!("{}-{}", second_delivery.lease.id(), "A".repeat(22)).parse().unwrap();
     let guessed_settlement = Settlement { lease: token, action: done() };
     assert_eq!(fixture.queue.settle(&[guessed_settlement]).await.unwrap(), [None]);
     fixture.assert_clean().await;
@@ -74,12 +74,12 @@ async fn repeated_settle_is_answered_like_the_first_one() {
 async fn a_repeated_settle_is_known_even_after_the_message_was_leased_again() {
     let fixture = TestQueue::new();
     fixture.post(numbered(1)).await;
-    let first = fixture.lease_one().await;
+    let first_delivery = fixture.lease_one().await;
     let release = || Action::Release(None);
-    assert_eq!(fixture.settle(&first, release()).await, Some(State::Waiting));
-    let second = fixture.lease_one().await;
-    assert_eq!(fixture.settle(&first, release()).await, Some(State::Waiting));
-    assert_eq!(fixture.complete(&second).await, Some(State::Completed), "the second lease was not touched");
+    assert_eq!(fixture.settle(&first_delivery, release()).await, Some(State::Waiting));
+    let second_delivery = fixture.lease_one().await;
+    assert_eq!(fixture.settle(&first_delivery, release()).await, Some(State::Waiting));
+    assert_eq!(fixture.complete(&second_delivery).await, Some(State::Completed), "the second lease was not touched");
     fixture.assert_clean().await;
 }
 

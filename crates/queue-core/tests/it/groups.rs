@@ -42,8 +42,8 @@ fn group_keys(fixture: &TestQueue) -> String {
 
 async fn assert_nothing_left(fixture: &TestQueue) {
     assert!(group_keys(fixture).contains(":0"), "{}", group_keys(fixture));
-    let meta = fixture.redis.command("HMGET drover:{q}:meta grouped ready turn layout");
-    assert!(meta.contains("$-1\r\n$-1\r\n$-1\r\n$1\r\n3"), "{meta:?}");
+    let meta_values = fixture.redis.command("HMGET drover:{q}:meta grouped ready turn layout");
+    assert!(meta_values.contains("$-1\r\n$-1\r\n$-1\r\n$1\r\n3"), "{meta_values:?}");
     fixture.assert_clean().await;
 }
 
@@ -54,8 +54,8 @@ async fn one_message_of_a_group_is_active_at_a_time_and_groups_have_turns() {
     post(&fixture, "b", 10..12).await;
     fixture.post_numbers([20, 21, 22]).await;
     let lease_reply = fixture.lease(10).await;
-    // The messages without a group have one turn among those of the groups, and use the rest of the call when no other turn is
-    // left.
+    // All messages without a group share one turn, beside one turn of each group, and use the rest of the lease call when no other turn
+    // is left.
     assert_eq!(numbers(&lease_reply), [0, 10, 20, 21, 22]);
     assert!(!lease_reply.more_is_ready && !lease_reply.permits_ahead);
     for delivery in &lease_reply.deliveries {
@@ -105,10 +105,10 @@ async fn priority_orders_a_group_and_a_returned_message_goes_first() {
         .enqueue(vec![in_group("a", numbered(0)), in_group("a", prioritized(1, -1)), in_group("a", prioritized(2, 1))])
         .await
         .unwrap();
-    let first = fixture.lease_one().await;
-    assert_eq!(first.message.data.get(), "1");
+    let first_delivery = fixture.lease_one().await;
+    assert_eq!(first_delivery.message.data.get(), "1");
     fixture.post(in_group("a", prioritized(3, -5))).await;
-    fixture.settle(&first, Action::Release(None)).await;
+    fixture.settle(&first_delivery, Action::Release(None)).await;
     assert_eq!(drain(&fixture, 1).await, [1, 3, 0, 2]);
     assert_nothing_left(&fixture).await;
 }
@@ -138,8 +138,8 @@ async fn message_in_back_off_or_released_with_a_pause_keeps_the_place_of_its_gro
 async fn lapsed_and_undone_leases_return_their_messages_before_all_others_of_the_group() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":100}"#);
     post(&fixture, "a", 0..3).await;
-    let first = fixture.lease_one().await;
-    fixture.queue.undo_leases(&[first.lease]).await.unwrap();
+    let first_delivery = fixture.lease_one().await;
+    fixture.queue.undo_leases(&[first_delivery.lease]).await.unwrap();
     assert_eq!(numbers(&fixture.lease(5).await), [0]);
     wait_millis(150).await;
     let second_lease_reply = fixture.lease(5).await;
@@ -154,10 +154,10 @@ async fn lapsed_and_undone_leases_return_their_messages_before_all_others_of_the
 async fn late_completion_of_a_lapsed_message_frees_its_group() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":100}"#);
     post(&fixture, "a", 0..2).await;
-    let first = fixture.lease_one().await;
+    let first_delivery = fixture.lease_one().await;
     wait_millis(150).await;
     fixture.queue.maintain().await.unwrap();
-    assert_eq!(fixture.complete(&first).await, Some(State::Completed));
+    assert_eq!(fixture.complete(&first_delivery).await, Some(State::Completed));
     assert_eq!(drain(&fixture, 5).await, [1]);
     assert_nothing_left(&fixture).await;
 }
@@ -192,12 +192,12 @@ async fn delayed_and_held_messages_join_their_group_by_id_when_they_are_due_or_r
 async fn failing_cancelling_and_erasing_free_the_place_of_a_group() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":60000}}"#);
     post(&fixture, "a", 0..4).await;
-    let first = fixture.lease_one().await;
-    fixture.settle(&first, Action::FailForGood(failure())).await;
-    let second = fixture.lease_one().await;
-    fixture.settle(&second, Action::Fail(failure())).await;
+    let first_delivery = fixture.lease_one().await;
+    fixture.settle(&first_delivery, Action::FailForGood(failure())).await;
+    let second_delivery = fixture.lease_one().await;
+    fixture.settle(&second_delivery, Action::Fail(failure())).await;
     assert_eq!(lease(&fixture, 5).await.len(), 0, "the message of the group is in back-off");
-    fixture.queue.cancel(&second.message.id).await.unwrap();
+    fixture.queue.cancel(&second_delivery.message.id).await.unwrap();
     let third_delivery = fixture.lease_one().await;
     assert_eq!(third_delivery.message.data.get(), "2");
     fixture.settle(&third_delivery, Action::Fail(failure())).await;
@@ -206,7 +206,7 @@ async fn failing_cancelling_and_erasing_free_the_place_of_a_group() {
     assert_nothing_left(&fixture).await;
     // A dead letter that a client retries returns to its place in the group by its id.
     post(&fixture, "a", 4..6).await;
-    fixture.queue.retry(&first.message.id).await.unwrap();
+    fixture.queue.retry(&first_delivery.message.id).await.unwrap();
     assert_eq!(drain(&fixture, 1).await, [0, 4, 5]);
     assert_nothing_left(&fixture).await;
 }
@@ -216,11 +216,11 @@ async fn purges_empty_groups_and_keep_messages_posted_later() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":60000}}"#);
     post(&fixture, "a", 0..1_000).await;
     post(&fixture, "b", 0..500).await;
-    let active = fixture.lease(2).await;
+    let active_lease_reply = fixture.lease(2).await;
     assert_eq!(fixture.queue.purge(State::Waiting).await.unwrap(), 1_498);
     post(&fixture, "a", [7]).await;
     assert_eq!(lease(&fixture, 5).await.len(), 0, "both groups have an active message");
-    for delivery in &active.deliveries {
+    for delivery in &active_lease_reply.deliveries {
         fixture.settle(delivery, Action::Fail(failure())).await;
     }
     assert_eq!(fixture.queue.purge(State::Delayed).await.unwrap(), 2);
@@ -268,10 +268,10 @@ async fn rate_limit_and_bytes_cost_a_group_no_turn() {
     fixture.queue.enqueue(vec![in_group("a", numbered(0)), in_group("b", large_text(1))]).await.unwrap();
     fixture.queue.enqueue(vec![in_group("c", large_text(2)), in_group("d", numbered(3))]).await.unwrap();
     fixture.queue.enqueue(vec![in_group("e", large_text(4))]).await.unwrap();
-    let sizes =
+    let backlog_sizes =
         |deliveries: &[Delivery]| deliveries.iter().map(|d| d.message.data.get().len() > 100).collect::<Vec<_>>();
-    assert_eq!(sizes(&fixture.lease(9).await.deliveries), [false, true, true, false]);
-    assert_eq!(sizes(&fixture.lease(9).await.deliveries), [true]);
+    assert_eq!(backlog_sizes(&fixture.lease(9).await.deliveries), [false, true, true, false]);
+    assert_eq!(backlog_sizes(&fixture.lease(9).await.deliveries), [true]);
 }
 
 #[tokio::test]
@@ -292,12 +292,12 @@ async fn tenant_with_a_large_backlog_does_not_delay_the_others() {
         while !remaining_counts.is_empty() {
             round_count += 1;
             assert!(round_count <= 11, "{consumers} consumers: {remaining_counts:?} are left");
-            let mut round = remaining_counts.len() + 1;
-            while round > 0 {
-                let share = round.div_ceil(consumers);
-                let lease_reply = fixture.lease(share).await;
-                assert_eq!(lease_reply.deliveries.len(), share);
-                round -= share;
+            let mut left_in_round = remaining_counts.len() + 1;
+            while left_in_round > 0 {
+                let share_of_consumer = left_in_round.div_ceil(consumers);
+                let lease_reply = fixture.lease(share_of_consumer).await;
+                assert_eq!(lease_reply.deliveries.len(), share_of_consumer);
+                left_in_round -= share_of_consumer;
                 let groups =
                     lease_reply.deliveries.iter().map(|delivery| delivery.message.group.as_ref().unwrap().as_str());
                 for group in groups.filter(|group| *group != "large") {
@@ -320,7 +320,7 @@ async fn list_of_a_group_is_exact_for_waiting_messages_and_scans_other_states() 
         post(&fixture, group, begin..begin + 30).await;
     }
     fixture.post_numbers(300..305).await;
-    let list = async |state, group: &str, limit: usize| {
+    let list_group = async |state, group: &str, limit: usize| {
         let filter = ListFilter { group: Some(group.parse().unwrap()), ..ListFilter::default() };
         let (mut cursor, mut found) = (None, Vec::<u64>::new());
         loop {
@@ -334,12 +334,12 @@ async fn list_of_a_group_is_exact_for_waiting_messages_and_scans_other_states() 
         }
     };
     for limit in [1, 7, 100] {
-        assert_eq!(list(State::Waiting, "a", limit).await, (0..30).collect::<Vec<u64>>());
-        assert_eq!(list(State::Waiting, "a b", limit).await, (100..130).collect::<Vec<u64>>());
+        assert_eq!(list_group(State::Waiting, "a", limit).await, (0..30).collect::<Vec<u64>>());
+        assert_eq!(list_group(State::Waiting, "a b", limit).await, (100..130).collect::<Vec<u64>>());
     }
-    assert!(list(State::Waiting, "b", 5).await.is_empty());
+    assert!(list_group(State::Waiting, "b", 5).await.is_empty());
     fixture.lease(2).await;
-    assert_eq!(list(State::Active, "a", 1).await, [0]);
+    assert_eq!(list_group(State::Active, "a", 1).await, [0]);
     let mut cursor = None;
     let mut all = Vec::new();
     loop {
@@ -351,9 +351,9 @@ async fn list_of_a_group_is_exact_for_waiting_messages_and_scans_other_states() 
         }
     }
     all.sort_unstable();
-    let expected = (1..30).chain(101..130).chain(200..230).chain(300..305).collect::<Vec<u64>>();
-    assert_eq!(all, expected);
-    assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, expected.len() as u64);
+    let expected_numbers = (1..30).chain(101..130).chain(200..230).chain(300..305).collect::<Vec<u64>>();
+    assert_eq!(all, expected_numbers);
+    assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, expected_numbers.len() as u64);
 }
 
 #[tokio::test]

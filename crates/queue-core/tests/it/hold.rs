@@ -24,8 +24,8 @@ async fn signal(fixture: &TestQueue, name: &str) -> u64 {
 #[tokio::test]
 async fn held_messages_wait_for_the_signal_of_their_key_and_no_other() {
     let fixture = TestQueue::new();
-    let first = fixture.post(message_with_hold_key(0, "a")).await;
-    assert_eq!((first.state, first.hold), (State::Held, Some(key("a"))));
+    let first_message = fixture.post(message_with_hold_key(0, "a")).await;
+    assert_eq!((first_message.state, first_message.hold), (State::Held, Some(key("a"))));
     for (data, name) in [(1, "b"), (2, "a"), (3, "ab"), (4, "a")] {
         fixture.post(message_with_hold_key(data, name)).await;
     }

@@ -12,15 +12,15 @@ async fn repeated_request_is_answered_with_the_same_messages_and_a_different_one
     let own = NewMessage { id: Some("own".parse().unwrap()), ..numbered(1) };
     fixture.post(own.clone()).await;
     let batch = || vec![numbered(0), own.clone(), numbered(2), numbered(3)];
-    let first = fixture.queue.enqueue_once(batch(), &"k".parse().unwrap(), "abc").await.unwrap();
+    let first_outcomes = fixture.queue.enqueue_once(batch(), &"k".parse().unwrap(), "abc").await.unwrap();
     assert!(matches!(
-        first[..],
+        first_outcomes[..],
         [Enqueued::Created(_), Enqueued::Duplicate(..), Enqueued::Created(_), Enqueued::Created(_)]
     ));
     let repeated_outcomes = fixture.queue.enqueue_once(batch(), &"k".parse().unwrap(), "abc").await.unwrap();
     assert!(repeated_outcomes.iter().all(|enqueued| matches!(enqueued, Enqueued::Duplicate(..))));
     let ids = |all: &[Enqueued]| all.iter().map(Enqueued::id).cloned().collect::<Vec<_>>();
-    assert_eq!(ids(&first), ids(&repeated_outcomes));
+    assert_eq!(ids(&first_outcomes), ids(&repeated_outcomes));
     let reuse_result = fixture.queue.enqueue_once(vec![numbered(9)], &"k".parse().unwrap(), "abd").await;
     assert!(matches!(reuse_result, Err(Error::KeyReused)));
     fixture.queue.enqueue_once(vec![numbered(4)], &"l".parse().unwrap(), "abc").await.unwrap();
@@ -44,10 +44,12 @@ async fn a_key_is_forgotten_after_the_window_and_leaves_nothing() {
 #[tokio::test]
 async fn repeated_post_of_a_forgotten_message_stores_nothing() {
     let fixture = TestQueue::with_settings(r#"{"retention":{"completed":{"count":0}}}"#);
-    let first = fixture.queue.enqueue_once(vec![numbered(0)], &"k".parse().unwrap(), "a").await.unwrap();
+    let first_outcomes = fixture.queue.enqueue_once(vec![numbered(0)], &"k".parse().unwrap(), "a").await.unwrap();
     fixture.complete(&fixture.lease_one().await).await;
     let repeated_outcomes = fixture.queue.enqueue_once(vec![numbered(0)], &"k".parse().unwrap(), "a").await.unwrap();
-    assert!(matches!(&repeated_outcomes[..], [Enqueued::Forgotten(id)] if id.as_str() == first[0].id().as_str()));
+    assert!(
+        matches!(&repeated_outcomes[..], [Enqueued::Forgotten(id)] if id.as_str() == first_outcomes[0].id().as_str())
+    );
     assert!(fixture.lease(1).await.deliveries.is_empty());
 }
 
@@ -119,7 +121,7 @@ async fn is_taken(fixture: &TestQueue, id: &str) -> bool {
 
 #[tokio::test]
 async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
-    // One setting forgets messages when they finish, the other one by age.
+    // The first retention forgets messages as soon as they finish, the second one when they are 1 ms old.
     for keep in [r#"{"count":0}"#, r#"{"age":1,"min_age":0}"#] {
         let settings =
             format!(r#"{{"id_window":2000,"max_attempts":1,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);

@@ -29,8 +29,8 @@ fn slow_process(redis: &RedisServer, latency: Duration) -> SlowProcess {
 
 fn start_subscriber(queues: &Queues) -> Subscriber {
     let subscriber = Subscriber::for_all_queues(queues.redis().clone());
-    let running = subscriber.clone();
-    tokio::spawn(async move { running.run(CancellationToken::new()).await });
+    let running_subscriber = subscriber.clone();
+    tokio::spawn(async move { running_subscriber.run(CancellationToken::new()).await });
     subscriber
 }
 
@@ -230,10 +230,10 @@ async fn maintenance_removes_a_name_without_a_queue() {
 #[tokio::test]
 async fn names_are_read_by_prefix_and_in_pages() {
     let fixture = TestQueue::new();
-    let mut expected = Vec::new();
+    let mut expected_names = Vec::new();
     for n in 0..2_300 {
         fixture.redis.command(&format!("ZADD drover:queues 0 b{n:05}"));
-        expected.push(format!("b{n:05}"));
+        expected_names.push(format!("b{n:05}"));
     }
     for other in ["a", "b", "c", "B00001", "b-x"] {
         fixture.redis.command(&format!("ZADD drover:queues 0 {other}"));
@@ -241,7 +241,7 @@ async fn names_are_read_by_prefix_and_in_pages() {
     let found_names = async |start| -> Vec<String> {
         fixture.queues.names_with_prefix(start).await.unwrap().iter().map(ToString::to_string).collect()
     };
-    assert_eq!(found_names("b0").await, expected);
+    assert_eq!(found_names("b0").await, expected_names);
     assert_eq!(found_names("c").await, ["c"]);
     assert_eq!(found_names("d").await, <[String; 0]>::default());
     assert_eq!(found_names("").await.len(), 2_305);
@@ -290,14 +290,14 @@ async fn a_wait_ends_when_its_queue_is_deleted() {
 async fn queues_that_were_deleted_leave_nothing_behind() {
     let fixture = TestQueue::new();
     maintain(&fixture.queues);
-    let round = async |queue: &Arc<Queue>| {
+    let use_and_delete = async |queue: &Arc<Queue>| {
         queue.enqueue(vec![numbered(1), numbered(2)]).await.unwrap();
         let lease_reply = queue.lease(&request()).await.unwrap();
         assert_eq!(lease_reply.deliveries.len(), 1);
         queue.delete().await.unwrap();
     };
     for n in 0..1_000 {
-        round(&fixture.queues.queue(&format!("c{n}").parse().unwrap())).await;
+        use_and_delete(&fixture.queues.queue(&format!("c{n}").parse().unwrap())).await;
     }
     wait_until("no key is left", async || fixture.redis.command("KEYS drover:{*") == "*0").await;
     wait_until("no name is left", async || fixture.queues.names().await.unwrap().is_empty()).await;

@@ -44,18 +44,18 @@ async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
     let message_at_due_time = |data| NewMessage { deliver_at: Some(due), ..numbered(data) };
     fixture.queue.enqueue((1..200).map(message_at_due_time).collect()).await.unwrap();
     assert_eq!(fixture.read(&fixture.post(message_at_due_time(200)).await.id).await.state, State::Delayed);
-    let mut seen = Vec::new();
-    while seen.len() < 201 {
+    let mut delivered_numbers = Vec::new();
+    while delivered_numbers.len() < 201 {
         let lease_reply = fixture.lease(50).await;
         for delivery in &lease_reply.deliveries {
             assert!(delivery.message.started_at.unwrap() >= due, "the message is not delivered before its due time");
         }
-        seen.extend(numbers(&lease_reply));
+        delivered_numbers.extend(numbers(&lease_reply));
         if lease_reply.deliveries.is_empty() {
             tokio::time::sleep(lease_reply.call_again_in.expect("a message will be due")).await;
         }
     }
-    assert_eq!(seen, (0..=200).collect::<Vec<_>>());
+    assert_eq!(delivered_numbers, (0..=200).collect::<Vec<_>>());
     fixture.assert_clean().await;
 }
 
@@ -226,18 +226,18 @@ async fn lease_response_has_at_most_four_mebibytes_and_other_messages_keep_their
         data: RawValue::from_string(format!("\"{}\"", "x".repeat(900_000))).unwrap(),
         ..prioritized(0, priority)
     };
-    let mut expected = Vec::new();
+    let mut expected_ids = Vec::new();
     for priority in [-1, -1, 0, 0, 0, 0, 0, 1, 1] {
-        expected.push(fixture.post(large_message(priority)).await.id);
+        expected_ids.push(fixture.post(large_message(priority)).await.id);
     }
-    let mut seen = Vec::new();
+    let mut delivered_ids = Vec::new();
     for _ in 0..3 {
         let lease_reply = fixture.lease(100).await;
         let bytes: usize = lease_reply.deliveries.iter().map(|delivery| delivery.message.data.get().len()).sum();
         assert!(bytes <= queue_core::Queue::MAX_BYTES);
-        seen.extend(lease_reply.deliveries.into_iter().map(|delivery| delivery.message.id));
+        delivered_ids.extend(lease_reply.deliveries.into_iter().map(|delivery| delivery.message.id));
     }
-    assert_eq!(seen, expected);
+    assert_eq!(delivered_ids, expected_ids);
     fixture.assert_clean().await;
 }
 
@@ -247,10 +247,10 @@ async fn lease_ends_one_grace_period_after_the_timeout_of_its_run() {
     let own = NewMessage { timeout: Some(Millis::new(900).try_into().unwrap()), ..numbered(2) };
     fixture.queue.enqueue(vec![numbered(1), own]).await.unwrap();
     for delivery in fixture.lease(2).await.deliveries {
-        let lasts_until = delivery.message.started_at.unwrap() + delivery.timeout.unwrap() + Queue::RUN_TIMEOUT_GRACE;
-        assert_eq!(delivery.lease_expires_at, lasts_until);
+        let last_deadline = delivery.message.started_at.unwrap() + delivery.timeout.unwrap() + Queue::RUN_TIMEOUT_GRACE;
+        assert_eq!(delivery.lease_expires_at, last_deadline);
         let extend_outcomes = fixture.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
-        assert_eq!(extend_outcomes, [Extended::Until(lasts_until)], "an extension does not pass the timeout");
+        assert_eq!(extend_outcomes, [Extended::Until(last_deadline)], "an extension does not pass the timeout");
     }
 }
 

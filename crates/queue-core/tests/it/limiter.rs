@@ -12,26 +12,26 @@ use crate::{TestQueue, done, numbers};
 async fn lease_for(fixture: &TestQueue, max: usize, time: Duration) -> Vec<u64> {
     let request = LeaseRequest { consumer: ConsumerId::issue(), ..fixture.request(max) };
     let end = Instant::now() + time;
-    let mut starts = Vec::new();
+    let mut lease_times = Vec::new();
     while Instant::now() < end {
         let lease_reply = fixture.queue.lease(&request).await.unwrap();
         for delivery in &lease_reply.deliveries {
-            starts.push(delivery.message.started_at.unwrap().as_millis());
+            lease_times.push(delivery.message.started_at.unwrap().as_millis());
             fixture.complete(delivery).await;
         }
         if let (false, Some(pause)) = (lease_reply.more_is_ready, lease_reply.call_again_in) {
             tokio::time::sleep(pause.min(Duration::from_millis(500))).await;
         }
     }
-    starts
+    lease_times
 }
 
 /// Asserts that no window of `duration` has more than `max` leases, wherever it starts.
 fn assert_limit(mut starts: Vec<u64>, max: usize, duration: u64) {
     starts.sort_unstable();
     for window in starts.windows(max + 1) {
-        let span = window[max] - window[0];
-        assert!(span >= duration, "{} leases within {span} ms", max + 1);
+        let span_of_window = window[max] - window[0];
+        assert!(span_of_window >= duration, "{} leases within {span_of_window} ms", max + 1);
     }
 }
 
@@ -49,9 +49,9 @@ async fn no_window_sees_more_than_the_limit_however_many_consumers_there_are() {
             let fixture = std::sync::Arc::clone(&fixture);
             consumers.spawn(async move { lease_for(&fixture, n * 3, Duration::from_millis(1_500)).await });
         }
-        let starts: Vec<u64> = consumers.join_all().await.into_iter().flatten().collect();
-        assert!(starts.len() > max, "{} leases", starts.len());
-        assert_limit(starts, max, duration);
+        let lease_times: Vec<u64> = consumers.join_all().await.into_iter().flatten().collect();
+        assert!(lease_times.len() > max, "{} leases", lease_times.len());
+        assert_limit(lease_times, max, duration);
         fixture.assert_clean().await;
     }
 }
@@ -60,10 +60,10 @@ async fn no_window_sees_more_than_the_limit_however_many_consumers_there_are() {
 async fn a_saturated_queue_reaches_its_limit() {
     let fixture = TestQueue::with_settings(r#"{"rate_limit":{"max":40,"duration":"1s"}}"#);
     fixture.post_numbers(0..400).await;
-    let starts = lease_for(&fixture, 9, Duration::from_secs(4)).await;
-    assert_limit(starts.clone(), 40, 1_000);
-    let first = starts[0];
-    let starts_in_three_seconds = starts.iter().filter(|start| **start < first + 3_000).count();
+    let lease_times = lease_for(&fixture, 9, Duration::from_secs(4)).await;
+    assert_limit(lease_times.clone(), 40, 1_000);
+    let first_lease_time = lease_times[0];
+    let starts_in_three_seconds = lease_times.iter().filter(|start| **start < first_lease_time + 3_000).count();
     assert!(starts_in_three_seconds >= 114, "at least 95 % of 120: {starts_in_three_seconds}");
 }
 
@@ -86,20 +86,20 @@ async fn burst_is_delivered_up_to_the_limit_and_the_next_wake_up_is_when_the_win
 async fn changed_rate_limit_applies_at_once_and_wakes_idle_consumers() {
     let fixture = TestQueue::with_settings("{}");
     fixture.post_numbers(0..200).await;
-    let change = async |patch| fixture.queue.configure(&patch).await.unwrap();
-    change(json!({"rate_limit": {"max": 50, "duration": "10s"}})).await;
+    let change_setting = async |patch| fixture.queue.configure(&patch).await.unwrap();
+    change_setting(json!({"rate_limit": {"max": 50, "duration": "10s"}})).await;
     assert_eq!(fixture.lease(100).await.deliveries.len(), 50);
-    // With a lower limit, earlier leases still count.
-    change(json!({"rate_limit": {"max": 20}})).await;
+    // After the limit was lowered, earlier leases still count.
+    change_setting(json!({"rate_limit": {"max": 20}})).await;
     assert!(fixture.lease(100).await.deliveries.is_empty());
-    // With a higher limit, only the difference to the earlier leases may be leased.
-    change(json!({"rate_limit": {"max": 60}})).await;
+    // After the limit was raised to 60, only ten more messages may be leased, because the 50 earlier leases count.
+    change_setting(json!({"rate_limit": {"max": 60}})).await;
     assert_eq!(fixture.lease(100).await.deliveries.len(), 10);
-    // With a shorter window, leases stop counting earlier.
+    // After the window was shortened, the earlier leases are outside the window and do not count any more.
     crate::wait_millis(120).await;
-    change(json!({"rate_limit": {"max": 5, "duration": 100}})).await;
+    change_setting(json!({"rate_limit": {"max": 5, "duration": 100}})).await;
     assert_eq!(fixture.lease(100).await.deliveries.len(), 5);
-    change(json!({"rate_limit": null})).await;
+    change_setting(json!({"rate_limit": null})).await;
     assert_eq!(fixture.lease(1_000).await.deliveries.len(), 135);
     assert_eq!(fixture.redis.command("EXISTS drover:{q}:limiter"), ":0");
 }
@@ -110,11 +110,11 @@ async fn the_log_of_a_large_limit_stays_small_and_exact() {
     for _ in 0..30 {
         fixture.queue.enqueue((0..1_000).map(crate::numbered).collect()).await.unwrap();
     }
-    let mut starts: Vec<Timestamp> = Vec::new();
+    let mut lease_times: Vec<Timestamp> = Vec::new();
     let end = Instant::now() + Duration::from_millis(1_600);
     while Instant::now() < end {
         let lease_reply = fixture.lease(37).await;
-        starts.extend(lease_reply.deliveries.iter().filter_map(|delivery| delivery.message.started_at));
+        lease_times.extend(lease_reply.deliveries.iter().filter_map(|delivery| delivery.message.started_at));
         let settlements: Vec<_> = lease_reply
             .deliveries
             .into_iter()
@@ -125,7 +125,7 @@ async fn the_log_of_a_large_limit_stays_small_and_exact() {
             tokio::time::sleep(pause.min(Duration::from_millis(50))).await;
         }
     }
-    assert_limit(starts.iter().map(|start| start.as_millis()).collect(), 10_000, 1_000);
+    assert_limit(lease_times.iter().map(|start| start.as_millis()).collect(), 10_000, 1_000);
     let entries: u32 = fixture.redis.command("LLEN drover:{q}:limiter")[1..].parse().unwrap();
     assert!(entries <= 1_001, "{entries} entries");
 }

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{done, numbered};
 
-/// The time within which every queue works again after a fail-over has ended. The promise is 2 s; these tests, which may run on a
-/// busy machine, allow twice that time.
+/// The time within which every queue works again after a fail-over has ended. Drover promises 2 s; these tests, which may run on a busy
+/// machine, allow 4 s.
 pub(crate) const RECOVERY_TIME: Duration = Duration::from_secs(4);
 
 /// Producers and consumers of some queues, whose names have different slots.
@@ -43,7 +43,7 @@ impl Tasks {
     }
 }
 
-/// The record of each number: its post, and the deliveries of its message.
+/// A record of all messages, by their numbers: the answer to the post of each message, and its deliveries.
 #[derive(Default)]
 struct LoadRecord {
     next: u64,

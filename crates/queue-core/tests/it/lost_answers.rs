@@ -13,7 +13,7 @@ use serde_json::{json, value::to_raw_value};
 
 use crate::{TIME_LIMIT, delayed, done, failure, numbered, wait_millis};
 
-/// The effect of a repeated call.
+/// The effect of repeating an operation whose answer was lost.
 enum Repeat {
     /// Neither the first nor the repeated call changes anything, and the answers are the same.
     Reads,
@@ -28,8 +28,8 @@ enum Repeat {
 }
 use Repeat::{Answers, NewToken, No, Reads, Yes};
 
-/// The calls of the lists. A name that begins with `command-` stands for a Redis command that is called without a script; the
-/// lists name all such commands `command`.
+/// The calls that the lists in docs/PROTOCOL.md name, and the effect of a repetition. A name that begins with `command-` stands for a
+/// Redis command that is called without a script; the lists name all such commands `command`.
 const OPERATIONS: [(&str, Repeat); 34] = [
     ("declare", Yes),
     ("configure", Yes),
@@ -81,12 +81,12 @@ impl Network<'_> {
     /// Returns the number of successful calls of a command that Redis has done so far.
     fn calls_done(&self, command: &str) -> u64 {
         let stats = self.redis.command("INFO commandstats");
-        let figures = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:")));
-        let figure = |name: &str| -> u64 {
-            let figure = figures.and_then(|figures| figures.split(',').find_map(|figure| figure.strip_prefix(name)));
-            figure.map_or(0, |figure| figure.parse().unwrap())
+        let command_stats = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:")));
+        let stat_value = |name: &str| -> u64 {
+            let value = command_stats.and_then(|stats| stats.split(',').find_map(|stat| stat.strip_prefix(name)));
+            value.map_or(0, |digits| digits.parse().unwrap())
         };
-        figure("calls=") - figure("failed_calls=")
+        stat_value("calls=") - stat_value("failed_calls=")
     }
 
     /// Returns the stored values of a queue, and the entry of its name in the index. Ids, instants and random values are
@@ -94,7 +94,7 @@ impl Network<'_> {
     fn stored(&self, queue: &Queue) -> String {
         let keys = self.redis.command(&format!("KEYS drover:{{{}}}:*", queue.name()));
         let keys: BTreeSet<&str> = keys.lines().filter(|line| line.starts_with("drover:")).collect();
-        let mut text =
+        let mut stored_text =
             vec![format!("index: {}", self.redis.command(&format!("ZSCORE drover:queues {}", queue.name())))];
         for key in keys {
             let command = match self.redis.command(&format!("TYPE {key}")).as_str() {
@@ -109,9 +109,9 @@ impl Network<'_> {
             let mut lines: Vec<&str> = value.lines().map(str::trim_end).collect();
             // A hash and a set have no order.
             lines.sort_unstable();
-            text.push(format!("{}: {lines:?}", key.rsplit(':').next().unwrap()));
+            stored_text.push(format!("{}: {lines:?}", key.rsplit(':').next().unwrap()));
         }
-        text.join("\n")
+        stored_text.join("\n")
     }
 }
 
@@ -149,7 +149,7 @@ impl<'n> OperationCase<'n> {
         let failed_delivery = queue.lease(&request).await.unwrap().deliveries.remove(0);
         settle(&queue, failed_delivery.lease, Action::FailForGood(failure())).await;
         queue.enqueue(vec![numbered(2)]).await.unwrap();
-        let active = queue.lease(&request).await.unwrap().deliveries.remove(0);
+        let active_delivery = queue.lease(&request).await.unwrap().deliveries.remove(0);
         let held_message = NewMessage { hold: Some("key".parse().unwrap()), ..numbered(4) };
         let enqueue_outcomes =
             queue.enqueue(vec![delayed(3, 60_000), held_message, numbered_with_own_id(5)]).await.unwrap();
@@ -184,7 +184,7 @@ impl<'n> OperationCase<'n> {
             queue,
             request,
             failed: failed_delivery.message.id,
-            active,
+            active: active_delivery,
             delayed: enqueue_outcomes[0].id().clone(),
         }
     }
@@ -245,8 +245,8 @@ impl<'n> OperationCase<'n> {
     /// such commands the call sends.
     fn lost_command(&self) -> (&str, &str, u64) {
         match self.operation {
-            // The first call of the script does not permit a new queue. The text is the length of the argument with the epoch of
-            // the new queue, which only the second call has.
+            // The first call of `declare.lua` may not create the queue. Only the second call has an argument with the epoch of the new
+            // queue, whose length is this text.
             "declare" => ("$16\r\n", "evalsha", 2),
             // `await` and `patch` read the message first. 1013 is the number of milliseconds in `WAIT`.
             "await" => ("$4\r\n1013\r\n", "evalsha", 2),
@@ -292,10 +292,10 @@ impl<'n> OperationCase<'n> {
     async fn effect(&self) -> u64 {
         if self.operation == "quota" {
             let key = format!("drover:quota:{}:{}", self.queue.name(), QUOTA_DURATION.get());
-            let slices = self.network.redis.command(&format!("GET {key}"));
+            let stored_slices = self.network.redis.command(&format!("GET {key}"));
             // The reply has the length of the value, and then the slices; in each slice the number of uses follows the comma.
-            let counts = slices.split_whitespace().filter_map(|slice| slice.split_once(','));
-            return counts.map(|(_, count)| count.parse::<u64>().unwrap()).sum();
+            let slice_counts = stored_slices.split_whitespace().filter_map(|slice| slice.split_once(','));
+            return slice_counts.map(|(_, count)| count.parse::<u64>().unwrap()).sum();
         }
         if self.operation == "change_schedule" {
             let schedule = self.queue.schedule(&SCHEDULE_NAME.parse().unwrap()).await.unwrap().unwrap();
@@ -306,8 +306,8 @@ impl<'n> OperationCase<'n> {
             let is_patched = |message: &&Message| message.name.as_ref().is_some_and(|name| name.as_str() == "patched");
             return waiting_messages.iter().filter(is_patched).count().try_into().unwrap();
         }
-        let counts = self.queue.status().await.unwrap().map(|status| status.counts).unwrap_or_default();
-        counts.of(match self.operation {
+        let message_counts = self.queue.status().await.unwrap().map(|status| status.counts).unwrap_or_default();
+        message_counts.of(match self.operation {
             "signal" => State::Held,
             "promote" => State::Delayed,
             "retry" => State::Failed,
@@ -357,16 +357,16 @@ async fn assert_operations(network: &Network<'_>) {
         // The call with an answer also makes Redis cache the script.
         let undisturbed_case = OperationCase::prepare(network, operation, "once").await;
         let stored_before = undisturbed_case.stored();
-        let answer = undisturbed_case.call().await.unwrap();
+        let undisturbed_answer = undisturbed_case.call().await.unwrap();
         undisturbed_case.act_as_other_clients().await;
 
         let disturbed_case = OperationCase::prepare(network, operation, "lost").await;
         let (request, command, count) = disturbed_case.lost_command();
-        let done_before = network.calls_done(command);
+        let calls_before = network.calls_done(command);
         network.proxy.lose_answer_to(request);
         let call_failed = disturbed_case.call().await;
         assert!(matches!(call_failed, Err(Error::Unavailable(_))), "{operation}: {call_failed:?}");
-        assert_eq!(network.calls_done(command) - done_before, count, "{operation} is done once");
+        assert_eq!(network.calls_done(command) - calls_before, count, "{operation} is done once");
         disturbed_case.act_as_other_clients().await;
         if *operation != "find_leases" {
             // After `find_leases`, another script undoes the leases that were found; the lost call did not call that script.
@@ -378,13 +378,21 @@ async fn assert_operations(network: &Network<'_>) {
         let (changes, repeated_once) =
             (undisturbed_case.stored() != stored_before, disturbed_case.stored() == undisturbed_case.stored());
         match repeat {
-            Reads => assert_eq!((repeated_answer, changes, repeated_once), (answer, false, true), "{operation}"),
-            Yes => assert_eq!((repeated_answer, changes, repeated_once), (answer, true, true), "{operation}"),
+            Reads => {
+                assert_eq!((repeated_answer, changes, repeated_once), (undisturbed_answer, false, true), "{operation}")
+            }
+            Yes => {
+                assert_eq!((repeated_answer, changes, repeated_once), (undisturbed_answer, true, true), "{operation}")
+            }
             Answers(other) => {
                 assert_eq!((&*repeated_answer, changes, repeated_once), (*other, true, true), "{operation}");
             }
             NewToken => {
-                assert_eq!((repeated_answer, disturbed_case.effect().await), (answer, effects.1), "{operation}");
+                assert_eq!(
+                    (repeated_answer, disturbed_case.effect().await),
+                    (undisturbed_answer, effects.1),
+                    "{operation}"
+                );
             }
             No(first, second) => {
                 assert_eq!((effects, disturbed_case.effect().await), ((*first, *first), *second), "{operation}");
@@ -435,11 +443,11 @@ async fn a_redirected_call_whose_answer_is_lost_is_done_once() {
     let [from, to] = [&cluster.servers[0], &cluster.servers[1]];
     let proxies = [announce_proxy(from), announce_proxy(to)];
     eventually("the servers name the proxies", || {
-        let names_both = |server: &RedisServer| {
+        let knows_both_servers = |server: &RedisServer| {
             let nodes = server.command("CLUSTER NODES");
             proxies.iter().all(|proxy| nodes.contains(&format!("127.0.0.1:{}@", proxy.port())))
         };
-        cluster.servers.iter().all(names_both).then_some(())
+        cluster.servers.iter().all(knows_both_servers).then_some(())
     });
     let ids = [from, to].map(|server| server.command("CLUSTER MYID").lines().nth(1).unwrap().to_owned());
     let queues = queues(&cluster_url(&proxies[0]), 0);
@@ -491,14 +499,14 @@ fn documented_calls(word: &str) -> BTreeSet<&'static str> {
 #[test]
 fn protocol_page_lists_each_operation_as_these_tests_prove() {
     let proven_operations = |word: &str| {
-        let word_of = |repeat: &Repeat| match repeat {
+        let word_of_effect = |repeat: &Repeat| match repeat {
             Reads | Yes | Answers(_) => "yes",
             No(..) => "no",
             NewToken => "new token",
         };
         OPERATIONS
             .iter()
-            .filter(|(_, repeat)| word_of(repeat) == word)
+            .filter(|(_, repeat)| word_of_effect(repeat) == word)
             .map(|(operation, _)| if operation.starts_with("command-") { "command" } else { *operation })
             .collect::<BTreeSet<_>>()
     };

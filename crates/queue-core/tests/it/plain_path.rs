@@ -37,8 +37,9 @@ async fn commands_of_one_message(fixture: &TestQueue) -> [u64; 4] {
     ]
 }
 
-/// The maximum numbers of commands on the plain path. Once a second a lease also stores the time, and sometimes a call sets a timer
-/// of the idle consumers, which takes two commands.
+/// The maximum numbers of commands on the plain path: for a post, its lease, its settlement, and a lease call that finds no message.
+/// The maximums allow for a lease call that stores the time, as one does each second, and for a call that sets a timer of the idle
+/// consumers, which takes two commands.
 const MAX_COMMANDS: [u64; 4] = [8, 14, 18, 13];
 
 async fn assert_plain(fixture: &TestQueue, after: &str) {

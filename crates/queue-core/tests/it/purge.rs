@@ -113,7 +113,7 @@ async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
     // The second message is cancelled, and still has an entry in the waiting list.
     let cancelled_id = fixture.post(numbered(1)).await.id;
     assert_eq!(fixture.queue.cancel(&cancelled_id).await.unwrap(), Changed::Done);
-    let order_id = fixture.post(message_with_own_id("order", 2)).await.id;
+    let own_id_message_id = fixture.post(message_with_own_id("order", 2)).await.id;
     fixture.post(prioritized(3, -5)).await;
     post_many(&fixture, 2_500, numbered).await;
     begin_a_purge(&fixture).await;
@@ -122,7 +122,7 @@ async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
     assert_eq!((counts.waiting, counts.failed), (0, 1));
     assert!(fixture.lease(10).await.deliveries.is_empty());
     assert_eq!(fixture.complete(&late_delivery).await, None, "the message was purged");
-    for id in [&lapsing_id, &order_id] {
+    for id in [&lapsing_id, &own_id_message_id] {
         assert!(fixture.queue.read(std::slice::from_ref(id)).await.unwrap()[0].is_none());
         assert_eq!(fixture.queue.cancel(id).await.unwrap(), Changed::Unknown);
         assert_eq!(fixture.queue.erase(id).await.unwrap(), Changed::Unknown);

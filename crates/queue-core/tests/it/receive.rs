@@ -25,8 +25,8 @@ const LONG_WAIT: Millis = Millis::from_secs(300);
 /// A long poll that is woken by posts, as in an API.
 fn long_poll(fixture: &TestQueue) -> LongPoll {
     let subscriber = Subscriber::new(fixture.queues.redis().clone());
-    let keeping = subscriber.clone();
-    tokio::spawn(async move { keeping.keep_connected().await });
+    let kept_connection = subscriber.clone();
+    tokio::spawn(async move { kept_connection.keep_connected().await });
     LongPoll::new(subscriber, CancellationToken::new())
 }
 
@@ -48,11 +48,11 @@ async fn calls_when_quiet(fixture: &TestQueue) -> usize {
     let mut previous_calls = calls(fixture);
     loop {
         wait_millis(300).await;
-        let current = calls(fixture);
-        if current == previous_calls {
-            return current;
+        let current_calls = calls(fixture);
+        if current_calls == previous_calls {
+            return current_calls;
         }
-        previous_calls = current;
+        previous_calls = current_calls;
     }
 }
 
@@ -88,10 +88,10 @@ async fn lease_granted_after_its_client_disconnected_is_released_at_once() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"1h"}"#);
     let posted_message = fixture.post(numbered(1)).await;
     let long_poll = LongPoll::new(Subscriber::new(fixture.queues.redis().clone()), CancellationToken::new());
-    // The client disconnects during the call, which is answered afterwards.
+    // The client disconnects during the lease call, which Redis answers only after the disconnection.
     fixture.redis.suspend();
-    let wait = long_poll.receive(&fixture.queue, fixture.request(5), Millis::from_secs(20));
-    assert!(tokio::time::timeout(Duration::from_millis(300), wait).await.is_err());
+    let client_wait = long_poll.receive(&fixture.queue, fixture.request(5), Millis::from_secs(20));
+    assert!(tokio::time::timeout(Duration::from_millis(300), client_wait).await.is_err());
     fixture.redis.resume();
     let mut message = fixture.read(&posted_message.id).await;
     for _ in 0..200 {
@@ -112,13 +112,13 @@ async fn lease_granted_after_its_client_disconnected_is_released_at_once() {
 async fn deliveries_that_a_client_never_took_are_released_at_once() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"1h"}"#);
     let long_poll = long_poll(&fixture);
-    let mut wait = Box::pin(long_poll.receive(&fixture.queue, fixture.request(5), LONG_WAIT));
-    assert!((&mut wait).now_or_never().is_none(), "the message is waiting");
+    let mut client_wait = Box::pin(long_poll.receive(&fixture.queue, fixture.request(5), LONG_WAIT));
+    assert!((&mut client_wait).now_or_never().is_none(), "the message is waiting");
     let posted_message = fixture.post(numbered(1)).await;
     wait_until_active(&fixture, &posted_message.id).await;
     // After this pause the driver has handed the message over, but the client never reads it.
     wait_millis(50).await;
-    drop(wait);
+    drop(client_wait);
     wait_until_waiting_again(&fixture, &posted_message.id).await;
     let next_deliveries = long_poll.receive(&fixture.queue, fixture.request(5), LONG_WAIT).await.unwrap();
     assert_eq!(next_deliveries[0].message.id, posted_message.id);
@@ -168,7 +168,7 @@ async fn no_delivery_stays_leased_when_clients_disconnect_at_random_times() {
         let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&fixture.queue), fixture.request(5));
         let client = tokio::spawn(async move { long_poll.receive(&queue, request, LONG_WAIT).await.unwrap() });
         let posted_message = fixture.post(numbered(n)).await;
-        // A timer would be too coarse: the message is leased and handed over within a millisecond.
+        // The loop waits without a timer, which would be too coarse: the message is leased and handed over within a millisecond.
         let instant = std::time::Instant::now() + Duration::from_micros(rand::random_range(0..800));
         while std::time::Instant::now() < instant {
             tokio::task::yield_now().await;
@@ -251,14 +251,14 @@ async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_numb
     fixture.post(numbered(0)).await;
     let calls_for_a_post = calls_when_quiet(&fixture).await - calls_before;
     assert_eq!(*received_numbers.lock().unwrap(), [0]);
-    // The post, the lease, the settlement, and a few lease calls that find nothing.
+    // One message takes a few calls: the post, the lease, the settlement, and some lease calls that find nothing.
     assert!((3..=8).contains(&calls_for_a_post), "{calls_for_a_post} calls for one post");
 
     // The test waits for two polls of the idle driver, which polls every 5 s.
     let calls_before = calls(&fixture);
     wait_millis(11_000).await;
-    let while_idle = calls(&fixture) - calls_before;
-    assert!((1..=4).contains(&while_idle), "{while_idle} calls in 11 s without a message");
+    let calls_while_idle = calls(&fixture) - calls_before;
+    assert!((1..=4).contains(&calls_while_idle), "{calls_while_idle} calls in 11 s without a message");
 
     let calls_before = calls(&fixture);
     fixture.post_numbers(1..=100).await;
@@ -327,7 +327,7 @@ async fn waiting_clients_take_over_after_the_timeout_of_an_owner_in_another_proc
     let first_answer =
         tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!(first_answer[0].message.data.get(), "1");
-    // A lease that lapses frees the queue, too.
+    // When the lease of the owner lapses, another waiting client gets the message.
     let second_answer =
         tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!(

@@ -20,7 +20,8 @@ async fn completed_messages_are_removed_by_count_but_not_before_the_minimum_age(
     assert_eq!(status.counts.completed, 50, "no message is older than min_age");
     wait_millis(2_050).await;
     complete_ten().await;
-    // A call may forget twice as many messages as it finishes: a call of ten forgets twenty, a call of one forgets two.
+    // A settle call may forget twice as many messages as it finishes: a call with ten settlements forgets twenty messages, a call with
+    // one settlement forgets two.
     let status = fixture.queue.status().await.unwrap().unwrap();
     assert!((10..=40).contains(&status.counts.completed), "{:?}", status.counts);
     fixture.assert_clean().await;

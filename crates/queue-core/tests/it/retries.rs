@@ -120,7 +120,7 @@ async fn too_large_result_fails_and_too_long_error_is_truncated() {
         fixture.settle(&lease_reply.deliveries[1], Action::FailForGood(long_failure)).await,
         Some(State::Failed)
     );
-    let text = fixture.read(&lease_reply.deliveries[1].message.id).await.error.unwrap().message;
-    assert!(!text.is_empty() && text.len() <= queue_core::Queue::MAX_RESULT_BYTES / 8);
+    let error_text = fixture.read(&lease_reply.deliveries[1].message.id).await.error.unwrap().message;
+    assert!(!error_text.is_empty() && error_text.len() <= queue_core::Queue::MAX_RESULT_BYTES / 8);
     fixture.assert_clean().await;
 }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{TIME_LIMIT, TestQueue, calls_of, name, numbered, wait_millis};
 
 /// The maximum lateness (ms) of a tick, on a busy machine. Without its timer a tick would be up to a minute late.
-const MAX_LATENESS: u64 = 1_000;
+const MAX_LATENESS_MS: u64 = 1_000;
 
 fn schedule(json: Value) -> NewSchedule {
     serde_json::from_value(json).unwrap()
@@ -89,9 +89,9 @@ async fn start_scheduler(fixture: &TestQueue) -> RunningScheduler {
     let queues = Queues::new(Redis::new(&fixture.redis.url(), TIME_LIMIT).unwrap(), DeclaredSettings::default());
     let subscriber = Subscriber::for_all_queues(queues.redis().clone());
     let scheduler = Scheduler::new(queues.clone(), subscriber.clone()).unwrap();
-    let running = subscriber.clone();
+    let running_subscriber = subscriber.clone();
     let tasks = vec![
-        tokio::spawn(async move { running.run(CancellationToken::new()).await }),
+        tokio::spawn(async move { running_subscriber.run(CancellationToken::new()).await }),
         tokio::spawn(scheduler.run(CancellationToken::new())),
     ];
     while !subscriber.is_connected() {
@@ -125,7 +125,7 @@ async fn each_tick_is_posted_once_and_on_time_by_several_processes() {
     assert_eq!((&put["runs"], &put["last_at"], put["next_at"].as_array().unwrap().len()), (&json!(0), &json!(null), 5));
     let messages = fixture.wait_for(4).await;
     let tick_latenesses = latenesses(&messages);
-    assert!(tick_latenesses.iter().all(|tick_latenesses| *tick_latenesses <= MAX_LATENESS), "{tick_latenesses:?}");
+    assert!(tick_latenesses.iter().all(|tick_latenesses| *tick_latenesses <= MAX_LATENESS_MS), "{tick_latenesses:?}");
     let tick_seconds: Vec<u64> =
         messages.iter().map(|message| message.scheduled_at.unwrap().as_millis() / 1_000).collect();
     assert!(tick_seconds.windows(2).all(|two| two[1] == two[0] + 1), "no tick is missing: {tick_seconds:?}");
@@ -167,7 +167,7 @@ async fn five_hundred_ticks_in_one_instant_of_a_thousand_schedules_are_posted_on
         fixture.wait_for(501).await.into_iter().filter(|message| message.schedule.is_some()).collect();
     let tick_latenesses = latenesses(&messages);
     assert_eq!(messages.iter().filter(|message| message.scheduled_at == Some(at)).count(), 500);
-    assert!(tick_latenesses.iter().all(|tick_latenesses| *tick_latenesses <= MAX_LATENESS), "{tick_latenesses:?}");
+    assert!(tick_latenesses.iter().all(|tick_latenesses| *tick_latenesses <= MAX_LATENESS_MS), "{tick_latenesses:?}");
     let (page, has_more) = fixture.queue.schedules(None, 600).await.unwrap().unwrap();
     assert!(has_more && page.len() == 600 && page.is_sorted_by_key(|schedule| schedule.name.clone()));
     let (rest, has_more) = fixture.queue.schedules(page.last().map(|last| &last.name), 600).await.unwrap().unwrap();
@@ -186,28 +186,28 @@ async fn process_learns_of_earlier_ticks_pauses_and_deletions() {
     fixture.put("s", json!({"every": "1s", "message": {"data": "often"}})).await;
     let posted_messages = fixture.wait_for(2).await;
     assert!(posted_messages.iter().all(|message| message.data.get() == "\"often\""));
-    assert!(latenesses(&posted_messages).iter().all(|late| *late <= MAX_LATENESS));
+    assert!(latenesses(&posted_messages).iter().all(|late| *late <= MAX_LATENESS_MS));
 
     assert!(fixture.queue.pause_schedule(&schedule_name("s")).await.unwrap());
     let paused_schedule = fixture.schedule("s").await;
     assert_eq!((&paused_schedule["paused"], &paused_schedule["next_at"]), (&json!(true), &json!([])));
-    let count = fixture.ready().await.len();
+    let ready_count = fixture.ready().await.len();
     wait_millis(2_200).await;
-    assert_eq!(fixture.ready().await.len(), count, "a paused schedule has no ticks");
+    assert_eq!(fixture.ready().await.len(), ready_count, "a paused schedule has no ticks");
     assert!(fixture.queue.resume_schedule(&schedule_name("s")).await.unwrap());
-    let messages_after_resume = fixture.wait_for(count + 1).await;
-    let gap = messages_after_resume[count]
+    let messages_after_resume = fixture.wait_for(ready_count + 1).await;
+    let gap = messages_after_resume[ready_count]
         .scheduled_at
         .unwrap()
-        .since(messages_after_resume[count - 1].scheduled_at.unwrap())
+        .since(messages_after_resume[ready_count - 1].scheduled_at.unwrap())
         .get();
     assert!(gap >= 2_000, "the ticks of the pause are not posted: {gap}");
 
     assert!(fixture.queue.delete_schedule(&schedule_name("s")).await.unwrap());
     assert!(!fixture.queue.delete_schedule(&schedule_name("s")).await.unwrap());
-    let count = fixture.ready().await.len();
+    let ready_count = fixture.ready().await.len();
     wait_millis(1_500).await;
-    assert_eq!(fixture.ready().await.len(), count, "a deleted schedule has no ticks");
+    assert_eq!(fixture.ready().await.len(), ready_count, "a deleted schedule has no ticks");
     assert!(fixture.queue.schedule(&schedule_name("s")).await.unwrap().is_none());
     for unknown in [
         fixture.queue.pause_schedule(&schedule_name("s")).await,
@@ -223,16 +223,16 @@ async fn equal_definition_of_a_schedule_changes_nothing_and_another_one_replaces
     let fixture = TestQueue::new();
     let definition = json!({"cron": "@hourly", "timezone": "Asia/Kathmandu", "message": {"data": {"a": 1}, "ttl": "1m",
                             "hold": "k", "group": "g", "headers": {"h": "1"}, "backoff": {"delay": 5}, "max_attempts": 7, "timeout": "3s"}});
-    let first = fixture.put("s", definition.clone()).await;
-    assert_eq!(first["message"]["ttl"], 60_000, "{first}");
+    let first_definition = fixture.put("s", definition.clone()).await;
+    assert_eq!(first_definition["message"]["ttl"], 60_000, "{first_definition}");
     assert_eq!(
-        first["message"],
+        first_definition["message"],
         json!({"data": {"a": 1}, "max_attempts": 7, "timeout": 3_000, "ttl": 60_000, "hold": "k", "group": "g",
         "backoff": {"type": "exponential", "delay": 5, "max": 3_600_000, "jitter": 0.2}, "headers": {"h": "1"}})
     );
     let revision = || fixture.redis.command("HGET drover:{q}:schedules s");
     let revision_before = revision();
-    assert_eq!(fixture.put("s", definition.clone()).await, first);
+    assert_eq!(fixture.put("s", definition.clone()).await, first_definition);
     assert_eq!(revision(), revision_before, "nothing was written");
     fixture.queue.pause_schedule(&schedule_name("s")).await.unwrap();
     let mut other_definition = definition;
@@ -337,13 +337,17 @@ async fn schedule_ends_after_its_runs_and_leaves_out_ticks_while_a_message_is_un
     fixture.put("skips", json!({"every": "1s", "overlap": "skip", "message": {"data": 2}})).await;
     fixture.wait_for(3).await;
     wait_millis(2_500).await;
-    let count = async |data: &str| fixture.ready().await.iter().filter(|message| message.data.get() == data).count();
-    assert_eq!((count("1").await, count("2").await), (2, 1));
+    let count_ready =
+        async |data: &str| fixture.ready().await.iter().filter(|message| message.data.get() == data).count();
+    assert_eq!((count_ready("1").await, count_ready("2").await), (2, 1));
     let ended_schedule = fixture.schedule("ends").await;
     assert_eq!((&ended_schedule["runs"], &ended_schedule["next_at"]), (&json!(2), &json!([])));
-    let skips = fixture.schedule("skips").await;
-    assert!(skips["runs"] == 1 && skips["next_at"].as_array().unwrap().len() == 5, "{skips}");
-    // When the message has finished, the next tick is posted.
+    let skipping_schedule = fixture.schedule("skips").await;
+    assert!(
+        skipping_schedule["runs"] == 1 && skipping_schedule["next_at"].as_array().unwrap().len() == 5,
+        "{skipping_schedule}"
+    );
+    // When the message of the earlier tick has finished, the next tick is posted.
     let lease_reply = fixture.lease(10).await;
     for delivery in &lease_reply.deliveries {
         fixture.complete(delivery).await;
@@ -441,14 +445,14 @@ async fn idle_schedules_cost_one_call_a_second_however_many_there_are() {
     wait_millis(3_000).await;
     let calls_made = calls() - calls_before;
     assert!((2..=5).contains(&calls_made), "{calls_made} calls in 3 s");
-    let bytes: u64 = ["schedules", "schedule_messages", "ticks"]
+    let bytes_in_redis: u64 = ["schedules", "schedule_messages", "ticks"]
         .iter()
         .map(|key| {
-            let usage = fixture.redis.command(&format!("MEMORY USAGE drover:{{q}}:{key} SAMPLES 0"));
-            usage.trim_start_matches(':').parse::<u64>().unwrap()
+            let usage_reply = fixture.redis.command(&format!("MEMORY USAGE drover:{{q}}:{key} SAMPLES 0"));
+            usage_reply.trim_start_matches(':').parse::<u64>().unwrap()
         })
         .sum();
-    assert!(bytes / 200 <= 700, "{} bytes for each schedule", bytes / 200);
+    assert!(bytes_in_redis / 200 <= 700, "{} bytes for each schedule", bytes_in_redis / 200);
 }
 
 #[tokio::test]
@@ -475,8 +479,8 @@ async fn declared_schedules_are_created_and_win_over_those_of_clients() {
         queues
     };
     start(1).await;
-    let first = fixture.schedule("s").await;
-    assert_eq!((&first["declared"], &first["message"]["data"]), (&json!(true), &json!(1)));
+    let first_schedule = fixture.schedule("s").await;
+    assert_eq!((&first_schedule["declared"], &first_schedule["message"]["data"]), (&json!(true), &json!(1)));
     fixture.put("s", json!({"every": "1d", "message": {"data": 9}})).await;
     let client_schedule = fixture.schedule("s").await;
     assert_eq!((&client_schedule["declared"], &client_schedule["message"]["data"]), (&json!(false), &json!(9)));
@@ -512,8 +516,8 @@ async fn schedule_with_a_group_and_an_exclusive_queue_exclude_each_other() {
     fixture.put("plain", json!({"every": "1d", "message": {"data": 1}})).await;
     fixture.put("grouped", with_group(1)).await;
     for _ in 0..2 {
-        let refused = make_exclusive().await.unwrap_err();
-        let Error::InvalidSetting(invalid) = &refused else { panic!("{refused}") };
+        let setting_refusal = make_exclusive().await.unwrap_err();
+        let Error::InvalidSetting(invalid) = &setting_refusal else { panic!("{setting_refusal}") };
         assert!(invalid.is_conflict && invalid.setting == "exclusive", "{invalid:?}");
         assert!(invalid.problem.contains("the schedule grouped,"), "{invalid}");
         let settings = json!(fixture.queue.status().await.unwrap().unwrap().settings);
@@ -524,9 +528,9 @@ async fn schedule_with_a_group_and_an_exclusive_queue_exclude_each_other() {
     make_exclusive().await.unwrap();
 
     for name in ["grouped", "new"] {
-        let refused =
+        let schedule_refusal =
             fixture.queue.put_schedule(&schedule_name(name), schedule(with_group(3)), DefinedBy::Client).await;
-        assert!(matches!(refused, Err(Error::ExclusiveQueue)), "{refused:?}");
+        assert!(matches!(schedule_refusal, Err(Error::ExclusiveQueue)), "{schedule_refusal:?}");
     }
     assert_eq!(fixture.schedule("grouped").await["message"], json!({"data": 2}), "nothing changed");
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().schedules, 2);
@@ -541,10 +545,10 @@ async fn schedule_with_a_group_and_an_exclusive_queue_exclude_each_other() {
 #[tokio::test]
 async fn declared_setting_or_schedule_that_contradicts_the_queue_is_left_out_and_the_rest_is_applied() {
     let fixture = TestQueue::new();
-    let start = |declared: Value| {
-        let declared: DeclaredSettings = serde_json::from_value(declared).unwrap();
-        declared.validate().unwrap();
-        Queues::new(Redis::new(&fixture.redis.url(), TIME_LIMIT).unwrap(), declared)
+    let start = |declared_settings: Value| {
+        let declared_settings: DeclaredSettings = serde_json::from_value(declared_settings).unwrap();
+        declared_settings.validate().unwrap();
+        Queues::new(Redis::new(&fixture.redis.url(), TIME_LIMIT).unwrap(), declared_settings)
     };
     let settings = async || json!(fixture.queue.status().await.unwrap().unwrap().settings);
     fixture.put("s", with_group(1)).await;
@@ -553,7 +557,7 @@ async fn declared_setting_or_schedule_that_contradicts_the_queue_is_left_out_and
     assert!(matches!(&conflict, Error::InvalidSetting(invalid) if invalid.setting == "q.exclusive"), "{conflict}");
     assert_eq!((&settings().await["exclusive"], &settings().await["max_attempts"]), (&json!(false), &json!(2)));
     assert!(queues.queue(&"r".parse().unwrap()).status().await.unwrap().is_some(), "the other queues are declared");
-    // A process that has not declared the queue yet serves it, too.
+    // A process that has not declared the queue yet, and declares the same contradicting setting, can use the queue.
     let queue = start(json!({"q": {"exclusive": true}})).queue(&name());
     queue.enqueue(vec![numbered(1)]).await.unwrap();
     assert_eq!(fixture.lease(5).await.deliveries.len(), 1);
@@ -573,8 +577,8 @@ async fn declared_setting_or_schedule_that_contradicts_the_queue_is_left_out_and
         json!({"q": {"exclusive": true, "schedules": {"s": with_group(1)}}}),
         json!({"*": {"exclusive": {"parallel": 2}}, "q": {"schedules": {"s": with_group(1)}}}),
     ] {
-        let declared: DeclaredSettings = serde_json::from_value(contradiction).unwrap();
-        assert_eq!(declared.validate().unwrap_err().1.setting, "schedules.s.message.group");
+        let declared_settings: DeclaredSettings = serde_json::from_value(contradiction).unwrap();
+        assert_eq!(declared_settings.validate().unwrap_err().1.setting, "schedules.s.message.group");
     }
 }
 

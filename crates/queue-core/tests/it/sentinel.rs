@@ -23,9 +23,9 @@ async fn wait_for(what: &str, is_true: impl Fn() -> bool) {
     }
 }
 
-/// Replaces the first server as the primary under load, and lets that server come back later. Posts that need no replica must
-/// then work at once. Posts that all replicas confirm must work as soon as these replicas are back, and none of these posts may
-/// be lost.
+/// Replaces the first server as the primary under load, and lets that server come back later. After the fail-over, posts that need no
+/// confirmation of a replica must work at once. Posts that all replicas confirm must work as soon as these replicas are back, and none
+/// of these posts may be lost.
 ///
 /// The test needs the confirmations of all replicas: until a Sentinel tells them, a former primary and the replica that was not
 /// promoted know nothing of the fail-over, and confirm posts that the fail-over loses.
@@ -39,14 +39,14 @@ async fn calls_go_to_the_new_primary(end: impl Fn(&mut RedisSentinels), rejoin: 
 
     end(&mut group);
     wait_for("another primary", || group.primary().is_some_and(|primary| primary != 0)).await;
-    let took = plain_load.wait_until_recovered(Instant::now()).await;
-    assert!(took < RECOVERY_TIME, "{took:?}");
+    let recovery_time = plain_load.wait_until_recovered(Instant::now()).await;
+    assert!(recovery_time < RECOVERY_TIME, "{recovery_time:?}");
 
     rejoin(&mut group.servers[0]);
     let have_all_confirmed = |primary: usize| group.servers[primary].confirming_replicas() == REPLICAS as usize;
     wait_for("all replicas", || group.primary().is_some_and(have_all_confirmed)).await;
-    let took = confirmed_load.wait_until_recovered(Instant::now()).await;
-    assert!(took < RECOVERY_TIME, "{took:?}");
+    let recovery_time = confirmed_load.wait_until_recovered(Instant::now()).await;
+    assert!(recovery_time < RECOVERY_TIME, "{recovery_time:?}");
 
     let summary = confirmed_load.finish().await;
     assert_eq!(summary.lost, [], "{summary:?}");

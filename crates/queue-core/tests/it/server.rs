@@ -95,7 +95,7 @@ async fn missing_right_is_reported_with_instructions_before_and_inside_a_script(
     let redis = Redis::new(&url, TIME_LIMIT).unwrap().require_replicas(1);
     let queue = Queues::new(redis, DeclaredSettings::default()).queue(&name());
     queue.enqueue(vec![numbered(0)]).await.unwrap();
-    // The script runs HSET; a key and EVALSHA are refused before it starts, and WAIT after it has run.
+    // Redis refuses HSET inside the script, a key or EVALSHA before the script starts, and WAIT after the script has run.
     for (without, with) in
         [("-hset", "+hset"), ("resetkeys", "~drover:*"), ("-evalsha", "+evalsha"), ("-wait", "+wait")]
     {

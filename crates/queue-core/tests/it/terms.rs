@@ -39,7 +39,7 @@ async fn process_that_declares_a_shorter_visibility_timeout_shortens_no_lease() 
     let delivery = fixture.lease_one().await;
     connect(&fixture.redis, r#"{"visibility_timeout":100}"#).queue(&name()).declare().await.unwrap();
     assert!(extended_by(&fixture, &delivery, None).await >= 30_000);
-    // A longer extension applies once; the next extension is by the original duration again.
+    // A longer extension applies once; the next extension without a duration is again by the visibility timeout of the lease.
     assert!(extended_by(&fixture, &delivery, Some(Millis::from_secs(90))).await >= 90_000);
     assert!(extended_by(&fixture, &delivery, None).await < 60_000);
 }
@@ -60,7 +60,7 @@ async fn shorter_timeout_applies_only_to_later_runs() {
     assert_eq!(fixture.read(&long_delivery.message.id).await.state, State::Active);
     let timed_out_message = fixture.read(&short_delivery.message.id).await;
     assert_eq!((timed_out_message.state, timed_out_message.error.unwrap().code.as_str()), (State::Failed, "timed_out"));
-    // The queue has no timeout any more, but the run keeps its own.
+    // The queue has no timeout any more, but the run keeps the timeout with which it began.
     fixture.queue.configure(&json!({"timeout": null})).await.unwrap();
     assert!(extended_by(&fixture, &long_delivery, Some(Millis::from_hours(1))).await <= 60_500);
     fixture.assert_clean().await;

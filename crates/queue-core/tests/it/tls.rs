@@ -136,7 +136,7 @@ async fn wrong_certificate_of_redis_is_refused_with_the_reason() {
     let redis = start(&ca, &ca.issue("localhost", Validity::Valid));
     let error = error_of(&options(&redis.tls_url(), &other_ca.file())).await;
     assert!(error.contains("signed by none of the trusted CAs") && error.contains("redis.tls.ca"), "{error}");
-    // The operating system does not trust the CA of this test either.
+    // Without a configured CA, the CAs of the operating system are trusted, and the CA of this test is none of these.
     let error = error_of(&RedisOptions::new(redis.tls_url(), TIME_LIMIT)).await;
     assert!(error.contains("signed by none of the trusted CAs"), "{error}");
     let redis = start(&ca, &ca.issue("localhost", Validity::Expired));

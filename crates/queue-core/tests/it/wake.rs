@@ -10,13 +10,13 @@ use crate::{TestQueue, delayed, done, name, numbered, wait_millis};
 
 const ONE_HOUR: Duration = Duration::from_secs(3_600);
 /// The maximum lateness (ms) of work that has a timer, on a busy machine. Without a timer the work would wait an hour for the poll.
-const MAX_LATENESS: u64 = 1_000;
+const MAX_LATENESS_MS: u64 = 1_000;
 
 /// A subscriber that runs until the test ends.
 fn start_subscriber(fixture: &TestQueue) -> Subscriber {
     let subscriber = Subscriber::new(fixture.queues.redis().clone());
-    let running = subscriber.clone();
-    tokio::spawn(async move { running.run(CancellationToken::new()).await });
+    let running_subscriber = subscriber.clone();
+    tokio::spawn(async move { running_subscriber.run(CancellationToken::new()).await });
     subscriber
 }
 
@@ -63,7 +63,7 @@ async fn an_idle_consumer_is_woken_by_a_new_message_and_by_an_earlier_due_time()
     let ((delivery, calls), (due, _)) = tokio::join!(consumer, producer);
     assert_eq!(delivery.message.data.get(), "3");
     let start_delay = delivery.message.started_at.unwrap().since(due).get();
-    assert!(delivery.message.started_at.unwrap() >= due && start_delay <= MAX_LATENESS, "{start_delay} ms late");
+    assert!(delivery.message.started_at.unwrap() >= due && start_delay <= MAX_LATENESS_MS, "{start_delay} ms late");
     assert!(calls <= 6, "no polling: {calls} calls");
 
     let (delivery, posted) = tokio::join!(consume_one(&fixture, &subscriber), async {
@@ -84,12 +84,12 @@ async fn idle_consumer_recovers_the_lease_with_the_earliest_deadline_in_time() {
     notifier.woken(Duration::from_secs(5)).await; // The idle consumer is notified of the message, but another one is faster.
     let short_lease_request = LeaseRequest { visibility_timeout: Some(Millis::new(400)), ..fixture.request(1) };
     let short_delivery = fixture.queue.lease(&short_lease_request).await.unwrap().deliveries.remove(0);
-    // The idle consumer has made no call since, so only the other consumer's lease call can have set its timer.
+    // The idle consumer has made no call since the message was posted, so only the other consumer's lease call can have set its timer.
     timeout(Duration::from_secs(5), notifier.woken(ONE_HOUR)).await.expect("the notifier wakes");
     let recovered_delivery = fixture.lease_one().await;
     assert_eq!(recovered_delivery.message.id, short_delivery.message.id);
     let start_delay = recovered_delivery.message.started_at.unwrap().since(short_delivery.lease_expires_at).get();
-    assert!(start_delay < MAX_LATENESS, "{start_delay} ms after the deadline");
+    assert!(start_delay < MAX_LATENESS_MS, "{start_delay} ms after the deadline");
 
     // An extension to an earlier deadline also sends a notification.
     fixture.queue.extend(&[recovered_delivery.lease], Some(Millis::new(300))).await.unwrap();
@@ -102,14 +102,15 @@ async fn a_reader_waits_for_the_result_without_polling() {
     let fixture = TestQueue::new();
     let subscriber = start_subscriber(&fixture);
     let posted_message = fixture.post(numbered(1)).await;
-    let wait = fixture.queue.read_when_finished(&posted_message.id, Millis::from_secs(10), &subscriber);
-    let work = async {
+    let result_wait = fixture.queue.read_when_finished(&posted_message.id, Millis::from_secs(10), &subscriber);
+    let complete_message = async {
         wait_millis(200).await;
         let delivery = fixture.lease_one().await;
         fixture.settle(&delivery, done()).await;
         Instant::now()
     };
-    let (message, settled) = tokio::join!(async { (wait.await.unwrap().unwrap(), Instant::now()) }, work);
+    let (message, settled) =
+        tokio::join!(async { (result_wait.await.unwrap().unwrap(), Instant::now()) }, complete_message);
     assert_eq!(message.0.result.unwrap().get(), "\"done\"");
     assert!(
         message.1.duration_since(settled) < Duration::from_secs(5),
@@ -133,11 +134,11 @@ async fn all_readers_of_one_message_are_woken() {
     let posted_message = fixture.post(numbered(1)).await;
     let result_waits =
         (0..50).map(|_| fixture.queue.read_when_finished(&posted_message.id, Millis::from_secs(10), &subscriber));
-    let work = async {
+    let complete_message = async {
         wait_millis(100).await;
         let delivery = fixture.lease_one().await;
         fixture.settle(&delivery, Action::FailForGood(crate::failure())).await;
     };
-    let (messages, ()) = tokio::join!(futures_util::future::join_all(result_waits), work);
+    let (messages, ()) = tokio::join!(futures_util::future::join_all(result_waits), complete_message);
     assert!(messages.into_iter().all(|message| message.unwrap().unwrap().state.is_final()));
 }

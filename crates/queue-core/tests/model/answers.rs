@@ -4,7 +4,7 @@ use queue_core::{Changed, Enqueued, Extended, Leased, Message, State, Timestamp}
 use serde_json::{Value, json, value::RawValue};
 
 pub(crate) fn show_message(message: &Message) -> Value {
-    let text = |raw: &Option<Box<RawValue>>| raw.as_ref().map(|raw| raw.get().to_owned());
+    let json_text = |raw: &Option<Box<RawValue>>| raw.as_ref().map(|raw| raw.get().to_owned());
     let error = message.error.as_ref().map(|error| {
         let json = format!(r#"{{"code":"{}","message":"{}"}}"#, error.code, error.message);
         json!({"attempt": error.attempt, "at": error.at.as_millis(), "json": json})
@@ -27,10 +27,10 @@ pub(crate) fn show_message(message: &Message) -> Value {
         "finished": message.finished_at.map(Timestamp::as_millis),
         "expires": message.expires_at.map(Timestamp::as_millis),
         "hold": message.hold,
-        "signal": text(&message.signal),
+        "signal": json_text(&message.signal),
         "consumer": message.consumer,
-        "progress": text(&message.progress),
-        "result": text(&message.result),
+        "progress": json_text(&message.progress),
+        "result": json_text(&message.result),
         "error": error,
         "schedule": message.schedule,
         "scheduled": message.scheduled_at.map(Timestamp::as_millis),

@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use crate::{
     answers::show_changed,
-    message::{End, Lease, Number, State},
-    model::{CANCELLED, Model},
-    model_json::{NAME, STATES},
+    message::{Lease, MessageNumber, OutcomeKind, State},
+    model::{CANCELLED_ERROR, Model},
+    model_json::{MESSAGE_NAME, STATES},
     operation::MessageChoice,
     queue_and_model::QueueAndModel,
-    run_operation::{EXCLUSIVE_QUEUE, unexpected},
+    run_operation::{EXCLUSIVE_QUEUE, unexpected_answer},
     settings::{Change, Settings},
 };
 
@@ -28,7 +28,7 @@ pub(crate) enum MessageChange {
     Patch(Patch),
 }
 
-/// A patch of a message that was never handed out.
+/// A patch of a message that was never leased.
 #[derive(Debug, Clone)]
 pub(crate) struct Patch {
     named: Option<bool>,
@@ -36,25 +36,26 @@ pub(crate) struct Patch {
     delay: Option<u64>,
 }
 
-fn patch() -> impl Strategy<Value = Patch> {
+fn random_patch() -> impl Strategy<Value = Patch> {
     let (named, priority) = (option::weighted(0.3, any::<bool>()), option::weighted(0.5, -1..2_i64));
     let delay = option::weighted(0.5, select(vec![0, 0, 100, 500, 2_000]));
     (named, priority, delay).prop_map(|(named, priority, delay)| Patch { named, priority, delay })
 }
 
 /// A random operation, and the state that its message should have; `None` for any state.
-pub(crate) fn message_change() -> impl Strategy<Value = (MessageChange, Option<&'static str>)> {
+pub(crate) fn random_message_change() -> impl Strategy<Value = (MessageChange, Option<&'static str>)> {
     let any_state = || select(STATES.to_vec());
-    let choice = prop_oneof![
+    let change_and_state = prop_oneof![
         3 => any_state().prop_map(|state| (MessageChange::Cancel, state)),
         2 => Just((MessageChange::Cancel, "active")),
         2 => any_state().prop_map(|state| (MessageChange::Erase, state)),
         2 => Just((MessageChange::Erase, "completed")),
         2 => Just((MessageChange::Promote, "delayed")),
         3 => Just((MessageChange::Retry, "failed")),
-        5 => (patch(), select(vec!["held", "delayed", "waiting", "waiting"])).prop_map(|(patch, state)| (MessageChange::Patch(patch), state)),
+        5 => (random_patch(), select(vec!["held", "delayed", "waiting", "waiting"])).prop_map(|(patch, state)| (MessageChange::Patch(patch), state)),
     ];
-    (choice, prop::bool::weighted(0.8)).prop_map(|((what, state), is_of_state)| (what, is_of_state.then_some(state)))
+    (change_and_state, prop::bool::weighted(0.8))
+        .prop_map(|((what, state), is_of_state)| (what, is_of_state.then_some(state)))
 }
 
 /// Returns the name that a state has in answers.
@@ -69,7 +70,7 @@ pub(crate) fn state_name(state: State) -> &'static str {
     }
 }
 
-fn refused(state: State) -> Value {
+fn refused_json(state: State) -> Value {
     json!({"refused": state_name(state)})
 }
 
@@ -82,23 +83,23 @@ impl QueueAndModel {
     ) -> Result<(Value, Value), String> {
         let (id, number) = self.choose_message(choice);
         *description = format!("{what:?}({number:?})");
-        let (changed, model) = match what {
+        let (real_answer, model_answer) = match what {
             MessageChange::Cancel => (self.queue.cancel(&id).await, self.model.cancel(number)),
             MessageChange::Erase => (self.queue.erase(&id).await, self.model.erase(number)),
             MessageChange::Promote => (self.queue.promote(&id).await, self.model.promote(number)),
             MessageChange::Retry => (self.queue.retry(&id).await, self.model.retry(number)),
             MessageChange::Patch(patch) => (self.patch(&id, patch).await, self.model.patch(number, patch)),
         };
-        let changed = match changed {
+        let real_answer = match real_answer {
             Err(Error::ExclusiveQueue) => json!(EXCLUSIVE_QUEUE),
-            changed => show_changed(changed.map_err(unexpected)?),
+            real_answer => show_changed(real_answer.map_err(unexpected_answer)?),
         };
-        Ok((changed, model))
+        Ok((real_answer, model_answer))
     }
 
     async fn patch(&self, id: &MessageRef, patch: &Patch) -> Result<Changed, queue_core::Error> {
         let patch = MessagePatch {
-            name: patch.named.map(|named| named.then(|| NAME.parse().unwrap())),
+            name: patch.named.map(|named| named.then(|| MESSAGE_NAME.parse().unwrap())),
             priority: patch.priority.map(|priority| Some(priority.try_into().unwrap())),
             delay: patch.delay.map(|delay| Some(Millis::new(delay).try_into().unwrap())),
             ..MessagePatch::default()
@@ -108,32 +109,32 @@ impl QueueAndModel {
 }
 
 impl Model {
-    fn state_of(&self, number: Option<Number>) -> Option<(Number, State)> {
+    fn state_of(&self, number: Option<MessageNumber>) -> Option<(MessageNumber, State)> {
         let number = number?;
         Some((number, self.messages.get(&number)?.state))
     }
 
-    pub(crate) fn cancel(&mut self, number: Option<Number>) -> Value {
+    pub(crate) fn cancel(&mut self, number: Option<MessageNumber>) -> Value {
         let Some((number, state)) = self.state_of(number) else { return json!("unknown") };
         match state {
             State::ActiveUntil(_) => {
                 self.message(number).is_to_be_cancelled = true;
                 json!("requested")
             }
-            State::Completed | State::Failed => refused(state),
+            State::Completed | State::Failed => refused_json(state),
             State::Held | State::DelayedUntil(_) | State::Waiting => {
                 self.count("cancelled");
-                self.finish(number, End::Failed, CANCELLED.into());
+                self.finish(number, OutcomeKind::Failed, CANCELLED_ERROR.into());
                 self.trim_finished();
                 json!("done")
             }
         }
     }
 
-    pub(crate) fn erase(&mut self, number: Option<Number>) -> Value {
+    pub(crate) fn erase(&mut self, number: Option<MessageNumber>) -> Value {
         match self.state_of(number) {
             None => json!("unknown"),
-            Some((_, state @ State::ActiveUntil(_))) => refused(state),
+            Some((_, state @ State::ActiveUntil(_))) => refused_json(state),
             Some((number, _)) => {
                 self.log_for_each(&[number], "erased");
                 self.forget_for_good(number);
@@ -143,7 +144,7 @@ impl Model {
     }
 
     /// Makes a delayed message ready. A message that blocked an exclusive queue goes to the head of the waiting list.
-    pub(crate) fn promote(&mut self, number: Option<Number>) -> Value {
+    pub(crate) fn promote(&mut self, number: Option<MessageNumber>) -> Value {
         match self.state_of(number) {
             None => json!("unknown"),
             Some((number, State::DelayedUntil(_))) => {
@@ -162,11 +163,11 @@ impl Model {
                 }
                 json!("done")
             }
-            Some((_, state)) => refused(state),
+            Some((_, state)) => refused_json(state),
         }
     }
 
-    pub(crate) fn retry(&mut self, number: Option<Number>) -> Value {
+    pub(crate) fn retry(&mut self, number: Option<MessageNumber>) -> Value {
         match self.state_of(number) {
             None => json!("unknown"),
             Some((number, State::Failed)) if self.refuses_retry_of(&[number]) => json!(EXCLUSIVE_QUEUE),
@@ -175,51 +176,51 @@ impl Model {
                 self.retry_one(number);
                 json!("done")
             }
-            Some((_, state)) => refused(state),
+            Some((_, state)) => refused_json(state),
         }
     }
 
-    /// Changes a message that was never handed out.
-    fn patch(&mut self, number: Option<Number>, patch: &Patch) -> Value {
+    /// Applies a patch to a message that was never leased.
+    fn patch(&mut self, number: Option<MessageNumber>, patch: &Patch) -> Value {
         let Some((number, state)) = self.state_of(number) else { return json!("unknown") };
         let now = self.now();
         let message = self.message(number);
-        let was_handed_out = message.run.as_ref().is_some_and(|run| run.deliveries > 0);
-        if was_handed_out || !matches!(state, State::Held | State::DelayedUntil(_) | State::Waiting) {
-            return refused(state);
+        let was_leased = message.run.as_ref().is_some_and(|run| run.deliveries > 0);
+        if was_leased || !matches!(state, State::Held | State::DelayedUntil(_) | State::Waiting) {
+            return refused_json(state);
         }
         message.draft.named = patch.named.unwrap_or(message.draft.named);
         let priority = patch.priority.unwrap_or(message.draft.priority);
-        let mut joins = state == State::Waiting && priority != message.draft.priority;
+        let mut joins_waiting_list = state == State::Waiting && priority != message.draft.priority;
         message.draft.priority = priority;
-        let later = patch.delay.filter(|delay| *delay > 0).map(|delay| (now + delay).max(message.created + 1));
+        let later_due_time = patch.delay.filter(|delay| *delay > 0).map(|delay| (now + delay).max(message.created + 1));
         // A waiting message is due already, so a delay of 0 does not change its due time.
-        if later.is_some() || (patch.delay.is_some() && state != State::Waiting) {
-            message.first_due = later.unwrap_or(now.max(message.created));
+        if later_due_time.is_some() || (patch.delay.is_some() && state != State::Waiting) {
+            message.first_due = later_due_time.unwrap_or(now.max(message.created));
             message.ready = None;
             if let Some(run) = &mut message.run {
                 run.ready = None;
             }
             if state != State::Held {
-                joins = later.is_none();
-                message.state = later.map_or(State::Waiting, State::DelayedUntil);
+                joins_waiting_list = later_due_time.is_none();
+                message.state = later_due_time.map_or(State::Waiting, State::DelayedUntil);
             }
         }
         self.log_enqueued(once(number));
-        if joins {
+        if joins_waiting_list {
             self.add_at_tail(&[number]);
         }
         json!("done")
     }
 
     /// Whether the queue is exclusive and one of these messages has a group.
-    fn refuses_retry_of(&self, numbers: &[Number]) -> bool {
+    fn refuses_retry_of(&self, numbers: &[MessageNumber]) -> bool {
         self.settings.exclusive.is_some() && numbers.iter().any(|number| self.messages[number].draft.group.is_some())
     }
 
     pub(crate) fn retry_failed(&mut self) -> Value {
-        let failed = self.failed();
-        let numbers: Vec<Number> = failed.iter().map(|(_, number)| *number).collect();
+        let failed_messages = self.failed();
+        let numbers: Vec<MessageNumber> = failed_messages.iter().map(|(_, number)| *number).collect();
         if self.refuses_retry_of(&numbers) {
             return json!(EXCLUSIVE_QUEUE);
         }
@@ -227,11 +228,11 @@ impl Model {
         for number in numbers {
             self.retry_one(number);
         }
-        json!(failed.len())
+        json!(failed_messages.len())
     }
 
     /// Makes a failed message ready as if it were new, except that it keeps its deliveries and its last error, and has no ttl.
-    fn retry_one(&mut self, number: Number) {
+    fn retry_one(&mut self, number: MessageNumber) {
         let now = self.now();
         let message = self.message(number);
         let attempt = message.attempts_made();
@@ -247,21 +248,21 @@ impl Model {
     }
 
     pub(crate) fn configure(&mut self, change: &Change) -> Value {
-        let mut changed = self.settings.clone();
-        changed.change(change);
+        let mut changed_settings = self.settings.clone();
+        changed_settings.change(change);
         self.declare();
-        let has_groups = self.grouped() > 0 || self.has_schedule_with_group();
-        if changed.exclusive.is_some() && self.settings.exclusive.is_none() && has_groups {
+        let has_groups = self.unfinished_grouped_count() > 0 || self.has_schedule_with_group();
+        if changed_settings.exclusive.is_some() && self.settings.exclusive.is_none() && has_groups {
             return json!({"conflict": "exclusive"});
         }
-        let before = self.settings.clone();
+        let settings_before = self.settings.clone();
         self.settings.change(change);
-        self.settings_have_changed(&before);
+        self.apply_changed_settings(&settings_before);
         self.settings.as_json()
     }
 
-    fn settings_have_changed(&mut self, before: &Settings) {
-        if self.settings.exclusive.is_some() != before.exclusive.is_some() {
+    fn apply_changed_settings(&mut self, settings_before: &Settings) {
+        if self.settings.exclusive.is_some() != settings_before.exclusive.is_some() {
             self.owner = None;
             self.messages.values_mut().for_each(|message| message.blocks_queue = false);
         }

@@ -9,16 +9,16 @@ use serde_json::{Value, json};
 
 use crate::{
     answers::show_message,
-    message::Number,
+    message::MessageNumber,
     model_json::{STATES, own_id},
     queue_and_model::QueueAndModel,
     schedules::schedule_name,
 };
 
-type Difference = Result<(), String>;
+type ComparisonResult = Result<(), String>;
 
 impl QueueAndModel {
-    pub(crate) async fn compare(&mut self) -> Difference {
+    pub(crate) async fn compare(&mut self) -> ComparisonResult {
         self.compare_messages().await?;
         self.compare_status().await?;
         self.compare_names().await?;
@@ -35,29 +35,31 @@ impl QueueAndModel {
     }
 
     /// Compares all events since the log began.
-    async fn compare_events(&self) -> Difference {
-        let (Some(begin), Some(events)) = (self.log_begins_at, &self.model.log.events) else { return Ok(()) };
-        let found = self.queue.all_events_after(begin).await.map_err(|error| error.to_string())?;
-        let found = found.ok_or("the log of events has a gap")?;
-        let real: Vec<Value> = found.iter().map(|event| serde_json::from_str(event.json()).unwrap()).collect();
-        check_equal("the events", &self.translate_json(&json!(real)), &json!(events))
+    async fn compare_events(&self) -> ComparisonResult {
+        let (Some(log_start), Some(events)) = (self.log_begins_at, &self.model.log.events) else { return Ok(()) };
+        let real_events = self.queue.all_events_after(log_start).await.map_err(|error| error.to_string())?;
+        let real_events = real_events.ok_or("the log of events has a gap")?;
+        let real_json: Vec<Value> =
+            real_events.iter().map(|event| serde_json::from_str(event.json()).unwrap()).collect();
+        check_equal("the events", &self.translate_json(&json!(real_json)), &json!(events))
     }
 
     /// Ends all messages, and checks that Redis has only the keys that an empty queue has.
-    pub(crate) async fn compare_leftovers(&mut self) -> Difference {
+    pub(crate) async fn compare_leftovers(&mut self) -> ComparisonResult {
         const KEYS_OF_AN_EMPTY_QUEUE: [&str; 5] =
             ["drover:queues", "drover:{q}:clock", "drover:{q}:events", "drover:{q}:meta", "drover:{q}:seq"];
-        let ending = async {
+        let end_all_messages = async {
             if self.queue.status().await?.is_some() {
                 self.queue.resume().await?;
-                let plain = json!({"rate_limit": null, "exclusive": null});
-                self.queue.configure(&plain).await?;
+                let settings_without_limits = json!({"rate_limit": null, "exclusive": null});
+                self.queue.configure(&settings_without_limits).await?;
             }
             for key in 0..3 {
                 self.queue.delete_schedule(&schedule_name(key).parse().unwrap()).await?;
             }
             self.queue.read_schedules_to_tick().await?;
-            // The rounds return a lost lease, let leases lapse up to `max_lapses`, and purge the dead letter.
+            // Six rounds are enough to undo a lost lease, to let the leases of a message lapse `max_lapses` times, and to purge the
+            // failed message.
             for _ in 0..6 {
                 // Within 40 days all retention periods, windows and sticky signals end.
                 self.model.micros += 40 * 24 * 3_600 * 1_000_000;
@@ -73,68 +75,78 @@ impl QueueAndModel {
             }
             Ok(())
         };
-        ending.await.map_err(|error: Error| error.to_string())?;
+        end_all_messages.await.map_err(|error: Error| error.to_string())?;
         let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut self.raw).map_err(|error| error.to_string())?;
-        let left: Vec<String> =
+        let leftover_keys: Vec<String> =
             keys.into_iter().filter(|key| !KEYS_OF_AN_EMPTY_QUEUE.contains(&key.as_str())).collect();
-        if left.is_empty() { Ok(()) } else { Err(format!("left behind: {}", left.join(", "))) }
+        if leftover_keys.is_empty() { Ok(()) } else { Err(format!("left behind: {}", leftover_keys.join(", "))) }
     }
 
-    /// Compares whether the index names the queue, and that of queues with schedules.
-    async fn compare_names(&mut self) -> Difference {
+    /// Compares whether the index of queues, and the index of queues with schedules, have the name of the queue.
+    async fn compare_names(&mut self) -> ComparisonResult {
         let names = self.queues.names().await.map_err(|error| error.to_string())?;
         check_equal("the names of queues", &json!(names), &json!(self.model.is_listed.then_some("q").as_slice()))?;
-        let mut read = redis::cmd("ZRANGE");
-        let names: Vec<String> =
-            read.arg("drover:schedules").arg(0).arg(-1).query(&mut self.raw).map_err(|error| error.to_string())?;
-        let expected = self.model.is_listed_with_schedules.then_some("q");
-        check_equal("the names of queues with schedules", &json!(names), &json!(expected.as_slice()))
+        let mut read_command = redis::cmd("ZRANGE");
+        let names: Vec<String> = read_command
+            .arg("drover:schedules")
+            .arg(0)
+            .arg(-1)
+            .query(&mut self.raw)
+            .map_err(|error| error.to_string())?;
+        let expected_name = self.model.is_listed_with_schedules.then_some("q");
+        check_equal("the names of queues with schedules", &json!(names), &json!(expected_name.as_slice()))
     }
 
     /// Compares all schedules, read page by page.
-    async fn compare_schedules(&self, page: usize) -> Difference {
-        // This stays null if the queue does not exist.
-        let mut listed = Value::Null;
-        let mut after = None;
+    async fn compare_schedules(&self, page: usize) -> ComparisonResult {
+        // The list of schedules stays null if the queue does not exist.
+        let mut listed_schedules = Value::Null;
+        let mut last_name = None;
         while let Some((page, has_more)) =
-            self.queue.schedules(after.as_ref(), page).await.map_err(|error| error.to_string())?
+            self.queue.schedules(last_name.as_ref(), page).await.map_err(|error| error.to_string())?
         {
-            after = page.last().map(|last| last.name.clone());
-            listed =
-                listed.as_array().into_iter().flatten().cloned().chain(page.iter().map(|one| json!(one))).collect();
+            last_name = page.last().map(|last| last.name.clone());
+            listed_schedules = listed_schedules
+                .as_array()
+                .into_iter()
+                .flatten()
+                .cloned()
+                .chain(page.iter().map(|one| json!(one)))
+                .collect();
             if !has_more {
                 break;
             }
         }
-        check_equal("the schedules", &self.translate_json(&listed), &self.model.show_schedules())
+        check_equal("the schedules", &self.translate_json(&listed_schedules), &self.model.schedules_json())
     }
 
     /// The instant (ms) for which all idle consumers have a timer.
-    pub(crate) fn watch(&mut self) -> Option<u64> {
-        let watch: Reply = redis::cmd("HGET").arg("drover:{q}:meta").arg("watch").query(&mut self.raw).unwrap();
-        redis::from_redis_value(watch).unwrap_or_default()
+    pub(crate) fn idle_consumers_timer(&mut self) -> Option<u64> {
+        let timer: Reply = redis::cmd("HGET").arg("drover:{q}:meta").arg("watch").query(&mut self.raw).unwrap();
+        redis::from_redis_value(timer).unwrap_or_default()
     }
 
     /// Compares every message that was ever posted, by Drover's id and by its own id.
-    async fn compare_messages(&self) -> Difference {
-        let by_id = (0..self.ids.len()).map(|number| (self.ids[number].clone(), Some(number)));
-        let by_own_id = (0..4).map(|own| (MessageRef::Own(own_id(own).parse().unwrap()), self.model.find_own_id(own)));
-        let (refs, numbers): (Vec<_>, Vec<_>) = by_id.chain(by_own_id).unzip();
-        let found = self.queue.read(&refs).await.map_err(|error| error.to_string())?;
-        for ((message, number), reference) in found.iter().zip(numbers).zip(refs) {
-            let real = message.as_ref().map_or(Value::Null, show_message);
+    async fn compare_messages(&self) -> ComparisonResult {
+        let references_by_id = (0..self.ids.len()).map(|number| (self.ids[number].clone(), Some(number)));
+        let references_by_own_id =
+            (0..4).map(|own| (MessageRef::Own(own_id(own).parse().unwrap()), self.model.find_by_own_id(own)));
+        let (references, numbers): (Vec<_>, Vec<_>) = references_by_id.chain(references_by_own_id).unzip();
+        let found_messages = self.queue.read(&references).await.map_err(|error| error.to_string())?;
+        for ((message, number), reference) in found_messages.iter().zip(numbers).zip(references) {
+            let real_json = message.as_ref().map_or(Value::Null, show_message);
             check_equal(
                 &format!("reading {reference}"),
-                &self.translate_json(&real),
-                &self.model.show_if_kept(number),
+                &self.translate_json(&real_json),
+                &self.model.message_json_if_kept(number),
             )?;
         }
         Ok(())
     }
 
-    async fn compare_status(&self) -> Difference {
+    async fn compare_status(&self) -> ComparisonResult {
         let status = self.queue.status().await.map_err(|error| error.to_string())?;
-        let real = status.map(|status| {
+        let real_json = status.map(|status| {
             let counts: BTreeMap<_, _> =
                 State::ALL.iter().copied().map(|state| (state.as_str(), status.counts.of(state))).collect();
             json!({
@@ -146,34 +158,35 @@ impl QueueAndModel {
                 "schedules": status.schedules,
             })
         });
-        check_equal("the status", &json!(real), &self.model.status())
+        check_equal("the status", &json!(real_json), &self.model.status())
     }
 
     /// Compares the list of a state, read page by page.
-    async fn compare_list(&self, state: &str, page: usize) -> Difference {
-        let mut listed = vec![];
+    async fn compare_list(&self, state: &str, page: usize) -> ComparisonResult {
+        let mut listed_numbers = vec![];
         let mut cursor = None;
         loop {
             let page = self.queue.list(state.parse().unwrap(), page, cursor.as_deref()).await;
             let page = page.map_err(|error| error.to_string())?;
-            listed.extend(page.messages.iter().map(|message| self.number_of(&message.id)));
+            listed_numbers.extend(page.messages.iter().map(|message| self.number_of(&message.id)));
             cursor = page.next;
             if cursor.is_none() {
                 break;
             }
         }
-        let expected: Vec<Option<Number>> = self.model.list(state).into_iter().map(Some).collect();
-        if state == "waiting" && listed.len() == expected.len() {
-            // The first messages of the groups are listed in the order of a hash.
+        let expected_numbers: Vec<Option<MessageNumber>> = self.model.list(state).into_iter().map(Some).collect();
+        if state == "waiting" && listed_numbers.len() == expected_numbers.len() {
+            // Redis lists the first messages of the groups in the order of a hash, which is arbitrary, so they are sorted before the
+            // comparison.
             let (heads, rest) = (self.model.group_heads().len(), self.model.group_rest().len());
-            let begin = listed.len() - rest - heads;
-            listed[begin..begin + heads].sort_unstable();
+            let heads_start = listed_numbers.len() - rest - heads;
+            listed_numbers[heads_start..heads_start + heads].sort_unstable();
         }
-        check_equal(&format!("the list of {state}, {page} a page"), &json!(listed), &json!(expected))
+        check_equal(&format!("the list of {state}, {page} a page"), &json!(listed_numbers), &json!(expected_numbers))
     }
 }
 
-pub(crate) fn check_equal(what: &str, real: &Value, model: &Value) -> Difference {
+pub(crate) fn check_equal(what: &str, real: &Value, model: &Value) -> ComparisonResult {
     if real == model {
         return Ok(());
     }

@@ -5,19 +5,19 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    message::{Instant, Message, Number, State},
+    message::{Instant, Message, MessageNumber, State},
     model::Model,
-    model_json::{NAME, consumer, group_key, hold_key, own_id},
-    posting::name,
+    model_json::{MESSAGE_NAME, consumer_id, group_key, hold_key, own_id},
+    posting::shown_id,
     schedules::schedule_name,
 };
 
 /// The time (ms) for which events are logged after the last listener.
-const KEPT_FOR: u64 = 11 * 60 * 1_000;
+const LOG_KEPT_FOR_MS: u64 = 11 * 60 * 1_000;
 
 /// The log of events.
 #[derive(Default)]
-pub(crate) struct Log {
+pub(crate) struct EventLog {
     pub(crate) listened_until: Option<Instant>,
     /// The events since the log began, in the form that readers see; `None` before the first listener.
     pub(crate) events: Option<Vec<Value>>,
@@ -25,13 +25,13 @@ pub(crate) struct Log {
 
 /// An event that is not logged yet.
 pub(crate) struct NewEvent {
-    number: Number,
+    number: MessageNumber,
     kind: &'static str,
     fields: Map<String, Value>,
 }
 
 impl NewEvent {
-    pub(crate) fn new(number: Number, kind: &'static str) -> Self {
+    pub(crate) fn new(number: MessageNumber, kind: &'static str) -> Self {
         Self { number, kind, fields: Map::new() }
     }
 
@@ -71,13 +71,15 @@ impl Model {
         }
         let now = self.now();
         // After a time without listeners the log has a gap, so a new log begins.
-        let begins = self.log.events.is_none() || self.log.listened_until.is_none_or(|until| until <= now);
-        if begins {
+        let is_new_log =
+            self.log.events.is_none() || self.log.listened_until.is_none_or(|listened_until| listened_until <= now);
+        if is_new_log {
             self.log.events = Some(Vec::new());
         }
-        let until = now + KEPT_FOR;
-        self.log.listened_until = Some(self.log.listened_until.map_or(until, |before| before.max(until)));
-        Some(begins)
+        let listened_until = now + LOG_KEPT_FOR_MS;
+        self.log.listened_until =
+            Some(self.log.listened_until.map_or(listened_until, |before| before.max(listened_until)));
+        Some(is_new_log)
     }
 
     pub(crate) fn log_events(&mut self, events: Vec<NewEvent>) {
@@ -85,87 +87,89 @@ impl Model {
         if self.log.listened_until.is_none_or(|until| until <= now) {
             return;
         }
-        let shown: Vec<Value> = events.into_iter().map(|event| self.show_event(event)).collect();
-        self.log.events.get_or_insert_default().extend(shown);
+        let shown_events: Vec<Value> = events.into_iter().map(|event| self.event_json(event)).collect();
+        self.log.events.get_or_insert_default().extend(shown_events);
     }
 
-    fn show_event(&self, event: NewEvent) -> Value {
+    fn event_json(&self, event: NewEvent) -> Value {
         let number = event.number;
         let (_, message) = self.with_purged().find(|(other, _)| *other == number).expect("the message is known");
-        let id = message.draft.own_id.map_or(name(number), own_id);
-        let mut shown = json!({"id": id, "at": Timestamp::from_millis(self.now()), "state": event.state()});
+        let id = message.draft.own_id.map_or(shown_id(number), own_id);
+        let mut shown_event = json!({"id": id, "at": Timestamp::from_millis(self.now()), "state": event.state()});
         if let Some(group) = message.draft.group {
-            shown["group"] = json!(group_key(group));
+            shown_event["group"] = json!(group_key(group));
         }
-        shown.as_object_mut().unwrap().extend(event.fields);
-        shown
+        shown_event.as_object_mut().unwrap().extend(event.fields);
+        shown_event
     }
 
-    pub(crate) fn log_for_each(&mut self, numbers: &[Number], kind: &'static str) {
+    pub(crate) fn log_for_each(&mut self, numbers: &[MessageNumber], kind: &'static str) {
         self.log_events(numbers.iter().map(|number| NewEvent::new(*number, kind)).collect());
     }
 
-    pub(crate) fn log_enqueued(&mut self, numbers: impl Iterator<Item = Number>) {
-        let enqueued = numbers.map(|number| {
+    pub(crate) fn log_enqueued(&mut self, numbers: impl Iterator<Item = MessageNumber>) {
+        let enqueued_events = numbers.map(|number| {
             let message = &self.messages[&number];
             let hold = message.draft.hold.filter(|_| message.state == State::Held);
             let is_ready = message.state == State::Waiting;
             NewEvent::new(number, "enqueued")
-                .with("name", message.draft.named.then_some(NAME))
+                .with("name", message.draft.named.then_some(MESSAGE_NAME))
                 .due(Some(message.first_due).filter(|due| *due > message.created && !is_ready))
                 .with("hold", hold.map(hold_key))
                 .with("schedule", message.draft.posted_by.map(|by| schedule_name(by.schedule)))
         });
-        let enqueued = enqueued.collect();
-        self.log_events(enqueued);
+        let enqueued_events = enqueued_events.collect();
+        self.log_events(enqueued_events);
     }
 
-    pub(crate) fn log_signalled(&mut self, numbers: &[Number]) {
-        let signalled = numbers.iter().map(|number| {
+    pub(crate) fn log_signalled(&mut self, numbers: &[MessageNumber]) {
+        let signalled_events = numbers.iter().map(|number| {
             let message = &self.messages[number];
             NewEvent::new(*number, "signalled").due(message.delayed_until())
         });
-        let signalled = signalled.collect();
-        self.log_events(signalled);
+        let signalled_events = signalled_events.collect();
+        self.log_events(signalled_events);
     }
 
-    pub(crate) fn log_started(&mut self, numbers: &[Number]) {
-        let started = numbers.iter().map(|number| {
+    pub(crate) fn log_started(&mut self, numbers: &[MessageNumber]) {
+        let started_events = numbers.iter().map(|number| {
             let message = &self.messages[number];
-            let name = message.draft.named.then_some(NAME);
-            message.add_run(1, NewEvent::new(*number, "started").with("name", name))
+            let name = message.draft.named.then_some(MESSAGE_NAME);
+            message.with_run(1, NewEvent::new(*number, "started").with("name", name))
         });
-        let started = started.collect();
-        self.log_events(started);
+        let started_events = started_events.collect();
+        self.log_events(started_events);
     }
 
-    pub(crate) fn log_progress(&mut self, number: Number, progress: &str) {
-        let event = self.messages[&number].add_run(1, NewEvent::new(number, "progress")).with_json(progress);
+    pub(crate) fn log_progress(&mut self, number: MessageNumber, progress: &str) {
+        let event = self.messages[&number].with_run(1, NewEvent::new(number, "progress")).with_json(progress);
         self.log_events(vec![event]);
     }
 
     /// Logs the end of messages that have just finished.
-    pub(crate) fn log_finished(&mut self, numbers: &[Number]) {
-        let finished = numbers.iter().map(|number| {
+    pub(crate) fn log_finished(&mut self, numbers: &[MessageNumber]) {
+        let finished_events = numbers.iter().map(|number| {
             let message = &self.messages[number];
             let outcome = message.outcome.as_ref().expect("a finished message has an outcome");
             let attempts = message.attempts_made() - message.run_so_far().attempts;
             match message.state {
-                State::Completed => message.add_run(attempts, NewEvent::new(*number, "completed")),
-                _ => message.add_run(attempts, NewEvent::new(*number, "failed")).with_json(&outcome.json),
+                State::Completed => message.with_run(attempts, NewEvent::new(*number, "completed")),
+                _ => message.with_run(attempts, NewEvent::new(*number, "failed")).with_json(&outcome.json),
             }
         });
-        let finished = finished.collect();
-        self.log_events(finished);
+        let finished_events = finished_events.collect();
+        self.log_events(finished_events);
     }
 
     /// The event of a lease that has ended while its message has not finished.
-    pub(crate) fn requeue_event(&self, number: Number, kind: &'static str) -> NewEvent {
+    pub(crate) fn requeue_event(&self, number: MessageNumber, kind: &'static str) -> NewEvent {
         let message = &self.messages[&number];
-        let due = message.delayed_until();
+        let due_time = message.delayed_until();
         match (kind, message.run_so_far().error) {
-            ("retried", Some(error)) => message.add_run(0, NewEvent::new(number, kind)).due(due).with_json(&error.json),
-            _ => message.add_run(1, NewEvent::new(number, kind)).due(due),
+            ("retried", Some(error)) => {
+                message.with_run(0, NewEvent::new(number, kind)).due(due_time).with_json(&error.json)
+            }
+            _ => message.with_run(1, NewEvent::new(number, kind)).due(due_time),
         }
     }
 }
@@ -180,8 +184,8 @@ impl Message {
     }
 
     /// Adds to an event the consumer and the attempt, which is the number of failed attempts plus `more`.
-    fn add_run(&self, more: u32, event: NewEvent) -> NewEvent {
+    fn with_run(&self, more: u32, event: NewEvent) -> NewEvent {
         let run = self.run_so_far();
-        event.with("attempt", Some(run.attempts + more)).with("consumer", run.consumer.map(consumer))
+        event.with("attempt", Some(run.attempts + more)).with("consumer", run.consumer.map(consumer_id))
     }
 }

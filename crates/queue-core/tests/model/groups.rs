@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::{
-    leasing::Taking,
-    message::{Message, Number, State},
+    leasing::TakenMessages,
+    message::{Message, MessageNumber, State},
     model::Model,
 };
 
@@ -13,7 +13,7 @@ pub(crate) type Group = Option<u8>;
 
 impl Model {
     /// The number of unfinished messages with a group.
-    pub(crate) fn grouped(&self) -> usize {
+    pub(crate) fn unfinished_grouped_count(&self) -> usize {
         self.messages.values().filter(|message| message.draft.group.is_some() && message.is_unfinished()).count()
     }
 
@@ -22,23 +22,23 @@ impl Model {
     }
 
     /// The ready messages of a group in their order: returned messages first, then by priority, then by id.
-    pub(crate) fn ready_in_group(&self, group: u8) -> Vec<Number> {
-        self.numbers_by(|message| {
+    pub(crate) fn ready_in_group(&self, group: u8) -> Vec<MessageNumber> {
+        self.numbers_sorted_by(|message| {
             let is_ready = message.state == State::Waiting && message.draft.group == Some(group);
             is_ready.then_some((!message.is_returned, message.draft.priority))
         })
     }
 
     /// The first messages of all groups, by their ids.
-    pub(crate) fn group_heads(&self) -> Vec<Number> {
-        let mut heads: Vec<Number> =
+    pub(crate) fn group_heads(&self) -> Vec<MessageNumber> {
+        let mut heads: Vec<MessageNumber> =
             self.groups().into_iter().filter_map(|group| self.ready_in_group(group).first().copied()).collect();
         heads.sort_unstable();
         heads
     }
 
     /// The ready messages of all groups except the first of each.
-    pub(crate) fn group_rest(&self) -> Vec<Number> {
+    pub(crate) fn group_rest(&self) -> Vec<MessageNumber> {
         self.groups().into_iter().flat_map(|group| self.ready_in_group(group).into_iter().skip(1)).collect()
     }
 
@@ -64,57 +64,57 @@ impl Model {
     /// the order of their keys.
     pub(crate) fn update_turns(&mut self) {
         self.note_changed_groups();
-        if self.grouped() == 0 {
+        if self.unfinished_grouped_count() == 0 {
             self.turns.clear();
             return;
         }
-        let before = std::mem::take(&mut self.turns);
-        let mut turns: VecDeque<Group> = before.into_iter().filter(|group| self.has_turn(*group)).collect();
-        let joining = self.groups().into_iter().map(Some);
-        let joining: Vec<Group> =
-            std::iter::once(None).chain(joining).filter(|key| !turns.contains(key) && self.has_turn(*key)).collect();
-        turns.extend(joining);
+        let turns_before = std::mem::take(&mut self.turns);
+        let mut turns: VecDeque<Group> = turns_before.into_iter().filter(|group| self.has_turn(*group)).collect();
+        let new_turns = self.groups().into_iter().map(Some);
+        let new_turns: Vec<Group> =
+            std::iter::once(None).chain(new_turns).filter(|key| !turns.contains(key) && self.has_turn(*key)).collect();
+        turns.extend(new_turns);
         self.turns = turns;
     }
 
     /// Takes one message per turn. A group that has more messages and a free place gets another turn at the tail.
-    pub(crate) fn take_in_turns(&mut self, taking: &mut Taking) {
-        while !taking.is_full
+    pub(crate) fn take_by_turns(&mut self, taken_messages: &mut TakenMessages) {
+        while !taken_messages.is_full
             && let Some(group) = self.turns.front().copied()
         {
-            let before = taking.taken.len();
+            let taken_before = taken_messages.taken.len();
             match group {
                 None => {
-                    self.take_plain(taking, before + 1);
-                    if taking.taken.len() > before && self.turns.len() == 1 {
-                        self.take_plain(taking, taking.max);
+                    self.take_plain(taken_messages, taken_before + 1);
+                    if taken_messages.taken.len() > taken_before && self.turns.len() == 1 {
+                        self.take_plain(taken_messages, taken_messages.max);
                     }
                 }
                 Some(key) => {
-                    let ready = self.ready_in_group(key);
-                    let first = ready.into_iter().find(|number| !taking.taken.contains(number));
-                    first.map(|first| taking.offer(self, first));
+                    let ready_numbers = self.ready_in_group(key);
+                    let first_ready = ready_numbers.into_iter().find(|number| !taken_messages.taken.contains(number));
+                    first_ready.map(|first_ready| taken_messages.take_if_possible(self, first_ready));
                 }
             }
-            if taking.taken.len() == before {
+            if taken_messages.taken.len() == taken_before {
                 return; // The message did not fit, so the group keeps its turn.
             }
             self.turns.pop_front();
-            if self.has_turn_after(group, &taking.taken) {
+            if self.has_turn_after(group, &taken_messages.taken) {
                 self.turns.push_back(group);
             }
         }
     }
 
-    /// Whether a group has a turn after these messages were handed out.
-    fn has_turn_after(&self, group: Group, taken: &[Number]) -> bool {
-        let is_left = |(number, message): (&Number, &Message)| {
+    /// Whether a group has a turn after these messages were leased.
+    fn has_turn_after(&self, group: Group, taken: &[MessageNumber]) -> bool {
+        let stays_ready = |(number, message): (&MessageNumber, &Message)| {
             message.state == State::Waiting && message.draft.group == group && !taken.contains(number)
         };
         let taken_of_group = taken.iter().filter(|number| self.messages[number].draft.group == group).count();
         let limit = self.settings.group_concurrency.unwrap_or(usize::MAX);
         let is_place_free = group.is_none_or(|key| self.places_taken(key) + taken_of_group < limit);
-        is_place_free && self.messages.iter().any(is_left)
+        is_place_free && self.messages.iter().any(stays_ready)
     }
 }
 

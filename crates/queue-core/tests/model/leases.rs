@@ -6,48 +6,48 @@ use serde_json::{Value, json};
 use crate::{
     answers::{show_extended, show_leased, show_settled},
     leasing::Request,
-    model_json::consumer,
+    model_json::consumer_id,
     operation::LeaseChoice,
     queue_and_model::QueueAndModel,
-    run_operation::{raw, unexpected},
+    run_operation::{raw_json, unexpected_answer},
     settling::{LeaseAction, error_of, result_of},
 };
 
 impl QueueAndModel {
     pub(crate) async fn lease(&mut self, request: &Request) -> Result<(Value, Value), String> {
-        let leased = self.queue.lease(&lease_request(request)).await;
+        let real_lease = self.queue.lease(&lease_request(request)).await;
         let call = self.model.calls;
-        let expected = self.model.lease(request);
-        let (mut leased, expected) = match (leased, expected) {
+        let model_lease = self.model.lease(request);
+        let (mut real_lease, model_lease) = match (real_lease, model_lease) {
             (Err(Error::NoSuchQueue), None) => return Ok((Value::Null, Value::Null)),
-            (Err(error), _) => return Err(unexpected(error)),
-            (Ok(leased), Some(expected)) => (leased, expected),
+            (Err(error), _) => return Err(unexpected_answer(error)),
+            (Ok(real_lease), Some(model_lease)) => (real_lease, model_lease),
             (Ok(_), None) => return Err("a lease created a queue".to_owned()),
         };
         if self.rechecks_lost_leases {
-            leased.call_again_in = None;
+            real_lease.call_again_in = None;
         }
-        for (number, delivery) in expected.taken.iter().zip(&leased.deliveries) {
+        for (number, delivery) in model_lease.taken.iter().zip(&real_lease.deliveries) {
             self.learn_token(*number, call, request.consumer, delivery.lease.clone());
         }
-        // All idle consumers have a timer for `watch`, so an answer may name it as the time of the next call.
-        let watch = self.watch().filter(|watch| *watch > self.model.now());
-        let next = expected
+        // All idle consumers have a timer for the instant `watch`, so an answer may name this instant as the time of the next call.
+        let timer = self.idle_consumers_timer().filter(|timer| *timer > self.model.now());
+        let next_call = model_lease
             .next_call
             .into_iter()
-            .chain(watch)
+            .chain(timer)
             .min()
-            .filter(|_| expected.has_next_call && !self.rechecks_lost_leases);
-        let next = json!(next.map(|next| self.model.micros_until(next)));
-        let model = json!({"leased": expected.answer, "call_again_in": next});
-        Ok((show_leased(&leased), model))
+            .filter(|_| model_lease.has_next_call && !self.rechecks_lost_leases);
+        let next_call = json!(next_call.map(|instant| self.model.micros_until(instant)));
+        let model_answer = json!({"leased": model_lease.answer, "call_again_in": next_call});
+        Ok((show_leased(&real_lease), model_answer))
     }
 
     pub(crate) async fn lease_and_lose_answer(&mut self, request: &Request) -> Result<(Value, Value), String> {
         let queue = self.queue.clone();
-        queue.return_lost_leases().await.map_err(unexpected)?;
+        queue.return_lost_leases().await.map_err(unexpected_answer)?;
         if !self.model.exists || !self.model.has_declared {
-            queue.declare().await.map_err(unexpected)?;
+            queue.declare().await.map_err(unexpected_answer)?;
             self.model.declare();
         }
         self.run_and_lose_answer(1, queue.lease(&lease_request(request))).await?;
@@ -63,18 +63,18 @@ impl QueueAndModel {
         settlements: &[(LeaseChoice, LeaseAction)],
         description: &mut String,
     ) -> Result<(Value, Value), String> {
-        let (mut of_model, mut of_queue) = (vec![], vec![]);
+        let (mut model_settlements, mut real_settlements) = (vec![], vec![]);
         for (choice, action) in settlements {
             if let Some((token, lease)) = self.choose_lease(*choice) {
-                of_model.push((token, *action));
-                of_queue.push(Settlement { lease, action: to_settle_action(*action, token.call) });
+                model_settlements.push((token, *action));
+                real_settlements.push(Settlement { lease, action: to_settle_action(*action, token.call) });
             }
         }
-        *description = format!("Settle({of_model:?})");
-        let settled = self.queue.settle(&of_queue).await.map_err(unexpected)?;
+        *description = format!("Settle({model_settlements:?})");
+        let settle_outcomes = self.queue.settle(&real_settlements).await.map_err(unexpected_answer)?;
         // `settle` of an empty list calls no script.
-        let model = if of_model.is_empty() { vec![] } else { self.model.settle(&of_model) };
-        Ok((settled.into_iter().map(show_settled).collect(), model.into()))
+        let model_outcomes = if model_settlements.is_empty() { vec![] } else { self.model.settle(&model_settlements) };
+        Ok((settle_outcomes.into_iter().map(show_settled).collect(), model_outcomes.into()))
     }
 
     pub(crate) async fn extend(
@@ -83,11 +83,11 @@ impl QueueAndModel {
         time: Option<u64>,
         description: &mut String,
     ) -> Result<(Value, Value), String> {
-        let chosen: Vec<_> = choices.iter().filter_map(|choice| self.choose_lease(*choice)).collect();
-        let (tokens, leases): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
+        let chosen_leases: Vec<_> = choices.iter().filter_map(|choice| self.choose_lease(*choice)).collect();
+        let (tokens, leases): (Vec<_>, Vec<_>) = chosen_leases.into_iter().unzip();
         *description = format!("Extend({tokens:?}, {time:?})");
-        let extended = self.queue.extend(&leases, time.map(Millis::new)).await.map_err(unexpected)?;
-        Ok((extended.into_iter().map(show_extended).collect(), self.model.extend(&tokens, time).into()))
+        let extend_outcomes = self.queue.extend(&leases, time.map(Millis::new)).await.map_err(unexpected_answer)?;
+        Ok((extend_outcomes.into_iter().map(show_extended).collect(), self.model.extend(&tokens, time).into()))
     }
 
     pub(crate) async fn undo_leases(
@@ -95,11 +95,11 @@ impl QueueAndModel {
         choices: &[LeaseChoice],
         description: &mut String,
     ) -> Result<(Value, Value), String> {
-        let chosen: Vec<_> = choices.iter().filter_map(|choice| self.choose_lease(*choice)).collect();
-        let (tokens, leases): (Vec<_>, Vec<_>) = chosen.into_iter().unzip();
+        let chosen_leases: Vec<_> = choices.iter().filter_map(|choice| self.choose_lease(*choice)).collect();
+        let (tokens, leases): (Vec<_>, Vec<_>) = chosen_leases.into_iter().unzip();
         *description = format!("UndoLeases({tokens:?})");
-        let undone = self.queue.undo_leases(&leases).await.map_err(unexpected)?;
-        Ok((json!(undone), json!(self.model.undo_leases(&tokens))))
+        let undone_count = self.queue.undo_leases(&leases).await.map_err(unexpected_answer)?;
+        Ok((json!(undone_count), json!(self.model.undo_leases(&tokens))))
     }
 
     pub(crate) async fn report(
@@ -110,21 +110,21 @@ impl QueueAndModel {
         let Some((token, lease)) = self.choose_lease(choice) else { return Ok((Value::Null, Value::Null)) };
         *description = format!("Report({token:?})");
         let progress = format!("[{}]", token.call);
-        let reported = self.queue.report_progress(&lease, &raw(&progress)).await.map_err(unexpected)?;
-        Ok((json!(reported), json!(self.model.report(token, &progress))))
+        let is_reported = self.queue.report_progress(&lease, &raw_json(&progress)).await.map_err(unexpected_answer)?;
+        Ok((json!(is_reported), json!(self.model.report(token, &progress))))
     }
 }
 
 fn lease_request(request: &Request) -> LeaseRequest {
-    let mut lease = LeaseRequest::new(consumer(request.consumer).parse().unwrap(), request.max);
-    lease.visibility_timeout = request.visibility_timeout.map(Millis::new);
-    if request.without_owner_timeout { lease.without_owner_timeout() } else { lease }
+    let mut real_request = LeaseRequest::new(consumer_id(request.consumer).parse().unwrap(), request.max);
+    real_request.visibility_timeout = request.visibility_timeout.map(Millis::new);
+    if request.without_owner_timeout { real_request.without_owner_timeout() } else { real_request }
 }
 
 fn to_settle_action(action: LeaseAction, call: usize) -> Action {
     let failure = || serde_json::from_str::<Failure>(&error_of(call)).unwrap();
     match action {
-        LeaseAction::Complete => Action::Complete(raw(&result_of(call))),
+        LeaseAction::Complete => Action::Complete(raw_json(&result_of(call))),
         LeaseAction::Fail => Action::Fail(failure()),
         LeaseAction::FailWithPause(pause) => Action::FailAndRetryAfter(failure(), Millis::new(pause)),
         LeaseAction::FailForGood => Action::FailForGood(failure()),

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{
     maintenance::Requeues,
-    message::{Became, End, Instant, Kind, Lease, LeaseCall, Number, Settled, State},
-    model::{CANCELLED, Model, Owner},
+    message::{Instant, Lease, LeaseCall, MessageNumber, OutcomeKind, RequeuedState, Settled, SettlementKind, State},
+    model::{CANCELLED_ERROR, Model, Owner},
     settling::Token,
 };
 
@@ -23,30 +23,30 @@ pub(crate) struct Request {
 }
 
 /// The messages that a lease call has taken so far.
-pub(crate) struct Taking {
-    pub(crate) taken: Vec<Number>,
+pub(crate) struct TakenMessages {
+    pub(crate) taken: Vec<MessageNumber>,
     pub(crate) max: usize,
     pub(crate) is_full: bool,
 }
 
-impl Taking {
+impl TakenMessages {
     fn has_room(&self, limit: usize) -> bool {
         !self.is_full && self.taken.len() < limit
     }
 
     /// Takes a message, and returns whether the message was taken. A message that fails with its next lapse is taken alone.
-    pub(crate) fn offer(&mut self, model: &Model, number: Number) -> bool {
-        let goes_alone = model.goes_alone(number);
-        let is_accepted = !self.is_full && (self.taken.is_empty() || !goes_alone);
+    pub(crate) fn take_if_possible(&mut self, model: &Model, number: MessageNumber) -> bool {
+        let must_go_alone = model.must_go_alone(number);
+        let is_accepted = !self.is_full && (self.taken.is_empty() || !must_go_alone);
         self.taken.extend(is_accepted.then_some(number));
-        self.is_full = self.is_full || goes_alone || self.taken.len() >= self.max;
+        self.is_full = self.is_full || must_go_alone || self.taken.len() >= self.max;
         is_accepted
     }
 }
 
 /// The result of a lease call.
 pub(crate) struct Leased {
-    pub(crate) taken: Vec<Number>,
+    pub(crate) taken: Vec<MessageNumber>,
     pub(crate) answer: Value,
     /// Whether the answer says when to call again, as it does unless more messages are ready.
     pub(crate) has_next_call: bool,
@@ -64,38 +64,38 @@ impl Model {
         let (call, now) = (self.calls, self.now());
         self.calls += 1;
         let failed_before = self.total("failed");
-        let had_groups = self.grouped() > 0;
+        let had_groups = self.unfinished_grouped_count() > 0;
         self.do_due_work();
         let visibility_timeout = request.visibility_timeout.unwrap_or(self.settings.visibility_timeout);
 
         let mut max = if self.is_paused { 0 } else { request.max };
-        let mut opens_at = None;
+        let mut allowed_again_at = None;
         if let Some(parallel) = self.settings.exclusive {
-            let keep_for = if request.without_owner_timeout { 0 } else { visibility_timeout };
-            let (allowed, until) = self.leases_for_owner(request.consumer, keep_for, parallel);
+            let owner_timeout = if request.without_owner_timeout { 0 } else { visibility_timeout };
+            let (allowed, until) = self.leases_for_owner(request.consumer, owner_timeout, parallel);
             max = max.min(allowed);
-            opens_at = until;
+            allowed_again_at = until;
         }
         if max > 0 {
             let (allowed, until) = self.leases_within_limit();
             max = max.min(allowed);
-            opens_at = until;
+            allowed_again_at = until;
         }
 
-        let taken = self.take(max);
-        let goes_alone = taken.first().is_some_and(|first| self.goes_alone(*first));
+        let taken_numbers = self.take(max);
+        let must_go_alone = taken_numbers.first().is_some_and(|first| self.must_go_alone(*first));
         self.trim_finished();
-        if taken.is_empty() {
+        if taken_numbers.is_empty() {
             self.clean_up();
         } else if self.total("failed") > failed_before {
             self.trim_failed(200);
         }
 
         let mut deliveries = vec![];
-        for number in &taken {
+        for number in &taken_numbers {
             let (timeout, ready) = (self.timeout_of(*number), self.ready_since(*number));
             let queue_timeout = self.settings.timeout;
-            let deadline = earlier(
+            let deadline = earlier_instant(
                 now + visibility_timeout,
                 timeout.map(|timeout| now + timeout + Queue::RUN_TIMEOUT_GRACE.get()),
             );
@@ -109,24 +109,27 @@ impl Model {
             run.deliveries += 1;
             (run.visibility, run.timeout) = (Some(visibility_timeout), queue_timeout);
             message.run = Some(run);
-            let mut shown = self.show(*number);
-            shown["progress"] = Value::Null; // A delivery has no progress.
-            deliveries.push(json!({"message": shown, "until": deadline, "timeout": timeout, "ready": ready}));
+            let mut shown_message = self.message_json(*number);
+            shown_message["progress"] = Value::Null; // A delivery has no progress.
+            deliveries.push(json!({"message": shown_message, "until": deadline, "timeout": timeout, "ready": ready}));
         }
-        self.log_started(&taken);
+        self.log_started(&taken_numbers);
         self.update_turns();
-        if !taken.is_empty() {
-            self.note_clock();
+        if !taken_numbers.is_empty() {
+            self.store_clock();
         }
         if self.settings.rate_limit.is_some() {
-            self.leases_made.extend(taken.iter().map(|_| now));
+            self.leases_made.extend(taken_numbers.iter().map(|_| now));
         }
-        let has_max = self.settings.exclusive.is_some() && taken.len() >= max;
-        let more = opens_at.is_none() && !self.is_paused && !has_max && self.anything_is_ready();
+        let is_at_owner_limit = self.settings.exclusive.is_some() && taken_numbers.len() >= max;
+        let more_is_ready =
+            allowed_again_at.is_none() && !self.is_paused && !is_at_owner_limit && self.anything_is_ready();
         // The next call for clean-up is never due within a second.
-        let clean_up = self.next_clean_up().filter(|_| taken.is_empty()).map(|instant| instant.max(now + 1_000));
-        let known: Vec<Instant> = self.next_instant().into_iter().chain(opens_at).chain(clean_up).collect();
-        let permits_ahead = !self.is_paused
+        let next_clean_up =
+            self.next_clean_up().filter(|_| taken_numbers.is_empty()).map(|instant| instant.max(now + 1_000));
+        let known_instants: Vec<Instant> =
+            self.next_instant().into_iter().chain(allowed_again_at).chain(next_clean_up).collect();
+        let permits_leasing_ahead = !self.is_paused
             && !had_groups
             && self.settings.max_lapses > 1
             && (self.settings.exclusive.is_none()
@@ -134,17 +137,17 @@ impl Model {
                 && self.settings.timeout.is_none());
         Some(Leased {
             answer: json!({
-                "deliveries": deliveries, "visibility_timeout": visibility_timeout, "more": more, "alone": goes_alone,
-                "ahead": permits_ahead,
+                "deliveries": deliveries, "visibility_timeout": visibility_timeout, "more": more_is_ready, "alone": must_go_alone,
+                "ahead": permits_leasing_ahead,
             }),
-            has_next_call: !more,
-            next_call: known.into_iter().min(),
-            taken,
+            has_next_call: !more_is_ready,
+            next_call: known_instants.into_iter().min(),
+            taken: taken_numbers,
         })
     }
 
     /// The instant at which a message became ready.
-    pub(crate) fn ready_since(&self, number: Number) -> Instant {
+    pub(crate) fn ready_since(&self, number: MessageNumber) -> Instant {
         let message = &self.messages[&number];
         message.run.as_ref().and_then(|run| run.ready).or(message.ready).unwrap_or(message.first_due)
     }
@@ -159,7 +162,7 @@ impl Model {
             return (0, owner_until);
         }
         self.owner = Some(Owner { consumer, until: now + keep_for });
-        self.note_clock();
+        self.store_clock();
         let is_blocked = self.messages.values().any(|message| message.blocks_queue);
         (if is_blocked { 0 } else { parallel.saturating_sub(active) }, None)
     }
@@ -172,55 +175,57 @@ impl Model {
         // If Redis's clock has stepped back, a lease with a later instant than now counts as made now.
         self.leases_made.iter_mut().for_each(|made| *made = now.min(*made));
         self.leases_made.retain(|made| made + limit.duration > now);
-        let left = limit.max.saturating_sub(self.leases_made.len());
-        (left, self.leases_made.first().map(|made| made + limit.duration).filter(|_| left == 0))
+        let leases_left = limit.max.saturating_sub(self.leases_made.len());
+        (leases_left, self.leases_made.first().map(|made| made + limit.duration).filter(|_| leases_left == 0))
     }
 
     /// Whether the next lapse of a message would fail the message.
-    fn goes_alone(&self, number: Number) -> bool {
-        let lapses = self.messages[&number].run_so_far().lapses;
-        lapses > 0 && lapses + 1 >= self.settings.max_lapses
+    fn must_go_alone(&self, number: MessageNumber) -> bool {
+        let lapse_count = self.messages[&number].run_so_far().lapses;
+        lapse_count > 0 && lapse_count + 1 >= self.settings.max_lapses
     }
 
-    fn take(&mut self, max: usize) -> Vec<Number> {
-        let mut taking = Taking { taken: vec![], max, is_full: max == 0 };
-        if self.grouped() > 0 {
-            self.take_in_turns(&mut taking);
+    fn take(&mut self, max: usize) -> Vec<MessageNumber> {
+        let mut taken_messages = TakenMessages { taken: vec![], max, is_full: max == 0 };
+        if self.unfinished_grouped_count() > 0 {
+            self.take_by_turns(&mut taken_messages);
         } else {
-            self.take_plain(&mut taking, max);
+            self.take_plain(&mut taken_messages, max);
         }
-        taking.taken
+        taken_messages.taken
     }
 
     /// Takes messages without a group until `limit` are taken: first messages of negative priorities, then of priority 0, then of
     /// positive priorities.
-    pub(crate) fn take_plain(&mut self, taking: &mut Taking, limit: usize) {
+    pub(crate) fn take_plain(&mut self, taken_messages: &mut TakenMessages, limit: usize) {
         let prioritized: Vec<_> =
-            self.prioritized().into_iter().filter(|(_, number)| !taking.taken.contains(number)).collect();
+            self.prioritized().into_iter().filter(|(_, number)| !taken_messages.taken.contains(number)).collect();
         let (before, after): (Vec<_>, Vec<_>) = prioritized.into_iter().partition(|(priority, _)| *priority < 0);
         for (_, number) in before {
-            if taking.has_room(limit) {
-                taking.offer(self, number);
+            if taken_messages.has_room(limit) {
+                taken_messages.take_if_possible(self, number);
             }
         }
-        if taking.has_room(limit) {
+        if taken_messages.has_room(limit) {
             // The loop drops the entries of removed messages, also those directly behind the last taken message.
             while let Some(first) = self.waiting_list.first().copied() {
-                if self.is_waiting(first) && !(taking.has_room(limit) && taking.offer(self, first)) {
+                if self.is_waiting(first)
+                    && !(taken_messages.has_room(limit) && taken_messages.take_if_possible(self, first))
+                {
                     break;
                 }
                 self.waiting_list.remove(0);
             }
         }
         for (_, number) in after {
-            if taking.has_room(limit) {
-                taking.offer(self, number);
+            if taken_messages.has_room(limit) {
+                taken_messages.take_if_possible(self, number);
             }
         }
     }
 
     pub(crate) fn anything_is_ready(&self) -> bool {
-        if self.grouped() > 0 {
+        if self.unfinished_grouped_count() > 0 {
             return !self.turns.is_empty();
         }
         self.messages.values().any(|message| message.state == State::Waiting)
@@ -230,10 +235,10 @@ impl Model {
     pub(crate) fn return_lost_leases(&mut self) {
         for call in std::mem::take(&mut self.lost) {
             let is_of_call = |lease: Lease| lease == Lease::Live(call);
-            let mine = self.numbers_by(|message| {
+            let numbers_of_call = self.numbers_sorted_by(|message| {
                 (message.is_active() && message.run.as_ref().is_some_and(|run| is_of_call(run.lease))).then_some(())
             });
-            self.undo_leases_of_call(call, mine);
+            self.undo_leases_of_call(call, numbers_of_call);
         }
     }
 
@@ -244,23 +249,23 @@ impl Model {
         for token in &tokens {
             calls.extend(Some(token.call).filter(|call| !calls.contains(call)));
         }
-        let mut undone = 0;
+        let mut undone_count = 0;
         // The call that leased the first message is undone last, so that its messages come first.
         for call in calls.into_iter().rev() {
-            let live = tokens.iter().filter(|token| token.call == call && self.is_leased_by(**token));
-            let live: Vec<Number> = live.map(|token| token.number).collect();
-            undone += live.len();
-            self.undo_leases_of_call(call, live);
+            let live_leases = tokens.iter().filter(|token| token.call == call && self.is_leased_by(**token));
+            let live_leases: Vec<MessageNumber> = live_leases.map(|token| token.number).collect();
+            undone_count += live_leases.len();
+            self.undo_leases_of_call(call, live_leases);
         }
-        undone
+        undone_count
     }
 
-    fn undo_leases_of_call(&mut self, call: LeaseCall, numbers: impl IntoIterator<Item = Number>) {
+    fn undo_leases_of_call(&mut self, call: LeaseCall, numbers: impl IntoIterator<Item = MessageNumber>) {
         let mut requeues = Requeues::default();
         for number in numbers {
             let message = self.message(number);
             let run = message.run.as_mut().expect("an active message has a run");
-            run.settled = Some(Settled { action: Kind::Undo, became: Became::Waiting, call });
+            run.settled = Some(Settled { action: SettlementKind::Undo, requeued_state: RequeuedState::Waiting, call });
             run.lease = Lease::None;
             run.started = None;
             run.consumer = None;
@@ -268,7 +273,7 @@ impl Model {
             run.set_ready_at(run.ready);
             if message.is_to_be_cancelled {
                 self.count("cancelled");
-                self.finish(number, End::Failed, CANCELLED.into());
+                self.finish(number, OutcomeKind::Failed, CANCELLED_ERROR.into());
             } else {
                 self.may_expire_again(number);
                 self.return_to_waiting_list(number, true, &mut requeues);
@@ -281,6 +286,6 @@ impl Model {
     }
 }
 
-pub(crate) fn earlier(instant: Instant, other: Option<Instant>) -> Instant {
+pub(crate) fn earlier_instant(instant: Instant, other: Option<Instant>) -> Instant {
     other.map_or(instant, |other| instant.min(other))
 }

@@ -9,9 +9,9 @@ use serde_json::value::to_raw_value;
 
 use crate::queue_and_model::queue_name;
 
-const MAX: usize = 40;
+const MAX_LEASES: usize = 40;
 /// The length of the window in ms. With ten seconds, leases within 10 ms of each other share an entry of the log.
-const DURATION: u64 = 10_000;
+const WINDOW_MS: u64 = 10_000;
 
 #[test]
 fn no_window_exceeds_the_limit_and_a_saturated_queue_reaches_it() {
@@ -19,10 +19,10 @@ fn no_window_exceeds_the_limit_and_a_saturated_queue_reaches_it() {
     let server = RedisServer::start();
     let mut raw = raw_redis::Client::open(server.url()).unwrap().get_connection().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let settings = format!(r#"{{"rate_limit":{{"max":{MAX},"duration":{DURATION}}}}}"#);
-    let declared = [(queue_name(), serde_json::from_str(&settings).unwrap())].into_iter().collect();
+    let settings = format!(r#"{{"rate_limit":{{"max":{MAX_LEASES},"duration":{WINDOW_MS}}}}}"#);
+    let declared_settings = [(queue_name(), serde_json::from_str(&settings).unwrap())].into_iter().collect();
     let redis = Redis::new(&server.url(), Duration::from_secs(20)).unwrap();
-    let queue = Queues::new(redis, declared).queue(&queue_name());
+    let queue = Queues::new(redis, declared_settings).queue(&queue_name());
     let request = LeaseRequest::new(ConsumerId::issue(), 3);
 
     let mut now = 1_795_424_400_000_u64;
@@ -32,22 +32,27 @@ fn no_window_exceeds_the_limit_and_a_saturated_queue_reaches_it() {
     set_clock(now);
     let messages = (0..600).map(|n| NewMessage::new(to_raw_value(&n).unwrap())).collect();
     runtime.block_on(queue.enqueue(messages)).unwrap();
-    let mut made: Vec<u64> = vec![];
+    let mut lease_times: Vec<u64> = vec![];
     for step in 0..2_000_u64 {
         // The intervals between lease calls differ; some are shorter than the 10 ms of an entry.
         now += 1 + step * step % 47;
         set_clock(now);
-        let leased = runtime.block_on(queue.lease(&request)).unwrap();
-        made.extend(leased.deliveries.iter().map(|_| now));
-        if leased.deliveries.is_empty() {
-            let opens = leased.call_again_in.expect("the answer says when the window opens");
-            assert!(opens > Duration::ZERO && opens <= Duration::from_millis(DURATION), "{opens:?}");
+        let lease_reply = runtime.block_on(queue.lease(&request)).unwrap();
+        lease_times.extend(lease_reply.deliveries.iter().map(|_| now));
+        if lease_reply.deliveries.is_empty() {
+            let opens_in = lease_reply.call_again_in.expect("the answer says when the window opens");
+            assert!(opens_in > Duration::ZERO && opens_in <= Duration::from_millis(WINDOW_MS), "{opens_in:?}");
         }
     }
-    for window in made.windows(MAX + 1) {
-        assert!(window[MAX] - window[0] >= DURATION, "{} leases within {} ms", MAX + 1, window[MAX] - window[0]);
+    for window in lease_times.windows(MAX_LEASES + 1) {
+        assert!(
+            window[MAX_LEASES] - window[0] >= WINDOW_MS,
+            "{} leases within {} ms",
+            MAX_LEASES + 1,
+            window[MAX_LEASES] - window[0]
+        );
     }
-    let windows = (now - made[0]) / DURATION;
-    let reached = made.len() as u64 * 100 / ((windows + 1) * MAX as u64);
-    assert!(windows >= 3 && reached >= 90, "{reached} % of the limit over {windows} windows");
+    let window_count = (now - lease_times[0]) / WINDOW_MS;
+    let reached_percent = lease_times.len() as u64 * 100 / ((window_count + 1) * MAX_LEASES as u64);
+    assert!(window_count >= 3 && reached_percent >= 90, "{reached_percent} % of the limit over {window_count} windows");
 }

@@ -38,7 +38,7 @@ use std::{
 };
 
 use drover_tests::RedisServer;
-use operation::{Operation, operations};
+use operation::{Operation, random_operations};
 use proptest::{
     strategy::Strategy,
     test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
@@ -48,7 +48,7 @@ use queue_core::Redis;
 use tokio::runtime::Builder;
 
 /// The number of steps unless `DROVER_MODEL_STEPS` sets another.
-const STEPS: u64 = 8_000;
+const DEFAULT_STEPS: u64 = 8_000;
 /// The maximum time that proptest spends on finding a smaller case.
 const SHRINKING_MS: u32 = 120_000;
 
@@ -58,7 +58,10 @@ fn queue_behaves_like_the_model() {
     let server = RedisServer::start();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let redis = Redis::new(&server.url(), Duration::from_secs(20)).unwrap();
-    let (steps, seed) = (number("DROVER_MODEL_STEPS").unwrap_or(STEPS), number("DROVER_MODEL_SEED").unwrap_or(1));
+    let (steps, seed) = (
+        number_from_env("DROVER_MODEL_STEPS").unwrap_or(DEFAULT_STEPS),
+        number_from_env("DROVER_MODEL_SEED").unwrap_or(1),
+    );
     let config = Config { failure_persistence: None, max_shrink_time: SHRINKING_MS, ..Config::default() };
     let mut seed_bytes = [0; 32];
     seed_bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -67,7 +70,7 @@ fn queue_behaves_like_the_model() {
     // A smaller case may differ in another way, so the failure also shows the difference before the case was made smaller.
     let first_difference = OnceCell::new();
     while steps_done.get() < steps {
-        let case = operations().new_tree(&mut runner).unwrap();
+        let case = random_operations().new_tree(&mut runner).unwrap();
         let run_case = |operations: Vec<Operation>| {
             steps_done.set(steps_done.get() + operations.len() as u64);
             runtime.block_on(run(&redis, &server.url(), &operations)).map_err(|difference| {
@@ -78,9 +81,9 @@ fn queue_behaves_like_the_model() {
         match runner.run_one(case, run_case) {
             Ok(_) => {}
             Err(TestError::Fail(difference, _)) => {
-                let first = first_difference.get().map_or("", String::as_str);
+                let first_text = first_difference.get().map_or("", String::as_str);
                 let steps = steps_done.get();
-                panic!("DROVER_MODEL_SEED={seed}, after {steps} steps: {difference}\nbefore shrinking: {first}")
+                panic!("DROVER_MODEL_SEED={seed}, after {steps} steps: {difference}\nbefore shrinking: {first_text}")
             }
             Err(TestError::Abort(reason)) => panic!("{reason}"),
         }
@@ -92,7 +95,7 @@ async fn run(redis: &Redis, url: &str, operations: &[Operation]) -> Result<(), S
     let mut history = String::new();
     for operation in operations {
         fixture.set_clock();
-        let step = match Box::pin(fixture.execute(operation)).await {
+        let step_result = match Box::pin(fixture.execute(operation)).await {
             Ok(answers) => {
                 writeln!(history, "  {}", answers.description).unwrap();
                 comparing::check_equal("the answer", &answers.real, &answers.model)
@@ -103,15 +106,15 @@ async fn run(redis: &Redis, url: &str, operations: &[Operation]) -> Result<(), S
             }
         };
         fixture.set_clock();
-        let step = match step {
+        let step_result = match step_result {
             Ok(()) => fixture.compare().await,
             different => different,
         };
-        step.map_err(|difference| format!("{difference}\nafter\n{history}"))?;
+        step_result.map_err(|difference| format!("{difference}\nafter\n{history}"))?;
     }
     fixture.compare_leftovers().await.map_err(|difference| format!("{difference}\nafter\n{history}"))
 }
 
-fn number(variable: &str) -> Option<u64> {
+fn number_from_env(variable: &str) -> Option<u64> {
     env::var(variable).ok().map(|text| text.parse().expect("the value of the variable is a number"))
 }

@@ -4,19 +4,22 @@ use queue_core::Queue;
 
 use crate::{
     events::NewEvent,
-    leasing::earlier,
-    message::{AttemptError, Became, End, Instant, Kind, Lease, Message, Number, Settled, State},
-    model::{CANCELLED, Model},
+    leasing::earlier_instant,
+    message::{
+        AttemptError, Instant, Lease, Message, MessageNumber, OutcomeKind, RequeuedState, Settled, SettlementKind,
+        State,
+    },
+    model::{CANCELLED_ERROR, Model},
     settings::Keep,
 };
 
-const EXPIRED: &str = r#"{"code":"expired","message":"not started within its ttl"}"#;
+const EXPIRED_ERROR: &str = r#"{"code":"expired","message":"not started within its ttl"}"#;
 
 /// Messages that join the waiting list at the end of a step.
 #[derive(Default)]
 pub(crate) struct Requeues {
-    head: Vec<Number>,
-    tail: Vec<Number>,
+    head: Vec<MessageNumber>,
+    tail: Vec<MessageNumber>,
     pub(crate) events: Vec<NewEvent>,
 }
 
@@ -49,21 +52,24 @@ impl Model {
             let timeout = self.timeout_of_run(number);
             let message = self.message(number);
             let run = message.run.as_mut().expect("an active message has a run");
-            let started = run.started.unwrap_or(now).min(now);
-            let wanted = now + run.visibility().max(run.extension.unwrap_or(0));
-            let latest = earlier(wanted, timeout.map(|timeout| started + timeout + Queue::RUN_TIMEOUT_GRACE.get()));
-            if deadline > latest || run.started != Some(started) {
-                run.started = Some(started);
-                message.state = State::ActiveUntil(latest.min(deadline));
+            let run_start = run.started.unwrap_or(now).min(now);
+            let wanted_deadline = now + run.visibility().max(run.extension.unwrap_or(0));
+            let latest_end = earlier_instant(
+                wanted_deadline,
+                timeout.map(|timeout| run_start + timeout + Queue::RUN_TIMEOUT_GRACE.get()),
+            );
+            if deadline > latest_end || run.started != Some(run_start) {
+                run.started = Some(run_start);
+                message.state = State::ActiveUntil(latest_end.min(deadline));
             }
         }
-        let latest = now + self.settings.visibility_timeout;
+        let latest_end = now + self.settings.visibility_timeout;
         if let Some(owner) = &mut self.owner {
-            owner.until = owner.until.min(latest);
+            owner.until = owner.until.min(latest_end);
         }
     }
 
-    /// Trims finished messages, and removes keys, windows and waits that have expired, as a call that hands out no message does.
+    /// Trims finished messages, and removes keys, windows and waits that have expired, as a lease call that finds no message does.
     pub(crate) fn clean_up(&mut self) {
         self.trim_completed(1_000);
         self.trim_failed(1_000);
@@ -73,9 +79,9 @@ impl Model {
         self.taken.retain(|_, until| *until > now);
         self.awaited.retain(|_, until| *until > now);
         // Entries of removed messages that have reached the head of the waiting list are dropped.
-        let removed =
+        let removed_count =
             self.waiting_list.iter().position(|number| self.is_waiting(*number)).unwrap_or(self.waiting_list.len());
-        self.waiting_list.drain(..removed);
+        self.waiting_list.drain(..removed_count);
         self.forget_purged();
     }
 
@@ -89,14 +95,14 @@ impl Model {
             let message = self.message(number);
             let is_to_be_cancelled = message.is_to_be_cancelled;
             let run = message.run.as_mut().expect("an active message has a run");
-            let run_ends = timeout.map(|timeout| run.started.unwrap_or(0) + timeout);
+            let run_end = timeout.map(|timeout| run.started.unwrap_or(0) + timeout);
             if is_to_be_cancelled {
                 run.lease = Lease::None; // The lease ended without a settlement.
                 self.count("cancelled");
-                self.finish(number, End::Failed, CANCELLED.into());
-            } else if run_ends.is_some_and(|end| deadline >= end) {
-                let text = format!("the run took longer than {} ms", timeout.unwrap_or(0));
-                self.fail_attempt(number, error_json("timed_out", &text), None, &mut requeues);
+                self.finish(number, OutcomeKind::Failed, CANCELLED_ERROR.into());
+            } else if run_end.is_some_and(|end| deadline >= end) {
+                let error_text = format!("the run took longer than {} ms", timeout.unwrap_or(0));
+                self.fail_attempt(number, error_json("timed_out", &error_text), None, &mut requeues);
             } else {
                 run.lapses += 1;
                 let lapses = run.lapses;
@@ -111,8 +117,8 @@ impl Model {
                     self.return_to_waiting_list(number, true, &mut requeues);
                     requeues.events.push(self.requeue_event(number, "lapsed"));
                 } else {
-                    let text = format!("the lease lapsed {lapses} times without an answer");
-                    self.finish(number, End::Failed, error_json("lease_lapsed", &text));
+                    let error_text = format!("the lease lapsed {lapses} times without an answer");
+                    self.finish(number, OutcomeKind::Failed, error_json("lease_lapsed", &error_text));
                 }
             }
         }
@@ -122,7 +128,7 @@ impl Model {
     /// Fails an attempt. The message is retried after its back-off, or after `pause`, while it has attempts left.
     pub(crate) fn fail_attempt(
         &mut self,
-        number: Number,
+        number: MessageNumber,
         json: String,
         pause: Option<u64>,
         requeues: &mut Requeues,
@@ -132,25 +138,31 @@ impl Model {
         let run = message.run.as_mut().expect("an active message has a run");
         let attempt = run.attempts + 1;
         if attempt >= message.draft.max_attempts.unwrap_or(queue.max_attempts) {
-            self.finish(number, End::AttemptFailed, json);
+            self.finish(number, OutcomeKind::AttemptFailed, json);
             return State::Failed;
         }
         let pause = pause.unwrap_or_else(|| message.draft.backoff.unwrap_or(queue.backoff).pause_after(attempt));
         run.attempts = attempt;
         run.error = Some(AttemptError { attempt, at, json });
         self.count("retried");
-        self.end_lease(number, Kind::Fail, pause, requeues)
+        self.end_lease(number, SettlementKind::Fail, pause, requeues)
     }
 
     /// Ends a settled lease whose message has not finished.
-    pub(crate) fn end_lease(&mut self, number: Number, action: Kind, pause: u64, requeues: &mut Requeues) -> State {
+    pub(crate) fn end_lease(
+        &mut self,
+        number: MessageNumber,
+        action: SettlementKind,
+        pause: u64,
+        requeues: &mut Requeues,
+    ) -> State {
         let ready_at = self.now() + pause;
         let is_exclusive = self.settings.exclusive.is_some();
         let message = self.message(number);
         let run = message.run.as_mut().expect("an active message has a run");
         if let Lease::Live(call) = run.lease {
-            let became = if pause > 0 { Became::Delayed } else { Became::Waiting };
-            run.settled = Some(Settled { action, became, call });
+            let requeued_state = if pause > 0 { RequeuedState::Delayed } else { RequeuedState::Waiting };
+            run.settled = Some(Settled { action, requeued_state, call });
         }
         run.lease = Lease::None;
         run.set_ready_at(Some(ready_at));
@@ -158,21 +170,23 @@ impl Model {
             message.state = State::DelayedUntil(ready_at);
             message.blocks_queue = is_exclusive;
         } else {
-            self.return_to_waiting_list(number, action == Kind::Release, requeues);
+            self.return_to_waiting_list(number, action == SettlementKind::Release, requeues);
         }
-        requeues.events.push(self.requeue_event(number, if action == Kind::Fail { "retried" } else { "released" }));
+        requeues
+            .events
+            .push(self.requeue_event(number, if action == SettlementKind::Fail { "retried" } else { "released" }));
         self.message(number).state
     }
 
-    pub(crate) fn return_to_waiting_list(&mut self, number: Number, at_the_head: bool, requeues: &mut Requeues) {
+    pub(crate) fn return_to_waiting_list(&mut self, number: MessageNumber, at_the_head: bool, requeues: &mut Requeues) {
         self.message(number).state = State::Waiting;
         // In an exclusive queue no message overtakes a requeued one.
-        let to_the_head = at_the_head || self.settings.exclusive.is_some();
-        if to_the_head { requeues.head.push(number) } else { requeues.tail.push(number) }
+        let joins_head = at_the_head || self.settings.exclusive.is_some();
+        if joins_head { requeues.head.push(number) } else { requeues.tail.push(number) }
     }
 
     /// A released message may expire again if none of its attempts has failed and none of its leases has lapsed.
-    pub(crate) fn may_expire_again(&mut self, number: Number) {
+    pub(crate) fn may_expire_again(&mut self, number: MessageNumber) {
         let message = self.message(number);
         let run = message.run_so_far();
         if run.attempts == 0 && run.lapses == 0 {
@@ -180,7 +194,8 @@ impl Model {
         }
     }
 
-    /// Puts messages at the head in the order of posting, and at the tail in the order in which they were requeued.
+    /// Puts requeued messages into the waiting list: at its head in the order of posting, and at its tail in the order in which they
+    /// were requeued.
     pub(crate) fn requeue(&mut self, requeues: Requeues) {
         self.log_events(requeues.events);
         self.requeue_at_head(requeues.head);
@@ -189,19 +204,19 @@ impl Model {
 
     /// Puts requeued messages at the head of the waiting list. In an exclusive queue the function also sorts these messages and
     /// those that were requeued before by the order of posting, and drops entries of messages that have left the waiting list.
-    pub(crate) fn requeue_at_head(&mut self, mut numbers: Vec<Number>) {
+    pub(crate) fn requeue_at_head(&mut self, mut numbers: Vec<MessageNumber>) {
         if numbers.is_empty() {
             return;
         }
         if self.settings.exclusive.is_some() {
-            let was_requeued = |number: &Number| {
+            let was_requeued = |number: &MessageNumber| {
                 let run = self.messages.get(number).map(Message::run_so_far).unwrap_or_default();
                 !self.is_waiting(*number) || run.settled.is_some() || matches!(run.lease, Lease::Lapsed(_))
             };
-            let front =
+            let requeued_count =
                 self.waiting_list.iter().position(|number| !was_requeued(number)).unwrap_or(self.waiting_list.len());
-            let before: Vec<Number> = self.waiting_list.drain(..front).collect();
-            numbers.extend(before.into_iter().filter(|number| self.is_waiting(*number)));
+            let requeued_before: Vec<MessageNumber> = self.waiting_list.drain(..requeued_count).collect();
+            numbers.extend(requeued_before.into_iter().filter(|number| self.is_waiting(*number)));
         }
         numbers.sort_unstable();
         self.add_at_head(&numbers);
@@ -215,7 +230,7 @@ impl Model {
                 continue;
             }
             self.count("expired");
-            self.finish(number, End::Failed, EXPIRED.into());
+            self.finish(number, OutcomeKind::Failed, EXPIRED_ERROR.into());
         }
     }
 
@@ -223,10 +238,12 @@ impl Model {
     /// the rest at the tail, by due time.
     fn promote_due(&mut self) {
         let now = self.now();
-        let due = self.delayed().into_iter().filter(|(due, _)| *due <= now).map(|(_, number)| number);
-        let due: Vec<Number> = due.collect();
-        self.log_for_each(&due, "promoted");
-        let (head, tail): (Vec<_>, Vec<_>) = due.into_iter().partition(|number| self.messages[number].blocks_queue);
+        let due_numbers =
+            self.delayed().into_iter().filter(|(due_numbers, _)| *due_numbers <= now).map(|(_, number)| number);
+        let due_numbers: Vec<MessageNumber> = due_numbers.collect();
+        self.log_for_each(&due_numbers, "promoted");
+        let (head, tail): (Vec<_>, Vec<_>) =
+            due_numbers.into_iter().partition(|number| self.messages[number].blocks_queue);
         self.add_at_tail(&tail);
         for number in &head {
             self.message(*number).blocks_queue = false;
@@ -235,12 +252,12 @@ impl Model {
     }
 
     /// The timeout of a run: the message's own, otherwise the queue's when the run began.
-    pub(crate) fn timeout_of_run(&self, number: Number) -> Option<u64> {
+    pub(crate) fn timeout_of_run(&self, number: MessageNumber) -> Option<u64> {
         let message = &self.messages[&number];
         message.draft.timeout.or(message.run.as_ref().and_then(|run| run.timeout))
     }
 
-    pub(crate) fn timeout_of(&self, number: Number) -> Option<u64> {
+    pub(crate) fn timeout_of(&self, number: MessageNumber) -> Option<u64> {
         self.messages[&number].draft.timeout.or(self.settings.timeout)
     }
 
@@ -250,28 +267,33 @@ impl Model {
     pub(crate) fn trim_completed(&mut self, limit: usize) {
         let (keep, now) = (self.settings.completed, self.now());
         let mut count = limit.min(self.completed.len());
-        let mut erased = self.completed.iter().filter(|number| !self.is_kept(**number)).count();
-        let excess = self.completed.len().saturating_sub(erased + keep.count);
+        let mut erased_count = self.completed.iter().filter(|number| !self.is_kept(**number)).count();
+        let excess_count = self.completed.len().saturating_sub(erased_count + keep.count);
         let nth_may_be_trimmed = |model: &Self, nth: usize| match model.finished_at(model.completed[nth - 1]) {
-            Some(at) => may_be_trimmed(at, now, keep, nth <= excess),
+            Some(at) => may_be_trimmed(at, now, keep, nth <= excess_count),
             None => nth == 1,
         };
         // A message that finished before the clock stepped back is forgotten together with messages that finished after it.
         let mut trimmed_with_later = 0;
-        if self.completed.first().and_then(|first| self.finished_at(*first)).is_some_and(|first| first > now) {
+        if self
+            .completed
+            .first()
+            .and_then(|first_number| self.finished_at(*first_number))
+            .is_some_and(|first_number| first_number > now)
+        {
             trimmed_with_later = self.completed.len();
             while trimmed_with_later > 0 && !nth_may_be_trimmed(self, trimmed_with_later) {
                 trimmed_with_later /= 2;
             }
         }
-        if erased > 0 {
+        if erased_count > 0 {
             for nth in 1..=count {
-                let first = self.completed[0];
-                let excess = (self.completed.len() - erased).saturating_sub(keep.count);
-                match self.finished_at(first) {
-                    Some(at) if nth > trimmed_with_later && !may_be_trimmed(at, now, keep, excess >= 1) => return,
+                let first_number = self.completed[0];
+                let excess_count = (self.completed.len() - erased_count).saturating_sub(keep.count);
+                match self.finished_at(first_number) {
+                    Some(at) if nth > trimmed_with_later && !may_be_trimmed(at, now, keep, excess_count >= 1) => return,
                     Some(_) => {}
-                    None => erased -= 1,
+                    None => erased_count -= 1,
                 }
                 self.trim_first_completed(1);
             }
@@ -305,29 +327,34 @@ impl Model {
     /// Forgets at most `limit` failed messages: those older than `age`, or those beyond `count`, whichever are more.
     pub(crate) fn trim_failed(&mut self, limit: usize) {
         let (keep, now) = (self.settings.failed, self.now());
-        let failed = self.failed();
-        let older_than = |age: u64| failed.iter().filter(move |(at, _)| *at + age <= now);
-        let too_many = failed.len().saturating_sub(keep.count).min(limit);
-        let mut numbers: Vec<Number> = older_than(keep.age).take(limit).map(|(_, number)| *number).collect();
-        if too_many > numbers.len() {
+        let failed_messages = self.failed();
+        let older_than = |age: u64| failed_messages.iter().filter(move |(at, _)| *at + age <= now);
+        let excess_count = failed_messages.len().saturating_sub(keep.count).min(limit);
+        let mut trimmed_numbers: Vec<MessageNumber> =
+            older_than(keep.age).take(limit).map(|(_, number)| *number).collect();
+        if excess_count > trimmed_numbers.len() {
             // A message may have failed later than now, if Redis's clock has stepped back since.
-            let in_future = failed.iter().filter(|(at, _)| *at > now);
-            numbers = older_than(keep.min_age).chain(in_future).take(too_many).map(|(_, number)| *number).collect();
+            let failed_in_future = failed_messages.iter().filter(|(at, _)| *at > now);
+            trimmed_numbers = older_than(keep.min_age)
+                .chain(failed_in_future)
+                .take(excess_count)
+                .map(|(_, number)| *number)
+                .collect();
         }
-        for number in numbers {
+        for number in trimmed_numbers {
             self.forget(number);
         }
     }
 
-    fn finished_at(&self, number: Number) -> Option<Instant> {
+    fn finished_at(&self, number: MessageNumber) -> Option<Instant> {
         self.messages.get(&number).and_then(|message| Some(message.outcome.as_ref()?.at))
     }
 
     /// The instant of the next work that a consumer may wait for: a due time, a deadline or an expiry.
     pub(crate) fn next_instant(&self) -> Option<Instant> {
-        let all = [self.delayed(), self.active(), self.expiring()];
-        let of_purge = self.purge.as_ref().map(|_| self.now() + 1_000);
-        all.iter().flatten().map(|(instant, _)| *instant).chain(of_purge).min()
+        let waiting_entries = [self.delayed(), self.active(), self.expiring()];
+        let next_purge_step = self.purge.as_ref().map(|_| self.now() + 1_000);
+        waiting_entries.iter().flatten().map(|(instant, _)| *instant).chain(next_purge_step).min()
     }
 
     /// The instant of the next clean-up, which no client waits for.
@@ -335,21 +362,21 @@ impl Model {
         if self.purge.is_some() {
             return Some(self.now());
         }
-        let mut instants = vec![];
+        let mut clean_up_instants = vec![];
         if let Some(first) = self.completed.first() {
-            let kept = self.completed.iter().filter(|number| self.is_kept(**number)).count();
+            let kept_count = self.completed.iter().filter(|number| self.is_kept(**number)).count();
             let at = self.finished_at(*first).unwrap_or(self.now());
-            instants.push(first_is_trimmed_at(at, self.now(), kept, self.settings.completed));
+            clean_up_instants.push(first_is_trimmed_at(at, self.now(), kept_count, self.settings.completed));
         }
-        let failed = self.failed();
-        if let Some((at, _)) = failed.first() {
-            instants.push(first_is_trimmed_at(*at, self.now(), failed.len(), self.settings.failed));
+        let failed_messages = self.failed();
+        if let Some((at, _)) = failed_messages.first() {
+            clean_up_instants.push(first_is_trimmed_at(*at, self.now(), failed_messages.len(), self.settings.failed));
         }
-        instants.extend(self.requests.values().map(|request| request.until));
-        instants.extend(self.sticky.values().map(|signal| signal.until));
-        instants.extend(self.awaited.values());
-        instants.extend(self.taken.values());
-        instants.into_iter().min()
+        clean_up_instants.extend(self.requests.values().map(|request| request.until));
+        clean_up_instants.extend(self.sticky.values().map(|signal| signal.until));
+        clean_up_instants.extend(self.awaited.values());
+        clean_up_instants.extend(self.taken.values());
+        clean_up_instants.into_iter().min()
     }
 }
 

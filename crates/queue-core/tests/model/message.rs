@@ -5,7 +5,7 @@ use std::fmt;
 use crate::{schedules::PostedBy, settings::Backoff};
 
 /// The model's name for the id of a message: n for the n-th message that was ever posted.
-pub(crate) type Number = usize;
+pub(crate) type MessageNumber = usize;
 /// The model's name for the token of a lease: n for the leases of the n-th lease call.
 pub(crate) type LeaseCall = usize;
 /// An instant, in milliseconds since 1970.
@@ -55,7 +55,7 @@ impl fmt::Debug for Draft {
     }
 }
 
-/// The time at which a message may be handed out first, in ms.
+/// The time (ms) before which a message may not be leased.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) enum Due {
     #[default]
@@ -85,11 +85,11 @@ pub(crate) struct Message {
     /// The instant at which the message fails unless it has started; `None` after its start, or without a ttl.
     pub(crate) expires: Option<Instant>,
     pub(crate) state: State,
-    /// Whether a waiting message of a group was handed out before, and goes before the others.
+    /// Whether a waiting message of a group was leased before, and so comes before the other messages of the group.
     pub(crate) is_returned: bool,
     /// The instant at which the message was promoted or signalled, and so became ready.
     pub(crate) ready: Option<Instant>,
-    /// Whether the message is in back-off in an exclusive queue, which hands out nothing until the back-off ends.
+    /// Whether the message is in back-off in an exclusive queue, from which nothing is leased until the back-off ends.
     pub(crate) blocks_queue: bool,
     pub(crate) is_to_be_cancelled: bool,
     /// The record of the message's deliveries; `None` before the first delivery.
@@ -112,7 +112,7 @@ pub(crate) struct Run {
     /// The last settlement that did not finish the message.
     pub(crate) settled: Option<Settled>,
     pub(crate) error: Option<AttemptError>,
-    /// The visibility timeout with which the lease of the run was handed out.
+    /// The visibility timeout with which the lease of the run was made.
     pub(crate) visibility: Option<u64>,
     pub(crate) timeout: Option<u64>,
     /// The duration of the last extension of the lease, if longer than the visibility timeout.
@@ -128,12 +128,12 @@ impl Run {
     }
 
     pub(crate) fn visibility(&self) -> u64 {
-        self.visibility.unwrap_or(DEFAULT_VISIBILITY)
+        self.visibility.unwrap_or(DEFAULT_VISIBILITY_TIMEOUT)
     }
 }
 
 /// The visibility timeout of a run that stores none.
-pub(crate) const DEFAULT_VISIBILITY: u64 = 30_000;
+pub(crate) const DEFAULT_VISIBILITY_TIMEOUT: u64 = 30_000;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Lease {
@@ -146,20 +146,20 @@ pub(crate) enum Lease {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Settled {
-    pub(crate) action: Kind,
-    pub(crate) became: Became,
+    pub(crate) action: SettlementKind,
+    pub(crate) requeued_state: RequeuedState,
     pub(crate) call: LeaseCall,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Became {
+pub(crate) enum RequeuedState {
     Delayed,
     Waiting,
 }
 
 /// The kinds of settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum SettlementKind {
     Complete,
     Fail,
     FailForGood,
@@ -177,14 +177,14 @@ pub(crate) struct AttemptError {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
-    pub(crate) end: End,
+    pub(crate) end: OutcomeKind,
     pub(crate) at: Instant,
     /// The result or the error, as JSON.
     pub(crate) json: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
+pub(crate) enum OutcomeKind {
     Completed,
     /// An attempt failed, and no attempt is left.
     AttemptFailed,
@@ -207,7 +207,7 @@ impl Message {
 
     /// The number of attempts that have completed or failed.
     pub(crate) fn attempts_made(&self) -> u32 {
-        let ended_by_an_attempt = self.outcome.as_ref().is_some_and(|outcome| outcome.end != End::Failed);
+        let ended_by_an_attempt = self.outcome.as_ref().is_some_and(|outcome| outcome.end != OutcomeKind::Failed);
         self.run_so_far().attempts + u32::from(ended_by_an_attempt)
     }
 }

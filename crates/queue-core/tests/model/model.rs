@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    events::Log,
+    events::EventLog,
     groups::Group,
-    message::{End, Instant, LeaseCall, Message, Number, Outcome, State},
+    message::{Instant, LeaseCall, Message, MessageNumber, Outcome, OutcomeKind, State},
     purging::Purge,
     schedules::{Schedule, ScheduleKey},
     settings::{DECLARED_BACKOFF, DECLARED_MAX_LAPSES, Settings},
 };
 
-pub(crate) const CANCELLED: &str = r#"{"code":"cancelled","message":"cancelled on request"}"#;
+pub(crate) const CANCELLED_ERROR: &str = r#"{"code":"cancelled","message":"cancelled on request"}"#;
 
 #[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "the flags are independent")]
@@ -35,16 +35,16 @@ pub(crate) struct Model {
     pub(crate) owner: Option<Owner>,
     /// The instants at which leases were made, while there is a rate limit.
     pub(crate) leases_made: Vec<Instant>,
-    pub(crate) messages: BTreeMap<Number, Message>,
+    pub(crate) messages: BTreeMap<MessageNumber, Message>,
     /// The groups that have a ready message and a free place, while any unfinished message has a group.
     pub(crate) turns: VecDeque<Group>,
     /// The last message that was stored.
-    pub(crate) last: Option<Number>,
-    /// Ready messages of priority 0, in order. A message that leaves the middle of the list keeps its entry until the entry
-    /// reaches the head. A message that becomes ready again before that takes its old position.
-    pub(crate) waiting_list: Vec<Number>,
+    pub(crate) last: Option<MessageNumber>,
+    /// Ready messages of priority 0, in order. A message that leaves the middle of the list keeps its entry until the entry reaches the
+    /// head. A message that becomes ready again while its entry is in the list takes its old position.
+    pub(crate) waiting_list: Vec<MessageNumber>,
     /// Completed messages, in the order of completion. An erased message keeps its entry until trimming reaches the entry.
-    pub(crate) completed: Vec<Number>,
+    pub(crate) completed: Vec<MessageNumber>,
     /// Own ids that stay taken although their messages are no longer kept, each with the instant until which it stays taken.
     pub(crate) taken: BTreeMap<u8, Instant>,
     /// An instant at most a second before the last lease, extension, or lease call of the owner of an exclusive queue.
@@ -54,21 +54,21 @@ pub(crate) struct Model {
     /// Whether this process has used the queue since it last restored the queue's name in the index.
     pub(crate) was_used: bool,
     pub(crate) totals: BTreeMap<&'static str, u64>,
-    pub(crate) requests: BTreeMap<u8, Request>,
-    pub(crate) sticky: BTreeMap<u8, Sticky>,
+    pub(crate) requests: BTreeMap<u8, KeyedRequest>,
+    pub(crate) sticky: BTreeMap<u8, StickySignal>,
     pub(crate) schedules: Schedules,
-    /// The schedules as each process that ticks knows them.
+    /// The schedules as each process that posts ticks knows them.
     pub(crate) known_schedules: BTreeMap<u8, Schedules>,
     /// The number of definitions of schedules that were ever stored.
     pub(crate) definitions: usize,
     /// Whether the index of queues with schedules names the queue.
     pub(crate) is_listed_with_schedules: bool,
-    pub(crate) awaited: BTreeMap<Number, Instant>,
+    pub(crate) awaited: BTreeMap<MessageNumber, Instant>,
     /// The current purge of waiting messages.
     pub(crate) purge: Option<Purge>,
     /// Messages that have finished in this step. The end of the step decides whether these messages are kept.
-    pub(crate) just_finished: Vec<Number>,
-    pub(crate) log: Log,
+    pub(crate) just_finished: Vec<MessageNumber>,
+    pub(crate) log: EventLog,
 }
 
 pub(crate) type Schedules = BTreeMap<ScheduleKey, Schedule>;
@@ -80,14 +80,14 @@ pub(crate) struct Owner {
 }
 
 /// A request that came with an idempotency key.
-pub(crate) struct Request {
+pub(crate) struct KeyedRequest {
     pub(crate) until: Instant,
     pub(crate) fingerprint: u8,
-    pub(crate) numbers: Vec<Number>,
+    pub(crate) numbers: Vec<MessageNumber>,
 }
 
 /// A sticky signal.
-pub(crate) struct Sticky {
+pub(crate) struct StickySignal {
     pub(crate) until: Instant,
     pub(crate) data: Option<String>,
 }
@@ -128,82 +128,82 @@ impl Model {
     }
 
     /// Stores the current time, if the stored time is at least a second old.
-    pub(crate) fn note_clock(&mut self) {
+    pub(crate) fn store_clock(&mut self) {
         if self.clock.is_none_or(|clock| self.now() >= clock + 1_000) {
             self.clock = Some(self.now());
         }
     }
 
-    pub(crate) fn message(&mut self, number: Number) -> &mut Message {
+    pub(crate) fn message(&mut self, number: MessageNumber) -> &mut Message {
         self.messages.get_mut(&number).expect("the message is known")
     }
 
     /// The messages for which `key` returns a value, in the order of the values, then of posting.
-    pub(crate) fn sorted_by<K: Ord>(&self, key: impl Fn(&Message) -> Option<K>) -> Vec<(K, Number)> {
-        let mut found: Vec<_> =
+    pub(crate) fn messages_sorted_by<K: Ord>(&self, key: impl Fn(&Message) -> Option<K>) -> Vec<(K, MessageNumber)> {
+        let mut found_messages: Vec<_> =
             self.messages.iter().filter_map(|(number, message)| Some((key(message)?, *number))).collect();
-        found.sort();
-        found
+        found_messages.sort();
+        found_messages
     }
 
-    pub(crate) fn numbers_by<K: Ord>(&self, key: impl Fn(&Message) -> Option<K>) -> Vec<Number> {
-        self.sorted_by(key).into_iter().map(|(_, number)| number).collect()
+    pub(crate) fn numbers_sorted_by<K: Ord>(&self, key: impl Fn(&Message) -> Option<K>) -> Vec<MessageNumber> {
+        self.messages_sorted_by(key).into_iter().map(|(_, number)| number).collect()
     }
 
-    pub(crate) fn delayed(&self) -> Vec<(Instant, Number)> {
-        self.sorted_by(|message| match message.state {
+    pub(crate) fn delayed(&self) -> Vec<(Instant, MessageNumber)> {
+        self.messages_sorted_by(|message| match message.state {
             State::DelayedUntil(due) => Some(due),
             _ => None,
         })
     }
 
-    pub(crate) fn active(&self) -> Vec<(Instant, Number)> {
-        self.sorted_by(|message| match message.state {
+    pub(crate) fn active(&self) -> Vec<(Instant, MessageNumber)> {
+        self.messages_sorted_by(|message| match message.state {
             State::ActiveUntil(deadline) => Some(deadline),
             _ => None,
         })
     }
 
-    pub(crate) fn failed(&self) -> Vec<(Instant, Number)> {
-        self.sorted_by(|message| match message.state {
+    pub(crate) fn failed(&self) -> Vec<(Instant, MessageNumber)> {
+        self.messages_sorted_by(|message| match message.state {
             State::Failed => message.outcome.as_ref().map(|outcome| outcome.at),
             _ => None,
         })
     }
 
-    pub(crate) fn held(&self) -> Vec<(u8, Number)> {
-        self.sorted_by(|message| message.draft.hold.filter(|_| message.state == State::Held))
+    pub(crate) fn held(&self) -> Vec<(u8, MessageNumber)> {
+        self.messages_sorted_by(|message| message.draft.hold.filter(|_| message.state == State::Held))
     }
 
-    pub(crate) fn prioritized(&self) -> Vec<(i64, Number)> {
-        self.sorted_by(|message| {
-            let is_listed = message.state == State::Waiting && message.draft.group.is_none();
-            Some(message.draft.priority).filter(|priority| *priority != 0 && is_listed)
+    pub(crate) fn prioritized(&self) -> Vec<(i64, MessageNumber)> {
+        self.messages_sorted_by(|message| {
+            let is_ready_without_group = message.state == State::Waiting && message.draft.group.is_none();
+            Some(message.draft.priority).filter(|priority| *priority != 0 && is_ready_without_group)
         })
     }
 
-    pub(crate) fn expiring(&self) -> Vec<(Instant, Number)> {
-        let mut expiring: Vec<_> =
+    pub(crate) fn expiring(&self) -> Vec<(Instant, MessageNumber)> {
+        let mut expiring_messages: Vec<_> =
             self.with_purged().filter_map(|(number, message)| Some((message.expires?, number))).collect();
-        expiring.sort_unstable();
-        expiring
+        expiring_messages.sort_unstable();
+        expiring_messages
     }
 
     /// Whether the message waits, has priority 0 and has no group, so that its entry in the waiting list counts.
-    pub(crate) fn is_waiting(&self, number: Number) -> bool {
-        let waits = |message: &Message| message.state == State::Waiting && message.draft.is_plain();
-        self.messages.get(&number).is_some_and(waits)
+    pub(crate) fn is_waiting(&self, number: MessageNumber) -> bool {
+        let is_in_list = |message: &Message| message.state == State::Waiting && message.draft.is_plain();
+        self.messages.get(&number).is_some_and(is_in_list)
     }
 
-    pub(crate) fn is_unfinished(&self, number: Number) -> bool {
+    pub(crate) fn is_unfinished(&self, number: MessageNumber) -> bool {
         self.messages.get(&number).is_some_and(Message::is_unfinished)
     }
 
-    pub(crate) fn is_kept(&self, number: Number) -> bool {
+    pub(crate) fn is_kept(&self, number: MessageNumber) -> bool {
         self.messages.contains_key(&number)
     }
 
-    pub(crate) fn find_own_id(&self, own_id: u8) -> Option<Number> {
+    pub(crate) fn find_by_own_id(&self, own_id: u8) -> Option<MessageNumber> {
         self.messages.iter().find(|(_, message)| message.draft.own_id == Some(own_id)).map(|(number, _)| *number)
     }
 
@@ -215,10 +215,9 @@ impl Model {
         self.totals.get(what).copied().unwrap_or(0)
     }
 
-    /// Makes messages ready at the tail of the waiting list. A message with a group or a priority other than 0 gets no entry in
-    /// that list, and a message that still has an entry keeps it. A message that was delayed although it was handed out before
-    /// returns to its group.
-    pub(crate) fn add_at_tail(&mut self, numbers: &[Number]) {
+    /// Makes messages ready at the tail of the waiting list. A message with a group or a priority other than 0 gets no entry in that
+    /// list, and a message that still has an entry keeps it. A delayed message that was leased before returns to its group.
+    pub(crate) fn add_at_tail(&mut self, numbers: &[MessageNumber]) {
         self.note_returned(numbers);
         for number in numbers {
             let message = self.message(*number);
@@ -232,15 +231,15 @@ impl Model {
     }
 
     /// Like [`add_at_tail`](Self::add_at_tail), for messages whose leases have just ended.
-    pub(crate) fn return_at_tail(&mut self, numbers: &[Number]) {
+    pub(crate) fn return_at_tail(&mut self, numbers: &[MessageNumber]) {
         self.add_at_tail(numbers);
         for number in numbers {
             self.message(*number).is_returned = true;
         }
     }
 
-    /// Makes messages ready at the head of the waiting list, in this order. All these messages were handed out before.
-    pub(crate) fn add_at_head(&mut self, numbers: &[Number]) {
+    /// Makes messages ready at the head of the waiting list, in this order. All of these messages were leased before.
+    pub(crate) fn add_at_head(&mut self, numbers: &[MessageNumber]) {
         self.note_returned(numbers);
         for number in numbers.iter().rev() {
             let message = self.message(*number);
@@ -252,28 +251,28 @@ impl Model {
         }
     }
 
-    pub(crate) fn finish(&mut self, number: Number, end: End, json: String) {
+    pub(crate) fn finish(&mut self, number: MessageNumber, end: OutcomeKind, json: String) {
         let at = self.now();
         let message = self.message(number);
-        message.state = if end == End::Completed { State::Completed } else { State::Failed };
+        message.state = if end == OutcomeKind::Completed { State::Completed } else { State::Failed };
         message.outcome = Some(Outcome { end, at, json });
         message.expires = None;
         message.blocks_queue = false;
         message.is_to_be_cancelled = false;
         self.awaited.remove(&number);
-        self.count(if end == End::Completed { "completed" } else { "failed" });
+        self.count(if end == OutcomeKind::Completed { "completed" } else { "failed" });
         self.just_finished.push(number);
     }
 
     /// Ends a step: keeps the messages that have finished in it, or forgets them if the retention count is 0.
     pub(crate) fn trim_finished(&mut self) {
-        let finished = std::mem::take(&mut self.just_finished);
-        self.log_finished(&finished);
-        self.keep_own_ids_taken(&finished);
-        for number in finished {
+        let finished_numbers = std::mem::take(&mut self.just_finished);
+        self.log_finished(&finished_numbers);
+        self.keep_own_ids_taken(&finished_numbers);
+        for number in finished_numbers {
             let is_completed = self.message(number).state == State::Completed;
-            let keep = if is_completed { self.settings.completed } else { self.settings.failed };
-            if keep.count == 0 {
+            let retention = if is_completed { self.settings.completed } else { self.settings.failed };
+            if retention.count == 0 {
                 self.forget(number);
             } else if is_completed {
                 self.completed.push(number);
@@ -282,33 +281,34 @@ impl Model {
     }
 
     /// Keeps the own ids of messages that finish now taken for `id_window`, even when the messages are no longer kept.
-    fn keep_own_ids_taken(&mut self, numbers: &[Number]) {
-        let until = self.now() + self.settings.id_window;
+    fn keep_own_ids_taken(&mut self, numbers: &[MessageNumber]) {
+        let taken_until = self.now() + self.settings.id_window;
         if self.settings.id_window > 0 {
             let own_ids = numbers.iter().filter_map(|number| self.messages[number].draft.own_id);
-            self.taken.extend(own_ids.map(|own_id| (own_id, until)));
+            self.taken.extend(own_ids.map(|own_id| (own_id, taken_until)));
         }
     }
 
     /// Forgets a message, and frees its own id at once.
-    pub(crate) fn forget_for_good(&mut self, number: Number) {
+    pub(crate) fn forget_for_good(&mut self, number: MessageNumber) {
         if let Some(own_id) = self.messages.get(&number).and_then(|message| message.draft.own_id) {
             self.taken.remove(&own_id);
         }
         self.forget(number);
     }
 
-    pub(crate) fn forget(&mut self, number: Number) {
+    pub(crate) fn forget(&mut self, number: MessageNumber) {
         self.messages.remove(&number);
         self.awaited.remove(&number);
     }
 
     pub(crate) fn delete(&mut self) -> bool {
         let existed = self.exists;
-        let deleted = std::mem::take(self);
-        // The clock, the processes, the numbers given so far and the index of queues with schedules stay.
-        let Self { micros, latest_micros, posted, calls, lost, has_declared, was_used, .. } = deleted;
-        let Self { known_schedules, definitions, is_listed_with_schedules, .. } = deleted;
+        let deleted_model = std::mem::take(self);
+        // The deletion of a queue does not change the clock, the knowledge of the processes, the numbers given so far, and the index of
+        // queues with schedules.
+        let Self { micros, latest_micros, posted, calls, lost, has_declared, was_used, .. } = deleted_model;
+        let Self { known_schedules, definitions, is_listed_with_schedules, .. } = deleted_model;
         *self = Self { micros, latest_micros, posted, calls, lost, has_declared, was_used, ..Self::default() };
         (self.known_schedules, self.definitions) = (known_schedules, definitions);
         self.is_listed_with_schedules = is_listed_with_schedules;

@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     changing::state_name,
-    message::{End, Number, State},
+    message::{MessageNumber, OutcomeKind, State},
     model::Model,
-    posting::name,
+    posting::shown_id,
     schedules::schedule_name,
 };
 
@@ -25,14 +25,14 @@ pub(crate) fn group_key(key: u8) -> String {
     format!("group {key}")
 }
 
-pub(crate) fn consumer(consumer: u8) -> String {
+pub(crate) fn consumer_id(consumer: u8) -> String {
     format!("consumer-{consumer}")
 }
 
-pub(crate) const NAME: &str = "welcome";
+pub(crate) const MESSAGE_NAME: &str = "welcome";
 
 impl Model {
-    pub(crate) fn show(&self, number: Number) -> Value {
+    pub(crate) fn message_json(&self, number: MessageNumber) -> Value {
         let message = &self.messages[&number];
         let run = message.run_so_far();
         let due = match message.state {
@@ -42,13 +42,13 @@ impl Model {
         let (outcome, posted_by) = (message.outcome.as_ref(), message.draft.posted_by);
         let (is_completed, is_held) = (message.state == State::Completed, message.state == State::Held);
         let error = match outcome {
-            Some(outcome) if outcome.end == End::Completed => None,
+            Some(outcome) if outcome.end == OutcomeKind::Completed => None,
             Some(outcome) => Some((message.attempts_made(), outcome.at, outcome.json.clone())),
             None => run.error.map(|error| (error.attempt, error.at, error.json)),
         };
         json!({
-            "id": message.draft.own_id.map_or(name(number), own_id),
-            "name": message.draft.named.then_some(NAME),
+            "id": message.draft.own_id.map_or(shown_id(number), own_id),
+            "name": message.draft.named.then_some(MESSAGE_NAME),
             "group": message.draft.group.map(group_key),
             "state": state_name(message.state),
             "data": posted_by.map_or(number, |by| by.data).to_string(),
@@ -65,7 +65,7 @@ impl Model {
             "expires": message.draft.ttl.map(|ttl| message.created + ttl),
             "hold": message.draft.hold.filter(|_| is_held).map(hold_key),
             "signal": message.signal,
-            "consumer": run.consumer.map(consumer),
+            "consumer": run.consumer.map(consumer_id),
             "progress": message.progress,
             "result": outcome.filter(|_| is_completed).map(|outcome| &outcome.json),
             "error": error.map(|(attempt, at, json)| json!({"attempt": attempt, "at": at, "json": json})),
@@ -74,8 +74,8 @@ impl Model {
         })
     }
 
-    pub(crate) fn show_if_kept(&self, number: Option<Number>) -> Value {
-        number.filter(|number| self.is_kept(*number)).map_or(Value::Null, |number| self.show(number))
+    pub(crate) fn message_json_if_kept(&self, number: Option<MessageNumber>) -> Value {
+        number.filter(|number| self.is_kept(*number)).map_or(Value::Null, |number| self.message_json(number))
     }
 
     pub(crate) fn status(&self) -> Value {
@@ -84,14 +84,14 @@ impl Model {
         }
         let counts: Map<String, Value> =
             STATES.iter().map(|state| ((*state).to_owned(), json!(self.list(state).len()))).collect();
-        let totals: Map<String, Value> =
+        let total_counts: Map<String, Value> =
             TOTALS.iter().map(|total| ((*total).to_owned(), json!(self.total(total)))).collect();
         json!({
             "paused": self.is_paused,
             "counts": counts,
             "oldest_waiting_age": self.oldest_waiting_age(),
             "settings": self.settings.as_json(),
-            "totals": totals,
+            "totals": total_counts,
             "schedules": self.schedules.len(),
         })
     }
@@ -102,14 +102,14 @@ impl Model {
         let first_waiting = self.waiting_list.iter().find(|number| self.is_waiting(**number)).copied();
         let first_prioritized = self.prioritized().first().map(|(_, number)| *number);
         let first_of_groups = self.group_heads().first().copied();
-        let first_ones = first_waiting.into_iter().chain(first_prioritized).chain(first_of_groups);
-        let ready = first_ones.map(|number| self.ready_since(number));
-        ready.min().map(|ready| self.now().saturating_sub(ready))
+        let oldest_candidates = first_waiting.into_iter().chain(first_prioritized).chain(first_of_groups);
+        let ready_instants = oldest_candidates.map(|number| self.ready_since(number));
+        ready_instants.min().map(|ready_instants| self.now().saturating_sub(ready_instants))
     }
 
     /// The messages of one state, in the order in which they are listed.
-    pub(crate) fn list(&self, state: &str) -> Vec<Number> {
-        fn numbers<K>(sorted: Vec<(K, Number)>) -> Vec<Number> {
+    pub(crate) fn list(&self, state: &str) -> Vec<MessageNumber> {
+        fn numbers<K>(sorted: Vec<(K, MessageNumber)>) -> Vec<MessageNumber> {
             sorted.into_iter().map(|(_, number)| number).collect()
         }
         match state {
@@ -121,9 +121,9 @@ impl Model {
             _ => {
                 let (before, after): (Vec<_>, Vec<_>) =
                     self.prioritized().into_iter().partition(|(priority, _)| *priority < 0);
-                let waiting = self.waiting_list.iter().copied().filter(|number| self.is_waiting(*number));
-                let plain = numbers(before).into_iter().chain(waiting).chain(numbers(after));
-                plain.chain(self.group_heads()).chain(self.group_rest()).collect()
+                let waiting_numbers = self.waiting_list.iter().copied().filter(|number| self.is_waiting(*number));
+                let without_group = numbers(before).into_iter().chain(waiting_numbers).chain(numbers(after));
+                without_group.chain(self.group_heads()).chain(self.group_rest()).collect()
             }
         }
     }

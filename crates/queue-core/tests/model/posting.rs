@@ -4,10 +4,10 @@ use queue_core::{Millis, NewMessage, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
-    message::{Draft, Due, Instant, Message, Number, State},
-    model::{Model, Request, Sticky},
-    model_json::{NAME, group_key, hold_key, own_id},
-    run_operation::raw,
+    message::{Draft, Due, Instant, Message, MessageNumber, State},
+    model::{KeyedRequest, Model, StickySignal},
+    model_json::{MESSAGE_NAME, group_key, hold_key, own_id},
+    run_operation::raw_json,
 };
 
 impl Model {
@@ -16,80 +16,85 @@ impl Model {
         self.declare();
         let now = self.now();
         if let Some((key, fingerprint)) = once
-            && let Some(before) = self.requests.get(&key).filter(|before| before.until > now)
+            && let Some(earlier_request) = self.requests.get(&key).filter(|earlier_request| earlier_request.until > now)
         {
-            if before.fingerprint != fingerprint {
+            if earlier_request.fingerprint != fingerprint {
                 return json!("the key was used for another request");
             }
-            return before
+            return earlier_request
                 .numbers
                 .iter()
                 .zip(drafts)
-                .map(|(number, draft)| self.show_duplicate(*number, draft))
+                .map(|(number, draft)| self.duplicate_json(*number, draft))
                 .collect();
         }
 
-        let unfinished = self.messages.values().filter(|message| message.is_unfinished()).count();
-        let mut new: Vec<(Number, Message)> = Vec::new();
+        let unfinished_count = self.messages.values().filter(|message| message.is_unfinished()).count();
+        let mut new_messages: Vec<(MessageNumber, Message)> = Vec::new();
         let mut numbers = Vec::new();
         for draft in drafts {
-            let earlier_in_batch = new.iter().find(|(_, other)| same_own_id(&other.draft, draft));
-            let existing = match earlier_in_batch {
+            let earlier_in_batch = new_messages.iter().find(|(_, other)| same_own_id(&other.draft, draft));
+            let existing_number = match earlier_in_batch {
                 Some((number, _)) => Some(*number),
-                None => draft.own_id.and_then(|own_id| self.find_own_id(own_id).or_else(|| self.was_taken(own_id))),
+                None => {
+                    draft.own_id.and_then(|own_id| self.find_by_own_id(own_id).or_else(|| self.number_if_taken(own_id)))
+                }
             };
-            numbers.push(existing.unwrap_or(self.posted + new.len()));
-            if existing.is_none() {
+            numbers.push(existing_number.unwrap_or(self.posted + new_messages.len()));
+            if existing_number.is_none() {
                 if self.settings.exclusive.is_some() && draft.group.is_some() {
                     return json!(crate::run_operation::EXCLUSIVE_QUEUE);
                 }
-                if self.settings.max_length.is_some_and(|max| unfinished + new.len() >= max) {
+                if self.settings.max_length.is_some_and(|max| unfinished_count + new_messages.len() >= max) {
                     return json!({"the queue is full": self.settings.max_length});
                 }
-                new.push((self.posted + new.len(), self.new_message(draft)));
+                new_messages.push((self.posted + new_messages.len(), self.new_message(draft)));
             }
         }
         if let Some((key, fingerprint)) = once {
-            let until = now + self.settings.idempotency_window;
-            self.requests.insert(key, Request { until, fingerprint, numbers: numbers.clone() });
+            let key_expires_at = now + self.settings.idempotency_window;
+            self.requests.insert(key, KeyedRequest { until: key_expires_at, fingerprint, numbers: numbers.clone() });
         }
-        let first_new = self.posted;
-        for (number, message) in new {
+        let first_new_number = self.posted;
+        for (number, message) in new_messages {
             self.store(number, message);
         }
-        self.log_enqueued(first_new..self.posted);
-        let mut new_numbers: Vec<Number> = (first_new..self.posted).collect();
-        let show = |(number, draft): (&Number, &Draft)| match new_numbers.iter().position(|new| new == number) {
+        self.log_enqueued(first_new_number..self.posted);
+        let mut new_numbers: Vec<MessageNumber> = (first_new_number..self.posted).collect();
+        let outcome_json = |(number, draft): (&MessageNumber, &Draft)| match new_numbers
+            .iter()
+            .position(|new_messages| new_messages == number)
+        {
             Some(index) => {
                 new_numbers.remove(index);
-                json!({"created": self.show(*number)})
+                json!({"created": self.message_json(*number)})
             }
-            None => self.show_duplicate(*number, draft),
+            None => self.duplicate_json(*number, draft),
         };
-        numbers.iter().zip(drafts).map(show).collect()
+        numbers.iter().zip(drafts).map(outcome_json).collect()
     }
 
     /// Returns [`NO_LONGER_KEPT`] if the own id is taken although its message is no longer kept; otherwise `None`.
-    pub(crate) fn was_taken(&self, own_id: u8) -> Option<Number> {
+    pub(crate) fn number_if_taken(&self, own_id: u8) -> Option<MessageNumber> {
         self.taken.get(&own_id).filter(|until| **until > self.now()).map(|_| NO_LONGER_KEPT)
     }
 
     fn new_message(&self, draft: &Draft) -> Message {
         let now = self.now();
-        let due = match draft.due {
+        let due_time = match draft.due {
             Due::Now | Due::AtPast(_) => now,
             Due::After(pause) | Due::AtFuture(pause) => now + pause,
         };
-        let sticky = draft.hold.and_then(|key| self.sticky.get(&key)).filter(|signal| signal.until > now);
+        let sticky_signal = draft.hold.and_then(|key| self.sticky.get(&key)).filter(|signal| signal.until > now);
         let state = match draft.hold {
-            Some(_) if sticky.is_none() => State::Held,
-            _ if due > now => State::DelayedUntil(due),
+            Some(_) if sticky_signal.is_none() => State::Held,
+            _ if due_time > now => State::DelayedUntil(due_time),
             _ => State::Waiting,
         };
         Message {
             draft: draft.clone(),
             created: now,
-            first_due: due,
+            first_due: due_time,
             expires: draft.ttl.map(|ttl| now + ttl),
             state,
             is_returned: false,
@@ -99,18 +104,18 @@ impl Model {
             run: None,
             outcome: None,
             progress: None,
-            signal: sticky.and_then(|signal| signal.data.clone()),
+            signal: sticky_signal.and_then(|signal| signal.data.clone()),
         }
     }
 
     /// Stores a message that is not refused, and returns its number.
-    pub(crate) fn store_new(&mut self, draft: &Draft) -> Number {
+    pub(crate) fn store_new(&mut self, draft: &Draft) -> MessageNumber {
         let number = self.posted;
         self.store(number, self.new_message(draft));
         number
     }
 
-    fn store(&mut self, number: Number, message: Message) {
+    fn store(&mut self, number: MessageNumber, message: Message) {
         let is_ready = message.state == State::Waiting;
         self.messages.insert(number, message);
         self.posted = number + 1;
@@ -121,12 +126,12 @@ impl Model {
         }
     }
 
-    fn show_duplicate(&self, number: Number, draft: &Draft) -> Value {
-        let id = draft.own_id.map_or(name(number), own_id);
+    fn duplicate_json(&self, number: MessageNumber, draft: &Draft) -> Value {
+        let id = draft.own_id.map_or(shown_id(number), own_id);
         if !self.is_kept(number) {
             return json!({ "forgotten": id });
         }
-        json!({"duplicate": id, "state": self.show(number)["state"]})
+        json!({"duplicate": id, "state": self.message_json(number)["state"]})
     }
 
     /// Releases the messages held for a key: they become waiting, or delayed if not due yet. Returns the number of released
@@ -140,11 +145,11 @@ impl Model {
         }
         let now = self.now();
         if let Some(time) = sticky_for {
-            self.sticky.insert(key, Sticky { until: now + time, data: data.cloned() });
+            self.sticky.insert(key, StickySignal { until: now + time, data: data.cloned() });
         }
-        let released: Vec<Number> =
+        let released_numbers: Vec<MessageNumber> =
             self.held().into_iter().filter(|(hold, _)| *hold == key).map(|(_, number)| number).collect();
-        for number in &released {
+        for number in &released_numbers {
             let message = self.message(*number);
             message.signal = data.cloned();
             // A message that was due when it was posted is due, even if Redis's clock has stepped back since.
@@ -155,26 +160,26 @@ impl Model {
                 self.add_at_tail(&[*number]);
             }
         }
-        self.log_signalled(&released);
-        released.len()
+        self.log_signalled(&released_numbers);
+        released_numbers.len()
     }
 
     /// Records that a client waits for a message to finish.
-    pub(crate) fn wait_for(&mut self, number: Number, wait: u64) {
+    pub(crate) fn wait_for(&mut self, number: MessageNumber, wait: u64) {
         let now = self.now();
         if !self.is_unfinished(number) {
             return;
         }
-        self.awaited.retain(|_, until| *until > now);
-        let until: &mut Instant = self.awaited.entry(number).or_default();
-        *until = (*until).max(now + wait);
+        self.awaited.retain(|_, awaited_until| *awaited_until > now);
+        let awaited_until: &mut Instant = self.awaited.entry(number).or_default();
+        *awaited_until = (*awaited_until).max(now + wait);
     }
 }
 
 /// A message with these options and this number as its data, as a client posts it at an instant.
 pub(crate) fn new_message(draft: &Draft, data: usize, now: Instant) -> NewMessage {
     NewMessage {
-        name: draft.named.then(|| NAME.parse().unwrap()),
+        name: draft.named.then(|| MESSAGE_NAME.parse().unwrap()),
         id: draft.own_id.map(|id| own_id(id).parse().unwrap()),
         delay: match draft.due {
             Due::After(pause) => Some(Millis::new(pause).try_into().unwrap()),
@@ -192,7 +197,7 @@ pub(crate) fn new_message(draft: &Draft, data: usize, now: Instant) -> NewMessag
         ttl: draft.ttl.map(|time| Millis::new(time).try_into().unwrap()),
         hold: draft.hold.map(|key| hold_key(key).parse().unwrap()),
         group: draft.group.map(|key| group_key(key).parse().unwrap()),
-        ..NewMessage::new(raw(&data.to_string()))
+        ..NewMessage::new(raw_json(&data.to_string()))
     }
 }
 
@@ -201,9 +206,9 @@ fn same_own_id(a: &Draft, b: &Draft) -> bool {
 }
 
 /// The number that stands for every message that is no longer kept but whose own id is taken.
-pub(crate) const NO_LONGER_KEPT: Number = usize::MAX;
+pub(crate) const NO_LONGER_KEPT: MessageNumber = usize::MAX;
 
-/// The name of a message in answers.
-pub(crate) fn name(number: Number) -> String {
+/// The name by which the model's answers show a message.
+pub(crate) fn shown_id(number: MessageNumber) -> String {
     if number == NO_LONGER_KEPT { "00000000000000".to_owned() } else { format!("m{number}") }
 }

@@ -4,27 +4,27 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     changing::state_name,
-    message::{Message, Number, State},
+    message::{Message, MessageNumber, State},
     model::Model,
 };
 
 /// An unfinished purge of waiting messages.
 pub(crate) struct Purge {
     /// The last message that was posted before the purge began.
-    pub(crate) cut: Number,
+    pub(crate) cut: MessageNumber,
     /// The waiting list when the purge began, with entries of messages that were removed from its middle.
-    pub(crate) waiting_list: Vec<Number>,
-    pub(crate) prioritized: Vec<Number>,
-    /// The first ready message of each group. The other ready messages of groups are in `group_rest`.
-    pub(crate) group_heads: Vec<Number>,
-    pub(crate) group_rest: Vec<Number>,
-    /// The groups of which messages were active, in back-off or released with a pause, and which have not changed since; each with
-    /// these messages. A step ends the purge of these groups.
-    places: BTreeMap<u8, Vec<Number>>,
-    /// The messages that are still to be forgotten. No call shows these messages.
-    pub(crate) messages: BTreeMap<Number, Message>,
+    pub(crate) waiting_list: Vec<MessageNumber>,
+    pub(crate) prioritized: Vec<MessageNumber>,
+    /// The first ready message of each group when the purge began; the other ready messages of groups are in `group_rest`.
+    pub(crate) group_heads: Vec<MessageNumber>,
+    pub(crate) group_rest: Vec<MessageNumber>,
+    /// The groups that had messages in work (active, in back-off or released with a pause) when the purge began and have not changed
+    /// since; each with these and its ready messages. A step of the purge clears this map.
+    places: BTreeMap<u8, Vec<MessageNumber>>,
+    /// The purged messages that are not forgotten yet. No call shows a purged message.
+    pub(crate) messages: BTreeMap<MessageNumber, Message>,
     /// The messages that were posted before the purge began and have become ready since.
-    pub(crate) returned: BTreeSet<Number>,
+    pub(crate) returned: BTreeSet<MessageNumber>,
 }
 
 impl Model {
@@ -34,11 +34,11 @@ impl Model {
             while self.purge.is_some() {
                 self.forget_purged();
             }
-            let purged = self.begin_purge();
+            let purged_count = self.begin_purge();
             while self.purge.is_some() {
                 self.forget_purged();
             }
-            return purged;
+            return purged_count;
         }
         if state == "active" {
             return 0;
@@ -65,8 +65,8 @@ impl Model {
     }
 
     /// The messages of a state, in the order in which a purge forgets them.
-    fn numbers_in(&self, state: &str) -> Vec<Number> {
-        fn numbers<K>(sorted: Vec<(K, Number)>) -> Vec<Number> {
+    fn numbers_in(&self, state: &str) -> Vec<MessageNumber> {
+        fn numbers<K>(sorted: Vec<(K, MessageNumber)>) -> Vec<MessageNumber> {
             sorted.into_iter().map(|(_, number)| number).collect()
         }
         match state {
@@ -78,16 +78,17 @@ impl Model {
     }
 
     fn begin_purge(&mut self) -> usize {
-        let prioritized: Vec<Number> = self.prioritized().into_iter().map(|(_, number)| number).collect();
+        let prioritized: Vec<MessageNumber> = self.prioritized().into_iter().map(|(_, number)| number).collect();
         let waiting_list = std::mem::take(&mut self.waiting_list);
         let (group_heads, mut group_rest) = (self.group_heads(), self.group_rest());
         group_rest.sort_unstable();
         if waiting_list.is_empty() && prioritized.is_empty() && group_heads.is_empty() {
             return 0;
         }
-        let waiting = self.numbers_by(|message| (state_name(message.state) == "waiting").then_some(()));
-        let purged = waiting.iter().map(|number| (*number, self.messages.remove(number).expect("the message waits")));
-        let messages = purged.collect();
+        let waiting_numbers = self.numbers_sorted_by(|message| (state_name(message.state) == "waiting").then_some(()));
+        let purged_messages =
+            waiting_numbers.iter().map(|number| (*number, self.messages.remove(number).expect("the message waits")));
+        let messages = purged_messages.collect();
         let cut = self.last.expect("something was posted");
         self.purge = Some(Purge {
             cut,
@@ -99,15 +100,16 @@ impl Model {
             messages,
             returned: BTreeSet::new(),
         });
-        waiting.len()
+        waiting_numbers.len()
     }
 
-    /// Does a step of the purge: first messages with a priority are forgotten, then the others without a group, then those of
-    /// groups.
+    /// Does a step of the purge, which forgets first the messages with a priority, then the other messages without a group, then those
+    /// of groups.
     pub(crate) fn forget_purged(&mut self) {
         let Some(purge) = &mut self.purge else { return };
-        let plain = [&mut purge.prioritized, &mut purge.waiting_list].into_iter().find(|entries| !entries.is_empty());
-        let entries = match plain {
+        let entries_without_group =
+            [&mut purge.prioritized, &mut purge.waiting_list].into_iter().find(|entries| !entries.is_empty());
+        let entries = match entries_without_group {
             Some(entries) => entries,
             None if purge.group_heads.is_empty() && purge.places.is_empty() => &mut purge.group_rest,
             None => {
@@ -115,15 +117,15 @@ impl Model {
                 &mut purge.group_heads
             }
         };
-        let numbers: Vec<Number> =
+        let numbers: Vec<MessageNumber> =
             std::mem::take(entries).into_iter().filter(|number| purge.messages.contains_key(number)).collect();
         self.log_for_each(&numbers, "erased");
         let purge = self.purge.as_mut().expect("the purge is unfinished");
         for number in numbers {
             let own_id = purge.messages.remove(&number).and_then(|message| message.draft.own_id);
-            let is_of_another =
+            let is_used_again =
                 |id: &u8| self.messages.values().any(|message| message.draft.own_id.as_ref() == Some(id));
-            if let Some(own_id) = own_id.filter(|id| !is_of_another(id)) {
+            if let Some(own_id) = own_id.filter(|id| !is_used_again(id)) {
                 self.taken.remove(&own_id);
             }
             self.awaited.remove(&number);
@@ -134,36 +136,39 @@ impl Model {
         }
     }
 
-    /// The messages that hold a place of their group, or are ready, of each group with a place taken.
-    fn places(&self) -> BTreeMap<u8, Vec<Number>> {
+    /// For each group with a taken place: its messages that hold a place, and its ready messages.
+    fn places(&self) -> BTreeMap<u8, Vec<MessageNumber>> {
         let groups = self.groups().into_iter().filter(|group| self.places_taken(*group) > 0);
-        let stands = |message: &Message| message.holds_place() || message.state == State::Waiting;
-        let members =
-            |group| self.numbers_by(|message| (message.draft.group == Some(group) && stands(message)).then_some(()));
-        groups.map(|group| (group, members(group))).collect()
+        let is_held_or_ready = |message: &Message| message.holds_place() || message.state == State::Waiting;
+        let members_of = |group| {
+            self.numbers_sorted_by(|message| {
+                (message.draft.group == Some(group) && is_held_or_ready(message)).then_some(())
+            })
+        };
+        groups.map(|group| (group, members_of(group))).collect()
     }
 
-    /// Notes groups that have changed during a purge.
+    /// Removes from the unfinished purge the groups that have changed since it began.
     pub(crate) fn note_changed_groups(&mut self) {
         if self.purge.is_none() {
             return;
         }
-        let places = self.places();
+        let current_places = self.places();
         if let Some(purge) = &mut self.purge {
-            purge.places.retain(|group, members| places.get(group) == Some(members));
+            purge.places.retain(|group, members| current_places.get(group) == Some(members));
         }
     }
 
-    /// Notes messages that become ready during a purge.
-    pub(crate) fn note_returned(&mut self, numbers: &[Number]) {
+    /// Records messages that become ready during a purge although they were posted before it.
+    pub(crate) fn note_returned(&mut self, numbers: &[MessageNumber]) {
         if let Some(purge) = &mut self.purge {
             purge.returned.extend(numbers.iter().filter(|number| **number <= purge.cut));
         }
     }
 
     /// The messages of the queue, and those of the purge that are not yet forgotten.
-    pub(crate) fn with_purged(&self) -> impl Iterator<Item = (Number, &Message)> {
-        let purged = self.purge.iter().flat_map(|purge| &purge.messages);
-        purged.chain(&self.messages).map(|(number, message)| (*number, message))
+    pub(crate) fn with_purged(&self) -> impl Iterator<Item = (MessageNumber, &Message)> {
+        let purged_messages = self.purge.iter().flat_map(|purge| &purge.messages);
+        purged_messages.chain(&self.messages).map(|(number, message)| (*number, message))
     }
 }

@@ -16,18 +16,18 @@ use serde_json::Value;
 use tokio::task::yield_now;
 
 use crate::{
-    message::{LeaseCall, Number},
+    message::{LeaseCall, MessageNumber},
     model::Model,
     model_json::own_id,
     operation::{LeaseChoice, MessageChoice},
-    posting::name,
+    posting::shown_id,
     schedules::revision_name,
-    settings::DECLARED,
+    settings::DECLARED_SETTINGS,
     settling::Token,
 };
 
 /// The instant (µs) at which each case begins: in 2026, not on a whole millisecond.
-const BEGINNING: u64 = 1_795_424_400_000_123;
+const START_MICROS: u64 = 1_795_424_400_000_123;
 
 /// A queue in Redis, and the model of it.
 pub(crate) struct QueueAndModel {
@@ -46,7 +46,7 @@ pub(crate) struct QueueAndModel {
     pub(crate) rechecks_lost_leases: bool,
     /// The id after which the log of events begins, if there is a log.
     pub(crate) log_begins_at: Option<EventId>,
-    /// The schedules as each process that ticks knows them.
+    /// The schedules as each process that posts ticks knows them.
     pub(crate) known_schedules: HashMap<u8, KnownSchedules>,
     /// The model's name for each id and revision that answers may have.
     names: HashMap<String, String>,
@@ -65,7 +65,7 @@ impl QueueAndModel {
         redis::cmd("FLUSHALL").exec(&mut raw).unwrap();
         let queues = new_queues(redis);
         Self {
-            model: Model { micros: BEGINNING, latest_micros: BEGINNING, ..Model::default() },
+            model: Model { micros: START_MICROS, latest_micros: START_MICROS, ..Model::default() },
             redis: redis.clone(),
             queue: queues.queue(&queue_name()),
             queues,
@@ -100,24 +100,24 @@ impl QueueAndModel {
         if count == 0 {
             return Ok(());
         }
-        let last: Option<String> = redis::cmd("GET").arg("drover:{q}:seq").query(&mut self.raw).unwrap();
-        let last: u64 = last.unwrap_or_default().parse().map_err(|_| "seq is no number".to_owned())?;
-        let before = self.ids.last().map_or(0, |id| id.as_str().parse().unwrap());
+        let last_id: Option<String> = redis::cmd("GET").arg("drover:{q}:seq").query(&mut self.raw).unwrap();
+        let last_id: u64 = last_id.unwrap_or_default().parse().map_err(|_| "seq is no number".to_owned())?;
+        let id_before = self.ids.last().map_or(0, |id| id.as_str().parse().unwrap());
         // The expected id is the time in units of 10 µs since 2020, or the previous id plus 1 if that is more.
-        let expected = (self.model.micros / 10 - 157_783_680_000_000).max(before + 1);
-        let first = last + 1 - count as u64;
-        if first != expected {
-            return Err(format!("the next id should be {expected}, is {first}"));
+        let expected_id = (self.model.micros / 10 - 157_783_680_000_000).max(id_before + 1);
+        let first_id = last_id + 1 - count as u64;
+        if first_id != expected_id {
+            return Err(format!("the next id should be {expected_id}, is {first_id}"));
         }
-        for id in first..=last {
+        for id in first_id..=last_id {
             let id = format!("{id:014}");
-            self.names.insert(id.clone(), name(self.ids.len()));
+            self.names.insert(id.clone(), shown_id(self.ids.len()));
             self.ids.push(id.parse().unwrap());
         }
         Ok(())
     }
 
-    pub(crate) fn learn_token(&mut self, number: Number, call: LeaseCall, consumer: u8, lease: LeaseToken) {
+    pub(crate) fn learn_token(&mut self, number: MessageNumber, call: LeaseCall, consumer: u8, lease: LeaseToken) {
         self.known_leases.push(KnownLease { token: Token { number, call }, consumer, lease });
     }
 
@@ -131,17 +131,17 @@ impl QueueAndModel {
     /// Replaces the ids and revisions in a text of an answer by the model's names.
     pub(crate) fn translate(&self, text: &str) -> String {
         let is_in_word = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        let mut translated = String::with_capacity(text.len());
-        let mut rest = text;
-        while !rest.is_empty() {
-            let end = rest.find(|c| !is_in_word(c)).unwrap_or(rest.len());
-            let (word, after) = rest.split_at(end);
-            translated.push_str(self.names.get(word).map_or(word, String::as_str));
+        let mut translated_text = String::with_capacity(text.len());
+        let mut remaining_text = text;
+        while !remaining_text.is_empty() {
+            let end = remaining_text.find(|c| !is_in_word(c)).unwrap_or(remaining_text.len());
+            let (word, after) = remaining_text.split_at(end);
+            translated_text.push_str(self.names.get(word).map_or(word, String::as_str));
             let end = after.find(is_in_word).unwrap_or(after.len());
-            translated.push_str(&after[..end]);
-            rest = &after[end..];
+            translated_text.push_str(&after[..end]);
+            remaining_text = &after[end..];
         }
-        translated
+        translated_text
     }
 
     pub(crate) fn translate_json(&self, answer: &Value) -> Value {
@@ -150,27 +150,29 @@ impl QueueAndModel {
 
     /// Returns the chosen lease, if there is one.
     pub(crate) fn choose_lease(&self, choice: LeaseChoice) -> Option<(Token, LeaseToken)> {
-        let known = match choice {
+        let known_lease = match choice {
             LeaseChoice::Live(nth) => {
-                let live: Vec<_> =
-                    self.known_leases.iter().filter(|known| self.model.is_leased_by(known.token)).collect();
-                live.get(nth % live.len().max(1)).copied()
+                let live_leases: Vec<_> =
+                    self.known_leases.iter().filter(|known_lease| self.model.is_leased_by(known_lease.token)).collect();
+                live_leases.get(nth % live_leases.len().max(1)).copied()
             }
             LeaseChoice::Any(nth) => self.known_leases.iter().rev().nth(nth % self.known_leases.len().max(1)),
         };
-        known.map(|known| (known.token, known.lease.clone()))
+        known_lease.map(|known_lease| (known_lease.token, known_lease.lease.clone()))
     }
 
     /// The message with an id that an answer shows.
-    pub(crate) fn number_of(&self, id: &MessageRef) -> Option<Number> {
+    pub(crate) fn number_of(&self, id: &MessageRef) -> Option<MessageNumber> {
         match id {
             MessageRef::Id(_) => self.ids.iter().position(|known| known == id),
-            MessageRef::Own(own) => (0..4).find(|n| own_id(*n) == own.as_str()).and_then(|n| self.model.find_own_id(n)),
+            MessageRef::Own(own) => {
+                (0..4).find(|n| own_id(*n) == own.as_str()).and_then(|n| self.model.find_by_own_id(n))
+            }
         }
     }
 
     /// Returns the id by which the chosen message is requested, and the number of the message if there is one.
-    pub(crate) fn choose_message(&self, choice: MessageChoice) -> (MessageRef, Option<Number>) {
+    pub(crate) fn choose_message(&self, choice: MessageChoice) -> (MessageRef, Option<MessageNumber>) {
         let mut candidates = choice.state.map(|state| self.model.list(state)).unwrap_or_default();
         if candidates.is_empty() {
             candidates = (0..self.ids.len()).rev().collect();
@@ -178,18 +180,18 @@ impl QueueAndModel {
         let Some(number) = candidates.get(choice.nth % candidates.len().max(1)).copied() else {
             return (MessageRef::Id("00000000000000".parse().unwrap()), None);
         };
-        let own = self.model.messages.get(&number).and_then(|message| message.draft.own_id);
-        match own.filter(|_| choice.by_own_id) {
-            Some(own) => (MessageRef::Own(own_id(own).parse().unwrap()), Some(number)),
+        let chosen_own_id = self.model.messages.get(&number).and_then(|message| message.draft.own_id);
+        match chosen_own_id.filter(|_| choice.by_own_id) {
+            Some(chosen_own_id) => (MessageRef::Own(own_id(chosen_own_id).parse().unwrap()), Some(number)),
             None => (self.ids[number].clone(), Some(number)),
         }
     }
 
     /// Polls a call until this many scripts have run, then drops the call, so that the last reply is lost.
     pub(crate) async fn run_and_lose_answer(&mut self, scripts: u64, call: impl Future) -> Result<(), String> {
-        let before = self.scripts_run();
+        let scripts_before = self.count_scripts_run();
         let mut call = pin!(call);
-        while self.scripts_run() < before + scripts {
+        while self.count_scripts_run() < scripts_before + scripts {
             // Notifications that have arrived are delivered only while this task yields.
             if poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await.is_ready() {
                 return Err("the answer came before it could be lost".into());
@@ -199,18 +201,18 @@ impl QueueAndModel {
         Ok(())
     }
 
-    fn scripts_run(&mut self) -> u64 {
+    fn count_scripts_run(&mut self) -> u64 {
         let stats: String = redis::cmd("INFO").arg("commandstats").query(&mut self.raw).unwrap();
-        let number = |line: &str, field: &str| -> u64 {
-            let (_, rest) = line.split_once(field).unwrap_or_default();
+        let field_value = |stats_line: &str, field: &str| -> u64 {
+            let (_, rest) = stats_line.split_once(field).unwrap_or_default();
             rest.split(',').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
         };
         // The first call of a script is an EVAL, which sends the script.
-        let runs = |command: &str| {
-            let line = stats.lines().find(|line| line.starts_with(command)).unwrap_or_default();
-            number(line, ":calls=") - number(line, "failed_calls=")
+        let successful_calls = |command: &str| {
+            let stats_line = stats.lines().find(|stats_line| stats_line.starts_with(command)).unwrap_or_default();
+            field_value(stats_line, ":calls=") - field_value(stats_line, "failed_calls=")
         };
-        runs("cmdstat_evalsha:") + runs("cmdstat_eval:")
+        successful_calls("cmdstat_evalsha:") + successful_calls("cmdstat_eval:")
     }
 }
 
@@ -219,6 +221,6 @@ pub(crate) fn queue_name() -> QueueName {
 }
 
 fn new_queues(redis: &Redis) -> Queues {
-    let declared: SettingsPatch = serde_json::from_str(DECLARED).unwrap();
-    Queues::new(redis.clone(), [(queue_name(), declared)].into_iter().collect())
+    let declared_settings: SettingsPatch = serde_json::from_str(DECLARED_SETTINGS).unwrap();
+    Queues::new(redis.clone(), [(queue_name(), declared_settings)].into_iter().collect())
 }

@@ -8,11 +8,11 @@ use crate::{
     answers::show_enqueued,
     message::Draft,
     model::Model,
-    model_json::{consumer, hold_key},
+    model_json::{consumer_id, hold_key},
     operation::{ClockStep, MessageChoice, Operation},
     posting::new_message,
     queue_and_model::QueueAndModel,
-    ticking::CURRENT_FOR,
+    ticking::CURRENT_TICK_AGE_MS,
 };
 
 /// The answer to a request that would give an exclusive queue a message with a group.
@@ -26,21 +26,21 @@ pub(crate) struct Answers {
     pub(crate) description: String,
 }
 
-pub(crate) fn raw(json: &str) -> Box<RawValue> {
+pub(crate) fn raw_json(json: &str) -> Box<RawValue> {
     RawValue::from_string(json.to_owned()).unwrap()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
-pub(crate) fn unexpected(error: Error) -> String {
+pub(crate) fn unexpected_answer(error: Error) -> String {
     format!("the queue answers: {error}")
 }
 
-pub(crate) const NOTHING: (Value, Value) = (Value::Null, Value::Null);
+pub(crate) const NO_ANSWERS: (Value, Value) = (Value::Null, Value::Null);
 
 impl QueueAndModel {
     pub(crate) async fn execute(&mut self, operation: &Operation) -> Result<Answers, String> {
         let mut description = format!("{operation:?}");
-        let (real, model) = match operation {
+        let (real_answer, model_answer) = match operation {
             Operation::Post(drafts) => self.post(drafts, None).await?,
             Operation::PostOnce(key, fingerprint, drafts) => self.post(drafts, Some((*key, *fingerprint))).await?,
             Operation::Lease(request) => self.lease(request).await?,
@@ -50,7 +50,7 @@ impl QueueAndModel {
                 // The answer is not lost if the purge takes only one step.
                 let _ = Box::pin(self.run_and_lose_answer(1, queue.purge(State::Waiting))).await;
                 self.model.interrupt_purge();
-                NOTHING
+                NO_ANSWERS
             }
             Operation::Settle(settlements) => self.settle(settlements, &mut description).await?,
             Operation::Extend(choices, time) => self.extend(choices, *time, &mut description).await?,
@@ -64,22 +64,23 @@ impl QueueAndModel {
             Operation::WaitFor(choice, time) => Box::pin(self.wait_for(*choice, *time, &mut description)).await?,
             Operation::Crash(number) => {
                 self.known_leases.retain(|known| known.consumer != *number);
-                NOTHING
+                NO_ANSWERS
             }
             Operation::Restart => {
                 self.restart();
-                NOTHING
+                NO_ANSWERS
             }
             Operation::MoveClock(step) => {
-                let before = self.model.micros;
+                let micros_before = self.model.micros;
                 self.model.move_clock(*step);
-                description = format!("MoveClock({} µs)", self.model.micros.cast_signed() - before.cast_signed());
-                NOTHING
+                description =
+                    format!("MoveClock({} µs)", self.model.micros.cast_signed() - micros_before.cast_signed());
+                NO_ANSWERS
             }
-            other => self.change_the_queue(other).await.map_err(unexpected)?,
+            other => self.change_the_queue(other).await.map_err(unexpected_answer)?,
         };
         self.model.update_turns();
-        Ok(Answers { real: self.translate_json(&real), model, description })
+        Ok(Answers { real: self.translate_json(&real_answer), model: model_answer, description })
     }
 
     async fn change_the_queue(&mut self, operation: &Operation) -> Result<(Value, Value), queue_core::Error> {
@@ -88,28 +89,28 @@ impl QueueAndModel {
             Operation::ReturnLostLeases => {
                 queue.return_lost_leases().await?;
                 self.model.return_lost_leases();
-                NOTHING
+                NO_ANSWERS
             }
             Operation::RetryFailed => {
-                let retried = match queue.retry_failed().await {
+                let retry_answer = match queue.retry_failed().await {
                     Err(Error::ExclusiveQueue) => json!(EXCLUSIVE_QUEUE),
-                    retried => json!(retried?),
+                    retry_answer => json!(retry_answer?),
                 };
-                (retried, self.model.retry_failed())
+                (retry_answer, self.model.retry_failed())
             }
             Operation::Purge(state) => {
-                let purged = queue.purge(state.parse::<State>().unwrap()).await?;
-                (json!(purged), json!(self.model.purge(state)))
+                let purged_count = queue.purge(state.parse::<State>().unwrap()).await?;
+                (json!(purged_count), json!(self.model.purge(state)))
             }
             Operation::Pause => {
-                let paused = unless_absent(queue.pause().await)?;
+                let queue_existed = false_if_absent(queue.pause().await)?;
                 self.model.pause(true);
-                (json!(paused), json!(self.model.exists))
+                (json!(queue_existed), json!(self.model.exists))
             }
             Operation::Resume => {
-                let resumed = unless_absent(queue.resume().await)?;
+                let queue_existed = false_if_absent(queue.resume().await)?;
                 self.model.pause(false);
-                (json!(resumed), json!(self.model.exists))
+                (json!(queue_existed), json!(self.model.exists))
             }
             Operation::Configure(change) => {
                 let settings = match queue.configure(&change.as_patch()).await {
@@ -123,44 +124,45 @@ impl QueueAndModel {
                 // A signal without data that is not sticky first deletes the sticky signal, so that the test deletes sticky
                 // signals, too.
                 let is_plain = !has_data && sticky_for.is_none();
-                let forgotten = is_plain && queue.forget_signal(&hold_key(*key).parse().unwrap()).await?;
+                let was_forgotten = is_plain && queue.forget_signal(&hold_key(*key).parse().unwrap()).await?;
                 let signal = Signal {
-                    data: data.as_deref().map(raw),
+                    data: data.as_deref().map(raw_json),
                     sticky_for: sticky_for.map(|time| Millis::new(time).try_into().unwrap()),
                 };
-                let released = queue.signal(&hold_key(*key).parse().unwrap(), &signal).await?;
+                let released_count = queue.signal(&hold_key(*key).parse().unwrap(), &signal).await?;
                 let now = self.model.now();
-                let removed = if is_plain { self.model.sticky.remove(key) } else { None };
-                let was_sticky = removed.is_some_and(|signal| signal.until > now);
-                let model = self.model.signal(*key, data.as_ref(), *sticky_for);
-                (json!([forgotten, released]), json!([was_sticky, model]))
+                let removed_signal = if is_plain { self.model.sticky.remove(key) } else { None };
+                let was_sticky = removed_signal.is_some_and(|signal| signal.until > now);
+                let model_released_count = self.model.signal(*key, data.as_ref(), *sticky_for);
+                (json!([was_forgotten, released_count]), json!([was_sticky, model_released_count]))
             }
             Operation::Maintain if !self.model.exists => {
-                (json!(unless_absent(queue.maintain().await.map(drop))?), json!(false))
+                (json!(false_if_absent(queue.maintain().await.map(drop))?), json!(false))
             }
             Operation::Maintain => {
                 let pause = queue.maintain().await?;
-                let watch = self.watch().filter(|watch| *watch > self.model.now());
-                let next = self.model.maintain().into_iter().chain(watch).min();
-                (json!(pause.map(|pause| pause.as_micros())), json!(next.map(|next| self.model.micros_until(next))))
+                let timer = self.idle_consumers_timer().filter(|timer| *timer > self.model.now());
+                let next_call = self.model.maintain().into_iter().chain(timer).min();
+                let expected_pause = next_call.map(|instant| self.model.micros_until(instant));
+                (json!(pause.map(|pause| pause.as_micros())), json!(expected_pause))
             }
             Operation::Listen => {
-                let newest = queue.listen().await?;
-                let begins = self.model.listen();
-                if begins == Some(true) {
-                    self.log_begins_at = newest;
+                let newest_event = queue.listen().await?;
+                let is_new_log = self.model.listen();
+                if is_new_log == Some(true) {
+                    self.log_begins_at = newest_event;
                 }
-                (json!(newest.is_some()), json!(begins.is_some()))
+                (json!(newest_event.is_some()), json!(is_new_log.is_some()))
             }
             Operation::EndOwnership(number) => {
-                queue.end_ownership(&consumer(*number).parse().unwrap()).await?;
+                queue.end_ownership(&consumer_id(*number).parse().unwrap()).await?;
                 self.model.end_ownership(*number);
-                NOTHING
+                NO_ANSWERS
             }
             Operation::Delete => {
                 let answers = (json!(queue.delete().await?), json!(self.model.delete()));
-                // When many messages are posted at one instant, their ids run ahead of the clock, but the ids of a new queue
-                // start from the clock. So the clock advances after a deletion, beyond all ids of the deleted queue.
+                // When many messages are posted at one instant, their ids run ahead of the clock, but the ids of a new queue start from
+                // the clock. Therefore the clock advances after a deletion beyond all ids of the deleted queue.
                 self.model.micros = self.model.micros.max(self.model.latest_micros) + 10_000;
                 answers
             }
@@ -169,18 +171,18 @@ impl QueueAndModel {
                     redis::cmd("ZREM").arg(index).arg("q").exec(&mut self.raw).unwrap();
                 }
                 (self.model.is_listed, self.model.is_listed_with_schedules) = (false, false);
-                NOTHING
+                NO_ANSWERS
             }
             Operation::RestoreUsedNames => {
                 self.queues.restore_used_names().await?;
                 self.model.restore_used_name();
-                NOTHING
+                NO_ANSWERS
             }
             Operation::RestoreAllNames => {
                 self.queues.restore_all_names().await?;
                 self.model.is_listed |= self.model.exists;
                 self.model.is_listed_with_schedules |= !self.model.schedules.is_empty();
-                NOTHING
+                NO_ANSWERS
             }
             other => unreachable!("`execute` handles {other:?}"),
         };
@@ -195,17 +197,17 @@ impl QueueAndModel {
     ) -> Result<(Value, Value), String> {
         let (id, number) = self.choose_message(choice);
         *description = format!("WaitFor({number:?}, {time})");
-        let Some(number) = number.filter(|number| self.model.is_unfinished(*number)) else { return Ok(NOTHING) };
+        let Some(number) = number.filter(|number| self.model.is_unfinished(*number)) else { return Ok(NO_ANSWERS) };
         let subscriber = Subscriber::new(self.redis());
         let queue = self.queue.clone();
-        // The first of the two scripts reads the message, the second one records the wait.
+        // The call runs two scripts: the first one reads the message, the second one records the wait.
         Box::pin(self.run_and_lose_answer(2, queue.read_when_finished(&id, Millis::new(time), &subscriber))).await?;
         self.model.wait_for(number, time);
-        Ok(NOTHING)
+        Ok(NO_ANSWERS)
     }
 
     async fn post(&mut self, drafts: &[Draft], once: Option<(u8, u8)>) -> Result<(Value, Value), String> {
-        let (first, now) = (self.model.posted, self.model.now());
+        let (first_number, now) = (self.model.posted, self.model.now());
         // A duplicate gets no number, so the model determines the number of each draft.
         let numbers = self.model.numbers_for(drafts);
         let messages = drafts.iter().zip(numbers).map(|(draft, number)| new_message(draft, number, now)).collect();
@@ -216,21 +218,21 @@ impl QueueAndModel {
                 self.queue.enqueue_once(messages, &key, &format!("fp{fingerprint}")).await
             }
         };
-        let model = self.model.post(drafts, once);
-        self.learn_ids(self.model.posted - first)?;
-        let real = match answer {
+        let model_answer = self.model.post(drafts, once);
+        self.learn_ids(self.model.posted - first_number)?;
+        let real_answer = match answer {
             Ok(enqueued) => enqueued.iter().map(show_enqueued).collect(),
             Err(Error::QueueFull(max_length)) => json!({"the queue is full": max_length}),
             Err(Error::ExclusiveQueue) => json!(EXCLUSIVE_QUEUE),
             Err(Error::KeyReused) => json!("the key was used for another request"),
-            Err(other) => return Err(unexpected(other)),
+            Err(other) => return Err(unexpected_answer(other)),
         };
-        Ok((real, model))
+        Ok((real_answer, model_answer))
     }
 }
 
 /// Converts the result of a change to `true`, or to `false` if the queue does not exist.
-fn unless_absent(done: Result<(), queue_core::Error>) -> Result<bool, queue_core::Error> {
+fn false_if_absent(done: Result<(), queue_core::Error>) -> Result<bool, queue_core::Error> {
     match done {
         Ok(()) => Ok(true),
         Err(Error::NoSuchQueue) => Ok(false),
@@ -240,21 +242,21 @@ fn unless_absent(done: Result<(), queue_core::Error>) -> Result<bool, queue_core
 
 impl Model {
     fn move_clock(&mut self, step: ClockStep) {
-        let window = self.settings.rate_limit.and_then(|limit| Some(self.leases_made.first()? + limit.duration));
-        let ticks = self.schedules.values().filter_map(|schedule| schedule.next);
-        let ticks = ticks.flat_map(|tick| [tick, tick + CURRENT_FOR]);
-        let of_owner = self.owner.as_ref().map(|owner| owner.until);
-        let instants = self.next_instant().into_iter().chain(window).chain(of_owner).chain(ticks);
-        let next = instants.filter(|instant| *instant > self.now()).min();
-        let to_next = next.map_or(1_000, |next| self.micros_until(next));
+        let window_end = self.settings.rate_limit.and_then(|limit| Some(self.leases_made.first()? + limit.duration));
+        let tick_instants = self.schedules.values().filter_map(|schedule| schedule.next);
+        let tick_instants = tick_instants.flat_map(|tick| [tick, tick + CURRENT_TICK_AGE_MS]);
+        let owner_timeout_end = self.owner.as_ref().map(|owner| owner.until);
+        let instants = self.next_instant().into_iter().chain(window_end).chain(owner_timeout_end).chain(tick_instants);
+        let next_instant = instants.filter(|instant| *instant > self.now()).min();
+        let micros_to_next = next_instant.map_or(1_000, |next_instant| self.micros_until(next_instant));
         self.latest_micros = self.latest_micros.max(self.micros);
         match step {
             ClockStep::Micros(micros) => self.micros += micros,
             // The clock steps back only if the queue has a last id. Without a last id, a queue that is created again would issue
             // the ids of the deleted queue again.
             ClockStep::Back(micros) => self.micros -= if self.last.is_some() { micros } else { 0 },
-            ClockStep::ToNext => self.micros += to_next,
-            ClockStep::AlmostToNext => self.micros += to_next - 1,
+            ClockStep::ToNext => self.micros += micros_to_next,
+            ClockStep::AlmostToNext => self.micros += micros_to_next - 1,
         }
     }
 
@@ -264,14 +266,14 @@ impl Model {
 
     /// The number that each draft gets if it is stored.
     fn numbers_for(&self, drafts: &[Draft]) -> Vec<usize> {
-        let mut seen = vec![];
-        let mut next = self.posted;
+        let mut seen_own_ids = vec![];
+        let mut next_number = self.posted;
         let mut number_of = |draft: &Draft| {
-            let number = next;
-            let is_known = |id| self.find_own_id(id).or_else(|| self.was_taken(id)).is_some();
-            let is_duplicate = draft.own_id.is_some_and(|id| is_known(id) || seen.contains(&id));
-            seen.extend(draft.own_id);
-            next += usize::from(!is_duplicate);
+            let number = next_number;
+            let is_known = |id| self.find_by_own_id(id).or_else(|| self.number_if_taken(id)).is_some();
+            let is_duplicate = draft.own_id.is_some_and(|id| is_known(id) || seen_own_ids.contains(&id));
+            seen_own_ids.extend(draft.own_id);
+            next_number += usize::from(!is_duplicate);
             number
         };
         drafts.iter().map(&mut number_of).collect()

@@ -6,9 +6,9 @@ use queue_core::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    message::{Draft, Instant, Number},
+    message::{Draft, Instant, MessageNumber},
     model::Model,
-    posting::{name, new_message},
+    posting::{new_message, shown_id},
 };
 
 /// A schedule, by the number that stands for its name.
@@ -63,7 +63,7 @@ pub(crate) struct Schedule {
     /// How many messages the ticks of this definition have posted.
     pub(crate) runs: u64,
     /// The newest tick that was posted, and its message.
-    pub(crate) last: Option<(Instant, Number)>,
+    pub(crate) last: Option<(Instant, MessageNumber)>,
     pub(crate) is_paused: bool,
     /// The next tick, unless the schedule is paused or has ended.
     pub(crate) next: Option<Instant>,
@@ -89,8 +89,8 @@ pub(crate) fn revision_name(revision: usize) -> String {
 impl Definition {
     /// The first tick after an instant.
     pub(crate) fn next_after(&self, after: Instant) -> Option<Instant> {
-        let earliest = self.start_at.unwrap_or(0).max(after + 1);
-        let tick = earliest.saturating_sub(self.offset).div_ceil(self.every) * self.every + self.offset;
+        let earliest_tick = self.start_at.unwrap_or(0).max(after + 1);
+        let tick = earliest_tick.saturating_sub(self.offset).div_ceil(self.every) * self.every + self.offset;
         self.end_at.is_none_or(|end| tick <= end).then_some(tick)
     }
 
@@ -118,41 +118,45 @@ impl Definition {
 
 impl Model {
     pub(crate) fn put_schedule(&mut self, key: ScheduleKey, definition: &Definition, origin: Origin) -> Value {
-        let known = self.schedules.get(&key).cloned();
-        let equal = known.as_ref().filter(|known| known.definition == *definition);
-        if equal.is_some_and(|known| known.origin == origin || known.origin == Origin::Configuration) {
-            return json!({"existed": self.show_schedule(key)});
+        let known_schedule = self.schedules.get(&key).cloned();
+        let equal_schedule = known_schedule.as_ref().filter(|known_schedule| known_schedule.definition == *definition);
+        if equal_schedule.is_some_and(|known_schedule| {
+            known_schedule.origin == origin || known_schedule.origin == Origin::Configuration
+        }) {
+            return json!({"existed": self.schedule_json(key)});
         }
-        let floor = known.as_ref().map_or(self.now(), |known| self.floor_of(known));
-        let next = definition.next_after(floor);
-        if equal.is_none() && next.is_none() {
+        let tick_bound =
+            known_schedule.as_ref().map_or(self.now(), |known_schedule| self.next_tick_bound(known_schedule));
+        let next_tick = definition.next_after(tick_bound);
+        if equal_schedule.is_none() && next_tick.is_none() {
             return json!({"invalid": if definition.end_at.is_some() { "end_at" } else { "start_at" }});
         }
-        // The name comes first, so the index has it even if the schedule is refused.
+        // The queue's name is added to the index before the schedule is stored, so the index has the name even if the schedule is
+        // refused.
         self.is_listed_with_schedules = true;
         self.declare();
         if self.settings.exclusive.is_some() && definition.message.group.is_some() {
             return json!(crate::run_operation::EXCLUSIVE_QUEUE);
         }
-        let schedule = match (known.clone(), equal) {
-            (Some(known), Some(_)) => Schedule { origin, ..known },
-            (known, _) => {
+        let schedule = match (known_schedule.clone(), equal_schedule) {
+            (Some(known_schedule), Some(_)) => Schedule { origin, ..known_schedule },
+            (known_schedule, _) => {
                 self.definitions += 1;
-                let is_paused = known.as_ref().is_some_and(|known| known.is_paused);
+                let is_paused = known_schedule.as_ref().is_some_and(|known_schedule| known_schedule.is_paused);
                 Schedule {
                     definition: definition.clone(),
                     origin,
                     revision: self.definitions,
                     runs: 0,
-                    last: known.and_then(|known| known.last),
+                    last: known_schedule.and_then(|known_schedule| known_schedule.last),
                     is_paused,
-                    next: next.filter(|_| !is_paused),
+                    next: next_tick.filter(|_| !is_paused),
                 }
             }
         };
         self.schedules.insert(key, schedule);
-        let shown = self.show_schedule(key);
-        if known.is_some() { json!({"existed": shown}) } else { json!({"created": shown}) }
+        let shown_schedule = self.schedule_json(key);
+        if known_schedule.is_some() { json!({"existed": shown_schedule}) } else { json!({"created": shown_schedule}) }
     }
 
     pub(crate) fn pause_schedule(&mut self, key: ScheduleKey) -> bool {
@@ -164,10 +168,10 @@ impl Model {
     pub(crate) fn resume_schedule(&mut self, key: ScheduleKey) -> bool {
         let Some(schedule) = self.schedules.get(&key) else { return false };
         if schedule.is_paused {
-            let next = schedule.definition.next_after(self.floor_of(schedule));
-            let next = next.filter(|_| !schedule.has_ended());
+            let next_tick = schedule.definition.next_after(self.next_tick_bound(schedule));
+            let next_tick = next_tick.filter(|_| !schedule.has_ended());
             let schedule = self.schedules.get_mut(&key).expect("it exists");
-            (schedule.is_paused, schedule.next) = (false, next);
+            (schedule.is_paused, schedule.next) = (false, next_tick);
         }
         true
     }
@@ -175,46 +179,47 @@ impl Model {
     /// Posts the message of a schedule now.
     pub(crate) fn run_schedule(&mut self, key: ScheduleKey) -> Value {
         let Some(Schedule { definition, .. }) = self.schedules.get(&key) else { return Value::Null };
-        let by = PostedBy { schedule: key, at: self.now(), data: definition.data };
-        let draft = Draft { posted_by: Some(by), ..definition.message.clone() };
+        let posted_by = PostedBy { schedule: key, at: self.now(), data: definition.data };
+        let draft = Draft { posted_by: Some(posted_by), ..definition.message.clone() };
         self.post(&[draft], None)
     }
 
     /// The instant after which the next tick must be. An instant that was posted is never posted again.
-    fn floor_of(&self, schedule: &Schedule) -> Instant {
+    fn next_tick_bound(&self, schedule: &Schedule) -> Instant {
         schedule.last.map_or(self.now(), |(at, _)| at.max(self.now()))
     }
 
-    /// Whether a schedule has a message with a group. Such a queue can't become exclusive.
+    /// Whether a schedule of the queue has a message with a group, so that the queue can't become exclusive.
     pub(crate) fn has_schedule_with_group(&self) -> bool {
         self.schedules.values().any(|schedule| schedule.definition.message.group.is_some())
     }
 
-    pub(crate) fn show_schedules(&self) -> Value {
-        let shown = self.schedules.keys().map(|key| self.show_schedule(*key));
-        if self.exists { shown.collect() } else { Value::Null }
+    pub(crate) fn schedules_json(&self) -> Value {
+        let shown_schedules = self.schedules.keys().map(|key| self.schedule_json(*key));
+        if self.exists { shown_schedules.collect() } else { Value::Null }
     }
 
-    fn show_schedule(&self, key: ScheduleKey) -> Value {
+    fn schedule_json(&self, key: ScheduleKey) -> Value {
         let Schedule { definition, origin, runs, last, is_paused, next, .. } = &self.schedules[&key];
-        let first = next.and_then(|next| definition.next_after(self.now().max(next - 1)));
-        let left = definition.max_runs.map_or(u64::MAX, |max| max - runs);
-        let ticks = successors(first, |tick| definition.next_after(*tick)).take(SHOWN_TICKS).zip(0..left);
-        let mut shown = json!({
+        let first_tick = next.and_then(|next| definition.next_after(self.now().max(next - 1)));
+        let runs_left = definition.max_runs.map_or(u64::MAX, |max| max - runs);
+        let next_ticks =
+            successors(first_tick, |tick| definition.next_after(*tick)).take(SHOWN_TICKS).zip(0..runs_left);
+        let mut shown_schedule = json!({
             "name": schedule_name(key),
             "queue": "q",
             "cron": null,
             "timezone": null,
             "paused": is_paused,
             "declared": *origin == Origin::Configuration,
-            "next_at": ticks.map(|(tick, _)| Timestamp::from_millis(tick)).collect::<Vec<_>>(),
+            "next_at": next_ticks.map(|(tick, _)| Timestamp::from_millis(tick)).collect::<Vec<_>>(),
             "last_at": last.map(|(at, _)| Timestamp::from_millis(at)),
-            "last_message": last.map(|(_, number)| name(number)),
+            "last_message": last.map(|(_, number)| shown_id(number)),
             "runs": runs,
         });
         let definition = definition.as_json().as_object().cloned().expect("it is an object");
-        shown.as_object_mut().expect("it is an object").extend(definition);
-        shown
+        shown_schedule.as_object_mut().expect("it is an object").extend(definition);
+        shown_schedule
     }
 }
 

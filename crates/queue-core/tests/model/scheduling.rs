@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use crate::{
     answers::show_message,
     message::{Draft, Due, Instant},
-    operation::draft,
+    operation::random_draft,
     queue_and_model::QueueAndModel,
-    run_operation::{NOTHING, unexpected},
+    run_operation::{NO_ANSWERS, unexpected_answer},
     schedules::{Definition, Missed, Origin, Overlap, Schedule, ScheduleKey, schedule_name},
     ticking::{Knowledge, Tick},
 };
@@ -32,7 +32,7 @@ pub(crate) enum ScheduleChange {
 pub(crate) struct NewDefinition {
     definition: Definition,
     starts_in: Option<u64>,
-    /// From the start, or from now.
+    /// The time (ms) from the start of the schedule, or from now if there is no start, to the end of the schedule.
     ends_in: Option<u64>,
 }
 
@@ -45,10 +45,10 @@ impl NewDefinition {
 }
 
 /// A random change, and the schedule that it changes.
-pub(crate) fn schedule_change() -> impl Strategy<Value = (ScheduleKey, ScheduleChange)> {
+pub(crate) fn random_schedule_change() -> impl Strategy<Value = (ScheduleKey, ScheduleChange)> {
     let origin = || prop_oneof![3 => Just(Origin::Client), 1 => Just(Origin::Configuration)];
     let change = prop_oneof![
-        6 => (definition(), origin()).prop_map(|(definition, origin)| ScheduleChange::Put(Box::new(definition), origin)),
+        6 => (random_definition(), origin()).prop_map(|(definition, origin)| ScheduleChange::Put(Box::new(definition), origin)),
         2 => origin().prop_map(ScheduleChange::PutAgain),
         2 => Just(ScheduleChange::Pause),
         3 => Just(ScheduleChange::Resume),
@@ -58,7 +58,7 @@ pub(crate) fn schedule_change() -> impl Strategy<Value = (ScheduleKey, ScheduleC
     (0..3_u8, change)
 }
 
-fn definition() -> impl Strategy<Value = NewDefinition> {
+fn random_definition() -> impl Strategy<Value = NewDefinition> {
     let rule = (select(vec![1_000, 1_000, 2_000, 5_000]), select(vec![0, 0, 300]), option::weighted(0.4, 1..5_u64));
     let instants = (
         option::weighted(0.2, select(vec![0, 1_500, 12_000])),
@@ -66,7 +66,7 @@ fn definition() -> impl Strategy<Value = NewDefinition> {
     );
     let missed = select(vec![Missed::Skip, Missed::One, Missed::All]);
     let overlap = select(vec![Overlap::Allow, Overlap::Skip]);
-    let message = draft().prop_map(|draft| Draft { due: Due::Now, own_id: None, ..draft });
+    let message = random_draft().prop_map(|draft| Draft { due: Due::Now, own_id: None, ..draft });
     (rule, instants, missed, overlap, message, 0..3_usize).prop_map(
         |((every, offset, max_runs), (starts_in, ends_in), missed, overlap, message, data)| {
             let (start_at, end_at) = (None, None);
@@ -76,7 +76,7 @@ fn definition() -> impl Strategy<Value = NewDefinition> {
     )
 }
 
-pub(crate) fn tick() -> impl Strategy<Value = Tick> {
+pub(crate) fn random_tick() -> impl Strategy<Value = Tick> {
     let knowledge = prop_oneof![2 => Just(Knowledge::Fresh), 1 => Just(Knowledge::Old)];
     let ahead = prop_oneof![6 => Just(0), 1 => select(vec![1, 1_000, 12_000]), 1 => select(vec![-1, -1_000, -12_000])];
     (0..2_u8, knowledge, ahead, 1..6_usize).prop_map(|(process, knowledge, ahead, max_posts)| Tick {
@@ -88,18 +88,19 @@ pub(crate) fn tick() -> impl Strategy<Value = Tick> {
 }
 
 impl QueueAndModel {
-    /// The schedule that is changed. All changes but a put prefer a schedule that exists, and those of a pause one that is not, or
-    /// is, paused.
+    /// Chooses the schedule to change: any for a put, an existing one for other changes, one that is not paused for a pause, and a
+    /// paused one for a resume. If no schedule suits, chooses the one of `key`.
     fn choose_schedule(&self, key: ScheduleKey, change: &ScheduleChange) -> ScheduleKey {
-        let suits = |schedule: &&Schedule| match change {
+        let can_change = |schedule: &&Schedule| match change {
             ScheduleChange::Put(..) => false,
             ScheduleChange::Pause => !schedule.is_paused,
             ScheduleChange::Resume => schedule.is_paused,
             _ => true,
         };
-        let suitable = self.model.schedules.iter().filter(|(_, schedule)| suits(schedule)).map(|(key, _)| *key);
-        let suitable: Vec<ScheduleKey> = suitable.collect();
-        suitable.get(usize::from(key) % suitable.len().max(1)).copied().unwrap_or(key)
+        let suitable_keys =
+            self.model.schedules.iter().filter(|(_, schedule)| can_change(schedule)).map(|(key, _)| *key);
+        let suitable_keys: Vec<ScheduleKey> = suitable_keys.collect();
+        suitable_keys.get(usize::from(key) % suitable_keys.len().max(1)).copied().unwrap_or(key)
     }
 
     pub(crate) async fn change_schedule(
@@ -121,31 +122,31 @@ impl QueueAndModel {
                     let definition = schedule.definition.clone();
                     self.put_schedule(key, &definition, *origin).await?
                 }
-                None => NOTHING,
+                None => NO_ANSWERS,
             },
             ScheduleChange::Pause => {
-                let paused = queue.pause_schedule(&name).await.map_err(unexpected)?;
-                (json!(paused), json!(self.model.pause_schedule(key)))
+                let existed = queue.pause_schedule(&name).await.map_err(unexpected_answer)?;
+                (json!(existed), json!(self.model.pause_schedule(key)))
             }
             ScheduleChange::Resume => {
-                let resumed = queue.resume_schedule(&name).await.map_err(unexpected)?;
-                (json!(resumed), json!(self.model.resume_schedule(key)))
+                let existed = queue.resume_schedule(&name).await.map_err(unexpected_answer)?;
+                (json!(existed), json!(self.model.resume_schedule(key)))
             }
             ScheduleChange::Delete => {
-                let deleted = queue.delete_schedule(&name).await.map_err(unexpected)?;
-                (json!(deleted), json!(self.model.schedules.remove(&key).is_some()))
+                let existed = queue.delete_schedule(&name).await.map_err(unexpected_answer)?;
+                (json!(existed), json!(self.model.schedules.remove(&key).is_some()))
             }
             ScheduleChange::Run => {
-                let first = self.model.posted;
+                let first_number = self.model.posted;
                 let run = queue.run_schedule(&name).await;
-                let model = self.model.run_schedule(key);
-                self.learn_ids(self.model.posted - first)?;
-                let real = match run {
+                let model_answer = self.model.run_schedule(key);
+                self.learn_ids(self.model.posted - first_number)?;
+                let real_answer = match run {
                     Ok(posted) => posted.map_or(Value::Null, |message| json!([{"created": show_message(&message)}])),
                     Err(Error::QueueFull(max_length)) => json!({"the queue is full": max_length}),
-                    Err(other) => return Err(unexpected(other)),
+                    Err(other) => return Err(unexpected_answer(other)),
                 };
-                (real, model)
+                (real_answer, model_answer)
             }
         };
         Ok(answers)
@@ -163,32 +164,32 @@ impl QueueAndModel {
             Origin::Client => DefinedBy::Client,
             Origin::Configuration => DefinedBy::Configuration,
         };
-        let real = match self.queue.put_schedule(&name.parse().unwrap(), new, defined_by).await {
+        let real_answer = match self.queue.put_schedule(&name.parse().unwrap(), new, defined_by).await {
             Ok(PutSchedule::Created(schedule)) => json!({"created": schedule}),
             Ok(PutSchedule::Existed(schedule)) => json!({"existed": schedule}),
             Err(Error::ExclusiveQueue) => json!(crate::run_operation::EXCLUSIVE_QUEUE),
             Err(Error::InvalidSchedule { field, .. }) => json!({"invalid": field}),
-            Err(other) => return Err(unexpected(other)),
+            Err(other) => return Err(unexpected_answer(other)),
         };
         let definitions_before = self.model.definitions;
-        let model = self.model.put_schedule(key, definition, origin);
+        let model_answer = self.model.put_schedule(key, definition, origin);
         if self.model.definitions > definitions_before {
-            let known = self.queue.read_schedules_to_tick().await.map_err(unexpected)?;
-            self.learn_revision(&known, &name, self.model.definitions);
+            let known_schedules = self.queue.read_schedules_to_tick().await.map_err(unexpected_answer)?;
+            self.learn_revision(&known_schedules, &name, self.model.definitions);
         }
-        Ok((real, model))
+        Ok((real_answer, model_answer))
     }
 
     pub(crate) async fn tick(&mut self, tick: &Tick) -> Result<(Value, Value), String> {
         if tick.knowledge == Knowledge::Fresh {
-            let known = self.queue.read_schedules_to_tick().await.map_err(unexpected)?;
-            self.known_schedules.insert(tick.process, known);
+            let known_schedules = self.queue.read_schedules_to_tick().await.map_err(unexpected_answer)?;
+            self.known_schedules.insert(tick.process, known_schedules);
             self.model.read_schedules(tick.process);
         }
-        let Some(known) = self.known_schedules.get(&tick.process) else { return Ok(NOTHING) };
+        let Some(known_schedules) = self.known_schedules.get(&tick.process) else { return Ok(NO_ANSWERS) };
         let now = Timestamp::from_millis(self.model.now_of_process(tick.ahead));
-        let outcomes = self.queue.tick_known(known, now, tick.max_posts).await.map_err(unexpected)?;
-        let real = outcomes.iter().map(|(schedule, ticked)| {
+        let outcomes = self.queue.tick_known(known_schedules, now, tick.max_posts).await.map_err(unexpected_answer)?;
+        let real_outcomes = outcomes.iter().map(|(schedule, ticked)| {
             json!({
                 "schedule": schedule,
                 "posted": ticked.posted,
@@ -197,10 +198,10 @@ impl QueueAndModel {
                 "next": ticked.next.map(Timestamp::as_millis),
             })
         });
-        let real = real.collect();
-        let first = self.model.posted;
-        let model = self.model.tick(tick);
-        self.learn_ids(self.model.posted - first)?;
-        Ok((real, model))
+        let real_outcomes = real_outcomes.collect();
+        let first_number = self.model.posted;
+        let model_outcomes = self.model.tick(tick);
+        self.learn_ids(self.model.posted - first_number)?;
+        Ok((real_outcomes, model_outcomes))
     }
 }

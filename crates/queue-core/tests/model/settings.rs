@@ -42,22 +42,22 @@ pub(crate) struct Keep {
     pub(crate) min_age: u64,
 }
 
-const SECOND: u64 = 1_000;
-const DAY: u64 = 24 * 3_600 * SECOND;
+const SECOND_MS: u64 = 1_000;
+const DAY_MS: u64 = 24 * 3_600 * SECOND_MS;
 
 /// The settings that the processes of the test declare.
-pub(crate) const DECLARED: &str =
+pub(crate) const DECLARED_SETTINGS: &str =
     r#"{"backoff":{"type":"exponential","delay":300,"max":1000,"jitter":0},"max_lapses":2}"#;
 pub(crate) const DECLARED_BACKOFF: Backoff = Backoff { doubles: true, delay: 300, max: 1_000 };
 pub(crate) const DECLARED_MAX_LAPSES: u32 = 2;
 
-pub(crate) const DEFAULT_COMPLETED: Keep = Keep { age: DAY, count: 10_000, min_age: 60 * SECOND };
-pub(crate) const DEFAULT_FAILED: Keep = Keep { age: 14 * DAY, count: 100_000, min_age: 60 * SECOND };
+pub(crate) const DEFAULT_COMPLETED: Keep = Keep { age: DAY_MS, count: 10_000, min_age: 60 * SECOND_MS };
+pub(crate) const DEFAULT_FAILED: Keep = Keep { age: 14 * DAY_MS, count: 100_000, min_age: 60 * SECOND_MS };
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            visibility_timeout: 30 * SECOND,
+            visibility_timeout: 30 * SECOND_MS,
             max_attempts: 3,
             backoff: DECLARED_BACKOFF,
             max_lapses: 3,
@@ -65,8 +65,8 @@ impl Default for Settings {
             exclusive: None,
             group_concurrency: Some(1),
             timeout: None,
-            idempotency_window: 3_600 * SECOND,
-            id_window: 3_600 * SECOND,
+            idempotency_window: 3_600 * SECOND_MS,
+            id_window: 3_600 * SECOND_MS,
             max_length: None,
             completed: DEFAULT_COMPLETED,
             failed: DEFAULT_FAILED,

@@ -4,10 +4,10 @@ use queue_core::Queue;
 use serde_json::{Value, json};
 
 use crate::{
-    leasing::earlier,
+    leasing::earlier_instant,
     maintenance::Requeues,
-    message::{Became, End, Kind, Lease, LeaseCall, Number, State},
-    model::{CANCELLED, Model},
+    message::{Lease, LeaseCall, MessageNumber, OutcomeKind, RequeuedState, SettlementKind, State},
+    model::{CANCELLED_ERROR, Model},
 };
 
 /// How a consumer ends a lease.
@@ -22,12 +22,12 @@ pub(crate) enum LeaseAction {
 }
 
 impl LeaseAction {
-    fn kind(self) -> Kind {
+    fn kind(self) -> SettlementKind {
         match self {
-            Self::Complete => Kind::Complete,
-            Self::Fail | Self::FailWithPause(_) => Kind::Fail,
-            Self::FailForGood => Kind::FailForGood,
-            Self::Release | Self::ReleaseWithPause(_) => Kind::Release,
+            Self::Complete => SettlementKind::Complete,
+            Self::Fail | Self::FailWithPause(_) => SettlementKind::Fail,
+            Self::FailForGood => SettlementKind::FailForGood,
+            Self::Release | Self::ReleaseWithPause(_) => SettlementKind::Release,
         }
     }
 }
@@ -35,7 +35,7 @@ impl LeaseAction {
 /// The lease of one message by one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Token {
-    pub(crate) number: Number,
+    pub(crate) number: MessageNumber,
     pub(crate) call: LeaseCall,
 }
 
@@ -57,10 +57,10 @@ impl Model {
         self.update_turns();
 
         let mut requeues = Requeues::default();
-        let mut answers: Vec<(Token, Kind, Value)> = vec![];
+        let mut answers: Vec<(Token, SettlementKind, Value)> = vec![];
         for (token, action) in settlements {
-            let before = answers.iter().rfind(|(other, kind, _)| other == token && *kind == action.kind());
-            let answer = match before {
+            let earlier_answer = answers.iter().rfind(|(other, kind, _)| other == token && *kind == action.kind());
+            let answer = match earlier_answer {
                 Some((_, _, answer)) if !self.is_leased_by(*token) => answer.clone(),
                 _ => self.settle_one(*token, *action, &mut requeues),
             };
@@ -70,40 +70,44 @@ impl Model {
         self.trim_finished();
 
         // A call that finishes messages also trims the finished messages.
-        let completed = self.total("completed") - completed_before;
-        let failed = self.total("failed") - failed_before;
-        self.trim_completed(usize::try_from(2 * completed).expect("the count is small"));
-        self.trim_failed(usize::try_from(failed).expect("the count is small"));
+        let completed_count = self.total("completed") - completed_before;
+        let failed_count = self.total("failed") - failed_before;
+        self.trim_completed(usize::try_from(2 * completed_count).expect("the count is small"));
+        self.trim_failed(usize::try_from(failed_count).expect("the count is small"));
         answers.into_iter().map(|(_, _, answer)| answer).collect()
     }
 
     fn settle_one(&mut self, token: Token, action: LeaseAction, requeues: &mut Requeues) -> Value {
         let Token { number, call } = token;
-        if self.lapsed_from(token) && action.kind() == Kind::Complete {
+        if self.lapsed_without_new_lease(token) && action.kind() == SettlementKind::Complete {
             // The message was not leased again, so the completion counts.
             self.message(number).run.as_mut().expect("the message has a run").lease = Lease::Live(call);
-            self.finish(number, End::Completed, result_of(call));
+            self.finish(number, OutcomeKind::Completed, result_of(call));
             return json!("completed");
         }
         if !self.is_leased_by(token) {
-            return self.answer_again(token, action.kind());
+            return self.answer_of_ended_lease(token, action.kind());
         }
         let is_to_be_cancelled = self.message(number).is_to_be_cancelled;
         let state = match action {
             LeaseAction::Complete => {
-                self.finish(number, End::Completed, result_of(call));
+                self.finish(number, OutcomeKind::Completed, result_of(call));
                 State::Completed
             }
             _ if is_to_be_cancelled => {
                 self.count("cancelled");
-                let end = if action.kind() == Kind::Release { End::Failed } else { End::AttemptFailed };
-                self.finish(number, end, CANCELLED.into());
+                let end = if action.kind() == SettlementKind::Release {
+                    OutcomeKind::Failed
+                } else {
+                    OutcomeKind::AttemptFailed
+                };
+                self.finish(number, end, CANCELLED_ERROR.into());
                 State::Failed
             }
             LeaseAction::Fail => self.fail_attempt(number, error_of(call), None, requeues),
             LeaseAction::FailWithPause(pause) => self.fail_attempt(number, error_of(call), Some(pause), requeues),
             LeaseAction::FailForGood => {
-                self.finish(number, End::AttemptFailed, error_of(call));
+                self.finish(number, OutcomeKind::AttemptFailed, error_of(call));
                 State::Failed
             }
             LeaseAction::Release => self.release(number, 0, requeues),
@@ -117,31 +121,35 @@ impl Model {
         }
     }
 
-    fn release(&mut self, number: Number, pause: u64, requeues: &mut Requeues) -> State {
+    fn release(&mut self, number: MessageNumber, pause: u64, requeues: &mut Requeues) -> State {
         self.may_expire_again(number);
-        self.end_lease(number, Kind::Release, pause, requeues)
+        self.end_lease(number, SettlementKind::Release, pause, requeues)
     }
 
     /// Answers a settlement of a lease that is over. A repeated settlement gets the answer of the first one; any other settlement
     /// gets the answer that the lease is over.
-    fn answer_again(&self, token: Token, action: Kind) -> Value {
-        let gone = json!("gone");
-        let Some(message) = self.messages.get(&token.number) else { return gone };
-        let Some(run) = &message.run else { return gone };
+    fn answer_of_ended_lease(&self, token: Token, action: SettlementKind) -> Value {
+        let lease_is_over = json!("gone");
+        let Some(message) = self.messages.get(&token.number) else { return lease_is_over };
+        let Some(run) = &message.run else { return lease_is_over };
         let Some(outcome) = &message.outcome else {
             return match run.settled {
-                Some(settled) if settled.call == token.call && settled.action == action => match settled.became {
-                    Became::Delayed => json!("delayed"),
-                    Became::Waiting => json!("waiting"),
+                Some(settled) if settled.call == token.call && settled.action == action => match settled.requeued_state
+                {
+                    RequeuedState::Delayed => json!("delayed"),
+                    RequeuedState::Waiting => json!("waiting"),
                 },
-                _ => gone,
+                _ => lease_is_over,
             };
         };
         match (outcome.end, action) {
-            _ if run.lease != Lease::Live(token.call) => gone,
-            (End::Completed, Kind::Complete) => json!("completed"),
-            (End::AttemptFailed | End::Failed, Kind::Fail | Kind::FailForGood | Kind::Release) => json!("failed"),
-            _ => gone,
+            _ if run.lease != Lease::Live(token.call) => lease_is_over,
+            (OutcomeKind::Completed, SettlementKind::Complete) => json!("completed"),
+            (
+                OutcomeKind::AttemptFailed | OutcomeKind::Failed,
+                SettlementKind::Fail | SettlementKind::FailForGood | SettlementKind::Release,
+            ) => json!("failed"),
+            _ => lease_is_over,
         }
     }
 
@@ -152,7 +160,7 @@ impl Model {
         })
     }
 
-    fn lapsed_from(&self, token: Token) -> bool {
+    fn lapsed_without_new_lease(&self, token: Token) -> bool {
         self.messages.get(&token.number).is_some_and(|message| {
             message.is_unfinished() && message.run.as_ref().is_some_and(|run| run.lease == Lease::Lapsed(token.call))
         })
@@ -166,9 +174,9 @@ impl Model {
 
     pub(crate) fn extend(&mut self, tokens: &[Token], visibility_timeout: Option<u64>) -> Vec<Value> {
         let now = self.now();
-        let live: Vec<bool> = tokens.iter().map(|token| self.is_live(*token)).collect();
-        if live.contains(&true) {
-            self.note_clock();
+        let live_flags: Vec<bool> = tokens.iter().map(|token| self.is_live(*token)).collect();
+        if live_flags.contains(&true) {
+            self.store_clock();
         }
         let mut extend = |(token, is_live): (&Token, bool)| {
             if !is_live {
@@ -177,15 +185,18 @@ impl Model {
             let timeout = self.timeout_of_run(token.number);
             let message = self.message(token.number);
             let run = message.run.as_mut().expect("an active message has a run");
-            run.extension = visibility_timeout.filter(|wanted| *wanted > run.visibility());
-            let started = run.started.expect("the run has started").min(now);
-            run.started = Some(started);
-            let wanted = now + visibility_timeout.unwrap_or(run.visibility());
-            let deadline = earlier(wanted, timeout.map(|timeout| started + timeout + Queue::RUN_TIMEOUT_GRACE.get()));
+            run.extension = visibility_timeout.filter(|wanted_deadline| *wanted_deadline > run.visibility());
+            let run_start = run.started.expect("the run has started").min(now);
+            run.started = Some(run_start);
+            let wanted_deadline = now + visibility_timeout.unwrap_or(run.visibility());
+            let deadline = earlier_instant(
+                wanted_deadline,
+                timeout.map(|timeout| run_start + timeout + Queue::RUN_TIMEOUT_GRACE.get()),
+            );
             message.state = State::ActiveUntil(deadline);
             json!({"until": deadline, "cancel": message.is_to_be_cancelled})
         };
-        tokens.iter().zip(live).map(&mut extend).collect()
+        tokens.iter().zip(live_flags).map(&mut extend).collect()
     }
 
     pub(crate) fn report(&mut self, token: Token, progress: &str) -> bool {

@@ -5,17 +5,17 @@ use std::iter::successors;
 use serde_json::{Value, json};
 
 use crate::{
-    message::{Draft, Instant, Number},
+    message::{Draft, Instant, MessageNumber},
     model::Model,
     schedules::{Missed, Overlap, PostedBy, Schedule, ScheduleKey, revision_name, schedule_name},
 };
 
 /// The age (ms) from which even the newest due tick is missed.
-pub(crate) const CURRENT_FOR: u64 = 10_000;
+pub(crate) const CURRENT_TICK_AGE_MS: u64 = 10_000;
 /// The maximum number of missed ticks that are posted.
-const MAX_TICKS: usize = 1_000;
+const MAX_MISSED_TICKS: usize = 1_000;
 
-/// A call of a process that ticks.
+/// A call with which a process posts due ticks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tick {
     pub(crate) process: u8,
@@ -26,12 +26,12 @@ pub(crate) struct Tick {
     pub(crate) max_posts: usize,
 }
 
-/// The knowledge of a process about the schedules when the process ticks.
+/// How a process knows the schedules when it posts due ticks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Knowledge {
-    /// The process has just read them.
+    /// The process has just read the schedules.
     Fresh,
-    /// The process knows what it read for an earlier tick.
+    /// The process knows the schedules as it read them for an earlier tick.
     Old,
 }
 
@@ -48,40 +48,48 @@ struct Plan {
 
 /// The outcome of a valid plan.
 struct Outcome {
-    posted: Vec<(Instant, Number)>,
+    posted: Vec<(Instant, MessageNumber)>,
     refused: Option<Instant>,
     left_out: usize,
 }
 
 impl Plan {
-    /// `None` if no tick is due.
+    /// Returns the plan for the due ticks of a schedule; `None` if no tick is due.
     fn of(key: ScheduleKey, schedule: &Schedule, now: Instant, max_posts: usize) -> Option<Self> {
         let definition = &schedule.definition;
-        let known = schedule.next?;
-        let ticks = successors(Some(known), |tick| definition.next_after(*tick));
-        let mut due: Vec<Instant> = ticks.take_while(|tick| *tick <= now).collect();
-        let mut newest = *due.last()?;
-        let mut next = definition.next_after(newest);
-        let is_current = newest + CURRENT_FOR > now;
-        let mut valid_until = is_current.then_some(newest + CURRENT_FOR);
-        let current = is_current.then(|| due.pop()).flatten();
-        let missed = match definition.missed {
-            Missed::Skip => due.len(),
-            Missed::One => due.len().saturating_sub(1),
-            Missed::All => due.len().saturating_sub(MAX_TICKS - usize::from(is_current)),
+        let known_tick = schedule.next?;
+        let ticks = successors(Some(known_tick), |tick| definition.next_after(*tick));
+        let mut due_ticks: Vec<Instant> = ticks.take_while(|tick| *tick <= now).collect();
+        let mut newest_tick = *due_ticks.last()?;
+        let mut next_tick = definition.next_after(newest_tick);
+        let is_current = newest_tick + CURRENT_TICK_AGE_MS > now;
+        let mut valid_until = is_current.then_some(newest_tick + CURRENT_TICK_AGE_MS);
+        let current_tick = is_current.then(|| due_ticks.pop()).flatten();
+        let dropped_count = match definition.missed {
+            Missed::Skip => due_ticks.len(),
+            Missed::One => due_ticks.len().saturating_sub(1),
+            Missed::All => due_ticks.len().saturating_sub(MAX_MISSED_TICKS - usize::from(is_current)),
         };
-        let mut posts: Vec<Instant> = due.into_iter().skip(missed).chain(current).collect();
+        let mut ticks_to_post: Vec<Instant> = due_ticks.into_iter().skip(dropped_count).chain(current_tick).collect();
         if definition.overlap == Overlap::Skip {
-            posts = posts.last().copied().into_iter().collect();
+            ticks_to_post = ticks_to_post.last().copied().into_iter().collect();
         }
-        if posts.len() > max_posts {
-            // The rest is due at once.
-            next = Some(posts[max_posts]);
-            posts.truncate(max_posts);
-            newest = *posts.last()?;
+        if ticks_to_post.len() > max_posts {
+            // The ticks that are not posted stay due, so the next tick is the first of them.
+            next_tick = Some(ticks_to_post[max_posts]);
+            ticks_to_post.truncate(max_posts);
+            newest_tick = *ticks_to_post.last()?;
             valid_until = None;
         }
-        Some(Self { key, revision: schedule.revision, known, newest, valid_until, posts, next })
+        Some(Self {
+            key,
+            revision: schedule.revision,
+            known: known_tick,
+            newest: newest_tick,
+            valid_until,
+            posts: ticks_to_post,
+            next: next_tick,
+        })
     }
 }
 
@@ -92,46 +100,46 @@ impl Model {
         self.is_listed_with_schedules &= !self.schedules.is_empty();
     }
 
-    /// The instant of a process that is so many ms ahead of Redis.
+    /// The current instant by the clock of a process that is `ahead` ms ahead of Redis's clock.
     pub(crate) fn now_of_process(&self, ahead: i64) -> Instant {
         self.now().saturating_add_signed(ahead)
     }
 
-    /// Carries out the plans of a process. The answer has the outcome of each.
+    /// Carries out the plans of a process, and returns the outcome of each plan.
     pub(crate) fn tick(&mut self, tick: &Tick) -> Value {
         let now = self.now_of_process(tick.ahead);
-        let known = self.known_schedules.get(&tick.process).cloned().unwrap_or_default();
-        let plans = known.iter().filter_map(|(key, schedule)| Plan::of(*key, schedule, now, tick.max_posts));
-        let first_new = self.posted;
+        let known_schedules = self.known_schedules.get(&tick.process).cloned().unwrap_or_default();
+        let plans = known_schedules.iter().filter_map(|(key, schedule)| Plan::of(*key, schedule, now, tick.max_posts));
+        let first_new_number = self.posted;
         let answer = plans.map(|plan| {
-            let posted = self.is_valid(&plan).then(|| self.carry_out(&plan));
+            let plan_outcome = self.is_valid(&plan).then(|| self.carry_out(&plan));
             let schedule = self.schedules.get(&plan.key);
             json!({
                 "schedule": schedule_name(plan.key),
-                "posted": posted.as_ref().map(|outcome| outcome.posted.len()),
-                "left_out": posted.map_or(0, |outcome| outcome.left_out),
+                "posted": plan_outcome.as_ref().map(|outcome| outcome.posted.len()),
+                "left_out": plan_outcome.map_or(0, |outcome| outcome.left_out),
                 "revision": schedule.map_or(String::new(), |schedule| revision_name(schedule.revision)),
                 "next": schedule.and_then(|schedule| schedule.next),
             })
         });
         let answer = answer.collect();
-        self.log_enqueued(first_new..self.posted);
+        self.log_enqueued(first_new_number..self.posted);
         answer
     }
 
     fn is_valid(&self, plan: &Plan) -> bool {
-        let is_known = |schedule: &Schedule| schedule.revision == plan.revision && schedule.next == Some(plan.known);
+        let is_as_known = |schedule: &Schedule| schedule.revision == plan.revision && schedule.next == Some(plan.known);
         let is_due = self.now() >= plan.newest && plan.valid_until.is_none_or(|until| self.now() < until);
-        is_due && self.schedules.get(&plan.key).is_some_and(is_known)
+        is_due && self.schedules.get(&plan.key).is_some_and(is_as_known)
     }
 
     fn carry_out(&mut self, plan: &Plan) -> Outcome {
         let schedule = &self.schedules[&plan.key];
         let (definition, runs) = (schedule.definition.clone(), schedule.runs);
-        let is_blocked = schedule.last.is_some_and(|(_, last)| self.is_unfinished(last));
+        let has_unfinished_message = schedule.last.is_some_and(|(_, last)| self.is_unfinished(last));
         let mut outcome = Outcome { posted: vec![], refused: None, left_out: 0 };
         for at in plan.posts.iter().copied() {
-            if definition.overlap == Overlap::Skip && is_blocked {
+            if definition.overlap == Overlap::Skip && has_unfinished_message {
                 outcome.left_out += 1;
             } else if definition.max_runs.is_some_and(|max| runs + outcome.posted.len() as u64 >= max) {
                 break;
@@ -152,10 +160,10 @@ impl Model {
     }
 
     /// Stores the message of a tick; `None` if the queue refuses it.
-    fn post_tick(&mut self, message: &Draft, by: PostedBy) -> Option<Number> {
+    fn post_tick(&mut self, message: &Draft, by: PostedBy) -> Option<MessageNumber> {
         let draft = Draft { posted_by: Some(by), ..message.clone() };
-        let unfinished = self.messages.values().filter(|message| message.is_unfinished()).count();
-        if self.settings.max_length.is_some_and(|max| unfinished >= max) {
+        let unfinished_count = self.messages.values().filter(|message| message.is_unfinished()).count();
+        if self.settings.max_length.is_some_and(|max| unfinished_count >= max) {
             return None;
         }
         self.count("scheduled");

@@ -48,16 +48,16 @@ impl Topology {
 
     /// Asks for the topology, and returns the server that has this slot.
     pub(crate) async fn find_owner(&self, slot: Slot) -> Result<Arc<Node>> {
-        self.discover().await?;
+        self.ask_for_topology().await?;
         self.known_owner(slot).ok_or_else(|| Error::Unavailable(self.shared.reason_of_unknown_owner(slot)))
     }
 
     /// Returns all servers that calls go to: one server, or all primaries of a cluster.
     pub(crate) async fn nodes(&self) -> Result<Vec<Arc<Node>>> {
-        if self.map().nodes.is_empty() {
-            self.discover().await?;
+        if self.current_map().nodes.is_empty() {
+            self.ask_for_topology().await?;
         }
-        let nodes = self.map().nodes.clone();
+        let nodes = self.current_map().nodes.clone();
         if nodes.is_empty() {
             Err(Error::Unavailable(self.shared.reason_of_unknown_owner(Slot::FIRST)))
         } else {
@@ -68,7 +68,7 @@ impl Topology {
     /// Returns a server for subscriptions. Each server of a cluster passes on the notifications of all other servers.
     pub(crate) async fn subscription_node(&self) -> Result<Arc<Node>> {
         let nodes = self.nodes().await?;
-        let map = self.map();
+        let map = self.current_map();
         let connected_nodes: Vec<_> = nodes.iter().filter(|node| map.passes_on_notifications(node)).collect();
         let candidates = if connected_nodes.is_empty() { nodes.iter().collect() } else { connected_nodes };
         Ok(Arc::clone(candidates[rand::random_range(..candidates.len())]))
@@ -76,15 +76,15 @@ impl Topology {
 
     /// Whether this server does not pass on all notifications, and another server does, as far as is known.
     pub(crate) fn has_better_subscription_node(&self, node: &Node) -> bool {
-        self.map().has_better_subscription_node(node)
+        self.current_map().has_better_subscription_node(node)
     }
 
-    fn map(&self) -> Arc<SlotMap> {
+    fn current_map(&self) -> Arc<SlotMap> {
         Arc::clone(&self.shared.map.read())
     }
 
-    async fn discover(&self) -> Result<()> {
-        self.watch();
+    async fn ask_for_topology(&self) -> Result<()> {
+        self.start_watcher();
         self.shared.refresh(CHECK_INTERVAL).await
     }
 
@@ -93,18 +93,18 @@ impl Topology {
         self.shared.ask_now.notify_one();
         let TopologySource::Cluster(cluster) = &self.shared.source else { return None };
         let address = cluster::redirect_address(redirect, &from.endpoint().address)?;
-        Some(self.shared.node_at(&self.map(), cluster.endpoint(address)))
+        Some(self.shared.node_at(&self.current_map(), cluster.endpoint(address)))
     }
 
     /// Adds the address of the server to an error, if there may be several servers.
-    pub(crate) fn name_server(&self, node: &Node, error: CallError) -> CallError {
-        let named = |text| format!("{}: {text}", node.endpoint().address);
+    pub(crate) fn add_server_address(&self, node: &Node, error: CallError) -> CallError {
+        let with_address = |text| format!("{}: {text}", node.endpoint().address);
         match error {
             CallError::Failed(Error::Unavailable(text)) if self.may_change() => {
-                CallError::Failed(Error::Unavailable(named(text)))
+                CallError::Failed(Error::Unavailable(with_address(text)))
             }
             CallError::Failed(Error::NotPermitted(text)) if self.may_change() => {
-                CallError::Failed(Error::NotPermitted(named(text)))
+                CallError::Failed(Error::NotPermitted(with_address(text)))
             }
             other => other,
         }
@@ -112,11 +112,11 @@ impl Topology {
 
     /// Makes the watcher ask for the topology, because a call has failed and the topology may have changed.
     pub(crate) fn note_failure(&self) {
-        self.watch();
+        self.start_watcher();
         self.shared.ask_now.notify_one();
     }
 
-    fn watch(&self) {
+    fn start_watcher(&self) {
         if self.may_change() {
             self.watcher
                 .get_or_init(|| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&self.shared).keep_topology_current())));
@@ -197,7 +197,7 @@ mod tests {
                 let node = Arc::clone(&node);
                 calls.spawn(async move { is_answered(&node).await });
             }
-            // After the pause, some of the connections are open.
+            // After this pause, some of the eight calls have opened their connections and others have not.
             sleep(Duration::from_micros(20 * round)).await;
             node.retire();
             calls.join_all().await;

@@ -26,9 +26,9 @@ use crate::{
 /// The interval at which the watcher checks whether calls fail or hang, and asks for the topology while calls fail or hang.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// The interval at which the watcher asks for the topology while calls succeed, but the topology or a part of it is unknown.
-const TROUBLE_INTERVAL: Duration = Duration::from_secs(1);
+const ASK_INTERVAL_WHILE_UNKNOWN: Duration = Duration::from_secs(1);
 /// The interval at which the watcher asks for the topology while calls succeed.
-const QUIET_INTERVAL: Duration = Duration::from_secs(5);
+const ASK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The servers that are known now, and where to ask for them.
 pub(super) struct TopologyState {
@@ -37,7 +37,7 @@ pub(super) struct TopologyState {
     pub(super) map: RwLock<Arc<SlotMap>>,
     /// The servers to which calls were redirected and that the map does not have yet, so that many calls share their connections.
     redirects: Mutex<Vec<Arc<Node>>>,
-    /// The time of the last answer. The lock is held while the topology is asked for.
+    /// The time at which the last request for the topology ended. The lock is held during such a request.
     asked_at: AsyncMutex<Option<Instant>>,
     /// Notified when a call has failed, or when a Sentinel has announced a fail-over.
     pub(super) ask_now: Notify,
@@ -80,11 +80,11 @@ impl TopologyState {
     async fn refresh_repeatedly(&self) {
         let mut last_ask_time = Instant::now();
         let mut call_counts: Vec<(u64, u64)> = Vec::new();
-        let mut away_servers = HashSet::new();
+        let mut servers_without_answer = HashSet::new();
         loop {
             let is_urgent = timeout(CHECK_INTERVAL, self.ask_now.notified()).await.is_ok();
             let nodes = self.map.read().nodes.clone();
-            self.log_away_nodes(&nodes, &mut away_servers);
+            self.log_nodes_without_answer(&nodes, &mut servers_without_answer);
             let earlier_counts =
                 std::mem::replace(&mut call_counts, nodes.iter().map(|node| node.call_counts()).collect());
             // A server hangs if calls to it are open, and none of them has ended since the last check.
@@ -92,7 +92,7 @@ impl TopologyState {
                 .iter()
                 .zip(&earlier_counts)
                 .any(|((begun, ended), (_, ended_before))| begun > ended && ended == ended_before);
-            let interval = if self.trouble.lock().is_some() { TROUBLE_INTERVAL } else { QUIET_INTERVAL };
+            let interval = if self.trouble.lock().is_some() { ASK_INTERVAL_WHILE_UNKNOWN } else { ASK_INTERVAL };
             if is_urgent || has_hanging_calls || last_ask_time.elapsed() >= interval {
                 // The error needs no handling here, because `refresh` has stored it in `trouble`.
                 let _ = self.refresh(Duration::ZERO).await;
@@ -105,12 +105,12 @@ impl TopologyState {
     }
 
     /// Logs the servers that went away or came back since the last check.
-    fn log_away_nodes(&self, nodes: &[Arc<Node>], away: &mut HashSet<Address>) {
+    fn log_nodes_without_answer(&self, nodes: &[Arc<Node>], away: &mut HashSet<Address>) {
         let topology = self.source.name();
         away.retain(|address| nodes.iter().any(|node| node.endpoint().address == *address));
         for node in nodes {
             let address = &node.endpoint().address;
-            if node.is_away() {
+            if node.is_not_answering() {
                 if away.insert(address.clone()) {
                     warn!(topology, server = %address, "this server of Redis does not answer");
                 }
