@@ -119,23 +119,24 @@ async function request(method, path, body) {
 
 /** Returns the fields that messages and the messages of schedules have. */
 function messageOf(name, data, opts, attemptsMade) {
-    const message = { data: data ?? null, max_attempts: Math.max(1, (opts.attempts ?? 1) - attemptsMade) };
+    const attempts = Math.max(1, (opts.attempts ?? 1) - attemptsMade);
+    const message = { data: data ?? null, max_attempts: attempts };
     if (name && name !== '__default__') message.name = name;
     // Bull starts jobs without a priority last, BullMQ first.
     if (opts.priority) message.priority = isBullMq ? opts.priority : Math.min(opts.priority, 2_097_152) - 2_097_153;
     if (opts.timeout) message.timeout = opts.timeout;
     const backoff = typeof opts.backoff === 'object' ? opts.backoff : { type: 'fixed', delay: opts.backoff ?? 0 };
     // A back-off of another type is a function of the application: the settings of Drover's queue decide instead.
-    if (backoff?.type === 'fixed' || backoff?.type === 'exponential') {
-        message.backoff = { type: backoff.type, delay: backoff.delay ?? 0, jitter: backoff.jitter ?? 0 };
+    if (attempts > 1 && (backoff?.type === 'fixed' || backoff?.type === 'exponential')) {
+        message.backoff = { type: backoff.type, delay: backoff.delay ?? 0, jitter: backoff.jitter ?? 0, max: '30d' };
     }
     return message;
 }
 
-/** Returns the id in Drover: the job's own, or a text with the number that Bull gave. */
+/** Returns the id in Drover: a number gets the prefix by which drover-nestjs finds the job. */
 function idOf(job) {
     const id = String(job.id);
-    return /^\d+$/.test(id) ? `bull-${id}` : id.replaceAll('/', '%2F');
+    return /^\d+$/.test(id) ? `bull:${id}` : id.replaceAll('/', '%2F');
 }
 
 function isRepeatable(job) {
@@ -177,6 +178,14 @@ async function moveJobs(ids) {
     await Promise.all(Array.from({ length: PARALLEL }, move));
 }
 
+/** Returns the name that drover-nestjs gives to the schedule of a repeatable job, so that the application finds it there. */
+function scheduleName(name, { jobId = '', endDate, tz = '', cron = '', every = '' }) {
+    const end = endDate === undefined ? '' : new Date(endDate).getTime();
+    const parts = JSON.stringify([name, String(jobId), end, tz, cron, every]);
+    const start = name.replace(/[^A-Za-z0-9_.-]/g, '_').replace(/^[^A-Za-z0-9]+/, '').slice(0, 80);
+    return `${start || 'default'}:${createHash('sha256').update(parts).digest('hex').slice(0, 16)}`;
+}
+
 /** Returns Bull's repeatable jobs, or BullMQ's job schedulers, in one form. */
 async function repeatables(delayedIds) {
     if (isBullMq) {
@@ -194,15 +203,15 @@ async function repeatables(delayedIds) {
     const byKey = new Map(jobs.filter((job) => job?.opts.repeat).map((job) => [job.opts.repeat.key, job]));
     return (await queue.getRepeatableJobs()).map(({ key, name, next }) => {
         const job = byKey.get(key);
-        const { cron, every, tz, startDate, endDate, limit, count } = job?.opts.repeat ?? {};
-        const digest = createHash('sha256').update(key).digest('hex').slice(0, 12);
+        const repeat = job?.opts.repeat ?? {};
+        const { cron, every, tz, startDate, endDate, limit, count } = repeat;
         return {
             key,
             name,
             next: job && next,
             pattern: cron,
             ...{ every, tz, startDate, endDate },
-            schedule: `${name === '__default__' ? 'repeat' : name.replace(/[^A-Za-z0-9_.:-]/g, '_')}-${digest}`,
+            schedule: scheduleName(name, repeat),
             runs: limit && limit - count + 1,
             data: job?.data,
             opts: job?.opts,

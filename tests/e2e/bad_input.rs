@@ -81,7 +81,7 @@ fn post_cases() -> Vec<Case> {
     ]
 }
 
-/// Returns requests with names of fields of Bull and BullMQ.
+/// Returns requests with names of fields of Bull and `BullMQ`.
 fn foreign_name_cases() -> Vec<Case> {
     let settings = |body, detail| Case {
         method: Method::PATCH,

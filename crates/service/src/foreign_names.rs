@@ -1,4 +1,4 @@
-//! Hints about fields of Bull and BullMQ (and of similar queues) that have another name in Drover, or no equal. A request or a
+//! Hints about fields of Bull and `BullMQ` (and of similar queues) that have another name in Drover, or no equal. A request or a
 //! configuration with such a field gets the hint, instead of the most similar field or a list of all fields.
 
 use Hint::{Advice, Field};
