@@ -81,6 +81,48 @@ fn post_cases() -> Vec<Case> {
     ]
 }
 
+/// Returns requests with names of fields of Bull and `BullMQ`.
+fn foreign_name_cases() -> Vec<Case> {
+    let settings = |body, detail| Case {
+        method: Method::PATCH,
+        path: "/v1/queues/q",
+        ..post(body, 422, "invalid_settings", detail)
+    };
+    let schedule = |body, detail| Case {
+        method: Method::PUT,
+        path: "/v1/queues/q/schedules/s",
+        ..post(body, 422, "invalid_schedule", detail)
+    };
+    vec![
+        post(
+            r#"{"data":1,"attempts":5}"#,
+            422,
+            "invalid_message",
+            "/attempts: unknown: did you mean \"max_attempts\"?",
+        ),
+        post(r#"{"data":1,"jobId":"a"}"#, 422, "invalid_message", "/jobId: unknown: did you mean \"id\"?"),
+        post(r#"{"payload":1}"#, 422, "invalid_message", "/payload: unknown: did you mean \"data\"?"),
+        post(r#"{"data":1,"repeat":{"every":1000}}"#, 422, "invalid_message", "/repeat: unknown: a schedule posts"),
+        post(r#"{"data":1,"removeOnComplete":true}"#, 422, "invalid_message", "the queue's setting \"retention\""),
+        post(r#"{"data":1,"opts":{"delay":5}}"#, 422, "invalid_message", "/opts: unknown: give the options themselves"),
+        Case {
+            path: "/v1/queues/q/messages/batch",
+            ..post(r#"{"messages":[{"data":1,"lifo":true}]}"#, 422, "invalid_message", "a lower \"priority\"")
+        },
+        settings(r#"{"limiter":{"max":1,"duration":1000}}"#, "/limiter: unknown: did you mean \"rate_limit\"?"),
+        settings(r#"{"concurrency":5}"#, "/concurrency: unknown: the key \"worker.concurrency\""),
+        settings(r#"{"removeOnFail":100}"#, "\"retention\": {\"failed\": …}"),
+        schedule(r#"{"pattern":"@daily","message":{"data":1}}"#, "/pattern: unknown: did you mean \"cron\"?"),
+        schedule(r#"{"tz":"Europe/Oslo"}"#, "/tz: unknown: did you mean \"timezone\"?"),
+        schedule(r#"{"every":1000,"limit":5}"#, "/limit: unknown: did you mean \"max_runs\"?"),
+        schedule(r#"{"endDate":1}"#, "/endDate: unknown: did you mean \"end_at\"?"),
+        schedule(
+            r#"{"every":1000,"message":{"data":1,"attempts":5}}"#,
+            "/message/attempts: unknown: did you mean \"max_attempts\"?",
+        ),
+    ]
+}
+
 /// Returns bad requests that do not post messages.
 fn other_cases() -> Vec<Case> {
     vec![
@@ -188,7 +230,7 @@ async fn assert_problem(case: &Case, answer: Response) {
 async fn bad_input_is_refused_with_an_instruction_and_changes_nothing() {
     // The API logs no warning about a durable Redis, so any warning in its log would come from the input.
     let system = System::start_on(RedisServer::start_durable(), "").await;
-    for case in post_cases().into_iter().chain(other_cases()) {
+    for case in post_cases().into_iter().chain(foreign_name_cases()).chain(other_cases()) {
         let mut request = system.http.request(case.method.clone(), system.url(case.path)).body(case.body.clone());
         if !case.content_type.is_empty() {
             request = request.header("content-type", case.content_type);

@@ -361,6 +361,7 @@ mod tests {
         for (patch, expected) in [
             (json!({"a`b": 1}), "/a`b: unknown; there are visibility_timeout, "),
             (json!({"max_`attempts": 1}), "/max_`attempts: unknown: did you mean \"max_attempts\"?"),
+            (json!({"limiter": null}), "/limiter: unknown: did you mean \"rate_limit\"?"),
             (json!({"backoff": {"type": "a`b"}}), "/backoff/type: \"a`b\" is unknown; there are fixed, exponential"),
         ] {
             let problem = queue_error(Settings::default().with_patch(&patch).unwrap_err().into());

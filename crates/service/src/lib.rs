@@ -2,6 +2,7 @@
 
 mod code;
 pub mod config;
+mod foreign_names;
 pub mod health;
 mod http;
 pub mod metrics;

@@ -1,6 +1,8 @@
 //! Error texts about invalid input, in plain words. The texts of serde name Rust types and parser rules. The module `wording`
 //! translates the texts of serde, and replaces an unknown text by a general text.
 
+use crate::foreign_names;
+
 /// The number of characters after which errors cut a text of the input.
 const MAX_REPEATED_CHARS: usize = 200;
 
@@ -178,12 +180,16 @@ pub fn nearest_word<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// Returns a text about an unknown word, which suggests a similar known word or lists the known words.
-pub fn unknown_with_suggestions<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
-    if let Some(meant) = nearest_word(word, known.clone()) {
+/// Returns a text about an unknown word, which has a hint about a foreign name, suggests a similar known word, or lists the known
+/// words.
+pub fn unknown_with_suggestions<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+    let all: Vec<&str> = known.into_iter().collect();
+    if let Some(hint) = foreign_names::hint(word, &all) {
+        return format!("unknown: {hint}");
+    }
+    if let Some(meant) = nearest_word(word, all.iter().copied()) {
         return format!("unknown: did you mean \"{meant}\"?");
     }
-    let all: Vec<&str> = known.into_iter().collect();
     if all.is_empty() { "unknown".to_owned() } else { format!("unknown; there are {}", all.join(", ")) }
 }
 
@@ -230,6 +236,7 @@ mod tests {
         assert_eq!(nearest_word("payload", known_words), None);
         assert_eq!(unknown_with_suggestions("xyz", known_words), "unknown; there are delay, priority, max_attempts");
         assert_eq!(unknown_with_suggestions("xyz", []), "unknown");
+        assert_eq!(unknown_with_suggestions("attempts", known_words), "unknown: did you mean \"max_attempts\"?");
     }
 
     fn report_mistake(json: &[u8]) -> String {

@@ -124,6 +124,7 @@ fn mistake_in_a_file_is_reported_with_its_key_and_without_words_of_a_library() {
         ("[queues.q]\nmax_atempts = 1", "did you mean \"max_attempts\"?"),
         ("[queues.\"user-*\"]\nmax_atempts = 1", "queues.user-*.max_atempts: \"max_atempts\" is unknown: did you mean"),
         ("[worker]\nmax_lease = 5", "did you mean \"max_leases\"?"),
+        ("[queues.q]\nlimiter = 1", "queues.q.limiter: \"limiter\" is unknown: did you mean \"rate_limit\"?"),
         ("[log]\nformat = \"prety\"", "log.format: \"prety\" is unknown: did you mean \"pretty\"?"),
         ("\"redis.url\" = \"redis://a\"", "\"redis.url\" is unknown"),
         ("\"api[1000000000]\" = 1", "\"api[1000000000]\" is unknown"),

@@ -1,0 +1,265 @@
+#!/usr/bin/env node
+// Moves the delayed jobs, and on request the repeatable jobs, of one queue of Bull 4 or BullMQ 6 to a queue of Drover.
+//
+// Each delayed job is moved in three steps, so that it runs once, in Bull or in Drover:
+//   1. The script moves the job's id from Bull's sorted set `delayed` to a sorted set `moving-to-drover`, in one step of Redis.
+//      From now on Bull's workers do not start the job.
+//   2. The script posts the job to Drover, with an id of its own. A repeated post with this id stores nothing.
+//   3. The script removes the job from Bull.
+// An interrupted script is called again: it first goes on with the jobs in `moving-to-drover`. A job that Drover refuses
+// returns to `delayed`, and the script reports the reason.
+
+import { createHash } from 'node:crypto';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const USAGE = `node move-from-bull.mjs --queue NAME [options], in the folder of the application with bull or bullmq
+
+  --library bull|bullmq  needed if both are installed
+  --redis URL            Bull's Redis, default redis://127.0.0.1:6379
+  --prefix TEXT          Bull's prefix of keys, default bull
+  --drover URL           default $DROVER_URL or http://127.0.0.1:8080; the key is $DROVER_KEY
+  --to NAME              Drover's queue, default: the same name
+  --schedules            also moves repeatable jobs (Bull) or job schedulers (BullMQ)
+  --dry-run              prints what would be posted, and changes nothing`;
+
+/** How many jobs are moved at a time. */
+const PARALLEL = 20;
+/** How long a request is repeated while Drover or its Redis is away (ms). */
+const PATIENCE = 60_000;
+/** A repeatable job whose next run is nearer than this (ms; at most half of its interval) is left for the next call. */
+const SCHEDULE_MARGIN = 10_000;
+/** Bull stores the due time (ms) times this number, plus a sequence number. */
+const SCORES_PER_MS = 4096;
+
+const CLAIM = `
+local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not score then return 0 end
+redis.call('ZADD', KEYS[2], score, ARGV[1])
+return redis.call('ZREM', KEYS[1], ARGV[1])`;
+
+const { values: given } = parseArgs({
+    options: {
+        queue: { type: 'string' },
+        library: { type: 'string' },
+        redis: { type: 'string', default: 'redis://127.0.0.1:6379' },
+        prefix: { type: 'string', default: 'bull' },
+        drover: { type: 'string', default: process.env.DROVER_URL ?? 'http://127.0.0.1:8080' },
+        to: { type: 'string' },
+        schedules: { type: 'boolean', default: false },
+        'dry-run': { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+    },
+});
+if (given.help || !given.queue) {
+    console.error(USAGE);
+    process.exit(given.help ? 0 : 2);
+}
+const isTrial = given['dry-run'];
+
+// The libraries are those of the application, not of this script's folder.
+const require = createRequire(pathToFileURL(join(process.cwd(), 'package.json')));
+const installed = (given.library ? [given.library] : ['bull', 'bullmq']).filter(isInstalled);
+if (installed.length !== 1) {
+    console.error('Start the script in the folder of an application with bull or bullmq; with both, give --library.');
+    process.exit(2);
+}
+const [library] = installed;
+const isBullMq = library === 'bullmq';
+// The script reads Bull's sets by ioredis, on which both libraries depend.
+const Redis = createRequire(require.resolve(library))('ioredis');
+const redis = new Redis(given.redis, { maxRetriesPerRequest: null });
+const queue = isBullMq
+    ? new (require('bullmq').Queue)(given.queue, { connection: redis, prefix: given.prefix, skipMetasUpdate: true })
+    : new (require('bull'))(given.queue, given.redis, { prefix: given.prefix });
+queue.on('error', (error) => console.error(error.message));
+const delayed = queue.toKey('delayed');
+const moving = queue.toKey('moving-to-drover');
+const target = `${given.drover.replace(/\/$/, '')}/v1/queues/${given.to ?? given.queue}`;
+const counts = { moved: 0, schedules: 0, left: 0 };
+
+function isInstalled(name) {
+    try {
+        return Boolean(require.resolve(name));
+    } catch {
+        return false;
+    }
+}
+
+function leave(what, reason) {
+    counts.left += 1;
+    console.error(`${what} stays in Bull: ${reason}`);
+}
+
+/** An answer of Drover that a repeated request would get again. */
+class Refused extends Error {}
+
+/** Sends a request until Drover answers other than 503 or 429. */
+async function request(method, path, body) {
+    const headers = { 'content-type': 'application/json' };
+    if (process.env.DROVER_KEY) headers.authorization = `Bearer ${process.env.DROVER_KEY}`;
+    for (const start = Date.now(), pause = 500; ; await sleep(pause)) {
+        let problem;
+        try {
+            const signal = AbortSignal.timeout(10_000);
+            const answer = await fetch(target + path, { method, headers, body: JSON.stringify(body), signal });
+            if (answer.ok) return await answer.json();
+            problem = `${answer.status} ${(await answer.json().catch(() => ({}))).detail ?? ''}`;
+            if (answer.status !== 503 && answer.status !== 429) throw new Refused(problem);
+        } catch (error) {
+            if (error instanceof Refused) throw error;
+            problem ??= error.cause?.message ?? error.message;
+        }
+        if (Date.now() - start > PATIENCE) throw new Error(`Drover does not answer: ${problem}`);
+    }
+}
+
+/** Returns the fields that messages and the messages of schedules have. */
+function messageOf(name, data, opts, attemptsMade) {
+    const attempts = Math.max(1, (opts.attempts ?? 1) - attemptsMade);
+    const message = { data: data ?? null, max_attempts: attempts };
+    if (name && name !== '__default__') message.name = name;
+    // Bull starts jobs without a priority last, BullMQ first.
+    if (opts.priority) message.priority = isBullMq ? opts.priority : Math.min(opts.priority, 2_097_152) - 2_097_153;
+    if (opts.timeout) message.timeout = opts.timeout;
+    const backoff = typeof opts.backoff === 'object' ? opts.backoff : { type: 'fixed', delay: opts.backoff ?? 0 };
+    // A back-off of another type is a function of the application: the settings of Drover's queue decide instead.
+    if (attempts > 1 && (backoff?.type === 'fixed' || backoff?.type === 'exponential')) {
+        message.backoff = { type: backoff.type, delay: backoff.delay ?? 0, jitter: backoff.jitter ?? 0, max: '30d' };
+    }
+    return message;
+}
+
+/** Returns the id in Drover: a number gets the prefix by which drover-nestjs finds the job. */
+function idOf(job) {
+    const id = String(job.id);
+    return /^\d+$/.test(id) ? `bull:${id}` : id.replaceAll('/', '%2F');
+}
+
+function isRepeatable(job) {
+    return Boolean(job.repeatJobKey ?? job.opts.repeat);
+}
+
+async function moveJob(id) {
+    const score = (await redis.zscore(moving, id)) ?? (await redis.zscore(delayed, id));
+    const job = score && (await queue.getJob(id));
+    if (!job) {
+        // The job ended meanwhile, or an earlier call removed it and was interrupted.
+        if (!isTrial) await redis.zrem(moving, id);
+        return;
+    }
+    if (isRepeatable(job)) return;
+    if (job.parentKey) return leave(`job ${id}`, 'it belongs to a flow');
+    const due = new Date(Math.floor(score / SCORES_PER_MS)).toISOString();
+    const message = { id: idOf(job), deliver_at: due, ...messageOf(job.name, job.data, job.opts, job.attemptsMade) };
+    if (isTrial) return console.log('message', JSON.stringify(message));
+    const isClaimed = (await redis.zscore(moving, id)) !== null || (await redis.eval(CLAIM, 2, delayed, moving, id)) === 1;
+    if (!isClaimed) return;
+    try {
+        await request('POST', '/messages', message);
+    } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        await redis.multi().zadd(delayed, score, id).zrem(moving, id).exec();
+        return leave(`job ${id}`, error.message);
+    }
+    await job.remove();
+    await redis.zrem(moving, id);
+    counts.moved += 1;
+}
+
+async function moveJobs(ids) {
+    const rest = ids[Symbol.iterator]();
+    const move = async () => {
+        for (const id of rest) await moveJob(id);
+    };
+    await Promise.all(Array.from({ length: PARALLEL }, move));
+}
+
+/** Returns the name that drover-nestjs gives to the schedule of a repeatable job, so that the application finds it there. */
+function scheduleName(name, { jobId = '', endDate, tz = '', cron = '', every = '' }) {
+    const end = endDate === undefined ? '' : new Date(endDate).getTime();
+    const parts = JSON.stringify([name, String(jobId), end, tz, cron, every]);
+    const start = name.replace(/[^A-Za-z0-9_.-]/g, '_').replace(/^[^A-Za-z0-9]+/, '').slice(0, 80);
+    return `${start || 'default'}:${createHash('sha256').update(parts).digest('hex').slice(0, 16)}`;
+}
+
+/** Returns Bull's repeatable jobs, or BullMQ's job schedulers, in one form. */
+async function repeatables(delayedIds) {
+    if (isBullMq) {
+        return (await queue.getJobSchedulers(0, -1)).map((scheduler) => ({
+            ...scheduler,
+            schedule: scheduler.key.replace(/[^A-Za-z0-9_.:-]/g, '_'),
+            runs: scheduler.limit && scheduler.limit - (scheduler.iterationCount ?? 0) + 1,
+            data: scheduler.template?.data,
+            opts: scheduler.template?.opts ?? {},
+            remove: () => queue.removeJobScheduler(scheduler.key),
+        }));
+    }
+    // The data of a repeatable job is in its next job only.
+    const jobs = await Promise.all(delayedIds.map((id) => queue.getJob(id)));
+    const byKey = new Map(jobs.filter((job) => job?.opts.repeat).map((job) => [job.opts.repeat.key, job]));
+    return (await queue.getRepeatableJobs()).map(({ key, name, next }) => {
+        const job = byKey.get(key);
+        const repeat = job?.opts.repeat ?? {};
+        const { cron, every, tz, startDate, endDate, limit, count } = repeat;
+        return {
+            key,
+            name,
+            next: job && next,
+            pattern: cron,
+            ...{ every, tz, startDate, endDate },
+            schedule: scheduleName(name, repeat),
+            runs: limit && limit - count + 1,
+            data: job?.data,
+            opts: job?.opts,
+            remove: () => queue.removeRepeatableByKey(key),
+        };
+    });
+}
+
+async function moveSchedule(repeatable) {
+    const { key, name, next, pattern, every, tz, startDate, endDate, runs, data, opts, schedule, remove } = repeatable;
+    const margin = Math.min(SCHEDULE_MARGIN, (every ?? Infinity) / 2);
+    // A run in the moment of the move could happen in Bull and in Drover.
+    if (!next || next < Date.now() + margin) return leave(`schedule ${key}`, 'it runs soon: call the script again');
+    const body = { message: messageOf(name, data, opts, 0) };
+    if (pattern) {
+        body.cron = pattern;
+        // Without a time zone Bull uses that of the process; Drover uses UTC.
+        body.timezone = tz ?? Intl.DateTimeFormat().resolvedOptions().timeZone;
+    } else {
+        body.every = Number(every);
+        body.offset = next % body.every;
+    }
+    if (startDate) body.start_at = new Date(startDate).toISOString();
+    if (endDate) body.end_at = new Date(endDate).toISOString();
+    if (runs) body.max_runs = runs;
+    if (isTrial) return console.log('schedule', schedule, JSON.stringify(body));
+    try {
+        const answer = await request('PUT', `/schedules/${schedule}`, body);
+        console.log(`schedule ${schedule}: next at ${answer.next_at[0]}`);
+    } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        return leave(`schedule ${key}`, error.message);
+    }
+    await remove();
+    counts.schedules += 1;
+}
+
+try {
+    const ids = await redis.zrange(delayed, 0, -1);
+    await moveJobs([...(await redis.zrange(moving, 0, -1)), ...ids]);
+    const all = await repeatables(ids);
+    if (given.schedules) for (const repeatable of all) await moveSchedule(repeatable);
+    else for (const { key } of all) leave(`schedule ${key}`, 'give --schedules to move it');
+    console.log(`moved ${counts.moved} jobs and ${counts.schedules} schedules; ${counts.left} stay in Bull`);
+} catch (error) {
+    console.error(`${error.message}\nThe move is not complete: call the script again.`);
+    process.exitCode = 1;
+} finally {
+    await queue.close();
+    redis.disconnect();
+}
