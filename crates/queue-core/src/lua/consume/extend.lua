@@ -23,7 +23,7 @@ for i, id in ipairs(ids) do
   if is_leased and tonumber(deadlines[i] or 0) > now then
     local run = parse_run(runs[i])
     local extension = wanted_timeout and wanted_timeout > run.visibility and wanted_timeout or nil
-    -- `started` is later than now if Redis's clock has stepped back since the lease began.
+    -- The instant `started` of a run is later than now if Redis's clock has stepped back since the lease began.
     local run_start = math.min(tonumber(run.started) or now, now)
     if extension ~= run.extension or run_start ~= tonumber(run.started) then
       run.extension, run.started = extension, run_start

@@ -1,5 +1,6 @@
 #!lua flags=no-writes
--- find_leases: finds the live leases of one lease call by the call's token. One step checks about a thousand leases.
+-- find_leases: finds the live leases of one lease call by the call's token. One call of the script checks about a
+-- thousand leases.
 -- KEYS      leased runs
 -- USES      run
 -- ARGV      token, cursor (0 at first): that of ZSCAN over `leased`, so that settles between two steps hide no lease

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- lease: maintains the queue, then leases messages from the head of the waiting list, and from groups in their turns: at most
--- as many as the rate limit and an exclusive queue permit, and none while the queue is paused. A message that has lapsed and would
--- fail with its next lapse is leased alone: if such a message stops its consumer, no other message fails with it.
+-- as many as the rate limit and an exclusive queue permit, and none while the queue is paused. A message whose lease lapsed before,
+-- and which fails at its next lapse, is leased without other messages: if it makes its consumer crash, no other message fails.
 -- KEYS      meta messages options waiting prioritized delayed leased runs removed expiring signals signalled groups group_rest turns
 -- ARGV      epoch, maximum number of messages, their maximum bytes (exceeded by a single large message only), token, consumer,
 --           owner timeout (ms) of an exclusive queue ('' for the visibility timeout), the visibility timeout (ms; '' for the
@@ -24,9 +24,9 @@ local max, max_bytes, token, consumer = tonumber(ARGV[2]), tonumber(ARGV[3]), AR
 local visibility_timeout = tonumber(ARGV[7]) or tonumber(meta.visibility_timeout)
 local deadline = now + visibility_timeout
 local max_lapses = tonumber(meta.max_lapses)
--- A consumer that leases ahead leases a message some time before it starts the handler. A queue does not permit leasing ahead if that
--- time matters: if the queue is paused, exclusive or limited in its rate, has groups or a timeout (which counts from the lease), or
--- if a single lapse fails a message.
+-- A consumer that leases ahead leases a message some time before it starts the handler. A queue does not permit leasing ahead if the
+-- time between lease and start matters: if the queue is paused, exclusive or limited in its rate, has groups or a timeout (which
+-- counts from the lease), or if a single lapse fails a message.
 local permits_ahead = not (meta.paused or meta.exclusive or meta.rate_limit or meta.grouped or meta.timeout) and max_lapses > 1
 local reply = {
   now, deadline, visibility_timeout, -1, 0, 0, permits_ahead and 1 or 0, meta.max_attempts, meta.timeout or false,
@@ -45,9 +45,10 @@ local function goes_alone(run)
   return lapses > 0 and lapses + 1 >= max_lapses
 end
 
--- Leases these messages, which were taken from the waiting list, and adds them to the reply. `earlier_runs` has for each message
--- its run or false; it is false itself if no message has a run. `own_deadlines` has for each message its deadline; it is nil if
--- all have the deadline `deadline`. Returns the records, and a list that has ids and runs alternately.
+-- Leases the messages with these ids, which are no longer ready, and adds them to the reply. `earlier_runs` is a list of each
+-- message's run before this lease, or false; instead of the list, it is false if no message has a run. `own_deadlines` is a list of
+-- each message's deadline, or nil if each message has the deadline `deadline`. Returns the messages' records, and a list that has
+-- ids and new runs alternately.
 local FIELDS_BEFORE_IDS, SMALL_SIZE = 14, 32
 local function hand_out(ids, earlier_runs, own_deadlines)
   local records = redis.call('HMGET', MESSAGES, unpack(ids))
@@ -74,8 +75,8 @@ local function hand_out(ids, earlier_runs, own_deadlines)
     reply[FIELDS_BEFORE_IDS + field_index - 1], reply[FIELDS_BEFORE_IDS + field_index] = id, records[i] or ''
   end
   reply[14] = earlier_runs
-  -- Redis stores a small hash or sorted set as a listpack and searches it linearly, which is slow with hundreds of entries. A
-  -- long entry converts it to a hash table or skiplist, and it stays one when the long entry is removed.
+  -- Redis stores a small hash or sorted set as a listpack and searches it linearly, which is slow with hundreds of entries. A long
+  -- entry converts a listpack to a hash table or skiplist, which stays so when the long entry is removed.
   local long_entry = known_runs <= SMALL_SIZE and known_runs + #ids > SMALL_SIZE and string.rep('-', 65)
   if long_entry then
     redis.call('HSET', RUNS, long_entry, '')
@@ -139,8 +140,8 @@ end
 
 do
   -- Leases messages of groups, if each group that has one of the next turns has only one ready message, which was never
-  -- leased and has priority 0, and no place is taken.
-  -- Returns the reply; or nil if the call needs part 2, and then it has changed nothing.
+  -- leased and has priority 0, and none of its places is taken.
+  -- Returns the reply; or nil, with nothing changed, if the call needs part 2 of the script.
   local function lease_only_ones_of_groups()
     if not meta.grouped or meta.paused or meta.exclusive or meta.rate_limit or meta.timeout or meta.purged_to or meta.mending
       or meta.regrouping or (tonumber(meta.clock) or 0) > now or (tonumber(meta.listened_until) or 0) > now or sizes_matter
@@ -178,7 +179,8 @@ end
 -- Part 2: all calls that part 1 did not answer.
 maintain(tonumber(ARGV[8]))
 
--- Reduces the number of messages that may be leased. `opens_at` is the instant at which more may be leased, if it is known.
+-- Reduces the maximum number of messages of this call to `allowed`. `opens_at` is the instant at which the rate limit or the owner
+-- permits more leases, if it is known.
 local opens_at = math.huge
 local function at_most(allowed, instant)
   if allowed < max then max = allowed end
@@ -188,13 +190,13 @@ if meta.paused then at_most(0) end
 if meta.exclusive then at_most(leases_for_owner(consumer, tonumber(ARGV[6]) or visibility_timeout)) end
 if meta.rate_limit and max > 0 then at_most(permitted_leases(meta.rate_limit)) end
 
--- One command checks all keys that most queues do not have.
+-- One command checks all keys that most queues do not have, which is faster than a command for each key.
 local has_rare_keys = redis.call('EXISTS', PRIORITIZED, REMOVED, EXPIRING, SIGNALLED) > 0
 
 local taken_ids, alone, served = {}, false, nil
 local has_any_run = any_run_exists()
 do
-  -- Ids are read before they are removed, so that messages that do not fit into the reply stay in the waiting list.
+  -- The script reads ids before it removes them, so that messages that do not fit into the reply stay in the waiting list.
   local bytes = 0
   local function size_of(id)
     return redis.call('HSTRLEN', MESSAGES, id) + redis.call('HSTRLEN', OPTIONS, id) + redis.call('HSTRLEN', RUNS, id)
@@ -238,7 +240,7 @@ do
     if n > 0 then redis.call('ZREM', PRIORITIZED, unpack(ids, 1, n)) end
   end
 
-  -- Ids of removed messages are still in the list; a bounded number of them is skipped per call.
+  -- The waiting list still has ids of removed messages; each call skips a bounded number of them.
   local function take_waiting(limit)
     local has_removed_ids = has_rare_keys and redis.call('EXISTS', REMOVED) == 1
     for _ = 1, 10 do
@@ -264,7 +266,7 @@ do
     end
   end
 
-  -- Takes messages without a group until `limit` are taken.
+  -- Takes messages without a group until `limit` messages are taken.
   local has_prioritized = has_rare_keys and redis.call('EXISTS', PRIORITIZED) == 1
   local function take_plain(limit)
     if has_prioritized then take_prioritized('-inf', '(0', limit) end
@@ -286,7 +288,7 @@ do
     return expires_at and expires_at <= now
   end
 
-  -- Finishes an expired message instead of handing it out, up to `MAX_MESSAGES` per call.
+  -- Fails an expired message instead of leasing it, at most `MAX_MESSAGES` messages per call of the script.
   local function drop_expired_id(id)
     redis.call('ZREM', EXPIRING, id)
     finish_expired(id)
@@ -294,7 +296,7 @@ do
     is_full = is_full or expired_count >= MAX_MESSAGES
   end
 
-  -- Takes one message without a group that has not expired, as the turn of these messages. Returns whether a message was taken.
+  -- Uses a turn of the messages without a group: takes one such message that has not expired. Returns whether a message was taken.
   local function take_one_plain()
     local count_before = #taken_ids
     repeat
@@ -306,7 +308,8 @@ do
     return true
   end
 
-  -- Makes the next message of a group its first message. Several messages are read together, because the group may have more turns.
+  -- Makes the next ready message of a group its first message. The function reads several messages at once, because the group may
+  -- have more turns in this call.
   local consumed = {}
   local function advance(group, likely_turns)
     if group.others == 0 then
@@ -324,7 +327,7 @@ do
     group.others = member and group.others - 1 or 0
   end
 
-  -- Takes the first message of a group that has not expired, as the group's turn. Returns whether a message was taken.
+  -- Uses a turn of a group: takes the group's first message that has not expired. Returns whether a message was taken.
   local function take_from_group(group, likely_turns)
     while group.head and not is_full do
       local id = string.sub(group.head, 9)
@@ -359,7 +362,7 @@ do
       local gets_another, had_turn
       if name == '' then
         had_turn = take_one_plain()
-        -- If only messages without a group are left, they need no turns.
+        -- If only messages without a group are left, the call takes them without further turns.
         if had_turn and members < max and next_turn == length then take_plain(max) end
         gets_another = had_turn and groups.is_plain_ready()
       else
@@ -372,7 +375,7 @@ do
         length = length + 1
         groups_in_turn[length] = name
       end
-      -- A group whose message did not fit keeps its turn.
+      -- A group whose message did not fit into the reply keeps its turn.
       if had_turn or not is_full then next_turn = next_turn + 1 end
     end
     if #consumed > 0 then redis.call('ZREM', GROUP_REST, unpack(consumed)) end
@@ -403,7 +406,7 @@ local clean_at
 if #taken_ids == 0 then clean_at = clean() elseif totals.failed then trim_failed(200) end
 write_totals()
 
--- `more` says whether more messages are ready and this consumer may lease them at once.
+-- `more_is_ready` says whether more messages are ready and this consumer may lease them at once.
 local more_is_ready = opens_at == math.huge and not meta.paused and (not meta.exclusive or #taken_ids < max) and anything_is_ready()
 
 if more_is_ready then reply[5] = 1 end
@@ -432,7 +435,7 @@ if #taken_ids > 0 then
 end
 
 -- A consumer that does not call again at once must know when to call: when maintenance is needed, the rate limit permits leases,
--- or the owner timeout ends. Clean-up may wait one second.
+-- or the owner timeout ends. For clean-up, the consumer calls after one second at the earliest.
 if not more_is_ready then
   local next_call_at = math.min(next_instant(), opens_at)
   if clean_at then next_call_at = math.min(next_call_at, math.max(clean_at, now + 1000)) end

@@ -12,8 +12,9 @@
 --           waiting list)
 local state, limit, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local cursor, name, hold, group = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
--- If few messages have the name or the group, the call checks more messages than it returns. Each checked message counts as a
--- minimum number of bytes, so that the bytes also bound how many messages are checked. Waiting messages of a group need no check.
+-- If few messages have the wanted name or group, the call checks more messages than it returns. Each checked message counts as at
+-- least `min_bytes` bytes, so that `max_bytes` also bounds how many messages are checked. Waiting messages need no check of their
+-- group, because `groups` and `group_rest` have a group's ready messages.
 local checks_group = group ~= '' and state ~= 'waiting'
 local checks_messages = name ~= '' or checks_group
 local max_checked = checks_messages and MAX_MESSAGES or limit
@@ -32,8 +33,8 @@ local function find_in_set(found)
 end
 
 local function find_held()
-  -- A member begins with `key\tid`. In byte order all members of a key lie between `key\t` and `key\n` (`\n` is the byte after
-  -- `\t`).
+  -- A member of `held` begins with the hold key, a tab and the id. In byte order all members of a hold key lie between `key\t` and
+  -- `key\n` (`\n` is the byte after `\t`).
   local from, to = '-', '+'
   if hold ~= '' then from, to = '[' .. hold .. '\t', '(' .. hold .. '\n' end
   if cursor ~= '' then from = '(' .. cursor end
@@ -62,9 +63,9 @@ local function find_waiting_of_group()
   return ids, cursors_after
 end
 
--- Adds waiting messages with a group, after the messages without a group. While the first messages of groups are listed, a cursor is
--- `h`, the cursor of HSCAN over `groups`, a colon, and how many groups of that HSCAN were listed. While the other messages are
--- listed, a cursor is `r` and the last listed member of `group_rest`.
+-- Adds waiting messages with a group to the list, after the messages without a group. While the first messages of groups are listed,
+-- a cursor is `h`, the cursor of HSCAN over `groups`, a colon, and how many groups of that HSCAN were listed. While the other
+-- messages are listed, a cursor is `r` and the last listed member of `group_rest`.
 local SCANNED = 100
 local function add_waiting_of_groups(ids, cursors_after)
   local scan_cursor, skipped_count = string.match(cursor, '^h(%d+):(%d+)$')
@@ -75,7 +76,7 @@ local function add_waiting_of_groups(ids, cursors_after)
     local found_count = #scan_page[2] / 2
     for i = skipped_count + 1, found_count do
       if #ids >= max_checked then return end
-      -- A group without a ready message begins with a slash.
+      -- The stored text of a group without a ready message begins with a slash.
       if string.byte(scan_page[2][2 * i]) ~= 47 then
         ids[#ids + 1] = #scan_page[2][2 * i] == 14 and scan_page[2][2 * i] or string.sub(scan_page[2][2 * i], 9, 22)
         cursors_after[#ids] = 'h' .. scan_cursor .. ':' .. i
@@ -91,7 +92,7 @@ local function add_waiting_of_groups(ids, cursors_after)
   end
 end
 
--- Adds waiting messages without a group. A cursor is the number of messages that were listed before.
+-- Adds waiting messages without a group to the list; their cursor is the number of messages that were listed before.
 local function add_waiting_without_group(ids, cursors_after, ranked, room)
   local from = tonumber(cursor) or 0
   local prioritized_before = redis.call('ZCOUNT', PRIORITIZED, '-inf', '(0')
@@ -131,7 +132,7 @@ local function find_waiting()
   return ids, cursors_after, ranked
 end
 
--- Finds completed messages. A cursor is an index that counts trimmed messages too, so that a trim does not change the cursor.
+-- Finds completed messages; their cursor is an index that counts trimmed messages too, so that a trim does not change the cursor.
 local function find_completed()
   local trimmed_count = tonumber(meta.trimmed) or 0
   local to = math.min(tonumber(cursor) or math.huge, trimmed_count + redis.call('LLEN', COMPLETED))
@@ -177,7 +178,7 @@ local reply, bytes = { '', 0 }, 0
 for i, id in ipairs(ids) do
   if #reply == 2 + limit then break end
   local shown_message, size = false, 0
-  -- An id that is marked as removed from the list may be ready at another priority.
+  -- A message whose id is marked as removed from the list `waiting` may be ready at another priority.
   if is_removed[i] ~= 1 or (ranked and ranked[i]) then shown_message, size = show_if_wanted(id) end
   size = math.max(size, min_bytes)
   if bytes > 0 and bytes + size > max_bytes then break end

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- listen: makes the queue log its events for this duration, because a client listens. If the duration of the previous call is over,
--- events were not logged since then, so an empty log replaces the old log.
+-- listen: makes the scripts of the queue log its events for this duration, because a client listens. If the duration of the
+-- previous call is over, the log lacks later events, so an empty log replaces it.
 -- KEYS      meta events
 -- USES      meta clock events
 -- ARGV      duration (ms)

@@ -31,7 +31,7 @@ local function first_of_groups()
   for i = 2, #found_groups, 2 do
     local text = found_groups[i]
     local id = #text == 14 and text or string.sub(text, 9, 22)
-    -- A group without a ready message begins with a slash.
+    -- The stored text of a group without a ready message begins with a slash.
     if string.byte(text) ~= 47 and (not lowest or id < lowest) then lowest = id end
   end
   return lowest

@@ -3,8 +3,8 @@
 -- KEYS meta limiter blocking schedules
 -- USES meta groups schedule
 
--- Returns what prevents the queue from becoming exclusive, if these fields would make it so: 'messages' (unfinished ones with a
--- group), or 'schedule', a space and the name of a schedule whose message has a group; nil if nothing does.
+-- Returns what prevents the queue from becoming exclusive, if these new settings would make it exclusive: 'messages' (unfinished ones
+-- with a group), or 'schedule', a space and the name of a schedule whose message has a group; nil if nothing prevents it.
 local function obstacle_to_exclusive(fields)
   local becomes_exclusive = false
   for i = 1, #fields, 2 do

@@ -6,7 +6,7 @@ function cursors.of(id, score)
   return string.format('%.0f', score) .. ':' .. id
 end
 
--- Counts the members that sort before the member `id` with this score; with `inclusive`, counts that member too.
+-- Returns the number of members that sort before the member `id` with this score; with `inclusive`, that member counts too.
 function cursors.count_before(key, score, id, inclusive)
   local low, high = redis.call('ZCOUNT', key, '-inf', '(' .. score), redis.call('ZCOUNT', key, '-inf', score)
   while low < high do

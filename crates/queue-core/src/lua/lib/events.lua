@@ -21,14 +21,15 @@ do
     return string.format('%d-%d', start, now)
   end
 
-  -- The arguments after `bytes` are event types and texts alternately. Only the script `listen` creates the log and sets its expiry.
+  -- Writes an entry to the log; the arguments after `bytes` are event types and texts alternately. Only the script `listen` creates
+  -- the log and sets its expiry.
   local function write_entry(bytes, ...)
     local entry_id = next_entry_id(bytes)
     redis.call('XADD', EVENTS, 'NOMKSTREAM', 'MINID', '~', string.format('%d', math.max(0, events_end - LOG_BYTES)), entry_id, ...)
   end
 
-  -- Records one event for each message. A caller that forgets the messages records their events first, because an event has the
-  -- message's own id. The function `describe` returns the type, the fields and the JSON of an event.
+  -- Records one event for each message in `ids`. A caller that forgets the messages records their events first, because an event has
+  -- the message's own id. The function `describe` returns the type, the fields and the JSON of an event.
   function record_events(ids, describe)
     if not is_listened or #ids == 0 then return end
     local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}

@@ -2,7 +2,7 @@
 -- KEYS messages options outcomes aliases taken progress signalled
 -- USES meta clock instants fields
 
--- Returns the producer's own ids of messages.
+-- Returns the own ids of those messages that have one.
 local function own_ids_of(ids)
   local own_ids = {}
   for i, options in ipairs(redis.call('HMGET', OPTIONS, unpack(ids))) do
@@ -15,7 +15,7 @@ local function own_ids_of(ids)
   return own_ids
 end
 
--- Makes the own ids of messages that finish now stay taken for `id_window`, even if the messages are forgotten earlier.
+-- Keeps the own ids of messages that finish now taken for `id_window`, even if the messages are forgotten earlier.
 local function keep_own_ids_taken(ids)
   local id_window = tonumber(meta.id_window)
   if id_window == 0 then return end

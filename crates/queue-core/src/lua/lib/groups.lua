@@ -1,17 +1,18 @@
 -- groups: keeps the messages of each group in order, bounds how many of them are active, and gives the groups turns.
 --
--- A ready message has a position in its group: 0 if it was leased before, else 1; its priority as seven digits; its id. The
--- smallest position goes first. A message takes a place of its group when it is leased, and keeps it while it is active, in
--- back-off or released with a pause.
--- `groups` has for each group the first position and how many more messages are ready, if any is ready, and then, if any place is
--- taken, a slash and the number of taken places. A group with only one message, which has priority 0 and was never leased, is
--- stored as the message's id alone; in a queue with many groups most groups are so. `group_rest` has the other ready messages as
--- group, tab and position.
+-- A ready message has a position in its group, a text of three parts: 0 if the message was leased before, else 1; its priority as
+-- seven digits; its id. The message with the smallest position is leased first. A message takes a place of its group when it is
+-- leased, and keeps it while it is active, in back-off or released with a pause.
+-- The hash `groups` has for each group the first position and how many more messages are ready, if any is ready, and then, if any
+-- place is taken, a slash and the number of taken places. A group with only one message, which has priority 0 and was never leased,
+-- is stored as the message's id alone; in a queue with many groups most groups are stored so. The sorted set `group_rest` has all
+-- ready messages of groups except each group's first one, as group, tab and position.
 -- A group stands in `turns` if the group has a ready message and a free place; '' stands in `turns` for the messages without a group.
--- The field `grouped` of `meta` counts the unfinished messages with a group. In a queue without such messages this field is absent,
--- and no function of this fragment runs a command. The field `ready` of `meta` counts the ready messages with a group. The field
--- `turn` of `meta` is the last score given in `turns`.
--- The functions change groups in memory. A script calls `groups.write` before it reads `turns`, and at its end.
+-- The field `grouped` of `meta` counts the unfinished messages with a group. In a queue without unfinished messages with a group,
+-- `grouped` is absent, and no function of groups.lua runs a command of Redis. The field `ready` of `meta` counts the ready messages
+-- with a group. The field `turn` of `meta` is the last score given in `turns`.
+-- The functions of groups.lua change groups only in the memory of the script. A script calls `groups.write` before it reads `turns`,
+-- and at its end.
 -- KEYS meta waiting prioritized removed groups group_rest turns purged_groups
 -- USES meta fields
 local groups = {}
@@ -45,8 +46,8 @@ do
     return head, tonumber(string.sub(ready_text, POSITION + 1)) or 0, tonumber(places) or 0
   end
 
-  -- Moves the places of groups from `purged_groups` to the groups. While a purge is unfinished, `purged_groups` still has the places
-  -- of each group that has not changed since the purge began.
+  -- Moves the numbers of taken places from `purged_groups` to the groups with these names. While a purge is unfinished,
+  -- `purged_groups` still has the places of each group that has not changed since the purge began.
   local function take_purged_places(names)
     local stored_texts = redis.call('HMGET', PURGED_GROUPS, unpack(names))
     for i, name in ipairs(names) do
@@ -58,7 +59,7 @@ do
     end
   end
 
-  -- Reads the groups with these names.
+  -- Reads the groups with these names from Redis.
   function groups.load(names)
     local missing_names = {}
     for _, name in ipairs(names) do
@@ -100,14 +101,14 @@ do
     new_rest = {}
   end
 
-  -- Returns up to `count` members of `group_rest` of a group, after the first `skipped`.
+  -- Returns up to `count` members of `group_rest` of a group, after the group's first `skipped` members.
   function groups.rest_of(name, skipped, count)
     write_new_rest()
     -- In byte order all members of a group lie between `name\t` and `name\n`.
     return redis.call('ZRANGE', GROUP_REST, '[' .. name .. '\t', '(' .. name .. '\n', 'BYLEX', 'LIMIT', skipped, count)
   end
 
-  -- Makes a message of a group ready. A message that was leased before goes before the others, and frees its place.
+  -- Makes a message of a group ready. A message that was leased before goes before the group's other messages, and frees its place.
   function groups.add(name, id, priority, is_returned)
     local group = groups.changed(name)
     local position = string.format('%s%07d', is_returned and '0' or '1', priority + 2097152) .. id
@@ -146,8 +147,8 @@ do
     group.places = math.max(0, group.places - 1)
   end
 
-  -- Counts messages with these options, which hold no place of a group: `by` is 1 if the messages were added as unfinished messages,
-  -- and -1 if unfinished messages have finished or were forgotten.
+  -- Adds `by` to the number of unfinished messages with a group, for each message with a group that has one of these options. `by` is
+  -- 1 for new unfinished messages, and -1 for messages that have finished or were forgotten and that held no place of their group.
   function groups.tally(options, by)
     if by < 0 and groups.unfinished == 0 then return end
     for i = 1, #options do
@@ -155,7 +156,7 @@ do
     end
   end
 
-  -- Whether a message without a group is ready.
+  -- Returns whether a message without a group is ready.
   function groups.is_plain_ready()
     local waiting = redis.call('LLEN', WAITING)
     if redis.call('EXISTS', PRIORITIZED, REMOVED) == 0 then return waiting > 0 end

@@ -12,7 +12,7 @@ end
 local function requeue_at_head(ids)
   local index_in_list = 0
   if meta.exclusive then
-    -- Ids of removed messages that have reached the head are dropped.
+    -- Ids of removed messages that have reached the head of the waiting list are dropped.
     local head_ids = redis.call('LRANGE', WAITING, 0, (tonumber(string.match(meta.exclusive, '%d+')) or 1) + 99)
     local runs = #head_ids > 0 and redis.call('HMGET', RUNS, unpack(head_ids)) or {}
     local is_removed = #head_ids > 0 and redis.call('SMISMEMBER', REMOVED, unpack(head_ids)) or {}

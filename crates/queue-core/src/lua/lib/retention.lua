@@ -43,7 +43,7 @@ local function next_trim()
   local length = redis.call('LLEN', COMPLETED)
   if length > 0 then
     local at = finished_at(redis.call('LINDEX', COMPLETED, 0))
-    -- The first message of `completed` was erased; only its id is left in the list.
+    -- A message without an outcome was erased; only its id is left in the list `completed`.
     if not at then return now end
     earliest_trim_at = trimmed_at(limits_of('completed'), at, length - redis.call('SCARD', ERASED))
   end

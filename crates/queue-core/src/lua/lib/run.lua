@@ -4,10 +4,10 @@
 -- waiting list; the token is empty between leases. `settled` is the last settle that did not finish the message: a letter (f: a failed
 -- attempt, r: a release, b: undone because its handler never started), the first letter of the new state, and the token of the
 -- settled lease.
--- `terms` has a letter and a number (ms) for each value that is needed. For a lease: v, its visibility timeout unless that is the
--- library's default; t, the queue's `timeout` when the lease began; x, the duration of its last extension, if longer than its visibility
--- timeout. A later change of the settings changes no term. For a requeued message: r, the instant at which the message is ready.
--- `error` is the last error: attempt, instant (ms) and JSON, separated by spaces.
+-- `terms` has a letter and a number (ms) for each value that is needed. The terms of a lease are: v, its visibility timeout unless that
+-- is the library's default; t, the queue's `timeout` when the lease began; x, the duration of its last extension, if longer than its
+-- visibility timeout. A later change of the settings changes no term. The term of a requeued message is r, the instant at which the
+-- message is ready. `error` is the last error: attempt, instant (ms) and JSON, separated by spaces.
 local function term(terms, letter)
   return terms ~= '' and tonumber(string.match(terms, letter .. '(%d+)')) or nil
 end

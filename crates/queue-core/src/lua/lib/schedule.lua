@@ -27,7 +27,8 @@ local function has_flag(schedule, flag)
   return string.find(schedule.flags, flag, 1, true) ~= nil
 end
 
--- Notifies the processes that post the ticks of schedules: they read the schedule again. Consumers ignore this notification.
+-- Notifies the processes that post the messages of ticks that they must read this schedule again. Consumers ignore this
+-- notification.
 local function announce_schedule(name)
   redis.call('PUBLISH', WAKE, 'schedule\t' .. name)
 end

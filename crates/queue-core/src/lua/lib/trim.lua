@@ -3,15 +3,15 @@
 -- USES clock instants retention forget
 
 -- Returns whether a message that finished at the instant `at` may be forgotten. `are_too_many` says whether more than `count`
--- messages are kept. An instant later than now was written before Redis's clock stepped back, so its message is old.
+-- messages are kept. An instant later than now was written before Redis's clock stepped back, so the message counts as old.
 local function may_be_trimmed(at, limits, are_too_many)
   return at <= now - limits.age or (are_too_many and (at <= now - limits.min_age or at > now))
 end
 
 -- Forgets completed messages beyond retention. The list `completed` is in the order of finishing: if the k-th message may be
 -- forgotten, all messages before it may be forgotten too. Usually not even the first message may be forgotten. If the first message
--- may be forgotten, the largest k is tried first, then half of it, and so on. While the list has ids of erased messages, messages are
--- checked one by one. After a step back of Redis's clock, `trim_completed` returns true if another call must continue.
+-- may be forgotten, the function tries the largest k first, then half of it, and so on. While the list has ids of erased messages,
+-- messages are checked one by one. After a step back of Redis's clock, `trim_completed` returns true if another call must continue.
 local function trim_completed(limit)
   local limits = limits_of('completed')
   local length, erased = redis.call('LLEN', COMPLETED), redis.call('SCARD', ERASED)

@@ -1,8 +1,8 @@
 -- waiting_list: adds messages at the head or the tail of the waiting list, each at its priority, and removes messages. A message
 -- that was removed but whose id is still in the list gets its old position again, so that no id is ever in the list twice.
 -- The functions that add messages return whether a wake-up is necessary. A wake-up is necessary if messages became ready at priority
--- 0, or at other priorities, and no message was ready there before. A message with a group goes to its group and not to the list;
--- for messages with a group, `groups.write` returns whether a wake-up is necessary.
+-- 0 and no message was ready at priority 0 before, or the same for all other priorities together. A message with a group goes to its
+-- group and not to the list; for messages with a group, `groups.write` returns whether a wake-up is necessary.
 -- KEYS options waiting prioritized removed returned turns
 -- USES meta fields groups
 
@@ -20,8 +20,8 @@ local function restore_removed_ids(ids, push)
   if #other_ids > 0 then redis.call(push, WAITING, unpack(other_ids)) end
 end
 
--- Adds messages to the waiting list. `are_returned` is true if all messages were leased before; a table has as its keys the ids
--- of those messages that were leased before. `known_options` has the options of each message if the caller knows the options.
+-- Adds messages to the waiting list. `are_returned` is true if all messages were leased before, or a table whose keys are the ids of
+-- those messages that were leased before. `known_options` has the options of each message if the caller knows the options.
 local function push_ready(ids, push, are_returned, known_options)
   if meta.purged_to then
     for _, id in ipairs(ids) do
@@ -50,7 +50,7 @@ local function push_ready(ids, push, are_returned, known_options)
     local length = redis.call(push, WAITING, unpack(plain_ids))
     was_empty = length == #plain_ids
     if not was_empty then
-      -- Removed messages whose ids are still in the list do not count.
+      -- Removed messages whose ids are still in the waiting list do not count as ready.
       local removed_count = redis.call('SCARD', REMOVED)
       was_empty = length - removed_count == #plain_ids
       if removed_count > 0 then restore_removed_ids(plain_ids, push) end

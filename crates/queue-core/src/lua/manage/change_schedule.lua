@@ -9,7 +9,7 @@
 local name, change = ARGV[1], ARGV[2]
 local state = redis.call('HGET', SCHEDULES, name)
 if not state then return false end
--- A damaged state can be deleted, too.
+-- A schedule whose stored state is damaged can be deleted, too.
 if change == 'delete' then
   redis.call('HDEL', SCHEDULES, name)
   redis.call('HDEL', SCHEDULE_MESSAGES, name)

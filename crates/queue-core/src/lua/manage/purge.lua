@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- purge: does one step of forgetting the messages that are in one state when the purge begins. Messages posted later stay.
+-- purge: forgets, one step per call, the messages that are in one state when the purge begins. Messages posted later stay.
 -- KEYS      meta seq options waiting prioritized delayed runs completed failed removed held blocking erased purged purged_prioritized purged_removed groups group_rest turns purged_groups purged_group_rest
 -- USES      meta clock instants run cursors groups wake watch retention forget_purged failed
 -- ARGV      epoch; state (any except active); the cut-off and the cursor that the previous step returned ('' at first)
@@ -30,10 +30,10 @@ local function leave_groups(ids)
   if groups.write() then wake_now() end
 end
 
--- In a queue with groups a step of the purge reads the runs, so a step has fewer messages.
+-- In a queue with groups a step of the purge reads the runs of messages, so a step has fewer messages.
 local step_size = groups.unfinished > 0 and MAX_RUNS or MAX_MESSAGES
 
--- A message that was posted after the purge began has a later id.
+-- A message that was posted after the purge began has an id above the cut-off.
 local function is_before_cut(id)
   return id <= cut
 end
@@ -98,8 +98,8 @@ local function purge_completed()
   return k == MAX_MESSAGES and 'more' or ''
 end
 
--- Purges waiting messages. The whole waiting list is renamed at once, so that messages that join the list later stay. The cut-off is
--- the last id at that time.
+-- Purges waiting messages. The whole waiting list is renamed at once, so that messages that join the list later stay. The cut-off is the
+-- last id at the time of the renaming.
 local function purge_waiting()
   if cut == '' then
     if meta.purged_to then

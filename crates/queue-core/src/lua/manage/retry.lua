@@ -25,8 +25,8 @@ local function retry(ids)
   for i, id in ipairs(ids) do
     local kind, at, text, json = string.match(outcomes[i] or '', '^(.)(%d+)\t([^\n]*)\n(.*)$')
     local run = parse_run(text)
-    -- The last error of the message stays visible. Kind f: the last attempt failed, and counts; kind l: the message failed without a
-    -- failed attempt.
+    -- The last error of the message stays in its run. With an outcome of kind f the last attempt failed, and counts as an attempt;
+    -- with kind l the message failed without a failed attempt.
     if kind then run.error = run.attempts + (kind == 'f' and 1 or 0) .. ' ' .. at .. ' ' .. json end
     run.token, run.started, run.consumer, run.settled, run.attempts, run.lapses = '', '', '', '', 0, 0
     set_ready_at(run, now)

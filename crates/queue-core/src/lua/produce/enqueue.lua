@@ -22,8 +22,8 @@ end
 local key, fingerprint, refused = ARGV[2], ARGV[3], ARGV[4]
 local reply = { now, meta.max_attempts }
 
--- An id counts units of 10 µs since 2020. So a new id is larger than any earlier id even after Redis was emptied, unless more than
--- 100,000 messages a second were posted before, or Redis's clock has stepped back.
+-- The id of a message counts units of 10 µs since 2020. So a new id is larger than any earlier id even after Redis was emptied, unless more
+-- than 100,000 messages a second were posted before, or Redis's clock has stepped back.
 local last_id = tonumber(redis.call('GET', SEQ)) or 0
 local next_id = math.max(last_id + 1, math.floor(now_us / 10) - 157783680000000)
 
@@ -53,7 +53,7 @@ local function stored_record(record, due)
   return (due > now and (now_text .. '\td' .. instant_text(due)) or now_text) .. record
 end
 
--- Returns whether part 1 can do this call: no message of the call has options, and nothing else needs part 2.
+-- Returns whether part 1 of the script can do this call: no message of the call has options, and nothing else needs part 2.
 local function are_plain_messages()
   if key ~= '' or meta.max_length or meta.grouped or (tonumber(meta.listened_until) or 0) > now then return false end
   local position, count = 5, 0
@@ -101,7 +101,8 @@ local function store_plain_messages()
   end
   if #ready_ids > 0 then
     local length = redis.call('RPUSH', WAITING, unpack(ready_ids))
-    -- A wake-up is needed only if no message was ready before. Removed messages whose ids are still in the list do not count.
+    -- A wake-up is needed only if no message was ready before. Removed messages whose ids are still in the waiting list do not count as
+    -- ready.
     if length == #ready_ids or length - redis.call('SCARD', REMOVED) == #ready_ids then wake_now() end
   end
 end
@@ -112,7 +113,7 @@ if are_plain_messages() then
 end
 
 -- Stores the messages of this call if each message has a group as its only option and no other message of its group is unfinished.
--- Returns whether the messages were stored; a call whose messages were not stored needs part 2.
+-- Returns whether the messages were stored; a call whose messages were not stored needs part 2 of the script.
 local function store_first_ones_of_groups()
   if key ~= '' or meta.max_length or meta.exclusive or meta.purged_to or (tonumber(meta.listened_until) or 0) > now
     or #ARGV > 4 + 4 * MAX_MESSAGES then return false end
@@ -128,7 +129,7 @@ local function store_first_ones_of_groups()
     count = count + 1
     names[count], seen[name] = name, true
   end
-  -- The first message with a group gives the ready messages without a group a turn, which part 2 does.
+  -- When a queue gets its first message with a group, its ready messages without a group must get a turn, which part 2 of the script does.
   if not meta.grouped and redis.call('EXISTS', WAITING, PRIORITIZED) > 0 then return false end
   for _, stored in ipairs(redis.call('HMGET', GROUPS, unpack(names))) do
     if stored then return false end
@@ -169,8 +170,8 @@ local function existing_reply(id, state)
   return '=' .. id .. '\t' .. (state or state_of(id, redis.call('HGET', OPTIONS, id)) or '')
 end
 
--- An idempotency key stands for ids. Each sequence of consecutive ids is written as its first id, `+`, and how many ids follow
--- the first one; a comma separates two sequences.
+-- An idempotency key is stored with the ids of its request's messages. Each sequence of consecutive ids is written as its first id, `+`,
+-- and how many ids follow the first one; a comma separates two sequences.
 if key ~= '' then
   local known_request = redis.call('HGET', DEDUP, key)
   local known_until, known_fingerprint, ids = string.match(known_request or '', '^(%d+)\t([^\t]*)\t(.*)$')
@@ -192,7 +193,7 @@ local earliest, earliest_expiry = math.huge, math.huge
 local largest, largest_signal = 0, 0
 local stored_count, readies, delays = 0, 0, 0
 
--- A message is not held while there is a sticky signal of its key.
+-- A message is not held while there is a sticky signal of its hold key.
 local function is_sticky(hold)
   local until_when = tonumber(redis.call('ZSCORE', STICKY_UNTIL, hold))
   return until_when and until_when > now
@@ -282,7 +283,7 @@ while position <= last do
     if options ~= '' then
       local ttl = tonumber(field(options, 'l'))
       if ttl then
-        -- The stored option is the instant of expiry, not the ttl.
+        -- The stored option is the instant at which the message expires, not its ttl.
         options = string.gsub(options, '\tl%d+', '\te' .. now + ttl)
         expiring[#expiring + 1] = now + ttl
         expiring[#expiring + 1] = id

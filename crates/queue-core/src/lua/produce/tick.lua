@@ -1,7 +1,7 @@
 #!lua
 -- tick: posts the messages of due ticks of schedules, and stores the next instant of each schedule. The caller has computed the
--- instants. The script carries out the caller's plan for a schedule only if the stored instant and the revision are those that the
--- caller knows, and the plan's ticks are due.
+-- instants of the ticks. The script carries out the caller's plan for a schedule only if the stored instant and the revision are
+-- those that the caller knows, and the plan's ticks are due.
 -- KEYS      meta schedules schedule_messages ticks options
 -- USES      meta clock fields state schedule
 -- CALLS     enqueue
@@ -67,7 +67,7 @@ if post_count > 0 then
   if reply.err then return reply end
   for i = 1, post_count do
     local text = reply[2 + i]
-    -- The reply for a refused message begins with `!`.
+    -- The reply of `enqueue` for a refused message begins with `!`.
     if string.byte(text) ~= 33 then ids[i] = string.match(text, '%d+') end
   end
 end
