@@ -11,12 +11,12 @@
 -- Complexity O(log² N + messages), with a name, or a group of messages that are not waiting, O(1,000); waiting O(position in the
 --           waiting list)
 local state, limit, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local cursor, name, hold, group = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local cursor, wanted_name, wanted_hold_key, wanted_group = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 -- If few messages have the wanted name or group, the call checks more messages than it returns. Each checked message counts as at
 -- least `min_bytes` bytes, so that `max_bytes` also bounds how many messages are checked. Waiting messages need no check of their
 -- group, because `groups` and `group_rest` have a group's ready messages.
-local checks_group = group ~= '' and state ~= 'waiting'
-local checks_messages = name ~= '' or checks_group
+local checks_group = wanted_group ~= '' and state ~= 'waiting'
+local checks_messages = wanted_name ~= '' or checks_group
 local max_checked = checks_messages and MAX_MESSAGES or limit
 local min_bytes = checks_messages and math.ceil(MAX_BYTES / MAX_MESSAGES) or 0
 
@@ -35,12 +35,12 @@ end
 local function find_held()
   -- A member of `held` begins with the hold key, a tab and the id. In byte order all members of a hold key lie between `key\t` and
   -- `key\n` (`\n` is the byte after `\t`).
-  local from, to = '-', '+'
-  if hold ~= '' then from, to = '[' .. hold .. '\t', '(' .. hold .. '\n' end
-  if cursor ~= '' then from = '(' .. cursor end
-  local members = redis.call('ZRANGE', HELD, from, to, 'BYLEX', 'LIMIT', 0, max_checked)
-  local ids, cursors_after = {}, members
-  for i, member in ipairs(members) do ids[i] = string.match(member, '\t(%d+)\t?%d*$') end
+  local range_start, range_end = '-', '+'
+  if wanted_hold_key ~= '' then range_start, range_end = '[' .. wanted_hold_key .. '\t', '(' .. wanted_hold_key .. '\n' end
+  if cursor ~= '' then range_start = '(' .. cursor end
+  local held_members = redis.call('ZRANGE', HELD, range_start, range_end, 'BYLEX', 'LIMIT', 0, max_checked)
+  local ids, cursors_after = {}, held_members
+  for i, member in ipairs(held_members) do ids[i] = string.match(member, '\t(%d+)\t?%d*$') end
   if #ids < max_checked then cursors_after[#ids] = '' end
   return ids, cursors_after
 end
@@ -48,16 +48,16 @@ end
 -- Finds the waiting messages of the group: its first message, and then its other messages.
 local function find_waiting_of_group()
   local ids, cursors_after = {}, {}
-  local function add(position)
+  local function add_to_page(position)
     ids[#ids + 1] = string.sub(position, -14)
-    cursors_after[#ids] = 'r' .. group .. '\t' .. (#ids == 1 and cursor == '' and '' or string.sub(position, -22))
+    cursors_after[#ids] = 'r' .. wanted_group .. '\t' .. (#ids == 1 and cursor == '' and '' or string.sub(position, -22))
   end
-  local group_head = cursor == '' and redis.call('HGET', GROUPS, group)
-  if group_head and string.byte(group_head) ~= 47 then add(string.sub(group_head, 1, 22)) end
-  local from = cursor == '' and group .. '\t' or string.sub(cursor, 2)
+  local group_head = cursor == '' and redis.call('HGET', GROUPS, wanted_group)
+  if group_head and string.byte(group_head) ~= 47 then add_to_page(string.sub(group_head, 1, 22)) end
+  local range_start = cursor == '' and wanted_group .. '\t' or string.sub(cursor, 2)
   for _, member in ipairs(redis.call(
-    'ZRANGE', GROUP_REST, '(' .. from, '(' .. group .. '\n', 'BYLEX', 'LIMIT', 0, max_checked - #ids)) do
-    add(member)
+    'ZRANGE', GROUP_REST, '(' .. range_start, '(' .. wanted_group .. '\n', 'BYLEX', 'LIMIT', 0, max_checked - #ids)) do
+    add_to_page(member)
   end
   if #ids < max_checked then cursors_after[#ids] = '' end
   return ids, cursors_after
@@ -66,13 +66,13 @@ end
 -- Adds waiting messages with a group to the list, after the messages without a group. While the first messages of groups are listed,
 -- a cursor is `h`, the cursor of HSCAN over `groups`, a colon, and how many groups of that HSCAN were listed. While the other
 -- messages are listed, a cursor is `r` and the last listed member of `group_rest`.
-local SCANNED = 100
+local SCAN_COUNT = 100
 local function add_waiting_of_groups(ids, cursors_after)
   local scan_cursor, skipped_count = string.match(cursor, '^h(%d+):(%d+)$')
   local is_in_rest = string.sub(cursor, 1, 1) == 'r'
   scan_cursor, skipped_count = scan_cursor or '0', tonumber(skipped_count) or 0
   while not is_in_rest and #ids < max_checked do
-    local scan_page = redis.call('HSCAN', GROUPS, scan_cursor, 'COUNT', SCANNED)
+    local scan_page = redis.call('HSCAN', GROUPS, scan_cursor, 'COUNT', SCAN_COUNT)
     local found_count = #scan_page[2] / 2
     for i = skipped_count + 1, found_count do
       if #ids >= max_checked then return end
@@ -85,8 +85,8 @@ local function add_waiting_of_groups(ids, cursors_after)
     scan_cursor, skipped_count, is_in_rest = scan_page[1], 0, scan_page[1] == '0'
   end
   if #ids >= max_checked then return end
-  local from = is_in_rest and #cursor > 1 and string.sub(cursor, 1, 1) == 'r' and '(' .. string.sub(cursor, 2) or '-'
-  for _, member in ipairs(redis.call('ZRANGE', GROUP_REST, from, '+', 'BYLEX', 'LIMIT', 0, max_checked - #ids)) do
+  local range_start = is_in_rest and #cursor > 1 and string.sub(cursor, 1, 1) == 'r' and '(' .. string.sub(cursor, 2) or '-'
+  for _, member in ipairs(redis.call('ZRANGE', GROUP_REST, range_start, '+', 'BYLEX', 'LIMIT', 0, max_checked - #ids)) do
     ids[#ids + 1] = string.sub(member, -14)
     cursors_after[#ids] = 'r' .. member
   end
@@ -94,32 +94,32 @@ end
 
 -- Adds waiting messages without a group to the list; their cursor is the number of messages that were listed before.
 local function add_waiting_without_group(ids, cursors_after, ranked, room)
-  local from = tonumber(cursor) or 0
+  local range_start = tonumber(cursor) or 0
   local prioritized_before = redis.call('ZCOUNT', PRIORITIZED, '-inf', '(0')
-  local plain_count = redis.call('LLEN', WAITING)
-  local function add(found, are_ranked)
+  local waiting_length = redis.call('LLEN', WAITING)
+  local function add_to_page(found, are_ranked)
     for _, id in ipairs(found) do
       ids[#ids + 1] = id
-      cursors_after[#ids] = string.format('%d', from + #ids)
+      cursors_after[#ids] = string.format('%d', range_start + #ids)
       ranked[#ids] = are_ranked
     end
   end
-  local function next_index() return from + #ids end
+  local function next_index() return range_start + #ids end
   if next_index() < prioritized_before then
-    add(redis.call('ZRANGE', PRIORITIZED, next_index(), math.min(prioritized_before, next_index() + room()) - 1), true)
+    add_to_page(redis.call('ZRANGE', PRIORITIZED, next_index(), math.min(prioritized_before, next_index() + room()) - 1), true)
   end
-  if room() > 0 and next_index() >= prioritized_before and next_index() < prioritized_before + plain_count then
+  if room() > 0 and next_index() >= prioritized_before and next_index() < prioritized_before + waiting_length then
     local index = next_index() - prioritized_before
-    add(redis.call('LRANGE', WAITING, index, index + room() - 1), false)
+    add_to_page(redis.call('LRANGE', WAITING, index, index + room() - 1), false)
   end
-  if room() > 0 and next_index() >= prioritized_before + plain_count then
-    local index = next_index() - plain_count
-    add(redis.call('ZRANGE', PRIORITIZED, index, index + room() - 1), true)
+  if room() > 0 and next_index() >= prioritized_before + waiting_length then
+    local index = next_index() - waiting_length
+    add_to_page(redis.call('ZRANGE', PRIORITIZED, index, index + room() - 1), true)
   end
 end
 
 local function find_waiting()
-  if group ~= '' then return find_waiting_of_group() end
+  if wanted_group ~= '' then return find_waiting_of_group() end
   local ids, cursors_after, ranked = {}, {}, {}
   local function remaining_room() return max_checked - #ids end
   if cursor == '' or tonumber(cursor) then add_waiting_without_group(ids, cursors_after, ranked, remaining_room) end
@@ -135,24 +135,24 @@ end
 -- Finds completed messages; their cursor is an index that counts trimmed messages too, so that a trim does not change the cursor.
 local function find_completed()
   local trimmed_count = tonumber(meta.trimmed) or 0
-  local to = math.min(tonumber(cursor) or math.huge, trimmed_count + redis.call('LLEN', COMPLETED))
-  local from = math.max(trimmed_count, to - max_checked)
+  local range_end = math.min(tonumber(cursor) or math.huge, trimmed_count + redis.call('LLEN', COMPLETED))
+  local range_start = math.max(trimmed_count, range_end - max_checked)
   local ids, cursors_after = {}, {}
-  if to <= from then return ids, cursors_after end
-  local found = redis.call('LRANGE', COMPLETED, from - trimmed_count, to - trimmed_count - 1)
+  if range_end <= range_start then return ids, cursors_after end
+  local found = redis.call('LRANGE', COMPLETED, range_start - trimmed_count, range_end - trimmed_count - 1)
   for i = #found, 1, -1 do
     ids[#ids + 1] = found[i]
-    local index = from + i - 1
+    local index = range_start + i - 1
     cursors_after[#ids] = index > trimmed_count and string.format('%.0f', index) or ''
   end
   return ids, cursors_after
 end
 
 local function show_if_wanted(id)
-  if checks_group and field(redis.call('HGET', OPTIONS, id), 'g') ~= group then return false, 0 end
-  if name ~= '' then
+  if checks_group and field(redis.call('HGET', OPTIONS, id), 'g') ~= wanted_group then return false, 0 end
+  if wanted_name ~= '' then
     local record = redis.call('HGET', MESSAGES, id) or ''
-    if field_in(record, 'n') ~= '\tn' .. name then return false, #record end
+    if field_in(record, 'n') ~= '\tn' .. wanted_name then return false, #record end
   end
   return show(id)
 end

@@ -20,27 +20,27 @@ local function obstacle_to_exclusive(fields)
 end
 
 local function configure(fields)
-  local changed = {}
+  local old_values = {}
   for i = 1, #fields, 2 do
     local name, value = fields[i], fields[i + 1]
-    local before = redis.call('HGET', META, name) or ''
-    if before ~= value then
-      changed[name] = before
+    local old_value = redis.call('HGET', META, name) or ''
+    if old_value ~= value then
+      old_values[name] = old_value
       if value == '' then redis.call('HDEL', META, name) else redis.call('HSET', META, name, value) end
     end
   end
-  if not next(changed) then return false end
+  if not next(old_values) then return false end
   -- If only the parallel limit changes, the owner stays the owner, and messages in back-off still block the exclusive queue.
   local is_exclusive = redis.call('HEXISTS', META, 'exclusive') == 1
-  if changed.exclusive == '' or (changed.exclusive and not is_exclusive) then
+  if old_values.exclusive == '' or (old_values.exclusive and not is_exclusive) then
     redis.call('HDEL', META, 'owner', 'owner_until')
     redis.call('DEL', BLOCKING)
   end
-  if changed.rate_limit and redis.call('HEXISTS', META, 'rate_limit') == 0 then
+  if old_values.rate_limit and redis.call('HEXISTS', META, 'rate_limit') == 0 then
     redis.call('DEL', LIMITER)
     redis.call('HDEL', META, 'limiter_used')
   end
-  if changed['groups.concurrency'] and groups.unfinished > 0 then
+  if old_values['groups.concurrency'] and groups.unfinished > 0 then
     meta['groups.concurrency'] = redis.call('HGET', META, 'groups.concurrency') or GROUPS_CONCURRENCY
     groups.regroup('0')
   end

@@ -16,10 +16,10 @@ local function take_purged_of_groups()
   local ids, names, places = {}, {}, {}
   local stored_texts = redis.call('HRANDFIELD', PURGED_GROUPS, MAX_MESSAGES, 'WITHVALUES')
   for i = 1, #stored_texts, 2 do
-    local name, text = stored_texts[i], stored_texts[i + 1]
+    local name, stored_text = stored_texts[i], stored_texts[i + 1]
     names[#names + 1] = name
-    if string.byte(text) ~= 47 then ids[#ids + 1] = #text == 14 and text or string.sub(text, 9, 22) end
-    local places_text = string.match(text, '/%d+')
+    if string.byte(stored_text) ~= 47 then ids[#ids + 1] = #stored_text == 14 and stored_text or string.sub(stored_text, 9, 22) end
+    local places_text = string.match(stored_text, '/%d+')
     if places_text then
       places[#places + 1] = name
       places[#places + 1] = places_text

@@ -8,21 +8,21 @@
 
 -- Removes duplicates after `ids` were pushed to the waiting list. An id that was already in the list, marked as removed, is no longer
 -- marked, and stays only at its old position.
-local function restore_removed_ids(ids, push)
+local function restore_removed_ids(ids, push_command)
   local restored_ids, other_ids = {}, {}
   for i, is_in_list in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
     local target_ids = is_in_list == 1 and restored_ids or other_ids
     target_ids[#target_ids + 1] = ids[i]
   end
   if #restored_ids == 0 then return end
-  redis.call(push == 'RPUSH' and 'RPOP' or 'LPOP', WAITING, #ids)
+  redis.call(push_command == 'RPUSH' and 'RPOP' or 'LPOP', WAITING, #ids)
   redis.call('SREM', REMOVED, unpack(restored_ids))
-  if #other_ids > 0 then redis.call(push, WAITING, unpack(other_ids)) end
+  if #other_ids > 0 then redis.call(push_command, WAITING, unpack(other_ids)) end
 end
 
 -- Adds messages to the waiting list. `are_returned` is true if all messages were leased before, or a table whose keys are the ids of
 -- those messages that were leased before. `known_options` has the options of each message if the caller knows the options.
-local function push_ready(ids, push, are_returned, known_options)
+local function push_ready(ids, push_command, are_returned, known_options)
   if meta.purged_to then
     for _, id in ipairs(ids) do
       if id <= meta.purged_to then redis.call('SADD', RETURNED, id) end
@@ -47,13 +47,13 @@ local function push_ready(ids, push, are_returned, known_options)
   end
   local was_empty = false
   if #plain_ids > 0 then
-    local length = redis.call(push, WAITING, unpack(plain_ids))
-    was_empty = length == #plain_ids
+    local list_length = redis.call(push_command, WAITING, unpack(plain_ids))
+    was_empty = list_length == #plain_ids
     if not was_empty then
       -- Removed messages whose ids are still in the waiting list do not count as ready.
       local removed_count = redis.call('SCARD', REMOVED)
-      was_empty = length - removed_count == #plain_ids
-      if removed_count > 0 then restore_removed_ids(plain_ids, push) end
+      was_empty = list_length - removed_count == #plain_ids
+      if removed_count > 0 then restore_removed_ids(plain_ids, push_command) end
     end
   end
   if #ranked_ids > 0 then

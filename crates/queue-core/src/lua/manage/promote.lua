@@ -10,10 +10,10 @@ local options = redis.call('HGET', OPTIONS, id)
 local state = state_of(id, options)
 if state == 'delayed' then
   redis.call('ZREM', DELAYED, id)
-  local text = redis.call('HGET', RUNS, id)
+  local run_text = redis.call('HGET', RUNS, id)
   local was_delivered_before = false
-  if text then
-    local run = parse_run(text)
+  if run_text then
+    local run = parse_run(run_text)
     was_delivered_before = run.deliveries > 0
     run.ready = now
     redis.call('HSET', RUNS, id, format_run(run))

@@ -23,11 +23,11 @@ local function retry(ids)
   local options = redis.call('HMGET', OPTIONS, unpack(ids))
   local runs = {}
   for i, id in ipairs(ids) do
-    local kind, at, text, json = string.match(outcomes[i] or '', '^(.)(%d+)\t([^\n]*)\n(.*)$')
-    local run = parse_run(text)
+    local outcome_kind, failed_at, run_text, error_json = string.match(outcomes[i] or '', '^(.)(%d+)\t([^\n]*)\n(.*)$')
+    local run = parse_run(run_text)
     -- The last error of the message stays in its run. With an outcome of kind f the last attempt failed, and counts as an attempt;
     -- with kind l the message failed without a failed attempt.
-    if kind then run.error = run.attempts + (kind == 'f' and 1 or 0) .. ' ' .. at .. ' ' .. json end
+    if outcome_kind then run.error = run.attempts + (outcome_kind == 'f' and 1 or 0) .. ' ' .. failed_at .. ' ' .. error_json end
     run.token, run.started, run.consumer, run.settled, run.attempts, run.lapses = '', '', '', '', 0, 0
     set_ready_at(run, now)
     record_extra(#run.error)

@@ -19,25 +19,25 @@
 if meta.epoch ~= ARGV[1] then
   return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
 end
-local key, fingerprint, refused = ARGV[2], ARGV[3], ARGV[4]
+local idempotency_key, fingerprint, refusal_scope = ARGV[2], ARGV[3], ARGV[4]
 local reply = { now, meta.max_attempts }
 
--- The id of a message counts units of 10 µs since 2020. So a new id is larger than any earlier id even after Redis was emptied, unless more
--- than 100,000 messages a second were posted before, or Redis's clock has stepped back.
+-- The id of a message counts units of 10 µs since 2020. So a new id is larger than any earlier id even after Redis was emptied,
+-- unless more than 100,000 messages a second were posted before, or Redis's clock has stepped back.
 local last_id = tonumber(redis.call('GET', SEQ)) or 0
 local next_id = math.max(last_id + 1, math.floor(now_us / 10) - 157783680000000)
 
 -- An id is formatted in two halves, because small integers are formatted faster. The first half is the same for most ids of a
 -- call.
-local format = string.format
+local format_text = string.format
 local high_digits, low_digits = math.floor(next_id / 10000000), next_id % 10000000
-local high_text = format('%07d', high_digits)
+local high_text = format_text('%07d', high_digits)
 local function take_id()
-  local id = high_text .. format('%07d', low_digits)
+  local id = high_text .. format_text('%07d', low_digits)
   next_id, low_digits = next_id + 1, low_digits + 1
   if low_digits == 10000000 then
     high_digits, low_digits = high_digits + 1, 0
-    high_text = format('%07d', high_digits)
+    high_text = format_text('%07d', high_digits)
   end
   return id
 end
@@ -55,7 +55,7 @@ end
 
 -- Returns whether part 1 of the script can do this call: no message of the call has options, and nothing else needs part 2.
 local function are_plain_messages()
-  if key ~= '' or meta.max_length or meta.grouped or (tonumber(meta.listened_until) or 0) > now then return false end
+  if idempotency_key ~= '' or meta.max_length or meta.grouped or (tonumber(meta.listened_until) or 0) > now then return false end
   local position, count = 5, 0
   while position <= #ARGV do
     if ARGV[position] == '' then
@@ -114,10 +114,10 @@ end
 
 -- Stores the messages of this call if each message has a group as its only option and no other message of its group is unfinished.
 -- Returns whether the messages were stored; a call whose messages were not stored needs part 2 of the script.
-local function store_first_ones_of_groups()
-  if key ~= '' or meta.max_length or meta.exclusive or meta.purged_to or (tonumber(meta.listened_until) or 0) > now
+local function store_first_messages_of_groups()
+  if idempotency_key ~= '' or meta.max_length or meta.exclusive or meta.purged_to or (tonumber(meta.listened_until) or 0) > now
     or #ARGV > 4 + 4 * MAX_MESSAGES then return false end
-  local names, seen, count = {}, {}, 0
+  local group_names, seen_names, count = {}, {}, 0
   for position = 5, #ARGV, 4 do
     local options = ARGV[position + 2] or ''
     -- The group is the only option: a tab, the letter g, and the name.
@@ -125,19 +125,19 @@ local function store_first_ones_of_groups()
       return false
     end
     local name = string.sub(options, 3)
-    if seen[name] then return false end
+    if seen_names[name] then return false end
     count = count + 1
-    names[count], seen[name] = name, true
+    group_names[count], seen_names[name] = name, true
   end
   -- When a queue gets its first message with a group, its ready messages without a group must get a turn, which part 2 of the script does.
   if not meta.grouped and redis.call('EXISTS', WAITING, PRIORITIZED) > 0 then return false end
-  for _, stored in ipairs(redis.call('HMGET', GROUPS, unpack(names))) do
+  for _, stored in ipairs(redis.call('HMGET', GROUPS, unpack(group_names))) do
     if stored then return false end
   end
 
   local records, options, positions, turns = {}, {}, {}, {}
-  local largest, turn = tonumber(meta.largest) or 0, format('%d', (tonumber(meta.turn) or 0) + 1)
-  for i, name in ipairs(names) do
+  local largest_size, turn = tonumber(meta.largest) or 0, format_text('%d', (tonumber(meta.turn) or 0) + 1)
+  for i, name in ipairs(group_names) do
     local id, option, record = take_id(), ARGV[4 * i + 3], stored_record(ARGV[4 * i + 4], now)
     local field_index = 2 * i
     reply[2 + i] = id
@@ -145,7 +145,7 @@ local function store_first_ones_of_groups()
     options[field_index - 1], options[field_index] = id, option
     positions[field_index - 1], positions[field_index] = name, id
     turns[field_index - 1], turns[field_index] = turn, name
-    if #record + #option > largest then largest = #record + #option end
+    if #record + #option > largest_size then largest_size = #record + #option end
   end
   redis.call('SET', SEQ, reply[2 + count])
   redis.call('HSET', MESSAGES, unpack(records))
@@ -153,14 +153,14 @@ local function store_first_ones_of_groups()
   redis.call('HSET', GROUPS, unpack(positions))
   local had_turns = redis.call('EXISTS', TURNS) == 1
   redis.call('ZADD', TURNS, unpack(turns))
-  redis.call('HSET', META, 'layout', GROUPED_LAYOUT, 'largest', largest, 'turn', turn,
-    'grouped', format('%d', (tonumber(meta.grouped) or 0) + count), 'ready', format('%d', (tonumber(meta.ready) or 0) + count))
+  redis.call('HSET', META, 'layout', GROUPED_LAYOUT, 'largest', largest_size, 'turn', turn,
+    'grouped', format_text('%d', (tonumber(meta.grouped) or 0) + count), 'ready', format_text('%d', (tonumber(meta.ready) or 0) + count))
   redis.call('HINCRBY', META, 'total:enqueued', count)
   if not had_turns then wake_now() end
   return true
 end
 
-if store_first_ones_of_groups() then return reply end
+if store_first_messages_of_groups() then return reply end
 
 -- USES      fields events extra groups waiting_list state
 -- Part 2: all calls that part 1 did not answer.
@@ -172,8 +172,8 @@ end
 
 -- An idempotency key is stored with the ids of its request's messages. Each sequence of consecutive ids is written as its first id, `+`,
 -- and how many ids follow the first one; a comma separates two sequences.
-if key ~= '' then
-  local known_request = redis.call('HGET', DEDUP, key)
+if idempotency_key ~= '' then
+  local known_request = redis.call('HGET', DEDUP, idempotency_key)
   local known_until, known_fingerprint, ids = string.match(known_request or '', '^(%d+)\t([^\t]*)\t(.*)$')
   if known_until and tonumber(known_until) > now then
     if known_fingerprint ~= fingerprint then return redis.error_reply('REUSED the key came with another request') end
@@ -187,21 +187,21 @@ if key ~= '' then
 end
 
 local records, all_options, aliases, new_ids, new_states = {}, {}, {}, {}, {}
-local ready, ready_options, delayed, held, expiring, signalled = {}, {}, {}, {}, {}, {}
+local ready_message_ids, ready_options, delayed, held, expiring, signalled = {}, {}, {}, {}, {}, {}
 local hold_keys = {}
-local earliest, earliest_expiry = math.huge, math.huge
-local largest, largest_signal = 0, 0
-local stored_count, readies, delays = 0, 0, 0
+local earliest_due_instant, earliest_expiry = math.huge, math.huge
+local largest_size, largest_signal = 0, 0
+local stored_count, ready_count, delayed_count = 0, 0, 0
 
 -- A message is not held while there is a sticky signal of its hold key.
-local function is_sticky(hold)
-  local until_when = tonumber(redis.call('ZSCORE', STICKY_UNTIL, hold))
-  return until_when and until_when > now
+local function has_sticky_signal(hold)
+  local valid_until = tonumber(redis.call('ZSCORE', STICKY_UNTIL, hold))
+  return valid_until and valid_until > now
 end
 
 local function add_to_state(id, due, options)
   local hold_key = field(options, 'k')
-  local is_released = hold_key and is_sticky(hold_key)
+  local is_released = hold_key and has_sticky_signal(hold_key)
   if hold_key and not is_released then
     hold_keys[id] = hold_key
     held[#held + 1] = 0
@@ -210,12 +210,12 @@ local function add_to_state(id, due, options)
   end
   local state = due > now and 'delayed' or 'waiting'
   if due > now then
-    delays = delays + 1
-    delayed[2 * delays - 1], delayed[2 * delays] = instant_text(due), id
-    if due < earliest then earliest = due end
+    delayed_count = delayed_count + 1
+    delayed[2 * delayed_count - 1], delayed[2 * delayed_count] = instant_text(due), id
+    if due < earliest_due_instant then earliest_due_instant = due end
   else
-    readies = readies + 1
-    ready[readies], ready_options[readies] = id, options
+    ready_count = ready_count + 1
+    ready_message_ids[ready_count], ready_options[ready_count] = id, options
   end
   if not is_released then return id, state end
   local signal_data = redis.call('HGET', STICKY, hold_key) or ''
@@ -243,8 +243,8 @@ local function id_of(own_id)
   local id = redis.call('HGET', ALIASES, own_id)
   if id and not (meta.purged_to and not state_of(id, redis.call('HGET', OPTIONS, id))) then return id end
   if has_taken_id == nil then has_taken_id = redis.call('EXISTS', TAKEN) == 1 end
-  local until_when = has_taken_id and tonumber(redis.call('ZSCORE', TAKEN, own_id))
-  return until_when and until_when > now and NO_LONGER_KEPT or nil
+  local valid_until = has_taken_id and tonumber(redis.call('ZSCORE', TAKEN, own_id))
+  return valid_until and valid_until > now and NO_LONGER_KEPT or nil
 end
 
 -- The number of further messages that the queue accepts.
@@ -255,28 +255,28 @@ if meta.max_length then
     - groups.ready
 end
 
-local position, last, answered = 5, #ARGV, #reply
-while position <= last do
-  local when_text, options, record = '', '', ARGV[position]
+local position, argument_count, answered_count = 5, #ARGV, #reply
+while position <= argument_count do
+  local due_text, options, record = '', '', ARGV[position]
   if record == '' then
-    when_text, options, record = ARGV[position + 1], ARGV[position + 2], ARGV[position + 3]
+    due_text, options, record = ARGV[position + 1], ARGV[position + 2], ARGV[position + 3]
     position = position + 3
   end
   position = position + 1
-  answered = answered + 1
+  answered_count = answered_count + 1
   local own_id = field(options, 'i')
   local existing_id = own_id and (new_ids[own_id] or id_of(own_id))
   if existing_id then
-    reply[answered] = existing_reply(existing_id, new_states[own_id])
+    reply[answered_count] = existing_reply(existing_id, new_states[own_id])
   elseif meta.exclusive and groups.key_of(options) then
-    if refused == 'all' then return redis.error_reply('EXCLUSIVE a message has a group, and the queue is exclusive') end
-    reply[answered] = '!'
+    if refusal_scope == 'all' then return redis.error_reply('EXCLUSIVE a message has a group, and the queue is exclusive') end
+    reply[answered_count] = '!'
   elseif stored_count + 1 > free_room then
-    if refused == 'all' then return redis.error_reply('FULL ' .. meta.max_length) end
-    reply[answered] = '!' .. meta.max_length
+    if refusal_scope == 'all' then return redis.error_reply('FULL ' .. meta.max_length) end
+    reply[answered_count] = '!' .. meta.max_length
   else
     local id = take_id()
-    local due = due_at(when_text)
+    local due = due_at(due_text)
     record = stored_record(record, due)
     stored_count = stored_count + 1
     records[2 * stored_count - 1], records[2 * stored_count] = id, record
@@ -292,22 +292,22 @@ while position <= last do
       all_options[#all_options + 1] = id
       all_options[#all_options + 1] = options
     end
-    if #record + #options > largest then largest = #record + #options end
+    if #record + #options > largest_size then largest_size = #record + #options end
     if own_id then
       new_ids[own_id] = id
       aliases[#aliases + 1] = own_id
       aliases[#aliases + 1] = id
     end
-    local answer, state = add_to_state(id, due, options)
-    reply[answered] = answer
+    local reply_text, state = add_to_state(id, due, options)
+    reply[answered_count] = reply_text
     if own_id then new_states[own_id] = state end
   end
 end
 
-if answered > 2 + MAX_MESSAGES then return redis.error_reply('ERR at most ' .. MAX_MESSAGES .. ' messages a call') end
+if answered_count > 2 + MAX_MESSAGES then return redis.error_reply('ERR at most ' .. MAX_MESSAGES .. ' messages a call') end
 
 -- The script makes all its checks before its first write, so that a refused call changes nothing.
-if key ~= '' then
+if idempotency_key ~= '' then
   local ids, first, previous = {}, nil, nil
   for i = 3, #reply do
     local id = tonumber((string.match(reply[i], '%d+')))
@@ -319,10 +319,10 @@ if key ~= '' then
     end
   end
   ids[#ids + 1] = string.format('%014d+%d', first, previous - first)
-  local until_when = now + meta.idempotency_window
-  redis.call('HSET', DEDUP, key, until_when .. '\t' .. fingerprint .. '\t' .. table.concat(ids, ','))
-  redis.call('ZADD', DEDUP_UNTIL, until_when, key)
-  wake_at(until_when)
+  local valid_until = now + meta.idempotency_window
+  redis.call('HSET', DEDUP, idempotency_key, valid_until .. '\t' .. fingerprint .. '\t' .. table.concat(ids, ','))
+  redis.call('ZADD', DEDUP_UNTIL, valid_until, idempotency_key)
+  wake_at(valid_until)
 end
 if stored_count == 0 then return reply end
 redis.call('SET', SEQ, string.format('%014d', next_id - 1))
@@ -333,7 +333,7 @@ if #signalled > 0 then
   redis.call('HSET', SIGNALLED, unpack(signalled))
   record_extra(largest_signal)
 end
-if largest > (tonumber(meta.largest) or 0) then redis.call('HSET', META, 'largest', largest) end
+if largest_size > (tonumber(meta.largest) or 0) then redis.call('HSET', META, 'largest', largest_size) end
 redis.call('HINCRBY', META, 'total:enqueued', stored_count)
 if is_listened then record_enqueued() end
 if #held > 0 then redis.call('ZADD', HELD, unpack(held)) end
@@ -343,9 +343,9 @@ if #expiring > 0 then
 end
 if #delayed > 0 then
   redis.call('ZADD', DELAYED, unpack(delayed))
-  wake_at(earliest)
+  wake_at(earliest_due_instant)
 end
 groups.tally(all_options, 1)
-local was_empty = #ready > 0 and push_tail(ready, false, ready_options)
+local was_empty = #ready_message_ids > 0 and push_tail(ready_message_ids, false, ready_options)
 if groups.write() or was_empty then wake_now() end
 return reply
