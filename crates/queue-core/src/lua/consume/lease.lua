@@ -148,14 +148,14 @@ do
       or redis.call('EXISTS', EXPIRING, SIGNALS, SIGNALLED) > 0 then return nil end
     local next_change_at = math.min(first_instant(LEASED), first_instant(DELAYED))
     if next_change_at <= now or any_run_exists() then return nil end
-    local names = redis.call('ZRANGE', TURNS, 0, max_messages - 1)
-    if #names == 0 then return nil end
+    local group_names = redis.call('ZRANGE', TURNS, 0, max_messages - 1)
+    if #group_names == 0 then return nil end
     local ids, taken_places = {}, {}
-    for i, stored in ipairs(redis.call('HMGET', GROUPS, unpack(names))) do
+    for i, stored in ipairs(redis.call('HMGET', GROUPS, unpack(group_names))) do
       -- A group with only one ready message of priority 0 that was never leased is stored as the message's id, 14 digits.
       if not stored or #stored ~= 14 then return nil end
       ids[i] = stored
-      taken_places[2 * i - 1], taken_places[2 * i] = names[i], '/1'
+      taken_places[2 * i - 1], taken_places[2 * i] = group_names[i], '/1'
     end
     local options = redis.call('HMGET', OPTIONS, unpack(ids))
     for i = 1, #ids do
@@ -179,12 +179,12 @@ end
 -- Part 2: all calls that part 1 did not answer.
 maintain(tonumber(ARGV[8]))
 
--- Reduces the maximum number of messages of this call to `allowed`. `opens_at` is the instant at which the rate limit or the owner
--- permits more leases, if it is known.
-local opens_at = math.huge
+-- Reduces the maximum number of messages of this call to `allowed`. `more_permitted_at` is the instant at which the rate limit or the
+-- owner permits more leases, if it is known.
+local more_permitted_at = math.huge
 local function reduce_max_messages(allowed, instant)
   if allowed < max_messages then max_messages = allowed end
-  if allowed <= 0 and instant then opens_at = math.min(opens_at, instant) end
+  if allowed <= 0 and instant then more_permitted_at = math.min(more_permitted_at, instant) end
 end
 if meta.paused then reduce_max_messages(0) end
 if meta.exclusive then reduce_max_messages(leases_for_owner(consumer, tonumber(ARGV[6]) or visibility_timeout)) end
@@ -202,49 +202,49 @@ do
     return redis.call('HSTRLEN', MESSAGES, id) + redis.call('HSTRLEN', OPTIONS, id) + redis.call('HSTRLEN', RUNS, id)
       + redis.call('HSTRLEN', SIGNALLED, id)
   end
-  local is_full = max_messages <= 0
+  local reply_is_full = max_messages <= 0
   local function take_candidates(candidates)
     if #candidates == 0 then return 0 end
     local runs = has_any_run and redis.call('HMGET', RUNS, unpack(candidates))
     if not sizes_matter and not runs and #taken_ids == 0 then
       taken_ids = candidates
-      is_full = #taken_ids >= max_messages
+      reply_is_full = #taken_ids >= max_messages
       return #taken_ids
     end
-    local n = 0
+    local taken_count = 0
     for i, id in ipairs(candidates) do
       if is_leased_alone then break end
       if runs and must_be_leased_alone(runs[i]) then
-        is_full = true
+        reply_is_full = true
         if #taken_ids > 0 then break end
         is_leased_alone = true
       end
       if sizes_matter then
         taken_bytes = taken_bytes + size_of(id)
         if taken_bytes > max_bytes and #taken_ids > 0 then
-          is_full = true
+          reply_is_full = true
           break
         end
       end
-      n = n + 1
+      taken_count = taken_count + 1
       taken_ids[#taken_ids + 1] = id
     end
-    is_full = is_full or #taken_ids >= max_messages
-    return n
+    reply_is_full = reply_is_full or #taken_ids >= max_messages
+    return taken_count
   end
 
   local function take_prioritized(from, to, limit)
-    if is_full or #taken_ids >= limit then return end
+    if reply_is_full or #taken_ids >= limit then return end
     local ids = redis.call('ZRANGE', PRIORITIZED, from, to, 'BYSCORE', 'LIMIT', 0, limit - #taken_ids)
-    local n = take_candidates(ids)
-    if n > 0 then redis.call('ZREM', PRIORITIZED, unpack(ids, 1, n)) end
+    local taken_count = take_candidates(ids)
+    if taken_count > 0 then redis.call('ZREM', PRIORITIZED, unpack(ids, 1, taken_count)) end
   end
 
   -- The waiting list still has ids of removed messages; each call skips a bounded number of them.
   local function take_waiting(limit)
     local has_removed_ids = has_rare_keys and redis.call('EXISTS', REMOVED) == 1
     for _ = 1, 10 do
-      if is_full or #taken_ids >= limit then return end
+      if reply_is_full or #taken_ids >= limit then return end
       local wanted_count = limit - #taken_ids
       local ids = redis.call('LRANGE', WAITING, 0, (has_removed_ids and math.max(wanted_count, 500) or wanted_count) - 1)
       if #ids == 0 then return end
@@ -256,7 +256,7 @@ do
       for i, is_removed in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
         if is_removed == 1 then
           skipped_ids[#skipped_ids + 1] = ids[i]
-        elseif is_full or #taken_ids >= limit or take_candidates({ ids[i] }) == 0 then
+        elseif reply_is_full or #taken_ids >= limit or take_candidates({ ids[i] }) == 0 then
           break
         end
         passed_count = i
@@ -277,7 +277,7 @@ do
   local function take_one_id(id)
     if sizes_matter or has_any_run then return take_candidates({ id }) == 1 end
     taken_ids[#taken_ids + 1] = id
-    is_full = #taken_ids >= max_messages
+    reply_is_full = #taken_ids >= max_messages
     return true
   end
 
@@ -289,11 +289,11 @@ do
   end
 
   -- Fails an expired message instead of leasing it, at most `MAX_MESSAGES` messages per call of the script.
-  local function drop_expired_id(id)
+  local function fail_expired_id(id)
     redis.call('ZREM', EXPIRING, id)
     finish_expired(id)
     expired_count = expired_count + 1
-    is_full = is_full or expired_count >= MAX_MESSAGES
+    reply_is_full = reply_is_full or expired_count >= MAX_MESSAGES
   end
 
   -- Uses a turn of the messages without a group: takes one such message that has not expired. Returns whether a message was taken.
@@ -302,9 +302,9 @@ do
     repeat
       take_without_group(count_before + 1)
       if #taken_ids == count_before then return false end
-      local is_dropped = is_expired(taken_ids[count_before + 1])
-      if is_dropped then drop_expired_id(table.remove(taken_ids)) end
-    until not is_dropped
+      local has_expired = is_expired(taken_ids[count_before + 1])
+      if has_expired then fail_expired_id(table.remove(taken_ids)) end
+    until not has_expired
     return true
   end
 
@@ -321,18 +321,18 @@ do
       group.next_ones, group.skipped, group.consumed = groups.rest_of(group.name, skipped_count, likely_turns), skipped_count, 0
     end
     group.consumed = group.consumed + 1
-    local member = group.next_ones[group.consumed]
-    consumed_members[#consumed_members + 1] = member
-    group.head = member and string.sub(member, -22)
-    group.others = member and group.others - 1 or 0
+    local rest_member = group.next_ones[group.consumed]
+    consumed_members[#consumed_members + 1] = rest_member
+    group.head = rest_member and string.sub(rest_member, -22)
+    group.others = rest_member and group.others - 1 or 0
   end
 
   -- Uses a turn of a group: takes the group's first message that has not expired. Returns whether a message was taken.
   local function take_from_group(group, likely_turns)
-    while group.head and not is_full do
+    while group.head and not reply_is_full do
       local id = string.sub(group.head, 9)
       if is_expired(id) then
-        drop_expired_id(id)
+        fail_expired_id(id)
         groups.tally({ redis.call('HGET', OPTIONS, id) }, -1)
       elseif not take_one_id(id) then
         return false
@@ -347,17 +347,17 @@ do
   end
 
   local function take_turns()
-    if is_full then return end
+    if reply_is_full then return end
     local groups_in_turn = redis.call('ZRANGE', TURNS, 0, max_messages - 1)
     local initial_turn_count, turn_count = #groups_in_turn, #groups_in_turn
-    local names = {}
+    local group_names = {}
     for _, name in ipairs(groups_in_turn) do
-      if name ~= '' then names[#names + 1] = name end
+      if name ~= '' then group_names[#group_names + 1] = name end
     end
-    groups.load(names)
+    groups.load(group_names)
     local limit, likely_turns = groups.max_places(), math.ceil(max_messages / math.max(1, turn_count))
     local next_turn = 1
-    while next_turn <= turn_count and not is_full do
+    while next_turn <= turn_count and not reply_is_full do
       local name = groups_in_turn[next_turn]
       local gets_another_turn, had_turn
       if name == '' then
@@ -376,7 +376,7 @@ do
         groups_in_turn[turn_count] = name
       end
       -- A group whose message did not fit into the reply keeps its turn.
-      if had_turn or not is_full then next_turn = next_turn + 1 end
+      if had_turn or not reply_is_full then next_turn = next_turn + 1 end
     end
     if #consumed_members > 0 then redis.call('ZREM', GROUP_REST, unpack(consumed_members)) end
     served_names = {}
@@ -389,7 +389,7 @@ do
 end
 
 -- No message is leased after its ttl, even when too many messages expired for one call of `maintain`.
-local function drop_expired()
+local function fail_expired_ids()
   if #taken_ids == 0 or not has_rare_keys or redis.call('EXISTS', EXPIRING) == 0 then return end
   local expiry_instants = redis.call('ZMSCORE', EXPIRING, unpack(taken_ids))
   local unexpired_ids = {}
@@ -399,7 +399,7 @@ local function drop_expired()
   redis.call('ZREM', EXPIRING, unpack(taken_ids))
   taken_ids = unexpired_ids
 end
-drop_expired()
+fail_expired_ids()
 write_finished()
 groups.write(served_names)
 local clean_at
@@ -407,7 +407,7 @@ if #taken_ids == 0 then clean_at = clean() elseif totals.failed then trim_failed
 write_totals()
 
 -- `more_is_ready` says whether more messages are ready and this consumer may lease them at once.
-local more_is_ready = opens_at == math.huge and not meta.paused and (not meta.exclusive or #taken_ids < max_messages)
+local more_is_ready = more_permitted_at == math.huge and not meta.paused and (not meta.exclusive or #taken_ids < max_messages)
   and anything_is_ready()
 
 if more_is_ready then reply[5] = 1 end
@@ -438,7 +438,7 @@ end
 -- A consumer that does not call again at once must know when to call: when maintenance is needed, the rate limit permits leases,
 -- or the owner timeout ends. For clean-up, the consumer calls after one second at the earliest.
 if not more_is_ready then
-  local next_call_at = math.min(next_instant(), opens_at)
+  local next_call_at = math.min(next_instant(), more_permitted_at)
   if clean_at then next_call_at = math.min(next_call_at, math.max(clean_at, now + 1000)) end
   reply[4] = pause_until(next_call_at)
 end

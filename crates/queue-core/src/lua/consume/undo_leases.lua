@@ -32,11 +32,11 @@ end
 if #ids_of_call > 0 then
   redis.call('ZREM', LEASED, unpack(ids_of_call))
   redis.call('SREM', CANCELLING, unpack(ids_of_call))
-  local was_empty = write_requeued()
-  was_empty = groups.write() or was_empty
+  local needs_wake_up = write_requeued()
+  needs_wake_up = groups.write() or needs_wake_up
   write_finished()
   write_totals()
-  if was_empty then wake_now() end
+  if needs_wake_up then wake_now() end
   if meta.exclusive then wake_owner() end
 end
 return #ids_of_call

@@ -10,23 +10,23 @@
 --           may have fewer messages than requested, or none, before the end
 -- Complexity O(log² N + messages), with a name, or a group of messages that are not waiting, O(1,000); waiting O(position in the
 --           waiting list)
-local state, limit, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local wanted_state, max_messages, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local cursor, wanted_name, wanted_hold_key, wanted_group = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 -- If few messages have the wanted name or group, the call checks more messages than it returns. Each checked message counts as at
 -- least `min_bytes` bytes, so that `max_bytes` also bounds how many messages are checked. Waiting messages need no check of their
 -- group, because `groups` and `group_rest` have a group's ready messages.
-local checks_group = wanted_group ~= '' and state ~= 'waiting'
-local checks_messages = wanted_name ~= '' or checks_group
-local max_checked = checks_messages and MAX_MESSAGES or limit
-local min_bytes = checks_messages and math.ceil(MAX_BYTES / MAX_MESSAGES) or 0
+local checks_group = wanted_group ~= '' and wanted_state ~= 'waiting'
+local checks_each_message = wanted_name ~= '' or checks_group
+local max_checked = checks_each_message and MAX_MESSAGES or max_messages
+local min_bytes = checks_each_message and math.ceil(MAX_BYTES / MAX_MESSAGES) or 0
 
 -- Each `find_…` function returns ids, and for each id the cursor that continues after that id, '' at the end of the list. The
 -- argument of `find_in_set` has the members of a sorted set with their scores.
-local function find_in_set(found)
+local function find_in_set(found_items)
   local ids, cursors_after = {}, {}
-  for i = 1, #found, 2 do
-    ids[#ids + 1] = found[i]
-    cursors_after[#ids] = cursors.of(found[i], found[i + 1])
+  for i = 1, #found_items, 2 do
+    ids[#ids + 1] = found_items[i]
+    cursors_after[#ids] = cursors.of(found_items[i], found_items[i + 1])
   end
   if #ids < max_checked then cursors_after[#ids] = '' end
   return ids, cursors_after
@@ -93,15 +93,15 @@ local function add_waiting_of_groups(ids, cursors_after)
 end
 
 -- Adds waiting messages without a group to the list; their cursor is the number of messages that were listed before.
-local function add_waiting_without_group(ids, cursors_after, ranked, room)
+local function add_waiting_without_group(ids, cursors_after, skips_removed_check, room)
   local range_start = tonumber(cursor) or 0
   local prioritized_before = redis.call('ZCOUNT', PRIORITIZED, '-inf', '(0')
   local waiting_length = redis.call('LLEN', WAITING)
-  local function add_to_page(found, are_ranked)
-    for _, id in ipairs(found) do
+  local function add_to_page(found_items, skip_removed_check)
+    for _, id in ipairs(found_items) do
       ids[#ids + 1] = id
       cursors_after[#ids] = string.format('%d', range_start + #ids)
-      ranked[#ids] = are_ranked
+      skips_removed_check[#ids] = skip_removed_check
     end
   end
   local function next_index() return range_start + #ids end
@@ -120,16 +120,16 @@ end
 
 local function find_waiting()
   if wanted_group ~= '' then return find_waiting_of_group() end
-  local ids, cursors_after, ranked = {}, {}, {}
+  local ids, cursors_after, skips_removed_check = {}, {}, {}
   local function remaining_room() return max_checked - #ids end
-  if cursor == '' or tonumber(cursor) then add_waiting_without_group(ids, cursors_after, ranked, remaining_room) end
+  if cursor == '' or tonumber(cursor) then add_waiting_without_group(ids, cursors_after, skips_removed_check, remaining_room) end
   if remaining_room() > 0 and meta.ready and meta.ready ~= '0' then
     -- Waiting messages with a group are never marked as removed.
-    for i = #ids + 1, max_checked do ranked[i] = true end
+    for i = #ids + 1, max_checked do skips_removed_check[i] = true end
     add_waiting_of_groups(ids, cursors_after)
   end
   if #ids < max_checked then cursors_after[#ids] = '' end
-  return ids, cursors_after, ranked
+  return ids, cursors_after, skips_removed_check
 end
 
 -- Finds completed messages; their cursor is an index that counts trimmed messages too, so that a trim does not change the cursor.
@@ -139,9 +139,9 @@ local function find_completed()
   local range_start = math.max(trimmed_count, range_end - max_checked)
   local ids, cursors_after = {}, {}
   if range_end <= range_start then return ids, cursors_after end
-  local found = redis.call('LRANGE', COMPLETED, range_start - trimmed_count, range_end - trimmed_count - 1)
-  for i = #found, 1, -1 do
-    ids[#ids + 1] = found[i]
+  local found_items = redis.call('LRANGE', COMPLETED, range_start - trimmed_count, range_end - trimmed_count - 1)
+  for i = #found_items, 1, -1 do
+    ids[#ids + 1] = found_items[i]
     local index = range_start + i - 1
     cursors_after[#ids] = index > trimmed_count and string.format('%.0f', index) or ''
   end
@@ -158,28 +158,28 @@ local function show_if_wanted(id)
 end
 
 local removed_from = { waiting = REMOVED, completed = ERASED }
-local ids, cursors_after, ranked
-if state == 'held' then
+local ids, cursors_after, skips_removed_check
+if wanted_state == 'held' then
   ids, cursors_after = find_held()
-elseif state == 'delayed' then
+elseif wanted_state == 'delayed' then
   ids, cursors_after = find_in_set(cursors.members_from(DELAYED, cursor, max_checked))
-elseif state == 'waiting' then
-  ids, cursors_after, ranked = find_waiting()
-elseif state == 'active' then
+elseif wanted_state == 'waiting' then
+  ids, cursors_after, skips_removed_check = find_waiting()
+elseif wanted_state == 'active' then
   ids, cursors_after = find_in_set(cursors.members_from(LEASED, cursor, max_checked))
-elseif state == 'completed' then
+elseif wanted_state == 'completed' then
   ids, cursors_after = find_completed()
 else
   ids, cursors_after = find_in_set(cursors.members_before(FAILED, cursor, max_checked))
 end
 
-local is_removed = #ids > 0 and removed_from[state] and redis.call('SMISMEMBER', removed_from[state], unpack(ids)) or {}
+local is_removed = #ids > 0 and removed_from[wanted_state] and redis.call('SMISMEMBER', removed_from[wanted_state], unpack(ids)) or {}
 local reply, bytes = { '', 0 }, 0
 for i, id in ipairs(ids) do
-  if #reply == 2 + limit then break end
+  if #reply == 2 + max_messages then break end
   local shown_message, size = false, 0
   -- A message whose id is marked as removed from the list `waiting` may be ready at another priority.
-  if is_removed[i] ~= 1 or (ranked and ranked[i]) then shown_message, size = show_if_wanted(id) end
+  if is_removed[i] ~= 1 or (skips_removed_check and skips_removed_check[i]) then shown_message, size = show_if_wanted(id) end
   size = math.max(size, min_bytes)
   if bytes > 0 and bytes + size > max_bytes then break end
   bytes = bytes + size

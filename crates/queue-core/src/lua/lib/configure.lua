@@ -12,10 +12,10 @@ local function obstacle_to_exclusive(fields)
   end
   if meta.exclusive or not becomes_exclusive then return nil end
   if groups.unfinished > 0 then return 'messages' end
-  local states = redis.call('HGETALL', SCHEDULES)
-  for i = 1, #states, 2 do
-    local schedule = parse_schedule(states[i + 1])
-    if schedule and has_flag(schedule, 'g') then return 'schedule ' .. states[i] end
+  local schedule_states = redis.call('HGETALL', SCHEDULES)
+  for i = 1, #schedule_states, 2 do
+    local schedule = parse_schedule(schedule_states[i + 1])
+    if schedule and has_flag(schedule, 'g') then return 'schedule ' .. schedule_states[i] end
   end
 end
 

@@ -30,8 +30,8 @@ end
 -- Deletes everything that belongs to messages, except their runs and their entries in `expiring` and in the keys of states, which
 -- the caller deletes. `own_ids_become` is 'taken' (an own id stays taken until the instant in the sorted set `taken`) or 'free'.
 local function forget(ids, own_ids_become)
-  local have_options = redis.call('HLEN', OPTIONS) > 0
-  if have_options and redis.call('HLEN', ALIASES) > 0 then
+  local any_options_exist = redis.call('HLEN', OPTIONS) > 0
+  if any_options_exist and redis.call('HLEN', ALIASES) > 0 then
     local own_ids = own_ids_of(ids)
     if #own_ids > 0 then
       redis.call('HDEL', ALIASES, unpack(own_ids))
@@ -44,5 +44,5 @@ local function forget(ids, own_ids_become)
     redis.call('HDEL', PROGRESS, unpack(ids))
     redis.call('HDEL', SIGNALLED, unpack(ids))
   end
-  if have_options then redis.call('HDEL', OPTIONS, unpack(ids)) end
+  if any_options_exist then redis.call('HDEL', OPTIONS, unpack(ids)) end
 end

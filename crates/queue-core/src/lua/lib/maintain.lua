@@ -6,11 +6,11 @@ local function maintain(random)
   shorten_deadlines_after_clock_step()
   recover(100, random)
   expire(100)
-  local was_empty = promote(1000)
-  was_empty = write_requeued() or was_empty
-  was_empty = groups.write() or was_empty
-  if meta.regrouping then was_empty = groups.regroup(meta.regrouping) or was_empty end
-  return was_empty
+  local needs_wake_up = promote(1000)
+  needs_wake_up = write_requeued() or needs_wake_up
+  needs_wake_up = groups.write() or needs_wake_up
+  if meta.regrouping then needs_wake_up = groups.regroup(meta.regrouping) or needs_wake_up end
+  return needs_wake_up
 end
 
 -- Removes the ids of removed messages from the head of the waiting list. Calls of `lease` also remove such ids, but a queue without

@@ -9,13 +9,13 @@ local function describe_promoted()
 end
 
 -- Returns, as the keys of a table, the ids of those delayed messages that were leased before; nil in a queue without groups.
-local function find_delivered(ids)
+local function find_leased_before(ids)
   if groups.unfinished == 0 then return nil end
-  local are_delivered = {}
+  local were_leased_before = {}
   for i, run in ipairs(redis.call('HMGET', RUNS, unpack(ids))) do
-    if run and parse_run(run).deliveries > 0 then are_delivered[ids[i]] = true end
+    if run and parse_run(run).deliveries > 0 then were_leased_before[ids[i]] = true end
   end
-  return are_delivered
+  return were_leased_before
 end
 
 local function promote(limit)
@@ -24,19 +24,19 @@ local function promote(limit)
   if #due_ids == 0 then return false end
   redis.call('ZREMRANGEBYRANK', DELAYED, 0, #due_ids - 1)
   record_events(due_ids, describe_promoted)
-  local are_delivered = find_delivered(due_ids)
+  local were_leased_before = find_leased_before(due_ids)
   if redis.call('EXISTS', BLOCKING) == 0 then
-    return push_tail(due_ids, are_delivered)
+    return push_tail(due_ids, were_leased_before)
   end
   local head_ids, tail_ids = {}, {}
   for i, is_blocking in ipairs(redis.call('SMISMEMBER', BLOCKING, unpack(due_ids))) do
     local target_ids = is_blocking == 1 and head_ids or tail_ids
     target_ids[#target_ids + 1] = due_ids[i]
   end
-  local was_empty = #tail_ids > 0 and push_tail(tail_ids, are_delivered)
+  local needs_wake_up = #tail_ids > 0 and push_tail(tail_ids, were_leased_before)
   if #head_ids > 0 then
     redis.call('SREM', BLOCKING, unpack(head_ids))
-    was_empty = requeue_at_head(head_ids) or was_empty
+    needs_wake_up = requeue_at_head(head_ids) or needs_wake_up
   end
-  return was_empty
+  return needs_wake_up
 end

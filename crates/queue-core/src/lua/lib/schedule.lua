@@ -6,12 +6,12 @@
 -- KEYS wake
 local function parse_schedule(text)
   if not text then return nil end
-  local revision, runs, last_at, last_id, max_runs, flags, rest =
+  local revision, runs, last_at, last_id, max_runs, flags, bytes_and_rule =
     string.match(text, '^([^\t]*)\t(%d+)\t(%d*)\t(%d*)\t(%d*)\t(%a*)\t(.*)$')
   if not revision then return nil end
   return {
     revision = revision, runs = tonumber(runs), last_at = tonumber(last_at), last_id = last_id,
-    max_runs = tonumber(max_runs) or math.huge, max_text = max_runs, flags = flags, rest = rest,
+    max_runs = tonumber(max_runs) or math.huge, max_text = max_runs, flags = flags, rest = bytes_and_rule,
   }
 end
 

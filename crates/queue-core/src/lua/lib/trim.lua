@@ -2,10 +2,10 @@
 -- KEYS completed failed erased
 -- USES clock instants retention forget
 
--- Returns whether a message that finished at the instant `at` may be forgotten. `are_too_many` says whether more than `count`
+-- Returns whether a message that finished at `finish_instant` may be forgotten. `are_too_many` says whether more than `count`
 -- messages are kept. An instant later than now was written before Redis's clock stepped back, so the message counts as old.
-local function may_be_trimmed(at, limits, are_too_many)
-  return at <= now - limits.age or (are_too_many and (at <= now - limits.min_age or at > now))
+local function may_be_trimmed(finish_instant, limits, are_too_many)
+  return finish_instant <= now - limits.age or (are_too_many and (finish_instant <= now - limits.min_age or finish_instant > now))
 end
 
 -- Forgets completed messages beyond retention. The list `completed` is in the order of finishing: if the k-th message may be
@@ -18,9 +18,9 @@ local function trim_completed(limit)
   local trim_count = math.min(limit, completed_count)
   if trim_count == 0 then return end
   local function nth_may_be_trimmed(nth)
-    local at = finished_at(redis.call('LINDEX', COMPLETED, nth - 1))
-    if not at then return nth == 1 end
-    return may_be_trimmed(at, limits, nth <= completed_count - erased_count - limits.count)
+    local finish_instant = finished_at(redis.call('LINDEX', COMPLETED, nth - 1))
+    if not finish_instant then return nth == 1 end
+    return may_be_trimmed(finish_instant, limits, nth <= completed_count - erased_count - limits.count)
   end
   -- A message whose instant is later than now is forgotten when a message behind it in the list may be forgotten.
   local trimmed_with_later = 0
@@ -35,11 +35,12 @@ local function trim_completed(limit)
     -- Each check reads an outcome, which contains the result (up to 64 KiB), so a call makes few checks.
     for i = 1, math.min(trim_count, MAX_RESULTS) do
       local id = redis.call('LINDEX', COMPLETED, 0)
-      local at = finished_at(id)
+      local finish_instant = finished_at(id)
       if redis.call('SREM', ERASED, id) == 1 then
         erased_count = erased_count - 1
         pop_completed(1)
-      elseif not at or i <= trimmed_with_later or may_be_trimmed(at, limits, completed_count - erased_count > limits.count) then
+      elseif not finish_instant or i <= trimmed_with_later
+        or may_be_trimmed(finish_instant, limits, completed_count - erased_count > limits.count) then
         pop_completed(1)
         forget({ id }, 'taken')
       else

@@ -45,22 +45,22 @@ local function push_ready(ids, push_command, are_returned, known_options)
       end
     end
   end
-  local was_empty = false
+  local needs_wake_up = false
   if #plain_ids > 0 then
     local list_length = redis.call(push_command, WAITING, unpack(plain_ids))
-    was_empty = list_length == #plain_ids
-    if not was_empty then
+    needs_wake_up = list_length == #plain_ids
+    if not needs_wake_up then
       -- Removed messages whose ids are still in the waiting list do not count as ready.
       local removed_count = redis.call('SCARD', REMOVED)
-      was_empty = list_length - removed_count == #plain_ids
+      needs_wake_up = list_length - removed_count == #plain_ids
       if removed_count > 0 then restore_removed_ids(plain_ids, push_command) end
     end
   end
   if #ranked_ids > 0 then
     redis.call('ZADD', PRIORITIZED, unpack(ranked_ids))
-    was_empty = was_empty or redis.call('ZCARD', PRIORITIZED) == #ranked_ids / 2
+    needs_wake_up = needs_wake_up or redis.call('ZCARD', PRIORITIZED) == #ranked_ids / 2
   end
-  return was_empty
+  return needs_wake_up
 end
 
 local function push_tail(ids, are_returned, known_options)

@@ -70,12 +70,12 @@ elseif state == 'waiting' and (is_due_changed or has_new_priority) then
 elseif state == 'delayed' and new_state == 'waiting' then
   redis.call('ZREM', DELAYED, id)
 end
-local was_empty = false
+local needs_wake_up = false
 if new_state == 'delayed' and is_due_changed then
   redis.call('ZADD', DELAYED, instant_text(due_instant), id)
   wake_at(due_instant)
 elseif new_state == 'waiting' and (is_due_changed or has_new_priority) then
-  was_empty = push_tail({ id })
+  needs_wake_up = push_tail({ id })
 end
-if groups.write() or was_empty then wake_now() end
+if groups.write() or needs_wake_up then wake_now() end
 return { state, 'patched' }

@@ -11,7 +11,7 @@
 if meta.epoch ~= ARGV[1] then
   return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
 end
-local name, known_revision, revision, max_text, flags = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local name, known_revision, revision, max_runs_text, flags = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local message_bytes, rule, message, next_instant = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local stored_schedule = parse_schedule(redis.call('HGET', SCHEDULES, name))
 if (stored_schedule and stored_schedule.revision or '') ~= known_revision then return 0 end
@@ -28,7 +28,7 @@ if is_new_definition and stored_schedule and stored_schedule.last_at and tonumbe
 local is_paused = stored_schedule and has_flag(stored_schedule, 'p')
 redis.call('HSET', SCHEDULES, name, format_schedule({
   revision = revision, runs = is_new_definition and 0 or stored_schedule.runs, last_at = stored_schedule and stored_schedule.last_at,
-  last_id = stored_schedule and stored_schedule.last_id or '', max_text = max_text, flags = flags .. (is_paused and 'p' or ''),
+  last_id = stored_schedule and stored_schedule.last_id or '', max_text = max_runs_text, flags = flags .. (is_paused and 'p' or ''),
   rest = message_bytes .. '\t' .. rule,
 }))
 if is_new_definition then

@@ -42,8 +42,8 @@ local function retry(ids)
   redis.call('HDEL', OUTCOMES, unpack(ids))
   redis.call('HSET', RUNS, unpack(runs))
   groups.tally(options, 1)
-  local was_empty = push_tail(ids)
-  if groups.write() or was_empty then wake_now() end
+  local needs_wake_up = push_tail(ids)
+  if groups.write() or needs_wake_up then wake_now() end
 end
 
 if ARGV[1] == 'one' then

@@ -71,15 +71,15 @@ if post_count > 0 then
     if string.byte(message_reply) ~= 33 then ids[i] = string.match(message_reply, '%d+') end
   end
 end
-local changed_schedules, scheduled, ended_schedules, total_posted = {}, {}, {}, 0
+local changed_schedules, next_instant_entries, ended_schedules, total_posted = {}, {}, {}, 0
 local reply, post_index = { string.format('%d', now_us) }, 0
 for i, plan in ipairs(plans) do
-  local schedule, posted = plan.schedule, 0
+  local schedule, posted_count = plan.schedule, 0
   local next_instant = plan.is_valid and plan.next_instant or stored_instants[i] or ''
   for _, nth in ipairs(plan.posted) do
     post_index = post_index + 1
     if ids[post_index] then
-      posted = posted + 1
+      posted_count = posted_count + 1
       schedule.last_at, schedule.last_id = tonumber(plan.instants[nth]), ids[post_index]
     elseif next_instant == plan.next_instant then
       -- The first refused tick becomes the next tick of the schedule, so that a later call posts this tick and the ticks after it.
@@ -87,27 +87,27 @@ for i, plan in ipairs(plans) do
     end
   end
   if plan.is_valid then
-    schedule.runs = schedule.runs + posted
+    schedule.runs = schedule.runs + posted_count
     if schedule.runs >= schedule.max_runs then next_instant = '' end
-    if posted > 0 then
+    if posted_count > 0 then
       changed_schedules[#changed_schedules + 1] = names[i]
       changed_schedules[#changed_schedules + 1] = format_schedule(schedule)
     end
     if next_instant == '' then
       ended_schedules[#ended_schedules + 1] = names[i]
     elseif next_instant ~= stored_instants[i] then
-      scheduled[#scheduled + 1] = next_instant
-      scheduled[#scheduled + 1] = names[i]
+      next_instant_entries[#next_instant_entries + 1] = next_instant
+      next_instant_entries[#next_instant_entries + 1] = names[i]
     end
-    total_posted = total_posted + posted
+    total_posted = total_posted + posted_count
   end
-  reply[#reply + 1] = plan.is_valid and posted or -1
+  reply[#reply + 1] = plan.is_valid and posted_count or -1
   reply[#reply + 1] = plan.left_out
   reply[#reply + 1] = schedule and schedule.revision or ''
   reply[#reply + 1] = next_instant
 end
 if #changed_schedules > 0 then redis.call('HSET', SCHEDULES, unpack(changed_schedules)) end
-if #scheduled > 0 then redis.call('ZADD', TICKS, unpack(scheduled)) end
+if #next_instant_entries > 0 then redis.call('ZADD', TICKS, unpack(next_instant_entries)) end
 if #ended_schedules > 0 then redis.call('ZREM', TICKS, unpack(ended_schedules)) end
 if total_posted > 0 then redis.call('HINCRBY', META, 'total:scheduled', total_posted) end
 return reply
