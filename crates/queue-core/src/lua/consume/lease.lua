@@ -417,7 +417,7 @@ reply[12] = meta.exclusive and (meta.owner or '') or false
 if #taken_ids > 0 then
   local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(taken_ids))
   reply[13] = options
-  -- If no run has a timeout, all leases have the same deadline.
+  -- If neither the queue nor a message has a timeout, all leases have the same deadline.
   local own_deadlines
   local earliest_deadline = deadline
   if options or meta.timeout then

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- undo_leases: ends leases of one lease call whose handlers never started: the reply of the call was lost, or the consumer can't
--- start the handlers soon. The script puts the messages back at the head of the waiting list, in their order, as if the messages had
--- never been delivered; a message that is to be cancelled fails.
+-- start the handlers soon. The script puts the messages back at the head of the waiting list, in their order, as if they had never
+-- been leased; a message that is to be cancelled fails.
 -- KEYS      options leased runs cancelling
 -- USES      meta run totals groups wake finish requeue owner
 -- ARGV      token of the call, then ids

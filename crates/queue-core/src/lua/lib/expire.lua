@@ -1,4 +1,4 @@
--- expire: fails held, delayed and waiting messages that were not started before their ttl ended.
+-- expire: fails held, delayed and waiting messages whose ttl ended before they were started.
 -- KEYS options runs expiring
 -- USES instants run totals state remove_from_state finish
 local EXPIRED_ERROR = '{"code":"expired","message":"not started within its ttl"}'

@@ -21,8 +21,8 @@ local function leases_for_owner(consumer, owner_timeout)
   return math.max(0, (tonumber(string.match(meta.exclusive, '%d+')) or 1) - active_count)
 end
 
--- Wakes the owner for the next message, or all consumers if the queue has no owner any more. Scripts call `wake_owner` after a lease
--- has ended.
+-- If a message is ready, wakes the owner, or all consumers if the queue has no owner any more. Scripts call `wake_owner` after a
+-- lease has ended.
 local function wake_owner()
   if not anything_is_ready() then return end
   local owner_until = tonumber(redis.call('HGET', META, 'owner_until')) or 0

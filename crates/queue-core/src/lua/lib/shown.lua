@@ -1,4 +1,4 @@
--- shown: reads everything that is stored about one message, and counts the bytes of these data.
+-- shown: reads everything that is stored about one message, and returns the number of bytes, too.
 -- KEYS messages options delayed leased runs outcomes progress signalled
 -- USES meta purged held
 local function show(id)

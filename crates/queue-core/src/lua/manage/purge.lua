@@ -123,10 +123,10 @@ local function purge_waiting()
       groups.unfinished, groups.ready = groups.unfinished - groups.ready, 0
       groups.write()
     end
-    -- If this process does not continue the purge, maintenance does.
+    -- If the process that began the purge does not continue it, maintenance does, after this wake-up.
     wake_at(now + 1000)
   end
-  -- Other processes may have finished this purge, and may have begun another purge.
+  -- Another process may have finished this purge already, and may have begun a new one.
   if meta.purged_to == cut_off then forget_purged() end
   return meta.purged_to == cut_off and 'more' or ''
 end
