@@ -1,7 +1,7 @@
 -- promote_due: moves due messages to the tail of the waiting list in the order of their due times, those with equal due times in
--- the order posted. A message in back-off blocks an exclusive queue, so such a message moves to the head of the waiting list. A
--- message with a group that was leased before goes before the other messages of its group. Returns whether a wake-up is necessary,
--- as in `waiting_list`.
+-- the order posted. A message in back-off blocks an exclusive queue, so such a message moves to the head of the list. A message with
+-- a group that was leased before goes before the other messages of its group. Returns whether a wake-up is necessary, as in
+-- `waiting_list`.
 -- KEYS delayed runs blocking
 -- USES instants run events groups waiting_list requeue_at_head
 local function describe_promoted()
@@ -9,13 +9,13 @@ local function describe_promoted()
 end
 
 -- Returns, as the keys of a table, the ids of those delayed messages that were leased before; nil in a queue without groups.
-local function find_leased_before(ids)
+local function find_delivered(ids)
   if groups.unfinished == 0 then return nil end
-  local were_leased_before = {}
+  local are_delivered = {}
   for i, run in ipairs(redis.call('HMGET', RUNS, unpack(ids))) do
-    if run and parse_run(run).deliveries > 0 then were_leased_before[ids[i]] = true end
+    if run and parse_run(run).deliveries > 0 then are_delivered[ids[i]] = true end
   end
-  return were_leased_before
+  return are_delivered
 end
 
 local function promote(limit)
@@ -24,19 +24,19 @@ local function promote(limit)
   if #due_ids == 0 then return false end
   redis.call('ZREMRANGEBYRANK', DELAYED, 0, #due_ids - 1)
   record_events(due_ids, describe_promoted)
-  local were_leased_before = find_leased_before(due_ids)
+  local are_delivered = find_delivered(due_ids)
   if redis.call('EXISTS', BLOCKING) == 0 then
-    return push_tail(due_ids, were_leased_before)
+    return push_tail(due_ids, are_delivered)
   end
   local head_ids, tail_ids = {}, {}
-  for i, is_blocking in ipairs(redis.call('SMISMEMBER', BLOCKING, unpack(due_ids))) do
-    local target_ids = is_blocking == 1 and head_ids or tail_ids
-    target_ids[#target_ids + 1] = due_ids[i]
+  for i, blocks in ipairs(redis.call('SMISMEMBER', BLOCKING, unpack(due_ids))) do
+    local list = blocks == 1 and head_ids or tail_ids
+    list[#list + 1] = due_ids[i]
   end
-  local needs_wake_up = #tail_ids > 0 and push_tail(tail_ids, were_leased_before)
+  local was_empty = #tail_ids > 0 and push_tail(tail_ids, are_delivered)
   if #head_ids > 0 then
     redis.call('SREM', BLOCKING, unpack(head_ids))
-    needs_wake_up = requeue_at_head(head_ids) or needs_wake_up
+    was_empty = requeue_at_head(head_ids) or was_empty
   end
-  return needs_wake_up
+  return was_empty
 end

@@ -1,4 +1,4 @@
--- remove_from_state: removes a message from the key of its state and from its group, and removes its expiry.
+-- remove_from_state: removes a message from the key of its state, from its group, and its expiry.
 -- KEYS delayed runs failed held expiring blocking erased
 -- USES run held groups waiting_list wake
 

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- purge: forgets, one step per call, the messages that are in one state when the purge begins. Messages posted later stay.
+-- purge: does one step of forgetting the messages that are in one state when the purge begins. Messages posted later stay.
 -- KEYS      meta seq options waiting prioritized delayed runs completed failed removed held blocking erased purged purged_prioritized purged_removed groups group_rest turns purged_groups purged_group_rest
 -- USES      meta clock instants run cursors groups wake watch retention forget_purged failed
 -- ARGV      epoch; state (any except active); the cut-off and the cursor that the previous step returned ('' at first)
@@ -12,7 +12,7 @@ end
 local state, cut_off, cursor = ARGV[2], ARGV[3], ARGV[4]
 local forgotten_count = 0
 
-local function forget_members(key, ids, members)
+local function forget_from(key, ids, members)
   if #ids == 0 then return end
   redis.call('ZREM', key, unpack(members or ids))
   forget_messages(ids)
@@ -47,15 +47,15 @@ local function purge_delayed()
   end
   if #ids > 0 and redis.call('SREM', BLOCKING, unpack(ids)) > 0 then wake_now() end
   leave_groups(ids)
-  forget_members(DELAYED, ids)
+  forget_from(DELAYED, ids)
   return #found_members == 2 * step_size and cursors.of(found_members[#found_members - 1], found_members[#found_members]) or ''
 end
 
 local function purge_held()
   if cut_off == '' then cut_off = redis.call('GET', SEQ) or '0' end
-  local found_items = redis.call('ZRANGE', HELD, cursor == '' and '-' or '(' .. cursor, '+', 'BYLEX', 'LIMIT', 0, step_size)
+  local found = redis.call('ZRANGE', HELD, cursor == '' and '-' or '(' .. cursor, '+', 'BYLEX', 'LIMIT', 0, step_size)
   local ids, members = {}, {}
-  for _, member in ipairs(found_items) do
+  for _, member in ipairs(found) do
     local id = string.match(member, '\t(%d+)\t?%d*$')
     if is_before_cut(id) then
       ids[#ids + 1] = id
@@ -63,8 +63,8 @@ local function purge_held()
     end
   end
   leave_groups(ids)
-  forget_members(HELD, ids, members)
-  return #found_items == step_size and found_items[#found_items] or ''
+  forget_from(HELD, ids, members)
+  return #found == step_size and found[#found] or ''
 end
 
 -- Purges failed messages. The cut-off is the last id and the instant (ms) when the purge begins. If 1,000 messages that were posted
@@ -73,12 +73,12 @@ local function purge_failed()
   if cut_off == '' then cut_off = (redis.call('GET', SEQ) or '0') .. ':' .. now_text end
   local last_id, instant = string.match(cut_off, '^(%d+):(%d+)$')
   local ids = {}
-  local found_items = failed_up_to(instant, MAX_MESSAGES)
-  for _, id in ipairs(found_items) do
+  local found = failed_up_to(instant, MAX_MESSAGES)
+  for _, id in ipairs(found) do
     if id <= last_id then ids[#ids + 1] = id end
   end
-  forget_members(FAILED, ids)
-  return #ids > 0 and #found_items == MAX_MESSAGES and 'more' or ''
+  forget_from(FAILED, ids)
+  return #ids > 0 and #found == MAX_MESSAGES and 'more' or ''
 end
 
 -- Purges completed messages. The cut-off is a position in the list `completed`, counted from the first message that ever completed.
@@ -87,10 +87,10 @@ local function purge_completed()
   if cut_off == '' then cut_off = string.format('%d', trimmed_count + redis.call('LLEN', COMPLETED)) end
   local pop_count = math.min(MAX_MESSAGES, tonumber(cut_off) - trimmed_count, redis.call('LLEN', COMPLETED))
   if pop_count <= 0 then return '' end
-  local found_items, ids, erased_ids = pop_completed(pop_count), {}, {}
-  for i, is_erased in ipairs(redis.call('SMISMEMBER', ERASED, unpack(found_items))) do
+  local found, ids, erased_ids = pop_completed(pop_count), {}, {}
+  for i, is_erased in ipairs(redis.call('SMISMEMBER', ERASED, unpack(found))) do
     local target_ids = is_erased == 1 and erased_ids or ids
-    target_ids[#target_ids + 1] = found_items[i]
+    target_ids[#target_ids + 1] = found[i]
   end
   if #erased_ids > 0 then redis.call('SREM', ERASED, unpack(erased_ids)) end
   if #ids > 0 then forget_messages(ids) end
