@@ -195,15 +195,15 @@ local earliest_due_instant, earliest_expiry = math.huge, math.huge
 local largest_size, largest_signal = 0, 0
 local stored_count, ready_count, delayed_count = 0, 0, 0
 
--- A message is not held while there is a sticky signal of its hold key.
-local function has_sticky_signal(hold)
-  local valid_until = tonumber(redis.call('ZSCORE', STICKY_UNTIL, hold))
-  return valid_until and valid_until > now
+-- A message is not held while there is a sticky signal of its key.
+local function is_sticky(hold)
+  local until_when = tonumber(redis.call('ZSCORE', STICKY_UNTIL, hold))
+  return until_when and until_when > now
 end
 
 local function add_to_state(id, due, options)
   local hold_key = field(options, 'k')
-  local is_released = hold_key and has_sticky_signal(hold_key)
+  local is_released = hold_key and is_sticky(hold_key)
   if hold_key and not is_released then
     hold_keys[id] = hold_key
     held_entries[#held_entries + 1] = 0
