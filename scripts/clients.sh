@@ -1,6 +1,6 @@
 #!/bin/bash
 # Generates types from /openapi.json with a generator for TypeScript and one for Python, and compiles programs that use them.
-# Everything is installed under the target folder, in pinned versions.
+# The script installs everything under the target folder, in pinned versions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -39,7 +39,8 @@ answers() { # answers SERVER
     [ "$(ask "$1" ping 2>/dev/null)" = PONG ]
 }
 
-# The line of CLUSTER NODES about the server itself: id, address, flags, id of its primary, two times, epoch, link, and its slots.
+# Prints the line of CLUSTER NODES about the server itself: id, address, flags, id of its primary, two times, epoch, link, and its
+# slots.
 itself() { # itself SERVER
     ask "$1" cluster nodes | grep myself
 }
@@ -69,7 +70,7 @@ replicate() { # replicate SERVER PRIMARY
     [ "$(ask "$1" cluster replicate "$2")" = OK ]
 }
 
-# A replica can take over only after it has copied its primary once.
+# A replica can replace its primary only after it has copied the primary once.
 has_copy() { # has_copy SERVER
     [[ $(ask "$1" info replication) != *master_link_status:down* ]]
 }
@@ -90,7 +91,7 @@ if [ "$owned" -lt "$slots" ]; then
     # The cluster is new, or an earlier run was interrupted; the servers refuse steps that the earlier run has done already.
     for ((n = 0; n < primaries; n++)); do
         ask "${servers[n]}" cluster addslotsrange $((n * slots / primaries)) $(((n + 1) * slots / primaries - 1)) || true
-        # With different epochs the primaries need not settle who wins.
+        # With different config epochs, the primaries have no conflict of epochs to resolve.
         ask "${servers[n]}" cluster set-config-epoch $((n + 1)) || true
     done
 fi
@@ -116,7 +117,7 @@ done
 for server in "${servers[@]}"; do
     if ! is_replica "$server" && [ "$(owned_slots "$server")" = 0 ]; then
         each "knows all replicas" knows_replicas
-        # The primary with the fewest replicas.
+        # The server becomes a replica of the primary with the fewest replicas.
         primary=$(ask "$server" cluster nodes | awk '
             $3 ~ /master/ && NF > 8 { replicas[$1] += 0 }
             $3 ~ /slave/ { replicas[$4]++ }

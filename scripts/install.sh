@@ -26,8 +26,8 @@ is_installed() {
     [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null)" = installed ]
 }
 
-# Packages run this program before they start a service. If the program exists already, as in containers, this script
-# does not replace it.
+# Debian packages run the program policy-rc.d before they start a service. If that program exists already, as in containers, this
+# script does not replace it.
 policy=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
 is_new=yes is_policy_ours=
 if is_installed; then
@@ -46,12 +46,13 @@ echo "Installing $package"
 $as_root apt-get update -qq
 if [ -n "$is_new" ] && [ ! -e "$policy" ]; then
     is_policy_ours=yes
-    # The policy forbids only starts of this package's services: other services may need a restart because a library was updated.
+    # The program policy-rc.d forbids only starts of this package's services: other services may need a restart because a library
+    # was updated.
     printf '#!/bin/sh\ncase "$*" in *%s*) exit 101 ;; esac\n' "$package" | $as_root tee "$policy" >/dev/null
     $as_root chmod 755 "$policy"
 fi
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null
-# The service of a newly installed package must not start with the machine either.
+# The service of a newly installed package must not start when the machine boots either.
 if [ -n "$is_new" ] && command -v systemctl >/dev/null && systemctl cat "$package.service" >/dev/null 2>&1; then
     $as_root systemctl disable --quiet --now "$package.service"
 fi

@@ -17,13 +17,13 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LUA = ROOT / "crates/queue-core/src/lua"
 WRITES = "DEL|HDEL|HINCRBY|HSET|LPOP|LSET|LTRIM|RPOP|RPUSH|SADD|SREM|XADD|ZADD|ZREM|ZREMRANGEBYRANK"
-# The first change removes a write: `type` ignores its arguments.
+# The first change replaces a write to Redis by a call of `type`, which does nothing.
 CHANGES = [
     (rf"(?<![\w.])redis\.call\((?='(?:{WRITES})')", "type      ("),
     (r"> 0", ">=0"), (r"== 1", "== 0"), (r"== 0", "== 1"), (r" \+ 1\b", " - 1"), (r"<= now", "<  now"),
     (r" and ", " or  "), (r"'RPUSH'", "'LPUSH'"), (r"math\.min", "math.max"), (r"math\.max", "math.min"), (r"\bnot ", "    "),
 ]
-# The model does not cover quotas, and it uses the audit as an oracle.
+# The model test does not cover quotas, and it relies on the script `audit` to find errors.
 EXCLUDED = {"quota.lua", "audit.lua"}
 
 
@@ -50,7 +50,8 @@ def survives(binary, mutant, steps, limit):
         copy.write_bytes(content)
         copy.chmod(0o755)
         environment = os.environ | {"DROVER_MODEL_STEPS": str(steps)}
-        # The test shrinks a failing run for some time, so a timeout also counts as caught.
+        # After a failure the test searches for a shorter failing sequence, which takes time, so a timeout also counts
+        # as caught.
         test = ["timeout", str(limit), copy, "-q"]
         done = subprocess.run(test, cwd=ROOT / "crates/queue-core", env=environment, capture_output=True)
     line = text[:position].count("\n") + 1

@@ -63,7 +63,8 @@ must_be_free() { # must_be_free VARIABLE PORT
     fi
 }
 
-# Prints the port of a section, or 0 if the configuration may name one: only the binaries read the configuration.
+# Prints the port on which a service will listen, or 0 if the configuration may name another port: only the binaries read the
+# configuration.
 known_port() { # known_port SECTION DEFAULT
     local bind=DROVER__$1__BIND
     if [ -n "${!bind:-}" ]; then
@@ -76,7 +77,7 @@ known_port() { # known_port SECTION DEFAULT
 }
 
 if [ -z "${BINARIES:-}" ]; then
-    # The build takes minutes, so ports in use are reported before it.
+    # The build takes minutes, so the script reports ports in use before the build.
     must_be_free REDIS_PORT "$redis_port"
     must_be_free API_PORT "$(known_port API 8080)"
     [ "$needs_worker" = no ] || must_be_free WORKER_PORT "$(known_port WORKER 8081)"
@@ -164,13 +165,13 @@ if [ "$needs_worker" = yes ]; then
     setsid "$binaries/consumer-worker" "${config[@]}" &
     worker=$!
 fi
-# With TLS, the script only waits until the API listens.
+# If the API uses TLS, the script waits only until the API listens, and does not ask whether the API is ready.
 if [ "${api_url%%:*}" = https ]; then
     wait_until "The API" "$api" is_open "$api_port"
 else
     wait_until "The API" "$api" is_ready "$api_port"
 fi
-# Port 0 means any free port, and only the worker's log tells which one it is.
+# Port 0 means any free port, which only the worker's log names, so the script cannot check that the worker is ready.
 if [ -n "$worker" ] && [ "$worker_port" != 0 ]; then
     wait_until "The worker" "$worker" is_ready "$worker_port"
 fi
@@ -190,7 +191,7 @@ start
 if [ -n "${EXAMPLE:-}" ]; then
     explain
 else
-    # The default configuration serves this queue.
+    # The default configuration has a route for the queue `my-queue`.
     queue=my-queue
     if [ -n "${CONFIG:-}" ]; then
         queue='<a queue of your routes>'

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 needed=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
 
-# is_older 1.63.0 1.88: whether the first version is older than the second, by its first two numbers.
+# is_older 1.63.0 1.88: succeeds if the first version is older than the second, by the first two numbers.
 is_older() {
     rest=${1#*.} needed_rest=${2#*.}
     [ "${1%%.*}" -lt "${2%%.*}" ] || { [ "${1%%.*}" = "${2%%.*}" ] && [ "${rest%%.*}" -lt "${needed_rest%%.*}" ]; }

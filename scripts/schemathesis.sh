@@ -3,7 +3,7 @@
 # a worker, on free ports.
 #
 # These environment variables may be set: SEED (default 1), MAX_EXAMPLES (default 15, the maximum number of random requests for
-# each operation), and ACCESS=open, which tests an API without keys. Arguments are passed to schemathesis.
+# each operation), and ACCESS=open, which tests an API without keys. The arguments of this script are passed to schemathesis.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -51,7 +51,7 @@ headers=()
 if [ "${ACCESS:-keys}" = keys ]; then
     "$target/debug/producer-api" key --id schemathesis --scopes enqueue,read,consume,manage --queues '*' >"$folder/key" 2>/dev/null
     headers=(--header "Authorization: Bearer $(head -n 1 "$folder/key")")
-    # The first line is the key, the second line is its entry in the configuration.
+    # The file's first line is the key, the second line is the key's entry in the configuration.
     echo "keys = [$(sed -n 2p "$folder/key")]" >"$folder/keys.toml"
     export DROVER__AUTH__KEYS_FILE=$folder/keys.toml
 fi

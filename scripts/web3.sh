@@ -1,6 +1,6 @@
 #!/bin/bash
-# Installs the local chain and the compiler of examples/web3 in pinned versions, and compiles the contract. Everything is in the
-# folder web3 of the target folder: the program `anvil` and the contract's code Till.bin.
+# Installs the local chain and the compiler of examples/web3 in pinned versions, and compiles the contract. The script installs
+# everything in the folder web3 of the target folder: the program `anvil` and the contract's code Till.bin.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -21,18 +21,19 @@ use crate::{
     user::User,
 };
 
-/// The maximum number of frames that wait in each direction.
+/// The maximum number of frames that wait in each channel of a connection.
 const MAX_FRAMES: usize = 64;
 /// How often the server pings the page.
 const PING_EVERY: Duration = Duration::from_secs(10);
-/// A page that sent nothing for this long, not even a pong, is gone.
+/// The time without any frame of the page, not even a pong, after which the connection ends.
 const SILENT_AFTER: Duration = Duration::from_secs(30);
 /// The time limit to write one frame.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
-/// The code with which the server closes a connection that a newer one of the same user has replaced. The page knows the code.
+/// The code with which the server closes a connection that a newer one of the same user has replaced. A page does not connect
+/// again after this code.
 const REPLACED: u16 = 4001;
 
-/// Why a connection has ended.
+/// The reason why a connection has ended.
 enum End {
     /// The page closed the connection, or does not answer.
     Gone,
@@ -59,7 +60,7 @@ pub(crate) async fn serve(socket: WebSocket, user: User, app: &App) {
     let (drafts, drafts_to_post) = mpsc::channel(MAX_FRAMES);
     let (acks, acks_to_handle) = mpsc::channel(MAX_FRAMES);
     let mut inbox = Inbox::new(app.drover.clone(), user.clone());
-    // The futures run in this task, so the end of one ends all.
+    // All futures run in this task: when one of them ends, `select!` drops the others.
     let end = tokio::select! {
         end = read(&mut stream, drafts, acks) => end,
         () = write(&mut sink, frames_to_write) => End::Gone,

@@ -16,7 +16,7 @@ use crate::user::User;
 const LEASE_WAIT: Duration = Duration::from_secs(20);
 /// The time limit of a request, without the time for which it waits.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
-/// The pause after the first error. It doubles with each further one.
+/// The pause after the first error. The pause doubles with each further error.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
@@ -26,23 +26,23 @@ pub(crate) struct Drover {
     base: String,
 }
 
-/// A request had no success.
+/// The reason why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The API did not answer in time, or its answer was cut off. The request may have been done.
+    /// The API did not answer in time, or its answer was cut off. The API may have carried out the request.
     #[error("Drover does not answer: {0}; check that its API runs")]
     NoAnswer(#[from] reqwest::Error),
     /// The API answered with a status that is not 2xx.
     #[error("Drover answered {status} ({}): {}", problem.code, problem.detail)]
     Refused {
-        /// The status of the answer.
+        /// The HTTP status of the answer.
         status: StatusCode,
-        /// The problem that the answer describes.
+        /// The error that the body of the answer describes.
         problem: Problem,
     },
 }
 
-/// The part of a problem document that the server reads.
+/// The fields of an error answer (problem+json) that the chat server reads.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Problem {
     pub(crate) code: String,
@@ -50,7 +50,7 @@ pub(crate) struct Problem {
 }
 
 impl Error {
-    /// Whether the same request may succeed later.
+    /// Returns whether the same request may succeed later.
     fn may_pass(&self) -> bool {
         match self {
             Self::NoAnswer(_) => true,
@@ -62,7 +62,7 @@ impl Error {
         }
     }
 
-    /// The problem's code, or an empty text.
+    /// Returns the code of Drover's error, or an empty text if there was no answer.
     pub(crate) fn code(&self) -> &str {
         match self {
             Self::NoAnswer(_) => "",
@@ -71,7 +71,7 @@ impl Error {
     }
 }
 
-/// A message as the server posts it.
+/// A message as the chat server posts it to Drover.
 #[derive(Serialize)]
 pub(crate) struct NewMessage<'a> {
     /// The own id, by which Drover recognises a repeated post.
@@ -83,7 +83,7 @@ pub(crate) struct NewMessage<'a> {
     pub(crate) data: serde_json::Value,
 }
 
-/// A message with its lease.
+/// A message that the chat server has leased, with its lease.
 #[derive(Deserialize)]
 pub(crate) struct Leased {
     pub(crate) id: String,
@@ -96,7 +96,7 @@ pub(crate) struct Leased {
     pub(crate) lease: String,
 }
 
-/// The action that ends a lease.
+/// The action that ends or extends a lease.
 #[derive(Clone, Serialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub(crate) enum Action {
@@ -105,7 +105,7 @@ pub(crate) enum Action {
     /// The message can never be delivered.
     Fail {
         error: &'static str,
-        /// False: the attempt is the last one.
+        /// False if Drover must not retry the message.
         retry: bool,
     },
     /// Another page may get the message at once. No attempt is spent.
@@ -114,7 +114,7 @@ pub(crate) enum Action {
     Extend,
 }
 
-/// A lease and what to do with it.
+/// A lease, and the action on it.
 #[derive(Clone, Serialize)]
 pub(crate) struct Settlement {
     pub(crate) lease: String,
@@ -152,14 +152,14 @@ impl Drover {
         Ok(Self { http, base: base.trim_end_matches('/').to_owned() })
     }
 
-    /// Posts a message to a user, again and again until Drover has stored it. An error is a refusal that a repetition would not
-    /// change.
+    /// Posts a message to a user, again and again until Drover has stored it. An error means that Drover refuses the
+    /// message.
     pub(crate) async fn post(&self, to: &User, message: &NewMessage<'_>) -> Result<(), Error> {
-        // The answer's body tells nothing that the status does not tell.
+        // The body of the answer is ignored, because the status says whether the message is stored.
         repeat::<IgnoredAny>(|| self.http.post(self.url(to, "messages")).json(message)).await.map(drop)
     }
 
-    /// Waits until a user has messages, and leases up to `max` of them. There may be none.
+    /// Waits until a user has messages, and leases up to `max` of them. The list may be empty.
     pub(crate) async fn lease(&self, user: &User, max: usize) -> Result<Vec<Leased>, Error> {
         let body = json!({"max": max, "wait": u64::try_from(LEASE_WAIT.as_millis()).unwrap_or(u64::MAX)});
         let request = || self.http.post(self.url(user, "leases")).timeout(LEASE_WAIT + TIME_LIMIT).json(&body);
@@ -185,7 +185,7 @@ impl Drover {
     }
 }
 
-/// Sends a request until it succeeds or is refused for good. The caller ends the loop by dropping it.
+/// Sends a request until it succeeds or is refused for good. A caller that no longer wants the answer drops the future.
 async fn repeat<T: DeserializeOwned>(request: impl Fn() -> RequestBuilder) -> Result<T, Error> {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -199,7 +199,7 @@ async fn repeat<T: DeserializeOwned>(request: impl Fn() -> RequestBuilder) -> Re
             }
             result => return result,
         }
-        // The random part spreads the requests of many users after an outage.
+        // The random part of the pause spreads the requests of many users after an outage.
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
         pause = MAX_PAUSE.min(pause * 2);
     }

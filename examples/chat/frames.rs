@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A frame of a page.
+/// A frame that a page sends to the server.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum PageFrame {
@@ -15,18 +15,18 @@ pub(crate) enum PageFrame {
     },
 }
 
-/// A message that is not stored yet.
+/// A message that Drover has not stored yet.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Draft {
-    /// The id that the page has chosen. The name of the sender is its start.
+    /// The id of the message, which the page has chosen; it begins with the sender's name.
     pub(crate) id: String,
     /// The name of the receiver.
     pub(crate) to: String,
     pub(crate) text: String,
 }
 
-/// A frame of the server.
+/// A frame that the server sends to a page.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum ServerFrame {
@@ -35,11 +35,11 @@ pub(crate) enum ServerFrame {
         /// The id of the message.
         id: String,
     },
-    /// The page's message is not stored, and would be refused again.
+    /// The page's message is refused for good, and not stored.
     Refused {
         /// The id of the message.
         id: String,
-        /// The mistake, and an instruction.
+        /// The reason, and what the user can do.
         reason: String,
     },
     /// A message of another user. The page acknowledges it.
@@ -52,7 +52,8 @@ pub(crate) enum ServerFrame {
         /// When Drover stored the message, as RFC 3339.
         at: String,
     },
-    /// The receiver's page has acknowledged a message of this user. This user's page acknowledges the receipt, too.
+    /// The receiver's page has acknowledged a message of this user. The page of the sender acknowledges the receipt,
+    /// too.
     Delivered {
         /// The id of the receipt.
         id: String,

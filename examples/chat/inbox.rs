@@ -19,14 +19,14 @@ use crate::{
 
 /// The maximum number of messages of one lease request.
 const MAX_LEASES: usize = 20;
-/// With so many unacknowledged messages the inbox leases no more.
+/// The number of unacknowledged messages from which on the inbox leases no more.
 const MAX_UNACKNOWLEDGED: usize = 100;
 /// How often leases are extended: several times within their visibility timeout of 5 s.
 const EXTEND_EVERY: Duration = Duration::from_millis(1_500);
 /// The time limit to release all leases. A lease that is not released lapses.
 const RELEASE_WITHIN: Duration = Duration::from_secs(2);
 
-/// The messages that the page has not acknowledged yet, by id.
+/// Leases the messages of a user, and keeps those that the page has not acknowledged yet, by id.
 pub(crate) struct Inbox {
     drover: Arc<Drover>,
     user: User,
@@ -41,7 +41,7 @@ struct Unacknowledged {
     sender: Option<User>,
 }
 
-/// The content of a message of Drover.
+/// The content of a message in the queue of a user.
 enum Content {
     Text {
         from: User,
@@ -68,8 +68,9 @@ impl Inbox {
         Self { drover, user, unacknowledged: HashMap::new() }
     }
 
-    /// Forwards messages to the page, and settles those that the page acknowledges, until the connection ends. Then the caller
-    /// drops this future, which closes a waiting lease request, and calls [`release_all`](Self::release_all).
+    /// Forwards messages to the page, and settles those that the page acknowledges, until the connection ends. When the connection
+    /// has ended, the caller drops this future, which closes a waiting lease request, and calls
+    /// [`release_all`](Self::release_all).
     pub(crate) async fn deliver(&mut self, mut acks: mpsc::Receiver<String>, frames: mpsc::Sender<ServerFrame>) {
         let (drover, user) = (Arc::clone(&self.drover), self.user.clone());
         let mut leasing = pin!(drover.lease(&user, MAX_LEASES));
@@ -79,7 +80,8 @@ impl Inbox {
         extensions.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                // A new lease request begins when it is polled first, so none begins while the page has too much to acknowledge.
+                // A lease request is sent when its future is first polled, so none is sent while the page has too many messages to
+                // acknowledge.
                 leased = &mut leasing, if self.unacknowledged.len() < MAX_UNACKNOWLEDGED => {
                     let leased = match leased {
                         Ok(leased) => leased,
@@ -88,7 +90,8 @@ impl Inbox {
                             return;
                         }
                     };
-                    // All leases are noted before the first frame is sent: the connection may end in between.
+                    // All leases are noted before the first frame is sent, so that they are released if the connection ends in
+                    // between.
                     let (taken, foreign) = self.take(leased);
                     for lease in foreign {
                         settling.push(Box::pin(fail(Arc::clone(&drover), user.clone(), lease)));
@@ -101,13 +104,13 @@ impl Inbox {
                     leasing.set(drover.lease(&user, MAX_LEASES));
                 }
                 Some(id) = acks.recv() => {
-                    // An id may be unknown: its lease lapsed, and the message will come and be acknowledged again.
+                    // An id is unknown if its lease has lapsed; then the message is delivered and acknowledged again.
                     if let Some(message) = self.unacknowledged.get(&id) {
                         settling.push(Box::pin(complete(Arc::clone(&drover), user.clone(), id, message.clone())));
                     }
                 }
                 Some(over) = settling.next() => {
-                    // A message that was leased again meanwhile has another token, and stays.
+                    // A message that was leased again in the meantime has another token, and stays in the map.
                     self.unacknowledged.retain(|_, message| !over.contains(&message.lease));
                 }
                 _ = extensions.tick(), if !self.unacknowledged.is_empty() => {
@@ -143,7 +146,8 @@ impl Inbox {
         self.unacknowledged.values().map(settlement).collect()
     }
 
-    /// Releases what the page has not acknowledged. Each released message becomes the first of its sender again.
+    /// Releases the messages that the page has not acknowledged. Each released message becomes the first message of its sender
+    /// again.
     pub(crate) async fn release_all(self) {
         let settlements = self.settlements(&Action::Release);
         if settlements.is_empty() {
@@ -168,7 +172,7 @@ fn content(message: &Leased) -> Option<Content> {
 }
 
 /// Sends the sender a receipt, then completes the message. If the server is killed between the two steps, the message is delivered
-/// and acknowledged again, and Drover recognises the second receipt by its id. Returns the lease, which is over.
+/// and acknowledged again, and Drover recognises the second receipt by its id. Returns the token of the lease, which is over.
 async fn complete(drover: Arc<Drover>, user: User, id: String, message: Unacknowledged) -> Vec<String> {
     let Unacknowledged { lease, sender } = message;
     if let Some(sender) = sender {
@@ -191,16 +195,16 @@ async fn fail(drover: Arc<Drover>, user: User, lease: String) -> Vec<String> {
     settle(&drover, &user, Settlement { lease, action: Action::Fail { error, retry: false } }).await
 }
 
-/// Ends a lease. Returns the lease, which is over.
+/// Ends a lease. Returns the token of the lease, which is over.
 async fn settle(drover: &Drover, user: &User, settlement: Settlement) -> Vec<String> {
-    // With the outcome "gone" the lease had lapsed, and the message will be delivered again.
+    // The outcome "gone" needs no reaction: the lease had lapsed, and the message will be delivered again.
     if let Err(error) = drover.settle(user, std::slice::from_ref(&settlement)).await {
         warn!("a lease of {user} is not settled: {error}; it lapses");
     }
     vec![settlement.lease]
 }
 
-/// Extends leases. Returns those that are over.
+/// Extends leases. Returns the tokens of the leases that are over.
 async fn extend(drover: Arc<Drover>, user: User, settlements: Vec<Settlement>) -> Vec<String> {
     match drover.settle_once(&user, &settlements).await {
         Ok(settled) => settled.into_iter().filter(Settled::is_gone).map(|settled| settled.lease).collect(),

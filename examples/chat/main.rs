@@ -27,7 +27,7 @@ use tracing::{info, warn};
 
 use crate::{drover::Drover, sessions::Sessions};
 
-/// The time that connections have to end when the server stops, those for files of the page and then those of users.
+/// When the server stops, the time that connections for files have to end, and then the time that WebSockets have to end.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Serves the page of the chat, and delivers messages through Drover.
@@ -53,7 +53,7 @@ struct App {
 async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt().with_ansi(std::io::stdout().is_terminal()).init();
     let options = Options::parse();
-    // The workspace's reqwest is built with TLS, and without a provider of cryptography.
+    // The workspace builds reqwest with TLS but without cryptography, so the program must choose a provider of cryptography.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let listener = TcpListener::bind(options.bind).await?;
@@ -85,7 +85,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Waits until the server should have stopped.
+/// Waits for the signal to stop, and then until the time limit to stop is over.
 async fn overdue(stop: &CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(STOP_WITHIN).await;

@@ -10,11 +10,12 @@ use crate::{
     user::User,
 };
 
-/// The maximum number of characters of a message. The page has the same limit.
+/// The maximum number of characters of a message. The page's text field has the same limit.
 const MAX_TEXT: usize = 4_000;
 
-/// Posts one message after the other, and tells the page what became of each. A message is posted only after the one before it
-/// was stored or refused, so the order of a sender's messages is the order in which the page sent them.
+/// Posts one message after the other, and tells the page whether each message is stored or refused. A message is posted only
+/// after the one before it was stored or refused, so the order of a sender's messages is the order in which the page sent
+/// them.
 pub(crate) async fn post_all(
     drover: &Drover,
     sender: &User,

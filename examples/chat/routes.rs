@@ -57,7 +57,7 @@ struct Login {
     user: User,
 }
 
-/// Opens the connection of a user's page. There are no passwords: the example shows the delivery of messages.
+/// Opens the connection of a user's page. The example has no passwords, because it only shows how messages are delivered.
 async fn open(
     State(app): State<Arc<App>>,
     login: Result<Query<Login>, QueryRejection>,
@@ -78,8 +78,8 @@ async fn open(
     })
 }
 
-/// Whether the request comes from a page of this server, or from a program that is no browser and so names no origin. Browsers let
-/// any page open a WebSocket to any host.
+/// Returns whether the request comes from a page of this server, or from a program that is no browser and so names no origin.
+/// The check is necessary because browsers let any page open a WebSocket to any host.
 fn is_own_page(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());

@@ -1,4 +1,4 @@
-//! Which users are connected to this server. A user has one connection: a newer one replaces the older one.
+//! The users that are connected to this server. A user has one connection: a newer connection replaces the older one.
 
 use std::collections::HashMap;
 
@@ -7,15 +7,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::user::User;
 
-/// The maximum number of users who are connected. Each has one waiting lease request, and by default Drover allows 1,000 of them
-/// (`api.max_waits_per_key`).
+/// The maximum number of users who are connected. Each user has one waiting lease request, and by default Drover allows 1,000 of
+/// them (`api.max_waits_per_key`).
 const MAX_SESSIONS: usize = 1_000;
 
 /// The connections of all users.
 #[derive(Default)]
 pub(crate) struct Sessions(Mutex<HashMap<User, CancellationToken>>);
 
-/// The entry of one connection. Dropping this value removes the entry.
+/// The entry of one connection in `Sessions`, which is removed when this value is dropped.
 pub(crate) struct Session<'a> {
     sessions: &'a Sessions,
     user: User,
@@ -23,7 +23,7 @@ pub(crate) struct Session<'a> {
 }
 
 impl Sessions {
-    /// Notes a connection of a user, and ends an older one. Returns `None` if too many users are connected.
+    /// Adds a connection of a user, and ends the user's older connection. Returns `None` if too many users are connected.
     pub(crate) fn open(&self, user: &User) -> Option<Session<'_>> {
         let replaced = CancellationToken::new();
         let mut sessions = self.0.lock();
@@ -47,7 +47,7 @@ impl Session<'_> {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         let mut sessions = self.sessions.0.lock();
-        // The entry of a replaced connection belongs to the newer one.
+        // After a replacement, the entry belongs to the newer connection.
         if !self.replaced.is_cancelled() {
             sessions.remove(&self.user);
         }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::Deserialize;
 
-/// The maximum length of a name.
+/// The maximum length of a user's name.
 const MAX_NAME: usize = 32;
 /// The maximum length of a message's id without the sender's name.
 const MAX_ID: usize = 64;
@@ -14,7 +14,7 @@ const MAX_ID: usize = 64;
 #[serde(try_from = "String")]
 pub(crate) struct User(String);
 
-/// A text that is not the name of a user.
+/// The error for a text that is not a valid name of a user.
 #[derive(Debug, thiserror::Error)]
 #[error("a user's name has 1 to {MAX_NAME} characters of a-z, 0-9, _ and -: choose another name")]
 pub(crate) struct InvalidName;
@@ -24,8 +24,8 @@ impl User {
         &self.0
     }
 
-    /// Whether the user may send a message with this id: the user's name, a dot, and 1 to 64 letters, digits and dashes. No two
-    /// users have an id in common, so one user cannot use up the ids of another.
+    /// Returns whether the user may send a message with this id: the user's name, a dot, and 1 to 64 letters, digits and dashes.
+    /// No two users have an id in common, so one user cannot use up the ids of another.
     pub(crate) fn may_use_id(&self, id: &str) -> bool {
         id.strip_prefix(self.as_str()).and_then(|rest| rest.strip_prefix('.')).is_some_and(|rest| {
             (1..=MAX_ID).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')

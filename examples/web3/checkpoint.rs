@@ -8,14 +8,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// How far a watcher has read a chain. The payments of all earlier blocks are in Drover.
+/// The place up to which a watcher has read a chain. Drover has stored the payments of all earlier blocks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Checkpoint {
     pub(crate) chain: u64,
     pub(crate) contract: String,
     /// The number of the first block that was not read.
     pub(crate) next_block: u64,
-    /// The hash of the block before it, if the watcher has read that block.
+    /// The hash of the block before `next_block`, if the watcher has read that block.
     pub(crate) last_hash: Option<String>,
 }
 
@@ -23,7 +23,7 @@ pub(crate) struct Checkpoint {
 pub(crate) struct CheckpointFile(PathBuf);
 
 impl CheckpointFile {
-    /// The file with this name, which need not exist yet.
+    /// Returns the checkpoint file at this path; the file need not exist yet.
     pub(crate) fn new(path: PathBuf) -> Self {
         Self(path)
     }
@@ -37,7 +37,7 @@ impl CheckpointFile {
         }
     }
 
-    /// Replaces the file at once: after a crash at any instant, the file has the old or the new checkpoint.
+    /// Replaces the file atomically: after a crash at any instant, the file has the old or the new checkpoint.
     pub(crate) fn save(&self, checkpoint: &Checkpoint) -> io::Result<()> {
         let mut new = self.0.clone().into_os_string();
         new.push(".new");
@@ -45,7 +45,7 @@ impl CheckpointFile {
         file.write_all(&serde_json::to_vec(checkpoint)?)?;
         file.sync_all()?;
         fs::rename(&new, &self.0)?;
-        // The rename is on disk when the folder is.
+        // The rename is durable only when the folder has been synced to disk.
         let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder)?.sync_all()
     }

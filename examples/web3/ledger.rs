@@ -1,7 +1,8 @@
-//! The consumer: a small HTTP server to which Drover's worker sends each payment, and which keeps the balance of each payer.
+//! The ledger: a small HTTP server to which Drover's worker sends each payment, and which keeps the balance of each payer.
 //!
-//! Drover delivers at least once. So the ledger writes the id of each message into its journal, in one line with the payment, and
-//! counts a message that it knows only once. (A ledger in a database would write the id and the balance in one transaction.)
+//! Drover delivers each message at least once. So the ledger writes the message's id into its journal, in one line with the
+//! payment, and ignores a message whose id it knows. (A ledger in a database would write the id and the balance in one
+//! transaction.)
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -32,12 +33,12 @@ pub(crate) struct Options {
     /// The address at which the ledger listens.
     #[arg(long, default_value = "127.0.0.1:8091")]
     bind: SocketAddr,
-    /// The file with all payments.
+    /// The journal file, which has all payments.
     #[arg(long)]
     journal: PathBuf,
 }
 
-/// A line of the journal.
+/// A payment in the journal, which has one line for each payment.
 #[derive(Serialize, Deserialize)]
 struct Entry {
     /// The id of the message.
@@ -48,7 +49,7 @@ struct Entry {
 
 struct Ledger {
     journal: File,
-    /// The length of the journal's whole lines, in bytes.
+    /// The length of the journal's complete lines, in bytes.
     length: u64,
     known: HashSet<String>,
     balances: BTreeMap<String, u128>,
@@ -66,7 +67,7 @@ pub(crate) async fn serve(options: Options) -> io::Result<()> {
     axum::serve(listener, router).await
 }
 
-/// Receives a payment from Drover's worker. The answer is the result of the message.
+/// Receives a payment from Drover's worker. The body of the answer becomes the message's result.
 async fn receive(
     State(ledger): State<Arc<Mutex<Ledger>>>,
     headers: HeaderMap,
@@ -75,7 +76,7 @@ async fn receive(
     let Some(id) = headers.get("drover-message-id").and_then(|id| id.to_str().ok()).map(str::to_owned) else {
         return refuse(StatusCode::BAD_REQUEST, "the header drover-message-id is missing");
     };
-    // The journal is written to disk before the answer, and that blocks its thread.
+    // The ledger answers only when the payment is on disk, and writing to disk blocks a thread.
     let recorded = spawn_blocking(move || ledger.lock().record(id, payment)).await;
     match recorded {
         Ok(Ok(balance)) => (StatusCode::OK, Json(json!({"balance": balance.to_string()}))),
@@ -94,14 +95,15 @@ fn refuse(status: StatusCode, error: &str) -> (StatusCode, Json<Value>) {
     (status, Json(json!({"error": error})))
 }
 
-/// The balance of each payer, in wei.
+/// Answers the balance of each payer, in wei.
 async fn balances(State(ledger): State<Arc<Mutex<Ledger>>>) -> Json<BTreeMap<String, String>> {
     let text = |(payer, balance): (&String, &u128)| (payer.clone(), balance.to_string());
     Json(ledger.lock().balances.iter().map(text).collect())
 }
 
 impl Ledger {
-    /// Opens a journal, or begins a new one. An incomplete last line, which a kill left behind, was never answered and is removed.
+    /// Opens a journal, or begins a new one. An incomplete last line, which a killed ledger left behind, is removed; its payment
+    /// was never answered and comes again.
     fn open(path: &Path) -> io::Result<Self> {
         let journal = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
         let mut ledger = Self { journal, length: 0, known: HashSet::new(), balances: BTreeMap::new() };
@@ -118,7 +120,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Records a payment that is not known yet. Returns the payer's balance.
+    /// Records a payment unless the journal has its message already. Returns the payer's balance.
     fn record(&mut self, id: String, payment: Payment) -> io::Result<u128> {
         let amount = amount_of(&payment)?;
         if !self.known.contains(&id) {

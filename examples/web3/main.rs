@@ -1,8 +1,8 @@
 //! Payments on a chain, handled by Drover: a contract emits events, a watcher posts each confirmed event once, and a ledger
 //! handles the messages.
 //!
-//! `web3 watch` is the watcher, and `web3 ledger` the HTTP server to which Drover's worker sends each payment. `web3 deploy` and
-//! `web3 emit` create the contract Till.sol on a local chain and pay to it.
+//! `web3 watch` is the watcher, and `web3 ledger` the HTTP server to which Drover's worker sends each payment. `web3 deploy`
+//! creates the contract Till.sol on a local chain, and `web3 emit` pays to the contract.
 
 mod checkpoint;
 mod ledger;
@@ -57,7 +57,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_ansi(stderr().is_terminal()).with_writer(stderr).init();
-    // The workspace's reqwest is built with TLS, and without a provider of cryptography.
+    // The workspace builds reqwest with TLS but without cryptography, so the program must choose a provider of cryptography.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     match run(Options::parse()).await {
         Ok(()) => ExitCode::SUCCESS,

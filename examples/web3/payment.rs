@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::rpc::Log;
 
-/// A payment, as it stands in the data of a message.
+/// A payment, which is the `data` of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Payment {
     pub(crate) block: u64,
@@ -13,13 +13,13 @@ pub(crate) struct Payment {
     pub(crate) log_index: u64,
     /// The address of the account that paid.
     pub(crate) payer: String,
-    /// Counts all payments to the contract, from 1.
+    /// The number of the payment among all payments to the contract, from 1.
     pub(crate) number: u64,
-    /// In wei: as a text, because JSON numbers of many programs end at 2^53.
+    /// The amount in wei, as a text, because many programs read JSON numbers exactly only up to 2^53.
     pub(crate) amount: String,
 }
 
-/// The event is not one of Till.sol.
+/// The error for an event that the contract Till.sol does not emit.
 #[derive(Debug, thiserror::Error)]
 #[error("the event {0} of transaction {1} is no payment: check that --contract is an address of Till.sol")]
 pub(crate) struct NotAPayment(u64, String);
@@ -47,15 +47,16 @@ impl Payment {
         })
     }
 
-    /// The message for this payment. Its own id is the event's place on the chain, so Drover stores an event once, however often
-    /// it is posted. Payments of an account are a group, so they are handled in their order; accounts do not wait for each other.
+    /// Returns the message for this payment. Its own id is the event's place on the chain, so Drover stores an event once,
+    /// however often it is posted. Payments of an account are a group, so they are handled in their order; accounts do not wait
+    /// for each other.
     pub(crate) fn message(&self, chain: u64) -> Value {
         let id = format!("{chain}-{}-{}", self.transaction, self.log_index);
         json!({"id": id, "name": "paid", "group": self.payer, "data": self})
     }
 }
 
-/// Reads a number of 256 bits. All amounts of a chain fit into 128 bits.
+/// Reads a hexadecimal number of 256 bits; `None` if it exceeds 128 bits, which no amount on a chain does.
 fn word(hex: &str) -> Option<u128> {
     let (high, low) = hex.split_at_checked(32)?;
     if high.bytes().all(|digit| digit == b'0') { u128::from_str_radix(low, 16).ok() } else { None }

@@ -15,7 +15,7 @@ pub(crate) struct Rpc {
     url: String,
 }
 
-/// A call had no success.
+/// The reason why a call of a method failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The node did not answer in time.
@@ -29,7 +29,7 @@ pub(crate) enum Error {
         /// The reason that the node gives.
         message: String,
     },
-    /// The answer is not what the method answers.
+    /// The node's answer is not a valid answer of the method.
     #[error("the node's answer to {method} cannot be read: {reason}")]
     Unreadable {
         /// The method of the call.
@@ -85,45 +85,45 @@ struct Problem {
 struct Quantity(#[serde(deserialize_with = "quantity")] u64);
 
 impl Rpc {
-    /// A client of the node at this URL.
+    /// Returns a client of the node at this URL.
     pub(crate) fn new(url: String) -> Result<Self, Error> {
         Ok(Self { http: Client::builder().timeout(TIME_LIMIT).build()?, url })
     }
 
-    /// The number that distinguishes this chain from others.
+    /// Returns the number that distinguishes this chain from others.
     pub(crate) async fn chain_id(&self) -> Result<u64, Error> {
         self.call::<Quantity>("eth_chainId", json!([])).await.map(|Quantity(id)| id)
     }
 
-    /// The number of the newest block.
+    /// Returns the number of the newest block.
     pub(crate) async fn block_number(&self) -> Result<u64, Error> {
         self.call::<Quantity>("eth_blockNumber", json!([])).await.map(|Quantity(number)| number)
     }
 
-    /// The headers of the blocks with these numbers; `None` for a block that does not exist.
+    /// Returns the headers of the blocks with these numbers; `None` for a block that does not exist.
     pub(crate) async fn blocks(&self, numbers: impl Iterator<Item = u64>) -> Result<Vec<Option<Block>>, Error> {
         let params = numbers.map(|number| json!([format!("{number:#x}"), false])).collect();
         self.batch("eth_getBlockByNumber", params).await
     }
 
-    /// The events of a contract with this topic in each of these blocks. A node that does not know one of the blocks refuses the
-    /// call. Without the hash, a node that lags behind would answer that there are no events.
+    /// Returns the events of a contract with this topic in each of these blocks. The call names blocks by hash: a node that lags
+    /// behind refuses an unknown hash, but for an unknown number it would answer that there are no events.
     pub(crate) async fn logs(&self, blocks: &[Block], contract: &str, topic: &str) -> Result<Vec<Vec<Log>>, Error> {
         let filter = |block: &Block| json!([{"blockHash": block.hash, "address": contract, "topics": [topic]}]);
         self.batch("eth_getLogs", blocks.iter().map(filter).collect()).await
     }
 
-    /// The accounts for which the node itself signs transactions.
+    /// Returns the accounts for which the node itself signs transactions.
     pub(crate) async fn accounts(&self) -> Result<Vec<String>, Error> {
         self.call("eth_accounts", json!([])).await
     }
 
-    /// Sends a transaction, which the node signs, and returns its hash. The transaction is not mined yet.
+    /// Sends a transaction, which the node signs, and returns its hash. The transaction is mined later.
     pub(crate) async fn send_transaction(&self, transaction: Value) -> Result<String, Error> {
         self.call("eth_sendTransaction", json!([transaction])).await
     }
 
-    /// The receipt of a transaction; `None` if it is not mined yet.
+    /// Returns the receipt of a transaction; `None` if it is not mined yet.
     pub(crate) async fn receipt(&self, transaction: &str) -> Result<Option<Receipt>, Error> {
         self.call("eth_getTransactionReceipt", json!([transaction])).await
     }
@@ -155,7 +155,7 @@ impl Rpc {
     }
 }
 
-/// Reads a number such as `"0x1f"`.
+/// Reads a hexadecimal number such as `"0x1f"`.
 fn quantity<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let text = String::deserialize(deserializer)?;
     let digits = text.strip_prefix("0x").unwrap_or_default();

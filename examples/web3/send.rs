@@ -1,5 +1,5 @@
-//! Transactions for trying the example: the creation of the contract, and payments to it. The node signs them, as anvil does for
-//! its test accounts.
+//! Transactions for trying the example: the creation of the contract, and payments to it. The node signs these transactions, as
+//! anvil does for its test accounts.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -10,10 +10,10 @@ use crate::rpc::{self, Rpc};
 
 /// The time limit for a transaction to be mined.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// The pause between two looks whether a transaction is mined.
+/// The pause between two requests whether a transaction is mined.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The reason why the transactions had no success.
+/// The reason why the transactions failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -44,7 +44,8 @@ pub(crate) async fn deploy(rpc: &Rpc, bytecode: PathBuf) -> Result<String, Error
     timeout(TIME_LIMIT, created).await.unwrap_or(Err(Error::NotCreated))
 }
 
-/// Sends payments of 1, 2, … wei to the contract, from the node's accounts in turn. The node mines them in its next blocks.
+/// Sends payments of 1, 2, … wei to the contract, from the node's accounts in turn. The node mines these transactions in its
+/// next blocks.
 pub(crate) async fn emit(rpc: &Rpc, contract: &str, count: u64) -> Result<(), Error> {
     let accounts = rpc.accounts().await?;
     if accounts.is_empty() {

@@ -1,8 +1,8 @@
 //! The watcher: reads confirmed blocks of the chain, and posts the payments in them to Drover.
 //!
-//! The watcher saves its checkpoint after Drover has stored the payments. A watcher that is killed in between posts some payments
-//! again, which their own ids make harmless. A block is read when `confirmations` blocks are on top of it, so a reorganisation
-//! of up to that many blocks is never seen.
+//! The watcher saves its checkpoint after Drover has stored the payments. A watcher that is killed before it saves the checkpoint
+//! later posts some payments again; by their own ids Drover stores each payment once. A block is read when `confirmations` blocks
+//! are on top of it, so a reorganisation of up to `confirmations` blocks has no effect.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -19,11 +19,11 @@ use crate::{
 
 /// The maximum number of blocks that the watcher reads at once.
 const MAX_BLOCKS: u64 = 100;
-/// The maximum number of messages of a post. 500 messages of this size stay below `api.body_limit`.
+/// The maximum number of messages in a request to Drover: 500 payments stay below `api.body_limit`.
 const MAX_MESSAGES: usize = 500;
-/// The pause when there is no further confirmed block, or after an error that ends by itself.
+/// The pause when there is no further confirmed block, or after a temporary error.
 const PAUSE: Duration = Duration::from_millis(500);
-/// The time limit of a post.
+/// The time limit of a request to Drover.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// The options of `web3 watch`.
@@ -35,7 +35,7 @@ pub(crate) struct Options {
     /// The URL of Drover's API.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     drover: String,
-    /// The file that remembers how far the watcher has read.
+    /// The file that stores how far the watcher has read the chain.
     #[arg(long)]
     checkpoint: PathBuf,
     /// The number of blocks that must be on top of a block before it is read.
@@ -46,7 +46,7 @@ pub(crate) struct Options {
     from_block: u64,
 }
 
-/// The reason why a step had no success.
+/// The reason why a step of the watcher failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -69,7 +69,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// Whether the same step may have success later.
+    /// Returns whether the same step may succeed later.
     fn ends_by_itself(&self) -> bool {
         match self {
             Self::Node(_) | Self::NoAnswer(_) => true,
@@ -84,7 +84,7 @@ impl Error {
     }
 }
 
-/// The result of a step.
+/// The result of a step of the watcher.
 enum Step {
     /// Blocks were read, and there may be more.
     Read,
@@ -101,7 +101,7 @@ struct Watcher {
     checkpoint: Checkpoint,
 }
 
-/// Watches until an error that does not end by itself.
+/// Runs the watcher until an error that is not temporary, and returns this error.
 pub(crate) async fn watch(rpc: Rpc, options: Options) -> Result<(), Error> {
     let mut watcher = Watcher::start(rpc, options).await?;
     info!(from_block = watcher.checkpoint.next_block, "the watcher reads confirmed blocks");
@@ -159,19 +159,21 @@ impl Watcher {
         }
         let last = confirmed.min(first + MAX_BLOCKS - 1);
         let blocks: Option<Vec<Block>> = self.rpc.blocks(first..=last).await?.into_iter().collect();
-        // The chain has become shorter, or the answer comes from a node that lags behind.
+        // A block is missing: the chain has become shorter, or the answer comes from a node that lags behind.
         let Some(blocks) = blocks else { return Ok(Step::UpToDate) };
         if self.checkpoint.last_hash.as_ref().is_some_and(|hash| *hash != blocks[0].parent_hash) {
             return Err(Error::DeepReorganisation(first - 1));
         }
         if blocks.windows(2).any(|pair| pair[1].parent_hash != pair[0].hash) {
-            // The answers are of two chains. The next step compares the first of these blocks with the checkpoint.
+            // The blocks do not follow each other, because the chain was reorganised during the request. The next step compares
+            // the first of these blocks with the checkpoint.
             return Ok(Step::UpToDate);
         }
         let logs = self.rpc.logs(&blocks, &self.checkpoint.contract, Payment::TOPIC).await?;
         let message = |log| Ok(Payment::from_log(log)?.message(self.checkpoint.chain));
         let messages: Vec<Value> = logs.iter().flatten().map(message).collect::<Result<_, NotAPayment>>()?;
-        // A batch is stored as a whole, and the next one is posted after it was stored, so payments stay in their order.
+        // Drover stores each batch as a whole, and the watcher posts the next batch only after that, so payments stay in their
+        // order.
         for batch in messages.chunks(MAX_MESSAGES) {
             self.post(batch).await?;
         }

@@ -1,14 +1,15 @@
 #!lua flags=no-writes
--- find_leases: finds the live leases of one lease call by the call's token. One step checks about a thousand leases.
+-- find_leases: finds the live leases of one lease call by the call's token. One call of the script checks about a
+-- thousand leases.
 -- KEYS      leased runs
 -- USES      run
 -- ARGV      token, cursor (0 at first): that of ZSCAN over `leased`, so that settles between two steps hide no lease
 -- Returns   the cursor for the next step (0: at the end), then ids
 -- Complexity O(1,000)
-local page = redis.call('ZSCAN', LEASED, ARGV[2], 'COUNT', 1000)
-local reply, ids = { page[1] }, {}
-for i = 1, #page[2], 2 do
-  ids[#ids + 1] = page[2][i]
+local scan_page = redis.call('ZSCAN', LEASED, ARGV[2], 'COUNT', 1000)
+local reply, ids = { scan_page[1] }, {}
+for i = 1, #scan_page[2], 2 do
+  ids[#ids + 1] = scan_page[2][i]
 end
 if #ids == 0 then return reply end
 local runs = redis.call('HMGET', RUNS, unpack(ids))

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- undo_leases: ends leases of one lease call whose handlers never started: the reply of the call was lost, or the consumer can't
--- start the handlers soon. The script puts the messages back at the head of the waiting list, in their order, as if the messages had
--- never been delivered; a message that is to be cancelled fails.
+-- start the handlers soon. The script puts the messages back at the head of the waiting list, in their order, as if they had never
+-- been leased; a message that is to be cancelled fails.
 -- KEYS      options leased runs cancelling
 -- USES      meta run totals groups wake finish requeue owner
 -- ARGV      token of the call, then ids
@@ -32,11 +32,11 @@ end
 if #ids_of_call > 0 then
   redis.call('ZREM', LEASED, unpack(ids_of_call))
   redis.call('SREM', CANCELLING, unpack(ids_of_call))
-  local was_empty = write_requeued()
-  was_empty = groups.write() or was_empty
+  local needs_wake_up = write_requeued()
+  needs_wake_up = groups.write() or needs_wake_up
   write_finished()
   write_totals()
-  if was_empty then wake_now() end
+  if needs_wake_up then wake_now() end
   if meta.exclusive then wake_owner() end
 end
 return #ids_of_call

@@ -25,8 +25,8 @@ local function is_in_group(id, options, heads, rest)
   if not group then return false end
   local stored_head = redis.call('HGET', heads, group) or ''
   if stored_head == id or string.sub(stored_head, 9, 22) == id then return true end
-  local position = string.format('%07d', (tonumber(field(options, 'p')) or 0) + 2097152) .. id
-  for _, score in ipairs(redis.call('ZMSCORE', rest, group .. '\t0' .. position, group .. '\t1' .. position)) do
+  local priority_and_id = string.format('%07d', (tonumber(field(options, 'p')) or 0) + 2097152) .. id
+  for _, score in ipairs(redis.call('ZMSCORE', rest, group .. '\t0' .. priority_and_id, group .. '\t1' .. priority_and_id)) do
     if score then return true end
   end
   return false
@@ -34,20 +34,20 @@ end
 local reply = {}
 for i = 2, #ARGV do
   local id, key_names = ARGV[i], {}
-  local function add_if(key_name, is_present)
+  local function add_key_if(key_name, is_present)
     if is_present then key_names[#key_names + 1] = key_name end
   end
-  for key_name, key in pairs(hashes) do add_if(key_name, redis.call('HEXISTS', key, id) == 1) end
-  for key_name, key in pairs(sorted_sets) do add_if(key_name, redis.call('ZSCORE', key, id)) end
-  for key_name, key in pairs(state_sets) do add_if(key_name, redis.call('SISMEMBER', key, id) == 1) end
+  for key_name, key in pairs(hashes) do add_key_if(key_name, redis.call('HEXISTS', key, id) == 1) end
+  for key_name, key in pairs(sorted_sets) do add_key_if(key_name, redis.call('ZSCORE', key, id)) end
+  for key_name, key in pairs(state_sets) do add_key_if(key_name, redis.call('SISMEMBER', key, id) == 1) end
   for key_name, key in pairs(lists) do
-    for _ = 1, #redis.call('LPOS', key, id, 'COUNT', 0) do add_if(key_name, true) end
+    for _ = 1, #redis.call('LPOS', key, id, 'COUNT', 0) do add_key_if(key_name, true) end
   end
-  add_if('token', string.match(redis.call('HGET', RUNS, id) or '', '^[^!\t]'))
+  add_key_if('token', string.match(redis.call('HGET', RUNS, id) or '', '^[^!\t]'))
   local options = redis.call('HGET', OPTIONS, id)
-  add_if('held', held_member(id, options))
-  add_if('grouped', is_in_group(id, options, GROUPS, GROUP_REST))
-  add_if('purged_grouped', is_in_group(id, options, PURGED_GROUPS, PURGED_GROUP_REST))
+  add_key_if('held', held_member(id, options))
+  add_key_if('grouped', is_in_group(id, options, GROUPS, GROUP_REST))
+  add_key_if('purged_grouped', is_in_group(id, options, PURGED_GROUPS, PURGED_GROUP_REST))
   reply[i - 1] = table.concat(key_names, ' ')
 end
 return reply

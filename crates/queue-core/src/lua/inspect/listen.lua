@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- listen: makes the queue log its events for this duration, because a client listens. If the duration of the previous call is over,
--- events were not logged since then, so an empty log replaces the old log.
+-- listen: makes the scripts of the queue log its events for this duration, because a client listens. If the duration of the
+-- previous call is over, the log lacks later events, so an empty log replaces it.
 -- KEYS      meta events
 -- USES      meta clock events
 -- ARGV      duration (ms)
@@ -10,8 +10,8 @@
 if not meta.epoch then return false end
 if not is_listened then redis.call('DEL', EVENTS) end
 if redis.call('EXISTS', EVENTS) == 0 then redis.call('XADD', EVENTS, next_entry_id(0), 'listening', '') end
-local kept_until = math.max(tonumber(meta.listened_until) or 0, now + tonumber(ARGV[1]))
-redis.call('HSET', META, 'listened_until', kept_until)
-redis.call('PEXPIRE', EVENTS, kept_until - now)
+local listened_until = math.max(tonumber(meta.listened_until) or 0, now + tonumber(ARGV[1]))
+redis.call('HSET', META, 'listened_until', listened_until)
+redis.call('PEXPIRE', EVENTS, listened_until - now)
 local newest_entry = redis.call('XREVRANGE', EVENTS, '+', '-', 'COUNT', 1)[1]
 return newest_entry[1] .. '-' .. (newest_entry[2][1] == 'listening' and 0 or #newest_entry[2] / 2)

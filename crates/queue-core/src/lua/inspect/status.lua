@@ -11,36 +11,37 @@ local stored_meta = redis.call('HGETALL', META)
 if #stored_meta == 0 then return false end
 
 -- Returns the first id of the list `waiting` that is not marked as removed, among its first `MAX_MESSAGES` ids.
-local function first_in_list()
+local function first_waiting_id()
   local ids = redis.call('LRANGE', WAITING, 0, redis.call('EXISTS', REMOVED) == 1 and MAX_MESSAGES - 1 or 0)
   if #ids == 0 then return nil end
   for i, is_removed in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
     if is_removed == 0 then return ids[i] end
   end
 end
-local function posted_instant(id)
+local function ready_instant(id)
   return id and ready_since(id) or math.huge
 end
 -- The number of ready messages with a group.
-local waiting_of_groups = 0
+local ready_with_group_count = 0
 for i = 1, #stored_meta, 2 do
-  if stored_meta[i] == 'ready' then waiting_of_groups = tonumber(stored_meta[i + 1]) end
+  if stored_meta[i] == 'ready' then ready_with_group_count = tonumber(stored_meta[i + 1]) end
 end
-local function first_of_groups()
-  local found_groups, lowest = redis.call('HSCAN', GROUPS, '0', 'COUNT', MAX_MESSAGES)[2], nil
-  for i = 2, #found_groups, 2 do
-    local text = found_groups[i]
-    local id = #text == 14 and text or string.sub(text, 9, 22)
-    -- A group without a ready message begins with a slash.
-    if string.byte(text) ~= 47 and (not lowest or id < lowest) then lowest = id end
+local function lowest_id_of_groups()
+  local scanned_groups, lowest_id = redis.call('HSCAN', GROUPS, '0', 'COUNT', MAX_MESSAGES)[2], nil
+  for i = 2, #scanned_groups, 2 do
+    local stored_group = scanned_groups[i]
+    local id = #stored_group == 14 and stored_group or string.sub(stored_group, 9, 22)
+    -- The stored text of a group without a ready message begins with a slash.
+    if string.byte(stored_group) ~= 47 and (not lowest_id or id < lowest_id) then lowest_id = id end
   end
-  return lowest
+  return lowest_id
 end
 local oldest_instant = math.min(
-  posted_instant(first_in_list()), posted_instant(redis.call('ZRANGE', PRIORITIZED, 0, 0)[1]), posted_instant(waiting_of_groups > 0 and first_of_groups()))
+  ready_instant(first_waiting_id()), ready_instant(redis.call('ZRANGE', PRIORITIZED, 0, 0)[1]),
+  ready_instant(ready_with_group_count > 0 and lowest_id_of_groups()))
 
 local waiting_count = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + redis.call('ZCARD', PRIORITIZED)
-  + waiting_of_groups
+  + ready_with_group_count
 return {
   redis.call('ZCARD', HELD), redis.call('ZCARD', DELAYED), waiting_count, redis.call('ZCARD', LEASED),
   redis.call('LLEN', COMPLETED) - redis.call('SCARD', ERASED), redis.call('ZCARD', FAILED),

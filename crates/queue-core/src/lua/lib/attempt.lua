@@ -2,16 +2,16 @@
 -- the message fails. `jitter_or_pause` is a random number in [0, 1) for the jitter of the back-off, or '+' and the pause in ms.
 -- Returns the new state of the message.
 -- USES meta clock fields run totals extra finish backoff requeue
-local function fail_attempt(id, text, options, jitter_or_pause, json)
-  local run = parse_run(text)
+local function fail_attempt(id, run_text, options, jitter_or_pause, error_json)
+  local run = parse_run(run_text)
   local max_attempts = tonumber(field(options, 'a') or meta.max_attempts)
   if run.attempts + 1 >= max_attempts then
-    finish(id, 'f', text, json)
+    finish(id, 'f', run_text, error_json)
     return 'failed'
   end
   count('retried')
   run.attempts = run.attempts + 1
-  run.error = run.attempts .. ' ' .. now .. ' ' .. json
+  run.error = run.attempts .. ' ' .. now .. ' ' .. error_json
   local pause
   if string.byte(jitter_or_pause) == 43 then
     pause = tonumber(jitter_or_pause)

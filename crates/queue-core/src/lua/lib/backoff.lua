@@ -2,13 +2,13 @@
 -- exponential: an exponential pause doubles with each attempt, up to the longer of `max` and `delay`. `jitter` times `random`, a
 -- number in [0, 1), is the fraction by which the pause is shortened.
 local function backoff(spec, attempts_made, random)
-  local kind, delay, max, jitter = string.match(
+  local backoff_type, delay, max_pause, jitter = string.match(
     spec, '^{"type":"(%a+)","delay":(%d+),"max":(%d+),"jitter":([%d.]+)}$')
-  if not kind then return 1000 end -- With a `spec` that Drover did not write, the pause is 1 s.
+  if not backoff_type then return 1000 end -- With a `spec` that Drover did not write, the pause is 1 s.
   local pause = tonumber(delay)
-  if kind == 'exponential' then
+  if backoff_type == 'exponential' then
     pause = pause * 2 ^ (attempts_made - 1)
   end
-  pause = math.min(pause, math.max(tonumber(max), tonumber(delay)))
+  pause = math.min(pause, math.max(tonumber(max_pause), tonumber(delay)))
   return math.floor(pause * (1 - jitter * random))
 end

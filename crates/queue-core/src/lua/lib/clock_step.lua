@@ -12,15 +12,15 @@ local function shorten_deadlines_after_clock_step()
     return
   end
   -- If Redis's clock has stepped back again since the last call, the check of the leases begins again.
-  local step_instant, cursor = string.match(meta.mending or '', '^(%d+) (.*)$')
-  if not step_instant or tonumber(step_instant) > now then cursor = '' end
+  local last_call_at, cursor = string.match(meta.mending or '', '^(%d+) (.*)$')
+  if not last_call_at or tonumber(last_call_at) > now then cursor = '' end
   local latest_leases = cursors.members_before(LEASED, cursor, MAX_RUNS)
   local ids, runs, deadlines = {}, {}, {}
   for i = 1, #latest_leases, 2 do ids[#ids + 1] = latest_leases[i] end
-  local texts = #ids > 0 and redis.call('HMGET', RUNS, unpack(ids)) or {}
+  local run_texts = #ids > 0 and redis.call('HMGET', RUNS, unpack(ids)) or {}
   local options = #ids > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}
   for i, id in ipairs(ids) do
-    local run = parse_run(texts[i])
+    local run = parse_run(run_texts[i])
     local run_start = math.min(tonumber(run.started) or now, now)
     local max_deadline =
       deadline_of(timeout_of(options[i], run.timeout), run_start, now + math.max(run.visibility, run.extension or 0))
@@ -35,9 +35,9 @@ local function shorten_deadlines_after_clock_step()
     redis.call('HSET', RUNS, unpack(runs))
     redis.call('ZADD', LEASED, 'XX', unpack(deadlines))
   end
-  local longest_timeout = tonumber(meta.visibility_timeout)
-  if (tonumber(meta.owner_until) or 0) > now + longest_timeout then
-    meta.owner_until = now + longest_timeout
+  local max_owner_timeout = tonumber(meta.visibility_timeout)
+  if (tonumber(meta.owner_until) or 0) > now + max_owner_timeout then
+    meta.owner_until = now + max_owner_timeout
     redis.call('HSET', META, 'owner_until', meta.owner_until)
   end
   if #ids == MAX_RUNS then

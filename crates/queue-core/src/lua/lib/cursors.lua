@@ -6,15 +6,15 @@ function cursors.of(id, score)
   return string.format('%.0f', score) .. ':' .. id
 end
 
--- Counts the members that sort before the member `id` with this score; with `inclusive`, counts that member too.
+-- Returns the number of members that sort before the member `id` with this score; with `inclusive`, that member counts too.
 function cursors.count_before(key, score, id, inclusive)
-  local low, high = redis.call('ZCOUNT', key, '-inf', '(' .. score), redis.call('ZCOUNT', key, '-inf', score)
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    local member = redis.call('ZRANGE', key, middle, middle)[1]
-    if member < id or (inclusive and member == id) then low = middle + 1 else high = middle end
+  local low_rank, high_rank = redis.call('ZCOUNT', key, '-inf', '(' .. score), redis.call('ZCOUNT', key, '-inf', score)
+  while low_rank < high_rank do
+    local middle_rank = math.floor((low_rank + high_rank) / 2)
+    local member = redis.call('ZRANGE', key, middle_rank, middle_rank)[1]
+    if member < id or (inclusive and member == id) then low_rank = middle_rank + 1 else high_rank = middle_rank end
   end
-  return low
+  return low_rank
 end
 
 -- Returns the members after a cursor ('' for the first ones), each followed by its score.

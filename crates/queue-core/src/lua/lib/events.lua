@@ -15,20 +15,21 @@ do
 
   -- Returns the id of the next entry of the log, and counts the `bytes` of that entry.
   function next_entry_id(bytes)
-    local start = tonumber(events_end) or 1
-    events_end = start + bytes + ENTRY_BYTES
+    local entry_start = tonumber(events_end) or 1
+    events_end = entry_start + bytes + ENTRY_BYTES
     redis.call('HSET', META, 'events_end', string.format('%d', events_end))
-    return string.format('%d-%d', start, now)
+    return string.format('%d-%d', entry_start, now)
   end
 
-  -- The arguments after `bytes` are event types and texts alternately. Only the script `listen` creates the log and sets its expiry.
+  -- Writes an entry to the log; the arguments after `bytes` are event types and texts alternately. Only the script `listen` creates
+  -- the log and sets its expiry.
   local function write_entry(bytes, ...)
     local entry_id = next_entry_id(bytes)
     redis.call('XADD', EVENTS, 'NOMKSTREAM', 'MINID', '~', string.format('%d', math.max(0, events_end - LOG_BYTES)), entry_id, ...)
   end
 
-  -- Records one event for each message. A caller that forgets the messages records their events first, because an event has the
-  -- message's own id. The function `describe` returns the type, the fields and the JSON of an event.
+  -- Records one event for each message in `ids`. A caller that forgets the messages records their events first, because an event has
+  -- the message's own id. The function `describe` returns the type, the fields and the JSON of an event.
   function record_events(ids, describe)
     if not is_listened or #ids == 0 then return end
     local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}
@@ -36,11 +37,11 @@ do
     for i, id in ipairs(ids) do
       local event_type, fields, json = describe(id, i)
       local own_id, group = field(options[i], 'i'), field(options[i], 'g')
-      local text = id .. (own_id and '\ti' .. own_id or '') .. (group and '\tg' .. group or '') .. (fields or '')
-      if json and #json <= JSON_BYTES then text = text .. '\n' .. json end
+      local event_text = id .. (own_id and '\ti' .. own_id or '') .. (group and '\tg' .. group or '') .. (fields or '')
+      if json and #json <= JSON_BYTES then event_text = event_text .. '\n' .. json end
       events[#events + 1] = event_type
-      events[#events + 1] = text
-      bytes = bytes + #event_type + #text
+      events[#events + 1] = event_text
+      bytes = bytes + #event_type + #event_text
       if #events == 2 * ENTRY_EVENTS or i == #ids then
         write_entry(bytes, unpack(events))
         events, bytes = {}, 0

@@ -1,11 +1,11 @@
--- expire: fails held, delayed and waiting messages that were not started before their ttl ended.
+-- expire: fails held, delayed and waiting messages whose ttl ended before they were started.
 -- KEYS options runs expiring
 -- USES instants run totals state remove_from_state finish
-local EXPIRED = '{"code":"expired","message":"not started within its ttl"}'
+local EXPIRED_ERROR = '{"code":"expired","message":"not started within its ttl"}'
 
 local function finish_expired(id)
   count('expired')
-  finish(id, 'l', redis.call('HGET', RUNS, id) or NEVER_RUN, EXPIRED)
+  finish(id, 'l', redis.call('HGET', RUNS, id) or NEVER_RUN, EXPIRED_ERROR)
 end
 
 local function expire(limit)

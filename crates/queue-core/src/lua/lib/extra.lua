@@ -1,13 +1,13 @@
 -- extra: records the size of the largest error or signal data that a message has beside its record, because scripts that
 -- return messages must bound the bytes of their replies. The field `largest_extra` of `meta` is the largest size so far; the
--- field is absent while no size is above `SMALL`.
+-- field is absent while no size is above `SMALL_EXTRA_BYTES`.
 -- KEYS meta
 -- USES meta
-local SMALL = 256
+local SMALL_EXTRA_BYTES = 256
 local largest_extra
 
 local function record_extra(bytes)
-  if bytes <= SMALL then return end
+  if bytes <= SMALL_EXTRA_BYTES then return end
   largest_extra = largest_extra or tonumber(meta.largest_extra) or 0
   if bytes > largest_extra then
     largest_extra = bytes

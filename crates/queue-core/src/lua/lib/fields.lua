@@ -1,13 +1,14 @@
 -- fields: reads one field of a tagged text, such as `options`. Each field is a tab, a letter (its tag) and the value.
-local patterns = {}
+local field_patterns = {}
 
--- Most messages have no options, so the check for an empty text comes first.
+-- Returns the value of a field; nil if the field is absent. Most messages have no options, so the check for an empty
+-- text comes first.
 local function field(text, tag)
   if not text or text == '' then return nil end
-  local pattern = patterns[tag]
+  local pattern = field_patterns[tag]
   if not pattern then
     pattern = '\t' .. tag .. '([^\t]*)'
-    patterns[tag] = pattern
+    field_patterns[tag] = pattern
   end
   return string.match(text, pattern)
 end

@@ -2,7 +2,7 @@
 -- KEYS messages options outcomes aliases taken progress signalled
 -- USES meta clock instants fields
 
--- Returns the producer's own ids of messages.
+-- Returns the own ids of those messages that have one.
 local function own_ids_of(ids)
   local own_ids = {}
   for i, options in ipairs(redis.call('HMGET', OPTIONS, unpack(ids))) do
@@ -15,7 +15,7 @@ local function own_ids_of(ids)
   return own_ids
 end
 
--- Makes the own ids of messages that finish now stay taken for `id_window`, even if the messages are forgotten earlier.
+-- Keeps the own ids of messages that finish now taken for `id_window`, even if the messages are forgotten earlier.
 local function keep_own_ids_taken(ids)
   local id_window = tonumber(meta.id_window)
   if id_window == 0 then return end
@@ -30,8 +30,8 @@ end
 -- Deletes everything that belongs to messages, except their runs and their entries in `expiring` and in the keys of states, which
 -- the caller deletes. `own_ids_become` is 'taken' (an own id stays taken until the instant in the sorted set `taken`) or 'free'.
 local function forget(ids, own_ids_become)
-  local have_options = redis.call('HLEN', OPTIONS) > 0
-  if have_options and redis.call('HLEN', ALIASES) > 0 then
+  local any_options_exist = redis.call('HLEN', OPTIONS) > 0
+  if any_options_exist and redis.call('HLEN', ALIASES) > 0 then
     local own_ids = own_ids_of(ids)
     if #own_ids > 0 then
       redis.call('HDEL', ALIASES, unpack(own_ids))
@@ -44,5 +44,5 @@ local function forget(ids, own_ids_become)
     redis.call('HDEL', PROGRESS, unpack(ids))
     redis.call('HDEL', SIGNALLED, unpack(ids))
   end
-  if have_options then redis.call('HDEL', OPTIONS, unpack(ids)) end
+  if any_options_exist then redis.call('HDEL', OPTIONS, unpack(ids)) end
 end

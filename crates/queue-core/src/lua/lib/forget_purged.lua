@@ -10,26 +10,27 @@ local function forget_messages(ids)
 end
 
 -- Removes purged messages with a group from the keys of the purge, and returns their ids: messages in `purged_groups`, or, when that
--- key is empty, messages in `purged_group_rest`. A position ends with a message's id. The taken places of a group move to `groups`.
+-- key is empty, messages in `purged_group_rest`. A message's position in its group ends with its id. The numbers of taken places
+-- move from `purged_groups` to `groups`.
 local function take_purged_of_groups()
-  local ids, names, places = {}, {}, {}
+  local ids, names, place_entries = {}, {}, {}
   local stored_texts = redis.call('HRANDFIELD', PURGED_GROUPS, MAX_MESSAGES, 'WITHVALUES')
   for i = 1, #stored_texts, 2 do
-    local name, text = stored_texts[i], stored_texts[i + 1]
+    local name, stored_text = stored_texts[i], stored_texts[i + 1]
     names[#names + 1] = name
-    if string.byte(text) ~= 47 then ids[#ids + 1] = #text == 14 and text or string.sub(text, 9, 22) end
-    local places_text = string.match(text, '/%d+')
+    if string.byte(stored_text) ~= 47 then ids[#ids + 1] = #stored_text == 14 and stored_text or string.sub(stored_text, 9, 22) end
+    local places_text = string.match(stored_text, '/%d+')
     if places_text then
-      places[#places + 1] = name
-      places[#places + 1] = places_text
+      place_entries[#place_entries + 1] = name
+      place_entries[#place_entries + 1] = places_text
     end
   end
-  if #places > 0 then redis.call('HSET', GROUPS, unpack(places)) end
+  if #place_entries > 0 then redis.call('HSET', GROUPS, unpack(place_entries)) end
   if #names > 0 then
     redis.call('HDEL', PURGED_GROUPS, unpack(names))
   else
-    local members = redis.call('ZPOPMIN', PURGED_GROUP_REST, MAX_MESSAGES)
-    for i = 1, #members, 2 do ids[#ids + 1] = string.sub(members[i], -14) end
+    local rest_members = redis.call('ZPOPMIN', PURGED_GROUP_REST, MAX_MESSAGES)
+    for i = 1, #rest_members, 2 do ids[#ids + 1] = string.sub(rest_members[i], -14) end
   end
   table.sort(ids)
   return ids

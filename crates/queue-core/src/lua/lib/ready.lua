@@ -1,6 +1,7 @@
 -- ready: finds the instant (ms) since which a waiting message has been ready. The run of the message has the instant of its last
--- requeue, retry, or promotion after a delivery. Otherwise the options have the instant of its promotion or signal. Otherwise the
--- message has been ready since its due time or, without a due time, since its post; both times are in its record.
+-- requeue, retry, or promotion after a delivery. Without such an instant, the options have the instant of its promotion or
+-- signal. Without either instant, the message has been ready since its due time or, without a due time, since its post; both
+-- times are in its record.
 -- KEYS messages options runs
 -- USES instants fields run
 local function with_ready_now(options)

@@ -9,13 +9,13 @@ local function recover(limit, random)
   local ids = {}
   for i = 1, #ended_leases, 2 do ids[#ids + 1] = ended_leases[i] end
   redis.call('ZREMRANGEBYRANK', LEASED, 0, #ids - 1)
-  local texts = redis.call('HMGET', RUNS, unpack(ids))
+  local run_texts = redis.call('HMGET', RUNS, unpack(ids))
   local options = redis.call('HMGET', OPTIONS, unpack(ids))
   local is_cancelling = redis.call('SMISMEMBER', CANCELLING, unpack(ids))
   redis.call('SREM', CANCELLING, unpack(ids))
   for i, id in ipairs(ids) do
     local finished_before = finished.n
-    local run, deadline = parse_run(texts[i]), tonumber(ended_leases[2 * i])
+    local run, deadline = parse_run(run_texts[i]), tonumber(ended_leases[2 * i])
     local timeout = timeout_of(options[i], run.timeout)
     if is_cancelling[i] == 1 then
       count('cancelled')

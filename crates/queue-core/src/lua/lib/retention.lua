@@ -9,12 +9,12 @@ local function limits_of(kind)
   local limits = parsed_limits[kind]
   if not limits then
     local limits_pattern = '^{"age":(%d+),"count":(%d+),"min_age":(%d+)}$'
-    local age, kept, min_age = string.match(meta['retention.' .. kind], limits_pattern)
+    local age, max_count, min_age = string.match(meta['retention.' .. kind], limits_pattern)
     if not age then
       -- If Drover did not write the value of the setting, the default applies.
-      age, kept, min_age = string.match(kind == 'failed' and RETENTION_FAILED or RETENTION_COMPLETED, limits_pattern)
+      age, max_count, min_age = string.match(kind == 'failed' and RETENTION_FAILED or RETENTION_COMPLETED, limits_pattern)
     end
-    limits = { age = tonumber(age), count = tonumber(kept), min_age = tonumber(min_age) }
+    limits = { age = tonumber(age), count = tonumber(max_count), min_age = tonumber(min_age) }
     parsed_limits[kind] = limits
   end
   return limits
@@ -27,25 +27,25 @@ end
 
 -- Removes the first k ids of the list `completed`. The field `trimmed` of `meta` counts all ids that ever left the head of the list,
 -- so that a position counted from the first message that ever completed stays valid.
-local function pop_completed(k)
-  redis.call('HINCRBY', META, 'trimmed', k)
-  return redis.call('LPOP', COMPLETED, k)
+local function pop_completed(removed_count)
+  redis.call('HINCRBY', META, 'trimmed', removed_count)
+  return redis.call('LPOP', COMPLETED, removed_count)
 end
 
 -- Returns the instant (ms) at which the next finished message may be forgotten. The instant is not later than now if a message may
 -- be forgotten now.
 local function next_trim()
-  local function trimmed_at(limits, at, count)
-    if count <= limits.count then return math.min(at, now) + limits.age end
-    return at > now and now or at + limits.min_age
+  local function trimmed_at(limits, finish_instant, count)
+    if count <= limits.count then return math.min(finish_instant, now) + limits.age end
+    return finish_instant > now and now or finish_instant + limits.min_age
   end
   local earliest_trim_at = math.huge
-  local length = redis.call('LLEN', COMPLETED)
-  if length > 0 then
-    local at = finished_at(redis.call('LINDEX', COMPLETED, 0))
-    -- The first message of `completed` was erased; only its id is left in the list.
-    if not at then return now end
-    earliest_trim_at = trimmed_at(limits_of('completed'), at, length - redis.call('SCARD', ERASED))
+  local completed_count = redis.call('LLEN', COMPLETED)
+  if completed_count > 0 then
+    local finish_instant = finished_at(redis.call('LINDEX', COMPLETED, 0))
+    -- A message without an outcome was erased; only its id is left in the list `completed`.
+    if not finish_instant then return now end
+    earliest_trim_at = trimmed_at(limits_of('completed'), finish_instant, completed_count - redis.call('SCARD', ERASED))
   end
   local first_failed = redis.call('ZRANGE', FAILED, '0', '0', 'WITHSCORES')
   if first_failed[2] then

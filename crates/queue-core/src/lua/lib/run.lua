@@ -4,27 +4,27 @@
 -- waiting list; the token is empty between leases. `settled` is the last settle that did not finish the message: a letter (f: a failed
 -- attempt, r: a release, b: undone because its handler never started), the first letter of the new state, and the token of the
 -- settled lease.
--- `terms` has a letter and a number (ms) for each value that is needed. For a lease: v, its visibility timeout unless that is the
--- library's default; t, the queue's `timeout` when the lease began; x, the duration of its last extension, if longer than its visibility
--- timeout. A later change of the settings changes no term. For a requeued message: r, the instant at which the message is ready.
--- `error` is the last error: attempt, instant (ms) and JSON, separated by spaces.
-local function term(terms, letter)
+-- `terms` has a letter and a number (ms) for each value that is needed. The terms of a lease are: v, its visibility timeout unless that
+-- is the library's default; t, the queue's `timeout` when the lease began; x, the duration of its last extension, if longer than its
+-- visibility timeout. A later change of the settings changes no term. The term of a requeued message is r, the instant at which the
+-- message is ready. `error` is the last error: attempt, instant (ms) and JSON, separated by spaces.
+local function term_value(terms, letter)
   return terms ~= '' and tonumber(string.match(terms, letter .. '(%d+)')) or nil
 end
 
-local function parse_run(text)
-  local token, started, attempts, lapses, deliveries, consumer, settled, terms, err
-  if text then
-    token, started, attempts, lapses, deliveries, consumer, settled, terms, err = string.match(
-      text, '^([^\t]*)\t(%d*)\t(%d+)\t(%d+)\t(%d+)\t([^\t]*)\t([^\t]*)\t([^\t]*)\t(.*)$')
+local function parse_run(run_text)
+  local token, started, attempts, lapses, deliveries, consumer, settled, terms, last_error
+  if run_text then
+    token, started, attempts, lapses, deliveries, consumer, settled, terms, last_error = string.match(
+      run_text, '^([^\t]*)\t(%d*)\t(%d+)\t(%d+)\t(%d+)\t([^\t]*)\t([^\t]*)\t([^\t]*)\t(.*)$')
   end
   terms = terms or ''
   return {
     token = token or '', started = started or '', attempts = tonumber(attempts) or 0,
     lapses = tonumber(lapses) or 0, deliveries = tonumber(deliveries) or 0, consumer = consumer or '',
-    settled = settled or '', error = err or '',
-    visibility = term(terms, 'v') or DEFAULT_VISIBILITY, timeout = term(terms, 't'), extension = term(terms, 'x'),
-    ready = term(terms, 'r'),
+    settled = settled or '', error = last_error or '',
+    visibility = term_value(terms, 'v') or DEFAULT_VISIBILITY, timeout = term_value(terms, 't'), extension = term_value(terms, 'x'),
+    ready = term_value(terms, 'r'),
   }
 end
 

@@ -6,12 +6,12 @@
 -- KEYS wake
 local function parse_schedule(text)
   if not text then return nil end
-  local revision, runs, last_at, last_id, max_runs, flags, rest =
+  local revision, runs, last_at, last_id, max_runs, flags, bytes_and_rule =
     string.match(text, '^([^\t]*)\t(%d+)\t(%d*)\t(%d*)\t(%d*)\t(%a*)\t(.*)$')
   if not revision then return nil end
   return {
     revision = revision, runs = tonumber(runs), last_at = tonumber(last_at), last_id = last_id,
-    max_runs = tonumber(max_runs) or math.huge, max_text = max_runs, flags = flags, rest = rest,
+    max_runs = tonumber(max_runs) or math.huge, max_text = max_runs, flags = flags, rest = bytes_and_rule,
   }
 end
 
@@ -27,7 +27,8 @@ local function has_flag(schedule, flag)
   return string.find(schedule.flags, flag, 1, true) ~= nil
 end
 
--- Notifies the processes that post the ticks of schedules: they read the schedule again. Consumers ignore this notification.
+-- Notifies the processes that post the messages of ticks that they must read this schedule again. Consumers ignore this
+-- notification.
 local function announce_schedule(name)
   redis.call('PUBLISH', WAKE, 'schedule\t' .. name)
 end

@@ -1,14 +1,15 @@
--- totals: counts events since the queue was created. A script collects the counts and writes all counts once, at its end.
+-- totals: counts how many messages were posted, completed, failed and so on since the queue was created. A script
+-- collects the counts and writes all counts once, at its end.
 -- KEYS meta
 local totals = {}
 
-local function count(name, more)
-  totals[name] = (totals[name] or 0) + (more or 1)
+local function count(name, amount)
+  totals[name] = (totals[name] or 0) + (amount or 1)
 end
 
 local function write_totals()
-  for name, n in pairs(totals) do
-    redis.call('HINCRBY', META, 'total:' .. name, n)
+  for name, total in pairs(totals) do
+    redis.call('HINCRBY', META, 'total:' .. name, total)
   end
   totals = {}
 end

@@ -2,63 +2,64 @@
 -- KEYS completed failed erased
 -- USES clock instants retention forget
 
--- Returns whether a message that finished at the instant `at` may be forgotten. `are_too_many` says whether more than `count`
--- messages are kept. An instant later than now was written before Redis's clock stepped back, so its message is old.
-local function may_be_trimmed(at, limits, are_too_many)
-  return at <= now - limits.age or (are_too_many and (at <= now - limits.min_age or at > now))
+-- Returns whether a message that finished at `finish_instant` may be forgotten. `are_too_many` says whether more than `count`
+-- messages are kept. An instant later than now was written before Redis's clock stepped back, so the message counts as old.
+local function may_be_trimmed(finish_instant, limits, are_too_many)
+  return finish_instant <= now - limits.age or (are_too_many and (finish_instant <= now - limits.min_age or finish_instant > now))
 end
 
 -- Forgets completed messages beyond retention. The list `completed` is in the order of finishing: if the k-th message may be
 -- forgotten, all messages before it may be forgotten too. Usually not even the first message may be forgotten. If the first message
--- may be forgotten, the largest k is tried first, then half of it, and so on. While the list has ids of erased messages, messages are
--- checked one by one. After a step back of Redis's clock, `trim_completed` returns true if another call must continue.
+-- may be forgotten, the function tries the largest k first, then half of it, and so on. While the list has ids of erased messages,
+-- messages are checked one by one. After a step back of Redis's clock, `trim_completed` returns true if another call must continue.
 local function trim_completed(limit)
   local limits = limits_of('completed')
-  local length, erased = redis.call('LLEN', COMPLETED), redis.call('SCARD', ERASED)
-  local k = math.min(limit, length)
-  if k == 0 then return end
+  local completed_count, erased_count = redis.call('LLEN', COMPLETED), redis.call('SCARD', ERASED)
+  local trim_count = math.min(limit, completed_count)
+  if trim_count == 0 then return end
   local function nth_may_be_trimmed(nth)
-    local at = finished_at(redis.call('LINDEX', COMPLETED, nth - 1))
-    if not at then return nth == 1 end
-    return may_be_trimmed(at, limits, nth <= length - erased - limits.count)
+    local finish_instant = finished_at(redis.call('LINDEX', COMPLETED, nth - 1))
+    if not finish_instant then return nth == 1 end
+    return may_be_trimmed(finish_instant, limits, nth <= completed_count - erased_count - limits.count)
   end
   -- A message whose instant is later than now is forgotten when a message behind it in the list may be forgotten.
   local trimmed_with_later = 0
   local first_finished_at = finished_at(redis.call('LINDEX', COMPLETED, 0))
   if first_finished_at and first_finished_at > now then
-    trimmed_with_later = length
+    trimmed_with_later = completed_count
     while trimmed_with_later > 0 and not nth_may_be_trimmed(trimmed_with_later) do
       trimmed_with_later = math.floor(trimmed_with_later / 2)
     end
   end
-  if erased > 0 then
+  if erased_count > 0 then
     -- Each check reads an outcome, which contains the result (up to 64 KiB), so a call makes few checks.
-    for i = 1, math.min(k, MAX_RESULTS) do
+    for i = 1, math.min(trim_count, MAX_RESULTS) do
       local id = redis.call('LINDEX', COMPLETED, 0)
-      local at = finished_at(id)
+      local finish_instant = finished_at(id)
       if redis.call('SREM', ERASED, id) == 1 then
-        erased = erased - 1
+        erased_count = erased_count - 1
         pop_completed(1)
-      elseif not at or i <= trimmed_with_later or may_be_trimmed(at, limits, length - erased > limits.count) then
+      elseif not finish_instant or i <= trimmed_with_later
+        or may_be_trimmed(finish_instant, limits, completed_count - erased_count > limits.count) then
         pop_completed(1)
         forget({ id }, 'taken')
       else
         return
       end
-      length = length - 1
+      completed_count = completed_count - 1
     end
     return
   end
   if trimmed_with_later == 0 and not nth_may_be_trimmed(1) then return end
   if trimmed_with_later > 0 then
-    k = math.min(k, trimmed_with_later)
+    trim_count = math.min(trim_count, trimmed_with_later)
   else
-    while k > 1 and not nth_may_be_trimmed(k) do
-      k = math.floor(k / 2)
+    while trim_count > 1 and not nth_may_be_trimmed(trim_count) do
+      trim_count = math.floor(trim_count / 2)
     end
   end
-  forget(pop_completed(k), 'taken')
-  return trimmed_with_later > k
+  forget(pop_completed(trim_count), 'taken')
+  return trimmed_with_later > trim_count
 end
 
 local function trim_failed(limit)

@@ -2,9 +2,9 @@
 -- KEYS meta awaited
 local function notify_waiters(ids)
   if redis.call('EXISTS', AWAITED) == 0 then return end
-  local waits_until = redis.call('ZMSCORE', AWAITED, unpack(ids))
+  local wait_ends = redis.call('ZMSCORE', AWAITED, unpack(ids))
   for i, id in ipairs(ids) do
-    if waits_until[i] then
+    if wait_ends[i] then
       redis.call('PUBLISH', 'drover:finished', string.match(META, '{(.-)}') .. '\t' .. id)
     end
   end

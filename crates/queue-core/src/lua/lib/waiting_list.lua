@@ -1,28 +1,28 @@
 -- waiting_list: adds messages at the head or the tail of the waiting list, each at its priority, and removes messages. A message
 -- that was removed but whose id is still in the list gets its old position again, so that no id is ever in the list twice.
 -- The functions that add messages return whether a wake-up is necessary. A wake-up is necessary if messages became ready at priority
--- 0, or at other priorities, and no message was ready there before. A message with a group goes to its group and not to the list;
--- for messages with a group, `groups.write` returns whether a wake-up is necessary.
+-- 0 and no message was ready at priority 0 before, or the same for all other priorities together. A message with a group goes to its
+-- group and not to the list; for messages with a group, `groups.write` returns whether a wake-up is necessary.
 -- KEYS options waiting prioritized removed returned turns
 -- USES meta fields groups
 
 -- Removes duplicates after `ids` were pushed to the waiting list. An id that was already in the list, marked as removed, is no longer
 -- marked, and stays only at its old position.
-local function restore_removed_ids(ids, push)
+local function restore_removed_ids(ids, push_command)
   local restored_ids, other_ids = {}, {}
   for i, is_in_list in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
     local target_ids = is_in_list == 1 and restored_ids or other_ids
     target_ids[#target_ids + 1] = ids[i]
   end
   if #restored_ids == 0 then return end
-  redis.call(push == 'RPUSH' and 'RPOP' or 'LPOP', WAITING, #ids)
+  redis.call(push_command == 'RPUSH' and 'RPOP' or 'LPOP', WAITING, #ids)
   redis.call('SREM', REMOVED, unpack(restored_ids))
-  if #other_ids > 0 then redis.call(push, WAITING, unpack(other_ids)) end
+  if #other_ids > 0 then redis.call(push_command, WAITING, unpack(other_ids)) end
 end
 
--- Adds messages to the waiting list. `are_returned` is true if all messages were leased before; a table has as its keys the ids
--- of those messages that were leased before. `known_options` has the options of each message if the caller knows the options.
-local function push_ready(ids, push, are_returned, known_options)
+-- Adds messages to the waiting list. `are_returned` is true if all messages were leased before, or a table whose keys are the ids of
+-- those messages that were leased before. `known_options` has the options of each message if the caller knows the options.
+local function push_ready(ids, push_command, are_returned, known_options)
   if meta.purged_to then
     for _, id in ipairs(ids) do
       if id <= meta.purged_to then redis.call('SADD', RETURNED, id) end
@@ -45,22 +45,22 @@ local function push_ready(ids, push, are_returned, known_options)
       end
     end
   end
-  local was_empty = false
+  local needs_wake_up = false
   if #plain_ids > 0 then
-    local length = redis.call(push, WAITING, unpack(plain_ids))
-    was_empty = length == #plain_ids
-    if not was_empty then
-      -- Removed messages whose ids are still in the list do not count.
+    local list_length = redis.call(push_command, WAITING, unpack(plain_ids))
+    needs_wake_up = list_length == #plain_ids
+    if not needs_wake_up then
+      -- Removed messages whose ids are still in the waiting list do not count as ready.
       local removed_count = redis.call('SCARD', REMOVED)
-      was_empty = length - removed_count == #plain_ids
-      if removed_count > 0 then restore_removed_ids(plain_ids, push) end
+      needs_wake_up = list_length - removed_count == #plain_ids
+      if removed_count > 0 then restore_removed_ids(plain_ids, push_command) end
     end
   end
   if #ranked_ids > 0 then
     redis.call('ZADD', PRIORITIZED, unpack(ranked_ids))
-    was_empty = was_empty or redis.call('ZCARD', PRIORITIZED) == #ranked_ids / 2
+    needs_wake_up = needs_wake_up or redis.call('ZCARD', PRIORITIZED) == #ranked_ids / 2
   end
-  return was_empty
+  return needs_wake_up
 end
 
 local function push_tail(ids, are_returned, known_options)

@@ -6,9 +6,9 @@
 -- Returns   µs until maintenance is next needed; -1: not before the queue changes; 0: at once; -2: the queue does not exist
 -- Complexity O(log N) and a bounded number of messages
 if not meta.layout then return -2 end
-local was_empty = maintain(tonumber(ARGV[1]))
+local needs_wake_up = maintain(tonumber(ARGV[1]))
 write_finished()
 write_totals()
 local clean_at = clean()
-if was_empty then wake_now() end
+if needs_wake_up then wake_now() end
 return pause_until(math.min(next_instant(), clean_at))

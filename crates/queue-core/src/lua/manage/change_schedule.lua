@@ -6,11 +6,11 @@
 -- Returns   1: changed, or already in the wanted state; 0: the schedule has changed since the caller read it; false: there is no
 --           schedule of this name
 -- Complexity O(log N)
-local name, change = ARGV[1], ARGV[2]
+local name, action = ARGV[1], ARGV[2]
 local state = redis.call('HGET', SCHEDULES, name)
 if not state then return false end
--- A damaged state can be deleted, too.
-if change == 'delete' then
+-- A schedule whose stored state is damaged can be deleted, too.
+if action == 'delete' then
   redis.call('HDEL', SCHEDULES, name)
   redis.call('HDEL', SCHEDULE_MESSAGES, name)
   redis.call('ZREM', TICKS, name)
@@ -19,8 +19,8 @@ if change == 'delete' then
 end
 local schedule = parse_schedule(state)
 if not schedule then return false end
-if (change == 'pause') == has_flag(schedule, 'p') then return 1 end
-if change == 'pause' then
+if (action == 'pause') == has_flag(schedule, 'p') then return 1 end
+if action == 'pause' then
   schedule.flags = schedule.flags .. 'p'
   redis.call('ZREM', TICKS, name)
 else

@@ -9,13 +9,13 @@
 if meta.epoch ~= ARGV[1] then
   return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
 end
-local fields = {}
+local new_settings = {}
 for i = 2, #ARGV, 3 do
   if (redis.call('HGET', META, ARGV[i]) or '') ~= ARGV[i + 1] then return 0 end
-  fields[#fields + 1] = ARGV[i]
-  fields[#fields + 1] = ARGV[i + 2]
+  new_settings[#new_settings + 1] = ARGV[i]
+  new_settings[#new_settings + 1] = ARGV[i + 2]
 end
-local obstacle = obstacle_to_exclusive(fields)
+local obstacle = obstacle_to_exclusive(new_settings)
 if obstacle then return redis.error_reply('GROUPED ' .. obstacle) end
-if configure(fields) then wake_now() end
+if configure(new_settings) then wake_now() end
 return 1

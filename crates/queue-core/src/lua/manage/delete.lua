@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- delete: removes the queue with all its messages. Redis frees the memory in a background thread, so that no call has to wait.
+-- delete: removes the queue with all its messages. Redis frees the memory of the keys in a background thread, so that no other
+-- call has to wait.
 -- KEYS      *
 -- USES      meta
 -- ARGV      the epoch of the queue to delete

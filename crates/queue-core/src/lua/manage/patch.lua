@@ -9,7 +9,7 @@
 --           or has finished; 'other': its first line has changed since the caller read it. Only 'patched' changes the message
 -- Complexity O(log N)
 local id = drovers_id(ARGV[1])
-local known_options, new_options, priority, delay = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local known_first_line, new_record_text, priority, delay = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local options = redis.call('HGET', OPTIONS, id) or ''
 local options_before = options
 local state = state_of(id, options)
@@ -19,27 +19,27 @@ run = run and parse_run(run)
 local may_start = state == 'held' or state == 'delayed' or state == 'waiting'
 if not may_start or (run and run.deliveries > 0) then return { state, 'started' } end
 local record = redis.call('HGET', MESSAGES, id)
-if string.sub(record, 1, #known_options + 1) ~= known_options .. '\n' then return { state, 'other' } end
+if string.sub(record, 1, #known_first_line + 1) ~= known_first_line .. '\n' then return { state, 'other' } end
 
-local created_text, fields_before = string.match(known_options, '^(%d+)(.*)$')
-local created_at, first_due = tonumber(created_text), tonumber(string.match(known_options, '\td(%d+)'))
+local created_text, fields_before = string.match(known_first_line, '^(%d+)(.*)$')
+local created_at, due_instant = tonumber(created_text), tonumber(string.match(known_first_line, '\td(%d+)'))
 local new_state, is_due_changed = state, false
 if delay then
   if delay > 0 then
     -- The due time stays after the creation, even if Redis's clock has stepped back to before the creation.
-    is_due_changed, first_due = true, math.max(now + delay, created_at + 1)
+    is_due_changed, due_instant = true, math.max(now + delay, created_at + 1)
     if state == 'waiting' then new_state = 'delayed' end
   elseif state ~= 'waiting' then
-    is_due_changed, first_due = true, math.max(now, created_at)
+    is_due_changed, due_instant = true, math.max(now, created_at)
     if state == 'delayed' then new_state = 'waiting' end
   end
 end
-local due_field = first_due and first_due > created_at and '\td' .. instant_text(first_due) or ''
+local due_field = due_instant and due_instant > created_at and '\td' .. instant_text(due_instant) or ''
 
-if not string.find(new_options, '\n', 1, true) then new_options = new_options .. string.sub(record, #known_options + 1) end
+if not string.find(new_record_text, '\n', 1, true) then new_record_text = new_record_text .. string.sub(record, #known_first_line + 1) end
 -- Fields of the record that this version of Drover does not know stay unchanged.
 local other_fields = string.gsub(fields_before, '\t[' .. PATCHED_LETTERS .. '][^\t]*', '')
-record = created_text .. due_field .. other_fields .. new_options
+record = created_text .. due_field .. other_fields .. new_record_text
 
 local has_new_priority = priority and priority ~= (tonumber(field(options, 'p')) or 0)
 if has_new_priority then
@@ -48,7 +48,7 @@ end
 -- The message is ready at its new due time; an earlier ready instant no longer counts.
 if is_due_changed then options = (string.gsub(options, '\tr[^\t]*', '')) end
 local hold_key = state == 'held' and field(options, 'k')
-local member = hold_key and held_member(id, options)
+local held_entry = hold_key and held_member(id, options)
 
 -- The script makes all its checks before its first write, so that a refused call changes nothing.
 redis.call('HSET', MESSAGES, id, record)
@@ -63,19 +63,19 @@ record_events({ id }, function()
   return 'enqueued', field_in(record, 'n') .. shown_due .. field_in(record, 's') .. (hold_key and '\tk' .. hold_key or '')
 end)
 if hold_key and is_due_changed then
-  redis.call('ZREM', HELD, member)
+  redis.call('ZREM', HELD, held_entry)
   redis.call('ZADD', HELD, 0, hold_key .. '\t' .. id .. string.gsub(due_field, 'd', ''))
 elseif state == 'waiting' and (is_due_changed or has_new_priority) then
   remove_from_waiting_list({ id }, { options_before })
 elseif state == 'delayed' and new_state == 'waiting' then
   redis.call('ZREM', DELAYED, id)
 end
-local was_empty = false
+local needs_wake_up = false
 if new_state == 'delayed' and is_due_changed then
-  redis.call('ZADD', DELAYED, instant_text(first_due), id)
-  wake_at(first_due)
+  redis.call('ZADD', DELAYED, instant_text(due_instant), id)
+  wake_at(due_instant)
 elseif new_state == 'waiting' and (is_due_changed or has_new_priority) then
-  was_empty = push_tail({ id })
+  needs_wake_up = push_tail({ id })
 end
-if groups.write() or was_empty then wake_now() end
+if groups.write() or needs_wake_up then wake_now() end
 return { state, 'patched' }

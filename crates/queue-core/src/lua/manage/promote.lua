@@ -10,10 +10,10 @@ local options = redis.call('HGET', OPTIONS, id)
 local state = state_of(id, options)
 if state == 'delayed' then
   redis.call('ZREM', DELAYED, id)
-  local text = redis.call('HGET', RUNS, id)
+  local run_text = redis.call('HGET', RUNS, id)
   local was_delivered_before = false
-  if text then
-    local run = parse_run(text)
+  if run_text then
+    local run = parse_run(run_text)
     was_delivered_before = run.deliveries > 0
     run.ready = now
     redis.call('HSET', RUNS, id, format_run(run))
@@ -23,9 +23,9 @@ if state == 'delayed' then
   record_events({ id }, function() return 'promoted' end)
   -- A message that backed off in an exclusive queue blocked the queue, so it goes to the head of the waiting list.
   local was_blocking = redis.call('SREM', BLOCKING, id) == 1
-  local was_empty
-  if was_blocking then was_empty = requeue_at_head({ id }) else was_empty = push_tail({ id }, was_delivered_before) end
-  was_empty = groups.write() or was_empty
-  if was_empty or was_blocking then wake_now() end
+  local needs_wake_up
+  if was_blocking then needs_wake_up = requeue_at_head({ id }) else needs_wake_up = push_tail({ id }, was_delivered_before) end
+  needs_wake_up = groups.write() or needs_wake_up
+  if needs_wake_up or was_blocking then wake_now() end
 end
 return state

@@ -9,7 +9,7 @@
 if meta.epoch ~= ARGV[1] then
   return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
 end
-local state, cut, cursor = ARGV[2], ARGV[3], ARGV[4]
+local state, cut_off, cursor = ARGV[2], ARGV[3], ARGV[4]
 local forgotten_count = 0
 
 local function forget_from(key, ids, members)
@@ -30,16 +30,16 @@ local function leave_groups(ids)
   if groups.write() then wake_now() end
 end
 
--- In a queue with groups a step of the purge reads the runs, so a step has fewer messages.
+-- In a queue with groups a step of the purge reads the runs of messages, so a step has fewer messages.
 local step_size = groups.unfinished > 0 and MAX_RUNS or MAX_MESSAGES
 
--- A message that was posted after the purge began has a later id.
+-- A message that was posted after the purge began has an id above the cut-off.
 local function is_before_cut(id)
-  return id <= cut
+  return id <= cut_off
 end
 
 local function purge_delayed()
-  if cut == '' then cut = redis.call('GET', SEQ) or '0' end
+  if cut_off == '' then cut_off = redis.call('GET', SEQ) or '0' end
   local found_members = cursors.members_from(DELAYED, cursor, step_size)
   local ids = {}
   for i = 1, #found_members, 2 do
@@ -52,7 +52,7 @@ local function purge_delayed()
 end
 
 local function purge_held()
-  if cut == '' then cut = redis.call('GET', SEQ) or '0' end
+  if cut_off == '' then cut_off = redis.call('GET', SEQ) or '0' end
   local found = redis.call('ZRANGE', HELD, cursor == '' and '-' or '(' .. cursor, '+', 'BYLEX', 'LIMIT', 0, step_size)
   local ids, members = {}, {}
   for _, member in ipairs(found) do
@@ -70,8 +70,8 @@ end
 -- Purges failed messages. The cut-off is the last id and the instant (ms) when the purge begins. If 1,000 messages that were posted
 -- after the purge began fail in that same millisecond, the purge may end before it has forgotten every message.
 local function purge_failed()
-  if cut == '' then cut = (redis.call('GET', SEQ) or '0') .. ':' .. now_text end
-  local last_id, instant = string.match(cut, '^(%d+):(%d+)$')
+  if cut_off == '' then cut_off = (redis.call('GET', SEQ) or '0') .. ':' .. now_text end
+  local last_id, instant = string.match(cut_off, '^(%d+):(%d+)$')
   local ids = {}
   local found = failed_up_to(instant, MAX_MESSAGES)
   for _, id in ipairs(found) do
@@ -84,24 +84,24 @@ end
 -- Purges completed messages. The cut-off is a position in the list `completed`, counted from the first message that ever completed.
 local function purge_completed()
   local trimmed_count = tonumber(redis.call('HGET', META, 'trimmed')) or 0
-  if cut == '' then cut = string.format('%d', trimmed_count + redis.call('LLEN', COMPLETED)) end
-  local k = math.min(MAX_MESSAGES, tonumber(cut) - trimmed_count, redis.call('LLEN', COMPLETED))
-  if k <= 0 then return '' end
-  local found, ids, erased = pop_completed(k), {}, {}
+  if cut_off == '' then cut_off = string.format('%d', trimmed_count + redis.call('LLEN', COMPLETED)) end
+  local pop_count = math.min(MAX_MESSAGES, tonumber(cut_off) - trimmed_count, redis.call('LLEN', COMPLETED))
+  if pop_count <= 0 then return '' end
+  local found, ids, erased_ids = pop_completed(pop_count), {}, {}
   for i, is_erased in ipairs(redis.call('SMISMEMBER', ERASED, unpack(found))) do
-    local target_ids = is_erased == 1 and erased or ids
+    local target_ids = is_erased == 1 and erased_ids or ids
     target_ids[#target_ids + 1] = found[i]
   end
-  if #erased > 0 then redis.call('SREM', ERASED, unpack(erased)) end
+  if #erased_ids > 0 then redis.call('SREM', ERASED, unpack(erased_ids)) end
   if #ids > 0 then forget_messages(ids) end
   forgotten_count = #ids
-  return k == MAX_MESSAGES and 'more' or ''
+  return pop_count == MAX_MESSAGES and 'more' or ''
 end
 
--- Purges waiting messages. The whole waiting list is renamed at once, so that messages that join the list later stay. The cut-off is
--- the last id at that time.
+-- Purges waiting messages. The whole waiting list is renamed at once, so that messages that join the list later stay. The cut-off is the
+-- last id at the time of the renaming.
 local function purge_waiting()
-  if cut == '' then
+  if cut_off == '' then
     if meta.purged_to then
       -- An earlier purge of waiting messages must finish first.
       forget_purged()
@@ -109,9 +109,9 @@ local function purge_waiting()
     end
     if redis.call('EXISTS', WAITING, PRIORITIZED) == 0 and groups.ready == 0 then return '' end
     forgotten_count = redis.call('LLEN', WAITING) - redis.call('SCARD', REMOVED) + redis.call('ZCARD', PRIORITIZED) + groups.ready
-    cut = redis.call('GET', SEQ) or '0'
-    meta.purged_to = cut
-    redis.call('HSET', META, 'purged_to', cut)
+    cut_off = redis.call('GET', SEQ) or '0'
+    meta.purged_to = cut_off
+    redis.call('HSET', META, 'purged_to', cut_off)
     for from, to in pairs({
       [WAITING] = PURGED, [PRIORITIZED] = PURGED_PRIORITIZED, [REMOVED] = PURGED_REMOVED,
       [GROUPS] = PURGED_GROUPS, [GROUP_REST] = PURGED_GROUP_REST,
@@ -123,16 +123,16 @@ local function purge_waiting()
       groups.unfinished, groups.ready = groups.unfinished - groups.ready, 0
       groups.write()
     end
-    -- If this process does not continue the purge, maintenance does.
+    -- If the process that began the purge does not continue it, maintenance does, after this wake-up.
     wake_at(now + 1000)
   end
-  -- Other processes may have finished this purge, and may have begun another purge.
-  if meta.purged_to == cut then forget_purged() end
-  return meta.purged_to == cut and 'more' or ''
+  -- Another process may have finished this purge already, and may have begun a new one.
+  if meta.purged_to == cut_off then forget_purged() end
+  return meta.purged_to == cut_off and 'more' or ''
 end
 
-local steps = {
+local purge_steps = {
   held = purge_held, delayed = purge_delayed, waiting = purge_waiting, completed = purge_completed, failed = purge_failed,
 }
-local next_cursor = steps[state]()
-return { forgotten_count, cut, next_cursor }
+local next_cursor = purge_steps[state]()
+return { forgotten_count, cut_off, next_cursor }

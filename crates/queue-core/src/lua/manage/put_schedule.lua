@@ -11,27 +11,27 @@
 if meta.epoch ~= ARGV[1] then
   return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
 end
-local name, known, revision, max_text, flags = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local bytes, rule, message, next_instant = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-local stored = parse_schedule(redis.call('HGET', SCHEDULES, name))
-if (stored and stored.revision or '') ~= known then return 0 end
-if not stored and redis.call('HLEN', SCHEDULES) >= MAX_SCHEDULES then
+local name, known_revision, revision, max_runs_text, flags = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local message_bytes, rule, message, next_instant = ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local stored_schedule = parse_schedule(redis.call('HGET', SCHEDULES, name))
+if (stored_schedule and stored_schedule.revision or '') ~= known_revision then return 0 end
+if not stored_schedule and redis.call('HLEN', SCHEDULES) >= MAX_SCHEDULES then
   return redis.error_reply('SCHEDULES ' .. MAX_SCHEDULES)
 end
 if meta.exclusive and string.find(flags, 'g', 1, true) then
   return redis.error_reply('EXCLUSIVE the message has a group, and the queue is exclusive')
 end
 -- A tick that was posted is never posted again, so the next instant must be after the newest posted tick.
-local is_new = revision ~= known
-if is_new and stored and stored.last_at and tonumber(next_instant) <= stored.last_at then return 0 end
+local is_new_definition = revision ~= known_revision
+if is_new_definition and stored_schedule and stored_schedule.last_at and tonumber(next_instant) <= stored_schedule.last_at then return 0 end
 
-local is_paused = stored and has_flag(stored, 'p')
+local is_paused = stored_schedule and has_flag(stored_schedule, 'p')
 redis.call('HSET', SCHEDULES, name, format_schedule({
-  revision = revision, runs = is_new and 0 or stored.runs, last_at = stored and stored.last_at,
-  last_id = stored and stored.last_id or '', max_text = max_text, flags = flags .. (is_paused and 'p' or ''),
-  rest = bytes .. '\t' .. rule,
+  revision = revision, runs = is_new_definition and 0 or stored_schedule.runs, last_at = stored_schedule and stored_schedule.last_at,
+  last_id = stored_schedule and stored_schedule.last_id or '', max_text = max_runs_text, flags = flags .. (is_paused and 'p' or ''),
+  rest = message_bytes .. '\t' .. rule,
 }))
-if is_new then
+if is_new_definition then
   redis.call('HSET', SCHEDULE_MESSAGES, name, message)
   if not is_paused then redis.call('ZADD', TICKS, next_instant, name) end
 end

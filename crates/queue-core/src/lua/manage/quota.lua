@@ -10,16 +10,16 @@
 -- Returns 1 if the use was counted, 0 if it was refused; how many uses are left; ms until more uses are left
 -- Complexity O(1)
 local QUOTA = KEYS[1]
-local max = tonumber(ARGV[1])
+local max_uses = tonumber(ARGV[1])
 local duration = tonumber(ARGV[2])
 local slice_length = duration / 20
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local redis_time = redis.call('TIME')
+local now = tonumber(redis_time[1]) * 1000 + math.floor(tonumber(redis_time[2]) / 1000)
 local current_slice = math.floor(now / slice_length)
 
 local oldest_slice = current_slice
-local used_count, used_now = 0, 0
+local used_count, current_slice_count = 0, 0
 local clock_was_moved_back = false
 local slices = {}
 for slice, count in string.gmatch(redis.call('GET', QUOTA) or '', '(%d+),(%d+)') do
@@ -27,7 +27,7 @@ for slice, count in string.gmatch(redis.call('GET', QUOTA) or '', '(%d+),(%d+)')
   if slice >= current_slice then
     -- After Redis's clock stepped back, a use in a later slice counts as a use in the current slice, so that it expires in time.
     clock_was_moved_back = clock_was_moved_back or slice > current_slice
-    used_count, used_now = used_count + count, used_now + count
+    used_count, current_slice_count = used_count + count, current_slice_count + count
   elseif slice >= current_slice - 20 then
     oldest_slice = math.min(oldest_slice, slice)
     used_count = used_count + count
@@ -35,9 +35,9 @@ for slice, count in string.gmatch(redis.call('GET', QUOTA) or '', '(%d+),(%d+)')
   end
 end
 
-local is_granted = used_count < max and 1 or 0
+local is_granted = used_count < max_uses and 1 or 0
 if is_granted == 1 or clock_was_moved_back then
-  slices[#slices + 1] = string.format('%.0f,%.0f', current_slice, used_now + is_granted)
+  slices[#slices + 1] = string.format('%.0f,%.0f', current_slice, current_slice_count + is_granted)
   redis.call('SET', QUOTA, table.concat(slices, ' '), 'PX', string.format('%.0f', duration + slice_length))
 end
-return {is_granted, math.max(0, max - used_count - is_granted), (oldest_slice + 21) * slice_length - now}
+return {is_granted, math.max(0, max_uses - used_count - is_granted), (oldest_slice + 21) * slice_length - now}

@@ -23,11 +23,11 @@ local function retry(ids)
   local options = redis.call('HMGET', OPTIONS, unpack(ids))
   local runs = {}
   for i, id in ipairs(ids) do
-    local kind, at, text, json = string.match(outcomes[i] or '', '^(.)(%d+)\t([^\n]*)\n(.*)$')
-    local run = parse_run(text)
-    -- The last error of the message stays visible. Kind f: the last attempt failed, and counts; kind l: the message failed without a
-    -- failed attempt.
-    if kind then run.error = run.attempts + (kind == 'f' and 1 or 0) .. ' ' .. at .. ' ' .. json end
+    local outcome_kind, failed_at, run_text, error_json = string.match(outcomes[i] or '', '^(.)(%d+)\t([^\n]*)\n(.*)$')
+    local run = parse_run(run_text)
+    -- The last error of the message stays in its run. With an outcome of kind f the last attempt failed, and counts as an attempt;
+    -- with kind l the message failed without a failed attempt.
+    if outcome_kind then run.error = run.attempts + (outcome_kind == 'f' and 1 or 0) .. ' ' .. failed_at .. ' ' .. error_json end
     run.token, run.started, run.consumer, run.settled, run.attempts, run.lapses = '', '', '', '', 0, 0
     set_ready_at(run, now)
     record_extra(#run.error)
@@ -42,8 +42,8 @@ local function retry(ids)
   redis.call('HDEL', OUTCOMES, unpack(ids))
   redis.call('HSET', RUNS, unpack(runs))
   groups.tally(options, 1)
-  local was_empty = push_tail(ids)
-  if groups.write() or was_empty then wake_now() end
+  local needs_wake_up = push_tail(ids)
+  if groups.write() or needs_wake_up then wake_now() end
 end
 
 if ARGV[1] == 'one' then

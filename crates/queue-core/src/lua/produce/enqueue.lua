@@ -19,25 +19,25 @@
 if meta.epoch ~= ARGV[1] then
   return redis.error_reply('EPOCH the queue was deleted or created again: declare it and repeat the call')
 end
-local key, fingerprint, refused = ARGV[2], ARGV[3], ARGV[4]
+local idempotency_key, fingerprint, refusal_scope = ARGV[2], ARGV[3], ARGV[4]
 local reply = { now, meta.max_attempts }
 
--- An id counts units of 10 µs since 2020. So a new id is larger than any earlier id even after Redis was emptied, unless more than
--- 100,000 messages a second were posted before, or Redis's clock has stepped back.
+-- The id of a message counts units of 10 µs since 2020. So a new id is larger than any earlier id even after Redis was emptied,
+-- unless more than 100,000 messages a second were posted before, or Redis's clock has stepped back.
 local last_id = tonumber(redis.call('GET', SEQ)) or 0
 local next_id = math.max(last_id + 1, math.floor(now_us / 10) - 157783680000000)
 
 -- An id is formatted in two halves, because small integers are formatted faster. The first half is the same for most ids of a
 -- call.
-local format = string.format
+local format_text = string.format
 local high_digits, low_digits = math.floor(next_id / 10000000), next_id % 10000000
-local high_text = format('%07d', high_digits)
+local high_text = format_text('%07d', high_digits)
 local function take_id()
-  local id = high_text .. format('%07d', low_digits)
+  local id = high_text .. format_text('%07d', low_digits)
   next_id, low_digits = next_id + 1, low_digits + 1
   if low_digits == 10000000 then
     high_digits, low_digits = high_digits + 1, 0
-    high_text = format('%07d', high_digits)
+    high_text = format_text('%07d', high_digits)
   end
   return id
 end
@@ -53,56 +53,57 @@ local function stored_record(record, due)
   return (due > now and (now_text .. '\td' .. instant_text(due)) or now_text) .. record
 end
 
--- Returns whether part 1 can do this call: no message of the call has options, and nothing else needs part 2.
+-- Returns whether part 1 of the script can do this call: no message of the call has options, and nothing else needs part 2.
 local function are_plain_messages()
-  if key ~= '' or meta.max_length or meta.grouped or (tonumber(meta.listened_until) or 0) > now then return false end
-  local position, count = 5, 0
-  while position <= #ARGV do
-    if ARGV[position] == '' then
-      if ARGV[position + 2] ~= '' then return false end
-      position = position + 3
+  if idempotency_key ~= '' or meta.max_length or meta.grouped or (tonumber(meta.listened_until) or 0) > now then return false end
+  local argument_index, message_count = 5, 0
+  while argument_index <= #ARGV do
+    if ARGV[argument_index] == '' then
+      if ARGV[argument_index + 2] ~= '' then return false end
+      argument_index = argument_index + 3
     end
-    position, count = position + 1, count + 1
+    argument_index, message_count = argument_index + 1, message_count + 1
   end
-  return count <= MAX_MESSAGES
+  return message_count <= MAX_MESSAGES
 end
 
 local function store_plain_messages()
-  local records, ready_ids, delayed, count = {}, {}, {}, 0
+  local records, ready_ids, delayed_entries, message_count = {}, {}, {}, 0
   local largest_bytes, earliest_due = tonumber(meta.largest) or 0, math.huge
   local largest_before = largest_bytes
-  local position = 5
-  while position <= #ARGV do
+  local argument_index = 5
+  while argument_index <= #ARGV do
     local due_instant = now
-    if ARGV[position] == '' then
-      due_instant = due_at(ARGV[position + 1])
-      position = position + 3
+    if ARGV[argument_index] == '' then
+      due_instant = due_at(ARGV[argument_index + 1])
+      argument_index = argument_index + 3
     end
-    local id, record = take_id(), stored_record(ARGV[position], due_instant)
-    position, count = position + 1, count + 1
-    reply[2 + count] = id
-    records[2 * count - 1], records[2 * count] = id, record
+    local id, record = take_id(), stored_record(ARGV[argument_index], due_instant)
+    argument_index, message_count = argument_index + 1, message_count + 1
+    reply[2 + message_count] = id
+    records[2 * message_count - 1], records[2 * message_count] = id, record
     if #record > largest_bytes then largest_bytes = #record end
     if due_instant > now then
-      delayed[#delayed + 1] = instant_text(due_instant)
-      delayed[#delayed + 1] = id
+      delayed_entries[#delayed_entries + 1] = instant_text(due_instant)
+      delayed_entries[#delayed_entries + 1] = id
       if due_instant < earliest_due then earliest_due = due_instant end
     else
       ready_ids[#ready_ids + 1] = id
     end
   end
-  redis.call('SET', SEQ, reply[2 + count])
+  redis.call('SET', SEQ, reply[2 + message_count])
   redis.call('HSET', MESSAGES, unpack(records))
   if largest_bytes > largest_before then redis.call('HSET', META, 'largest', largest_bytes) end
-  redis.call('HINCRBY', META, 'total:enqueued', count)
-  if #delayed > 0 then
-    redis.call('ZADD', DELAYED, unpack(delayed))
+  redis.call('HINCRBY', META, 'total:enqueued', message_count)
+  if #delayed_entries > 0 then
+    redis.call('ZADD', DELAYED, unpack(delayed_entries))
     wake_at(earliest_due)
   end
   if #ready_ids > 0 then
-    local length = redis.call('RPUSH', WAITING, unpack(ready_ids))
-    -- A wake-up is needed only if no message was ready before. Removed messages whose ids are still in the list do not count.
-    if length == #ready_ids or length - redis.call('SCARD', REMOVED) == #ready_ids then wake_now() end
+    local list_length = redis.call('RPUSH', WAITING, unpack(ready_ids))
+    -- A wake-up is needed only if no message was ready before. Removed messages whose ids are still in the waiting list do not count as
+    -- ready.
+    if list_length == #ready_ids or list_length - redis.call('SCARD', REMOVED) == #ready_ids then wake_now() end
   end
 end
 
@@ -112,54 +113,56 @@ if are_plain_messages() then
 end
 
 -- Stores the messages of this call if each message has a group as its only option and no other message of its group is unfinished.
--- Returns whether the messages were stored; a call whose messages were not stored needs part 2.
-local function store_first_ones_of_groups()
-  if key ~= '' or meta.max_length or meta.exclusive or meta.purged_to or (tonumber(meta.listened_until) or 0) > now
+-- Returns whether the messages were stored; a call whose messages were not stored needs part 2 of the script.
+local function store_first_messages_of_groups()
+  if idempotency_key ~= '' or meta.max_length or meta.exclusive or meta.purged_to or (tonumber(meta.listened_until) or 0) > now
     or #ARGV > 4 + 4 * MAX_MESSAGES then return false end
-  local names, seen, count = {}, {}, 0
-  for position = 5, #ARGV, 4 do
-    local options = ARGV[position + 2] or ''
+  local group_names, seen_names, message_count = {}, {}, 0
+  for argument_index = 5, #ARGV, 4 do
+    local options = ARGV[argument_index + 2] or ''
     -- The group is the only option: a tab, the letter g, and the name.
-    if ARGV[position] ~= '' or ARGV[position + 1] ~= '' or string.byte(options, 2) ~= 103 or string.find(options, '\t', 2, true) then
+    if ARGV[argument_index] ~= '' or ARGV[argument_index + 1] ~= '' or string.byte(options, 2) ~= 103
+      or string.find(options, '\t', 2, true) then
       return false
     end
     local name = string.sub(options, 3)
-    if seen[name] then return false end
-    count = count + 1
-    names[count], seen[name] = name, true
+    if seen_names[name] then return false end
+    message_count = message_count + 1
+    group_names[message_count], seen_names[name] = name, true
   end
-  -- The first message with a group gives the ready messages without a group a turn, which part 2 does.
+  -- When a queue gets its first message with a group, its ready messages without a group must get a turn, which part 2 of the script does.
   if not meta.grouped and redis.call('EXISTS', WAITING, PRIORITIZED) > 0 then return false end
-  for _, stored in ipairs(redis.call('HMGET', GROUPS, unpack(names))) do
+  for _, stored in ipairs(redis.call('HMGET', GROUPS, unpack(group_names))) do
     if stored then return false end
   end
 
-  local records, options, positions, turns = {}, {}, {}, {}
-  local largest, turn = tonumber(meta.largest) or 0, format('%d', (tonumber(meta.turn) or 0) + 1)
-  for i, name in ipairs(names) do
-    local id, option, record = take_id(), ARGV[4 * i + 3], stored_record(ARGV[4 * i + 4], now)
+  local records, options, group_entries, turn_entries = {}, {}, {}, {}
+  local largest_size, next_turn = tonumber(meta.largest) or 0, format_text('%d', (tonumber(meta.turn) or 0) + 1)
+  for i, name in ipairs(group_names) do
+    local id, option_text, record = take_id(), ARGV[4 * i + 3], stored_record(ARGV[4 * i + 4], now)
     local field_index = 2 * i
     reply[2 + i] = id
     records[field_index - 1], records[field_index] = id, record
-    options[field_index - 1], options[field_index] = id, option
-    positions[field_index - 1], positions[field_index] = name, id
-    turns[field_index - 1], turns[field_index] = turn, name
-    if #record + #option > largest then largest = #record + #option end
+    options[field_index - 1], options[field_index] = id, option_text
+    group_entries[field_index - 1], group_entries[field_index] = name, id
+    turn_entries[field_index - 1], turn_entries[field_index] = next_turn, name
+    if #record + #option_text > largest_size then largest_size = #record + #option_text end
   end
-  redis.call('SET', SEQ, reply[2 + count])
+  redis.call('SET', SEQ, reply[2 + message_count])
   redis.call('HSET', MESSAGES, unpack(records))
   redis.call('HSET', OPTIONS, unpack(options))
-  redis.call('HSET', GROUPS, unpack(positions))
+  redis.call('HSET', GROUPS, unpack(group_entries))
   local had_turns = redis.call('EXISTS', TURNS) == 1
-  redis.call('ZADD', TURNS, unpack(turns))
-  redis.call('HSET', META, 'layout', GROUPED_LAYOUT, 'largest', largest, 'turn', turn,
-    'grouped', format('%d', (tonumber(meta.grouped) or 0) + count), 'ready', format('%d', (tonumber(meta.ready) or 0) + count))
-  redis.call('HINCRBY', META, 'total:enqueued', count)
+  redis.call('ZADD', TURNS, unpack(turn_entries))
+  redis.call('HSET', META, 'layout', GROUPED_LAYOUT, 'largest', largest_size, 'turn', next_turn,
+    'grouped', format_text('%d', (tonumber(meta.grouped) or 0) + message_count),
+    'ready', format_text('%d', (tonumber(meta.ready) or 0) + message_count))
+  redis.call('HINCRBY', META, 'total:enqueued', message_count)
   if not had_turns then wake_now() end
   return true
 end
 
-if store_first_ones_of_groups() then return reply end
+if store_first_messages_of_groups() then return reply end
 
 -- USES      fields events extra groups waiting_list state
 -- Part 2: all calls that part 1 did not answer.
@@ -169,28 +172,28 @@ local function existing_reply(id, state)
   return '=' .. id .. '\t' .. (state or state_of(id, redis.call('HGET', OPTIONS, id)) or '')
 end
 
--- An idempotency key stands for ids. Each sequence of consecutive ids is written as its first id, `+`, and how many ids follow
--- the first one; a comma separates two sequences.
-if key ~= '' then
-  local known_request = redis.call('HGET', DEDUP, key)
+-- An idempotency key is stored with the ids of its request's messages. Each sequence of consecutive ids is written as its first id, `+`,
+-- and how many ids follow the first one; a comma separates two sequences.
+if idempotency_key ~= '' then
+  local known_request = redis.call('HGET', DEDUP, idempotency_key)
   local known_until, known_fingerprint, ids = string.match(known_request or '', '^(%d+)\t([^\t]*)\t(.*)$')
   if known_until and tonumber(known_until) > now then
     if known_fingerprint ~= fingerprint then return redis.error_reply('REUSED the key came with another request') end
-    for first, more in string.gmatch(ids, '(%d+)%+(%d+)') do
-      for n = 0, tonumber(more) do
-        reply[#reply + 1] = existing_reply(string.format('%014d', tonumber(first) + n))
+    for first_id, following_count in string.gmatch(ids, '(%d+)%+(%d+)') do
+      for n = 0, tonumber(following_count) do
+        reply[#reply + 1] = existing_reply(string.format('%014d', tonumber(first_id) + n))
       end
     end
     return reply
   end
 end
 
-local records, all_options, aliases, new_ids, new_states = {}, {}, {}, {}, {}
-local ready, ready_options, delayed, held, expiring, signalled = {}, {}, {}, {}, {}, {}
+local records, all_options, alias_entries, new_ids, new_states = {}, {}, {}, {}, {}
+local ready_message_ids, ready_options, delayed_entries, held_entries, expiry_entries, signal_entries = {}, {}, {}, {}, {}, {}
 local hold_keys = {}
-local earliest, earliest_expiry = math.huge, math.huge
-local largest, largest_signal = 0, 0
-local stored_count, readies, delays = 0, 0, 0
+local earliest_due_instant, earliest_expiry = math.huge, math.huge
+local largest_size, largest_signal = 0, 0
+local stored_count, ready_count, delayed_count = 0, 0, 0
 
 -- A message is not held while there is a sticky signal of its key.
 local function is_sticky(hold)
@@ -203,24 +206,24 @@ local function add_to_state(id, due, options)
   local is_released = hold_key and is_sticky(hold_key)
   if hold_key and not is_released then
     hold_keys[id] = hold_key
-    held[#held + 1] = 0
-    held[#held + 1] = hold_key .. '\t' .. id .. (due > now and '\t' .. due or '')
+    held_entries[#held_entries + 1] = 0
+    held_entries[#held_entries + 1] = hold_key .. '\t' .. id .. (due > now and '\t' .. due or '')
     return id, 'held'
   end
   local state = due > now and 'delayed' or 'waiting'
   if due > now then
-    delays = delays + 1
-    delayed[2 * delays - 1], delayed[2 * delays] = instant_text(due), id
-    if due < earliest then earliest = due end
+    delayed_count = delayed_count + 1
+    delayed_entries[2 * delayed_count - 1], delayed_entries[2 * delayed_count] = instant_text(due), id
+    if due < earliest_due_instant then earliest_due_instant = due end
   else
-    readies = readies + 1
-    ready[readies], ready_options[readies] = id, options
+    ready_count = ready_count + 1
+    ready_message_ids[ready_count], ready_options[ready_count] = id, options
   end
   if not is_released then return id, state end
   local signal_data = redis.call('HGET', STICKY, hold_key) or ''
   if signal_data ~= '' then
-    signalled[#signalled + 1] = id
-    signalled[#signalled + 1] = signal_data
+    signal_entries[#signal_entries + 1] = id
+    signal_entries[#signal_entries + 1] = signal_data
     largest_signal = math.max(largest_signal, #signal_data)
   end
   return '*' .. id .. '\t' .. signal_data, state
@@ -242,8 +245,8 @@ local function id_of(own_id)
   local id = redis.call('HGET', ALIASES, own_id)
   if id and not (meta.purged_to and not state_of(id, redis.call('HGET', OPTIONS, id))) then return id end
   if has_taken_id == nil then has_taken_id = redis.call('EXISTS', TAKEN) == 1 end
-  local until_when = has_taken_id and tonumber(redis.call('ZSCORE', TAKEN, own_id))
-  return until_when and until_when > now and NO_LONGER_KEPT or nil
+  local valid_until = has_taken_id and tonumber(redis.call('ZSCORE', TAKEN, own_id))
+  return valid_until and valid_until > now and NO_LONGER_KEPT or nil
 end
 
 -- The number of further messages that the queue accepts.
@@ -254,97 +257,97 @@ if meta.max_length then
     - groups.ready
 end
 
-local position, last, answered = 5, #ARGV, #reply
-while position <= last do
-  local when_text, options, record = '', '', ARGV[position]
+local argument_index, argument_count, answered_count = 5, #ARGV, #reply
+while argument_index <= argument_count do
+  local due_text, options, record = '', '', ARGV[argument_index]
   if record == '' then
-    when_text, options, record = ARGV[position + 1], ARGV[position + 2], ARGV[position + 3]
-    position = position + 3
+    due_text, options, record = ARGV[argument_index + 1], ARGV[argument_index + 2], ARGV[argument_index + 3]
+    argument_index = argument_index + 3
   end
-  position = position + 1
-  answered = answered + 1
+  argument_index = argument_index + 1
+  answered_count = answered_count + 1
   local own_id = field(options, 'i')
   local existing_id = own_id and (new_ids[own_id] or id_of(own_id))
   if existing_id then
-    reply[answered] = existing_reply(existing_id, new_states[own_id])
+    reply[answered_count] = existing_reply(existing_id, new_states[own_id])
   elseif meta.exclusive and groups.key_of(options) then
-    if refused == 'all' then return redis.error_reply('EXCLUSIVE a message has a group, and the queue is exclusive') end
-    reply[answered] = '!'
+    if refusal_scope == 'all' then return redis.error_reply('EXCLUSIVE a message has a group, and the queue is exclusive') end
+    reply[answered_count] = '!'
   elseif stored_count + 1 > free_room then
-    if refused == 'all' then return redis.error_reply('FULL ' .. meta.max_length) end
-    reply[answered] = '!' .. meta.max_length
+    if refusal_scope == 'all' then return redis.error_reply('FULL ' .. meta.max_length) end
+    reply[answered_count] = '!' .. meta.max_length
   else
     local id = take_id()
-    local due = due_at(when_text)
+    local due = due_at(due_text)
     record = stored_record(record, due)
     stored_count = stored_count + 1
     records[2 * stored_count - 1], records[2 * stored_count] = id, record
     if options ~= '' then
       local ttl = tonumber(field(options, 'l'))
       if ttl then
-        -- The stored option is the instant of expiry, not the ttl.
+        -- The stored option is the instant at which the message expires, not its ttl.
         options = string.gsub(options, '\tl%d+', '\te' .. now + ttl)
-        expiring[#expiring + 1] = now + ttl
-        expiring[#expiring + 1] = id
+        expiry_entries[#expiry_entries + 1] = now + ttl
+        expiry_entries[#expiry_entries + 1] = id
         earliest_expiry = math.min(earliest_expiry, now + ttl)
       end
       all_options[#all_options + 1] = id
       all_options[#all_options + 1] = options
     end
-    if #record + #options > largest then largest = #record + #options end
+    if #record + #options > largest_size then largest_size = #record + #options end
     if own_id then
       new_ids[own_id] = id
-      aliases[#aliases + 1] = own_id
-      aliases[#aliases + 1] = id
+      alias_entries[#alias_entries + 1] = own_id
+      alias_entries[#alias_entries + 1] = id
     end
-    local answer, state = add_to_state(id, due, options)
-    reply[answered] = answer
+    local reply_text, state = add_to_state(id, due, options)
+    reply[answered_count] = reply_text
     if own_id then new_states[own_id] = state end
   end
 end
 
-if answered > 2 + MAX_MESSAGES then return redis.error_reply('ERR at most ' .. MAX_MESSAGES .. ' messages a call') end
+if answered_count > 2 + MAX_MESSAGES then return redis.error_reply('ERR at most ' .. MAX_MESSAGES .. ' messages a call') end
 
 -- The script makes all its checks before its first write, so that a refused call changes nothing.
-if key ~= '' then
-  local ids, first, previous = {}, nil, nil
+if idempotency_key ~= '' then
+  local ids, first_id, previous_id = {}, nil, nil
   for i = 3, #reply do
     local id = tonumber((string.match(reply[i], '%d+')))
-    if previous and id == previous + 1 then
-      previous = id
+    if previous_id and id == previous_id + 1 then
+      previous_id = id
     else
-      if first then ids[#ids + 1] = string.format('%014d+%d', first, previous - first) end
-      first, previous = id, id
+      if first_id then ids[#ids + 1] = string.format('%014d+%d', first_id, previous_id - first_id) end
+      first_id, previous_id = id, id
     end
   end
-  ids[#ids + 1] = string.format('%014d+%d', first, previous - first)
-  local until_when = now + meta.idempotency_window
-  redis.call('HSET', DEDUP, key, until_when .. '\t' .. fingerprint .. '\t' .. table.concat(ids, ','))
-  redis.call('ZADD', DEDUP_UNTIL, until_when, key)
-  wake_at(until_when)
+  ids[#ids + 1] = string.format('%014d+%d', first_id, previous_id - first_id)
+  local valid_until = now + meta.idempotency_window
+  redis.call('HSET', DEDUP, idempotency_key, valid_until .. '\t' .. fingerprint .. '\t' .. table.concat(ids, ','))
+  redis.call('ZADD', DEDUP_UNTIL, valid_until, idempotency_key)
+  wake_at(valid_until)
 end
 if stored_count == 0 then return reply end
 redis.call('SET', SEQ, string.format('%014d', next_id - 1))
 redis.call('HSET', MESSAGES, unpack(records))
 if #all_options > 0 then redis.call('HSET', OPTIONS, unpack(all_options)) end
-if #aliases > 0 then redis.call('HSET', ALIASES, unpack(aliases)) end
-if #signalled > 0 then
-  redis.call('HSET', SIGNALLED, unpack(signalled))
+if #alias_entries > 0 then redis.call('HSET', ALIASES, unpack(alias_entries)) end
+if #signal_entries > 0 then
+  redis.call('HSET', SIGNALLED, unpack(signal_entries))
   record_extra(largest_signal)
 end
-if largest > (tonumber(meta.largest) or 0) then redis.call('HSET', META, 'largest', largest) end
+if largest_size > (tonumber(meta.largest) or 0) then redis.call('HSET', META, 'largest', largest_size) end
 redis.call('HINCRBY', META, 'total:enqueued', stored_count)
 if is_listened then record_enqueued() end
-if #held > 0 then redis.call('ZADD', HELD, unpack(held)) end
-if #expiring > 0 then
-  redis.call('ZADD', EXPIRING, unpack(expiring))
+if #held_entries > 0 then redis.call('ZADD', HELD, unpack(held_entries)) end
+if #expiry_entries > 0 then
+  redis.call('ZADD', EXPIRING, unpack(expiry_entries))
   wake_at(earliest_expiry)
 end
-if #delayed > 0 then
-  redis.call('ZADD', DELAYED, unpack(delayed))
-  wake_at(earliest)
+if #delayed_entries > 0 then
+  redis.call('ZADD', DELAYED, unpack(delayed_entries))
+  wake_at(earliest_due_instant)
 end
 groups.tally(all_options, 1)
-local was_empty = #ready > 0 and push_tail(ready, false, ready_options)
-if groups.write() or was_empty then wake_now() end
+local needs_wake_up = #ready_message_ids > 0 and push_tail(ready_message_ids, false, ready_options)
+if groups.write() or needs_wake_up then wake_now() end
 return reply

@@ -1,7 +1,7 @@
 #!lua
 -- tick: posts the messages of due ticks of schedules, and stores the next instant of each schedule. The caller has computed the
--- instants. The script carries out the caller's plan for a schedule only if the stored instant and the revision are those that the
--- caller knows, and the plan's ticks are due.
+-- instants of the ticks. The script carries out the caller's plan for a schedule only if the stored instant and the revision are
+-- those that the caller knows, and the plan's ticks are due.
 -- KEYS      meta schedules schedule_messages ticks options
 -- USES      meta clock fields state schedule
 -- CALLS     enqueue
@@ -11,20 +11,20 @@
 -- Returns   now (µs); then for each schedule four: how many messages were posted, -1 if its plan was not carried out; how many ticks
 --           were left out because of an unfinished message; its revision ('' if it does not exist); its next instant ('' for none)
 -- Complexity O(schedules · log N + messages)
-local plans, names, position, total = {}, {}, 1, 0
+local plans, names, position, tick_total = {}, {}, 1, 0
 while position <= #ARGV do
-  local count = tonumber(ARGV[position + 6])
+  local tick_count = tonumber(ARGV[position + 6])
   local plan = {
     revision = ARGV[position + 1], known = ARGV[position + 2], newest = tonumber(ARGV[position + 3]),
     valid_until = tonumber(ARGV[position + 4]) or math.huge, next_instant = ARGV[position + 5], instants = {}, posted = {},
     left_out = 0,
   }
-  for i = 1, count do plan.instants[i] = ARGV[position + 6 + i] end
+  for i = 1, tick_count do plan.instants[i] = ARGV[position + 6 + i] end
   plans[#plans + 1] = plan
   names[#names + 1] = ARGV[position]
-  position, total = position + 7 + count, total + count
+  position, tick_total = position + 7 + tick_count, tick_total + tick_count
 end
-if #plans > MAX_MESSAGES or total > MAX_MESSAGES then
+if #plans > MAX_MESSAGES or tick_total > MAX_MESSAGES then
   return redis.error_reply('ERR at most ' .. MAX_MESSAGES .. ' schedules and messages a call')
 end
 
@@ -66,48 +66,48 @@ if post_count > 0 then
   local reply = enqueue(posts)
   if reply.err then return reply end
   for i = 1, post_count do
-    local text = reply[2 + i]
-    -- The reply for a refused message begins with `!`.
-    if string.byte(text) ~= 33 then ids[i] = string.match(text, '%d+') end
+    local message_reply = reply[2 + i]
+    -- The reply of `enqueue` for a refused message begins with `!`.
+    if string.byte(message_reply) ~= 33 then ids[i] = string.match(message_reply, '%d+') end
   end
 end
-local changed_schedules, scheduled, ended_schedules, posted_in_all = {}, {}, {}, 0
-local reply, post = { string.format('%d', now_us) }, 0
+local changed_schedules, next_instant_entries, ended_schedules, total_posted = {}, {}, {}, 0
+local reply, post_index = { string.format('%d', now_us) }, 0
 for i, plan in ipairs(plans) do
-  local schedule, posted = plan.schedule, 0
+  local schedule, posted_count = plan.schedule, 0
   local next_instant = plan.is_valid and plan.next_instant or stored_instants[i] or ''
   for _, nth in ipairs(plan.posted) do
-    post = post + 1
-    if ids[post] then
-      posted = posted + 1
-      schedule.last_at, schedule.last_id = tonumber(plan.instants[nth]), ids[post]
+    post_index = post_index + 1
+    if ids[post_index] then
+      posted_count = posted_count + 1
+      schedule.last_at, schedule.last_id = tonumber(plan.instants[nth]), ids[post_index]
     elseif next_instant == plan.next_instant then
       -- The first refused tick becomes the next tick of the schedule, so that a later call posts this tick and the ticks after it.
       next_instant = plan.instants[nth]
     end
   end
   if plan.is_valid then
-    schedule.runs = schedule.runs + posted
+    schedule.runs = schedule.runs + posted_count
     if schedule.runs >= schedule.max_runs then next_instant = '' end
-    if posted > 0 then
+    if posted_count > 0 then
       changed_schedules[#changed_schedules + 1] = names[i]
       changed_schedules[#changed_schedules + 1] = format_schedule(schedule)
     end
     if next_instant == '' then
       ended_schedules[#ended_schedules + 1] = names[i]
     elseif next_instant ~= stored_instants[i] then
-      scheduled[#scheduled + 1] = next_instant
-      scheduled[#scheduled + 1] = names[i]
+      next_instant_entries[#next_instant_entries + 1] = next_instant
+      next_instant_entries[#next_instant_entries + 1] = names[i]
     end
-    posted_in_all = posted_in_all + posted
+    total_posted = total_posted + posted_count
   end
-  reply[#reply + 1] = plan.is_valid and posted or -1
+  reply[#reply + 1] = plan.is_valid and posted_count or -1
   reply[#reply + 1] = plan.left_out
   reply[#reply + 1] = schedule and schedule.revision or ''
   reply[#reply + 1] = next_instant
 end
 if #changed_schedules > 0 then redis.call('HSET', SCHEDULES, unpack(changed_schedules)) end
-if #scheduled > 0 then redis.call('ZADD', TICKS, unpack(scheduled)) end
+if #next_instant_entries > 0 then redis.call('ZADD', TICKS, unpack(next_instant_entries)) end
 if #ended_schedules > 0 then redis.call('ZREM', TICKS, unpack(ended_schedules)) end
-if posted_in_all > 0 then redis.call('HINCRBY', META, 'total:scheduled', posted_in_all) end
+if total_posted > 0 then redis.call('HINCRBY', META, 'total:scheduled', total_posted) end
 return reply
