@@ -92,10 +92,10 @@ macro_rules! fragments {
 }
 
 fragments! {
-    "attempt", "backoff", "clock", "clock_step", "configure", "cursors", "events", "expire", "extra", "failed",
+    "attempt", "backoff", "clock", "clock_step", "configure", "cursors", "delivered", "events", "expire", "extra", "failed",
     "fields", "finish", "forget", "forget_purged", "groups", "held", "instants", "layout", "limiter", "maintain", "meta",
     "next_change", "owner", "promote_due", "purged", "ready", "record_clock", "recover", "remove_from_state",
-    "requeue", "requeue_at_head", "retention", "run", "schedule", "shown", "signal", "state", "sweep", "timeout", "totals",
+    "requeue", "requeue_at_head", "retention", "run", "schedule", "shown", "signal", "state", "sticky", "sweep", "timeout", "totals",
     "trim", "waiters", "waiting_list", "wake", "watch",
 }
 

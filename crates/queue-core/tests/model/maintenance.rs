@@ -20,6 +20,15 @@ pub(crate) struct Requeues {
     pub(crate) events: Vec<NewEvent>,
 }
 
+/// The time that a message pauses after its lease.
+#[derive(Clone, Copy)]
+pub(crate) enum Pause {
+    /// The pause has a duration (ms), which may be 0.
+    For(u64),
+    /// The message is held for this key.
+    UntilSignal(u8),
+}
+
 impl Model {
     /// Recovers lapsed leases, and moves expired and due messages, as each lease call and each maintenance call does.
     pub(crate) fn do_due_work(&mut self) {
@@ -139,26 +148,35 @@ impl Model {
         run.attempts = attempt;
         run.error = Some(AttemptError { attempt, at, json });
         self.count("retried");
-        self.end_lease(number, Kind::Fail, pause, requeues)
+        self.end_lease(number, Kind::Fail, Pause::For(pause), requeues)
     }
 
     /// Ends a settled lease whose message has not finished.
-    pub(crate) fn end_lease(&mut self, number: Number, action: Kind, pause: u64, requeues: &mut Requeues) -> State {
-        let ready_at = self.now() + pause;
+    pub(crate) fn end_lease(&mut self, number: Number, action: Kind, pause: Pause, requeues: &mut Requeues) -> State {
+        let now = self.now();
+        let (became, ready_at) = match pause {
+            Pause::UntilSignal(_) => (Became::Held, None),
+            Pause::For(0) => (Became::Waiting, Some(now)),
+            Pause::For(pause) => (Became::Delayed, Some(now + pause)),
+        };
         let is_exclusive = self.settings.exclusive.is_some();
         let message = self.message(number);
         let run = message.run.as_mut().expect("an active message has a run");
         if let Lease::Live(call) = run.lease {
-            let became = if pause > 0 { Became::Delayed } else { Became::Waiting };
             run.settled = Some(Settled { action, became, call });
         }
         run.lease = Lease::None;
-        run.set_ready_at(Some(ready_at));
-        if pause > 0 {
-            message.state = State::DelayedUntil(ready_at);
-            message.blocks_queue = is_exclusive;
-        } else {
-            self.return_to_waiting_list(number, action == Kind::Release, requeues);
+        run.set_ready_at(ready_at);
+        match pause {
+            Pause::UntilSignal(key) => {
+                message.state = State::Held;
+                message.draft.hold = Some(key);
+            }
+            Pause::For(0) => self.return_to_waiting_list(number, action == Kind::Release, requeues),
+            Pause::For(pause) => {
+                message.state = State::DelayedUntil(now + pause);
+                message.blocks_queue = is_exclusive;
+            }
         }
         requeues.events.push(self.requeue_event(number, if action == Kind::Fail { "retried" } else { "released" }));
         self.message(number).state

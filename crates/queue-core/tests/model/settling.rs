@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     leasing::earlier,
-    maintenance::Requeues,
+    maintenance::{Pause, Requeues},
     message::{Became, End, Kind, Lease, LeaseCall, Number, State},
     model::{CANCELLED, Model},
 };
@@ -19,6 +19,8 @@ pub(crate) enum LeaseAction {
     FailForGood,
     Release,
     ReleaseWithPause(u64),
+    /// The message is released, and held for this key.
+    Hold(u8),
 }
 
 impl LeaseAction {
@@ -27,7 +29,7 @@ impl LeaseAction {
             Self::Complete => Kind::Complete,
             Self::Fail | Self::FailWithPause(_) => Kind::Fail,
             Self::FailForGood => Kind::FailForGood,
-            Self::Release | Self::ReleaseWithPause(_) => Kind::Release,
+            Self::Release | Self::ReleaseWithPause(_) | Self::Hold(_) => Kind::Release,
         }
     }
 }
@@ -108,17 +110,30 @@ impl Model {
             }
             LeaseAction::Release => self.release(number, 0, requeues),
             LeaseAction::ReleaseWithPause(pause) => self.release(number, pause, requeues),
+            LeaseAction::Hold(key) => self.release_as_held(number, key, requeues),
         };
         match state {
             State::Completed => json!("completed"),
             State::Failed => json!("failed"),
             State::DelayedUntil(_) => json!("delayed"),
+            State::Held => json!("held"),
             _ => json!("waiting"),
         }
     }
 
     fn release(&mut self, number: Number, pause: u64, requeues: &mut Requeues) -> State {
         self.may_expire_again(number);
+        self.end_lease(number, Kind::Release, Pause::For(pause), requeues)
+    }
+
+    /// Releases a message that is held for a key, or that the sticky signal of the key releases at once.
+    fn release_as_held(&mut self, number: Number, key: u8, requeues: &mut Requeues) -> State {
+        let now = self.now();
+        let sticky_data = self.sticky.get(&key).filter(|signal| signal.until > now).map(|signal| signal.data.clone());
+        let is_held = sticky_data.is_none();
+        self.message(number).signal = sticky_data.flatten();
+        self.may_expire_again(number);
+        let pause = if is_held { Pause::UntilSignal(key) } else { Pause::For(0) };
         self.end_lease(number, Kind::Release, pause, requeues)
     }
 
@@ -131,6 +146,7 @@ impl Model {
         let Some(outcome) = &message.outcome else {
             return match run.settled {
                 Some(settled) if settled.call == token.call && settled.action == action => match settled.became {
+                    Became::Held => json!("held"),
                     Became::Delayed => json!("delayed"),
                     Became::Waiting => json!("waiting"),
                 },

@@ -2,7 +2,7 @@
 --
 -- A ready message has a position in its group: 0 if it was leased before, else 1; its priority as seven digits; its id. The
 -- smallest position goes first. A message takes a place of its group when it is leased, and keeps it while it is active, in
--- back-off or released with a pause.
+-- back-off, or released with a pause or a hold key.
 -- `groups` has for each group the first position and how many more messages are ready, if any is ready, and then, if any place is
 -- taken, a slash and the number of taken places. A group with only one message, which has priority 0 and was never leased, is
 -- stored as the message's id alone; in a queue with many groups most groups are so. `group_rest` has the other ready messages as
