@@ -85,16 +85,12 @@ pub(crate) async fn return_one(app: &App, notification: &Notification) {
 }
 
 async fn try_to_return(app: &App, Notification { user, message, .. }: &Notification) -> Result<(), Error> {
-    if app.drover.whereabouts(user).await? != Whereabouts::Away {
+    if app.drover.whereabouts(user).await? == Whereabouts::Away {
+        app.drover.hold(&message.lease, user).await
+    } else {
         // The user needs longer to acknowledge, or is at another server that does not take the notification.
-        app.drover.release(&message.lease, app.times.fetch).await?;
-    } else if app.drover.release(&message.lease, app.times.away(message.deliveries)).await?
-        && app.drover.whereabouts(user).await? != Whereabouts::Away
-    {
-        // The user has logged in meanwhile, and that login may have searched before the message was put aside.
-        app.drover.promote(&message.id).await?;
+        app.drover.release(&message.lease, app.times.fetch).await
     }
-    Ok(())
 }
 
 fn warn_of_return(id: &str, error: &Error) {

@@ -14,8 +14,6 @@ const MAX_LEASES: usize = 100;
 const LEASE_WAIT: Duration = Duration::from_secs(20);
 /// The time limit of a request that does not wait.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
-/// The maximum number of pages that a login searches for a notification that was put aside. A page searches 1,000 messages.
-const MAX_PAGES: usize = 10;
 
 /// A client of the queue `notifications`.
 pub(crate) struct Drover {
@@ -59,8 +57,6 @@ pub(crate) struct Leased {
     pub(crate) name: Option<String>,
     pub(crate) data: Box<RawValue>,
     pub(crate) created_at: String,
-    /// How often the message was leased.
-    pub(crate) deliveries: u32,
     /// The token of the lease.
     pub(crate) lease: String,
 }
@@ -90,18 +86,6 @@ struct Online {
 #[derive(Deserialize)]
 struct Leases {
     messages: Vec<Leased>,
-}
-
-#[derive(Deserialize)]
-struct Page {
-    messages: Vec<Listed>,
-    next_cursor: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Listed {
-    id: String,
-    deliveries: u32,
 }
 
 impl Drover {
@@ -135,20 +119,25 @@ impl Drover {
     }
 
     /// Returns a message to the queue, which spends no attempt. During the pause the message keeps the place of its group, so no
-    /// later message of the user overtakes it. Returns whether the lease was still alive.
-    pub(crate) async fn release(&self, lease: &str, pause: Duration) -> Result<bool, Error> {
-        let released = self.post("/leases/release", &json!({"lease": lease, "delay": millis(pause)})).await;
-        Ok(unless(released, StatusCode::GONE)?.is_some())
+    /// later message of the user overtakes it.
+    pub(crate) async fn release(&self, lease: &str, pause: Duration) -> Result<(), Error> {
+        self.end_lease(&json!({"lease": lease, "delay": millis(pause)})).await
     }
 
-    /// Tells Drover that a user has logged in: releases all that was held, and lets newer notifications through at once.
+    /// Returns a message to the queue until its user logs in. The message keeps the place of its group meanwhile. If the user has
+    /// logged in already, Drover leases the message again at once.
+    pub(crate) async fn hold(&self, lease: &str, user: &User) -> Result<(), Error> {
+        self.end_lease(&json!({"lease": lease, "hold": hold_key(user)})).await
+    }
+
+    /// Releases a message. If its lease is over, nothing changes.
+    async fn end_lease(&self, release: &Value) -> Result<(), Error> {
+        unless(self.post("/leases/release", release).await, StatusCode::GONE).map(drop)
+    }
+
+    /// Sends or renews the sticky signal of a user who is logged in: Drover releases all that was held, and lets newer notifications
+    /// through at once. The signal's data names the server that has the user.
     pub(crate) async fn log_in(&self, user: &User) -> Result<(), Error> {
-        self.stay_online(user).await?;
-        self.promote_put_aside(user).await
-    }
-
-    /// Renews the sticky signal of a user. Its data names the server that has the user.
-    pub(crate) async fn stay_online(&self, user: &User) -> Result<(), Error> {
         let body = json!({"sticky_for": millis(self.times.online), "data": {"server": self.server}});
         self.post(&signal_path(user), &body).await.map(drop)
     }
@@ -174,31 +163,6 @@ impl Drover {
         answer_text(self.http.post(format!("{server}/notifications")).json(message)).await.map(drop)
     }
 
-    /// Ends the pause of a message, if it has one.
-    pub(crate) async fn promote(&self, id: &str) -> Result<(), Error> {
-        let promoted = answer_text(self.http.post(self.url(&format!("/messages/{id}/promote")))).await;
-        // 409: the pause has ended by itself; 404: another server has delivered the message since.
-        unless(promoted, StatusCode::CONFLICT).or_else(|error| unless(Err(error), StatusCode::NOT_FOUND)).map(drop)
-    }
-
-    /// Ends the pause of the notification of this user that was put aside. A group has one such message at most.
-    async fn promote_put_aside(&self, user: &User) -> Result<(), Error> {
-        let mut cursor = String::new();
-        for _ in 0..MAX_PAGES {
-            let path = format!("/messages?state=delayed&group={user}{cursor}");
-            let page: Page = answer(self.http.get(self.url(&path))).await?;
-            // A message that was never leased has a delay of its own, which its sender chose.
-            for message in page.messages.iter().filter(|message| message.deliveries > 0) {
-                self.promote(&message.id).await?;
-            }
-            match page.next_cursor {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => break,
-            }
-        }
-        Ok(())
-    }
-
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.queue)
     }
@@ -208,9 +172,14 @@ impl Drover {
     }
 }
 
+/// The hold key of a user's notifications.
+fn hold_key(user: &User) -> String {
+    format!("online:{user}")
+}
+
 /// Users' names have only letters that need no encoding in a URL.
 fn signal_path(user: &User) -> String {
-    format!("/signals/online:{user}")
+    format!("/signals/{}", hold_key(user))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -56,22 +56,20 @@ struct Mailbox {
     content: watch::Sender<Content>,
     /// When the user's last request came.
     last_request: Instant,
-    /// When Drover was told that the user is logged in; `None` if Drover may not know.
+    /// When Drover was told last that the user is logged in.
     announced: Option<Instant>,
 }
 
 /// The content of a mailbox.
 pub(crate) type Content = Option<Arc<Notification>>;
 
-/// The facts about a user who sent a request that Drover must be told.
+/// Whether Drover must be told that a user is logged in.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Announcement {
-    /// The user has logged in.
-    LogIn,
-    /// The user is still there.
-    Renew,
+    /// The user has just logged in, or Drover was told some time ago.
+    Due,
     /// Drover knows.
-    Nothing,
+    NotDue,
 }
 
 /// There are too many users.
@@ -96,18 +94,15 @@ impl Mailboxes {
             }
         };
         mailbox.last_request = now;
-        let announcement = match mailbox.announced.map(|at| now.duration_since(at)) {
-            Some(age) if age < self.times.lease => Announcement::Nothing,
-            Some(age) if age < self.times.online => Announcement::Renew,
-            _ => Announcement::LogIn,
-        };
+        let is_known = mailbox.announced.is_some_and(|at| now.duration_since(at) < self.times.lease);
+        let announcement = if is_known { Announcement::NotDue } else { Announcement::Due };
         Ok((mailbox.content.subscribe(), announcement))
     }
 
-    /// Notes when Drover was told that the user is logged in; `None` if Drover may not know.
-    pub(crate) fn set_announced(&self, user: &User, at: Option<Instant>) {
+    /// Notes when Drover was told that the user is logged in.
+    pub(crate) fn set_announced(&self, user: &User, at: Instant) {
         if let Some(mailbox) = self.mailboxes.lock().get_mut(user) {
-            mailbox.announced = at;
+            mailbox.announced = Some(at);
         }
     }
 

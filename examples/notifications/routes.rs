@@ -16,7 +16,7 @@ use tracing::warn;
 
 use crate::{
     App, delivery,
-    drover::{Error, Leased, Whereabouts},
+    drover::{Error, Leased},
     mailboxes::{Announcement, Full, Notification},
     user::User,
 };
@@ -82,22 +82,13 @@ async fn next(
     })
 }
 
-/// Tells Drover that a user is logged in.
+/// Tells Drover that a user is logged in, unless Drover knows.
 async fn announce(app: &App, user: &User, announcement: Announcement) -> Result<(), Error> {
-    let now = Instant::now();
-    match announcement {
-        Announcement::Nothing => return Ok(()),
-        Announcement::Renew if app.drover.whereabouts(user).await? != Whereabouts::Away => {
-            app.drover.stay_online(user).await?;
-        }
-        // The user is new here, or has logged out at another server.
-        Announcement::Renew | Announcement::LogIn => {
-            // If only a part of the login has success, the next request repeats the whole.
-            app.mailboxes.set_announced(user, None);
-            app.drover.log_in(user).await?;
-        }
+    if announcement == Announcement::Due {
+        let now = Instant::now();
+        app.drover.log_in(user).await?;
+        app.mailboxes.set_announced(user, now);
     }
-    app.mailboxes.set_announced(user, Some(now));
     Ok(())
 }
 

@@ -19,20 +19,11 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// The longest pause of a notification whose user is away.
-    const LONGEST_AWAY: Duration = Duration::from_secs(3_600);
     /// The pause after a failed request to Drover.
     pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
     /// The times for a lease of this duration.
     pub(crate) fn with_lease(lease: Duration) -> Self {
         Self { lease, fetch: lease / 5, acknowledge: lease * 4 / 5, poll: lease * 2, online: lease * 3 }
-    }
-
-    /// The pause of a notification whose user is away, after this number of leases. Usually the login ends the pause. If a kill
-    /// prevents that, the first pauses are short. They double, so users who stay away cost next to no leases.
-    pub(crate) fn away(&self, deliveries: u32) -> Duration {
-        let doubled = 2_u32.saturating_pow(deliveries);
-        self.lease.saturating_mul(doubled).min(Self::LONGEST_AWAY)
     }
 }

@@ -44,8 +44,8 @@ pub(crate) async fn post_for_worker(system: &System) {
 async fn use_leases(system: &System) {
     system.patch("q", json!({"visibility_timeout": "20s", "max_lapses": 2})).await;
     let mut listener = system.listen(None).await;
-    system.post_batch("q", (0..6).map(number)).await;
-    let lease_answer = post_to(system, "/v1/queues/q/leases", json!({"max": 6, "wait": "5s", "consumer": "me"})).await;
+    system.post_batch("q", (0..7).map(number)).await;
+    let lease_answer = post_to(system, "/v1/queues/q/leases", json!({"max": 7, "wait": "5s", "consumer": "me"})).await;
     let lease = |n: usize| lease_answer["messages"][n]["lease"].clone();
     for (verb, body) in [
         ("extend", json!({"lease": lease(0), "progress": 40})),
@@ -54,6 +54,7 @@ async fn use_leases(system: &System) {
         ("fail", json!({"lease": lease(2), "retry": false})),
         ("release", json!({"lease": lease(3)})),
         ("release", json!({"lease": lease(4), "delay": "1h"})),
+        ("release", json!({"lease": lease(6), "hold": "c"})),
     ] {
         post_to(system, &format!("/v1/queues/q/leases/{verb}"), body).await;
     }
@@ -61,8 +62,8 @@ async fn use_leases(system: &System) {
     post_to(system, &format!("{active}/cancel"), Value::Null).await;
     let settlements = json!({"settlements": [{"lease": lease(5), "action": "fail"}]});
     post_to(system, "/v1/queues/q/leases/settle", settlements).await;
-    assert_eq!(listener.kinds(6).await, ["enqueued"; 6]);
-    assert_eq!(listener.kinds(6).await, ["started"; 6]);
+    assert_eq!(listener.kinds(7).await, ["enqueued"; 7]);
+    assert_eq!(listener.kinds(7).await, ["started"; 7]);
     let mut second_listener = system.listen(Some(&listener.last_event_id)).await;
     assert_eq!(second_listener.kinds(1).await, ["progress"]);
     // The leases of the next message lapse until it fails.

@@ -43,6 +43,79 @@ async fn sticky_signal_releases_later_messages_of_its_key() {
     system.assert_clean().await;
 }
 
+/// Leases messages, and returns their data and their leases.
+async fn lease(system: &System) -> Vec<(Value, Value)> {
+    let (status, mut answer) = system.request(Method::POST, "/v1/queues/q/leases", Some(json!({"max": 10}))).await;
+    assert_eq!(status, 200, "{answer}");
+    let messages = answer["messages"].as_array_mut().unwrap().iter_mut();
+    messages.map(|message| (message["data"].take(), message["lease"].take())).collect()
+}
+
+#[tokio::test]
+async fn message_released_with_a_hold_key_waits_for_its_signal_with_its_place_in_its_group() {
+    let system = System::start("").await;
+    let release = async |body: Value| system.request(Method::POST, "/v1/queues/q/leases/release", Some(body)).await;
+    let first = system.post("q", json!({"data": 1, "group": "g"})).await;
+    system.post("q", json!({"data": 2, "group": "g"})).await;
+    let plain = system.post("q", json!({"data": 3})).await;
+    let leased = lease(&system).await;
+    let [(one, lease_of_one), (three, lease_of_three)] = &leased[..] else { panic!("{leased:?}") };
+    assert_eq!((one, three), (&json!(1), &json!(3)));
+    let (status, released) = release(json!({"lease": lease_of_one, "hold": "paid:42"})).await;
+    assert_eq!((status, &released["outcome"]), (200, &json!("held")));
+    let settlement = json!({"lease": lease_of_three, "action": "release", "hold": "paid:42"});
+    let body = json!({"settlements": [settlement, settlement]});
+    let (status, settled) = system.request(Method::POST, "/v1/queues/q/leases/settle", Some(body)).await;
+    let outcomes = [&settled["settlements"][0]["outcome"], &settled["settlements"][1]["outcome"]];
+    assert_eq!((status, outcomes), (200, [&json!("held"); 2]), "the repeated settlement has the same outcome");
+
+    let message = system.get(&first).await;
+    assert_eq!((&message["state"], &message["hold"]), (&json!("held"), &json!("paid:42")));
+    assert_eq!((&message["attempts_made"], &message["deliveries"]), (&json!(0), &json!(1)));
+    let listed = system.get("/v1/queues/q/messages?hold=paid:42").await;
+    assert_eq!(listed["messages"].as_array().unwrap().len(), 2);
+    assert_eq!(lease(&system).await, [], "message 2 does not overtake message 1");
+    for (method, path, advice) in
+        [(Method::PATCH, first.clone(), "cancel it"), (Method::POST, format!("{first}/promote"), "send the signal")]
+    {
+        let body = (method == Method::PATCH).then(|| json!({"priority": 1}));
+        system.refused(method, &path, body, (409, "message_held", advice)).await;
+    }
+
+    let signal = json!({"data": {"amount": 12}, "sticky_for": "1h"});
+    let (_, answer) = system.request(Method::POST, "/v1/queues/q/signals/paid:42", Some(signal)).await;
+    assert_eq!(answer, json!({"released": 2}));
+    for location in [&first, &plain] {
+        let message = system.get(location).await;
+        assert_eq!((&message["state"], &message["signal"]), (&json!("waiting"), &json!({"amount": 12})));
+    }
+    let leased = lease(&system).await;
+    let [(_, lease_of_three), (one, lease_of_one)] = &leased[..] else { panic!("{leased:?}") };
+    assert_eq!(*one, 1, "message 1 is the first of its group");
+    // The sticky signal is in force, so it releases the message at once.
+    let (_, released) = release(json!({"lease": lease_of_three, "hold": "paid:42"})).await;
+    assert_eq!(released["outcome"], "waiting");
+
+    for (fields, expected) in [
+        (json!({"hold": "k", "delay": "5m"}), "give either delay or hold, not both"),
+        (json!({"hold": "a/b"}), "1 to 256 characters"),
+        (json!({"hold": 5}), "a text"),
+    ] {
+        let mut body = json!({"lease": lease_of_one, "action": "release"});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let list = json!({"settlements": [body]});
+        for (path, body, pointer) in [("release", body, "/hold"), ("settle", list, "/settlements/0/hold")] {
+            let path = format!("/v1/queues/q/leases/{path}");
+            let (status, problem) = system.request(Method::POST, &path, Some(body)).await;
+            assert_eq!((status, &problem["code"]), (422, &json!("invalid_settlement")), "{problem}");
+            assert_eq!(problem["errors"][0]["pointer"], pointer);
+            assert!(problem["errors"][0]["detail"].as_str().unwrap().contains(expected), "{problem}");
+        }
+    }
+    assert_eq!(system.get(&first).await["state"], "active", "a refused request changes nothing");
+    system.assert_clean().await;
+}
+
 #[tokio::test]
 async fn invalid_signal_is_refused() {
     let system = System::start("").await;

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 pub use job::Job;
-pub use queue_core::{Extended, Failure, Message, Millis, Timestamp};
+pub use queue_core::{Extended, Failure, Message, Millis, SignalKey, Timestamp};
 pub use routing::{
     Endpoint, FromJob, FromRef, Handler, HandlerError, IntoEndpoint, IntoOutcome, IntoRoute, IsEndpoint, IsHandler,
     IsHandlerForAll, IsRoute, Outcome, Payload, Route, Routes, State, any, on,

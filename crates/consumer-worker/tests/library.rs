@@ -193,6 +193,7 @@ async fn error_of_a_handler_decides_the_outcome() {
             "after" => Err(error().retry_after(Duration::from_secs(7))),
             "at" => Err(error().retry_at(Timestamp::from_millis(9))),
             "for good" => Err(error().for_good()),
+            "hold" => Err(HandlerError::hold("paid:42".parse().unwrap())),
             _ => Err(HandlerError::release(Some(Duration::from_secs(1)))),
         }
     }
@@ -209,6 +210,7 @@ async fn error_of_a_handler_decides_the_outcome() {
         matches!(outcome_of("at").await, Outcome::RetryAt(failure, at) if at.as_millis() == 9 && failure.code == "odd")
     );
     assert!(matches!(outcome_of("for good").await, Outcome::FailForGood(failure) if failure.message == "it is odd"));
+    assert!(matches!(outcome_of("hold").await, Outcome::Hold(key) if key.as_str() == "paid:42"));
     assert!(matches!(outcome_of("release").await, Outcome::Release(Some(pause)) if pause.as_secs() == 1));
 }
 

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt::Display, time::Duration};
 
-use queue_core::{Action, Failure, Millis, Timestamp};
+use queue_core::{Action, Failure, Millis, SignalKey, Timestamp};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use service::wording;
@@ -24,6 +24,9 @@ pub enum Outcome {
     /// The message is released, and no attempt is counted: the message returns to the head of the waiting list at once, or is
     /// delayed by this pause.
     Release(Option<Duration>),
+    /// The message is released, and no attempt is counted: the message is held until the signal of this key. If the key has a sticky
+    /// signal, the message returns to the head of the waiting list at once.
+    Hold(SignalKey),
 }
 
 impl Outcome {
@@ -48,6 +51,7 @@ impl Outcome {
             Self::RetryAt(failure, instant) => Action::FailAndRetryAfter(failure, instant.since(now)),
             Self::FailForGood(failure) => Action::FailForGood(failure),
             Self::Release(pause) => Action::Release(pause.map(to_millis)),
+            Self::Hold(key) => Action::Hold(key),
         }
     }
 }
@@ -83,8 +87,8 @@ impl<T: Serialize, E: Into<HandlerError>> IntoOutcome for Result<T, E> {
 /// The error of a handler, with the outcome for its message.
 ///
 /// The operator `?` converts every `std::error::Error` into this type; the message is then retried after the back-off. For
-/// other outcomes there are [`for_good`](Self::for_good), [`retry_after`](Self::retry_after), [`retry_at`](Self::retry_at) and
-/// [`release`](Self::release):
+/// other outcomes there are [`for_good`](Self::for_good), [`retry_after`](Self::retry_after), [`retry_at`](Self::retry_at),
+/// [`release`](Self::release) and [`hold`](Self::hold):
 ///
 /// ```
 /// # use consumer_worker::HandlerError;
@@ -119,6 +123,12 @@ impl HandlerError {
         Self(Outcome::Release(pause))
     }
 
+    /// Creates the error of a handler that could not start the work before the signal of this key. No attempt is counted, and the
+    /// message is held until that signal.
+    pub fn hold(key: SignalKey) -> Self {
+        Self(Outcome::Hold(key))
+    }
+
     /// Makes the message a dead letter, because another attempt would not help.
     #[must_use]
     pub fn for_good(self) -> Self {
@@ -143,7 +153,9 @@ impl HandlerError {
             | Outcome::RetryAfter(failure, _)
             | Outcome::RetryAt(failure, _)
             | Outcome::FailForGood(failure) => failure,
-            Outcome::Complete(_) | Outcome::Release(_) => Failure::new("released", "released by its handler"),
+            Outcome::Complete(_) | Outcome::Release(_) | Outcome::Hold(_) => {
+                Failure::new("released", "released by its handler")
+            }
         }
     }
 

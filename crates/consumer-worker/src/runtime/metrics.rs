@@ -73,7 +73,7 @@ impl LeaseOutcome {
             (None, _) => Self::Lost,
             (Some(State::Completed), _) => Self::Completed,
             (Some(State::Failed), _) => Self::Failed,
-            (Some(_), Action::Release(_)) => Self::Released,
+            (Some(_), Action::Release(_) | Action::Hold(_)) => Self::Released,
             (Some(_), _) => Self::Retried,
         }
     }

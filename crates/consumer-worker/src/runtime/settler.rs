@@ -229,7 +229,7 @@ fn failure_code(action: &Action) -> Option<&str> {
         Action::Fail(failure) | Action::FailAndRetryAfter(failure, _) | Action::FailForGood(failure) => {
             Some(&failure.code)
         }
-        Action::Complete(_) | Action::Release(_) => None,
+        Action::Complete(_) | Action::Release(_) | Action::Hold(_) => None,
     }
 }
 

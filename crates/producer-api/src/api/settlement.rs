@@ -1,6 +1,6 @@
 //! Settlements: requests by which consumers end or extend leases.
 
-use queue_core::{Action, Failure, LeaseToken, Queue, read_word};
+use queue_core::{Action, Failure, LeaseToken, Queue, SignalKey, read_word};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 use service::{Code, FieldError, wording};
@@ -41,16 +41,20 @@ pub(crate) struct Fail {
 }
 
 /// Releases a message on which no attempt was made. The message returns to the head of the waiting list, or becomes delayed by
-/// `delay`.
+/// `delay`, or held for the signal `hold`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Release {
     lease: LeaseToken,
     #[serde(rename = "action")]
     _action: Option<ReleaseAction>,
-    /// The time until the message may be leased again; 0 if absent.
+    /// The time until the message may be leased again; excludes `hold`; 0 if absent.
     #[schema(inline)]
     delay: Option<Delay>,
+    /// The key of the signal that the message waits for; excludes `delay`. If the key has a sticky signal, that signal releases
+    /// the message at once.
+    #[schema(inline)]
+    hold: Option<SignalKey>,
 }
 
 /// Extends a lease.
@@ -106,11 +110,13 @@ impl Body for Settle {
     const INVALID_BODY_CODE: Code = Code::InvalidSettlement;
 
     fn check(&self) -> Result<(), FieldError> {
-        self.settlements.iter().enumerate().try_for_each(|(index, settlement)| match settlement {
-            Settlement::Fail(fail) => {
-                fail.check().map_err(|error| error.with_parent_pointer(&format!("/settlements/{index}")))
-            }
-            _ => Ok(()),
+        self.settlements.iter().enumerate().try_for_each(|(index, settlement)| {
+            let check_result = match settlement {
+                Settlement::Fail(fail) => fail.check(),
+                Settlement::Release(release) => release.check(),
+                Settlement::Complete(_) | Settlement::Extend(_) => Ok(()),
+            };
+            check_result.map_err(|error| error.with_parent_pointer(&format!("/settlements/{index}")))
         })
     }
 }
@@ -171,6 +177,14 @@ impl Body for Fail {
 
 impl Body for Release {
     const INVALID_BODY_CODE: Code = Code::InvalidSettlement;
+
+    fn check(&self) -> Result<(), FieldError> {
+        if self.delay.is_some() && self.hold.is_some() {
+            let detail = "give either delay or hold, not both";
+            return Err(FieldError { pointer: "/hold".into(), detail: detail.into() });
+        }
+        Ok(())
+    }
 }
 
 impl Body for Extend {
@@ -198,6 +212,7 @@ impl From<Settlement> for LeaseAction {
                 };
                 (lease, action)
             }
+            Settlement::Release(Release { lease, hold: Some(key), .. }) => (lease, Action::Hold(key)),
             Settlement::Release(Release { lease, delay, .. }) => (lease, Action::Release(delay.map(|delay| *delay))),
         };
         Self::End(queue_core::Settlement { lease, action })
@@ -316,6 +331,7 @@ mod tests {
         let later_failure = action("fail", r#","retry_after":"2s""#);
         assert!(matches!(later_failure, Action::FailAndRetryAfter(_, pause) if pause == Millis::from_secs(2)));
         assert!(matches!(action("release", ""), Action::Release(None)));
+        assert!(matches!(action("release", r#","hold":"paid:42""#), Action::Hold(key) if key.as_str() == "paid:42"));
         let Settlement::Extend(extend) = read("extend", r#","progress":7"#).unwrap() else { panic!() };
         assert_eq!((extend.visibility_timeout, extend.progress.unwrap().get()), (None, "7"));
     }
@@ -348,7 +364,9 @@ mod tests {
             ("complete", r#","result":null,"action":null"#),
             ("fail", r#","error":null,"retry":null,"retry_after":null"#),
             ("fail", r#","retry":false,"retry_after":null"#),
-            ("release", r#","delay":null"#),
+            ("release", r#","delay":null,"hold":null"#),
+            ("release", r#","delay":null,"hold":"k""#),
+            ("release", r#","delay":0,"hold":null"#),
             ("extend", r#","visibility_timeout":null,"progress":null"#),
         ] {
             let settlement = read(action, fields).unwrap();
@@ -367,6 +385,9 @@ mod tests {
             ("fail", r#","error":{"mesage":"m"}"#, "/error/mesage"),
             ("fail", r#","retry":false,"retry_after":1"#, "/retry_after"),
             ("release", r#","delay":"4000d""#, "/delay"),
+            ("release", r#","hold":"a/b""#, "/hold"),
+            ("release", r#","hold":5"#, "/hold"),
+            ("release", r#","hold":"k","delay":0"#, "/hold"),
             ("extend", r#","visibility_timeout":99"#, "/visibility_timeout"),
         ] {
             assert_eq!(read(action, fields).unwrap_err().errors()[0].pointer, pointer, "{fields}");
@@ -382,6 +403,7 @@ mod tests {
             (r#","action":"fail","error":{"code":5}"#, "/settlements/0/error/code"),
             (r#","action":"fail","result":5"#, "/settlements/0/result"),
             (r#","action":"fail","retry":false,"retry_after":1"#, "/settlements/0/retry_after"),
+            (r#","action":"release","hold":"k","delay":1"#, "/settlements/0/hold"),
         ] {
             let many_settlements = format!(r#"{{"settlements":[{{"lease":"{LEASE}"{fields}}}]}}"#);
             let problem = json::parse_body::<Settle>(many_settlements.as_bytes()).err().unwrap();

@@ -54,6 +54,7 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis
         ("NewMessage", json!({"delay": not_null_schema, "deliver_at": not_null_schema})),
         ("NewSchedule", json!({"cron": not_null_schema, "every": not_null_schema})),
         ("Fail", json!({"retry": {"const": false}, "retry_after": not_null_schema})),
+        ("Release", json!({"delay": not_null_schema, "hold": not_null_schema})),
     ] {
         let required_names: Vec<&String> = exclusive.as_object().into_iter().flat_map(Map::keys).collect();
         document["components"]["schemas"][name]["not"] = json!({"required": required_names, "properties": exclusive});

@@ -188,7 +188,7 @@ impl Operation {
             (Self::Erase, _) => format!("cancel it, POST {path}/cancel, or let it finish, then erase it"),
             (Self::Cancel, State::Failed) => format!("erase it if nobody needs it: DELETE {path}"),
             (Self::Cancel, _) => "its result stays; post another message to undo what it did".into(),
-            (Self::Patch, State::Delayed | State::Waiting | State::Active) => {
+            (Self::Patch, State::Held | State::Delayed | State::Waiting | State::Active) => {
                 format!("cancel it, POST {path}/cancel, and post another one")
             }
             (Self::Promote, State::Failed) => format!("retry it: POST {path}/retry"),

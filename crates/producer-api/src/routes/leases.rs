@@ -105,7 +105,7 @@ async fn fail_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Re
 /// Release a message
 ///
 /// Releases a message on which no attempt was made. The message returns to the head of the waiting list, or becomes delayed by
-/// `delay`.
+/// `delay`, or held for the signal `hold`.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/leases/release", request_body(content = Release, description = "The lease"),
     responses((status = 200, description = "The outcome", body = LeaseResult)),

@@ -31,7 +31,7 @@ pub enum EventKind {
     Retried,
     /// The message failed for good: its last attempt failed, it expired, it was cancelled, or its leases lapsed too often.
     Failed,
-    /// The message was released without spending an attempt: it is waiting, or delayed.
+    /// The message was released without spending an attempt: it is waiting, delayed or held.
     Released,
     /// The lease lapsed: the message is waiting.
     Lapsed,
@@ -51,7 +51,7 @@ impl EventKind {
     /// The state of the message after the event; `None` if the message was erased.
     fn state(self, is_held: bool, is_delayed: bool) -> Option<State> {
         match self {
-            Self::Enqueued if is_held => Some(State::Held),
+            Self::Enqueued | Self::Released if is_held => Some(State::Held),
             Self::Enqueued | Self::Signalled | Self::Retried | Self::Released if is_delayed => Some(State::Delayed),
             Self::Enqueued | Self::Signalled | Self::Retried | Self::Released | Self::Promoted | Self::Lapsed => {
                 Some(State::Waiting)

@@ -293,6 +293,7 @@ impl Message {
             StoredState::Held => {
                 message.state = State::Held;
                 message.hold = hold;
+                message.show_run(run);
             }
             StoredState::Waiting => message.show_run(run),
             StoredState::Delayed(due_at) => {

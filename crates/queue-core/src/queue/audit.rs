@@ -9,12 +9,12 @@ use deadpool_redis::redis;
 
 use crate::{
     error::Result,
-    queue::{Call, Queue},
+    queue::{Call, Queue, audit_held::id_of_held},
     redis::{reply, scripts, suffix},
 };
 
 /// The number of ids that one step checks.
-const IDS_PER_STEP: usize = 500;
+pub(super) const IDS_PER_STEP: usize = 500;
 /// The number of suspect messages that one step checks again; the step searches the lists for each of them.
 const SUSPECTS_PER_STEP: usize = 20;
 
@@ -66,7 +66,8 @@ impl fmt::Display for Finding {
 impl Queue {
     /// Checks that every message is in exactly one state and has a record, while the queue is in use. The check works in steps. Each
     /// message that seems to be damaged is checked again, at one instant. The audit keeps the ids of all messages in memory until it
-    /// ends. The audit also checks the groups and the schedules; each schedule is checked at one instant.
+    /// ends. The audit also checks the hold keys, the groups and the schedules; each hold key and schedule is checked at
+    /// one instant.
     ///
     /// # Errors
     ///
@@ -97,8 +98,7 @@ impl Queue {
             }
         }
         for member in self.scan("ZSCAN", suffix::HELD, 2).await? {
-            let id = member.split('\t').nth(1).unwrap_or_default();
-            lists_by_id.entry(id.to_owned()).or_default();
+            lists_by_id.entry(id_of_held(&member).unwrap_or_default().to_owned()).or_default();
         }
         for groups in [suffix::GROUPS, suffix::PURGED_GROUPS] {
             let stored_values = self.scan("HSCAN", groups, 1).await?.into_iter().skip(1).step_by(2);
@@ -135,6 +135,7 @@ impl Queue {
                 }
             }
         }
+        findings.extend(self.audit_held().await?);
         findings.extend(self.audit_groups().await?);
         findings.extend(self.audit_schedules().await?);
         findings.sort_by(|a, b| a.id.cmp(&b.id));
@@ -280,6 +281,7 @@ mod tests {
             "waiting removed",
             "completed erased",
             "messages held options expiring",
+            "messages held options runs signalled",
             "messages options grouped runs expiring",
             "messages options purged_grouped",
             "messages delayed runs blocking",
@@ -309,6 +311,8 @@ mod tests {
             "messages completed outcomes removed",
             "messages completed outcomes erased",
             "messages held waiting",
+            "messages held options runs token",
+            "messages held options blocking",
             "messages leased runs token expiring",
             "messages waiting blocking",
             "messages options grouped waiting",

@@ -6,7 +6,7 @@ use deadpool_redis::redis;
 
 use crate::{
     error::Result,
-    queue::{Queue, audit::Finding, status::Counts},
+    queue::{Queue, audit::Finding, audit_held::id_of_held, status::Counts},
     redis::{reply, suffix},
     settings::Settings,
 };
@@ -57,7 +57,7 @@ struct Snapshot {
     /// The ready messages of groups except the first of each group, as `group⇥position`.
     rest: BTreeSet<String>,
     turns: BTreeSet<String>,
-    /// The number of messages of each group that hold a place: messages that are active, or delayed after a delivery.
+    /// The number of messages of each group that hold a place: messages that are active, or delayed or held after a delivery.
     holders: BTreeMap<String, u64>,
     /// The number of unfinished messages with a group.
     grouped: u64,
@@ -112,9 +112,12 @@ impl Queue {
         let groups_of_ids = |ids: Vec<String>| -> Vec<String> {
             ids.into_iter().filter(|id| groups.contains_key(id)).collect::<HashSet<_>>().into_iter().collect()
         };
-        let delayed_groups = groups_of_ids(self.scan("ZSCAN", suffix::DELAYED, 2).await?);
+        let mut pausing_ids = self.scan("ZSCAN", suffix::DELAYED, 2).await?;
+        let held_members = self.scan("ZSCAN", suffix::HELD, 2).await?;
+        pausing_ids.extend(held_members.iter().filter_map(|member| id_of_held(member)).map(str::to_owned));
+        let pausing_ids = groups_of_ids(pausing_ids);
         let mut holders = groups_of_ids(self.scan("ZSCAN", suffix::LEASED, 2).await?);
-        for ids in delayed_groups.chunks(RUNS_PER_CALL) {
+        for ids in pausing_ids.chunks(RUNS_PER_CALL) {
             let mut read_command = redis::cmd("HMGET");
             read_command.arg(self.keys.key(suffix::RUNS)).arg(ids);
             let runs: Vec<Option<String>> = reply::decode(self.redis.call(self.keys.slot(), &read_command).await?)?;

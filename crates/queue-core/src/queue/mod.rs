@@ -2,6 +2,7 @@
 
 mod audit;
 mod audit_groups;
+mod audit_held;
 mod change_message;
 mod coalesce;
 mod configure;

@@ -8,6 +8,7 @@ use crate::{
     error::{Error, Result},
     limits,
     message::{Failure, LeaseToken, NewMessage, State},
+    names::SignalKey,
     queue::{Call, Queue, random_fraction},
     redis::scripts,
     time::Millis,
@@ -36,6 +37,10 @@ pub enum Action {
     /// The message is released without spending an attempt. The message returns to the head of the waiting list, or becomes ready
     /// after the delay.
     Release(Option<Millis>),
+    /// The message is released without spending an attempt, and held until the signal of this key. A message with a group keeps its
+    /// place of the group meanwhile. If the key has a sticky signal, that signal releases the message at once: the message returns
+    /// to the head of the waiting list.
+    Hold(SignalKey),
 }
 
 impl Action {
@@ -56,6 +61,7 @@ impl Action {
             Self::Release(pause) => {
                 ("r", pause.map(|pause| bounded_millis(pause).to_string()).unwrap_or_default(), "".into())
             }
+            Self::Hold(key) => ("r", format!("k{key}"), "".into()),
         }
     }
 }
@@ -142,6 +148,7 @@ impl Queue {
                     'f' => Some(State::Failed),
                     'd' => Some(State::Delayed),
                     'w' => Some(State::Waiting),
+                    'h' => Some(State::Held),
                     'g' => None,
                     other => return Err(Error::unexpected(other)),
                 });

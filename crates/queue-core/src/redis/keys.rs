@@ -107,7 +107,7 @@ pub(crate) mod suffix {
     /// Set of ids that are still in `completed` although their messages were erased. Trimming `completed` removes such an id from both
     /// keys.
     ERASED = "erased";
-    /// Hash hold key → cut and data of each unfinished signal.
+    /// Hash hold key → cut, data and last released id of each unfinished signal.
     SIGNALS = "signals";
     /// Hash hold key → data of each sticky signal.
     STICKY = "sticky";
@@ -126,7 +126,8 @@ pub(crate) mod suffix {
     /// Set of ids that were in `removed` when the waiting messages were purged.
     PURGED_REMOVED = "purged_removed";
     /// Hash group → position of the group's first ready message and the number of its other ready messages, if any message is ready; a
-    /// slash and the number of the group's messages that are active, in back-off, or released with a pause, if there are such messages.
+    /// slash and the number of the group's messages that are active, in back-off, or released with a pause or a hold key, if there are
+    /// such messages.
     GROUPS = "groups";
     /// Sorted set of "group, tab, position", all of score 0: the other ready messages of groups.
     GROUP_REST = "group_rest";

@@ -92,10 +92,10 @@ macro_rules! fragments {
 }
 
 fragments! {
-    "attempt", "backoff", "clock", "clock_step", "configure", "cursors", "events", "expire", "extra", "failed",
+    "attempt", "backoff", "clock", "clock_step", "configure", "cursors", "delivered", "events", "expire", "extra", "failed",
     "fields", "finish", "forget", "forget_purged", "groups", "held", "instants", "layout", "limiter", "maintain", "meta",
     "next_change", "owner", "promote_due", "purged", "ready", "record_clock", "recover", "remove_from_state",
-    "requeue", "requeue_at_head", "retention", "run", "schedule", "shown", "signal", "state", "sweep", "timeout", "totals",
+    "requeue", "requeue_at_head", "retention", "run", "schedule", "shown", "signal", "state", "sticky", "sweep", "timeout", "totals",
     "trim", "waiters", "waiting_list", "wake", "watch",
 }
 
@@ -172,7 +172,7 @@ impl Script {
             .collect();
         let mut source = format!("{shebang}\nlocal KEYS, ARGV = KEYS, ARGV\n");
         for part in parts {
-            let needed_locals = local_names.extract_if(.., |(name, _)| part.contains(name.as_str()));
+            let needed_locals = local_names.extract_if(.., |(name, _)| words(&part).any(|word| word == name.as_str()));
             source.extend(needed_locals.map(|(name, value)| format!("local {name} = {value}\n")));
             source.push_str(&part);
         }
@@ -253,6 +253,11 @@ impl ScriptNeeds {
     }
 }
 
+/// Returns the words of a Lua text.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|char: char| !char.is_alphanumeric() && char != '_')
+}
+
 /// Returns the defaults of all settings as a Lua table.
 fn defaults() -> String {
     // A setting that is null or false by default is nil in Lua.
@@ -316,9 +321,8 @@ mod tests {
     }
 
     /// Returns the words of a Lua text without its comments.
-    fn code_words(text: &str) -> Vec<&str> {
-        let code = text.lines().map(|line| line.split("--").next().unwrap_or(line));
-        code.flat_map(|line| line.split(|char: char| !char.is_alphanumeric() && char != '_')).collect()
+    fn words_of_code(text: &str) -> Vec<&str> {
+        text.lines().flat_map(|line| words(line.split("--").next().unwrap_or(line))).collect()
     }
 
     fn function_names(text: &str) -> impl Iterator<Item = &str> {
@@ -331,7 +335,7 @@ mod tests {
             let first_line = text.lines().nth(usize::from(text.starts_with("#!"))).unwrap_or(text);
             let keys: BTreeSet<&str> = header_words(text, "-- KEYS ").collect();
             assert!(keys.iter().all(|key| *key == "*" || suffix::ALL.contains(key)), "{first_line}: {keys:?}");
-            let used_words = code_words(text);
+            let used_words = words_of_code(text);
             for key in suffix::ALL.iter().copied() {
                 let is_key_touched = keys.contains("*") || used_words.contains(&key.to_uppercase().as_str());
                 assert_eq!(is_key_touched, keys.contains("*") || keys.contains(key), "{first_line}: {key}");
@@ -363,6 +367,10 @@ mod tests {
         ];
         assert!(order.is_sorted(), "{order:?}");
         assert_eq!(source.matches("\nlocal META = ").count(), 1);
+        // Part 1 of `settle` touches only `sticky_until`.
+        let source = &SETTLE.source;
+        let part_1 = source.find("-- Part 1:").expect("the script has this part");
+        assert!(!source[..part_1].contains("local STICKY = ") && source[part_1..].contains("local STICKY = "));
     }
 
     #[test]

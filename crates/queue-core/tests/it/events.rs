@@ -99,6 +99,9 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     let due = fixture.read(&message).await.due_at;
     fixture.queue.promote(&message).await.unwrap();
     let lease_reply = fixture.lease_one().await;
+    fixture.settle(&lease_reply, Action::Hold("back".parse().unwrap())).await;
+    fixture.queue.signal(&"back".parse().unwrap(), &Signal::default()).await.unwrap();
+    let lease_reply = fixture.lease_one().await;
     fixture.settle(&lease_reply, Action::Fail(failure())).await;
     fixture.queue.retry(&message).await.unwrap();
     let lease_reply = fixture.lease_one().await;
@@ -119,6 +122,9 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
         started_event(2),
         ("released", with_member(run_event("delayed", 2), "due_at", json!(due))),
         ("promoted", json!({"id": "a", "state": "waiting"})),
+        started_event(2),
+        ("released", with_member(run_event("held", 2), "hold", json!("back"))),
+        ("signalled", json!({"id": "a", "state": "waiting"})),
         started_event(2),
         ("failed", with_member(run_event("failed", 2), "error", error)),
         ("retried", json!({"id": "a", "state": "waiting"})),

@@ -26,7 +26,8 @@ async fn stale_token_changes_nothing_and_is_refused() {
     wait_millis(120).await;
     let second_delivery = fixture.lease_one().await;
     assert_ne!(lost_delivery.lease, second_delivery.lease);
-    for action in [done(), Action::Fail(failure()), Action::FailForGood(failure()), Action::Release(None)] {
+    let hold = Action::Hold("key".parse().unwrap());
+    for action in [done(), Action::Fail(failure()), Action::FailForGood(failure()), Action::Release(None), hold] {
         assert_eq!(fixture.settle(&lost_delivery, action).await, None);
     }
     assert_eq!(
@@ -51,6 +52,7 @@ async fn repeated_settle_is_answered_like_the_first_one() {
         (Action::FailAndRetryAfter(failure(), Millis::ZERO), State::Waiting),
         (Action::Release(None), State::Waiting),
         (Action::Release(Some(Millis::from_hours(1))), State::Delayed),
+        (Action::Hold("key".parse().unwrap()), State::Held),
     ];
     for (action, state) in cases {
         fixture.post(numbered(1)).await;

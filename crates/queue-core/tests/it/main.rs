@@ -16,6 +16,7 @@ mod exclusive;
 mod expiry;
 mod fencing;
 mod groups;
+mod held_again;
 mod hold;
 mod identity;
 mod index;

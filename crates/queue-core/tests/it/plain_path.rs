@@ -120,6 +120,15 @@ async fn a_queue_returns_to_the_plain_path_after_settings_and_changes() {
     commands_of_one_message(&fixture).await;
     assert_plain(&fixture, "progress, a cancel and an erased message").await;
 
+    fixture.post(numbered(1)).await;
+    let delivery = fixture.lease_one().await;
+    assert_eq!(fixture.settle(&delivery, Action::Hold("key".parse().unwrap())).await, Some(State::Held));
+    let signal = Signal { data: Some(to_raw_value(&5).unwrap()), ..Signal::default() };
+    fixture.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap();
+    fixture.complete(&fixture.lease_one().await).await.unwrap();
+    commands_of_one_message(&fixture).await;
+    assert_plain(&fixture, "a message that was held again").await;
+
     fixture.post_numbers(0..5).await;
     fixture.queue.purge(State::Waiting).await.unwrap();
     commands_of_one_message(&fixture).await;

@@ -185,8 +185,7 @@ impl Model {
         let Some((number, state)) = self.state_of(number) else { return json!("unknown") };
         let now = self.now();
         let message = self.message(number);
-        let was_leased = message.run.as_ref().is_some_and(|run| run.deliveries > 0);
-        if was_leased || !matches!(state, State::Held | State::DelayedUntil(_) | State::Waiting) {
+        if message.was_delivered() || !matches!(state, State::Held | State::DelayedUntil(_) | State::Waiting) {
             return refused_json(state);
         }
         message.draft.named = patch.named.unwrap_or(message.draft.named);

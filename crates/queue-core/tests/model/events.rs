@@ -53,7 +53,7 @@ impl NewEvent {
     fn state(&self) -> Option<&'static str> {
         let is_delayed = self.fields.contains_key("due_at");
         match self.kind {
-            "enqueued" if self.fields.contains_key("hold") => Some("held"),
+            "enqueued" | "released" if self.fields.contains_key("hold") => Some("held"),
             "enqueued" | "signalled" | "retried" | "released" if is_delayed => Some("delayed"),
             "started" | "progress" => Some("active"),
             "completed" | "failed" => Some(self.kind),
@@ -110,12 +110,11 @@ impl Model {
     pub(crate) fn log_enqueued(&mut self, numbers: impl Iterator<Item = MessageNumber>) {
         let enqueued_events = numbers.map(|number| {
             let message = &self.messages[&number];
-            let hold = message.draft.hold.filter(|_| message.state == State::Held);
             let is_ready = message.state == State::Waiting;
             NewEvent::new(number, "enqueued")
                 .with("name", message.draft.named.then_some(MESSAGE_NAME))
                 .due(Some(message.first_due).filter(|due| *due > message.created && !is_ready))
-                .with("hold", hold.map(hold_key))
+                .with("hold", message.held_for())
                 .with("schedule", message.draft.posted_by.map(|by| schedule_name(by.schedule)))
         });
         let enqueued_events = enqueued_events.collect();
@@ -169,7 +168,7 @@ impl Model {
             ("retried", Some(error)) => {
                 message.with_run(0, NewEvent::new(number, kind)).due(due_time).with_json(&error.json)
             }
-            _ => message.with_run(1, NewEvent::new(number, kind)).due(due_time),
+            _ => message.with_run(1, NewEvent::new(number, kind)).due(due_time).with("hold", message.held_for()),
         }
     }
 }
@@ -181,6 +180,11 @@ impl Message {
             State::DelayedUntil(due) => Some(due),
             _ => None,
         }
+    }
+
+    /// The key for which the message is held.
+    fn held_for(&self) -> Option<String> {
+        self.draft.hold.filter(|_| self.state == State::Held).map(hold_key)
     }
 
     /// Adds to an event the consumer and the attempt, which is the number of failed attempts plus `more`.

@@ -42,7 +42,7 @@ impl Model {
         self.groups().into_iter().flat_map(|group| self.ready_in_group(group).into_iter().skip(1)).collect()
     }
 
-    /// How many messages of the group are active, in back-off, or released with a pause.
+    /// How many messages of the group are active, in back-off, or released with a pause or a hold key.
     pub(crate) fn places_taken(&self, group: u8) -> usize {
         let holds_place = |message: &&Message| message.draft.group == Some(group) && message.holds_place();
         self.messages.values().filter(holds_place).count()
@@ -120,7 +120,6 @@ impl Model {
 
 impl Message {
     pub(crate) fn holds_place(&self) -> bool {
-        let was_delivered = self.run.as_ref().is_some_and(|run| run.deliveries > 0);
-        self.is_active() || (matches!(self.state, State::DelayedUntil(_)) && was_delivered)
+        self.is_active() || (matches!(self.state, State::Held | State::DelayedUntil(_)) && self.was_delivered())
     }
 }

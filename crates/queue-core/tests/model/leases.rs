@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     answers::{show_extended, show_leased, show_settled},
     leasing::Request,
-    model_json::consumer_id,
+    model_json::{consumer_id, hold_key},
     operation::LeaseChoice,
     queue_and_model::QueueAndModel,
     run_operation::{raw_json, unexpected_answer},
@@ -130,5 +130,6 @@ fn to_settle_action(action: LeaseAction, call: usize) -> Action {
         LeaseAction::FailForGood => Action::FailForGood(failure()),
         LeaseAction::Release => Action::Release(None),
         LeaseAction::ReleaseWithPause(pause) => Action::Release(Some(Millis::new(pause))),
+        LeaseAction::Hold(key) => Action::Hold(hold_key(key).parse().unwrap()),
     }
 }

@@ -23,6 +23,15 @@ pub(crate) struct Requeues {
     pub(crate) events: Vec<NewEvent>,
 }
 
+/// The time that a message pauses after its lease.
+#[derive(Clone, Copy)]
+pub(crate) enum Pause {
+    /// The pause has a duration (ms), which may be 0.
+    For(u64),
+    /// The message is held for this key.
+    UntilSignal(u8),
+}
+
 impl Model {
     /// Recovers lapsed leases, and moves expired and due messages, as each lease call and each maintenance call does.
     pub(crate) fn do_due_work(&mut self) {
@@ -145,7 +154,7 @@ impl Model {
         run.attempts = attempt;
         run.error = Some(AttemptError { attempt, at, json });
         self.count("retried");
-        self.end_lease(number, SettlementKind::Fail, pause, requeues)
+        self.end_lease(number, SettlementKind::Fail, Pause::For(pause), requeues)
     }
 
     /// Ends a settled lease whose message has not finished.
@@ -153,24 +162,33 @@ impl Model {
         &mut self,
         number: MessageNumber,
         action: SettlementKind,
-        pause: u64,
+        pause: Pause,
         requeues: &mut Requeues,
     ) -> State {
-        let ready_at = self.now() + pause;
+        let now = self.now();
+        let (requeued_state, ready_at) = match pause {
+            Pause::UntilSignal(_) => (RequeuedState::Held, None),
+            Pause::For(0) => (RequeuedState::Waiting, Some(now)),
+            Pause::For(pause) => (RequeuedState::Delayed, Some(now + pause)),
+        };
         let is_exclusive = self.settings.exclusive.is_some();
         let message = self.message(number);
         let run = message.run.as_mut().expect("an active message has a run");
         if let Lease::Live(call) = run.lease {
-            let requeued_state = if pause > 0 { RequeuedState::Delayed } else { RequeuedState::Waiting };
             run.settled = Some(Settled { action, requeued_state, call });
         }
         run.lease = Lease::None;
-        run.set_ready_at(Some(ready_at));
-        if pause > 0 {
-            message.state = State::DelayedUntil(ready_at);
-            message.blocks_queue = is_exclusive;
-        } else {
-            self.return_to_waiting_list(number, action == SettlementKind::Release, requeues);
+        run.set_ready_at(ready_at);
+        match pause {
+            Pause::UntilSignal(key) => {
+                message.state = State::Held;
+                message.draft.hold = Some(key);
+            }
+            Pause::For(0) => self.return_to_waiting_list(number, action == SettlementKind::Release, requeues),
+            Pause::For(pause) => {
+                message.state = State::DelayedUntil(now + pause);
+                message.blocks_queue = is_exclusive;
+            }
         }
         requeues
             .events

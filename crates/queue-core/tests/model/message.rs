@@ -22,6 +22,7 @@ pub(crate) struct Draft {
     pub(crate) backoff: Option<Backoff>,
     pub(crate) timeout: Option<u64>,
     pub(crate) ttl: Option<u64>,
+    /// The hold key, or the key for which a consumer has held the message again.
     pub(crate) hold: Option<u8>,
     pub(crate) group: Option<u8>,
     /// The schedule that posts the message.
@@ -96,7 +97,7 @@ pub(crate) struct Message {
     pub(crate) run: Option<Run>,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) progress: Option<String>,
-    /// The data of the signal that released the message.
+    /// The data of the signal that released the message last.
     pub(crate) signal: Option<String>,
 }
 
@@ -153,6 +154,7 @@ pub(crate) struct Settled {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequeuedState {
+    Held,
     Delayed,
     Waiting,
 }
@@ -199,6 +201,10 @@ impl Message {
 
     pub(crate) fn is_active(&self) -> bool {
         matches!(self.state, State::ActiveUntil(_))
+    }
+
+    pub(crate) fn was_delivered(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.deliveries > 0)
     }
 
     pub(crate) fn run_so_far(&self) -> Run {

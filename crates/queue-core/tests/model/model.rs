@@ -216,13 +216,14 @@ impl Model {
     }
 
     /// Makes messages ready at the tail of the waiting list. A message with a group or a priority other than 0 gets no entry in that
-    /// list, and a message that still has an entry keeps it. A delayed message that was leased before returns to its group.
+    /// list, and a message that still has an entry keeps it. A message that was delayed or held although
+    /// it was leased before returns to its group.
     pub(crate) fn add_at_tail(&mut self, numbers: &[MessageNumber]) {
         self.note_returned(numbers);
         for number in numbers {
             let message = self.message(*number);
             message.is_returned =
-                matches!(message.state, State::DelayedUntil(_)) && message.run_so_far().deliveries > 0;
+                matches!(message.state, State::Held | State::DelayedUntil(_)) && message.was_delivered();
             message.state = State::Waiting;
             if message.draft.is_plain() && !self.waiting_list.contains(number) {
                 self.waiting_list.push(*number);

@@ -249,6 +249,7 @@ fn random_lease_action() -> impl Strategy<Value = LeaseAction> {
         2 => Just(LeaseAction::FailForGood),
         2 => Just(LeaseAction::Release),
         1 => pause().prop_map(LeaseAction::ReleaseWithPause),
+        2 => (0..2_u8).prop_map(LeaseAction::Hold),
     ]
 }
 

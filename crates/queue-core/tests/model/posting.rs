@@ -152,8 +152,9 @@ impl Model {
         for number in &released_numbers {
             let message = self.message(*number);
             message.signal = data.cloned();
-            // A message that was due when it was posted is due, even if Redis's clock has stepped back since.
-            if message.first_due > now.max(message.created) {
+            // A message that was leased before is due. A message that was due when it was posted is due, even if Redis's clock has
+            // stepped back since.
+            if !message.was_delivered() && message.first_due > now.max(message.created) {
                 message.state = State::DelayedUntil(message.first_due);
             } else {
                 message.ready = Some(now);

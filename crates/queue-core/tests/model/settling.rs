@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     leasing::earlier_instant,
-    maintenance::Requeues,
+    maintenance::{Pause, Requeues},
     message::{Lease, LeaseCall, MessageNumber, OutcomeKind, RequeuedState, SettlementKind, State},
     model::{CANCELLED_ERROR, Model},
 };
@@ -19,6 +19,8 @@ pub(crate) enum LeaseAction {
     FailForGood,
     Release,
     ReleaseWithPause(u64),
+    /// The message is released, and held for this key.
+    Hold(u8),
 }
 
 impl LeaseAction {
@@ -27,7 +29,7 @@ impl LeaseAction {
             Self::Complete => SettlementKind::Complete,
             Self::Fail | Self::FailWithPause(_) => SettlementKind::Fail,
             Self::FailForGood => SettlementKind::FailForGood,
-            Self::Release | Self::ReleaseWithPause(_) => SettlementKind::Release,
+            Self::Release | Self::ReleaseWithPause(_) | Self::Hold(_) => SettlementKind::Release,
         }
     }
 }
@@ -112,17 +114,30 @@ impl Model {
             }
             LeaseAction::Release => self.release(number, 0, requeues),
             LeaseAction::ReleaseWithPause(pause) => self.release(number, pause, requeues),
+            LeaseAction::Hold(key) => self.release_as_held(number, key, requeues),
         };
         match state {
             State::Completed => json!("completed"),
             State::Failed => json!("failed"),
             State::DelayedUntil(_) => json!("delayed"),
+            State::Held => json!("held"),
             _ => json!("waiting"),
         }
     }
 
     fn release(&mut self, number: MessageNumber, pause: u64, requeues: &mut Requeues) -> State {
         self.may_expire_again(number);
+        self.end_lease(number, SettlementKind::Release, Pause::For(pause), requeues)
+    }
+
+    /// Releases a message that is held for a key, or that the sticky signal of the key releases at once.
+    fn release_as_held(&mut self, number: MessageNumber, key: u8, requeues: &mut Requeues) -> State {
+        let now = self.now();
+        let sticky_data = self.sticky.get(&key).filter(|signal| signal.until > now).map(|signal| signal.data.clone());
+        let is_held = sticky_data.is_none();
+        self.message(number).signal = sticky_data.flatten();
+        self.may_expire_again(number);
+        let pause = if is_held { Pause::UntilSignal(key) } else { Pause::For(0) };
         self.end_lease(number, SettlementKind::Release, pause, requeues)
     }
 
@@ -136,6 +151,7 @@ impl Model {
             return match run.settled {
                 Some(settled) if settled.call == token.call && settled.action == action => match settled.requeued_state
                 {
+                    RequeuedState::Held => json!("held"),
                     RequeuedState::Delayed => json!("delayed"),
                     RequeuedState::Waiting => json!("waiting"),
                 },

@@ -1,13 +1,14 @@
 #!lua flags=allow-oom
 -- settle: completes, fails or releases messages; each lease ends independently of the others.
--- KEYS      meta messages options delayed leased runs completed outcomes aliases awaited cancelling progress erased signalled groups turns
+-- KEYS      meta messages options delayed leased runs completed outcomes aliases awaited cancelling progress erased sticky signalled groups turns
 -- ARGV      a random number in [0, 1) for back-offs, '' if no message is named more than once (else '1'), then batches of
 --           settlements. A batch is '', the token, the action and its parameter, then for each settlement: id, value.
 --           action c completes (value: the result's JSON); f fails an attempt (value: the error's JSON; parameter: a random
 --           number in [0, 1) for the jitter of the back-off, or '+' and the pause in ms); x fails for good (value: the error's
---           JSON); r releases with no attempt spent (parameter: the pause in ms, or '' for the head of the waiting list)
--- Returns   a text with one letter for each settlement: c completed, f failed, d delayed, w waiting; or g: the lease is over and
---           nothing was changed
+--           JSON); r releases with no attempt spent (parameter: the pause in ms, '' for the head of the waiting list, or 'k' and
+--           the key of the signal that the message waits for, unless that key has a sticky signal)
+-- Returns   a text with one letter for each settlement: c completed, f failed, d delayed, w waiting, h held; or g: the lease is
+--           over and nothing was changed
 -- Complexity O(settlements · log N)
 
 -- USES      meta clock instants watch retention next_change
@@ -99,7 +100,7 @@ end
 local completed_all = complete_all()
 if completed_all then return completed_all end
 
--- USES      run totals purged groups waiting_list wake trim finish requeue attempt recover owner
+-- USES      run totals purged groups waiting_list wake trim finish requeue attempt recover owner held sticky extra
 -- Part 2: all calls that part 1 did not answer.
 
 -- Lapsed leases are recovered first, so that the settlement of a lapsed lease has the same effect whether or not another call
@@ -138,18 +139,21 @@ if ARGV[2] ~= '' then
 end
 
 local ended_ids, ended, completed_late, options_of_late = {}, 0, {}, {}
-local LETTER_OF = { delayed = 'd', waiting = 'w', failed = 'f' }
+local LETTER_OF = { delayed = 'd', waiting = 'w', held = 'h', failed = 'f' }
 
 -- Returns the reply to the settlement of a lease that is over. A settlement that is repeated because its reply was lost gets the same
 -- reply again.
 local function repeat_reply(id, index, token, action)
   local run = runs[index]
-  -- Only a waiting message can be purged and still have a run; a message that this call requeued or that is delayed was not purged.
-  if run and is_purged(id) and not is_requeued[index] and not redis.call('ZSCORE', DELAYED, id) then return 'g' end
+  -- Only a waiting message can be purged and still have a run; a message that this call requeued or that is delayed or held was not
+  -- purged.
+  if run and is_purged(id) and not is_requeued[index] and not redis.call('ZSCORE', DELAYED, id)
+    and not held_member(id, options[index]) then return 'g' end
   if run then
     local settled = parse_run(run).settled
-    if settled == action .. 'd' .. token then return 'd' end
-    if settled == action .. 'w' .. token then return 'w' end
+    for _, letter in pairs(LETTER_OF) do
+      if settled == action .. letter .. token then return letter end
+    end
     return 'g'
   end
   local outcome = outcomes[index] or redis.call('HGET', OUTCOMES, id)
@@ -161,13 +165,40 @@ local function repeat_reply(id, index, token, action)
   return action == 'c' and 'g' or 'f'
 end
 
-local function release(id, text, message_options, pause)
-  local run = parse_run(text)
-  run.settled = 'r' .. (pause > 0 and 'd' or 'w') .. run.token
+-- Stores the data of the signal that releases a message ('' for none), instead of the data of an earlier signal.
+local function set_signal_data(id, data)
+  if data == '' then
+    redis.call('HDEL', SIGNALLED, id)
+  else
+    redis.call('HSET', SIGNALLED, id, data)
+    record_extra(#data)
+  end
+end
+
+-- Stores the hold key of a message, instead of an earlier one.
+local function set_hold_key(id, message_options, key)
+  message_options = string.gsub(message_options or '', '\tk[^\t]*', '') .. '\tk' .. key
+  redis.call('HSET', OPTIONS, id, message_options)
+  local bytes = redis.call('HSTRLEN', MESSAGES, id) + #message_options
+  if bytes > (tonumber(meta.largest) or 0) then
+    meta.largest = bytes
+    redis.call('HSET', META, 'largest', bytes)
+  end
+end
+
+-- Releases a message. `parameter` is the pause in ms, '' for none, or 'k' and a hold key.
+local function release(id, text, message_options, parameter)
+  local run, pause, hold_key = parse_run(text), tonumber(parameter) or 0, string.match(parameter, '^k(.*)$')
+  local is_held = hold_key and not is_sticky(hold_key)
+  run.settled = 'r' .. (is_held and 'h' or pause > 0 and 'd' or 'w') .. run.token
   run.token = ''
-  set_ready_at(run, now + pause)
+  -- The signal that releases a held message will store the instant at which the message is ready.
+  set_ready_at(run, not is_held and now + pause or nil)
   may_expire_again(id, message_options, run)
-  return requeue(id, format_run(run), pause, 'head')
+  if hold_key then set_signal_data(id, not is_held and redis.call('HGET', STICKY, hold_key) or '') end
+  if not is_held then return requeue(id, format_run(run), pause, 'head') end
+  set_hold_key(id, message_options, hold_key)
+  return hold_message(id, format_run(run), hold_key)
 end
 
 -- Settles a live lease by any action except `c`.
@@ -181,7 +212,7 @@ local function settle_other(id, index, action, parameter, value)
     finish(id, 'f', run, value)
     return 'f'
   elseif action == 'r' then
-    return LETTER_OF[release(id, run, options[index], tonumber(parameter) or 0)]
+    return LETTER_OF[release(id, run, options[index], parameter)]
   end
   return LETTER_OF[fail_attempt(id, run, options[index], parameter, value)]
 end

@@ -1,12 +1,22 @@
 #!lua flags=no-writes
 -- audit: finds the keys that contain each message, for the check that each message is in exactly one state.
--- KEYS      messages options waiting prioritized delayed leased runs completed failed outcomes removed expiring blocking cancelling progress erased signalled purged purged_prioritized purged_removed groups group_rest purged_groups purged_group_rest
+-- KEYS      messages options waiting prioritized delayed leased runs completed failed outcomes removed held expiring blocking cancelling progress erased signalled purged purged_prioritized purged_removed groups group_rest purged_groups purged_group_rest
 -- USES      fields held
--- ARGV      'list' to search the lists as well (slow: O(length) for each id), or 'index'; then ids
+-- ARGV      'list' to search the lists as well (slow: O(length) for each id), or 'index'; then ids. Or 'held', then members of `held`
 -- Returns   for each id the names of all keys that contain it (the name of a list once for each occurrence; `grouped` for
 --           `groups` or `group_rest`, `purged_grouped` for the same keys after a purge), and `token` if its run has the token
---           of a live lease; joined by spaces
+--           of a live lease; joined by spaces. 'held': for each member 1 if `held` has it although its message is not held so, else 0
 -- Complexity O(ids · log N); with 'list' O(ids · N)
+if ARGV[1] == 'held' then
+  local are_wrong = {}
+  for i = 2, #ARGV do
+    local id = string.match(ARGV[i], '^[^\t]*\t(%d+)') or ''
+    local is_right = held_member(id, redis.call('HGET', OPTIONS, id)) == ARGV[i]
+    are_wrong[i - 1] = not is_right and redis.call('ZSCORE', HELD, ARGV[i]) and 1 or 0
+  end
+  return are_wrong
+end
+
 local hashes = {
   messages = MESSAGES, options = OPTIONS, outcomes = OUTCOMES, runs = RUNS, progress = PROGRESS, signalled = SIGNALLED,
 }

@@ -2,7 +2,7 @@
 --
 -- A ready message has a position in its group, a text of three parts: 0 if the message was leased before, else 1; its priority as
 -- seven digits; its id. The message with the smallest position is leased first. A message takes a place of its group when it is
--- leased, and keeps it while it is active, in back-off or released with a pause.
+-- leased, and keeps it while it is active, in back-off, or released with a pause or a hold key.
 -- The hash `groups` has for each group the first position and how many more messages are ready, if any is ready, and then, if any
 -- place is taken, a slash and the number of taken places. A group with only one message, which has priority 0 and was never leased,
 -- is stored as the message's id alone; in a queue with many groups most groups are stored so. The sorted set `group_rest` has all

@@ -2,20 +2,10 @@
 -- the order posted. A message in back-off blocks an exclusive queue, so such a message moves to the head of the list. A message with
 -- a group that was leased before goes before the other messages of its group. Returns whether a wake-up is necessary, as in
 -- `waiting_list`.
--- KEYS delayed runs blocking
--- USES instants run events groups waiting_list requeue_at_head
+-- KEYS delayed blocking
+-- USES instants events groups waiting_list requeue_at_head delivered
 local function describe_promoted()
   return 'promoted'
-end
-
--- Returns, as the keys of a table, the ids of those delayed messages that were leased before; nil in a queue without groups.
-local function find_delivered(ids)
-  if groups.unfinished == 0 then return nil end
-  local are_delivered = {}
-  for i, run in ipairs(redis.call('HMGET', RUNS, unpack(ids))) do
-    if run and parse_run(run).deliveries > 0 then are_delivered[ids[i]] = true end
-  end
-  return are_delivered
 end
 
 local function promote(limit)

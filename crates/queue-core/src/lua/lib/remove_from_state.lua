@@ -1,6 +1,6 @@
 -- remove_from_state: removes a message from the key of its state, from its group, and its expiry.
--- KEYS delayed runs failed held expiring blocking erased
--- USES run held groups waiting_list wake
+-- KEYS delayed failed held expiring blocking erased
+-- USES held groups waiting_list wake delivered
 
 -- The parameter `state` may be any state except active. In the lists `waiting` and `completed` the id of the message stays, marked
 -- as removed, until the id reaches the head of the list. The caller must call `groups.write` later.
@@ -11,15 +11,12 @@ local function remove_from_state(id, state, options)
     groups.tally({ options }, -1)
   elseif state == 'delayed' then
     redis.call('ZREM', DELAYED, id)
-    if groups.unfinished > 0 then
-      local was_delivered_before = parse_run(redis.call('HGET', RUNS, id)).deliveries > 0
-      if was_delivered_before then groups.leave(options) else groups.tally({ options }, -1) end
-    end
+    leave_groups({ id }, { options })
     -- A message that backs off blocks an exclusive queue, so its removal unblocks the queue.
     if redis.call('SREM', BLOCKING, id) == 1 then wake_now() end
   elseif state == 'held' then
     redis.call('ZREM', HELD, held_member(id, options))
-    groups.tally({ options }, -1)
+    leave_groups({ id }, { options })
   elseif state == 'failed' then
     redis.call('ZREM', FAILED, id)
   elseif state == 'completed' then

@@ -1,19 +1,25 @@
--- requeue: makes unfinished messages whose lease has ended ready or delayed. The function `requeue` collects such messages;
--- `write_requeued` writes the collected messages, and returns whether a wake-up is necessary, as in `waiting_list`.
--- KEYS delayed runs expiring blocking
+-- requeue: makes unfinished messages whose lease has ended ready, delayed or held. The functions `requeue` and `hold_message` collect
+-- such messages; `write_requeued` writes the collected messages, and returns whether a wake-up is necessary, as in `waiting_list`.
+-- KEYS delayed runs held expiring blocking
 -- USES meta clock fields run events waiting_list watch requeue_at_head
 local function no_requeued_messages()
-  return { ids = {}, dues = {}, runs = {}, delayed = {}, blocking = {}, head = {}, tail = {}, earliest = math.huge }
+  return {
+    ids = {}, event_fields = {}, runs = {}, delayed = {}, blocking = {}, held = {}, head = {}, tail = {}, earliest = math.huge,
+  }
 end
 local requeued = no_requeued_messages()
+
+local function collect_requeued(id, run, event_fields)
+  requeued.ids[#requeued.ids + 1] = id
+  requeued.event_fields[#requeued.ids] = event_fields
+  requeued.runs[#requeued.runs + 1] = id
+  requeued.runs[#requeued.runs + 1] = run
+end
 
 -- Requeues a message after a pause (ms), or, if the pause is 0, at the 'head' or 'tail' of the waiting list. Returns the message's
 -- new state.
 local function requeue(id, run, pause, side)
-  requeued.ids[#requeued.ids + 1] = id
-  requeued.dues[#requeued.ids] = pause > 0 and '\td' .. now + pause or ''
-  requeued.runs[#requeued.runs + 1] = id
-  requeued.runs[#requeued.runs + 1] = run
+  collect_requeued(id, run, pause > 0 and '\td' .. now + pause or '')
   if pause > 0 then
     requeued.delayed[#requeued.delayed + 1] = now + pause
     requeued.delayed[#requeued.delayed + 1] = id
@@ -25,6 +31,14 @@ local function requeue(id, run, pause, side)
   local list = meta.exclusive and requeued.head or requeued[side]
   list[#list + 1] = id
   return 'waiting'
+end
+
+-- Makes a message held by a key. The caller stores the key in the message's options. Returns the message's new state.
+local function hold_message(id, run, key)
+  collect_requeued(id, run, '\tk' .. key)
+  requeued.held[#requeued.held + 1] = '0'
+  requeued.held[#requeued.held + 1] = key .. '\t' .. id
+  return 'held'
 end
 
 -- Restores the expiry of a message that was leased, if none of its attempts failed and none of its leases lapsed.
@@ -40,8 +54,8 @@ end
 local function describe_requeued(_, i)
   local run = parse_run(requeued.runs[2 * i])
   local event_type = string.byte(run.token) == 33 and 'lapsed' or string.sub(run.settled, 1, 1) == 'f' and 'retried' or 'released'
-  if event_type ~= 'retried' then return event_type, attempt_of(run, 1) .. requeued.dues[i] end
-  return event_type, attempt_of(run, 0) .. requeued.dues[i], string.match(run.error, '^%d+ %d+ (.*)$')
+  if event_type ~= 'retried' then return event_type, attempt_of(run, 1) .. requeued.event_fields[i] end
+  return event_type, attempt_of(run, 0) .. requeued.event_fields[i], string.match(run.error, '^%d+ %d+ (.*)$')
 end
 
 local function write_requeued()
@@ -55,6 +69,7 @@ local function write_requeued()
     redis.call('ZADD', DELAYED, unpack(requeued.delayed))
     wake_at(requeued.earliest)
   end
+  if #requeued.held > 0 then redis.call('ZADD', HELD, unpack(requeued.held)) end
   if #requeued.blocking > 0 then redis.call('SADD', BLOCKING, unpack(requeued.blocking)) end
   requeued = no_requeued_messages()
   return was_empty

@@ -1,9 +1,11 @@
 -- signal: releases the held messages of a key: a released message becomes waiting, or delayed if it is not due yet. A signal
 -- releases the messages that were held when the signal arrived; `cut` is the last id at that time. While a signal is unfinished, the
--- hash `signals` has its cut, a tab and the data for the handlers; any call that finds an unfinished signal may continue the signal.
--- The function `release_held` returns whether the signal is finished.
+-- hash `signals` has its cut, a tab and the data for the handlers, and then, after the first step, a tab and the last released id; any
+-- call that finds an unfinished signal may continue the signal. So a signal releases a message once, even if a consumer meanwhile
+-- leases the message and releases it as held for the same key. A message that was leased before returns to its group as the first
+-- one. The function `release_held` returns whether the signal is finished.
 -- KEYS options delayed held signals signalled
--- USES clock events extra groups waiting_list wake watch ready
+-- USES clock events extra groups waiting_list wake watch ready delivered
 local function release_held(key, limit)
   local cut, data = string.match(redis.call('HGET', SIGNALS, key), '^(%d+)\t(.*)$')
   if not cut then
@@ -11,9 +13,13 @@ local function release_held(key, limit)
     redis.call('HDEL', SIGNALS, key)
     return true
   end
+  -- JSON with a tab is a list or an object, which does not end with a digit.
+  local data_before_id, last_id = string.match(data, '^(.*)\t(%d+)$')
+  data = data_before_id or data
   if data ~= '' then limit = math.max(1, math.min(limit, math.floor(1048576 / #data))) end
-  local members = redis.call('ZRANGE', HELD, '[' .. key .. '\t', '[' .. key .. '\t' .. cut .. '\255', 'BYLEX',
-    'LIMIT', 0, limit)
+  if groups.unfinished > 0 then limit = math.min(limit, MAX_RUNS) end
+  local from = last_id and '(' .. key .. '\t' .. last_id .. '\255' or '[' .. key .. '\t'
+  local members = redis.call('ZRANGE', HELD, from, '[' .. key .. '\t' .. cut .. '\255', 'BYLEX', 'LIMIT', 0, limit)
   if #members > 0 then
     redis.call('ZREM', HELD, unpack(members))
     local ids, dues, ready, delayed, signalled, earliest = {}, {}, {}, {}, {}, math.huge
@@ -48,11 +54,16 @@ local function release_held(key, limit)
         changed_ids[2 * i - 1], changed_ids[2 * i] = id, with_ready_now(options[i])
       end
       redis.call('HSET', OPTIONS, unpack(changed_ids))
-      local was_empty = push_tail(ready)
+      local was_empty = push_tail(ready, find_delivered(ready))
       if groups.write() or was_empty then wake_now() end
     end
+    last_id = ids[#ids]
   end
   local is_over = #members < limit
-  if is_over then redis.call('HDEL', SIGNALS, key) end
+  if is_over then
+    redis.call('HDEL', SIGNALS, key)
+  else
+    redis.call('HSET', SIGNALS, key, cut .. '\t' .. data .. '\t' .. last_id)
+  end
   return is_over
 end

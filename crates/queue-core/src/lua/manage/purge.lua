@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- purge: does one step of forgetting the messages that are in one state when the purge begins. Messages posted later stay.
--- KEYS      meta seq options waiting prioritized delayed runs completed failed removed held blocking erased purged purged_prioritized purged_removed groups group_rest turns purged_groups purged_group_rest
--- USES      meta clock instants run cursors groups wake watch retention forget_purged failed
+-- KEYS      meta seq options waiting prioritized delayed completed failed removed held blocking erased purged purged_prioritized purged_removed groups group_rest turns purged_groups purged_group_rest
+-- USES      meta clock instants cursors groups wake watch retention forget_purged failed delivered
 -- ARGV      epoch; state (any except active); the cut-off and the cursor that the previous step returned ('' at first)
 -- Returns   how many messages were forgotten, or are hidden and will be forgotten; the cut-off, up to which messages are purged;
 --           the cursor for the next step ('': the purge is finished). Or the error EPOCH
@@ -19,14 +19,10 @@ local function forget_from(key, ids, members)
   forgotten_count = forgotten_count + #ids
 end
 
--- Removes delayed or held messages from the counts of their groups. A delayed message that was leased before held a place of its
--- group, and now frees this place.
-local function leave_groups(ids)
+-- Removes delayed or held messages from their groups.
+local function free_places(ids)
   if groups.unfinished == 0 or #ids == 0 then return end
-  local all_options, runs = redis.call('HMGET', OPTIONS, unpack(ids)), redis.call('HMGET', RUNS, unpack(ids))
-  for i, run in ipairs(runs) do
-    if run and parse_run(run).deliveries > 0 then groups.leave(all_options[i]) else groups.tally({ all_options[i] }, -1) end
-  end
+  leave_groups(ids, redis.call('HMGET', OPTIONS, unpack(ids)))
   if groups.write() then wake_now() end
 end
 
@@ -46,7 +42,7 @@ local function purge_delayed()
     if is_before_cut(found_members[i]) then ids[#ids + 1] = found_members[i] end
   end
   if #ids > 0 and redis.call('SREM', BLOCKING, unpack(ids)) > 0 then wake_now() end
-  leave_groups(ids)
+  free_places(ids)
   forget_from(DELAYED, ids)
   return #found_members == 2 * step_size and cursors.of(found_members[#found_members - 1], found_members[#found_members]) or ''
 end
@@ -62,7 +58,7 @@ local function purge_held()
       members[#members + 1] = member
     end
   end
-  leave_groups(ids)
+  free_places(ids)
   forget_from(HELD, ids, members)
   return #found == step_size and found[#found] or ''
 end

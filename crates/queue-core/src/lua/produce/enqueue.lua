@@ -1,6 +1,6 @@
 #!lua
 -- enqueue: stores messages in the order given, all or none; or, for independent messages, as many as the queue has room for.
--- KEYS      meta seq messages options waiting prioritized delayed leased removed aliases taken held expiring sticky sticky_until signalled dedup dedup_until groups turns
+-- KEYS      meta seq messages options waiting prioritized delayed leased removed aliases taken held expiring sticky signalled dedup dedup_until groups turns
 -- ARGV      epoch, an idempotency key ('' for none), the request's fingerprint, which messages are refused if not all fit within
 --           max_length ('all' or the 'rest'); then for each message its record without the instant of creation. Before the
 --           record of a message that is not due now or has options: '', its due time ('' now, '+1500' ms from now, or an
@@ -164,7 +164,7 @@ end
 
 if store_first_messages_of_groups() then return reply end
 
--- USES      fields events extra groups waiting_list state
+-- USES      fields events extra groups waiting_list state sticky
 -- Part 2: all calls that part 1 did not answer.
 
 -- Returns the reply for a message that exists already. `state` is given only for a message of this call, which has no record yet.
@@ -194,12 +194,6 @@ local hold_keys = {}
 local earliest_due_instant, earliest_expiry = math.huge, math.huge
 local largest_size, largest_signal = 0, 0
 local stored_count, ready_count, delayed_count = 0, 0, 0
-
--- A message is not held while there is a sticky signal of its key.
-local function is_sticky(hold)
-  local until_when = tonumber(redis.call('ZSCORE', STICKY_UNTIL, hold))
-  return until_when and until_when > now
-end
 
 local function add_to_state(id, due, options)
   local hold_key = field(options, 'k')

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- signal: releases the messages that are held for a key, a bounded number per call. Shows, lists and removes sticky signals.
 -- KEYS      seq held signals sticky sticky_until
--- USES      meta clock cursors watch signal
+-- USES      meta clock cursors watch signal sticky
 -- ARGV      epoch, key, 'begin' or 'continue', the data for the handlers ('' for none), how long (ms) the signal is sticky
 --           ('' for not sticky); or '', key, 'show' or 'forget'; or '', '', 'list', maximum number, cursor (expiry, a colon,
 --           key; '' at first)
@@ -13,10 +13,6 @@
 -- Returns how many messages with ids up to `up_to` are held for a key; '' counts all.
 local function count_held(key, up_to)
   return redis.call('ZLEXCOUNT', HELD, '[' .. key .. '\t', '[' .. key .. '\t' .. up_to .. '\255')
-end
-
-local function is_sticky(key)
-  return (tonumber(redis.call('ZSCORE', STICKY_UNTIL, key)) or 0) > now
 end
 
 local function forget_sticky(key)
