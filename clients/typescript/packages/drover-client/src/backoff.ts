@@ -1,4 +1,4 @@
-/** Pauses between repeated requests. */
+/** Pauses: between repeated requests, and until something changes. */
 
 /** Doubling pauses with jitter, from `first` to `longest` ms. */
 export class Backoff {
@@ -47,4 +47,28 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
         const timer = startTimer(ms, end);
         signal?.addEventListener("abort", end, { once: true });
     });
+}
+
+/** Wakes those who wait for a change. */
+export class Notifier {
+    readonly #waiting = new Set<() => void>();
+
+    notify(): void {
+        for (const wake of [...this.#waiting]) {
+            wake();
+        }
+    }
+
+    /** Waits for the next notification, at most `ms`. */
+    wait(ms: number): Promise<void> {
+        return new Promise((resolve) => {
+            const wake = (): void => {
+                clearTimeout(timer);
+                this.#waiting.delete(wake);
+                resolve();
+            };
+            const timer = startTimer(ms, wake);
+            this.#waiting.add(wake);
+        });
+    }
 }

@@ -62,7 +62,7 @@ export class Heartbeat {
                 continue;
             }
             // Leases whose time comes soon are extended in the same request.
-            if (lease.renewAt - lease.renewal / 4 <= now) {
+            if (lease.renewAt <= now + lease.renewal / 4) {
                 lease.renewAt = Infinity;
                 due.push(lease);
             }
@@ -92,7 +92,7 @@ export class Heartbeat {
         } catch (error) {
             const again = performance.now() + Math.min(this.#backoff.pause(), renewal / 2);
             for (const lease of leases) {
-                lease.renewAt = again + lease.renewal / 4;
+                lease.renewAt = again;
             }
             this.#onError(toError(error));
         }

@@ -2,7 +2,7 @@
 import * as http from "node:http";
 import * as https from "node:https";
 
-import { Backoff, sleep, startTimer } from "./backoff.js";
+import { Backoff, Notifier, startTimer } from "./backoff.js";
 import { ConnectionError, DroverError, type Problem } from "./errors.js";
 
 export interface DroverOptions {
@@ -29,8 +29,6 @@ export interface Request {
 }
 
 export interface CallOptions {
-    /** Ends the request and its repetitions. */
-    signal?: AbortSignal | undefined;
     /**
      * Says whether an error of a repeated request means that an earlier request, whose answer was lost, has succeeded. The call then
      * returns undefined.
@@ -69,9 +67,12 @@ export class Http {
     readonly #authorization: string | undefined;
     readonly #agent: http.Agent;
     readonly #waitAgent: http.Agent;
-    readonly #closing = new AbortController();
+    #isClosed = false;
+    /** Notified when the client is closed, and when a call has ended. */
+    readonly #change = new Notifier();
     #openCalls = 0;
-    #onIdle: (() => void) | undefined;
+    /** The requests that wait: closing the client ends them. Other requests have a short time limit. */
+    readonly #waiting = new Set<Sent>();
 
     constructor(options: DroverOptions = {}) {
         const url = options.url ?? process.env["DROVER_URL"] ?? "http://127.0.0.1:8080";
@@ -160,41 +161,36 @@ export class Http {
     }
 
     /** Sends a request, and repeats the request while the API is away. Each request of this kind must be safe to repeat. */
-    async call(request: Request, { signal, isDone }: CallOptions = {}): Promise<unknown> {
+    async call(request: Request, { isDone }: CallOptions = {}): Promise<unknown> {
         this.#openCalls += 1;
         try {
-            return await this.#repeat(request, signal, isDone);
+            return await this.#repeat(request, isDone);
         } finally {
             this.#openCalls -= 1;
-            if (this.#openCalls === 0) {
-                this.#onIdle?.();
-            }
+            this.#change.notify();
         }
     }
 
-    async #repeat(request: Request, signal: AbortSignal | undefined, isDone: CallOptions["isDone"]): Promise<unknown> {
+    async #repeat(request: Request, isDone: CallOptions["isDone"]): Promise<unknown> {
         const deadline = performance.now() + this.timeout;
         const backoff = new Backoff();
         let mayBeDone = false;
         for (;;) {
-            if (this.#closing.signal.aborted) {
+            if (this.#isClosed) {
                 throw new ConnectionError("the client is closed: create another Queue or Worker", "CLOSED");
             }
-            signal?.throwIfAborted();
             const limit = request.limit ?? Math.min(ANSWER_LIMIT, Math.max(1_000, deadline - performance.now()));
             const sent = this.send({ ...request, limit });
-            const stop = (): void => sent.destroy(new ConnectionError("the request was ended", "ABORTED"));
-            signal?.addEventListener("abort", stop);
-            // Closing the client ends only requests that wait: other requests have a short time limit.
-            const waitsFor = request.wait === undefined ? undefined : this.#closing.signal;
-            waitsFor?.addEventListener("abort", stop);
             try {
+                if (request.wait !== undefined) {
+                    this.#waiting.add(sent);
+                }
                 return await sent.answer;
             } catch (error) {
                 if (mayBeDone && error instanceof DroverError && isDone?.(error)) {
                     return undefined;
                 }
-                if (!isTemporary(error) || signal?.aborted) {
+                if (!isTemporary(error)) {
                     throw error;
                 }
                 mayBeDone ||= error instanceof ConnectionError || !(error as RefusedError).hasNoEffect;
@@ -202,32 +198,37 @@ export class Http {
                 if (performance.now() + pause > deadline) {
                     throw error;
                 }
-                await sleep(pause, signal ?? this.#closing.signal);
+                await this.#pause(pause);
             } finally {
-                signal?.removeEventListener("abort", stop);
-                waitsFor?.removeEventListener("abort", stop);
+                this.#waiting.delete(sent);
             }
+        }
+    }
+
+    /** Waits; returns early when the client is closed. */
+    async #pause(ms: number): Promise<void> {
+        const end = performance.now() + ms;
+        for (let left = ms; left > 0 && !this.#isClosed; left = end - performance.now()) {
+            await this.#change.wait(left);
         }
     }
 
     /** Ends waiting requests, lets the other ones end, and closes all connections. */
     async close(): Promise<void> {
-        this.#closing.abort();
-        if (this.#openCalls > 0) {
-            await new Promise<void>((resolve) => {
-                const before = this.#onIdle;
-                this.#onIdle = () => {
-                    before?.();
-                    resolve();
-                };
-            });
+        this.#isClosed = true;
+        this.#change.notify();
+        for (const sent of this.#waiting) {
+            sent.destroy(new ConnectionError("the client was closed", "CLOSED"));
+        }
+        while (this.#openCalls > 0) {
+            await this.#change.wait(Infinity);
         }
         this.destroy();
     }
 
     /** Closes all connections at once. */
     destroy(): void {
-        this.#closing.abort();
+        this.#isClosed = true;
         this.#agent.destroy();
         this.#waitAgent.destroy();
     }

@@ -35,6 +35,7 @@ export interface Run {
 
 /** The longest time (ms) for which one request waits for a job to finish. */
 const WAIT = 20_000;
+const SHORTEST_WAIT = 1_000;
 
 const NO_RUN = "possible only inside the handler of a Worker, while the handler runs";
 
@@ -200,13 +201,24 @@ export class Job<Data = unknown, Result = unknown> {
      */
     async waitUntilFinished(ttl?: number): Promise<Result> {
         const deadline = ttl === undefined ? Infinity : performance.now() + checkTime("ttl", ttl);
+        let longest = WAIT;
         for (let isFirst = true; ; isFirst = false) {
             const left = deadline - performance.now();
             if (left <= 0 && !isFirst) {
                 throw new WaitTimeoutError(`job ${this.id} did not finish within ${ttl} ms; its state is ${this.state}`);
             }
-            const wait = Math.max(0, Math.min(WAIT, Math.ceil(left)));
-            if (!(await this.#read(wait))) {
+            let isKept: boolean;
+            try {
+                isKept = await this.#read(Math.max(0, Math.min(longest, Math.ceil(left))));
+            } catch (error) {
+                if (error instanceof DroverError && error.code === "invalid_query" && longest > SHORTEST_WAIT) {
+                    // The API permits only shorter waits.
+                    longest = Math.max(Math.floor(longest / 2), SHORTEST_WAIT);
+                    continue;
+                }
+                throw error;
+            }
+            if (!isKept) {
                 const detail = `job ${this.id} is forgotten, so its result is not known: raise the queue's retention`;
                 throw new DroverError({ status: 404, code: "message_not_found", detail });
             }
@@ -222,7 +234,7 @@ export class Job<Data = unknown, Result = unknown> {
 
     /** Reports progress: any JSON up to 64 KiB. Possible only inside the job's handler. */
     updateProgress(value: unknown): Promise<void> {
-        return handled(this.#running("updateProgress").reportProgress(value));
+        return handled(this.#running("updateProgress", (run) => run.reportProgress(value)));
     }
 
     /**
@@ -230,17 +242,20 @@ export class Job<Data = unknown, Result = unknown> {
      * handler.
      */
     moveToCompleted(returnValue?: Result): Promise<void> {
-        return handled(this.#running("moveToCompleted").complete(returnValue));
+        return handled(this.#running("moveToCompleted", (run) => run.complete(returnValue)));
     }
 
     /** Fails the attempt at once; the handler's later result changes nothing. Possible only inside the job's handler. */
     moveToFailed(error: unknown): Promise<void> {
-        return handled(this.#running("moveToFailed").fail(error));
+        return handled(this.#running("moveToFailed", (run) => run.fail(error)));
     }
 
     /** If this attempt fails, no other attempt follows. Possible only inside the job's handler. */
     discard(): void {
-        this.#running("discard").discard();
+        if (this.#run === undefined) {
+            throw new Error(`discard: ${NO_RUN}`);
+        }
+        this.#run.discard();
     }
 
     /** Replaces the data. Possible until the job is leased for the first time. */
@@ -292,11 +307,11 @@ export class Job<Data = unknown, Result = unknown> {
         };
     }
 
-    #running(method: string): Run {
+    async #running(method: string, act: (run: Run) => Promise<void>): Promise<void> {
         if (this.#run === undefined) {
             throw new Error(`${method}: ${NO_RUN}`);
         }
-        return this.#run;
+        await act(this.#run);
     }
 
     async #patch(body: Schemas["MessagePatch"]): Promise<void> {

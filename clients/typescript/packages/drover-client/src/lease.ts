@@ -165,7 +165,7 @@ export class Lease implements Run {
     }
 
     async complete(value: unknown): Promise<void> {
-        this.#checkUnsettled();
+        this.#checkUnsettled("lapsed");
         await this.#settleNow(completion(value));
     }
 
@@ -204,11 +204,12 @@ export class Lease implements Run {
         });
     }
 
-    #checkUnsettled(): void {
+    /** Throws unless the lease is alive, or lapsed if `permitted` says so. */
+    #checkUnsettled(permitted?: "lapsed"): void {
         if (this.#phase === "settling" || this.#phase === "settled") {
             throw new Error(`job ${this.job.id} is settled already: settle a job once, and report progress before`);
         }
-        if (this.#phase !== "running") {
+        if (this.#phase !== "running" && this.#phase !== permitted) {
             throw this.#lostError();
         }
     }

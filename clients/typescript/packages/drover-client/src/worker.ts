@@ -2,7 +2,7 @@
 import { EventEmitter } from "node:events";
 
 import { Api, type LeasedMessage } from "./api.js";
-import { Backoff, sleep } from "./backoff.js";
+import { Backoff, Notifier } from "./backoff.js";
 import { DroverError, WorkerClosedError, toError } from "./errors.js";
 import { Heartbeat } from "./heartbeat.js";
 import { type DroverOptions, Http, checkTime, isTemporary, retryAfterOf, type Sent } from "./http.js";
@@ -75,13 +75,14 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
     /** The id by which the API recognizes this worker. */
     #consumer: string | undefined;
     #poll: Sent | undefined;
+    #isPollWithdrawn = false;
     #isPaused = false;
     #isClosing = false;
     #loop: Promise<void> | undefined;
     #closed: Promise<void> | undefined;
-    /** Aborted to wake the loop, or those who wait for handlers, then replaced. */
-    #change = new AbortController();
-    readonly #forced = new AbortController();
+    #isForced = false;
+    /** Notified when a handler has ended, a settlement is confirmed, or the worker is paused, resumed or closed. */
+    readonly #change = new Notifier();
 
     constructor(name: string, processor: Processor<Data, Result>, options: WorkerOptions = {}) {
         super();
@@ -97,7 +98,7 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
         this.#http = new Http(options);
         this.#api = new Api(this.#http, name);
         const onError = (error: Error): void => this.#report("error", error);
-        this.#settler = new Settler(this.#api, onError, () => this.#wake());
+        this.#settler = new Settler(this.#api, onError, () => this.#change.notify());
         this.#heartbeat = new Heartbeat(this.#api, onError);
         this.#owner = {
             api: this.#api,
@@ -124,7 +125,7 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
 
     set concurrency(value: number) {
         this.#concurrency = checkConcurrency(value);
-        this.#wake();
+        this.#change.notify();
     }
 
     /** Starts the worker, unless it runs already. The promise is fulfilled when the worker stops leasing because it closes. */
@@ -149,7 +150,8 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
     async pause(doNotWaitActive = false): Promise<void> {
         if (!this.#isPaused) {
             this.#isPaused = true;
-            this.#poll?.withdraw();
+            this.#withdrawPoll();
+            this.#change.notify();
             this.#report("paused");
         }
         if (!doNotWaitActive) {
@@ -161,7 +163,7 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
     resume(): void {
         if (this.#isPaused) {
             this.#isPaused = false;
-            this.#wake();
+            this.#change.notify();
             this.#report("resumed");
         }
     }
@@ -173,7 +175,8 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
      */
     close({ force = false }: { force?: boolean } = {}): Promise<void> {
         if (force) {
-            this.#forced.abort();
+            this.#isForced = true;
+            this.#change.notify();
         }
         this.#closed ??= this.#close();
         return this.#closed;
@@ -189,10 +192,10 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
 
     async #close(): Promise<void> {
         this.#isClosing = true;
-        this.#poll?.withdraw();
-        this.#wake();
+        this.#withdrawPoll();
+        this.#change.notify();
         await this.#loop;
-        if (!(await this.#idle(this.#closeTimeout, this.#forced.signal))) {
+        if (!(await this.#idle(this.#closeTimeout, () => this.#isForced))) {
             for (const lease of this.#running) {
                 lease.abort(new WorkerClosedError("the worker closes"));
             }
@@ -207,41 +210,41 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
     }
 
     /** Waits until no handler runs, at most `limit` ms. Returns whether none runs. */
-    async #idle(limit: number, stop?: AbortSignal): Promise<boolean> {
+    async #idle(limit: number, isOver = (): boolean => false): Promise<boolean> {
         const deadline = performance.now() + limit;
-        while (this.#running.size > 0 && performance.now() < deadline && !stop?.aborted) {
-            const { signal } = this.#change;
-            await sleep(deadline - performance.now(), stop ? AbortSignal.any([signal, stop]) : signal);
+        for (let left = limit; this.#running.size > 0 && left > 0 && !isOver(); left = deadline - performance.now()) {
+            await this.#change.wait(left);
         }
         return this.#running.size === 0;
     }
 
-    #wake(): void {
-        const change = this.#change;
-        this.#change = new AbortController();
-        change.abort();
+    #withdrawPoll(): void {
+        this.#isPollWithdrawn = true;
+        this.#poll?.withdraw();
     }
 
     /** Leases jobs until the worker closes. */
     async #lease(): Promise<void> {
         const backoff = new Backoff();
         while (!this.#isClosing) {
-            const { signal } = this.#change;
             const free = Math.min(this.#concurrency - this.#running.size, MAX_UNSETTLED + this.#concurrency - this.#settler.size);
             if (this.#isPaused || free <= 0) {
-                await sleep(Infinity, signal);
+                await this.#change.wait(Infinity);
                 continue;
             }
             const begin = performance.now();
+            this.#isPollWithdrawn = false;
             try {
                 const messages = await this.#receive(Math.min(free, MAX_JOBS));
-                if (messages.length === 0 && performance.now() - begin < this.#wait / 2 && !this.#isStopped()) {
+                if (messages.length === 0 && performance.now() - begin < this.#wait / 2 && !this.#isPollWithdrawn) {
+                    // The API answers early only if it permits no wait.
                     await this.#pauseAfter(backoff.pause());
                 } else {
                     backoff.reset();
                 }
             } catch (error) {
-                if (!this.#isStopped()) {
+                // A withdrawn request fails when the API closes its connection.
+                if (!this.#isPollWithdrawn) {
                     await this.#pauseAfter(this.#recover(toError(error), backoff));
                 }
             }
@@ -294,7 +297,7 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
     async #pauseAfter(pause: number): Promise<void> {
         const end = performance.now() + pause;
         for (let left = pause; left > 0 && !this.#isStopped(); left = end - performance.now()) {
-            await sleep(left, this.#change.signal);
+            await this.#change.wait(left);
         }
     }
 
@@ -314,7 +317,7 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
             lease.threw(error);
         }
         this.#running.delete(lease);
-        this.#wake();
+        this.#change.notify();
     }
 
     #ended(job: Job<Data, Result>, end: End): void {
