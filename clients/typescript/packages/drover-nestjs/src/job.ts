@@ -95,12 +95,16 @@ export class Job<T = any> {
         return 0;
     }
 
-    /** Reads the job's state. `paused` are the waiting jobs of a paused queue, `stuck` are forgotten jobs. */
+    /**
+     * Reads the job's state, and with it the result and the other fields that change. `paused` are the waiting jobs of a paused queue,
+     * `stuck` are forgotten jobs.
+     */
     async getState(): Promise<JobStatus | "stuck"> {
         if (!this.#source) {
             return "delayed";
         }
         const state = await this.#source.getState();
+        this.#refresh(this.#source);
         switch (state) {
             case "unknown":
                 return "stuck";
@@ -145,8 +149,12 @@ export class Job<T = any> {
     }
 
     /** Waits until the job has finished. Returns the result, or throws an error with the text of the failure. */
-    finished(): Promise<any> {
-        return this.#drover.waitUntilFinished();
+    async finished(): Promise<any> {
+        try {
+            return await this.#drover.waitUntilFinished();
+        } finally {
+            this.#refresh(this.#drover);
+        }
     }
 
     /** Makes a failed job wait again, with all its attempts. */
@@ -226,6 +234,11 @@ export class Job<T = any> {
             finishedOn: this.finishedOn ?? null,
             processedOn: this.processedOn ?? null,
         };
+    }
+
+    #refresh({ attemptsMade, returnvalue, failedReason, processedOn, finishedOn, progress }: DroverJob<T>): void {
+        Object.assign(this, { attemptsMade, returnvalue, failedReason, processedOn, finishedOn });
+        this.#progress = progress;
     }
 
     get #drover(): DroverJob<T> {

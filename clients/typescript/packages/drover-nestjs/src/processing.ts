@@ -43,6 +43,8 @@ export class Processing {
     #isClosed = false;
     #running = 0;
     #waiting: Array<() => void> = [];
+    /** Whether `drained` was emitted since the last job began. */
+    #isDrained = true;
 
     constructor(queue: Queue, settings: WorkerSettings) {
         this.#queue = queue;
@@ -134,6 +136,7 @@ export class Processing {
             throw new NoHandlerError(job.name);
         }
         this.#running += 1;
+        this.#isDrained = false;
         try {
             this.#queue.emit("active", job, undefined, "waiting");
             return await handler(job);
@@ -141,6 +144,7 @@ export class Processing {
             this.#running -= 1;
             if (this.#running === 0) {
                 this.#waiting.splice(0).forEach((resolve) => resolve());
+                void this.#checkDrained();
             }
         }
     }
@@ -166,9 +170,10 @@ export class Processing {
 
     /** Tells listeners when the queue has no more jobs to process. */
     async #checkDrained(): Promise<void> {
-        if (this.#running === 0 && this.#queue.listenerCount("drained") > 0) {
+        if (this.#running === 0 && !this.#isClosed && this.#queue.listenerCount("drained") > 0) {
             const { waiting, active } = await this.#queue.getJobCounts().catch(() => ({ waiting: 1, active: 0 }));
-            if (waiting + active === 0) {
+            if (waiting + active === 0 && !this.#isDrained) {
+                this.#isDrained = true;
                 this.#queue.emit("drained");
             }
         }

@@ -1,8 +1,10 @@
 /** Starts a real Redis and a real producer-api for the tests of one file, and real Nest applications on them. */
+import assert from "node:assert/strict";
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
-import { createServer, type AddressInfo } from "node:net";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -15,14 +17,24 @@ import { getQueueToken, type Queue } from "drover-nestjs";
 /** No wait of a test is longer, in milliseconds. */
 const LIMIT = 60_000;
 
-/** Returns a port that was free a moment ago. */
+/**
+ * Returns a port that was free a moment ago. The system gives ports from 32768 on to outgoing connections, so only lower ports are still
+ * free when a process that was killed starts again.
+ */
 export async function freePort(): Promise<number> {
-    const server = createServer().listen(0, "127.0.0.1");
-    await once(server, "listening");
-    const { port } = server.address() as AddressInfo;
-    server.close();
-    await once(server, "close");
-    return port;
+    for (;;) {
+        const port = randomInt(15_000, 32_000);
+        const server = createServer().listen(port, "127.0.0.1");
+        const isFree = await once(server, "listening").then(
+            () => true,
+            () => false,
+        );
+        if (isFree) {
+            server.close();
+            await once(server, "close");
+            return port;
+        }
+    }
 }
 
 /** Waits until the condition returns something other than undefined and false; asks again and again for at most a minute. */
@@ -40,16 +52,18 @@ export async function until<T>(what: string, condition: () => T | Promise<T>): P
     }
 }
 
-/** The folder with Drover's binaries: $DROVER_BIN, or the target folder of the repository. */
-function binaries(): string {
-    if (process.env["DROVER_BIN"]) {
-        return process.env["DROVER_BIN"];
-    }
+/** The folder of Drover's repository. */
+export function repository(): string {
     let folder = dirname(fileURLToPath(import.meta.url));
     while (!existsSync(join(folder, "Cargo.toml"))) {
         folder = dirname(folder);
     }
-    return join(process.env["CARGO_TARGET_DIR"] ?? join(folder, "target"), "debug");
+    return folder;
+}
+
+/** The folder with Drover's binaries: $DROVER_BIN, or the target folder of the repository. */
+function binaries(): string {
+    return process.env["DROVER_BIN"] ?? join(process.env["CARGO_TARGET_DIR"] ?? join(repository(), "target"), "debug");
 }
 
 export class Services {
@@ -120,6 +134,15 @@ export class Services {
             body: JSON.stringify(body),
         });
         return response.json();
+    }
+
+    async patch(path: string, body: unknown): Promise<void> {
+        const response = await fetch(`${this.url}/v1/queues/${path}`, {
+            method: "PATCH",
+            headers: { "content-type": "application/merge-patch+json" },
+            body: JSON.stringify(body),
+        });
+        assert.ok(response.ok, await response.text());
     }
 
     async stop(): Promise<void> {
