@@ -26,6 +26,8 @@ export interface Request {
     wait?: number | undefined;
     /** The time limit (ms) for the answer, beside `wait`. */
     limit?: number | undefined;
+    /** The time limit (ms) for a free connection; default: none. */
+    connectionLimit?: number | undefined;
 }
 
 export interface CallOptions {
@@ -112,7 +114,9 @@ export class Http {
             headers,
             agent: request.wait === undefined ? this.#agent : this.#waitAgent,
         });
-        let timer: NodeJS.Timeout | undefined;
+        const give = (ms: number, message: string): NodeJS.Timeout =>
+            startTimer(ms, () => outgoing.destroy(new ConnectionError(message, "TIMEOUT")));
+        let timer = give(request.connectionLimit ?? Infinity, "no connection was free in time");
         const answer = new Promise<unknown>((resolve, reject) => {
             const fail = (error: unknown): void => {
                 clearTimeout(timer);
@@ -120,7 +124,8 @@ export class Http {
             };
             // The time limit begins when the request has a connection, so that requests may wait for one another.
             outgoing.once("socket", () => {
-                timer = startTimer(limit, () => outgoing.destroy(new ConnectionError(`no answer within ${limit} ms`, "TIMEOUT")));
+                clearTimeout(timer);
+                timer = give(limit, `no answer within ${Math.ceil(limit)} ms`);
             });
             outgoing.on("error", fail);
             outgoing.once("response", (response) => {
@@ -179,8 +184,8 @@ export class Http {
             if (this.#isClosed) {
                 throw new ConnectionError("the client is closed: create another Queue or Worker", "CLOSED");
             }
-            const limit = request.limit ?? Math.min(ANSWER_LIMIT, Math.max(1_000, deadline - performance.now()));
-            const sent = this.send({ ...request, limit });
+            const left = Math.max(1_000, deadline - performance.now());
+            const sent = this.send({ ...request, limit: request.limit ?? Math.min(ANSWER_LIMIT, left), connectionLimit: left });
             try {
                 if (request.wait !== undefined) {
                     this.#waiting.add(sent);

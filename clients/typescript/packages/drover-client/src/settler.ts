@@ -112,16 +112,14 @@ export class Settler {
     /** Sends a batch. Returns the pause (ms) before the next request. */
     async #sendBatch(batch: Settlement[]): Promise<number> {
         const body = `{"settlements":[${batch.map(({ json }) => json).join(",")}]}`;
+        let results: LeaseResult[];
         try {
-            const { settlements } = await this.#api.post("/v1/queues/{queue}/leases/settle", body, {}).answer;
-            this.#confirm(batch, settlements);
-            return 0;
+            results = (await this.#api.post("/v1/queues/{queue}/leases/settle", body, {}).answer).settlements;
         } catch (error) {
-            if (this.#isEnded) {
-                return 0;
-            }
-            return this.#recover(batch, toError(error));
+            return this.#isEnded ? 0 : this.#recover(batch, toError(error));
         }
+        this.#confirm(batch, results);
+        return 0;
     }
 
     #confirm(batch: Settlement[], results: LeaseResult[]): void {

@@ -314,7 +314,11 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
             const result = await this.#processor(job, lease.signal);
             lease.returned(result);
         } catch (error) {
-            lease.threw(error);
+            try {
+                lease.threw(error);
+            } catch {
+                lease.threw(new Error("the handler threw a value that can't be read"));
+            }
         }
         this.#running.delete(lease);
         this.#change.notify();

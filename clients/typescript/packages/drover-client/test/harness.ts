@@ -217,12 +217,14 @@ export type Deed = "pass" | "refuse" | "lose" | "hold" | { status: number; body:
 /** A proxy before the API, which records requests and breaks some of them. */
 export class Proxy {
     readonly requests: ProxiedRequest[] = [];
-    decide: (request: ProxiedRequest) => Deed = () => "pass";
+    decide: (request: ProxiedRequest) => Deed | Promise<Deed> = () => "pass";
     readonly #server: http.Server;
     url = "";
 
     private constructor(target: string) {
-        this.#server = http.createServer((request, response) => {
+        // Like the API, the proxy can still answer after the client has closed its sending side.
+        this.#server = Object.assign(http.createServer(), { httpAllowHalfOpen: true });
+        this.#server.on("request", (request, response) => {
             const chunks: Buffer[] = [];
             request.on("data", (chunk: Buffer) => chunks.push(chunk));
             request.on("error", () => {});
@@ -231,7 +233,7 @@ export class Proxy {
                 const { method = "", url: path = "", headers } = request;
                 const proxied = { method, path, headers, body };
                 this.requests.push(proxied);
-                this.#do(this.decide(proxied), target, proxied, request, response);
+                void Promise.resolve(this.decide(proxied)).then((deed) => this.#do(deed, target, proxied, request, response));
             });
         });
     }
