@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run example-chat example-notifications example-web3 test test-long check fmt lint tests e2e timed cluster schemathesis clients node node-types screenshots doc deny audit bench instructions microbench
+.PHONY: help run example-chat example-notifications example-web3 example-nest test test-long check fmt lint tests e2e timed cluster schemathesis clients node node-types screenshots doc deny audit bench instructions microbench
 
 CARGO ?= cargo
 PEERS ?= bench/peers
@@ -18,6 +18,9 @@ example-notifications: redis ## Run examples/notifications: what happens while a
 
 example-web3: redis ## Run examples/web3: events of a contract on a local chain, each handled once
 	@CARGO="$(CARGO)" EXAMPLE=web3 exec scripts/run.sh
+
+example-nest: redis ## Run examples/nest: a NestJS application that was written for Bull
+	@CARGO="$(CARGO)" EXAMPLE=nest exec scripts/run.sh
 
 test: tools fmt lint tests cluster schemathesis clients node doc instructions ## Run everything that CI runs
 	@echo "make test: everything passed"

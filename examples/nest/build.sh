@@ -8,9 +8,10 @@ clients=$PWD/clients/typescript
 
 scripts/install.sh nodejs node
 scripts/install.sh npm npm
-# npm writes the first file at the end of an installation.
-if [ ! "$clients/node_modules/.package-lock.json" -nt "$clients/package-lock.json" ]; then
+# scripts/node.sh keeps the same copy.
+if ! cmp -s "$clients/package-lock.json" "$clients/node_modules/installed-lock.json"; then
     npm --prefix "$clients" ci --silent --no-fund --no-audit
+    cp "$clients/package-lock.json" "$clients/node_modules/installed-lock.json"
 fi
 for package in drover-client drover-nestjs; do
     if [ -n "$(cd "$clients/packages/$package" && find src package.json tsconfig.json -newer dist/cjs/package.json 2>&1)" ]; then
