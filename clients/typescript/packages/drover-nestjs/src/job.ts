@@ -41,6 +41,8 @@ export class Job<T = any> {
     failedReason?: string | undefined;
     processedOn?: number | undefined;
     finishedOn?: number | undefined;
+    /** Drover's addition, inside a handler: aborted when the lease is lost, and when the job is cancelled or its `timeout` is over. */
+    abortSignal?: AbortSignal | undefined;
     #progress: unknown;
     #isDiscarded = false;
     readonly #source: DroverJob<T> | undefined;

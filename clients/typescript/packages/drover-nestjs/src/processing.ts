@@ -111,7 +111,7 @@ export class Processing {
             return;
         }
         const { url, key, visibilityTimeout, closeTimeout } = this.#settings;
-        const worker = new Worker<any, any>(this.#queue.name, (source) => this.#run(source), {
+        const worker = new Worker<any, any>(this.#queue.name, (source, signal) => this.#run(source, signal), {
             concurrency: this.#concurrency,
             ...(url === undefined ? {} : { url }),
             ...(key === undefined ? {} : { key }),
@@ -128,8 +128,9 @@ export class Processing {
         this.#worker = worker;
     }
 
-    async #run(source: DroverJob<any>): Promise<unknown> {
+    async #run(source: DroverJob<any>, signal: AbortSignal): Promise<unknown> {
         const job = toJob(this.#queue, source);
+        job.abortSignal = signal;
         this.#jobs.set(source, job);
         const handler = this.#handlers.get(job.name) ?? this.#handlers.get(ANY_NAME);
         if (!handler) {
@@ -139,7 +140,7 @@ export class Processing {
         this.#isDrained = false;
         try {
             this.#queue.emit("active", job, undefined, "waiting");
-            return await handler(job);
+            return await untilTimeout(handler(job), signal);
         } finally {
             this.#running -= 1;
             if (this.#running === 0) {
@@ -191,6 +192,24 @@ export class Processing {
             this.#queue.emit("failed", job, error, "active");
             void this.#checkDrained();
         }
+    }
+}
+
+/** As in Bull, a job whose `timeout` is over fails, although its handler goes on. */
+async function untilTimeout(result: Promise<unknown>, signal: AbortSignal): Promise<unknown> {
+    let end = (): void => {};
+    const timeout = new Promise<never>((_, reject) => {
+        end = () => {
+            if ((signal.reason as Error | undefined)?.name === "TimedOutError") {
+                reject(signal.reason as Error);
+            }
+        };
+        signal.addEventListener("abort", end);
+    });
+    try {
+        return await Promise.race([result, timeout]);
+    } finally {
+        signal.removeEventListener("abort", end);
     }
 }
 

@@ -373,6 +373,52 @@ test("an error of a listener is an error event and disturbs neither job nor proc
     assert.deepEqual(errors.sort(), ["rejected by a listener", "thrown by a listener"]);
 });
 
+test("a job whose timeout is over fails, and its handler is told", async () => {
+    const failed = deferred<[Job, Error]>();
+    const end = deferred();
+    const told = deferred<unknown>();
+    @Processor("timeouts")
+    class Timeouts {
+        @Process()
+        async work(job: Job): Promise<string> {
+            job.abortSignal?.addEventListener("abort", () => told.resolve(job.abortSignal?.reason));
+            await end.promise;
+            return "too late";
+        }
+        @OnQueueFailed()
+        failed(job: Job, error: Error): void {
+            failed.resolve([job, error]);
+        }
+    }
+    const app = await services.app(moduleWith("timeouts", [Timeouts]));
+    const job = await queueOf(app, "timeouts").add({}, { timeout: 300 });
+    await assert.rejects(job.finished(), /timeout of 300 ms/);
+    const [seen, error] = await failed.promise;
+    assert.equal(seen.id, job.id);
+    assert.equal(await told.promise, error);
+    assert.equal((await services.get(`timeouts/messages/${job.id}`)).error.code, "timed_out");
+    end.resolve();
+});
+
+test("a job whose process died is given to another process", async () => {
+    const name = "stalled";
+    const { id } = await services.post(`${name}/messages`, { data: 1 });
+    // A consumer that leases the job, and never says anything again.
+    const leased = await services.post(`${name}/leases`, { max: 1, visibility_timeout: 300 });
+    assert.equal(leased.messages[0].id, id);
+    @Processor(name)
+    class Stalled {
+        @Process()
+        work(job: Job): string {
+            return `attempt after ${job.attemptsMade}`;
+        }
+    }
+    await services.app(moduleWith(name, [Stalled], { settings: { lockDuration: 5_000, maxStalledCount: 1 } }));
+    const message = await services.get(`${name}/messages/${id}?wait=20s`);
+    assert.deepEqual([message.state, message.result, message.lapses], ["completed", "attempt after 0", 1]);
+    assert.equal((await services.get(name)).settings.max_lapses, 2);
+});
+
 test("a request-scoped processor has an instance for each job", async () => {
     let instances = 0;
     @Injectable()
