@@ -1,6 +1,12 @@
 /** The decorators of @nestjs/bull. */
 import { Inject, SetMetadata, type Scope } from "@nestjs/common";
-import { BullQueueEvents, BullQueueGlobalEvents, type BullQueueEvent, type BullQueueEventOptions, type QueueEventDecoratorOptions } from "./nest-events.js";
+import {
+    type BullQueueEvent,
+    type BullQueueEventOptions,
+    BullQueueEvents,
+    BullQueueGlobalEvents,
+    type QueueEventDecoratorOptions,
+} from "./nest-events.js";
 import { getQueueToken, METADATA_EVENT, METADATA_PROCESS, METADATA_QUEUE } from "./nest-tokens.js";
 
 // Nest reads the scope of a provider from this metadata key.

@@ -112,7 +112,8 @@ function queueOptions(
         provide: getQueueOptionsToken(name),
         useFactory: async (shared: BullRootModuleOptions | undefined, ...args: unknown[]) => {
             if (configKey && !shared) {
-                throw new Error(`the queue "${name || "default"}" names the configKey "${configKey}": call DroverModule.forRoot("${configKey}", …)`);
+                const what = `the queue "${name || "default"}" names the configKey "${configKey}"`;
+                throw new Error(`${what}: call DroverModule.forRoot("${configKey}", …)`);
             }
             return { ...shared, ...(await make(...args)) };
         },

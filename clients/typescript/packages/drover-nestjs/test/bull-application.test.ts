@@ -38,7 +38,8 @@ test("an application written for Bull adds jobs, processes them, and shows their
         (await request("completed")).map((completed: any) => completed.id),
         [job.id, id],
     );
-    const lines = [`active ${id}`, `progress ${id} 50`, `completed ${id} processed bob ✅`, `on ${id} processed bob ✅`, `event ${id}`, "drained"];
+    const result = "processed bob ✅";
+    const lines = [`active ${id}`, `progress ${id} 50`, `completed ${id} ${result}`, `on ${id} ${result}`, `event ${id}`, "drained"];
     await until("all events", () => lines.every((line) => seen.includes(line)));
 });
 

@@ -102,8 +102,8 @@ test("a test may replace a queue by its token", async () => {
 });
 
 test("a wrong option ends the start with its text", async () => {
-    const module = moduleOf([DroverModule.forRoot({ url: services.url, redis: {} } as never), DroverModule.registerQueue({ name: "wrong" })]);
-    await assert.rejects(services.app(module), /redis is not supported by Drover: name Drover's API with url/);
+    const root = DroverModule.forRoot({ url: services.url, redis: {} } as never);
+    await assert.rejects(services.app(moduleOf([root, DroverModule.registerQueue({ name: "wrong" })])), /redis is not supported by Drover: name Drover's API with url/);
 });
 
 test("an application starts while the API is away, and works when the API comes", async () => {
@@ -145,17 +145,20 @@ test("closing an application finishes its handlers and leases nothing more", asy
     const started = deferred();
     const end = deferred();
     const seen: number[] = [];
+    let signal: AbortSignal | undefined;
     @Processor("closing")
     class Closing {
         @Process()
         async work(job: Job<number>): Promise<string> {
+            signal = job.abortSignal;
             started.resolve();
             await end.promise;
             seen.push(job.data);
             return "finished";
         }
     }
-    const app = await services.app(moduleOf([DroverModule.forRoot({ url: services.url }), DroverModule.registerQueue({ name: "closing" })], [Closing]));
+    const root = DroverModule.forRoot({ url: services.url });
+    const app = await services.app(moduleOf([root, DroverModule.registerQueue({ name: "closing" })], [Closing]));
     const queue = queueOf<number>(app, "closing");
     const [first, second] = [await queue.add(1), await queue.add(2)];
     await started.promise;
@@ -164,6 +167,7 @@ test("closing an application finishes its handlers and leases nothing more", asy
     // A closing application still adds jobs.
     const third = await queue.add(3);
     assert.equal(isClosed, false);
+    assert.equal(signal?.aborted, false);
     end.resolve();
     await closing;
     const states = [first, second, third].map(async ({ id }) => (await services.get(`closing/messages/${id}`)).state);

@@ -26,7 +26,8 @@ test("backoff is a fixed time or a strategy, without jitter", () => {
 });
 
 test("delay, timeout and jobId keep their meaning", () => {
-    assert.deepEqual(toDroverOptions({ delay: 1500, timeout: 2000, jobId: "a-1" }), { attempts: 1, delay: 1500, timeout: 2000, jobId: "a-1" });
+    const options = { delay: 1500, timeout: 2000, jobId: "a-1" };
+    assert.deepEqual(toDroverOptions(options), { attempts: 1, ...options });
     assert.equal(toDroverOptions({ delay: -5 }).delay, 0);
     assert.throws(() => toDroverOptions({ delay: NaN, priority: -1 }), TypeError);
 });

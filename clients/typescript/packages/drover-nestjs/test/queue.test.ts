@@ -51,7 +51,8 @@ test("a job has one attempt unless attempts are given, whatever the queue's sett
     const queue = open("defaults");
     const one = await queue.add({});
     const three = await queue.add({}, { attempts: 3 });
-    const many = await open("defaults", { defaultJobOptions: { attempts: 7 } }).addBulk([{ data: {} }, { data: {}, opts: { attempts: 2 } }]);
+    const bulk = [{ data: {} }, { data: {}, opts: { attempts: 2 } }];
+    const many = await open("defaults", { defaultJobOptions: { attempts: 7 } }).addBulk(bulk);
     const attempts = [one, three, ...many].map(async ({ id }) => (await services.get(`defaults/messages/${id}`)).max_attempts);
     assert.deepEqual(await Promise.all(attempts), [1, 3, 7, 2]);
 });
@@ -73,7 +74,8 @@ test("attempts follow at once without a backoff, and after it with one", async (
 
 test("jobs run in the order of Bull's priorities", async () => {
     const queue = open("priorities");
-    for (const [name, priority] of [["none 1"], ["5 a", 5], ["1", 1], ["none 2"], ["5 b", 5], ["lowest", 2_147_483_647], ["2", 2]] as const) {
+    const added = [["none 1"], ["5 a", 5], ["1", 1], ["none 2"], ["5 b", 5], ["lowest", 2_147_483_647], ["2", 2]] as const;
+    for (const [name, priority] of added) {
         await queue.add(name, {}, priority === undefined ? {} : { priority });
     }
     const waiting = (await queue.getWaiting()).map(({ name, opts }) => [name, opts.priority]);
