@@ -1,6 +1,6 @@
 /** The example `examples/nest` as a program of its own, on a real API, also when both are killed. */
 import assert from "node:assert/strict";
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { type ChildProcess, execFile } from "node:child_process";
 import { once } from "node:events";
 import { cpSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -10,7 +10,7 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
-import { freePort, repository, Services, until } from "./services.js";
+import { freePort, repository, Services, start, until } from "./services.js";
 
 const folder = join(dirname(fileURLToPath(import.meta.url)), "example");
 const lines: string[] = [];
@@ -36,9 +36,9 @@ after(async () => {
 
 async function startApp(): Promise<void> {
     const environment = { ...process.env, DROVER_URL: services.url, PORT: String(port), NO_COLOR: "1" };
-    const child = spawn(process.execPath, ["dist/main.js"], { cwd: folder, env: environment, stdio: ["ignore", "pipe", "pipe"] });
+    const child = start(process.execPath, ["dist/main.js"], { cwd: folder, env: environment, stdio: ["ignore", "pipe", "pipe"] });
     for (const input of [child.stdout, child.stderr]) {
-        createInterface({ input }).on("line", (line) => lines.push(line));
+        createInterface({ input: input! }).on("line", (line) => lines.push(line));
     }
     app = child;
     await until("the application serves", () => {

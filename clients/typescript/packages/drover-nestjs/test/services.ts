@@ -1,6 +1,6 @@
 /** Starts a real Redis and a real producer-api for the tests of one file, and real Nest applications on them. */
 import assert from "node:assert/strict";
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn, type SpawnOptions } from "node:child_process";
 import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
@@ -61,9 +61,29 @@ export function repository(): string {
     return folder;
 }
 
-/** The folder with Drover's binaries: $DROVER_BIN, or the target folder of the repository. */
-function binaries(): string {
-    return process.env["DROVER_BIN"] ?? join(process.env["CARGO_TARGET_DIR"] ?? join(repository(), "target"), "debug");
+/** The path of the producer-api: in $DROVER_BIN, or in the target folder of the repository. */
+function producerApi(): string {
+    const folder = process.env["DROVER_BIN"] ?? join(process.env["CARGO_TARGET_DIR"] ?? join(repository(), "target"), "debug");
+    const path = join(folder, "producer-api");
+    if (!existsSync(path)) {
+        throw new Error(`there is no ${path}: run cargo build --workspace, or name the folder of the binaries with DROVER_BIN`);
+    }
+    return path;
+}
+
+/** The processes that run. A test that is ended leaves none of them behind. */
+const children = new Set<ChildProcess>();
+process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.once(signal, () => process.exit(1));
+}
+
+/** Starts a process that does not outlive this one. */
+export function start(command: string, args: string[], options: SpawnOptions): ChildProcess {
+    const child = spawn(command, args, options);
+    children.add(child);
+    child.once("exit", () => children.delete(child));
+    return child;
 }
 
 export class Services {
@@ -77,23 +97,17 @@ export class Services {
     /** Starts Redis, and the API unless it is to be away. */
     static async start({ withApi = true } = {}): Promise<Services> {
         const services = new Services();
-        services.#redisPort = await freePort();
-        services.#apiPort = await freePort();
-        services.#redis = services.#spawn("redis-server", [
-            ...["--port", String(services.#redisPort), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
-            ...["--dir", services.#folder],
-        ]);
-        await until("Redis answers", () => {
-            try {
-                return execFileSync("redis-cli", ["-p", String(services.#redisPort), "ping"], { stdio: "pipe" }).length > 0;
-            } catch {
-                return false;
+        try {
+            await services.#startRedis();
+            services.#apiPort = await freePort();
+            if (withApi) {
+                await services.startApi();
             }
-        });
-        if (withApi) {
-            await services.startApi();
+            return services;
+        } catch (error) {
+            await services.stop();
+            throw error;
         }
-        return services;
     }
 
     get url(): string {
@@ -101,7 +115,7 @@ export class Services {
     }
 
     async startApi(): Promise<void> {
-        this.#api = this.#spawn(join(binaries(), "producer-api"), [], {
+        this.#api = this.#spawn(producerApi(), [], {
             DROVER__API__BIND: `127.0.0.1:${this.#apiPort}`,
             DROVER__REDIS__URL: `redis://127.0.0.1:${this.#redisPort}`,
         });
@@ -152,6 +166,21 @@ export class Services {
         rmSync(this.#folder, { recursive: true, force: true });
     }
 
+    async #startRedis(): Promise<void> {
+        this.#redisPort = await freePort();
+        this.#redis = this.#spawn("redis-server", [
+            ...["--port", String(this.#redisPort), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+            ...["--dir", this.#folder],
+        ]);
+        await until("Redis answers", () => {
+            try {
+                return execFileSync("redis-cli", ["-p", String(this.#redisPort), "ping"], { stdio: "pipe" }).length > 0;
+            } catch {
+                return false;
+            }
+        });
+    }
+
     async #isReady(): Promise<boolean> {
         if (this.#api?.exitCode !== null) {
             throw new Error(`the API ended: ${readFileSync(join(this.#folder, "log"), "utf8").slice(-2_000)}`);
@@ -164,7 +193,7 @@ export class Services {
 
     #spawn(command: string, args: string[], environment: Record<string, string> = {}): ChildProcess {
         const log = openSync(join(this.#folder, "log"), "a");
-        return spawn(command, args, { stdio: ["ignore", log, log], env: { ...process.env, ...environment } });
+        return start(command, args, { stdio: ["ignore", log, log], env: { ...process.env, ...environment } });
     }
 }
 
