@@ -70,9 +70,12 @@ const PAUSE = 2_000;
 /** The pause after an answer that only another key, or another configuration, can change. */
 const LONG_PAUSE = 30_000;
 
+/** These answers do not change when the same request is sent again; 403 means that the key may not change settings. */
+const FINAL: ReadonlySet<number> = new Set([403, 409, 422]);
+
 /**
  * Sends the settings until the API accepts them. `onError` gets each error. Returns without success if the signal is aborted, or if the
- * API will never accept these settings.
+ * API will never accept the settings with this key: the queue then works with the settings that it has.
  */
 export async function applySettings(
     queue: DroverQueue<any>,
@@ -88,7 +91,7 @@ export async function applySettings(
                 return;
             }
             onError(error as Error);
-            if (error instanceof DroverError && (error.status === 422 || error.status === 409)) {
+            if (error instanceof DroverError && FINAL.has(error.status)) {
                 return;
             }
             await pause(error instanceof DroverError && error.status < 500 ? LONG_PAUSE : PAUSE, signal);

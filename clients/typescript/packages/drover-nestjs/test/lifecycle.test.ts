@@ -17,7 +17,7 @@ import {
     type SharedBullConfigurationFactory,
 } from "drover-nestjs";
 
-import { deferred, queueOf, Services, until } from "./services.js";
+import { deferred, makeKey, queueOf, Services, until } from "./services.js";
 
 let services: Services;
 before(async () => {
@@ -132,6 +132,26 @@ test("an application starts while the API is away, and works when the API comes"
         assert.equal(await (await during).finished(), 8);
     } finally {
         await later.stop();
+    }
+});
+
+test("a key that may not change settings leaves the limiter out, with an error, and jobs are processed", async () => {
+    const guarded = await Services.start({ withApi: false });
+    try {
+        const { key, entry } = makeKey("enqueue,read,consume");
+        await guarded.startApi({ DROVER__AUTH__KEYS: `[${entry}]` });
+        const errors: string[] = [];
+        const queue = new Queue<number>("guarded", { url: guarded.url, key, limiter: { max: 5, duration: 1_000 } });
+        queue.on("error", (error) => errors.push(error.message));
+        void queue.process(async ({ data }: Job<number>) => data * 2);
+        assert.equal(await (await queue.add(21)).finished(), 42);
+        assert.equal((await queue.drover.settings()).rate_limit, null);
+        assert.equal(errors.length, 1);
+        assert.match(errors[0] ?? "", /forbidden \(403\)/);
+        assert.ok(!errors[0]?.includes(key));
+        await queue.close();
+    } finally {
+        await guarded.stop();
     }
 });
 

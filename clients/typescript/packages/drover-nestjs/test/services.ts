@@ -71,6 +71,13 @@ function producerApi(): string {
     return path;
 }
 
+/** Makes an API key with these scopes: the key, and its entry for `DROVER__AUTH__KEYS`. */
+export function makeKey(scopes: string): { key: string; entry: string } {
+    const lines = execFileSync(producerApi(), ["key", "--id", "test", "--scopes", scopes, "--queues", "*"], { stdio: "pipe" });
+    const [key = "", entry = ""] = lines.toString().split("\n");
+    return { key, entry: entry.replace(/,$/, "") };
+}
+
 /** The processes that run. A test that is ended leaves none of them behind. */
 const children = new Set<ChildProcess>();
 process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
@@ -114,8 +121,9 @@ export class Services {
         return `http://127.0.0.1:${this.#apiPort}`;
     }
 
-    async startApi(): Promise<void> {
+    async startApi(environment: Record<string, string> = {}): Promise<void> {
         this.#api = this.#spawn(producerApi(), [], {
+            ...environment,
             DROVER__API__BIND: `127.0.0.1:${this.#apiPort}`,
             DROVER__REDIS__URL: `redis://127.0.0.1:${this.#redisPort}`,
         });
