@@ -58,6 +58,7 @@ export class Lease implements Run {
     renewAt: number;
     #phase: "running" | "lapsed" | "gone" | "settling" | "settled" = "running";
     #isDiscarded = false;
+    #isReported = false;
 
     constructor(owner: LeaseOwner, message: LeasedMessage, arrival: number) {
         this.#owner = owner;
@@ -157,10 +158,12 @@ export class Lease implements Run {
         }
     }
 
-    /** Releases the job if no settlement is on its way. */
+    /** Releases the job of a handler that does not end, unless a settlement is on its way. */
     release(): void {
         if (this.#phase === "running") {
             this.#settle({ action: { action: "release" }, end: { kind: "released" } });
+        } else if (this.#phase === "lapsed" || this.#phase === "gone") {
+            this.#end(this.#lostEnd());
         }
     }
 
@@ -297,6 +300,10 @@ export class Lease implements Run {
     }
 
     #end(end: End, outcome?: Schemas["LeaseResult"]["outcome"]): void {
+        if (this.#isReported) {
+            return;
+        }
+        this.#isReported = true;
         this.#phase = this.#phase === "gone" ? "gone" : "settled";
         const attempts = this.job.attemptsMade + 1;
         const at = new Date().toISOString();

@@ -146,7 +146,7 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
         return this.#isPaused;
     }
 
-    /** Stops leasing, in this worker only. Waits until no handler runs, unless `doNotWaitActive`. */
+    /** Stops leasing, in this worker only. Waits until no request for jobs is open, and, unless `doNotWaitActive`, no handler runs. */
     async pause(doNotWaitActive = false): Promise<void> {
         if (!this.#isPaused) {
             this.#isPaused = true;
@@ -154,6 +154,7 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
             this.#change.notify();
             this.#report("paused");
         }
+        await this.#poll?.answer.catch(() => {});
         if (!doNotWaitActive) {
             await this.#idle(Infinity);
         }

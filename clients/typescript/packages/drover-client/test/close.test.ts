@@ -17,6 +17,7 @@ describe("pause and close", () => {
         const worker = work("paused", kept.handler, { concurrency: 2 });
         await queue.add("n", 1);
         await until("the handler runs", () => kept.started() === 1);
+        await worker.pause(true);
         const pausing = worker.pause();
         const second = await queue.add("n", 2);
         kept.open("done");
@@ -74,6 +75,29 @@ describe("pause and close", () => {
         assert.deepEqual(await Promise.all(jobs.map((job) => job.getState())), ["waiting", "waiting", "completed"]);
         assert.deepEqual(jobs.map(({ attemptsMade, message: { lapses } }) => [attemptsMade, lapses]), [[0, 0], [0, 0], [1, 0]]);
         assert.deepEqual(events.slice(3).map(([event, id]) => `${event} ${id}`).sort(), ["completed returns", "released deaf", "released throws"]);
+    });
+
+    test("close reports the loss of a lease whose handler heeds no signal, once", async () => {
+        const queue = open("close-lost");
+        let end: () => void = () => {};
+        let isAborted = false;
+        const worker = work(
+            "close-lost",
+            (_, signal) => {
+                signal.addEventListener("abort", () => (isAborted = true));
+                return new Promise<void>((resolve) => (end = resolve));
+            },
+            { visibilityTimeout: 3_000 },
+        );
+        const events = record(worker);
+        await queue.add("n", 1);
+        await until("the handler runs", () => events.length === 1);
+        await queue.delete({ confirm: "close-lost" });
+        await until("the handler is aborted", () => isAborted);
+        await worker.close({ force: true });
+        end();
+        await new Promise(setImmediate);
+        assert.deepEqual(events.map(([event]) => event), ["active", "lost"]);
     });
 
     test("close with force does not wait for handlers", async () => {
@@ -158,7 +182,7 @@ describe("pause and close", () => {
                 console.log(result);
             });
         `;
-        const { stdout, stderr, status } = spawnSync(process.execPath, ["-e", program, drover.url], { encoding: "utf8", timeout: 20_000 });
+        const { stdout, stderr, status } = spawnSync(process.execPath, ["-e", program, drover.url], { encoding: "utf8", timeout: 30_000 });
         assert.deepEqual([status, stdout, stderr], [0, "5\n", ""]);
     });
 });

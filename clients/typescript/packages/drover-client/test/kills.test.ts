@@ -45,7 +45,7 @@ function expectation(data: number): { state: string; attempts: number; reason?: 
     }
 }
 
-test("10,000 jobs survive kills of the worker and of the API: each ends exactly as its handler decided", { timeout: 240_000 }, async () => {
+test("10,000 jobs survive kills of the worker and of the API: each ends exactly as its handler decided", { timeout: 300_000 }, async () => {
     // A short visibility timeout ends the leases of killed workers soon. Lapses must not fail a job.
     await queue.updateSettings({
         visibility_timeout: "3s",

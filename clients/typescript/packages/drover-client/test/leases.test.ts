@@ -13,11 +13,11 @@ describe("leases", () => {
     test("the lease of a running handler is extended as long as the handler runs", async () => {
         const queue = open("long");
         const kept = gate();
-        const events = record(work("long", kept.handler, { visibilityTimeout: 1_000 }));
+        const events = record(work("long", kept.handler, { visibilityTimeout: 2_000 }));
         const job = await queue.add("n", 1);
         await until("the handler runs", () => kept.started() === 1);
         const begin = await message("long", job.id);
-        await sleep(2_500);
+        await sleep(4_500);
         kept.open("done");
         assert.equal(await job.waitUntilFinished(), "done");
         const stored = await message("long", job.id);
@@ -28,7 +28,7 @@ describe("leases", () => {
     test("a handler whose lease is over is aborted with LeaseLostError", async () => {
         const queue = open("lost");
         const kept = gate();
-        const worker = work("lost", kept.handler, { visibilityTimeout: 600 });
+        const worker = work("lost", kept.handler, { visibilityTimeout: 3_000 });
         const events = record(worker);
         await queue.add("n", 1);
         await until("the handler runs", () => kept.started() === 1);
@@ -80,7 +80,7 @@ describe("leases", () => {
                 signal.addEventListener("abort", () => aborted.push(signal.reason));
                 return result;
             },
-            { url: proxy.url, visibilityTimeout: 500 },
+            { url: proxy.url, visibilityTimeout: 1_500 },
         );
         const events = record(worker);
         const job = await queue.add("n", 1);
@@ -100,7 +100,7 @@ describe("leases", () => {
     test("a cancelled job aborts its handler with CancelledError, and fails as cancelled", async () => {
         const queue = open("cancelled");
         const kept = gate();
-        const events = record(work("cancelled", kept.handler, { visibilityTimeout: 600 }));
+        const events = record(work("cancelled", kept.handler, { visibilityTimeout: 3_000 }));
         const job = await queue.add("n", 1, { attempts: 3 });
         await until("the handler runs", () => kept.started() === 1);
         await job.cancel();
@@ -114,7 +114,7 @@ describe("leases", () => {
     test("a handler that returns a value although its job is cancelled completes the job", async () => {
         const queue = open("cancelled-late");
         work("cancelled-late", (_, signal) => new Promise((resolve) => signal.addEventListener("abort", () => resolve("still"))), {
-            visibilityTimeout: 600,
+            visibilityTimeout: 3_000,
         });
         const job = await queue.add("n", 1);
         await until("the handler runs", async () => (await job.getState()) === "active");
