@@ -25,7 +25,7 @@ fi
 if [ "${1:-}" = types ]; then
     # The API serves its OpenAPI document without Redis.
     folder=$(mktemp -d)
-    port=$(node --print 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close(); }); ""' | head -n 1)
+    port=$(node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => s.close(console.log(s.address().port)))')
     DROVER__API__BIND=127.0.0.1:$port DROVER__REDIS__URL=redis://127.0.0.1:1 "$DROVER_BIN/producer-api" >"$folder/api.log" 2>&1 &
     api=$!
     trap 'kill -TERM $api 2>/dev/null || true; wait; rm -rf "$folder"' EXIT
