@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run example-chat example-notifications example-web3 test test-long check fmt lint tests e2e timed cluster schemathesis clients screenshots doc deny audit bench instructions microbench
+.PHONY: help run example-chat example-notifications example-web3 example-nest test test-long check fmt lint tests e2e timed cluster schemathesis clients node node-types screenshots doc deny audit bench instructions microbench
 
 CARGO ?= cargo
 PEERS ?= bench/peers
@@ -19,7 +19,10 @@ example-notifications: redis ## Run examples/notifications: what happens while a
 example-web3: redis ## Run examples/web3: events of a contract on a local chain, each handled once
 	@CARGO="$(CARGO)" EXAMPLE=web3 exec scripts/run.sh
 
-test: tools fmt lint tests cluster schemathesis clients doc instructions ## Run everything that CI runs
+example-nest: redis ## Run examples/nest: a NestJS application that was written for Bull
+	@CARGO="$(CARGO)" EXAMPLE=nest exec scripts/run.sh
+
+test: tools fmt lint tests cluster schemathesis clients node doc instructions ## Run everything that CI runs
 	@echo "make test: everything passed"
 
 # `make test` also runs the tests that need whole services, minutes or other tools.
@@ -63,6 +66,12 @@ clients: rust ## Generate types for TypeScript and Python from the description, 
 screenshots: tools ## Renew the pictures of the dashboard in docs/, from a real run
 	$(CARGO) build --workspace --locked --bins --examples
 	$${CARGO_TARGET_DIR:-target}/debug/examples/screenshots docs
+
+node: redis ## Build and test the packages for Node.js, and install them into an empty folder
+	@CARGO="$(CARGO)" scripts/node.sh
+
+node-types: rust ## Renew the types of the packages for Node.js from the description
+	@CARGO="$(CARGO)" scripts/node.sh types
 
 doc: rust ## Build the crates' documentation; warnings are errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked

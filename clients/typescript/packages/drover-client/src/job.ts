@@ -1,0 +1,364 @@
+/** A job: one message of a queue. */
+import type { Api, LeasedMessage, Message, Schemas } from "./api.js";
+import { DroverError, JobFailedError, WaitTimeoutError } from "./errors.js";
+import { checkTime } from "./http.js";
+import type { Duration, JobOptions } from "./options.js";
+
+/** The state of a job; `unknown` if the job is forgotten. */
+export type JobState = Schemas["State"] | "unknown";
+
+export interface JobJson<Data = unknown, Result = unknown> {
+    id: string;
+    name: string;
+    queueName: string;
+    state: JobState;
+    data: Data;
+    opts: JobOptions;
+    progress: unknown;
+    delay: number;
+    timestamp: number;
+    attemptsMade: number;
+    returnvalue: Result | null;
+    failedReason: string | undefined;
+    processedOn: number | undefined;
+    finishedOn: number | undefined;
+}
+
+/** What a job can do only while its handler runs. */
+export interface Run {
+    readonly signal: AbortSignal;
+    reportProgress(value: unknown): Promise<void>;
+    complete(value: unknown): Promise<void>;
+    fail(error: unknown): Promise<void>;
+    discard(): void;
+}
+
+/** The longest time (ms) for which one request waits for a job to finish. */
+const WAIT = 20_000;
+const SHORTEST_WAIT = 1_000;
+
+const NO_RUN = "possible only inside the handler of a Worker, while the handler runs";
+
+/** Makes a job. Only this package calls this function. */
+export let createJob: <Data, Result>(api: Api, message: Message | LeasedMessage, run?: Run) => Job<Data, Result>;
+/** Replaces the fields of a job. Only this package calls this function. */
+export let refreshJob: (job: Job, message: Partial<Message>) => void;
+
+export class Job<Data = unknown, Result = unknown> {
+    readonly #api: Api;
+    readonly #run: Run | undefined;
+    #message: Message;
+
+    readonly id: string;
+    /** The kind of job; empty if the job was posted without a name. */
+    readonly name: string;
+    readonly queueName: string;
+    data: Data;
+    /** Whether `add` found an earlier job with the same `jobId` or `idempotencyKey`, and stored nothing. */
+    readonly duplicate: boolean;
+
+    static {
+        createJob = (api, message, run) => new Job(api, message, run);
+        refreshJob = (job, message) => job.#refresh(message);
+    }
+
+    private constructor(api: Api, message: Message, run: Run | undefined) {
+        this.#api = api;
+        this.#run = run;
+        this.#message = message;
+        this.id = message.id;
+        this.name = message.name ?? "";
+        this.queueName = message.queue;
+        this.data = message.data as Data;
+        this.duplicate = (message as { duplicate?: boolean }).duplicate === true;
+    }
+
+    /** The state at the last answer of the API. */
+    get state(): JobState {
+        return this.#message.state;
+    }
+
+    /** The options, as the API stored them. */
+    get opts(): JobOptions {
+        const { id, delay, priority, max_attempts: attempts, hold, group, headers } = this.#message;
+        const hasHeaders = headers !== undefined && Object.keys(headers).length > 0;
+        return {
+            ...(/^[0-9]+$/.test(id) ? {} : { jobId: id }),
+            delay,
+            priority,
+            ...(attempts === undefined ? {} : { attempts }),
+            ...(hold === null || hold === undefined ? {} : { hold }),
+            ...(group === null || group === undefined ? {} : { group }),
+            ...(hasHeaders ? { headers } : {}),
+        };
+    }
+
+    /** The delay (ms) from the post of the job to its first due time. */
+    get delay(): number {
+        return this.#message.delay;
+    }
+
+    get priority(): number {
+        return this.#message.priority;
+    }
+
+    get group(): string | undefined {
+        return this.#message.group ?? undefined;
+    }
+
+    get headers(): Readonly<Record<string, string>> {
+        return this.#message.headers ?? {};
+    }
+
+    /** The data of the signal that released the job. */
+    get signal(): unknown {
+        return this.#message.signal;
+    }
+
+    /** The value that the handler reported last; 0 if none. */
+    get progress(): unknown {
+        return this.#message.progress ?? 0;
+    }
+
+    /** The result of the handler; null if there is none. */
+    get returnvalue(): Result | null {
+        return (this.#message.result ?? null) as Result | null;
+    }
+
+    /** The message of the last failure, until an attempt completes. */
+    get failedReason(): string | undefined {
+        return this.#message.error?.message;
+    }
+
+    /** The last failure, until an attempt completes: its code, message, attempt and time. */
+    get error(): Schemas["MessageError"] | undefined {
+        return this.#message.error ?? undefined;
+    }
+
+    /** The number of attempts that completed or failed. */
+    get attemptsMade(): number {
+        return this.#message.attempts_made;
+    }
+
+    /** How often the job was leased. */
+    get deliveries(): number {
+        return this.#message.deliveries;
+    }
+
+    /** The time of the post, in ms since 1970. */
+    get timestamp(): number {
+        return Date.parse(this.#message.created_at);
+    }
+
+    /** The time at which the job was leased last, in ms since 1970. */
+    get processedOn(): number | undefined {
+        return toTime(this.#message.started_at);
+    }
+
+    /** The time at which the job finished, in ms since 1970. */
+    get finishedOn(): number | undefined {
+        return toTime(this.#message.finished_at);
+    }
+
+    /** The message as the API describes it. */
+    get message(): Readonly<Message> {
+        return this.#message;
+    }
+
+    /** Reads the state of the job. */
+    async getState(): Promise<JobState> {
+        await this.#read();
+        return this.#message.state ?? "unknown";
+    }
+
+    async isCompleted(): Promise<boolean> {
+        return (await this.getState()) === "completed";
+    }
+
+    async isFailed(): Promise<boolean> {
+        return (await this.getState()) === "failed";
+    }
+
+    async isDelayed(): Promise<boolean> {
+        return (await this.getState()) === "delayed";
+    }
+
+    async isActive(): Promise<boolean> {
+        return (await this.getState()) === "active";
+    }
+
+    async isWaiting(): Promise<boolean> {
+        return (await this.getState()) === "waiting";
+    }
+
+    async isHeld(): Promise<boolean> {
+        return (await this.getState()) === "held";
+    }
+
+    /**
+     * Waits until the job has finished, at most `ttl` ms. Returns the result, or throws a `JobFailedError`; throws a `WaitTimeoutError`
+     * after `ttl`, and a `DroverError` with the code `message_not_found` if the job is forgotten.
+     */
+    async waitUntilFinished(ttl?: number): Promise<Result> {
+        const deadline = ttl === undefined ? Infinity : performance.now() + checkTime("ttl", ttl);
+        let longest = WAIT;
+        for (let isFirst = true; ; isFirst = false) {
+            const left = deadline - performance.now();
+            if (left <= 0 && !isFirst) {
+                throw new WaitTimeoutError(`job ${this.id} did not finish within ${ttl} ms; its state is ${this.state}`);
+            }
+            let isKept: boolean;
+            try {
+                isKept = await this.#read(Math.max(0, Math.min(longest, Math.ceil(left))));
+            } catch (error) {
+                if (error instanceof DroverError && error.code === "invalid_query" && longest > SHORTEST_WAIT) {
+                    // The API permits only shorter waits.
+                    longest = Math.max(Math.floor(longest / 2), SHORTEST_WAIT);
+                    continue;
+                }
+                throw error;
+            }
+            if (!isKept) {
+                const detail = `job ${this.id} is forgotten, so its result is not known: raise the queue's retention`;
+                throw new DroverError({ status: 404, code: "message_not_found", detail });
+            }
+            if (this.state === "completed") {
+                return this.returnvalue as Result;
+            }
+            if (this.state === "failed") {
+                const { code, message } = this.error ?? { code: "failed", message: "the job failed" };
+                throw new JobFailedError(this.id, code, message);
+            }
+        }
+    }
+
+    /** Reports progress: any JSON up to 64 KiB. Possible only inside the job's handler. */
+    updateProgress(value: unknown): Promise<void> {
+        return handled(this.#running("updateProgress", (run) => run.reportProgress(value)));
+    }
+
+    /**
+     * Completes the job at once, before the handler has ended; the handler's later result changes nothing. Possible only inside the job's
+     * handler.
+     */
+    moveToCompleted(returnValue?: Result): Promise<void> {
+        return handled(this.#running("moveToCompleted", (run) => run.complete(returnValue)));
+    }
+
+    /** Fails the attempt at once; the handler's later result changes nothing. Possible only inside the job's handler. */
+    moveToFailed(error: unknown): Promise<void> {
+        return handled(this.#running("moveToFailed", (run) => run.fail(error)));
+    }
+
+    /** If this attempt fails, no other attempt follows. Possible only inside the job's handler. */
+    discard(): void {
+        if (this.#run === undefined) {
+            throw new Error(`discard: ${NO_RUN}`);
+        }
+        this.#run.discard();
+    }
+
+    /** Replaces the data. Possible until the job is leased for the first time. */
+    async updateData(data: Data): Promise<void> {
+        await this.#patch({ data: data as never });
+        this.data = data;
+    }
+
+    /** Sets the delay, from now. Possible until the job is leased for the first time. */
+    changeDelay(delay: Duration): Promise<void> {
+        return this.#patch({ delay });
+    }
+
+    /** Sets the priority. Possible until the job is leased for the first time. */
+    changePriority({ priority }: { priority: number }): Promise<void> {
+        return this.#patch({ priority });
+    }
+
+    /** Makes the failed job ready again, with all its attempts. */
+    async retry(): Promise<void> {
+        const isDone = ({ status }: DroverError): boolean => status === 409;
+        this.#refresh(await this.#api.call("post", "/v1/queues/{queue}/messages/{id}/retry", { name: this.id, isDone }));
+    }
+
+    /** Makes the delayed job ready, even during its back-off. */
+    async promote(): Promise<void> {
+        const isDone = ({ status }: DroverError): boolean => status === 409;
+        this.#refresh(await this.#api.call("post", "/v1/queues/{queue}/messages/{id}/promote", { name: this.id, isDone }));
+    }
+
+    /** Fails the job with the code `cancelled`. The signal of a running handler is aborted at the next extension of its lease. */
+    async cancel(): Promise<void> {
+        const isDone = ({ code }: DroverError): boolean => code === "message_failed";
+        this.#refresh(await this.#api.call("post", "/v1/queues/{queue}/messages/{id}/cancel", { name: this.id, isDone }));
+    }
+
+    /** Forgets the job, which must not be active. */
+    async remove(): Promise<void> {
+        const isDone = ({ code }: DroverError): boolean => code === "message_not_found";
+        await this.#api.call("delete", "/v1/queues/{queue}/messages/{id}", { name: this.id, isDone });
+    }
+
+    toJSON(): JobJson<Data, Result> {
+        const { id, name, queueName, state, data, opts, progress, delay, timestamp, attemptsMade } = this;
+        const { returnvalue, failedReason, processedOn, finishedOn } = this;
+        return {
+            ...{ id, name, queueName, state, data, opts, progress, delay, timestamp, attemptsMade },
+            ...{ returnvalue, failedReason, processedOn, finishedOn },
+        };
+    }
+
+    async #running(method: string, act: (run: Run) => Promise<void>): Promise<void> {
+        if (this.#run === undefined) {
+            throw new Error(`${method}: ${NO_RUN}`);
+        }
+        await act(this.#run);
+    }
+
+    async #patch(body: Schemas["MessagePatch"]): Promise<void> {
+        const contentType = "application/merge-patch+json";
+        this.#refresh(await this.#api.call("patch", "/v1/queues/{queue}/messages/{id}", { name: this.id, body, contentType }));
+    }
+
+    /** Reads the job. Returns whether the job is still kept. */
+    async #read(wait?: number): Promise<boolean> {
+        const parts = wait === undefined ? {} : { query: { wait: `${wait}ms` }, wait };
+        try {
+            this.#refresh(await this.#api.call("get", "/v1/queues/{queue}/messages/{id}", { name: this.id, ...parts }));
+            return true;
+        } catch (error) {
+            if (isForgotten(error)) {
+                this.#message = { ...this.#message, state: "unknown" as never };
+                return false;
+            }
+            throw error;
+        }
+    }
+
+    #refresh(message: Partial<Message> | Schemas["GoneMessage"] | undefined): void {
+        if (message !== undefined) {
+            this.#message = { ...this.#message, ...(message as Partial<Message>) };
+        }
+    }
+}
+
+// `console.log(job)` shows the fields.
+Object.defineProperty(Job.prototype, Symbol.for("nodejs.util.inspect.custom"), {
+    value(this: Job): unknown {
+        return this.toJSON();
+    },
+});
+
+/** Says whether an answer means that there is no such job. */
+export function isForgotten(error: unknown): boolean {
+    return error instanceof DroverError && (error.code === "message_not_found" || error.code === "queue_not_found");
+}
+
+/** A handler that does not wait for the promise must not end the process when the promise is rejected. */
+function handled<T>(promise: Promise<T>): Promise<T> {
+    promise.catch(() => {});
+    return promise;
+}
+
+function toTime(instant: string | null | undefined): number | undefined {
+    return instant === null || instant === undefined ? undefined : Date.parse(instant);
+}

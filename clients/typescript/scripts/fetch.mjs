@@ -1,0 +1,16 @@
+// Fetches a document of a server that is starting: node scripts/fetch.mjs URL OUTPUT.
+import { writeFileSync } from "node:fs";
+
+const [url, output] = process.argv.slice(2);
+const deadline = performance.now() + 30_000;
+for (;;) {
+    try {
+        writeFileSync(output, await (await fetch(url)).text());
+        break;
+    } catch (error) {
+        if (performance.now() > deadline) {
+            throw error;
+        }
+        await new Promise((wake) => setTimeout(wake, 100));
+    }
+}

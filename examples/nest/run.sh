@@ -1,0 +1,35 @@
+# What scripts/run.sh starts for this example, besides Redis and the API. Sourced, not run.
+#
+#   EXAMPLE_PORT  the port of the application: 8092
+
+EXAMPLE_PORT=${EXAMPLE_PORT:-8092}
+ports=(EXAMPLE_PORT)
+# The application itself is the only consumer.
+needs_worker=no
+# This example is no program of Drover's workspace.
+build=(--package producer-api --bins)
+
+prepare() {
+    nest=${CARGO_TARGET_DIR:-target}/nest
+    examples/nest/build.sh "$nest"
+}
+
+start() {
+    DROVER_URL=$api_url PORT=$EXAMPLE_PORT run node "$nest/dist/main.js"
+}
+
+explain() {
+    cat <<END
+
+The example runs. Add a job; the answer is the job, and its id is in the log:
+
+  curl http://127.0.0.1:$EXAMPLE_PORT -H 'content-type: application/json' -d '{"hello":1}'
+
+After 1.5 s, read the result:
+
+  curl http://127.0.0.1:$EXAMPLE_PORT/<the id>
+
+Redis is at redis://127.0.0.1:$redis_port. Ctrl-C stops everything; the jobs stay in $data.
+
+END
+}
