@@ -76,16 +76,22 @@ export const post = (target, query) => call("POST", target, { query });
 
 const MAX_EVENT = 1_000_000;
 
+/** For each queue the id from which this tab knows its events: an event that Drover keeps until ten minutes after the last listener. */
+const starts = new Map();
+
+/** The place from which all events of a queue follow that happened since this tab first listened to the queue. */
+export const startOf = (queue) => starts.get(queue) ?? "";
+
 /**
- * Follows the events of a queue until `signal` is aborted: calls `onEvent({event, data})` for each, and `onState(text)` when the
- * stream begins (null) or ends (the reason). An `EventSource` can't send a key, so this reads the stream itself.
+ * Follows the events of a queue, or of one of its messages, after the id `place.last`, until `signal` is aborted: calls
+ * `onEvent({event, data})` for each, and `onState(text)` when the stream begins (null) or ends (the reason). An `EventSource` can't
+ * send a key, so this reads the stream itself.
  */
-export async function follow(queue, message, { onEvent, onState, signal }) {
-  let last = "";
+export async function follow(queue, message, place, { onEvent, onState, signal }) {
   let pause = 1_000;
   while (!signal.aborted) {
     try {
-      const headers = last === "" ? {} : { "last-event-id": last };
+      const headers = place.last === "" ? {} : { "last-event-id": place.last };
       const answer = await send("GET", path(queue, "events"), { query: { message }, headers, signal });
       onState(null);
       pause = 1_000;
@@ -97,7 +103,8 @@ export async function follow(queue, message, { onEvent, onState, signal }) {
         rest = blocks.pop();
         for (const block of blocks) {
           const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: ?(.*)/s, 2)));
-          if (fields.id !== undefined) last = fields.id;
+          if (fields.id !== undefined) place.last = fields.id;
+          if (!starts.has(queue) || fields.event === "reset") starts.set(queue, place.last);
           if (fields.event !== undefined) onEvent({ event: fields.event, data: parse(fields.data ?? "{}") });
         }
       }

@@ -30,7 +30,7 @@ export function eventsTab(queue) {
     empty.hidden = false;
   }, { class: "quiet" });
   const closing = new AbortController();
-  follow(queue, undefined, {
+  follow(queue, undefined, { last: "" }, {
     signal: closing.signal,
     onState: (reason) => (reason === null ? say() : setText(status, `${reason} The page tries again.`)),
     onEvent({ event, data }) {
