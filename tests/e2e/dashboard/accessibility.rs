@@ -93,6 +93,10 @@ async fn views_have_no_violations_and_fit_a_phone() {
     }
     browser.open(&system.url("/")).await;
     check(&browser, &axe, "the start page").await;
+    let empty = System::start("").await;
+    browser.open(&empty.url("/dashboard")).await;
+    browser.see("There are no queues yet.").await;
+    check(&browser, &axe, "the first screen of a new installation").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,6 +117,18 @@ async fn dialogs_and_reports_have_no_violations_and_fit_a_phone() {
     browser.see("This can't be undone.").await;
     check(&browser, &axe, "the confirmation").await;
     browser.click("button", "Purge").await;
+    system.post("q", json!({"data": {"n": 1}, "id": "order-2", "hold": "paid:2"})).await;
+    for (place, action) in [
+        ("messages", "Release order-2"),
+        ("message/order-2", "Edit order-2"),
+        ("settings", "Change settings"),
+        ("settings", "Delete the queue"),
+    ] {
+        browser.open(&system.url(&format!("/dashboard?{}#/queues/q/{place}", action.len()))).await;
+        browser.click("button", action).await;
+        browser.wait_for("the dialog", "document.querySelector('dialog[open]')", json!([])).await;
+        check(&browser, &axe, action).await;
+    }
     system.api.kill();
     browser.see("The API does not answer.").await;
     check(&browser, &axe, "the page without the API").await;

@@ -2,11 +2,14 @@
 
 mod accessibility;
 mod actions;
+mod changes;
 mod files;
+mod focus;
 mod hostile_texts;
 mod keyboard;
 mod keys;
 mod outage;
+mod timeline;
 mod views;
 
 use serde_json::json;

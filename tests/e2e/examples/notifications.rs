@@ -118,12 +118,12 @@ pub(super) fn notification(user: &str, data: &Value) -> Value {
     json!({"data": data, "group": user, "hold": format!("online:{user}")})
 }
 
-async fn start() -> System {
+pub(super) async fn start() -> System {
     System::start(&document("examples/notifications/drover.toml")).await
 }
 
 /// Waits until this many messages of the queue are in this state.
-async fn wait_for_count(system: &System, state: &str, count: u64) {
+pub(super) async fn wait_for_count(system: &System, state: &str, count: u64) {
     let start = Instant::now();
     loop {
         let counts = &system.get("/v1/queues/notifications").await["counts"];

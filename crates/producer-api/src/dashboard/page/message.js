@@ -110,7 +110,15 @@ export function messageView(queue, id, refreshNow) {
   };
   const createNote = ([kind, , label, more]) => Object.assign(el("li", { class: kind }, el("b", {}, label), more), { update: () => {} });
 
+  /** The message forgets its error at the next one, so the page keeps it. */
+  function rememberError({ error, finished_at }) {
+    if (error === null || events.some(({ data }) => data.at === error.at)) return;
+    const { attempt, at, code, message } = error;
+    events.push({ event: finished_at === null ? "retried" : "failed", data: { at, attempt, error: { code, message } } });
+  }
+
   function showTimeline(message) {
+    rememberError(message);
     // An own id may be used again, and then the events of the earlier message are none of this one.
     const own = events.filter(({ data }) => data.at > message.created_at);
     const all = new Map();
