@@ -19,7 +19,7 @@ const DESKTOP: (u32, u32) = (1440, 900);
 const PHONE: (u32, u32) = (390, 844);
 
 /// The source of axe-core, which `scripts/axe.sh` installs.
-fn axe() -> String {
+pub(crate) fn axe() -> String {
     let target: PathBuf = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
     let file = target.join("axe/node_modules/axe-core/axe.min.js");
     fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}: run scripts/axe.sh", file.display()))
@@ -32,7 +32,7 @@ const RUN: &str = "
         (error) => done([String(error)]));";
 
 /// Checks what the browser shows, in both sizes and colours.
-async fn check(browser: &Browser, axe: &str, name: &str) {
+pub(crate) async fn check(browser: &Browser, axe: &str, name: &str) {
     browser.eval(axe, json!([])).await.unwrap();
     for size in [DESKTOP, PHONE] {
         for colours in [Light, Dark] {

@@ -1,6 +1,6 @@
 //! The dashboard in a real browser, with real services.
 
-mod accessibility;
+pub(crate) mod accessibility;
 mod actions;
 mod changes;
 mod files;

@@ -44,9 +44,9 @@ async fn queues_and_messages_have_pages_and_filters() {
     for block in 0..22 {
         system.post_batch("large", (0..1_000).map(|index| json!({"data": 1_000 * block + index}))).await;
     }
-    system.post("large", json!({"data": "found", "name": "odd"})).await;
+    system.post("large", json!({"data": "needle", "name": "odd"})).await;
     browser.open(&system.url("/dashboard#/queues/large/messages?name=odd")).await;
-    browser.see("found").await;
+    browser.see("needle").await;
     browser.open(&system.url("/dashboard#/queues/many")).await;
     browser.see("m-49").await;
     browser.fill("Id", "nobody").await;

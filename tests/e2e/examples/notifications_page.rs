@@ -5,10 +5,9 @@ use serde_json::{Value, json};
 use super::notifications::{Server, notification, start, wait_for_count};
 use crate::{
     System,
-    browser::{Browser, Colours, ENTER},
+    browser::{Browser, ENTER},
+    dashboard::accessibility::{axe, check},
 };
-
-const PHONE: (u32, u32) = (390, 844);
 
 /// Posts notifications with these numbers to ada. Returns the state of the last one.
 async fn notify(system: &System, numbers: std::ops::Range<u64>) -> Value {
@@ -35,7 +34,6 @@ async fn page_shows_each_notification_once_and_in_order_while_the_server_and_the
     let mut server = Server::start(&system, 2);
     assert_eq!(notify(&system, 0..3).await, "held");
     let browser = Browser::start().await;
-    browser.show_as(PHONE, Colours::Dark).await;
     browser.open(&server.url()).await;
     browser.enter("#user", "ada").await;
     browser.see("Logged in as ada").await;
@@ -70,8 +68,7 @@ async fn page_shows_each_notification_once_and_in_order_while_the_server_and_the
     wait_for_shown(&browser, 11..13).await;
     wait_for_count(&system, "completed", 13).await;
 
-    let width = browser.eval("return document.documentElement.scrollWidth", json!([])).await.unwrap();
-    assert!(width.as_u64().unwrap() <= u64::from(PHONE.0), "the page is {width} wide");
+    check(&browser, &axe(), "the page of notifications").await;
     let violations: Vec<String> =
         browser.console().await.into_iter().filter(|line| line.contains("Security Policy")).collect();
     assert_eq!(violations, [""; 0]);
