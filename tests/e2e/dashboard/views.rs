@@ -88,6 +88,11 @@ async fn events_arrive_live_and_stop_on_request() {
     system.post("q", json!({"data": 1, "id": "fourth"})).await;
     browser.see("fourth").await;
     browser.see_no("third").await;
+    // Of many events at once, the newest are shown, the last one first.
+    system.post_batch("q", (0..900).map(|index| json!({"data": index, "id": format!("m-{index}")}))).await;
+    let shown = "[...document.querySelectorAll('.events a')].map((node) => node.textContent)";
+    let newest: Vec<String> = (700..900).rev().map(|index| format!("m-{index}")).collect();
+    browser.wait_for_value("the newest events", shown, &json!(newest)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,9 @@
 
 import { call, get, may, path, post } from "./api.js";
 import { ask, button, el, foreign, showPages, toast } from "./dom.js";
-import { duration, exact, instant, relative } from "./format.js";
+import { duration, exact, relative } from "./format.js";
 import { preview } from "./json.js";
+import { moment } from "./messages.js";
 import { table } from "./table.js";
 
 const PAGE = 50;
@@ -39,7 +40,7 @@ export function schedulesTab(queue, query, refreshNow) {
     { label: "Message", class: "data", changes: ({ message }) => preview(message), node: ({ message }) => el("code", {}, preview(message)) },
     {
       label: "Next ticks", class: "when ticks", changes: ({ next_at, paused }) => `${next_at[0]} ${paused}`,
-      node: ({ next_at }) => next_at.length === 0 ? "–" : el("ul", {}, next_at.slice(0, NEXT).map((at) => el("li", {}, instant(at)))),
+      node: ({ next_at }) => next_at.length === 0 ? "–" : el("ul", {}, next_at.slice(0, NEXT).map((at) => el("li", {}, moment(at)))),
     },
     { label: "In", class: "when", text: ({ next_at, paused }) => (paused || next_at.length === 0 ? "–" : relative(next_at[0]).replace("in ", "")) },
     { label: "Runs", class: "number", text: ({ runs }) => exact(runs) },
