@@ -47,6 +47,8 @@ async fn queues_and_messages_have_pages_and_filters() {
     system.post("large", json!({"data": "needle", "name": "odd"})).await;
     browser.open(&system.url("/dashboard#/queues/large/messages?name=odd")).await;
     browser.see("needle").await;
+    browser.open(&system.url("/dashboard?again#/queues/large/messages?name=odd&cursor=nonsense")).await;
+    browser.see("needle").await;
     browser.open(&system.url("/dashboard#/queues/many")).await;
     browser.see("m-49").await;
     browser.fill("Id", "nobody").await;

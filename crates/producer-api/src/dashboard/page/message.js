@@ -63,7 +63,9 @@ function untold({ state, attempts_made, error, created_at }, events) {
   }
   const missing = Array.from({ length: failures }, (_, index) => index + 1).filter((attempt) => !known.has(attempt));
   if (missing.length === 0) return null;
-  const label = missing.length === 1 ? `Attempt ${missing[0]} failed` : `Attempts ${missing[0]} to ${missing.at(-1)} failed`;
+  const isRange = missing.at(-1) - missing[0] === missing.length - 1;
+  const label = missing.length === 1 ? `Attempt ${missing[0]} failed`
+    : isRange ? `Attempts ${missing[0]} to ${missing.at(-1)} failed` : `${missing.length} other attempts failed`;
   return ["earlier", created_at, label, el("span", { class: "at" }, "Drover keeps the last error only.")];
 }
 

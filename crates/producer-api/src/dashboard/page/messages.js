@@ -141,6 +141,7 @@ export function messagesTab(queue, query, refreshNow) {
     },
     refused(refusal) {
       if (refusal.code !== "cursor_not_found") return false;
+      Object.assign(search, { cursor: "", searched: 0 });
       location.hash = link({});
       return true;
     },
