@@ -1,5 +1,6 @@
 //! The timeline of a message whose attempts failed.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::browse;
@@ -39,7 +40,8 @@ async fn timeline_tells_each_retry_with_its_error_since_the_tab_listens_to_the_q
     browser.see("error of the live tail").await;
     browser.click("a", "Messages").await;
     browser.see("Find").await;
-    system.post("q", json!({"data": 1, "id": "late", "max_attempts": 9, "priority": -1})).await;
+    assert_eq!(system.request(Method::DELETE, "/v1/queues/q/messages/early", None).await.0, 204);
+    system.post("q", json!({"data": 1, "id": "late", "max_attempts": 9})).await;
     for error in ["error five", "error six", "error seven"] {
         fail_attempt(&system, "q", error).await;
     }
@@ -49,7 +51,8 @@ async fn timeline_tells_each_retry_with_its_error_since_the_tab_listens_to_the_q
     }
     browser.see_no("Drover keeps the last error only.").await;
     // A retry on request is no failed attempt.
-    assert_eq!(system.settle_all("q", crate::failed()).await, 2);
+    system.wait_for_state("/v1/queues/q/messages/late", "waiting").await;
+    assert_eq!(system.settle_all("q", crate::failed()).await, 1);
     browser.see("it broke").await;
     browser.click("button", "Retry late").await;
     browser.see("Made ready again").await;
