@@ -1,6 +1,9 @@
 //! The example `notifications`: what is held for a user is delivered in order at the login, by any server.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use drover_tests::{Process, ReservedPort, TIME_LIMIT};
 use futures_util::future::join_all;
@@ -37,6 +40,12 @@ impl Server {
 
     pub(super) fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Sends a signal, such as `-STOP`, to the server.
+    pub(super) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.process.id().to_string()]).status();
+        assert!(status.unwrap().success());
     }
 
     /// Starts the server again on its port.

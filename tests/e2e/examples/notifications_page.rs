@@ -58,6 +58,12 @@ async fn page_shows_each_notification_once_and_in_order_while_the_server_and_the
     wait_for_shown(&browser, 0..11).await;
     wait_for_count(&system, "completed", 11).await;
 
+    // A server that hangs keeps its connections, and the page gives up waiting.
+    server.signal("-STOP");
+    browser.see("Trying again").await;
+    server.signal("-CONT");
+    browser.see("Logged in as ada").await;
+
     // What comes after the logout is held, until the user logs in again by keyboard.
     browser.click("button", "Log out").await;
     browser.see("Logged out").await;
