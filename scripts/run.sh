@@ -1,6 +1,7 @@
 #!/bin/bash
 # Starts a private Redis with append-only persistence, the producer-api and one consumer-worker; Ctrl-C stops all of them,
-# Redis last.
+# Redis last. If one of the processes ends, the script stops the others. The processes of an example may be killed: the script
+# starts a killed process again after a second.
 #
 # These environment variables may be set:
 #   CONFIG       a configuration file for both services; its redis.url is ignored, because the services use the private Redis
@@ -13,7 +14,7 @@
 #                  ports        variable: names of variables with ports that must be free
 #                  needs_worker variable: no to start no consumer-worker
 #                  prepare      function: installs what the example needs; may choose another folder $data
-#                  start        function: starts the example's processes, each with `run COMMAND...`
+#                  start        function: starts the example's processes, each with `run NAME COMMAND...`
 #                  explain      function: prints what to do
 #                  clean_up     function: removes temporary files, after all processes have ended
 set -euo pipefail
@@ -108,22 +109,32 @@ for port in "${ports[@]}"; do
     must_be_free "$port" "${!port}"
 done
 
-redis= api= worker= others=()
+# The processes, with Redis first: their names, their ids, and their commands in a form that `eval` reads.
+names=() processes=() commands=()
+
+# Each process has its own session, so Ctrl-C reaches only this script, which stops the processes in order.
+run() { # run NAME COMMAND...
+    names+=("$1")
+    shift
+    setsid "$@" &
+    processes+=($!)
+    commands+=("$(printf '%q ' "$@")")
+}
 
 stop() {
     trap '' INT TERM
-    for process in "${others[@]}" $worker $api; do
+    # Redis stops last, so that the worker and the API can record their work.
+    local redis=${processes[0]:-} others=("${processes[@]:1}")
+    for process in "${others[@]}"; do
         kill -TERM "$process" 2>/dev/null || true
     done
-    for process in "${others[@]}" $worker $api; do
+    for process in "${others[@]}" $redis; do
+        if [ "$process" = "$redis" ]; then
+            kill -TERM "$redis" 2>/dev/null || true
+        fi
         wait "$process" || true
     done
-    # Redis stops last, so that the worker and the API can record their work.
-    if [ -n "$redis" ]; then
-        kill -TERM "$redis" 2>/dev/null || true
-        wait "$redis" || true
-    fi
-    redis= api= worker= others=()
+    names=() processes=() commands=()
     clean_up
 }
 trap 'echo; echo "Stopping"; stop; exit 0' INT TERM
@@ -153,16 +164,15 @@ is_ready() {
 
 prepare
 mkdir -p "$data"
-# Each process has its own session, so Ctrl-C reaches only this script, which stops the processes in order.
-setsid redis-server --port "$redis_port" --bind 127.0.0.1 --dir "$data" --logfile redis.log \
-    --appendonly yes --appendfsync everysec --save '' --maxmemory-policy noeviction &
-redis=$!
-wait_until Redis "$redis" redis-cli -p "$redis_port" ping
+run Redis redis-server --port "$redis_port" --bind 127.0.0.1 --dir "$data" --logfile redis.log \
+    --appendonly yes --appendfsync everysec --save '' --maxmemory-policy noeviction
+wait_until Redis $! redis-cli -p "$redis_port" ping
 
-setsid "$binaries/producer-api" "${config[@]}" &
+run producer-api "$binaries/producer-api" "${config[@]}"
 api=$!
+worker=
 if [ "$needs_worker" = yes ]; then
-    setsid "$binaries/consumer-worker" "${config[@]}" &
+    run consumer-worker "$binaries/consumer-worker" "${config[@]}"
     worker=$!
 fi
 # If the API uses TLS, the script waits only until the API listens, and does not ask whether the API is ready.
@@ -181,15 +191,15 @@ if sed -n '/^\[dashboard\]/,/^\[/p' <<<"$effective" | grep -q '^enabled = true';
     dashboard="The dashboard is at $api_url/dashboard."$'\n'
 fi
 
-run() { # run COMMAND...
-    setsid "$@" &
-    others+=($!)
-}
-
 start
 
 if [ -n "${EXAMPLE:-}" ]; then
     explain
+    echo "Kill any of the processes, and it starts again after a second:"
+    for index in "${!processes[@]}"; do
+        printf '  kill -KILL %-8s # %s\n' "${processes[index]}" "${names[index]}"
+    done
+    echo
 else
     # The default configuration has a route for the queue `my-queue`.
     queue=my-queue
@@ -208,7 +218,31 @@ ${dashboard}Redis is at redis://127.0.0.1:$redis_port. Ctrl-C stops everything; 
 END
 fi
 
-# If one of the processes ends, the others stop.
-wait -n "$redis" "$api" $worker "${others[@]}" || true
+# Returns when a process has ended. A process of an example that was killed does not count: it is started again.
+supervise() {
+    local index status
+    if [ -z "${EXAMPLE:-}" ]; then
+        wait -n "${processes[@]}" || true
+        return
+    fi
+    while sleep 1; do
+        for index in "${!processes[@]}"; do
+            if kill -0 "${processes[index]}" 2>/dev/null; then
+                continue
+            fi
+            status=0
+            wait "${processes[index]}" || status=$?
+            # A status over 128 is that of a signal, and 0 that of a process that stopped because of SIGTERM.
+            if [ "$status" -gt 0 ] && [ "$status" -le 128 ]; then
+                return
+            fi
+            eval "setsid ${commands[index]} &"
+            processes[index]=$!
+            printf '%s was killed, and runs again: kill -KILL %s\n' "${names[index]}" "$!" >&2
+        done
+    done
+}
+
+supervise
 echo "One of the processes has ended: stopping the others" >&2
 exit 1

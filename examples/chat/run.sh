@@ -8,7 +8,7 @@ ports=(EXAMPLE_PORT)
 needs_worker=no
 
 start() {
-    run "$binaries/examples/chat" --drover "$api_url" --bind "127.0.0.1:$EXAMPLE_PORT"
+    run chat "$binaries/examples/chat" --drover "$api_url" --bind "127.0.0.1:$EXAMPLE_PORT"
 }
 
 explain() {

@@ -8,7 +8,7 @@ ports=(EXAMPLE_PORT)
 needs_worker=no
 
 start() {
-    run "$binaries/examples/notifications" --drover "$api_url" --bind "127.0.0.1:$EXAMPLE_PORT"
+    run notifications "$binaries/examples/notifications" --drover "$api_url" --bind "127.0.0.1:$EXAMPLE_PORT"
 }
 
 explain() {

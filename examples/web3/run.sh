@@ -20,11 +20,11 @@ prepare() {
 start() {
     rpc=http://127.0.0.1:$CHAIN_PORT
     web3=$binaries/examples/web3
-    run "$web3_tools/anvil" --silent --port "$CHAIN_PORT" --block-time 1
+    run anvil "$web3_tools/anvil" --silent --port "$CHAIN_PORT" --block-time 1 --state "$data/chain.json" --state-interval 1
     wait_until "The chain" $! is_open "$CHAIN_PORT"
     contract=$("$web3" --rpc "$rpc" deploy "$web3_tools/Till.bin")
-    run "$web3" ledger --bind "127.0.0.1:$LEDGER_PORT" --journal "$data/journal"
-    run "$web3" --rpc "$rpc" watch --drover "$api_url" --contract "$contract" --checkpoint "$data/checkpoint" --confirmations 3
+    run "web3 ledger" "$web3" ledger --bind "127.0.0.1:$LEDGER_PORT" --journal "$data/journal"
+    run "web3 watch" "$web3" --rpc "$rpc" watch --drover "$api_url" --contract "$contract" --checkpoint "$data/checkpoint" --confirmations 3
 }
 
 explain() {

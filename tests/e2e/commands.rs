@@ -219,6 +219,49 @@ async fn make_run_with_a_file_runs_the_worker_of_the_readme() {
     assert!(http.get(&readiness).send().await.is_err(), "the worker has ended");
 }
 
+/// The script prints a command that kills each process.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_process_of_an_example_is_started_again() {
+    let (redis, api, server) = (ReservedPort::reserve(), ReservedPort::reserve(), ReservedPort::reserve());
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("output");
+    let mut command = Command::new(root().join("scripts/run.sh"));
+    without_drover_variables(&mut command);
+    command
+        .env("EXAMPLE", "chat")
+        .envs(
+            [("REDIS_PORT", &redis), ("API_PORT", &api), ("EXAMPLE_PORT", &server)]
+                .map(|(name, port)| (name, port.number().to_string())),
+        )
+        .env("DATA", folder.path().join("data"))
+        .env("BINARIES", binary("producer-api").parent().unwrap())
+        .stdin(Stdio::null())
+        .stdout(fs::File::create(&output).unwrap())
+        .stderr(Stdio::null());
+    let mut run = RunScript(command.spawn().unwrap());
+    let kill_command = |name: &str| {
+        let printed = fs::read_to_string(&output).unwrap();
+        printed.lines().find(|line| line.ends_with(&format!("# {name}"))).map(|line| line.trim().to_owned())
+    };
+    let http = http_client();
+    let answers = async |port: &ReservedPort| {
+        let start = std::time::Instant::now();
+        while http.get(format!("http://{}/", port.address())).send().await.is_err() {
+            assert!(start.elapsed() < drover_tests::TIME_LIMIT, "{} does not answer", port.address());
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    for (name, port) in [("chat", &server), ("producer-api", &api)] {
+        let kill = tokio::task::block_in_place(|| eventually("the script prints its processes", || kill_command(name)));
+        answers(port).await;
+        assert!(Command::new("bash").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+        answers(port).await;
+        assert!(run.0.try_wait().unwrap().is_none(), "the script goes on");
+    }
+    assert!(tokio::task::block_in_place(|| run.stop()), "a stop with SIGTERM is a success");
+    assert!(http.get(format!("http://{}/", server.address())).send().await.is_err(), "the server has ended");
+}
+
 #[test]
 fn make_run_reports_a_missing_configuration_file() {
     let output = Command::new(root().join("scripts/run.sh")).env("CONFIG", "/no/such.toml").output().unwrap();

@@ -179,9 +179,9 @@ async fn invalid_query_or_cursor_of_a_list_of_messages_is_refused_with_a_reason(
         (format!("{LIST_PATH}?limt=5"), "\"limt\" is unknown: did you mean \"limit\"?"),
         (format!("{LIST_PATH}?stat=held"), "did you mean \"state\"?"),
         (format!("{LIST_PATH}?state=held&state=failed"), "state is given twice"),
-        (format!("{LIST_PATH}?name="), "name a message's name is 1 to 128 characters"),
+        (format!("{LIST_PATH}?name="), "name: a message's name is 1 to 128 characters"),
         (format!("{LIST_PATH}?name=a%0Ab"), "without control characters"),
-        (format!("{LIST_PATH}?hold=a%2Fb"), "hold a key is 1 to 256 characters"),
+        (format!("{LIST_PATH}?hold=a%2Fb"), "hold: a key is 1 to 256 characters"),
         (format!("{LIST_PATH}?hold=k&state=waiting"), "omit state, or ask for state=held"),
     ] {
         system.refused(Method::GET, &path, None, (400, "invalid_query", expected)).await;

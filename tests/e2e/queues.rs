@@ -276,7 +276,7 @@ async fn invalid_query_parameter_of_the_list_of_queues_is_refused_with_its_name(
     for (query, status, code, expected) in [
         ("limit=0", 400, "invalid_query", "limit must be a whole number from 1 to 1000"),
         ("limit=1001", 400, "invalid_query", "from 1 to 1000"),
-        ("prefix=", 400, "invalid_query", "prefix a queue's name is 1 to 128 characters"),
+        ("prefix=", 400, "invalid_query", "prefix: a queue's name is 1 to 128 characters"),
         ("prefix=-a", 400, "invalid_query", "starts with a letter or digit"),
         ("prefx=a", 400, "invalid_query", "did you mean \"prefix\"?"),
         ("cursor=", 404, "cursor_not_found", "next_cursor of the page before"),

@@ -174,10 +174,10 @@ function showMessage(message, scroll) {
   const isAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
   const date = new Date(message.at).toDateString();
   if (list.lastElementChild?.dataset.date !== date) {
-    const separator = element("li", { className: "day", textContent: day.format(message.at) });
+    const separator = element("div", { className: "day", textContent: day.format(message.at) });
     list.append(separator);
   }
-  const item = element("li", { className: message.own ? "message own" : "message" });
+  const item = element("div", { className: message.own ? "message own" : "message" });
   Object.assign(item.dataset, { id: message.id, date });
   item.append(element("p", { textContent: message.text }));
   const foot = element("small");
@@ -190,7 +190,7 @@ function showMessage(message, scroll) {
 }
 
 function showState(id) {
-  const item = $("messages").querySelector(`li[data-id="${CSS.escape(id)}"]`);
+  const item = $("messages").querySelector(`.message[data-id="${CSS.escape(id)}"]`);
   if (!item) return;
   const { state, reason } = history.get(id);
   item.dataset.state = state;

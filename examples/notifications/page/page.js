@@ -14,6 +14,8 @@ const url = (session, path) => {
   return `/users/${encodeURIComponent(session.user)}/${path}${seen}`;
 };
 
+// A server that hangs must not end the page: the server answers each request within 20 s, even if nothing has arrived.
+const patience = 30_000;
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
 function show({ data, created_at }) {
@@ -28,7 +30,7 @@ function show({ data, created_at }) {
 async function poll(own) {
   while (session === own) {
     try {
-      const answer = await fetch(url(own, "next"), { cache: "no-store", signal: own.abort.signal });
+      const answer = await fetch(url(own, "next"), { cache: "no-store", signal: AbortSignal.any([own.abort.signal, AbortSignal.timeout(patience)]) });
       if (session !== own) return;
       if (!answer.ok) throw new Error((await answer.json()).error);
       status.textContent = `Logged in as ${own.user}`;

@@ -19,7 +19,7 @@ const DESKTOP: (u32, u32) = (1440, 900);
 const PHONE: (u32, u32) = (390, 844);
 
 /// The source of axe-core, which `scripts/axe.sh` installs.
-fn axe() -> String {
+pub(crate) fn axe() -> String {
     let target: PathBuf = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
     let file = target.join("axe/node_modules/axe-core/axe.min.js");
     fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}: run scripts/axe.sh", file.display()))
@@ -32,7 +32,7 @@ const RUN: &str = "
         (error) => done([String(error)]));";
 
 /// Checks what the browser shows, in both sizes and colours.
-async fn check(browser: &Browser, axe: &str, name: &str) {
+pub(crate) async fn check(browser: &Browser, axe: &str, name: &str) {
     browser.eval(axe, json!([])).await.unwrap();
     for size in [DESKTOP, PHONE] {
         for colours in [Light, Dark] {
@@ -93,6 +93,10 @@ async fn views_have_no_violations_and_fit_a_phone() {
     }
     browser.open(&system.url("/")).await;
     check(&browser, &axe, "the start page").await;
+    let empty = System::start("").await;
+    browser.open(&empty.url("/dashboard")).await;
+    browser.see("There are no queues yet.").await;
+    check(&browser, &axe, "the first screen of a new installation").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,6 +117,18 @@ async fn dialogs_and_reports_have_no_violations_and_fit_a_phone() {
     browser.see("This can't be undone.").await;
     check(&browser, &axe, "the confirmation").await;
     browser.click("button", "Purge").await;
+    system.post("q", json!({"data": {"n": 1}, "id": "order-2", "hold": "paid:2"})).await;
+    for (place, action) in [
+        ("messages", "Release order-2"),
+        ("message/order-2", "Edit order-2"),
+        ("settings", "Change settings"),
+        ("settings", "Delete the queue"),
+    ] {
+        browser.open(&system.url(&format!("/dashboard?{}#/queues/q/{place}", action.len()))).await;
+        browser.click("button", action).await;
+        browser.wait_for("the dialog", "document.querySelector('dialog[open]')", json!([])).await;
+        check(&browser, &axe, action).await;
+    }
     system.api.kill();
     browser.see("The API does not answer.").await;
     check(&browser, &axe, "the page without the API").await;

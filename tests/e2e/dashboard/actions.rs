@@ -12,7 +12,8 @@ async fn message_posted_by_the_form_is_shown_until_it_completes() {
     let system = System::start(ROUTE).await;
     let _worker = system.worker().await;
     let browser = browse(&system, "/queues").await;
-    browser.click("a", "Post").await;
+    browser.see("There are no queues yet.").await;
+    browser.click("a", "Post a message").await;
     browser.fill("Queue", "mails").await;
     browser.fill("Data (JSON)", "{\"to\": [1, 12345678901234567890]").await;
     browser.click("button", "Post the message").await;
@@ -22,6 +23,10 @@ async fn message_posted_by_the_form_is_shown_until_it_completes() {
     browser.click("button", "Post the message").await;
     browser.see("/delay").await;
     browser.fill("Delay", "1s").await;
+    browser.fill("Priority", "first").await;
+    browser.click("button", "Post the message").await;
+    browser.see("/priority").await;
+    browser.fill("Priority", "-1").await;
     browser.click("summary", "More options").await;
     browser.fill("Own id", "mail-1").await;
     browser.click("button", "Post the message").await;

@@ -41,10 +41,14 @@ async fn hostile_texts_are_shown_as_texts_in_every_view() {
     browser.see("evil\\u202eexe.jpg\\u2066").await;
     browser.see("\\u0007\\u200b").await;
     browser.see("\"__proto__\"").await;
-    // In other texts they cannot change what stands beside them.
+    // Other texts show these characters by their codes, too, and cannot change what stands beside them.
     let isolated = "return Array.from(document.querySelectorAll('h1 bdi, td bdi, dd bdi, .code bdi')).every(
         (node) => getComputedStyle(node).unicodeBidi === 'isolate')";
     assert_eq!(browser.eval(isolated, json!([])).await.unwrap(), true);
+    browser.see("<b>id<b>?#%2e&x=1 \u{5d0}\\u202e").await;
+    browser.click_on(".head button.erase").await;
+    browser.see("forgets the message <b>id<b>?#%2e&x=1 \u{5d0}\\u202e and its result.").await;
+    browser.click("button", "Cancel").await;
     browser.click_on(".head button.retry").await;
     browser.see("is ready again.").await;
     assert_eq!(browser.count("main img, main script, .toasts img").await, 0);

@@ -77,4 +77,5 @@ async fn key_that_only_posts_sees_the_form() {
     browser.fill("Queue", "mails").await;
     browser.click("button", "Post the message").await;
     browser.see("was posted.").await;
+    assert_eq!(browser.count(".error").await, 0);
 }

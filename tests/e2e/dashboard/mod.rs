@@ -1,12 +1,15 @@
 //! The dashboard in a real browser, with real services.
 
-mod accessibility;
+pub(crate) mod accessibility;
 mod actions;
+mod changes;
 mod files;
+mod focus;
 mod hostile_texts;
 mod keyboard;
 mod keys;
 mod outage;
+mod timeline;
 mod views;
 
 use serde_json::json;

@@ -1,5 +1,7 @@
 //! The dashboard while the API or Redis is away.
 
+use std::process::Command;
+
 use serde_json::json;
 
 use super::browse;
@@ -22,6 +24,27 @@ async fn page_says_that_the_api_is_away_and_recovers_by_itself() {
     browser.see("after").await;
     browser.see_no("The API does not answer.").await;
     assert_eq!(system.get("/v1/queues/q/messages/before").await["state"], "waiting");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hung_api_is_reported_and_the_live_tail_connects_again() {
+    let system = System::start("").await;
+    system.post("q", json!({"data": 1})).await;
+    let browser = browse(&system, "/queues/q/events").await;
+    browser.see("Live").await;
+    let signal = |name: &str| {
+        let status = Command::new("kill").args([name, &system.api.id().to_string()]).status();
+        assert!(status.unwrap().success());
+    };
+    // A stopped process keeps its connections open, and answers nothing.
+    signal("-STOP");
+    browser.see("The API does not answer.").await;
+    browser.see("The stream broke off.").await;
+    signal("-CONT");
+    browser.see("Live").await;
+    system.post("q", json!({"data": 1, "id": "after"})).await;
+    browser.see("after").await;
+    browser.see_no("The API does not answer.").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

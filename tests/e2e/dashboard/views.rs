@@ -40,6 +40,17 @@ async fn queues_and_messages_have_pages_and_filters() {
         browser.click("a", "Clear").await;
         browser.see("m-49").await;
     }
+    // A filter searches on by itself, although each page of the API looks at no more than 1,000 messages.
+    for block in 0..22 {
+        system.post_batch("large", (0..1_000).map(|index| json!({"data": 1_000 * block + index}))).await;
+    }
+    system.post("large", json!({"data": "needle", "name": "odd"})).await;
+    browser.open(&system.url("/dashboard#/queues/large/messages?name=odd")).await;
+    browser.see("needle").await;
+    browser.open(&system.url("/dashboard?again#/queues/large/messages?name=odd&cursor=nonsense")).await;
+    browser.see("needle").await;
+    browser.open(&system.url("/dashboard#/queues/many")).await;
+    browser.see("m-49").await;
     browser.fill("Id", "nobody").await;
     browser.click("button", "Find").await;
     browser.see("No message fits this filter.").await;
@@ -79,6 +90,11 @@ async fn events_arrive_live_and_stop_on_request() {
     system.post("q", json!({"data": 1, "id": "fourth"})).await;
     browser.see("fourth").await;
     browser.see_no("third").await;
+    // Of many events at once, the newest are shown, the last one first.
+    system.post_batch("q", (0..900).map(|index| json!({"data": index, "id": format!("m-{index}")}))).await;
+    let shown = "[...document.querySelectorAll('.events a')].map((node) => node.textContent)";
+    let newest: Vec<String> = (700..900).rev().map(|index| format!("m-{index}")).collect();
+    browser.wait_for_value("the newest events", shown, &json!(newest)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,12 +104,24 @@ async fn settings_are_shown_and_changed() {
     let browser = browse(&system, "/queues/q/settings").await;
     browser.see("exponential").await;
     browser.click("button", "Change settings").await;
-    browser.fill("Settings to change, as JSON", "{\"max_attempts\": 0}").await;
+    browser.fill("Settings as JSON", "{\"max_attempts\": 0}").await;
     browser.click("button", "Change").await;
     browser.see("/max_attempts").await;
-    browser.fill("Settings to change, as JSON", "{\"max_attempts\": 77}").await;
+    browser.fill("Settings as JSON", "{\"max_attempts\": 77}").await;
     browser.click("button", "Change").await;
     browser.see("The settings were changed.").await;
     browser.see("77").await;
     assert_eq!(system.get("/v1/queues/q").await["settings"]["max_attempts"], 77);
+
+    // The form begins with the settings, and sends only those that the user has changed.
+    browser.click("button", "Change settings").await;
+    let (status, _) = system.request(Method::PATCH, "/v1/queues/q", Some(json!({"max_lapses": 9}))).await;
+    assert_eq!(status, 200);
+    let change = "const area = document.querySelector('dialog textarea'); area.value = area.value.replace('77', '78')";
+    browser.eval(change, json!([])).await.unwrap();
+    browser.click("button", "Change").await;
+    browser.see_no("Settings as JSON").await;
+    browser.see("78").await;
+    let settings = &system.get("/v1/queues/q").await["settings"];
+    assert_eq!((&settings["max_attempts"], &settings["max_lapses"]), (&json!(78), &json!(9)));
 }

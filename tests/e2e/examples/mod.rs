@@ -3,5 +3,6 @@
 mod chat;
 mod notifications;
 mod notifications_crashes;
+mod notifications_page;
 mod web3;
 mod web3_chain;

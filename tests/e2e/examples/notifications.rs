@@ -1,6 +1,9 @@
 //! The example `notifications`: what is held for a user is delivered in order at the login, by any server.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use drover_tests::{Process, ReservedPort, TIME_LIMIT};
 use futures_util::future::join_all;
@@ -37,6 +40,12 @@ impl Server {
 
     pub(super) fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Sends a signal, such as `-STOP`, to the server.
+    pub(super) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.process.id().to_string()]).status();
+        assert!(status.unwrap().success());
     }
 
     /// Starts the server again on its port.
@@ -118,12 +127,12 @@ pub(super) fn notification(user: &str, data: &Value) -> Value {
     json!({"data": data, "group": user, "hold": format!("online:{user}")})
 }
 
-async fn start() -> System {
+pub(super) async fn start() -> System {
     System::start(&document("examples/notifications/drover.toml")).await
 }
 
 /// Waits until this many messages of the queue are in this state.
-async fn wait_for_count(system: &System, state: &str, count: u64) {
+pub(super) async fn wait_for_count(system: &System, state: &str, count: u64) {
     let start = Instant::now();
     loop {
         let counts = &system.get("/v1/queues/notifications").await["counts"];

@@ -52,7 +52,8 @@ fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T> {
                 let name = text.split('`').nth(1).unwrap_or_default();
                 format!("the query parameter {name} is given twice; give it once")
             }
-            None => format!("{name} {text}"),
+            None if text.starts_with("must ") => format!("{name} {text}"),
+            None => format!("{name}: {text}"),
         })
     })
 }

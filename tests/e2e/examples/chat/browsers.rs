@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::{Chat, Victim};
 use crate::{
     browser::{Browser, Colours},
+    dashboard::accessibility::{axe, check},
     markdown::document,
     seed::Seed,
 };
@@ -147,6 +148,12 @@ async fn two_browsers_show_each_message_once_and_in_order_while_one_is_away_and_
     }
     wait_until_all_is_shown(&alice, &bob).await;
     chat.wait_until_nothing_is_left().await;
+
+    // Both pages are accessible, in each size and in light and dark.
+    let axe = axe();
+    for user in [&alice, &bob] {
+        check(&user.browser, &axe, user.name).await;
+    }
 
     // The browsers keep their histories.
     for user in [&alice, &bob] {

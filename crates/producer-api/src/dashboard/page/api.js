@@ -6,7 +6,9 @@ import { parse } from "./json.js";
 /** The API lies beside the dashboard, also behind a proxy that adds a prefix to the paths. */
 const ROOT = new URL("../", import.meta.url);
 const KEY = "drover-key";
-const TIME_LIMIT = 30_000;
+/** The time limit of a reading, and of a change, which may concern a million messages. */
+const READ_LIMIT = 10_000;
+const CHANGE_LIMIT = 300_000;
 
 /** The API refused a request. */
 export class Refused extends Error {
@@ -62,7 +64,8 @@ async function send(method, target, { query = {}, body, headers = {}, signal } =
 
 /** Sends a request, and returns the parsed answer. */
 export async function call(method, target, options = {}) {
-  const answer = await send(method, target, { signal: AbortSignal.timeout(TIME_LIMIT), ...options });
+  const limit = method === "GET" ? READ_LIMIT : CHANGE_LIMIT;
+  const answer = await send(method, target, { signal: AbortSignal.timeout(limit), ...options });
   try {
     const text = await answer.text();
     return text === "" ? null : parse(text);
@@ -75,29 +78,46 @@ export const get = (target, query) => call("GET", target, { query });
 export const post = (target, query) => call("POST", target, { query });
 
 const MAX_EVENT = 1_000_000;
+/** After so much silence the stream is dead: the API sends at least a comment every 15 seconds. */
+const SILENCE = 35_000;
+
+/** For each queue the id from which this tab knows its events: an event that Drover keeps until ten minutes after the last listener. */
+const starts = new Map();
+
+/** The place from which all events of a queue follow that happened since this tab first listened to the queue. */
+export const startOf = (queue) => starts.get(queue) ?? "";
 
 /**
- * Follows the events of a queue until `signal` is aborted: calls `onEvent({event, data})` for each, and `onState(text)` when the
- * stream begins (null) or ends (the reason). An `EventSource` can't send a key, so this reads the stream itself.
+ * Follows the events of a queue, or of one of its messages, after the id `place.last`, until `signal` is aborted: calls
+ * `onEvent({event, data})` for each, and `onState(text)` when the stream begins (null) or ends (the reason). An `EventSource` can't
+ * send a key, so this reads the stream itself.
  */
-export async function follow(queue, message, { onEvent, onState, signal }) {
-  let last = "";
+export async function follow(queue, message, place, { onEvent, onState, signal }) {
   let pause = 1_000;
   while (!signal.aborted) {
+    const silent = new AbortController();
+    let timer;
+    const hear = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => silent.abort(), SILENCE);
+    };
+    hear();
     try {
-      const headers = last === "" ? {} : { "last-event-id": last };
-      const answer = await send("GET", path(queue, "events"), { query: { message }, headers, signal });
+      const headers = place.last === "" ? {} : { "last-event-id": place.last };
+      const answer = await send("GET", path(queue, "events"), { query: { message }, headers, signal: AbortSignal.any([signal, silent.signal]) });
       onState(null);
       pause = 1_000;
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       for (let rest = ""; ;) {
         const { value, done } = await reader.read();
+        hear();
         if (done || rest.length > MAX_EVENT) break;
         const blocks = (rest + value).split("\n\n");
         rest = blocks.pop();
         for (const block of blocks) {
           const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: ?(.*)/s, 2)));
-          if (fields.id !== undefined) last = fields.id;
+          if (fields.id !== undefined) place.last = fields.id;
+          if (!starts.has(queue) || fields.event === "reset") starts.set(queue, place.last);
           if (fields.event !== undefined) onEvent({ event: fields.event, data: parse(fields.data ?? "{}") });
         }
       }
@@ -109,6 +129,8 @@ export async function follow(queue, message, { onEvent, onState, signal }) {
         pause = Math.max(pause, error.retryAfter * 1_000);
         if (error.status < 429) return;
       }
+    } finally {
+      clearTimeout(timer);
     }
     await new Promise((resolve) => setTimeout(resolve, pause));
     pause = Math.min(pause * 2, 15_000);

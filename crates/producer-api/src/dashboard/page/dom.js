@@ -1,5 +1,7 @@
 // Builds and updates the page. Texts of messages become text nodes only, never HTML.
 
+import { visible } from "./format.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 function fill(node, attributes, children) {
@@ -25,7 +27,7 @@ export function setText(node, text) {
 }
 
 /** A text that somebody else wrote: it cannot change the direction of the text around it. */
-export const foreign = (text, attributes = {}) => el("bdi", attributes, text);
+export const foreign = (text, attributes = {}) => el("bdi", attributes, visible(text));
 
 /**
  * Makes the children of `parent` those of `items`, in their order. A child with the same key stays the same node, so that it
@@ -49,6 +51,25 @@ export function reconcile(parent, items, keyOf, create) {
   }
 }
 
+const CONTROLS = "a[href], button, input, textarea, summary";
+
+/**
+ * Calls `change()`, which may replace or remove the child of `parent` that has the focus. Then a keyboard user goes on at the same
+ * place of that child, or at the start of the child that follows a removed one.
+ */
+export function keepFocus(parent, change) {
+  const focused = document.activeElement;
+  const index = Array.from(parent.children).findIndex((child) => child.contains(focused));
+  if (index < 0) return change();
+  const controlsOf = (node) => [node, ...(node?.querySelectorAll("*") ?? [])].filter((part) => part?.matches(CONTROLS));
+  const child = parent.children[index];
+  const place = controlsOf(child).indexOf(focused);
+  change();
+  if (focused.isConnected) return document.activeElement === focused || focused.focus();
+  const controls = child.isConnected ? controlsOf(child).slice(place) : controlsOf(parent.children[index] ?? parent.lastElementChild);
+  return (controls[0] ?? document.querySelector("main h1")).focus();
+}
+
 const WORDS = {
   held: "Held", delayed: "Delayed", waiting: "Waiting", active: "Active", completed: "Completed", failed: "Failed",
 };
@@ -59,8 +80,31 @@ export const stateWord = (state) => WORDS[state] ?? state;
 /** A label with the colour and the name of a state. */
 export const pill = (state) => el("span", { class: `pill ${state}` }, stateWord(state));
 
+/**
+ * A button. While its listener works, further clicks do nothing; the button is not disabled, because it would lose the focus.
+ */
 export function button(label, listener, attributes = {}) {
-  return el("button", { type: "button", ...attributes, on: { click: listener } }, label);
+  const click = async () => {
+    if (node.getAttribute("aria-disabled") === "true") return;
+    node.setAttribute("aria-disabled", "true");
+    try {
+      await listener();
+    } finally {
+      node.removeAttribute("aria-disabled");
+    }
+  };
+  const node = el("button", { type: "button", ...attributes, on: { click } }, label);
+  return node;
+}
+
+/** Makes the links of a list of pages those of `entries`, each a label and an address or nothing. */
+export function showPages(nav, entries) {
+  const create = ([label]) => {
+    const link = el("a", {}, label);
+    link.update = ([, href]) => link.setAttribute("href", href);
+    return link;
+  };
+  keepFocus(nav, () => reconcile(nav, entries.filter(([, href]) => href), ([label]) => label, create));
 }
 
 /** A label with its input. */
@@ -75,9 +119,9 @@ export const facts = (entries) =>
     entries.filter((entry) => entry && entry[1] !== null && entry[1] !== undefined)
       .map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 
-/** Shows a short report for some seconds. */
-export function toast(text, kind = "done") {
-  const node = el("div", { class: `toast ${kind}` }, text);
+/** Shows a short report for some seconds: a text, or a list of texts and nodes. */
+export function toast(report, kind = "done") {
+  const node = el("div", { class: `toast ${kind}` }, report);
   const toasts = document.getElementById("toasts");
   toasts.append(node);
   while (toasts.children.length > 4) toasts.firstChild.remove();
@@ -87,7 +131,12 @@ export function toast(text, kind = "done") {
 /** Shows a modal dialog, and removes it when it is closed. */
 export function openDialog(title, ...children) {
   const dialog = el("dialog", { "aria-label": title }, el("h2", {}, title), children);
-  dialog.addEventListener("close", () => dialog.remove());
+  const opener = document.activeElement;
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    // The page goes on behind the dialog, and may have removed the button that opened the dialog.
+    if (!opener.isConnected) document.querySelector("main h1")?.focus();
+  });
   document.body.append(dialog);
   dialog.showModal();
   return dialog;

@@ -1,7 +1,7 @@
 // The live tail of a queue's events.
 
 import { follow } from "./api.js";
-import { button, el, foreign, setText } from "./dom.js";
+import { button, el, foreign, keepFocus, setText } from "./dom.js";
 import { timeOfDay } from "./format.js";
 import { preview } from "./json.js";
 
@@ -29,8 +29,27 @@ export function eventsTab(queue) {
     rows.replaceChildren();
     empty.hidden = false;
   }, { class: "quiet" });
+  const waiting = [];
+  const row = ({ event, data }) => {
+    const more = Object.fromEntries(Object.entries(data).filter(([name]) => !SHOWN.includes(name)));
+    const address = `#/queues/${encodeURIComponent(queue)}/message/${encodeURIComponent(data.id)}`;
+    return el("li", {},
+      el("time", { datetime: data.at }, data.at ? timeOfDay(data.at) : ""),
+      el("span", { class: `pill ${COLOURS[event] ?? "held"}` }, event),
+      data.id !== undefined && el("a", { href: address }, foreign(data.id)),
+      data.name ? foreign(data.name, { class: "sub" }) : null,
+      Object.keys(more).length > 0 && el("code", {}, preview(more, 200)));
+  };
+  const showWaiting = () => {
+    const news = waiting.splice(0).reverse().map(row);
+    empty.hidden = empty.hidden || news.length > 0;
+    keepFocus(rows, () => {
+      rows.prepend(...news);
+      while (rows.children.length > MAX_ROWS) rows.lastChild.remove();
+    });
+  };
   const closing = new AbortController();
-  follow(queue, undefined, {
+  follow(queue, undefined, { last: "" }, {
     signal: closing.signal,
     onState: (reason) => (reason === null ? say() : setText(status, `${reason} The page tries again.`)),
     onEvent({ event, data }) {
@@ -38,15 +57,10 @@ export function eventsTab(queue) {
         missed += 1;
         return say();
       }
-      empty.hidden = true;
-      const more = Object.fromEntries(Object.entries(data).filter(([name]) => !SHOWN.includes(name)));
-      rows.prepend(el("li", {},
-        el("time", { datetime: data.at }, data.at ? timeOfDay(data.at) : ""),
-        el("span", { class: `pill ${COLOURS[event] ?? "held"}` }, event),
-        data.id !== undefined && el("a", { href: `#/queues/${encodeURIComponent(queue)}/message/${encodeURIComponent(data.id)}` }, foreign(data.id)),
-        data.name ? foreign(data.name, { class: "sub" }) : null,
-        Object.keys(more).length > 0 && el("code", {}, preview(more, 200))));
-      while (rows.children.length > MAX_ROWS) rows.lastChild.remove();
+      // At a high rate only the newest events are built, and once for each frame.
+      waiting.push({ event, data });
+      if (waiting.length > MAX_ROWS) waiting.shift();
+      if (waiting.length === 1) requestAnimationFrame(showWaiting);
       return undefined;
     },
   });

@@ -1,4 +1,4 @@
-// Texts for numbers, durations and instants.
+// Texts for numbers, durations and instants, and for texts that others wrote.
 
 /** Milliseconds by which the server's clock is ahead of the browser's. */
 let ahead = 0;
@@ -23,6 +23,14 @@ export function rate(perSecond) {
   if (perSecond === 0) return "0";
   return perSecond < 9.95 ? perSecond.toFixed(1) : count(Math.round(perSecond));
 }
+
+/**
+ * Makes characters visible that are invisible or change the direction of the text around them, except joiners in scripts that
+ * need them.
+ */
+export const visible = (text) =>
+  text.replace(/[\0-\x08\v\f\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]|(?<![\u0590-\u1fff\u2190-\u{10ffff}])[\u200c\u200d]|[\u200c\u200d](?![\u0590-\u1fff\u2190-\u{10ffff}])/gu,
+    (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
 const UNITS = [["d", 86_400_000], ["h", 3_600_000], ["m", 60_000], ["s", 1_000], ["ms", 1]];
 

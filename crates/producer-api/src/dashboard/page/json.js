@@ -1,6 +1,7 @@
 // Reads JSON without changing its numbers, and shows it as indented text.
 
 import { el } from "./dom.js";
+import { visible } from "./format.js";
 
 /** A number that JavaScript can't hold exactly, as its text. */
 class ExactNumber {
@@ -26,11 +27,6 @@ export function parse(text) {
 const MAX_DEPTH = 60;
 const MAX_PARTS = 20_000;
 
-/** Makes characters visible that are invisible or change the direction of the text around them. */
-const visible = (text) =>
-  text.replace(/[\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g,
-    (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
-
 const quoted = (text) => visible(JSON.stringify(text));
 
 /** Calls `add(kind, text)` for each part of the indented text of a value, until `add` returns false. */
@@ -46,7 +42,7 @@ function write(value, add, indent) {
     const [open, close] = isList ? "[]" : "{}";
     const names = Object.keys(value);
     if (names.length === 0) return put("mark", open + close);
-    if (depth === MAX_DEPTH) return put("mark", `${open} … ${close}`);
+    if (depth === MAX_DEPTH) return put("cut", `${open} … ${close}`);
     if (!put("mark", open)) return false;
     for (const [index, name] of names.entries()) {
       if (!put("mark", (index > 0 ? (indent ? "," : ", ") : "") + line(depth + 1))) return false;
@@ -63,6 +59,16 @@ export function preview(value, max = 160) {
   let text = "";
   write(value, (_, part) => (text += part).length <= max, false);
   return text.length > max ? `${text.slice(0, max)}…` : text;
+}
+
+/** The indented JSON of a value, or null if the value is too large. */
+export function source(value) {
+  let text = "";
+  const add = (kind, part) => {
+    text += part;
+    return kind !== "cut";
+  };
+  return write(value, add, true) ? text : null;
 }
 
 /** A block with the indented text of a value. */

@@ -1,17 +1,32 @@
 // One message, live: its data and result, its timeline and its actions.
 
-import { follow, get, may, path } from "./api.js";
-import { el, facts, foreign, pill, setText } from "./dom.js";
-import { duration, relative } from "./format.js";
+import { messageActions } from "./actions.js";
+import { follow, get, may, path, startOf } from "./api.js";
+import { el, facts, foreign, keepFocus, pill, reconcile, setText } from "./dom.js";
+import { duration, relative, visible } from "./format.js";
 import { block } from "./json.js";
-import { messageActions, moment } from "./messages.js";
+import { moment } from "./messages.js";
 
 const MAX_SEEN = 200;
+const MAX_MESSAGES = 100;
+
+/** What the events told of the messages that this tab has shown, by the path of the message. */
+const histories = new Map();
+
+function historyOf(queue, id) {
+  const key = path(queue, "messages", id);
+  const history = histories.get(key) ?? { events: [], place: { last: startOf(queue) } };
+  histories.delete(key);
+  histories.set(key, history);
+  if (histories.size > MAX_MESSAGES) histories.delete(histories.keys().next().value);
+  return history;
+}
 
 /** What an event means for the message. */
 const EVENTS = {
-  signalled: "Released by its signal", promoted: "Became ready", progress: "Reported progress", released: "Given back without an attempt",
-  lapsed: "The lease lapsed", started: "Started", retried: "The attempt failed, and another follows", completed: "Completed", failed: "Failed",
+  enqueued: "Changed", signalled: "Released by its signal", promoted: "Became ready", progress: "Reported progress",
+  released: "Given back without an attempt", lapsed: "The lease lapsed", started: "Started", retried: "Made ready again",
+  completed: "Completed", failed: "Failed",
 };
 
 const failure = ({ code, message }) => el("span", { class: "failure" }, foreign(`${code}: ${message}`));
@@ -32,11 +47,27 @@ function told(message) {
   ].filter(Boolean);
 }
 
-/** The entries of the timeline that events told while the page was open. */
+/** The entries of the timeline that events told. */
 const seen = ({ event, data }) =>
   EVENTS[event] && [event, data.at,
-    event === "retried" && data.attempt ? `Attempt ${data.attempt} failed, another follows` : EVENTS[event],
+    event === "retried" && data.error ? `Attempt ${data.attempt} failed, another follows` : EVENTS[event],
     data.error ? failure(data.error) : event === "started" && data.consumer ? el("span", {}, "by ", foreign(data.consumer)) : null];
+
+/** The entry for failed attempts of which neither the message nor an event tells. */
+function untold({ state, attempts_made, error, created_at }, events) {
+  const failures = attempts_made - (state === "completed" ? 1 : 0);
+  const known = new Set(error === null ? [] : [error.attempt]);
+  for (const { event, data } of events) {
+    if (event === "retried" && !data.error) known.clear();
+    if (event === "retried" || event === "failed") known.add(data.attempt);
+  }
+  const missing = Array.from({ length: failures }, (_, index) => index + 1).filter((attempt) => !known.has(attempt));
+  if (missing.length === 0) return null;
+  const isRange = missing.at(-1) - missing[0] === missing.length - 1;
+  const label = missing.length === 1 ? `Attempt ${missing[0]} failed`
+    : isRange ? `Attempts ${missing[0]} to ${missing.at(-1)} failed` : `${missing.length} other attempts failed`;
+  return ["earlier", created_at, label, el("span", { class: "at" }, "Drover keeps the last error only.")];
+}
 
 export function messageView(queue, id, refreshNow) {
   const address = `#/queues/${encodeURIComponent(queue)}`;
@@ -49,15 +80,16 @@ export function messageView(queue, id, refreshNow) {
   const content = el("div", { class: "message" }, bodies,
     el("div", { class: "aside" }, el("section", { class: "card" }, el("h2", {}, "Timeline"), timeline),
       el("section", { class: "card" }, el("h2", {}, "Details"), details)));
+  const heading = el("h1", { tabindex: -1 }, foreign(id));
+  const head = el("div", { class: "head" }, heading, state, actions);
   const node = el("section", {},
     el("nav", { class: "crumbs", "aria-label": "Where you are" },
-      el("a", { href: "#/queues" }, "Queues"), " / ", el("a", { href: address }, foreign(queue)), " / "),
-    el("div", { class: "head" }, el("h1", { tabindex: -1 }, foreign(id)), state, actions), error, content);
+      el("a", { href: "#/queues" }, "Queues"), " / ", el("a", { href: address }, foreign(queue)), " / "), head, error, content);
 
-  const events = [];
+  const { events, place } = historyOf(queue, id);
   const closing = new AbortController();
   if (may("read", queue)) {
-    follow(queue, id, {
+    follow(queue, id, place, {
       signal: closing.signal,
       onState: () => {},
       onEvent: (event) => {
@@ -69,39 +101,61 @@ export function messageView(queue, id, refreshNow) {
   let shown = "";
   let shownState = null;
 
+  const createEntry = ([, at, label, more]) => {
+    const distance = document.createTextNode("");
+    const entry = el("li", {}, el("b", {}, label), el("span", { class: "at" }, moment(at), " · ", distance), more);
+    entry.update = ([kind]) => {
+      entry.className = Date.parse(at) > Date.now() + 1_000 ? `${kind} future` : kind;
+      setText(distance, relative(at));
+    };
+    return entry;
+  };
+  const createNote = ([kind, , label, more]) => Object.assign(el("li", { class: kind }, el("b", {}, label), more), { update: () => {} });
+
+  /** The message forgets its error at the next one, so the page keeps it. */
+  function rememberError({ error, finished_at }) {
+    if (error === null || events.some(({ data }) => data.at === error.at)) return;
+    const { attempt, at, code, message } = error;
+    events.push({ event: finished_at === null ? "retried" : "failed", data: { at, attempt, error: { code, message } } });
+  }
+
   function showTimeline(message) {
+    rememberError(message);
+    // An own id may be used again, and then the events of the earlier message are none of this one.
+    const own = events.filter(({ data }) => data.at > message.created_at);
     const all = new Map();
-    for (const entry of [...events.map(seen).filter(Boolean), ...told(message)]) {
-      const key = `${entry[0]} ${entry[1]}`;
-      all.set(key, entry);
+    for (const entry of [...own.map(seen).filter(Boolean), ...told(message), untold(message, own)].filter(Boolean)) {
+      all.set(`${entry[0]} ${entry[1]}`, entry);
     }
     const sorted = Array.from(all.values()).sort((one, other) => Date.parse(one[1]) - Date.parse(other[1]));
-    timeline.replaceChildren(...sorted.map(([kind, at, label, more]) =>
-      el("li", { class: Date.parse(at) > Date.now() + 1_000 ? `${kind} future` : kind },
-        el("b", {}, label), el("span", { class: "at" }, moment(at), ` · ${relative(at)}`), more)));
+    reconcile(timeline, sorted, ([kind, at, label]) => `${kind} ${at} ${label}`,
+      (entry) => (entry[0] === "earlier" ? createNote(entry) : createEntry(entry)));
+  }
+
+  function showActions(message) {
+    const hadFocus = actions.contains(document.activeElement);
+    keepFocus(head, () => actions.replaceChildren(...messageActions(queue, message, (name) => {
+      if (name === "erase") location.hash = address;
+      else refreshNow();
+    }, { isOnPage: true })));
+    // Another action took the place of the one that has the focus, and must not be started by a key that is still pressed.
+    if (hadFocus && shownState !== message.state) heading.focus();
+    shownState = message.state;
   }
 
   return {
-    title: id,
+    title: visible(id),
     node,
     async refresh() {
       const message = await get(path(queue, "messages", id));
       error.hidden = true;
       content.hidden = false;
       showTimeline(message);
-      if (shownState !== message.state) {
-        shownState = message.state;
-        const hadFocus = actions.contains(document.activeElement);
-        state.replaceChildren(pill(message.state));
-        actions.replaceChildren(...messageActions(queue, message, (name) => {
-          if (name === "erase") location.hash = address;
-          else refreshNow();
-        }, ""));
-        if (hadFocus) (actions.querySelector("button") ?? node.querySelector("h1")).focus();
-      }
       const text = JSON.stringify(message);
       if (text === shown) return;
       shown = text;
+      state.replaceChildren(pill(message.state));
+      showActions(message);
       const part = (label, value) => el("section", { class: "card" }, el("h2", {}, label), block(value, label));
       bodies.replaceChildren(...[
         message.error !== null && el("section", { class: "card broken" }, el("h2", {}, "Error"),
@@ -123,10 +177,10 @@ export function messageView(queue, id, refreshNow) {
     refused(refusal) {
       error.hidden = false;
       content.hidden = refusal.status === 404;
-      shownState = null;
+      shown = "";
       state.replaceChildren();
-      actions.replaceChildren();
-      setText(error, refusal.message);
+      keepFocus(head, () => actions.replaceChildren());
+      setText(error, visible(refusal.message));
     },
     close: () => closing.abort(),
   };

@@ -1,41 +1,17 @@
 // The messages of a queue: states as tabs, pages, filters, and actions on one message or on all of a state.
 
-import { call, get, may, path, post } from "./api.js";
-import { STATES, ask, button, el, field, foreign, pill, setText, stateWord, toast } from "./dom.js";
-import { count, instant, relative } from "./format.js";
+import { messageActions } from "./actions.js";
+import { get, may, path, post } from "./api.js";
+import { STATES, ask, button, el, field, foreign, pill, setText, showPages, stateWord, toast } from "./dom.js";
+import { count, exact, instant, relative } from "./format.js";
 import { preview } from "./json.js";
 import { table } from "./table.js";
 
 const PAGE = 50;
-/** A page of a filter may be empty because the API has looked at 1,000 other messages: so many pages are read at once. */
-const EMPTY_PAGES = 5;
-
-const ACTIONS = {
-  retry: { label: "Retry", states: ["failed"], did: "is ready again" },
-  promote: { label: "Promote", states: ["delayed"], did: "was promoted" },
-  cancel: { label: "Cancel", states: ["held", "delayed", "waiting", "active"], did: "is cancelled" },
-  erase: { label: "Erase", states: ["held", "delayed", "waiting", "completed", "failed"], did: "was erased" },
-};
-
-/** The buttons for what may be done with a message in its state. */
-export function messageActions(queue, { id, state }, done, kind = "small") {
-  if (!may("manage", queue)) return [];
-  return Object.entries(ACTIONS).filter(([, action]) => action.states.includes(state)).map(([name, { label, did }]) =>
-    button(label, async (event) => {
-      if (name === "erase" && !(await ask("Erase the message?", `Drover forgets the message ${id} and its result.`, "Erase"))) return;
-      event.target.disabled = true;
-      try {
-        if (name === "erase") await call("DELETE", path(queue, "messages", id));
-        else await post(path(queue, "messages", id, name));
-        toast(`The message ${id} ${did}.`);
-        done(name);
-      } catch (error) {
-        toast(error.message, "error");
-        event.target.disabled = false;
-        done(null);
-      }
-    }, { class: `${kind} ${name}`, "aria-label": `${label} ${id}` }));
-}
+/** A page of a filter may be empty because the API has looked at this many other messages. */
+const SEARCHED = 1_000;
+/** The number of empty pages after which the view says how far the search is. */
+const EMPTY_PAGES = 20;
 
 /** The instant that matters in a message's state. */
 function when({ state, created_at, due_at, started_at, finished_at }) {
@@ -52,6 +28,7 @@ export function messagesTab(queue, query, refreshNow) {
     return `#/queues/${encodeURIComponent(queue)}/messages?${new URLSearchParams(entries)}`;
   };
   const counts = {};
+  let exactCounts = {};
   const tabs = ["", ...STATES].map((state) => {
     counts[state] = el("b", {}, "–");
     return el("a", { href: link({ state, id: "" }), class: state || "all", "aria-current": state === filter.state ? "page" : null },
@@ -75,15 +52,16 @@ export function messagesTab(queue, query, refreshNow) {
   const list = table("Messages", [
     { label: "State", class: "state", changes: ({ state }) => state, node: ({ state }) => pill(state) },
     {
-      label: "Message", class: "name", changes: ({ name, group }) => `${name}\n${group}`,
-      node: ({ id, name, group }) => [
+      label: "Message", class: "name", changes: ({ name, group, hold }) => JSON.stringify([name, group, hold]),
+      node: ({ id, name, group, hold }) => [
         el("a", { href: address(id) }, foreign(id)),
         name !== null && foreign(name, { class: "sub" }),
         group !== null && el("span", { class: "sub" }, "group ", foreign(group)),
+        hold !== null && el("span", { class: "sub" }, "waits for ", foreign(hold)),
       ],
     },
     {
-      label: "Data", class: "data", changes: (message) => message.error?.at ?? message.state,
+      label: "Data", class: "data", changes: ({ data, error }) => `${error?.at} ${preview(data)}`,
       node: ({ data, error }) => [
         el("code", {}, preview(data)),
         error !== null && el("span", { class: "sub failure" }, foreign(`${error.code}: ${error.message}`.slice(0, 200))),
@@ -99,31 +77,32 @@ export function messagesTab(queue, query, refreshNow) {
     },
     {
       label: "Actions", class: "actions", changes: ({ state }) => state,
-      node: (message) => messageActions(queue, message, refreshNow),
+      node: (message) => messageActions(queue, message, refreshNow, { isOnPage: false }),
     },
   ], ({ id }) => id, "");
   const pages = el("nav", { class: "pages", "aria-label": "Pages of messages" });
-  const note = el("p", { class: "note", hidden: true });
-
   /** Asks, then does something to all messages of the state. */
   const onAll = (title, text, action, request, report) => button(title, async () => {
     if (!(await ask(`${title}?`, text(), action))) return;
     try {
       toast(report(await request()));
     } catch (error) {
-      toast(error.message, "error");
+      toast(foreign(error.message), "error");
     }
     refreshNow();
   }, { class: action === "Purge" ? "danger" : "" });
   if (may("manage", queue) && filter.state === "failed") {
-    bulk.append(onAll("Retry all failed", () => `All ${counts.failed.textContent} failed messages of ${queue} become ready again.`,
-      "Retry all", () => post(path(queue, "retry_failed")), ({ retried }) => `${count(retried)} messages are ready again.`));
+    bulk.append(onAll("Retry all failed", () => `All ${exact(exactCounts.failed)} failed messages of ${queue} become ready again.`,
+      "Retry all", () => post(path(queue, "retry_failed")), ({ retried }) => `${exact(retried)} messages are ready again.`));
   }
   if (may("manage", queue) && filter.state !== "" && filter.state !== "active") {
     bulk.append(onAll(`Purge ${filter.state}`, () =>
-      `Drover forgets all ${counts[filter.state].textContent} ${filter.state} messages of ${queue}, whatever the filter shows. This can't be undone.`,
-    "Purge", () => post(path(queue, "purge"), { state: filter.state }), ({ purged }) => `${count(purged)} messages were purged.`));
+      `Drover forgets all ${exact(exactCounts[filter.state])} ${filter.state} messages of ${queue}, whatever the filter shows. This can't be undone.`,
+    "Purge", () => post(path(queue, "purge"), { state: filter.state }), ({ purged }) => `${exact(purged)} messages were purged.`));
   }
+
+  /** How far a filter has searched without finding a message: the next reading goes on there. */
+  const search = { cursor: filter.cursor, searched: 0 };
 
   async function read() {
     if (filter.id !== "") {
@@ -134,32 +113,35 @@ export function messagesTab(queue, query, refreshNow) {
       return { messages: message === null ? [] : [message] };
     }
     const { id, ...asked } = { ...filter, limit: PAGE };
-    let page = await get(path(queue, "messages"), asked);
-    for (let read = 1; page.messages.length === 0 && page.next_cursor && read < EMPTY_PAGES; read += 1) {
-      page = await get(path(queue, "messages"), { ...asked, cursor: page.next_cursor });
+    for (let pages = 1; ; pages += 1) {
+      const page = await get(path(queue, "messages"), { ...asked, cursor: search.cursor });
+      if (page.messages.length > 0 || !page.next_cursor || pages === EMPTY_PAGES) return page;
+      search.cursor = page.next_cursor;
+      search.searched += SEARCHED;
     }
-    return page;
   }
 
   return {
     node: el("div", {}, el("nav", { class: "states", "aria-label": "States" }, tabs),
-      el("div", { class: "toolbar" }, form, bulk), note, list.node, pages),
+      el("div", { class: "toolbar" }, form, bulk), list.node, pages),
     async refresh() {
       const { messages, next_cursor: next } = await read();
       const isFiltered = filter.id || filter.name || filter.group;
-      list.update(messages, next ? "None found so far: search on with “Next page”." :
+      list.update(messages, next ? `None among the first ${exact(search.searched)} messages. The search goes on …` :
         isFiltered ? "No message fits this filter." : "There are no messages here.");
-      pages.replaceChildren(...[
-        filter.cursor && el("a", { href: link({}) }, "First page"),
-        next && el("a", { href: link({ cursor: next }) }, "Next page"),
-      ].filter(Boolean));
+      showPages(pages, [
+        ["First page", filter.cursor && link({})], ["Next page", next && messages.length > 0 && link({ cursor: next })],
+      ]);
+      if (next && messages.length === 0) refreshNow();
     },
     show(status) {
+      exactCounts = status.counts;
       for (const state of STATES) setText(counts[state], count(status.counts[state]));
       setText(counts[""], count(STATES.reduce((sum, state) => sum + status.counts[state], 0)));
     },
     refused(refusal) {
       if (refusal.code !== "cursor_not_found") return false;
+      Object.assign(search, { cursor: "", searched: 0 });
       location.hash = link({});
       return true;
     },

@@ -1,7 +1,9 @@
 // The form that posts a message.
 
+import { number } from "./actions.js";
 import { call, hasKey, may, path } from "./api.js";
-import { el, field, setText } from "./dom.js";
+import { el, field, foreign, setText, toast } from "./dom.js";
+import { visible } from "./format.js";
 
 /** A key for one filling of the form: a repetition after an error posts the message only once. */
 const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -35,6 +37,7 @@ export function postView(queue) {
       field("Headers (JSON)", headers)),
     error, el("div", { class: "buttons" }, submit));
   let key = newKey();
+  let isSending = false;
   form.addEventListener("input", () => (key = newKey()));
 
   function fail(text) {
@@ -46,7 +49,7 @@ export function postView(queue) {
   function body() {
     const members = [`"data":${data.value}`];
     for (const name of TEXTS) if (inputs[name].value.trim()) members.push(`"${name}":${JSON.stringify(inputs[name].value.trim())}`);
-    for (const name of NUMBERS) if (inputs[name].value.trim()) members.push(`"${name}":${Number(inputs[name].value)}`);
+    for (const name of NUMBERS) if (inputs[name].value.trim()) members.push(`"${name}":${number(inputs[name].value)}`);
     if (headers.value.trim()) members.push(`"headers":${headers.value}`);
     return `{${members.join(",")}}`;
   }
@@ -63,7 +66,8 @@ export function postView(queue) {
       }
     }
     const name = target.value.trim();
-    submit.disabled = true;
+    if (isSending) return undefined;
+    isSending = true;
     try {
       const message = await call("POST", path(name, "messages"), { body: body(), headers: { "idempotency-key": key } });
       if (may("read", name)) {
@@ -71,11 +75,11 @@ export function postView(queue) {
         return undefined;
       }
       key = newKey();
-      fail(`The message ${message.id} was posted.`);
+      toast(["The message ", foreign(message.id), " was posted."]);
     } catch (refusal) {
-      fail(refusal.message);
+      fail(visible(refusal.message));
     }
-    submit.disabled = false;
+    isSending = false;
     return undefined;
   });
   return {

@@ -2,8 +2,8 @@
 // rates is only in the memory of the page.
 
 import { get, may, path, post } from "./api.js";
-import { button, el, setText, svg, toast } from "./dom.js";
-import { count, duration, exact, rate } from "./format.js";
+import { button, el, foreign, setText, showPages, svg, toast } from "./dom.js";
+import { count, duration, exact, rate, visible } from "./format.js";
 import { table } from "./table.js";
 
 const PAGE = 50;
@@ -64,14 +64,12 @@ export function pauseButton({ queue, paused }, refreshNow, kind = "small") {
   if (!may("manage", queue)) return null;
   const action = paused ? "resume" : "pause";
   const label = paused ? "Resume" : "Pause";
-  return button(label, async (event) => {
-    event.target.disabled = true;
+  return button(label, async () => {
     try {
       await post(path(queue, action));
       toast(`The queue ${queue} was ${action}d.`);
     } catch (error) {
-      toast(error.message, "error");
-      event.target.disabled = false;
+      toast(foreign(error.message), "error");
     }
     refreshNow();
   }, { class: kind, "aria-label": `${label} ${queue}` });
@@ -144,10 +142,13 @@ export function queuesView(query, refreshNow) {
   }));
   const pages = el("nav", { class: "pages", "aria-label": "Pages of queues" });
   const error = el("p", { class: "error", role: "alert", hidden: true });
+  const welcome = el("div", { class: "card welcome", hidden: true },
+    el("p", {}, "There are no queues yet. The first message creates its queue."),
+    may("enqueue") && el("a", { class: "button primary", href: "#/post" }, "Post a message"));
   const node = el("section", {},
     el("div", { class: "head" }, el("h1", { tabindex: -1 }, "Queues"),
       el("form", { role: "search", class: "search", on: { submit: (event) => event.preventDefault() } }, search)),
-    summary, error, list.node, pages);
+    summary, error, welcome, list.node, pages);
 
   return {
     title: "Queues",
@@ -158,9 +159,9 @@ export function queuesView(query, refreshNow) {
       if (asked !== current) return;
       error.hidden = true;
       const observed = queues.map((status) => [status.queue, observe(status)]);
-      list.update(queues, asked.prefix
-        ? `No queue has a name that begins with ${asked.prefix}.`
-        : "There are no queues yet. The first message creates its queue.");
+      list.update(queues, asked.prefix ? `No queue has a name that begins with ${asked.prefix}.` : "There are no more queues.");
+      welcome.hidden = queues.length > 0 || asked.prefix !== "" || asked.cursor !== "";
+      list.node.hidden = !welcome.hidden;
       const names = new Set(queues.map(({ queue }) => queue));
       for (const queue of charts.keys()) if (!names.has(queue)) charts.delete(queue);
       for (const [queue, history] of observed) charts.get(queue)?.update(history);
@@ -170,15 +171,14 @@ export function queuesView(query, refreshNow) {
         tiles[state].classList.toggle("zero", total(queues, state) === 0);
       }
       setText(tiles.rate, rate(queues.reduce((sum, { queue }) => sum + (newest(queue, "finished") || 0), 0)));
-      pages.replaceChildren(...[
-        asked.cursor && el("a", { href: link(asked.prefix, "") }, "First page"),
-        next && el("a", { href: link(asked.prefix, next) }, "Next page"),
-      ].filter(Boolean));
+      showPages(pages, [
+        ["First page", asked.cursor && link(asked.prefix, "")], ["Next page", next && link(asked.prefix, next)],
+      ]);
     },
     refused(refusal) {
       if (refusal.code === "cursor_not_found") location.hash = link(current.prefix, "");
       error.hidden = false;
-      setText(error, refusal.message);
+      setText(error, visible(refusal.message));
       list.update([], "");
     },
     close: () => clearTimeout(timer),

@@ -1,9 +1,10 @@
 // The schedules of a queue with their next ticks.
 
-import { get, may, path, post } from "./api.js";
-import { button, el, foreign, toast } from "./dom.js";
-import { duration, exact, instant, relative } from "./format.js";
+import { call, get, may, path, post } from "./api.js";
+import { ask, button, el, foreign, showPages, toast } from "./dom.js";
+import { duration, exact, relative } from "./format.js";
 import { preview } from "./json.js";
+import { moment } from "./messages.js";
 import { table } from "./table.js";
 
 const PAGE = 50;
@@ -15,17 +16,19 @@ const rule = ({ cron, timezone, every, offset }) =>
 export function schedulesTab(queue, query, refreshNow) {
   const cursor = query.get("cursor") ?? "";
   const address = `#/queues/${encodeURIComponent(queue)}`;
-  const act = (name, action, label, report) => button(label, async (event) => {
-    event.target.disabled = true;
+  const act = (name, label, request, report) => button(label, async () => {
     try {
-      await post(path(queue, "schedules", name, action));
-      toast(report);
+      if ((await request()) === false) return;
+      toast(`The schedule ${name} ${report}`);
     } catch (error) {
-      toast(error.message, "error");
+      toast(foreign(error.message), "error");
     }
-    event.target.disabled = false;
     refreshNow();
-  }, { class: "small", "aria-label": `${label} ${name}` });
+  }, { class: `small ${label.toLowerCase()}`, "aria-label": `${label} ${name}` });
+  const change = (name, action) => () => post(path(queue, "schedules", name, action));
+  const remove = (name) => async () =>
+    (await ask("Delete the schedule?", `The schedule ${name} posts no more messages. The messages that it posted stay.`, "Delete")) &&
+    call("DELETE", path(queue, "schedules", name));
   const list = table("Schedules", [
     {
       label: "Schedule", class: "name", changes: ({ paused }) => paused,
@@ -37,7 +40,7 @@ export function schedulesTab(queue, query, refreshNow) {
     { label: "Message", class: "data", changes: ({ message }) => preview(message), node: ({ message }) => el("code", {}, preview(message)) },
     {
       label: "Next ticks", class: "when ticks", changes: ({ next_at, paused }) => `${next_at[0]} ${paused}`,
-      node: ({ next_at }) => next_at.length === 0 ? "–" : el("ul", {}, next_at.slice(0, NEXT).map((at) => el("li", {}, instant(at)))),
+      node: ({ next_at }) => next_at.length === 0 ? "–" : el("ul", {}, next_at.slice(0, NEXT).map((at) => el("li", {}, moment(at)))),
     },
     { label: "In", class: "when", text: ({ next_at, paused }) => (paused || next_at.length === 0 ? "–" : relative(next_at[0]).replace("in ", "")) },
     { label: "Runs", class: "number", text: ({ runs }) => exact(runs) },
@@ -49,8 +52,8 @@ export function schedulesTab(queue, query, refreshNow) {
     {
       label: "Actions", class: "actions", changes: ({ paused }) => paused,
       node: ({ name, paused }) => may("manage", queue) && [
-        act(name, paused ? "resume" : "pause", paused ? "Resume" : "Pause", `The schedule ${name} was ${paused ? "resumed" : "paused"}.`),
-        act(name, "run", "Run now", `The schedule ${name} posted a message.`),
+        paused ? act(name, "Resume", change(name, "resume"), "was resumed.") : act(name, "Pause", change(name, "pause"), "was paused."),
+        act(name, "Run now", change(name, "run"), "posted a message."), act(name, "Delete", remove(name), "was deleted."),
       ],
     },
   ], ({ name }) => name, "");
@@ -61,9 +64,7 @@ export function schedulesTab(queue, query, refreshNow) {
       const { schedules, next_cursor: next } = await get(path(queue, "schedules"), { limit: PAGE, cursor });
       list.update(schedules, "This queue has no schedules.");
       const link = (at) => `${address}/schedules${at ? `?${new URLSearchParams({ cursor: at })}` : ""}`;
-      pages.replaceChildren(...[
-        cursor && el("a", { href: link("") }, "First page"), next && el("a", { href: link(next) }, "Next page"),
-      ].filter(Boolean));
+      showPages(pages, [["First page", cursor && link("")], ["Next page", next && link(next)]]);
     },
     refused(refusal) {
       if (refusal.code !== "cursor_not_found") return false;

@@ -1,6 +1,6 @@
 // Tables whose rows are updated in place. At a phone's width each row becomes a card, so the roles of the parts are explicit.
 
-import { el, reconcile, setText } from "./dom.js";
+import { el, keepFocus, reconcile, setText } from "./dom.js";
 
 /**
  * A table. Each column has a `label`, perhaps a `class`, and either `text(item)`, a text that is updated, or `node(item)`, which
@@ -32,8 +32,8 @@ export function table(caption, columns, keyOf, empty) {
     return row;
   };
   const update = (items, note = empty) => {
-    reconcile(body, items, keyOf, createRow);
     grid.hidden = items.length === 0;
+    keepFocus(body, () => reconcile(body, items, keyOf, createRow));
     emptyNode.hidden = items.length > 0;
     setText(emptyNode, note);
   };
