@@ -1,4 +1,4 @@
-//! Draws the medians of some figures as bar charts in SVG.
+//! Draws the medians of four figures as bar charts in SVG.
 
 use std::{fmt::Write, fs, path::Path};
 
@@ -8,7 +8,7 @@ use crate::{
     rounds::DROVER_NAME,
 };
 
-const PLOTS: [(&str, &str, &str); 4] = [
+const PLOTTED_FIGURES: [(&str, &str, &str); 4] = [
     ("drain, 1/s", "drain.svg", "Messages drained a second"),
     ("bulk, 1/s", "bulk.svg", "Messages enqueued in bulk a second"),
     ("POST × 50, 1/s", "post.svg", "POSTs of one message a second, 50 connections"),
@@ -19,24 +19,24 @@ const ROW_HEIGHT: usize = 28;
 const LABEL_WIDTH: f64 = 170.0;
 const MAX_BAR_WIDTH: f64 = 420.0;
 
-/// Writes a plot for each figure that was measured.
+/// Writes a plot for each figure in `PLOTTED_FIGURES` that was measured.
 pub(crate) fn write(figures: &Figures, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
-    for (figure, file, title) in PLOTS {
+    for (figure, file, title) in PLOTTED_FIGURES {
         let bar_medians = figures.medians(figure);
         if !bar_medians.is_empty() {
-            fs::write(folder.join(file), svg(title, &bar_medians)?)?;
+            fs::write(folder.join(file), bar_chart_svg(title, &bar_medians)?)?;
         }
     }
     println!("\nThe plots are in {}", folder.display());
     Ok(())
 }
 
-fn svg(title: &str, bars: &[(&str, f64)]) -> Result<String> {
+fn bar_chart_svg(title: &str, bars: &[(&str, f64)]) -> Result<String> {
     let max = bars.iter().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
     let plot_height = 50 + ROW_HEIGHT * bars.len();
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"700\" height=\"{plot_height}\" font-family=\"sans-serif\" \
+    let mut bar_chart_svg = format!(
+        "<bar_chart_svg xmlns=\"http://www.w3.org/2000/bar_chart_svg\" width=\"700\" height=\"{plot_height}\" font-family=\"sans-serif\" \
          font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"10\" y=\"24\" \
          font-size=\"15\" font-weight=\"bold\">{title}</text>\n"
     );
@@ -44,9 +44,16 @@ fn svg(title: &str, bars: &[(&str, f64)]) -> Result<String> {
         let (top, width) = (40 + ROW_HEIGHT * row, (value / max * MAX_BAR_WIDTH).max(1.0));
         let (middle, end) = (top + 15, LABEL_WIDTH + width + 6.0);
         let colour = if system.starts_with(DROVER_NAME) { "#1f77b4" } else { "#9aa5b1" };
-        writeln!(svg, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{system}</text>", LABEL_WIDTH - 8.0)?;
-        writeln!(svg, "<rect x=\"{LABEL_WIDTH}\" y=\"{top}\" width=\"{width:.0}\" height=\"20\" fill=\"{colour}\"/>")?;
-        writeln!(svg, "<text x=\"{end:.0}\" y=\"{middle}\">{}</text>", format_number(*value))?;
+        writeln!(
+            bar_chart_svg,
+            "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{system}</text>",
+            LABEL_WIDTH - 8.0
+        )?;
+        writeln!(
+            bar_chart_svg,
+            "<rect x=\"{LABEL_WIDTH}\" y=\"{top}\" width=\"{width:.0}\" height=\"20\" fill=\"{colour}\"/>"
+        )?;
+        writeln!(bar_chart_svg, "<text x=\"{end:.0}\" y=\"{middle}\">{}</text>", format_number(*value))?;
     }
-    Ok(svg + "</svg>\n")
+    Ok(bar_chart_svg + "</svg>\n")
 }

@@ -17,26 +17,26 @@ use crate::{Result, callgrind::Callgrind};
 /// The time within which a process must answer after its start.
 const START_TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// A server process. Dropping the value kills the process.
+/// A server process. Dropping a `Service` kills its process.
 pub(crate) struct Service {
     child: Child,
     address: SocketAddr,
-    /// Reserves the port, so that no other test or bench uses it.
+    /// The reservation of the process's port: no other test or bench uses the port.
     _port: ReservedPort,
 }
 
 impl Service {
-    /// Starts one of Drover's binaries. Of Drover's variables the environment of the process has only the addresses and those in
-    /// `env`.
-    pub(crate) fn drover(name: &str, redis: &str, env: &[(&str, String)]) -> Result<Self> {
+    /// Starts one of Drover's binaries. Of Drover's environment variables, the process gets only those for the addresses and
+    /// those in `env`.
+    pub(crate) fn start_binary(name: &str, redis: &str, env: &[(&str, String)]) -> Result<Self> {
         let port = ReservedPort::reserve();
-        Self::start(drover(name, &port, redis, env)?, port, is_ready)
+        Self::start(binary_command(name, &port, redis, env)?, port, is_ready)
     }
 
     /// Starts the example `sleeper`, a worker whose handlers take the time that a message names.
-    pub(crate) fn sleeper(redis: &str, env: &[(&str, String)]) -> Result<Self> {
+    pub(crate) fn start_sleeper(redis: &str, env: &[(&str, String)]) -> Result<Self> {
         let port = ReservedPort::reserve();
-        Self::start(drover("examples/sleeper", &port, redis, env)?, port, is_ready)
+        Self::start(binary_command("examples/sleeper", &port, redis, env)?, port, is_ready)
     }
 
     /// Starts one of Drover's binaries under callgrind, where it is about fifty times slower.
@@ -47,7 +47,7 @@ impl Service {
         env: &[(&str, String)],
     ) -> Result<Self> {
         let port = ReservedPort::reserve();
-        let command = drover(name, &port, redis, env)?;
+        let command = binary_command(name, &port, redis, env)?;
         Self::start(callgrind.wrap(&command), port, is_ready)
     }
 
@@ -59,7 +59,7 @@ impl Service {
         Self::start(callgrind.wrap(&command), port, is_redis)
     }
 
-    /// Starts a peer, which reads its port from the variable `PORT`.
+    /// Starts the HTTP server of another system (a peer), which reads its port from the environment variable `PORT`.
     pub(crate) fn peer(mut command: Command, port: ReservedPort) -> Result<Self> {
         command.env("PORT", port.number().to_string());
         Self::start(command, port, is_http)
@@ -131,7 +131,7 @@ impl Drop for Service {
 }
 
 /// The command that starts one of Drover's binaries.
-fn drover(name: &str, port: &ReservedPort, redis: &str, env: &[(&str, String)]) -> Result<Command> {
+fn binary_command(name: &str, port: &ReservedPort, redis: &str, env: &[(&str, String)]) -> Result<Command> {
     let mut command = Command::new(binary(name)?);
     for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("DROVER_")) {
         command.env_remove(key);
@@ -142,7 +142,7 @@ fn drover(name: &str, port: &ReservedPort, redis: &str, env: &[(&str, String)]) 
     Ok(command)
 }
 
-/// The path of a binary in the folder of the running bench.
+/// The path of one of Drover's binaries, which is in the folder of the running bench's binary.
 fn binary(name: &str) -> Result<PathBuf> {
     let bench = std::env::current_exe()?;
     let binary = bench.parent().unwrap_or(Path::new(".")).join(name);
@@ -161,7 +161,7 @@ fn is_redis(address: SocketAddr) -> bool {
     response(address, "PING\r\nQUIT\r\n").starts_with("+PONG")
 }
 
-/// Sends a request, and returns what arrives until the connection is closed: an empty text if there is no response.
+/// Sends a request, and returns the text that arrives until the connection is closed: an empty text if there is no response.
 fn response(address: SocketAddr, request: &str) -> String {
     let send = || -> std::io::Result<String> {
         let mut socket = TcpStream::connect(address)?;
