@@ -13,7 +13,7 @@ use crate::{
     markdown::{Block, blocks, compare, document, shown_json},
 };
 
-/// A command of the document and its shown answer.
+/// A command of docs/API.md and the answer that the document shows for the command.
 struct Example {
     command: String,
     answer: Option<Value>,
@@ -61,7 +61,8 @@ fn matches(path: &str, template: &str) -> bool {
         && path.iter().zip(template).all(|(one, other)| *one == other || other.starts_with('{'))
 }
 
-/// Runs a command as a reader does. Returns whether the answer is a success, and the text of the answer.
+/// Runs a command of the document in a shell, as a reader does. Returns whether the answer is a success, and the text of the
+/// answer.
 fn run(command: &str, base: &str) -> (bool, String) {
     let is_stream = command.contains("curl -N");
     let max_secs = if is_stream { "1" } else { "60" };
@@ -72,7 +73,7 @@ fn run(command: &str, base: &str) -> (bool, String) {
     );
     let output = Command::new("bash").args(["-o", "pipefail", "-c", &script]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    // The time limit of curl ends a stream.
+    // An event stream has no end, so curl ends the command with exit code 28 when its time limit is over.
     let is_success = output.status.success() || is_stream && output.status.code() == Some(28);
     (is_success, text)
 }
@@ -91,7 +92,7 @@ async fn every_command_of_the_api_document_works_and_is_answered_as_shown() {
     let system = System::start("").await;
     let mut worker = Some(system.worker().await);
     for (heading, Example { command, answer }) in &examples {
-        // The consumer of the section receives the messages, so no worker may run.
+        // In this section the commands lease messages, so no worker may run that would lease the messages first.
         if heading == "Consume over HTTP"
             && let Some(mut worker) = worker.take()
         {

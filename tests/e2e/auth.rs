@@ -47,7 +47,7 @@ impl System {
         self.with_key(method, path, Some(&format!("Bearer {key}"))).await.status().as_u16()
     }
 
-    /// Returns the status of the answer, and its problem without the request id.
+    /// Returns the status of an answer, and the answer's problem document (JSON) without the request id.
     async fn problem(&self, method: &str, path: &str, key: &str) -> (u16, Value) {
         problem(self.with_key(method, path, Some(&format!("Bearer {key}"))).await).await
     }
@@ -177,7 +177,7 @@ async fn refusal_does_not_reveal_whether_a_queue_exists() {
     assert_eq!(system.status("POST", "/v1/queues/%FF/pause", &poor.key).await, 403);
     assert_eq!(system.status("POST", "/v1/queues/%FF/pause", &ops.key).await, 422);
     assert_eq!(system.status("POST", "/v1/queues/mine-%2Fx/pause", &ops.key).await, 422);
-    // An escaped letter in the path names the same queue.
+    // A path with a percent-encoded letter names the same queue as the path with the letter itself.
     assert_eq!(system.status("POST", "/v1/queues/%74here/pause", &poor.key).await, 403);
     assert_eq!(system.status("POST", "/v1/queues/%74here/pause", &ops.key).await, 200);
 }
@@ -252,8 +252,8 @@ async fn rate_limit_of_a_key_applies_over_all_processes_and_its_error_states_whe
         request.send().await.unwrap()
     };
     for count in 0..20 {
-        // The requests alternate between both processes and both keys of the owner. A refused request counts towards the limit
-        // too.
+        // The requests alternate between two API processes and two keys of the same owner. A refused request counts towards the
+        // rate limit, too.
         let base_url = if count % 2 == 0 { &system.base } else { &other_api };
         let answer = match count {
             7 => system.with_key("GET", "/v1/queues/other", Some(&format!("Bearer {}", limited_key.key))).await,
@@ -324,7 +324,7 @@ async fn waiting_requests_of_a_key_are_limited() {
             }
         })
     });
-    // While both clients wait, a third request is refused at once.
+    // While two requests with the key wait, a third request with the key is refused at once.
     let (status, refused) = loop {
         let status = receive(&waiting.key, "10ms").await.unwrap();
         if status.status() == 429 {

@@ -41,7 +41,7 @@ async fn lease(all: &Queues, name: &QueueName, max: usize, completes: usize) -> 
     deliveries.iter().map(|delivery| delivery.message.data.get().parse().unwrap()).collect()
 }
 
-/// Fills each queue: message 1 is completed, 2 is leased, 3 and 4 are waiting.
+/// Posts four messages to each queue: afterwards message 1 is completed, message 2 is leased, and messages 3 and 4 are waiting.
 async fn fill_queues(all: &Queues, names: &[QueueName]) {
     for name in names {
         post(all, name, 1..=4).await;
@@ -49,7 +49,8 @@ async fn fill_queues(all: &Queues, names: &[QueueName]) {
     }
 }
 
-/// Posts message 5 to each queue, and completes one of the other messages. The backup contains neither change.
+/// Posts message 5 to each queue, and completes one of the other messages. The backup was made earlier, so it contains neither
+/// the post nor the completion.
 async fn use_after_backup(all: &Queues, names: &[QueueName]) {
     for name in names {
         post(all, name, [5]).await;

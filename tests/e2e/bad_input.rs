@@ -198,7 +198,7 @@ async fn bad_input_is_refused_with_an_instruction_and_changes_nothing() {
     assert_eq!(system.get("/v1/queues").await["queues"].as_array().unwrap().len(), 0, "nothing was stored");
     let log = system.api.log();
     assert!(!log.iter().any(|line| line.contains("WARN") || line.contains("ERROR")), "{log:?}");
-    // The answer has the request id of the client.
+    // The answer has the request id that the client has sent.
     let answer = system.http.get(system.url("/nowhere")).header("x-request-id", "mine-1").send().await.unwrap();
     assert_eq!(answer.json::<Value>().await.unwrap()["request_id"], "mine-1");
     // The API replaces a request id that a log line can't contain.
@@ -240,7 +240,8 @@ async fn response_announces_the_close_of_the_connection_exactly_if_a_body_was_no
         assert_eq!(answer.status, status, "{path}");
         assert!(!answer.head.contains("connection: close"), "{path}: {}", answer.head);
     }
-    // A client that reuses connections never sends a request over a connection that the server closes.
+    // The response tells the client that the server closes the connection, so a client that reuses connections sends its next
+    // request over another connection.
     let large_text = " ".repeat(1 << 20);
     for _ in 0..50 {
         let request = system.http.post(system.url("/v1/queues/q/messages")).header("content-type", JSON_TYPE);

@@ -18,16 +18,17 @@ pub(crate) const PAGE_LIMIT: Duration = Duration::from_secs(60);
 /// A browser takes several hundred MiB, so few of them run at once. A test takes the slots of all its browsers at once, so two tests
 /// never wait for each other.
 static SLOTS: Semaphore = Semaphore::const_new(3);
-/// The member of the driver's JSON that identifies an element.
+/// The name of the JSON field in which the driver returns the id of an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// Keys of the driver that have no character.
+/// The codes by which the driver names keys without a character.
 pub(crate) const TAB: char = '\u{e004}';
 pub(crate) const ENTER: char = '\u{e007}';
 pub(crate) const ESCAPE: char = '\u{e00c}';
 pub(crate) const SPACE: char = ' ';
 
-/// Returns the visible element that fits a selector and whose label or text is the given one, if any is given.
+/// A script that returns the first visible and enabled element that fits a CSS selector, and whose label or text is `label`,
+/// unless `label` is null.
 const FIND: &str = "
     const [selector, label] = arguments;
     const open = document.querySelector('dialog[open]');
@@ -45,7 +46,7 @@ pub(crate) struct Browser {
     _slot: SemaphorePermit<'static>,
 }
 
-/// Whether the page prefers light or dark colours.
+/// The colour scheme that the browser reports to pages as the user's preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Colours {
     Light,
@@ -54,8 +55,8 @@ pub(crate) enum Colours {
 
 /// Starts a chromedriver. Returns the driver, its port, and the rest of its log.
 ///
-/// A driver takes a free port of IPv6 and the same port of IPv4, and ends if another program has the port of IPv4. Then another driver
-/// is started.
+/// A driver takes a free port of IPv6 and the same port of IPv4. If another program has the port of IPv4, the driver ends, and
+/// the function starts another driver.
 fn start_driver() -> (Child, u16, BufReader<ChildStdout>) {
     const MAX_STARTS: usize = 20;
     for _ in 0..MAX_STARTS {
@@ -88,7 +89,7 @@ impl Browser {
         browser
     }
 
-    /// Starts browsers with empty profiles, as soon as so few others run that these may run, too.
+    /// Starts `N` browsers with empty profiles, as soon as `N` slots for browsers are free.
     pub(crate) async fn start_many<const N: usize>() -> [Self; N] {
         let mut slots = SLOTS.acquire_many(u32::try_from(N).unwrap()).await.unwrap();
         let mut browsers = Vec::new();
@@ -138,7 +139,7 @@ impl Browser {
         browser
     }
 
-    /// Sends a command to the driver. Returns its value, or the driver's error.
+    /// Sends a command to the driver, and returns the value in the driver's answer, or the driver's error.
     async fn send(&self, method: Method, path: &str, body: Value) -> Result<Value, String> {
         let request = self.http.request(method.clone(), format!("http://127.0.0.1:{}{path}", self.port));
         let request = if method == Method::POST { request.json(&body) } else { request };
@@ -153,7 +154,7 @@ impl Browser {
         self.send(Method::POST, &format!("/session/{}{path}", self.session), body).await
     }
 
-    /// Runs a script that calls its last argument with its value, and returns the value.
+    /// Runs an asynchronous script, which passes its result to its last argument (a callback), and returns the result.
     pub(crate) async fn eval_async(&self, script: &str, arguments: Value) -> Value {
         self.command("/execute/async", json!({"script": script, "args": arguments})).await.unwrap()
     }
@@ -225,7 +226,8 @@ impl Browser {
         self.eval(script, json!([selector])).await.unwrap().as_u64().unwrap()
     }
 
-    /// Waits for an element and does something with it, again if the page has meanwhile replaced or covered the element.
+    /// Waits for an element and performs an action on it; if the page has meanwhile replaced or covered the element, the
+    /// function tries again.
     async fn with_element(&self, selector: &str, label: Option<&str>, action: &str, body: Value) {
         self.until(&format!("{action} {selector} {label:?}"), async || {
             let found = self.eval(FIND, json!([selector, label])).await?;
@@ -273,7 +275,7 @@ impl Browser {
         .await;
     }
 
-    /// Presses and releases keys, whatever has the focus.
+    /// Presses and releases keys; the element that has the focus gets the keys.
     pub(crate) async fn press(&self, keys: &str) {
         let actions: Vec<Value> = keys
             .chars()
@@ -308,7 +310,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The end of the session ends Chromium and its processes. Killing only the driver would leave them.
+        // The request that ends the session also ends Chromium and its processes, which would go on if only the driver was
+        // killed.
         let end_session = || -> std::io::Result<()> {
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;

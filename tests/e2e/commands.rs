@@ -18,7 +18,7 @@ use crate::{
     markdown::{code, document, root, section},
 };
 
-/// A folder with scripts that replace programs of the machine. The folder is the only folder in `PATH`.
+/// A folder with scripts that replace programs of the machine. `PATH` names only this folder.
 struct FakePrograms(tempfile::TempDir);
 
 impl FakePrograms {
@@ -179,7 +179,7 @@ impl RunScript {
 impl Drop for RunScript {
     fn drop(&mut self) {
         if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
-            // The script ends the processes that it started.
+            // On SIGTERM, the script ends the processes that it has started.
             self.interrupt();
             let _ = self.0.wait();
         }
@@ -226,7 +226,7 @@ fn make_run_reports_a_missing_configuration_file() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("There is no file /no/such.toml"));
 }
 
-/// The check runs before the build, because a user must not wait minutes for a first build before the error.
+/// `make run` checks the ports before it builds, so that a user does not wait minutes for the first build before the error.
 #[test]
 fn make_run_reports_a_taken_port_before_it_builds() {
     let taken_port = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -243,7 +243,7 @@ fn make_run_reports_a_taken_port_before_it_builds() {
     assert_eq!(programs.calls(), "", "nothing was built");
 }
 
-/// The script stops after the fake build, because there are no binaries.
+/// The script stops after the faked build, because the build has made no binaries.
 #[test]
 fn example_without_a_worker_needs_no_port_for_one() {
     let taken_port = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -96,7 +96,7 @@ async fn connection_closed_for_a_newer_one_completes_its_answer_or_is_closed_aft
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     assert!(idle_client.read_until_closed().await.is_empty());
     system.api.wait_for_log("closed before its answer was complete");
-    // Without the newer connections, the API would disconnect this client only after 30 s, because it does not read its answer.
+    // Without the newer connections, the API would disconnect this client, which does not read its answer, only after 30 s.
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     assert!(start.elapsed() + TIMER_TOLERANCE >= Duration::from_secs(1), "{:?}", start.elapsed());
 }

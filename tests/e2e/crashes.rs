@@ -23,7 +23,7 @@ enum Part {
     Worker(usize),
 }
 
-/// A system of a test, each of whose parts may be up or down.
+/// A Drover of a test whose parts (workers, API and Redis) are killed and started, so that each part is up or down.
 struct CrashingSystem {
     system: System,
     workers: Vec<Process>,
@@ -42,7 +42,7 @@ impl CrashingSystem {
         Self { system, workers, is_down: Default::default(), max_lapses: 0 }
     }
 
-    /// Waits for a lease for a short time. Without the wait, most kills would hit idle workers.
+    /// Waits for a short time until a worker has leased a message. Without the wait, most kills would hit idle workers.
     fn wait_for_leases(&self) {
         let start = Instant::now();
         while !self.is_down[0] && start.elapsed() < Duration::from_millis(200) {
@@ -57,7 +57,7 @@ impl CrashingSystem {
         self.system.redis.command("HEXISTS drover:{load}:meta total:lapsed") == ":1"
     }
 
-    /// Kills a part that is up, or starts a part that is down.
+    /// Kills a part of the system that is up, or starts a part that is down.
     fn kill_or_start(&mut self, index: usize) {
         let part = Self::SYSTEM_PARTS[index];
         let was_down = self.is_down[index];
@@ -65,7 +65,7 @@ impl CrashingSystem {
         match (part, was_down) {
             (Part::Redis, false) => {
                 self.system.redis.kill();
-                // All leases may lapse if Redis is down for a long time.
+                // While Redis is down, no lease can be extended, so a long outage may let all leases lapse.
                 self.max_lapses += WORKER_COUNT * CONCURRENCY;
             }
             (Part::Redis, true) => self.system.redis.restart(),

@@ -117,9 +117,9 @@ async fn message_that_is_due_in_a_leap_second_becomes_due_in_the_next_second() {
 async fn an_idle_worker_whose_poll_is_an_hour_starts_messages_at_once() {
     let system = System::start("").await;
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
-    // The times are by the clock of Redis. A busy machine delays some messages. If only a poll found the messages, all would be
-    // late; if only the API's maintenance did, which runs 200 ms or more after a due time, all messages with a delay would be
-    // late.
+    // All compared instants are by the clock of Redis. A busy machine delays some messages. If only a poll found the due
+    // messages, all of them would start late; if only the API's maintenance did, which runs 200 ms or more after a due time,
+    // all messages with a delay would be late.
     for delay in [0, 50] {
         let mut lateness = Vec::new();
         for _ in 0..20 {

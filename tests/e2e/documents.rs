@@ -63,7 +63,7 @@ fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
     for index in (1..lines.len()).filter(|index| lines[*index].starts_with("---|")) {
         let header: Vec<&str> = lines[index - 1].split('|').collect();
         let rows = lines[index + 1..].iter().take_while(|line| line.contains(" | "));
-        // Fields are in the first column or in a column of optional fields.
+        // A table in the document names fields in its first column, and in a column whose title contains "optional".
         let fields = rows.flat_map(|row| {
             let cells = row.split('|').zip(&header).enumerate();
             cells.filter(|(column, (_, title))| *column == 0 || title.contains("optional")).map(|(_, (cell, _))| cell)
@@ -110,7 +110,7 @@ fn every_promise_has_tests_in_the_appendix_and_each_of_them_exists() {
         .filter_map(|line| line.strip_prefix("### ")?.split_once(". "))
         .map(|(number, _)| number)
         .collect();
-    // A line of the appendix has the number of a promise, and its tests.
+    // A line of the appendix has the number of a promise, and the names of the promise's tests.
     let rows: Vec<(&str, Vec<&str>)> = appendix
         .lines()
         .filter_map(|line| line.split_once(". "))
@@ -135,7 +135,7 @@ fn every_promise_has_tests_in_the_appendix_and_each_of_them_exists() {
     }
 }
 
-/// Returns the words of an expression, such as names of metrics.
+/// Returns the words of a Prometheus expression, such as the names of metrics.
 fn words_of(expression: &str) -> impl Iterator<Item = &str> {
     expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
 }
@@ -143,7 +143,7 @@ fn words_of(expression: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_alert_has_a_summary_and_names_only_documented_metrics() {
     let page = document("docs/OBSERVABILITY.md");
-    // A line of the document has the name and the type of a metric.
+    // A line in docs/OBSERVABILITY.md has the name and the type of a metric.
     let types: BTreeMap<&str, &str> = page
         .lines()
         .filter_map(|line| line.strip_prefix("- `")?.split_once("` ("))
@@ -174,14 +174,14 @@ fn every_alert_has_a_summary_and_names_only_documented_metrics() {
     assert_eq!(reasons.collect::<BTreeSet<_>>(), reasons_of_failed_calls(&page), "an alert for each reason");
 }
 
-/// Returns the reasons that the page lists in the item of the metric of failed calls.
+/// Returns the values of the label `reason` that docs/OBSERVABILITY.md lists for the metric of failed calls to Redis.
 pub(crate) fn reasons_of_failed_calls(page: &str) -> BTreeSet<String> {
     let (_, item) = page.split_once("failed calls to Redis: ").unwrap();
     let (reasons, _) = item.split_once("\n- ").unwrap();
     reasons.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The error codes that many endpoints answer. The document names these codes only in its list of all errors.
+/// The error codes that many endpoints answer, and that docs/API.md therefore names only in its list of all errors.
 const COMMON_CODES: [&str; 23] = [
     "malformed_request",
     "bad_request",
@@ -243,7 +243,7 @@ fn endpoints(section: &str) -> BTreeSet<String> {
 async fn api_document_names_the_error_codes_of_each_endpoint() {
     let page = document("docs/API.md");
     let (page, errors) = page.split_once("\n## Errors\n").unwrap();
-    // A line of the list has a status, codes, and an instruction.
+    // A line of the section "Errors" has a status, error codes, and an instruction.
     let lines = errors.lines().filter_map(|line| line.strip_prefix("- ")?.split_once(": "));
     let all: BTreeSet<&str> = lines.flat_map(|(codes, _)| texts_in_backticks(codes)).collect();
     assert!(COMMON_CODES.iter().all(|code| all.contains(code)));
@@ -268,7 +268,7 @@ async fn api_document_names_the_error_codes_of_each_endpoint() {
             assert!(operation.is_object(), "docs/API.md describes {endpoint}, which does not exist");
             possible_codes.extend(codes_of(operation));
         }
-        // The codes of the states may be written as `message_…`.
+        // The document may shorten the error codes for the states of a message, such as `message_active`, to `message_…`.
         let is_named = |code: &str| {
             texts_in_backticks(&section).any(|word| {
                 word == code || word == "message_…" && code.starts_with("message_") && code != "message_not_found"

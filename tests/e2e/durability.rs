@@ -51,7 +51,7 @@ async fn a_post_is_answered_2xx_only_when_the_replicas_have_its_message() {
             assert!(queue["counts"]["waiting"].as_u64() >= Some(21), "{queue}");
             is_waiting()
         });
-        // The POST waits for the replica for 750 ms (half of `redis.timeout`), which may have ended already on a busy machine.
+        // The POST waits for the replica for 750 ms (half of `redis.timeout`); on a busy machine this wait may be over already.
         if read_meanwhile {
             break;
         }

@@ -1,5 +1,5 @@
 //! Tests of error texts: the API refuses a bad request without words of its libraries or of Rust, and a refused request changes
-//! nothing. Unusual but valid input is accepted.
+//! nothing. Requests with unusual but valid input succeed.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     bad_requests::{Case, FIELD_CASES, QUEUE_PATH, answer, case, cases, non_object_bodies, post, with_header},
 };
 
-/// Words of libraries and of Rust. None of the words occurs in the requests.
+/// Words of libraries and of Rust that must not occur in error texts. The requests of the tests contain none of these words.
 const INTERNAL_WORDS: [&str; 32] = [
     "deserializ",
     "serde",
@@ -78,7 +78,7 @@ async fn bad_request_is_refused_without_words_of_libraries_and_changes_nothing()
         assert!(status.is_client_error(), "{status} to {request}: {}", answer.text().await.unwrap());
         assert_eq!(answer.headers()["content-type"], "application/problem+json", "{request}");
         let mut problem: Value = answer.json().await.unwrap();
-        // The id is removed, because a random id may contain any of the words.
+        // The test removes the random request id, because it may contain one of the forbidden words.
         problem["request_id"].take();
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{request}: {problem}");
         assert_is_plain(&problem.to_string(), &request);
@@ -158,7 +158,7 @@ async fn unusual_but_valid_input_is_accepted() {
     .await;
     assert_status(post("/leases/complete", format!("{{\"lease\":\"{}\",\"result\":null}}", lease(0))), 200).await;
     assert_status(post("/leases/release", format!("{{\"lease\":\"{}\",\"delay\":null}}", lease(1))), 200).await;
-    // The error of a failed lease may have any form.
+    // A consumer that fails a lease may send any JSON as the error.
     let long_text = "x".repeat(100_000);
     for (n, error, code, message) in [
         (2, "{\"code\":\"x\",\"message\":\"bad \\ud83d\"}", "x", "bad \u{fffd}"),

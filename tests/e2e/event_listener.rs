@@ -64,8 +64,8 @@ impl System {
 }
 
 impl Listener {
-    /// Reads a block, which ends with an empty line. Returns the event of the block, `None` if the block has no event, and `Err`
-    /// at the end of the stream.
+    /// Reads a block of the event stream, which ends with an empty line. Returns the event of the block, `None` if the block
+    /// has no event, and `Err` at the end of the stream.
     pub(crate) async fn block(&mut self) -> Result<Option<Event>, ()> {
         let end = loop {
             if let Some(end) = self.text.find("\n\n") {

@@ -111,7 +111,7 @@ async fn client_that_resumes_after_a_lost_event_receives_a_reset_and_a_bad_event
     assert_eq!(status, 204);
     let reset = client.event().await;
     assert_eq!((reset.kind.as_str(), reset.id.as_str()), ("reset", ""));
-    // The stream continues with the next queue that has the name of the deleted queue.
+    // After the queue is deleted, the stream continues with the events of a new queue of the same name.
     system.create_queue("q").await;
     let reset = client.event().await;
     assert_eq!(reset.kind, "reset");
@@ -149,8 +149,8 @@ async fn event_streams_continue_without_a_gap_after_an_outage_of_redis() {
     system.wait_until_ready(&system.base).await;
     system.post("q", json!({"data": 1, "id": "after"})).await;
     assert_eq!(client.event().await.message(), "after");
-    // The outage is logged once, or not at all if Redis was back before the next read of the events. The end of the outage is
-    // logged just after the client has the event.
+    // The API logs the outage once, or not at all if Redis was back before the API's next read of the events. The API logs the
+    // end of the outage only after the client has received the event, so the test waits for the log line.
     let logged_count = |text: &str| system.api.log().iter().filter(|line| line.contains(text)).count();
     let outage_count = logged_count("events can't be read, trying again");
     assert!(outage_count <= 1);

@@ -40,7 +40,7 @@ pub(crate) async fn post_for_worker(system: &System) {
     system.finished("/v1/queues/my-queue/messages/order-1").await;
 }
 
-/// Leases messages over HTTP, ends leases in each way, and listens to the events.
+/// Leases messages over HTTP, ends leases in each possible way, and listens to the events of the queue.
 async fn use_leases(system: &System) {
     system.patch("q", json!({"visibility_timeout": "20s", "max_lapses": 2})).await;
     let mut listener = system.listen(None).await;
@@ -65,7 +65,7 @@ async fn use_leases(system: &System) {
     assert_eq!(listener.kinds(6).await, ["started"; 6]);
     let mut second_listener = system.listen(Some(&listener.last_event_id)).await;
     assert_eq!(second_listener.kinds(1).await, ["progress"]);
-    // The leases of the next message lapse until it fails.
+    // The leases of this message lapse until the message fails.
     post_to(system, "/v1/queues/q/purge?state=waiting", Value::Null).await;
     let lapsing_location = system.post("q", number(7)).await;
     for _ in 0..2 {
@@ -75,7 +75,7 @@ async fn use_leases(system: &System) {
     assert_eq!(system.finished(&lapsing_location).await["error"]["code"], "lease_lapsed");
 }
 
-/// Changes, lists and deletes messages, signals and a queue in each way.
+/// Changes, lists and deletes messages, signals and a queue in each possible way.
 async fn manage_messages(system: &System) {
     let location = system.post("q", number(1)).await;
     system.post("q", number(2)).await;

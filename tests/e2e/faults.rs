@@ -1,4 +1,4 @@
-//! Tests of faults of the network, and of administrative commands at Redis, under load.
+//! Tests of faults of the network and of administrative commands (such as FLUSHALL) at Redis, while a load runs.
 
 use std::time::{Duration, Instant};
 
@@ -112,7 +112,7 @@ async fn messages_posted_after_redis_was_emptied_under_load_are_completed() {
     let posted_messages = load.stop().await;
     let (after, before): (Vec<_>, Vec<_>) =
         posted_messages.into_iter().partition(|posted_messages| posted_messages.first_sent_at > emptied_at);
-    // A message whose POST was in progress during the last FLUSHALL was stored before it or after it.
+    // A message whose POST was in progress during the last FLUSHALL was stored either before or after the FLUSHALL.
     let kept_count = read_all(&system, &before).await.iter().filter(|message| message["id"].is_string()).count();
     let count = (after.len() + kept_count) as u64;
     let status = all_completed(&system, count).await;

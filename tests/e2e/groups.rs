@@ -31,8 +31,8 @@ async fn events_after(system: &System, queue: &str, begin: EventId) -> Vec<(Stri
     events.iter().map(|event| (event.kind.as_str().to_owned(), serde_json::from_str(event.json()).unwrap())).collect()
 }
 
-/// Returns a random message of a group. Most messages take up to 3 ms; some messages fail at first, and some messages do not
-/// end before their time-out.
+/// Returns a random message of a group. The handlers of most messages take up to 3 ms; the handlers of some messages fail at
+/// first, and some do not end before the messages' timeout.
 fn random_message(random: &mut StdRng, group: usize) -> Value {
     let failure_count = if random.random_ratio(1, 20) { random.random_range(1..3) } else { 0 };
     let is_hanging = random.random_ratio(1, 100);
@@ -144,7 +144,7 @@ async fn large_tenant_does_not_delay_the_others_with_one_worker_and_with_several
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         drop(started_workers);
-        // Turns count over all workers of the queue: in a round, each of the ten groups has one lease.
+        // Groups are served in turn, whichever worker leases: of every ten leases, each of the ten groups gets one.
         let events = events_after(&system, queue, listen_start).await;
         let starts =
             events.iter().filter(|(kind, _)| kind == "started").map(|(_, event)| event["group"].as_str().unwrap());

@@ -18,12 +18,12 @@ use crate::{
     raw_client::RawClient,
 };
 
-/// Returns the code of a language in a section of docs/WORKERS.md.
+/// Returns the first code block of a language in a section of docs/WORKERS.md.
 fn example(heading: &str, language: &str) -> String {
     code(section(&document("docs/WORKERS.md"), heading), language).to_owned()
 }
 
-/// Starts a receiver and waits until it listens.
+/// Starts an HTTP receiver, a program in Python, and waits until it listens.
 fn start_receiver(code: &str, port: u16) -> PythonProgram {
     let program = PythonProgram::start(code, &[&port.to_string()]);
     eventually("the receiver listens", || TcpStream::connect(("127.0.0.1", port)).ok());
@@ -37,7 +37,7 @@ fn exec(queue: &str, script: &str, other_keys: &str) -> String {
     )
 }
 
-/// Returns whether a process runs. An ended process is a zombie until its parent or init collects its status.
+/// Returns whether a process still runs. An ended process is a zombie until its parent or init collects its status.
 fn process_runs(pid: &str) -> bool {
     let process_stat = fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"));
     process_stat.is_ok_and(|process_stat| !process_stat.contains(") Z "))
@@ -159,7 +159,7 @@ async fn exec_handler_works_as_documented() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_sees_nothing_of_the_configuration() {
     let system = System::start(&exec("q", "env | cut -d= -f1 | grep DROVER_ | sort | tr '\\n' ' '", "")).await;
-    // The environment of the worker has at least the URL of Redis.
+    // The worker's own environment contains variables of Drover, such as the URL of Redis.
     let _worker = system.worker().await;
     let message = system.finished(&system.post("q", json!({"data": 1})).await).await;
     let expected = "DROVER_ATTEMPT DROVER_GROUP DROVER_HEADERS DROVER_MAX_ATTEMPTS DROVER_MESSAGE_ID DROVER_NAME DROVER_QUEUE DROVER_SIGNAL";

@@ -21,8 +21,8 @@ use crate::{
     system::metric_in,
 };
 
-/// A text that only one item has in the list of rights that only some installations need, in docs/PRODUCTION.md. The following
-/// constants are texts of other items.
+/// The constants that end in `_RIGHT`, and `NO_APPEND_ONLY_FILE`, each select one item in docs/PRODUCTION.md, in the list of
+/// rights that only some installations need: a text that only this item contains.
 const PATTERN_RIGHT: &str = "`user-*`";
 const REPLICAS_RIGHT: &str = "`durability.replicas`";
 const NO_APPEND_ONLY_FILE: &str = "append-only file";
@@ -32,11 +32,11 @@ const AUDIT_RIGHT: &str = "`make audit`";
 
 /// The rights that docs/PRODUCTION.md lists.
 struct DocumentedRights {
-    /// The commands that create the user.
+    /// The documented commands that create the Redis user of the services.
     user: Vec<String>,
-    /// The command that creates the user of a Sentinel.
+    /// The documented command that creates the services' user at a Sentinel.
     sentinel_user: String,
-    /// The list of rights that only some installations need.
+    /// The items of the documented list of rights that only some installations need.
     optional: Vec<String>,
 }
 
@@ -101,7 +101,7 @@ impl DocumentedRights {
         &self.uncalled_commands(items, servers) - &self.rights(&[])
     }
 
-    /// Returns the URL of a server with the user and its password.
+    /// Returns the URL of a server, with the name and the password of the user that has the documented rights.
     fn with_user(&self, url: &str) -> String {
         url.replace("://", &format!("://drover:{}@", password_in(&self.user[0])))
     }
@@ -135,7 +135,8 @@ queue = \"user-*\"
 handler = { type = \"log\" }
 ";
 
-/// Starts the API as the user. Requests to this API have an API key; one request has another key, which has a rate limit.
+/// Starts the API with the Redis user that has the documented rights. Tests send requests with an API key without a rate limit,
+/// and one request with a key that has a rate limit.
 async fn start(documented: &DocumentedRights, redis: RedisServer, url: &str, config: &str) -> System {
     let scopes = "--scopes enqueue,read,consume,manage --queues *";
     let (key, limited) =
@@ -261,7 +262,7 @@ async fn documented_rights_are_enough_for_another_database_for_redis_without_app
     let (_worker, worker_url) = system.worker_and_url(&[]).await;
     post_for_worker(&system).await;
     assert_ready_without_warnings(&system, &worker_url).await;
-    // The audit searches the lists for an id that has no record.
+    // For an id that has no record, the audit searches all lists of the queue.
     system.redis.command("SELECT 1\r\nRPUSH drover:{my-queue}:waiting 21718923400017");
     let queues = Queues::new(Redis::new(&system.redis_url, TIME_LIMIT).unwrap(), DeclaredSettings::default());
     let audit = queues.queue(&"my-queue".parse().unwrap()).audit().await.unwrap();

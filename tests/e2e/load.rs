@@ -37,7 +37,7 @@ max_lapses = 1000
 retention.completed = { count = 100000000 }
 "#;
 
-/// The clients that post messages with own ids. The clients repeat each POST until the API has confirmed it.
+/// Clients that post messages with own ids, and repeat each POST until the API has confirmed it.
 pub(crate) struct Load {
     is_over: Arc<AtomicBool>,
     stored: Arc<AtomicUsize>,
@@ -47,7 +47,7 @@ pub(crate) struct Load {
 /// A message that the API has confirmed.
 pub(crate) struct PostedMessage {
     pub(crate) id: String,
-    /// The instant of the first POST.
+    /// The instant at which the client first sent the POST of the message.
     pub(crate) first_sent_at: Instant,
 }
 
@@ -55,7 +55,7 @@ impl Load {
     pub(crate) fn start(system: &System) -> Self {
         let (is_over, stored) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let mut clients = JoinSet::new();
-        // Three clients post single messages. The fourth posts batches, so that the workers are busy at times.
+        // Three clients post single messages. A fourth client posts batches of 100, so that the workers are busy at times.
         for (client, size) in [1, 1, 1, 100].into_iter().enumerate() {
             let (http, url) = (system.http.clone(), system.url(""));
             let (is_over, stored) = (Arc::clone(&is_over), Arc::clone(&stored));
@@ -137,7 +137,7 @@ pub(crate) async fn stored(answer: Response, took: Duration) -> Option<Value> {
 /// The result of a load in which every posted message was stored once and completed.
 pub(crate) struct LoadReport {
     pub(crate) messages: u64,
-    /// The number of deliveries beyond the first of each message.
+    /// The number of repeated deliveries: all deliveries except the first delivery of each message.
     pub(crate) repeated: u64,
     pub(crate) lapses: u64,
 }
@@ -182,7 +182,7 @@ pub(crate) async fn all_completed(system: &System, count: u64) -> Value {
     }
 }
 
-/// Returns the messages of the load as the API returns them.
+/// Reads each message of the load from the API, and returns the JSON of the messages.
 pub(crate) async fn read_all(system: &System, posted: &[PostedMessage]) -> Vec<Value> {
     let mut messages = Vec::with_capacity(posted.len());
     for chunk in posted.chunks(100) {

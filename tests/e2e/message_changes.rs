@@ -283,8 +283,8 @@ async fn patched_message_moves_to_its_new_position_in_the_order() {
     assert_order(&["d", "a", "e", "b"]).await;
     patch_message(&system, "c", json!({"delay": null})).await;
     patch_message(&system, "b", json!({"priority": null})).await;
-    // The messages `b` and `c` were in the waiting list before their patches. Each of the two messages is now in the list exactly
-    // once.
+    // A patch of a waiting message moves the message within the waiting list: `b` and `c` were waiting before their patches,
+    // and are now in the list exactly once.
     assert_order(&["d", "a", "b", "c", "e"]).await;
     patch_message(&system, "a", json!({"delay": "1h", "priority": 5})).await;
     patch_message(&system, "a", json!({"delay": null})).await;

@@ -161,7 +161,8 @@ async fn metrics_of_both_services_count_the_work_that_was_done() {
         (&outcome("released"), 0.0),
         (&outcome("lost"), 0.0),
         (&outcome("unsettled"), 0.0),
-        // Five messages were leased, one message of them twice. Three messages had a handler.
+        // Five messages were leased, one message of them twice. The worker has a route with a handler for three of the
+        // messages.
         ("drover_worker_start_delay_seconds_count{queue=\"mails\"}", 5.0),
         ("drover_worker_handler_duration_seconds_count{queue=\"mails\"}", 3.0),
         ("drover_worker_concurrency{queue=\"mails\"}", 100.0),
@@ -186,7 +187,7 @@ async fn start_delay_excludes_the_time_for_which_a_message_was_held() {
     let held_location = system.post("mails", json!({"data": 1, "name": "known", "hold": "k"})).await;
     let cancelled_location = system.post("mails", json!({"data": 1, "name": "known", "delay": "1h"})).await;
     system.request(Method::POST, &format!("{cancelled_location}/cancel"), None).await;
-    // The messages are not ready while they are held.
+    // During this pause, one message is held and the other message is cancelled, so the pause is no part of their start delays.
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     system.request(Method::POST, "/v1/queues/mails/signals/k", Some(json!({}))).await;
     system.request(Method::POST, &format!("{cancelled_location}/retry"), None).await;

@@ -73,7 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
         timeout(TIME_LIMIT, self.next_answer()).await.expect("an answer in time").expect("an answer")
     }
 
-    /// Waits for the next answer. Returns the answer if it arrives within `time`.
+    /// Waits for the next answer for at most `time`, and returns the answer if it arrives.
     pub(crate) async fn answer_within(&mut self, time: Duration) -> Option<Answer> {
         timeout(time, self.next_answer()).await.ok().flatten()
     }

@@ -16,7 +16,7 @@ const NO_PERSISTENCE: &str = "Redis keeps nothing on disk";
 const EVICTION_WARNING: &str = "maxmemory-policy is allkeys-lru";
 const REPLICA_PROBLEM: &str = "the server is a replica";
 
-/// Both services on one Redis, with the URL of the worker's health.
+/// An API and a worker that use the same Redis, and the URL at which the worker serves `/readyz`.
 struct ServicePair {
     system: System,
     worker: Process,

@@ -51,7 +51,7 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     let (stored, refused): (Vec<_>, Vec<_>) = join_all(clients).await.into_iter().unzip();
     let stored: Vec<String> = stored.into_iter().flatten().chain(["first".into()]).collect();
     assert!(stored.len() > 20, "there was room for {} messages", stored.len());
-    // From now on, Redis refuses every write.
+    // After this command Redis has less memory than it already uses, so Redis refuses every write.
     system.redis.command("CONFIG SET maxmemory 1");
     // A batch and the first message of a queue need more than one write.
     let batch: Vec<Value> = (0..10).map(|n| json!({"id": format!("b-{n}"), "data": n})).collect();
@@ -100,8 +100,8 @@ async fn services_on_a_replica_refuse_posts_and_work_again_after_its_promotion()
     let took = recovery_time(&system).await;
     assert!(took < RECOVERED_WITHIN, "{took:?} after the promotion");
 
-    // The server is demoted while the services work, and becomes as empty as its primary. Afterwards, the server is promoted
-    // again.
+    // The server becomes a replica of an empty primary while the services work, and loses its data; afterwards the test
+    // promotes the server again.
     system.redis.command(&format!("REPLICAOF 127.0.0.1 {}", primary.port()));
     for _ in 0..3 {
         assert_post_refused(&system).await;

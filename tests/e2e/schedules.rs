@@ -19,7 +19,8 @@ use crate::{
 
 /// The age (ms) from which a due tick counts as missed.
 const MISSED_AFTER_MILLIS: u64 = 10_000;
-/// The maximum lateness (ms) of a tick while a process ticks, on a busy machine. `tests/timed` checks the promised 50 ms.
+/// The maximum lateness (ms), on a busy machine, of a tick while at least one API can post ticks. `tests/timed` checks the
+/// promised 50 ms.
 const MAX_LATENESS_MILLIS: u64 = 2_000;
 
 impl System {
@@ -54,7 +55,7 @@ impl System {
     }
 }
 
-/// Asserts that each tick was posted once and not early. Returns the instants of the ticks, in seconds.
+/// Asserts that each tick was posted once and not early. Returns the instants of the ticks, in seconds since 1970.
 fn assert_once(messages: &[Value]) -> Vec<u64> {
     let ticks: Vec<u64> = messages.iter().map(|message| millis(&message["scheduled_at"])).collect();
     for (two, messages) in ticks.windows(2).zip(messages.windows(2)) {
@@ -246,7 +247,7 @@ struct Cluster {
     is_redis_down: bool,
     /// The intervals by Redis's clock in which Redis answered and an API had lived for 2 s.
     promised: Vec<(u64, u64)>,
-    /// The instant at which the last part was killed or started; `None` if Redis or all APIs are down since then.
+    /// The instant at which a part was last killed or started; `None` while Redis or all APIs are down.
     up_since: Option<Instant>,
 }
 

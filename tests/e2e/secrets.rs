@@ -191,7 +191,7 @@ async fn no_secret_is_in_a_log_an_answer_the_printed_configuration_or_the_enviro
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", format!("authorization={SECRET}")),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://me:{SECRET}@{collector}")),
         ("DROVER_SOMETHING", SECRET.to_owned()),
-        // The worker has the password beside the URL.
+        // The worker gets the password of Redis in a variable of its own, not in the URL.
         ("DROVER__REDIS__URL", system.redis.url()),
         ("DROVER__REDIS__USERNAME", "default".to_owned()),
         ("DROVER__REDIS__PASSWORD", SECRET.to_owned()),

@@ -71,7 +71,8 @@ async fn an_idle_worker_stops_at_once() {
     let mut worker = system.worker_with(&[HOURLY_POLLS]).await;
     let start = Instant::now();
     assert!(worker.terminate().success());
-    // The next poll would be an hour later, and the grace is 25 s.
+    // A stop that waited for the next poll would take an hour, and a stop that waited for the whole grace period would take 25
+    // s.
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
@@ -155,7 +156,8 @@ async fn a_second_signal_ends_a_worker_at_once_and_its_messages_are_released() {
     let system = System::start("").await;
     let folder = tempfile::tempdir().unwrap();
     let mut worker = system.launch_sleeper(folder.path(), &[]);
-    // One handler sleeps, and the other handler blocks its thread. Each of the two handlers would take 60 s.
+    // One handler sleeps, and the other handler blocks its thread. Without the stop, each of the two handlers would run for 60
+    // s.
     let mut locations = Vec::new();
     for message in [json!({"data": {"ms": 60_000}}), json!({"data": {"ms": 60_000, "blocking": true}})] {
         locations.push(system.post(QUEUE, message).await);
@@ -168,7 +170,7 @@ async fn a_second_signal_ends_a_worker_at_once_and_its_messages_are_released() {
     let begin_time = Instant::now();
     let exit_status = worker.terminate();
     assert_eq!(exit_status.code(), Some(1), "the exit code differs from that of a graceful stop");
-    // The grace of the worker is 25 s.
+    // Without the second signal, the worker would wait for its handlers for the grace period of 25 s.
     assert!(begin_time.elapsed() < Duration::from_secs(10), "{:?}", begin_time.elapsed());
     for location in &locations {
         let message = system.get(location).await;

@@ -30,7 +30,7 @@ pub(crate) const CONFIG: &str = r#"
     filter = "info,service=debug"
 "#;
 
-/// The maximum time by which a timer may end before its limit.
+/// The maximum time by which a timer of the API may end before its time limit.
 pub(crate) const TIMER_TOLERANCE: Duration = Duration::from_millis(20);
 
 #[tokio::test]
@@ -168,8 +168,8 @@ async fn slowhttptest_keeps_no_connection_open_and_does_not_delay_posts() {
             .expect("`make e2e` installs slowhttptest");
         let begin_time = Instant::now();
         let (mut max_files, mut slowest) = (0, Duration::ZERO);
-        // The tool ends when all its connections are closed. But when the tool reads slowly, it counts a connection as open while
-        // the kernel has bytes for it, so the test counts the open files of the API.
+        // slowhttptest ends when all its connections are closed. A connection that slowhttptest reads slowly counts as open
+        // while the kernel still has bytes for it, so the test also counts the open files of the API.
         while slowhttptest.try_wait().unwrap().is_none() && (max_files < 100 || open_files(&system) > 50) {
             let start = Instant::now();
             system.post("q", json!({"data": 1})).await;

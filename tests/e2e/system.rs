@@ -50,7 +50,7 @@ impl System {
         self.queues().queue(&queue.parse().unwrap()).lease(&request).await.unwrap().deliveries
     }
 
-    /// Leases the ready messages and settles each by `action`. Returns the number of messages.
+    /// Leases the ready messages, settles each message by `action`, and returns the number of these messages.
     pub(crate) async fn settle_all(&self, queue: &str, action: Action) -> usize {
         let deliveries = self.lease(queue, 1_000).await;
         let settle = |delivery: &Delivery| Settlement { lease: delivery.lease.clone(), action: action.clone() };

@@ -154,7 +154,7 @@ fn every_command_of_the_tutorial_works_and_prints_what_the_page_shows() {
 
     let mut shell = Shell::start(folder.path());
     let mut terminal: Option<Terminal> = None;
-    // The last commands, and the output that the document has not shown yet.
+    // The commands that ran last, and the part of their output for which no block of the document has come yet.
     let (mut commands, mut printed) = (String::new(), String::new());
     let mut outputs = 0;
     for Block { language, text, .. } in blocks(&document("docs/TUTORIAL.md")) {

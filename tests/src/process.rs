@@ -149,16 +149,16 @@ pub fn binary(name: &str) -> PathBuf {
 }
 
 /// Returns the folder of the binaries. The first call builds the binaries, so that a test never runs an old binary. The call
-/// builds the whole workspace with its examples, because a part of the workspace needs other features of the dependencies, and
-/// would compile the dependencies again.
+/// builds the whole workspace with its examples, because Cargo enables other features of dependencies for a part of the
+/// workspace, and would compile these dependencies again.
 fn binaries() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "--workspace", "--bins", "--examples"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        // Cargo sets these variables for the test. A build script that reads one of the variables would run again, because the
-        // value has changed.
+        // Cargo has set these variables for the test. Without their removal, a build script that reads one of the variables
+        // would see another value, and would run again.
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
                 build.env_remove(name);

@@ -119,7 +119,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // A plain drop would block, which is forbidden inside another runtime.
+            // Dropping a Tokio runtime blocks until its tasks end, and Tokio forbids this inside another runtime.
             runtime.shutdown_background();
         }
     }

@@ -44,7 +44,8 @@ impl RedisCluster {
     }
 
     /// Starts a cluster like [`start`](Self::start), with TLS between all servers, and for clients at
-    /// [`tls_url`](Self::tls_url). The servers show certificates of this CA for `localhost`, and name only this host.
+    /// [`tls_url`](Self::tls_url). The servers show certificates of this CA for `localhost`, and tell clients only this host
+    /// name.
     pub fn start_with_tls(primaries: usize, replicas_per_primary: usize, ca: &CertificateAuthority) -> Self {
         Self::start_with(primaries, replicas_per_primary, Access::Tls(ServerTls::of_localhost(ca)))
     }

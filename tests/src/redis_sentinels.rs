@@ -47,7 +47,7 @@ impl RedisSentinels {
 
     /// Starts the servers and the Sentinels like [`start`](Self::start), with TLS between all servers and Sentinels, and for
     /// clients at [`tls_url`](Self::tls_url). The servers and the Sentinels show certificates of this CA for `localhost`, and
-    /// name only this host.
+    /// tell clients only this host name.
     pub fn start_with_tls(replicas: usize, sentinels: usize, ca: &CertificateAuthority) -> Self {
         Self::start_with(replicas, sentinels, &Access::Tls(ServerTls::of_localhost(ca)))
     }

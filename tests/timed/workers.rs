@@ -77,7 +77,7 @@ async fn rate_limit_is_used_to_95_percent() {
     let page = queue.list(State::Completed, 1_000, None).await.unwrap();
     let mut starts: Vec<u64> = page.messages.iter().map(|message| message.started_at.unwrap().as_millis()).collect();
     starts.sort_unstable();
-    // The messages fill four windows and a part of the fifth.
+    // The messages fill four one-second windows of the rate limit, and a part of the fifth window.
     monitor.assert_within(Duration::from_millis(4_200), starts[0], starts[124], "125 at 30 a second");
 }
 
@@ -101,7 +101,7 @@ async fn exclusive_queue_has_another_owner_within_a_second_of_the_owner_timeout_
     let _third = system.worker_with(&[HOURLY_POLLS]).await;
     system.finished(&system.post("my-queue", number(3)).await).await;
     second.kill();
-    // The timeout of the owner began at its last request, which was before this instant.
+    // The owner timeout began at the owner's last request, which was before this instant.
     let kill_time = now_millis();
     let finished_message = system.finished(&system.post("my-queue", number(4)).await).await;
     monitor.assert_within(

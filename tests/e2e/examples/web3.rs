@@ -1,4 +1,5 @@
-//! The example `web3`: each confirmed event of a real chain is handled once and in order, whatever is killed and reorganised.
+//! The example `web3`: each confirmed event of a real chain is handled once and in order, although processes are killed and
+//! blocks are reorganised.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +27,7 @@ const CONFIRMATIONS: u64 = 3;
 struct Scene {
     system: System,
     chain: Chain,
-    /// The highest number that a block has had.
+    /// The highest block number that the chain has reached so far.
     highest: u64,
     files: TempDir,
     ledger_port: ReservedPort,
@@ -86,11 +87,11 @@ impl Scene {
         self.highest = self.highest.max(self.chain.head().await);
     }
 
-    /// Replaces some of the last blocks, none of them confirmed, by others without their payments. Returns the number of payments
-    /// that are gone.
+    /// Replaces some of the last blocks, none of them confirmed, by blocks without payments. Returns the number of removed
+    /// payments.
     async fn reorganise(&self, random: &mut StdRng) -> usize {
         let head = self.chain.head().await;
-        // The contract is in the first block.
+        // The contract was deployed in block 1, which must not be replaced.
         let last_confirmed = self.highest.saturating_sub(CONFIRMATIONS).max(1);
         let depth = random.random_range(0..=head - last_confirmed);
         if depth == 0 {
@@ -129,7 +130,8 @@ impl Scene {
         self.system.get("/v1/queues/payments").await
     }
 
-    /// Compares the confirmed events of the chain with the messages, the journal and the balances.
+    /// Compares the confirmed events of the chain with the completed messages, and with the journal and the balances of the
+    /// ledger.
     async fn assert_each_event_was_handled_once_and_in_order(&self, confirmed: u64) {
         let events = self.chain.events(confirmed).await;
         let count = events.len();
@@ -142,7 +144,7 @@ impl Scene {
 
         let mut by_payer: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (n, event) in (1..).zip(&events) {
-            // The first word of the data is the event's number at the contract.
+            // The first 32 bytes of the event's data are the number that the contract has given the event.
             assert_eq!(u64::from_str_radix(&event["data"].as_str().unwrap()[2..66], 16).unwrap(), n);
             let payer = format!("0x{}", &event["topics"][1].as_str().unwrap()[26..]);
             let transaction = event["transactionHash"].as_str().unwrap();
@@ -226,13 +228,14 @@ async fn each_confirmed_event_is_handled_once_and_in_order_while_processes_are_k
         sleep(Duration::from_millis(random.random_range(0..400))).await;
     }
     scene.chain.pay(10);
-    // The chain becomes longer than it ever was.
+    // Now the test makes the chain longer than it was at any time before.
     scene.mine(1 + 2 * CONFIRMATIONS).await;
     scene.system.wait_until_ready(&scene.system.base).await;
     let confirmed = scene.wait_until_read().await;
     scene.assert_each_event_was_handled_once_and_in_order(confirmed).await;
 
-    // A watcher that has lost its checkpoint posts all events again, and their ids are taken.
+    // A watcher that has lost its checkpoint posts all events again, but Drover stores none of them twice, because their ids
+    // are taken.
     scene.watcher.kill();
     fs::remove_file(scene.files.path().join("checkpoint")).unwrap();
     scene.watcher = start_watcher(&scene.system, &scene.chain, scene.files.path());

@@ -1,4 +1,4 @@
-//! A local chain of one test: anvil, from npm.
+//! Runs a local Ethereum chain for one test with anvil, a program that `make tools` installs.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use drover_tests::{Process, ReservedPort, binary, eventually};
 use reqwest::Client;
 use serde_json::{Value, json};
 
-/// A running anvil with the contract of the example. It mines a block only on request.
+/// A running anvil with the contract of the example, which mines a block only on request.
 pub(super) struct Chain {
     anvil: Child,
     port: ReservedPort,
@@ -27,7 +27,7 @@ impl Chain {
         let anvil = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         eventually("the chain listens", || TcpStream::connect(port.address()).ok());
         let mut chain = Self { anvil, port, http: http.clone(), contract: String::new() };
-        // At its start, anvil mines a block for each transaction.
+        // A new anvil mines a block for each transaction, until `evm_setAutomine` turns this off.
         chain.contract = chain.run(&["deploy", tool("Till.bin").to_str().unwrap()]);
         chain.rpc("evm_setAutomine", json!([false])).await;
         chain
@@ -50,7 +50,7 @@ impl Chain {
         web3.log().join("\n")
     }
 
-    /// Sends payments to the contract. They are in the next block.
+    /// Sends payments to the contract, which the next block will contain.
     pub(super) fn pay(&self, payments: u64) {
         self.run(&["emit", &payments.to_string(), "--contract", &self.contract]);
     }
@@ -65,7 +65,7 @@ impl Chain {
         number(&self.rpc("eth_blockNumber", json!([])).await)
     }
 
-    /// The events of the contract up to this block.
+    /// Returns the events of the contract in all blocks up to the block with the number `last`.
     pub(super) async fn events(&self, last: u64) -> Vec<Value> {
         let filter = json!([{"address": self.contract, "fromBlock": "0x0", "toBlock": format!("{last:#x}")}]);
         self.rpc("eth_getLogs", filter).await.as_array().unwrap().clone()
@@ -86,7 +86,7 @@ impl Drop for Chain {
     }
 }
 
-/// A file that `scripts/web3.sh` made.
+/// Returns the path of a program or file that `make tools` has installed for the example.
 fn tool(name: &str) -> PathBuf {
     let target = binary("producer-api").ancestors().nth(2).unwrap().to_owned();
     let file = target.join("web3").join(name);
@@ -94,7 +94,7 @@ fn tool(name: &str) -> PathBuf {
     file
 }
 
-/// A number such as `"0x1f"`.
+/// Parses a hexadecimal number such as `"0x1f"`.
 pub(super) fn number(quantity: &Value) -> u64 {
     u64::from_str_radix(quantity.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
 }

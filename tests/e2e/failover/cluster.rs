@@ -11,10 +11,10 @@ const PRIMARIES: usize = 3;
 const SLOTS: usize = 16_384;
 /// The time after which a planned fail-over has succeeded or was given up by the servers.
 const PLANNED_FAIL_OVER_TIME_LIMIT: Duration = Duration::from_secs(6);
-/// The number of the first slots of each range that move to another server.
+/// The number of slots that move to another server: the first slots of each range.
 const MOVED_SLOTS: usize = 200;
 
-/// A change of a cluster.
+/// A change of the servers and slots of a cluster.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Change {
     /// Some slots move to another server.
@@ -63,7 +63,8 @@ impl Servers for RedisCluster {
         &mut self.servers[index]
     }
 
-    /// The former primary accepts no writes before its successor has all of its data, so no delivery is repeated.
+    /// In a planned fail-over of a cluster, the former primary refuses writes until its successor has all of its data, so no
+    /// delivery is repeated.
     fn fail_over(&self, primary: usize) -> Option<u64> {
         let port = format!("master_port:{}", self.servers[primary].announced_port());
         let is_replica = |server: &&RedisServer| server.command("INFO replication").lines().any(|line| line == port);

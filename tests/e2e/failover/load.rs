@@ -22,13 +22,13 @@ use super::{account::Account, scene::SERVERS_WITHIN};
 pub(super) const HANDLING_TIME: Duration = Duration::from_millis(10);
 /// The pause of a producer between two posts of messages.
 const POST_PAUSE: Duration = Duration::from_millis(40);
-/// The pause of a client after a refusal.
+/// The pause of a client after a refused request.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(20);
-/// The time limit for a message that is posted until it is stored: an election ends, and then all replicas come back.
+/// The time limit until a repeatedly posted message is stored, which covers an election and then the return of all replicas.
 const STORED_WITHIN: Duration = Duration::from_secs(2 * SERVERS_WITHIN.as_secs());
-/// The maximum time of a refused POST. Drover promises 2 s; a busy machine takes longer.
+/// The maximum time until a POST is refused. Drover promises 2 s; a busy machine takes longer.
 const REFUSED_WITHIN: Duration = Duration::from_secs(4);
-/// The maximum number of leases that an HTTP consumer has at once.
+/// The maximum number of messages that an HTTP consumer leases at a time.
 pub(super) const MAX_LEASED: usize = 5;
 
 /// The base URLs of two API processes.
@@ -57,7 +57,7 @@ pub(super) fn is_served_by_worker(queue: usize) -> bool {
 }
 
 impl Load {
-    /// Creates the clients, and does not start them.
+    /// Creates the clients without starting them.
     pub(super) fn new(http: Client, apis: Apis, queues: Vec<String>, account: Arc<Mutex<Account>>) -> Self {
         let is_over = Arc::default();
         Self { queues, account, http, apis, is_over, producers: JoinSet::new(), consumers: JoinSet::new() }
@@ -140,7 +140,7 @@ impl Load {
         std::mem::take(&mut *self.account.lock().unwrap())
     }
 
-    /// Waits until a queue has only completed messages. Returns the numbers of these messages by id.
+    /// Waits until a queue has only completed messages, and returns the numbers of these messages by id.
     async fn all_completed(&self, queue: usize) -> BTreeMap<String, usize> {
         let path = format!("{}/v1/queues/{}", self.apis.durable, self.queues[queue]);
         let start = Instant::now();

@@ -1,6 +1,6 @@
-//! `make test-long`: faults of servers in random order, for minutes, on each topology: for half of the time clients reach the servers
-//! directly, then behind proxies. The tests in `cases` do each fault once. The arguments are the seconds for each topology, and the
-//! seed of the order.
+//! The program of `make test-long`: it injects faults of servers in random order, for minutes, on each topology. Clients reach
+//! the servers directly for half of the time, and through proxies for the other half. The tests in `cases` inject each fault
+//! only once. The arguments of the program are the seconds for each topology, and the seed of the random order.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // A failure here is a failure of the test; a person reads its progress.
 

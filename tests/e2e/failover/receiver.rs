@@ -1,4 +1,4 @@
-//! The receiver of a worker's handler `http`, which notes each request in the account of the load.
+//! The HTTP server that gets the requests of a worker's handler `http`, and records each request in the account of the load.
 
 use std::{
     net::SocketAddr,
@@ -21,7 +21,7 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// Starts to receive the messages of these queues.
+    /// Starts a server that receives the messages of these queues from a worker.
     pub(super) async fn start(queues: Vec<String>, account: Arc<Mutex<Account>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,5 +1,5 @@
-//! The scene of a fail-over test: the servers of Redis, two APIs, a worker and their clients; and the faults. After each fault,
-//! everything must work again, in time and without a restart of the services.
+//! The parts of a fail-over test: the Redis servers, two APIs, a worker and their clients. The module also injects the faults.
+//! After each fault, everything must work again, in time and without a restart of the services.
 
 use std::{
     fmt::Debug,
@@ -24,7 +24,7 @@ use crate::http_client;
 
 /// The maximum time from the end of an election until everything works again. Drover promises 2 s; a busy machine takes longer.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(4);
-/// The minimum number of messages that are posted and delivered before the first fault, and again after the last fault.
+/// The minimum number of messages that must be posted and delivered before the first fault, and again after the last fault.
 const MESSAGES_PER_PHASE: usize = 200;
 /// The maximum number of leases of the worker.
 const MAX_LEASES: usize = 20;
@@ -46,7 +46,7 @@ pub(super) enum Fault<C> {
     FailOver,
     /// All servers restart, one after the other.
     RollingRestart,
-    /// The servers change, and the change is undone later.
+    /// The set of servers or the owners of slots change, and the change is undone later.
     Change(C),
 }
 
@@ -58,9 +58,9 @@ pub(super) enum CutOff {
     Replaced,
 }
 
-/// The servers of a topology. When a test begins, the first server is a primary.
+/// The Redis servers of a topology (a cluster, or a primary with Sentinels). When a test begins, the first server is a primary.
 pub(super) trait Servers: Sized {
-    /// The kinds of changes that are possible only in this topology.
+    /// The changes of the servers that are possible only in this topology.
     type Change: Copy + Debug;
     /// The name of the topology in logs, metrics and `/readyz`.
     const NAME: &'static str;
@@ -73,7 +73,7 @@ pub(super) trait Servers: Sized {
     fn start_direct() -> Self;
     /// Starts servers behind proxies.
     fn start_proxied() -> Self;
-    /// Returns the URL for the services.
+    /// Returns the Redis URL that the services and tests use.
     fn url(&self) -> String;
     /// Returns the names of the queues.
     fn queues(&self) -> Vec<String>;
@@ -90,7 +90,7 @@ pub(super) trait Servers: Sized {
     fn change(&mut self, change: Self::Change);
     /// Undoes a change that [`change`](Self::change) made.
     fn undo(&mut self, change: Self::Change);
-    /// Waits until the servers have finished with the last fault.
+    /// Waits until the servers have recovered from the last fault.
     fn wait_until_settled(&self);
     /// Returns how many messages a server has completed.
     fn completed_at(&self, server: usize) -> u64 {
@@ -118,7 +118,7 @@ pub(super) fn servers_reach<T>(what: &str, probe: impl FnMut() -> Option<T>) -> 
     within(SERVERS_WITHIN, what, probe)
 }
 
-/// Returns one of the totals of a queue at a server, or 0 if the server does not know the queue.
+/// Returns one of the queue's totals that a server has, or 0 if the server does not have the queue.
 fn total_at(server: &RedisServer, queue: &str, total: &str) -> u64 {
     let answer = server.command(&format!("HGET drover:{{{queue}}}:meta total:{total}"));
     let total = answer.lines().nth(1).map_or_else(|| (answer == "$-1").then_some(0), |total| total.parse().ok());
@@ -133,11 +133,11 @@ pub(super) struct Scene<S: Servers> {
     http: Client,
     _receiver: Receiver,
     _config: NamedTempFile,
-    /// The maximum number of deliveries that the faults since the last check may have repeated.
+    /// The maximum number of repeated deliveries that the faults since the last check may have caused.
     max_repeated: usize,
 }
 
-/// Two API processes and a worker.
+/// The services of a fail-over test: two API processes and a worker.
 struct Services {
     processes: [Process; 3],
     /// The base URL of each process, at which it serves `/readyz`.
@@ -213,7 +213,7 @@ impl<S: Servers> Scene<S> {
         scene
     }
 
-    /// Starts the load, and waits until all queues work.
+    /// Starts the load, and waits until messages are stored and delivered in all queues.
     pub(super) async fn begin(&mut self) {
         self.load.begin();
         self.recover().await;
@@ -285,7 +285,8 @@ impl<S: Servers> Scene<S> {
         self.allow_repeated();
         let completed_before = self.servers.fail_over(primary);
         let took = self.deliver_again(Some(primary)).await;
-        // The successor does not know what the former primary completed until both services had left it.
+        // The former primary still completed messages after the promotion, until all services had left it; the successor does
+        // not know these completions.
         if let Some(completed_before) = completed_before {
             let forgotten_count = self.servers.completed_at(primary).saturating_sub(completed_before);
             self.max_repeated += usize::try_from(forgotten_count).unwrap();
@@ -322,7 +323,7 @@ impl<S: Servers> Scene<S> {
         0..self.load.queues.len()
     }
 
-    /// Notes a fault, which may repeat the deliveries of all current leases.
+    /// Records a fault: the messages of all current leases may be delivered again.
     fn allow_repeated(&mut self) {
         let http_consumers = self.queues().filter(|queue| !is_served_by_worker(*queue)).count();
         self.max_repeated += MAX_LEASES + http_consumers * MAX_LEASED;
@@ -399,7 +400,8 @@ impl<S: Servers> Scene<S> {
                 if !servers.is_empty() && servers.iter().all(is_up) {
                     break;
                 }
-                // The handlers' part of the worker has connections of its own, and learns of the new primary later.
+                // The part of the worker that runs handlers has its own connections to Redis, and learns of the new primary
+                // later.
                 assert!(start.elapsed() < TIME_LIMIT, "{base}: {servers:?}");
                 sleep(Duration::from_millis(10)).await;
             }

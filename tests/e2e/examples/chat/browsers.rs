@@ -1,4 +1,5 @@
-//! Two browsers write to each other while the chat server and the API are killed, and while one of them is away.
+//! Tests of two users who write to each other in browsers while the chat server and the API are killed, and while one user is
+//! away.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::{
 
 const WIDE: (u32, u32) = (1_440, 900);
 const PHONE: (u32, u32) = (390, 844);
-/// The state of the last message that the page shows.
+/// A script that returns the state of the last message on the page, such as "delivered".
 const LAST_STATE: &str = "document.querySelector('.message:last-child').dataset.state";
 
 /// A user with a browser, and the texts that the user has written.
@@ -69,7 +70,8 @@ impl User {
         self.wait_for_states(&vec!["delivered"; self.written.len()]).await;
     }
 
-    /// Asserts that the page has no horizontal scroll bar, and that its content security policy allowed all it did.
+    /// Asserts that the page has no horizontal scroll bar, and that the page did nothing that its content security policy
+    /// forbids.
     async fn assert_page_is_sound(&self) {
         let fits = "document.documentElement.scrollWidth <= innerWidth";
         self.browser.wait_for_value("the page fits into the window", fits, &json!(true)).await;
@@ -79,7 +81,7 @@ impl User {
     }
 }
 
-/// Waits until each user's page shows what the other one has written, and knows that its own messages are delivered.
+/// Waits until each user's page shows all messages of the other user, and shows the user's own messages as delivered.
 async fn wait_until_all_is_shown(alice: &User, bob: &User) {
     bob.wait_for_shown(&alice.written).await;
     alice.wait_for_shown(&bob.written).await;
@@ -87,7 +89,7 @@ async fn wait_until_all_is_shown(alice: &User, bob: &User) {
     bob.wait_until_all_is_delivered().await;
 }
 
-/// Both users write a few messages. Meanwhile the chat server or the API is killed, and started again.
+/// Both users write a few messages while the chat server or the API is killed and started again.
 async fn write_during_a_kill(chat: &mut Chat, alice: &mut User, bob: &mut User, random: &mut StdRng, round: usize) {
     let victim = [Victim::Server, Victim::Api][round % 2];
     let kill_at = random.random_range(0..6);
@@ -119,7 +121,7 @@ async fn two_browsers_show_each_message_once_and_in_order_while_one_is_away_and_
     wait_until_all_is_shown(&alice, &bob).await;
     chat.wait_until_nothing_is_left().await;
 
-    // Drover keeps the messages to a user who is away.
+    // Drover keeps the messages for a user who is away until the user comes back.
     bob.go_away().await;
     let shown_before = alice.written.clone();
     for n in 1..=5 {
@@ -131,7 +133,7 @@ async fn two_browsers_show_each_message_once_and_in_order_while_one_is_away_and_
     bob.come_back(&url).await;
     wait_until_all_is_shown(&alice, &bob).await;
 
-    // A message that was written while the chat server is down is sent after its restart.
+    // The page sends a message that was written while the chat server was down after the restart of the server.
     chat.kill(Victim::Server);
     alice.write("Is the server down?").await;
     alice
@@ -148,7 +150,7 @@ async fn two_browsers_show_each_message_once_and_in_order_while_one_is_away_and_
     wait_until_all_is_shown(&alice, &bob).await;
     chat.wait_until_nothing_is_left().await;
 
-    // The browsers keep their histories.
+    // Each browser stores its history, so the page shows all messages again after it is reloaded.
     for user in [&alice, &bob] {
         user.assert_page_is_sound().await;
         user.come_back(&url).await;
@@ -158,7 +160,7 @@ async fn two_browsers_show_each_message_once_and_in_order_while_one_is_away_and_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn repeated_message_is_acknowledged_and_not_shown_again_even_after_a_reload() {
-    // Without an id window, the test can post a message again that was deleted.
+    // With `id_window = 0`, Drover accepts the id of a deleted message again, so the test can post the same message again.
     let config = document("examples/chat/drover.toml").replace("id_window = \"24h\"", "id_window = 0");
     let chat = Chat::start_with(&config).await;
     let url = chat.url();
@@ -195,7 +197,8 @@ async fn page_opened_again_elsewhere_tells_the_older_page_and_a_refused_message_
     alice.wait_until_all_is_delivered().await;
     bob.wait_for_shown(&alice.written).await;
 
-    // Both pages are Alice's now: the first one ends, until Alice uses it again.
+    // The second page now also belongs to Alice, so the server disconnects Alice's first page until she chooses to use it
+    // again.
     bob.browser.eval("sessionStorage.setItem('user', 'alice'); location.reload()", json!([])).await.unwrap();
     alice.browser.wait_for_value("the dialog", "document.getElementById('replaced').open", &json!(true)).await;
     alice.browser.click_on("#use-here").await;

@@ -1,5 +1,5 @@
-//! Many users write to each other while their connections break, and the chat server and the API are killed at random.
-//! `DROVER_CHAT_KILLS=100` kills them more often.
+//! A test of many users who write to each other while their connections break, and while the chat server and the API are killed
+//! at random: 10 times, or as often as `DROVER_CHAT_KILLS` says.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,7 +22,7 @@ use crate::seed::{Seed, from_env};
 
 const USERS: usize = 12;
 const MESSAGES_OF_A_USER: usize = 40;
-/// The time limit for everything that is left after the last kill.
+/// The time limit, from the last kill, until every message is shown and acknowledged.
 const REST: Duration = Duration::from_secs(60);
 
 /// The state of a user's page, which stays when the connection of the page ends.
@@ -36,11 +36,11 @@ struct History {
     shown: HashMap<String, Vec<String>>,
     /// The ids of the messages that were shown.
     seen: HashSet<String>,
-    /// How many messages came again after they were shown.
+    /// The number of messages that were received again after the page had shown them.
     repeated: usize,
 }
 
-/// A user, and the messages that the user writes: receivers and texts.
+/// A user, and the receivers and texts of the messages that the user writes.
 struct User {
     name: String,
     plan: Vec<(String, String)>,
@@ -62,12 +62,12 @@ impl User {
         format!("{}.{n}", self.name)
     }
 
-    /// The texts for another user, in order.
+    /// The texts that this user writes to another user, in order.
     fn texts_for(&self, receiver: &str) -> Vec<String> {
         self.plan.iter().filter(|(to, _)| to == receiver).map(|(_, text)| text.clone()).collect()
     }
 
-    /// Connects again and again. Some connections end after a moment, and after some the user is away for a time.
+    /// Connects again and again. Some connections end after a moment, and after some connections the user is away for a time.
     async fn stay(self: Arc<Self>, address: String, mut random: StdRng) {
         loop {
             if let Ok(mut page) = Page::connect(&address, &self.name).await {
@@ -128,7 +128,8 @@ impl User {
         self.history.lock().unwrap().sent == self.plan.len()
     }
 
-    /// Returns the messages that this user still misses, if any. Asserts that nothing was shown twice or in another order.
+    /// Returns a description of the messages that this user still misses, if any. Asserts that the page has shown each sender's
+    /// messages once and in order.
     fn missing(&self, users: &[Arc<Self>]) -> Option<String> {
         let history = self.history.lock().unwrap();
         for sender in users {
@@ -175,7 +176,7 @@ async fn messages_of_many_users_are_shown_once_and_in_order_while_server_and_api
         sleep(Duration::from_millis(50)).await;
     }
     chat.system.wait_until_ready(&chat.system.base).await;
-    // The pages stay connected until everything is acknowledged.
+    // The pages stay connected until all messages are acknowledged.
     chat.wait_until_nothing_is_left().await;
     pages.shutdown().await;
     let repeated: usize = users.iter().map(|user| user.history.lock().unwrap().repeated).sum();

@@ -1,4 +1,5 @@
-//! Single connections: the rules of the chat server for users, ids, pages and its stop.
+//! Tests of the rules of the chat server for a single connection: names of users, ids of messages, pages of other sites, and
+//! the stop of the server.
 
 use reqwest::{StatusCode, header};
 use serde_json::json;
@@ -37,7 +38,7 @@ async fn server_that_stops_releases_messages_and_a_repeated_send_is_stored_once(
         alice.write(&format!("alice.{n}"), "bob", &format!("{n}")).await.unwrap();
         alice.frame("sent").await;
     }
-    // One message of a sender is active at a time, so the second one waits until the first one is acknowledged.
+    // Only one message of a sender is active at a time, so the second message waits until the first message is acknowledged.
     assert_eq!(bob.frame("message").await["text"], "1");
     assert!(chat.server.terminate().success());
     assert_eq!(bob.closed().await.0, 1001);
@@ -56,7 +57,7 @@ async fn server_that_stops_releases_messages_and_a_repeated_send_is_stored_once(
         let receipt = alice.frame("delivered").await;
         alice.ack(&receipt).await.unwrap();
     }
-    // The id stays taken after the message was deleted.
+    // Drover remembers the id of a deleted message for the id window, so the message is not stored again.
     alice.write("alice.2", "bob", "2").await.unwrap();
     alice.frame("sent").await;
     chat.wait_until_nothing_is_left().await;

@@ -47,7 +47,7 @@ impl Chat {
         }
     }
 
-    /// Starts a process again, on its port.
+    /// Starts a killed process again, on its earlier port.
     fn relaunch(&mut self, victim: Victim) {
         match victim {
             Victim::Server => self.server = launch(&self.system, &self.port),
@@ -60,7 +60,7 @@ impl Chat {
         format!("http://{}/", self.port.address())
     }
 
-    /// Waits until so many messages to a user wait.
+    /// Waits until this many messages for a user are waiting.
     async fn wait_until_waiting(&self, user: &str, expected: u64) {
         let start = Instant::now();
         loop {
