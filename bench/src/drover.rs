@@ -90,7 +90,7 @@ impl Drover {
     pub(crate) fn enqueue(&self, messages: usize, delay: Option<Millis>) -> Result<Duration> {
         let queue = self.queue(QUEUE)?;
         self.runtime.block_on(async {
-            let start = Instant::now();
+            let started_at = Instant::now();
             let mut tasks: JoinSet<Result<()>> = JoinSet::new();
             for task in 0..4 {
                 let queue = Arc::clone(&queue);
@@ -106,7 +106,7 @@ impl Drover {
             while let Some(ended) = tasks.join_next().await {
                 ended??;
             }
-            Ok(start.elapsed())
+            Ok(started_at.elapsed())
         })
     }
 
@@ -174,16 +174,16 @@ impl Drover {
     /// Resumes the queue, waits until the running workers have drained it, and returns the messages per second.
     pub(crate) fn drain_paused(&self, messages: usize) -> Result<f64> {
         let completed_before = self.queue_status()?.totals.completed;
-        let start = Instant::now();
+        let started_at = Instant::now();
         self.runtime.block_on(self.queue(QUEUE)?.resume())?;
         let length_command = format!("LLEN drover:{{{QUEUE}}}:waiting");
         while self.redis.command(&length_command) != ":0" || self.queue_status()?.counts.active > 0 {
-            if start.elapsed() > TIME_LIMIT {
+            if started_at.elapsed() > TIME_LIMIT {
                 return Err("the queue is not drained".into());
             }
             thread::sleep(Duration::from_millis(5));
         }
-        let elapsed = start.elapsed();
+        let elapsed = started_at.elapsed();
         let (status, messages) = (self.queue_status()?, u64::try_from(messages)?);
         // Delayed messages of earlier single POSTs may have become due; these messages were drained too.
         let (totals, completed) = (&status.totals, status.totals.completed - completed_before);
@@ -273,9 +273,9 @@ impl Drover {
         let waiting_cost = Cost::read(&self.redis)?;
         let mut worker = self.start_worker(None, "warn")?;
         worker.ignore_log();
-        let start = Instant::now();
+        let started_at = Instant::now();
         while self.redis.command(&length_command) != expected_reply {
-            if start.elapsed() > TIME_LIMIT {
+            if started_at.elapsed() > TIME_LIMIT {
                 return Err("the queue is not drained".into());
             }
             thread::sleep(Duration::from_millis(20));
@@ -313,10 +313,10 @@ impl Drover {
         let base_millis = wall_millis().trunc() + 2_000.0;
         let due_millis = |n: usize| base_millis + (to_f64(n) * 2_000.0 / to_f64(messages)).trunc();
         let batch = (0..messages).map(|n| {
-            let data = to_raw_value(&json!({"since": due_millis(n)}))?;
+            let message_data = to_raw_value(&json!({"since": due_millis(n)}))?;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the time is in the present")]
             let deliver_at = Timestamp::from_millis(due_millis(n) as u64);
-            Ok(NewMessage { deliver_at: Some(deliver_at), ..NewMessage::new(data) })
+            Ok(NewMessage { deliver_at: Some(deliver_at), ..NewMessage::new(message_data) })
         });
         let batch: Vec<NewMessage> = batch.collect::<Result<_>>()?;
         for chunk in batch.chunks(BATCH_SIZE) {
@@ -343,14 +343,14 @@ fn record_elapsed_since(times: &Arc<Mutex<Times>>) -> impl FnMut(&str) + Send + 
 
 /// Waits until this many durations were recorded, and returns the durations.
 fn wait_for_times(times: &Mutex<Times>, messages: usize) -> Result<Times> {
-    let start = Instant::now();
+    let started_at = Instant::now();
     loop {
         let mut recorded_times = times.lock().map_err(|_| "the thread that reads the log panicked")?;
         if recorded_times.len() >= messages {
             return Ok(std::mem::take(&mut *recorded_times));
         }
         drop(recorded_times);
-        if start.elapsed() > TIME_LIMIT {
+        if started_at.elapsed() > TIME_LIMIT {
             return Err("not every message was handled".into());
         }
         thread::sleep(Duration::from_millis(10));

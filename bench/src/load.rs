@@ -73,15 +73,21 @@ pub(crate) fn send_load(
         runtime.block_on(async {
             let (requests, next) = (Arc::new(requests), Arc::new(AtomicUsize::new(0)));
             let mut connection_tasks = JoinSet::new();
-            let start = Instant::now();
+            let started_at = Instant::now();
             for _ in 0..connections {
-                connection_tasks.spawn(run_connection(address, Arc::clone(&requests), Arc::clone(&next), start, until));
+                connection_tasks.spawn(run_connection(
+                    address,
+                    Arc::clone(&requests),
+                    Arc::clone(&next),
+                    started_at,
+                    until,
+                ));
             }
             let mut times = Times::default();
             while let Some(ended) = connection_tasks.join_next().await {
                 times.append(ended??);
             }
-            Ok(LoadResult { requests: times.len(), elapsed: start.elapsed(), times })
+            Ok(LoadResult { requests: times.len(), elapsed: started_at.elapsed(), times })
         })
     });
     sender_thread.join().map_err(|_| "the thread of the load panicked")?

@@ -121,11 +121,11 @@ fn measure_single_posts(arguments: &Arguments, peers: &Peers, figures: &mut Figu
         let figure_prefix = persistence.figure_name(&format!("POST × {connections}"));
         let (load_result, memory) = drover_on_new_redis(persistence)?.post_singles(connections, arguments.seconds)?;
         let peak_rate = load_result.per_second();
-        record_load(figures, &figure_prefix, DROVER_NAME, load_result);
+        record_load_result(figures, &figure_prefix, DROVER_NAME, load_result);
         figures.record(&format!("{figure_prefix}, API's MiB"), DROVER_NAME, memory);
         for (producer, name) in [(Producer::Nest, "NestJS + Bull"), (Producer::Echo, "axum echo")] {
             if let Some(load_result) = peers.post_singles(producer, persistence, connections, arguments.seconds)? {
-                record_load(figures, &figure_prefix, name, load_result);
+                record_load_result(figures, &figure_prefix, name, load_result);
             }
         }
         if matches!(persistence, Persistence::EverySecond) {
@@ -141,7 +141,7 @@ fn measure_single_posts(arguments: &Arguments, peers: &Peers, figures: &mut Figu
     Ok(())
 }
 
-fn record_load(figures: &mut Figures, posts: &str, system: &str, mut loaded: LoadResult) {
+fn record_load_result(figures: &mut Figures, posts: &str, system: &str, mut loaded: LoadResult) {
     figures.record(&format!("{posts}, 1/s"), system, loaded.per_second());
     figures.record(&format!("{posts}, p50 ms"), system, loaded.times.percentile(50));
     figures.record(&format!("{posts}, p99 ms"), system, loaded.times.percentile(99));

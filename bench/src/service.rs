@@ -70,9 +70,9 @@ impl Service {
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let address = port.address();
         let service = Self { child, address, _port: port };
-        let start = Instant::now();
+        let started_at = Instant::now();
         while !is_up(address) {
-            if start.elapsed() > START_TIME_LIMIT {
+            if started_at.elapsed() > START_TIME_LIMIT {
                 return Err(format!("{program} does not answer").into());
             }
             thread::sleep(Duration::from_millis(20));
@@ -91,8 +91,8 @@ impl Service {
 
     /// The sum of the run times of a worker's handlers so far, in seconds.
     pub(crate) fn handler_seconds(&self) -> Result<f64> {
-        let page = response(self.address, "GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
-        let sums = page.lines().filter(|line| line.starts_with("drover_worker_handler_duration_seconds_sum"));
+        let metrics_page = response(self.address, "GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
+        let sums = metrics_page.lines().filter(|line| line.starts_with("drover_worker_handler_duration_seconds_sum"));
         sums.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<f64>()?)).sum()
     }
 

@@ -17,9 +17,9 @@ use crate::system::http_client;
 pub(crate) const PAGE_LIMIT: Duration = Duration::from_secs(60);
 /// A browser takes several hundred MiB, so few of them run at once. A test takes the slots of all its browsers at once, so two tests
 /// never wait for each other.
-static SLOTS: Semaphore = Semaphore::const_new(3);
+static BROWSER_SLOTS: Semaphore = Semaphore::const_new(3);
 /// The name of the JSON field in which the driver returns the id of an element.
-const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+const ELEMENT_ID_FIELD: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// The codes by which the driver names keys without a character.
 pub(crate) const TAB: char = '\u{e004}';
@@ -29,7 +29,7 @@ pub(crate) const SPACE: char = ' ';
 
 /// A script that returns the first visible and enabled element that fits a CSS selector, and whose label or text is `label`,
 /// unless `label` is null.
-const FIND: &str = "
+const FIND_ELEMENT_SCRIPT: &str = "
     const [selector, label] = arguments;
     const open = document.querySelector('dialog[open]');
     return Array.from((open ?? document).querySelectorAll(selector)).find((node) => node.checkVisibility() && !node.disabled &&
@@ -91,7 +91,7 @@ impl Browser {
 
     /// Starts `N` browsers with empty profiles, as soon as `N` slots for browsers are free.
     pub(crate) async fn start_many<const N: usize>() -> [Self; N] {
-        let mut slots = SLOTS.acquire_many(u32::try_from(N).unwrap()).await.unwrap();
+        let mut slots = BROWSER_SLOTS.acquire_many(u32::try_from(N).unwrap()).await.unwrap();
         let mut browsers = Vec::new();
         for _ in 0..N {
             let slot = slots.split(1).unwrap();
@@ -130,12 +130,12 @@ impl Browser {
             "goog:chromeOptions": {"args": arguments},
             "goog:loggingPrefs": {"browser": "ALL"},
         });
-        let body = json!({"capabilities": {"alwaysMatch": capabilities}});
-        let answer = browser.send(Method::POST, "/session", body).await.unwrap();
+        let session_request = json!({"capabilities": {"alwaysMatch": capabilities}});
+        let answer = browser.send(Method::POST, "/session", session_request).await.unwrap();
         browser.chromium = answer["capabilities"]["goog:processID"].as_u64();
         answer["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
-        let limit = u64::try_from(PAGE_LIMIT.as_millis()).unwrap();
-        browser.command("/timeouts", json!({"script": limit, "pageLoad": limit})).await.unwrap();
+        let limit_millis = u64::try_from(PAGE_LIMIT.as_millis()).unwrap();
+        browser.command("/timeouts", json!({"script": limit_millis, "pageLoad": limit_millis})).await.unwrap();
         browser
     }
 
@@ -175,15 +175,15 @@ impl Browser {
 
     /// Repeats `attempt` until it returns a value.
     async fn until<T>(&self, what: &str, mut attempt: impl AsyncFnMut() -> Result<T, String>) -> T {
-        let start = Instant::now();
+        let started_at = Instant::now();
         loop {
             let error = match attempt().await {
                 Ok(value) => return value,
                 Err(error) => error,
             };
-            if start.elapsed() > PAGE_LIMIT {
-                let page = self.eval("return document.body.innerText", json!([])).await;
-                panic!("{what}: {error}\n{}", page.unwrap_or_default().as_str().unwrap_or_default());
+            if started_at.elapsed() > PAGE_LIMIT {
+                let page_text = self.eval("return document.body.innerText", json!([])).await;
+                panic!("{what}: {error}\n{}", page_text.unwrap_or_default().as_str().unwrap_or_default());
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
@@ -230,8 +230,8 @@ impl Browser {
     /// function tries again.
     async fn with_element(&self, selector: &str, label: Option<&str>, action: &str, body: Value) {
         self.until(&format!("{action} {selector} {label:?}"), async || {
-            let found = self.eval(FIND, json!([selector, label])).await?;
-            let id = found[ELEMENT].as_str().ok_or("no such element")?;
+            let element = self.eval(FIND_ELEMENT_SCRIPT, json!([selector, label])).await?;
+            let id = element[ELEMENT_ID_FIELD].as_str().ok_or("no such element")?;
             self.command(&format!("/element/{id}/{action}"), body.clone()).await
         })
         .await;
@@ -253,8 +253,8 @@ impl Browser {
 
     /// The lines of the page's console since the last call, such as violations of the page's content security policy.
     pub(crate) async fn console(&self) -> Vec<String> {
-        let entries = self.command("/se/log", json!({"type": "browser"})).await.unwrap();
-        entries.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_owned()).collect()
+        let log_entries = self.command("/se/log", json!({"type": "browser"})).await.unwrap();
+        log_entries.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Replaces the text of the input in the field with this label.
@@ -267,8 +267,8 @@ impl Browser {
             input?.select();
             return input;";
         self.until(&format!("fill {label}"), async || {
-            let found = self.eval(script, json!([label])).await?;
-            let id = found[ELEMENT].as_str().ok_or("no such field")?;
+            let element = self.eval(script, json!([label])).await?;
+            let id = element[ELEMENT_ID_FIELD].as_str().ok_or("no such field")?;
             self.command(&format!("/element/{id}/clear"), json!({})).await?;
             self.command(&format!("/element/{id}/value"), json!({"text": text})).await
         })
@@ -277,12 +277,12 @@ impl Browser {
 
     /// Presses and releases keys; the element that has the focus gets the keys.
     pub(crate) async fn press(&self, keys: &str) {
-        let actions: Vec<Value> = keys
+        let key_actions: Vec<Value> = keys
             .chars()
             .flat_map(|key| [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})])
             .collect();
-        let body = json!({"actions": [{"type": "key", "id": "keyboard", "actions": actions}]});
-        self.command("/actions", body).await.unwrap();
+        let actions_request = json!({"actions": [{"type": "key", "id": "keyboard", "actions": key_actions}]});
+        self.command("/actions", actions_request).await.unwrap();
     }
 
     /// Presses Tab until the element with this label or text has the focus.
@@ -300,11 +300,11 @@ impl Browser {
 
     /// Gives the page this width, height and colours.
     pub(crate) async fn show_as(&self, (width, height): (u32, u32), colours: Colours) {
-        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
-        self.devtools("Emulation.setDeviceMetricsOverride", size).await;
-        let value = if colours == Colours::Light { "light" } else { "dark" };
-        let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": value}]});
-        self.devtools("Emulation.setEmulatedMedia", scheme).await;
+        let device_metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.devtools("Emulation.setDeviceMetricsOverride", device_metrics).await;
+        let colour_scheme = if colours == Colours::Light { "light" } else { "dark" };
+        let media_features = json!({"features": [{"name": "prefers-color-scheme", "value": colour_scheme}]});
+        self.devtools("Emulation.setEmulatedMedia", media_features).await;
     }
 }
 

@@ -72,14 +72,14 @@ async fn new_queue_has_the_settings_of_all_patterns_that_match_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_by_exact_name_create_a_queue_and_settings_by_pattern_create_none() {
     let system = System::start(SETTINGS_BY_PATTERN).await;
-    let names = async || {
-        let names = system.queues().names().await.unwrap();
-        names.into_iter().map(|name| name.to_string()).collect::<Vec<_>>()
+    let queue_names = async || {
+        let queue_names = system.queues().names().await.unwrap();
+        queue_names.into_iter().map(|name| name.to_string()).collect::<Vec<_>>()
     };
-    while names().await.is_empty() {
+    while queue_names().await.is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    assert_eq!(names().await, ["user-1"]);
+    assert_eq!(queue_names().await, ["user-1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -159,15 +159,15 @@ fn unwritable_output_is_reported_as_an_error_and_causes_no_panic() {
 async fn service_works_when_its_log_cannot_be_written() {
     let system = System::start("").await;
     let full_device = || File::options().write(true).open("/dev/full").unwrap();
-    let bind = format!("localhost:{}", free_port());
+    let bind_address = format!("localhost:{}", free_port());
     let mut api = command("producer-api", &[])
         .env("DROVER__REDIS__URL", &system.redis_url)
-        .env("DROVER__API__BIND", &bind)
+        .env("DROVER__API__BIND", &bind_address)
         .stdout(full_device())
         .stderr(full_device())
         .spawn()
         .unwrap();
-    system.wait_until_ready(&format!("http://{}", bind.replace("localhost", "127.0.0.1"))).await;
+    system.wait_until_ready(&format!("http://{}", bind_address.replace("localhost", "127.0.0.1"))).await;
     assert!(api.try_wait().unwrap().is_none(), "the API still runs");
     api.kill().unwrap();
     api.wait().unwrap();

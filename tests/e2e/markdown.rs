@@ -54,9 +54,9 @@ pub(crate) fn blocks(document: &str) -> Vec<Block<'_>> {
                 is_inside = !is_inside;
             }
             None if is_inside => {
-                let text = &mut blocks.last_mut().unwrap().text;
-                *text += line;
-                text.push('\n');
+                let block_text = &mut blocks.last_mut().unwrap().text;
+                *block_text += line;
+                block_text.push('\n');
             }
             None if line.starts_with('#') => heading = line.trim_start_matches('#').trim(),
             None => {}

@@ -105,9 +105,9 @@ async fn renewed_certificate_is_used_without_a_restart_and_an_invalid_certificat
     system.api.wait_for_log("the certificate was not renewed");
     let mut old = RawClient::with_stream(connect(&system, &first).await.unwrap());
     assert_eq!(old.request(LIVEZ_REQUEST).await.status, 200);
-    let second = certificate.renew();
+    let second_certificate = certificate.renew();
     let wait_for_renewal = async {
-        while connect(&system, &second).await.is_err() {
+        while connect(&system, &second_certificate).await.is_err() {
             sleep(Duration::from_millis(100)).await;
         }
     };

@@ -10,7 +10,7 @@ use std::{
 #[derive(Default)]
 pub(super) struct Account {
     posts: Vec<Post>,
-    /// The numbers with which each message was delivered, by queue and id.
+    /// The data (numbers) of all deliveries of each message, by queue and id.
     deliveries: BTreeMap<(usize, String), Vec<usize>>,
     /// For each queue, the instant of the latest post whose message was delivered.
     delivered: BTreeMap<usize, Instant>,
@@ -95,9 +95,9 @@ impl Account {
 
     /// Compares the account of a queue with `completed`, which has the number of each completed message of the queue, by id.
     /// All messages of the queue must be completed.
-    pub(super) fn assert_adds_up(&self, queue: usize, completed: &BTreeMap<String, usize>) {
-        let posts = || self.posts.iter().enumerate().filter(|(_, post)| post.queue == queue);
-        let lost_posts: Vec<_> = posts()
+    pub(super) fn assert_all_completed(&self, queue: usize, completed: &BTreeMap<String, usize>) {
+        let posts_of_queue = || self.posts.iter().enumerate().filter(|(_, post)| post.queue == queue);
+        let lost_posts: Vec<_> = posts_of_queue()
             .filter_map(|(number, post)| {
                 let id = post.stored_as.as_ref()?;
                 (completed.get(id) != Some(&number)).then_some((number, id))
@@ -106,7 +106,7 @@ impl Account {
         assert_eq!(lost_posts, [], "messages that were answered 2xx are lost");
 
         let mut ids: BTreeMap<usize, BTreeSet<&String>> =
-            posts().map(|(number, _)| (number, BTreeSet::new())).collect();
+            posts_of_queue().map(|(number, _)| (number, BTreeSet::new())).collect();
         for ((_, id), numbers) in self.deliveries.range((queue, String::new())..(queue + 1, String::new())) {
             for number in numbers {
                 ids.get_mut(number).unwrap_or_else(|| panic!("{id} with {number} comes from nowhere")).insert(id);

@@ -53,10 +53,10 @@ async fn serve(mut stream: TcpStream, queues: Arc<Vec<String>>, account: Arc<Mut
                 return;
             }
         };
-        let head = String::from_utf8(received_bytes[..head_end].to_vec()).unwrap();
+        let request_head = String::from_utf8(received_bytes[..head_end].to_vec()).unwrap();
         let header = |name: &str| {
             let is_named = |line: &&str| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-            head.lines().find(is_named).unwrap()[name.len()..].trim_start_matches(':').trim()
+            request_head.lines().find(is_named).unwrap()[name.len()..].trim_start_matches(':').trim()
         };
         let length: usize = header("content-length").parse().unwrap();
         while received_bytes.len() < head_end + length {

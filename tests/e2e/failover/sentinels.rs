@@ -6,20 +6,20 @@ use drover_tests::{RedisSentinels, RedisServer};
 
 use super::scene::{CutOff, Servers, servers_reach};
 
-const SENTINELS: usize = 3;
+const SENTINEL_COUNT: usize = 3;
 
 impl Servers for RedisSentinels {
     type Change = Infallible;
-    const NAME: &'static str = "sentinel";
-    const REPLICAS: usize = 2;
+    const TOPOLOGY_NAME: &'static str = "sentinel";
+    const REPLICAS_PER_PRIMARY: usize = 2;
     const CUT_OFF: CutOff = CutOff::Replaced;
 
     fn start_direct() -> Self {
-        Self::start(Self::REPLICAS, SENTINELS)
+        Self::start(Self::REPLICAS_PER_PRIMARY, SENTINEL_COUNT)
     }
 
     fn start_proxied() -> Self {
-        Self::start_behind_proxies(Self::REPLICAS, SENTINELS)
+        Self::start_behind_proxies(Self::REPLICAS_PER_PRIMARY, SENTINEL_COUNT)
     }
 
     fn url(&self) -> String {
@@ -30,7 +30,7 @@ impl Servers for RedisSentinels {
         (0..6).map(|n| format!("q{n}")).collect()
     }
 
-    fn all(&self) -> &[RedisServer] {
+    fn all_servers(&self) -> &[RedisServer] {
         &self.servers
     }
 
@@ -64,11 +64,11 @@ impl Servers for RedisSentinels {
         self.restart_sentinels();
     }
 
-    fn change(&mut self, change: Infallible) {
+    fn make_change(&mut self, change: Infallible) {
         match change {}
     }
 
-    fn undo(&mut self, change: Infallible) {
+    fn undo_change(&mut self, change: Infallible) {
         match change {}
     }
 

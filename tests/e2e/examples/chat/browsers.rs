@@ -7,17 +7,17 @@ use rand::{RngExt, rngs::StdRng};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{Chat, Victim};
+use super::{Chat, ChatProcess};
 use crate::{
     browser::{Browser, Colours},
     markdown::document,
     seed::Seed,
 };
 
-const WIDE: (u32, u32) = (1_440, 900);
-const PHONE: (u32, u32) = (390, 844);
+const WIDE_SCREEN: (u32, u32) = (1_440, 900);
+const PHONE_SCREEN: (u32, u32) = (390, 844);
 /// A script that returns the state of the last message on the page, such as "delivered".
-const LAST_STATE: &str = "document.querySelector('.message:last-child').dataset.state";
+const LAST_MESSAGE_STATE: &str = "document.querySelector('.message:last-child').dataset.state";
 
 /// A user with a browser, and the texts that the user has written.
 struct User {
@@ -73,8 +73,8 @@ impl User {
     /// Asserts that the page has no horizontal scroll bar, and that the page did nothing that its content security policy
     /// forbids.
     async fn assert_page_is_sound(&self) {
-        let fits = "document.documentElement.scrollWidth <= innerWidth";
-        self.browser.wait_for_value("the page fits into the window", fits, &json!(true)).await;
+        let fits_into_width = "document.documentElement.scrollWidth <= innerWidth";
+        self.browser.wait_for_value("the page fits into the window", fits_into_width, &json!(true)).await;
         let violations: Vec<String> =
             self.browser.console().await.into_iter().filter(|line| line.contains("Security Policy")).collect();
         assert_eq!(violations, [""; 0]);
@@ -91,17 +91,17 @@ async fn wait_until_all_is_shown(alice: &User, bob: &User) {
 
 /// Both users write a few messages while the chat server or the API is killed and started again.
 async fn write_during_a_kill(chat: &mut Chat, alice: &mut User, bob: &mut User, random: &mut StdRng, round: usize) {
-    let victim = [Victim::Server, Victim::Api][round % 2];
+    let killed_process = [ChatProcess::Server, ChatProcess::Api][round % 2];
     let kill_at = random.random_range(0..6);
     for n in 0..6 {
         if n == kill_at {
-            chat.kill(victim);
+            chat.kill(killed_process);
         }
         let writer = if random.random_ratio(1, 2) { &mut *alice } else { &mut *bob };
         writer.write(format!("round {round}, message {n}")).await;
     }
     sleep(Duration::from_millis(random.random_range(0..300))).await;
-    chat.relaunch(victim);
+    chat.relaunch(killed_process);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,8 +110,8 @@ async fn two_browsers_show_each_message_once_and_in_order_while_one_is_away_and_
     let mut chat = Chat::start().await;
     let url = chat.url();
     let [wide, phone] = Browser::start_many().await;
-    wide.show_as(WIDE, Colours::Light).await;
-    phone.show_as(PHONE, Colours::Dark).await;
+    wide.show_as(WIDE_SCREEN, Colours::Light).await;
+    phone.show_as(PHONE_SCREEN, Colours::Dark).await;
     let mut alice = User::log_in("alice", "bob", wide, &url).await;
     let mut bob = User::log_in("bob", "alice", phone, &url).await;
 
@@ -134,14 +134,14 @@ async fn two_browsers_show_each_message_once_and_in_order_while_one_is_away_and_
     wait_until_all_is_shown(&alice, &bob).await;
 
     // The page sends a message that was written while the chat server was down after the restart of the server.
-    chat.kill(Victim::Server);
+    chat.kill(ChatProcess::Server);
     alice.write("Is the server down?").await;
     alice
         .browser
         .wait_for_value("the status", "document.getElementById('status').dataset.state", &json!("offline"))
         .await;
-    alice.browser.wait_for_value("the last state", LAST_STATE, &json!("sending")).await;
-    chat.relaunch(Victim::Server);
+    alice.browser.wait_for_value("the last state", LAST_MESSAGE_STATE, &json!("sending")).await;
+    chat.relaunch(ChatProcess::Server);
     wait_until_all_is_shown(&alice, &bob).await;
 
     for round in 0..4 {
