@@ -15,9 +15,9 @@ use crate::system::http_client;
 
 /// The time limit for everything that a page does, on a busy machine.
 pub(crate) const PAGE_LIMIT: Duration = Duration::from_secs(60);
-/// A browser takes several hundred MiB, so few of them run at once. A test takes the slots of all its browsers at once, so two tests
-/// never wait for each other.
-static BROWSER_SLOTS: Semaphore = Semaphore::const_new(3);
+/// A browser takes several hundred MiB, so few of them run at once. A test acquires the permits for all its browsers at once,
+/// so two tests never wait for each other.
+static BROWSER_PERMITS: Semaphore = Semaphore::const_new(3);
 /// The name of the JSON field in which the driver returns the id of an element.
 const ELEMENT_ID_FIELD: &str = "element-6066-11e4-a52e-4f735466cecf";
 
@@ -43,7 +43,7 @@ pub(crate) struct Browser {
     chromium: Option<u64>,
     http: Client,
     _profile: tempfile::TempDir,
-    _slot: SemaphorePermit<'static>,
+    _permit: SemaphorePermit<'static>,
 }
 
 /// The colour scheme that the browser reports to pages as the user's preference.
@@ -53,7 +53,7 @@ pub(crate) enum Colours {
     Dark,
 }
 
-/// Starts a chromedriver. Returns the driver, its port, and the rest of its log.
+/// Starts a chromedriver, and returns the process, its port, and a reader of the rest of its log.
 ///
 /// A driver takes a free port of IPv6 and the same port of IPv4. If another program has the port of IPv4, the driver ends, and
 /// the function starts another driver.
@@ -89,18 +89,18 @@ impl Browser {
         browser
     }
 
-    /// Starts `N` browsers with empty profiles, as soon as `N` slots for browsers are free.
+    /// Starts `N` browsers with empty profiles, as soon as `N` permits for browsers are free.
     pub(crate) async fn start_many<const N: usize>() -> [Self; N] {
-        let mut slots = BROWSER_SLOTS.acquire_many(u32::try_from(N).unwrap()).await.unwrap();
+        let mut permits = BROWSER_PERMITS.acquire_many(u32::try_from(N).unwrap()).await.unwrap();
         let mut browsers = Vec::new();
         for _ in 0..N {
-            let slot = slots.split(1).unwrap();
-            browsers.push(Self::start_in(slot).await);
+            let permit = permits.split(1).unwrap();
+            browsers.push(Self::start_in(permit).await);
         }
         browsers.try_into().unwrap_or_else(|_| unreachable!())
     }
 
-    async fn start_in(slot: SemaphorePermit<'static>) -> Self {
+    async fn start_in(permit: SemaphorePermit<'static>) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let (driver, port, mut log) = start_driver();
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
@@ -123,7 +123,7 @@ impl Browser {
             chromium: None,
             http: http_client(),
             _profile: profile,
-            _slot: slot,
+            _permit: permit,
         };
         let capabilities = json!({
             "browserName": "chrome",

@@ -11,13 +11,13 @@ const PRIMARY_COUNT: usize = 3;
 const SLOT_COUNT: usize = 16_384;
 /// The time after which a planned fail-over has succeeded or was given up by the servers.
 const PLANNED_FAIL_OVER_TIME_LIMIT: Duration = Duration::from_secs(6);
-/// The number of slots that move to another server: the first slots of each range.
+/// The number of slots at the start of a range that move to another server.
 const MOVED_SLOTS: usize = 200;
 
 /// A change of the servers and slots of a cluster.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Change {
-    /// Some slots move to another server.
+    /// Some hash slots of one primary move to another primary.
     Move,
     /// A primary and a replica join, and get slots from all other primaries.
     Join,
@@ -136,7 +136,7 @@ fn join_servers(cluster: &mut RedisCluster) {
     }
 }
 
-/// Gives the slots of the joined primary back, and removes it and its replica.
+/// Moves the slots of the joined primary back, and removes this primary and its replica from the cluster.
 fn remove_joined_servers(cluster: &mut RedisCluster) {
     let primary = cluster.servers.len() - 2;
     for range in first_slots_of_ranges() {

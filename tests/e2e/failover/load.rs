@@ -202,7 +202,8 @@ struct QueueClient {
 }
 
 impl QueueClient {
-    /// Posts messages until the load is over, each message once: after a 503 it is in doubt whether the message is stored.
+    /// Posts messages until the load is over, each message once: after a 503 the client does not know whether the message is
+    /// stored.
     async fn post_once(self, is_over: Arc<AtomicBool>) {
         while !is_over.load(Ordering::Relaxed) {
             let number = self.account.lock().unwrap().note_post(self.index);

@@ -331,8 +331,9 @@ impl<S: Servers> FailOverTest<S> {
     }
 
     /// Waits for the end of an election: each queue has a primary that accepts writes, apart from the server at the index
-    /// `except`. Then posts must reach the new primary, and messages must be stored and delivered in time, in each queue. The
-    /// messages need no replica, because the new primary may have no replica. Returns the time until everything works again.
+    /// `except`. After the election, posts must reach the new primary, and messages must be stored and delivered in time, in
+    /// each queue. The messages need no replica, because the new primary may have no replica. Returns the time until everything
+    /// works again.
     async fn wait_until_delivering_again(&self, except: Option<usize>) -> Duration {
         let mut primaries = Vec::new();
         for queue in &self.load.queues {
