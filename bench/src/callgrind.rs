@@ -26,7 +26,7 @@ impl Callgrind {
 
     /// Wraps the command so that it runs under callgrind. The wrapped command runs in valgrind's own process, so a signal to
     /// the id of the started process reaches the command.
-    pub(crate) fn wrap(&self, command: &Command) -> Command {
+    pub(crate) fn wrap_command(&self, command: &Command) -> Command {
         let mut valgrind_command = Command::new("valgrind");
         // The bench needs only the total number of instructions, so the dumps omit the counts of single source lines and
         // instructions.
@@ -46,7 +46,7 @@ impl Callgrind {
     }
 
     /// The number of instructions that the process with the id `pid` executes while `load` runs, and the result of `load`.
-    pub(crate) fn count<T>(&mut self, pid: u32, load: impl FnOnce() -> Result<T>) -> Result<(u64, T)> {
+    pub(crate) fn count_instructions<T>(&mut self, pid: u32, load: impl FnOnce() -> Result<T>) -> Result<(u64, T)> {
         self.instructions_since_last_dump(pid)?;
         let result = load()?;
         Ok((self.instructions_since_last_dump(pid)?, result))

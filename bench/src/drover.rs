@@ -229,7 +229,7 @@ impl Drover {
         let load_result =
             load::send_load(api.address(), vec![request], connections, Until::Elapsed(Duration::from_secs(seconds)))?;
         self.check_stored(enqueued_before, load_result.requests)?;
-        Ok((load_result, api.memory()?.1))
+        Ok((load_result, api.memory_mib()?.1))
     }
 
     /// Posts this many messages a second over 50 connections. The time of a POST is measured from the instant at which it is
@@ -285,9 +285,9 @@ impl Drover {
         Ok([
             per_message(cost_before.cpu_us, completed_cost.cpu_us),
             per_message(0.0, completed_cost.command_count),
-            per_message(cost_before.memory, waiting_cost.memory_bytes),
-            per_message(cost_before.memory, completed_cost.memory_bytes),
-            worker.memory()?.1,
+            per_message(cost_before.memory_bytes, waiting_cost.memory_bytes),
+            per_message(cost_before.memory_bytes, completed_cost.memory_bytes),
+            worker.memory_mib()?.1,
         ])
     }
 

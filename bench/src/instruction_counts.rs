@@ -71,7 +71,7 @@ fn count_post(connections: usize, posts: usize) -> Result<f64> {
         let requests = vec![drover::single_post(&format!("/v1/queues/{QUEUE}/messages")); posts];
         let enqueued_before = drover.queue_status()?.totals.enqueued;
         let send_load = || load::send_load(api.address(), requests, connections, Until::AllSent);
-        let (instructions, _) = callgrind.count(api.pid(), send_load)?;
+        let (instructions, _) = callgrind.count_instructions(api.pid(), send_load)?;
         drover.check_stored(enqueued_before, posts)?;
         Ok::<_, Error>(instructions)
     };
@@ -90,7 +90,7 @@ fn count_drained_message(messages: usize) -> Result<f64> {
     worker.ignore_log();
     let mut count_drain = |messages| {
         drover.enqueue_paused(messages)?;
-        callgrind.count(worker.pid(), || drover.drain_paused(messages))
+        callgrind.count_instructions(worker.pid(), || drover.drain_paused(messages))
     };
     count_drain(messages / 4)?;
     instructions_per_message(count_drain(messages)?.0, messages)
@@ -121,15 +121,17 @@ fn count_redis() -> Result<Vec<f64>> {
             settle(&queue, &settlements, size).await
         };
         runtime.block_on(first_calls)?;
-        let (enqueued, ()) = callgrind.count(redis.pid(), || runtime.block_on(enqueue(&queue, calls, size)))?;
+        let (enqueued, ()) =
+            callgrind.count_instructions(redis.pid(), || runtime.block_on(enqueue(&queue, calls, size)))?;
         let (leased, settlements) =
-            callgrind.count(redis.pid(), || runtime.block_on(lease(&queue, &consumer, calls, size)))?;
-        let (settled, ()) = callgrind.count(redis.pid(), || runtime.block_on(settle(&queue, &settlements, size)))?;
+            callgrind.count_instructions(redis.pid(), || runtime.block_on(lease(&queue, &consumer, calls, size)))?;
+        let (settled, ()) =
+            callgrind.count_instructions(redis.pid(), || runtime.block_on(settle(&queue, &settlements, size)))?;
         for instructions in [enqueued, leased, settled] {
             measured_counts.push(instructions_per_message(instructions, calls * size)?);
         }
     }
-    let (empty, ()) = callgrind.count(redis.pid(), || {
+    let (empty, ()) = callgrind.count_instructions(redis.pid(), || {
         runtime.block_on(async {
             for _ in 0..EMPTY_LEASE_CALLS {
                 let lease_reply = queue.lease(&LeaseRequest::new(consumer.clone(), BATCH_SIZE)).await?;

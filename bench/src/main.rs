@@ -100,5 +100,5 @@ fn run(arguments: &Arguments) -> Result<()> {
     println!("\nWith a backlog, and with many queues");
     rounds::measure_under_backlog(arguments, &mut figures)?;
     report::print_tables(&figures);
-    plot::write(&figures, &arguments.plots)
+    plot::write_plots(&figures, &arguments.plots)
 }

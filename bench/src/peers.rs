@@ -133,7 +133,7 @@ impl Peers {
             _ => return Ok(None),
         };
         command.env("REDIS_PORT", redis.port().to_string());
-        let service = Service::peer(command, ReservedPort::reserve())?;
+        let service = Service::start_peer(command, ReservedPort::reserve())?;
         let address = service.address();
         load::send_load(address, vec![single_post(path)], connections, Until::Elapsed(Duration::from_secs(1)))?;
         let load_result = load::send_load(

@@ -20,7 +20,7 @@ const LABEL_WIDTH: f64 = 170.0;
 const MAX_BAR_WIDTH: f64 = 420.0;
 
 /// Writes a plot for each figure in `PLOTTED_FIGURES` that was measured.
-pub(crate) fn write(figures: &Figures, folder: &Path) -> Result<()> {
+pub(crate) fn write_plots(figures: &Figures, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     for (figure, file, title) in PLOTTED_FIGURES {
         let bar_medians = figures.medians(figure);
@@ -35,8 +35,8 @@ pub(crate) fn write(figures: &Figures, folder: &Path) -> Result<()> {
 fn bar_chart_svg(title: &str, bars: &[(&str, f64)]) -> Result<String> {
     let max = bars.iter().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
     let plot_height = 50 + ROW_HEIGHT * bars.len();
-    let mut bar_chart_svg = format!(
-        "<bar_chart_svg xmlns=\"http://www.w3.org/2000/bar_chart_svg\" width=\"700\" height=\"{plot_height}\" font-family=\"sans-serif\" \
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"700\" height=\"{plot_height}\" font-family=\"sans-serif\" \
          font-size=\"13\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"10\" y=\"24\" \
          font-size=\"15\" font-weight=\"bold\">{title}</text>\n"
     );
@@ -44,16 +44,9 @@ fn bar_chart_svg(title: &str, bars: &[(&str, f64)]) -> Result<String> {
         let (top, width) = (40 + ROW_HEIGHT * row, (value / max * MAX_BAR_WIDTH).max(1.0));
         let (middle, end) = (top + 15, LABEL_WIDTH + width + 6.0);
         let colour = if system.starts_with(DROVER_NAME) { "#1f77b4" } else { "#9aa5b1" };
-        writeln!(
-            bar_chart_svg,
-            "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{system}</text>",
-            LABEL_WIDTH - 8.0
-        )?;
-        writeln!(
-            bar_chart_svg,
-            "<rect x=\"{LABEL_WIDTH}\" y=\"{top}\" width=\"{width:.0}\" height=\"20\" fill=\"{colour}\"/>"
-        )?;
-        writeln!(bar_chart_svg, "<text x=\"{end:.0}\" y=\"{middle}\">{}</text>", format_number(*value))?;
+        writeln!(svg, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{system}</text>", LABEL_WIDTH - 8.0)?;
+        writeln!(svg, "<rect x=\"{LABEL_WIDTH}\" y=\"{top}\" width=\"{width:.0}\" height=\"20\" fill=\"{colour}\"/>")?;
+        writeln!(svg, "<text x=\"{end:.0}\" y=\"{middle}\">{}</text>", format_number(*value))?;
     }
-    Ok(bar_chart_svg + "</svg>\n")
+    Ok(svg + "</svg>\n")
 }

@@ -23,7 +23,7 @@ pub(crate) fn issue(arguments: &str) -> IssuedKey {
             process.log().into_iter().find(|line_with_start| line_with_start.starts_with(start))
         })
     };
-    IssuedKey { key: line_with_start("drv_"), line_with_start: line_with_start("{ id") }
+    IssuedKey { key: line_with_start("drv_"), line: line_with_start("{ id") }
 }
 
 pub(crate) fn config(keys: &[&IssuedKey]) -> String {
@@ -165,7 +165,7 @@ async fn every_route_accepts_only_a_valid_key_with_its_scope_on_its_queue() {
 async fn refusal_does_not_reveal_whether_a_queue_exists() {
     let (ops, poor) = (issue("--id ops --scopes enqueue,manage"), issue("--id poor --scopes consume --queues mine-*"));
     let system = System::start(&config(&[&ops, &poor])).await;
-    assert_eq!(post(&system, "there", &ops.key).await, 201);
+    assert_eq!(post_with_key(&system, "there", &ops.key).await, 201);
     for (method, path) in
         [("GET", ""), ("GET", "/messages"), ("GET", "/messages/x"), ("POST", "/pause"), ("DELETE", "")]
     {
@@ -193,7 +193,7 @@ async fn a_key_lists_the_queues_that_it_may_read() {
     ];
     let system = System::start(&config(&keys.each_ref())).await;
     for queue in ["user-1", "user-2", "mails", "secret"] {
-        assert_eq!(post(&system, queue, &keys[0].key).await, 201);
+        assert_eq!(post_with_key(&system, queue, &keys[0].key).await, 201);
     }
     let all = ["mails", "secret", "user-1", "user-2"];
     for (issued, expected) in keys.iter().zip([&all[..], &["mails", "user-1", "user-2"], &[]]) {
@@ -217,7 +217,7 @@ async fn two_keys_of_one_owner_are_valid_during_a_rotation() {
         system.relaunch_api();
         system.wait_until_ready(&system.base).await;
         for (issued, is_valid) in [(&old, old_is_valid), (&new, new_is_valid)] {
-            assert_eq!(post(&system, "q", &issued.key).await, if is_valid { 201 } else { 401 });
+            assert_eq!(post_with_key(&system, "q", &issued.key).await, if is_valid { 201 } else { 401 });
         }
     }
     system.assert_clean().await;
@@ -231,7 +231,7 @@ async fn keys_come_from_a_file_that_only_the_api_reads() {
     let system = System::start(&format!("[auth]\nkeys_file = \"{}\"", keys_file.path().display())).await;
     system.api.wait_for_log("every request needs an API key");
     assert_eq!(system.with_key("GET", "/v1/queues", None).await.status(), 401);
-    assert_eq!(post(&system, "my-queue", &ops.key).await, 201);
+    assert_eq!(post_with_key(&system, "my-queue", &ops.key).await, 201);
     drop(keys_file);
     let _worker = system.worker().await;
     let mut api = start_api(&ReservedPort::reserve(), &system.redis_url, &system.config);
@@ -284,7 +284,7 @@ async fn rate_limit_of_a_key_applies_over_all_processes_and_its_error_states_whe
 async fn request_with_a_rate_limited_key_is_refused_in_time_while_redis_does_not_answer() {
     let limited_key = issue("--id batch --scopes enqueue,read,manage --rate-limit 1000/1m");
     let mut system = System::start(&config(&[&limited_key])).await;
-    assert_eq!(post(&system, "q", &limited_key.key).await, 201);
+    assert_eq!(post_with_key(&system, "q", &limited_key.key).await, 201);
     system.redis.suspend();
     let started_at = Instant::now();
     let (status, body) = system.problem("GET", "/v1/queues/q", &limited_key.key).await;
@@ -300,7 +300,7 @@ async fn request_with_a_rate_limited_key_is_refused_in_time_while_redis_does_not
     );
 }
 
-async fn post(system: &System, queue: &str, key: &str) -> u16 {
+async fn post_with_key(system: &System, queue: &str, key: &str) -> u16 {
     let path = system.url(&format!("/v1/queues/{queue}/messages"));
     system.http.post(path).bearer_auth(key).json(&number(1)).send().await.unwrap().status().as_u16()
 }

@@ -85,7 +85,7 @@ async fn backup_of_one_server_is_restored_as_documented() {
     let snapshot_file = folder.path().join("drover.rdb");
     let old = RedisServer::start_durable();
     fill_queues(&connect_queues(&old.url()), &names).await;
-    old.back_up_primaries(&snapshot_file);
+    old.back_up(&snapshot_file);
     change_after_backup(&connect_queues(&old.url()), &names).await;
     drop(old);
 
@@ -133,12 +133,12 @@ struct Backup {
 }
 
 fn back_up_primaries(cluster: &RedisCluster, folder: &TempDir) -> Vec<Backup> {
-    let back_up_primaries = |(index, server): (usize, &RedisServer)| {
+    let back_up_server = |(index, server): (usize, &RedisServer)| {
         let snapshot_file = folder.path().join(format!("drover-{index}.rdb"));
-        server.back_up_primaries(&snapshot_file);
-        Backup { snapshot_file, slots: slot_ranges_of(server) }
+        server.back_up(&snapshot_file);
+        Backup { file: snapshot_file, slots: slot_ranges_of(server) }
     };
-    cluster.servers.iter().enumerate().map(back_up_primaries).collect()
+    cluster.servers.iter().enumerate().map(back_up_server).collect()
 }
 
 /// Returns the ranges of slots that a server reports as its own.

@@ -28,7 +28,7 @@ fn post_case(body: &str, status: u16, code: &'static str, detail: &'static str) 
 
 /// Returns a `POST` without a body and content type.
 fn post_without_body(status: u16, code: &'static str, detail: &'static str) -> Case {
-    Case { content_type: "", ..post("", status, code, detail) }
+    Case { content_type: "", ..post_case("", status, code, detail) }
 }
 
 fn get_case(path: &'static str, status: u16, code: &'static str, detail: &'static str) -> Case {
@@ -51,23 +51,28 @@ fn post_cases() -> Vec<Case> {
         post_case(r#"{"data":1,"id":"42"}"#, 422, "invalid_message", "put a letter in it"),
         post_case(r#"{"data":1,"delay":1,"deliver_at":"2030-01-01T00:00:00Z"}"#, 422, "invalid_message", "not both"),
         post_case(&format!("\"{}\"", "x".repeat(1 << 20)), 413, "body_too_large", "1048576 bytes"),
-        Case { content_type: "text/plain", ..post("{}", 415, "unsupported_media_type", "application/json") },
-        Case { content_type: "", ..post("{}", 415, "unsupported_media_type", "application/json") },
-        Case { path: "/v1/queues/-q/messages", ..post("{}", 422, "invalid_queue_name", "starts with a letter") },
-        Case { path: "/v1/queues/a%20b/messages", ..post("{}", 422, "invalid_queue_name", "A-Z a-z") },
-        Case { path: "/v1/queues/%ff/messages", ..post("{}", 422, "invalid_queue_name", "A-Z a-z") },
-        Case { path: "/v1/queues/q/messages?x=1", ..post("{}", 400, "invalid_query", "wait") },
-        Case { path: "/v1/queues/q/messages/batch", ..post("{}", 422, "invalid_message", "/messages: required") },
+        Case { content_type: "text/plain", ..post_case("{}", 415, "unsupported_media_type", "application/json") },
+        Case { content_type: "", ..post_case("{}", 415, "unsupported_media_type", "application/json") },
+        Case { path: "/v1/queues/-q/messages", ..post_case("{}", 422, "invalid_queue_name", "starts with a letter") },
+        Case { path: "/v1/queues/a%20b/messages", ..post_case("{}", 422, "invalid_queue_name", "A-Z a-z") },
+        Case { path: "/v1/queues/%ff/messages", ..post_case("{}", 422, "invalid_queue_name", "A-Z a-z") },
+        Case { path: "/v1/queues/q/messages?x=1", ..post_case("{}", 400, "invalid_query", "wait") },
+        Case { path: "/v1/queues/q/messages/batch", ..post_case("{}", 422, "invalid_message", "/messages: required") },
         Case {
             path: "/v1/queues/q/messages/batch",
-            ..post(r#"{"messages":[]}"#, 422, "too_many_messages", "1 to 1000")
+            ..post_case(r#"{"messages":[]}"#, 422, "too_many_messages", "1 to 1000")
         },
         Case {
             path: "/v1/queues/q/messages/batch",
-            ..post(r#"{"messages":[{"data":1},{"data":1,"delay":-1}]}"#, 422, "invalid_message", "/messages/1/delay")
+            ..post_case(
+                r#"{"messages":[{"data":1},{"data":1,"delay":-1}]}"#,
+                422,
+                "invalid_message",
+                "/messages/1/delay",
+            )
         },
-        Case { method: Method::DELETE, ..post("", 405, "method_not_allowed", "Allow") },
-        Case { method: Method::PUT, path: "/v1/queues", ..post("", 405, "method_not_allowed", "Allow") },
+        Case { method: Method::DELETE, ..post_case("", 405, "method_not_allowed", "Allow") },
+        Case { method: Method::PUT, path: "/v1/queues", ..post_case("", 405, "method_not_allowed", "Allow") },
         post_case(r#"{"data":1,"timeout":0}"#, 422, "invalid_message", "1ms to 7d"),
         post_case(r#"{"data":1,"ttl":"3651d"}"#, 422, "invalid_message", "1ms to 3650d"),
         post_case(r#"{"data":1,"hold":"a/b"}"#, 422, "invalid_message", "/hold: a key is 1 to 256 characters"),
@@ -76,7 +81,7 @@ fn post_cases() -> Vec<Case> {
         Case {
             path: "/v1/queues/q/messages/batch",
             content_type: "text/plain",
-            ..post("{}", 415, "unsupported_media_type", "application/x-ndjson")
+            ..post_case("{}", 415, "unsupported_media_type", "application/x-ndjson")
         },
     ]
 }
@@ -84,7 +89,7 @@ fn post_cases() -> Vec<Case> {
 /// Returns bad requests that do not post messages.
 fn other_cases() -> Vec<Case> {
     vec![
-        Case { path: "/v1/queues/q/messages/a/cancel", ..post(r#"{"x":1}"#, 400, "unexpected_body", "no body") },
+        Case { path: "/v1/queues/q/messages/a/cancel", ..post_case(r#"{"x":1}"#, 400, "unexpected_body", "no body") },
         Case { path: "/v1/queues/q/messages/a/cancel", ..post_without_body(404, "message_not_found", "message a") },
         Case {
             path: "/v1/queues/q/messages/a/retry?x=1",
@@ -111,28 +116,32 @@ fn other_cases() -> Vec<Case> {
             path: "/v1/queues/q/retry_failed?x=1",
             ..post_without_body(400, "invalid_query", "no query parameters")
         },
-        Case { path: "/v1/queues/q/signals/k", ..post("[]", 400, "invalid_json", "an object") },
+        Case { path: "/v1/queues/q/signals/k", ..post_case("[]", 400, "invalid_json", "an object") },
         Case {
             path: "/v1/queues/q/signals/k",
-            ..post(r#"{"date":1}"#, 422, "invalid_signal", "did you mean \"data\"?")
+            ..post_case(r#"{"date":1}"#, 422, "invalid_signal", "did you mean \"data\"?")
         },
         Case {
             path: "/v1/queues/q/signals/k",
             content_type: "",
-            ..post("{\"data\":1}", 415, "unsupported_media_type", "application/json")
+            ..post_case("{\"data\":1}", 415, "unsupported_media_type", "application/json")
         },
         Case {
             method: Method::PATCH,
             path: "/v1/queues/q",
-            ..post(r#"{"x":1}"#, 422, "invalid_settings", "/x: unknown")
+            ..post_case(r#"{"x":1}"#, 422, "invalid_settings", "/x: unknown")
         },
-        Case { method: Method::PATCH, path: "/v1/queues/q", ..post("{", 400, "invalid_json", "at line 1, column") },
-        Case { method: Method::PATCH, path: "/v1/queues/q?x=1", ..post("{}", 400, "invalid_query", "no query") },
+        Case {
+            method: Method::PATCH,
+            path: "/v1/queues/q",
+            ..post_case("{", 400, "invalid_json", "at line 1, column")
+        },
+        Case { method: Method::PATCH, path: "/v1/queues/q?x=1", ..post_case("{}", 400, "invalid_query", "no query") },
         Case {
             method: Method::PATCH,
             path: "/v1/queues/q",
             content_type: "",
-            ..post("{}", 415, "unsupported_media_type", "application/json")
+            ..post_case("{}", 415, "unsupported_media_type", "application/json")
         },
         Case {
             method: Method::DELETE,
@@ -165,7 +174,7 @@ fn other_cases() -> Vec<Case> {
         get_case("/v1/queues/q/messages/a?wait=never", 400, "invalid_query", "1h 30m"),
         Case {
             path: "/v1/queues/q/leases",
-            ..post(r#"{"wait":"2m"}"#, 422, "invalid_receive", "/wait: must be at most 1m (api.max_wait)")
+            ..post_case(r#"{"wait":"2m"}"#, 422, "invalid_receive", "/wait: must be at most 1m (api.max_wait)")
         },
         get_case("/v1/queues/q/messages/a?wait=2m", 400, "invalid_query", "at most 1m (api.max_wait)"),
     ]

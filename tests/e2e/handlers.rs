@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Returns the first code block of a language in a section of docs/WORKERS.md.
-fn example(heading: &str, language: &str) -> String {
+fn documented_code(heading: &str, language: &str) -> String {
     code(section(&document("docs/WORKERS.md"), heading), language).to_owned()
 }
 
@@ -52,7 +52,7 @@ fn wait_for_pid(file: &Path) -> String {
 async fn http_handler_works_as_documented() {
     let port = free_port();
     let _receiver = start_receiver(&document("examples/hook.py"), port);
-    let config = example("A URL", "toml").replace("9000", &port.to_string());
+    let config = documented_code("A URL", "toml").replace("9000", &port.to_string());
     let unsigned_config = config.replace("\"mails\"", "\"unsigned\"").replace("MfKQ9r8G", "AAAAAAAA");
     let system = System::start(&(config + &unsigned_config)).await;
     let worker = system.worker().await;
@@ -131,7 +131,7 @@ async fn documented_receiver_refuses_each_unsigned_or_malformed_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn exec_handler_works_as_documented() {
     let program = root().join("examples/job.py");
-    let config = example("A program", "toml").replace("examples/job.py", program.to_str().unwrap());
+    let config = documented_code("A program", "toml").replace("examples/job.py", program.to_str().unwrap());
     let system = System::start(&config).await;
     let worker = system.worker().await;
     let message = system.finished(&system.post("jobs", json!({"data": {"to": "a@b.c"}})).await).await;

@@ -289,7 +289,7 @@ impl CrashingSystem {
 
     /// Ends the interval in which lateness is promised: from 4 s after the last change, because a process needs time to start and
     /// to live for 2 s.
-    fn note_change(&mut self) {
+    fn record_change(&mut self) {
         if let Some(since) = self.up_since.take()
             && since.elapsed() > Duration::from_secs(4)
         {
@@ -300,7 +300,7 @@ impl CrashingSystem {
     }
 
     fn kill_or_start(&mut self, part: usize) {
-        self.note_change();
+        self.record_change();
         match part {
             0 if self.is_redis_down => {
                 self.system.redis.restart();
@@ -356,7 +356,7 @@ async fn each_tick_is_posted_once_while_processes_and_redis_are_killed_in_random
         }
     }
     tokio::time::sleep(Duration::from_secs(5)).await;
-    crashing_system.note_change();
+    crashing_system.record_change();
     let CrashingSystem { system, promised, .. } = &crashing_system;
     system.wait_until_ready(&system.base).await;
     for missed in ["skip", "one", "all"] {

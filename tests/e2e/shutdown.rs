@@ -104,7 +104,7 @@ async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
     let restart_rate = from_env("DROVER_RESTARTS_RATE").unwrap_or(300);
     let concurrency = (restart_rate / 2).to_string();
     let config = "[queues.my-queue]\nretention.completed = { count = 100000000 }\n[log]\nfilter = \"warn\"\n";
-    let system = System::start_worker(config).await;
+    let system = System::start(config).await;
     let folder = tempfile::tempdir().unwrap();
     let start_worker =
         || system.launch_sleeper(folder.path(), &[("DROVER__WORKER__CONCURRENCY", concurrency.as_str())]);

@@ -58,7 +58,7 @@ impl StallMonitor {
     #[track_caller]
     pub(crate) fn assert_within(&self, promised: Duration, from: u64, until: u64, what: &str) {
         let measured_time = Duration::from_millis(until.saturating_sub(from));
-        let stalled_time = self.watch.stalled_time(from, until);
+        let stalled_time = self.recorded_stalls.stalled_time(from, until);
         assert!(
             measured_time <= promised + stalled_time,
             "{what}: {measured_time:?}, promised {promised:?}, stalled for {stalled_time:?}"

@@ -30,31 +30,31 @@ struct Post {
 
 impl Account {
     /// Records a new post, and returns its number.
-    pub(super) fn note_post(&mut self, queue: usize) -> usize {
+    pub(super) fn record_post(&mut self, queue: usize) -> usize {
         self.posts.push(Post { queue, began: Instant::now(), stored_as: None });
         self.posts.len() - 1
     }
 
     /// Records that a post is sent again.
-    pub(super) fn note_repeated_post(&mut self, number: usize) {
+    pub(super) fn record_repeated_post(&mut self, number: usize) {
         self.posts[number].began = Instant::now();
     }
 
     /// Records a 2xx answer of the API that does not wait for replicas: a fail-over may lose the message.
-    pub(super) fn note_accepted(&mut self, number: usize) {
+    pub(super) fn record_accepted(&mut self, number: usize) {
         let post = &self.posts[number];
         self.accepted.insert(post.queue, post.began);
     }
 
     /// Records a 2xx answer of the API that waits for replicas: the message must not be lost.
-    pub(super) fn note_stored(&mut self, number: usize, id: String) {
+    pub(super) fn record_stored(&mut self, number: usize, id: String) {
         let post = &mut self.posts[number];
         post.stored_as = Some(id);
         self.stored.insert(post.queue, post.began);
     }
 
     /// Records a delivery of a message.
-    pub(super) fn note_delivery(&mut self, queue: usize, id: String, number: usize) {
+    pub(super) fn record_delivery(&mut self, queue: usize, id: String, number: usize) {
         self.deliveries.entry((queue, id)).or_default().push(number);
         if let Some(post) = self.posts.get(number) {
             let last_delivery = self.delivered.entry(queue).or_insert(post.began);

@@ -206,9 +206,9 @@ impl QueueClient {
     /// stored.
     async fn post_once(self, is_over: Arc<AtomicBool>) {
         while !is_over.load(Ordering::Relaxed) {
-            let number = self.account.lock().unwrap().note_post(self.index);
+            let number = self.account.lock().unwrap().record_post(self.index);
             if let Some(id) = self.post(&json!({"data": number})).await {
-                self.account.lock().unwrap().note_stored(number, id);
+                self.account.lock().unwrap().record_stored(number, id);
             }
             sleep(POST_PAUSE).await;
         }
@@ -217,9 +217,9 @@ impl QueueClient {
     /// Posts messages to the API that does not wait for replicas, each message once.
     async fn post_unconfirmed(self, is_over: Arc<AtomicBool>) {
         while !is_over.load(Ordering::Relaxed) {
-            let number = self.account.lock().unwrap().note_post(self.index);
+            let number = self.account.lock().unwrap().record_post(self.index);
             if self.post(&json!({"data": number})).await.is_some() {
-                self.account.lock().unwrap().note_accepted(number);
+                self.account.lock().unwrap().record_accepted(number);
             }
             sleep(POST_PAUSE).await;
         }
@@ -228,7 +228,7 @@ impl QueueClient {
     /// Posts messages with own ids until the load is over. Each message is posted until it is stored.
     async fn post_until_stored(self, is_over: Arc<AtomicBool>) {
         while !is_over.load(Ordering::Relaxed) {
-            let number = self.account.lock().unwrap().note_post(self.index);
+            let number = self.account.lock().unwrap().record_post(self.index);
             let (start, message) = (Instant::now(), json!({"id": format!("own-{number}"), "data": number}));
             let id = loop {
                 if let Some(id) = self.post(&message).await {
@@ -236,9 +236,9 @@ impl QueueClient {
                 }
                 assert!(start.elapsed() < MAX_TIME_UNTIL_STORED, "{number} is not stored");
                 sleep(PAUSE_AFTER_REFUSAL).await;
-                self.account.lock().unwrap().note_repeated_post(number);
+                self.account.lock().unwrap().record_repeated_post(number);
             };
-            self.account.lock().unwrap().note_stored(number, id);
+            self.account.lock().unwrap().record_stored(number, id);
             sleep(POST_PAUSE).await;
         }
     }
@@ -262,7 +262,7 @@ impl QueueClient {
             let mut settlements = Vec::new();
             for message in lease_answer["messages"].as_array().unwrap() {
                 let (id, number) = (string_of(&message["id"]), number_of(&message["data"]));
-                self.account.lock().unwrap().note_delivery(self.index, id, number);
+                self.account.lock().unwrap().record_delivery(self.index, id, number);
                 settlements.push(json!({"lease": message["lease"], "action": "complete", "result": null}));
             }
             if settlements.is_empty() {

@@ -66,7 +66,7 @@ async fn serve(mut stream: TcpStream, queues: Arc<Vec<String>>, account: Arc<Mut
         }
         let number = std::str::from_utf8(&received_bytes[head_end..head_end + length]).unwrap().parse().unwrap();
         let queue = queues.iter().position(|queue| queue == header("drover-queue")).unwrap();
-        account.lock().unwrap().note_delivery(queue, header("drover-message-id").to_owned(), number);
+        account.lock().unwrap().record_delivery(queue, header("drover-message-id").to_owned(), number);
         received_bytes.drain(..head_end + length);
         sleep(HANDLING_TIME).await;
         if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nnull").await.is_err() {

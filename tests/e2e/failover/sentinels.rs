@@ -43,14 +43,14 @@ impl Servers for RedisSentinels {
         let mut completed_count = 0;
         // Sentinels refuse a fail-over while they still work on an earlier fail-over.
         servers_reach("the Sentinel begins a fail-over", || {
-            completed_count = self.completed_at(primary);
+            completed_count = self.completed_count_at(primary);
             (self.command("SENTINEL FAILOVER main") == "+OK").then_some(())
         });
         let is_promoted = |(index, server): (usize, &RedisServer)| {
             index != primary && server.try_command("ROLE").is_some_and(|role| role.contains("master"))
         };
         servers_reach("a replica is promoted", || {
-            let completed_now = self.completed_at(primary);
+            let completed_now = self.completed_count_at(primary);
             if self.servers.iter().enumerate().any(is_promoted) {
                 return Some(());
             }
