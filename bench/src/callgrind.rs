@@ -12,7 +12,7 @@ use crate::Result;
 
 /// Counts the instructions of a process under callgrind. `vgdb` requests a dump of the count before and after a load.
 ///
-/// The count excludes the kernel's work for the process.
+/// The instructions that the kernel executes for the process are not counted.
 pub(crate) struct Callgrind {
     /// The folder for callgrind's dumps and for the pipes that vgdb uses to reach the process.
     folder: TempDir,
@@ -24,12 +24,17 @@ impl Callgrind {
         Ok(Self { folder: TempDir::new()?, dumps: 0 })
     }
 
-    /// Wraps the command so that it runs under callgrind. The process keeps the id that valgrind has, so signals reach it.
-    pub(crate) fn wrap(&self, command: &Command) -> Command {
+    /// Wraps the command so that it runs under callgrind. The wrapped command runs in valgrind's own process, so a signal to
+    /// the id of the started process reaches the command.
+    pub(crate) fn wrap_command(&self, command: &Command) -> Command {
         let mut valgrind_command = Command::new("valgrind");
-        // Only totals are needed, so the dumps omit lines and instructions.
+        // The bench needs only the total number of instructions, so the dumps omit the counts of single source lines and
+        // instructions.
         valgrind_command.args(["--tool=callgrind", "--quiet", "--dump-line=no", "--dump-instr=no"]);
-        valgrind_command.args([self.option("--callgrind-out-file=", "counted"), self.option("--vgdb-prefix=", "vgdb")]);
+        valgrind_command.args([
+            self.option_with_path("--callgrind-out-file=", "counted"),
+            self.option_with_path("--vgdb-prefix=", "vgdb"),
+        ]);
         valgrind_command.arg(command.get_program()).args(command.get_args());
         for (key, value) in command.get_envs() {
             match value {
@@ -41,30 +46,30 @@ impl Callgrind {
     }
 
     /// The number of instructions that the process with the id `pid` executes while `load` runs, and the result of `load`.
-    pub(crate) fn count<T>(&mut self, pid: u32, load: impl FnOnce() -> Result<T>) -> Result<(u64, T)> {
+    pub(crate) fn count_instructions<T>(&mut self, pid: u32, load: impl FnOnce() -> Result<T>) -> Result<(u64, T)> {
         self.instructions_since_last_dump(pid)?;
         let result = load()?;
         Ok((self.instructions_since_last_dump(pid)?, result))
     }
 
-    /// The instructions since the previous dump, or since the start of the process.
+    /// The number of instructions that the process executed since the previous dump, or since its start.
     fn instructions_since_last_dump(&mut self, pid: u32) -> Result<u64> {
         let mut vgdb = Command::new("vgdb");
-        vgdb.args([self.option("--vgdb-prefix=", "vgdb"), format!("--pid={pid}").into(), "dump".into()]);
-        let output = vgdb.stdin(Stdio::null()).output()?;
-        if !output.status.success() {
-            return Err(format!("vgdb: {}", String::from_utf8_lossy(&output.stderr)).into());
+        vgdb.args([self.option_with_path("--vgdb-prefix=", "vgdb"), format!("--pid={pid}").into(), "dump".into()]);
+        let vgdb_output = vgdb.stdin(Stdio::null()).output()?;
+        if !vgdb_output.status.success() {
+            return Err(format!("vgdb: {}", String::from_utf8_lossy(&vgdb_output.stderr)).into());
         }
         self.dumps += 1;
         let dump = fs::read_to_string(self.folder.path().join(format!("counted.{}", self.dumps)))?;
-        let total =
+        let instruction_count =
             dump.lines().find_map(|line| line.strip_prefix("totals: ")).ok_or("callgrind's dump has no total")?;
-        Ok(total.trim().parse()?)
+        Ok(instruction_count.trim().parse()?)
     }
 
-    fn option(&self, name: &str, file: &str) -> OsString {
-        let mut option = OsString::from(name);
-        option.push(self.folder.path().join(file));
-        option
+    fn option_with_path(&self, name: &str, file: &str) -> OsString {
+        let mut argument = OsString::from(name);
+        argument.push(self.folder.path().join(file));
+        argument
     }
 }

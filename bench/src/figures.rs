@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// The measured samples, by figure and by system.
+/// The measured values (samples), by figure and by system.
 #[derive(Default)]
 pub(crate) struct Figures {
     samples: BTreeMap<(String, String), Vec<f64>>,
@@ -52,14 +52,14 @@ pub(crate) fn format_number(value: f64) -> String {
     match value.abs() {
         large if large >= 1_000.0 => {
             let digits = format!("{value:.0}");
-            let mut text = String::new();
+            let mut grouped_digits = String::new();
             for (index, digit) in digits.chars().enumerate() {
                 if index > 0 && (digits.len() - index).is_multiple_of(3) {
-                    text.push(',');
+                    grouped_digits.push(',');
                 }
-                text.push(digit);
+                grouped_digits.push(digit);
             }
-            text
+            grouped_digits
         }
         medium if medium >= 100.0 => format!("{value:.0}"),
         small if small >= 10.0 => format!("{value:.1}"),

@@ -22,8 +22,9 @@ use crate::{
 };
 
 /// The upper bound of each figure: 1.15 times the count when the bound was set. The margin allows for other versions of Redis,
-/// Rust and the C library, and for other processors; on one machine a figure varies by 2 %. A change that lowers a count also
-/// lowers its bound. A change that needs a higher bound raises it, and its commit says why.
+/// Rust and the C library, and for other processors; on one machine a figure varies by 2 %. A change of the code that lowers a
+/// count also lowers the count's bound. A change of the code that needs a higher bound raises the bound, and the commit message
+/// says why.
 const COUNT_BOUNDS: [(&str, f64); 10] = [
     ("API, a POST, 50 connections", 62_000.0),
     ("API, a POST, 1 connection", 96_000.0),
@@ -37,11 +38,11 @@ const COUNT_BOUNDS: [(&str, f64); 10] = [
     ("Redis, a lease call that finds nothing", 280_000.0),
 ];
 
-/// The time limit of a call to Redis. A process under callgrind is about fifty times slower.
+/// The time limit of a call to Redis: a long time, because a process under callgrind is about fifty times slower.
 const REDIS_TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// Counts the instructions, prints every figure with its bound, and fails if a figure exceeds its bound.
-pub(crate) fn check() -> Result<()> {
+pub(crate) fn check_counts() -> Result<()> {
     let mut measured_counts = vec![count_post(50, 2_000)?, count_post(1, 1_000)?, count_drained_message(6_000)?];
     measured_counts.extend(count_redis()?);
     println!("| instructions | counted | at most |\n|---|---:|---:|");
@@ -59,44 +60,44 @@ pub(crate) fn check() -> Result<()> {
     }
 }
 
-/// Counts the API's instructions per POST of one message. The result is the difference between one load and another of
-/// twice the size over as many connections, so it excludes the cost of accepting the connections.
+/// Counts the API's instructions per POST of one message. The function sends two loads, the second of twice the size, over
+/// equally many connections, and uses the difference of their counts, which excludes the cost of accepting the connections.
 fn count_post(connections: usize, posts: usize) -> Result<f64> {
-    let drover = Drover::on(RedisServer::start())?;
+    let drover = Drover::with_redis(RedisServer::start())?;
     let mut callgrind = Callgrind::new()?;
-    let mut api = Service::drover_under_callgrind(&callgrind, "producer-api", &drover.url(), &environment())?;
+    let mut api = Service::drover_under_callgrind(&callgrind, "producer-api", &drover.url(), &service_environment())?;
     api.ignore_log();
     let mut count_load = |posts| {
         let requests = vec![drover::single_post(&format!("/v1/queues/{QUEUE}/messages")); posts];
-        let enqueued_before = drover.status()?.totals.enqueued;
-        let send = || load::send(api.address(), requests, connections, Until::AllSent);
-        let (instructions, _) = callgrind.count(api.pid(), send)?;
+        let enqueued_before = drover.queue_status()?.totals.enqueued;
+        let send_load = || load::send_load(api.address(), requests, connections, Until::AllSent);
+        let (instructions, _) = callgrind.count_instructions(api.pid(), send_load)?;
         drover.check_stored(enqueued_before, posts)?;
         Ok::<_, Error>(instructions)
     };
     count_load(posts / 4)?;
     let (once, twice) = (count_load(posts)?, count_load(2 * posts)?);
-    per_message(twice.saturating_sub(once), posts)
+    instructions_per_message(twice.saturating_sub(once), posts)
 }
 
 /// Counts the worker's instructions per message, from the lease to the recorded result, with the handler `log`.
 fn count_drained_message(messages: usize) -> Result<f64> {
-    let drover = Drover::on(RedisServer::start())?;
+    let drover = Drover::with_redis(RedisServer::start())?;
     let mut callgrind = Callgrind::new()?;
-    let mut env = environment();
+    let mut env = service_environment();
     env.extend([("DROVER__WORKER__CONCURRENCY", BATCH_SIZE.to_string()), ("DROVER__LOG__FILTER", "warn".into())]);
     let mut worker = Service::drover_under_callgrind(&callgrind, "consumer-worker", &drover.url(), &env)?;
     worker.ignore_log();
     let mut count_drain = |messages| {
         drover.enqueue_paused(messages)?;
-        callgrind.count(worker.pid(), || drover.drain_paused(messages))
+        callgrind.count_instructions(worker.pid(), || drover.drain_paused(messages))
     };
     count_drain(messages / 4)?;
-    per_message(count_drain(messages)?.0, messages)
+    instructions_per_message(count_drain(messages)?.0, messages)
 }
 
-/// The number of lease calls that find nothing.
-const EMPTY_CALLS: usize = 100;
+/// The number of lease calls that the bench makes on an empty queue.
+const EMPTY_LEASE_CALLS: usize = 100;
 
 /// Counts the instructions of Redis per message that is enqueued, leased and settled, in batches of 1,000 and alone, and per lease
 /// call that finds nothing.
@@ -113,24 +114,26 @@ fn count_redis() -> Result<Vec<f64>> {
     let consumer = ConsumerId::issue();
     let mut measured_counts = Vec::new();
     for (calls, size) in [(10, BATCH_SIZE), (100, 1)] {
-        // The first calls also open connections and load scripts, so they do not count.
-        let first = async {
+        // The first calls also open connections and load scripts, so their instructions are not counted.
+        let first_calls = async {
             enqueue(&queue, 1, size).await?;
             let settlements = lease(&queue, &consumer, 1, size).await?;
             settle(&queue, &settlements, size).await
         };
-        runtime.block_on(first)?;
-        let (enqueued, ()) = callgrind.count(redis.pid(), || runtime.block_on(enqueue(&queue, calls, size)))?;
+        runtime.block_on(first_calls)?;
+        let (enqueued, ()) =
+            callgrind.count_instructions(redis.pid(), || runtime.block_on(enqueue(&queue, calls, size)))?;
         let (leased, settlements) =
-            callgrind.count(redis.pid(), || runtime.block_on(lease(&queue, &consumer, calls, size)))?;
-        let (settled, ()) = callgrind.count(redis.pid(), || runtime.block_on(settle(&queue, &settlements, size)))?;
+            callgrind.count_instructions(redis.pid(), || runtime.block_on(lease(&queue, &consumer, calls, size)))?;
+        let (settled, ()) =
+            callgrind.count_instructions(redis.pid(), || runtime.block_on(settle(&queue, &settlements, size)))?;
         for instructions in [enqueued, leased, settled] {
-            measured_counts.push(per_message(instructions, calls * size)?);
+            measured_counts.push(instructions_per_message(instructions, calls * size)?);
         }
     }
-    let (empty, ()) = callgrind.count(redis.pid(), || {
+    let (empty, ()) = callgrind.count_instructions(redis.pid(), || {
         runtime.block_on(async {
-            for _ in 0..EMPTY_CALLS {
+            for _ in 0..EMPTY_LEASE_CALLS {
                 let lease_reply = queue.lease(&LeaseRequest::new(consumer.clone(), BATCH_SIZE)).await?;
                 if !lease_reply.deliveries.is_empty() {
                     return Err("messages were leased from an empty queue".into());
@@ -139,20 +142,20 @@ fn count_redis() -> Result<Vec<f64>> {
             Ok(())
         })
     })?;
-    measured_counts.push(per_message(empty, EMPTY_CALLS)?);
+    measured_counts.push(instructions_per_message(empty, EMPTY_LEASE_CALLS)?);
     Ok(measured_counts)
 }
 
-/// Enqueues messages by this many calls of this size.
+/// Enqueues messages with this many calls, each with `size` messages.
 async fn enqueue(queue: &Queue, calls: usize, size: usize) -> Result<()> {
     for _ in 0..calls {
-        let batch = (0..size).map(|n| drover::message(n, None)).collect::<Result<_>>()?;
+        let batch = (0..size).map(|n| drover::new_message(n, None)).collect::<Result<_>>()?;
         queue.enqueue(batch).await?;
     }
     Ok(())
 }
 
-/// Leases messages by this many calls of this size, and returns the settlements that complete them.
+/// Leases messages with this many calls, each for `size` messages, and returns the settlements that complete the messages.
 async fn lease(queue: &Queue, consumer: &ConsumerId, calls: usize, size: usize) -> Result<Vec<Settlement>> {
     let action = Action::Complete(to_raw_value("processed ✅")?);
     let mut settlements = Vec::new();
@@ -161,13 +164,13 @@ async fn lease(queue: &Queue, consumer: &ConsumerId, calls: usize, size: usize) 
         if lease_reply.deliveries.len() != size {
             return Err(format!("{} of {size} messages were leased", lease_reply.deliveries.len()).into());
         }
-        let settlement = |delivery: Delivery| Settlement { lease: delivery.lease, action: action.clone() };
-        settlements.extend(lease_reply.deliveries.into_iter().map(settlement));
+        let complete = |delivery: Delivery| Settlement { lease: delivery.lease, action: action.clone() };
+        settlements.extend(lease_reply.deliveries.into_iter().map(complete));
     }
     Ok(settlements)
 }
 
-/// Settles leases by calls of this size.
+/// Settles leases with calls of `size` leases each.
 async fn settle(queue: &Queue, settlements: &[Settlement], size: usize) -> Result<()> {
     for batch in settlements.chunks(size) {
         let settle_outcomes = queue.settle(batch).await?;
@@ -179,10 +182,10 @@ async fn settle(queue: &Queue, settlements: &[Settlement], size: usize) -> Resul
 }
 
 /// The environment of a counted service: a long time limit for Redis, and the same number of threads on every machine.
-fn environment() -> Vec<(&'static str, String)> {
+fn service_environment() -> Vec<(&'static str, String)> {
     vec![("DROVER__REDIS__TIMEOUT", format!("{}s", REDIS_TIME_LIMIT.as_secs())), ("TOKIO_WORKER_THREADS", "2".into())]
 }
 
-fn per_message(instructions: u64, messages: usize) -> Result<f64> {
+fn instructions_per_message(instructions: u64, messages: usize) -> Result<f64> {
     Ok(to_f64(usize::try_from(instructions)?) / to_f64(messages))
 }

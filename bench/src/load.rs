@@ -25,8 +25,8 @@ use crate::{Result, times::Times};
 pub(crate) enum Until {
     /// The load ends after this time.
     Elapsed(Duration),
-    /// The load ends after this time, and sends requests at this rate. The time of a request is measured from the instant
-    /// at which it is due to be sent, even if its connection still waits for an answer then.
+    /// The load sends requests at this rate, and ends after this time. The duration of a request counts from the instant at
+    /// which the request is due, even if the connection is then still busy with the previous request.
     Paced { duration: Duration, per_second: f64 },
     /// The load ends when each request was sent once.
     AllSent,
@@ -52,7 +52,7 @@ pub(crate) fn to_f64(number: usize) -> f64 {
 }
 
 /// A `POST` request with a body of this media type.
-pub(crate) fn post(path: &str, media_type: &str, body: &str) -> Vec<u8> {
+pub(crate) fn post_request(path: &str, media_type: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
         "POST {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: {media_type}\r\ncontent-length: {length}\r\n\r\n{body}"
@@ -60,8 +60,9 @@ pub(crate) fn post(path: &str, media_type: &str, body: &str) -> Vec<u8> {
     .into()
 }
 
-/// Sends the requests over this many connections. Each connection sends the next request when the previous one is answered.
-pub(crate) fn send(
+/// Sends the requests over this many connections, until the condition `until` is met. Each connection sends the next request
+/// when the previous one is answered.
+pub(crate) fn send_load(
     address: SocketAddr,
     requests: Vec<Vec<u8>>,
     connections: usize,
@@ -71,22 +72,28 @@ pub(crate) fn send(
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let (requests, next) = (Arc::new(requests), Arc::new(AtomicUsize::new(0)));
-            let mut clients = JoinSet::new();
-            let start = Instant::now();
+            let mut connection_tasks = JoinSet::new();
+            let started_at = Instant::now();
             for _ in 0..connections {
-                clients.spawn(client(address, Arc::clone(&requests), Arc::clone(&next), start, until));
+                connection_tasks.spawn(run_connection(
+                    address,
+                    Arc::clone(&requests),
+                    Arc::clone(&next),
+                    started_at,
+                    until,
+                ));
             }
             let mut times = Times::default();
-            while let Some(ended) = clients.join_next().await {
+            while let Some(ended) = connection_tasks.join_next().await {
                 times.append(ended??);
             }
-            Ok(LoadResult { requests: times.len(), elapsed: start.elapsed(), times })
+            Ok(LoadResult { requests: times.len(), elapsed: started_at.elapsed(), times })
         })
     });
     sender_thread.join().map_err(|_| "the thread of the load panicked")?
 }
 
-async fn client(
+async fn run_connection(
     address: SocketAddr,
     requests: Arc<Vec<Vec<u8>>>,
     next: Arc<AtomicUsize>,
@@ -97,27 +104,27 @@ async fn client(
     stream.set_nodelay(true)?;
     let (mut times, mut response) = (Times::default(), Vec::with_capacity(64 * 1_024));
     loop {
-        let index = next.fetch_add(1, Ordering::Relaxed);
+        let request_number = next.fetch_add(1, Ordering::Relaxed);
         let mut sent_at = Instant::now();
         let is_load_over = match until {
             Until::Elapsed(duration) => start.elapsed() >= duration,
             Until::Paced { duration, per_second } => {
-                sent_at = start + Duration::from_secs_f64(to_f64(index) / per_second);
+                sent_at = start + Duration::from_secs_f64(to_f64(request_number) / per_second);
                 sent_at >= start + duration
             }
-            Until::AllSent => index >= requests.len(),
+            Until::AllSent => request_number >= requests.len(),
         };
         if is_load_over {
             return Ok(times);
         }
         tokio::time::sleep_until(sent_at.into()).await;
-        stream.write_all(&requests[index % requests.len()]).await?;
+        stream.write_all(&requests[request_number % requests.len()]).await?;
         read_response(&mut stream, &mut response).await?;
         times.record(sent_at.elapsed());
     }
 }
 
-/// Reads one response to its end. Fails unless its status is 2xx.
+/// Reads one response to its end, and fails unless the status is 2xx.
 async fn read_response(stream: &mut TcpStream, response: &mut Vec<u8>) -> Result<()> {
     response.clear();
     let head_end = loop {
@@ -128,15 +135,15 @@ async fn read_response(stream: &mut TcpStream, response: &mut Vec<u8>) -> Result
             break head_end + 4;
         }
     };
-    let head = std::str::from_utf8(&response[..head_end])?.to_ascii_lowercase();
-    if !head.starts_with("http/1.1 2") {
+    let lowercase_head = std::str::from_utf8(&response[..head_end])?.to_ascii_lowercase();
+    if !lowercase_head.starts_with("http/1.1 2") {
         return Err(format!("the request failed: {}", String::from_utf8_lossy(response)).into());
     }
-    let length: usize = match head.split("content-length:").nth(1) {
+    let body_length: usize = match lowercase_head.split("content-length:").nth(1) {
         Some(rest) => rest.split("\r\n").next().unwrap_or("").trim().parse()?,
         None => return Err("the response has no content-length".into()),
     };
-    while response.len() < head_end + length {
+    while response.len() < head_end + body_length {
         if stream.read_buf(response).await? == 0 {
             return Err("the server closed a connection".into());
         }

@@ -30,34 +30,34 @@ use crate::{figures::Figures, peers::Peers};
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Measures Drover beside its peers
+/// Measures Drover and other message queues (its peers)
 #[derive(Parser)]
 pub(crate) struct Arguments {
-    /// The folder with the programs that measure the other message queues; one that can't be installed is skipped
+    /// The folder with the programs that measure the other message queues; a program that can't be installed is skipped
     #[arg(long, value_name = "FOLDER", default_value = "bench/peers")]
     peers: PathBuf,
     /// The number of times that each figure is measured
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// The number of messages of a bulk enqueue, and of a drain of a peer
+    /// The number of messages that a measurement of bulk enqueues stores, and that another message queue drains
     #[arg(long, default_value_t = 50_000)]
     messages: usize,
-    /// The number of messages of a drain of Drover; a small number would be drained too fast to be measured
+    /// The number of messages that Drover drains in a measurement; a small number would be drained too fast to be measured
     #[arg(long, default_value_t = 300_000)]
     drained: usize,
     /// The duration of each load of single POSTs, in seconds
     #[arg(long, default_value_t = 4)]
     seconds: u64,
-    /// The `worker.concurrency` that is measured beside the default
+    /// The `worker.concurrency` that is measured in addition to the default
     #[arg(long, default_value_t = 1_000)]
     concurrency: usize,
-    /// The concurrency of the peers' workers that is measured beside their default of 1
+    /// The concurrency of the other queues' workers that is measured in addition to their default of 1
     #[arg(long, default_value_t = 200)]
     peer_concurrency: usize,
-    /// The number of delayed and of completed messages with which the figures are measured again; 0 skips this
+    /// The number of delayed and of completed messages with which the figures are measured again; 0 skips these measurements
     #[arg(long, default_value_t = 1_000_000)]
     backlog: usize,
-    /// The number of queues with which the figures are measured again; 0 skips this
+    /// The number of queues with which the figures are measured again; 0 skips these measurements
     #[arg(long, default_value_t = 10_000)]
     queues: usize,
     /// Measure only figures whose name contains this text
@@ -89,16 +89,16 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     if arguments.instructions {
-        return instruction_counts::check();
+        return instruction_counts::check_counts();
     }
-    let peers = Peers::prepare(&arguments.peers)?;
+    let peers = Peers::install_all(&arguments.peers)?;
     let mut figures = Figures::default();
     for round in 1..=arguments.rounds {
         println!("\nRound {round} of {}", arguments.rounds);
-        rounds::measure(arguments, &peers, &mut figures)?;
+        rounds::measure_round(arguments, &peers, &mut figures)?;
     }
     println!("\nWith a backlog, and with many queues");
     rounds::measure_under_backlog(arguments, &mut figures)?;
-    report::print(&figures);
-    plot::write(&figures, &arguments.plots)
+    report::print_tables(&figures);
+    plot::write_plots(&figures, &arguments.plots)
 }

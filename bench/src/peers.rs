@@ -1,5 +1,5 @@
-//! Installs the systems that Drover is compared with in a cache folder of the user, and starts them for each figure. A
-//! system that can't be installed on this machine is reported and skipped.
+//! Installs the systems that Drover is compared with (its peers) in a cache folder of the user, and starts a system for each
+//! figure. A system that can't be installed on this machine is reported and skipped.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,15 +20,15 @@ use crate::{
 
 /// The folders of the peers that are installed; `None` for a peer that is skipped.
 pub(crate) struct Peers {
-    /// The drivers of `BullMQ` and Bull.
+    /// The folder of the programs (drivers) that measure `BullMQ` and Bull.
     drivers: Option<PathBuf>,
-    /// The producer with `NestJS` and Bull.
+    /// The folder of the HTTP server that enqueues messages with `NestJS` and Bull.
     nest: Option<PathBuf>,
-    /// The axum server that echoes each message.
+    /// The folder of the axum server that echoes each message.
     echo: Option<PathBuf>,
 }
 
-/// A system that accepts single POSTs.
+/// An HTTP server that accepts one message per POST, as the API does.
 #[derive(Clone, Copy)]
 pub(crate) enum Producer {
     /// `NestJS` with Bull.
@@ -38,16 +38,17 @@ pub(crate) enum Producer {
 }
 
 impl Peers {
-    /// Copies the peers of `source` to a folder in the user's cache, and installs them there.
-    pub(crate) fn prepare(source: &Path) -> Result<Self> {
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-        let cache = cache.or(home).unwrap_or_else(std::env::temp_dir).join("drover-bench");
-        std::fs::create_dir_all(&cache)?;
-        println!("Installing the peers in {}", cache.display());
-        let prepare = |names: &str, part: &str, install: fn(&Path) -> Result<()>| {
-            let folder = cache.join(part);
-            let copy_result = run(Command::new("cp").arg("-R").arg(source.join(part)).arg(&cache));
+    /// Copies the programs of the peers from `source` to a folder in the user's cache, and installs the programs there.
+    pub(crate) fn install_all(source: &Path) -> Result<Self> {
+        let cache_folder = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home_cache_folder =
+            std::env::var_os("HOME").map(|home_cache_folder| PathBuf::from(home_cache_folder).join(".cache"));
+        let cache_folder = cache_folder.or(home_cache_folder).unwrap_or_else(std::env::temp_dir).join("drover-bench");
+        std::fs::create_dir_all(&cache_folder)?;
+        println!("Installing the peers in {}", cache_folder.display());
+        let install_peer = |names: &str, part: &str, install: fn(&Path) -> Result<()>| {
+            let folder = cache_folder.join(part);
+            let copy_result = run_to_success(Command::new("cp").arg("-R").arg(source.join(part)).arg(&cache_folder));
             match copy_result.and_then(|()| install(&folder)) {
                 Ok(()) => Some(folder),
                 Err(error) => {
@@ -57,21 +58,22 @@ impl Peers {
             }
         };
         Ok(Self {
-            drivers: prepare("BullMQ and Bull", "node", install_packages),
-            nest: prepare("NestJS + Bull", "nest", |folder| {
+            drivers: install_peer("BullMQ and Bull", "node", install_packages),
+            nest: install_peer("NestJS + Bull", "nest", |folder| {
                 install_packages(folder)?;
-                run(Command::new("npm").args(["run", "build"]).current_dir(folder))
+                run_to_success(Command::new("npm").args(["run", "build"]).current_dir(folder))
             }),
-            echo: prepare("axum echo", "axum-echo", |folder| {
-                let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-                build.args(["build", "--release", "--locked"]).env_remove("CARGO_TARGET_DIR");
-                run(build.current_dir(folder))
+            echo: install_peer("axum echo", "axum-echo", |folder| {
+                let mut cargo_build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+                cargo_build.args(["build", "--release", "--locked"]).env_remove("CARGO_TARGET_DIR");
+                run_to_success(cargo_build.current_dir(folder))
             }),
         })
     }
 
-    /// Runs a peer's driver, which measures a figure and reports it as a line of JSON. Returns `None` if the peer is skipped.
-    pub(crate) fn driver(&self, system: &str, persistence: Persistence, figure: &[&str]) -> Result<Option<Value>> {
+    /// Runs the driver of a peer, which measures a figure and prints the result as a line of JSON. Returns `None` if the peer
+    /// is skipped.
+    pub(crate) fn run_driver(&self, system: &str, persistence: Persistence, figure: &[&str]) -> Result<Option<Value>> {
         let Some(folder) = &self.drivers else { return Ok(None) };
         let redis = persistence.start_redis();
         let output = Command::new("node")
@@ -81,26 +83,27 @@ impl Peers {
             .current_dir(folder)
             .stderr(Stdio::inherit())
             .output()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let line = text.lines().last().ok_or_else(|| format!("{system} {figure:?} reported nothing"))?;
-        Ok(Some(serde_json::from_str(line)?))
+        let driver_output = String::from_utf8_lossy(&output.stdout);
+        let report_line =
+            driver_output.lines().last().ok_or_else(|| format!("{system} {figure:?} reported nothing"))?;
+        Ok(Some(serde_json::from_str(report_line)?))
     }
 
-    /// Runs four workers of `BullMQ`, each with 25 handlers of 10 ms at once. Returns the jobs per second; `None` if `BullMQ` is
-    /// skipped.
+    /// Runs four workers of `BullMQ`, each with up to 25 concurrent handlers, which take 10 ms. Returns the jobs per second;
+    /// `None` if `BullMQ` is skipped.
     pub(crate) fn run_10_ms_handlers(&self) -> Result<Option<f64>> {
         let Some(folder) = &self.drivers else { return Ok(None) };
         let redis = Persistence::EverySecond.start_redis();
-        let node = |role: &str| {
+        let node_command = |role: &str| {
             let mut command = Command::new("node");
             command.args(["sleep.js", role]).env("REDIS_PORT", redis.port().to_string()).current_dir(folder);
             command
         };
         let mut workers = Vec::new();
         for _ in 0..4 {
-            workers.push(node("w").stdout(Stdio::null()).spawn()?);
+            workers.push(node_command("w").stdout(Stdio::null()).spawn()?);
         }
-        let node_output = node("p").stderr(Stdio::inherit()).output();
+        let node_output = node_command("p").stderr(Stdio::inherit()).output();
         for mut worker in workers {
             let _ = worker.kill();
             let _ = worker.wait();
@@ -108,7 +111,8 @@ impl Peers {
         Ok(Some(String::from_utf8_lossy(&node_output?.stdout).trim().parse()?))
     }
 
-    /// Sends a producer the same load of single POSTs that Drover gets. Returns `None` if the producer is skipped.
+    /// Sends the HTTP server `producer` the same load of single POSTs that Drover gets. Returns `None` if the server is
+    /// skipped.
     pub(crate) fn post_singles(
         &self,
         producer: Producer,
@@ -129,11 +133,15 @@ impl Peers {
             _ => return Ok(None),
         };
         command.env("REDIS_PORT", redis.port().to_string());
-        let service = Service::peer(command, ReservedPort::reserve())?;
+        let service = Service::start_peer(command, ReservedPort::reserve())?;
         let address = service.address();
-        load::send(address, vec![single_post(path)], connections, Until::Elapsed(Duration::from_secs(1)))?;
-        let load_result =
-            load::send(address, vec![single_post(path)], connections, Until::Elapsed(Duration::from_secs(seconds)))?;
+        load::send_load(address, vec![single_post(path)], connections, Until::Elapsed(Duration::from_secs(1)))?;
+        let load_result = load::send_load(
+            address,
+            vec![single_post(path)],
+            connections,
+            Until::Elapsed(Duration::from_secs(seconds)),
+        )?;
         drop(service);
         Ok(Some(load_result))
     }
@@ -153,7 +161,7 @@ fn install_packages(folder: &Path) -> Result<()> {
         command
     };
     if !succeeds(&mut npm("ci")) {
-        run(&mut npm("install"))?;
+        run_to_success(&mut npm("install"))?;
     }
     Ok(std::fs::write(installed, required_lock)?)
 }
@@ -162,7 +170,7 @@ fn succeeds(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-fn run(command: &mut Command) -> Result<()> {
+fn run_to_success(command: &mut Command) -> Result<()> {
     let status = command.stdout(Stdio::null()).status();
     let program = command.get_program().display();
     match status {

@@ -1,4 +1,4 @@
-//! How the Redis of a measurement keeps its data on disk.
+//! Starts the Redis of a measurement with a kind of persistence: none, or an append-only file.
 
 use drover_tests::RedisServer;
 

@@ -1,4 +1,4 @@
-//! Draws the medians of some figures as bar charts in SVG.
+//! Draws the medians of four figures as bar charts in SVG.
 
 use std::{fmt::Write, fs, path::Path};
 
@@ -8,7 +8,7 @@ use crate::{
     rounds::DROVER_NAME,
 };
 
-const PLOTS: [(&str, &str, &str); 4] = [
+const PLOTTED_FIGURES: [(&str, &str, &str); 4] = [
     ("drain, 1/s", "drain.svg", "Messages drained a second"),
     ("bulk, 1/s", "bulk.svg", "Messages enqueued in bulk a second"),
     ("POST × 50, 1/s", "post.svg", "POSTs of one message a second, 50 connections"),
@@ -19,20 +19,20 @@ const ROW_HEIGHT: usize = 28;
 const LABEL_WIDTH: f64 = 170.0;
 const MAX_BAR_WIDTH: f64 = 420.0;
 
-/// Writes a plot for each figure that was measured.
-pub(crate) fn write(figures: &Figures, folder: &Path) -> Result<()> {
+/// Writes a plot for each figure in `PLOTTED_FIGURES` that was measured.
+pub(crate) fn write_plots(figures: &Figures, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
-    for (figure, file, title) in PLOTS {
+    for (figure, file, title) in PLOTTED_FIGURES {
         let bar_medians = figures.medians(figure);
         if !bar_medians.is_empty() {
-            fs::write(folder.join(file), svg(title, &bar_medians)?)?;
+            fs::write(folder.join(file), bar_chart_svg(title, &bar_medians)?)?;
         }
     }
     println!("\nThe plots are in {}", folder.display());
     Ok(())
 }
 
-fn svg(title: &str, bars: &[(&str, f64)]) -> Result<String> {
+fn bar_chart_svg(title: &str, bars: &[(&str, f64)]) -> Result<String> {
     let max = bars.iter().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
     let plot_height = 50 + ROW_HEIGHT * bars.len();
     let mut svg = format!(

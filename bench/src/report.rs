@@ -5,7 +5,8 @@ use crate::{
     rounds::DROVER_NAME,
 };
 
-/// A bound on Drover's median of a figure, relative to a peer's or absolute.
+/// A bound on Drover's median of a figure: an absolute value, or a multiple of the median of another measured system (the
+/// peer).
 struct Budget {
     figure: &'static str,
     peer: &'static str,
@@ -13,13 +14,13 @@ struct Budget {
 }
 
 enum Bound {
-    /// The figure must be at least this many times the peer's.
+    /// Drover's median must be at least this many times the peer's median.
     MinRatio(f64),
-    /// The figure must be at most this many times the peer's.
+    /// Drover's median must be at most this many times the peer's median.
     MaxRatio(f64),
-    /// The figure must be at most this value.
+    /// Drover's median must be at most this value.
     Max(f64),
-    /// The figure must be at least this value.
+    /// Drover's median must be at least this value.
     Min(f64),
 }
 
@@ -51,28 +52,28 @@ const BUDGETS: [Budget; 18] = [
     budget("backlog, drain 1/s", "empty", MinRatio(0.8)),
 ];
 
-/// Prints all medians with the ratio of Drover's to each, and then the budgets.
-pub(crate) fn print(figures: &Figures) {
+/// Prints all medians, each with the ratio of Drover's median to it, and then the budgets.
+pub(crate) fn print_tables(figures: &Figures) {
     println!("\n| figure | system | median | Drover / this |\n|---|---|---:|---:|");
     for figure in figures.names() {
-        let drover = figures.median(figure, DROVER_NAME);
+        let drover_median = figures.median(figure, DROVER_NAME);
         for (system, value) in figures.medians(figure) {
-            let ratio = drover
+            let ratio = drover_median
                 .filter(|_| system != DROVER_NAME)
-                .map_or_else(String::new, |drover| format_number(drover / value));
+                .map_or_else(String::new, |drover_median| format_number(drover_median / value));
             println!("| {figure} | {system} | {} | {ratio} |", format_number(value));
         }
     }
     println!("\n| budget | | measured | met |\n|---|---|---:|---|");
     for Budget { figure, peer, bound } in &BUDGETS {
-        let drover = figures.median(figure, DROVER_NAME).or_else(|| figures.median(figure, "backlog"));
-        let Some(drover) = drover else { continue };
+        let drover_median = figures.median(figure, DROVER_NAME).or_else(|| figures.median(figure, "backlog"));
+        let Some(drover_median) = drover_median else { continue };
         let (rule, measured, is_met) = match bound {
-            Max(max) => (format!("≤ {}", format_number(*max)), drover, drover <= *max),
-            Min(min) => (format!("≥ {}", format_number(*min)), drover, drover >= *min),
+            Max(max) => (format!("≤ {}", format_number(*max)), drover_median, drover_median <= *max),
+            Min(min) => (format!("≥ {}", format_number(*min)), drover_median, drover_median >= *min),
             MinRatio(times) | MaxRatio(times) => {
                 let Some(peer_median) = figures.median(figure, peer) else { continue };
-                let ratio = drover / peer_median;
+                let ratio = drover_median / peer_median;
                 match bound {
                     MaxRatio(_) => (format!("≤ {times} × {peer}"), ratio, ratio <= *times),
                     _ => (format!("≥ {times} × {peer}"), ratio, ratio >= *times),

@@ -17,26 +17,26 @@ use crate::{Result, callgrind::Callgrind};
 /// The time within which a process must answer after its start.
 const START_TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// A server process. Dropping the value kills the process.
+/// A server process. Dropping a `Service` kills its process.
 pub(crate) struct Service {
     child: Child,
     address: SocketAddr,
-    /// Reserves the port, so that no other test or bench uses it.
+    /// The reservation of the process's port: no other test or bench uses the port.
     _port: ReservedPort,
 }
 
 impl Service {
-    /// Starts one of Drover's binaries. Of Drover's variables the environment of the process has only the addresses and those in
-    /// `env`.
-    pub(crate) fn drover(name: &str, redis: &str, env: &[(&str, String)]) -> Result<Self> {
+    /// Starts one of Drover's binaries. Of Drover's environment variables, the process gets only those for the addresses and
+    /// those in `env`.
+    pub(crate) fn start_binary(name: &str, redis: &str, env: &[(&str, String)]) -> Result<Self> {
         let port = ReservedPort::reserve();
-        Self::start(drover(name, &port, redis, env)?, port, is_ready)
+        Self::start(binary_command(name, &port, redis, env)?, port, is_ready)
     }
 
     /// Starts the example `sleeper`, a worker whose handlers take the time that a message names.
-    pub(crate) fn sleeper(redis: &str, env: &[(&str, String)]) -> Result<Self> {
+    pub(crate) fn start_sleeper(redis: &str, env: &[(&str, String)]) -> Result<Self> {
         let port = ReservedPort::reserve();
-        Self::start(drover("examples/sleeper", &port, redis, env)?, port, is_ready)
+        Self::start(binary_command("examples/sleeper", &port, redis, env)?, port, is_ready)
     }
 
     /// Starts one of Drover's binaries under callgrind, where it is about fifty times slower.
@@ -47,8 +47,8 @@ impl Service {
         env: &[(&str, String)],
     ) -> Result<Self> {
         let port = ReservedPort::reserve();
-        let command = drover(name, &port, redis, env)?;
-        Self::start(callgrind.wrap(&command), port, is_ready)
+        let command = binary_command(name, &port, redis, env)?;
+        Self::start(callgrind.wrap_command(&command), port, is_ready)
     }
 
     /// Starts a redis-server without persistence under callgrind.
@@ -56,11 +56,11 @@ impl Service {
         let port = ReservedPort::reserve();
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.number().to_string()]);
-        Self::start(callgrind.wrap(&command), port, is_redis)
+        Self::start(callgrind.wrap_command(&command), port, is_redis)
     }
 
-    /// Starts a peer, which reads its port from the variable `PORT`.
-    pub(crate) fn peer(mut command: Command, port: ReservedPort) -> Result<Self> {
+    /// Starts the HTTP server of another system (a peer), which reads its port from the environment variable `PORT`.
+    pub(crate) fn start_peer(mut command: Command, port: ReservedPort) -> Result<Self> {
         command.env("PORT", port.number().to_string());
         Self::start(command, port, is_http)
     }
@@ -70,9 +70,9 @@ impl Service {
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let address = port.address();
         let service = Self { child, address, _port: port };
-        let start = Instant::now();
+        let started_at = Instant::now();
         while !is_up(address) {
-            if start.elapsed() > START_TIME_LIMIT {
+            if started_at.elapsed() > START_TIME_LIMIT {
                 return Err(format!("{program} does not answer").into());
             }
             thread::sleep(Duration::from_millis(20));
@@ -91,8 +91,9 @@ impl Service {
 
     /// The sum of the run times of a worker's handlers so far, in seconds.
     pub(crate) fn handler_seconds(&self) -> Result<f64> {
-        let page = response(self.address, "GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
-        let sums = page.lines().filter(|line| line.starts_with("drover_worker_handler_duration_seconds_sum"));
+        let metrics_page =
+            send_and_read(self.address, "GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
+        let sums = metrics_page.lines().filter(|line| line.starts_with("drover_worker_handler_duration_seconds_sum"));
         sums.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<f64>()?)).sum()
     }
 
@@ -113,7 +114,7 @@ impl Service {
     }
 
     /// The current and the peak memory of the process, in MiB.
-    pub(crate) fn memory(&self) -> Result<(f64, f64)> {
+    pub(crate) fn memory_mib(&self) -> Result<(f64, f64)> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let field = |name: &str| -> Result<f64> {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such field")?;
@@ -131,8 +132,8 @@ impl Drop for Service {
 }
 
 /// The command that starts one of Drover's binaries.
-fn drover(name: &str, port: &ReservedPort, redis: &str, env: &[(&str, String)]) -> Result<Command> {
-    let mut command = Command::new(binary(name)?);
+fn binary_command(name: &str, port: &ReservedPort, redis: &str, env: &[(&str, String)]) -> Result<Command> {
+    let mut command = Command::new(binary_path(name)?);
     for (key, _) in std::env::vars().filter(|(key, _)| key.starts_with("DROVER_")) {
         command.env_remove(key);
     }
@@ -142,27 +143,28 @@ fn drover(name: &str, port: &ReservedPort, redis: &str, env: &[(&str, String)]) 
     Ok(command)
 }
 
-/// The path of a binary in the folder of the running bench.
-fn binary(name: &str) -> Result<PathBuf> {
+/// The path of one of Drover's binaries, which is in the folder of the running bench's binary.
+fn binary_path(name: &str) -> Result<PathBuf> {
     let bench = std::env::current_exe()?;
     let binary = bench.parent().unwrap_or(Path::new(".")).join(name);
     if binary.exists() { Ok(binary) } else { Err(format!("{} is not built; run make bench", binary.display()).into()) }
 }
 
 fn is_ready(address: SocketAddr) -> bool {
-    response(address, "GET /readyz HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").starts_with("HTTP/1.1 200")
+    send_and_read(address, "GET /readyz HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")
+        .starts_with("HTTP/1.1 200")
 }
 
 fn is_http(address: SocketAddr) -> bool {
-    response(address, "GET / HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").starts_with("HTTP/1.1 ")
+    send_and_read(address, "GET / HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").starts_with("HTTP/1.1 ")
 }
 
 fn is_redis(address: SocketAddr) -> bool {
-    response(address, "PING\r\nQUIT\r\n").starts_with("+PONG")
+    send_and_read(address, "PING\r\nQUIT\r\n").starts_with("+PONG")
 }
 
-/// Sends a request, and returns what arrives until the connection is closed: an empty text if there is no response.
-fn response(address: SocketAddr, request: &str) -> String {
+/// Sends a request, and returns the text that arrives until the connection is closed: an empty text if there is no response.
+fn send_and_read(address: SocketAddr, request: &str) -> String {
     let send = || -> std::io::Result<String> {
         let mut socket = TcpStream::connect(address)?;
         socket.set_read_timeout(Some(Duration::from_secs(1)))?;

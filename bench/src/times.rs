@@ -30,8 +30,8 @@ impl Times {
     /// The percentile, in ms.
     pub(crate) fn percentile(&mut self, percent: usize) -> f64 {
         self.0.sort_by(f64::total_cmp);
-        let index = self.0.len() * percent / 100;
-        self.0.get(index.min(self.0.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+        let sample_index = self.0.len() * percent / 100;
+        self.0.get(sample_index.min(self.0.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
     }
 }
 

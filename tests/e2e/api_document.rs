@@ -13,19 +13,21 @@ use crate::{
     markdown::{Block, blocks, compare, document, shown_json},
 };
 
-/// A command of the document and its shown answer.
+/// A command of docs/API.md and the answer that the document shows for the command.
 struct Example {
     command: String,
     answer: Option<Value>,
 }
 
 /// Returns the commands of the document in their order, each with its answer and the heading above it.
-fn examples(document: &str) -> Vec<(String, Example)> {
+fn documented_examples(document: &str) -> Vec<(String, Example)> {
     let mut examples: Vec<(String, Example)> = Vec::new();
     for Block { heading, language, text } in blocks(document) {
         match language {
             "sh" => examples.extend(
-                commands(&text).into_iter().map(|command| (heading.to_owned(), Example { command, answer: None })),
+                request_commands(&text)
+                    .into_iter()
+                    .map(|command| (heading.to_owned(), Example { command, answer: None })),
             ),
             "json" => {
                 let (command_heading, example) = examples.last_mut().unwrap();
@@ -39,7 +41,7 @@ fn examples(document: &str) -> Vec<(String, Example)> {
 }
 
 /// Returns the commands of a block that send requests to the API.
-fn commands(block: &str) -> Vec<String> {
+fn request_commands(block: &str) -> Vec<String> {
     let joined_lines = block.replace("\\\n", " ").replace("|\n", "| ");
     joined_lines.lines().filter(|line| line.contains("curl ")).map(str::to_owned).collect()
 }
@@ -55,14 +57,15 @@ fn method_and_path(command: &str) -> (String, String) {
 }
 
 /// Returns whether a path matches a path template of the `OpenAPI` document, which has names in braces.
-fn matches(path: &str, template: &str) -> bool {
+fn path_matches_template(path: &str, template: &str) -> bool {
     let (path, template): (Vec<&str>, Vec<&str>) = (path.split('/').collect(), template.split('/').collect());
     path.len() == template.len()
         && path.iter().zip(template).all(|(one, other)| *one == other || other.starts_with('{'))
 }
 
-/// Runs a command as a reader does. Returns whether the answer is a success, and the text of the answer.
-fn run(command: &str, base: &str) -> (bool, String) {
+/// Runs a command of the document in a shell, as a reader does. Returns whether the answer is a success, and the text of the
+/// answer.
+fn run_command(command: &str, base: &str) -> (bool, String) {
     let is_stream = command.contains("curl -N");
     let max_secs = if is_stream { "1" } else { "60" };
     let script = format!(
@@ -70,14 +73,14 @@ fn run(command: &str, base: &str) -> (bool, String) {
          Q={base}/v1/queues/my-queue\nJ='content-type: application/json'\n{}",
         command.replace("http://127.0.0.1:8080", base)
     );
-    let output = Command::new("bash").args(["-o", "pipefail", "-c", &script]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    // The time limit of curl ends a stream.
-    let is_success = output.status.success() || is_stream && output.status.code() == Some(28);
-    (is_success, text)
+    let curl_output = Command::new("bash").args(["-o", "pipefail", "-c", &script]).output().unwrap();
+    let answer_text = String::from_utf8(curl_output.stdout).unwrap();
+    // An event stream has no end, so curl ends the command with exit code 28 when its time limit is over.
+    let is_success = curl_output.status.success() || is_stream && curl_output.status.code() == Some(28);
+    (is_success, answer_text)
 }
 
-async fn received_lease(system: &System) -> String {
+async fn receive_lease_token(system: &System) -> String {
     system.post("my-queue", json!({"data": 1, "priority": -1})).await;
     let leases = "/v1/queues/my-queue/leases";
     let (status, received) = system.request(reqwest::Method::POST, leases, Some(json!({"max": 1}))).await;
@@ -87,11 +90,11 @@ async fn received_lease(system: &System) -> String {
 
 #[tokio::test]
 async fn every_command_of_the_api_document_works_and_is_answered_as_shown() {
-    let examples = examples(&document("docs/API.md"));
+    let examples = documented_examples(&document("docs/API.md"));
     let system = System::start("").await;
     let mut worker = Some(system.worker().await);
     for (heading, Example { command, answer }) in &examples {
-        // The consumer of the section receives the messages, so no worker may run.
+        // In this section the commands lease messages, so no worker may run that would lease the messages first.
         if heading == "Consume over HTTP"
             && let Some(mut worker) = worker.take()
         {
@@ -99,10 +102,10 @@ async fn every_command_of_the_api_document_works_and_is_answered_as_shown() {
         }
         let mut command = command.clone();
         if command.contains("\"lease\": \"…\"") {
-            command = command.replace('…', &received_lease(&system).await);
+            command = command.replace('…', &receive_lease_token(&system).await);
         }
         let (base, script) = (system.base.clone(), command.clone());
-        let (is_success, real) = tokio::task::spawn_blocking(move || run(&script, &base)).await.unwrap();
+        let (is_success, real) = tokio::task::spawn_blocking(move || run_command(&script, &base)).await.unwrap();
         let is_refusal = answer.as_ref().is_some_and(|answer| answer["status"].as_u64() >= Some(400));
         assert_eq!(is_success, !is_refusal, "{command}: {real}");
         if let Some(answer) = answer {
@@ -115,7 +118,8 @@ async fn every_command_of_the_api_document_works_and_is_answered_as_shown() {
         examples.iter().map(|(_, example)| method_and_path(&example.command)).collect();
     for (template, item) in description["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
-            let is_shown = shown_endpoints.iter().any(|(name, path)| name == method && matches(path, template));
+            let is_shown =
+                shown_endpoints.iter().any(|(name, path)| name == method && path_matches_template(path, template));
             assert!(is_shown, "docs/API.md has no command for {method} {template}");
         }
     }
@@ -127,21 +131,24 @@ async fn docs_page_loads_nothing_from_another_host() {
     for path in ["/docs", "/docs/start.js"] {
         let answer = system.http.get(system.url(path)).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{path}");
-        let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
-        assert!(policy.starts_with("default-src 'none'") && !policy.contains("http"), "{policy}");
-        let text = answer.text().await.unwrap();
-        assert!(!text.contains("://"), "{path}: {text}");
+        let content_security_policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
+        assert!(
+            content_security_policy.starts_with("default-src 'none'") && !content_security_policy.contains("http"),
+            "{content_security_policy}"
+        );
+        let page_text = answer.text().await.unwrap();
+        assert!(!page_text.contains("://"), "{path}: {page_text}");
         // Each file that the page loads exists and has the right content type.
-        for part in text.split('"').filter(|part| part.starts_with('/') && !part.contains(' ')) {
+        for part in page_text.split('"').filter(|part| part.starts_with('/') && !part.contains(' ')) {
             let answer = system.http.get(system.url(part)).send().await.unwrap();
             assert_eq!(answer.status(), 200, "{part}");
-            let kind = match part.rsplit('.').next().unwrap() {
+            let content_type = match part.rsplit('.').next().unwrap() {
                 "js" => "text/javascript",
                 "css" => "text/css",
                 "png" => "image/png",
                 _ => "application/json",
             };
-            assert!(answer.headers()["content-type"].to_str().unwrap().starts_with(kind), "{part}");
+            assert!(answer.headers()["content-type"].to_str().unwrap().starts_with(content_type), "{part}");
         }
     }
     let original_page = system.http.get(system.url("/docs/index.html")).send().await.unwrap();

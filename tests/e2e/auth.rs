@@ -6,7 +6,7 @@ use drover_tests::{Process, ReservedPort, eventually};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use crate::{System, number, redis_outage::REFUSED_WITHIN, start_api};
+use crate::{System, number, redis_outage::MAX_REFUSAL_TIME, start_api};
 
 /// An API key that the command `producer-api key` created, and its line for the configuration.
 pub(crate) struct IssuedKey {
@@ -18,15 +18,17 @@ pub(crate) fn issue(arguments: &str) -> IssuedKey {
     let arguments: Vec<&str> = ["key"].into_iter().chain(arguments.split(' ')).collect();
     let mut process = Process::start("producer-api", &arguments, &[]);
     assert!(process.wait().success(), "{:?}", process.log());
-    let line = |start: &str| {
-        eventually("the key is printed", || process.log().into_iter().find(|line| line.starts_with(start)))
+    let line_with_start = |start: &str| {
+        eventually("the key is printed", || {
+            process.log().into_iter().find(|line_with_start| line_with_start.starts_with(start))
+        })
     };
-    IssuedKey { key: line("drv_"), line: line("{ id") }
+    IssuedKey { key: line_with_start("drv_"), line: line_with_start("{ id") }
 }
 
 pub(crate) fn config(keys: &[&IssuedKey]) -> String {
-    let lines: Vec<&str> = keys.iter().map(|issued| issued.line.as_str()).collect();
-    format!("[auth]\nkeys = [\n{}\n]\n[log]\nfilter = \"debug\"", lines.join("\n"))
+    let key_lines: Vec<&str> = keys.iter().map(|issued| issued.line.as_str()).collect();
+    format!("[auth]\nkeys = [\n{}\n]\n[log]\nfilter = \"debug\"", key_lines.join("\n"))
 }
 
 /// Returns a key with all scopes whose `expires_at` is in the past.
@@ -47,7 +49,7 @@ impl System {
         self.with_key(method, path, Some(&format!("Bearer {key}"))).await.status().as_u16()
     }
 
-    /// Returns the status of the answer, and its problem without the request id.
+    /// Returns the status of an answer, and the answer's problem document (JSON) without the request id.
     async fn problem(&self, method: &str, path: &str, key: &str) -> (u16, Value) {
         problem(self.with_key(method, path, Some(&format!("Bearer {key}"))).await).await
     }
@@ -56,13 +58,13 @@ impl System {
 async fn problem(answer: Response) -> (u16, Value) {
     let status = answer.status().as_u16();
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
-    let mut body: Value = answer.json().await.unwrap();
-    assert!(body.as_object_mut().unwrap().remove("request_id").unwrap().is_string());
-    (status, body)
+    let mut problem_document: Value = answer.json().await.unwrap();
+    assert!(problem_document.as_object_mut().unwrap().remove("request_id").unwrap().is_string());
+    (status, problem_document)
 }
 
 /// Returns the operations that need a key, each with its method, path and scope, as `/openapi.json` describes them.
-fn operations(description: &Value) -> Vec<(String, String, String)> {
+fn documented_operations(description: &Value) -> Vec<(String, String, String)> {
     let paths = description["paths"].as_object().unwrap();
     let operations = paths.iter().flat_map(|(template, item)| {
         let path = template.replace("{queue}", "user-1").replace("{id}", "x").replace("{key}", "paid");
@@ -117,7 +119,7 @@ async fn every_route_accepts_only_a_valid_key_with_its_scope_on_its_queue() {
         Some(keys_with_one_scope[1].key.clone()),
     ];
     let mut refusals = BTreeSet::new();
-    let operations = operations(&system.get("/openapi.json").await);
+    let operations = documented_operations(&system.get("/openapi.json").await);
     assert!(operations.len() > 25, "{operations:?}");
     for (method, path, scope) in &operations {
         assert_eq!(scope, documented_scope(method, path), "{method} {path}");
@@ -163,7 +165,7 @@ async fn every_route_accepts_only_a_valid_key_with_its_scope_on_its_queue() {
 async fn refusal_does_not_reveal_whether_a_queue_exists() {
     let (ops, poor) = (issue("--id ops --scopes enqueue,manage"), issue("--id poor --scopes consume --queues mine-*"));
     let system = System::start(&config(&[&ops, &poor])).await;
-    assert_eq!(post(&system, "there", &ops.key).await, 201);
+    assert_eq!(post_with_key(&system, "there", &ops.key).await, 201);
     for (method, path) in
         [("GET", ""), ("GET", "/messages"), ("GET", "/messages/x"), ("POST", "/pause"), ("DELETE", "")]
     {
@@ -177,7 +179,7 @@ async fn refusal_does_not_reveal_whether_a_queue_exists() {
     assert_eq!(system.status("POST", "/v1/queues/%FF/pause", &poor.key).await, 403);
     assert_eq!(system.status("POST", "/v1/queues/%FF/pause", &ops.key).await, 422);
     assert_eq!(system.status("POST", "/v1/queues/mine-%2Fx/pause", &ops.key).await, 422);
-    // An escaped letter in the path names the same queue.
+    // A path with a percent-encoded letter names the same queue as the path with the letter itself.
     assert_eq!(system.status("POST", "/v1/queues/%74here/pause", &poor.key).await, 403);
     assert_eq!(system.status("POST", "/v1/queues/%74here/pause", &ops.key).await, 200);
 }
@@ -191,15 +193,15 @@ async fn a_key_lists_the_queues_that_it_may_read() {
     ];
     let system = System::start(&config(&keys.each_ref())).await;
     for queue in ["user-1", "user-2", "mails", "secret"] {
-        assert_eq!(post(&system, queue, &keys[0].key).await, 201);
+        assert_eq!(post_with_key(&system, queue, &keys[0].key).await, 201);
     }
     let all = ["mails", "secret", "user-1", "user-2"];
     for (issued, expected) in keys.iter().zip([&all[..], &["mails", "user-1", "user-2"], &[]]) {
         let answer = system.with_key("GET", "/v1/queues", Some(&format!("Bearer {}", issued.key))).await;
-        let body: Value = answer.json().await.unwrap();
-        let names: Vec<&str> =
-            body["queues"].as_array().unwrap().iter().map(|queue| queue["queue"].as_str().unwrap()).collect();
-        assert_eq!(names, expected);
+        let list_of_queues: Value = answer.json().await.unwrap();
+        let queue_names: Vec<&str> =
+            list_of_queues["queues"].as_array().unwrap().iter().map(|queue| queue["queue"].as_str().unwrap()).collect();
+        assert_eq!(queue_names, expected);
     }
 }
 
@@ -215,7 +217,7 @@ async fn two_keys_of_one_owner_are_valid_during_a_rotation() {
         system.relaunch_api();
         system.wait_until_ready(&system.base).await;
         for (issued, is_valid) in [(&old, old_is_valid), (&new, new_is_valid)] {
-            assert_eq!(post(&system, "q", &issued.key).await, if is_valid { 201 } else { 401 });
+            assert_eq!(post_with_key(&system, "q", &issued.key).await, if is_valid { 201 } else { 401 });
         }
     }
     system.assert_clean().await;
@@ -224,13 +226,13 @@ async fn two_keys_of_one_owner_are_valid_during_a_rotation() {
 #[tokio::test]
 async fn keys_come_from_a_file_that_only_the_api_reads() {
     let ops = issue("--id ops --scopes enqueue");
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), format!("keys = [\n{}\n]", ops.line)).unwrap();
-    let system = System::start(&format!("[auth]\nkeys_file = \"{}\"", file.path().display())).await;
+    let keys_file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(keys_file.path(), format!("keys = [\n{}\n]", ops.line)).unwrap();
+    let system = System::start(&format!("[auth]\nkeys_file = \"{}\"", keys_file.path().display())).await;
     system.api.wait_for_log("every request needs an API key");
     assert_eq!(system.with_key("GET", "/v1/queues", None).await.status(), 401);
-    assert_eq!(post(&system, "my-queue", &ops.key).await, 201);
-    drop(file);
+    assert_eq!(post_with_key(&system, "my-queue", &ops.key).await, 201);
+    drop(keys_file);
     let _worker = system.worker().await;
     let mut api = start_api(&ReservedPort::reserve(), &system.redis_url, &system.config);
     assert!(!api.wait().success());
@@ -240,11 +242,11 @@ async fn keys_come_from_a_file_that_only_the_api_reads() {
 #[tokio::test]
 async fn rate_limit_of_a_key_applies_over_all_processes_and_its_error_states_when_to_retry() {
     let limited_key = issue("--id batch --scopes enqueue,read --queues q --rate-limit 20/1m");
-    let free_key = issue("--id free --scopes enqueue,read");
+    let unlimited_key = issue("--id free --scopes enqueue,read");
     let second_key = issue("--id batch --scopes read --queues q --rate-limit 20/1m");
-    let system = System::start(&config(&[&limited_key, &free_key, &second_key])).await;
+    let system = System::start(&config(&[&limited_key, &unlimited_key, &second_key])).await;
     let port = ReservedPort::reserve();
-    let _other = start_api(&port, &system.redis_url, &system.config);
+    let _other_api_process = start_api(&port, &system.redis_url, &system.config);
     let other_api = format!("http://{}", port.address());
     system.wait_until_ready(&other_api).await;
     let list_queues = async |base: &str, key: &str| {
@@ -252,8 +254,8 @@ async fn rate_limit_of_a_key_applies_over_all_processes_and_its_error_states_whe
         request.send().await.unwrap()
     };
     for count in 0..20 {
-        // The requests alternate between both processes and both keys of the owner. A refused request counts towards the limit
-        // too.
+        // The requests alternate between two API processes and two keys of the same owner. A refused request counts towards the
+        // rate limit, too.
         let base_url = if count % 2 == 0 { &system.base } else { &other_api };
         let answer = match count {
             7 => system.with_key("GET", "/v1/queues/other", Some(&format!("Bearer {}", limited_key.key))).await,
@@ -272,7 +274,7 @@ async fn rate_limit_of_a_key_applies_over_all_processes_and_its_error_states_whe
         assert_eq!(answer.headers()["ratelimit-policy"], "\"key\";q=20;w=60");
         let (status, body) = problem(answer).await;
         assert_eq!((status, &body["code"]), (429, &json!("rate_limited")));
-        let answer = list_queues(base, &free_key.key).await;
+        let answer = list_queues(base, &unlimited_key.key).await;
         assert_eq!((answer.status().as_u16(), answer.headers().get("ratelimit")), (200, None));
     }
     assert_eq!(system.with_key("GET", "/livez", Some(&format!("Bearer {}", limited_key.key))).await.status(), 200);
@@ -282,12 +284,12 @@ async fn rate_limit_of_a_key_applies_over_all_processes_and_its_error_states_whe
 async fn request_with_a_rate_limited_key_is_refused_in_time_while_redis_does_not_answer() {
     let limited_key = issue("--id batch --scopes enqueue,read,manage --rate-limit 1000/1m");
     let mut system = System::start(&config(&[&limited_key])).await;
-    assert_eq!(post(&system, "q", &limited_key.key).await, 201);
+    assert_eq!(post_with_key(&system, "q", &limited_key.key).await, 201);
     system.redis.suspend();
-    let start = Instant::now();
+    let started_at = Instant::now();
     let (status, body) = system.problem("GET", "/v1/queues/q", &limited_key.key).await;
     assert_eq!((status, &body["code"]), (503, &json!("unavailable")));
-    assert!(start.elapsed() < REFUSED_WITHIN, "{:?}", start.elapsed());
+    assert!(started_at.elapsed() < MAX_REFUSAL_TIME, "{:?}", started_at.elapsed());
     system.redis.resume();
     system.redis.kill();
     assert_eq!(system.status("GET", "/v1/queues/q", &limited_key.key).await, 503);
@@ -298,7 +300,7 @@ async fn request_with_a_rate_limited_key_is_refused_in_time_while_redis_does_not
     );
 }
 
-async fn post(system: &System, queue: &str, key: &str) -> u16 {
+async fn post_with_key(system: &System, queue: &str, key: &str) -> u16 {
     let path = system.url(&format!("/v1/queues/{queue}/messages"));
     system.http.post(path).bearer_auth(key).json(&number(1)).send().await.unwrap().status().as_u16()
 }
@@ -307,7 +309,7 @@ async fn post(system: &System, queue: &str, key: &str) -> u16 {
 async fn waiting_requests_of_a_key_are_limited() {
     let (waiting, other) = (issue("--id wait --scopes enqueue,read,consume"), issue("--id other --scopes consume"));
     let system = System::start(&format!("{}\n[api]\nmax_waits_per_key = 2", config(&[&waiting, &other]))).await;
-    let receive = |key: &str, wait: &str| {
+    let send_lease_request = |key: &str, wait: &str| {
         let request = system.http.post(system.url("/v1/queues/q/leases")).bearer_auth(key);
         request.json(&json!({ "wait": wait })).send()
     };
@@ -324,20 +326,20 @@ async fn waiting_requests_of_a_key_are_limited() {
             }
         })
     });
-    // While both clients wait, a third request is refused at once.
-    let (status, refused) = loop {
-        let status = receive(&waiting.key, "10ms").await.unwrap();
-        if status.status() == 429 {
-            assert_eq!(status.headers()["retry-after"], "1");
-            break problem(status).await;
+    // While two requests with the key wait, a third request with the key is refused at once.
+    let (answer, refused) = loop {
+        let answer = send_lease_request(&waiting.key, "10ms").await.unwrap();
+        if answer.status() == 429 {
+            assert_eq!(answer.headers()["retry-after"], "1");
+            break problem(answer).await;
         }
     };
-    assert_eq!((status, &refused["code"]), (429, &json!("too_many_waits")), "{refused}");
+    assert_eq!((answer, &refused["code"]), (429, &json!("too_many_waits")), "{refused}");
     assert!(refused["detail"].as_str().unwrap().contains("api.max_waits_per_key"), "{refused}");
     assert_eq!(system.status("GET", "/v1/queues/q/messages/x?wait=5s", &waiting.key).await, 429);
-    // Requests without a wait, and requests with another key, are served.
+    // Meanwhile the API serves requests without a wait, and requests with another key.
     assert_eq!(system.status("GET", "/v1/queues/q/messages/x", &waiting.key).await, 404);
-    assert_eq!(receive(&other.key, "10ms").await.unwrap().status(), 200);
+    assert_eq!(send_lease_request(&other.key, "10ms").await.unwrap().status(), 200);
     // A client that disconnects no longer counts as waiting.
     for client in waiting_clients {
         client.abort();

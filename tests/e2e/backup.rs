@@ -16,7 +16,7 @@ use tokio::time::sleep;
 
 use crate::completed;
 
-fn connect(url: &str) -> Queues {
+fn connect_queues(url: &str) -> Queues {
     Queues::new(Redis::new(url, TIME_LIMIT).unwrap(), DeclaredSettings::default())
 }
 
@@ -24,7 +24,7 @@ fn queue_names(count: usize) -> Vec<QueueName> {
     (0..count).map(|n| format!("q{n}").parse().unwrap()).collect()
 }
 
-async fn post(all: &Queues, name: &QueueName, numbers: impl IntoIterator<Item = u32>) {
+async fn post_messages(all: &Queues, name: &QueueName, numbers: impl IntoIterator<Item = u32>) {
     let messages = numbers.into_iter().map(|n| NewMessage::new(to_raw_value(&n).unwrap())).collect();
     all.queue(name).enqueue(messages).await.unwrap();
 }
@@ -34,25 +34,26 @@ async fn lease(all: &Queues, name: &QueueName, max: usize, completes: usize) -> 
     let visibility_timeout = Some(Millis::from_secs(1));
     let request = LeaseRequest { visibility_timeout, ..LeaseRequest::new(ConsumerId::issue(), max) };
     let deliveries = all.queue(name).lease(&request).await.unwrap().deliveries;
-    let settle = |lease| Settlement { lease, action: completed() };
+    let complete = |lease| Settlement { lease, action: completed() };
     let leases = deliveries.iter().map(|delivery| delivery.lease.clone());
-    let settlements: Vec<_> = leases.take(completes).map(settle).collect();
+    let settlements: Vec<_> = leases.take(completes).map(complete).collect();
     all.queue(name).settle(&settlements).await.unwrap();
     deliveries.iter().map(|delivery| delivery.message.data.get().parse().unwrap()).collect()
 }
 
-/// Fills each queue: message 1 is completed, 2 is leased, 3 and 4 are waiting.
+/// Posts four messages to each queue: afterwards message 1 is completed, message 2 is leased, and messages 3 and 4 are waiting.
 async fn fill_queues(all: &Queues, names: &[QueueName]) {
     for name in names {
-        post(all, name, 1..=4).await;
+        post_messages(all, name, 1..=4).await;
         assert_eq!(lease(all, name, 2, 1).await, [1, 2]);
     }
 }
 
-/// Posts message 5 to each queue, and completes one of the other messages. The backup contains neither change.
-async fn use_after_backup(all: &Queues, names: &[QueueName]) {
+/// Posts message 5 to each queue, and completes one of the other messages. The backup was made earlier, so it contains neither
+/// the post nor the completion.
+async fn change_after_backup(all: &Queues, names: &[QueueName]) {
     for name in names {
-        post(all, name, [5]).await;
+        post_messages(all, name, [5]).await;
         assert_eq!(lease(all, name, 1, 1).await.len(), 1);
     }
 }
@@ -81,18 +82,18 @@ async fn assert_restored(all: &Queues, names: &[QueueName]) {
 #[tokio::test]
 async fn backup_of_one_server_is_restored_as_documented() {
     let (folder, names) = (tempdir().unwrap(), queue_names(2));
-    let file = folder.path().join("drover.rdb");
+    let snapshot_file = folder.path().join("drover.rdb");
     let old = RedisServer::start_durable();
-    fill_queues(&connect(&old.url()), &names).await;
-    old.back_up(&file);
-    use_after_backup(&connect(&old.url()), &names).await;
+    fill_queues(&connect_queues(&old.url()), &names).await;
+    old.back_up(&snapshot_file);
+    change_after_backup(&connect_queues(&old.url()), &names).await;
     drop(old);
 
     let mut new = RedisServer::start_durable();
-    new.restore(&file);
+    new.restore(&snapshot_file);
     new.kill();
     new.restart();
-    assert_restored(&connect(&new.url()), &names).await;
+    assert_restored(&connect_queues(&new.url()), &names).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,15 +102,15 @@ async fn backup_of_a_cluster_is_restored_as_documented() {
     let old = RedisCluster::start(3, 0);
     let [first, last] = [0, 2].map(|index| RedisCluster::id_of(&old.servers[index]));
     old.move_slots(&first, &last, 1_000);
-    fill_queues(&connect(&old.url()), &names).await;
-    let backups = back_up(&old, &folder);
-    use_after_backup(&connect(&old.url()), &names).await;
+    fill_queues(&connect_queues(&old.url()), &names).await;
+    let backups = back_up_primaries(&old, &folder);
+    change_after_backup(&connect_queues(&old.url()), &names).await;
     drop(old);
 
     let mut new = RedisCluster::start_servers(backups.len());
     for (server, backup) in new.servers.iter().zip(&backups) {
-        let ranges: Vec<String> = backup.slots.iter().map(|(first, last)| format!("{first} {last}")).collect();
-        assert_eq!(server.command(&format!("CLUSTER ADDSLOTSRANGE {}", ranges.join(" "))), "+OK");
+        let slot_ranges: Vec<String> = backup.slots.iter().map(|(first, last)| format!("{first} {last}")).collect();
+        assert_eq!(server.command(&format!("CLUSTER ADDSLOTSRANGE {}", slot_ranges.join(" "))), "+OK");
     }
     for server in &new.servers[1..] {
         new.meet(server);
@@ -122,7 +123,7 @@ async fn backup_of_a_cluster_is_restored_as_documented() {
         server.restart();
     }
     new.wait_until_complete();
-    assert_restored(&connect(&new.url()), &names).await;
+    assert_restored(&connect_queues(&new.url()), &names).await;
 }
 
 /// The backup of a primary, and the first and the last slot of each of its ranges.
@@ -131,17 +132,17 @@ struct Backup {
     slots: Vec<(u16, u16)>,
 }
 
-fn back_up(cluster: &RedisCluster, folder: &TempDir) -> Vec<Backup> {
-    let back_up = |(index, server): (usize, &RedisServer)| {
-        let file = folder.path().join(format!("drover-{index}.rdb"));
-        server.back_up(&file);
-        Backup { file, slots: slots_of(server) }
+fn back_up_primaries(cluster: &RedisCluster, folder: &TempDir) -> Vec<Backup> {
+    let back_up_server = |(index, server): (usize, &RedisServer)| {
+        let snapshot_file = folder.path().join(format!("drover-{index}.rdb"));
+        server.back_up(&snapshot_file);
+        Backup { file: snapshot_file, slots: slot_ranges_of(server) }
     };
-    cluster.servers.iter().enumerate().map(back_up).collect()
+    cluster.servers.iter().enumerate().map(back_up_server).collect()
 }
 
 /// Returns the ranges of slots that a server reports as its own.
-fn slots_of(server: &RedisServer) -> Vec<(u16, u16)> {
+fn slot_ranges_of(server: &RedisServer) -> Vec<(u16, u16)> {
     let nodes = server.command("CLUSTER NODES");
     let own = nodes.lines().find(|line| line.contains("myself")).unwrap();
     let range = |range: &str| {

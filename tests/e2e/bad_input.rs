@@ -21,62 +21,67 @@ struct Case {
     detail: &'static str,
 }
 
-fn post(body: &str, status: u16, code: &'static str, detail: &'static str) -> Case {
+fn post_case(body: &str, status: u16, code: &'static str, detail: &'static str) -> Case {
     let path = "/v1/queues/q/messages";
     Case { method: Method::POST, path, content_type: JSON_TYPE, body: body.into(), status, code, detail }
 }
 
 /// Returns a `POST` without a body and content type.
 fn post_without_body(status: u16, code: &'static str, detail: &'static str) -> Case {
-    Case { content_type: "", ..post("", status, code, detail) }
+    Case { content_type: "", ..post_case("", status, code, detail) }
 }
 
-fn get(path: &'static str, status: u16, code: &'static str, detail: &'static str) -> Case {
+fn get_case(path: &'static str, status: u16, code: &'static str, detail: &'static str) -> Case {
     Case { method: Method::GET, path, content_type: "", body: String::new(), status, code, detail }
 }
 
 /// Returns bad requests that post messages.
 fn post_cases() -> Vec<Case> {
     vec![
-        post("", 400, "invalid_json", "JSON"),
-        post("not json", 400, "invalid_json", "at line 1, column"),
-        post("[1]", 400, "invalid_json", "an object"),
-        post(r#"{"data":1,"data":2}"#, 400, "invalid_json", "twice"),
-        post("{}", 422, "invalid_message", "/data: required"),
-        post(r#"{"data":1,"delay":-1}"#, 422, "invalid_message", "must not be negative"),
-        post(r#"{"data":1,"delay":"soon"}"#, 422, "invalid_message", "1h 30m"),
-        post(r#"{"data":1,"dealy":1}"#, 422, "invalid_message", "did you mean \"delay\"?"),
-        post(r#"{"data":1,"priority":"high"}"#, 422, "invalid_message", "/priority"),
-        post(r#"{"data":1,"max_attempts":0}"#, 422, "invalid_message", "from 1 to 1000"),
-        post(r#"{"data":1,"id":"42"}"#, 422, "invalid_message", "put a letter in it"),
-        post(r#"{"data":1,"delay":1,"deliver_at":"2030-01-01T00:00:00Z"}"#, 422, "invalid_message", "not both"),
-        post(&format!("\"{}\"", "x".repeat(1 << 20)), 413, "body_too_large", "1048576 bytes"),
-        Case { content_type: "text/plain", ..post("{}", 415, "unsupported_media_type", "application/json") },
-        Case { content_type: "", ..post("{}", 415, "unsupported_media_type", "application/json") },
-        Case { path: "/v1/queues/-q/messages", ..post("{}", 422, "invalid_queue_name", "starts with a letter") },
-        Case { path: "/v1/queues/a%20b/messages", ..post("{}", 422, "invalid_queue_name", "A-Z a-z") },
-        Case { path: "/v1/queues/%ff/messages", ..post("{}", 422, "invalid_queue_name", "A-Z a-z") },
-        Case { path: "/v1/queues/q/messages?x=1", ..post("{}", 400, "invalid_query", "wait") },
-        Case { path: "/v1/queues/q/messages/batch", ..post("{}", 422, "invalid_message", "/messages: required") },
+        post_case("", 400, "invalid_json", "JSON"),
+        post_case("not json", 400, "invalid_json", "at line 1, column"),
+        post_case("[1]", 400, "invalid_json", "an object"),
+        post_case(r#"{"data":1,"data":2}"#, 400, "invalid_json", "twice"),
+        post_case("{}", 422, "invalid_message", "/data: required"),
+        post_case(r#"{"data":1,"delay":-1}"#, 422, "invalid_message", "must not be negative"),
+        post_case(r#"{"data":1,"delay":"soon"}"#, 422, "invalid_message", "1h 30m"),
+        post_case(r#"{"data":1,"dealy":1}"#, 422, "invalid_message", "did you mean \"delay\"?"),
+        post_case(r#"{"data":1,"priority":"high"}"#, 422, "invalid_message", "/priority"),
+        post_case(r#"{"data":1,"max_attempts":0}"#, 422, "invalid_message", "from 1 to 1000"),
+        post_case(r#"{"data":1,"id":"42"}"#, 422, "invalid_message", "put a letter in it"),
+        post_case(r#"{"data":1,"delay":1,"deliver_at":"2030-01-01T00:00:00Z"}"#, 422, "invalid_message", "not both"),
+        post_case(&format!("\"{}\"", "x".repeat(1 << 20)), 413, "body_too_large", "1048576 bytes"),
+        Case { content_type: "text/plain", ..post_case("{}", 415, "unsupported_media_type", "application/json") },
+        Case { content_type: "", ..post_case("{}", 415, "unsupported_media_type", "application/json") },
+        Case { path: "/v1/queues/-q/messages", ..post_case("{}", 422, "invalid_queue_name", "starts with a letter") },
+        Case { path: "/v1/queues/a%20b/messages", ..post_case("{}", 422, "invalid_queue_name", "A-Z a-z") },
+        Case { path: "/v1/queues/%ff/messages", ..post_case("{}", 422, "invalid_queue_name", "A-Z a-z") },
+        Case { path: "/v1/queues/q/messages?x=1", ..post_case("{}", 400, "invalid_query", "wait") },
+        Case { path: "/v1/queues/q/messages/batch", ..post_case("{}", 422, "invalid_message", "/messages: required") },
         Case {
             path: "/v1/queues/q/messages/batch",
-            ..post(r#"{"messages":[]}"#, 422, "too_many_messages", "1 to 1000")
+            ..post_case(r#"{"messages":[]}"#, 422, "too_many_messages", "1 to 1000")
         },
         Case {
             path: "/v1/queues/q/messages/batch",
-            ..post(r#"{"messages":[{"data":1},{"data":1,"delay":-1}]}"#, 422, "invalid_message", "/messages/1/delay")
+            ..post_case(
+                r#"{"messages":[{"data":1},{"data":1,"delay":-1}]}"#,
+                422,
+                "invalid_message",
+                "/messages/1/delay",
+            )
         },
-        Case { method: Method::DELETE, ..post("", 405, "method_not_allowed", "Allow") },
-        Case { method: Method::PUT, path: "/v1/queues", ..post("", 405, "method_not_allowed", "Allow") },
-        post(r#"{"data":1,"timeout":0}"#, 422, "invalid_message", "1ms to 7d"),
-        post(r#"{"data":1,"ttl":"3651d"}"#, 422, "invalid_message", "1ms to 3650d"),
-        post(r#"{"data":1,"hold":"a/b"}"#, 422, "invalid_message", "/hold: a key is 1 to 256 characters"),
-        post(r#"{"data":1,"id":"batch"}"#, 422, "invalid_message", "/id: an id must not be \"batch\""),
-        post(r#"{"data":1,"id":".."}"#, 422, "invalid_message", "/id: an id is 1 to 256 characters"),
+        Case { method: Method::DELETE, ..post_case("", 405, "method_not_allowed", "Allow") },
+        Case { method: Method::PUT, path: "/v1/queues", ..post_case("", 405, "method_not_allowed", "Allow") },
+        post_case(r#"{"data":1,"timeout":0}"#, 422, "invalid_message", "1ms to 7d"),
+        post_case(r#"{"data":1,"ttl":"3651d"}"#, 422, "invalid_message", "1ms to 3650d"),
+        post_case(r#"{"data":1,"hold":"a/b"}"#, 422, "invalid_message", "/hold: a key is 1 to 256 characters"),
+        post_case(r#"{"data":1,"id":"batch"}"#, 422, "invalid_message", "/id: an id must not be \"batch\""),
+        post_case(r#"{"data":1,"id":".."}"#, 422, "invalid_message", "/id: an id is 1 to 256 characters"),
         Case {
             path: "/v1/queues/q/messages/batch",
             content_type: "text/plain",
-            ..post("{}", 415, "unsupported_media_type", "application/x-ndjson")
+            ..post_case("{}", 415, "unsupported_media_type", "application/x-ndjson")
         },
     ]
 }
@@ -126,7 +131,7 @@ fn foreign_name_cases() -> Vec<Case> {
 /// Returns bad requests that do not post messages.
 fn other_cases() -> Vec<Case> {
     vec![
-        Case { path: "/v1/queues/q/messages/a/cancel", ..post(r#"{"x":1}"#, 400, "unexpected_body", "no body") },
+        Case { path: "/v1/queues/q/messages/a/cancel", ..post_case(r#"{"x":1}"#, 400, "unexpected_body", "no body") },
         Case { path: "/v1/queues/q/messages/a/cancel", ..post_without_body(404, "message_not_found", "message a") },
         Case {
             path: "/v1/queues/q/messages/a/retry?x=1",
@@ -153,28 +158,32 @@ fn other_cases() -> Vec<Case> {
             path: "/v1/queues/q/retry_failed?x=1",
             ..post_without_body(400, "invalid_query", "no query parameters")
         },
-        Case { path: "/v1/queues/q/signals/k", ..post("[]", 400, "invalid_json", "an object") },
+        Case { path: "/v1/queues/q/signals/k", ..post_case("[]", 400, "invalid_json", "an object") },
         Case {
             path: "/v1/queues/q/signals/k",
-            ..post(r#"{"date":1}"#, 422, "invalid_signal", "did you mean \"data\"?")
+            ..post_case(r#"{"date":1}"#, 422, "invalid_signal", "did you mean \"data\"?")
         },
         Case {
             path: "/v1/queues/q/signals/k",
             content_type: "",
-            ..post("{\"data\":1}", 415, "unsupported_media_type", "application/json")
+            ..post_case("{\"data\":1}", 415, "unsupported_media_type", "application/json")
         },
         Case {
             method: Method::PATCH,
             path: "/v1/queues/q",
-            ..post(r#"{"x":1}"#, 422, "invalid_settings", "/x: unknown")
+            ..post_case(r#"{"x":1}"#, 422, "invalid_settings", "/x: unknown")
         },
-        Case { method: Method::PATCH, path: "/v1/queues/q", ..post("{", 400, "invalid_json", "at line 1, column") },
-        Case { method: Method::PATCH, path: "/v1/queues/q?x=1", ..post("{}", 400, "invalid_query", "no query") },
+        Case {
+            method: Method::PATCH,
+            path: "/v1/queues/q",
+            ..post_case("{", 400, "invalid_json", "at line 1, column")
+        },
+        Case { method: Method::PATCH, path: "/v1/queues/q?x=1", ..post_case("{}", 400, "invalid_query", "no query") },
         Case {
             method: Method::PATCH,
             path: "/v1/queues/q",
             content_type: "",
-            ..post("{}", 415, "unsupported_media_type", "application/json")
+            ..post_case("{}", 415, "unsupported_media_type", "application/json")
         },
         Case {
             method: Method::DELETE,
@@ -196,20 +205,20 @@ fn other_cases() -> Vec<Case> {
             path: "/v1/queues/q/messages/a",
             ..post_without_body(404, "message_not_found", "never had")
         },
-        get("/v1/queues/q/messages?limit=0", 400, "invalid_query", "from 1 to 1000"),
-        get("/v1/queues/q/messages?state=dead", 400, "invalid_query", "completed or failed"),
-        get("/v1/queues/q/messages?cursor=AAAA", 404, "cursor_not_found", "next_cursor"),
-        get("/v1/queues/q/messages", 404, "queue_not_found", "first settings"),
-        get("/nowhere", 404, "not_found", "/v1/queues"),
-        get("/v1/queues/q", 404, "queue_not_found", "POST /v1/queues/q/messages"),
-        get("/v1/queues/q/messages/21718923400017", 404, "message_not_found", "21718923400017"),
-        get("/v1/queues/q/messages/42", 422, "invalid_id", "digits"),
-        get("/v1/queues/q/messages/a?wait=never", 400, "invalid_query", "1h 30m"),
+        get_case("/v1/queues/q/messages?limit=0", 400, "invalid_query", "from 1 to 1000"),
+        get_case("/v1/queues/q/messages?state=dead", 400, "invalid_query", "completed or failed"),
+        get_case("/v1/queues/q/messages?cursor=AAAA", 404, "cursor_not_found", "next_cursor"),
+        get_case("/v1/queues/q/messages", 404, "queue_not_found", "first settings"),
+        get_case("/nowhere", 404, "not_found", "/v1/queues"),
+        get_case("/v1/queues/q", 404, "queue_not_found", "POST /v1/queues/q/messages"),
+        get_case("/v1/queues/q/messages/21718923400017", 404, "message_not_found", "21718923400017"),
+        get_case("/v1/queues/q/messages/42", 422, "invalid_id", "digits"),
+        get_case("/v1/queues/q/messages/a?wait=never", 400, "invalid_query", "1h 30m"),
         Case {
             path: "/v1/queues/q/leases",
-            ..post(r#"{"wait":"2m"}"#, 422, "invalid_receive", "/wait: must be at most 1m (api.max_wait)")
+            ..post_case(r#"{"wait":"2m"}"#, 422, "invalid_receive", "/wait: must be at most 1m (api.max_wait)")
         },
-        get("/v1/queues/q/messages/a?wait=2m", 400, "invalid_query", "at most 1m (api.max_wait)"),
+        get_case("/v1/queues/q/messages/a?wait=2m", 400, "invalid_query", "at most 1m (api.max_wait)"),
     ]
 }
 
@@ -240,7 +249,7 @@ async fn bad_input_is_refused_with_an_instruction_and_changes_nothing() {
     assert_eq!(system.get("/v1/queues").await["queues"].as_array().unwrap().len(), 0, "nothing was stored");
     let log = system.api.log();
     assert!(!log.iter().any(|line| line.contains("WARN") || line.contains("ERROR")), "{log:?}");
-    // The answer has the request id of the client.
+    // The answer has the request id that the client has sent.
     let answer = system.http.get(system.url("/nowhere")).header("x-request-id", "mine-1").send().await.unwrap();
     assert_eq!(answer.json::<Value>().await.unwrap()["request_id"], "mine-1");
     // The API replaces a request id that a log line can't contain.
@@ -266,9 +275,9 @@ async fn response_announces_the_close_of_the_connection_exactly_if_a_body_was_no
     ] {
         let mut client = system.connect().await;
         // The request is refused before its body arrives.
-        let head =
+        let request_head =
             format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {content_type}\r\ncontent-length: 2000000");
-        let answer = client.request(&format!("{head}\r\n\r\n")).await;
+        let answer = client.request(&format!("{request_head}\r\n\r\n")).await;
         assert_eq!(answer.status, status, "{path}");
         assert!(answer.head.contains("connection: close\r\n"), "{path}: {}", answer.head);
         assert!(client.read_until_closed().await.is_empty(), "{path}");
@@ -276,13 +285,14 @@ async fn response_announces_the_close_of_the_connection_exactly_if_a_body_was_no
     // A connection stays open if the body of the request was read, or if the request had no body.
     let mut client = system.connect().await;
     for (path, body, status) in [("/v1/queues/q/messages", "{}", 422), ("/nowhere", "", 404)] {
-        let head =
+        let request_head =
             format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {JSON_TYPE}\r\ncontent-length: {}", body.len());
-        let answer = client.request(&format!("{head}\r\n\r\n{body}")).await;
+        let answer = client.request(&format!("{request_head}\r\n\r\n{body}")).await;
         assert_eq!(answer.status, status, "{path}");
         assert!(!answer.head.contains("connection: close"), "{path}: {}", answer.head);
     }
-    // A client that reuses connections never sends a request over a connection that the server closes.
+    // The response tells the client that the server closes the connection, so a client that reuses connections sends its next
+    // request over another connection.
     let large_text = " ".repeat(1 << 20);
     for _ in 0..50 {
         let request = system.http.post(system.url("/v1/queues/q/messages")).header("content-type", JSON_TYPE);

@@ -36,7 +36,7 @@ pub(crate) fn with_header(header: &'static str, value: &'static [u8], case: Case
 /// Returns bodies that are not a JSON object.
 pub(crate) fn non_object_bodies() -> Vec<Vec<u8>> {
     let nested_json = format!("{{\"delay\":{}1{}}}", "[".repeat(200), "]".repeat(200));
-    let texts = [
+    let invalid_bodies = [
         "{",
         "}",
         "{\"",
@@ -81,7 +81,7 @@ pub(crate) fn non_object_bodies() -> Vec<Vec<u8>> {
         "<xml/>",
         "data=1",
     ];
-    let mut bodies: Vec<Vec<u8>> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+    let mut bodies: Vec<Vec<u8>> = invalid_bodies.iter().map(|text| text.as_bytes().to_vec()).collect();
     bodies.extend([
         b"{\"data\":\"\xff\"}".to_vec(),
         b"\xff\xfe{\0}\0".to_vec(),
@@ -344,8 +344,8 @@ fn header_cases() -> Vec<Case> {
         cases.push(with_header("content-encoding", encoding, post("/messages", valid_body)));
     }
     cases.push(with_header("content-encoding", b"gzip", post("/messages/batch", "{\"messages\":[{\"data\":1}]}")));
-    let lines = Case { content_type: "application/x-ndjson", ..post("/messages/batch", valid_body) };
-    cases.push(with_header("content-encoding", b"gzip", lines));
+    let ndjson_case = Case { content_type: "application/x-ndjson", ..post("/messages/batch", valid_body) };
+    cases.push(with_header("content-encoding", b"gzip", ndjson_case));
     cases.push(with_header("content-encoding", b"gzip", post("/signals/k", "{\"data\":1}")));
     for key in [&b""[..], b"a b", b"\"a", b"\xff"] {
         cases.push(with_header("idempotency-key", key, post("/messages", valid_body)));
@@ -356,7 +356,7 @@ fn header_cases() -> Vec<Case> {
 }
 
 /// Returns all bad requests.
-pub(crate) fn cases() -> Vec<Case> {
+pub(crate) fn all_cases() -> Vec<Case> {
     [message_cases(), signal_and_lease_cases(), settings_cases(), path_and_query_cases(), header_cases()]
         .into_iter()
         .flatten()
@@ -364,7 +364,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// Sends the request of a case, and returns the answer.
-pub(crate) async fn answer(http: &Client, system: &System, case: &Case) -> Response {
+pub(crate) async fn send_case(http: &Client, system: &System, case: &Case) -> Response {
     let mut request = http.request(case.method.clone(), system.url(&case.path)).body(case.body.clone());
     if !case.content_type.is_empty() {
         request = request.header("content-type", case.content_type);

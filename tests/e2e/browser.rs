@@ -15,20 +15,21 @@ use crate::system::http_client;
 
 /// The time limit for everything that a page does, on a busy machine.
 pub(crate) const PAGE_LIMIT: Duration = Duration::from_secs(60);
-/// A browser takes several hundred MiB, so few of them run at once. A test takes the slots of all its browsers at once, so two tests
-/// never wait for each other.
-static SLOTS: Semaphore = Semaphore::const_new(3);
-/// The member of the driver's JSON that identifies an element.
-const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
+/// A browser takes several hundred MiB, so few of them run at once. A test acquires the permits for all its browsers at once,
+/// so two tests never wait for each other.
+static BROWSER_PERMITS: Semaphore = Semaphore::const_new(3);
+/// The name of the JSON field in which the driver returns the id of an element.
+const ELEMENT_ID_FIELD: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// Keys of the driver that have no character.
+/// The codes by which the driver names keys without a character.
 pub(crate) const TAB: char = '\u{e004}';
 pub(crate) const ENTER: char = '\u{e007}';
 pub(crate) const ESCAPE: char = '\u{e00c}';
 pub(crate) const SPACE: char = ' ';
 
-/// Returns the visible element that fits a selector and whose label or text is the given one, if any is given.
-const FIND: &str = "
+/// A script that returns the first visible and enabled element that fits a CSS selector, and whose label or text is `label`,
+/// unless `label` is null.
+const FIND_ELEMENT_SCRIPT: &str = "
     const [selector, label] = arguments;
     const open = document.querySelector('dialog[open]');
     return Array.from((open ?? document).querySelectorAll(selector)).find((node) => node.checkVisibility() && !node.disabled &&
@@ -42,20 +43,20 @@ pub(crate) struct Browser {
     chromium: Option<u64>,
     http: Client,
     _profile: tempfile::TempDir,
-    _slot: SemaphorePermit<'static>,
+    _permit: SemaphorePermit<'static>,
 }
 
-/// Whether the page prefers light or dark colours.
+/// The colour scheme that the browser reports to pages as the user's preference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Colours {
     Light,
     Dark,
 }
 
-/// Starts a chromedriver. Returns the driver, its port, and the rest of its log.
+/// Starts a chromedriver, and returns the process, its port, and a reader of the rest of its log.
 ///
-/// A driver takes a free port of IPv6 and the same port of IPv4, and ends if another program has the port of IPv4. Then another driver
-/// is started.
+/// A driver takes a free port of IPv6 and the same port of IPv4. If another program has the port of IPv4, the driver ends, and
+/// the function starts another driver.
 fn start_driver() -> (Child, u16, BufReader<ChildStdout>) {
     const MAX_STARTS: usize = 20;
     for _ in 0..MAX_STARTS {
@@ -88,18 +89,18 @@ impl Browser {
         browser
     }
 
-    /// Starts browsers with empty profiles, as soon as so few others run that these may run, too.
+    /// Starts `N` browsers with empty profiles, as soon as `N` permits for browsers are free.
     pub(crate) async fn start_many<const N: usize>() -> [Self; N] {
-        let mut slots = SLOTS.acquire_many(u32::try_from(N).unwrap()).await.unwrap();
+        let mut permits = BROWSER_PERMITS.acquire_many(u32::try_from(N).unwrap()).await.unwrap();
         let mut browsers = Vec::new();
         for _ in 0..N {
-            let slot = slots.split(1).unwrap();
-            browsers.push(Self::start_in(slot).await);
+            let permit = permits.split(1).unwrap();
+            browsers.push(Self::start_in(permit).await);
         }
         browsers.try_into().unwrap_or_else(|_| unreachable!())
     }
 
-    async fn start_in(slot: SemaphorePermit<'static>) -> Self {
+    async fn start_in(permit: SemaphorePermit<'static>) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let (driver, port, mut log) = start_driver();
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
@@ -122,23 +123,23 @@ impl Browser {
             chromium: None,
             http: http_client(),
             _profile: profile,
-            _slot: slot,
+            _permit: permit,
         };
         let capabilities = json!({
             "browserName": "chrome",
             "goog:chromeOptions": {"args": arguments},
             "goog:loggingPrefs": {"browser": "ALL"},
         });
-        let body = json!({"capabilities": {"alwaysMatch": capabilities}});
-        let answer = browser.send(Method::POST, "/session", body).await.unwrap();
+        let session_request = json!({"capabilities": {"alwaysMatch": capabilities}});
+        let answer = browser.send(Method::POST, "/session", session_request).await.unwrap();
         browser.chromium = answer["capabilities"]["goog:processID"].as_u64();
         answer["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
-        let limit = u64::try_from(PAGE_LIMIT.as_millis()).unwrap();
-        browser.command("/timeouts", json!({"script": limit, "pageLoad": limit})).await.unwrap();
+        let limit_millis = u64::try_from(PAGE_LIMIT.as_millis()).unwrap();
+        browser.command("/timeouts", json!({"script": limit_millis, "pageLoad": limit_millis})).await.unwrap();
         browser
     }
 
-    /// Sends a command to the driver. Returns its value, or the driver's error.
+    /// Sends a command to the driver, and returns the value in the driver's answer, or the driver's error.
     async fn send(&self, method: Method, path: &str, body: Value) -> Result<Value, String> {
         let request = self.http.request(method.clone(), format!("http://127.0.0.1:{}{path}", self.port));
         let request = if method == Method::POST { request.json(&body) } else { request };
@@ -153,7 +154,7 @@ impl Browser {
         self.send(Method::POST, &format!("/session/{}{path}", self.session), body).await
     }
 
-    /// Runs a script that calls its last argument with its value, and returns the value.
+    /// Runs an asynchronous script, which passes its result to its last argument (a callback), and returns the result.
     pub(crate) async fn eval_async(&self, script: &str, arguments: Value) -> Value {
         self.command("/execute/async", json!({"script": script, "args": arguments})).await.unwrap()
     }
@@ -174,15 +175,15 @@ impl Browser {
 
     /// Repeats `attempt` until it returns a value.
     async fn until<T>(&self, what: &str, mut attempt: impl AsyncFnMut() -> Result<T, String>) -> T {
-        let start = Instant::now();
+        let started_at = Instant::now();
         loop {
             let error = match attempt().await {
                 Ok(value) => return value,
                 Err(error) => error,
             };
-            if start.elapsed() > PAGE_LIMIT {
-                let page = self.eval("return document.body.innerText", json!([])).await;
-                panic!("{what}: {error}\n{}", page.unwrap_or_default().as_str().unwrap_or_default());
+            if started_at.elapsed() > PAGE_LIMIT {
+                let page_text = self.eval("return document.body.innerText", json!([])).await;
+                panic!("{what}: {error}\n{}", page_text.unwrap_or_default().as_str().unwrap_or_default());
             }
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
@@ -225,11 +226,12 @@ impl Browser {
         self.eval(script, json!([selector])).await.unwrap().as_u64().unwrap()
     }
 
-    /// Waits for an element and does something with it, again if the page has meanwhile replaced or covered the element.
+    /// Waits for an element and performs an action on it; if the page has meanwhile replaced or covered the element, the
+    /// function tries again.
     async fn with_element(&self, selector: &str, label: Option<&str>, action: &str, body: Value) {
         self.until(&format!("{action} {selector} {label:?}"), async || {
-            let found = self.eval(FIND, json!([selector, label])).await?;
-            let id = found[ELEMENT].as_str().ok_or("no such element")?;
+            let element = self.eval(FIND_ELEMENT_SCRIPT, json!([selector, label])).await?;
+            let id = element[ELEMENT_ID_FIELD].as_str().ok_or("no such element")?;
             self.command(&format!("/element/{id}/{action}"), body.clone()).await
         })
         .await;
@@ -251,8 +253,8 @@ impl Browser {
 
     /// The lines of the page's console since the last call, such as violations of the page's content security policy.
     pub(crate) async fn console(&self) -> Vec<String> {
-        let entries = self.command("/se/log", json!({"type": "browser"})).await.unwrap();
-        entries.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_owned()).collect()
+        let log_entries = self.command("/se/log", json!({"type": "browser"})).await.unwrap();
+        log_entries.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Replaces the text of the input in the field with this label.
@@ -265,22 +267,22 @@ impl Browser {
             input?.select();
             return input;";
         self.until(&format!("fill {label}"), async || {
-            let found = self.eval(script, json!([label])).await?;
-            let id = found[ELEMENT].as_str().ok_or("no such field")?;
+            let element = self.eval(script, json!([label])).await?;
+            let id = element[ELEMENT_ID_FIELD].as_str().ok_or("no such field")?;
             self.command(&format!("/element/{id}/clear"), json!({})).await?;
             self.command(&format!("/element/{id}/value"), json!({"text": text})).await
         })
         .await;
     }
 
-    /// Presses and releases keys, whatever has the focus.
+    /// Presses and releases keys; the element that has the focus gets the keys.
     pub(crate) async fn press(&self, keys: &str) {
-        let actions: Vec<Value> = keys
+        let key_actions: Vec<Value> = keys
             .chars()
             .flat_map(|key| [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})])
             .collect();
-        let body = json!({"actions": [{"type": "key", "id": "keyboard", "actions": actions}]});
-        self.command("/actions", body).await.unwrap();
+        let actions_request = json!({"actions": [{"type": "key", "id": "keyboard", "actions": key_actions}]});
+        self.command("/actions", actions_request).await.unwrap();
     }
 
     /// Presses Tab until the element with this label or text has the focus.
@@ -298,17 +300,18 @@ impl Browser {
 
     /// Gives the page this width, height and colours.
     pub(crate) async fn show_as(&self, (width, height): (u32, u32), colours: Colours) {
-        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
-        self.devtools("Emulation.setDeviceMetricsOverride", size).await;
-        let value = if colours == Colours::Light { "light" } else { "dark" };
-        let scheme = json!({"features": [{"name": "prefers-color-scheme", "value": value}]});
-        self.devtools("Emulation.setEmulatedMedia", scheme).await;
+        let device_metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.devtools("Emulation.setDeviceMetricsOverride", device_metrics).await;
+        let colour_scheme = if colours == Colours::Light { "light" } else { "dark" };
+        let media_features = json!({"features": [{"name": "prefers-color-scheme", "value": colour_scheme}]});
+        self.devtools("Emulation.setEmulatedMedia", media_features).await;
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The end of the session ends Chromium and its processes. Killing only the driver would leave them.
+        // The request that ends the session also ends Chromium and its processes, which would go on if only the driver was
+        // killed.
         let end_session = || -> std::io::Result<()> {
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;

@@ -18,7 +18,7 @@ use crate::{
     markdown::{code, document, root, section},
 };
 
-/// A folder with scripts that replace programs of the machine. The folder is the only folder in `PATH`.
+/// A folder with scripts that replace programs of the machine. `PATH` names only this folder.
 struct FakePrograms(tempfile::TempDir);
 
 impl FakePrograms {
@@ -33,24 +33,24 @@ impl FakePrograms {
         programs
     }
 
-    fn with(self, name: &str, script: &str) -> Self {
-        let file = self.0.path().join(name);
-        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    fn with_program(self, name: &str, script: &str) -> Self {
+        let program_file = self.0.path().join(name);
+        fs::write(&program_file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&program_file, fs::Permissions::from_mode(0o755)).unwrap();
         self
     }
 
-    /// Adds a program that only writes its arguments into the file `calls`.
+    /// Adds a fake program that only writes its name and its arguments into the file `calls`.
     fn with_call_recorder(self, name: &str) -> Self {
         let script = format!("echo {name} \"$@\" >>{}", self.calls_file().display());
-        self.with(name, &script)
+        self.with_program(name, &script)
     }
 
     fn calls_file(&self) -> PathBuf {
         self.0.path().join("calls")
     }
 
-    fn calls(&self) -> String {
+    fn recorded_calls(&self) -> String {
         fs::read_to_string(self.calls_file()).unwrap_or_default()
     }
 
@@ -72,9 +72,9 @@ fn too_old_rust_is_reported_with_instructions_before_anything_is_installed() {
     assert!(document("README.md").contains(&format!("Rust {needed_version} or newer")));
     for (cargo, rustc) in [("1.63.0", "1.63.0"), ("1.85.0", "1.85.0"), ("1.95.0", "1.63.0"), ("0.90.0", "1.95.0")] {
         let programs = FakePrograms::new()
-            .with("cargo", &format!("echo 'cargo {cargo} (abc 2022-01-01)'"))
-            .with("rustc", &format!("echo 'rustc {rustc} (abc 2022-01-01)'"))
-            .with("id", "echo 1000")
+            .with_program("cargo", &format!("echo 'cargo {cargo} (abc 2022-01-01)'"))
+            .with_program("rustc", &format!("echo 'rustc {rustc} (abc 2022-01-01)'"))
+            .with_program("id", "echo 1000")
             .with_call_recorder("apt-get")
             .with_call_recorder("sudo");
         for target in ["run", "test", "check", "bench", "tests", "fmt", "clients"] {
@@ -87,15 +87,15 @@ fn too_old_rust_is_reported_with_instructions_before_anything_is_installed() {
             );
             assert!(stderr.contains("https://sh.rustup.rs"), "{target}: {stderr}");
         }
-        assert_eq!(programs.calls(), "", "nothing was installed");
+        assert_eq!(programs.recorded_calls(), "", "nothing was installed");
     }
     let programs_without_rust = FakePrograms::new();
     let output = programs_without_rust.command("make").arg("run").output().unwrap();
     assert!(String::from_utf8(output.stderr).unwrap().contains("cargo is not installed"));
     for recent in [needed_version, "1.100.0-nightly", "2.0.0"] {
         let programs = FakePrograms::new()
-            .with("cargo", &format!("echo cargo {recent}"))
-            .with("rustc", &format!("echo rustc {recent}"));
+            .with_program("cargo", &format!("echo cargo {recent}"))
+            .with_program("rustc", &format!("echo rustc {recent}"));
         let output = programs.command("sh").arg("scripts/rust.sh").output().unwrap();
         assert!(output.status.success(), "{recent}: {output:?}");
     }
@@ -105,43 +105,49 @@ fn too_old_rust_is_reported_with_instructions_before_anything_is_installed() {
 fn installed_package_starts_no_service_and_an_existing_service_is_not_changed() {
     for (was_there, has_policy) in [(false, false), (false, true), (true, false)] {
         let folder = tempfile::tempdir().unwrap();
-        let policy = folder.path().join("policy-rc.d");
+        let policy_script = folder.path().join("policy-rc.d");
         if has_policy {
-            fs::write(&policy, "#!/bin/sh\nexit 0\n").unwrap();
+            fs::write(&policy_script, "#!/bin/sh\nexit 0\n").unwrap();
         }
         let programs = FakePrograms::new()
-            .with("id", "echo 0")
-            .with("dpkg-query", if was_there { "echo installed" } else { "exit 1" })
+            .with_program("id", "echo 0")
+            .with_program("dpkg-query", if was_there { "echo installed" } else { "exit 1" })
             .with_call_recorder("systemctl");
         // The script `apt-get` asks the program `policy-rc.d` before it starts a service, as Debian's maintainer scripts do.
         let apt_get = format!(
             "echo apt-get \"$@\" >>{0}\nif [ \"$1\" = install ] && [ -x {1} ]; then\n\
              {1} redis-server start || echo forbidden >>{0}\n{1} other start && echo other allowed >>{0}\nfi\nexit 0",
             programs.calls_file().display(),
-            policy.display()
+            policy_script.display()
         );
-        let programs = programs.with("apt-get", &apt_get);
+        let programs = programs.with_program("apt-get", &apt_get);
         let output = programs
             .command("sh")
             .args(["scripts/install.sh", "redis-server", "redis-server", "redis-cli"])
-            .env("POLICY_RC_D", &policy)
+            .env("POLICY_RC_D", &policy_script)
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
-        let calls = programs.calls();
-        assert!(calls.contains("apt-get install -y -qq --no-install-recommends redis-server\n"), "{calls}");
+        let recorded_calls = programs.recorded_calls();
+        assert!(
+            recorded_calls.contains("apt-get install -y -qq --no-install-recommends redis-server\n"),
+            "{recorded_calls}"
+        );
         let is_forbidden = !was_there && !has_policy;
-        assert_eq!(calls.contains("forbidden\nother allowed"), is_forbidden, "{calls}");
-        let disables_service = calls.contains("systemctl disable --quiet --now redis-server.service");
-        assert_eq!(disables_service, !was_there, "only a service of a new package is stopped: {calls}");
-        assert_eq!(policy.exists(), has_policy, "the policy of the machine is unchanged");
+        assert_eq!(recorded_calls.contains("forbidden\nother allowed"), is_forbidden, "{recorded_calls}");
+        let disables_service = recorded_calls.contains("systemctl disable --quiet --now redis-server.service");
+        assert_eq!(disables_service, !was_there, "only a service of a new package is stopped: {recorded_calls}");
+        assert_eq!(policy_script.exists(), has_policy, "the policy of the machine is unchanged");
     }
     // The script installs nothing if the commands exist already.
-    let programs = FakePrograms::new().with("redis-server", "").with("redis-cli", "").with_call_recorder("apt-get");
-    let mut install = programs.command("sh");
-    install.args(["scripts/install.sh", "redis-server", "redis-server", "redis-cli"]);
-    assert!(install.status().unwrap().success());
-    assert_eq!(programs.calls(), "");
+    let programs = FakePrograms::new()
+        .with_program("redis-server", "")
+        .with_program("redis-cli", "")
+        .with_call_recorder("apt-get");
+    let mut install_script = programs.command("sh");
+    install_script.args(["scripts/install.sh", "redis-server", "redis-server", "redis-cli"]);
+    assert!(install_script.status().unwrap().success());
+    assert_eq!(programs.recorded_calls(), "");
 }
 
 /// A running `scripts/run.sh`. Dropping a `RunScript` stops the script with SIGTERM.
@@ -179,7 +185,7 @@ impl RunScript {
 impl Drop for RunScript {
     fn drop(&mut self) {
         if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
-            // The script ends the processes that it started.
+            // On SIGTERM, the script ends the processes that it has started.
             self.interrupt();
             let _ = self.0.wait();
         }
@@ -189,33 +195,33 @@ impl Drop for RunScript {
 #[tokio::test(flavor = "multi_thread")]
 async fn make_run_with_a_file_runs_the_worker_of_the_readme() {
     let readme = document("README.md");
-    let section = section(&readme, "Run a worker of your own");
-    let post = code(section, "console").lines().next().unwrap().strip_prefix("$ ").unwrap();
-    assert!(section.contains("\nmake run CONFIG=my.toml\n"));
+    let worker_section = section(&readme, "Run a worker of your own");
+    let post_command = code(worker_section, "console").lines().next().unwrap().strip_prefix("$ ").unwrap();
+    assert!(worker_section.contains("\nmake run CONFIG=my.toml\n"));
 
     let (redis, api, worker) = (ReservedPort::reserve(), ReservedPort::reserve(), ReservedPort::reserve());
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("my.toml");
     let bind_settings = format!("[api]\nbind = \"{}\"\n[worker]\nbind = \"{}\"\n", api.address(), worker.address());
-    fs::write(&config, bind_settings + code(section, "toml")).unwrap();
-    let data = folder.path().join("data");
-    let run = RunScript::start(&config, &redis, &data);
+    fs::write(&config, bind_settings + code(worker_section, "toml")).unwrap();
+    let data_folder = folder.path().join("data");
+    let run = RunScript::start(&config, &redis, &data_folder);
     let readiness = format!("http://{}/readyz", worker.address());
     let http = http_client();
-    let start = std::time::Instant::now();
+    let started_at = std::time::Instant::now();
     for service in [&readiness, &format!("http://{}/readyz", api.address())] {
         while http.get(service).send().await.map_or(true, |answer| answer.status() != StatusCode::OK) {
-            assert!(start.elapsed() < drover_tests::TIME_LIMIT, "{service} is not ready");
+            assert!(started_at.elapsed() < drover_tests::TIME_LIMIT, "{service} is not ready");
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     }
-    let command = post.replace("localhost:8080", &api.address().to_string());
+    let command = post_command.replace("localhost:8080", &api.address().to_string());
     let output = tokio::task::block_in_place(|| Command::new("bash").args(["-c", &command]).output().unwrap());
     let message: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(message["state"], "completed", "{message}");
     assert_eq!(message["result"], serde_json::json!({"HELLO": "WORLD"}), "{message}");
     assert!(tokio::task::block_in_place(|| run.stop()), "a stop with SIGTERM is a success");
-    assert!(data.join("appendonlydir").exists(), "Redis keeps its data in DATA");
+    assert!(data_folder.join("appendonlydir").exists(), "Redis keeps its data in DATA");
     assert!(http.get(&readiness).send().await.is_err(), "the worker has ended");
 }
 
@@ -269,7 +275,7 @@ fn make_run_reports_a_missing_configuration_file() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("There is no file /no/such.toml"));
 }
 
-/// The check runs before the build, because a user must not wait minutes for a first build before the error.
+/// `make run` checks the ports before it builds, so that a user does not wait minutes for the first build before the error.
 #[test]
 fn make_run_reports_a_taken_port_before_it_builds() {
     let taken_port = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -283,10 +289,10 @@ fn make_run_reports_a_taken_port_before_it_builds() {
         .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && stderr.contains(&format!("Port {port} is in use")), "{stderr}");
-    assert_eq!(programs.calls(), "", "nothing was built");
+    assert_eq!(programs.recorded_calls(), "", "nothing was built");
 }
 
-/// The script stops after the fake build, because there are no binaries.
+/// The script stops after the faked build, because the build has made no binaries.
 #[test]
 fn example_without_a_worker_needs_no_port_for_one() {
     let taken_port = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -303,7 +309,7 @@ fn example_without_a_worker_needs_no_port_for_one() {
             .output()
             .unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(!programs.calls().is_empty(), builds, "{example}: {stderr}");
+        assert_eq!(!programs.recorded_calls().is_empty(), builds, "{example}: {stderr}");
     }
 }
 
@@ -319,11 +325,11 @@ fn documents_run_the_binaries_that_make_run_builds() {
 
 #[test]
 fn documented_command_creates_a_key() {
-    let page = document("docs/API.md");
+    let api_document = document("docs/API.md");
     let binary_start = "target/release/producer-api ";
     let compose_start = "docker compose run --rm --no-deps api producer-api ";
     for start in [binary_start, compose_start] {
-        let arguments = page.lines().find_map(|line| line.strip_prefix(start)).unwrap();
+        let arguments = api_document.lines().find_map(|line| line.strip_prefix(start)).unwrap();
         let program = binary("producer-api");
         let command = format!("{} {arguments}", program.display());
         let output = Command::new("bash").args(["-c", &command]).output().unwrap();

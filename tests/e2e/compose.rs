@@ -16,11 +16,11 @@ fn create_cluster(servers: &[RedisServer]) {
 }
 
 /// Returns the role of each server, and the primary of each replica.
-fn roles(servers: &[RedisServer]) -> Vec<String> {
+fn server_roles(servers: &[RedisServer]) -> Vec<String> {
     let own_node_line = |server: &RedisServer| {
-        let nodes = server.command("CLUSTER NODES");
-        let line = nodes.lines().find(|line| line.contains("myself")).unwrap().to_owned();
-        let words: Vec<&str> = line.split_whitespace().collect();
+        let cluster_nodes = server.command("CLUSTER NODES");
+        let own_line = cluster_nodes.lines().find(|own_line| own_line.contains("myself")).unwrap().to_owned();
+        let words: Vec<&str> = own_line.split_whitespace().collect();
         format!("{} {} {}", words[2].replace("myself,", ""), words[3], words[8..].join(" "))
     };
     servers.iter().map(own_node_line).collect()
@@ -31,26 +31,26 @@ fn script_makes_one_cluster_of_the_servers_and_keeps_it_after_a_fail_over() {
     let cluster = RedisCluster::start_servers(6);
     create_cluster(&cluster.servers);
     cluster.wait_until_complete();
-    let first = roles(&cluster.servers);
-    assert_eq!(first[..3], ["master - 0-5460", "master - 5461-10921", "master - 10922-16383"]);
+    let first_roles = server_roles(&cluster.servers);
+    assert_eq!(first_roles[..3], ["master - 0-5460", "master - 5461-10921", "master - 10922-16383"]);
     let ids =
         cluster.servers[..3].iter().map(|server| server.command("CLUSTER MYID").lines().nth(1).unwrap().to_owned());
     for id in ids {
         assert_eq!(
-            first[3..].iter().filter(|role| role.contains(&id)).count(),
+            first_roles[3..].iter().filter(|role| role.contains(&id)).count(),
             1,
-            "each primary has a replica: {first:?}"
+            "each primary has a replica: {first_roles:?}"
         );
     }
     assert_eq!(cluster.servers[3].command("CLUSTER FAILOVER"), "+OK");
     let new_roles = eventually("the replica has taken over", || {
-        let roles = roles(&cluster.servers);
+        let roles = server_roles(&cluster.servers);
         let is_failover_over =
             roles[3].starts_with("master") && roles.iter().filter(|role| role.contains("slave")).count() == 3;
         is_failover_over.then_some(roles)
     });
     create_cluster(&cluster.servers);
-    assert_eq!(roles(&cluster.servers), new_roles, "the cluster stays as it was");
+    assert_eq!(server_roles(&cluster.servers), new_roles, "the cluster stays as it was");
 }
 
 #[test]
@@ -61,10 +61,10 @@ fn servers_of_each_compose_file_keep_messages_on_disk_and_evict_no_message() {
         ("docker-compose.cluster.yml", ["- --appendonly\n    - \"yes\"", "- --maxmemory-policy\n    - noeviction"]),
         ("docker-compose.sentinel.yml", ["'appendonly yes'", "'maxmemory-policy noeviction'"]),
     ] {
-        let text = document(file);
-        assert!(text.lines().any(|line| is_server(&line)), "{file}: all files have the same version of Redis");
+        let compose_file = document(file);
+        assert!(compose_file.lines().any(|line| is_server(&line)), "{file}: all files have the same version of Redis");
         for setting in settings {
-            assert!(text.contains(setting), "{file}: {setting}");
+            assert!(compose_file.contains(setting), "{file}: {setting}");
         }
     }
 }

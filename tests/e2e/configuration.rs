@@ -29,7 +29,7 @@ const SETTINGS_BY_PATTERN: &str = r#"
 "#;
 
 /// Returns a command that runs a binary with an empty environment.
-fn command(name: &str, args: &[&str]) -> Command {
+fn command_with_empty_environment(name: &str, args: &[&str]) -> Command {
     let mut command = Command::new(binary(name));
     command.args(args).env_clear().stdin(Stdio::null());
     command
@@ -39,7 +39,7 @@ fn output_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-async fn settings(system: &System, queue: &str) -> Value {
+async fn read_settings(system: &System, queue: &str) -> Value {
     system.get(&format!("/v1/queues/{queue}")).await["settings"].clone()
 }
 
@@ -50,7 +50,7 @@ async fn new_queue_has_the_settings_of_all_patterns_that_match_it() {
         system.post(queue, json!({"data": 1})).await;
     }
     for (queue, max_attempts, age) in [("other", 2, 86_400_000), ("user-2", 4, 7_200_000), ("user-1", 6, 7_200_000)] {
-        let settings = settings(&system, queue).await;
+        let settings = read_settings(&system, queue).await;
         assert_eq!((&settings["max_attempts"], &settings["max_lapses"]), (&json!(max_attempts), &json!(2)), "{queue}");
         let kept_completed = &settings["retention"]["completed"];
         assert_eq!((&kept_completed["count"], &kept_completed["age"]), (&json!(20), &json!(age)), "{queue}");
@@ -59,12 +59,12 @@ async fn new_queue_has_the_settings_of_all_patterns_that_match_it() {
     let patched_settings = system.patch("user-2", json!({"max_attempts": 9, "timeout": "1h"})).await;
     assert_eq!(patched_settings["settings"]["max_attempts"], 9);
     system.post("user-2", json!({"data": 1})).await;
-    assert_eq!(settings(&system, "user-2").await["max_attempts"], 9);
+    assert_eq!(read_settings(&system, "user-2").await["max_attempts"], 9);
     assert!(system.api.terminate().success());
     system.relaunch_api();
     system.wait_until_ready(&system.base).await;
     system.post("user-2", json!({"data": 1})).await;
-    let declared_settings = settings(&system, "user-2").await;
+    let declared_settings = read_settings(&system, "user-2").await;
     assert_eq!((&declared_settings["max_attempts"], &declared_settings["timeout"]), (&json!(4), &json!(3_600_000)));
     system.assert_clean().await;
 }
@@ -72,14 +72,14 @@ async fn new_queue_has_the_settings_of_all_patterns_that_match_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_by_exact_name_create_a_queue_and_settings_by_pattern_create_none() {
     let system = System::start(SETTINGS_BY_PATTERN).await;
-    let names = async || {
-        let names = system.queues().names().await.unwrap();
-        names.into_iter().map(|name| name.to_string()).collect::<Vec<_>>()
+    let queue_names = async || {
+        let queue_names = system.queues().names().await.unwrap();
+        queue_names.into_iter().map(|name| name.to_string()).collect::<Vec<_>>()
     };
-    while names().await.is_empty() {
+    while queue_names().await.is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    assert_eq!(names().await, ["user-1"]);
+    assert_eq!(queue_names().await, ["user-1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +97,7 @@ async fn worker_declares_settings_by_pattern_from_its_environment_case_sensitive
         .await;
     let message = system.finished(&system.post("User-1", json!({"data": 1})).await).await;
     assert_eq!(message["result"], 7);
-    let settings = settings(&system, "User-1").await;
+    let settings = read_settings(&system, "User-1").await;
     assert_eq!((&settings["max_attempts"], &settings["max_lapses"]), (&json!(7), &json!(3)));
     assert_eq!(settings["rate_limit"], json!({"max": 1_000, "duration": 1_000}));
 }
@@ -106,17 +106,21 @@ async fn worker_declares_settings_by_pattern_from_its_environment_case_sensitive
 fn variable_that_is_not_utf_8_is_refused_by_name_only_if_it_belongs_to_drover() {
     for name in ["producer-api", "consumer-worker"] {
         let invalid_utf_8 = || OsString::from_vec(b"caf\xe9".to_vec());
-        let accepted_run = command(name, &["--print-config"]).env("LEGACY", invalid_utf_8()).output().unwrap();
+        let accepted_run =
+            command_with_empty_environment(name, &["--print-config"]).env("LEGACY", invalid_utf_8()).output().unwrap();
         assert!(accepted_run.status.success(), "{}", output_text(&accepted_run));
-        let refused_run =
-            command(name, &["--print-config"]).env("DROVER__LOG__FILTER", invalid_utf_8()).output().unwrap();
+        let refused_run = command_with_empty_environment(name, &["--print-config"])
+            .env("DROVER__LOG__FILTER", invalid_utf_8())
+            .output()
+            .unwrap();
         assert_eq!(refused_run.status.code(), Some(1));
         assert!(
             output_text(&refused_run).contains("DROVER__LOG__FILTER is not UTF-8"),
             "{}",
             output_text(&refused_run)
         );
-        let misspelled_run = command(name, &[]).env("DROVER_REDIS_URL", "redis://cache").output().unwrap();
+        let misspelled_run =
+            command_with_empty_environment(name, &[]).env("DROVER_REDIS_URL", "redis://cache").output().unwrap();
         assert_eq!(misspelled_run.status.code(), Some(1));
         assert!(
             output_text(&misspelled_run).contains("did you mean DROVER__REDIS__URL?"),
@@ -139,18 +143,19 @@ fn unwritable_output_is_reported_as_an_error_and_causes_no_panic() {
         ("consumer-worker", &["--help"]),
         ("consumer-worker", &["--version"]),
     ] {
-        let output = command(name, args).stdout(full_device()).output().unwrap();
+        let output = command_with_empty_environment(name, args).stdout(full_device()).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{name} {args:?}: {}", output_text(&output));
         assert!(
             !output_text(&output).is_empty() && !output_text(&output).contains("panicked"),
             "{name} {args:?}: {}",
             output_text(&output)
         );
-        let silent_run = command(name, args).stdout(full_device()).stderr(full_device()).status().unwrap();
+        let silent_run =
+            command_with_empty_environment(name, args).stdout(full_device()).stderr(full_device()).status().unwrap();
         assert_eq!(silent_run.code(), Some(1), "{name} {args:?}");
     }
     for args in [&["--no-such-argument"][..], &["--config", "/nowhere"]] {
-        let silent_run = command("producer-api", args).stderr(full_device()).status().unwrap();
+        let silent_run = command_with_empty_environment("producer-api", args).stderr(full_device()).status().unwrap();
         assert!(matches!(silent_run.code(), Some(1 | 2)), "{args:?}: {silent_run}");
     }
 }
@@ -159,15 +164,15 @@ fn unwritable_output_is_reported_as_an_error_and_causes_no_panic() {
 async fn service_works_when_its_log_cannot_be_written() {
     let system = System::start("").await;
     let full_device = || File::options().write(true).open("/dev/full").unwrap();
-    let bind = format!("localhost:{}", free_port());
-    let mut api = command("producer-api", &[])
+    let bind_address = format!("localhost:{}", free_port());
+    let mut api = command_with_empty_environment("producer-api", &[])
         .env("DROVER__REDIS__URL", &system.redis_url)
-        .env("DROVER__API__BIND", &bind)
+        .env("DROVER__API__BIND", &bind_address)
         .stdout(full_device())
         .stderr(full_device())
         .spawn()
         .unwrap();
-    system.wait_until_ready(&format!("http://{}", bind.replace("localhost", "127.0.0.1"))).await;
+    system.wait_until_ready(&format!("http://{}", bind_address.replace("localhost", "127.0.0.1"))).await;
     assert!(api.try_wait().unwrap().is_none(), "the API still runs");
     api.kill().unwrap();
     api.wait().unwrap();

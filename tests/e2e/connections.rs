@@ -69,12 +69,12 @@ async fn oldest_unauthenticated_connection_is_closed_for_a_new_one_and_authentic
         let list_queues = format!("GET /v1/queues HTTP/1.1\r\nhost: a\r\n{authorization}\r\n");
         let mut kept_client = system.connect().await;
         assert_eq!(kept_client.request(&list_queues).await.status, 200);
-        let _polling = poll_livez(&system, 60);
+        let _polling_tasks = poll_livez(&system, 60);
         system.api.wait_for_log("the maximum number of connections is open");
         for _ in 0..20 {
-            let start = Instant::now();
+            let started_at = Instant::now();
             assert_eq!(system.connect().await.request(&list_queues).await.status, 200);
-            assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+            assert!(started_at.elapsed() < Duration::from_secs(8), "{:?}", started_at.elapsed());
         }
         assert_eq!(kept_client.request(&list_queues).await.status, 200, "only unauthenticated connections are closed");
     }
@@ -88,33 +88,34 @@ async fn connection_closed_for_a_newer_one_completes_its_answer_or_is_closed_aft
     assert_eq!(idle_client.request(LIVEZ_REQUEST).await.status, 200);
     let mut stuck_client = system.connect_from(1).await;
     stuck_client.send("GET /openapi.json HTTP/1.1\r\nhost: a\r\n\r\n".repeat(40)).await;
-    let start = Instant::now();
+    let started_at = Instant::now();
     let mut other_clients = [system.connect().await, system.connect().await];
     for other in &mut other_clients {
         assert_eq!(other.request(LIVEZ_REQUEST).await.status, 200);
     }
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert!(started_at.elapsed() < Duration::from_secs(8), "{:?}", started_at.elapsed());
     assert!(idle_client.read_until_closed().await.is_empty());
     system.api.wait_for_log("closed before its answer was complete");
-    // Without the newer connections, the API would disconnect this client only after 30 s, because it does not read its answer.
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
-    assert!(start.elapsed() + TIMER_TOLERANCE >= Duration::from_secs(1), "{:?}", start.elapsed());
+    // Without the newer connections, the API would disconnect this client, which does not read its answer, only after 30 s.
+    assert!(started_at.elapsed() < Duration::from_secs(8), "{:?}", started_at.elapsed());
+    assert!(started_at.elapsed() + TIMER_TOLERANCE >= Duration::from_secs(1), "{:?}", started_at.elapsed());
 }
 
 #[tokio::test]
 async fn api_without_free_file_descriptors_serves_open_connections_and_accepts_others_later() {
     let system = System::start("").await;
-    let mut first = system.connect().await;
-    assert_eq!(first.request(LIVEZ_REQUEST).await.status, 200);
+    let mut first_client = system.connect().await;
+    assert_eq!(first_client.request(LIVEZ_REQUEST).await.status, 200);
     let pid = Pid::from_raw(system.api.id().try_into().unwrap());
-    let old_limit = prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) }).unwrap();
-    let mut second = system.connect().await;
-    second.send(LIVEZ_REQUEST).await;
+    let previous_file_limit =
+        prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) }).unwrap();
+    let mut second_client = system.connect().await;
+    second_client.send(LIVEZ_REQUEST).await;
     system.api.wait_for_log("connections can't be accepted");
-    assert!(second.answer_within(Duration::from_millis(300)).await.is_none());
-    assert_eq!(first.request(LIVEZ_REQUEST).await.status, 200);
-    prlimit(pid, Resource::Nofile, old_limit).unwrap();
-    assert_eq!(second.answer().await.status, 200);
+    assert!(second_client.answer_within(Duration::from_millis(300)).await.is_none());
+    assert_eq!(first_client.request(LIVEZ_REQUEST).await.status, 200);
+    prlimit(pid, Resource::Nofile, previous_file_limit).unwrap();
+    assert_eq!(second_client.answer().await.status, 200);
     system.api.wait_for_log("connections are accepted again");
     let report_count = system.api.log().iter().filter(|line| line.contains("can't be accepted")).count();
     assert_eq!(report_count, 1, "the API logs it once and not after each pause");
@@ -127,7 +128,7 @@ async fn wait_of_a_half_closed_connection_ends_at_once() {
     let mut half_closed = system.connect().await;
     half_closed.send(format!("GET {location}?wait=60s HTTP/1.1\r\nhost: a\r\n\r\n")).await;
     half_closed.stream.shutdown().await.unwrap();
-    let start = Instant::now();
+    let started_at = Instant::now();
     assert!(half_closed.read_until_closed().await.is_empty());
-    assert!(start.elapsed() < Duration::from_secs(10), "the wait of one minute must end at once");
+    assert!(started_at.elapsed() < Duration::from_secs(10), "the wait of one minute must end at once");
 }

@@ -8,7 +8,7 @@ use rand::{RngExt, seq::SliceRandom};
 use crate::{
     System,
     load::{CONFIG, Load, LoadReport},
-    redis_outage::{RECOVERED_WITHIN, recovery_time},
+    redis_outage::{MAX_RECOVERY_TIME, recovery_time},
     seed::{Seed, from_env},
 };
 
@@ -23,7 +23,7 @@ enum Part {
     Worker(usize),
 }
 
-/// A system of a test, each of whose parts may be up or down.
+/// A Drover of a test whose parts (workers, API and Redis) are killed and started, so that each part is up or down.
 struct CrashingSystem {
     system: System,
     workers: Vec<Process>,
@@ -42,10 +42,10 @@ impl CrashingSystem {
         Self { system, workers, is_down: Default::default(), max_lapses: 0 }
     }
 
-    /// Waits for a lease for a short time. Without the wait, most kills would hit idle workers.
+    /// Waits for a short time until a worker has leased a message. Without the wait, most kills would hit idle workers.
     fn wait_for_leases(&self) {
-        let start = Instant::now();
-        while !self.is_down[0] && start.elapsed() < Duration::from_millis(200) {
+        let started_at = Instant::now();
+        while !self.is_down[0] && started_at.elapsed() < Duration::from_millis(200) {
             if self.system.redis.command("ZCARD drover:{load}:leased") != ":0" {
                 return;
             }
@@ -57,7 +57,7 @@ impl CrashingSystem {
         self.system.redis.command("HEXISTS drover:{load}:meta total:lapsed") == ":1"
     }
 
-    /// Kills a part that is up, or starts a part that is down.
+    /// Kills a part of the system that is up, or starts a part that is down.
     fn kill_or_start(&mut self, index: usize) {
         let part = Self::SYSTEM_PARTS[index];
         let was_down = self.is_down[index];
@@ -65,7 +65,7 @@ impl CrashingSystem {
         match (part, was_down) {
             (Part::Redis, false) => {
                 self.system.redis.kill();
-                // All leases may lapse if Redis is down for a long time.
+                // While Redis is down, no lease can be extended, so a long outage may let all leases lapse.
                 self.max_lapses += WORKER_COUNT * CONCURRENCY;
             }
             (Part::Redis, true) => self.system.redis.restart(),
@@ -85,26 +85,27 @@ impl CrashingSystem {
 async fn workers_api_and_redis_killed_in_random_order_under_load_lose_nothing() {
     let (_seed, mut random) = Seed::choose();
     let duration = Duration::from_secs(from_env("DROVER_FAULTS_SECS").unwrap_or(15));
-    let mut crashing = CrashingSystem::start().await;
-    let load = Load::start(&crashing.system);
+    let mut crashing_system = CrashingSystem::start().await;
+    let load = Load::start(&crashing_system.system);
 
-    let start = Instant::now();
-    while start.elapsed() < duration || !crashing.has_killed_a_busy_worker() {
-        assert!(start.elapsed() < duration + TIME_LIMIT, "no kill hits a busy worker");
+    let started_at = Instant::now();
+    while started_at.elapsed() < duration || !crashing_system.has_killed_a_busy_worker() {
+        assert!(started_at.elapsed() < duration + TIME_LIMIT, "no kill hits a busy worker");
         // Each round kills and starts every part once. Sometimes all parts are down at the same time.
-        let mut steps: Vec<usize> = (0..CrashingSystem::SYSTEM_PARTS.len()).flat_map(|part| [part, part]).collect();
-        steps.shuffle(&mut random);
-        for part in steps {
-            crashing.kill_or_start(part);
+        let mut parts_in_order: Vec<usize> =
+            (0..CrashingSystem::SYSTEM_PARTS.len()).flat_map(|part| [part, part]).collect();
+        parts_in_order.shuffle(&mut random);
+        for part in parts_in_order {
+            crashing_system.kill_or_start(part);
             tokio::time::sleep(Duration::from_millis(random.random_range(0..400))).await;
         }
     }
 
-    let CrashingSystem { system, max_lapses, workers: _workers, .. } = crashing;
+    let CrashingSystem { system, max_lapses, workers: _workers, .. } = crashing_system;
     system.wait_until_ready(&system.base).await;
     let posted_messages = load.stop().await;
-    let report = LoadReport::of(&system, &posted_messages).await;
+    let report = LoadReport::verify(&system, &posted_messages).await;
     assert!(report.lapses <= max_lapses, "{} leases lapsed, at most {max_lapses} may lapse", report.lapses);
-    assert!(recovery_time(&system).await < RECOVERED_WITHIN);
+    assert!(recovery_time(&system).await < MAX_RECOVERY_TIME);
     system.assert_clean().await;
 }

@@ -40,7 +40,7 @@ async fn ten_thousand_delayed_messages_are_each_completed_once_by_three_workers(
     let settings = "[queues.my-queue]\nretention.completed = { count = 20000 }\n[log]\nfilter = \"warn\"\n";
     let system = System::start(settings).await;
     let _workers = [system.worker().await, system.worker().await, system.worker().await];
-    let clients = (0..50_u64).map(|client| {
+    let posting_clients = (0..50_u64).map(|client| {
         let system = &system;
         async move {
             let mut locations = Vec::new();
@@ -51,7 +51,7 @@ async fn ten_thousand_delayed_messages_are_each_completed_once_by_three_workers(
             locations
         }
     });
-    let locations: Vec<String> = join_all(clients).await.into_iter().flatten().collect();
+    let locations: Vec<String> = join_all(posting_clients).await.into_iter().flatten().collect();
     for chunk in locations.chunks(100) {
         for message in join_all(chunk.iter().map(|location| system.finished(location))).await {
             assert_eq!(message["state"], "completed");
@@ -59,9 +59,9 @@ async fn ten_thousand_delayed_messages_are_each_completed_once_by_three_workers(
             assert!(message["started_at"].as_str() >= message["due_at"].as_str(), "never early: {message}");
         }
     }
-    let status = system.get("/v1/queues/my-queue").await;
+    let queue_status = system.get("/v1/queues/my-queue").await;
     let totals = json!({"enqueued": 10_000, "completed": 10_000, "failed": 0, "retried": 0, "lapsed": 0, "expired": 0, "cancelled": 0, "scheduled": 0});
-    assert_eq!((&status["totals"], &status["counts"]["completed"]), (&totals, &json!(10_000)));
+    assert_eq!((&queue_status["totals"], &queue_status["counts"]["completed"]), (&totals, &json!(10_000)));
     system.assert_clean().await;
 }
 
@@ -71,9 +71,9 @@ async fn one_worker_at_concurrency_one_keeps_the_order_of_equal_due_times_and_of
     let first_message =
         system.send("my-queue", &json!({"data": 0, "delay": 700})).await.json::<serde_json::Value>().await;
     let due = first_message.unwrap()["due_at"].clone();
-    let mut expected = Vec::new();
+    let mut expected_ids = Vec::new();
     for n in 0..30 {
-        expected.push(system.post("my-queue", json!({"data": n, "deliver_at": due})).await);
+        expected_ids.push(system.post("my-queue", json!({"data": n, "deliver_at": due})).await);
     }
     let later_due = millis(&due) + 300;
     let later_due = serde_json::to_value(queue_core::Timestamp::from_millis(later_due)).unwrap();
@@ -83,9 +83,9 @@ async fn one_worker_at_concurrency_one_keeps_the_order_of_equal_due_times_and_of
         prioritized.push((priority, n, system.post("my-queue", body).await));
     }
     prioritized.sort();
-    expected.extend(prioritized.into_iter().map(|(_, _, location)| location));
+    expected_ids.extend(prioritized.into_iter().map(|(_, _, location)| location));
     let worker = system.worker_with(&[("DROVER__WORKER__CONCURRENCY", "1")]).await;
-    for location in &expected {
+    for location in &expected_ids {
         system.finished(location).await;
     }
     let started_ids: Vec<String> = worker
@@ -95,8 +95,8 @@ async fn one_worker_at_concurrency_one_keeps_the_order_of_equal_due_times_and_of
         .filter_map(|line| Some(line.split_once(" id=\"")?.1.split('"').next()?.to_owned()))
         .skip(1)
         .collect();
-    let expected: Vec<&str> = expected.iter().map(|location| location.rsplit('/').next().unwrap()).collect();
-    assert_eq!(started_ids, expected);
+    let expected_ids: Vec<&str> = expected_ids.iter().map(|location| location.rsplit('/').next().unwrap()).collect();
+    assert_eq!(started_ids, expected_ids);
     system.assert_clean().await;
 }
 
@@ -117,9 +117,9 @@ async fn message_that_is_due_in_a_leap_second_becomes_due_in_the_next_second() {
 async fn an_idle_worker_whose_poll_is_an_hour_starts_messages_at_once() {
     let system = System::start("").await;
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
-    // The times are by the clock of Redis. A busy machine delays some messages. If only a poll found the messages, all would be
-    // late; if only the API's maintenance did, which runs 200 ms or more after a due time, all messages with a delay would be
-    // late.
+    // All compared instants are by the clock of Redis. A busy machine delays some messages. If only a poll found the due
+    // messages, all of them would start late; if only the API's maintenance did, which runs 200 ms or more after a due time,
+    // all messages with a delay would be late.
     for delay in [0, 50] {
         let mut lateness = Vec::new();
         for _ in 0..20 {
@@ -153,18 +153,21 @@ async fn workers_killed_under_load_lose_nothing() {
         worker.kill();
         worker = system.worker().await;
     }
-    let start = std::time::Instant::now();
-    let status = loop {
-        let status = system.get("/v1/queues/my-queue").await;
-        if status["counts"]["completed"] == 6_000 {
-            break status;
+    let started_at = std::time::Instant::now();
+    let queue_status = loop {
+        let queue_status = system.get("/v1/queues/my-queue").await;
+        if queue_status["counts"]["completed"] == 6_000 {
+            break queue_status;
         }
-        assert!(start.elapsed() < drover_tests::TIME_LIMIT, "not all are completed: {status}");
+        assert!(started_at.elapsed() < drover_tests::TIME_LIMIT, "not all are completed: {queue_status}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
-    assert!(status["totals"]["lapsed"].as_u64() > Some(0), "no busy worker was killed: {status}");
+    assert!(queue_status["totals"]["lapsed"].as_u64() > Some(0), "no busy worker was killed: {queue_status}");
     // A message of a killed worker may run twice, but is completed once.
-    assert_eq!((&status["totals"]["enqueued"], &status["totals"]["completed"]), (&json!(6_000), &json!(6_000)));
+    assert_eq!(
+        (&queue_status["totals"]["enqueued"], &queue_status["totals"]["completed"]),
+        (&json!(6_000), &json!(6_000))
+    );
     system.assert_clean().await;
 }
 
@@ -194,8 +197,12 @@ visibility_timeout = "1s"
         }
         death_count += 1;
     }
-    let status = system.get("/v1/queues/q").await;
-    assert_eq!((&status["counts"]["failed"], &status["counts"]["completed"]), (&json!(1), &json!(1_020)), "{status}");
+    let queue_status = system.get("/v1/queues/q").await;
+    assert_eq!(
+        (&queue_status["counts"]["failed"], &queue_status["counts"]["completed"]),
+        (&json!(1), &json!(1_020)),
+        "{queue_status}"
+    );
     assert_eq!(death_count, 3, "as many as `max_lapses`");
     let failed_page = system.get("/v1/queues/q/messages?state=failed").await;
     assert_eq!((&failed_page["messages"][0]["data"], &failed_page["messages"][0]["lapses"]), (&json!(true), &json!(3)));
@@ -206,7 +213,7 @@ visibility_timeout = "1s"
 async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_deadlines() {
     let settings = "[queues.my-queue]\nvisibility_timeout = \"2s\"\n";
     let system = System::start(settings).await;
-    let _idle = system.worker_with(&[HOURLY_POLLS]).await;
+    let _idle_worker = system.worker_with(&[HOURLY_POLLS]).await;
     // The consumer acts like a killed consumer: it sends no further request. The consumer's lease calls are sent together with
     // the enqueues, so that the consumer gets messages before the idle worker, which is woken too.
     let queue = system.queues().queue(&"my-queue".parse().unwrap());
@@ -228,8 +235,8 @@ async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_
             Settlement { lease: delivery.lease.clone(), action: Action::Complete(to_raw_value("late").unwrap()) };
         assert_eq!(queue.settle(&[settlement]).await.unwrap(), [None], "a late settle is refused");
     }
-    let status = system.get("/v1/queues/my-queue").await;
-    assert_eq!(status["totals"]["completed"], 50);
+    let queue_status = system.get("/v1/queues/my-queue").await;
+    assert_eq!(queue_status["totals"]["completed"], 50);
     system.assert_clean().await;
 }
 
@@ -239,8 +246,8 @@ async fn batch_is_stored_completely_and_a_message_with_an_own_id_is_stored_once(
     let body = json!({"messages": [
         {"data": 1}, {"data": 2, "delay": "1h"}, {"data": 3, "id": "order-42"}, {"data": 4, "id": "order-42"},
     ]});
-    let (status, batch) = system.request(Method::POST, "/v1/queues/q/messages/batch", Some(body)).await;
-    assert_eq!(status, 201);
+    let (queue_status, batch) = system.request(Method::POST, "/v1/queues/q/messages/batch", Some(body)).await;
+    assert_eq!(queue_status, 201);
     let values_of = |field: &str| -> Vec<serde_json::Value> {
         batch["messages"].as_array().unwrap().iter().map(|message| message[field].clone()).collect()
     };
@@ -256,11 +263,14 @@ async fn batch_is_stored_completely_and_a_message_with_an_own_id_is_stored_once(
         (&json!(true), &json!(3), &json!("order-42"))
     );
     assert_eq!(system.get("/v1/queues/q/messages/order-42").await["data"], 3);
-    let status = system.get("/v1/queues/q").await;
-    assert_eq!((&status["counts"]["waiting"], &status["counts"]["delayed"]), (&json!(2), &json!(1)));
-    let list = system.get("/v1/queues").await;
-    assert_eq!((&list["queues"][0]["queue"], &list["queues"][0]["counts"]), (&json!("q"), &status["counts"]));
-    assert_eq!(list["queues"].as_array().unwrap().len(), 1);
+    let queue_status = system.get("/v1/queues/q").await;
+    assert_eq!((&queue_status["counts"]["waiting"], &queue_status["counts"]["delayed"]), (&json!(2), &json!(1)));
+    let list_of_queues = system.get("/v1/queues").await;
+    assert_eq!(
+        (&list_of_queues["queues"][0]["queue"], &list_of_queues["queues"][0]["counts"]),
+        (&json!("q"), &queue_status["counts"])
+    );
+    assert_eq!(list_of_queues["queues"].as_array().unwrap().len(), 1);
     system.assert_clean().await;
 }
 

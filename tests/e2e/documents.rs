@@ -18,21 +18,21 @@ use crate::{
 /// Returns the sources of all tests that are not unit tests.
 fn test_sources() -> String {
     let mut all = String::new();
-    sources(&root().join("tests"), &mut all);
+    sources_in(&root().join("tests"), &mut all);
     for entry in fs::read_dir(root().join("crates")).unwrap() {
         let tests_folder = entry.unwrap().path().join("tests");
         if tests_folder.is_dir() {
-            sources(&tests_folder, &mut all);
+            sources_in(&tests_folder, &mut all);
         }
     }
     all
 }
 
-fn sources(folder: &Path, all: &mut String) {
+fn sources_in(folder: &Path, all: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            sources(&path, all);
+            sources_in(&path, all);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             *all += &fs::read_to_string(path).unwrap();
         }
@@ -57,20 +57,20 @@ const DURATION_FIELDS: [&str; 12] = [
 
 #[test]
 fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
-    let page = document("docs/API.md");
-    let lines: Vec<&str> = page.lines().collect();
+    let api_document = document("docs/API.md");
+    let document_lines: Vec<&str> = api_document.lines().collect();
     let mut stated_count = 0;
-    for index in (1..lines.len()).filter(|index| lines[*index].starts_with("---|")) {
-        let header: Vec<&str> = lines[index - 1].split('|').collect();
-        let rows = lines[index + 1..].iter().take_while(|line| line.contains(" | "));
-        // Fields are in the first column or in a column of optional fields.
+    for index in (1..document_lines.len()).filter(|index| document_lines[*index].starts_with("---|")) {
+        let header: Vec<&str> = document_lines[index - 1].split('|').collect();
+        let rows = document_lines[index + 1..].iter().take_while(|line| line.contains(" | "));
+        // A table in the document names fields in its first column, and in a column whose title contains "optional".
         let fields = rows.flat_map(|row| {
             let cells = row.split('|').zip(&header).enumerate();
             cells.filter(|(column, (_, title))| *column == 0 || title.contains("optional")).map(|(_, (cell, _))| cell)
         });
         let is_duration = |cell: &str| DURATION_FIELDS.iter().any(|name| cell.contains(&format!("`{name}`")));
         if fields.filter(|cell| is_duration(cell)).count() > 0 {
-            let header = lines[index - 1];
+            let header = document_lines[index - 1];
             assert!(header.contains("durations: milliseconds or text"), "no unit is stated: {header}");
             stated_count += 1;
         }
@@ -103,14 +103,14 @@ fn names_of_tests(sources: &str) -> BTreeSet<&str> {
 
 #[test]
 fn every_promise_has_tests_in_the_appendix_and_each_of_them_exists() {
-    let page = document("docs/RELIABILITY.md");
-    let (promises, appendix) = page.split_once("\n## Appendix: tests\n").unwrap();
+    let reliability_document = document("docs/RELIABILITY.md");
+    let (promises, appendix) = reliability_document.split_once("\n## Appendix: tests\n").unwrap();
     let numbers: Vec<&str> = promises
         .lines()
         .filter_map(|line| line.strip_prefix("### ")?.split_once(". "))
         .map(|(number, _)| number)
         .collect();
-    // A line of the appendix has the number of a promise, and its tests.
+    // A line of the appendix has the number of a promise, and the names of the promise's tests.
     let rows: Vec<(&str, Vec<&str>)> = appendix
         .lines()
         .filter_map(|line| line.split_once(". "))
@@ -135,53 +135,57 @@ fn every_promise_has_tests_in_the_appendix_and_each_of_them_exists() {
     }
 }
 
-/// Returns the words of an expression, such as names of metrics.
+/// Returns the words of a Prometheus expression, such as the names of metrics.
 fn words_of(expression: &str) -> impl Iterator<Item = &str> {
     expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
 }
 
 #[test]
 fn every_alert_has_a_summary_and_names_only_documented_metrics() {
-    let page = document("docs/OBSERVABILITY.md");
-    // A line of the document has the name and the type of a metric.
-    let types: BTreeMap<&str, &str> = page
+    let observability_document = document("docs/OBSERVABILITY.md");
+    // A line in docs/OBSERVABILITY.md has the name and the type of a metric.
+    let types: BTreeMap<&str, &str> = observability_document
         .lines()
-        .filter_map(|line| line.strip_prefix("- `")?.split_once("` ("))
+        .filter_map(|value_of| value_of.strip_prefix("- `")?.split_once("` ("))
         .map(|(name, rest)| (name, rest.split([':', ')']).next().unwrap()))
         .collect();
     let is_documented = |name: &str| {
         let family = ["_bucket", "_count", "_sum"].iter().find_map(|suffix| name.strip_suffix(suffix));
         types.contains_key(name) || family.is_some_and(|family| types.get(family) == Some(&"histogram"))
     };
-    let rules = document("docs/alerts.yml");
-    let (_, rules) = rules.split_once("    rules:\n").unwrap();
-    let mut names = BTreeSet::new();
-    for rule in rules.split("      - alert: ").skip(1) {
+    let alert_rules = document("docs/alerts.yml");
+    let (_, alert_rules) = alert_rules.split_once("    rules:\n").unwrap();
+    let mut alert_names = BTreeSet::new();
+    for rule in alert_rules.split("      - alert: ").skip(1) {
         let (name, rule) = rule.split_once('\n').unwrap();
-        assert!(names.insert(name), "{name} is repeated");
-        let line = |key: &str| rule.lines().find_map(|line| line.trim_start().strip_prefix(key));
-        let expression = line("expr: ").unwrap_or_else(|| panic!("{name} has no expression"));
+        assert!(alert_names.insert(name), "{name} is repeated");
+        let value_of = |key: &str| rule.lines().find_map(|value_of| value_of.trim_start().strip_prefix(key));
+        let expression = value_of("expr: ").unwrap_or_else(|| panic!("{name} has no expression"));
         let metrics: Vec<&str> =
             words_of(expression).filter(|word| word.starts_with("drover_") || word.starts_with("process_")).collect();
         assert!(!metrics.is_empty() || expression.starts_with("up{"), "{name}: {expression}");
         for metric in metrics {
             assert!(is_documented(metric), "{name} names {metric}, which docs/OBSERVABILITY.md does not");
         }
-        assert!(line("summary: ").is_some_and(|summary| summary.len() > 20), "{name} does not say what to do");
+        assert!(value_of("summary: ").is_some_and(|summary| summary.len() > 20), "{name} does not say what to do");
     }
-    assert!(names.len() >= 10, "{names:?}");
-    let reasons = rules.split("reason=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
-    assert_eq!(reasons.collect::<BTreeSet<_>>(), reasons_of_failed_calls(&page), "an alert for each reason");
+    assert!(alert_names.len() >= 10, "{alert_names:?}");
+    let reasons = alert_rules.split("reason=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+    assert_eq!(
+        reasons.collect::<BTreeSet<_>>(),
+        reasons_of_failed_calls(&observability_document),
+        "an alert for each reason"
+    );
 }
 
-/// Returns the reasons that the page lists in the item of the metric of failed calls.
+/// Returns the values of the label `reason` that docs/OBSERVABILITY.md lists for the metric of failed calls to Redis.
 pub(crate) fn reasons_of_failed_calls(page: &str) -> BTreeSet<String> {
     let (_, item) = page.split_once("failed calls to Redis: ").unwrap();
     let (reasons, _) = item.split_once("\n- ").unwrap();
     reasons.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The error codes that many endpoints answer. The document names these codes only in its list of all errors.
+/// The error codes that many endpoints answer, and that docs/API.md therefore names only in its list of all errors.
 const COMMON_CODES: [&str; 23] = [
     "malformed_request",
     "bad_request",
@@ -214,7 +218,7 @@ fn texts_in_backticks(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Returns the sections of a page, each from its heading on.
-fn sections(page: &str) -> Vec<String> {
+fn sections_of(page: &str) -> Vec<String> {
     let mut sections = vec![String::new()];
     for line in page.lines() {
         if line.starts_with("## ") || line.starts_with("### ") {
@@ -229,7 +233,7 @@ fn sections(page: &str) -> Vec<String> {
 
 /// Returns the endpoints that a section describes in its tables and lists, each with its method and whole path. The document
 /// shortens `/v1/queues/{queue}/` to `{queue}/`.
-fn endpoints(section: &str) -> BTreeSet<String> {
+fn endpoints_of(section: &str) -> BTreeSet<String> {
     let rows = section.lines().filter(|line| line.contains(" | ") || line.starts_with("- "));
     let endpoint = |text: &str| {
         let (method, path) = text.split_once(' ')?;
@@ -243,9 +247,9 @@ fn endpoints(section: &str) -> BTreeSet<String> {
 async fn api_document_names_the_error_codes_of_each_endpoint() {
     let page = document("docs/API.md");
     let (page, errors) = page.split_once("\n## Errors\n").unwrap();
-    // A line of the list has a status, codes, and an instruction.
-    let lines = errors.lines().filter_map(|line| line.strip_prefix("- ")?.split_once(": "));
-    let all: BTreeSet<&str> = lines.flat_map(|(codes, _)| texts_in_backticks(codes)).collect();
+    // A line of the section "Errors" has a status, error codes, and an instruction.
+    let error_lines = errors.lines().filter_map(|line| line.strip_prefix("- ")?.split_once(": "));
+    let all: BTreeSet<&str> = error_lines.flat_map(|(codes, _)| texts_in_backticks(codes)).collect();
     assert!(COMMON_CODES.iter().all(|code| all.contains(code)));
 
     let system = System::start("").await;
@@ -256,8 +260,8 @@ async fn api_document_names_the_error_codes_of_each_endpoint() {
         texts.flat_map(texts_in_backticks).filter(|word| all.contains(word)).map(str::to_owned).collect()
     };
     let mut described_codes = BTreeSet::new();
-    for section in sections(page) {
-        let endpoints = endpoints(&section);
+    for section in sections_of(page) {
+        let endpoints = endpoints_of(&section);
         if endpoints.is_empty() {
             continue;
         }
@@ -268,7 +272,7 @@ async fn api_document_names_the_error_codes_of_each_endpoint() {
             assert!(operation.is_object(), "docs/API.md describes {endpoint}, which does not exist");
             possible_codes.extend(codes_of(operation));
         }
-        // The codes of the states may be written as `message_…`.
+        // The document may shorten the error codes for the states of a message, such as `message_active`, to `message_…`.
         let is_named = |code: &str| {
             texts_in_backticks(&section).any(|word| {
                 word == code || word == "message_…" && code.starts_with("message_") && code != "message_not_found"
@@ -305,7 +309,7 @@ fn lines_outside_of_blocks(page: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Returns the anchors of the headings of a page.
-fn anchors(page: &str) -> BTreeSet<String> {
+fn anchors_of(page: &str) -> BTreeSet<String> {
     let is_kept = |letter: &char| letter.is_alphanumeric() || [' ', '-', '_'].contains(letter);
     let headings = lines_outside_of_blocks(page)
         .filter(|line| line.starts_with('#'))
@@ -322,28 +326,29 @@ fn links_between_documents_lead_to_files_and_headings_that_exist() {
     let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path());
     let pages: Vec<PathBuf> =
         files.filter(|file| file.extension().is_some_and(|extension| extension == "md")).collect();
-    let mut check_count = 0;
+    let mut checked_link_count = 0;
     for page in &pages {
-        let text = fs::read_to_string(page).unwrap();
-        let links = lines_outside_of_blocks(&text)
+        let page_text = fs::read_to_string(page).unwrap();
+        let links = lines_outside_of_blocks(&page_text)
             .flat_map(|line| line.split("](").skip(1))
             .map(|rest| rest.split(')').next().unwrap());
         for link in links.filter(|link| !link.contains("://")) {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
-            assert!(target.exists(), "{} links to {link}, which does not exist", page.display());
-            let exists = anchor.is_empty() || anchors(&fs::read_to_string(&target).unwrap()).contains(anchor);
-            assert!(exists, "{} links to {link}, where there is no such heading", page.display());
-            check_count += 1;
+            let target_file = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            assert!(target_file.exists(), "{} links to {link}, which does not exist", page.display());
+            let anchor_exists =
+                anchor.is_empty() || anchors_of(&fs::read_to_string(&target_file).unwrap()).contains(anchor);
+            assert!(anchor_exists, "{} links to {link}, where there is no such heading", page.display());
+            checked_link_count += 1;
         }
     }
-    assert!(check_count > 20, "{check_count} links were checked");
+    assert!(checked_link_count > 20, "{checked_link_count} links were checked");
 }
 
 #[tokio::test]
 async fn shortest_documented_worker_completes_messages_with_the_output_of_its_program() {
-    let page = document("README.md");
-    let system = System::start(code(&page, "toml")).await;
+    let readme = document("README.md");
+    let system = System::start(code(&readme, "toml")).await;
     let _worker = system.worker().await;
     let message = system.finished(&system.post("shout", json!({"data": "hello"})).await).await;
     assert_eq!(message["result"], "HELLO", "{message}");

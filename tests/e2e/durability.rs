@@ -6,7 +6,7 @@ use drover_tests::{RedisServer, TIME_LIMIT, eventually};
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::{System, number, redis_outage::REFUSED_WITHIN};
+use crate::{System, number, redis_outage::MAX_REFUSAL_TIME};
 
 /// Starts a system with `durability.replicas = 1`, and its replica.
 async fn start_with_replica() -> (System, RedisServer) {
@@ -21,7 +21,7 @@ async fn start_with_replica() -> (System, RedisServer) {
 #[tokio::test]
 async fn a_post_is_answered_2xx_only_when_the_replicas_have_its_message() {
     let (system, replica) = start_with_replica().await;
-    let first = system.post("q", number(1)).await;
+    let first_location = system.post("q", number(1)).await;
     for n in 2..=20 {
         system.post("q", number(n)).await;
         assert_eq!(
@@ -31,34 +31,38 @@ async fn a_post_is_answered_2xx_only_when_the_replicas_have_its_message() {
         );
     }
     replica.suspend();
-    let start = Instant::now();
+    let started_at = Instant::now();
     let unconfirmed_answer = system.send("q", &number(21)).await;
     assert_eq!(unconfirmed_answer.status(), 503);
     assert_eq!(unconfirmed_answer.headers()["retry-after"], "1");
     assert_eq!(unconfirmed_answer.json::<Value>().await.unwrap()["code"], "unavailable");
-    assert!(start.elapsed() < REFUSED_WITHIN);
+    assert!(started_at.elapsed() < MAX_REFUSAL_TIME);
     // Reads and leases do not wait for a replica: a read is answered while a POST waits for the replica.
     let waiting_message = number(22);
     let is_waiting = || system.redis.command("CLIENT LIST").contains(" cmd=wait ");
-    let start = Instant::now();
+    let started_at = Instant::now();
     loop {
         let (_, read_meanwhile) = tokio::join!(system.send("q", &waiting_message), async {
             while !is_waiting() {
-                assert!(start.elapsed() < TIME_LIMIT, "no POST waits for the replica");
+                assert!(started_at.elapsed() < TIME_LIMIT, "no POST waits for the replica");
                 sleep(Duration::from_millis(1)).await;
             }
             let queue = system.get("/v1/queues/q").await;
             assert!(queue["counts"]["waiting"].as_u64() >= Some(21), "{queue}");
             is_waiting()
         });
-        // The POST waits for the replica for 750 ms (half of `redis.timeout`), which may have ended already on a busy machine.
+        // The POST waits for the replica for 750 ms (half of `redis.timeout`); on a busy machine this wait may be over already.
         if read_meanwhile {
             break;
         }
-        assert!(start.elapsed() < TIME_LIMIT, "each read waited for the replica");
+        assert!(started_at.elapsed() < TIME_LIMIT, "each read waited for the replica");
     }
     let _worker = system.worker().await;
-    assert_eq!(system.finished(&first).await["state"], "completed", "the completion does not wait for a replica");
+    assert_eq!(
+        system.finished(&first_location).await["state"],
+        "completed",
+        "the completion does not wait for a replica"
+    );
     replica.resume();
     system.post("q", number(23)).await;
     system.assert_clean().await;

@@ -1,4 +1,5 @@
-//! Tests of the limits of event streams: the number of listeners, the memory for slow listeners, and the time of quiet streams.
+//! Tests of the limits of event streams: the number of listeners, the memory for slow listeners, and the time for which a
+//! stream without events stays open.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ async fn listener_that_does_not_read_is_disconnected_while_others_continue_and_m
         sleep(Duration::from_millis(20)).await;
     }
     let memory_before = system.api_memory();
-    let start = Instant::now();
+    let started_at = Instant::now();
     let mut posted_count = 0;
     // The posts continue until the last listener that does not read is disconnected, independently of how much the sockets
     // buffer.
@@ -48,7 +49,10 @@ async fn listener_that_does_not_read_is_disconnected_while_others_continue_and_m
         if system.metric("drover_event_listeners").await == 1 {
             break;
         }
-        assert!(start.elapsed() < TIME_LIMIT, "the silent listeners are not disconnected after {posted_count} batches");
+        assert!(
+            started_at.elapsed() < TIME_LIMIT,
+            "the silent listeners are not disconnected after {posted_count} batches"
+        );
     }
     let memory_growth = system.api_memory().saturating_sub(memory_before);
     assert!(memory_growth < 64 * 1_024, "the API grew by {memory_growth} KiB");
@@ -61,8 +65,8 @@ async fn two_thousand_clients_receive_the_same_events_over_one_connection_to_red
     let system = System::start("").await;
     system.create_queue("q").await;
     let connections = || {
-        let info = system.redis.command("INFO clients");
-        let line = info.lines().find(|line| line.starts_with("connected_clients:")).unwrap().to_owned();
+        let clients_info = system.redis.command("INFO clients");
+        let line = clients_info.lines().find(|line| line.starts_with("connected_clients:")).unwrap().to_owned();
         line["connected_clients:".len()..].trim().parse::<u64>().unwrap()
     };
     let connections_before = connections();
@@ -92,25 +96,25 @@ async fn two_thousand_clients_receive_the_same_events_over_one_connection_to_red
 
 #[tokio::test]
 async fn a_quiet_stream_outlives_every_time_limit_and_ends_when_the_server_stops() {
-    let limits = "request_timeout = \"1s\"\nmax_wait = \"1s\"\nidle_timeout = \"1s\"\nwrite_timeout = \"1s\"";
-    let mut system = System::start(&format!("[api]\n{limits}\nheader_timeout = \"1s\"")).await;
+    let short_limits = "request_timeout = \"1s\"\nmax_wait = \"1s\"\nidle_timeout = \"1s\"\nwrite_timeout = \"1s\"";
+    let mut system = System::start(&format!("[api]\n{short_limits}\nheader_timeout = \"1s\"")).await;
     system.create_queue("q").await;
     let mut client = system.listen_to("/v1/queues/q/events?message=mine", None).await;
-    let first = client.last_event_id.clone();
+    let first_event_id = client.last_event_id.clone();
     system.post("q", number(1)).await;
-    let start = Instant::now();
-    assert_eq!(client.block().await, Ok(None), "a heartbeat");
-    assert!(start.elapsed() > Duration::from_secs(10), "{:?}", start.elapsed());
+    let started_at = Instant::now();
+    assert_eq!(client.read_block().await, Ok(None), "a heartbeat");
+    assert!(started_at.elapsed() > Duration::from_secs(10), "{:?}", started_at.elapsed());
     assert_ne!(
-        client.last_event_id, first,
+        client.last_event_id, first_event_id,
         "the heartbeat has the current event id, even for a listener to one message"
     );
     system.post("q", json!({"data": 1, "id": "mine"})).await;
     assert_eq!(client.event().await.kind, "enqueued");
-    let start = Instant::now();
+    let started_at = Instant::now();
     assert!(system.api.terminate().success());
     assert_eq!(client.next().await, None);
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(started_at.elapsed() < Duration::from_secs(5), "{:?}", started_at.elapsed());
 }
 
 #[tokio::test]
@@ -128,9 +132,9 @@ async fn listeners_are_limited_per_api_and_per_key() {
     let patch = system.http.patch(system.url("/v1/queues/q")).bearer_auth(&admin.key).json(&json!({"max_attempts": 3}));
     let patch_answer = patch.send().await.unwrap();
     assert_eq!(patch_answer.status(), StatusCode::OK);
-    let first = open_stream(&ours.key, Method::GET).await.unwrap();
-    let second = open_stream(&ours.key, Method::GET).await.unwrap();
-    assert_eq!((first.status(), second.status()), (StatusCode::OK, StatusCode::OK));
+    let first_stream = open_stream(&ours.key, Method::GET).await.unwrap();
+    let second_stream = open_stream(&ours.key, Method::GET).await.unwrap();
+    assert_eq!((first_stream.status(), second_stream.status()), (StatusCode::OK, StatusCode::OK));
     let refusal = open_stream(&ours.key, Method::GET).await.unwrap();
     assert_eq!(
         (refusal.status(), refusal.headers()["retry-after"].to_str().unwrap()),
@@ -143,7 +147,7 @@ async fn listeners_are_limited_per_api_and_per_key() {
     assert_eq!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(refusal.json::<Value>().await.unwrap()["code"], "too_many_listeners");
     // A listener that disconnects no longer counts towards the limit.
-    drop((first, second));
+    drop((first_stream, second_stream));
     for _ in 0..500 {
         let answer = open_stream(&ours.key, Method::HEAD).await.unwrap();
         if answer.status() == StatusCode::OK {

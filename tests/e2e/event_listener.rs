@@ -45,7 +45,7 @@ impl System {
         let mut client =
             Listener { response, text: String::new(), last_event_id: last_event_id.unwrap_or_default().to_owned() };
         // The first block of a stream has the current event id.
-        assert_eq!(client.block().await.unwrap(), None);
+        assert_eq!(client.read_block().await.unwrap(), None);
         client
     }
 
@@ -64,12 +64,12 @@ impl System {
 }
 
 impl Listener {
-    /// Reads a block, which ends with an empty line. Returns the event of the block, `None` if the block has no event, and `Err`
-    /// at the end of the stream.
-    pub(crate) async fn block(&mut self) -> Result<Option<Event>, ()> {
-        let end = loop {
-            if let Some(end) = self.text.find("\n\n") {
-                break end + 2;
+    /// Reads a block of the event stream, which ends with an empty line. Returns the event of the block, `None` if the block
+    /// has no event, and `Err` at the end of the stream.
+    pub(crate) async fn read_block(&mut self) -> Result<Option<Event>, ()> {
+        let block_end = loop {
+            if let Some(block_end) = self.text.find("\n\n") {
+                break block_end + 2;
             }
             let chunk = timeout(TIME_LIMIT, self.response.chunk()).await.expect("the stream has a next block or ends");
             match chunk {
@@ -77,7 +77,7 @@ impl Listener {
                 Ok(None) | Err(_) => return Err(()),
             }
         };
-        let rest = self.text.split_off(end);
+        let rest = self.text.split_off(block_end);
         let block = std::mem::replace(&mut self.text, rest);
         let mut event = Event { id: String::new(), kind: String::new(), data: Value::Null };
         for line in block.lines().filter(|line| !line.is_empty()) {
@@ -95,7 +95,7 @@ impl Listener {
 
     pub(crate) async fn next(&mut self) -> Option<Event> {
         loop {
-            match self.block().await {
+            match self.read_block().await {
                 Ok(None) => {}
                 Ok(event) => return event,
                 Err(()) => return None,

@@ -21,17 +21,17 @@ async fn client_receives_each_event_of_each_message_in_order_while_workers_are_b
         }
     };
     let receiving = async {
-        let mut steps: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut events_by_message: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for _ in 0..6_000 {
             let event = client.event().await;
-            steps.entry(event.message().to_owned()).or_default().push(event.kind);
+            events_by_message.entry(event.message().to_owned()).or_default().push(event.kind);
         }
-        steps
+        events_by_message
     };
-    let ((), steps) = tokio::join!(post_task, receiving);
-    assert_eq!(steps.len(), 2_000);
-    for (message, steps) in &steps {
-        assert_eq!(steps, &["enqueued", "started", "completed"], "{message}");
+    let ((), events_by_message) = tokio::join!(post_task, receiving);
+    assert_eq!(events_by_message.len(), 2_000);
+    for (message, events_by_message) in &events_by_message {
+        assert_eq!(events_by_message, &["enqueued", "started", "completed"], "{message}");
     }
     system.assert_clean().await;
 }
@@ -98,8 +98,8 @@ async fn events_of_one_message_are_selected_by_its_id_or_own_id_even_before_it_i
 #[tokio::test]
 async fn client_that_resumes_after_a_lost_event_receives_a_reset_and_a_bad_event_id_is_refused() {
     let system = System::start("").await;
-    let (status, problem) = system.request(Method::GET, "/v1/queues/q/events", None).await;
-    assert_eq!((status, &problem["code"]), (404, &json!("queue_not_found")));
+    let (deletion_status, problem) = system.request(Method::GET, "/v1/queues/q/events", None).await;
+    assert_eq!((deletion_status, &problem["code"]), (404, &json!("queue_not_found")));
     assert!(system.redis.command("EXISTS drover:{q}:meta").contains(":0"), "a listener does not create a queue");
 
     system.create_queue("q").await;
@@ -107,19 +107,19 @@ async fn client_that_resumes_after_a_lost_event_receives_a_reset_and_a_bad_event
     system.post("q", number(1)).await;
     let posted_event = client.event().await;
     assert_eq!(posted_event.kind, "enqueued");
-    let status = system.request(Method::DELETE, "/v1/queues/q?confirm=q", None).await.0;
-    assert_eq!(status, 204);
-    let reset = client.event().await;
-    assert_eq!((reset.kind.as_str(), reset.id.as_str()), ("reset", ""));
-    // The stream continues with the next queue that has the name of the deleted queue.
+    let deletion_status = system.request(Method::DELETE, "/v1/queues/q?confirm=q", None).await.0;
+    assert_eq!(deletion_status, 204);
+    let reset_event = client.event().await;
+    assert_eq!((reset_event.kind.as_str(), reset_event.id.as_str()), ("reset", ""));
+    // After the queue is deleted, the stream continues with the events of a new queue of the same name.
     system.create_queue("q").await;
-    let reset = client.event().await;
-    assert_eq!(reset.kind, "reset");
+    let reset_event = client.event().await;
+    assert_eq!(reset_event.kind, "reset");
     system.post("q", json!({"data": 1, "id": "new"})).await;
     assert_eq!(client.event().await.message(), "new");
     let mut resumed_listener = system.listen(Some(&posted_event.id)).await;
     assert_eq!(resumed_listener.event().await.kind, "reset");
-    let mut resumed_listener = system.listen(Some(&reset.id)).await;
+    let mut resumed_listener = system.listen(Some(&reset_event.id)).await;
     assert_eq!(resumed_listener.event().await.message(), "new", "a client can resume at the id of a reset");
     system.redis.command("FLUSHALL");
     assert_eq!(client.event().await.kind, "reset");
@@ -149,8 +149,8 @@ async fn event_streams_continue_without_a_gap_after_an_outage_of_redis() {
     system.wait_until_ready(&system.base).await;
     system.post("q", json!({"data": 1, "id": "after"})).await;
     assert_eq!(client.event().await.message(), "after");
-    // The outage is logged once, or not at all if Redis was back before the next read of the events. The end of the outage is
-    // logged just after the client has the event.
+    // The API logs the outage once, or not at all if Redis was back before the API's next read of the events. The API logs the
+    // end of the outage only after the client has received the event, so the test waits for the log line.
     let logged_count = |text: &str| system.api.log().iter().filter(|line| line.contains(text)).count();
     let outage_count = logged_count("events can't be read, trying again");
     assert!(outage_count <= 1);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{System, number};
 
 /// Sends a request that must succeed, and returns the JSON of the answer.
-async fn succeed(system: &System, method: &str, path: &str, body: Value) -> Value {
+async fn send_successfully(system: &System, method: &str, path: &str, body: Value) -> Value {
     let body = (!body.is_null()).then_some(body);
     let (status, answer) = system.request(method.parse().unwrap(), path, body).await;
     assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
@@ -17,7 +17,7 @@ async fn succeed(system: &System, method: &str, path: &str, body: Value) -> Valu
 }
 
 async fn post_to(system: &System, path: &str, body: Value) -> Value {
-    succeed(system, "POST", path, body).await
+    send_successfully(system, "POST", path, body).await
 }
 
 /// Posts messages for a worker: with delays, priorities, own ids and idempotency keys, to a queue and to queues of a pattern.
@@ -40,7 +40,7 @@ pub(crate) async fn post_for_worker(system: &System) {
     system.finished("/v1/queues/my-queue/messages/order-1").await;
 }
 
-/// Leases messages over HTTP, ends leases in each way, and listens to the events.
+/// Leases messages over HTTP, ends leases in each possible way, and listens to the events of the queue.
 async fn use_leases(system: &System) {
     system.patch("q", json!({"visibility_timeout": "20s", "max_lapses": 2})).await;
     let mut listener = system.listen(None).await;
@@ -58,25 +58,25 @@ async fn use_leases(system: &System) {
     ] {
         post_to(system, &format!("/v1/queues/q/leases/{verb}"), body).await;
     }
-    let active = format!("/v1/queues/q/messages/{}", lease_answer["messages"][5]["id"].as_str().unwrap());
-    post_to(system, &format!("{active}/cancel"), Value::Null).await;
+    let active_message_path = format!("/v1/queues/q/messages/{}", lease_answer["messages"][5]["id"].as_str().unwrap());
+    post_to(system, &format!("{active_message_path}/cancel"), Value::Null).await;
     let settlements = json!({"settlements": [{"lease": lease(5), "action": "fail"}]});
     post_to(system, "/v1/queues/q/leases/settle", settlements).await;
     assert_eq!(listener.kinds(7).await, ["enqueued"; 7]);
     assert_eq!(listener.kinds(7).await, ["started"; 7]);
     let mut second_listener = system.listen(Some(&listener.last_event_id)).await;
     assert_eq!(second_listener.kinds(1).await, ["progress"]);
-    // The leases of the next message lapse until it fails.
+    // The leases of this message lapse until the message fails.
     post_to(system, "/v1/queues/q/purge?state=waiting", Value::Null).await;
     let lapsing_location = system.post("q", number(7)).await;
     for _ in 0..2 {
-        let wait = json!({"wait": "20s", "visibility_timeout": 100});
-        assert_eq!(post_to(system, "/v1/queues/q/leases", wait).await["messages"][0]["data"], 7);
+        let waiting_lease_request = json!({"wait": "20s", "visibility_timeout": 100});
+        assert_eq!(post_to(system, "/v1/queues/q/leases", waiting_lease_request).await["messages"][0]["data"], 7);
     }
     assert_eq!(system.finished(&lapsing_location).await["error"]["code"], "lease_lapsed");
 }
 
-/// Changes, lists and deletes messages, signals and a queue in each way.
+/// Changes, lists and deletes messages, signals and a queue in each possible way.
 async fn manage_messages(system: &System) {
     let location = system.post("q", number(1)).await;
     system.post("q", number(2)).await;
@@ -84,7 +84,7 @@ async fn manage_messages(system: &System) {
         post_to(system, path, body).await;
     }
     let delayed_message = json!({"delay": "1h", "data": 2, "headers": {"a": "1"}});
-    succeed(system, "PATCH", &location, delayed_message).await;
+    send_successfully(system, "PATCH", &location, delayed_message).await;
     for change in ["promote", "cancel", "retry"] {
         post_to(system, &format!("{location}/{change}"), Value::Null).await;
     }
@@ -95,27 +95,27 @@ async fn manage_messages(system: &System) {
         system.post("q", message).await;
     }
     for state in ["held", "delayed", "waiting", "active", "completed", "failed"] {
-        let page = format!("/v1/queues/q/messages?limit=1&state={state}");
-        let first = system.get(&page).await;
-        if let Some(cursor) = first["next_cursor"].as_str() {
-            succeed(system, "GET", &format!("{page}&cursor={cursor}"), Value::Null).await;
+        let first_page_path = format!("/v1/queues/q/messages?limit=1&state={state}");
+        let first_page = system.get(&first_page_path).await;
+        if let Some(cursor) = first_page["next_cursor"].as_str() {
+            send_successfully(system, "GET", &format!("{first_page_path}&cursor={cursor}"), Value::Null).await;
         }
     }
-    succeed(system, "GET", "/v1/queues/q/messages?hold=a", Value::Null).await;
-    succeed(system, "DELETE", &location, Value::Null).await;
+    send_successfully(system, "GET", "/v1/queues/q/messages?hold=a", Value::Null).await;
+    send_successfully(system, "DELETE", &location, Value::Null).await;
     for key in ["a", "b"] {
         system.post("q", json!({"data": 1, "hold": key})).await;
         let signal = json!({"data": {"amount": 12}, "sticky_for": "1m"});
         assert!(post_to(system, &format!("/v1/queues/q/signals/{key}"), signal).await["released"].as_u64() > Some(0));
-        succeed(system, "GET", &format!("/v1/queues/q/signals/{key}"), Value::Null).await;
+        send_successfully(system, "GET", &format!("/v1/queues/q/signals/{key}"), Value::Null).await;
     }
-    succeed(system, "GET", "/v1/queues/q/signals?limit=1", Value::Null).await;
-    succeed(system, "DELETE", "/v1/queues/q/signals/b", Value::Null).await;
+    send_successfully(system, "GET", "/v1/queues/q/signals?limit=1", Value::Null).await;
+    send_successfully(system, "DELETE", "/v1/queues/q/signals/b", Value::Null).await;
     post_to(system, "/v1/queues/q/retry_failed", Value::Null).await;
     for state in ["waiting", "held", "delayed", "completed", "failed"] {
         post_to(system, &format!("/v1/queues/q/purge?state={state}"), Value::Null).await;
     }
-    succeed(system, "DELETE", "/v1/queues/q?confirm=q", Value::Null).await;
+    send_successfully(system, "DELETE", "/v1/queues/q?confirm=q", Value::Null).await;
 }
 
 /// Leases messages from queues with a rate limit, an owner and a maximum length, and messages too large for one answer.
@@ -140,22 +140,22 @@ async fn lease_under_limits(system: &System) {
 /// Creates a schedule that posts messages, and makes every possible change of the schedule.
 async fn use_schedules(system: &System) {
     let path = "/v1/queues/scheduled/schedules/often";
-    succeed(system, "PUT", path, json!({"every": "1s", "overlap": "skip", "message": {"data": 1}})).await;
+    send_successfully(system, "PUT", path, json!({"every": "1s", "overlap": "skip", "message": {"data": 1}})).await;
     while system.get("/v1/queues/scheduled").await["totals"]["scheduled"] == 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     for change in ["pause", "resume", "run"] {
         post_to(system, &format!("{path}/{change}"), Value::Null).await;
     }
-    succeed(system, "GET", "/v1/queues/scheduled/schedules", Value::Null).await;
-    succeed(system, "DELETE", path, Value::Null).await;
+    send_successfully(system, "GET", "/v1/queues/scheduled/schedules", Value::Null).await;
+    send_successfully(system, "DELETE", path, Value::Null).await;
 }
 
 /// Reads the list of queues, a queue, and the metrics.
 async fn read_lists_and_metrics(system: &System) {
-    let queues = succeed(system, "GET", "/v1/queues", Value::Null).await;
+    let queues = send_successfully(system, "GET", "/v1/queues", Value::Null).await;
     assert!(queues["queues"].as_array().unwrap().len() >= 4, "{queues}");
-    succeed(system, "GET", "/v1/queues/my-queue", Value::Null).await;
+    send_successfully(system, "GET", "/v1/queues/my-queue", Value::Null).await;
     assert_eq!(system.metric("drover_queues_readable").await, 1);
 }
 

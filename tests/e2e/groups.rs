@@ -18,7 +18,7 @@ const GROUP_COUNT: usize = 200;
 const MESSAGES_OF_A_GROUP: usize = 200;
 
 /// Starts the log of a queue's events, and returns the event id after which the log begins.
-async fn listen(system: &System, queue: &str) -> EventId {
+async fn start_event_log(system: &System, queue: &str) -> EventId {
     let queue = system.queues().queue(&queue.parse().unwrap());
     queue.declare().await.unwrap();
     queue.listen().await.unwrap().expect("the queue exists")
@@ -31,8 +31,8 @@ async fn events_after(system: &System, queue: &str, begin: EventId) -> Vec<(Stri
     events.iter().map(|event| (event.kind.as_str().to_owned(), serde_json::from_str(event.json()).unwrap())).collect()
 }
 
-/// Returns a random message of a group. Most messages take up to 3 ms; some messages fail at first, and some messages do not
-/// end before their time-out.
+/// Returns a random message of a group. The handlers of most messages take up to 3 ms; the handlers of some messages fail at
+/// first, and some do not end before the messages' timeout.
 fn random_message(random: &mut StdRng, group: usize) -> Value {
     let failure_count = if random.random_ratio(1, 20) { random.random_range(1..3) } else { 0 };
     let is_hanging = random.random_ratio(1, 100);
@@ -71,10 +71,10 @@ async fn messages_of_a_group_are_leased_in_order_while_handlers_fail_and_workers
             posted_groups.entry(group).or_default().push(entry["id"].as_str().unwrap().to_owned());
         }
     }
-    let listen_start = listen(&system, "my-queue").await;
+    let listen_start = start_event_log(&system, "my-queue").await;
     let runs = tempfile::tempdir().unwrap();
     let mut workers: Vec<Process> = (0..3).map(|_| system.launch_sleeper(runs.path(), &[])).collect();
-    let start = Instant::now();
+    let started_at = Instant::now();
     let mut killed_count = 0;
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -82,7 +82,7 @@ async fn messages_of_a_group_are_leased_in_order_while_handlers_fail_and_workers
         if counts["completed"] == GROUP_COUNT * MESSAGES_OF_A_GROUP {
             break;
         }
-        assert!(start.elapsed() < Duration::from_secs(180), "not all messages are completed: {counts}");
+        assert!(started_at.elapsed() < Duration::from_secs(180), "not all messages are completed: {counts}");
         let mut worker = workers.remove(0);
         worker.kill();
         killed_count += 1;
@@ -135,16 +135,16 @@ async fn large_tenant_does_not_delay_the_others_with_one_worker_and_with_several
         for tenant in 1..10 {
             system.post_batch(queue, (0..10).map(|_| of(&format!("tenant {tenant}")))).await;
         }
-        let listen_start = listen(&system, queue).await;
+        let listen_start = start_event_log(&system, queue).await;
         let started_workers: Vec<Process> = futures_util::future::join_all((0..workers).map(|_| system.worker())).await;
         system.post_empty(&format!("/v1/queues/{queue}/resume")).await;
-        let start = Instant::now();
+        let started_at = Instant::now();
         while system.get(&format!("/v1/queues/{queue}")).await["counts"]["completed"].as_u64() < Some(200) {
-            assert!(start.elapsed() < Duration::from_secs(30), "the workers complete messages");
+            assert!(started_at.elapsed() < Duration::from_secs(30), "the workers complete messages");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         drop(started_workers);
-        // Turns count over all workers of the queue: in a round, each of the ten groups has one lease.
+        // Groups are served in turn, whichever worker leases: of every ten leases, each of the ten groups gets one.
         let events = events_after(&system, queue, listen_start).await;
         let starts =
             events.iter().filter(|(kind, _)| kind == "started").map(|(_, event)| event["group"].as_str().unwrap());
@@ -167,17 +167,17 @@ async fn group_is_shown_in_responses_and_lists_and_an_exclusive_queue_refuses_gr
     let message = format!("{path}/{}", posted_message["id"].as_str().unwrap());
     let (_, patched) = system.request(Method::PATCH, &message, Some(json!({"priority": -2}))).await;
     assert_eq!(patched["group"], "room 7");
-    let data = |list: &Value| -> Vec<u64> {
+    let data_of = |list: &Value| -> Vec<u64> {
         list["messages"].as_array().unwrap().iter().map(|message| message["data"].as_u64().unwrap()).collect()
     };
-    assert_eq!(data(&system.get(&format!("{path}?group=room%207&state=waiting")).await), [1, 2]);
-    assert_eq!(data(&system.get(&format!("{path}?group=room%207")).await), [1, 2]);
+    assert_eq!(data_of(&system.get(&format!("{path}?group=room%207&state=waiting")).await), [1, 2]);
+    assert_eq!(data_of(&system.get(&format!("{path}?group=room%207")).await), [1, 2]);
     let lease_answer = system.send_to("/v1/queues/q/leases", &json!({"max": 5})).await;
     let lease_answer: Value = lease_answer.json().await.unwrap();
     let groups: Vec<&Value> =
         lease_answer["messages"].as_array().unwrap().iter().map(|message| &message["group"]).collect();
     assert_eq!(groups, [&json!("room 7"), &Value::Null, &json!("room 8")]);
-    assert_eq!(data(&system.get(&format!("{path}?group=room%207&state=active")).await), [1]);
+    assert_eq!(data_of(&system.get(&format!("{path}?group=room%207&state=active")).await), [1]);
     assert_eq!(
         system.get("/v1/queues/q").await["counts"],
         json!({"held": 0, "delayed": 0, "waiting": 1, "active": 3, "completed": 0, "failed": 0})
@@ -225,24 +225,27 @@ async fn messages_of_a_group_may_have_every_other_option_at_once() {
     };
     system.post_batch("q", (0..60).map(message)).await;
     system.post_empty("/v1/queues/q/signals/k").await;
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    let start = Instant::now();
+    let mut delivery_counts: BTreeMap<String, usize> = BTreeMap::new();
+    let started_at = Instant::now();
     while system.get("/v1/queues/q").await["counts"]["completed"].as_u64() < Some(60) {
-        assert!(start.elapsed() < Duration::from_secs(30), "{seen:?}");
+        assert!(started_at.elapsed() < Duration::from_secs(30), "{delivery_counts:?}");
         let deliveries = system.lease("q", 10).await;
         assert!(deliveries.len() <= 2);
         let queue = system.queues().queue(&"q".parse().unwrap());
         for delivery in deliveries {
-            let times = seen.entry(delivery.message.id.to_string()).or_default();
-            *times += 1;
-            let is_first = *times == 1;
-            let action =
-                if is_first { queue_core::Action::Fail(queue_core::Failure::new("x", "y")) } else { completed() };
+            let delivery_count = delivery_counts.entry(delivery.message.id.to_string()).or_default();
+            *delivery_count += 1;
+            let is_first_delivery = *delivery_count == 1;
+            let action = if is_first_delivery {
+                queue_core::Action::Fail(queue_core::Failure::new("x", "y"))
+            } else {
+                completed()
+            };
             let settle_outcomes =
                 queue.settle(&[queue_core::Settlement { lease: delivery.lease, action }]).await.unwrap();
-            assert_eq!(settle_outcomes, [Some(if is_first { State::Delayed } else { State::Completed })]);
+            assert_eq!(settle_outcomes, [Some(if is_first_delivery { State::Delayed } else { State::Completed })]);
         }
     }
-    assert!(seen.values().all(|times| *times == 2), "{seen:?}");
+    assert!(delivery_counts.values().all(|delivery_count| *delivery_count == 2), "{delivery_counts:?}");
     system.assert_clean().await;
 }

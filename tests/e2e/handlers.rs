@@ -18,12 +18,12 @@ use crate::{
     raw_client::RawClient,
 };
 
-/// Returns the code of a language in a section of docs/WORKERS.md.
-fn example(heading: &str, language: &str) -> String {
+/// Returns the first code block of a language in a section of docs/WORKERS.md.
+fn documented_code(heading: &str, language: &str) -> String {
     code(section(&document("docs/WORKERS.md"), heading), language).to_owned()
 }
 
-/// Starts a receiver and waits until it listens.
+/// Starts an HTTP receiver, a program in Python, and waits until it listens.
 fn start_receiver(code: &str, port: u16) -> PythonProgram {
     let program = PythonProgram::start(code, &[&port.to_string()]);
     eventually("the receiver listens", || TcpStream::connect(("127.0.0.1", port)).ok());
@@ -31,13 +31,13 @@ fn start_receiver(code: &str, port: u16) -> PythonProgram {
 }
 
 /// Returns the configuration of a route to a shell that runs this script.
-fn exec(queue: &str, script: &str, other_keys: &str) -> String {
+fn exec_config(queue: &str, script: &str, other_keys: &str) -> String {
     format!(
         "[[worker.routes]]\nqueue = {queue:?}\nhandler = {{ type = \"exec\", command = [\"sh\", \"-c\", {script:?}]{other_keys} }}\n"
     )
 }
 
-/// Returns whether a process runs. An ended process is a zombie until its parent or init collects its status.
+/// Returns whether a process still runs. An ended process is a zombie until its parent or init collects its status.
 fn process_runs(pid: &str) -> bool {
     let process_stat = fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat"));
     process_stat.is_ok_and(|process_stat| !process_stat.contains(") Z "))
@@ -52,7 +52,7 @@ fn wait_for_pid(file: &Path) -> String {
 async fn http_handler_works_as_documented() {
     let port = free_port();
     let _receiver = start_receiver(&document("examples/hook.py"), port);
-    let config = example("A URL", "toml").replace("9000", &port.to_string());
+    let config = documented_code("A URL", "toml").replace("9000", &port.to_string());
     let unsigned_config = config.replace("\"mails\"", "\"unsigned\"").replace("MfKQ9r8G", "AAAAAAAA");
     let system = System::start(&(config + &unsigned_config)).await;
     let worker = system.worker().await;
@@ -81,14 +81,14 @@ fn deep_data() -> String {
     format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000))
 }
 
-/// Posts a message with this data, and returns the text of the finished message. The function returns text, because the test
-/// can't parse all data that Drover accepts.
+/// Posts a message with this data, and returns the JSON text of the finished message. The function returns text, because the
+/// test can't parse all data that Drover accepts.
 async fn finished_text(system: &System, queue: &str, data: &str) -> String {
-    let path = system.url(&format!("/v1/queues/{queue}/messages?wait=60s"));
+    let post_path = system.url(&format!("/v1/queues/{queue}/messages?wait=60s"));
     let body = format!("{{\"data\":{data}}}");
     system
         .http
-        .post(path)
+        .post(post_path)
         .header("content-type", "application/json")
         .body(body)
         .send()
@@ -131,7 +131,7 @@ async fn documented_receiver_refuses_each_unsigned_or_malformed_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn exec_handler_works_as_documented() {
     let program = root().join("examples/job.py");
-    let config = example("A program", "toml").replace("examples/job.py", program.to_str().unwrap());
+    let config = documented_code("A program", "toml").replace("examples/job.py", program.to_str().unwrap());
     let system = System::start(&config).await;
     let worker = system.worker().await;
     let message = system.finished(&system.post("jobs", json!({"data": {"to": "a@b.c"}})).await).await;
@@ -141,12 +141,12 @@ async fn exec_handler_works_as_documented() {
     );
     worker.wait_for_log("writing a@b.c");
     let message = system.finished(&system.post("jobs", json!({"data": {}})).await).await;
-    let error = &message["error"];
+    let message_error = &message["error"];
     assert_eq!(
-        (&message["state"], &error["code"], &error["attempt"]),
+        (&message["state"], &message_error["code"], &message_error["attempt"]),
         (&json!("failed"), &json!("exit_65"), &json!(1))
     );
-    assert!(error["message"].as_str().unwrap().contains("nobody to write to"), "{message}");
+    assert!(message_error["message"].as_str().unwrap().contains("nobody to write to"), "{message}");
     for data in UNUSABLE_DATA.map(str::to_owned).into_iter().chain([deep_data()]) {
         let message = finished_text(&system, "jobs", &data).await;
         assert!(message.contains("\"code\":\"exit_65\""), "{data:.100}: {message:.1000}");
@@ -158,28 +158,28 @@ async fn exec_handler_works_as_documented() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_sees_nothing_of_the_configuration() {
-    let system = System::start(&exec("q", "env | cut -d= -f1 | grep DROVER_ | sort | tr '\\n' ' '", "")).await;
-    // The environment of the worker has at least the URL of Redis.
+    let system = System::start(&exec_config("q", "env | cut -d= -f1 | grep DROVER_ | sort | tr '\\n' ' '", "")).await;
+    // The worker's own environment contains variables of Drover, such as the URL of Redis.
     let _worker = system.worker().await;
     let message = system.finished(&system.post("q", json!({"data": 1})).await).await;
-    let expected = "DROVER_ATTEMPT DROVER_GROUP DROVER_HEADERS DROVER_MAX_ATTEMPTS DROVER_MESSAGE_ID DROVER_NAME DROVER_QUEUE DROVER_SIGNAL";
-    assert_eq!(message["result"], expected);
+    let expected_variables = "DROVER_ATTEMPT DROVER_GROUP DROVER_HEADERS DROVER_MAX_ATTEMPTS DROVER_MESSAGE_ID DROVER_NAME DROVER_QUEUE DROVER_SIGNAL";
+    assert_eq!(message["result"], expected_variables);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_ends_the_program_within_a_second() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("pid");
-    let system = System::start(&exec("q", &format!("echo $$ > {}; sleep 100", file.display()), "")).await;
+    let pid_file = folder.path().join("pid");
+    let system = System::start(&exec_config("q", &format!("echo $$ > {}; sleep 100", pid_file.display()), "")).await;
     // The queue must exist before the worker starts: otherwise an early heartbeat could tell the worker about the cancel.
     let location = system.post("q", json!({"data": 1})).await;
     let _worker = system.worker().await;
-    let pid = tokio::task::block_in_place(|| wait_for_pid(&file));
-    let start = Instant::now();
+    let pid = tokio::task::block_in_place(|| wait_for_pid(&pid_file));
+    let started_at = Instant::now();
     assert_eq!(system.post_empty(&format!("{location}/cancel")).await.0, 202);
     tokio::task::block_in_place(|| eventually("the program ends", || (!process_runs(&pid)).then_some(())));
     // Without the notification, the heartbeat would report the cancel after a third of the visibility timeout, 10 s.
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
+    assert!(started_at.elapsed() < Duration::from_secs(8), "{:?}", started_at.elapsed());
     let message = system.finished(&location).await;
     assert_eq!((&message["state"], &message["error"]["code"]), (&json!("failed"), &json!("cancelled")));
     system.assert_clean().await;
@@ -188,16 +188,16 @@ async fn a_cancel_ends_the_program_within_a_second() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_stops_leaves_no_program_behind_and_spends_no_attempt() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("pids");
+    let pid_file = folder.path().join("pids");
     // The program and its child process ignore SIGTERM.
-    let script = format!("trap '' TERM; sh -c 'echo $$ > {0}; sleep 100' & wait; sleep 100", file.display());
-    let config = exec("q", &script, ", stop_grace = \"300ms\"") + "[worker]\nshutdown_grace = \"200ms\"\n";
+    let script = format!("trap '' TERM; sh -c 'echo $$ > {0}; sleep 100' & wait; sleep 100", pid_file.display());
+    let config = exec_config("q", &script, ", stop_grace = \"300ms\"") + "[worker]\nshutdown_grace = \"200ms\"\n";
     let system = System::start(&config).await;
     let mut worker = system.worker().await;
     let location = system.post("q", json!({"data": 1})).await;
-    let pid = tokio::task::block_in_place(|| wait_for_pid(&file));
-    let status = tokio::task::block_in_place(|| worker.terminate());
-    assert!(status.success(), "{status}");
+    let pid = tokio::task::block_in_place(|| wait_for_pid(&pid_file));
+    let exit_status = tokio::task::block_in_place(|| worker.terminate());
+    assert!(exit_status.success(), "{exit_status}");
     // The program was killed before the worker ended, but may not have ended yet.
     tokio::task::block_in_place(|| eventually("the program ends", || (!process_runs(&pid)).then_some(())));
     let message: Value = system.get(&location).await;
@@ -207,7 +207,7 @@ async fn a_worker_that_stops_leaves_no_program_behind_and_spends_no_attempt() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_handler_stops_the_start_with_a_reason() {
-    for (handler, expected) in [
+    for (handler, expected_reason) in [
         (r#"{ type = "exec", command = ["no-such-program"] }"#, "there is no program no-such-program in PATH"),
         (r#"{ type = "exec", command = ["/etc/passwd"] }"#, "there is no program /etc/passwd that may be run"),
         (r#"{ type = "http", url = "http://a", secret_file = "/nowhere" }"#, "secret_file: /nowhere: can't be read"),
@@ -215,9 +215,9 @@ async fn invalid_handler_stops_the_start_with_a_reason() {
     ] {
         let config = tempfile::NamedTempFile::new().unwrap();
         fs::write(config.path(), format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {handler}\n")).unwrap();
-        let args = ["--config", config.path().to_str().unwrap()];
-        let mut worker = Process::start("consumer-worker", &args, &[("DROVER__WORKER__BIND", "127.0.0.1:0")]);
-        let line = worker.wait_for_log(expected);
+        let arguments = ["--config", config.path().to_str().unwrap()];
+        let mut worker = Process::start("consumer-worker", &arguments, &[("DROVER__WORKER__BIND", "127.0.0.1:0")]);
+        let line = worker.wait_for_log(expected_reason);
         assert!(line.contains("worker.routes[0].handler"), "{line}");
         assert!(!tokio::task::block_in_place(|| worker.wait()).success());
     }
@@ -256,7 +256,7 @@ async fn receiver_and_program_get_exact_names_and_the_data_of_the_signal() {
     );
     let echo_config =
         r#"printf '{"id":"%s","name":"%s","signal":%s}' "$DROVER_MESSAGE_ID" "$DROVER_NAME" "${DROVER_SIGNAL:-null}""#;
-    let system = System::start(&(http + &exec("exec", echo_config, ""))).await;
+    let system = System::start(&(http + &exec_config("exec", echo_config, ""))).await;
     let _worker = system.worker().await;
     let (id, name) = (" order é ", " a");
     // The data of the signal has the maximum size, and almost no ASCII.
@@ -264,8 +264,8 @@ async fn receiver_and_program_get_exact_names_and_the_data_of_the_signal() {
     for queue in ["http", "exec"] {
         let message = json!({"data": 1, "id": id, "name": name, "hold": "paid"});
         let held_location = system.post(queue, message).await;
-        let signal = format!("/v1/queues/{queue}/signals/paid");
-        let (status, _) = system.request(reqwest::Method::POST, &signal, Some(json!({"data": data}))).await;
+        let signal_path = format!("/v1/queues/{queue}/signals/paid");
+        let (status, _) = system.request(reqwest::Method::POST, &signal_path, Some(json!({"data": data}))).await;
         assert_eq!(status, 200);
         let result = &system.finished(&held_location).await["result"];
         assert_eq!((&result["id"], &result["name"]), (&json!(id), &json!(name)), "{queue}");
@@ -281,7 +281,7 @@ async fn receiver_and_program_get_exact_names_and_the_data_of_the_signal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn control_characters_of_an_id_are_escaped_in_the_log_of_a_worker() {
-    let system = System::start(&exec("q", "exit 65", "")).await;
+    let system = System::start(&exec_config("q", "exit 65", "")).await;
     let id = "a\u{202e}b\u{2028}c outcome=completed";
     let logged_id = r#"id="a\u{202e}b\u{2028}c outcome=completed"#;
     for (index, (format, escaped)) in [("pretty", logged_id), ("json", r"a\u202eb\u2028c ")].into_iter().enumerate() {

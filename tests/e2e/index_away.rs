@@ -15,7 +15,7 @@ fn server_of_key(cluster: &RedisCluster, key: &str) -> usize {
     (0..3).rev().find(|n| n * 16_384 / 3 <= slot).unwrap()
 }
 
-fn wait_for_line(process: &Process, text: &str) {
+fn wait_for_log_line(process: &Process, text: &str) {
     eventually(text, || process.log().iter().any(|line| line.contains(text)).then_some(()));
 }
 
@@ -25,35 +25,35 @@ async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the
     let url = cluster.url();
     let index_server = server_of_key(&cluster, "drover:queues");
     // The queues of this test are on other servers than the index.
-    let names = (0..)
+    let unused_names = (0..)
         .map(|n| format!("q{n}"))
         .filter(|name| server_of_key(&cluster, &format!("drover:{{{name}}}:meta")) != index_server);
-    let [existing, new] = &names.take(2).collect::<Vec<_>>()[..] else { unreachable!() };
-    let mut index = cluster.servers.remove(index_server);
+    let [existing, new] = &unused_names.take(2).collect::<Vec<_>>()[..] else { unreachable!() };
+    let mut index_redis = cluster.servers.remove(index_server);
     let config = format!("[[worker.routes]]\nqueue = \"{existing}\"\nhandler = {{ type = \"log\" }}\n");
     let system = System::launch(cluster.servers.remove(0), url, &config);
     system.wait_until_ready(&system.base).await;
     let (worker, worker_url) = system.worker_and_url(&[]).await;
     system.finished(&system.post(existing, number(1)).await).await;
 
-    index.kill();
+    index_redis.kill();
     let location = system.post(existing, number(2)).await;
     assert_eq!(system.finished(&location).await["state"], "completed");
     for path in [format!("/v1/queues/{existing}"), format!("/v1/queues/{existing}/messages")] {
         assert_eq!(system.http.get(system.url(&path)).send().await.unwrap().status(), StatusCode::OK, "{path}");
     }
     assert_eq!(system.send(new, &number(1)).await.status(), StatusCode::SERVICE_UNAVAILABLE);
-    let list = system.http.get(system.url("/v1/queues")).send().await.unwrap();
-    assert_eq!(list.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let list_answer = system.http.get(system.url("/v1/queues")).send().await.unwrap();
+    assert_eq!(list_answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(system.metric("drover_queues_readable").await, 0);
-    let (away, others) = (index.port(), [system.redis.port(), cluster.servers[0].port()]);
+    let (away, others) = (index_redis.port(), [system.redis.port(), cluster.servers[0].port()]);
     for base in [&system.base, &worker_url] {
         let readiness = system.http.get(format!("{base}/readyz")).send().await.unwrap();
         assert_eq!(readiness.status(), StatusCode::OK, "the other servers answer");
         let readiness: Value = readiness.json().await.unwrap();
         assert_eq!(readiness["redis"], "cluster");
-        let names_it = |text: &Value| text.as_str().unwrap().contains(&format!("127.0.0.1:{away}"));
-        assert!(readiness["warnings"].as_array().unwrap().iter().any(names_it), "{readiness}");
+        let names_index_server = |text: &Value| text.as_str().unwrap().contains(&format!("127.0.0.1:{away}"));
+        assert!(readiness["warnings"].as_array().unwrap().iter().any(names_index_server), "{readiness}");
         let metrics = system.http.get(format!("{base}/metrics")).send().await.unwrap().text().await.unwrap();
         for (port, is_up) in [(away, 0), (others[0], 1), (others[1], 1)] {
             let line = format!("drover_redis_server_up{{topology=\"cluster\",server=\"127.0.0.1:{port}\"}} {is_up}");
@@ -61,13 +61,13 @@ async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the
         }
     }
     for process in [&system.api, &worker] {
-        wait_for_line(process, &format!("does not answer topology=\"cluster\" server=127.0.0.1:{away}"));
+        wait_for_log_line(process, &format!("does not answer topology=\"cluster\" server=127.0.0.1:{away}"));
     }
 
     // Processes that start while the server is down become ready, and use the existing queue.
     let (_later_worker, _) = system.worker_and_url(&[]).await;
     let port = ReservedPort::reserve();
-    let _later_api = start_api(&port, &system.redis_url, &system.config);
+    let _later_api_process = start_api(&port, &system.redis_url, &system.config);
     let base_url = format!("http://{}", port.address());
     system.wait_until_ready(&base_url).await;
     let path = format!("/v1/queues/{existing}/messages");
@@ -75,16 +75,16 @@ async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the
     assert_eq!(post_answer.status(), StatusCode::CREATED);
     assert_eq!(system.finished(post_answer.headers()["location"].to_str().unwrap()).await["state"], "completed");
 
-    index.restart();
-    let start = Instant::now();
+    index_redis.restart();
+    let started_at = Instant::now();
     while system.send(new, &number(1)).await.status() != StatusCode::CREATED {
-        assert!(start.elapsed() < TIME_LIMIT, "no queue can be created");
+        assert!(started_at.elapsed() < TIME_LIMIT, "no queue can be created");
     }
-    wait_for_line(&system.api, &format!("answers again topology=\"cluster\" server=127.0.0.1:{away}"));
+    wait_for_log_line(&system.api, &format!("answers again topology=\"cluster\" server=127.0.0.1:{away}"));
     let queues: Value = system.get("/v1/queues").await;
     assert_eq!(queues["queues"].as_array().unwrap().len(), 2, "{queues}");
 
-    index.kill();
+    index_redis.kill();
     let (status, _) = system.request(Method::DELETE, &format!("/v1/queues/{existing}?confirm={existing}"), None).await;
     assert_eq!(status, 503);
 }

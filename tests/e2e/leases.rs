@@ -33,8 +33,8 @@ async fn a_consumer_leases_messages_and_ends_its_leases_in_each_way() {
     for (n, message) in messages.iter().enumerate() {
         assert_eq!((&message["data"], &message["state"]), (&json!(n), &json!("active")));
         assert_eq!(message["consumer"], consumer, "the server issued the consumer's id");
-        let duration = millis(&message["lease_expires_at"]) - millis(&message["started_at"]);
-        assert_eq!(duration, 5_000);
+        let lease_millis = millis(&message["lease_expires_at"]) - millis(&message["started_at"]);
+        assert_eq!(lease_millis, 5_000);
     }
     let token = |n: usize| messages[n]["lease"].clone();
     let path_of = |n: usize| format!("/v1/queues/q/messages/{}", messages[n]["id"].as_str().unwrap());
@@ -46,8 +46,9 @@ async fn a_consumer_leases_messages_and_ends_its_leases_in_each_way() {
     assert_eq!((status, &again["outcome"]), (200, &json!("completed")), "the repeated settle has the same answer");
     assert_eq!(system.get(&path_of(0)).await["result"], json!({"ok": []}), "a result is never overwritten");
 
-    let error = json!({"code": "odd", "message": "it went wrong"});
-    let (_, failed) = settle(&system, "fail", json!({"lease": token(1), "error": error, "retry_after": "1h"})).await;
+    let consumer_error = json!({"code": "odd", "message": "it went wrong"});
+    let (_, failed) =
+        settle(&system, "fail", json!({"lease": token(1), "error": consumer_error, "retry_after": "1h"})).await;
     assert_eq!(failed["outcome"], "delayed");
     assert_eq!(system.get(&path_of(1)).await["error"]["code"], "odd");
     let (_, dead) = settle(&system, "fail", json!({"lease": token(2), "retry": false})).await;
@@ -94,10 +95,10 @@ async fn leases_settled_in_one_request_are_each_answered() {
 #[tokio::test]
 async fn long_poll_is_answered_when_a_message_is_ready_and_empty_when_its_wait_ends() {
     let system = System::start(SHORT_LEASES).await;
-    let start = Instant::now();
+    let started_at = Instant::now();
     let empty_answer = lease(&system, json!({"wait": "300ms"})).await;
     assert_eq!(empty_answer["messages"], json!([]));
-    assert!((300..15_000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    assert!((300..15_000).contains(&started_at.elapsed().as_millis()), "{:?}", started_at.elapsed());
     let (leased, posted) = tokio::join!(lease(&system, json!({"wait": "20s"})), async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         system.post("q", number(1)).await;
@@ -107,10 +108,10 @@ async fn long_poll_is_answered_when_a_message_is_ready_and_empty_when_its_wait_e
     // A poll would find the message only after 5 s.
     assert!(posted.elapsed() < Duration::from_secs(4));
     // The lease lapses, and the next client that waits receives the message without a poll.
-    let start = Instant::now();
+    let started_at = Instant::now();
     let second_lease_answer = lease(&system, json!({"wait": "20s"})).await;
     assert_eq!(second_lease_answer["messages"][0]["lapses"], 1);
-    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(started_at.elapsed() < Duration::from_secs(4), "{:?}", started_at.elapsed());
     system.assert_clean().await;
 }
 
@@ -124,9 +125,10 @@ async fn waiting_clients_receive_one_message_each() {
             system.post("q", number(n)).await;
         }
     });
-    let mut data: Vec<u64> = leased.iter().map(|leased| leased["messages"][0]["data"].as_u64().unwrap()).collect();
-    data.sort_unstable();
-    assert_eq!(data, (0..50).collect::<Vec<_>>());
+    let mut received_data: Vec<u64> =
+        leased.iter().map(|leased| leased["messages"][0]["data"].as_u64().unwrap()).collect();
+    received_data.sort_unstable();
+    assert_eq!(received_data, (0..50).collect::<Vec<_>>());
     system.assert_clean().await;
 }
 

@@ -21,8 +21,8 @@ use crate::{
     system::metric_in,
 };
 
-/// A text that only one item has in the list of rights that only some installations need, in docs/PRODUCTION.md. The following
-/// constants are texts of other items.
+/// The constants that end in `_RIGHT`, and `NO_APPEND_ONLY_FILE`, each select one item in docs/PRODUCTION.md, in the list of
+/// rights that only some installations need: a text that only this item contains.
 const PATTERN_RIGHT: &str = "`user-*`";
 const REPLICAS_RIGHT: &str = "`durability.replicas`";
 const NO_APPEND_ONLY_FILE: &str = "append-only file";
@@ -32,11 +32,11 @@ const AUDIT_RIGHT: &str = "`make audit`";
 
 /// The rights that docs/PRODUCTION.md lists.
 struct DocumentedRights {
-    /// The commands that create the user.
+    /// The documented commands that create the Redis user of the services.
     user: Vec<String>,
-    /// The command that creates the user of a Sentinel.
+    /// The documented command that creates the services' user at a Sentinel.
     sentinel_user: String,
-    /// The list of rights that only some installations need.
+    /// The items of the documented list of rights that only some installations need.
     optional: Vec<String>,
 }
 
@@ -49,9 +49,9 @@ fn password_in(command: &str) -> &str {
 }
 
 impl DocumentedRights {
-    fn read() -> Self {
-        let page = document("docs/PRODUCTION.md");
-        let section = section(&page, "Least rights");
+    fn parse_document() -> Self {
+        let production_document = document("docs/PRODUCTION.md");
+        let section = section(&production_document, "Least rights");
         let blocks = blocks(section);
         let [user, sentinel_user] = &blocks[..] else { panic!("a block for the user, and one for that of Sentinels") };
         Self {
@@ -62,7 +62,7 @@ impl DocumentedRights {
     }
 
     /// Returns the rights of the user that every installation needs, and the rights in these items of the list.
-    fn rights(&self, items: &[&str]) -> BTreeSet<String> {
+    fn documented_commands(&self, optional_items: &[&str]) -> BTreeSet<String> {
         let rights_of_item = |text: &&str| {
             let mut found_items = self.optional.iter().filter(|item| item.contains(*text));
             let item = found_items.next().unwrap_or_else(|| panic!("the list has no item with {text}"));
@@ -70,16 +70,16 @@ impl DocumentedRights {
             named_rights(item)
         };
         let user = self.user.iter().flat_map(|line| named_rights(line));
-        user.chain(items.iter().flat_map(rights_of_item)).collect()
+        user.chain(optional_items.iter().flat_map(rights_of_item)).collect()
     }
 
     /// Creates the user on a server, with the rights in these items of the list, and resets the server's statistics of called and
     /// refused commands.
-    fn create_user(&self, server: &RedisServer, items: &[&str]) {
+    fn create_user(&self, server: &RedisServer, optional_items: &[&str]) {
         for line in &self.user {
             assert_eq!(server.command(line), "+OK", "{line}");
         }
-        for right in self.rights(items) {
+        for right in self.documented_commands(optional_items) {
             assert_eq!(server.command(&format!("ACL SETUSER drover {right}")), "+OK", "{right}");
         }
         server.command("ACL LOG RESET");
@@ -88,20 +88,20 @@ impl DocumentedRights {
 
     /// Returns the documented commands, of the user and in these items of the list, that no client has called at any of these
     /// servers.
-    fn uncalled_commands(&self, items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
+    fn uncalled_commands(&self, optional_items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
         let all_called_commands: BTreeSet<String> = servers.iter().flat_map(|server| called_commands(server)).collect();
-        self.rights(items)
+        self.documented_commands(optional_items)
             .into_iter()
             .filter(|right| right.starts_with('+') && !all_called_commands.contains(right))
             .collect()
     }
 
     /// Returns the commands in these items of the list that no client has called at any of these servers.
-    fn uncalled_commands_of(&self, items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
-        &self.uncalled_commands(items, servers) - &self.rights(&[])
+    fn uncalled_commands_of(&self, optional_items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
+        &self.uncalled_commands(optional_items, servers) - &self.documented_commands(&[])
     }
 
-    /// Returns the URL of a server with the user and its password.
+    /// Returns the URL of a server, with the name and the password of the user that has the documented rights.
     fn with_user(&self, url: &str) -> String {
         url.replace("://", &format!("://drover:{}@", password_in(&self.user[0])))
     }
@@ -109,18 +109,19 @@ impl DocumentedRights {
 
 /// Returns the commands that clients and scripts have called at a server, as an ACL names them.
 fn called_commands(server: &RedisServer) -> BTreeSet<String> {
-    let stats = server.command("INFO commandstats");
+    let command_stats = server.command("INFO commandstats");
     let name = |line: &str| Some(format!("+{}", line.strip_prefix("cmdstat_")?.split_once(':')?.0));
-    stats.lines().filter(|line| !line.contains(":calls=0,")).filter_map(name).collect()
+    command_stats.lines().filter(|line| !line.contains(":calls=0,")).filter_map(name).collect()
 }
 
 /// Returns the commands, keys and channels that a server has refused since the user was created.
 fn refused_rights(server: &RedisServer) -> Vec<String> {
     let log = server.command("ACL LOG");
-    let lines: Vec<&str> = log.lines().collect();
+    let log_lines: Vec<&str> = log.lines().collect();
     // In the raw reply of Redis, a value follows its name and its length.
-    let values = lines.windows(3).filter(|lines| lines[0] == "object").map(|lines| lines[2].to_owned());
-    values.collect()
+    let refused_objects =
+        log_lines.windows(3).filter(|log_lines| log_lines[0] == "object").map(|log_lines| log_lines[2].to_owned());
+    refused_objects.collect()
 }
 
 fn assert_nothing_refused(server: &RedisServer) {
@@ -135,7 +136,8 @@ queue = \"user-*\"
 handler = { type = \"log\" }
 ";
 
-/// Starts the API as the user. Requests to this API have an API key; one request has another key, which has a rate limit.
+/// Starts the API with the Redis user that has the documented rights. Tests send requests with an API key without a rate limit,
+/// and one request with a key that has a rate limit.
 async fn start(documented: &DocumentedRights, redis: RedisServer, url: &str, config: &str) -> System {
     let scopes = "--scopes enqueue,read,consume,manage --queues *";
     let (key, limited) =
@@ -161,10 +163,10 @@ fn start_with_replica() -> (RedisServer, RedisServer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_operations_succeed_with_the_documented_rights_and_call_each_documented_command() {
-    let documented_rights = DocumentedRights::read();
+    let documented_rights = DocumentedRights::parse_document();
     let (primary, _replica) = start_with_replica();
-    let items = [PATTERN_RIGHT, REPLICAS_RIGHT];
-    documented_rights.create_user(&primary, &items);
+    let optional_items = [PATTERN_RIGHT, REPLICAS_RIGHT];
+    documented_rights.create_user(&primary, &optional_items);
     let url = primary.url();
     let system = start(&documented_rights, primary, &url, "[durability]\nreplicas = 1\n").await;
     let mut worker = use_everything(&system).await;
@@ -174,7 +176,7 @@ async fn all_operations_succeed_with_the_documented_rights_and_call_each_documen
     assert_nothing_refused(&system.redis);
     // Redis has refused no command, so the list has the right of each command that was called.
     assert_eq!(
-        documented_rights.uncalled_commands(&items, &[&system.redis]),
+        documented_rights.uncalled_commands(&optional_items, &[&system.redis]),
         BTreeSet::new(),
         "the list has rights that nothing uses"
     );
@@ -189,13 +191,13 @@ fn wait_for_refusal(server: &RedisServer, without: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_need_the_documented_rights_for_keys_and_for_each_channel() {
-    let documented_rights = DocumentedRights::read();
+    let documented_rights = DocumentedRights::parse_document();
     let redis = RedisServer::start();
     documented_rights.create_user(&redis, &[PATTERN_RIGHT, NO_APPEND_ONLY_FILE]);
     let url = redis.url();
     let system = start(&documented_rights, redis, &url, "").await;
     let _worker = system.worker().await;
-    let all = documented_rights.rights(&[PATTERN_RIGHT]);
+    let all = documented_rights.documented_commands(&[PATTERN_RIGHT]);
     let (keys_and_channels, _): (Vec<&String>, Vec<&String>) = all.iter().partition(|right| !right.starts_with('+'));
     assert_eq!(keys_and_channels.len(), 6, "{keys_and_channels:?}");
     for right in &keys_and_channels {
@@ -214,7 +216,7 @@ async fn services_need_the_documented_rights_for_keys_and_for_each_channel() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_right_is_answered_with_instructions_and_logged_once() {
-    let documented_rights = DocumentedRights::read();
+    let documented_rights = DocumentedRights::parse_document();
     let redis = RedisServer::start();
     documented_rights.create_user(&redis, &[PATTERN_RIGHT, NO_APPEND_ONLY_FILE]);
     let url = redis.url();
@@ -236,14 +238,14 @@ async fn missing_right_is_answered_with_instructions_and_logged_once() {
     // Without the right to this command, the worker can lease but not settle.
     system.redis.command("ACL SETUSER drover -zrem");
     system.post("my-queue", number(1)).await;
-    let start = Instant::now();
+    let started_at = Instant::now();
     let failure_metric = "drover_redis_call_failures_total{script=\"settle\",reason=\"not_permitted\"}";
     while metric_in(
         &system.http.get(format!("{worker_url}/metrics")).send().await.unwrap().text().await.unwrap(),
         failure_metric,
     ) < 3
     {
-        assert!(start.elapsed() < TIME_LIMIT, "the worker does not try to settle again");
+        assert!(started_at.elapsed() < TIME_LIMIT, "the worker does not try to settle again");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(lines_with(&worker, "can't settle, trying again"), 1);
@@ -251,23 +253,23 @@ async fn missing_right_is_answered_with_instructions_and_logged_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn documented_rights_are_enough_for_another_database_for_redis_without_append_only_file_and_for_the_audit() {
-    let documented_rights = DocumentedRights::read();
+    let documented_rights = DocumentedRights::parse_document();
     let redis = RedisServer::start();
     assert_eq!(redis.command("CONFIG SET save \"3600 1\""), "+OK");
-    let items = [PATTERN_RIGHT, NO_APPEND_ONLY_FILE, DATABASE_RIGHT, AUDIT_RIGHT];
-    documented_rights.create_user(&redis, &items);
+    let optional_items = [PATTERN_RIGHT, NO_APPEND_ONLY_FILE, DATABASE_RIGHT, AUDIT_RIGHT];
+    documented_rights.create_user(&redis, &optional_items);
     let url = format!("{}/1", redis.url());
     let system = start(&documented_rights, redis, &url, "").await;
     let (_worker, worker_url) = system.worker_and_url(&[]).await;
     post_for_worker(&system).await;
     assert_ready_without_warnings(&system, &worker_url).await;
-    // The audit searches the lists for an id that has no record.
+    // For an id that has no record, the audit searches all lists of the queue.
     system.redis.command("SELECT 1\r\nRPUSH drover:{my-queue}:waiting 21718923400017");
     let queues = Queues::new(Redis::new(&system.redis_url, TIME_LIMIT).unwrap(), DeclaredSettings::default());
     let audit = queues.queue(&"my-queue".parse().unwrap()).audit().await.unwrap();
     assert_eq!(audit.findings.len(), 1, "{audit:?}");
     assert_nothing_refused(&system.redis);
-    assert_eq!(documented_rights.uncalled_commands_of(&items[1..], &[&system.redis]), BTreeSet::new());
+    assert_eq!(documented_rights.uncalled_commands_of(&optional_items[1..], &[&system.redis]), BTreeSet::new());
 }
 
 /// Returns the primary that has a slot, while the slots are as they were when the cluster began.
@@ -277,7 +279,7 @@ fn primary_of_slot(slot: u16, primaries: usize) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn documented_rights_are_enough_in_a_cluster_while_a_slot_moves() {
-    let documented_rights = DocumentedRights::read();
+    let documented_rights = DocumentedRights::parse_document();
     let mut cluster = RedisCluster::start(3, 0);
     for server in &cluster.servers {
         documented_rights.create_user(server, &[PATTERN_RIGHT, CLUSTER_RIGHT]);
@@ -311,24 +313,24 @@ async fn documented_rights_are_enough_in_a_cluster_while_a_slot_moves() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn documented_rights_are_enough_with_sentinels_and_each_right_is_needed() {
-    let documented_rights = DocumentedRights::read();
-    let mut group = RedisSentinels::start(0, 1);
-    documented_rights.create_user(&group.servers[0], &[PATTERN_RIGHT]);
-    assert_eq!(group.command(&documented_rights.sentinel_user), "+OK");
+    let documented_rights = DocumentedRights::parse_document();
+    let mut sentinel_group = RedisSentinels::start(0, 1);
+    documented_rights.create_user(&sentinel_group.servers[0], &[PATTERN_RIGHT]);
+    assert_eq!(sentinel_group.command(&documented_rights.sentinel_user), "+OK");
     let password = password_in(&documented_rights.sentinel_user);
     let config = format!("[redis]\nsentinel = {{ username = \"drover\", password = \"{password}\" }}\n");
-    let (primary, url) = (group.servers.remove(0), group.url());
+    let (primary, url) = (sentinel_group.servers.remove(0), sentinel_group.url());
     let system = start(&documented_rights, primary, &url, &config).await;
     let _worker = use_everything(&system).await;
     assert_nothing_refused(&system.redis);
-    assert!(!group.command("ACL LOG").contains("object"));
+    assert!(!sentinel_group.command("ACL LOG").contains("object"));
     // Without the rights of subscriptions a process works, but learns of another primary later.
     for right in named_rights(&documented_rights.sentinel_user).filter(|right| right.starts_with("+sentinel|")) {
-        group.command(&format!("ACL SETUSER drover {}", right.replace('+', "-")));
-        let mut options = RedisOptions::new(documented_rights.with_user(&url), TIME_LIMIT);
-        options.sentinel_login = Some((Some("drover".into()), password.to_owned()));
-        let Err(Error::Unavailable(text)) = options.prepare().unwrap().ping().await else { panic!("{right}") };
+        sentinel_group.command(&format!("ACL SETUSER drover {}", right.replace('+', "-")));
+        let mut redis_options = RedisOptions::new(documented_rights.with_user(&url), TIME_LIMIT);
+        redis_options.sentinel_login = Some((Some("drover".into()), password.to_owned()));
+        let Err(Error::Unavailable(text)) = redis_options.prepare().unwrap().ping().await else { panic!("{right}") };
         assert!(text.contains("lacks a right"), "{text}");
-        group.command(&format!("ACL SETUSER drover {right}"));
+        sentinel_group.command(&format!("ACL SETUSER drover {right}"));
     }
 }

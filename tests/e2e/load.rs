@@ -14,9 +14,10 @@ use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::sleep};
 
-use crate::{System, redis_outage::REFUSED_WITHIN};
+use crate::{System, redis_outage::MAX_REFUSAL_TIME};
 
-/// The queue of the load. Tests post other messages to `my-queue`, so that the totals of this queue are exact.
+/// The queue of the load. The load has its own queue, because tests post other messages to `my-queue`, and the totals of the
+/// load's queue must be exact.
 pub(crate) const QUEUE: &str = "load";
 
 /// Routes for both queues. The worker polls once an hour, so only wake-ups and timers start work.
@@ -37,53 +38,53 @@ max_lapses = 1000
 retention.completed = { count = 100000000 }
 "#;
 
-/// The clients that post messages with own ids. The clients repeat each POST until the API has confirmed it.
+/// Clients that post messages with own ids, and repeat each POST until the API has confirmed it.
 pub(crate) struct Load {
     is_over: Arc<AtomicBool>,
-    stored: Arc<AtomicUsize>,
+    stored_count: Arc<AtomicUsize>,
     clients: JoinSet<Vec<PostedMessage>>,
 }
 
 /// A message that the API has confirmed.
 pub(crate) struct PostedMessage {
     pub(crate) id: String,
-    /// The instant of the first POST.
+    /// The instant at which the client first sent the POST of the message.
     pub(crate) first_sent_at: Instant,
 }
 
 impl Load {
     pub(crate) fn start(system: &System) -> Self {
-        let (is_over, stored) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let mut clients = JoinSet::new();
-        // Three clients post single messages. The fourth posts batches, so that the workers are busy at times.
+        let (is_over, stored_count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut posting_clients = JoinSet::new();
+        // Three clients post single messages. A fourth client posts batches of 100, so that the workers are busy at times.
         for (client, size) in [1, 1, 1, 100].into_iter().enumerate() {
             let (http, url) = (system.http.clone(), system.url(""));
-            let (is_over, stored) = (Arc::clone(&is_over), Arc::clone(&stored));
-            clients.spawn(async move {
+            let (is_over, stored_count) = (Arc::clone(&is_over), Arc::clone(&stored_count));
+            posting_clients.spawn(async move {
                 let mut posted_messages = Vec::new();
                 while !is_over.load(Ordering::Relaxed) {
                     let ids = (0..size).map(|n| format!("c{client}-{}", posted_messages.len() + n)).collect();
                     posted_messages.extend(post_until_stored(&http, &url, ids).await);
-                    stored.fetch_add(size, Ordering::Relaxed);
+                    stored_count.fetch_add(size, Ordering::Relaxed);
                     sleep(Duration::from_millis(if size == 1 { 10 } else { 150 })).await;
                 }
                 posted_messages
             });
         }
-        Self { is_over, stored, clients }
+        Self { is_over, stored_count, clients: posting_clients }
     }
 
     /// Waits until this many more messages are stored.
     pub(crate) async fn wait_for_more(&self, messages: usize) {
-        let start = Instant::now();
-        let target = self.stored.load(Ordering::Relaxed) + messages;
-        while self.stored.load(Ordering::Relaxed) < target {
-            assert!(start.elapsed() < TIME_LIMIT, "the clients store no more messages");
+        let started_at = Instant::now();
+        let target_count = self.stored_count.load(Ordering::Relaxed) + messages;
+        while self.stored_count.load(Ordering::Relaxed) < target_count {
+            assert!(started_at.elapsed() < TIME_LIMIT, "the clients store no more messages");
             sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Stops the clients. Each client first waits for the confirmation of its last message.
+    /// Stops the clients, each as soon as its last message is confirmed, and returns all confirmed messages.
     pub(crate) async fn stop(self) -> Vec<PostedMessage> {
         self.is_over.store(true, Ordering::Relaxed);
         self.clients.join_all().await.into_iter().flatten().collect()
@@ -110,7 +111,7 @@ async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<P
         let requested_at = Instant::now();
         // An error of the connection means that the API is down, or that it ended before it answered.
         if let Ok(answer) = request.send().await
-            && stored(answer, requested_at.elapsed()).await.is_some()
+            && answer_if_stored(answer, requested_at.elapsed()).await.is_some()
         {
             return ids.into_iter().map(|id| PostedMessage { id, first_sent_at }).collect();
         }
@@ -121,11 +122,11 @@ async fn post_until_stored(http: &Client, base: &str, ids: Vec<String>) -> Vec<P
 
 /// Returns the body of the answer to a POST that is stored; `None` if the POST is refused, with an answer that lets the client
 /// repeat it.
-pub(crate) async fn stored(answer: Response, took: Duration) -> Option<Value> {
+pub(crate) async fn answer_if_stored(answer: Response, took: Duration) -> Option<Value> {
     match answer.status() {
         StatusCode::CREATED | StatusCode::OK => Some(answer.json().await.unwrap()),
         StatusCode::SERVICE_UNAVAILABLE => {
-            assert!(took < REFUSED_WITHIN, "{took:?}");
+            assert!(took < MAX_REFUSAL_TIME, "{took:?}");
             assert_eq!(answer.headers()["retry-after"], "1");
             assert_eq!(answer.headers()["content-type"], "application/problem+json");
             None
@@ -137,17 +138,17 @@ pub(crate) async fn stored(answer: Response, took: Duration) -> Option<Value> {
 /// The result of a load in which every posted message was stored once and completed.
 pub(crate) struct LoadReport {
     pub(crate) messages: u64,
-    /// The number of deliveries beyond the first of each message.
+    /// The number of repeated deliveries: all deliveries except the first delivery of each message.
     pub(crate) repeated: u64,
     pub(crate) lapses: u64,
 }
 
 impl LoadReport {
-    pub(crate) async fn of(system: &System, posted: &[PostedMessage]) -> Self {
+    pub(crate) async fn verify(system: &System, posted: &[PostedMessage]) -> Self {
         let messages = posted.len() as u64;
-        let status = all_completed(system, messages).await;
+        let status = wait_until_all_completed(system, messages).await;
         let mut report = Self { messages, repeated: 0, lapses: 0 };
-        for message in read_all(system, posted).await {
+        for message in read_messages(system, posted).await {
             assert_eq!((&message["state"], &message["attempts_made"]), (&json!("completed"), &json!(1)), "{message}");
             assert_eq!(message["data"], message["id"], "{message}");
             let (deliveries, lapses) = (message["deliveries"].as_u64().unwrap(), message["lapses"].as_u64().unwrap());
@@ -169,21 +170,21 @@ impl LoadReport {
 }
 
 /// Waits until this many messages of the load are completed and no others are left. Returns the queue's status.
-pub(crate) async fn all_completed(system: &System, count: u64) -> Value {
+pub(crate) async fn wait_until_all_completed(system: &System, count: u64) -> Value {
     let expected = json!({"held": 0, "delayed": 0, "waiting": 0, "active": 0, "completed": count, "failed": 0});
-    let start = Instant::now();
+    let started_at = Instant::now();
     loop {
         let status = system.get(&format!("/v1/queues/{QUEUE}")).await;
         if status["counts"] == expected {
             return status;
         }
-        assert!(start.elapsed() < TIME_LIMIT, "{count} messages should be completed: {status}");
+        assert!(started_at.elapsed() < TIME_LIMIT, "{count} messages should be completed: {status}");
         sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Returns the messages of the load as the API returns them.
-pub(crate) async fn read_all(system: &System, posted: &[PostedMessage]) -> Vec<Value> {
+/// Reads each message of the load from the API, and returns the JSON of the messages.
+pub(crate) async fn read_messages(system: &System, posted: &[PostedMessage]) -> Vec<Value> {
     let mut messages = Vec::with_capacity(posted.len());
     for chunk in posted.chunks(100) {
         let requests = chunk.iter().map(async |posted| {

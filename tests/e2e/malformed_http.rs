@@ -88,7 +88,7 @@ async fn malformed_or_too_large_request_is_refused_and_closes_the_connection() {
 #[tokio::test]
 async fn no_request_can_be_smuggled_after_a_request_with_two_lengths() {
     let system = System::start("").await;
-    let post = |headers: &str, body: &str| {
+    let post_request = |headers: &str, body: &str| {
         format!(
             "POST /v1/queues/q/messages HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n{headers}\r\n{body}"
         )
@@ -100,7 +100,12 @@ async fn no_request_can_be_smuggled_after_a_request_with_two_lengths() {
         "transfer-encoding: chunked\r\n",
     ] {
         let mut client = system.connect().await;
-        client.send(post(headers, &format!("{chunked}{}", post("content-length: 10\r\n", "{\"data\":2}")))).await;
+        client
+            .send(post_request(
+                headers,
+                &format!("{chunked}{}", post_request("content-length: 10\r\n", "{\"data\":2}")),
+            ))
+            .await;
         let answers = client.read_until_closed().await;
         assert_eq!(answers.len(), 1, "the bytes after the body are not a request: {answers:?}");
         assert!(answers[0].head.contains("connection: close"), "{answers:?}");
@@ -119,12 +124,12 @@ async fn deeply_nested_json_is_stored_or_refused_and_services_keep_working() {
         let bodies =
             [format!("{{\"data\":{nested_data}}}"), format!("{{\"data\":1,\"delay\":{nested_data}}}"), nested_data];
         for (body, status) in bodies.into_iter().zip([201, 422, refused_as]) {
-            let head = "content-type: application/json\r\nhost: a";
+            let common_headers = "content-type: application/json\r\nhost: a";
             let body_length = body.len();
-            let post = format!(
-                "POST /v1/queues/my-queue/messages?wait=20s HTTP/1.1\r\n{head}\r\ncontent-length: {body_length}\r\n\r\n{body}"
+            let post_request = format!(
+                "POST /v1/queues/my-queue/messages?wait=20s HTTP/1.1\r\n{common_headers}\r\ncontent-length: {body_length}\r\n\r\n{body}"
             );
-            let answer = system.connect().await.request(&post).await;
+            let answer = system.connect().await.request(&post_request).await;
             assert_eq!(answer.status, status, "{:.200}", answer.body);
         }
     }

@@ -24,8 +24,8 @@ use crate::{
 
 /// Returns the number of clients: 5,000, or fewer if this process may not open so many files.
 fn client_count() -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(10_000);
-    usize::try_from(limit.saturating_sub(300)).unwrap().min(5_000)
+    let file_limit = getrlimit(Resource::Nofile).current.unwrap_or(10_000);
+    usize::try_from(file_limit.saturating_sub(300)).unwrap().min(5_000)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,15 +53,15 @@ async fn thousands_of_idle_connections_and_slow_headers_do_not_delay_posts() {
             }
         });
     }
-    let start = Instant::now();
+    let started_at = Instant::now();
     let mut longest_post_time = Duration::ZERO;
-    let mut posts = 0;
+    let mut post_count = 0;
     // The posts last so long that each slow client is disconnected once.
-    while posts < 300 || start.elapsed() < Duration::from_secs(7) {
+    while post_count < 300 || started_at.elapsed() < Duration::from_secs(7) {
         let sent_at = Instant::now();
-        timeout(TIME_LIMIT, system.post("my-queue", number(posts))).await.unwrap();
+        timeout(TIME_LIMIT, system.post("my-queue", number(post_count))).await.unwrap();
         longest_post_time = longest_post_time.max(sent_at.elapsed());
-        posts += 1;
+        post_count += 1;
     }
     // No POST waited for the end of a slow client, which takes 6 s.
     assert!(longest_post_time < Duration::from_secs(4), "{longest_post_time:?}");
@@ -81,16 +81,16 @@ async fn thousands_of_waiting_clients_need_one_subscription_and_no_polling() {
     let address = system.api_port.address();
     system.post_batch("q", (0..1_000).map(|n| json!({"data": n, "id": format!("m-{n}")}))).await;
     // Even on a busy machine, all clients must wait before the wait of the first client ends after 60 s.
-    let clients = client_count().min(2_000);
-    let mut waiting_clients = Vec::with_capacity(clients);
-    for n in 0..clients {
+    let waiting_client_count = client_count().min(2_000);
+    let mut waiting_clients = Vec::with_capacity(waiting_client_count);
+    for n in 0..waiting_client_count {
         let mut client = RawClient::connect(address).await;
         let path = format!("/v1/queues/q/messages/m-{}?wait=60s", n % 1_000);
         client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
         waiting_clients.push(client);
     }
     // All clients wait when Redis has received almost no calls for a second.
-    let calls = || {
+    let call_count = || {
         let stats = system.redis.command("INFO commandstats");
         let calls_of =
             |name: &str| stats.lines().find_map(|line| line.strip_prefix(name)?.split(',').next()?.parse().ok());
@@ -98,9 +98,9 @@ async fn thousands_of_waiting_clients_need_one_subscription_and_no_polling() {
     };
     timeout(TIME_LIMIT, async {
         loop {
-            let calls_before = calls();
+            let call_count_before = call_count();
             sleep(Duration::from_secs(1)).await;
-            if calls() - calls_before < 20 {
+            if call_count() - call_count_before < 20 {
                 return;
             }
         }

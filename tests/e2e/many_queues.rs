@@ -31,21 +31,21 @@ async fn five_thousand_queues_need_one_subscription_and_little_memory_and_are_al
     let system = System::start(CONFIG).await;
     let (_worker, worker_url) = system.worker_and_url(&[]).await;
     let queues = system.queues();
-    let post = async |n: u64| {
+    let post_to_queue = async |n: u64| {
         let queue = queues.queue(&format!("user-{n}").parse().unwrap());
         queue.enqueue(vec![NewMessage::new(to_raw_value(&n).unwrap())]).await.unwrap();
         queue
     };
     let completed_count = async |queue: &queue_core::Queue| queue.status().await.unwrap().unwrap().totals.completed;
     let wait_until_completed = async |queue: &queue_core::Queue, count: u64| {
-        let start = Instant::now();
+        let started_at = Instant::now();
         while completed_count(queue).await < count {
-            assert!(start.elapsed() < Duration::from_secs(60), "{} is not served", queue.name());
+            assert!(started_at.elapsed() < Duration::from_secs(60), "{} is not served", queue.name());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     // The queues are created while the worker runs.
-    let created_queues: Vec<_> = stream::iter(0..QUEUE_COUNT).map(post).buffer_unordered(32).collect().await;
+    let created_queues: Vec<_> = stream::iter(0..QUEUE_COUNT).map(post_to_queue).buffer_unordered(32).collect().await;
     for queue in &created_queues {
         wait_until_completed(queue, 1).await;
     }
@@ -68,7 +68,7 @@ async fn five_thousand_queues_need_one_subscription_and_little_memory_and_are_al
     // A new message in any of the idle queues is handled at once.
     for n in [0, 1, 2_500, 4_999, 5_000] {
         let begin_time = Instant::now();
-        let queue = post(n).await;
+        let queue = post_to_queue(n).await;
         wait_until_completed(&queue, if n < QUEUE_COUNT { 2 } else { 1 }).await;
         // Polls would find the message only after up to 50 s, the time of one round over all queues.
         assert!(begin_time.elapsed() < Duration::from_secs(4), "user-{n} took {:?}", begin_time.elapsed());
@@ -87,21 +87,21 @@ async fn thousand_idle_queues_need_one_subscription_and_no_polling() {
     let subscribers = system.redis.command("CLIENT LIST TYPE pubsub");
     assert_eq!(subscribers.matches("id=").count(), 2, "one of the API and one of the worker: {subscribers}");
     let script_calls = || {
-        let stats = system.redis.command("INFO commandstats");
-        let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap().to_owned();
+        let command_stats = system.redis.command("INFO commandstats");
+        let line = command_stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap().to_owned();
         line.split(['=', ',']).nth(1).unwrap().parse::<u64>().unwrap()
     };
     // The first lease call of each queue may still be in progress.
-    let mut calls_before = script_calls();
+    let mut call_count_before = script_calls();
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let calls = script_calls();
-        if calls == calls_before {
+        let new_call_count = script_calls();
+        if new_call_count == call_count_before {
             break;
         }
-        calls_before = calls;
+        call_count_before = new_call_count;
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(script_calls(), calls_before, "no script runs while nothing happens");
+    assert_eq!(script_calls(), call_count_before, "no script runs while nothing happens");
     assert_eq!(system.finished(&system.post("q7", number(1)).await).await["result"], 7);
 }

@@ -1,6 +1,7 @@
 //! Reads examples in the documents: fenced blocks of code, and the comparison of a shown answer with a real answer.
 //!
-//! In a shown answer `…` stands for any text and `, …}` for other members. Ids, instants and the like are compared by their kind.
+//! In a shown answer `…` stands for any text and `, …}` for other members. Values that differ from run to run, such as ids and
+//! instants, are compared only by their kind.
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +28,7 @@ pub(crate) fn section<'a>(document: &'a str, heading: &str) -> &'a str {
     after.split_once("\n## ").map_or(after, |(section, _)| section)
 }
 
-/// Returns the first block of a language in a text.
+/// Returns the first fenced code block of a language in a text.
 pub(crate) fn code<'a>(text: &'a str, language: &str) -> &'a str {
     let (_, code) = text.split_once(&format!("```{language}\n")).unwrap_or_else(|| panic!("no block of {language}"));
     code.split_once("```").unwrap().0
@@ -53,9 +54,9 @@ pub(crate) fn blocks(document: &str) -> Vec<Block<'_>> {
                 is_inside = !is_inside;
             }
             None if is_inside => {
-                let text = &mut blocks.last_mut().unwrap().text;
-                *text += line;
-                text.push('\n');
+                let block_text = &mut blocks.last_mut().unwrap().text;
+                *block_text += line;
+                block_text.push('\n');
             }
             None if line.starts_with('#') => heading = line.trim_start_matches('#').trim(),
             None => {}
@@ -84,7 +85,7 @@ pub(crate) fn kind(text: &str) -> &str {
     }
 }
 
-/// The members of answers whose values depend on earlier requests. Only the names of these members are compared.
+/// The fields of answers whose values depend on earlier requests, so that only the names inside these fields are compared.
 const COUNTER_FIELDS: [&str; 3] = ["counts", "totals", "oldest_waiting_age"];
 
 /// Asserts that a real answer is equal to the shown answer.

@@ -27,7 +27,7 @@ impl System {
     }
 }
 
-/// The memory in KiB that a connection may use besides counted bodies.
+/// The memory in KiB that a connection may use in addition to its request body.
 const KIB_PER_CONNECTION: u64 = 128;
 /// The memory in KiB that the API may use for buffers of Redis, threads and the allocator while thousands of clients connect.
 const KIB_FOR_OTHER_USES: u64 = 40 * 1_024;
@@ -41,12 +41,12 @@ fn post_head(length: usize, authorization: &str) -> String {
 }
 
 /// Returns a message of this many bytes.
-fn message(length: usize) -> String {
+fn message_of_length(length: usize) -> String {
     format!("{{\"data\":\"{}\"}}", "x".repeat(length - r#"{"data":""}"#.len()))
 }
 
-async fn post(client: &mut RawClient, length: usize, authorization: &str) -> Answer {
-    client.request(&(post_head(length, authorization) + &message(length))).await
+async fn post_body(client: &mut RawClient, length: usize, authorization: &str) -> Answer {
+    client.request(&(post_head(length, authorization) + &message_of_length(length))).await
 }
 
 /// Asserts that a body was refused for lack of memory.
@@ -62,19 +62,19 @@ fn assert_overloaded(answer: &Answer) {
 
 /// The maximum time of a POST while slow clients are connected. The maximum allows for a busy machine, and is shorter than each
 /// time limit of a slow client (10 s and more).
-const DELAY_LIMIT: Duration = Duration::from_secs(8);
+const MAX_POST_TIME: Duration = Duration::from_secs(8);
 /// A long time limit for calls to Redis, because the processes are busy with slow clients. The tests measure the time of a POST.
 const LONG_REDIS_TIMEOUT: &str = "[redis]\ntimeout = \"30s\"\n";
 
 /// Posts pairs of a small and a large message for two seconds. Returns the time of the slowest pair.
 async fn slowest_post(system: &System) -> Duration {
-    let start = Instant::now();
+    let started_at = Instant::now();
     let mut longest_post_time = Duration::ZERO;
     let mut client = system.connect_from(9).await;
-    while start.elapsed() < Duration::from_secs(2) {
+    while started_at.elapsed() < Duration::from_secs(2) {
         let sent_at = Instant::now();
         timeout(TIME_LIMIT, system.post("q", number(1))).await.unwrap();
-        assert_eq!(timeout(TIME_LIMIT, post(&mut client, 100_000, "")).await.unwrap().status, 201);
+        assert_eq!(timeout(TIME_LIMIT, post_body(&mut client, 100_000, "")).await.unwrap().status, 201);
         longest_post_time = longest_post_time.max(sent_at.elapsed());
     }
     longest_post_time
@@ -105,7 +105,7 @@ async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_p
     }
     assert_eq!(slow_posts.len() - refused_posts.len(), 3 * 16, "each address may use a quarter of the memory");
     let longest_post_time = slowest_post(&system).await;
-    assert!(longest_post_time < DELAY_LIMIT, "{longest_post_time:?}");
+    assert!(longest_post_time < MAX_POST_TIME, "{longest_post_time:?}");
     let memory_growth = system.api_memory().saturating_sub(memory_before);
     assert!(
         memory_growth < 3 * 16 * 1_024 + 600 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES,
@@ -114,16 +114,16 @@ async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_p
     drop(slow_posts);
     // The API frees the memory of a connection as soon as the API notices that the connection has ended. Each POST needs memory
     // for its body and its answer.
-    let connect = || join_all((0..7).map(|_| system.connect_from(2)));
-    let mut clients = connect().await;
-    let start = Instant::now();
+    let connect_seven_clients = || join_all((0..7).map(|_| system.connect_from(2)));
+    let mut clients = connect_seven_clients().await;
+    let started_at = Instant::now();
     loop {
-        let answers = join_all(clients.iter_mut().map(|client| post(client, BODY_LENGTH, ""))).await;
+        let answers = join_all(clients.iter_mut().map(|client| post_body(client, BODY_LENGTH, ""))).await;
         if answers.iter().all(|answer| answer.status == 201) {
             break;
         }
-        assert!(start.elapsed() < TIME_LIMIT, "{:.300}", format!("{answers:?}"));
-        clients = connect().await;
+        assert!(started_at.elapsed() < TIME_LIMIT, "{:.300}", format!("{answers:?}"));
+        clients = connect_seven_clients().await;
     }
     system.assert_clean().await;
 }
@@ -132,16 +132,16 @@ async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_p
 async fn body_that_arrives_in_tiny_pieces_takes_no_more_memory_than_a_whole_one() {
     let system = System::start(&format!("{LONG_REDIS_TIMEOUT}[api]\nrequest_timeout = \"60s\"\n")).await;
     let memory_before = system.api_memory();
-    let mut clients = Vec::new();
+    let mut sending_clients = Vec::new();
     for _ in 0..20 {
         let mut client = system.connect_from(2).await;
         client.stream.set_nodelay(true).unwrap();
         client.send(post_head(500_000, "")).await;
-        clients.push(client);
+        sending_clients.push(client);
     }
     for _ in 0..500 {
-        join_all(clients.iter_mut().map(|client| client.send(b" "))).await;
-        // Each piece of the body arrives alone.
+        join_all(sending_clients.iter_mut().map(|client| client.send(b" "))).await;
+        // The pause makes each byte arrive as a separate piece of the body.
         sleep(Duration::from_millis(1)).await;
     }
     let memory_growth = system.api_memory().saturating_sub(memory_before);
@@ -157,17 +157,17 @@ async fn unterminated_lines_stay_within_the_memory_limit() {
     let memory_before = system.api_memory();
     let piece = "x".repeat(32 * 1_024);
     let chunk = format!("{:x}\r\n{piece}\r\n", piece.len());
-    let head = "POST /v1/queues/q/messages/batch HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-ndjson\r\n\
+    let request_head = "POST /v1/queues/q/messages/batch HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-ndjson\r\n\
                 transfer-encoding: chunked\r\n\r\n";
     let mut slow_posts = join_all((0..200).map(async |_| {
         let mut client = system.connect_from(2).await;
-        client.send(head).await;
+        client.send(request_head).await;
         client.send(chunk.repeat(30)).await;
         client
     }))
     .await;
     let longest_post_time = slowest_post(&system).await;
-    assert!(longest_post_time < DELAY_LIMIT, "{longest_post_time:?}");
+    assert!(longest_post_time < MAX_POST_TIME, "{longest_post_time:?}");
     let memory_growth = system.api_memory().saturating_sub(memory_before);
     assert!(
         memory_growth < 16 * 1_024 + 200 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES,
@@ -185,42 +185,42 @@ async fn unterminated_lines_stay_within_the_memory_limit() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twelve_hundred_listeners_that_do_not_read_take_bounded_memory_and_do_not_delay_posts() {
-    const LISTENERS: u32 = 1_200;
+    const LISTENER_COUNT: u32 = 1_200;
     let system = System::start(LONG_REDIS_TIMEOUT).await;
     system.patch("q", json!({"max_attempts": 3})).await;
     slowest_post(&system).await;
     let memory_before = system.api_memory();
     let mut unread_clients = Vec::new();
-    for _ in 0..LISTENERS {
+    for _ in 0..LISTENER_COUNT {
         let mut client = system.connect_from(2).await;
         client.send("GET /v1/queues/q/events HTTP/1.1\r\nhost: a\r\n\r\n").await;
         unread_clients.push(client);
     }
-    let start = Instant::now();
-    while system.metric("drover_event_listeners").await != u64::from(LISTENERS) {
-        assert!(start.elapsed() < TIME_LIMIT, "not all listeners are connected");
+    let started_at = Instant::now();
+    while system.metric("drover_event_listeners").await != u64::from(LISTENER_COUNT) {
+        assert!(started_at.elapsed() < TIME_LIMIT, "not all listeners are connected");
         sleep(Duration::from_millis(50)).await;
     }
     for _ in 0..15 {
         system.post_batch("q", (0..1_000).map(number)).await;
     }
     let longest_post_time = slowest_post(&system).await;
-    assert!(longest_post_time < DELAY_LIMIT, "{longest_post_time:?}");
+    assert!(longest_post_time < MAX_POST_TIME, "{longest_post_time:?}");
     let memory_growth = system.api_memory().saturating_sub(memory_before);
     assert!(
-        memory_growth < u64::from(LISTENERS) * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES,
+        memory_growth < u64::from(LISTENER_COUNT) * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES,
         "the API grew by {memory_growth} KiB"
     );
     let connected_listeners = system.metric("drover_event_listeners").await;
-    assert_eq!(connected_listeners, u64::from(LISTENERS), "no listener is disconnected yet");
+    assert_eq!(connected_listeners, u64::from(LISTENER_COUNT), "no listener is disconnected yet");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_and_do_not_delay_posts() {
     const PAGE_REQUEST: &str = "GET /v1/queues/large/messages?limit=1000 HTTP/1.1\r\nhost: a\r\n\r\n";
-    const MESSAGES: usize = 60;
+    const MESSAGE_COUNT: usize = 60;
     let system = System::start(&format!("{LONG_REDIS_TIMEOUT}[api]\nwrite_timeout = \"10m\"\n")).await;
-    for n in 0..MESSAGES {
+    for n in 0..MESSAGE_COUNT {
         system.post("large", json!({"data": {"n": n, "rest": "x".repeat(150_000)}})).await;
     }
     slowest_post(&system).await;
@@ -232,28 +232,28 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
     let mut refused_count = 0;
     for _ in 0..30 {
         // Ten clients send requests at once. All ten clients have one address, which may use only a part of the memory.
-        let clients = join_all((0..10).map(async |_| {
+        let unread_page_clients = join_all((0..10).map(async |_| {
             let mut client = system.connect_from(2).await;
             client.send(PAGE_REQUEST).await;
             timeout(TIME_LIMIT, client.stream.readable()).await.unwrap().unwrap();
-            let mut status = [0; 12];
-            assert_eq!(timeout(TIME_LIMIT, client.stream.peek(&mut status)).await.unwrap().unwrap(), 12);
-            (client, String::from_utf8(status.to_vec()).unwrap())
+            let mut status_line = [0; 12];
+            assert_eq!(timeout(TIME_LIMIT, client.stream.peek(&mut status_line)).await.unwrap().unwrap(), 12);
+            (client, String::from_utf8(status_line.to_vec()).unwrap())
         }))
         .await;
-        for (mut client, status) in clients {
-            if status == "HTTP/1.1 503" {
+        for (mut client, status_line) in unread_page_clients {
+            if status_line == "HTTP/1.1 503" {
                 assert_overloaded(&client.answer().await);
                 refused_count += 1;
             } else {
-                assert_eq!(status, "HTTP/1.1 200");
+                assert_eq!(status_line, "HTTP/1.1 200");
             }
             unread_clients.push(client);
         }
     }
     assert!((100..300).contains(&refused_count), "{refused_count} were refused");
     let longest_post_time = slowest_post(&system).await;
-    assert!(longest_post_time < DELAY_LIMIT, "{longest_post_time:?}");
+    assert!(longest_post_time < MAX_POST_TIME, "{longest_post_time:?}");
     let memory_growth = system.api_memory().saturating_sub(memory_before);
     assert!(
         memory_growth < 32 * 1_024 + 300 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES,
@@ -262,18 +262,18 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
     // The address of the ten clients may still send bodies and receive small responses, and other addresses receive pages. A
     // refused lease call leases no message.
     let mut neighbour_client = system.connect_from(2).await;
-    assert_eq!(post(&mut neighbour_client, 100_000, "").await.status, 201);
+    assert_eq!(post_body(&mut neighbour_client, 100_000, "").await.status, 201);
     assert_eq!(neighbour_client.request("GET /v1/queues/large HTTP/1.1\r\nhost: a\r\n\r\n").await.status, 200);
-    let lease = "POST /v1/queues/large/leases HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
-    assert_overloaded(&neighbour_client.request(lease).await);
+    let lease_request = "POST /v1/queues/large/leases HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n";
+    assert_overloaded(&neighbour_client.request(lease_request).await);
     assert_eq!(system.get("/v1/queues/large").await["counts"]["active"], 0);
     assert_eq!(reader.request(PAGE_REQUEST).await.status, 200);
     drop(unread_clients);
     // The API frees the memory of connections as soon as the API notices that they have ended.
-    let start = Instant::now();
+    let started_at = Instant::now();
     let mut path = String::from("/v1/queues/large/messages?limit=1000");
     let mut listed_count = 0;
-    while start.elapsed() < TIME_LIMIT && !path.is_empty() {
+    while started_at.elapsed() < TIME_LIMIT && !path.is_empty() {
         let answer = neighbour_client.request(&format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
         if answer.status == 200 {
             let page: Value = serde_json::from_str(&answer.body).unwrap();
@@ -284,8 +284,8 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
             path = next_cursor.unwrap_or_default();
         }
     }
-    assert_eq!(listed_count, MESSAGES);
-    let lease_answer: Value = serde_json::from_str(&neighbour_client.request(lease).await.body).unwrap();
+    assert_eq!(listed_count, MESSAGE_COUNT);
+    let lease_answer: Value = serde_json::from_str(&neighbour_client.request(lease_request).await.body).unwrap();
     assert_eq!(lease_answer["messages"][0]["data"]["n"], 0, "the refused call did not lease the first message");
     assert_eq!(lease_answer["messages"][0]["deliveries"], 1);
 }
@@ -304,19 +304,19 @@ async fn one_key_has_a_quarter_of_the_memory_for_bodies_and_small_bodies_are_alw
     // The API asks for the body when it has reserved memory for it.
     slow_client.send(post_head(1_000_000, &format!("{ours}expect: 100-continue\r\n"))).await;
     slow_client.wait_for_continue().await;
-    let refusal = post(&mut system.connect().await, 100_000, &ours).await;
+    let refusal = post_body(&mut system.connect().await, 100_000, &ours).await;
     assert_overloaded(&refusal);
     assert!(refusal.body.contains("from the key ours"), "{refusal:?}");
     // A client that expects `100 Continue` receives the refusal before it sends its body.
     let head_with_expect = post_head(100_000, &format!("{ours}expect: 100-continue\r\n"));
     assert_overloaded(&system.connect().await.request(&head_with_expect).await);
-    assert_eq!(post(&mut system.connect().await, 100, &ours).await.status, 201, "a small body is always accepted");
+    assert_eq!(post_body(&mut system.connect().await, 100, &ours).await.status, 201, "a small body is always accepted");
     assert_eq!(
-        post(&mut system.connect().await, 100_000, &theirs).await.status,
+        post_body(&mut system.connect().await, 100_000, &theirs).await.status,
         201,
         "another key has its own quarter"
     );
-    slow_client.send(message(1_000_000)).await;
+    slow_client.send(message_of_length(1_000_000)).await;
     assert_eq!(slow_client.answer().await.status, 201);
-    assert_eq!(post(&mut slow_client, 1_000_000, &ours).await.status, 201, "the whole quarter is free again");
+    assert_eq!(post_body(&mut slow_client, 1_000_000, &ours).await.status, 201, "the whole quarter is free again");
 }

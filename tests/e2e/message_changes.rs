@@ -21,22 +21,22 @@ async fn one_message_per_state() -> System {
     system
 }
 
-fn path(id: &str) -> String {
+fn message_path(id: &str) -> String {
     format!("/v1/queues/q/messages/{id}")
 }
 
 async fn patch(system: &System, id: &str, patch: Value) -> (u16, Value) {
-    system.request(Method::PATCH, &path(id), Some(patch)).await
+    system.request(Method::PATCH, &message_path(id), Some(patch)).await
 }
 
 async fn patch_message(system: &System, id: &str, changes: Value) -> Value {
     let (status, message) = patch(system, id, changes).await;
     assert_eq!(status, 200, "{message}");
-    assert_eq!(message, system.get(&path(id)).await, "the answer is the message");
+    assert_eq!(message, system.get(&message_path(id)).await, "the answer is the message");
     message
 }
 
-fn detail(problem: &Value) -> &str {
+fn detail_of(problem: &Value) -> &str {
     problem["detail"].as_str().unwrap()
 }
 
@@ -62,21 +62,21 @@ async fn operation_that_a_state_forbids_is_refused_with_the_state_and_with_advic
     ] {
         let (status, problem) = match operation {
             "patch" => patch(&system, id, json!({"data": 2})).await,
-            _ => system.post_empty(&format!("{}/{operation}", path(id))).await,
+            _ => system.post_empty(&format!("{}/{operation}", message_path(id))).await,
         };
         assert_eq!((status, &problem["code"]), (409, &json!(format!("message_{id}"))), "{operation}: {problem}");
-        assert!(detail(&problem).contains(&format!("message {id} is {id}, and only")), "{problem}");
-        assert!(detail(&problem).contains(alternative), "{problem}");
-        assert_eq!(system.get(&path(id)).await["state"], id, "nothing was changed");
+        assert!(detail_of(&problem).contains(&format!("message {id} is {id}, and only")), "{problem}");
+        assert!(detail_of(&problem).contains(alternative), "{problem}");
+        assert_eq!(system.get(&message_path(id)).await["state"], id, "nothing was changed");
     }
-    let (status, problem) = system.request(Method::DELETE, &path("active"), None).await;
+    let (status, problem) = system.request(Method::DELETE, &message_path("active"), None).await;
     assert_eq!((status, &problem["code"]), (409, &json!("message_active")));
-    assert!(detail(&problem).contains("POST /v1/queues/q/messages/active/cancel"), "{problem}");
+    assert!(detail_of(&problem).contains("POST /v1/queues/q/messages/active/cancel"), "{problem}");
     for id in ["unknown", "21718923400017"] {
         for (method, end) in
             [(Method::POST, "/cancel"), (Method::POST, "/retry"), (Method::POST, "/promote"), (Method::DELETE, "")]
         {
-            let (status, problem) = system.request(method, &format!("{}{end}", path(id)), None).await;
+            let (status, problem) = system.request(method, &format!("{}{end}", message_path(id)), None).await;
             assert_eq!((status, &problem["code"]), (404, &json!("message_not_found")), "{end}");
         }
     }
@@ -92,13 +92,13 @@ async fn advice_in_the_refused_retry_of_a_completed_message_runs_its_work_again(
         assert_eq!(system.settle_all("q", completed()).await, 1);
         let (status, problem) = system.post_empty(&format!("{location}/retry")).await;
         assert_eq!(status, 409);
-        if detail(&problem).contains("another id, or erase this one") {
+        if detail_of(&problem).contains("another id, or erase this one") {
             assert_eq!(system.send("q", &message).await.status(), 200, "the same message again is a duplicate");
             system.post("q", json!({"data": 1, "id": "another"})).await;
             assert_eq!(system.settle_all("q", completed()).await, 1);
             assert_eq!(system.request(Method::DELETE, &location, None).await.0, 204);
         } else {
-            assert!(id.is_none() && detail(&problem).contains("post its data as a new message"), "{problem}");
+            assert!(id.is_none() && detail_of(&problem).contains("post its data as a new message"), "{problem}");
         }
         system.post("q", message).await;
         assert_eq!(system.settle_all("q", completed()).await, 1, "{problem}");
@@ -110,9 +110,13 @@ async fn advice_in_the_refused_retry_of_a_completed_message_runs_its_work_again(
 async fn message_is_erased_with_all_its_data() {
     let system = one_message_per_state().await;
     for id in ["held", "delayed", "waiting", "completed", "failed"] {
-        assert_eq!(system.request(Method::DELETE, &path(id), None).await, (204, Value::Null), "{id}");
-        assert_eq!(system.request(Method::GET, &path(id), None).await.0, 404);
-        assert_eq!(system.request(Method::DELETE, &path(id), None).await.0, 404, "a message is erased only once");
+        assert_eq!(system.request(Method::DELETE, &message_path(id), None).await, (204, Value::Null), "{id}");
+        assert_eq!(system.request(Method::GET, &message_path(id), None).await.0, 404);
+        assert_eq!(
+            system.request(Method::DELETE, &message_path(id), None).await.0,
+            404,
+            "a message is erased only once"
+        );
         system.post("q", json!({"data": 2, "id": id})).await;
     }
     system.assert_clean().await;
@@ -123,7 +127,7 @@ async fn a_message_that_has_not_started_is_cancelled_at_once() {
     let system = one_message_per_state().await;
     for id in ["held", "delayed", "waiting"] {
         for _ in 0..2 {
-            let (status, message) = system.post_empty(&format!("{}/cancel", path(id))).await;
+            let (status, message) = system.post_empty(&format!("{}/cancel", message_path(id))).await;
             assert_eq!((status, &message["state"]), (200, &json!("failed")), "{id}: cancelled, or cancelled already");
             assert_eq!(message["error"]["code"], "cancelled");
         }
@@ -132,7 +136,7 @@ async fn a_message_that_has_not_started_is_cancelled_at_once() {
     assert_eq!(system.get("/v1/queues/q").await["totals"]["cancelled"], 3);
     system.patch("q", json!({"retention": {"failed": {"count": 0}}})).await;
     system.post("q", json!({"data": 1, "id": "not-kept"})).await;
-    let (status, answer) = system.post_empty(&format!("{}/cancel", path("not-kept"))).await;
+    let (status, answer) = system.post_empty(&format!("{}/cancel", message_path("not-kept"))).await;
     assert_eq!((status, answer), (200, json!({"id": "not-kept", "queue": "q", "state": null})));
     system.assert_clean().await;
 }
@@ -159,13 +163,13 @@ async fn consumer_of_a_cancelled_message_is_notified_when_it_extends_its_lease()
 #[tokio::test]
 async fn failed_message_is_retried_and_delayed_message_is_promoted() {
     let system = one_message_per_state().await;
-    let (status, message) = system.post_empty(&format!("{}/retry", path("failed"))).await;
+    let (status, message) = system.post_empty(&format!("{}/retry", message_path("failed"))).await;
     assert_eq!((status, &message["state"]), (200, &json!("waiting")));
     assert_eq!((&message["attempts_made"], &message["error"]["code"]), (&json!(0), &json!("broken")));
-    let (status, message) = system.post_empty(&format!("{}/promote", path("delayed"))).await;
+    let (status, message) = system.post_empty(&format!("{}/promote", message_path("delayed"))).await;
     assert_eq!((status, &message["state"]), (200, &json!("waiting")));
     assert_eq!(system.settle_all("q", completed()).await, 3);
-    assert_eq!(system.get(&path("failed")).await["state"], "completed");
+    assert_eq!(system.get(&message_path("failed")).await["state"], "completed");
     system.assert_clean().await;
 }
 
@@ -177,10 +181,11 @@ async fn merge_patch_changes_a_message_that_has_not_started() {
         let mut message = json!({"data": {"x": 1, "y": 2}, "id": id, "name": "n", "priority": 3, "headers": headers});
         message.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
         system.post("q", message).await;
-        let message_before = system.get(&path(id)).await;
+        let message_before = system.get(&message_path(id)).await;
         assert_eq!(patch_message(&system, id, json!({})).await, message_before, "an empty patch changes nothing");
         let odd = r#"{ "big": 12345678901234567890, "a": [] }"#;
-        let request = system.http.patch(system.url(&path(id))).header("content-type", "application/merge-patch+json");
+        let request =
+            system.http.patch(system.url(&message_path(id))).header("content-type", "application/merge-patch+json");
         let answer = request.body(format!(r#"{{"data":{odd},"name":"other"}}"#)).send().await.unwrap();
         assert!(answer.text().await.unwrap().contains(odd), "data is stored byte for byte and not merged");
         let message = patch_message(&system, id, json!({"headers": {"b": null, "c": "3"}, "priority": -2})).await;
@@ -215,7 +220,7 @@ async fn merge_patch_changes_a_message_that_has_not_started() {
 async fn invalid_patch_is_refused_and_changes_nothing() {
     let system = System::start("").await;
     system.post("q", json!({"data": 1, "id": "a", "headers": {"h": "x".repeat(3_000)}})).await;
-    let message_before = system.get(&path("a")).await;
+    let message_before = system.get(&message_path("a")).await;
     for (body, pointer, expected) in [
         (json!({"data": null}), "/data", "a message keeps its data"),
         (json!({"name": ""}), "/name", "1 to 128 characters"),
@@ -237,7 +242,7 @@ async fn invalid_patch_is_refused_and_changes_nothing() {
         (r#"{"data":1,"data":2}"#, "application/json", 400, "invalid_json"),
         ("{}", "text/plain", 415, "unsupported_media_type"),
     ] {
-        let request = system.http.patch(system.url(&path("a"))).header("content-type", kind).body(body);
+        let request = system.http.patch(system.url(&message_path("a"))).header("content-type", kind).body(body);
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), status, "{body}");
         assert_eq!(answer.json::<Value>().await.unwrap()["code"], code);
@@ -250,12 +255,12 @@ async fn invalid_patch_is_refused_and_changes_nothing() {
     system.redis.command("CONFIG SET maxmemory 1");
     let (status, problem) = patch(&system, "a", json!({"data": "larger"})).await;
     assert_eq!((status, &problem["code"]), (507, &json!("out_of_memory")));
-    assert_eq!(system.get(&path("a")).await, message_before);
+    assert_eq!(system.get(&message_path("a")).await, message_before);
     system.settle_all("q", Action::Release(None)).await;
     system.redis.command("CONFIG SET maxmemory 0");
     let (status, problem) = patch(&system, "a", json!({"data": 2})).await;
     assert_eq!((status, &problem["code"]), (409, &json!("message_waiting")), "a released message has started");
-    assert!(detail(&problem).contains("only a message that was never handed out can be changed"), "{problem}");
+    assert!(detail_of(&problem).contains("only a message that was never handed out can be changed"), "{problem}");
     let late_release = Action::Release(Some(queue_core::Millis::from_hours(1)));
     system.settle_all("q", late_release).await;
     assert_eq!(patch(&system, "a", json!({"delay": null})).await.1["code"], "message_delayed");
@@ -283,16 +288,16 @@ async fn patched_message_moves_to_its_new_position_in_the_order() {
     assert_order(&["d", "a", "e", "b"]).await;
     patch_message(&system, "c", json!({"delay": null})).await;
     patch_message(&system, "b", json!({"priority": null})).await;
-    // The messages `b` and `c` were in the waiting list before their patches. Each of the two messages is now in the list exactly
-    // once.
+    // A patch of a waiting message moves the message within the waiting list: `b` and `c` were waiting before their patches,
+    // and are now in the list exactly once.
     assert_order(&["d", "a", "b", "c", "e"]).await;
     patch_message(&system, "a", json!({"delay": "1h", "priority": 5})).await;
     patch_message(&system, "a", json!({"delay": null})).await;
     assert_order(&["d", "b", "c", "e", "a"]).await;
     // A message that was cancelled and retried is in the list once, by its new priority.
     for id in ["a", "c"] {
-        system.post_empty(&format!("{}/cancel", path(id))).await;
-        system.post_empty(&format!("{}/retry", path(id))).await;
+        system.post_empty(&format!("{}/cancel", message_path(id))).await;
+        system.post_empty(&format!("{}/retry", message_path(id))).await;
     }
     assert_order(&["d", "b", "c", "e", "a"]).await;
     assert_eq!(patch_message(&system, "a", json!({"data": 2})).await["deliveries"], 0, "the message never started");
@@ -317,7 +322,7 @@ async fn idle_consumer_is_woken_when_a_patch_makes_a_message_ready() {
         system.post("q", json!({"data": 1, "id": id, "delay": "1h"})).await;
         let waiting_lease_call = system.request(Method::POST, "/v1/queues/q/leases", Some(json!({"wait": "60s"})));
         let calls_before = lease_calls(&system).await;
-        let start = std::time::Instant::now();
+        let started_at = std::time::Instant::now();
         let patch_message_later = async {
             // The first lease call finds no message, and then the client waits.
             while lease_calls(&system).await == calls_before {
@@ -327,7 +332,7 @@ async fn idle_consumer_is_woken_when_a_patch_makes_a_message_ready() {
         };
         let ((status, answer), (patched, _)) = tokio::join!(waiting_lease_call, patch_message_later);
         assert_eq!((status, patched, &answer["messages"][0]["name"]), (200, 200, &json!("now")), "{answer}");
-        assert!(start.elapsed().as_secs() < 5, "the client was woken");
+        assert!(started_at.elapsed().as_secs() < 5, "the client was woken");
     }
     system.post("q", json!({"data": 1, "id": "c"})).await;
     system.queues().queue(&"q".parse().unwrap()).listen().await.unwrap();
@@ -346,17 +351,17 @@ async fn concurrent_patches_are_each_applied_or_refused() {
         let header = |n: usize| patch(&system, &id, json!({"headers": {format!("h{n}"): "x"}}));
         let answers = futures_util::future::join_all((0..4).map(header)).await;
         assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
-        let message = system.get(&path(&id)).await;
+        let message = system.get(&message_path(&id)).await;
         assert_eq!(message["headers"].as_object().unwrap().len(), 4, "each patch is applied");
         // A patch that is sent together with a lease and a cancel is applied before them, or refused.
-        let cancel = format!("{}/cancel", path(&id));
+        let cancel = format!("{}/cancel", message_path(&id));
         let (leased, (status, problem), _) = tokio::join!(
             system.lease("q", 10),
             patch(&system, &id, json!({"data": 1, "delay": null, "priority": round % 3})),
             async { if round % 2 == 0 { system.post_empty(&cancel).await } else { (0, Value::Null) } }
         );
         assert!([200, 409].contains(&status), "{problem}");
-        let message = system.get(&path(&id)).await;
+        let message = system.get(&message_path(&id)).await;
         assert_eq!(message["data"], i32::from(status == 200), "{message}");
         if let Some(delivery) = leased.iter().find(|delivery| delivery.message.id.as_str() == id) {
             assert_eq!(delivery.message.data.get(), message["data"].to_string(), "the leased message does not change");

@@ -7,18 +7,18 @@ use crate::{System, completed, failed};
 
 const LIST_PATH: &str = "/v1/queues/q/messages";
 
-async fn page(system: &System, query: &str) -> (Vec<Value>, Option<String>) {
+async fn list_page(system: &System, query: &str) -> (Vec<Value>, Option<String>) {
     let answer = system.get(&format!("{LIST_PATH}?{query}")).await;
     let messages = answer["messages"].as_array().unwrap_or_else(|| panic!("{answer}")).clone();
     (messages, answer.get("next_cursor").map(|cursor| cursor.as_str().unwrap().to_owned()))
 }
 
 /// Returns the messages of all pages of a list, and the number of pages.
-async fn all(system: &System, query: &str) -> (Vec<Value>, usize) {
-    let (mut messages, mut next) = page(system, query).await;
+async fn all_pages(system: &System, query: &str) -> (Vec<Value>, usize) {
+    let (mut messages, mut next) = list_page(system, query).await;
     let mut pages = 1;
     while let Some(cursor) = next {
-        let (page_messages, next_cursor) = page(system, &format!("{query}&cursor={cursor}")).await;
+        let (page_messages, next_cursor) = list_page(system, &format!("{query}&cursor={cursor}")).await;
         messages.extend(page_messages);
         next = next_cursor;
         pages += 1;
@@ -26,7 +26,7 @@ async fn all(system: &System, query: &str) -> (Vec<Value>, usize) {
     (messages, pages)
 }
 
-fn data(messages: &[Value]) -> Vec<u64> {
+fn data_of(messages: &[Value]) -> Vec<u64> {
     messages.iter().map(|message| message["data"].as_u64().unwrap()).collect()
 }
 
@@ -63,14 +63,14 @@ async fn messages_of_each_state_are_listed_page_by_page() {
             expected.reverse();
         }
         for limit in [1, 3, 10, 1_000] {
-            let (messages, _) = all(&system, &format!("state={state}&limit={limit}")).await;
-            assert_eq!(data(&messages), expected, "{state} by {limit}");
+            let (messages, _) = all_pages(&system, &format!("state={state}&limit={limit}")).await;
+            assert_eq!(data_of(&messages), expected, "{state} by {limit}");
             assert!(messages.iter().all(|message| message["state"] == state));
         }
     }
-    let (first, next) = page(&system, "state=failed&limit=4").await;
+    let (first, next) = list_page(&system, "state=failed&limit=4").await;
     assert_eq!((first.len(), next.is_some()), (4, true));
-    assert!(page(&system, "state=failed").await.1.is_none(), "no cursor at the end");
+    assert!(list_page(&system, "state=failed").await.1.is_none(), "no cursor at the end");
 }
 
 #[tokio::test]
@@ -78,11 +78,11 @@ async fn list_without_a_state_has_the_messages_of_each_state_in_turn() {
     let system = ten_messages_per_state().await;
     let expected: Vec<u64> = (0..40).chain((40..50).rev()).chain((50..60).rev()).collect();
     for limit in [1, 7, 10, 50, 1_000] {
-        let (messages, pages) = all(&system, &format!("limit={limit}")).await;
-        assert_eq!(data(&messages), expected, "by {limit}");
+        let (messages, pages) = all_pages(&system, &format!("limit={limit}")).await;
+        assert_eq!(data_of(&messages), expected, "by {limit}");
         assert!(pages <= 60 / limit + 8, "{pages} pages of {limit}");
     }
-    let (messages, next) = page(&system, "").await;
+    let (messages, next) = list_page(&system, "").await;
     assert_eq!((messages.len(), next.is_some()), (50, true), "a page has 50 messages by default");
     system.request(Method::DELETE, "/v1/queues/q?confirm=q", None).await;
     let (status, problem) = system.request(Method::GET, LIST_PATH, None).await;
@@ -104,16 +104,20 @@ async fn list_of_a_message_name_has_all_messages_of_that_name_and_no_others() {
             expected.reverse();
         }
         for limit in [1, 3, 1_000] {
-            let (messages, _) = all(&system, &format!("state={state}&{NAME_FILTER}&limit={limit}")).await;
-            assert_eq!(data(&messages), expected, "{state} by {limit}");
+            let (messages, _) = all_pages(&system, &format!("state={state}&{NAME_FILTER}&limit={limit}")).await;
+            assert_eq!(data_of(&messages), expected, "{state} by {limit}");
             assert!(messages.iter().all(|message| message["name"] == "odd & named"));
         }
         expected_in_all.extend(expected);
     }
     for limit in [4, 1_000] {
-        assert_eq!(data(&all(&system, &format!("{NAME_FILTER}&limit={limit}")).await.0), expected_in_all, "by {limit}");
+        assert_eq!(
+            data_of(&all_pages(&system, &format!("{NAME_FILTER}&limit={limit}")).await.0),
+            expected_in_all,
+            "by {limit}"
+        );
     }
-    assert_eq!(page(&system, "name=none").await, (vec![], None), "one page reads all messages if they are few");
+    assert_eq!(list_page(&system, "name=none").await, (vec![], None), "one page reads all messages if they are few");
     let (status, _) = system.request(Method::GET, "/v1/queues/other/messages?name=odd", None).await;
     assert_eq!(status, 404, "the queue does not exist");
 }
@@ -125,11 +129,11 @@ async fn page_without_a_matching_message_is_empty_and_has_a_cursor() {
     system.post_batch("q", batch(Some("k"), 600)).await;
     system.post_batch("q", batch(None, 1_000)).await;
     system.post("q", json!({"data": 7, "name": "rare"})).await;
-    let (first, next) = page(&system, "name=rare").await;
+    let (first, next) = list_page(&system, "name=rare").await;
     assert!(first.is_empty() && next.is_some(), "the page read 1,000 messages of both states: {first:?}");
-    let (messages, pages) = all(&system, "name=rare").await;
-    assert_eq!((data(&messages), pages), (vec![7], 2));
-    assert_eq!(page(&system, "name=rare&hold=k").await, (vec![], None));
+    let (messages, pages) = all_pages(&system, "name=rare").await;
+    assert_eq!((data_of(&messages), pages), (vec![7], 2));
+    assert_eq!(list_page(&system, "name=rare&hold=k").await, (vec![], None));
 }
 
 #[tokio::test]
@@ -144,11 +148,11 @@ async fn list_of_a_hold_key_has_the_messages_that_wait_for_it() {
     }
     let expected: Vec<u64> = (0..10).chain([101]).collect();
     for query in ["hold=k", "hold=k&state=held", "state=held&hold=k&limit=1", "hold=k&limit=3", "hold=k&limit=11"] {
-        assert_eq!(data(&all(&system, query).await.0), expected, "{query}");
+        assert_eq!(data_of(&all_pages(&system, query).await.0), expected, "{query}");
     }
-    assert_eq!(data(&all(&system, "hold=k+2").await.0), [102]);
-    assert_eq!(data(&all(&system, "hold=k&name=odd&limit=2").await.0), [0, 2, 4, 6, 8]);
-    assert_eq!(page(&system, "hold=none").await, (vec![], None));
+    assert_eq!(data_of(&all_pages(&system, "hold=k+2").await.0), [102]);
+    assert_eq!(data_of(&all_pages(&system, "hold=k&name=odd&limit=2").await.0), [0, 2, 4, 6, 8]);
+    assert_eq!(list_page(&system, "hold=none").await, (vec![], None));
 }
 
 #[tokio::test]
@@ -157,9 +161,9 @@ async fn a_page_of_large_messages_ends_early() {
     for n in 0..80 {
         system.post("q", json!({"data": [n, "x".repeat(200_000)]})).await;
     }
-    let (first, next) = page(&system, "state=waiting&limit=1000").await;
+    let (first, next) = list_page(&system, "state=waiting&limit=1000").await;
     assert!(first.len() < 80 && next.is_some(), "{} messages", first.len());
-    let (messages, _) = all(&system, "state=waiting&limit=1000").await;
+    let (messages, _) = all_pages(&system, "state=waiting&limit=1000").await;
     let numbers: Vec<u64> = messages.iter().map(|message| message["data"][0].as_u64().unwrap()).collect();
     assert_eq!(numbers, (0..80).collect::<Vec<_>>());
 }
@@ -167,8 +171,8 @@ async fn a_page_of_large_messages_ends_early() {
 #[tokio::test]
 async fn invalid_query_or_cursor_of_a_list_of_messages_is_refused_with_a_reason() {
     let system = ten_messages_per_state().await;
-    let held_cursor = page(&system, "state=held&limit=2").await.1.unwrap();
-    let all_cursor = page(&system, "limit=2").await.1.unwrap();
+    let held_cursor = list_page(&system, "state=held&limit=2").await.1.unwrap();
+    let all_cursor = list_page(&system, "limit=2").await.1.unwrap();
     system.post("other", json!({"data": 1})).await;
     for (path, expected) in [
         (format!("{LIST_PATH}?state=done"), "held, delayed, waiting, active, completed or failed"),

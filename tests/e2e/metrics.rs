@@ -47,7 +47,7 @@ impl Metrics {
     }
 
     /// Returns the type and labels of each metric that has series, by the metric's name.
-    fn interface(&self) -> BTreeMap<String, (String, BTreeSet<String>)> {
+    fn types_and_labels(&self) -> BTreeMap<String, (String, BTreeSet<String>)> {
         let mut all: BTreeMap<_, _> =
             self.types.iter().map(|(name, kind)| (name.clone(), (kind.clone(), BTreeSet::new()))).collect();
         for series in self.values.keys() {
@@ -57,8 +57,9 @@ impl Metrics {
                 _ => name,
             };
             // The text between two quotes is a value of a label. No value in this test contains a quote.
-            let names = labels.split('"').step_by(2).filter_map(|text| text.trim_matches([',', '}']).strip_suffix('='));
-            all.get_mut(name).unwrap().1.extend(names.filter(|name| *name != "le").map(str::to_owned));
+            let label_names =
+                labels.split('"').step_by(2).filter_map(|text| text.trim_matches([',', '}']).strip_suffix('='));
+            all.get_mut(name).unwrap().1.extend(label_names.filter(|name| *name != "le").map(str::to_owned));
         }
         all
     }
@@ -94,7 +95,7 @@ const CONFIG: &str = r#"
 "#;
 
 /// Returns an API and a worker that have done work of each kind, and the URL of the worker.
-async fn start_busy() -> (System, drover_tests::Process, String) {
+async fn start_busy_services() -> (System, drover_tests::Process, String) {
     let system = System::start(CONFIG).await;
     let (worker, worker_url) = system.worker_and_url(&[]).await;
     for n in 0..3 {
@@ -114,7 +115,7 @@ async fn start_busy() -> (System, drover_tests::Process, String) {
 
 #[tokio::test]
 async fn metrics_of_both_services_count_the_work_that_was_done() {
-    let (system, _worker, worker) = start_busy().await;
+    let (system, _worker, worker) = start_busy_services().await;
     for path in ["/nowhere", "/v1/nowhere", "/v1/queues/mails/nowhere"] {
         system.request(Method::GET, path, None).await;
     }
@@ -140,11 +141,11 @@ async fn metrics_of_both_services_count_the_work_that_was_done() {
         ("drover_http_requests_in_flight", 1.0),
         ("drover_redis_call_duration_seconds_count{script=\"enqueue\"}", 7.0),
         ("drover_redis_call_failures_total{script=\"enqueue\",reason=\"unavailable\"}", 0.0),
-        (&http_count("/v1/queues/{queue}/messages", "POST", "2xx"), 7.0),
-        (&http_count("/v1/queues/{queue}/messages/{id}", "GET", "2xx"), 5.0),
-        (&http_count("/v1/queues/{queue}", "GET", "4xx"), 1.0),
-        (&http_count("unmatched", "GET", "4xx"), 3.0),
-        (&http_count("/livez", "other", "4xx"), 1.0),
+        (&http_request_count("/v1/queues/{queue}/messages", "POST", "2xx"), 7.0),
+        (&http_request_count("/v1/queues/{queue}/messages/{id}", "GET", "2xx"), 5.0),
+        (&http_request_count("/v1/queues/{queue}", "GET", "4xx"), 1.0),
+        (&http_request_count("unmatched", "GET", "4xx"), 3.0),
+        (&http_request_count("/livez", "other", "4xx"), 1.0),
     ] {
         assert_eq!(api.get(series).to_string(), value.to_string(), "{series}");
     }
@@ -161,7 +162,8 @@ async fn metrics_of_both_services_count_the_work_that_was_done() {
         (&outcome("released"), 0.0),
         (&outcome("lost"), 0.0),
         (&outcome("unsettled"), 0.0),
-        // Five messages were leased, one message of them twice. Three messages had a handler.
+        // Five messages were leased, one message of them twice. The worker has a route with a handler for three of the
+        // messages.
         ("drover_worker_start_delay_seconds_count{queue=\"mails\"}", 5.0),
         ("drover_worker_handler_duration_seconds_count{queue=\"mails\"}", 3.0),
         ("drover_worker_concurrency{queue=\"mails\"}", 100.0),
@@ -186,20 +188,20 @@ async fn start_delay_excludes_the_time_for_which_a_message_was_held() {
     let held_location = system.post("mails", json!({"data": 1, "name": "known", "hold": "k"})).await;
     let cancelled_location = system.post("mails", json!({"data": 1, "name": "known", "delay": "1h"})).await;
     system.request(Method::POST, &format!("{cancelled_location}/cancel"), None).await;
-    // The messages are not ready while they are held.
+    // During this pause, one message is held and the other message is cancelled, so the pause is no part of their start delays.
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     system.request(Method::POST, "/v1/queues/mails/signals/k", Some(json!({}))).await;
     system.request(Method::POST, &format!("{cancelled_location}/retry"), None).await;
     for location in [&held_location, &cancelled_location] {
         assert_eq!(system.finished(location).await["state"], "completed");
     }
-    let count = "drover_worker_start_delay_seconds_count{queue=\"mails\"}";
-    let values = system.scrape_until(&worker, count, 2.0).await;
-    let delay_sum = values.get("drover_worker_start_delay_seconds_sum{queue=\"mails\"}");
+    let delay_count = "drover_worker_start_delay_seconds_count{queue=\"mails\"}";
+    let scraped_metrics = system.scrape_until(&worker, delay_count, 2.0).await;
+    let delay_sum = scraped_metrics.get("drover_worker_start_delay_seconds_sum{queue=\"mails\"}");
     assert!(delay_sum < 1.5, "two messages that were not ready for 1.5 s waited {delay_sum} s for a worker");
 }
 
-fn http_count(route: &str, method: &str, status: &str) -> String {
+fn http_request_count(route: &str, method: &str, status: &str) -> String {
     format!("drover_http_request_duration_seconds_count{{route=\"{route}\",method=\"{method}\",status=\"{status}\"}}")
 }
 
@@ -214,7 +216,7 @@ async fn metrics_of_the_process_are_served_without_metrics_of_queues_while_redis
     assert_eq!(system.send("mails", &json!({"data": 0})).await.status(), 503);
     let failure_series = "drover_redis_call_failures_total{script=\"enqueue\",reason=\"unavailable\"}";
     let api = system.scrape_until(&system.base, failure_series, 1.0).await;
-    assert_eq!(api.get(&http_count("/v1/queues/{queue}/messages", "POST", "5xx")).to_string(), "1");
+    assert_eq!(api.get(&http_request_count("/v1/queues/{queue}/messages", "POST", "5xx")).to_string(), "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,18 +230,18 @@ async fn request_of_a_disconnected_client_is_counted_and_no_longer_in_flight() {
         });
     });
     waiting_request.abort();
-    let disconnected = http_count("/v1/queues/{queue}/messages/{id}", "GET", "none");
+    let disconnected = http_request_count("/v1/queues/{queue}/messages/{id}", "GET", "none");
     let api = system.scrape_until(&system.base, &disconnected, 1.0).await;
     assert_eq!(api.get("drover_http_requests_in_flight").to_string(), "1");
 }
 
 /// Returns the name, type and labels of each metric in a section of the document.
 fn documented_metrics(page: &str, heading: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
-    let lines = section(page, heading).lines().filter_map(|line| line.strip_prefix("- `")?.split_once("` ("));
-    lines
+    let metric_lines = section(page, heading).lines().filter_map(|line| line.strip_prefix("- `")?.split_once("` ("));
+    metric_lines
         .map(|(name, rest)| {
-            let interface = rest.split(')').next().unwrap();
-            let (kind, labels) = interface.split_once(": ").unwrap_or((interface, ""));
+            let types_and_labels = rest.split(')').next().unwrap();
+            let (kind, labels) = types_and_labels.split_once(": ").unwrap_or((types_and_labels, ""));
             let labels = labels.split('`').skip(1).step_by(2).map(str::to_owned).collect();
             (name.to_owned(), (kind.to_owned(), labels))
         })
@@ -248,21 +250,21 @@ fn documented_metrics(page: &str, heading: &str) -> BTreeMap<String, (String, BT
 
 #[tokio::test]
 async fn metrics_and_the_document_about_metrics_name_the_same_series() {
-    let (system, _worker, worker) = start_busy().await;
-    let page = document("docs/OBSERVABILITY.md");
-    let shared_metrics = documented_metrics(&page, "Both services");
+    let (system, _worker, worker) = start_busy_services().await;
+    let observability_document = document("docs/OBSERVABILITY.md");
+    let shared_metrics = documented_metrics(&observability_document, "Both services");
     // The series of queues may be a second old, and lack the new queues.
     system.scrape_until(&system.base, "drover_queues", 2.0).await;
     for (base, heading) in [(&system.base, "producer-api"), (&worker, "consumer-worker")] {
-        let mut expected = documented_metrics(&page, heading);
+        let mut expected = documented_metrics(&observability_document, heading);
         assert!(expected.len() >= 5 && shared_metrics.len() >= 5);
         expected.extend(shared_metrics.clone());
         let scraped = system.scrape(base).await;
-        assert_eq!(scraped.interface(), expected, "{heading}");
+        assert_eq!(scraped.types_and_labels(), expected, "{heading}");
         let failure_series =
             scraped.values.keys().filter(|series| series.starts_with("drover_redis_call_failures_total{"));
         let reasons = failure_series
             .filter_map(|series| Some(series.split_once("reason=\"")?.1.trim_end_matches("\"}").to_owned()));
-        assert_eq!(reasons.collect::<BTreeSet<_>>(), reasons_of_failed_calls(&page), "{heading}");
+        assert_eq!(reasons.collect::<BTreeSet<_>>(), reasons_of_failed_calls(&observability_document), "{heading}");
     }
 }

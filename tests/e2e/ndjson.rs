@@ -21,7 +21,7 @@ async fn send(system: &System, body: impl Into<reqwest::Body>) -> (u16, Value) {
     (answer.status().as_u16(), answer.json().await.unwrap())
 }
 
-fn numbers(range: std::ops::Range<u64>) -> String {
+fn numbered_lines(range: std::ops::Range<u64>) -> String {
     range.map(|n| format!("{{\"data\":{n}}}\n")).collect::<Vec<_>>().concat()
 }
 
@@ -31,15 +31,15 @@ struct SlowClient {
 }
 
 impl SlowClient {
-    fn begin(system: &System) -> Self {
+    fn begin_request(system: &System) -> Self {
         let host = system.base.strip_prefix("http://").unwrap();
         let mut socket = TcpStream::connect(host).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let head = format!(
+        let request_head = format!(
             "POST {BATCH_PATH} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
              content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
         );
-        socket.write_all(head.as_bytes()).unwrap();
+        socket.write_all(request_head.as_bytes()).unwrap();
         Self { socket }
     }
 
@@ -51,7 +51,7 @@ impl SlowClient {
         self.socket.write_all(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes())
     }
 
-    fn end(self) -> (u16, Value) {
+    fn end_request(self) -> (u16, Value) {
         let Self { mut socket } = self;
         socket.write_all(b"0\r\n\r\n").unwrap();
         Self { socket }.answer()
@@ -73,7 +73,7 @@ fn waiting_count(system: &System) -> u64 {
 #[tokio::test]
 async fn any_number_of_messages_is_stored_line_by_line() {
     let system = System::start("").await;
-    let (status, summary) = send(&system, numbers(0..2_500)).await;
+    let (status, summary) = send(&system, numbered_lines(0..2_500)).await;
     let expected = json!({"enqueued": 2_500, "duplicates": 0, "refused": [], "refused_count": 0, "done": true});
     assert_eq!((status, summary), (200, expected));
     let deliveries = system.lease("q", 1_000).await;
@@ -139,13 +139,13 @@ async fn stream_of_lines_may_be_larger_than_the_body_limit() {
 #[tokio::test]
 async fn complete_lines_are_stored_before_the_stream_ends() {
     let system = System::start("").await;
-    let mut client = SlowClient::begin(&system);
+    let mut client = SlowClient::begin_request(&system);
     client.send("{\"data\":1}\n{\"da");
     eventually("the first line is stored", || (waiting_count(&system) == 1).then_some(()));
     client.send("ta\":2}\n");
     eventually("the second line is stored", || (waiting_count(&system) == 2).then_some(()));
     client.send("{\"data\":3}");
-    let (status, summary) = client.end();
+    let (status, summary) = client.end_request();
     assert_eq!((status, &summary["enqueued"]), (200, &json!(3)));
     system.assert_clean().await;
 }
@@ -153,12 +153,12 @@ async fn complete_lines_are_stored_before_the_stream_ends() {
 #[tokio::test]
 async fn stream_of_lines_may_last_longer_than_any_other_request() {
     let system = System::start("[api]\nrequest_timeout = \"1s\"\nmax_wait = 0\n").await;
-    let mut client = SlowClient::begin(&system);
+    let mut client = SlowClient::begin_request(&system);
     for n in 0..15 {
-        client.send(&numbers(n..n + 1));
+        client.send(&numbered_lines(n..n + 1));
         std::thread::sleep(Duration::from_millis(100));
     }
-    let (status, summary) = client.end();
+    let (status, summary) = client.end_request();
     assert_eq!((status, &summary["enqueued"]), (200, &json!(15)), "{summary}");
 }
 
@@ -166,9 +166,9 @@ async fn stream_of_lines_may_last_longer_than_any_other_request() {
 async fn stream_of_lines_without_a_message_ends_after_the_request_timeout() {
     let system = System::start("[api]\nrequest_timeout = \"1s\"\n").await;
     for line in ["\n", " \r\n\n", "no message\n"] {
-        let mut client = SlowClient::begin(&system);
+        let mut client = SlowClient::begin_request(&system);
         client.send("{\"data\":1}\n");
-        let start = Instant::now();
+        let started_at = Instant::now();
         let mut slow_client = SlowClient { socket: client.socket.try_clone().unwrap() };
         let writer_thread = std::thread::spawn(move || {
             while slow_client.try_send(line).is_ok() {
@@ -178,7 +178,7 @@ async fn stream_of_lines_without_a_message_ends_after_the_request_timeout() {
         let (status, problem) = client.answer();
         assert_eq!((status, &problem["code"]), (408, &json!("request_timeout")), "{problem}");
         assert_eq!((&problem["enqueued"], &problem["done"]), (&json!(1), &json!(false)), "{problem}");
-        assert!(start.elapsed() > Duration::from_millis(900), "{:?}", start.elapsed());
+        assert!(started_at.elapsed() > Duration::from_millis(900), "{:?}", started_at.elapsed());
         writer_thread.join().unwrap();
     }
     system.assert_clean().await;
@@ -187,8 +187,8 @@ async fn stream_of_lines_without_a_message_ends_after_the_request_timeout() {
 #[tokio::test]
 async fn stored_lines_stay_when_the_client_disconnects() {
     let system = System::start("").await;
-    let mut client = SlowClient::begin(&system);
-    client.send(&numbers(0..10));
+    let mut client = SlowClient::begin_request(&system);
+    client.send(&numbered_lines(0..10));
     client.send("{\"data\":");
     eventually("the lines are stored", || (waiting_count(&system) == 10).then_some(()));
     drop(client);
@@ -199,7 +199,7 @@ async fn stored_lines_stay_when_the_client_disconnects() {
 #[tokio::test]
 async fn client_that_stops_sending_is_answered_with_the_last_stored_line() {
     let system = System::start("[api]\nrequest_timeout = \"1s\"\n").await;
-    let mut client = SlowClient::begin(&system);
+    let mut client = SlowClient::begin_request(&system);
     client.send("{\"data\":1}\nbad\n{\"data\":");
     let (status, problem) = client.answer();
     assert_eq!((status, &problem["code"]), (408, &json!("request_timeout")), "{problem}");
@@ -210,13 +210,13 @@ async fn client_that_stops_sending_is_answered_with_the_last_stored_line() {
 #[tokio::test]
 async fn answer_names_the_stored_lines_when_the_api_stops() {
     let mut system = System::start("").await;
-    let mut client = SlowClient::begin(&system);
-    client.send(&numbers(0..7));
+    let mut client = SlowClient::begin_request(&system);
+    client.send(&numbered_lines(0..7));
     eventually("the lines are stored", || (waiting_count(&system) == 7).then_some(()));
     let address = system.base.strip_prefix("http://").unwrap().to_owned();
     let answer = std::thread::spawn(move || {
         eventually("the API accepts no new connections", || TcpStream::connect(&address).is_err().then_some(()));
-        client.end()
+        client.end_request()
     });
     assert!(system.api.terminate().success());
     let (status, problem) = answer.join().unwrap();
@@ -227,15 +227,15 @@ async fn answer_names_the_stored_lines_when_the_api_stops() {
 #[tokio::test]
 async fn answer_names_the_stored_lines_when_redis_fails() {
     let mut system = System::start("").await;
-    let mut client = SlowClient::begin(&system);
-    client.send(&numbers(0..5));
+    let mut client = SlowClient::begin_request(&system);
+    client.send(&numbered_lines(0..5));
     eventually("the lines are stored", || (waiting_count(&system) == 5).then_some(()));
     system.redis.kill();
     // A client that writes its whole body before it reads sends much more than the buffers of its socket hold.
     for n in 1..200 {
-        client.send(&numbers(n * 1_000..n * 1_000 + 1_000));
+        client.send(&numbered_lines(n * 1_000..n * 1_000 + 1_000));
     }
-    let (status, problem) = client.end();
+    let (status, problem) = client.end_request();
     assert_eq!((status, &problem["code"]), (503, &json!("unavailable")), "{problem}");
     assert_eq!((&problem["enqueued"], &problem["stored_through"]), (&json!(5), &json!(5)), "{problem}");
     assert_eq!((&problem["in_doubt"]["from"], &problem["done"]), (&json!(6), &json!(false)), "{problem}");
@@ -246,7 +246,7 @@ async fn answer_names_the_stored_lines_when_redis_fails() {
 async fn answer_names_the_stored_lines_when_the_queue_is_full() {
     let system = System::start("").await;
     system.patch("q", json!({"max_length": 1_500})).await;
-    let (status, problem) = send(&system, numbers(0..5_000)).await;
+    let (status, problem) = send(&system, numbered_lines(0..5_000)).await;
     assert_eq!((status, &problem["code"]), (429, &json!("queue_full")), "{problem}");
     assert_eq!((problem.get("in_doubt"), &problem["done"]), (None, &json!(false)));
     let stored_through = problem["stored_through"].as_u64().unwrap();
@@ -261,7 +261,7 @@ async fn idempotency_key_is_refused_for_ndjson() {
     let system = System::start("").await;
     let request =
         system.http.post(system.url(BATCH_PATH)).header("content-type", "application/x-ndjson; charset=utf-8");
-    let answer = request.header("idempotency-key", "k").body(numbers(0..3)).send().await.unwrap();
+    let answer = request.header("idempotency-key", "k").body(numbered_lines(0..3)).send().await.unwrap();
     assert_eq!(answer.status(), 400);
     let problem: Value = answer.json().await.unwrap();
     assert_eq!(problem["code"], "invalid_idempotency_key");

@@ -25,9 +25,9 @@ async fn completed_messages(system: &System, queue: &str) -> Vec<Message> {
 }
 
 async fn wait_until_completed(system: &System, queue: &str, count: u64) {
-    let start = Instant::now();
+    let started_at = Instant::now();
     while system.get(&format!("/v1/queues/{queue}")).await["counts"]["completed"].as_u64() < Some(count) {
-        assert!(start.elapsed() < Duration::from_secs(40), "{count} are not completed");
+        assert!(started_at.elapsed() < Duration::from_secs(40), "{count} are not completed");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -51,10 +51,10 @@ async fn the_rate_limit_holds_over_all_workers_and_is_reached() {
         assert!(window[30] - window[0] >= 1_000, "31 within {} ms", window[30] - window[0]);
     }
     // 125 messages at 30 a second fill four windows and a part of the fifth. Polls are too rare to affect the result.
-    let took = starts[124] - starts[0];
+    let duration_millis = starts[124] - starts[0];
     // Each window of the rate limit may open late on a busy machine; without the worker's timer no window would open within the
     // hour. The exact rate is checked in `tests/timed`.
-    assert!((4_000..8_000).contains(&took), "{took} ms");
+    assert!((4_000..8_000).contains(&duration_millis), "{duration_millis} ms");
     system.assert_clean().await;
 }
 
@@ -81,8 +81,9 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
         let location = system.post("my-queue", number(1_000)).await;
         let owner = system.finished(&location).await["consumer"].as_str().unwrap().to_owned();
         system.post_batch("my-queue", (0..300).map(number)).await;
-        let index = workers.iter().position(|(consumer, _)| *consumer == owner).expect("the owner is a running worker");
-        let (_, mut worker) = workers.swap_remove(index);
+        let owner_index =
+            workers.iter().position(|(consumer, _)| *consumer == owner).expect("the owner is a running worker");
+        let (_, mut worker) = workers.swap_remove(owner_index);
         if ending == "kill" {
             worker.kill();
         } else {

@@ -21,8 +21,9 @@ async fn settings_are_changed_by_a_merge_patch() {
     assert_eq!(queue, system.get("/v1/queues/q").await, "a queue exists from its first settings");
     assert_eq!(queue["settings"]["max_attempts"], 7);
     assert_eq!(queue["settings"]["retention"]["completed"], json!({"age": 86_400_000, "count": 5, "min_age": 60_000}));
-    let limit = json!({"rate_limit": {"max": 3, "duration": "1s"}, "exclusive": {"parallel": 2}, "timeout": "1m"});
-    let queue = system.patch("q", limit).await;
+    let limit_settings =
+        json!({"rate_limit": {"max": 3, "duration": "1s"}, "exclusive": {"parallel": 2}, "timeout": "1m"});
+    let queue = system.patch("q", limit_settings).await;
     assert_eq!(queue["settings"]["rate_limit"], json!({"max": 3, "duration": 1_000}));
     assert_eq!(queue["settings"]["max_attempts"], 7, "a patch does not change other settings");
     let queue = system.patch("q", json!({"max_attempts": null, "rate_limit": null, "retention": null})).await;
@@ -104,8 +105,8 @@ async fn a_queue_is_purged_state_by_state() {
     for options in [json!({"data": 1, "hold": "k"}), json!({"data": 1, "delay": "1h"}), json!({"data": 1})] {
         post(options).await;
     }
-    let active = system.lease("q", 10).await.len();
-    assert_eq!(active, 10);
+    let active_count = system.lease("q", 10).await.len();
+    assert_eq!(active_count, 10);
     for (state, purged) in
         [("held", 3_000), ("delayed", 3_000), ("waiting", 2_990), ("completed", 3_000), ("failed", 3_000)]
     {
@@ -178,7 +179,7 @@ async fn operation_on_an_unknown_queue_does_not_create_it() {
 }
 
 /// Returns the names of the queues on each page of a list, and the cursors between them.
-async fn pages(system: &System, query: &str, key: &str) -> (Vec<Vec<String>>, Vec<String>) {
+async fn pages_of_names(system: &System, query: &str, key: &str) -> (Vec<Vec<String>>, Vec<String>) {
     let (mut pages, mut cursors) = (Vec::new(), Vec::<String>::new());
     loop {
         let cursor = cursors.last().map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
@@ -196,22 +197,25 @@ async fn pages(system: &System, query: &str, key: &str) -> (Vec<Vec<String>>, Ve
 #[tokio::test]
 async fn queues_are_listed_page_by_page_in_the_order_of_their_names() {
     let system = System::start("").await;
-    let names = ["B", "a", "a-1", "a.1", "a1", "a:1", "aa", "b"];
-    for name in names.iter().rev() {
+    let queue_names = ["B", "a", "a-1", "a.1", "a1", "a:1", "aa", "b"];
+    for name in queue_names.iter().rev() {
         system.post(name, number(1)).await;
     }
     for limit in [1, 3, 8, 1_000] {
-        let (listed, _) = pages(&system, &format!("limit={limit}"), "").await;
-        assert_eq!(listed.concat(), names, "by {limit}");
-        assert_eq!(listed.len(), names.len().div_ceil(limit), "by {limit}: only the last page has no cursor");
+        let (listed, _) = pages_of_names(&system, &format!("limit={limit}"), "").await;
+        assert_eq!(listed.concat(), queue_names, "by {limit}");
+        assert_eq!(listed.len(), queue_names.len().div_ceil(limit), "by {limit}: only the last page has no cursor");
     }
-    assert_eq!(pages(&system, "", "").await.0, [names.to_vec()]);
-    assert_eq!(pages(&system, "prefix=a&limit=3", "").await.0, [vec!["a", "a-1", "a.1"], vec!["a1", "a:1", "aa"]]);
-    assert_eq!(pages(&system, "prefix=a:", "").await.0, [["a:1"]]);
-    assert_eq!(pages(&system, "prefix=c", "").await.0, [[""; 0]]);
+    assert_eq!(pages_of_names(&system, "", "").await.0, [queue_names.to_vec()]);
+    assert_eq!(
+        pages_of_names(&system, "prefix=a&limit=3", "").await.0,
+        [vec!["a", "a-1", "a.1"], vec!["a1", "a:1", "aa"]]
+    );
+    assert_eq!(pages_of_names(&system, "prefix=a:", "").await.0, [["a:1"]]);
+    assert_eq!(pages_of_names(&system, "prefix=c", "").await.0, [[""; 0]]);
     // A cursor stays valid when its queue is deleted.
-    let first = system.get("/v1/queues?limit=2").await;
-    assert_eq!(first["next_cursor"], "a");
+    let first_page = system.get("/v1/queues?limit=2").await;
+    assert_eq!(first_page["next_cursor"], "a");
     system.request(Method::DELETE, "/v1/queues/a?confirm=a", None).await;
     assert_eq!(system.get("/v1/queues?limit=1&cursor=a").await["queues"][0]["queue"], "a-1");
 }
@@ -223,7 +227,7 @@ async fn page_of_the_list_of_queues_has_a_hundred_queues_by_default() {
     for n in 0..205 {
         queues.queue(&format!("q{n:03}").parse().unwrap()).configure(&json!({"max_attempts": 5})).await.unwrap();
     }
-    let (listed, cursors) = pages(&system, "", "").await;
+    let (listed, cursors) = pages_of_names(&system, "", "").await;
     assert_eq!(listed.iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 5]);
     assert_eq!((listed.concat().len(), cursors), (205, vec!["q099".to_owned(), "q199".to_owned()]));
 }
@@ -236,10 +240,10 @@ async fn list_of_queues_omits_names_without_a_queue_and_continues_after_them() {
     }
     let unused_names: Vec<String> = (0..1_005).map(|n| format!("0 gone{n:04}")).collect();
     system.redis.command(&format!("ZADD drover:queues {}", unused_names[..3].join(" ")));
-    let (listed, _) = pages(&system, "limit=2", "").await;
+    let (listed, _) = pages_of_names(&system, "limit=2", "").await;
     assert_eq!(listed, [vec!["a", "m"], vec!["z"]], "a few names without a queue do not shorten a page");
     system.redis.command(&format!("ZADD drover:queues {}", unused_names.join(" ")));
-    let (listed, cursors) = pages(&system, "limit=2", "").await;
+    let (listed, cursors) = pages_of_names(&system, "limit=2", "").await;
     assert_eq!(listed, [vec!["a"], vec!["m", "z"]], "a page reads no more than 1,000 names");
     assert_eq!(cursors, ["gone0998"]);
 }
@@ -257,7 +261,7 @@ async fn list_of_queues_reveals_to_a_key_only_queues_that_it_may_read() {
     }
     let readable = ["mails", "user-1", "user-10", "user-2", "v"];
     for limit in [1, 2, 5, 1_000] {
-        let (listed, cursors) = pages(&system, &format!("limit={limit}"), &keys[1].key).await;
+        let (listed, cursors) = pages_of_names(&system, &format!("limit={limit}"), &keys[1].key).await;
         assert_eq!(listed.concat(), readable, "by {limit}");
         let may_be_known = |name: &String| name == "none" || readable.contains(&name.as_str());
         assert!(cursors.iter().all(may_be_known), "{cursors:?}");
@@ -265,7 +269,7 @@ async fn list_of_queues_reveals_to_a_key_only_queues_that_it_may_read() {
     for (prefix, expected) in
         [("user", &readable[1..4]), ("user-1", &readable[1..3]), ("m", &readable[..1]), ("w", &readable[..0])]
     {
-        let (listed, _) = pages(&system, &format!("prefix={prefix}"), &keys[1].key).await;
+        let (listed, _) = pages_of_names(&system, &format!("prefix={prefix}"), &keys[1].key).await;
         assert_eq!(listed, [expected.to_vec()], "{prefix}");
     }
 }

@@ -73,7 +73,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
         timeout(TIME_LIMIT, self.next_answer()).await.expect("an answer in time").expect("an answer")
     }
 
-    /// Waits for the next answer. Returns the answer if it arrives within `time`.
+    /// Waits for the next answer for at most `time`, and returns the answer if it arrives.
     pub(crate) async fn answer_within(&mut self, time: Duration) -> Option<Answer> {
         timeout(time, self.next_answer()).await.ok().flatten()
     }
@@ -121,14 +121,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
 
     fn parse(&mut self) -> Option<Answer> {
         let head_end = self.received.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-        let head = String::from_utf8(self.received[..head_end].to_vec()).unwrap().to_ascii_lowercase();
-        let length: usize = head.split("content-length: ").nth(1)?.lines().next()?.parse().unwrap();
-        if self.received.len() < head_end + length {
+        let response_head = String::from_utf8(self.received[..head_end].to_vec()).unwrap().to_ascii_lowercase();
+        let body_length: usize = response_head.split("content-length: ").nth(1)?.lines().next()?.parse().unwrap();
+        if self.received.len() < head_end + body_length {
             return None;
         }
-        let rest = self.received.split_off(head_end + length);
-        let answer = std::mem::replace(&mut self.received, rest);
-        let status = head.split(' ').nth(1)?.parse().unwrap();
-        Some(Answer { status, head, body: String::from_utf8_lossy(&answer[head_end..]).into_owned() })
+        let following_bytes = self.received.split_off(head_end + body_length);
+        let answer = std::mem::replace(&mut self.received, following_bytes);
+        let status = response_head.split(' ').nth(1)?.parse().unwrap();
+        Some(Answer { status, head: response_head, body: String::from_utf8_lossy(&answer[head_end..]).into_owned() })
     }
 }

@@ -16,7 +16,7 @@ const NO_PERSISTENCE: &str = "Redis keeps nothing on disk";
 const EVICTION_WARNING: &str = "maxmemory-policy is allkeys-lru";
 const REPLICA_PROBLEM: &str = "the server is a replica";
 
-/// Both services on one Redis, with the URL of the worker's health.
+/// An API and a worker that use the same Redis, and the URL at which the worker serves `/readyz`.
 struct ServicePair {
     system: System,
     worker: Process,
@@ -41,7 +41,7 @@ impl ServicePair {
     }
 
     /// Returns the answers of both services to `/readyz`.
-    async fn readiness(&self) -> [(StatusCode, Value); 2] {
+    async fn readiness_answers(&self) -> [(StatusCode, Value); 2] {
         let mut answers = Vec::new();
         for base in [&self.system.base, &self.worker_url] {
             let answer = self.system.http.get(format!("{base}/readyz")).send().await.unwrap();
@@ -59,12 +59,12 @@ impl ServicePair {
     }
 
     /// Ends the subscriptions of the services, as a fail-over does. The services check the server after each new subscription.
-    fn resubscribe(&self) {
+    fn end_subscriptions(&self) {
         self.system.redis.command("CLIENT KILL TYPE pubsub");
     }
 
     async fn assert_ready(&self, warnings: &[&str]) {
-        for (status, answer) in self.readiness().await {
+        for (status, answer) in self.readiness_answers().await {
             assert_eq!((status, &answer["status"]), (StatusCode::OK, &json!("ready")), "{answer}");
             let reported_warnings = answer["warnings"].as_array().map_or(&[][..], Vec::as_slice);
             assert_eq!(reported_warnings.len(), warnings.len(), "{answer}");
@@ -78,7 +78,7 @@ impl ServicePair {
 #[tokio::test(flavor = "multi_thread")]
 async fn durable_redis_gives_no_warning() {
     let service_pair = ServicePair::start_on(RedisServer::start_durable()).await;
-    for answer in service_pair.readiness().await {
+    for answer in service_pair.readiness_answers().await {
         assert_eq!(answer, (StatusCode::OK, json!({"status": "ready", "redis": "server"})));
     }
     for log in service_pair.logs() {
@@ -92,7 +92,7 @@ async fn redis_without_persistence_is_reported_once_by_both_services() {
     service_pair.assert_ready(&[NO_PERSISTENCE]).await;
     service_pair.wait_for_both_logs("WARN", NO_PERSISTENCE);
     service_pair.system.redis.command("CONFIG SET maxmemory-policy allkeys-lru");
-    service_pair.resubscribe();
+    service_pair.end_subscriptions();
     service_pair.wait_for_both_logs("WARN", EVICTION_WARNING);
     service_pair.assert_ready(&[EVICTION_WARNING, NO_PERSISTENCE]).await;
     for log in service_pair.logs() {
@@ -109,7 +109,7 @@ async fn evicting_policy_is_reported_and_its_correction_too() {
     service_pair.assert_ready(&[EVICTION_WARNING]).await;
     service_pair.wait_for_both_logs("WARN", EVICTION_WARNING);
     service_pair.system.redis.command("CONFIG SET maxmemory-policy noeviction");
-    service_pair.resubscribe();
+    service_pair.end_subscriptions();
     service_pair.wait_for_both_logs("INFO", EVICTION_WARNING);
     service_pair.assert_ready(&[]).await;
 }
@@ -119,9 +119,9 @@ async fn services_are_not_ready_while_their_redis_is_a_replica() {
     let service_pair = ServicePair::start_on(RedisServer::start_durable()).await;
     // No server listens on the port of the primary, so the replica has lost its primary.
     service_pair.system.redis.command(&format!("REPLICAOF 127.0.0.1 {}", free_port()));
-    service_pair.resubscribe();
+    service_pair.end_subscriptions();
     service_pair.wait_for_both_logs("ERROR", REPLICA_PROBLEM);
-    for (status, problem) in service_pair.readiness().await {
+    for (status, problem) in service_pair.readiness_answers().await {
         assert_eq!((status, &problem["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("not_ready")));
         assert!(problem["detail"].as_str().unwrap().contains(REPLICA_PROBLEM), "{problem}");
     }
@@ -147,21 +147,21 @@ async fn redis_is_checked_again_after_an_outage() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_on_a_too_old_redis_are_not_ready_and_report_why() {
-    const TOO_OLD: &str = "is too old: Drover needs Redis 7.0 or newer";
+    const TOO_OLD_LOG_TEXT: &str = "is too old: Drover needs Redis 7.0 or newer";
     let redis = RedisServer::start_durable();
     let url = url_as_redis_6(redis.port());
     for (name, bind_key) in [("producer-api", "DROVER__API__BIND"), ("consumer-worker", "DROVER__WORKER__BIND")] {
-        let bind = format!("127.0.0.1:{}", free_port());
-        let process = Process::start(name, &[], &[("DROVER__REDIS__URL", &url), (bind_key, &bind)]);
-        let line = process.wait_for_log(TOO_OLD);
+        let bind_address = format!("127.0.0.1:{}", free_port());
+        let process = Process::start(name, &[], &[("DROVER__REDIS__URL", &url), (bind_key, &bind_address)]);
+        let line = process.wait_for_log(TOO_OLD_LOG_TEXT);
         assert!(line.contains("ERROR") && line.contains("Redis 6."), "{line}");
-        let answer = crate::http_client().get(format!("http://{bind}/readyz")).send().await.unwrap();
+        let answer = crate::http_client().get(format!("http://{bind_address}/readyz")).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         let problem: Value = answer.json().await.unwrap();
         assert_eq!(problem["code"], "not_ready");
-        assert!(problem["detail"].as_str().unwrap().contains(TOO_OLD), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(TOO_OLD_LOG_TEXT), "{problem}");
         assert_eq!(
-            crate::http_client().get(format!("http://{bind}/livez")).send().await.unwrap().status(),
+            crate::http_client().get(format!("http://{bind_address}/livez")).send().await.unwrap().status(),
             StatusCode::OK
         );
     }
@@ -205,16 +205,17 @@ async fn missing_or_wrong_redis_password_is_reported_in_plain_words() {
     redis.command("CONFIG SET requirepass right");
     let wrong_url = redis.url().replace("redis://", "redis://:wrong@");
     for (url, expected) in [(redis.url(), "it wants a password"), (wrong_url, "it refused the user or the password")] {
-        let bind = format!("127.0.0.1:{}", free_port());
+        let bind_address = format!("127.0.0.1:{}", free_port());
         let api = Process::start(
             "producer-api",
             &[],
-            &[("DROVER__REDIS__URL", url.as_str()), ("DROVER__API__BIND", bind.as_str())],
+            &[("DROVER__REDIS__URL", url.as_str()), ("DROVER__API__BIND", bind_address.as_str())],
         );
         // The line that says that the service listens may be before or after the error about the password.
         let wait_for_log = |text: &str| eventually(text, || api.log().into_iter().find(|line| line.contains(text)));
         wait_for_log("listening");
-        let answer = http_client().get(format!("http://{bind}/readyz")).send().await.unwrap().text().await.unwrap();
+        let answer =
+            http_client().get(format!("http://{bind_address}/readyz")).send().await.unwrap().text().await.unwrap();
         let line = wait_for_log("the subscription to Redis broke");
         assert!(line.contains(expected) && line.contains("redis.url"), "{line}");
         assert!(answer.contains(expected) && !answer.contains("NOAUTH"), "{answer}");

@@ -11,31 +11,31 @@ use crate::{System, number, system::HOURLY_POLLS};
 
 /// The maximum time until a refusal. A call to Redis ends after 1.5 s, and Drover promises a refusal within 2 s. A busy machine
 /// takes longer, but less time than two calls one after the other.
-pub(crate) const REFUSED_WITHIN: Duration = Duration::from_millis(2_900);
+pub(crate) const MAX_REFUSAL_TIME: Duration = Duration::from_millis(2_900);
 /// The maximum time until everything works again. Drover promises 2 s; a busy machine takes longer. A service that waited for a
 /// long back-off or a poll (5 s) would take longer than the maximum.
-pub(crate) const RECOVERED_WITHIN: Duration = Duration::from_millis(4_500);
+pub(crate) const MAX_RECOVERY_TIME: Duration = Duration::from_millis(4_500);
 
 /// Posts until a message is stored, and waits until the message is completed. Returns the time until the message is completed.
 pub(crate) async fn recovery_time(system: &System) -> Duration {
-    let start = Instant::now();
+    let started_at = Instant::now();
     loop {
         let answer = system.send("my-queue", &number(1)).await;
         if answer.status() == StatusCode::CREATED {
             let location = answer.headers()["location"].to_str().unwrap().to_owned();
             assert_eq!(system.finished(&location).await["state"], "completed");
-            return start.elapsed();
+            return started_at.elapsed();
         }
-        assert!(start.elapsed() < Duration::from_secs(20), "POST does not work again");
+        assert!(started_at.elapsed() < Duration::from_secs(20), "POST does not work again");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 /// Asserts that a POST is refused in time, with a response that lets the client repeat the POST.
 pub(crate) async fn assert_post_refused(system: &System) {
-    let start = Instant::now();
+    let started_at = Instant::now();
     let answer = system.send("my-queue", &number(1)).await;
-    assert!(start.elapsed() < REFUSED_WITHIN, "{:?}", start.elapsed());
+    assert!(started_at.elapsed() < MAX_REFUSAL_TIME, "{:?}", started_at.elapsed());
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.headers()["retry-after"], "1");
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
@@ -69,8 +69,8 @@ async fn both_services_work_again_by_themselves_after_redis_was_killed() {
         "the outage is logged at intervals and not with each request: {report_count} times"
     );
     system.redis.restart();
-    let took = recovery_time(&system).await;
-    assert!(took < RECOVERED_WITHIN, "{took:?}");
+    let recovery_duration = recovery_time(&system).await;
+    assert!(recovery_duration < MAX_RECOVERY_TIME, "{recovery_duration:?}");
     assert_eq!(system.finished(&later_location).await["state"], "completed", "the message from before the outage");
     let errors = worker.log().iter().filter(|line| line.contains("WARN")).count();
     assert!(errors <= 4, "the outage is logged once and not with each try: {:?}", worker.log());
@@ -84,11 +84,11 @@ async fn both_services_work_again_after_redis_came_back_empty_and_forgot_the_scr
     system.finished(&system.post("my-queue", number(1)).await).await;
     for command in ["SCRIPT FLUSH", "FLUSHALL"] {
         system.redis.command(command);
-        assert!(recovery_time(&system).await < RECOVERED_WITHIN, "after {command}");
+        assert!(recovery_time(&system).await < MAX_RECOVERY_TIME, "after {command}");
     }
     system.redis.kill();
     system.redis.restart();
-    assert!(recovery_time(&system).await < RECOVERED_WITHIN, "after an empty restart");
+    assert!(recovery_time(&system).await < MAX_RECOVERY_TIME, "after an empty restart");
     let status = system.get("/v1/queues/my-queue").await;
     assert_eq!(status["settings"]["max_attempts"], 7, "the declared settings are back: {status}");
     assert_eq!(status["totals"]["enqueued"], 1);
@@ -121,7 +121,7 @@ async fn both_services_work_again_after_redis_hung() {
     assert_refused_and_not_ready(&system).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     system.redis.resume();
-    assert!(recovery_time(&system).await < RECOVERED_WITHIN);
+    assert!(recovery_time(&system).await < MAX_RECOVERY_TIME);
     system.assert_clean().await;
 }
 
@@ -133,8 +133,8 @@ async fn api_that_started_before_redis_works_when_redis_is_up() {
     let mut system = System::launch(redis, url, "");
     system.api.wait_for_log("listening");
     system.redis.restart();
-    let start = Instant::now();
+    let started_at = Instant::now();
     while system.send("q", &number(1)).await.status() != StatusCode::CREATED {
-        assert!(start.elapsed() < RECOVERED_WITHIN, "POST does not work");
+        assert!(started_at.elapsed() < MAX_RECOVERY_TIME, "POST does not work");
     }
 }

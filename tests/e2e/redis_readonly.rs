@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use crate::{
     System, number,
-    redis_outage::{RECOVERED_WITHIN, assert_post_refused, recovery_time},
+    redis_outage::{MAX_RECOVERY_TIME, assert_post_refused, recovery_time},
     system::HOURLY_POLLS,
 };
 
 fn used_memory(redis: &RedisServer) -> u64 {
-    let info = redis.command("INFO memory");
-    info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
+    let memory_info = redis.command("INFO memory");
+    memory_info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
 }
 
 async fn assert_refused_for_lack_of_memory(answer: reqwest::Response) {
@@ -28,13 +28,13 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     let large_text = "x".repeat(60_000);
     system.post("my-queue", json!({"id": "first", "data": large_text})).await;
     system.redis.command("CONFIG SET maxmemory-policy noeviction");
-    let limit = used_memory(&system.redis) + 6_000_000;
-    system.redis.command(&format!("CONFIG SET maxmemory {limit}"));
+    let memory_limit = used_memory(&system.redis) + 6_000_000;
+    system.redis.command(&format!("CONFIG SET maxmemory {memory_limit}"));
 
     // Four clients post until each was refused five times. Around the memory limit, some messages are stored and some messages
     // are refused.
     let (system, large_text) = (&system, &large_text);
-    let clients = (0..4).map(async |client| {
+    let posting_clients = (0..4).map(async |client| {
         let (mut stored, mut refused) = (Vec::new(), Vec::new());
         while refused.len() < 5 {
             let id = format!("c{client}-{}", stored.len() + refused.len());
@@ -48,10 +48,10 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
         }
         (stored, refused)
     });
-    let (stored, refused): (Vec<_>, Vec<_>) = join_all(clients).await.into_iter().unzip();
+    let (stored, refused): (Vec<_>, Vec<_>) = join_all(posting_clients).await.into_iter().unzip();
     let stored: Vec<String> = stored.into_iter().flatten().chain(["first".into()]).collect();
     assert!(stored.len() > 20, "there was room for {} messages", stored.len());
-    // From now on, Redis refuses every write.
+    // After this command Redis has less memory than it already uses, so Redis refuses every write.
     system.redis.command("CONFIG SET maxmemory 1");
     // A batch and the first message of a queue need more than one write.
     let batch: Vec<Value> = (0..10).map(|n| json!({"id": format!("b-{n}"), "data": n})).collect();
@@ -66,8 +66,8 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     }
     assert_eq!(system.get("/v1/queues/other").await["code"], "queue_not_found");
     assert_eq!(system.get("/v1/queues").await["queues"].as_array().unwrap().len(), 1);
-    let status = system.get("/v1/queues/my-queue").await;
-    assert_eq!(status["totals"]["enqueued"], stored.len(), "each message that was answered 201 is counted");
+    let queue_status = system.get("/v1/queues/my-queue").await;
+    assert_eq!(queue_status["totals"]["enqueued"], stored.len(), "each message that was answered 201 is counted");
     system.assert_clean().await;
 
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
@@ -76,12 +76,12 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
         assert_eq!((&message["state"], &message["deliveries"]), (&json!("completed"), &json!(1)));
     }
     assert_refused_for_lack_of_memory(system.send("my-queue", &number(1)).await).await;
-    let status = system.get("/v1/queues/my-queue").await;
-    assert_eq!(status["totals"]["completed"], stored.len(), "the worker drains the queue while Redis is full");
+    let queue_status = system.get("/v1/queues/my-queue").await;
+    assert_eq!(queue_status["totals"]["completed"], stored.len(), "the worker drains the queue while Redis is full");
     system.assert_clean().await;
 
     system.redis.command("CONFIG SET maxmemory 0");
-    assert!(recovery_time(system).await < RECOVERED_WITHIN);
+    assert!(recovery_time(system).await < MAX_RECOVERY_TIME);
     system.assert_clean().await;
 }
 
@@ -97,18 +97,18 @@ async fn services_on_a_replica_refuse_posts_and_work_again_after_its_promotion()
         assert_post_refused(&system).await;
     }
     system.redis.command("REPLICAOF NO ONE");
-    let took = recovery_time(&system).await;
-    assert!(took < RECOVERED_WITHIN, "{took:?} after the promotion");
+    let recovery_duration = recovery_time(&system).await;
+    assert!(recovery_duration < MAX_RECOVERY_TIME, "{recovery_duration:?} after the promotion");
 
-    // The server is demoted while the services work, and becomes as empty as its primary. Afterwards, the server is promoted
-    // again.
+    // The server becomes a replica of an empty primary while the services work, and loses its data; afterwards the test
+    // promotes the server again.
     system.redis.command(&format!("REPLICAOF 127.0.0.1 {}", primary.port()));
     for _ in 0..3 {
         assert_post_refused(&system).await;
     }
     system.redis.command("REPLICAOF NO ONE");
-    let took = recovery_time(&system).await;
-    assert!(took < RECOVERED_WITHIN, "{took:?} after the second promotion");
+    let recovery_duration = recovery_time(&system).await;
+    assert!(recovery_duration < MAX_RECOVERY_TIME, "{recovery_duration:?} after the second promotion");
     assert_eq!(
         system.get("/v1/queues/my-queue").await["settings"]["max_attempts"],
         7,
@@ -130,6 +130,6 @@ async fn api_on_a_replica_is_alive_but_not_ready() {
     assert_eq!(liveness.status(), StatusCode::OK, "an outage is no reason to restart the API");
     system.redis.command("REPLICAOF NO ONE");
     system.wait_until_ready(&system.base).await;
-    assert!(recovery_time(&system).await < RECOVERED_WITHIN);
+    assert!(recovery_time(&system).await < MAX_RECOVERY_TIME);
     system.assert_clean().await;
 }

@@ -19,16 +19,17 @@ use crate::{
 
 /// The age (ms) from which a due tick counts as missed.
 const MISSED_AFTER_MILLIS: u64 = 10_000;
-/// The maximum lateness (ms) of a tick while a process ticks, on a busy machine. `tests/timed` checks the promised 50 ms.
+/// The maximum lateness (ms) of a tick, on a busy machine, while a process that posts ticks runs. `tests/timed` checks the
+/// promised 50 ms.
 const MAX_LATENESS_MILLIS: u64 = 2_000;
 
 impl System {
-    async fn put(&self, path: &str, body: Value) -> (u16, Value) {
+    async fn put_schedule(&self, path: &str, body: Value) -> (u16, Value) {
         self.request(Method::PUT, path, Some(body)).await
     }
 
     /// Returns all messages of a queue that a schedule posted, by schedule, in the order posted.
-    async fn scheduled(&self, queue: &str) -> BTreeMap<String, Vec<Value>> {
+    async fn scheduled_messages(&self, queue: &str) -> BTreeMap<String, Vec<Value>> {
         let mut all: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         let mut cursor = String::new();
         loop {
@@ -54,8 +55,8 @@ impl System {
     }
 }
 
-/// Asserts that each tick was posted once and not early. Returns the instants of the ticks, in seconds.
-fn assert_once(messages: &[Value]) -> Vec<u64> {
+/// Asserts that each tick was posted once and not early. Returns the instants of the ticks, in seconds since 1970.
+fn assert_each_tick_once(messages: &[Value]) -> Vec<u64> {
     let ticks: Vec<u64> = messages.iter().map(|message| millis(&message["scheduled_at"])).collect();
     for (two, messages) in ticks.windows(2).zip(messages.windows(2)) {
         assert!(two[0] < two[1], "a tick was posted twice: {messages:?}");
@@ -76,7 +77,7 @@ async fn schedule_is_created_replaced_read_listed_paused_run_and_deleted() {
     let path = "/v1/queues/reports/schedules/daily";
     let definition = json!({"cron": "30 9 * * mon-fri", "timezone": "Europe/Berlin", "message": {"data": {"kind": "report"}, "name": "report"},
         "start_at": "2027-03-25T00:00:00Z", "end_at": null, "max_runs": null, "missed": "one", "overlap": "allow"});
-    let (status, created) = system.put(path, definition.clone()).await;
+    let (status, created) = system.put_schedule(path, definition.clone()).await;
     assert_eq!(status, 201, "{created}");
     let expected = json!({
         "name": "daily", "queue": "reports", "cron": "30 9 * * mon-fri", "timezone": "Europe/Berlin", "every": null, "offset": null,
@@ -87,11 +88,16 @@ async fn schedule_is_created_replaced_read_listed_paused_run_and_deleted() {
         "last_at": null, "last_message": null, "runs": 0,
     });
     assert_eq!(created, expected, "five ticks from start_at; summer time begins on 28 March");
-    assert_eq!(system.put(path, definition).await, (200, expected.clone()), "an equal definition changes nothing");
+    assert_eq!(
+        system.put_schedule(path, definition).await,
+        (200, expected.clone()),
+        "an equal definition changes nothing"
+    );
     assert_eq!(system.get(path).await, expected);
     assert_eq!(system.get("/v1/queues/reports").await["schedules"], 1);
 
-    let (status, replaced) = system.put(path, json!({"every": "5m", "offset": "10s", "message": {"data": 2}})).await;
+    let (status, replaced) =
+        system.put_schedule(path, json!({"every": "5m", "offset": "10s", "message": {"data": 2}})).await;
     assert_eq!((status, &replaced["every"], &replaced["offset"]), (200, &json!(300_000), &json!(10_000)));
     assert_eq!(millis(&replaced["next_at"][0]) % 300_000, 10_000);
     let (status, paused) = system.post_empty(&format!("{path}/pause")).await;
@@ -105,16 +111,22 @@ async fn schedule_is_created_replaced_read_listed_paused_run_and_deleted() {
 
     for name in ["a", "b", "c"] {
         system
-            .put(&format!("/v1/queues/reports/schedules/{name}"), json!({"every": "1d", "message": {"data": 1}}))
+            .put_schedule(
+                &format!("/v1/queues/reports/schedules/{name}"),
+                json!({"every": "1d", "message": {"data": 1}}),
+            )
             .await;
     }
-    let names = |page: &Value| -> Vec<String> {
+    let names_on_page = |page: &Value| -> Vec<String> {
         page["schedules"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
     };
-    let first = system.get("/v1/queues/reports/schedules?limit=3").await;
-    assert_eq!((names(&first), &first["next_cursor"]), (vec!["a".into(), "b".into(), "c".into()], &json!("c")));
-    let rest = system.get("/v1/queues/reports/schedules?cursor=c").await;
-    assert_eq!((names(&rest), rest.get("next_cursor")), (vec!["daily".into()], None));
+    let first_page = system.get("/v1/queues/reports/schedules?limit=3").await;
+    assert_eq!(
+        (names_on_page(&first_page), &first_page["next_cursor"]),
+        (vec!["a".into(), "b".into(), "c".into()], &json!("c"))
+    );
+    let rest_page = system.get("/v1/queues/reports/schedules?cursor=c").await;
+    assert_eq!((names_on_page(&rest_page), rest_page.get("next_cursor")), (vec!["daily".into()], None));
 
     assert_eq!(system.request(Method::DELETE, path, None).await.0, 204);
     for (method, path) in [
@@ -174,7 +186,7 @@ async fn invalid_schedule_is_refused_with_its_field_and_creates_nothing() {
 async fn schedule_with_a_group_is_refused_by_an_exclusive_queue_and_prevents_one() {
     let system = System::start("").await;
     let (path, body) = ("/v1/queues/q/schedules/s", json!({"every": "1d", "message": {"data": 1, "group": "a"}}));
-    let (status, answer) = system.put(path, body.clone()).await;
+    let (status, answer) = system.put_schedule(path, body.clone()).await;
     assert_eq!(status, 201, "{answer}");
     let refusal = (409, "settings_conflict", "delete the schedule s, whose message has a group");
     let problem = system.refused(Method::PATCH, "/v1/queues/q", Some(json!({"exclusive": true})), refusal).await;
@@ -188,20 +200,20 @@ async fn schedule_with_a_group_is_refused_by_an_exclusive_queue_and_prevents_one
 #[tokio::test(flavor = "multi_thread")]
 async fn listener_gets_the_schedule_of_a_message_and_metrics_count_ticks() {
     let system = System::start("").await;
-    system.put("/v1/queues/q/schedules/often", json!({"every": "1s", "message": {"data": 1}})).await;
+    system.put_schedule("/v1/queues/q/schedules/often", json!({"every": "1s", "message": {"data": 1}})).await;
     let mut events = system.http.get(system.url("/v1/queues/q/events")).send().await.unwrap();
-    let mut text = String::new();
-    while !text.contains("event: enqueued") || !text.contains("\n\n") {
+    let mut stream_text = String::new();
+    while !stream_text.contains("event: enqueued") || !stream_text.contains("\n\n") {
         let chunk = tokio::time::timeout(Duration::from_secs(20), events.chunk()).await.expect("a tick is an event");
-        text += std::str::from_utf8(&chunk.unwrap().unwrap()).unwrap();
+        stream_text += std::str::from_utf8(&chunk.unwrap().unwrap()).unwrap();
     }
-    assert!(text.contains("\"schedule\":\"often\""), "{text}");
+    assert!(stream_text.contains("\"schedule\":\"often\""), "{stream_text}");
     let metrics = system.metrics().await;
-    let value = |series: &str| crate::system::metric_in(&metrics, series);
-    assert!(value("drover_schedule_ticks_total{outcome=\"posted\"}") >= 1, "{metrics}");
-    assert!(value("drover_schedule_lateness_seconds_count") >= 1);
-    assert!(value("drover_queue_scheduled_total{queue=\"q\"}") >= 1);
-    assert_eq!(value("drover_queue_schedules{queue=\"q\"}"), 1);
+    let metric_value = |series: &str| crate::system::metric_in(&metrics, series);
+    assert!(metric_value("drover_schedule_ticks_total{outcome=\"posted\"}") >= 1, "{metrics}");
+    assert!(metric_value("drover_schedule_lateness_seconds_count") >= 1);
+    assert!(metric_value("drover_queue_scheduled_total{queue=\"q\"}") >= 1);
+    assert_eq!(metric_value("drover_queue_schedules{queue=\"q\"}"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,13 +228,13 @@ async fn declared_schedule_is_created_at_the_start_and_stays_when_it_is_removed_
     "#;
     let mut system = System::start(config).await;
     let path = "/v1/queues/q/schedules/report";
-    let start = Instant::now();
+    let started_at = Instant::now();
     let schedule = loop {
         let schedule = system.get(path).await;
         if schedule["name"] == "report" {
             break schedule;
         }
-        assert!(start.elapsed() < Duration::from_secs(30), "{schedule}");
+        assert!(started_at.elapsed() < Duration::from_secs(30), "{schedule}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     assert_eq!(schedule["declared"], true);
@@ -238,7 +250,7 @@ async fn declared_schedule_is_created_at_the_start_and_stays_when_it_is_removed_
 }
 
 /// A system whose parts are killed: Redis, APIs and workers.
-struct Cluster {
+struct CrashingSystem {
     system: System,
     ports: Vec<ReservedPort>,
     apis: Vec<Option<Process>>,
@@ -246,7 +258,7 @@ struct Cluster {
     is_redis_down: bool,
     /// The intervals by Redis's clock in which Redis answered and an API had lived for 2 s.
     promised: Vec<(u64, u64)>,
-    /// The instant at which the last part was killed or started; `None` if Redis or all APIs are down since then.
+    /// The instant at which a part was last killed or started; `None` while Redis or all APIs are down.
     up_since: Option<Instant>,
 }
 
@@ -258,7 +270,7 @@ const CONFIG: &str = r#"
     retention.completed = { age = "24h", count = 1000000 }
 "#;
 
-impl Cluster {
+impl CrashingSystem {
     async fn start() -> Self {
         let system = System::start_on(RedisServer::start_durable(), CONFIG).await;
         let ports: Vec<ReservedPort> = (0..3).map(|_| ReservedPort::reserve()).collect();
@@ -277,7 +289,7 @@ impl Cluster {
 
     /// Ends the interval in which lateness is promised: from 4 s after the last change, because a process needs time to start and
     /// to live for 2 s.
-    fn note_change(&mut self) {
+    fn record_change(&mut self) {
         if let Some(since) = self.up_since.take()
             && since.elapsed() > Duration::from_secs(4)
         {
@@ -287,8 +299,8 @@ impl Cluster {
         }
     }
 
-    fn switch(&mut self, part: usize) {
-        self.note_change();
+    fn kill_or_start(&mut self, part: usize) {
+        self.record_change();
         match part {
             0 if self.is_redis_down => {
                 self.system.redis.restart();
@@ -326,32 +338,33 @@ impl Cluster {
 async fn each_tick_is_posted_once_while_processes_and_redis_are_killed_in_random_order() {
     let (_seed, mut random) = Seed::choose();
     let duration = Duration::from_secs(from_env("DROVER_FAULTS_SECS").unwrap_or(25));
-    let mut cluster = Cluster::start().await;
+    let mut crashing_system = CrashingSystem::start().await;
     for missed in ["skip", "one", "all"] {
         let body = json!({"every": "1s", "missed": missed, "message": {"data": missed}});
-        let (status, answer) = cluster.system.put(&format!("/v1/queues/ticks/schedules/{missed}"), body).await;
+        let (status, answer) =
+            crashing_system.system.put_schedule(&format!("/v1/queues/ticks/schedules/{missed}"), body).await;
         assert_eq!(status, 201, "{answer}");
     }
-    let start = Instant::now();
-    while start.elapsed() < duration {
-        let mut steps: Vec<usize> = (0..9).flat_map(|part| [part, part]).collect();
-        steps.shuffle(&mut random);
-        for part in steps {
-            cluster.switch(part);
-            let pause = if random.random_range(0..10) == 0 { 6_000 } else { random.random_range(0..600) };
-            tokio::time::sleep(Duration::from_millis(pause)).await;
+    let started_at = Instant::now();
+    while started_at.elapsed() < duration {
+        let mut parts_in_order: Vec<usize> = (0..9).flat_map(|part| [part, part]).collect();
+        parts_in_order.shuffle(&mut random);
+        for part in parts_in_order {
+            crashing_system.kill_or_start(part);
+            let pause_millis = if random.random_range(0..10) == 0 { 6_000 } else { random.random_range(0..600) };
+            tokio::time::sleep(Duration::from_millis(pause_millis)).await;
         }
     }
     tokio::time::sleep(Duration::from_secs(5)).await;
-    cluster.note_change();
-    let Cluster { system, promised, .. } = &cluster;
+    crashing_system.record_change();
+    let CrashingSystem { system, promised, .. } = &crashing_system;
     system.wait_until_ready(&system.base).await;
     for missed in ["skip", "one", "all"] {
         system.post_empty(&format!("/v1/queues/ticks/schedules/{missed}/pause")).await;
     }
-    let all = system.scheduled("ticks").await;
+    let all = system.scheduled_messages("ticks").await;
     for (schedule, messages) in &all {
-        let tick_seconds = assert_once(messages);
+        let tick_seconds = assert_each_tick_once(messages);
         match schedule.as_str() {
             "all" => {
                 let expected: Vec<u64> = (tick_seconds[0]..=*tick_seconds.last().unwrap()).collect();
@@ -393,59 +406,57 @@ async fn each_tick_is_posted_once_while_schedules_are_replaced_paused_and_delete
     let ports: Vec<ReservedPort> = (0..3).map(|_| ReservedPort::reserve()).collect();
     let _apis: Vec<Process> = ports.iter().map(|port| start_api(port, &system.redis_url, &system.config)).collect();
     // The times by Redis's clock between which a schedule was paused or deleted.
-    let mut rest_times: BTreeMap<String, Vec<(u64, u64)>> = BTreeMap::new();
-    let mut resting_since: BTreeMap<String, u64> = BTreeMap::new();
-    let names = ["s0", "s1", "s2"];
-    let start = Instant::now();
+    let mut pauses: BTreeMap<String, Vec<(u64, u64)>> = BTreeMap::new();
+    let mut paused_since: BTreeMap<String, u64> = BTreeMap::new();
+    let schedule_names = ["s0", "s1", "s2"];
+    let started_at = Instant::now();
     let mut definition = 0;
-    while start.elapsed() < Duration::from_secs(15) {
-        let name = (*names.choose(&mut random).unwrap()).to_owned();
+    while started_at.elapsed() < Duration::from_secs(15) {
+        let name = (*schedule_names.choose(&mut random).unwrap()).to_owned();
         let path = format!("/v1/queues/q/schedules/{name}");
         let millis_before = system.redis_millis();
         match random.random_range(0..4) {
             0 => {
                 definition += 1;
-                let (status, schedule) = system.put(&path, json!({"every": "1s", "message": number(definition)})).await;
+                let (status, schedule) =
+                    system.put_schedule(&path, json!({"every": "1s", "message": number(definition)})).await;
                 assert!(status == 200 || status == 201, "{schedule}");
                 if schedule["paused"] == false
-                    && let Some(since) = resting_since.remove(&name)
+                    && let Some(since) = paused_since.remove(&name)
                 {
-                    rest_times.entry(name).or_default().push((since, millis_before));
+                    pauses.entry(name).or_default().push((since, millis_before));
                 }
             }
             1 => {
                 let (status, _) = system.post_empty(&format!("{path}/resume")).await;
                 if status == 200
-                    && let Some(since) = resting_since.remove(&name)
+                    && let Some(since) = paused_since.remove(&name)
                 {
-                    rest_times.entry(name).or_default().push((since, millis_before));
+                    pauses.entry(name).or_default().push((since, millis_before));
                 }
             }
             change => {
                 let (method, path) =
                     if change == 2 { (Method::POST, format!("{path}/pause")) } else { (Method::DELETE, path) };
                 system.request(method, &path, None).await;
-                resting_since.entry(name).or_insert_with(|| system.redis_millis());
+                paused_since.entry(name).or_insert_with(|| system.redis_millis());
             }
         }
         tokio::time::sleep(Duration::from_millis(random.random_range(0..700))).await;
     }
-    let end = system.redis_millis();
-    for (name, since) in resting_since {
-        rest_times.entry(name).or_default().push((since, end));
+    let end_millis = system.redis_millis();
+    for (name, since) in paused_since {
+        pauses.entry(name).or_default().push((since, end_millis));
     }
-    let all = system.scheduled("q").await;
+    let all = system.scheduled_messages("q").await;
     assert!(all.values().map(Vec::len).sum::<usize>() > 5, "{all:?}");
     for (name, messages) in &all {
-        assert_once(messages);
+        assert_each_tick_once(messages);
         for message in messages {
             let posted_at = millis(&message["created_at"]);
-            let rest = rest_times
-                .get(name)
-                .into_iter()
-                .flatten()
-                .find(|(since, until)| *since < posted_at && posted_at < *until);
-            assert!(rest.is_none(), "{message} was posted in the rest {rest:?}");
+            let pauses_of_schedule =
+                pauses.get(name).into_iter().flatten().find(|(since, until)| *since < posted_at && posted_at < *until);
+            assert!(pauses_of_schedule.is_none(), "{message} was posted during the pause {pauses_of_schedule:?}");
             assert!(lateness(message) <= MAX_LATENESS_MILLIS, "{} ms late: {message}", lateness(message));
         }
     }

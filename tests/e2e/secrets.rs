@@ -23,19 +23,19 @@ fn assert_no_secret(place: &str, text: &str) {
 
 /// Runs a binary with this environment and configuration file. Returns whether the binary succeeded, and the output of the
 /// binary.
-fn run(name: &str, args: &[&str], env: &[(&str, &str)], config: &str) -> (bool, String) {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), config).unwrap();
+fn run_binary(name: &str, args: &[&str], env: &[(&str, &str)], config: &str) -> (bool, String) {
+    let config_file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(config_file.path(), config).unwrap();
     let output = Command::new(binary(name))
-        .args(["--config", file.path().to_str().unwrap()])
+        .args(["--config", config_file.path().to_str().unwrap()])
         .args(args)
         .env_clear()
         .envs(env.iter().copied())
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    (output.status.success(), text)
+    let output_text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), output_text)
 }
 
 #[test]
@@ -75,17 +75,17 @@ fn refused_configuration_is_reported_without_its_secrets() {
     ];
     for file in &files {
         for name in ["producer-api", "consumer-worker"] {
-            let (started, output) = run(name, &[], &[("DROVER__WORKER__BIND", "127.0.0.1:0")], file);
+            let (started, output) = run_binary(name, &[], &[("DROVER__WORKER__BIND", "127.0.0.1:0")], file);
             assert!(!started && !output.is_empty(), "{file}");
             assert_no_secret("an error", &output);
         }
     }
     for file in &hooks {
-        let (started, output) = run("consumer-worker", &[], &[("DROVER__WORKER__BIND", "127.0.0.1:0")], file);
+        let (started, output) = run_binary("consumer-worker", &[], &[("DROVER__WORKER__BIND", "127.0.0.1:0")], file);
         assert!(!started && !output.is_empty(), "{file}");
         assert_no_secret("an error", &output);
         // The API does not read or print the routes of workers.
-        let (printed, shown) = run("producer-api", &["--print-config"], &[], file);
+        let (printed, shown) = run_binary("producer-api", &["--print-config"], &[], file);
         assert!(printed, "{shown}");
         assert_no_secret("the printed configuration", &shown);
     }
@@ -100,7 +100,7 @@ fn refused_configuration_is_reported_without_its_secrets() {
             format!("[{{\"queue\": \"q\", \"handler\": {{\"type\": \"http\", \"secret\": \"{SECRET}\"}}}}]"),
         ),
     ] {
-        let (started, output) = run("consumer-worker", &["--print-config"], &[(variable, &value)], "");
+        let (started, output) = run_binary("consumer-worker", &["--print-config"], &[(variable, &value)], "");
         assert!(!started && !output.is_empty(), "{variable}");
         assert_no_secret("an error of the environment", &output);
     }
@@ -130,12 +130,12 @@ fn secret_in_place_of_a_path_is_not_shown() {
     ] {
         let env = [env, vec![("DROVER__WORKER__BIND", "127.0.0.1:0"), ("DROVER__API__BIND", "127.0.0.1:0")]].concat();
         if let Some((name, expected)) = expected {
-            let (started, output) = run(name, &[], &env, config);
+            let (started, output) = run_binary(name, &[], &env, config);
             assert!(!started && output.contains(expected), "{output}");
             assert_no_secret("an error", &output);
         }
         for name in ["producer-api", "consumer-worker"] {
-            let (printed, output) = run(name, &["--print-config"], &env, config);
+            let (printed, output) = run_binary(name, &["--print-config"], &env, config);
             assert!(printed, "{output}");
             assert_no_secret("the printed configuration", &output);
         }
@@ -191,7 +191,7 @@ async fn no_secret_is_in_a_log_an_answer_the_printed_configuration_or_the_enviro
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", format!("authorization={SECRET}")),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://me:{SECRET}@{collector}")),
         ("DROVER_SOMETHING", SECRET.to_owned()),
-        // The worker has the password beside the URL.
+        // The worker gets the password of Redis in a variable of its own, not in the URL.
         ("DROVER__REDIS__URL", system.redis.url()),
         ("DROVER__REDIS__USERNAME", "default".to_owned()),
         ("DROVER__REDIS__PASSWORD", SECRET.to_owned()),
@@ -214,7 +214,7 @@ async fn no_secret_is_in_a_log_an_answer_the_printed_configuration_or_the_enviro
         let passwords_beside_the_url =
             [("DROVER__REDIS__PASSWORD", SECRET), ("DROVER__REDIS__SENTINEL__PASSWORD", SECRET)];
         for env in [&[("DROVER__REDIS__URL", url.as_str())][..], &passwords_beside_the_url] {
-            let (printed, output) = run(name, &["--print-config"], env, &config);
+            let (printed, output) = run_binary(name, &["--print-config"], env, &config);
             assert!(printed, "{output}");
             assert_no_secret("the printed configuration", &output);
         }

@@ -56,9 +56,9 @@ async fn graceful_stop_does_not_wait_for_idle_connections() {
     let mut system = System::start("").await;
     let (mut idle, mut unused) = (system.connect().await, system.connect().await);
     assert_eq!(idle.request(LIVEZ_REQUEST).await.status, 200);
-    let start = Instant::now();
+    let started_at = Instant::now();
     assert!(system.api.terminate().success());
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(started_at.elapsed() < Duration::from_secs(5), "{:?}", started_at.elapsed());
     for client in [&mut idle, &mut unused] {
         assert!(client.read_until_closed().await.is_empty());
     }
@@ -69,10 +69,11 @@ async fn graceful_stop_does_not_wait_for_idle_connections() {
 async fn an_idle_worker_stops_at_once() {
     let system = System::start("").await;
     let mut worker = system.worker_with(&[HOURLY_POLLS]).await;
-    let start = Instant::now();
+    let started_at = Instant::now();
     assert!(worker.terminate().success());
-    // The next poll would be an hour later, and the grace is 25 s.
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    // A stop that waited for the next poll would take an hour, and a stop that waited for the whole grace period would take 25
+    // s.
+    assert!(started_at.elapsed() < Duration::from_secs(10), "{:?}", started_at.elapsed());
 }
 
 const QUEUE: &str = "my-queue";
@@ -99,24 +100,25 @@ async fn post_at_rate(queue: Arc<Queue>, rate: u64, is_over: Arc<AtomicBool>) ->
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
     // `DROVER_RESTARTS_SECS=60 DROVER_RESTARTS_RATE=5000` makes a longer run with more messages.
-    let secs = from_env("DROVER_RESTARTS_SECS").unwrap_or(12);
+    let duration_secs = from_env("DROVER_RESTARTS_SECS").unwrap_or(12);
     let restart_rate = from_env("DROVER_RESTARTS_RATE").unwrap_or(300);
     let concurrency = (restart_rate / 2).to_string();
     let config = "[queues.my-queue]\nretention.completed = { count = 100000000 }\n[log]\nfilter = \"warn\"\n";
     let system = System::start(config).await;
     let folder = tempfile::tempdir().unwrap();
-    let start = || system.launch_sleeper(folder.path(), &[("DROVER__WORKER__CONCURRENCY", concurrency.as_str())]);
-    let mut workers = vec![start(), start()];
+    let start_worker =
+        || system.launch_sleeper(folder.path(), &[("DROVER__WORKER__CONCURRENCY", concurrency.as_str())]);
+    let mut workers = vec![start_worker(), start_worker()];
 
     let queue = system.queues().queue(&QUEUE.parse().unwrap());
     let is_over = Arc::new(AtomicBool::new(false));
     let post_task = tokio::spawn(post_at_rate(Arc::clone(&queue), restart_rate, Arc::clone(&is_over)));
     let begin_time = Instant::now();
     let mut restarts = 0;
-    while begin_time.elapsed() < Duration::from_secs(secs) {
+    while begin_time.elapsed() < Duration::from_secs(duration_secs) {
         sleep(Duration::from_secs(2)).await;
         // A rolling restart starts the new worker before it stops the old worker.
-        workers.push(start());
+        workers.push(start_worker());
         let mut old = workers.remove(0);
         let exit_status = tokio::task::spawn_blocking(move || old.terminate()).await.unwrap();
         assert!(exit_status.success());
@@ -155,7 +157,8 @@ async fn a_second_signal_ends_a_worker_at_once_and_its_messages_are_released() {
     let system = System::start("").await;
     let folder = tempfile::tempdir().unwrap();
     let mut worker = system.launch_sleeper(folder.path(), &[]);
-    // One handler sleeps, and the other handler blocks its thread. Each of the two handlers would take 60 s.
+    // One handler sleeps, and the other handler blocks its thread. Without the stop, each of the two handlers would run for 60
+    // s.
     let mut locations = Vec::new();
     for message in [json!({"data": {"ms": 60_000}}), json!({"data": {"ms": 60_000, "blocking": true}})] {
         locations.push(system.post(QUEUE, message).await);
@@ -168,7 +171,7 @@ async fn a_second_signal_ends_a_worker_at_once_and_its_messages_are_released() {
     let begin_time = Instant::now();
     let exit_status = worker.terminate();
     assert_eq!(exit_status.code(), Some(1), "the exit code differs from that of a graceful stop");
-    // The grace of the worker is 25 s.
+    // Without the second signal, the worker would wait for its handlers for the grace period of 25 s.
     assert!(begin_time.elapsed() < Duration::from_secs(10), "{:?}", begin_time.elapsed());
     for location in &locations {
         let message = system.get(location).await;

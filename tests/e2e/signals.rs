@@ -15,13 +15,13 @@ async fn signal_releases_the_messages_that_are_held_for_its_key() {
         "the queue does not exist, and the signal does not create it"
     );
     assert_eq!(system.get("/v1/queues").await["queues"], json!([]));
-    let first = system.post("q", json!({"data": 1, "hold": "paid:42"})).await;
+    let first_location = system.post("q", json!({"data": 1, "hold": "paid:42"})).await;
     let later_location = system.post("q", json!({"data": 2, "hold": "paid:42", "delay": "1h"})).await;
     let other_location = system.post("q", json!({"data": 3, "hold": "paid:43"})).await;
     let signal = json!({"data": {"amount": [1, 2]}});
     let (status, answer) = system.request(Method::POST, "/v1/queues/q/signals/paid:42", Some(signal)).await;
     assert_eq!((status, answer), (200, json!({"released": 2})));
-    let message = system.get(&first).await;
+    let message = system.get(&first_location).await;
     assert_eq!((&message["state"], &message["signal"]), (&json!("waiting"), &json!({"amount": [1, 2]})));
     assert_eq!(system.get(&later_location).await["state"], "delayed");
     assert_eq!(system.get(&other_location).await["state"], "held");
@@ -219,9 +219,9 @@ async fn sticky_signals_are_listed_in_pages_of_bounded_size() {
         let keys = numbers.iter().map(|n| format!("{n}:{}", "ä".repeat(200)).parse().unwrap()).collect::<Vec<_>>();
         futures_util::future::join_all(keys.iter().map(|key| queue.signal(key, &signal))).await;
     }
-    let first = system.get("/v1/queues/q/signals?limit=1000").await;
-    let count = first["signals"].as_array().unwrap().len();
-    assert!((900..950).contains(&count) && first["next_cursor"].is_string(), "{count} in 4 MiB");
+    let first_page = system.get("/v1/queues/q/signals?limit=1000").await;
+    let signal_count = first_page["signals"].as_array().unwrap().len();
+    assert!((900..950).contains(&signal_count) && first_page["next_cursor"].is_string(), "{signal_count} in 4 MiB");
     for limit in [7, 1_000] {
         let mut keys = listed_keys(&system, limit).await;
         assert_eq!(keys.len(), 1_100);

@@ -30,7 +30,7 @@ pub(crate) const CONFIG: &str = r#"
     filter = "info,service=debug"
 "#;
 
-/// The maximum time by which a timer may end before its limit.
+/// The maximum time by which a timer of the API may end before its time limit.
 pub(crate) const TIMER_TOLERANCE: Duration = Duration::from_millis(20);
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
     let system = System::start(CONFIG).await;
     for head in ["", "G", "GET /livez HTTP/1.1\r\nx: "] {
         let mut slow_client = system.connect().await;
-        let start = Instant::now();
+        let started_at = Instant::now();
         slow_client.send(head).await;
         let (mut reader, mut writer) = slow_client.stream.into_split();
         let send_slowly = async {
@@ -54,14 +54,18 @@ async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
             () = sleep(TIME_LIMIT) => panic!("the client that sends {head:?} is not disconnected"),
         };
         assert_eq!(answered, 0, "{head:?}");
-        assert!(start.elapsed() + TIMER_TOLERANCE >= Duration::from_millis(500), "{head:?}: {:?}", start.elapsed());
+        assert!(
+            started_at.elapsed() + TIMER_TOLERANCE >= Duration::from_millis(500),
+            "{head:?}: {:?}",
+            started_at.elapsed()
+        );
         system.api.wait_for_log("headers of its request were not complete in time");
     }
 }
 
 /// Returns a client that has received two answers, and the instant of its second request. The pause between the answers is
 /// longer than the time limit of headers.
-async fn answered_twice(system: &System) -> (RawClient, Instant) {
+async fn client_with_two_answers(system: &System) -> (RawClient, Instant) {
     let mut client = system.connect().await;
     assert_eq!(client.request(LIVEZ_REQUEST).await.status, 200);
     sleep(Duration::from_millis(700)).await;
@@ -73,13 +77,13 @@ async fn answered_twice(system: &System) -> (RawClient, Instant) {
 #[tokio::test]
 async fn idle_connection_and_slow_second_request_are_closed_after_their_timeouts() {
     let system = System::start(CONFIG).await;
-    let (mut slow, _) = answered_twice(&system).await;
+    let (mut slow, _) = client_with_two_answers(&system).await;
     let requested_at = Instant::now();
     slow.send("GET /livez").await;
     assert!(slow.read_until_closed().await.is_empty());
     assert!(requested_at.elapsed() + TIMER_TOLERANCE >= Duration::from_millis(500), "{:?}", requested_at.elapsed());
     system.api.wait_for_log("headers of its request were not complete in time");
-    let (mut idle, last) = answered_twice(&system).await;
+    let (mut idle, last) = client_with_two_answers(&system).await;
     assert!(idle.read_until_closed().await.is_empty());
     assert!(last.elapsed() + TIMER_TOLERANCE >= Duration::from_millis(1_500), "{:?}", last.elapsed());
     system.api.wait_for_log("it was idle");
@@ -97,17 +101,17 @@ async fn client_that_writes_its_whole_body_before_reading_receives_the_refusal()
         ("/v1/queues/q/messages?x=1", "application/json", 400),
         ("/nowhere", "application/json", 404),
     ] {
-        let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {content_type}\r\n");
+        let request_head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-type: {content_type}\r\n");
         let mut client = system.connect().await;
-        client.send(format!("{head}content-length: {body_length}\r\n\r\n")).await;
+        client.send(format!("{request_head}content-length: {body_length}\r\n\r\n")).await;
         timeout(TIME_LIMIT, client.stream.write_all(&body)).await.unwrap().expect("the API reads the whole body");
         assert_eq!(client.answer().await.status, status, "{path} {content_type}");
         assert!(client.read_until_closed().await.is_empty(), "{path} {content_type}");
         // A client that expects `100 Continue` receives the refusal at once.
         let mut client = system.connect().await;
-        let head = format!("{head}expect: 100-continue\r\n");
+        let request_head = format!("{request_head}expect: 100-continue\r\n");
         assert_eq!(
-            client.request(&format!("{head}content-length: {body_length}\r\n\r\n")).await.status,
+            client.request(&format!("{request_head}content-length: {body_length}\r\n\r\n")).await.status,
             status,
             "{path}"
         );
@@ -118,7 +122,7 @@ async fn client_that_writes_its_whole_body_before_reading_receives_the_refusal()
 async fn client_that_keeps_sending_after_a_refusal_is_disconnected() {
     let system = System::start(CONFIG).await;
     let mut client = system.connect().await;
-    let start = Instant::now();
+    let started_at = Instant::now();
     client.send("POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n").await;
     assert_eq!(client.answer().await.status, 404);
     let disconnected = async {
@@ -128,7 +132,7 @@ async fn client_that_keeps_sending_after_a_refusal_is_disconnected() {
         }
     };
     timeout(TIME_LIMIT, disconnected).await.expect("the client is disconnected");
-    assert!(start.elapsed() + TIMER_TOLERANCE >= Duration::from_millis(500), "{:?}", start.elapsed());
+    assert!(started_at.elapsed() + TIMER_TOLERANCE >= Duration::from_millis(500), "{:?}", started_at.elapsed());
 }
 
 #[tokio::test]
@@ -145,7 +149,7 @@ async fn client_that_does_not_read_its_answer_is_disconnected() {
 }
 
 /// The number of connections that slowhttptest opens.
-const CONNECTIONS: &str = "400";
+const CONNECTION_COUNT: &str = "400";
 
 #[tokio::test]
 async fn slowhttptest_keeps_no_connection_open_and_does_not_delay_posts() {
@@ -162,20 +166,20 @@ async fn slowhttptest_keeps_no_connection_open_and_does_not_delay_posts() {
     ] {
         let mut slowhttptest = Command::new("slowhttptest")
             .args(attack.split(' '))
-            .args(["-c", CONNECTIONS, "-r", "200", "-p", "5", "-l", "30", "-u", &system.url(path)])
+            .args(["-c", CONNECTION_COUNT, "-r", "200", "-p", "5", "-l", "30", "-u", &system.url(path)])
             .stdout(Stdio::piped())
             .spawn()
             .expect("`make e2e` installs slowhttptest");
         let begin_time = Instant::now();
         let (mut max_files, mut slowest) = (0, Duration::ZERO);
-        // The tool ends when all its connections are closed. But when the tool reads slowly, it counts a connection as open while
-        // the kernel has bytes for it, so the test counts the open files of the API.
-        while slowhttptest.try_wait().unwrap().is_none() && (max_files < 100 || open_files(&system) > 50) {
-            let start = Instant::now();
+        // slowhttptest ends when all its connections are closed. But slowhttptest counts a connection that it reads slowly as
+        // open while the kernel still has bytes for the connection, so the test also counts the open files of the API.
+        while slowhttptest.try_wait().unwrap().is_none() && (max_files < 100 || open_file_count(&system) > 50) {
+            let started_at = Instant::now();
             system.post("q", json!({"data": 1})).await;
-            slowest = slowest.max(start.elapsed());
-            max_files = max_files.max(open_files(&system));
-            assert!(begin_time.elapsed() < TIME_LIMIT, "{attack}: {} files are open", open_files(&system));
+            slowest = slowest.max(started_at.elapsed());
+            max_files = max_files.max(open_file_count(&system));
+            assert!(begin_time.elapsed() < TIME_LIMIT, "{attack}: {} files are open", open_file_count(&system));
             sleep(Duration::from_millis(20)).await;
         }
         let _ = slowhttptest.kill();
@@ -187,6 +191,6 @@ async fn slowhttptest_keeps_no_connection_open_and_does_not_delay_posts() {
     }
 }
 
-fn open_files(system: &System) -> usize {
+fn open_file_count(system: &System) -> usize {
     fs::read_dir(format!("/proc/{}/fd", system.api.id())).unwrap().count()
 }

@@ -50,7 +50,7 @@ impl System {
         self.queues().queue(&queue.parse().unwrap()).lease(&request).await.unwrap().deliveries
     }
 
-    /// Leases the ready messages and settles each by `action`. Returns the number of messages.
+    /// Leases the ready messages, settles each message by `action`, and returns the number of these messages.
     pub(crate) async fn settle_all(&self, queue: &str, action: Action) -> usize {
         let deliveries = self.lease(queue, 1_000).await;
         let settle = |delivery: &Delivery| Settlement { lease: delivery.lease.clone(), action: action.clone() };
@@ -72,13 +72,13 @@ impl System {
 impl<R> System<R> {
     /// Starts the API, which finds Redis at `redis_url`, and does not wait until it is ready.
     pub(crate) fn launch(redis: R, redis_url: String, config: &str) -> Self {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), config).unwrap();
+        let config_file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(config_file.path(), config).unwrap();
         let api_port = ReservedPort::reserve();
-        let api = start_api(&api_port, &redis_url, &file);
+        let api = start_api(&api_port, &redis_url, &config_file);
         let http = http_client();
         let base = format!("http://{}", api_port.address());
-        Self { redis, redis_url, api, api_port, base, config: file, http }
+        Self { redis, redis_url, api, api_port, base, config: config_file, http }
     }
 
     /// Starts the API again on the same port.
@@ -209,13 +209,13 @@ impl<R> System<R> {
 
     /// Waits until a message has this state.
     pub(crate) async fn wait_for_state(&self, location: &str, state: &str) {
-        let start = Instant::now();
+        let started_at = Instant::now();
         loop {
             let message = self.get(location).await;
             if message["state"] == state {
                 return;
             }
-            assert!(start.elapsed() < TIME_LIMIT, "the message is not {state}: {message}");
+            assert!(started_at.elapsed() < TIME_LIMIT, "the message is not {state}: {message}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

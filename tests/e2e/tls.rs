@@ -43,7 +43,7 @@ impl Certificate {
         self.folder.path().join(name)
     }
 
-    fn config(&self) -> String {
+    fn tls_config(&self) -> String {
         let path = |name| self.path(name).display().to_string();
         let (certificate, key) = (path("tls.crt"), path("tls.key"));
         format!("[api]\nheader_timeout = \"1s\"\ntls = {{ certificate = {certificate:?}, key = {key:?} }}\n")
@@ -75,7 +75,7 @@ async fn connect(system: &System, trusted: &CertificateDer<'static>) -> std::io:
 #[tokio::test]
 async fn api_uses_tls_only_if_a_certificate_is_configured() {
     let (certificate, trusted) = Certificate::new();
-    let mut system = start_system(&certificate.config());
+    let mut system = start_system(&certificate.tls_config());
     let stream = connect(&system, &trusted).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     let mut client = RawClient::with_stream(stream);
@@ -100,14 +100,14 @@ async fn api_uses_tls_only_if_a_certificate_is_configured() {
 #[tokio::test]
 async fn renewed_certificate_is_used_without_a_restart_and_an_invalid_certificate_is_not_used() {
     let (certificate, first) = Certificate::new();
-    let system = start_system(&certificate.config());
+    let system = start_system(&certificate.tls_config());
     std::fs::write(certificate.path("tls.key"), "no key").unwrap();
     system.api.wait_for_log("the certificate was not renewed");
     let mut old = RawClient::with_stream(connect(&system, &first).await.unwrap());
     assert_eq!(old.request(LIVEZ_REQUEST).await.status, 200);
-    let second = certificate.renew();
+    let second_certificate = certificate.renew();
     let wait_for_renewal = async {
-        while connect(&system, &second).await.is_err() {
+        while connect(&system, &second_certificate).await.is_err() {
             sleep(Duration::from_millis(100)).await;
         }
     };

@@ -54,16 +54,17 @@ impl Collector {
                     return;
                 }
             };
-            let text = String::from_utf8(received_bytes[..head_end].to_vec()).unwrap().to_ascii_lowercase();
-            assert!(text.starts_with("post /v1/traces "), "{text}");
-            let length: usize = text.split("content-length: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
+            let request_head = String::from_utf8(received_bytes[..head_end].to_vec()).unwrap().to_ascii_lowercase();
+            assert!(request_head.starts_with("post /v1/traces "), "{request_head}");
+            let length: usize =
+                request_head.split("content-length: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
             while received_bytes.len() < head_end + length {
                 assert!(stream.read_buf(&mut received_bytes).await.unwrap() > 0);
             }
             let request = ExportTraceServiceRequest::decode(&received_bytes[head_end..head_end + length]).unwrap();
             received_bytes.drain(..head_end + length);
             for resource in request.resource_spans {
-                let service = attribute(&resource.resource.unwrap().attributes, "service.name");
+                let service = attribute_value(&resource.resource.unwrap().attributes, "service.name");
                 let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
                 self.spans.lock().unwrap().extend(spans.map(|span| (service.clone(), span)));
             }
@@ -72,15 +73,16 @@ impl Collector {
     }
 
     /// Returns the span of this name that a service sent for a trace.
-    fn span(&self, service: &str, name: &str, trace: &str) -> Option<Span> {
+    fn find_span(&self, service: &str, name: &str, trace: &str) -> Option<Span> {
         let spans = self.spans.lock().unwrap();
-        let found_span =
-            spans.iter().find(|(sender, span)| sender == service && span.name == name && hex(&span.trace_id) == trace);
+        let found_span = spans
+            .iter()
+            .find(|(sender, span)| sender == service && span.name == name && to_hex(&span.trace_id) == trace);
         found_span.map(|(_, span)| span.clone())
     }
 }
 
-fn attribute(attributes: &[KeyValue], key: &str) -> String {
+fn attribute_value(attributes: &[KeyValue], key: &str) -> String {
     let value = attributes.iter().find(|attribute| attribute.key == key).and_then(|attribute| attribute.value.clone());
     match value.and_then(|value| value.value) {
         Some(Attribute::StringValue(text)) => text,
@@ -89,7 +91,7 @@ fn attribute(attributes: &[KeyValue], key: &str) -> String {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
@@ -165,27 +167,31 @@ async fn span_of_a_handler_is_linked_to_the_request_that_posted_its_message() {
     assert!(worker.terminate().success());
     assert!(system.api.terminate().success());
 
-    let span = |service: &str, name: &str| eventually("the span is sent", || collector.span(service, name, TRACE_ID));
-    let request = span("producer-api", "POST /v1/queues/{queue}/messages");
+    let wait_for_span =
+        |service: &str, name: &str| eventually("the span is sent", || collector.find_span(service, name, TRACE_ID));
+    let request = wait_for_span("producer-api", "POST /v1/queues/{queue}/messages");
     assert_eq!(
-        (hex(&request.parent_span_id).as_str(), request.kind),
+        (to_hex(&request.parent_span_id).as_str(), request.kind),
         (CALLER_SPAN_ID, 2),
         "a span of a server whose parent is the caller"
     );
-    assert_eq!(attribute(&request.attributes, "http.response.status_code"), "201");
-    assert_eq!(carried_context, format!("00-{TRACE_ID}-{}-01", hex(&request.span_id)));
-    let process_span = span("consumer-worker", "process q");
+    assert_eq!(attribute_value(&request.attributes, "http.response.status_code"), "201");
+    assert_eq!(carried_context, format!("00-{TRACE_ID}-{}-01", to_hex(&request.span_id)));
+    let process_span = wait_for_span("consumer-worker", "process q");
     assert_eq!(
         (&process_span.parent_span_id, process_span.kind),
         (&request.span_id, 5),
         "a span of a consumer whose parent is the request"
     );
     assert_eq!((process_span.links.len(), &process_span.links[0].span_id), (1, &request.span_id));
-    assert_eq!(attribute(&process_span.attributes, "messaging.message.id"), posted_message["id"].as_str().unwrap());
+    assert_eq!(
+        attribute_value(&process_span.attributes, "messaging.message.id"),
+        posted_message["id"].as_str().unwrap()
+    );
     let result = finished_message["result"].as_str().unwrap().trim();
     assert_eq!(
         result,
-        format!("00-{TRACE_ID}-{}-01", hex(&process_span.span_id)),
+        format!("00-{TRACE_ID}-{}-01", to_hex(&process_span.span_id)),
         "the handler receives the context of its own span"
     );
 }

@@ -47,7 +47,7 @@ impl Terminal {
     }
 
     /// Waits for lines that match the shown lines in this order, after the lines that matched before.
-    fn expect(&mut self, shown: &str) {
+    fn wait_for_shown_lines(&mut self, shown: &str) {
         for shown in shown.lines() {
             let found_line = eventually(&format!("the terminal shows {shown}"), || {
                 let log = fs::read_to_string(&self.log).unwrap();
@@ -59,8 +59,8 @@ impl Terminal {
     }
 
     fn signal(&self, signal: &str) {
-        let group = format!("-{}", self.process.id());
-        let _ = Command::new("kill").args([signal, "--", &group]).status();
+        let process_group = format!("-{}", self.process.id());
+        let _ = Command::new("kill").args([signal, "--", &process_group]).status();
     }
 
     fn stop(mut self) {
@@ -84,10 +84,10 @@ impl Drop for Terminal {
 
 /// Returns whether a line contains the shown parts in this order.
 fn matches_shown(shown: &str, line: &str) -> bool {
-    let mut rest = line;
-    shown.split('…').all(|part| match rest.split_once(part.trim()) {
+    let mut rest_of_line = line;
+    shown.split('…').all(|part| match rest_of_line.split_once(part.trim()) {
         Some((_, after)) => {
-            rest = after;
+            rest_of_line = after;
             true
         }
         None => false,
@@ -119,8 +119,8 @@ impl Shell {
         let mut printed_text = String::new();
         loop {
             let mut line = String::new();
-            let length = self.output.read_line(&mut line).unwrap();
-            assert!(length > 0, "a command fails, {:?}: {commands}{printed_text}", self.process.wait().unwrap());
+            let line_length = self.output.read_line(&mut line).unwrap();
+            assert!(line_length > 0, "a command fails, {:?}: {commands}{printed_text}", self.process.wait().unwrap());
             if line.trim_end() == Self::END_MARK {
                 return printed_text.trim().to_owned();
             }
@@ -130,7 +130,7 @@ impl Shell {
 }
 
 /// Returns the lines of a text, with the kind in place of each quoted id and instant.
-fn with_kinds(text: &str) -> Vec<String> {
+fn with_kinds_of_values(text: &str) -> Vec<String> {
     text.trim().lines().map(|line| line.split('"').map(kind).collect::<Vec<_>>().join("\"")).collect()
 }
 
@@ -154,33 +154,37 @@ fn every_command_of_the_tutorial_works_and_prints_what_the_page_shows() {
 
     let mut shell = Shell::start(folder.path());
     let mut terminal: Option<Terminal> = None;
-    // The last commands, and the output that the document has not shown yet.
+    // The commands that ran last, and the part of their output for which no block of the document has come yet.
     let (mut commands, mut printed) = (String::new(), String::new());
     let mut outputs = 0;
     for Block { language, text, .. } in blocks(&document("docs/TUTORIAL.md")) {
-        let text = text.as_str();
+        let block_text = text.as_str();
         outputs += usize::from(language != "sh");
         match language {
             "sh" => {
                 assert_eq!(printed, "", "the document does not show the output of {commands}");
-                text.clone_into(&mut commands);
-                if text.starts_with("make run") {
+                block_text.clone_into(&mut commands);
+                if block_text.starts_with("make run") {
                     if let Some(terminal) = terminal.take() {
                         terminal.stop();
                     }
-                    terminal = Some(Terminal::start(text, folder.path(), &variables));
+                    terminal = Some(Terminal::start(block_text, folder.path(), &variables));
                 } else {
-                    printed = shell.run(&text.replace("localhost:8080", &address));
+                    printed = shell.run(&block_text.replace("localhost:8080", &address));
                 }
             }
-            "log" => terminal.as_mut().expect("make run is running").expect(text),
+            "log" => terminal.as_mut().expect("make run is running").wait_for_shown_lines(block_text),
             "json" => {
                 let real_output = std::mem::take(&mut printed);
                 let real_json: Value = serde_json::from_str(&real_output)
                     .unwrap_or_else(|error| panic!("{commands}{error}: {real_output}"));
-                compare(&shown_json(text), &real_json, &commands);
+                compare(&shown_json(block_text), &real_json, &commands);
             }
-            "text" => assert_eq!(with_kinds(text), with_kinds(&std::mem::take(&mut printed)), "{commands}"),
+            "text" => assert_eq!(
+                with_kinds_of_values(block_text),
+                with_kinds_of_values(&std::mem::take(&mut printed)),
+                "{commands}"
+            ),
             language => panic!("a block of the unknown language {language}"),
         }
     }

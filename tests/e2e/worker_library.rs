@@ -30,7 +30,7 @@ async fn the_example_of_the_readme_works_as_it_is_written() {
     let message = finished(json!({"name": "other", "data": 1})).await;
     assert_eq!((&message["error"]["code"], &message["attempts_made"]), (&json!("no_handler"), &json!(3)));
 
-    // The log has a line for each outcome and a summary.
+    // The log of the worker has a line for each outcome of a message, and a summary.
     assert!(worker.terminate().success());
     let log = worker.log();
     let has_line = |words: &[&str]| log.iter().any(|line| words.iter().all(|word| line.contains(word)));

@@ -32,10 +32,10 @@ def before_call(ctx, case, kwargs):
     key = next((name for name in headers if name.lower() == "idempotency-key"), None)
     if key is not None:
         if case.media_type == NDJSON:
-            # The API refuses an idempotency key for NDJSON. The OpenAPI document says so only in prose.
+            # The API refuses an idempotency key for NDJSON; the OpenAPI document states this rule only in prose.
             del headers[key]
         else:
-            # schemathesis may reuse a key for another request, and the API must refuse that.
+            # schemathesis may reuse an idempotency key for another request, and the API must refuse a reused key.
             headers[key] = str(uuid.uuid4())
     if isinstance(case.body, dict):
         messages = case.body.get("messages")
@@ -59,8 +59,9 @@ def before_call(ctx, case, kwargs):
         case.body["start_at"] = None
         case.body["end_at"] = None
     if operation == "list_messages" and "hold" in (case.query or {}):
-        # Only held messages have a hold key. The OpenAPI document says so only in prose.
+        # The filter `hold` allows no other state than `held`, because only held messages have a hold key; the OpenAPI document
+        # states this rule only in prose.
         case.query["state"] = "held"
     if operation == "delete_queue":
-        # A random name never confirms a deletion.
+        # The query parameter `confirm` must repeat the name of the queue, which a random text does not.
         case.query["confirm"] = case.path_parameters["queue"]

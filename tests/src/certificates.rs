@@ -56,8 +56,8 @@ impl CertificateAuthority {
         }
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let file = |suffix: &str| self.folder.path().join(format!("{host}-{validity:?}{suffix}"));
-        let files = CertificateFiles { certificate: file(".pem"), key: file(".key") };
+        let path_with_suffix = |suffix: &str| self.folder.path().join(format!("{host}-{validity:?}{suffix}"));
+        let files = CertificateFiles { certificate: path_with_suffix(".pem"), key: path_with_suffix(".key") };
         fs::write(&files.certificate, certificate.pem()).unwrap();
         fs::write(&files.key, key.serialize_pem()).unwrap();
         files

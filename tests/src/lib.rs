@@ -42,12 +42,12 @@ pub fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
 
 /// Calls `probe` until it returns a value, as [`eventually`] does, but with another time limit.
 pub fn within<T>(time_limit: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
+    let started_at = Instant::now();
     loop {
         if let Some(found) = probe() {
             return found;
         }
-        assert!(start.elapsed() < time_limit, "{what}: not within {time_limit:?}");
+        assert!(started_at.elapsed() < time_limit, "{what}: not within {time_limit:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

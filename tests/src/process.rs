@@ -29,15 +29,15 @@ impl Process {
     /// Starts a binary of the workspace with these arguments. Of Drover's variables, the environment of the process has only
     /// the variables in `env`.
     pub fn start(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
-        Self::start_file(&binary(name), name, args, env)
+        Self::start_executable(&binary(name), name, args, env)
     }
 
     /// Starts an example of the workspace, as [`start`](Self::start) does.
     pub fn start_example(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
-        Self::start_file(&binaries().join("examples").join(name), name, args, env)
+        Self::start_executable(&binaries_folder().join("examples").join(name), name, args, env)
     }
 
-    fn start_file(file: &Path, name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+    fn start_executable(file: &Path, name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(file);
         let mut child = without_drover_variables(&mut command)
             .args(args)
@@ -68,8 +68,8 @@ impl Process {
     /// Waits for a line of the log that contains `text`, and returns the line. Lines up to the line that the previous call
     /// found do not count.
     pub fn wait_for_log(&self, text: &str) -> String {
-        let start = Instant::now();
-        while let Some(left) = TIME_LIMIT.checked_sub(start.elapsed()) {
+        let started_at = Instant::now();
+        while let Some(left) = TIME_LIMIT.checked_sub(started_at.elapsed()) {
             match self.lines.recv_timeout(left) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(_) => {}
@@ -145,20 +145,20 @@ pub fn without_drover_variables(command: &mut Command) -> &mut Command {
 
 /// Returns the file of a binary of the workspace, for tests that need more than [`Process`] offers.
 pub fn binary(name: &str) -> PathBuf {
-    binaries().join(name)
+    binaries_folder().join(name)
 }
 
 /// Returns the folder of the binaries. The first call builds the binaries, so that a test never runs an old binary. The call
-/// builds the whole workspace with its examples, because a part of the workspace needs other features of the dependencies, and
-/// would compile the dependencies again.
-fn binaries() -> &'static Path {
+/// builds the whole workspace with its examples, because Cargo enables other features of dependencies for a part of the
+/// workspace, and would compile these dependencies again.
+fn binaries_folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "--workspace", "--bins", "--examples"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        // Cargo sets these variables for the test. A build script that reads one of the variables would run again, because the
-        // value has changed.
+        // Cargo has set these variables for the test. Without their removal, a build script that reads one of the variables
+        // would see another value, and would run again.
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
                 build.env_remove(name);

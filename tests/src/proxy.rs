@@ -28,7 +28,7 @@ use crate::{ReservedPort, eventually};
 #[derive(Debug)]
 pub struct Proxy {
     port: ReservedPort,
-    // The current mode. Each task has a reference to its mode. When `set` has the only reference to the old mode, no task is in
+    // The current mode. Each task has a reference to its mode. When `set_mode` has the only reference to the old mode, no task is in
     // the old mode any more.
     mode: watch::Sender<Arc<Mode>>,
     /// A text in the request whose answer will be lost.
@@ -75,33 +75,33 @@ impl Proxy {
 
     /// Passes all bytes, including the bytes that waited during a stall. Broken connections stay broken.
     pub fn pass(&self) {
-        self.set(Mode::Pass);
+        self.set_mode(Mode::Pass);
     }
 
     /// Passes all bytes after a delay, in both directions.
     pub fn slow(&self, latency: Duration) {
-        self.set(Mode::Slow(latency));
+        self.set_mode(Mode::Slow(latency));
     }
 
     /// Passes no bytes. All connections stay open, new connections are accepted, and bytes wait.
     pub fn stall(&self) {
-        self.set(Mode::Stall);
+        self.set_mode(Mode::Stall);
     }
 
     /// Closes all connections, and refuses new connections.
     pub fn cut(&self) {
-        self.set(Mode::Cut);
+        self.set_mode(Mode::Cut);
     }
 
     /// Resets all connections, and resets new connections as soon as they are made.
     pub fn reset(&self) {
-        self.set(Mode::Reset);
+        self.set_mode(Mode::Reset);
     }
 
     /// Closes all connections, including new connections, in the direction of the client: Redis executes commands, but its
     /// answers are lost.
     pub fn half_close(&self) {
-        self.set(Mode::HalfClose);
+        self.set_mode(Mode::HalfClose);
     }
 
     /// Passes the next request that contains `text`, and closes its connection instead of passing the answer. Passes all other
@@ -110,7 +110,7 @@ impl Proxy {
         *self.lost_request.lock().unwrap() = Some(text.to_owned());
     }
 
-    fn set(&self, mode: Mode) {
+    fn set_mode(&self, mode: Mode) {
         let old = self.mode.send_replace(Arc::new(mode));
         eventually("the proxy has the new mode", || (Arc::strong_count(&old) == 1).then_some(()));
     }
@@ -119,7 +119,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // A plain drop would block, which is forbidden inside another runtime.
+            // Dropping a Tokio runtime blocks until its tasks end, and Tokio forbids this inside another runtime.
             runtime.shutdown_background();
         }
     }
@@ -148,7 +148,7 @@ async fn listen(
                 }
                 mode = next_modes;
             }
-            client = accept(listener.as_ref()) => {
+            client = accept_connection(listener.as_ref()) => {
                 let connection = Connection {
                     client,
                     target,
@@ -159,13 +159,13 @@ async fn listen(
                     requests: Vec::new(),
                     answers: Vec::new(),
                 };
-                tokio::spawn(connection.serve(Arc::clone(&mode), modes.clone()));
+                tokio::spawn(connection.serve_connection(Arc::clone(&mode), modes.clone()));
             }
         }
     }
 }
 
-async fn accept(listener: Option<&TcpListener>) -> TcpStream {
+async fn accept_connection(listener: Option<&TcpListener>) -> TcpStream {
     match listener {
         Some(listener) => listener.accept().await.unwrap().0,
         None => std::future::pending().await,
@@ -187,8 +187,8 @@ struct Connection {
 
 impl Connection {
     /// Forwards bytes until either side or a mode ends the connection.
-    async fn serve(self, mut mode: Arc<Mode>, mut modes: watch::Receiver<Arc<Mode>>) {
-        let mut open_connection = self.enter(*mode).await;
+    async fn serve_connection(self, mut mode: Arc<Mode>, mut modes: watch::Receiver<Arc<Mode>>) {
+        let mut open_connection = self.apply_mode(*mode).await;
         while let Some(mut connection) = open_connection {
             select! {
                 biased;
@@ -197,7 +197,7 @@ impl Connection {
                         return;
                     }
                     let next_modes = Arc::clone(&modes.borrow_and_update());
-                    open_connection = connection.enter(*next_modes).await;
+                    open_connection = connection.apply_mode(*next_modes).await;
                     mode = next_modes;
                 }
                 _ = connection.forward(*mode) => return,
@@ -206,7 +206,7 @@ impl Connection {
     }
 
     /// Applies a new mode to the connection. Returns `None` if the mode ends the connection.
-    async fn enter(mut self, mode: Mode) -> Option<Self> {
+    async fn apply_mode(mut self, mode: Mode) -> Option<Self> {
         match mode {
             Mode::Pass | Mode::Slow(_) | Mode::Stall => Some(self),
             Mode::Cut => None,
@@ -232,8 +232,8 @@ impl Connection {
             Some(redis) => redis,
             none => none.insert(TcpStream::connect(self.target).await?),
         };
-        let receiver = (!self.answers_are_dropped).then_some(&self.client);
-        let examine = |request: &[u8]| {
+        let answer_receiver = (!self.answers_are_dropped).then_some(&self.client);
+        let contains_lost_text = |request: &[u8]| {
             let mut lost_text = self.lost_request.lock().unwrap();
             let found_text = lost_text.take_if(|text| request.windows(text.len()).any(|part| part == text.as_bytes()));
             self.next_answer_is_lost.fetch_or(found_text.is_some(), Ordering::SeqCst);
@@ -241,8 +241,8 @@ impl Connection {
         };
         let is_lost = |_: &[u8]| self.next_answer_is_lost.load(Ordering::SeqCst);
         select! {
-            ended = copy_bytes(&self.client, Some(redis), latency, &mut self.requests, examine) => ended,
-            ended = copy_bytes(redis, receiver, latency, &mut self.answers, is_lost) => ended,
+            ended = copy_bytes(&self.client, Some(redis), latency, &mut self.requests, contains_lost_text) => ended,
+            ended = copy_bytes(redis, answer_receiver, latency, &mut self.answers, is_lost) => ended,
         }
     }
 }

@@ -16,7 +16,7 @@ pub struct RedisCluster {
     access: Access,
 }
 
-const SLOTS: usize = 16_384;
+const SLOT_COUNT: usize = 16_384;
 
 impl RedisCluster {
     /// Starts servers that do not know each other, and have no slots.
@@ -44,16 +44,17 @@ impl RedisCluster {
     }
 
     /// Starts a cluster like [`start`](Self::start), with TLS between all servers, and for clients at
-    /// [`tls_url`](Self::tls_url). The servers show certificates of this CA for `localhost`, and name only this host.
+    /// [`tls_url`](Self::tls_url). The servers show certificates of this CA for `localhost`, and tell clients only this host
+    /// name.
     pub fn start_with_tls(primaries: usize, replicas_per_primary: usize, ca: &CertificateAuthority) -> Self {
         Self::start_with(primaries, replicas_per_primary, Access::Tls(ServerTls::of_localhost(ca)))
     }
 
     fn start_with(primaries: usize, replicas_per_primary: usize, access: Access) -> Self {
-        let count = primaries * (1 + replicas_per_primary);
-        let cluster = Self::start_servers_with(count, access);
+        let server_count = primaries * (1 + replicas_per_primary);
+        let cluster = Self::start_servers_with(server_count, access);
         for (n, primary) in cluster.servers[..primaries].iter().enumerate() {
-            let (first, after) = (n * SLOTS / primaries, (n + 1) * SLOTS / primaries);
+            let (first, after) = (n * SLOT_COUNT / primaries, (n + 1) * SLOT_COUNT / primaries);
             assert_eq!(primary.command(&format!("CLUSTER ADDSLOTSRANGE {first} {}", after - 1)), "+OK");
             // Each primary gets its own configuration epoch, because the cluster itself would take a while to make equal epochs
             // different.
@@ -90,7 +91,7 @@ impl RedisCluster {
     pub fn add_server(&mut self) -> &RedisServer {
         let bus_port = ReservedPort::reserve();
         let bus = bus_port.number().to_string();
-        let mut options = vec![
+        let mut server_options = vec![
             "--cluster-enabled",
             "yes",
             "--cluster-port",
@@ -103,19 +104,19 @@ impl RedisCluster {
             "no",
         ];
         if matches!(self.access, Access::Tls(_)) {
-            options.extend(["--tls-cluster", "yes", "--tls-replication", "yes"]);
-            options.extend(["--cluster-announce-hostname", "localhost"]);
+            server_options.extend(["--tls-cluster", "yes", "--tls-replication", "yes"]);
+            server_options.extend(["--cluster-announce-hostname", "localhost"]);
         }
-        self.servers.push(RedisServer::start_member(&options, &self.access, "cluster-announce-port"));
+        self.servers.push(RedisServer::start_member(&server_options, &self.access, "cluster-announce-port"));
         self.bus_ports.push(bus_port);
         &self.servers[self.servers.len() - 1]
     }
 
     /// Introduces a server to the first server of the cluster.
     pub fn meet(&self, server: &RedisServer) {
-        let first = &self.servers[0];
+        let first_server = &self.servers[0];
         let bus = self.bus_ports[0].number();
-        assert_eq!(server.command(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", first.announced_port())), "+OK");
+        assert_eq!(server.command(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", first_server.announced_port())), "+OK");
     }
 
     /// Removes the server at the index `first` and all servers after it, which have no slots.
@@ -136,21 +137,21 @@ impl RedisCluster {
     pub fn wait_until_met(&self) {
         self.wait_until("all servers know each other", |server| {
             let nodes = server.command("CLUSTER NODES");
-            let is_known = |line: &&str| line.contains(" connected") && !line.contains("handshake");
-            nodes.lines().filter(is_known).count() == self.servers.len()
+            let is_connected = |line: &&str| line.contains(" connected") && !line.contains("handshake");
+            nodes.lines().filter(is_connected).count() == self.servers.len()
         });
     }
 
     /// Moves `slots` slots to the server with the id `to`, and waits until all servers know the new owner. `from` is the id of
     /// the server that has the slots, or `all` for an equal part of each server.
     pub fn move_slots(&self, from: &str, to: &str, slots: usize) {
-        let entry = format!("127.0.0.1:{}", self.servers[0].announced_port());
+        let first_address = format!("127.0.0.1:{}", self.servers[0].announced_port());
         let mut reshard = Command::new("redis-cli");
         if let Access::Tls(tls) = &self.access {
             reshard.arg("--tls").arg("--cacert").arg(&tls.ca);
         }
         let reshard = reshard
-            .args(["--cluster", "reshard", &entry, "--cluster-from", from, "--cluster-to", to])
+            .args(["--cluster", "reshard", &first_address, "--cluster-from", from, "--cluster-to", to])
             .args(["--cluster-slots", &slots.to_string(), "--cluster-yes"])
             .output()
             .unwrap();
@@ -175,14 +176,15 @@ impl RedisCluster {
     /// Waits until all servers report that all slots are served, and report the same owners of the slots.
     pub fn wait_until_complete(&self) {
         self.wait_until("the cluster is complete", |server| {
-            let info = server.command("CLUSTER INFO");
-            info.contains("cluster_state:ok") && info.contains(&format!("cluster_slots_ok:{SLOTS}"))
+            let cluster_info = server.command("CLUSTER INFO");
+            cluster_info.contains("cluster_state:ok")
+                && cluster_info.contains(&format!("cluster_slots_ok:{SLOT_COUNT}"))
         });
-        self.wait_until("all servers agree", |server| Self::owners(server) == Self::owners(&self.servers[0]));
+        self.wait_until("all servers agree", |server| Self::slot_owners(server) == Self::slot_owners(&self.servers[0]));
     }
 
     /// Returns the ids of the primaries with their slots, as a server sees them.
-    fn owners(server: &RedisServer) -> BTreeSet<Vec<String>> {
+    fn slot_owners(server: &RedisServer) -> BTreeSet<Vec<String>> {
         let owner = |line: &str| {
             let words: Vec<&str> = line.split_whitespace().collect();
             let ranges = words.get(8..).filter(|ranges| !ranges.is_empty())?;

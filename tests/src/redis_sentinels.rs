@@ -47,7 +47,7 @@ impl RedisSentinels {
 
     /// Starts the servers and the Sentinels like [`start`](Self::start), with TLS between all servers and Sentinels, and for
     /// clients at [`tls_url`](Self::tls_url). The servers and the Sentinels show certificates of this CA for `localhost`, and
-    /// name only this host.
+    /// tell clients only this host name.
     pub fn start_with_tls(replicas: usize, sentinels: usize, ca: &CertificateAuthority) -> Self {
         Self::start_with(replicas, sentinels, &Access::Tls(ServerTls::of_localhost(ca)))
     }
@@ -65,9 +65,9 @@ impl RedisSentinels {
         }
         let sentinels: Vec<Sentinel> =
             (0..sentinels).map(|_| Sentinel::start(&servers[0], sentinels / 2 + 1, access)).collect();
-        let started = Self { servers, sentinels };
-        started.wait_until_known();
-        started
+        let sentinel_group = Self { servers, sentinels };
+        sentinel_group.wait_until_known();
+        sentinel_group
     }
 
     /// Waits until the Sentinels know the replicas and each other.
@@ -75,11 +75,11 @@ impl RedisSentinels {
         let replicas = (self.servers.len() - 1).to_string();
         let other_sentinels = (self.sentinels.len() - 1).to_string();
         eventually("the Sentinels know all servers", || {
-            let knows_all = |sentinel: &Sentinel| {
+            let knows_all_servers = |sentinel: &Sentinel| {
                 sentinel.field("num-slaves").as_ref() == Some(&replicas)
                     && sentinel.field("num-other-sentinels").as_ref() == Some(&other_sentinels)
             };
-            self.sentinels.iter().all(knows_all).then_some(())
+            self.sentinels.iter().all(knows_all_servers).then_some(())
         });
     }
 
@@ -96,10 +96,10 @@ impl RedisSentinels {
     pub fn wait_until_settled(&self) {
         eventually("the Sentinels agree", || {
             let port = self.sentinels[0].field("port");
-            let agrees = |sentinel: &Sentinel| {
+            let agrees_on_primary = |sentinel: &Sentinel| {
                 sentinel.field("port") == port && sentinel.field("flags").as_deref() == Some("master")
             };
-            self.sentinels.iter().all(agrees).then_some(())
+            self.sentinels.iter().all(agrees_on_primary).then_some(())
         });
     }
 

@@ -66,18 +66,18 @@ impl ServerTls {
     }
 
     /// Returns the options of redis-server to listen at this port for these clients, by their names and values.
-    pub(crate) fn options(&self, port: &ReservedPort, clients: TlsClients) -> [[String; 2]; 5] {
-        let file = |path: &Path| path.display().to_string();
-        let clients = match clients {
+    pub(crate) fn options(&self, port: &ReservedPort, tls_auth_clients: TlsClients) -> [[String; 2]; 5] {
+        let path_text = |path: &Path| path.display().to_string();
+        let tls_auth_clients = match tls_auth_clients {
             TlsClients::WithCertificate => "yes",
             TlsClients::All => "no",
         };
         [
             ["tls-port".into(), port.number().to_string()],
-            ["tls-cert-file".into(), file(&self.certificate.certificate)],
-            ["tls-key-file".into(), file(&self.certificate.key)],
-            ["tls-ca-cert-file".into(), file(&self.ca)],
-            ["tls-auth-clients".into(), clients.into()],
+            ["tls-cert-file".into(), path_text(&self.certificate.certificate)],
+            ["tls-key-file".into(), path_text(&self.certificate.key)],
+            ["tls-ca-cert-file".into(), path_text(&self.ca)],
+            ["tls-auth-clients".into(), tls_auth_clients.into()],
         ]
     }
 }
@@ -242,18 +242,20 @@ impl RedisServer {
     /// Returns the number of replicas of the server that confirm writes. A new replica confirms writes only after it
     /// has sent its first `REPLCONF ACK`.
     pub fn confirming_replicas(&self) -> usize {
-        let info = self.try_command("INFO replication").unwrap_or_default();
+        let replication_info = self.try_command("INFO replication").unwrap_or_default();
         let count_confirming =
             |line: &&str| line.starts_with("slave") && line.contains("online") && !line.contains("offset=0,");
-        info.lines().filter(count_confirming).count()
+        replication_info.lines().filter(count_confirming).count()
     }
 
     /// Stops the server with SIGTERM, and waits until it has ended.
     pub fn stop(&mut self) {
         // A replica that has copied all data from its primary ignores SIGTERM until its append-only file has this data.
         eventually("the append-only file is written", || {
-            let info = self.try_command("INFO persistence").unwrap_or_default();
-            let is_due = ["aof_rewrite_in_progress:1", "aof_rewrite_scheduled:1"].iter().any(|due| info.contains(due));
+            let persistence_info = self.try_command("INFO persistence").unwrap_or_default();
+            let is_due = ["aof_rewrite_in_progress:1", "aof_rewrite_scheduled:1"]
+                .iter()
+                .any(|due| persistence_info.contains(due));
             (!is_due).then_some(())
         });
         self.signal("-TERM");

@@ -12,7 +12,7 @@ use crate::{
 
 /// The time limit of an election. A Sentinel that did not run for 2 s, as on a busy machine, does nothing for the next 30 s
 /// (TILT mode).
-const ELECTED_WITHIN: Duration = Duration::from_secs(180);
+const ELECTION_TIME_LIMIT: Duration = Duration::from_secs(180);
 
 /// The servers of a topology. The first server is the primary of the queue.
 trait Servers {
@@ -64,14 +64,14 @@ async fn assert_recovers_after(topology: impl Servers, queue: &str, end_primary:
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
     assert_recovers(&system, queue, &monitor, "before the election").await;
     end_primary(&mut system.redis.servers()[0]);
-    within(ELECTED_WITHIN, "another primary is elected", || system.redis.has_elected(queue).then_some(()));
+    within(ELECTION_TIME_LIMIT, "another primary is elected", || system.redis.has_elected(queue).then_some(()));
     assert_recovers(&system, queue, &monitor, why).await;
 }
 
 fn cluster() -> (RedisCluster, String) {
     let cluster = RedisCluster::start(3, 1);
-    let is_first = |queue: &String| cluster.owner_of(cluster.slot_of(&format!("{{{queue}}}")), 0) == Some(0);
-    let queue = (0..1_000).map(|n| format!("q{n}")).find(is_first).unwrap();
+    let is_on_first_server = |queue: &String| cluster.owner_of(cluster.slot_of(&format!("{{{queue}}}")), 0) == Some(0);
+    let queue = (0..1_000).map(|n| format!("q{n}")).find(is_on_first_server).unwrap();
     (cluster, queue)
 }
 

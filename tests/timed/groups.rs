@@ -1,4 +1,5 @@
-//! The cost of groups: how much more of Redis's CPU time they take than messages without a group.
+//! A test of the cost of groups: messages with a group may take at most twice the CPU time of Redis that messages without a
+//! group take.
 
 use queue_core::{ConsumerId, LeaseRequest, NewMessage, Queue, Settlement, State};
 use serde_json::json;
@@ -73,7 +74,7 @@ impl MeasuredQueue {
     }
 }
 
-/// The two queues take turns, so that whatever slows the machine slows both.
+/// The measurement alternates between the two queues, so that other load of the machine slows both queues.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_groups_of_one_message_cost_at_most_twice_the_cpu_of_a_plain_queue() {
     let mut plain_queue = MeasuredQueue::start(|_| None).await;

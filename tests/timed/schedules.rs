@@ -16,15 +16,15 @@ use crate::{
 fn schedule_with_tick(at: u64, n: usize) -> Value {
     let zone = ["Africa/Cairo", "America/New_York", "Australia/Lord_Howe"][n / 5 % 3];
     let at = jiff::Timestamp::from_millisecond(at.try_into().unwrap()).unwrap();
-    let local = Zoned::new(at, TimeZone::get(zone).unwrap());
-    let (month, day, weekday) = (local.month(), local.day(), local.weekday().to_sunday_zero_offset());
-    let (hour, minute, second) = (local.hour(), local.minute(), local.second());
-    let time = format!("{second} {minute} {hour}");
+    let local_time = Zoned::new(at, TimeZone::get(zone).unwrap());
+    let (month, day, weekday) = (local_time.month(), local_time.day(), local_time.weekday().to_sunday_zero_offset());
+    let (hour, minute, second) = (local_time.hour(), local_time.minute(), local_time.second());
+    let time_fields = format!("{second} {minute} {hour}");
     let pattern = match n % 5 {
         0 => return json!({"every": "1s"}),
-        1 => format!("{time} * * *"),
+        1 => format!("{time_fields} * * *"),
         2 => format!("{second} {minute} 0-23/1 {day} {month} +{weekday}"),
-        3 => format!("{time} {day} {month} +{weekday}"),
+        3 => format!("{time_fields} {day} {month} +{weekday}"),
         _ => format!("{second} {minute} * * {month} {weekday}#{}", (day - 1) / 7 + 1),
     };
     json!({"cron": pattern, "timezone": zone})
@@ -41,12 +41,12 @@ async fn ticks_are_posted_within_50_ms_of_their_instants() {
     };
     // The schedules have 500 ticks in one instant, and one tick a second. The API has run for more than 2 s before the first
     // tick.
-    let first = put("often".into(), json!({"every": "1s", "max_runs": 20, "message": {"data": 1}})).await;
-    let at = queue_core::Timestamp::from_millis(first + 9_000);
+    let first_schedule = put("often".into(), json!({"every": "1s", "max_runs": 20, "message": {"data": 1}})).await;
+    let at = queue_core::Timestamp::from_millis(first_schedule + 9_000);
     for n in 0..500 {
         let mut schedule = schedule_with_tick(at.as_millis(), n);
-        let object = schedule.as_object_mut().unwrap();
-        object.extend(
+        let schedule_fields = schedule.as_object_mut().unwrap();
+        schedule_fields.extend(
             [("start_at", json!(at)), ("max_runs", json!(1)), ("message", json!({"data": n}))]
                 .map(|(name, value)| (name.to_owned(), value)),
         );
@@ -57,7 +57,7 @@ async fn ticks_are_posted_within_50_ms_of_their_instants() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let mut messages = system.get("/v1/queues/q/messages?limit=1000").await["messages"].as_array().unwrap().clone();
-    messages.retain(|message| millis(&message["scheduled_at"]) >= first + 2_000);
+    messages.retain(|message| millis(&message["scheduled_at"]) >= first_schedule + 2_000);
     assert!(messages.len() >= 517, "{}", messages.len());
     let mut latest_posts: BTreeMap<u64, u64> = BTreeMap::new();
     for message in &messages {

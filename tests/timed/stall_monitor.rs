@@ -18,11 +18,11 @@ const SLEEP_LENGTH: Duration = Duration::from_millis(1);
 const MAX_OVERSLEEP: Duration = Duration::from_millis(1);
 
 /// The lock that lets only one test with a monitor run at a time, independently of the number of test threads.
-static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static MONITOR_LOCK: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// A monitor that measures stalls until it is dropped. Other tests with a monitor wait until the monitor is dropped.
 pub(crate) struct StallMonitor {
-    watch: Arc<RecordedStalls>,
+    recorded_stalls: Arc<RecordedStalls>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -41,27 +41,27 @@ struct Stall {
 
 impl StallMonitor {
     pub(crate) async fn start() -> Self {
-        let turn = ONE_AT_A_TIME.lock().await;
-        let watch = Arc::new(RecordedStalls::default());
-        let weak_watch = Arc::downgrade(&watch);
+        let monitor_lock = MONITOR_LOCK.lock().await;
+        let recorded_stalls = Arc::new(RecordedStalls::default());
+        let weak_recorded_stalls = Arc::downgrade(&recorded_stalls);
         thread::spawn(move || {
-            while let Some(watch) = weak_watch.upgrade() {
+            while let Some(recorded_stalls) = weak_recorded_stalls.upgrade() {
                 let sleep_start = now_millis();
                 thread::sleep(SLEEP_LENGTH);
-                watch.record(sleep_start, now_millis());
+                recorded_stalls.record(sleep_start, now_millis());
             }
         });
-        Self { watch, _turn: turn }
+        Self { recorded_stalls, _turn: monitor_lock }
     }
 
     /// Asserts that the time between these instants, in ms since 1970, is at most the promised time and the stalls within it.
     #[track_caller]
     pub(crate) fn assert_within(&self, promised: Duration, from: u64, until: u64, what: &str) {
-        let took = Duration::from_millis(until.saturating_sub(from));
-        let stalled_time = self.watch.stalled_time(from, until);
+        let measured_time = Duration::from_millis(until.saturating_sub(from));
+        let stalled_time = self.recorded_stalls.stalled_time(from, until);
         assert!(
-            took <= promised + stalled_time,
-            "{what}: {took:?}, promised {promised:?}, stalled for {stalled_time:?}"
+            measured_time <= promised + stalled_time,
+            "{what}: {measured_time:?}, promised {promised:?}, stalled for {stalled_time:?}"
         );
     }
 }
@@ -93,13 +93,13 @@ pub(crate) fn now_millis() -> u64 {
 
 #[test]
 fn stalls_count_only_within_the_measured_time() {
-    let watch = RecordedStalls::default();
+    let recorded_stalls = RecordedStalls::default();
     for (started, ended) in [(1_000, 1_001), (1_001, 1_003), (1_003, 1_055), (1_055, 1_056), (1_056, 1_158)] {
-        watch.record(started, ended);
+        recorded_stalls.record(started, ended);
     }
     for (from, until, stalled) in
         [(0, 1_004, 0), (0, 1_100, 92), (1_010, 1_020, 10), (1_050, 1_057, 5), (1_100, 1_157, 57)]
     {
-        assert_eq!(watch.stalled_time(from, until).as_millis(), stalled, "from {from} until {until}");
+        assert_eq!(recorded_stalls.stalled_time(from, until).as_millis(), stalled, "from {from} until {until}");
     }
 }

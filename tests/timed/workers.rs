@@ -34,7 +34,7 @@ async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their
     }
     // The leases belong to a consumer that sends no further request, as if it were killed.
     let deliveries = system.lease("my-queue", 20).await;
-    let _idle = system.worker_with(&[HOURLY_POLLS]).await;
+    let _idle_consumer = system.worker_with(&[HOURLY_POLLS]).await;
     for delivery in deliveries {
         let finished_message = system.finished(&format!("/v1/queues/my-queue/messages/{}", delivery.message.id)).await;
         let (deadline, started) = (delivery.lease_expires_at.as_millis(), millis(&finished_message["started_at"]));
@@ -49,8 +49,8 @@ async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their
         let queue = system.queues().queue(&"other".parse().unwrap());
         let deadline = queue.lease(&request).await.unwrap().deliveries[0].lease_expires_at.as_millis();
         if waits {
-            let wait = Some(json!({"wait": "20s"}));
-            let (_, leased) = system.request(Method::POST, "/v1/queues/other/leases", wait).await;
+            let lease_request = Some(json!({"wait": "20s"}));
+            let (_, leased) = system.request(Method::POST, "/v1/queues/other/leases", lease_request).await;
             let started_at = millis(&leased["messages"][0]["started_at"]);
             monitor.assert_within(Duration::from_secs(1), deadline, started_at, "a client that waits");
         } else {
@@ -66,30 +66,31 @@ async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their
 #[tokio::test(flavor = "multi_thread")]
 async fn rate_limit_is_used_to_95_percent() {
     let monitor = StallMonitor::start().await;
-    let limit = "[queues.my-queue]\nrate_limit = { max = 30, duration = \"1s\" }\n";
-    let system = System::start(limit).await;
+    let rate_limit_config = "[queues.my-queue]\nrate_limit = { max = 30, duration = \"1s\" }\n";
+    let system = System::start(rate_limit_config).await;
     let _workers = [system.worker_with(&[HOURLY_POLLS]).await, system.worker_with(&[HOURLY_POLLS]).await];
     system.post_batch("my-queue", (0..125).map(number)).await;
     let queue = system.queues().queue(&"my-queue".parse().unwrap());
     while queue.status().await.unwrap().unwrap().counts.completed < 125 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let page = queue.list(State::Completed, 1_000, None).await.unwrap();
-    let mut starts: Vec<u64> = page.messages.iter().map(|message| message.started_at.unwrap().as_millis()).collect();
+    let completed_page = queue.list(State::Completed, 1_000, None).await.unwrap();
+    let mut starts: Vec<u64> =
+        completed_page.messages.iter().map(|message| message.started_at.unwrap().as_millis()).collect();
     starts.sort_unstable();
-    // The messages fill four windows and a part of the fifth.
+    // The messages fill four one-second windows of the rate limit, and a part of the fifth window.
     monitor.assert_within(Duration::from_millis(4_200), starts[0], starts[124], "125 at 30 a second");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exclusive_queue_has_another_owner_within_a_second_of_the_owner_timeout_and_at_once_after_a_stop() {
     let monitor = StallMonitor::start().await;
-    let exclusive = "[queues.my-queue]\nexclusive = true\nvisibility_timeout = \"2s\"\n";
-    let system = System::start(exclusive).await;
-    let mut first = system.worker_with(&[HOURLY_POLLS]).await;
+    let exclusive_config = "[queues.my-queue]\nexclusive = true\nvisibility_timeout = \"2s\"\n";
+    let system = System::start(exclusive_config).await;
+    let mut first_worker = system.worker_with(&[HOURLY_POLLS]).await;
     system.finished(&system.post("my-queue", number(1)).await).await;
-    let mut second = system.worker_with(&[HOURLY_POLLS]).await;
-    first.terminate();
+    let mut second_worker = system.worker_with(&[HOURLY_POLLS]).await;
+    first_worker.terminate();
     let stop_time = now_millis();
     let finished_message = system.finished(&system.post("my-queue", number(2)).await).await;
     monitor.assert_within(
@@ -100,8 +101,8 @@ async fn exclusive_queue_has_another_owner_within_a_second_of_the_owner_timeout_
     );
     let _third = system.worker_with(&[HOURLY_POLLS]).await;
     system.finished(&system.post("my-queue", number(3)).await).await;
-    second.kill();
-    // The timeout of the owner began at its last request, which was before this instant.
+    second_worker.kill();
+    // The owner timeout began at the owner's last request, which was before this instant.
     let kill_time = now_millis();
     let finished_message = system.finished(&system.post("my-queue", number(4)).await).await;
     monitor.assert_within(
@@ -115,8 +116,8 @@ async fn exclusive_queue_has_another_owner_within_a_second_of_the_owner_timeout_
 #[tokio::test(flavor = "multi_thread")]
 async fn handler_is_cancelled_within_a_second() {
     let monitor = StallMonitor::start().await;
-    let handler = r#"{ type = "exec", command = ["sh", "-c", "exec sleep 100"] }"#;
-    let system = System::start(&format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {handler}\n")).await;
+    let handler_config = r#"{ type = "exec", command = ["sh", "-c", "exec sleep 100"] }"#;
+    let system = System::start(&format!("[[worker.routes]]\nqueue = \"q\"\nhandler = {handler_config}\n")).await;
     let location = system.post("q", number(1)).await;
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
     system.wait_for_state(&location, "active").await;

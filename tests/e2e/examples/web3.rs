@@ -1,4 +1,5 @@
-//! The example `web3`: each confirmed event of a real chain is handled once and in order, whatever is killed and reorganised.
+//! The example `web3`: each confirmed event of a real chain is handled once and in order, although processes are killed and
+//! blocks are reorganised.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
-use super::web3_chain::{Chain, number};
+use super::web3_chain::{Chain, hex_number};
 use crate::{
     System, http_client,
     markdown::document,
@@ -23,10 +24,10 @@ use crate::{
 const CONFIRMATIONS: u64 = 3;
 
 /// The chain, Drover and the processes of the example.
-struct Scene {
+struct ExampleTest {
     system: System,
     chain: Chain,
-    /// The highest number that a block has had.
+    /// The highest block number that the chain has reached so far.
     highest: u64,
     files: TempDir,
     ledger_port: ReservedPort,
@@ -35,11 +36,12 @@ struct Scene {
     worker: Process,
 }
 
-impl Scene {
+impl ExampleTest {
     async fn start() -> Self {
         let ledger_port = ReservedPort::reserve();
         let config = document("examples/web3/drover.toml");
-        // The other settings are those of the example. With a short visibility timeout, kills of the worker take less time.
+        // All other settings are those of the example's configuration. With a short visibility timeout, the messages of a
+        // killed worker are delivered again sooner.
         let changed = config
             .replace("127.0.0.1:8091", &ledger_port.address().to_string())
             .replace("visibility_timeout = \"10s\"", "visibility_timeout = \"1s\"")
@@ -55,7 +57,7 @@ impl Scene {
     }
 
     /// Kills a random process, and starts it again after a while.
-    async fn kill_one(&mut self, random: &mut StdRng) {
+    async fn kill_random_process(&mut self, random: &mut StdRng) {
         let down = Duration::from_millis(random.random_range(0..300));
         match random.random_range(0..4) {
             0 => {
@@ -81,46 +83,46 @@ impl Scene {
         }
     }
 
-    async fn mine(&mut self, blocks: u64) {
-        self.chain.mine(blocks).await;
-        self.highest = self.highest.max(self.chain.head().await);
+    async fn mine_blocks(&mut self, blocks: u64) {
+        self.chain.mine_blocks(blocks).await;
+        self.highest = self.highest.max(self.chain.last_block_number().await);
     }
 
-    /// Replaces some of the last blocks, none of them confirmed, by others without their payments. Returns the number of payments
-    /// that are gone.
+    /// Replaces some of the last blocks, none of them confirmed, by blocks without payments. Returns the number of removed
+    /// payments.
     async fn reorganise(&self, random: &mut StdRng) -> usize {
-        let head = self.chain.head().await;
-        // The contract is in the first block.
+        let last_block = self.chain.last_block_number().await;
+        // The contract was deployed in block 1, which must not be replaced.
         let last_confirmed = self.highest.saturating_sub(CONFIRMATIONS).max(1);
-        let depth = random.random_range(0..=head - last_confirmed);
+        let depth = random.random_range(0..=last_block - last_confirmed);
         if depth == 0 {
             return 0;
         }
-        let before = self.chain.events(head).await.len();
+        let event_count_before = self.chain.events(last_block).await.len();
         self.chain.rpc("anvil_reorg", json!([depth, []])).await;
-        before - self.chain.events(head).await.len()
+        event_count_before - self.chain.events(last_block).await.len()
     }
 
-    /// Lets the chain grow, and become shorter again, by no more than the blocks that are not confirmed.
+    /// Adds up to `CONFIRMATIONS` blocks to the chain, and then removes these blocks, none of which was confirmed.
     async fn grow_and_revert(&mut self, random: &mut StdRng) {
         let snapshot = self.chain.rpc("evm_snapshot", json!([])).await;
-        self.chain.pay(random.random_range(1..4));
-        self.mine(random.random_range(1..=CONFIRMATIONS)).await;
+        self.chain.send_payments(random.random_range(1..4));
+        self.mine_blocks(random.random_range(1..=CONFIRMATIONS)).await;
         sleep(Duration::from_millis(random.random_range(0..800))).await;
         assert_eq!(self.chain.rpc("evm_revert", json!([snapshot])).await, true);
     }
 
     /// Waits until the watcher has read all confirmed blocks. Returns the number of the last confirmed block.
     async fn wait_until_read(&self) -> u64 {
-        let confirmed = self.chain.head().await - CONFIRMATIONS;
-        let start = Instant::now();
+        let confirmed = self.chain.last_block_number().await - CONFIRMATIONS;
+        let started_at = Instant::now();
         loop {
             let checkpoint = fs::read(self.files.path().join("checkpoint")).unwrap_or_default();
             let checkpoint: Value = serde_json::from_slice(&checkpoint).unwrap_or_default();
             if checkpoint["next_block"].as_u64() > Some(confirmed) {
                 return confirmed;
             }
-            assert!(start.elapsed() < TIME_LIMIT, "block {confirmed} is not read: {checkpoint}");
+            assert!(started_at.elapsed() < TIME_LIMIT, "block {confirmed} is not read: {checkpoint}");
             sleep(Duration::from_millis(20)).await;
         }
     }
@@ -129,42 +131,48 @@ impl Scene {
         self.system.get("/v1/queues/payments").await
     }
 
-    /// Compares the confirmed events of the chain with the messages, the journal and the balances.
+    /// Compares the confirmed events of the chain with the completed messages, and with the journal and the balances of the
+    /// ledger.
     async fn assert_each_event_was_handled_once_and_in_order(&self, confirmed: u64) {
         let events = self.chain.events(confirmed).await;
-        let count = events.len();
-        let start = Instant::now();
-        while self.queue().await["counts"]["completed"] != count {
-            assert!(start.elapsed() < 3 * TIME_LIMIT, "{count} events are handled: {}", self.queue().await);
+        let event_count = events.len();
+        let started_at = Instant::now();
+        while self.queue().await["counts"]["completed"] != event_count {
+            assert!(started_at.elapsed() < 3 * TIME_LIMIT, "{event_count} events are handled: {}", self.queue().await);
             sleep(Duration::from_millis(50)).await;
         }
-        assert_eq!(self.queue().await["totals"]["enqueued"], count, "only confirmed events were posted");
+        assert_eq!(self.queue().await["totals"]["enqueued"], event_count, "only confirmed events were posted");
 
         let mut by_payer: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (n, event) in (1..).zip(&events) {
-            // The first word of the data is the event's number at the contract.
+            // The first 32 bytes of the event's data are the number that the contract has given the event.
             assert_eq!(u64::from_str_radix(&event["data"].as_str().unwrap()[2..66], 16).unwrap(), n);
             let payer = format!("0x{}", &event["topics"][1].as_str().unwrap()[26..]);
             let transaction = event["transactionHash"].as_str().unwrap();
-            by_payer.entry(payer).or_default().push(format!("31337-{transaction}-{}", number(&event["logIndex"])));
+            by_payer.entry(payer).or_default().push(format!("31337-{transaction}-{}", hex_number(&event["logIndex"])));
         }
-        let completed = self.completed().await;
-        assert_eq!(completed.len(), count, "each event is one message");
+        let completed = self.completed_ids().await;
+        assert_eq!(completed.len(), event_count, "each event is one message");
         assert_eq!(completed.into_iter().collect::<BTreeSet<_>>(), by_payer.values().flatten().cloned().collect());
 
         let mut journal: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut balances: BTreeMap<String, u64> = BTreeMap::new();
         for line in fs::read_to_string(self.files.path().join("journal")).unwrap().lines() {
-            let entry: Value = serde_json::from_str(line).unwrap();
-            let payer = entry["payer"].as_str().unwrap().to_owned();
-            *balances.entry(payer.clone()).or_default() += entry["amount"].as_str().unwrap().parse::<u64>().unwrap();
-            journal.entry(payer).or_default().push(entry["id"].as_str().unwrap().to_owned());
+            let journal_entry: Value = serde_json::from_str(line).unwrap();
+            let payer = journal_entry["payer"].as_str().unwrap().to_owned();
+            *balances.entry(payer.clone()).or_default() +=
+                journal_entry["amount"].as_str().unwrap().parse::<u64>().unwrap();
+            journal.entry(payer).or_default().push(journal_entry["id"].as_str().unwrap().to_owned());
         }
         assert_eq!(journal, by_payer, "the ledger counted each event once, in the order of the chain");
-        let shown: BTreeMap<String, String> = serde_json::from_value(self.balances().await).unwrap();
-        assert_eq!(shown, balances.iter().map(|(payer, balance)| (payer.clone(), balance.to_string())).collect());
-        let on_chain = self.chain.rpc("eth_getBalance", json!([self.chain.contract, format!("{confirmed:#x}")])).await;
-        assert_eq!(number(&on_chain), balances.values().sum::<u64>(), "the ledger agrees with the chain");
+        let shown_balances: BTreeMap<String, String> = serde_json::from_value(self.balances().await).unwrap();
+        assert_eq!(
+            shown_balances,
+            balances.iter().map(|(payer, balance)| (payer.clone(), balance.to_string())).collect()
+        );
+        let contract_balance =
+            self.chain.rpc("eth_getBalance", json!([self.chain.contract, format!("{confirmed:#x}")])).await;
+        assert_eq!(hex_number(&contract_balance), balances.values().sum::<u64>(), "the ledger agrees with the chain");
     }
 
     /// The balances that the ledger shows.
@@ -174,7 +182,7 @@ impl Scene {
     }
 
     /// The ids of all completed messages.
-    async fn completed(&self) -> Vec<String> {
+    async fn completed_ids(&self) -> Vec<String> {
         let (mut ids, mut cursor) = (Vec::new(), String::new());
         loop {
             let path = format!("/v1/queues/payments/messages?state=completed&limit=1000{cursor}");
@@ -191,10 +199,10 @@ impl Scene {
 
 fn start_watcher(system: &System, chain: &Chain, files: &Path) -> Process {
     let checkpoint = files.join("checkpoint");
-    let watch = ["watch", "--drover", &system.base, "--contract", &chain.contract];
+    let watch_arguments = ["watch", "--drover", &system.base, "--contract", &chain.contract];
     let confirmations = CONFIRMATIONS.to_string();
-    let limits = ["--checkpoint", checkpoint.to_str().unwrap(), "--confirmations", &confirmations];
-    chain.start_web3(&[&watch[..], &limits].concat())
+    let limit_arguments = ["--checkpoint", checkpoint.to_str().unwrap(), "--confirmations", &confirmations];
+    chain.start_web3(&[&watch_arguments[..], &limit_arguments].concat())
 }
 
 fn start_ledger(chain: &Chain, port: &ReservedPort, files: &Path) -> Process {
@@ -206,51 +214,52 @@ fn start_ledger(chain: &Chain, port: &ReservedPort, files: &Path) -> Process {
 async fn each_confirmed_event_is_handled_once_and_in_order_while_processes_are_killed_and_blocks_reorganised() {
     let (_seed, mut random) = Seed::choose();
     let duration = Duration::from_secs(from_env("DROVER_FAULTS_SECS").unwrap_or(20));
-    let mut scene = Scene::start().await;
-    let start = Instant::now();
+    let mut test = ExampleTest::start().await;
+    let started_at = Instant::now();
     let (mut kills, mut gone) = (0, 0);
-    while start.elapsed() < duration || kills < 5 || gone == 0 {
-        assert!(start.elapsed() < duration + 3 * TIME_LIMIT, "{kills} kills, {gone} payments are gone");
+    while started_at.elapsed() < duration || kills < 5 || gone == 0 {
+        assert!(started_at.elapsed() < duration + 3 * TIME_LIMIT, "{kills} kills, {gone} payments are gone");
         match random.random_range(0..6) {
             0 | 1 => {
-                scene.chain.pay(random.random_range(1..30));
-                scene.mine(random.random_range(1..4)).await;
+                test.chain.send_payments(random.random_range(1..30));
+                test.mine_blocks(random.random_range(1..4)).await;
             }
-            2 => gone += scene.reorganise(&mut random).await,
-            3 => scene.grow_and_revert(&mut random).await,
+            2 => gone += test.reorganise(&mut random).await,
+            3 => test.grow_and_revert(&mut random).await,
             _ => {
-                scene.kill_one(&mut random).await;
+                test.kill_random_process(&mut random).await;
                 kills += 1;
             }
         }
         sleep(Duration::from_millis(random.random_range(0..400))).await;
     }
-    scene.chain.pay(10);
-    // The chain becomes longer than it ever was.
-    scene.mine(1 + 2 * CONFIRMATIONS).await;
-    scene.system.wait_until_ready(&scene.system.base).await;
-    let confirmed = scene.wait_until_read().await;
-    scene.assert_each_event_was_handled_once_and_in_order(confirmed).await;
+    test.chain.send_payments(10);
+    // Now the test makes the chain longer than it was at any time before.
+    test.mine_blocks(1 + 2 * CONFIRMATIONS).await;
+    test.system.wait_until_ready(&test.system.base).await;
+    let confirmed = test.wait_until_read().await;
+    test.assert_each_event_was_handled_once_and_in_order(confirmed).await;
 
-    // A watcher that has lost its checkpoint posts all events again, and their ids are taken.
-    scene.watcher.kill();
-    fs::remove_file(scene.files.path().join("checkpoint")).unwrap();
-    scene.watcher = start_watcher(&scene.system, &scene.chain, scene.files.path());
-    scene.wait_until_read().await;
-    scene.assert_each_event_was_handled_once_and_in_order(confirmed).await;
-    scene.system.assert_clean().await;
+    // A watcher that has lost its checkpoint posts all events again, but Drover stores none of them twice, because their ids
+    // are taken.
+    test.watcher.kill();
+    fs::remove_file(test.files.path().join("checkpoint")).unwrap();
+    test.watcher = start_watcher(&test.system, &test.chain, test.files.path());
+    test.wait_until_read().await;
+    test.assert_each_event_was_handled_once_and_in_order(confirmed).await;
+    test.system.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn watcher_stops_with_a_reason_when_a_block_that_it_has_read_is_replaced() {
-    let mut scene = Scene::start().await;
-    scene.chain.pay(2);
-    scene.chain.mine(2 + CONFIRMATIONS).await;
-    let confirmed = scene.wait_until_read().await;
-    scene.chain.rpc("anvil_reorg", json!([1 + CONFIRMATIONS, []])).await;
-    scene.chain.mine(1).await;
-    assert!(!scene.watcher.wait().success());
-    let log = scene.watcher.log().join("\n");
+    let mut test = ExampleTest::start().await;
+    test.chain.send_payments(2);
+    test.chain.mine_blocks(2 + CONFIRMATIONS).await;
+    let confirmed = test.wait_until_read().await;
+    test.chain.rpc("anvil_reorg", json!([1 + CONFIRMATIONS, []])).await;
+    test.chain.mine_blocks(1).await;
+    assert!(!test.watcher.wait().success());
+    let log = test.watcher.log().join("\n");
     assert!(log.contains(&format!("block {confirmed} has been replaced since it was read")), "{log}");
 }
 
@@ -267,10 +276,10 @@ async fn ledger_counts_a_repeated_message_once_and_forgets_only_a_line_that_a_ki
         ledger
     };
     let pay = async |id: &str, amount: &str| -> Value {
-        let data =
+        let payment_data =
             json!({"block": 1, "transaction": "0x1", "log_index": 0, "payer": "0xa", "number": 1, "amount": amount});
         let url = format!("http://{}/payments", port.address());
-        let answer = http.post(url).header("drover-message-id", id).json(&data).send().await.unwrap();
+        let answer = http.post(url).header("drover-message-id", id).json(&payment_data).send().await.unwrap();
         answer.json().await.unwrap()
     };
     let mut ledger = start();
@@ -278,8 +287,8 @@ async fn ledger_counts_a_repeated_message_once_and_forgets_only_a_line_that_a_ki
     assert_eq!(pay("one", "5").await, json!({"balance": "5"}));
     for cut in ["{\"id\":\"two\",\"bl", ""] {
         ledger.kill();
-        let lines = fs::read_to_string(&journal).unwrap();
-        fs::write(&journal, format!("{lines}{cut}")).unwrap();
+        let journal_lines = fs::read_to_string(&journal).unwrap();
+        fs::write(&journal, format!("{journal_lines}{cut}")).unwrap();
         ledger = start();
         assert_eq!(pay("one", "5").await["balance"], if cut.is_empty() { "12" } else { "5" });
         assert_eq!(pay("two", "7").await, json!({"balance": "12"}));

@@ -1,4 +1,4 @@
-//! A local chain of one test: anvil, from npm.
+//! Runs a local Ethereum chain for one test with anvil, a program that `make tools` installs.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use drover_tests::{Process, ReservedPort, binary, eventually};
 use reqwest::Client;
 use serde_json::{Value, json};
 
-/// A running anvil with the contract of the example. It mines a block only on request.
+/// A running anvil with the contract of the example, which mines a block only on request.
 pub(super) struct Chain {
     anvil: Child,
     port: ReservedPort,
@@ -22,13 +22,13 @@ pub(super) struct Chain {
 impl Chain {
     pub(super) async fn start(http: &Client) -> Self {
         let port = ReservedPort::reserve();
-        let mut command = Command::new(tool("anvil"));
+        let mut command = Command::new(installed_tool("anvil"));
         command.args(["--silent", "--port", &port.number().to_string()]).stdin(Stdio::null());
         let anvil = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         eventually("the chain listens", || TcpStream::connect(port.address()).ok());
         let mut chain = Self { anvil, port, http: http.clone(), contract: String::new() };
-        // At its start, anvil mines a block for each transaction.
-        chain.contract = chain.run(&["deploy", tool("Till.bin").to_str().unwrap()]);
+        // A new anvil mines a block for each transaction, until `evm_setAutomine` turns this off.
+        chain.contract = chain.run_to_end(&["deploy", installed_tool("Till.bin").to_str().unwrap()]);
         chain.rpc("evm_setAutomine", json!([false])).await;
         chain
     }
@@ -44,36 +44,36 @@ impl Chain {
     }
 
     /// Runs the example `web3` with this chain to its end. Returns its output.
-    fn run(&self, arguments: &[&str]) -> String {
+    fn run_to_end(&self, arguments: &[&str]) -> String {
         let mut web3 = self.start_web3(arguments);
         assert!(web3.wait().success(), "{arguments:?}: {:?}", web3.log());
         web3.log().join("\n")
     }
 
-    /// Sends payments to the contract. They are in the next block.
-    pub(super) fn pay(&self, payments: u64) {
-        self.run(&["emit", &payments.to_string(), "--contract", &self.contract]);
+    /// Sends payments to the contract, which the next block will contain.
+    pub(super) fn send_payments(&self, payments: u64) {
+        self.run_to_end(&["emit", &payments.to_string(), "--contract", &self.contract]);
     }
 
-    pub(super) async fn mine(&self, blocks: u64) {
+    pub(super) async fn mine_blocks(&self, blocks: u64) {
         for _ in 0..blocks {
             self.rpc("evm_mine", json!([])).await;
         }
     }
 
-    pub(super) async fn head(&self) -> u64 {
-        number(&self.rpc("eth_blockNumber", json!([])).await)
+    pub(super) async fn last_block_number(&self) -> u64 {
+        hex_number(&self.rpc("eth_blockNumber", json!([])).await)
     }
 
-    /// The events of the contract up to this block.
+    /// Returns the events of the contract in all blocks up to the block with the number `last`.
     pub(super) async fn events(&self, last: u64) -> Vec<Value> {
         let filter = json!([{"address": self.contract, "fromBlock": "0x0", "toBlock": format!("{last:#x}")}]);
         self.rpc("eth_getLogs", filter).await.as_array().unwrap().clone()
     }
 
     pub(super) async fn rpc(&self, method: &str, params: Value) -> Value {
-        let call = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-        let answer: Value = self.http.post(self.url()).json(&call).send().await.unwrap().json().await.unwrap();
+        let rpc_request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        let answer: Value = self.http.post(self.url()).json(&rpc_request).send().await.unwrap().json().await.unwrap();
         assert!(answer["error"].is_null(), "{method}: {answer}");
         answer["result"].clone()
     }
@@ -86,15 +86,15 @@ impl Drop for Chain {
     }
 }
 
-/// A file that `scripts/web3.sh` made.
-fn tool(name: &str) -> PathBuf {
-    let target = binary("producer-api").ancestors().nth(2).unwrap().to_owned();
-    let file = target.join("web3").join(name);
-    assert!(fs::exists(&file).unwrap(), "{} is missing: run `make tools`", file.display());
-    file
+/// Returns the path of a program or file that `make tools` has installed for the example.
+fn installed_tool(name: &str) -> PathBuf {
+    let target_folder = binary("producer-api").ancestors().nth(2).unwrap().to_owned();
+    let tool_file = target_folder.join("web3").join(name);
+    assert!(fs::exists(&tool_file).unwrap(), "{} is missing: run `make tools`", tool_file.display());
+    tool_file
 }
 
-/// A number such as `"0x1f"`.
-pub(super) fn number(quantity: &Value) -> u64 {
+/// Parses a hexadecimal number such as `"0x1f"`.
+pub(super) fn hex_number(quantity: &Value) -> u64 {
     u64::from_str_radix(quantity.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
 }

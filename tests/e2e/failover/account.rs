@@ -6,17 +6,17 @@ use std::{
     time::Instant,
 };
 
-/// The posts and the deliveries of all queues. A message's data is its number: the position of its post.
+/// The account of all queues: their posts and deliveries. A message's data is its number: the position of its post.
 #[derive(Default)]
 pub(super) struct Account {
     posts: Vec<Post>,
-    /// The numbers with which each message was delivered, by queue and id.
+    /// The data (numbers) of all deliveries of each message, by queue and id.
     deliveries: BTreeMap<(usize, String), Vec<usize>>,
-    /// For each queue, the instant at which the last delivered message was posted.
+    /// For each queue, the instant of the latest post whose message was delivered.
     delivered: BTreeMap<usize, Instant>,
-    /// For each queue, the instant at which the last message was posted that a 2xx answer has confirmed.
+    /// For each queue, the instant of the latest post that the API with a wait for replicas has confirmed with 2xx.
     stored: BTreeMap<usize, Instant>,
-    /// For each queue, the instant at which the last message was posted that the API without a wait for replicas has confirmed.
+    /// For each queue, the instant of the latest post that the API without a wait for replicas has confirmed.
     accepted: BTreeMap<usize, Instant>,
 }
 
@@ -29,32 +29,32 @@ struct Post {
 }
 
 impl Account {
-    /// Notes a new post, and returns its number.
-    pub(super) fn note_post(&mut self, queue: usize) -> usize {
+    /// Records a new post, and returns its number.
+    pub(super) fn record_post(&mut self, queue: usize) -> usize {
         self.posts.push(Post { queue, began: Instant::now(), stored_as: None });
         self.posts.len() - 1
     }
 
-    /// Notes that a post is sent again.
-    pub(super) fn note_repeated_post(&mut self, number: usize) {
+    /// Records that a post is sent again.
+    pub(super) fn record_repeated_post(&mut self, number: usize) {
         self.posts[number].began = Instant::now();
     }
 
-    /// Notes a 2xx answer of the API that does not wait for replicas: a fail-over may lose the message.
-    pub(super) fn note_accepted(&mut self, number: usize) {
+    /// Records a 2xx answer of the API that does not wait for replicas: a fail-over may lose the message.
+    pub(super) fn record_accepted(&mut self, number: usize) {
         let post = &self.posts[number];
         self.accepted.insert(post.queue, post.began);
     }
 
-    /// Notes a 2xx answer of the API that waits for replicas: the message must not be lost.
-    pub(super) fn note_stored(&mut self, number: usize, id: String) {
+    /// Records a 2xx answer of the API that waits for replicas: the message must not be lost.
+    pub(super) fn record_stored(&mut self, number: usize, id: String) {
         let post = &mut self.posts[number];
         post.stored_as = Some(id);
         self.stored.insert(post.queue, post.began);
     }
 
-    /// Notes a delivery of a message.
-    pub(super) fn note_delivery(&mut self, queue: usize, id: String, number: usize) {
+    /// Records a delivery of a message.
+    pub(super) fn record_delivery(&mut self, queue: usize, id: String, number: usize) {
         self.deliveries.entry((queue, id)).or_default().push(number);
         if let Some(post) = self.posts.get(number) {
             let last_delivery = self.delivered.entry(queue).or_insert(post.began);
@@ -93,11 +93,11 @@ impl Account {
         self.deliveries() - self.deliveries.len()
     }
 
-    /// Compares the account of a queue with `completed`, the numbers of the queue's messages by id. All messages of the queue
-    /// must be completed.
-    pub(super) fn assert_adds_up(&self, queue: usize, completed: &BTreeMap<String, usize>) {
-        let posts = || self.posts.iter().enumerate().filter(|(_, post)| post.queue == queue);
-        let lost_posts: Vec<_> = posts()
+    /// Compares the account of a queue with `completed`, which has the number of each completed message of the queue, by id.
+    /// All messages of the queue must be completed.
+    pub(super) fn assert_all_completed(&self, queue: usize, completed: &BTreeMap<String, usize>) {
+        let posts_of_queue = || self.posts.iter().enumerate().filter(|(_, post)| post.queue == queue);
+        let lost_posts: Vec<_> = posts_of_queue()
             .filter_map(|(number, post)| {
                 let id = post.stored_as.as_ref()?;
                 (completed.get(id) != Some(&number)).then_some((number, id))
@@ -106,7 +106,7 @@ impl Account {
         assert_eq!(lost_posts, [], "messages that were answered 2xx are lost");
 
         let mut ids: BTreeMap<usize, BTreeSet<&String>> =
-            posts().map(|(number, _)| (number, BTreeSet::new())).collect();
+            posts_of_queue().map(|(number, _)| (number, BTreeSet::new())).collect();
         for ((_, id), numbers) in self.deliveries.range((queue, String::new())..(queue + 1, String::new())) {
             for number in numbers {
                 ids.get_mut(number).unwrap_or_else(|| panic!("{id} with {number} comes from nowhere")).insert(id);

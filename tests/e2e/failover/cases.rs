@@ -1,17 +1,17 @@
-//! One test for each kind of fault on each topology: services and clients lose nothing.
+//! One test for each kind of fault on each Redis topology: services and clients lose no message.
 
 use drover_tests::{RedisCluster, RedisSentinels};
 
 use super::{
     cluster::Change,
-    scene::{Fault, Scene, Servers},
+    scene::{FailOverTest, Fault, Servers},
 };
 
-/// Asserts that services and clients survive a fault of the first server, which is a primary.
+/// Causes a fault of the first server, which is a primary, and asserts that services and clients lose no message.
 async fn assert_nothing_lost<S: Servers>(servers: S, fault: Fault<S::Change>) {
-    let mut scene = Scene::start(servers).await;
-    scene.inject(fault, 0).await;
-    scene.check().await;
+    let mut test = FailOverTest::start(servers).await;
+    test.inject_fault(fault, 0).await;
+    test.assert_nothing_lost().await;
 }
 
 fn cluster() -> RedisCluster {

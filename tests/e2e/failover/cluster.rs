@@ -7,17 +7,17 @@ use drover_tests::{RedisCluster, RedisServer};
 
 use super::scene::{CutOff, Servers, servers_reach};
 
-const PRIMARIES: usize = 3;
-const SLOTS: usize = 16_384;
+const PRIMARY_COUNT: usize = 3;
+const SLOT_COUNT: usize = 16_384;
 /// The time after which a planned fail-over has succeeded or was given up by the servers.
 const PLANNED_FAIL_OVER_TIME_LIMIT: Duration = Duration::from_secs(6);
-/// The number of the first slots of each range that move to another server.
+/// The number of slots at the start of a range that move to another server.
 const MOVED_SLOTS: usize = 200;
 
-/// A change of a cluster.
+/// A change of the servers and slots of a cluster.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Change {
-    /// Some slots move to another server.
+    /// Some hash slots of one primary move to another primary.
     Move,
     /// A primary and a replica join, and get slots from all other primaries.
     Join,
@@ -25,18 +25,18 @@ pub(super) enum Change {
 
 impl Servers for RedisCluster {
     type Change = Change;
-    const NAME: &'static str = "cluster";
-    const REPLICAS: usize = 1;
+    const TOPOLOGY_NAME: &'static str = "cluster";
+    const REPLICAS_PER_PRIMARY: usize = 1;
     /// The other servers do not replace a primary whose proxy is cut off, because the servers watch each other without the
     /// proxies.
     const CUT_OFF: CutOff = CutOff::Kept;
 
     fn start_direct() -> Self {
-        Self::start(PRIMARIES, Self::REPLICAS)
+        Self::start(PRIMARY_COUNT, Self::REPLICAS_PER_PRIMARY)
     }
 
     fn start_proxied() -> Self {
-        Self::start_behind_proxies(PRIMARIES, Self::REPLICAS)
+        Self::start_behind_proxies(PRIMARY_COUNT, Self::REPLICAS_PER_PRIMARY)
     }
 
     fn url(&self) -> String {
@@ -46,7 +46,7 @@ impl Servers for RedisCluster {
     /// Returns the names of two queues for each range of slots: the slot of the first queue is among the slots that move.
     fn queues(&self) -> Vec<String> {
         let (mut queues, mut names) = (Vec::new(), 0..);
-        for (range, after) in ranges().zip(ranges().skip(1).chain([SLOTS])) {
+        for (range, after) in first_slots_of_ranges().zip(first_slots_of_ranges().skip(1).chain([SLOT_COUNT])) {
             for slots in [range..range + MOVED_SLOTS, range + MOVED_SLOTS..after] {
                 let has_slot = |name: &String| slots.contains(&usize::from(self.slot_of(&format!("{{{name}}}"))));
                 queues.push(names.by_ref().map(|n| format!("q{n}")).find(has_slot).unwrap());
@@ -55,7 +55,7 @@ impl Servers for RedisCluster {
         queues
     }
 
-    fn all(&self) -> &[RedisServer] {
+    fn all_servers(&self) -> &[RedisServer] {
         &self.servers
     }
 
@@ -63,7 +63,8 @@ impl Servers for RedisCluster {
         &mut self.servers[index]
     }
 
-    /// The former primary accepts no writes before its successor has all of its data, so no delivery is repeated.
+    /// In a planned fail-over of a cluster, the former primary refuses writes until its successor has all of its data, so no
+    /// delivery is repeated.
     fn fail_over(&self, primary: usize) -> Option<u64> {
         let port = format!("master_port:{}", self.servers[primary].announced_port());
         let is_replica = |server: &&RedisServer| server.command("INFO replication").lines().any(|line| line == port);
@@ -82,17 +83,17 @@ impl Servers for RedisCluster {
 
     fn restart_others(&mut self) {}
 
-    fn change(&mut self, change: Change) {
+    fn make_change(&mut self, change: Change) {
         match change {
-            Change::Move => move_first_slots(self, owner_of_range(self, 0), owner_of_range(self, SLOTS - 1)),
-            Change::Join => join(self),
+            Change::Move => move_first_slots(self, owner_of_range(self, 0), owner_of_range(self, SLOT_COUNT - 1)),
+            Change::Join => join_servers(self),
         }
     }
 
-    fn undo(&mut self, change: Change) {
+    fn undo_change(&mut self, change: Change) {
         match change {
-            Change::Move => move_first_slots(self, owner_of_range(self, SLOTS - 1), owner_of_range(self, 0)),
-            Change::Join => leave(self),
+            Change::Move => move_first_slots(self, owner_of_range(self, SLOT_COUNT - 1), owner_of_range(self, 0)),
+            Change::Join => remove_joined_servers(self),
         }
     }
 
@@ -102,13 +103,13 @@ impl Servers for RedisCluster {
 }
 
 /// Returns the first slot of each range of slots: each primary has one range.
-fn ranges() -> impl Iterator<Item = usize> {
-    (0..PRIMARIES).map(|primary| primary * SLOTS / PRIMARIES)
+fn first_slots_of_ranges() -> impl Iterator<Item = usize> {
+    (0..PRIMARY_COUNT).map(|primary| primary * SLOT_COUNT / PRIMARY_COUNT)
 }
 
 /// Returns the server that has the unmoved slots of the range in which `slot` lies.
 fn owner_of_range(cluster: &RedisCluster, slot: usize) -> usize {
-    let first_unmoved_slot = u16::try_from((slot + MOVED_SLOTS).min(SLOTS - 1)).unwrap();
+    let first_unmoved_slot = u16::try_from((slot + MOVED_SLOTS).min(SLOT_COUNT - 1)).unwrap();
     servers_reach("the slot has a server", || cluster.owner_of(first_unmoved_slot, 0))
 }
 
@@ -118,7 +119,7 @@ fn move_first_slots(cluster: &RedisCluster, from: usize, to: usize) {
     cluster.move_slots(&id(from), &id(to), MOVED_SLOTS);
 }
 
-fn join(cluster: &mut RedisCluster) {
+fn join_servers(cluster: &mut RedisCluster) {
     let (primary, replica) = (cluster.servers.len(), cluster.servers.len() + 1);
     for _ in [primary, replica] {
         cluster.add_server();
@@ -130,15 +131,15 @@ fn join(cluster: &mut RedisCluster) {
     cluster.replicate(&cluster.servers[replica], &cluster.servers[primary]);
     cluster.servers[replica].wait_for_copy();
     cluster.wait_until_complete();
-    for range in ranges() {
+    for range in first_slots_of_ranges() {
         move_first_slots(cluster, owner_of_range(cluster, range), primary);
     }
 }
 
-/// Gives the slots of the joined primary back, and removes it and its replica.
-fn leave(cluster: &mut RedisCluster) {
+/// Moves the slots of the joined primary back, and removes this primary and its replica from the cluster.
+fn remove_joined_servers(cluster: &mut RedisCluster) {
     let primary = cluster.servers.len() - 2;
-    for range in ranges() {
+    for range in first_slots_of_ranges() {
         move_first_slots(cluster, primary, owner_of_range(cluster, range));
     }
     cluster.remove_servers(primary);

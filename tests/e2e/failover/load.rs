@@ -16,19 +16,19 @@ use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{account::Account, scene::SERVERS_WITHIN};
+use super::{account::Account, scene::SERVER_TIME_LIMIT};
 
 /// The time for which a consumer has a message before it settles the lease.
 pub(super) const HANDLING_TIME: Duration = Duration::from_millis(10);
 /// The pause of a producer between two posts of messages.
 const POST_PAUSE: Duration = Duration::from_millis(40);
-/// The pause of a client after a refusal.
+/// The pause of a client after a refused request.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(20);
-/// The time limit for a message that is posted until it is stored: an election ends, and then all replicas come back.
-const STORED_WITHIN: Duration = Duration::from_secs(2 * SERVERS_WITHIN.as_secs());
-/// The maximum time of a refused POST. Drover promises 2 s; a busy machine takes longer.
-const REFUSED_WITHIN: Duration = Duration::from_secs(4);
-/// The maximum number of leases that an HTTP consumer has at once.
+/// The time limit until a repeatedly posted message is stored, which covers an election and then the return of all replicas.
+const MAX_TIME_UNTIL_STORED: Duration = Duration::from_secs(2 * SERVER_TIME_LIMIT.as_secs());
+/// The maximum time until a POST is refused. Drover promises 2 s; a busy machine takes longer.
+const MAX_REFUSAL_TIME: Duration = Duration::from_secs(4);
+/// The maximum number of messages that an HTTP consumer leases at a time.
 pub(super) const MAX_LEASED: usize = 5;
 
 /// The base URLs of two API processes.
@@ -57,14 +57,14 @@ pub(super) fn is_served_by_worker(queue: usize) -> bool {
 }
 
 impl Load {
-    /// Creates the clients, and does not start them.
+    /// Creates the clients without starting them.
     pub(super) fn new(http: Client, apis: Apis, queues: Vec<String>, account: Arc<Mutex<Account>>) -> Self {
         let is_over = Arc::default();
         Self { queues, account, http, apis, is_over, producers: JoinSet::new(), consumers: JoinSet::new() }
     }
 
     /// Starts the clients.
-    pub(super) fn begin(&mut self) {
+    pub(super) fn start_clients(&mut self) {
         self.is_over.store(false, Ordering::Relaxed);
         for (index, name) in self.queues.iter().enumerate() {
             let client_of = |base: &str| QueueClient {
@@ -106,7 +106,7 @@ impl Load {
 
     /// Waits until this many posts are confirmed and this many messages were delivered.
     pub(super) async fn wait_for_work(&self, count: usize) {
-        let start = Instant::now();
+        let started_at = Instant::now();
         loop {
             {
                 let account = self.account.lock().unwrap();
@@ -114,7 +114,7 @@ impl Load {
                     return;
                 }
             }
-            assert!(start.elapsed() < TIME_LIMIT, "fewer than {count} messages are confirmed and delivered");
+            assert!(started_at.elapsed() < TIME_LIMIT, "fewer than {count} messages are confirmed and delivered");
             sleep(Duration::from_millis(5)).await;
         }
     }
@@ -126,8 +126,8 @@ impl Load {
             ended.unwrap();
         }
         for index in 0..self.queues.len() {
-            let are_all_completed = self.all_completed(index).await;
-            self.account.lock().unwrap().assert_adds_up(index, &are_all_completed);
+            let completed_numbers = self.all_completed(index).await;
+            self.account.lock().unwrap().assert_all_completed(index, &completed_numbers);
         }
         self.consumers.abort_all();
         while let Some(ended) = self.consumers.join_next().await {
@@ -140,26 +140,26 @@ impl Load {
         std::mem::take(&mut *self.account.lock().unwrap())
     }
 
-    /// Waits until a queue has only completed messages. Returns the numbers of these messages by id.
+    /// Waits until a queue has only completed messages, and returns the numbers of these messages by id.
     async fn all_completed(&self, queue: usize) -> BTreeMap<String, usize> {
         let path = format!("{}/v1/queues/{}", self.apis.durable, self.queues[queue]);
-        let start = Instant::now();
+        let started_at = Instant::now();
         let status = loop {
-            let status = self.get(&path).await;
+            let status = self.get_json(&path).await;
             let counts = &status["counts"];
             let unfinished_count: u64 =
                 ["held", "delayed", "waiting", "active"].iter().filter_map(|state| counts[state].as_u64()).sum();
             if unfinished_count == 0 {
                 break status;
             }
-            assert!(start.elapsed() < TIME_LIMIT, "all messages should be completed: {status}");
+            assert!(started_at.elapsed() < TIME_LIMIT, "all messages should be completed: {status}");
             sleep(Duration::from_millis(50)).await;
         };
         let (mut completed, mut cursor) = (BTreeMap::new(), String::new());
         loop {
-            let page = self.get(&format!("{path}/messages?state=completed&limit=1000{cursor}")).await;
+            let page = self.get_json(&format!("{path}/messages?state=completed&limit=1000{cursor}")).await;
             for message in page["messages"].as_array().unwrap() {
-                completed.insert(text(&message["id"]), number(&message["data"]));
+                completed.insert(string_of(&message["id"]), number_of(&message["data"]));
             }
             match page["next_cursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
@@ -176,7 +176,7 @@ impl Load {
         completed
     }
 
-    async fn get(&self, url: &str) -> Value {
+    async fn get_json(&self, url: &str) -> Value {
         let answer = self.http.get(url).send().await.unwrap();
         let (status, body) = (answer.status(), answer.text().await.unwrap());
         assert_eq!(status, StatusCode::OK, "{url}: {body}");
@@ -184,11 +184,11 @@ impl Load {
     }
 }
 
-fn text(value: &Value) -> String {
+fn string_of(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-fn number(value: &Value) -> usize {
+fn number_of(value: &Value) -> usize {
     value.as_u64().unwrap().try_into().unwrap()
 }
 
@@ -202,12 +202,13 @@ struct QueueClient {
 }
 
 impl QueueClient {
-    /// Posts messages until the load is over, each message once: after a 503 it is in doubt whether the message is stored.
+    /// Posts messages until the load is over, each message once: after a 503 the client does not know whether the message is
+    /// stored.
     async fn post_once(self, is_over: Arc<AtomicBool>) {
         while !is_over.load(Ordering::Relaxed) {
-            let number = self.account.lock().unwrap().note_post(self.index);
+            let number = self.account.lock().unwrap().record_post(self.index);
             if let Some(id) = self.post(&json!({"data": number})).await {
-                self.account.lock().unwrap().note_stored(number, id);
+                self.account.lock().unwrap().record_stored(number, id);
             }
             sleep(POST_PAUSE).await;
         }
@@ -216,9 +217,9 @@ impl QueueClient {
     /// Posts messages to the API that does not wait for replicas, each message once.
     async fn post_unconfirmed(self, is_over: Arc<AtomicBool>) {
         while !is_over.load(Ordering::Relaxed) {
-            let number = self.account.lock().unwrap().note_post(self.index);
+            let number = self.account.lock().unwrap().record_post(self.index);
             if self.post(&json!({"data": number})).await.is_some() {
-                self.account.lock().unwrap().note_accepted(number);
+                self.account.lock().unwrap().record_accepted(number);
             }
             sleep(POST_PAUSE).await;
         }
@@ -227,27 +228,27 @@ impl QueueClient {
     /// Posts messages with own ids until the load is over. Each message is posted until it is stored.
     async fn post_until_stored(self, is_over: Arc<AtomicBool>) {
         while !is_over.load(Ordering::Relaxed) {
-            let number = self.account.lock().unwrap().note_post(self.index);
+            let number = self.account.lock().unwrap().record_post(self.index);
             let (start, message) = (Instant::now(), json!({"id": format!("own-{number}"), "data": number}));
             let id = loop {
                 if let Some(id) = self.post(&message).await {
                     break id;
                 }
-                assert!(start.elapsed() < STORED_WITHIN, "{number} is not stored");
+                assert!(start.elapsed() < MAX_TIME_UNTIL_STORED, "{number} is not stored");
                 sleep(PAUSE_AFTER_REFUSAL).await;
-                self.account.lock().unwrap().note_repeated_post(number);
+                self.account.lock().unwrap().record_repeated_post(number);
             };
-            self.account.lock().unwrap().note_stored(number, id);
+            self.account.lock().unwrap().record_stored(number, id);
             sleep(POST_PAUSE).await;
         }
     }
 
     /// Posts a message. Returns the message's id if the answer says that the message is stored.
     async fn post(&self, message: &Value) -> Option<String> {
-        let start = Instant::now();
+        let started_at = Instant::now();
         let post_answer = self.send("messages", message).await;
-        assert!(post_answer.is_some() || start.elapsed() < REFUSED_WITHIN, "{:?}", start.elapsed());
-        post_answer.map(|post_answer| text(&post_answer["id"]))
+        assert!(post_answer.is_some() || started_at.elapsed() < MAX_REFUSAL_TIME, "{:?}", started_at.elapsed());
+        post_answer.map(|post_answer| string_of(&post_answer["id"]))
     }
 
     /// Leases and completes messages until the task is aborted.
@@ -260,8 +261,8 @@ impl QueueClient {
             };
             let mut settlements = Vec::new();
             for message in lease_answer["messages"].as_array().unwrap() {
-                let (id, number) = (text(&message["id"]), number(&message["data"]));
-                self.account.lock().unwrap().note_delivery(self.index, id, number);
+                let (id, number) = (string_of(&message["id"]), number_of(&message["data"]));
+                self.account.lock().unwrap().record_delivery(self.index, id, number);
                 settlements.push(json!({"lease": message["lease"], "action": "complete", "result": null}));
             }
             if settlements.is_empty() {

@@ -1,6 +1,6 @@
-//! `make test-long`: faults of servers in random order, for minutes, on each topology: for half of the time clients reach the servers
-//! directly, then behind proxies. The tests in `cases` do each fault once. The arguments are the seconds for each topology, and the
-//! seed of the order.
+//! The program of `make test-long`: it injects faults of servers in random order, for minutes, on each topology. Clients reach
+//! the servers directly for half of the time, and through proxies for the other half. The tests in `cases` inject each fault
+//! only once. The arguments of the program are the seconds for each topology, and the seed of the random order.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // A failure here is a failure of the test; a person reads its progress.
 
@@ -26,7 +26,7 @@ use rand::{
     rngs::StdRng,
     seq::{IndexedRandom, SliceRandom},
 };
-use scene::{Fault, Scene, Servers};
+use scene::{FailOverTest, Fault, Servers};
 use system::http_client;
 
 #[tokio::main(worker_threads = 2)]
@@ -59,22 +59,22 @@ fn faults_of_all_topologies<C>() -> Vec<Fault<C>> {
 
 /// Injects all faults in random order, again and again, and ends after the round in which the time is over.
 async fn run<S: Servers>(servers: S, name: &str, mut faults: Vec<Fault<S::Change>>, rng: &mut StdRng, time: Duration) {
-    let mut scene = Scene::start(servers).await;
-    let start = Instant::now();
-    while start.elapsed() < time {
+    let mut test = FailOverTest::start(servers).await;
+    let started_at = Instant::now();
+    while started_at.elapsed() < time {
         faults.shuffle(rng);
         for fault in &faults {
-            let (primaries, replicas) = scene.servers.primaries_and_replicas();
+            let (primaries, replicas) = test.servers.primaries_and_replicas();
             let (kind, servers) = match fault {
                 Fault::Kill | Fault::Hang | Fault::Cut if rng.random_ratio(1, 4) => ("replica", replicas),
                 _ => ("primary", primaries),
             };
             let server = *servers.choose(rng).expect("each topology has primaries and replicas");
             println!("{name}: {fault:?}, {kind} {server}");
-            let took = scene.inject(*fault, server).await;
-            scene.check().await;
-            println!("{name}: {fault:?}, {kind} {server}: all queues worked {took:?} after the election");
-            scene.begin().await;
+            let recovery_duration = test.inject_fault(*fault, server).await;
+            test.assert_nothing_lost().await;
+            println!("{name}: {fault:?}, {kind} {server}: all queues worked {recovery_duration:?} after the election");
+            test.start_load().await;
         }
     }
 }

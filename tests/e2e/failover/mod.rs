@@ -1,7 +1,9 @@
 //! Fail-overs under load: producers, a worker and HTTP consumers go on while a primary is killed, hangs, is cut off or is
-//! replaced as planned, while all servers restart, and while slots move. The tests account for every message.
+//! replaced as planned, while all servers restart, and while slots move. Each test keeps an account of all posts and
+//! deliveries, and compares the account with Redis at the end.
 //!
-//! `cases` has a test for each kind of fault. `long` is a program in which all these faults happen, in random order, for minutes.
+//! The module `cases` has a test for each kind of fault. The file `long.rs` is a program that injects all these faults in
+//! random order, for minutes.
 
 mod account;
 mod cases;

@@ -1,4 +1,4 @@
-//! The receiver of a worker's handler `http`, which notes each request in the account of the load.
+//! The HTTP server that gets the requests of a worker's handler `http`, and records each request in the account of the load.
 
 use std::{
     net::SocketAddr,
@@ -21,7 +21,7 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    /// Starts to receive the messages of these queues.
+    /// Starts a server that receives the messages of these queues from a worker.
     pub(super) async fn start(queues: Vec<String>, account: Arc<Mutex<Account>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -53,10 +53,10 @@ async fn serve(mut stream: TcpStream, queues: Arc<Vec<String>>, account: Arc<Mut
                 return;
             }
         };
-        let head = String::from_utf8(received_bytes[..head_end].to_vec()).unwrap();
+        let request_head = String::from_utf8(received_bytes[..head_end].to_vec()).unwrap();
         let header = |name: &str| {
             let is_named = |line: &&str| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
-            head.lines().find(is_named).unwrap()[name.len()..].trim_start_matches(':').trim()
+            request_head.lines().find(is_named).unwrap()[name.len()..].trim_start_matches(':').trim()
         };
         let length: usize = header("content-length").parse().unwrap();
         while received_bytes.len() < head_end + length {
@@ -66,7 +66,7 @@ async fn serve(mut stream: TcpStream, queues: Arc<Vec<String>>, account: Arc<Mut
         }
         let number = std::str::from_utf8(&received_bytes[head_end..head_end + length]).unwrap().parse().unwrap();
         let queue = queues.iter().position(|queue| queue == header("drover-queue")).unwrap();
-        account.lock().unwrap().note_delivery(queue, header("drover-message-id").to_owned(), number);
+        account.lock().unwrap().record_delivery(queue, header("drover-message-id").to_owned(), number);
         received_bytes.drain(..head_end + length);
         sleep(HANDLING_TIME).await;
         if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nnull").await.is_err() {

@@ -6,20 +6,20 @@ use drover_tests::{RedisSentinels, RedisServer};
 
 use super::scene::{CutOff, Servers, servers_reach};
 
-const SENTINELS: usize = 3;
+const SENTINEL_COUNT: usize = 3;
 
 impl Servers for RedisSentinels {
     type Change = Infallible;
-    const NAME: &'static str = "sentinel";
-    const REPLICAS: usize = 2;
+    const TOPOLOGY_NAME: &'static str = "sentinel";
+    const REPLICAS_PER_PRIMARY: usize = 2;
     const CUT_OFF: CutOff = CutOff::Replaced;
 
     fn start_direct() -> Self {
-        Self::start(Self::REPLICAS, SENTINELS)
+        Self::start(Self::REPLICAS_PER_PRIMARY, SENTINEL_COUNT)
     }
 
     fn start_proxied() -> Self {
-        Self::start_behind_proxies(Self::REPLICAS, SENTINELS)
+        Self::start_behind_proxies(Self::REPLICAS_PER_PRIMARY, SENTINEL_COUNT)
     }
 
     fn url(&self) -> String {
@@ -30,7 +30,7 @@ impl Servers for RedisSentinels {
         (0..6).map(|n| format!("q{n}")).collect()
     }
 
-    fn all(&self) -> &[RedisServer] {
+    fn all_servers(&self) -> &[RedisServer] {
         &self.servers
     }
 
@@ -43,14 +43,14 @@ impl Servers for RedisSentinels {
         let mut completed_count = 0;
         // Sentinels refuse a fail-over while they still work on an earlier fail-over.
         servers_reach("the Sentinel begins a fail-over", || {
-            completed_count = self.completed_at(primary);
+            completed_count = self.completed_count_at(primary);
             (self.command("SENTINEL FAILOVER main") == "+OK").then_some(())
         });
         let is_promoted = |(index, server): (usize, &RedisServer)| {
             index != primary && server.try_command("ROLE").is_some_and(|role| role.contains("master"))
         };
         servers_reach("a replica is promoted", || {
-            let completed_now = self.completed_at(primary);
+            let completed_now = self.completed_count_at(primary);
             if self.servers.iter().enumerate().any(is_promoted) {
                 return Some(());
             }
@@ -64,11 +64,11 @@ impl Servers for RedisSentinels {
         self.restart_sentinels();
     }
 
-    fn change(&mut self, change: Infallible) {
+    fn make_change(&mut self, change: Infallible) {
         match change {}
     }
 
-    fn undo(&mut self, change: Infallible) {
+    fn undo_change(&mut self, change: Infallible) {
         match change {}
     }
 

@@ -1,4 +1,5 @@
-//! Two browsers write to each other while the chat server and the API are killed, and while one of them is away.
+//! Tests of two users who write to each other in browsers while the chat server and the API are killed, and while one user is
+//! away.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use rand::{RngExt, rngs::StdRng};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{Chat, Victim};
+use super::{Chat, ChatProcess};
 use crate::{
     browser::{Browser, Colours},
     dashboard::accessibility::{axe, check},
@@ -14,10 +15,10 @@ use crate::{
     seed::Seed,
 };
 
-const WIDE: (u32, u32) = (1_440, 900);
-const PHONE: (u32, u32) = (390, 844);
-/// The state of the last message that the page shows.
-const LAST_STATE: &str = "document.querySelector('.message:last-child').dataset.state";
+const WIDE_SCREEN: (u32, u32) = (1_440, 900);
+const PHONE_SCREEN: (u32, u32) = (390, 844);
+/// A script that returns the state of the last message on the page, such as "delivered".
+const LAST_MESSAGE_STATE: &str = "document.querySelector('.message:last-child').dataset.state";
 
 /// A user with a browser, and the texts that the user has written.
 struct User {
@@ -70,17 +71,18 @@ impl User {
         self.wait_for_states(&vec!["delivered"; self.written.len()]).await;
     }
 
-    /// Asserts that the page has no horizontal scroll bar, and that its content security policy allowed all it did.
+    /// Asserts that the page has no horizontal scroll bar, and that the page did nothing that its content security policy
+    /// forbids.
     async fn assert_page_is_sound(&self) {
-        let fits = "document.documentElement.scrollWidth <= innerWidth";
-        self.browser.wait_for_value("the page fits into the window", fits, &json!(true)).await;
+        let fits_into_width = "document.documentElement.scrollWidth <= innerWidth";
+        self.browser.wait_for_value("the page fits into the window", fits_into_width, &json!(true)).await;
         let violations: Vec<String> =
             self.browser.console().await.into_iter().filter(|line| line.contains("Security Policy")).collect();
         assert_eq!(violations, [""; 0]);
     }
 }
 
-/// Waits until each user's page shows what the other one has written, and knows that its own messages are delivered.
+/// Waits until each user's page shows all messages of the other user, and shows the user's own messages as delivered.
 async fn wait_until_all_is_shown(alice: &User, bob: &User) {
     bob.wait_for_shown(&alice.written).await;
     alice.wait_for_shown(&bob.written).await;
@@ -88,19 +90,19 @@ async fn wait_until_all_is_shown(alice: &User, bob: &User) {
     bob.wait_until_all_is_delivered().await;
 }
 
-/// Both users write a few messages. Meanwhile the chat server or the API is killed, and started again.
+/// Both users write a few messages while the chat server or the API is killed and started again.
 async fn write_during_a_kill(chat: &mut Chat, alice: &mut User, bob: &mut User, random: &mut StdRng, round: usize) {
-    let victim = [Victim::Server, Victim::Api][round % 2];
+    let killed_process = [ChatProcess::Server, ChatProcess::Api][round % 2];
     let kill_at = random.random_range(0..6);
     for n in 0..6 {
         if n == kill_at {
-            chat.kill(victim);
+            chat.kill(killed_process);
         }
         let writer = if random.random_ratio(1, 2) { &mut *alice } else { &mut *bob };
         writer.write(format!("round {round}, message {n}")).await;
     }
     sleep(Duration::from_millis(random.random_range(0..300))).await;
-    chat.relaunch(victim);
+    chat.relaunch(killed_process);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,8 +111,8 @@ async fn two_browsers_show_each_message_once_and_in_order_while_one_is_away_and_
     let mut chat = Chat::start().await;
     let url = chat.url();
     let [wide, phone] = Browser::start_many().await;
-    wide.show_as(WIDE, Colours::Light).await;
-    phone.show_as(PHONE, Colours::Dark).await;
+    wide.show_as(WIDE_SCREEN, Colours::Light).await;
+    phone.show_as(PHONE_SCREEN, Colours::Dark).await;
     let mut alice = User::log_in("alice", "bob", wide, &url).await;
     let mut bob = User::log_in("bob", "alice", phone, &url).await;
 
@@ -120,7 +122,7 @@ async fn two_browsers_show_each_message_once_and_in_order_while_one_is_away_and_
     wait_until_all_is_shown(&alice, &bob).await;
     chat.wait_until_nothing_is_left().await;
 
-    // Drover keeps the messages to a user who is away.
+    // Drover keeps the messages for a user who is away until the user comes back.
     bob.go_away().await;
     let shown_before = alice.written.clone();
     for n in 1..=5 {
@@ -132,15 +134,15 @@ async fn two_browsers_show_each_message_once_and_in_order_while_one_is_away_and_
     bob.come_back(&url).await;
     wait_until_all_is_shown(&alice, &bob).await;
 
-    // A message that was written while the chat server is down is sent after its restart.
-    chat.kill(Victim::Server);
+    // The page sends a message that was written while the chat server was down after the restart of the server.
+    chat.kill(ChatProcess::Server);
     alice.write("Is the server down?").await;
     alice
         .browser
         .wait_for_value("the status", "document.getElementById('status').dataset.state", &json!("offline"))
         .await;
-    alice.browser.wait_for_value("the last state", LAST_STATE, &json!("sending")).await;
-    chat.relaunch(Victim::Server);
+    alice.browser.wait_for_value("the last state", LAST_MESSAGE_STATE, &json!("sending")).await;
+    chat.relaunch(ChatProcess::Server);
     wait_until_all_is_shown(&alice, &bob).await;
 
     for round in 0..4 {
@@ -155,7 +157,7 @@ async fn two_browsers_show_each_message_once_and_in_order_while_one_is_away_and_
         check(&user.browser, &axe, user.name).await;
     }
 
-    // The browsers keep their histories.
+    // Each browser stores its history, so the page shows all messages again after it is reloaded.
     for user in [&alice, &bob] {
         user.assert_page_is_sound().await;
         user.come_back(&url).await;
@@ -165,7 +167,7 @@ async fn two_browsers_show_each_message_once_and_in_order_while_one_is_away_and_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn repeated_message_is_acknowledged_and_not_shown_again_even_after_a_reload() {
-    // Without an id window, the test can post a message again that was deleted.
+    // With `id_window = 0`, Drover accepts the id of a deleted message again, so the test can post the same message again.
     let config = document("examples/chat/drover.toml").replace("id_window = \"24h\"", "id_window = 0");
     let chat = Chat::start_with(&config).await;
     let url = chat.url();
@@ -202,7 +204,8 @@ async fn page_opened_again_elsewhere_tells_the_older_page_and_a_refused_message_
     alice.wait_until_all_is_delivered().await;
     bob.wait_for_shown(&alice.written).await;
 
-    // Both pages are Alice's now: the first one ends, until Alice uses it again.
+    // The second page now also belongs to Alice, so the server disconnects Alice's first page until she chooses to use it
+    // again.
     bob.browser.eval("sessionStorage.setItem('user', 'alice'); location.reload()", json!([])).await.unwrap();
     alice.browser.wait_for_value("the dialog", "document.getElementById('replaced').open", &json!(true)).await;
     alice.browser.click_on("#use-here").await;

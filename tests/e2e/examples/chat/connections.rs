@@ -1,9 +1,10 @@
-//! Single connections: the rules of the chat server for users, ids, pages and its stop.
+//! Tests of the rules of the chat server for a single connection: names of users, ids of messages, pages of other sites, and
+//! the stop of the server.
 
 use reqwest::{StatusCode, header};
 use serde_json::json;
 
-use super::{Chat, Victim, page::Page};
+use super::{Chat, ChatProcess, page::Page};
 use crate::markdown::document;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -13,19 +14,23 @@ async fn newer_connection_of_a_user_replaces_the_older_one_and_gets_what_was_not
     alice.write("alice.1", "bob", "hello").await.unwrap();
     assert_eq!(alice.frame("sent").await["id"], "alice.1");
     assert_eq!(older.frame("message").await["text"], "hello");
-    let mut newer = Page::open(&chat, "bob").await;
+    let mut newer_page = Page::open(&chat, "bob").await;
     assert_eq!(older.closed().await.0, 4001);
-    let message = newer.frame("message").await;
+    let message = newer_page.frame("message").await;
     assert_eq!(
         (&message["id"], &message["from"], &message["text"]),
         (&json!("alice.1"), &json!("alice"), &json!("hello"))
     );
-    let kept = chat.system.get("/v1/queues/chat-bob/messages/alice.1").await;
-    assert_eq!((&kept["deliveries"], &kept["lapses"]), (&json!(2), &json!(0)), "the first lease was released: {kept}");
-    newer.ack(&message).await.unwrap();
-    let receipt = alice.frame("delivered").await;
-    assert_eq!(receipt["of"], "alice.1");
-    alice.ack(&receipt).await.unwrap();
+    let kept_message = chat.system.get("/v1/queues/chat-bob/messages/alice.1").await;
+    assert_eq!(
+        (&kept_message["deliveries"], &kept_message["lapses"]),
+        (&json!(2), &json!(0)),
+        "the first lease was released: {kept_message}"
+    );
+    newer_page.ack(&message).await.unwrap();
+    let delivery_receipt = alice.frame("delivered").await;
+    assert_eq!(delivery_receipt["of"], "alice.1");
+    alice.ack(&delivery_receipt).await.unwrap();
     chat.wait_until_nothing_is_left().await;
 }
 
@@ -37,14 +42,14 @@ async fn server_that_stops_releases_messages_and_a_repeated_send_is_stored_once(
         alice.write(&format!("alice.{n}"), "bob", &format!("{n}")).await.unwrap();
         alice.frame("sent").await;
     }
-    // One message of a sender is active at a time, so the second one waits until the first one is acknowledged.
+    // Only one message of a sender is active at a time, so the second message waits until the first message is acknowledged.
     assert_eq!(bob.frame("message").await["text"], "1");
     assert!(chat.server.terminate().success());
     assert_eq!(bob.closed().await.0, 1001);
-    let kept = chat.system.get("/v1/queues/chat-bob/messages/alice.1").await;
-    assert_eq!((&kept["state"], &kept["lapses"]), (&json!("waiting"), &json!(0)), "{kept}");
+    let kept_message = chat.system.get("/v1/queues/chat-bob/messages/alice.1").await;
+    assert_eq!((&kept_message["state"], &kept_message["lapses"]), (&json!("waiting"), &json!(0)), "{kept_message}");
 
-    chat.relaunch(Victim::Server);
+    chat.relaunch(ChatProcess::Server);
     (alice, bob) = (Page::open(&chat, "alice").await, Page::open(&chat, "bob").await);
     // The page does not know whether its last message was stored, so it sends the message again.
     alice.write("alice.2", "bob", "2").await.unwrap();
@@ -53,10 +58,10 @@ async fn server_that_stops_releases_messages_and_a_repeated_send_is_stored_once(
         let message = bob.frame("message").await;
         assert_eq!(message["text"], text);
         bob.ack(&message).await.unwrap();
-        let receipt = alice.frame("delivered").await;
-        alice.ack(&receipt).await.unwrap();
+        let delivery_receipt = alice.frame("delivered").await;
+        alice.ack(&delivery_receipt).await.unwrap();
     }
-    // The id stays taken after the message was deleted.
+    // Drover remembers the id of a deleted message for the id window, so the message is not stored again.
     alice.write("alice.2", "bob", "2").await.unwrap();
     alice.frame("sent").await;
     chat.wait_until_nothing_is_left().await;
@@ -74,8 +79,8 @@ async fn message_that_cannot_be_stored_is_refused_and_later_ones_are_stored() {
         ("alice.2", "bob", " ", "4000 characters"),
     ] {
         alice.write(id, to, text).await.unwrap();
-        let refused = alice.frame("refused").await;
-        assert!(refused["reason"].as_str().unwrap().contains(reason), "{refused}");
+        let refusal = alice.frame("refused").await;
+        assert!(refusal["reason"].as_str().unwrap().contains(reason), "{refusal}");
     }
     for (id, to, kind) in [("alice.3", "bob", "sent"), ("alice.4", "bob", "refused"), ("alice.5", "carol", "sent")] {
         alice.write(id, to, "hello").await.unwrap();
@@ -86,17 +91,17 @@ async fn message_that_cannot_be_stored_is_refused_and_later_ones_are_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn foreign_message_in_a_users_queue_fails_and_does_not_delay_others() {
     let chat = Chat::start().await;
-    let foreign = chat.system.post("chat-bob", json!({"data": "not of the chat", "group": "alice"})).await;
+    let foreign_location = chat.system.post("chat-bob", json!({"data": "not of the chat", "group": "alice"})).await;
     let mut bob = Page::open(&chat, "bob").await;
     chat.system.post("chat-bob", json!({"data": {"text": "by curl"}, "name": "text", "group": "alice"})).await;
     assert_eq!(bob.frame("message").await["text"], "by curl");
-    chat.system.wait_for_state(&foreign, "failed").await;
+    chat.system.wait_for_state(&foreign_location, "failed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn page_of_another_site_and_invalid_name_are_refused() {
     let chat = Chat::start().await;
-    let connect = async |user: &str, origin: String| {
+    let connect_from = async |user: &str, origin: String| {
         let request = chat.system.http.get(format!("{}ws?user={user}", chat.url()));
         let request = request
             .header(header::CONNECTION, "upgrade")
@@ -107,10 +112,10 @@ async fn page_of_another_site_and_invalid_name_are_refused() {
         request.send().await.unwrap().status()
     };
     let own = format!("http://{}", chat.port.address());
-    assert_eq!(connect("alice", own.clone()).await, StatusCode::SWITCHING_PROTOCOLS);
-    assert_eq!(connect("alice", "http://evil.example.org".into()).await, StatusCode::FORBIDDEN);
-    assert_eq!(connect("No%20name", own).await, StatusCode::BAD_REQUEST);
-    let mut invalid = Page::open(&chat, "bob").await;
-    invalid.send(&json!({"type": "unknown"})).await.unwrap();
-    assert_eq!(invalid.closed().await.0, 1008);
+    assert_eq!(connect_from("alice", own.clone()).await, StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(connect_from("alice", "http://evil.example.org".into()).await, StatusCode::FORBIDDEN);
+    assert_eq!(connect_from("No%20name", own).await, StatusCode::BAD_REQUEST);
+    let mut page_with_invalid_name = Page::open(&chat, "bob").await;
+    page_with_invalid_name.send(&json!({"type": "unknown"})).await.unwrap();
+    assert_eq!(page_with_invalid_name.closed().await.0, 1008);
 }

@@ -14,7 +14,7 @@ use crate::{System, markdown::document};
 
 /// A process that a test kills.
 #[derive(Debug, Clone, Copy)]
-enum Victim {
+enum ChatProcess {
     Server,
     Api,
 }
@@ -35,23 +35,23 @@ impl Chat {
     async fn start_with(config: &str) -> Self {
         let system = System::start(config).await;
         let port = ReservedPort::reserve();
-        let server = launch(&system, &port);
+        let server = launch_chat_server(&system, &port);
         server.wait_for_log("the chat is at");
         Self { system, port, server }
     }
 
-    fn kill(&mut self, victim: Victim) {
+    fn kill(&mut self, victim: ChatProcess) {
         match victim {
-            Victim::Server => self.server.kill(),
-            Victim::Api => self.system.api.kill(),
+            ChatProcess::Server => self.server.kill(),
+            ChatProcess::Api => self.system.api.kill(),
         }
     }
 
-    /// Starts a process again, on its port.
-    fn relaunch(&mut self, victim: Victim) {
+    /// Starts a killed process again, on its earlier port.
+    fn relaunch(&mut self, victim: ChatProcess) {
         match victim {
-            Victim::Server => self.server = launch(&self.system, &self.port),
-            Victim::Api => self.system.relaunch_api(),
+            ChatProcess::Server => self.server = launch_chat_server(&self.system, &self.port),
+            ChatProcess::Api => self.system.relaunch_api(),
         }
     }
 
@@ -60,15 +60,15 @@ impl Chat {
         format!("http://{}/", self.port.address())
     }
 
-    /// Waits until so many messages to a user wait.
+    /// Waits until this many messages for a user are waiting.
     async fn wait_until_waiting(&self, user: &str, expected: u64) {
-        let start = Instant::now();
+        let started_at = Instant::now();
         loop {
             let queue = self.system.get(&format!("/v1/queues/chat-{user}")).await;
             if queue["counts"]["waiting"] == expected {
                 return;
             }
-            assert!(start.elapsed() < TIME_LIMIT, "{expected} messages should wait: {queue}");
+            assert!(started_at.elapsed() < TIME_LIMIT, "{expected} messages should wait: {queue}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -81,21 +81,21 @@ impl Chat {
 
     /// Waits until no message is left in the queues whose names start with `prefix`.
     async fn wait_until_empty(&self, prefix: &str) {
-        let start = Instant::now();
+        let started_at = Instant::now();
         loop {
             let queues = self.system.get(&format!("/v1/queues?prefix={prefix}&limit=1000")).await;
             let queues = queues["queues"].as_array().unwrap();
-            let none = json!({"held": 0, "delayed": 0, "waiting": 0, "active": 0, "completed": 0, "failed": 0});
-            let left: Vec<&Value> = queues.iter().filter(|queue| queue["counts"] != none).collect();
-            if !queues.is_empty() && left.is_empty() {
+            let empty_counts = json!({"held": 0, "delayed": 0, "waiting": 0, "active": 0, "completed": 0, "failed": 0});
+            let nonempty_queues: Vec<&Value> = queues.iter().filter(|queue| queue["counts"] != empty_counts).collect();
+            if !queues.is_empty() && nonempty_queues.is_empty() {
                 return;
             }
-            assert!(start.elapsed() < TIME_LIMIT, "these queues have messages: {left:?}");
+            assert!(started_at.elapsed() < TIME_LIMIT, "these queues have messages: {nonempty_queues:?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }
 
-fn launch(system: &System, port: &ReservedPort) -> Process {
+fn launch_chat_server(system: &System, port: &ReservedPort) -> Process {
     Process::start_example("chat", &["--drover", &system.base, "--bind", &port.address().to_string()], &[])
 }

@@ -17,7 +17,7 @@ use super::Chat;
 #[derive(Debug)]
 pub(super) enum Event {
     Frame(Value),
-    /// The connection has ended, with this close frame if the server sent one.
+    /// The connection has ended; the value is the close frame, if the server has sent one.
     Closed(Option<CloseFrame>),
 }
 
@@ -45,7 +45,7 @@ impl Page {
         .expect("the chat server accepts connections")
     }
 
-    /// Sends a frame. The connection may have ended.
+    /// Sends a frame, or returns an error if the connection has ended.
     pub(super) async fn send(&mut self, frame: &Value) -> Result<(), Error> {
         self.0.send(Message::text(frame.to_string())).await
     }
@@ -60,7 +60,7 @@ impl Page {
         self.send(&json!({"type": "ack", "id": frame["id"]})).await
     }
 
-    /// Waits for the next event. Dropping this future loses nothing.
+    /// Waits for the next event. No event is lost if the caller drops the future before it is ready.
     pub(super) async fn next(&mut self) -> Event {
         loop {
             match self.0.next().await {
