@@ -119,23 +119,7 @@ impl QueueAndModel {
                 };
                 (settings, self.model.configure(change))
             }
-            Operation::Signal(key, has_data, sticky_for) => {
-                let data = has_data.then(|| format!("[\"signal at\", {}]", self.model.micros));
-                // A signal without data that is not sticky first deletes the sticky signal, so that the test deletes sticky
-                // signals, too.
-                let is_plain = !has_data && sticky_for.is_none();
-                let was_forgotten = is_plain && queue.forget_signal(&hold_key(*key).parse().unwrap()).await?;
-                let signal = Signal {
-                    data: data.as_deref().map(raw_json),
-                    sticky_for: sticky_for.map(|time| Millis::new(time).try_into().unwrap()),
-                };
-                let released_count = queue.signal(&hold_key(*key).parse().unwrap(), &signal).await?;
-                let now = self.model.now();
-                let removed_signal = if is_plain { self.model.sticky.remove(key) } else { None };
-                let was_sticky = removed_signal.is_some_and(|signal| signal.until > now);
-                let model_released_count = self.model.signal(*key, data.as_ref(), *sticky_for);
-                (json!([was_forgotten, released_count]), json!([was_sticky, model_released_count]))
-            }
+            Operation::Signal(key, has_data, sticky_for) => self.signal(*key, *has_data, *sticky_for).await?,
             Operation::Maintain if !self.model.exists => {
                 (json!(false_if_absent(queue.maintain().await.map(drop))?), json!(false))
             }
@@ -187,6 +171,29 @@ impl QueueAndModel {
             other => unreachable!("`execute` handles {other:?}"),
         };
         Ok(answers)
+    }
+
+    async fn signal(
+        &mut self,
+        key: u8,
+        has_data: bool,
+        sticky_for: Option<u64>,
+    ) -> Result<(Value, Value), queue_core::Error> {
+        let key_text = hold_key(key).parse().unwrap();
+        let data = has_data.then(|| format!("[\"signal at\", {}]", self.model.micros));
+        // A signal without data that is not sticky first deletes the sticky signal, so that the test deletes sticky signals, too.
+        let is_plain = !has_data && sticky_for.is_none();
+        let was_forgotten = is_plain && self.queue.forget_signal(&key_text).await?;
+        let signal = Signal {
+            data: data.as_deref().map(raw_json),
+            sticky_for: sticky_for.map(|time| Millis::new(time).try_into().unwrap()),
+        };
+        let released_count = self.queue.signal(&key_text, &signal).await?;
+        let now = self.model.now();
+        let removed_signal = if is_plain { self.model.sticky.remove(&key) } else { None };
+        let was_sticky = removed_signal.is_some_and(|signal| signal.until > now);
+        let model_released_count = self.model.signal(key, data.as_ref(), sticky_for);
+        Ok((json!([was_forgotten, released_count]), json!([was_sticky, model_released_count])))
     }
 
     async fn wait_for(
