@@ -119,7 +119,7 @@ fn random_operation() -> impl Strategy<Value = Operation> {
         1 => Just(Operation::Pause),
         2 => Just(Operation::Resume),
         5 => random_setting_change().prop_map(Operation::Configure),
-        3 => (0..2_u8, any::<bool>(), option::of(random_duration())).prop_map(|(key, data, time)| Operation::Signal(key, data, time)),
+        6 => (0..2_u8, any::<bool>(), option::of(random_duration())).prop_map(|(key, data, time)| Operation::Signal(key, data, time)),
         2 => (random_message_choice(any_state()), select(LONG_WAITS.to_vec())).prop_map(|(choice, time)| Operation::WaitFor(choice, time)),
         4 => Just(Operation::Listen),
         4 => Just(Operation::Maintain),
@@ -249,7 +249,7 @@ fn random_lease_action() -> impl Strategy<Value = LeaseAction> {
         2 => Just(LeaseAction::FailForGood),
         2 => Just(LeaseAction::Release),
         1 => pause().prop_map(LeaseAction::ReleaseWithPause),
-        2 => (0..2_u8).prop_map(LeaseAction::Hold),
+        4 => (0..2_u8).prop_map(LeaseAction::Hold),
     ]
 }
 
