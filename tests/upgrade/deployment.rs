@@ -110,8 +110,7 @@ impl Deployment {
         let start = Instant::now();
         loop {
             let status = self.get(&format!("/v1/queues/{queue}")).await;
-            let is_unfinished = |state: &&str| status["counts"][*state] != 0;
-            if !["held", "delayed", "waiting", "active"].iter().any(|state| is_unfinished(&state)) {
+            if ["held", "delayed", "waiting", "active"].iter().all(|state| status["counts"][state] == 0) {
                 return status;
             }
             assert!(start.elapsed() < TIME_LIMIT, "{queue} still has messages: {status}");
