@@ -12,12 +12,16 @@ folder=$target/upgrade
 sources=$folder/sources
 
 if ! parent=$(git rev-parse --verify 'HEAD^1^{commit}'); then
-    echo "There is no commit before the current one, from which an upgrade could begin: get the history with \"git fetch --unshallow\"" \
-        "(in GitHub Actions fetch-depth: 0)" >&2
+    echo "There is no commit before the current one, from which an upgrade could begin: use a git clone with its history, such as after" \
+        "\"git fetch --unshallow\" (in GitHub Actions fetch-depth: 0)" >&2
     exit 1
 fi
 release=$(git describe --tags --abbrev=0 --match 'v[0-9]*' "$parent" 2>/dev/null || true)
-commit=$(git rev-parse --verify "${BEFORE:-${release:-$parent}}^{commit}")
+before=${BEFORE:-${release:-$parent}}
+if ! commit=$(git rev-parse --verify "$before^{commit}"); then
+    echo "There is no commit $before: correct the variable BEFORE" >&2
+    exit 1
+fi
 
 # Copies compiled dependencies of this version, which the version before has, too. Hard links of libraries need no space, and rustc
 # replaces a library instead of changing it. Cargo does change its own files, so these are copied.
