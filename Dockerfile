@@ -2,6 +2,7 @@
 FROM rust:1-slim-bookworm AS build
 WORKDIR /src
 COPY . .
+ENV CARGO_PROFILE_RELEASE_STRIP=symbols
 # The caches keep downloaded and compiled dependencies between builds. Their ids separate them from other projects. Builds take
 # turns (locked), because cargo's lock of the registry lies outside the cached folder.
 # Cargo detects changes by time alone, and the cache may hold a later build of another branch, so touch makes all sources newer.
@@ -10,13 +11,15 @@ RUN --mount=type=cache,id=drover-registry,target=/usr/local/cargo/registry,shari
     --mount=type=cache,id=drover-target,target=/src/target,sharing=locked \
     find bench config crates examples tests -type f -exec touch {} + \
     && cargo build --release --locked -p producer-api -p consumer-worker \
-    && mkdir /out \
-    && cp target/release/producer-api target/release/consumer-worker /out/
+    && mkdir -p /out/bin /out/share/doc/drover \
+    && cp target/release/producer-api target/release/consumer-worker /out/bin/ \
+    && scripts/licenses.sh >/out/share/doc/drover/LICENSES-OF-DEPENDENCIES \
+    && cp LICENSE* /out/share/doc/drover/
 
 FROM debian:bookworm-slim
 # The handler http trusts these certificate authorities.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
-COPY --from=build /out/ /usr/local/bin/
+COPY --from=build /out/ /usr/local/
 # By a number, a container runtime knows without /etc/passwd that the user is not root.
 USER 10001:10001
 # The exec form starts the service without a shell, so that it gets SIGTERM itself.

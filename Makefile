@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run example-chat example-notifications example-web3 example-nest test test-long check fmt lint tests e2e timed cluster schemathesis clients node node-types screenshots doc deny audit bench instructions microbench
+.PHONY: help run example-chat example-notifications example-web3 example-nest test test-long check fmt lint tests e2e timed upgrade cluster schemathesis clients node node-types screenshots doc deny audit bench instructions microbench package dist
 
 CARGO ?= cargo
 PEERS ?= bench/peers
@@ -48,6 +48,10 @@ e2e: tools ## Run only the end-to-end tests, each with real binaries and a Redis
 timed: tools ## Run only the tests of promised times, one after the other
 	$(CARGO) test --workspace --locked --test timed -- --test-threads=1
 
+# `tests` includes these, too.
+upgrade: tools ## Upgrade data and running processes from the version before, and back: make upgrade BEFORE=v0.1.0
+	$(CARGO) test --workspace --locked --test upgrade
+
 SECONDS ?= 300
 test-long: redis ## Test fail-overs in random order, for SECONDS for each topology: make test-long SECONDS=600 SEED=7
 	$(CARGO) build --workspace --locked --bins --examples
@@ -92,6 +96,13 @@ instructions: redis ## Count the instructions of a POST and of a drained message
 	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench --bins --example sleeper
 	$${CARGO_TARGET_DIR:-target}/release/drover-bench --instructions
 
+package: rust ## Package the crates, and build each from its package
+	$(CARGO) package --workspace --locked --allow-dirty
+
+# The image is built only if Docker is there.
+dist: rust ## Build a release: an archive with static binaries under target/dist, and the image
+	@CARGO="$(CARGO)" scripts/dist.sh
+
 microbench: redis ## Time the scripts and the hot paths of queue-core: make microbench ONLY=lease
 	$(CARGO) bench --workspace --locked --bench scripts --bench hot_paths -- $(ONLY)
 
@@ -107,6 +118,8 @@ redis: rust
 tools: redis
 	@scripts/install.sh curl curl
 	@scripts/install.sh python3 python3
+	@scripts/install.sh git git
+	@scripts/install.sh systemd systemd-analyze
 	@scripts/install.sh slowhttptest slowhttptest
 	@scripts/install.sh chromium chromium
 	@scripts/install.sh chromium-driver chromedriver

@@ -50,6 +50,7 @@ mod raw_client;
 mod redis_checks;
 mod redis_outage;
 mod redis_readonly;
+mod release;
 mod routes;
 mod schedules;
 mod secrets;

@@ -16,7 +16,7 @@ mod redis_server;
 
 pub use certificates::{CertificateAuthority, CertificateFiles, Validity};
 pub use port::ReservedPort;
-pub use process::{Process, binary, without_drover_variables};
+pub use process::{Process, binary, without_cargo_variables, without_drover_variables};
 pub use proxy::Proxy;
 pub use redis_cluster::RedisCluster;
 pub use redis_sentinels::RedisSentinels;

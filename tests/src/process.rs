@@ -29,15 +29,16 @@ impl Process {
     /// Starts a binary of the workspace with these arguments. Of Drover's variables, the environment of the process has only
     /// the variables in `env`.
     pub fn start(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
-        Self::start_executable(&binary(name), name, args, env)
+        Self::start_file(&binary(name), name, args, env)
     }
 
     /// Starts an example of the workspace, as [`start`](Self::start) does.
     pub fn start_example(name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
-        Self::start_executable(&binaries_folder().join("examples").join(name), name, args, env)
+        Self::start_file(&binaries_folder().join("examples").join(name), name, args, env)
     }
 
-    fn start_executable(file: &Path, name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+    /// Starts a program from this file, as [`start`](Self::start) does. `name` stands for the process in the output of a failed test.
+    pub fn start_file(file: &Path, name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(file);
         let mut child = without_drover_variables(&mut command)
             .args(args)
@@ -143,6 +144,17 @@ pub fn without_drover_variables(command: &mut Command) -> &mut Command {
     command
 }
 
+/// Removes the variables that cargo sets for a test, so that the command may build. A build script that reads one of the variables
+/// would run again, because the value has changed.
+pub fn without_cargo_variables(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Returns the file of a binary of the workspace, for tests that need more than [`Process`] offers.
 pub fn binary(name: &str) -> PathBuf {
     binaries_folder().join(name)
@@ -157,14 +169,7 @@ fn binaries_folder() -> &'static Path {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "--workspace", "--bins", "--examples"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        // Cargo has set these variables for the test. Without their removal, a build script that reads one of the variables
-        // would see another value, and would run again.
-        for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
-                build.env_remove(name);
-            }
-        }
-        assert!(build.status().unwrap().success(), "the binaries do not build");
+        assert!(without_cargo_variables(&mut build).status().unwrap().success(), "the binaries do not build");
         // target/debug/deps/<test> → target/debug
         std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
     })

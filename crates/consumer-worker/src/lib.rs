@@ -14,7 +14,7 @@ use clap::Parser;
 use prometheus_client::registry::Registry;
 use queue_core::{ConsumerId, Queues};
 use service::{
-    Code, Limits, Problem, RedisHealthMonitor, Stop,
+    Code, Limits, Problem, RedisHealthMonitor,
     metrics::{page, register_basics},
     render_problems,
 };
@@ -28,6 +28,7 @@ pub use routing::{
     IsHandlerForAll, IsRoute, Outcome, Payload, Route, Routes, State, any, on,
 };
 pub use runtime::{Worker, WorkerError, WorkerMetrics};
+pub use service::Stop;
 pub use testing::{TestJob, reported};
 
 /// The error text of 404 responses on the worker's port.

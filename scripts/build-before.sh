@@ -1,0 +1,57 @@
+#!/bin/bash
+# Builds the version of Drover before this one, for the tests of upgrades, and prints the folder with its sources and the folder of its
+# binaries. The version before is the last release before the current commit, or, before the first release, the parent of the current
+# commit. BEFORE=COMMIT names another version.
+#
+# Everything is in the folder upgrade of the target folder. A second run for the same version builds nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+folder=$target/upgrade
+sources=$folder/sources
+
+if ! parent=$(git rev-parse --verify 'HEAD^1^{commit}'); then
+    echo "There is no commit before the current one, from which an upgrade could begin: use a git clone with its history, such as after" \
+        "\"git fetch --unshallow\" (in GitHub Actions fetch-depth: 0)" >&2
+    exit 1
+fi
+release=$(git describe --tags --abbrev=0 --match 'v[0-9]*' "$parent" 2>/dev/null || true)
+before=${BEFORE:-${release:-$parent}}
+if ! commit=$(git rev-parse --verify "$before^{commit}"); then
+    echo "There is no commit $before: correct the variable BEFORE" >&2
+    exit 1
+fi
+
+# Copies compiled dependencies of this version, which the version before has, too. Hard links of libraries need no space, and rustc
+# replaces a library instead of changing it. Cargo does change its own files, so these are copied.
+copy_dependencies() {
+    local members=() libraries=() member
+    while IFS= read -r member; do
+        members+=(! -name "$member-*")
+        libraries+=(! -name "lib${member//-/_}-*")
+    done < <(awk '/^name = / { name = $3 } /^source = / { name = "" } /^$/ { if (name) print name; name = "" }' Cargo.lock | tr -d '"')
+    mkdir -p "$folder/debug"/{build,deps,.fingerprint}
+    (
+        cd "$target/debug"
+        find build .fingerprint -mindepth 1 -maxdepth 1 "${members[@]}" -exec cp -a --parents -t "$folder/debug" {} +
+        find deps -mindepth 1 -maxdepth 1 -name 'lib*' "${libraries[@]}" -exec cp -al --parents -t "$folder/debug" {} +
+    )
+}
+
+if [ "$(cat "$folder/commit" 2>/dev/null)" != "$commit" ]; then
+    rm -rf "$folder"
+    mkdir -p "$sources"
+    if [ -d "$target/debug/deps" ]; then
+        copy_dependencies
+    fi
+    git archive "$commit" | tar --extract --directory "$sources"
+    echo "$commit" >"$folder/commit"
+fi
+# An example has development dependencies, so that all dependencies have the same features as in tests, and the copies are used.
+(
+    cd "$sources"
+    CARGO_TARGET_DIR=$folder CARGO_INCREMENTAL=0 "${CARGO:-cargo}" build --quiet --locked --workspace --bins --example sleeper
+) >&2
+echo "$sources"
+echo "$folder/debug"

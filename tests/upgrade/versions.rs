@@ -1,0 +1,67 @@
+//! The two versions of Drover in a test of upgrades. `scripts/build-before.sh` builds the version before.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+use drover_tests::{binary, without_cargo_variables};
+
+/// A version of Drover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// The last release before this version, or the commit before it.
+    Before,
+    /// The version that is tested.
+    This,
+}
+
+impl Version {
+    /// Returns the file of a binary of this version.
+    pub(crate) fn binary(self, name: &str) -> PathBuf {
+        match self {
+            Self::Before => version_before().binaries.join(name),
+            Self::This => binary(name),
+        }
+    }
+}
+
+/// Builds the binaries of both versions. A test that starts processes begins with this call, because a build takes minutes.
+pub(crate) fn build_both() {
+    for version in [Version::Before, Version::This] {
+        version.binary("producer-api");
+    }
+}
+
+/// Returns a file in the sources of the version before.
+pub(crate) fn source_of_version_before(path: &str) -> PathBuf {
+    version_before().sources.join(path)
+}
+
+/// The folders of the version before.
+struct VersionBefore {
+    sources: PathBuf,
+    binaries: PathBuf,
+}
+
+/// Returns the version before. The first call builds it.
+fn version_before() -> &'static VersionBefore {
+    static VERSION: OnceLock<VersionBefore> = OnceLock::new();
+    VERSION.get_or_init(|| {
+        // target/debug/deps/<test> → target
+        let test = std::env::current_exe().unwrap();
+        let target = test.ancestors().nth(3).unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let mut script = Command::new(root.join("scripts/build-before.sh"));
+        without_cargo_variables(&mut script)
+            .env("CARGO_TARGET_DIR", target)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit());
+        let output = script.output().unwrap();
+        assert!(output.status.success(), "the version before does not build: the reason is above");
+        let folders = String::from_utf8(output.stdout).unwrap();
+        let [sources, binaries] = folders.lines().map(PathBuf::from).collect::<Vec<_>>().try_into().unwrap();
+        VersionBefore { sources, binaries }
+    })
+}
