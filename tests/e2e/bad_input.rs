@@ -91,28 +91,38 @@ fn foreign_name_cases() -> Vec<Case> {
     let settings = |body, detail| Case {
         method: Method::PATCH,
         path: "/v1/queues/q",
-        ..post(body, 422, "invalid_settings", detail)
+        ..post_case(body, 422, "invalid_settings", detail)
     };
     let schedule = |body, detail| Case {
         method: Method::PUT,
         path: "/v1/queues/q/schedules/s",
-        ..post(body, 422, "invalid_schedule", detail)
+        ..post_case(body, 422, "invalid_schedule", detail)
     };
     vec![
-        post(
+        post_case(
             r#"{"data":1,"attempts":5}"#,
             422,
             "invalid_message",
             "/attempts: unknown: did you mean \"max_attempts\"?",
         ),
-        post(r#"{"data":1,"jobId":"a"}"#, 422, "invalid_message", "/jobId: unknown: did you mean \"id\"?"),
-        post(r#"{"payload":1}"#, 422, "invalid_message", "/payload: unknown: did you mean \"data\"?"),
-        post(r#"{"data":1,"repeat":{"every":1000}}"#, 422, "invalid_message", "/repeat: unknown: a schedule posts"),
-        post(r#"{"data":1,"removeOnComplete":true}"#, 422, "invalid_message", "the queue's setting \"retention\""),
-        post(r#"{"data":1,"opts":{"delay":5}}"#, 422, "invalid_message", "/opts: unknown: give the options themselves"),
+        post_case(r#"{"data":1,"jobId":"a"}"#, 422, "invalid_message", "/jobId: unknown: did you mean \"id\"?"),
+        post_case(r#"{"payload":1}"#, 422, "invalid_message", "/payload: unknown: did you mean \"data\"?"),
+        post_case(
+            r#"{"data":1,"repeat":{"every":1000}}"#,
+            422,
+            "invalid_message",
+            "/repeat: unknown: a schedule posts",
+        ),
+        post_case(r#"{"data":1,"removeOnComplete":true}"#, 422, "invalid_message", "the queue's setting \"retention\""),
+        post_case(
+            r#"{"data":1,"opts":{"delay":5}}"#,
+            422,
+            "invalid_message",
+            "/opts: unknown: give the options themselves",
+        ),
         Case {
             path: "/v1/queues/q/messages/batch",
-            ..post(r#"{"messages":[{"data":1,"lifo":true}]}"#, 422, "invalid_message", "a lower \"priority\"")
+            ..post_case(r#"{"messages":[{"data":1,"lifo":true}]}"#, 422, "invalid_message", "a lower \"priority\"")
         },
         settings(r#"{"limiter":{"max":1,"duration":1000}}"#, "/limiter: unknown: did you mean \"rate_limit\"?"),
         settings(r#"{"concurrency":5}"#, "/concurrency: unknown: the key \"worker.concurrency\""),
