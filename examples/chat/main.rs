@@ -27,7 +27,7 @@ use tracing::{info, warn};
 
 use crate::{drover::Drover, sessions::Sessions};
 
-/// When the server stops, the time that connections for files have to end, and then the time that WebSockets have to end.
+/// When the server stops, the time that connections for files have to end, and then the time that `WebSocket`s have to end.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Serves the page of the chat, and delivers messages through Drover.

@@ -379,10 +379,10 @@ async fn assert_operations(network: &Network<'_>) {
             (undisturbed_case.stored() != stored_before, disturbed_case.stored() == undisturbed_case.stored());
         match repeat {
             Reads => {
-                assert_eq!((repeated_answer, changes, repeated_once), (undisturbed_answer, false, true), "{operation}")
+                assert_eq!((repeated_answer, changes, repeated_once), (undisturbed_answer, false, true), "{operation}");
             }
             Yes => {
-                assert_eq!((repeated_answer, changes, repeated_once), (undisturbed_answer, true, true), "{operation}")
+                assert_eq!((repeated_answer, changes, repeated_once), (undisturbed_answer, true, true), "{operation}");
             }
             Answers(other) => {
                 assert_eq!((&*repeated_answer, changes, repeated_once), (*other, true, true), "{operation}");
