@@ -6,8 +6,7 @@ folder=$(realpath -m "$1")
 cd "$(dirname "$0")/../.."
 clients=$PWD/clients/typescript
 
-scripts/install.sh nodejs node
-scripts/install.sh npm npm
+. scripts/newer-node.sh
 # scripts/node.sh keeps the same copy.
 if ! cmp -s "$clients/package-lock.json" "$clients/node_modules/installed-lock.json"; then
     npm --prefix "$clients" ci --silent --no-fund --no-audit
