@@ -179,7 +179,7 @@ export interface paths {
         /**
          * Release a message
          * @description Releases a message on which no attempt was made. The message returns to the head of the waiting list, or becomes delayed by
-         *     `delay`.
+         *     `delay`, or held for the signal `hold`.
          */
         post: operations["release_lease"];
         delete?: never;
@@ -1040,11 +1040,11 @@ export interface components {
              */
             duplicate?: true;
         };
-        /** @description A refusal, as RFC 9457 defines it. */
+        /** @description The body of an error response, as RFC 9457 defines it. */
         Problem: {
             /** @description A word that a program can match. */
             code: string;
-            /** @description The reason of the error and the advice what to do, for people. */
+            /** @description The reason of the error, and advice on what to do, for people. */
             detail: string;
             /** @description The first mistake in a field that was found. */
             errors?: components["schemas"]["FieldError"][];
@@ -1216,7 +1216,7 @@ export interface components {
             visibility_timeout?: (number | string) | null;
             wait?: components["schemas"]["Wait"] | null;
         };
-        /** @description Messages with their leases. The list is empty if no message came within the wait. */
+        /** @description Messages with their leases. The list of messages is empty if no message came within the wait. */
         Received: {
             consumer: string;
             messages: components["schemas"]["LeasedMessage"][];
@@ -1234,12 +1234,17 @@ export interface components {
         };
         /**
          * @description Releases a message on which no attempt was made. The message returns to the head of the waiting list, or becomes delayed by
-         *     `delay`.
+         *     `delay`, or held for the signal `hold`.
          */
         Release: {
             action?: components["schemas"]["ReleaseAction"] | null;
-            /** @description The time until the message may be leased again; 0 if absent. */
+            /** @description The time until the message may be leased again; excludes `hold`; 0 if absent. */
             delay?: (number | string) | null;
+            /**
+             * @description The key of the signal that the message waits for; excludes `delay`. If the key has a sticky signal, that signal releases
+             *     the message at once.
+             */
+            hold?: string | null;
             lease: components["schemas"]["Lease"];
         };
         /** @enum {string} */
@@ -1435,8 +1440,8 @@ export interface components {
                     /** @description The maximum time that a message is kept, up to 3,650 days. */
                     age: number;
                     /**
-                     * @description The maximum number of messages that are kept: up to 1,000,000,000. With a `count` of 0 each message is kept for
-                     *     `min_age`.
+                     * @description The maximum number of messages that are kept: up to 1,000,000,000. With a `count` of 0 a message is forgotten as soon as it has
+                     *     finished.
                      */
                     count: number;
                     /** @description The minimum time that a message is kept, so that its result can be read: up to `age`; defaults to 60 s. */
@@ -1447,8 +1452,8 @@ export interface components {
                     /** @description The maximum time that a message is kept, up to 3,650 days. */
                     age: number;
                     /**
-                     * @description The maximum number of messages that are kept: up to 1,000,000,000. With a `count` of 0 each message is kept for
-                     *     `min_age`.
+                     * @description The maximum number of messages that are kept: up to 1,000,000,000. With a `count` of 0 a message is forgotten as soon as it has
+                     *     finished.
                      */
                     count: number;
                     /** @description The minimum time that a message is kept, so that its result can be read: up to `age`; defaults to 60 s. */
@@ -1602,7 +1607,7 @@ export interface components {
         State: "held" | "delayed" | "waiting" | "active" | "completed" | "failed";
         /** @description A sticky signal. */
         StickySignal: {
-            /** @description The data of the signal, which released messages show as their signal. */
+            /** @description The data of the signal, which each released message has in its field `signal`. */
             data: unknown;
             /**
              * Format: int64
