@@ -84,7 +84,7 @@ deny: rust ## Check licences, sources and advisories of dependencies (needs carg
 	$(CARGO) deny check
 
 audit: rust ## Check that every message is in exactly one state: make audit REDIS=redis://127.0.0.1:7379, or CONFIG=my.toml
-	$(if $(REDIS),DROVER__REDIS__URL=$(REDIS)) $(CARGO) run --quiet --release --package service --example audit -- $(if $(CONFIG),--config $(CONFIG))
+	$(if $(REDIS),DROVER__REDIS__URL=$(REDIS)) $(CARGO) run --quiet --release --package drover-service --example audit -- $(if $(CONFIG),--config $(CONFIG))
 
 bench: redis ## Measure Drover beside its peers: make bench BENCH='--rounds 1' (most peers need node and npm)
 	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench --bins --example sleeper

@@ -14,7 +14,7 @@ use drover_tests::without_cargo_variables;
 use crate::markdown::{document, root};
 
 const PROGRAMS: [&str; 2] = ["producer-api", "consumer-worker"];
-const CRATES: [&str; 4] = ["queue-core", "service", "producer-api", "consumer-worker"];
+const CRATES: [&str; 4] = ["queue-core", "drover-service", "producer-api", "consumer-worker"];
 
 /// Returns the version in Cargo.toml.
 fn version() -> String {

@@ -1,6 +1,6 @@
 //! Checks that every message of every queue is in exactly one state and has a record, in the Redis of a service's configuration.
 //!
-//! `DROVER__REDIS__URL=redis://127.0.0.1:7379 cargo run --package service --example audit -- [--config FILE] [queue …]`
+//! `DROVER__REDIS__URL=redis://127.0.0.1:7379 cargo run --package drover-service --example audit -- [--config FILE] [queue …]`
 //!
 //! The exit code is 1 if there are findings.
 
