@@ -143,6 +143,13 @@ function isRepeatable(job) {
     return Boolean(job.repeatJobKey ?? job.opts.repeat);
 }
 
+/** Returns whether a job has a parent, or has or had children, whose results are in keys beside the parent's. */
+async function isInFlow(job) {
+    if (!isBullMq) return false;
+    const childKeys = ['dependencies', 'processed', 'failed', 'unsuccessful'].map((part) => `${queue.toKey(job.id)}:${part}`);
+    return Boolean(job.parentKey) || (await redis.exists(childKeys)) > 0;
+}
+
 async function moveJob(id) {
     const score = (await redis.zscore(moving, id)) ?? (await redis.zscore(delayed, id));
     const job = score && (await queue.getJob(id));
@@ -152,7 +159,7 @@ async function moveJob(id) {
         return;
     }
     if (isRepeatable(job)) return;
-    if (job.parentKey) return leave(`job ${id}`, 'it belongs to a flow');
+    if (await isInFlow(job)) return leave(`job ${id}`, 'it belongs to a flow');
     const due = new Date(Math.floor(score / SCORES_PER_MS)).toISOString();
     const message = { id: idOf(job), deliver_at: due, ...messageOf(job.name, job.data, job.opts, job.attemptsMade) };
     if (isTrial) return console.log('message', JSON.stringify(message));

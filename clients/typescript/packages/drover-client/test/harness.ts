@@ -1,5 +1,6 @@
 /** Real services for tests: a Redis and a Drover API on free ports, a proxy that breaks requests, and bounded waits. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomInt } from "node:crypto";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import * as http from "node:http";
 import { type AddressInfo, createServer } from "node:net";
@@ -21,14 +22,22 @@ process.on("exit", () => {
     }
 });
 
-export function freePort(): Promise<number> {
-    return new Promise((resolvePort, reject) => {
-        const server = createServer().once("error", reject);
-        server.listen(0, "127.0.0.1", () => {
-            const { port } = server.address() as AddressInfo;
-            server.close(() => resolvePort(port));
+/**
+ * Returns a port that was free a moment ago. The system gives ports from 32768 on to outgoing connections, so only lower ports are still
+ * free when a process that was killed starts again.
+ */
+export async function freePort(): Promise<number> {
+    for (;;) {
+        const port = randomInt(15_000, 32_000);
+        const server = createServer();
+        const isFree = await new Promise((tried) => {
+            server.once("error", () => tried(false));
+            server.listen(port, "127.0.0.1", () => server.close(() => tried(true)));
         });
-    });
+        if (isFree) {
+            return port;
+        }
+    }
 }
 
 /** Waits until a condition holds: until the function returns something other than false and undefined. */
@@ -91,6 +100,11 @@ export class Service {
         return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
     }
 
+    /** The exit code of a process that has ended by itself. */
+    get exitCode(): number | undefined {
+        return this.#child?.exitCode ?? undefined;
+    }
+
     signal(signal: NodeJS.Signals): void {
         this.#child?.kill(signal);
     }
@@ -113,6 +127,7 @@ export class Drover {
     readonly #folder = mkdtempSync(join(tmpdir(), "drover-client-"));
     readonly redis: Service;
     readonly api: Service;
+    readonly redisUrl: string;
     readonly url: string;
 
     private constructor(redisPort: number, apiPort: number, env: Record<string, string>) {
@@ -121,9 +136,10 @@ export class Drover {
         }
         const options = ["--port", String(redisPort), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", this.#folder];
         this.redis = new Service("redis-server", options);
+        this.redisUrl = `redis://127.0.0.1:${redisPort}`;
         this.api = new Service(join(binaries, "producer-api"), [], {
             DROVER__API__BIND: `127.0.0.1:${apiPort}`,
-            DROVER__REDIS__URL: `redis://127.0.0.1:${redisPort}`,
+            DROVER__REDIS__URL: this.redisUrl,
             DROVER__LOG__FILTER: "warn",
             ...env,
         });
