@@ -90,7 +90,7 @@ fn archive_has_the_programs_the_units_the_documents_the_licences_and_a_checksum(
         "LICENSES-OF-DEPENDENCIES",
     ];
     let documents =
-        fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap()).filter(|entry| entry.path().is_file());
+        fs::read_dir(root().join("docs")).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file());
     let documents = documents.map(|entry| format!("{name}/docs/{}", entry.file_name().into_string().unwrap()));
     let expected_files: Vec<_> = expected_files.iter().map(|file| format!("{name}/{file}")).chain(documents).collect();
     assert_eq!(files, expected_files.iter().map(String::as_str).collect());
