@@ -47,12 +47,14 @@ for program in "${programs[@]}"; do
 done
 
 rm -rf "${dist:?}/$name" "$dist/$name.tar.gz"
-install -d -m 755 "$dist/$name"/{bin,systemd}
+install -d -m 755 "$dist/$name"/{bin,systemd,docs}
 for program in "${programs[@]}"; do
     install -m 755 "$binaries/$program" "$dist/$name/bin"
 done
 install -m 644 deploy/systemd/*.service "$dist/$name/systemd"
-install -m 644 README.md CHANGELOG.md LICENSE LICENSE-APACHE LICENSE-MIT config/default.toml docs/UPGRADING.md "$dist/$name"
+install -m 644 README.md CHANGELOG.md SECURITY.md LICENSE LICENSE-APACHE LICENSE-MIT config/default.toml "$dist/$name"
+# Links from one document to another work in the archive, too.
+install -m 644 docs/*.* "$dist/$name/docs"
 scripts/licenses.sh >"$dist/$name/LICENSES-OF-DEPENDENCIES"
 
 # Equal contents make equal archives: all files have the time of the commit, and belong to root.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use drover_tests::without_cargo_variables;
+use serde_json::Value;
 
 use crate::markdown::{document, root};
 
@@ -58,7 +59,7 @@ fn text_of(program: &str, args: &[&str], folder: &Path) -> String {
 }
 
 #[test]
-fn archive_has_the_programs_the_units_the_licences_and_a_checksum() {
+fn archive_has_the_programs_the_units_the_documents_the_licences_and_a_checksum() {
     let version = version();
     let (programs, dist) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write_programs(programs.path(), "0.0.7");
@@ -82,13 +83,16 @@ fn archive_has_the_programs_the_units_the_licences_and_a_checksum() {
         "default.toml",
         "README.md",
         "CHANGELOG.md",
-        "UPGRADING.md",
+        "SECURITY.md",
         "LICENSE",
         "LICENSE-APACHE",
         "LICENSE-MIT",
         "LICENSES-OF-DEPENDENCIES",
     ];
-    let expected_files = expected_files.map(|file| format!("{name}/{file}"));
+    let documents =
+        fs::read_dir(root().join("docs")).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file());
+    let documents = documents.map(|entry| format!("{name}/docs/{}", entry.file_name().into_string().unwrap()));
+    let expected_files: Vec<_> = expected_files.iter().map(|file| format!("{name}/{file}")).chain(documents).collect();
     assert_eq!(files, expected_files.iter().map(String::as_str).collect());
 
     text_of("tar", &["--extract", "--file", &archive], dist.path());
@@ -144,6 +148,16 @@ fn compose_file_has_the_image_of_this_version_and_builds_it_once() {
     let image = format!("\n  image: ${{DROVER_IMAGE:-drover:{}}}\n", version());
     assert!(compose.contains(&image), "docker-compose.yml has another version than Cargo.toml");
     assert_eq!(compose.matches("\n    build: .\n").count(), 1, "one service builds the image");
+}
+
+#[test]
+fn packages_for_node_have_the_version_of_the_release() {
+    let package = |name| -> Value {
+        serde_json::from_str(&document(&format!("clients/typescript/packages/{name}/package.json"))).unwrap()
+    };
+    assert_eq!(package("drover-client")["version"], version());
+    assert_eq!(package("drover-nestjs")["version"], version());
+    assert_eq!(package("drover-nestjs")["dependencies"]["drover-client"], version());
 }
 
 #[test]
