@@ -97,7 +97,18 @@ test("a queue names its forRoot by configKey", async () => {
 
 test("a test may replace a queue by its token", async () => {
     assert.equal(getQueueToken("mails"), "DroverQueue_mails");
-    const app = await services.app(moduleOf([DroverModule.forRoot({ url: services.url }), DroverModule.registerQueue({})]));
+    @Processor("mails")
+    class Mails {
+        @Process({ name: "welcome", concurrency: 2 })
+        welcome(job: Job<string>): string {
+            return `welcome ${job.data}`;
+        }
+    }
+    const calls: any[][] = [];
+    const mock = { provide: getQueueToken("mails"), useValue: { process: (...args: unknown[]) => calls.push(args) } };
+    const imports = [DroverModule.forRoot({ url: services.url }), DroverModule.registerQueue({})];
+    const app = await services.app(moduleOf(imports, [mock, Mails]));
+    assert.deepEqual(calls.map(([name, concurrency, handler]) => [name, concurrency, handler({ data: "ada" })]), [["welcome", 2, "welcome ada"]]);
     assert.ok(app.get<Queue>(getQueueToken(), { strict: false }) instanceof Queue);
     assert.equal(queueOf(app, "default").name, "default");
 });
