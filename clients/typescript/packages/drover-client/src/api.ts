@@ -23,8 +23,8 @@ export interface Parts<P extends keyof paths, M extends Method> extends CallOpti
     query?: Query<P, M>;
     contentType?: string;
     idempotencyKey?: string | undefined;
-    wait?: number;
-    limit?: number;
+    wait?: number | undefined;
+    limit?: number | undefined;
 }
 
 export class Api {

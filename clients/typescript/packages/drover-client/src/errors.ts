@@ -83,18 +83,36 @@ export class WaitTimeoutError extends Error {
     readonly code = "wait_timeout";
 }
 
-// A handler throws the following errors. The worker recognizes them by their names, because a program may contain this package twice, as
-// ES module and as CommonJS.
+// A handler throws the following errors. The worker recognizes them by a field, because a program may contain this package twice, as
+// ES module and as CommonJS, and by their names.
+
+const KIND = Symbol.for("drover-client.kind");
+
+/** Returns the name of the class below whose instance was thrown, also for a subclass with a name of its own; otherwise the error's name. */
+export function kindOf(error: Error): string {
+    const { [KIND]: kind } = error as { [KIND]?: unknown };
+    return typeof kind === "string" ? kind : error.name;
+}
 
 /** Thrown by a handler: the job fails for good, whatever attempts are left. */
 export class UnrecoverableError extends Error {
-    override readonly name: string = "UnrecoverableError";
+    override name = "UnrecoverableError";
+
+    /** @internal */
+    get [KIND](): string {
+        return "UnrecoverableError";
+    }
 }
 
 /** Thrown by a handler: the attempt fails, and the next attempt follows after `retryAfter` ms instead of the back-off. */
 export class RetryLaterError extends Error {
-    override readonly name: string = "RetryLaterError";
+    override name = "RetryLaterError";
     readonly retryAfter: number;
+
+    /** @internal */
+    get [KIND](): string {
+        return "RetryLaterError";
+    }
 
     constructor(retryAfter: number, message = "the handler asked for a later attempt", options?: ErrorOptions) {
         super(message, options);
@@ -107,8 +125,13 @@ export class RetryLaterError extends Error {
  * to the head of the queue.
  */
 export class ReleaseError extends Error {
-    override readonly name: string = "ReleaseError";
+    override name = "ReleaseError";
     readonly delay: number | undefined;
+
+    /** @internal */
+    get [KIND](): string {
+        return "ReleaseError";
+    }
 
     constructor(delay?: number, message = "the handler released the job") {
         super(message);

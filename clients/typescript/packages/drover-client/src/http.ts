@@ -36,10 +36,12 @@ export interface CallOptions {
      * returns undefined.
      */
     isDone?: ((error: DroverError) => boolean) | undefined;
+    /** Sends the request only once: the caller repeats the request. */
+    once?: boolean | undefined;
 }
 
 /** The time limit for an answer that the API does not hold back. */
-const ANSWER_LIMIT = 15_000;
+export const ANSWER_LIMIT = 15_000;
 /** The time in which the API closes a connection whose sending side was closed by the client. */
 const WITHDRAWAL_LIMIT = 2_000;
 /** The most simultaneous requests, apart from waiting ones. */
@@ -166,17 +168,17 @@ export class Http {
     }
 
     /** Sends a request, and repeats the request while the API is away. Each request of this kind must be safe to repeat. */
-    async call(request: Request, { isDone }: CallOptions = {}): Promise<unknown> {
+    async call(request: Request, options: CallOptions = {}): Promise<unknown> {
         this.#openCalls += 1;
         try {
-            return await this.#repeat(request, isDone);
+            return await this.#repeat(request, options);
         } finally {
             this.#openCalls -= 1;
             this.#change.notify();
         }
     }
 
-    async #repeat(request: Request, isDone: CallOptions["isDone"]): Promise<unknown> {
+    async #repeat(request: Request, { isDone, once = false }: CallOptions): Promise<unknown> {
         const deadline = performance.now() + this.timeout;
         const backoff = new Backoff();
         let mayBeDone = false;
@@ -195,7 +197,7 @@ export class Http {
                 if (mayBeDone && error instanceof DroverError && isDone?.(error)) {
                     return undefined;
                 }
-                if (!isTemporary(error)) {
+                if (once || !isTemporary(error)) {
                     throw error;
                 }
                 mayBeDone ||= error instanceof ConnectionError || !(error as RefusedError).hasNoEffect;
@@ -203,7 +205,7 @@ export class Http {
                 if (performance.now() + pause > deadline) {
                     throw error;
                 }
-                await this.#pause(pause);
+                await this.pause(pause);
             } finally {
                 this.#waiting.delete(sent);
             }
@@ -211,11 +213,15 @@ export class Http {
     }
 
     /** Waits; returns early when the client is closed. */
-    async #pause(ms: number): Promise<void> {
+    async pause(ms: number): Promise<void> {
         const end = performance.now() + ms;
         for (let left = ms; left > 0 && !this.#isClosed; left = end - performance.now()) {
             await this.#change.wait(left);
         }
+    }
+
+    get isClosed(): boolean {
+        return this.#isClosed;
     }
 
     /** Ends waiting requests, lets the other ones end, and closes all connections. */

@@ -1,8 +1,8 @@
 /** A job: one message of a queue. */
-import type { Api, LeasedMessage, Message, Schemas } from "./api.js";
-import { DroverError, JobFailedError, WaitTimeoutError } from "./errors.js";
-import { checkTime } from "./http.js";
+import type { Api, LeasedMessage, Message, Parts, Schemas } from "./api.js";
+import { DroverError } from "./errors.js";
 import type { Duration, JobOptions } from "./options.js";
+import { waitUntilFinished } from "./waiting.js";
 
 /** The state of a job; `unknown` if the job is forgotten. */
 export type JobState = Schemas["State"] | "unknown";
@@ -32,10 +32,6 @@ export interface Run {
     fail(error: unknown): Promise<void>;
     discard(): void;
 }
-
-/** The longest time (ms) for which one request waits for a job to finish. */
-const WAIT = 20_000;
-const SHORTEST_WAIT = 1_000;
 
 const NO_RUN = "possible only inside the handler of a Worker, while the handler runs";
 
@@ -196,40 +192,13 @@ export class Job<Data = unknown, Result = unknown> {
     }
 
     /**
-     * Waits until the job has finished, at most `ttl` ms. Returns the result, or throws a `JobFailedError`; throws a `WaitTimeoutError`
-     * after `ttl`, and a `DroverError` with the code `message_not_found` if the job is forgotten.
+     * Waits until the job has finished, at most `ttl` ms, also while the API is away for less than `timeout`. Returns the result, or throws
+     * a `JobFailedError`; throws a `WaitTimeoutError` after `ttl`, and a `DroverError` with the code `message_not_found` if the job is
+     * forgotten.
      */
     async waitUntilFinished(ttl?: number): Promise<Result> {
-        const deadline = ttl === undefined ? Infinity : performance.now() + checkTime("ttl", ttl);
-        let longest = WAIT;
-        for (let isFirst = true; ; isFirst = false) {
-            const left = deadline - performance.now();
-            if (left <= 0 && !isFirst) {
-                throw new WaitTimeoutError(`job ${this.id} did not finish within ${ttl} ms; its state is ${this.state}`);
-            }
-            let isKept: boolean;
-            try {
-                isKept = await this.#read(Math.max(0, Math.min(longest, Math.ceil(left))));
-            } catch (error) {
-                if (error instanceof DroverError && error.code === "invalid_query" && longest > SHORTEST_WAIT) {
-                    // The API permits only shorter waits.
-                    longest = Math.max(Math.floor(longest / 2), SHORTEST_WAIT);
-                    continue;
-                }
-                throw error;
-            }
-            if (!isKept) {
-                const detail = `job ${this.id} is forgotten, so its result is not known: raise the queue's retention`;
-                throw new DroverError({ status: 404, code: "message_not_found", detail });
-            }
-            if (this.state === "completed") {
-                return this.returnvalue as Result;
-            }
-            if (this.state === "failed") {
-                const { code, message } = this.error ?? { code: "failed", message: "the job failed" };
-                throw new JobFailedError(this.id, code, message);
-            }
-        }
+        await waitUntilFinished(this, this.#api.http, ttl, (wait, limit) => this.#read({ query: { wait: `${wait}ms` }, wait, limit, once: true }));
+        return this.returnvalue as Result;
     }
 
     /** Reports progress: any JSON up to 64 KiB. Possible only inside the job's handler. */
@@ -320,10 +289,9 @@ export class Job<Data = unknown, Result = unknown> {
     }
 
     /** Reads the job. Returns whether the job is still kept. */
-    async #read(wait?: number): Promise<boolean> {
-        const parts = wait === undefined ? {} : { query: { wait: `${wait}ms` }, wait };
+    async #read(parts: Parts<"/v1/queues/{queue}/messages/{id}", "get"> = {}): Promise<boolean> {
         try {
-            this.#refresh(await this.#api.call("get", "/v1/queues/{queue}/messages/{id}", { name: this.id, ...parts }));
+            this.#refresh(await this.#api.call("get", "/v1/queues/{queue}/messages/{id}", { ...parts, name: this.id }));
             return true;
         } catch (error) {
             if (isForgotten(error)) {

@@ -6,7 +6,7 @@
  * phase the handler may still run.
  */
 import type { Api, LeasedMessage, Schemas } from "./api.js";
-import { CancelledError, DroverError, LeaseLostError, TimedOutError, WorkerClosedError, messageOf, toError } from "./errors.js";
+import { CancelledError, DroverError, LeaseLostError, TimedOutError, WorkerClosedError, kindOf, messageOf, toError } from "./errors.js";
 import { type Job, type Run, createJob, refreshJob } from "./job.js";
 import type { Settlement, Settler } from "./settler.js";
 
@@ -225,8 +225,9 @@ export class Lease implements Run {
         if (reason instanceof CancelledError || reason instanceof TimedOutError) {
             return this.#failure(reason);
         }
-        const { name, delay, retryAfter } = toError(thrown) as Error & { delay?: number; retryAfter?: number };
-        switch (name) {
+        const error = toError(thrown) as Error & { delay?: number; retryAfter?: number };
+        const { delay, retryAfter } = error;
+        switch (kindOf(error)) {
             case "ReleaseError": {
                 const pause = delay === undefined ? {} : { delay: Math.round(delay) };
                 return { action: { action: "release", ...pause }, end: { kind: "released" } };

@@ -153,13 +153,18 @@ export class Queue<Data = unknown, Result = unknown> {
         return this.#api.call("get", "/v1/queues/{queue}");
     }
 
-    /** Pauses the queue for all workers. Running handlers go on. */
+    /** Pauses the queue for all workers. Running handlers go on. A queue that does not exist yet is created. */
     async pause(): Promise<void> {
-        await this.#api.call("post", "/v1/queues/{queue}/pause");
+        const pause = (): Promise<unknown> => this.#api.call("post", "/v1/queues/{queue}/pause");
+        if ((await this.#orEmpty(pause)) === undefined) {
+            // The API creates no queue for an empty change; this one names a setting, and changes nothing.
+            await this.updateSettings({ retention: {} });
+            await pause();
+        }
     }
 
     async resume(): Promise<void> {
-        await this.#api.call("post", "/v1/queues/{queue}/resume");
+        await this.#orEmpty(() => this.#api.call("post", "/v1/queues/{queue}/resume"));
     }
 
     async isPaused(): Promise<boolean> {
@@ -168,14 +173,15 @@ export class Queue<Data = unknown, Result = unknown> {
 
     /** Makes all failed jobs ready again. Returns how many. */
     async retryJobs(): Promise<number> {
-        const answer = await this.#api.call("post", "/v1/queues/{queue}/retry_failed", { limit: LONG_LIMIT });
-        return answer.retried;
+        const answer = await this.#orEmpty(() => this.#api.call("post", "/v1/queues/{queue}/retry_failed", { limit: LONG_LIMIT }));
+        return answer?.retried ?? 0;
     }
 
     /** Forgets all jobs of a state. Returns how many. */
     async purge(state: Exclude<KeptState, "active">): Promise<number> {
-        const answer = await this.#api.call("post", "/v1/queues/{queue}/purge", { query: { state }, limit: LONG_LIMIT });
-        return answer.purged;
+        const query = { state };
+        const answer = await this.#orEmpty(() => this.#api.call("post", "/v1/queues/{queue}/purge", { query, limit: LONG_LIMIT }));
+        return answer?.purged ?? 0;
     }
 
     /** Reads the settings. */
@@ -319,6 +325,7 @@ export class Queue<Data = unknown, Result = unknown> {
         } as Message;
     }
 
+    /** Calls the API; returns undefined if the queue does not exist yet. */
     async #orEmpty<T>(read: () => Promise<T>): Promise<T | undefined> {
         try {
             return await read();

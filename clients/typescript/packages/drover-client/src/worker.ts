@@ -1,5 +1,5 @@
 /** A worker: leases jobs, runs a handler on each, and settles them. */
-import { EventEmitter } from "node:events";
+import { EventEmitter, captureRejectionSymbol } from "node:events";
 
 import { Api, type LeasedMessage } from "./api.js";
 import { Backoff, Notifier } from "./backoff.js";
@@ -85,7 +85,8 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
     readonly #change = new Notifier();
 
     constructor(name: string, processor: Processor<Data, Result>, options: WorkerOptions = {}) {
-        super();
+        // A listener that rejects leads to the event `error`, and not to the end of the process.
+        super({ captureRejections: true });
         this.name = checkQueueName(name);
         if (typeof processor !== "function") {
             throw new TypeError("the handler of a worker must be a function: (job, signal) => result");
@@ -171,11 +172,11 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
 
     /**
      * Stops leasing, waits for handlers at most `closeTimeout`, then aborts their signals and releases their jobs. The promise is
-     * fulfilled when the API has confirmed all settlements, or after some seconds without a confirmation. With `force`, the handlers
-     * are aborted at once.
+     * fulfilled when the API has confirmed all settlements, or after some seconds without a confirmation. With `force` (or `true`, as in
+     * BullMQ), the handlers are aborted at once.
      */
-    close({ force = false }: { force?: boolean } = {}): Promise<void> {
-        if (force) {
+    close(force: boolean | { force?: boolean } = false): Promise<void> {
+        if (typeof force === "object" ? force.force : force) {
             this.#isForced = true;
             this.#change.notify();
         }
@@ -355,6 +356,21 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
         }
     }
 }
+
+// Node calls this method when the promise of a listener is rejected.
+Object.defineProperty(Worker.prototype, captureRejectionSymbol, {
+    value(this: Worker, thrown: unknown, event: string): void {
+        try {
+            if (event !== "error") {
+                this.emit("error", toError(thrown));
+                return;
+            }
+        } catch (error) {
+            thrown = error;
+        }
+        process.emitWarning(toError(thrown), "DroverWarning");
+    },
+});
 
 function checkConcurrency(value: number): number {
     if (!Number.isSafeInteger(value) || value < 1) {

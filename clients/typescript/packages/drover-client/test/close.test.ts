@@ -102,13 +102,16 @@ describe("pause and close", () => {
 
     test("close with force does not wait for handlers", async () => {
         const queue = open("force");
-        const worker = work("force", () => new Promise(() => {}));
-        const job = await queue.add("n", 1);
-        await until("the handler runs", async () => (await job.getState()) === "active");
-        const closing = worker.close();
-        await worker.close({ force: true });
-        await within("the first call has ended, too", closing, 1_000);
-        assert.equal(await job.getState(), "waiting");
+        for (const force of [{ force: true }, true]) {
+            const worker = work("force", () => new Promise(() => {}));
+            const job = await queue.add("n", 1);
+            await until("the handler runs", async () => (await job.getState()) === "active");
+            const closing = worker.close();
+            await within("the worker is closed", worker.close(force), 10_000);
+            await within("the first call has ended, too", closing, 1_000);
+            assert.equal(await job.getState(), "waiting");
+            await job.remove();
+        }
     });
 
     test("jobs that arrive after a pause or close are released, and their handlers do not start", async () => {

@@ -69,6 +69,11 @@ describe("outcomes", () => {
         const worker = work("special", (job) => {
             if (job.data === "unrecoverable") {
                 throw new UnrecoverableError("never");
+            } else if (job.data === "subclass") {
+                class NotFound extends UnrecoverableError {
+                    override name = "NotFound";
+                }
+                throw new NotFound("never");
             } else if (job.data === "foreign") {
                 // The package may be in the program twice: as ES module and as CommonJS.
                 throw Object.assign(new Error("never"), { name: "UnrecoverableError" });
@@ -85,7 +90,7 @@ describe("outcomes", () => {
             return job.attemptsMade;
         });
         worker.on("released", (job) => released.push(job.id));
-        for (const kind of ["unrecoverable", "foreign", "discard"]) {
+        for (const kind of ["unrecoverable", "subclass", "foreign", "discard"]) {
             const job = await queue.add("n", kind, { attempts: 3 });
             await assert.rejects(job.waitUntilFinished(), /never/);
             assert.equal(job.attemptsMade, 1);

@@ -168,6 +168,7 @@ describe("jobs", () => {
 describe("queues", () => {
     test("counts, pages, pause, retryJobs, purge and delete", async () => {
         const queue = open("managed");
+        assert.deepEqual([await queue.retryJobs(), await queue.purge("failed"), await queue.resume()], [0, 0, undefined]);
         assert.deepEqual(await queue.getJobCounts("waiting", "failed"), { waiting: 0, failed: 0 });
         assert.equal(await queue.isPaused(), false);
         assert.deepEqual((await queue.listJobs("waiting")).jobs, []);
@@ -189,6 +190,13 @@ describe("queues", () => {
         await assert.rejects(queue.delete({ confirm: "other" }), (error: DroverError) => error.code === "not_confirmed");
         await queue.delete({ confirm: "managed" });
         await assert.rejects(queue.status(), (error: DroverError) => error.code === "queue_not_found");
+    });
+
+    test("a queue may be paused before its first job", async () => {
+        const queue = open("paused-first");
+        await queue.pause();
+        assert.equal(await queue.isPaused(), true);
+        await queue.delete({ confirm: "paused-first" });
     });
 
     test("settings and signals", async () => {

@@ -1,10 +1,11 @@
 /** Requests that fail, and requests with many jobs. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 
-import { ConnectionError, DroverError, PartialBulkError, Queue } from "drover-client";
+import { ConnectionError, DroverError, PartialBulkError, Queue, WaitTimeoutError } from "drover-client";
 import { drover, open, settleOne, setUp } from "./fixture.js";
-import { Drover, Proxy, until, within } from "./harness.js";
+import { type Deed, Drover, PATIENCE, Proxy, until, within } from "./harness.js";
 
 setUp();
 
@@ -101,6 +102,35 @@ describe("requests that fail", () => {
         assert.equal(await queue.getJob(job.id), undefined);
         await assert.rejects(job.remove(), (error: DroverError) => error.code === "message_not_found");
         proxy.stop();
+    });
+
+    test("waitUntilFinished goes on when a wait that was longer than `timeout` is broken", async () => {
+        const proxy = await Proxy.start(drover.url);
+        const queue = open("broken-wait", { url: proxy.url, timeout: 1_000 });
+        const job = await queue.add("x", 1);
+        proxy.decide = async (): Promise<Deed> => {
+            await sleep(1_500);
+            proxy.decide = () => "pass";
+            return "refuse";
+        };
+        const finished = job.waitUntilFinished();
+        await until("the wait is broken, and goes on", () => proxy.requests.length === 3);
+        await settleOne("broken-wait", { action: "complete", result: "done" });
+        assert.equal(await within("the job has finished", finished), "done");
+        proxy.stop();
+    });
+
+    test("waitUntilFinished heeds its limit and `timeout` while the API is away", async () => {
+        const proxy = await Proxy.start(drover.url);
+        const job = await open("away-wait", { url: proxy.url, timeout: PATIENCE }).add("x", 1);
+        const impatient = await open("away-wait", { url: proxy.url, timeout: 700 }).getJob(job.id);
+        proxy.stop();
+        const begin = performance.now();
+        const error = await job.waitUntilFinished(500).catch((caught: unknown) => caught);
+        const took = performance.now() - begin;
+        assert.ok(error instanceof WaitTimeoutError && error.cause instanceof ConnectionError, String(error));
+        assert.ok(took >= 490 && took < PATIENCE / 2, String(took));
+        await assert.rejects(within("the API is given up", impatient!.waitUntilFinished()), ConnectionError);
     });
 
     test("wrong names and addresses are refused at once", () => {

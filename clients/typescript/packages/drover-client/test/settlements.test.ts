@@ -160,6 +160,23 @@ describe("an API that is away or refuses", () => {
         proxy.stop();
     });
 
+    test("a listener that rejects is an error event, and a listener of errors that rejects does not end the process", async () => {
+        const worker = work("rejecting", () => "done");
+        worker.on("completed", async () => {
+            throw new Error("rejected by a listener");
+        });
+        const errors: string[] = [];
+        worker.on("error", async ({ message: text }) => {
+            errors.push(text);
+            throw new Error("rejected again");
+        });
+        const warned = new Promise<Error>((resolve) => process.once("warning", resolve));
+        assert.equal(await (await open("rejecting").add("n", 1)).waitUntilFinished(), "done");
+        assert.match((await within("the warning", warned)).message, /rejected again/);
+        assert.deepEqual(errors, ["rejected by a listener"]);
+        await worker.close();
+    });
+
     test("an API that permits only short waits is used with short waits", async () => {
         const own = await Drover.start({ DROVER__API__MAX_WAIT: "1500ms" });
         const worker = work("short", (job) => job.data as number, { url: own.url });

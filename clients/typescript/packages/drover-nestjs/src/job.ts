@@ -238,8 +238,9 @@ export class Job<T = any> {
         };
     }
 
-    #refresh({ attemptsMade, returnvalue, failedReason, processedOn, finishedOn, progress }: DroverJob<T>): void {
-        Object.assign(this, { attemptsMade, returnvalue, failedReason, processedOn, finishedOn });
+    #refresh(source: DroverJob<T>): void {
+        const { returnvalue, failedReason, processedOn, finishedOn, progress } = source;
+        Object.assign(this, { attemptsMade: failedAttemptsOf(source), returnvalue, failedReason, processedOn, finishedOn });
         this.#progress = progress;
     }
 
@@ -254,7 +255,8 @@ export class Job<T = any> {
 
 /** Makes Bull's job from drover-client's. `opts` are the options with which the job was added, if they are known. */
 export function toJob<T>(queue: Queue<T>, source: DroverJob<T>, opts?: JobOptions): Job<T> {
-    const { name, data, delay, timestamp, progress, attemptsMade, returnvalue, failedReason, processedOn, finishedOn } = source;
+    const { name, data, delay, timestamp, progress, returnvalue, failedReason, processedOn, finishedOn } = source;
+    const attemptsMade = failedAttemptsOf(source);
     const fields: JobFields<T> = {
         ...{ data, delay, timestamp, progress, attemptsMade, returnvalue, failedReason, processedOn, finishedOn },
         id: fromDroverId(source.id),
@@ -262,6 +264,11 @@ export function toJob<T>(queue: Queue<T>, source: DroverJob<T>, opts?: JobOption
         opts: { ...(opts ?? optionsOf(source)), delay },
     };
     return new Job(queue, fields, source);
+}
+
+/** As in Bull, the attempt that completed a job is not counted. */
+export function failedAttemptsOf({ state, attemptsMade }: DroverJob<any>): number {
+    return state === "completed" ? Math.max(0, attemptsMade - 1) : attemptsMade;
 }
 
 /** The options that a message of Drover shows: all but `backoff`. */

@@ -37,7 +37,7 @@ export function Processor(nameOrOptions?: string | ProcessorOptions): ClassDecor
 export interface ProcessOptions {
     /** The jobs' name; `*` for the jobs whose name no other method has. Default: jobs without a name. */
     name?: string;
-    /** How many jobs more the queue processes at once in this process. Default: 1. */
+    /** How many jobs more the queue processes at once in this process, 0 or more. Default: 1. */
     concurrency?: number;
 }
 

@@ -52,7 +52,7 @@ export class DroverExplorer implements OnModuleInit {
             const event = this.reflector.get<BullQueueEventOptions | undefined>(METADATA_EVENT, method);
             if (process) {
                 const handler = isRequestScoped ? this.#scoped(wrapper, key) : method.bind(instance);
-                queue.processNamed(process.name, process.concurrency, handler);
+                register(queue, process, handler);
             } else if (event && isRequestScoped) {
                 const place = `${wrapper.name}.${key}`;
                 this.#logger.warn(`${place} is not called: move the listener to a class that is not request-scoped`);
@@ -71,6 +71,16 @@ export class DroverExplorer implements OnModuleInit {
             const instance = await this.moduleRef.resolve(token, contextId, { strict: false });
             return instance[key]?.(job);
         };
+    }
+}
+
+/** Registers a handler. The queue of a test may be an object that has only Bull's `process`. */
+function register(queue: Queue, { name, concurrency }: ProcessOptions, handler: (job: Job) => unknown): void {
+    if (typeof queue.processNamed === "function") {
+        queue.processNamed(name, concurrency, handler);
+    } else {
+        const args = [name, concurrency, handler].filter((argument) => argument !== undefined);
+        (queue as { process(...args: unknown[]): unknown }).process(...args);
     }
 }
 

@@ -1,7 +1,7 @@
 /** Runs the handlers of a queue in this process: chooses the handler by the job's name, and limits how many run at once. */
 import { type Job as DroverJob, Worker } from "drover-client";
 
-import { type Job, toJob } from "./job.js";
+import { failedAttemptsOf, type Job, toJob } from "./job.js";
 import type { Queue } from "./queue.js";
 import { DEFAULT_JOB_NAME } from "./repeat.js";
 import type { DoneCallback } from "./types.js";
@@ -51,7 +51,10 @@ export class Processing {
         this.#settings = settings;
     }
 
-    /** Adds a handler. As in Bull, the concurrencies of all handlers of a queue add up, and each of them may use the sum. */
+    /**
+     * Adds a handler. As in Bull, the concurrencies of all handlers of a queue add up, and each of them may use the sum; a handler with 0
+     * adds nothing. While the sum is 0, no job is leased.
+     */
     add(name: string, concurrency: number, handler: Handler | string): void {
         if (typeof handler === "string") {
             throw new UnsupportedError("a processor in a separate file", "give a function, and start more processes of the application");
@@ -59,8 +62,8 @@ export class Processing {
         if (typeof handler !== "function") {
             throw new TypeError(`the handler for jobs named ${name} is not a function`);
         }
-        if (!Number.isInteger(concurrency) || concurrency < 1) {
-            throw new TypeError(`the concurrency of jobs named ${name} is ${concurrency}: give a whole number from 1`);
+        if (!Number.isInteger(concurrency) || concurrency < 0) {
+            throw new TypeError(`the concurrency of jobs named ${name} is ${concurrency}: give a whole number from 0`);
         }
         if (this.#handlers.has(name)) {
             throw new Error(`the queue ${this.#queue.name} has two handlers for jobs named ${name}: remove one, or give it another name`);
@@ -107,7 +110,7 @@ export class Processing {
     }
 
     #begin(): void {
-        if (!this.#isStarted || this.#isClosed || this.#worker || this.#handlers.size === 0) {
+        if (!this.#isStarted || this.#isClosed || this.#worker || this.#concurrency === 0) {
             return;
         }
         const { url, key, visibilityTimeout, closeTimeout } = this.#settings;
@@ -154,7 +157,7 @@ export class Processing {
         const job = this.#jobs.get(source);
         if (job) {
             job.returnvalue = result;
-            job.attemptsMade = source.attemptsMade;
+            job.attemptsMade = failedAttemptsOf(source);
             job.finishedOn = source.finishedOn ?? Date.now();
             this.#queue.emit("completed", job, result, "active");
             void this.#checkDrained();

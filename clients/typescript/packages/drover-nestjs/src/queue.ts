@@ -1,4 +1,6 @@
 /** Bull's queue, on top of drover-client. */
+import { captureRejectionSymbol } from "node:events";
+
 import { DroverError, type Job as DroverJob, Queue as DroverQueue } from "drover-client";
 
 import { EventStream, toGlobalEvent, type StreamedEvent } from "./global-events.js";
@@ -112,7 +114,7 @@ export class Queue<T = any> extends QueueReader<T> {
     /** Stops the processing of jobs in all processes, or, if local, in this one, which then waits for its handlers. */
     async pause(isLocal?: boolean, doNotWaitActive?: boolean): Promise<void> {
         if (!isLocal) {
-            await this.#created(() => this.drover.pause());
+            await this.drover.pause();
         } else {
             this.#processing.pause();
             if (!doNotWaitActive) {
@@ -126,7 +128,7 @@ export class Queue<T = any> extends QueueReader<T> {
         if (isLocal) {
             this.#processing.resume();
         } else {
-            await this.#created(() => this.drover.resume());
+            await this.drover.resume();
         }
         this.emit("resumed");
     }
@@ -142,8 +144,8 @@ export class Queue<T = any> extends QueueReader<T> {
 
     /** Forgets the jobs that are not finished and not active. */
     async empty(): Promise<void> {
-        await withoutQueue(() => this.drover.purge("waiting"), 0);
-        await withoutQueue(() => this.drover.purge("delayed"), 0);
+        await this.drover.purge("waiting");
+        await this.drover.purge("delayed");
     }
 
     /** Forgets jobs that are older than `grace` milliseconds, and returns their ids. */
@@ -176,7 +178,7 @@ export class Queue<T = any> extends QueueReader<T> {
 
     /** Makes all failed jobs wait again. */
     async retryJobs(): Promise<void> {
-        await withoutQueue(() => this.drover.retryJobs(), 0);
+        await this.drover.retryJobs();
     }
 
     /** Deletes the queue with all jobs, repetitions and settings. */
@@ -264,7 +266,8 @@ export class Queue<T = any> extends QueueReader<T> {
             url: `${this.drover.url}/v1/queues/${encodeURIComponent(this.name)}/events`,
             key: this.#options.key ?? process.env["DROVER_KEY"],
             onEvent: (event) => this.#emitGlobal(event),
-            onMissing: async () => void (await this.drover.updateSettings({})),
+            // The API creates no queue for an empty change; this one names a setting, and changes nothing.
+            onMissing: async () => void (await this.drover.updateSettings({ retention: {} })),
             onError: (error) => this.emit("error", error),
         });
     }
@@ -340,19 +343,18 @@ export class Queue<T = any> extends QueueReader<T> {
         }
         return removed;
     }
-
-    /** Calls the API; a queue that does not exist yet is created before. */
-    async #created(call: () => Promise<void>): Promise<void> {
-        const isMissing = await withoutQueue(async () => {
-            await call();
-            return false;
-        }, true);
-        if (isMissing) {
-            await this.drover.updateSettings({});
-            await call();
-        }
-    }
 }
+
+// Node calls this method when the promise of a listener is rejected.
+Object.defineProperty(Queue.prototype, captureRejectionSymbol, {
+    value(this: Queue, error: Error, event: string): void {
+        if (event === "error") {
+            warnOnce(`${this.name}: ${error.message}`, `queue ${this.name}: a listener of errors failed: ${error.message}`);
+        } else {
+            this.emit("error", error);
+        }
+    },
+});
 
 /** A job without a name has the name `__default__` in Bull, and none in Drover. */
 function toDroverName(name: string): string {

@@ -99,7 +99,7 @@ export async function applySettings(
     }
 }
 
-/** Waits; returns early if the signal is aborted. A program that waits here may exit. */
+/** Waits; returns early if the signal is aborted. */
 export function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
         const end = (): void => {
@@ -108,7 +108,6 @@ export function pause(milliseconds: number, signal: AbortSignal): Promise<void> 
             resolve();
         };
         const timer = setTimeout(end, milliseconds);
-        timer.unref();
         signal.addEventListener("abort", end, { once: true });
         if (signal.aborted) {
             end();

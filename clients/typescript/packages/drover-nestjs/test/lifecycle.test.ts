@@ -1,5 +1,6 @@
 /** How an application gets its options, starts while the API is away, and stops. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { after, before, test } from "node:test";
 
 import { Injectable, Module, type DynamicModule } from "@nestjs/common";
@@ -96,7 +97,18 @@ test("a queue names its forRoot by configKey", async () => {
 
 test("a test may replace a queue by its token", async () => {
     assert.equal(getQueueToken("mails"), "DroverQueue_mails");
-    const app = await services.app(moduleOf([DroverModule.forRoot({ url: services.url }), DroverModule.registerQueue({})]));
+    @Processor("mails")
+    class Mails {
+        @Process({ name: "welcome", concurrency: 2 })
+        welcome(job: Job<string>): string {
+            return `welcome ${job.data}`;
+        }
+    }
+    const calls: any[][] = [];
+    const mock = { provide: getQueueToken("mails"), useValue: { process: (...args: unknown[]) => calls.push(args) } };
+    const imports = [DroverModule.forRoot({ url: services.url }), DroverModule.registerQueue({})];
+    const app = await services.app(moduleOf(imports, [mock, Mails]));
+    assert.deepEqual(calls.map(([name, concurrency, handler]) => [name, concurrency, handler({ data: "ada" })]), [["welcome", 2, "welcome ada"]]);
     assert.ok(app.get<Queue>(getQueueToken(), { strict: false }) instanceof Queue);
     assert.equal(queueOf(app, "default").name, "default");
 });
@@ -132,6 +144,25 @@ test("an application starts while the API is away, and works when the API comes"
         assert.equal(await (await during).finished(), 8);
     } finally {
         await later.stop();
+    }
+});
+
+test("a program that only processes jobs goes on while its settings cannot be sent", async () => {
+    const program = `
+        import { Queue } from "drover-nestjs";
+        const queue = new Queue("worker-only", { url: "http://127.0.0.1:1", timeout: 50, limiter: { max: 1, duration: 1000 } });
+        queue.on("error", () => console.log("error"));
+        queue.process(async () => {});`;
+    const child = spawn(process.execPath, ["--input-type=module", "--eval", program], { stdio: ["ignore", "pipe", "inherit"] });
+    try {
+        let output = "";
+        child.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()));
+        await until("the settings are sent a second time", () => {
+            assert.equal(child.exitCode, null);
+            return output.split("error").length > 2;
+        });
+    } finally {
+        child.kill("SIGKILL");
     }
 });
 

@@ -199,6 +199,30 @@ test("moveToFailed inside a handler fails the attempt at once", async () => {
     assert.equal(runs, 2);
 });
 
+test("a handler with concurrency 0 shares the places of the other handlers", async () => {
+    let running = 0;
+    let most = 0;
+    @Processor("shared")
+    class Shared {
+        @Process({ name: "first", concurrency: 0 })
+        async first(): Promise<string> {
+            running += 1;
+            most = Math.max(most, running);
+            await new Promise((wake) => setTimeout(wake, 20));
+            running -= 1;
+            return "first";
+        }
+        @Process({ name: "second", concurrency: 2 })
+        second(): Promise<string> {
+            return this.first();
+        }
+    }
+    const app = await services.app(moduleWith("shared", [Shared]));
+    const jobs = await queueOf(app, "shared").addBulk(Array.from({ length: 8 }, (_, i) => ({ name: i % 2 ? "first" : "second", data: i })));
+    assert.deepEqual(await Promise.all(jobs.map((job) => job.finished())), Array.from({ length: 8 }, () => "first"));
+    assert.equal(most, 2);
+});
+
 test("discard and UnrecoverableError leave no further attempt", async () => {
     const runs: string[] = [];
     @Processor("discarded")
@@ -243,6 +267,8 @@ test("an attempt that fails is an event, and the next attempt sees attemptsMade"
     const app = await services.app(moduleWith("attempts", [Attempts]));
     const job = await queueOf(app, "attempts").add({}, { attempts: 3 });
     assert.equal(await job.finished(), "after 2 of 3");
+    // As in Bull, only failed attempts are counted.
+    assert.deepEqual([job.attemptsMade, (await queueOf(app, "attempts").getJob(job.id))?.attemptsMade], [2, 2]);
     assert.deepEqual(events, [
         [1, "attempt 0", "attempt 0", undefined, 1],
         [2, "attempt 1", "attempt 1", undefined, 1],

@@ -57,6 +57,29 @@ test("a job has one attempt unless attempts are given, whatever the queue's sett
     assert.deepEqual(await Promise.all(attempts), [1, 3, 7, 2]);
 });
 
+test("a queue may be paused, and resumed, before its first job", async () => {
+    const queue = open("fresh");
+    await queue.resume();
+    await queue.pause();
+    assert.equal(await queue.isPaused(), true);
+    await queue.resume();
+    assert.equal(await queue.isPaused(), false);
+});
+
+test("a listener of all processes' events may come before the queue's first job", async () => {
+    const queue = open("fresh-stream");
+    const errors: Error[] = [];
+    const seen: unknown[] = [];
+    queue.on("error", (error) => errors.push(error));
+    queue.on("global:waiting", (id) => seen.push(id));
+    await until("the queue exists", () => services.get("fresh-stream").catch(() => undefined));
+    await until("the stream is open", async () => {
+        await queue.add({});
+        return seen.length > 0;
+    });
+    assert.deepEqual(errors, []);
+});
+
 test("attempts follow at once without a backoff, and after it with one", async () => {
     const queue = open("pauses");
     const starts: number[] = [];
