@@ -44,6 +44,9 @@ try {
             }
         }
     }
+    // Newer types of Node declare event emitters otherwise.
+    run("npm", "install", "--silent", "--no-fund", "--no-audit", "@types/node@26.6.6");
+    run(join(folder, "node_modules/.bin/tsc"), "--project", "tsconfig.client.json", "--noEmit");
     console.log("the packages work when installed into an empty folder, as ES modules and as CommonJS");
 } finally {
     await Drover.stopAll();

@@ -1,8 +1,9 @@
 /** A worker: leases jobs, runs a handler on each, and settles them. */
-import { EventEmitter, captureRejectionSymbol } from "node:events";
+import { captureRejectionSymbol } from "node:events";
 
 import { Api, type LeasedMessage } from "./api.js";
 import { Backoff, Notifier } from "./backoff.js";
+import { Emitter } from "./emitter.js";
 import { DroverError, WorkerClosedError, toError } from "./errors.js";
 import { Heartbeat } from "./heartbeat.js";
 import { type DroverOptions, Http, checkTime, isTemporary, retryAfterOf, type Sent } from "./http.js";
@@ -58,7 +59,7 @@ const ABORT_GRACE = 1_000;
 /** How long (ms) a closing worker tries to send its last settlements. */
 const SETTLE_LIMIT = 5_000;
 
-export class Worker<Data = unknown, Result = unknown> extends EventEmitter<WorkerEvents<Data, Result>> {
+export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEvents<Data, Result>> {
     readonly name: string;
     readonly #processor: Processor<Data, Result>;
     readonly #http: Http;
@@ -185,7 +186,7 @@ export class Worker<Data = unknown, Result = unknown> extends EventEmitter<Worke
     }
 
     /** An `error` event without a listener is ignored: an outage must not end the process. */
-    override emit<K>(event: K | keyof WorkerEvents, ...args: K extends keyof WorkerEvents ? WorkerEvents[K] : never): boolean {
+    override emit<E extends keyof WorkerEvents>(event: E, ...args: WorkerEvents<Data, Result>[E]): boolean {
         if (event === "error" && this.listenerCount("error") === 0) {
             return false;
         }

@@ -104,8 +104,9 @@ describe("pause and close", () => {
         const queue = open("force");
         for (const force of [{ force: true }, true]) {
             const worker = work("force", () => new Promise(() => {}));
+            const events = record(worker);
             const job = await queue.add("n", 1);
-            await until("the handler runs", async () => (await job.getState()) === "active");
+            await until("the handler runs", () => events.length === 1);
             const closing = worker.close();
             await within("the worker is closed", worker.close(force), 10_000);
             await within("the first call has ended, too", closing, 1_000);
