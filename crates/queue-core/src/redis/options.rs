@@ -66,8 +66,7 @@ impl Redis {
     ///
     /// # Errors
     ///
-    /// [`InvalidOptions::Url`] if `url` is not a Redis URL; the error text does not contain the URL, because the URL may have a
-    /// password.
+    /// An error if `url` is not a Redis URL. The text of the error does not contain the URL, because the URL may have a password.
     pub fn new(url: &str, time_limit: Duration) -> Result<Self, InvalidOptions> {
         RedisOptions::new(url, time_limit).prepare()
     }
