@@ -40,10 +40,12 @@ const SETTINGS_THEMSELVES: Hint =
     Advice { beside: SETTINGS, text: "give the settings themselves as fields, such as \"max_attempts\"" };
 
 /// The hints. A name is in lower case and without separators.
-const HINTS: [(&str, Hint); 57] = [
+const HINTS: [(&str, Hint); 60] = [
     // The options of a message.
     ("attempts", Field("max_attempts")),
     ("jobid", Field("id")),
+    // This hint is for the messages of schedules, which have no own id.
+    ("jobid", Advice { beside: MESSAGE, text: "Drover gives each message of a schedule an id of its own" }),
     ("messageid", Field("id")),
     ("payload", Field("data")),
     ("body", Field("data")),
@@ -79,8 +81,17 @@ const HINTS: [(&str, Hint); 57] = [
     // The settings of a queue.
     ("limiter", Field("rate_limit")),
     ("lockduration", Field("visibility_timeout")),
-    ("stalledinterval", Field("visibility_timeout")),
-    ("maxstalledcount", Field("max_lapses")),
+    (
+        "stalledinterval",
+        Advice {
+            beside: SETTINGS,
+            text: "Drover notices a lapsed lease within 1 s; \"visibility_timeout\" is the time after which a lease lapses",
+        },
+    ),
+    (
+        "maxstalledcount",
+        Advice { beside: SETTINGS, text: "\"max_lapses\" is the lapse that fails a message: maxStalledCount + 1" },
+    ),
     (
         "removeoncomplete",
         Advice {
@@ -117,6 +128,8 @@ const HINTS: [(&str, Hint); 57] = [
         "immediately",
         Advice { beside: SCHEDULE, text: "POST /v1/queues/{queue}/schedules/{name}/run posts the message at once" },
     ),
+    ("count", Advice { beside: SCHEDULE, text: "Drover counts the ticks itself; \"max_runs\" limits them" }),
+    ("jobid", Advice { beside: SCHEDULE, text: "the name in the path identifies a schedule" }),
     ("data", TEMPLATE),
     ("name", TEMPLATE),
     ("opts", TEMPLATE),
@@ -147,6 +160,7 @@ mod tests {
     use super::*;
 
     const MESSAGE_FIELDS: [&str; 6] = ["data", "id", "delay", "deliver_at", "max_attempts", "ttl"];
+    const TEMPLATE_FIELDS: [&str; 3] = ["data", "max_attempts", "ttl"];
     const SETTING_NAMES: [&str; 5] = ["visibility_timeout", "max_attempts", "max_lapses", "rate_limit", "retention"];
     const SCHEDULE_FIELDS: [&str; 6] = ["cron", "timezone", "start_at", "end_at", "max_runs", "message"];
 
@@ -172,6 +186,11 @@ mod tests {
             ("tz", &SCHEDULE_FIELDS, "did you mean \"timezone\"?"),
             ("limit", &SCHEDULE_FIELDS, "did you mean \"max_runs\"?"),
             ("startDate", &SCHEDULE_FIELDS, "did you mean \"start_at\"?"),
+            ("jobId", &SCHEDULE_FIELDS, "the name in the path"),
+            ("jobId", &TEMPLATE_FIELDS, "an id of its own"),
+            ("count", &SCHEDULE_FIELDS, "\"max_runs\""),
+            ("maxStalledCount", &SETTING_NAMES, "maxStalledCount + 1"),
+            ("stalledInterval", &SETTING_NAMES, "within 1 s"),
         ] {
             let hint = hint(name, known).unwrap_or_default();
             assert!(hint.contains(expected), "{name}: {hint}");
