@@ -11,6 +11,10 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 folder=$target/upgrade
 sources=$folder/sources
 
+# A shallow clone lacks the commit before.
+if ! git rev-parse --quiet --verify 'HEAD^1^{commit}' >/dev/null && [ "$(git rev-parse --is-shallow-repository)" = true ]; then
+    git fetch --quiet --deepen=1 >&2 || true
+fi
 if ! parent=$(git rev-parse --verify 'HEAD^1^{commit}'); then
     echo "There is no commit before the current one, from which an upgrade could begin: use a git clone with its history, such as after" \
         "\"git fetch --unshallow\" (in GitHub Actions fetch-depth: 0)" >&2

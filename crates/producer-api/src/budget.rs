@@ -63,7 +63,7 @@ impl TakenAmounts {
     }
 }
 
-/// The reason why a budget refuses a share.
+/// The reason why a memory budget refuses to reserve bytes for a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum BudgetExceeded {
     /// All clients together would exceed the budget.

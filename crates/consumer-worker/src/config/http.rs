@@ -16,8 +16,8 @@ use super::exec::{HandlerTimeout, Output};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpHandler {
-    /// The URL that all messages are posted to. The host of the configured URL may have any address, private addresses
-    /// included.
+    /// The URL to which the handler sends every message, by HTTP POST. The host of the configured URL may have any address, private
+    /// addresses included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<HttpUrl>,
     /// The name of the message header that contains the URL.

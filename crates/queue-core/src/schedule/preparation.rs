@@ -37,7 +37,7 @@ pub(super) struct Search {
 pub(super) enum Ticks {
     /// At most the next tick was due when the search was requested. The value is the tick after the next tick, if there is one.
     Following(Option<Timestamp>),
-    /// Several ticks were due when the search was requested.
+    /// Several ticks of the schedule were already due when the search for its next tick was requested.
     Due(DueTicks),
 }
 

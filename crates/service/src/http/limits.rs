@@ -45,7 +45,8 @@ impl Limits {
     /// function lowers the maximum number of connections, because a process without free file descriptors can't connect to
     /// Redis.
     pub(super) fn within_open_file_limit(mut self) -> Self {
-        /// The number of file descriptors for Redis, the log, the listener, files, and displaced connections.
+        /// The number of file descriptors for Redis, the log, the listener, files, and displaced connections, which are being closed
+        /// to make room for new ones.
         const RESERVED_FILES: u64 = 128 + MAX_DISPLACED as u64;
         let needed_files = self.max_connections as u64 + RESERVED_FILES;
         let limit = getrlimit(Resource::Nofile);
