@@ -64,7 +64,7 @@ async fn page_shows_each_notification_once_and_in_order_while_the_server_and_the
     server.signal("-CONT");
     browser.see("Logged in as ada").await;
 
-    // What comes after the logout is held, until the user logs in again by keyboard.
+    // A notification that comes after the logout is held until the user logs in again by keyboard.
     browser.click("button", "Log out").await;
     browser.see("Logged out").await;
     wait_for_count(&system, "active", 0).await;

@@ -1,4 +1,4 @@
-//! What is known of the servers, and the watcher that keeps this knowledge current.
+//! The servers of Redis that are known now, and the watcher that keeps this knowledge current.
 //!
 //! While a call fails or hangs, the watcher asks for the topology every 250 ms, and ends the calls to a server that is no longer a
 //! primary. While calls succeed, the watcher asks every 5 s, and when a Sentinel announces a fail-over.
