@@ -1,28 +1,64 @@
 //! Drover's binaries and examples as processes of a test, and the logs of the processes.
 
 use std::{
-    io::{BufRead, BufReader},
+    fs::File,
+    io::Read,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{
-        Arc, Mutex, OnceLock,
-        mpsc::{Receiver, channel},
-    },
-    thread::{self, JoinHandle},
-    time::Instant,
+    sync::{Mutex, OnceLock},
 };
 
-use crate::{TIME_LIMIT, eventually};
+use crate::eventually;
 
-/// A running process of Drover. The log of the process is read all the time, and printed when the test fails.
+/// A running process of Drover. The log of the process is printed when the test fails.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
     name: String,
-    log: Arc<Mutex<Vec<String>>>,
-    lines: Receiver<String>,
-    /// The threads that read the log to its end.
-    readers: [JoinHandle<()>; 2],
+    log: Mutex<ProcessLog>,
+}
+
+/// The log of a process: a file to which the process writes its standard output and its standard error. A test that reads the file
+/// finds each line that the process wrote before, for example before the process answered a request.
+#[derive(Debug)]
+struct ProcessLog {
+    file: File,
+    /// The complete lines that were read from the file.
+    lines: Vec<String>,
+    /// The beginning of a line whose end was not read yet.
+    incomplete_line: Vec<u8>,
+    /// The number of lines up to the line that the last call of [`Process::wait_for_log`] found.
+    searched_count: usize,
+}
+
+impl ProcessLog {
+    /// Returns an empty log, and the file to which a process writes the log.
+    fn create() -> (Self, File) {
+        let named_file = tempfile::NamedTempFile::new().unwrap();
+        // The reader has a file position of its own.
+        let file = named_file.reopen().unwrap();
+        let log = Self { file, lines: Vec::new(), incomplete_line: Vec::new(), searched_count: 0 };
+        (log, named_file.into_file())
+    }
+
+    /// Reads the lines that the process has written since the last call.
+    fn read_new_lines(&mut self) {
+        let mut bytes = std::mem::take(&mut self.incomplete_line);
+        self.file.read_to_end(&mut bytes).unwrap();
+        let mut lines = bytes.split(|byte| *byte == b'\n');
+        // The part after the last line feed is an incomplete line, or empty.
+        self.incomplete_line = lines.next_back().unwrap_or_default().to_vec();
+        self.lines.extend(lines.map(|line| String::from_utf8_lossy(line).into_owned()));
+    }
+
+    /// Returns the first line with `text` after the line that the previous call found.
+    fn find_next(&mut self, text: &str) -> Option<String> {
+        self.read_new_lines();
+        let new_lines = &self.lines[self.searched_count..];
+        let index = new_lines.iter().position(|line| line.contains(text));
+        self.searched_count += index.map_or(new_lines.len(), |index| index + 1);
+        index.map(|index| new_lines[index].clone())
+    }
 }
 
 impl Process {
@@ -40,44 +76,23 @@ impl Process {
     /// Starts a program from this file, as [`start`](Self::start) does. `name` stands for the process in the output of a failed test.
     pub fn start_file(file: &Path, name: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(file);
-        let mut child = without_drover_variables(&mut command)
+        let (log, file) = ProcessLog::create();
+        let child = without_drover_variables(&mut command)
             .args(args)
             .envs(env.iter().copied())
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
             .spawn()
             .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let (sender, lines) = channel();
-        let streams: [Box<dyn std::io::Read + Send>; 2] =
-            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
-        let readers = streams.map(|stream| {
-            let (log, sender) = (Arc::clone(&log), sender.clone());
-            thread::spawn(move || {
-                for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                    log.lock().unwrap().push(line.clone());
-                    // Sending a line fails if the test has ended.
-                    let _ = sender.send(line);
-                }
-            })
-        });
-        Self { child, name: name.to_owned(), log, lines, readers }
+        Self { child, name: name.to_owned(), log: Mutex::new(log) }
     }
 
     /// Waits for a line of the log that contains `text`, and returns the line. Lines up to the line that the previous call
     /// found do not count.
     pub fn wait_for_log(&self, text: &str) -> String {
-        let started_at = Instant::now();
-        while let Some(left) = TIME_LIMIT.checked_sub(started_at.elapsed()) {
-            match self.lines.recv_timeout(left) {
-                Ok(line) if line.contains(text) => return line,
-                Ok(_) => {}
-                Err(_) => break,
-            }
-        }
-        panic!("{} never logged {text:?}", self.name);
+        eventually(&format!("{} logs {text:?}", self.name), || self.log.lock().unwrap().find_next(text))
     }
 
     /// Returns the id of the process.
@@ -85,9 +100,11 @@ impl Process {
         self.child.id()
     }
 
-    /// Returns the log so far.
+    /// Returns the complete lines that the process has written so far.
     pub fn log(&self) -> Vec<String> {
-        self.log.lock().unwrap().clone()
+        let mut log = self.log.lock().unwrap();
+        log.read_new_lines();
+        log.lines.clone()
     }
 
     /// Kills the process with SIGKILL.
@@ -113,11 +130,9 @@ impl Process {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Waits until the process has ended and its log is complete.
+    /// Waits until the process has ended.
     pub fn wait(&mut self) -> ExitStatus {
-        let status = eventually("the process ends", || self.child.try_wait().unwrap());
-        eventually("the log is read to its end", || self.readers.iter().all(JoinHandle::is_finished).then_some(()));
-        status
+        eventually("the process ends", || self.child.try_wait().unwrap())
     }
 }
 
@@ -125,7 +140,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if thread::panicking() {
+        if std::thread::panicking() {
             #[expect(clippy::print_stderr, reason = "the test harness shows the log beside the failure")]
             {
                 eprintln!("--- log of {} ---\n{}", self.name, self.log().join("\n"));
