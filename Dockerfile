@@ -1,4 +1,4 @@
-# One image with both services; the command of a container chooses one.
+# This image has both services; the command of a container chooses one of them.
 FROM rust:1-slim-bookworm AS build
 WORKDIR /src
 COPY . .
@@ -17,10 +17,10 @@ RUN --mount=type=cache,id=drover-registry,target=/usr/local/cargo/registry,shari
     && cp LICENSE* /out/share/doc/drover/
 
 FROM debian:bookworm-slim
-# The handler http trusts these certificate authorities.
+# The worker's handler `http` trusts the certificate authorities of the package ca-certificates.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 COPY --from=build /out/ /usr/local/
-# By a number, a container runtime knows without /etc/passwd that the user is not root.
+# The user is given by number, so that a container runtime knows without /etc/passwd that the user is not root.
 USER 10001:10001
-# The exec form starts the service without a shell, so that it gets SIGTERM itself.
+# The exec form of CMD starts the service without a shell, so that the service itself gets SIGTERM.
 CMD ["producer-api"]

@@ -56,7 +56,7 @@ pub(crate) fn check_counts() -> Result<()> {
     if exceeded_bounds.is_empty() {
         Ok(())
     } else {
-        Err(format!("these exceed their bounds: {}", exceeded_bounds.join("; ")).into())
+        Err(format!("these counts exceed their bounds: {}", exceeded_bounds.join("; ")).into())
     }
 }
 

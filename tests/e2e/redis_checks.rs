@@ -204,7 +204,7 @@ async fn missing_or_wrong_redis_password_is_reported_in_plain_words() {
     let redis = RedisServer::start();
     redis.command("CONFIG SET requirepass right");
     let wrong_url = redis.url().replace("redis://", "redis://:wrong@");
-    for (url, expected) in [(redis.url(), "it wants a password"), (wrong_url, "it refused the user or the password")] {
+    for (url, expected) in [(redis.url(), "wants a password"), (wrong_url, "refused the user or the password")] {
         let bind_address = format!("127.0.0.1:{}", free_port());
         let api = Process::start(
             "producer-api",

@@ -43,7 +43,8 @@ fn bench_calls(criterion: &mut Criterion) {
     });
 }
 
-/// Runs `call` with each size on a new Redis. `call` returns the measured time.
+/// Measures `call` with each number of messages in [`MESSAGE_COUNTS`], each on a new Redis. `call` returns the time that it has
+/// measured.
 fn bench(criterion: &mut Criterion, name: &str, call: impl Fn(&TestQueue, usize) -> Duration) {
     let mut group = criterion.benchmark_group(name);
     for size in MESSAGE_COUNTS {

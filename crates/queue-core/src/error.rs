@@ -89,11 +89,11 @@ pub enum Error {
         "{what} has data layout {found}; this version of Drover reads layout {known}: run the version that wrote it"
     )]
     OtherLayout {
-        /// The queue or key.
+        /// The queue or key whose data has another layout.
         what: String,
-        /// The layout of the queue or key.
+        /// The number of the layout that the data has.
         found: u32,
-        /// The layout that this version reads and writes.
+        /// The number of the layout that this version of Drover reads and writes.
         known: u32,
     },
 
@@ -162,11 +162,11 @@ fn lacks_a_right(error: &RedisError) -> bool {
 fn explain_error(error: &RedisError) -> String {
     let explanation = match (error.kind(), error.code()) {
         (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS")) => {
-            "it refused the user or the password: correct redis.username and redis.password, or those in redis.url"
+            "Redis refused the user or the password: correct redis.username and redis.password, or those in redis.url"
         }
-        (_, Some("NOAUTH")) => "it wants a password: set redis.password, or write it into redis.url",
+        (_, Some("NOAUTH")) => "Redis wants a password: set redis.password, or write the password into redis.url",
         // Only a client that does not know that its server is part of a cluster gets a redirection as an error.
-        (_, Some("MOVED" | "ASK")) => "it is a cluster: write redis+cluster:// in redis.url",
+        (_, Some("MOVED" | "ASK")) => "this Redis is a cluster: write redis+cluster:// in redis.url",
         // The text of an error with any other code comes from Redis, and explains the error.
         (_, Some(code)) => return format!("{code} {}", error.detail().unwrap_or_default()).trim_end().to_owned(),
         (ErrorKind::Parse, _) => {
@@ -228,18 +228,18 @@ mod tests {
         for (error, reason) in [
             (
                 password,
-                "it refused the user or the password: correct redis.username and redis.password, or those in redis.url",
+                "Redis refused the user or the password: correct redis.username and redis.password, or those in redis.url",
             ),
             (
                 error_of(b"-NOAUTH Authentication required.\r\n"),
-                "it wants a password: set redis.password, or write it into redis.url",
+                "Redis wants a password: set redis.password, or write the password into redis.url",
             ),
             (
                 parse,
                 "the server at that address is not a Redis: correct the host and the port in redis.url (rediss:// if the port is for TLS)",
             ),
             (error_of(b"-LOADING Redis is loading\r\n"), "LOADING Redis is loading"),
-            (error_of(b"-MOVED 1 127.0.0.1:7000\r\n"), "it is a cluster: write redis+cluster:// in redis.url"),
+            (error_of(b"-MOVED 1 127.0.0.1:7000\r\n"), "this Redis is a cluster: write redis+cluster:// in redis.url"),
             (refused_error, "connection refused"),
             (RedisError::from((ErrorKind::Client, "Missing auth response")), "Missing auth response"),
         ] {

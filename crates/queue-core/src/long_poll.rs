@@ -42,7 +42,7 @@ pub trait ResponseMemory: Send + Sync {
     fn free(&self);
 }
 
-/// Memory without a limit.
+/// A memory for responses that has no limit.
 struct UnlimitedMemory;
 
 impl ResponseMemory for UnlimitedMemory {
@@ -165,7 +165,7 @@ impl LongPoll {
         }
     }
 
-    /// Waits until all drivers and releases have ended, which happens soon after the shutdown.
+    /// Waits until all drivers, and all tasks that release deliveries, have ended, which happens soon after the shutdown.
     pub async fn wait_until_stopped(&self) {
         self.shared.tasks.wait().await;
     }
@@ -317,7 +317,7 @@ impl Driver {
 
 /// The clients that may be served next; the driver serves the first of them.
 struct Candidates {
-    /// The lowest number of a candidate.
+    /// The lowest number that a candidate may have; clients are numbered in the order of arrival.
     from: u64,
     /// The only consumer whose requests are candidates; `None` for all consumers.
     only: Option<ConsumerId>,
@@ -346,8 +346,8 @@ impl ServedClient {
         match &leased.access {
             Access::All => leased.more_is_ready.then_some(Candidates { from: next_number, only: None }),
             Access::OneConsumer(Some(owner)) if *owner == self.request.consumer => {
-                // The owner of an exclusive queue may wait with several requests. If one of its requests got no message, its other
-                // requests get none either.
+                // The owner of an exclusive queue may wait with several requests. If one of these requests got no message, the
+                // owner's other requests get no message either.
                 (!leased.deliveries.is_empty()).then(|| Candidates { from: next_number, only: Some(owner.clone()) })
             }
             // The owner of an exclusive queue is served only once per wake-up. If another consumer is the owner afterwards, another

@@ -40,7 +40,8 @@ pub struct EventListener {
     updates: broadcast::Receiver<FeedUpdate>,
     /// The event that was received last; `None` while the queue does not exist.
     last: Option<EventId>,
-    /// The batch that has the next portion, as long as the batch is in memory; `None` if all events of the batch were received.
+    /// The batch that has the next events to receive, as long as the batch is in memory; `None` if all events of the batch were
+    /// received.
     rest: Option<Weak<EventBatch>>,
     phase: Phase,
     read_limit: Arc<Semaphore>,
@@ -83,7 +84,7 @@ impl Events {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ListenerEnd {
     /// The listener fell too far behind. The log still has the missed events: listen again, after the last received event.
-    #[error("it fell too far behind")]
+    #[error("the listener fell too far behind")]
     TooSlow,
     /// The process of the listener stops.
     #[error("this process stops")]
@@ -114,7 +115,7 @@ impl EventListener {
     ///
     /// # Errors
     ///
-    /// The listener ends: it fell too far behind, or its process stops.
+    /// The listener has ended, because it fell too far behind or its process stops.
     pub async fn next_events(&mut self) -> Result<Events, ListenerEnd> {
         let shutdown = self.shutdown.clone();
         tokio::select! {
@@ -171,7 +172,7 @@ impl EventListener {
         Ok(Some(Events::reset(newest_id)))
     }
 
-    /// Returns the next portion of a batch, and notes its end as the last received event.
+    /// Returns the next portion of the events of a batch, and notes the last event of the portion as the last received event.
     fn next_portion(&mut self, batch: Arc<EventBatch>, after: EventId) -> Events {
         let portion = batch.portion(after, PORTION_BYTES);
         let (last, rest) = match batch.events.get(portion.end) {

@@ -44,9 +44,9 @@ const RENEW_LOG_EVERY: Duration = Duration::from_secs(60);
 pub(crate) enum FeedUpdate {
     /// The log has new events.
     NewEvents {
-        /// The id of the event before the batch.
+        /// The id of the event that comes before these new events.
         after: EventId,
-        /// The batch of new events.
+        /// The new events of the log.
         batch: Arc<EventBatch>,
     },
     /// Some events were lost. The next events come after the event with this id.
@@ -76,7 +76,7 @@ pub(crate) struct EventReader {
     recent_batches: VecDeque<Arc<EventBatch>>,
 }
 
-/// How far a reader has read.
+/// How far a reader has read the log of events.
 #[derive(Debug, Clone, Copy)]
 enum ReadPosition {
     /// The reader has read nothing yet.
@@ -87,7 +87,7 @@ enum ReadPosition {
     NoQueue,
 }
 
-/// The result of a read.
+/// The result of one read of the log of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReadResult {
     /// The read found some events, and the log probably has more.

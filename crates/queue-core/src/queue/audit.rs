@@ -115,8 +115,8 @@ impl Queue {
         }
         let messages = lists_by_id.len();
 
-        // The first check uses the lists that were read before; the second check reads everything about a suspect message at one
-        // instant.
+        // The first check of a message uses the lists that the audit has read before. The second check of a suspect message reads
+        // everything about the message at one instant.
         let ids: Vec<String> = lists_by_id.keys().cloned().collect();
         let mut suspect_ids = Vec::new();
         for chunk in ids.chunks(IDS_PER_STEP) {

@@ -62,7 +62,7 @@ pub(crate) async fn names(
 ) -> Result<Vec<QueueName>> {
     let mut names: Vec<QueueName> = Vec::new();
     let after = after.filter(|after| after.as_str() >= start);
-    // Every character of a queue's name is smaller than `\u{ff}`, so all names that begin with `start` come before this end.
+    // Every character of a queue's name is smaller than `\u{ff}`, so all names that begin with `start` come before `start\u{ff}`.
     let end = format!("({start}\u{ff}");
     while names.len() < max {
         let range_start = names.last().or(after).map_or_else(|| format!("[{start}"), |last| format!("({last}"));

@@ -146,7 +146,7 @@ impl Queue {
             })
             .await;
         let answer = match answer {
-            // Such a call leased no message, so there are no leases to undo.
+            // A lease call with the error `NoSuchQueue` or `OtherLayout` has leased no message, so there are no leases to undo.
             Err(error @ (Error::NoSuchQueue | Error::OtherLayout { .. })) => {
                 lease_call.mark_answered();
                 return Err(error);
@@ -154,7 +154,8 @@ impl Queue {
             answer => answer?,
         };
         let (mut leased, unreadable) = self.decode_lease(answer, request, &secret)?;
-        // If the future is dropped before this line, the call counts as lost, because no consumer has received the deliveries.
+        // If this future is dropped before `mark_answered` is called, the lease call counts as lost, because no consumer has
+        // received the deliveries.
         self.fail_unreadable(unreadable).await;
         lease_call.mark_answered();
         // An idle consumer must call again in time for the next search for lost leases.
@@ -260,7 +261,7 @@ impl Queue {
 }
 
 /// The values for all leases in the reply of `lease.lua`: the time, the deadline, the visibility timeout, the time until the next
-/// call, whether more messages are ready, whether the message goes alone, whether the queue permits leasing ahead, and the
+/// call, whether more messages are ready, whether one message was leased alone, whether the queue permits leasing ahead, and the
 /// queue's `max_attempts` and timeout.
 type ValuesForAll = (u64, u64, u64, i64, bool, bool, bool, String, Option<String>);
 /// A part of the reply of `lease.lua` with one value for each leased message; `None` if no message has a value.

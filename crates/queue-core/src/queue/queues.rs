@@ -41,8 +41,8 @@ struct QueuesState {
 }
 
 impl Queues {
-    /// The queues in `redis`. Settings that are `declared` for a queue win over those set at run time, setting by setting,
-    /// whenever the queue is declared.
+    /// Returns the queues in `redis`. Whenever a queue is declared, each of its settings in `declared` replaces the value that a
+    /// client has set at run time.
     pub fn new(redis: Redis, declared: DeclaredSettings) -> Self {
         let (handles, post_limit, tick_metrics) = (Mutex::default(), Arc::default(), TickMetrics::default());
         let calculations = Calculations::default();

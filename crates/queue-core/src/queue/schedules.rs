@@ -363,8 +363,10 @@ fn error_without_ticks(rule: &Rule) -> Error {
     match rule.end_at {
         Some(_) => Error::InvalidSchedule {
             field: "end_at",
-            problem: "there is no tick from now, or from start_at, until then: give a later instant",
+            problem: "there is no tick from now, or from start_at, until end_at: give a later end_at",
         },
-        None => Error::InvalidSchedule { field: "start_at", problem: "there is no tick after it before the year 2200" },
+        None => {
+            Error::InvalidSchedule { field: "start_at", problem: "there is no tick from start_at to the year 2200" }
+        }
     }
 }

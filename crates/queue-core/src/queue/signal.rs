@@ -42,7 +42,7 @@ pub struct StickySignal {
     pub data: Option<Box<RawValue>>,
     /// The end of the sticky time: messages that are posted before this instant are not held by the key.
     pub until: Timestamp,
-    /// The number of messages that are still held for the key, until an unfinished call of the signal releases them.
+    /// The number of messages that are still held for the key, because the signal has not released all of its messages yet.
     pub held: u64,
 }
 

@@ -107,7 +107,8 @@ pub(crate) mod suffix {
     /// Set of ids that are still in `completed` although their messages were erased. Trimming `completed` removes such an id from both
     /// keys.
     ERASED = "erased";
-    /// Hash hold key → cut, data and last released id of each unfinished signal.
+    /// Hash hold key → each unfinished signal: the last id when the signal arrived (the cut), the signal's data, the last released
+    /// id.
     SIGNALS = "signals";
     /// Hash hold key → data of each sticky signal.
     STICKY = "sticky";
@@ -123,7 +124,7 @@ pub(crate) mod suffix {
     PURGED = "purged";
     /// Sorted set of ids that were in `prioritized` when the waiting messages were purged, and are not forgotten yet.
     PURGED_PRIORITIZED = "purged_prioritized";
-    /// Set of ids that were in `removed` when the waiting messages were purged.
+    /// Set of ids that were in `removed` when the waiting messages were purged, and are still in `purged`.
     PURGED_REMOVED = "purged_removed";
     /// Hash group → position of the group's first ready message and the number of its other ready messages, if any message is ready; a
     /// slash and the number of the group's messages that are active, in back-off, or released with a pause or a hold key, if there are
@@ -133,9 +134,9 @@ pub(crate) mod suffix {
     GROUP_REST = "group_rest";
     /// Sorted set group → turn: the groups with a ready message and a free place; '' stands for the messages without a group.
     TURNS = "turns";
-    /// The former `groups`, renamed by an unfinished purge.
+    /// The key `groups` as an unfinished purge has renamed it.
     PURGED_GROUPS = "purged_groups";
-    /// The former `group_rest`, renamed by an unfinished purge.
+    /// The key `group_rest` as an unfinished purge has renamed it.
     PURGED_GROUP_REST = "purged_group_rest";
     /// Set of ids of messages that were posted before the purge and became ready after the purge began: such messages are not purged.
     RETURNED = "returned";

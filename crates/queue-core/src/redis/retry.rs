@@ -47,7 +47,7 @@ mod tests {
         let mut retry = Retry::new();
         assert!(retry.pause() <= Retry::FIRST_PAUSE);
         for _ in 0..10 {
-            assert!(retry.pause() <= Duration::from_millis(500), "or nothing works within 2 s of Redis's return");
+            assert!(retry.pause() <= Duration::from_millis(500), "no pause is longer than 500 ms");
         }
         assert!(retry.pause() >= Retry::LONGEST_PAUSE / 2);
         retry.reset();

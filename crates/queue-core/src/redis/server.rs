@@ -37,7 +37,7 @@ pub enum Danger {
     /// When the server's memory is full, it deletes keys instead of refusing new messages.
     #[error(
         "maxmemory-policy is {policy}: when its memory is full, Redis may delete messages to make room; set maxmemory-policy \
-         to noeviction, so that it refuses new ones instead"
+         to noeviction, so that Redis refuses new messages instead"
     )]
     Evicts {
         /// The server's `maxmemory-policy`.

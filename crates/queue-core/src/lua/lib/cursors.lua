@@ -6,7 +6,8 @@ function cursors.of(id, score)
   return string.format('%.0f', score) .. ':' .. id
 end
 
--- Returns the number of members that sort before the member `id` with this score; with `inclusive`, that member counts too.
+-- Returns the number of members that sort before the member `id` with this score. If `inclusive` is true, the member `id` counts
+-- too.
 function cursors.count_before(key, score, id, inclusive)
   local low_rank, high_rank = redis.call('ZCOUNT', key, '-inf', '(' .. score), redis.call('ZCOUNT', key, '-inf', score)
   while low_rank < high_rank do

@@ -1,8 +1,9 @@
--- delivered: finds delayed and held messages that were leased before. Such a message holds a place of its group.
+-- delivered: finds delayed and held messages that were leased before. Such a message counts towards the maximum number of active
+-- messages of its group.
 -- KEYS runs
 -- USES run groups
 
--- Returns, as the keys of a table, the ids of those messages that were leased before; nil in a queue without groups.
+-- Returns a table whose keys are those of the given ids whose messages were leased before; nil in a queue without groups.
 local function find_delivered(ids)
   if groups.unfinished == 0 then return nil end
   local are_delivered = {}

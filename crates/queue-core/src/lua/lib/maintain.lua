@@ -1,5 +1,5 @@
 -- maintain: does the maintenance that is due, a bounded part per call: recovers lapsed leases, fails expired messages and promotes
--- due messages. Returns whether a message that became ready makes a wake-up necessary, as in `waiting_list`.
+-- due messages. Returns whether a message that became ready makes a wake-up necessary; the fragment `waiting_list` defines when.
 -- KEYS waiting removed signals
 -- USES meta clock retention trim recover expire promote_due clock_step signal next_change sweep forget_purged groups requeue
 local function maintain(random)

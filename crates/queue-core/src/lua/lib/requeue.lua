@@ -1,5 +1,6 @@
 -- requeue: makes unfinished messages whose lease has ended ready, delayed or held. The functions `requeue` and `hold_message` collect
--- such messages; `write_requeued` writes the collected messages, and returns whether a wake-up is necessary, as in `waiting_list`.
+-- the messages; `write_requeued` writes the collected messages, and returns whether a wake-up is necessary; the fragment
+-- `waiting_list` defines when.
 -- KEYS delayed runs held expiring blocking
 -- USES meta clock fields run events waiting_list watch requeue_at_head
 local function no_requeued_messages()
@@ -50,7 +51,8 @@ local function may_expire_again(id, options, run)
   end
 end
 
--- Describes the event of a requeued message. The run of the message tells whether it has lapsed, was released or is retried.
+-- Describes the event of a requeued message. The run of the message tells whether its lease lapsed, its consumer released it, or it
+-- is retried.
 local function describe_requeued(_, i)
   local run = parse_run(requeued.runs[2 * i])
   local event_type = string.byte(run.token) == 33 and 'lapsed' or string.sub(run.settled, 1, 1) == 'f' and 'retried' or 'released'

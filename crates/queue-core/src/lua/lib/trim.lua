@@ -10,8 +10,9 @@ end
 
 -- Forgets completed messages beyond retention. The list `completed` is in the order of finishing: if the k-th message may be
 -- forgotten, all messages before it may be forgotten too. Usually not even the first message may be forgotten. If the first message
--- may be forgotten, the function tries the largest k first, then half of it, and so on. While the list has ids of erased messages,
--- messages are checked one by one. After a step back of Redis's clock, `trim_completed` returns true if another call must continue.
+-- may be forgotten, the function tries to forget as many messages as `limit` permits, then half as many, and so on. While the list
+-- has ids of erased messages, messages are checked one by one. After a step back of Redis's clock, `trim_completed` returns true if
+-- another call must continue.
 local function trim_completed(limit)
   local limits = limits_of('completed')
   local completed_count, erased_count = redis.call('LLEN', COMPLETED), redis.call('SCARD', ERASED)

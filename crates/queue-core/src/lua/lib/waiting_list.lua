@@ -1,8 +1,9 @@
 -- waiting_list: adds messages at the head or the tail of the waiting list, each at its priority, and removes messages. A message
--- that was removed but whose id is still in the list gets its old position again, so that no id is ever in the list twice.
--- The functions that add messages return whether a wake-up is necessary. A wake-up is necessary if messages became ready at priority
--- 0 and no message was ready at priority 0 before, or the same for all other priorities together. A message with a group goes to its
--- group and not to the list; for messages with a group, `groups.write` returns whether a wake-up is necessary.
+-- that was removed but whose id is still in the list gets its old position again, so that no id is ever in the list twice. The
+-- functions that add messages return whether a wake-up is necessary. A wake-up is necessary if messages became ready at priority 0
+-- and no message was ready at priority 0 before, or if messages became ready at other priorities and no message was ready at any of
+-- those before. A message with a group goes to its group and not to the list; for messages with a group, `groups.write` returns
+-- whether a wake-up is necessary.
 -- KEYS options waiting prioritized removed returned turns
 -- USES meta fields groups
 
