@@ -111,7 +111,7 @@ export class Job<Data = unknown, Result = unknown> {
         return this.#message.signal;
     }
 
-    /** The progress that the handler reported last; 0 if the handler reported none. */
+    /** The value that the handler reported last; 0 if none. */
     get progress(): unknown {
         return this.#message.progress ?? 0;
     }
