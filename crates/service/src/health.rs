@@ -89,7 +89,7 @@ fn decide_readiness(
         return Err(not_ready_problem(all.join("; ")));
     }
     if !is_subscribed {
-        return Err(not_ready_problem("the subscription to Redis is not there yet".into()));
+        return Err(not_ready_problem("the subscription to Redis is not open yet".into()));
     }
     if dangers.is_none() {
         return Err(not_ready_problem("Redis is not examined yet".into()));

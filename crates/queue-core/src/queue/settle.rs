@@ -37,9 +37,9 @@ pub enum Action {
     /// The message is released without spending an attempt. The message returns to the head of the waiting list, or becomes ready
     /// after the delay.
     Release(Option<Millis>),
-    /// The message is released without spending an attempt, and held until the signal of this key. A message with a group keeps its
-    /// place of the group meanwhile. If the key has a sticky signal, that signal releases the message at once: the message returns
-    /// to the head of the waiting list.
+    /// The message is released without spending an attempt, and held until the signal of this key. Meanwhile, a message with a
+    /// group counts towards the limit of active messages of its group. If the key has a sticky signal, that signal releases the
+    /// message at once: the message returns to the head of the waiting list.
     Hold(SignalKey),
 }
 

@@ -132,7 +132,8 @@ pub(crate) mod suffix {
     GROUPS = "groups";
     /// Sorted set of "group, tab, position", all of score 0: the other ready messages of groups.
     GROUP_REST = "group_rest";
-    /// Sorted set group → turn: the groups with a ready message and a free place; '' stands for the messages without a group.
+    /// Sorted set group → turn, its position in the order of serving groups: the groups from which a message may be leased now; ''
+    /// stands for the messages without a group.
     TURNS = "turns";
     /// The key `groups` as an unfinished purge has renamed it.
     PURGED_GROUPS = "purged_groups";

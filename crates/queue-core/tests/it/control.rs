@@ -177,7 +177,7 @@ async fn maintenance_runs_at_the_time_for_which_all_consumers_have_a_timer() {
     fixture.post(numbered(1)).await;
     fixture.complete(&lease_for(1_500).await).await;
     let posted_message = fixture.post(numbered(2)).await;
-    // After this time maintenance has checked the queue and found nothing due.
+    // During this pause, maintenance checks the queue and finds nothing due.
     wait_millis(700).await;
     let lost_lease = lease_for(1_500).await;
     wait_until("the lease is found to have lapsed", async || fixture.read(&posted_message.id).await.lapses == 1).await;

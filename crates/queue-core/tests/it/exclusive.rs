@@ -70,7 +70,7 @@ async fn another_consumer_takes_over_when_all_leases_of_a_dead_owner_have_lapsed
     );
     wait_millis(1_200).await;
     let taken_over = lease_as(&fixture, &b, 10).await;
-    assert_eq!(numbers(&taken_over), [0, 1, 2], "in the order of posting");
+    assert_eq!(numbers(&taken_over), [0, 1, 2], "the order of posting is kept");
     assert_eq!(fixture.complete(&leases_of_a.deliveries[0]).await, None);
     fixture.assert_clean().await;
 }
@@ -270,6 +270,10 @@ async fn live_leases_of_two_consumers_never_overlap_and_order_is_kept() {
         page.messages.iter().map(|message| message.data.get().parse().unwrap()).collect();
     completed_numbers.reverse();
     assert!(completed_numbers.len() > 20, "{} completed", completed_numbers.len());
-    assert_eq!(completed_numbers, (0..completed_numbers.len() as u64).collect::<Vec<_>>(), "in the order posted");
+    assert_eq!(
+        completed_numbers,
+        (0..completed_numbers.len() as u64).collect::<Vec<_>>(),
+        "the order of posting is kept"
+    );
     fixture.assert_clean().await;
 }

@@ -1,4 +1,5 @@
-//! Tests of groups: the order of their messages, the places of a group, and the turns of groups.
+//! Tests of groups: the order of a group's messages, the limit of a group's active messages, and the turns in which groups are
+//! served.
 
 use std::collections::BTreeMap;
 
@@ -204,7 +205,7 @@ async fn failing_cancelling_and_erasing_free_the_place_of_a_group() {
     fixture.queue.erase(&third_delivery.message.id).await.unwrap();
     assert_eq!(drain(&fixture, 5).await, [3]);
     assert_nothing_left(&fixture).await;
-    // A dead letter that a client retries returns to its place in the group by its id.
+    // A dead letter that a client retries returns to its position in the group's order, which is the order of ids.
     post(&fixture, "a", 4..6).await;
     fixture.queue.retry(&first_delivery.message.id).await.unwrap();
     assert_eq!(drain(&fixture, 1).await, [0, 4, 5]);
@@ -287,7 +288,7 @@ async fn tenant_with_a_large_backlog_does_not_delay_the_others() {
         for tenant in remaining_counts.keys() {
             post(&fixture, tenant, 0..10).await;
         }
-        // In a round each group with a ready message and a free place gets one lease.
+        // In a round, one message of each group from which a message may be leased is leased.
         let mut round_count = 0;
         while !remaining_counts.is_empty() {
             round_count += 1;

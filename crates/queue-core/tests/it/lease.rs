@@ -208,7 +208,7 @@ async fn undone_leases_return_to_the_head_as_if_they_had_never_been_made() {
 async fn next_wake_up_is_the_earliest_due_time_or_deadline() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"10s"}"#);
     fixture.queue.declare().await.unwrap();
-    assert_eq!(fixture.lease(1).await.call_again_in, None, "nothing will be due");
+    assert_eq!(fixture.lease(1).await.call_again_in, None, "no message will be due");
     fixture.post(delayed(1, 5_000)).await;
     let pause = fixture.lease(1).await.call_again_in.unwrap().as_millis();
     assert!((2_000..=5_000).contains(&pause), "{pause}");

@@ -90,7 +90,7 @@ async fn large_posts_are_sent_in_calls_of_bounded_size() {
     let fixture = TestQueue::new();
     let post_results = post_all(&fixture, (0..8).map(|_| message_of_size(1_200_000))).await;
     assert!(post_results.iter().all(Result::is_ok));
-    assert_eq!(script_calls(&fixture, "enqueue"), 3, "three fit into a call");
+    assert_eq!(script_calls(&fixture, "enqueue"), 3, "three posts fit into a call");
     fixture.assert_clean().await;
 }
 

@@ -521,7 +521,11 @@ async fn schedule_with_a_group_and_an_exclusive_queue_exclude_each_other() {
         assert!(invalid.is_conflict && invalid.setting == "exclusive", "{invalid:?}");
         assert!(invalid.problem.contains("the schedule grouped,"), "{invalid}");
         let settings = json!(fixture.queue.status().await.unwrap().unwrap().settings);
-        assert_eq!((&settings["exclusive"], &settings["max_attempts"]), (&json!(false), &json!(3)), "nothing changed");
+        assert_eq!(
+            (&settings["exclusive"], &settings["max_attempts"]),
+            (&json!(false), &json!(3)),
+            "no setting has changed"
+        );
         fixture.queue.pause_schedule(&schedule_name("grouped")).await.unwrap();
     }
     fixture.put("grouped", json!({"every": "1d", "message": {"data": 2}})).await;
@@ -532,7 +536,7 @@ async fn schedule_with_a_group_and_an_exclusive_queue_exclude_each_other() {
             fixture.queue.put_schedule(&schedule_name(name), schedule(with_group(3)), DefinedBy::Client).await;
         assert!(matches!(schedule_refusal, Err(Error::ExclusiveQueue)), "{schedule_refusal:?}");
     }
-    assert_eq!(fixture.schedule("grouped").await["message"], json!({"data": 2}), "nothing changed");
+    assert_eq!(fixture.schedule("grouped").await["message"], json!({"data": 2}), "the schedule has not changed");
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().schedules, 2);
     fixture.queue.configure(&json!({"exclusive": {"parallel": 2}})).await.unwrap();
     fixture.queue.configure(&json!({"exclusive": null})).await.unwrap();

@@ -22,9 +22,9 @@ pub(crate) struct Model {
     pub(crate) latest_micros: u64,
     /// The number of messages that were ever posted.
     pub(crate) posted: usize,
-    /// The number of lease calls.
+    /// The number of lease calls so far.
     pub(crate) calls: usize,
-    /// Lease calls of this process whose answer was lost.
+    /// The lease calls of this process whose answers were lost.
     pub(crate) lost: Vec<LeaseCall>,
     /// Whether this process has declared the queue since its creation.
     pub(crate) has_declared: bool,
@@ -36,7 +36,8 @@ pub(crate) struct Model {
     /// The instants at which leases were made, while there is a rate limit.
     pub(crate) leases_made: Vec<Instant>,
     pub(crate) messages: BTreeMap<MessageNumber, Message>,
-    /// The groups that have a ready message and a free place, while any unfinished message has a group.
+    /// The groups from which a message may be leased now, in the order of their turns. The list is empty if no unfinished message
+    /// has a group.
     pub(crate) turns: VecDeque<Group>,
     /// The last message that was stored.
     pub(crate) last: Option<MessageNumber>,

@@ -33,7 +33,7 @@ pub(crate) enum Operation {
     Report(LeaseChoice),
     ChangeMessage(MessageChange, MessageChoice),
     ChangeSchedule(ScheduleKey, ScheduleChange),
-    /// A process ticks.
+    /// A process posts the due ticks of schedules.
     Tick(Tick),
     RetryFailed,
     Purge(&'static str),

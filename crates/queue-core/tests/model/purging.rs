@@ -136,7 +136,8 @@ impl Model {
         }
     }
 
-    /// For each group with a taken place: its messages that hold a place, and its ready messages.
+    /// Returns, for each group with messages in work (active, in back-off or released with a pause or a hold key), these messages
+    /// and the group's ready messages.
     fn places(&self) -> BTreeMap<u8, Vec<MessageNumber>> {
         let groups = self.groups().into_iter().filter(|group| self.places_taken(*group) > 0);
         let is_held_or_ready = |message: &Message| message.holds_place() || message.state == State::Waiting;

@@ -161,7 +161,7 @@ impl QueueAndModel {
         known_lease.map(|known_lease| (known_lease.token, known_lease.lease.clone()))
     }
 
-    /// The message with an id that an answer shows.
+    /// Returns the number of the message whose id an answer shows.
     pub(crate) fn number_of(&self, id: &MessageRef) -> Option<MessageNumber> {
         match id {
             MessageRef::Id(_) => self.ids.iter().position(|known| known == id),

@@ -170,7 +170,7 @@ impl Model {
         if schedule.is_paused {
             let next_tick = schedule.definition.next_after(self.next_tick_bound(schedule));
             let next_tick = next_tick.filter(|_| !schedule.has_ended());
-            let schedule = self.schedules.get_mut(&key).expect("it exists");
+            let schedule = self.schedules.get_mut(&key).expect("the schedule exists");
             (schedule.is_paused, schedule.next) = (false, next_tick);
         }
         true

@@ -82,7 +82,7 @@ impl Model {
     fn settle_one(&mut self, token: Token, action: LeaseAction, requeues: &mut Requeues) -> Value {
         let Token { number, call } = token;
         if self.lapsed_without_new_lease(token) && action.kind() == SettlementKind::Complete {
-            // The message was not leased again, so the completion counts.
+            // The message was not leased again since its lease lapsed, so the completion counts.
             self.message(number).run.as_mut().expect("the message has a run").lease = Lease::Live(call);
             self.finish(number, OutcomeKind::Completed, result_of(call));
             return json!("completed");

@@ -152,7 +152,7 @@ impl Model {
                 break;
             }
         }
-        let schedule = self.schedules.get_mut(&plan.key).expect("it exists");
+        let schedule = self.schedules.get_mut(&plan.key).expect("the schedule exists");
         schedule.runs += outcome.posted.len() as u64;
         schedule.last = outcome.posted.last().copied().or(schedule.last);
         schedule.next = outcome.refused.or(plan.next).filter(|_| !schedule.has_ended());

@@ -144,7 +144,7 @@ impl config::Source for Source {
 }
 
 impl Source {
-    /// Returns the value at the path of a mistake; if the path leads into a list, the whole list.
+    /// Returns the value at the path of a mistake. If the path leads into a list, returns the whole list.
     fn value_at(&self, mistake: &Mistake) -> Option<&Value> {
         let keys = mistake.path.iter().map_while(|segment| match segment {
             Segment::Map { key } => Some(key),

@@ -80,7 +80,7 @@ impl Connection {
             async move {
                 let mut response = match refusal {
                     Some(refusal) => {
-                        drop(response_future); // Also drops the request's body, which is not read.
+                        drop(response_future); // With this future the request's body is dropped, which is not read.
                         refusal
                     }
                     None => response_future.await?,

@@ -310,9 +310,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_phase_has_its_deadline() {
         let deadlines = deadlines();
-        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::Headers, 10)), "nothing was sent");
+        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::Headers, 10)), "the client sent no headers");
         deadlines.note_headers_complete();
-        assert_eq!(too_slow(&deadlines).await, None, "a response may take its time");
+        assert_eq!(too_slow(&deadlines).await, None, "a handler has no deadline");
         deadlines.note_response_complete();
         assert_eq!(too_slow(&deadlines).await, Some((TooSlow::Idle, 75)));
     }
@@ -337,12 +337,12 @@ mod tests {
         advance(Duration::from_secs(20)).await;
         deadlines.note_accepted_bytes(MIN_READ_BYTES - 1);
         deadlines.note_blocked_write();
-        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingResponse, 10)), "too little");
+        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingResponse, 10)), "one byte is missing");
         deadlines.note_accepted_bytes(1);
-        assert_eq!(too_slow(&deadlines).await, None, "enough");
+        assert_eq!(too_slow(&deadlines).await, None, "the client has read enough");
         deadlines.note_blocked_write();
         deadlines.note_response_complete();
-        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingResponse, 30)), "again too little");
+        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingResponse, 30)), "nothing more is read");
         deadlines.note_flushed();
         assert_eq!(too_slow(&deadlines).await.map(|(reason, _)| reason), Some(TooSlow::Idle));
     }
