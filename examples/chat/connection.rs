@@ -1,4 +1,4 @@
-//! One WebSocket connection of a user's page: reads and writes frames, while the outbox posts and the inbox delivers.
+//! A WebSocket connection of a user's page: reads and writes frames, while the outbox posts messages and the inbox delivers messages.
 
 use std::time::Duration;
 
@@ -23,19 +23,19 @@ use crate::{
 
 /// The maximum number of frames that wait in each channel of a connection.
 const MAX_FRAMES: usize = 64;
-/// How often the server pings the page.
+/// The interval in which the server pings the page.
 const PING_EVERY: Duration = Duration::from_secs(10);
-/// The time without any frame of the page, not even a pong, after which the connection ends.
+/// The time without any frame from the page (not even a pong) after which the server ends the connection.
 const SILENT_AFTER: Duration = Duration::from_secs(30);
 /// The time limit to write one frame.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
-/// The code with which the server closes a connection that a newer one of the same user has replaced. A page does not connect
-/// again after this code.
+/// The WebSocket close code for a connection that was replaced by a newer connection of the same user. A page does not connect again after
+/// this code.
 const REPLACED: u16 = 4001;
 
 /// The reason why a connection has ended.
 enum End {
-    /// The page closed the connection, or does not answer.
+    /// The page closed the connection, or does not answer pings.
     Gone,
     /// The page sent a frame that the server does not understand.
     Invalid(String),
@@ -43,11 +43,11 @@ enum End {
     Replaced,
     /// Drover refused a lease request.
     Failed,
-    /// The server stops.
+    /// The connection ended because the server stops.
     Stopped,
 }
 
-/// Serves a connection until it ends, then releases what the page has not acknowledged.
+/// Serves a connection until it ends, and then releases the messages that the page has not acknowledged.
 pub(crate) async fn serve(socket: WebSocket, user: User, app: &App) {
     let (mut sink, mut stream) = socket.split();
     let Some(session) = app.sessions.open(&user) else {
@@ -60,7 +60,7 @@ pub(crate) async fn serve(socket: WebSocket, user: User, app: &App) {
     let (drafts, drafts_to_post) = mpsc::channel(MAX_FRAMES);
     let (acks, acks_to_handle) = mpsc::channel(MAX_FRAMES);
     let mut inbox = Inbox::new(app.drover.clone(), user.clone());
-    // All futures run in this task: when one of them ends, `select!` drops the others.
+    // All futures of the connection run in this task. When one future ends, `select!` drops the other futures.
     let end = tokio::select! {
         end = read(&mut stream, drafts, acks) => end,
         () = write(&mut sink, frames_to_write) => End::Gone,
@@ -122,9 +122,9 @@ async fn write(sink: &mut SplitSink<WebSocket, Message>, mut frames: mpsc::Recei
 }
 
 async fn close(sink: &mut (impl Sink<Message> + Unpin), code: u16, reason: &str) {
-    // A close frame has room for 123 bytes.
+    // The reason in a WebSocket close frame has at most 123 bytes.
     let reason: String = reason.chars().take(100).collect();
     let frame = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-    // The connection may be closed already.
+    // Sending the close frame may fail, because the connection may be closed already.
     let _ = timeout(WRITE_WITHIN, sink.send(frame)).await;
 }

@@ -20,7 +20,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// A client of Drover.
+/// A client of Drover's API for the chat server.
 pub(crate) struct Drover {
     http: Client,
     base: String,
@@ -76,9 +76,9 @@ impl Error {
 pub(crate) struct NewMessage<'a> {
     /// The own id, by which Drover recognises a repeated post.
     pub(crate) id: &'a str,
-    /// The kind of message.
+    /// The name of the message, which identifies its kind.
     pub(crate) name: &'a str,
-    /// The sender: Drover leases the messages of one group one after the other.
+    /// The name of the sender. Drover leases the messages of a group one after the other, so each sender's messages stay in order.
     pub(crate) group: &'a str,
     pub(crate) data: serde_json::Value,
 }
@@ -88,7 +88,7 @@ pub(crate) struct NewMessage<'a> {
 pub(crate) struct Leased {
     pub(crate) id: String,
     pub(crate) name: Option<String>,
-    /// The sender.
+    /// The name of the message's sender.
     pub(crate) group: Option<String>,
     pub(crate) data: Box<RawValue>,
     pub(crate) created_at: String,
@@ -100,21 +100,21 @@ pub(crate) struct Leased {
 #[derive(Clone, Serialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub(crate) enum Action {
-    /// The message is delivered.
+    /// Completes the message, which was delivered.
     Complete,
-    /// The message can never be delivered.
+    /// Fails the message for good, because it can never be delivered.
     Fail {
         error: &'static str,
-        /// False if Drover must not retry the message.
+        /// Whether Drover may retry the message.
         retry: bool,
     },
-    /// Another page may get the message at once. No attempt is spent.
+    /// Releases the message with no attempt spent, so that another page may get it at once.
     Release,
-    /// The page has the message, and has not acknowledged it yet.
+    /// Extends the lease of a message that the page has not acknowledged yet.
     Extend,
 }
 
-/// A lease, and the action on it.
+/// A lease, and the action that ends or extends the lease.
 #[derive(Clone, Serialize)]
 pub(crate) struct Settlement {
     pub(crate) lease: String,
@@ -146,14 +146,13 @@ struct Settlements {
 }
 
 impl Drover {
-    /// A client of the API at `base`, such as `http://127.0.0.1:8080`.
+    /// Creates a client of the API at `base`, such as `http://127.0.0.1:8080`.
     pub(crate) fn new(base: &str) -> Result<Self, reqwest::Error> {
         let http = Client::builder().timeout(TIME_LIMIT).build()?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned() })
     }
 
-    /// Posts a message to a user, again and again until Drover has stored it. An error means that Drover refuses the
-    /// message.
+    /// Posts a message to a user, again and again until Drover has stored the message. Returns an error if Drover refuses the message.
     pub(crate) async fn post(&self, to: &User, message: &NewMessage<'_>) -> Result<(), Error> {
         // The body of the answer is ignored, because the status says whether the message is stored.
         repeat::<IgnoredAny>(|| self.http.post(self.url(to, "messages")).json(message)).await.map(drop)

@@ -1,7 +1,7 @@
 //! The ledger: a small HTTP server to which Drover's worker sends each payment, and which keeps the balance of each payer.
 //!
-//! Drover delivers each message at least once. So the ledger writes the message's id into its journal, in one line with the
-//! payment, and ignores a message whose id it knows. (A ledger in a database would write the id and the balance in one
+//! Drover delivers each message at least once. For this reason the ledger writes the id of the message into its journal, in one line with
+//! the payment, and ignores a message whose id is in the journal. (A ledger in a database would write the id and the balance in one
 //! transaction.)
 
 use std::{
@@ -102,8 +102,8 @@ async fn balances(State(ledger): State<Arc<Mutex<Ledger>>>) -> Json<BTreeMap<Str
 }
 
 impl Ledger {
-    /// Opens a journal, or begins a new one. An incomplete last line, which a killed ledger left behind, is removed; its payment
-    /// was never answered and comes again.
+    /// Opens a journal, or begins a new one. An incomplete last line, which a killed ledger left behind, is removed. The payment of this
+    /// line was never answered, so Drover delivers the payment again.
     fn open(path: &Path) -> io::Result<Self> {
         let journal = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
         let mut ledger = Self { journal, length: 0, known: HashSet::new(), balances: BTreeMap::new() };
@@ -120,7 +120,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Records a payment unless the journal has its message already. Returns the payer's balance.
+    /// Records a payment unless the journal already has the message of the payment. Returns the balance of the payer.
     fn record(&mut self, id: String, payment: Payment) -> io::Result<u128> {
         let amount = amount_of(&payment)?;
         if !self.known.contains(&id) {

@@ -1,6 +1,6 @@
 //! Tests of handlers, routes and layers through the public interface of the library, without Redis.
 
-#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+#![allow(clippy::unwrap_used)] // An `unwrap` that panics fails its test.
 
 use std::{
     collections::BTreeMap,

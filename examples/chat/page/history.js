@@ -1,8 +1,8 @@
 // The messages of one user, kept in the browser's IndexedDB. The page acknowledges a message only after the message is stored
 // here, and recognises a repeated message by its id, so each message is shown exactly once.
 //
-// A message has: id, peer, own (whether this user sent it), text, at (ms), state. The state of an own message is "sending",
-// "sent", "delivered" or "refused" (with a reason); that of another message is "unread" or "read".
+// A message has: id, peer, own (whether this user sent it), text, at (ms), state. The state of an own message is "sending", "sent",
+// "delivered" or "refused" (with a reason); the state of any other message is "unread" or "read".
 
 const STORE = "messages";
 
@@ -38,7 +38,7 @@ export class History {
     return history;
   }
 
-  // All messages, in the order in which they were added.
+  // Returns all messages, in the order in which they were added.
   all() {
     return [...this.#messages.values()];
   }
@@ -62,7 +62,7 @@ export class History {
     return true;
   }
 
-  // Changes fields of a message that is there.
+  // Changes fields of a stored message.
   async change(id, fields) {
     const message = { ...this.#messages.get(id), ...fields };
     const transaction = this.#write();
@@ -72,7 +72,7 @@ export class History {
   }
 
   #write() {
-    // "strict": a message that was acknowledged must survive a power failure, because nobody else has it then.
+    // The durability "strict" makes a message survive a power failure, because after the acknowledgement only this browser has the message.
     return this.#database.transaction(STORE, "readwrite", { durability: "strict" });
   }
 }

@@ -1,6 +1,6 @@
 //! Tests of the worker's runtime with test handlers, against a real Redis.
 
-#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+#![allow(clippy::unwrap_used)] // An `unwrap` that panics fails its test.
 
 mod blocking;
 mod leasing_ahead;

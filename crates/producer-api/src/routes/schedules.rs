@@ -51,8 +51,8 @@ const DEFAULT_PAGE_SIZE: usize = 50;
     put, path = "/v1/queues/{queue}/schedules/{name}",
     request_body(content = NewSchedule, description = "The definition of the schedule"),
     responses(
-        (status = 201, description = "The schedule is new", body = Schedule),
-        (status = 200, description = "The schedule existed", body = Schedule),
+        (status = 201, description = "The schedule was created", body = Schedule),
+        (status = 200, description = "The schedule existed already, and has the definition of the request", body = Schedule),
     ),
 )]
 async fn put_schedule(
@@ -100,7 +100,7 @@ async fn delete_schedule(SchedulePath { queue, name, .. }: SchedulePath, _: NoQu
 /// about 4 MiB.
 #[utoipa::path(
     get, path = "/v1/queues/{queue}/schedules",
-    responses((status = 200, description = "A page", body = SchedulePage)), params(ScheduleQuery),
+    responses((status = 200, description = "A page of the list", body = SchedulePage)), params(ScheduleQuery),
 )]
 async fn list_schedules(
     QueuePath { queue, .. }: QueuePath,
