@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn list_instead_of_an_object_is_refused_at_any_depth() {
+    fn json_list_instead_of_an_object_is_refused_at_any_depth() {
         let parse_sample =
             |json: &str| serde_json::from_str::<JsonObject<Sample>>(json).map(|JsonObject(sample)| sample);
         let sample = parse_sample(r#"{"inner":{"data":"ab"},"data":null,"number":null}"#).unwrap();

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_with_the_same_meaning_are_equal_and_others_are_not() {
+    fn json_texts_with_the_same_meaning_are_equal_and_other_texts_are_not() {
         for (one, other) in [
             (r#"{"a":1,"b":[1,2]}"#, " { \"b\" : [ 1 ,\n2 ] , \"a\" : 1 }\t"),
             (r#"{"a":{"x":{},"y":[]},"b":null}"#, r#"{"b":null,"a":{"y":[ ],"x":{ }}}"#),
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_nested_deep_is_compared_byte_by_byte() {
+    fn deeply_nested_json_is_compared_byte_by_byte() {
         let nested = |depth: usize, inside: &str| format!("{}{inside}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(is_equal(&nested(31, "1"), &nested(31, " 1")));
         assert!(!is_equal(&nested(33, "1"), &nested(33, " 1")));
@@ -114,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn texts_with_other_white_space_are_equal_and_texts_of_other_values_are_not(value in json(), other in json()) {
+        fn json_texts_that_differ_in_white_space_are_equal_and_texts_of_other_values_are_not(value in json(), other in json()) {
             let (compact, pretty) = (value.to_string(), serde_json::to_string_pretty(&value).unwrap());
             prop_assert!(is_equal(&compact, &pretty));
             prop_assert_eq!(is_equal(&compact, &other.to_string()), value == other);

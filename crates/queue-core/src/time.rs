@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leap_second_is_read_as_the_second_after_it() {
+    fn leap_second_is_read_as_the_following_second() {
         let parse_instant = |text: &str| serde_json::from_value::<Timestamp>(text.into()).unwrap().to_string();
         for (text, instant) in [
             ("2026-12-31T23:59:60Z", "2027-01-01T00:00:00.000Z"),

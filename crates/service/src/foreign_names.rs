@@ -165,7 +165,7 @@ mod tests {
     const SCHEDULE_FIELDS: [&str; 6] = ["cron", "timezone", "start_at", "end_at", "max_runs", "message"];
 
     #[test]
-    fn foreign_name_gets_the_hint_of_its_object() {
+    fn field_name_of_another_queue_system_gets_a_hint_for_its_object() {
         for (name, known, expected) in [
             ("attempts", &MESSAGE_FIELDS[..], "did you mean \"max_attempts\"?"),
             ("attempts", &SETTING_NAMES, "did you mean \"max_attempts\"?"),
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_hints_can_be_found_and_no_hint_is_hidden_by_an_earlier_one() {
+    fn names_of_hints_can_be_found_and_no_hint_is_hidden_by_an_earlier_hint() {
         let place = |hint: &Hint| match hint {
             Field(field) => *field,
             Advice { beside, .. } => *beside,

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn member_is_reported_with_its_name() {
+    fn mistake_in_a_member_is_reported_with_the_name_of_the_member() {
         let reported_mistake = |json: &str| member_mistake(&serde_json::from_str::<Sample>(json).unwrap_err());
         assert_eq!(reported_mistake(r#"{"txt":1}"#), (None, "unknown: did you mean \"text\"?".into()));
         assert_eq!(

@@ -323,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_of_patterns_are_sorted_and_do_not_overlap() {
+    fn name_ranges_of_queue_patterns_are_sorted_and_do_not_overlap() {
         for (patterns, prefix, expected) in [
             (&["*"][..], "", &["*"][..]),
             (&["*", "a", "b*"], "", &["*"]),

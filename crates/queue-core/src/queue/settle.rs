@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn error_is_truncated_by_the_length_of_its_json() {
+    fn reported_error_is_truncated_by_the_length_of_its_json() {
         for (character, kept) in [("a", 8_031), ("\u{1}", 1_338), ("\"", 4_015), ("ä", 4_015), ("\n", 4_015)] {
             let failure = Failure::new(character.repeat(300), character.repeat(10_000));
             let json = encode_failure(&failure);

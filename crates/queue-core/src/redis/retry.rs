@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_a_maximum_and_restart_after_a_success() {
+    fn retry_pauses_grow_to_a_maximum_and_restart_after_a_success() {
         let mut retry = Retry::new();
         assert!(retry.pause() <= Retry::FIRST_PAUSE);
         for _ in 0..10 {

@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_script_comes_after_its_own_fragments_and_before_those_of_the_next_part() {
+    fn a_part_of_a_script_comes_after_its_own_fragments_and_before_the_fragments_of_the_next_part() {
         let source = &ENQUEUE.source;
         let position = |text| source.find(text).unwrap_or_else(|| panic!("{text} is missing"));
         let order = [

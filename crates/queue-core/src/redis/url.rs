@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn url_names_a_server_sentinels_or_a_cluster() {
+    fn redis_url_names_a_server_sentinels_or_a_cluster() {
         let sentinels = |service: &str| TopologyKind::Sentinels { service: service.to_owned() };
         for (url, kind, servers, uses_tls) in [
             ("redis://h", TopologyKind::Server, &["h:6379"][..], UsesTls::No),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn user_password_and_database_are_read_from_every_kind_of_url() {
+    fn user_password_and_database_are_read_from_every_kind_of_redis_url() {
         for url in ["redis://u:p%40q@h/3", "redis+sentinel://u:p%40q@h1,h2/main/3"] {
             let login = RedisUrl::parse(url).unwrap().login;
             assert_eq!((login.username(), login.password(), login.db()), (Some("u"), Some("p@q"), 3), "{url}");

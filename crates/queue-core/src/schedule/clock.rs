@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn estimate_follows_steps_and_drift_and_is_never_ahead() {
+    async fn estimate_of_redis_clock_follows_steps_and_drift_and_is_never_ahead() {
         let (mut clock, start) = (ServerClock::new(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
         // The first reply takes 10 ms, and Redis read its clock at an unknown time in these 10 ms.

@@ -220,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn matches_are_those_of_croner(
+        fn matching_times_of_cron_patterns_are_those_of_croner(
             second in number_or_star(59),
             minute in number_or_star(59),
             hour in number_or_star(23),

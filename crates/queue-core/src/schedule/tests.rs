@@ -406,7 +406,7 @@ fn at_most_the_last_thousand_missed_ticks_are_posted_and_in_parts_if_they_are_la
 }
 
 #[test]
-fn fields_that_contradict_each_other_are_reported() {
+fn schedule_fields_that_contradict_each_other_are_reported() {
     let field = |json: serde_json::Value| {
         let schedule: NewSchedule = serde_json::from_value(json).unwrap();
         schedule.contradiction().map(|(field, _)| field)

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn declared_settings_of_the_exact_name_override_the_longest_prefix_and_that_overrides_all() {
+    fn declared_settings_of_exact_names_override_longer_prefixes_which_override_shorter_prefixes() {
         let declared_settings = declared(json!({
             "*": {"max_attempts": 1, "max_lapses": 1, "timeout": "1s", "visibility_timeout": "1s"},
             "user-*": {"max_attempts": 2, "max_lapses": 2, "timeout": "2s"},

@@ -83,7 +83,7 @@ async fn progress_results_and_signals_count_toward_the_answer_limit() {
 }
 
 #[tokio::test]
-async fn errors_are_cut_after_escaping_and_calls_that_carry_them_stay_short() {
+async fn errors_are_truncated_after_escaping_and_calls_that_read_errors_stay_short() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":1,"jitter":0}}"#);
     fixture.post_numbers(0..1_000).await;
     let fail_all_messages = async || {

@@ -38,7 +38,7 @@ async fn fail_all(fixture: &TestQueue) {
 }
 
 #[tokio::test]
-async fn signal_releases_all_messages_held_when_it_was_sent() {
+async fn signal_releases_all_messages_that_were_held_when_the_signal_was_sent() {
     let fixture = TestQueue::new();
     post_many(&fixture, message_with_hold_key).await;
     let signal = Signal { data: Some(to_raw_value("go").unwrap()), sticky_for: None };
@@ -55,7 +55,7 @@ async fn signal_releases_all_messages_held_when_it_was_sent() {
 }
 
 #[tokio::test]
-async fn interrupted_signal_releases_only_messages_held_when_it_was_sent() {
+async fn interrupted_signal_releases_only_messages_that_were_held_when_the_signal_was_sent() {
     let fixture = TestQueue::new();
     post_many(&fixture, message_with_hold_key).await;
     let cut = fixture.redis.command("GET drover:{q}:seq");
@@ -181,7 +181,7 @@ async fn trimming_keeps_the_retained_number_when_some_messages_were_erased() {
 }
 
 #[tokio::test]
-async fn message_that_does_not_fit_into_a_response_keeps_its_position_next_to_a_cancelled_one() {
+async fn message_that_does_not_fit_into_a_response_keeps_its_position_next_to_a_cancelled_message() {
     let fixture = TestQueue::new();
     let large_message = |first: char| NewMessage::new(to_raw_value(&first.to_string().repeat(1_300_000)).unwrap());
     let mut ids = vec![];

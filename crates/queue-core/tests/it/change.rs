@@ -55,7 +55,7 @@ async fn message_that_has_not_started_is_cancelled_at_once_and_is_not_delivered(
 }
 
 #[tokio::test]
-async fn every_settlement_but_a_completion_fails_a_cancelled_active_message() {
+async fn every_settlement_except_a_completion_fails_a_cancelled_active_message() {
     for action in [Action::Fail(failure()), Action::FailForGood(failure()), Action::Release(None)] {
         let fixture = TestQueue::new();
         let posted_message = fixture.post(numbered(1)).await;
@@ -87,7 +87,7 @@ async fn every_settlement_but_a_completion_fails_a_cancelled_active_message() {
 }
 
 #[tokio::test]
-async fn an_erased_message_leaves_nothing_behind_and_an_active_one_stays() {
+async fn erased_message_leaves_nothing_behind_and_an_active_message_can_not_be_erased() {
     let fixture = TestQueue::new();
     for (state, id) in one_in_each_state(&fixture).await {
         let expected_outcome = if state == State::Active { Changed::Refused(state) } else { Changed::Done };
@@ -107,7 +107,7 @@ async fn an_erased_message_leaves_nothing_behind_and_an_active_one_stays() {
 }
 
 #[tokio::test]
-async fn only_a_delayed_message_is_promoted_and_only_a_failed_one_retried() {
+async fn only_a_delayed_message_is_promoted_and_only_a_failed_message_is_retried() {
     let fixture = TestQueue::new();
     for (state, id) in one_in_each_state(&fixture).await {
         let promote_outcome = fixture.queue.promote(&id).await.unwrap();

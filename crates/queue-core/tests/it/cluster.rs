@@ -154,7 +154,7 @@ async fn no_confirmed_message_is_lost_in_a_planned_fail_over() {
 }
 
 #[tokio::test]
-async fn queue_whose_server_is_away_is_unavailable_and_the_others_work() {
+async fn queue_whose_server_is_away_is_unavailable_and_other_queues_work() {
     let mut cluster = RedisCluster::start(3, 0);
     let queues = Queues::new(connect(&cluster), DeclaredSettings::default());
     for name in Load::names("q", 12) {

@@ -101,7 +101,7 @@ async fn a_new_connection_sends_no_command_that_needs_another_right() {
 }
 
 #[tokio::test]
-async fn many_calls_that_meet_a_closed_connection_at_once_are_all_sent_over_a_new_one() {
+async fn many_calls_that_meet_a_closed_connection_at_once_are_all_sent_over_a_new_connection() {
     let fixture = TestQueue::new();
     for round in 0..20 {
         fixture.redis.command("CLIENT KILL TYPE normal");

@@ -190,7 +190,7 @@ async fn maintenance_runs_at_the_time_for_which_all_consumers_have_a_timer() {
 }
 
 #[tokio::test]
-async fn message_posted_behind_cancelled_ones_wakes_an_idle_consumer() {
+async fn message_posted_behind_cancelled_messages_wakes_an_idle_consumer() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
     let subscriber = Subscriber::new(fixture.queues.redis().clone());
     tokio::spawn({

@@ -80,7 +80,7 @@ async fn own_id_names_its_message_and_is_stored_once() {
 }
 
 #[tokio::test]
-async fn deliver_at_in_the_past_is_now_and_a_later_one_delays() {
+async fn deliver_at_in_the_past_means_now_and_deliver_at_in_the_future_delays_the_message() {
     let fixture = TestQueue::new();
     let at = |instant| NewMessage { deliver_at: Some(Timestamp::from_millis(instant)), ..numbered(1) };
     let past_message = fixture.post(at(1_000)).await;
@@ -127,7 +127,7 @@ async fn full_redis_stores_nothing_and_the_queue_can_be_drained() {
 }
 
 #[tokio::test]
-async fn status_shows_counts_totals_and_the_age_of_the_oldest() {
+async fn status_shows_counts_totals_and_the_age_of_the_oldest_waiting_message() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
     assert!(fixture.queue.status().await.unwrap().is_none(), "there is no queue before its first message");
     assert!(fixture.queues.names().await.unwrap().is_empty());

@@ -16,7 +16,7 @@ fn two_consumers() -> (ConsumerId, ConsumerId) {
 }
 
 #[tokio::test]
-async fn only_one_consumer_has_access_and_works_on_one_message_at_a_time() {
+async fn only_one_consumer_leases_from_an_exclusive_queue_and_only_one_message_at_a_time() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
     fixture.post_numbers(0..5).await;
     let (a, b) = two_consumers();
@@ -33,7 +33,7 @@ async fn only_one_consumer_has_access_and_works_on_one_message_at_a_time() {
 }
 
 #[tokio::test]
-async fn another_consumer_takes_over_at_once_when_the_owner_ends_its_ownership() {
+async fn another_consumer_may_lease_at_once_when_the_owner_of_an_exclusive_queue_ends_its_ownership() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
     fixture.post_numbers(0..5).await;
     let (a, b) = two_consumers();
@@ -52,7 +52,7 @@ async fn another_consumer_takes_over_at_once_when_the_owner_ends_its_ownership()
 }
 
 #[tokio::test]
-async fn another_consumer_takes_over_when_all_leases_of_a_dead_owner_have_lapsed() {
+async fn another_consumer_may_lease_when_all_leases_of_a_dead_owner_have_lapsed() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":{"parallel":3},"visibility_timeout":2000}"#);
     fixture.post_numbers(0..5).await;
     let (a, b) = two_consumers();
@@ -76,7 +76,7 @@ async fn another_consumer_takes_over_when_all_leases_of_a_dead_owner_have_lapsed
 }
 
 #[tokio::test]
-async fn owner_without_leases_that_does_not_return_is_replaced() {
+async fn owner_of_an_exclusive_queue_that_stops_leasing_is_replaced() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true,"visibility_timeout":1500}"#);
     let (a, b) = two_consumers();
     fixture.queue.declare().await.unwrap();
@@ -132,7 +132,7 @@ async fn message_in_back_off_blocks_an_exclusive_queue_and_keeps_its_position() 
 }
 
 #[tokio::test]
-async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
+async fn exclusive_queue_keeps_its_order_with_parallel_messages_and_retried_dead_letters() {
     let backoff = r#"{"exclusive":true,"max_attempts":2,"backoff":{"type":"fixed","delay":60000}}"#;
     let fixture = TestQueue::with_settings(backoff);
     fixture.post_numbers(0..4).await;

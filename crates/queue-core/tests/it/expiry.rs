@@ -53,7 +53,7 @@ async fn message_is_not_delivered_after_its_ttl_when_hundreds_have_expired() {
 }
 
 #[tokio::test]
-async fn message_that_was_attempted_does_not_expire_and_a_released_one_does() {
+async fn message_with_a_failed_attempt_does_not_expire_and_a_released_message_does() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":30,"jitter":0}}"#);
     let posted_message = fixture.post(message_with_ttl(1, 1_500)).await;
     let delivery = fixture.lease_one().await;

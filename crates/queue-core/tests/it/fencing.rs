@@ -43,7 +43,7 @@ async fn stale_token_changes_nothing_and_is_refused() {
 }
 
 #[tokio::test]
-async fn repeated_settle_is_answered_like_the_first_one() {
+async fn repeated_settlement_gets_the_answer_of_the_first_settlement() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":"1h"}}"#);
     let cases = [
         (done(), State::Completed),
@@ -73,7 +73,7 @@ async fn repeated_settle_is_answered_like_the_first_one() {
 }
 
 #[tokio::test]
-async fn a_repeated_settle_is_known_even_after_the_message_was_leased_again() {
+async fn repeated_settlement_is_recognized_even_after_the_message_was_leased_again() {
     let fixture = TestQueue::new();
     fixture.post(numbered(1)).await;
     let first_delivery = fixture.lease_one().await;
@@ -86,7 +86,7 @@ async fn a_repeated_settle_is_known_even_after_the_message_was_leased_again() {
 }
 
 #[tokio::test]
-async fn one_settlement_twice_in_a_batch_counts_once() {
+async fn settlement_that_is_twice_in_a_batch_counts_once() {
     let fixture = TestQueue::new();
     fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;

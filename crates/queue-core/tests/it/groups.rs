@@ -80,7 +80,7 @@ async fn groups_without_a_limit_of_concurrency_still_have_turns() {
 }
 
 #[tokio::test]
-async fn changed_concurrency_holds_at_once_in_both_directions() {
+async fn changed_concurrency_of_groups_applies_at_once_whether_raised_or_lowered() {
     let fixture = TestQueue::new();
     for group in 0..1_500 {
         post(&fixture, &format!("g{group}"), [group, group + 10_000]).await;
@@ -115,7 +115,7 @@ async fn priority_orders_a_group_and_a_returned_message_goes_first() {
 }
 
 #[tokio::test]
-async fn message_in_back_off_or_released_with_a_pause_keeps_the_place_of_its_group() {
+async fn message_in_back_off_or_released_with_a_pause_counts_as_active_in_its_group() {
     for action in [Action::Fail(failure()), Action::Release(Some(Millis::new(150)))] {
         let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":150,"jitter":0}}"#);
         post(&fixture, "a", 0..2).await;
@@ -190,7 +190,7 @@ async fn delayed_and_held_messages_join_their_group_by_id_when_they_are_due_or_r
 }
 
 #[tokio::test]
-async fn failing_cancelling_and_erasing_free_the_place_of_a_group() {
+async fn failing_cancelling_or_erasing_a_message_lets_its_group_continue() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":60000}}"#);
     post(&fixture, "a", 0..4).await;
     let first_delivery = fixture.lease_one().await;
@@ -251,7 +251,7 @@ async fn a_message_that_expires_costs_its_group_no_turn() {
 }
 
 #[tokio::test]
-async fn rate_limit_and_bytes_cost_a_group_no_turn() {
+async fn message_beyond_the_rate_limit_or_the_bytes_of_an_answer_costs_its_group_no_turn() {
     let fixture = TestQueue::with_settings(r#"{"rate_limit":{"max":3,"duration":300}}"#);
     for (group, begin) in [("a", 0), ("b", 10), ("c", 20)] {
         post(&fixture, group, begin..begin + 2).await;
@@ -276,7 +276,7 @@ async fn rate_limit_and_bytes_cost_a_group_no_turn() {
 }
 
 #[tokio::test]
-async fn tenant_with_a_large_backlog_does_not_delay_the_others() {
+async fn tenant_with_a_large_backlog_does_not_delay_other_tenants() {
     for consumers in [1, 3] {
         let fixture = TestQueue::new();
         fixture.queue.configure(&json!({"groups": {"concurrency": null}})).await.unwrap();

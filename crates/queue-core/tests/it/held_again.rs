@@ -136,7 +136,7 @@ async fn no_sticky_signal_is_missed_by_a_message_that_is_held_at_the_same_time()
 }
 
 #[tokio::test]
-async fn message_of_a_group_that_is_held_again_keeps_its_place_and_goes_first_after_its_signal() {
+async fn message_held_again_blocks_its_group_and_goes_first_after_its_signal() {
     let fixture = TestQueue::new();
     let posts = vec![
         in_group("a", numbered(0)),
@@ -167,7 +167,7 @@ async fn message_of_a_group_that_is_held_again_keeps_its_place_and_goes_first_af
 }
 
 #[tokio::test]
-async fn place_of_a_message_held_again_becomes_free_when_the_message_ends() {
+async fn group_of_a_message_held_again_continues_when_that_message_ends() {
     for end in ["cancel", "erase", "purge", "expiry"] {
         let fixture = TestQueue::new();
         let ttl = (end == "expiry").then(|| Millis::new(1_500).try_into().unwrap());

@@ -7,7 +7,7 @@ use queue_core::{Action, Changed, Enqueued, Error, NewMessage};
 use crate::{TestQueue, failure, numbered, numbers, wait_millis};
 
 #[tokio::test]
-async fn repeated_request_is_answered_with_the_same_messages_and_a_different_one_is_refused() {
+async fn repeated_request_gets_the_same_messages_and_a_different_request_with_its_key_is_refused() {
     let fixture = TestQueue::new();
     let own = NewMessage { id: Some("own".parse().unwrap()), ..numbered(1) };
     fixture.post(own.clone()).await;
@@ -30,7 +30,7 @@ async fn repeated_request_is_answered_with_the_same_messages_and_a_different_one
 }
 
 #[tokio::test]
-async fn a_key_is_forgotten_after_the_window_and_leaves_nothing() {
+async fn idempotency_key_is_forgotten_after_its_window_and_leaves_nothing() {
     let fixture = TestQueue::with_settings(r#"{"idempotency_window":"1s"}"#);
     fixture.queue.enqueue_once(vec![numbered(0)], &"k".parse().unwrap(), "a").await.unwrap();
     wait_millis(1_010).await;
@@ -54,7 +54,7 @@ async fn repeated_post_of_a_forgotten_message_stores_nothing() {
 }
 
 #[tokio::test]
-async fn concurrent_posts_with_one_key_or_one_id_store_one_message() {
+async fn concurrent_posts_with_one_idempotency_key_or_own_id_store_one_message() {
     let fixture = Arc::new(TestQueue::new());
     let posts = (0..40).map(|n| {
         let fixture = Arc::clone(&fixture);

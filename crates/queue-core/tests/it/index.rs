@@ -176,7 +176,7 @@ async fn posts_that_race_with_deletions_are_stored() {
 }
 
 #[tokio::test]
-async fn a_deletion_does_not_affect_a_queue_that_is_created_after_it() {
+async fn deletion_of_a_queue_does_not_affect_a_queue_that_is_created_afterwards() {
     let fixture = TestQueue::new();
     let slow_process = slow_process(&fixture.redis, Duration::from_millis(300));
     fixture.post(numbered(1)).await;
@@ -203,7 +203,7 @@ async fn a_deletion_does_not_affect_a_queue_that_is_created_after_it() {
 }
 
 #[tokio::test]
-async fn maintenance_lists_a_queue_that_was_used_or_found_without_a_name() {
+async fn maintenance_adds_the_missing_name_of_a_queue_to_the_index() {
     let fixture = TestQueue::new();
     let old = connect(&fixture.redis, "{}").queue(&"old".parse().unwrap());
     old.enqueue(vec![numbered(1)]).await.unwrap();
@@ -228,7 +228,7 @@ async fn maintenance_removes_a_name_without_a_queue() {
 }
 
 #[tokio::test]
-async fn names_are_read_by_prefix_and_in_pages() {
+async fn queue_names_are_read_by_prefix_and_in_pages() {
     let fixture = TestQueue::new();
     let mut expected_names = Vec::new();
     for n in 0..2_300 {
@@ -270,7 +270,7 @@ async fn queues_of_a_page_are_read_at_the_same_time() {
 }
 
 #[tokio::test]
-async fn a_wait_ends_when_its_queue_is_deleted() {
+async fn wait_for_a_result_ends_when_the_queue_is_deleted() {
     let fixture = TestQueue::new();
     let subscriber = start_subscriber(&fixture.queues);
     let posted_message = fixture.post(numbered(1)).await;

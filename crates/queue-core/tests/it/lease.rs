@@ -17,7 +17,7 @@ async fn messages_of_one_priority_are_leased_in_order_of_posting() {
 }
 
 #[tokio::test]
-async fn lower_priority_numbers_are_leased_first() {
+async fn messages_with_lower_priority_numbers_are_leased_first() {
     let fixture = TestQueue::new();
     for (data, priority) in [(1, 5), (2, 0), (3, -1), (4, 1), (5, 0), (6, -100), (7, 1), (8, -1)] {
         fixture.post(prioritized(data, priority)).await;
@@ -84,7 +84,7 @@ async fn lease_has_its_own_visibility_timeout_or_that_of_the_queue() {
 }
 
 #[tokio::test]
-async fn lapsed_lease_goes_to_the_head_of_the_waiting_list_and_counts() {
+async fn message_of_a_lapsed_lease_returns_to_the_head_of_the_waiting_list_and_counts_the_lapse() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":1500}"#);
     fixture.post_numbers(0..4).await;
     assert_eq!(numbers(&fixture.lease(2).await), [0, 1]);
@@ -165,7 +165,7 @@ async fn a_message_that_kills_its_worker_takes_no_other_message_with_it() {
 }
 
 #[tokio::test]
-async fn a_message_goes_alone_before_its_last_lapse_at_every_priority() {
+async fn message_is_leased_alone_before_its_last_lapse_at_every_priority() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":1000,"max_lapses":2}"#);
     for priority in [-1, -1, 0, 0, 1, 1] {
         fixture.post(prioritized(0, priority)).await;
@@ -188,7 +188,7 @@ async fn a_message_goes_alone_before_its_last_lapse_at_every_priority() {
 }
 
 #[tokio::test]
-async fn undone_leases_return_to_the_head_as_if_they_had_never_been_made() {
+async fn messages_of_undone_leases_return_to_the_head_as_if_they_had_never_been_leased() {
     let fixture = TestQueue::new();
     fixture.post_numbers(0..6).await;
     let (first, second) = (fixture.lease(2).await, fixture.lease(2).await);

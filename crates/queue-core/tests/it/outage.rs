@@ -74,7 +74,7 @@ async fn calls_fail_in_time_while_redis_does_not_answer() {
 }
 
 #[tokio::test]
-async fn leases_whose_reply_was_lost_are_returned() {
+async fn leases_whose_reply_was_lost_are_undone() {
     let fixture = TestQueue::new();
     // Many other leases are live, so that the search for the lost ones takes more than one step.
     for _ in 0..3 {
@@ -100,7 +100,7 @@ async fn leases_whose_reply_was_lost_are_returned() {
 }
 
 #[tokio::test]
-async fn a_newer_layout_is_refused_with_a_clear_error() {
+async fn queue_with_a_newer_data_layout_is_refused_with_a_clear_error() {
     let fixture = TestQueue::new();
     fixture.post(numbered(1)).await;
     fixture.redis.command("HSET drover:{q}:meta layout 99");
@@ -110,7 +110,7 @@ async fn a_newer_layout_is_refused_with_a_clear_error() {
 }
 
 #[tokio::test]
-async fn queue_of_a_new_layout_is_not_changed_by_processes_that_know_the_old_one() {
+async fn queue_of_a_new_data_layout_is_not_changed_by_processes_that_know_only_the_old_layout() {
     let fixture = TestQueue::new();
     let posted_message = fixture.post(numbered(1)).await;
     let delivery = fixture.lease_one().await;

@@ -33,7 +33,7 @@ async fn ids_in(fixture: &TestQueue, state: State) -> BTreeSet<String> {
 
 /// Ids are in the order of posting, so the purge is right if each kept message has a later id than every purged message.
 #[tokio::test]
-async fn purge_removes_every_message_posted_before_it_and_none_posted_after_it() {
+async fn purge_removes_every_message_posted_before_the_purge_and_no_later_message() {
     let hold = |n| NewMessage { hold: Some(format!("k{}", n % 3).parse().unwrap()), ..numbered(n) };
     let kinds: [(State, &dyn Fn(u64) -> NewMessage); 4] = [
         (State::Delayed, &|n| delayed(n, 1_000_000 + n % 7)),
@@ -148,7 +148,7 @@ async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
 }
 
 #[tokio::test]
-async fn purge_runs_after_an_interrupted_one() {
+async fn purge_succeeds_after_an_interrupted_purge() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
     fixture.post(numbered(0)).await;
     let delivery = fixture.lease_one().await;
@@ -168,7 +168,7 @@ async fn purge_runs_after_an_interrupted_one() {
 }
 
 #[tokio::test]
-async fn purge_concurrent_with_consumers_keeps_every_message_posted_after_it() {
+async fn purge_concurrent_with_consumers_keeps_every_message_posted_after_the_purge() {
     let fixture = TestQueue::new();
     post_many(&fixture, 5_000, numbered).await;
     let other_queue = connect(&fixture.redis, "{}").queue(&name());

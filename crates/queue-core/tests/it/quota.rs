@@ -15,7 +15,7 @@ fn limit(max: u32, secs: u64) -> RateLimit {
 }
 
 #[tokio::test]
-async fn quota_is_shared_and_refuses_requests_when_it_is_used_up() {
+async fn quota_is_shared_by_processes_and_refuses_requests_when_used_up() {
     let redis = RedisServer::start();
     let (one, other) = (connect(&redis), connect(&redis));
     for left in (0..5).rev() {
@@ -39,7 +39,7 @@ async fn quota_is_shared_and_refuses_requests_when_it_is_used_up() {
 }
 
 #[tokio::test]
-async fn no_window_exceeds_the_limit_and_constant_requests_nearly_reach_it() {
+async fn no_window_exceeds_the_quota_and_constant_requests_nearly_reach_the_quota() {
     let redis = RedisServer::start();
     let client = connect(&redis);
     let mut grant_times = Vec::new();

@@ -177,7 +177,7 @@ async fn five_hundred_ticks_in_one_instant_of_a_thousand_schedules_are_posted_on
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn process_learns_of_earlier_ticks_pauses_and_deletions() {
+async fn running_scheduler_learns_of_earlier_ticks_pauses_and_deletions() {
     let fixture = TestQueue::new();
     let _process = start_scheduler(&fixture).await;
     fixture.put("s", json!({"every": "1h", "message": {"data": "hourly"}})).await;
@@ -219,7 +219,7 @@ async fn process_learns_of_earlier_ticks_pauses_and_deletions() {
 }
 
 #[tokio::test]
-async fn equal_definition_of_a_schedule_changes_nothing_and_another_one_replaces_it() {
+async fn equal_definition_of_a_schedule_changes_nothing_and_a_different_definition_replaces_it() {
     let fixture = TestQueue::new();
     let definition = json!({"cron": "@hourly", "timezone": "Asia/Kathmandu", "message": {"data": {"a": 1}, "ttl": "1m",
                             "hold": "k", "group": "g", "headers": {"h": "1"}, "backoff": {"delay": 5}, "max_attempts": 7, "timeout": "3s"}});
@@ -289,7 +289,7 @@ async fn definition_in_another_form_of_json_changes_nothing_and_another_definiti
 }
 
 #[tokio::test]
-async fn damaged_schedule_does_not_stop_the_other_ones() {
+async fn damaged_schedule_does_not_stop_other_schedules() {
     let fixture = TestQueue::new();
     for name in ["a", "b"] {
         fixture.put(name, json!({"every": "1s", "message": {"data": name}})).await;
@@ -358,7 +358,7 @@ async fn schedule_ends_after_its_runs_and_leaves_out_ticks_while_a_message_is_un
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refused_tick_stays_and_is_posted_when_there_is_room() {
+async fn tick_that_a_full_queue_refused_is_posted_when_there_is_room() {
     let fixture = TestQueue::with_settings(r#"{"max_length": 3}"#);
     let process = start_scheduler(&fixture).await;
     fixture.post_numbers([1, 2, 3]).await;
@@ -381,7 +381,7 @@ async fn refused_tick_stays_and_is_posted_when_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tick_waits_while_memory_is_full() {
+async fn tick_waits_while_the_memory_of_redis_is_full() {
     let fixture = TestQueue::new();
     let _process = start_scheduler(&fixture).await;
     fixture.put("s", json!({"every": "1s", "missed": "one", "message": {"data": "tick"}})).await;
@@ -433,7 +433,7 @@ async fn deleting_a_queue_deletes_its_schedules() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn idle_schedules_cost_one_call_a_second_however_many_there_are() {
+async fn any_number_of_idle_schedules_costs_one_call_a_second() {
     let fixture = TestQueue::new();
     for n in 0..200 {
         fixture.put(&format!("s{n}"), json!({"cron": "0 0 1 1 *", "message": {"data": n}})).await;

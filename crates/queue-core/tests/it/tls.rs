@@ -175,7 +175,7 @@ async fn redis_may_demand_a_client_certificate() {
 }
 
 #[tokio::test]
-async fn renewed_files_are_used_from_the_next_connection_on() {
+async fn renewed_certificate_files_are_used_from_the_next_connection_on() {
     let (old_ca, new_ca) = (CertificateAuthority::new(), CertificateAuthority::new());
     let fixture = fixture(&old_ca);
     fixture.post_numbers([1]).await;
@@ -211,7 +211,7 @@ async fn wrong_port_is_reported_with_instructions() {
 }
 
 #[test]
-fn options_that_contradict_each_other_are_refused() {
+fn redis_options_that_contradict_each_other_are_refused() {
     let ca = CertificateAuthority::new();
     let error_of = |change: &dyn Fn(&mut RedisOptions)| {
         let mut options = RedisOptions::new("redis://user:hunter2@127.0.0.1", TIME_LIMIT);

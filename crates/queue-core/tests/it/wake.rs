@@ -98,7 +98,7 @@ async fn idle_consumer_recovers_the_lease_with_the_earliest_deadline_in_time() {
 }
 
 #[tokio::test]
-async fn a_reader_waits_for_the_result_without_polling() {
+async fn client_waits_for_the_result_of_a_message_without_polling() {
     let fixture = TestQueue::new();
     let subscriber = start_subscriber(&fixture);
     let posted_message = fixture.post(numbered(1)).await;
@@ -128,7 +128,7 @@ async fn a_reader_waits_for_the_result_without_polling() {
 }
 
 #[tokio::test]
-async fn all_readers_of_one_message_are_woken() {
+async fn all_clients_that_wait_for_one_message_are_woken() {
     let fixture = TestQueue::new();
     let subscriber = start_subscriber(&fixture);
     let posted_message = fixture.post(numbered(1)).await;

@@ -14,7 +14,7 @@ const MAX_LEASES: usize = 40;
 const WINDOW_MS: u64 = 10_000;
 
 #[test]
-fn no_window_exceeds_the_limit_and_a_saturated_queue_reaches_it() {
+fn no_window_exceeds_the_rate_limit_and_a_saturated_queue_reaches_the_limit() {
     queue_core::Redis::inject_clock();
     let server = RedisServer::start();
     let mut raw = raw_redis::Client::open(server.url()).unwrap().get_connection().unwrap();

@@ -92,7 +92,7 @@ fn list_in_a_variable_replaces_the_list_of_the_file_and_a_table_extends_the_tabl
 }
 
 #[test]
-fn names_with_dots_are_keys_and_not_paths() {
+fn queue_names_with_dots_are_keys_and_not_paths() {
     let config = load("[queues.\"a.b\"]\nmax_lapses = 7\n[queues.\"a.*\"]\nmax_attempts = 7", &[]).unwrap();
     let settings = config.queues.of(&"a.b".parse().unwrap());
     assert_eq!(serde_json::to_value(settings).unwrap(), json!({"max_lapses": 7, "max_attempts": 7}));

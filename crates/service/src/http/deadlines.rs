@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_phase_has_its_deadline() {
+    async fn each_phase_of_a_connection_has_its_deadline() {
         let deadlines = deadlines();
         assert_eq!(too_slow(&deadlines).await, Some((TooSlow::Headers, 10)), "the client sent no headers");
         deadlines.note_headers_complete();
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn timer_that_fires_for_a_past_phase_is_reset() {
+    async fn timer_that_fires_for_a_past_phase_of_a_connection_is_reset() {
         let deadlines = deadlines();
         let mut timer = pin!(sleep(Duration::from_secs(10)));
         let start = Instant::now();

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn encodings_other_than_chunked_are_refused() {
+    fn transfer_encodings_other_than_chunked_are_refused() {
         let refusal = |encodings: &[&str]| refusal_of_encoding(&request(&header::TRANSFER_ENCODING, encodings));
         for read in [&[][..], &["chunked"], &["Chunked"]] {
             assert!(refusal(read).is_none(), "{read:?}");

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_written_as_the_library_writes_them() {
+    fn log_fields_are_written_as_tracing_subscriber_writes_them() {
         let subscriber = |log| tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(log);
         let library_log = written_log(|log| subscriber(log).finish());
         assert_eq!(library_log.matches("request{").count(), 4, "{library_log}");
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn record_is_one_line_and_shows_all_its_characters() {
+    fn log_record_is_one_line_and_shows_all_its_characters() {
         for (record, expected) in [
             ("INFO id=\"a\" done\n", "INFO id=\"a\" done\n"),
             ("grüße ✅\n", "grüße ✅\n"),

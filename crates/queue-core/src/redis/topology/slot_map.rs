@@ -74,7 +74,7 @@ mod tests {
     use crate::redis::topology::tests::node;
 
     #[test]
-    fn subscription_leaves_a_server_only_for_a_better_one() {
+    fn subscription_leaves_a_server_only_for_a_better_server() {
         let nodes = [1, 2].map(node);
         let map = |cut_off: &[u16]| SlotMap {
             nodes: nodes.to_vec(),
