@@ -31,7 +31,7 @@ fn documented_examples(document: &str) -> Vec<(String, Example)> {
             ),
             "json" => {
                 let (command_heading, example) = examples.last_mut().unwrap();
-                assert!(*command_heading == heading && example.answer.is_none(), "an answer without a command: {text}");
+                assert!(*command_heading == heading && example.answer.is_none(), "an answer has no command: {text}");
                 example.answer = Some(shown_json(&text));
             }
             _ => {}

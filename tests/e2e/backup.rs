@@ -67,9 +67,9 @@ async fn assert_restored(all: &Queues, names: &[QueueName]) {
         assert_eq!(queue.status().await.unwrap().unwrap().totals.enqueued, 4);
         let (mut leased, start) = (BTreeSet::new(), Instant::now());
         while leased.len() < 3 {
-            assert!(start.elapsed() < TIME_LIMIT, "only {leased:?} are leased again");
+            assert!(start.elapsed() < TIME_LIMIT, "only the messages {leased:?} are leased again");
             for number in lease(all, name, 10, 10).await {
-                assert!(leased.insert(number), "{number} is leased twice");
+                assert!(leased.insert(number), "message {number} is leased twice");
             }
             sleep(Duration::from_millis(20)).await;
         }

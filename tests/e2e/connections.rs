@@ -118,7 +118,7 @@ async fn api_without_free_file_descriptors_serves_open_connections_and_accepts_o
     assert_eq!(second_client.answer().await.status, 200);
     system.api.wait_for_log("connections are accepted again");
     let report_count = system.api.log().iter().filter(|line| line.contains("can't be accepted")).count();
-    assert_eq!(report_count, 1, "the API logs it once and not after each pause");
+    assert_eq!(report_count, 1, "the API logs the lack of file descriptors once and not after each pause");
 }
 
 #[tokio::test]

@@ -117,9 +117,9 @@ async fn message_that_is_due_in_a_leap_second_becomes_due_in_the_next_second() {
 async fn an_idle_worker_whose_poll_is_an_hour_starts_messages_at_once() {
     let system = System::start("").await;
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
-    // All compared instants are by the clock of Redis. A busy machine delays some messages. If only a poll found the due
-    // messages, all of them would start late; if only the API's maintenance did, which runs 200 ms or more after a due time,
-    // all messages with a delay would be late.
+    // All compared instants are by the clock of Redis. A busy machine delays some messages, but not all. If only polls found due messages,
+    // all messages would start late. If only the API's maintenance found due messages, which runs 200 ms or more after a due time, all
+    // messages with a delay would start late.
     for delay in [0, 50] {
         let mut lateness = Vec::new();
         for _ in 0..20 {
@@ -214,8 +214,8 @@ async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_
     let settings = "[queues.my-queue]\nvisibility_timeout = \"2s\"\n";
     let system = System::start(settings).await;
     let _idle_worker = system.worker_with(&[HOURLY_POLLS]).await;
-    // The consumer acts like a killed consumer: it sends no further request. The consumer's lease calls are sent together with
-    // the enqueues, so that the consumer gets messages before the idle worker, which is woken too.
+    // The consumer acts like a killed consumer, which sends no further request. The consumer's lease calls are sent together with the
+    // enqueues, so that the consumer gets messages although the enqueues also wake the idle worker.
     let queue = system.queues().queue(&"my-queue".parse().unwrap());
     let request = LeaseRequest::new(ConsumerId::issue(), 100);
     let mut deliveries = Vec::new();
@@ -224,7 +224,7 @@ async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_
         let (_, leased) = tokio::join!(queue.enqueue(vec![message]), queue.lease(&request));
         deliveries.extend(leased.unwrap().deliveries);
     }
-    assert!(!deliveries.is_empty(), "the killed consumer got some");
+    assert!(!deliveries.is_empty(), "the killed consumer got some messages");
     for delivery in &deliveries {
         let location = format!("/v1/queues/my-queue/messages/{}", delivery.message.id);
         let finished_message = system.finished(&location).await;

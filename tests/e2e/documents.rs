@@ -39,7 +39,7 @@ fn sources_in(folder: &Path, all: &mut String) {
     }
 }
 
-/// The names of the fields that are durations.
+/// The names of all fields of requests that are durations.
 const DURATION_FIELDS: [&str; 12] = [
     "delay",
     "every",
@@ -63,7 +63,7 @@ fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
     for index in (1..document_lines.len()).filter(|index| document_lines[*index].starts_with("---|")) {
         let header: Vec<&str> = document_lines[index - 1].split('|').collect();
         let rows = document_lines[index + 1..].iter().take_while(|line| line.contains(" | "));
-        // A table in the document names fields in its first column, and in a column whose title contains "optional".
+        // In docs/API.md, a table names fields in its first column, and in a column whose title contains "optional".
         let fields = rows.flat_map(|row| {
             let cells = row.split('|').zip(&header).enumerate();
             cells.filter(|(column, (_, title))| *column == 0 || title.contains("optional")).map(|(_, (cell, _))| cell)
@@ -71,7 +71,7 @@ fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
         let is_duration = |cell: &str| DURATION_FIELDS.iter().any(|name| cell.contains(&format!("`{name}`")));
         if fields.filter(|cell| is_duration(cell)).count() > 0 {
             let header = document_lines[index - 1];
-            assert!(header.contains("durations: milliseconds or text"), "no unit is stated: {header}");
+            assert!(header.contains("durations: milliseconds or text"), "the table states no unit: {header}");
             stated_count += 1;
         }
     }
@@ -120,7 +120,7 @@ fn every_promise_has_tests_in_the_appendix_and_each_of_them_exists() {
     assert_eq!(
         rows.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
         numbers,
-        "a line for each promise, in their order"
+        "the appendix has a line for each promise, in the order of the promises"
     );
     let sources = test_sources();
     let existing_tests = names_of_tests(&sources);
@@ -174,7 +174,7 @@ fn every_alert_has_a_summary_and_names_only_documented_metrics() {
     assert_eq!(
         reasons.collect::<BTreeSet<_>>(),
         reasons_of_failed_calls(&observability_document),
-        "an alert for each reason"
+        "docs/alerts.yml has an alert for each reason"
     );
 }
 

@@ -353,7 +353,7 @@ async fn concurrent_patches_are_each_applied_or_refused() {
         assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
         let message = system.get(&message_path(&id)).await;
         assert_eq!(message["headers"].as_object().unwrap().len(), 4, "each patch is applied");
-        // A patch that is sent together with a lease and a cancel is applied before them, or refused.
+        // A patch that is sent together with a lease and a cancel is applied before the lease and the cancel, or is refused.
         let cancel = format!("{}/cancel", message_path(&id));
         let (leased, (status, problem), _) = tokio::join!(
             system.lease("q", 10),

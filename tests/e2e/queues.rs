@@ -204,7 +204,7 @@ async fn queues_are_listed_page_by_page_in_the_order_of_their_names() {
     for limit in [1, 3, 8, 1_000] {
         let (listed, _) = pages_of_names(&system, &format!("limit={limit}"), "").await;
         assert_eq!(listed.concat(), queue_names, "by {limit}");
-        assert_eq!(listed.len(), queue_names.len().div_ceil(limit), "by {limit}: only the last page has no cursor");
+        assert_eq!(listed.len(), queue_names.len().div_ceil(limit), "limit {limit}: only the last page has no cursor");
     }
     assert_eq!(pages_of_names(&system, "", "").await.0, [queue_names.to_vec()]);
     assert_eq!(

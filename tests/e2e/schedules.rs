@@ -28,7 +28,7 @@ impl System {
         self.request(Method::PUT, path, Some(body)).await
     }
 
-    /// Returns all messages of a queue that a schedule posted, by schedule, in the order posted.
+    /// Returns all messages of a queue that schedules posted: the messages of each schedule, in the order of their ticks.
     async fn scheduled_messages(&self, queue: &str) -> BTreeMap<String, Vec<Value>> {
         let mut all: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         let mut cursor = String::new();
@@ -47,7 +47,7 @@ impl System {
         all
     }
 
-    /// Redis's time in ms.
+    /// Returns the time by Redis's clock, in ms since 1970.
     fn redis_millis(&self) -> u64 {
         let time_reply = self.redis.command("TIME");
         let parts: Vec<u64> = time_reply.lines().filter_map(|line| line.trim().parse().ok()).collect();
@@ -249,14 +249,14 @@ async fn declared_schedule_is_created_at_the_start_and_stays_when_it_is_removed_
     assert_eq!(system.get(path).await["name"], "report");
 }
 
-/// A system whose parts are killed: Redis, APIs and workers.
+/// A system for the test of crashes, which kills and starts Redis, the APIs and the workers of the system.
 struct CrashingSystem {
     system: System,
     ports: Vec<ReservedPort>,
     apis: Vec<Option<Process>>,
     workers: Vec<Option<Process>>,
     is_redis_down: bool,
-    /// The intervals by Redis's clock in which Redis answered and an API had lived for 2 s.
+    /// The intervals in which ticks must be posted in time, by Redis's clock: Redis answered, and an API had run for 2 s.
     promised: Vec<(u64, u64)>,
     /// The instant at which a part was last killed or started; `None` while Redis or all APIs are down.
     up_since: Option<Instant>,
@@ -287,8 +287,8 @@ impl CrashingSystem {
         }
     }
 
-    /// Ends the interval in which lateness is promised: from 4 s after the last change, because a process needs time to start and
-    /// to live for 2 s.
+    /// Ends an interval in which ticks must be posted in time. The interval began 4 s after the last change, because a process needs time
+    /// to start, and then must run for 2 s.
     fn record_change(&mut self) {
         if let Some(since) = self.up_since.take()
             && since.elapsed() > Duration::from_secs(4)

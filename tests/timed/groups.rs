@@ -12,7 +12,7 @@ const MESSAGES_PER_ROUND: u64 = 5_000;
 /// The number of messages that a busy worker leases at a time in the default configuration.
 const BATCH_SIZE: usize = 33;
 
-/// A queue on a Redis of its own.
+/// A queue on its own Redis server.
 struct MeasuredQueue {
     system: System,
     queue: std::sync::Arc<Queue>,
@@ -28,7 +28,7 @@ impl MeasuredQueue {
         Self { system, queue, group_of, cost: vec![0; usize::try_from(ROUND_COUNT).unwrap()] }
     }
 
-    /// The CPU time (µs) that Redis has used.
+    /// Returns the CPU time (µs) that Redis has used since its start.
     fn redis_cpu(&self) -> u64 {
         let info = self.system.redis.command("INFO cpu");
         let used_seconds = |field: &str| -> u64 {

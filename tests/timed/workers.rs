@@ -38,7 +38,7 @@ async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their
     for delivery in deliveries {
         let finished_message = system.finished(&format!("/v1/queues/my-queue/messages/{}", delivery.message.id)).await;
         let (deadline, started) = (delivery.lease_expires_at.as_millis(), millis(&finished_message["started_at"]));
-        monitor.assert_within(Duration::from_secs(1), deadline, started, "a message of a killed consumer");
+        monitor.assert_within(Duration::from_secs(1), deadline, started, "the start of a killed consumer's message");
     }
     // The message of a lapsed lease is also leased in time by a client that waits over HTTP, and in a queue without a waiting client.
     for waits in [true, false] {
@@ -52,7 +52,7 @@ async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their
             let lease_request = Some(json!({"wait": "20s"}));
             let (_, leased) = system.request(Method::POST, "/v1/queues/other/leases", lease_request).await;
             let started_at = millis(&leased["messages"][0]["started_at"]);
-            monitor.assert_within(Duration::from_secs(1), deadline, started_at, "a client that waits");
+            monitor.assert_within(Duration::from_secs(1), deadline, started_at, "the lease by a client that waits");
         } else {
             while system.get(&location).await["lapses"] == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -97,7 +97,7 @@ async fn exclusive_queue_has_another_owner_within_a_second_of_the_owner_timeout_
         Duration::from_millis(200),
         stop_time,
         millis(&finished_message["started_at"]),
-        "after a stop",
+        "another owner after a stop",
     );
     let _third = system.worker_with(&[HOURLY_POLLS]).await;
     system.finished(&system.post("my-queue", number(3)).await).await;
@@ -109,7 +109,7 @@ async fn exclusive_queue_has_another_owner_within_a_second_of_the_owner_timeout_
         Duration::from_secs(3),
         kill_time,
         millis(&finished_message["started_at"]),
-        "after its timeout of 2 s",
+        "another owner after the owner timeout of 2 s",
     );
 }
 

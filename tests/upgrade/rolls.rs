@@ -1,4 +1,5 @@
-//! The test that replaces the processes of a loaded system one after the other: to this version, back, and to this version again.
+//! The test that replaces the processes of a system under load one after the other: by this version, by the version before, and by this
+//! version again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -89,7 +90,7 @@ async fn wait_for_work(load: &Load, receiver: &Receiver) {
     while load.confirmed_count() < confirmed || run_count() < runs {
         assert!(
             start.elapsed() < TIME_LIMIT,
-            "{} of {confirmed} posted, {} of {runs} run",
+            "{} of {confirmed} messages are posted, {} of {runs} messages have run",
             load.confirmed_count(),
             run_count()
         );

@@ -1,4 +1,4 @@
-//! The test of stored data: what one version has stored reads the same in the other version, which finishes it.
+//! The test of stored data: the other version reads all data that one version has stored, and finishes the stored messages.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -125,7 +125,7 @@ async fn pages(deployment: &Deployment) -> Vec<(String, Value)> {
 fn assert_agree(before: &Value, after: &Value, path: &str) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {
-            // The age grows from one answer to the other.
+            // The age of the oldest message grows between two answers, so the ages are not compared.
             for (name, value) in before.iter().filter(|(name, _)| *name != "oldest_waiting_age") {
                 if let Some(other) = after.get(name) {
                     assert_agree(value, other, &format!("{path} {name}"));
@@ -161,7 +161,7 @@ async fn finish(deployment: &Deployment, active: &Value) {
     deployment.post_empty(&format!("{QUEUE}/resume")).await;
 
     let mut order = Vec::new();
-    // Two messages are completed already.
+    // Two of the messages are already completed.
     while order.len() < IDS.len() - 1 {
         let leased = deployment.post(&format!("{QUEUE}/leases"), &json!({"max": 100, "wait": "10s"})).await;
         let messages = leased["messages"].as_array().unwrap();

@@ -45,7 +45,7 @@ struct VersionBefore {
     binaries: PathBuf,
 }
 
-/// Returns the version before. The first call builds it.
+/// Returns the version before. The first call of `version_before` builds this version.
 fn version_before() -> &'static VersionBefore {
     static VERSION: OnceLock<VersionBefore> = OnceLock::new();
     VERSION.get_or_init(|| {

@@ -25,17 +25,18 @@ use crate::{
 };
 
 const USERS: usize = 12;
-/// The time limit for all that is to be delivered after the last kill.
+/// The time limit for the delivery of all remaining notifications after the last kill.
 const DRAINED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Posts notifications to a user until the end, each until it is stored. Returns their number.
+/// Posts notifications to a user until `is_over`. Each post is repeated until its notification is stored. Returns the number of
+/// notifications.
 async fn post_until(is_over: Arc<AtomicBool>, http: Client, base: String, user: String, mut random: StdRng) -> u64 {
     let url = format!("{base}/v1/queues/notifications/messages");
     let mut posted = 0;
     while !is_over.load(Ordering::Relaxed) {
         let mut message = notification(&user, &json!(posted));
         message["id"] = json!(format!("{user}-{posted}"));
-        // The same id may be posted again until the answer is 2xx.
+        // A post with the same id is repeated until the answer is 2xx.
         let request = http.post(&url).json(&message).timeout(Duration::from_secs(5));
         if request.send().await.is_ok_and(|answer| answer.status().is_success()) {
             posted += 1;
@@ -48,15 +49,15 @@ async fn post_until(is_over: Arc<AtomicBool>, http: Client, base: String, user: 
 /// The notifications that a user has received.
 #[derive(Default)]
 struct Received {
-    /// The number of different notifications, which arrived in their order from 0.
+    /// The number of different notifications. The data of the notifications are numbers from 0, which arrived in order.
     count: u64,
     repeated: u64,
-    /// Whether a request has acknowledged the last one.
+    /// Whether a request has acknowledged the last notification.
     is_acknowledged: bool,
 }
 
 impl Received {
-    /// Notes a notification. The only one that may arrive again is the last one.
+    /// Records a received notification. Only the last notification may arrive again.
     fn note(&mut self, user: &str, data: u64) {
         if data + 1 == self.count {
             self.repeated += 1;
@@ -83,7 +84,7 @@ impl Received {
     }
 }
 
-/// Logs in at a random server, fetches notifications and leaves in some way, again and again until the end.
+/// Logs a user in at a random server, fetches notifications, and lets the user leave in a random way, again and again until `is_over`.
 async fn come_and_go(
     is_over: Arc<AtomicBool>,
     mut user: User,
@@ -97,7 +98,7 @@ async fn come_and_go(
             received.request(&mut user, Duration::from_millis(random.random_range(5..1_000))).await;
         }
         match random.random_range(0..3) {
-            // The user vanishes, and its program forgets what it has not acknowledged.
+            // The user's program vanishes, and forgets which notification it has not acknowledged.
             0 => user.seen = None,
             1 => {
                 user.seen = None;
@@ -161,7 +162,7 @@ async fn each_notification_arrives_in_order_while_users_come_and_go_and_servers_
     let mut users = users.join_all().await;
     users.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
 
-    // Now all users log in, and get the rest.
+    // All users log in now, and get the remaining notifications.
     let drain = users.iter_mut().zip(&posted).map(async |((user, received), (name, posted))| {
         assert_eq!(user.name, *name);
         let start = Instant::now();
@@ -180,7 +181,7 @@ async fn each_notification_arrives_in_order_while_users_come_and_go_and_servers_
         users.iter().map(|(_, received)| received.repeated).sum::<u64>(),
     );
     assert!(sum > 100 && repeated > 0, "{sum} notifications, {repeated} repeated");
-    // A notification whose acknowledgement came too late is delivered once more.
+    // A notification whose acknowledgement came too late is delivered again.
     let start = Instant::now();
     loop {
         let queue = system.get("/v1/queues/notifications").await;

@@ -25,7 +25,7 @@ const MESSAGES_PER_USER: usize = 40;
 /// The time limit, from the last kill, until every message is shown and acknowledged.
 const TIME_LIMIT_AFTER_KILLS: Duration = Duration::from_secs(60);
 
-/// The state of a user's page, which stays when the connection of the page ends.
+/// The state of a user's page, which is kept when the connection of the page ends.
 #[derive(Default)]
 struct History {
     /// The number of messages that were answered "sent".
