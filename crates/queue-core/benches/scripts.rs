@@ -118,6 +118,6 @@ impl TestQueue {
 
 /// Makes a message with about 160 bytes of data, as in `make bench`.
 fn sample_message() -> NewMessage {
-    let data = json!({"to": "user@example.com", "subject": "hello", "n": 1, "body": "x".repeat(100)});
-    NewMessage::new(to_raw_value(&data).unwrap())
+    let payload = json!({"to": "user@example.com", "subject": "hello", "n": 1, "body": "x".repeat(100)});
+    NewMessage::new(to_raw_value(&payload).unwrap())
 }

@@ -102,11 +102,11 @@ pub(crate) fn keep_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 pub(crate) fn bounded_json<'de, const MAX_BYTES: usize, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Box<RawValue>>, D::Error> {
-    let value: Option<Box<RawValue>> = Option::deserialize(deserializer)?;
-    if value.as_ref().is_some_and(|value| value.get().len() > MAX_BYTES) {
+    let optional_json: Option<Box<RawValue>> = Option::deserialize(deserializer)?;
+    if optional_json.as_ref().is_some_and(|optional_json| optional_json.get().len() > MAX_BYTES) {
         return Err(D::Error::custom(format_args!("must be at most {MAX_BYTES} bytes of JSON")));
     }
-    Ok(value)
+    Ok(optional_json)
 }
 
 #[cfg(test)]

@@ -133,11 +133,11 @@ mod tests {
     /// Returns the list of errors for docs/API.md: codes of one list item have one status and one instruction.
     fn documented_list() -> Vec<String> {
         let is_same_item = |one: &Code, other: &Code| (one.status(), one.help()) == (other.status(), other.help());
-        let item = |codes: &[Code]| {
+        let list_item = |codes: &[Code]| {
             let words: Vec<String> = codes.iter().map(|code| format!("`{}`", code.as_str())).collect();
             format!("- {} {}: {}", codes[0].status().as_u16(), words.join(", "), codes[0].help())
         };
-        Code::ALL.chunk_by(is_same_item).map(item).collect()
+        Code::ALL.chunk_by(is_same_item).map(list_item).collect()
     }
 
     #[test]

@@ -26,12 +26,12 @@ use queue_core::{Redis, wakeup::Subscriber};
 
 /// Returns the response of `/metrics`, with the metrics of these registries.
 pub fn page<'r>(registries: impl IntoIterator<Item = &'r Registry>) -> Response {
-    let mut text = String::new();
+    let mut page_text = String::new();
     for registry in registries {
         // Writing metrics to a string does not fail.
-        let _ = prometheus_text::encode(&mut text, registry);
+        let _ = prometheus_text::encode(&mut page_text, registry);
     }
-    ([(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response()
+    ([(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], page_text).into_response()
 }
 
 /// A gauge whose value is computed by a function when `/metrics` is read.

@@ -203,7 +203,7 @@ impl Problem {
 impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let lines = self.lines.as_deref();
-        let sent = ProblemBody {
+        let problem_body = ProblemBody {
             r#type: format!("urn:drover:problem:{}", self.code.as_str()),
             title: self.code.title(),
             status: self.code.status().as_u16(),
@@ -216,7 +216,7 @@ impl Serialize for Problem {
             in_doubt: lines.and_then(|lines| lines.in_doubt),
             summary: lines.map(|lines| &lines.summary),
         };
-        sent.serialize(serializer)
+        problem_body.serialize(serializer)
     }
 }
 

@@ -146,16 +146,16 @@ impl Event {
         let mut details = Details::default();
         for field in fields {
             let tag = field.chars().next()?;
-            let value = &field[tag.len_utf8()..];
+            let field_text = &field[tag.len_utf8()..];
             match tag {
-                'i' => own_id = value.parse().ok(),
-                'n' => details.name = value.parse().ok(),
-                'g' => details.group = value.parse().ok(),
-                'a' => details.attempt = value.parse().ok(),
-                'c' => details.consumer = value.parse().ok(),
-                'd' => details.due_at = value.parse().ok().map(Timestamp::from_millis),
-                's' => details.schedule = Some(value),
-                'k' => details.hold = Some(value),
+                'i' => own_id = field_text.parse().ok(),
+                'n' => details.name = field_text.parse().ok(),
+                'g' => details.group = field_text.parse().ok(),
+                'a' => details.attempt = field_text.parse().ok(),
+                'c' => details.consumer = field_text.parse().ok(),
+                'd' => details.due_at = field_text.parse().ok().map(Timestamp::from_millis),
+                's' => details.schedule = Some(field_text),
+                'k' => details.hold = Some(field_text),
                 _ => {}
             }
         }

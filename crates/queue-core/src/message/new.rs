@@ -212,28 +212,28 @@ impl Serialize for NewMessage {
             group,
             headers,
         } = self;
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("data", data)?;
+        let mut members = serializer.serialize_map(None)?;
+        members.serialize_entry("data", data)?;
         let priority = Some(priority).filter(|priority| **priority != Priority::default());
         let headers = Some(headers).filter(|headers| !headers.is_empty());
-        entry(&mut map, "name", name.as_ref())?;
-        entry(&mut map, "id", id.as_ref())?;
-        entry(&mut map, "delay", delay.as_ref())?;
-        entry(&mut map, "deliver_at", deliver_at.as_ref())?;
-        entry(&mut map, "priority", priority)?;
-        entry(&mut map, "max_attempts", max_attempts.as_ref())?;
-        entry(&mut map, "backoff", backoff.as_ref())?;
-        entry(&mut map, "timeout", timeout.as_ref())?;
-        entry(&mut map, "ttl", ttl.as_ref())?;
-        entry(&mut map, "hold", hold.as_ref())?;
-        entry(&mut map, "group", group.as_ref())?;
-        entry(&mut map, "headers", headers)?;
-        map.end()
+        entry(&mut members, "name", name.as_ref())?;
+        entry(&mut members, "id", id.as_ref())?;
+        entry(&mut members, "delay", delay.as_ref())?;
+        entry(&mut members, "deliver_at", deliver_at.as_ref())?;
+        entry(&mut members, "priority", priority)?;
+        entry(&mut members, "max_attempts", max_attempts.as_ref())?;
+        entry(&mut members, "backoff", backoff.as_ref())?;
+        entry(&mut members, "timeout", timeout.as_ref())?;
+        entry(&mut members, "ttl", ttl.as_ref())?;
+        entry(&mut members, "hold", hold.as_ref())?;
+        entry(&mut members, "group", group.as_ref())?;
+        entry(&mut members, "headers", headers)?;
+        members.end()
     }
 }
 
-fn entry<M: SerializeMap>(map: &mut M, name: &str, value: Option<&impl Serialize>) -> Result<(), M::Error> {
-    value.map_or(Ok(()), |value| map.serialize_entry(name, value))
+fn entry<M: SerializeMap>(members: &mut M, name: &str, value: Option<&impl Serialize>) -> Result<(), M::Error> {
+    value.map_or(Ok(()), |value| members.serialize_entry(name, value))
 }
 
 impl NewMessage {

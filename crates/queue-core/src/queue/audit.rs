@@ -187,10 +187,10 @@ impl Queue {
         loop {
             let mut scan_command = redis::cmd(command);
             scan_command.arg(self.keys.key(suffix)).arg(&cursor).arg("COUNT").arg(IDS_PER_STEP);
-            let (next, page): (String, Vec<String>) =
+            let (next_cursor, page): (String, Vec<String>) =
                 reply::decode(self.redis.call(self.keys.slot(), &scan_command).await?)?;
             ids.extend(page.into_iter().step_by(width));
-            cursor = next;
+            cursor = next_cursor;
             if cursor == "0" {
                 return Ok(ids);
             }

@@ -24,12 +24,12 @@ const NAMES_PER_CALL: usize = 1_000;
 /// Adds names to an index; names that are already in the index stay.
 pub(crate) async fn add(redis: &Redis, index: &str, names: &[QueueName]) -> Result<()> {
     for chunk in names.chunks(NAMES_PER_CALL) {
-        let mut add = redis::cmd("ZADD");
-        add.arg(index);
+        let mut add_command = redis::cmd("ZADD");
+        add_command.arg(index);
         for name in chunk {
-            add.arg(0).arg(name.as_str());
+            add_command.arg(0).arg(name.as_str());
         }
-        call(redis, index, &add).await?;
+        call(redis, index, &add_command).await?;
     }
     Ok(())
 }
@@ -37,9 +37,9 @@ pub(crate) async fn add(redis: &Redis, index: &str, names: &[QueueName]) -> Resu
 /// Adds a name to an index that lacks it. The function looks for the name before it writes, because a Redis whose memory is full
 /// refuses even a write that changes nothing.
 pub(crate) async fn add_if_absent(redis: &Redis, index: &str, name: &QueueName) -> Result<()> {
-    let mut score = redis::cmd("ZSCORE");
-    score.arg(index).arg(name.as_str());
-    match call(redis, index, &score).await? {
+    let mut score_command = redis::cmd("ZSCORE");
+    score_command.arg(index).arg(name.as_str());
+    match call(redis, index, &score_command).await? {
         Value::Nil => add(redis, index, std::slice::from_ref(name)).await,
         _ => Ok(()),
     }

@@ -262,12 +262,12 @@ impl Queues {
                 loop {
                     let mut scan_command = redis::cmd("SCAN");
                     scan_command.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(1_000);
-                    let (next, found): (String, Vec<Vec<u8>>) =
+                    let (next_cursor, found): (String, Vec<Vec<u8>>) =
                         reply::decode(redis.call_node(&node, &scan_command).await?)?;
                     let names = found.into_iter().filter_map(|key| Keys::queue_of(&String::from_utf8(key).ok()?));
                     let names: Vec<QueueName> = names.collect();
                     index::add(redis, index, &names).await?;
-                    cursor = next;
+                    cursor = next_cursor;
                     if cursor == "0" {
                         break;
                     }

@@ -112,9 +112,9 @@ impl Queue {
     /// [`Error::Unavailable`]: some of the leases may have been settled. [`Error::OtherLayout`].
     pub async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Option<State>>> {
         let mut settle_outcomes = Vec::with_capacity(settlements.len());
-        let mut rest = settlements;
-        while !rest.is_empty() {
-            let chunk = &rest[..rest.len().min(limits::MAX_MESSAGES)];
+        let mut unsettled = settlements;
+        while !unsettled.is_empty() {
+            let chunk = &unsettled[..unsettled.len().min(limits::MAX_MESSAGES)];
             let ids: HashSet<_> = chunk.iter().map(|settlement| settlement.lease.id()).collect();
             let any_repeated = if ids.len() < chunk.len() { "1" } else { "" };
             let mut call = Call::new(&scripts::SETTLE, &self.keys).arg(random_fraction()).arg(any_repeated);
@@ -137,7 +137,7 @@ impl Queue {
                 call.push(lease.id().as_str());
                 call.push(&*value);
             }
-            rest = &rest[count..];
+            unsettled = &unsettled[count..];
             let answers: String = self.call(&scripts::SETTLE, call).await?;
             if answers.len() != count {
                 return Err(Error::unexpected(format_args!("{} answers to {count} settlements", answers.len())));
@@ -172,12 +172,12 @@ mod tests {
                 "{character:?}: {}",
                 json.len()
             );
-            let cut: Failure = serde_json::from_str(&json).unwrap();
+            let truncated_failure: Failure = serde_json::from_str(&json).unwrap();
             assert_eq!(
-                cut.message,
+                truncated_failure.message,
                 format!("{}… (cut)", character.repeat(kept)),
                 "{character:?}: {}",
-                cut.message.len()
+                truncated_failure.message.len()
             );
         }
         let short_failure = Failure::new("x", "went wrong");

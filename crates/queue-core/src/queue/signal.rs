@@ -101,7 +101,7 @@ impl Queue {
     /// [`Error::Unavailable`]: the signal may have arrived or not; a second signal also releases the messages that are held by
     /// then. [`Error::OtherLayout`]; [`Error::OutOfMemory`] if the signal must create the queue.
     pub async fn signal(&self, key: &SignalKey, signal: &Signal) -> Result<u64> {
-        let data = signal.data.as_deref().map_or("", RawValue::get);
+        let signal_data = signal.data.as_deref().map_or("", RawValue::get);
         let sticky_time = signal.sticky_for.map(|time| time.get().to_string()).unwrap_or_default();
         // A queue that does not exist holds no message, so only a sticky signal, which affects later messages, creates the queue.
         let absent_queue_action = if signal.sticky_for.is_some() { IfAbsent::Create } else { IfAbsent::Refuse };
@@ -114,7 +114,7 @@ impl Queue {
                         .arg(epoch)
                         .arg(key.as_str())
                         .arg(step)
-                        .arg(data)
+                        .arg(signal_data)
                         .arg(&sticky_time)
                 })
                 .await;

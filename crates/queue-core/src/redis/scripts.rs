@@ -261,8 +261,9 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 /// Returns the defaults of all settings as a Lua table.
 fn defaults() -> String {
     // A setting that is null or false by default is nil in Lua.
-    let set = Settings::default().all_meta_fields().into_iter().filter(|(_, json)| json != "null" && json != "false");
-    let entries: Vec<String> = set.map(|(name, json)| format!("['{name}'] = '{json}'")).collect();
+    let truthy_defaults =
+        Settings::default().all_meta_fields().into_iter().filter(|(_, json)| json != "null" && json != "false");
+    let entries: Vec<String> = truthy_defaults.map(|(name, json)| format!("['{name}'] = '{json}'")).collect();
     format!("{{ {} }}", entries.join(", "))
 }
 

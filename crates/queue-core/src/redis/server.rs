@@ -152,9 +152,9 @@ async fn dangers_of(server: &Endpoint) -> Result<Vec<Danger>> {
 
 /// Reads the save points, which INFO does not show.
 async fn query_snapshots(connection: &mut MultiplexedConnection) -> RedisResult<Snapshots> {
-    let mut save = redis::cmd("CONFIG");
-    save.arg("GET").arg("save");
-    match save.query_async::<HashMap<String, String>>(connection).await {
+    let mut read_command = redis::cmd("CONFIG");
+    read_command.arg("GET").arg("save");
+    match read_command.query_async::<HashMap<String, String>>(connection).await {
         Err(error) if is_not_permitted(&error) => Ok(Snapshots::Unknown),
         answer => Ok(match answer?.get("save") {
             Some(points) if points.is_empty() => Snapshots::NotTaken,
@@ -253,11 +253,12 @@ mod tests {
 
     #[test]
     fn each_danger_is_found_and_dangers_that_prevent_work_come_first() {
-        let all = dangers_in_info(&info("redis_version:6.2.14", "slave", "allkeys-lru", 0), Snapshots::NotTaken);
+        let all_dangers =
+            dangers_in_info(&info("redis_version:6.2.14", "slave", "allkeys-lru", 0), Snapshots::NotTaken);
         let too_old = Danger::TooOld { found: "Redis 6.2.14".into() };
         let eviction_danger = Danger::Evicts { policy: "allkeys-lru".into() };
-        assert_eq!(all, [too_old, Danger::Replica, eviction_danger, Danger::NotPersistent]);
-        assert_eq!(all.iter().map(Danger::prevents_work).collect::<Vec<_>>(), [true, true, false, false]);
+        assert_eq!(all_dangers, [too_old, Danger::Replica, eviction_danger, Danger::NotPersistent]);
+        assert_eq!(all_dangers.iter().map(Danger::prevents_work).collect::<Vec<_>>(), [true, true, false, false]);
     }
 
     #[test]

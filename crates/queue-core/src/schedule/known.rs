@@ -218,8 +218,8 @@ impl SchedulesState {
         let schedules_without_search =
             self.schedules.values().filter(|known| !matches!(known.ticks, FoundTicks::SearchRequested));
         let pauses = schedules_without_search.filter_map(|KnownSchedule { schedule, refused_until, .. }| {
-            let due = Duration::from_micros((schedule.next?.as_millis() * 1_000).saturating_sub(now_us));
-            Some(due.max(refused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))))
+            let time_to_tick = Duration::from_micros((schedule.next?.as_millis() * 1_000).saturating_sub(now_us));
+            Some(time_to_tick.max(refused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))))
         });
         pauses.min()
     }

@@ -214,8 +214,8 @@ mod tests {
     }
 
     fn number_or_star(max: u8) -> impl Strategy<Value = String> {
-        let list = (0..=max, 0..=max).prop_map(|(one, other)| format!("{one},{other}"));
-        prop_oneof![Just("*".to_owned()), Just("*/7".to_owned()), (0..=max).prop_map(|n| n.to_string()), list]
+        let list_pattern = (0..=max, 0..=max).prop_map(|(one, other)| format!("{one},{other}"));
+        prop_oneof![Just("*".to_owned()), Just("*/7".to_owned()), (0..=max).prop_map(|n| n.to_string()), list_pattern]
     }
 
     proptest! {

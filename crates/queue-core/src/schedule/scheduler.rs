@@ -210,7 +210,7 @@ impl Scheduler {
     /// Returns the known schedules of a queue. At first all schedules of the queue are outdated.
     fn schedules_of_queue(&self, name: &QueueName) -> Arc<QueueSchedules> {
         let mut known_schedules = self.known.lock();
-        let new = || {
+        let new_schedules = || {
             Arc::new(QueueSchedules {
                 queue: self.queues.queue(name),
                 outdated: Mutex::new(OutdatedSchedules::All),
@@ -218,7 +218,7 @@ impl Scheduler {
                 state: tokio::sync::Mutex::new(SchedulesState::new()),
             })
         };
-        Arc::clone(known_schedules.entry(name.clone()).or_insert_with(new))
+        Arc::clone(known_schedules.entry(name.clone()).or_insert_with(new_schedules))
     }
 
     /// Reads the outdated schedules of a queue again, posts the messages of due ticks, and sets the timer for the next tick.

@@ -356,13 +356,13 @@ fn ticks_of_an_interval_are_multiples_since_1970_plus_the_offset_between_start_a
 
 #[test]
 fn missed_ticks_are_dropped_or_one_or_all_of_them_are_posted_as_the_setting_says() {
-    let due = |missed: &str, overlap: &str, stored, now: u64| {
+    let plan_of = |missed: &str, overlap: &str, stored, now: u64| {
         rule(json!({"every": "20s", "missed": missed, "overlap": overlap}))
             .plan_due_ticks(instant_at(stored), instant_at(now))
     };
-    assert_eq!(due("one", "allow", 100, 99), None);
+    assert_eq!(plan_of("one", "allow", 100, 99), None);
     for missed in ["skip", "one", "all"] {
-        let plan = due(missed, "allow", 100, 109).unwrap();
+        let plan = plan_of(missed, "allow", 100, 109).unwrap();
         let expected_plan = DueTicks {
             newest: instant_at(100),
             valid_until: Some(instant_at(110)),
@@ -383,7 +383,7 @@ fn missed_ticks_are_dropped_or_one_or_all_of_them_are_posted_as_the_setting_says
         ("one", "skip", 165, vec![160]),
         ("all", "skip", 165, vec![160]),
     ] {
-        let plan = due(missed, overlap, 100, now).unwrap();
+        let plan = plan_of(missed, overlap, 100, now).unwrap();
         assert_eq!(seconds_of(&plan.posts), posts, "{missed} {overlap} {now}");
         assert_eq!(plan.next, Some(instant_at(if now < 120 { 120 } else { 180 })));
         assert_eq!(plan.valid_until.is_some(), now % 20 < 10);
@@ -401,8 +401,8 @@ fn at_most_the_last_thousand_missed_ticks_are_posted_and_in_parts_if_they_are_la
         (vec![99_001, 99_002, 99_003], Some(instant_at(99_004)), instant_at(99_003))
     );
     assert_eq!(rule.missed, Missed::All);
-    let rest = rule.plan_due_ticks(instant_at(99_004), instant_at(100_000) + Millis::new(1)).unwrap();
-    assert_eq!(rest.posts.len(), 997);
+    let later_plan = rule.plan_due_ticks(instant_at(99_004), instant_at(100_000) + Millis::new(1)).unwrap();
+    assert_eq!(later_plan.posts.len(), 997);
 }
 
 #[test]

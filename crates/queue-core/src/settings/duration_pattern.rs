@@ -80,12 +80,12 @@ fn number_pattern(min: u64, max: u64) -> String {
             let ((first, free), (end, _)) = (group[0], group[group.len() - 1]);
             let leading_digits = if first < 10 { String::new() } else { (first / 10).to_string() };
             let digit = if first == end { (first % 10).to_string() } else { format!("[{}-{}]", first % 10, end % 10) };
-            let any = match free {
+            let any_digits = match free {
                 0 => String::new(),
                 1 => "[0-9]".into(),
                 more => format!("[0-9]{{{more}}}"),
             };
-            format!("{leading_digits}{digit}{any}")
+            format!("{leading_digits}{digit}{any_digits}")
         })
         .collect();
     block_patterns.join("|")

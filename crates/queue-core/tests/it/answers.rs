@@ -66,8 +66,12 @@ async fn progress_results_and_signals_count_toward_the_answer_limit() {
     let fixture = TestQueue::new();
     let held_message = |n| NewMessage { hold: Some("k".parse().unwrap()), ..numbered(n) };
     fixture.queue.enqueue((0..400).map(held_message).collect()).await.unwrap();
-    let data = RawValue::from_string(format!("\"{}\"", "x".repeat(4_000))).unwrap();
-    fixture.queue.signal(&"k".parse().unwrap(), &Signal { data: Some(data), ..Signal::default() }).await.unwrap();
+    let signal_data = RawValue::from_string(format!("\"{}\"", "x".repeat(4_000))).unwrap();
+    fixture
+        .queue
+        .signal(&"k".parse().unwrap(), &Signal { data: Some(signal_data), ..Signal::default() })
+        .await
+        .unwrap();
     assert_eq!(list_all(&fixture, State::Waiting).await, 400);
     let large_text = to_raw_value(&"x".repeat(60_000)).unwrap();
     let deliveries = fixture.lease(1_000).await.deliveries;

@@ -14,9 +14,9 @@ fn message_with_hold_key(data: u64) -> NewMessage {
 
 /// Posts `MESSAGE_COUNT` messages, 1,000 (the limit of a call) at a time.
 async fn post_many(fixture: &TestQueue, messages: impl Fn(u64) -> NewMessage) -> Vec<MessageRef> {
-    let all: Vec<u64> = (0..MESSAGE_COUNT).collect();
+    let all_numbers: Vec<u64> = (0..MESSAGE_COUNT).collect();
     let mut ids = vec![];
-    for chunk in all.chunks(1_000) {
+    for chunk in all_numbers.chunks(1_000) {
         let enqueue_outcomes = fixture.queue.enqueue(chunk.iter().map(|data| messages(*data)).collect()).await.unwrap();
         ids.extend(enqueue_outcomes.iter().map(|enqueue_outcomes| enqueue_outcomes.id().clone()));
     }
@@ -58,14 +58,14 @@ async fn signal_releases_all_messages_that_were_held_when_the_signal_was_sent() 
 async fn interrupted_signal_releases_only_messages_that_were_held_when_the_signal_was_sent() {
     let fixture = TestQueue::new();
     post_many(&fixture, message_with_hold_key).await;
-    let cut = fixture.redis.command("GET drover:{q}:seq");
-    let cut = cut.lines().last().unwrap();
+    let last_id = fixture.redis.command("GET drover:{q}:seq");
+    let last_id = last_id.lines().last().unwrap();
     fixture.post(message_with_hold_key(MESSAGE_COUNT)).await;
     // The command writes the state that a process leaves when it dies between two steps.
-    fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
+    fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{last_id}\\t\""));
     while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
     assert_eq!((count(&fixture, State::Held).await, count(&fixture, State::Waiting).await), (1, MESSAGE_COUNT));
-    fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
+    fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{last_id}\\t\""));
     let released_count = fixture.queue.signal(&"key".parse().unwrap(), &Signal::default()).await.unwrap();
     assert_eq!(released_count, 1, "the earlier signal is finished first, then the new one begins");
     assert_eq!(count(&fixture, State::Held).await, 0);

@@ -111,15 +111,15 @@ async fn deleted_queue_leaves_nothing_and_can_be_created_again() {
 }
 
 async fn list_all(fixture: &TestQueue, state: State, page: usize) -> Vec<u64> {
-    let mut all = Vec::new();
+    let mut listed_numbers = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
         let list_page = fixture.queue.list(state, page, cursor.as_deref()).await.unwrap();
         assert!(list_page.messages.len() <= page);
-        all.extend(list_page.messages.iter().map(|message| message.data.get().parse::<u64>().unwrap()));
+        listed_numbers.extend(list_page.messages.iter().map(|message| message.data.get().parse::<u64>().unwrap()));
         match list_page.next {
             Some(next) => cursor = Some(next),
-            None => return all,
+            None => return listed_numbers,
         }
     }
 }
@@ -176,8 +176,9 @@ async fn list_continues_after_the_message_of_its_cursor_was_removed() {
         fixture.queue.erase(&message.id).await.unwrap();
     }
     let second_page = fixture.queue.list(State::Delayed, 100, first_page.next.as_deref()).await.unwrap();
-    let data: Vec<u64> = second_page.messages.iter().map(|message| message.data.get().parse().unwrap()).collect();
-    assert_eq!(data, (100..200).collect::<Vec<_>>());
+    let second_page_numbers: Vec<u64> =
+        second_page.messages.iter().map(|message| message.data.get().parse().unwrap()).collect();
+    assert_eq!(second_page_numbers, (100..200).collect::<Vec<_>>());
 }
 
 fn message_with_name(data: u64, name: &str) -> NewMessage {
@@ -209,8 +210,8 @@ async fn list_of_a_name_scans_a_thousand_messages_per_call_and_skips_none() {
         _ if n.is_multiple_of(2) => message_with_name(n, "rare too"),
         _ => numbered(n),
     };
-    let all: Vec<u64> = (0..2_300).collect();
-    for chunk in all.chunks(1_000) {
+    let all_numbers: Vec<u64> = (0..2_300).collect();
+    for chunk in all_numbers.chunks(1_000) {
         fixture.queue.enqueue(chunk.iter().map(|n| message(*n)).collect()).await.unwrap();
     }
     assert_eq!(pages_of_name(&fixture, State::Waiting, "rare").await, [vec![0], vec![], vec![2_200]]);

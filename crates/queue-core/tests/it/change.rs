@@ -99,10 +99,10 @@ async fn erased_message_leaves_nothing_behind_and_an_active_message_can_not_be_e
     assert_eq!((counts.active, counts.completed + counts.failed + counts.waiting + counts.delayed), (1, 0));
     assert!(fixture.lease(10).await.deliveries.is_empty());
     assert_eq!(fixture.redis.command("HLEN drover:{q}:messages"), ":1");
-    let own = queue_core::NewMessage { id: Some("mine".parse().unwrap()), ..numbered(9) };
-    let first_message = fixture.post(own.clone()).await;
+    let message_with_own_id = queue_core::NewMessage { id: Some("mine".parse().unwrap()), ..numbered(9) };
+    let first_message = fixture.post(message_with_own_id.clone()).await;
     fixture.queue.erase(&first_message.id).await.unwrap();
-    fixture.post(own).await;
+    fixture.post(message_with_own_id).await;
     fixture.assert_clean().await;
 }
 

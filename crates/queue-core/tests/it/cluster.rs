@@ -106,8 +106,8 @@ async fn no_confirmed_message_is_lost(end_primary: impl AsyncFn(&mut RedisCluste
     let load = Load::start(&connect(&cluster).require_replicas(1), &Load::names("q", 8));
     load.wait_until_recovered(Instant::now()).await;
     end_primary(&mut cluster, 0).await;
-    let took = load.wait_until_recovered(Instant::now()).await;
-    assert!(took < RECOVERY_TIME, "{took:?}");
+    let recovery_time = load.wait_until_recovered(Instant::now()).await;
+    assert!(recovery_time < RECOVERY_TIME, "{recovery_time:?}");
     let summary = load.finish().await;
     assert_eq!(summary.lost, [], "{summary:?}");
 }

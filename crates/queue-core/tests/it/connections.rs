@@ -12,18 +12,18 @@ use crate::{TestQueue, done, name, numbered, numbers, wait_millis};
 pub(crate) async fn no_call_fails(fixture: &TestQueue, close: impl AsyncFn()) {
     for round in 0..5 {
         for half in 0..2 {
-            let n = 4 * round + 2 * half;
+            let first_number = 4 * round + 2 * half;
             close().await;
-            for n in [n, n + 1] {
+            for number in [first_number, first_number + 1] {
                 let enqueue_outcomes = if half == 0 {
-                    fixture.queue.post(numbered(n)).await
+                    fixture.queue.post(numbered(number)).await
                 } else {
-                    fixture.queue.enqueue(vec![numbered(n)]).await.map(|mut all| all.remove(0))
+                    fixture.queue.enqueue(vec![numbered(number)]).await.map(|mut all| all.remove(0))
                 };
                 let Ok(Enqueued::Created(message)) = enqueue_outcomes else {
-                    panic!("message {n}: {enqueue_outcomes:?}")
+                    panic!("message {number}: {enqueue_outcomes:?}")
                 };
-                assert_eq!(message.data.get(), n.to_string());
+                assert_eq!(message.data.get(), number.to_string());
             }
         }
         close().await;

@@ -16,14 +16,14 @@ async fn paused_queue_delivers_nothing_while_delayed_messages_become_due() {
     let delivery = fixture.lease_one().await;
     fixture.queue.pause().await.unwrap();
     fixture.queue.pause().await.unwrap();
-    let due = fixture.post(delayed(2, 300)).await;
+    let delayed_message = fixture.post(delayed(2, 300)).await;
     let lease_reply = fixture.lease(10).await;
     assert!(lease_reply.deliveries.is_empty() && !lease_reply.more_is_ready);
     assert!(fixture.queue.status().await.unwrap().unwrap().paused);
     fixture.complete(&delivery).await;
     wait_millis(310).await;
     fixture.queue.maintain().await.unwrap();
-    assert_eq!(fixture.read(&due.id).await.state, State::Waiting);
+    assert_eq!(fixture.read(&delayed_message.id).await.state, State::Waiting);
     fixture.queue.resume().await.unwrap();
     assert_eq!(numbers(&fixture.lease(10).await), [1, 2]);
     assert!(!fixture.queue.status().await.unwrap().unwrap().paused);

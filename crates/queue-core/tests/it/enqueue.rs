@@ -8,20 +8,20 @@ use crate::{TestQueue, delayed, name, numbered, numbers};
 #[tokio::test]
 async fn a_message_reads_back_as_it_was_posted_byte_for_byte() {
     let fixture = TestQueue::new();
-    let odd = r#"{ "big":12345678901234567890,"empty":[], "text":"\t\n\u0000 ✅" }"#;
-    let mut message = NewMessage::new(RawValue::from_string(odd.into()).unwrap());
+    let unusual_json = r#"{ "big":12345678901234567890,"empty":[], "text":"\t\n\u0000 ✅" }"#;
+    let mut message = NewMessage::new(RawValue::from_string(unusual_json.into()).unwrap());
     message.name = Some("welcome".parse().unwrap());
     message.headers = serde_json::from_str(r#"{"trace":"a\tb\nc"}"#).unwrap();
     message.priority = "7".parse().unwrap();
     message.max_attempts = Some("9".parse().unwrap());
     let posted_message = fixture.post(message).await;
     let stored_message = fixture.read(&posted_message.id).await;
-    assert_eq!(stored_message.data.get(), odd);
+    assert_eq!(stored_message.data.get(), unusual_json);
     assert_eq!(serde_json::to_value(&stored_message).unwrap(), serde_json::to_value(&posted_message).unwrap());
     assert_eq!((stored_message.state, *stored_message.priority, *stored_message.max_attempts), (State::Waiting, 7, 9));
     assert_eq!(stored_message.headers.get("trace"), Some("a\tb\nc"));
     let delivery = fixture.lease_one().await;
-    assert_eq!(delivery.message.data.get(), odd);
+    assert_eq!(delivery.message.data.get(), unusual_json);
     assert_eq!(delivery.message.name, posted_message.name);
     fixture.assert_clean().await;
 }
@@ -58,37 +58,41 @@ async fn batch_is_stored_in_its_order_and_an_empty_batch_stores_nothing() {
 #[tokio::test]
 async fn own_id_names_its_message_and_is_stored_once() {
     let fixture = TestQueue::new();
-    let own = |data| NewMessage { id: Some("order-42".parse().unwrap()), ..numbered(data) };
-    let first_message = fixture.post(own(1)).await;
+    let message_with_own_id = |data| NewMessage { id: Some("order-42".parse().unwrap()), ..numbered(data) };
+    let first_message = fixture.post(message_with_own_id(1)).await;
     assert_eq!(first_message.id.to_string(), "order-42");
     // The own id is posted again, first alone, then in a batch with a message that is twice in the batch.
-    let repeated_outcomes = fixture.queue.enqueue(vec![own(2)]).await.unwrap().remove(0);
+    let repeated_outcomes = fixture.queue.enqueue(vec![message_with_own_id(2)]).await.unwrap().remove(0);
     assert!(
         matches!(&repeated_outcomes, Enqueued::Duplicate(id, State::Waiting) if *id == first_message.id),
         "{repeated_outcomes:?}"
     );
     let other_message = |data| NewMessage { id: Some("order-43".parse().unwrap()), ..numbered(data) };
-    let batch = fixture.queue.enqueue(vec![other_message(3), numbered(4), other_message(5), own(6)]).await.unwrap();
+    let batch = fixture
+        .queue
+        .enqueue(vec![other_message(3), numbered(4), other_message(5), message_with_own_id(6)])
+        .await
+        .unwrap();
     let duplicates: Vec<bool> = batch.iter().map(|enqueued| matches!(enqueued, Enqueued::Duplicate(..))).collect();
     assert_eq!(duplicates, [false, false, true, true]);
     assert_eq!(batch[2].id(), batch[0].id());
     assert_eq!(fixture.read(&"order-43".parse().unwrap()).await.data.get(), "3");
     assert_eq!(numbers(&fixture.lease(10).await), [1, 3, 4]);
     // An own id is kept while its message is kept, in any state.
-    assert!(matches!(fixture.queue.enqueue(vec![own(7)]).await.unwrap()[0], Enqueued::Duplicate(..)));
+    assert!(matches!(fixture.queue.enqueue(vec![message_with_own_id(7)]).await.unwrap()[0], Enqueued::Duplicate(..)));
     fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn deliver_at_in_the_past_means_now_and_deliver_at_in_the_future_delays_the_message() {
     let fixture = TestQueue::new();
-    let at = |instant| NewMessage { deliver_at: Some(Timestamp::from_millis(instant)), ..numbered(1) };
-    let past_message = fixture.post(at(1_000)).await;
+    let message_due_at = |instant| NewMessage { deliver_at: Some(Timestamp::from_millis(instant)), ..numbered(1) };
+    let past_message = fixture.post(message_due_at(1_000)).await;
     assert_eq!(
         (past_message.state, past_message.delay.get(), past_message.due_at),
         (State::Waiting, 0, past_message.created_at)
     );
-    let later_message = fixture.post(at(past_message.created_at.as_millis() + 60_000)).await;
+    let later_message = fixture.post(message_due_at(past_message.created_at.as_millis() + 60_000)).await;
     assert_eq!(
         (later_message.state, later_message.due_at.as_millis()),
         (State::Delayed, past_message.created_at.as_millis() + 60_000)

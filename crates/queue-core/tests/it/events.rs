@@ -80,7 +80,7 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
             assert_eq!((kind, &Value::Object(json.clone())), (expected_kind, &expected_json));
         }
     };
-    let me = fixture.consumer.as_str();
+    let consumer = fixture.consumer.as_str();
 
     let post = NewMessage { name: Some("welcome".parse().unwrap()), ..with_own_id("a", delayed(1, 60_000)) };
     let posted_message = fixture.post(post).await;
@@ -96,7 +96,7 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     fixture.settle(&lease_reply, Action::Fail(failure())).await;
     let lease_reply = fixture.lease_one().await;
     fixture.settle(&lease_reply, Action::Release(Some(Millis::from_secs(60)))).await;
-    let due = fixture.read(&message).await.due_at;
+    let due_at = fixture.read(&message).await.due_at;
     fixture.queue.promote(&message).await.unwrap();
     let lease_reply = fixture.lease_one().await;
     fixture.settle(&lease_reply, Action::Hold("back".parse().unwrap())).await;
@@ -108,7 +108,8 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     fixture.complete(&lease_reply).await;
     fixture.queue.erase(&message).await.unwrap();
     let error = json!({"code": "boom", "message": "it went wrong"});
-    let run_event = |state: &str, attempt: u32| json!({"id": "a", "state": state, "attempt": attempt, "consumer": me});
+    let run_event =
+        |state: &str, attempt: u32| json!({"id": "a", "state": state, "attempt": attempt, "consumer": consumer});
     let with_member = |mut json: Value, key: &str, value: Value| {
         json[key] = value;
         json
@@ -120,7 +121,7 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
         ("progress", with_member(run_event("active", 1), "progress", json!({"done": 40}))),
         ("retried", with_member(run_event("waiting", 1), "error", error.clone())),
         started_event(2),
-        ("released", with_member(run_event("delayed", 2), "due_at", json!(due))),
+        ("released", with_member(run_event("delayed", 2), "due_at", json!(due_at))),
         ("promoted", json!({"id": "a", "state": "waiting"})),
         started_event(2),
         ("released", with_member(run_event("held", 2), "hold", json!("back"))),
@@ -153,7 +154,8 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     fixture.queue.cancel(&"d".parse().unwrap()).await.unwrap();
     fixture.post(with_own_id("e", numbered(5))).await;
     fixture.queue.purge("waiting".parse().unwrap()).await.unwrap();
-    let run_event = |state: &str, attempt: u32| json!({"id": "b", "state": state, "attempt": attempt, "consumer": me});
+    let run_event =
+        |state: &str, attempt: u32| json!({"id": "b", "state": state, "attempt": attempt, "consumer": consumer});
     let failed_event = |id: &str, code: &str, message: &str| json!({"id": id, "state": "failed", "attempt": 0, "error": {"code": code, "message": message}});
     let lapsed_event = failed_event("b", "lease_lapsed", "the lease lapsed 2 times without an answer");
     expect_events(vec![
@@ -162,7 +164,7 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
         ("started", run_event("active", 1)),
         ("lapsed", run_event("waiting", 1)),
         ("started", run_event("active", 1)),
-        ("failed", with_member(lapsed_event, "consumer", json!(me))),
+        ("failed", with_member(lapsed_event, "consumer", json!(consumer))),
         ("enqueued", json!({"id": "c", "state": "waiting"})),
         ("failed", failed_event("c", "expired", "not started within its ttl")),
         ("enqueued", json!({"id": "d", "state": "waiting"})),

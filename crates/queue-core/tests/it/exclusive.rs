@@ -19,15 +19,15 @@ fn two_consumers() -> (ConsumerId, ConsumerId) {
 async fn only_one_consumer_leases_from_an_exclusive_queue_and_only_one_message_at_a_time() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
     fixture.post_numbers(0..5).await;
-    let (a, b) = two_consumers();
-    let mut lease_reply = lease_as(&fixture, &a, 10).await;
+    let (first_consumer, second_consumer) = two_consumers();
+    let mut lease_reply = lease_as(&fixture, &first_consumer, 10).await;
     assert_eq!(numbers(&lease_reply), [0]);
     assert!(!lease_reply.more_is_ready, "no other message may be leased before this lease has ended");
-    assert!(lease_as(&fixture, &a, 10).await.deliveries.is_empty());
-    assert!(lease_as(&fixture, &b, 10).await.deliveries.is_empty());
+    assert!(lease_as(&fixture, &first_consumer, 10).await.deliveries.is_empty());
+    assert!(lease_as(&fixture, &second_consumer, 10).await.deliveries.is_empty());
     fixture.complete(&lease_reply.deliveries[0]).await;
-    assert!(lease_as(&fixture, &b, 10).await.deliveries.is_empty(), "the owner stays the owner");
-    lease_reply = lease_as(&fixture, &a, 10).await;
+    assert!(lease_as(&fixture, &second_consumer, 10).await.deliveries.is_empty(), "the owner stays the owner");
+    lease_reply = lease_as(&fixture, &first_consumer, 10).await;
     assert_eq!(numbers(&lease_reply), [1]);
     fixture.assert_clean().await;
 }
@@ -36,57 +36,57 @@ async fn only_one_consumer_leases_from_an_exclusive_queue_and_only_one_message_a
 async fn another_consumer_may_lease_at_once_when_the_owner_of_an_exclusive_queue_ends_its_ownership() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
     fixture.post_numbers(0..5).await;
-    let (a, b) = two_consumers();
-    let first_lease_reply = lease_as(&fixture, &a, 1).await;
-    fixture.queue.end_ownership(&a).await.unwrap();
+    let (first_consumer, second_consumer) = two_consumers();
+    let first_lease_reply = lease_as(&fixture, &first_consumer, 1).await;
+    fixture.queue.end_ownership(&first_consumer).await.unwrap();
     assert!(
-        lease_as(&fixture, &b, 1).await.deliveries.is_empty(),
+        lease_as(&fixture, &second_consumer, 1).await.deliveries.is_empty(),
         "no access while a lease of the first consumer is live"
     );
     fixture.settle(&first_lease_reply.deliveries[0], Action::Release(None)).await;
-    assert_eq!(numbers(&lease_as(&fixture, &b, 1).await), [0]);
-    assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty());
+    assert_eq!(numbers(&lease_as(&fixture, &second_consumer, 1).await), [0]);
+    assert!(lease_as(&fixture, &first_consumer, 1).await.deliveries.is_empty());
     // A consumer that is not the owner changes nothing when it ends its ownership.
-    fixture.queue.end_ownership(&a).await.unwrap();
-    assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty());
+    fixture.queue.end_ownership(&first_consumer).await.unwrap();
+    assert!(lease_as(&fixture, &first_consumer, 1).await.deliveries.is_empty());
 }
 
 #[tokio::test]
 async fn another_consumer_may_lease_when_all_leases_of_a_dead_owner_have_lapsed() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":{"parallel":3},"visibility_timeout":2000}"#);
     fixture.post_numbers(0..5).await;
-    let (a, b) = two_consumers();
-    let leases_of_a = lease_as(&fixture, &a, 10).await;
-    assert_eq!(numbers(&leases_of_a), [0, 1, 2]);
+    let (first_consumer, second_consumer) = two_consumers();
+    let leases_of_first = lease_as(&fixture, &first_consumer, 10).await;
+    assert_eq!(numbers(&leases_of_first), [0, 1, 2]);
     wait_millis(1_200).await;
     // One of the three leases is extended, so that it stays live.
-    fixture.queue.extend(&[leases_of_a.deliveries[1].lease.clone()], None).await.unwrap();
+    fixture.queue.extend(&[leases_of_first.deliveries[1].lease.clone()], None).await.unwrap();
     wait_millis(1_000).await;
-    let early_lease_reply = lease_as(&fixture, &b, 10).await;
+    let early_lease_reply = lease_as(&fixture, &second_consumer, 10).await;
     assert!(early_lease_reply.deliveries.is_empty());
     assert!(
         early_lease_reply.call_again_in.unwrap().as_millis() <= 1_200,
         "the consumer calls again when the last lease lapses"
     );
     wait_millis(1_200).await;
-    let taken_over = lease_as(&fixture, &b, 10).await;
+    let taken_over = lease_as(&fixture, &second_consumer, 10).await;
     assert_eq!(numbers(&taken_over), [0, 1, 2], "the order of posting is kept");
-    assert_eq!(fixture.complete(&leases_of_a.deliveries[0]).await, None);
+    assert_eq!(fixture.complete(&leases_of_first.deliveries[0]).await, None);
     fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn owner_of_an_exclusive_queue_that_stops_leasing_is_replaced() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true,"visibility_timeout":1500}"#);
-    let (a, b) = two_consumers();
+    let (first_consumer, second_consumer) = two_consumers();
     fixture.queue.declare().await.unwrap();
-    assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty());
+    assert!(lease_as(&fixture, &first_consumer, 1).await.deliveries.is_empty());
     fixture.post(numbered(1)).await;
-    let early_lease_reply = lease_as(&fixture, &b, 1).await;
+    let early_lease_reply = lease_as(&fixture, &second_consumer, 1).await;
     assert!(early_lease_reply.deliveries.is_empty());
     assert!(early_lease_reply.call_again_in.unwrap().as_millis() <= 1_500);
     wait_millis(1_510).await;
-    assert_eq!(numbers(&lease_as(&fixture, &b, 1).await), [1]);
+    assert_eq!(numbers(&lease_as(&fixture, &second_consumer, 1).await), [1]);
 }
 
 #[tokio::test]
@@ -146,10 +146,10 @@ async fn exclusive_queue_keeps_its_order_with_parallel_messages_and_retried_dead
     // A dead letter that is retried goes behind messages whose back-off ends.
     fixture.queue.retry(&dead_letter.message.id).await.unwrap();
     fixture.queue.promote(&first_delivery.message.id).await.unwrap();
-    let two = fixture.lease(5).await;
-    assert_eq!(numbers(&two), [1, 2]);
-    fixture.settle(&two.deliveries[1], Action::Release(None)).await;
-    fixture.settle(&two.deliveries[0], Action::Release(None)).await;
+    let lease_reply = fixture.lease(5).await;
+    assert_eq!(numbers(&lease_reply), [1, 2]);
+    fixture.settle(&lease_reply.deliveries[1], Action::Release(None)).await;
+    fixture.settle(&lease_reply.deliveries[0], Action::Release(None)).await;
     assert_eq!(
         numbers(&fixture.lease(5).await),
         [1, 2],
@@ -163,11 +163,11 @@ async fn promoted_message_that_backed_off_keeps_its_position_in_the_order_of_pos
     let settings = r#"{"exclusive":{"parallel":2},"backoff":{"type":"fixed","delay":60000}}"#;
     let fixture = TestQueue::with_settings(settings);
     fixture.post_numbers(0..3).await;
-    let two = fixture.lease(2).await.deliveries;
-    for delivery in &two {
+    let deliveries = fixture.lease(2).await.deliveries;
+    for delivery in &deliveries {
         fixture.settle(delivery, Action::Fail(failure())).await;
     }
-    for delivery in &two {
+    for delivery in &deliveries {
         fixture.queue.promote(&delivery.message.id).await.unwrap();
     }
     assert_eq!(numbers(&fixture.lease(2).await), [0, 1]);
@@ -186,17 +186,20 @@ async fn delayed_message_does_not_block_an_exclusive_queue() {
 async fn queue_that_becomes_exclusive_waits_for_all_current_leases() {
     let fixture = TestQueue::with_settings("{}");
     fixture.post_numbers(0..4).await;
-    let (a, b) = two_consumers();
-    let leases_of_a = lease_as(&fixture, &a, 1).await;
-    let leases_of_b = lease_as(&fixture, &b, 1).await;
+    let (first_consumer, second_consumer) = two_consumers();
+    let leases_of_first = lease_as(&fixture, &first_consumer, 1).await;
+    let leases_of_second = lease_as(&fixture, &second_consumer, 1).await;
     fixture.queue.configure(&json!({"exclusive": true})).await.unwrap();
-    assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty());
-    fixture.complete(&leases_of_a.deliveries[0]).await;
-    assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty(), "the lease of the other consumer is live");
-    fixture.complete(&leases_of_b.deliveries[0]).await;
-    assert_eq!(numbers(&lease_as(&fixture, &a, 1).await), [2]);
+    assert!(lease_as(&fixture, &first_consumer, 1).await.deliveries.is_empty());
+    fixture.complete(&leases_of_first.deliveries[0]).await;
+    assert!(
+        lease_as(&fixture, &first_consumer, 1).await.deliveries.is_empty(),
+        "the lease of the other consumer is live"
+    );
+    fixture.complete(&leases_of_second.deliveries[0]).await;
+    assert_eq!(numbers(&lease_as(&fixture, &first_consumer, 1).await), [2]);
     fixture.queue.configure(&json!({"exclusive": null})).await.unwrap();
-    assert_eq!(numbers(&lease_as(&fixture, &b, 1).await), [3]);
+    assert_eq!(numbers(&lease_as(&fixture, &second_consumer, 1).await), [3]);
 }
 
 /// The time by Redis's clock.
@@ -232,9 +235,9 @@ async fn consume(fixture: Arc<TestQueue>, until: tokio::time::Instant) -> Vec<(C
                     _ => (done(), Some(number)),
                 };
                 // The lease ends after this instant, unless its deadline comes first.
-                let to = redis_millis(&fixture).min(delivery.lease_expires_at.as_millis());
+                let lease_end = redis_millis(&fixture).min(delivery.lease_expires_at.as_millis());
                 fixture.settle(&delivery, action).await;
-                lease_times.push((consumer.clone(), run_start, to, completed.unwrap_or(u64::MAX)));
+                lease_times.push((consumer.clone(), run_start, lease_end, completed.unwrap_or(u64::MAX)));
             }
             wait_millis(rand::random_range(0..5)).await;
         }
@@ -259,10 +262,13 @@ async fn live_leases_of_two_consumers_never_overlap_and_order_is_kept() {
     for consumer in consumers {
         lease_times.extend(consumer.await.unwrap());
     }
-    lease_times.sort_by_key(|(_, from, _, _)| *from);
-    for (i, (consumer, from, to, _)) in lease_times.iter().enumerate() {
-        for (other, other_from, _, _) in &lease_times[i + 1..] {
-            assert!(other_from >= to || other == consumer, "{other} at {other_from}, {consumer} from {from} to {to}");
+    lease_times.sort_by_key(|(_, lease_start, _, _)| *lease_start);
+    for (i, (consumer, lease_start, lease_end, _)) in lease_times.iter().enumerate() {
+        for (other_consumer, other_start, _, _) in &lease_times[i + 1..] {
+            assert!(
+                other_start >= lease_end || other_consumer == consumer,
+                "{other_consumer} at {other_start}, {consumer} from {lease_start} to {lease_end}"
+            );
         }
     }
     let page = fixture.queue.list(queue_core::State::Completed, 1_000, None).await.unwrap();

@@ -118,10 +118,12 @@ async fn a_run_that_outlives_its_timeout_is_a_failed_attempt_for_any_consumer() 
     assert_eq!(message.error.unwrap().code, "timed_out");
     assert_eq!(fixture.complete(&delivery).await, None);
     // The timeout of a message replaces that of the queue.
-    let own = fixture.post(NewMessage { timeout: Some(Millis::from_secs(9).try_into().unwrap()), ..numbered(2) }).await;
+    let message_with_timeout =
+        fixture.post(NewMessage { timeout: Some(Millis::from_secs(9).try_into().unwrap()), ..numbered(2) }).await;
     wait_millis(20).await;
     let lease_reply = fixture.lease(10).await;
-    let delivery = lease_reply.deliveries.iter().find(|delivery| delivery.message.id == own.id).unwrap();
+    let delivery =
+        lease_reply.deliveries.iter().find(|delivery| delivery.message.id == message_with_timeout.id).unwrap();
     assert_eq!(delivery.timeout, Some(Millis::from_secs(9)));
     fixture.assert_clean().await;
 }

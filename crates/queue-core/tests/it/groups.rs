@@ -23,13 +23,13 @@ async fn lease(fixture: &TestQueue, max: usize) -> Vec<u64> {
 
 /// Leases messages until none is left, completes them, and returns their numbers in the order of the leases.
 async fn drain(fixture: &TestQueue, max: usize) -> Vec<u64> {
-    let mut all = Vec::new();
+    let mut leased_numbers = Vec::new();
     loop {
         let lease_reply = fixture.lease(max).await;
         if lease_reply.deliveries.is_empty() {
-            return all;
+            return leased_numbers;
         }
-        all.extend(numbers(&lease_reply));
+        leased_numbers.extend(numbers(&lease_reply));
         for delivery in &lease_reply.deliveries {
             assert_eq!(fixture.complete(delivery).await, Some(State::Completed));
         }
@@ -342,18 +342,18 @@ async fn list_of_a_group_is_exact_for_waiting_messages_and_scans_other_states() 
     fixture.lease(2).await;
     assert_eq!(list_group(State::Active, "a", 1).await, [0]);
     let mut cursor = None;
-    let mut all = Vec::new();
+    let mut listed_numbers = Vec::new();
     loop {
         let page = fixture.queue.list(State::Waiting, 4, cursor.as_deref()).await.unwrap();
-        all.extend(page.messages.iter().map(|message| message.data.get().parse::<u64>().unwrap()));
+        listed_numbers.extend(page.messages.iter().map(|message| message.data.get().parse::<u64>().unwrap()));
         cursor = page.next;
         if cursor.is_none() {
             break;
         }
     }
-    all.sort_unstable();
+    listed_numbers.sort_unstable();
     let expected_numbers = (1..30).chain(101..130).chain(200..230).chain(300..305).collect::<Vec<u64>>();
-    assert_eq!(all, expected_numbers);
+    assert_eq!(listed_numbers, expected_numbers);
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, expected_numbers.len() as u64);
 }
 
@@ -385,8 +385,11 @@ async fn exclusive_queue_refuses_to_retry_messages_with_a_group() {
     fixture.settle(&delivery, Action::FailForGood(failure())).await;
     fixture.queue.configure(&json!({"exclusive": true})).await.unwrap();
     let id = &delivery.message.id;
-    let (one, all) = (fixture.queue.retry(id).await, fixture.queue.retry_failed().await);
-    assert!(matches!((&one, &all), (Err(Error::ExclusiveQueue), Err(Error::ExclusiveQueue))), "{one:?} {all:?}");
+    let (retry_result, retry_failed_result) = (fixture.queue.retry(id).await, fixture.queue.retry_failed().await);
+    assert!(
+        matches!((&retry_result, &retry_failed_result), (Err(Error::ExclusiveQueue), Err(Error::ExclusiveQueue))),
+        "{retry_result:?} {retry_failed_result:?}"
+    );
     fixture.assert_clean().await;
     fixture.queue.configure(&json!({"exclusive": false})).await.unwrap();
     assert_eq!(fixture.queue.retry_failed().await.unwrap(), 1);

@@ -149,14 +149,14 @@ async fn interrupted_signal_is_continued_and_later_signals_wait_for_it() {
     assert_eq!(fixture.queue.signal(&key("k"), &signal_with_data("second")).await.unwrap(), 1);
     let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!((status.counts.held, status.counts.waiting), (0, 3_001));
-    let mut data = Vec::new();
+    let mut signal_data = Vec::new();
     for _ in 0..4 {
         for delivery in fixture.lease(1_000).await.deliveries {
-            data.push(delivery.message.signal.unwrap().get().to_owned());
+            signal_data.push(delivery.message.signal.unwrap().get().to_owned());
         }
     }
-    assert_eq!(data.iter().filter(|data| *data == "1").count(), 3_000);
-    assert_eq!(data.last().unwrap(), "\"second\"");
+    assert_eq!(signal_data.iter().filter(|signal_data| *signal_data == "1").count(), 3_000);
+    assert_eq!(signal_data.last().unwrap(), "\"second\"");
 
     // Maintenance also continues an unfinished signal.
     for _ in 0..2 {

@@ -9,9 +9,9 @@ use crate::{TestQueue, failure, numbered, numbers, wait_millis};
 #[tokio::test]
 async fn repeated_request_gets_the_same_messages_and_a_different_request_with_its_key_is_refused() {
     let fixture = TestQueue::new();
-    let own = NewMessage { id: Some("own".parse().unwrap()), ..numbered(1) };
-    fixture.post(own.clone()).await;
-    let batch = || vec![numbered(0), own.clone(), numbered(2), numbered(3)];
+    let own_id_message = NewMessage { id: Some("own".parse().unwrap()), ..numbered(1) };
+    fixture.post(own_id_message.clone()).await;
+    let batch = || vec![numbered(0), own_id_message.clone(), numbered(2), numbered(3)];
     let first_outcomes = fixture.queue.enqueue_once(batch(), &"k".parse().unwrap(), "abc").await.unwrap();
     assert!(matches!(
         first_outcomes[..],
@@ -62,8 +62,8 @@ async fn concurrent_posts_with_one_idempotency_key_or_own_id_store_one_message()
             if n % 2 == 0 {
                 fixture.queue.enqueue_once(vec![numbered(1)], &"key".parse().unwrap(), "same").await.unwrap()
             } else {
-                let own = NewMessage { id: Some("own".parse().unwrap()), ..numbered(2) };
-                fixture.queue.enqueue(vec![own.clone(), own]).await.unwrap()
+                let own_id_message = NewMessage { id: Some("own".parse().unwrap()), ..numbered(2) };
+                fixture.queue.enqueue(vec![own_id_message.clone(), own_id_message]).await.unwrap()
             }
         })
     });
@@ -89,13 +89,13 @@ async fn full_queue_stores_nothing_until_a_message_has_finished() {
     let full_queue_result = fixture.queue.enqueue(vec![numbered(5), numbered(6)]).await;
     assert!(matches!(full_queue_result, Err(Error::QueueFull(5))), "a message counts in any state and of any priority");
     fixture.queue.erase(&urgent_message.id).await.unwrap();
-    let two = fixture.queue.enqueue(vec![numbered(4), numbered(5)]).await;
-    assert!(matches!(two, Err(Error::QueueFull(5))));
+    let refused_batch = fixture.queue.enqueue(vec![numbered(4), numbered(5)]).await;
+    assert!(matches!(refused_batch, Err(Error::QueueFull(5))));
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.enqueued, 5, "neither message is stored");
-    let own = NewMessage { id: Some("own".parse().unwrap()), ..numbered(4) };
-    fixture.post(own.clone()).await;
+    let own_id_message = NewMessage { id: Some("own".parse().unwrap()), ..numbered(4) };
+    fixture.post(own_id_message.clone()).await;
     assert!(matches!(fixture.queue.enqueue(vec![numbered(6)]).await, Err(Error::QueueFull(5))));
-    let repeated_outcomes = fixture.queue.enqueue(vec![own]).await.unwrap();
+    let repeated_outcomes = fixture.queue.enqueue(vec![own_id_message]).await.unwrap();
     assert!(matches!(repeated_outcomes[..], [Enqueued::Duplicate(..)]), "a duplicate needs no room");
     let keyed_result = fixture.queue.enqueue_once(vec![numbered(6)], &"k".parse().unwrap(), "a").await;
     assert!(matches!(keyed_result, Err(Error::QueueFull(5))));

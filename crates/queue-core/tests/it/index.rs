@@ -205,8 +205,8 @@ async fn deletion_of_a_queue_does_not_affect_a_queue_that_is_created_afterwards(
 #[tokio::test]
 async fn maintenance_adds_the_missing_name_of_a_queue_to_the_index() {
     let fixture = TestQueue::new();
-    let old = connect(&fixture.redis, "{}").queue(&"old".parse().unwrap());
-    old.enqueue(vec![numbered(1)]).await.unwrap();
+    let old_queue = connect(&fixture.redis, "{}").queue(&"old".parse().unwrap());
+    old_queue.enqueue(vec![numbered(1)]).await.unwrap();
     fixture.post(numbered(1)).await;
     // The command leaves the index as a deletion does that is interrupted between its steps.
     fixture.redis.command("DEL drover:queues");
@@ -256,16 +256,17 @@ async fn queues_of_a_page_are_read_at_the_same_time() {
     }
     // 150 reads of 100 ms one after the other would take 15 s.
     let slow_process = slow_process(&fixture.redis, Duration::from_millis(50));
-    let all = [QueuePattern::all()];
-    let ninth = "b009".parse().unwrap();
-    let listing = slow_process.queues.list(&all, "b", Some(&ninth), 150);
+    let all_patterns = [QueuePattern::all()];
+    let name_before_page = "b009".parse().unwrap();
+    let listing = slow_process.queues.list(&all_patterns, "b", Some(&name_before_page), 150);
     let (listed, next) = timeout(Duration::from_secs(10), listing).await.unwrap().unwrap();
     let names: Vec<String> = listed.iter().map(|status| status.queue.to_string()).collect();
     assert_eq!(names, (10..160).map(|n| format!("b{n:03}")).collect::<Vec<_>>());
     assert_eq!(next.unwrap().as_str(), "b159");
-    let (rest, next) = fixture.queues.list(&all, "b", Some(&"b159".parse().unwrap()), 40).await.unwrap();
-    assert_eq!((rest.len(), next), (40, None), "no queue follows the last one");
-    let page_before = fixture.queues.list(&all, "b", Some(&"a".parse().unwrap()), 1).await.unwrap();
+    let (last_queues, next_name) =
+        fixture.queues.list(&all_patterns, "b", Some(&"b159".parse().unwrap()), 40).await.unwrap();
+    assert_eq!((last_queues.len(), next_name), (40, None), "no queue follows the last one");
+    let page_before = fixture.queues.list(&all_patterns, "b", Some(&"a".parse().unwrap()), 1).await.unwrap();
     assert_eq!(page_before.0[0].queue.as_str(), "b000");
 }
 

@@ -40,15 +40,15 @@ async fn priority_is_kept_through_a_delay() {
 #[tokio::test]
 async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
     let fixture = TestQueue::new();
-    let due = fixture.post(delayed(0, 2_000)).await.due_at;
-    let message_at_due_time = |data| NewMessage { deliver_at: Some(due), ..numbered(data) };
+    let due_at = fixture.post(delayed(0, 2_000)).await.due_at;
+    let message_at_due_time = |data| NewMessage { deliver_at: Some(due_at), ..numbered(data) };
     fixture.queue.enqueue((1..200).map(message_at_due_time).collect()).await.unwrap();
     assert_eq!(fixture.read(&fixture.post(message_at_due_time(200)).await.id).await.state, State::Delayed);
     let mut delivered_numbers = Vec::new();
     while delivered_numbers.len() < 201 {
         let lease_reply = fixture.lease(50).await;
         for delivery in &lease_reply.deliveries {
-            assert!(delivery.message.started_at.unwrap() >= due, "the message is not delivered before its due time");
+            assert!(delivery.message.started_at.unwrap() >= due_at, "the message is not delivered before its due time");
         }
         delivered_numbers.extend(numbers(&lease_reply));
         if lease_reply.deliveries.is_empty() {
@@ -78,8 +78,9 @@ async fn lease_has_its_own_visibility_timeout_or_that_of_the_queue() {
     fixture.post_numbers(0..2).await;
     let reply_with_queue_timeout = fixture.lease(1).await;
     assert_eq!(reply_with_queue_timeout.visibility_timeout, Millis::from_secs(5));
-    let own = LeaseRequest { visibility_timeout: Some(Millis::from_secs(7)), ..fixture.request(1) };
-    let reply_with_own_timeout = fixture.queue.lease(&own).await.unwrap();
+    let request_with_own_timeout =
+        LeaseRequest { visibility_timeout: Some(Millis::from_secs(7)), ..fixture.request(1) };
+    let reply_with_own_timeout = fixture.queue.lease(&request_with_own_timeout).await.unwrap();
     assert_eq!(reply_with_own_timeout.visibility_timeout, Millis::from_secs(7));
 }
 
@@ -244,8 +245,8 @@ async fn lease_response_has_at_most_four_mebibytes_and_other_messages_keep_their
 #[tokio::test]
 async fn lease_ends_one_grace_period_after_the_timeout_of_its_run() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"1h","timeout":700}"#);
-    let own = NewMessage { timeout: Some(Millis::new(900).try_into().unwrap()), ..numbered(2) };
-    fixture.queue.enqueue(vec![numbered(1), own]).await.unwrap();
+    let message_with_timeout = NewMessage { timeout: Some(Millis::new(900).try_into().unwrap()), ..numbered(2) };
+    fixture.queue.enqueue(vec![numbered(1), message_with_timeout]).await.unwrap();
     for delivery in fixture.lease(2).await.deliveries {
         let last_deadline = delivery.message.started_at.unwrap() + delivery.timeout.unwrap() + Queue::RUN_TIMEOUT_GRACE;
         assert_eq!(delivery.lease_expires_at, last_deadline);
@@ -265,11 +266,11 @@ async fn malformed_record_fails_and_blocks_no_other_message() {
     let message = fixture.read(&broken_message.id).await;
     assert_eq!(message.state, State::Failed);
     assert_eq!(message.error.unwrap().code, "malformed_record");
-    let odd = fixture.post(numbered(6)).await;
+    let unreadable_message = fixture.post(numbered(6)).await;
     fixture.post_numbers(7..9).await;
-    fixture.redis.command(&format!("HSET drover:{{q}}:options {} \"\\xff\"", odd.id));
+    fixture.redis.command(&format!("HSET drover:{{q}}:options {} \"\\xff\"", unreadable_message.id));
     assert_eq!(numbers(&fixture.lease(10).await), [7, 8]);
-    fixture.redis.command(&format!("HDEL drover:{{q}}:options {}", odd.id));
-    assert_eq!(fixture.read(&odd.id).await.state, State::Failed);
+    fixture.redis.command(&format!("HDEL drover:{{q}}:options {}", unreadable_message.id));
+    assert_eq!(fixture.read(&unreadable_message.id).await.state, State::Failed);
     fixture.assert_clean().await;
 }

@@ -58,14 +58,14 @@ struct LoadRecord {
 }
 
 impl LoadRecord {
-    fn record_post(&mut self, queue: usize, n: u64, began: Instant, posted: Result<MessageRef, Error>) {
+    fn record_post(&mut self, queue: usize, number: u64, began: Instant, posted: Result<MessageRef, Error>) {
         match posted {
             Ok(id) => {
-                self.stored.insert(n, (queue, id));
+                self.stored.insert(number, (queue, id));
                 self.last_stored.insert(queue, began);
             }
             Err(Error::Unavailable(_)) => {
-                self.in_doubt.insert(n);
+                self.in_doubt.insert(number);
             }
             Err(error) => panic!("{error}"),
         }
@@ -137,13 +137,13 @@ impl Load {
         }
         let record = std::mem::take(&mut *self.record.lock());
         let mut lost_messages = Vec::new();
-        for (n, (queue, id)) in &record.stored {
-            if !record.deliveries.contains_key(n) {
+        for (number, (queue, id)) in &record.stored {
+            if !record.deliveries.contains_key(number) {
                 let message = self.queues[*queue].read(std::slice::from_ref(id)).await.unwrap().remove(0);
-                lost_messages.push((*n, message.map(|message| message.state)));
+                lost_messages.push((*number, message.map(|message| message.state)));
             }
         }
-        let is_known = |n: &u64| record.stored.contains_key(n) || record.in_doubt.contains(n);
+        let is_known = |number: &u64| record.stored.contains_key(number) || record.in_doubt.contains(number);
         assert!(record.deliveries.keys().all(is_known), "every delivered message was posted");
         Summary {
             in_doubt: record.in_doubt.len(),
@@ -155,14 +155,14 @@ impl Load {
 
 async fn produce(index: usize, queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        let n = {
+        let number = {
             let mut record = record.lock();
             record.next += 1;
             record.next
         };
         let began_at = Instant::now();
-        let post_result = queue.post(numbered(n)).await;
-        record.lock().record_post(index, n, began_at, post_result.map(|post_result| post_result.id().clone()));
+        let post_result = queue.post(numbered(number)).await;
+        record.lock().record_post(index, number, began_at, post_result.map(|post_result| post_result.id().clone()));
         sleep(Duration::from_millis(2)).await;
     }
 }
@@ -178,8 +178,8 @@ async fn consume(queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>, stop: Cancel
         match queue.lease(&LeaseRequest::new(consumer.clone(), 50)).await {
             Ok(leased) => {
                 for delivery in leased.deliveries {
-                    let n = delivery.message.data.get().parse().unwrap();
-                    *record.lock().deliveries.entry(n).or_default() += 1;
+                    let number = delivery.message.data.get().parse().unwrap();
+                    *record.lock().deliveries.entry(number).or_default() += 1;
                     unsettled_leases.push(Settlement { lease: delivery.lease, action: done() });
                 }
             }

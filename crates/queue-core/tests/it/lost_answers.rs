@@ -83,8 +83,9 @@ impl Network<'_> {
         let stats = self.redis.command("INFO commandstats");
         let command_stats = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:")));
         let stat_value = |name: &str| -> u64 {
-            let value = command_stats.and_then(|stats| stats.split(',').find_map(|stat| stat.strip_prefix(name)));
-            value.map_or(0, |digits| digits.parse().unwrap())
+            let call_count_text =
+                command_stats.and_then(|stats| stats.split(',').find_map(|stat| stat.strip_prefix(name)));
+            call_count_text.map_or(0, |digits| digits.parse().unwrap())
         };
         stat_value("calls=") - stat_value("failed_calls=")
     }
@@ -105,8 +106,8 @@ impl Network<'_> {
                 "+stream" => format!("XRANGE {key} - +"),
                 _ => format!("GET {key}"),
             };
-            let value = without_random_words(&self.redis.command(&command));
-            let mut lines: Vec<&str> = value.lines().map(str::trim_end).collect();
+            let stored_value = without_random_words(&self.redis.command(&command));
+            let mut lines: Vec<&str> = stored_value.lines().map(str::trim_end).collect();
             // A hash and a set have no order.
             lines.sort_unstable();
             stored_text.push(format!("{}: {lines:?}", key.rsplit(':').next().unwrap()));
@@ -492,8 +493,8 @@ async fn progress_that_is_repeated_after_a_lost_answer_is_a_second_event() {
 /// Returns the calls that a list of docs/PROTOCOL.md names. The list is a row of a table; the row begins with `word`.
 fn documented_calls(word: &str) -> BTreeSet<&'static str> {
     let page = include_str!("../../../../docs/PROTOCOL.md");
-    let row = page.lines().find_map(|line| line.strip_prefix(&format!("{word} | ")));
-    row.expect("the table has this row").split('`').skip(1).step_by(2).collect()
+    let table_row = page.lines().find_map(|line| line.strip_prefix(&format!("{word} | ")));
+    table_row.expect("the table has this row").split('`').skip(1).step_by(2).collect()
 }
 
 #[test]

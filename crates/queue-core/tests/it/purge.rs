@@ -43,7 +43,7 @@ async fn purge_removes_every_message_posted_before_the_purge_and_no_later_messag
     ];
     for (state, message) in kinds {
         let fixture = TestQueue::new();
-        let old = post_many(&fixture, 8_000, message).await;
+        let old_ids = post_many(&fixture, 8_000, message).await;
         let other_queue = connect(&fixture.redis, "{}").queue(&name());
         let (stop, mut stopped) = tokio::sync::watch::channel(false);
         let post_task = async {
@@ -64,11 +64,11 @@ async fn purge_removes_every_message_posted_before_the_purge_and_no_later_messag
         let (posted, purged) = tokio::join!(post_task, purge_task);
         let remaining_ids = ids_in(&fixture, state).await;
         let purged_ids: BTreeSet<String> =
-            old.union(&posted).filter(|id| !remaining_ids.contains(*id)).cloned().collect();
+            old_ids.union(&posted).filter(|id| !remaining_ids.contains(*id)).cloned().collect();
         assert!(
-            old.is_subset(&purged_ids),
+            old_ids.is_subset(&purged_ids),
             "{state:?}: {} messages from before the purge are kept",
-            old.difference(&purged_ids).count()
+            old_ids.difference(&purged_ids).count()
         );
         assert_eq!(purged_ids.len() as u64, purged, "{state:?}: the purge answers the number of purged messages");
         assert!(
@@ -224,7 +224,7 @@ async fn purge_or_retry_of_a_deleted_queue_does_not_change_a_new_queue_of_that_n
             slow_queue.status().await.unwrap();
             slow_queue.status().await.unwrap();
             proxy.slow(Duration::from_millis(100));
-            let bulk = async {
+            let purge_or_retry = async {
                 if retries { slow_queue.retry_failed().await.unwrap() } else { slow_queue.purge(state).await.unwrap() }
             };
             let delete_task = async {
@@ -237,7 +237,7 @@ async fn purge_or_retry_of_a_deleted_queue_does_not_change_a_new_queue_of_that_n
                 fixture.post(numbered(7)).await;
                 finish_all_messages(&action).await;
             };
-            let (_, ()) = tokio::join!(bulk, delete_task);
+            let (_, ()) = tokio::join!(purge_or_retry, delete_task);
             let counts = fixture.queue.status().await.unwrap().unwrap().counts;
             assert_eq!(counts.of(state), 1, "{state:?}: the message of the new queue stays");
             fixture.queue.delete().await.unwrap();

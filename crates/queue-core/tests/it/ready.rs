@@ -80,11 +80,11 @@ async fn ready_time_of_a_redelivered_message_is_its_return() {
     let delivery = fixture.take_ready_since(start_time, "released").await;
 
     fixture.settle(&delivery, Action::Fail(failure())).await;
-    let due = fixture.read(&posted_id).await.due_at;
+    let due_at = fixture.read(&posted_id).await.due_at;
     wait_millis(WAIT_MS).await;
     fixture.queue.maintain().await.unwrap();
-    let delivery = fixture.take_ready_since(due.as_millis(), "after its back-off").await;
-    assert_eq!(delivery.ready_at, due);
+    let delivery = fixture.take_ready_since(due_at.as_millis(), "after its back-off").await;
+    assert_eq!(delivery.ready_at, due_at);
 
     wait_millis(2_000).await;
     fixture.queue.maintain().await.unwrap();
@@ -92,10 +92,10 @@ async fn ready_time_of_a_redelivered_message_is_its_return() {
     assert_eq!(lapsed_delivery.ready_at, delivery.lease_expires_at);
 
     fixture.settle(&lapsed_delivery, Action::Release(Some(Millis::new(100)))).await;
-    let due = fixture.read(&posted_id).await.due_at;
+    let due_at = fixture.read(&posted_id).await.due_at;
     wait_millis(WAIT_MS).await;
     fixture.queue.maintain().await.unwrap();
-    assert_eq!(fixture.take_ready_since(due.as_millis(), "released with a pause").await.ready_at, due);
+    assert_eq!(fixture.take_ready_since(due_at.as_millis(), "released with a pause").await.ready_at, due_at);
     fixture.assert_clean().await;
 }
 

@@ -63,8 +63,9 @@ async fn jitter_shortens_the_back_off_by_at_most_its_fraction() {
 async fn attempts_and_back_off_of_a_message_override_those_of_its_queue() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":9,"backoff":{"type":"fixed","delay":"1h","jitter":0}}"#);
     let backoff = serde_json::from_str(r#"{"type":"fixed","delay":10,"max":10,"jitter":0}"#).unwrap();
-    let own = NewMessage { max_attempts: Some("2".parse().unwrap()), backoff: Some(backoff), ..numbered(1) };
-    let posted_message = fixture.post(own).await;
+    let message_with_own_backoff =
+        NewMessage { max_attempts: Some("2".parse().unwrap()), backoff: Some(backoff), ..numbered(1) };
+    let posted_message = fixture.post(message_with_own_backoff).await;
     let delivery = fixture.lease_one().await;
     fixture.settle(&delivery, Action::Fail(failure())).await;
     wait_millis(15).await;

@@ -46,14 +46,14 @@ impl TestQueue {
 
     /// All messages of the queue that are ready, in the order posted.
     async fn ready(&self) -> Vec<Message> {
-        let mut all = Vec::new();
+        let mut ready_messages = Vec::new();
         let mut cursor = None;
         loop {
             let page = self.queue.list(State::Waiting, 1_000, cursor.as_deref()).await.unwrap();
-            all.extend(page.messages);
+            ready_messages.extend(page.messages);
             cursor = page.next;
             if cursor.is_none() {
-                return all;
+                return ready_messages;
             }
         }
     }
@@ -120,9 +120,16 @@ async fn each_tick_is_posted_once_and_on_time_by_several_processes() {
     let fixture = TestQueue::new();
     let _processes =
         [start_scheduler(&fixture).await, start_scheduler(&fixture).await, start_scheduler(&fixture).await];
-    let put =
+    let created_schedule =
         fixture.put("s", json!({"every": "1s", "message": {"data": {"n": 1}, "name": "job", "priority": 0}})).await;
-    assert_eq!((&put["runs"], &put["last_at"], put["next_at"].as_array().unwrap().len()), (&json!(0), &json!(null), 5));
+    assert_eq!(
+        (
+            &created_schedule["runs"],
+            &created_schedule["last_at"],
+            created_schedule["next_at"].as_array().unwrap().len()
+        ),
+        (&json!(0), &json!(null), 5)
+    );
     let messages = fixture.wait_for(4).await;
     let tick_latenesses = latenesses(&messages);
     assert!(tick_latenesses.iter().all(|tick_latenesses| *tick_latenesses <= MAX_LATENESS_MS), "{tick_latenesses:?}");
@@ -143,17 +150,17 @@ async fn each_tick_is_posted_once_and_on_time_by_several_processes() {
 async fn five_hundred_ticks_in_one_instant_of_a_thousand_schedules_are_posted_on_time() {
     let fixture = TestQueue::new();
     let process = start_scheduler(&fixture).await;
-    let put = |n: usize, json: Value| {
+    let put_schedule = |n: usize, json: Value| {
         let queue = Arc::clone(&fixture.queue);
         async move { queue.put_schedule(&schedule_name(&format!("s{n}")), schedule(json), DefinedBy::Client).await.unwrap() }
     };
     for n in 0..500 {
-        put(n, json!({"every": "1d", "message": {"data": n}})).await;
+        put_schedule(n, json!({"every": "1d", "message": {"data": n}})).await;
     }
     let now = fixture.post(numbered(0)).await.created_at;
-    let at = queue_core::Timestamp::from_millis((now.as_millis() / 1_000 + 10) * 1_000);
+    let common_tick = queue_core::Timestamp::from_millis((now.as_millis() / 1_000 + 10) * 1_000);
     for n in 500..1_000 {
-        put(n, json!({"every": "1s", "start_at": at, "max_runs": 1, "message": {"data": n}})).await;
+        put_schedule(n, json!({"every": "1s", "start_at": common_tick, "max_runs": 1, "message": {"data": n}})).await;
     }
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().schedules, 1_000);
     let (more, one_more) = (schedule_name("more"), schedule(json!({"every": "1d", "message": {"data": 1}})));
@@ -166,12 +173,13 @@ async fn five_hundred_ticks_in_one_instant_of_a_thousand_schedules_are_posted_on
     let messages: Vec<Message> =
         fixture.wait_for(501).await.into_iter().filter(|message| message.schedule.is_some()).collect();
     let tick_latenesses = latenesses(&messages);
-    assert_eq!(messages.iter().filter(|message| message.scheduled_at == Some(at)).count(), 500);
+    assert_eq!(messages.iter().filter(|message| message.scheduled_at == Some(common_tick)).count(), 500);
     assert!(tick_latenesses.iter().all(|tick_latenesses| *tick_latenesses <= MAX_LATENESS_MS), "{tick_latenesses:?}");
     let (page, has_more) = fixture.queue.schedules(None, 600).await.unwrap().unwrap();
     assert!(has_more && page.len() == 600 && page.is_sorted_by_key(|schedule| schedule.name.clone()));
-    let (rest, has_more) = fixture.queue.schedules(page.last().map(|last| &last.name), 600).await.unwrap().unwrap();
-    assert!(!has_more && rest.len() == 400);
+    let (last_page, has_more) =
+        fixture.queue.schedules(page.last().map(|last| &last.name), 600).await.unwrap().unwrap();
+    assert!(!has_more && last_page.len() == 400);
     drop(process);
     fixture.assert_clean().await;
 }
@@ -258,7 +266,7 @@ async fn equal_definition_of_a_schedule_changes_nothing_and_a_different_definiti
 #[tokio::test]
 async fn definition_in_another_form_of_json_changes_nothing_and_another_definition_is_kept_byte_for_byte() {
     let fixture = TestQueue::new();
-    let put = async |json: &str| {
+    let put_json = async |json: &str| {
         let definition = serde_json::from_str(json).unwrap();
         match fixture.queue.put_schedule(&schedule_name("s"), definition, DefinedBy::Client).await.unwrap() {
             PutSchedule::Created(schedule) | PutSchedule::Existed(schedule) => schedule,
@@ -267,7 +275,7 @@ async fn definition_in_another_form_of_json_changes_nothing_and_another_definiti
     let stored_texts =
         || ["schedules", "schedule_messages"].map(|key| fixture.redis.command(&format!("HGET drover:{{q}}:{key} s")));
     let first_json = r#"{"every":"1s","message":{"data":{"a":1,"b":[1,2]}}}"#;
-    put(first_json).await;
+    put_json(first_json).await;
     let texts_before = stored_texts();
     for json in [
         r#"{"every":"1s","message":{"data":{ "a": 1, "b": [1, 2] }}}"#,
@@ -276,13 +284,13 @@ async fn definition_in_another_form_of_json_changes_nothing_and_another_definiti
         r#"{"every":"1s","offset":0,"missed":"one","overlap":"allow","start_at":null,"end_at":null,"max_runs":null,
             "cron":null,"timezone":null,"message":{"data":{"a":1,"b":[1,2]},"headers":null,"priority":null}}"#,
     ] {
-        put(json).await;
+        put_json(json).await;
         assert_eq!(stored_texts(), texts_before, "{json}");
     }
     for data in [r#"{ "a": 1.0, "b": [1, 2] }"#, r#"{"a":1,"b":[2,1]}"#, r#"{"a":1,"b":[1,2],"a":2}"#] {
-        put(first_json).await;
+        put_json(first_json).await;
         let texts_before = stored_texts();
-        let replaced_schedule = put(&format!(r#"{{"every":"1s","message":{{"data":{data}}}}}"#)).await;
+        let replaced_schedule = put_json(&format!(r#"{{"every":"1s","message":{{"data":{data}}}}}"#)).await;
         assert_eq!(replaced_schedule.message.data.get(), data);
         assert_ne!(stored_texts()[0], texts_before[0], "{data}");
     }

@@ -57,13 +57,13 @@ async fn an_idle_consumer_is_woken_by_a_new_message_and_by_an_earlier_due_time()
         wait_until_subscribed(&fixture).await;
         fixture.post(delayed(1, 60_000)).await;
         fixture.post(delayed(2, 30_000)).await;
-        let due = fixture.post(delayed(3, 100)).await.due_at;
-        (due, Instant::now())
+        let due_at = fixture.post(delayed(3, 100)).await.due_at;
+        (due_at, Instant::now())
     };
-    let ((delivery, calls), (due, _)) = tokio::join!(consumer, producer);
+    let ((delivery, calls), (due_at, _)) = tokio::join!(consumer, producer);
     assert_eq!(delivery.message.data.get(), "3");
-    let start_delay = delivery.message.started_at.unwrap().since(due).get();
-    assert!(delivery.message.started_at.unwrap() >= due && start_delay <= MAX_LATENESS_MS, "{start_delay} ms late");
+    let start_delay = delivery.message.started_at.unwrap().since(due_at).get();
+    assert!(delivery.message.started_at.unwrap() >= due_at && start_delay <= MAX_LATENESS_MS, "{start_delay} ms late");
     assert!(calls <= 6, "no polling: {calls} calls");
 
     let (delivery, posted) = tokio::join!(consume_one(&fixture, &subscriber), async {

@@ -43,15 +43,15 @@ impl Model {
         if state == "active" {
             return 0;
         }
-        let all = self.numbers_in(state);
-        self.log_for_each(&all, "erased");
+        let numbers = self.numbers_in(state);
+        self.log_for_each(&numbers, "erased");
         if state == "completed" {
             self.pop_completed(self.completed.len());
         }
-        for number in &all {
+        for number in &numbers {
             self.forget_for_good(*number);
         }
-        all.len()
+        numbers.len()
     }
 
     /// Does the first step of a purge of waiting messages, which is then interrupted; or one step of the unfinished purge.
@@ -130,8 +130,8 @@ impl Model {
             }
             self.awaited.remove(&number);
         }
-        let all = [&purge.prioritized, &purge.waiting_list, &purge.group_heads, &purge.group_rest];
-        if all.into_iter().all(Vec::is_empty) && purge.places.is_empty() {
+        let purged_lists = [&purge.prioritized, &purge.waiting_list, &purge.group_heads, &purge.group_rest];
+        if purged_lists.into_iter().all(Vec::is_empty) && purge.places.is_empty() {
             self.purge = None;
         }
     }

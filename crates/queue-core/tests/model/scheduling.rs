@@ -159,12 +159,12 @@ impl QueueAndModel {
         origin: Origin,
     ) -> Result<(Value, Value), String> {
         let name = schedule_name(key);
-        let new: NewSchedule = serde_json::from_value(definition.as_json()).unwrap();
+        let new_schedule: NewSchedule = serde_json::from_value(definition.as_json()).unwrap();
         let defined_by = match origin {
             Origin::Client => DefinedBy::Client,
             Origin::Configuration => DefinedBy::Configuration,
         };
-        let real_answer = match self.queue.put_schedule(&name.parse().unwrap(), new, defined_by).await {
+        let real_answer = match self.queue.put_schedule(&name.parse().unwrap(), new_schedule, defined_by).await {
             Ok(PutSchedule::Created(schedule)) => json!({"created": schedule}),
             Ok(PutSchedule::Existed(schedule)) => json!({"existed": schedule}),
             Err(Error::ExclusiveQueue) => json!(crate::run_operation::EXCLUSIVE_QUEUE),

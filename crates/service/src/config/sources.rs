@@ -47,11 +47,11 @@ impl Sources {
     /// Returns a file as the only source. Error texts call the file `name`. Returns an error if the file can't be read or
     /// is not TOML.
     pub(super) fn from_file(path: &Path, name: &str) -> Result<Self, String> {
-        let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+        let file_text = fs::read_to_string(path).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => format!("{name}: the file is not UTF-8: write it in UTF-8"),
             _ => format!("can't read {name}: {error}"),
         })?;
-        let values = parse_toml(&text, name)?;
+        let values = parse_toml(&file_text, name)?;
         Ok(Self(vec![Source { origin: Some(format!("in {name}")), values, variable: None }]))
     }
 
@@ -64,8 +64,8 @@ impl Sources {
     /// Adds a variable that overrides the sources of `self`. The text of the variable is parsed as a number, true, false, a list
     /// or a table if possible.
     pub(super) fn overlaid_with_variable(mut self, variable: Variable) -> Self {
-        let value = parse_scalar(&variable.text).or_else(|| parse_structure(&variable.text));
-        self.0.push(variable.into_source(value));
+        let parsed_value = parse_scalar(&variable.text).or_else(|| parse_structure(&variable.text));
+        self.0.push(variable.into_source(parsed_value));
         self
     }
 
@@ -167,13 +167,13 @@ fn is_same_key(one: &Mistake, other: &Mistake) -> bool {
     one.path.to_string() == other.path.to_string()
 }
 
-fn parse_toml(text: &str, name: &str) -> Result<Value, String> {
-    let toml_table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+fn parse_toml(toml_text: &str, name: &str) -> Result<Value, String> {
+    let toml_table: toml::Table = toml_text.parse().map_err(|error: toml::de::Error| {
         if error.message().starts_with("invalid type: integer") {
             return format!("{name}: a number in it is too large or too small; a whole number has at most 64 bits");
         }
         // The error does not repeat the invalid line of the file, which may contain a secret.
-        let text_before_error = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let text_before_error = error.span().and_then(|span| toml_text.get(..span.start)).unwrap_or_default();
         let line = text_before_error.matches('\n').count() + 1;
         let column_number = text_before_error.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         format!("{name}: line {line}, column {column_number} is not valid TOML: {}", error.message())

@@ -223,27 +223,32 @@ fn mistake_in_a_variable_is_reported_with_its_name() {
 fn mistake_is_reported_with_its_source_where_a_file_and_a_variable_set_one_table() {
     let file = config_file("[queues.\"a.b\"]\nmax_attempts = \"a\"");
     let file_suffix = format!("(in {})", file.path().display());
-    let load = |value: &str| {
+    let error_with_max_lapses = |value: &str| {
         let variable = [("DROVER__QUEUES__a.b__MAX_LAPSES".into(), value.into())];
         Config::load_with(Some(file.path()), variable).unwrap_err().to_string()
     };
-    assert!(load("5").contains("queues.a.b.max_attempts: is a text"), "{}", load("5"));
-    assert!(load("5").ends_with(&file_suffix), "{}", load("5"));
+    assert!(
+        error_with_max_lapses("5").contains("queues.a.b.max_attempts: is a text"),
+        "{}",
+        error_with_max_lapses("5")
+    );
+    assert!(error_with_max_lapses("5").ends_with(&file_suffix), "{}", error_with_max_lapses("5"));
     // If a configuration has two mistakes, the mistake whose key comes first is always reported.
-    assert!((0..8).all(|_| load("b").ends_with(&file_suffix)));
+    assert!((0..8).all(|_| error_with_max_lapses("b").ends_with(&file_suffix)));
 }
 
 #[test]
 fn only_drovers_own_variables_must_be_utf_8() {
-    let bad = || OsString::from_vec(b"caf\xe9".to_vec());
-    let load = |name: OsString, value: OsString| Config::load_with(None, [(name, value)]).map_err(|e| e.to_string());
-    assert!(load("LEGACY".into(), bad()).is_ok());
-    assert!(load("DROVER_LEGACY".into(), bad()).is_ok());
-    assert!(load(bad(), "x".into()).is_ok());
-    let error = load("DROVER__REDIS__URL".into(), bad()).unwrap_err();
+    let non_utf_8 = || OsString::from_vec(b"caf\xe9".to_vec());
+    let load_variable =
+        |name: OsString, value: OsString| Config::load_with(None, [(name, value)]).map_err(|e| e.to_string());
+    assert!(load_variable("LEGACY".into(), non_utf_8()).is_ok());
+    assert!(load_variable("DROVER_LEGACY".into(), non_utf_8()).is_ok());
+    assert!(load_variable(non_utf_8(), "x".into()).is_ok());
+    let error = load_variable("DROVER__REDIS__URL".into(), non_utf_8()).unwrap_err();
     assert_eq!(error, "configuration: DROVER__REDIS__URL is not UTF-8: write its value in UTF-8");
     let name = OsString::from_vec(b"DROVER__LOG__\xe9".to_vec());
-    assert!(load(name, "x".into()).unwrap_err().contains("is not UTF-8"));
+    assert!(load_variable(name, "x".into()).unwrap_err().contains("is not UTF-8"));
 }
 
 #[test]

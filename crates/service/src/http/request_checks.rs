@@ -118,8 +118,8 @@ mod tests {
             assert_eq!(status(hosts, &["localhost"]), None);
             assert_eq!(status(hosts, &[""]), None);
         }
-        let old = Request::builder().version(Version::HTTP_10).body(()).unwrap();
-        assert!(Hosts::LocalOnly.refusal(&old).is_none(), "HTTP/1.0 requires no host");
+        let http_1_0_request = Request::builder().version(Version::HTTP_10).body(()).unwrap();
+        assert!(Hosts::LocalOnly.refusal(&http_1_0_request).is_none(), "HTTP/1.0 requires no host");
     }
 
     #[test]

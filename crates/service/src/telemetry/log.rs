@@ -33,10 +33,10 @@ const USUAL_FIELD_BYTES: usize = 128;
 
 impl<'w> FormatFields<'w> for PlainFields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
-        let mut text = FieldText { text: String::with_capacity(USUAL_FIELD_BYTES), written: Ok(()) };
-        fields.record(&mut text);
-        text.written?;
-        writer.write_str(&text.text)
+        let mut fields_text = FieldText { text: String::with_capacity(USUAL_FIELD_BYTES), written: Ok(()) };
+        fields.record(&mut fields_text);
+        fields_text.written?;
+        writer.write_str(&fields_text.text)
     }
 }
 
@@ -199,8 +199,8 @@ mod tests {
             info!(message = odd, status = 201);
             info!(duration_ms = rounded_millis(Duration::from_nanos(1_234_567)), "answered");
         });
-        let text = log.0.lock().unwrap().clone();
-        String::from_utf8(text).unwrap()
+        let log_bytes = log.0.lock().unwrap().clone();
+        String::from_utf8(log_bytes).unwrap()
     }
 
     #[test]

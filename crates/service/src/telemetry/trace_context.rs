@@ -134,17 +134,17 @@ mod tests {
     #[test]
     fn request_has_one_traceparent_and_any_number_of_tracestates() {
         let read_headers = |headers: &[(&'static str, &str)]| {
-            let mut map = HeaderMap::new();
+            let mut header_map = HeaderMap::new();
             for (name, value) in headers {
-                map.append(*name, value.parse().unwrap());
+                header_map.append(*name, value.parse().unwrap());
             }
-            TraceContext::from_request(&map)
+            TraceContext::from_request(&header_map)
         };
         let traceparent = ("traceparent", SAMPLE_TRACEPARENT);
         assert_eq!(read_headers(&[]), None);
         assert_eq!(read_headers(&[traceparent]).unwrap().traceparent(), SAMPLE_TRACEPARENT);
         assert_eq!(read_headers(&[traceparent, traceparent]), None);
-        let two = read_headers(&[traceparent, ("tracestate", "a=1"), ("tracestate", "b=2")]);
-        assert_eq!(two.unwrap().tracestate().as_deref(), Some("a=1,b=2"));
+        let joined_context = read_headers(&[traceparent, ("tracestate", "a=1"), ("tracestate", "b=2")]);
+        assert_eq!(joined_context.unwrap().tracestate().as_deref(), Some("a=1,b=2"));
     }
 }

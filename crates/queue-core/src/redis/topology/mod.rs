@@ -68,8 +68,8 @@ impl Topology {
     /// Returns a server for subscriptions. Each server of a cluster passes on the notifications of all other servers.
     pub(crate) async fn subscription_node(&self) -> Result<Arc<Node>> {
         let nodes = self.nodes().await?;
-        let map = self.current_map();
-        let connected_nodes: Vec<_> = nodes.iter().filter(|node| map.passes_on_notifications(node)).collect();
+        let current_map = self.current_map();
+        let connected_nodes: Vec<_> = nodes.iter().filter(|node| current_map.passes_on_notifications(node)).collect();
         let candidates = if connected_nodes.is_empty() { nodes.iter().collect() } else { connected_nodes };
         Ok(Arc::clone(candidates[rand::random_range(..candidates.len())]))
     }

@@ -47,7 +47,7 @@ pub(super) struct TopologyState {
 
 impl TopologyState {
     pub(super) fn new(source: TopologySource, calls: Arc<Calls>) -> Self {
-        let map = match &source {
+        let initial_map = match &source {
             TopologySource::Server(endpoint) => {
                 let up_gauge = calls.server_gauge(source.name(), &endpoint.address);
                 SlotMap::from_one_server(Node::new(endpoint.clone(), up_gauge), 0)
@@ -57,7 +57,7 @@ impl TopologyState {
         Self {
             source,
             calls,
-            map: RwLock::new(Arc::new(map)),
+            map: RwLock::new(Arc::new(initial_map)),
             redirects: Mutex::default(),
             asked_at: AsyncMutex::default(),
             ask_now: Notify::new(),
@@ -142,12 +142,12 @@ impl TopologyState {
         };
         *asked_at = Some(Instant::now());
         let new_trouble = match discovery {
-            Ok(map) => {
-                let map = Arc::new(map);
-                let old = std::mem::replace(&mut *self.map.write(), Arc::clone(&map));
-                self.retire_former_primaries(&old, &map);
+            Ok(new_map) => {
+                let new_map = Arc::new(new_map);
+                let old_map = std::mem::replace(&mut *self.map.write(), Arc::clone(&new_map));
+                self.retire_former_primaries(&old_map, &new_map);
                 self.redirects.lock().clear();
-                map.trouble()
+                new_map.trouble()
             }
             Err(error) => Some(error),
         };
@@ -179,12 +179,12 @@ impl TopologyState {
     }
 
     /// Ends the calls to servers that are no longer primaries, and logs which servers are new and which are no longer primaries.
-    fn retire_former_primaries(&self, old: &SlotMap, new: &SlotMap) {
+    fn retire_former_primaries(&self, old_map: &SlotMap, new_map: &SlotMap) {
         let topology = self.source.name();
-        for node in new.nodes_absent_from(old) {
+        for node in new_map.nodes_absent_from(old_map) {
             info!(topology, server = %node.endpoint().address, "calls go to this server of Redis now");
         }
-        for node in old.nodes_absent_from(new) {
+        for node in old_map.nodes_absent_from(new_map) {
             let address = &node.endpoint().address;
             warn!(topology, server = %address, "this server of Redis is no longer a primary: its calls are ended");
             node.retire();
