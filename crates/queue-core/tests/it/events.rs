@@ -140,10 +140,9 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     let hold = Some("paid".parse().unwrap());
     fixture.post(NewMessage { hold, ..with_own_id("b", numbered(2)) }).await;
     fixture.queue.signal(&"paid".parse().unwrap(), &Signal::default()).await.unwrap();
-    let short_lease_request =
-        queue_core::LeaseRequest { visibility_timeout: Some(Millis::new(1)), ..fixture.request(1) };
+    let short_request = queue_core::LeaseRequest { visibility_timeout: Some(Millis::new(1)), ..fixture.request(1) };
     for _ in 0..2 {
-        assert_eq!(fixture.queue.lease(&short_lease_request).await.unwrap().deliveries.len(), 1);
+        assert_eq!(fixture.queue.lease(&short_request).await.unwrap().deliveries.len(), 1);
         wait_millis(5).await;
     }
     fixture.queue.maintain().await.unwrap();
@@ -154,8 +153,7 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     fixture.queue.cancel(&"d".parse().unwrap()).await.unwrap();
     fixture.post(with_own_id("e", numbered(5))).await;
     fixture.queue.purge("waiting".parse().unwrap()).await.unwrap();
-    let run_event =
-        |state: &str, attempt: u32| json!({"id": "b", "state": state, "attempt": attempt, "consumer": consumer});
+    let run_event = |state: &str, attempt: u32| with_member(run_event(state, attempt), "id", json!("b"));
     let failed_event = |id: &str, code: &str, message: &str| json!({"id": id, "state": "failed", "attempt": 0, "error": {"code": code, "message": message}});
     let lapsed_event = failed_event("b", "lease_lapsed", "the lease lapsed 2 times without an answer");
     expect_events(vec![
