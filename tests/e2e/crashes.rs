@@ -82,7 +82,7 @@ impl CrashingSystem {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_api_and_redis_killed_in_random_order_under_load_lose_nothing() {
+async fn workers_api_and_redis_killed_in_random_order_under_load_lose_no_message() {
     let (_seed, mut random) = Seed::choose();
     let duration = Duration::from_secs(from_env("DROVER_FAULTS_SECS").unwrap_or(15));
     let mut crashing_system = CrashingSystem::start().await;

@@ -141,7 +141,7 @@ async fn an_idle_worker_whose_poll_is_an_hour_starts_messages_at_once() {
 }
 
 #[tokio::test]
-async fn workers_killed_under_load_lose_nothing() {
+async fn workers_killed_under_load_lose_no_message() {
     let settings =
         "[queues.my-queue]\nvisibility_timeout = \"1s\"\nmax_lapses = 100\nretention.completed = { count = 20000 }\n";
     let system = System::start(settings).await;

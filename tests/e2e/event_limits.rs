@@ -17,7 +17,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn listener_that_does_not_read_is_disconnected_while_others_continue_and_memory_stays_bounded() {
+async fn event_stream_whose_client_does_not_read_is_closed_while_others_continue_and_memory_stays_bounded() {
     let config = "[api]\nwrite_timeout = \"500ms\"\n[log]\nfilter = \"info,service=debug,producer_api=debug\"";
     let system = System::start(config).await;
     system.create_queue("q").await;
@@ -95,7 +95,7 @@ async fn two_thousand_clients_receive_the_same_events_over_one_connection_to_red
 }
 
 #[tokio::test]
-async fn a_quiet_stream_outlives_every_time_limit_and_ends_when_the_server_stops() {
+async fn event_stream_without_events_outlives_every_time_limit_and_ends_when_the_server_stops() {
     let short_limits = "request_timeout = \"1s\"\nmax_wait = \"1s\"\nidle_timeout = \"1s\"\nwrite_timeout = \"1s\"";
     let mut system = System::start(&format!("[api]\n{short_limits}\nheader_timeout = \"1s\"")).await;
     system.create_queue("q").await;
@@ -118,7 +118,7 @@ async fn a_quiet_stream_outlives_every_time_limit_and_ends_when_the_server_stops
 }
 
 #[tokio::test]
-async fn listeners_are_limited_per_api_and_per_key() {
+async fn number_of_event_streams_is_limited_per_api_and_per_key() {
     let (ours, theirs) = (issue("--id ours --scopes read --queues q"), issue("--id theirs --scopes read --queues q"));
     let admin = issue("--id admin --scopes manage,enqueue --queues *");
     let keys = config(&[&ours, &theirs, &admin]);

@@ -121,7 +121,7 @@ async fn messages_of_a_group_are_leased_in_order_while_handlers_fail_and_workers
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_tenant_does_not_delay_the_others_with_one_worker_and_with_several() {
+async fn tenant_with_many_messages_does_not_delay_other_tenants_with_one_worker_or_with_several() {
     let config = "[worker]\nconcurrency = 10\n";
     let system = System::start(config).await;
     let queue = "my-queue";

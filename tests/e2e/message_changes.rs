@@ -41,7 +41,7 @@ fn detail_of(problem: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn operation_that_a_state_forbids_is_refused_with_the_state_and_with_advice() {
+async fn operation_that_the_state_of_a_message_forbids_is_refused_with_the_state_and_with_advice() {
     let system = one_message_per_state().await;
     for (id, operation, alternative) in [
         ("completed", "cancel", "its result stays"),

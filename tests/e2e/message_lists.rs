@@ -94,7 +94,7 @@ async fn list_without_a_state_has_the_messages_of_each_state_in_turn() {
 }
 
 #[tokio::test]
-async fn list_of_a_message_name_has_all_messages_of_that_name_and_no_others() {
+async fn list_of_a_message_name_has_all_messages_of_that_name_and_no_other_messages() {
     const NAME_FILTER: &str = "name=odd%20%26+named";
     let system = ten_messages_per_state().await;
     let mut expected_in_all = Vec::new();
@@ -137,7 +137,7 @@ async fn page_without_a_matching_message_is_empty_and_has_a_cursor() {
 }
 
 #[tokio::test]
-async fn list_of_a_hold_key_has_the_messages_that_wait_for_it() {
+async fn list_of_a_hold_key_has_the_messages_that_are_held_with_this_key() {
     let system = ten_messages_per_state().await;
     for (n, options) in
         [json!({"hold": "k2"}), json!({"hold": "k", "delay": "1h"}), json!({"hold": "k 2"})].into_iter().enumerate()

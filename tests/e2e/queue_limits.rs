@@ -33,7 +33,7 @@ async fn wait_until_completed(system: &System, queue: &str, count: u64) {
 }
 
 #[tokio::test]
-async fn the_rate_limit_holds_over_all_workers_and_is_reached() {
+async fn rate_limit_of_a_queue_applies_over_all_workers_and_is_reached() {
     let config = r#"
         [queues.my-queue]
         rate_limit = { max = 30, duration = "1s" }

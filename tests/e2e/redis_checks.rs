@@ -102,7 +102,7 @@ async fn redis_without_persistence_is_reported_once_by_both_services() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn evicting_policy_is_reported_and_its_correction_too() {
+async fn eviction_policy_that_loses_messages_is_reported_and_its_correction_too() {
     let redis = RedisServer::start_durable();
     redis.command("CONFIG SET maxmemory-policy allkeys-lru");
     let service_pair = ServicePair::start_on(redis).await;

@@ -59,7 +59,7 @@ fn text_of(program: &str, args: &[&str], folder: &Path) -> String {
 }
 
 #[test]
-fn archive_has_the_programs_the_units_the_documents_the_licences_and_a_checksum() {
+fn release_archive_has_the_programs_the_units_the_documents_the_licences_and_a_checksum() {
     let version = version();
     let (programs, dist) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write_programs(programs.path(), "0.0.7");
@@ -120,7 +120,7 @@ fn seconds(duration: &str) -> u64 {
 }
 
 #[test]
-fn units_are_valid_and_give_the_services_more_time_than_their_grace() {
+fn systemd_units_are_valid_and_give_the_services_more_time_than_their_grace_period() {
     let defaults = document("config/default.toml");
     let folder = tempfile::tempdir().unwrap();
     for (unit, program, section) in

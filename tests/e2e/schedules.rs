@@ -183,7 +183,7 @@ async fn invalid_schedule_is_refused_with_its_field_and_creates_nothing() {
 }
 
 #[tokio::test]
-async fn schedule_with_a_group_is_refused_by_an_exclusive_queue_and_prevents_one() {
+async fn schedule_with_a_group_is_refused_by_an_exclusive_queue_and_keeps_its_queue_from_becoming_exclusive() {
     let system = System::start("").await;
     let (path, body) = ("/v1/queues/q/schedules/s", json!({"every": "1d", "message": {"data": 1, "group": "a"}}));
     let (status, answer) = system.put_schedule(path, body.clone()).await;
@@ -335,7 +335,7 @@ impl CrashingSystem {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_tick_is_posted_once_while_processes_and_redis_are_killed_in_random_order() {
+async fn each_tick_of_a_schedule_is_posted_once_while_processes_and_redis_are_killed_in_random_order() {
     let (_seed, mut random) = Seed::choose();
     let duration = Duration::from_secs(from_env("DROVER_FAULTS_SECS").unwrap_or(25));
     let mut crashing_system = CrashingSystem::start().await;
@@ -400,7 +400,7 @@ async fn each_tick_is_posted_once_while_processes_and_redis_are_killed_in_random
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_tick_is_posted_once_while_schedules_are_replaced_paused_and_deleted() {
+async fn each_tick_of_a_schedule_is_posted_once_while_schedules_are_replaced_paused_and_deleted() {
     let (_seed, mut random) = Seed::choose();
     let system = System::start("").await;
     let ports: Vec<ReservedPort> = (0..3).map(|_| ReservedPort::reserve()).collect();

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use crate::{System, number, raw_client::LIVEZ_REQUEST, seed::from_env, system::HOURLY_POLLS};
 
 #[tokio::test]
-async fn both_services_stop_gracefully_and_lose_nothing() {
+async fn both_services_stop_gracefully_and_lose_no_message() {
     let mut system = System::start("").await;
     let mut worker = system.worker().await;
     let mut locations = Vec::new();
@@ -52,7 +52,7 @@ async fn request_in_progress_is_answered_before_the_api_stops() {
 }
 
 #[tokio::test]
-async fn graceful_stop_does_not_wait_for_idle_connections() {
+async fn graceful_stop_of_the_api_does_not_wait_for_idle_connections() {
     let mut system = System::start("").await;
     let (mut idle, mut unused) = (system.connect().await, system.connect().await);
     assert_eq!(idle.request(LIVEZ_REQUEST).await.status, 200);
@@ -98,7 +98,7 @@ async fn post_at_rate(queue: Arc<Queue>, rate: u64, is_over: Arc<AtomicBool>) ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
+async fn rolling_restart_under_load_loses_no_message_and_runs_no_message_twice() {
     // `DROVER_RESTARTS_SECS=60 DROVER_RESTARTS_RATE=5000` makes a longer run with more messages.
     let duration_secs = from_env("DROVER_RESTARTS_SECS").unwrap_or(12);
     let restart_rate = from_env("DROVER_RESTARTS_RATE").unwrap_or(300);

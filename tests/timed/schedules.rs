@@ -31,7 +31,7 @@ fn schedule_with_tick(at: u64, n: usize) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ticks_are_posted_within_50_ms_of_their_instants() {
+async fn ticks_of_schedules_are_posted_within_50_ms_of_their_instants() {
     let monitor = StallMonitor::start().await;
     let system = System::start("").await;
     let put = async |name: String, body| {

@@ -64,7 +64,7 @@ async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rate_limit_is_used_to_95_percent() {
+async fn busy_queue_uses_95_percent_of_its_rate_limit() {
     let monitor = StallMonitor::start().await;
     let rate_limit_config = "[queues.my-queue]\nrate_limit = { max = 30, duration = \"1s\" }\n";
     let system = System::start(rate_limit_config).await;

@@ -48,7 +48,7 @@ filter = "info,consumer_worker::handlers=warn"
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_replaced_one_after_the_other_under_load_lose_nothing_and_run_nothing_twice() {
+async fn processes_replaced_by_another_version_under_load_lose_no_message_and_run_no_message_twice() {
     build_both();
     let receiver = Receiver::start().await;
     let mut deployment = Deployment::start(Version::Before, &config(&receiver), WORKER_COUNT).await;

@@ -25,7 +25,7 @@ const IDS: [&str; 11] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn data_of_one_version_reads_the_same_and_is_finished_in_the_other() {
+async fn stored_data_of_one_version_is_read_and_finished_by_the_other_version() {
     build_both();
     for (from, to) in [(Version::Before, Version::This), (Version::This, Version::Before)] {
         let mut deployment = Deployment::start(from, "[worker]\nroutes = []\n", 0).await;

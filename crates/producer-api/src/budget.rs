@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dropped_share_is_free_for_others() {
+    fn dropped_share_of_a_budget_is_free_for_other_clients() {
         let budget = Budget::new(2, 1);
         let (first, second) = (budget.take(None, 1).ok(), budget.take(None, 1).ok());
         assert!(first.is_some() && second.is_some());
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn client_gets_at_most_its_maximum_and_refused_share_stays_unchanged() {
+    fn client_gets_at_most_its_part_of_a_budget_and_refused_share_stays_unchanged() {
         let memory = Budget::new(100, 25);
         let client = |last: u8| Some(Client::Address([192, 0, 2, last].into()));
         let mut one = memory.take(client(1), 10).ok().unwrap();

@@ -29,7 +29,7 @@ async fn wait_for_shown(browser: &Browser, numbers: std::ops::Range<u64>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn page_shows_each_notification_once_and_in_order_while_the_server_and_the_api_are_killed() {
+async fn page_of_notifications_shows_each_notification_once_and_in_order_while_the_server_and_the_api_are_killed() {
     let mut system = start().await;
     let mut server = Server::start(&system, 2);
     assert_eq!(notify(&system, 0..3).await, "held");

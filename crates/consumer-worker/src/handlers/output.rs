@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_and_any_other_bytes_become_a_result() {
+    fn json_and_any_other_output_become_the_result_of_a_message() {
         for (bytes, expected) in [
             (&b"{\"a\": [1, 1e400]}\n"[..], "{\"a\": [1, 1e400]}"),
             (b"", "null"),

@@ -202,7 +202,7 @@ async fn message_whose_handler_runs_while_timeouts_become_shorter_is_handled_onc
 }
 
 #[tokio::test]
-async fn all_messages_complete_without_any_notification() {
+async fn worker_that_receives_no_notification_completes_all_messages() {
     let settings =
         r#"{"visibility_timeout":1500,"max_attempts":3,"backoff":{"type":"fixed","delay":20},"timeout":1000}"#;
     let handler = |job: Job| async move {
@@ -276,7 +276,7 @@ async fn exactly_concurrency_handlers_run_at_once() {
 }
 
 #[tokio::test]
-async fn panic_is_a_failure_of_its_message_and_of_nothing_else() {
+async fn panic_of_a_handler_fails_only_its_own_message() {
     let fixture = start(2, |job: Job| {
         assert_ne!(job.message().data.get(), "0", "before the future");
         async move {

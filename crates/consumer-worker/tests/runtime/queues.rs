@@ -176,7 +176,7 @@ async fn leased_large_messages_stay_within_the_byte_limit() {
 }
 
 #[tokio::test]
-async fn invalid_routes_stop_the_start() {
+async fn invalid_routes_stop_the_start_of_a_worker() {
     for (routes, expected) in [
         (
             Routes::new().route("a b", |_: Job| async { completed_outcome() }),

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn list_of_all_states_has_the_states_in_order() {
+    fn list_of_messages_of_all_states_has_the_states_in_order() {
         let mut position = Position::first(None);
         let mut states = vec![position.state];
         while let Some(next) = position.after(None) {

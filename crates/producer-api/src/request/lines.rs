@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_are_the_same_for_every_split_of_the_body_into_frames() {
+    async fn lines_of_a_body_are_the_same_for_every_split_into_frames() {
         for frames in [&["a\n\nbc\nd"][..], &["a", "\n", "\nb", "", "c\n", "d"], &["a\n\nbc\nd\n"]] {
             assert_eq!(lines(frames, 9).await, ["a", "", "bc", "d"], "{frames:?}");
         }

@@ -151,7 +151,7 @@ impl User {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_of_many_users_are_shown_once_and_in_order_while_server_and_api_are_killed() {
+async fn chat_messages_of_many_users_are_shown_once_and_in_order_while_server_and_api_are_killed() {
     let (_seed, mut random) = Seed::choose();
     let kills = from_env("DROVER_CHAT_KILLS").unwrap_or(10);
     let mut chat = Chat::start().await;

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn last_non_empty_line_is_kept() {
+    async fn last_non_empty_line_of_stderr_is_kept() {
         for (stderr, last) in [
             (&b""[..], ""),
             (b"one\ntwo\n", "two"),
