@@ -164,8 +164,8 @@ async fn lease(queue: &Queue, consumer: &ConsumerId, calls: usize, size: usize) 
         if lease_reply.deliveries.len() != size {
             return Err(format!("{} of {size} messages were leased", lease_reply.deliveries.len()).into());
         }
-        let complete = |delivery: Delivery| Settlement { lease: delivery.lease, action: action.clone() };
-        settlements.extend(lease_reply.deliveries.into_iter().map(complete));
+        let completion = |delivery: Delivery| Settlement { lease: delivery.lease, action: action.clone() };
+        settlements.extend(lease_reply.deliveries.into_iter().map(completion));
     }
     Ok(settlements)
 }

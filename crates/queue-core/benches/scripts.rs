@@ -102,11 +102,11 @@ impl TestQueue {
         let request = LeaseRequest::new(self.consumer.clone(), size);
         let lease_reply = self.runtime.block_on(self.queue.lease(&request)).unwrap();
         assert_eq!(lease_reply.deliveries.len(), size);
-        let complete = Action::Complete(to_raw_value("processed").unwrap());
+        let completion = Action::Complete(to_raw_value("processed").unwrap());
         lease_reply
             .deliveries
             .into_iter()
-            .map(|delivery| Settlement { lease: delivery.lease, action: complete.clone() })
+            .map(|delivery| Settlement { lease: delivery.lease, action: completion.clone() })
             .collect()
     }
 

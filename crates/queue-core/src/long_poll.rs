@@ -220,11 +220,11 @@ impl Driver {
         let mut waiting_clients = self.shared.waiting.lock();
         let clients = waiting_clients.get_mut(self.queue.name())?;
         clients.waiters.retain(|_, waiter| !waiter.answer.is_closed());
-        let end = clients.waiters.values().map(|waiter| waiter.until).min();
-        if end.is_none() {
+        let earliest_end = clients.waiters.values().map(|waiter| waiter.until).min();
+        if earliest_end.is_none() {
             waiting_clients.remove(self.queue.name());
         }
-        end
+        earliest_end
     }
 
     /// Leases for one consumer after the other, as long as messages may be ready. In an exclusive queue only the consumer that
@@ -258,7 +258,7 @@ impl Driver {
                     if error.is_unavailable() {
                         result = Err(());
                     } else {
-                        candidates = Some(Candidates { from: client.number + 1, ..client.candidates });
+                        candidates = Some(Candidates { first_number: client.number + 1, ..client.candidates });
                     }
                     self.answer_client(client.number, Err(error));
                 }
@@ -273,9 +273,11 @@ impl Driver {
         let waiting_clients = self.shared.waiting.lock();
         let clients = waiting_clients.get(self.queue.name())?;
         let is_next_client = |waiter: &Waiter| {
-            !waiter.answer.is_closed() && candidates.only.as_ref().is_none_or(|only| *only == waiter.request.consumer)
+            !waiter.answer.is_closed()
+                && candidates.only_consumer.as_ref().is_none_or(|only| *only == waiter.request.consumer)
         };
-        let (number, waiter) = clients.waiters.range(candidates.from..).find(|(_, waiter)| is_next_client(waiter))?;
+        let (number, waiter) =
+            clients.waiters.range(candidates.first_number..).find(|(_, waiter)| is_next_client(waiter))?;
         Some(ServedClient {
             number: *number,
             request: waiter.request.clone(),
@@ -318,14 +320,14 @@ impl Driver {
 /// The clients that may be served next; the driver serves the first of them.
 struct Candidates {
     /// The lowest number that a candidate may have; clients are numbered in the order of arrival.
-    from: u64,
+    first_number: u64,
     /// The only consumer whose requests are candidates; `None` for all consumers.
-    only: Option<ConsumerId>,
+    only_consumer: Option<ConsumerId>,
 }
 
 impl Candidates {
     fn all() -> Self {
-        Self { from: 0, only: None }
+        Self { first_number: 0, only_consumer: None }
     }
 }
 
@@ -344,16 +346,19 @@ impl ServedClient {
     fn candidates_after(&self, leased: &Leased) -> Option<Candidates> {
         let next_number = self.number + 1;
         match &leased.access {
-            Access::All => leased.more_is_ready.then_some(Candidates { from: next_number, only: None }),
+            Access::All => {
+                leased.more_is_ready.then_some(Candidates { first_number: next_number, only_consumer: None })
+            }
             Access::OneConsumer(Some(owner)) if *owner == self.request.consumer => {
                 // The owner of an exclusive queue may wait with several requests. If one of these requests got no message, the
                 // owner's other requests get no message either.
-                (!leased.deliveries.is_empty()).then(|| Candidates { from: next_number, only: Some(owner.clone()) })
+                (!leased.deliveries.is_empty())
+                    .then(|| Candidates { first_number: next_number, only_consumer: Some(owner.clone()) })
             }
             // The owner of an exclusive queue is served only once per wake-up. If another consumer is the owner afterwards, another
             // process has leased for that consumer.
-            Access::OneConsumer(Some(owner)) if self.candidates.only.is_none() => {
-                Some(Candidates { from: 0, only: Some(owner.clone()) })
+            Access::OneConsumer(Some(owner)) if self.candidates.only_consumer.is_none() => {
+                Some(Candidates { first_number: 0, only_consumer: Some(owner.clone()) })
             }
             Access::OneConsumer(_) => None,
         }

@@ -142,8 +142,8 @@ mod tests {
 
     #[test]
     fn error_list_in_the_document_has_every_code() {
-        let page = include_str!("../../../docs/API.md");
-        let (_, found) = page.split_at(page.find("\n- 400 ").unwrap());
+        let api_page = include_str!("../../../docs/API.md");
+        let (_, found) = api_page.split_at(api_page.find("\n- 400 ").unwrap());
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(
             words(found),

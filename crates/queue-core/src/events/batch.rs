@@ -34,15 +34,15 @@ impl EventBatch {
     /// Returns the range of the events that come after the event `after` and together have at most `bytes` bytes of JSON; a single
     /// larger event is included too.
     pub(crate) fn portion(&self, after: EventId, bytes: usize) -> Range<usize> {
-        let start = self.events.partition_point(|event| event.id <= Some(after));
+        let first_index = self.events.partition_point(|event| event.id <= Some(after));
         let mut bytes_left = bytes;
-        let fitting_events = self.events[start..].iter().take_while(|event| {
+        let fitting_events = self.events[first_index..].iter().take_while(|event| {
             let is_first = bytes_left == bytes;
             let fits_in_portion = event.json().len() <= bytes_left;
             bytes_left = bytes_left.saturating_sub(event.json().len());
             is_first || fits_in_portion
         });
-        start..start + fitting_events.count()
+        first_index..first_index + fitting_events.count()
     }
 
     /// Decodes entries of the log. Returns `None` if the first entry is not the entry that has the event `after`.

@@ -145,9 +145,9 @@ impl Event {
         let mut own_id: Option<OwnId> = None;
         let mut details = Details::default();
         for field in fields {
-            let tag = field.chars().next()?;
-            let field_text = &field[tag.len_utf8()..];
-            match tag {
+            let letter = field.chars().next()?;
+            let field_text = &field[letter.len_utf8()..];
+            match letter {
                 'i' => own_id = field_text.parse().ok(),
                 'n' => details.name = field_text.parse().ok(),
                 'g' => details.group = field_text.parse().ok(),

@@ -63,14 +63,14 @@ pub(crate) async fn names(
     let mut names: Vec<QueueName> = Vec::new();
     let after = after.filter(|after| after.as_str() >= start);
     // Every character of a queue's name is smaller than `\u{ff}`, so all names that begin with `start` come before `start\u{ff}`.
-    let end = format!("({start}\u{ff}");
+    let range_end = format!("({start}\u{ff}");
     while names.len() < max {
         let range_start = names.last().or(after).map_or_else(|| format!("[{start}"), |last| format!("({last}"));
-        let count = NAMES_PER_CALL.min(max - names.len());
+        let name_count = NAMES_PER_CALL.min(max - names.len());
         let mut range = redis::cmd("ZRANGE");
-        range.arg(index).arg(range_start).arg(&end).arg("BYLEX").arg("LIMIT").arg(0).arg(count);
+        range.arg(index).arg(range_start).arg(&range_end).arg("BYLEX").arg("LIMIT").arg(0).arg(name_count);
         let page: Vec<Vec<u8>> = reply::decode(call(redis, index, &range).await?)?;
-        let is_last = page.len() < count;
+        let is_last = page.len() < name_count;
         let count_before = names.len();
         names.extend(page.into_iter().filter_map(|name| String::from_utf8(name).ok()?.parse::<QueueName>().ok()));
         if is_last || names.len() == count_before {
@@ -111,9 +111,9 @@ impl Queue {
     pub(crate) async fn forget_name_of_schedules(&self) -> Result<()> {
         remove(&self.redis, keys::QUEUES_WITH_SCHEDULES, &self.name).await?;
         // A schedule may have been created before the name was removed, so the check comes after the removal.
-        let mut exists = redis::cmd("EXISTS");
-        exists.arg(self.keys.key(suffix::SCHEDULES));
-        if reply::decode::<bool>(self.redis.call(self.keys.slot(), &exists).await?)? {
+        let mut exists_command = redis::cmd("EXISTS");
+        exists_command.arg(self.keys.key(suffix::SCHEDULES));
+        if reply::decode::<bool>(self.redis.call(self.keys.slot(), &exists_command).await?)? {
             add(&self.redis, keys::QUEUES_WITH_SCHEDULES, std::slice::from_ref(&self.name)).await?;
         }
         Ok(())

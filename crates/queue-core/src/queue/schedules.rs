@@ -353,9 +353,9 @@ fn show_schedule(queue: &QueueName, stored: &StoredSchedule, message: &str, now:
 fn next_ticks(stored: &StoredSchedule, now: Timestamp) -> Vec<Timestamp> {
     let Some(next) = stored.next else { return Vec::new() };
     let runs_left = stored.rule.max_runs.map_or(u64::MAX, |max| max.unsigned_abs().saturating_sub(stored.runs));
-    let count = SHOWN_TICKS.min(usize::try_from(runs_left).unwrap_or(SHOWN_TICKS));
+    let tick_count = SHOWN_TICKS.min(usize::try_from(runs_left).unwrap_or(SHOWN_TICKS));
     let just_before_next = Timestamp::from_millis(next.as_millis().saturating_sub(1));
-    stored.rule.ticks_after(just_before_next.max(now), count)
+    stored.rule.ticks_after(just_before_next.max(now), tick_count)
 }
 
 /// The error for a rule that never has a tick.

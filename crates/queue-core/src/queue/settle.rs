@@ -90,7 +90,7 @@ fn encode_failure(failure: &Failure) -> String {
 /// Returns the longest start of a text that takes at most `max` bytes in a JSON string.
 fn longest_prefix(text: &str, max: usize) -> &str {
     let mut bytes = 0;
-    let end = text.char_indices().find(|(_, char)| {
+    let first_excess_char = text.char_indices().find(|(_, char)| {
         bytes += match char {
             '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
             '\0'..='\u{1f}' => 6,
@@ -98,7 +98,7 @@ fn longest_prefix(text: &str, max: usize) -> &str {
         };
         bytes > max
     });
-    end.map_or(text, |(index, _)| &text[..index])
+    first_excess_char.map_or(text, |(index, _)| &text[..index])
 }
 
 impl Queue {

@@ -168,8 +168,8 @@ impl Slot {
     /// Returns the slot of a key. The slot depends on the hash tag, the part between the first `{` and the next `}`; without a hash
     /// tag, on the whole key.
     pub(crate) fn of(key: &str) -> Self {
-        let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
-        let hashed_part = tag.filter(|tag| !tag.is_empty()).unwrap_or(key);
+        let hash_tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(hash_tag, _)| hash_tag);
+        let hashed_part = hash_tag.filter(|hash_tag| !hash_tag.is_empty()).unwrap_or(key);
         let slot = usize::from(Crc::<u16>::new(&CRC_16_XMODEM).checksum(hashed_part.as_bytes())) % Self::COUNT;
         Self(u16::try_from(slot).expect("a slot is less than 16,384"))
     }

@@ -54,13 +54,13 @@ const MAX_RESULTS: usize = limits::MAX_BYTES / (limits::MAX_RESULT_BYTES + limit
 /// Returns the constants that the scripts and the library share, as Lua writes them. Each constant whose name a script contains becomes
 /// a local of that script.
 fn constants() -> Vec<(&'static str, String)> {
-    let default = Settings::default();
-    let text_of = |setting: &str| format!("'{}'", default.all_meta_fields()[setting]);
+    let default_settings = Settings::default();
+    let text_of = |setting: &str| format!("'{}'", default_settings.all_meta_fields()[setting]);
     vec![
         ("KNOWN_LAYOUT", LAYOUT.to_string()),
         ("GROUPED_LAYOUT", GROUPED_LAYOUT.to_string()),
         ("DEFAULTS", defaults()),
-        ("DEFAULT_VISIBILITY", default.visibility_timeout.get().to_string()),
+        ("DEFAULT_VISIBILITY", default_settings.visibility_timeout.get().to_string()),
         ("GROUPS_CONCURRENCY", text_of("groups.concurrency")),
         ("RETENTION_COMPLETED", text_of("retention.completed")),
         ("RETENTION_FAILED", text_of("retention.failed")),
@@ -294,8 +294,8 @@ mod tests {
     #[test]
     fn the_protocol_page_says_of_every_script_and_no_other_whether_it_may_repeat() {
         let (_, table) = PROTOCOL_PAGE.split_once("\nmay be repeated | calls\n").expect("the page has this table");
-        let rows = table.lines().take_while(|line| line.contains('|'));
-        let documented_keys: BTreeSet<&str> = rows.flat_map(|row| row.split('`').skip(1).step_by(2)).collect();
+        let table_rows = table.lines().take_while(|line| line.contains('|'));
+        let documented_keys: BTreeSet<&str> = table_rows.flat_map(|row| row.split('`').skip(1).step_by(2)).collect();
         let other_calls = [QUOTA, "command", "WAIT"];
         assert_eq!(documented_keys, all().into_iter().map(|script| script.name).chain(other_calls).collect());
     }
@@ -359,14 +359,14 @@ mod tests {
     fn a_part_of_a_script_comes_after_its_own_fragments_and_before_the_fragments_of_the_next_part() {
         let source = &ENQUEUE.source;
         let position = |text| source.find(text).unwrap_or_else(|| panic!("{text} is missing"));
-        let order = [
+        let positions = [
             position("-- layout:"),
             position("-- wake:"),
             position("-- Part 1:"),
             position("-- state:"),
             position("-- Part 2:"),
         ];
-        assert!(order.is_sorted(), "{order:?}");
+        assert!(positions.is_sorted(), "{positions:?}");
         assert_eq!(source.matches("\nlocal META = ").count(), 1);
         // Part 1 of `settle` touches only `sticky_until`.
         let source = &SETTLE.source;

@@ -172,8 +172,8 @@ impl Rule {
             Missed::Skip => Vec::new(),
             Missed::One => missed_tick.into_iter().collect(),
             Missed::All => {
-                let count = MAX_MISSED_TICKS - usize::from(is_current);
-                std::iter::successors(missed_tick, |tick| last_tick_before(*tick)).take(count).collect()
+                let missed_count = MAX_MISSED_TICKS - usize::from(is_current);
+                std::iter::successors(missed_tick, |tick| last_tick_before(*tick)).take(missed_count).collect()
             }
         };
         posts.reverse();

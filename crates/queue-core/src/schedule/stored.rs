@@ -52,9 +52,9 @@ impl StoredSchedule {
     pub(crate) fn decode(name: &str, text: &str, next: &str, known: &KnownRules) -> Result<Self> {
         let malformed_error = || Error::unexpected(format_args!("malformed schedule {name}: {text}"));
         let mut parts = text.splitn(8, '\t');
-        let mut part = || parts.next().ok_or_else(malformed_error);
-        let (revision, runs, last_at, last_id) = (part()?, part()?, part()?, part()?);
-        let (_, flags, bytes, rule) = (part()?, part()?, part()?, part()?);
+        let mut next_part = || parts.next().ok_or_else(malformed_error);
+        let (revision, runs, last_at, last_id) = (next_part()?, next_part()?, next_part()?, next_part()?);
+        let (_, flags, bytes, rule) = (next_part()?, next_part()?, next_part()?, next_part()?);
         Ok(Self {
             name: name.parse().map_err(Error::unexpected)?,
             revision: revision.to_owned(),

@@ -315,11 +315,11 @@ fn ticks_of_a_rare_pattern_are_found_with_few_searches() {
     ] {
         let (cron, zone) = (pattern(text).unwrap(), zone(name));
         let searches_before = searches::search_count();
-        let first = zone.next(&cron, "2027-01-01T00:00:00Z".parse().unwrap()).unwrap();
-        assert!(first.to_string().as_str() > "2031", "{text}: {first}");
-        let last = zone.previous(&cron, first).unwrap();
-        assert!(last.to_string().as_str() < "2027", "{text}: {last}");
-        assert_eq!(zone.next(&cron, last), Some(first));
+        let first_tick = zone.next(&cron, "2027-01-01T00:00:00Z".parse().unwrap()).unwrap();
+        assert!(first_tick.to_string().as_str() > "2031", "{text}: {first_tick}");
+        let previous_tick = zone.previous(&cron, first_tick).unwrap();
+        assert!(previous_tick.to_string().as_str() < "2027", "{text}: {previous_tick}");
+        assert_eq!(zone.next(&cron, previous_tick), Some(first_tick));
         let searches = searches::search_count() - searches_before;
         assert!(searches <= 12, "{text}: {searches} searches");
     }
@@ -395,9 +395,9 @@ fn at_most_the_last_thousand_missed_ticks_are_posted_and_in_parts_if_they_are_la
     let rule = rule(json!({"every": "1s", "missed": "all"}));
     let plan = rule.plan_due_ticks(instant_at(0), instant_at(100_000)).unwrap();
     assert_eq!(seconds_of(&plan.posts), (99_001..=100_000).collect::<Vec<_>>());
-    let part = plan.with_at_most(3);
+    let partial_plan = plan.with_at_most(3);
     assert_eq!(
-        (seconds_of(&part.posts), part.next, part.newest),
+        (seconds_of(&partial_plan.posts), partial_plan.next, partial_plan.newest),
         (vec![99_001, 99_002, 99_003], Some(instant_at(99_004)), instant_at(99_003))
     );
     assert_eq!(rule.missed, Missed::All);
@@ -407,7 +407,7 @@ fn at_most_the_last_thousand_missed_ticks_are_posted_and_in_parts_if_they_are_la
 
 #[test]
 fn schedule_fields_that_contradict_each_other_are_reported() {
-    let field = |json: serde_json::Value| {
+    let contradicting_field = |json: serde_json::Value| {
         let schedule: NewSchedule = serde_json::from_value(json).unwrap();
         schedule.contradiction().map(|(field, _)| field)
     };
@@ -431,7 +431,7 @@ fn schedule_fields_that_contradict_each_other_are_reported() {
             Some("message/deliver_at"),
         ),
     ] {
-        assert_eq!(field(json.clone()), expected, "{json}");
+        assert_eq!(contradicting_field(json.clone()), expected, "{json}");
     }
     let short_interval = json!({"every": 999, "message": message});
     let error = serde_json::from_value::<NewSchedule>(short_interval).unwrap_err().to_string();

@@ -113,9 +113,9 @@ impl Settings {
     /// The fields of the hash `meta` that store the settings: each setting's JSON, which the scripts read, or an empty text for
     /// the default.
     pub(crate) fn meta_fields(&self) -> BTreeMap<String, String> {
-        let default = Self::default().all_meta_fields();
+        let defaults = Self::default().all_meta_fields();
         let empty_if_default =
-            |(name, text): (String, String)| if default[&name] == text { (name, String::new()) } else { (name, text) };
+            |(name, text): (String, String)| if defaults[&name] == text { (name, String::new()) } else { (name, text) };
         self.all_meta_fields().into_iter().map(empty_if_default).collect()
     }
 

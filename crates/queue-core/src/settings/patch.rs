@@ -168,12 +168,12 @@ mod tests {
 
     #[test]
     fn patch_changes_the_settings_that_it_names_and_null_restores_the_default() {
-        let first = json!({"max_attempts": 9, "timeout": "5s", "rate_limit": {"max": 1, "duration": 1000},
+        let first_patch = json!({"max_attempts": 9, "timeout": "5s", "rate_limit": {"max": 1, "duration": 1000},
                            "retention": {"completed": {"count": 7, "age": "2h"}}});
-        let settings = Settings::default().with_patch(&first).unwrap();
-        let second = json!({"max_attempts": null, "rate_limit": {"max": 2}, "timeout": null,
+        let settings = Settings::default().with_patch(&first_patch).unwrap();
+        let second_patch = json!({"max_attempts": null, "rate_limit": {"max": 2}, "timeout": null,
                             "retention": {"completed": {"count": null}}});
-        let settings = settings.with_patch(&second).unwrap();
+        let settings = settings.with_patch(&second_patch).unwrap();
         assert_eq!((*settings.max_attempts, settings.timeout), (3, None));
         let limit = settings.rate_limit.unwrap();
         assert_eq!((*limit.max, *limit.duration), (2, Millis::from_secs(1)));

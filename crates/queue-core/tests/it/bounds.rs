@@ -201,14 +201,15 @@ async fn message_that_does_not_fit_into_a_response_keeps_its_position_next_to_a_
 #[tokio::test]
 async fn concurrent_changes_of_settings_are_all_kept() {
     let fixture = TestQueue::new();
-    for count in 1..20 {
-        let age = json!({"retention": {"completed": {"age": 60_000 + count}}});
-        let count = json!({"retention": {"completed": {"count": count}}});
-        let (one, other) = tokio::join!(fixture.queue.configure(&age), fixture.queue.configure(&count));
-        one.unwrap();
-        other.unwrap();
+    for number in 1..20 {
+        let age_patch = json!({"retention": {"completed": {"age": 60_000 + number}}});
+        let count_patch = json!({"retention": {"completed": {"count": number}}});
+        let (age_result, count_result) =
+            tokio::join!(fixture.queue.configure(&age_patch), fixture.queue.configure(&count_patch));
+        age_result.unwrap();
+        count_result.unwrap();
         let kept_retention = fixture.queue.status().await.unwrap().unwrap().settings.retention.completed;
-        assert_eq!(json!(kept_retention.age), age["retention"]["completed"]["age"]);
-        assert_eq!(json!(kept_retention.count), count["retention"]["completed"]["count"]);
+        assert_eq!(json!(kept_retention.age), age_patch["retention"]["completed"]["age"]);
+        assert_eq!(json!(kept_retention.count), count_patch["retention"]["completed"]["count"]);
     }
 }

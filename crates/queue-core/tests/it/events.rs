@@ -314,8 +314,8 @@ async fn listener_that_does_not_read_is_disconnected_and_others_receive_all_even
         fixture.post(with_own_id(&format!("m{n}"), numbered(n))).await;
         assert_eq!(kinds_and_ids(&mut other_listener, 1).await, [format!("enqueued m{n}")]);
     }
-    let end = timeout(WAIT_LIMIT, slow_listener.next_events()).await.unwrap();
-    assert_eq!(end.unwrap_err().to_string(), "the listener fell too far behind");
+    let listener_end = timeout(WAIT_LIMIT, slow_listener.next_events()).await.unwrap();
+    assert_eq!(listener_end.unwrap_err().to_string(), "the listener fell too far behind");
     let mut resumed_listener = feed.listen(&fixture.queue, slow_listener.last()).await.unwrap().unwrap();
     assert_eq!(receive(&mut resumed_listener, 200).await.len(), 200, "the missed events are in the log");
 }

@@ -62,10 +62,16 @@ async fn message_released_as_held_waits_for_its_signal_with_no_attempt_spent() {
     assert_eq!(signal_data(&delivery), Some("\"one\""));
     assert_eq!(fixture.settle(&delivery, hold("second")).await, Some(State::Held));
 
-    let held = fixture.read(&id).await;
-    assert_eq!((held.state, held.hold, held.signal.is_none()), (State::Held, Some(key("second")), true));
-    assert_eq!((held.attempts_made, held.deliveries, held.lapses), (0, 1, 0));
-    assert_eq!((held.started_at, held.consumer.as_ref()), (delivery.message.started_at, Some(&fixture.consumer)));
+    let held_message = fixture.read(&id).await;
+    assert_eq!(
+        (held_message.state, held_message.hold, held_message.signal.is_none()),
+        (State::Held, Some(key("second")), true)
+    );
+    assert_eq!((held_message.attempts_made, held_message.deliveries, held_message.lapses), (0, 1, 0));
+    assert_eq!(
+        (held_message.started_at, held_message.consumer.as_ref()),
+        (delivery.message.started_at, Some(&fixture.consumer))
+    );
     assert!(fixture.lease(1).await.deliveries.is_empty());
     assert_eq!(fixture.count_of(State::Held).await, 1);
     for (name, expected) in [("first", 0), ("second", 1)] {
@@ -235,12 +241,12 @@ async fn repeated_settle_of_a_held_message_has_its_answer_while_purged_messages_
 async fn message_held_again_does_not_block_an_exclusive_queue() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
     fixture.post_numbers(0..3).await;
-    let first = fixture.lease_one().await;
-    assert_eq!(fixture.settle(&first, hold("k")).await, Some(State::Held));
-    let second = fixture.lease_one().await;
-    assert_eq!(second.message.data.get(), "1");
+    let first_delivery = fixture.lease_one().await;
+    assert_eq!(fixture.settle(&first_delivery, hold("k")).await, Some(State::Held));
+    let second_delivery = fixture.lease_one().await;
+    assert_eq!(second_delivery.message.data.get(), "1");
     assert_eq!(fixture.signal("k", None).await, 1);
-    fixture.complete(&second).await;
+    fixture.complete(&second_delivery).await;
     for expected in [2, 0] {
         let delivery = fixture.lease_one().await;
         assert_eq!(delivery.message.data.get(), expected.to_string());
@@ -312,8 +318,11 @@ async fn long_hold_keys_count_toward_the_bytes_of_a_lease_call() {
     assert_eq!(fixture.count_of(State::Held).await, 1_000);
     assert_eq!(fixture.signal(&name, None).await, 1_000);
     let lease_reply = fixture.lease(1_000).await;
-    let count = lease_reply.deliveries.len();
-    assert!((800..=4_194_304 / 4_624).contains(&count) && lease_reply.more_is_ready, "{count} messages are leased");
+    let leased_count = lease_reply.deliveries.len();
+    assert!(
+        (800..=4_194_304 / 4_624).contains(&leased_count) && lease_reply.more_is_ready,
+        "{leased_count} messages are leased"
+    );
 }
 
 #[tokio::test]

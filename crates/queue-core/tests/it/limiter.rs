@@ -11,9 +11,9 @@ use crate::{TestQueue, done, numbers};
 /// Leases as many messages as the limit permits, for this time. Returns the instant (ms) of each lease.
 async fn lease_for(fixture: &TestQueue, max: usize, time: Duration) -> Vec<u64> {
     let request = LeaseRequest { consumer: ConsumerId::issue(), ..fixture.request(max) };
-    let end = Instant::now() + time;
+    let end_time = Instant::now() + time;
     let mut lease_times = Vec::new();
-    while Instant::now() < end {
+    while Instant::now() < end_time {
         let lease_reply = fixture.queue.lease(&request).await.unwrap();
         for delivery in &lease_reply.deliveries {
             lease_times.push(delivery.message.started_at.unwrap().as_millis());
@@ -111,8 +111,8 @@ async fn log_of_leases_under_a_large_rate_limit_stays_small_and_exact() {
         fixture.queue.enqueue((0..1_000).map(crate::numbered).collect()).await.unwrap();
     }
     let mut lease_times: Vec<Timestamp> = Vec::new();
-    let end = Instant::now() + Duration::from_millis(1_600);
-    while Instant::now() < end {
+    let end_time = Instant::now() + Duration::from_millis(1_600);
+    while Instant::now() < end_time {
         let lease_reply = fixture.lease(37).await;
         lease_times.extend(lease_reply.deliveries.iter().filter_map(|delivery| delivery.message.started_at));
         let settlements: Vec<_> = lease_reply

@@ -492,8 +492,8 @@ async fn progress_that_is_repeated_after_a_lost_answer_is_a_second_event() {
 
 /// Returns the calls that a list of docs/PROTOCOL.md names. The list is a row of a table; the row begins with `word`.
 fn documented_calls(word: &str) -> BTreeSet<&'static str> {
-    let page = include_str!("../../../../docs/PROTOCOL.md");
-    let table_row = page.lines().find_map(|line| line.strip_prefix(&format!("{word} | ")));
+    let protocol_page = include_str!("../../../../docs/PROTOCOL.md");
+    let table_row = protocol_page.lines().find_map(|line| line.strip_prefix(&format!("{word} | ")));
     table_row.expect("the table has this row").split('`').skip(1).step_by(2).collect()
 }
 

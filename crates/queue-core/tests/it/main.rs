@@ -171,8 +171,8 @@ fn calls_of(queues: &Queues, script: &str) -> u64 {
     let (mut registry, mut text) = (Registry::default(), String::new());
     queues.redis().calls().register(&mut registry);
     prometheus_text::encode(&mut text, &registry).unwrap();
-    let series = format!("drover_redis_call_duration_seconds_count{{script=\"{script}\"}} ");
-    text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
+    let metric_start = format!("drover_redis_call_duration_seconds_count{{script=\"{script}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&metric_start)).map_or(0, |count| count.parse().unwrap())
 }
 
 /// Waits for this time (ms), so that Redis's clock advances by it.

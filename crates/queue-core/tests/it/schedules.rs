@@ -135,7 +135,7 @@ async fn each_tick_is_posted_once_and_on_time_by_several_processes() {
     assert!(tick_latenesses.iter().all(|tick_latenesses| *tick_latenesses <= MAX_LATENESS_MS), "{tick_latenesses:?}");
     let tick_seconds: Vec<u64> =
         messages.iter().map(|message| message.scheduled_at.unwrap().as_millis() / 1_000).collect();
-    assert!(tick_seconds.windows(2).all(|two| two[1] == two[0] + 1), "no tick is missing: {tick_seconds:?}");
+    assert!(tick_seconds.windows(2).all(|pair| pair[1] == pair[0] + 1), "no tick is missing: {tick_seconds:?}");
     let last_message = messages.last().unwrap();
     assert_eq!((last_message.schedule.as_ref().unwrap().as_str(), last_message.data.get()), ("s", r#"{"n":1}"#));
     let schedule = fixture.schedule("s").await;
@@ -422,7 +422,7 @@ async fn missed_ticks_of_an_outage_of_all_processes_are_posted_as_the_schedule_s
         ticks_of_schedule.map(|message| message.scheduled_at.unwrap().as_millis() / 1_000).collect()
     };
     let (skip, one, all) = (ticks("skip"), ticks("one"), ticks("all"));
-    assert!(all.windows(2).all(|two| two[1] == two[0] + 1) && all.len() >= 3, "{all:?}");
+    assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1) && all.len() >= 3, "{all:?}");
     assert!(skip[0] > all[0], "the missed ticks are dropped: {skip:?}");
     assert_eq!(one[0] + 1, skip[0], "one message for all missed ticks, then the current tick: {one:?}");
     fixture.assert_clean().await;
@@ -479,20 +479,20 @@ async fn declared_schedules_are_created_and_win_over_those_of_clients() {
         let schedule = json!({"every": "1d", "message": {"data": data}});
         serde_json::from_value(json!({"q": {"max_attempts": 2, "schedules": {"s": schedule}}})).unwrap()
     };
-    let start = async |data: u64| {
+    let start_process = async |data: u64| {
         let new_settings = declared_settings(data);
         new_settings.validate().unwrap();
         let queues = Queues::new(Redis::new(&fixture.redis.url(), TIME_LIMIT).unwrap(), new_settings);
         queues.declare().await.unwrap();
         queues
     };
-    start(1).await;
+    start_process(1).await;
     let first_schedule = fixture.schedule("s").await;
     assert_eq!((&first_schedule["declared"], &first_schedule["message"]["data"]), (&json!(true), &json!(1)));
     fixture.put("s", json!({"every": "1d", "message": {"data": 9}})).await;
     let client_schedule = fixture.schedule("s").await;
     assert_eq!((&client_schedule["declared"], &client_schedule["message"]["data"]), (&json!(false), &json!(9)));
-    let queues = start(2).await;
+    let queues = start_process(2).await;
     assert_eq!(fixture.schedule("s").await["message"]["data"], 2);
     // A queue that is deleted and created again has the declared schedules again.
     let queue = queues.queue(&name());
@@ -557,20 +557,20 @@ async fn schedule_with_a_group_and_an_exclusive_queue_exclude_each_other() {
 #[tokio::test]
 async fn declared_setting_or_schedule_that_contradicts_the_queue_is_left_out_and_the_rest_is_applied() {
     let fixture = TestQueue::new();
-    let start = |declared_settings: Value| {
+    let start_process = |declared_settings: Value| {
         let declared_settings: DeclaredSettings = serde_json::from_value(declared_settings).unwrap();
         declared_settings.validate().unwrap();
         Queues::new(Redis::new(&fixture.redis.url(), TIME_LIMIT).unwrap(), declared_settings)
     };
     let settings = async || json!(fixture.queue.status().await.unwrap().unwrap().settings);
     fixture.put("s", with_group(1)).await;
-    let queues = start(json!({"q": {"exclusive": true, "max_attempts": 2}, "r": {"max_attempts": 4}}));
+    let queues = start_process(json!({"q": {"exclusive": true, "max_attempts": 2}, "r": {"max_attempts": 4}}));
     let conflict = queues.declare().await.unwrap_err();
     assert!(matches!(&conflict, Error::InvalidSetting(invalid) if invalid.setting == "q.exclusive"), "{conflict}");
     assert_eq!((&settings().await["exclusive"], &settings().await["max_attempts"]), (&json!(false), &json!(2)));
     assert!(queues.queue(&"r".parse().unwrap()).status().await.unwrap().is_some(), "the other queues are declared");
     // A process that has not declared the queue yet, and declares the same contradicting setting, can use the queue.
-    let queue = start(json!({"q": {"exclusive": true}})).queue(&name());
+    let queue = start_process(json!({"q": {"exclusive": true}})).queue(&name());
     queue.enqueue(vec![numbered(1)]).await.unwrap();
     assert_eq!(fixture.lease(5).await.deliveries.len(), 1);
     fixture.queue.delete_schedule(&schedule_name("s")).await.unwrap();
@@ -578,7 +578,7 @@ async fn declared_setting_or_schedule_that_contradicts_the_queue_is_left_out_and
     assert_eq!(settings().await["exclusive"], true);
 
     let schedules = json!({"grouped": with_group(1), "plain": {"every": "1d", "message": {"data": 1}}});
-    start(json!({"q": {"max_attempts": 5, "schedules": schedules}})).declare().await.unwrap();
+    start_process(json!({"q": {"max_attempts": 5, "schedules": schedules}})).declare().await.unwrap();
     assert_eq!(
         (fixture.schedule("plain").await["declared"].clone(), settings().await["max_attempts"].clone()),
         (json!(true), json!(5))

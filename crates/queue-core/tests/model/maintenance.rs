@@ -284,7 +284,7 @@ impl Model {
     /// as the script does.
     pub(crate) fn trim_completed(&mut self, limit: usize) {
         let (keep, now) = (self.settings.completed, self.now());
-        let mut count = limit.min(self.completed.len());
+        let mut trim_count = limit.min(self.completed.len());
         let mut erased_count = self.completed.iter().filter(|number| !self.is_kept(**number)).count();
         let excess_count = self.completed.len().saturating_sub(erased_count + keep.count);
         let nth_may_be_trimmed = |model: &Self, nth: usize| match model.finished_at(model.completed[nth - 1]) {
@@ -305,7 +305,7 @@ impl Model {
             }
         }
         if erased_count > 0 {
-            for nth in 1..=count {
+            for nth in 1..=trim_count {
                 let first_number = self.completed[0];
                 let excess_count = (self.completed.len() - erased_count).saturating_sub(keep.count);
                 match self.finished_at(first_number) {
@@ -318,15 +318,15 @@ impl Model {
             return;
         }
         if trimmed_with_later > 0 {
-            self.trim_first_completed(count.min(trimmed_with_later));
+            self.trim_first_completed(trim_count.min(trimmed_with_later));
             return;
         }
-        while count > 0 {
-            if nth_may_be_trimmed(self, count) {
-                self.trim_first_completed(count);
+        while trim_count > 0 {
+            if nth_may_be_trimmed(self, trim_count) {
+                self.trim_first_completed(trim_count);
                 return;
             }
-            count /= 2;
+            trim_count /= 2;
         }
     }
 

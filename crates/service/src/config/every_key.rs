@@ -81,12 +81,12 @@ fn environment_can_set_every_key() {
         load("", &environment).map(|config| toml::to_string(&config).unwrap())
     };
     let every_key = every_key();
-    let expected = load(&toml::to_string(&every_key).unwrap(), &[]).unwrap();
-    let expected = toml::to_string(&expected).unwrap();
+    let expected_config = load(&toml::to_string(&every_key).unwrap(), &[]).unwrap();
+    let expected_config = toml::to_string(&expected_config).unwrap();
     for tables in [false, true] {
         let mut variables = Vec::new();
         collect_variables("", &every_key, tables, &mut variables);
-        assert_eq!(printed_config(&variables).unwrap(), expected);
+        assert_eq!(printed_config(&variables).unwrap(), expected_config);
         for omitted in 0..variables.len() {
             let mut other_variables = variables.clone();
             let (name, _) = other_variables.remove(omitted);
@@ -95,7 +95,8 @@ fn environment_can_set_every_key() {
             let is_default = name == "DROVER__AUTH__MODE" || name == "DROVER__WORKER__ROUTES";
             assert!(
                 is_default
-                    || printed_config(&other_variables).map_or(true, |printed_config| printed_config != expected),
+                    || printed_config(&other_variables)
+                        .map_or(true, |printed_config| printed_config != expected_config),
                 "{name} has no effect"
             );
         }
