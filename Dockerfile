@@ -3,10 +3,10 @@ FROM rust:1-slim-bookworm AS build
 WORKDIR /src
 COPY . .
 ENV CARGO_PROFILE_RELEASE_STRIP=symbols
-# The caches keep downloaded and compiled dependencies between builds. Their ids separate them from other projects. Builds take
-# turns (locked), because cargo's lock of the registry lies outside the cached folder.
-# Cargo detects changes by time alone, and the cache may hold a later build of another branch, so touch makes all sources newer.
-# Cache mounts are not part of the image, so cp copies the binaries.
+# The caches keep downloaded and compiled dependencies between builds. The ids of the caches separate Drover's caches from those
+# of other projects. Two builds of the image never use a cache at the same time (sharing=locked), because cargo's lock of the
+# registry lies outside the cached folder. Cargo detects changes by time alone, and the cache may hold a later build of another
+# branch, so touch makes all sources newer. Cache mounts are not part of the image, so cp copies the binaries.
 RUN --mount=type=cache,id=drover-registry,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,id=drover-target,target=/src/target,sharing=locked \
     find bench config crates examples tests -type f -exec touch {} + \

@@ -2,9 +2,9 @@
 # Builds a release: the archive drover-VERSION-ARCHITECTURE-linux.tar.gz with static, stripped binaries, the file SHA256SUMS, and the
 # image drover:VERSION if Docker is there.
 #
-# The binaries are linked statically with the GNU C library, so they need no file of the machine to start. Its static libraries come with
-# every C compiler of Debian, while the target of musl would need a second toolchain. Names of hosts are looked up by /etc/hosts and DNS only,
-# see deploy/static.
+# The binaries are linked statically with the GNU C library, so they need no file of the machine to start. The static libraries of the GNU C
+# library come with every C compiler of Debian, while the target of musl would need a second toolchain. The binaries look up names of hosts
+# in /etc/hosts and by DNS only, as deploy/static explains.
 #
 # These environment variables may be set:
 #   BINARIES  a folder with built binaries; without it, this script builds them and checks that they are static

@@ -21,9 +21,9 @@ use crate::{
     service::Service,
 };
 
-/// The upper bound of each figure: 1.15 times the count when the bound was set. The margin allows for other versions of Redis,
-/// Rust and the C library, and for other processors; on one machine a figure varies by 2 %. A change of the code that lowers a
-/// count also lowers the count's bound. A change of the code that needs a higher bound raises the bound, and the commit message
+/// The upper bound of each figure: 1.15 times the count when the bound was set. The margin of 15 % allows for other versions of
+/// Redis, Rust and the C library, and for other processors; on one machine a figure varies by 2 %. A change of the code that lowers
+/// a count also lowers the count's bound. A change of the code that needs a higher bound raises the bound, and the commit message
 /// says why.
 const COUNT_BOUNDS: [(&str, f64); 10] = [
     ("API, a POST, 50 connections", 62_000.0),

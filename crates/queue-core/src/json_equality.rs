@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-/// The nesting depth below which texts are compared byte by byte. The parser reads each nested text again at each level, so this limit
-/// bounds the time of a comparison.
+/// The nesting depth below which texts are compared byte by byte. The parser reads each nested text again at each level, so the limit
+/// of the depth bounds the time of a comparison.
 const MAX_DEPTH: usize = 32;
 
-/// Whether two valid JSON texts have the same meaning. If an object has a member twice, the last one counts.
+/// Whether two valid JSON texts have the same meaning. If an object has a member twice, the last value of the member counts.
 pub(crate) fn is_equal(one: &str, other: &str) -> bool {
     is_equal_within(one.trim_ascii(), other.trim_ascii(), MAX_DEPTH)
 }

@@ -32,7 +32,8 @@ const MAX_SLEEP: Duration = Duration::from_secs(5);
 /// How long lease calls may take beyond the client's wait, so that a client with a short wait, or none, gets messages too.
 const LEASE_TIME_BEYOND_WAIT: Duration = Duration::from_secs(2);
 
-/// The memory for the response to a consumer. The memory is taken just before messages are leased, not while the consumer waits.
+/// The memory for the response to a consumer. A driver takes the memory for a response just before it leases messages, not while
+/// the consumer waits.
 pub trait ResponseMemory: Send + Sync {
     /// Takes memory for one response, and returns how many bytes of messages fit into it. Returns `None` if there is no memory:
     /// then no message is leased, and the consumer gets [`Error::Overloaded`].
@@ -93,7 +94,7 @@ struct Waiter {
 }
 
 /// Deliveries that were leased for a consumer, which has not taken them yet. If the consumer disconnects before it takes the
-/// deliveries, these are released.
+/// deliveries, the messages are released.
 struct PendingDeliveries {
     deliveries: Vec<Delivery>,
     queue: Arc<Queue>,
@@ -133,8 +134,9 @@ impl LongPoll {
         Self { shared: Arc::new(LongPollState { subscriber, tasks, shutdown, waiting: Mutex::default() }) }
     }
 
-    /// Leases ready messages. If no message is ready, waits for one for at most `wait`, and returns no delivery if no message has
-    /// become ready in that time. The future may be dropped at any time: deliveries that were leased for it are released.
+    /// Leases ready messages. If no message is ready, waits for at most `wait` until a message is ready, and returns no delivery if
+    /// no message has become ready in that time. When the future of `receive` is dropped, deliveries that were leased for it are
+    /// released.
     ///
     /// # Errors
     ///
@@ -214,8 +216,8 @@ impl Driver {
         }
     }
 
-    /// The earliest end of a consumer's wait. `None` if no consumer waits: then this driver must end, and the next consumer
-    /// starts another driver.
+    /// Returns the earliest end of a consumer's wait; `None` if no consumer waits. A driver without waiting consumers must end; the
+    /// next consumer starts another driver.
     fn next_deadline(&self) -> Option<Instant> {
         let mut waiting_clients = self.shared.waiting.lock();
         let clients = waiting_clients.get_mut(self.queue.name())?;
@@ -301,8 +303,8 @@ impl Driver {
         }
     }
 
-    /// Ends, without deliveries, the waits whose time is over, up to the client with the number `newest`. For later clients the
-    /// driver has not called `lease` yet.
+    /// Ends, without deliveries, the waits whose time is over, up to the client with the number `newest`. For clients with a number
+    /// above `newest`, the driver has not called `lease` yet.
     fn end_overdue_waits(&self, newest: u64) {
         let now = Instant::now();
         let overdue_clients: Vec<u64> = match self.shared.waiting.lock().get(self.queue.name()) {
@@ -355,8 +357,8 @@ impl ServedClient {
                 (!leased.deliveries.is_empty())
                     .then(|| Candidates { first_number: next_number, only_consumer: Some(owner.clone()) })
             }
-            // The owner of an exclusive queue is served only once per wake-up. If another consumer is the owner afterwards, another
-            // process has leased for that consumer.
+            // The owner of an exclusive queue is served only once per wake-up. If another consumer is the owner after the lease
+            // call, another process has leased for that consumer.
             Access::OneConsumer(Some(owner)) if self.candidates.only_consumer.is_none() => {
                 Some(Candidates { first_number: 0, only_consumer: Some(owner.clone()) })
             }

@@ -1,5 +1,5 @@
-//! Numbers and durations with a range. Each type refuses values outside its range, and names the range in its errors and its schema.
-//! The type of an option or a setting therefore describes all its valid values.
+//! Numbers and durations with a range. Each type with a range refuses values outside the range, and names the range in its errors
+//! and its schema. The type of an option or a setting therefore describes all valid values.
 
 use std::{fmt, ops::Deref, str::FromStr};
 

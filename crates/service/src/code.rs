@@ -1,5 +1,5 @@
-//! All error codes of the API, each with its HTTP status and an instruction. The `OpenAPI` description is derived from this
-//! list, and a test compares docs/API.md with it.
+//! All error codes of the API, each with its HTTP status and an instruction. The `OpenAPI` description is derived from the list of
+//! codes, and a test compares docs/API.md with the list.
 
 use axum::http::StatusCode;
 use serde::{Serialize, Serializer};

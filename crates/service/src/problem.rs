@@ -245,8 +245,8 @@ pub async fn render_problems(request: Request, next: Next) -> Response {
     render_problem(next.run(request).await)
 }
 
-/// Writes the body of an error response as a problem, with the request's id from the response's headers. Responses without an
-/// error are not changed.
+/// Writes the body of an error response as a problem, with the request's id from the response's headers. The function does not
+/// change responses that are no errors.
 pub fn render_problem<B>(response: http::Response<B>) -> Response
 where
     B: HttpBody<Data = Bytes> + Send + 'static,

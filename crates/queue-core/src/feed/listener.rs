@@ -83,7 +83,8 @@ impl Events {
 /// Why a listener has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ListenerEnd {
-    /// The listener fell too far behind. The log still has the missed events: listen again, after the last received event.
+    /// The listener fell too far behind. The log still has the missed events: the caller should listen again, after the last
+    /// received event.
     #[error("the listener fell too far behind")]
     TooSlow,
     /// The process of the listener stops.
@@ -111,7 +112,7 @@ impl EventListener {
         self.last
     }
 
-    /// Waits for the next events. The future may be dropped at any time, without losing an event.
+    /// Waits for the next events. Dropping the future of `next_events` loses no event.
     ///
     /// # Errors
     ///

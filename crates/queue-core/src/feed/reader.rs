@@ -33,8 +33,8 @@ const CHECK_DELETED_QUEUE_EVERY: Duration = Duration::from_secs(1);
 const PAUSE_BETWEEN_READS: Duration = Duration::from_millis(10);
 /// The maximum bytes of the log that one read returns; one more entry may come with them.
 const MAX_READ_BYTES: u64 = 64 * 1_024;
-/// The number of recent batches that stay in memory for listeners that take them portion by portion. A slower listener reads the
-/// log itself.
+/// The number of recent batches that stay in memory for listeners that take them portion by portion. A listener that needs older
+/// events reads the log of events itself.
 const RECENT_BATCHES: usize = 8;
 /// The interval at which a reader calls `listen` again, so that the log is kept.
 const RENEW_LOG_EVERY: Duration = Duration::from_secs(60);
@@ -49,7 +49,7 @@ pub(crate) enum FeedUpdate {
         /// The new events of the log.
         batch: Arc<EventBatch>,
     },
-    /// Some events were lost. The next events come after the event with this id.
+    /// Some events were lost. The value is the id of the event after which the listeners continue.
     Reset(EventId),
     /// The queue of the reader does not exist any more.
     QueueDeleted,
@@ -155,7 +155,7 @@ impl EventReader {
         }
     }
 
-    /// Whether the queue has a listener. Without a listener this reader must end, and the next listener starts another reader.
+    /// Whether the queue has a listener. The reader of a queue without listeners must end; the next listener starts another reader.
     fn has_listeners(&self) -> bool {
         let mut senders = self.shared.senders.lock();
         let has_listeners = self.sender.receiver_count() > 0;

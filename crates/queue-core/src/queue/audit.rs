@@ -64,10 +64,10 @@ impl fmt::Display for Finding {
 }
 
 impl Queue {
-    /// Checks that every message is in exactly one state and has a record, while the queue is in use. The check works in steps. Each
+    /// Checks that every message is in exactly one state and has a record, while the queue is in use. The audit works in steps. Each
     /// message that seems to be damaged is checked again, at one instant. The audit keeps the ids of all messages in memory until it
-    /// ends. The audit also checks the hold keys, the groups and the schedules; each hold key and schedule is checked at
-    /// one instant.
+    /// ends. The audit also checks the hold keys, the groups and the schedules; each hold key and schedule is checked at one
+    /// instant.
     ///
     /// # Errors
     ///
@@ -203,8 +203,8 @@ fn find_problem(key_names: &[String]) -> Option<String> {
     let is_in_key = |key_name: &str| key_names.iter().any(|known| known == key_name);
     let mut states: Vec<&str> =
         key_names.iter().map(String::as_str).filter(|key_name| STATE_SUFFIXES.contains(key_name)).collect();
-    // A removed message may leave its id in the middle of a list. Another key marks this id as removed until the id reaches the head of
-    // the list and is dropped.
+    // A removed message may leave its id in the middle of a list. The id of a removed message is marked as removed in another key until
+    // the id reaches the head of the list and is dropped.
     for (list, mark) in LISTS_AND_MARKS {
         if is_in_key(mark) {
             match states.iter().position(|state| *state == list) {

@@ -59,8 +59,8 @@ impl Queue {
 
     /// Like [`declare`](Self::declare), but returns a conflict and does not log it.
     pub(super) async fn declare_with_conflict(&self, if_absent: IfAbsent) -> Result<Declaration> {
-        // A call to an existing queue does not use the index. Queues on other servers therefore work while the server with the index is
-        // not available.
+        // A call to an existing queue does not use the index, so the queue works even while the server that has the index is not
+        // available.
         let existing_queue = self.call_declare("").await?;
         let declared_queue = match if_absent {
             IfAbsent::Create if existing_queue.is_none() => self.create().await?,

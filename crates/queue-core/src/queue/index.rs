@@ -1,5 +1,5 @@
-//! The index of queues: a sorted set of their names. Lists of queues, and searches by a pattern, read this index. Another index
-//! has the names of the queues that have schedules; the same rules apply to that index.
+//! The index of queues: a sorted set of their names. Lists of queues, and searches by a pattern, read this index. Another index has
+//! the names of the queues that have schedules; the same rules apply to both indexes.
 //!
 //! A queue exists when its key `meta` has an epoch. The key `meta` lies in another cluster slot than the index, so no script can change
 //! `meta` and the index together. The index may be outdated: it may have a name without a queue, and for a while it may lack the name
@@ -81,8 +81,8 @@ pub(crate) async fn names(
 }
 
 impl Queue {
-    /// Adds the name to the index if the queue exists and was used since the last call of this function. The name is missing only
-    /// if the creation or the deletion of the queue was interrupted.
+    /// Adds the name to the index if the queue exists and was used since the last call of this function. The name of an existing
+    /// queue is missing only if the creation or the deletion of the queue was interrupted.
     pub(crate) async fn restore_name(&self) -> Result<()> {
         if !self.was_used.swap(false, Ordering::Relaxed) {
             return Ok(());

@@ -49,13 +49,13 @@ pub(crate) struct LoadedSchedules {
     pub(crate) has_more: bool,
     /// The name of the last schedule that was read.
     pub(crate) last_name: Option<String>,
-    /// The schedules that exist, each with the stored text of its message, which is empty unless it was read. An error stands for a
-    /// schedule that can't be decoded.
+    /// The schedules that exist, each with the stored text of its message, which is empty unless it was read. For a schedule that
+    /// can't be decoded, the list has an error.
     pub(crate) schedules: Vec<Result<(StoredSchedule, String)>>,
 }
 
 impl FetchedSchedules {
-    /// Decodes the schedules. The function may parse a thousand patterns, so it must not run in an async task.
+    /// Decodes the schedules. The function may parse a thousand cron patterns, so it must not run in an async task.
     pub(crate) fn decode(self, known: &KnownRules) -> LoadedSchedules {
         let Self { now_us, queue_exists, has_more, texts } = self;
         let last_name = texts.chunks_exact(4).next_back().map(|four| four[0].clone());

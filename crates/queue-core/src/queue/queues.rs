@@ -15,9 +15,9 @@ use crate::{
     settings::{DeclaredSettings, QueuePattern},
 };
 
-/// When there are this many queue handles, half of the unused handles are removed, because clients may name any number of queues.
-/// A handle takes less than 1 KiB. A handle only caches facts about its queue, so removing it is safe; the next call declares the
-/// queue again.
+/// When there are this many queue handles, half of the unused handles are removed, because clients may name any number of queues. A
+/// queue handle takes less than 1 KiB. A handle only caches facts about its queue, so removing a handle is safe; the next call
+/// declares the queue again.
 const MAX_HANDLES: usize = 50_000;
 
 /// The maximum number of names that a page of queues reads.
@@ -67,8 +67,8 @@ impl Queues {
             return Arc::clone(queue);
         }
         if queue_handles.len() >= MAX_HANDLES {
-            // Handles that are in use stay, and so does every second unused handle. A client that posts to more queues than this limit
-            // in turn still finds the handles of some queues.
+            // Handles that are in use stay, and so does every second unused handle. A client that posts in turn to more queues than
+            // the limit of handles still finds the handles of some queues.
             let mut stays_declared = false;
             queue_handles.retain(|_, queue| {
                 stays_declared = !stays_declared;

@@ -246,8 +246,9 @@ impl Queue {
         self.call(&scripts::CHANGE_SCHEDULE, call).await
     }
 
-    /// Posts the message of a schedule now, even if the schedule is paused or has ended. The message does not count as a run of
-    /// the schedule, and the ticks stay as they are. Returns `None` if the schedule does not exist.
+    /// Posts the message of a schedule now, even if the schedule is paused or has ended. A message that is posted by `run_schedule`
+    /// does not count as a run of the schedule, and the ticks of the schedule stay as they are. Returns `None` if the schedule does
+    /// not exist.
     ///
     /// The call is not sent again when Redis did not answer; then the message may be stored or not.
     ///

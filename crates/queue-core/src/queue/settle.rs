@@ -37,9 +37,9 @@ pub enum Action {
     /// The message is released without spending an attempt. The message returns to the head of the waiting list, or becomes ready
     /// after the delay.
     Release(Option<Millis>),
-    /// The message is released without spending an attempt, and held until the signal of this key. Meanwhile, a message with a
-    /// group counts towards the limit of active messages of its group. If the key has a sticky signal, that signal releases the
-    /// message at once: the message returns to the head of the waiting list.
+    /// The message is released without spending an attempt, and held until the signal of this key. A message with a group that its
+    /// consumer holds counts towards the limit of active messages of its group. If the key has a sticky signal, that signal
+    /// releases the message at once: the message returns to the head of the waiting list.
     Hold(SignalKey),
 }
 
@@ -102,8 +102,8 @@ fn longest_prefix(text: &str, max: usize) -> &str {
 }
 
 impl Queue {
-    /// Ends leases, each independently of the others, in as many calls as their number and size need. Returns the state of each
-    /// message in order, or `None` if the lease was over and nothing was changed.
+    /// Ends leases, each independently of the others, in as many calls as their number and size need. Returns, for each settlement
+    /// in order, the new state of its message; `None` if the lease was over and nothing was changed.
     ///
     /// A caller may repeat settlements whose reply was lost; the repeated settlements get the same reply.
     ///

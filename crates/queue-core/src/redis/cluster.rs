@@ -11,7 +11,7 @@ use crate::redis::{
 };
 
 /// The maximum number of servers that are asked at once. Each server of a cluster knows all slots, so in a large cluster a few
-/// answers are enough. Each time the process asks, it chooses the servers at random.
+/// answers are enough. A process chooses the servers that it asks at random, each time anew.
 const MAX_ASKED_SERVERS: usize = 8;
 
 /// The servers of a cluster that `redis.url` names.

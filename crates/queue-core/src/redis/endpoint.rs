@@ -58,7 +58,7 @@ impl fmt::Display for Address {
 pub(crate) struct OpenConnection {
     pub(crate) multiplexed: MultiplexedConnection,
     pub(crate) traffic: Arc<Traffic>,
-    /// The task that drives the socket. The task ends when this handle is dropped.
+    /// The task that drives the socket. The task of the socket ends when its handle is dropped.
     pub(crate) driver: AbortOnDropHandle<()>,
 }
 
@@ -114,8 +114,8 @@ impl Endpoint {
     }
 }
 
-/// Fails if a server did not answer, or refuses all clients (`DENIED`). All other errors of the PING are ignored, because the first
-/// call returns them.
+/// Fails if a server did not answer, or refuses all clients (`DENIED`). Other errors of the PING are ignored, because the first
+/// call over the connection returns them.
 fn require_answer(answer: RedisResult<Value>) -> RedisResult<()> {
     match answer {
         Err(error) if error.code().is_none_or(|code| code == "DENIED") => Err(error),

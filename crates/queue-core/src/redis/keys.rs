@@ -4,8 +4,8 @@ use crc::{CRC_16_XMODEM, Crc};
 
 use crate::names::QueueName;
 
-/// Sorted set of the names of all queues. All names have score 0, so the names are in the order of their bytes. The key has its own
-/// cluster slot, so no script can change the key together with a queue, and the set may lag behind the queues.
+/// Sorted set of the names of all queues. All names have score 0, so the names are in the order of their bytes. The index has its
+/// own cluster slot, so no script can change the index together with a queue, and the index may lag behind the queues.
 pub(crate) const INDEX: &str = "drover:queues";
 
 /// The pattern that matches the key `meta` of each queue.
@@ -82,8 +82,8 @@ pub(crate) mod suffix {
     FAILED = "failed";
     /// Hash id → outcome (result or error, times, token, consumer) of each finished message.
     OUTCOMES = "outcomes";
-    /// Set of ids that are still in `waiting` although their messages were removed. A lease call drops such an id when the id is at the
-    /// head of `waiting`.
+    /// Set of ids that are still in `waiting` although their messages were removed. A lease call drops the id of a removed message when
+    /// the id is at the head of `waiting`.
     REMOVED = "removed";
     /// Hash own id → id of each message with an id of the producer's own.
     ALIASES = "aliases";
@@ -104,8 +104,8 @@ pub(crate) mod suffix {
     CANCELLING = "cancelling";
     /// Hash id → the progress, as JSON, that the message's handler reported last.
     PROGRESS = "progress";
-    /// Set of ids that are still in `completed` although their messages were erased. Trimming `completed` removes such an id from both
-    /// keys.
+    /// Set of ids that are still in `completed` although their messages were erased. Trimming `completed` removes the ids of erased
+    /// messages from both keys.
     ERASED = "erased";
     /// Hash hold key → each unfinished signal: the last id when the signal arrived (the cut), the signal's data, the last released
     /// id.
@@ -207,7 +207,8 @@ impl Keys {
         format!("{}{suffix}", self.prefix)
     }
 
-    /// Writes the key with this suffix to the buffer `key`, like [`key`](Self::key). A call has many keys, so the buffer is reused.
+    /// Writes the key with this suffix to the buffer `key`, like [`key`](Self::key). A call of a script has many keys, so one
+    /// buffer is reused for all of them.
     pub(crate) fn write(&self, suffix: &str, key: &mut String) {
         key.clear();
         key.push_str(&self.prefix);

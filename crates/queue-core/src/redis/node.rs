@@ -74,7 +74,7 @@ impl Node {
         &self.retired
     }
 
-    /// Ends all calls at once, because the server is no longer a primary. Whether the server did these calls is unknown.
+    /// Ends all calls at once, because the server is no longer a primary. Whether the server did the ended calls is unknown.
     pub(crate) fn retire(&self) {
         self.retired.cancel();
         for connection in self.connections.iter().chain([&self.confirmed]) {

@@ -43,7 +43,8 @@ impl SendError {
         Self::NotStarted(NotStartedReason::Unreachable, CallError::Failed(error))
     }
 
-    /// Whether the next call needs a new connection. The connection may be broken, or its address may lead to another server now.
+    /// Whether the next call needs a new connection. The connection of a failed call may be broken, or its address may lead to
+    /// another server now.
     pub(crate) fn breaks_connection(&self) -> bool {
         match self {
             Self::NotStarted(NotStartedReason::Moved(_) | NotStartedReason::Ask(_), _) => false,

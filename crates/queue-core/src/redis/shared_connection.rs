@@ -110,8 +110,8 @@ impl QueryError {
 #[derive(Default)]
 pub(crate) struct SharedConnection {
     slot: Mutex<ConnectionSlot>,
-    /// The number (`generation`) of the latest connection that has failed. It is outside the lock of `slot`, so that a call whose time
-    /// is over need not wait for another call that connects.
+    /// The number (`generation`) of the latest connection that has failed. This number is outside the lock of `slot`, so that a call
+    /// whose time is over need not wait for another call that connects.
     broken: AtomicU64,
     /// The handle with which the task that drives the open connection can be ended.
     driver: parking_lot::Mutex<Option<AbortHandle>>,

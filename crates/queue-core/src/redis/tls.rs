@@ -18,7 +18,8 @@ use tokio_rustls::{
 };
 use tracing::warn;
 
-/// The certificates of one process. Their files are read again for each new connection, so renewed certificates need no restart.
+/// The certificates of one process. The files of the certificates are read again for each new connection, so renewed certificates
+/// need no restart.
 pub(crate) struct TlsClient {
     files: TlsFiles,
     /// The content of the files at the last connection, and the configuration that was made from this content.
@@ -66,7 +67,7 @@ impl TlsClient {
         TlsConnector::from(config).connect(name, socket).await.map_err(explain_tls_error)
     }
 
-    /// Returns the configuration for the current content of the files. While that content can't be used, such as in the middle of a
+    /// Returns the configuration for the current content of the files. While the files can't be used, such as in the middle of a
     /// renewal, the previous configuration is kept.
     fn config(&self) -> Result<Arc<ClientConfig>, InvalidTls> {
         let read_files = Pem::read(&self.files);

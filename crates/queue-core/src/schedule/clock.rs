@@ -20,8 +20,8 @@ impl ServerClock {
         Self { start: Instant::now(), offset: None }
     }
 
-    /// Updates the estimate by the time in a reply, which Redis read between `sent` and `received`. Returns whether a clock has
-    /// stepped.
+    /// Updates the estimate by the time in a reply, which Redis read between `sent` and `received`. Returns whether Redis's clock
+    /// or the local clock has stepped.
     pub(crate) fn observe(&mut self, sent: Instant, received: Instant, redis_us: u64) -> bool {
         let redis_us = i64::try_from(redis_us).unwrap_or(i64::MAX);
         let (least, most) = (redis_us - self.local_us(received), redis_us - self.local_us(sent));

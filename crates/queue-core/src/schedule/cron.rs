@@ -140,7 +140,7 @@ impl TryFrom<String> for CronPattern {
     }
 }
 
-/// A local time before all ticks. A pattern that matches no time between this time and the year 2200 is refused.
+/// A local time before all ticks. A pattern that matches no time between `FIRST_LOCAL_TIME` and the year 2200 is refused.
 const FIRST_LOCAL_TIME: DateTime = jiff::civil::datetime(2024, 1, 1, 0, 0, 0, 0);
 
 /// Returns the six fields of a pattern; an absent field of seconds is 0.

@@ -1,5 +1,5 @@
-//! The schedules of one queue as far as a scheduler knows them, with the ticks that were found before they are due. So no search is
-//! needed at the instant at which a tick is due.
+//! The schedules of one queue as far as a scheduler knows them, with the ticks that were found before they are due. Because of
+//! these found ticks, no search is needed at the instant at which a tick is due.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -57,7 +57,7 @@ impl KnownSchedule {
         !self.schedule.rule.needs_search() || matches!(self.ticks, FoundTicks::Known(_))
     }
 
-    /// Sets the next tick. If it differs from the previous next tick, the ticks that follow it must be searched for again.
+    /// Sets the next tick. If the new next tick differs from the previous one, the ticks after it must be searched for again.
     fn set_next_tick(&mut self, next: Option<Timestamp>) {
         if self.schedule.next != next {
             self.ticks = FoundTicks::Nothing;

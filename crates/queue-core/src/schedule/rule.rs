@@ -96,7 +96,7 @@ impl<'de> Deserialize<'de> for Overlap {
 /// The plan for the due ticks of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DueTicks {
-    /// The instant of the newest tick that the plan covers. The plan must not be carried out before that instant.
+    /// The instant of the newest tick that the plan covers. A plan must not be carried out before the newest tick that it covers.
     pub(crate) newest: Timestamp,
     /// The instant from which the newest tick would be missed, so that the plan is no longer valid.
     pub(crate) valid_until: Option<Timestamp>,

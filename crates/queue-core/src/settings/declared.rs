@@ -32,7 +32,7 @@ pub struct DeclaredSettings {
 /// The member of an entry that declares the schedules of the queue.
 const SCHEDULES_KEY: &str = "schedules";
 
-/// The text that stands for null in a declared setting, because TOML has no null. No setting has this text as a value.
+/// The text that stands for null in a declared setting, because TOML has no null. No setting has the text `none` as a value.
 const NULL_TEXT: &str = "none";
 
 const GROUP_IN_EXCLUSIVE_QUEUE: &str =

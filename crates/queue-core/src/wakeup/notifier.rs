@@ -120,8 +120,8 @@ impl WakeNotifier {
         self.check_at.lock().is_some()
     }
 
-    /// Waits for the next wake-up, for at most `poll`. A wake-up between two waits ends the next wait at once. Only one task
-    /// may wait at a time.
+    /// Waits for the next wake-up, for at most `poll`. A wake-up that arrives between two waits ends the next wait at once. Only
+    /// one task may wait at a time.
     pub async fn woken(&self, poll: Duration) {
         let latest_wake = Instant::now() + poll;
         loop {

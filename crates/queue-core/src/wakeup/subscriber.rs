@@ -34,7 +34,7 @@ use crate::{
     },
 };
 
-/// How long after the notified time maintenance checks a queue. Consumers do the work at the notified time, so usually no work
+/// How long after the notified time maintenance checks a queue. Consumers do the due work at the notified time, so usually no work
 /// is left for maintenance.
 pub(crate) const MAINTENANCE_DELAY: Duration = Duration::from_millis(200);
 /// The interval at which a PING checks the subscribed connection.
@@ -182,7 +182,7 @@ impl Subscriber {
     }
 
     /// Waits until a queue that is subscribed to by prefix, and whose notifier was not requested, is woken or announced. Returns
-    /// the queue. The future may be dropped at any time; only one task may wait at a time.
+    /// that queue. The future of `new_queue` may be dropped at any time; only one task may wait at a time.
     pub async fn new_queue(&self) -> QueueName {
         loop {
             let next_queue = {
@@ -420,7 +420,7 @@ async fn with_time_limit<T>(limit: Duration, answer: impl Future<Output = redis:
     }
 }
 
-/// A registered wait for the end of one message. The wait ends when this value is dropped.
+/// A registered wait for the end of one message. Dropping a `FinishWait` ends the wait.
 pub(crate) struct FinishWait {
     pub(crate) finished: Arc<Notify>,
     key: (QueueName, MessageId),

@@ -34,8 +34,8 @@ impl TimerEntries {
     /// The number of outdated entries, besides one for each queue, that are kept before all outdated entries are removed together.
     const MAX_OUTDATED: usize = 1_000;
 
-    /// Removes the outdated entries if there are many. Without this removal, each check of a busy queue would leave one outdated entry,
-    /// perhaps for days.
+    /// Removes the outdated entries if there are many. If outdated entries were not removed, each check of a busy queue would leave one
+    /// outdated entry, perhaps for days.
     fn drop_outdated(&mut self) {
         if self.order.len() > 2 * self.instants.len() + Self::MAX_OUTDATED {
             self.order = self.instants.iter().map(|(queue, instant)| Reverse((*instant, queue.clone()))).collect();

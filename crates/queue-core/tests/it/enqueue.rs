@@ -39,8 +39,8 @@ async fn ids_increase_in_the_order_of_posting_even_after_redis_was_emptied() {
         }
         if round == 1 {
             fixture.redis.command("FLUSHALL");
-            // Ids run ahead of the clock by 10 ms for each thousand messages. The test waits for 50 ms, because a restart of Redis
-            // takes longer than the ids run ahead.
+            // Ids run ahead of the clock by 10 ms for each thousand messages. The test waits for 50 ms, because a real restart of
+            // Redis takes longer than the time by which ids run ahead.
             crate::wait_millis(50).await;
         }
     }

@@ -282,7 +282,8 @@ async fn signal_releases_a_message_once_even_if_it_is_held_again_between_two_ste
             fixture.hold_all("k").await;
         }
         assert_eq!(fixture.count_of(State::Held).await, 3_000);
-        // The command writes the state that a process leaves when it stores a signal and then dies. Maintenance continues the signal.
+        // The command writes the state that a process leaves when it stores a signal and then dies. Maintenance continues the stored
+        // signal.
         let last_id = fixture.redis.command("GET drover:{q}:seq").lines().last().unwrap().to_owned();
         fixture.redis.command(&format!("HSET drover:{{q}}:signals k \"{last_id}\\t[1,\\t2]\""));
         fixture.queue.maintain().await.unwrap();

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{done, numbered};
 
-/// The time within which every queue works again after a fail-over has ended. Drover promises 2 s; these tests, which may run on a busy
-/// machine, allow 4 s.
+/// The time within which every queue works again after a fail-over has ended. Drover promises that queues work 2 s after a fail-over;
+/// the tests under load, which may run on a busy machine, allow 4 s.
 pub(crate) const RECOVERY_TIME: Duration = Duration::from_secs(4);
 
 /// Producers and consumers of some queues, whose names have different slots.
@@ -47,7 +47,7 @@ impl Tasks {
 #[derive(Default)]
 struct LoadRecord {
     next: u64,
-    /// The posts that were answered, each with its queue and its id. Messages of these posts must not be lost.
+    /// The posts that were answered, each with its queue and its id. The messages of answered posts must not be lost.
     stored: BTreeMap<u64, (usize, MessageRef)>,
     /// The posts whose answers were errors: the messages may be stored or not.
     in_doubt: BTreeSet<u64>,

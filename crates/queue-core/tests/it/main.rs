@@ -1,4 +1,4 @@
-//! Tests of queue-core on a real Redis. Each test starts its own server.
+//! Tests of queue-core on a real Redis. Each test starts its own Redis server.
 
 #![allow(clippy::unwrap_used)] // A failed unwrap is a failure of the test.
 

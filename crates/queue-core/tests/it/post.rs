@@ -133,8 +133,8 @@ async fn failed_call_fails_each_of_its_posts_once_and_in_time() {
             let queue = fixture.queue.clone();
             posts.push(tokio::spawn(async move { queue.post(numbered(n)).await }));
         }
-        // The first post starts a call, and the next 48 posts share a second call. No more calls may run at a time, so the other 250
-        // posts wait.
+        // The first post starts a call, and the next 48 posts share a second call. No more than two calls may run at a time, so the
+        // other 250 posts wait.
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
     }

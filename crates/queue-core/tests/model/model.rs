@@ -67,7 +67,7 @@ pub(crate) struct Model {
     pub(crate) awaited: BTreeMap<MessageNumber, Instant>,
     /// The current purge of waiting messages.
     pub(crate) purge: Option<Purge>,
-    /// Messages that have finished in this step. The end of the step decides whether these messages are kept.
+    /// Messages that have finished in this step. At the end of a step the model decides whether its finished messages are kept.
     pub(crate) just_finished: Vec<MessageNumber>,
     pub(crate) log: EventLog,
 }
@@ -240,7 +240,7 @@ impl Model {
         }
     }
 
-    /// Makes messages ready at the head of the waiting list, in this order. All of these messages were leased before.
+    /// Makes messages ready at the head of the waiting list, in this order. All messages that join at the head were leased before.
     pub(crate) fn add_at_head(&mut self, numbers: &[MessageNumber]) {
         self.note_returned(numbers);
         for number in numbers.iter().rev() {

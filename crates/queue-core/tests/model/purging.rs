@@ -19,7 +19,7 @@ pub(crate) struct Purge {
     pub(crate) group_heads: Vec<MessageNumber>,
     pub(crate) group_rest: Vec<MessageNumber>,
     /// The groups that had messages in work (active, in back-off or released with a pause) when the purge began and have not changed
-    /// since; each with these and its ready messages. A step of the purge clears this map.
+    /// since; each with these and its ready messages. A step of the purge clears the map `places`.
     places: BTreeMap<u8, Vec<MessageNumber>>,
     /// The purged messages that are not forgotten yet. No call shows a purged message.
     pub(crate) messages: BTreeMap<MessageNumber, Message>,

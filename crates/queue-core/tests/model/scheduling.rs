@@ -89,7 +89,7 @@ pub(crate) fn random_tick() -> impl Strategy<Value = Tick> {
 
 impl QueueAndModel {
     /// Chooses the schedule to change: any for a put, an existing one for other changes, one that is not paused for a pause, and a
-    /// paused one for a resume. If no schedule suits, chooses the one of `key`.
+    /// paused one for a resume. If no schedule suits, chooses the schedule with the number `key`.
     fn choose_schedule(&self, key: ScheduleKey, change: &ScheduleChange) -> ScheduleKey {
         let can_change = |schedule: &&Schedule| match change {
             ScheduleChange::Put(..) => false,

@@ -94,7 +94,7 @@ impl Plan {
 }
 
 impl Model {
-    /// A process reads all schedules. A queue without schedules leaves the index of those that have some.
+    /// A process reads all schedules. A queue without schedules leaves the index of queues with schedules.
     pub(crate) fn read_schedules(&mut self, process: u8) {
         self.known_schedules.insert(process, self.schedules.clone());
         self.is_listed_with_schedules &= !self.schedules.is_empty();

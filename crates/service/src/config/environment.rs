@@ -91,7 +91,7 @@ fn read_file(variable: &str, file: &str) -> Result<String, String> {
     Ok(content.trim_end().to_owned())
 }
 
-/// Refuses the name of a variable with one underscore where two are needed. Without this check, a variable with wrong
+/// Refuses the name of a variable with one underscore where two are needed. If such names were not refused, a variable with wrong
 /// underscores would be ignored or set an unknown key.
 fn refuse_wrong_underscores<W: Section>(variable: &str, path: Option<&[String]>) -> Result<(), String> {
     if path.is_some_and(is_key::<W>) {

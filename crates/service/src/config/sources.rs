@@ -17,7 +17,7 @@ pub(super) const DEFAULT_FILE: &str = include_str!("../../default.toml");
 /// below them.
 const ROOT_KEY: &str = "drover";
 
-/// The sources of a configuration. Each source overrides the sources before it.
+/// The sources of a configuration. Each source of a configuration overrides the sources before it.
 #[derive(Debug, Clone)]
 pub(super) struct Sources(Vec<Source>);
 

@@ -138,8 +138,8 @@ impl Connection {
         if !is_fully_read {
             let mut stream = connection.into_parts().io.into_inner().stream;
             if speaks_http2 {
-                // hyper sends no response to a client that starts HTTP/2, so that a server may switch to HTTP/2. Drover
-                // does not switch, and sends a refusal.
+                // hyper sends no response to a client that starts HTTP/2, so that a server may switch to HTTP/2. Drover does not
+                // switch to HTTP/2, and sends a refusal.
                 let _ = timeout(self.limits.write_timeout, stream.write_all(HTTP2_REFUSAL)).await;
             }
             tokio::select! {
@@ -202,9 +202,9 @@ enum KeepAlive {
 
 impl KeepAlive {
     /// Returns whether the connection may serve another request after this request. A request with both `content-length` and
-    /// `transfer-encoding` can smuggle a second request past a proxy, so the bytes after it must not be read as a request (RFC
-    /// 9112, 6.1). hyper hides the `content-length` of such a request, so the request can't be recognized. Therefore the
-    /// connection closes after every chunked request.
+    /// `transfer-encoding` can smuggle a second request past a proxy, so the bytes after the first request must not be read as a
+    /// request (RFC 9112, 6.1). hyper hides the `content-length` of a chunked request, so such a request can't be recognized.
+    /// Therefore a connection closes after every chunked request.
     fn after_request<B>(request: &Request<B>) -> Self {
         if request.headers().contains_key(header::TRANSFER_ENCODING) { Self::No } else { Self::Yes }
     }

@@ -22,8 +22,8 @@ use tokio::{
 
 use super::limits::Limits;
 
-/// The number of bytes of a response that a client must read within each write time-out. Without a minimum, a client that reads
-/// single bytes could keep its response open for ever.
+/// The number of bytes of a response that a client must read within each write time-out. If there were no minimum, a client that
+/// reads single bytes could keep its response open for ever.
 const MIN_READ_BYTES: usize = 64 * 1024;
 
 /// The deadlines of a connection, which depend on its phase and the start of the phase.
@@ -46,7 +46,7 @@ struct DeadlineState {
 enum Phase {
     /// The headers of a request are being received. A new connection begins in this phase.
     Headers { since: Instant },
-    /// A request is being answered. The time limits of its route apply.
+    /// A request is being answered. While a request is being answered, the time limits of its route apply.
     Answering,
     /// No byte of the next request was received yet.
     Idle { since: Instant },
@@ -133,8 +133,8 @@ impl Deadlines {
         self.state.lock().slow_write = None;
     }
 
-    /// Returns `Ready` when the client was too slow. The timer is reset only when it fires or would fire too late, not for each
-    /// request.
+    /// Returns `Ready` when the client was too slow. The timer of the deadline is reset only when it fires or would fire too late,
+    /// not for each request.
     pub(super) fn poll_too_slow(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<TooSlow> {
         // If the connection has no deadline now, `poll_too_slow` stays pending; a later poll of the connection may set
         // a deadline.

@@ -86,7 +86,7 @@ impl Exporter {
     /// Creates the exporter. The environment variables of the OpenTelemetry specification, such as
     /// `OTEL_EXPORTER_OTLP_HEADERS`, apply, too.
     fn for_endpoint(endpoint: &OtlpEndpoint) -> Result<Self, AnyError> {
-        // Only the first installation of a cryptography provider in a process has an effect; Drover always installs the same
+        // Only the first installation of a cryptography provider in a process has an effect, but Drover always installs the same
         // provider.
         let _ = ring::default_provider().install_default();
         let authorization = endpoint.authorization().map(|value| ("authorization".to_owned(), value));

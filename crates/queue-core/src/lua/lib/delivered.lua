@@ -13,7 +13,8 @@ local function find_delivered(ids)
   return are_delivered
 end
 
--- Updates the groups of delayed or held messages that have finished or are forgotten. The caller must call `groups.write` later.
+-- Updates the groups of delayed or held messages that have finished or are forgotten. The caller of `leave_groups` must call
+-- `groups.write` later.
 local function leave_groups(ids, all_options)
   local are_delivered = find_delivered(ids) or {}
   for i, id in ipairs(ids) do

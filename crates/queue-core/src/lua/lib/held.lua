@@ -1,6 +1,6 @@
 -- held: finds the member of the sorted set `held` for a message: its hold key, a tab, its id, and for a message that has a delay
--- too, a tab and its due time (ms). All scores are 0, so the held messages of one key are next to each other in the set, in the
--- order posted. Returns nil for a message that is not held.
+-- too, a tab and its due time (ms). All members of `held` have the score 0, so the held messages of one key are next to each other
+-- in the set, in the order posted. Returns nil for a message that is not held.
 -- KEYS held
 -- USES fields
 local function held_member(id, options)

@@ -1,7 +1,7 @@
--- limiter: enforces the rate limit with a log of the instants of leases: no window of `duration`, wherever it starts, has
--- more than `max` leases. An entry of the log is "first,last,count": the instants (ms) of its first and last lease, and the
--- number of its leases. Leases within a thousandth of the duration share an entry and count as made at the entry's last instant,
--- so the log has at most about a thousand entries, whatever `max` is.
+-- limiter: enforces the rate limit with a log of the instants of leases: no window of `duration`, wherever it starts, has more than
+-- `max` leases. An entry of the log is "first,last,count": the instants (ms) of its first and last lease, and the number of its
+-- leases. Leases within a thousandth of the duration share an entry and count as made at the entry's last instant, so the log of
+-- leases has at most about a thousand entries, whatever `max` is.
 -- KEYS meta limiter
 -- USES meta clock instants
 local permitted_leases, record_leases

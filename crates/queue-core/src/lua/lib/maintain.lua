@@ -13,8 +13,8 @@ local function maintain(random)
   return needs_wake_up
 end
 
--- Removes the ids of removed messages from the head of the waiting list. Calls of `lease` also remove such ids, but a queue without
--- consumers has no such calls.
+-- Removes the ids of removed messages from the head of the waiting list. Calls of `lease` also remove the ids of removed messages,
+-- but no consumer calls `lease` in a queue without consumers.
 local function drop_removed_ids(limit)
   if redis.call('EXISTS', REMOVED) == 0 then return end
   local ids = redis.call('LRANGE', WAITING, 0, limit - 1)

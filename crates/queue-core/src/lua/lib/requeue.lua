@@ -17,8 +17,8 @@ local function collect_requeued(id, run, event_fields)
   requeued.runs[#requeued.runs + 1] = run
 end
 
--- Requeues a message after a pause (ms), or, if the pause is 0, at the 'head' or 'tail' of the waiting list. Returns the message's
--- new state.
+-- Requeues a message after a pause (ms), or, if the pause is 0, at the 'head' or 'tail' of the waiting list. Returns the new state
+-- of the requeued message.
 local function requeue(id, run, pause, side)
   collect_requeued(id, run, pause > 0 and '\td' .. now + pause or '')
   if pause > 0 then
@@ -34,7 +34,8 @@ local function requeue(id, run, pause, side)
   return 'waiting'
 end
 
--- Makes a message held by a key. The caller stores the key in the message's options. Returns the message's new state.
+-- Makes a message held by a key. The caller of `hold_message` stores the hold key in the message's options. Returns the new state
+-- of the message.
 local function hold_message(id, run, key)
   collect_requeued(id, run, '\tk' .. key)
   requeued.held[#requeued.held + 1] = '0'

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- purge: does one step of forgetting the messages that are in one state when the purge begins. Messages posted later stay.
+-- purge: does one step of forgetting the messages that are in one state when the purge begins. Messages that are posted after the
+-- purge has begun stay.
 -- KEYS      meta seq options waiting prioritized delayed completed failed removed held blocking erased purged purged_prioritized purged_removed groups group_rest turns purged_groups purged_group_rest
 -- USES      meta clock instants cursors groups wake watch retention forget_purged failed delivered
 -- ARGV      epoch; state (any except active); the cut-off and the cursor that the previous step returned ('' at first)
@@ -63,8 +64,9 @@ local function purge_held()
   return #found == step_size and found[#found] or ''
 end
 
--- Purges failed messages. The cut-off is the last id and the instant (ms) when the purge begins. If 1,000 messages that were posted
--- after the purge began fail in that same millisecond, the purge may end before it has forgotten every message.
+-- Purges failed messages. The cut-off of a purge of failed messages is the last id and the instant (ms) when the purge begins. If
+-- 1,000 messages that were posted after the purge began fail in that same millisecond, the purge may end before it has forgotten
+-- every message.
 local function purge_failed()
   if cut_off == '' then cut_off = (redis.call('GET', SEQ) or '0') .. ':' .. now_text end
   local last_id, instant = string.match(cut_off, '^(%d+):(%d+)$')
@@ -77,7 +79,8 @@ local function purge_failed()
   return #ids > 0 and #found == MAX_MESSAGES and 'more' or ''
 end
 
--- Purges completed messages. The cut-off is a position in the list `completed`, counted from the first message that ever completed.
+-- Purges completed messages. The cut-off of a purge of completed messages is a position in the list `completed`, counted from the
+-- first message that ever completed.
 local function purge_completed()
   local trimmed_count = tonumber(redis.call('HGET', META, 'trimmed')) or 0
   if cut_off == '' then cut_off = string.format('%d', trimmed_count + redis.call('LLEN', COMPLETED)) end
@@ -94,8 +97,8 @@ local function purge_completed()
   return pop_count == MAX_MESSAGES and 'more' or ''
 end
 
--- Purges waiting messages. The whole waiting list is renamed at once, so that messages that join the list later stay. The cut-off is the
--- last id at the time of the renaming.
+-- Purges waiting messages. The whole waiting list is renamed at once, so that messages that join the list later stay. The cut-off of a
+-- purge of waiting messages is the last id when the waiting list is renamed.
 local function purge_waiting()
   if cut_off == '' then
     if meta.purged_to then

@@ -37,11 +37,12 @@ pub(super) struct TopologyState {
     pub(super) map: RwLock<Arc<SlotMap>>,
     /// The servers to which calls were redirected and that the map does not have yet, so that many calls share their connections.
     redirects: Mutex<Vec<Arc<Node>>>,
-    /// The time at which the last request for the topology ended. The lock is held during such a request.
+    /// The time at which the last request for the topology ended. The lock of this time is held during a request for the topology.
     asked_at: AsyncMutex<Option<Instant>>,
     /// Notified when a call has failed, or when a Sentinel has announced a fail-over.
     pub(super) ask_now: Notify,
-    /// The reason why the topology or a part of it is unknown, if it is. A change between known and unknown is logged.
+    /// The reason why the topology or a part of it is unknown, if it is. The watcher logs when the topology becomes unknown or
+    /// known.
     trouble: Mutex<Option<String>>,
 }
 
@@ -68,8 +69,8 @@ impl TopologyState {
     /// Keeps the topology current, for as long as the task lives.
     pub(super) async fn keep_topology_current(self: Arc<Self>) {
         match &self.source {
-            // A former primary may accept writes for a while, and these writes are lost. As no call fails, only the announcement of a
-            // Sentinel tells that the primary is another server.
+            // A former primary may accept writes for a while, and these writes are lost. As no call to a former primary fails, only
+            // the announcement of a Sentinel tells that another server is the primary.
             TopologySource::Sentinels(sentinels) => {
                 tokio::join!(self.refresh_repeatedly(), sentinels.listen(|| self.ask_now.notify_one()));
             }
