@@ -57,12 +57,12 @@ pub(crate) async fn serve(socket: WebSocket, user: User, app: &App) {
     };
     info!("{user} is connected");
     let (frames, frames_to_write) = mpsc::channel(MAX_FRAMES);
-    let (drafts, drafts_to_post) = mpsc::channel(MAX_FRAMES);
-    let (acks, acks_to_handle) = mpsc::channel(MAX_FRAMES);
+    let (draft_sender, drafts_to_post) = mpsc::channel(MAX_FRAMES);
+    let (ack_sender, acks_to_handle) = mpsc::channel(MAX_FRAMES);
     let mut inbox = Inbox::new(app.drover.clone(), user.clone());
     // All futures of the connection run in this task. When one future ends, `select!` drops the other futures.
     let end = tokio::select! {
-        end = read(&mut stream, drafts, acks) => end,
+        end = read(&mut stream, draft_sender, ack_sender) => end,
         () = write(&mut sink, frames_to_write) => End::Gone,
         () = outbox::post_all(&app.drover, &user, drafts_to_post, frames.clone()) => End::Gone,
         () = inbox.deliver(acks_to_handle, frames) => End::Failed,
@@ -81,7 +81,11 @@ pub(crate) async fn serve(socket: WebSocket, user: User, app: &App) {
 }
 
 /// Reads the page's frames, and hands them to the outbox and the inbox.
-async fn read(stream: &mut SplitStream<WebSocket>, drafts: mpsc::Sender<Draft>, acks: mpsc::Sender<String>) -> End {
+async fn read(
+    stream: &mut SplitStream<WebSocket>,
+    draft_sender: mpsc::Sender<Draft>,
+    ack_sender: mpsc::Sender<String>,
+) -> End {
     loop {
         let Ok(Some(Ok(message))) = timeout(SILENT_AFTER, stream.next()).await else { return End::Gone };
         let text = match message {
@@ -91,8 +95,8 @@ async fn read(stream: &mut SplitStream<WebSocket>, drafts: mpsc::Sender<Draft>, 
             Message::Binary(_) => return End::Invalid("a binary frame: send JSON as text".into()),
         };
         let is_handed_over = match serde_json::from_str(&text) {
-            Ok(PageFrame::Send(draft)) => drafts.send(draft).await.is_ok(),
-            Ok(PageFrame::Ack { id }) => acks.send(id).await.is_ok(),
+            Ok(PageFrame::Send(draft)) => draft_sender.send(draft).await.is_ok(),
+            Ok(PageFrame::Ack { id }) => ack_sender.send(id).await.is_ok(),
             Err(error) => return End::Invalid(format!("not a frame of the chat: {error}")),
         };
         if !is_handed_over {

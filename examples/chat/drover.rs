@@ -155,24 +155,24 @@ impl Drover {
     /// Posts a message to a user, again and again until Drover has stored the message. Returns an error if Drover refuses the message.
     pub(crate) async fn post(&self, to: &User, message: &NewMessage<'_>) -> Result<(), Error> {
         // The body of the answer is ignored, because the status says whether the message is stored.
-        repeat::<IgnoredAny>(|| self.http.post(self.url(to, "messages")).json(message)).await.map(drop)
+        repeat_request::<IgnoredAny>(|| self.http.post(self.url(to, "messages")).json(message)).await.map(drop)
     }
 
     /// Waits until a user has messages, and leases up to `max` of them. The list may be empty.
     pub(crate) async fn lease(&self, user: &User, max: usize) -> Result<Vec<Leased>, Error> {
         let body = json!({"max": max, "wait": u64::try_from(LEASE_WAIT.as_millis()).unwrap_or(u64::MAX)});
         let request = || self.http.post(self.url(user, "leases")).timeout(LEASE_WAIT + TIME_LIMIT).json(&body);
-        Ok(repeat::<Leases>(request).await?.messages)
+        Ok(repeat_request::<Leases>(request).await?.messages)
     }
 
     /// Settles leases, again and again until Drover has answered.
     pub(crate) async fn settle(&self, user: &User, settlements: &[Settlement]) -> Result<Vec<Settled>, Error> {
-        Ok(repeat::<Settlements>(|| self.settlement(user, settlements)).await?.settlements)
+        Ok(repeat_request::<Settlements>(|| self.settlement(user, settlements)).await?.settlements)
     }
 
     /// Settles leases in a single request.
     pub(crate) async fn settle_once(&self, user: &User, settlements: &[Settlement]) -> Result<Vec<Settled>, Error> {
-        Ok(answer::<Settlements>(self.settlement(user, settlements)).await?.settlements)
+        Ok(json_answer::<Settlements>(self.settlement(user, settlements)).await?.settlements)
     }
 
     fn settlement(&self, user: &User, settlements: &[Settlement]) -> RequestBuilder {
@@ -185,10 +185,10 @@ impl Drover {
 }
 
 /// Sends a request until it succeeds or is refused for good. A caller that no longer wants the answer drops the future.
-async fn repeat<T: DeserializeOwned>(request: impl Fn() -> RequestBuilder) -> Result<T, Error> {
+async fn repeat_request<T: DeserializeOwned>(request: impl Fn() -> RequestBuilder) -> Result<T, Error> {
     let mut pause = FIRST_PAUSE;
     loop {
-        match answer(request()).await {
+        match json_answer(request()).await {
             Err(error) if error.may_pass() => {
                 if pause == FIRST_PAUSE {
                     warn!("{error}; the server tries again");
@@ -204,7 +204,7 @@ async fn repeat<T: DeserializeOwned>(request: impl Fn() -> RequestBuilder) -> Re
     }
 }
 
-async fn answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Error> {
+async fn json_answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Error> {
     let response = request.send().await?;
     let status = response.status();
     if status.is_success() {

@@ -91,11 +91,11 @@ impl Inbox {
                     };
                     // All leases are recorded before the first frame is sent, so that the leases are released if the connection ends while
                     // frames are sent.
-                    let (taken, foreign) = self.take(leased);
+                    let (new_frames, foreign) = self.record_leases(leased);
                     for lease in foreign {
                         settling.push(Box::pin(fail(Arc::clone(&drover), user.clone(), lease)));
                     }
-                    for frame in taken {
+                    for frame in new_frames {
                         if frames.send(frame).await.is_err() {
                             return;
                         }
@@ -120,10 +120,10 @@ impl Inbox {
     }
 
     /// Records leased messages. Returns the frames for the page, and the leases of messages that do not belong to the chat.
-    fn take(&mut self, messages: Vec<Leased>) -> (Vec<ServerFrame>, Vec<String>) {
+    fn record_leases(&mut self, messages: Vec<Leased>) -> (Vec<ServerFrame>, Vec<String>) {
         let (mut frames, mut foreign) = (Vec::new(), Vec::new());
         for message in messages {
-            let Some(content) = content(&message) else {
+            let Some(content) = parse_content(&message) else {
                 foreign.push(message.lease);
                 continue;
             };
@@ -160,7 +160,7 @@ impl Inbox {
     }
 }
 
-fn content(message: &Leased) -> Option<Content> {
+fn parse_content(message: &Leased) -> Option<Content> {
     let from: User = message.group.as_ref()?.parse().ok()?;
     let data = message.data.get();
     match message.name.as_deref()? {

@@ -104,13 +104,13 @@ impl Drover {
             "visibility_timeout": millis(self.times.lease),
         });
         let request = self.http.post(format!("{}/leases", self.queue)).timeout(LEASE_WAIT + TIME_LIMIT).json(&body);
-        Ok(answer::<Leases>(request).await?.messages)
+        Ok(json_answer::<Leases>(request).await?.messages)
     }
 
     /// Completes a message. If the lease of the message is over, nothing changes, and the message is delivered again.
     pub(crate) async fn complete(&self, lease: &str) -> Result<(), Error> {
         let completed = self.post("/leases/complete", &json!({"lease": lease})).await;
-        unless(completed, StatusCode::GONE).map(drop)
+        none_if_status(completed, StatusCode::GONE).map(drop)
     }
 
     /// Fails a message for good.
@@ -122,18 +122,18 @@ impl Drover {
     /// Returns a message to the queue after a pause, with no attempt spent. During the pause no later message of the user is leased,
     /// because the message keeps the place of its group.
     pub(crate) async fn release(&self, lease: &str, pause: Duration) -> Result<(), Error> {
-        self.end_lease(&json!({"lease": lease, "delay": millis(pause)})).await
+        self.post_release(&json!({"lease": lease, "delay": millis(pause)})).await
     }
 
     /// Returns a message to the queue, where the message is held until its user logs in. Until then no later message of the user is leased.
     /// If the user is logged in already, Drover leases the message again at once.
     pub(crate) async fn hold(&self, lease: &str, user: &User) -> Result<(), Error> {
-        self.end_lease(&json!({"lease": lease, "hold": hold_key(user)})).await
+        self.post_release(&json!({"lease": lease, "hold": hold_key(user)})).await
     }
 
     /// Ends the lease of a message with this release request. If the lease is over already, nothing changes.
-    async fn end_lease(&self, release: &Value) -> Result<(), Error> {
-        unless(self.post("/leases/release", release).await, StatusCode::GONE).map(drop)
+    async fn post_release(&self, release: &Value) -> Result<(), Error> {
+        none_if_status(self.post("/leases/release", release).await, StatusCode::GONE).map(drop)
     }
 
     /// Sends or renews the sticky signal of a user who is logged in. Drover then releases the user's held notifications, and holds no newer
@@ -146,13 +146,13 @@ impl Drover {
     /// Forgets the sticky signal of a user, so that Drover holds the user's new notifications.
     pub(crate) async fn log_out(&self, user: &User) -> Result<(), Error> {
         let deleted = answer_text(self.http.delete(self.url(&signal_path(user)))).await;
-        unless(deleted, StatusCode::NOT_FOUND).map(drop)
+        none_if_status(deleted, StatusCode::NOT_FOUND).map(drop)
     }
 
     /// Returns the server at which a user is logged in, if any.
     pub(crate) async fn whereabouts(&self, user: &User) -> Result<Whereabouts, Error> {
-        let signal = answer::<Signal>(self.http.get(self.url(&signal_path(user)))).await;
-        Ok(match unless(signal, StatusCode::NOT_FOUND)? {
+        let signal = json_answer::<Signal>(self.http.get(self.url(&signal_path(user)))).await;
+        Ok(match none_if_status(signal, StatusCode::NOT_FOUND)? {
             None => Whereabouts::Away,
             Some(Signal { data }) if data.server == self.server => Whereabouts::Here,
             Some(Signal { data }) => Whereabouts::At(data.server),
@@ -188,22 +188,22 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, Error> {
-    Ok(checked(request).await?.json().await?)
+async fn json_answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, Error> {
+    Ok(send_checked(request).await?.json().await?)
 }
 
 async fn answer_text(request: reqwest::RequestBuilder) -> Result<String, Error> {
-    Ok(checked(request).await?.text().await?)
+    Ok(send_checked(request).await?.text().await?)
 }
 
-async fn checked(request: reqwest::RequestBuilder) -> Result<reqwest::Response, Error> {
+async fn send_checked(request: reqwest::RequestBuilder) -> Result<reqwest::Response, Error> {
     let response = request.send().await?;
     let status = response.status();
     if status.is_success() { Ok(response) } else { Err(Error::Refused { status, body: response.text().await? }) }
 }
 
 /// Converts the error of a refusal with this status to `None`.
-fn unless<T>(result: Result<T, Error>, status: StatusCode) -> Result<Option<T>, Error> {
+fn none_if_status<T>(result: Result<T, Error>, status: StatusCode) -> Result<Option<T>, Error> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.has_status(status) => Ok(None),

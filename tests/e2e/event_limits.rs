@@ -24,9 +24,9 @@ async fn event_stream_whose_client_does_not_read_is_closed_while_others_continue
     let mut client = system.listen(None).await;
     let mut silent_clients = Vec::new();
     for _ in 0..20 {
-        let mut raw = system.connect_from(1).await;
-        raw.send("GET /v1/queues/q/events HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        silent_clients.push(raw);
+        let mut silent_client = system.connect_from(1).await;
+        silent_client.send("GET /v1/queues/q/events HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        silent_clients.push(silent_client);
     }
     for _ in 0..200 {
         if system.metric("drover_event_listeners").await == 21 {

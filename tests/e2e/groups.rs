@@ -191,8 +191,8 @@ async fn group_is_shown_in_responses_and_lists_and_an_exclusive_queue_refuses_gr
     system.refused(Method::POST, "/v1/queues/alone/messages", Some(grouped_message.clone()), refusal).await;
     let batch = json!({"messages": [grouped_message]});
     system.refused(Method::POST, "/v1/queues/alone/messages/batch", Some(batch), refusal).await;
-    for bad in [json!(""), json!("a/b"), json!("x".repeat(257)), json!(7)] {
-        let message = json!({"data": 1, "group": bad});
+    for invalid_group in [json!(""), json!("a/b"), json!("x".repeat(257)), json!(7)] {
+        let message = json!({"data": 1, "group": invalid_group});
         system.refused(Method::POST, path, Some(message), (422, "invalid_message", "/group")).await;
     }
     system.assert_clean().await;
@@ -206,8 +206,15 @@ async fn settings_of_groups_are_returned_as_written_and_null_means_no_limit() {
     assert_eq!(concurrency(&system.patch("q", json!({"groups": {"concurrency": null}})).await), Value::Null);
     assert_eq!(concurrency(&system.get("/v1/queues/q").await), Value::Null);
     assert_eq!(concurrency(&system.patch("q", json!({"groups": null})).await), 1);
-    let bad = json!({"groups": {"concurrency": 1_001}});
-    system.refused(Method::PATCH, "/v1/queues/q", Some(bad), (422, "invalid_settings", "/groups/concurrency")).await;
+    let invalid_settings = json!({"groups": {"concurrency": 1_001}});
+    system
+        .refused(
+            Method::PATCH,
+            "/v1/queues/q",
+            Some(invalid_settings),
+            (422, "invalid_settings", "/groups/concurrency"),
+        )
+        .await;
 }
 
 #[tokio::test]

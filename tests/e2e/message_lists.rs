@@ -34,7 +34,7 @@ fn data_of(messages: &[Value]) -> Vec<u64> {
 /// numbers have the name `odd & named`, even numbers have the name `odd`.
 async fn ten_messages_per_state() -> System {
     let system = System::start("").await;
-    let ten = async |from: u64, options: Value| {
+    let post_ten = async |from: u64, options: Value| {
         for n in from..from + 10 {
             let mut message = options.clone();
             message["data"] = json!(n);
@@ -42,15 +42,15 @@ async fn ten_messages_per_state() -> System {
             system.post("q", message).await;
         }
     };
-    ten(40, json!({})).await;
+    post_ten(40, json!({})).await;
     assert_eq!(system.settle_all("q", completed()).await, 10);
-    ten(50, json!({})).await;
+    post_ten(50, json!({})).await;
     assert_eq!(system.settle_all("q", failed()).await, 10);
-    ten(30, json!({})).await;
+    post_ten(30, json!({})).await;
     assert_eq!(system.lease("q", 10).await.len(), 10);
-    ten(0, json!({"hold": "k"})).await;
-    ten(10, json!({"delay": "1h"})).await;
-    ten(20, json!({})).await;
+    post_ten(0, json!({"hold": "k"})).await;
+    post_ten(10, json!({"delay": "1h"})).await;
+    post_ten(20, json!({})).await;
     system
 }
 

@@ -81,20 +81,20 @@ const QUEUE: &str = "my-queue";
 /// Posts `rate` messages per second until `is_over`, and returns their number. The data of each message is the run time of its
 /// handler, 10 to 500 ms.
 async fn post_at_rate(queue: Arc<Queue>, rate: u64, is_over: Arc<AtomicBool>) -> u64 {
-    let (begun, mut posted) = (Instant::now(), 0);
+    let (start_time, mut posted_count) = (Instant::now(), 0);
     while !is_over.load(Ordering::Relaxed) {
-        let due_count = u64::try_from(begun.elapsed().as_millis()).unwrap() * rate / 1_000;
-        let messages: Vec<NewMessage> = (posted..due_count.min(posted + 1_000))
+        let due_count = u64::try_from(start_time.elapsed().as_millis()).unwrap() * rate / 1_000;
+        let messages: Vec<NewMessage> = (posted_count..due_count.min(posted_count + 1_000))
             .map(|n| NewMessage::new(to_raw_value(&json!({"ms": 10 + n * 7_919 % 491})).unwrap()))
             .collect();
         if messages.is_empty() {
             sleep(Duration::from_millis(10)).await;
         } else {
-            posted += messages.len() as u64;
+            posted_count += messages.len() as u64;
             queue.enqueue(messages).await.unwrap();
         }
     }
-    posted
+    posted_count
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,15 +29,15 @@ async fn stored_data_of_one_version_is_read_and_finished_by_the_other_version() 
     build_both();
     for (from, to) in [(Version::Before, Version::This), (Version::This, Version::Before)] {
         let mut deployment = Deployment::start(from, "[worker]\nroutes = []\n", 0).await;
-        let lease = store(&deployment).await;
-        let before = pages(&deployment).await;
+        let lease = store_data(&deployment).await;
+        let before = read_pages(&deployment).await;
         for index in 0..API_COUNT {
             deployment.replace_api(index, to).await;
         }
-        for ((path, before), (_, after)) in before.iter().zip(&pages(&deployment).await) {
+        for ((path, before), (_, after)) in before.iter().zip(&read_pages(&deployment).await) {
             assert_agree(before, after, path);
         }
-        finish(&deployment, &lease).await;
+        finish_messages(&deployment, &lease).await;
         deployment.assert_clean().await;
     }
 }
@@ -53,7 +53,7 @@ async fn lease(deployment: &Deployment) -> Value {
 }
 
 /// Stores messages in every state, settings, a sticky signal and a schedule. Returns the lease of the active message.
-async fn store(deployment: &Deployment) -> Value {
+async fn store_data(deployment: &Deployment) -> Value {
     let settings = json!(
         {"max_attempts": 5, "visibility_timeout": "10m", "backoff": {"type": "fixed", "delay": "1h"}, "max_length": 1000,
          "retention": {"failed": {"age": "3d"}}}
@@ -106,7 +106,7 @@ async fn store_unleased(deployment: &Deployment) {
 }
 
 /// Reads all that is stored. Returns each path with its answer.
-async fn pages(deployment: &Deployment) -> Vec<(String, Value)> {
+async fn read_pages(deployment: &Deployment) -> Vec<(String, Value)> {
     let lists = ["held", "delayed", "waiting", "active", "completed", "failed"];
     let paths = IDS
         .iter()
@@ -143,11 +143,11 @@ fn assert_agree(before: &Value, after: &Value, path: &str) {
 }
 
 /// Makes all messages ready, and completes them.
-async fn finish(deployment: &Deployment, active: &Value) {
+async fn finish_messages(deployment: &Deployment, active: &Value) {
     let repeated = deployment.post(&format!("{QUEUE}/messages"), &json!({"id": "completed", "data": 1})).await;
     assert_eq!(repeated["duplicate"], true, "{repeated}");
-    let settled = deployment.post(&format!("{QUEUE}/leases/complete"), &json!({"lease": active})).await;
-    assert_eq!(settled["outcome"], "completed", "{settled}");
+    let settled_outcome = deployment.post(&format!("{QUEUE}/leases/complete"), &json!({"lease": active})).await;
+    assert_eq!(settled_outcome["outcome"], "completed", "{settled_outcome}");
     let released = deployment.post(&format!("{QUEUE}/signals/paid:42"), &json!({})).await;
     assert_eq!(released["released"], 1, "{released}");
     for (id, action) in

@@ -38,25 +38,25 @@ pub(crate) struct Budget {
 
 #[derive(Default)]
 struct TakenAmounts {
-    all: usize,
+    total: usize,
     by_client: HashMap<Client, usize>,
 }
 
 impl TakenAmounts {
     fn add(&mut self, client: Option<&Client>, amount: usize) {
-        self.all += amount;
+        self.total += amount;
         if let Some(client) = client {
             *self.by_client.entry(client.clone()).or_default() += amount;
         }
     }
 
     fn subtract(&mut self, client: Option<&Client>, amount: usize) {
-        self.all -= amount;
+        self.total -= amount;
         if let Some(client) = client
-            && let Some(of_client) = self.by_client.get_mut(client)
+            && let Some(client_amount) = self.by_client.get_mut(client)
         {
-            *of_client -= amount;
-            if *of_client == 0 {
+            *client_amount -= amount;
+            if *client_amount == 0 {
                 self.by_client.remove(client);
             }
         }
@@ -79,7 +79,7 @@ impl Budget {
     }
 
     pub(crate) fn taken_amount(&self) -> usize {
-        self.taken.lock().all
+        self.taken.lock().total
     }
 
     pub(crate) fn max_per_client(&self) -> usize {
@@ -110,7 +110,7 @@ impl Budget {
     /// maximum for all clients applies.
     fn add(&self, client: Option<&Client>, min: usize, max: usize) -> Result<usize, BudgetExceeded> {
         let mut taken_amounts = self.taken.lock();
-        let free_amount = self.max.saturating_sub(taken_amounts.all);
+        let free_amount = self.max.saturating_sub(taken_amounts.total);
         let amount_of_client = |client| taken_amounts.by_client.get(client).copied().unwrap_or(0);
         let free_for_client =
             client.map_or(free_amount, |client| self.max_per_client.saturating_sub(amount_of_client(client)));
@@ -227,7 +227,7 @@ mod tests {
             Some(BudgetExceeded::OfClient(client().unwrap(), 800))
         );
         drop((large_share, next_share));
-        let all = memory.take_flexible(client(), 1_000, 1_000).ok().unwrap();
-        assert_eq!(all.amount(), 800, "the maximum for one client");
+        let whole_share = memory.take_flexible(client(), 1_000, 1_000).ok().unwrap();
+        assert_eq!(whole_share.amount(), 800, "the maximum for one client");
     }
 }

@@ -122,14 +122,14 @@ async fn each_notification_arrives_in_order_while_users_come_and_go_and_servers_
     let mut servers = [Server::start(&system, 2), Server::start(&system, 2)];
     let urls: Vec<String> = servers.iter().map(Server::url).collect();
     let is_over = Arc::new(AtomicBool::new(false));
-    let (mut posting, mut users) = (JoinSet::new(), JoinSet::new());
+    let (mut producers, mut users) = (JoinSet::new(), JoinSet::new());
     for n in 0..USERS {
         let name = format!("user-{n:02}");
         let user = User::new(&system, &name, urls[0].clone());
         let mut fork = || StdRng::seed_from_u64(random.random());
         let (seed_of_post, seed_of_user) = (fork(), fork());
         let base = system.base.clone();
-        posting.spawn({
+        producers.spawn({
             let (is_over, http) = (Arc::clone(&is_over), system.http.clone());
             async move { (name.clone(), post_until(is_over, http, base, name, seed_of_post).await) }
         });
@@ -140,16 +140,16 @@ async fn each_notification_arrives_in_order_while_users_come_and_go_and_servers_
     let mut kills = 0;
     while start.elapsed() < duration || kills < 6 {
         sleep(Duration::from_millis(random.random_range(100..1_200))).await;
-        let down = Duration::from_millis(random.random_range(0..400));
+        let down_time = Duration::from_millis(random.random_range(0..400));
         match random.random_range(0..3) {
             2 => {
                 system.api.kill();
-                sleep(down).await;
+                sleep(down_time).await;
                 system.relaunch_api();
             }
             server => {
                 servers[server].kill();
-                sleep(down).await;
+                sleep(down_time).await;
                 servers[server].restart();
             }
         }
@@ -157,13 +157,13 @@ async fn each_notification_arrives_in_order_while_users_come_and_go_and_servers_
     }
     system.wait_until_ready(&system.base).await;
     is_over.store(true, Ordering::Relaxed);
-    let mut posted = posting.join_all().await;
+    let mut posted = producers.join_all().await;
     posted.sort();
     let mut users = users.join_all().await;
     users.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
 
     // All users log in now, and get the remaining notifications.
-    let drain = users.iter_mut().zip(&posted).map(async |((user, received), (name, posted))| {
+    let drained_users = users.iter_mut().zip(&posted).map(async |((user, received), (name, posted))| {
         assert_eq!(user.name, *name);
         let start = Instant::now();
         while received.count < *posted {
@@ -175,7 +175,7 @@ async fn each_notification_arrives_in_order_while_users_come_and_go_and_servers_
         }
         user.log_out().await.unwrap();
     });
-    join_all(drain).await;
+    join_all(drained_users).await;
     let (sum, repeated) = (
         posted.iter().map(|(_, posted)| posted).sum::<u64>(),
         users.iter().map(|(_, received)| received.repeated).sum::<u64>(),

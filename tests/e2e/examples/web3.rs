@@ -42,12 +42,12 @@ impl ExampleTest {
         let config = document("examples/web3/drover.toml");
         // All other settings are those of the example's configuration. With a short visibility timeout, the messages of a
         // killed worker are delivered again sooner.
-        let changed = config
+        let changed_config = config
             .replace("127.0.0.1:8091", &ledger_port.address().to_string())
             .replace("visibility_timeout = \"10s\"", "visibility_timeout = \"1s\"")
             .replace("timeout = \"10s\"", "timeout = \"1s\"");
-        assert_ne!(changed, config);
-        let system = System::start(&changed).await;
+        assert_ne!(changed_config, config);
+        let system = System::start(&changed_config).await;
         let chain = Chain::start(&system.http).await;
         let files = tempfile::tempdir().unwrap();
         let watcher = start_watcher(&system, &chain, files.path());

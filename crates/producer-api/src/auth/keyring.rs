@@ -162,14 +162,14 @@ mod tests {
     fn api_key_is_found_only_by_its_own_text() {
         let (secret, ops) = key("ops", None);
         let (other, mail) = key("mail", None);
-        let (unknown, _) = key("ops", None);
+        let (unknown_key, _) = key("ops", None);
         let keyring = Keyring::new(vec![ops, mail]);
         assert_eq!(keyring.find(secret.expose()).unwrap().id.as_str(), "ops");
         assert_eq!(keyring.find(other.expose()).unwrap().id.as_str(), "mail");
         let renamed_key = secret.expose().replace("drv_ops", "drv_mail");
-        let cut = &secret.expose()[..secret.expose().len() - 1];
+        let truncated_key = &secret.expose()[..secret.expose().len() - 1];
         let longer_key = format!("{}A", secret.expose());
-        for wrong in [unknown.expose(), &renamed_key, cut, &longer_key, "", "drv_ops_", "ops"] {
+        for wrong in [unknown_key.expose(), &renamed_key, truncated_key, &longer_key, "", "drv_ops_", "ops"] {
             assert!(keyring.find(wrong).is_none(), "{wrong}");
         }
     }

@@ -63,8 +63,9 @@ async fn put_schedule(
 ) -> Result<Response> {
     let definition: NewSchedule = json::parse_body(&body)?;
     // The operation has several steps, so it runs to its end even if the client disconnects.
-    let put = app.run_to_end(async move { queue.put_schedule(&name, definition, DefinedBy::Client).await }).await?;
-    let (status, schedule) = match put.map_err(errors::queue_error)? {
+    let put_outcome =
+        app.run_to_end(async move { queue.put_schedule(&name, definition, DefinedBy::Client).await }).await?;
+    let (status, schedule) = match put_outcome.map_err(errors::queue_error)? {
         PutSchedule::Created(schedule) => (StatusCode::CREATED, schedule),
         PutSchedule::Existed(schedule) => (StatusCode::OK, schedule),
     };
