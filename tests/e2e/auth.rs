@@ -143,7 +143,7 @@ async fn every_route_accepts_only_a_valid_key_with_its_scope_on_its_queue() {
         );
         assert!(body["detail"].as_str().unwrap().contains(&format!("the scope {scope}")), "{body}");
         let status = system.status(method, path, &key_of_other_queues.key).await;
-        assert_eq!(status, if path == "/v1/queues" { 200 } else { 403 }, "{method} {path} elsewhere");
+        assert_eq!(status, if path == "/v1/queues" { 200 } else { 403 }, "{method} {path} with a key for other queues");
         let status = system.status(method, path, &keys_with_one_scope[index].key).await;
         assert!(![401, 403, 405].contains(&status) && status < 500, "{method} {path} is served: {status}");
     }

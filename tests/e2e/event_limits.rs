@@ -75,7 +75,11 @@ async fn two_thousand_clients_receive_the_same_events_over_one_connection_to_red
         clients.extend(join_all((0..100).map(|_| system.listen(None))).await);
     }
     // The number of connections to Redis does not depend on the number of listeners.
-    assert!(connections() <= connections_before + 2, "{} connections, {connections_before} before", connections());
+    assert!(
+        connections() <= connections_before + 2,
+        "{} connections to Redis, {connections_before} before",
+        connections()
+    );
     assert!(system.redis.command("PUBSUB NUMPAT").contains(":2"));
     for n in 0..3 {
         system.post("q", json!({"data": n, "id": format!("m{n}")})).await;
@@ -103,7 +107,7 @@ async fn event_stream_without_events_outlives_every_time_limit_and_ends_when_the
     let first_event_id = client.last_event_id.clone();
     system.post("q", number(1)).await;
     let started_at = Instant::now();
-    assert_eq!(client.read_block().await, Ok(None), "a heartbeat");
+    assert_eq!(client.read_block().await, Ok(None), "the stream sends a heartbeat");
     assert!(started_at.elapsed() > Duration::from_secs(10), "{:?}", started_at.elapsed());
     assert_ne!(
         client.last_event_id, first_event_id,

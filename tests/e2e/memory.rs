@@ -251,7 +251,7 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
             unread_clients.push(client);
         }
     }
-    assert!((100..300).contains(&refused_count), "{refused_count} were refused");
+    assert!((100..300).contains(&refused_count), "{refused_count} requests were refused");
     let longest_post_time = slowest_post(&system).await;
     assert!(longest_post_time < MAX_POST_TIME, "{longest_post_time:?}");
     let memory_growth = system.api_memory().saturating_sub(memory_before);

@@ -62,7 +62,10 @@ fn assert_each_tick_once(messages: &[Value]) -> Vec<u64> {
         assert!(two[0] < two[1], "a tick was posted twice: {messages:?}");
     }
     for message in messages {
-        assert!(millis(&message["created_at"]) >= millis(&message["scheduled_at"]), "early: {message}");
+        assert!(
+            millis(&message["created_at"]) >= millis(&message["scheduled_at"]),
+            "the tick was posted early: {message}"
+        );
     }
     ticks.iter().map(|tick| tick / 1_000).collect()
 }

@@ -133,7 +133,7 @@ async fn rolling_restart_under_load_loses_no_message_and_runs_no_message_twice()
             assert_eq!((status.totals.lapsed, status.totals.retried, status.totals.failed), (0, 0, 0));
             break;
         }
-        assert!(drain_start.elapsed() < TIME_LIMIT * 3, "{posted_messages} posted: {status:?}");
+        assert!(drain_start.elapsed() < TIME_LIMIT * 3, "{posted_messages} messages were posted: {status:?}");
         sleep(Duration::from_millis(50)).await;
     }
     for worker in &mut workers {
@@ -148,7 +148,7 @@ async fn rolling_restart_under_load_loses_no_message_and_runs_no_message_twice()
     }
     assert_eq!(runs.len() as u64, posted_messages, "each message ran, after {restarts} restarts");
     let repeated_runs: Vec<_> = runs.iter().filter(|(_, count)| **count > 1).collect();
-    assert!(repeated_runs.is_empty(), "ran twice: {repeated_runs:?}");
+    assert!(repeated_runs.is_empty(), "these messages ran twice: {repeated_runs:?}");
     system.assert_clean().await;
 }
 

@@ -120,7 +120,11 @@ impl Shell {
         loop {
             let mut line = String::new();
             let line_length = self.output.read_line(&mut line).unwrap();
-            assert!(line_length > 0, "a command fails, {:?}: {commands}{printed_text}", self.process.wait().unwrap());
+            assert!(
+                line_length > 0,
+                "a command of the tutorial fails, {:?}: {commands}{printed_text}",
+                self.process.wait().unwrap()
+            );
             if line.trim_end() == Self::END_MARK {
                 return printed_text.trim().to_owned();
             }

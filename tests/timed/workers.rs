@@ -57,7 +57,12 @@ async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their
             while system.get(&location).await["lapses"] == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            monitor.assert_within(Duration::from_secs(1), deadline, now_millis(), "a lease without a waiting client");
+            monitor.assert_within(
+                Duration::from_secs(1),
+                deadline,
+                now_millis(),
+                "the lease of a message without a waiting client",
+            );
         }
         system.request(Method::DELETE, "/v1/queues/other?confirm=other", None).await;
     }
@@ -79,7 +84,7 @@ async fn busy_queue_uses_95_percent_of_its_rate_limit() {
         completed_page.messages.iter().map(|message| message.started_at.unwrap().as_millis()).collect();
     starts.sort_unstable();
     // The messages fill four one-second windows of the rate limit, and a part of the fifth window.
-    monitor.assert_within(Duration::from_millis(4_200), starts[0], starts[124], "125 at 30 a second");
+    monitor.assert_within(Duration::from_millis(4_200), starts[0], starts[124], "125 leases at 30 a second");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +130,12 @@ async fn handler_is_cancelled_within_a_second() {
     assert_eq!(system.post_empty(&format!("{location}/cancel")).await.0, 202);
     let finished_message = system.finished(&location).await;
     assert_eq!(finished_message["error"]["code"], "cancelled");
-    monitor.assert_within(Duration::from_secs(1), requested_at, millis(&finished_message["finished_at"]), "a cancel");
+    monitor.assert_within(
+        Duration::from_secs(1),
+        requested_at,
+        millis(&finished_message["finished_at"]),
+        "the end of a cancelled handler",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

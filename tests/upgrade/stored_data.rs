@@ -165,7 +165,7 @@ async fn finish_messages(deployment: &Deployment, active: &Value) {
     while order.len() < IDS.len() - 1 {
         let leased = deployment.post(&format!("{QUEUE}/leases"), &json!({"max": 100, "wait": "10s"})).await;
         let messages = leased["messages"].as_array().unwrap();
-        assert!(!messages.is_empty(), "only {order:?} were leased");
+        assert!(!messages.is_empty(), "only the messages {order:?} were leased");
         for message in messages {
             deployment.post(&format!("{QUEUE}/leases/complete"), &json!({"lease": message["lease"]})).await;
             order.push(message["id"].as_str().unwrap().to_owned());

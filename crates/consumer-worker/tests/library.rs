@@ -286,7 +286,7 @@ async fn tower_layers_wrap_handlers_like_any_service() {
     assert_eq!(
         (max_running.load(Ordering::SeqCst), attempts.load(Ordering::SeqCst)),
         (2, 6),
-        "one limit for all of them"
+        "all wrapped handlers share one limit"
     );
     tokio::time::pause();
     let outcome = routes.handle(TestJob::new("a", &60_000).job()).await;

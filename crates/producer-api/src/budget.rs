@@ -216,7 +216,7 @@ mod tests {
         let client = || Some(Client::Address([192, 0, 2, 1].into()));
         let large_share = memory.take_flexible(client(), 10, 80).ok().unwrap();
         let mut next_share = memory.take_flexible(client(), 10, 800).ok().unwrap();
-        assert_eq!((large_share.amount(), next_share.amount()), (80, 90), "an eighth of what is free");
+        assert_eq!((large_share.amount(), next_share.amount()), (80, 90), "an eighth of the free amount");
         next_share.force_resize(5_000);
         assert_eq!(memory.taken_amount(), 5_080);
         assert_eq!(memory.take_flexible(client(), 10, 80).err(), Some(BudgetExceeded::All));

@@ -65,7 +65,7 @@ impl Received {
             assert_eq!(data, self.count, "{user}: a notification is lost or out of order");
             assert!(
                 self.count == 0 || self.is_acknowledged,
-                "{user}: {data} came before the last one was acknowledged"
+                "{user}: {data} came before its predecessor was acknowledged"
             );
             self.count += 1;
         }
@@ -169,7 +169,7 @@ async fn each_notification_arrives_in_order_while_users_come_and_go_and_servers_
         while received.count < *posted {
             if start.elapsed() > DRAINED_WITHIN {
                 let next = system.get(&format!("/v1/queues/notifications/messages/{name}-{}", received.count)).await;
-                panic!("{name} received {} of {posted}; the next one is {next}", received.count);
+                panic!("{name} received {} of {posted} notifications; the next notification is {next}", received.count);
             }
             received.request(user, Duration::from_secs(30)).await;
         }

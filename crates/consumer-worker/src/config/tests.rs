@@ -134,7 +134,9 @@ fn errors_and_printed_configurations_never_show_webhook_secrets() {
     };
     for (written, count) in [(format!("{secret:?}"), 1), (format!("[{secret:?}, {secret:?}]"), 2)] {
         let config = load(&written).unwrap();
-        let HandlerConfig::Http(http) = &config.worker.routes[0].handler else { unreachable!("it is one") };
+        let HandlerConfig::Http(http) = &config.worker.routes[0].handler else {
+            unreachable!("the handler is of type http")
+        };
         assert_eq!(http.secret.len(), count);
         let displayed_config = toml::to_string(&config).unwrap() + &format!("{config:?}");
         assert!(displayed_config.contains("http://***@a/b?***"), "{displayed_config}");

@@ -196,7 +196,7 @@ async fn message_whose_handler_runs_while_timeouts_become_shorter_is_handled_onc
         fixture.queue.configure(&shorter_timeouts).await.unwrap();
         let message = fixture.wait_until_finished(&id).await;
         assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
-        assert_eq!(max_running.load(Ordering::SeqCst), 1, "no second run at the same time");
+        assert_eq!(max_running.load(Ordering::SeqCst), 1, "the handler runs twice at the same time");
         fixture.stop().await;
     }
 }
@@ -317,7 +317,7 @@ async fn readers_see_the_progress_that_a_handler_reports() {
     fixture.queue.cancel(&ids[0]).await.unwrap();
     let message = fixture.wait_until_finished(&ids[0]).await;
     assert_eq!(message.state, State::Completed);
-    assert!(message.progress.is_some(), "it stays with the message");
+    assert!(message.progress.is_some(), "the progress stays with the message");
     fixture.stop().await;
 }
 
