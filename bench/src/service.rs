@@ -80,7 +80,7 @@ impl Service {
         Ok(service)
     }
 
-    /// The id of the process.
+    /// Returns the id of the server's process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -80,7 +80,7 @@ pub enum Error {
     #[error("there is no such queue")]
     NoSuchQueue,
 
-    /// The cursor does not belong to this list.
+    /// The cursor of the request does not belong to the list that the request reads.
     #[error("the cursor does not belong to this list")]
     InvalidCursor,
 
@@ -112,7 +112,7 @@ pub(crate) const PROTECTED_MODE: &str = "Redis is in protected mode: while it ha
 const LACKS_A_RIGHT: &str = "Redis refused a command, because its user lacks a right: compare ACL GETUSER with the rights in docs/PRODUCTION.md; ACL LOG \
      shows what was refused";
 
-/// The result of an operation.
+/// The result of an operation on a queue.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {

@@ -74,7 +74,7 @@ impl Maintenance {
         })
     }
 
-    /// Maintains the queues until `shutdown`.
+    /// Maintains all queues until `shutdown` is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}

@@ -13,7 +13,7 @@ macro_rules! validated_text {
         pub struct $name(String);
 
         impl $name {
-            /// Returns the text.
+            /// Returns the name, the key or the id as a text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -159,7 +159,7 @@ validated_text! {
 }
 
 impl ConsumerId {
-    /// A new id that no other consumer has.
+    /// Issues a new id that no other consumer has.
     pub fn issue() -> Self {
         Self(format!("c-{:012x}", rand::random::<u64>() >> 16))
     }

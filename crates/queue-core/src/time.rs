@@ -137,7 +137,7 @@ impl Millis {
         Self::from_hours(days * 24)
     }
 
-    /// The number of milliseconds.
+    /// Returns the number of milliseconds of the duration.
     pub const fn get(self) -> u64 {
         self.0
     }

@@ -39,9 +39,9 @@ const TEMPLATE: Hint = Advice { beside: SCHEDULE, text: "give the fields of the 
 const SETTINGS_THEMSELVES: Hint =
     Advice { beside: SETTINGS, text: "give the settings themselves as fields, such as \"max_attempts\"" };
 
-/// The hints. A name is in lower case and without separators.
+/// All hints, by the names of fields in other queue systems. A name is in lower case and without separators.
 const HINTS: [(&str, Hint); 60] = [
-    // The options of a message.
+    // The next hints are about options of messages.
     ("attempts", Field("max_attempts")),
     ("jobid", Field("id")),
     // This hint is for the messages of schedules, which have no own id.
@@ -78,7 +78,7 @@ const HINTS: [(&str, Hint); 60] = [
     ),
     ("lifo", Advice { beside: MESSAGE, text: "messages with a lower \"priority\" are leased first" }),
     ("wait", Advice { beside: POST, text: "give it in the query: ?wait=20s" }),
-    // The settings of a queue.
+    // The next hints are about settings of queues.
     ("limiter", Field("rate_limit")),
     ("lockduration", Field("visibility_timeout")),
     (
@@ -115,7 +115,7 @@ const HINTS: [(&str, Hint); 60] = [
     ("settings", SETTINGS_THEMSELVES),
     ("opts", SETTINGS_THEMSELVES),
     ("paused", Advice { beside: SETTINGS, text: "POST /v1/queues/{queue}/pause and …/resume change it" }),
-    // The fields of a schedule.
+    // The next hints are about fields of schedules.
     ("pattern", Field("cron")),
     ("tz", Field("timezone")),
     ("limit", Field("max_runs")),
@@ -134,7 +134,7 @@ const HINTS: [(&str, Hint); 60] = [
     ("name", TEMPLATE),
     ("opts", TEMPLATE),
     ("attempts", TEMPLATE),
-    // The fields of leases and settlements.
+    // The next hints are about fields of leases and settlements.
     ("returnvalue", Field("result")),
     ("failedreason", Field("error")),
     ("token", Field("lease")),

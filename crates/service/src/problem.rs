@@ -134,7 +134,7 @@ impl Problem {
         Self { code, detail, request_id: None, errors: Vec::new(), scope: None, lines: None, retry_after_secs: None }
     }
 
-    /// Adds the fields with mistakes.
+    /// Adds the fields of the input that have mistakes.
     #[must_use]
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;

@@ -43,7 +43,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// The name of the kind, as in the feed.
+    /// Returns the name of the kind of event, as in the feed of events.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
@@ -131,7 +131,7 @@ impl Event {
         }
     }
 
-    /// The event as one line of JSON.
+    /// Returns the event as one line of JSON.
     pub fn json(&self) -> &str {
         &self.json
     }

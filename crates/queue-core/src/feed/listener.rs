@@ -71,7 +71,7 @@ impl Events {
         Self(Content::Reset(Event::reset(newest)))
     }
 
-    /// Iterates over the events.
+    /// Iterates over the events of the portion.
     pub fn iter(&self) -> slice::Iter<'_, Event> {
         match &self.0 {
             Content::Portion(batch, portion) => batch.events[portion.clone()].iter(),
@@ -155,7 +155,7 @@ impl EventListener {
 
     /// Reads a bounded part of the events that the listener missed.
     async fn catch_up(&mut self, last: EventId) -> Result<Option<Events>> {
-        // The semaphore is never closed.
+        // Acquiring the permit can't fail, because the semaphore is never closed.
         let _permit = Arc::clone(&self.read_limit).acquire_owned().await;
         // The new receiver gets every update that the reader sends from now on, so no event is missed between the following read of the
         // log and the updates.

@@ -79,11 +79,11 @@ pub(crate) struct EventReader {
 /// How far a reader has read the log of events.
 #[derive(Debug, Clone, Copy)]
 enum ReadPosition {
-    /// The reader has read nothing yet.
+    /// The reader has read nothing of the log of events yet.
     Unknown,
     /// The reader has read the log up to this event.
     After(EventId),
-    /// The queue did not exist at the last read.
+    /// The queue did not exist when the reader last read its log of events.
     NoQueue,
 }
 
@@ -205,7 +205,7 @@ impl EventReader {
             FeedUpdate::Reset(newest) => ReadPosition::After(*newest),
             FeedUpdate::QueueDeleted => ReadPosition::NoQueue,
         };
-        // The send fails if all listeners have ended.
+        // Sending an update fails only if all listeners have ended.
         let _ = self.sender.send(update);
     }
 }

@@ -66,7 +66,7 @@ impl LeaseRequest {
 pub struct Leased {
     /// The messages that were leased, in the order of the waiting list.
     pub deliveries: Vec<Delivery>,
-    /// How long the leases last.
+    /// How long the leases last unless they are extended.
     pub visibility_timeout: Millis,
     /// Whether more messages are ready that the consumer may lease at once.
     pub more_is_ready: bool,
@@ -86,7 +86,7 @@ pub struct Leased {
 /// The consumers that have access to a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// All consumers have access.
+    /// All consumers may lease messages from the queue.
     All,
     /// The queue is exclusive: only this consumer has access, until it ends its ownership or its owner timeout ends. The value is
     /// `None` while no consumer has access, because consumers still have leases that the queue granted before it became

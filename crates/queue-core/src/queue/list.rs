@@ -32,11 +32,11 @@ pub struct Page {
 /// A filter of a list: the list has only the messages that match all given values.
 #[derive(Debug, Clone, Default)]
 pub struct ListFilter {
-    /// The name of the messages.
+    /// The name that the listed messages must have.
     pub name: Option<MessageName>,
-    /// The key for which the messages are held. Only held messages have a hold key.
+    /// The key for which the listed messages must be held. Only held messages have a hold key.
     pub hold: Option<SignalKey>,
-    /// The group of the messages.
+    /// The group that the listed messages must have.
     pub group: Option<GroupKey>,
 }
 

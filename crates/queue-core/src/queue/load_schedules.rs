@@ -31,7 +31,7 @@ pub(crate) enum ScheduleParts {
 
 /// Schedules as one call read them, not yet decoded.
 pub(crate) struct FetchedSchedules {
-    /// Redis's time in µs.
+    /// The time by Redis's clock at which the schedules were read, in µs.
     pub(crate) now_us: u64,
     queue_exists: bool,
     has_more: bool,
@@ -41,7 +41,7 @@ pub(crate) struct FetchedSchedules {
 
 /// Schedules as one call read them.
 pub(crate) struct LoadedSchedules {
-    /// Redis's time in µs.
+    /// The time by Redis's clock at which the schedules were read, in µs.
     now_us: u64,
     /// Whether the queue exists.
     pub(crate) queue_exists: bool,

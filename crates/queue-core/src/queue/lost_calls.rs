@@ -55,7 +55,8 @@ impl LostCall {
         self.search_again_at.map_or(Duration::ZERO, |instant| instant.saturating_duration_since(Instant::now()))
     }
 
-    /// Notes a search. Returns whether another search is needed: after the first search yes, after the second no.
+    /// Notes that the leases of the lost call were searched for. Returns whether another search is needed, as after the first
+    /// search.
     fn note_search(&mut self) -> bool {
         let was_first = self.search_again_at.is_none();
         self.search_again_at = Some(Instant::now() + Self::PAUSE_BETWEEN_SEARCHES);

@@ -131,7 +131,7 @@ where
             Err(error) => replies.iter().map(|_| Err(error.clone())).collect(),
         };
         for (reply, answer) in replies.into_iter().zip(answers) {
-            // The send fails if the client has disconnected.
+            // Sending the answer to a post fails only if the client has disconnected.
             let _ = reply.answer.send(answer);
         }
     }

@@ -55,7 +55,7 @@ impl Queues {
         Self::new(redis, self.shared.declared.clone())
     }
 
-    /// The connections to Redis.
+    /// Returns the connections to Redis.
     pub fn redis(&self) -> &Redis {
         &self.shared.redis
     }

@@ -24,7 +24,7 @@ use crate::{
 };
 use tracing::warn;
 
-/// The number of ticks that an answer shows.
+/// The number of next ticks that an answer about a schedule shows.
 const SHOWN_TICKS: usize = 5;
 /// The maximum number of times that one call reads and writes a schedule, because other clients may change it at the same time.
 const MAX_TRIES: usize = 30;
@@ -349,8 +349,8 @@ fn show_schedule(queue: &QueueName, stored: &StoredSchedule, message: &str, now:
     })
 }
 
-/// The next ticks that an answer shows. A stored next tick that is later than now is the first of these ticks, because the schedule has
-/// no earlier tick.
+/// Returns the next ticks of a schedule that an answer shows. A stored next tick that is later than now is the first of these ticks,
+/// because the schedule has no earlier tick.
 fn next_ticks(stored: &StoredSchedule, now: Timestamp) -> Vec<Timestamp> {
     let Some(next) = stored.next else { return Vec::new() };
     let runs_left = stored.rule.max_runs.map_or(u64::MAX, |max| max.unsigned_abs().saturating_sub(stored.runs));

@@ -82,7 +82,7 @@ impl Drop for ServerGauge {
 #[derive(Debug)]
 struct CallsOfScript {
     times: Histogram,
-    /// The failures, indexed by [`failure_index`].
+    /// The counters of failed calls, indexed by [`failure_index`].
     failures: [Counter; FAILURE_REASONS.len()],
 }
 

@@ -60,7 +60,7 @@ impl Redis {
         Self { shared: Arc::new(RedisState { topology, time_limit, calls }), replicas: 0 }
     }
 
-    /// Sets the number of replicas that must have a message before the message counts as stored (Redis `WAIT`). The default is 0.
+    /// Sets the number of replicas that must have a message before the message counts as stored (Redis `WAIT`); defaults to 0.
     #[must_use]
     pub fn require_replicas(self, replicas: u32) -> Self {
         Self { replicas, ..self }

@@ -25,7 +25,7 @@ pub(crate) struct Endpoint {
     pub(crate) tls: Option<Arc<TlsClient>>,
 }
 
-/// Where a server listens.
+/// The address at which a server listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Address {
     /// A host (a name or an IP address) and a port.

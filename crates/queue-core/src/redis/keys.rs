@@ -1,4 +1,4 @@
-//! The keys in Redis. All keys of a queue share the hash tag `{<queue>}`, so a queue lives in one cluster slot.
+//! The keys of Drover in Redis. All keys of a queue share the hash tag `{<queue>}`, so a queue lives in one cluster slot.
 
 use crc::{CRC_16_XMODEM, Crc};
 
@@ -160,9 +160,9 @@ pub(crate) mod suffix {
 pub(crate) struct Slot(u16);
 
 impl Slot {
-    /// The number of slots.
+    /// The number of slots of a cluster.
     pub(crate) const COUNT: usize = 16_384;
-    /// The first slot.
+    /// The first slot of a cluster.
     pub(crate) const FIRST: Self = Self(0);
 
     /// Returns the slot of a key. The slot depends on the hash tag, the part between the first `{` and the next `}`; without a hash

@@ -46,7 +46,7 @@ pub(crate) struct Node {
     calls_ended: AtomicU64,
     /// The metric that is 1 if the last call was answered, 0 if not.
     is_up: ServerGauge,
-    /// Cancelled when the server is no longer a primary.
+    /// The token that is cancelled when the server is no longer a primary.
     retired: CancellationToken,
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn inject_clock() {
     CLOCK_IS_INJECTED.store(true, Ordering::Relaxed);
 }
 
-/// The data layout that this version reads and writes.
+/// The data layout that this version of Drover reads and writes.
 pub(crate) const LAYOUT: u32 = 3;
 
 /// The data layout of a queue while it has unfinished messages with a group. Versions of Drover without groups refuse this layout,

@@ -29,9 +29,9 @@ pub(crate) struct TlsClient {
 /// The files of the certificates, all as PEM.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TlsFiles {
-    /// The CAs that sign the certificates of servers. Defaults to those of the operating system.
+    /// The CAs that sign the certificates of servers; defaults to the CAs of the operating system.
     pub(crate) ca: Option<PathBuf>,
-    /// The certificate chain and the key that this process shows. Defaults to none.
+    /// The certificate chain and the key that this process shows to servers; defaults to none.
     pub(crate) client: Option<(PathBuf, PathBuf)>,
 }
 

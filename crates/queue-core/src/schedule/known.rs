@@ -43,7 +43,7 @@ enum FoundTicks {
     Nothing,
     /// A search for the ticks was requested.
     SearchRequested,
-    /// The ticks are known.
+    /// A search has found the ticks.
     Known(Ticks),
 }
 

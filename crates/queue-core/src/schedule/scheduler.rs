@@ -78,7 +78,7 @@ impl Scheduler {
         Some(Self { queues, subscriber, changes, timers, known, searches, calculations: Calculations::default() })
     }
 
-    /// Posts messages until `shutdown`.
+    /// Posts the messages of due ticks until `shutdown` is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
         let scheduler = Arc::new(self);
         tokio::select! {

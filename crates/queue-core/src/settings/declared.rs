@@ -174,7 +174,7 @@ fn replace_all(value: Value, from: &Value, to: &Value) -> Value {
     }
 }
 
-/// Reads a schedule. The error has the path of the invalid member, and the reason.
+/// Reads a declared schedule from JSON. The error has the path of the invalid member, and the reason.
 fn read_schedule(json: &Value) -> Result<NewSchedule, (String, String)> {
     let parse_result = serde_path_to_error::deserialize(json.clone());
     let JsonObject(schedule): JsonObject<NewSchedule> = parse_result

@@ -74,7 +74,7 @@ impl SettingsPatch {
         Settings::default().with_patch(&self.0)
     }
 
-    /// Whether the patch names a setting.
+    /// Whether the patch names any setting.
     pub fn names(&self, setting: &str) -> bool {
         self.0.get(setting).is_some()
     }

@@ -65,7 +65,7 @@ impl WakeNotifier {
 
     /// Makes this notifier ignore wake-ups for other consumers.
     pub fn wake_only(&self, consumer: &ConsumerId) {
-        // The first consumer that was set stays.
+        // If a consumer was set before, that consumer stays.
         let _ = self.consumer.set(consumer.clone());
     }
 
@@ -98,7 +98,7 @@ impl WakeNotifier {
         }
     }
 
-    /// Wakes the consumer now.
+    /// Wakes the notifier's consumer now.
     pub fn wake(&self) {
         self.wake_in(Duration::ZERO);
     }

@@ -26,7 +26,8 @@ pub struct WakeTimers {
 #[derive(Debug, Default)]
 struct TimerEntries {
     instants: HashMap<QueueName, Instant>,
-    /// All entries by instant. An entry is valid if `instants` has the same instant for the queue; other entries are outdated.
+    /// All entries of timers, ordered by instant. An entry is valid if `instants` has the same instant for the queue; other entries
+    /// are outdated.
     order: BinaryHeap<Reverse<(Instant, QueueName)>>,
 }
 

@@ -1,4 +1,4 @@
-//! Purges and retries of many messages.
+//! Tests of purges and retries of many messages.
 
 use drover_tests::eventually;
 use queue_core::{Action, ListFilter, Message, NewMessage, Queue, State};

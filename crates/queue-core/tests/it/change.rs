@@ -1,4 +1,4 @@
-//! Operations on one message: cancel, erase, promote and retry.
+//! Tests of the operations on one message: cancel, erase, promote and retry.
 
 use queue_core::{Action, Changed, MessageRef, Millis, State};
 

@@ -1,4 +1,4 @@
-//! The events of a queue and their listeners.
+//! Tests of the events of a queue and of listeners to these events.
 
 use std::time::Duration;
 

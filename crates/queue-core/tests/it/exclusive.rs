@@ -202,7 +202,7 @@ async fn queue_that_becomes_exclusive_waits_for_all_current_leases() {
     assert_eq!(numbers(&lease_as(&fixture, &second_consumer, 1).await), [3]);
 }
 
-/// The time by Redis's clock.
+/// Returns the time by Redis's clock, in ms.
 fn redis_millis(fixture: &TestQueue) -> u64 {
     let time_reply = fixture.redis.command("TIME");
     let mut numbers = time_reply.lines().filter_map(|line| line.parse::<u64>().ok());

@@ -1,4 +1,4 @@
-//! Messages with a time to live.
+//! Tests of messages with a time to live.
 
 use queue_core::{Action, Changed, Millis, NewMessage, State};
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{TestQueue, delayed, done, failure, numbered, numbers, prioritized, wait_millis};
 
-/// A message of a group.
+/// Returns the message with this group.
 fn in_group(group: &str, message: NewMessage) -> NewMessage {
     NewMessage { group: Some(group.parse().unwrap()), ..message }
 }

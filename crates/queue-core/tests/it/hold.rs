@@ -1,4 +1,4 @@
-//! Held messages and signals.
+//! Tests of held messages and of the signals that release them.
 
 use queue_core::{Changed, Millis, NewMessage, Signal, SignalKey, State};
 use serde_json::value::{RawValue, to_raw_value};

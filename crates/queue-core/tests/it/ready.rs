@@ -24,7 +24,7 @@ impl TestQueue {
         delivery
     }
 
-    /// Redis's time in ms.
+    /// Returns the time by Redis's clock, in ms.
     fn now(&self) -> u64 {
         let time_reply = self.redis.command("TIME");
         let mut numbers =

@@ -1,4 +1,4 @@
-//! How long finished messages are kept.
+//! Tests of how long finished messages are kept.
 
 use queue_core::{Action, MessageRef, NewMessage};
 

@@ -1,4 +1,4 @@
-//! Failed attempts, and the pauses between them.
+//! Tests of failed attempts, and of the pauses between attempts.
 
 use queue_core::{Action, Millis, NewMessage, State};
 

@@ -14,7 +14,7 @@ use crate::{
 /// A schedule, by the number that stands for its name.
 pub(crate) type ScheduleKey = u8;
 
-/// The number of ticks that an answer shows.
+/// The number of next ticks that an answer about a schedule shows.
 const SHOWN_TICKS: usize = 5;
 
 /// A definition of a schedule whose ticks are multiples of an interval.

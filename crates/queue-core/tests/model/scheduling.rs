@@ -23,7 +23,7 @@ pub(crate) enum ScheduleChange {
     Pause,
     Resume,
     Delete,
-    /// The message is posted now.
+    /// The message of the schedule is posted now.
     Run,
 }
 

@@ -10,7 +10,7 @@ use serde_path_to_error::Segment;
 
 use super::tree::{self, Mistake, ProblemKind};
 
-/// The defaults, as TOML.
+/// The defaults of the configuration, as TOML.
 pub(super) const DEFAULT_FILE: &str = include_str!("../../default.toml");
 
 /// The key under which the whole tree is nested: the crate `config` interprets top-level keys as paths, but not the keys

@@ -130,7 +130,7 @@ fn mistake_in_a_file_is_reported_with_its_key_and_without_words_of_a_library() {
         ("\"api[1000000000]\" = 1", "\"api[1000000000]\" is unknown"),
         ("[redis]\n\"url.a\" = 1", "\"url.a\" is unknown"),
         ("[queues.q]\nbackoff = { type = \"fixd\" }", "queues.q.backoff.type: \"fixd\" is unknown: did you mean"),
-        // The configurations lack keys.
+        // The next configurations lack keys that are required.
         ("[api]\ntls = { key = \"a\" }", "api.tls: the key certificate is missing"),
         ("[auth]\nkeys = [{ id = \"ops\" }]", "auth.keys[0]: the key hash is missing"),
         ("[queues.q]\nrate_limit = { max = 5 }", "queues.q.rate_limit: the field \"duration\" is required"),

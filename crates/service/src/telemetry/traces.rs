@@ -83,7 +83,7 @@ struct Exporter {
 }
 
 impl Exporter {
-    /// Creates the exporter. The environment variables of the OpenTelemetry specification, such as
+    /// Creates the exporter of spans. The environment variables of the OpenTelemetry specification, such as
     /// `OTEL_EXPORTER_OTLP_HEADERS`, apply, too.
     fn for_endpoint(endpoint: &OtlpEndpoint) -> Result<Self, AnyError> {
         // Only the first installation of a cryptography provider in a process has an effect, but Drover always installs the same

@@ -34,8 +34,8 @@ local function requeue(id, run, pause, side)
   return 'waiting'
 end
 
--- Makes a message held by a key. The caller of `hold_message` stores the hold key in the message's options. Returns the new state
--- of the message.
+-- Makes a message held, so that it waits for the signal of a hold key. The caller of `hold_message` stores the hold key in the
+-- message's options. Returns the new state of the message.
 local function hold_message(id, run, key)
   collect_requeued(id, run, '\tk' .. key)
   requeued.held[#requeued.held + 1] = '0'

@@ -102,7 +102,7 @@ end
 local function purge_waiting()
   if cut_off == '' then
     if meta.purged_to then
-      -- An earlier purge of waiting messages must finish first.
+      -- A purge of waiting messages begins only after an earlier purge of waiting messages has finished.
       forget_purged()
       return 'begin'
     end

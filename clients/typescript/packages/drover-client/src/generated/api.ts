@@ -972,7 +972,7 @@ export interface components {
             end_at?: components["schemas"]["Instant"] | null;
             /** @description The interval, counted from 1970: 1 s to 3,650 days. A schedule has either `every` or `cron`. */
             every?: (number | string) | null;
-            /** @description The number of posted messages after which the schedule ends: 1 to 1,000,000,000. Defaults to no limit. */
+            /** @description The number of posted messages after which the schedule ends: 1 to 1,000,000,000; defaults to no limit. */
             max_runs?: number | null;
             /** @description A message to be posted. */
             message: {
@@ -1006,14 +1006,14 @@ export interface components {
                  */
                 ttl?: (number | string) | null;
             };
-            /** @description Defines what happens to ticks that no process could post in time. Defaults to `one`. */
+            /** @description Defines what happens to ticks that no process could post in time; defaults to `one`. */
             missed?: ("skip" | "one" | "all") | null;
-            /** @description How much later than the multiples of `every` the ticks are: less than `every`. Defaults to 0. */
+            /** @description How much later than the multiples of `every` the ticks are: less than `every`; defaults to 0. */
             offset?: (number | string) | null;
-            /** @description Defines what happens to a tick while the message of an earlier tick is unfinished. Defaults to `allow`. */
+            /** @description Defines what happens to a tick while the message of an earlier tick is unfinished; defaults to `allow`. */
             overlap?: ("allow" | "skip") | null;
             start_at?: components["schemas"]["Instant"] | null;
-            /** @description The time zone of the pattern. Defaults to UTC. */
+            /** @description The time zone of the pattern; defaults to UTC. */
             timezone?: string | null;
         };
         /**
