@@ -337,7 +337,7 @@ async fn number_of_waiting_requests_of_an_api_key_is_limited() {
     assert_eq!((answer, &refused["code"]), (429, &json!("too_many_waits")), "{refused}");
     assert!(refused["detail"].as_str().unwrap().contains("api.max_waits_per_key"), "{refused}");
     assert_eq!(system.status("GET", "/v1/queues/q/messages/x?wait=5s", &waiting.key).await, 429);
-    // Meanwhile the API serves requests without a wait, and requests with another key.
+    // While two requests with the key wait, the API serves requests without a wait, and requests with another key.
     assert_eq!(system.status("GET", "/v1/queues/q/messages/x", &waiting.key).await, 404);
     assert_eq!(send_lease_request(&other.key, "10ms").await.unwrap().status(), 200);
     // A client that disconnects no longer counts as waiting.

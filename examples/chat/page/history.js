@@ -1,5 +1,5 @@
-// The messages of one user, kept in the browser's IndexedDB. The page acknowledges a message only after the message is stored
-// here, and recognises a repeated message by its id, so each message is shown exactly once.
+// The messages of one user, kept in the browser's IndexedDB. The page acknowledges a message only after the message is stored in IndexedDB,
+// and recognises a repeated message by its id, so each message is shown exactly once.
 //
 // A message has: id, peer, own (whether this user sent it), text, at (ms), state. The state of an own message is "sending", "sent",
 // "delivered" or "refused" (with a reason); the state of any other message is "unread" or "read".

@@ -234,7 +234,7 @@ async fn each_confirmed_event_of_a_chain_is_handled_once_and_in_order_while_proc
         sleep(Duration::from_millis(random.random_range(0..400))).await;
     }
     test.chain.send_payments(10);
-    // Now the test makes the chain longer than it was at any time before.
+    // The test makes the chain longer than the chain was at any time before.
     test.mine_blocks(1 + 2 * CONFIRMATIONS).await;
     test.system.wait_until_ready(&test.system.base).await;
     let confirmed = test.wait_until_read().await;

@@ -76,7 +76,7 @@ impl WaitQuery {
     post, path = "/v1/queues/{queue}/messages", request_body(content = NewMessage, description = "The message to post"),
     responses(
         (status = 201, description = "The message is stored", body = PostedMessage),
-        (status = 200, description = "A message with that id exists already, or the request was made before with the same Idempotency-Key; nothing was changed", body = DuplicateMessage),
+        (status = 200, description = "A message with the id exists already, or an earlier request had the same Idempotency-Key; nothing was changed", body = DuplicateMessage),
     ),
     params(WaitQuery, IdempotencyHeader),
 )]

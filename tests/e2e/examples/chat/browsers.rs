@@ -151,7 +151,7 @@ async fn two_chat_pages_show_each_message_once_and_in_order_while_one_is_closed_
     wait_until_all_is_shown(&alice, &bob).await;
     chat.wait_until_nothing_is_left().await;
 
-    // Both pages are accessible, in each size and in light and dark.
+    // Both pages must be accessible in each window size and in both colour schemes.
     let axe = axe();
     for user in [&alice, &bob] {
         check(&user.browser, &axe, user.name).await;

@@ -314,7 +314,7 @@ export class Job<Data = unknown, Result = unknown> {
     }
 }
 
-// This method makes `console.log(job)` show the fields of the job.
+// Node calls this method, which makes `console.log(job)` show the fields of the job.
 Object.defineProperty(Job.prototype, Symbol.for("nodejs.util.inspect.custom"), {
     value(this: Job): unknown {
         return this.toJSON();

@@ -115,7 +115,7 @@ export class Queue<Data = unknown, Result = unknown> {
         return added;
     }
 
-    /** Reads a job; undefined if there is none, or if the job is forgotten. */
+    /** Reads a job; undefined if the job does not exist or is forgotten. */
     async getJob(id: string): Promise<Job<Data, Result> | undefined> {
         try {
             const message = await this.#api.call("get", "/v1/queues/{queue}/messages/{id}", { name: checkName("id", id) });

@@ -19,7 +19,7 @@ import { Settler } from "./settler.js";
 export type Processor<Data = unknown, Result = unknown> = (job: Job<Data, Result>, signal: AbortSignal) => Promise<Result> | Result;
 
 export interface WorkerOptions extends Omit<DroverOptions, "timeout"> {
-    /** The most handlers that run at once; default 1. */
+    /** The maximum number of handlers that run at the same time; default 1. */
     concurrency?: number | undefined;
     /** The time (ms) for which a lease lasts unless it is extended: 100 or more; default: the queue's setting (30,000). */
     visibilityTimeout?: number | undefined;
@@ -129,7 +129,7 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
         return this.#http.url;
     }
 
-    /** The most handlers that run at once. */
+    /** The maximum number of handlers that run at the same time. */
     get concurrency(): number {
         return this.#concurrency;
     }

@@ -1,6 +1,6 @@
 /**
- * Starts real services for tests: a Redis and a Drover API on free ports, and a proxy that breaks requests. Also has waits with time
- * limits.
+ * Starts real services for tests: a Redis and a Drover API on free ports, and a proxy that breaks requests. The file also has functions
+ * that wait with a time limit.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomInt } from "node:crypto";

@@ -59,7 +59,7 @@ export class Queue<T = any> extends QueueReader<T> {
         this.#openStream();
     }
 
-    /** Returns at once, because a request repeats itself for a time while the API is not available. */
+    /** Returns at once, because each request is repeated for a time while the API is not available. */
     async isReady(): Promise<this> {
         return this;
     }

@@ -2067,7 +2067,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description A message with that id exists already, or the request was made before with the same Idempotency-Key; nothing was changed */
+            /** @description A message with the id exists already, or an earlier request had the same Idempotency-Key; nothing was changed */
             200: {
                 headers: {
                     [name: string]: unknown;
