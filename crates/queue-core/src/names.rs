@@ -114,7 +114,7 @@ validated_text! {
         } else if text == "batch" {
             Err("an id must not be \"batch\", which is reserved")
         } else if text.bytes().all(|b| b.is_ascii_digit()) {
-            Err("an id of your own must not be all digits: those are Drover's; put a letter in it")
+            Err("an id of your own must not be all digits, as Drover's ids are; put a letter in it")
         } else {
             Ok(())
         }

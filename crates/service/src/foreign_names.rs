@@ -77,7 +77,7 @@ const HINTS: [(&str, Hint); 60] = [
         },
     ),
     ("lifo", Advice { beside: MESSAGE, text: "messages with a lower \"priority\" are leased first" }),
-    ("wait", Advice { beside: POST, text: "give it in the query: ?wait=20s" }),
+    ("wait", Advice { beside: POST, text: "give the wait in the query: ?wait=20s" }),
     // The next hints are about settings of queues.
     ("limiter", Field("rate_limit")),
     ("lockduration", Field("visibility_timeout")),
@@ -114,7 +114,7 @@ const HINTS: [(&str, Hint); 60] = [
     ("defaultjoboptions", SETTINGS_THEMSELVES),
     ("settings", SETTINGS_THEMSELVES),
     ("opts", SETTINGS_THEMSELVES),
-    ("paused", Advice { beside: SETTINGS, text: "POST /v1/queues/{queue}/pause and …/resume change it" }),
+    ("paused", Advice { beside: SETTINGS, text: "POST /v1/queues/{queue}/pause pauses the queue, and …/resume resumes it" }),
     // The next hints are about fields of schedules.
     ("pattern", Field("cron")),
     ("tz", Field("timezone")),

@@ -57,7 +57,7 @@ impl<F> fmt::Debug for ReadGauge<F> {
 pub fn register_basics(registry: &mut Registry, service: &'static str, redis: &Redis, subscriber: &Subscriber) {
     let build_info = Family::<_, Gauge>::default();
     build_info.get_or_create(&[("service", service), ("version", env!("CARGO_PKG_VERSION"))]).set(1);
-    registry.register("drover_build_info", "1; the labels name the service and its version", build_info);
+    registry.register("drover_build_info", "Always 1; the labels name the service and its version", build_info);
     registry.register_collector(Box::new(Process { started: SystemTime::now() }));
     let subscriber = subscriber.clone();
     let is_subscribed = ReadGauge(move || u64::from(subscriber.is_connected()));

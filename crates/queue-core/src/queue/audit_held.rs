@@ -22,7 +22,9 @@ impl Queue {
             let wrong_members = members.iter().zip(are_wrong).filter(|(_, is_wrong)| *is_wrong);
             findings.extend(wrong_members.map(|(member, _)| Finding {
                 id: id_of_held(member).unwrap_or_default().to_owned(),
-                problem: format!("held as {member:?}, but its options have another hold key, or it is held twice"),
+                problem: format!(
+                    "held as {member:?}, but the message's options have another hold key, or the message is held twice"
+                ),
             }));
         }
         Ok(findings)

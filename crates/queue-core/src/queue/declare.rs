@@ -52,7 +52,7 @@ impl Queue {
     pub(super) async fn declare_or(&self, if_absent: IfAbsent) -> Result<String> {
         let Declaration { epoch, conflict, .. } = self.declare_with_conflict(if_absent).await?;
         if let Some(conflict) = conflict {
-            warn!(queue = %self.name, %conflict, "a declared setting is not applied: the queue keeps its own");
+            warn!(queue = %self.name, %conflict, "a declared setting is not applied: the queue keeps its own value");
         }
         Ok(epoch)
     }

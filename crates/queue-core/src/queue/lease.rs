@@ -247,7 +247,7 @@ impl Queue {
         let settlements: Vec<Settlement> = unreadable
             .into_iter()
             .map(|(lease, malformed)| {
-                warn!(queue = %self.name, id = %lease.id(), reason = %malformed, "a message can't be read: it fails");
+                warn!(queue = %self.name, id = %lease.id(), reason = %malformed, "a message can't be read, so the message fails");
                 Settlement {
                     lease,
                     action: Action::FailForGood(Failure::new("malformed_record", malformed.to_string())),

@@ -135,10 +135,10 @@ impl Queue {
         let name = name.to_owned();
         let decode = move || StoredSchedule::decode(&name, &state, &next, &KnownRules::new());
         let Ok(stored) = self.calculations.run(decode).await? else {
-            return Ok(Some("its state can't be read".into()));
+            return Ok(Some("the schedule's state can't be read".into()));
         };
         if decode_message(&message).is_none() {
-            return Ok(Some("its message is missing or can't be read".into()));
+            return Ok(Some("the schedule's message is missing or can't be read".into()));
         }
         // A schedule with `end_at` may have ended, because it has no tick after that instant.
         let may_have_ended = stored.has_ended() || stored.rule.end_at.is_some();

@@ -83,7 +83,7 @@ impl TlsClient {
                 Ok(config)
             }
             (Err(error), Some((_, config))) => {
-                warn!(%error, "the certificates for Redis can't be used: the previous ones are kept");
+                warn!(%error, "the certificates for Redis can't be used: the previous certificates are kept");
                 Ok(Arc::clone(config))
             }
             (Err(error), None) => Err(error),

@@ -67,7 +67,7 @@ async fn interrupted_signal_releases_only_messages_that_were_held_when_the_signa
     assert_eq!((count(&fixture, State::Held).await, count(&fixture, State::Waiting).await), (1, MESSAGE_COUNT));
     fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{last_id}\\t\""));
     let released_count = fixture.queue.signal(&"key".parse().unwrap(), &Signal::default()).await.unwrap();
-    assert_eq!(released_count, 1, "the earlier signal is finished first, then the new one begins");
+    assert_eq!(released_count, 1, "the earlier signal is finished before the new signal begins");
     assert_eq!(count(&fixture, State::Held).await, 0);
     fixture.assert_clean().await;
 }

@@ -207,7 +207,7 @@ async fn message_posted_behind_cancelled_messages_wakes_an_idle_consumer() {
     let one_hour = Duration::from_secs(3_600);
     while timeout(Duration::from_millis(150), notifier.woken(one_hour)).await.is_ok() {}
     fixture.post(numbered(3)).await;
-    timeout(Duration::from_secs(5), notifier.woken(one_hour)).await.expect("the notifier wakes");
+    timeout(Duration::from_secs(5), notifier.woken(one_hour)).await.expect("the notifier wakes its consumer");
     assert_eq!(numbers(&fixture.lease(1).await), [3]);
 }
 

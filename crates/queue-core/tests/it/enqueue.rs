@@ -133,7 +133,7 @@ async fn full_redis_stores_nothing_and_the_queue_can_be_drained() {
 #[tokio::test]
 async fn status_shows_counts_totals_and_the_age_of_the_oldest_waiting_message() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
-    assert!(fixture.queue.status().await.unwrap().is_none(), "there is no queue before its first message");
+    assert!(fixture.queue.status().await.unwrap().is_none(), "a queue does not exist before its first message");
     assert!(fixture.queues.names().await.unwrap().is_empty());
     fixture.post_numbers(0..5).await;
     fixture.post(delayed(5, 60_000)).await;

@@ -85,7 +85,7 @@ async fn message_released_as_held_waits_for_its_signal_with_no_attempt_spent() {
     assert_eq!(patched, Changed::Refused(State::Held), "the message was leased before");
     fixture.assert_clean().await;
 
-    assert_eq!(fixture.signal("first", None).await, 0, "the new hold key replaces the earlier one");
+    assert_eq!(fixture.signal("first", None).await, 0, "the new hold key replaces the earlier hold key");
     assert_eq!(fixture.signal("second", Some("two")).await, 1);
     let delivery = fixture.lease_one().await;
     assert_eq!((delivery.message.deliveries, signal_data(&delivery)), (2, Some("\"two\"")));
@@ -156,7 +156,7 @@ async fn message_held_again_blocks_its_group_and_goes_first_after_its_signal() {
     assert_eq!(numbers(&lease_reply), [0, 10]);
     assert_eq!(fixture.settle(&lease_reply.deliveries[0], hold("k")).await, Some(State::Held));
     fixture.complete(&lease_reply.deliveries[1]).await;
-    assert!(fixture.lease(10).await.deliveries.is_empty(), "no message of the group overtakes the held one");
+    assert!(fixture.lease(10).await.deliveries.is_empty(), "no message of the group overtakes the held message");
     fixture.assert_clean().await;
 
     // The signal also releases message 3, which was never leased and so takes its usual position.
@@ -208,7 +208,7 @@ async fn cancelled_message_fails_when_it_is_released_as_held() {
     assert_eq!(
         fixture.settle(&delivery, hold("k")).await,
         Some(State::Failed),
-        "the repeated settle has the same answer"
+        "the repeated settlement has the answer of the first one"
     );
     let message = fixture.read(&delivery.message.id).await;
     assert_eq!((message.attempts_made, message.error.unwrap().code.as_str()), (0, "cancelled"));

@@ -40,7 +40,7 @@ async fn held_messages_wait_for_the_signal_of_their_key_and_no_other() {
     fixture.post(message_with_hold_key(5, "a")).await;
     assert!(
         fixture.lease(10).await.deliveries.is_empty(),
-        "a signal releases only messages that are held when it is sent"
+        "a signal releases only messages that are held when the signal is sent"
     );
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.held, 3);
     assert_eq!(fixture.queue.list(State::Held, 10, None).await.unwrap().messages.len(), 3);

@@ -150,7 +150,7 @@ async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
         assert!(matches!(enqueue_outcomes[..], [Enqueued::Created(_), Enqueued::Forgotten(_), Enqueued::Created(_)]));
         wait_millis(2_050).await;
         for id in ["completed", "failed"] {
-            assert!(!is_taken(&fixture, id).await, "{id}: its window is over");
+            assert!(!is_taken(&fixture, id).await, "{id}: the window of the own id is over");
         }
         fixture.queue.purge(queue_core::State::Waiting).await.unwrap();
         fixture.queue.maintain().await.unwrap();

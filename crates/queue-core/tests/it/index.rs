@@ -265,7 +265,7 @@ async fn queues_of_a_page_are_read_at_the_same_time() {
     assert_eq!(next.unwrap().as_str(), "b159");
     let (last_queues, next_name) =
         fixture.queues.list(&all_patterns, "b", Some(&"b159".parse().unwrap()), 40).await.unwrap();
-    assert_eq!((last_queues.len(), next_name), (40, None), "no queue follows the last one");
+    assert_eq!((last_queues.len(), next_name), (40, None), "no queue follows the last queue");
     let page_before = fixture.queues.list(&all_patterns, "b", Some(&"a".parse().unwrap()), 1).await.unwrap();
     assert_eq!(page_before.0[0].queue.as_str(), "b000");
 }

@@ -221,7 +221,7 @@ async fn lease_call_dropped_at_any_step_leaves_no_lease() {
     }
     assert!(
         given_up_count >= 2,
-        "clients gave up at least in the step that leases and in the one that fails an unreadable message"
+        "clients gave up at least in the step that leases and in the step that fails an unreadable message"
     );
     fixture.assert_clean().await;
 }
@@ -270,7 +270,7 @@ async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_numb
         (0..=100).collect::<Vec<_>>(),
         "messages are received in the order of posting"
     );
-    assert_eq!(overlaps.load(Ordering::SeqCst), 0, "one consumer at a time has access");
+    assert_eq!(overlaps.load(Ordering::SeqCst), 0, "one consumer at a time may lease messages");
     clients.abort_all();
     fixture.assert_clean().await;
 }

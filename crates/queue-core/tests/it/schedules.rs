@@ -436,7 +436,7 @@ async fn deleting_a_queue_deletes_its_schedules() {
     fixture.wait_for(1).await;
     assert!(fixture.queue.delete().await.unwrap());
     wait_millis(1_500).await;
-    assert_eq!(fixture.redis.command("KEYS *"), "*0", "nothing is left, not even a name");
+    assert_eq!(fixture.redis.command("KEYS *"), "*0", "no key is left, not even a name in an index");
     assert!(fixture.queue.schedules(None, 10).await.unwrap().is_none());
 }
 

@@ -25,7 +25,7 @@ async fn consume_one(fixture: &TestQueue, subscriber: &Subscriber) -> (queue_cor
     let notifier = subscriber.notifier(&name());
     let mut calls = 0;
     loop {
-        timeout(Duration::from_secs(10), notifier.woken(ONE_HOUR)).await.expect("the notifier wakes");
+        timeout(Duration::from_secs(10), notifier.woken(ONE_HOUR)).await.expect("the notifier wakes its consumer");
         calls += 1;
         let mut lease_reply = match fixture.queue.lease(&fixture.request(1)).await {
             Err(queue_core::Error::NoSuchQueue) => continue,
@@ -85,7 +85,7 @@ async fn idle_consumer_recovers_the_lease_with_the_earliest_deadline_in_time() {
     let short_lease_request = LeaseRequest { visibility_timeout: Some(Millis::new(400)), ..fixture.request(1) };
     let short_delivery = fixture.queue.lease(&short_lease_request).await.unwrap().deliveries.remove(0);
     // The idle consumer has made no call since the message was posted, so only the other consumer's lease call can have set its timer.
-    timeout(Duration::from_secs(5), notifier.woken(ONE_HOUR)).await.expect("the notifier wakes");
+    timeout(Duration::from_secs(5), notifier.woken(ONE_HOUR)).await.expect("the notifier wakes its consumer");
     let recovered_delivery = fixture.lease_one().await;
     assert_eq!(recovered_delivery.message.id, short_delivery.message.id);
     let start_delay = recovered_delivery.message.started_at.unwrap().since(short_delivery.lease_expires_at).get();
@@ -93,7 +93,7 @@ async fn idle_consumer_recovers_the_lease_with_the_earliest_deadline_in_time() {
 
     // An extension to an earlier deadline also sends a notification.
     fixture.queue.extend(&[recovered_delivery.lease], Some(Millis::new(300))).await.unwrap();
-    timeout(Duration::from_secs(5), notifier.woken(ONE_HOUR)).await.expect("the notifier wakes");
+    timeout(Duration::from_secs(5), notifier.woken(ONE_HOUR)).await.expect("the notifier wakes its consumer");
     assert_eq!(fixture.lease_one().await.message.lapses, 2);
 }
 

@@ -145,7 +145,7 @@ fn exclusive_queue_of_a_dead_owner_has_a_new_owner_within_the_visibility_timeout
         let other_consumer = ConsumerId::issue();
         assert!(
             after > 0 || fixture.lease(&other_consumer, 1).deliveries.is_empty(),
-            "only one consumer at a time has access"
+            "only one consumer at a time may lease messages"
         );
         fixture.advance_clock(1_000);
         assert_eq!(fixture.lease(&other_consumer, 1).deliveries.len(), 1, "steps {before} and {after}");

@@ -89,7 +89,7 @@ impl Model {
         let purged_messages =
             waiting_numbers.iter().map(|number| (*number, self.messages.remove(number).expect("the message waits")));
         let messages = purged_messages.collect();
-        let cut = self.last.expect("something was posted");
+        let cut = self.last.expect("at least one message was posted");
         self.purge = Some(Purge {
             cut,
             waiting_list,

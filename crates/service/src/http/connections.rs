@@ -108,7 +108,7 @@ fn log_full(full_report: &Outage, open: usize, max_connections: usize) {
     if open >= max_connections && full_report.record_failure() {
         warn!(
             max_connections,
-            "the maximum number of connections is open; a new one displaces the oldest that has shown no key, or waits"
+            "the maximum number of connections is open; a new connection displaces the oldest that has shown no key, or waits"
         );
     } else if open <= max_connections / 2 {
         full_report.record_success();
@@ -164,7 +164,7 @@ impl OpenConnections {
         if self.served_count() >= self.max_served
             && let Some(oldest) = self.oldest_untrusted()
         {
-            debug!("a connection that was never trusted is displaced by a new one");
+            debug!("a connection that was never trusted is displaced by a new connection");
             oldest.displace();
             self.displaced_tasks.extend(self.untrusted.pop_front().map(|untrusted| untrusted.task.id()));
         }

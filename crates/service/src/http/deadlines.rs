@@ -69,9 +69,9 @@ pub(super) enum TooSlow {
 impl fmt::Display for TooSlow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Headers => "the headers of its request were not complete in time",
-            Self::Idle => "it was idle",
-            Self::ReadingResponse => "it did not read its answer in time",
+            Self::Headers => "the headers of the request were not complete in time",
+            Self::Idle => "the connection was idle",
+            Self::ReadingResponse => "the client did not read its answer in time",
         })
     }
 }

@@ -110,7 +110,7 @@ impl SpanExporter for Exporter {
         match &export_result {
             Ok(()) if self.outage.record_success() => info!("traces are sent again"),
             Err(error) if self.outage.record_failure() => {
-                warn!(%error, spans, "traces can't be sent: they are dropped until the collector takes them");
+                warn!(%error, spans, "traces can't be sent, and are dropped until the collector takes traces again");
             }
             _ => {}
         }
