@@ -41,7 +41,7 @@ if not score then return 0 end
 redis.call('ZADD', KEYS[2], score, ARGV[1])
 return redis.call('ZREM', KEYS[1], ARGV[1])`;
 
-const { values: given } = parseArgs({
+const { values: commandLine } = parseArgs({
     options: {
         queue: { type: 'string' },
         library: { type: 'string' },
@@ -54,15 +54,15 @@ const { values: given } = parseArgs({
         help: { type: 'boolean', default: false },
     },
 });
-if (given.help || !given.queue) {
+if (commandLine.help || !commandLine.queue) {
     console.error(USAGE);
-    process.exit(given.help ? 0 : 2);
+    process.exit(commandLine.help ? 0 : 2);
 }
-const isTrial = given['dry-run'];
+const isTrial = commandLine['dry-run'];
 
 // The script loads Bull or BullMQ from the application's folder, not from the folder of the script.
 const require = createRequire(pathToFileURL(join(process.cwd(), 'package.json')));
-const installed = (given.library ? [given.library] : ['bull', 'bullmq']).filter(isInstalled);
+const installed = (commandLine.library ? [commandLine.library] : ['bull', 'bullmq']).filter(isInstalled);
 if (installed.length !== 1) {
     console.error('Start the script in the folder of an application with bull or bullmq; with both, give --library.');
     process.exit(2);
@@ -71,14 +71,14 @@ const [library] = installed;
 const isBullMq = library === 'bullmq';
 // The script reads Bull's sets with the library ioredis, on which Bull and BullMQ depend.
 const Redis = createRequire(require.resolve(library))('ioredis');
-const redis = new Redis(given.redis, { maxRetriesPerRequest: null });
+const redis = new Redis(commandLine.redis, { maxRetriesPerRequest: null });
 const queue = isBullMq
-    ? new (require('bullmq').Queue)(given.queue, { connection: redis, prefix: given.prefix, skipMetasUpdate: true })
-    : new (require('bull'))(given.queue, given.redis, { prefix: given.prefix });
+    ? new (require('bullmq').Queue)(commandLine.queue, { connection: redis, prefix: commandLine.prefix, skipMetasUpdate: true })
+    : new (require('bull'))(commandLine.queue, commandLine.redis, { prefix: commandLine.prefix });
 queue.on('error', (error) => console.error(error.message));
 const delayed = queue.toKey('delayed');
 const moving = queue.toKey('moving-to-drover');
-const target = `${given.drover.replace(/\/$/, '')}/v1/queues/${given.to ?? given.queue}`;
+const target = `${commandLine.drover.replace(/\/$/, '')}/v1/queues/${commandLine.to ?? commandLine.queue}`;
 const counts = { moved: 0, schedules: 0, left: 0 };
 
 function isInstalled(name) {
@@ -89,7 +89,7 @@ function isInstalled(name) {
     }
 }
 
-function leave(what, reason) {
+function leaveInBull(what, reason) {
     counts.left += 1;
     console.error(`${what} stays in Bull: ${reason}`);
 }
@@ -159,7 +159,7 @@ async function moveJob(id) {
         return;
     }
     if (isRepeatable(job)) return;
-    if (await isInFlow(job)) return leave(`job ${id}`, 'it belongs to a flow');
+    if (await isInFlow(job)) return leaveInBull(`job ${id}`, 'it belongs to a flow');
     const due = new Date(Math.floor(score / SCORES_PER_MS)).toISOString();
     const message = { id: idOf(job), deliver_at: due, ...messageOf(job.name, job.data, job.opts, job.attemptsMade) };
     if (isTrial) return console.log('message', JSON.stringify(message));
@@ -170,7 +170,7 @@ async function moveJob(id) {
     } catch (error) {
         if (!(error instanceof Refused)) throw error;
         await redis.multi().zadd(delayed, score, id).zrem(moving, id).exec();
-        return leave(`job ${id}`, error.message);
+        return leaveInBull(`job ${id}`, error.message);
     }
     await job.remove();
     await redis.zrem(moving, id);
@@ -231,7 +231,7 @@ async function moveSchedule(repeatable) {
     const { key, name, next, pattern, every, tz, startDate, endDate, runs, data, opts, schedule, remove } = repeatable;
     const margin = Math.min(SCHEDULE_MARGIN, (every ?? Infinity) / 2);
     // If a repeatable job became due during its move, Bull and Drover could both run the job.
-    if (!next || next < Date.now() + margin) return leave(`schedule ${key}`, 'it runs soon: call the script again');
+    if (!next || next < Date.now() + margin) return leaveInBull(`schedule ${key}`, 'it runs soon: call the script again');
     const body = { message: messageOf(name, data, opts, 0) };
     if (pattern) {
         body.cron = pattern;
@@ -250,7 +250,7 @@ async function moveSchedule(repeatable) {
         console.log(`schedule ${schedule}: next at ${answer.next_at[0]}`);
     } catch (error) {
         if (!(error instanceof Refused)) throw error;
-        return leave(`schedule ${key}`, error.message);
+        return leaveInBull(`schedule ${key}`, error.message);
     }
     await remove();
     counts.schedules += 1;
@@ -260,8 +260,8 @@ try {
     const ids = await redis.zrange(delayed, 0, -1);
     await moveJobs([...(await redis.zrange(moving, 0, -1)), ...ids]);
     const all = await repeatables(ids);
-    if (given.schedules) for (const repeatable of all) await moveSchedule(repeatable);
-    else for (const { key } of all) leave(`schedule ${key}`, 'give --schedules to move it');
+    if (commandLine.schedules) for (const repeatable of all) await moveSchedule(repeatable);
+    else for (const { key } of all) leaveInBull(`schedule ${key}`, 'give --schedules to move it');
     console.log(`moved ${counts.moved} jobs and ${counts.schedules} schedules; ${counts.left} stay in Bull`);
 } catch (error) {
     console.error(`${error.message}\nThe move is not complete: call the script again.`);

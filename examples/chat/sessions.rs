@@ -38,7 +38,7 @@ impl Sessions {
 }
 
 impl Session<'_> {
-    /// Waits until a newer connection has replaced this one.
+    /// Waits until a newer connection of the user has replaced this connection.
     pub(crate) async fn replaced(&self) {
         self.replaced.cancelled().await;
     }

@@ -1,5 +1,5 @@
-//! The test that replaces the processes of a system under load one after the other: by this version, by the version before, and by this
-//! version again.
+//! The test that replaces the processes of a system under load one after the other: by the tested version, by the previous version, and by
+//! the tested version again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -90,9 +90,9 @@ export class Heartbeat {
                 }
             }
         } catch (error) {
-            const again = performance.now() + Math.min(this.#backoff.pause(), renewal / 2);
+            const retryAt = performance.now() + Math.min(this.#backoff.pause(), renewal / 2);
             for (const lease of leases) {
-                lease.renewAt = again;
+                lease.renewAt = retryAt;
             }
             this.#onError(toError(error));
         }

@@ -294,8 +294,8 @@ export class Lease implements Run {
         return {
             json: toSettlement(this.token, decision),
             onOutcome: ({ outcome }) => this.#end(outcome === "gone" ? this.#lostEnd() : endOf(outcome, decision), outcome),
-            onRefused: (again) => {
-                this.#end({ kind: "lost", error: again });
+            onRefused: (refusal) => {
+                this.#end({ kind: "lost", error: refusal });
                 return undefined;
             },
             onDropped: (dropped) => this.#end({ kind: "lost", error: dropped }),
