@@ -27,15 +27,15 @@ const USAGE = `node move-from-bull.mjs --queue NAME [options], in the folder of 
   --dry-run              prints what would be posted, and changes nothing`;
 
 /** The number of jobs that the script moves at a time. */
-const PARALLEL = 20;
+const CONCURRENT_MOVES = 20;
 /** The time (ms) for which the script repeats a request while Drover is not available. */
-const PATIENCE = 60_000;
+const REPEAT_LIMIT = 60_000;
 /** The script does not move a repeatable job that runs within this time (ms), or within half of its interval if that is shorter. */
 const SCHEDULE_MARGIN = 10_000;
 /** In Bull's sorted set `delayed`, the score of a job is its due time (ms) times `SCORES_PER_MS`, plus a sequence number. */
 const SCORES_PER_MS = 4096;
 
-const CLAIM = `
+const CLAIM_SCRIPT = `
 local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not score then return 0 end
 redis.call('ZADD', KEYS[2], score, ARGV[1])
@@ -113,7 +113,7 @@ async function request(method, path, body) {
             if (error instanceof Refused) throw error;
             problem ??= error.cause?.message ?? error.message;
         }
-        if (Date.now() - start > PATIENCE) throw new Error(`Drover does not answer: ${problem}`);
+        if (Date.now() - start > REPEAT_LIMIT) throw new Error(`Drover does not answer: ${problem}`);
     }
 }
 
@@ -163,7 +163,7 @@ async function moveJob(id) {
     const due = new Date(Math.floor(score / SCORES_PER_MS)).toISOString();
     const message = { id: idOf(job), deliver_at: due, ...messageOf(job.name, job.data, job.opts, job.attemptsMade) };
     if (isTrial) return console.log('message', JSON.stringify(message));
-    const isClaimed = (await redis.zscore(moving, id)) !== null || (await redis.eval(CLAIM, 2, delayed, moving, id)) === 1;
+    const isClaimed = (await redis.zscore(moving, id)) !== null || (await redis.eval(CLAIM_SCRIPT, 2, delayed, moving, id)) === 1;
     if (!isClaimed) return;
     try {
         await request('POST', '/messages', message);
@@ -182,7 +182,7 @@ async function moveJobs(ids) {
     const move = async () => {
         for (const id of rest) await moveJob(id);
     };
-    await Promise.all(Array.from({ length: PARALLEL }, move));
+    await Promise.all(Array.from({ length: CONCURRENT_MOVES }, move));
 }
 
 /** Returns the name that drover-nestjs gives to the schedule of a repeatable job, so that the application finds the schedule. */

@@ -7,7 +7,7 @@ import { Worker } from "drover-client";
 import { Proxy, Service, until, within } from "../packages/drover-client/build/harness.js";
 
 const require = createRequire(import.meta.url);
-const SCRIPT = fileURLToPath(new URL("../move-from-bull.mjs", import.meta.url));
+const MOVE_SCRIPT = fileURLToPath(new URL("../move-from-bull.mjs", import.meta.url));
 
 // The script move-from-bull.mjs loads the libraries from the folder in which it is started.
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
@@ -100,7 +100,7 @@ export class OldSystem {
     /** Starts the script move-from-bull.mjs. `url` is the address of the API or of the proxy in front of the API. */
     startScript({ url = this.proxy.url, options = [] } = {}) {
         const names = ["--queue", this.name, "--library", this.library, "--redis", this.drover.redisUrl, "--drover", url];
-        const script = new Service(process.execPath, [SCRIPT, ...names, ...options]);
+        const script = new Service(process.execPath, [MOVE_SCRIPT, ...names, ...options]);
         script.start();
         this.#closers.unshift(() => script.end());
         return script;

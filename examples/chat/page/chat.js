@@ -4,7 +4,7 @@ import { Connection } from "./connection.js";
 import { History } from "./history.js";
 
 const $ = (id) => document.getElementById(id);
-const NAME = /^[a-z0-9_-]{1,32}$/;
+const NAME_PATTERN = /^[a-z0-9_-]{1,32}$/;
 const STATES = { sending: "◷ sending", sent: "✓ sent", delivered: "✓✓ delivered", refused: "not sent" };
 const STATUS = { connecting: "connecting…", online: "online", offline: "offline: connects again…", replaced: "open elsewhere" };
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
@@ -222,7 +222,7 @@ function showAvatar(avatar, name) {
 // Reads a name from a form field, or shows the mistake in the name.
 function nameIn(field) {
   const name = field.value.trim().toLowerCase();
-  const isValid = NAME.test(name);
+  const isValid = NAME_PATTERN.test(name);
   field.setCustomValidity(isValid ? "" : "Use 1 to 32 letters a to z, digits, _ or -.");
   field.reportValidity();
   return isValid ? name : null;

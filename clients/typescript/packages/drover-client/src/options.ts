@@ -67,7 +67,7 @@ const ADVICE: Record<string, string> = {
     telemetry: "use headers",
 };
 
-const KNOWN = new Set([
+const KNOWN_OPTIONS = new Set([
     ...["jobId", "delay", "deliverAt", "priority", "attempts", "backoff", "timeout", "ttl", "hold", "group", "headers"],
     "idempotencyKey",
 ]);
@@ -75,7 +75,7 @@ const KNOWN = new Set([
 /** Throws an error if an option is unknown, because a silently ignored option would be noticed too late. */
 export function checkJobOptions(options: JobOptions): void {
     for (const [option, value] of Object.entries(options)) {
-        if (value !== undefined && !KNOWN.has(option)) {
+        if (value !== undefined && !KNOWN_OPTIONS.has(option)) {
             throw new TypeError(`${option}: ${ADVICE[option] ?? "unknown option of a job"}`);
         }
     }

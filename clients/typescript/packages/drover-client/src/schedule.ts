@@ -62,11 +62,11 @@ const ADVICE: Record<string, string> = {
     count: "Drover counts: see iterationCount",
 };
 
-const KNOWN = ["every", "offset", "pattern", "tz", "startDate", "endDate", "limit", "missed", "overlap"];
+const KNOWN_OPTIONS = ["every", "offset", "pattern", "tz", "startDate", "endDate", "limit", "missed", "overlap"];
 
 export function toNewSchedule(rule: ScheduleRule, template: ScheduleTemplate): Schemas["NewSchedule"] {
     for (const [option, value] of Object.entries(rule)) {
-        if (value !== undefined && !KNOWN.includes(option)) {
+        if (value !== undefined && !KNOWN_OPTIONS.includes(option)) {
             throw new TypeError(`${option}: ${ADVICE[option] ?? "unknown option of a schedule"}`);
         }
     }

@@ -5,7 +5,7 @@ import { ANSWER_LIMIT, type Http, checkTime, isTemporary, retryAfterOf } from ".
 import type { Job } from "./job.js";
 
 /** The longest time (ms) for which one request waits for a job to finish. */
-const WAIT = 20_000;
+const LONGEST_WAIT = 20_000;
 const SHORTEST_WAIT = 1_000;
 /** The shortest time limit (ms) for the answer to a long poll. */
 const SHORTEST_LIMIT = 1_000;
@@ -25,7 +25,7 @@ export async function waitUntilFinished(
     const timeout = (cause?: unknown): WaitTimeoutError =>
         new WaitTimeoutError(`job ${job.id} did not finish within ${ttl} ms; its state is ${job.state}`, cause === undefined ? {} : { cause });
     const backoff = new Backoff();
-    let longest = WAIT;
+    let longest = LONGEST_WAIT;
     /** The instant at which the wait ends because the API does not answer; infinity while the API answers. */
     let awayUntil = Infinity;
     for (let isFirst = true; ; isFirst = false) {

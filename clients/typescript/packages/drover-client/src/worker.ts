@@ -53,7 +53,7 @@ export interface WorkerEvents<Data = unknown, Result = unknown> {
 }
 
 /** The time (ms) for which one lease request waits for jobs. */
-const WAIT = 20_000;
+const LEASE_WAIT = 20_000;
 /** The maximum number of jobs that one request leases. */
 const MAX_JOBS = 1_000;
 /** The maximum number of jobs whose handlers have ended and whose leases are not settled yet. */
@@ -78,7 +78,7 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
     /** The leases whose handlers run. */
     readonly #running = new Set<Lease>();
     #concurrency: number;
-    #wait = WAIT;
+    #wait = LEASE_WAIT;
     /** The id by which the API recognizes this worker. */
     #consumer: string | undefined;
     #poll: Sent | undefined;

@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import { Queue } from "drover-client";
 import { Drover, Service, until } from "./harness.js";
 
-const TOTAL = 10_000;
+const JOB_COUNT = 10_000;
 const CONCURRENCY = 50;
 
 let drover: Drover;
@@ -55,13 +55,13 @@ test("10,000 jobs survive kills of the worker and of the API: each ends exactly 
         backoff: { type: "fixed", delay: 20, jitter: 0 },
         retention: { completed: { count: 100_000 } },
     });
-    const jobs = await queue.addBulk(Array.from({ length: TOTAL }, (_, i) => ({ name: "n", data: i, opts: { attempts: 2 } })));
+    const jobs = await queue.addBulk(Array.from({ length: JOB_COUNT }, (_, i) => ({ name: "n", data: i, opts: { attempts: 2 } })));
     worker = new Service(process.execPath, [fileURLToPath(new URL("kills-worker.js", import.meta.url)), drover.url, "kills", log]);
     worker.start();
 
     // Each kill happens when a certain share of the jobs has finished, so that all kills hit running work on a machine of any speed.
     const size = (): number => statSync(log, { throwIfNoEntry: false })?.size ?? 0;
-    const bytes = TOTAL * 58;
+    const bytes = JOB_COUNT * 58;
     for (let kill = 1; kill <= 9; kill += 1) {
         await until(`share ${kill} of the work is done`, () => size() >= (bytes * kill) / 10, 60_000);
         if (kill % 3 === 0) {
@@ -78,13 +78,13 @@ test("10,000 jobs survive kills of the worker and of the API: each ends exactly 
     }
     await until("all jobs have finished", async () => {
         const { completed, failed } = await queue.getJobCounts();
-        return completed + failed === TOTAL;
+        return completed + failed === JOB_COUNT;
     }, 60_000);
     await worker.end("SIGTERM");
 
     // Every job is stored, and has ended as its handler decided.
     const messages = await drover.messages("kills");
-    assert.equal(messages.size, TOTAL);
+    assert.equal(messages.size, JOB_COUNT);
     for (const { id, data } of jobs) {
         const { state, attempts, reason } = expectation(data);
         const message = messages.get(id);

@@ -20,7 +20,7 @@ export interface StreamOptions {
 }
 
 /** The time (ms) without bytes after which a connection counts as broken. The API sends bytes at least every 15 s. */
-const SILENCE = 45_000;
+const SILENCE_LIMIT = 45_000;
 const FIRST_PAUSE = 200;
 const LONGEST_PAUSE = 5_000;
 /** The maximum length of an event; the API sends no longer event. */
@@ -64,7 +64,7 @@ export class EventStream {
         const silence = new AbortController();
         const { url, key } = this.#options;
         const listen = (): NodeJS.Timeout =>
-            setTimeout(() => silence.abort(new Error("the event stream was silent for too long")), SILENCE);
+            setTimeout(() => silence.abort(new Error("the event stream was silent for too long")), SILENCE_LIMIT);
         let timer = listen();
         try {
             const response = await fetch(url, {

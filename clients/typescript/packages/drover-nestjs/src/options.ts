@@ -6,7 +6,7 @@ import type { JobOptions } from "./types.js";
 import { JOB_OPTIONS, unsupported, UnsupportedError } from "./unsupported.js";
 
 /** The lowest priority number of Drover, whose messages are leased first. */
-const FIRST = -2_097_152;
+const LOWEST_DROVER_PRIORITY = -2_097_152;
 /**
  * The largest priority number of Bull that has a Drover number of its own. Larger numbers share one place, before the jobs without a
  * priority.
@@ -15,7 +15,7 @@ const LAST_PRIORITY = 2_097_152;
 /** The longest pause between attempts that Drover accepts. */
 const LONGEST_PAUSE = 30 * 24 * 3_600_000;
 
-const KNOWN: ReadonlySet<string> = new Set<keyof JobOptions>([
+const KNOWN_OPTIONS: ReadonlySet<string> = new Set<keyof JobOptions>([
     ...(["priority", "delay", "attempts", "backoff", "repeat", "timeout", "jobId", "removeOnComplete", "removeOnFail"] as const),
     ...(["stackTraceLimit", "group", "ttl", "headers"] as const),
 ]);
@@ -25,7 +25,7 @@ const FALSE_IS_NORMAL: ReadonlySet<string> = new Set(["lifo", "preventParsingDat
 /** Throws an error if an option of Bull is not supported by Drover, or is unknown. */
 export function checkJobOptions(options: JobOptions): void {
     for (const [option, value] of Object.entries(options)) {
-        if (value === undefined || value === null || KNOWN.has(option) || (value === false && FALSE_IS_NORMAL.has(option))) {
+        if (value === undefined || value === null || KNOWN_OPTIONS.has(option) || (value === false && FALSE_IS_NORMAL.has(option))) {
             continue;
         }
         if (option in JOB_OPTIONS) {
@@ -94,10 +94,10 @@ export function toDroverPriority(priority: number): number {
     if (Number.isNaN(number) || number < 0) {
         throw new TypeError(`opts.priority is ${String(priority)}: the highest priority is 1, and a larger number is lower`);
     }
-    return number === 0 ? 0 : FIRST - 1 + Math.min(number, LAST_PRIORITY);
+    return number === 0 ? 0 : LOWEST_DROVER_PRIORITY - 1 + Math.min(number, LAST_PRIORITY);
 }
 
 /** Converts Drover's priority to Bull's priority; undefined for a job without a priority. */
 export function fromDroverPriority(priority: number): number | undefined {
-    return priority < 0 ? priority - FIRST + 1 : undefined;
+    return priority < 0 ? priority - LOWEST_DROVER_PRIORITY + 1 : undefined;
 }

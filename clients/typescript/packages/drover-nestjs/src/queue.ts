@@ -16,7 +16,7 @@ import type * as Bull from "./types.js";
 import { warnOnce } from "./warnings.js";
 
 /** The number of jobs that `clean` and `removeJobs` remove at the same time. */
-const REMOVALS = 20;
+const CONCURRENT_REMOVALS = 20;
 
 export class Queue<T = any> extends QueueReader<T> {
     readonly #options: Bull.QueueOptions;
@@ -335,8 +335,8 @@ export class Queue<T = any> extends QueueReader<T> {
 
     async #remove(jobs: ReadonlyArray<DroverJob<T>>): Promise<string[]> {
         const removed: string[] = [];
-        for (let start = 0; start < jobs.length; start += REMOVALS) {
-            const part = jobs.slice(start, start + REMOVALS);
+        for (let start = 0; start < jobs.length; start += CONCURRENT_REMOVALS) {
+            const part = jobs.slice(start, start + CONCURRENT_REMOVALS);
             const results = await Promise.allSettled(part.map((job) => job.remove()));
             part.forEach((job, index) => {
                 if (results[index]?.status === "fulfilled") {

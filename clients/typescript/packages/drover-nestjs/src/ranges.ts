@@ -8,8 +8,8 @@ export type ListedState = "waiting" | "active" | "delayed" | "completed" | "fail
 export type StateName = JobStatus | JobStatusClean;
 
 /** The maximum number of jobs that one call reads, so that the jobs of a long queue do not fill the memory. */
-const MOST = 100_000;
-const PAGE = 1_000;
+const MAX_JOBS_OF_A_CALL = 100_000;
+const PAGE_SIZE = 1_000;
 
 /**
  * The states whose jobs Drover lists from the last job to the first. Drover lists the jobs of all other states from the first job to the
@@ -51,13 +51,13 @@ async function readUntil<T>(queue: DroverQueue<T>, state: ListedState, count: nu
     const found: DroverJob<T>[] = [];
     let cursor: string | undefined;
     while (found.length < count) {
-        if (found.length >= MOST) {
+        if (found.length >= MAX_JOBS_OF_A_CALL) {
             throw new RangeError(
-                `the queue ${queue.name} has more than ${MOST} ${state} jobs: read a range with start and end, ` +
+                `the queue ${queue.name} has more than ${MAX_JOBS_OF_A_CALL} ${state} jobs: read a range with start and end, ` +
                     (NEWEST_FIRST.has(state) ? "the newest first" : "in ascending order"),
             );
         }
-        const page = await queue.listJobs(state, { limit: Math.min(PAGE, count - found.length), cursor });
+        const page = await queue.listJobs(state, { limit: Math.min(PAGE_SIZE, count - found.length), cursor });
         found.push(...page.jobs);
         cursor = page.nextCursor;
         if (cursor === undefined) {

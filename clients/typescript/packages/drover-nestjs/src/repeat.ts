@@ -75,7 +75,7 @@ export function toHeaders(jobId: JobId | undefined, headers: Record<string, stri
 }
 
 // Bull returns null for absent fields of a repetition, although Bull's types do not say so.
-const NONE = null as never;
+const NO_VALUE = null as never;
 
 /** Converts a schedule to Bull's information about a repetition. */
 export function toInformation(schedule: ScheduleFields): JobInformation {
@@ -83,12 +83,12 @@ export function toInformation(schedule: ScheduleFields): JobInformation {
     return {
         key,
         name: message.name ?? DEFAULT_JOB_NAME,
-        id: message.headers?.[ID_HEADER] ?? NONE,
-        endDate: end ? Date.parse(end) : NONE,
-        tz: cron ? (timezone ?? NONE) : NONE,
-        cron: cron ?? NONE,
-        every: every ?? NONE,
-        next: next[0] === undefined ? NONE : Date.parse(next[0]),
+        id: message.headers?.[ID_HEADER] ?? NO_VALUE,
+        endDate: end ? Date.parse(end) : NO_VALUE,
+        tz: cron ? (timezone ?? NO_VALUE) : NO_VALUE,
+        cron: cron ?? NO_VALUE,
+        every: every ?? NO_VALUE,
+        next: next[0] === undefined ? NO_VALUE : Date.parse(next[0]),
     };
 }
 

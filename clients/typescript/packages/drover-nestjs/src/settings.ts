@@ -6,14 +6,14 @@ import { QUEUE_OPTIONS, unsupported, UnsupportedError } from "./unsupported.js";
 
 export type SettingsPatch = Parameters<DroverQueue["updateSettings"]>[0];
 
-const KNOWN: ReadonlySet<string> = new Set<keyof QueueOptions>([
+const KNOWN_OPTIONS: ReadonlySet<string> = new Set<keyof QueueOptions>([
     ...(["url", "key", "timeout", "limiter", "defaultJobOptions", "settings", "closeTimeout"] as const),
 ]);
 
 /** Throws an error if an option of a queue is not supported by Drover, or is unknown. */
 export function checkQueueOptions(options: QueueOptions): void {
     for (const [option, value] of Object.entries(options)) {
-        if (value === undefined || KNOWN.has(option)) {
+        if (value === undefined || KNOWN_OPTIONS.has(option)) {
             continue;
         }
         if (option in QUEUE_OPTIONS) {
@@ -66,12 +66,12 @@ function retentionOf(keep: boolean | number | KeepJobsOptions | undefined): { ag
 }
 
 /** The pause before the settings of a queue are sent again, in milliseconds. */
-const PAUSE = 2_000;
+const RETRY_PAUSE = 2_000;
 /** The pause (ms) after an error that only another key or another configuration can correct. */
 const LONG_PAUSE = 30_000;
 
 /** The statuses of answers that a repeated request would get again. The status 403 means that the key may not change settings. */
-const FINAL: ReadonlySet<number> = new Set([403, 409, 422]);
+const FINAL_STATUSES: ReadonlySet<number> = new Set([403, 409, 422]);
 
 /**
  * Sends the settings of a queue again and again until the API accepts the settings. `onError` gets each error. Returns without success if
@@ -91,10 +91,10 @@ export async function applySettings(
                 return;
             }
             onError(error as Error);
-            if (error instanceof DroverError && FINAL.has(error.status)) {
+            if (error instanceof DroverError && FINAL_STATUSES.has(error.status)) {
                 return;
             }
-            await pause(error instanceof DroverError && error.status < 500 ? LONG_PAUSE : PAUSE, signal);
+            await pause(error instanceof DroverError && error.status < 500 ? LONG_PAUSE : RETRY_PAUSE, signal);
         }
     }
 }

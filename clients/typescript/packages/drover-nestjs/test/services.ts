@@ -15,7 +15,7 @@ import { NestFactory } from "@nestjs/core";
 import { getQueueToken, type Queue } from "drover-nestjs";
 
 /** The time limit (ms) for all waits of the tests. */
-const LIMIT = 60_000;
+const WAIT_LIMIT = 60_000;
 
 /**
  * Returns a free port. The port is below 32768, because the system gives higher ports to outgoing connections, and a killed process must
@@ -39,14 +39,14 @@ export async function freePort(): Promise<number> {
 
 /** Calls a function again and again, for at most a minute, until it returns a value other than undefined and false. */
 export async function until<T>(what: string, condition: () => T | Promise<T>): Promise<Exclude<NonNullable<T>, false>> {
-    const end = performance.now() + LIMIT;
+    const end = performance.now() + WAIT_LIMIT;
     for (;;) {
         const value = await condition();
         if (value !== undefined && value !== null && value !== false) {
             return value as Exclude<NonNullable<T>, false>;
         }
         if (performance.now() > end) {
-            throw new Error(`this did not happen within ${LIMIT} ms: ${what}`);
+            throw new Error(`this did not happen within ${WAIT_LIMIT} ms: ${what}`);
         }
         await new Promise((resolve) => setTimeout(resolve, 20));
     }
