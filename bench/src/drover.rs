@@ -200,7 +200,7 @@ impl Drover {
 
     /// Posts batches of 1,000 over four connections, and returns the messages per second.
     pub(crate) fn post_batches(&self, messages: usize) -> Result<f64> {
-        let batch: Vec<_> = (0..BATCH_SIZE).map(|n| json!({"data": payload(n)})).collect();
+        let batch: Vec<_> = (0..BATCH_SIZE).map(|n| json!({"data": message_payload(n)})).collect();
         let body = json!({"messages": batch}).to_string();
         let request = load::post_request(&format!("/v1/queues/{QUEUE}/messages/batch"), "application/json", &body);
         self.post_bulk(messages, vec![request; messages / BATCH_SIZE], BATCH_SIZE)
@@ -210,7 +210,7 @@ impl Drover {
     pub(crate) fn post_ndjson(&self, messages: usize) -> Result<f64> {
         let lines_per_request = messages / 4;
         let ndjson_body: String =
-            (0..lines_per_request).map(|n| json!({"data": payload(n)}).to_string() + "\n").collect();
+            (0..lines_per_request).map(|n| json!({"data": message_payload(n)}).to_string() + "\n").collect();
         let request =
             load::post_request(&format!("/v1/queues/{QUEUE}/messages/batch"), "application/x-ndjson", &ndjson_body);
         self.post_bulk(lines_per_request * 4, vec![request; 4], lines_per_request)
@@ -367,17 +367,20 @@ fn wait_for_times(times: &Mutex<Times>, messages: usize) -> Result<Times> {
 }
 
 /// The data of a measured message, about 160 bytes, the same for Drover and for the other systems.
-fn payload(n: usize) -> serde_json::Value {
+fn message_payload(n: usize) -> serde_json::Value {
     json!({"to": "user@example.com", "subject": "hello", "n": n, "body": "x".repeat(100)})
 }
 
 pub(crate) fn new_message(n: usize, delay: Option<Millis>) -> Result<NewMessage> {
-    Ok(NewMessage { delay: delay.map(Millis::try_into).transpose()?, ..NewMessage::new(to_raw_value(&payload(n))?) })
+    Ok(NewMessage {
+        delay: delay.map(Millis::try_into).transpose()?,
+        ..NewMessage::new(to_raw_value(&message_payload(n))?)
+    })
 }
 
 /// A request that posts one message, due in 1.5 s.
 pub(crate) fn single_post(path: &str) -> Vec<u8> {
-    load::post_request(path, "application/json", &json!({"data": payload(1), "delay": 1_500}).to_string())
+    load::post_request(path, "application/json", &json!({"data": message_payload(1), "delay": 1_500}).to_string())
 }
 
 impl Drover {

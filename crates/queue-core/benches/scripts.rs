@@ -28,15 +28,15 @@ criterion_group! {
 criterion_main!(scripts);
 
 fn bench_calls(criterion: &mut Criterion) {
-    bench(criterion, "enqueue", |queue, size| measure_time(|| queue.enqueue(size)).0);
-    bench(criterion, "post", |queue, size| measure_time(|| queue.post(size)).0);
-    bench(criterion, "lease", |queue, size| {
+    bench_message_counts(criterion, "enqueue", |queue, size| measure_time(|| queue.enqueue(size)).0);
+    bench_message_counts(criterion, "post", |queue, size| measure_time(|| queue.post(size)).0);
+    bench_message_counts(criterion, "lease", |queue, size| {
         queue.enqueue(size);
         let (elapsed, settlements) = measure_time(|| queue.lease(size));
         queue.settle(&settlements);
         elapsed
     });
-    bench(criterion, "settle", |queue, size| {
+    bench_message_counts(criterion, "settle", |queue, size| {
         queue.enqueue(size);
         let settlements = queue.lease(size);
         measure_time(|| queue.settle(&settlements)).0
@@ -45,7 +45,7 @@ fn bench_calls(criterion: &mut Criterion) {
 
 /// Measures `call` with each number of messages in [`MESSAGE_COUNTS`], each on a new Redis. `call` returns the time that it has
 /// measured.
-fn bench(criterion: &mut Criterion, name: &str, call: impl Fn(&TestQueue, usize) -> Duration) {
+fn bench_message_counts(criterion: &mut Criterion, name: &str, call: impl Fn(&TestQueue, usize) -> Duration) {
     let mut group = criterion.benchmark_group(name);
     for size in MESSAGE_COUNTS {
         let queue = TestQueue::new();

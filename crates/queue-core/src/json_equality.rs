@@ -96,7 +96,7 @@ mod tests {
         assert!(is_equal(&deeply_nested, &deeply_nested.clone()) && !is_equal(&deeply_nested, "[]"));
     }
 
-    fn json() -> impl Strategy<Value = Value> {
+    fn random_json() -> impl Strategy<Value = Value> {
         let scalar_json = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
@@ -114,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_texts_that_differ_in_white_space_are_equal_and_texts_of_other_values_are_not(value in json(), other in json()) {
+        fn json_texts_that_differ_in_white_space_are_equal_and_texts_of_other_values_are_not(value in random_json(), other in random_json()) {
             let (compact, pretty) = (value.to_string(), serde_json::to_string_pretty(&value).unwrap());
             prop_assert!(is_equal(&compact, &pretty));
             prop_assert_eq!(is_equal(&compact, &other.to_string()), value == other);

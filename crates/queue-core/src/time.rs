@@ -246,28 +246,28 @@ impl<'de> Deserialize<'de> for Millis {
 mod tests {
     use super::*;
 
-    fn millis(json: &str) -> Result<Millis, serde_json::Error> {
+    fn parse_duration(json: &str) -> Result<Millis, serde_json::Error> {
         serde_json::from_str(json)
     }
 
     #[test]
     fn durations_are_integers_or_texts_with_units() {
-        assert_eq!(millis("1500").unwrap(), Millis(1_500));
-        assert_eq!(millis("1500.0").unwrap(), Millis(1_500));
-        assert_eq!(millis("\"1500ms\"").unwrap(), Millis(1_500));
-        assert_eq!(millis("\"2s\"").unwrap(), Millis(2_000));
-        assert_eq!(millis("\"1h 30m\"").unwrap(), Millis(5_400_000));
-        assert_eq!(millis("\"1w 2d 3h 4m 5s 6ms\"").unwrap(), Millis(788_645_006));
+        assert_eq!(parse_duration("1500").unwrap(), Millis(1_500));
+        assert_eq!(parse_duration("1500.0").unwrap(), Millis(1_500));
+        assert_eq!(parse_duration("\"1500ms\"").unwrap(), Millis(1_500));
+        assert_eq!(parse_duration("\"2s\"").unwrap(), Millis(2_000));
+        assert_eq!(parse_duration("\"1h 30m\"").unwrap(), Millis(5_400_000));
+        assert_eq!(parse_duration("\"1w 2d 3h 4m 5s 6ms\"").unwrap(), Millis(788_645_006));
         for same in ["\"90m\"", "\"1h30m\"", "\"1h  30 m\"", "\" 1h 30m \"", "\"5400000\"", "\"0d 001h 30m\""] {
-            assert_eq!(millis(same).unwrap(), Millis(5_400_000), "{same}");
+            assert_eq!(parse_duration(same).unwrap(), Millis(5_400_000), "{same}");
         }
         for invalid in ["-1", "1.5", "null", "true", "1e400", "99999999999999999999"] {
-            assert!(millis(invalid).is_err(), "{invalid}");
+            assert!(parse_duration(invalid).is_err(), "{invalid}");
         }
         let invalid_texts = "| |soon|s|-1s|+5|+5s|1.5s|1M|1y|5 parsecs|1us|1ns|1min|2 hours|1H|1h 30|30 1h|1s 1s|1m 1h|1h, 30m|1 000|\
                    99999999999999999999|30500568905w|1\u{a0}s|١s";
         for invalid in invalid_texts.split('|') {
-            let error = millis(&serde_json::to_string(invalid).unwrap()).unwrap_err().to_string();
+            let error = parse_duration(&serde_json::to_string(invalid).unwrap()).unwrap_err().to_string();
             assert!(error.contains("units ms, s, m, h, d and w"), "{invalid}: {error}");
         }
     }

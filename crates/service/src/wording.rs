@@ -94,7 +94,7 @@ pub fn data_mistake(problem: &str) -> String {
             problem.strip_prefix(beginning).and_then(|rest| rest.rsplit_once(", expected "))
         {
             let expected = expectation(expected);
-            return match value(found) {
+            return match found_value(found) {
                 Some(found) => format!("it is {}, and must be {expected}", shortened(&found)),
                 None => format!("it must be {expected}"),
             };
@@ -124,7 +124,7 @@ pub fn data_mistake(problem: &str) -> String {
 }
 
 /// Returns the value that the parser found, in JSON notation.
-fn value(found: &str) -> Option<String> {
+fn found_value(found: &str) -> Option<String> {
     let (kind, rest) = found.split_once(' ').unwrap_or((found, ""));
     match kind {
         "string" => Some(rest.to_owned()),

@@ -216,23 +216,27 @@ impl Serialize for NewMessage {
         members.serialize_entry("data", data)?;
         let priority = Some(priority).filter(|priority| **priority != Priority::default());
         let headers = Some(headers).filter(|headers| !headers.is_empty());
-        entry(&mut members, "name", name.as_ref())?;
-        entry(&mut members, "id", id.as_ref())?;
-        entry(&mut members, "delay", delay.as_ref())?;
-        entry(&mut members, "deliver_at", deliver_at.as_ref())?;
-        entry(&mut members, "priority", priority)?;
-        entry(&mut members, "max_attempts", max_attempts.as_ref())?;
-        entry(&mut members, "backoff", backoff.as_ref())?;
-        entry(&mut members, "timeout", timeout.as_ref())?;
-        entry(&mut members, "ttl", ttl.as_ref())?;
-        entry(&mut members, "hold", hold.as_ref())?;
-        entry(&mut members, "group", group.as_ref())?;
-        entry(&mut members, "headers", headers)?;
+        serialize_member(&mut members, "name", name.as_ref())?;
+        serialize_member(&mut members, "id", id.as_ref())?;
+        serialize_member(&mut members, "delay", delay.as_ref())?;
+        serialize_member(&mut members, "deliver_at", deliver_at.as_ref())?;
+        serialize_member(&mut members, "priority", priority)?;
+        serialize_member(&mut members, "max_attempts", max_attempts.as_ref())?;
+        serialize_member(&mut members, "backoff", backoff.as_ref())?;
+        serialize_member(&mut members, "timeout", timeout.as_ref())?;
+        serialize_member(&mut members, "ttl", ttl.as_ref())?;
+        serialize_member(&mut members, "hold", hold.as_ref())?;
+        serialize_member(&mut members, "group", group.as_ref())?;
+        serialize_member(&mut members, "headers", headers)?;
         members.end()
     }
 }
 
-fn entry<M: SerializeMap>(members: &mut M, name: &str, value: Option<&impl Serialize>) -> Result<(), M::Error> {
+fn serialize_member<M: SerializeMap>(
+    members: &mut M,
+    name: &str,
+    value: Option<&impl Serialize>,
+) -> Result<(), M::Error> {
     value.map_or(Ok(()), |value| members.serialize_entry(name, value))
 }
 

@@ -29,7 +29,7 @@ pub(crate) async fn add(redis: &Redis, index: &str, names: &[QueueName]) -> Resu
         for name in chunk {
             add_command.arg(0).arg(name.as_str());
         }
-        call(redis, index, &add_command).await?;
+        call_index(redis, index, &add_command).await?;
     }
     Ok(())
 }
@@ -39,7 +39,7 @@ pub(crate) async fn add(redis: &Redis, index: &str, names: &[QueueName]) -> Resu
 pub(crate) async fn add_if_absent(redis: &Redis, index: &str, name: &QueueName) -> Result<()> {
     let mut score_command = redis::cmd("ZSCORE");
     score_command.arg(index).arg(name.as_str());
-    match call(redis, index, &score_command).await? {
+    match call_index(redis, index, &score_command).await? {
         Value::Nil => add(redis, index, std::slice::from_ref(name)).await,
         _ => Ok(()),
     }
@@ -48,7 +48,7 @@ pub(crate) async fn add_if_absent(redis: &Redis, index: &str, name: &QueueName) 
 pub(crate) async fn remove(redis: &Redis, index: &str, name: &QueueName) -> Result<()> {
     let mut remove_command = redis::cmd("ZREM");
     remove_command.arg(index).arg(name.as_str());
-    call(redis, index, &remove_command).await.map(drop)
+    call_index(redis, index, &remove_command).await.map(drop)
 }
 
 /// The first `max` names, in order, that begin with `start` and come after `after`. If the result has fewer than `max` names, the index
@@ -69,7 +69,7 @@ pub(crate) async fn names(
         let name_count = NAMES_PER_CALL.min(max - names.len());
         let mut range = redis::cmd("ZRANGE");
         range.arg(index).arg(range_start).arg(&range_end).arg("BYLEX").arg("LIMIT").arg(0).arg(name_count);
-        let page: Vec<Vec<u8>> = reply::decode(call(redis, index, &range).await?)?;
+        let page: Vec<Vec<u8>> = reply::decode(call_index(redis, index, &range).await?)?;
         let is_last = page.len() < name_count;
         let count_before = names.len();
         names.extend(page.into_iter().filter_map(|name| String::from_utf8(name).ok()?.parse::<QueueName>().ok()));
@@ -120,7 +120,7 @@ impl Queue {
     }
 }
 
-async fn call(redis: &Redis, index: &str, command: &redis::Cmd) -> Result<Value> {
+async fn call_index(redis: &Redis, index: &str, command: &redis::Cmd) -> Result<Value> {
     redis.call(Slot::of(index), command).await.map_err(|error| match error {
         // In data layouts before 2 the index was a plain set, so commands for sorted sets fail with WRONGTYPE.
         CallError::Failed(Error::Unexpected(text)) if text.contains("WRONGTYPE") => {

@@ -54,7 +54,7 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn sticky_signal(&self, key: &SignalKey) -> Result<Option<StickySignal>> {
         let call = Call::new(&scripts::SIGNAL, &self.keys).arg("").arg(key.as_str()).arg("show");
-        let (mut signals, _) = decode(self.call(&scripts::SIGNAL, call).await?)?;
+        let (mut signals, _) = decode_sticky_signals(self.call(&scripts::SIGNAL, call).await?)?;
         Ok(signals.pop())
     }
 
@@ -72,7 +72,7 @@ impl Queue {
     ) -> Result<(Vec<StickySignal>, bool)> {
         let cursor = after.map(|(until, key)| format!("{}:{key}", until.as_millis())).unwrap_or_default();
         let limit = limit.clamp(1, limits::MAX_MESSAGES);
-        decode(
+        decode_sticky_signals(
             self.call(
                 &scripts::SIGNAL,
                 Call::new(&scripts::SIGNAL, &self.keys).arg("").arg("").arg("list").arg(limit).arg(cursor),
@@ -133,7 +133,7 @@ impl Queue {
     }
 }
 
-fn decode(mut answer: Vec<Value>) -> Result<(Vec<StickySignal>, bool)> {
+fn decode_sticky_signals(mut answer: Vec<Value>) -> Result<(Vec<StickySignal>, bool)> {
     let signals = Value::Array(answer.split_off(answer.len().min(1)));
     let (are_more,) = reply::decode(Value::Array(answer))?;
     let signals: Vec<(String, u64, String, u64)> = reply::decode(signals)?;

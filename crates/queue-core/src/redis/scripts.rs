@@ -53,13 +53,13 @@ const MAX_RESULTS: usize = limits::MAX_BYTES / (limits::MAX_RESULT_BYTES + limit
 
 /// Returns the constants that the scripts and the library share, as Lua writes them. Each constant whose name a script contains becomes
 /// a local of that script.
-fn constants() -> Vec<(&'static str, String)> {
+fn shared_constants() -> Vec<(&'static str, String)> {
     let default_settings = Settings::default();
     let text_of = |setting: &str| format!("'{}'", default_settings.all_meta_fields()[setting]);
     vec![
         ("KNOWN_LAYOUT", LAYOUT.to_string()),
         ("GROUPED_LAYOUT", GROUPED_LAYOUT.to_string()),
-        ("DEFAULTS", defaults()),
+        ("DEFAULTS", defaults_as_lua()),
         ("DEFAULT_VISIBILITY", default_settings.visibility_timeout.get().to_string()),
         ("GROUPS_CONCURRENCY", text_of("groups.concurrency")),
         ("RETENTION_COMPLETED", text_of("retention.completed")),
@@ -168,11 +168,12 @@ impl Script {
             .iter()
             .zip(1..)
             .map(|(key, index)| (key.to_uppercase(), format!("KEYS[{index}]")))
-            .chain(constants().into_iter().map(|(name, value)| (name.to_owned(), value)))
+            .chain(shared_constants().into_iter().map(|(name, value)| (name.to_owned(), value)))
             .collect();
         let mut source = format!("{shebang}\nlocal KEYS, ARGV = KEYS, ARGV\n");
         for part in parts {
-            let needed_locals = local_names.extract_if(.., |(name, _)| words(&part).any(|word| word == name.as_str()));
+            let needed_locals =
+                local_names.extract_if(.., |(name, _)| words_of_lua(&part).any(|word| word == name.as_str()));
             source.extend(needed_locals.map(|(name, value)| format!("local {name} = {value}\n")));
             source.push_str(&part);
         }
@@ -254,12 +255,12 @@ impl ScriptNeeds {
 }
 
 /// Returns the words of a Lua text.
-fn words(text: &str) -> impl Iterator<Item = &str> {
+fn words_of_lua(text: &str) -> impl Iterator<Item = &str> {
     text.split(|char: char| !char.is_alphanumeric() && char != '_')
 }
 
 /// Returns the defaults of all settings as a Lua table.
-fn defaults() -> String {
+fn defaults_as_lua() -> String {
     // A setting that is null or false by default is nil in Lua.
     let truthy_defaults =
         Settings::default().all_meta_fields().into_iter().filter(|(_, json)| json != "null" && json != "false");
@@ -323,7 +324,7 @@ mod tests {
 
     /// Returns the words of a Lua text without its comments.
     fn words_of_code(text: &str) -> Vec<&str> {
-        text.lines().flat_map(|line| words(line.split("--").next().unwrap_or(line))).collect()
+        text.lines().flat_map(|line| words_of_lua(line.split("--").next().unwrap_or(line))).collect()
     }
 
     fn function_names(text: &str) -> impl Iterator<Item = &str> {

@@ -81,7 +81,7 @@ impl From<QueryError> for SendError {
     fn from(unanswered: QueryError) -> Self {
         match unanswered {
             QueryError::NeverWritten(error) => Self::NotStarted(NotStartedReason::Unreachable, error.into()),
-            QueryError::Failed(error) => match reason(&error) {
+            QueryError::Failed(error) => match not_started_reason(&error) {
                 Some(reason) => Self::NotStarted(reason, error.into()),
                 None => Self::Failed(error.into()),
             },
@@ -94,7 +94,7 @@ impl From<QueryError> for SendError {
     }
 }
 
-fn reason(error: &RedisError) -> Option<NotStartedReason> {
+fn not_started_reason(error: &RedisError) -> Option<NotStartedReason> {
     // The detail of a redirection is the slot and the address.
     let redirect = || Some(Redirect(error.detail()?.split_whitespace().nth(1)?.to_owned()));
     match error.code()? {

@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     /// An INFO reply as servers write it: sections with headings, fields with a common prefix, CRLF.
-    fn info(version: &str, role: &str, policy: &str, aof_enabled: u8) -> String {
+    fn info_reply(version: &str, role: &str, policy: &str, aof_enabled: u8) -> String {
         let info_text = format!(
             "# Server\n{version}\nredis_git_sha1:00000000\nredis_mode:standalone\n\n\
              # Memory\nmaxmemory:0\nmaxmemory_human:0B\nmaxmemory_policy:{policy}\n\n\
@@ -220,15 +220,15 @@ mod tests {
     }
 
     fn dangers_of_version(version: &str) -> Vec<Danger> {
-        dangers_in_info(&info(version, "master", "noeviction", 1), Snapshots::NotTaken)
+        dangers_in_info(&info_reply(version, "master", "noeviction", 1), Snapshots::NotTaken)
     }
 
     #[test]
     fn well_configured_server_has_no_danger() {
         for snapshots in [Snapshots::Taken, Snapshots::NotTaken, Snapshots::Unknown] {
-            assert_eq!(dangers_in_info(&info("redis_version:7.0.15", "master", "noeviction", 1), snapshots), []);
+            assert_eq!(dangers_in_info(&info_reply("redis_version:7.0.15", "master", "noeviction", 1), snapshots), []);
         }
-        let only_snapshots = info("redis_version:7.0.15", "master", "noeviction", 0);
+        let only_snapshots = info_reply("redis_version:7.0.15", "master", "noeviction", 0);
         assert_eq!(dangers_in_info(&only_snapshots, Snapshots::Taken), []);
         assert_eq!(dangers_in_info("", Snapshots::Unknown), [], "nothing is known, so nothing is reported");
     }
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn each_danger_is_found_and_dangers_that_prevent_work_come_first() {
         let all_dangers =
-            dangers_in_info(&info("redis_version:6.2.14", "slave", "allkeys-lru", 0), Snapshots::NotTaken);
+            dangers_in_info(&info_reply("redis_version:6.2.14", "slave", "allkeys-lru", 0), Snapshots::NotTaken);
         let too_old = Danger::TooOld { found: "Redis 6.2.14".into() };
         let eviction_danger = Danger::Evicts { policy: "allkeys-lru".into() };
         assert_eq!(all_dangers, [too_old, Danger::Replica, eviction_danger, Danger::NotPersistent]);
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn persistence_is_unknown_if_the_save_points_can_not_be_read() {
-        let info = info("redis_version:7.0.15", "master", "noeviction", 0);
+        let info = info_reply("redis_version:7.0.15", "master", "noeviction", 0);
         assert_eq!(dangers_in_info(&info, Snapshots::Unknown), [Danger::PersistenceUnknown]);
     }
 }

@@ -113,7 +113,7 @@ impl Pem {
             .map_err(|error| InvalidTls(format!(": {error}")))?
             .with_root_certificates(self.trusted_cas()?);
         let Some((certificate, key)) = &self.client else { return Ok(config.with_no_client_auth()) };
-        let chain = certificates("certificate", certificate)?;
+        let chain = parse_certificates("certificate", certificate)?;
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|_| InvalidTls(".key: the file has no private key as PEM".into()))?;
         config
@@ -124,7 +124,7 @@ impl Pem {
     fn trusted_cas(&self) -> Result<RootCertStore, InvalidTls> {
         let mut trusted = RootCertStore::empty();
         let certificates = match &self.ca {
-            Some(ca) => certificates("ca", ca)?,
+            Some(ca) => parse_certificates("ca", ca)?,
             None => rustls_native_certs::load_native_certs().certs,
         };
         let (added, _) = trusted.add_parsable_certificates(certificates);
@@ -139,7 +139,7 @@ impl Pem {
     }
 }
 
-fn certificates(key: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidTls> {
+fn parse_certificates(key: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidTls> {
     let found_certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().unwrap_or_default();
     if found_certificates.is_empty() {
         Err(InvalidTls(format!(".{key}: the file has no certificate as PEM")))

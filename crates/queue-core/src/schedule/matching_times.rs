@@ -209,7 +209,7 @@ mod tests {
 
     use super::*;
 
-    fn parse(text: &str) -> Cron {
+    fn parse_cron(text: &str) -> Cron {
         CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build().parse(text).unwrap()
     }
 
@@ -230,7 +230,7 @@ mod tests {
             secs in 0..200 * 365 * 86_400_i64,
             nanos in prop_oneof![Just(0), 1..1_000_000_000_i64],
         ) {
-            let cron = parse(&format!("{second} {minute} {hour} {day} {month} {weekday}"));
+            let cron = parse_cron(&format!("{second} {minute} {hour} {day} {month} {weekday}"));
             let times = MatchingTimes::of(&cron.pattern).unwrap();
             let local = datetime(1_990, 1, 1, 0, 0, 0, 0).checked_add(secs.seconds().nanoseconds(nanos)).unwrap();
             let is_within_years = |found: &DateTime| (LAST_YEAR_BEFORE + 1..END_YEAR).contains(&found.year());

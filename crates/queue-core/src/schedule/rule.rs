@@ -114,7 +114,7 @@ impl Rule {
         let next_tick = match (&self.cron, self.every) {
             (Some(cron), _) => {
                 let zone = self.timezone.as_ref()?;
-                timestamp(zone.next(cron, instant(after)?)?)?
+                to_timestamp(zone.next(cron, to_instant(after)?)?)?
             }
             (None, Some(every)) => {
                 let offset = self.offset.map_or(0, |offset| offset.get());
@@ -133,7 +133,7 @@ impl Rule {
         let last_tick = match (&self.cron, self.every) {
             (Some(cron), _) => {
                 let zone = self.timezone.as_ref()?;
-                timestamp(zone.previous(cron, instant(before)?)?)?
+                to_timestamp(zone.previous(cron, to_instant(before)?)?)?
             }
             (None, Some(every)) => {
                 let offset = self.offset.map_or(0, |offset| offset.get());
@@ -208,10 +208,10 @@ impl DueTicks {
     }
 }
 
-fn instant(timestamp: Timestamp) -> Option<Instant> {
+fn to_instant(timestamp: Timestamp) -> Option<Instant> {
     Instant::from_millisecond(timestamp.as_millis().try_into().ok()?).ok()
 }
 
-fn timestamp(instant: Instant) -> Option<Timestamp> {
+fn to_timestamp(instant: Instant) -> Option<Timestamp> {
     u64::try_from(instant.as_millisecond()).ok().map(Timestamp::from_millis)
 }

@@ -117,14 +117,14 @@ impl EncodedSchedule {
 /// Whether two stored messages of schedules are equal; texts of JSON that have the same meaning count as equal data.
 pub(crate) fn are_messages_equal(one: &str, other: &str) -> bool {
     /// Splits a message into its options, the first line of its record, and its data.
-    fn parts(message: &str) -> Option<(&str, &str, &str)> {
+    fn split_message(message: &str) -> Option<(&str, &str, &str)> {
         let (options, record) = message.split_once('\n')?;
         let (first_line, data) = record.split_once('\n')?;
         Some((options, first_line, data))
     }
     one == other
-        || parts(one)
-            .zip(parts(other))
+        || split_message(one)
+            .zip(split_message(other))
             .is_some_and(|(one, other)| (one.0, one.1) == (other.0, other.1) && json_equality::is_equal(one.2, other.2))
 }
 

@@ -18,11 +18,11 @@ use crate::{
     time::{Millis, Timestamp},
 };
 
-fn pattern(text: &str) -> Result<CronPattern, ParseError> {
+fn parse_pattern(text: &str) -> Result<CronPattern, ParseError> {
     text.to_owned().try_into()
 }
 
-fn zone(name: &str) -> Zone {
+fn zone_named(name: &str) -> Zone {
     name.to_owned().try_into().unwrap()
 }
 
@@ -193,7 +193,7 @@ fn ticks_of_patterns_are_those_of_an_independent_search_in_both_directions() {
             let (first, last): (Instant, Instant) = (first.parse().unwrap(), last.parse().unwrap());
             for sample in &SAMPLES {
                 let expected_ticks = ticks_by_search(sample, &timezone, first, last);
-                let (cron, zone) = (pattern(sample.text).unwrap(), zone(name));
+                let (cron, zone) = (parse_pattern(sample.text).unwrap(), zone_named(name));
                 let ticks_ahead =
                     std::iter::successors(zone.next(&cron, first - 1.second()), |tick| zone.next(&cron, *tick));
                 let ticks_ahead: Vec<Instant> = ticks_ahead.take_while(|tick| *tick <= last).collect();
@@ -211,7 +211,7 @@ fn ticks_of_patterns_are_those_of_an_independent_search_in_both_directions() {
 #[test]
 fn pattern_of_one_hour_ticks_once_a_day_and_hourly_pattern_ticks_each_hour_when_clocks_change() {
     let ticks = |text: &str, name: &str, after: &str, count| {
-        let (cron, zone) = (pattern(text).unwrap(), zone(name));
+        let (cron, zone) = (parse_pattern(text).unwrap(), zone_named(name));
         let next_ticks =
             std::iter::successors(zone.next(&cron, after.parse().unwrap()), |tick| zone.next(&cron, *tick));
         next_ticks.take(count).map(|tick| tick.to_string()).collect::<Vec<_>>()
@@ -273,24 +273,24 @@ fn error_of_an_invalid_pattern_names_the_field_and_its_valid_values() {
         ("ä * * * *", "ASCII"),
         (&format!("{} * * * *", "1,".repeat(120)), "at most 200"),
     ] {
-        let error = pattern(text).unwrap_err().to_string();
+        let error = parse_pattern(text).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");
     }
     for text in ["0 0 29 2 *", "  0 0 * * 7 ", "@DAILY", "0 0 ? * MON-FRI", "0 0 15W * *", "0 0 LW * *", "0 0 1 * +mon"]
     {
-        assert!(pattern(text).is_ok(), "{text}");
+        assert!(parse_pattern(text).is_ok(), "{text}");
     }
     for name in ["", "Mars/Olympus", "+02:00", "CESTX", "../UTC"] {
         assert!(Zone::try_from(name.to_owned()).unwrap_err().to_string().contains("IANA"), "{name}");
     }
-    assert_eq!(zone("europe/berlin").as_str(), "Europe/Berlin");
-    assert_eq!(zone("utc").as_str(), "UTC");
+    assert_eq!(zone_named("europe/berlin").as_str(), "Europe/Berlin");
+    assert_eq!(zone_named("utc").as_str(), "UTC");
 }
 
 #[test]
 fn last_day_of_the_week_in_a_month_is_written_with_a_name_or_a_number() {
     let ticks = |text: &str| {
-        let (cron, zone) = (pattern(text).unwrap(), Zone::utc());
+        let (cron, zone) = (parse_pattern(text).unwrap(), Zone::utc());
         let start: Instant = "2027-01-01T00:00:00Z".parse().unwrap();
         let next = std::iter::successors(zone.next(&cron, start), |tick| zone.next(&cron, *tick));
         next.take(3).map(|tick| tick.to_string()).collect::<Vec<_>>()
@@ -313,7 +313,7 @@ fn ticks_of_a_rare_pattern_are_found_with_few_searches() {
         ("0 0-23/1 27 11 +5", "Africa/Cairo"),
         ("0 */2 29 2 +6#5", "Europe/Berlin"),
     ] {
-        let (cron, zone) = (pattern(text).unwrap(), zone(name));
+        let (cron, zone) = (parse_pattern(text).unwrap(), zone_named(name));
         let searches_before = searches::search_count();
         let first_tick = zone.next(&cron, "2027-01-01T00:00:00Z".parse().unwrap()).unwrap();
         assert!(first_tick.to_string().as_str() > "2031", "{text}: {first_tick}");
@@ -325,7 +325,7 @@ fn ticks_of_a_rare_pattern_are_found_with_few_searches() {
     }
 }
 
-fn rule(json: serde_json::Value) -> Rule {
+fn rule_from_json(json: serde_json::Value) -> Rule {
     let mut json = json;
     json["message"] = json!({"data": 1});
     serde_json::from_value::<NewSchedule>(json).unwrap().into_parts().0
@@ -341,7 +341,7 @@ fn seconds_of(ticks: &[Timestamp]) -> Vec<u64> {
 
 #[test]
 fn ticks_of_an_interval_are_multiples_since_1970_plus_the_offset_between_start_and_end() {
-    let rule = rule(
+    let rule = rule_from_json(
         json!({"every": "10s", "offset": "3s", "start_at": "1970-01-01T00:01:43Z", "end_at": "1970-01-01T00:02:13Z"}),
     );
     assert_eq!(seconds_of(&rule.ticks_after(instant_at(0), 9)), [103, 113, 123, 133]);
@@ -357,7 +357,7 @@ fn ticks_of_an_interval_are_multiples_since_1970_plus_the_offset_between_start_a
 #[test]
 fn missed_ticks_are_dropped_or_one_or_all_of_them_are_posted_as_the_setting_says() {
     let plan_of = |missed: &str, overlap: &str, stored, now: u64| {
-        rule(json!({"every": "20s", "missed": missed, "overlap": overlap}))
+        rule_from_json(json!({"every": "20s", "missed": missed, "overlap": overlap}))
             .plan_due_ticks(instant_at(stored), instant_at(now))
     };
     assert_eq!(plan_of("one", "allow", 100, 99), None);
@@ -392,7 +392,7 @@ fn missed_ticks_are_dropped_or_one_or_all_of_them_are_posted_as_the_setting_says
 
 #[test]
 fn at_most_the_last_thousand_missed_ticks_are_posted_and_in_parts_if_they_are_large() {
-    let rule = rule(json!({"every": "1s", "missed": "all"}));
+    let rule = rule_from_json(json!({"every": "1s", "missed": "all"}));
     let plan = rule.plan_due_ticks(instant_at(0), instant_at(100_000)).unwrap();
     assert_eq!(seconds_of(&plan.posts), (99_001..=100_000).collect::<Vec<_>>());
     let partial_plan = plan.with_at_most(3);

@@ -195,7 +195,7 @@ mod tests {
         serde_json::from_value(json).unwrap()
     }
 
-    fn of(declared: &DeclaredSettings, queue: &str) -> Value {
+    fn settings_json_of(declared: &DeclaredSettings, queue: &str) -> Value {
         serde_json::to_value(declared.of(&queue.parse().unwrap())).unwrap()
     }
 
@@ -215,7 +215,7 @@ mod tests {
             ("user-vip-1", json!({"max_attempts": 4, "max_lapses": 3, "timeout": "5s", "visibility_timeout": "1s"})),
             ("user-vip-10", json!({"max_attempts": 5, "max_lapses": 3, "timeout": "5s", "visibility_timeout": "1s"})),
         ] {
-            assert_eq!(of(&declared_settings, queue), settings, "{queue}");
+            assert_eq!(settings_json_of(&declared_settings, queue), settings, "{queue}");
         }
         assert_eq!(declared_settings.names().map(|name| name.to_string()).collect::<Vec<_>>(), ["user-vip-1"]);
     }
@@ -230,12 +230,12 @@ mod tests {
             "r": {"exclusive": false},
         }));
         declared_settings.validate().unwrap();
-        let q = of(&declared_settings, "q");
+        let q = settings_json_of(&declared_settings, "q");
         let retention = json!({"completed": {"count": 9, "age": "1h"}, "failed": {"count": 7}});
         assert_eq!((&q["retention"], &q["exclusive"]), (&retention, &json!({"parallel": 3})));
         let backoff = json!({"type": "fixed", "delay": "3s", "jitter": 0.5});
         assert_eq!((&q["rate_limit"], &q["backoff"]), (&json!({"max": 2, "duration": "1s"}), &backoff));
-        assert_eq!(of(&declared_settings, "r")["exclusive"], json!(false));
+        assert_eq!(settings_json_of(&declared_settings, "r")["exclusive"], json!(false));
         assert_eq!(DeclaredSettings::default().of(&"r".parse().unwrap()), SettingsPatch::default());
     }
 

@@ -309,7 +309,7 @@ impl Subscriber {
         channels.extend(
             self.shared.notifiers.lock().keys().filter(|channel| !self.shared.is_covered_by_pattern(channel)).cloned(),
         );
-        if let Err(reason) = subscribe(&mut sink, &channels, limit).await {
+        if let Err(reason) = subscribe_to_channels(&mut sink, &channels, limit).await {
             return reason;
         }
         retry.reset();
@@ -342,7 +342,7 @@ impl Subscriber {
                 },
                 () = self.shared.new_channels.notified() => {
                     let channels = std::mem::take(&mut *self.shared.to_subscribe.lock());
-                    if let Err(reason) = subscribe(sink, &channels, limit).await {
+                    if let Err(reason) = subscribe_to_channels(sink, &channels, limit).await {
                         return reason;
                     }
                     let notifiers = self.shared.notifiers.lock();
@@ -406,7 +406,7 @@ impl Subscriber {
     }
 }
 
-async fn subscribe(sink: &mut PubSubSink, channels: &[String], limit: Duration) -> Result<(), String> {
+async fn subscribe_to_channels(sink: &mut PubSubSink, channels: &[String], limit: Duration) -> Result<(), String> {
     for chunk in channels.chunks(MAX_CHANNELS_PER_COMMAND) {
         with_time_limit(limit, sink.subscribe(chunk)).await?;
     }

@@ -23,7 +23,7 @@ async fn post_many(fixture: &TestQueue, messages: impl Fn(u64) -> NewMessage) ->
     ids
 }
 
-async fn count(fixture: &TestQueue, state: State) -> u64 {
+async fn count_in_state(fixture: &TestQueue, state: State) -> u64 {
     fixture.queue.status().await.unwrap().unwrap().counts.of(state)
 }
 
@@ -43,7 +43,7 @@ async fn signal_releases_all_messages_that_were_held_when_the_signal_was_sent() 
     post_many(&fixture, message_with_hold_key).await;
     let signal = Signal { data: Some(to_raw_value("go").unwrap()), sticky_for: None };
     assert_eq!(fixture.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap(), MESSAGE_COUNT);
-    assert_eq!(count(&fixture, State::Held).await, 0);
+    assert_eq!(count_in_state(&fixture, State::Held).await, 0);
     let mut delivered_numbers = vec![];
     for _ in 0..3 {
         let lease_reply = fixture.lease(1_000).await;
@@ -64,11 +64,14 @@ async fn interrupted_signal_releases_only_messages_that_were_held_when_the_signa
     // The command writes the state that a process leaves when it dies between two steps.
     fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{last_id}\\t\""));
     while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
-    assert_eq!((count(&fixture, State::Held).await, count(&fixture, State::Waiting).await), (1, MESSAGE_COUNT));
+    assert_eq!(
+        (count_in_state(&fixture, State::Held).await, count_in_state(&fixture, State::Waiting).await),
+        (1, MESSAGE_COUNT)
+    );
     fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{last_id}\\t\""));
     let released_count = fixture.queue.signal(&"key".parse().unwrap(), &Signal::default()).await.unwrap();
     assert_eq!(released_count, 1, "the earlier signal is finished before the new signal begins");
-    assert_eq!(count(&fixture, State::Held).await, 0);
+    assert_eq!(count_in_state(&fixture, State::Held).await, 0);
     fixture.assert_clean().await;
 }
 
@@ -83,7 +86,7 @@ async fn purge_removes_all_messages_of_a_state() {
         let ids = post_many(&fixture, message).await;
         assert_eq!(fixture.queue.cancel(&ids[7]).await.unwrap(), Changed::Done);
         assert_eq!(fixture.queue.purge(state).await.unwrap(), MESSAGE_COUNT - 1);
-        assert_eq!(count(&fixture, state).await, 0, "{state:?}");
+        assert_eq!(count_in_state(&fixture, state).await, 0, "{state:?}");
     }
     post_many(&fixture, numbered).await;
     while let deliveries_now = fixture.lease(1_000).await.deliveries
@@ -111,7 +114,10 @@ async fn dead_letters_are_retried_in_the_order_in_which_they_failed() {
     post_many(&fixture, numbered).await;
     fail_all(&fixture).await;
     assert_eq!(fixture.queue.retry_failed().await.unwrap(), MESSAGE_COUNT);
-    assert_eq!((count(&fixture, State::Failed).await, count(&fixture, State::Waiting).await), (0, MESSAGE_COUNT));
+    assert_eq!(
+        (count_in_state(&fixture, State::Failed).await, count_in_state(&fixture, State::Waiting).await),
+        (0, MESSAGE_COUNT)
+    );
     assert_eq!(numbers(&fixture.lease(3).await), [0, 1, 2]);
     fixture.assert_clean().await;
 }
@@ -123,7 +129,7 @@ async fn leases_that_lapse_together_are_recovered_in_steps() {
     assert_eq!(fixture.lease(250).await.deliveries.len(), 250);
     wait_millis(110).await;
     while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
-    assert_eq!(count(&fixture, State::Waiting).await, 250);
+    assert_eq!(count_in_state(&fixture, State::Waiting).await, 250);
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.lapsed, 250);
     fixture.assert_clean().await;
 }

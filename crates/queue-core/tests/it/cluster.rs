@@ -18,14 +18,14 @@ use crate::{
 
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-fn connect(cluster: &RedisCluster) -> Redis {
+fn connect_to_cluster(cluster: &RedisCluster) -> Redis {
     Redis::new(&cluster.url(), Redis::DEFAULT_TIME_LIMIT).unwrap()
 }
 
 #[tokio::test]
 async fn every_operation_works_on_every_server_of_a_cluster() {
     let cluster = RedisCluster::start(3, 0);
-    let redis = connect(&cluster);
+    let redis = connect_to_cluster(&cluster);
     redis.ping().await.unwrap();
     redis.examine().await.unwrap();
     let queues = Queues::new(redis.clone(), DeclaredSettings::default());
@@ -85,7 +85,7 @@ async fn every_operation_works_on_every_server_of_a_cluster() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_message_is_lost_or_stored_twice_while_slots_move_to_another_server() {
     let mut cluster = RedisCluster::start(3, 0);
-    let load = Load::start(&connect(&cluster), &Load::names("q", 8));
+    let load = Load::start(&connect_to_cluster(&cluster), &Load::names("q", 8));
     load.wait_until_recovered(Instant::now()).await;
     // A fourth server joins the cluster, and gets slots of all others.
     cluster.add_server();
@@ -103,7 +103,7 @@ async fn no_message_is_lost_or_stored_twice_while_slots_move_to_another_server()
 /// Asserts that no confirmed message is lost when `end_primary` ends a primary under load.
 async fn no_confirmed_message_is_lost(end_primary: impl AsyncFn(&mut RedisCluster, usize)) {
     let mut cluster = RedisCluster::start(3, 1);
-    let load = Load::start(&connect(&cluster).require_replicas(1), &Load::names("q", 8));
+    let load = Load::start(&connect_to_cluster(&cluster).require_replicas(1), &Load::names("q", 8));
     load.wait_until_recovered(Instant::now()).await;
     end_primary(&mut cluster, 0).await;
     let recovery_time = load.wait_until_recovered(Instant::now()).await;
@@ -156,7 +156,7 @@ async fn no_confirmed_message_is_lost_in_a_planned_fail_over() {
 #[tokio::test]
 async fn queue_whose_server_is_away_is_unavailable_and_other_queues_work() {
     let mut cluster = RedisCluster::start(3, 0);
-    let queues = Queues::new(connect(&cluster), DeclaredSettings::default());
+    let queues = Queues::new(connect_to_cluster(&cluster), DeclaredSettings::default());
     for name in Load::names("q", 12) {
         queues.queue(&name).enqueue(vec![numbered(1)]).await.unwrap();
     }

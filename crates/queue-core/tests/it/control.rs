@@ -108,7 +108,7 @@ async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() 
 }
 
 /// Runs maintenance in the background, as the API does.
-fn maintain(fixture: &TestQueue) {
+fn run_maintenance(fixture: &TestQueue) {
     let subscriber = Subscriber::for_all_queues(fixture.queues.redis().clone());
     let maintenance = Maintenance::new(fixture.queues.clone(), subscriber.clone()).unwrap();
     tokio::spawn(async move { subscriber.run(CancellationToken::new()).await });
@@ -130,7 +130,7 @@ async fn maintenance_does_due_work_on_time_without_consumers() {
     let settings = r#"{"visibility_timeout":300,"max_attempts":1,
                        "retention":{"completed":{"count":5,"min_age":500,"age":1500},"failed":{"age":1500,"min_age":0}}}"#;
     let fixture = TestQueue::with_settings(settings);
-    maintain(&fixture);
+    run_maintenance(&fixture);
     fixture.post_numbers(0..20).await;
     for delivery in fixture.lease(20).await.deliveries {
         fixture.complete(&delivery).await;
@@ -168,7 +168,7 @@ async fn maintenance_does_due_work_on_time_without_consumers() {
 #[tokio::test]
 async fn maintenance_runs_at_the_time_for_which_all_consumers_have_a_timer() {
     let fixture = TestQueue::new();
-    maintain(&fixture);
+    run_maintenance(&fixture);
     let lease_for = async |millis| {
         let visibility_timeout = Some(Millis::new(millis));
         let request = queue_core::LeaseRequest { visibility_timeout, ..fixture.request(1) };
@@ -214,7 +214,7 @@ async fn message_posted_behind_cancelled_messages_wakes_an_idle_consumer() {
 #[tokio::test]
 async fn message_cancelled_while_waiting_leaves_nothing_without_any_lease_call() {
     let fixture = TestQueue::new();
-    maintain(&fixture);
+    run_maintenance(&fixture);
     let ttl = Some(Millis::new(100).try_into().unwrap());
     let batch = (0..1_000).map(|n| queue_core::NewMessage { ttl, ..numbered(n) }).collect();
     fixture.queue.enqueue(batch).await.unwrap();
@@ -227,7 +227,7 @@ async fn message_cancelled_while_waiting_leaves_nothing_without_any_lease_call()
 async fn maintenance_sleeps_while_nothing_is_due() {
     let fixture = TestQueue::new();
     fixture.post_numbers(0..10).await;
-    maintain(&fixture);
+    run_maintenance(&fixture);
     let calls = || -> u32 {
         let stats = fixture.redis.command("INFO commandstats");
         let evalsha = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or("calls=0,");

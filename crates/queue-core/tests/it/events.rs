@@ -23,14 +23,14 @@ fn start_subscriber(queues: &Queues) -> Subscriber {
     subscriber
 }
 
-fn feed(fixture: &TestQueue) -> EventFeed {
+fn start_feed(fixture: &TestQueue) -> EventFeed {
     EventFeed::new(start_subscriber(&fixture.queues), CancellationToken::new())
 }
 
 /// Starts a listener to the events of a new queue.
 async fn start_listener(fixture: &TestQueue) -> EventListener {
     fixture.queue.declare().await.unwrap();
-    feed(fixture).listen(&fixture.queue, None).await.unwrap().unwrap()
+    start_feed(fixture).listen(&fixture.queue, None).await.unwrap().unwrap()
 }
 
 /// Waits for the next events, and returns the kind, the JSON and the id of each.
@@ -40,7 +40,7 @@ async fn receive_next(listener: &mut EventListener) -> Vec<(&'static str, Value,
 }
 
 /// Waits for this many events, and returns the kind, the JSON and the id of each.
-async fn receive(listener: &mut EventListener, count: usize) -> Vec<(&'static str, Value, EventId)> {
+async fn receive_events(listener: &mut EventListener, count: usize) -> Vec<(&'static str, Value, EventId)> {
     let mut received_events = Vec::new();
     while received_events.len() < count {
         received_events.extend(
@@ -53,7 +53,7 @@ async fn receive(listener: &mut EventListener, count: usize) -> Vec<(&'static st
 
 /// Waits for this many events, and returns the kind of each with the id of its message.
 async fn kinds_and_ids(listener: &mut EventListener, count: usize) -> Vec<String> {
-    let received_events = receive(listener, count).await;
+    let received_events = receive_events(listener, count).await;
     received_events.iter().map(|(kind, json, _)| format!("{kind} {}", json["id"].as_str().unwrap())).collect()
 }
 
@@ -73,7 +73,7 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":0},"max_lapses":2}"#);
     let mut listener = start_listener(&fixture).await;
     let mut expect_events = async |expected: Vec<(&str, Value)>| {
-        let received_events = receive(&mut listener, expected.len()).await;
+        let received_events = receive_events(&mut listener, expected.len()).await;
         for ((expected_kind, expected_json), (kind, mut json, _)) in expected.into_iter().zip(received_events) {
             let json = json.as_object_mut().unwrap();
             assert!(json.remove("at").unwrap().as_str().unwrap().ends_with('Z'));
@@ -199,7 +199,7 @@ async fn without_listeners_there_is_no_event_log_and_no_additional_call() {
 async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
     let fixture = TestQueue::new();
     fixture.queue.declare().await.unwrap();
-    let feed = feed(&fixture);
+    let feed = start_feed(&fixture);
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     let post_task = async {
         for n in 0..300_u64 {
@@ -236,11 +236,11 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
 async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on() {
     let fixture = TestQueue::new();
     let mut listener = start_listener(&fixture).await;
-    let feed = feed(&fixture);
+    let feed = start_feed(&fixture);
     for n in 0..300 {
         fixture.post(numbered(n)).await;
     }
-    let first_event_id = receive(&mut listener, 300).await[0].2;
+    let first_event_id = receive_events(&mut listener, 300).await[0].2;
     // The command moves the end of the log by 20 MB, more than the log keeps.
     fixture.redis.command("HINCRBY drover:{q}:meta events_end 20000000");
     fixture.post(numbered(1)).await;
@@ -265,7 +265,7 @@ async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on()
 async fn event_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_nothing_is_written() {
     let fixture = TestQueue::new();
     let listener = start_listener(&fixture).await;
-    let feed = feed(&fixture);
+    let feed = start_feed(&fixture);
     fixture.post(numbered(1)).await;
     let last_event_id = listener.last();
     drop(listener);
@@ -291,7 +291,7 @@ async fn deleted_queue_and_emptied_redis_are_reported_by_resets() {
     fixture.queue.delete().await.unwrap();
     assert_eq!(receive_reset(&mut listener).await, None);
     // A listener does not create a queue.
-    assert!(feed(&fixture).listen(&fixture.queue, None).await.unwrap().is_none());
+    assert!(start_feed(&fixture).listen(&fixture.queue, None).await.unwrap().is_none());
     assert!(fixture.redis.command("EXISTS drover:{q}:meta").contains(":0"));
     fixture.post(numbered(1)).await;
     assert!(receive_reset(&mut listener).await.is_some());
@@ -307,7 +307,7 @@ async fn deleted_queue_and_emptied_redis_are_reported_by_resets() {
 async fn listener_that_does_not_read_is_disconnected_and_others_receive_all_events() {
     let fixture = TestQueue::new();
     fixture.queue.declare().await.unwrap();
-    let feed = feed(&fixture);
+    let feed = start_feed(&fixture);
     let mut slow_listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     let mut other_listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     for n in 0..200 {
@@ -317,7 +317,7 @@ async fn listener_that_does_not_read_is_disconnected_and_others_receive_all_even
     let listener_end = timeout(WAIT_LIMIT, slow_listener.next_events()).await.unwrap();
     assert_eq!(listener_end.unwrap_err().to_string(), "the listener fell too far behind");
     let mut resumed_listener = feed.listen(&fixture.queue, slow_listener.last()).await.unwrap().unwrap();
-    assert_eq!(receive(&mut resumed_listener, 200).await.len(), 200, "the missed events are in the log");
+    assert_eq!(receive_events(&mut resumed_listener, 200).await.len(), 200, "the missed events are in the log");
 }
 
 #[tokio::test]
@@ -350,8 +350,8 @@ async fn listeners_of_another_process_receive_the_same_events() {
     let lease_reply = fixture.lease(1_000).await;
     assert_eq!(numbers(&lease_reply).len(), 1_000);
     fixture.settle(&lease_reply.deliveries[0], done()).await;
-    let received_events = receive(&mut own_listener, 2_001).await;
-    assert_eq!(received_events, receive(&mut other_listener, 2_001).await);
+    let received_events = receive_events(&mut own_listener, 2_001).await;
+    assert_eq!(received_events, receive_events(&mut other_listener, 2_001).await);
     assert!(received_events.is_sorted_by_key(|(.., id)| *id));
 }
 

@@ -212,7 +212,7 @@ fn redis_millis(fixture: &TestQueue) -> u64 {
 
 /// Leases messages, keeps each lease for a moment, and ends each lease in a random way. Returns for each lease the consumer, the
 /// start, the end, and the number of the message.
-async fn consume(fixture: Arc<TestQueue>, until: tokio::time::Instant) -> Vec<(ConsumerId, u64, u64, u64)> {
+async fn consume_at_random(fixture: Arc<TestQueue>, until: tokio::time::Instant) -> Vec<(ConsumerId, u64, u64, u64)> {
     let mut lease_times = Vec::new();
     while tokio::time::Instant::now() < until {
         let consumer = ConsumerId::issue();
@@ -257,7 +257,7 @@ async fn live_leases_of_two_consumers_never_overlap_and_order_is_kept() {
         fixture.post_numbers(thousand * 1_000..(thousand + 1) * 1_000).await;
     }
     let end_time = tokio::time::Instant::now() + std::time::Duration::from_secs(4);
-    let consumers: Vec<_> = (0..6).map(|_| tokio::spawn(consume(Arc::clone(&fixture), end_time))).collect();
+    let consumers: Vec<_> = (0..6).map(|_| tokio::spawn(consume_at_random(Arc::clone(&fixture), end_time))).collect();
     let mut lease_times = Vec::new();
     for consumer in consumers {
         lease_times.extend(consumer.await.unwrap());

@@ -11,12 +11,12 @@ use serde_json::{
 
 use crate::{TestQueue, numbered, numbers, prioritized, wait_millis};
 
-fn key(name: &str) -> SignalKey {
+fn signal_key(name: &str) -> SignalKey {
     name.parse().unwrap()
 }
 
-fn hold(name: &str) -> Action {
-    Action::Hold(key(name))
+fn hold_action(name: &str) -> Action {
+    Action::Hold(signal_key(name))
 }
 
 fn in_group(group: &str, message: NewMessage) -> NewMessage {
@@ -30,19 +30,19 @@ fn signal_data(delivery: &Delivery) -> Option<&str> {
 impl TestQueue {
     async fn signal(&self, name: &str, data: Option<&str>) -> u64 {
         let signal = Signal { data: data.map(|data| to_raw_value(data).unwrap()), sticky_for: None };
-        self.queue.signal(&key(name), &signal).await.unwrap()
+        self.queue.signal(&signal_key(name), &signal).await.unwrap()
     }
 
     async fn signal_sticky(&self, name: &str, data: &str, millis: u64) -> u64 {
         let sticky_for = Some(Millis::new(millis).try_into().unwrap());
         let signal = Signal { data: Some(to_raw_value(data).unwrap()), sticky_for };
-        self.queue.signal(&key(name), &signal).await.unwrap()
+        self.queue.signal(&signal_key(name), &signal).await.unwrap()
     }
 
     /// Leases all ready messages, and holds them for a key.
     async fn hold_all(&self, name: &str) {
         let settlements: Vec<Settlement> = (self.lease(1_000).await.deliveries.into_iter())
-            .map(|delivery| Settlement { lease: delivery.lease, action: hold(name) })
+            .map(|delivery| Settlement { lease: delivery.lease, action: hold_action(name) })
             .collect();
         let outcomes = self.queue.settle(&settlements).await.unwrap();
         assert!(outcomes.iter().all(|outcome| *outcome == Some(State::Held)), "{outcomes:?}");
@@ -56,16 +56,16 @@ impl TestQueue {
 #[tokio::test]
 async fn message_released_as_held_waits_for_its_signal_with_no_attempt_spent() {
     let fixture = TestQueue::new();
-    let id = fixture.post(NewMessage { hold: Some(key("first")), ..numbered(1) }).await.id;
+    let id = fixture.post(NewMessage { hold: Some(signal_key("first")), ..numbered(1) }).await.id;
     assert_eq!(fixture.signal("first", Some("one")).await, 1);
     let delivery = fixture.lease_one().await;
     assert_eq!(signal_data(&delivery), Some("\"one\""));
-    assert_eq!(fixture.settle(&delivery, hold("second")).await, Some(State::Held));
+    assert_eq!(fixture.settle(&delivery, hold_action("second")).await, Some(State::Held));
 
     let held_message = fixture.read(&id).await;
     assert_eq!(
         (held_message.state, held_message.hold, held_message.signal.is_none()),
-        (State::Held, Some(key("second")), true)
+        (State::Held, Some(signal_key("second")), true)
     );
     assert_eq!((held_message.attempts_made, held_message.deliveries, held_message.lapses), (0, 1, 0));
     assert_eq!(
@@ -75,7 +75,7 @@ async fn message_released_as_held_waits_for_its_signal_with_no_attempt_spent() {
     assert!(fixture.lease(1).await.deliveries.is_empty());
     assert_eq!(fixture.count_of(State::Held).await, 1);
     for (name, expected) in [("first", 0), ("second", 1)] {
-        let filter = ListFilter { hold: Some(key(name)), ..ListFilter::default() };
+        let filter = ListFilter { hold: Some(signal_key(name)), ..ListFilter::default() };
         let page = fixture.queue.list_page(State::Held, &filter, 10, Queue::MAX_BYTES, None).await.unwrap();
         assert_eq!(page.messages.len(), expected, "{name}");
     }
@@ -89,7 +89,7 @@ async fn message_released_as_held_waits_for_its_signal_with_no_attempt_spent() {
     assert_eq!(fixture.signal("second", Some("two")).await, 1);
     let delivery = fixture.lease_one().await;
     assert_eq!((delivery.message.deliveries, signal_data(&delivery)), (2, Some("\"two\"")));
-    assert_eq!(fixture.settle(&delivery, hold("second")).await, Some(State::Held));
+    assert_eq!(fixture.settle(&delivery, hold_action("second")).await, Some(State::Held));
     assert_eq!(fixture.signal("second", None).await, 1);
     let delivery = fixture.lease_one().await;
     assert_eq!(signal_data(&delivery), None, "the last signal had no data");
@@ -106,7 +106,7 @@ async fn sticky_signal_releases_a_message_at_once_when_it_is_released_as_held() 
     fixture.post_numbers(0..3).await;
     assert_eq!(fixture.signal_sticky("gate", "open", 1_500).await, 0);
     let delivery = fixture.lease_one().await;
-    assert_eq!(fixture.settle(&delivery, hold("gate")).await, Some(State::Waiting));
+    assert_eq!(fixture.settle(&delivery, hold_action("gate")).await, Some(State::Waiting));
     let message = fixture.read(&delivery.message.id).await;
     assert_eq!((message.state, message.hold), (State::Waiting, None));
     let lease_reply = fixture.lease(10).await;
@@ -114,7 +114,7 @@ async fn sticky_signal_releases_a_message_at_once_when_it_is_released_as_held() 
     assert_eq!(lease_reply.deliveries.iter().map(signal_data).collect::<Vec<_>>(), [Some("\"open\""), None, None]);
     fixture.assert_clean().await;
     wait_millis(1_510).await;
-    assert_eq!(fixture.settle(&lease_reply.deliveries[0], hold("gate")).await, Some(State::Held));
+    assert_eq!(fixture.settle(&lease_reply.deliveries[0], hold_action("gate")).await, Some(State::Held));
     assert_eq!(fixture.signal("gate", None).await, 1);
     fixture.assert_clean().await;
 }
@@ -128,7 +128,7 @@ async fn no_sticky_signal_is_missed_by_a_message_that_is_held_at_the_same_time()
         fixture.post(in_group(&group, numbered(round))).await;
         let delivery = fixture.lease_one().await;
         let (outcome, released) =
-            tokio::join!(fixture.settle(&delivery, hold(&name)), fixture.signal_sticky(&name, "go", 60_000));
+            tokio::join!(fixture.settle(&delivery, hold_action(&name)), fixture.signal_sticky(&name, "go", 60_000));
         // The signal finds the message held, or the message finds the signal.
         assert!(
             matches!((outcome.unwrap(), released), (State::Held, 1) | (State::Waiting, 0)),
@@ -149,12 +149,12 @@ async fn message_held_again_blocks_its_group_and_goes_first_after_its_signal() {
         in_group("a", prioritized(1, 1)),
         in_group("a", numbered(2)),
         in_group("b", numbered(10)),
-        NewMessage { hold: Some(key("k")), ..in_group("a", prioritized(3, -1)) },
+        NewMessage { hold: Some(signal_key("k")), ..in_group("a", prioritized(3, -1)) },
     ];
     fixture.queue.enqueue(posts).await.unwrap();
     let lease_reply = fixture.lease(10).await;
     assert_eq!(numbers(&lease_reply), [0, 10]);
-    assert_eq!(fixture.settle(&lease_reply.deliveries[0], hold("k")).await, Some(State::Held));
+    assert_eq!(fixture.settle(&lease_reply.deliveries[0], hold_action("k")).await, Some(State::Held));
     fixture.complete(&lease_reply.deliveries[1]).await;
     assert!(fixture.lease(10).await.deliveries.is_empty(), "no message of the group overtakes the held message");
     fixture.assert_clean().await;
@@ -204,9 +204,9 @@ async fn cancelled_message_fails_when_it_is_released_as_held() {
     fixture.post(in_group("a", numbered(0))).await;
     let delivery = fixture.lease_one().await;
     assert_eq!(fixture.queue.cancel(&delivery.message.id).await.unwrap(), Changed::Requested);
-    assert_eq!(fixture.settle(&delivery, hold("k")).await, Some(State::Failed));
+    assert_eq!(fixture.settle(&delivery, hold_action("k")).await, Some(State::Failed));
     assert_eq!(
-        fixture.settle(&delivery, hold("k")).await,
+        fixture.settle(&delivery, hold_action("k")).await,
         Some(State::Failed),
         "the repeated settlement has the answer of the first one"
     );
@@ -228,7 +228,7 @@ async fn repeated_settle_of_a_held_message_has_its_answer_while_purged_messages_
     fixture.redis.command(&format!("HSET drover:{{q}}:meta purged_to {last_id}"));
     fixture.redis.command("RENAME drover:{q}:waiting drover:{q}:purged");
     for _ in 0..2 {
-        assert_eq!(fixture.settle(&delivery, hold("k")).await, Some(State::Held));
+        assert_eq!(fixture.settle(&delivery, hold_action("k")).await, Some(State::Held));
     }
     assert_eq!(fixture.read(&delivery.message.id).await.state, State::Held);
     while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
@@ -242,7 +242,7 @@ async fn message_held_again_does_not_block_an_exclusive_queue() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
     fixture.post_numbers(0..3).await;
     let first_delivery = fixture.lease_one().await;
-    assert_eq!(fixture.settle(&first_delivery, hold("k")).await, Some(State::Held));
+    assert_eq!(fixture.settle(&first_delivery, hold_action("k")).await, Some(State::Held));
     let second_delivery = fixture.lease_one().await;
     assert_eq!(second_delivery.message.data.get(), "1");
     assert_eq!(fixture.signal("k", None).await, 1);
@@ -291,7 +291,7 @@ async fn signal_releases_a_message_once_even_if_it_is_held_again_between_two_ste
         let lease_reply = fixture.lease(10).await;
         for delivery in &lease_reply.deliveries {
             assert_eq!(signal_data(delivery), Some("[1,\t2]"));
-            assert_eq!(fixture.settle(delivery, hold("k")).await, Some(State::Held));
+            assert_eq!(fixture.settle(delivery, hold_action("k")).await, Some(State::Held));
         }
         while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
         assert_eq!((fixture.count_of(State::Held).await, fixture.count_of(State::Waiting).await), (10, 2_990));

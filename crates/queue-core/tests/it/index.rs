@@ -34,7 +34,7 @@ fn start_subscriber(queues: &Queues) -> Subscriber {
     subscriber
 }
 
-fn maintain(queues: &Queues) {
+fn run_maintenance(queues: &Queues) {
     let pause_between_calls = Duration::from_millis(100);
     let mut maintenance = Maintenance::new(queues.clone(), start_subscriber(queues)).unwrap();
     (maintenance.check_all_every, maintenance.keep_name_without_queue_for) = (pause_between_calls, pause_between_calls);
@@ -210,7 +210,7 @@ async fn maintenance_adds_the_missing_name_of_a_queue_to_the_index() {
     fixture.post(numbered(1)).await;
     // The command leaves the index as a deletion does that is interrupted between its steps.
     fixture.redis.command("DEL drover:queues");
-    maintain(&fixture.queues);
+    run_maintenance(&fixture.queues);
     for queue in [name(), "old".parse().unwrap()] {
         wait_until("the queue is listed again", async || is_listed(&fixture.queues, &queue).await).await;
     }
@@ -223,7 +223,7 @@ async fn maintenance_removes_a_name_without_a_queue() {
     for n in 0..1_200 {
         fixture.redis.command(&format!("ZADD drover:queues 0 gone{n}"));
     }
-    maintain(&fixture.queues);
+    run_maintenance(&fixture.queues);
     wait_until("only the queue is listed", async || fixture.queues.names().await.unwrap() == [name()]).await;
 }
 
@@ -290,7 +290,7 @@ async fn wait_for_a_result_ends_when_the_queue_is_deleted() {
 #[tokio::test]
 async fn queues_that_were_deleted_leave_nothing_behind() {
     let fixture = TestQueue::new();
-    maintain(&fixture.queues);
+    run_maintenance(&fixture.queues);
     let use_and_delete = async |queue: &Arc<Queue>| {
         queue.enqueue(vec![numbered(1), numbered(2)]).await.unwrap();
         let lease_reply = queue.lease(&request()).await.unwrap();

@@ -97,9 +97,9 @@ impl Load {
         let mut load = Self { queues, producers, consumers, record: Arc::default() };
         for (index, queue) in load.queues.iter().enumerate() {
             let (record, stop) = (Arc::clone(&load.record), load.producers.stop.clone());
-            load.producers.tasks.spawn(produce(index, Arc::clone(queue), record, stop));
+            load.producers.tasks.spawn(produce_messages(index, Arc::clone(queue), record, stop));
             let (record, stop) = (Arc::clone(&load.record), load.consumers.stop.clone());
-            load.consumers.tasks.spawn(consume(Arc::clone(queue), record, stop));
+            load.consumers.tasks.spawn(consume_messages(Arc::clone(queue), record, stop));
         }
         load
     }
@@ -153,7 +153,7 @@ impl Load {
     }
 }
 
-async fn produce(index: usize, queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>, stop: CancellationToken) {
+async fn produce_messages(index: usize, queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let number = {
             let mut record = record.lock();
@@ -168,7 +168,7 @@ async fn produce(index: usize, queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>
 }
 
 /// Completes messages until the load stops and the queue is empty.
-async fn consume(queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>, stop: CancellationToken) {
+async fn consume_messages(queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>, stop: CancellationToken) {
     let consumer = ConsumerId::issue();
     let mut unsettled_leases: Vec<Settlement> = Vec::new();
     loop {

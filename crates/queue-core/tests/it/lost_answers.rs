@@ -148,7 +148,7 @@ impl<'n> OperationCase<'n> {
         }
         queue.enqueue(vec![numbered(1)]).await.unwrap();
         let failed_delivery = queue.lease(&request).await.unwrap().deliveries.remove(0);
-        settle(&queue, failed_delivery.lease, Action::FailForGood(failure())).await;
+        settle_lease(&queue, failed_delivery.lease, Action::FailForGood(failure())).await;
         queue.enqueue(vec![numbered(2)]).await.unwrap();
         let active_delivery = queue.lease(&request).await.unwrap().deliveries.remove(0);
         let held_message = NewMessage { hold: Some("key".parse().unwrap()), ..numbered(4) };
@@ -207,7 +207,7 @@ impl<'n> OperationCase<'n> {
             "cancel" => debug_text(queue.cancel(&own_id()).await?),
             "erase" => debug_text(queue.erase(&own_id()).await?),
             "promote" => debug_text(queue.promote(&self.delayed).await?),
-            "patch" => debug_text(queue.patch(&own_id(), &rename("patched")).await?.unwrap()),
+            "patch" => debug_text(queue.patch(&own_id(), &rename_patch("patched")).await?.unwrap()),
             "retry" => debug_text(queue.retry(&self.failed).await?),
             "signal" => debug_text(queue.signal(&"key".parse().unwrap(), &Signal::default()).await?),
             "purge" => debug_text(queue.purge(State::Waiting).await?),
@@ -268,7 +268,7 @@ impl<'n> OperationCase<'n> {
         match self.operation {
             "delete" | "purge" => drop(self.queue.enqueue(vec![numbered(8)]).await.unwrap()),
             "cancel" => drop(self.queue.retry(&own_id()).await.unwrap()),
-            "patch" => drop(self.queue.patch(&own_id(), &rename("other")).await.unwrap().unwrap()),
+            "patch" => drop(self.queue.patch(&own_id(), &rename_patch("other")).await.unwrap().unwrap()),
             "erase" => drop(self.queue.enqueue(vec![numbered_with_own_id(8)]).await.unwrap()),
             "change_schedule" => drop(self.queue.resume_schedule(&SCHEDULE_NAME.parse().unwrap()).await.unwrap()),
             "signal" => {
@@ -284,7 +284,7 @@ impl<'n> OperationCase<'n> {
     async fn run_all(&self, action: Action) {
         let request = LeaseRequest { max: 10, ..self.request.clone() };
         for delivery in self.queue.lease(&request).await.unwrap().deliveries {
-            settle(&self.queue, delivery.lease, action.clone()).await;
+            settle_lease(&self.queue, delivery.lease, action.clone()).await;
         }
     }
 
@@ -336,7 +336,7 @@ fn own_id() -> MessageRef {
     MessageRef::Own("own".parse().unwrap())
 }
 
-fn rename(name: &str) -> MessagePatch {
+fn rename_patch(name: &str) -> MessagePatch {
     MessagePatch { name: Some(Some(name.parse().unwrap())), ..MessagePatch::default() }
 }
 
@@ -344,7 +344,7 @@ fn numbered_with_own_id(data: u64) -> NewMessage {
     NewMessage { id: Some("own".parse().unwrap()), ..numbered(data) }
 }
 
-async fn settle(queue: &Queue, lease: queue_core::LeaseToken, action: Action) {
+async fn settle_lease(queue: &Queue, lease: queue_core::LeaseToken, action: Action) {
     queue.settle(&[Settlement { lease, action }]).await.unwrap();
 }
 
@@ -405,7 +405,7 @@ async fn assert_operations(network: &Network<'_>) {
     }
 }
 
-fn queues(url: &str, replicas: u32) -> Queues {
+fn connect_queues(url: &str, replicas: u32) -> Queues {
     Queues::new(Redis::new(url, TIME_LIMIT).unwrap().require_replicas(replicas), DeclaredSettings::default())
 }
 
@@ -426,7 +426,7 @@ async fn an_operation_whose_answer_is_lost_is_done_once_and_repeats_as_the_proto
     let redis = RedisServer::start();
     let _replica = RedisServer::start_replica_of(&redis);
     let proxy = Proxy::start(redis.port());
-    let queues = queues(&proxy.url(), 1);
+    let queues = connect_queues(&proxy.url(), 1);
     assert_operations(&Network { redis: &redis, proxy, queues }).await;
 }
 
@@ -434,7 +434,7 @@ async fn an_operation_whose_answer_is_lost_is_done_once_and_repeats_as_the_proto
 async fn an_operation_whose_answer_is_lost_is_done_once_in_a_cluster() {
     let cluster = RedisCluster::start(1, 1);
     let proxy = announce_proxy(&cluster.servers[0]);
-    let queues = queues(&cluster_url(&proxy), 1);
+    let queues = connect_queues(&cluster_url(&proxy), 1);
     assert_operations(&Network { redis: &cluster.servers[0], proxy, queues }).await;
 }
 
@@ -451,7 +451,7 @@ async fn a_redirected_call_whose_answer_is_lost_is_done_once() {
         cluster.servers.iter().all(knows_both_servers).then_some(())
     });
     let ids = [from, to].map(|server| server.command("CLUSTER MYID").lines().nth(1).unwrap().to_owned());
-    let queues = queues(&cluster_url(&proxies[0]), 0);
+    let queues = connect_queues(&cluster_url(&proxies[0]), 0);
     queues.redis().ping().await.unwrap();
     let slot_of = |name: &String| cluster.slot_of(&format!("drover:quota:{name}:60000"));
     // The first server has the slots below 8,192.
@@ -477,7 +477,7 @@ async fn a_redirected_call_whose_answer_is_lost_is_done_once() {
 async fn progress_that_is_repeated_after_a_lost_answer_is_a_second_event() {
     let redis = RedisServer::start();
     let proxy = Proxy::start(redis.port());
-    let network = Network { redis: &redis, queues: queues(&proxy.url(), 0), proxy };
+    let network = Network { redis: &redis, queues: connect_queues(&proxy.url(), 0), proxy };
     let case = OperationCase::prepare(&network, "progress", "heard").await;
     case.queue.listen().await.unwrap().unwrap();
     let events = || redis.command("XRANGE drover:{progress-heard}:events - +").matches("progress").count();

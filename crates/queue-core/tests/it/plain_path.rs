@@ -7,7 +7,7 @@ use serde_json::{json, value::to_raw_value};
 use crate::{TestQueue, failure, numbered, prioritized};
 
 /// The number of commands that the calls of scripts executed inside Redis.
-fn commands(fixture: &TestQueue) -> u64 {
+fn count_commands(fixture: &TestQueue) -> u64 {
     let stats = fixture.redis.command("INFO commandstats");
     let calls = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(":calls="));
     let other_commands =
@@ -21,19 +21,19 @@ fn commands(fixture: &TestQueue) -> u64 {
 /// Returns the numbers of commands for a post of one message, for its lease, for its settlement, and for a lease call that finds
 /// no message.
 async fn commands_of_one_message(fixture: &TestQueue) -> [u64; 4] {
-    let commands_before = commands(fixture);
+    let commands_before = count_commands(fixture);
     fixture.queue.enqueue(vec![numbered(1)]).await.unwrap();
-    let enqueue_commands = commands(fixture);
+    let enqueue_commands = count_commands(fixture);
     let delivery = fixture.lease_one().await;
-    let lease_commands = commands(fixture);
+    let lease_commands = count_commands(fixture);
     fixture.complete(&delivery).await.unwrap();
-    let settle_commands = commands(fixture);
+    let settle_commands = count_commands(fixture);
     assert_eq!(fixture.lease(1).await.deliveries.len(), 0);
     [
         enqueue_commands - commands_before,
         lease_commands - enqueue_commands,
         settle_commands - lease_commands,
-        commands(fixture) - settle_commands,
+        count_commands(fixture) - settle_commands,
     ]
 }
 

@@ -36,7 +36,7 @@ fn request_of_a_new_consumer() -> LeaseRequest {
 }
 
 /// The number of scripts that Redis has run.
-fn calls(fixture: &TestQueue) -> usize {
+fn count_calls(fixture: &TestQueue) -> usize {
     let stats = fixture.redis.command("INFO commandstats");
     let calls =
         stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")?.split(',').next()?.parse().ok());
@@ -45,10 +45,10 @@ fn calls(fixture: &TestQueue) -> usize {
 
 /// Waits until no script has run for a while, and returns the number of scripts so far.
 async fn calls_when_quiet(fixture: &TestQueue) -> usize {
-    let mut previous_calls = calls(fixture);
+    let mut previous_calls = count_calls(fixture);
     loop {
         wait_millis(300).await;
-        let current_calls = calls(fixture);
+        let current_calls = count_calls(fixture);
         if current_calls == previous_calls {
             return current_calls;
         }
@@ -255,12 +255,12 @@ async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_numb
     assert!((3..=8).contains(&calls_for_a_post), "{calls_for_a_post} calls for one post");
 
     // The test waits for two polls of the idle driver, which polls every 5 s.
-    let calls_before = calls(&fixture);
+    let calls_before = count_calls(&fixture);
     wait_millis(11_000).await;
-    let calls_while_idle = calls(&fixture) - calls_before;
+    let calls_while_idle = count_calls(&fixture) - calls_before;
     assert!((1..=4).contains(&calls_while_idle), "{calls_while_idle} calls in 11 s without a message");
 
-    let calls_before = calls(&fixture);
+    let calls_before = count_calls(&fixture);
     fixture.post_numbers(1..=100).await;
     eventually("all messages are received", || (received_numbers.lock().unwrap().len() == 101).then_some(()));
     let calls_for_a_hundred = calls_when_quiet(&fixture).await - calls_before;

@@ -21,7 +21,7 @@ use crate::{TIME_LIMIT, TestQueue, calls_of, name, numbered, wait_millis};
 /// The maximum lateness (ms) of a tick, on a busy machine. Without its timer a tick would be up to a minute late.
 const MAX_LATENESS_MS: u64 = 1_000;
 
-fn schedule(json: Value) -> NewSchedule {
+fn schedule_from_json(json: Value) -> NewSchedule {
     serde_json::from_value(json).unwrap()
 }
 
@@ -35,7 +35,8 @@ fn json_of(schedule: &Schedule) -> Value {
 
 impl TestQueue {
     async fn put(&self, name: &str, json: Value) -> Value {
-        match self.queue.put_schedule(&schedule_name(name), schedule(json), DefinedBy::Client).await.unwrap() {
+        match self.queue.put_schedule(&schedule_name(name), schedule_from_json(json), DefinedBy::Client).await.unwrap()
+        {
             PutSchedule::Created(schedule) | PutSchedule::Existed(schedule) => json_of(&schedule),
         }
     }
@@ -152,7 +153,12 @@ async fn five_hundred_ticks_in_one_instant_of_a_thousand_schedules_are_posted_on
     let process = start_scheduler(&fixture).await;
     let put_schedule = |n: usize, json: Value| {
         let queue = Arc::clone(&fixture.queue);
-        async move { queue.put_schedule(&schedule_name(&format!("s{n}")), schedule(json), DefinedBy::Client).await.unwrap() }
+        async move {
+            queue
+                .put_schedule(&schedule_name(&format!("s{n}")), schedule_from_json(json), DefinedBy::Client)
+                .await
+                .unwrap()
+        }
     };
     for n in 0..500 {
         put_schedule(n, json!({"every": "1d", "message": {"data": n}})).await;
@@ -163,7 +169,7 @@ async fn five_hundred_ticks_in_one_instant_of_a_thousand_schedules_are_posted_on
         put_schedule(n, json!({"every": "1s", "start_at": common_tick, "max_runs": 1, "message": {"data": n}})).await;
     }
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().schedules, 1_000);
-    let (more, one_more) = (schedule_name("more"), schedule(json!({"every": "1d", "message": {"data": 1}})));
+    let (more, one_more) = (schedule_name("more"), schedule_from_json(json!({"every": "1d", "message": {"data": 1}})));
     let put_result = fixture.queue.put_schedule(&more, one_more, DefinedBy::Client).await;
     assert!(matches!(put_result, Err(Error::TooManySchedules)));
     assert!(
@@ -257,7 +263,8 @@ async fn equal_definition_of_a_schedule_changes_nothing_and_a_different_definiti
         (json!({"cron": "0 0 29 2 *", "message": {"data": 1}, "start_at": "2199-03-01T00:00:00Z"}), "start_at"),
         (json!({"every": "1s", "message": {"data": 1, "id": "a"}}), "message/id"),
     ] {
-        let refusal = fixture.queue.put_schedule(&schedule_name("t"), schedule(json), DefinedBy::Client).await;
+        let refusal =
+            fixture.queue.put_schedule(&schedule_name("t"), schedule_from_json(json), DefinedBy::Client).await;
         assert!(matches!(refusal, Err(Error::InvalidSchedule { field: found, .. }) if found == field), "{refusal:?}");
     }
     assert!(fixture.queue.schedule(&schedule_name("t")).await.unwrap().is_none());
@@ -540,8 +547,10 @@ async fn schedule_with_a_group_and_an_exclusive_queue_exclude_each_other() {
     make_exclusive().await.unwrap();
 
     for name in ["grouped", "new"] {
-        let schedule_refusal =
-            fixture.queue.put_schedule(&schedule_name(name), schedule(with_group(3)), DefinedBy::Client).await;
+        let schedule_refusal = fixture
+            .queue
+            .put_schedule(&schedule_name(name), schedule_from_json(with_group(3)), DefinedBy::Client)
+            .await;
         assert!(matches!(schedule_refusal, Err(Error::ExclusiveQueue)), "{schedule_refusal:?}");
     }
     assert_eq!(fixture.schedule("grouped").await["message"], json!({"data": 2}), "the schedule has not changed");

@@ -7,17 +7,17 @@ use queue_core::{Danger, Error, Queues, Redis, settings::DeclaredSettings};
 
 use crate::{TIME_LIMIT, name, numbered};
 
-fn redis(server: &RedisServer) -> Redis {
+fn connect_redis(server: &RedisServer) -> Redis {
     Redis::new(&server.url(), Redis::DEFAULT_TIME_LIMIT).unwrap()
 }
 
 #[tokio::test]
 async fn persistence_is_an_append_only_file_or_snapshots() {
-    assert_eq!(redis(&RedisServer::start_durable()).examine().await.unwrap(), []);
+    assert_eq!(connect_redis(&RedisServer::start_durable()).examine().await.unwrap(), []);
     let server = RedisServer::start();
-    assert_eq!(redis(&server).examine().await.unwrap(), [Danger::NotPersistent]);
+    assert_eq!(connect_redis(&server).examine().await.unwrap(), [Danger::NotPersistent]);
     server.command("CONFIG SET save \"3600 1\"");
-    assert_eq!(redis(&server).examine().await.unwrap(), []);
+    assert_eq!(connect_redis(&server).examine().await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn every_eviction_policy_but_noeviction_is_a_danger() {
     let server = RedisServer::start_durable();
     for policy in ["allkeys-lru", "volatile-ttl"] {
         server.command(&format!("CONFIG SET maxmemory-policy {policy}"));
-        assert_eq!(redis(&server).examine().await.unwrap(), [Danger::Evicts { policy: policy.into() }]);
+        assert_eq!(connect_redis(&server).examine().await.unwrap(), [Danger::Evicts { policy: policy.into() }]);
     }
 }
 
@@ -33,7 +33,7 @@ async fn every_eviction_policy_but_noeviction_is_a_danger() {
 async fn setting_that_an_acl_hides_is_reported_as_unknown() {
     let server = RedisServer::start();
     server.command("ACL SETUSER default -config");
-    let redis = redis(&server);
+    let redis = connect_redis(&server);
     assert_eq!(redis.examine().await.unwrap(), [Danger::PersistenceUnknown]);
     server.command("ACL SETUSER default -info");
     assert_eq!(redis.examine().await.unwrap(), [Danger::Unexamined]);
@@ -42,7 +42,7 @@ async fn setting_that_an_acl_hides_is_reported_as_unknown() {
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_not_examined_and_the_wait_is_bounded() {
     let mut server = RedisServer::start();
-    let redis = redis(&server);
+    let redis = connect_redis(&server);
     server.suspend();
     let start = std::time::Instant::now();
     assert!(matches!(redis.examine().await, Err(Error::Unavailable(_))));

@@ -228,26 +228,30 @@ mod tests {
         struct Keys<T> {
             key: T,
         }
-        fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+        fn read_variable_text<T: DeserializeOwned>(text: &str) -> Result<T, String> {
             let variable = Variable { name: "DROVER__KEY".into(), path: vec!["key".into()], text: text.into() };
             let sources = Sources(Vec::new()).overlaid_with_variable(variable);
             sources.read().map(|Keys { key }| key).map_err(|mistake| mistake.to_string())
         }
-        assert_eq!(read::<String>("5").unwrap(), "5");
-        assert_eq!(read::<String>("[a]").unwrap(), "[a]");
-        assert_eq!(read::<String>("[1]").unwrap(), "[1]");
-        assert_eq!((read::<u32>("5").unwrap(), read::<bool>("true").unwrap()), (5, true));
-        assert_eq!(read::<Option<f64>>("0.5").unwrap(), Some(0.5));
+        assert_eq!(read_variable_text::<String>("5").unwrap(), "5");
+        assert_eq!(read_variable_text::<String>("[a]").unwrap(), "[a]");
+        assert_eq!(read_variable_text::<String>("[1]").unwrap(), "[1]");
+        assert_eq!((read_variable_text::<u32>("5").unwrap(), read_variable_text::<bool>("true").unwrap()), (5, true));
+        assert_eq!(read_variable_text::<Option<f64>>("0.5").unwrap(), Some(0.5));
         for list in [r#"["a", "b"]"#, "[ 'a', \"b\", ]"] {
-            assert_eq!(read::<Vec<String>>(list).unwrap(), ["a", "b"]);
+            assert_eq!(read_variable_text::<Vec<String>>(list).unwrap(), ["a", "b"]);
         }
         for table in [r#"{"a": 1}"#, "{ a = 1 }"] {
-            assert_eq!(read::<BTreeMap<String, u32>>(table).unwrap(), BTreeMap::from([("a".into(), 1)]));
+            assert_eq!(read_variable_text::<BTreeMap<String, u32>>(table).unwrap(), BTreeMap::from([("a".into(), 1)]));
         }
-        assert!(read::<Vec<String>>("[a").unwrap_err().contains("neither valid JSON"));
-        assert!(read::<u32>("hunter2").unwrap_err().contains("is a text, expected a whole number"));
-        assert!(read::<u32>("-1").unwrap_err().contains("expected a whole number, 0 or more (set by DROVER__KEY)"));
+        assert!(read_variable_text::<Vec<String>>("[a").unwrap_err().contains("neither valid JSON"));
+        assert!(read_variable_text::<u32>("hunter2").unwrap_err().contains("is a text, expected a whole number"));
+        assert!(
+            read_variable_text::<u32>("-1")
+                .unwrap_err()
+                .contains("expected a whole number, 0 or more (set by DROVER__KEY)")
+        );
         // A variable whose text begins with `[]` but continues after it is not a list.
-        assert!(read::<Vec<String>>("[]\nb = 1").is_err());
+        assert!(read_variable_text::<Vec<String>>("[]\nb = 1").is_err());
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, S
 }
 
 /// Returns the entry of an API key in the configuration.
-fn key(id: &str, hash: &str, more: &str) -> String {
+fn key_entry(id: &str, hash: &str, more: &str) -> String {
     format!("{{ id = \"{id}\", hash = \"{hash}\", scopes = [\"read\"], queues = [\"*\"]{more} }},")
 }
 
@@ -59,7 +59,7 @@ fn list_in_a_variable_replaces_the_list_of_the_file_and_a_table_extends_the_tabl
     let config = load(
         file,
         &[
-            ("DROVER__AUTH__KEYS", &format!("[{}]", key("ops", HASH_A, ""))),
+            ("DROVER__AUTH__KEYS", &format!("[{}]", key_entry("ops", HASH_A, ""))),
             ("DROVER__API__CORS_ORIGINS", r#"["https://a", "https://b"]"#),
             ("DROVER__QUEUES__q__RETENTION", r#"{"failed": {"age": "1h"}}"#),
             ("DROVER__QUEUES__q__RETENTION__COMPLETED__COUNT", "7"),
@@ -104,7 +104,7 @@ fn printed_configuration_loads_again_and_has_no_routes_of_a_worker() {
     let file = format!(
         "[queues.q]\nmax_attempts = 5\n[api]\nbind = \"0.0.0.0:1\"\n[auth]\nkeys = [\n{}\n]\n[worker]\nconcurrency = 7\n\
          [[worker.routes]]\nqueue = \"a\"\nhandler = {{ type = \"http\", secret = \"hunter2\" }}",
-        key("ops", HASH_A, limit)
+        key_entry("ops", HASH_A, limit)
     );
     let config = load(&file, &[]).unwrap();
     let keys = config.auth.load_keys().unwrap();
@@ -299,18 +299,19 @@ fn variable_with_one_underscore_for_two_is_refused_with_the_right_name() {
 
 #[test]
 fn more_api_keys_are_read_from_the_keys_file() {
-    let more_keys = config_file(&format!("keys = [{}]", key("mail", HASH_B, "")));
+    let more_keys = config_file(&format!("keys = [{}]", key_entry("mail", HASH_B, "")));
     let path = more_keys.path().display();
-    let config = load(&format!("[auth]\nkeys_file = \"{path}\"\nkeys = [{}]", key("ops", HASH_A, "")), &[]).unwrap();
+    let config =
+        load(&format!("[auth]\nkeys_file = \"{path}\"\nkeys = [{}]", key_entry("ops", HASH_A, "")), &[]).unwrap();
     let ids: Vec<_> = config.auth.load_keys().unwrap().into_iter().map(|key| key.id.to_string()).collect();
     assert_eq!(ids, ["ops", "mail"]);
     let secret = "drv_ops_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     for (text, expected) in [
         (String::new(), "the key keys is missing"),
         ("keys = []".into(), "has no keys"),
-        (format!("keys = [{}]", key("mail", HASH_A, "")), "one hash is given twice, for ops and mail"),
-        (format!("keys = [{}]", key("mail", secret, "")), "keys[0].hash: not the hash of a key"),
-        (format!("keys = [{}]", key("mail", HASH_B, ", scope = 1")), "did you mean \"scopes\"?"),
+        (format!("keys = [{}]", key_entry("mail", HASH_A, "")), "one hash is given twice, for ops and mail"),
+        (format!("keys = [{}]", key_entry("mail", secret, "")), "keys[0].hash: not the hash of a key"),
+        (format!("keys = [{}]", key_entry("mail", HASH_B, ", scope = 1")), "did you mean \"scopes\"?"),
         (format!("keys = [ {secret}"), ""),
     ] {
         std::fs::write(more_keys.path(), text).unwrap();
@@ -334,24 +335,24 @@ fn invalid_api_keys_stop_the_start() {
     let keys = |keys: &[String]| format!("[auth]\nkeys = [{}]", keys.concat());
     let limit = ", rate_limit = { max = 5, duration = \"1m\" }";
     for (text, expected) in [
-        (keys(&[key("o p", HASH_A, "")]), "auth.keys[0].id: a key's id is"),
-        (keys(&[key("ops", "drv_ops_x", "")]), "auth.keys[0].hash: not the hash of a key"),
-        (keys(&[key("ops", HASH_A, ", rate_limit = { max = 5, duration = 1500 }")]), "whole seconds"),
+        (keys(&[key_entry("o p", HASH_A, "")]), "auth.keys[0].id: a key's id is"),
+        (keys(&[key_entry("ops", "drv_ops_x", "")]), "auth.keys[0].hash: not the hash of a key"),
+        (keys(&[key_entry("ops", HASH_A, ", rate_limit = { max = 5, duration = 1500 }")]), "whole seconds"),
         (
-            keys(&[key("ops", HASH_A, ", rate_limit = { max = 0, duration = 1000 }")]),
+            keys(&[key_entry("ops", HASH_A, ", rate_limit = { max = 0, duration = 1000 }")]),
             "max: must be a whole number from 1 to 1000000",
         ),
-        (keys(&[key("ops", HASH_A, ""), key("ops", HASH_A, "")]), "one hash is given twice"),
-        (keys(&[key("ops", HASH_A, limit), key("ops", HASH_B, "")]), "share one rate_limit"),
-        (keys(&[key("ops", HASH_A, "").replace("\"read\"", "")]), "a key without a scope is for nothing"),
-        (keys(&[key("ops", HASH_A, "").replace("read", "raed")]), "did you mean \"read\"?"),
-        (keys(&[key("ops", HASH_A, "").replace("\"*\"", "")]), "is for no queue"),
-        (keys(&[key("ops", HASH_A, "").replace('*', "a*b")]), "neither the name of a queue"),
-        (keys(&[key("ops", HASH_A, "")]) + "\nmode = \"none\"", "lets everybody in, though there are keys"),
+        (keys(&[key_entry("ops", HASH_A, ""), key_entry("ops", HASH_A, "")]), "one hash is given twice"),
+        (keys(&[key_entry("ops", HASH_A, limit), key_entry("ops", HASH_B, "")]), "share one rate_limit"),
+        (keys(&[key_entry("ops", HASH_A, "").replace("\"read\"", "")]), "a key without a scope is for nothing"),
+        (keys(&[key_entry("ops", HASH_A, "").replace("read", "raed")]), "did you mean \"read\"?"),
+        (keys(&[key_entry("ops", HASH_A, "").replace("\"*\"", "")]), "is for no queue"),
+        (keys(&[key_entry("ops", HASH_A, "").replace('*', "a*b")]), "neither the name of a queue"),
+        (keys(&[key_entry("ops", HASH_A, "")]) + "\nmode = \"none\"", "lets everybody in, though there are keys"),
     ] {
         let error = load(&text, &[]).unwrap_err();
         assert!(error.contains(expected), "{expected:?} is not in {error}");
         assert!(!error.contains("drv_ops_x"), "{error}");
     }
-    assert!(load(&keys(&[key("ops", HASH_A, limit), key("ops", HASH_B, limit)]), &[]).is_ok());
+    assert!(load(&keys(&[key_entry("ops", HASH_A, limit), key_entry("ops", HASH_B, limit)]), &[]).is_ok());
 }

@@ -117,7 +117,7 @@ pub(super) struct RecordWriter<W> {
 
 impl<W: Write> Write for RecordWriter<W> {
     fn write(&mut self, record: &[u8]) -> io::Result<usize> {
-        self.to.write_all(&escape(record, self.colours))?;
+        self.to.write_all(&escape_record(record, self.colours))?;
         Ok(record.len())
     }
 
@@ -126,7 +126,7 @@ impl<W: Write> Write for RecordWriter<W> {
     }
 }
 
-fn escape(record: &[u8], colours: bool) -> Cow<'_, [u8]> {
+fn escape_record(record: &[u8], colours: bool) -> Cow<'_, [u8]> {
     let (text, end) = record.strip_suffix(b"\n").map_or((record, ""), |text| (text, "\n"));
     // Nearly all records have only printable ASCII.
     if text.iter().all(|byte| matches!(byte, b' '..=b'~')) {
