@@ -3,13 +3,13 @@
 use queue_core::{Action, Changed, MessageRef, Millis, NewMessage, Signal, State};
 use serde_json::{json, value::to_raw_value};
 
-use crate::{TestQueue, delayed, failure, numbered, numbers, prioritized, wait_millis};
+use crate::{TestQueue, failure, message_with_delay, message_with_priority, numbered_message, numbers, wait_millis};
 
 /// A number of messages for which one step is not enough.
 const MESSAGE_COUNT: u64 = 2_300;
 
 fn message_with_hold_key(data: u64) -> NewMessage {
-    NewMessage { hold: Some("key".parse().unwrap()), ..numbered(data) }
+    NewMessage { hold: Some("key".parse().unwrap()), ..numbered_message(data) }
 }
 
 /// Posts `MESSAGE_COUNT` messages, 1,000 (the limit of a call) at a time.
@@ -80,15 +80,15 @@ async fn purge_removes_all_messages_of_a_state() {
     let fixture = TestQueue::new();
     for (state, message) in [
         (State::Held, message_with_hold_key as fn(u64) -> NewMessage),
-        (State::Delayed, |data| delayed(data, 3_600_000)),
-        (State::Waiting, |data| prioritized(data, 1 - i64::try_from(data % 3).unwrap())),
+        (State::Delayed, |data| message_with_delay(data, 3_600_000)),
+        (State::Waiting, |data| message_with_priority(data, 1 - i64::try_from(data % 3).unwrap())),
     ] {
         let ids = post_many(&fixture, message).await;
         assert_eq!(fixture.queue.cancel(&ids[7]).await.unwrap(), Changed::Done);
         assert_eq!(fixture.queue.purge(state).await.unwrap(), MESSAGE_COUNT - 1);
         assert_eq!(count_in_state(&fixture, state).await, 0, "{state:?}");
     }
-    post_many(&fixture, numbered).await;
+    post_many(&fixture, numbered_message).await;
     while let deliveries_now = fixture.lease(1_000).await.deliveries
         && !deliveries_now.is_empty()
     {
@@ -97,7 +97,7 @@ async fn purge_removes_all_messages_of_a_state() {
         }
     }
     assert_eq!(fixture.queue.purge(State::Completed).await.unwrap(), MESSAGE_COUNT);
-    post_many(&fixture, numbered).await;
+    post_many(&fixture, numbered_message).await;
     fail_all(&fixture).await;
     assert_eq!(
         fixture.queue.purge(State::Failed).await.unwrap(),
@@ -111,7 +111,7 @@ async fn purge_removes_all_messages_of_a_state() {
 #[tokio::test]
 async fn dead_letters_are_retried_in_the_order_in_which_they_failed() {
     let fixture = TestQueue::new();
-    post_many(&fixture, numbered).await;
+    post_many(&fixture, numbered_message).await;
     fail_all(&fixture).await;
     assert_eq!(fixture.queue.retry_failed().await.unwrap(), MESSAGE_COUNT);
     assert_eq!(
@@ -137,9 +137,10 @@ async fn leases_that_lapse_together_are_recovered_in_steps() {
 #[tokio::test]
 async fn message_is_not_delivered_after_its_ttl_when_hundreds_expire_at_once() {
     let fixture = TestQueue::new();
-    let expiring_message = |data| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..numbered(data) };
+    let expiring_message =
+        |data| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..numbered_message(data) };
     fixture.queue.enqueue((0..450).map(expiring_message).collect()).await.unwrap();
-    fixture.post(numbered(450)).await;
+    fixture.post(numbered_message(450)).await;
     wait_millis(60).await;
     assert_eq!(numbers(&fixture.lease(1_000).await), [450]);
     let status = fixture.queue.status().await.unwrap().unwrap();

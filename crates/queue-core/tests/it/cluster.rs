@@ -11,9 +11,9 @@ use queue_core::{
 use tokio::time::timeout;
 
 use crate::{
-    done,
+    completion,
     load::{Load, RECOVERY_TIME},
-    numbered, numbers, wait_millis,
+    numbered_message, numbers, wait_millis,
 };
 
 const TIME_LIMIT: Duration = Duration::from_secs(20);
@@ -41,7 +41,7 @@ async fn every_operation_works_on_every_server_of_a_cluster() {
     for name in &names {
         owners.insert(cluster.owner_of(cluster.slot_of(&format!("drover:{{{name}}}:meta")), 0));
         let queue = queues.queue(name);
-        let enqueue_outcomes = queue.enqueue(vec![numbered(1), numbered(2)]).await.unwrap();
+        let enqueue_outcomes = queue.enqueue(vec![numbered_message(1), numbered_message(2)]).await.unwrap();
         assert_eq!(enqueue_outcomes.len(), 2);
         let queue_core::Enqueued::Created(first) = &enqueue_outcomes[0] else { panic!("{enqueue_outcomes:?}") };
         let wait_for_result = queue.read_when_finished(&first.id, Millis::from_secs(20), &subscriber);
@@ -51,7 +51,7 @@ async fn every_operation_works_on_every_server_of_a_cluster() {
                 queue.lease(&queue_core::LeaseRequest::new(queue_core::ConsumerId::issue(), 1)).await.unwrap();
             assert_eq!(numbers(&lease_reply), [1]);
             let lease = lease_reply.deliveries[0].lease.clone();
-            queue.settle(&[queue_core::Settlement { lease, action: done() }]).await.unwrap()
+            queue.settle(&[queue_core::Settlement { lease, action: completion() }]).await.unwrap()
         };
         let (found, settled) =
             timeout(TIME_LIMIT, async { tokio::join!(wait_for_result, complete_message) }).await.unwrap();
@@ -158,13 +158,13 @@ async fn queue_whose_server_is_away_is_unavailable_and_other_queues_work() {
     let mut cluster = RedisCluster::start(3, 0);
     let queues = Queues::new(connect_to_cluster(&cluster), DeclaredSettings::default());
     for name in Load::names("q", 12) {
-        queues.queue(&name).enqueue(vec![numbered(1)]).await.unwrap();
+        queues.queue(&name).enqueue(vec![numbered_message(1)]).await.unwrap();
     }
     cluster.servers[1].kill();
     let mut unavailable_count = 0;
     for name in Load::names("q", 12) {
         let owner = cluster.owner_of(cluster.slot_of(&format!("drover:{{{name}}}:meta")), 0);
-        let enqueue_outcomes = queues.queue(&name).enqueue(vec![numbered(2)]).await;
+        let enqueue_outcomes = queues.queue(&name).enqueue(vec![numbered_message(2)]).await;
         match enqueue_outcomes {
             Ok(_) => assert!(matches!(owner, Some(0 | 2)), "{owner:?}"),
             Err(Error::Unavailable(_)) => {

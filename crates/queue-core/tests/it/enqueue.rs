@@ -3,7 +3,7 @@
 use queue_core::{Enqueued, Error, MessageRef, NewMessage, Queue, State, Timestamp};
 use serde_json::value::RawValue;
 
-use crate::{TestQueue, delayed, name, numbered, numbers};
+use crate::{TestQueue, message_with_delay, numbered_message, numbers, queue_name};
 
 #[tokio::test]
 async fn a_message_reads_back_as_it_was_posted_byte_for_byte() {
@@ -31,7 +31,7 @@ async fn ids_increase_in_the_order_of_posting_even_after_redis_was_emptied() {
     let fixture = TestQueue::new();
     let mut last_id = String::new();
     for round in 0..3 {
-        for message in fixture.queue.enqueue((0..1_000).map(numbered).collect()).await.unwrap() {
+        for message in fixture.queue.enqueue((0..1_000).map(numbered_message).collect()).await.unwrap() {
             let id = message.id().to_string();
             assert_eq!(id.len(), 14);
             assert!(id > last_id, "{id} comes after {last_id}");
@@ -58,7 +58,7 @@ async fn batch_is_stored_in_its_order_and_an_empty_batch_stores_nothing() {
 #[tokio::test]
 async fn own_id_names_its_message_and_is_stored_once() {
     let fixture = TestQueue::new();
-    let message_with_own_id = |data| NewMessage { id: Some("order-42".parse().unwrap()), ..numbered(data) };
+    let message_with_own_id = |data| NewMessage { id: Some("order-42".parse().unwrap()), ..numbered_message(data) };
     let first_message = fixture.post(message_with_own_id(1)).await;
     assert_eq!(first_message.id.to_string(), "order-42");
     // The own id is posted again, first alone, then in a batch with a message that is twice in the batch.
@@ -67,10 +67,10 @@ async fn own_id_names_its_message_and_is_stored_once() {
         matches!(&repeated_outcomes, Enqueued::Duplicate(id, State::Waiting) if *id == first_message.id),
         "{repeated_outcomes:?}"
     );
-    let other_message = |data| NewMessage { id: Some("order-43".parse().unwrap()), ..numbered(data) };
+    let other_message = |data| NewMessage { id: Some("order-43".parse().unwrap()), ..numbered_message(data) };
     let batch = fixture
         .queue
-        .enqueue(vec![other_message(3), numbered(4), other_message(5), message_with_own_id(6)])
+        .enqueue(vec![other_message(3), numbered_message(4), other_message(5), message_with_own_id(6)])
         .await
         .unwrap();
     let duplicates: Vec<bool> = batch.iter().map(|enqueued| matches!(enqueued, Enqueued::Duplicate(..))).collect();
@@ -86,7 +86,8 @@ async fn own_id_names_its_message_and_is_stored_once() {
 #[tokio::test]
 async fn deliver_at_in_the_past_means_now_and_deliver_at_in_the_future_delays_the_message() {
     let fixture = TestQueue::new();
-    let message_due_at = |instant| NewMessage { deliver_at: Some(Timestamp::from_millis(instant)), ..numbered(1) };
+    let message_due_at =
+        |instant| NewMessage { deliver_at: Some(Timestamp::from_millis(instant)), ..numbered_message(1) };
     let past_message = fixture.post(message_due_at(1_000)).await;
     assert_eq!(
         (past_message.state, past_message.delay.get(), past_message.due_at),
@@ -97,14 +98,14 @@ async fn deliver_at_in_the_past_means_now_and_deliver_at_in_the_future_delays_th
         (later_message.state, later_message.due_at.as_millis()),
         (State::Delayed, past_message.created_at.as_millis() + 60_000)
     );
-    let undelayed_message = fixture.post(delayed(1, 0)).await;
+    let undelayed_message = fixture.post(message_with_delay(1, 0)).await;
     assert_eq!((undelayed_message.state, undelayed_message.due_at), (State::Waiting, undelayed_message.created_at));
 }
 
 #[tokio::test]
 async fn batch_too_large_for_one_call_is_refused_whole() {
     let fixture = TestQueue::new();
-    let too_many = (0..=Queue::MAX_MESSAGES as u64).map(numbered).collect();
+    let too_many = (0..=Queue::MAX_MESSAGES as u64).map(numbered_message).collect();
     assert!(matches!(fixture.queue.enqueue(too_many).await, Err(Error::TooManyMessages(_))));
     let large_text = RawValue::from_string(format!("\"{}\"", "x".repeat(3 << 20))).unwrap();
     let too_large = vec![NewMessage::new(large_text.clone()), NewMessage::new(large_text)];
@@ -117,9 +118,9 @@ async fn full_redis_stores_nothing_and_the_queue_can_be_drained() {
     let fixture = TestQueue::new();
     fixture.post_numbers(0..10).await;
     fixture.redis.command("CONFIG SET maxmemory 1");
-    assert!(matches!(fixture.queue.enqueue(vec![numbered(10)]).await, Err(Error::OutOfMemory)));
+    assert!(matches!(fixture.queue.enqueue(vec![numbered_message(10)]).await, Err(Error::OutOfMemory)));
     // Messages can be leased and completed, also by a process that starts now.
-    let new_process = crate::connect(&fixture.redis, "{}").queue(&name());
+    let new_process = crate::connect(&fixture.redis, "{}").queue(&queue_name());
     let mut deliveries = new_process.lease(&fixture.request(4)).await.unwrap().deliveries;
     deliveries.extend(fixture.lease(100).await.deliveries);
     for delivery in deliveries {
@@ -136,7 +137,7 @@ async fn status_shows_counts_totals_and_the_age_of_the_oldest_waiting_message() 
     assert!(fixture.queue.status().await.unwrap().is_none(), "a queue does not exist before its first message");
     assert!(fixture.queues.names().await.unwrap().is_empty());
     fixture.post_numbers(0..5).await;
-    fixture.post(delayed(5, 60_000)).await;
+    fixture.post(message_with_delay(5, 60_000)).await;
     crate::wait_millis(30).await;
     let lease_reply = fixture.lease(3).await;
     fixture.complete(&lease_reply.deliveries[0]).await;
@@ -152,7 +153,7 @@ async fn status_shows_counts_totals_and_the_age_of_the_oldest_waiting_message() 
     );
     assert!(status.oldest_waiting_age.unwrap().get() >= 30);
     assert_eq!(*status.settings.max_attempts, 1);
-    assert_eq!(fixture.queues.names().await.unwrap(), [name()]);
+    assert_eq!(fixture.queues.names().await.unwrap(), [queue_name()]);
 }
 
 #[tokio::test]

@@ -11,7 +11,9 @@ use serde_json::{Value, json, value::to_raw_value};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{TestQueue, connect, delayed, done, failure, name, numbered, numbers, wait_millis};
+use crate::{
+    TestQueue, completion, connect, failure, message_with_delay, numbered_message, numbers, queue_name, wait_millis,
+};
 
 /// The maximum time that a test waits for an event, on a busy machine.
 const WAIT_LIMIT: Duration = Duration::from_secs(20);
@@ -82,7 +84,7 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     };
     let consumer = fixture.consumer.as_str();
 
-    let post = NewMessage { name: Some("welcome".parse().unwrap()), ..with_own_id("a", delayed(1, 60_000)) };
+    let post = NewMessage { name: Some("welcome".parse().unwrap()), ..with_own_id("a", message_with_delay(1, 60_000)) };
     let posted_message = fixture.post(post).await;
     let message = posted_message.id.clone();
     expect_events(vec![(
@@ -137,8 +139,8 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
 
     // The second part of the test covers the other events: a message is held, lapses, lapses too often, expires, is cancelled, is
     // purged.
-    let hold = Some("paid".parse().unwrap());
-    fixture.post(NewMessage { hold, ..with_own_id("b", numbered(2)) }).await;
+    let (hold, ttl) = (Some("paid".parse().unwrap()), Some(Millis::new(1).try_into().unwrap()));
+    fixture.post(NewMessage { hold, ..with_own_id("b", numbered_message(2)) }).await;
     fixture.queue.signal(&"paid".parse().unwrap(), &Signal::default()).await.unwrap();
     let short_request = queue_core::LeaseRequest { visibility_timeout: Some(Millis::new(1)), ..fixture.request(1) };
     for _ in 0..2 {
@@ -146,12 +148,12 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
         wait_millis(5).await;
     }
     fixture.queue.maintain().await.unwrap();
-    fixture.post(NewMessage { ttl: Some(Millis::new(1).try_into().unwrap()), ..with_own_id("c", numbered(3)) }).await;
+    fixture.post(NewMessage { ttl, ..with_own_id("c", numbered_message(3)) }).await;
     wait_millis(5).await;
     fixture.queue.maintain().await.unwrap();
-    fixture.post(with_own_id("d", numbered(4))).await;
+    fixture.post(with_own_id("d", numbered_message(4))).await;
     fixture.queue.cancel(&"d".parse().unwrap()).await.unwrap();
-    fixture.post(with_own_id("e", numbered(5))).await;
+    fixture.post(with_own_id("e", numbered_message(5))).await;
     fixture.queue.purge("waiting".parse().unwrap()).await.unwrap();
     let run_event = |state: &str, attempt: u32| with_member(run_event(state, attempt), "id", json!("b"));
     let failed_event = |id: &str, code: &str, message: &str| json!({"id": id, "state": "failed", "attempt": 0, "error": {"code": code, "message": message}});
@@ -206,7 +208,7 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
             // Some posts are batches, whose messages share an entry of the log, so a listener may resume in the middle of an entry.
             fixture
                 .queue
-                .enqueue((0..=n % 7).map(|m| with_own_id(&format!("m{n}-{m}"), numbered(n))).collect())
+                .enqueue((0..=n % 7).map(|m| with_own_id(&format!("m{n}-{m}"), numbered_message(n))).collect())
                 .await
                 .unwrap();
         }
@@ -238,16 +240,16 @@ async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on()
     let mut listener = start_listener(&fixture).await;
     let feed = start_feed(&fixture);
     for n in 0..300 {
-        fixture.post(numbered(n)).await;
+        fixture.post(numbered_message(n)).await;
     }
     let first_event_id = receive_events(&mut listener, 300).await[0].2;
     // The command moves the end of the log by 20 MB, more than the log keeps.
     fixture.redis.command("HINCRBY drover:{q}:meta events_end 20000000");
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     let mut resumed_listener = feed.listen(&fixture.queue, Some(first_event_id)).await.unwrap().unwrap();
     assert_eq!(receive_reset(&mut resumed_listener).await, listener.last());
-    fixture.post(with_own_id("later", numbered(1))).await;
+    fixture.post(with_own_id("later", numbered_message(1))).await;
     assert_eq!(kinds_and_ids(&mut resumed_listener, 1).await, ["enqueued later"]);
     assert_eq!(kinds_and_ids(&mut listener, 1).await, ["enqueued later"]);
     // The unknown ids are an id that no event had, and the id of an event beyond the end of its entry.
@@ -266,21 +268,21 @@ async fn event_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_noth
     let fixture = TestQueue::new();
     let listener = start_listener(&fixture).await;
     let feed = start_feed(&fixture);
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     let last_event_id = listener.last();
     drop(listener);
     let event_count: u64 =
         fixture.redis.command("PTTL drover:{q}:events").trim_start_matches(':').parse().expect("the log has an expiry");
     assert!((600_000..=660_000).contains(&event_count), "{event_count} ms");
-    fixture.post(numbered(2)).await;
+    fixture.post(numbered_message(2)).await;
     assert!(fixture.redis.command("XLEN drover:{q}:events").contains(":3"));
     // The command ends the time for which events are logged.
     fixture.redis.command("HSET drover:{q}:meta listened_until 1");
-    fixture.post(numbered(3)).await;
+    fixture.post(numbered_message(3)).await;
     assert!(fixture.redis.command("XLEN drover:{q}:events").contains(":3"), "nothing more is written");
     let mut resumed_listener = feed.listen(&fixture.queue, last_event_id).await.unwrap().unwrap();
     assert!(receive_reset(&mut resumed_listener).await.is_some(), "there is a gap, so a new log begins");
-    fixture.post(with_own_id("new", numbered(4))).await;
+    fixture.post(with_own_id("new", numbered_message(4))).await;
     assert_eq!(kinds_and_ids(&mut resumed_listener, 1).await, ["enqueued new"]);
 }
 
@@ -293,13 +295,13 @@ async fn deleted_queue_and_emptied_redis_are_reported_by_resets() {
     // A listener does not create a queue.
     assert!(start_feed(&fixture).listen(&fixture.queue, None).await.unwrap().is_none());
     assert!(fixture.redis.command("EXISTS drover:{q}:meta").contains(":0"));
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     assert!(receive_reset(&mut listener).await.is_some());
-    fixture.post(with_own_id("new", numbered(2))).await;
+    fixture.post(with_own_id("new", numbered_message(2))).await;
     assert_eq!(kinds_and_ids(&mut listener, 1).await, ["enqueued new"]);
     fixture.redis.command("FLUSHALL");
     assert_eq!(receive_reset(&mut listener).await, None);
-    fixture.post(numbered(3)).await;
+    fixture.post(numbered_message(3)).await;
     assert!(receive_reset(&mut listener).await.is_some());
 }
 
@@ -311,7 +313,7 @@ async fn listener_that_does_not_read_is_disconnected_and_others_receive_all_even
     let mut slow_listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     let mut other_listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     for n in 0..200 {
-        fixture.post(with_own_id(&format!("m{n}"), numbered(n))).await;
+        fixture.post(with_own_id(&format!("m{n}"), numbered_message(n))).await;
         assert_eq!(kinds_and_ids(&mut other_listener, 1).await, [format!("enqueued m{n}")]);
     }
     let listener_end = timeout(WAIT_LIMIT, slow_listener.next_events()).await.unwrap();
@@ -329,7 +331,7 @@ async fn events_are_received_without_any_notification() {
     let feed = EventFeed::new(idle_subscriber, CancellationToken::new());
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     for _ in 0..2 {
-        fixture.post(with_own_id("a", numbered(1))).await;
+        fixture.post(with_own_id("a", numbered_message(1))).await;
         wait_millis(20).await;
         fixture.queue.erase(&"a".parse().unwrap()).await.unwrap();
     }
@@ -342,14 +344,14 @@ async fn listeners_of_another_process_receive_the_same_events() {
     let mut own_listener = start_listener(&fixture).await;
     let other_queues = connect(&fixture.redis, "{}");
     let mut other_listener = EventFeed::new(start_subscriber(&other_queues), CancellationToken::new())
-        .listen(&other_queues.queue(&name()), None)
+        .listen(&other_queues.queue(&queue_name()), None)
         .await
         .unwrap()
         .unwrap();
     fixture.post_numbers(0..1_000).await;
     let lease_reply = fixture.lease(1_000).await;
     assert_eq!(numbers(&lease_reply).len(), 1_000);
-    fixture.settle(&lease_reply.deliveries[0], done()).await;
+    fixture.settle(&lease_reply.deliveries[0], completion()).await;
     let received_events = receive_events(&mut own_listener, 2_001).await;
     assert_eq!(received_events, receive_events(&mut other_listener, 2_001).await);
     assert!(received_events.is_sorted_by_key(|(.., id)| *id));

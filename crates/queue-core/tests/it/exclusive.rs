@@ -5,7 +5,7 @@ use std::sync::Arc;
 use queue_core::{Action, ConsumerId, Delivery, LeaseRequest, Leased, Millis};
 use serde_json::json;
 
-use crate::{TestQueue, done, failure, numbered, numbers, wait_millis};
+use crate::{TestQueue, completion, failure, numbered_message, numbers, wait_millis};
 
 async fn lease_as(fixture: &TestQueue, consumer: &ConsumerId, max: usize) -> Leased {
     fixture.queue.lease(&LeaseRequest { consumer: consumer.clone(), ..fixture.request(max) }).await.unwrap()
@@ -81,7 +81,7 @@ async fn owner_of_an_exclusive_queue_that_stops_leasing_is_replaced() {
     let (first_consumer, second_consumer) = two_consumers();
     fixture.queue.declare().await.unwrap();
     assert!(lease_as(&fixture, &first_consumer, 1).await.deliveries.is_empty());
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     let early_lease_reply = lease_as(&fixture, &second_consumer, 1).await;
     assert!(early_lease_reply.deliveries.is_empty());
     assert!(early_lease_reply.call_again_in.unwrap().as_millis() <= 1_500);
@@ -177,8 +177,8 @@ async fn promoted_message_that_backed_off_keeps_its_position_in_the_order_of_pos
 #[tokio::test]
 async fn delayed_message_does_not_block_an_exclusive_queue() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
-    fixture.post(crate::delayed(0, 60_000)).await;
-    fixture.post(numbered(1)).await;
+    fixture.post(crate::message_with_delay(0, 60_000)).await;
+    fixture.post(numbered_message(1)).await;
     assert_eq!(numbers(&fixture.lease(1).await), [1]);
 }
 
@@ -232,7 +232,7 @@ async fn consume_at_random(fixture: Arc<TestQueue>, until: tokio::time::Instant)
                     }
                     1 => (Action::Fail(failure()), None),
                     2 => (Action::Release(None), None),
-                    _ => (done(), Some(number)),
+                    _ => (completion(), Some(number)),
                 };
                 // The lease ends after this instant, unless its deadline comes first.
                 let lease_end = redis_millis(&fixture).min(delivery.lease_expires_at.as_millis());

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use queue_core::{Action, Delivery, Error, ListFilter, Millis, NewMessage, Queue, State};
 use serde_json::{Value, json};
 
-use crate::{TestQueue, delayed, done, failure, numbered, numbers, prioritized, wait_millis};
+use crate::{
+    TestQueue, completion, failure, message_with_delay, message_with_priority, numbered_message, numbers, wait_millis,
+};
 
 /// Returns the message with this group.
 fn in_group(group: &str, message: NewMessage) -> NewMessage {
@@ -14,7 +16,7 @@ fn in_group(group: &str, message: NewMessage) -> NewMessage {
 }
 
 async fn post_to_group(fixture: &TestQueue, group: &str, numbers: impl IntoIterator<Item = u64>) {
-    fixture.queue.enqueue(numbers.into_iter().map(|n| in_group(group, numbered(n))).collect()).await.unwrap();
+    fixture.queue.enqueue(numbers.into_iter().map(|n| in_group(group, numbered_message(n))).collect()).await.unwrap();
 }
 
 async fn lease_numbers(fixture: &TestQueue, max: usize) -> Vec<u64> {
@@ -103,12 +105,16 @@ async fn priority_orders_a_group_and_a_returned_message_goes_first() {
     let fixture = TestQueue::new();
     fixture
         .queue
-        .enqueue(vec![in_group("a", numbered(0)), in_group("a", prioritized(1, -1)), in_group("a", prioritized(2, 1))])
+        .enqueue(vec![
+            in_group("a", numbered_message(0)),
+            in_group("a", message_with_priority(1, -1)),
+            in_group("a", message_with_priority(2, 1)),
+        ])
         .await
         .unwrap();
     let first_delivery = fixture.lease_one().await;
     assert_eq!(first_delivery.message.data.get(), "1");
-    fixture.post(in_group("a", prioritized(3, -5))).await;
+    fixture.post(in_group("a", message_with_priority(3, -5))).await;
     fixture.settle(&first_delivery, Action::Release(None)).await;
     assert_eq!(drain_numbers(&fixture, 1).await, [1, 3, 0, 2]);
     assert_nothing_left(&fixture).await;
@@ -168,11 +174,19 @@ async fn delayed_and_held_messages_join_their_group_by_id_when_they_are_due_or_r
     let fixture = TestQueue::new();
     fixture
         .queue
-        .enqueue(vec![in_group("a", delayed(0, 100)), in_group("a", numbered(1)), in_group("a", numbered(2))])
+        .enqueue(vec![
+            in_group("a", message_with_delay(0, 100)),
+            in_group("a", numbered_message(1)),
+            in_group("a", numbered_message(2)),
+        ])
         .await
         .unwrap();
-    let held_message = NewMessage { hold: Some("k".parse().unwrap()), ..in_group("b", numbered(10)) };
-    fixture.queue.enqueue(vec![held_message, in_group("b", numbered(11)), in_group("b", numbered(12))]).await.unwrap();
+    let held_message = NewMessage { hold: Some("k".parse().unwrap()), ..in_group("b", numbered_message(10)) };
+    fixture
+        .queue
+        .enqueue(vec![held_message, in_group("b", numbered_message(11)), in_group("b", numbered_message(12))])
+        .await
+        .unwrap();
     let lease_reply = fixture.lease(5).await;
     assert_eq!(numbers(&lease_reply), [1, 11]);
     wait_millis(150).await;
@@ -233,13 +247,13 @@ async fn purges_empty_groups_and_keep_messages_posted_later() {
 async fn a_message_that_expires_costs_its_group_no_turn() {
     let fixture = TestQueue::new();
     let short_lived_message =
-        |n| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..in_group("a", numbered(n)) };
+        |n| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..in_group("a", numbered_message(n)) };
     fixture
         .queue
         .enqueue(
             (0..300)
                 .map(short_lived_message)
-                .chain([in_group("a", numbered(300)), in_group("b", numbered(400))])
+                .chain([in_group("a", numbered_message(300)), in_group("b", numbered_message(400))])
                 .collect(),
         )
         .await
@@ -266,8 +280,8 @@ async fn message_beyond_the_rate_limit_or_the_bytes_of_an_answer_costs_its_group
     let fixture = TestQueue::new();
     let large_text =
         |n: u64| NewMessage::new(serde_json::value::to_raw_value(&format!("{n}{}", "x".repeat(2_000_000))).unwrap());
-    fixture.queue.enqueue(vec![in_group("a", numbered(0)), in_group("b", large_text(1))]).await.unwrap();
-    fixture.queue.enqueue(vec![in_group("c", large_text(2)), in_group("d", numbered(3))]).await.unwrap();
+    fixture.queue.enqueue(vec![in_group("a", numbered_message(0)), in_group("b", large_text(1))]).await.unwrap();
+    fixture.queue.enqueue(vec![in_group("c", large_text(2)), in_group("d", numbered_message(3))]).await.unwrap();
     fixture.queue.enqueue(vec![in_group("e", large_text(4))]).await.unwrap();
     let backlog_sizes =
         |deliveries: &[Delivery]| deliveries.iter().map(|d| d.message.data.get().len() > 100).collect::<Vec<_>>();
@@ -360,20 +374,20 @@ async fn list_of_a_group_is_exact_for_waiting_messages_and_scans_other_states() 
 #[tokio::test]
 async fn exclusive_queue_refuses_groups_and_queue_with_groups_does_not_become_exclusive() {
     let fixture = TestQueue::new();
-    fixture.post(in_group("a", delayed(1, 60_000))).await;
+    fixture.post(in_group("a", message_with_delay(1, 60_000))).await;
     let refusal = fixture.queue.configure(&json!({"exclusive": true})).await.unwrap_err();
     assert!(matches!(&refusal, Error::InvalidSetting(invalid) if invalid.is_conflict), "{refusal}");
     fixture.queue.purge(State::Delayed).await.unwrap();
     fixture.queue.configure(&json!({"exclusive": true})).await.unwrap();
     for alone in [true, false] {
         let refusal = if alone {
-            fixture.queue.post(in_group("a", numbered(1))).await.map(drop)
+            fixture.queue.post(in_group("a", numbered_message(1))).await.map(drop)
         } else {
-            fixture.queue.enqueue(vec![numbered(0), in_group("a", numbered(1))]).await.map(drop)
+            fixture.queue.enqueue(vec![numbered_message(0), in_group("a", numbered_message(1))]).await.map(drop)
         };
         assert!(matches!(refusal, Err(Error::ExclusiveQueue)), "{refusal:?}");
     }
-    fixture.queue.post(numbered(2)).await.unwrap();
+    fixture.queue.post(numbered_message(2)).await.unwrap();
     assert_eq!(lease_numbers(&fixture, 5).await, [2]);
 }
 
@@ -438,7 +452,7 @@ async fn events_of_a_message_name_its_group() {
     let begin_id = fixture.queue.listen().await.unwrap().unwrap();
     post_to_group(&fixture, "a", [0]).await;
     let delivery = fixture.lease_one().await;
-    fixture.settle(&delivery, done()).await;
+    fixture.settle(&delivery, completion()).await;
     let events = fixture.queue.all_events_after(begin_id).await.unwrap().unwrap();
     let groups: Vec<Value> =
         events.iter().map(|event| serde_json::from_str::<Value>(event.json()).unwrap()["group"].clone()).collect();
@@ -448,7 +462,7 @@ async fn events_of_a_message_name_its_group() {
 #[tokio::test]
 async fn a_thousand_groups_of_one_message_leave_nothing_behind() {
     let fixture = TestQueue::new();
-    let messages = (0..1_000).map(|n| in_group(&format!("user-{n}"), numbered(n)));
+    let messages = (0..1_000).map(|n| in_group(&format!("user-{n}"), numbered_message(n)));
     fixture.queue.enqueue(messages.collect()).await.unwrap();
     let mut drained_messages = drain_numbers(&fixture, 33).await;
     drained_messages.sort_unstable();

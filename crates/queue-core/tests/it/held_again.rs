@@ -9,7 +9,7 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
-use crate::{TestQueue, numbered, numbers, prioritized, wait_millis};
+use crate::{TestQueue, message_with_priority, numbered_message, numbers, wait_millis};
 
 fn signal_key(name: &str) -> SignalKey {
     name.parse().unwrap()
@@ -56,7 +56,7 @@ impl TestQueue {
 #[tokio::test]
 async fn message_released_as_held_waits_for_its_signal_with_no_attempt_spent() {
     let fixture = TestQueue::new();
-    let id = fixture.post(NewMessage { hold: Some(signal_key("first")), ..numbered(1) }).await.id;
+    let id = fixture.post(NewMessage { hold: Some(signal_key("first")), ..numbered_message(1) }).await.id;
     assert_eq!(fixture.signal("first", Some("one")).await, 1);
     let delivery = fixture.lease_one().await;
     assert_eq!(signal_data(&delivery), Some("\"one\""));
@@ -125,7 +125,7 @@ async fn no_sticky_signal_is_missed_by_a_message_that_is_held_at_the_same_time()
     for round in 0..100 {
         let name = format!("k{round}");
         let group = round.to_string();
-        fixture.post(in_group(&group, numbered(round))).await;
+        fixture.post(in_group(&group, numbered_message(round))).await;
         let delivery = fixture.lease_one().await;
         let (outcome, released) =
             tokio::join!(fixture.settle(&delivery, hold_action(&name)), fixture.signal_sticky(&name, "go", 60_000));
@@ -145,11 +145,11 @@ async fn no_sticky_signal_is_missed_by_a_message_that_is_held_at_the_same_time()
 async fn message_held_again_blocks_its_group_and_goes_first_after_its_signal() {
     let fixture = TestQueue::new();
     let posts = vec![
-        in_group("a", numbered(0)),
-        in_group("a", prioritized(1, 1)),
-        in_group("a", numbered(2)),
-        in_group("b", numbered(10)),
-        NewMessage { hold: Some(signal_key("k")), ..in_group("a", prioritized(3, -1)) },
+        in_group("a", numbered_message(0)),
+        in_group("a", message_with_priority(1, 1)),
+        in_group("a", numbered_message(2)),
+        in_group("b", numbered_message(10)),
+        NewMessage { hold: Some(signal_key("k")), ..in_group("a", message_with_priority(3, -1)) },
     ];
     fixture.queue.enqueue(posts).await.unwrap();
     let lease_reply = fixture.lease(10).await;
@@ -177,8 +177,8 @@ async fn group_of_a_message_held_again_continues_when_that_message_ends() {
     for end in ["cancel", "erase", "purge", "expiry"] {
         let fixture = TestQueue::new();
         let ttl = (end == "expiry").then(|| Millis::new(1_500).try_into().unwrap());
-        let id = fixture.post(NewMessage { ttl, ..in_group("a", numbered(0)) }).await.id;
-        fixture.post(in_group("a", numbered(1))).await;
+        let id = fixture.post(NewMessage { ttl, ..in_group("a", numbered_message(0)) }).await.id;
+        fixture.post(in_group("a", numbered_message(1))).await;
         fixture.hold_all("k").await;
         assert_eq!(fixture.count_of(State::Waiting).await, 1);
         match end {
@@ -201,7 +201,7 @@ async fn group_of_a_message_held_again_continues_when_that_message_ends() {
 #[tokio::test]
 async fn cancelled_message_fails_when_it_is_released_as_held() {
     let fixture = TestQueue::new();
-    fixture.post(in_group("a", numbered(0))).await;
+    fixture.post(in_group("a", numbered_message(0))).await;
     let delivery = fixture.lease_one().await;
     assert_eq!(fixture.queue.cancel(&delivery.message.id).await.unwrap(), Changed::Requested);
     assert_eq!(fixture.settle(&delivery, hold_action("k")).await, Some(State::Failed));
@@ -258,7 +258,7 @@ async fn message_held_again_does_not_block_an_exclusive_queue() {
 #[tokio::test]
 async fn ready_time_of_a_message_held_again_is_its_signal() {
     let fixture = TestQueue::new();
-    fixture.post(numbered(0)).await;
+    fixture.post(numbered_message(0)).await;
     fixture.hold_all("k").await;
     wait_millis(400).await;
     fixture.signal("k", None).await;
@@ -270,9 +270,10 @@ async fn ready_time_of_a_message_held_again_is_its_signal() {
 
 #[tokio::test]
 async fn signal_releases_a_message_once_even_if_it_is_held_again_between_two_steps() {
-    for (message, step) in
-        [(numbered as fn(u64) -> NewMessage, 1_000), (|n| in_group(&(n % 700).to_string(), numbered(n)), 400)]
-    {
+    for (message, step) in [
+        (numbered_message as fn(u64) -> NewMessage, 1_000),
+        (|n| in_group(&(n % 700).to_string(), numbered_message(n)), 400),
+    ] {
         let fixture = TestQueue::new();
         fixture.queue.configure(&json!({"groups": {"concurrency": null}})).await.unwrap();
         for _ in 0..3 {
@@ -329,7 +330,7 @@ async fn long_hold_keys_count_toward_the_bytes_of_a_lease_call() {
 #[tokio::test]
 async fn audit_finds_a_message_that_is_held_for_a_key_that_its_options_do_not_have() {
     let fixture = TestQueue::new();
-    let id = fixture.post(numbered(0)).await.id;
+    let id = fixture.post(numbered_message(0)).await.id;
     fixture.hold_all("k").await;
     fixture.assert_clean().await;
     for member in [format!("other\\t{id}"), format!("k\\t{id}\\t5"), "k\\t99999999999999".into()] {

@@ -3,10 +3,10 @@
 use queue_core::{Changed, Millis, NewMessage, Signal, SignalKey, State};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{TestQueue, numbered, numbers, wait_millis};
+use crate::{TestQueue, numbered_message, numbers, wait_millis};
 
 fn message_with_hold_key(data: u64, key: &str) -> NewMessage {
-    NewMessage { hold: Some(key.parse().unwrap()), ..numbered(data) }
+    NewMessage { hold: Some(key.parse().unwrap()), ..numbered_message(data) }
 }
 
 fn signal_key(key: &str) -> SignalKey {

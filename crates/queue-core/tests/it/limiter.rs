@@ -6,7 +6,7 @@ use queue_core::{ConsumerId, LeaseRequest, Timestamp};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::{TestQueue, done, numbers};
+use crate::{TestQueue, completion, numbers};
 
 /// Leases as many messages as the limit permits, for this time. Returns the instant (ms) of each lease.
 async fn lease_for(fixture: &TestQueue, max: usize, time: Duration) -> Vec<u64> {
@@ -108,7 +108,7 @@ async fn changed_rate_limit_applies_at_once_and_wakes_idle_consumers() {
 async fn log_of_leases_under_a_large_rate_limit_stays_small_and_exact() {
     let fixture = TestQueue::with_settings(r#"{"rate_limit":{"max":10000,"duration":"1s"}}"#);
     for _ in 0..30 {
-        fixture.queue.enqueue((0..1_000).map(crate::numbered).collect()).await.unwrap();
+        fixture.queue.enqueue((0..1_000).map(crate::numbered_message).collect()).await.unwrap();
     }
     let mut lease_times: Vec<Timestamp> = Vec::new();
     let end_time = Instant::now() + Duration::from_millis(1_600);
@@ -118,7 +118,7 @@ async fn log_of_leases_under_a_large_rate_limit_stays_small_and_exact() {
         let settlements: Vec<_> = lease_reply
             .deliveries
             .into_iter()
-            .map(|delivery| queue_core::Settlement { lease: delivery.lease, action: done() })
+            .map(|delivery| queue_core::Settlement { lease: delivery.lease, action: completion() })
             .collect();
         fixture.queue.settle(&settlements).await.unwrap();
         if let (false, Some(pause)) = (lease_reply.more_is_ready, lease_reply.call_again_in) {

@@ -14,7 +14,7 @@ use queue_core::{
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{done, numbered};
+use crate::{completion, numbered_message};
 
 /// The time within which every queue works again after a fail-over has ended. Drover promises that queues work 2 s after a fail-over;
 /// the tests under load, which may run on a busy machine, allow 4 s.
@@ -161,7 +161,7 @@ async fn produce_messages(index: usize, queue: Arc<Queue>, record: Arc<Mutex<Loa
             record.next
         };
         let began_at = Instant::now();
-        let post_result = queue.post(numbered(number)).await;
+        let post_result = queue.post(numbered_message(number)).await;
         record.lock().record_post(index, number, began_at, post_result.map(|post_result| post_result.id().clone()));
         sleep(Duration::from_millis(2)).await;
     }
@@ -180,7 +180,7 @@ async fn consume_messages(queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>, sto
                 for delivery in leased.deliveries {
                     let number = delivery.message.data.get().parse().unwrap();
                     *record.lock().deliveries.entry(number).or_default() += 1;
-                    unsettled_leases.push(Settlement { lease: delivery.lease, action: done() });
+                    unsettled_leases.push(Settlement { lease: delivery.lease, action: completion() });
                 }
             }
             Err(Error::Unavailable(_) | Error::NoSuchQueue) => {}

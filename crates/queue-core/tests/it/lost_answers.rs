@@ -11,7 +11,7 @@ use queue_core::{
 };
 use serde_json::{json, value::to_raw_value};
 
-use crate::{TIME_LIMIT, delayed, done, failure, numbered, wait_millis};
+use crate::{TIME_LIMIT, completion, failure, message_with_delay, numbered_message, wait_millis};
 
 /// The effect of repeating an operation whose answer was lost.
 enum Repeat {
@@ -146,14 +146,14 @@ impl<'n> OperationCase<'n> {
         if operation == "end_ownership" {
             queue.configure(&json!({"exclusive": true})).await.unwrap();
         }
-        queue.enqueue(vec![numbered(1)]).await.unwrap();
+        queue.enqueue(vec![numbered_message(1)]).await.unwrap();
         let failed_delivery = queue.lease(&request).await.unwrap().deliveries.remove(0);
         settle_lease(&queue, failed_delivery.lease, Action::FailForGood(failure())).await;
-        queue.enqueue(vec![numbered(2)]).await.unwrap();
+        queue.enqueue(vec![numbered_message(2)]).await.unwrap();
         let active_delivery = queue.lease(&request).await.unwrap().deliveries.remove(0);
-        let held_message = NewMessage { hold: Some("key".parse().unwrap()), ..numbered(4) };
+        let held_message = NewMessage { hold: Some("key".parse().unwrap()), ..numbered_message(4) };
         let enqueue_outcomes =
-            queue.enqueue(vec![delayed(3, 60_000), held_message, numbered_with_own_id(5)]).await.unwrap();
+            queue.enqueue(vec![message_with_delay(3, 60_000), held_message, numbered_with_own_id(5)]).await.unwrap();
         match operation {
             "declare" => assert!(queue.delete().await.unwrap()),
             // An interrupted creation or deletion leaves a queue without a name, or a name without a queue.
@@ -169,7 +169,7 @@ impl<'n> OperationCase<'n> {
                 assert!(queue.lease(&request).await.is_err());
             }
             "maintain" => {
-                queue.enqueue(vec![delayed(6, 1)]).await.unwrap();
+                queue.enqueue(vec![message_with_delay(6, 1)]).await.unwrap();
                 wait_millis(5).await;
             }
             "change_schedule" | "schedules" => put_schedule(&queue).await.unwrap(),
@@ -199,7 +199,7 @@ impl<'n> OperationCase<'n> {
             "configure" => debug_text(queue.configure(&json!({"max_attempts": 7})).await?),
             "delete" | "command-ZREM" => debug_text(queue.delete().await?),
             "status" => debug_text(queue.status().await?.unwrap().counts),
-            "enqueue" | "WAIT" => debug_text(queue.enqueue(vec![numbered(7)]).await?.len()),
+            "enqueue" | "WAIT" => debug_text(queue.enqueue(vec![numbered_message(7)]).await?.len()),
             "await" => {
                 let subscriber = Subscriber::new(network.queues.redis().clone());
                 debug_text(queue.read_when_finished(&active.message.id, WAIT, &subscriber).await?.unwrap().state)
@@ -217,7 +217,7 @@ impl<'n> OperationCase<'n> {
                     messages.map(|message| (message.data, message.deliveries, message.lapses)).collect::<Vec<_>>(),
                 )
             }
-            "settle" => debug_text(queue.settle(&[Settlement { lease: lease.clone(), action: done() }]).await?),
+            "settle" => debug_text(queue.settle(&[Settlement { lease: lease.clone(), action: completion() }]).await?),
             "extend" => debug_text(queue.extend(std::slice::from_ref(lease), Some(Millis::from_secs(120))).await?),
             "progress" => debug_text(queue.report_progress(lease, &to_raw_value(&50).unwrap()).await?),
             "find_leases" => debug_text(queue.return_lost_leases().await?),
@@ -266,13 +266,13 @@ impl<'n> OperationCase<'n> {
     /// Does the changes that other clients make between the call and its repetition.
     async fn act_as_other_clients(&self) {
         match self.operation {
-            "delete" | "purge" => drop(self.queue.enqueue(vec![numbered(8)]).await.unwrap()),
+            "delete" | "purge" => drop(self.queue.enqueue(vec![numbered_message(8)]).await.unwrap()),
             "cancel" => drop(self.queue.retry(&own_id()).await.unwrap()),
             "patch" => drop(self.queue.patch(&own_id(), &rename_patch("other")).await.unwrap().unwrap()),
             "erase" => drop(self.queue.enqueue(vec![numbered_with_own_id(8)]).await.unwrap()),
             "change_schedule" => drop(self.queue.resume_schedule(&SCHEDULE_NAME.parse().unwrap()).await.unwrap()),
             "signal" => {
-                let held_message = NewMessage { hold: Some("key".parse().unwrap()), ..numbered(8) };
+                let held_message = NewMessage { hold: Some("key".parse().unwrap()), ..numbered_message(8) };
                 self.queue.enqueue(vec![held_message]).await.unwrap();
             }
             "promote" => self.run_all(Action::FailAndRetryAfter(failure(), Millis::from_secs(60))).await,
@@ -341,7 +341,7 @@ fn rename_patch(name: &str) -> MessagePatch {
 }
 
 fn numbered_with_own_id(data: u64) -> NewMessage {
-    NewMessage { id: Some("own".parse().unwrap()), ..numbered(data) }
+    NewMessage { id: Some("own".parse().unwrap()), ..numbered_message(data) }
 }
 
 async fn settle_lease(queue: &Queue, lease: queue_core::LeaseToken, action: Action) {

@@ -2,7 +2,7 @@
 
 use queue_core::{Action, MessageRef, NewMessage};
 
-use crate::{TestQueue, failure, numbered, wait_millis};
+use crate::{TestQueue, failure, numbered_message, wait_millis};
 
 #[tokio::test]
 async fn completed_messages_are_removed_by_count_but_not_before_the_minimum_age() {
@@ -34,7 +34,7 @@ async fn finished_messages_are_removed_by_age_with_all_their_data() {
         r#"{{"max_attempts":1,"id_window":0,"retention":{{"completed":{keep_setting},"failed":{keep_setting}}}}}"#
     );
     let fixture = TestQueue::with_settings(&settings);
-    let message_with_own_id = |id: &str, data| NewMessage { id: Some(id.parse().unwrap()), ..numbered(data) };
+    let message_with_own_id = |id: &str, data| NewMessage { id: Some(id.parse().unwrap()), ..numbered_message(data) };
     fixture.queue.enqueue(vec![message_with_own_id("a", 1), message_with_own_id("b", 2)]).await.unwrap();
     let lease_reply = fixture.lease(2).await;
     fixture.complete(&lease_reply.deliveries[0]).await;

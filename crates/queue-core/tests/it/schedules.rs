@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{TIME_LIMIT, TestQueue, calls_of, name, numbered, wait_millis};
+use crate::{TIME_LIMIT, TestQueue, calls_of, numbered_message, queue_name, wait_millis};
 
 /// The maximum lateness (ms) of a tick, on a busy machine. Without its timer a tick would be up to a minute late.
 const MAX_LATENESS_MS: u64 = 1_000;
@@ -163,7 +163,7 @@ async fn five_hundred_ticks_in_one_instant_of_a_thousand_schedules_are_posted_on
     for n in 0..500 {
         put_schedule(n, json!({"every": "1d", "message": {"data": n}})).await;
     }
-    let now = fixture.post(numbered(0)).await.created_at;
+    let now = fixture.post(numbered_message(0)).await.created_at;
     let common_tick = queue_core::Timestamp::from_millis((now.as_millis() / 1_000 + 10) * 1_000);
     for n in 500..1_000 {
         put_schedule(n, json!({"every": "1s", "start_at": common_tick, "max_runs": 1, "message": {"data": n}})).await;
@@ -502,9 +502,9 @@ async fn declared_schedules_are_created_and_win_over_those_of_clients() {
     let queues = start_process(2).await;
     assert_eq!(fixture.schedule("s").await["message"]["data"], 2);
     // A queue that is deleted and created again has the declared schedules again.
-    let queue = queues.queue(&name());
+    let queue = queues.queue(&queue_name());
     queue.delete().await.unwrap();
-    queue.enqueue(vec![numbered(1)]).await.unwrap();
+    queue.enqueue(vec![numbered_message(1)]).await.unwrap();
     assert_eq!(fixture.schedule("s").await["message"]["data"], 2);
     for (wrong, setting) in [
         (json!({"q": {"schedules": {"s": {"every": 5, "message": {"data": 1}}}}}), "schedules.s.every"),
@@ -579,8 +579,8 @@ async fn declared_setting_or_schedule_that_contradicts_the_queue_is_left_out_and
     assert_eq!((&settings().await["exclusive"], &settings().await["max_attempts"]), (&json!(false), &json!(2)));
     assert!(queues.queue(&"r".parse().unwrap()).status().await.unwrap().is_some(), "the other queues are declared");
     // A process that has not declared the queue yet, and declares the same contradicting setting, can use the queue.
-    let queue = start_process(json!({"q": {"exclusive": true}})).queue(&name());
-    queue.enqueue(vec![numbered(1)]).await.unwrap();
+    let queue = start_process(json!({"q": {"exclusive": true}})).queue(&queue_name());
+    queue.enqueue(vec![numbered_message(1)]).await.unwrap();
     assert_eq!(fixture.lease(5).await.deliveries.len(), 1);
     fixture.queue.delete_schedule(&schedule_name("s")).await.unwrap();
     queues.declare().await.unwrap();

@@ -5,7 +5,7 @@ use std::{io::Write, net::TcpListener, thread, time::Duration};
 use drover_tests::RedisServer;
 use queue_core::{Danger, Error, Queues, Redis, settings::DeclaredSettings};
 
-use crate::{TIME_LIMIT, name, numbered};
+use crate::{TIME_LIMIT, numbered_message, queue_name};
 
 fn connect_redis(server: &RedisServer) -> Redis {
     Redis::new(&server.url(), Redis::DEFAULT_TIME_LIMIT).unwrap()
@@ -93,16 +93,18 @@ async fn missing_right_is_reported_with_instructions_before_and_inside_a_script(
     server.command("ACL SETUSER drover on >hunter2 ~drover:* &* +@all");
     let url = server.url().replace("redis://", "redis://drover:hunter2@");
     let redis = Redis::new(&url, TIME_LIMIT).unwrap().require_replicas(1);
-    let queue = Queues::new(redis, DeclaredSettings::default()).queue(&name());
-    queue.enqueue(vec![numbered(0)]).await.unwrap();
+    let queue = Queues::new(redis, DeclaredSettings::default()).queue(&queue_name());
+    queue.enqueue(vec![numbered_message(0)]).await.unwrap();
     // Redis refuses HSET inside the script, a key or EVALSHA before the script starts, and WAIT after the script has run.
     for (without, with) in
         [("-hset", "+hset"), ("resetkeys", "~drover:*"), ("-evalsha", "+evalsha"), ("-wait", "+wait")]
     {
         server.command(&format!("ACL SETUSER drover {without}"));
-        let Err(Error::NotPermitted(text)) = queue.enqueue(vec![numbered(1)]).await else { panic!("{without}") };
+        let Err(Error::NotPermitted(text)) = queue.enqueue(vec![numbered_message(1)]).await else {
+            panic!("{without}")
+        };
         assert!(text.contains("docs/PRODUCTION.md") && text.contains("ACL LOG"), "{text}");
         server.command(&format!("ACL SETUSER drover {with}"));
-        queue.enqueue(vec![numbered(2)]).await.unwrap();
+        queue.enqueue(vec![numbered_message(2)]).await.unwrap();
     }
 }

@@ -17,7 +17,7 @@ use queue_core::{
 };
 use tokio::time::timeout;
 
-use crate::{TestQueue, connections::no_call_fails, done, load::Load, numbered, numbers, wait_millis};
+use crate::{TestQueue, completion, connections::no_call_fails, load::Load, numbered_message, numbers, wait_millis};
 
 fn redis_options_with_ca(url: &str, ca: &Path) -> RedisOptions {
     let mut options = RedisOptions::new(url, TIME_LIMIT);
@@ -55,7 +55,7 @@ async fn calls_and_wake_ups_travel_over_tls() {
         async move { subscriber.keep_connected().await }
     });
     subscriber.connection().wait_for(|is_connected| *is_connected).await.unwrap();
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     let wait_for_result = fixture.queue.read_when_finished(&posted_message.id, Millis::from_secs(20), &subscriber);
     let complete_message = async {
         wait_millis(50).await;
@@ -73,10 +73,10 @@ const MOVED_SLOTS: u16 = 100;
 
 /// Posts, leases and completes a message.
 async fn use_queue(queue: &Arc<Queue>, n: u64) {
-    queue.post(numbered(n)).await.unwrap();
+    queue.post(numbered_message(n)).await.unwrap();
     let lease_reply = queue.lease(&LeaseRequest::new(ConsumerId::issue(), 1)).await.unwrap();
     assert_eq!(numbers(&lease_reply), [n]);
-    let settlement = Settlement { lease: lease_reply.deliveries[0].lease.clone(), action: done() };
+    let settlement = Settlement { lease: lease_reply.deliveries[0].lease.clone(), action: completion() };
     assert_eq!(queue.settle(&[settlement]).await.unwrap(), [Some(State::Completed)]);
 }
 
@@ -105,7 +105,7 @@ async fn queues_of_sentinels_are_used_over_tls_after_a_fail_over() {
     let mut group = RedisSentinels::start_with_tls(1, 3, &ca);
     let redis = redis_options_with_ca(&group.tls_url(), &ca.file()).prepare().unwrap();
     let queues = Queues::new(redis, DeclaredSettings::default());
-    let queue = queues.queue(&crate::name());
+    let queue = queues.queue(&crate::queue_name());
     use_queue(&queue, 1).await;
     eventually("the replica has the completed message", || {
         group.servers[1].command("HGET drover:{q}:meta total:completed").ends_with('1').then_some(())
