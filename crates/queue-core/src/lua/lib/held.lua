@@ -4,8 +4,8 @@
 -- KEYS held
 -- USES fields
 local function held_member(id, options)
-  local key = field(options, 'k')
-  if not key then return nil end
-  local start = '[' .. key .. '\t' .. id
-  return redis.call('ZRANGE', HELD, start, start .. '\255', 'BYLEX', 'LIMIT', 0, 1)[1]
+  local hold_key = field(options, 'k')
+  if not hold_key then return nil end
+  local range_start = '[' .. hold_key .. '\t' .. id
+  return redis.call('ZRANGE', HELD, range_start, range_start .. '\255', 'BYLEX', 'LIMIT', 0, 1)[1]
 end

@@ -20,8 +20,8 @@ local function promote(limit)
   end
   local head_ids, tail_ids = {}, {}
   for i, blocks in ipairs(redis.call('SMISMEMBER', BLOCKING, unpack(due_ids))) do
-    local list = blocks == 1 and head_ids or tail_ids
-    list[#list + 1] = due_ids[i]
+    local target_ids = blocks == 1 and head_ids or tail_ids
+    target_ids[#target_ids + 1] = due_ids[i]
   end
   local was_empty = #tail_ids > 0 and push_tail(tail_ids, are_delivered)
   if #head_ids > 0 then

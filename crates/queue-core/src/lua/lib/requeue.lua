@@ -29,8 +29,8 @@ local function requeue(id, run, pause, side)
     return 'delayed'
   end
   -- An exclusive queue keeps its order, so no message overtakes a requeued one.
-  local list = meta.exclusive and requeued.head or requeued[side]
-  list[#list + 1] = id
+  local target_ids = meta.exclusive and requeued.head or requeued[side]
+  target_ids[#target_ids + 1] = id
   return 'waiting'
 end
 

@@ -19,8 +19,8 @@ local function release_held(key, limit)
   data = data_before_id or data
   if data ~= '' then limit = math.max(1, math.min(limit, math.floor(1048576 / #data))) end
   if groups.unfinished > 0 then limit = math.min(limit, MAX_RUNS) end
-  local from = last_id and '(' .. key .. '\t' .. last_id .. '\255' or '[' .. key .. '\t'
-  local members = redis.call('ZRANGE', HELD, from, '[' .. key .. '\t' .. cut .. '\255', 'BYLEX', 'LIMIT', 0, limit)
+  local range_start = last_id and '(' .. key .. '\t' .. last_id .. '\255' or '[' .. key .. '\t'
+  local members = redis.call('ZRANGE', HELD, range_start, '[' .. key .. '\t' .. cut .. '\255', 'BYLEX', 'LIMIT', 0, limit)
   if #members > 0 then
     redis.call('ZREM', HELD, unpack(members))
     local ids, dues, ready, delayed, signalled, earliest = {}, {}, {}, {}, {}, math.huge

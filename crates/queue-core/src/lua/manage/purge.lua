@@ -50,9 +50,9 @@ end
 
 local function purge_held()
   if cut_off == '' then cut_off = redis.call('GET', SEQ) or '0' end
-  local found = redis.call('ZRANGE', HELD, cursor == '' and '-' or '(' .. cursor, '+', 'BYLEX', 'LIMIT', 0, step_size)
+  local found_members = redis.call('ZRANGE', HELD, cursor == '' and '-' or '(' .. cursor, '+', 'BYLEX', 'LIMIT', 0, step_size)
   local ids, members = {}, {}
-  for _, member in ipairs(found) do
+  for _, member in ipairs(found_members) do
     local id = string.match(member, '\t(%d+)\t?%d*$')
     if is_before_cut(id) then
       ids[#ids + 1] = id
@@ -61,7 +61,7 @@ local function purge_held()
   end
   free_places(ids)
   forget_from(HELD, ids, members)
-  return #found == step_size and found[#found] or ''
+  return #found_members == step_size and found_members[#found_members] or ''
 end
 
 -- Purges failed messages. The cut-off of a purge of failed messages is the last id and the instant (ms) when the purge begins. If
@@ -71,12 +71,12 @@ local function purge_failed()
   if cut_off == '' then cut_off = (redis.call('GET', SEQ) or '0') .. ':' .. now_text end
   local last_id, instant = string.match(cut_off, '^(%d+):(%d+)$')
   local ids = {}
-  local found = failed_up_to(instant, MAX_MESSAGES)
-  for _, id in ipairs(found) do
+  local failed_ids = failed_up_to(instant, MAX_MESSAGES)
+  for _, id in ipairs(failed_ids) do
     if id <= last_id then ids[#ids + 1] = id end
   end
   forget_from(FAILED, ids)
-  return #ids > 0 and #found == MAX_MESSAGES and 'more' or ''
+  return #ids > 0 and #failed_ids == MAX_MESSAGES and 'more' or ''
 end
 
 -- Purges completed messages. The cut-off of a purge of completed messages is a position in the list `completed`, counted from the
@@ -86,10 +86,10 @@ local function purge_completed()
   if cut_off == '' then cut_off = string.format('%d', trimmed_count + redis.call('LLEN', COMPLETED)) end
   local pop_count = math.min(MAX_MESSAGES, tonumber(cut_off) - trimmed_count, redis.call('LLEN', COMPLETED))
   if pop_count <= 0 then return '' end
-  local found, ids, erased_ids = pop_completed(pop_count), {}, {}
-  for i, is_erased in ipairs(redis.call('SMISMEMBER', ERASED, unpack(found))) do
+  local completed_ids, ids, erased_ids = pop_completed(pop_count), {}, {}
+  for i, is_erased in ipairs(redis.call('SMISMEMBER', ERASED, unpack(completed_ids))) do
     local target_ids = is_erased == 1 and erased_ids or ids
-    target_ids[#target_ids + 1] = found[i]
+    target_ids[#target_ids + 1] = completed_ids[i]
   end
   if #erased_ids > 0 then redis.call('SREM', ERASED, unpack(erased_ids)) end
   if #ids > 0 then forget_messages(ids) end
