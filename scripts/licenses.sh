@@ -1,6 +1,6 @@
 #!/bin/bash
 # Prints the licences of the crates that producer-api and consumer-worker contain. Most of these licences demand that their text goes
-# with the binaries. Crates with equal texts share one copy.
+# with the binaries. Crates with equal licence texts share one copy of the text.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

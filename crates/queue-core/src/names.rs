@@ -79,7 +79,7 @@ fn is_path_segment(text: &str, max: usize) -> bool {
 }
 
 validated_text! {
-    /// The name of a queue: 1 to 128 letters, digits or characters of `_.:-`; the first one is a letter or a digit.
+    /// The name of a queue: 1 to 128 letters, digits or characters of `_.:-`; the first character is a letter or a digit.
     QueueName, up to 128 of r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$", |text| {
         if is_identifier(text, 128) { Ok(()) } else {
             Err("a queue's name is 1 to 128 characters of A-Z a-z 0-9 _ . : - and starts with a letter or digit")
@@ -88,7 +88,7 @@ validated_text! {
 }
 
 validated_text! {
-    /// The name of a schedule: 1 to 128 letters, digits or characters of `_.:-`; the first one is a letter or a digit.
+    /// The name of a schedule: 1 to 128 letters, digits or characters of `_.:-`; the first character is a letter or a digit.
     ScheduleName, up to 128 of r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$", |text| {
         if is_identifier(text, 128) { Ok(()) } else {
             Err("a schedule's name is 1 to 128 characters of A-Z a-z 0-9 _ . : - and starts with a letter or digit")

@@ -27,7 +27,7 @@ pub enum EventKind {
     Progress,
     /// The message was completed.
     Completed,
-    /// The message will run again: an attempt failed and others are left, or a client retried the failed message.
+    /// The message will run again: an attempt failed and other attempts are left, or a client retried the failed message.
     Retried,
     /// The message failed for good: its last attempt failed, it expired, it was cancelled, or its leases lapsed too often.
     Failed,

@@ -28,7 +28,7 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// The maximum bytes of JSON of one portion of events; a single event may be larger.
 const PORTION_BYTES: usize = 8 * 1_024;
-/// The maximum bytes of the log that one read of a listener returns; one more entry may come with them.
+/// The maximum bytes of the log that one read of a listener returns; the read may return one more entry.
 const MAX_READ_BYTES: u64 = 4 * 1_024;
 
 /// A listener to the events of a queue.

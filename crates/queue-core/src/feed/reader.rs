@@ -31,7 +31,7 @@ const MAX_SLEEP: Duration = Duration::from_secs(5);
 const CHECK_DELETED_QUEUE_EVERY: Duration = Duration::from_secs(1);
 /// The pause after a read that found events, so that the next read returns several events together.
 const PAUSE_BETWEEN_READS: Duration = Duration::from_millis(10);
-/// The maximum bytes of the log that one read returns; one more entry may come with them.
+/// The maximum bytes of the log that one read returns; the read may return one more entry.
 const MAX_READ_BYTES: u64 = 64 * 1_024;
 /// The number of recent batches that stay in memory for listeners that take them portion by portion. A listener that needs older
 /// events reads the log of events itself.
@@ -141,7 +141,7 @@ impl EventReader {
                     match found {
                         ReadResult::FullBatch => {}
                         ReadResult::SomeEvents => sleep(PAUSE_BETWEEN_READS).await,
-                        // A wake-up that arrived during the read ends this wait at once.
+                        // A wake-up that arrived during the read ends the wait for the next read at once.
                         ReadResult::NoEvents => self.notifier.woken(self.max_pause()).await,
                     }
                 }

@@ -83,8 +83,8 @@ impl PartialSchema for DeliverAtSchema {
 
 impl ToSchema for DeliverAtSchema {}
 
-/// The priority of a message: a message with a lower number goes before one with a higher number. A message without a priority
-/// has the number 0.
+/// The priority of a message: a message with a lower number goes before a message with a higher number. A message without a
+/// priority has the number 0.
 pub(crate) type Priority = NumberIn<-2_097_152, 2_097_152>;
 /// The maximum number of attempts of a message.
 pub(crate) type MaxAttempts = NumberIn<1, 1_000>;

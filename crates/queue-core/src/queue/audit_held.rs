@@ -1,4 +1,4 @@
-//! The part of the audit that checks held messages: each is held for one key, which its options have.
+//! The part of the audit that checks held messages: each held message is held for one key, which the message's options have.
 
 use crate::{
     error::Result,

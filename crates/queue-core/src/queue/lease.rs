@@ -234,12 +234,12 @@ impl Queue {
                 Err(malformed) => unreadable_leases.push((lease, malformed)),
             }
         }
-        let lease_token =
+        let lease_answer =
             Leased { deliveries, visibility_timeout, more_is_ready, goes_alone, permits_ahead, call_again_in, access };
-        Ok((lease_token, unreadable_leases))
+        Ok((lease_answer, unreadable_leases))
     }
 
-    /// Fails messages whose records are malformed, with the reason, so that they never stop the queue.
+    /// Fails messages whose records are malformed, with the reason, so that malformed messages never stop the queue.
     async fn fail_unreadable(&self, unreadable: Vec<(LeaseToken, MalformedPart)>) {
         if unreadable.is_empty() {
             return;

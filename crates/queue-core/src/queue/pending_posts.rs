@@ -19,9 +19,9 @@ use crate::{
 };
 
 /// The maximum number of concurrent calls of one queue: while Redis works on one call, this process prepares the next call and
-/// answers the posts of the previous one.
+/// answers the posts of the previous call.
 const MAX_CONCURRENT_CALLS: usize = 2;
-/// The number of posts that must wait before a second call starts beside a running one. With fewer waiting posts, a second call
+/// The number of posts that must wait before a second call starts beside a running call. With fewer waiting posts, a second call
 /// would cost Redis more time than it saves. In benchmarks with 50 and with 500 clients, 24 waiting posts were the best of the
 /// tried values 6, 12, 24, 32 and 64.
 const MIN_POSTS_FOR_SECOND_CALL: usize = 24;

@@ -283,7 +283,7 @@ struct Definition {
 
 /// The next step of a call that defines a schedule.
 enum PutStep {
-    /// The definition is equal to the stored one, so nothing is to be stored.
+    /// The definition is equal to the stored definition, so nothing is to be stored.
     Nothing(Box<Schedule>),
     /// The definition is to be stored.
     Store {
@@ -297,7 +297,7 @@ enum PutStep {
 }
 
 impl Definition {
-    /// Compares the definition with the stored one.
+    /// Compares the definition with the stored definition.
     fn compare_with_stored(&self, queue: &QueueName, loaded: LoadedSchedules) -> Result<PutStep> {
         let now = loaded.now();
         let Some((known_schedule, message)) = loaded.into_single()? else {

@@ -92,9 +92,9 @@ impl Endpoint {
         Ok((sink, messages))
     }
 
-    /// Whether the client library sends nothing to the server when it opens a connection. In that case a PING is sent, because a
-    /// server that hangs or refuses clients accepts connections too, and a call that was written to such a server could not be sent
-    /// again.
+    /// Whether the client library sends nothing to the server when it opens a connection. If it sends nothing, a PING is sent,
+    /// because a server that hangs or refuses clients accepts connections too, and a call that was written to such a server could
+    /// not be sent again.
     fn has_no_login(&self) -> bool {
         self.login.password().is_none()
     }

@@ -1,4 +1,4 @@
-//! Asks several servers the same question at once, and does not wait long for those that hang.
+//! Asks several servers the same question at once, and does not wait long for servers that hang.
 
 use std::time::Duration;
 

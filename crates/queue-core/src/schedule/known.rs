@@ -57,7 +57,7 @@ impl KnownSchedule {
         !self.schedule.rule.needs_search() || matches!(self.ticks, FoundTicks::Known(_))
     }
 
-    /// Sets the next tick. If the new next tick differs from the previous one, the ticks after it must be searched for again.
+    /// Sets the next tick. If this changes the next tick, the ticks after the new next tick must be searched for again.
     fn set_next_tick(&mut self, next: Option<Timestamp>) {
         if self.schedule.next != next {
             self.ticks = FoundTicks::Nothing;

@@ -55,7 +55,7 @@ pub struct Scheduler {
     known: Mutex<HashMap<QueueName, Arc<QueueSchedules>>>,
     /// The pending searches for ticks of schedules.
     searches: Arc<PendingSearches>,
-    /// Runs the calculations of the scheduler, which do not wait for those of requests.
+    /// Runs the calculations of the scheduler, which do not wait for the calculations of requests.
     calculations: Calculations,
 }
 

@@ -1,4 +1,4 @@
-//! The pause between a failed attempt of a message and the next one. `lua/lib/backoff.lua` computes the pause.
+//! The pause between a failed attempt of a message and the next attempt. `lua/lib/backoff.lua` computes the pause.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use strum::{EnumString, VariantNames};

@@ -116,8 +116,8 @@ impl Subscriber {
     /// [`new_queue`](Self::new_queue) returns those of these queues whose notifiers were not requested.
     pub fn for_prefixes(redis: Redis, prefixes: impl IntoIterator<Item = String>) -> Self {
         let mut prefixes: Vec<String> = prefixes.into_iter().collect();
-        // After sorting, a prefix comes before the longer prefixes that begin with it; these are removed, because the shorter prefix
-        // covers their queues.
+        // After sorting, a prefix comes before the longer prefixes that begin with it; the longer prefixes are removed, because
+        // the shorter prefix covers their queues.
         prefixes.sort_unstable();
         prefixes.dedup_by(|later, kept| later.starts_with(kept.as_str()));
         Self::with_channels(redis, prefixes, vec![FINISHED_CHANNEL, WORKERS_CHANNEL], None)

@@ -87,7 +87,7 @@ async fn no_message_is_lost_or_stored_twice_while_slots_move_to_another_server()
     let mut cluster = RedisCluster::start(3, 0);
     let load = Load::start(&connect_to_cluster(&cluster), &Load::names("q", 8));
     load.wait_until_recovered(Instant::now()).await;
-    // A fourth server joins the cluster, and gets slots of all others.
+    // A fourth server joins the cluster, and gets slots of all other servers.
     cluster.add_server();
     cluster.meet(&cluster.servers[3]);
     cluster.wait_until_met();

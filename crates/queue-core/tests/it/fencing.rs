@@ -62,7 +62,7 @@ async fn repeated_settlement_gets_the_answer_of_the_first_settlement() {
         for round in 0..3 {
             assert_eq!(fixture.settle(&delivery, action.clone()).await, Some(state), "{action:?}, {round}");
         }
-        // A settlement that differs from the first one is refused.
+        // A settlement that differs from the first settlement is refused.
         let other_action = if state == State::Completed { Action::Fail(failure()) } else { completion() };
         assert_eq!(fixture.settle(&delivery, other_action).await, None, "after {action:?}");
         for left in fixture.lease(10).await.deliveries {

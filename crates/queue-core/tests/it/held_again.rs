@@ -208,7 +208,7 @@ async fn cancelled_message_fails_when_it_is_released_as_held() {
     assert_eq!(
         fixture.settle(&delivery, hold_action("k")).await,
         Some(State::Failed),
-        "the repeated settlement has the answer of the first one"
+        "the repeated settlement has the answer of the first settlement"
     );
     let message = fixture.read(&delivery.message.id).await;
     assert_eq!((message.attempts_made, message.error.unwrap().code.as_str()), (0, "cancelled"));

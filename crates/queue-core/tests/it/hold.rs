@@ -144,7 +144,7 @@ async fn interrupted_signal_is_continued_and_later_signals_wait_for_it() {
     let seq = fixture.redis.command("GET drover:{q}:seq").split("\r\n").nth(1).unwrap().to_owned();
     fixture.redis.command(&format!("HSET drover:{{q}}:signals k \"{seq}\\t1\""));
     fixture.post(message_with_hold_key(7, "k")).await;
-    // The second signal first releases the rest of the first signal's messages, then those that were posted between the two
+    // The second signal first releases the rest of the first signal's messages, then the messages that were posted between the two
     // signals.
     assert_eq!(fixture.queue.signal(&signal_key("k"), &signal_with_data("second")).await.unwrap(), 1);
     let status = fixture.queue.status().await.unwrap().unwrap();

@@ -136,7 +136,7 @@ async fn a_deleted_queue_stays_deleted_though_consumers_wait_at_it() {
 #[tokio::test]
 async fn a_queue_with_messages_is_listed_whatever_races_with_its_deletion() {
     let fixture = TestQueue::new();
-    // One process is slow, so that the other one acts between its steps.
+    // One process is slow, so that the other process acts between its steps.
     let slow_process = slow_process(&fixture.redis, Duration::from_millis(3));
     for round in 0..120_u64 {
         let name: QueueName = format!("c{round}").parse().unwrap();

@@ -21,7 +21,7 @@ enum Repeat {
     Yes,
     /// The repeated call leaves the same data as one call, and gets this answer.
     Answers(&'static str),
-    /// The repeated call changes the [effect](OperationCase::effect) from the first number to the second one.
+    /// The repeated call changes the [effect](OperationCase::effect) from the first number to the second number.
     No(u64, u64),
     /// The repeated call has a new token, undoes the leases of the lost call, and gets the same answer.
     NewToken,

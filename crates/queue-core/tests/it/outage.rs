@@ -76,7 +76,7 @@ async fn calls_fail_in_time_while_redis_does_not_answer() {
 #[tokio::test]
 async fn leases_whose_reply_was_lost_are_undone() {
     let fixture = TestQueue::new();
-    // Many other leases are live, so that the search for the lost ones takes more than one step.
+    // Many other leases are live, so that the search for the lost leases takes more than one step.
     for _ in 0..3 {
         fixture.post_numbers(100..1_000).await;
         assert_eq!(fixture.lease(1_000).await.deliveries.len(), 900);

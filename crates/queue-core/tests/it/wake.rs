@@ -81,7 +81,7 @@ async fn idle_consumer_recovers_the_lease_with_the_earliest_deadline_in_time() {
     wait_until_subscribed(&fixture).await;
     notifier.woken(ONE_HOUR).await;
     fixture.post(numbered_message(1)).await;
-    notifier.woken(Duration::from_secs(5)).await; // The idle consumer is notified of the message, but another one is faster.
+    notifier.woken(Duration::from_secs(5)).await; // The idle consumer is notified of the message, but another consumer is faster.
     let short_lease_request = LeaseRequest { visibility_timeout: Some(Millis::new(400)), ..fixture.request(1) };
     let short_delivery = fixture.queue.lease(&short_lease_request).await.unwrap().deliveries.remove(0);
     // The idle consumer has made no call since the message was posted, so only the other consumer's lease call can have set its timer.

@@ -198,7 +198,7 @@ impl Model {
 
     pub(crate) fn return_to_waiting_list(&mut self, number: MessageNumber, at_the_head: bool, requeues: &mut Requeues) {
         self.message(number).state = State::Waiting;
-        // In an exclusive queue no message overtakes a requeued one.
+        // In an exclusive queue no message overtakes a requeued message.
         let joins_head = at_the_head || self.settings.exclusive.is_some();
         if joins_head { requeues.head.push(number) } else { requeues.tail.push(number) }
     }

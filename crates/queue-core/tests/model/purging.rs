@@ -19,7 +19,7 @@ pub(crate) struct Purge {
     pub(crate) group_heads: Vec<MessageNumber>,
     pub(crate) group_rest: Vec<MessageNumber>,
     /// The groups that had messages in work (active, in back-off or released with a pause) when the purge began and have not changed
-    /// since; each with these and its ready messages. A step of the purge clears the map `places`.
+    /// since; each with the messages that were in work and its ready messages. A step of the purge clears the map `places`.
     places: BTreeMap<u8, Vec<MessageNumber>>,
     /// The purged messages that are not forgotten yet. No call shows a purged message.
     pub(crate) messages: BTreeMap<MessageNumber, Message>,
@@ -103,8 +103,8 @@ impl Model {
         waiting_numbers.len()
     }
 
-    /// Does a step of the purge, which forgets first the messages with a priority, then the other messages without a group, then those
-    /// of groups.
+    /// Does a step of the purge, which forgets first the messages with a priority, then the other messages without a group, then
+    /// the messages of groups.
     pub(crate) fn forget_purged(&mut self) {
         let Some(purge) = &mut self.purge else { return };
         let entries_without_group =
@@ -167,7 +167,7 @@ impl Model {
         }
     }
 
-    /// The messages of the queue, and those of the purge that are not yet forgotten.
+    /// The messages of the queue, and the messages of the purge that are not yet forgotten.
     pub(crate) fn with_purged(&self) -> impl Iterator<Item = (MessageNumber, &Message)> {
         let purged_messages = self.purge.iter().flat_map(|purge| &purge.messages);
         purged_messages.chain(&self.messages).map(|(number, message)| (*number, message))

@@ -40,7 +40,7 @@ pub(crate) enum Missed {
     All,
 }
 
-/// The treatment of a tick while the message of an earlier one is unfinished.
+/// The treatment of a tick while the message of an earlier tick is unfinished.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Overlap {
     Allow,

@@ -141,8 +141,8 @@ impl Model {
         self.end_lease(number, SettlementKind::Release, pause, requeues)
     }
 
-    /// Answers a settlement of a lease that is over. A repeated settlement gets the answer of the first one; any other settlement
-    /// gets the answer that the lease is over.
+    /// Answers a settlement of a lease that is over. A repeated settlement gets the answer of the first settlement; any other
+    /// settlement gets the answer that the lease is over.
     fn answer_of_ended_lease(&self, token: Token, action: SettlementKind) -> Value {
         let lease_is_over = json!("gone");
         let Some(message) = self.messages.get(&token.number) else { return lease_is_over };

@@ -1,4 +1,4 @@
-//! Ticks in the model: a process computes plans from what it knows, and the queue carries out those that are still valid.
+//! Ticks in the model: a process computes plans from what it knows, and the queue carries out the plans that are still valid.
 
 use std::iter::successors;
 

@@ -162,7 +162,7 @@ async fn drain_client(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 const HTTP2_REFUSAL: &[u8] =
     b"HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// The time limit for a connection that is closed to make room for a new one to finish its last response.
+/// The time that a connection that is closed to make room for a new connection has to finish its last response.
 const DISPLACED_GRACE: Duration = Duration::from_secs(1);
 
 /// Limits the unsent bytes that the kernel buffers. Without a limit the kernel buffers megabytes for each client that does not

@@ -18,7 +18,7 @@ function cursors.count_before(key, score, id, inclusive)
   return low_rank
 end
 
--- Returns the members after a cursor ('' for the first ones), each followed by its score.
+-- Returns the members after a cursor ('' for the first members), each followed by its score.
 function cursors.members_from(key, cursor, limit)
   local score, id = string.match(cursor, '^(%d+):(%d+)$')
   local start_rank = score and cursors.count_before(key, score, id, true) or 0

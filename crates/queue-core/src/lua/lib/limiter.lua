@@ -43,7 +43,7 @@ do
     if future_leases > 0 then log_leases(duration, future_leases) end
   end
 
-  -- Returns how many leases may be made now, and, if none, the instant (ms) at which the next one may be made.
+  -- Returns how many leases may be made now, and, if none, the instant (ms) at which the next lease may be made.
   function permitted_leases(limit)
     local max_leases, duration = parse_limit(limit)
     local used_leases, opens_at = tonumber(meta.limiter_used) or 0, nil

@@ -28,7 +28,7 @@ local function requeue(id, run, pause, side)
     if meta.exclusive then requeued.blocking[#requeued.blocking + 1] = id end
     return 'delayed'
   end
-  -- An exclusive queue keeps its order, so no message overtakes a requeued one.
+  -- An exclusive queue keeps its order, so no message overtakes a requeued message.
   local target_ids = meta.exclusive and requeued.head or requeued[side]
   target_ids[#target_ids + 1] = id
   return 'waiting'

@@ -2,8 +2,8 @@
 -- the messages that were held when the signal arrived; `cut` is the last id at that time. While a signal is unfinished, the hash
 -- `signals` has its cut, a tab and the data for the handlers, and then, after the first step, a tab and the last released id; any call
 -- that finds an unfinished signal may continue the signal. A signal releases each message only once, even if a consumer meanwhile
--- leases the message and releases it as held for the same key. A message that was leased before returns to its group as the first one.
--- The function `release_held` returns whether the signal is finished.
+-- leases the message and releases it as held for the same key. A message that was leased before returns to its group as the group's
+-- first message. The function `release_held` returns whether the signal is finished.
 -- KEYS options delayed held signals signalled
 -- USES clock events extra groups waiting_list wake watch ready delivered
 local function release_held(key, limit)

@@ -125,7 +125,7 @@ local function purge_waiting()
     -- If the process that began the purge does not continue it, maintenance does, after this wake-up.
     wake_at(now + 1000)
   end
-  -- Another process may have finished this purge already, and may have begun a new one.
+  -- Another process may have finished this purge already, and may have begun a new purge.
   if meta.purged_to == cut_off then forget_purged() end
   return meta.purged_to == cut_off and 'more' or ''
 end

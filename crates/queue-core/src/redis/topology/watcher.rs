@@ -37,7 +37,7 @@ pub(super) struct TopologyState {
     pub(super) map: RwLock<Arc<SlotMap>>,
     /// The servers to which calls were redirected and that the map does not have yet, so that many calls share their connections.
     redirects: Mutex<Vec<Arc<Node>>>,
-    /// The time at which the last request for the topology ended. The lock of this time is held during a request for the topology.
+    /// The time at which the last request for the topology ended. The lock of `asked_at` is held during a request for the topology.
     asked_at: AsyncMutex<Option<Instant>>,
     /// Notified when a call has failed, or when a Sentinel has announced a fail-over.
     pub(super) ask_now: Notify,
