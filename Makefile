@@ -25,7 +25,7 @@ example-nest: redis ## Run examples/nest: a NestJS application that was written 
 test: tools fmt lint tests cluster schemathesis clients node doc instructions ## Run everything that CI runs
 	@echo "make test: everything passed"
 
-# `make test` also runs the tests that need whole services, minutes or other tools.
+# `make check` leaves out the tests that need whole services, minutes or other tools; `make test` runs all tests.
 check: redis fmt lint ## Run the quick part: format, clippy, unit tests, and tests of queue-core on one Redis
 	$(CARGO) test --workspace --locked --lib --bins --test it
 	@echo "make check: everything passed"
@@ -36,19 +36,20 @@ fmt: rust ## Check the format
 lint: rust ## Check with clippy; warnings are errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 
-# Each target builds the whole workspace and runs some tests. Building only one package would build its dependencies again,
-# with other features.
+# Each target for tests builds the whole workspace, even if the target runs only some tests. Building only one package would
+# build the package's dependencies again, with other features.
 tests: tools ## Run all tests of the workspace: of the crates, of queue-core against a real Redis, and end to end
 	$(CARGO) test --workspace --locked
 
 e2e: tools ## Run only the end-to-end tests, each with real binaries and a Redis
 	$(CARGO) test --workspace --locked --test e2e
 
-# `tests` includes these: cargo runs one file of tests after the other, and the tests of this file take turns.
+# `make tests` includes the tests of `make timed`: cargo runs one file of tests after the other, and the tests of the file
+# `timed` take turns.
 timed: tools ## Run only the tests of promised times, one after the other
 	$(CARGO) test --workspace --locked --test timed -- --test-threads=1
 
-# `tests` includes these, too.
+# `make tests` includes the test of `make upgrade`, too.
 upgrade: tools ## Upgrade data and running processes from the version before, and back: make upgrade BEFORE=v0.1.0
 	$(CARGO) test --workspace --locked --test upgrade
 
@@ -57,7 +58,8 @@ test-long: redis ## Test fail-overs in random order, for SECONDS for each topolo
 	$(CARGO) build --workspace --locked --bins --examples
 	$${CARGO_TARGET_DIR:-target}/debug/examples/long $(SECONDS) $(SEED)
 
-# The tests spend most of their time waiting until their clusters are ready, so many of them can run at once.
+# The tests on clusters spend most of their time waiting until their clusters are ready, so many of these tests can run at
+# once.
 cluster: redis ## Run the tests of queue-core on a cluster of one node, which refuses undeclared keys
 	DROVER_TEST_REDIS=cluster RUST_TEST_THREADS=8 $(CARGO) test --workspace --locked --test it
 
@@ -90,7 +92,7 @@ bench: redis ## Measure Drover beside its peers: make bench BENCH='--rounds 1' (
 	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench --bins --example sleeper
 	CARGO="$(CARGO)" $${CARGO_TARGET_DIR:-target}/release/drover-bench --peers $(PEERS) $(BENCH)
 
-# The build is the same as that of `make bench`, so it runs only once.
+# `make instructions` and `make bench` use the same build, so that the second one of them builds nothing.
 instructions: redis ## Count the instructions of a POST and of a drained message, which must be within their bounds
 	@scripts/install.sh valgrind valgrind vgdb
 	$(CARGO) build --release --locked --package producer-api --package consumer-worker --package drover-bench --bins --example sleeper
@@ -99,7 +101,7 @@ instructions: redis ## Count the instructions of a POST and of a drained message
 package: rust ## Package the crates, and build each from its package
 	$(CARGO) package --workspace --locked --allow-dirty
 
-# The image is built only if Docker is there.
+# `make dist` builds the image only if Docker runs on this machine.
 dist: rust ## Build a release: an archive with static binaries under target/dist, and the image
 	@CARGO="$(CARGO)" scripts/dist.sh
 
@@ -107,14 +109,14 @@ microbench: redis ## Time the scripts and the hot paths of queue-core: make micr
 	$(CARGO) bench --workspace --locked --bench scripts --bench hot_paths -- $(ONLY)
 
 .PHONY: rust redis tools
-# This check comes before any installation, so that an old Rust is reported first.
+# The version of Rust is checked before any installation, so that an old Rust is reported first.
 rust:
 	@CARGO="$(CARGO)" scripts/rust.sh
 
 redis: rust
 	@scripts/install.sh redis-server redis-server redis-cli
 
-# Besides Rust and Redis, the tests need these programs.
+# Besides Rust and Redis, the tests need the programs that the target `tools` installs.
 tools: redis
 	@scripts/install.sh curl curl
 	@scripts/install.sh python3 python3

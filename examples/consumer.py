@@ -1,4 +1,4 @@
-"""A consumer that leases messages of the queue `letters` over HTTP and completes them, described in docs/WORKERS.md."""
+"""A consumer that leases messages of the queue `letters` over HTTP, and completes the messages. docs/WORKERS.md describes this program."""
 
 import json, time, urllib.error, urllib.request
 

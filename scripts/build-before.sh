@@ -3,7 +3,7 @@
 # binaries. The version before is the last release before the current commit, or, before the first release, the parent of the current
 # commit. BEFORE=COMMIT names another version.
 #
-# Everything is in the folder upgrade of the target folder. A second run for the same version builds nothing.
+# Everything is in the folder upgrade of the target folder. If the script runs again for the same version, it builds nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,7 +11,7 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 folder=$target/upgrade
 sources=$folder/sources
 
-# A shallow clone lacks the commit before.
+# A shallow clone may lack the parent of the current commit, so this parent is fetched.
 if ! git rev-parse --quiet --verify 'HEAD^1^{commit}' >/dev/null && [ "$(git rev-parse --is-shallow-repository)" = true ]; then
     git fetch --quiet --deepen=1 >&2 || true
 fi
@@ -27,8 +27,8 @@ if ! commit=$(git rev-parse --verify "$before^{commit}"); then
     exit 1
 fi
 
-# Copies compiled dependencies of this version, which the version before has, too. Hard links of libraries need no space, and rustc
-# replaces a library instead of changing it. Cargo does change its own files, so these are copied.
+# Copies those compiled dependencies of the current version that the version before has, too. Libraries are hard links, which need
+# no space, because rustc replaces a library instead of changing it. Cargo's own files are copied, because Cargo changes them.
 copy_dependencies() {
     local members=() libraries=() member
     while IFS= read -r member; do
@@ -52,7 +52,8 @@ if [ "$(cat "$folder/commit" 2>/dev/null)" != "$commit" ]; then
     git archive "$commit" | tar --extract --directory "$sources"
     echo "$commit" >"$folder/commit"
 fi
-# An example has development dependencies, so that all dependencies have the same features as in tests, and the copies are used.
+# The build includes an example, because an example needs the development dependencies: with these, all dependencies have the
+# same features as in tests, so that cargo uses the copied libraries.
 (
     cd "$sources"
     CARGO_TARGET_DIR=$folder CARGO_INCREMENTAL=0 "${CARGO:-cargo}" build --quiet --locked --workspace --bins --example sleeper

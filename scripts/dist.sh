@@ -2,9 +2,9 @@
 # Builds a release: the archive drover-VERSION-ARCHITECTURE-linux.tar.gz with static, stripped binaries, the file SHA256SUMS, and the
 # image drover:VERSION if Docker is there.
 #
-# The binaries are linked statically with the GNU C library, so they need no file of the machine to start. Its static libraries come with
-# every C compiler of Debian, while the target of musl would need a second toolchain. Names of hosts are looked up by /etc/hosts and DNS only,
-# see deploy/static.
+# The binaries are linked statically with the GNU C library, so they need no file of the machine to start. The static libraries of the GNU C
+# library come with every C compiler of Debian, while the target of musl would need a second toolchain. The binaries look up names of hosts
+# in /etc/hosts and by DNS only, as deploy/static explains.
 #
 # These environment variables may be set:
 #   BINARIES  a folder with built binaries; without it, this script builds them and checks that they are static
@@ -27,8 +27,8 @@ if [ -z "$binaries" ]; then
     binaries=$target/$triple/release
     mkdir -p "$binaries"
     "${CC:-cc}" -O2 -fPIE -c -o "$binaries/hosts_by_files_and_dns.o" deploy/static/hosts_by_files_and_dns.c
-    # Random numbers come from the system call itself, which a static binary would otherwise not find. With --target, the flags do not
-    # apply to build scripts and procedural macros, which can't be static.
+    # The flag getrandom_backend makes the binaries get random numbers by the system call, because a static binary can't look up the
+    # function of the C library. With --target, the flags do not apply to build scripts and procedural macros, which can't be static.
     flags=(-C target-feature=+crt-static --cfg 'getrandom_backend="linux_getrandom"' -C "link-arg=$binaries/hosts_by_files_and_dns.o")
     CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && echo "${flags[*]}") CARGO_PROFILE_RELEASE_STRIP=symbols \
         "${CARGO:-cargo}" build --release --locked --target "$triple" --bins --package producer-api --package consumer-worker

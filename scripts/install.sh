@@ -26,8 +26,8 @@ is_installed() {
     [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null)" = installed ]
 }
 
-# Debian packages run the program policy-rc.d before they start a service. If that program exists already, as in containers, this
-# script does not replace it.
+# Debian packages run the program policy-rc.d before they start a service. If a program policy-rc.d exists already, as in
+# containers, this script does not replace it.
 policy=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
 is_new=yes is_policy_ours=
 if is_installed; then

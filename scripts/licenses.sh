@@ -1,11 +1,11 @@
 #!/bin/bash
 # Prints the licences of the crates that producer-api and consumer-worker contain. Most of these licences demand that their text goes
-# with the binaries. Crates with equal texts share one copy.
+# with the binaries. Crates with equal licence texts share one copy of the text.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 sources=${CARGO_HOME:-$HOME/.cargo}/registry/src
-# A line for each crate: name, version, licence.
+# The variable `crates` has one line for each crate, with its name, version and licence.
 crates=$("${CARGO:-cargo}" tree --locked --package producer-api --package consumer-worker --edges normal,no-proc-macro \
     --prefix none --no-dedupe --format '{p};{l}' | sed -n 's/^\([^ ]*\) v\([^ ;]*\);/\1;\2;/p' | sort -u)
 

@@ -23,7 +23,7 @@ CHANGES = [
     (r"> 0", ">=0"), (r"== 1", "== 0"), (r"== 0", "== 1"), (r" \+ 1\b", " - 1"), (r"<= now", "<  now"),
     (r" and ", " or  "), (r"'RPUSH'", "'LPUSH'"), (r"math\.min", "math.max"), (r"math\.max", "math.min"), (r"\bnot ", "    "),
 ]
-# The model test does not cover quotas, and it relies on the script `audit` to find errors.
+# The model test does not cover quotas, and the model test relies on the script `audit` to find errors.
 EXCLUDED = {"quota.lua", "audit.lua"}
 
 
@@ -50,8 +50,8 @@ def survives(binary, mutant, steps, limit):
         copy.write_bytes(content)
         copy.chmod(0o755)
         environment = os.environ | {"DROVER_MODEL_STEPS": str(steps)}
-        # After a failure the test searches for a shorter failing sequence, which takes time, so a timeout also counts
-        # as caught.
+        # A test that fails searches for a shorter failing sequence, which takes time, so a mutant whose test times out
+        # counts as caught.
         test = ["timeout", str(limit), copy, "-q"]
         done = subprocess.run(test, cwd=ROOT / "crates/queue-core", env=environment, capture_output=True)
     line = text[:position].count("\n") + 1

@@ -88,7 +88,8 @@ if [ -z "${BINARIES:-}" ]; then
     "${CARGO:-cargo}" build --release --locked "${build[@]}"
 fi
 
-# The effective configuration. An error in the configuration ends this script here, and the binary prints what to do.
+# The producer-api prints the effective configuration. If the configuration has an error, the producer-api prints what to do, and this
+# script ends.
 effective=$("$binaries/producer-api" "${config[@]}" --print-config)
 bind_of() { # bind_of SECTION
     sed -n "/^\[$1\]/,/^\[/ s/^bind = \"\(.*\)\"/\1/p" <<<"$effective"
@@ -109,7 +110,7 @@ for port in "${ports[@]}"; do
     must_be_free "$port" "${!port}"
 done
 
-# The processes, with Redis first: their names, their ids, and their commands in a form that `eval` reads.
+# These arrays have the names of the processes, their ids, and their commands in a form that `eval` reads; Redis comes first.
 names=() processes=() commands=()
 
 # Each process has its own session, so Ctrl-C reaches only this script, which stops the processes in order.
@@ -146,7 +147,7 @@ wait_until() { # wait_until NAME PROCESS COMMAND...
     until "$@" >/dev/null 2>&1; do
         tries=$((tries + 1))
         if [ $tries -gt 300 ] || ! kill -0 "$process" 2>/dev/null; then
-            echo "$name did not start; its log is above, or in $data/redis.log" >&2
+            echo "$name did not start; its log is in the output above, or for Redis in $data/redis.log" >&2
             exit 1
         fi
         sleep 0.1
@@ -195,7 +196,7 @@ start
 
 if [ -n "${EXAMPLE:-}" ]; then
     explain
-    echo "Kill any of the processes, and it starts again after a second:"
+    echo "A process that you kill starts again after a second:"
     for index in "${!processes[@]}"; do
         printf '  kill -KILL %-8s # %s\n' "${processes[index]}" "${names[index]}"
     done
@@ -218,7 +219,7 @@ ${dashboard}Redis is at redis://127.0.0.1:$redis_port. Ctrl-C stops everything; 
 END
 fi
 
-# Returns when a process has ended. A process of an example that was killed does not count: it is started again.
+# Waits until a process has ended. A process of an example that was killed does not end the wait, but is started again.
 supervise() {
     local index status
     if [ -z "${EXAMPLE:-}" ]; then
@@ -232,7 +233,7 @@ supervise() {
             fi
             status=0
             wait "${processes[index]}" || status=$?
-            # A status over 128 is that of a signal, and 0 that of a process that stopped because of SIGTERM.
+            # A process that a signal has killed has a status over 128, and a process that has stopped because of SIGTERM has the status 0.
             if [ "$status" -gt 0 ] && [ "$status" -le 128 ]; then
                 return
             fi

@@ -45,7 +45,7 @@ started+=($!)
 until redis-cli -p "$redis_port" ping >/dev/null 2>&1; do sleep 0.1; done
 
 export DROVER__REDIS__URL=redis://127.0.0.1:$redis_port
-# Requests may wait only for a short time, so that the run does not take long.
+# The API lets requests wait only for a short time, so that the tests do not take long.
 export DROVER__API__MAX_WAIT=50ms
 headers=()
 if [ "${ACCESS:-keys}" = keys ]; then

@@ -61,9 +61,9 @@ impl Callgrind {
             return Err(format!("vgdb: {}", String::from_utf8_lossy(&vgdb_output.stderr)).into());
         }
         self.dumps += 1;
-        let dump = fs::read_to_string(self.folder.path().join(format!("counted.{}", self.dumps)))?;
+        let dump_text = fs::read_to_string(self.folder.path().join(format!("counted.{}", self.dumps)))?;
         let instruction_count =
-            dump.lines().find_map(|line| line.strip_prefix("totals: ")).ok_or("callgrind's dump has no total")?;
+            dump_text.lines().find_map(|line| line.strip_prefix("totals: ")).ok_or("callgrind's dump has no total")?;
         Ok(instruction_count.trim().parse()?)
     }
 

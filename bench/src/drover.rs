@@ -19,11 +19,11 @@ use crate::{
     times::{Times, wall_millis},
 };
 
-/// The queue that the default configuration routes.
+/// The queue for which the default configuration of the worker has a route.
 pub(crate) const QUEUE: &str = "my-queue";
-/// The number of messages of a batch.
+/// The number of messages in each batch that the bench posts.
 pub(crate) const BATCH_SIZE: usize = 1_000;
-/// The time limit of a measurement.
+/// The time limit of one measurement of the bench.
 const TIME_LIMIT: Duration = Duration::from_secs(180);
 /// The number of messages for the handlers that take 10 ms: more messages than the workers can handle during the measurement.
 const MESSAGE_COUNT_FOR_10_MS_HANDLERS: usize = 120_000;
@@ -31,11 +31,11 @@ const ONE_HOUR: Millis = Millis::from_hours(1);
 
 /// The throughput of four workers whose handlers take 10 ms.
 pub(crate) struct TenMillisThroughput {
-    /// Messages per second. Four workers of concurrency 25 have 100 handler slots, which could handle at most 10,000 messages
-    /// per second.
+    /// The number of handled messages per second. Four workers that run 25 handlers each at a time could handle at most 10,000
+    /// messages per second, because each handler takes 10 ms.
     pub(crate) per_second: f64,
-    /// The share of the measured time during which the handler slots ran handlers. A handler runs somewhat longer than 10 ms,
-    /// because its timer ends somewhat late.
+    /// The total run time of the handlers, divided by the 100 handlers that may run at a time and by the measured time. A handler
+    /// runs somewhat longer than 10 ms, because its timer ends somewhat late.
     pub(crate) busy_share: f64,
     /// The rate of the three workers that remain when one of four is killed, from 1 s after the deadlines of the killed worker's
     /// leases, divided by their rate before.
@@ -136,7 +136,7 @@ impl Drover {
         thread::sleep(Duration::from_secs(4));
         let (status, busy, elapsed) = (self.queue_status()?, handler_seconds()? - busy_before, start.elapsed());
         if status.counts.waiting == 0 {
-            return Err("the waiting list was drained before the end".into());
+            return Err("the waiting list was empty before the measurement ended".into());
         }
         let per_second = to_f64(usize::try_from(status.totals.completed - before)?) / elapsed.as_secs_f64();
         let busy_share = busy / elapsed.as_secs_f64() / 100.0;
@@ -146,7 +146,10 @@ impl Drover {
         thread::sleep(Duration::from_secs(2));
         let (after, elapsed) = (self.queue_status()?, start.elapsed());
         if before.lapsed == 0 || after.counts.waiting == 0 {
-            return Err("no lease of the killed worker lapsed, or the waiting list was drained before the end".into());
+            return Err(
+                "no lease of the killed worker lapsed, or the waiting list was empty before the measurement ended"
+                    .into(),
+            );
         }
         let rate_after_kill =
             to_f64(usize::try_from(after.totals.completed - before.completed)?) / elapsed.as_secs_f64();
@@ -185,17 +188,19 @@ impl Drover {
         }
         let elapsed = started_at.elapsed();
         let (status, messages) = (self.queue_status()?, u64::try_from(messages)?);
-        // Delayed messages of earlier single POSTs may have become due; these messages were drained too.
+        // Delayed messages of earlier single POSTs may have become due during the drain; such messages count as drained too.
         let (totals, completed) = (&status.totals, status.totals.completed - completed_before);
         if completed < messages || totals.enqueued != totals.completed + status.counts.delayed {
-            return Err(format!("{completed} of {messages} were completed: {totals:?}, {:?}", status.counts).into());
+            return Err(
+                format!("{completed} of {messages} messages were completed: {totals:?}, {:?}", status.counts).into()
+            );
         }
         Ok(to_f64(usize::try_from(completed)?) / elapsed.as_secs_f64())
     }
 
     /// Posts batches of 1,000 over four connections, and returns the messages per second.
     pub(crate) fn post_batches(&self, messages: usize) -> Result<f64> {
-        let batch: Vec<_> = (0..BATCH_SIZE).map(|n| json!({"data": payload(n)})).collect();
+        let batch: Vec<_> = (0..BATCH_SIZE).map(|n| json!({"data": message_payload(n)})).collect();
         let body = json!({"messages": batch}).to_string();
         let request = load::post_request(&format!("/v1/queues/{QUEUE}/messages/batch"), "application/json", &body);
         self.post_bulk(messages, vec![request; messages / BATCH_SIZE], BATCH_SIZE)
@@ -205,7 +210,7 @@ impl Drover {
     pub(crate) fn post_ndjson(&self, messages: usize) -> Result<f64> {
         let lines_per_request = messages / 4;
         let ndjson_body: String =
-            (0..lines_per_request).map(|n| json!({"data": payload(n)}).to_string() + "\n").collect();
+            (0..lines_per_request).map(|n| json!({"data": message_payload(n)}).to_string() + "\n").collect();
         let request =
             load::post_request(&format!("/v1/queues/{QUEUE}/messages/batch"), "application/x-ndjson", &ndjson_body);
         self.post_bulk(lines_per_request * 4, vec![request; 4], lines_per_request)
@@ -251,13 +256,13 @@ impl Drover {
         load::send_load(api.address(), requests, 50, Until::Elapsed(Duration::from_secs(seconds)))
     }
 
-    /// Fails unless this many messages were stored since the total was `before`.
+    /// Fails unless this many messages were stored since the queue's total of posted messages was `before`.
     pub(crate) fn check_stored(&self, before: u64, messages: usize) -> Result<()> {
         let stored_count = usize::try_from(self.queue_status()?.totals.enqueued - before)?;
         if stored_count == messages {
             Ok(())
         } else {
-            Err(format!("{stored_count} messages are stored, {messages} were answered with success").into())
+            Err(format!("{stored_count} messages are stored, but {messages} posts were answered with success").into())
         }
     }
 
@@ -314,7 +319,11 @@ impl Drover {
         let due_millis = |n: usize| base_millis + (to_f64(n) * 2_000.0 / to_f64(messages)).trunc();
         let batch = (0..messages).map(|n| {
             let message_data = to_raw_value(&json!({"since": due_millis(n)}))?;
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the time is in the present")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "the present time fits into a u64"
+            )]
             let deliver_at = Timestamp::from_millis(due_millis(n) as u64);
             Ok(NewMessage { deliver_at: Some(deliver_at), ..NewMessage::new(message_data) })
         });
@@ -358,17 +367,20 @@ fn wait_for_times(times: &Mutex<Times>, messages: usize) -> Result<Times> {
 }
 
 /// The data of a measured message, about 160 bytes, the same for Drover and for the other systems.
-fn payload(n: usize) -> serde_json::Value {
+fn message_payload(n: usize) -> serde_json::Value {
     json!({"to": "user@example.com", "subject": "hello", "n": n, "body": "x".repeat(100)})
 }
 
 pub(crate) fn new_message(n: usize, delay: Option<Millis>) -> Result<NewMessage> {
-    Ok(NewMessage { delay: delay.map(Millis::try_into).transpose()?, ..NewMessage::new(to_raw_value(&payload(n))?) })
+    Ok(NewMessage {
+        delay: delay.map(Millis::try_into).transpose()?,
+        ..NewMessage::new(to_raw_value(&message_payload(n))?)
+    })
 }
 
 /// A request that posts one message, due in 1.5 s.
 pub(crate) fn single_post(path: &str) -> Vec<u8> {
-    load::post_request(path, "application/json", &json!({"data": payload(1), "delay": 1_500}).to_string())
+    load::post_request(path, "application/json", &json!({"data": message_payload(1), "delay": 1_500}).to_string())
 }
 
 impl Drover {

@@ -10,7 +10,7 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// Records and prints a sample.
+    /// Records a measured value (a sample) of a figure, and prints it.
     pub(crate) fn record(&mut self, figure: &str, system: &str, value: f64) {
         println!("  {figure:<28} {system:<22} {}", format_number(value));
         if !self.order.iter().any(|known| known == figure) {

@@ -21,9 +21,9 @@ use crate::{
     service::Service,
 };
 
-/// The upper bound of each figure: 1.15 times the count when the bound was set. The margin allows for other versions of Redis,
-/// Rust and the C library, and for other processors; on one machine a figure varies by 2 %. A change of the code that lowers a
-/// count also lowers the count's bound. A change of the code that needs a higher bound raises the bound, and the commit message
+/// The upper bound of each figure: 1.15 times the count when the bound was set. The margin of 15 % allows for other versions of
+/// Redis, Rust and the C library, and for other processors; on one machine a figure varies by 2 %. A change of the code that lowers
+/// a count also lowers the count's bound. A change of the code that needs a higher bound raises the bound, and the commit message
 /// says why.
 const COUNT_BOUNDS: [(&str, f64); 10] = [
     ("API, a POST, 50 connections", 62_000.0),
@@ -56,7 +56,7 @@ pub(crate) fn check_counts() -> Result<()> {
     if exceeded_bounds.is_empty() {
         Ok(())
     } else {
-        Err(format!("these exceed their bounds: {}", exceeded_bounds.join("; ")).into())
+        Err(format!("these counts exceed their bounds: {}", exceeded_bounds.join("; ")).into())
     }
 }
 
@@ -116,17 +116,17 @@ fn count_redis() -> Result<Vec<f64>> {
     for (calls, size) in [(10, BATCH_SIZE), (100, 1)] {
         // The first calls also open connections and load scripts, so their instructions are not counted.
         let first_calls = async {
-            enqueue(&queue, 1, size).await?;
-            let settlements = lease(&queue, &consumer, 1, size).await?;
-            settle(&queue, &settlements, size).await
+            enqueue_batches(&queue, 1, size).await?;
+            let settlements = lease_batches(&queue, &consumer, 1, size).await?;
+            settle_batches(&queue, &settlements, size).await
         };
         runtime.block_on(first_calls)?;
         let (enqueued, ()) =
-            callgrind.count_instructions(redis.pid(), || runtime.block_on(enqueue(&queue, calls, size)))?;
-        let (leased, settlements) =
-            callgrind.count_instructions(redis.pid(), || runtime.block_on(lease(&queue, &consumer, calls, size)))?;
-        let (settled, ()) =
-            callgrind.count_instructions(redis.pid(), || runtime.block_on(settle(&queue, &settlements, size)))?;
+            callgrind.count_instructions(redis.pid(), || runtime.block_on(enqueue_batches(&queue, calls, size)))?;
+        let (leased, settlements) = callgrind
+            .count_instructions(redis.pid(), || runtime.block_on(lease_batches(&queue, &consumer, calls, size)))?;
+        let (settled, ()) = callgrind
+            .count_instructions(redis.pid(), || runtime.block_on(settle_batches(&queue, &settlements, size)))?;
         for instructions in [enqueued, leased, settled] {
             measured_counts.push(instructions_per_message(instructions, calls * size)?);
         }
@@ -147,7 +147,7 @@ fn count_redis() -> Result<Vec<f64>> {
 }
 
 /// Enqueues messages with this many calls, each with `size` messages.
-async fn enqueue(queue: &Queue, calls: usize, size: usize) -> Result<()> {
+async fn enqueue_batches(queue: &Queue, calls: usize, size: usize) -> Result<()> {
     for _ in 0..calls {
         let batch = (0..size).map(|n| drover::new_message(n, None)).collect::<Result<_>>()?;
         queue.enqueue(batch).await?;
@@ -156,7 +156,7 @@ async fn enqueue(queue: &Queue, calls: usize, size: usize) -> Result<()> {
 }
 
 /// Leases messages with this many calls, each for `size` messages, and returns the settlements that complete the messages.
-async fn lease(queue: &Queue, consumer: &ConsumerId, calls: usize, size: usize) -> Result<Vec<Settlement>> {
+async fn lease_batches(queue: &Queue, consumer: &ConsumerId, calls: usize, size: usize) -> Result<Vec<Settlement>> {
     let action = Action::Complete(to_raw_value("processed ✅")?);
     let mut settlements = Vec::new();
     for _ in 0..calls {
@@ -164,14 +164,14 @@ async fn lease(queue: &Queue, consumer: &ConsumerId, calls: usize, size: usize) 
         if lease_reply.deliveries.len() != size {
             return Err(format!("{} of {size} messages were leased", lease_reply.deliveries.len()).into());
         }
-        let complete = |delivery: Delivery| Settlement { lease: delivery.lease, action: action.clone() };
-        settlements.extend(lease_reply.deliveries.into_iter().map(complete));
+        let completion = |delivery: Delivery| Settlement { lease: delivery.lease, action: action.clone() };
+        settlements.extend(lease_reply.deliveries.into_iter().map(completion));
     }
     Ok(settlements)
 }
 
 /// Settles leases with calls of `size` leases each.
-async fn settle(queue: &Queue, settlements: &[Settlement], size: usize) -> Result<()> {
+async fn settle_batches(queue: &Queue, settlements: &[Settlement], size: usize) -> Result<()> {
     for batch in settlements.chunks(size) {
         let settle_outcomes = queue.settle(batch).await?;
         if !settle_outcomes.iter().all(|settle_outcomes| *settle_outcomes == Some(State::Completed)) {

@@ -33,7 +33,7 @@ pub(crate) fn write_plots(figures: &Figures, folder: &Path) -> Result<()> {
 }
 
 fn bar_chart_svg(title: &str, bars: &[(&str, f64)]) -> Result<String> {
-    let max = bars.iter().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
+    let largest_value = bars.iter().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
     let plot_height = 50 + ROW_HEIGHT * bars.len();
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"700\" height=\"{plot_height}\" font-family=\"sans-serif\" \
@@ -41,7 +41,7 @@ fn bar_chart_svg(title: &str, bars: &[(&str, f64)]) -> Result<String> {
          font-size=\"15\" font-weight=\"bold\">{title}</text>\n"
     );
     for (row, (system, value)) in bars.iter().enumerate() {
-        let (top, width) = (40 + ROW_HEIGHT * row, (value / max * MAX_BAR_WIDTH).max(1.0));
+        let (top, width) = (40 + ROW_HEIGHT * row, (value / largest_value * MAX_BAR_WIDTH).max(1.0));
         let (middle, end) = (top + 15, LABEL_WIDTH + width + 6.0);
         let colour = if system.starts_with(DROVER_NAME) { "#1f77b4" } else { "#9aa5b1" };
         writeln!(svg, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{system}</text>", LABEL_WIDTH - 8.0)?;

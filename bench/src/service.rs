@@ -80,7 +80,7 @@ impl Service {
         Ok(service)
     }
 
-    /// The id of the process.
+    /// Returns the id of the server's process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -93,8 +93,9 @@ impl Service {
     pub(crate) fn handler_seconds(&self) -> Result<f64> {
         let metrics_page =
             send_and_read(self.address, "GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
-        let sums = metrics_page.lines().filter(|line| line.starts_with("drover_worker_handler_duration_seconds_sum"));
-        sums.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<f64>()?)).sum()
+        let run_time_lines =
+            metrics_page.lines().filter(|line| line.starts_with("drover_worker_handler_duration_seconds_sum"));
+        run_time_lines.map(|line| Ok(line.rsplit(' ').next().unwrap_or_default().parse::<f64>()?)).sum()
     }
 
     /// Calls `on_line` with each further line of the process's log.
@@ -116,11 +117,11 @@ impl Service {
     /// The current and the peak memory of the process, in MiB.
     pub(crate) fn memory_mib(&self) -> Result<(f64, f64)> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let field = |name: &str| -> Result<f64> {
+        let status_field = |name: &str| -> Result<f64> {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such field")?;
             Ok(line.trim().trim_end_matches(" kB").trim().parse::<f64>()? / 1_024.0)
         };
-        Ok((field("VmRSS:")?, field("VmHWM:")?))
+        Ok((status_field("VmRSS:")?, status_field("VmHWM:")?))
     }
 }
 

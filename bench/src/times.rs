@@ -27,7 +27,7 @@ impl Times {
         self.0.iter().copied().fold(f64::INFINITY, f64::min)
     }
 
-    /// The percentile, in ms.
+    /// Returns the given percentile of the measured times, in ms.
     pub(crate) fn percentile(&mut self, percent: usize) -> f64 {
         self.0.sort_by(f64::total_cmp);
         let sample_index = self.0.len() * percent / 100;
@@ -35,7 +35,7 @@ impl Times {
     }
 }
 
-/// The wall clock's milliseconds since 1970, with fractions.
+/// Returns the time of the wall clock: the milliseconds since 1970, with fractions.
 pub(crate) fn wall_millis() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3
 }

@@ -3,11 +3,11 @@
 //
 // Each delayed job is moved in three steps, so that it runs once, in Bull or in Drover:
 //   1. The script moves the job's id from Bull's sorted set `delayed` to a sorted set `moving-to-drover`, in one step of Redis.
-//      From now on Bull's workers do not start the job.
-//   2. The script posts the job to Drover, with an id of its own. A repeated post with this id stores nothing.
+//      After this step, Bull's workers do not start the job.
+//   2. The script posts the job to Drover, with an id made from Bull's id. A repeated post with the same id stores nothing.
 //   3. The script removes the job from Bull.
-// An interrupted script is called again: it first goes on with the jobs in `moving-to-drover`. A job that Drover refuses
-// returns to `delayed`, and the script reports the reason.
+// After an interruption, the user calls the script again, and the script begins with the jobs in `moving-to-drover`. The script
+// returns a job that Drover refuses to `delayed`, and reports the reason.
 
 import { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
@@ -26,22 +26,22 @@ const USAGE = `node move-from-bull.mjs --queue NAME [options], in the folder of 
   --schedules            also moves repeatable jobs (Bull) or job schedulers (BullMQ)
   --dry-run              prints what would be posted, and changes nothing`;
 
-/** How many jobs are moved at a time. */
-const PARALLEL = 20;
-/** How long a request is repeated while Drover or its Redis is away (ms). */
-const PATIENCE = 60_000;
-/** A repeatable job whose next run is nearer than this (ms; at most half of its interval) is left for the next call. */
+/** The number of jobs that the script moves at a time. */
+const CONCURRENT_MOVES = 20;
+/** The time (ms) for which the script repeats a request while Drover is not available. */
+const REPEAT_LIMIT = 60_000;
+/** The script does not move a repeatable job that runs within this time (ms), or within half of its interval if that is shorter. */
 const SCHEDULE_MARGIN = 10_000;
-/** Bull stores the due time (ms) times this number, plus a sequence number. */
+/** In Bull's sorted set `delayed`, the score of a job is its due time (ms) times `SCORES_PER_MS`, plus a sequence number. */
 const SCORES_PER_MS = 4096;
 
-const CLAIM = `
+const CLAIM_SCRIPT = `
 local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not score then return 0 end
 redis.call('ZADD', KEYS[2], score, ARGV[1])
 return redis.call('ZREM', KEYS[1], ARGV[1])`;
 
-const { values: given } = parseArgs({
+const { values: commandLine } = parseArgs({
     options: {
         queue: { type: 'string' },
         library: { type: 'string' },
@@ -54,31 +54,31 @@ const { values: given } = parseArgs({
         help: { type: 'boolean', default: false },
     },
 });
-if (given.help || !given.queue) {
+if (commandLine.help || !commandLine.queue) {
     console.error(USAGE);
-    process.exit(given.help ? 0 : 2);
+    process.exit(commandLine.help ? 0 : 2);
 }
-const isTrial = given['dry-run'];
+const isTrial = commandLine['dry-run'];
 
-// The libraries are those of the application, not of this script's folder.
+// The script loads Bull or BullMQ from the application's folder, not from the folder of the script.
 const require = createRequire(pathToFileURL(join(process.cwd(), 'package.json')));
-const installed = (given.library ? [given.library] : ['bull', 'bullmq']).filter(isInstalled);
+const installed = (commandLine.library ? [commandLine.library] : ['bull', 'bullmq']).filter(isInstalled);
 if (installed.length !== 1) {
     console.error('Start the script in the folder of an application with bull or bullmq; with both, give --library.');
     process.exit(2);
 }
 const [library] = installed;
 const isBullMq = library === 'bullmq';
-// The script reads Bull's sets by ioredis, on which both libraries depend.
+// The script reads Bull's sets with the library ioredis, on which Bull and BullMQ depend.
 const Redis = createRequire(require.resolve(library))('ioredis');
-const redis = new Redis(given.redis, { maxRetriesPerRequest: null });
+const redis = new Redis(commandLine.redis, { maxRetriesPerRequest: null });
 const queue = isBullMq
-    ? new (require('bullmq').Queue)(given.queue, { connection: redis, prefix: given.prefix, skipMetasUpdate: true })
-    : new (require('bull'))(given.queue, given.redis, { prefix: given.prefix });
+    ? new (require('bullmq').Queue)(commandLine.queue, { connection: redis, prefix: commandLine.prefix, skipMetasUpdate: true })
+    : new (require('bull'))(commandLine.queue, commandLine.redis, { prefix: commandLine.prefix });
 queue.on('error', (error) => console.error(error.message));
 const delayed = queue.toKey('delayed');
 const moving = queue.toKey('moving-to-drover');
-const target = `${given.drover.replace(/\/$/, '')}/v1/queues/${given.to ?? given.queue}`;
+const target = `${commandLine.drover.replace(/\/$/, '')}/v1/queues/${commandLine.to ?? commandLine.queue}`;
 const counts = { moved: 0, schedules: 0, left: 0 };
 
 function isInstalled(name) {
@@ -89,15 +89,15 @@ function isInstalled(name) {
     }
 }
 
-function leave(what, reason) {
+function leaveInBull(what, reason) {
     counts.left += 1;
     console.error(`${what} stays in Bull: ${reason}`);
 }
 
-/** An answer of Drover that a repeated request would get again. */
+/** Drover's refusal of a request, which a repeated request would get again. */
 class Refused extends Error {}
 
-/** Sends a request until Drover answers other than 503 or 429. */
+/** Sends a request again and again until Drover answers with a status other than 503 and 429. */
 async function request(method, path, body) {
     const headers = { 'content-type': 'application/json' };
     if (process.env.DROVER_KEY) headers.authorization = `Bearer ${process.env.DROVER_KEY}`;
@@ -113,27 +113,27 @@ async function request(method, path, body) {
             if (error instanceof Refused) throw error;
             problem ??= error.cause?.message ?? error.message;
         }
-        if (Date.now() - start > PATIENCE) throw new Error(`Drover does not answer: ${problem}`);
+        if (Date.now() - start > REPEAT_LIMIT) throw new Error(`Drover does not answer: ${problem}`);
     }
 }
 
-/** Returns the fields that messages and the messages of schedules have. */
+/** Returns the fields that a posted message and the message of a schedule have in common. */
 function messageOf(name, data, opts, attemptsMade) {
     const attempts = Math.max(1, (opts.attempts ?? 1) - attemptsMade);
     const message = { data: data ?? null, max_attempts: attempts };
     if (name && name !== '__default__') message.name = name;
-    // Bull starts jobs without a priority last, BullMQ first.
+    // Bull starts jobs without a priority last, but BullMQ starts jobs without a priority first.
     if (opts.priority) message.priority = isBullMq ? opts.priority : Math.min(opts.priority, 2_097_152) - 2_097_153;
     if (opts.timeout) message.timeout = opts.timeout;
     const backoff = typeof opts.backoff === 'object' ? opts.backoff : { type: 'fixed', delay: opts.backoff ?? 0 };
-    // A back-off of another type is a function of the application: the settings of Drover's queue decide instead.
+    // Any other type of back-off names a function of the application, so the back-off in the settings of Drover's queue applies instead.
     if (attempts > 1 && (backoff?.type === 'fixed' || backoff?.type === 'exponential')) {
         message.backoff = { type: backoff.type, delay: backoff.delay ?? 0, jitter: backoff.jitter ?? 0, max: '30d' };
     }
     return message;
 }
 
-/** Returns the id in Drover: a number gets the prefix by which drover-nestjs finds the job. */
+/** Returns the id that a job of Bull gets in Drover. A number gets a prefix, by which drover-nestjs finds the job. */
 function idOf(job) {
     const id = String(job.id);
     return /^\d+$/.test(id) ? `bull:${id}` : id.replaceAll('/', '%2F');
@@ -143,7 +143,7 @@ function isRepeatable(job) {
     return Boolean(job.repeatJobKey ?? job.opts.repeat);
 }
 
-/** Returns whether a job has a parent, or has or had children, whose results are in keys beside the parent's. */
+/** Returns whether a job belongs to a flow of BullMQ: the job has a parent, or has or had children. */
 async function isInFlow(job) {
     if (!isBullMq) return false;
     const childKeys = ['dependencies', 'processed', 'failed', 'unsuccessful'].map((part) => `${queue.toKey(job.id)}:${part}`);
@@ -154,23 +154,23 @@ async function moveJob(id) {
     const score = (await redis.zscore(moving, id)) ?? (await redis.zscore(delayed, id));
     const job = score && (await queue.getJob(id));
     if (!job) {
-        // The job ended meanwhile, or an earlier call removed it and was interrupted.
+        // Bull has no such job any more: the job ended meanwhile, or an interrupted call of the script removed the job.
         if (!isTrial) await redis.zrem(moving, id);
         return;
     }
     if (isRepeatable(job)) return;
-    if (await isInFlow(job)) return leave(`job ${id}`, 'it belongs to a flow');
+    if (await isInFlow(job)) return leaveInBull(`job ${id}`, 'it belongs to a flow');
     const due = new Date(Math.floor(score / SCORES_PER_MS)).toISOString();
     const message = { id: idOf(job), deliver_at: due, ...messageOf(job.name, job.data, job.opts, job.attemptsMade) };
     if (isTrial) return console.log('message', JSON.stringify(message));
-    const isClaimed = (await redis.zscore(moving, id)) !== null || (await redis.eval(CLAIM, 2, delayed, moving, id)) === 1;
+    const isClaimed = (await redis.zscore(moving, id)) !== null || (await redis.eval(CLAIM_SCRIPT, 2, delayed, moving, id)) === 1;
     if (!isClaimed) return;
     try {
         await request('POST', '/messages', message);
     } catch (error) {
         if (!(error instanceof Refused)) throw error;
         await redis.multi().zadd(delayed, score, id).zrem(moving, id).exec();
-        return leave(`job ${id}`, error.message);
+        return leaveInBull(`job ${id}`, error.message);
     }
     await job.remove();
     await redis.zrem(moving, id);
@@ -182,10 +182,10 @@ async function moveJobs(ids) {
     const move = async () => {
         for (const id of rest) await moveJob(id);
     };
-    await Promise.all(Array.from({ length: PARALLEL }, move));
+    await Promise.all(Array.from({ length: CONCURRENT_MOVES }, move));
 }
 
-/** Returns the name that drover-nestjs gives to the schedule of a repeatable job, so that the application finds it there. */
+/** Returns the name that drover-nestjs gives to the schedule of a repeatable job, so that the application finds the schedule. */
 function scheduleName(name, { jobId = '', endDate, tz = '', cron = '', every = '' }) {
     const end = endDate === undefined ? '' : new Date(endDate).getTime();
     const parts = JSON.stringify([name, String(jobId), end, tz, cron, every]);
@@ -205,7 +205,7 @@ async function repeatables(delayedIds) {
             remove: () => queue.removeJobScheduler(scheduler.key),
         }));
     }
-    // The data of a repeatable job is in its next job only.
+    // Bull stores the data of a repeatable job only in the next job of the repetition.
     const jobs = await Promise.all(delayedIds.map((id) => queue.getJob(id)));
     const byKey = new Map(jobs.filter((job) => job?.opts.repeat).map((job) => [job.opts.repeat.key, job]));
     return (await queue.getRepeatableJobs()).map(({ key, name, next }) => {
@@ -230,12 +230,12 @@ async function repeatables(delayedIds) {
 async function moveSchedule(repeatable) {
     const { key, name, next, pattern, every, tz, startDate, endDate, runs, data, opts, schedule, remove } = repeatable;
     const margin = Math.min(SCHEDULE_MARGIN, (every ?? Infinity) / 2);
-    // A run in the moment of the move could happen in Bull and in Drover.
-    if (!next || next < Date.now() + margin) return leave(`schedule ${key}`, 'it runs soon: call the script again');
+    // If a repeatable job became due during its move, Bull and Drover could both run the job.
+    if (!next || next < Date.now() + margin) return leaveInBull(`schedule ${key}`, 'it runs soon: call the script again');
     const body = { message: messageOf(name, data, opts, 0) };
     if (pattern) {
         body.cron = pattern;
-        // Without a time zone Bull uses that of the process; Drover uses UTC.
+        // If a schedule has no time zone, Bull uses the time zone of its process, and Drover uses UTC.
         body.timezone = tz ?? Intl.DateTimeFormat().resolvedOptions().timeZone;
     } else {
         body.every = Number(every);
@@ -250,7 +250,7 @@ async function moveSchedule(repeatable) {
         console.log(`schedule ${schedule}: next at ${answer.next_at[0]}`);
     } catch (error) {
         if (!(error instanceof Refused)) throw error;
-        return leave(`schedule ${key}`, error.message);
+        return leaveInBull(`schedule ${key}`, error.message);
     }
     await remove();
     counts.schedules += 1;
@@ -260,8 +260,8 @@ try {
     const ids = await redis.zrange(delayed, 0, -1);
     await moveJobs([...(await redis.zrange(moving, 0, -1)), ...ids]);
     const all = await repeatables(ids);
-    if (given.schedules) for (const repeatable of all) await moveSchedule(repeatable);
-    else for (const { key } of all) leave(`schedule ${key}`, 'give --schedules to move it');
+    if (commandLine.schedules) for (const repeatable of all) await moveSchedule(repeatable);
+    else for (const { key } of all) leaveInBull(`schedule ${key}`, 'give --schedules to move it');
     console.log(`moved ${counts.moved} jobs and ${counts.schedules} schedules; ${counts.left} stay in Bull`);
 } catch (error) {
     console.error(`${error.message}\nThe move is not complete: call the script again.`);

@@ -1,4 +1,4 @@
-//! One WebSocket connection of a user's page: reads and writes frames, while the outbox posts and the inbox delivers.
+//! A WebSocket connection of a user's page: reads and writes frames, while the outbox posts messages and the inbox delivers messages.
 
 use std::time::Duration;
 
@@ -23,19 +23,19 @@ use crate::{
 
 /// The maximum number of frames that wait in each channel of a connection.
 const MAX_FRAMES: usize = 64;
-/// How often the server pings the page.
+/// The interval in which the server pings the page.
 const PING_EVERY: Duration = Duration::from_secs(10);
-/// The time without any frame of the page, not even a pong, after which the connection ends.
+/// The time without any frame from the page (not even a pong) after which the server ends the connection.
 const SILENT_AFTER: Duration = Duration::from_secs(30);
 /// The time limit to write one frame.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
-/// The code with which the server closes a connection that a newer one of the same user has replaced. A page does not connect
-/// again after this code.
+/// The WebSocket close code for a connection that was replaced by a newer connection of the same user. A page does not connect again after
+/// this code.
 const REPLACED: u16 = 4001;
 
 /// The reason why a connection has ended.
 enum End {
-    /// The page closed the connection, or does not answer.
+    /// The page closed the connection, or does not answer pings.
     Gone,
     /// The page sent a frame that the server does not understand.
     Invalid(String),
@@ -43,11 +43,11 @@ enum End {
     Replaced,
     /// Drover refused a lease request.
     Failed,
-    /// The server stops.
+    /// The connection ended because the server stops.
     Stopped,
 }
 
-/// Serves a connection until it ends, then releases what the page has not acknowledged.
+/// Serves a connection until it ends, and then releases the messages that the page has not acknowledged.
 pub(crate) async fn serve(socket: WebSocket, user: User, app: &App) {
     let (mut sink, mut stream) = socket.split();
     let Some(session) = app.sessions.open(&user) else {
@@ -57,12 +57,12 @@ pub(crate) async fn serve(socket: WebSocket, user: User, app: &App) {
     };
     info!("{user} is connected");
     let (frames, frames_to_write) = mpsc::channel(MAX_FRAMES);
-    let (drafts, drafts_to_post) = mpsc::channel(MAX_FRAMES);
-    let (acks, acks_to_handle) = mpsc::channel(MAX_FRAMES);
+    let (draft_sender, drafts_to_post) = mpsc::channel(MAX_FRAMES);
+    let (ack_sender, acks_to_handle) = mpsc::channel(MAX_FRAMES);
     let mut inbox = Inbox::new(app.drover.clone(), user.clone());
-    // All futures run in this task: when one of them ends, `select!` drops the others.
+    // All futures of the connection run in this task. When one future ends, `select!` drops the other futures.
     let end = tokio::select! {
-        end = read(&mut stream, drafts, acks) => end,
+        end = read(&mut stream, draft_sender, ack_sender) => end,
         () = write(&mut sink, frames_to_write) => End::Gone,
         () = outbox::post_all(&app.drover, &user, drafts_to_post, frames.clone()) => End::Gone,
         () = inbox.deliver(acks_to_handle, frames) => End::Failed,
@@ -81,7 +81,11 @@ pub(crate) async fn serve(socket: WebSocket, user: User, app: &App) {
 }
 
 /// Reads the page's frames, and hands them to the outbox and the inbox.
-async fn read(stream: &mut SplitStream<WebSocket>, drafts: mpsc::Sender<Draft>, acks: mpsc::Sender<String>) -> End {
+async fn read(
+    stream: &mut SplitStream<WebSocket>,
+    draft_sender: mpsc::Sender<Draft>,
+    ack_sender: mpsc::Sender<String>,
+) -> End {
     loop {
         let Ok(Some(Ok(message))) = timeout(SILENT_AFTER, stream.next()).await else { return End::Gone };
         let text = match message {
@@ -91,8 +95,8 @@ async fn read(stream: &mut SplitStream<WebSocket>, drafts: mpsc::Sender<Draft>, 
             Message::Binary(_) => return End::Invalid("a binary frame: send JSON as text".into()),
         };
         let is_handed_over = match serde_json::from_str(&text) {
-            Ok(PageFrame::Send(draft)) => drafts.send(draft).await.is_ok(),
-            Ok(PageFrame::Ack { id }) => acks.send(id).await.is_ok(),
+            Ok(PageFrame::Send(draft)) => draft_sender.send(draft).await.is_ok(),
+            Ok(PageFrame::Ack { id }) => ack_sender.send(id).await.is_ok(),
             Err(error) => return End::Invalid(format!("not a frame of the chat: {error}")),
         };
         if !is_handed_over {
@@ -122,9 +126,9 @@ async fn write(sink: &mut SplitSink<WebSocket, Message>, mut frames: mpsc::Recei
 }
 
 async fn close(sink: &mut (impl Sink<Message> + Unpin), code: u16, reason: &str) {
-    // A close frame has room for 123 bytes.
+    // The reason in a WebSocket close frame has at most 123 bytes.
     let reason: String = reason.chars().take(100).collect();
     let frame = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-    // The connection may be closed already.
+    // Sending the close frame may fail, because the connection may be closed already.
     let _ = timeout(WRITE_WITHIN, sink.send(frame)).await;
 }

@@ -20,7 +20,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// A client of Drover.
+/// A client of Drover's API for the chat server.
 pub(crate) struct Drover {
     http: Client,
     base: String,
@@ -76,9 +76,9 @@ impl Error {
 pub(crate) struct NewMessage<'a> {
     /// The own id, by which Drover recognises a repeated post.
     pub(crate) id: &'a str,
-    /// The kind of message.
+    /// The name of the message, which identifies its kind.
     pub(crate) name: &'a str,
-    /// The sender: Drover leases the messages of one group one after the other.
+    /// The name of the sender. Drover leases the messages of a group one after the other, so each sender's messages stay in order.
     pub(crate) group: &'a str,
     pub(crate) data: serde_json::Value,
 }
@@ -88,7 +88,7 @@ pub(crate) struct NewMessage<'a> {
 pub(crate) struct Leased {
     pub(crate) id: String,
     pub(crate) name: Option<String>,
-    /// The sender.
+    /// The name of the message's sender.
     pub(crate) group: Option<String>,
     pub(crate) data: Box<RawValue>,
     pub(crate) created_at: String,
@@ -100,21 +100,21 @@ pub(crate) struct Leased {
 #[derive(Clone, Serialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub(crate) enum Action {
-    /// The message is delivered.
+    /// Completes the message, which was delivered.
     Complete,
-    /// The message can never be delivered.
+    /// Fails the message for good, because it can never be delivered.
     Fail {
         error: &'static str,
-        /// False if Drover must not retry the message.
+        /// Whether Drover may retry the message.
         retry: bool,
     },
-    /// Another page may get the message at once. No attempt is spent.
+    /// Releases the message with no attempt spent, so that another page may get it at once.
     Release,
-    /// The page has the message, and has not acknowledged it yet.
+    /// Extends the lease of a message that the page has not acknowledged yet.
     Extend,
 }
 
-/// A lease, and the action on it.
+/// A lease, and the action that ends or extends the lease.
 #[derive(Clone, Serialize)]
 pub(crate) struct Settlement {
     pub(crate) lease: String,
@@ -146,34 +146,33 @@ struct Settlements {
 }
 
 impl Drover {
-    /// A client of the API at `base`, such as `http://127.0.0.1:8080`.
+    /// Creates a client of the API at `base`, such as `http://127.0.0.1:8080`.
     pub(crate) fn new(base: &str) -> Result<Self, reqwest::Error> {
         let http = Client::builder().timeout(TIME_LIMIT).build()?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned() })
     }
 
-    /// Posts a message to a user, again and again until Drover has stored it. An error means that Drover refuses the
-    /// message.
+    /// Posts a message to a user, again and again until Drover has stored the message. Returns an error if Drover refuses the message.
     pub(crate) async fn post(&self, to: &User, message: &NewMessage<'_>) -> Result<(), Error> {
         // The body of the answer is ignored, because the status says whether the message is stored.
-        repeat::<IgnoredAny>(|| self.http.post(self.url(to, "messages")).json(message)).await.map(drop)
+        repeat_request::<IgnoredAny>(|| self.http.post(self.url(to, "messages")).json(message)).await.map(drop)
     }
 
     /// Waits until a user has messages, and leases up to `max` of them. The list may be empty.
     pub(crate) async fn lease(&self, user: &User, max: usize) -> Result<Vec<Leased>, Error> {
         let body = json!({"max": max, "wait": u64::try_from(LEASE_WAIT.as_millis()).unwrap_or(u64::MAX)});
         let request = || self.http.post(self.url(user, "leases")).timeout(LEASE_WAIT + TIME_LIMIT).json(&body);
-        Ok(repeat::<Leases>(request).await?.messages)
+        Ok(repeat_request::<Leases>(request).await?.messages)
     }
 
     /// Settles leases, again and again until Drover has answered.
     pub(crate) async fn settle(&self, user: &User, settlements: &[Settlement]) -> Result<Vec<Settled>, Error> {
-        Ok(repeat::<Settlements>(|| self.settlement(user, settlements)).await?.settlements)
+        Ok(repeat_request::<Settlements>(|| self.settlement(user, settlements)).await?.settlements)
     }
 
     /// Settles leases in a single request.
     pub(crate) async fn settle_once(&self, user: &User, settlements: &[Settlement]) -> Result<Vec<Settled>, Error> {
-        Ok(answer::<Settlements>(self.settlement(user, settlements)).await?.settlements)
+        Ok(json_answer::<Settlements>(self.settlement(user, settlements)).await?.settlements)
     }
 
     fn settlement(&self, user: &User, settlements: &[Settlement]) -> RequestBuilder {
@@ -186,10 +185,10 @@ impl Drover {
 }
 
 /// Sends a request until it succeeds or is refused for good. A caller that no longer wants the answer drops the future.
-async fn repeat<T: DeserializeOwned>(request: impl Fn() -> RequestBuilder) -> Result<T, Error> {
+async fn repeat_request<T: DeserializeOwned>(request: impl Fn() -> RequestBuilder) -> Result<T, Error> {
     let mut pause = FIRST_PAUSE;
     loop {
-        match answer(request()).await {
+        match json_answer(request()).await {
             Err(error) if error.may_pass() => {
                 if pause == FIRST_PAUSE {
                     warn!("{error}; the server tries again");
@@ -205,7 +204,7 @@ async fn repeat<T: DeserializeOwned>(request: impl Fn() -> RequestBuilder) -> Re
     }
 }
 
-async fn answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Error> {
+async fn json_answer<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Error> {
     let response = request.send().await?;
     let status = response.status();
     if status.is_success() {

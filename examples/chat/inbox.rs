@@ -19,9 +19,9 @@ use crate::{
 
 /// The maximum number of messages of one lease request.
 const MAX_LEASES: usize = 20;
-/// The number of unacknowledged messages from which on the inbox leases no more.
+/// The number of unacknowledged messages at which the inbox stops leasing messages.
 const MAX_UNACKNOWLEDGED: usize = 100;
-/// How often leases are extended: several times within their visibility timeout of 5 s.
+/// The interval of extensions. A lease is extended several times within its visibility timeout of 5 s.
 const EXTEND_EVERY: Duration = Duration::from_millis(1_500);
 /// The time limit to release all leases. A lease that is not released lapses.
 const RELEASE_WITHIN: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ pub(crate) struct Inbox {
 struct Unacknowledged {
     /// The token of the lease.
     lease: String,
-    /// The sender who is told that the message was delivered; none for a receipt.
+    /// The sender who gets a receipt for the message; `None` if the message is itself a receipt.
     sender: Option<User>,
 }
 
@@ -68,9 +68,8 @@ impl Inbox {
         Self { drover, user, unacknowledged: HashMap::new() }
     }
 
-    /// Forwards messages to the page, and settles those that the page acknowledges, until the connection ends. When the connection
-    /// has ended, the caller drops this future, which closes a waiting lease request, and calls
-    /// [`release_all`](Self::release_all).
+    /// Forwards messages to the page, and settles the messages that the page acknowledges. When the connection has ended, the caller drops
+    /// the future of `deliver`, which closes a waiting lease request, and calls [`release_all`](Self::release_all).
     pub(crate) async fn deliver(&mut self, mut acks: mpsc::Receiver<String>, frames: mpsc::Sender<ServerFrame>) {
         let (drover, user) = (Arc::clone(&self.drover), self.user.clone());
         let mut leasing = pin!(drover.lease(&user, MAX_LEASES));
@@ -90,13 +89,13 @@ impl Inbox {
                             return;
                         }
                     };
-                    // All leases are noted before the first frame is sent, so that they are released if the connection ends in
-                    // between.
-                    let (taken, foreign) = self.take(leased);
+                    // All leases are recorded before the first frame is sent, so that the leases are released if the connection ends while
+                    // frames are sent.
+                    let (new_frames, foreign) = self.record_leases(leased);
                     for lease in foreign {
                         settling.push(Box::pin(fail(Arc::clone(&drover), user.clone(), lease)));
                     }
-                    for frame in taken {
+                    for frame in new_frames {
                         if frames.send(frame).await.is_err() {
                             return;
                         }
@@ -104,7 +103,7 @@ impl Inbox {
                     leasing.set(drover.lease(&user, MAX_LEASES));
                 }
                 Some(id) = acks.recv() => {
-                    // An id is unknown if its lease has lapsed; then the message is delivered and acknowledged again.
+                    // The id of a message is unknown if its lease has lapsed; the message is then delivered and acknowledged again.
                     if let Some(message) = self.unacknowledged.get(&id) {
                         settling.push(Box::pin(complete(Arc::clone(&drover), user.clone(), id, message.clone())));
                     }
@@ -120,11 +119,11 @@ impl Inbox {
         }
     }
 
-    /// Notes leased messages. Returns the frames for the page, and the leases of messages that are not of this chat.
-    fn take(&mut self, messages: Vec<Leased>) -> (Vec<ServerFrame>, Vec<String>) {
+    /// Records leased messages. Returns the frames for the page, and the leases of messages that do not belong to the chat.
+    fn record_leases(&mut self, messages: Vec<Leased>) -> (Vec<ServerFrame>, Vec<String>) {
         let (mut frames, mut foreign) = (Vec::new(), Vec::new());
         for message in messages {
-            let Some(content) = content(&message) else {
+            let Some(content) = parse_content(&message) else {
                 foreign.push(message.lease);
                 continue;
             };
@@ -161,7 +160,7 @@ impl Inbox {
     }
 }
 
-fn content(message: &Leased) -> Option<Content> {
+fn parse_content(message: &Leased) -> Option<Content> {
     let from: User = message.group.as_ref()?.parse().ok()?;
     let data = message.data.get();
     match message.name.as_deref()? {
@@ -195,7 +194,7 @@ async fn fail(drover: Arc<Drover>, user: User, lease: String) -> Vec<String> {
     settle(&drover, &user, Settlement { lease, action: Action::Fail { error, retry: false } }).await
 }
 
-/// Ends a lease. Returns the token of the lease, which is over.
+/// Settles a lease. Returns the token of the lease, which is then over.
 async fn settle(drover: &Drover, user: &User, settlement: Settlement) -> Vec<String> {
     // The outcome "gone" needs no reaction: the lease had lapsed, and the message will be delivered again.
     if let Err(error) = drover.settle(user, std::slice::from_ref(&settlement)).await {
@@ -204,7 +203,7 @@ async fn settle(drover: &Drover, user: &User, settlement: Settlement) -> Vec<Str
     vec![settlement.lease]
 }
 
-/// Extends leases. Returns the tokens of the leases that are over.
+/// Extends leases. Returns the tokens of the leases that were over already.
 async fn extend(drover: Arc<Drover>, user: User, settlements: Vec<Settlement>) -> Vec<String> {
     match drover.settle_once(&user, &settlements).await {
         Ok(settled) => settled.into_iter().filter(Settled::is_gone).map(|settled| settled.lease).collect(),

@@ -1,8 +1,8 @@
 //! A chat: a server between the pages of users and Drover, which keeps each message until its receiver's page has acknowledged it.
 //!
-//! Each user has a queue, `chat-<user>`. A message to the user is posted there with its sender as the `group`, so each
-//! conversation is delivered in order. While a user's page is connected, the server leases from the user's queue, forwards each
-//! message over the WebSocket, and completes it when the page has acknowledged it. The server itself keeps nothing, so it may be
+//! Each user has a queue, `chat-<user>`. A message to a user is posted to the user's queue with its sender as the `group`, so each sender's
+//! messages are delivered in order. While a user's page is connected, the server leases messages from the user's queue, forwards each
+//! message over the WebSocket, and completes the message when the page has acknowledged it. The server itself keeps nothing, so it may be
 //! killed at any time, and several servers may run at once.
 
 mod connection;
@@ -27,7 +27,7 @@ use tracing::{info, warn};
 
 use crate::{drover::Drover, sessions::Sessions};
 
-/// When the server stops, the time that connections for files have to end, and then the time that `WebSocket`s have to end.
+/// The time that HTTP connections have to end when the server stops, and the time that `WebSocket`s then have to end.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Serves the page of the chat, and delivers messages through Drover.

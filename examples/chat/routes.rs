@@ -17,7 +17,7 @@ use crate::{App, connection, user::User};
 /// The maximum size of a frame of a page, in bytes: 4,000 characters of text, each up to 12 bytes of JSON, and an id.
 const MAX_FRAME: usize = 64 * 1024;
 
-/// The page loads nothing from other hosts, and runs no script that is written inside it.
+/// The content security policy: the page loads nothing from other hosts, and runs no inline script.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 

@@ -1,10 +1,10 @@
-# What scripts/run.sh starts for this example, besides Redis and the API. Sourced, not run.
+# The script scripts/run.sh sources this file, which says what to start for the example besides Redis and the API.
 #
 #   EXAMPLE_PORT  the port of the example's server: 8090
 
 EXAMPLE_PORT=${EXAMPLE_PORT:-8090}
 ports=(EXAMPLE_PORT)
-# The server itself is the only consumer.
+# The example needs no worker, because its server consumes the messages over HTTP.
 needs_worker=no
 
 start() {

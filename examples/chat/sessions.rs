@@ -15,7 +15,7 @@ const MAX_SESSIONS: usize = 1_000;
 #[derive(Default)]
 pub(crate) struct Sessions(Mutex<HashMap<User, CancellationToken>>);
 
-/// The entry of one connection in `Sessions`, which is removed when this value is dropped.
+/// The entry of a connection in `Sessions`. Dropping a `Session` removes the entry.
 pub(crate) struct Session<'a> {
     sessions: &'a Sessions,
     user: User,
@@ -23,7 +23,7 @@ pub(crate) struct Session<'a> {
 }
 
 impl Sessions {
-    /// Adds a connection of a user, and ends the user's older connection. Returns `None` if too many users are connected.
+    /// Adds a connection of a user, and ends the user's older connection, if any. Returns `None` if too many users are connected.
     pub(crate) fn open(&self, user: &User) -> Option<Session<'_>> {
         let replaced = CancellationToken::new();
         let mut sessions = self.0.lock();
@@ -38,7 +38,7 @@ impl Sessions {
 }
 
 impl Session<'_> {
-    /// Waits until a newer connection has replaced this one.
+    /// Waits until a newer connection of the user has replaced this connection.
     pub(crate) async fn replaced(&self) {
         self.replaced.cancelled().await;
     }

@@ -24,8 +24,8 @@ impl User {
         &self.0
     }
 
-    /// Returns whether the user may send a message with this id: the user's name, a dot, and 1 to 64 letters, digits and dashes.
-    /// No two users have an id in common, so one user cannot use up the ids of another.
+    /// Returns whether the user may send a message with this id: the user's name, a dot, and 1 to 64 letters, digits and dashes. No two
+    /// users can send the same id, so a user cannot use up the ids of another user.
     pub(crate) fn may_use_id(&self, id: &str) -> bool {
         id.strip_prefix(self.as_str()).and_then(|rest| rest.strip_prefix('.')).is_some_and(|rest| {
             (1..=MAX_ID).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 clients=$PWD/clients/typescript
 
 . scripts/newer-node.sh
-# scripts/node.sh keeps the same copy.
+# This copy of the lock file, which scripts/node.sh also uses, shows whether the dependencies are installed.
 if ! cmp -s "$clients/package-lock.json" "$clients/node_modules/installed-lock.json"; then
     npm --prefix "$clients" ci --silent --no-fund --no-audit
     cp "$clients/package-lock.json" "$clients/node_modules/installed-lock.json"

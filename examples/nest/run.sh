@@ -1,12 +1,12 @@
-# What scripts/run.sh starts for this example, besides Redis and the API. Sourced, not run.
+# The script scripts/run.sh sources this file, which says what to start for the example besides Redis and the API.
 #
 #   EXAMPLE_PORT  the port of the application: 8092
 
 EXAMPLE_PORT=${EXAMPLE_PORT:-8092}
 ports=(EXAMPLE_PORT)
-# The application itself is the only consumer.
+# The example needs no worker, because the application consumes the messages over HTTP.
 needs_worker=no
-# This example is no program of Drover's workspace.
+# The example is a program for Node.js, so Cargo does not build it.
 build=(--package producer-api --bins)
 
 prepare() {

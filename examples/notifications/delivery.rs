@@ -1,4 +1,4 @@
-//! The task that leases notifications and puts them into mailboxes, and the task that returns those that were not acknowledged.
+//! The task that leases notifications and puts them into mailboxes, and the task that returns unacknowledged notifications to Drover.
 
 use std::{sync::Arc, time::Instant};
 
@@ -15,11 +15,11 @@ use crate::{
     user::User,
 };
 
-/// The number of notifications that are returned at the same time.
+/// The maximum number of notifications that are delivered or returned at the same time.
 const CONCURRENT_RETURNS: usize = 16;
 
-/// Leases notifications and delivers them, until `stop`. A lease request that `stop` interrupts leaves no lease behind: Drover
-/// releases what a client that has disconnected did not take.
+/// Leases and delivers notifications until `stop` is cancelled. A lease request that is interrupted leaves no lease behind, because Drover
+/// releases messages whose client has disconnected.
 pub(crate) async fn deliver(app: Arc<App>, stop: CancellationToken) {
     let mut has_failed = false;
     while let Some(leased) = stop.run_until_cancelled(app.drover.lease()).await {
@@ -34,7 +34,7 @@ pub(crate) async fn deliver(app: Arc<App>, stop: CancellationToken) {
             }
             Err(error) => {
                 if !std::mem::replace(&mut has_failed, true) {
-                    warn!("no notification is leased until this ends: {error}");
+                    warn!("no notification can be leased, trying again: {error}");
                 }
                 stop.run_until_cancelled(sleep(Times::RETRY)).await;
             }
@@ -62,7 +62,8 @@ async fn deliver_one(app: &App, message: Leased, leased_at: Instant) {
     return_one(app, &notification).await;
 }
 
-/// Returns notifications that were not acknowledged in time, until `stop`. Then closes all mailboxes and returns their content.
+/// Returns notifications to Drover that were not acknowledged in time, until `stop` is cancelled. Then closes all mailboxes, and returns
+/// their notifications to Drover.
 pub(crate) async fn return_overdue(app: Arc<App>, stop: CancellationToken) {
     let mut ticks = interval(app.times.lease / 10);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -77,7 +78,7 @@ async fn return_all(app: &App, notifications: Vec<Arc<Notification>>) {
     stream::iter(notifications).for_each_concurrent(CONCURRENT_RETURNS, give_back).await;
 }
 
-/// Returns a notification to Drover. If this fails, the lease lapses, and the notification is leased again.
+/// Returns a notification to Drover. If the request fails, the lease lapses, and then the notification is leased again.
 pub(crate) async fn return_one(app: &App, notification: &Notification) {
     if let Err(error) = try_to_return(app, notification).await {
         warn_of_return(&notification.message.id, &error);
@@ -88,7 +89,7 @@ async fn try_to_return(app: &App, Notification { user, message, .. }: &Notificat
     if app.drover.whereabouts(user).await? == Whereabouts::Away {
         app.drover.hold(&message.lease, user).await
     } else {
-        // The user needs longer to acknowledge, or is at another server that does not take the notification.
+        // The user needs longer to acknowledge the notification, or is logged in at another server that did not take the notification.
         app.drover.release(&message.lease, app.times.fetch).await
     }
 }

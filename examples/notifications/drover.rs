@@ -20,12 +20,12 @@ pub(crate) struct Drover {
     http: Client,
     /// The URL of the queue.
     queue: String,
-    /// The URL of this server, for other servers.
+    /// The URL at which other servers of the example reach this server.
     server: String,
     times: Times,
 }
 
-/// A request had no success.
+/// The reason why a request to Drover failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The API did not answer in time, or its answer was cut off.
@@ -36,23 +36,23 @@ pub(crate) enum Error {
     Refused {
         /// The status of the answer.
         status: StatusCode,
-        /// The problem that the answer describes.
+        /// The text of the answer, which describes the error.
         body: String,
     },
 }
 
 impl Error {
-    /// Whether Drover refused the request with this status.
+    /// Returns whether Drover refused the request with this status.
     pub(crate) fn has_status(&self, expected: StatusCode) -> bool {
         matches!(self, Self::Refused { status, .. } if *status == expected)
     }
 }
 
-/// A message with its lease.
+/// A message that the server has leased, with the token of its lease.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Leased {
     pub(crate) id: String,
-    /// The name of the user.
+    /// The name of the user who gets the notification.
     pub(crate) group: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) data: Box<RawValue>,
@@ -61,7 +61,7 @@ pub(crate) struct Leased {
     pub(crate) lease: String,
 }
 
-/// Where a user is.
+/// The server at which a user is logged in, if any.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Whereabouts {
     /// The user is not logged in.
@@ -77,7 +77,7 @@ struct Signal {
     data: Online,
 }
 
-/// The data of the signal of a user.
+/// The data of a user's sticky signal: the URL of the server at which the user is logged in.
 #[derive(Deserialize)]
 struct Online {
     server: String,
@@ -89,13 +89,14 @@ struct Leases {
 }
 
 impl Drover {
-    /// A client of the API at `base`, such as `http://127.0.0.1:8080`. Other servers reach this one at `server`.
+    /// Creates a client of the API at `base`, such as `http://127.0.0.1:8080`. `server` is the URL at which other servers of the example
+    /// reach this server.
     pub(crate) fn new(base: &str, server: String, times: Times) -> Result<Self, reqwest::Error> {
         let http = Client::builder().timeout(TIME_LIMIT).build()?;
         Ok(Self { http, queue: format!("{}/v1/queues/notifications", base.trim_end_matches('/')), server, times })
     }
 
-    /// Leases up to 100 messages, and waits for the first one. There may be none.
+    /// Leases up to 100 messages, and waits for the first message. The returned list may be empty.
     pub(crate) async fn lease(&self) -> Result<Vec<Leased>, Error> {
         let body = json!({
             "max": MAX_LEASES,
@@ -103,13 +104,13 @@ impl Drover {
             "visibility_timeout": millis(self.times.lease),
         });
         let request = self.http.post(format!("{}/leases", self.queue)).timeout(LEASE_WAIT + TIME_LIMIT).json(&body);
-        Ok(answer::<Leases>(request).await?.messages)
+        Ok(json_answer::<Leases>(request).await?.messages)
     }
 
-    /// Completes a message. If its lease is over, nothing changes: the message is delivered again.
+    /// Completes a message. If the lease of the message is over, nothing changes, and the message is delivered again.
     pub(crate) async fn complete(&self, lease: &str) -> Result<(), Error> {
         let completed = self.post("/leases/complete", &json!({"lease": lease})).await;
-        unless(completed, StatusCode::GONE).map(drop)
+        none_if_status(completed, StatusCode::GONE).map(drop)
     }
 
     /// Fails a message for good.
@@ -118,47 +119,48 @@ impl Drover {
         self.post("/leases/fail", &body).await.map(drop)
     }
 
-    /// Returns a message to the queue, which spends no attempt. During the pause the message keeps the place of its group, so no
-    /// later message of the user overtakes it.
+    /// Returns a message to the queue after a pause, with no attempt spent. During the pause no later message of the user is leased,
+    /// because the message keeps the place of its group.
     pub(crate) async fn release(&self, lease: &str, pause: Duration) -> Result<(), Error> {
-        self.end_lease(&json!({"lease": lease, "delay": millis(pause)})).await
+        self.post_release(&json!({"lease": lease, "delay": millis(pause)})).await
     }
 
-    /// Returns a message to the queue until its user logs in. The message keeps the place of its group meanwhile. If the user has
-    /// logged in already, Drover leases the message again at once.
+    /// Returns a message to the queue, where the message is held until its user logs in. Until then no later message of the user is leased.
+    /// If the user is logged in already, Drover leases the message again at once.
     pub(crate) async fn hold(&self, lease: &str, user: &User) -> Result<(), Error> {
-        self.end_lease(&json!({"lease": lease, "hold": hold_key(user)})).await
+        self.post_release(&json!({"lease": lease, "hold": hold_key(user)})).await
     }
 
-    /// Releases a message. If its lease is over, nothing changes.
-    async fn end_lease(&self, release: &Value) -> Result<(), Error> {
-        unless(self.post("/leases/release", release).await, StatusCode::GONE).map(drop)
+    /// Ends the lease of a message with this release request. If the lease is over already, nothing changes.
+    async fn post_release(&self, release: &Value) -> Result<(), Error> {
+        none_if_status(self.post("/leases/release", release).await, StatusCode::GONE).map(drop)
     }
 
-    /// Sends or renews the sticky signal of a user who is logged in: Drover releases all that was held, and lets newer notifications
-    /// through at once. The signal's data names the server that has the user.
+    /// Sends or renews the sticky signal of a user who is logged in. Drover then releases the user's held notifications, and holds no newer
+    /// notifications. The data of the signal is the URL of the server at which the user is logged in.
     pub(crate) async fn log_in(&self, user: &User) -> Result<(), Error> {
         let body = json!({"sticky_for": millis(self.times.online), "data": {"server": self.server}});
         self.post(&signal_path(user), &body).await.map(drop)
     }
 
-    /// Forgets the sticky signal of a user. From now on, new notifications are held.
+    /// Forgets the sticky signal of a user, so that Drover holds the user's new notifications.
     pub(crate) async fn log_out(&self, user: &User) -> Result<(), Error> {
         let deleted = answer_text(self.http.delete(self.url(&signal_path(user)))).await;
-        unless(deleted, StatusCode::NOT_FOUND).map(drop)
+        none_if_status(deleted, StatusCode::NOT_FOUND).map(drop)
     }
 
-    /// Whether a user is logged in, and at which server.
+    /// Returns the server at which a user is logged in, if any.
     pub(crate) async fn whereabouts(&self, user: &User) -> Result<Whereabouts, Error> {
-        let signal = answer::<Signal>(self.http.get(self.url(&signal_path(user)))).await;
-        Ok(match unless(signal, StatusCode::NOT_FOUND)? {
+        let signal = json_answer::<Signal>(self.http.get(self.url(&signal_path(user)))).await;
+        Ok(match none_if_status(signal, StatusCode::NOT_FOUND)? {
             None => Whereabouts::Away,
             Some(Signal { data }) if data.server == self.server => Whereabouts::Here,
             Some(Signal { data }) => Whereabouts::At(data.server),
         })
     }
 
-    /// Hands a leased notification to the server that has its user. The token of the lease is all that this server needs.
+    /// Sends a leased notification to the server at which its user is logged in. That server can complete the message, because the
+    /// notification contains the token of the lease.
     pub(crate) async fn hand_over(&self, server: &str, message: &Leased) -> Result<(), Error> {
         answer_text(self.http.post(format!("{server}/notifications")).json(message)).await.map(drop)
     }
@@ -172,12 +174,12 @@ impl Drover {
     }
 }
 
-/// The hold key of a user's notifications.
+/// Returns the hold key of a user's notifications.
 fn hold_key(user: &User) -> String {
     format!("online:{user}")
 }
 
-/// Users' names have only letters that need no encoding in a URL.
+/// Returns the path of a user's signal. The name of a user needs no encoding in a URL.
 fn signal_path(user: &User) -> String {
     format!("/signals/{}", hold_key(user))
 }
@@ -186,22 +188,22 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-async fn answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, Error> {
-    Ok(checked(request).await?.json().await?)
+async fn json_answer<T: DeserializeOwned>(request: reqwest::RequestBuilder) -> Result<T, Error> {
+    Ok(send_checked(request).await?.json().await?)
 }
 
 async fn answer_text(request: reqwest::RequestBuilder) -> Result<String, Error> {
-    Ok(checked(request).await?.text().await?)
+    Ok(send_checked(request).await?.text().await?)
 }
 
-async fn checked(request: reqwest::RequestBuilder) -> Result<reqwest::Response, Error> {
+async fn send_checked(request: reqwest::RequestBuilder) -> Result<reqwest::Response, Error> {
     let response = request.send().await?;
     let status = response.status();
     if status.is_success() { Ok(response) } else { Err(Error::Refused { status, body: response.text().await? }) }
 }
 
-/// Converts a refusal with this status to `None`.
-fn unless<T>(result: Result<T, Error>, status: StatusCode) -> Result<Option<T>, Error> {
+/// Converts the error of a refusal with this status to `None`.
+fn none_if_status<T>(result: Result<T, Error>, status: StatusCode) -> Result<Option<T>, Error> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.has_status(status) => Ok(None),

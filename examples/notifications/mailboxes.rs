@@ -1,7 +1,7 @@
 //! The users that are logged in at this server, each with a mailbox for one notification.
 //!
-//! One place is enough: a group has one active message, so Drover leases a user's next notification only after the one before was
-//! acknowledged.
+//! A mailbox has room for one notification, because Drover leases the next notification of a user only after the previous one was
+//! acknowledged: all notifications of a user are a group, and a group has one active message at a time.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -26,7 +26,7 @@ pub(crate) struct Notification {
     pub(crate) user: User,
     pub(crate) message: Leased,
     pub(crate) leased_at: Instant,
-    /// Whether the notification was answered to the user, who may acknowledge it.
+    /// Whether the server has sent the notification to the user's client, which may now acknowledge the notification.
     is_answered: AtomicBool,
 }
 
@@ -35,7 +35,7 @@ impl Notification {
         Self { user, message, leased_at, is_answered: AtomicBool::new(false) }
     }
 
-    /// Notes that the notification is answered to the user.
+    /// Records that the server has sent the notification to the user's client.
     pub(crate) fn set_answered(&self) {
         self.is_answered.store(true, Ordering::Relaxed);
     }
@@ -54,25 +54,25 @@ pub(crate) struct Mailboxes {
 
 struct Mailbox {
     content: watch::Sender<Content>,
-    /// When the user's last request came.
+    /// The instant of the user's last request.
     last_request: Instant,
-    /// When Drover was told last that the user is logged in.
+    /// The instant at which the server last told Drover that the user is logged in; `None` if the server has not done so yet.
     announced: Option<Instant>,
 }
 
 /// The content of a mailbox.
 pub(crate) type Content = Option<Arc<Notification>>;
 
-/// Whether Drover must be told that a user is logged in.
+/// Whether the server must tell Drover that a user is logged in.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Announcement {
-    /// The user has just logged in, or Drover was told some time ago.
+    /// The server must tell Drover, because the user has just logged in, or because the last announcement is old.
     Due,
-    /// Drover knows.
+    /// Drover knows that the user is logged in.
     NotDue,
 }
 
-/// There are too many users.
+/// The error when the maximum number of users is logged in at the server.
 #[derive(Debug)]
 pub(crate) struct Full;
 
@@ -81,7 +81,8 @@ impl Mailboxes {
         Self { mailboxes: Mutex::new(HashMap::new()), times }
     }
 
-    /// Opens the mailbox of a user who sent a request, if it is not open. A notification that arrives from now on goes there.
+    /// Opens the mailbox of a user who sent a request, unless the mailbox is open already. Later notifications of the user are put into the
+    /// mailbox.
     pub(crate) fn open(&self, user: &User) -> Result<(watch::Receiver<Content>, Announcement), Full> {
         let now = Instant::now();
         let mut mailboxes = self.mailboxes.lock();
@@ -99,18 +100,19 @@ impl Mailboxes {
         Ok((mailbox.content.subscribe(), announcement))
     }
 
-    /// Notes when Drover was told that the user is logged in.
+    /// Records the instant at which the server told Drover that the user is logged in.
     pub(crate) fn set_announced(&self, user: &User, at: Instant) {
         if let Some(mailbox) = self.mailboxes.lock().get_mut(user) {
             mailbox.announced = Some(at);
         }
     }
 
-    /// Puts a notification into the mailbox of its user. Returns the notification if the user is not logged in here.
+    /// Puts a notification into the mailbox of its user. Returns the notification as the error if the user has no open mailbox at this
+    /// server.
     pub(crate) fn deliver(&self, notification: Arc<Notification>) -> Result<(), Arc<Notification>> {
         match self.mailboxes.lock().get(&notification.user) {
             Some(mailbox) => {
-                // A notification that is still there has lost its lease, and is now delivered again.
+                // A notification that is still in the mailbox has lost its lease, so the new delivery replaces it.
                 mailbox.content.send_replace(Some(notification));
                 Ok(())
             }
@@ -118,7 +120,7 @@ impl Mailboxes {
         }
     }
 
-    /// Removes a notification that was acknowledged.
+    /// Removes a notification that was acknowledged from its mailbox.
     pub(crate) fn acknowledged(&self, user: &User, lease: &str) {
         if let Some(mailbox) = self.mailboxes.lock().get(user) {
             mailbox.content.send_if_modified(|content| {
@@ -127,18 +129,18 @@ impl Mailboxes {
         }
     }
 
-    /// Closes the mailbox of a user, which ends the user's waiting requests. Returns what is in the mailbox.
+    /// Closes the mailbox of a user, which ends the user's waiting requests. Returns the content of the mailbox.
     pub(crate) fn close(&self, user: &User) -> Content {
         self.mailboxes.lock().remove(user).and_then(|mailbox| mailbox.content.send_replace(None))
     }
 
-    /// Closes all mailboxes, and returns what is in them.
+    /// Closes all mailboxes, and returns the notifications in them.
     pub(crate) fn close_all(&self) -> Vec<Arc<Notification>> {
         self.mailboxes.lock().drain().filter_map(|(_, mailbox)| mailbox.content.send_replace(None)).collect()
     }
 
-    /// Closes the mailboxes of users who sent no request for a while. Takes out their notifications, and those that were not
-    /// fetched or acknowledged in time.
+    /// Closes the mailboxes of users who have sent no request for a while. Returns the notifications of these users, and the notifications
+    /// that were not fetched or acknowledged in time.
     pub(crate) fn take_overdue(&self) -> Vec<Arc<Notification>> {
         let now = Instant::now();
         let mut overdue = Vec::new();

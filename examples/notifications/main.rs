@@ -1,8 +1,9 @@
-//! A server of notifications: what happens while a user is away is held by Drover, and delivered when the user logs in.
+//! A server that delivers notifications to users. Drover holds the notifications of a user who is not logged in, and the server delivers
+//! them when the user logs in.
 //!
-//! Services post each notification to Drover's queue `notifications`, with the user's name as its `group` and `online:<name>` as
-//! its `hold` key. A user's request for the next notification is the login: the server sends the signal that releases what is
-//! held. The server keeps nothing on disk, so it may be killed at any time, and several servers may run at once.
+//! Services post each notification to Drover's queue `notifications`, with the user's name as its `group` and `online:<name>` as its `hold`
+//! key. A user logs in by requesting the next notification: the server then sends the signal that releases the user's held notifications.
+//! The server stores nothing on disk, so it may be killed at any time, and several servers may run at once.
 
 mod delivery;
 mod drover;
@@ -72,7 +73,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         tokio::spawn(delivery::deliver(app.clone(), stop.clone())),
         tokio::spawn(delivery::return_overdue(app.clone(), stop.clone())),
     ];
-    // When the server stops, the closed mailboxes end all waiting requests.
+    // When the server stops, closing the mailboxes ends all waiting requests.
     axum::serve(listener, routes::router(app)).with_graceful_shutdown(stop.cancelled_owned()).await?;
     for task in tasks {
         task.await?;
@@ -80,7 +81,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Stops the server at SIGTERM or SIGINT.
+/// Waits for SIGTERM or SIGINT, and then stops the server.
 fn stop_at_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -46,23 +46,24 @@ fn file(content_type: &'static str, text: &'static str) -> MethodRouter {
 
 #[derive(Deserialize)]
 struct Acknowledgement {
-    /// The member `seen` of the last notification that the client has shown.
+    /// The member `seen` of the last notification that the client has shown to its user.
     seen: Option<String>,
 }
 
-/// The answer to a client. A client that gets the same `id` again must not show it again.
+/// A notification as the server sends it to a client. A client that gets a notification with the same `id` again must not show the
+/// notification again.
 #[derive(Serialize)]
 struct Shown<'a> {
     id: &'a str,
     name: Option<&'a str>,
     data: &'a RawValue,
     created_at: &'a str,
-    /// The text that the client sends back to acknowledge the notification: the token of the lease. So any server can complete the
-    /// message, and a client can acknowledge only what it has got.
+    /// The token of the lease, which the client sends back to acknowledge the notification. With the token, any server can complete the
+    /// message, and a client can acknowledge only notifications that it has received.
     seen: &'a str,
 }
 
-/// Answers the next notification of a user, or 204 if none arrives in time. The request means that the user is logged in.
+/// Answers a user's request with the next notification, or with 204 if no notification arrives in time. The request logs the user in.
 async fn next(
     State(app): State<Arc<App>>,
     Path(user): Path<User>,
@@ -73,7 +74,7 @@ async fn next(
     announce(&app, &user, announcement).await?;
     let notification = match timeout(app.times.poll, content.wait_for(Option::is_some)).await {
         Ok(Ok(content)) => content.clone(),
-        // The time is over, or the mailbox was closed.
+        // No notification has arrived in time, or the mailbox was closed.
         _ => None,
     };
     Ok(match notification {
@@ -82,7 +83,7 @@ async fn next(
     })
 }
 
-/// Tells Drover that a user is logged in, unless Drover knows.
+/// Tells Drover that a user is logged in, unless Drover knows it already.
 async fn announce(app: &App, user: &User, announcement: Announcement) -> Result<(), Error> {
     if announcement == Announcement::Due {
         let now = Instant::now();
@@ -105,7 +106,7 @@ fn answer(notification: &Notification) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(shown)).into_response()
 }
 
-/// Logs a user out: from now on, new notifications are held.
+/// Logs a user out, so that Drover holds the user's new notifications.
 async fn log_out(
     State(app): State<Arc<App>>,
     Path(user): Path<User>,
@@ -119,8 +120,8 @@ async fn log_out(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Takes a notification that another server has leased, if its user is logged in here. A real server would serve this route only to
-/// the other servers.
+/// Takes a notification that another server has leased, if the user of the notification is logged in at this server. A real application
+/// would serve this route only to its own servers.
 async fn take_over(State(app): State<Arc<App>>, Json(message): Json<Leased>) -> StatusCode {
     let Some(user) = message.group.as_deref().and_then(|group| group.parse().ok()) else {
         return StatusCode::BAD_REQUEST;
@@ -139,7 +140,7 @@ async fn acknowledge(app: &App, user: &User, seen: Option<&str>) -> Result<(), E
     Ok(())
 }
 
-/// The reason why a request has no success.
+/// The reason why the server refuses a request.
 enum Refusal {
     Drover(Error),
     Full,

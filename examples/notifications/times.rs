@@ -1,20 +1,21 @@
-//! The times of the server, which all follow from the time that a client has to acknowledge a notification.
+//! The durations that the server uses, which are all computed from the visibility timeout of its leases.
 
 use std::time::Duration;
 
-/// The times of the server.
+/// The durations that the server uses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
-    /// The visibility timeout. After a kill of the server, its notifications are delivered again when this time is over.
+    /// The visibility timeout. The notifications of a killed server are delivered again when the visibility timeout is over.
     pub(crate) lease: Duration,
-    /// The time after the lease in which a request of the user must come: a user may have changed to another server. Also the
-    /// pause of a notification that was not acknowledged, while its user is logged in.
+    /// The time after the lease within which a request of the user must fetch the notification, because the user may have changed to
+    /// another server. An unacknowledged notification of a user who is logged in also pauses for this time.
     pub(crate) fetch: Duration,
-    /// The time after the lease in which the client must acknowledge. The rest of the lease is for the notification's return.
+    /// The time after the lease within which the client must acknowledge the notification. The server uses the rest of the lease to return
+    /// the notification to Drover.
     pub(crate) acknowledge: Duration,
     /// The longest time that a request waits for a notification.
     pub(crate) poll: Duration,
-    /// The time after its last request for which a user counts as logged in: longer than a request waits.
+    /// The time for which a user counts as logged in after the last request. The time is longer than a request waits.
     pub(crate) online: Duration,
 }
 
@@ -22,7 +23,7 @@ impl Times {
     /// The pause after a failed request to Drover.
     pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
-    /// The times for a lease of this duration.
+    /// Computes the durations from the visibility timeout.
     pub(crate) fn with_lease(lease: Duration) -> Self {
         Self { lease, fetch: lease / 5, acknowledge: lease * 4 / 5, poll: lease * 2, online: lease * 3 }
     }

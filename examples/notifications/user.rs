@@ -4,13 +4,13 @@ use std::{fmt, str::FromStr};
 
 use serde::Deserialize;
 
-/// The name of a user: 1 to 64 letters, digits and `_.-`, the first a letter or digit. So the name is a valid group, and needs no
+/// The name of a user: 1 to 64 letters, digits and `_.-`, the first a letter or digit. Such a name is also a valid group, and needs no
 /// encoding in a URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct User(String);
 
-/// The name is not valid.
+/// The error for a text that is not a valid name of a user.
 #[derive(Debug, thiserror::Error)]
 #[error("a user's name has 1 to 64 letters, digits and _.- and begins with a letter or digit: choose another name")]
 pub(crate) struct InvalidUser;

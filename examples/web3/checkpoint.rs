@@ -1,4 +1,4 @@
-//! The checkpoint of a watcher: a file that says how far the watcher has read the chain.
+//! The checkpoint of a watcher: a file with the place up to which the watcher has read the chain.
 
 use std::{
     fs::{self, File},

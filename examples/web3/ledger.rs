@@ -1,7 +1,7 @@
 //! The ledger: a small HTTP server to which Drover's worker sends each payment, and which keeps the balance of each payer.
 //!
-//! Drover delivers each message at least once. So the ledger writes the message's id into its journal, in one line with the
-//! payment, and ignores a message whose id it knows. (A ledger in a database would write the id and the balance in one
+//! Drover delivers each message at least once. For this reason the ledger writes the id of the message into its journal, in one line with
+//! the payment, and ignores a message whose id is in the journal. (A ledger in a database would write the id and the balance in one
 //! transaction.)
 
 use std::{
@@ -50,8 +50,8 @@ struct Entry {
 struct Ledger {
     journal: File,
     /// The length of the journal's complete lines, in bytes.
-    length: u64,
-    known: HashSet<String>,
+    complete_length: u64,
+    known_ids: HashSet<String>,
     balances: BTreeMap<String, u128>,
 }
 
@@ -59,7 +59,7 @@ struct Ledger {
 pub(crate) async fn serve(options: Options) -> io::Result<()> {
     let ledger = Ledger::open(&options.journal)?;
     let listener = TcpListener::bind(options.bind).await?;
-    info!(payments = ledger.known.len(), "the ledger listens at http://{}", listener.local_addr()?);
+    info!(payments = ledger.known_ids.len(), "the ledger listens at http://{}", listener.local_addr()?);
     let router = Router::new()
         .route("/payments", post(receive))
         .route("/balances", get(balances))
@@ -102,28 +102,28 @@ async fn balances(State(ledger): State<Arc<Mutex<Ledger>>>) -> Json<BTreeMap<Str
 }
 
 impl Ledger {
-    /// Opens a journal, or begins a new one. An incomplete last line, which a killed ledger left behind, is removed; its payment
-    /// was never answered and comes again.
+    /// Opens a journal, or begins a new one. An incomplete last line, which a killed ledger left behind, is removed. The payment of this
+    /// line was never answered, so Drover delivers the payment again.
     fn open(path: &Path) -> io::Result<Self> {
         let journal = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
-        let mut ledger = Self { journal, length: 0, known: HashSet::new(), balances: BTreeMap::new() };
+        let mut ledger = Self { journal, complete_length: 0, known_ids: HashSet::new(), balances: BTreeMap::new() };
         let mut lines = BufReader::new(ledger.journal.try_clone()?);
         let mut line = String::new();
         while lines.read_line(&mut line)? > 0 && line.ends_with('\n') {
             let Entry { id, payment } = serde_json::from_str(&line)?;
             let amount = amount_of(&payment)?;
-            ledger.count(id, payment.payer, amount);
-            ledger.length += line.len() as u64;
+            ledger.add_payment(id, payment.payer, amount);
+            ledger.complete_length += line.len() as u64;
             line.clear();
         }
         ledger.remove_incomplete_line()?;
         Ok(ledger)
     }
 
-    /// Records a payment unless the journal has its message already. Returns the payer's balance.
+    /// Records a payment unless the journal already has the message of the payment. Returns the balance of the payer.
     fn record(&mut self, id: String, payment: Payment) -> io::Result<u128> {
         let amount = amount_of(&payment)?;
-        if !self.known.contains(&id) {
+        if !self.known_ids.contains(&id) {
             let entry = Entry { id, payment };
             let mut line = serde_json::to_vec(&entry)?;
             line.push(b'\n');
@@ -131,20 +131,20 @@ impl Ledger {
                 self.remove_incomplete_line()?;
                 return Err(error);
             }
-            self.length += line.len() as u64;
+            self.complete_length += line.len() as u64;
             let Entry { id, payment } = entry;
-            return Ok(self.count(id, payment.payer, amount));
+            return Ok(self.add_payment(id, payment.payer, amount));
         }
         Ok(self.balances.get(&payment.payer).copied().unwrap_or_default())
     }
 
     fn remove_incomplete_line(&mut self) -> io::Result<()> {
-        self.journal.set_len(self.length)?;
-        self.journal.seek(SeekFrom::Start(self.length)).map(drop)
+        self.journal.set_len(self.complete_length)?;
+        self.journal.seek(SeekFrom::Start(self.complete_length)).map(drop)
     }
 
-    fn count(&mut self, id: String, payer: String, amount: u128) -> u128 {
-        self.known.insert(id);
+    fn add_payment(&mut self, id: String, payer: String, amount: u128) -> u128 {
+        self.known_ids.insert(id);
         let balance = self.balances.entry(payer).or_default();
         *balance += amount;
         *balance

@@ -30,10 +30,10 @@ impl Payment {
 
     /// Reads an event of the contract.
     pub(crate) fn from_log(log: &Log) -> Result<Self, NotAPayment> {
-        Self::read(log).ok_or_else(|| NotAPayment(log.index, log.transaction_hash.clone()))
+        Self::read_log(log).ok_or_else(|| NotAPayment(log.index, log.transaction_hash.clone()))
     }
 
-    fn read(log: &Log) -> Option<Self> {
+    fn read_log(log: &Log) -> Option<Self> {
         // An indexed address is a topic: 32 bytes, of which the last 20 are the address.
         let payer = log.topics.get(1)?.strip_prefix("0x").filter(|topic| topic.len() == 64)?.get(24..)?;
         let data = log.data.strip_prefix("0x").filter(|data| data.len() == 128)?;
@@ -42,8 +42,8 @@ impl Payment {
             transaction: log.transaction_hash.clone(),
             log_index: log.index,
             payer: format!("0x{payer}"),
-            number: u64::try_from(word(data.get(..64)?)?).ok()?,
-            amount: word(data.get(64..)?)?.to_string(),
+            number: u64::try_from(parse_word(data.get(..64)?)?).ok()?,
+            amount: parse_word(data.get(64..)?)?.to_string(),
         })
     }
 
@@ -57,7 +57,7 @@ impl Payment {
 }
 
 /// Reads a hexadecimal number of 256 bits; `None` if it exceeds 128 bits, which no amount on a chain does.
-fn word(hex: &str) -> Option<u128> {
+fn parse_word(hex: &str) -> Option<u128> {
     let (high, low) = hex.split_at_checked(32)?;
     if high.bytes().all(|digit| digit == b'0') { u128::from_str_radix(low, 16).ok() } else { None }
 }

@@ -6,7 +6,7 @@ use reqwest::Client;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-/// The time limit of a request.
+/// The time limit of a request to the node.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// A client of the JSON-RPC of one node.
@@ -106,8 +106,8 @@ impl Rpc {
         self.batch("eth_getBlockByNumber", params).await
     }
 
-    /// Returns the events of a contract with this topic in each of these blocks. The call names blocks by hash: a node that lags
-    /// behind refuses an unknown hash, but for an unknown number it would answer that there are no events.
+    /// Returns the events of a contract with this topic in each of these blocks. The call identifies blocks by hash, because a node that
+    /// lags behind refuses an unknown hash, but reports no events for an unknown block number.
     pub(crate) async fn logs(&self, blocks: &[Block], contract: &str, topic: &str) -> Result<Vec<Vec<Log>>, Error> {
         let filter = |block: &Block| json!([{"blockHash": block.hash, "address": contract, "topics": [topic]}]);
         self.batch("eth_getLogs", blocks.iter().map(filter).collect()).await

@@ -1,4 +1,4 @@
-# What scripts/run.sh starts for this example, besides Redis, the API and a worker. Sourced, not run.
+# The script scripts/run.sh sources this file, which says what to start for the example besides Redis, the API and a worker.
 #
 #   CHAIN_PORT   the port of the local chain: 8545
 #   LEDGER_PORT  the port of the ledger: 8091
@@ -12,7 +12,7 @@ export DROVER__WORKER__ROUTES="[{queue = \"payments\", handler = {type = \"http\
 
 prepare() {
     scripts/web3.sh
-    # Each start begins a new chain, so everything else begins anew, too.
+    # Each start creates a new chain, so Redis and the ledger begin with an empty folder, too.
     temporary=$(mktemp -d)
     data=$temporary
 }

@@ -1,5 +1,5 @@
-//! Transactions for trying the example: the creation of the contract, and payments to it. The node signs these transactions, as
-//! anvil does for its test accounts.
+//! Sends transactions with which a user tries the example: the creation of the contract, and payments to the contract. The node signs these
+//! transactions, as anvil does for its test accounts.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::rpc::{self, Rpc};
 
 /// The time limit for a transaction to be mined.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// The pause between two requests whether a transaction is mined.
+/// The pause between two requests that ask whether a transaction is mined.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The reason why the transactions failed.

@@ -1,8 +1,8 @@
 //! The watcher: reads confirmed blocks of the chain, and posts the payments in them to Drover.
 //!
-//! The watcher saves its checkpoint after Drover has stored the payments. A watcher that is killed before it saves the checkpoint
-//! later posts some payments again; by their own ids Drover stores each payment once. A block is read when `confirmations` blocks
-//! are on top of it, so a reorganisation of up to `confirmations` blocks has no effect.
+//! The watcher saves its checkpoint after Drover has stored the payments. A watcher that is killed before it saves the checkpoint posts
+//! some payments again after its restart; Drover recognizes the ids of the payments, and stores each payment once. A block is read when
+//! `confirmations` blocks are on top of it, so a reorganisation of up to `confirmations` blocks has no effect.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -119,7 +119,7 @@ pub(crate) async fn watch(rpc: Rpc, options: Options) -> Result<(), Error> {
             }
             Err(error) if error.ends_by_itself() => {
                 if !std::mem::replace(&mut has_failed, true) {
-                    warn!("the watcher tries again until this ends: {error}");
+                    warn!("the watcher can't read or post, trying again: {error}");
                 }
                 sleep(PAUSE).await;
             }

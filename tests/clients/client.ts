@@ -28,7 +28,7 @@ export const empty: Schemas["NewMessage"] = {};
 // @ts-expect-error: there is no such field
 export const misspelt: Schemas["NewMessage"] = { data: 1, dealy: 1 };
 
-// Responses.
+// The following functions read responses.
 type Post = paths["/v1/queues/{queue}/messages"]["post"]["responses"];
 
 export function posted(response: Post[201]["content"]["application/json"]): string {

@@ -31,7 +31,7 @@ fn documented_examples(document: &str) -> Vec<(String, Example)> {
             ),
             "json" => {
                 let (command_heading, example) = examples.last_mut().unwrap();
-                assert!(*command_heading == heading && example.answer.is_none(), "an answer without a command: {text}");
+                assert!(*command_heading == heading && example.answer.is_none(), "an answer has no command: {text}");
                 example.answer = Some(shown_json(&text));
             }
             _ => {}
@@ -48,11 +48,12 @@ fn request_commands(block: &str) -> Vec<String> {
 
 /// Returns the method and path of a command. Without `-X`, curl sends a POST if the command has a body, otherwise a GET.
 fn method_and_path(command: &str) -> (String, String) {
-    let words: Vec<&str> = command.split([' ', '"']).collect();
-    let url = words.iter().find(|word| word.starts_with("$Q") || word.starts_with("http://")).unwrap();
+    let command_words: Vec<&str> = command.split([' ', '"']).collect();
+    let url = command_words.iter().find(|word| word.starts_with("$Q") || word.starts_with("http://")).unwrap();
     let path = url.replace("http://127.0.0.1:8080", "").replace("$Q", "/v1/queues/my-queue");
-    let default_method = if words.contains(&"-d") { "POST" } else { "GET" };
-    let method = words.iter().position(|word| *word == "-X").map_or(default_method, |index| words[index + 1]);
+    let default_method = if command_words.contains(&"-d") { "POST" } else { "GET" };
+    let method =
+        command_words.iter().position(|word| *word == "-X").map_or(default_method, |index| command_words[index + 1]);
     (method.to_lowercase(), path.split('?').next().unwrap().to_owned())
 }
 
@@ -105,11 +106,12 @@ async fn every_command_of_the_api_document_works_and_is_answered_as_shown() {
             command = command.replace('…', &receive_lease_token(&system).await);
         }
         let (base, script) = (system.base.clone(), command.clone());
-        let (is_success, real) = tokio::task::spawn_blocking(move || run_command(&script, &base)).await.unwrap();
+        let (is_success, answer_text) = tokio::task::spawn_blocking(move || run_command(&script, &base)).await.unwrap();
         let is_refusal = answer.as_ref().is_some_and(|answer| answer["status"].as_u64() >= Some(400));
-        assert_eq!(is_success, !is_refusal, "{command}: {real}");
+        assert_eq!(is_success, !is_refusal, "{command}: {answer_text}");
         if let Some(answer) = answer {
-            let real_answer = serde_json::from_str(&real).unwrap_or_else(|error| panic!("{command}: {error}: {real}"));
+            let real_answer =
+                serde_json::from_str(&answer_text).unwrap_or_else(|error| panic!("{command}: {error}: {answer_text}"));
             compare(answer, &real_answer, &command);
         }
     }

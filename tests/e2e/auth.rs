@@ -143,7 +143,7 @@ async fn every_route_accepts_only_a_valid_key_with_its_scope_on_its_queue() {
         );
         assert!(body["detail"].as_str().unwrap().contains(&format!("the scope {scope}")), "{body}");
         let status = system.status(method, path, &key_of_other_queues.key).await;
-        assert_eq!(status, if path == "/v1/queues" { 200 } else { 403 }, "{method} {path} elsewhere");
+        assert_eq!(status, if path == "/v1/queues" { 200 } else { 403 }, "{method} {path} with a key for other queues");
         let status = system.status(method, path, &keys_with_one_scope[index].key).await;
         assert!(![401, 403, 405].contains(&status) && status < 500, "{method} {path} is served: {status}");
     }
@@ -162,7 +162,7 @@ async fn every_route_accepts_only_a_valid_key_with_its_scope_on_its_queue() {
 }
 
 #[tokio::test]
-async fn refusal_does_not_reveal_whether_a_queue_exists() {
+async fn refusal_of_an_api_key_does_not_reveal_whether_a_queue_exists() {
     let (ops, poor) = (issue("--id ops --scopes enqueue,manage"), issue("--id poor --scopes consume --queues mine-*"));
     let system = System::start(&config(&[&ops, &poor])).await;
     assert_eq!(post_with_key(&system, "there", &ops.key).await, 201);
@@ -185,7 +185,7 @@ async fn refusal_does_not_reveal_whether_a_queue_exists() {
 }
 
 #[tokio::test]
-async fn a_key_lists_the_queues_that_it_may_read() {
+async fn list_of_queues_has_only_queues_that_the_api_key_may_read() {
     let keys = [
         issue("--id ops --scopes enqueue,read"),
         issue("--id user --scopes read --queues user-*,mails"),
@@ -206,7 +206,7 @@ async fn a_key_lists_the_queues_that_it_may_read() {
 }
 
 #[tokio::test]
-async fn two_keys_of_one_owner_are_valid_during_a_rotation() {
+async fn two_api_keys_of_one_owner_are_valid_during_a_rotation() {
     let (old, new) = (issue("--id ops --scopes enqueue"), issue("--id ops --scopes enqueue"));
     let mut system = System::start(&config(&[&old])).await;
     for (keys, old_is_valid, new_is_valid) in
@@ -224,7 +224,7 @@ async fn two_keys_of_one_owner_are_valid_during_a_rotation() {
 }
 
 #[tokio::test]
-async fn keys_come_from_a_file_that_only_the_api_reads() {
+async fn api_keys_come_from_a_file_that_only_the_api_reads() {
     let ops = issue("--id ops --scopes enqueue");
     let keys_file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(keys_file.path(), format!("keys = [\n{}\n]", ops.line)).unwrap();
@@ -240,7 +240,7 @@ async fn keys_come_from_a_file_that_only_the_api_reads() {
 }
 
 #[tokio::test]
-async fn rate_limit_of_a_key_applies_over_all_processes_and_its_error_states_when_to_retry() {
+async fn rate_limit_of_an_api_key_applies_over_all_processes_and_its_error_states_when_to_retry() {
     let limited_key = issue("--id batch --scopes enqueue,read --queues q --rate-limit 20/1m");
     let unlimited_key = issue("--id free --scopes enqueue,read");
     let second_key = issue("--id batch --scopes read --queues q --rate-limit 20/1m");
@@ -306,7 +306,7 @@ async fn post_with_key(system: &System, queue: &str, key: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn waiting_requests_of_a_key_are_limited() {
+async fn number_of_waiting_requests_of_an_api_key_is_limited() {
     let (waiting, other) = (issue("--id wait --scopes enqueue,read,consume"), issue("--id other --scopes consume"));
     let system = System::start(&format!("{}\n[api]\nmax_waits_per_key = 2", config(&[&waiting, &other]))).await;
     let send_lease_request = |key: &str, wait: &str| {
@@ -337,7 +337,7 @@ async fn waiting_requests_of_a_key_are_limited() {
     assert_eq!((answer, &refused["code"]), (429, &json!("too_many_waits")), "{refused}");
     assert!(refused["detail"].as_str().unwrap().contains("api.max_waits_per_key"), "{refused}");
     assert_eq!(system.status("GET", "/v1/queues/q/messages/x?wait=5s", &waiting.key).await, 429);
-    // Meanwhile the API serves requests without a wait, and requests with another key.
+    // While two requests with the key wait, the API serves requests without a wait, and requests with another key.
     assert_eq!(system.status("GET", "/v1/queues/q/messages/x", &waiting.key).await, 404);
     assert_eq!(send_lease_request(&other.key, "10ms").await.unwrap().status(), 200);
     // A client that disconnects no longer counts as waiting.

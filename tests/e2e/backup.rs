@@ -67,9 +67,9 @@ async fn assert_restored(all: &Queues, names: &[QueueName]) {
         assert_eq!(queue.status().await.unwrap().unwrap().totals.enqueued, 4);
         let (mut leased, start) = (BTreeSet::new(), Instant::now());
         while leased.len() < 3 {
-            assert!(start.elapsed() < TIME_LIMIT, "only {leased:?} are leased again");
+            assert!(start.elapsed() < TIME_LIMIT, "only the messages {leased:?} are leased again");
             for number in lease(all, name, 10, 10).await {
-                assert!(leased.insert(number), "{number} is leased twice");
+                assert!(leased.insert(number), "message {number} is leased twice");
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -144,10 +144,10 @@ fn back_up_primaries(cluster: &RedisCluster, folder: &TempDir) -> Vec<Backup> {
 /// Returns the ranges of slots that a server reports as its own.
 fn slot_ranges_of(server: &RedisServer) -> Vec<(u16, u16)> {
     let nodes = server.command("CLUSTER NODES");
-    let own = nodes.lines().find(|line| line.contains("myself")).unwrap();
+    let own_line = nodes.lines().find(|line| line.contains("myself")).unwrap();
     let range = |range: &str| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         (first.parse().unwrap(), last.parse().unwrap())
     };
-    own.split_whitespace().skip(8).map(range).collect()
+    own_line.split_whitespace().skip(8).map(range).collect()
 }

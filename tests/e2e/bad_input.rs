@@ -246,7 +246,7 @@ async fn assert_problem(case: &Case, answer: Response) {
 }
 
 #[tokio::test]
-async fn bad_input_is_refused_with_an_instruction_and_changes_nothing() {
+async fn bad_request_is_refused_with_an_instruction_and_changes_nothing() {
     // The API logs no warning about a durable Redis, so any warning in its log would come from the input.
     let system = System::start_on(RedisServer::start_durable(), "").await;
     for case in post_cases().into_iter().chain(foreign_name_cases()).chain(other_cases()) {

@@ -1,4 +1,4 @@
-//! A browser of one test: Debian's Chromium without a window, driven by a chromedriver of its own.
+//! A browser for one test: Debian's Chromium without a window, controlled by its own chromedriver.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -27,8 +27,8 @@ pub(crate) const ENTER: char = '\u{e007}';
 pub(crate) const ESCAPE: char = '\u{e00c}';
 pub(crate) const SPACE: char = ' ';
 
-/// A script that returns the first visible and enabled element that fits a CSS selector, and whose label or text is `label`,
-/// unless `label` is null.
+/// A script that returns the first visible and enabled element that matches a CSS selector and, unless `label` is null, has the label or
+/// text `label`.
 const FIND_ELEMENT_SCRIPT: &str = "
     const [selector, label] = arguments;
     const open = document.querySelector('dialog[open]');
@@ -220,7 +220,7 @@ impl Browser {
         self.wait_for(&format!("see no {text:?}"), condition, json!([text])).await;
     }
 
-    /// The number of visible elements that fit a selector.
+    /// Returns the number of visible elements that match a CSS selector.
     pub(crate) async fn count(&self, selector: &str) -> u64 {
         let script = "return Array.from(document.querySelectorAll(arguments[0])).filter((node) => node.checkVisibility()).length";
         self.eval(script, json!([selector])).await.unwrap().as_u64().unwrap()
@@ -237,7 +237,7 @@ impl Browser {
         .await;
     }
 
-    /// Clicks on the element with this label or text, once it is there.
+    /// Waits for the element with this label or text, and clicks on the element.
     pub(crate) async fn click(&self, selector: &str, label: &str) {
         self.with_element(selector, Some(label), "click", json!({})).await;
     }
@@ -246,12 +246,13 @@ impl Browser {
         self.with_element(selector, None, "click", json!({})).await;
     }
 
-    /// Types a text into a field, and Enter after it.
+    /// Types a text into a field, and then presses Enter.
     pub(crate) async fn enter(&self, selector: &str, text: &str) {
         self.with_element(selector, None, "value", json!({"text": format!("{text}{ENTER}")})).await;
     }
 
-    /// The lines of the page's console since the last call, such as violations of the page's content security policy.
+    /// Returns the lines that the page has written to its console since the last call of `console`, such as violations of the page's
+    /// content security policy.
     pub(crate) async fn console(&self) -> Vec<String> {
         let log_entries = self.command("/se/log", json!({"type": "browser"})).await.unwrap();
         log_entries.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap().to_owned()).collect()
@@ -298,7 +299,7 @@ impl Browser {
         .await;
     }
 
-    /// Gives the page this width, height and colours.
+    /// Sets the width and the height of the page, and the colour scheme that the browser reports.
     pub(crate) async fn show_as(&self, (width, height): (u32, u32), colours: Colours) {
         let device_metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.devtools("Emulation.setDeviceMetricsOverride", device_metrics).await;
@@ -310,8 +311,7 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The request that ends the session also ends Chromium and its processes, which would go on if only the driver was
-        // killed.
+        // The request that ends the session also ends Chromium, whose processes would continue if only the driver were killed.
         let end_session = || -> std::io::Result<()> {
             let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;

@@ -26,7 +26,7 @@ async fn answers_have_security_headers_and_cors_is_allowed_only_for_configured_o
 }
 
 #[tokio::test]
-async fn request_of_another_origin_is_refused_unless_configured() {
+async fn request_of_a_web_page_of_another_origin_is_refused_unless_configured() {
     let config = "[api]\ncors_origins = [\"https://admin.example.org\"]\n";
     let system = System::start(config).await;
     system.post("q", number(1)).await;
@@ -45,7 +45,7 @@ async fn request_of_another_origin_is_refused_unless_configured() {
 }
 
 #[tokio::test]
-async fn request_with_another_host_name_is_refused() {
+async fn request_with_another_host_name_than_localhost_is_refused() {
     let key = "keys = [{ id = \"a\", hash = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\", \
                scopes = [\"read\"], queues = [\"*\"] }]";
     for (config, status) in [("", 421), (&*format!("[auth]\n{key}\n"), 401)] {

@@ -294,7 +294,7 @@ fn make_run_reports_a_taken_port_before_it_builds() {
 
 /// The script stops after the faked build, because the build has made no binaries.
 #[test]
-fn example_without_a_worker_needs_no_port_for_one() {
+fn example_without_a_worker_needs_no_port_for_a_worker() {
     let taken_port = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken_port.local_addr().unwrap().port().to_string();
     let free_ports = [(); 3].map(|()| ReservedPort::reserve().number().to_string());

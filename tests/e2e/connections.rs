@@ -58,7 +58,7 @@ fn poll_livez(system: &System, clients: usize) -> JoinSet<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn oldest_unauthenticated_connection_is_closed_for_a_new_one_and_authenticated_ones_are_kept() {
+async fn new_connection_replaces_the_oldest_unauthenticated_connection_and_no_authenticated_connection() {
     let ops = issue("--id ops --scopes read --queues *");
     let config_with_keys = format!("[api]\nmax_connections = 50\n{}", config(&[&ops]));
     for (config, authorization) in [
@@ -81,7 +81,7 @@ async fn oldest_unauthenticated_connection_is_closed_for_a_new_one_and_authentic
 }
 
 #[tokio::test]
-async fn connection_closed_for_a_newer_one_completes_its_answer_or_is_closed_after_a_second() {
+async fn connection_that_a_newer_connection_replaces_completes_its_answer_or_is_closed_after_a_second() {
     let config = "[api]\nmax_connections = 2\n[log]\nfilter = \"info,service=debug\"";
     let system = System::start(config).await;
     let mut idle_client = system.connect().await;
@@ -102,7 +102,7 @@ async fn connection_closed_for_a_newer_one_completes_its_answer_or_is_closed_aft
 }
 
 #[tokio::test]
-async fn api_without_free_file_descriptors_serves_open_connections_and_accepts_others_later() {
+async fn api_without_free_file_descriptors_serves_open_connections_and_accepts_new_connections_later() {
     let system = System::start("").await;
     let mut first_client = system.connect().await;
     assert_eq!(first_client.request(LIVEZ_REQUEST).await.status, 200);
@@ -118,11 +118,11 @@ async fn api_without_free_file_descriptors_serves_open_connections_and_accepts_o
     assert_eq!(second_client.answer().await.status, 200);
     system.api.wait_for_log("connections are accepted again");
     let report_count = system.api.log().iter().filter(|line| line.contains("can't be accepted")).count();
-    assert_eq!(report_count, 1, "the API logs it once and not after each pause");
+    assert_eq!(report_count, 1, "the API logs the lack of file descriptors once and not after each pause");
 }
 
 #[tokio::test]
-async fn wait_of_a_half_closed_connection_ends_at_once() {
+async fn waiting_request_on_a_half_closed_connection_ends_at_once() {
     let system = System::start("").await;
     let location = system.post("my-queue", number(1)).await;
     let mut half_closed = system.connect().await;

@@ -82,7 +82,7 @@ impl CrashingSystem {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_api_and_redis_killed_in_random_order_under_load_lose_nothing() {
+async fn workers_api_and_redis_killed_in_random_order_under_load_lose_no_message() {
     let (_seed, mut random) = Seed::choose();
     let duration = Duration::from_secs(from_env("DROVER_FAULTS_SECS").unwrap_or(15));
     let mut crashing_system = CrashingSystem::start().await;
@@ -90,7 +90,7 @@ async fn workers_api_and_redis_killed_in_random_order_under_load_lose_nothing() 
 
     let started_at = Instant::now();
     while started_at.elapsed() < duration || !crashing_system.has_killed_a_busy_worker() {
-        assert!(started_at.elapsed() < duration + TIME_LIMIT, "no kill hits a busy worker");
+        assert!(started_at.elapsed() < duration + TIME_LIMIT, "no kill has hit a busy worker");
         // Each round kills and starts every part once. Sometimes all parts are down at the same time.
         let mut parts_in_order: Vec<usize> =
             (0..CrashingSystem::SYSTEM_PARTS.len()).flat_map(|part| [part, part]).collect();

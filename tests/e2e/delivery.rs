@@ -27,11 +27,12 @@ async fn delayed_message_is_posted_to_the_api_and_completed_by_a_worker() {
         (&json!("completed"), &json!("processed ✅"))
     );
     assert_eq!(finished_message["data"], json!({"hello": 1}));
-    let start_delay =
-        millis(&finished_message["started_at"]).checked_sub(millis(&finished_message["due_at"])).expect("never early");
+    let start_delay = millis(&finished_message["started_at"])
+        .checked_sub(millis(&finished_message["due_at"]))
+        .expect("the message started early");
     // Drover promises that a due message starts within 50 ms; a busy machine takes longer. Without the timers of the worker and
     // of maintenance, a poll would find the message after 5 s.
-    assert!(start_delay <= 1_000, "{start_delay} ms late");
+    assert!(start_delay <= 1_000, "the message started {start_delay} ms late");
     system.assert_clean().await;
 }
 
@@ -56,7 +57,10 @@ async fn ten_thousand_delayed_messages_are_each_completed_once_by_three_workers(
         for message in join_all(chunk.iter().map(|location| system.finished(location))).await {
             assert_eq!(message["state"], "completed");
             assert_eq!((&message["deliveries"], &message["attempts_made"]), (&json!(1), &json!(1)), "{message}");
-            assert!(message["started_at"].as_str() >= message["due_at"].as_str(), "never early: {message}");
+            assert!(
+                message["started_at"].as_str() >= message["due_at"].as_str(),
+                "the message started early: {message}"
+            );
         }
     }
     let queue_status = system.get("/v1/queues/my-queue").await;
@@ -117,9 +121,9 @@ async fn message_that_is_due_in_a_leap_second_becomes_due_in_the_next_second() {
 async fn an_idle_worker_whose_poll_is_an_hour_starts_messages_at_once() {
     let system = System::start("").await;
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
-    // All compared instants are by the clock of Redis. A busy machine delays some messages. If only a poll found the due
-    // messages, all of them would start late; if only the API's maintenance did, which runs 200 ms or more after a due time,
-    // all messages with a delay would be late.
+    // All compared instants are by the clock of Redis. A busy machine delays some messages, but not all. If only polls found due messages,
+    // all messages would start late. If only the API's maintenance found due messages, which runs 200 ms or more after a due time, all
+    // messages with a delay would start late.
     for delay in [0, 50] {
         let mut lateness = Vec::new();
         for _ in 0..20 {
@@ -128,7 +132,7 @@ async fn an_idle_worker_whose_poll_is_an_hour_starts_messages_at_once() {
             lateness.push(
                 millis(&finished_message["started_at"])
                     .checked_sub(millis(&finished_message["due_at"]))
-                    .expect("never early"),
+                    .expect("the message started early"),
             );
         }
         lateness.sort_unstable();
@@ -141,7 +145,7 @@ async fn an_idle_worker_whose_poll_is_an_hour_starts_messages_at_once() {
 }
 
 #[tokio::test]
-async fn workers_killed_under_load_lose_nothing() {
+async fn workers_killed_under_load_lose_no_message() {
     let settings =
         "[queues.my-queue]\nvisibility_timeout = \"1s\"\nmax_lapses = 100\nretention.completed = { count = 20000 }\n";
     let system = System::start(settings).await;
@@ -159,7 +163,7 @@ async fn workers_killed_under_load_lose_nothing() {
         if queue_status["counts"]["completed"] == 6_000 {
             break queue_status;
         }
-        assert!(started_at.elapsed() < drover_tests::TIME_LIMIT, "not all are completed: {queue_status}");
+        assert!(started_at.elapsed() < drover_tests::TIME_LIMIT, "not all messages are completed: {queue_status}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     assert!(queue_status["totals"]["lapsed"].as_u64() > Some(0), "no busy worker was killed: {queue_status}");
@@ -203,7 +207,7 @@ visibility_timeout = "1s"
         (&json!(1), &json!(1_020)),
         "{queue_status}"
     );
-    assert_eq!(death_count, 3, "as many as `max_lapses`");
+    assert_eq!(death_count, 3, "the message has `max_lapses` lapses");
     let failed_page = system.get("/v1/queues/q/messages?state=failed").await;
     assert_eq!((&failed_page["messages"][0]["data"], &failed_page["messages"][0]["lapses"]), (&json!(true), &json!(3)));
     system.assert_clean().await;
@@ -214,8 +218,8 @@ async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_
     let settings = "[queues.my-queue]\nvisibility_timeout = \"2s\"\n";
     let system = System::start(settings).await;
     let _idle_worker = system.worker_with(&[HOURLY_POLLS]).await;
-    // The consumer acts like a killed consumer: it sends no further request. The consumer's lease calls are sent together with
-    // the enqueues, so that the consumer gets messages before the idle worker, which is woken too.
+    // The consumer acts like a killed consumer, which sends no further request. The consumer's lease calls are sent together with the
+    // enqueues, so that the consumer gets messages although the enqueues also wake the idle worker.
     let queue = system.queues().queue(&"my-queue".parse().unwrap());
     let request = LeaseRequest::new(ConsumerId::issue(), 100);
     let mut deliveries = Vec::new();
@@ -224,16 +228,19 @@ async fn messages_of_a_killed_worker_are_started_again_within_a_second_of_their_
         let (_, leased) = tokio::join!(queue.enqueue(vec![message]), queue.lease(&request));
         deliveries.extend(leased.unwrap().deliveries);
     }
-    assert!(!deliveries.is_empty(), "the killed consumer got some");
+    assert!(!deliveries.is_empty(), "the killed consumer got some messages");
     for delivery in &deliveries {
         let location = format!("/v1/queues/my-queue/messages/{}", delivery.message.id);
         let finished_message = system.finished(&location).await;
         assert_eq!((&finished_message["state"], &finished_message["lapses"]), (&json!("completed"), &json!(1)));
         let start_delay = millis(&finished_message["started_at"]).checked_sub(delivery.lease_expires_at.as_millis());
-        assert!(start_delay.expect("not before the deadline") <= 2_500, "{start_delay:?} ms after the deadline");
+        assert!(
+            start_delay.expect("the message starts after the deadline") <= 2_500,
+            "the message started {start_delay:?} ms after the deadline"
+        );
         let settlement =
             Settlement { lease: delivery.lease.clone(), action: Action::Complete(to_raw_value("late").unwrap()) };
-        assert_eq!(queue.settle(&[settlement]).await.unwrap(), [None], "a late settle is refused");
+        assert_eq!(queue.settle(&[settlement]).await.unwrap(), [None], "a late settlement is refused");
     }
     let queue_status = system.get("/v1/queues/my-queue").await;
     assert_eq!(queue_status["totals"]["completed"], 50);

@@ -17,29 +17,29 @@ use crate::{
 
 /// Returns the sources of all tests that are not unit tests.
 fn test_sources() -> String {
-    let mut all = String::new();
-    sources_in(&root().join("tests"), &mut all);
+    let mut sources = String::new();
+    sources_in(&root().join("tests"), &mut sources);
     for entry in fs::read_dir(root().join("crates")).unwrap() {
         let tests_folder = entry.unwrap().path().join("tests");
         if tests_folder.is_dir() {
-            sources_in(&tests_folder, &mut all);
+            sources_in(&tests_folder, &mut sources);
         }
     }
-    all
+    sources
 }
 
-fn sources_in(folder: &Path, all: &mut String) {
+fn sources_in(folder: &Path, sources: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            sources_in(&path, all);
+            sources_in(&path, sources);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            *all += &fs::read_to_string(path).unwrap();
+            *sources += &fs::read_to_string(path).unwrap();
         }
     }
 }
 
-/// The names of the fields that are durations.
+/// The names of all fields of requests that are durations.
 const DURATION_FIELDS: [&str; 12] = [
     "delay",
     "every",
@@ -63,7 +63,7 @@ fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
     for index in (1..document_lines.len()).filter(|index| document_lines[*index].starts_with("---|")) {
         let header: Vec<&str> = document_lines[index - 1].split('|').collect();
         let rows = document_lines[index + 1..].iter().take_while(|line| line.contains(" | "));
-        // A table in the document names fields in its first column, and in a column whose title contains "optional".
+        // In docs/API.md, a table names fields in its first column, and in a column whose title contains "optional".
         let fields = rows.flat_map(|row| {
             let cells = row.split('|').zip(&header).enumerate();
             cells.filter(|(column, (_, title))| *column == 0 || title.contains("optional")).map(|(_, (cell, _))| cell)
@@ -71,7 +71,7 @@ fn every_table_with_a_field_that_is_a_duration_states_the_unit() {
         let is_duration = |cell: &str| DURATION_FIELDS.iter().any(|name| cell.contains(&format!("`{name}`")));
         if fields.filter(|cell| is_duration(cell)).count() > 0 {
             let header = document_lines[index - 1];
-            assert!(header.contains("durations: milliseconds or text"), "no unit is stated: {header}");
+            assert!(header.contains("durations: milliseconds or text"), "the table states no unit: {header}");
             stated_count += 1;
         }
     }
@@ -120,7 +120,7 @@ fn every_promise_has_tests_in_the_appendix_and_each_of_them_exists() {
     assert_eq!(
         rows.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
         numbers,
-        "a line for each promise, in their order"
+        "the appendix has a line for each promise, in the order of the promises"
     );
     let sources = test_sources();
     let existing_tests = names_of_tests(&sources);
@@ -144,14 +144,14 @@ fn words_of(expression: &str) -> impl Iterator<Item = &str> {
 fn every_alert_has_a_summary_and_names_only_documented_metrics() {
     let observability_document = document("docs/OBSERVABILITY.md");
     // A line in docs/OBSERVABILITY.md has the name and the type of a metric.
-    let types: BTreeMap<&str, &str> = observability_document
+    let metric_types: BTreeMap<&str, &str> = observability_document
         .lines()
         .filter_map(|value_of| value_of.strip_prefix("- `")?.split_once("` ("))
         .map(|(name, rest)| (name, rest.split([':', ')']).next().unwrap()))
         .collect();
     let is_documented = |name: &str| {
         let family = ["_bucket", "_count", "_sum"].iter().find_map(|suffix| name.strip_suffix(suffix));
-        types.contains_key(name) || family.is_some_and(|family| types.get(family) == Some(&"histogram"))
+        metric_types.contains_key(name) || family.is_some_and(|family| metric_types.get(family) == Some(&"histogram"))
     };
     let alert_rules = document("docs/alerts.yml");
     let (_, alert_rules) = alert_rules.split_once("    rules:\n").unwrap();
@@ -174,7 +174,7 @@ fn every_alert_has_a_summary_and_names_only_documented_metrics() {
     assert_eq!(
         reasons.collect::<BTreeSet<_>>(),
         reasons_of_failed_calls(&observability_document),
-        "an alert for each reason"
+        "docs/alerts.yml has an alert for each reason"
     );
 }
 
@@ -249,15 +249,15 @@ async fn api_document_names_the_error_codes_of_each_endpoint() {
     let (page, errors) = page.split_once("\n## Errors\n").unwrap();
     // A line of the section "Errors" has a status, error codes, and an instruction.
     let error_lines = errors.lines().filter_map(|line| line.strip_prefix("- ")?.split_once(": "));
-    let all: BTreeSet<&str> = error_lines.flat_map(|(codes, _)| texts_in_backticks(codes)).collect();
-    assert!(COMMON_CODES.iter().all(|code| all.contains(code)));
+    let all_codes: BTreeSet<&str> = error_lines.flat_map(|(codes, _)| texts_in_backticks(codes)).collect();
+    assert!(COMMON_CODES.iter().all(|code| all_codes.contains(code)));
 
     let system = System::start("").await;
     let description = system.get("/openapi.json").await;
     let codes_of = |operation: &Value| -> BTreeSet<String> {
         let answers = operation["responses"].as_object().unwrap().values();
         let texts = answers.filter_map(|answer| answer["description"].as_str());
-        texts.flat_map(texts_in_backticks).filter(|word| all.contains(word)).map(str::to_owned).collect()
+        texts.flat_map(texts_in_backticks).filter(|word| all_codes.contains(word)).map(str::to_owned).collect()
     };
     let mut described_codes = BTreeSet::new();
     for section in sections_of(page) {
@@ -282,7 +282,7 @@ async fn api_document_names_the_error_codes_of_each_endpoint() {
         {
             assert!(is_named(code), "docs/API.md does not name {code} beside {endpoints:?}");
         }
-        for word in texts_in_backticks(&section).filter(|word| all.contains(word)) {
+        for word in texts_in_backticks(&section).filter(|word| all_codes.contains(word)) {
             assert!(
                 possible_codes.contains(word),
                 "docs/API.md names {word} beside {endpoints:?}, which do not answer it"

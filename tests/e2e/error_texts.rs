@@ -90,7 +90,7 @@ async fn bad_request_is_refused_without_words_of_libraries_and_changes_nothing()
 }
 
 #[tokio::test]
-async fn invalid_lines_are_refused_without_words_of_libraries() {
+async fn invalid_lines_of_ndjson_are_refused_without_words_of_libraries() {
     let system = System::start("").await;
     let mut lines = Vec::new();
     let mut line_count = 0;

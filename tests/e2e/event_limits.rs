@@ -17,16 +17,16 @@ use crate::{
 };
 
 #[tokio::test]
-async fn listener_that_does_not_read_is_disconnected_while_others_continue_and_memory_stays_bounded() {
+async fn event_stream_whose_client_does_not_read_is_closed_while_others_continue_and_memory_stays_bounded() {
     let config = "[api]\nwrite_timeout = \"500ms\"\n[log]\nfilter = \"info,service=debug,producer_api=debug\"";
     let system = System::start(config).await;
     system.create_queue("q").await;
     let mut client = system.listen(None).await;
     let mut silent_clients = Vec::new();
     for _ in 0..20 {
-        let mut raw = system.connect_from(1).await;
-        raw.send("GET /v1/queues/q/events HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        silent_clients.push(raw);
+        let mut silent_client = system.connect_from(1).await;
+        silent_client.send("GET /v1/queues/q/events HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        silent_clients.push(silent_client);
     }
     for _ in 0..200 {
         if system.metric("drover_event_listeners").await == 21 {
@@ -75,7 +75,11 @@ async fn two_thousand_clients_receive_the_same_events_over_one_connection_to_red
         clients.extend(join_all((0..100).map(|_| system.listen(None))).await);
     }
     // The number of connections to Redis does not depend on the number of listeners.
-    assert!(connections() <= connections_before + 2, "{} connections, {connections_before} before", connections());
+    assert!(
+        connections() <= connections_before + 2,
+        "{} connections to Redis, {connections_before} before",
+        connections()
+    );
     assert!(system.redis.command("PUBSUB NUMPAT").contains(":2"));
     for n in 0..3 {
         system.post("q", json!({"data": n, "id": format!("m{n}")})).await;
@@ -95,7 +99,7 @@ async fn two_thousand_clients_receive_the_same_events_over_one_connection_to_red
 }
 
 #[tokio::test]
-async fn a_quiet_stream_outlives_every_time_limit_and_ends_when_the_server_stops() {
+async fn event_stream_without_events_outlives_every_time_limit_and_ends_when_the_server_stops() {
     let short_limits = "request_timeout = \"1s\"\nmax_wait = \"1s\"\nidle_timeout = \"1s\"\nwrite_timeout = \"1s\"";
     let mut system = System::start(&format!("[api]\n{short_limits}\nheader_timeout = \"1s\"")).await;
     system.create_queue("q").await;
@@ -103,7 +107,7 @@ async fn a_quiet_stream_outlives_every_time_limit_and_ends_when_the_server_stops
     let first_event_id = client.last_event_id.clone();
     system.post("q", number(1)).await;
     let started_at = Instant::now();
-    assert_eq!(client.read_block().await, Ok(None), "a heartbeat");
+    assert_eq!(client.read_block().await, Ok(None), "the stream sends a heartbeat");
     assert!(started_at.elapsed() > Duration::from_secs(10), "{:?}", started_at.elapsed());
     assert_ne!(
         client.last_event_id, first_event_id,
@@ -118,7 +122,7 @@ async fn a_quiet_stream_outlives_every_time_limit_and_ends_when_the_server_stops
 }
 
 #[tokio::test]
-async fn listeners_are_limited_per_api_and_per_key() {
+async fn number_of_event_streams_is_limited_per_api_and_per_key() {
     let (ours, theirs) = (issue("--id ours --scopes read --queues q"), issue("--id theirs --scopes read --queues q"));
     let admin = issue("--id admin --scopes manage,enqueue --queues *");
     let keys = config(&[&ours, &theirs, &admin]);

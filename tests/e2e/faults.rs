@@ -31,7 +31,7 @@ async fn start_behind_proxy() -> (System, Proxy) {
     (system, proxy)
 }
 
-/// Asserts that all messages are completed with one delivery. No process ends in the tests of faults, so no lease lapses: the
+/// Asserts that all messages of the load are completed with one delivery. No process ends in the tests of faults, so no lease lapses: the
 /// worker undoes a lease whose answer was lost.
 async fn assert_all_completed_with_one_delivery(system: &System, load: Load) {
     let report = LoadReport::verify(system, &load.stop().await).await;

@@ -121,7 +121,7 @@ async fn messages_of_a_group_are_leased_in_order_while_handlers_fail_and_workers
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn large_tenant_does_not_delay_the_others_with_one_worker_and_with_several() {
+async fn tenant_with_many_messages_does_not_delay_other_tenants_with_one_worker_or_with_several() {
     let config = "[worker]\nconcurrency = 10\n";
     let system = System::start(config).await;
     let queue = "my-queue";
@@ -191,8 +191,8 @@ async fn group_is_shown_in_responses_and_lists_and_an_exclusive_queue_refuses_gr
     system.refused(Method::POST, "/v1/queues/alone/messages", Some(grouped_message.clone()), refusal).await;
     let batch = json!({"messages": [grouped_message]});
     system.refused(Method::POST, "/v1/queues/alone/messages/batch", Some(batch), refusal).await;
-    for bad in [json!(""), json!("a/b"), json!("x".repeat(257)), json!(7)] {
-        let message = json!({"data": 1, "group": bad});
+    for invalid_group in [json!(""), json!("a/b"), json!("x".repeat(257)), json!(7)] {
+        let message = json!({"data": 1, "group": invalid_group});
         system.refused(Method::POST, path, Some(message), (422, "invalid_message", "/group")).await;
     }
     system.assert_clean().await;
@@ -206,8 +206,15 @@ async fn settings_of_groups_are_returned_as_written_and_null_means_no_limit() {
     assert_eq!(concurrency(&system.patch("q", json!({"groups": {"concurrency": null}})).await), Value::Null);
     assert_eq!(concurrency(&system.get("/v1/queues/q").await), Value::Null);
     assert_eq!(concurrency(&system.patch("q", json!({"groups": null})).await), 1);
-    let bad = json!({"groups": {"concurrency": 1_001}});
-    system.refused(Method::PATCH, "/v1/queues/q", Some(bad), (422, "invalid_settings", "/groups/concurrency")).await;
+    let invalid_settings = json!({"groups": {"concurrency": 1_001}});
+    system
+        .refused(
+            Method::PATCH,
+            "/v1/queues/q",
+            Some(invalid_settings),
+            (422, "invalid_settings", "/groups/concurrency"),
+        )
+        .await;
 }
 
 #[tokio::test]

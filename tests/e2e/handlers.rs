@@ -157,7 +157,7 @@ async fn exec_handler_works_as_documented() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_sees_nothing_of_the_configuration() {
+async fn program_of_the_handler_exec_sees_no_configuration_of_the_worker() {
     let system = System::start(&exec_config("q", "env | cut -d= -f1 | grep DROVER_ | sort | tr '\\n' ' '", "")).await;
     // The worker's own environment contains variables of Drover, such as the URL of Redis.
     let _worker = system.worker().await;
@@ -167,7 +167,7 @@ async fn a_program_sees_nothing_of_the_configuration() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancel_ends_the_program_within_a_second() {
+async fn cancelling_a_message_ends_its_program_within_a_second() {
     let folder = tempfile::tempdir().unwrap();
     let pid_file = folder.path().join("pid");
     let system = System::start(&exec_config("q", &format!("echo $$ > {}; sleep 100", pid_file.display()), "")).await;
@@ -248,7 +248,7 @@ ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Hook).serve_forever()
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn receiver_and_program_get_exact_names_and_the_data_of_the_signal() {
+async fn handlers_http_and_exec_get_exact_names_and_the_data_of_the_signal() {
     let port = free_port();
     let _receiver = start_receiver(ECHO_HEADERS, port);
     let http = format!(

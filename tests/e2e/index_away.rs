@@ -46,22 +46,22 @@ async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the
     let list_answer = system.http.get(system.url("/v1/queues")).send().await.unwrap();
     assert_eq!(list_answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(system.metric("drover_queues_readable").await, 0);
-    let (away, others) = (index_redis.port(), [system.redis.port(), cluster.servers[0].port()]);
+    let (index_port, others) = (index_redis.port(), [system.redis.port(), cluster.servers[0].port()]);
     for base in [&system.base, &worker_url] {
         let readiness = system.http.get(format!("{base}/readyz")).send().await.unwrap();
         assert_eq!(readiness.status(), StatusCode::OK, "the other servers answer");
         let readiness: Value = readiness.json().await.unwrap();
         assert_eq!(readiness["redis"], "cluster");
-        let names_index_server = |text: &Value| text.as_str().unwrap().contains(&format!("127.0.0.1:{away}"));
+        let names_index_server = |text: &Value| text.as_str().unwrap().contains(&format!("127.0.0.1:{index_port}"));
         assert!(readiness["warnings"].as_array().unwrap().iter().any(names_index_server), "{readiness}");
         let metrics = system.http.get(format!("{base}/metrics")).send().await.unwrap().text().await.unwrap();
-        for (port, is_up) in [(away, 0), (others[0], 1), (others[1], 1)] {
+        for (port, is_up) in [(index_port, 0), (others[0], 1), (others[1], 1)] {
             let line = format!("drover_redis_server_up{{topology=\"cluster\",server=\"127.0.0.1:{port}\"}} {is_up}");
             assert!(metrics.lines().any(|found| found == line), "{line} is not in {metrics}");
         }
     }
     for process in [&system.api, &worker] {
-        wait_for_log_line(process, &format!("does not answer topology=\"cluster\" server=127.0.0.1:{away}"));
+        wait_for_log_line(process, &format!("does not answer topology=\"cluster\" server=127.0.0.1:{index_port}"));
     }
 
     // Processes that start while the server is down become ready, and use the existing queue.
@@ -80,7 +80,7 @@ async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the
     while system.send(new, &number(1)).await.status() != StatusCode::CREATED {
         assert!(started_at.elapsed() < TIME_LIMIT, "no queue can be created");
     }
-    wait_for_log_line(&system.api, &format!("answers again topology=\"cluster\" server=127.0.0.1:{away}"));
+    wait_for_log_line(&system.api, &format!("answers again topology=\"cluster\" server=127.0.0.1:{index_port}"));
     let queues: Value = system.get("/v1/queues").await;
     assert_eq!(queues["queues"].as_array().unwrap().len(), 2, "{queues}");
 

@@ -39,8 +39,9 @@ async fn a_consumer_leases_messages_and_ends_its_leases_in_each_way() {
     let token = |n: usize| messages[n]["lease"].clone();
     let path_of = |n: usize| format!("/v1/queues/q/messages/{}", messages[n]["id"].as_str().unwrap());
 
-    let (status, done) = settle(&system, "complete", json!({"lease": token(0), "result": {"ok": []}})).await;
-    assert_eq!((status, &done["outcome"]), (200, &json!("completed")));
+    let (status, completed_outcome) =
+        settle(&system, "complete", json!({"lease": token(0), "result": {"ok": []}})).await;
+    assert_eq!((status, &completed_outcome["outcome"]), (200, &json!("completed")));
     assert_eq!(system.get(&path_of(0)).await["result"], json!({"ok": []}));
     let (status, again) = settle(&system, "complete", json!({"lease": token(0), "result": 2})).await;
     assert_eq!((status, &again["outcome"]), (200, &json!("completed")), "the repeated settle has the same answer");
@@ -51,8 +52,8 @@ async fn a_consumer_leases_messages_and_ends_its_leases_in_each_way() {
         settle(&system, "fail", json!({"lease": token(1), "error": consumer_error, "retry_after": "1h"})).await;
     assert_eq!(failed["outcome"], "delayed");
     assert_eq!(system.get(&path_of(1)).await["error"]["code"], "odd");
-    let (_, dead) = settle(&system, "fail", json!({"lease": token(2), "retry": false})).await;
-    assert_eq!(dead["outcome"], "failed");
+    let (_, failed_outcome) = settle(&system, "fail", json!({"lease": token(2), "retry": false})).await;
+    assert_eq!(failed_outcome["outcome"], "failed");
     let (_, extended) = settle(&system, "extend", json!({"lease": token(3), "progress": 40})).await;
     assert_eq!(extended["outcome"], "extended");
     assert!(millis(&extended["lease_expires_at"]) > 0);
@@ -99,14 +100,14 @@ async fn long_poll_is_answered_when_a_message_is_ready_and_empty_when_its_wait_e
     let empty_answer = lease(&system, json!({"wait": "300ms"})).await;
     assert_eq!(empty_answer["messages"], json!([]));
     assert!((300..15_000).contains(&started_at.elapsed().as_millis()), "{:?}", started_at.elapsed());
-    let (leased, posted) = tokio::join!(lease(&system, json!({"wait": "20s"})), async {
+    let (leased, post_time) = tokio::join!(lease(&system, json!({"wait": "20s"})), async {
         tokio::time::sleep(Duration::from_millis(200)).await;
         system.post("q", number(1)).await;
         Instant::now()
     });
     assert_eq!(leased["messages"][0]["data"], 1);
     // A poll would find the message only after 5 s.
-    assert!(posted.elapsed() < Duration::from_secs(4));
+    assert!(post_time.elapsed() < Duration::from_secs(4));
     // The lease lapses, and the next client that waits receives the message without a poll.
     let started_at = Instant::now();
     let second_lease_answer = lease(&system, json!({"wait": "20s"})).await;

@@ -53,7 +53,7 @@ impl DocumentedRights {
         let production_document = document("docs/PRODUCTION.md");
         let section = section(&production_document, "Least rights");
         let blocks = blocks(section);
-        let [user, sentinel_user] = &blocks[..] else { panic!("a block for the user, and one for that of Sentinels") };
+        let [user, sentinel_user] = &blocks[..] else { panic!("not two blocks of rights") };
         Self {
             user: user.text.lines().map(str::to_owned).collect(),
             sentinel_user: sentinel_user.text.trim_end().to_owned(),
@@ -184,7 +184,7 @@ async fn all_operations_succeed_with_the_documented_rights_and_call_each_documen
 
 /// Waits until a server has refused a command, a key or a channel.
 fn wait_for_refusal(server: &RedisServer, without: &str) {
-    eventually(&format!("something is refused without {without}"), || {
+    eventually(&format!("the server refuses something without the right {without}"), || {
         (!refused_rights(server).is_empty()).then_some(())
     });
 }

@@ -1,6 +1,6 @@
 //! End-to-end tests with the real binaries, a redis-server for each test, and real sockets.
 
-#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+#![allow(clippy::unwrap_used)] // An `unwrap` that panics fails its test.
 
 mod api_document;
 mod auth;

@@ -58,7 +58,7 @@ async fn five_thousand_queues_need_one_subscription_and_little_memory_and_are_al
         .unwrap();
     assert_eq!(
         pattern_subscribers, 2,
-        "one connection with a pattern for the worker, one with two for the API: {subscriber_list}"
+        "the worker has a connection with one pattern, the API a connection with two: {subscriber_list}"
     );
     let metrics = system.http.get(format!("{worker_url}/metrics")).send().await.unwrap().text().await.unwrap();
     assert_eq!(metric_in(&metrics, "drover_worker_queues{queue=\"user-*\"}"), QUEUE_COUNT);
@@ -85,7 +85,7 @@ async fn thousand_idle_queues_need_one_subscription_and_no_polling() {
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
     assert_eq!(system.finished(&system.post("q999", number(1)).await).await["result"], 999);
     let subscribers = system.redis.command("CLIENT LIST TYPE pubsub");
-    assert_eq!(subscribers.matches("id=").count(), 2, "one of the API and one of the worker: {subscribers}");
+    assert_eq!(subscribers.matches("id=").count(), 2, "the API and the worker have one connection each: {subscribers}");
     let script_calls = || {
         let command_stats = system.redis.command("INFO commandstats");
         let line = command_stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap().to_owned();

@@ -129,7 +129,7 @@ async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_p
 }
 
 #[tokio::test]
-async fn body_that_arrives_in_tiny_pieces_takes_no_more_memory_than_a_whole_one() {
+async fn body_that_arrives_in_tiny_pieces_takes_no_more_memory_than_a_body_in_one_piece() {
     let system = System::start(&format!("{LONG_REDIS_TIMEOUT}[api]\nrequest_timeout = \"60s\"\n")).await;
     let memory_before = system.api_memory();
     let mut sending_clients = Vec::new();
@@ -149,7 +149,7 @@ async fn body_that_arrives_in_tiny_pieces_takes_no_more_memory_than_a_whole_one(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unterminated_lines_stay_within_the_memory_limit() {
+async fn unterminated_lines_of_ndjson_stay_within_the_memory_limit() {
     let system =
         System::start(&format!("{LONG_REDIS_TIMEOUT}[api]\nmax_body_memory = 67108864\nrequest_timeout = \"30s\"\n"))
             .await;
@@ -251,7 +251,7 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
             unread_clients.push(client);
         }
     }
-    assert!((100..300).contains(&refused_count), "{refused_count} were refused");
+    assert!((100..300).contains(&refused_count), "{refused_count} requests were refused");
     let longest_post_time = slowest_post(&system).await;
     assert!(longest_post_time < MAX_POST_TIME, "{longest_post_time:?}");
     let memory_growth = system.api_memory().saturating_sub(memory_before);
@@ -291,7 +291,7 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
 }
 
 #[tokio::test]
-async fn one_key_has_a_quarter_of_the_memory_for_bodies_and_small_bodies_are_always_taken() {
+async fn one_api_key_has_a_quarter_of_the_memory_for_bodies_and_small_bodies_are_always_accepted() {
     let (ours, theirs) =
         (issue("--id ours --scopes enqueue --queues q"), issue("--id theirs --scopes enqueue --queues q"));
     let keys = config(&[&ours, &theirs]);

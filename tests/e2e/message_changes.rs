@@ -41,7 +41,7 @@ fn detail_of(problem: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn operation_that_a_state_forbids_is_refused_with_the_state_and_with_advice() {
+async fn operation_that_the_state_of_a_message_forbids_is_refused_with_the_state_and_with_advice() {
     let system = one_message_per_state().await;
     for (id, operation, alternative) in [
         ("completed", "cancel", "its result stays"),
@@ -353,7 +353,7 @@ async fn concurrent_patches_are_each_applied_or_refused() {
         assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
         let message = system.get(&message_path(&id)).await;
         assert_eq!(message["headers"].as_object().unwrap().len(), 4, "each patch is applied");
-        // A patch that is sent together with a lease and a cancel is applied before them, or refused.
+        // A patch that is sent together with a lease and a cancel is applied before the lease and the cancel, or is refused.
         let cancel = format!("{}/cancel", message_path(&id));
         let (leased, (status, problem), _) = tokio::join!(
             system.lease("q", 10),

@@ -34,7 +34,7 @@ fn data_of(messages: &[Value]) -> Vec<u64> {
 /// numbers have the name `odd & named`, even numbers have the name `odd`.
 async fn ten_messages_per_state() -> System {
     let system = System::start("").await;
-    let ten = async |from: u64, options: Value| {
+    let post_ten = async |from: u64, options: Value| {
         for n in from..from + 10 {
             let mut message = options.clone();
             message["data"] = json!(n);
@@ -42,15 +42,15 @@ async fn ten_messages_per_state() -> System {
             system.post("q", message).await;
         }
     };
-    ten(40, json!({})).await;
+    post_ten(40, json!({})).await;
     assert_eq!(system.settle_all("q", completed()).await, 10);
-    ten(50, json!({})).await;
+    post_ten(50, json!({})).await;
     assert_eq!(system.settle_all("q", failed()).await, 10);
-    ten(30, json!({})).await;
+    post_ten(30, json!({})).await;
     assert_eq!(system.lease("q", 10).await.len(), 10);
-    ten(0, json!({"hold": "k"})).await;
-    ten(10, json!({"delay": "1h"})).await;
-    ten(20, json!({})).await;
+    post_ten(0, json!({"hold": "k"})).await;
+    post_ten(10, json!({"delay": "1h"})).await;
+    post_ten(20, json!({})).await;
     system
 }
 
@@ -94,7 +94,7 @@ async fn list_without_a_state_has_the_messages_of_each_state_in_turn() {
 }
 
 #[tokio::test]
-async fn list_of_a_message_name_has_all_messages_of_that_name_and_no_others() {
+async fn list_of_a_message_name_has_all_messages_of_that_name_and_no_other_messages() {
     const NAME_FILTER: &str = "name=odd%20%26+named";
     let system = ten_messages_per_state().await;
     let mut expected_in_all = Vec::new();
@@ -137,7 +137,7 @@ async fn page_without_a_matching_message_is_empty_and_has_a_cursor() {
 }
 
 #[tokio::test]
-async fn list_of_a_hold_key_has_the_messages_that_wait_for_it() {
+async fn list_of_a_hold_key_has_the_messages_that_are_held_with_this_key() {
     let system = ten_messages_per_state().await;
     for (n, options) in
         [json!({"hold": "k2"}), json!({"hold": "k", "delay": "1h"}), json!({"hold": "k 2"})].into_iter().enumerate()

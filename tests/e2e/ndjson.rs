@@ -71,7 +71,7 @@ fn waiting_count(system: &System) -> u64 {
 }
 
 #[tokio::test]
-async fn any_number_of_messages_is_stored_line_by_line() {
+async fn ndjson_body_stores_any_number_of_messages_line_by_line() {
     let system = System::start("").await;
     let (status, summary) = send(&system, numbered_lines(0..2_500)).await;
     let expected = json!({"enqueued": 2_500, "duplicates": 0, "refused": [], "refused_count": 0, "done": true});
@@ -88,7 +88,7 @@ async fn any_number_of_messages_is_stored_line_by_line() {
 }
 
 #[tokio::test]
-async fn invalid_line_is_refused_with_its_number_and_other_lines_are_stored() {
+async fn invalid_line_of_ndjson_is_refused_with_its_number_and_other_lines_are_stored() {
     let system = System::start("[queues.q]\nmax_attempts = 2\n").await;
     let long_text = format!("{{\"data\":\"{}\"}}", "x".repeat(1 << 20));
     let body = [
@@ -119,7 +119,7 @@ async fn invalid_line_is_refused_with_its_number_and_other_lines_are_stored() {
 }
 
 #[tokio::test]
-async fn list_of_refused_lines_is_bounded() {
+async fn list_of_refused_lines_of_ndjson_is_bounded() {
     let system = System::start("").await;
     let (_, summary) = send(&system, "x\n".repeat(100_000)).await;
     assert_eq!((&summary["refused_count"], &summary["enqueued"]), (&json!(100_000), &json!(0)));
@@ -137,7 +137,7 @@ async fn stream_of_lines_may_be_larger_than_the_body_limit() {
 }
 
 #[tokio::test]
-async fn complete_lines_are_stored_before_the_stream_ends() {
+async fn complete_lines_of_ndjson_are_stored_before_the_stream_ends() {
     let system = System::start("").await;
     let mut client = SlowClient::begin_request(&system);
     client.send("{\"data\":1}\n{\"da");
@@ -185,7 +185,7 @@ async fn stream_of_lines_without_a_message_ends_after_the_request_timeout() {
 }
 
 #[tokio::test]
-async fn stored_lines_stay_when_the_client_disconnects() {
+async fn stored_lines_of_ndjson_stay_when_the_client_disconnects() {
     let system = System::start("").await;
     let mut client = SlowClient::begin_request(&system);
     client.send(&numbered_lines(0..10));

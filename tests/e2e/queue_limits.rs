@@ -27,13 +27,13 @@ async fn completed_messages(system: &System, queue: &str) -> Vec<Message> {
 async fn wait_until_completed(system: &System, queue: &str, count: u64) {
     let started_at = Instant::now();
     while system.get(&format!("/v1/queues/{queue}")).await["counts"]["completed"].as_u64() < Some(count) {
-        assert!(started_at.elapsed() < Duration::from_secs(40), "{count} are not completed");
+        assert!(started_at.elapsed() < Duration::from_secs(40), "{count} messages are not completed");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test]
-async fn the_rate_limit_holds_over_all_workers_and_is_reached() {
+async fn rate_limit_of_a_queue_applies_over_all_workers_and_is_reached() {
     let config = r#"
         [queues.my-queue]
         rate_limit = { max = 30, duration = "1s" }
@@ -48,7 +48,7 @@ async fn the_rate_limit_holds_over_all_workers_and_is_reached() {
     let mut starts: Vec<u64> = messages.iter().map(|message| message.started_at.unwrap().as_millis()).collect();
     starts.sort_unstable();
     for window in starts.windows(31) {
-        assert!(window[30] - window[0] >= 1_000, "31 within {} ms", window[30] - window[0]);
+        assert!(window[30] - window[0] >= 1_000, "31 messages were leased within {} ms", window[30] - window[0]);
     }
     // 125 messages at 30 a second fill four windows and a part of the fifth. Polls are too rare to affect the result.
     let duration_millis = starts[124] - starts[0];
@@ -95,7 +95,10 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
     }
     let messages = completed_messages(&system, "my-queue").await;
     assert_eq!(messages.len(), 3 * 302);
-    assert!(messages.is_sorted_by_key(|message| message.id.as_str().to_owned()), "in the order of their posts");
+    assert!(
+        messages.is_sorted_by_key(|message| message.id.as_str().to_owned()),
+        "the messages complete in the order of their posts"
+    );
     // The messages of each consumer are consecutive: no two consumers worked at the same time.
     let mut consumers: Vec<&str> = messages.iter().map(|message| message.consumer.as_ref().unwrap().as_str()).collect();
     consumers.dedup();

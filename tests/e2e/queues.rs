@@ -15,7 +15,7 @@ async fn refused_settings(system: &System, settings: Value) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn settings_are_changed_by_a_merge_patch() {
+async fn settings_of_a_queue_are_changed_by_a_merge_patch() {
     let system = System::start("").await;
     let queue = system.patch("q", json!({"max_attempts": 7, "retention": {"completed": {"count": 5}}})).await;
     assert_eq!(queue, system.get("/v1/queues/q").await, "a queue exists from its first settings");
@@ -169,7 +169,7 @@ async fn a_queue_is_deleted_when_its_name_confirms_it() {
 }
 
 #[tokio::test]
-async fn operation_on_an_unknown_queue_does_not_create_it() {
+async fn operation_on_an_unknown_queue_does_not_create_the_queue() {
     let system = System::start("").await;
     for path in ["pause", "resume", "retry_failed", "purge?state=failed"] {
         let (status, problem) = system.post_empty(&format!("/v1/queues/q/{path}")).await;
@@ -204,7 +204,7 @@ async fn queues_are_listed_page_by_page_in_the_order_of_their_names() {
     for limit in [1, 3, 8, 1_000] {
         let (listed, _) = pages_of_names(&system, &format!("limit={limit}"), "").await;
         assert_eq!(listed.concat(), queue_names, "by {limit}");
-        assert_eq!(listed.len(), queue_names.len().div_ceil(limit), "by {limit}: only the last page has no cursor");
+        assert_eq!(listed.len(), queue_names.len().div_ceil(limit), "limit {limit}: only the last page has no cursor");
     }
     assert_eq!(pages_of_names(&system, "", "").await.0, [queue_names.to_vec()]);
     assert_eq!(

@@ -70,7 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
 
     /// Waits for the next answer, and returns it.
     pub(crate) async fn answer(&mut self) -> Answer {
-        timeout(TIME_LIMIT, self.next_answer()).await.expect("an answer in time").expect("an answer")
+        timeout(TIME_LIMIT, self.next_answer()).await.expect("the server answers in time").expect("an answer")
     }
 
     /// Waits for the next answer for at most `time`, and returns the answer if it arrives.

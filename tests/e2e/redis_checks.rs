@@ -102,7 +102,7 @@ async fn redis_without_persistence_is_reported_once_by_both_services() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn evicting_policy_is_reported_and_its_correction_too() {
+async fn eviction_policy_that_loses_messages_is_reported_and_its_correction_too() {
     let redis = RedisServer::start_durable();
     redis.command("CONFIG SET maxmemory-policy allkeys-lru");
     let service_pair = ServicePair::start_on(redis).await;
@@ -204,7 +204,7 @@ async fn missing_or_wrong_redis_password_is_reported_in_plain_words() {
     let redis = RedisServer::start();
     redis.command("CONFIG SET requirepass right");
     let wrong_url = redis.url().replace("redis://", "redis://:wrong@");
-    for (url, expected) in [(redis.url(), "it wants a password"), (wrong_url, "it refused the user or the password")] {
+    for (url, expected) in [(redis.url(), "wants a password"), (wrong_url, "refused the user or the password")] {
         let bind_address = format!("127.0.0.1:{}", free_port());
         let api = Process::start(
             "producer-api",

@@ -26,7 +26,7 @@ pub(crate) async fn recovery_time(system: &System) -> Duration {
             assert_eq!(system.finished(&location).await["state"], "completed");
             return started_at.elapsed();
         }
-        assert!(started_at.elapsed() < Duration::from_secs(20), "POST does not work again");
+        assert!(started_at.elapsed() < Duration::from_secs(20), "no POST succeeds after the outage");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -135,6 +135,6 @@ async fn api_that_started_before_redis_works_when_redis_is_up() {
     system.redis.restart();
     let started_at = Instant::now();
     while system.send("q", &number(1)).await.status() != StatusCode::CREATED {
-        assert!(started_at.elapsed() < MAX_RECOVERY_TIME, "POST does not work");
+        assert!(started_at.elapsed() < MAX_RECOVERY_TIME, "no POST succeeds");
     }
 }

@@ -35,22 +35,22 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     // are refused.
     let (system, large_text) = (&system, &large_text);
     let posting_clients = (0..4).map(async |client| {
-        let (mut stored, mut refused) = (Vec::new(), Vec::new());
-        while refused.len() < 5 {
-            let id = format!("c{client}-{}", stored.len() + refused.len());
+        let (mut stored_ids, mut refused_ids) = (Vec::new(), Vec::new());
+        while refused_ids.len() < 5 {
+            let id = format!("c{client}-{}", stored_ids.len() + refused_ids.len());
             let answer = system.send("my-queue", &json!({"id": id, "data": large_text, "delay": 50})).await;
             if answer.status() == StatusCode::CREATED {
-                stored.push(id);
+                stored_ids.push(id);
             } else {
                 assert_refused_for_lack_of_memory(answer).await;
-                refused.push(id);
+                refused_ids.push(id);
             }
         }
-        (stored, refused)
+        (stored_ids, refused_ids)
     });
-    let (stored, refused): (Vec<_>, Vec<_>) = join_all(posting_clients).await.into_iter().unzip();
-    let stored: Vec<String> = stored.into_iter().flatten().chain(["first".into()]).collect();
-    assert!(stored.len() > 20, "there was room for {} messages", stored.len());
+    let (stored_ids, refused_ids): (Vec<_>, Vec<_>) = join_all(posting_clients).await.into_iter().unzip();
+    let stored_ids: Vec<String> = stored_ids.into_iter().flatten().chain(["first".into()]).collect();
+    assert!(stored_ids.len() > 20, "there was room for {} messages", stored_ids.len());
     // After this command Redis has less memory than it already uses, so Redis refuses every write.
     system.redis.command("CONFIG SET maxmemory 1");
     // A batch and the first message of a queue need more than one write.
@@ -59,7 +59,7 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     assert_refused_for_lack_of_memory(answer).await;
     assert_refused_for_lack_of_memory(system.send("other", &number(1)).await).await;
 
-    let refused_ids = refused.into_iter().flatten().chain((0..10).map(|n| format!("b-{n}")));
+    let refused_ids = refused_ids.into_iter().flatten().chain((0..10).map(|n| format!("b-{n}")));
     for id in refused_ids {
         let found_message = system.get(&format!("/v1/queues/my-queue/messages/{id}")).await;
         assert_eq!(found_message["code"], "message_not_found", "{id} was refused and is not stored: {found_message}");
@@ -67,17 +67,21 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     assert_eq!(system.get("/v1/queues/other").await["code"], "queue_not_found");
     assert_eq!(system.get("/v1/queues").await["queues"].as_array().unwrap().len(), 1);
     let queue_status = system.get("/v1/queues/my-queue").await;
-    assert_eq!(queue_status["totals"]["enqueued"], stored.len(), "each message that was answered 201 is counted");
+    assert_eq!(queue_status["totals"]["enqueued"], stored_ids.len(), "each message that was answered 201 is counted");
     system.assert_clean().await;
 
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
-    for id in &stored {
+    for id in &stored_ids {
         let message = system.finished(&format!("/v1/queues/my-queue/messages/{id}")).await;
         assert_eq!((&message["state"], &message["deliveries"]), (&json!("completed"), &json!(1)));
     }
     assert_refused_for_lack_of_memory(system.send("my-queue", &number(1)).await).await;
     let queue_status = system.get("/v1/queues/my-queue").await;
-    assert_eq!(queue_status["totals"]["completed"], stored.len(), "the worker drains the queue while Redis is full");
+    assert_eq!(
+        queue_status["totals"]["completed"],
+        stored_ids.len(),
+        "the worker drains the queue while Redis is full"
+    );
     system.assert_clean().await;
 
     system.redis.command("CONFIG SET maxmemory 0");

@@ -52,14 +52,14 @@ fn make_archive(programs: &Path, dist: &Path) -> Output {
     script.env("BINARIES", programs).env("DIST", dist).env("DOCKER", "none").output().unwrap()
 }
 
-fn text_of(program: &str, args: &[&str], folder: &Path) -> String {
+fn output_text(program: &str, args: &[&str], folder: &Path) -> String {
     let output = Command::new(program).args(args).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
-fn archive_has_the_programs_the_units_the_documents_the_licences_and_a_checksum() {
+fn release_archive_has_the_programs_the_units_the_documents_the_licences_and_a_checksum() {
     let version = version();
     let (programs, dist) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write_programs(programs.path(), "0.0.7");
@@ -72,8 +72,8 @@ fn archive_has_the_programs_the_units_the_documents_the_licences_and_a_checksum(
     assert!(output.status.success(), "{output:?}");
     let name = format!("drover-{version}-{}-linux", std::env::consts::ARCH);
     let archive = format!("{name}.tar.gz");
-    assert_eq!(text_of("sha256sum", &["--check", "SHA256SUMS"], dist.path()), format!("{archive}: OK\n"));
-    let list = text_of("tar", &["--list", "--file", &archive], dist.path());
+    assert_eq!(output_text("sha256sum", &["--check", "SHA256SUMS"], dist.path()), format!("{archive}: OK\n"));
+    let list = output_text("tar", &["--list", "--file", &archive], dist.path());
     let files: BTreeSet<&str> = list.lines().filter(|line| !line.ends_with('/')).collect();
     let expected_files = [
         "bin/consumer-worker",
@@ -95,10 +95,10 @@ fn archive_has_the_programs_the_units_the_documents_the_licences_and_a_checksum(
     let expected_files: Vec<_> = expected_files.iter().map(|file| format!("{name}/{file}")).chain(documents).collect();
     assert_eq!(files, expected_files.iter().map(String::as_str).collect());
 
-    text_of("tar", &["--extract", "--file", &archive], dist.path());
+    output_text("tar", &["--extract", "--file", &archive], dist.path());
     let folder = dist.path().join(&name);
     for program in PROGRAMS {
-        assert_eq!(text_of(&format!("./bin/{program}"), &["--version"], &folder), format!("{program} {version}\n"));
+        assert_eq!(output_text(&format!("./bin/{program}"), &["--version"], &folder), format!("{program} {version}\n"));
     }
     assert_eq!(fs::read_to_string(folder.join("default.toml")).unwrap(), document("config/default.toml"));
     let licences = fs::read_to_string(folder.join("LICENSES-OF-DEPENDENCIES")).unwrap();
@@ -115,12 +115,12 @@ fn archive_has_the_programs_the_units_the_documents_the_licences_and_a_checksum(
 }
 
 /// Returns seconds of a duration such as `25s` in the configuration or in a unit.
-fn seconds(duration: &str) -> u64 {
+fn parse_seconds(duration: &str) -> u64 {
     duration.trim_matches('"').strip_suffix('s').unwrap().parse().unwrap()
 }
 
 #[test]
-fn units_are_valid_and_give_the_services_more_time_than_their_grace() {
+fn systemd_units_are_valid_and_give_the_services_more_time_than_their_grace_period() {
     let defaults = document("config/default.toml");
     let folder = tempfile::tempdir().unwrap();
     for (unit, program, section) in
@@ -128,8 +128,11 @@ fn units_are_valid_and_give_the_services_more_time_than_their_grace() {
     {
         let text = document(&format!("deploy/systemd/{unit}"));
         let (_, defaults) = defaults.split_once(&format!("\n{section}\n")).unwrap();
-        let grace = seconds(value_of(defaults, "shutdown_grace"));
-        assert!(seconds(value_of(&text, "TimeoutStopSec")) > grace + 5, "{unit}: 5 s are the stop_grace of programs");
+        let grace = parse_seconds(value_of(defaults, "shutdown_grace"));
+        assert!(
+            parse_seconds(value_of(&text, "TimeoutStopSec")) > grace + 5,
+            "{unit}: 5 s are the stop_grace of programs"
+        );
         let start = value_of(&text, "ExecStart").strip_prefix("/usr/local/bin/").unwrap();
         assert_eq!(start, format!("{program} --config %d/drover.toml"));
 

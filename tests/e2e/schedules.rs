@@ -28,7 +28,7 @@ impl System {
         self.request(Method::PUT, path, Some(body)).await
     }
 
-    /// Returns all messages of a queue that a schedule posted, by schedule, in the order posted.
+    /// Returns all messages of a queue that schedules posted: the messages of each schedule, in the order of their ticks.
     async fn scheduled_messages(&self, queue: &str) -> BTreeMap<String, Vec<Value>> {
         let mut all: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         let mut cursor = String::new();
@@ -47,7 +47,7 @@ impl System {
         all
     }
 
-    /// Redis's time in ms.
+    /// Returns the time by Redis's clock, in ms since 1970.
     fn redis_millis(&self) -> u64 {
         let time_reply = self.redis.command("TIME");
         let parts: Vec<u64> = time_reply.lines().filter_map(|line| line.trim().parse().ok()).collect();
@@ -62,7 +62,10 @@ fn assert_each_tick_once(messages: &[Value]) -> Vec<u64> {
         assert!(two[0] < two[1], "a tick was posted twice: {messages:?}");
     }
     for message in messages {
-        assert!(millis(&message["created_at"]) >= millis(&message["scheduled_at"]), "early: {message}");
+        assert!(
+            millis(&message["created_at"]) >= millis(&message["scheduled_at"]),
+            "the tick was posted early: {message}"
+        );
     }
     ticks.iter().map(|tick| tick / 1_000).collect()
 }
@@ -183,7 +186,7 @@ async fn invalid_schedule_is_refused_with_its_field_and_creates_nothing() {
 }
 
 #[tokio::test]
-async fn schedule_with_a_group_is_refused_by_an_exclusive_queue_and_prevents_one() {
+async fn schedule_with_a_group_is_refused_by_an_exclusive_queue_and_keeps_its_queue_from_becoming_exclusive() {
     let system = System::start("").await;
     let (path, body) = ("/v1/queues/q/schedules/s", json!({"every": "1d", "message": {"data": 1, "group": "a"}}));
     let (status, answer) = system.put_schedule(path, body.clone()).await;
@@ -249,14 +252,14 @@ async fn declared_schedule_is_created_at_the_start_and_stays_when_it_is_removed_
     assert_eq!(system.get(path).await["name"], "report");
 }
 
-/// A system whose parts are killed: Redis, APIs and workers.
+/// A system for the test of crashes, which kills and starts Redis, the APIs and the workers of the system.
 struct CrashingSystem {
     system: System,
     ports: Vec<ReservedPort>,
     apis: Vec<Option<Process>>,
     workers: Vec<Option<Process>>,
     is_redis_down: bool,
-    /// The intervals by Redis's clock in which Redis answered and an API had lived for 2 s.
+    /// The intervals in which ticks must be posted in time, by Redis's clock: Redis answered, and an API had run for 2 s.
     promised: Vec<(u64, u64)>,
     /// The instant at which a part was last killed or started; `None` while Redis or all APIs are down.
     up_since: Option<Instant>,
@@ -287,8 +290,8 @@ impl CrashingSystem {
         }
     }
 
-    /// Ends the interval in which lateness is promised: from 4 s after the last change, because a process needs time to start and
-    /// to live for 2 s.
+    /// Ends an interval in which ticks must be posted in time. The interval began 4 s after the last change, because a process needs time
+    /// to start, and then must run for 2 s.
     fn record_change(&mut self) {
         if let Some(since) = self.up_since.take()
             && since.elapsed() > Duration::from_secs(4)
@@ -335,7 +338,7 @@ impl CrashingSystem {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_tick_is_posted_once_while_processes_and_redis_are_killed_in_random_order() {
+async fn each_tick_of_a_schedule_is_posted_once_while_processes_and_redis_are_killed_in_random_order() {
     let (_seed, mut random) = Seed::choose();
     let duration = Duration::from_secs(from_env("DROVER_FAULTS_SECS").unwrap_or(25));
     let mut crashing_system = CrashingSystem::start().await;
@@ -400,7 +403,7 @@ async fn each_tick_is_posted_once_while_processes_and_redis_are_killed_in_random
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_tick_is_posted_once_while_schedules_are_replaced_paused_and_deleted() {
+async fn each_tick_of_a_schedule_is_posted_once_while_schedules_are_replaced_paused_and_deleted() {
     let (_seed, mut random) = Seed::choose();
     let system = System::start("").await;
     let ports: Vec<ReservedPort> = (0..3).map(|_| ReservedPort::reserve()).collect();

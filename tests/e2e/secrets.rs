@@ -108,7 +108,7 @@ fn refused_configuration_is_reported_without_its_secrets() {
 
 /// Each configuration of the test has a secret in place of the path of a file or an argument.
 #[test]
-fn secret_in_place_of_a_path_is_not_shown() {
+fn secret_in_place_of_a_path_in_the_configuration_is_not_shown() {
     let key = format!("drv_ops_{SECRET}");
     let pem = format!("-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----");
     let hook_handler = format!("url = \"http://h\", secret_file = \"{WEBHOOK_SECRET}\"");

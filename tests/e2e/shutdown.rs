@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use crate::{System, number, raw_client::LIVEZ_REQUEST, seed::from_env, system::HOURLY_POLLS};
 
 #[tokio::test]
-async fn both_services_stop_gracefully_and_lose_nothing() {
+async fn both_services_stop_gracefully_and_lose_no_message() {
     let mut system = System::start("").await;
     let mut worker = system.worker().await;
     let mut locations = Vec::new();
@@ -52,7 +52,7 @@ async fn request_in_progress_is_answered_before_the_api_stops() {
 }
 
 #[tokio::test]
-async fn graceful_stop_does_not_wait_for_idle_connections() {
+async fn graceful_stop_of_the_api_does_not_wait_for_idle_connections() {
     let mut system = System::start("").await;
     let (mut idle, mut unused) = (system.connect().await, system.connect().await);
     assert_eq!(idle.request(LIVEZ_REQUEST).await.status, 200);
@@ -81,24 +81,24 @@ const QUEUE: &str = "my-queue";
 /// Posts `rate` messages per second until `is_over`, and returns their number. The data of each message is the run time of its
 /// handler, 10 to 500 ms.
 async fn post_at_rate(queue: Arc<Queue>, rate: u64, is_over: Arc<AtomicBool>) -> u64 {
-    let (begun, mut posted) = (Instant::now(), 0);
+    let (start_time, mut posted_count) = (Instant::now(), 0);
     while !is_over.load(Ordering::Relaxed) {
-        let due_count = u64::try_from(begun.elapsed().as_millis()).unwrap() * rate / 1_000;
-        let messages: Vec<NewMessage> = (posted..due_count.min(posted + 1_000))
+        let due_count = u64::try_from(start_time.elapsed().as_millis()).unwrap() * rate / 1_000;
+        let messages: Vec<NewMessage> = (posted_count..due_count.min(posted_count + 1_000))
             .map(|n| NewMessage::new(to_raw_value(&json!({"ms": 10 + n * 7_919 % 491})).unwrap()))
             .collect();
         if messages.is_empty() {
             sleep(Duration::from_millis(10)).await;
         } else {
-            posted += messages.len() as u64;
+            posted_count += messages.len() as u64;
             queue.enqueue(messages).await.unwrap();
         }
     }
-    posted
+    posted_count
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
+async fn rolling_restart_under_load_loses_no_message_and_runs_no_message_twice() {
     // `DROVER_RESTARTS_SECS=60 DROVER_RESTARTS_RATE=5000` makes a longer run with more messages.
     let duration_secs = from_env("DROVER_RESTARTS_SECS").unwrap_or(12);
     let restart_rate = from_env("DROVER_RESTARTS_RATE").unwrap_or(300);
@@ -133,7 +133,7 @@ async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
             assert_eq!((status.totals.lapsed, status.totals.retried, status.totals.failed), (0, 0, 0));
             break;
         }
-        assert!(drain_start.elapsed() < TIME_LIMIT * 3, "{posted_messages} posted: {status:?}");
+        assert!(drain_start.elapsed() < TIME_LIMIT * 3, "{posted_messages} messages were posted: {status:?}");
         sleep(Duration::from_millis(50)).await;
     }
     for worker in &mut workers {
@@ -148,7 +148,7 @@ async fn a_rolling_restart_under_load_loses_nothing_and_runs_nothing_twice() {
     }
     assert_eq!(runs.len() as u64, posted_messages, "each message ran, after {restarts} restarts");
     let repeated_runs: Vec<_> = runs.iter().filter(|(_, count)| **count > 1).collect();
-    assert!(repeated_runs.is_empty(), "ran twice: {repeated_runs:?}");
+    assert!(repeated_runs.is_empty(), "these messages ran twice: {repeated_runs:?}");
     system.assert_clean().await;
 }
 

@@ -221,7 +221,10 @@ async fn sticky_signals_are_listed_in_pages_of_bounded_size() {
     }
     let first_page = system.get("/v1/queues/q/signals?limit=1000").await;
     let signal_count = first_page["signals"].as_array().unwrap().len();
-    assert!((900..950).contains(&signal_count) && first_page["next_cursor"].is_string(), "{signal_count} in 4 MiB");
+    assert!(
+        (900..950).contains(&signal_count) && first_page["next_cursor"].is_string(),
+        "{signal_count} signals in 4 MiB"
+    );
     for limit in [7, 1_000] {
         let mut keys = listed_keys(&system, limit).await;
         assert_eq!(keys.len(), 1_100);

@@ -59,7 +59,7 @@ async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
             "{head:?}: {:?}",
             started_at.elapsed()
         );
-        system.api.wait_for_log("headers of its request were not complete in time");
+        system.api.wait_for_log("headers of the request were not complete in time");
     }
 }
 
@@ -82,11 +82,11 @@ async fn idle_connection_and_slow_second_request_are_closed_after_their_timeouts
     slow.send("GET /livez").await;
     assert!(slow.read_until_closed().await.is_empty());
     assert!(requested_at.elapsed() + TIMER_TOLERANCE >= Duration::from_millis(500), "{:?}", requested_at.elapsed());
-    system.api.wait_for_log("headers of its request were not complete in time");
+    system.api.wait_for_log("headers of the request were not complete in time");
     let (mut idle, last) = client_with_two_answers(&system).await;
     assert!(idle.read_until_closed().await.is_empty());
     assert!(last.elapsed() + TIMER_TOLERANCE >= Duration::from_millis(1_500), "{:?}", last.elapsed());
-    system.api.wait_for_log("it was idle");
+    system.api.wait_for_log("the connection was idle");
 }
 
 #[tokio::test]
@@ -143,7 +143,7 @@ async fn client_that_does_not_read_its_answer_is_disconnected() {
     let mut client = system.connect_from(1).await;
     let requests = 40;
     client.send(format!("GET {location} HTTP/1.1\r\nhost: a\r\n\r\n").repeat(requests)).await;
-    system.api.wait_for_log("it did not read its answer in time");
+    system.api.wait_for_log("the client did not read its answer in time");
     let received_bytes = client.read_until_closed().await.len() * answer_size + client.unparsed_bytes();
     assert!(received_bytes < requests * answer_size, "{received_bytes}");
 }

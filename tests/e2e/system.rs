@@ -232,13 +232,13 @@ impl<R> System<R> {
         self.http.get(self.url("/metrics")).send().await.unwrap().text().await.unwrap()
     }
 
-    /// Returns the value of a series of the API's metrics, 0 if there is none.
+    /// Returns the value of a series of the API's metrics; 0 if the series does not exist.
     pub(crate) async fn metric(&self, series: &str) -> u64 {
         metric_in(&self.metrics().await, series)
     }
 }
 
-/// Returns the value of a series in the text of `/metrics`, 0 if there is none.
+/// Returns the value of a series in the text of `/metrics`; 0 if the series does not exist.
 pub(crate) fn metric_in(metrics: &str, series: &str) -> u64 {
     let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     value.map_or(0, |value| value.parse().unwrap())

@@ -33,7 +33,7 @@ impl Certificate {
 
     fn renew(&self) -> CertificateDer<'static> {
         let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        // A renewal may write the two files one after the other.
+        // A renewal of a certificate may write the certificate and the key one after the other.
         std::fs::write(self.path("tls.crt"), cert.pem()).unwrap();
         std::fs::write(self.path("tls.key"), signing_key.serialize_pem()).unwrap();
         cert.der().clone()

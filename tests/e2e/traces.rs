@@ -197,7 +197,7 @@ async fn span_of_a_handler_is_linked_to_the_request_that_posted_its_message() {
 }
 
 #[tokio::test]
-async fn unreachable_collector_is_logged_once_and_changes_nothing_else() {
+async fn unreachable_collector_of_traces_is_logged_once_and_changes_nothing_else() {
     let config = "[traces]\nendpoint = \"http://127.0.0.1:1\"\n";
     let mut system = System::start(config).await;
     for n in 0..20 {

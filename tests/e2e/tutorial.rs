@@ -46,7 +46,7 @@ impl Terminal {
         Self { process: bash.spawn().unwrap(), log, lines_seen: 0 }
     }
 
-    /// Waits for lines that match the shown lines in this order, after the lines that matched before.
+    /// Waits until the log has lines that match the shown lines in this order. Lines that matched in an earlier call do not count.
     fn wait_for_shown_lines(&mut self, shown: &str) {
         for shown in shown.lines() {
             let found_line = eventually(&format!("the terminal shows {shown}"), || {
@@ -120,7 +120,11 @@ impl Shell {
         loop {
             let mut line = String::new();
             let line_length = self.output.read_line(&mut line).unwrap();
-            assert!(line_length > 0, "a command fails, {:?}: {commands}{printed_text}", self.process.wait().unwrap());
+            assert!(
+                line_length > 0,
+                "a command of the tutorial fails, {:?}: {commands}{printed_text}",
+                self.process.wait().unwrap()
+            );
             if line.trim_end() == Self::END_MARK {
                 return printed_text.trim().to_owned();
             }
@@ -154,7 +158,7 @@ fn every_command_of_the_tutorial_works_and_prints_what_the_page_shows() {
 
     let mut shell = Shell::start(folder.path());
     let mut terminal: Option<Terminal> = None;
-    // The commands that ran last, and the part of their output for which no block of the document has come yet.
+    // The commands that ran last, and the part of their output that no block of the document has shown yet.
     let (mut commands, mut printed) = (String::new(), String::new());
     let mut outputs = 0;
     for Block { language, text, .. } in blocks(&document("docs/TUTORIAL.md")) {

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::System;
 
 #[tokio::test]
-async fn the_example_of_the_readme_works_as_it_is_written() {
+async fn example_of_the_readme_of_the_worker_library_works_as_it_is_written() {
     let readme = include_str!("../../crates/consumer-worker/README.md");
     let example = include_str!("../../crates/consumer-worker/examples/mails.rs");
     assert!(readme.contains(&format!("```no_run\n{example}```")), "the README shows the example as it is");

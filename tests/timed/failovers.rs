@@ -76,7 +76,7 @@ fn cluster() -> (RedisCluster, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_works_again_within_two_seconds_of_an_election_in_a_cluster() {
+async fn services_work_again_within_two_seconds_of_an_election_in_a_cluster() {
     let (servers, queue) = cluster();
     assert_recovers_after(servers, &queue, RedisServer::kill, "a primary of a cluster is killed").await;
     let (servers, queue) = cluster();
@@ -84,7 +84,7 @@ async fn all_works_again_within_two_seconds_of_an_election_in_a_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_works_again_within_two_seconds_of_an_election_by_sentinels() {
+async fn services_work_again_within_two_seconds_of_an_election_by_sentinels() {
     let servers = || RedisSentinels::start(2, 3);
     assert_recovers_after(servers(), "q", RedisServer::kill, "the primary of Sentinels is killed").await;
     assert_recovers_after(servers(), "q", |primary| primary.suspend(), "the primary of Sentinels hangs").await;

@@ -12,29 +12,29 @@ const MESSAGES_PER_ROUND: u64 = 5_000;
 /// The number of messages that a busy worker leases at a time in the default configuration.
 const BATCH_SIZE: usize = 33;
 
-/// A queue on a Redis of its own.
+/// A queue on its own Redis server.
 struct MeasuredQueue {
     system: System,
     queue: std::sync::Arc<Queue>,
     group_of: fn(u64) -> Option<String>,
     /// The CPU time (µs) that Redis used for the messages of each round.
-    cost: Vec<u64>,
+    cpu_times: Vec<u64>,
 }
 
 impl MeasuredQueue {
     async fn start(group_of: fn(u64) -> Option<String>) -> Self {
         let system = System::start("").await;
         let queue = system.queues().queue(&"my-queue".parse().unwrap());
-        Self { system, queue, group_of, cost: vec![0; usize::try_from(ROUND_COUNT).unwrap()] }
+        Self { system, queue, group_of, cpu_times: vec![0; usize::try_from(ROUND_COUNT).unwrap()] }
     }
 
-    /// The CPU time (µs) that Redis has used.
+    /// Returns the CPU time (µs) that Redis has used since its start.
     fn redis_cpu(&self) -> u64 {
         let info = self.system.redis.command("INFO cpu");
         let used_seconds = |field: &str| -> u64 {
             let cpu_seconds = info.lines().find_map(|line| line.strip_prefix(field)).unwrap().trim();
-            let (whole, micros) = cpu_seconds.split_once('.').unwrap();
-            whole.parse::<u64>().unwrap() * 1_000_000 + micros.parse::<u64>().unwrap()
+            let (seconds, micros) = cpu_seconds.split_once('.').unwrap();
+            seconds.parse::<u64>().unwrap() * 1_000_000 + micros.parse::<u64>().unwrap()
         };
         used_seconds("used_cpu_sys:") + used_seconds("used_cpu_user:")
     }
@@ -52,7 +52,7 @@ impl MeasuredQueue {
         for chunk in (first..first + MESSAGES_PER_ROUND).step_by(1_000) {
             self.queue.enqueue((chunk..chunk + 1_000).map(message).collect()).await.unwrap();
         }
-        self.cost[usize::try_from(round).unwrap()] += self.redis_cpu() - cpu_before;
+        self.cpu_times[usize::try_from(round).unwrap()] += self.redis_cpu() - cpu_before;
     }
 
     async fn complete(&mut self, round: u64) {
@@ -70,7 +70,7 @@ impl MeasuredQueue {
             let settle_outcomes = self.queue.settle(&settlements).await.unwrap();
             assert!(settle_outcomes.iter().all(|state| *state == Some(State::Completed)));
         }
-        self.cost[usize::try_from(round).unwrap()] += self.redis_cpu() - cpu_before;
+        self.cpu_times[usize::try_from(round).unwrap()] += self.redis_cpu() - cpu_before;
     }
 }
 
@@ -87,8 +87,12 @@ async fn a_hundred_thousand_groups_of_one_message_cost_at_most_twice_the_cpu_of_
         plain_queue.complete(round).await;
         grouped_queue.complete(round).await;
     }
-    let mut percent: Vec<u64> =
-        grouped_queue.cost.iter().zip(&plain_queue.cost).map(|(with, without)| 100 * with / without).collect();
+    let mut percent: Vec<u64> = grouped_queue
+        .cpu_times
+        .iter()
+        .zip(&plain_queue.cpu_times)
+        .map(|(with, without)| 100 * with / without)
+        .collect();
     percent.sort_unstable();
     let median = percent[percent.len() / 2];
     assert!(median <= 200, "{median} % of the CPU time of a plain queue; all rounds: {percent:?}");

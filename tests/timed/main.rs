@@ -1,7 +1,7 @@
 //! Tests of the times that docs/RELIABILITY.md and docs/WORKERS.md promise. The timed tests run one after the other, while no
 //! other tests of `make test` run. Each test allows for the stalls of the machine.
 
-#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+#![allow(clippy::unwrap_used)] // An `unwrap` that panics fails its test.
 
 mod failovers;
 mod groups;

@@ -37,7 +37,7 @@ pub(crate) async fn assert_recovers<R>(system: &System<R>, queue: &str, monitor:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn post_is_refused_within_two_seconds_and_all_works_again_within_two_seconds() {
+async fn post_during_an_outage_of_redis_is_refused_within_two_seconds_and_services_work_again_within_two_seconds() {
     let monitor = StallMonitor::start().await;
     let mut system = System::start_on(RedisServer::start_durable(), "").await;
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;

@@ -92,7 +92,7 @@ pub(crate) fn now_millis() -> u64 {
 }
 
 #[test]
-fn stalls_count_only_within_the_measured_time() {
+fn stalls_of_the_machine_count_only_within_the_measured_time() {
     let recorded_stalls = RecordedStalls::default();
     for (started, ended) in [(1_000, 1_001), (1_001, 1_003), (1_003, 1_055), (1_055, 1_056), (1_056, 1_158)] {
         recorded_stalls.record(started, ended);

@@ -38,7 +38,7 @@ async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their
     for delivery in deliveries {
         let finished_message = system.finished(&format!("/v1/queues/my-queue/messages/{}", delivery.message.id)).await;
         let (deadline, started) = (delivery.lease_expires_at.as_millis(), millis(&finished_message["started_at"]));
-        monitor.assert_within(Duration::from_secs(1), deadline, started, "a message of a killed consumer");
+        monitor.assert_within(Duration::from_secs(1), deadline, started, "the start of a killed consumer's message");
     }
     // The message of a lapsed lease is also leased in time by a client that waits over HTTP, and in a queue without a waiting client.
     for waits in [true, false] {
@@ -52,19 +52,24 @@ async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their
             let lease_request = Some(json!({"wait": "20s"}));
             let (_, leased) = system.request(Method::POST, "/v1/queues/other/leases", lease_request).await;
             let started_at = millis(&leased["messages"][0]["started_at"]);
-            monitor.assert_within(Duration::from_secs(1), deadline, started_at, "a client that waits");
+            monitor.assert_within(Duration::from_secs(1), deadline, started_at, "the lease by a client that waits");
         } else {
             while system.get(&location).await["lapses"] == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            monitor.assert_within(Duration::from_secs(1), deadline, now_millis(), "a lease without a waiting client");
+            monitor.assert_within(
+                Duration::from_secs(1),
+                deadline,
+                now_millis(),
+                "the lease of a message without a waiting client",
+            );
         }
         system.request(Method::DELETE, "/v1/queues/other?confirm=other", None).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rate_limit_is_used_to_95_percent() {
+async fn busy_queue_uses_95_percent_of_its_rate_limit() {
     let monitor = StallMonitor::start().await;
     let rate_limit_config = "[queues.my-queue]\nrate_limit = { max = 30, duration = \"1s\" }\n";
     let system = System::start(rate_limit_config).await;
@@ -79,7 +84,7 @@ async fn rate_limit_is_used_to_95_percent() {
         completed_page.messages.iter().map(|message| message.started_at.unwrap().as_millis()).collect();
     starts.sort_unstable();
     // The messages fill four one-second windows of the rate limit, and a part of the fifth window.
-    monitor.assert_within(Duration::from_millis(4_200), starts[0], starts[124], "125 at 30 a second");
+    monitor.assert_within(Duration::from_millis(4_200), starts[0], starts[124], "125 leases at 30 a second");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +102,7 @@ async fn exclusive_queue_has_another_owner_within_a_second_of_the_owner_timeout_
         Duration::from_millis(200),
         stop_time,
         millis(&finished_message["started_at"]),
-        "after a stop",
+        "another owner after a stop",
     );
     let _third = system.worker_with(&[HOURLY_POLLS]).await;
     system.finished(&system.post("my-queue", number(3)).await).await;
@@ -109,7 +114,7 @@ async fn exclusive_queue_has_another_owner_within_a_second_of_the_owner_timeout_
         Duration::from_secs(3),
         kill_time,
         millis(&finished_message["started_at"]),
-        "after its timeout of 2 s",
+        "another owner after the owner timeout of 2 s",
     );
 }
 
@@ -125,7 +130,12 @@ async fn handler_is_cancelled_within_a_second() {
     assert_eq!(system.post_empty(&format!("{location}/cancel")).await.0, 202);
     let finished_message = system.finished(&location).await;
     assert_eq!(finished_message["error"]["code"], "cancelled");
-    monitor.assert_within(Duration::from_secs(1), requested_at, millis(&finished_message["finished_at"]), "a cancel");
+    monitor.assert_within(
+        Duration::from_secs(1),
+        requested_at,
+        millis(&finished_message["finished_at"]),
+        "the end of a cancelled handler",
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
-//! A Redis with two APIs and any number of workers. Each process has one of the two versions, and can be replaced by a process of the
-//! other version.
+//! A Redis with two APIs and any number of workers for tests of upgrades. Each process runs one of two versions of Drover, and can be
+//! replaced by a process of the other version.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::versions::Version;
 /// The number of APIs.
 pub(crate) const API_COUNT: usize = 2;
 
-/// The processes of a test and the clients' access to them.
+/// The processes of a test, and an HTTP client for the APIs.
 pub(crate) struct Deployment {
     redis: RedisServer,
     config: NamedTempFile,
@@ -52,14 +52,14 @@ impl Deployment {
         deployment
     }
 
-    /// Replaces an API by an API of this version at the same address: the first one stops before the other one starts, as with systemd.
+    /// Replaces an API by an API of this version at the same address. As with systemd, the old process stops before the new process starts.
     pub(crate) async fn replace_api(&mut self, index: usize, version: Version) {
         stop(self.apis.remove(index));
         let api = self.start_api(index, version).await;
         self.apis.insert(index, api);
     }
 
-    /// Replaces a worker by a worker of this version, which starts before the first one stops, as in Kubernetes.
+    /// Replaces a worker by a worker of this version. As in Kubernetes, the new process starts before the old process stops.
     pub(crate) async fn replace_worker(&mut self, index: usize, version: Version) {
         let worker = self.start_worker(version).await;
         stop(std::mem::replace(&mut self.workers[index], worker));

@@ -1,5 +1,5 @@
-//! The clients of a test that replaces processes under load: producers of all kinds of messages, and a consumer over HTTP. Each client
-//! uses both APIs in turn, as behind a load balancer. When the connection to one API fails, the client repeats the request at the other.
+//! The clients of a test that replaces processes under load: producers of all kinds of messages, and a consumer over HTTP. Each client uses
+//! both APIs in turn, as behind a load balancer. When the connection to one API fails, the client repeats the request at the other API.
 
 use std::{
     sync::{
@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(15);
 /// A message of the queue of the workers, which an API has confirmed.
 pub(crate) struct PostedMessage {
     pub(crate) id: String,
-    /// The number of attempts that fail.
+    /// The number of attempts that fail before the message is completed.
     pub(crate) fails: u32,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct PostedMessage {
 #[derive(Default)]
 pub(crate) struct Posts {
     pub(crate) posted: Vec<PostedMessage>,
-    /// The ids of the messages in the other queue, in the order in which the consumer completed them.
+    /// The ids of the messages that the consumer over HTTP completed, in the order of their completion.
     pub(crate) pulled: Vec<String>,
 }
 
@@ -100,7 +100,7 @@ impl LoadClient {
         !self.is_over.load(Ordering::Relaxed)
     }
 
-    /// Posts messages, and releases those that are held.
+    /// Posts messages for the workers, and releases the messages that are held.
     async fn produce(&mut self) -> Posts {
         let mut posts = Posts::default();
         for number in 0.. {
@@ -128,7 +128,7 @@ impl LoadClient {
         posts
     }
 
-    /// Posts messages to another queue, leases each at one API, and settles the lease at the other.
+    /// Posts messages to the consumer's queue, leases each message at one API, and settles the lease at the other API.
     async fn consume(&mut self) -> Posts {
         let path = format!("/v1/queues/{PULLED_QUEUE}");
         let mut posts = Posts::default();
@@ -149,8 +149,8 @@ impl LoadClient {
         posts
     }
 
-    /// Sends a POST to the next API, and to the other one if the connection fails, until one of them answers. Returns the answer, which
-    /// must be a success.
+    /// Sends a POST to the next API, and to the other API if the connection fails, until an API answers. Returns the answer, which must be
+    /// a success.
     async fn post(&mut self, path: &str, body: &Value) -> Value {
         let start = Instant::now();
         loop {

@@ -1,7 +1,7 @@
-//! Tests of upgrades: data, running processes and configurations survive the change from the version before to this version, and the
-//! change back, as docs/UPGRADING.md promises. The tests use the binaries of both versions.
+//! Tests of upgrades: data, running processes and configurations survive the change from the previous version to the tested version, and
+//! the change back, as docs/UPGRADING.md promises. The tests use the binaries of both versions.
 
-#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+#![allow(clippy::unwrap_used)] // An `unwrap` that panics fails its test.
 
 mod deployment;
 mod load;

@@ -1,4 +1,4 @@
-//! The receiver of the workers' handler `http`, which notes each run of a message.
+//! The HTTP server that receives messages from the workers' handler `http`, and records each run of a message.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,7 @@ const RUN_TIME: Duration = Duration::from_millis(5);
 pub(crate) struct Work {
     /// The number of the post among the posts of its client.
     pub(crate) number: usize,
-    /// The number of the last attempt that fails.
+    /// The number of attempts that the receiver lets fail.
     pub(crate) fails: u32,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Runs {
     pub(crate) groups: BTreeMap<String, Vec<usize>>,
     /// The messages that ran while another message of their group ran.
     pub(crate) overlapping: Vec<String>,
-    /// The groups with a run at this moment.
+    /// The groups of which a message is running now.
     busy_groups: BTreeSet<String>,
 }
 
@@ -47,7 +47,7 @@ impl Runs {
     }
 }
 
-/// A running HTTP server that notes runs.
+/// A running HTTP server that records the runs of messages.
 pub(crate) struct Receiver {
     pub(crate) url: String,
     pub(crate) runs: Arc<Mutex<Runs>>,
@@ -71,7 +71,7 @@ impl Drop for Receiver {
     }
 }
 
-/// Notes a run.
+/// Handles a message, and records the run.
 async fn run(State(runs): State<Arc<Mutex<Runs>>>, headers: HeaderMap, Json(work): Json<Work>) -> StatusCode {
     let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
     let id = header("drover-message-id").unwrap();

@@ -1,4 +1,5 @@
-//! The test that replaces the processes of a loaded system one after the other: to this version, back, and to this version again.
+//! The test that replaces the processes of a system under load one after the other: by the tested version, by the previous version, and by
+//! the tested version again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,7 +48,7 @@ filter = "info,consumer_worker::handlers=warn"
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_replaced_one_after_the_other_under_load_lose_nothing_and_run_nothing_twice() {
+async fn processes_replaced_by_another_version_under_load_lose_no_message_and_run_no_message_twice() {
     build_both();
     let receiver = Receiver::start().await;
     let mut deployment = Deployment::start(Version::Before, &config(&receiver), WORKER_COUNT).await;
@@ -89,7 +90,7 @@ async fn wait_for_work(load: &Load, receiver: &Receiver) {
     while load.confirmed_count() < confirmed || run_count() < runs {
         assert!(
             start.elapsed() < TIME_LIMIT,
-            "{} of {confirmed} posted, {} of {runs} run",
+            "{} of {confirmed} messages are posted, {} of {runs} messages have run",
             load.confirmed_count(),
             run_count()
         );
@@ -134,7 +135,7 @@ async fn assert_ticks(deployment: &Deployment) {
     ticks.sort_unstable();
     assert!(
         ticks.len() > 1 && ticks.windows(2).all(|pair| pair[1] == pair[0] + 1_000),
-        "a message for each second: {ticks:?}"
+        "not one message for each second: {ticks:?}"
     );
     for message in messages {
         assert_eq!((&message["state"], &message["deliveries"]), (&json!("completed"), &json!(1)), "{message}");

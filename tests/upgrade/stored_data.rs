@@ -1,4 +1,4 @@
-//! The test of stored data: what one version has stored reads the same in the other version, which finishes it.
+//! The test of stored data: the other version reads all data that one version has stored, and finishes the stored messages.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -25,19 +25,19 @@ const IDS: [&str; 11] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn data_of_one_version_reads_the_same_and_is_finished_in_the_other() {
+async fn stored_data_of_one_version_is_read_and_finished_by_the_other_version() {
     build_both();
     for (from, to) in [(Version::Before, Version::This), (Version::This, Version::Before)] {
         let mut deployment = Deployment::start(from, "[worker]\nroutes = []\n", 0).await;
-        let lease = store(&deployment).await;
-        let before = pages(&deployment).await;
+        let lease = store_data(&deployment).await;
+        let before = read_pages(&deployment).await;
         for index in 0..API_COUNT {
             deployment.replace_api(index, to).await;
         }
-        for ((path, before), (_, after)) in before.iter().zip(&pages(&deployment).await) {
+        for ((path, before), (_, after)) in before.iter().zip(&read_pages(&deployment).await) {
             assert_agree(before, after, path);
         }
-        finish(&deployment, &lease).await;
+        finish_messages(&deployment, &lease).await;
         deployment.assert_clean().await;
     }
 }
@@ -53,7 +53,7 @@ async fn lease(deployment: &Deployment) -> Value {
 }
 
 /// Stores messages in every state, settings, a sticky signal and a schedule. Returns the lease of the active message.
-async fn store(deployment: &Deployment) -> Value {
+async fn store_data(deployment: &Deployment) -> Value {
     let settings = json!(
         {"max_attempts": 5, "visibility_timeout": "10m", "backoff": {"type": "fixed", "delay": "1h"}, "max_length": 1000,
          "retention": {"failed": {"age": "3d"}}}
@@ -106,7 +106,7 @@ async fn store_unleased(deployment: &Deployment) {
 }
 
 /// Reads all that is stored. Returns each path with its answer.
-async fn pages(deployment: &Deployment) -> Vec<(String, Value)> {
+async fn read_pages(deployment: &Deployment) -> Vec<(String, Value)> {
     let lists = ["held", "delayed", "waiting", "active", "completed", "failed"];
     let paths = IDS
         .iter()
@@ -125,7 +125,7 @@ async fn pages(deployment: &Deployment) -> Vec<(String, Value)> {
 fn assert_agree(before: &Value, after: &Value, path: &str) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {
-            // The age grows from one answer to the other.
+            // The age of the oldest message grows between two answers, so the ages are not compared.
             for (name, value) in before.iter().filter(|(name, _)| *name != "oldest_waiting_age") {
                 if let Some(other) = after.get(name) {
                     assert_agree(value, other, &format!("{path} {name}"));
@@ -143,11 +143,11 @@ fn assert_agree(before: &Value, after: &Value, path: &str) {
 }
 
 /// Makes all messages ready, and completes them.
-async fn finish(deployment: &Deployment, active: &Value) {
+async fn finish_messages(deployment: &Deployment, active: &Value) {
     let repeated = deployment.post(&format!("{QUEUE}/messages"), &json!({"id": "completed", "data": 1})).await;
     assert_eq!(repeated["duplicate"], true, "{repeated}");
-    let settled = deployment.post(&format!("{QUEUE}/leases/complete"), &json!({"lease": active})).await;
-    assert_eq!(settled["outcome"], "completed", "{settled}");
+    let settled_outcome = deployment.post(&format!("{QUEUE}/leases/complete"), &json!({"lease": active})).await;
+    assert_eq!(settled_outcome["outcome"], "completed", "{settled_outcome}");
     let released = deployment.post(&format!("{QUEUE}/signals/paid:42"), &json!({})).await;
     assert_eq!(released["released"], 1, "{released}");
     for (id, action) in
@@ -161,11 +161,11 @@ async fn finish(deployment: &Deployment, active: &Value) {
     deployment.post_empty(&format!("{QUEUE}/resume")).await;
 
     let mut order = Vec::new();
-    // Two messages are completed already.
+    // Two of the messages are already completed.
     while order.len() < IDS.len() - 1 {
         let leased = deployment.post(&format!("{QUEUE}/leases"), &json!({"max": 100, "wait": "10s"})).await;
         let messages = leased["messages"].as_array().unwrap();
-        assert!(!messages.is_empty(), "only {order:?} were leased");
+        assert!(!messages.is_empty(), "only the messages {order:?} were leased");
         for message in messages {
             deployment.post(&format!("{QUEUE}/leases/complete"), &json!({"lease": message["lease"]})).await;
             order.push(message["id"].as_str().unwrap().to_owned());

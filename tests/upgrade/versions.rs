@@ -1,4 +1,4 @@
-//! The two versions of Drover in a test of upgrades. `scripts/build-before.sh` builds the version before.
+//! The two versions of Drover in a test of upgrades. `scripts/build-before.sh` builds the previous version.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ use drover_tests::{binary, without_cargo_variables};
 /// A version of Drover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
-    /// The last release before this version, or the commit before it.
+    /// The previous version: the last release before the tested version, or, without a release, the commit before it.
     Before,
     /// The version that is tested.
     This,
@@ -34,18 +34,18 @@ pub(crate) fn build_both() {
     }
 }
 
-/// Returns a file in the sources of the version before.
+/// Returns a file in the sources of the previous version.
 pub(crate) fn source_of_version_before(path: &str) -> PathBuf {
     version_before().sources.join(path)
 }
 
-/// The folders of the version before.
+/// The folders with the sources and the binaries of the previous version of Drover.
 struct VersionBefore {
     sources: PathBuf,
     binaries: PathBuf,
 }
 
-/// Returns the version before. The first call builds it.
+/// Returns the folders of the previous version. The first call of `version_before` builds the previous version.
 fn version_before() -> &'static VersionBefore {
     static VERSION: OnceLock<VersionBefore> = OnceLock::new();
     VERSION.get_or_init(|| {
@@ -59,7 +59,7 @@ fn version_before() -> &'static VersionBefore {
             .stdin(Stdio::null())
             .stderr(Stdio::inherit());
         let output = script.output().unwrap();
-        assert!(output.status.success(), "the version before does not build: the reason is above");
+        assert!(output.status.success(), "the previous version does not build: the reason is above");
         let folders = String::from_utf8(output.stdout).unwrap();
         let [sources, binaries] = folders.lines().map(PathBuf::from).collect::<Vec<_>>().try_into().unwrap();
         VersionBefore { sources, binaries }

@@ -1,5 +1,5 @@
-// Installs the packages as `npm pack` makes them into an empty folder. Programs there, as ES module and as CommonJS, must compile with
-// strict TypeScript, and run against a real API. The packages must be built, and so must be the tests of drover-client.
+// Installs the packages that `npm pack` makes into an empty folder. Programs in this folder, as ES module and as CommonJS, must compile
+// with strict TypeScript, and run with a real API. Before this script runs, the packages and the tests of drover-client must be built.
 import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -26,7 +26,7 @@ try {
     writeFileSync(join(folder, "package.json"), JSON.stringify({ private: true }));
     const compilerOptions = { target: "es2022", module: "nodenext", strict: true, exactOptionalPropertyTypes: true, types: ["node"] };
     const experimental = { experimentalDecorators: true, emitDecoratorMetadata: true };
-    // Declarations of other packages may have mistakes of their own, so only those of drover-client are checked.
+    // Only the type declarations of drover-client are checked, because the declarations of other packages may have mistakes.
     for (const [name, options] of [["client", compilerOptions], ["nest", { ...compilerOptions, ...experimental, skipLibCheck: true }]]) {
         writeFileSync(join(folder, `tsconfig.${name}.json`), JSON.stringify({ compilerOptions: options, files: [`${name}.mts`, `${name}.cts`] }));
     }
@@ -44,7 +44,7 @@ try {
             }
         }
     }
-    // Newer types of Node declare event emitters otherwise.
+    // The program also compiles with newer types of Node, which declare event emitters in another way.
     run("npm", "install", "--silent", "--no-fund", "--no-audit", "@types/node@26.6.6");
     run(join(folder, "node_modules/.bin/tsc"), "--project", "tsconfig.client.json", "--noEmit");
     console.log("the packages work when installed into an empty folder, as ES modules and as CommonJS");

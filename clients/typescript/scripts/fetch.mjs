@@ -1,4 +1,4 @@
-// Fetches a document of a server that is starting: node scripts/fetch.mjs URL OUTPUT.
+// Fetches a document from a server that is just starting. Usage: node scripts/fetch.mjs URL OUTPUT
 import { writeFileSync } from "node:fs";
 
 const [url, output] = process.argv.slice(2);

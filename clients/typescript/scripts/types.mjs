@@ -1,5 +1,5 @@
-// Generates the types of requests and answers from the API's description: node scripts/types.mjs OPENAPI_JSON OUTPUT. Paths outside /v1
-// and error responses are left out: each error is a `Problem`.
+// Generates the types of requests and answers from the API's description: node scripts/types.mjs OPENAPI_JSON OUTPUT. The script omits
+// paths outside /v1, and error responses, because each error has the type `Problem`.
 import { readFileSync, writeFileSync } from "node:fs";
 import openapiTypescript, { astToString } from "openapi-typescript";
 

@@ -1,5 +1,5 @@
-// The script move-from-bull.mjs on running systems of Bull 4 and BullMQ 6: a job runs once, in the old library or in Drover, wherever the
-// script is killed, and whatever is away.
+// Tests of the script move-from-bull.mjs on running systems of Bull 4 and BullMQ 6: a job runs once, in the old library or in Drover, even
+// if the script is killed at any point or the API is not available.
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { after, before, describe, test } from "node:test";
@@ -18,7 +18,7 @@ function dues(count, start, step) {
 
 describe("move-from-bull.mjs", { concurrency: 2 }, () => {
     for (const library of ["bull", "bullmq"]) {
-        // One test at a time: one of them kills the API.
+        // The tests run one at a time, because one of the tests kills the API.
         describe(library, { concurrency: 1 }, () => testsOf(library));
     }
 });
@@ -47,14 +47,16 @@ function testsOf(library) {
         const system = await open("kills");
         await system.workInOld();
         system.workInDrover();
-        // The jobs in the far future are there for the kills, even if a slow machine starts the script after all others have run.
+        // Jobs that are due in the far future give the killed scripts work to do, even if a slow machine starts the script after all other
+        // jobs have run.
         const start = Date.now();
         await system.addDelayed(dues(NEAR, start + 1_500, 20));
         await system.addDelayed(dues(FAR, start + HOUR, 1_000), NEAR);
 
         for (const [count, isStored] of [[15, true], [10, false], [20, true], [15, true]]) {
             const { data } = await system.killScriptAtRequest(count, isStored);
-            // The interrupted jobs become due before the next call: the old worker must not see them, and Drover must not get them twice.
+            // The jobs whose move was interrupted become due before the next call of the script. The old worker must not start these jobs,
+            // and Drover must not get them twice.
             if (isStored && data.i < NEAR) await until(`job ${data.i} has run`, () => system.hasRun(data.i));
         }
         assert.ok((await system.set("moving-to-drover")).size > 0, "no kill left a job half moved");
@@ -100,14 +102,14 @@ function testsOf(library) {
 
     test("schedules move once, with their next runs, when the script is killed between Drover and the old library", LIMIT, async () => {
         const system = await open("schedules");
-        // The next runs are hours away, whatever the time is: schedules that run soon stay.
+        // At any time of day, the next runs are hours away, because the script does not move schedules that run soon.
         const now = Date.now();
         const every = [2, 3, 5, 7].map((hours) => hours * HOUR).find((length) => length - (now % length) > HOUR / 4);
         const daily = `30 ${new Date(now + 12 * HOUR).getUTCHours()} * * *`;
         await system.addSchedule("hours", { s: 1 }, { every }, { attempts: 4 });
         await system.addSchedule("daily", { s: 2 }, { pattern: daily, tz: "Asia/Kolkata", limit: 5 });
         await system.addSchedule("each-second", { s: 3 }, { pattern: "* * * * * *" });
-        // BullMQ runs a job with `every` at once, and then the next one after this time.
+        // BullMQ runs the first job of a schedule with `every` at once, and the next job after the interval.
         await system.workInOld();
         const old = await until("all schedules but one wait", async () => {
             const schedules = await system.oldSchedules();
@@ -144,7 +146,7 @@ function testsOf(library) {
         const system = await open("dry");
         await system.addDelayed(dues(20, Date.now() + HOUR, 1_000));
         await system.addSchedule("yearly", { s: 1 }, { pattern: `0 0 1 ${((new Date().getMonth() + 6) % 12) + 1} *`, tz: "UTC" });
-        // An earlier call was interrupted after it had removed the job.
+        // An earlier call of the script was interrupted after it had removed the job.
         await system.redis.zadd(system.queue.toKey("moving-to-drover"), "1", "gone");
         const before = await system.snapshot();
         assert.ok(Object.keys(before).length > 20);
@@ -181,7 +183,7 @@ function testsOf(library) {
         const opts = { delay: HOUR };
         const waiting = { name: "parent", queueName, opts, children: [{ name: "child", queueName, opts }] };
         const { children } = await flows.add(waiting);
-        // The child of this parent has completed, so the parent has become a delayed job.
+        // The child job has completed, so its parent has become a delayed job.
         const { job: parent } = await flows.add({ ...waiting, children: [{ name: "done", queueName, data: {} }] });
         const worker = new Worker(queueName, async () => "value", { connection });
         await until("the parent is delayed", async () => (await parent.getState()) === "delayed");

@@ -1,4 +1,4 @@
-// A queue of Bull 4 or BullMQ 6, in one form for the tests of move-from-bull.mjs, beside a real Drover on the same Redis.
+// A queue of Bull 4 or BullMQ 6 with one interface for the tests of move-from-bull.mjs, and a real Drover on the same Redis.
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
@@ -7,20 +7,20 @@ import { Worker } from "drover-client";
 import { Proxy, Service, until, within } from "../packages/drover-client/build/harness.js";
 
 const require = createRequire(import.meta.url);
-const SCRIPT = fileURLToPath(new URL("../move-from-bull.mjs", import.meta.url));
+const MOVE_SCRIPT = fileURLToPath(new URL("../move-from-bull.mjs", import.meta.url));
 
-// The script uses the libraries of the folder in which it is started.
+// The script move-from-bull.mjs loads the libraries from the folder in which it is started.
 process.chdir(fileURLToPath(new URL("..", import.meta.url)));
 
-/** How many jobs a worker runs at a time. */
+/** The number of jobs that a worker runs at a time. */
 const CONCURRENCY = 20;
 
 export class OldSystem {
-    /** Each run of a job: `where` is `old` or `drover`. */
+    /** All runs of jobs. `where` is `old` for a run in the old library, and `drover` for a run in Drover. */
     runs = [];
     #closers = [];
 
-    /** Opens the queue `name` of the library `bull` or `bullmq`, in the Redis of the Drover, with a proxy before the API. */
+    /** Opens the queue `name` of the library `bull` or `bullmq` in the Redis of Drover, and starts a proxy in front of Drover's API. */
     static async open(library, name, drover) {
         const system = new OldSystem();
         Object.assign(system, { library, name, drover });
@@ -38,7 +38,7 @@ export class OldSystem {
         return system;
     }
 
-    /** Adds jobs with `{ i, due }` as data; `dues` are their due times. Each third job has an id of its own. */
+    /** Adds jobs with the due times `dues` and with `{ i, due }` as data. Every third job has an id that the test chooses. */
     async addDelayed(dues, from = 0) {
         const timestamp = Date.now();
         const jobs = dues.map((due, index) => {
@@ -81,7 +81,7 @@ export class OldSystem {
         return this.runs.some((run) => run.i === i);
     }
 
-    /** Waits until nothing is left to run, except this number of delayed jobs in Drover. */
+    /** Waits until all jobs have run, except this number of delayed jobs in Drover. */
     async untilOnlyDelayed(count) {
         await until(`all jobs but ${count} have run`, async () => {
             const old = await this.queue.getJobCounts();
@@ -91,27 +91,27 @@ export class OldSystem {
         });
     }
 
-    /** Asserts that each of the jobs 0 to `total` − 1 ran exactly once, and that none ran before its time. */
+    /** Asserts that each of the jobs 0 to `total` − 1 ran exactly once, and that no job ran before its due time. */
     assertEachRanOnce(total) {
         assert.deepEqual(this.runs.map(({ i }) => i).sort((a, b) => a - b), Array.from({ length: total }, (_, i) => i));
         assert.deepEqual(this.runs.filter(({ early }) => early > 0), []);
     }
 
-    /** Starts the script. `url` is the API, or a proxy before the API. */
+    /** Starts the script move-from-bull.mjs. `url` is the address of the API or of the proxy in front of the API. */
     startScript({ url = this.proxy.url, options = [] } = {}) {
         const names = ["--queue", this.name, "--library", this.library, "--redis", this.drover.redisUrl, "--drover", url];
-        const script = new Service(process.execPath, [SCRIPT, ...names, ...options]);
+        const script = new Service(process.execPath, [MOVE_SCRIPT, ...names, ...options]);
         script.start();
         this.#closers.unshift(() => script.end());
         return script;
     }
 
-    /** Runs the script to its end, and returns its output. */
+    /** Runs the script move-from-bull.mjs to its end, and returns the output of the script. */
     async runScript(given) {
         return this.end(this.startScript(given));
     }
 
-    /** Waits until a script ends with success, and returns its output. */
+    /** Waits until the script ends with success, and returns the output of the script. */
     async end(script) {
         await until("the script has ended", () => !script.runs, 60_000);
         assert.equal(script.exitCode, 0, script.output);
@@ -119,8 +119,8 @@ export class OldSystem {
     }
 
     /**
-     * Starts the script, and kills it by SIGKILL when it sends its `count`-th request. If `isStored`, Drover has done this request before.
-     * Returns the request's body.
+     * Starts the script, and kills the script with SIGKILL when it sends its `count`-th request. If `isStored` is true, Drover has carried
+     * out this request before the kill. Returns the body of the request.
      */
     async killScriptAtRequest(count, isStored, options = []) {
         let seen = 0;
@@ -142,18 +142,18 @@ export class OldSystem {
         return body;
     }
 
-    /** Returns the ids in one of the old queue's sorted sets, with their scores. */
+    /** Returns the ids in a sorted set of the old queue, with their scores. */
     async set(name) {
         const flat = await this.redis.zrange(this.queue.toKey(name), 0, -1, "WITHSCORES");
         return new Map(flat.flatMap((id, index) => (index % 2 === 0 ? [[id, flat[index + 1]]] : [])));
     }
 
-    /** Returns the due times of the jobs of a sorted set. */
+    /** Returns the due times of the jobs in a sorted set of the old queue. */
     dueTimes(set) {
         return [...set.values()].map((score) => Math.floor(score / 4096));
     }
 
-    /** Returns a dump of all keys of the old queue, and the names of Drover's keys of this queue. */
+    /** Returns a dump of all keys of the old queue, and the names of the keys that Drover has for the queue of the same name. */
     async snapshot() {
         const keys = (await this.redis.keys("*")).filter((key) => key.includes(this.name)).sort();
         return Object.fromEntries(await Promise.all(keys.map(async (key) => [key, (await this.redis.dumpBuffer(key))?.toString("hex")])));
@@ -167,13 +167,13 @@ export class OldSystem {
         return (await this.drover.raw("GET", `/v1/queues/${this.name}/schedules?limit=100`)).schedules;
     }
 
-    /** Returns the old repeatable jobs or job schedulers: their next runs by key. */
+    /** Returns the next runs of the old queue's repeatable jobs (Bull) or job schedulers (BullMQ), by their keys. */
     async oldSchedules() {
         const all = this.library === "bull" ? await this.queue.getRepeatableJobs() : await this.queue.getJobSchedulers(0, -1);
         return new Map(all.map(({ key, next }) => [key, next]));
     }
 
-    /** Adds a repeatable job, or a job scheduler. */
+    /** Adds a repeatable job (Bull) or a job scheduler (BullMQ) to the old queue. */
     async addSchedule(name, data, { pattern, ...repeat }, opts = {}) {
         if (this.library === "bull") {
             await this.queue.add(name, data, { ...opts, repeat: { ...repeat, ...(pattern ? { cron: pattern } : {}) } });

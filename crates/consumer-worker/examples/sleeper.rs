@@ -39,7 +39,7 @@ async fn work(
         tokio::time::sleep(if job.attempt() <= work.hangs { ONE_DAY } else { sleep_time }).await;
     }
     if job.attempt() <= work.fails {
-        Err(HandlerError::new("asked_to_fail", "the message asks for it"))
+        Err(HandlerError::new("asked_to_fail", "the message asks its handler to fail"))
     } else {
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Tests of handlers, routes and layers through the public interface of the library, without Redis.
 
-#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+#![allow(clippy::unwrap_used)] // An `unwrap` that panics fails its test.
 
 use std::{
     collections::BTreeMap,
@@ -215,7 +215,7 @@ async fn error_of_a_handler_decides_the_outcome() {
 }
 
 #[tokio::test]
-async fn first_route_that_fits_gets_the_message() {
+async fn first_route_that_matches_a_message_gets_the_message() {
     struct FixedHandler;
     impl Handler for FixedHandler {
         async fn handle(&self, _: Job) -> Outcome {
@@ -252,7 +252,7 @@ async fn first_route_that_fits_gets_the_message() {
 }
 
 #[tokio::test]
-async fn layers_wrap_handlers_like_any_service() {
+async fn tower_layers_wrap_handlers_like_any_service() {
     let (running, max_running) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let counters = (Arc::clone(&running), Arc::clone(&max_running));
     let sleep_and_count = move |Payload(millis): Payload<u64>| {
@@ -286,7 +286,7 @@ async fn layers_wrap_handlers_like_any_service() {
     assert_eq!(
         (max_running.load(Ordering::SeqCst), attempts.load(Ordering::SeqCst)),
         (2, 6),
-        "one limit for all of them"
+        "all wrapped handlers share one limit"
     );
     tokio::time::pause();
     let outcome = routes.handle(TestJob::new("a", &60_000).job()).await;
@@ -294,7 +294,7 @@ async fn layers_wrap_handlers_like_any_service() {
 }
 
 #[tokio::test]
-async fn panic_and_time_out_fail_the_attempt() {
+async fn panic_and_time_out_of_a_handler_fail_the_attempt() {
     async fn run(Payload(millis): Payload<u64>) {
         assert_ne!(millis, 0, "no pause");
         tokio::time::sleep(Duration::from_millis(millis)).await;

@@ -38,25 +38,25 @@ pub(crate) struct Budget {
 
 #[derive(Default)]
 struct TakenAmounts {
-    all: usize,
+    total: usize,
     by_client: HashMap<Client, usize>,
 }
 
 impl TakenAmounts {
     fn add(&mut self, client: Option<&Client>, amount: usize) {
-        self.all += amount;
+        self.total += amount;
         if let Some(client) = client {
             *self.by_client.entry(client.clone()).or_default() += amount;
         }
     }
 
     fn subtract(&mut self, client: Option<&Client>, amount: usize) {
-        self.all -= amount;
+        self.total -= amount;
         if let Some(client) = client
-            && let Some(of_client) = self.by_client.get_mut(client)
+            && let Some(client_amount) = self.by_client.get_mut(client)
         {
-            *of_client -= amount;
-            if *of_client == 0 {
+            *client_amount -= amount;
+            if *client_amount == 0 {
                 self.by_client.remove(client);
             }
         }
@@ -79,7 +79,7 @@ impl Budget {
     }
 
     pub(crate) fn taken_amount(&self) -> usize {
-        self.taken.lock().all
+        self.taken.lock().total
     }
 
     pub(crate) fn max_per_client(&self) -> usize {
@@ -110,7 +110,7 @@ impl Budget {
     /// maximum for all clients applies.
     fn add(&self, client: Option<&Client>, min: usize, max: usize) -> Result<usize, BudgetExceeded> {
         let mut taken_amounts = self.taken.lock();
-        let free_amount = self.max.saturating_sub(taken_amounts.all);
+        let free_amount = self.max.saturating_sub(taken_amounts.total);
         let amount_of_client = |client| taken_amounts.by_client.get(client).copied().unwrap_or(0);
         let free_for_client =
             client.map_or(free_amount, |client| self.max_per_client.saturating_sub(amount_of_client(client)));
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dropped_share_is_free_for_others() {
+    fn dropped_share_of_a_budget_is_free_for_other_clients() {
         let budget = Budget::new(2, 1);
         let (first, second) = (budget.take(None, 1).ok(), budget.take(None, 1).ok());
         assert!(first.is_some() && second.is_some());
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn client_gets_at_most_its_maximum_and_refused_share_stays_unchanged() {
+    fn client_gets_at_most_its_part_of_a_budget_and_refused_share_stays_unchanged() {
         let memory = Budget::new(100, 25);
         let client = |last: u8| Some(Client::Address([192, 0, 2, last].into()));
         let mut one = memory.take(client(1), 10).ok().unwrap();
@@ -216,7 +216,7 @@ mod tests {
         let client = || Some(Client::Address([192, 0, 2, 1].into()));
         let large_share = memory.take_flexible(client(), 10, 80).ok().unwrap();
         let mut next_share = memory.take_flexible(client(), 10, 800).ok().unwrap();
-        assert_eq!((large_share.amount(), next_share.amount()), (80, 90), "an eighth of what is free");
+        assert_eq!((large_share.amount(), next_share.amount()), (80, 90), "an eighth of the free amount");
         next_share.force_resize(5_000);
         assert_eq!(memory.taken_amount(), 5_080);
         assert_eq!(memory.take_flexible(client(), 10, 80).err(), Some(BudgetExceeded::All));
@@ -227,7 +227,7 @@ mod tests {
             Some(BudgetExceeded::OfClient(client().unwrap(), 800))
         );
         drop((large_share, next_share));
-        let all = memory.take_flexible(client(), 1_000, 1_000).ok().unwrap();
-        assert_eq!(all.amount(), 800, "the maximum for one client");
+        let whole_share = memory.take_flexible(client(), 1_000, 1_000).ok().unwrap();
+        assert_eq!(whole_share.amount(), 800, "the maximum for one client");
     }
 }

@@ -43,8 +43,8 @@ fn for_each_request(criterion: &mut Criterion) {
 fn stored_message() -> Message {
     let redis = RedisServer::start();
     let queues = Queues::new(Redis::new(&redis.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), DeclaredSettings::default());
-    let data = json!({"to": "user@example.com", "subject": "hello", "n": 1, "body": "x".repeat(100)});
-    let message = NewMessage::new(to_raw_value(&data).unwrap());
+    let payload = json!({"to": "user@example.com", "subject": "hello", "n": 1, "body": "x".repeat(100)});
+    let message = NewMessage::new(to_raw_value(&payload).unwrap());
     let queue = queues.queue(&"my-queue".parse().unwrap());
     match Runtime::new().unwrap().block_on(queue.enqueue(vec![message])).unwrap().remove(0) {
         Enqueued::Created(message) => message,

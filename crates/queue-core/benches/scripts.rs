@@ -28,23 +28,24 @@ criterion_group! {
 criterion_main!(scripts);
 
 fn bench_calls(criterion: &mut Criterion) {
-    bench(criterion, "enqueue", |queue, size| measure_time(|| queue.enqueue(size)).0);
-    bench(criterion, "post", |queue, size| measure_time(|| queue.post(size)).0);
-    bench(criterion, "lease", |queue, size| {
+    bench_message_counts(criterion, "enqueue", |queue, size| measure_time(|| queue.enqueue(size)).0);
+    bench_message_counts(criterion, "post", |queue, size| measure_time(|| queue.post(size)).0);
+    bench_message_counts(criterion, "lease", |queue, size| {
         queue.enqueue(size);
         let (elapsed, settlements) = measure_time(|| queue.lease(size));
         queue.settle(&settlements);
         elapsed
     });
-    bench(criterion, "settle", |queue, size| {
+    bench_message_counts(criterion, "settle", |queue, size| {
         queue.enqueue(size);
         let settlements = queue.lease(size);
         measure_time(|| queue.settle(&settlements)).0
     });
 }
 
-/// Runs `call` with each size on a new Redis. `call` returns the measured time.
-fn bench(criterion: &mut Criterion, name: &str, call: impl Fn(&TestQueue, usize) -> Duration) {
+/// Measures `call` with each number of messages in [`MESSAGE_COUNTS`], each on a new Redis. `call` returns the time that it has
+/// measured.
+fn bench_message_counts(criterion: &mut Criterion, name: &str, call: impl Fn(&TestQueue, usize) -> Duration) {
     let mut group = criterion.benchmark_group(name);
     for size in MESSAGE_COUNTS {
         let queue = TestQueue::new();
@@ -101,11 +102,11 @@ impl TestQueue {
         let request = LeaseRequest::new(self.consumer.clone(), size);
         let lease_reply = self.runtime.block_on(self.queue.lease(&request)).unwrap();
         assert_eq!(lease_reply.deliveries.len(), size);
-        let complete = Action::Complete(to_raw_value("processed").unwrap());
+        let completion = Action::Complete(to_raw_value("processed").unwrap());
         lease_reply
             .deliveries
             .into_iter()
-            .map(|delivery| Settlement { lease: delivery.lease, action: complete.clone() })
+            .map(|delivery| Settlement { lease: delivery.lease, action: completion.clone() })
             .collect()
     }
 
@@ -117,6 +118,6 @@ impl TestQueue {
 
 /// Makes a message with about 160 bytes of data, as in `make bench`.
 fn sample_message() -> NewMessage {
-    let data = json!({"to": "user@example.com", "subject": "hello", "n": 1, "body": "x".repeat(100)});
-    NewMessage::new(to_raw_value(&data).unwrap())
+    let payload = json!({"to": "user@example.com", "subject": "hello", "n": 1, "body": "x".repeat(100)});
+    NewMessage::new(to_raw_value(&payload).unwrap())
 }

@@ -12,21 +12,21 @@ use crate::{limits, settings::patch::InvalidSetting};
 pub enum Error {
     /// Redis can't be reached, did not answer in time, or can't serve the call now (loading, read-only, failing over).
     ///
-    /// The caller should try again later. The operation may have been done or not.
+    /// The caller should try again later. Whether Redis did the operation is unknown.
     #[error("Redis is not available: {0}")]
     Unavailable(String),
 
-    /// Redis refused a command, because its user lacks a right: an operator must grant it. The operation may have been done, or a
-    /// part of it.
+    /// Redis refused a command, because its user lacks a right, which an operator must grant. The operation may have been done as a
+    /// whole or in part.
     #[error("{0}")]
     NotPermitted(String),
 
-    /// Redis has reached its `maxmemory`: nothing was stored. Messages can still be leased and settled.
+    /// Redis has reached its `maxmemory`: nothing was stored. Messages can be leased and settled although the memory is full.
     #[error("Redis is out of memory: nothing was stored")]
     OutOfMemory,
 
-    /// Too many posts wait to be stored, or there is no [`ResponseMemory`](crate::ResponseMemory) for a response: nothing was
-    /// done. The caller should try again later.
+    /// Too many posts wait to be stored, or there is no [`ResponseMemory`](crate::ResponseMemory) for a response: nothing was done.
+    /// The caller should try the operation again later.
     #[error("too many posts are waiting to be stored, or there is no memory for an answer: nothing was done")]
     Overloaded,
 
@@ -58,7 +58,7 @@ pub enum Error {
     #[error("the queue is exclusive, so its messages have no group: nothing was changed")]
     ExclusiveQueue,
 
-    /// The queue has its maximum number of schedules: nothing was stored. Delete a schedule first.
+    /// The queue has its maximum number of schedules: nothing was stored. The caller must delete another schedule first.
     #[error("the queue has {max} schedules, the maximum: nothing was stored", max = limits::MAX_SCHEDULES)]
     TooManySchedules,
 
@@ -71,7 +71,8 @@ pub enum Error {
         problem: &'static str,
     },
 
-    /// An earlier, different request had the same idempotency key: nothing was stored. Use a new random key.
+    /// An earlier, different request had the same idempotency key: nothing was stored. The caller should use a new random key for
+    /// each request.
     #[error("this idempotency key came with another request before: nothing was stored")]
     KeyReused,
 
@@ -79,21 +80,21 @@ pub enum Error {
     #[error("there is no such queue")]
     NoSuchQueue,
 
-    /// The cursor does not belong to this list.
+    /// The cursor of the request does not belong to the list that the request reads.
     #[error("the cursor does not belong to this list")]
     InvalidCursor,
 
-    /// The data has the layout of another version of Drover. Run the other version, or use that version to finish the queue's
-    /// messages and to delete the queue.
+    /// The data has the layout of another version of Drover. To read data of another layout, run the version of Drover that wrote
+    /// the data, or use that version to finish the queue's messages and to delete the queue.
     #[error(
         "{what} has data layout {found}; this version of Drover reads layout {known}: run the version that wrote it"
     )]
     OtherLayout {
-        /// The queue or key.
+        /// The queue or key whose data has another layout.
         what: String,
-        /// The layout of the queue or key.
+        /// The number of the layout that the data has.
         found: u32,
-        /// The layout that this version reads and writes.
+        /// The number of the layout that this version of Drover reads and writes.
         known: u32,
     },
 
@@ -106,16 +107,16 @@ pub enum Error {
 pub(crate) const PROTECTED_MODE: &str = "Redis is in protected mode: while it has no password it refuses connections from other machines; set requirepass in \
      Redis and the same text as redis.password, or set protected-mode to no where only trusted machines reach it";
 
-/// The instruction for a Redis user that lacks a right. The instruction replaces the text of Redis, which may contain a key, and
-/// which inside a script does not say what was refused.
+/// The instruction for a Redis user that lacks a right. This instruction replaces the text of Redis's error, which may contain a
+/// key, and which inside a script does not say what was refused.
 const LACKS_A_RIGHT: &str = "Redis refused a command, because its user lacks a right: compare ACL GETUSER with the rights in docs/PRODUCTION.md; ACL LOG \
      shows what was refused";
 
-/// The result of an operation.
+/// The result of an operation on a queue.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Whether Redis did not serve the call, and may serve it later. The operation may have been done, or a part of it.
+    /// Whether Redis did not serve the call, and may serve it later. Redis may have done the operation or a part of it.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::NotPermitted(_))
     }
@@ -150,7 +151,8 @@ impl From<RedisError> for Error {
     }
 }
 
-/// Whether Redis refused a command by its ACL. The error of a command inside a script has no code `NOPERM`, so its text is compared.
+/// Whether Redis refused a command by its ACL. The error of a command inside a script has no code `NOPERM`, so the function compares
+/// the text of such an error.
 fn lacks_a_right(error: &RedisError) -> bool {
     // Redis 7.0 sends an error that begins with the first text; later versions send the second text.
     const TEXTS_IN_SCRIPT: [&str; 2] = ["The user executing the script", "ACL failure in script"];
@@ -162,11 +164,11 @@ fn lacks_a_right(error: &RedisError) -> bool {
 fn explain_error(error: &RedisError) -> String {
     let explanation = match (error.kind(), error.code()) {
         (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS")) => {
-            "it refused the user or the password: correct redis.username and redis.password, or those in redis.url"
+            "Redis refused the user or the password: correct redis.username and redis.password, or those in redis.url"
         }
-        (_, Some("NOAUTH")) => "it wants a password: set redis.password, or write it into redis.url",
+        (_, Some("NOAUTH")) => "Redis wants a password: set redis.password, or write the password into redis.url",
         // Only a client that does not know that its server is part of a cluster gets a redirection as an error.
-        (_, Some("MOVED" | "ASK")) => "it is a cluster: write redis+cluster:// in redis.url",
+        (_, Some("MOVED" | "ASK")) => "this Redis is a cluster: write redis+cluster:// in redis.url",
         // The text of an error with any other code comes from Redis, and explains the error.
         (_, Some(code)) => return format!("{code} {}", error.detail().unwrap_or_default()).trim_end().to_owned(),
         (ErrorKind::Parse, _) => {
@@ -228,18 +230,18 @@ mod tests {
         for (error, reason) in [
             (
                 password,
-                "it refused the user or the password: correct redis.username and redis.password, or those in redis.url",
+                "Redis refused the user or the password: correct redis.username and redis.password, or those in redis.url",
             ),
             (
                 error_of(b"-NOAUTH Authentication required.\r\n"),
-                "it wants a password: set redis.password, or write it into redis.url",
+                "Redis wants a password: set redis.password, or write the password into redis.url",
             ),
             (
                 parse,
                 "the server at that address is not a Redis: correct the host and the port in redis.url (rediss:// if the port is for TLS)",
             ),
             (error_of(b"-LOADING Redis is loading\r\n"), "LOADING Redis is loading"),
-            (error_of(b"-MOVED 1 127.0.0.1:7000\r\n"), "it is a cluster: write redis+cluster:// in redis.url"),
+            (error_of(b"-MOVED 1 127.0.0.1:7000\r\n"), "this Redis is a cluster: write redis+cluster:// in redis.url"),
             (refused_error, "connection refused"),
             (RedisError::from((ErrorKind::Client, "Missing auth response")), "Missing auth response"),
         ] {

@@ -102,11 +102,11 @@ pub(crate) fn keep_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 pub(crate) fn bounded_json<'de, const MAX_BYTES: usize, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Box<RawValue>>, D::Error> {
-    let value: Option<Box<RawValue>> = Option::deserialize(deserializer)?;
-    if value.as_ref().is_some_and(|value| value.get().len() > MAX_BYTES) {
+    let optional_json: Option<Box<RawValue>> = Option::deserialize(deserializer)?;
+    if optional_json.as_ref().is_some_and(|optional_json| optional_json.get().len() > MAX_BYTES) {
         return Err(D::Error::custom(format_args!("must be at most {MAX_BYTES} bytes of JSON")));
     }
-    Ok(value)
+    Ok(optional_json)
 }
 
 #[cfg(test)]
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn list_instead_of_an_object_is_refused_at_any_depth() {
+    fn json_list_instead_of_an_object_is_refused_at_any_depth() {
         let parse_sample =
             |json: &str| serde_json::from_str::<JsonObject<Sample>>(json).map(|JsonObject(sample)| sample);
         let sample = parse_sample(r#"{"inner":{"data":"ab"},"data":null,"number":null}"#).unwrap();

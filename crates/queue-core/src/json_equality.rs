@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-/// The nesting depth below which texts are compared byte by byte. The parser reads each nested text again at each level, so this limit
-/// bounds the time of a comparison.
+/// The nesting depth below which texts are compared byte by byte. The parser reads each nested text again at each level, so the limit
+/// of the depth bounds the time of a comparison.
 const MAX_DEPTH: usize = 32;
 
-/// Whether two valid JSON texts have the same meaning. If an object has a member twice, the last one counts.
+/// Whether two valid JSON texts have the same meaning. If an object has a member twice, the last value of the member counts.
 pub(crate) fn is_equal(one: &str, other: &str) -> bool {
     is_equal_within(one.trim_ascii(), other.trim_ascii(), MAX_DEPTH)
 }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_with_the_same_meaning_are_equal_and_others_are_not() {
+    fn json_texts_with_the_same_meaning_are_equal_and_other_texts_are_not() {
         for (one, other) in [
             (r#"{"a":1,"b":[1,2]}"#, " { \"b\" : [ 1 ,\n2 ] , \"a\" : 1 }\t"),
             (r#"{"a":{"x":{},"y":[]},"b":null}"#, r#"{"b":null,"a":{"y":[ ],"x":{ }}}"#),
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_nested_deep_is_compared_byte_by_byte() {
+    fn deeply_nested_json_is_compared_byte_by_byte() {
         let nested = |depth: usize, inside: &str| format!("{}{inside}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(is_equal(&nested(31, "1"), &nested(31, " 1")));
         assert!(!is_equal(&nested(33, "1"), &nested(33, " 1")));
@@ -96,15 +96,15 @@ mod tests {
         assert!(is_equal(&deeply_nested, &deeply_nested.clone()) && !is_equal(&deeply_nested, "[]"));
     }
 
-    fn json() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
+    fn random_json() -> impl Strategy<Value = Value> {
+        let scalar_json = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
             any::<i64>().prop_map(Value::from),
             any::<f64>().prop_map(Value::from),
             ".*".prop_map(Value::from),
         ];
-        leaf.prop_recursive(4, 40, 5, |inner| {
+        scalar_json.prop_recursive(4, 40, 5, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
                 prop::collection::btree_map(".{0,3}", inner, 0..5).prop_map(|map| map.into_iter().collect()),
@@ -114,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn texts_with_other_white_space_are_equal_and_texts_of_other_values_are_not(value in json(), other in json()) {
+        fn json_texts_that_differ_in_white_space_are_equal_and_texts_of_other_values_are_not(value in random_json(), other in random_json()) {
             let (compact, pretty) = (value.to_string(), serde_json::to_string_pretty(&value).unwrap());
             prop_assert!(is_equal(&compact, &pretty));
             prop_assert_eq!(is_equal(&compact, &other.to_string()), value == other);

@@ -32,7 +32,8 @@ const MAX_SLEEP: Duration = Duration::from_secs(5);
 /// How long lease calls may take beyond the client's wait, so that a client with a short wait, or none, gets messages too.
 const LEASE_TIME_BEYOND_WAIT: Duration = Duration::from_secs(2);
 
-/// The memory for the response to a consumer. The memory is taken just before messages are leased, not while the consumer waits.
+/// The memory for the response to a consumer. A driver takes the memory for a response just before it leases messages, not while
+/// the consumer waits.
 pub trait ResponseMemory: Send + Sync {
     /// Takes memory for one response, and returns how many bytes of messages fit into it. Returns `None` if there is no memory:
     /// then no message is leased, and the consumer gets [`Error::Overloaded`].
@@ -42,7 +43,7 @@ pub trait ResponseMemory: Send + Sync {
     fn free(&self);
 }
 
-/// Memory without a limit.
+/// A memory for responses that has no limit.
 struct UnlimitedMemory;
 
 impl ResponseMemory for UnlimitedMemory {
@@ -93,7 +94,7 @@ struct Waiter {
 }
 
 /// Deliveries that were leased for a consumer, which has not taken them yet. If the consumer disconnects before it takes the
-/// deliveries, these are released.
+/// deliveries, the messages are released.
 struct PendingDeliveries {
     deliveries: Vec<Delivery>,
     queue: Arc<Queue>,
@@ -133,8 +134,9 @@ impl LongPoll {
         Self { shared: Arc::new(LongPollState { subscriber, tasks, shutdown, waiting: Mutex::default() }) }
     }
 
-    /// Leases ready messages. If no message is ready, waits for one for at most `wait`, and returns no delivery if no message has
-    /// become ready in that time. The future may be dropped at any time: deliveries that were leased for it are released.
+    /// Leases ready messages. If no message is ready, waits for at most `wait` until a message is ready, and returns no delivery if
+    /// no message has become ready in that time. When the future of `receive` is dropped, deliveries that were leased for it are
+    /// released.
     ///
     /// # Errors
     ///
@@ -165,7 +167,7 @@ impl LongPoll {
         }
     }
 
-    /// Waits until all drivers and releases have ended, which happens soon after the shutdown.
+    /// Waits until all drivers, and all tasks that release deliveries, have ended, which happens soon after the shutdown.
     pub async fn wait_until_stopped(&self) {
         self.shared.tasks.wait().await;
     }
@@ -214,17 +216,17 @@ impl Driver {
         }
     }
 
-    /// The earliest end of a consumer's wait. `None` if no consumer waits: then this driver must end, and the next consumer
-    /// starts another driver.
+    /// Returns the earliest end of a consumer's wait; `None` if no consumer waits. A driver without waiting consumers must end; the
+    /// next consumer starts another driver.
     fn next_deadline(&self) -> Option<Instant> {
         let mut waiting_clients = self.shared.waiting.lock();
         let clients = waiting_clients.get_mut(self.queue.name())?;
         clients.waiters.retain(|_, waiter| !waiter.answer.is_closed());
-        let end = clients.waiters.values().map(|waiter| waiter.until).min();
-        if end.is_none() {
+        let earliest_end = clients.waiters.values().map(|waiter| waiter.until).min();
+        if earliest_end.is_none() {
             waiting_clients.remove(self.queue.name());
         }
-        end
+        earliest_end
     }
 
     /// Leases for one consumer after the other, as long as messages may be ready. In an exclusive queue only the consumer that
@@ -258,7 +260,7 @@ impl Driver {
                     if error.is_unavailable() {
                         result = Err(());
                     } else {
-                        candidates = Some(Candidates { from: client.number + 1, ..client.candidates });
+                        candidates = Some(Candidates { first_number: client.number + 1, ..client.candidates });
                     }
                     self.answer_client(client.number, Err(error));
                 }
@@ -273,9 +275,11 @@ impl Driver {
         let waiting_clients = self.shared.waiting.lock();
         let clients = waiting_clients.get(self.queue.name())?;
         let is_next_client = |waiter: &Waiter| {
-            !waiter.answer.is_closed() && candidates.only.as_ref().is_none_or(|only| *only == waiter.request.consumer)
+            !waiter.answer.is_closed()
+                && candidates.only_consumer.as_ref().is_none_or(|only| *only == waiter.request.consumer)
         };
-        let (number, waiter) = clients.waiters.range(candidates.from..).find(|(_, waiter)| is_next_client(waiter))?;
+        let (number, waiter) =
+            clients.waiters.range(candidates.first_number..).find(|(_, waiter)| is_next_client(waiter))?;
         Some(ServedClient {
             number: *number,
             request: waiter.request.clone(),
@@ -299,8 +303,8 @@ impl Driver {
         }
     }
 
-    /// Ends, without deliveries, the waits whose time is over, up to the client with the number `newest`. For later clients the
-    /// driver has not called `lease` yet.
+    /// Ends, without deliveries, the waits whose time is over, up to the client with the number `newest`. For clients with a number
+    /// above `newest`, the driver has not called `lease` yet.
     fn end_overdue_waits(&self, newest: u64) {
         let now = Instant::now();
         let overdue_clients: Vec<u64> = match self.shared.waiting.lock().get(self.queue.name()) {
@@ -317,15 +321,15 @@ impl Driver {
 
 /// The clients that may be served next; the driver serves the first of them.
 struct Candidates {
-    /// The lowest number of a candidate.
-    from: u64,
+    /// The lowest number that a candidate may have; clients are numbered in the order of arrival.
+    first_number: u64,
     /// The only consumer whose requests are candidates; `None` for all consumers.
-    only: Option<ConsumerId>,
+    only_consumer: Option<ConsumerId>,
 }
 
 impl Candidates {
     fn all() -> Self {
-        Self { from: 0, only: None }
+        Self { first_number: 0, only_consumer: None }
     }
 }
 
@@ -344,16 +348,19 @@ impl ServedClient {
     fn candidates_after(&self, leased: &Leased) -> Option<Candidates> {
         let next_number = self.number + 1;
         match &leased.access {
-            Access::All => leased.more_is_ready.then_some(Candidates { from: next_number, only: None }),
-            Access::OneConsumer(Some(owner)) if *owner == self.request.consumer => {
-                // The owner of an exclusive queue may wait with several requests. If one of its requests got no message, its other
-                // requests get none either.
-                (!leased.deliveries.is_empty()).then(|| Candidates { from: next_number, only: Some(owner.clone()) })
+            Access::All => {
+                leased.more_is_ready.then_some(Candidates { first_number: next_number, only_consumer: None })
             }
-            // The owner of an exclusive queue is served only once per wake-up. If another consumer is the owner afterwards, another
-            // process has leased for that consumer.
-            Access::OneConsumer(Some(owner)) if self.candidates.only.is_none() => {
-                Some(Candidates { from: 0, only: Some(owner.clone()) })
+            Access::OneConsumer(Some(owner)) if *owner == self.request.consumer => {
+                // The owner of an exclusive queue may wait with several requests. If one of these requests got no message, the
+                // owner's other requests get no message either.
+                (!leased.deliveries.is_empty())
+                    .then(|| Candidates { first_number: next_number, only_consumer: Some(owner.clone()) })
+            }
+            // The owner of an exclusive queue is served only once per wake-up. If another consumer is the owner after the lease
+            // call, another process has leased for that consumer.
+            Access::OneConsumer(Some(owner)) if self.candidates.only_consumer.is_none() => {
+                Some(Candidates { first_number: 0, only_consumer: Some(owner.clone()) })
             }
             Access::OneConsumer(_) => None,
         }

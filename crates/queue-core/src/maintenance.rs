@@ -46,7 +46,8 @@ pub struct Maintenance {
     timers: Arc<WakeTimers>,
     /// The names without a queue, each with the instant at which this process first found it.
     without_queue: Arc<Mutex<HashMap<QueueName, Instant>>>,
-    /// The interval at which all queues are checked. The three intervals are public only for tests, which can't wait for hours.
+    /// The interval at which all queues are checked. The intervals of `Maintenance` are public only for tests, which can't wait for
+    /// hours.
     #[doc(hidden)]
     pub check_all_every: Duration,
     /// The time for which a name must be in the index without a queue before it is removed.
@@ -73,7 +74,7 @@ impl Maintenance {
         })
     }
 
-    /// Maintains the queues until `shutdown`.
+    /// Maintains all queues until `shutdown` is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}

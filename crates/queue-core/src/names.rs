@@ -13,7 +13,7 @@ macro_rules! validated_text {
         pub struct $name(String);
 
         impl $name {
-            /// Returns the text.
+            /// Returns the name, the key or the id as a text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -79,7 +79,7 @@ fn is_path_segment(text: &str, max: usize) -> bool {
 }
 
 validated_text! {
-    /// The name of a queue: 1 to 128 letters, digits or characters of `_.:-`; the first one is a letter or a digit.
+    /// The name of a queue: 1 to 128 letters, digits or characters of `_.:-`; the first character is a letter or a digit.
     QueueName, up to 128 of r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$", |text| {
         if is_identifier(text, 128) { Ok(()) } else {
             Err("a queue's name is 1 to 128 characters of A-Z a-z 0-9 _ . : - and starts with a letter or digit")
@@ -88,7 +88,7 @@ validated_text! {
 }
 
 validated_text! {
-    /// The name of a schedule: 1 to 128 letters, digits or characters of `_.:-`; the first one is a letter or a digit.
+    /// The name of a schedule: 1 to 128 letters, digits or characters of `_.:-`; the first character is a letter or a digit.
     ScheduleName, up to 128 of r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$", |text| {
         if is_identifier(text, 128) { Ok(()) } else {
             Err("a schedule's name is 1 to 128 characters of A-Z a-z 0-9 _ . : - and starts with a letter or digit")
@@ -114,7 +114,7 @@ validated_text! {
         } else if text == "batch" {
             Err("an id must not be \"batch\", which is reserved")
         } else if text.bytes().all(|b| b.is_ascii_digit()) {
-            Err("an id of your own must not be all digits: those are Drover's; put a letter in it")
+            Err("an id of your own must not be all digits, as Drover's ids are; put a letter in it")
         } else {
             Ok(())
         }
@@ -159,7 +159,7 @@ validated_text! {
 }
 
 impl ConsumerId {
-    /// A new id that no other consumer has.
+    /// Issues a new id that no other consumer has.
     pub fn issue() -> Self {
         Self(format!("c-{:012x}", rand::random::<u64>() >> 16))
     }

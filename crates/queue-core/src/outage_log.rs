@@ -12,8 +12,8 @@ pub(crate) struct OutageLog {
 }
 
 impl OutageLog {
-    /// Makes the log. `failure` is logged with the first error of an outage, and `recovery` with the first success after the
-    /// outage.
+    /// Makes the log of outages of one kind of work. `failure` is logged with the first error of an outage, and `recovery` with the
+    /// first success after the outage.
     pub(crate) fn new(failure: &'static str, recovery: &'static str) -> Self {
         Self { failure, recovery, is_logged: false }
     }

@@ -1,5 +1,5 @@
-//! Numbers and durations with a range. Each type refuses values outside its range, and names the range in its errors and its schema.
-//! The type of an option or a setting therefore describes all its valid values.
+//! Numbers and durations with a range. Each type with a range refuses values outside the range, and names the range in its errors
+//! and its schema. The type of an option or a setting therefore describes all valid values.
 
 use std::{fmt, ops::Deref, str::FromStr};
 
@@ -25,9 +25,9 @@ pub struct DurationIn<const MIN: u64, const MAX: u64>(Millis);
 pub struct NumberIn<const MIN: i64, const MAX: i64>(i64);
 
 impl<const MIN: u64, const MAX: u64> DurationIn<MIN, MAX> {
-    /// The minimum duration.
+    /// The minimum of the durations of this type.
     pub const MIN: Millis = Millis::new(MIN);
-    /// The maximum duration.
+    /// The maximum of the durations of this type.
     pub const MAX: Millis = Millis::new(MAX);
 
     /// Makes a default value. A constant that is out of range does not compile.

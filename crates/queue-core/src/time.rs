@@ -71,8 +71,8 @@ impl<'de> Deserialize<'de> for Timestamp {
                     text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
                 // The instant is rounded up, because a message must not be due before the requested instant.
                 let millis = instant.as_nanosecond().max(0).unsigned_abs().div_ceil(1_000_000);
-                let leap = if is_in_leap_second(text) { Millis::from_secs(1) } else { Millis::ZERO };
-                match u64::try_from(millis).map(|millis| Timestamp(millis) + leap) {
+                let leap_second = if is_in_leap_second(text) { Millis::from_secs(1) } else { Millis::ZERO };
+                match u64::try_from(millis).map(|millis| Timestamp(millis) + leap_second) {
                     Ok(timestamp) if timestamp < Timestamp::LIMIT => Ok(timestamp),
                     _ => Err(E::custom("an instant must lie before the year 2200")),
                 }
@@ -137,7 +137,7 @@ impl Millis {
         Self::from_hours(days * 24)
     }
 
-    /// The number of milliseconds.
+    /// Returns the number of milliseconds of the duration.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -160,11 +160,11 @@ pub(crate) const UNITS: [(&str, u64); 6] =
 /// Writes the duration with units, such as `1h 30m`; the text reads back as the same duration. Weeks are written as days.
 impl fmt::Display for Millis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0;
+        let mut remaining_millis = self.0;
         let mut unit_separator = "";
         for (unit, millis) in &UNITS[1..] {
-            let count = rest / millis;
-            rest %= millis;
+            let count = remaining_millis / millis;
+            remaining_millis %= millis;
             if count > 0 {
                 write!(f, "{unit_separator}{count}{unit}")?;
                 unit_separator = " ";
@@ -186,17 +186,17 @@ impl std::str::FromStr for Millis {
         }
         let mut units = UNITS.iter();
         let mut millis: u64 = 0;
-        let mut rest = text.trim_ascii();
+        let mut remaining_text = text.trim_ascii();
         // A duration has at least one part, and each part has a shorter unit than the part before.
         loop {
-            let (count, after) = split_while(rest, |char| char.is_ascii_digit());
+            let (count, after) = split_while(remaining_text, |char| char.is_ascii_digit());
             let (unit, after) = split_while(after.trim_ascii_start(), |char| char.is_ascii_alphabetic());
             let (_, in_millis) = units.find(|(known, _)| *known == unit).ok_or(NOT_A_DURATION)?;
             let count: u64 = count.parse().map_err(|_| NOT_A_DURATION)?;
             let part = count.checked_mul(*in_millis).ok_or(NOT_A_DURATION)?;
             millis = millis.checked_add(part).ok_or(NOT_A_DURATION)?;
-            rest = after.trim_ascii_start();
-            if rest.is_empty() {
+            remaining_text = after.trim_ascii_start();
+            if remaining_text.is_empty() {
                 return Ok(Self(millis));
             }
         }
@@ -246,29 +246,29 @@ impl<'de> Deserialize<'de> for Millis {
 mod tests {
     use super::*;
 
-    fn millis(json: &str) -> Result<Millis, serde_json::Error> {
+    fn parse_duration(json: &str) -> Result<Millis, serde_json::Error> {
         serde_json::from_str(json)
     }
 
     #[test]
     fn durations_are_integers_or_texts_with_units() {
-        assert_eq!(millis("1500").unwrap(), Millis(1_500));
-        assert_eq!(millis("1500.0").unwrap(), Millis(1_500));
-        assert_eq!(millis("\"1500ms\"").unwrap(), Millis(1_500));
-        assert_eq!(millis("\"2s\"").unwrap(), Millis(2_000));
-        assert_eq!(millis("\"1h 30m\"").unwrap(), Millis(5_400_000));
-        assert_eq!(millis("\"1w 2d 3h 4m 5s 6ms\"").unwrap(), Millis(788_645_006));
+        assert_eq!(parse_duration("1500").unwrap(), Millis(1_500));
+        assert_eq!(parse_duration("1500.0").unwrap(), Millis(1_500));
+        assert_eq!(parse_duration("\"1500ms\"").unwrap(), Millis(1_500));
+        assert_eq!(parse_duration("\"2s\"").unwrap(), Millis(2_000));
+        assert_eq!(parse_duration("\"1h 30m\"").unwrap(), Millis(5_400_000));
+        assert_eq!(parse_duration("\"1w 2d 3h 4m 5s 6ms\"").unwrap(), Millis(788_645_006));
         for same in ["\"90m\"", "\"1h30m\"", "\"1h  30 m\"", "\" 1h 30m \"", "\"5400000\"", "\"0d 001h 30m\""] {
-            assert_eq!(millis(same).unwrap(), Millis(5_400_000), "{same}");
+            assert_eq!(parse_duration(same).unwrap(), Millis(5_400_000), "{same}");
         }
-        for bad in ["-1", "1.5", "null", "true", "1e400", "99999999999999999999"] {
-            assert!(millis(bad).is_err(), "{bad}");
+        for invalid in ["-1", "1.5", "null", "true", "1e400", "99999999999999999999"] {
+            assert!(parse_duration(invalid).is_err(), "{invalid}");
         }
-        let bad = "| |soon|s|-1s|+5|+5s|1.5s|1M|1y|5 parsecs|1us|1ns|1min|2 hours|1H|1h 30|30 1h|1s 1s|1m 1h|1h, 30m|1 000|\
+        let invalid_texts = "| |soon|s|-1s|+5|+5s|1.5s|1M|1y|5 parsecs|1us|1ns|1min|2 hours|1H|1h 30|30 1h|1s 1s|1m 1h|1h, 30m|1 000|\
                    99999999999999999999|30500568905w|1\u{a0}s|١s";
-        for bad in bad.split('|') {
-            let error = millis(&serde_json::to_string(bad).unwrap()).unwrap_err().to_string();
-            assert!(error.contains("units ms, s, m, h, d and w"), "{bad}: {error}");
+        for invalid in invalid_texts.split('|') {
+            let error = parse_duration(&serde_json::to_string(invalid).unwrap()).unwrap_err().to_string();
+            assert!(error.contains("units ms, s, m, h, d and w"), "{invalid}: {error}");
         }
     }
 
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Timestamp>(&instant_json).unwrap(), instant);
         let instant_with_offset: Timestamp = serde_json::from_str("\"2026-11-23T10:00:00.0001+01:00\"").unwrap();
         assert_eq!(instant_with_offset.as_millis(), 1_795_424_400_001, "rounded up, never early");
-        for bad in [
+        for invalid in [
             "\"2026-11-23T23:59:61Z\"",
             "\"2199-12-31T23:59:60Z\"",
             "\"tomorrow\"",
@@ -305,12 +305,12 @@ mod tests {
             "\"2200-01-01T00:00:00Z\"",
             "\"2026-11-23\"",
         ] {
-            assert!(serde_json::from_str::<Timestamp>(bad).is_err(), "{bad}");
+            assert!(serde_json::from_str::<Timestamp>(invalid).is_err(), "{invalid}");
         }
     }
 
     #[test]
-    fn a_leap_second_is_read_as_the_second_after_it() {
+    fn leap_second_is_read_as_the_following_second() {
         let parse_instant = |text: &str| serde_json::from_value::<Timestamp>(text.into()).unwrap().to_string();
         for (text, instant) in [
             ("2026-12-31T23:59:60Z", "2027-01-01T00:00:00.000Z"),

@@ -34,8 +34,9 @@ impl Fixture {
     async fn put(&self, missed: &str, data: u64) -> Schedule {
         let json = json!({"every": "1s", "missed": missed, "message": {"data": data}});
         let definition: NewSchedule = serde_json::from_value(json).unwrap();
-        let put = self.queue.put_schedule(&missed.parse().unwrap(), definition, DefinedBy::Client).await.unwrap();
-        match put {
+        let put_result =
+            self.queue.put_schedule(&missed.parse().unwrap(), definition, DefinedBy::Client).await.unwrap();
+        match put_result {
             PutSchedule::Created(schedule) | PutSchedule::Existed(schedule) => schedule,
         }
     }
@@ -101,9 +102,9 @@ async fn schedule_rests_after_a_step_back_of_the_clock_and_catches_up_after_a_st
     for back in [second(1) - 3_600_000, (START_SECONDS + 1) * 1_000 - 1, second(1)] {
         fixture.set_clock(back);
         tokio::time::sleep(Duration::from_millis(1_500)).await;
-        let put = fixture.put("all", back).await;
+        let replaced_schedule = fixture.put("all", back).await;
         assert!(
-            put.next_at[0].as_millis() > (START_SECONDS + 1) * 1_000,
+            replaced_schedule.next_at[0].as_millis() > (START_SECONDS + 1) * 1_000,
             "a tick that was posted is not posted again, not even for another definition"
         );
         fixture.queue.pause_schedule(&"one".parse().unwrap()).await.unwrap();

@@ -32,9 +32,9 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut finding_count = 0;
     for name in names {
         let audit = queues.queue(&name).audit().await?;
-        report(&format!("{name}: {} messages, {} findings", audit.messages, audit.findings.len()));
+        print_line(&format!("{name}: {} messages, {} findings", audit.messages, audit.findings.len()));
         for finding in &audit.findings {
-            report(&format!("  {finding}"));
+            print_line(&format!("  {finding}"));
         }
         finding_count += audit.findings.len();
     }
@@ -42,6 +42,6 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
 }
 
 #[expect(clippy::print_stdout, reason = "printing the findings is the purpose of this program")]
-fn report(line: &str) {
+fn print_line(line: &str) {
     println!("{line}");
 }

@@ -1,5 +1,5 @@
-//! All error codes of the API, each with its HTTP status and an instruction. The `OpenAPI` description is derived from this
-//! list, and a test compares docs/API.md with it.
+//! All error codes of the API, each with its HTTP status and an instruction. The `OpenAPI` description is derived from the list of
+//! codes, and a test compares docs/API.md with the list.
 
 use axum::http::StatusCode;
 use serde::{Serialize, Serializer};
@@ -133,17 +133,17 @@ mod tests {
     /// Returns the list of errors for docs/API.md: codes of one list item have one status and one instruction.
     fn documented_list() -> Vec<String> {
         let is_same_item = |one: &Code, other: &Code| (one.status(), one.help()) == (other.status(), other.help());
-        let item = |codes: &[Code]| {
+        let list_item = |codes: &[Code]| {
             let words: Vec<String> = codes.iter().map(|code| format!("`{}`", code.as_str())).collect();
             format!("- {} {}: {}", codes[0].status().as_u16(), words.join(", "), codes[0].help())
         };
-        Code::ALL.chunk_by(is_same_item).map(item).collect()
+        Code::ALL.chunk_by(is_same_item).map(list_item).collect()
     }
 
     #[test]
     fn error_list_in_the_document_has_every_code() {
-        let page = include_str!("../../../docs/API.md");
-        let (_, found) = page.split_at(page.find("\n- 400 ").unwrap());
+        let api_page = include_str!("../../../docs/API.md");
+        let (_, found) = api_page.split_at(api_page.find("\n- 400 ").unwrap());
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(
             words(found),

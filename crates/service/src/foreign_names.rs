@@ -39,9 +39,9 @@ const TEMPLATE: Hint = Advice { beside: SCHEDULE, text: "give the fields of the 
 const SETTINGS_THEMSELVES: Hint =
     Advice { beside: SETTINGS, text: "give the settings themselves as fields, such as \"max_attempts\"" };
 
-/// The hints. A name is in lower case and without separators.
+/// All hints, by the names of fields in other queue systems. A name is in lower case and without separators.
 const HINTS: [(&str, Hint); 60] = [
-    // The options of a message.
+    // The next hints are about options of messages.
     ("attempts", Field("max_attempts")),
     ("jobid", Field("id")),
     // This hint is for the messages of schedules, which have no own id.
@@ -77,8 +77,8 @@ const HINTS: [(&str, Hint); 60] = [
         },
     ),
     ("lifo", Advice { beside: MESSAGE, text: "messages with a lower \"priority\" are leased first" }),
-    ("wait", Advice { beside: POST, text: "give it in the query: ?wait=20s" }),
-    // The settings of a queue.
+    ("wait", Advice { beside: POST, text: "give the wait in the query: ?wait=20s" }),
+    // The next hints are about settings of queues.
     ("limiter", Field("rate_limit")),
     ("lockduration", Field("visibility_timeout")),
     (
@@ -114,8 +114,8 @@ const HINTS: [(&str, Hint); 60] = [
     ("defaultjoboptions", SETTINGS_THEMSELVES),
     ("settings", SETTINGS_THEMSELVES),
     ("opts", SETTINGS_THEMSELVES),
-    ("paused", Advice { beside: SETTINGS, text: "POST /v1/queues/{queue}/pause and …/resume change it" }),
-    // The fields of a schedule.
+    ("paused", Advice { beside: SETTINGS, text: "POST /v1/queues/{queue}/pause pauses the queue, and …/resume resumes it" }),
+    // The next hints are about fields of schedules.
     ("pattern", Field("cron")),
     ("tz", Field("timezone")),
     ("limit", Field("max_runs")),
@@ -134,7 +134,7 @@ const HINTS: [(&str, Hint); 60] = [
     ("name", TEMPLATE),
     ("opts", TEMPLATE),
     ("attempts", TEMPLATE),
-    // The fields of leases and settlements.
+    // The next hints are about fields of leases and settlements.
     ("returnvalue", Field("result")),
     ("failedreason", Field("error")),
     ("token", Field("lease")),
@@ -165,7 +165,7 @@ mod tests {
     const SCHEDULE_FIELDS: [&str; 6] = ["cron", "timezone", "start_at", "end_at", "max_runs", "message"];
 
     #[test]
-    fn foreign_name_gets_the_hint_of_its_object() {
+    fn field_name_of_another_queue_system_gets_a_hint_for_its_object() {
         for (name, known, expected) in [
             ("attempts", &MESSAGE_FIELDS[..], "did you mean \"max_attempts\"?"),
             ("attempts", &SETTING_NAMES, "did you mean \"max_attempts\"?"),
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_hints_can_be_found_and_no_hint_is_hidden_by_an_earlier_one() {
+    fn names_of_hints_can_be_found_and_no_hint_is_hidden_by_an_earlier_hint() {
         let place = |hint: &Hint| match hint {
             Field(field) => *field,
             Advice { beside, .. } => *beside,

@@ -89,7 +89,7 @@ fn decide_readiness(
         return Err(not_ready_problem(all.join("; ")));
     }
     if !is_subscribed {
-        return Err(not_ready_problem("the subscription to Redis is not there yet".into()));
+        return Err(not_ready_problem("the subscription to Redis is not open yet".into()));
     }
     if dangers.is_none() {
         return Err(not_ready_problem("Redis is not examined yet".into()));
@@ -190,7 +190,7 @@ mod tests {
         Danger::TooOld { found: "Redis 6.2.14".into() }
     }
 
-    fn detail(response: Result<Vec<String>, Problem>) -> String {
+    fn problem_detail(response: Result<Vec<String>, Problem>) -> String {
         let problem = serde_json::to_value(response.unwrap_err()).unwrap();
         assert_eq!((&problem["status"], &problem["code"]), (&json!(503), &json!("not_ready")));
         problem["detail"].as_str().unwrap().to_owned()
@@ -199,9 +199,9 @@ mod tests {
     #[test]
     fn service_is_ready_once_redis_answers_and_is_subscribed_to_and_examined() {
         assert_eq!(decide_readiness(Ok(Vec::new()), true, Some(&[])).unwrap(), [] as [String; 0]);
-        assert_eq!(detail(decide_readiness(Err("away".into()), true, Some(&[]))), "away");
-        assert!(detail(decide_readiness(Ok(Vec::new()), false, Some(&[]))).contains("subscription"));
-        assert!(detail(decide_readiness(Ok(Vec::new()), true, None)).contains("not examined yet"));
+        assert_eq!(problem_detail(decide_readiness(Err("away".into()), true, Some(&[]))), "away");
+        assert!(problem_detail(decide_readiness(Ok(Vec::new()), false, Some(&[]))).contains("subscription"));
+        assert!(problem_detail(decide_readiness(Ok(Vec::new()), true, None)).contains("not examined yet"));
     }
 
     #[test]
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn danger_that_prevents_work_makes_the_service_not_ready() {
-        let reasons = detail(decide_readiness(
+        let reasons = problem_detail(decide_readiness(
             Ok(Vec::new()),
             true,
             Some(&[too_old_danger(), Danger::Replica, Danger::NotPersistent]),
@@ -230,8 +230,9 @@ mod tests {
 
     #[test]
     fn outage_now_is_reported_before_dangers_that_were_found_earlier() {
-        assert_eq!(detail(decide_readiness(Err("away".into()), false, Some(&[]))), "away");
-        let detail_of_two_problems = detail(decide_readiness(Err("away".into()), false, Some(&[too_old_danger()])));
+        assert_eq!(problem_detail(decide_readiness(Err("away".into()), false, Some(&[]))), "away");
+        let detail_of_two_problems =
+            problem_detail(decide_readiness(Err("away".into()), false, Some(&[too_old_danger()])));
         assert!(detail_of_two_problems.starts_with("away; Redis 6.2.14"), "{detail_of_two_problems}");
     }
 

@@ -26,12 +26,12 @@ use queue_core::{Redis, wakeup::Subscriber};
 
 /// Returns the response of `/metrics`, with the metrics of these registries.
 pub fn page<'r>(registries: impl IntoIterator<Item = &'r Registry>) -> Response {
-    let mut text = String::new();
+    let mut page_text = String::new();
     for registry in registries {
         // Writing metrics to a string does not fail.
-        let _ = prometheus_text::encode(&mut text, registry);
+        let _ = prometheus_text::encode(&mut page_text, registry);
     }
-    ([(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text).into_response()
+    ([(header::CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], page_text).into_response()
 }
 
 /// A gauge whose value is computed by a function when `/metrics` is read.
@@ -57,7 +57,7 @@ impl<F> fmt::Debug for ReadGauge<F> {
 pub fn register_basics(registry: &mut Registry, service: &'static str, redis: &Redis, subscriber: &Subscriber) {
     let build_info = Family::<_, Gauge>::default();
     build_info.get_or_create(&[("service", service), ("version", env!("CARGO_PKG_VERSION"))]).set(1);
-    registry.register("drover_build_info", "1; the labels name the service and its version", build_info);
+    registry.register("drover_build_info", "Always 1; the labels name the service and its version", build_info);
     registry.register_collector(Box::new(Process { started: SystemTime::now() }));
     let subscriber = subscriber.clone();
     let is_subscribed = ReadGauge(move || u64::from(subscriber.is_connected()));

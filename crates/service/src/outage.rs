@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 ///
 /// ```
 /// static AWAY: service::Outage = service::Outage::reported_once();
-/// assert!(AWAY.record_failure() && !AWAY.record_failure(), "it is reported once");
-/// assert!(AWAY.record_success() && !AWAY.record_success(), "and so is its end");
+/// assert!(AWAY.record_failure() && !AWAY.record_failure(), "an outage is reported once");
+/// assert!(AWAY.record_success() && !AWAY.record_success(), "the end of an outage is reported once");
 /// assert!(AWAY.record_failure());
 /// ```
 #[derive(Debug)]

@@ -134,7 +134,7 @@ impl Problem {
         Self { code, detail, request_id: None, errors: Vec::new(), scope: None, lines: None, retry_after_secs: None }
     }
 
-    /// Adds the fields with mistakes.
+    /// Adds the fields of the input that have mistakes.
     #[must_use]
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;
@@ -203,7 +203,7 @@ impl Problem {
 impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let lines = self.lines.as_deref();
-        let sent = ProblemBody {
+        let problem_body = ProblemBody {
             r#type: format!("urn:drover:problem:{}", self.code.as_str()),
             title: self.code.title(),
             status: self.code.status().as_u16(),
@@ -216,7 +216,7 @@ impl Serialize for Problem {
             in_doubt: lines.and_then(|lines| lines.in_doubt),
             summary: lines.map(|lines| &lines.summary),
         };
-        sent.serialize(serializer)
+        problem_body.serialize(serializer)
     }
 }
 
@@ -245,8 +245,8 @@ pub async fn render_problems(request: Request, next: Next) -> Response {
     render_problem(next.run(request).await)
 }
 
-/// Writes the body of an error response as a problem, with the request's id from the response's headers. Responses without an
-/// error are not changed.
+/// Writes the body of an error response as a problem, with the request's id from the response's headers. The function does not
+/// change responses that are no errors.
 pub fn render_problem<B>(response: http::Response<B>) -> Response
 where
     B: HttpBody<Data = Bytes> + Send + 'static,

@@ -108,7 +108,7 @@ where
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            info!("stopping; a second signal stops at once");
+            info!("the service is stopping; a second signal stops at once");
             stop_token.gracefully.cancel();
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -124,7 +124,7 @@ where
             () = signals => Ok(()),
         };
         if at_once.is_cancelled() {
-            return Err("stopped at once by a second signal".into());
+            return Err("the service stopped at once, because of a second signal".into());
         }
         result.inspect(|()| info!("{name} stopped"))
     });

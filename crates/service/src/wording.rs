@@ -13,8 +13,8 @@ pub fn document_mistake(error: &serde_json::Error) -> String {
 
 /// Describes the mistake in one value, without line and column, because the value is only a part of the input.
 pub fn value_mistake(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let problem = without_position(&text);
+    let error_text = error.to_string();
+    let problem = without_position(&error_text);
     if error.is_data() { data_mistake(problem) } else { syntax_mistake(problem).to_owned() }
 }
 
@@ -59,15 +59,15 @@ fn syntax_mistake(problem: &str) -> &'static str {
 /// Describes the mistake in one value. For a missing or duplicate field, the function also returns the name of the field, which
 /// the path of the error lacks.
 pub fn member_mistake(error: &serde_json::Error) -> (Option<String>, String) {
-    let text = error.to_string();
-    if let Some((word, known)) = unknown_field(&text) {
+    let error_text = error.to_string();
+    if let Some((word, known)) = unknown_field(&error_text) {
         return (None, unknown_with_suggestions(&shortened(word), known.iter().copied()));
     }
-    let name = || text.split('`').nth(1).map(str::to_owned);
-    if text.starts_with("missing field") {
+    let name = || error_text.split('`').nth(1).map(str::to_owned);
+    if error_text.starts_with("missing field") {
         return (name(), "required".into());
     }
-    if text.starts_with("duplicate field") {
+    if error_text.starts_with("duplicate field") {
         return (name(), "it is given twice".into());
     }
     (None, value_mistake(error))
@@ -94,7 +94,7 @@ pub fn data_mistake(problem: &str) -> String {
             problem.strip_prefix(beginning).and_then(|rest| rest.rsplit_once(", expected "))
         {
             let expected = expectation(expected);
-            return match value(found) {
+            return match found_value(found) {
                 Some(found) => format!("it is {}, and must be {expected}", shortened(&found)),
                 None => format!("it must be {expected}"),
             };
@@ -124,7 +124,7 @@ pub fn data_mistake(problem: &str) -> String {
 }
 
 /// Returns the value that the parser found, in JSON notation.
-fn value(found: &str) -> Option<String> {
+fn found_value(found: &str) -> Option<String> {
     let (kind, rest) = found.split_once(' ').unwrap_or((found, ""));
     match kind {
         "string" => Some(rest.to_owned()),
@@ -140,8 +140,8 @@ fn value(found: &str) -> Option<String> {
 /// uses the name of the Rust type.
 fn expectation(expected: &str) -> String {
     let kind = expected.split(' ').next().unwrap_or_default();
-    let list = ["a tuple of size ", "an array of length "].iter().find_map(|list| expected.strip_prefix(list));
-    if let Some(length) = list {
+    let list_length = ["a tuple of size ", "an array of length "].iter().find_map(|start| expected.strip_prefix(start));
+    if let Some(length) = list_length {
         return format!("a list of {length}");
     }
     let words = match (expected, kind) {
@@ -183,14 +183,14 @@ pub fn nearest_word<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) ->
 /// Returns a text about an unknown word, which has a hint about a foreign name, suggests a similar known word, or lists the known
 /// words.
 pub fn unknown_with_suggestions<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
-    let all: Vec<&str> = known.into_iter().collect();
-    if let Some(hint) = foreign_names::hint(word, &all) {
+    let known_words: Vec<&str> = known.into_iter().collect();
+    if let Some(hint) = foreign_names::hint(word, &known_words) {
         return format!("unknown: {hint}");
     }
-    if let Some(meant) = nearest_word(word, all.iter().copied()) {
+    if let Some(meant) = nearest_word(word, known_words.iter().copied()) {
         return format!("unknown: did you mean \"{meant}\"?");
     }
-    if all.is_empty() { "unknown".to_owned() } else { format!("unknown; there are {}", all.join(", ")) }
+    if known_words.is_empty() { "unknown".to_owned() } else { format!("unknown; there are {}", known_words.join(", ")) }
 }
 
 /// Returns a text that reports an unknown word and suggests a known word. The text repeats the unknown word only if a known
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn member_is_reported_with_its_name() {
+    fn mistake_in_a_member_is_reported_with_the_name_of_the_member() {
         let reported_mistake = |json: &str| member_mistake(&serde_json::from_str::<Sample>(json).unwrap_err());
         assert_eq!(reported_mistake(r#"{"txt":1}"#), (None, "unknown: did you mean \"text\"?".into()));
         assert_eq!(

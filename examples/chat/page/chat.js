@@ -1,10 +1,10 @@
-// The page of the chat: logging in, the conversations, and the states of the user's own messages.
+// The script of the chat's page: the login, the conversations, and the states of the user's own messages.
 
 import { Connection } from "./connection.js";
 import { History } from "./history.js";
 
 const $ = (id) => document.getElementById(id);
-const NAME = /^[a-z0-9_-]{1,32}$/;
+const NAME_PATTERN = /^[a-z0-9_-]{1,32}$/;
 const STATES = { sending: "◷ sending", sent: "✓ sent", delivered: "✓✓ delivered", refused: "not sent" };
 const STATUS = { connecting: "connecting…", online: "online", offline: "offline: connects again…", replaced: "open elsewhere" };
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
@@ -17,8 +17,8 @@ let connection;
 let peer = null;
 // The names of conversations that have no message yet.
 const begun = new Set();
-// The id of the message that was sent on this connection and not answered yet. The page sends one message after the other, so
-// that they are stored in order.
+// The id of the message that was sent on the present connection and not answered yet. The page sends a message only after the answer to the
+// previous message, so that the messages are stored in order.
 let unanswered = null;
 
 async function logIn(name) {
@@ -60,7 +60,7 @@ async function onFrame(frame, reply) {
       reply({ type: "ack", id: frame.id });
       break;
     case "delivered":
-      // The receipt may overtake the answer "sent", and may come again.
+      // The receipt of a message may arrive before the answer "sent", and may arrive twice.
       if (history.get(frame.of)?.own) await changeState(frame.of, { state: "delivered" });
       reply({ type: "ack", id: frame.id });
       break;
@@ -124,7 +124,7 @@ async function markRead() {
   if (unread.length) showConversations();
 }
 
-// The conversations, the one with the newest message first.
+// Returns the conversations; the conversation with the newest message is the first.
 function conversations() {
   const found = new Map();
   for (const message of history.all()) {
@@ -219,10 +219,10 @@ function showAvatar(avatar, name) {
 
 // The forms
 
-// Reads a name from a field, or shows what is wrong with it.
+// Reads a name from a form field, or shows the mistake in the name.
 function nameIn(field) {
   const name = field.value.trim().toLowerCase();
-  const isValid = NAME.test(name);
+  const isValid = NAME_PATTERN.test(name);
   field.setCustomValidity(isValid ? "" : "Use 1 to 32 letters a to z, digits, _ or -.");
   field.reportValidity();
   return isValid ? name : null;

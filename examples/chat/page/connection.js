@@ -1,8 +1,8 @@
-// The WebSocket to the chat server. It reconnects by itself, and hands frames to the page one after the other.
+// The connection to the chat server, which reconnects by itself, and passes frames to the page one after the other.
 
 const FIRST_PAUSE = 250;
 const LONGEST_PAUSE = 5000;
-// The code with which the server closes a connection that a newer one of the same user has replaced.
+// The WebSocket close code for a connection that was replaced by a newer connection of the same user.
 const REPLACED = 4001;
 
 export class Connection {
@@ -20,8 +20,8 @@ export class Connection {
     this.#url = `${scheme}://${location.host}/ws?user=${encodeURIComponent(user)}`;
     this.#handlers = handlers;
     addEventListener("online", () => this.#connectNow());
-    // The browser may keep a page that was left, and its connection. A page that nobody sees must not hold messages back. If the
-    // user returns to the page, it connects again.
+    // The browser may keep a page that the user has left, together with its connection. A hidden page must not hold messages back, so the
+    // page closes its connection, and connects again when the user returns.
     addEventListener("pagehide", () => this.#socket.close());
     this.#connect();
   }
@@ -57,7 +57,7 @@ export class Connection {
         return;
       }
       this.#handlers.state("offline");
-      // The random part spreads the connections of many pages after the server's restart.
+      // The random part of the pause spreads the connections of many pages after a restart of the server.
       this.#timer = setTimeout(() => this.#connect(), this.#pause * (0.5 + Math.random() / 2));
       this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE);
     };

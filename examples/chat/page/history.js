@@ -1,10 +1,10 @@
-// The messages of one user, kept in the browser's IndexedDB. The page acknowledges a message only after the message is stored
-// here, and recognises a repeated message by its id, so each message is shown exactly once.
+// The messages of one user, kept in the browser's IndexedDB. The page acknowledges a message only after the message is stored in IndexedDB,
+// and recognises a repeated message by its id, so each message is shown exactly once.
 //
-// A message has: id, peer, own (whether this user sent it), text, at (ms), state. The state of an own message is "sending",
-// "sent", "delivered" or "refused" (with a reason); that of another message is "unread" or "read".
+// A message has: id, peer, own (whether this user sent it), text, at (ms), state. The state of an own message is "sending", "sent",
+// "delivered" or "refused" (with a reason); the state of any other message is "unread" or "read".
 
-const STORE = "messages";
+const STORE_NAME = "messages";
 
 function result(request) {
   return new Promise((resolve, reject) => {
@@ -27,18 +27,18 @@ export class History {
   static async open(user) {
     const request = indexedDB.open(`chat-${user}`, 1);
     request.onupgradeneeded = () => {
-      const store = request.result.createObjectStore(STORE, { keyPath: "place", autoIncrement: true });
+      const store = request.result.createObjectStore(STORE_NAME, { keyPath: "place", autoIncrement: true });
       store.createIndex("id", "id", { unique: true });
     };
     const history = new History();
     history.#database = await result(request);
-    for (const message of await result(history.#database.transaction(STORE).objectStore(STORE).getAll())) {
+    for (const message of await result(history.#database.transaction(STORE_NAME).objectStore(STORE_NAME).getAll())) {
       history.#messages.set(message.id, message);
     }
     return history;
   }
 
-  // All messages, in the order in which they were added.
+  // Returns all messages, in the order in which they were added.
   all() {
     return [...this.#messages.values()];
   }
@@ -51,7 +51,7 @@ export class History {
   async add(message) {
     if (this.#messages.has(message.id)) return false;
     const transaction = this.#write();
-    const request = transaction.objectStore(STORE).add(message);
+    const request = transaction.objectStore(STORE_NAME).add(message);
     try {
       await committed(transaction);
     } catch (error) {
@@ -62,17 +62,17 @@ export class History {
     return true;
   }
 
-  // Changes fields of a message that is there.
+  // Changes fields of a stored message.
   async change(id, fields) {
     const message = { ...this.#messages.get(id), ...fields };
     const transaction = this.#write();
-    transaction.objectStore(STORE).put(message);
+    transaction.objectStore(STORE_NAME).put(message);
     await committed(transaction);
     this.#messages.set(id, message);
   }
 
   #write() {
-    // "strict": a message that was acknowledged must survive a power failure, because nobody else has it then.
-    return this.#database.transaction(STORE, "readwrite", { durability: "strict" });
+    // The durability "strict" makes a message survive a power failure, because after the acknowledgement only this browser has the message.
+    return this.#database.transaction(STORE_NAME, "readwrite", { durability: "strict" });
   }
 }

@@ -1,4 +1,4 @@
-// POST / adds the body as a job and answers the job; GET /:id answers the job with its state.
+// The HTTP routes of the application: POST / adds a job whose data is the body, and GET /:id reads a job with its state.
 import { Body, Controller, Get, NotFoundException, Param, Post } from '@nestjs/common';
 import { AppService } from './app.service';
 

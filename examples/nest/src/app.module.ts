@@ -1,4 +1,4 @@
-// The connection to Drover, the queue, its producer and its consumer.
+// The module of the application: the connection to Drover, the queue, and the producer and the consumer of the queue's jobs.
 import { Module } from '@nestjs/common';
 import { BullModule } from 'drover-nestjs';
 import { AppController } from './app.controller';

@@ -5,7 +5,7 @@ import { AppModule } from './app.module';
 
 async function bootstrap(): Promise<void> {
   const app = await NestFactory.create(AppModule);
-  // After SIGTERM or SIGINT, the jobs that run are finished.
+  // After SIGTERM or SIGINT, the application finishes its running jobs before it ends.
   app.enableShutdownHooks();
   await app.listen(process.env.PORT ?? 8092, '127.0.0.1');
 }

@@ -11,7 +11,7 @@ export class MyQueueConsumer {
   @Process('my-queue')
   async process(job: Job): Promise<void> {
     this.logger.log(`processes job ${job.id}: ${JSON.stringify(job.data)}`);
-    // The work.
+    // The pause stands for the work on the job.
     await setTimeout(100);
     await job.moveToCompleted('processed ✅');
   }

@@ -6,7 +6,8 @@ const logout = document.getElementById("logout");
 const status = document.getElementById("status");
 const list = document.getElementById("notifications");
 
-// The user that is logged in, with what to acknowledge next and the ids that were shown; or null.
+// The user who is logged in, with the acknowledgement for the next request and the ids of the shown notifications; null if nobody is logged
+// in.
 let session = null;
 
 const url = (session, path) => {
@@ -14,7 +15,8 @@ const url = (session, path) => {
   return `/users/${encodeURIComponent(session.user)}/${path}${seen}`;
 };
 
-// A server that hangs must not end the page: the server answers each request within 20 s, even if nothing has arrived.
+// The page gives up a request to a server that hangs. A working server answers each request within 20 s, even if no notification has
+// arrived.
 const patience = 30_000;
 const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
@@ -70,6 +72,6 @@ logout.addEventListener("click", async () => {
   try {
     await fetch(url(own, "logout"), { method: "POST" });
   } catch {
-    // Without a request for a while, the server logs the user out by itself.
+    // A lost logout request does no harm, because the server logs out a user who sends no request for a while.
   }
 });

@@ -1,4 +1,4 @@
-//! The example systems: their processes and Drover's are killed, and every message is accounted for.
+//! Tests of the example systems: processes of the examples and of Drover are killed, and every message is accounted for.
 
 mod chat;
 mod notifications;

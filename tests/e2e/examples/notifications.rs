@@ -1,4 +1,4 @@
-//! The example `notifications`: what is held for a user is delivered in order at the login, by any server.
+//! Tests that the example `notifications` delivers a user's held notifications in order when the user logs in at any server.
 
 use std::{
     process::Command,
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{System, markdown::document};
 
-/// A server of the example.
+/// A server of the example `notifications`.
 pub(super) struct Server {
     port: ReservedPort,
     process: Process,
@@ -48,7 +48,7 @@ impl Server {
         assert!(status.unwrap().success());
     }
 
-    /// Starts the server again on its port.
+    /// Starts the server again on the same port.
     pub(super) fn restart(&mut self) {
         self.process = launch(&self.arguments);
     }
@@ -66,9 +66,9 @@ fn launch(arguments: &[String]) -> Process {
 /// A user's program, which acknowledges a notification with its next request.
 pub(super) struct User {
     pub(super) name: String,
-    /// The server to which the requests go.
+    /// The URL of the server to which the user's program sends requests.
     pub(super) server: String,
-    /// The token that the next request acknowledges.
+    /// The token of the last received notification, which the next request acknowledges.
     pub(super) seen: Option<String>,
     http: Client,
 }
@@ -78,7 +78,7 @@ impl User {
         Self { name: name.to_owned(), server, seen: None, http: system.http.clone() }
     }
 
-    /// The next notification; `None` if none arrives in time.
+    /// Requests the next notification. Returns `None` if no notification arrives in time.
     pub(super) async fn next(&mut self) -> Result<Option<Value>, String> {
         let answer = self.http.get(self.url("next")).send().await.map_err(|error| error.to_string())?;
         let status = answer.status();
@@ -95,7 +95,7 @@ impl User {
         Ok(Some(notification))
     }
 
-    /// The data of the next notification. Requests are repeated until one arrives.
+    /// Repeats requests until a notification arrives, and returns the data of the notification.
     pub(super) async fn receive(&mut self) -> Value {
         let start = Instant::now();
         loop {
@@ -122,7 +122,7 @@ impl User {
     }
 }
 
-/// A notification as a service posts it.
+/// Returns the message of a notification, as a service posts it to Drover.
 pub(super) fn notification(user: &str, data: &Value) -> Value {
     json!({"data": data, "group": user, "hold": format!("online:{user}")})
 }
@@ -166,7 +166,7 @@ async fn notifications_arrive_in_order_at_the_login_and_are_held_again_after_the
         post("ada", 5).await
     });
     assert_eq!((live, state), (json!(5), json!("waiting")));
-    // A request without an acknowledgement is answered the same notification.
+    // A request without an acknowledgement is answered with the same notification again.
     ada.seen = None;
     assert_eq!(ada.receive().await, 5);
     ada.log_out().await.unwrap();
@@ -184,12 +184,12 @@ async fn notifications_arrive_in_order_at_the_login_and_are_held_again_after_the
 async fn notifications_of_users_who_left_without_acknowledging_wait_for_the_next_login_at_any_server() {
     const USERS: u64 = 30;
     let system = start().await;
-    // No lease lapses during the test.
+    // The leases are so long that no lease lapses during the test.
     let (mut first, second) = (Server::start(&system, 60), Server::start(&system, 60));
     let names: Vec<String> = (0..USERS).map(|n| format!("user-{n}")).collect();
     for name in &names {
         system.post_batch("notifications", (0..3).map(|n| notification(name, &json!(n)))).await;
-        // A service may also choose a delay. A login does not end this delay.
+        // A service may post a notification with a delay. A login does not end this delay.
         let mut later = notification(name, &json!("later"));
         later["delay"] = json!("1h");
         system.post("notifications", later).await;

@@ -25,17 +25,18 @@ use crate::{
 };
 
 const USERS: usize = 12;
-/// The time limit for all that is to be delivered after the last kill.
+/// The time limit for the delivery of all remaining notifications after the last kill.
 const DRAINED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Posts notifications to a user until the end, each until it is stored. Returns their number.
+/// Posts notifications to a user until `is_over`. Each post is repeated until its notification is stored. Returns the number of
+/// notifications.
 async fn post_until(is_over: Arc<AtomicBool>, http: Client, base: String, user: String, mut random: StdRng) -> u64 {
     let url = format!("{base}/v1/queues/notifications/messages");
     let mut posted = 0;
     while !is_over.load(Ordering::Relaxed) {
         let mut message = notification(&user, &json!(posted));
         message["id"] = json!(format!("{user}-{posted}"));
-        // The same id may be posted again until the answer is 2xx.
+        // A post with the same id is repeated until the answer is 2xx.
         let request = http.post(&url).json(&message).timeout(Duration::from_secs(5));
         if request.send().await.is_ok_and(|answer| answer.status().is_success()) {
             posted += 1;
@@ -48,15 +49,15 @@ async fn post_until(is_over: Arc<AtomicBool>, http: Client, base: String, user: 
 /// The notifications that a user has received.
 #[derive(Default)]
 struct Received {
-    /// The number of different notifications, which arrived in their order from 0.
+    /// The number of different notifications. The data of the notifications are numbers from 0, which arrived in order.
     count: u64,
     repeated: u64,
-    /// Whether a request has acknowledged the last one.
+    /// Whether a request has acknowledged the last notification.
     is_acknowledged: bool,
 }
 
 impl Received {
-    /// Notes a notification. The only one that may arrive again is the last one.
+    /// Records a received notification. Only the last notification may arrive again.
     fn note(&mut self, user: &str, data: u64) {
         if data + 1 == self.count {
             self.repeated += 1;
@@ -64,7 +65,7 @@ impl Received {
             assert_eq!(data, self.count, "{user}: a notification is lost or out of order");
             assert!(
                 self.count == 0 || self.is_acknowledged,
-                "{user}: {data} came before the last one was acknowledged"
+                "{user}: {data} came before its predecessor was acknowledged"
             );
             self.count += 1;
         }
@@ -83,7 +84,7 @@ impl Received {
     }
 }
 
-/// Logs in at a random server, fetches notifications and leaves in some way, again and again until the end.
+/// Logs a user in at a random server, fetches notifications, and lets the user leave in a random way, again and again until `is_over`.
 async fn come_and_go(
     is_over: Arc<AtomicBool>,
     mut user: User,
@@ -97,7 +98,7 @@ async fn come_and_go(
             received.request(&mut user, Duration::from_millis(random.random_range(5..1_000))).await;
         }
         match random.random_range(0..3) {
-            // The user vanishes, and its program forgets what it has not acknowledged.
+            // The user's program vanishes, and forgets which notification it has not acknowledged.
             0 => user.seen = None,
             1 => {
                 user.seen = None;
@@ -121,14 +122,14 @@ async fn each_notification_arrives_in_order_while_users_come_and_go_and_servers_
     let mut servers = [Server::start(&system, 2), Server::start(&system, 2)];
     let urls: Vec<String> = servers.iter().map(Server::url).collect();
     let is_over = Arc::new(AtomicBool::new(false));
-    let (mut posting, mut users) = (JoinSet::new(), JoinSet::new());
+    let (mut producers, mut users) = (JoinSet::new(), JoinSet::new());
     for n in 0..USERS {
         let name = format!("user-{n:02}");
         let user = User::new(&system, &name, urls[0].clone());
         let mut fork = || StdRng::seed_from_u64(random.random());
         let (seed_of_post, seed_of_user) = (fork(), fork());
         let base = system.base.clone();
-        posting.spawn({
+        producers.spawn({
             let (is_over, http) = (Arc::clone(&is_over), system.http.clone());
             async move { (name.clone(), post_until(is_over, http, base, name, seed_of_post).await) }
         });
@@ -139,16 +140,16 @@ async fn each_notification_arrives_in_order_while_users_come_and_go_and_servers_
     let mut kills = 0;
     while start.elapsed() < duration || kills < 6 {
         sleep(Duration::from_millis(random.random_range(100..1_200))).await;
-        let down = Duration::from_millis(random.random_range(0..400));
+        let down_time = Duration::from_millis(random.random_range(0..400));
         match random.random_range(0..3) {
             2 => {
                 system.api.kill();
-                sleep(down).await;
+                sleep(down_time).await;
                 system.relaunch_api();
             }
             server => {
                 servers[server].kill();
-                sleep(down).await;
+                sleep(down_time).await;
                 servers[server].restart();
             }
         }
@@ -156,31 +157,31 @@ async fn each_notification_arrives_in_order_while_users_come_and_go_and_servers_
     }
     system.wait_until_ready(&system.base).await;
     is_over.store(true, Ordering::Relaxed);
-    let mut posted = posting.join_all().await;
+    let mut posted = producers.join_all().await;
     posted.sort();
     let mut users = users.join_all().await;
     users.sort_by(|(one, _), (other, _)| one.name.cmp(&other.name));
 
-    // Now all users log in, and get the rest.
-    let drain = users.iter_mut().zip(&posted).map(async |((user, received), (name, posted))| {
+    // All users log in now, and get the remaining notifications.
+    let drained_users = users.iter_mut().zip(&posted).map(async |((user, received), (name, posted))| {
         assert_eq!(user.name, *name);
         let start = Instant::now();
         while received.count < *posted {
             if start.elapsed() > DRAINED_WITHIN {
                 let next = system.get(&format!("/v1/queues/notifications/messages/{name}-{}", received.count)).await;
-                panic!("{name} received {} of {posted}; the next one is {next}", received.count);
+                panic!("{name} received {} of {posted} notifications; the next notification is {next}", received.count);
             }
             received.request(user, Duration::from_secs(30)).await;
         }
         user.log_out().await.unwrap();
     });
-    join_all(drain).await;
+    join_all(drained_users).await;
     let (sum, repeated) = (
         posted.iter().map(|(_, posted)| posted).sum::<u64>(),
         users.iter().map(|(_, received)| received.repeated).sum::<u64>(),
     );
     assert!(sum > 100 && repeated > 0, "{sum} notifications, {repeated} repeated");
-    // A notification whose acknowledgement came too late is delivered once more.
+    // A notification whose acknowledgement came too late is delivered again.
     let start = Instant::now();
     loop {
         let queue = system.get("/v1/queues/notifications").await;

@@ -9,7 +9,7 @@ use crate::{
     dashboard::accessibility::{axe, check},
 };
 
-/// Posts notifications with these numbers to ada. Returns the state of the last one.
+/// Posts notifications with these numbers to the user ada. Returns the state of the last notification.
 async fn notify(system: &System, numbers: std::ops::Range<u64>) -> Value {
     let mut state = Value::Null;
     for n in numbers {
@@ -29,7 +29,7 @@ async fn wait_for_shown(browser: &Browser, numbers: std::ops::Range<u64>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn page_shows_each_notification_once_and_in_order_while_the_server_and_the_api_are_killed() {
+async fn page_of_notifications_shows_each_notification_once_and_in_order_while_the_server_and_the_api_are_killed() {
     let mut system = start().await;
     let mut server = Server::start(&system, 2);
     assert_eq!(notify(&system, 0..3).await, "held");
@@ -38,11 +38,11 @@ async fn page_shows_each_notification_once_and_in_order_while_the_server_and_the
     browser.enter("#user", "ada").await;
     browser.see("Logged in as ada").await;
     wait_for_shown(&browser, 0..3).await;
-    // Live notifications arrive, too.
+    // Notifications that are posted while the user is logged in arrive, too.
     notify(&system, 3..5).await;
     wait_for_shown(&browser, 0..5).await;
 
-    // The page tries again by itself, and shows nothing twice, even if an acknowledgement was lost with the server.
+    // The page repeats its requests by itself, and shows no notification twice, even if the killed server lost an acknowledgement.
     notify(&system, 5..7).await;
     server.kill();
     browser.see("Trying again").await;
@@ -58,7 +58,7 @@ async fn page_shows_each_notification_once_and_in_order_while_the_server_and_the
     wait_for_shown(&browser, 0..11).await;
     wait_for_count(&system, "completed", 11).await;
 
-    // A server that hangs keeps its connections, and the page gives up waiting.
+    // A server that hangs keeps its connections open, so the page must give up its request.
     server.signal("-STOP");
     browser.see("Trying again").await;
     server.signal("-CONT");

@@ -42,12 +42,12 @@ impl ExampleTest {
         let config = document("examples/web3/drover.toml");
         // All other settings are those of the example's configuration. With a short visibility timeout, the messages of a
         // killed worker are delivered again sooner.
-        let changed = config
+        let changed_config = config
             .replace("127.0.0.1:8091", &ledger_port.address().to_string())
             .replace("visibility_timeout = \"10s\"", "visibility_timeout = \"1s\"")
             .replace("timeout = \"10s\"", "timeout = \"1s\"");
-        assert_ne!(changed, config);
-        let system = System::start(&changed).await;
+        assert_ne!(changed_config, config);
+        let system = System::start(&changed_config).await;
         let chain = Chain::start(&system.http).await;
         let files = tempfile::tempdir().unwrap();
         let watcher = start_watcher(&system, &chain, files.path());
@@ -211,7 +211,7 @@ fn start_ledger(chain: &Chain, port: &ReservedPort, files: &Path) -> Process {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_confirmed_event_is_handled_once_and_in_order_while_processes_are_killed_and_blocks_reorganised() {
+async fn each_confirmed_event_of_a_chain_is_handled_once_and_in_order_while_processes_are_killed_and_blocks_replaced() {
     let (_seed, mut random) = Seed::choose();
     let duration = Duration::from_secs(from_env("DROVER_FAULTS_SECS").unwrap_or(20));
     let mut test = ExampleTest::start().await;
@@ -234,7 +234,7 @@ async fn each_confirmed_event_is_handled_once_and_in_order_while_processes_are_k
         sleep(Duration::from_millis(random.random_range(0..400))).await;
     }
     test.chain.send_payments(10);
-    // Now the test makes the chain longer than it was at any time before.
+    // The test makes the chain longer than the chain was at any time before.
     test.mine_blocks(1 + 2 * CONFIRMATIONS).await;
     test.system.wait_until_ready(&test.system.base).await;
     let confirmed = test.wait_until_read().await;
@@ -251,7 +251,7 @@ async fn each_confirmed_event_is_handled_once_and_in_order_while_processes_are_k
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watcher_stops_with_a_reason_when_a_block_that_it_has_read_is_replaced() {
+async fn watcher_of_a_chain_stops_with_a_reason_when_a_block_that_it_has_read_is_replaced() {
     let mut test = ExampleTest::start().await;
     test.chain.send_payments(2);
     test.chain.mine_blocks(2 + CONFIRMATIONS).await;
@@ -264,7 +264,7 @@ async fn watcher_stops_with_a_reason_when_a_block_that_it_has_read_is_replaced()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ledger_counts_a_repeated_message_once_and_forgets_only_a_line_that_a_kill_cut_off() {
+async fn ledger_counts_a_repeated_payment_once_and_drops_only_an_incomplete_last_line() {
     let port = ReservedPort::reserve();
     let http = http_client();
     let chain = Chain::start(&http).await;

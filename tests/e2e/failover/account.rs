@@ -109,7 +109,7 @@ impl Account {
             posts_of_queue().map(|(number, _)| (number, BTreeSet::new())).collect();
         for ((_, id), numbers) in self.deliveries.range((queue, String::new())..(queue + 1, String::new())) {
             for number in numbers {
-                ids.get_mut(number).unwrap_or_else(|| panic!("{id} with {number} comes from nowhere")).insert(id);
+                ids.get_mut(number).unwrap_or_else(|| panic!("no post stored message {id} with {number}")).insert(id);
             }
         }
         for (id, number) in completed {

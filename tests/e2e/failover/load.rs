@@ -51,7 +51,7 @@ pub(super) struct Load {
     consumers: JoinSet<()>,
 }
 
-/// Returns whether the worker serves the queue at this index; otherwise an HTTP consumer does.
+/// Returns whether the worker, and not an HTTP consumer, serves the queue at this index.
 pub(super) fn is_served_by_worker(queue: usize) -> bool {
     queue.is_multiple_of(2)
 }

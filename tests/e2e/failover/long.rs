@@ -2,7 +2,7 @@
 //! the servers directly for half of the time, and through proxies for the other half. The tests in `cases` inject each fault
 //! only once. The arguments of the program are the seconds for each topology, and the seed of the random order.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)] // A failure here is a failure of the test; a person reads its progress.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // A panic fails the test, and people read the printed progress.
 
 mod account;
 mod cluster;

@@ -266,9 +266,9 @@ impl<S: Servers> FailOverTest<S> {
         let other_queues: Vec<usize> = self.queues().filter(is_elsewhere).collect();
         let proxy = self.servers.all_servers()[server].proxy();
         proxy.cut();
-        let cut = Instant::now();
-        let stores = |account: &Account, queue| account.has_stored(queue, cut);
-        self.load.wait_until("queues of other servers store posts", cut, other_queues, stores).await;
+        let cut_time = Instant::now();
+        let stores = |account: &Account, queue| account.has_stored(queue, cut_time);
+        self.load.wait_until("queues of other servers store posts", cut_time, other_queues, stores).await;
         match S::CUT_OFF {
             CutOff::Kept => {
                 proxy.pass();

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn value_of_a_variable_is_masked() {
+    fn value_of_an_environment_variable_in_a_command_line_is_masked() {
         let words = ["env", "OTEL_HEADERS=a=hunter2", "_1=hunter2", "A=", "--a=b", "a=b", "job.py"].map(String::from);
         let command = CommandLine::try_from(words.to_vec()).unwrap();
         assert_eq!(command.arguments[0], "OTEL_HEADERS=a=hunter2");

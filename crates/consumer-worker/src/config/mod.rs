@@ -185,7 +185,7 @@ fn check_timeout(key: &str, timeout: Millis, route: &Route, queues: &DeclaredSet
     let narrower_patterns = queues.patterns().filter(|pattern| route.queue.matches(pattern.as_str()));
     for name in iter::once(&route.queue).chain(narrower_patterns) {
         let declared_settings = queues.for_pattern(name);
-        // This check skips invalid settings: `DeclaredSettings::validate` reports them.
+        // The check of time limits skips invalid settings, because `DeclaredSettings::validate` reports invalid settings.
         let Ok(settings) = declared_settings.settings() else { continue };
         let visibility_timeout = declared_settings.names("visibility_timeout").then_some(*settings.visibility_timeout);
         let run_timeout = settings.timeout.as_deref().copied();

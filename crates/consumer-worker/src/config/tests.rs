@@ -39,7 +39,7 @@ fn routes_in_the_environment_are_json_and_replace_those_in_the_file() {
 }
 
 #[test]
-fn mistakes_stop_the_start_and_are_reported_with_their_keys() {
+fn mistakes_in_the_configuration_stop_the_start_and_are_reported_with_their_keys() {
     let route = |more: &str| format!("[[worker.routes]]\nqueue = \"q\"\n{more}");
     let log = "handler = { type = \"log\" }";
     for (file, expected) in [
@@ -87,7 +87,7 @@ fn printed_configuration_loads_again() {
 }
 
 #[test]
-fn invalid_handlers_stop_the_start() {
+fn handlers_with_an_invalid_configuration_stop_the_start() {
     for (handler, expected) in [
         ("type = \"http\"", "needs url"),
         ("type = \"http\", url = \"ftp://a\"", "http:// or https://"),
@@ -126,7 +126,7 @@ fn invalid_handlers_stop_the_start() {
 }
 
 #[test]
-fn webhook_secrets_are_never_shown() {
+fn errors_and_printed_configurations_never_show_webhook_secrets() {
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let load = |secret: &str| {
         let handler = format!("type = \"http\", url = \"http://me:hunter2@a/b?k=hunter2\", secret = {secret}");
@@ -134,7 +134,9 @@ fn webhook_secrets_are_never_shown() {
     };
     for (written, count) in [(format!("{secret:?}"), 1), (format!("[{secret:?}, {secret:?}]"), 2)] {
         let config = load(&written).unwrap();
-        let HandlerConfig::Http(http) = &config.worker.routes[0].handler else { unreachable!("it is one") };
+        let HandlerConfig::Http(http) = &config.worker.routes[0].handler else {
+            unreachable!("the handler is of type http")
+        };
         assert_eq!(http.secret.len(), count);
         let displayed_config = toml::to_string(&config).unwrap() + &format!("{config:?}");
         assert!(displayed_config.contains("http://***@a/b?***"), "{displayed_config}");

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_and_any_other_bytes_become_a_result() {
+    fn json_and_any_other_output_become_the_result_of_a_message() {
         for (bytes, expected) in [
             (&b"{\"a\": [1, 1e400]}\n"[..], "{\"a\": [1, 1e400]}"),
             (b"", "null"),
@@ -46,10 +46,12 @@ mod tests {
             (b"1 2", "\"1 2\""),
             (b"\xff\xfe", "\"\u{fffd}\u{fffd}\""),
         ] {
-            let Outcome::Complete(result) = into_result(bytes) else { panic!("{bytes:?} completes") };
+            let Outcome::Complete(result) = into_result(bytes) else {
+                panic!("{bytes:?} does not complete the message")
+            };
             assert_eq!(result.get(), expected);
         }
         let nested_json = "[".repeat(50_000) + &"]".repeat(50_000);
-        assert!(matches!(into_result(nested_json.as_bytes()), Outcome::Complete(_)), "any depth is allowed");
+        assert!(matches!(into_result(nested_json.as_bytes()), Outcome::Complete(_)), "JSON of any depth is kept");
     }
 }

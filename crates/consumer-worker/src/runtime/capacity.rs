@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn permits_are_granted_by_weight_or_strictly_by_rank() {
+    async fn leases_are_granted_to_queues_by_weight_or_strictly_by_rank() {
         let [heavy, light] = times_served(Order::Weighted, [3, 1]).await;
         assert!((295..=305).contains(&heavy) && heavy + light == 400, "{heavy}:{light}");
         let [first_count, second_count] = times_served(Order::Strict, [1, 9]).await;
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn unused_capacity_is_available_to_other_queues() {
+    async fn unused_leases_of_a_queue_are_available_to_other_queues() {
         let capacity = Capacity::new(4, ONE_CALL_BYTES + 100, Order::Weighted);
         let mut first_share = fair_share(0, 1);
         let permit = capacity.take_permit(&mut first_share, 3).await;

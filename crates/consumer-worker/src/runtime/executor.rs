@@ -45,7 +45,7 @@ struct ExecutorState {
     queue: Arc<Queue>,
     routes: Arc<QueueRoutes>,
     metrics: Arc<QueueMetrics>,
-    pending: mpsc::Sender<PendingSettlement>,
+    settlement_sender: mpsc::Sender<PendingSettlement>,
     /// The token that is cancelled when handlers that still run must be dropped.
     drop_handlers: CancellationToken,
     /// The leases of dropped handlers. The leases of dropped handlers stay in the lease set, so that `close` releases all
@@ -63,7 +63,7 @@ impl Executor {
         slots: &Arc<HandlerSlots>,
     ) -> Self {
         // The channel to the settler has room for all leases, so sending a lease never waits.
-        let (pending, to_settle) = mpsc::channel(context.config.max_leases);
+        let (settlement_sender, to_settle) = mpsc::channel(context.config.max_leases);
         let stop_accepting = CancellationToken::new();
         let settler = Settler {
             queue: Arc::clone(queue),
@@ -75,7 +75,7 @@ impl Executor {
             queue: context.queues_of_handlers.queue(queue.name()),
             routes: Arc::clone(routes),
             metrics: Arc::clone(metrics),
-            pending,
+            settlement_sender,
             drop_handlers: CancellationToken::new(),
             dropped: Mutex::default(),
         };
@@ -155,27 +155,29 @@ impl ExecutorState {
         let UnstartedMessage { job, ready_at, mut lease, .. } = message;
         job.record_start();
         self.metrics.record_start(job.message(), ready_at);
-        let ran = tokio::select! {
-            ran = run(Some(&*self.routes), &job) => ran,
+        let run_result = tokio::select! {
+            run_result = run(Some(&*self.routes), &job) => run_result,
             () = self.drop_handlers.cancelled() => {
                 self.dropped.lock().push(lease);
                 return Duration::ZERO;
             }
         };
-        let run_time = ran.run_time.unwrap_or_default();
-        if let Some(run_time) = ran.run_time {
+        let run_time = run_result.run_time.unwrap_or_default();
+        if let Some(run_time) = run_result.run_time {
             self.metrics.runs.observe(run_time.as_secs_f64());
         }
-        let finished = FinishedJob { run_time: ran.run_time, job };
-        if ran.lease == LeaseState::Lost {
+        let finished = FinishedJob { run_time: run_result.run_time, job };
+        if run_result.lease == LeaseState::Lost {
             self.metrics.record_end(LeaseOutcome::Lost);
             settler::log_end(&finished, None, LeaseOutcome::Lost);
             return run_time;
         }
-        let action = ran.outcome.into_action(finished.job.redis_now());
+        let action = run_result.outcome.into_action(finished.job.redis_now());
         lease.mark_handler_ended();
         let settlement = PendingSettlement { lease, action, finished };
-        if let Err(mpsc::error::SendError(PendingSettlement { finished, .. })) = self.pending.send(settlement).await {
+        if let Err(mpsc::error::SendError(PendingSettlement { finished, .. })) =
+            self.settlement_sender.send(settlement).await
+        {
             self.metrics.record_end(LeaseOutcome::Unsettled);
             settler::log_end(&finished, None, LeaseOutcome::Unsettled);
         }

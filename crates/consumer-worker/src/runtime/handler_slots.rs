@@ -25,7 +25,7 @@ pub(crate) struct UnstartedMessage {
 
 /// The handler slots of one queue.
 pub(crate) struct HandlerSlots {
-    count: usize,
+    slot_count: usize,
     shared: Mutex<SlotsState>,
     /// The notification that a leased message has begun to wait for a slot.
     message_waits: Notify,
@@ -36,7 +36,7 @@ struct SlotsState {
     used: usize,
     waiting: VecDeque<UnstartedMessage>,
     /// The number of handlers that have ended so far.
-    ended: u64,
+    ended_count: u64,
     /// The sum of the run times of all handlers that have ended so far.
     run_time: Duration,
 }
@@ -59,8 +59,8 @@ impl SlotsState {
 }
 
 impl HandlerSlots {
-    pub(crate) fn new(count: usize) -> Arc<Self> {
-        Arc::new(Self { count, shared: Mutex::default(), message_waits: Notify::new() })
+    pub(crate) fn new(slot_count: usize) -> Arc<Self> {
+        Arc::new(Self { slot_count, shared: Mutex::default(), message_waits: Notify::new() })
     }
 
     /// Adds leased messages. Returns the messages whose handlers start now, each with its slot; the other messages wait for a
@@ -71,7 +71,7 @@ impl HandlerSlots {
     ) -> Vec<(Slot, UnstartedMessage)> {
         let mut state = self.shared.lock();
         state.waiting.extend(leased);
-        let free_slots = if state.has_overdue() { 0 } else { self.count.saturating_sub(state.used) };
+        let free_slots = if state.has_overdue() { 0 } else { self.slot_count.saturating_sub(state.used) };
         let start_count = free_slots.min(state.waiting.len());
         state.used += start_count;
         let add_slot = |message| (Slot { slots: Arc::clone(self), is_used: true }, message);
@@ -106,7 +106,7 @@ impl HandlerSlots {
     /// Returns the number of handlers that have ended so far, and the sum of their run times.
     pub(crate) fn ended_count_and_run_time(&self) -> (u64, Duration) {
         let state = self.shared.lock();
-        (state.ended, state.run_time)
+        (state.ended_count, state.run_time)
     }
 }
 
@@ -121,7 +121,7 @@ impl Slot {
     /// waits, or if a message has waited too long.
     pub(crate) fn next_message(&mut self, run_time: Duration) -> Option<UnstartedMessage> {
         let mut state = self.slots.shared.lock();
-        state.ended += 1;
+        state.ended_count += 1;
         state.run_time += run_time;
         let next_message = if state.has_overdue() { None } else { state.waiting.pop_front() };
         if next_message.is_none() {

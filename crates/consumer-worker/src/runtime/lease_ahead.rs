@@ -24,19 +24,19 @@ impl LeaseAhead {
 
     /// Returns the number of messages that may be leased ahead now.
     pub(crate) fn max_messages(&mut self, slots: &HandlerSlots) -> usize {
-        let (ended, run_time) = slots.ended_count_and_run_time();
-        self.max_messages_at(Instant::now(), ended, run_time)
+        let (ended_count, run_time) = slots.ended_count_and_run_time();
+        self.max_messages_at(Instant::now(), ended_count, run_time)
     }
 
-    fn max_messages_at(&mut self, now: Instant, ended: u64, run_time: Duration) -> usize {
+    fn max_messages_at(&mut self, now: Instant, ended_count: u64, run_time: Duration) -> usize {
         while self.samples.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > Self::SAMPLE_WINDOW) {
             self.samples.pop_front();
         }
         if self.samples.back().is_none_or(|(at, ..)| now.saturating_duration_since(*at) >= Self::MIN_SAMPLE_GAP) {
-            self.samples.push_back((now, ended, run_time));
+            self.samples.push_back((now, ended_count, run_time));
         }
         let Some((_, ended_before, run_time_before)) = self.samples.front() else { return 0 };
-        let recently_ended_count = u32::try_from(ended - ended_before).unwrap_or(u32::MAX);
+        let recently_ended_count = u32::try_from(ended_count - ended_before).unwrap_or(u32::MAX);
         if recently_ended_count == 0
             || run_time.saturating_sub(*run_time_before) / recently_ended_count >= Self::MAX_MEAN_RUN_TIME
         {

@@ -233,9 +233,9 @@ mod tests {
         let mut lease_guards = set.add(&[0, 1].map(sample_delivery), Duration::from_secs(1));
         assert_eq!((set.count(), set.wait_for_room(3).await), (2, 1));
         lease_guards[0].mark_handler_ended();
-        assert_eq!((set.count(), set.wait_for_room(3).await), (2, 2), "its lease waits to be settled");
+        assert_eq!((set.count(), set.wait_for_room(3).await), (2, 2), "the first lease waits to be settled");
         LeaseGuard::drop_all(lease_guards.drain(..1).collect());
-        assert_eq!((set.count(), set.wait_for_room(3).await), (1, 2), "it is settled");
+        assert_eq!((set.count(), set.wait_for_room(3).await), (1, 2), "the first lease is settled");
         // The test drops the guard of the handler that has not ended.
         drop(lease_guards);
         assert_eq!((set.count(), set.wait_for_room(3).await), (0, 3));

@@ -148,11 +148,11 @@ impl Worker {
         // The subscription and the heartbeat outlive the runners, whose handlers may still run while the worker stops.
         let result = tokio::select! {
             result = runners.run() => result,
-            () = self.subscriber.keep_connected() => unreachable!("it has no end"),
-            () = context.heartbeat.run() => unreachable!("it has no end"),
-            () = queue_discovery => unreachable!("it has no end"),
-            () = context.count_workers(&queues) => unreachable!("it has no end"),
-            () = context.maintain_index(&queues) => unreachable!("it has no end"),
+            () = self.subscriber.keep_connected() => unreachable!("this future never completes"),
+            () = context.heartbeat.run() => unreachable!("this future never completes"),
+            () = queue_discovery => unreachable!("this future never completes"),
+            () = context.count_workers(&queues) => unreachable!("this future never completes"),
+            () = context.maintain_index(&queues) => unreachable!("this future never completes"),
         };
         settler::log_totals(&self.metrics, begin_time.elapsed());
         Ok(result?)

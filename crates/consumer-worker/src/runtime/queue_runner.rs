@@ -100,8 +100,8 @@ impl QueueRunner {
         self.metrics.concurrency.inc_by(concurrency);
         let result = tokio::select! {
             result = self.lease_until_end() => result,
-            () = self.pass_on_cancels() => unreachable!("it has no end"),
-            () = self.return_overdue_messages() => unreachable!("it has no end"),
+            () = self.pass_on_cancels() => unreachable!("this future never completes"),
+            () = self.return_overdue_messages() => unreachable!("this future never completes"),
         };
         self.metrics.queues.dec();
         self.metrics.concurrency.dec_by(concurrency);

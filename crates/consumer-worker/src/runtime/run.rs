@@ -135,14 +135,20 @@ mod tests {
     async fn handler_that_is_cancelled_shortly_before_its_time_out_ends_before_its_lease() {
         let timer_error = Duration::from_millis(5);
         let (soon, late) = (Duration::from_millis(100), Duration::from_millis(990));
-        let ran = run_time(Some(Millis::from_secs(1)), late).await;
+        let measured_time = run_time(Some(Millis::from_secs(1)), late).await;
         let lease_ends = Duration::from_secs(1) + Queue::RUN_TIMEOUT_GRACE.to_std();
-        assert!(ran > Duration::from_secs(1) && ran + TIME_TO_SETTLE <= lease_ends + timer_error, "{ran:?}");
+        assert!(
+            measured_time > Duration::from_secs(1) && measured_time + TIME_TO_SETTLE <= lease_ends + timer_error,
+            "{measured_time:?}"
+        );
         // Tokio's paused clock does not affect `Job`, which reads the real clock; so the runs whose time-out is late or absent
         // come last.
         for timeout in [None, Some(Millis::from_secs(10))] {
-            let ran = run_time(timeout, soon).await;
-            assert!(ran >= soon + TIME_TO_STOP && ran <= soon + TIME_TO_STOP + timer_error, "{ran:?}");
+            let measured_time = run_time(timeout, soon).await;
+            assert!(
+                measured_time >= soon + TIME_TO_STOP && measured_time <= soon + TIME_TO_STOP + timer_error,
+                "{measured_time:?}"
+            );
         }
     }
 }

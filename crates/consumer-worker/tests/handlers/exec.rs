@@ -65,14 +65,14 @@ async fn program_knows_the_message_and_no_secret_of_the_worker() {
 }
 
 #[tokio::test]
-async fn no_shell_reads_the_arguments() {
+async fn arguments_of_a_program_are_not_read_by_a_shell() {
     let handler = json!({"type": "exec", "command": ["printf", "%s", "$HOME; echo `id` *"]});
     let outcome = routes(&handler).handle(TestJob::new("q", &1).job()).await;
     assert_eq!(completed_result(outcome), r#""$HOME; echo `id` *""#);
 }
 
 #[tokio::test]
-async fn exit_code_decides_the_outcome() {
+async fn exit_code_of_a_program_decides_the_outcome_of_its_message() {
     let failure = failure_with_retry(run_script("echo first >&2; echo 'no such host' >&2; exit 1").await);
     assert_eq!((failure.code.as_str(), failure.message.contains("no such host")), ("exit_1", true), "{failure:?}");
     assert_eq!(failure_with_retry(run_script("exit 75").await).code, "exit_75");
@@ -158,7 +158,7 @@ async fn processes_that_a_program_leaves_behind_neither_delay_its_message_nor_su
 }
 
 #[tokio::test]
-async fn dropped_run_ends_its_program() {
+async fn dropped_run_of_a_handler_ends_its_program() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
     let script = format!("trap '' TERM; echo $$ > {0}; sh -c 'echo $$ >> {0}; sleep 100'; sleep 100", file.display());

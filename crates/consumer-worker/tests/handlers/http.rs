@@ -56,7 +56,7 @@ async fn request_describes_its_message_and_has_a_signature_by_each_secret() {
 }
 
 #[tokio::test]
-async fn status_decides_the_outcome() {
+async fn status_of_the_http_response_decides_the_outcome_of_a_message() {
     for status in ["200 OK", "201 Created", "202 Accepted", "204 No Content", "299 Fine"] {
         assert_eq!(completed_result(HookServer::with_answer(answer(status, "", "")).post().await), "null", "{status}");
     }
@@ -79,7 +79,7 @@ async fn status_decides_the_outcome() {
 }
 
 #[tokio::test]
-async fn busy_receiver_decides_the_pause_before_the_next_attempt() {
+async fn header_retry_after_decides_the_pause_before_the_next_attempt() {
     for (status, asked, pause) in [("429 Slow", "7", 7), ("503 Busy", "7", 7), ("429 Slow", "9999999", 86_400)] {
         let outcome = HookServer::with_answer(answer(status, &format!("retry-after: {asked}\r\n"), "")).post().await;
         let Outcome::RetryAfter(_, after) = outcome else { panic!("{outcome:?}") };
@@ -94,7 +94,7 @@ async fn busy_receiver_decides_the_pause_before_the_next_attempt() {
 }
 
 #[tokio::test]
-async fn answer_that_is_no_json_is_a_result_too() {
+async fn http_response_that_is_no_json_is_a_result_too() {
     assert_eq!(
         completed_result(
             HookServer::with_answer(answer("200 OK", "content-type: text/plain\r\n", "OK\n")).post().await
@@ -106,7 +106,7 @@ async fn answer_that_is_no_json_is_a_result_too() {
 }
 
 #[tokio::test]
-async fn redirect_is_not_followed() {
+async fn redirect_by_a_receiver_is_not_followed() {
     let other_server = HookServer::with_answer(answer("200 OK", "", ""));
     for status in ["301 Moved", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let location = format!("location: http://{}/\r\n", other_server.address);

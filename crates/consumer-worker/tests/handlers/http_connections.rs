@@ -25,7 +25,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn no_answer_and_garbage_are_failed_attempts() {
+async fn closed_connections_and_invalid_http_responses_are_failed_attempts() {
     let parts = |failure: Failure| (failure.code, failure.message);
     let closed_error = "the connection was closed before the answer was whole";
     assert_eq!(
@@ -65,7 +65,7 @@ async fn no_answer_and_garbage_are_failed_attempts() {
 }
 
 #[tokio::test]
-async fn slow_answer_is_given_up_at_the_time_out() {
+async fn slow_http_response_is_given_up_at_the_time_out() {
     let start_time = Instant::now();
     let silent_server = HookServer::start(|_| {
         thread::sleep(TIME_LIMIT);
@@ -96,7 +96,7 @@ async fn slow_answer_is_given_up_at_the_time_out() {
 }
 
 #[tokio::test]
-async fn answer_of_100_mb_is_not_read_to_its_end() {
+async fn http_response_of_100_mb_is_not_read_to_its_end() {
     const ANSWER_BYTES: usize = 100_000_000;
     let written_bytes = Arc::new(AtomicUsize::new(0));
     let flooding_server = |head: String| {
@@ -129,7 +129,7 @@ async fn answer_of_100_mb_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
-async fn connections_are_kept_and_used_again() {
+async fn connections_to_receivers_are_kept_and_used_again() {
     let hook_server = HookServer::with_answer(answer("200 OK", "", "1"));
     let routes = hook_server.routes(&json!({}));
     for _ in 0..5 {
@@ -159,7 +159,7 @@ async fn concurrent_requests_to_a_host_stay_within_its_limit() {
 }
 
 #[tokio::test]
-async fn dropped_run_drops_its_request() {
+async fn dropped_run_of_a_handler_drops_its_http_request() {
     let (sender, closed) = channel();
     let hook_server = HookServer::start(move |mut stream| {
         // The receiver reads until the client closes the connection.

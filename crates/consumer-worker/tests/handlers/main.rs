@@ -1,6 +1,6 @@
 //! Tests of the handlers that a configuration can name, with real programs and real receivers.
 
-#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+#![allow(clippy::unwrap_used)] // An `unwrap` that panics fails its test.
 
 mod exec;
 mod hook_server;

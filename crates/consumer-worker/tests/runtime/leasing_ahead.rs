@@ -105,7 +105,7 @@ async fn a_worker_that_stops_returns_messages_that_it_has_not_started() {
     let delivered_count = waiting_messages.iter().filter(|message| message.deliveries > 0).count();
     assert!(
         delivered_count <= 4 && waiting_messages.iter().all(|message| message.lapses == 0),
-        "{delivered_count} were delivered"
+        "{delivered_count} messages were delivered"
     );
 }
 

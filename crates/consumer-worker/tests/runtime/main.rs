@@ -1,6 +1,6 @@
 //! Tests of the worker's runtime with test handlers, against a real Redis.
 
-#![allow(clippy::unwrap_used)] // A failure here is a failure of the test.
+#![allow(clippy::unwrap_used)] // An `unwrap` that panics fails its test.
 
 mod blocking;
 mod leasing_ahead;
@@ -196,13 +196,13 @@ async fn message_whose_handler_runs_while_timeouts_become_shorter_is_handled_onc
         fixture.queue.configure(&shorter_timeouts).await.unwrap();
         let message = fixture.wait_until_finished(&id).await;
         assert_eq!((message.state, message.deliveries, message.lapses), (State::Completed, 1, 0));
-        assert_eq!(max_running.load(Ordering::SeqCst), 1, "no second run at the same time");
+        assert_eq!(max_running.load(Ordering::SeqCst), 1, "the handler runs twice at the same time");
         fixture.stop().await;
     }
 }
 
 #[tokio::test]
-async fn all_messages_complete_without_any_notification() {
+async fn worker_that_receives_no_notification_completes_all_messages() {
     let settings =
         r#"{"visibility_timeout":1500,"max_attempts":3,"backoff":{"type":"fixed","delay":20},"timeout":1000}"#;
     let handler = |job: Job| async move {
@@ -276,7 +276,7 @@ async fn exactly_concurrency_handlers_run_at_once() {
 }
 
 #[tokio::test]
-async fn panic_is_a_failure_of_its_message_and_of_nothing_else() {
+async fn panic_of_a_handler_fails_only_its_own_message() {
     let fixture = start(2, |job: Job| {
         assert_ne!(job.message().data.get(), "0", "before the future");
         async move {
@@ -317,7 +317,7 @@ async fn readers_see_the_progress_that_a_handler_reports() {
     fixture.queue.cancel(&ids[0]).await.unwrap();
     let message = fixture.wait_until_finished(&ids[0]).await;
     assert_eq!(message.state, State::Completed);
-    assert!(message.progress.is_some(), "it stays with the message");
+    assert!(message.progress.is_some(), "the progress stays with the message");
     fixture.stop().await;
 }
 

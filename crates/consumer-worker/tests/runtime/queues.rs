@@ -56,7 +56,11 @@ async fn queues_that_match_a_pattern_are_served_from_their_creation_to_their_del
         for n in 0..20 {
             fixture.wait_until_completed(&format!("user-{n}"), 1).await;
         }
-        assert_eq!(fixture.metric_value(SERVED_QUEUES_METRIC), 20, "only queues that fit are served; round {round}");
+        assert_eq!(
+            fixture.metric_value(SERVED_QUEUES_METRIC),
+            20,
+            "only queues that match the pattern are served; round {round}"
+        );
         for name in fixture.queues.names().await.unwrap() {
             fixture.queues.queue(&name).delete().await.unwrap();
         }
@@ -87,7 +91,7 @@ async fn queue_deleted_while_its_handlers_run_is_served_again_when_it_is_created
     fixture.queues.queue(&"user-1".parse().unwrap()).delete().await.unwrap();
     let begin_time = Instant::now();
     while fixture.metric_value(r#"drover_worker_outcomes_total{queue="user-*",outcome="lost"}"#) == 0 {
-        assert!(begin_time.elapsed() < Duration::from_secs(20), "its handler still runs");
+        assert!(begin_time.elapsed() < Duration::from_secs(20), "the handler of the deleted queue still runs");
         sleep(Duration::from_millis(5)).await;
     }
     fixture.post_to("user-1", "next").await;
@@ -116,7 +120,7 @@ async fn delayed_message_that_creates_a_queue_of_a_pattern_is_delivered_on_time(
     fixture.wait_until_completed("user-1", 1).await;
     let message = queue.read(&[id]).await.unwrap().remove(0).unwrap();
     let start_delay = message.started_at.unwrap().since(message.due_at).get();
-    assert!(message.state == State::Completed && start_delay < 2_000, "{start_delay} ms late");
+    assert!(message.state == State::Completed && start_delay < 2_000, "the message started {start_delay} ms late");
     fixture.stop().await;
 }
 
@@ -170,13 +174,13 @@ async fn leased_large_messages_stay_within_the_byte_limit() {
     posts_done.cancel();
     fixture.wait_until_completed("q", 30).await;
     let max_running = max_running.load(Ordering::SeqCst);
-    assert!((3..=8).contains(&max_running), "{max_running} MiB at once");
+    assert!((3..=8).contains(&max_running), "messages of {max_running} MiB ran at once");
     assert_eq!(fixture.metric_value(r#"drover_worker_concurrency{queue="q"}"#), 40);
     fixture.stop().await;
 }
 
 #[tokio::test]
-async fn invalid_routes_stop_the_start() {
+async fn invalid_routes_stop_the_start_of_a_worker() {
     for (routes, expected) in [
         (
             Routes::new().route("a b", |_: Job| async { completed_outcome() }),

@@ -85,7 +85,7 @@ async fn cancelled_handler_is_notified_within_a_second_and_may_still_complete() 
 }
 
 #[tokio::test]
-async fn cancel_whose_notification_was_lost_is_found_by_the_heartbeat() {
+async fn heartbeat_finds_a_cancelled_message_whose_notification_was_lost() {
     let fixture = start(1, |_: Job| std::future::pending::<Outcome>());
     let ids = fixture.post(1).await;
     wait_until_active(&fixture, 1).await;

@@ -55,8 +55,8 @@ impl Position {
     }
 
     fn parse(bytes: &[u8], queue: &QueueName) -> Option<Self> {
-        let (sum, text) = bytes.split_first_chunk()?;
-        let text = std::str::from_utf8(text).ok().filter(|text| checksum(queue, text) == *sum)?;
+        let (sent_checksum, text) = bytes.split_first_chunk()?;
+        let text = std::str::from_utf8(text).ok().filter(|text| checksum(queue, text) == *sent_checksum)?;
         let [list_kind @ ("one" | "all"), state, cursor] = text.split(' ').collect::<Vec<_>>()[..] else { return None };
         let cursor = (!cursor.is_empty()).then(|| cursor.to_owned());
         Some(Self { is_of_all_states: list_kind == "all", state: state.parse().ok()?, cursor })
@@ -64,8 +64,8 @@ impl Position {
 }
 
 fn checksum(queue: &QueueName, text: &str) -> [u8; 8] {
-    let sum = Sha256::new().chain_update(queue.as_str()).chain_update(b"\t").chain_update(text).finalize();
-    std::array::from_fn(|index| sum[index])
+    let digest = Sha256::new().chain_update(queue.as_str()).chain_update(b"\t").chain_update(text).finalize();
+    std::array::from_fn(|index| digest[index])
 }
 
 #[cfg(test)]
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn list_of_all_states_has_the_states_in_order() {
+    fn list_of_messages_of_all_states_has_the_states_in_order() {
         let mut position = Position::first(None);
         let mut states = vec![position.state];
         while let Some(next) = position.after(None) {

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn optional_field_that_is_null_counts_as_absent() {
+    fn optional_field_of_a_message_that_is_null_counts_as_absent() {
         let null_members = message_with_nulls();
         let message = parse_message(&null_members).unwrap();
         assert_eq!(format!("{message:?}"), format!("{:?}", NewMessage::new(RawValue::NULL.to_owned())));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn mistake_in_a_long_text_gets_a_short_error() {
+    fn mistake_in_a_long_text_of_a_message_gets_a_short_error() {
         let long_text = "x".repeat(100_000);
         let bodies = [
             format!(r#"{{"data":1,"{long_text}":1}}"#),
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn own_id_is_escaped_in_the_location() {
+    fn own_id_of_a_message_is_escaped_in_the_header_location() {
         let location = message_path(&"q".parse().unwrap(), &"a b?#%ä".parse().unwrap());
         assert_eq!(location, "/v1/queues/q/messages/a%20b%3F%23%25%C3%A4");
     }

@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn each_action_takes_its_own_fields() {
+    fn each_action_of_a_settlement_takes_its_own_fields() {
         assert!(matches!(action("complete", r#","result":[1]"#), Action::Complete(r) if r.get() == "[1]"));
         assert!(matches!(action("complete", ""), Action::Complete(r) if r.get() == "null"));
         assert!(matches!(action("fail", r#","error":{"code":"c","message":"m"}"#), Action::Fail(f) if f.code == "c"));

@@ -63,16 +63,20 @@ pub(crate) struct SignalQuery {
 
 /// Returns the cursor after a page, as an opaque text: the key of the page's last signal, and the instant until which that
 /// signal is sticky.
-pub(crate) fn encode_cursor(until: Timestamp, key: &SignalKey) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{}:{key}", until.as_millis()))
+pub(crate) fn encode_cursor(sticky_until: Timestamp, key: &SignalKey) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}:{key}", sticky_until.as_millis()))
 }
 
 /// Decodes a cursor that [`encode_cursor`] returned.
 pub(crate) fn decode_cursor(cursor: &str) -> Option<(Timestamp, SignalKey)> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
-    let (until, key) = text.split_once(':')?;
-    let until = until.parse().ok().map(Timestamp::from_millis).filter(|until| *until < Timestamp::LIMIT)?;
-    Some((until, key.parse().ok()?))
+    let (sticky_until, key) = text.split_once(':')?;
+    let sticky_until = sticky_until
+        .parse()
+        .ok()
+        .map(Timestamp::from_millis)
+        .filter(|sticky_until| *sticky_until < Timestamp::LIMIT)?;
+    Some((sticky_until, key.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -105,8 +109,8 @@ mod tests {
 
     #[test]
     fn cursor_is_decoded_to_its_signal_and_any_other_text_is_refused() {
-        let (until, key) = (Timestamp::from_millis(1_795_424_400_000), "a:b ä".parse().unwrap());
-        assert_eq!(decode_cursor(&encode_cursor(until, &key)), Some((until, key)));
+        let (sticky_until, key) = (Timestamp::from_millis(1_795_424_400_000), "a:b ä".parse().unwrap());
+        assert_eq!(decode_cursor(&encode_cursor(sticky_until, &key)), Some((sticky_until, key)));
         for other in ["", "!", "AAAA", &URL_SAFE_NO_PAD.encode("5:a/b"), &URL_SAFE_NO_PAD.encode("x:a")] {
             assert_eq!(decode_cursor(other), None, "{other}");
         }

@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_is_read_from_one_bearer_header_only() {
+    fn api_key_is_read_from_one_bearer_header_only() {
         let read_key = |values: &[&'static str]| {
             let values = values.iter().map(|value| (header::AUTHORIZATION, HeaderValue::from_static(value)));
             bearer_token(&values.collect()).map(str::to_owned)
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn quota_is_stated_in_whole_seconds_rounded_up() {
+    fn quota_of_an_api_key_is_stated_in_whole_seconds_rounded_up() {
         let mut headers = HeaderMap::new();
         let limit = serde_json::from_str(r#"{"max":100,"duration":"1m"}"#).unwrap();
         add_quota_headers(&mut headers, limit, 99, Millis::new(2_001));

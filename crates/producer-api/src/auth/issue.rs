@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn output_is_a_key_and_its_line_for_the_configuration() {
+    fn command_key_prints_a_key_and_its_line_for_the_configuration() {
         let (secret, key) = run_command("--id ops --scopes enqueue,read").unwrap();
         assert!(secret.starts_with("drv_ops_"));
         assert_eq!((key.id.as_str(), &key.hash), ("ops", &keyring::hash(&secret)));
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_argument_is_refused_with_what_it_must_be() {
+    fn command_key_refuses_a_wrong_argument_with_the_expected_form() {
         for (arguments, expected) in [
             ("--id ops", "--scopes"),
             ("--scopes read", "--id"),

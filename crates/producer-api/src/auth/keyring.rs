@@ -159,23 +159,23 @@ mod tests {
     }
 
     #[test]
-    fn key_is_found_by_its_own_text_only() {
+    fn api_key_is_found_only_by_its_own_text() {
         let (secret, ops) = key("ops", None);
         let (other, mail) = key("mail", None);
-        let (unknown, _) = key("ops", None);
+        let (unknown_key, _) = key("ops", None);
         let keyring = Keyring::new(vec![ops, mail]);
         assert_eq!(keyring.find(secret.expose()).unwrap().id.as_str(), "ops");
         assert_eq!(keyring.find(other.expose()).unwrap().id.as_str(), "mail");
         let renamed_key = secret.expose().replace("drv_ops", "drv_mail");
-        let cut = &secret.expose()[..secret.expose().len() - 1];
+        let truncated_key = &secret.expose()[..secret.expose().len() - 1];
         let longer_key = format!("{}A", secret.expose());
-        for wrong in [unknown.expose(), &renamed_key, cut, &longer_key, "", "drv_ops_", "ops"] {
+        for wrong in [unknown_key.expose(), &renamed_key, truncated_key, &longer_key, "", "drv_ops_", "ops"] {
             assert!(keyring.find(wrong).is_none(), "{wrong}");
         }
     }
 
     #[test]
-    fn keys_of_one_id_are_valid_together_until_one_expires() {
+    fn api_keys_of_one_id_are_valid_together_until_one_expires() {
         let now = system_time().as_millis();
         let (old, first) = key("ops", Some(now + 60_000));
         let (new, second) = key("ops", None);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn key_names_its_id_and_has_256_new_random_bits() {
+    fn new_api_key_contains_its_id_and_256_random_bits() {
         for name in ["ops", "a_b", "x-1.2_"] {
             let name: KeyId = name.parse().unwrap();
             let (one, other) = (Secret::generate(&name).unwrap(), Secret::generate(&name).unwrap());
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn no_id_is_read_from_a_text_that_is_no_key() {
+    fn no_id_is_read_from_a_text_that_is_no_api_key() {
         for text in
             ["", "drv_", "drv_ops", "drv_ops_short", "xyz_ops_", &"é".repeat(30), &format!("drv_{}", "é".repeat(23))]
         {

@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn number_of_queues_is_bounded_and_snapshot_is_reused() {
+    async fn number_of_queues_with_metrics_is_bounded_and_snapshot_is_reused() {
         let server = RedisServer::start();
         let queues =
             Queues::new(Redis::new(&server.url(), Redis::DEFAULT_TIME_LIMIT).unwrap(), DeclaredSettings::default());
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn snapshot_without_redis_has_no_queues() {
+    async fn snapshot_of_metrics_without_redis_has_no_queues() {
         let redis = Redis::new("redis://127.0.0.1:1", Duration::from_millis(100)).unwrap();
         let read_result = QueueMetrics::new(Queues::new(redis, DeclaredSettings::default())).read().await;
         assert_eq!((read_result.registered_count, read_result.omitted_count, read_result.queues.len()), (None, 0, 0));

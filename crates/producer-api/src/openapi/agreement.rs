@@ -48,7 +48,7 @@ fn every_error_code_is_in_the_response_of_an_operation() {
 }
 
 #[test]
-fn every_reference_resolves_and_every_operation_has_a_summary() {
+fn every_openapi_reference_resolves_and_every_operation_has_a_summary() {
     let description = description(Access::Keys);
     let mut found_names = BTreeSet::new();
     add_references(&description, &mut found_names);
@@ -98,7 +98,7 @@ fn every_field_of_a_message_of_its_patch_and_of_settings_has_a_row_in_the_api_do
 }
 
 #[test]
-fn security_is_described_only_if_the_api_has_keys() {
+fn openapi_document_describes_security_only_if_the_api_has_keys() {
     let (open, keys) = (description(Access::Open), description(Access::Keys));
     assert!(open["components"]["securitySchemes"].is_null() && !open["paths"].to_string().contains("unauthorized"));
     for (method, path, operation) in operations(&keys) {

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_is_read_bare_and_in_quotes() {
+    fn idempotency_key_is_read_bare_and_in_quotes() {
         for (value, key) in [
             ("abc", Some("abc")),
             (" abc ", Some("abc")),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn fingerprints_of_different_requests_differ() {
+    fn fingerprints_of_different_requests_with_one_idempotency_key_differ() {
         assert_eq!(fingerprint("message", b"{}"), fingerprint("message", b"{}"));
         assert_ne!(fingerprint("message", b"{}"), fingerprint("batch", b"{}"));
         assert_ne!(fingerprint("message", b"{}"), fingerprint("message", b"{} "));

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn panic_is_answered_with_status_500_and_other_responses_stay_unchanged() {
+    async fn panic_in_a_request_is_answered_with_status_500() {
         let panicking_handler = async { panic!("{} broke", "it") };
         assert_eq!(catch_panic(panicking_handler).await.map(|response| response.status().as_u16()), Ok(500));
         let respond = async { Ok(StatusCode::CREATED.into_response()) };

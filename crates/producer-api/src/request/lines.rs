@@ -16,7 +16,7 @@ pub(crate) struct Lines<S> {
     share: Share,
     /// Whether the partial line is too long and was dropped.
     is_too_long: bool,
-    count: u64,
+    line_count: u64,
 }
 
 /// The reason why reading lines failed.
@@ -41,7 +41,7 @@ where
 {
     /// Creates a splitter of the frames of `stream`. `share` is resized to the memory of a line that arrives in several frames.
     pub(crate) fn new(stream: S, limit: usize, share: Share) -> Self {
-        Self { stream, limit, frame: Bytes::new(), partial_line: Vec::new(), share, is_too_long: false, count: 0 }
+        Self { stream, limit, frame: Bytes::new(), partial_line: Vec::new(), share, is_too_long: false, line_count: 0 }
     }
 
     /// Returns the next line; `None` at the end of the body. `next` is cancel safe: if its future is dropped, no
@@ -91,7 +91,7 @@ where
     }
 
     fn end_line(&mut self, piece: Bytes) -> Line {
-        self.count += 1;
+        self.line_count += 1;
         let text = if self.is_too_long || self.partial_line.len() + piece.len() > self.limit {
             None
         } else if self.partial_line.is_empty() {
@@ -105,7 +105,7 @@ where
         // `resize` can't fail when it reduces the share.
         let _ = self.share.resize(0);
         self.is_too_long = false;
-        Line { number: self.count, text }
+        Line { number: self.line_count, text }
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_are_the_same_for_every_split_of_the_body_into_frames() {
+    async fn lines_of_a_body_are_the_same_for_every_split_into_frames() {
         for frames in [&["a\n\nbc\nd"][..], &["a", "\n", "\nb", "", "c\n", "d"], &["a\n\nbc\nd\n"]] {
             assert_eq!(lines(frames, 9).await, ["a", "", "bc", "d"], "{frames:?}");
         }

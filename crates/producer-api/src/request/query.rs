@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn parameter_is_parsed_or_refused_with_its_name() {
+    fn query_parameter_is_parsed_or_refused_with_its_name() {
         let sample: Sample = parse_query("limit=5&&state=fail%65d").unwrap();
         assert_eq!((sample.limit.as_deref().copied(), sample.state), (Some(5), Some(State::Failed)));
         assert!(parse_query::<Sample>("").unwrap().limit.is_none());

@@ -75,7 +75,7 @@ async fn ready(State(app): State<App>) -> Result<Json<Ready>> {
 ///
 /// During an outage of Redis the metrics of the queues are omitted. docs/OBSERVABILITY.md lists all metrics.
 #[utoipa::path(get, path = "/metrics", responses(
-    (status = 200, description = "The metrics", body = String, content_type = "text/plain"),
+    (status = 200, description = "The metrics in the text format of Prometheus", body = String, content_type = "text/plain"),
 ))]
 async fn metrics(State(app): State<App>) -> impl IntoResponse {
     app.metrics.page().await
@@ -83,7 +83,7 @@ async fn metrics(State(app): State<App>) -> impl IntoResponse {
 
 /// Read the `OpenAPI` description of the API
 #[utoipa::path(get, path = "/openapi.json", responses(
-    (status = 200, description = "OpenAPI 3.1", body = Object),
+    (status = 200, description = "The `OpenAPI` 3.1 document", body = Object),
 ))]
 async fn openapi(State(app): State<App>) -> impl IntoResponse {
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
@@ -94,7 +94,7 @@ async fn openapi(State(app): State<App>) -> impl IntoResponse {
 ///
 /// The page loads nothing from other hosts. Requests that are sent from the page go to this API.
 #[utoipa::path(get, path = "/docs", responses(
-    (status = 200, description = "The page", body = String, content_type = "text/html"),
+    (status = 200, description = "The web page", body = String, content_type = "text/html"),
 ))]
 async fn docs() -> Response {
     respond("text/html; charset=utf-8", DOCS_PAGE)

@@ -75,7 +75,7 @@ async fn send_request(router: &Router, method: &Method, path: &str, key: Option<
 }
 
 #[tokio::test]
-async fn every_route_needs_a_key_or_is_registered_as_open() {
+async fn every_route_needs_an_api_key_or_is_registered_as_open() {
     let (key, keyring) = make_key(Scope::ALL.to_vec());
     let endpoints = endpoints();
     assert!(endpoints.all().count() > 20);
@@ -108,7 +108,7 @@ async fn every_route_needs_a_key_or_is_registered_as_open() {
 }
 
 #[tokio::test]
-async fn each_scope_allows_its_own_routes_and_no_others() {
+async fn each_scope_of_an_api_key_allows_its_own_routes_and_no_other_routes() {
     let endpoints = endpoints();
     for scope in Scope::ALL {
         let (key, keyring) = make_key(vec![scope]);

@@ -38,7 +38,7 @@ const CANCELLED_CODE: &str = "cancelled";
 /// Applies a merge patch (RFC 7396) to a message that was never leased. The `data` of the message is replaced as a whole.
 #[utoipa::path(
     patch, path = "/v1/queues/{queue}/messages/{id}",
-    request_body(content((MessagePatch = "application/merge-patch+json"), (MessagePatch = "application/json")), description = "The changes"),
+    request_body(content((MessagePatch = "application/merge-patch+json"), (MessagePatch = "application/json")), description = "The changes of the message"),
     responses((status = 200, description = "The message after the change", body = ChangedMessage)),
 )]
 async fn patch_message(

@@ -54,7 +54,7 @@ const NO_PROXY_BUFFERING: (HeaderName, HeaderValue) =
 /// client resumes a stream.
 #[utoipa::path(
     get, path = "/v1/queues/{queue}/events",
-    responses((status = 200, description = "The stream of events", body = StreamedEvent, content_type = "text/event-stream")),
+    responses((status = 200, description = "The events of the queue as a stream", body = StreamedEvent, content_type = "text/event-stream")),
     params(EventQuery, LastEventId),
 )]
 async fn listen(

@@ -42,8 +42,8 @@ pub(super) fn register(routes: Routes) -> Routes {
 /// Each message has a lease, which gives the consumer the right to work on the message. If the client disconnects while it
 /// waits, messages that were leased for it are released at once, and no attempt is counted.
 #[utoipa::path(
-    post, path = "/v1/queues/{queue}/leases", request_body(content = Option<Receive>, description = "May be absent"),
-    responses((status = 200, description = "The messages", body = Received)),
+    post, path = "/v1/queues/{queue}/leases", request_body(content = Option<Receive>, description = "The body may be absent"),
+    responses((status = 200, description = "The leased messages", body = Received)),
 )]
 async fn receive(
     QueuePath { app, queue }: QueuePath,
@@ -84,8 +84,8 @@ async fn receive(
 
 /// Complete a message
 #[utoipa::path(
-    post, path = "/v1/queues/{queue}/leases/complete", request_body(content = Complete, description = "The lease"),
-    responses((status = 200, description = "The outcome", body = LeaseResult)),
+    post, path = "/v1/queues/{queue}/leases/complete", request_body(content = Complete, description = "The lease to complete"),
+    responses((status = 200, description = "The outcome of the lease", body = LeaseResult)),
 )]
 async fn complete_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<LeaseResult>> {
     settle_one(&path.queue, Settlement::Complete, &body).await
@@ -95,8 +95,8 @@ async fn complete_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -
 ///
 /// While the message has attempts left, it can be received again after its back-off.
 #[utoipa::path(
-    post, path = "/v1/queues/{queue}/leases/fail", request_body(content = Fail, description = "The lease"),
-    responses((status = 200, description = "The outcome", body = LeaseResult)),
+    post, path = "/v1/queues/{queue}/leases/fail", request_body(content = Fail, description = "The lease whose attempt failed"),
+    responses((status = 200, description = "The outcome of the lease", body = LeaseResult)),
 )]
 async fn fail_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<LeaseResult>> {
     settle_one(&path.queue, Settlement::Fail, &body).await
@@ -107,8 +107,8 @@ async fn fail_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Re
 /// Releases a message on which no attempt was made. The message returns to the head of the waiting list, or becomes delayed by
 /// `delay`, or held for the signal `hold`.
 #[utoipa::path(
-    post, path = "/v1/queues/{queue}/leases/release", request_body(content = Release, description = "The lease"),
-    responses((status = 200, description = "The outcome", body = LeaseResult)),
+    post, path = "/v1/queues/{queue}/leases/release", request_body(content = Release, description = "The lease to release"),
+    responses((status = 200, description = "The outcome of the lease", body = LeaseResult)),
 )]
 async fn release_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<LeaseResult>> {
     settle_one(&path.queue, Settlement::Release, &body).await
@@ -118,8 +118,8 @@ async fn release_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) ->
 ///
 /// A lease lasts no longer than the time-out of the run that it belongs to.
 #[utoipa::path(
-    post, path = "/v1/queues/{queue}/leases/extend", request_body(content = Extend, description = "The lease"),
-    responses((status = 200, description = "The outcome", body = LeaseResult)),
+    post, path = "/v1/queues/{queue}/leases/extend", request_body(content = Extend, description = "The lease to extend"),
+    responses((status = 200, description = "The outcome of the lease", body = LeaseResult)),
 )]
 async fn extend_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> Result<Json<LeaseResult>> {
     settle_one(&path.queue, Settlement::Extend, &body).await
@@ -129,7 +129,7 @@ async fn extend_lease(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) -> 
 ///
 /// Each lease is settled independently. A lease that is over has the outcome `gone`.
 #[utoipa::path(
-    post, path = "/v1/queues/{queue}/leases/settle", request_body(content = Settle, description = "The leases"),
+    post, path = "/v1/queues/{queue}/leases/settle", request_body(content = Settle, description = "The leases to settle or extend"),
     responses((status = 200, description = "The outcome of each lease", body = LeaseResults)),
 )]
 async fn settle_leases(

@@ -62,7 +62,7 @@ struct MessageQuery {
 /// Lists messages of one state or of all states, of one name, of one hold key, or of one group, page by page. A page of large messages ends
 /// early: it has at most about 4 MiB.
 #[utoipa::path(
-    get, path = "/v1/queues/{queue}/messages", responses((status = 200, description = "A page", body = MessagePage)),
+    get, path = "/v1/queues/{queue}/messages", responses((status = 200, description = "A page of the list", body = MessagePage)),
     params(MessageQuery),
 )]
 async fn list_messages(

@@ -73,10 +73,10 @@ impl WaitQuery {
 ///
 /// With `wait`, the response comes when the message has completed or failed, or when the wait is over.
 #[utoipa::path(
-    post, path = "/v1/queues/{queue}/messages", request_body(content = NewMessage, description = "The message"),
+    post, path = "/v1/queues/{queue}/messages", request_body(content = NewMessage, description = "The message to post"),
     responses(
         (status = 201, description = "The message is stored", body = PostedMessage),
-        (status = 200, description = "A message with that id exists already, or the request was made before with the same Idempotency-Key; nothing was changed", body = DuplicateMessage),
+        (status = 200, description = "A message with the id exists already, or an earlier request had the same Idempotency-Key; nothing was changed", body = DuplicateMessage),
     ),
     params(WaitQuery, IdempotencyHeader),
 )]
@@ -145,10 +145,10 @@ async fn post_message(
 /// stored while they arrive. Stored messages stay stored, even if the client disconnects or the server can't continue.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/messages/batch",
-    request_body(content((NewBatch = "application/json"), (String = "application/x-ndjson", example = "{\"data\":1}\n{\"data\":2,\"id\":\"order-43\"}\n")), description = "Many messages; as NDJSON one NewMessage per line, any number of lines; empty lines are skipped"),
+    request_body(content((NewBatch = "application/json"), (String = "application/x-ndjson", example = "{\"data\":1}\n{\"data\":2,\"id\":\"order-43\"}\n")), description = "The messages to post. An NDJSON body has any number of lines, each with one NewMessage; empty lines are skipped"),
     responses(
-        (status = 201, description = "All messages are stored; an entry for each", body = PostedBatch),
-        (status = 200, description = "Each message existed already; or the outcome of the lines", body = BatchOrLines),
+        (status = 201, description = "All messages are stored; the response has an entry for each message", body = PostedBatch),
+        (status = 200, description = "Each message of a JSON body existed already; for an NDJSON body, the outcome of its lines", body = BatchOrLines),
     ),
     params(IdempotencyHeader),
 )]
@@ -187,7 +187,7 @@ async fn post_messages(
 /// With `wait`, the response comes when the message has completed or failed, or when the wait is over.
 #[utoipa::path(
     get, path = "/v1/queues/{queue}/messages/{id}",
-    responses((status = 200, description = "The message", body = Message)), params(WaitQuery),
+    responses((status = 200, description = "The message that the path names", body = Message)), params(WaitQuery),
 )]
 async fn read_message(
     MessagePath { app, queue, id }: MessagePath,

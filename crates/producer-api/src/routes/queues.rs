@@ -40,7 +40,7 @@ const DEFAULT_PAGE_SIZE: usize = 100;
 /// Lists all queues that the key may read, or only the queues whose names begin with a prefix, in the order of their names,
 /// page by page.
 #[utoipa::path(
-    get, path = "/v1/queues", responses((status = 200, description = "A page", body = Queues)), params(QueueQuery),
+    get, path = "/v1/queues", responses((status = 200, description = "A page of the list", body = Queues)), params(QueueQuery),
 )]
 async fn list_queues(
     extract::State(app): extract::State<App>,

@@ -51,8 +51,8 @@ const DEFAULT_PAGE_SIZE: usize = 50;
     put, path = "/v1/queues/{queue}/schedules/{name}",
     request_body(content = NewSchedule, description = "The definition of the schedule"),
     responses(
-        (status = 201, description = "The schedule is new", body = Schedule),
-        (status = 200, description = "The schedule existed", body = Schedule),
+        (status = 201, description = "The schedule was created", body = Schedule),
+        (status = 200, description = "The schedule existed already, and has the definition of the request", body = Schedule),
     ),
 )]
 async fn put_schedule(
@@ -63,8 +63,9 @@ async fn put_schedule(
 ) -> Result<Response> {
     let definition: NewSchedule = json::parse_body(&body)?;
     // The operation has several steps, so it runs to its end even if the client disconnects.
-    let put = app.run_to_end(async move { queue.put_schedule(&name, definition, DefinedBy::Client).await }).await?;
-    let (status, schedule) = match put.map_err(errors::queue_error)? {
+    let put_outcome =
+        app.run_to_end(async move { queue.put_schedule(&name, definition, DefinedBy::Client).await }).await?;
+    let (status, schedule) = match put_outcome.map_err(errors::queue_error)? {
         PutSchedule::Created(schedule) => (StatusCode::CREATED, schedule),
         PutSchedule::Existed(schedule) => (StatusCode::OK, schedule),
     };
@@ -100,7 +101,7 @@ async fn delete_schedule(SchedulePath { queue, name, .. }: SchedulePath, _: NoQu
 /// about 4 MiB.
 #[utoipa::path(
     get, path = "/v1/queues/{queue}/schedules",
-    responses((status = 200, description = "A page", body = SchedulePage)), params(ScheduleQuery),
+    responses((status = 200, description = "A page of the list", body = SchedulePage)), params(ScheduleQuery),
 )]
 async fn list_schedules(
     QueuePath { queue, .. }: QueuePath,

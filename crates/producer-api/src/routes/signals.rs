@@ -38,7 +38,7 @@ const DEFAULT_PAGE_SIZE: usize = 50;
 /// Messages that are held for the key become waiting, or delayed if they are not due yet.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/signals/{key}",
-    request_body(content = Option<Signal>, description = "May be absent"),
+    request_body(content = Option<Signal>, description = "The body may be absent"),
     responses((status = 200, description = "The signal is sent", body = Released)),
 )]
 async fn send_signal(
@@ -59,7 +59,7 @@ async fn send_signal(
 /// Read a sticky signal
 #[utoipa::path(
     get, path = "/v1/queues/{queue}/signals/{key}",
-    responses((status = 200, description = "The signal", body = StickySignal)),
+    responses((status = 200, description = "The sticky signal", body = StickySignal)),
 )]
 async fn read_signal(path: SignalPath, _: NoQuery, responder: Responder) -> Result<Response> {
     let SignalPath { queue, key, .. } = path;
@@ -85,7 +85,7 @@ async fn forget_signal(SignalPath { queue, key, .. }: SignalPath, _: NoQuery) ->
 ///
 /// Lists sticky signals page by page. The signal that ends first comes first.
 #[utoipa::path(
-    get, path = "/v1/queues/{queue}/signals", responses((status = 200, description = "A page", body = SignalPage)),
+    get, path = "/v1/queues/{queue}/signals", responses((status = 200, description = "A page of the list", body = SignalPage)),
     params(SignalQuery),
 )]
 async fn list_signals(

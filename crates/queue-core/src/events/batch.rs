@@ -13,7 +13,7 @@ use crate::{
 /// The type of the first entry of a log, which is no event.
 const FIRST_ENTRY: &str = "listening";
 
-/// The events of a log after one event.
+/// A part of the log of events: the events that come after one given event.
 #[derive(Debug, Clone)]
 pub(crate) struct EventBatch {
     /// The events, in the order in which they happened.
@@ -31,20 +31,21 @@ impl EventBatch {
         Self { events: Vec::new(), end: newest }
     }
 
-    /// The range of the events after `after`, up to this many bytes of JSON, but at least one event if there is one.
+    /// Returns the range of the events that come after the event `after` and together have at most `bytes` bytes of JSON; a single
+    /// larger event is included too.
     pub(crate) fn portion(&self, after: EventId, bytes: usize) -> Range<usize> {
-        let start = self.events.partition_point(|event| event.id <= Some(after));
+        let first_index = self.events.partition_point(|event| event.id <= Some(after));
         let mut bytes_left = bytes;
-        let fitting_events = self.events[start..].iter().take_while(|event| {
+        let fitting_events = self.events[first_index..].iter().take_while(|event| {
             let is_first = bytes_left == bytes;
             let fits_in_portion = event.json().len() <= bytes_left;
             bytes_left = bytes_left.saturating_sub(event.json().len());
             is_first || fits_in_portion
         });
-        start..start + fitting_events.count()
+        first_index..first_index + fitting_events.count()
     }
 
-    /// Decodes entries of the log. The first entry must be the one that has the event `after`; `None` if it is not.
+    /// Decodes entries of the log. Returns `None` if the first entry is not the entry that has the event `after`.
     pub(crate) fn decode(after: EventId, entries: Vec<LogEntry>) -> Result<Option<Self>> {
         let mut batch = Self::empty(after);
         for (nth, (entry, events)) in entries.into_iter().enumerate() {

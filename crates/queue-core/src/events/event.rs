@@ -27,7 +27,7 @@ pub enum EventKind {
     Progress,
     /// The message was completed.
     Completed,
-    /// The message will run again: an attempt failed and others are left, or a client retried the failed message.
+    /// The message will run again: an attempt failed and other attempts are left, or a client retried the failed message.
     Retried,
     /// The message failed for good: its last attempt failed, it expired, it was cancelled, or its leases lapsed too often.
     Failed,
@@ -43,7 +43,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// The name of the kind, as in the feed.
+    /// Returns the name of the kind of event, as in the feed of events.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
@@ -131,7 +131,7 @@ impl Event {
         }
     }
 
-    /// The event as one line of JSON.
+    /// Returns the event as one line of JSON.
     pub fn json(&self) -> &str {
         &self.json
     }
@@ -145,17 +145,17 @@ impl Event {
         let mut own_id: Option<OwnId> = None;
         let mut details = Details::default();
         for field in fields {
-            let tag = field.chars().next()?;
-            let value = &field[tag.len_utf8()..];
-            match tag {
-                'i' => own_id = value.parse().ok(),
-                'n' => details.name = value.parse().ok(),
-                'g' => details.group = value.parse().ok(),
-                'a' => details.attempt = value.parse().ok(),
-                'c' => details.consumer = value.parse().ok(),
-                'd' => details.due_at = value.parse().ok().map(Timestamp::from_millis),
-                's' => details.schedule = Some(value),
-                'k' => details.hold = Some(value),
+            let letter = field.chars().next()?;
+            let field_text = &field[letter.len_utf8()..];
+            match letter {
+                'i' => own_id = field_text.parse().ok(),
+                'n' => details.name = field_text.parse().ok(),
+                'g' => details.group = field_text.parse().ok(),
+                'a' => details.attempt = field_text.parse().ok(),
+                'c' => details.consumer = field_text.parse().ok(),
+                'd' => details.due_at = field_text.parse().ok().map(Timestamp::from_millis),
+                's' => details.schedule = Some(field_text),
+                'k' => details.hold = Some(field_text),
                 _ => {}
             }
         }

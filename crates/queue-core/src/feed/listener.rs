@@ -28,7 +28,7 @@ const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
 /// The maximum bytes of JSON of one portion of events; a single event may be larger.
 const PORTION_BYTES: usize = 8 * 1_024;
-/// The maximum bytes of the log that one read of a listener returns; one more entry may come with them.
+/// The maximum bytes of the log that one read of a listener returns; the read may return one more entry.
 const MAX_READ_BYTES: u64 = 4 * 1_024;
 
 /// A listener to the events of a queue.
@@ -40,7 +40,8 @@ pub struct EventListener {
     updates: broadcast::Receiver<FeedUpdate>,
     /// The event that was received last; `None` while the queue does not exist.
     last: Option<EventId>,
-    /// The batch that has the next portion, as long as the batch is in memory; `None` if all events of the batch were received.
+    /// The batch that has the next events to receive, as long as the batch is in memory; `None` if all events of the batch were
+    /// received.
     rest: Option<Weak<EventBatch>>,
     phase: Phase,
     read_limit: Arc<Semaphore>,
@@ -70,7 +71,7 @@ impl Events {
         Self(Content::Reset(Event::reset(newest)))
     }
 
-    /// Iterates over the events.
+    /// Iterates over the events of the portion.
     pub fn iter(&self) -> slice::Iter<'_, Event> {
         match &self.0 {
             Content::Portion(batch, portion) => batch.events[portion.clone()].iter(),
@@ -82,8 +83,9 @@ impl Events {
 /// Why a listener has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ListenerEnd {
-    /// The listener fell too far behind. The log still has the missed events: listen again, after the last received event.
-    #[error("it fell too far behind")]
+    /// The listener fell too far behind. The log still has the missed events: the caller should listen again, after the last
+    /// received event.
+    #[error("the listener fell too far behind")]
     TooSlow,
     /// The process of the listener stops.
     #[error("this process stops")]
@@ -110,11 +112,11 @@ impl EventListener {
         self.last
     }
 
-    /// Waits for the next events. The future may be dropped at any time, without losing an event.
+    /// Waits for the next events. Dropping the future of `next_events` loses no event.
     ///
     /// # Errors
     ///
-    /// The listener ends: it fell too far behind, or its process stops.
+    /// The listener has ended, because it fell too far behind or its process stops.
     pub async fn next_events(&mut self) -> Result<Events, ListenerEnd> {
         let shutdown = self.shutdown.clone();
         tokio::select! {
@@ -153,7 +155,7 @@ impl EventListener {
 
     /// Reads a bounded part of the events that the listener missed.
     async fn catch_up(&mut self, last: EventId) -> Result<Option<Events>> {
-        // The semaphore is never closed.
+        // Acquiring the permit can't fail, because the semaphore is never closed.
         let _permit = Arc::clone(&self.read_limit).acquire_owned().await;
         // The new receiver gets every update that the reader sends from now on, so no event is missed between the following read of the
         // log and the updates.
@@ -171,7 +173,7 @@ impl EventListener {
         Ok(Some(Events::reset(newest_id)))
     }
 
-    /// Returns the next portion of a batch, and notes its end as the last received event.
+    /// Returns the next portion of the events of a batch, and notes the last event of the portion as the last received event.
     fn next_portion(&mut self, batch: Arc<EventBatch>, after: EventId) -> Events {
         let portion = batch.portion(after, PORTION_BYTES);
         let (last, rest) = match batch.events.get(portion.end) {

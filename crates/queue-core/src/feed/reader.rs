@@ -31,10 +31,10 @@ const MAX_SLEEP: Duration = Duration::from_secs(5);
 const CHECK_DELETED_QUEUE_EVERY: Duration = Duration::from_secs(1);
 /// The pause after a read that found events, so that the next read returns several events together.
 const PAUSE_BETWEEN_READS: Duration = Duration::from_millis(10);
-/// The maximum bytes of the log that one read returns; one more entry may come with them.
+/// The maximum bytes of the log that one read returns; the read may return one more entry.
 const MAX_READ_BYTES: u64 = 64 * 1_024;
-/// The number of recent batches that stay in memory for listeners that take them portion by portion. A slower listener reads the
-/// log itself.
+/// The number of recent batches that stay in memory for listeners that take them portion by portion. A listener that needs older
+/// events reads the log of events itself.
 const RECENT_BATCHES: usize = 8;
 /// The interval at which a reader calls `listen` again, so that the log is kept.
 const RENEW_LOG_EVERY: Duration = Duration::from_secs(60);
@@ -44,12 +44,12 @@ const RENEW_LOG_EVERY: Duration = Duration::from_secs(60);
 pub(crate) enum FeedUpdate {
     /// The log has new events.
     NewEvents {
-        /// The id of the event before the batch.
+        /// The id of the event that comes before these new events.
         after: EventId,
-        /// The batch of new events.
+        /// The new events of the log.
         batch: Arc<EventBatch>,
     },
-    /// Some events were lost. The next events come after the event with this id.
+    /// Some events were lost. The value is the id of the event after which the listeners continue.
     Reset(EventId),
     /// The queue of the reader does not exist any more.
     QueueDeleted,
@@ -76,18 +76,18 @@ pub(crate) struct EventReader {
     recent_batches: VecDeque<Arc<EventBatch>>,
 }
 
-/// How far a reader has read.
+/// How far a reader has read the log of events.
 #[derive(Debug, Clone, Copy)]
 enum ReadPosition {
-    /// The reader has read nothing yet.
+    /// The reader has read nothing of the log of events yet.
     Unknown,
     /// The reader has read the log up to this event.
     After(EventId),
-    /// The queue did not exist at the last read.
+    /// The queue did not exist when the reader last read its log of events.
     NoQueue,
 }
 
-/// The result of a read.
+/// The result of one read of the log of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReadResult {
     /// The read found some events, and the log probably has more.
@@ -141,7 +141,7 @@ impl EventReader {
                     match found {
                         ReadResult::FullBatch => {}
                         ReadResult::SomeEvents => sleep(PAUSE_BETWEEN_READS).await,
-                        // A wake-up that arrived during the read ends this wait at once.
+                        // A wake-up that arrived during the read ends the wait for the next read at once.
                         ReadResult::NoEvents => self.notifier.woken(self.max_pause()).await,
                     }
                 }
@@ -155,7 +155,7 @@ impl EventReader {
         }
     }
 
-    /// Whether the queue has a listener. Without a listener this reader must end, and the next listener starts another reader.
+    /// Whether the queue has a listener. The reader of a queue without listeners must end; the next listener starts another reader.
     fn has_listeners(&self) -> bool {
         let mut senders = self.shared.senders.lock();
         let has_listeners = self.sender.receiver_count() > 0;
@@ -205,7 +205,7 @@ impl EventReader {
             FeedUpdate::Reset(newest) => ReadPosition::After(*newest),
             FeedUpdate::QueueDeleted => ReadPosition::NoQueue,
         };
-        // The send fails if all listeners have ended.
+        // Sending an update fails only if all listeners have ended.
         let _ = self.sender.send(update);
     }
 }

@@ -41,7 +41,7 @@ pub enum MessageRef {
 }
 
 impl MessageRef {
-    /// The text of the id.
+    /// Returns the text of the id.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Id(id) => id.as_str(),

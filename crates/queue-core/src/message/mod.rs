@@ -188,7 +188,7 @@ pub(crate) struct StoredMessage {
 pub(crate) enum HoldOutcome {
     /// The message waits for its signal.
     Held,
-    /// The message is not held, because its key has a sticky signal, whose data is the value.
+    /// The message is not held, because its hold key has a sticky signal. The value of `NotHeld` is the data of the sticky signal.
     NotHeld(Option<Box<RawValue>>),
 }
 

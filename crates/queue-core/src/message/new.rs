@@ -83,8 +83,8 @@ impl PartialSchema for DeliverAtSchema {
 
 impl ToSchema for DeliverAtSchema {}
 
-/// The priority of a message: a message with a lower number goes before one with a higher number. A message without a priority
-/// has the number 0.
+/// The priority of a message: a message with a lower number goes before a message with a higher number. A message without a
+/// priority has the number 0.
 pub(crate) type Priority = NumberIn<-2_097_152, 2_097_152>;
 /// The maximum number of attempts of a message.
 pub(crate) type MaxAttempts = NumberIn<1, 1_000>;
@@ -212,28 +212,32 @@ impl Serialize for NewMessage {
             group,
             headers,
         } = self;
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("data", data)?;
+        let mut members = serializer.serialize_map(None)?;
+        members.serialize_entry("data", data)?;
         let priority = Some(priority).filter(|priority| **priority != Priority::default());
         let headers = Some(headers).filter(|headers| !headers.is_empty());
-        entry(&mut map, "name", name.as_ref())?;
-        entry(&mut map, "id", id.as_ref())?;
-        entry(&mut map, "delay", delay.as_ref())?;
-        entry(&mut map, "deliver_at", deliver_at.as_ref())?;
-        entry(&mut map, "priority", priority)?;
-        entry(&mut map, "max_attempts", max_attempts.as_ref())?;
-        entry(&mut map, "backoff", backoff.as_ref())?;
-        entry(&mut map, "timeout", timeout.as_ref())?;
-        entry(&mut map, "ttl", ttl.as_ref())?;
-        entry(&mut map, "hold", hold.as_ref())?;
-        entry(&mut map, "group", group.as_ref())?;
-        entry(&mut map, "headers", headers)?;
-        map.end()
+        serialize_member(&mut members, "name", name.as_ref())?;
+        serialize_member(&mut members, "id", id.as_ref())?;
+        serialize_member(&mut members, "delay", delay.as_ref())?;
+        serialize_member(&mut members, "deliver_at", deliver_at.as_ref())?;
+        serialize_member(&mut members, "priority", priority)?;
+        serialize_member(&mut members, "max_attempts", max_attempts.as_ref())?;
+        serialize_member(&mut members, "backoff", backoff.as_ref())?;
+        serialize_member(&mut members, "timeout", timeout.as_ref())?;
+        serialize_member(&mut members, "ttl", ttl.as_ref())?;
+        serialize_member(&mut members, "hold", hold.as_ref())?;
+        serialize_member(&mut members, "group", group.as_ref())?;
+        serialize_member(&mut members, "headers", headers)?;
+        members.end()
     }
 }
 
-fn entry<M: SerializeMap>(map: &mut M, name: &str, value: Option<&impl Serialize>) -> Result<(), M::Error> {
-    value.map_or(Ok(()), |value| map.serialize_entry(name, value))
+fn serialize_member<M: SerializeMap>(
+    members: &mut M,
+    name: &str,
+    value: Option<&impl Serialize>,
+) -> Result<(), M::Error> {
+    value.map_or(Ok(()), |value| members.serialize_entry(name, value))
 }
 
 impl NewMessage {

@@ -51,8 +51,8 @@ fn anything_but_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
 }
 
 fn anything_but_null_schema() -> Object {
-    let types = [Type::Object, Type::Array, Type::String, Type::Number, Type::Boolean];
-    ObjectBuilder::new().schema_type(SchemaType::from_iter(types)).build()
+    let permitted_types = [Type::Object, Type::Array, Type::String, Type::Number, Type::Boolean];
+    ObjectBuilder::new().schema_type(SchemaType::from_iter(permitted_types)).build()
 }
 
 impl MessagePatch {

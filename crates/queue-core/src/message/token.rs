@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_reads_back_as_it_was_written() {
+    fn lease_token_reads_back_as_it_was_written() {
         let token = LeaseToken::new("21718923400017".parse().unwrap(), Secret::generate());
         assert_eq!(token.to_string().parse::<LeaseToken>().unwrap(), token);
         assert!("21718923400017-short".parse::<LeaseToken>().is_err());
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn token_is_hidden_in_debug_output() {
+    fn lease_token_is_hidden_in_debug_output() {
         let token = LeaseToken::new("21718923400017".parse().unwrap(), Secret::generate());
         assert!(!format!("{token:?}").contains(token.secret()));
     }

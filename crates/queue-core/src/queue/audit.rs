@@ -64,10 +64,10 @@ impl fmt::Display for Finding {
 }
 
 impl Queue {
-    /// Checks that every message is in exactly one state and has a record, while the queue is in use. The check works in steps. Each
+    /// Checks that every message is in exactly one state and has a record, while the queue is in use. The audit works in steps. Each
     /// message that seems to be damaged is checked again, at one instant. The audit keeps the ids of all messages in memory until it
-    /// ends. The audit also checks the hold keys, the groups and the schedules; each hold key and schedule is checked at
-    /// one instant.
+    /// ends. The audit also checks the hold keys, the groups and the schedules; each hold key and schedule is checked at one
+    /// instant.
     ///
     /// # Errors
     ///
@@ -115,8 +115,8 @@ impl Queue {
         }
         let messages = lists_by_id.len();
 
-        // The first check uses the lists that were read before; the second check reads everything about a suspect message at one
-        // instant.
+        // The first check of a message uses the lists that the audit has read before. The second check of a suspect message reads
+        // everything about the message at one instant.
         let ids: Vec<String> = lists_by_id.keys().cloned().collect();
         let mut suspect_ids = Vec::new();
         for chunk in ids.chunks(IDS_PER_STEP) {
@@ -187,10 +187,10 @@ impl Queue {
         loop {
             let mut scan_command = redis::cmd(command);
             scan_command.arg(self.keys.key(suffix)).arg(&cursor).arg("COUNT").arg(IDS_PER_STEP);
-            let (next, page): (String, Vec<String>) =
+            let (next_cursor, page): (String, Vec<String>) =
                 reply::decode(self.redis.call(self.keys.slot(), &scan_command).await?)?;
             ids.extend(page.into_iter().step_by(width));
-            cursor = next;
+            cursor = next_cursor;
             if cursor == "0" {
                 return Ok(ids);
             }
@@ -203,8 +203,8 @@ fn find_problem(key_names: &[String]) -> Option<String> {
     let is_in_key = |key_name: &str| key_names.iter().any(|known| known == key_name);
     let mut states: Vec<&str> =
         key_names.iter().map(String::as_str).filter(|key_name| STATE_SUFFIXES.contains(key_name)).collect();
-    // A removed message may leave its id in the middle of a list. Another key marks this id as removed until the id reaches the head of
-    // the list and is dropped.
+    // A removed message may leave its id in the middle of a list. The id of a removed message is marked as removed in another key until
+    // the id reaches the head of the list and is dropped.
     for (list, mark) in LISTS_AND_MARKS {
         if is_in_key(mark) {
             match states.iter().position(|state| *state == list) {

@@ -1,4 +1,4 @@
-//! The part of the audit that checks held messages: each is held for one key, which its options have.
+//! The part of the audit that checks held messages: each held message is held for one key, which the message's options have.
 
 use crate::{
     error::Result,
@@ -22,7 +22,9 @@ impl Queue {
             let wrong_members = members.iter().zip(are_wrong).filter(|(_, is_wrong)| *is_wrong);
             findings.extend(wrong_members.map(|(member, _)| Finding {
                 id: id_of_held(member).unwrap_or_default().to_owned(),
-                problem: format!("held as {member:?}, but its options have another hold key, or it is held twice"),
+                problem: format!(
+                    "held as {member:?}, but the message's options have another hold key, or the message is held twice"
+                ),
             }));
         }
         Ok(findings)

@@ -13,7 +13,7 @@ use crate::{
 pub enum Changed {
     /// The message was changed.
     Done,
-    /// The message is active: its consumer is asked to stop. Whether the message is cancelled is known when its lease ends.
+    /// The message is active: its consumer is asked to stop. Whether an active message is cancelled is known when its lease ends.
     Requested,
     /// The message is in a state that does not permit the change: nothing was changed.
     Refused(State),

@@ -35,8 +35,8 @@ impl Queue {
             let settings =
                 Settings::from_stored(stored_meta.iter().map(|(name, value)| (name.as_str(), value.as_str())));
             let settings = settings.with_patch(patch)?;
-            // The returned settings must include the declared ones. A process that has not declared the queue yet therefore declares
-            // it, and reads the settings again.
+            // The returned settings must include the declared settings. Therefore a process that has not declared the queue yet
+            // declares the queue, and reads the settings again.
             let is_declared =
                 stored_meta.get(EPOCH_FIELD).is_some_and(|epoch| self.epoch.lock().as_ref() == Some(epoch));
             if !is_declared {
@@ -57,8 +57,8 @@ impl Queue {
         Err(Error::Unavailable("other clients change the settings all the time".into()))
     }
 
-    /// Pauses the queue: no message is leased until [`resume`](Self::resume). Messages still become due, and active
-    /// messages continue.
+    /// Pauses the queue: no message is leased until [`resume`](Self::resume). While a queue is paused, messages still become due,
+    /// and active messages continue.
     ///
     /// # Errors
     ///

@@ -52,15 +52,15 @@ impl Queue {
     pub(super) async fn declare_or(&self, if_absent: IfAbsent) -> Result<String> {
         let Declaration { epoch, conflict, .. } = self.declare_with_conflict(if_absent).await?;
         if let Some(conflict) = conflict {
-            warn!(queue = %self.name, %conflict, "a declared setting is not applied: the queue keeps its own");
+            warn!(queue = %self.name, %conflict, "a declared setting is not applied: the queue keeps its own value");
         }
         Ok(epoch)
     }
 
     /// Like [`declare`](Self::declare), but returns a conflict and does not log it.
     pub(super) async fn declare_with_conflict(&self, if_absent: IfAbsent) -> Result<Declaration> {
-        // A call to an existing queue does not use the index. Queues on other servers therefore work while the server with the index is
-        // not available.
+        // A call to an existing queue does not use the index, so the queue works even while the server that has the index is not
+        // available.
         let existing_queue = self.call_declare("").await?;
         let declared_queue = match if_absent {
             IfAbsent::Create if existing_queue.is_none() => self.create().await?,

@@ -9,8 +9,8 @@ use crate::{
 };
 
 impl Queue {
-    /// Deletes the queue with all its messages, including active ones. All leases of the queue's messages end, and all waits for
-    /// its messages. Returns whether the queue existed.
+    /// Deletes the queue with all its messages, including active ones. All leases of the queue's messages end, and clients stop
+    /// waiting for the queue's messages. Returns whether the queue existed.
     ///
     /// Only the queue that exists when the call begins is deleted; a queue of the same name that is created meanwhile stays.
     ///

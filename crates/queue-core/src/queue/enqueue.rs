@@ -27,7 +27,7 @@ pub enum Enqueued {
 }
 
 impl Enqueued {
-    /// The id under which the message can be read.
+    /// Returns the id under which the message can be read.
     pub fn id(&self) -> &MessageRef {
         match self {
             Self::Created(message) => &message.id,

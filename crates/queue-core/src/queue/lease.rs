@@ -66,7 +66,7 @@ impl LeaseRequest {
 pub struct Leased {
     /// The messages that were leased, in the order of the waiting list.
     pub deliveries: Vec<Delivery>,
-    /// How long the leases last.
+    /// How long the leases last unless they are extended.
     pub visibility_timeout: Millis,
     /// Whether more messages are ready that the consumer may lease at once.
     pub more_is_ready: bool,
@@ -86,7 +86,7 @@ pub struct Leased {
 /// The consumers that have access to a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// All consumers have access.
+    /// All consumers may lease messages from the queue.
     All,
     /// The queue is exclusive: only this consumer has access, until it ends its ownership or its owner timeout ends. The value is
     /// `None` while no consumer has access, because consumers still have leases that the queue granted before it became
@@ -146,7 +146,7 @@ impl Queue {
             })
             .await;
         let answer = match answer {
-            // Such a call leased no message, so there are no leases to undo.
+            // A lease call with the error `NoSuchQueue` or `OtherLayout` has leased no message, so there are no leases to undo.
             Err(error @ (Error::NoSuchQueue | Error::OtherLayout { .. })) => {
                 lease_call.mark_answered();
                 return Err(error);
@@ -154,7 +154,8 @@ impl Queue {
             answer => answer?,
         };
         let (mut leased, unreadable) = self.decode_lease(answer, request, &secret)?;
-        // If the future is dropped before this line, the call counts as lost, because no consumer has received the deliveries.
+        // If this future is dropped before `mark_answered` is called, the lease call counts as lost, because no consumer has
+        // received the deliveries.
         self.fail_unreadable(unreadable).await;
         lease_call.mark_answered();
         // An idle consumer must call again in time for the next search for lost leases.
@@ -233,12 +234,12 @@ impl Queue {
                 Err(malformed) => unreadable_leases.push((lease, malformed)),
             }
         }
-        let lease_token =
+        let lease_answer =
             Leased { deliveries, visibility_timeout, more_is_ready, goes_alone, permits_ahead, call_again_in, access };
-        Ok((lease_token, unreadable_leases))
+        Ok((lease_answer, unreadable_leases))
     }
 
-    /// Fails messages whose records are malformed, with the reason, so that they never stop the queue.
+    /// Fails messages whose records are malformed, with the reason, so that malformed messages never stop the queue.
     async fn fail_unreadable(&self, unreadable: Vec<(LeaseToken, MalformedPart)>) {
         if unreadable.is_empty() {
             return;
@@ -246,7 +247,7 @@ impl Queue {
         let settlements: Vec<Settlement> = unreadable
             .into_iter()
             .map(|(lease, malformed)| {
-                warn!(queue = %self.name, id = %lease.id(), reason = %malformed, "a message can't be read: it fails");
+                warn!(queue = %self.name, id = %lease.id(), reason = %malformed, "a message can't be read, so the message fails");
                 Settlement {
                     lease,
                     action: Action::FailForGood(Failure::new("malformed_record", malformed.to_string())),
@@ -260,7 +261,7 @@ impl Queue {
 }
 
 /// The values for all leases in the reply of `lease.lua`: the time, the deadline, the visibility timeout, the time until the next
-/// call, whether more messages are ready, whether the message goes alone, whether the queue permits leasing ahead, and the
+/// call, whether more messages are ready, whether one message was leased alone, whether the queue permits leasing ahead, and the
 /// queue's `max_attempts` and timeout.
 type ValuesForAll = (u64, u64, u64, i64, bool, bool, bool, String, Option<String>);
 /// A part of the reply of `lease.lua` with one value for each leased message; `None` if no message has a value.

@@ -32,21 +32,21 @@ pub struct Page {
 /// A filter of a list: the list has only the messages that match all given values.
 #[derive(Debug, Clone, Default)]
 pub struct ListFilter {
-    /// The name of the messages.
+    /// The name that the listed messages must have.
     pub name: Option<MessageName>,
-    /// The key for which the messages are held. Only held messages have a hold key.
+    /// The key for which the listed messages must be held. Only held messages have a hold key.
     pub hold: Option<SignalKey>,
-    /// The group of the messages.
+    /// The group that the listed messages must have.
     pub group: Option<GroupKey>,
 }
 
 impl Queue {
-    /// Lists the messages of one state: delayed ones by due time, active ones by deadline, held ones by key, waiting ones in
-    /// the order of the waiting list, and then those with a group: the first one of each group, then the others group by group;
-    /// finished ones from newest to oldest. A page has at most `limit` messages, up to
-    /// [`Queue::MAX_MESSAGES`], and ends at [`Queue::MAX_BYTES`], counting everything that is stored about a message. A page
-    /// may have fewer messages, or none, although more pages follow, because ids of removed messages stay in a list for a
-    /// while.
+    /// Lists the messages of one state: delayed messages by due time, active messages by deadline, held messages by hold key,
+    /// finished messages from newest to oldest. Waiting messages without a group come in the order of the waiting list; then
+    /// comes the first waiting message of each group, and then the other messages of the groups, group by group. A page
+    /// has at most `limit` messages, up to [`Queue::MAX_MESSAGES`], and ends at [`Queue::MAX_BYTES`], counting everything that
+    /// is stored about a message. A page may have fewer messages, or none, although more pages follow, because ids of removed
+    /// messages stay in a list for a while.
     ///
     /// A message that keeps its state and its place in the order during the listing is listed once. Every lease shifts the
     /// positions in the waiting list, an extended lease has another deadline, and a patch may change a due time, so a message may

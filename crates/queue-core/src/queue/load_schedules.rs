@@ -31,7 +31,7 @@ pub(crate) enum ScheduleParts {
 
 /// Schedules as one call read them, not yet decoded.
 pub(crate) struct FetchedSchedules {
-    /// Redis's time in µs.
+    /// The time by Redis's clock at which the schedules were read, in µs.
     pub(crate) now_us: u64,
     queue_exists: bool,
     has_more: bool,
@@ -41,7 +41,7 @@ pub(crate) struct FetchedSchedules {
 
 /// Schedules as one call read them.
 pub(crate) struct LoadedSchedules {
-    /// Redis's time in µs.
+    /// The time by Redis's clock at which the schedules were read, in µs.
     now_us: u64,
     /// Whether the queue exists.
     pub(crate) queue_exists: bool,
@@ -49,13 +49,13 @@ pub(crate) struct LoadedSchedules {
     pub(crate) has_more: bool,
     /// The name of the last schedule that was read.
     pub(crate) last_name: Option<String>,
-    /// The schedules that exist, each with the stored text of its message, which is empty unless it was read. An error stands for a
-    /// schedule that can't be decoded.
+    /// The schedules that exist, each with the stored text of its message, which is empty unless it was read. For a schedule that
+    /// can't be decoded, the list has an error.
     pub(crate) schedules: Vec<Result<(StoredSchedule, String)>>,
 }
 
 impl FetchedSchedules {
-    /// Decodes the schedules. The function may parse a thousand patterns, so it must not run in an async task.
+    /// Decodes the schedules. The function may parse a thousand cron patterns, so it must not run in an async task.
     pub(crate) fn decode(self, known: &KnownRules) -> LoadedSchedules {
         let Self { now_us, queue_exists, has_more, texts } = self;
         let last_name = texts.chunks_exact(4).next_back().map(|four| four[0].clone());
@@ -135,10 +135,10 @@ impl Queue {
         let name = name.to_owned();
         let decode = move || StoredSchedule::decode(&name, &state, &next, &KnownRules::new());
         let Ok(stored) = self.calculations.run(decode).await? else {
-            return Ok(Some("its state can't be read".into()));
+            return Ok(Some("the schedule's state can't be read".into()));
         };
         if decode_message(&message).is_none() {
-            return Ok(Some("its message is missing or can't be read".into()));
+            return Ok(Some("the schedule's message is missing or can't be read".into()));
         }
         // A schedule with `end_at` may have ended, because it has no tick after that instant.
         let may_have_ended = stored.has_ended() || stored.rule.end_at.is_some();

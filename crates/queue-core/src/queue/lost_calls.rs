@@ -14,8 +14,8 @@ const MAX_LOST_CALLS: usize = 100;
 pub(super) struct LostCalls(Mutex<Vec<LostCall>>);
 
 impl LostCalls {
-    /// Begins a lease call, and returns its guard. When the guard is dropped, the call is remembered as lost, unless it was
-    /// marked as answered.
+    /// Begins a lease call, and returns its guard. When the guard of a lease call is dropped, the call is remembered as lost,
+    /// unless it was marked as answered.
     pub(super) fn begin_call(&self) -> LeaseCallGuard<'_> {
         LeaseCallGuard { lost_calls: self, secret: Secret::generate(), is_answered: false }
     }
@@ -30,7 +30,7 @@ impl LostCalls {
         self.0.lock().iter().map(LostCall::pause).min()
     }
 
-    /// Notes that the leases of a lost call were searched for. After the second search the call is forgotten.
+    /// Notes that the leases of a lost call were searched for. After the second search for its leases, a lost call is forgotten.
     pub(super) fn note_search(&self, secret: &Secret) {
         self.0.lock().retain_mut(|lost| lost.secret != *secret || lost.note_search());
     }
@@ -55,7 +55,8 @@ impl LostCall {
         self.search_again_at.map_or(Duration::ZERO, |instant| instant.saturating_duration_since(Instant::now()))
     }
 
-    /// Notes a search. Returns whether another search is needed: after the first search yes, after the second no.
+    /// Notes that the leases of the lost call were searched for. Returns whether another search is needed, as after the first
+    /// search.
     fn note_search(&mut self) -> bool {
         let was_first = self.search_again_at.is_none();
         self.search_again_at = Some(Instant::now() + Self::PAUSE_BETWEEN_SEARCHES);

@@ -13,7 +13,7 @@ use crate::{
 
 impl Queue {
     /// Undoes the leases of calls whose replies were lost: their messages become ready again. Each step checks a bounded number of
-    /// live leases. Every lease call calls this function first; a consumer that stops calls this function once more.
+    /// live leases. Every lease call calls `return_lost_leases` first; a consumer that stops calls the function once more.
     ///
     /// # Errors
     ///

@@ -82,15 +82,15 @@ pub struct Queue {
     name: QueueName,
     keys: Keys,
     declared: Declared,
-    /// The epoch that the queue had when this process declared it last.
+    /// The epoch of the queue when this process declared it last. The epoch is a text that differs for each queue that is created.
     epoch: Mutex<Option<String>>,
     /// Whether this process has used the queue since it last checked that the index has the queue's name.
     was_used: AtomicBool,
     lost_calls: LostCalls,
     post_limit: Arc<PostLimit>,
-    /// Runs the calculations on schedules that requests need; all queues share it.
+    /// Runs the calculations on schedules that requests need. All queues share these calculations.
     calculations: Calculations,
-    /// Messages that were posted and wait for the next call.
+    /// Messages that were posted and wait for the next call of `enqueue.lua`.
     posted: Mutex<PendingPosts>,
 }
 
@@ -127,7 +127,7 @@ impl Queue {
         reply::decode(answer.map_err(|error| self.explain(error))?)
     }
 
-    /// Calls a script for the queue with a known epoch; `None` if that queue was deleted meanwhile.
+    /// Calls a script for the queue whose epoch is in the arguments. Returns `None` if that queue was deleted meanwhile.
     async fn call_unless_deleted<T: FromRedisValue>(&self, script: &'static Script, call: Call) -> Result<Option<T>> {
         match self.redis.call_script(self.keys.slot(), script, &call.command).await {
             Err(CallError::StaleEpoch) => Ok(None),
@@ -135,7 +135,7 @@ impl Queue {
         }
     }
 
-    /// The epoch of the queue in Redis; `None` if the queue does not exist.
+    /// Returns the epoch of the queue in Redis; `None` if the queue does not exist.
     async fn stored_epoch(&self) -> Result<Option<String>> {
         let mut read_command = redis::cmd("HGET");
         read_command.arg(self.keys.key(suffix::META)).arg("epoch");

@@ -28,9 +28,9 @@ impl Queue {
         for _ in 0..MAX_READS {
             let read_values: Vec<Value> =
                 self.call(&scripts::READ, Call::new(&scripts::READ, &self.keys).arg(id.as_str())).await?;
-            let value = read_values.into_iter().next().unwrap_or(Value::Nil);
-            let first_line = first_line_of(&value).to_owned();
-            let Some((_, stored)) = self.decode_stored(value)? else { return Ok(Ok(Changed::Unknown)) };
+            let stored_value = read_values.into_iter().next().unwrap_or(Value::Nil);
+            let first_line = first_line_of(&stored_value).to_owned();
+            let Some((_, stored)) = self.decode_stored(stored_value)? else { return Ok(Ok(Changed::Unknown)) };
             let mut message = stored.posted.message;
             if let Err(invalid) = patch.apply(&mut message) {
                 return Ok(Err(invalid));
@@ -76,8 +76,8 @@ impl Queue {
 }
 
 /// The first line of the record in a reply of `read.lua`.
-fn first_line_of(value: &Value) -> &str {
-    let record = match value {
+fn first_line_of(stored_value: &Value) -> &str {
+    let record = match stored_value {
         Value::Array(parts) => parts.get(1),
         _ => None,
     };

@@ -1,8 +1,8 @@
 //! The posts of one queue that wait for a call, and the limit of their bytes over all queues of a process.
 //!
 //! If a call fails (Redis does not answer, its memory is full, the queue has another layout), each message of the call gets the
-//! error. No message is sent again, because it may be stored already. If a call panics, its messages fail, and the next call
-//! starts as usual.
+//! error. No message is sent again, because it may be stored already. If a call that stores posts panics, its messages fail, and
+//! the next call starts as usual.
 
 use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc};
 
@@ -19,10 +19,11 @@ use crate::{
 };
 
 /// The maximum number of concurrent calls of one queue: while Redis works on one call, this process prepares the next call and
-/// answers the posts of the previous one.
+/// answers the posts of the previous call.
 const MAX_CONCURRENT_CALLS: usize = 2;
-/// The number of posts that must wait before a second call starts beside a running one. With fewer posts, the second call would
-/// cost Redis more time than it saves. In benchmarks with 50 and with 500 clients, 24 was the best of 6, 12, 24, 32 and 64.
+/// The number of posts that must wait before a second call starts beside a running call. With fewer waiting posts, a second call
+/// would cost Redis more time than it saves. In benchmarks with 50 and with 500 clients, 24 waiting posts were the best of the
+/// tried values 6, 12, 24, 32 and 64.
 const MIN_POSTS_FOR_SECOND_CALL: usize = 24;
 /// The maximum bytes of the messages of all queues that wait or are being sent.
 const MAX_PENDING_BYTES: usize = 64 * 1_024 * 1_024;
@@ -88,8 +89,8 @@ impl PendingPosts {
         starts_call
     }
 
-    /// Takes the posts of the next call, in the order posted, without posts whose callers no longer wait. Returns `None` if no
-    /// post waits; then the task that makes the calls ends.
+    /// Takes the posts of the next call, in the order posted, without posts whose callers no longer wait. Returns `None` if no post
+    /// waits; then the task that stores posts ends.
     fn next_call(&mut self) -> Option<(Vec<EncodedMessage>, Vec<PostReply>)> {
         let (mut messages, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0);
         while let Some(next) = self.waiting.front()
@@ -130,7 +131,7 @@ where
             Err(error) => replies.iter().map(|_| Err(error.clone())).collect(),
         };
         for (reply, answer) in replies.into_iter().zip(answers) {
-            // The send fails if the client has disconnected.
+            // Sending the answer to a post fails only if the client has disconnected.
             let _ = reply.answer.send(answer);
         }
     }

@@ -14,8 +14,8 @@ impl Queue {
     /// queue of the same name.
     ///
     /// After an error, or when the future is dropped, maintenance continues a purge of waiting messages that has begun. An
-    /// interrupted purge of another state stays incomplete. A repeated purge also forgets messages that have entered the state
-    /// since.
+    /// interrupted purge of another state stays incomplete. A purge that is repeated also forgets messages that have entered the
+    /// state since the first purge.
     ///
     /// # Errors
     ///

@@ -15,9 +15,9 @@ use crate::{
     settings::{DeclaredSettings, QueuePattern},
 };
 
-/// When there are this many queue handles, half of the unused handles are removed, because clients may name any number of queues.
-/// A handle takes less than 1 KiB. A handle only caches facts about its queue, so removing it is safe; the next call declares the
-/// queue again.
+/// When there are this many queue handles, half of the unused handles are removed, because clients may name any number of queues. A
+/// queue handle takes less than 1 KiB. A handle only caches facts about its queue, so removing a handle is safe; the next call
+/// declares the queue again.
 const MAX_HANDLES: usize = 50_000;
 
 /// The maximum number of names that a page of queues reads.
@@ -41,8 +41,8 @@ struct QueuesState {
 }
 
 impl Queues {
-    /// The queues in `redis`. Settings that are `declared` for a queue win over those set at run time, setting by setting,
-    /// whenever the queue is declared.
+    /// Returns the queues in `redis`. Whenever a queue is declared, each of its settings in `declared` replaces the value that a
+    /// client has set at run time.
     pub fn new(redis: Redis, declared: DeclaredSettings) -> Self {
         let (handles, post_limit, tick_metrics) = (Mutex::default(), Arc::default(), TickMetrics::default());
         let calculations = Calculations::default();
@@ -55,7 +55,7 @@ impl Queues {
         Self::new(redis, self.shared.declared.clone())
     }
 
-    /// The connections to Redis.
+    /// Returns the connections to Redis.
     pub fn redis(&self) -> &Redis {
         &self.shared.redis
     }
@@ -67,8 +67,8 @@ impl Queues {
             return Arc::clone(queue);
         }
         if queue_handles.len() >= MAX_HANDLES {
-            // Handles that are in use stay, and so does every second unused handle. A client that posts to more queues than this limit
-            // in turn still finds the handles of some queues.
+            // Handles that are in use stay, and so does every second unused handle. A client that posts in turn to more queues than
+            // the limit of handles still finds the handles of some queues.
             let mut stays_declared = false;
             queue_handles.retain(|_, queue| {
                 stays_declared = !stays_declared;
@@ -262,12 +262,12 @@ impl Queues {
                 loop {
                     let mut scan_command = redis::cmd("SCAN");
                     scan_command.arg(&cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(1_000);
-                    let (next, found): (String, Vec<Vec<u8>>) =
+                    let (next_cursor, found): (String, Vec<Vec<u8>>) =
                         reply::decode(redis.call_node(&node, &scan_command).await?)?;
                     let names = found.into_iter().filter_map(|key| Keys::queue_of(&String::from_utf8(key).ok()?));
                     let names: Vec<QueueName> = names.collect();
                     index::add(redis, index, &names).await?;
-                    cursor = next;
+                    cursor = next_cursor;
                     if cursor == "0" {
                         break;
                     }
@@ -323,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_of_patterns_are_sorted_and_do_not_overlap() {
+    fn name_ranges_of_queue_patterns_are_sorted_and_do_not_overlap() {
         for (patterns, prefix, expected) in [
             (&["*"][..], "", &["*"][..]),
             (&["*", "a", "b*"], "", &["*"]),

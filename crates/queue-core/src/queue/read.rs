@@ -31,15 +31,16 @@ impl Queue {
     pub async fn read(&self, ids: &[MessageRef]) -> Result<Vec<Option<Message>>> {
         let mut messages = Vec::with_capacity(ids.len());
         while messages.len() < ids.len() {
-            let rest = &ids[messages.len()..];
+            let remaining_ids = &ids[messages.len()..];
             // One call returns as many messages as fit into its reply.
-            let values = self.read_stored(&rest[..rest.len().min(limits::MAX_MESSAGES)]).await?;
+            let values = self.read_stored(&remaining_ids[..remaining_ids.len().min(limits::MAX_MESSAGES)]).await?;
             if values.is_empty() {
                 return Err(Error::unexpected("no answer for the first message"));
             }
-            for value in values {
+            for stored_value in values {
                 messages.push(
-                    self.decode_stored(value)?.map(|(_, stored)| Message::from_stored(self.name.clone(), stored)),
+                    self.decode_stored(stored_value)?
+                        .map(|(_, stored)| Message::from_stored(self.name.clone(), stored)),
                 );
             }
         }
@@ -60,8 +61,9 @@ impl Queue {
     ) -> Result<Option<Message>> {
         let wait_end = Instant::now() + wait.to_std();
         loop {
-            let value = self.read_stored(std::slice::from_ref(id)).await?.into_iter().next().unwrap_or(Value::Nil);
-            let Some((drovers_id, stored)) = self.decode_stored(value)? else { return Ok(None) };
+            let stored_value =
+                self.read_stored(std::slice::from_ref(id)).await?.into_iter().next().unwrap_or(Value::Nil);
+            let Some((drovers_id, stored)) = self.decode_stored(stored_value)? else { return Ok(None) };
             let message = Message::from_stored(self.name.clone(), stored);
             if message.state.is_final() || Instant::now() >= wait_end {
                 return Ok(Some(message));
@@ -94,10 +96,10 @@ impl Queue {
         self.call(&scripts::READ, call).await
     }
 
-    pub(super) fn decode_stored(&self, value: Value) -> Result<Option<(MessageId, StoredMessage)>> {
+    pub(super) fn decode_stored(&self, stored_value: Value) -> Result<Option<(MessageId, StoredMessage)>> {
         type Text = Option<String>;
         type StoredTexts = (Text, Text, Text, Text, Option<u8>, Text, Text, String);
-        let Value::Array(mut parts) = value else { return Ok(None) };
+        let Value::Array(mut parts) = stored_value else { return Ok(None) };
         let texts = parts.split_off(parts.len().min(3));
         let (id, record, options): (String, Vec<u8>, Text) = reply::decode(Value::Array(parts))?;
         let (run, outcome, due, deadline, held, progress, signal, max_attempts): StoredTexts =

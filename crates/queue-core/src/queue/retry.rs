@@ -27,8 +27,8 @@ impl Queue {
     /// Returns the number of retried messages. The retry ends if the queue is deleted, and does not affect a later queue of the
     /// same name.
     ///
-    /// After an error, or when the future is dropped, the retry stays incomplete, and nothing continues it. A repeated retry also
-    /// retries messages that have failed since, for the first time or again.
+    /// After an error, or when the future is dropped, the retry stays incomplete, and nothing continues it. A retry that is
+    /// repeated also retries messages that have failed since the first retry, for the first time or again.
     ///
     /// # Errors
     ///

@@ -24,7 +24,7 @@ use crate::{
 };
 use tracing::warn;
 
-/// The number of ticks that an answer shows.
+/// The number of next ticks that an answer about a schedule shows.
 const SHOWN_TICKS: usize = 5;
 /// The maximum number of times that one call reads and writes a schedule, because other clients may change it at the same time.
 const MAX_TRIES: usize = 30;
@@ -246,8 +246,9 @@ impl Queue {
         self.call(&scripts::CHANGE_SCHEDULE, call).await
     }
 
-    /// Posts the message of a schedule now, even if the schedule is paused or has ended. The message does not count as a run of
-    /// the schedule, and the ticks stay as they are. Returns `None` if the schedule does not exist.
+    /// Posts the message of a schedule now, even if the schedule is paused or has ended. A message that is posted by `run_schedule`
+    /// does not count as a run of the schedule, and the ticks of the schedule stay as they are. Returns `None` if the schedule does
+    /// not exist.
     ///
     /// The call is not sent again when Redis did not answer; then the message may be stored or not.
     ///
@@ -282,7 +283,7 @@ struct Definition {
 
 /// The next step of a call that defines a schedule.
 enum PutStep {
-    /// The definition is equal to the stored one, so nothing is to be stored.
+    /// The definition is equal to the stored definition, so nothing is to be stored.
     Nothing(Box<Schedule>),
     /// The definition is to be stored.
     Store {
@@ -296,7 +297,7 @@ enum PutStep {
 }
 
 impl Definition {
-    /// Compares the definition with the stored one.
+    /// Compares the definition with the stored definition.
     fn compare_with_stored(&self, queue: &QueueName, loaded: LoadedSchedules) -> Result<PutStep> {
         let now = loaded.now();
         let Some((known_schedule, message)) = loaded.into_single()? else {
@@ -348,14 +349,14 @@ fn show_schedule(queue: &QueueName, stored: &StoredSchedule, message: &str, now:
     })
 }
 
-/// The next ticks that an answer shows. A stored next tick that is later than now is the first of these ticks, because the schedule has
-/// no earlier tick.
+/// Returns the next ticks of a schedule that an answer shows. A stored next tick that is later than now is the first of these ticks,
+/// because the schedule has no earlier tick.
 fn next_ticks(stored: &StoredSchedule, now: Timestamp) -> Vec<Timestamp> {
     let Some(next) = stored.next else { return Vec::new() };
     let runs_left = stored.rule.max_runs.map_or(u64::MAX, |max| max.unsigned_abs().saturating_sub(stored.runs));
-    let count = SHOWN_TICKS.min(usize::try_from(runs_left).unwrap_or(SHOWN_TICKS));
+    let tick_count = SHOWN_TICKS.min(usize::try_from(runs_left).unwrap_or(SHOWN_TICKS));
     let just_before_next = Timestamp::from_millis(next.as_millis().saturating_sub(1));
-    stored.rule.ticks_after(just_before_next.max(now), count)
+    stored.rule.ticks_after(just_before_next.max(now), tick_count)
 }
 
 /// The error for a rule that never has a tick.
@@ -363,8 +364,10 @@ fn error_without_ticks(rule: &Rule) -> Error {
     match rule.end_at {
         Some(_) => Error::InvalidSchedule {
             field: "end_at",
-            problem: "there is no tick from now, or from start_at, until then: give a later instant",
+            problem: "there is no tick from now, or from start_at, until end_at: give a later end_at",
         },
-        None => Error::InvalidSchedule { field: "start_at", problem: "there is no tick after it before the year 2200" },
+        None => {
+            Error::InvalidSchedule { field: "start_at", problem: "there is no tick from start_at to the year 2200" }
+        }
     }
 }

@@ -37,9 +37,9 @@ pub enum Action {
     /// The message is released without spending an attempt. The message returns to the head of the waiting list, or becomes ready
     /// after the delay.
     Release(Option<Millis>),
-    /// The message is released without spending an attempt, and held until the signal of this key. A message with a group keeps its
-    /// place of the group meanwhile. If the key has a sticky signal, that signal releases the message at once: the message returns
-    /// to the head of the waiting list.
+    /// The message is released without spending an attempt, and held until the signal of this key. A message with a group that its
+    /// consumer holds counts towards the limit of active messages of its group. If the key has a sticky signal, that signal
+    /// releases the message at once: the message returns to the head of the waiting list.
     Hold(SignalKey),
 }
 
@@ -90,7 +90,7 @@ fn encode_failure(failure: &Failure) -> String {
 /// Returns the longest start of a text that takes at most `max` bytes in a JSON string.
 fn longest_prefix(text: &str, max: usize) -> &str {
     let mut bytes = 0;
-    let end = text.char_indices().find(|(_, char)| {
+    let first_excess_char = text.char_indices().find(|(_, char)| {
         bytes += match char {
             '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
             '\0'..='\u{1f}' => 6,
@@ -98,12 +98,12 @@ fn longest_prefix(text: &str, max: usize) -> &str {
         };
         bytes > max
     });
-    end.map_or(text, |(index, _)| &text[..index])
+    first_excess_char.map_or(text, |(index, _)| &text[..index])
 }
 
 impl Queue {
-    /// Ends leases, each independently of the others, in as many calls as their number and size need. Returns the state of each
-    /// message in order, or `None` if the lease was over and nothing was changed.
+    /// Ends leases, each independently of the others, in as many calls as their number and size need. Returns, for each settlement
+    /// in order, the new state of its message; `None` if the lease was over and nothing was changed.
     ///
     /// A caller may repeat settlements whose reply was lost; the repeated settlements get the same reply.
     ///
@@ -112,9 +112,9 @@ impl Queue {
     /// [`Error::Unavailable`]: some of the leases may have been settled. [`Error::OtherLayout`].
     pub async fn settle(&self, settlements: &[Settlement]) -> Result<Vec<Option<State>>> {
         let mut settle_outcomes = Vec::with_capacity(settlements.len());
-        let mut rest = settlements;
-        while !rest.is_empty() {
-            let chunk = &rest[..rest.len().min(limits::MAX_MESSAGES)];
+        let mut unsettled = settlements;
+        while !unsettled.is_empty() {
+            let chunk = &unsettled[..unsettled.len().min(limits::MAX_MESSAGES)];
             let ids: HashSet<_> = chunk.iter().map(|settlement| settlement.lease.id()).collect();
             let any_repeated = if ids.len() < chunk.len() { "1" } else { "" };
             let mut call = Call::new(&scripts::SETTLE, &self.keys).arg(random_fraction()).arg(any_repeated);
@@ -137,7 +137,7 @@ impl Queue {
                 call.push(lease.id().as_str());
                 call.push(&*value);
             }
-            rest = &rest[count..];
+            unsettled = &unsettled[count..];
             let answers: String = self.call(&scripts::SETTLE, call).await?;
             if answers.len() != count {
                 return Err(Error::unexpected(format_args!("{} answers to {count} settlements", answers.len())));
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn error_is_truncated_by_the_length_of_its_json() {
+    fn reported_error_is_truncated_by_the_length_of_its_json() {
         for (character, kept) in [("a", 8_031), ("\u{1}", 1_338), ("\"", 4_015), ("ä", 4_015), ("\n", 4_015)] {
             let failure = Failure::new(character.repeat(300), character.repeat(10_000));
             let json = encode_failure(&failure);
@@ -172,12 +172,12 @@ mod tests {
                 "{character:?}: {}",
                 json.len()
             );
-            let cut: Failure = serde_json::from_str(&json).unwrap();
+            let truncated_failure: Failure = serde_json::from_str(&json).unwrap();
             assert_eq!(
-                cut.message,
+                truncated_failure.message,
                 format!("{}… (cut)", character.repeat(kept)),
                 "{character:?}: {}",
-                cut.message.len()
+                truncated_failure.message.len()
             );
         }
         let short_failure = Failure::new("x", "went wrong");

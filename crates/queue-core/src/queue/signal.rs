@@ -42,7 +42,7 @@ pub struct StickySignal {
     pub data: Option<Box<RawValue>>,
     /// The end of the sticky time: messages that are posted before this instant are not held by the key.
     pub until: Timestamp,
-    /// The number of messages that are still held for the key, until an unfinished call of the signal releases them.
+    /// The number of messages that are still held for the key, because the signal has not released all of its messages yet.
     pub held: u64,
 }
 
@@ -54,7 +54,7 @@ impl Queue {
     /// [`Error::Unavailable`], [`Error::OtherLayout`].
     pub async fn sticky_signal(&self, key: &SignalKey) -> Result<Option<StickySignal>> {
         let call = Call::new(&scripts::SIGNAL, &self.keys).arg("").arg(key.as_str()).arg("show");
-        let (mut signals, _) = decode(self.call(&scripts::SIGNAL, call).await?)?;
+        let (mut signals, _) = decode_sticky_signals(self.call(&scripts::SIGNAL, call).await?)?;
         Ok(signals.pop())
     }
 
@@ -72,7 +72,7 @@ impl Queue {
     ) -> Result<(Vec<StickySignal>, bool)> {
         let cursor = after.map(|(until, key)| format!("{}:{key}", until.as_millis())).unwrap_or_default();
         let limit = limit.clamp(1, limits::MAX_MESSAGES);
-        decode(
+        decode_sticky_signals(
             self.call(
                 &scripts::SIGNAL,
                 Call::new(&scripts::SIGNAL, &self.keys).arg("").arg("").arg("list").arg(limit).arg(cursor),
@@ -101,7 +101,7 @@ impl Queue {
     /// [`Error::Unavailable`]: the signal may have arrived or not; a second signal also releases the messages that are held by
     /// then. [`Error::OtherLayout`]; [`Error::OutOfMemory`] if the signal must create the queue.
     pub async fn signal(&self, key: &SignalKey, signal: &Signal) -> Result<u64> {
-        let data = signal.data.as_deref().map_or("", RawValue::get);
+        let signal_data = signal.data.as_deref().map_or("", RawValue::get);
         let sticky_time = signal.sticky_for.map(|time| time.get().to_string()).unwrap_or_default();
         // A queue that does not exist holds no message, so only a sticky signal, which affects later messages, creates the queue.
         let absent_queue_action = if signal.sticky_for.is_some() { IfAbsent::Create } else { IfAbsent::Refuse };
@@ -114,7 +114,7 @@ impl Queue {
                         .arg(epoch)
                         .arg(key.as_str())
                         .arg(step)
-                        .arg(data)
+                        .arg(signal_data)
                         .arg(&sticky_time)
                 })
                 .await;
@@ -133,7 +133,7 @@ impl Queue {
     }
 }
 
-fn decode(mut answer: Vec<Value>) -> Result<(Vec<StickySignal>, bool)> {
+fn decode_sticky_signals(mut answer: Vec<Value>) -> Result<(Vec<StickySignal>, bool)> {
     let signals = Value::Array(answer.split_off(answer.len().min(1)));
     let (are_more,) = reply::decode(Value::Array(answer))?;
     let signals: Vec<(String, u64, String, u64)> = reply::decode(signals)?;

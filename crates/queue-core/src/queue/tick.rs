@@ -1,4 +1,4 @@
-//! The ticks of a queue's schedules: processes carry out plans for what is due.
+//! The ticks of a queue's schedules: processes carry out plans for the ticks that are due.
 
 use deadpool_redis::redis::Value;
 
@@ -23,7 +23,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) due: DueTicks,
 }
 
-/// The outcome of a plan. Public for tests.
+/// The outcome of a plan for ticks. The type is public only for tests.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct TickOutcome {
@@ -55,7 +55,7 @@ impl KnownSchedules {
 
 impl Queue {
     /// Reads all schedules, as a [`Scheduler`](crate::schedule::Scheduler) does, which also forgets the name of a queue without
-    /// schedules. For tests.
+    /// schedules. Only tests call this function.
     ///
     /// # Errors
     ///
@@ -70,8 +70,9 @@ impl Queue {
         Ok(KnownSchedules(loaded_schedules))
     }
 
-    /// Posts what is due by the clock of a process that knows these schedules: at most `max_posts` messages of each. Returns the
-    /// outcome for each schedule for which the process has a plan. For tests.
+    /// Posts the messages of the ticks that are due by the clock of a process that knows these schedules: at most `max_posts`
+    /// messages of each schedule. Returns the outcome for each schedule for which the process has a plan. Only tests call this
+    /// function.
     ///
     /// # Errors
     ///
@@ -99,7 +100,7 @@ impl Queue {
         Ok(plans.iter().map(|plan| plan.schedule.name.clone()).zip(ticked).collect())
     }
 
-    /// Posts what is due now, and returns the number of messages. For tests.
+    /// Posts the messages of all ticks that are due now, and returns the number of messages. Only tests call this function.
     ///
     /// # Errors
     ///

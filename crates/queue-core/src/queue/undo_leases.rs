@@ -12,7 +12,7 @@ use crate::{
 impl Queue {
     /// Ends leases whose handlers never started: their messages return to the head of the waiting list as if they had never been
     /// delivered; a message that is to be cancelled fails. Returns the number of leases that the call ended. A lease that is over is not
-    /// changed, so the call may be repeated.
+    /// changed, so a call of `undo_leases` may be repeated.
     ///
     /// # Errors
     ///

@@ -69,9 +69,9 @@ impl ServerGauge {
 impl Drop for ServerGauge {
     fn drop(&mut self) {
         let mut owners = self.servers.owners.lock();
-        let count = owners.get_mut(&self.labels).expect("this owner is counted");
-        *count -= 1;
-        if *count == 0 {
+        let owner_count = owners.get_mut(&self.labels).expect("this owner is counted");
+        *owner_count -= 1;
+        if *owner_count == 0 {
             owners.remove(&self.labels);
             self.servers.gauges.remove(&self.labels);
         }
@@ -82,7 +82,7 @@ impl Drop for ServerGauge {
 #[derive(Debug)]
 struct CallsOfScript {
     times: Histogram,
-    /// The failures, indexed by [`failure_index`].
+    /// The counters of failed calls, indexed by [`failure_index`].
     failures: [Counter; FAILURE_REASONS.len()],
 }
 

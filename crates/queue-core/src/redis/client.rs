@@ -60,7 +60,7 @@ impl Redis {
         Self { shared: Arc::new(RedisState { topology, time_limit, calls }), replicas: 0 }
     }
 
-    /// Sets the number of replicas that must have a message before the message counts as stored (Redis `WAIT`). The default is 0.
+    /// Sets the number of replicas that must have a message before the message counts as stored (Redis `WAIT`); defaults to 0.
     #[must_use]
     pub fn require_replicas(self, replicas: u32) -> Self {
         Self { replicas, ..self }
@@ -147,7 +147,8 @@ impl Redis {
     /// of replicas has them.
     ///
     /// The call fails as `Unavailable` when too few replicas confirm in time, or when the connection is lost before they confirm. If
-    /// too few replicas confirmed, the primary has the messages nevertheless, and the replicas may receive them later.
+    /// too few replicas have confirmed the messages, the primary has the messages nevertheless, and the replicas may receive them
+    /// later.
     pub(crate) async fn call_script(&self, slot: Slot, script: &Script, command: &Cmd) -> Result<Value, CallError> {
         let add_script_name = |error| with_script_name(script, error);
         let commands = CallCommands { command, script: Some(script), wait: None, asking: SendsAsking::No };
@@ -160,7 +161,7 @@ impl Redis {
         let commands = CallCommands { wait: Some(&wait_command), ..commands };
         let (answer, confirmations) = self.send(slot, commands).await.map_err(add_script_name)?;
         if confirmations < self.replicas {
-            // If too few replicas confirm, the replicas may follow another primary.
+            // If too few replicas confirm a write, the replicas may follow another primary.
             self.shared.topology.note_failure();
             let error_text = format!("{confirmations} of {} replicas have confirmed in time", self.replicas);
             let error = CallError::Failed(Error::Unavailable(error_text));

@@ -12,8 +12,9 @@ use crate::{
 
 /// The first bytes that a Redis in protected mode sends before it closes a connection.
 const DENIED_ERROR: &[u8; 7] = b"-DENIED";
-/// The maximum wait for [`DENIED_ERROR`]. Redis sends [`DENIED_ERROR`] at once, but a busy machine may delay it. The wait is shorter
-/// than the time limit of a call, so that a server that sends nothing is reported with the first error and not as a timeout.
+/// The maximum wait for [`DENIED_ERROR`]. Redis sends [`DENIED_ERROR`] at once, but a busy machine may delay it. The wait for the
+/// error is shorter than the time limit of a call, so that a server that sends nothing is reported with the first error and not as a
+/// timeout.
 const DENIED_WAIT: Duration = Duration::from_secs(1);
 
 /// Returns an error that says why a connection failed. Redis in protected mode closes a connection without reading from it, so a client

@@ -11,7 +11,7 @@ use crate::redis::{
 };
 
 /// The maximum number of servers that are asked at once. Each server of a cluster knows all slots, so in a large cluster a few
-/// answers are enough. Each time the process asks, it chooses the servers at random.
+/// answers are enough. A process chooses the servers that it asks at random, each time anew.
 const MAX_ASKED_SERVERS: usize = 8;
 
 /// The servers of a cluster that `redis.url` names.
@@ -100,7 +100,9 @@ fn parse_claims(text: &str, server: &Endpoint) -> Vec<ClaimedSlots> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [_, address, flags, _, _, _, config_epoch, _, ranges @ ..] = &words[..] else { continue };
         let is_primary = flags.split(',').any(|flag| flag == "master");
-        let (Some(owner), Ok(config_epoch)) = (owner(address, server), config_epoch.parse()) else { continue };
+        let (Some(owner), Ok(config_epoch)) = (claimed_address(address, server), config_epoch.parse()) else {
+            continue;
+        };
         for range in ranges.iter().filter(|range| is_primary && !range.starts_with('[')) {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             if let (Ok(first), Ok(last)) = (first.parse(), last.parse()) {
@@ -112,7 +114,7 @@ fn parse_claims(text: &str, server: &Endpoint) -> Vec<ClaimedSlots> {
 }
 
 /// Returns the address in a line of CLUSTER NODES. With TLS, the host name is preferred, because the certificate names the host.
-fn owner(address: &str, server: &Endpoint) -> Option<Address> {
+fn claimed_address(address: &str, server: &Endpoint) -> Option<Address> {
     let mut parts = address.split(',');
     let ip_and_ports = parts.next()?;
     let host_name = parts.next().filter(|name| server.tls.is_some() && !name.is_empty() && !name.contains('='));

@@ -25,7 +25,7 @@ pub(crate) struct Endpoint {
     pub(crate) tls: Option<Arc<TlsClient>>,
 }
 
-/// Where a server listens.
+/// The address at which a server listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Address {
     /// A host (a name or an IP address) and a port.
@@ -58,7 +58,7 @@ impl fmt::Display for Address {
 pub(crate) struct OpenConnection {
     pub(crate) multiplexed: MultiplexedConnection,
     pub(crate) traffic: Arc<Traffic>,
-    /// The task that drives the socket. The task ends when this handle is dropped.
+    /// The task that drives the socket. The task of the socket ends when its handle is dropped.
     pub(crate) driver: AbortOnDropHandle<()>,
 }
 
@@ -92,9 +92,9 @@ impl Endpoint {
         Ok((sink, messages))
     }
 
-    /// Whether the client library sends nothing to the server when it opens a connection. In that case a PING is sent, because a
-    /// server that hangs or refuses clients accepts connections too, and a call that was written to such a server could not be sent
-    /// again.
+    /// Whether the client library sends nothing to the server when it opens a connection. If it sends nothing, a PING is sent,
+    /// because a server that hangs or refuses clients accepts connections too, and a call that was written to such a server could
+    /// not be sent again.
     fn has_no_login(&self) -> bool {
         self.login.password().is_none()
     }
@@ -114,8 +114,8 @@ impl Endpoint {
     }
 }
 
-/// Fails if a server did not answer, or refuses all clients (`DENIED`). All other errors of the PING are ignored, because the first
-/// call returns them.
+/// Fails if a server did not answer, or refuses all clients (`DENIED`). Other errors of the PING are ignored, because the first
+/// call over the connection returns them.
 fn require_answer(answer: RedisResult<Value>) -> RedisResult<()> {
     match answer {
         Err(error) if error.code().is_none_or(|code| code == "DENIED") => Err(error),

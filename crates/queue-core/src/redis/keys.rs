@@ -1,11 +1,11 @@
-//! The keys in Redis. All keys of a queue share the hash tag `{<queue>}`, so a queue lives in one cluster slot.
+//! The keys of Drover in Redis. All keys of a queue share the hash tag `{<queue>}`, so a queue lives in one cluster slot.
 
 use crc::{CRC_16_XMODEM, Crc};
 
 use crate::names::QueueName;
 
-/// Sorted set of the names of all queues. All names have score 0, so the names are in the order of their bytes. The key has its own
-/// cluster slot, so no script can change the key together with a queue, and the set may lag behind the queues.
+/// Sorted set of the names of all queues. All names have score 0, so the names are in the order of their bytes. The index has its
+/// own cluster slot, so no script can change the index together with a queue, and the index may lag behind the queues.
 pub(crate) const INDEX: &str = "drover:queues";
 
 /// The pattern that matches the key `meta` of each queue.
@@ -82,8 +82,8 @@ pub(crate) mod suffix {
     FAILED = "failed";
     /// Hash id → outcome (result or error, times, token, consumer) of each finished message.
     OUTCOMES = "outcomes";
-    /// Set of ids that are still in `waiting` although their messages were removed. A lease call drops such an id when the id is at the
-    /// head of `waiting`.
+    /// Set of ids that are still in `waiting` although their messages were removed. A lease call drops the id of a removed message when
+    /// the id is at the head of `waiting`.
     REMOVED = "removed";
     /// Hash own id → id of each message with an id of the producer's own.
     ALIASES = "aliases";
@@ -104,10 +104,11 @@ pub(crate) mod suffix {
     CANCELLING = "cancelling";
     /// Hash id → the progress, as JSON, that the message's handler reported last.
     PROGRESS = "progress";
-    /// Set of ids that are still in `completed` although their messages were erased. Trimming `completed` removes such an id from both
-    /// keys.
+    /// Set of ids that are still in `completed` although their messages were erased. Trimming `completed` removes the ids of erased
+    /// messages from both keys.
     ERASED = "erased";
-    /// Hash hold key → cut, data and last released id of each unfinished signal.
+    /// Hash hold key → each unfinished signal: the last id when the signal arrived (the cut), the signal's data, the last released
+    /// id.
     SIGNALS = "signals";
     /// Hash hold key → data of each sticky signal.
     STICKY = "sticky";
@@ -123,7 +124,7 @@ pub(crate) mod suffix {
     PURGED = "purged";
     /// Sorted set of ids that were in `prioritized` when the waiting messages were purged, and are not forgotten yet.
     PURGED_PRIORITIZED = "purged_prioritized";
-    /// Set of ids that were in `removed` when the waiting messages were purged.
+    /// Set of ids that were in `removed` when the waiting messages were purged, and are still in `purged`.
     PURGED_REMOVED = "purged_removed";
     /// Hash group → position of the group's first ready message and the number of its other ready messages, if any message is ready; a
     /// slash and the number of the group's messages that are active, in back-off, or released with a pause or a hold key, if there are
@@ -131,11 +132,12 @@ pub(crate) mod suffix {
     GROUPS = "groups";
     /// Sorted set of "group, tab, position", all of score 0: the other ready messages of groups.
     GROUP_REST = "group_rest";
-    /// Sorted set group → turn: the groups with a ready message and a free place; '' stands for the messages without a group.
+    /// Sorted set group → turn, its position in the order of serving groups: the groups from which a message may be leased now; ''
+    /// stands for the messages without a group.
     TURNS = "turns";
-    /// The former `groups`, renamed by an unfinished purge.
+    /// The key `groups` as an unfinished purge has renamed it.
     PURGED_GROUPS = "purged_groups";
-    /// The former `group_rest`, renamed by an unfinished purge.
+    /// The key `group_rest` as an unfinished purge has renamed it.
     PURGED_GROUP_REST = "purged_group_rest";
     /// Set of ids of messages that were posted before the purge and became ready after the purge began: such messages are not purged.
     RETURNED = "returned";
@@ -158,16 +160,16 @@ pub(crate) mod suffix {
 pub(crate) struct Slot(u16);
 
 impl Slot {
-    /// The number of slots.
+    /// The number of slots of a cluster.
     pub(crate) const COUNT: usize = 16_384;
-    /// The first slot.
+    /// The first slot of a cluster.
     pub(crate) const FIRST: Self = Self(0);
 
     /// Returns the slot of a key. The slot depends on the hash tag, the part between the first `{` and the next `}`; without a hash
     /// tag, on the whole key.
     pub(crate) fn of(key: &str) -> Self {
-        let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
-        let hashed_part = tag.filter(|tag| !tag.is_empty()).unwrap_or(key);
+        let hash_tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(hash_tag, _)| hash_tag);
+        let hashed_part = hash_tag.filter(|hash_tag| !hash_tag.is_empty()).unwrap_or(key);
         let slot = usize::from(Crc::<u16>::new(&CRC_16_XMODEM).checksum(hashed_part.as_bytes())) % Self::COUNT;
         Self(u16::try_from(slot).expect("a slot is less than 16,384"))
     }
@@ -205,7 +207,8 @@ impl Keys {
         format!("{}{suffix}", self.prefix)
     }
 
-    /// Writes the key with this suffix to the buffer `key`, like [`key`](Self::key). A call has many keys, so the buffer is reused.
+    /// Writes the key with this suffix to the buffer `key`, like [`key`](Self::key). A call of a script has many keys, so one
+    /// buffer is reused for all of them.
     pub(crate) fn write(&self, suffix: &str, key: &mut String) {
         key.clear();
         key.push_str(&self.prefix);

@@ -40,13 +40,13 @@ pub(crate) struct Node {
     next_connection: AtomicUsize,
     /// The separate connection for calls that wait for replicas: over the same connection, later calls would wait too.
     confirmed: SharedConnection,
-    /// The number of calls that have begun. From this number and `ended`, the watcher of the topology recognizes a server that hangs.
-    begun: AtomicU64,
+    /// The number of calls that have begun. From this number and `calls_ended`, the watcher of the topology recognizes a server that hangs.
+    calls_begun: AtomicU64,
     /// The number of calls that have ended.
-    ended: AtomicU64,
+    calls_ended: AtomicU64,
     /// The metric that is 1 if the last call was answered, 0 if not.
     is_up: ServerGauge,
-    /// Cancelled when the server is no longer a primary.
+    /// The token that is cancelled when the server is no longer a primary.
     retired: CancellationToken,
 }
 
@@ -58,8 +58,8 @@ impl Node {
             connections: std::array::from_fn(|_| SharedConnection::default()),
             next_connection: AtomicUsize::new(0),
             confirmed: SharedConnection::default(),
-            begun: AtomicU64::new(0),
-            ended: AtomicU64::new(0),
+            calls_begun: AtomicU64::new(0),
+            calls_ended: AtomicU64::new(0),
             is_up,
             retired: CancellationToken::new(),
         })
@@ -74,7 +74,7 @@ impl Node {
         &self.retired
     }
 
-    /// Ends all calls at once, because the server is no longer a primary. Whether the server did these calls is unknown.
+    /// Ends all calls at once, because the server is no longer a primary. Whether the server did the ended calls is unknown.
     pub(crate) fn retire(&self) {
         self.retired.cancel();
         for connection in self.connections.iter().chain([&self.confirmed]) {
@@ -85,14 +85,14 @@ impl Node {
     /// Returns how many calls have begun, and how many of these calls have ended.
     pub(crate) fn call_counts(&self) -> (u64, u64) {
         // The ended calls are read first, because a call ends after it began.
-        let ended_calls = self.ended.load(Ordering::Relaxed);
-        (self.begun.load(Ordering::Relaxed), ended_calls)
+        let ended_calls = self.calls_ended.load(Ordering::Relaxed);
+        (self.calls_begun.load(Ordering::Relaxed), ended_calls)
     }
 
     /// Whether the last call was not answered.
     pub(crate) fn is_not_answering(&self) -> bool {
         // Before the first call ends, it is unknown whether the server answers.
-        self.ended.load(Ordering::Relaxed) > 0 && self.is_up.get() == 0
+        self.calls_ended.load(Ordering::Relaxed) > 0 && self.is_up.get() == 0
     }
 
     /// Sends the commands of one call until `deadline`. Returns the reply, and the number of replicas that have confirmed the
@@ -103,8 +103,8 @@ impl Node {
         deadline: Instant,
         time_limit: Duration,
     ) -> Result<(Value, u32), SendError> {
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        let count_end = CountOnDrop(&self.ended);
+        self.calls_begun.fetch_add(1, Ordering::Relaxed);
+        let count_end = CountOnDrop(&self.calls_ended);
         let shared_connections = match commands.wait {
             Some(_) => &self.confirmed,
             None => &self.connections[self.next_connection.fetch_add(1, Ordering::Relaxed) % SHARED_CONNECTIONS],

@@ -24,15 +24,15 @@ pub struct RedisOptions {
     pub url: String,
     /// The time limit of every call, including the time to connect.
     pub time_limit: Duration,
-    /// The user, unless the URL names a user. Defaults to Redis's user `default`.
+    /// The user, unless the URL names a user; defaults to Redis's user `default`.
     pub username: Option<String>,
-    /// The password, unless the URL has a password. Defaults to none.
+    /// The password, unless the URL has a password; defaults to none.
     pub password: Option<String>,
-    /// The file of the CAs that sign the certificates of Redis, as PEM. Defaults to the CAs of the operating system.
+    /// The file of the CAs that sign the certificates of Redis, as PEM; defaults to the CAs of the operating system.
     pub tls_ca: Option<PathBuf>,
-    /// The files of the certificate chain and of the key that this process shows to Redis, as PEM. Defaults to none.
+    /// The files of the certificate chain and of the key that this process shows to Redis, as PEM; defaults to none.
     pub tls_client: Option<(PathBuf, PathBuf)>,
-    /// The user, if any, and the password for the Sentinels themselves. Defaults to none.
+    /// The user, if any, and the password for the Sentinels themselves; defaults to none.
     pub sentinel_login: Option<(Option<String>, String)>,
 }
 

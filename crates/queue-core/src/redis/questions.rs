@@ -1,4 +1,4 @@
-//! Asks several servers the same question at once, and does not wait long for those that hang.
+//! Asks several servers the same question at once, and does not wait long for servers that hang.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn server_that_hangs_delays_the_answers_of_most_others_only_a_little() {
+    async fn server_that_hangs_delays_the_answers_of_other_servers_only_a_little() {
         let start = Instant::now();
         let ask = async |server: u64| if server == 3 { pending().await } else { Ok(server) };
         assert_eq!(ask_all([1, 2, 3].map(ask)).await, [Ok(1), Ok(2), Err("no answer in time".to_owned())]);

@@ -1,4 +1,4 @@
-//! Quotas: limits of uses that hold for all processes together. With quotas the API limits the requests of each API key.
+//! Quotas: limits of uses that hold for all processes together. The API uses quotas to limit the requests of each API key.
 
 use std::sync::LazyLock;
 
@@ -32,7 +32,8 @@ pub struct QuotaUse {
 
 impl Redis {
     /// Uses the quota `name` once, if `limit` permits: no window of the limit's duration has more than `max` uses, wherever the
-    /// window starts, over all processes and by Redis's clock. The duration must be whole seconds. A quota belongs to no queue.
+    /// window starts, over all processes and by Redis's clock. The duration of a quota must be whole seconds. A quota belongs to no
+    /// queue.
     ///
     /// # Errors
     ///

@@ -43,11 +43,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_a_maximum_and_restart_after_a_success() {
+    fn retry_pauses_grow_to_a_maximum_and_restart_after_a_success() {
         let mut retry = Retry::new();
         assert!(retry.pause() <= Retry::FIRST_PAUSE);
         for _ in 0..10 {
-            assert!(retry.pause() <= Duration::from_millis(500), "or nothing works within 2 s of Redis's return");
+            assert!(retry.pause() <= Duration::from_millis(500), "no pause is longer than 500 ms");
         }
         assert!(retry.pause() >= Retry::LONGEST_PAUSE / 2);
         retry.reset();

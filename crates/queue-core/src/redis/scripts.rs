@@ -36,7 +36,7 @@ pub(crate) fn inject_clock() {
     CLOCK_IS_INJECTED.store(true, Ordering::Relaxed);
 }
 
-/// The data layout that this version reads and writes.
+/// The data layout that this version of Drover reads and writes.
 pub(crate) const LAYOUT: u32 = 3;
 
 /// The data layout of a queue while it has unfinished messages with a group. Versions of Drover without groups refuse this layout,
@@ -53,14 +53,14 @@ const MAX_RESULTS: usize = limits::MAX_BYTES / (limits::MAX_RESULT_BYTES + limit
 
 /// Returns the constants that the scripts and the library share, as Lua writes them. Each constant whose name a script contains becomes
 /// a local of that script.
-fn constants() -> Vec<(&'static str, String)> {
-    let default = Settings::default();
-    let text_of = |setting: &str| format!("'{}'", default.all_meta_fields()[setting]);
+fn shared_constants() -> Vec<(&'static str, String)> {
+    let default_settings = Settings::default();
+    let text_of = |setting: &str| format!("'{}'", default_settings.all_meta_fields()[setting]);
     vec![
         ("KNOWN_LAYOUT", LAYOUT.to_string()),
         ("GROUPED_LAYOUT", GROUPED_LAYOUT.to_string()),
-        ("DEFAULTS", defaults()),
-        ("DEFAULT_VISIBILITY", default.visibility_timeout.get().to_string()),
+        ("DEFAULTS", defaults_as_lua()),
+        ("DEFAULT_VISIBILITY", default_settings.visibility_timeout.get().to_string()),
         ("GROUPS_CONCURRENCY", text_of("groups.concurrency")),
         ("RETENTION_COMPLETED", text_of("retention.completed")),
         ("RETENTION_FAILED", text_of("retention.failed")),
@@ -168,11 +168,12 @@ impl Script {
             .iter()
             .zip(1..)
             .map(|(key, index)| (key.to_uppercase(), format!("KEYS[{index}]")))
-            .chain(constants().into_iter().map(|(name, value)| (name.to_owned(), value)))
+            .chain(shared_constants().into_iter().map(|(name, value)| (name.to_owned(), value)))
             .collect();
         let mut source = format!("{shebang}\nlocal KEYS, ARGV = KEYS, ARGV\n");
         for part in parts {
-            let needed_locals = local_names.extract_if(.., |(name, _)| words(&part).any(|word| word == name.as_str()));
+            let needed_locals =
+                local_names.extract_if(.., |(name, _)| words_of_lua(&part).any(|word| word == name.as_str()));
             source.extend(needed_locals.map(|(name, value)| format!("local {name} = {value}\n")));
             source.push_str(&part);
         }
@@ -254,15 +255,16 @@ impl ScriptNeeds {
 }
 
 /// Returns the words of a Lua text.
-fn words(text: &str) -> impl Iterator<Item = &str> {
+fn words_of_lua(text: &str) -> impl Iterator<Item = &str> {
     text.split(|char: char| !char.is_alphanumeric() && char != '_')
 }
 
 /// Returns the defaults of all settings as a Lua table.
-fn defaults() -> String {
+fn defaults_as_lua() -> String {
     // A setting that is null or false by default is nil in Lua.
-    let set = Settings::default().all_meta_fields().into_iter().filter(|(_, json)| json != "null" && json != "false");
-    let entries: Vec<String> = set.map(|(name, json)| format!("['{name}'] = '{json}'")).collect();
+    let truthy_defaults =
+        Settings::default().all_meta_fields().into_iter().filter(|(_, json)| json != "null" && json != "false");
+    let entries: Vec<String> = truthy_defaults.map(|(name, json)| format!("['{name}'] = '{json}'")).collect();
     format!("{{ {} }}", entries.join(", "))
 }
 
@@ -293,8 +295,8 @@ mod tests {
     #[test]
     fn the_protocol_page_says_of_every_script_and_no_other_whether_it_may_repeat() {
         let (_, table) = PROTOCOL_PAGE.split_once("\nmay be repeated | calls\n").expect("the page has this table");
-        let rows = table.lines().take_while(|line| line.contains('|'));
-        let documented_keys: BTreeSet<&str> = rows.flat_map(|row| row.split('`').skip(1).step_by(2)).collect();
+        let table_rows = table.lines().take_while(|line| line.contains('|'));
+        let documented_keys: BTreeSet<&str> = table_rows.flat_map(|row| row.split('`').skip(1).step_by(2)).collect();
         let other_calls = [QUOTA, "command", "WAIT"];
         assert_eq!(documented_keys, all().into_iter().map(|script| script.name).chain(other_calls).collect());
     }
@@ -322,7 +324,7 @@ mod tests {
 
     /// Returns the words of a Lua text without its comments.
     fn words_of_code(text: &str) -> Vec<&str> {
-        text.lines().flat_map(|line| words(line.split("--").next().unwrap_or(line))).collect()
+        text.lines().flat_map(|line| words_of_lua(line.split("--").next().unwrap_or(line))).collect()
     }
 
     fn function_names(text: &str) -> impl Iterator<Item = &str> {
@@ -355,17 +357,17 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_script_comes_after_its_own_fragments_and_before_those_of_the_next_part() {
+    fn a_part_of_a_script_comes_after_its_own_fragments_and_before_the_fragments_of_the_next_part() {
         let source = &ENQUEUE.source;
         let position = |text| source.find(text).unwrap_or_else(|| panic!("{text} is missing"));
-        let order = [
+        let positions = [
             position("-- layout:"),
             position("-- wake:"),
             position("-- Part 1:"),
             position("-- state:"),
             position("-- Part 2:"),
         ];
-        assert!(order.is_sorted(), "{order:?}");
+        assert!(positions.is_sorted(), "{positions:?}");
         assert_eq!(source.matches("\nlocal META = ").count(), 1);
         // Part 1 of `settle` touches only `sticky_until`.
         let source = &SETTLE.source;

@@ -43,7 +43,8 @@ impl SendError {
         Self::NotStarted(NotStartedReason::Unreachable, CallError::Failed(error))
     }
 
-    /// Whether the next call needs a new connection. The connection may be broken, or its address may lead to another server now.
+    /// Whether the next call needs a new connection. The connection of a failed call may be broken, or its address may lead to
+    /// another server now.
     pub(crate) fn breaks_connection(&self) -> bool {
         match self {
             Self::NotStarted(NotStartedReason::Moved(_) | NotStartedReason::Ask(_), _) => false,
@@ -80,7 +81,7 @@ impl From<QueryError> for SendError {
     fn from(unanswered: QueryError) -> Self {
         match unanswered {
             QueryError::NeverWritten(error) => Self::NotStarted(NotStartedReason::Unreachable, error.into()),
-            QueryError::Failed(error) => match reason(&error) {
+            QueryError::Failed(error) => match not_started_reason(&error) {
                 Some(reason) => Self::NotStarted(reason, error.into()),
                 None => Self::Failed(error.into()),
             },
@@ -93,7 +94,7 @@ impl From<QueryError> for SendError {
     }
 }
 
-fn reason(error: &RedisError) -> Option<NotStartedReason> {
+fn not_started_reason(error: &RedisError) -> Option<NotStartedReason> {
     // The detail of a redirection is the slot and the address.
     let redirect = || Some(Redirect(error.detail()?.split_whitespace().nth(1)?.to_owned()));
     match error.code()? {

@@ -26,7 +26,8 @@ pub(crate) struct Sentinels {
     pub(crate) servers: Vec<Endpoint>,
     /// The name under which the Sentinels know the primary.
     pub(crate) service: String,
-    /// The user and the TLS of connections to the primary. The address is not used, because the Sentinels name the address.
+    /// The user and the TLS of connections to the primary. The address in this endpoint is not used, because the Sentinels name the
+    /// primary's address.
     pub(crate) primary: Endpoint,
 }
 
@@ -89,7 +90,8 @@ impl Sentinels {
         }
     }
 
-    /// Listens to all Sentinels, and calls `announced` for each announcement of another primary. The future never completes.
+    /// Listens to all Sentinels, and calls `announced` for each announcement of another primary. The future of `listen` never
+    /// completes.
     pub(crate) async fn listen(&self, announced: impl Fn()) {
         join_all(self.servers.iter().map(async |sentinel| {
             let mut retry = Retry::new();

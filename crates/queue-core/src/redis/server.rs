@@ -37,7 +37,7 @@ pub enum Danger {
     /// When the server's memory is full, it deletes keys instead of refusing new messages.
     #[error(
         "maxmemory-policy is {policy}: when its memory is full, Redis may delete messages to make room; set maxmemory-policy \
-         to noeviction, so that it refuses new ones instead"
+         to noeviction, so that Redis refuses new messages instead"
     )]
     Evicts {
         /// The server's `maxmemory-policy`.
@@ -152,9 +152,9 @@ async fn dangers_of(server: &Endpoint) -> Result<Vec<Danger>> {
 
 /// Reads the save points, which INFO does not show.
 async fn query_snapshots(connection: &mut MultiplexedConnection) -> RedisResult<Snapshots> {
-    let mut save = redis::cmd("CONFIG");
-    save.arg("GET").arg("save");
-    match save.query_async::<HashMap<String, String>>(connection).await {
+    let mut read_command = redis::cmd("CONFIG");
+    read_command.arg("GET").arg("save");
+    match read_command.query_async::<HashMap<String, String>>(connection).await {
         Err(error) if is_not_permitted(&error) => Ok(Snapshots::Unknown),
         answer => Ok(match answer?.get("save") {
             Some(points) if points.is_empty() => Snapshots::NotTaken,
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     /// An INFO reply as servers write it: sections with headings, fields with a common prefix, CRLF.
-    fn info(version: &str, role: &str, policy: &str, aof_enabled: u8) -> String {
+    fn info_reply(version: &str, role: &str, policy: &str, aof_enabled: u8) -> String {
         let info_text = format!(
             "# Server\n{version}\nredis_git_sha1:00000000\nredis_mode:standalone\n\n\
              # Memory\nmaxmemory:0\nmaxmemory_human:0B\nmaxmemory_policy:{policy}\n\n\
@@ -220,15 +220,15 @@ mod tests {
     }
 
     fn dangers_of_version(version: &str) -> Vec<Danger> {
-        dangers_in_info(&info(version, "master", "noeviction", 1), Snapshots::NotTaken)
+        dangers_in_info(&info_reply(version, "master", "noeviction", 1), Snapshots::NotTaken)
     }
 
     #[test]
     fn well_configured_server_has_no_danger() {
         for snapshots in [Snapshots::Taken, Snapshots::NotTaken, Snapshots::Unknown] {
-            assert_eq!(dangers_in_info(&info("redis_version:7.0.15", "master", "noeviction", 1), snapshots), []);
+            assert_eq!(dangers_in_info(&info_reply("redis_version:7.0.15", "master", "noeviction", 1), snapshots), []);
         }
-        let only_snapshots = info("redis_version:7.0.15", "master", "noeviction", 0);
+        let only_snapshots = info_reply("redis_version:7.0.15", "master", "noeviction", 0);
         assert_eq!(dangers_in_info(&only_snapshots, Snapshots::Taken), []);
         assert_eq!(dangers_in_info("", Snapshots::Unknown), [], "nothing is known, so nothing is reported");
     }
@@ -253,16 +253,17 @@ mod tests {
 
     #[test]
     fn each_danger_is_found_and_dangers_that_prevent_work_come_first() {
-        let all = dangers_in_info(&info("redis_version:6.2.14", "slave", "allkeys-lru", 0), Snapshots::NotTaken);
+        let all_dangers =
+            dangers_in_info(&info_reply("redis_version:6.2.14", "slave", "allkeys-lru", 0), Snapshots::NotTaken);
         let too_old = Danger::TooOld { found: "Redis 6.2.14".into() };
         let eviction_danger = Danger::Evicts { policy: "allkeys-lru".into() };
-        assert_eq!(all, [too_old, Danger::Replica, eviction_danger, Danger::NotPersistent]);
-        assert_eq!(all.iter().map(Danger::prevents_work).collect::<Vec<_>>(), [true, true, false, false]);
+        assert_eq!(all_dangers, [too_old, Danger::Replica, eviction_danger, Danger::NotPersistent]);
+        assert_eq!(all_dangers.iter().map(Danger::prevents_work).collect::<Vec<_>>(), [true, true, false, false]);
     }
 
     #[test]
     fn persistence_is_unknown_if_the_save_points_can_not_be_read() {
-        let info = info("redis_version:7.0.15", "master", "noeviction", 0);
+        let info = info_reply("redis_version:7.0.15", "master", "noeviction", 0);
         assert_eq!(dangers_in_info(&info, Snapshots::Unknown), [Danger::PersistenceUnknown]);
     }
 }

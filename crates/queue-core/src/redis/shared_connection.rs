@@ -110,8 +110,8 @@ impl QueryError {
 #[derive(Default)]
 pub(crate) struct SharedConnection {
     slot: Mutex<ConnectionSlot>,
-    /// The number (`generation`) of the latest connection that has failed. It is outside the lock of `slot`, so that a call whose time
-    /// is over need not wait for another call that connects.
+    /// The number (`generation`) of the latest connection that has failed. This number is outside the lock of `slot`, so that a call
+    /// whose time is over need not wait for another call that connects.
     broken: AtomicU64,
     /// The handle with which the task that drives the open connection can be ended.
     driver: parking_lot::Mutex<Option<AbortHandle>>,
@@ -125,7 +125,7 @@ struct ConnectionSlot {
     generation: u64,
 }
 
-async fn connect(pool: &Pool, retired: &CancellationToken) -> Result<Object<Connector>> {
+async fn connect_unless_retired(pool: &Pool, retired: &CancellationToken) -> Result<Object<Connector>> {
     let connecting = async {
         match pool.get().await {
             Ok(connection) => Ok(connection),
@@ -157,8 +157,8 @@ impl SharedConnection {
         if let Some(connection) = &slot.connection {
             return Ok((Connection::clone(connection), slot.generation));
         }
-        // A call rarely connects, so the future of `connect` is boxed, which keeps the future of each call small.
-        let connection = Box::pin(connect(pool, retired)).await?;
+        // A call rarely connects, so the future of `connect_unless_retired` is boxed, which keeps the future of each call small.
+        let connection = Box::pin(connect_unless_retired(pool, retired)).await?;
         let shared_connection = Connection::clone(&connection);
         slot.generation += 1;
         *self.driver.lock() = Some(shared_connection.driver.abort_handle());

@@ -61,7 +61,7 @@ impl SystemSocket {
         Self { socket, traffic: Arc::default() }
     }
 
-    /// Reads bytes that have arrived, and never waits. The async runtime learns only a moment later that these bytes have arrived.
+    /// Reads bytes that have arrived, and never waits. The async runtime learns of arrived bytes only a moment later.
     fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
         let socket = match &self.socket {
             Either::Left(stream) => stream.as_fd(),
@@ -87,8 +87,8 @@ impl io::Read for ReceivedBytes<'_> {
 pub(crate) struct CountedSocket {
     stream: SocketStream,
     traffic: Arc<Traffic>,
-    /// Whether nothing was written since the last read. If so, perhaps no call is in flight, and Redis may have closed the
-    /// connection.
+    /// Whether nothing was written since the last read. If nothing was written since, perhaps no call is in flight, and Redis may
+    /// have closed the connection.
     is_quiet: bool,
 }
 

@@ -18,7 +18,8 @@ use tokio_rustls::{
 };
 use tracing::warn;
 
-/// The certificates of one process. Their files are read again for each new connection, so renewed certificates need no restart.
+/// The certificates of one process. The files of the certificates are read again for each new connection, so renewed certificates
+/// need no restart.
 pub(crate) struct TlsClient {
     files: TlsFiles,
     /// The content of the files at the last connection, and the configuration that was made from this content.
@@ -28,9 +29,9 @@ pub(crate) struct TlsClient {
 /// The files of the certificates, all as PEM.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TlsFiles {
-    /// The CAs that sign the certificates of servers. Defaults to those of the operating system.
+    /// The CAs that sign the certificates of servers; defaults to the CAs of the operating system.
     pub(crate) ca: Option<PathBuf>,
-    /// The certificate chain and the key that this process shows. Defaults to none.
+    /// The certificate chain and the key that this process shows to servers; defaults to none.
     pub(crate) client: Option<(PathBuf, PathBuf)>,
 }
 
@@ -66,7 +67,7 @@ impl TlsClient {
         TlsConnector::from(config).connect(name, socket).await.map_err(explain_tls_error)
     }
 
-    /// Returns the configuration for the current content of the files. While that content can't be used, such as in the middle of a
+    /// Returns the configuration for the current content of the files. While the files can't be used, such as in the middle of a
     /// renewal, the previous configuration is kept.
     fn config(&self) -> Result<Arc<ClientConfig>, InvalidTls> {
         let read_files = Pem::read(&self.files);
@@ -82,7 +83,7 @@ impl TlsClient {
                 Ok(config)
             }
             (Err(error), Some((_, config))) => {
-                warn!(%error, "the certificates for Redis can't be used: the previous ones are kept");
+                warn!(%error, "the certificates for Redis can't be used: the previous certificates are kept");
                 Ok(Arc::clone(config))
             }
             (Err(error), None) => Err(error),
@@ -112,7 +113,7 @@ impl Pem {
             .map_err(|error| InvalidTls(format!(": {error}")))?
             .with_root_certificates(self.trusted_cas()?);
         let Some((certificate, key)) = &self.client else { return Ok(config.with_no_client_auth()) };
-        let chain = certificates("certificate", certificate)?;
+        let chain = parse_certificates("certificate", certificate)?;
         let key = PrivateKeyDer::from_pem_slice(key)
             .map_err(|_| InvalidTls(".key: the file has no private key as PEM".into()))?;
         config
@@ -123,7 +124,7 @@ impl Pem {
     fn trusted_cas(&self) -> Result<RootCertStore, InvalidTls> {
         let mut trusted = RootCertStore::empty();
         let certificates = match &self.ca {
-            Some(ca) => certificates("ca", ca)?,
+            Some(ca) => parse_certificates("ca", ca)?,
             None => rustls_native_certs::load_native_certs().certs,
         };
         let (added, _) = trusted.add_parsable_certificates(certificates);
@@ -138,7 +139,7 @@ impl Pem {
     }
 }
 
-fn certificates(key: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidTls> {
+fn parse_certificates(key: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, InvalidTls> {
     let found_certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().unwrap_or_default();
     if found_certificates.is_empty() {
         Err(InvalidTls(format!(".{key}: the file has no certificate as PEM")))

@@ -41,7 +41,7 @@ impl RedisUrl {
         let Some((scheme, rest)) = url.split_once("://") else {
             // Only the URL of a Unix socket may lack `://`.
             let connection_info = url.into_connection_info().ok()?;
-            return Some(Self::from_server(&connection_info, address(&connection_info)?, UsesTls::No));
+            return Some(Self::from_server(&connection_info, address_of(&connection_info)?, UsesTls::No));
         };
         let (scheme, uses_tls) = match scheme.strip_prefix("rediss") {
             Some(rest) => (format!("redis{rest}"), UsesTls::Yes),
@@ -51,20 +51,20 @@ impl RedisUrl {
             "redis" | "unix" => {
                 // The client library would refuse rediss://, because its own TLS is not compiled in.
                 let connection_info = format!("{scheme}://{rest}").into_connection_info().ok()?;
-                let address = address(&connection_info)?;
+                let address = address_of(&connection_info)?;
                 (scheme == "redis" || uses_tls == UsesTls::No)
                     .then(|| Self::from_server(&connection_info, address, uses_tls))
             }
             "redis+sentinel" => {
                 let (authority, path) = rest.split_once('/')?;
                 let (service, db) = path.split_once('/').unwrap_or((path, ""));
-                let (servers, login) = servers(authority, db, DEFAULT_SENTINEL_PORT)?;
+                let (servers, login) = parse_servers(authority, db, DEFAULT_SENTINEL_PORT)?;
                 let kind = TopologyKind::Sentinels { service: service.to_owned() };
                 (!service.is_empty()).then_some(Self { kind, servers, login, uses_tls })
             }
             "redis+cluster" => {
                 // A cluster has only the database 0.
-                let (servers, login) = servers(rest.trim_end_matches('/'), "", DEFAULT_PORT)?;
+                let (servers, login) = parse_servers(rest.trim_end_matches('/'), "", DEFAULT_PORT)?;
                 Some(Self { kind: TopologyKind::Cluster, servers, login, uses_tls })
             }
             _ => None,
@@ -82,7 +82,7 @@ impl RedisUrl {
 }
 
 /// Parses `[user:password@]host[:port],…`.
-fn servers(authority: &str, db: &str, default_port: u16) -> Option<(Vec<Address>, RedisConnectionInfo)> {
+fn parse_servers(authority: &str, db: &str, default_port: u16) -> Option<(Vec<Address>, RedisConnectionInfo)> {
     let (user, hosts) = match authority.rsplit_once('@') {
         Some((user, hosts)) => (format!("{user}@"), hosts),
         None => (String::new(), authority),
@@ -92,13 +92,13 @@ fn servers(authority: &str, db: &str, default_port: u16) -> Option<(Vec<Address>
         // The port of an IPv6 address follows the closing bracket of the address.
         let has_port = host.rsplit(']').next().is_some_and(|after| after.contains(':'));
         let host = if has_port { host.to_owned() } else { format!("{host}:{default_port}") };
-        servers.push(address(&format!("redis://{host}").into_connection_info().ok()?)?);
+        servers.push(address_of(&format!("redis://{host}").into_connection_info().ok()?)?);
     }
     let login = format!("redis://{user}127.0.0.1/{db}").into_connection_info().ok()?.redis_settings().clone();
     Some((servers, login))
 }
 
-fn address(connection_info: &ConnectionInfo) -> Option<Address> {
+fn address_of(connection_info: &ConnectionInfo) -> Option<Address> {
     match connection_info.addr() {
         ConnectionAddr::Tcp(host, port) => Some(Address::Tcp(host.clone(), *port)),
         ConnectionAddr::Unix(path) => Some(Address::Unix(path.clone())),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn url_names_a_server_sentinels_or_a_cluster() {
+    fn redis_url_names_a_server_sentinels_or_a_cluster() {
         let sentinels = |service: &str| TopologyKind::Sentinels { service: service.to_owned() };
         for (url, kind, servers, uses_tls) in [
             ("redis://h", TopologyKind::Server, &["h:6379"][..], UsesTls::No),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn user_password_and_database_are_read_from_every_kind_of_url() {
+    fn user_password_and_database_are_read_from_every_kind_of_redis_url() {
         for url in ["redis://u:p%40q@h/3", "redis+sentinel://u:p%40q@h1,h2/main/3"] {
             let login = RedisUrl::parse(url).unwrap().login;
             assert_eq!((login.username(), login.password(), login.db()), (Some("u"), Some("p@q"), 3), "{url}");

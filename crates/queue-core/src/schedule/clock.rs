@@ -20,8 +20,8 @@ impl ServerClock {
         Self { start: Instant::now(), offset: None }
     }
 
-    /// Updates the estimate by the time in a reply, which Redis read between `sent` and `received`. Returns whether a clock has
-    /// stepped.
+    /// Updates the estimate by the time in a reply, which Redis read between `sent` and `received`. Returns whether Redis's clock
+    /// or the local clock has stepped.
     pub(crate) fn observe(&mut self, sent: Instant, received: Instant, redis_us: u64) -> bool {
         let redis_us = i64::try_from(redis_us).unwrap_or(i64::MAX);
         let (least, most) = (redis_us - self.local_us(received), redis_us - self.local_us(sent));
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn estimate_follows_steps_and_drift_and_is_never_ahead() {
+    async fn estimate_of_redis_clock_follows_steps_and_drift_and_is_never_ahead() {
         let (mut clock, start) = (ServerClock::new(), Instant::now());
         let at = |ms| start + Duration::from_millis(ms);
         // The first reply takes 10 ms, and Redis read its clock at an unknown time in these 10 ms.

@@ -140,21 +140,21 @@ impl TryFrom<String> for CronPattern {
     }
 }
 
-/// A local time before all ticks. A pattern that matches no time between this time and the year 2200 is refused.
+/// A local time before all ticks. A pattern that matches no time between `FIRST_LOCAL_TIME` and the year 2200 is refused.
 const FIRST_LOCAL_TIME: DateTime = jiff::civil::datetime(2024, 1, 1, 0, 0, 0, 0);
 
 /// Returns the six fields of a pattern; an absent field of seconds is 0.
-fn fields_of(text: &str) -> Result<Vec<&str>, ParseError> {
-    let text = text.trim();
-    let text = match CRON_NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
+fn fields_of(pattern_text: &str) -> Result<Vec<&str>, ParseError> {
+    let pattern_text = pattern_text.trim();
+    let pattern_text = match CRON_NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(pattern_text)) {
         Some((_, pattern)) => pattern,
-        None if text.starts_with('@') => {
+        None if pattern_text.starts_with('@') => {
             let names: Vec<&str> = CRON_NICKNAMES.iter().map(|(name, _)| *name).collect();
             return Err(ParseError(format!("must be a pattern, or one of {}", names.join(", ")).into()));
         }
-        None => text,
+        None => pattern_text,
     };
-    let mut fields: Vec<&str> = text.split_ascii_whitespace().collect();
+    let mut fields: Vec<&str> = pattern_text.split_ascii_whitespace().collect();
     match fields.len() {
         5 => fields.insert(0, "0"),
         6 => {}

@@ -1,5 +1,5 @@
-//! The schedules of one queue as far as a scheduler knows them, with the ticks that were found before they are due. So no search is
-//! needed at the instant at which a tick is due.
+//! The schedules of one queue as far as a scheduler knows them, with the ticks that were found before they are due. Because of
+//! these found ticks, no search is needed at the instant at which a tick is due.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -43,7 +43,7 @@ enum FoundTicks {
     Nothing,
     /// A search for the ticks was requested.
     SearchRequested,
-    /// The ticks are known.
+    /// A search has found the ticks.
     Known(Ticks),
 }
 
@@ -57,7 +57,7 @@ impl KnownSchedule {
         !self.schedule.rule.needs_search() || matches!(self.ticks, FoundTicks::Known(_))
     }
 
-    /// Sets the next tick. If it differs from the previous next tick, the ticks that follow it must be searched for again.
+    /// Sets the next tick. If this changes the next tick, the ticks after the new next tick must be searched for again.
     fn set_next_tick(&mut self, next: Option<Timestamp>) {
         if self.schedule.next != next {
             self.ticks = FoundTicks::Nothing;
@@ -218,8 +218,8 @@ impl SchedulesState {
         let schedules_without_search =
             self.schedules.values().filter(|known| !matches!(known.ticks, FoundTicks::SearchRequested));
         let pauses = schedules_without_search.filter_map(|KnownSchedule { schedule, refused_until, .. }| {
-            let due = Duration::from_micros((schedule.next?.as_millis() * 1_000).saturating_sub(now_us));
-            Some(due.max(refused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))))
+            let time_to_tick = Duration::from_micros((schedule.next?.as_millis() * 1_000).saturating_sub(now_us));
+            Some(time_to_tick.max(refused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))))
         });
         pauses.min()
     }

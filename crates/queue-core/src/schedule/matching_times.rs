@@ -209,18 +209,18 @@ mod tests {
 
     use super::*;
 
-    fn parse(text: &str) -> Cron {
+    fn parse_cron(text: &str) -> Cron {
         CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build().parse(text).unwrap()
     }
 
     fn number_or_star(max: u8) -> impl Strategy<Value = String> {
-        let list = (0..=max, 0..=max).prop_map(|(one, other)| format!("{one},{other}"));
-        prop_oneof![Just("*".to_owned()), Just("*/7".to_owned()), (0..=max).prop_map(|n| n.to_string()), list]
+        let list_pattern = (0..=max, 0..=max).prop_map(|(one, other)| format!("{one},{other}"));
+        prop_oneof![Just("*".to_owned()), Just("*/7".to_owned()), (0..=max).prop_map(|n| n.to_string()), list_pattern]
     }
 
     proptest! {
         #[test]
-        fn matches_are_those_of_croner(
+        fn matching_times_of_cron_patterns_are_those_of_croner(
             second in number_or_star(59),
             minute in number_or_star(59),
             hour in number_or_star(23),
@@ -230,7 +230,7 @@ mod tests {
             secs in 0..200 * 365 * 86_400_i64,
             nanos in prop_oneof![Just(0), 1..1_000_000_000_i64],
         ) {
-            let cron = parse(&format!("{second} {minute} {hour} {day} {month} {weekday}"));
+            let cron = parse_cron(&format!("{second} {minute} {hour} {day} {month} {weekday}"));
             let times = MatchingTimes::of(&cron.pattern).unwrap();
             let local = datetime(1_990, 1, 1, 0, 0, 0, 0).checked_add(secs.seconds().nanoseconds(nanos)).unwrap();
             let is_within_years = |found: &DateTime| (LAST_YEAR_BEFORE + 1..END_YEAR).contains(&found.year());

@@ -46,31 +46,31 @@ pub struct NewSchedule {
     /// A cron pattern of five fields, or of six fields with the seconds first. A schedule has either `cron` or `every`.
     #[schema(inline)]
     pub cron: Option<CronPattern>,
-    /// The time zone of the pattern. Defaults to UTC.
+    /// The time zone of the pattern; defaults to UTC.
     #[schema(inline)]
     pub timezone: Option<Zone>,
     /// The interval, counted from 1970: 1 s to 3,650 days. A schedule has either `every` or `cron`.
     #[schema(inline)]
     pub every: Option<Every>,
-    /// How much later than the multiples of `every` the ticks are: less than `every`. Defaults to 0.
+    /// How much later than the multiples of `every` the ticks are: less than `every`; defaults to 0.
     #[schema(inline)]
     pub offset: Option<Offset>,
     /// The message that each tick posts: the fields of a new message without `id`, `delay` and `deliver_at`.
     #[serde(deserialize_with = "message")]
     #[schema(schema_with = message_schema)]
     pub message: NewMessage,
-    /// The instant before which there are no ticks. Defaults to none.
+    /// The instant before which there are no ticks; defaults to none.
     pub start_at: Option<Timestamp>,
-    /// The instant after which there are no ticks. Defaults to none.
+    /// The instant after which there are no ticks; defaults to none.
     pub end_at: Option<Timestamp>,
-    /// The number of posted messages after which the schedule ends: 1 to 1,000,000,000. Defaults to no limit.
+    /// The number of posted messages after which the schedule ends: 1 to 1,000,000,000; defaults to no limit.
     #[schema(inline)]
     pub max_runs: Option<MaxRuns>,
-    /// Defines what happens to ticks that no process could post in time. Defaults to `one`.
+    /// Defines what happens to ticks that no process could post in time; defaults to `one`.
     #[serde(default, deserialize_with = "json::or_default")]
     #[schema(inline, value_type = Option<Missed>)]
     pub missed: Missed,
-    /// Defines what happens to a tick while the message of an earlier tick is unfinished. Defaults to `allow`.
+    /// Defines what happens to a tick while the message of an earlier tick is unfinished; defaults to `allow`.
     #[serde(default, deserialize_with = "json::or_default")]
     #[schema(inline, value_type = Option<Overlap>)]
     pub overlap: Overlap,

@@ -96,7 +96,7 @@ impl<'de> Deserialize<'de> for Overlap {
 /// The plan for the due ticks of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DueTicks {
-    /// The instant of the newest tick that the plan covers. The plan must not be carried out before that instant.
+    /// The instant of the newest tick that the plan covers. A plan must not be carried out before the newest tick that it covers.
     pub(crate) newest: Timestamp,
     /// The instant from which the newest tick would be missed, so that the plan is no longer valid.
     pub(crate) valid_until: Option<Timestamp>,
@@ -114,7 +114,7 @@ impl Rule {
         let next_tick = match (&self.cron, self.every) {
             (Some(cron), _) => {
                 let zone = self.timezone.as_ref()?;
-                timestamp(zone.next(cron, instant(after)?)?)?
+                to_timestamp(zone.next(cron, to_instant(after)?)?)?
             }
             (None, Some(every)) => {
                 let offset = self.offset.map_or(0, |offset| offset.get());
@@ -133,7 +133,7 @@ impl Rule {
         let last_tick = match (&self.cron, self.every) {
             (Some(cron), _) => {
                 let zone = self.timezone.as_ref()?;
-                timestamp(zone.previous(cron, instant(before)?)?)?
+                to_timestamp(zone.previous(cron, to_instant(before)?)?)?
             }
             (None, Some(every)) => {
                 let offset = self.offset.map_or(0, |offset| offset.get());
@@ -172,8 +172,8 @@ impl Rule {
             Missed::Skip => Vec::new(),
             Missed::One => missed_tick.into_iter().collect(),
             Missed::All => {
-                let count = MAX_MISSED_TICKS - usize::from(is_current);
-                std::iter::successors(missed_tick, |tick| last_tick_before(*tick)).take(count).collect()
+                let missed_count = MAX_MISSED_TICKS - usize::from(is_current);
+                std::iter::successors(missed_tick, |tick| last_tick_before(*tick)).take(missed_count).collect()
             }
         };
         posts.reverse();
@@ -208,10 +208,10 @@ impl DueTicks {
     }
 }
 
-fn instant(timestamp: Timestamp) -> Option<Instant> {
+fn to_instant(timestamp: Timestamp) -> Option<Instant> {
     Instant::from_millisecond(timestamp.as_millis().try_into().ok()?).ok()
 }
 
-fn timestamp(instant: Instant) -> Option<Timestamp> {
+fn to_timestamp(instant: Instant) -> Option<Timestamp> {
     u64::try_from(instant.as_millisecond()).ok().map(Timestamp::from_millis)
 }

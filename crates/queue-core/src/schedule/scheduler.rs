@@ -1,8 +1,9 @@
 //! The scheduler posts the messages of all schedules when their ticks are due.
 //!
 //! Any number of processes may run a scheduler. Each scheduler knows the next tick of each schedule, and calls `tick.lua` when a tick
-//! is due by its estimate of Redis's clock. For each tick, the first call of the script posts the message, and later calls return the
-//! next tick. The tick after the next one is found before the next one is due, so that only the call is left when a tick is due.
+//! is due by its estimate of Redis's clock. For each tick, the first call of `tick.lua` posts the message, and later calls return the
+//! next tick. The tick after the next tick is found before the next tick is due, so that only the call of `tick.lua` is left when a
+//! tick is due.
 
 use std::{collections::HashMap, mem, sync::Arc, time::Duration};
 
@@ -45,7 +46,7 @@ const MAX_CALLS_PER_TURN: usize = 10;
 
 /// Posts the messages of all schedules when their ticks are due.
 ///
-/// The scheduler sleeps until a tick is due. In addition, it reads Redis's clock once a second while there are schedules.
+/// The scheduler sleeps until a tick is due. In addition, a scheduler reads Redis's clock once a second while there are schedules.
 pub struct Scheduler {
     queues: Queues,
     subscriber: Subscriber,
@@ -54,7 +55,7 @@ pub struct Scheduler {
     known: Mutex<HashMap<QueueName, Arc<QueueSchedules>>>,
     /// The pending searches for ticks of schedules.
     searches: Arc<PendingSearches>,
-    /// Runs the calculations of the scheduler, which do not wait for those of requests.
+    /// Runs the calculations of the scheduler, which do not wait for the calculations of requests.
     calculations: Calculations,
 }
 
@@ -64,20 +65,20 @@ struct QueueSchedules {
     outdated: Mutex<OutdatedSchedules>,
     /// Ticks that a search found, and that `state` has not taken yet.
     prepared_ticks: Mutex<Vec<PreparedTicks>>,
-    /// The known schedules. The lock is held while a call for the queue runs.
+    /// The known schedules. The lock of the known schedules is held while a call for the queue runs.
     state: tokio::sync::Mutex<SchedulesState>,
 }
 
 impl Scheduler {
-    /// Returns a scheduler, or `None` if `subscriber` was not made by [`for_all_queues`](Subscriber::for_all_queues). The caller must run
-    /// the subscriber.
+    /// Returns a scheduler, or `None` if `subscriber` was not made by [`for_all_queues`](Subscriber::for_all_queues). The caller of `new`
+    /// must run the subscriber.
     pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
         let changes = Arc::clone(subscriber.schedule_changes()?);
         let (timers, known, searches) = (WakeTimers::default(), Mutex::default(), Arc::default());
         Some(Self { queues, subscriber, changes, timers, known, searches, calculations: Calculations::default() })
     }
 
-    /// Posts messages until `shutdown`.
+    /// Posts the messages of due ticks until `shutdown` is cancelled.
     pub async fn run(self, shutdown: CancellationToken) {
         let scheduler = Arc::new(self);
         tokio::select! {
@@ -210,7 +211,7 @@ impl Scheduler {
     /// Returns the known schedules of a queue. At first all schedules of the queue are outdated.
     fn schedules_of_queue(&self, name: &QueueName) -> Arc<QueueSchedules> {
         let mut known_schedules = self.known.lock();
-        let new = || {
+        let new_schedules = || {
             Arc::new(QueueSchedules {
                 queue: self.queues.queue(name),
                 outdated: Mutex::new(OutdatedSchedules::All),
@@ -218,7 +219,7 @@ impl Scheduler {
                 state: tokio::sync::Mutex::new(SchedulesState::new()),
             })
         };
-        Arc::clone(known_schedules.entry(name.clone()).or_insert_with(new))
+        Arc::clone(known_schedules.entry(name.clone()).or_insert_with(new_schedules))
     }
 
     /// Reads the outdated schedules of a queue again, posts the messages of due ticks, and sets the timer for the next tick.
@@ -228,7 +229,8 @@ impl Scheduler {
         let result = self.tick_locked_queue(&queue_schedules, &mut state).await;
         match &result {
             Ok(Some(pause)) => self.timers.set(name, *pause),
-            // The queue has no schedules. A later notification sets the timer, and then all schedules of the queue are read.
+            // The queue has no schedules. A notification about a new schedule sets the timer, and then all schedules of the queue
+            // are read.
             Ok(None) => drop(self.known.lock().remove(&name)),
             Err(_) => self.timers.set(name, state.retry.pause()),
         }

@@ -52,9 +52,9 @@ impl StoredSchedule {
     pub(crate) fn decode(name: &str, text: &str, next: &str, known: &KnownRules) -> Result<Self> {
         let malformed_error = || Error::unexpected(format_args!("malformed schedule {name}: {text}"));
         let mut parts = text.splitn(8, '\t');
-        let mut part = || parts.next().ok_or_else(malformed_error);
-        let (revision, runs, last_at, last_id) = (part()?, part()?, part()?, part()?);
-        let (_, flags, bytes, rule) = (part()?, part()?, part()?, part()?);
+        let mut next_part = || parts.next().ok_or_else(malformed_error);
+        let (revision, runs, last_at, last_id) = (next_part()?, next_part()?, next_part()?, next_part()?);
+        let (_, flags, bytes, rule) = (next_part()?, next_part()?, next_part()?, next_part()?);
         Ok(Self {
             name: name.parse().map_err(Error::unexpected)?,
             revision: revision.to_owned(),
@@ -117,14 +117,14 @@ impl EncodedSchedule {
 /// Whether two stored messages of schedules are equal; texts of JSON that have the same meaning count as equal data.
 pub(crate) fn are_messages_equal(one: &str, other: &str) -> bool {
     /// Splits a message into its options, the first line of its record, and its data.
-    fn parts(message: &str) -> Option<(&str, &str, &str)> {
+    fn split_message(message: &str) -> Option<(&str, &str, &str)> {
         let (options, record) = message.split_once('\n')?;
         let (first_line, data) = record.split_once('\n')?;
         Some((options, first_line, data))
     }
     one == other
-        || parts(one)
-            .zip(parts(other))
+        || split_message(one)
+            .zip(split_message(other))
             .is_some_and(|(one, other)| (one.0, one.1) == (other.0, other.1) && json_equality::is_equal(one.2, other.2))
 }
 

@@ -18,11 +18,11 @@ use crate::{
     time::{Millis, Timestamp},
 };
 
-fn pattern(text: &str) -> Result<CronPattern, ParseError> {
+fn parse_pattern(text: &str) -> Result<CronPattern, ParseError> {
     text.to_owned().try_into()
 }
 
-fn zone(name: &str) -> Zone {
+fn zone_named(name: &str) -> Zone {
     name.to_owned().try_into().unwrap()
 }
 
@@ -193,7 +193,7 @@ fn ticks_of_patterns_are_those_of_an_independent_search_in_both_directions() {
             let (first, last): (Instant, Instant) = (first.parse().unwrap(), last.parse().unwrap());
             for sample in &SAMPLES {
                 let expected_ticks = ticks_by_search(sample, &timezone, first, last);
-                let (cron, zone) = (pattern(sample.text).unwrap(), zone(name));
+                let (cron, zone) = (parse_pattern(sample.text).unwrap(), zone_named(name));
                 let ticks_ahead =
                     std::iter::successors(zone.next(&cron, first - 1.second()), |tick| zone.next(&cron, *tick));
                 let ticks_ahead: Vec<Instant> = ticks_ahead.take_while(|tick| *tick <= last).collect();
@@ -211,7 +211,7 @@ fn ticks_of_patterns_are_those_of_an_independent_search_in_both_directions() {
 #[test]
 fn pattern_of_one_hour_ticks_once_a_day_and_hourly_pattern_ticks_each_hour_when_clocks_change() {
     let ticks = |text: &str, name: &str, after: &str, count| {
-        let (cron, zone) = (pattern(text).unwrap(), zone(name));
+        let (cron, zone) = (parse_pattern(text).unwrap(), zone_named(name));
         let next_ticks =
             std::iter::successors(zone.next(&cron, after.parse().unwrap()), |tick| zone.next(&cron, *tick));
         next_ticks.take(count).map(|tick| tick.to_string()).collect::<Vec<_>>()
@@ -273,24 +273,24 @@ fn error_of_an_invalid_pattern_names_the_field_and_its_valid_values() {
         ("ä * * * *", "ASCII"),
         (&format!("{} * * * *", "1,".repeat(120)), "at most 200"),
     ] {
-        let error = pattern(text).unwrap_err().to_string();
+        let error = parse_pattern(text).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");
     }
     for text in ["0 0 29 2 *", "  0 0 * * 7 ", "@DAILY", "0 0 ? * MON-FRI", "0 0 15W * *", "0 0 LW * *", "0 0 1 * +mon"]
     {
-        assert!(pattern(text).is_ok(), "{text}");
+        assert!(parse_pattern(text).is_ok(), "{text}");
     }
     for name in ["", "Mars/Olympus", "+02:00", "CESTX", "../UTC"] {
         assert!(Zone::try_from(name.to_owned()).unwrap_err().to_string().contains("IANA"), "{name}");
     }
-    assert_eq!(zone("europe/berlin").as_str(), "Europe/Berlin");
-    assert_eq!(zone("utc").as_str(), "UTC");
+    assert_eq!(zone_named("europe/berlin").as_str(), "Europe/Berlin");
+    assert_eq!(zone_named("utc").as_str(), "UTC");
 }
 
 #[test]
 fn last_day_of_the_week_in_a_month_is_written_with_a_name_or_a_number() {
     let ticks = |text: &str| {
-        let (cron, zone) = (pattern(text).unwrap(), Zone::utc());
+        let (cron, zone) = (parse_pattern(text).unwrap(), Zone::utc());
         let start: Instant = "2027-01-01T00:00:00Z".parse().unwrap();
         let next = std::iter::successors(zone.next(&cron, start), |tick| zone.next(&cron, *tick));
         next.take(3).map(|tick| tick.to_string()).collect::<Vec<_>>()
@@ -313,19 +313,19 @@ fn ticks_of_a_rare_pattern_are_found_with_few_searches() {
         ("0 0-23/1 27 11 +5", "Africa/Cairo"),
         ("0 */2 29 2 +6#5", "Europe/Berlin"),
     ] {
-        let (cron, zone) = (pattern(text).unwrap(), zone(name));
+        let (cron, zone) = (parse_pattern(text).unwrap(), zone_named(name));
         let searches_before = searches::search_count();
-        let first = zone.next(&cron, "2027-01-01T00:00:00Z".parse().unwrap()).unwrap();
-        assert!(first.to_string().as_str() > "2031", "{text}: {first}");
-        let last = zone.previous(&cron, first).unwrap();
-        assert!(last.to_string().as_str() < "2027", "{text}: {last}");
-        assert_eq!(zone.next(&cron, last), Some(first));
+        let first_tick = zone.next(&cron, "2027-01-01T00:00:00Z".parse().unwrap()).unwrap();
+        assert!(first_tick.to_string().as_str() > "2031", "{text}: {first_tick}");
+        let previous_tick = zone.previous(&cron, first_tick).unwrap();
+        assert!(previous_tick.to_string().as_str() < "2027", "{text}: {previous_tick}");
+        assert_eq!(zone.next(&cron, previous_tick), Some(first_tick));
         let searches = searches::search_count() - searches_before;
         assert!(searches <= 12, "{text}: {searches} searches");
     }
 }
 
-fn rule(json: serde_json::Value) -> Rule {
+fn rule_from_json(json: serde_json::Value) -> Rule {
     let mut json = json;
     json["message"] = json!({"data": 1});
     serde_json::from_value::<NewSchedule>(json).unwrap().into_parts().0
@@ -341,7 +341,7 @@ fn seconds_of(ticks: &[Timestamp]) -> Vec<u64> {
 
 #[test]
 fn ticks_of_an_interval_are_multiples_since_1970_plus_the_offset_between_start_and_end() {
-    let rule = rule(
+    let rule = rule_from_json(
         json!({"every": "10s", "offset": "3s", "start_at": "1970-01-01T00:01:43Z", "end_at": "1970-01-01T00:02:13Z"}),
     );
     assert_eq!(seconds_of(&rule.ticks_after(instant_at(0), 9)), [103, 113, 123, 133]);
@@ -356,13 +356,13 @@ fn ticks_of_an_interval_are_multiples_since_1970_plus_the_offset_between_start_a
 
 #[test]
 fn missed_ticks_are_dropped_or_one_or_all_of_them_are_posted_as_the_setting_says() {
-    let due = |missed: &str, overlap: &str, stored, now: u64| {
-        rule(json!({"every": "20s", "missed": missed, "overlap": overlap}))
+    let plan_of = |missed: &str, overlap: &str, stored, now: u64| {
+        rule_from_json(json!({"every": "20s", "missed": missed, "overlap": overlap}))
             .plan_due_ticks(instant_at(stored), instant_at(now))
     };
-    assert_eq!(due("one", "allow", 100, 99), None);
+    assert_eq!(plan_of("one", "allow", 100, 99), None);
     for missed in ["skip", "one", "all"] {
-        let plan = due(missed, "allow", 100, 109).unwrap();
+        let plan = plan_of(missed, "allow", 100, 109).unwrap();
         let expected_plan = DueTicks {
             newest: instant_at(100),
             valid_until: Some(instant_at(110)),
@@ -383,7 +383,7 @@ fn missed_ticks_are_dropped_or_one_or_all_of_them_are_posted_as_the_setting_says
         ("one", "skip", 165, vec![160]),
         ("all", "skip", 165, vec![160]),
     ] {
-        let plan = due(missed, overlap, 100, now).unwrap();
+        let plan = plan_of(missed, overlap, 100, now).unwrap();
         assert_eq!(seconds_of(&plan.posts), posts, "{missed} {overlap} {now}");
         assert_eq!(plan.next, Some(instant_at(if now < 120 { 120 } else { 180 })));
         assert_eq!(plan.valid_until.is_some(), now % 20 < 10);
@@ -392,22 +392,22 @@ fn missed_ticks_are_dropped_or_one_or_all_of_them_are_posted_as_the_setting_says
 
 #[test]
 fn at_most_the_last_thousand_missed_ticks_are_posted_and_in_parts_if_they_are_large() {
-    let rule = rule(json!({"every": "1s", "missed": "all"}));
+    let rule = rule_from_json(json!({"every": "1s", "missed": "all"}));
     let plan = rule.plan_due_ticks(instant_at(0), instant_at(100_000)).unwrap();
     assert_eq!(seconds_of(&plan.posts), (99_001..=100_000).collect::<Vec<_>>());
-    let part = plan.with_at_most(3);
+    let partial_plan = plan.with_at_most(3);
     assert_eq!(
-        (seconds_of(&part.posts), part.next, part.newest),
+        (seconds_of(&partial_plan.posts), partial_plan.next, partial_plan.newest),
         (vec![99_001, 99_002, 99_003], Some(instant_at(99_004)), instant_at(99_003))
     );
     assert_eq!(rule.missed, Missed::All);
-    let rest = rule.plan_due_ticks(instant_at(99_004), instant_at(100_000) + Millis::new(1)).unwrap();
-    assert_eq!(rest.posts.len(), 997);
+    let later_plan = rule.plan_due_ticks(instant_at(99_004), instant_at(100_000) + Millis::new(1)).unwrap();
+    assert_eq!(later_plan.posts.len(), 997);
 }
 
 #[test]
-fn fields_that_contradict_each_other_are_reported() {
-    let field = |json: serde_json::Value| {
+fn schedule_fields_that_contradict_each_other_are_reported() {
+    let contradicting_field = |json: serde_json::Value| {
         let schedule: NewSchedule = serde_json::from_value(json).unwrap();
         schedule.contradiction().map(|(field, _)| field)
     };
@@ -431,7 +431,7 @@ fn fields_that_contradict_each_other_are_reported() {
             Some("message/deliver_at"),
         ),
     ] {
-        assert_eq!(field(json.clone()), expected, "{json}");
+        assert_eq!(contradicting_field(json.clone()), expected, "{json}");
     }
     let short_interval = json!({"every": 999, "message": message});
     let error = serde_json::from_value::<NewSchedule>(short_interval).unwrap_err().to_string();

@@ -28,8 +28,8 @@ static TIME_ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::
 /// The end of all ticks: 2200-01-01, in seconds since 1970.
 const LAST_TICK_SECOND: i64 = 7_258_118_400;
 
-/// More than twice the largest offset from UTC (26 hours), in seconds. Two instants with this distance show their local times in the same
-/// order in every time zone.
+/// More than twice the largest offset from UTC (26 hours), in seconds. Two instants that are so many seconds apart show their local times
+/// in the same order in every time zone.
 const FAR_SECONDS: i64 = 3 * 86_400;
 
 /// A time zone of the IANA database.

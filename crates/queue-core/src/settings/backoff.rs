@@ -1,4 +1,4 @@
-//! The pause between a failed attempt of a message and the next one. `lua/lib/backoff.lua` computes the pause.
+//! The pause between a failed attempt of a message and the next attempt. `lua/lib/backoff.lua` computes the pause.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use strum::{EnumString, VariantNames};
@@ -63,12 +63,12 @@ struct GivenBackoff {
 
 impl From<JsonObject<GivenBackoff>> for Backoff {
     fn from(JsonObject(given): JsonObject<GivenBackoff>) -> Self {
-        let default = Self::default();
+        let defaults = Self::default();
         Self {
             growth: given.growth.unwrap_or_default(),
-            delay: given.delay.unwrap_or(default.delay),
-            max: given.max.unwrap_or(default.max),
-            jitter: given.jitter.map_or(default.jitter, |Fraction(jitter)| jitter),
+            delay: given.delay.unwrap_or(defaults.delay),
+            max: given.max.unwrap_or(defaults.max),
+            jitter: given.jitter.map_or(defaults.jitter, |Fraction(jitter)| jitter),
         }
     }
 }

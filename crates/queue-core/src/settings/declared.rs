@@ -32,7 +32,7 @@ pub struct DeclaredSettings {
 /// The member of an entry that declares the schedules of the queue.
 const SCHEDULES_KEY: &str = "schedules";
 
-/// The text that stands for null in a declared setting, because TOML has no null. No setting has this text as a value.
+/// The text that stands for null in a declared setting, because TOML has no null. No setting has the text `none` as a value.
 const NULL_TEXT: &str = "none";
 
 const GROUP_IN_EXCLUSIVE_QUEUE: &str =
@@ -174,7 +174,7 @@ fn replace_all(value: Value, from: &Value, to: &Value) -> Value {
     }
 }
 
-/// Reads a schedule. The error has the path of the invalid member, and the reason.
+/// Reads a declared schedule from JSON. The error has the path of the invalid member, and the reason.
 fn read_schedule(json: &Value) -> Result<NewSchedule, (String, String)> {
     let parse_result = serde_path_to_error::deserialize(json.clone());
     let JsonObject(schedule): JsonObject<NewSchedule> = parse_result
@@ -195,12 +195,12 @@ mod tests {
         serde_json::from_value(json).unwrap()
     }
 
-    fn of(declared: &DeclaredSettings, queue: &str) -> Value {
+    fn settings_json_of(declared: &DeclaredSettings, queue: &str) -> Value {
         serde_json::to_value(declared.of(&queue.parse().unwrap())).unwrap()
     }
 
     #[test]
-    fn declared_settings_of_the_exact_name_override_the_longest_prefix_and_that_overrides_all() {
+    fn declared_settings_of_exact_names_override_longer_prefixes_which_override_shorter_prefixes() {
         let declared_settings = declared(json!({
             "*": {"max_attempts": 1, "max_lapses": 1, "timeout": "1s", "visibility_timeout": "1s"},
             "user-*": {"max_attempts": 2, "max_lapses": 2, "timeout": "2s"},
@@ -215,7 +215,7 @@ mod tests {
             ("user-vip-1", json!({"max_attempts": 4, "max_lapses": 3, "timeout": "5s", "visibility_timeout": "1s"})),
             ("user-vip-10", json!({"max_attempts": 5, "max_lapses": 3, "timeout": "5s", "visibility_timeout": "1s"})),
         ] {
-            assert_eq!(of(&declared_settings, queue), settings, "{queue}");
+            assert_eq!(settings_json_of(&declared_settings, queue), settings, "{queue}");
         }
         assert_eq!(declared_settings.names().map(|name| name.to_string()).collect::<Vec<_>>(), ["user-vip-1"]);
     }
@@ -230,12 +230,12 @@ mod tests {
             "r": {"exclusive": false},
         }));
         declared_settings.validate().unwrap();
-        let q = of(&declared_settings, "q");
+        let q = settings_json_of(&declared_settings, "q");
         let retention = json!({"completed": {"count": 9, "age": "1h"}, "failed": {"count": 7}});
         assert_eq!((&q["retention"], &q["exclusive"]), (&retention, &json!({"parallel": 3})));
         let backoff = json!({"type": "fixed", "delay": "3s", "jitter": 0.5});
         assert_eq!((&q["rate_limit"], &q["backoff"]), (&json!({"max": 2, "duration": "1s"}), &backoff));
-        assert_eq!(of(&declared_settings, "r")["exclusive"], json!(false));
+        assert_eq!(settings_json_of(&declared_settings, "r")["exclusive"], json!(false));
         assert_eq!(DeclaredSettings::default().of(&"r".parse().unwrap()), SettingsPatch::default());
     }
 

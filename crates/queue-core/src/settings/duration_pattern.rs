@@ -17,7 +17,7 @@ impl Millis {
 pub(crate) fn schema(min: u64, max: u64) -> AnyOf {
     let length_bound = |millis: u64| usize::try_from(millis).ok();
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(length_bound(min)).maximum(length_bound(max));
-    let text_schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern(min, max)));
+    let text_schema = ObjectBuilder::new().schema_type(Type::String).pattern(Some(duration_text_pattern(min, max)));
     let has_two_seconds = (min..=max).contains(&2_000);
     let examples: Vec<serde_json::Value> =
         if has_two_seconds { vec![2_000.into(), "2s".into()] } else { vec![max.into()] };
@@ -25,7 +25,7 @@ pub(crate) fn schema(min: u64, max: u64) -> AnyOf {
 }
 
 /// The pattern of a duration's text in this range: a number of one unit, or several units, the longest first.
-fn pattern(min: u64, max: u64) -> String {
+fn duration_text_pattern(min: u64, max: u64) -> String {
     let mut unit_patterns = vec![format!("0*(?:{})", number_pattern(min, max))];
     for (index, (unit, millis)) in UNITS.iter().enumerate() {
         let (min_count, max_count) = (min.div_ceil(*millis), max / millis);
@@ -80,12 +80,12 @@ fn number_pattern(min: u64, max: u64) -> String {
             let ((first, free), (end, _)) = (group[0], group[group.len() - 1]);
             let leading_digits = if first < 10 { String::new() } else { (first / 10).to_string() };
             let digit = if first == end { (first % 10).to_string() } else { format!("[{}-{}]", first % 10, end % 10) };
-            let any = match free {
+            let any_digits = match free {
                 0 => String::new(),
                 1 => "[0-9]".into(),
                 more => format!("[0-9]{{{more}}}"),
             };
-            format!("{leading_digits}{digit}{any}")
+            format!("{leading_digits}{digit}{any_digits}")
         })
         .collect();
     block_patterns.join("|")
@@ -107,9 +107,13 @@ mod tests {
     fn duration_pattern_has_the_units_that_fit() {
         let milliseconds = "0*(?:[0-9]|[1-9][0-9]|[1-9][0-9]{2}|1000)";
         assert_eq!(
-            pattern(0, 1_000),
+            duration_text_pattern(0, 1_000),
             format!("^(?:{milliseconds}|0*(?:0)w|0*(?:0)d|0*(?:0)h|0*(?:0)m|0*(?:[0-1])s|{milliseconds}ms)$")
         );
-        assert!(pattern(1, 3_000).contains("|(?:[1-2])s(?: ?[0-9]{1,3}ms)?|"), "{}", pattern(1, 3_000));
+        assert!(
+            duration_text_pattern(1, 3_000).contains("|(?:[1-2])s(?: ?[0-9]{1,3}ms)?|"),
+            "{}",
+            duration_text_pattern(1, 3_000)
+        );
     }
 }

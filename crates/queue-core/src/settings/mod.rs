@@ -113,18 +113,20 @@ impl Settings {
     /// The fields of the hash `meta` that store the settings: each setting's JSON, which the scripts read, or an empty text for
     /// the default.
     pub(crate) fn meta_fields(&self) -> BTreeMap<String, String> {
-        let default = Self::default().all_meta_fields();
+        let defaults = Self::default().all_meta_fields();
         let empty_if_default =
-            |(name, text): (String, String)| if default[&name] == text { (name, String::new()) } else { (name, text) };
+            |(name, text): (String, String)| if defaults[&name] == text { (name, String::new()) } else { (name, text) };
         self.all_meta_fields().into_iter().map(empty_if_default).collect()
     }
 
     /// The fields of `meta` with the JSON of all settings, including defaults.
     pub(crate) fn all_meta_fields(&self) -> BTreeMap<String, String> {
         let mut texts = BTreeMap::new();
-        for (name, json) in members(&serde_json::to_string(self).expect("settings have a JSON form")) {
+        for (name, json) in json_members(&serde_json::to_string(self).expect("settings have a JSON form")) {
             if NESTED_SETTINGS.contains(&name.as_str()) {
-                texts.extend(members(json.get()).into_iter().map(|(member, json)| (format!("{name}.{member}"), json)));
+                texts.extend(
+                    json_members(json.get()).into_iter().map(|(member, json)| (format!("{name}.{member}"), json)),
+                );
             } else {
                 texts.insert(name, json);
             }
@@ -151,7 +153,7 @@ impl Settings {
 }
 
 /// The members of a JSON object, each as unparsed JSON.
-fn members(json: &str) -> BTreeMap<String, Box<RawValue>> {
+fn json_members(json: &str) -> BTreeMap<String, Box<RawValue>> {
     serde_json::from_str(json).expect("the text is a JSON object")
 }
 

@@ -25,7 +25,7 @@ impl Settings {
             return Err(invalid_setting(setting, "no setting is a list; name its members in an object".into(), false));
         }
         let mut merged_json = self.as_json();
-        merge(&mut merged_json, patch, Some(&Self::default().as_json()));
+        merge_patch(&mut merged_json, patch, Some(&Self::default().as_json()));
         let settings: Self = serde_path_to_error::deserialize(merged_json).map_err(|error| {
             let setting = error.path().to_string();
             let problem = error.into_inner().to_string();
@@ -61,7 +61,7 @@ impl SettingsPatch {
     /// Makes a patch of these members; a null restores the default of a setting, as in [`Settings::patched`].
     pub(super) fn of(members: &Value) -> Self {
         let Self(mut patch) = Self::default();
-        merge(&mut patch, members, None);
+        merge_patch(&mut patch, members, None);
         Self(patch)
     }
 
@@ -74,7 +74,7 @@ impl SettingsPatch {
         Settings::default().with_patch(&self.0)
     }
 
-    /// Whether the patch names a setting.
+    /// Whether the patch names any setting.
     pub fn names(&self, setting: &str) -> bool {
         self.0.get(setting).is_some()
     }
@@ -88,7 +88,7 @@ impl SettingsPatch {
 
     /// Merges another patch into this one; the members of the other patch win.
     pub(super) fn extend(&mut self, other: &Self) {
-        merge(&mut self.0, &other.0, None);
+        merge_patch(&mut self.0, &other.0, None);
     }
 }
 
@@ -101,7 +101,7 @@ impl<'de> Deserialize<'de> for SettingsPatch {
 
 /// Merges a patch into another patch, whose nulls stay null. If `defaults` is given, merges the patch into a value as RFC 7396
 /// describes, but a null restores the value in `defaults`, and a null for [`SETTING_WITH_NULL_AS_VALUE`] stays null.
-fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
+fn merge_patch(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
     let Value::Object(members) = patch else {
         *target = patch.clone();
         return;
@@ -114,8 +114,8 @@ fn merge(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
             // A null for an unknown setting stays in the result, so that the name is refused later.
             Some(_) if value.is_null() && name == SETTING_WITH_NULL_AS_VALUE => target[name] = Value::Null,
             Some(defaults) if value.is_null() => target[name] = defaults.get(name).cloned().unwrap_or_default(),
-            Some(defaults) => merge(&mut target[name], value, Some(defaults.get(name).unwrap_or(&Value::Null))),
-            None => merge(&mut target[name], value, None),
+            Some(defaults) => merge_patch(&mut target[name], value, Some(defaults.get(name).unwrap_or(&Value::Null))),
+            None => merge_patch(&mut target[name], value, None),
         }
     }
 }
@@ -168,12 +168,12 @@ mod tests {
 
     #[test]
     fn patch_changes_the_settings_that_it_names_and_null_restores_the_default() {
-        let first = json!({"max_attempts": 9, "timeout": "5s", "rate_limit": {"max": 1, "duration": 1000},
+        let first_patch = json!({"max_attempts": 9, "timeout": "5s", "rate_limit": {"max": 1, "duration": 1000},
                            "retention": {"completed": {"count": 7, "age": "2h"}}});
-        let settings = Settings::default().with_patch(&first).unwrap();
-        let second = json!({"max_attempts": null, "rate_limit": {"max": 2}, "timeout": null,
+        let settings = Settings::default().with_patch(&first_patch).unwrap();
+        let second_patch = json!({"max_attempts": null, "rate_limit": {"max": 2}, "timeout": null,
                             "retention": {"completed": {"count": null}}});
-        let settings = settings.with_patch(&second).unwrap();
+        let settings = settings.with_patch(&second_patch).unwrap();
         assert_eq!((*settings.max_attempts, settings.timeout), (3, None));
         let limit = settings.rate_limit.unwrap();
         assert_eq!((*limit.max, *limit.duration), (2, Millis::from_secs(1)));

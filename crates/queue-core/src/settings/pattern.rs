@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pattern_is_a_name_a_prefix_or_everything() {
+    fn queue_pattern_is_a_name_a_prefix_or_everything() {
         for (pattern, queue, is_match) in [
             ("*", "user-1", true),
             ("*", "", true),

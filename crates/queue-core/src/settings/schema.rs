@@ -23,7 +23,7 @@ impl PartialSchema for ShownSettings {
         convert_to_response(&mut schema);
         if let RefOr::T(Schema::Object(settings)) = &mut schema {
             settings.description = Some("All settings; durations in milliseconds".into());
-            settings.examples = vec![defaults()];
+            settings.examples = vec![default_settings_json()];
         }
         schema
     }
@@ -39,7 +39,7 @@ impl PartialSchema for SettingsPatch {
     fn schema() -> RefOr<Schema> {
         let mut schema = Settings::schema();
         if let RefOr::T(Schema::Object(settings)) = &mut schema {
-            permit_null(settings, &defaults());
+            permit_null(settings, &default_settings_json());
             settings.description =
                 Some("A merge patch: a setting that it does not name stays, and a null restores the default".into());
             let limit = serde_json::json!({"max": 100, "duration": "1s"});
@@ -52,7 +52,7 @@ impl PartialSchema for SettingsPatch {
 
 impl ToSchema for SettingsPatch {}
 
-fn defaults() -> Value {
+fn default_settings_json() -> Value {
     serde_json::to_value(Settings::default()).expect("settings have a JSON form")
 }
 

@@ -65,7 +65,7 @@ impl WakeNotifier {
 
     /// Makes this notifier ignore wake-ups for other consumers.
     pub fn wake_only(&self, consumer: &ConsumerId) {
-        // The first consumer that was set stays.
+        // If a consumer was set before, that consumer stays.
         let _ = self.consumer.set(consumer.clone());
     }
 
@@ -98,7 +98,7 @@ impl WakeNotifier {
         }
     }
 
-    /// Wakes the consumer now.
+    /// Wakes the notifier's consumer now.
     pub fn wake(&self) {
         self.wake_in(Duration::ZERO);
     }
@@ -120,8 +120,8 @@ impl WakeNotifier {
         self.check_at.lock().is_some()
     }
 
-    /// Waits for the next wake-up, for at most `poll`. A wake-up between two waits ends the next wait at once. Only one task
-    /// may wait at a time.
+    /// Waits for the next wake-up, for at most `poll`. A wake-up that arrives between two waits ends the next wait at once. Only
+    /// one task may wait at a time.
     pub async fn woken(&self, poll: Duration) {
         let latest_wake = Instant::now() + poll;
         loop {

@@ -34,7 +34,7 @@ use crate::{
     },
 };
 
-/// How long after the notified time maintenance checks a queue. Consumers do the work at the notified time, so usually no work
+/// How long after the notified time maintenance checks a queue. Consumers do the due work at the notified time, so usually no work
 /// is left for maintenance.
 pub(crate) const MAINTENANCE_DELAY: Duration = Duration::from_millis(200);
 /// The interval at which a PING checks the subscribed connection.
@@ -116,8 +116,8 @@ impl Subscriber {
     /// [`new_queue`](Self::new_queue) returns those of these queues whose notifiers were not requested.
     pub fn for_prefixes(redis: Redis, prefixes: impl IntoIterator<Item = String>) -> Self {
         let mut prefixes: Vec<String> = prefixes.into_iter().collect();
-        // After sorting, a prefix comes before the longer prefixes that begin with it; these are removed, because the shorter prefix
-        // covers their queues.
+        // After sorting, a prefix comes before the longer prefixes that begin with it; the longer prefixes are removed, because
+        // the shorter prefix covers their queues.
         prefixes.sort_unstable();
         prefixes.dedup_by(|later, kept| later.starts_with(kept.as_str()));
         Self::with_channels(redis, prefixes, vec![FINISHED_CHANNEL, WORKERS_CHANNEL], None)
@@ -182,7 +182,7 @@ impl Subscriber {
     }
 
     /// Waits until a queue that is subscribed to by prefix, and whose notifier was not requested, is woken or announced. Returns
-    /// the queue. The future may be dropped at any time; only one task may wait at a time.
+    /// that queue. The future of `new_queue` may be dropped at any time; only one task may wait at a time.
     pub async fn new_queue(&self) -> QueueName {
         loop {
             let next_queue = {
@@ -309,7 +309,7 @@ impl Subscriber {
         channels.extend(
             self.shared.notifiers.lock().keys().filter(|channel| !self.shared.is_covered_by_pattern(channel)).cloned(),
         );
-        if let Err(reason) = subscribe(&mut sink, &channels, limit).await {
+        if let Err(reason) = subscribe_to_channels(&mut sink, &channels, limit).await {
             return reason;
         }
         retry.reset();
@@ -342,7 +342,7 @@ impl Subscriber {
                 },
                 () = self.shared.new_channels.notified() => {
                     let channels = std::mem::take(&mut *self.shared.to_subscribe.lock());
-                    if let Err(reason) = subscribe(sink, &channels, limit).await {
+                    if let Err(reason) = subscribe_to_channels(sink, &channels, limit).await {
                         return reason;
                     }
                     let notifiers = self.shared.notifiers.lock();
@@ -406,7 +406,7 @@ impl Subscriber {
     }
 }
 
-async fn subscribe(sink: &mut PubSubSink, channels: &[String], limit: Duration) -> Result<(), String> {
+async fn subscribe_to_channels(sink: &mut PubSubSink, channels: &[String], limit: Duration) -> Result<(), String> {
     for chunk in channels.chunks(MAX_CHANNELS_PER_COMMAND) {
         with_time_limit(limit, sink.subscribe(chunk)).await?;
     }
@@ -420,7 +420,7 @@ async fn with_time_limit<T>(limit: Duration, answer: impl Future<Output = redis:
     }
 }
 
-/// A registered wait for the end of one message. The wait ends when this value is dropped.
+/// A registered wait for the end of one message. Dropping a `FinishWait` ends the wait.
 pub(crate) struct FinishWait {
     pub(crate) finished: Arc<Notify>,
     key: (QueueName, MessageId),

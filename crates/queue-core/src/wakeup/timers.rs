@@ -26,7 +26,8 @@ pub struct WakeTimers {
 #[derive(Debug, Default)]
 struct TimerEntries {
     instants: HashMap<QueueName, Instant>,
-    /// All entries by instant. An entry is valid if `instants` has the same instant for the queue; other entries are outdated.
+    /// All entries of timers, ordered by instant. An entry is valid if `instants` has the same instant for the queue; other entries
+    /// are outdated.
     order: BinaryHeap<Reverse<(Instant, QueueName)>>,
 }
 
@@ -34,8 +35,8 @@ impl TimerEntries {
     /// The number of outdated entries, besides one for each queue, that are kept before all outdated entries are removed together.
     const MAX_OUTDATED: usize = 1_000;
 
-    /// Removes the outdated entries if there are many. Without this removal, each check of a busy queue would leave one outdated entry,
-    /// perhaps for days.
+    /// Removes the outdated entries if there are many. If outdated entries were not removed, each check of a busy queue would leave one
+    /// outdated entry, perhaps for days.
     fn drop_outdated(&mut self) {
         if self.order.len() > 2 * self.instants.len() + Self::MAX_OUTDATED {
             self.order = self.instants.iter().map(|(queue, instant)| Reverse((*instant, queue.clone()))).collect();

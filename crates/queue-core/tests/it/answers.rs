@@ -3,7 +3,7 @@
 use queue_core::{Action, Failure, Message, NewMessage, Queue, Signal, State};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{TestQueue, numbered, script_calls};
+use crate::{TestQueue, numbered_message, script_calls};
 
 /// The maximum number of bytes of a message in an answer that do not count towards the limit, such as names of fields.
 const UNCOUNTED_BYTES: usize = 1_024;
@@ -38,10 +38,10 @@ async fn page_of_large_messages_ends_within_the_limit_in_every_state() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
     let large_message = || NewMessage::new(to_raw_value(&"x".repeat(1_000_000)).unwrap());
     let hold = || NewMessage { hold: Some("k".parse().unwrap()), ..large_message() };
-    let delayed_message = || NewMessage { delay: crate::delayed(0, 3_600_000).delay, ..large_message() };
-    let prioritized = || NewMessage { priority: 7.try_into().unwrap(), ..large_message() };
+    let delayed_message = || NewMessage { delay: crate::message_with_delay(0, 3_600_000).delay, ..large_message() };
+    let prioritized_message = || NewMessage { priority: 7.try_into().unwrap(), ..large_message() };
     for _ in 0..9 {
-        for message in [hold(), delayed_message(), large_message(), prioritized()] {
+        for message in [hold(), delayed_message(), large_message(), prioritized_message()] {
             fixture.queue.enqueue(vec![message]).await.unwrap();
         }
     }
@@ -54,7 +54,7 @@ async fn page_of_large_messages_ends_within_the_limit_in_every_state() {
     }
     assert_eq!(list_all(&fixture, State::Active).await, 18);
     for (n, delivery) in deliveries.iter().enumerate() {
-        let action = if n % 2 == 0 { crate::done() } else { Action::Fail(failure_with_control_characters()) };
+        let action = if n % 2 == 0 { crate::completion() } else { Action::Fail(failure_with_control_characters()) };
         fixture.settle(delivery, action).await;
     }
     assert_eq!(list_all(&fixture, State::Completed).await, 9);
@@ -64,10 +64,14 @@ async fn page_of_large_messages_ends_within_the_limit_in_every_state() {
 #[tokio::test]
 async fn progress_results_and_signals_count_toward_the_answer_limit() {
     let fixture = TestQueue::new();
-    let held_message = |n| NewMessage { hold: Some("k".parse().unwrap()), ..numbered(n) };
+    let held_message = |n| NewMessage { hold: Some("k".parse().unwrap()), ..numbered_message(n) };
     fixture.queue.enqueue((0..400).map(held_message).collect()).await.unwrap();
-    let data = RawValue::from_string(format!("\"{}\"", "x".repeat(4_000))).unwrap();
-    fixture.queue.signal(&"k".parse().unwrap(), &Signal { data: Some(data), ..Signal::default() }).await.unwrap();
+    let signal_data = RawValue::from_string(format!("\"{}\"", "x".repeat(4_000))).unwrap();
+    fixture
+        .queue
+        .signal(&"k".parse().unwrap(), &Signal { data: Some(signal_data), ..Signal::default() })
+        .await
+        .unwrap();
     assert_eq!(list_all(&fixture, State::Waiting).await, 400);
     let large_text = to_raw_value(&"x".repeat(60_000)).unwrap();
     let deliveries = fixture.lease(1_000).await.deliveries;
@@ -83,7 +87,7 @@ async fn progress_results_and_signals_count_toward_the_answer_limit() {
 }
 
 #[tokio::test]
-async fn errors_are_cut_after_escaping_and_calls_that_carry_them_stay_short() {
+async fn errors_are_truncated_after_escaping_and_calls_that_read_errors_stay_short() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":1,"jitter":0}}"#);
     fixture.post_numbers(0..1_000).await;
     let fail_all_messages = async || {
@@ -128,7 +132,7 @@ async fn forgetting_messages_with_own_ids_reads_no_results() {
         for hundred in 0..12 {
             let message = |n: u64| {
                 let id = format!("order {hundred} {n}").parse().unwrap();
-                NewMessage { id: own_ids.then_some(id), ..numbered(n) }
+                NewMessage { id: own_ids.then_some(id), ..numbered_message(n) }
             };
             fixture.queue.enqueue((0..100).map(message).collect()).await.unwrap();
             for delivery in fixture.lease(100).await.deliveries {

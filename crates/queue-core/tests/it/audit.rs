@@ -1,6 +1,6 @@
 //! The audit finds damage, and reports nothing for an undamaged queue.
 
-use crate::{TestQueue, delayed, numbered};
+use crate::{TestQueue, message_with_delay, numbered_message};
 
 #[tokio::test]
 async fn audit_finds_deliberate_damage() {
@@ -17,8 +17,8 @@ async fn audit_finds_deliberate_damage() {
     ];
     for breakage in damaging_commands {
         let fixture = TestQueue::new();
-        fixture.post(delayed(0, 60_000)).await;
-        let id = fixture.post(numbered(1)).await.id.to_string();
+        fixture.post(message_with_delay(0, 60_000)).await;
+        let id = fixture.post(numbered_message(1)).await.id.to_string();
         fixture.assert_clean().await;
         fixture.redis.command(&breakage.replace("ID", &id));
         let audit = fixture.queue.audit().await.unwrap();

@@ -3,27 +3,27 @@
 use queue_core::{Action, Changed, MessageRef, Millis, NewMessage, Signal, State};
 use serde_json::{json, value::to_raw_value};
 
-use crate::{TestQueue, delayed, failure, numbered, numbers, prioritized, wait_millis};
+use crate::{TestQueue, failure, message_with_delay, message_with_priority, numbered_message, numbers, wait_millis};
 
 /// A number of messages for which one step is not enough.
 const MESSAGE_COUNT: u64 = 2_300;
 
 fn message_with_hold_key(data: u64) -> NewMessage {
-    NewMessage { hold: Some("key".parse().unwrap()), ..numbered(data) }
+    NewMessage { hold: Some("key".parse().unwrap()), ..numbered_message(data) }
 }
 
 /// Posts `MESSAGE_COUNT` messages, 1,000 (the limit of a call) at a time.
 async fn post_many(fixture: &TestQueue, messages: impl Fn(u64) -> NewMessage) -> Vec<MessageRef> {
-    let all: Vec<u64> = (0..MESSAGE_COUNT).collect();
+    let all_numbers: Vec<u64> = (0..MESSAGE_COUNT).collect();
     let mut ids = vec![];
-    for chunk in all.chunks(1_000) {
+    for chunk in all_numbers.chunks(1_000) {
         let enqueue_outcomes = fixture.queue.enqueue(chunk.iter().map(|data| messages(*data)).collect()).await.unwrap();
         ids.extend(enqueue_outcomes.iter().map(|enqueue_outcomes| enqueue_outcomes.id().clone()));
     }
     ids
 }
 
-async fn count(fixture: &TestQueue, state: State) -> u64 {
+async fn count_in_state(fixture: &TestQueue, state: State) -> u64 {
     fixture.queue.status().await.unwrap().unwrap().counts.of(state)
 }
 
@@ -38,12 +38,12 @@ async fn fail_all(fixture: &TestQueue) {
 }
 
 #[tokio::test]
-async fn signal_releases_all_messages_held_when_it_was_sent() {
+async fn signal_releases_all_messages_that_were_held_when_the_signal_was_sent() {
     let fixture = TestQueue::new();
     post_many(&fixture, message_with_hold_key).await;
     let signal = Signal { data: Some(to_raw_value("go").unwrap()), sticky_for: None };
     assert_eq!(fixture.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap(), MESSAGE_COUNT);
-    assert_eq!(count(&fixture, State::Held).await, 0);
+    assert_eq!(count_in_state(&fixture, State::Held).await, 0);
     let mut delivered_numbers = vec![];
     for _ in 0..3 {
         let lease_reply = fixture.lease(1_000).await;
@@ -55,20 +55,23 @@ async fn signal_releases_all_messages_held_when_it_was_sent() {
 }
 
 #[tokio::test]
-async fn interrupted_signal_releases_only_messages_held_when_it_was_sent() {
+async fn interrupted_signal_releases_only_messages_that_were_held_when_the_signal_was_sent() {
     let fixture = TestQueue::new();
     post_many(&fixture, message_with_hold_key).await;
-    let cut = fixture.redis.command("GET drover:{q}:seq");
-    let cut = cut.lines().last().unwrap();
+    let last_id = fixture.redis.command("GET drover:{q}:seq");
+    let last_id = last_id.lines().last().unwrap();
     fixture.post(message_with_hold_key(MESSAGE_COUNT)).await;
     // The command writes the state that a process leaves when it dies between two steps.
-    fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
+    fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{last_id}\\t\""));
     while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
-    assert_eq!((count(&fixture, State::Held).await, count(&fixture, State::Waiting).await), (1, MESSAGE_COUNT));
-    fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
+    assert_eq!(
+        (count_in_state(&fixture, State::Held).await, count_in_state(&fixture, State::Waiting).await),
+        (1, MESSAGE_COUNT)
+    );
+    fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{last_id}\\t\""));
     let released_count = fixture.queue.signal(&"key".parse().unwrap(), &Signal::default()).await.unwrap();
-    assert_eq!(released_count, 1, "the earlier signal is finished first, then the new one begins");
-    assert_eq!(count(&fixture, State::Held).await, 0);
+    assert_eq!(released_count, 1, "the earlier signal is finished before the new signal begins");
+    assert_eq!(count_in_state(&fixture, State::Held).await, 0);
     fixture.assert_clean().await;
 }
 
@@ -77,15 +80,15 @@ async fn purge_removes_all_messages_of_a_state() {
     let fixture = TestQueue::new();
     for (state, message) in [
         (State::Held, message_with_hold_key as fn(u64) -> NewMessage),
-        (State::Delayed, |data| delayed(data, 3_600_000)),
-        (State::Waiting, |data| prioritized(data, 1 - i64::try_from(data % 3).unwrap())),
+        (State::Delayed, |data| message_with_delay(data, 3_600_000)),
+        (State::Waiting, |data| message_with_priority(data, 1 - i64::try_from(data % 3).unwrap())),
     ] {
         let ids = post_many(&fixture, message).await;
         assert_eq!(fixture.queue.cancel(&ids[7]).await.unwrap(), Changed::Done);
         assert_eq!(fixture.queue.purge(state).await.unwrap(), MESSAGE_COUNT - 1);
-        assert_eq!(count(&fixture, state).await, 0, "{state:?}");
+        assert_eq!(count_in_state(&fixture, state).await, 0, "{state:?}");
     }
-    post_many(&fixture, numbered).await;
+    post_many(&fixture, numbered_message).await;
     while let deliveries_now = fixture.lease(1_000).await.deliveries
         && !deliveries_now.is_empty()
     {
@@ -94,7 +97,7 @@ async fn purge_removes_all_messages_of_a_state() {
         }
     }
     assert_eq!(fixture.queue.purge(State::Completed).await.unwrap(), MESSAGE_COUNT);
-    post_many(&fixture, numbered).await;
+    post_many(&fixture, numbered_message).await;
     fail_all(&fixture).await;
     assert_eq!(
         fixture.queue.purge(State::Failed).await.unwrap(),
@@ -108,10 +111,13 @@ async fn purge_removes_all_messages_of_a_state() {
 #[tokio::test]
 async fn dead_letters_are_retried_in_the_order_in_which_they_failed() {
     let fixture = TestQueue::new();
-    post_many(&fixture, numbered).await;
+    post_many(&fixture, numbered_message).await;
     fail_all(&fixture).await;
     assert_eq!(fixture.queue.retry_failed().await.unwrap(), MESSAGE_COUNT);
-    assert_eq!((count(&fixture, State::Failed).await, count(&fixture, State::Waiting).await), (0, MESSAGE_COUNT));
+    assert_eq!(
+        (count_in_state(&fixture, State::Failed).await, count_in_state(&fixture, State::Waiting).await),
+        (0, MESSAGE_COUNT)
+    );
     assert_eq!(numbers(&fixture.lease(3).await), [0, 1, 2]);
     fixture.assert_clean().await;
 }
@@ -123,7 +129,7 @@ async fn leases_that_lapse_together_are_recovered_in_steps() {
     assert_eq!(fixture.lease(250).await.deliveries.len(), 250);
     wait_millis(110).await;
     while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
-    assert_eq!(count(&fixture, State::Waiting).await, 250);
+    assert_eq!(count_in_state(&fixture, State::Waiting).await, 250);
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.lapsed, 250);
     fixture.assert_clean().await;
 }
@@ -131,9 +137,10 @@ async fn leases_that_lapse_together_are_recovered_in_steps() {
 #[tokio::test]
 async fn message_is_not_delivered_after_its_ttl_when_hundreds_expire_at_once() {
     let fixture = TestQueue::new();
-    let expiring_message = |data| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..numbered(data) };
+    let expiring_message =
+        |data| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..numbered_message(data) };
     fixture.queue.enqueue((0..450).map(expiring_message).collect()).await.unwrap();
-    fixture.post(numbered(450)).await;
+    fixture.post(numbered_message(450)).await;
     wait_millis(60).await;
     assert_eq!(numbers(&fixture.lease(1_000).await), [450]);
     let status = fixture.queue.status().await.unwrap().unwrap();
@@ -181,7 +188,7 @@ async fn trimming_keeps_the_retained_number_when_some_messages_were_erased() {
 }
 
 #[tokio::test]
-async fn message_that_does_not_fit_into_a_response_keeps_its_position_next_to_a_cancelled_one() {
+async fn message_that_does_not_fit_into_a_response_keeps_its_position_next_to_a_cancelled_message() {
     let fixture = TestQueue::new();
     let large_message = |first: char| NewMessage::new(to_raw_value(&first.to_string().repeat(1_300_000)).unwrap());
     let mut ids = vec![];
@@ -201,14 +208,15 @@ async fn message_that_does_not_fit_into_a_response_keeps_its_position_next_to_a_
 #[tokio::test]
 async fn concurrent_changes_of_settings_are_all_kept() {
     let fixture = TestQueue::new();
-    for count in 1..20 {
-        let age = json!({"retention": {"completed": {"age": 60_000 + count}}});
-        let count = json!({"retention": {"completed": {"count": count}}});
-        let (one, other) = tokio::join!(fixture.queue.configure(&age), fixture.queue.configure(&count));
-        one.unwrap();
-        other.unwrap();
+    for number in 1..20 {
+        let age_patch = json!({"retention": {"completed": {"age": 60_000 + number}}});
+        let count_patch = json!({"retention": {"completed": {"count": number}}});
+        let (age_result, count_result) =
+            tokio::join!(fixture.queue.configure(&age_patch), fixture.queue.configure(&count_patch));
+        age_result.unwrap();
+        count_result.unwrap();
         let kept_retention = fixture.queue.status().await.unwrap().unwrap().settings.retention.completed;
-        assert_eq!(json!(kept_retention.age), age["retention"]["completed"]["age"]);
-        assert_eq!(json!(kept_retention.count), count["retention"]["completed"]["count"]);
+        assert_eq!(json!(kept_retention.age), age_patch["retention"]["completed"]["age"]);
+        assert_eq!(json!(kept_retention.count), count_patch["retention"]["completed"]["count"]);
     }
 }

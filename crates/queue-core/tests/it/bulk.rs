@@ -1,10 +1,12 @@
-//! Purges and retries of many messages.
+//! Tests of purges and retries of many messages.
 
 use drover_tests::eventually;
 use queue_core::{Action, ListFilter, Message, NewMessage, Queue, State};
 use serde_json::value::to_raw_value;
 
-use crate::{TestQueue, delayed, done, failure, numbered, numbers, prioritized, script_calls};
+use crate::{
+    TestQueue, completion, failure, message_with_delay, message_with_priority, numbered_message, numbers, script_calls,
+};
 
 async fn post_thousands(fixture: &TestQueue, thousands: u64, message: impl Fn(u64) -> NewMessage) {
     for thousand in 0..thousands {
@@ -30,7 +32,7 @@ async fn settle_all(fixture: &TestQueue, action: &Action) {
 #[tokio::test]
 async fn dead_letters_are_listed_retried_and_purged_in_steps_between_other_calls() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1,"retention":{"completed":{"count":100000}}}"#);
-    post_thousands(&fixture, 30, numbered).await;
+    post_thousands(&fixture, 30, numbered_message).await;
     settle_all(&fixture, &Action::Fail(failure())).await;
     assert_eq!(fixture.queue.retry_failed().await.unwrap(), 30_000);
     // Redis serves other clients between two calls, so each call must do a bounded amount of work.
@@ -38,7 +40,7 @@ async fn dead_letters_are_listed_retried_and_purged_in_steps_between_other_calls
     let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!((status.counts.failed, status.counts.waiting), (0, 30_000));
     assert_eq!(numbers(&fixture.lease(3).await).len(), 3);
-    settle_all(&fixture, &done()).await;
+    settle_all(&fixture, &completion()).await;
     fixture.assert_clean().await;
     assert_eq!(fixture.queue.purge(State::Completed).await.unwrap(), 29_997);
     assert!(script_calls(&fixture, "purge") >= 30);
@@ -50,9 +52,9 @@ async fn dead_letters_are_listed_retried_and_purged_in_steps_between_other_calls
 async fn purge_removes_the_messages_of_one_state_only() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
     for n in 0..20 {
-        fixture.post(numbered(n)).await;
-        fixture.post(prioritized(n, if n % 2 == 0 { -1 } else { 1 })).await;
-        fixture.post(delayed(n, 60_000)).await;
+        fixture.post(numbered_message(n)).await;
+        fixture.post(message_with_priority(n, if n % 2 == 0 { -1 } else { 1 })).await;
+        fixture.post(message_with_delay(n, 60_000)).await;
     }
     let cancelled_messages = fixture.queue.list(State::Waiting, 3, None).await.unwrap().messages;
     for message in &cancelled_messages {
@@ -86,7 +88,7 @@ async fn purge_removes_the_messages_of_one_state_only() {
 #[tokio::test]
 async fn deleted_queue_leaves_nothing_and_can_be_created_again() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"7s"}"#);
-    post_thousands(&fixture, 50, numbered).await;
+    post_thousands(&fixture, 50, numbered_message).await;
     let lease_reply = fixture.lease(1).await;
     fixture.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
     assert!(fixture.queue.delete().await.unwrap());
@@ -100,7 +102,7 @@ async fn deleted_queue_leaves_nothing_and_can_be_created_again() {
     assert!(!fixture.queue.delete().await.unwrap());
     assert_eq!(fixture.complete(&lease_reply.deliveries[0]).await, None);
     assert!(fixture.queue.status().await.unwrap().is_none());
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     assert!(posted_message.id.as_str() > lease_reply.deliveries[0].message.id.as_str());
     let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!(
@@ -111,15 +113,15 @@ async fn deleted_queue_leaves_nothing_and_can_be_created_again() {
 }
 
 async fn list_all(fixture: &TestQueue, state: State, page: usize) -> Vec<u64> {
-    let mut all = Vec::new();
+    let mut listed_numbers = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
         let list_page = fixture.queue.list(state, page, cursor.as_deref()).await.unwrap();
         assert!(list_page.messages.len() <= page);
-        all.extend(list_page.messages.iter().map(|message| message.data.get().parse::<u64>().unwrap()));
+        listed_numbers.extend(list_page.messages.iter().map(|message| message.data.get().parse::<u64>().unwrap()));
         match list_page.next {
             Some(next) => cursor = Some(next),
-            None => return all,
+            None => return listed_numbers,
         }
     }
 }
@@ -128,7 +130,7 @@ async fn list_all(fixture: &TestQueue, state: State, page: usize) -> Vec<u64> {
 async fn list_returns_every_message_of_a_state_once_and_in_order() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
     for n in 0..25 {
-        fixture.post(prioritized(n, [0, -1, 1][usize::try_from(n % 3).unwrap()])).await;
+        fixture.post(message_with_priority(n, [0, -1, 1][usize::try_from(n % 3).unwrap()])).await;
     }
     let numbers_in_order: Vec<u64> =
         [1, 0, 2].iter().flat_map(|rest| (0..25).filter(move |n| n % 3 == *rest)).collect();
@@ -139,7 +141,7 @@ async fn list_returns_every_message_of_a_state_once_and_in_order() {
     let mut numbers_as_posted: Vec<u64> = (0..25).collect();
     assert_eq!(list_all(&fixture, State::Active, 7).await, numbers_as_posted);
     for (n, delivery) in lease_reply.deliveries.iter().enumerate() {
-        let action = if n % 2 == 0 { done() } else { Action::Fail(failure()) };
+        let action = if n % 2 == 0 { completion() } else { Action::Fail(failure()) };
         fixture.settle(delivery, action).await;
     }
     let newest_first = |rest: usize| -> Vec<u64> {
@@ -155,8 +157,8 @@ async fn list_returns_every_message_of_a_state_once_and_in_order() {
     expected_numbers.sort_unstable();
     assert_eq!(failed_numbers, expected_numbers);
     for n in 0..25 {
-        fixture.post(delayed(n, 60_000)).await;
-        fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..numbered(n) }).await;
+        fixture.post(message_with_delay(n, 60_000)).await;
+        fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..numbered_message(n) }).await;
     }
     for page in [1, 10, 25] {
         assert_eq!(list_all(&fixture, State::Delayed, page).await, numbers_as_posted);
@@ -170,18 +172,19 @@ async fn list_returns_every_message_of_a_state_once_and_in_order() {
 async fn list_continues_after_the_message_of_its_cursor_was_removed() {
     let fixture = TestQueue::new();
     let deliver_at = Some(queue_core::Timestamp::from_millis(4_000_000_000_000));
-    fixture.queue.enqueue((0..500).map(|n| NewMessage { deliver_at, ..numbered(n) }).collect()).await.unwrap();
+    fixture.queue.enqueue((0..500).map(|n| NewMessage { deliver_at, ..numbered_message(n) }).collect()).await.unwrap();
     let first_page = fixture.queue.list(State::Delayed, 100, None).await.unwrap();
     for message in &first_page.messages[90..] {
         fixture.queue.erase(&message.id).await.unwrap();
     }
     let second_page = fixture.queue.list(State::Delayed, 100, first_page.next.as_deref()).await.unwrap();
-    let data: Vec<u64> = second_page.messages.iter().map(|message| message.data.get().parse().unwrap()).collect();
-    assert_eq!(data, (100..200).collect::<Vec<_>>());
+    let second_page_numbers: Vec<u64> =
+        second_page.messages.iter().map(|message| message.data.get().parse().unwrap()).collect();
+    assert_eq!(second_page_numbers, (100..200).collect::<Vec<_>>());
 }
 
 fn message_with_name(data: u64, name: &str) -> NewMessage {
-    NewMessage { name: Some(name.parse().unwrap()), ..numbered(data) }
+    NewMessage { name: Some(name.parse().unwrap()), ..numbered_message(data) }
 }
 
 /// Lists the messages with one name, page by page, and returns the numbers of the messages on each page.
@@ -207,10 +210,10 @@ async fn list_of_a_name_scans_a_thousand_messages_per_call_and_skips_none() {
     let message = |n: u64| match n {
         0 | 2_200 => message_with_name(n, "rare"),
         _ if n.is_multiple_of(2) => message_with_name(n, "rare too"),
-        _ => numbered(n),
+        _ => numbered_message(n),
     };
-    let all: Vec<u64> = (0..2_300).collect();
-    for chunk in all.chunks(1_000) {
+    let all_numbers: Vec<u64> = (0..2_300).collect();
+    for chunk in all_numbers.chunks(1_000) {
         fixture.queue.enqueue(chunk.iter().map(|n| message(*n)).collect()).await.unwrap();
     }
     assert_eq!(pages_of_name(&fixture, State::Waiting, "rare").await, [vec![0], vec![], vec![2_200]]);
@@ -243,7 +246,7 @@ async fn list_of_a_hold_key_has_its_messages_in_the_order_posted() {
     for n in 0..30 {
         let key = ["a", "a2", "a b"][usize::try_from(n % 3).unwrap()];
         let delay = (n % 2 == 0).then(|| queue_core::Millis::from_secs(60).try_into().unwrap());
-        fixture.post(NewMessage { hold: Some(key.parse().unwrap()), delay, ..numbered(n) }).await;
+        fixture.post(NewMessage { hold: Some(key.parse().unwrap()), delay, ..numbered_message(n) }).await;
     }
     let page_of = async |state, key: &str, cursor: Option<&str>| {
         let filter = ListFilter { hold: Some(key.parse().unwrap()), ..ListFilter::default() };

@@ -1,18 +1,20 @@
-//! Operations on one message: cancel, erase, promote and retry.
+//! Tests of the operations on one message: cancel, erase, promote and retry.
 
 use queue_core::{Action, Changed, MessageRef, Millis, State};
 
-use crate::{TestQueue, delayed, done, failure, numbered, numbers, prioritized, wait_millis};
+use crate::{
+    TestQueue, completion, failure, message_with_delay, message_with_priority, numbered_message, numbers, wait_millis,
+};
 
 async fn one_in_each_state(fixture: &TestQueue) -> Vec<(State, MessageRef)> {
-    let completed_id = fixture.post(numbered(0)).await.id;
+    let completed_id = fixture.post(numbered_message(0)).await.id;
     fixture.complete(&fixture.lease_one().await).await;
-    let failed_id = fixture.post(numbered(1)).await.id;
+    let failed_id = fixture.post(numbered_message(1)).await.id;
     fixture.settle(&fixture.lease_one().await, Action::FailForGood(failure())).await;
-    let active_id = fixture.post(numbered(2)).await.id;
+    let active_id = fixture.post(numbered_message(2)).await.id;
     fixture.lease_one().await;
-    let waiting_id = fixture.post(numbered(3)).await.id;
-    let delayed_id = fixture.post(delayed(4, 60_000)).await.id;
+    let waiting_id = fixture.post(numbered_message(3)).await.id;
+    let delayed_id = fixture.post(message_with_delay(4, 60_000)).await.id;
     let ids = vec![
         (State::Delayed, delayed_id),
         (State::Waiting, waiting_id),
@@ -30,8 +32,8 @@ async fn one_in_each_state(fixture: &TestQueue) -> Vec<(State, MessageRef)> {
 async fn message_that_has_not_started_is_cancelled_at_once_and_is_not_delivered() {
     let fixture = TestQueue::new();
     let ids = one_in_each_state(&fixture).await;
-    let other_message = fixture.post(numbered(5)).await;
-    let urgent_id = fixture.post(prioritized(6, -1)).await.id;
+    let other_message = fixture.post(numbered_message(5)).await;
+    let urgent_id = fixture.post(message_with_priority(6, -1)).await.id;
     assert_eq!(fixture.queue.cancel(&urgent_id).await.unwrap(), Changed::Done);
     for (state, id) in &ids {
         let change_outcome = fixture.queue.cancel(id).await.unwrap();
@@ -55,10 +57,10 @@ async fn message_that_has_not_started_is_cancelled_at_once_and_is_not_delivered(
 }
 
 #[tokio::test]
-async fn every_settlement_but_a_completion_fails_a_cancelled_active_message() {
+async fn every_settlement_except_a_completion_fails_a_cancelled_active_message() {
     for action in [Action::Fail(failure()), Action::FailForGood(failure()), Action::Release(None)] {
         let fixture = TestQueue::new();
-        let posted_message = fixture.post(numbered(1)).await;
+        let posted_message = fixture.post(numbered_message(1)).await;
         let delivery = fixture.lease_one().await;
         fixture.queue.cancel(&posted_message.id).await.unwrap();
         let extend_outcomes = fixture.queue.extend(std::slice::from_ref(&delivery.lease), None).await.unwrap();
@@ -73,7 +75,7 @@ async fn every_settlement_but_a_completion_fails_a_cancelled_active_message() {
         fixture.assert_clean().await;
     }
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":1500}"#);
-    let (completes, dies) = (fixture.post(numbered(1)).await.id, fixture.post(numbered(2)).await.id);
+    let (completes, dies) = (fixture.post(numbered_message(1)).await.id, fixture.post(numbered_message(2)).await.id);
     let lease_reply = fixture.lease(2).await;
     for id in [&completes, &dies] {
         fixture.queue.cancel(id).await.unwrap();
@@ -87,7 +89,7 @@ async fn every_settlement_but_a_completion_fails_a_cancelled_active_message() {
 }
 
 #[tokio::test]
-async fn an_erased_message_leaves_nothing_behind_and_an_active_one_stays() {
+async fn erased_message_leaves_nothing_behind_and_an_active_message_can_not_be_erased() {
     let fixture = TestQueue::new();
     for (state, id) in one_in_each_state(&fixture).await {
         let expected_outcome = if state == State::Active { Changed::Refused(state) } else { Changed::Done };
@@ -99,15 +101,15 @@ async fn an_erased_message_leaves_nothing_behind_and_an_active_one_stays() {
     assert_eq!((counts.active, counts.completed + counts.failed + counts.waiting + counts.delayed), (1, 0));
     assert!(fixture.lease(10).await.deliveries.is_empty());
     assert_eq!(fixture.redis.command("HLEN drover:{q}:messages"), ":1");
-    let own = queue_core::NewMessage { id: Some("mine".parse().unwrap()), ..numbered(9) };
-    let first_message = fixture.post(own.clone()).await;
+    let message_with_own_id = queue_core::NewMessage { id: Some("mine".parse().unwrap()), ..numbered_message(9) };
+    let first_message = fixture.post(message_with_own_id.clone()).await;
     fixture.queue.erase(&first_message.id).await.unwrap();
-    fixture.post(own).await;
+    fixture.post(message_with_own_id).await;
     fixture.assert_clean().await;
 }
 
 #[tokio::test]
-async fn only_a_delayed_message_is_promoted_and_only_a_failed_one_retried() {
+async fn only_a_delayed_message_is_promoted_and_only_a_failed_message_is_retried() {
     let fixture = TestQueue::new();
     for (state, id) in one_in_each_state(&fixture).await {
         let promote_outcome = fixture.queue.promote(&id).await.unwrap();
@@ -123,7 +125,7 @@ async fn only_a_delayed_message_is_promoted_and_only_a_failed_one_retried() {
 #[tokio::test]
 async fn retried_message_has_all_its_attempts_again_and_shows_its_last_error() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":0}}"#);
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     for _ in 0..2 {
         fixture.settle(&fixture.lease_one().await, Action::Fail(failure())).await;
     }
@@ -134,7 +136,7 @@ async fn retried_message_has_all_its_attempts_again_and_shows_its_last_error() {
     let error = message.error.unwrap();
     assert_eq!((error.code.as_str(), error.attempt), ("boom", 2));
     assert_eq!(fixture.settle(&fixture.lease_one().await, Action::Fail(failure())).await, Some(State::Waiting));
-    assert_eq!(fixture.settle(&fixture.lease_one().await, done()).await, Some(State::Completed));
+    assert_eq!(fixture.settle(&fixture.lease_one().await, completion()).await, Some(State::Completed));
     fixture.assert_clean().await;
 }
 
@@ -143,7 +145,7 @@ async fn message_cancelled_while_waiting_returns_to_its_position_when_retried() 
     let fixture = TestQueue::new();
     let second_message = {
         fixture.post_numbers(0..1).await;
-        let id = fixture.post(numbered(1)).await.id;
+        let id = fixture.post(numbered_message(1)).await.id;
         fixture.post_numbers(2..4).await;
         id
     };
@@ -159,7 +161,7 @@ async fn message_cancelled_while_waiting_returns_to_its_position_when_retried() 
 #[tokio::test]
 async fn promoted_message_is_not_delayed_any_more_and_is_delivered_once() {
     let fixture = TestQueue::new();
-    let posted_message = fixture.post(delayed(1, 1_500)).await;
+    let posted_message = fixture.post(message_with_delay(1, 1_500)).await;
     fixture.queue.promote(&posted_message.id).await.unwrap();
     let delivery = fixture.lease_one().await;
     wait_millis(1_520).await;

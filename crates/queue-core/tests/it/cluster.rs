@@ -11,21 +11,21 @@ use queue_core::{
 use tokio::time::timeout;
 
 use crate::{
-    done,
+    completion,
     load::{Load, RECOVERY_TIME},
-    numbered, numbers, wait_millis,
+    numbered_message, numbers, wait_millis,
 };
 
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 
-fn connect(cluster: &RedisCluster) -> Redis {
+fn connect_to_cluster(cluster: &RedisCluster) -> Redis {
     Redis::new(&cluster.url(), Redis::DEFAULT_TIME_LIMIT).unwrap()
 }
 
 #[tokio::test]
 async fn every_operation_works_on_every_server_of_a_cluster() {
     let cluster = RedisCluster::start(3, 0);
-    let redis = connect(&cluster);
+    let redis = connect_to_cluster(&cluster);
     redis.ping().await.unwrap();
     redis.examine().await.unwrap();
     let queues = Queues::new(redis.clone(), DeclaredSettings::default());
@@ -41,7 +41,7 @@ async fn every_operation_works_on_every_server_of_a_cluster() {
     for name in &names {
         owners.insert(cluster.owner_of(cluster.slot_of(&format!("drover:{{{name}}}:meta")), 0));
         let queue = queues.queue(name);
-        let enqueue_outcomes = queue.enqueue(vec![numbered(1), numbered(2)]).await.unwrap();
+        let enqueue_outcomes = queue.enqueue(vec![numbered_message(1), numbered_message(2)]).await.unwrap();
         assert_eq!(enqueue_outcomes.len(), 2);
         let queue_core::Enqueued::Created(first) = &enqueue_outcomes[0] else { panic!("{enqueue_outcomes:?}") };
         let wait_for_result = queue.read_when_finished(&first.id, Millis::from_secs(20), &subscriber);
@@ -51,7 +51,7 @@ async fn every_operation_works_on_every_server_of_a_cluster() {
                 queue.lease(&queue_core::LeaseRequest::new(queue_core::ConsumerId::issue(), 1)).await.unwrap();
             assert_eq!(numbers(&lease_reply), [1]);
             let lease = lease_reply.deliveries[0].lease.clone();
-            queue.settle(&[queue_core::Settlement { lease, action: done() }]).await.unwrap()
+            queue.settle(&[queue_core::Settlement { lease, action: completion() }]).await.unwrap()
         };
         let (found, settled) =
             timeout(TIME_LIMIT, async { tokio::join!(wait_for_result, complete_message) }).await.unwrap();
@@ -85,9 +85,9 @@ async fn every_operation_works_on_every_server_of_a_cluster() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_message_is_lost_or_stored_twice_while_slots_move_to_another_server() {
     let mut cluster = RedisCluster::start(3, 0);
-    let load = Load::start(&connect(&cluster), &Load::names("q", 8));
+    let load = Load::start(&connect_to_cluster(&cluster), &Load::names("q", 8));
     load.wait_until_recovered(Instant::now()).await;
-    // A fourth server joins the cluster, and gets slots of all others.
+    // A fourth server joins the cluster, and gets slots of all other servers.
     cluster.add_server();
     cluster.meet(&cluster.servers[3]);
     cluster.wait_until_met();
@@ -103,11 +103,11 @@ async fn no_message_is_lost_or_stored_twice_while_slots_move_to_another_server()
 /// Asserts that no confirmed message is lost when `end_primary` ends a primary under load.
 async fn no_confirmed_message_is_lost(end_primary: impl AsyncFn(&mut RedisCluster, usize)) {
     let mut cluster = RedisCluster::start(3, 1);
-    let load = Load::start(&connect(&cluster).require_replicas(1), &Load::names("q", 8));
+    let load = Load::start(&connect_to_cluster(&cluster).require_replicas(1), &Load::names("q", 8));
     load.wait_until_recovered(Instant::now()).await;
     end_primary(&mut cluster, 0).await;
-    let took = load.wait_until_recovered(Instant::now()).await;
-    assert!(took < RECOVERY_TIME, "{took:?}");
+    let recovery_time = load.wait_until_recovered(Instant::now()).await;
+    assert!(recovery_time < RECOVERY_TIME, "{recovery_time:?}");
     let summary = load.finish().await;
     assert_eq!(summary.lost, [], "{summary:?}");
 }
@@ -154,17 +154,17 @@ async fn no_confirmed_message_is_lost_in_a_planned_fail_over() {
 }
 
 #[tokio::test]
-async fn queue_whose_server_is_away_is_unavailable_and_the_others_work() {
+async fn queue_whose_server_is_away_is_unavailable_and_other_queues_work() {
     let mut cluster = RedisCluster::start(3, 0);
-    let queues = Queues::new(connect(&cluster), DeclaredSettings::default());
+    let queues = Queues::new(connect_to_cluster(&cluster), DeclaredSettings::default());
     for name in Load::names("q", 12) {
-        queues.queue(&name).enqueue(vec![numbered(1)]).await.unwrap();
+        queues.queue(&name).enqueue(vec![numbered_message(1)]).await.unwrap();
     }
     cluster.servers[1].kill();
     let mut unavailable_count = 0;
     for name in Load::names("q", 12) {
         let owner = cluster.owner_of(cluster.slot_of(&format!("drover:{{{name}}}:meta")), 0);
-        let enqueue_outcomes = queues.queue(&name).enqueue(vec![numbered(2)]).await;
+        let enqueue_outcomes = queues.queue(&name).enqueue(vec![numbered_message(2)]).await;
         match enqueue_outcomes {
             Ok(_) => assert!(matches!(owner, Some(0 | 2)), "{owner:?}"),
             Err(Error::Unavailable(_)) => {

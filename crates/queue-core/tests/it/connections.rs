@@ -5,25 +5,25 @@ use std::time::Duration;
 use drover_tests::{Proxy, eventually};
 use queue_core::{Enqueued, Error, Queues, Redis, State, settings::DeclaredSettings};
 
-use crate::{TestQueue, done, name, numbered, numbers, wait_millis};
+use crate::{TestQueue, completion, numbered_message, numbers, queue_name, wait_millis};
 
 /// Asserts that no call fails after `close` has closed the idle connections. A process uses its two shared connections in turn,
 /// so two calls after each closing use both connections.
 pub(crate) async fn no_call_fails(fixture: &TestQueue, close: impl AsyncFn()) {
     for round in 0..5 {
         for half in 0..2 {
-            let n = 4 * round + 2 * half;
+            let first_number = 4 * round + 2 * half;
             close().await;
-            for n in [n, n + 1] {
+            for number in [first_number, first_number + 1] {
                 let enqueue_outcomes = if half == 0 {
-                    fixture.queue.post(numbered(n)).await
+                    fixture.queue.post(numbered_message(number)).await
                 } else {
-                    fixture.queue.enqueue(vec![numbered(n)]).await.map(|mut all| all.remove(0))
+                    fixture.queue.enqueue(vec![numbered_message(number)]).await.map(|mut all| all.remove(0))
                 };
                 let Ok(Enqueued::Created(message)) = enqueue_outcomes else {
-                    panic!("message {n}: {enqueue_outcomes:?}")
+                    panic!("message {number}: {enqueue_outcomes:?}")
                 };
-                assert_eq!(message.data.get(), n.to_string());
+                assert_eq!(message.data.get(), number.to_string());
             }
         }
         close().await;
@@ -40,7 +40,7 @@ pub(crate) async fn no_call_fails(fixture: &TestQueue, close: impl AsyncFn()) {
         }
         close().await;
         for delivery in &leases {
-            assert_eq!(fixture.settle(delivery, done()).await, Some(State::Completed));
+            assert_eq!(fixture.settle(delivery, completion()).await, Some(State::Completed));
         }
         close().await;
         for _ in 0..2 {
@@ -84,7 +84,7 @@ async fn no_call_fails_after_redis_closed_connections_for_their_idleness() {
             (clients.lines().filter(|line| line.starts_with("id=")).count() == 1).then_some(())
         });
         fixture.post_numbers([n]).await;
-        fixture.post(numbered(n + 2)).await;
+        fixture.post(numbered_message(n + 2)).await;
     }
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.enqueued, 6);
     fixture.assert_clean().await;
@@ -101,11 +101,11 @@ async fn a_new_connection_sends_no_command_that_needs_another_right() {
 }
 
 #[tokio::test]
-async fn many_calls_that_meet_a_closed_connection_at_once_are_all_sent_over_a_new_one() {
+async fn many_calls_that_meet_a_closed_connection_at_once_are_all_sent_over_a_new_connection() {
     let fixture = TestQueue::new();
     for round in 0..20 {
         fixture.redis.command("CLIENT KILL TYPE normal");
-        let calls = (0..100).map(|n| fixture.queue.enqueue(vec![numbered(100 * round + n)]));
+        let calls = (0..100).map(|n| fixture.queue.enqueue(vec![numbered_message(100 * round + n)]));
         for answer in futures_util::future::join_all(calls).await {
             assert!(answer.is_ok(), "{answer:?}");
         }
@@ -119,15 +119,15 @@ async fn sent_call_is_not_repeated_when_its_reply_is_lost() {
     let fixture = TestQueue::new();
     let proxy = Proxy::start(fixture.redis.port());
     let redis = Redis::new(&proxy.url(), Duration::from_secs(10)).unwrap();
-    let queue = Queues::new(redis, DeclaredSettings::default()).queue(&name());
+    let queue = Queues::new(redis, DeclaredSettings::default()).queue(&queue_name());
     for round in 0..10 {
         // Two calls open both connections, and the enqueue declares the queue.
         for _ in 0..2 {
             queue.status().await.unwrap();
         }
-        queue.enqueue(vec![numbered(2 * round)]).await.unwrap();
+        queue.enqueue(vec![numbered_message(2 * round)]).await.unwrap();
         proxy.lose_answer_to("EVALSHA");
-        let lost_post = queue.enqueue(vec![numbered(2 * round + 1)]).await;
+        let lost_post = queue.enqueue(vec![numbered_message(2 * round + 1)]).await;
         assert!(matches!(lost_post, Err(Error::Unavailable(_))), "{lost_post:?}");
     }
     let status = fixture.queue.status().await.unwrap().unwrap();

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{TestQueue, delayed, name, numbered, numbers, wait_millis};
+use crate::{TestQueue, message_with_delay, numbered_message, numbers, queue_name, wait_millis};
 
 #[tokio::test]
 async fn paused_queue_delivers_nothing_while_delayed_messages_become_due() {
@@ -16,14 +16,14 @@ async fn paused_queue_delivers_nothing_while_delayed_messages_become_due() {
     let delivery = fixture.lease_one().await;
     fixture.queue.pause().await.unwrap();
     fixture.queue.pause().await.unwrap();
-    let due = fixture.post(delayed(2, 300)).await;
+    let delayed_message = fixture.post(message_with_delay(2, 300)).await;
     let lease_reply = fixture.lease(10).await;
     assert!(lease_reply.deliveries.is_empty() && !lease_reply.more_is_ready);
     assert!(fixture.queue.status().await.unwrap().unwrap().paused);
     fixture.complete(&delivery).await;
     wait_millis(310).await;
     fixture.queue.maintain().await.unwrap();
-    assert_eq!(fixture.read(&due.id).await.state, State::Waiting);
+    assert_eq!(fixture.read(&delayed_message.id).await.state, State::Waiting);
     fixture.queue.resume().await.unwrap();
     assert_eq!(numbers(&fixture.lease(10).await), [1, 2]);
     assert!(!fixture.queue.status().await.unwrap().unwrap().paused);
@@ -38,7 +38,7 @@ async fn idle_consumers_are_woken_by_a_resume_a_changed_setting_and_a_retry() {
         let subscriber = subscriber.clone();
         async move { subscriber.run(CancellationToken::new()).await }
     });
-    let notifier = subscriber.notifier(&name());
+    let notifier = subscriber.notifier(&queue_name());
     let one_hour = Duration::from_secs(3_600);
     let mut connection_changes = subscriber.connection();
     connection_changes.wait_for(|connection_changes| *connection_changes).await.unwrap();
@@ -49,7 +49,7 @@ async fn idle_consumers_are_woken_by_a_resume_a_changed_setting_and_a_retry() {
     };
     let wait_until_quiet =
         async || while timeout(Duration::from_millis(150), notifier.woken(one_hour)).await.is_ok() {};
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     fixture.queue.pause().await.unwrap();
     wait_until_quiet().await;
     fixture.queue.resume().await.unwrap();
@@ -64,7 +64,7 @@ async fn idle_consumers_are_woken_by_a_resume_a_changed_setting_and_a_retry() {
     fixture.queue.retry(&posted_message.id).await.unwrap();
     expect_wake_up("a retry").await;
     fixture.lease_one().await;
-    let later_message = fixture.post(delayed(2, 60_000)).await;
+    let later_message = fixture.post(message_with_delay(2, 60_000)).await;
     wait_until_quiet().await;
     fixture.queue.promote(&later_message.id).await.unwrap();
     expect_wake_up("a promote").await;
@@ -108,7 +108,7 @@ async fn settings_change_by_merge_patch_and_two_changes_at_once_are_both_kept() 
 }
 
 /// Runs maintenance in the background, as the API does.
-fn maintain(fixture: &TestQueue) {
+fn run_maintenance(fixture: &TestQueue) {
     let subscriber = Subscriber::for_all_queues(fixture.queues.redis().clone());
     let maintenance = Maintenance::new(fixture.queues.clone(), subscriber.clone()).unwrap();
     tokio::spawn(async move { subscriber.run(CancellationToken::new()).await });
@@ -130,14 +130,14 @@ async fn maintenance_does_due_work_on_time_without_consumers() {
     let settings = r#"{"visibility_timeout":300,"max_attempts":1,
                        "retention":{"completed":{"count":5,"min_age":500,"age":1500},"failed":{"age":1500,"min_age":0}}}"#;
     let fixture = TestQueue::with_settings(settings);
-    maintain(&fixture);
+    run_maintenance(&fixture);
     fixture.post_numbers(0..20).await;
     for delivery in fixture.lease(20).await.deliveries {
         fixture.complete(&delivery).await;
     }
     let ttl = Some(Millis::new(400).try_into().unwrap());
-    let expiring_message = fixture.post(queue_core::NewMessage { ttl, ..delayed(1, 60_000) }).await;
-    let lapsing_message = fixture.post(numbered(2)).await;
+    let expiring_message = fixture.post(queue_core::NewMessage { ttl, ..message_with_delay(1, 60_000) }).await;
+    let lapsing_message = fixture.post(numbered_message(2)).await;
     let lease = fixture.lease_one().await;
     let is_in_state = async |id: &queue_core::MessageRef, state| {
         fixture
@@ -168,16 +168,16 @@ async fn maintenance_does_due_work_on_time_without_consumers() {
 #[tokio::test]
 async fn maintenance_runs_at_the_time_for_which_all_consumers_have_a_timer() {
     let fixture = TestQueue::new();
-    maintain(&fixture);
+    run_maintenance(&fixture);
     let lease_for = async |millis| {
         let visibility_timeout = Some(Millis::new(millis));
         let request = queue_core::LeaseRequest { visibility_timeout, ..fixture.request(1) };
         fixture.queue.lease(&request).await.unwrap().deliveries.remove(0)
     };
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     fixture.complete(&lease_for(1_500).await).await;
-    let posted_message = fixture.post(numbered(2)).await;
-    // After this time maintenance has checked the queue and found nothing due.
+    let posted_message = fixture.post(numbered_message(2)).await;
+    // During this pause, maintenance checks the queue and finds nothing due.
     wait_millis(700).await;
     let lost_lease = lease_for(1_500).await;
     wait_until("the lease is found to have lapsed", async || fixture.read(&posted_message.id).await.lapses == 1).await;
@@ -190,33 +190,33 @@ async fn maintenance_runs_at_the_time_for_which_all_consumers_have_a_timer() {
 }
 
 #[tokio::test]
-async fn message_posted_behind_cancelled_ones_wakes_an_idle_consumer() {
+async fn message_posted_behind_cancelled_messages_wakes_an_idle_consumer() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
     let subscriber = Subscriber::new(fixture.queues.redis().clone());
     tokio::spawn({
         let subscriber = subscriber.clone();
         async move { subscriber.run(CancellationToken::new()).await }
     });
-    let notifier = subscriber.notifier(&name());
+    let notifier = subscriber.notifier(&queue_name());
     subscriber.connection().wait_for(|connected| *connected).await.unwrap();
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     let delivery = fixture.lease_one().await;
-    let cancelled_message = fixture.post(numbered(2)).await;
+    let cancelled_message = fixture.post(numbered_message(2)).await;
     fixture.queue.cancel(&cancelled_message.id).await.unwrap();
     fixture.complete(&delivery).await;
     let one_hour = Duration::from_secs(3_600);
     while timeout(Duration::from_millis(150), notifier.woken(one_hour)).await.is_ok() {}
-    fixture.post(numbered(3)).await;
-    timeout(Duration::from_secs(5), notifier.woken(one_hour)).await.expect("the notifier wakes");
+    fixture.post(numbered_message(3)).await;
+    timeout(Duration::from_secs(5), notifier.woken(one_hour)).await.expect("the notifier wakes its consumer");
     assert_eq!(numbers(&fixture.lease(1).await), [3]);
 }
 
 #[tokio::test]
 async fn message_cancelled_while_waiting_leaves_nothing_without_any_lease_call() {
     let fixture = TestQueue::new();
-    maintain(&fixture);
+    run_maintenance(&fixture);
     let ttl = Some(Millis::new(100).try_into().unwrap());
-    let batch = (0..1_000).map(|n| queue_core::NewMessage { ttl, ..numbered(n) }).collect();
+    let batch = (0..1_000).map(|n| queue_core::NewMessage { ttl, ..numbered_message(n) }).collect();
     fixture.queue.enqueue(batch).await.unwrap();
     let keys = "EXISTS drover:{q}:waiting drover:{q}:removed drover:{q}:expiring";
     wait_until("the waiting list is empty", async || fixture.redis.command(keys) == ":0").await;
@@ -227,7 +227,7 @@ async fn message_cancelled_while_waiting_leaves_nothing_without_any_lease_call()
 async fn maintenance_sleeps_while_nothing_is_due() {
     let fixture = TestQueue::new();
     fixture.post_numbers(0..10).await;
-    maintain(&fixture);
+    run_maintenance(&fixture);
     let calls = || -> u32 {
         let stats = fixture.redis.command("INFO commandstats");
         let evalsha = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap_or("calls=0,");
@@ -264,7 +264,7 @@ async fn patch_of_the_back_off_changes_only_the_members_that_it_names() {
 #[tokio::test]
 async fn a_back_off_is_never_shorter_than_its_delay() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":"2h","max":"1h","jitter":0}}"#);
-    let posted_id = fixture.post(numbered(1)).await.id;
+    let posted_id = fixture.post(numbered_message(1)).await.id;
     let delivery = fixture.lease_one().await;
     fixture.settle(&delivery, queue_core::Action::Fail(crate::failure())).await;
     let message = fixture.read(&posted_id).await;

@@ -1,4 +1,4 @@
-//! The events of a queue and their listeners.
+//! Tests of the events of a queue and of listeners to these events.
 
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ use serde_json::{Value, json, value::to_raw_value};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{TestQueue, connect, delayed, done, failure, name, numbered, numbers, wait_millis};
+use crate::{
+    TestQueue, completion, connect, failure, message_with_delay, numbered_message, numbers, queue_name, wait_millis,
+};
 
 /// The maximum time that a test waits for an event, on a busy machine.
 const WAIT_LIMIT: Duration = Duration::from_secs(20);
@@ -23,14 +25,14 @@ fn start_subscriber(queues: &Queues) -> Subscriber {
     subscriber
 }
 
-fn feed(fixture: &TestQueue) -> EventFeed {
+fn start_feed(fixture: &TestQueue) -> EventFeed {
     EventFeed::new(start_subscriber(&fixture.queues), CancellationToken::new())
 }
 
 /// Starts a listener to the events of a new queue.
 async fn start_listener(fixture: &TestQueue) -> EventListener {
     fixture.queue.declare().await.unwrap();
-    feed(fixture).listen(&fixture.queue, None).await.unwrap().unwrap()
+    start_feed(fixture).listen(&fixture.queue, None).await.unwrap().unwrap()
 }
 
 /// Waits for the next events, and returns the kind, the JSON and the id of each.
@@ -40,7 +42,7 @@ async fn receive_next(listener: &mut EventListener) -> Vec<(&'static str, Value,
 }
 
 /// Waits for this many events, and returns the kind, the JSON and the id of each.
-async fn receive(listener: &mut EventListener, count: usize) -> Vec<(&'static str, Value, EventId)> {
+async fn receive_events(listener: &mut EventListener, count: usize) -> Vec<(&'static str, Value, EventId)> {
     let mut received_events = Vec::new();
     while received_events.len() < count {
         received_events.extend(
@@ -53,7 +55,7 @@ async fn receive(listener: &mut EventListener, count: usize) -> Vec<(&'static st
 
 /// Waits for this many events, and returns the kind of each with the id of its message.
 async fn kinds_and_ids(listener: &mut EventListener, count: usize) -> Vec<String> {
-    let received_events = receive(listener, count).await;
+    let received_events = receive_events(listener, count).await;
     received_events.iter().map(|(kind, json, _)| format!("{kind} {}", json["id"].as_str().unwrap())).collect()
 }
 
@@ -73,16 +75,16 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":2,"backoff":{"type":"fixed","delay":0},"max_lapses":2}"#);
     let mut listener = start_listener(&fixture).await;
     let mut expect_events = async |expected: Vec<(&str, Value)>| {
-        let received_events = receive(&mut listener, expected.len()).await;
+        let received_events = receive_events(&mut listener, expected.len()).await;
         for ((expected_kind, expected_json), (kind, mut json, _)) in expected.into_iter().zip(received_events) {
             let json = json.as_object_mut().unwrap();
             assert!(json.remove("at").unwrap().as_str().unwrap().ends_with('Z'));
             assert_eq!((kind, &Value::Object(json.clone())), (expected_kind, &expected_json));
         }
     };
-    let me = fixture.consumer.as_str();
+    let consumer = fixture.consumer.as_str();
 
-    let post = NewMessage { name: Some("welcome".parse().unwrap()), ..with_own_id("a", delayed(1, 60_000)) };
+    let post = NewMessage { name: Some("welcome".parse().unwrap()), ..with_own_id("a", message_with_delay(1, 60_000)) };
     let posted_message = fixture.post(post).await;
     let message = posted_message.id.clone();
     expect_events(vec![(
@@ -96,7 +98,7 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     fixture.settle(&lease_reply, Action::Fail(failure())).await;
     let lease_reply = fixture.lease_one().await;
     fixture.settle(&lease_reply, Action::Release(Some(Millis::from_secs(60)))).await;
-    let due = fixture.read(&message).await.due_at;
+    let due_at = fixture.read(&message).await.due_at;
     fixture.queue.promote(&message).await.unwrap();
     let lease_reply = fixture.lease_one().await;
     fixture.settle(&lease_reply, Action::Hold("back".parse().unwrap())).await;
@@ -108,7 +110,8 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     fixture.complete(&lease_reply).await;
     fixture.queue.erase(&message).await.unwrap();
     let error = json!({"code": "boom", "message": "it went wrong"});
-    let run_event = |state: &str, attempt: u32| json!({"id": "a", "state": state, "attempt": attempt, "consumer": me});
+    let run_event =
+        |state: &str, attempt: u32| json!({"id": "a", "state": state, "attempt": attempt, "consumer": consumer});
     let with_member = |mut json: Value, key: &str, value: Value| {
         json[key] = value;
         json
@@ -120,7 +123,7 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
         ("progress", with_member(run_event("active", 1), "progress", json!({"done": 40}))),
         ("retried", with_member(run_event("waiting", 1), "error", error.clone())),
         started_event(2),
-        ("released", with_member(run_event("delayed", 2), "due_at", json!(due))),
+        ("released", with_member(run_event("delayed", 2), "due_at", json!(due_at))),
         ("promoted", json!({"id": "a", "state": "waiting"})),
         started_event(2),
         ("released", with_member(run_event("held", 2), "hold", json!("back"))),
@@ -136,24 +139,23 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
 
     // The second part of the test covers the other events: a message is held, lapses, lapses too often, expires, is cancelled, is
     // purged.
-    let hold = Some("paid".parse().unwrap());
-    fixture.post(NewMessage { hold, ..with_own_id("b", numbered(2)) }).await;
+    let (hold, ttl) = (Some("paid".parse().unwrap()), Some(Millis::new(1).try_into().unwrap()));
+    fixture.post(NewMessage { hold, ..with_own_id("b", numbered_message(2)) }).await;
     fixture.queue.signal(&"paid".parse().unwrap(), &Signal::default()).await.unwrap();
-    let short_lease_request =
-        queue_core::LeaseRequest { visibility_timeout: Some(Millis::new(1)), ..fixture.request(1) };
+    let short_request = queue_core::LeaseRequest { visibility_timeout: Some(Millis::new(1)), ..fixture.request(1) };
     for _ in 0..2 {
-        assert_eq!(fixture.queue.lease(&short_lease_request).await.unwrap().deliveries.len(), 1);
+        assert_eq!(fixture.queue.lease(&short_request).await.unwrap().deliveries.len(), 1);
         wait_millis(5).await;
     }
     fixture.queue.maintain().await.unwrap();
-    fixture.post(NewMessage { ttl: Some(Millis::new(1).try_into().unwrap()), ..with_own_id("c", numbered(3)) }).await;
+    fixture.post(NewMessage { ttl, ..with_own_id("c", numbered_message(3)) }).await;
     wait_millis(5).await;
     fixture.queue.maintain().await.unwrap();
-    fixture.post(with_own_id("d", numbered(4))).await;
+    fixture.post(with_own_id("d", numbered_message(4))).await;
     fixture.queue.cancel(&"d".parse().unwrap()).await.unwrap();
-    fixture.post(with_own_id("e", numbered(5))).await;
+    fixture.post(with_own_id("e", numbered_message(5))).await;
     fixture.queue.purge("waiting".parse().unwrap()).await.unwrap();
-    let run_event = |state: &str, attempt: u32| json!({"id": "b", "state": state, "attempt": attempt, "consumer": me});
+    let run_event = |state: &str, attempt: u32| with_member(run_event(state, attempt), "id", json!("b"));
     let failed_event = |id: &str, code: &str, message: &str| json!({"id": id, "state": "failed", "attempt": 0, "error": {"code": code, "message": message}});
     let lapsed_event = failed_event("b", "lease_lapsed", "the lease lapsed 2 times without an answer");
     expect_events(vec![
@@ -162,7 +164,7 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
         ("started", run_event("active", 1)),
         ("lapsed", run_event("waiting", 1)),
         ("started", run_event("active", 1)),
-        ("failed", with_member(lapsed_event, "consumer", json!(me))),
+        ("failed", with_member(lapsed_event, "consumer", json!(consumer))),
         ("enqueued", json!({"id": "c", "state": "waiting"})),
         ("failed", failed_event("c", "expired", "not started within its ttl")),
         ("enqueued", json!({"id": "d", "state": "waiting"})),
@@ -199,14 +201,14 @@ async fn without_listeners_there_is_no_event_log_and_no_additional_call() {
 async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
     let fixture = TestQueue::new();
     fixture.queue.declare().await.unwrap();
-    let feed = feed(&fixture);
+    let feed = start_feed(&fixture);
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     let post_task = async {
         for n in 0..300_u64 {
             // Some posts are batches, whose messages share an entry of the log, so a listener may resume in the middle of an entry.
             fixture
                 .queue
-                .enqueue((0..=n % 7).map(|m| with_own_id(&format!("m{n}-{m}"), numbered(n))).collect())
+                .enqueue((0..=n % 7).map(|m| with_own_id(&format!("m{n}-{m}"), numbered_message(n))).collect())
                 .await
                 .unwrap();
         }
@@ -236,18 +238,18 @@ async fn listener_that_resumes_receives_missed_events_once_and_in_order() {
 async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on() {
     let fixture = TestQueue::new();
     let mut listener = start_listener(&fixture).await;
-    let feed = feed(&fixture);
+    let feed = start_feed(&fixture);
     for n in 0..300 {
-        fixture.post(numbered(n)).await;
+        fixture.post(numbered_message(n)).await;
     }
-    let first_event_id = receive(&mut listener, 300).await[0].2;
+    let first_event_id = receive_events(&mut listener, 300).await[0].2;
     // The command moves the end of the log by 20 MB, more than the log keeps.
     fixture.redis.command("HINCRBY drover:{q}:meta events_end 20000000");
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     let mut resumed_listener = feed.listen(&fixture.queue, Some(first_event_id)).await.unwrap().unwrap();
     assert_eq!(receive_reset(&mut resumed_listener).await, listener.last());
-    fixture.post(with_own_id("later", numbered(1))).await;
+    fixture.post(with_own_id("later", numbered_message(1))).await;
     assert_eq!(kinds_and_ids(&mut resumed_listener, 1).await, ["enqueued later"]);
     assert_eq!(kinds_and_ids(&mut listener, 1).await, ["enqueued later"]);
     // The unknown ids are an id that no event had, and the id of an event beyond the end of its entry.
@@ -265,22 +267,22 @@ async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on()
 async fn event_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_nothing_is_written() {
     let fixture = TestQueue::new();
     let listener = start_listener(&fixture).await;
-    let feed = feed(&fixture);
-    fixture.post(numbered(1)).await;
+    let feed = start_feed(&fixture);
+    fixture.post(numbered_message(1)).await;
     let last_event_id = listener.last();
     drop(listener);
     let event_count: u64 =
         fixture.redis.command("PTTL drover:{q}:events").trim_start_matches(':').parse().expect("the log has an expiry");
     assert!((600_000..=660_000).contains(&event_count), "{event_count} ms");
-    fixture.post(numbered(2)).await;
+    fixture.post(numbered_message(2)).await;
     assert!(fixture.redis.command("XLEN drover:{q}:events").contains(":3"));
     // The command ends the time for which events are logged.
     fixture.redis.command("HSET drover:{q}:meta listened_until 1");
-    fixture.post(numbered(3)).await;
+    fixture.post(numbered_message(3)).await;
     assert!(fixture.redis.command("XLEN drover:{q}:events").contains(":3"), "nothing more is written");
     let mut resumed_listener = feed.listen(&fixture.queue, last_event_id).await.unwrap().unwrap();
     assert!(receive_reset(&mut resumed_listener).await.is_some(), "there is a gap, so a new log begins");
-    fixture.post(with_own_id("new", numbered(4))).await;
+    fixture.post(with_own_id("new", numbered_message(4))).await;
     assert_eq!(kinds_and_ids(&mut resumed_listener, 1).await, ["enqueued new"]);
 }
 
@@ -291,15 +293,15 @@ async fn deleted_queue_and_emptied_redis_are_reported_by_resets() {
     fixture.queue.delete().await.unwrap();
     assert_eq!(receive_reset(&mut listener).await, None);
     // A listener does not create a queue.
-    assert!(feed(&fixture).listen(&fixture.queue, None).await.unwrap().is_none());
+    assert!(start_feed(&fixture).listen(&fixture.queue, None).await.unwrap().is_none());
     assert!(fixture.redis.command("EXISTS drover:{q}:meta").contains(":0"));
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     assert!(receive_reset(&mut listener).await.is_some());
-    fixture.post(with_own_id("new", numbered(2))).await;
+    fixture.post(with_own_id("new", numbered_message(2))).await;
     assert_eq!(kinds_and_ids(&mut listener, 1).await, ["enqueued new"]);
     fixture.redis.command("FLUSHALL");
     assert_eq!(receive_reset(&mut listener).await, None);
-    fixture.post(numbered(3)).await;
+    fixture.post(numbered_message(3)).await;
     assert!(receive_reset(&mut listener).await.is_some());
 }
 
@@ -307,17 +309,17 @@ async fn deleted_queue_and_emptied_redis_are_reported_by_resets() {
 async fn listener_that_does_not_read_is_disconnected_and_others_receive_all_events() {
     let fixture = TestQueue::new();
     fixture.queue.declare().await.unwrap();
-    let feed = feed(&fixture);
+    let feed = start_feed(&fixture);
     let mut slow_listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     let mut other_listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     for n in 0..200 {
-        fixture.post(with_own_id(&format!("m{n}"), numbered(n))).await;
+        fixture.post(with_own_id(&format!("m{n}"), numbered_message(n))).await;
         assert_eq!(kinds_and_ids(&mut other_listener, 1).await, [format!("enqueued m{n}")]);
     }
-    let end = timeout(WAIT_LIMIT, slow_listener.next_events()).await.unwrap();
-    assert_eq!(end.unwrap_err().to_string(), "it fell too far behind");
+    let listener_end = timeout(WAIT_LIMIT, slow_listener.next_events()).await.unwrap();
+    assert_eq!(listener_end.unwrap_err().to_string(), "the listener fell too far behind");
     let mut resumed_listener = feed.listen(&fixture.queue, slow_listener.last()).await.unwrap().unwrap();
-    assert_eq!(receive(&mut resumed_listener, 200).await.len(), 200, "the missed events are in the log");
+    assert_eq!(receive_events(&mut resumed_listener, 200).await.len(), 200, "the missed events are in the log");
 }
 
 #[tokio::test]
@@ -329,7 +331,7 @@ async fn events_are_received_without_any_notification() {
     let feed = EventFeed::new(idle_subscriber, CancellationToken::new());
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
     for _ in 0..2 {
-        fixture.post(with_own_id("a", numbered(1))).await;
+        fixture.post(with_own_id("a", numbered_message(1))).await;
         wait_millis(20).await;
         fixture.queue.erase(&"a".parse().unwrap()).await.unwrap();
     }
@@ -342,16 +344,16 @@ async fn listeners_of_another_process_receive_the_same_events() {
     let mut own_listener = start_listener(&fixture).await;
     let other_queues = connect(&fixture.redis, "{}");
     let mut other_listener = EventFeed::new(start_subscriber(&other_queues), CancellationToken::new())
-        .listen(&other_queues.queue(&name()), None)
+        .listen(&other_queues.queue(&queue_name()), None)
         .await
         .unwrap()
         .unwrap();
     fixture.post_numbers(0..1_000).await;
     let lease_reply = fixture.lease(1_000).await;
     assert_eq!(numbers(&lease_reply).len(), 1_000);
-    fixture.settle(&lease_reply.deliveries[0], done()).await;
-    let received_events = receive(&mut own_listener, 2_001).await;
-    assert_eq!(received_events, receive(&mut other_listener, 2_001).await);
+    fixture.settle(&lease_reply.deliveries[0], completion()).await;
+    let received_events = receive_events(&mut own_listener, 2_001).await;
+    assert_eq!(received_events, receive_events(&mut other_listener, 2_001).await);
     assert!(received_events.is_sorted_by_key(|(.., id)| *id));
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use queue_core::{Action, ConsumerId, Delivery, LeaseRequest, Leased, Millis};
 use serde_json::json;
 
-use crate::{TestQueue, done, failure, numbered, numbers, wait_millis};
+use crate::{TestQueue, completion, failure, numbered_message, numbers, wait_millis};
 
 async fn lease_as(fixture: &TestQueue, consumer: &ConsumerId, max: usize) -> Leased {
     fixture.queue.lease(&LeaseRequest { consumer: consumer.clone(), ..fixture.request(max) }).await.unwrap()
@@ -16,77 +16,77 @@ fn two_consumers() -> (ConsumerId, ConsumerId) {
 }
 
 #[tokio::test]
-async fn only_one_consumer_has_access_and_works_on_one_message_at_a_time() {
+async fn only_one_consumer_leases_from_an_exclusive_queue_and_only_one_message_at_a_time() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
     fixture.post_numbers(0..5).await;
-    let (a, b) = two_consumers();
-    let mut lease_reply = lease_as(&fixture, &a, 10).await;
+    let (first_consumer, second_consumer) = two_consumers();
+    let mut lease_reply = lease_as(&fixture, &first_consumer, 10).await;
     assert_eq!(numbers(&lease_reply), [0]);
     assert!(!lease_reply.more_is_ready, "no other message may be leased before this lease has ended");
-    assert!(lease_as(&fixture, &a, 10).await.deliveries.is_empty());
-    assert!(lease_as(&fixture, &b, 10).await.deliveries.is_empty());
+    assert!(lease_as(&fixture, &first_consumer, 10).await.deliveries.is_empty());
+    assert!(lease_as(&fixture, &second_consumer, 10).await.deliveries.is_empty());
     fixture.complete(&lease_reply.deliveries[0]).await;
-    assert!(lease_as(&fixture, &b, 10).await.deliveries.is_empty(), "the owner stays the owner");
-    lease_reply = lease_as(&fixture, &a, 10).await;
+    assert!(lease_as(&fixture, &second_consumer, 10).await.deliveries.is_empty(), "the owner stays the owner");
+    lease_reply = lease_as(&fixture, &first_consumer, 10).await;
     assert_eq!(numbers(&lease_reply), [1]);
     fixture.assert_clean().await;
 }
 
 #[tokio::test]
-async fn another_consumer_takes_over_at_once_when_the_owner_ends_its_ownership() {
+async fn another_consumer_may_lease_at_once_when_the_owner_of_an_exclusive_queue_ends_its_ownership() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
     fixture.post_numbers(0..5).await;
-    let (a, b) = two_consumers();
-    let first_lease_reply = lease_as(&fixture, &a, 1).await;
-    fixture.queue.end_ownership(&a).await.unwrap();
+    let (first_consumer, second_consumer) = two_consumers();
+    let first_lease_reply = lease_as(&fixture, &first_consumer, 1).await;
+    fixture.queue.end_ownership(&first_consumer).await.unwrap();
     assert!(
-        lease_as(&fixture, &b, 1).await.deliveries.is_empty(),
+        lease_as(&fixture, &second_consumer, 1).await.deliveries.is_empty(),
         "no access while a lease of the first consumer is live"
     );
     fixture.settle(&first_lease_reply.deliveries[0], Action::Release(None)).await;
-    assert_eq!(numbers(&lease_as(&fixture, &b, 1).await), [0]);
-    assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty());
+    assert_eq!(numbers(&lease_as(&fixture, &second_consumer, 1).await), [0]);
+    assert!(lease_as(&fixture, &first_consumer, 1).await.deliveries.is_empty());
     // A consumer that is not the owner changes nothing when it ends its ownership.
-    fixture.queue.end_ownership(&a).await.unwrap();
-    assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty());
+    fixture.queue.end_ownership(&first_consumer).await.unwrap();
+    assert!(lease_as(&fixture, &first_consumer, 1).await.deliveries.is_empty());
 }
 
 #[tokio::test]
-async fn another_consumer_takes_over_when_all_leases_of_a_dead_owner_have_lapsed() {
+async fn another_consumer_may_lease_when_all_leases_of_a_dead_owner_have_lapsed() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":{"parallel":3},"visibility_timeout":2000}"#);
     fixture.post_numbers(0..5).await;
-    let (a, b) = two_consumers();
-    let leases_of_a = lease_as(&fixture, &a, 10).await;
-    assert_eq!(numbers(&leases_of_a), [0, 1, 2]);
+    let (first_consumer, second_consumer) = two_consumers();
+    let leases_of_first = lease_as(&fixture, &first_consumer, 10).await;
+    assert_eq!(numbers(&leases_of_first), [0, 1, 2]);
     wait_millis(1_200).await;
     // One of the three leases is extended, so that it stays live.
-    fixture.queue.extend(&[leases_of_a.deliveries[1].lease.clone()], None).await.unwrap();
+    fixture.queue.extend(&[leases_of_first.deliveries[1].lease.clone()], None).await.unwrap();
     wait_millis(1_000).await;
-    let early_lease_reply = lease_as(&fixture, &b, 10).await;
+    let early_lease_reply = lease_as(&fixture, &second_consumer, 10).await;
     assert!(early_lease_reply.deliveries.is_empty());
     assert!(
         early_lease_reply.call_again_in.unwrap().as_millis() <= 1_200,
         "the consumer calls again when the last lease lapses"
     );
     wait_millis(1_200).await;
-    let taken_over = lease_as(&fixture, &b, 10).await;
-    assert_eq!(numbers(&taken_over), [0, 1, 2], "in the order of posting");
-    assert_eq!(fixture.complete(&leases_of_a.deliveries[0]).await, None);
+    let taken_over = lease_as(&fixture, &second_consumer, 10).await;
+    assert_eq!(numbers(&taken_over), [0, 1, 2], "the order of posting is kept");
+    assert_eq!(fixture.complete(&leases_of_first.deliveries[0]).await, None);
     fixture.assert_clean().await;
 }
 
 #[tokio::test]
-async fn owner_without_leases_that_does_not_return_is_replaced() {
+async fn owner_of_an_exclusive_queue_that_stops_leasing_is_replaced() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true,"visibility_timeout":1500}"#);
-    let (a, b) = two_consumers();
+    let (first_consumer, second_consumer) = two_consumers();
     fixture.queue.declare().await.unwrap();
-    assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty());
-    fixture.post(numbered(1)).await;
-    let early_lease_reply = lease_as(&fixture, &b, 1).await;
+    assert!(lease_as(&fixture, &first_consumer, 1).await.deliveries.is_empty());
+    fixture.post(numbered_message(1)).await;
+    let early_lease_reply = lease_as(&fixture, &second_consumer, 1).await;
     assert!(early_lease_reply.deliveries.is_empty());
     assert!(early_lease_reply.call_again_in.unwrap().as_millis() <= 1_500);
     wait_millis(1_510).await;
-    assert_eq!(numbers(&lease_as(&fixture, &b, 1).await), [1]);
+    assert_eq!(numbers(&lease_as(&fixture, &second_consumer, 1).await), [1]);
 }
 
 #[tokio::test]
@@ -132,7 +132,7 @@ async fn message_in_back_off_blocks_an_exclusive_queue_and_keeps_its_position() 
 }
 
 #[tokio::test]
-async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
+async fn exclusive_queue_keeps_its_order_with_parallel_messages_and_retried_dead_letters() {
     let backoff = r#"{"exclusive":true,"max_attempts":2,"backoff":{"type":"fixed","delay":60000}}"#;
     let fixture = TestQueue::with_settings(backoff);
     fixture.post_numbers(0..4).await;
@@ -146,10 +146,10 @@ async fn order_is_kept_when_more_may_run_and_when_dead_letters_are_retried() {
     // A dead letter that is retried goes behind messages whose back-off ends.
     fixture.queue.retry(&dead_letter.message.id).await.unwrap();
     fixture.queue.promote(&first_delivery.message.id).await.unwrap();
-    let two = fixture.lease(5).await;
-    assert_eq!(numbers(&two), [1, 2]);
-    fixture.settle(&two.deliveries[1], Action::Release(None)).await;
-    fixture.settle(&two.deliveries[0], Action::Release(None)).await;
+    let lease_reply = fixture.lease(5).await;
+    assert_eq!(numbers(&lease_reply), [1, 2]);
+    fixture.settle(&lease_reply.deliveries[1], Action::Release(None)).await;
+    fixture.settle(&lease_reply.deliveries[0], Action::Release(None)).await;
     assert_eq!(
         numbers(&fixture.lease(5).await),
         [1, 2],
@@ -163,11 +163,11 @@ async fn promoted_message_that_backed_off_keeps_its_position_in_the_order_of_pos
     let settings = r#"{"exclusive":{"parallel":2},"backoff":{"type":"fixed","delay":60000}}"#;
     let fixture = TestQueue::with_settings(settings);
     fixture.post_numbers(0..3).await;
-    let two = fixture.lease(2).await.deliveries;
-    for delivery in &two {
+    let deliveries = fixture.lease(2).await.deliveries;
+    for delivery in &deliveries {
         fixture.settle(delivery, Action::Fail(failure())).await;
     }
-    for delivery in &two {
+    for delivery in &deliveries {
         fixture.queue.promote(&delivery.message.id).await.unwrap();
     }
     assert_eq!(numbers(&fixture.lease(2).await), [0, 1]);
@@ -177,8 +177,8 @@ async fn promoted_message_that_backed_off_keeps_its_position_in_the_order_of_pos
 #[tokio::test]
 async fn delayed_message_does_not_block_an_exclusive_queue() {
     let fixture = TestQueue::with_settings(r#"{"exclusive":true}"#);
-    fixture.post(crate::delayed(0, 60_000)).await;
-    fixture.post(numbered(1)).await;
+    fixture.post(crate::message_with_delay(0, 60_000)).await;
+    fixture.post(numbered_message(1)).await;
     assert_eq!(numbers(&fixture.lease(1).await), [1]);
 }
 
@@ -186,20 +186,23 @@ async fn delayed_message_does_not_block_an_exclusive_queue() {
 async fn queue_that_becomes_exclusive_waits_for_all_current_leases() {
     let fixture = TestQueue::with_settings("{}");
     fixture.post_numbers(0..4).await;
-    let (a, b) = two_consumers();
-    let leases_of_a = lease_as(&fixture, &a, 1).await;
-    let leases_of_b = lease_as(&fixture, &b, 1).await;
+    let (first_consumer, second_consumer) = two_consumers();
+    let leases_of_first = lease_as(&fixture, &first_consumer, 1).await;
+    let leases_of_second = lease_as(&fixture, &second_consumer, 1).await;
     fixture.queue.configure(&json!({"exclusive": true})).await.unwrap();
-    assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty());
-    fixture.complete(&leases_of_a.deliveries[0]).await;
-    assert!(lease_as(&fixture, &a, 1).await.deliveries.is_empty(), "the lease of the other consumer is live");
-    fixture.complete(&leases_of_b.deliveries[0]).await;
-    assert_eq!(numbers(&lease_as(&fixture, &a, 1).await), [2]);
+    assert!(lease_as(&fixture, &first_consumer, 1).await.deliveries.is_empty());
+    fixture.complete(&leases_of_first.deliveries[0]).await;
+    assert!(
+        lease_as(&fixture, &first_consumer, 1).await.deliveries.is_empty(),
+        "the lease of the other consumer is live"
+    );
+    fixture.complete(&leases_of_second.deliveries[0]).await;
+    assert_eq!(numbers(&lease_as(&fixture, &first_consumer, 1).await), [2]);
     fixture.queue.configure(&json!({"exclusive": null})).await.unwrap();
-    assert_eq!(numbers(&lease_as(&fixture, &b, 1).await), [3]);
+    assert_eq!(numbers(&lease_as(&fixture, &second_consumer, 1).await), [3]);
 }
 
-/// The time by Redis's clock.
+/// Returns the time by Redis's clock, in ms.
 fn redis_millis(fixture: &TestQueue) -> u64 {
     let time_reply = fixture.redis.command("TIME");
     let mut numbers = time_reply.lines().filter_map(|line| line.parse::<u64>().ok());
@@ -209,7 +212,7 @@ fn redis_millis(fixture: &TestQueue) -> u64 {
 
 /// Leases messages, keeps each lease for a moment, and ends each lease in a random way. Returns for each lease the consumer, the
 /// start, the end, and the number of the message.
-async fn consume(fixture: Arc<TestQueue>, until: tokio::time::Instant) -> Vec<(ConsumerId, u64, u64, u64)> {
+async fn consume_at_random(fixture: Arc<TestQueue>, until: tokio::time::Instant) -> Vec<(ConsumerId, u64, u64, u64)> {
     let mut lease_times = Vec::new();
     while tokio::time::Instant::now() < until {
         let consumer = ConsumerId::issue();
@@ -229,12 +232,12 @@ async fn consume(fixture: Arc<TestQueue>, until: tokio::time::Instant) -> Vec<(C
                     }
                     1 => (Action::Fail(failure()), None),
                     2 => (Action::Release(None), None),
-                    _ => (done(), Some(number)),
+                    _ => (completion(), Some(number)),
                 };
                 // The lease ends after this instant, unless its deadline comes first.
-                let to = redis_millis(&fixture).min(delivery.lease_expires_at.as_millis());
+                let lease_end = redis_millis(&fixture).min(delivery.lease_expires_at.as_millis());
                 fixture.settle(&delivery, action).await;
-                lease_times.push((consumer.clone(), run_start, to, completed.unwrap_or(u64::MAX)));
+                lease_times.push((consumer.clone(), run_start, lease_end, completed.unwrap_or(u64::MAX)));
             }
             wait_millis(rand::random_range(0..5)).await;
         }
@@ -254,15 +257,18 @@ async fn live_leases_of_two_consumers_never_overlap_and_order_is_kept() {
         fixture.post_numbers(thousand * 1_000..(thousand + 1) * 1_000).await;
     }
     let end_time = tokio::time::Instant::now() + std::time::Duration::from_secs(4);
-    let consumers: Vec<_> = (0..6).map(|_| tokio::spawn(consume(Arc::clone(&fixture), end_time))).collect();
+    let consumers: Vec<_> = (0..6).map(|_| tokio::spawn(consume_at_random(Arc::clone(&fixture), end_time))).collect();
     let mut lease_times = Vec::new();
     for consumer in consumers {
         lease_times.extend(consumer.await.unwrap());
     }
-    lease_times.sort_by_key(|(_, from, _, _)| *from);
-    for (i, (consumer, from, to, _)) in lease_times.iter().enumerate() {
-        for (other, other_from, _, _) in &lease_times[i + 1..] {
-            assert!(other_from >= to || other == consumer, "{other} at {other_from}, {consumer} from {from} to {to}");
+    lease_times.sort_by_key(|(_, lease_start, _, _)| *lease_start);
+    for (i, (consumer, lease_start, lease_end, _)) in lease_times.iter().enumerate() {
+        for (other_consumer, other_start, _, _) in &lease_times[i + 1..] {
+            assert!(
+                other_start >= lease_end || other_consumer == consumer,
+                "{other_consumer} at {other_start}, {consumer} from {lease_start} to {lease_end}"
+            );
         }
     }
     let page = fixture.queue.list(queue_core::State::Completed, 1_000, None).await.unwrap();
@@ -270,6 +276,10 @@ async fn live_leases_of_two_consumers_never_overlap_and_order_is_kept() {
         page.messages.iter().map(|message| message.data.get().parse().unwrap()).collect();
     completed_numbers.reverse();
     assert!(completed_numbers.len() > 20, "{} completed", completed_numbers.len());
-    assert_eq!(completed_numbers, (0..completed_numbers.len() as u64).collect::<Vec<_>>(), "in the order posted");
+    assert_eq!(
+        completed_numbers,
+        (0..completed_numbers.len() as u64).collect::<Vec<_>>(),
+        "the order of posting is kept"
+    );
     fixture.assert_clean().await;
 }

@@ -1,11 +1,11 @@
-//! Messages with a time to live.
+//! Tests of messages with a time to live.
 
 use queue_core::{Action, Changed, Millis, NewMessage, State};
 
-use crate::{TestQueue, failure, numbered, numbers, prioritized, wait_millis};
+use crate::{TestQueue, failure, message_with_priority, numbered_message, numbers, wait_millis};
 
 fn message_with_ttl(data: u64, ttl_ms: u64) -> NewMessage {
-    NewMessage { ttl: Some(Millis::new(ttl_ms).try_into().unwrap()), ..numbered(data) }
+    NewMessage { ttl: Some(Millis::new(ttl_ms).try_into().unwrap()), ..numbered_message(data) }
 }
 
 #[tokio::test]
@@ -19,7 +19,10 @@ async fn message_not_started_within_its_ttl_fails_as_expired_in_any_state() {
             .await
             .id,
         fixture.post(NewMessage { hold, ..message_with_ttl(2, 50) }).await.id,
-        fixture.post(NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..prioritized(3, -1) }).await.id,
+        fixture
+            .post(NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..message_with_priority(3, -1) })
+            .await
+            .id,
     ];
     let lasting_message = fixture.post(message_with_ttl(4, 60_000)).await;
     assert_eq!(lasting_message.expires_at.unwrap(), lasting_message.created_at + Millis::from_secs(60));
@@ -41,7 +44,7 @@ async fn message_not_started_within_its_ttl_fails_as_expired_in_any_state() {
 async fn message_is_not_delivered_after_its_ttl_when_hundreds_have_expired() {
     let fixture = TestQueue::new();
     fixture.queue.enqueue((0..900).map(|n| message_with_ttl(n, 60)).collect()).await.unwrap();
-    fixture.post(numbered(900)).await;
+    fixture.post(numbered_message(900)).await;
     wait_millis(70).await;
     let mut delivered_numbers = Vec::new();
     for _ in 0..20 {
@@ -53,7 +56,7 @@ async fn message_is_not_delivered_after_its_ttl_when_hundreds_have_expired() {
 }
 
 #[tokio::test]
-async fn message_that_was_attempted_does_not_expire_and_a_released_one_does() {
+async fn message_with_a_failed_attempt_does_not_expire_and_a_released_message_does() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":30,"jitter":0}}"#);
     let posted_message = fixture.post(message_with_ttl(1, 1_500)).await;
     let delivery = fixture.lease_one().await;
@@ -76,7 +79,7 @@ async fn message_that_was_attempted_does_not_expire_and_a_released_one_does() {
 async fn manual_retry_removes_the_ttl() {
     let fixture = TestQueue::new();
     let posted_message = fixture.post(message_with_ttl(1, 30)).await;
-    fixture.post(numbered(2)).await;
+    fixture.post(numbered_message(2)).await;
     wait_millis(40).await;
     fixture.queue.maintain().await.unwrap();
     assert_eq!(fixture.read(&posted_message.id).await.state, State::Failed);
@@ -96,7 +99,7 @@ async fn manual_retry_removes_the_ttl() {
 async fn a_run_that_outlives_its_timeout_is_a_failed_attempt_for_any_consumer() {
     let fixture =
         TestQueue::with_settings(r#"{"timeout":2000,"max_attempts":2,"backoff":{"type":"fixed","delay":10}}"#);
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     let delivery = fixture.lease_one().await;
     assert_eq!(delivery.timeout, Some(Millis::new(2_000)));
     let started_at = delivery.message.started_at.unwrap();
@@ -118,10 +121,13 @@ async fn a_run_that_outlives_its_timeout_is_a_failed_attempt_for_any_consumer() 
     assert_eq!(message.error.unwrap().code, "timed_out");
     assert_eq!(fixture.complete(&delivery).await, None);
     // The timeout of a message replaces that of the queue.
-    let own = fixture.post(NewMessage { timeout: Some(Millis::from_secs(9).try_into().unwrap()), ..numbered(2) }).await;
+    let message_with_timeout = fixture
+        .post(NewMessage { timeout: Some(Millis::from_secs(9).try_into().unwrap()), ..numbered_message(2) })
+        .await;
     wait_millis(20).await;
     let lease_reply = fixture.lease(10).await;
-    let delivery = lease_reply.deliveries.iter().find(|delivery| delivery.message.id == own.id).unwrap();
+    let delivery =
+        lease_reply.deliveries.iter().find(|delivery| delivery.message.id == message_with_timeout.id).unwrap();
     assert_eq!(delivery.timeout, Some(Millis::from_secs(9)));
     fixture.assert_clean().await;
 }

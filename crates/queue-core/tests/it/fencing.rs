@@ -2,12 +2,14 @@
 
 use queue_core::{Action, Extended, LeaseToken, Millis, NewMessage, Settlement, State};
 
-use crate::{TestQueue, delayed, done, failure, numbered, numbers, prioritized, wait_millis};
+use crate::{
+    TestQueue, completion, failure, message_with_delay, message_with_priority, numbered_message, numbers, wait_millis,
+};
 
 #[tokio::test]
 async fn a_completed_message_keeps_its_result() {
     let fixture = TestQueue::new();
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     let delivery = fixture.lease_one().await;
     assert_eq!(fixture.complete(&delivery).await, Some(State::Completed));
     let message = fixture.read(&posted_message.id).await;
@@ -21,13 +23,13 @@ async fn a_completed_message_keeps_its_result() {
 #[tokio::test]
 async fn stale_token_changes_nothing_and_is_refused() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":100}"#);
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     let lost_delivery = fixture.lease_one().await;
     wait_millis(120).await;
     let second_delivery = fixture.lease_one().await;
     assert_ne!(lost_delivery.lease, second_delivery.lease);
     let hold = Action::Hold("key".parse().unwrap());
-    for action in [done(), Action::Fail(failure()), Action::FailForGood(failure()), Action::Release(None), hold] {
+    for action in [completion(), Action::Fail(failure()), Action::FailForGood(failure()), Action::Release(None), hold] {
         assert_eq!(fixture.settle(&lost_delivery, action).await, None);
     }
     assert_eq!(
@@ -37,16 +39,16 @@ async fn stale_token_changes_nothing_and_is_refused() {
     assert_eq!(fixture.complete(&second_delivery).await, Some(State::Completed));
     assert_eq!(fixture.complete(&lost_delivery).await, None, "a result is never overwritten");
     let token: LeaseToken = format!("{}-{}", second_delivery.lease.id(), "A".repeat(22)).parse().unwrap();
-    let guessed_settlement = Settlement { lease: token, action: done() };
+    let guessed_settlement = Settlement { lease: token, action: completion() };
     assert_eq!(fixture.queue.settle(&[guessed_settlement]).await.unwrap(), [None]);
     fixture.assert_clean().await;
 }
 
 #[tokio::test]
-async fn repeated_settle_is_answered_like_the_first_one() {
+async fn repeated_settlement_gets_the_answer_of_the_first_settlement() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":"1h"}}"#);
     let cases = [
-        (done(), State::Completed),
+        (completion(), State::Completed),
         (Action::FailForGood(failure()), State::Failed),
         (Action::Fail(failure()), State::Delayed),
         (Action::FailAndRetryAfter(failure(), Millis::ZERO), State::Waiting),
@@ -55,13 +57,13 @@ async fn repeated_settle_is_answered_like_the_first_one() {
         (Action::Hold("key".parse().unwrap()), State::Held),
     ];
     for (action, state) in cases {
-        fixture.post(numbered(1)).await;
+        fixture.post(numbered_message(1)).await;
         let delivery = fixture.lease_one().await;
         for round in 0..3 {
             assert_eq!(fixture.settle(&delivery, action.clone()).await, Some(state), "{action:?}, {round}");
         }
-        // A settlement that differs from the first one is refused.
-        let other_action = if state == State::Completed { Action::Fail(failure()) } else { done() };
+        // A settlement that differs from the first settlement is refused.
+        let other_action = if state == State::Completed { Action::Fail(failure()) } else { completion() };
         assert_eq!(fixture.settle(&delivery, other_action).await, None, "after {action:?}");
         for left in fixture.lease(10).await.deliveries {
             fixture.complete(&left).await;
@@ -73,9 +75,9 @@ async fn repeated_settle_is_answered_like_the_first_one() {
 }
 
 #[tokio::test]
-async fn a_repeated_settle_is_known_even_after_the_message_was_leased_again() {
+async fn repeated_settlement_is_recognized_even_after_the_message_was_leased_again() {
     let fixture = TestQueue::new();
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     let first_delivery = fixture.lease_one().await;
     let release = || Action::Release(None);
     assert_eq!(fixture.settle(&first_delivery, release()).await, Some(State::Waiting));
@@ -86,11 +88,11 @@ async fn a_repeated_settle_is_known_even_after_the_message_was_leased_again() {
 }
 
 #[tokio::test]
-async fn one_settlement_twice_in_a_batch_counts_once() {
+async fn settlement_that_is_twice_in_a_batch_counts_once() {
     let fixture = TestQueue::new();
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     let delivery = fixture.lease_one().await;
-    let settlement = Settlement { lease: delivery.lease, action: done() };
+    let settlement = Settlement { lease: delivery.lease, action: completion() };
     let settle_outcomes = fixture.queue.settle(&[settlement.clone(), settlement]).await.unwrap();
     assert_eq!(settle_outcomes, [Some(State::Completed); 2]);
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.completed, 1);
@@ -100,9 +102,9 @@ async fn one_settlement_twice_in_a_batch_counts_once() {
 #[tokio::test]
 async fn a_lapsed_lease_may_still_complete_until_the_message_is_leased_again() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":1500}"#);
-    fixture.post(numbered(1)).await;
-    fixture.post(prioritized(2, 5)).await;
-    fixture.post(numbered(3)).await;
+    fixture.post(numbered_message(1)).await;
+    fixture.post(message_with_priority(2, 5)).await;
+    fixture.post(numbered_message(3)).await;
     let late_lease_reply = fixture.lease(3).await;
     wait_millis(1_550).await;
     assert_eq!(
@@ -110,7 +112,7 @@ async fn a_lapsed_lease_may_still_complete_until_the_message_is_leased_again() {
         [Extended::LeaseOver]
     );
     // Another consumer recovers the lapsed leases and takes one message; the other messages are in the waiting list again.
-    fixture.post(prioritized(0, -1)).await;
+    fixture.post(message_with_priority(0, -1)).await;
     assert_eq!(numbers(&fixture.lease(1).await), [0]);
     assert_eq!(fixture.settle(&late_lease_reply.deliveries[0], Action::Fail(failure())).await, None);
     for delivery in &late_lease_reply.deliveries {
@@ -120,7 +122,7 @@ async fn a_lapsed_lease_may_still_complete_until_the_message_is_leased_again() {
     fixture.assert_clean().await;
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 0);
     assert!(fixture.lease(10).await.deliveries.is_empty(), "completed messages are not handed out");
-    fixture.post(numbered(4)).await;
+    fixture.post(numbered_message(4)).await;
     assert_eq!(numbers(&fixture.lease(10).await), [4]);
     fixture.assert_clean().await;
 }
@@ -128,7 +130,7 @@ async fn a_lapsed_lease_may_still_complete_until_the_message_is_leased_again() {
 #[tokio::test]
 async fn an_extended_lease_does_not_lapse() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":1500}"#);
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     let delivery = fixture.lease_one().await;
     for _ in 0..3 {
         wait_millis(800).await;
@@ -163,7 +165,7 @@ async fn released_messages_return_to_the_head_in_their_order_without_an_attempt(
 #[tokio::test]
 async fn released_message_is_delayed_by_the_given_pause() {
     let fixture = TestQueue::new();
-    fixture.post(NewMessage { priority: "3".parse().unwrap(), ..delayed(1, 0) }).await;
+    fixture.post(NewMessage { priority: "3".parse().unwrap(), ..message_with_delay(1, 0) }).await;
     let delivery = fixture.lease_one().await;
     let state = fixture.settle(&delivery, Action::Release(Some(Millis::new(1_000)))).await;
     assert_eq!(state, Some(State::Delayed));

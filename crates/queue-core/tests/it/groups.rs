@@ -1,34 +1,37 @@
-//! Tests of groups: the order of their messages, the places of a group, and the turns of groups.
+//! Tests of groups: the order of a group's messages, the limit of a group's active messages, and the turns in which groups are
+//! served.
 
 use std::collections::BTreeMap;
 
 use queue_core::{Action, Delivery, Error, ListFilter, Millis, NewMessage, Queue, State};
 use serde_json::{Value, json};
 
-use crate::{TestQueue, delayed, done, failure, numbered, numbers, prioritized, wait_millis};
+use crate::{
+    TestQueue, completion, failure, message_with_delay, message_with_priority, numbered_message, numbers, wait_millis,
+};
 
-/// A message of a group.
+/// Returns the message with this group.
 fn in_group(group: &str, message: NewMessage) -> NewMessage {
     NewMessage { group: Some(group.parse().unwrap()), ..message }
 }
 
-async fn post(fixture: &TestQueue, group: &str, numbers: impl IntoIterator<Item = u64>) {
-    fixture.queue.enqueue(numbers.into_iter().map(|n| in_group(group, numbered(n))).collect()).await.unwrap();
+async fn post_to_group(fixture: &TestQueue, group: &str, numbers: impl IntoIterator<Item = u64>) {
+    fixture.queue.enqueue(numbers.into_iter().map(|n| in_group(group, numbered_message(n))).collect()).await.unwrap();
 }
 
-async fn lease(fixture: &TestQueue, max: usize) -> Vec<u64> {
+async fn lease_numbers(fixture: &TestQueue, max: usize) -> Vec<u64> {
     numbers(&fixture.lease(max).await)
 }
 
 /// Leases messages until none is left, completes them, and returns their numbers in the order of the leases.
-async fn drain(fixture: &TestQueue, max: usize) -> Vec<u64> {
-    let mut all = Vec::new();
+async fn drain_numbers(fixture: &TestQueue, max: usize) -> Vec<u64> {
+    let mut leased_numbers = Vec::new();
     loop {
         let lease_reply = fixture.lease(max).await;
         if lease_reply.deliveries.is_empty() {
-            return all;
+            return leased_numbers;
         }
-        all.extend(numbers(&lease_reply));
+        leased_numbers.extend(numbers(&lease_reply));
         for delivery in &lease_reply.deliveries {
             assert_eq!(fixture.complete(delivery).await, Some(State::Completed));
         }
@@ -50,8 +53,8 @@ async fn assert_nothing_left(fixture: &TestQueue) {
 #[tokio::test]
 async fn one_message_of_a_group_is_active_at_a_time_and_groups_have_turns() {
     let fixture = TestQueue::new();
-    post(&fixture, "a", 0..3).await;
-    post(&fixture, "b", 10..12).await;
+    post_to_group(&fixture, "a", 0..3).await;
+    post_to_group(&fixture, "b", 10..12).await;
     fixture.post_numbers([20, 21, 22]).await;
     let lease_reply = fixture.lease(10).await;
     // All messages without a group share one turn, beside one turn of each group, and use the rest of the lease call when no other turn
@@ -61,7 +64,7 @@ async fn one_message_of_a_group_is_active_at_a_time_and_groups_have_turns() {
     for delivery in &lease_reply.deliveries {
         fixture.complete(delivery).await;
     }
-    assert_eq!(drain(&fixture, 10).await, [1, 11, 2]);
+    assert_eq!(drain_numbers(&fixture, 10).await, [1, 11, 2]);
     assert_nothing_left(&fixture).await;
 }
 
@@ -69,31 +72,31 @@ async fn one_message_of_a_group_is_active_at_a_time_and_groups_have_turns() {
 async fn groups_without_a_limit_of_concurrency_still_have_turns() {
     let fixture = TestQueue::new();
     fixture.queue.configure(&json!({"groups": {"concurrency": null}})).await.unwrap();
-    post(&fixture, "a", 0..6).await;
-    post(&fixture, "b", 10..12).await;
+    post_to_group(&fixture, "a", 0..6).await;
+    post_to_group(&fixture, "b", 10..12).await;
     fixture.post_numbers([20, 21]).await;
-    assert_eq!(lease(&fixture, 4).await, [0, 10, 20, 1]);
-    assert_eq!(lease(&fixture, 3).await, [11, 21, 2]);
-    assert_eq!(lease(&fixture, 9).await, [3, 4, 5]);
+    assert_eq!(lease_numbers(&fixture, 4).await, [0, 10, 20, 1]);
+    assert_eq!(lease_numbers(&fixture, 3).await, [11, 21, 2]);
+    assert_eq!(lease_numbers(&fixture, 9).await, [3, 4, 5]);
     fixture.assert_clean().await;
 }
 
 #[tokio::test]
-async fn changed_concurrency_holds_at_once_in_both_directions() {
+async fn changed_concurrency_of_groups_applies_at_once_whether_raised_or_lowered() {
     let fixture = TestQueue::new();
     for group in 0..1_500 {
-        post(&fixture, &format!("g{group}"), [group, group + 10_000]).await;
+        post_to_group(&fixture, &format!("g{group}"), [group, group + 10_000]).await;
     }
-    assert_eq!(lease(&fixture, 1_000).await.len() + lease(&fixture, 1_000).await.len(), 1_500);
-    assert_eq!(lease(&fixture, 1).await.len(), 0, "each group has one active message");
+    assert_eq!(lease_numbers(&fixture, 1_000).await.len() + lease_numbers(&fixture, 1_000).await.len(), 1_500);
+    assert_eq!(lease_numbers(&fixture, 1).await.len(), 0, "each group has one active message");
     fixture.queue.configure(&json!({"groups": {"concurrency": 2}})).await.unwrap();
-    let mut later_leases = lease(&fixture, 1_000).await;
-    later_leases.extend(lease(&fixture, 1_000).await);
+    let mut later_leases = lease_numbers(&fixture, 1_000).await;
+    later_leases.extend(lease_numbers(&fixture, 1_000).await);
     assert_eq!(later_leases.len(), 1_500);
     assert!(later_leases.iter().all(|n| *n >= 10_000));
     fixture.queue.configure(&json!({"groups": null})).await.unwrap();
-    post(&fixture, "g0", [1]).await;
-    assert_eq!(lease(&fixture, 1).await.len(), 0);
+    post_to_group(&fixture, "g0", [1]).await;
+    assert_eq!(lease_numbers(&fixture, 1).await.len(), 0);
     fixture.assert_clean().await;
 }
 
@@ -102,23 +105,27 @@ async fn priority_orders_a_group_and_a_returned_message_goes_first() {
     let fixture = TestQueue::new();
     fixture
         .queue
-        .enqueue(vec![in_group("a", numbered(0)), in_group("a", prioritized(1, -1)), in_group("a", prioritized(2, 1))])
+        .enqueue(vec![
+            in_group("a", numbered_message(0)),
+            in_group("a", message_with_priority(1, -1)),
+            in_group("a", message_with_priority(2, 1)),
+        ])
         .await
         .unwrap();
     let first_delivery = fixture.lease_one().await;
     assert_eq!(first_delivery.message.data.get(), "1");
-    fixture.post(in_group("a", prioritized(3, -5))).await;
+    fixture.post(in_group("a", message_with_priority(3, -5))).await;
     fixture.settle(&first_delivery, Action::Release(None)).await;
-    assert_eq!(drain(&fixture, 1).await, [1, 3, 0, 2]);
+    assert_eq!(drain_numbers(&fixture, 1).await, [1, 3, 0, 2]);
     assert_nothing_left(&fixture).await;
 }
 
 #[tokio::test]
-async fn message_in_back_off_or_released_with_a_pause_keeps_the_place_of_its_group() {
+async fn message_in_back_off_or_released_with_a_pause_counts_as_active_in_its_group() {
     for action in [Action::Fail(failure()), Action::Release(Some(Millis::new(150)))] {
         let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":150,"jitter":0}}"#);
-        post(&fixture, "a", 0..2).await;
-        post(&fixture, "b", 10..12).await;
+        post_to_group(&fixture, "a", 0..2).await;
+        post_to_group(&fixture, "b", 10..12).await;
         let lease_reply = fixture.lease(10).await;
         assert_eq!(numbers(&lease_reply), [0, 10]);
         assert_eq!(fixture.settle(&lease_reply.deliveries[0], action).await, Some(State::Delayed));
@@ -128,7 +135,7 @@ async fn message_in_back_off_or_released_with_a_pause_keeps_the_place_of_its_gro
         assert!(other_lease_reply.call_again_in.unwrap().as_millis() <= 150);
         fixture.assert_clean().await;
         wait_millis(200).await;
-        assert_eq!(drain(&fixture, 10).await, [0, 1]);
+        assert_eq!(drain_numbers(&fixture, 10).await, [0, 1]);
         fixture.complete(&other_lease_reply.deliveries[0]).await;
         assert_nothing_left(&fixture).await;
     }
@@ -137,7 +144,7 @@ async fn message_in_back_off_or_released_with_a_pause_keeps_the_place_of_its_gro
 #[tokio::test]
 async fn lapsed_and_undone_leases_return_their_messages_before_all_others_of_the_group() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":100}"#);
-    post(&fixture, "a", 0..3).await;
+    post_to_group(&fixture, "a", 0..3).await;
     let first_delivery = fixture.lease_one().await;
     fixture.queue.undo_leases(&[first_delivery.lease]).await.unwrap();
     assert_eq!(numbers(&fixture.lease(5).await), [0]);
@@ -146,19 +153,19 @@ async fn lapsed_and_undone_leases_return_their_messages_before_all_others_of_the
     assert_eq!(numbers(&second_lease_reply), [0]);
     assert_eq!(second_lease_reply.deliveries[0].message.lapses, 1);
     fixture.complete(&second_lease_reply.deliveries[0]).await;
-    assert_eq!(drain(&fixture, 5).await, [1, 2]);
+    assert_eq!(drain_numbers(&fixture, 5).await, [1, 2]);
     assert_nothing_left(&fixture).await;
 }
 
 #[tokio::test]
 async fn late_completion_of_a_lapsed_message_frees_its_group() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":100}"#);
-    post(&fixture, "a", 0..2).await;
+    post_to_group(&fixture, "a", 0..2).await;
     let first_delivery = fixture.lease_one().await;
     wait_millis(150).await;
     fixture.queue.maintain().await.unwrap();
     assert_eq!(fixture.complete(&first_delivery).await, Some(State::Completed));
-    assert_eq!(drain(&fixture, 5).await, [1]);
+    assert_eq!(drain_numbers(&fixture, 5).await, [1]);
     assert_nothing_left(&fixture).await;
 }
 
@@ -167,11 +174,19 @@ async fn delayed_and_held_messages_join_their_group_by_id_when_they_are_due_or_r
     let fixture = TestQueue::new();
     fixture
         .queue
-        .enqueue(vec![in_group("a", delayed(0, 100)), in_group("a", numbered(1)), in_group("a", numbered(2))])
+        .enqueue(vec![
+            in_group("a", message_with_delay(0, 100)),
+            in_group("a", numbered_message(1)),
+            in_group("a", numbered_message(2)),
+        ])
         .await
         .unwrap();
-    let held_message = NewMessage { hold: Some("k".parse().unwrap()), ..in_group("b", numbered(10)) };
-    fixture.queue.enqueue(vec![held_message, in_group("b", numbered(11)), in_group("b", numbered(12))]).await.unwrap();
+    let held_message = NewMessage { hold: Some("k".parse().unwrap()), ..in_group("b", numbered_message(10)) };
+    fixture
+        .queue
+        .enqueue(vec![held_message, in_group("b", numbered_message(11)), in_group("b", numbered_message(12))])
+        .await
+        .unwrap();
     let lease_reply = fixture.lease(5).await;
     assert_eq!(numbers(&lease_reply), [1, 11]);
     wait_millis(150).await;
@@ -184,47 +199,47 @@ async fn delayed_and_held_messages_join_their_group_by_id_when_they_are_due_or_r
     for delivery in &next_lease_reply.deliveries {
         fixture.complete(delivery).await;
     }
-    assert_eq!(drain(&fixture, 5).await, [2, 12]);
+    assert_eq!(drain_numbers(&fixture, 5).await, [2, 12]);
     assert_nothing_left(&fixture).await;
 }
 
 #[tokio::test]
-async fn failing_cancelling_and_erasing_free_the_place_of_a_group() {
+async fn failing_cancelling_or_erasing_a_message_lets_its_group_continue() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":60000}}"#);
-    post(&fixture, "a", 0..4).await;
+    post_to_group(&fixture, "a", 0..4).await;
     let first_delivery = fixture.lease_one().await;
     fixture.settle(&first_delivery, Action::FailForGood(failure())).await;
     let second_delivery = fixture.lease_one().await;
     fixture.settle(&second_delivery, Action::Fail(failure())).await;
-    assert_eq!(lease(&fixture, 5).await.len(), 0, "the message of the group is in back-off");
+    assert_eq!(lease_numbers(&fixture, 5).await.len(), 0, "the message of the group is in back-off");
     fixture.queue.cancel(&second_delivery.message.id).await.unwrap();
     let third_delivery = fixture.lease_one().await;
     assert_eq!(third_delivery.message.data.get(), "2");
     fixture.settle(&third_delivery, Action::Fail(failure())).await;
     fixture.queue.erase(&third_delivery.message.id).await.unwrap();
-    assert_eq!(drain(&fixture, 5).await, [3]);
+    assert_eq!(drain_numbers(&fixture, 5).await, [3]);
     assert_nothing_left(&fixture).await;
-    // A dead letter that a client retries returns to its place in the group by its id.
-    post(&fixture, "a", 4..6).await;
+    // A dead letter that a client retries returns to its position in the group's order, which is the order of ids.
+    post_to_group(&fixture, "a", 4..6).await;
     fixture.queue.retry(&first_delivery.message.id).await.unwrap();
-    assert_eq!(drain(&fixture, 1).await, [0, 4, 5]);
+    assert_eq!(drain_numbers(&fixture, 1).await, [0, 4, 5]);
     assert_nothing_left(&fixture).await;
 }
 
 #[tokio::test]
 async fn purges_empty_groups_and_keep_messages_posted_later() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":60000}}"#);
-    post(&fixture, "a", 0..1_000).await;
-    post(&fixture, "b", 0..500).await;
+    post_to_group(&fixture, "a", 0..1_000).await;
+    post_to_group(&fixture, "b", 0..500).await;
     let active_lease_reply = fixture.lease(2).await;
     assert_eq!(fixture.queue.purge(State::Waiting).await.unwrap(), 1_498);
-    post(&fixture, "a", [7]).await;
-    assert_eq!(lease(&fixture, 5).await.len(), 0, "both groups have an active message");
+    post_to_group(&fixture, "a", [7]).await;
+    assert_eq!(lease_numbers(&fixture, 5).await.len(), 0, "both groups have an active message");
     for delivery in &active_lease_reply.deliveries {
         fixture.settle(delivery, Action::Fail(failure())).await;
     }
     assert_eq!(fixture.queue.purge(State::Delayed).await.unwrap(), 2);
-    assert_eq!(drain(&fixture, 5).await, [7]);
+    assert_eq!(drain_numbers(&fixture, 5).await, [7]);
     assert_nothing_left(&fixture).await;
 }
 
@@ -232,41 +247,41 @@ async fn purges_empty_groups_and_keep_messages_posted_later() {
 async fn a_message_that_expires_costs_its_group_no_turn() {
     let fixture = TestQueue::new();
     let short_lived_message =
-        |n| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..in_group("a", numbered(n)) };
+        |n| NewMessage { ttl: Some(Millis::new(50).try_into().unwrap()), ..in_group("a", numbered_message(n)) };
     fixture
         .queue
         .enqueue(
             (0..300)
                 .map(short_lived_message)
-                .chain([in_group("a", numbered(300)), in_group("b", numbered(400))])
+                .chain([in_group("a", numbered_message(300)), in_group("b", numbered_message(400))])
                 .collect(),
         )
         .await
         .unwrap();
     wait_millis(100).await;
     // One call fails a hundred expired messages before it leases; other expired messages are still first in the group.
-    assert_eq!(lease(&fixture, 2).await, [300, 400]);
+    assert_eq!(lease_numbers(&fixture, 2).await, [300, 400]);
     fixture.assert_clean().await;
 }
 
 #[tokio::test]
-async fn rate_limit_and_bytes_cost_a_group_no_turn() {
+async fn message_beyond_the_rate_limit_or_the_bytes_of_an_answer_costs_its_group_no_turn() {
     let fixture = TestQueue::with_settings(r#"{"rate_limit":{"max":3,"duration":300}}"#);
     for (group, begin) in [("a", 0), ("b", 10), ("c", 20)] {
-        post(&fixture, group, begin..begin + 2).await;
+        post_to_group(&fixture, group, begin..begin + 2).await;
     }
     fixture.queue.configure(&json!({"groups": {"concurrency": null}})).await.unwrap();
-    assert_eq!(lease(&fixture, 2).await, [0, 10]);
+    assert_eq!(lease_numbers(&fixture, 2).await, [0, 10]);
     let limited_lease_reply = fixture.lease(5).await;
     assert_eq!(numbers(&limited_lease_reply), [20]);
     wait_millis(350).await;
-    assert_eq!(lease(&fixture, 5).await, [1, 11, 21]);
+    assert_eq!(lease_numbers(&fixture, 5).await, [1, 11, 21]);
 
     let fixture = TestQueue::new();
     let large_text =
         |n: u64| NewMessage::new(serde_json::value::to_raw_value(&format!("{n}{}", "x".repeat(2_000_000))).unwrap());
-    fixture.queue.enqueue(vec![in_group("a", numbered(0)), in_group("b", large_text(1))]).await.unwrap();
-    fixture.queue.enqueue(vec![in_group("c", large_text(2)), in_group("d", numbered(3))]).await.unwrap();
+    fixture.queue.enqueue(vec![in_group("a", numbered_message(0)), in_group("b", large_text(1))]).await.unwrap();
+    fixture.queue.enqueue(vec![in_group("c", large_text(2)), in_group("d", numbered_message(3))]).await.unwrap();
     fixture.queue.enqueue(vec![in_group("e", large_text(4))]).await.unwrap();
     let backlog_sizes =
         |deliveries: &[Delivery]| deliveries.iter().map(|d| d.message.data.get().len() > 100).collect::<Vec<_>>();
@@ -275,19 +290,19 @@ async fn rate_limit_and_bytes_cost_a_group_no_turn() {
 }
 
 #[tokio::test]
-async fn tenant_with_a_large_backlog_does_not_delay_the_others() {
+async fn tenant_with_a_large_backlog_does_not_delay_other_tenants() {
     for consumers in [1, 3] {
         let fixture = TestQueue::new();
         fixture.queue.configure(&json!({"groups": {"concurrency": null}})).await.unwrap();
         for chunk in 0..100 {
-            post(&fixture, "large", chunk * 1_000..(chunk + 1) * 1_000).await;
+            post_to_group(&fixture, "large", chunk * 1_000..(chunk + 1) * 1_000).await;
         }
         let mut remaining_counts: BTreeMap<String, u64> =
             (1..10).map(|tenant| (format!("tenant {tenant}"), 10)).collect();
         for tenant in remaining_counts.keys() {
-            post(&fixture, tenant, 0..10).await;
+            post_to_group(&fixture, tenant, 0..10).await;
         }
-        // In a round each group with a ready message and a free place gets one lease.
+        // In a round, one message of each group from which a message may be leased is leased.
         let mut round_count = 0;
         while !remaining_counts.is_empty() {
             round_count += 1;
@@ -317,7 +332,7 @@ async fn tenant_with_a_large_backlog_does_not_delay_the_others() {
 async fn list_of_a_group_is_exact_for_waiting_messages_and_scans_other_states() {
     let fixture = TestQueue::new();
     for (group, begin) in [("a", 0), ("a b", 100), ("a0", 200)] {
-        post(&fixture, group, begin..begin + 30).await;
+        post_to_group(&fixture, group, begin..begin + 30).await;
     }
     fixture.post_numbers(300..305).await;
     let list_group = async |state, group: &str, limit: usize| {
@@ -341,55 +356,58 @@ async fn list_of_a_group_is_exact_for_waiting_messages_and_scans_other_states() 
     fixture.lease(2).await;
     assert_eq!(list_group(State::Active, "a", 1).await, [0]);
     let mut cursor = None;
-    let mut all = Vec::new();
+    let mut listed_numbers = Vec::new();
     loop {
         let page = fixture.queue.list(State::Waiting, 4, cursor.as_deref()).await.unwrap();
-        all.extend(page.messages.iter().map(|message| message.data.get().parse::<u64>().unwrap()));
+        listed_numbers.extend(page.messages.iter().map(|message| message.data.get().parse::<u64>().unwrap()));
         cursor = page.next;
         if cursor.is_none() {
             break;
         }
     }
-    all.sort_unstable();
+    listed_numbers.sort_unstable();
     let expected_numbers = (1..30).chain(101..130).chain(200..230).chain(300..305).collect::<Vec<u64>>();
-    assert_eq!(all, expected_numbers);
+    assert_eq!(listed_numbers, expected_numbers);
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, expected_numbers.len() as u64);
 }
 
 #[tokio::test]
 async fn exclusive_queue_refuses_groups_and_queue_with_groups_does_not_become_exclusive() {
     let fixture = TestQueue::new();
-    fixture.post(in_group("a", delayed(1, 60_000))).await;
+    fixture.post(in_group("a", message_with_delay(1, 60_000))).await;
     let refusal = fixture.queue.configure(&json!({"exclusive": true})).await.unwrap_err();
     assert!(matches!(&refusal, Error::InvalidSetting(invalid) if invalid.is_conflict), "{refusal}");
     fixture.queue.purge(State::Delayed).await.unwrap();
     fixture.queue.configure(&json!({"exclusive": true})).await.unwrap();
     for alone in [true, false] {
         let refusal = if alone {
-            fixture.queue.post(in_group("a", numbered(1))).await.map(drop)
+            fixture.queue.post(in_group("a", numbered_message(1))).await.map(drop)
         } else {
-            fixture.queue.enqueue(vec![numbered(0), in_group("a", numbered(1))]).await.map(drop)
+            fixture.queue.enqueue(vec![numbered_message(0), in_group("a", numbered_message(1))]).await.map(drop)
         };
         assert!(matches!(refusal, Err(Error::ExclusiveQueue)), "{refusal:?}");
     }
-    fixture.queue.post(numbered(2)).await.unwrap();
-    assert_eq!(lease(&fixture, 5).await, [2]);
+    fixture.queue.post(numbered_message(2)).await.unwrap();
+    assert_eq!(lease_numbers(&fixture, 5).await, [2]);
 }
 
 #[tokio::test]
 async fn exclusive_queue_refuses_to_retry_messages_with_a_group() {
     let fixture = TestQueue::new();
-    post(&fixture, "a", [0]).await;
+    post_to_group(&fixture, "a", [0]).await;
     let delivery = fixture.lease_one().await;
     fixture.settle(&delivery, Action::FailForGood(failure())).await;
     fixture.queue.configure(&json!({"exclusive": true})).await.unwrap();
     let id = &delivery.message.id;
-    let (one, all) = (fixture.queue.retry(id).await, fixture.queue.retry_failed().await);
-    assert!(matches!((&one, &all), (Err(Error::ExclusiveQueue), Err(Error::ExclusiveQueue))), "{one:?} {all:?}");
+    let (retry_result, retry_failed_result) = (fixture.queue.retry(id).await, fixture.queue.retry_failed().await);
+    assert!(
+        matches!((&retry_result, &retry_failed_result), (Err(Error::ExclusiveQueue), Err(Error::ExclusiveQueue))),
+        "{retry_result:?} {retry_failed_result:?}"
+    );
     fixture.assert_clean().await;
     fixture.queue.configure(&json!({"exclusive": false})).await.unwrap();
     assert_eq!(fixture.queue.retry_failed().await.unwrap(), 1);
-    assert_eq!(drain(&fixture, 1).await, [0]);
+    assert_eq!(drain_numbers(&fixture, 1).await, [0]);
     assert_nothing_left(&fixture).await;
 }
 
@@ -407,8 +425,8 @@ async fn audit_finds_damaged_groups() {
         "ZADD drover:{q}:turns 9 ''",
     ] {
         let fixture = TestQueue::new();
-        post(&fixture, "a", 0..3).await;
-        post(&fixture, "b", 10..13).await;
+        post_to_group(&fixture, "a", 0..3).await;
+        post_to_group(&fixture, "b", 10..13).await;
         fixture.lease_one().await;
         fixture.assert_clean().await;
         fixture.redis.command(breakage);
@@ -420,10 +438,10 @@ async fn audit_finds_damaged_groups() {
 #[tokio::test]
 async fn queue_with_groups_has_a_layout_that_older_versions_refuse() {
     let fixture = TestQueue::new();
-    post(&fixture, "a", 0..2).await;
+    post_to_group(&fixture, "a", 0..2).await;
     let layout = || fixture.redis.command("HGET drover:{q}:meta layout");
     assert!(layout().contains('4'), "{}", layout());
-    assert_eq!(drain(&fixture, 1).await, [0, 1]);
+    assert_eq!(drain_numbers(&fixture, 1).await, [0, 1]);
     assert_nothing_left(&fixture).await;
 }
 
@@ -432,9 +450,9 @@ async fn events_of_a_message_name_its_group() {
     let fixture = TestQueue::new();
     fixture.queue.declare().await.unwrap();
     let begin_id = fixture.queue.listen().await.unwrap().unwrap();
-    post(&fixture, "a", [0]).await;
+    post_to_group(&fixture, "a", [0]).await;
     let delivery = fixture.lease_one().await;
-    fixture.settle(&delivery, done()).await;
+    fixture.settle(&delivery, completion()).await;
     let events = fixture.queue.all_events_after(begin_id).await.unwrap().unwrap();
     let groups: Vec<Value> =
         events.iter().map(|event| serde_json::from_str::<Value>(event.json()).unwrap()["group"].clone()).collect();
@@ -444,9 +462,9 @@ async fn events_of_a_message_name_its_group() {
 #[tokio::test]
 async fn a_thousand_groups_of_one_message_leave_nothing_behind() {
     let fixture = TestQueue::new();
-    let messages = (0..1_000).map(|n| in_group(&format!("user-{n}"), numbered(n)));
+    let messages = (0..1_000).map(|n| in_group(&format!("user-{n}"), numbered_message(n)));
     fixture.queue.enqueue(messages.collect()).await.unwrap();
-    let mut drained_messages = drain(&fixture, 33).await;
+    let mut drained_messages = drain_numbers(&fixture, 33).await;
     drained_messages.sort_unstable();
     assert!(drained_messages.into_iter().eq(0..1_000));
     assert_nothing_left(&fixture).await;

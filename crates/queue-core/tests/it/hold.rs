@@ -1,15 +1,15 @@
-//! Held messages and signals.
+//! Tests of held messages and of the signals that release them.
 
 use queue_core::{Changed, Millis, NewMessage, Signal, SignalKey, State};
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::{TestQueue, numbered, numbers, wait_millis};
+use crate::{TestQueue, numbered_message, numbers, wait_millis};
 
 fn message_with_hold_key(data: u64, key: &str) -> NewMessage {
-    NewMessage { hold: Some(key.parse().unwrap()), ..numbered(data) }
+    NewMessage { hold: Some(key.parse().unwrap()), ..numbered_message(data) }
 }
 
-fn key(key: &str) -> SignalKey {
+fn signal_key(key: &str) -> SignalKey {
     key.parse().unwrap()
 }
 
@@ -17,30 +17,30 @@ fn signal_with_data(data: &str) -> Signal {
     Signal { data: Some(to_raw_value(data).unwrap()), ..Signal::default() }
 }
 
-async fn signal(fixture: &TestQueue, name: &str) -> u64 {
-    fixture.queue.signal(&key(name), &Signal::default()).await.unwrap()
+async fn send_signal(fixture: &TestQueue, name: &str) -> u64 {
+    fixture.queue.signal(&signal_key(name), &Signal::default()).await.unwrap()
 }
 
 #[tokio::test]
 async fn held_messages_wait_for_the_signal_of_their_key_and_no_other() {
     let fixture = TestQueue::new();
     let first_message = fixture.post(message_with_hold_key(0, "a")).await;
-    assert_eq!((first_message.state, first_message.hold), (State::Held, Some(key("a"))));
+    assert_eq!((first_message.state, first_message.hold), (State::Held, Some(signal_key("a"))));
     for (data, name) in [(1, "b"), (2, "a"), (3, "ab"), (4, "a")] {
         fixture.post(message_with_hold_key(data, name)).await;
     }
     assert!(fixture.lease(10).await.deliveries.is_empty());
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.held, 5);
-    assert_eq!(signal(&fixture, "a").await, 3);
+    assert_eq!(send_signal(&fixture, "a").await, 3);
     let lease_reply = fixture.lease(10).await;
     assert_eq!(numbers(&lease_reply), [0, 2, 4], "messages are released in the order posted");
     assert_eq!(lease_reply.deliveries[0].message.hold, None);
-    assert_eq!(signal(&fixture, "a").await, 0, "a repeated signal releases nothing");
-    assert_eq!(signal(&fixture, "unknown-key").await, 0);
+    assert_eq!(send_signal(&fixture, "a").await, 0, "a repeated signal releases nothing");
+    assert_eq!(send_signal(&fixture, "unknown-key").await, 0);
     fixture.post(message_with_hold_key(5, "a")).await;
     assert!(
         fixture.lease(10).await.deliveries.is_empty(),
-        "a signal releases only messages that are held when it is sent"
+        "a signal releases only messages that are held when the signal is sent"
     );
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.held, 3);
     assert_eq!(fixture.queue.list(State::Held, 10, None).await.unwrap().messages.len(), 3);
@@ -52,8 +52,8 @@ async fn handlers_and_readers_see_the_data_of_the_signal() {
     let fixture = TestQueue::new();
     let posted_message = fixture.post(message_with_hold_key(1, "paid")).await;
     fixture.post(message_with_hold_key(2, "other")).await;
-    fixture.queue.signal(&key("paid"), &signal_with_data("by card")).await.unwrap();
-    signal(&fixture, "other").await;
+    fixture.queue.signal(&signal_key("paid"), &signal_with_data("by card")).await.unwrap();
+    send_signal(&fixture, "other").await;
     let lease_reply = fixture.lease(10).await;
     let signals: Vec<Option<&str>> =
         lease_reply.deliveries.iter().map(|delivery| delivery.message.signal.as_deref().map(RawValue::get)).collect();
@@ -71,7 +71,7 @@ async fn sticky_signal_releases_later_messages_until_it_expires() {
     let fixture = TestQueue::new();
     let sticky_signal = Signal { sticky_for: Some(Millis::new(1_500).try_into().unwrap()), ..signal_with_data("open") };
     assert_eq!(
-        fixture.queue.signal(&key("gate"), &sticky_signal).await.unwrap(),
+        fixture.queue.signal(&signal_key("gate"), &sticky_signal).await.unwrap(),
         0,
         "a signal may be sent before there is a queue"
     );
@@ -101,7 +101,7 @@ async fn a_held_message_that_is_delayed_too_becomes_delayed() {
         .post(NewMessage { delay: Some(Millis::new(1_500).try_into().unwrap()), ..message_with_hold_key(1, "k") })
         .await;
     assert_eq!(posted_message.state, State::Held);
-    assert_eq!(signal(&fixture, "k").await, 1);
+    assert_eq!(send_signal(&fixture, "k").await, 1);
     let message = fixture.read(&posted_message.id).await;
     assert_eq!((message.state, message.due_at), (State::Delayed, posted_message.due_at));
     wait_millis(1_510).await;
@@ -127,7 +127,7 @@ async fn held_messages_can_be_cancelled_erased_and_purged() {
     assert_eq!(fixture.queue.erase(&ids[3]).await.unwrap(), Changed::Done);
     assert_eq!(fixture.queue.promote(&ids[4]).await.unwrap(), Changed::Refused(State::Held));
     assert_eq!(fixture.queue.purge(State::Held).await.unwrap(), 2);
-    assert_eq!(signal(&fixture, "k").await, 0);
+    assert_eq!(send_signal(&fixture, "k").await, 0);
     // A message that was cancelled while held is ready when it is retried, because its signal may have been sent already.
     assert_eq!(fixture.queue.retry(&ids[0]).await.unwrap(), Changed::Done);
     assert_eq!(numbers(&fixture.lease(10).await), [0]);
@@ -144,19 +144,19 @@ async fn interrupted_signal_is_continued_and_later_signals_wait_for_it() {
     let seq = fixture.redis.command("GET drover:{q}:seq").split("\r\n").nth(1).unwrap().to_owned();
     fixture.redis.command(&format!("HSET drover:{{q}}:signals k \"{seq}\\t1\""));
     fixture.post(message_with_hold_key(7, "k")).await;
-    // The second signal first releases the rest of the first signal's messages, then those that were posted between the two
+    // The second signal first releases the rest of the first signal's messages, then the messages that were posted between the two
     // signals.
-    assert_eq!(fixture.queue.signal(&key("k"), &signal_with_data("second")).await.unwrap(), 1);
+    assert_eq!(fixture.queue.signal(&signal_key("k"), &signal_with_data("second")).await.unwrap(), 1);
     let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!((status.counts.held, status.counts.waiting), (0, 3_001));
-    let mut data = Vec::new();
+    let mut signal_data = Vec::new();
     for _ in 0..4 {
         for delivery in fixture.lease(1_000).await.deliveries {
-            data.push(delivery.message.signal.unwrap().get().to_owned());
+            signal_data.push(delivery.message.signal.unwrap().get().to_owned());
         }
     }
-    assert_eq!(data.iter().filter(|data| *data == "1").count(), 3_000);
-    assert_eq!(data.last().unwrap(), "\"second\"");
+    assert_eq!(signal_data.iter().filter(|signal_data| *signal_data == "1").count(), 3_000);
+    assert_eq!(signal_data.last().unwrap(), "\"second\"");
 
     // Maintenance also continues an unfinished signal.
     for _ in 0..2 {
@@ -177,5 +177,5 @@ async fn malformed_stored_signal_stops_no_other_signal() {
     fixture.redis.command("HSET drover:{q}:signals k garbage");
     fixture.queue.maintain().await.unwrap();
     assert_eq!(fixture.redis.command("EXISTS drover:{q}:signals"), ":0");
-    assert_eq!(signal(&fixture, "k").await, 1);
+    assert_eq!(send_signal(&fixture, "k").await, 1);
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use queue_core::{Action, Changed, Enqueued, Error, NewMessage};
 
-use crate::{TestQueue, failure, numbered, numbers, wait_millis};
+use crate::{TestQueue, failure, numbered_message, numbers, wait_millis};
 
 #[tokio::test]
-async fn repeated_request_is_answered_with_the_same_messages_and_a_different_one_is_refused() {
+async fn repeated_request_gets_the_same_messages_and_a_different_request_with_its_key_is_refused() {
     let fixture = TestQueue::new();
-    let own = NewMessage { id: Some("own".parse().unwrap()), ..numbered(1) };
-    fixture.post(own.clone()).await;
-    let batch = || vec![numbered(0), own.clone(), numbered(2), numbered(3)];
+    let own_id_message = NewMessage { id: Some("own".parse().unwrap()), ..numbered_message(1) };
+    fixture.post(own_id_message.clone()).await;
+    let batch = || vec![numbered_message(0), own_id_message.clone(), numbered_message(2), numbered_message(3)];
     let first_outcomes = fixture.queue.enqueue_once(batch(), &"k".parse().unwrap(), "abc").await.unwrap();
     assert!(matches!(
         first_outcomes[..],
@@ -21,20 +21,21 @@ async fn repeated_request_is_answered_with_the_same_messages_and_a_different_one
     assert!(repeated_outcomes.iter().all(|enqueued| matches!(enqueued, Enqueued::Duplicate(..))));
     let ids = |all: &[Enqueued]| all.iter().map(Enqueued::id).cloned().collect::<Vec<_>>();
     assert_eq!(ids(&first_outcomes), ids(&repeated_outcomes));
-    let reuse_result = fixture.queue.enqueue_once(vec![numbered(9)], &"k".parse().unwrap(), "abd").await;
+    let reuse_result = fixture.queue.enqueue_once(vec![numbered_message(9)], &"k".parse().unwrap(), "abd").await;
     assert!(matches!(reuse_result, Err(Error::KeyReused)));
-    fixture.queue.enqueue_once(vec![numbered(4)], &"l".parse().unwrap(), "abc").await.unwrap();
+    fixture.queue.enqueue_once(vec![numbered_message(4)], &"l".parse().unwrap(), "abc").await.unwrap();
     assert_eq!(numbers(&fixture.lease(10).await), [1, 0, 2, 3, 4]);
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.enqueued, 5);
     fixture.assert_clean().await;
 }
 
 #[tokio::test]
-async fn a_key_is_forgotten_after_the_window_and_leaves_nothing() {
+async fn idempotency_key_is_forgotten_after_its_window_and_leaves_nothing() {
     let fixture = TestQueue::with_settings(r#"{"idempotency_window":"1s"}"#);
-    fixture.queue.enqueue_once(vec![numbered(0)], &"k".parse().unwrap(), "a").await.unwrap();
+    fixture.queue.enqueue_once(vec![numbered_message(0)], &"k".parse().unwrap(), "a").await.unwrap();
     wait_millis(1_010).await;
-    let repeated_outcomes = fixture.queue.enqueue_once(vec![numbered(1)], &"k".parse().unwrap(), "b").await.unwrap();
+    let repeated_outcomes =
+        fixture.queue.enqueue_once(vec![numbered_message(1)], &"k".parse().unwrap(), "b").await.unwrap();
     assert!(matches!(repeated_outcomes[..], [Enqueued::Created(_)]));
     wait_millis(1_010).await;
     fixture.queue.maintain().await.unwrap();
@@ -44,9 +45,11 @@ async fn a_key_is_forgotten_after_the_window_and_leaves_nothing() {
 #[tokio::test]
 async fn repeated_post_of_a_forgotten_message_stores_nothing() {
     let fixture = TestQueue::with_settings(r#"{"retention":{"completed":{"count":0}}}"#);
-    let first_outcomes = fixture.queue.enqueue_once(vec![numbered(0)], &"k".parse().unwrap(), "a").await.unwrap();
+    let first_outcomes =
+        fixture.queue.enqueue_once(vec![numbered_message(0)], &"k".parse().unwrap(), "a").await.unwrap();
     fixture.complete(&fixture.lease_one().await).await;
-    let repeated_outcomes = fixture.queue.enqueue_once(vec![numbered(0)], &"k".parse().unwrap(), "a").await.unwrap();
+    let repeated_outcomes =
+        fixture.queue.enqueue_once(vec![numbered_message(0)], &"k".parse().unwrap(), "a").await.unwrap();
     assert!(
         matches!(&repeated_outcomes[..], [Enqueued::Forgotten(id)] if id.as_str() == first_outcomes[0].id().as_str())
     );
@@ -54,16 +57,16 @@ async fn repeated_post_of_a_forgotten_message_stores_nothing() {
 }
 
 #[tokio::test]
-async fn concurrent_posts_with_one_key_or_one_id_store_one_message() {
+async fn concurrent_posts_with_one_idempotency_key_or_own_id_store_one_message() {
     let fixture = Arc::new(TestQueue::new());
     let posts = (0..40).map(|n| {
         let fixture = Arc::clone(&fixture);
         tokio::spawn(async move {
             if n % 2 == 0 {
-                fixture.queue.enqueue_once(vec![numbered(1)], &"key".parse().unwrap(), "same").await.unwrap()
+                fixture.queue.enqueue_once(vec![numbered_message(1)], &"key".parse().unwrap(), "same").await.unwrap()
             } else {
-                let own = NewMessage { id: Some("own".parse().unwrap()), ..numbered(2) };
-                fixture.queue.enqueue(vec![own.clone(), own]).await.unwrap()
+                let own_id_message = NewMessage { id: Some("own".parse().unwrap()), ..numbered_message(2) };
+                fixture.queue.enqueue(vec![own_id_message.clone(), own_id_message]).await.unwrap()
             }
         })
     });
@@ -82,33 +85,34 @@ async fn concurrent_posts_with_one_key_or_one_id_store_one_message() {
 async fn full_queue_stores_nothing_until_a_message_has_finished() {
     let fixture = TestQueue::with_settings(r#"{"max_length":5}"#);
     fixture.post_numbers(0..2).await;
-    fixture.post(crate::delayed(2, 60_000)).await;
-    fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..numbered(3) }).await;
+    fixture.post(crate::message_with_delay(2, 60_000)).await;
+    fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..numbered_message(3) }).await;
     let delivery = fixture.lease_one().await;
-    let urgent_message = fixture.post(crate::prioritized(4, -1)).await;
-    let full_queue_result = fixture.queue.enqueue(vec![numbered(5), numbered(6)]).await;
+    let urgent_message = fixture.post(crate::message_with_priority(4, -1)).await;
+    let full_queue_result = fixture.queue.enqueue(vec![numbered_message(5), numbered_message(6)]).await;
     assert!(matches!(full_queue_result, Err(Error::QueueFull(5))), "a message counts in any state and of any priority");
     fixture.queue.erase(&urgent_message.id).await.unwrap();
-    let two = fixture.queue.enqueue(vec![numbered(4), numbered(5)]).await;
-    assert!(matches!(two, Err(Error::QueueFull(5))));
+    let refused_batch = fixture.queue.enqueue(vec![numbered_message(4), numbered_message(5)]).await;
+    assert!(matches!(refused_batch, Err(Error::QueueFull(5))));
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().totals.enqueued, 5, "neither message is stored");
-    let own = NewMessage { id: Some("own".parse().unwrap()), ..numbered(4) };
-    fixture.post(own.clone()).await;
-    assert!(matches!(fixture.queue.enqueue(vec![numbered(6)]).await, Err(Error::QueueFull(5))));
-    let repeated_outcomes = fixture.queue.enqueue(vec![own]).await.unwrap();
+    let own_id_message = NewMessage { id: Some("own".parse().unwrap()), ..numbered_message(4) };
+    fixture.post(own_id_message.clone()).await;
+    assert!(matches!(fixture.queue.enqueue(vec![numbered_message(6)]).await, Err(Error::QueueFull(5))));
+    let repeated_outcomes = fixture.queue.enqueue(vec![own_id_message]).await.unwrap();
     assert!(matches!(repeated_outcomes[..], [Enqueued::Duplicate(..)]), "a duplicate needs no room");
-    let keyed_result = fixture.queue.enqueue_once(vec![numbered(6)], &"k".parse().unwrap(), "a").await;
+    let keyed_result = fixture.queue.enqueue_once(vec![numbered_message(6)], &"k".parse().unwrap(), "a").await;
     assert!(matches!(keyed_result, Err(Error::QueueFull(5))));
     fixture.complete(&delivery).await;
-    let keyed_outcomes = fixture.queue.enqueue_once(vec![numbered(6)], &"k".parse().unwrap(), "a").await.unwrap();
+    let keyed_outcomes =
+        fixture.queue.enqueue_once(vec![numbered_message(6)], &"k".parse().unwrap(), "a").await.unwrap();
     assert!(matches!(keyed_outcomes[..], [Enqueued::Created(_)]), "a refusal is not remembered");
     assert_eq!(fixture.queue.cancel(keyed_outcomes[0].id()).await.unwrap(), Changed::Done);
-    fixture.post(numbered(7)).await;
+    fixture.post(numbered_message(7)).await;
     fixture.assert_clean().await;
 }
 
 fn message_with_own_id(id: &str, data: u64) -> NewMessage {
-    NewMessage { id: Some(id.parse().unwrap()), ..numbered(data) }
+    NewMessage { id: Some(id.parse().unwrap()), ..numbered_message(data) }
 }
 
 async fn is_taken(fixture: &TestQueue, id: &str) -> bool {
@@ -121,14 +125,14 @@ async fn is_taken(fixture: &TestQueue, id: &str) -> bool {
 
 #[tokio::test]
 async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
-    // The first retention forgets messages as soon as they finish, the second one when they are 1 ms old.
+    // The first retention forgets messages as soon as they finish, the second retention when they are 1 ms old.
     for keep in [r#"{"count":0}"#, r#"{"age":1,"min_age":0}"#] {
         let settings =
             format!(r#"{{"id_window":2000,"max_attempts":1,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);
         let fixture = TestQueue::with_settings(&settings);
         fixture
             .queue
-            .enqueue(vec![message_with_own_id("completed", 1), message_with_own_id("failed", 2), numbered(3)])
+            .enqueue(vec![message_with_own_id("completed", 1), message_with_own_id("failed", 2), numbered_message(3)])
             .await
             .unwrap();
         let deliveries = fixture.lease(3).await.deliveries;
@@ -145,12 +149,12 @@ async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
         for id in ["completed", "failed"] {
             assert!(is_taken(&fixture, id).await, "{id}");
         }
-        let batch = vec![numbered(4), message_with_own_id("completed", 5), numbered(6)];
+        let batch = vec![numbered_message(4), message_with_own_id("completed", 5), numbered_message(6)];
         let enqueue_outcomes = fixture.queue.enqueue(batch).await.unwrap();
         assert!(matches!(enqueue_outcomes[..], [Enqueued::Created(_), Enqueued::Forgotten(_), Enqueued::Created(_)]));
         wait_millis(2_050).await;
         for id in ["completed", "failed"] {
-            assert!(!is_taken(&fixture, id).await, "{id}: its window is over");
+            assert!(!is_taken(&fixture, id).await, "{id}: the window of the own id is over");
         }
         fixture.queue.purge(queue_core::State::Waiting).await.unwrap();
         fixture.queue.maintain().await.unwrap();
@@ -179,7 +183,7 @@ async fn erasing_and_purging_free_own_ids_at_once() {
         let erased_id = fixture.post(message.clone()).await.id;
         let finish_messages = async || {
             for delivery in fixture.lease(1).await.deliveries {
-                let action = if state == "failed" { Action::Fail(failure()) } else { crate::done() };
+                let action = if state == "failed" { Action::Fail(failure()) } else { crate::completion() };
                 fixture.settle(&delivery, action).await;
             }
         };
@@ -207,7 +211,7 @@ async fn own_ids_of_ten_thousand_messages_are_swept_in_steps() {
         let deliveries_now = fixture.lease(1_000).await.deliveries;
         let settlements: Vec<_> = deliveries_now
             .into_iter()
-            .map(|delivery| queue_core::Settlement { lease: delivery.lease, action: crate::done() })
+            .map(|delivery| queue_core::Settlement { lease: delivery.lease, action: crate::completion() })
             .collect();
         fixture.queue.settle(&settlements).await.unwrap();
     }

@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::{TestQueue, connect, name, numbered, wait_millis};
+use crate::{TestQueue, connect, numbered_message, queue_name, wait_millis};
 
 /// Another process, whose requests to Redis and their answers are delayed.
 struct SlowProcess {
@@ -34,7 +34,7 @@ fn start_subscriber(queues: &Queues) -> Subscriber {
     subscriber
 }
 
-fn maintain(queues: &Queues) {
+fn run_maintenance(queues: &Queues) {
     let pause_between_calls = Duration::from_millis(100);
     let mut maintenance = Maintenance::new(queues.clone(), start_subscriber(queues)).unwrap();
     (maintenance.check_all_every, maintenance.keep_name_without_queue_for) = (pause_between_calls, pause_between_calls);
@@ -80,10 +80,10 @@ async fn only_posts_settings_and_sticky_signals_create_a_queue() {
 
     let sticky_signal = Signal { sticky_for: Some(Millis::from_secs(1).try_into().unwrap()), ..Signal::default() };
     assert_eq!(queue.signal(&key, &sticky_signal).await.unwrap(), 0);
-    assert!(is_listed(&fixture.queues, &name()).await);
+    assert!(is_listed(&fixture.queues, &queue_name()).await);
     assert!(queue.delete().await.unwrap());
     queue.configure(&json!({"max_attempts": 9})).await.unwrap();
-    assert!(is_listed(&fixture.queues, &name()).await);
+    assert!(is_listed(&fixture.queues, &queue_name()).await);
     assert!(queue.delete().await.unwrap());
     assert_eq!(fixture.redis.command("DBSIZE"), ":0");
 }
@@ -91,10 +91,10 @@ async fn only_posts_settings_and_sticky_signals_create_a_queue() {
 #[tokio::test]
 async fn a_process_learns_with_one_call_that_a_queue_exists() {
     let fixture = TestQueue::new();
-    fixture.post(numbered(1)).await;
-    let other_queue = connect(&fixture.redis, "{}").queue(&name());
+    fixture.post(numbered_message(1)).await;
+    let other_queue = connect(&fixture.redis, "{}").queue(&queue_name());
     fixture.redis.command("CONFIG RESETSTAT");
-    other_queue.enqueue(vec![numbered(2)]).await.unwrap();
+    other_queue.enqueue(vec![numbered_message(2)]).await.unwrap();
     let stats = fixture.redis.command("INFO commandstats");
     assert!(stats.contains("cmdstat_evalsha:calls=2,"), "declare and enqueue: {stats}");
     assert!(!stats.contains("cmdstat_zscore"), "the index is not read: {stats}");
@@ -108,7 +108,7 @@ async fn long_poll_waits_until_its_queue_is_created() {
     let long_poll_answer = long_poll.receive(&fixture.queue, request(), Millis::from_secs(20));
     let (received, posted) = tokio::join!(long_poll_answer, async {
         wait_millis(50).await;
-        fixture.post(numbered(7)).await
+        fixture.post(numbered_message(7)).await
     });
     assert_eq!(received.unwrap()[0].message.id, posted.id);
 }
@@ -118,7 +118,7 @@ async fn a_deleted_queue_stays_deleted_though_consumers_wait_at_it() {
     let fixture = TestQueue::new();
     let long_poll = LongPoll::new(start_subscriber(&fixture.queues), CancellationToken::new());
     for n in 0..100 {
-        fixture.post(numbered(n)).await;
+        fixture.post(numbered_message(n)).await;
         let polls = (0..3).map(|_| {
             let (long_poll, queue) = (long_poll.clone(), Arc::clone(&fixture.queue));
             tokio::spawn(async move { long_poll.receive(&queue, request(), Millis::new(60)).await })
@@ -136,16 +136,16 @@ async fn a_deleted_queue_stays_deleted_though_consumers_wait_at_it() {
 #[tokio::test]
 async fn a_queue_with_messages_is_listed_whatever_races_with_its_deletion() {
     let fixture = TestQueue::new();
-    // One process is slow, so that the other one acts between its steps.
+    // One process is slow, so that the other process acts between its steps.
     let slow_process = slow_process(&fixture.redis, Duration::from_millis(3));
     for round in 0..120_u64 {
         let name: QueueName = format!("c{round}").parse().unwrap();
         let (here, there) = (fixture.queues.queue(&name), slow_process.queues.queue(&name));
         let (remover, poster) = if round % 2 == 0 { (&there, &here) } else { (&here, &there) };
-        here.enqueue(vec![numbered(0)]).await.unwrap();
+        here.enqueue(vec![numbered_message(0)]).await.unwrap();
         let post_task = async {
             wait_millis(round % 40).await;
-            poster.enqueue(vec![numbered(1)]).await.unwrap();
+            poster.enqueue(vec![numbered_message(1)]).await.unwrap();
         };
         let (deleted, ()) = tokio::join!(remover.delete(), post_task);
         deleted.unwrap();
@@ -161,7 +161,7 @@ async fn a_queue_with_messages_is_listed_whatever_races_with_its_deletion() {
 async fn posts_that_race_with_deletions_are_stored() {
     let fixture = TestQueue::new();
     let other_queue = connect(&fixture.redis, "{}");
-    let queue = other_queue.queue(&name());
+    let queue = other_queue.queue(&queue_name());
     let delete_task = async {
         for _ in 0..400 {
             queue.delete().await.unwrap();
@@ -169,18 +169,18 @@ async fn posts_that_race_with_deletions_are_stored() {
     };
     let post_task = async {
         for n in 0..600 {
-            fixture.post(numbered(n)).await;
+            fixture.post(numbered_message(n)).await;
         }
     };
     tokio::join!(delete_task, post_task);
 }
 
 #[tokio::test]
-async fn a_deletion_does_not_affect_a_queue_that_is_created_after_it() {
+async fn deletion_of_a_queue_does_not_affect_a_queue_that_is_created_afterwards() {
     let fixture = TestQueue::new();
     let slow_process = slow_process(&fixture.redis, Duration::from_millis(300));
-    fixture.post(numbered(1)).await;
-    let deleted_queue = slow_process.queues.queue(&name());
+    fixture.post(numbered_message(1)).await;
+    let deleted_queue = slow_process.queues.queue(&queue_name());
     for _ in 0..2 {
         deleted_queue.status().await.unwrap(); // The slow process opens its connections.
     }
@@ -195,23 +195,23 @@ async fn a_deletion_does_not_affect_a_queue_that_is_created_after_it() {
             wait_millis(5).await;
         }
         fixture.queue.delete().await.unwrap();
-        fixture.post(numbered(2)).await;
+        fixture.post(numbered_message(2)).await;
     });
     assert!(deleted.unwrap());
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 1);
-    assert!(is_listed(&fixture.queues, &name()).await);
+    assert!(is_listed(&fixture.queues, &queue_name()).await);
 }
 
 #[tokio::test]
-async fn maintenance_lists_a_queue_that_was_used_or_found_without_a_name() {
+async fn maintenance_adds_the_missing_name_of_a_queue_to_the_index() {
     let fixture = TestQueue::new();
-    let old = connect(&fixture.redis, "{}").queue(&"old".parse().unwrap());
-    old.enqueue(vec![numbered(1)]).await.unwrap();
-    fixture.post(numbered(1)).await;
+    let old_queue = connect(&fixture.redis, "{}").queue(&"old".parse().unwrap());
+    old_queue.enqueue(vec![numbered_message(1)]).await.unwrap();
+    fixture.post(numbered_message(1)).await;
     // The command leaves the index as a deletion does that is interrupted between its steps.
     fixture.redis.command("DEL drover:queues");
-    maintain(&fixture.queues);
-    for queue in [name(), "old".parse().unwrap()] {
+    run_maintenance(&fixture.queues);
+    for queue in [queue_name(), "old".parse().unwrap()] {
         wait_until("the queue is listed again", async || is_listed(&fixture.queues, &queue).await).await;
     }
 }
@@ -219,16 +219,16 @@ async fn maintenance_lists_a_queue_that_was_used_or_found_without_a_name() {
 #[tokio::test]
 async fn maintenance_removes_a_name_without_a_queue() {
     let fixture = TestQueue::new();
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     for n in 0..1_200 {
         fixture.redis.command(&format!("ZADD drover:queues 0 gone{n}"));
     }
-    maintain(&fixture.queues);
-    wait_until("only the queue is listed", async || fixture.queues.names().await.unwrap() == [name()]).await;
+    run_maintenance(&fixture.queues);
+    wait_until("only the queue is listed", async || fixture.queues.names().await.unwrap() == [queue_name()]).await;
 }
 
 #[tokio::test]
-async fn names_are_read_by_prefix_and_in_pages() {
+async fn queue_names_are_read_by_prefix_and_in_pages() {
     let fixture = TestQueue::new();
     let mut expected_names = Vec::new();
     for n in 0..2_300 {
@@ -256,24 +256,25 @@ async fn queues_of_a_page_are_read_at_the_same_time() {
     }
     // 150 reads of 100 ms one after the other would take 15 s.
     let slow_process = slow_process(&fixture.redis, Duration::from_millis(50));
-    let all = [QueuePattern::all()];
-    let ninth = "b009".parse().unwrap();
-    let listing = slow_process.queues.list(&all, "b", Some(&ninth), 150);
+    let all_patterns = [QueuePattern::all()];
+    let name_before_page = "b009".parse().unwrap();
+    let listing = slow_process.queues.list(&all_patterns, "b", Some(&name_before_page), 150);
     let (listed, next) = timeout(Duration::from_secs(10), listing).await.unwrap().unwrap();
     let names: Vec<String> = listed.iter().map(|status| status.queue.to_string()).collect();
     assert_eq!(names, (10..160).map(|n| format!("b{n:03}")).collect::<Vec<_>>());
     assert_eq!(next.unwrap().as_str(), "b159");
-    let (rest, next) = fixture.queues.list(&all, "b", Some(&"b159".parse().unwrap()), 40).await.unwrap();
-    assert_eq!((rest.len(), next), (40, None), "no queue follows the last one");
-    let page_before = fixture.queues.list(&all, "b", Some(&"a".parse().unwrap()), 1).await.unwrap();
+    let (last_queues, next_name) =
+        fixture.queues.list(&all_patterns, "b", Some(&"b159".parse().unwrap()), 40).await.unwrap();
+    assert_eq!((last_queues.len(), next_name), (40, None), "no queue follows the last queue");
+    let page_before = fixture.queues.list(&all_patterns, "b", Some(&"a".parse().unwrap()), 1).await.unwrap();
     assert_eq!(page_before.0[0].queue.as_str(), "b000");
 }
 
 #[tokio::test]
-async fn a_wait_ends_when_its_queue_is_deleted() {
+async fn wait_for_a_result_ends_when_the_queue_is_deleted() {
     let fixture = TestQueue::new();
     let subscriber = start_subscriber(&fixture.queues);
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     let wait_for_result = fixture.queue.read_when_finished(&posted_message.id, Millis::from_secs(60), &subscriber);
     let delete_when_awaited = async {
         while fixture.redis.command("EXISTS drover:{q}:awaited") != ":1" {
@@ -289,9 +290,9 @@ async fn a_wait_ends_when_its_queue_is_deleted() {
 #[tokio::test]
 async fn queues_that_were_deleted_leave_nothing_behind() {
     let fixture = TestQueue::new();
-    maintain(&fixture.queues);
+    run_maintenance(&fixture.queues);
     let use_and_delete = async |queue: &Arc<Queue>| {
-        queue.enqueue(vec![numbered(1), numbered(2)]).await.unwrap();
+        queue.enqueue(vec![numbered_message(1), numbered_message(2)]).await.unwrap();
         let lease_reply = queue.lease(&request()).await.unwrap();
         assert_eq!(lease_reply.deliveries.len(), 1);
         queue.delete().await.unwrap();
@@ -307,6 +308,6 @@ async fn queues_that_were_deleted_leave_nothing_behind() {
 async fn index_of_another_layout_is_refused_with_instructions() {
     let fixture = TestQueue::new();
     fixture.redis.command("SADD drover:queues q");
-    let refusal = fixture.queue.enqueue(vec![numbered(1)]).await.unwrap_err().to_string();
+    let refusal = fixture.queue.enqueue(vec![numbered_message(1)]).await.unwrap_err().to_string();
     assert!(refusal.contains("drover:queues has data layout 1") && refusal.contains("run the version"), "{refusal}");
 }

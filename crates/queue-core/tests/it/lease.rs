@@ -3,7 +3,7 @@
 use queue_core::{Extended, LeaseRequest, Millis, NewMessage, Queue, State};
 use serde_json::value::RawValue;
 
-use crate::{TestQueue, delayed, numbered, numbers, prioritized, wait_millis};
+use crate::{TestQueue, message_with_delay, message_with_priority, numbered_message, numbers, wait_millis};
 
 #[tokio::test]
 async fn messages_of_one_priority_are_leased_in_order_of_posting() {
@@ -17,10 +17,10 @@ async fn messages_of_one_priority_are_leased_in_order_of_posting() {
 }
 
 #[tokio::test]
-async fn lower_priority_numbers_are_leased_first() {
+async fn messages_with_lower_priority_numbers_are_leased_first() {
     let fixture = TestQueue::new();
     for (data, priority) in [(1, 5), (2, 0), (3, -1), (4, 1), (5, 0), (6, -100), (7, 1), (8, -1)] {
-        fixture.post(prioritized(data, priority)).await;
+        fixture.post(message_with_priority(data, priority)).await;
     }
     assert_eq!(numbers(&fixture.lease(3).await), [6, 3, 8]);
     assert_eq!(numbers(&fixture.lease(100).await), [2, 5, 4, 7, 1]);
@@ -31,7 +31,9 @@ async fn lower_priority_numbers_are_leased_first() {
 async fn priority_is_kept_through_a_delay() {
     let fixture = TestQueue::new();
     for (data, priority) in [(1, 1), (2, 0), (3, -1)] {
-        fixture.post(NewMessage { delay: delayed(0, 40).delay, ..prioritized(data, priority) }).await;
+        fixture
+            .post(NewMessage { delay: message_with_delay(0, 40).delay, ..message_with_priority(data, priority) })
+            .await;
     }
     wait_millis(60).await;
     assert_eq!(numbers(&fixture.lease(10).await), [3, 2, 1]);
@@ -40,15 +42,15 @@ async fn priority_is_kept_through_a_delay() {
 #[tokio::test]
 async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
     let fixture = TestQueue::new();
-    let due = fixture.post(delayed(0, 2_000)).await.due_at;
-    let message_at_due_time = |data| NewMessage { deliver_at: Some(due), ..numbered(data) };
+    let due_at = fixture.post(message_with_delay(0, 2_000)).await.due_at;
+    let message_at_due_time = |data| NewMessage { deliver_at: Some(due_at), ..numbered_message(data) };
     fixture.queue.enqueue((1..200).map(message_at_due_time).collect()).await.unwrap();
     assert_eq!(fixture.read(&fixture.post(message_at_due_time(200)).await.id).await.state, State::Delayed);
     let mut delivered_numbers = Vec::new();
     while delivered_numbers.len() < 201 {
         let lease_reply = fixture.lease(50).await;
         for delivery in &lease_reply.deliveries {
-            assert!(delivery.message.started_at.unwrap() >= due, "the message is not delivered before its due time");
+            assert!(delivery.message.started_at.unwrap() >= due_at, "the message is not delivered before its due time");
         }
         delivered_numbers.extend(numbers(&lease_reply));
         if lease_reply.deliveries.is_empty() {
@@ -62,7 +64,7 @@ async fn a_delayed_message_is_never_early_and_equal_due_times_go_in_order() {
 #[tokio::test]
 async fn active_message_shows_its_consumer_and_its_start() {
     let fixture = TestQueue::new();
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     let delivery = fixture.lease_one().await;
     assert_eq!(delivery.message.id, posted_message.id);
     let read_message = fixture.read(&posted_message.id).await;
@@ -78,13 +80,14 @@ async fn lease_has_its_own_visibility_timeout_or_that_of_the_queue() {
     fixture.post_numbers(0..2).await;
     let reply_with_queue_timeout = fixture.lease(1).await;
     assert_eq!(reply_with_queue_timeout.visibility_timeout, Millis::from_secs(5));
-    let own = LeaseRequest { visibility_timeout: Some(Millis::from_secs(7)), ..fixture.request(1) };
-    let reply_with_own_timeout = fixture.queue.lease(&own).await.unwrap();
+    let request_with_own_timeout =
+        LeaseRequest { visibility_timeout: Some(Millis::from_secs(7)), ..fixture.request(1) };
+    let reply_with_own_timeout = fixture.queue.lease(&request_with_own_timeout).await.unwrap();
     assert_eq!(reply_with_own_timeout.visibility_timeout, Millis::from_secs(7));
 }
 
 #[tokio::test]
-async fn lapsed_lease_goes_to_the_head_of_the_waiting_list_and_counts() {
+async fn message_of_a_lapsed_lease_returns_to_the_head_of_the_waiting_list_and_counts_the_lapse() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":1500}"#);
     fixture.post_numbers(0..4).await;
     assert_eq!(numbers(&fixture.lease(2).await), [0, 1]);
@@ -104,7 +107,7 @@ async fn lapsed_lease_goes_to_the_head_of_the_waiting_list_and_counts() {
 #[tokio::test]
 async fn a_message_that_kills_its_workers_ends_as_failed() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":100,"max_lapses":2}"#);
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     for _ in 0..2 {
         fixture.lease_one().await;
         wait_millis(110).await;
@@ -165,14 +168,14 @@ async fn a_message_that_kills_its_worker_takes_no_other_message_with_it() {
 }
 
 #[tokio::test]
-async fn a_message_goes_alone_before_its_last_lapse_at_every_priority() {
+async fn message_is_leased_alone_before_its_last_lapse_at_every_priority() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":1000,"max_lapses":2}"#);
     for priority in [-1, -1, 0, 0, 1, 1] {
-        fixture.post(prioritized(0, priority)).await;
+        fixture.post(message_with_priority(0, priority)).await;
     }
     assert_eq!(fixture.lease(10).await.deliveries.len(), 6);
     wait_millis(1010).await;
-    fixture.post(prioritized(0, -2)).await;
+    fixture.post(message_with_priority(0, -2)).await;
     let first_lease_reply = fixture.lease(10).await;
     assert_eq!(
         (numbers(&first_lease_reply).len(), first_lease_reply.goes_alone, first_lease_reply.more_is_ready),
@@ -188,7 +191,7 @@ async fn a_message_goes_alone_before_its_last_lapse_at_every_priority() {
 }
 
 #[tokio::test]
-async fn undone_leases_return_to_the_head_as_if_they_had_never_been_made() {
+async fn messages_of_undone_leases_return_to_the_head_as_if_they_had_never_been_leased() {
     let fixture = TestQueue::new();
     fixture.post_numbers(0..6).await;
     let (first, second) = (fixture.lease(2).await, fixture.lease(2).await);
@@ -208,11 +211,11 @@ async fn undone_leases_return_to_the_head_as_if_they_had_never_been_made() {
 async fn next_wake_up_is_the_earliest_due_time_or_deadline() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"10s"}"#);
     fixture.queue.declare().await.unwrap();
-    assert_eq!(fixture.lease(1).await.call_again_in, None, "nothing will be due");
-    fixture.post(delayed(1, 5_000)).await;
+    assert_eq!(fixture.lease(1).await.call_again_in, None, "no message will be due");
+    fixture.post(message_with_delay(1, 5_000)).await;
     let pause = fixture.lease(1).await.call_again_in.unwrap().as_millis();
     assert!((2_000..=5_000).contains(&pause), "{pause}");
-    fixture.post(numbered(2)).await;
+    fixture.post(numbered_message(2)).await;
     let short_lease_request = LeaseRequest { visibility_timeout: Some(Millis::from_secs(1)), ..fixture.request(1) };
     assert_eq!(fixture.queue.lease(&short_lease_request).await.unwrap().deliveries.len(), 1);
     let pause = fixture.lease(1).await.call_again_in.unwrap().as_millis();
@@ -224,7 +227,7 @@ async fn lease_response_has_at_most_four_mebibytes_and_other_messages_keep_their
     let fixture = TestQueue::new();
     let large_message = |priority: i64| NewMessage {
         data: RawValue::from_string(format!("\"{}\"", "x".repeat(900_000))).unwrap(),
-        ..prioritized(0, priority)
+        ..message_with_priority(0, priority)
     };
     let mut expected_ids = Vec::new();
     for priority in [-1, -1, 0, 0, 0, 0, 0, 1, 1] {
@@ -244,8 +247,9 @@ async fn lease_response_has_at_most_four_mebibytes_and_other_messages_keep_their
 #[tokio::test]
 async fn lease_ends_one_grace_period_after_the_timeout_of_its_run() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"1h","timeout":700}"#);
-    let own = NewMessage { timeout: Some(Millis::new(900).try_into().unwrap()), ..numbered(2) };
-    fixture.queue.enqueue(vec![numbered(1), own]).await.unwrap();
+    let message_with_timeout =
+        NewMessage { timeout: Some(Millis::new(900).try_into().unwrap()), ..numbered_message(2) };
+    fixture.queue.enqueue(vec![numbered_message(1), message_with_timeout]).await.unwrap();
     for delivery in fixture.lease(2).await.deliveries {
         let last_deadline = delivery.message.started_at.unwrap() + delivery.timeout.unwrap() + Queue::RUN_TIMEOUT_GRACE;
         assert_eq!(delivery.lease_expires_at, last_deadline);
@@ -258,18 +262,18 @@ async fn lease_ends_one_grace_period_after_the_timeout_of_its_run() {
 async fn malformed_record_fails_and_blocks_no_other_message() {
     let fixture = TestQueue::new();
     fixture.post_numbers(0..3).await;
-    let broken_message = fixture.post(numbered(3)).await;
+    let broken_message = fixture.post(numbered_message(3)).await;
     fixture.post_numbers(4..6).await;
     fixture.redis.command(&format!("HSET drover:{{q}}:messages {} garbage", broken_message.id));
     assert_eq!(numbers(&fixture.lease(10).await), [0, 1, 2, 4, 5]);
     let message = fixture.read(&broken_message.id).await;
     assert_eq!(message.state, State::Failed);
     assert_eq!(message.error.unwrap().code, "malformed_record");
-    let odd = fixture.post(numbered(6)).await;
+    let unreadable_message = fixture.post(numbered_message(6)).await;
     fixture.post_numbers(7..9).await;
-    fixture.redis.command(&format!("HSET drover:{{q}}:options {} \"\\xff\"", odd.id));
+    fixture.redis.command(&format!("HSET drover:{{q}}:options {} \"\\xff\"", unreadable_message.id));
     assert_eq!(numbers(&fixture.lease(10).await), [7, 8]);
-    fixture.redis.command(&format!("HDEL drover:{{q}}:options {}", odd.id));
-    assert_eq!(fixture.read(&odd.id).await.state, State::Failed);
+    fixture.redis.command(&format!("HDEL drover:{{q}}:options {}", unreadable_message.id));
+    assert_eq!(fixture.read(&unreadable_message.id).await.state, State::Failed);
     fixture.assert_clean().await;
 }

@@ -6,14 +6,14 @@ use queue_core::{ConsumerId, LeaseRequest, Timestamp};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::{TestQueue, done, numbers};
+use crate::{TestQueue, completion, numbers};
 
 /// Leases as many messages as the limit permits, for this time. Returns the instant (ms) of each lease.
 async fn lease_for(fixture: &TestQueue, max: usize, time: Duration) -> Vec<u64> {
     let request = LeaseRequest { consumer: ConsumerId::issue(), ..fixture.request(max) };
-    let end = Instant::now() + time;
+    let end_time = Instant::now() + time;
     let mut lease_times = Vec::new();
-    while Instant::now() < end {
+    while Instant::now() < end_time {
         let lease_reply = fixture.queue.lease(&request).await.unwrap();
         for delivery in &lease_reply.deliveries {
             lease_times.push(delivery.message.started_at.unwrap().as_millis());
@@ -36,7 +36,7 @@ fn assert_limit(mut starts: Vec<u64>, max: usize, duration: u64) {
 }
 
 #[tokio::test]
-async fn no_window_sees_more_than_the_limit_however_many_consumers_there_are() {
+async fn no_window_has_more_leases_than_the_rate_limit_with_any_number_of_consumers() {
     for (max, duration) in [(1, 50), (10, 400), (7, 1)] {
         let settings = format!(r#"{{"rate_limit":{{"max":{max},"duration":{duration}}}}}"#);
         let fixture = TestQueue::with_settings(&settings);
@@ -57,7 +57,7 @@ async fn no_window_sees_more_than_the_limit_however_many_consumers_there_are() {
 }
 
 #[tokio::test]
-async fn a_saturated_queue_reaches_its_limit() {
+async fn saturated_queue_reaches_its_rate_limit() {
     let fixture = TestQueue::with_settings(r#"{"rate_limit":{"max":40,"duration":"1s"}}"#);
     fixture.post_numbers(0..400).await;
     let lease_times = lease_for(&fixture, 9, Duration::from_secs(4)).await;
@@ -68,7 +68,7 @@ async fn a_saturated_queue_reaches_its_limit() {
 }
 
 #[tokio::test]
-async fn burst_is_delivered_up_to_the_limit_and_the_next_wake_up_is_when_the_window_opens() {
+async fn burst_is_leased_up_to_the_rate_limit_and_the_next_wake_up_is_when_the_window_opens() {
     let fixture = TestQueue::with_settings(r#"{"rate_limit":{"max":3,"duration":"2s"}}"#);
     fixture.post_numbers(0..10).await;
     let lease_reply = fixture.lease(10).await;
@@ -105,20 +105,20 @@ async fn changed_rate_limit_applies_at_once_and_wakes_idle_consumers() {
 }
 
 #[tokio::test]
-async fn the_log_of_a_large_limit_stays_small_and_exact() {
+async fn log_of_leases_under_a_large_rate_limit_stays_small_and_exact() {
     let fixture = TestQueue::with_settings(r#"{"rate_limit":{"max":10000,"duration":"1s"}}"#);
     for _ in 0..30 {
-        fixture.queue.enqueue((0..1_000).map(crate::numbered).collect()).await.unwrap();
+        fixture.queue.enqueue((0..1_000).map(crate::numbered_message).collect()).await.unwrap();
     }
     let mut lease_times: Vec<Timestamp> = Vec::new();
-    let end = Instant::now() + Duration::from_millis(1_600);
-    while Instant::now() < end {
+    let end_time = Instant::now() + Duration::from_millis(1_600);
+    while Instant::now() < end_time {
         let lease_reply = fixture.lease(37).await;
         lease_times.extend(lease_reply.deliveries.iter().filter_map(|delivery| delivery.message.started_at));
         let settlements: Vec<_> = lease_reply
             .deliveries
             .into_iter()
-            .map(|delivery| queue_core::Settlement { lease: delivery.lease, action: done() })
+            .map(|delivery| queue_core::Settlement { lease: delivery.lease, action: completion() })
             .collect();
         fixture.queue.settle(&settlements).await.unwrap();
         if let (false, Some(pause)) = (lease_reply.more_is_ready, lease_reply.call_again_in) {

@@ -14,10 +14,10 @@ use queue_core::{
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{done, numbered};
+use crate::{completion, numbered_message};
 
-/// The time within which every queue works again after a fail-over has ended. Drover promises 2 s; these tests, which may run on a busy
-/// machine, allow 4 s.
+/// The time within which every queue works again after a fail-over has ended. Drover promises that queues work 2 s after a fail-over;
+/// the tests under load, which may run on a busy machine, allow 4 s.
 pub(crate) const RECOVERY_TIME: Duration = Duration::from_secs(4);
 
 /// Producers and consumers of some queues, whose names have different slots.
@@ -47,7 +47,7 @@ impl Tasks {
 #[derive(Default)]
 struct LoadRecord {
     next: u64,
-    /// The posts that were answered, each with its queue and its id. Messages of these posts must not be lost.
+    /// The posts that were answered, each with its queue and its id. The messages of answered posts must not be lost.
     stored: BTreeMap<u64, (usize, MessageRef)>,
     /// The posts whose answers were errors: the messages may be stored or not.
     in_doubt: BTreeSet<u64>,
@@ -58,14 +58,14 @@ struct LoadRecord {
 }
 
 impl LoadRecord {
-    fn record_post(&mut self, queue: usize, n: u64, began: Instant, posted: Result<MessageRef, Error>) {
+    fn record_post(&mut self, queue: usize, number: u64, began: Instant, posted: Result<MessageRef, Error>) {
         match posted {
             Ok(id) => {
-                self.stored.insert(n, (queue, id));
+                self.stored.insert(number, (queue, id));
                 self.last_stored.insert(queue, began);
             }
             Err(Error::Unavailable(_)) => {
-                self.in_doubt.insert(n);
+                self.in_doubt.insert(number);
             }
             Err(error) => panic!("{error}"),
         }
@@ -97,9 +97,9 @@ impl Load {
         let mut load = Self { queues, producers, consumers, record: Arc::default() };
         for (index, queue) in load.queues.iter().enumerate() {
             let (record, stop) = (Arc::clone(&load.record), load.producers.stop.clone());
-            load.producers.tasks.spawn(produce(index, Arc::clone(queue), record, stop));
+            load.producers.tasks.spawn(produce_messages(index, Arc::clone(queue), record, stop));
             let (record, stop) = (Arc::clone(&load.record), load.consumers.stop.clone());
-            load.consumers.tasks.spawn(consume(Arc::clone(queue), record, stop));
+            load.consumers.tasks.spawn(consume_messages(Arc::clone(queue), record, stop));
         }
         load
     }
@@ -137,13 +137,13 @@ impl Load {
         }
         let record = std::mem::take(&mut *self.record.lock());
         let mut lost_messages = Vec::new();
-        for (n, (queue, id)) in &record.stored {
-            if !record.deliveries.contains_key(n) {
+        for (number, (queue, id)) in &record.stored {
+            if !record.deliveries.contains_key(number) {
                 let message = self.queues[*queue].read(std::slice::from_ref(id)).await.unwrap().remove(0);
-                lost_messages.push((*n, message.map(|message| message.state)));
+                lost_messages.push((*number, message.map(|message| message.state)));
             }
         }
-        let is_known = |n: &u64| record.stored.contains_key(n) || record.in_doubt.contains(n);
+        let is_known = |number: &u64| record.stored.contains_key(number) || record.in_doubt.contains(number);
         assert!(record.deliveries.keys().all(is_known), "every delivered message was posted");
         Summary {
             in_doubt: record.in_doubt.len(),
@@ -153,22 +153,22 @@ impl Load {
     }
 }
 
-async fn produce(index: usize, queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>, stop: CancellationToken) {
+async fn produce_messages(index: usize, queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        let n = {
+        let number = {
             let mut record = record.lock();
             record.next += 1;
             record.next
         };
         let began_at = Instant::now();
-        let post_result = queue.post(numbered(n)).await;
-        record.lock().record_post(index, n, began_at, post_result.map(|post_result| post_result.id().clone()));
+        let post_result = queue.post(numbered_message(number)).await;
+        record.lock().record_post(index, number, began_at, post_result.map(|post_result| post_result.id().clone()));
         sleep(Duration::from_millis(2)).await;
     }
 }
 
 /// Completes messages until the load stops and the queue is empty.
-async fn consume(queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>, stop: CancellationToken) {
+async fn consume_messages(queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>, stop: CancellationToken) {
     let consumer = ConsumerId::issue();
     let mut unsettled_leases: Vec<Settlement> = Vec::new();
     loop {
@@ -178,9 +178,9 @@ async fn consume(queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>, stop: Cancel
         match queue.lease(&LeaseRequest::new(consumer.clone(), 50)).await {
             Ok(leased) => {
                 for delivery in leased.deliveries {
-                    let n = delivery.message.data.get().parse().unwrap();
-                    *record.lock().deliveries.entry(n).or_default() += 1;
-                    unsettled_leases.push(Settlement { lease: delivery.lease, action: done() });
+                    let number = delivery.message.data.get().parse().unwrap();
+                    *record.lock().deliveries.entry(number).or_default() += 1;
+                    unsettled_leases.push(Settlement { lease: delivery.lease, action: completion() });
                 }
             }
             Err(Error::Unavailable(_) | Error::NoSuchQueue) => {}

@@ -11,7 +11,7 @@ use queue_core::{
 };
 use serde_json::{json, value::to_raw_value};
 
-use crate::{TIME_LIMIT, delayed, done, failure, numbered, wait_millis};
+use crate::{TIME_LIMIT, completion, failure, message_with_delay, numbered_message, wait_millis};
 
 /// The effect of repeating an operation whose answer was lost.
 enum Repeat {
@@ -21,7 +21,7 @@ enum Repeat {
     Yes,
     /// The repeated call leaves the same data as one call, and gets this answer.
     Answers(&'static str),
-    /// The repeated call changes the [effect](OperationCase::effect) from the first number to the second one.
+    /// The repeated call changes the [effect](OperationCase::effect) from the first number to the second number.
     No(u64, u64),
     /// The repeated call has a new token, undoes the leases of the lost call, and gets the same answer.
     NewToken,
@@ -83,8 +83,9 @@ impl Network<'_> {
         let stats = self.redis.command("INFO commandstats");
         let command_stats = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:")));
         let stat_value = |name: &str| -> u64 {
-            let value = command_stats.and_then(|stats| stats.split(',').find_map(|stat| stat.strip_prefix(name)));
-            value.map_or(0, |digits| digits.parse().unwrap())
+            let call_count_text =
+                command_stats.and_then(|stats| stats.split(',').find_map(|stat| stat.strip_prefix(name)));
+            call_count_text.map_or(0, |digits| digits.parse().unwrap())
         };
         stat_value("calls=") - stat_value("failed_calls=")
     }
@@ -105,8 +106,8 @@ impl Network<'_> {
                 "+stream" => format!("XRANGE {key} - +"),
                 _ => format!("GET {key}"),
             };
-            let value = without_random_words(&self.redis.command(&command));
-            let mut lines: Vec<&str> = value.lines().map(str::trim_end).collect();
+            let stored_value = without_random_words(&self.redis.command(&command));
+            let mut lines: Vec<&str> = stored_value.lines().map(str::trim_end).collect();
             // A hash and a set have no order.
             lines.sort_unstable();
             stored_text.push(format!("{}: {lines:?}", key.rsplit(':').next().unwrap()));
@@ -145,14 +146,14 @@ impl<'n> OperationCase<'n> {
         if operation == "end_ownership" {
             queue.configure(&json!({"exclusive": true})).await.unwrap();
         }
-        queue.enqueue(vec![numbered(1)]).await.unwrap();
+        queue.enqueue(vec![numbered_message(1)]).await.unwrap();
         let failed_delivery = queue.lease(&request).await.unwrap().deliveries.remove(0);
-        settle(&queue, failed_delivery.lease, Action::FailForGood(failure())).await;
-        queue.enqueue(vec![numbered(2)]).await.unwrap();
+        settle_lease(&queue, failed_delivery.lease, Action::FailForGood(failure())).await;
+        queue.enqueue(vec![numbered_message(2)]).await.unwrap();
         let active_delivery = queue.lease(&request).await.unwrap().deliveries.remove(0);
-        let held_message = NewMessage { hold: Some("key".parse().unwrap()), ..numbered(4) };
+        let held_message = NewMessage { hold: Some("key".parse().unwrap()), ..numbered_message(4) };
         let enqueue_outcomes =
-            queue.enqueue(vec![delayed(3, 60_000), held_message, numbered_with_own_id(5)]).await.unwrap();
+            queue.enqueue(vec![message_with_delay(3, 60_000), held_message, numbered_with_own_id(5)]).await.unwrap();
         match operation {
             "declare" => assert!(queue.delete().await.unwrap()),
             // An interrupted creation or deletion leaves a queue without a name, or a name without a queue.
@@ -168,7 +169,7 @@ impl<'n> OperationCase<'n> {
                 assert!(queue.lease(&request).await.is_err());
             }
             "maintain" => {
-                queue.enqueue(vec![delayed(6, 1)]).await.unwrap();
+                queue.enqueue(vec![message_with_delay(6, 1)]).await.unwrap();
                 wait_millis(5).await;
             }
             "change_schedule" | "schedules" => put_schedule(&queue).await.unwrap(),
@@ -198,7 +199,7 @@ impl<'n> OperationCase<'n> {
             "configure" => debug_text(queue.configure(&json!({"max_attempts": 7})).await?),
             "delete" | "command-ZREM" => debug_text(queue.delete().await?),
             "status" => debug_text(queue.status().await?.unwrap().counts),
-            "enqueue" | "WAIT" => debug_text(queue.enqueue(vec![numbered(7)]).await?.len()),
+            "enqueue" | "WAIT" => debug_text(queue.enqueue(vec![numbered_message(7)]).await?.len()),
             "await" => {
                 let subscriber = Subscriber::new(network.queues.redis().clone());
                 debug_text(queue.read_when_finished(&active.message.id, WAIT, &subscriber).await?.unwrap().state)
@@ -206,7 +207,7 @@ impl<'n> OperationCase<'n> {
             "cancel" => debug_text(queue.cancel(&own_id()).await?),
             "erase" => debug_text(queue.erase(&own_id()).await?),
             "promote" => debug_text(queue.promote(&self.delayed).await?),
-            "patch" => debug_text(queue.patch(&own_id(), &rename("patched")).await?.unwrap()),
+            "patch" => debug_text(queue.patch(&own_id(), &rename_patch("patched")).await?.unwrap()),
             "retry" => debug_text(queue.retry(&self.failed).await?),
             "signal" => debug_text(queue.signal(&"key".parse().unwrap(), &Signal::default()).await?),
             "purge" => debug_text(queue.purge(State::Waiting).await?),
@@ -216,7 +217,7 @@ impl<'n> OperationCase<'n> {
                     messages.map(|message| (message.data, message.deliveries, message.lapses)).collect::<Vec<_>>(),
                 )
             }
-            "settle" => debug_text(queue.settle(&[Settlement { lease: lease.clone(), action: done() }]).await?),
+            "settle" => debug_text(queue.settle(&[Settlement { lease: lease.clone(), action: completion() }]).await?),
             "extend" => debug_text(queue.extend(std::slice::from_ref(lease), Some(Millis::from_secs(120))).await?),
             "progress" => debug_text(queue.report_progress(lease, &to_raw_value(&50).unwrap()).await?),
             "find_leases" => debug_text(queue.return_lost_leases().await?),
@@ -265,13 +266,13 @@ impl<'n> OperationCase<'n> {
     /// Does the changes that other clients make between the call and its repetition.
     async fn act_as_other_clients(&self) {
         match self.operation {
-            "delete" | "purge" => drop(self.queue.enqueue(vec![numbered(8)]).await.unwrap()),
+            "delete" | "purge" => drop(self.queue.enqueue(vec![numbered_message(8)]).await.unwrap()),
             "cancel" => drop(self.queue.retry(&own_id()).await.unwrap()),
-            "patch" => drop(self.queue.patch(&own_id(), &rename("other")).await.unwrap().unwrap()),
+            "patch" => drop(self.queue.patch(&own_id(), &rename_patch("other")).await.unwrap().unwrap()),
             "erase" => drop(self.queue.enqueue(vec![numbered_with_own_id(8)]).await.unwrap()),
             "change_schedule" => drop(self.queue.resume_schedule(&SCHEDULE_NAME.parse().unwrap()).await.unwrap()),
             "signal" => {
-                let held_message = NewMessage { hold: Some("key".parse().unwrap()), ..numbered(8) };
+                let held_message = NewMessage { hold: Some("key".parse().unwrap()), ..numbered_message(8) };
                 self.queue.enqueue(vec![held_message]).await.unwrap();
             }
             "promote" => self.run_all(Action::FailAndRetryAfter(failure(), Millis::from_secs(60))).await,
@@ -283,7 +284,7 @@ impl<'n> OperationCase<'n> {
     async fn run_all(&self, action: Action) {
         let request = LeaseRequest { max: 10, ..self.request.clone() };
         for delivery in self.queue.lease(&request).await.unwrap().deliveries {
-            settle(&self.queue, delivery.lease, action.clone()).await;
+            settle_lease(&self.queue, delivery.lease, action.clone()).await;
         }
     }
 
@@ -335,15 +336,15 @@ fn own_id() -> MessageRef {
     MessageRef::Own("own".parse().unwrap())
 }
 
-fn rename(name: &str) -> MessagePatch {
+fn rename_patch(name: &str) -> MessagePatch {
     MessagePatch { name: Some(Some(name.parse().unwrap())), ..MessagePatch::default() }
 }
 
 fn numbered_with_own_id(data: u64) -> NewMessage {
-    NewMessage { id: Some("own".parse().unwrap()), ..numbered(data) }
+    NewMessage { id: Some("own".parse().unwrap()), ..numbered_message(data) }
 }
 
-async fn settle(queue: &Queue, lease: queue_core::LeaseToken, action: Action) {
+async fn settle_lease(queue: &Queue, lease: queue_core::LeaseToken, action: Action) {
     queue.settle(&[Settlement { lease, action }]).await.unwrap();
 }
 
@@ -404,7 +405,7 @@ async fn assert_operations(network: &Network<'_>) {
     }
 }
 
-fn queues(url: &str, replicas: u32) -> Queues {
+fn connect_queues(url: &str, replicas: u32) -> Queues {
     Queues::new(Redis::new(url, TIME_LIMIT).unwrap().require_replicas(replicas), DeclaredSettings::default())
 }
 
@@ -425,7 +426,7 @@ async fn an_operation_whose_answer_is_lost_is_done_once_and_repeats_as_the_proto
     let redis = RedisServer::start();
     let _replica = RedisServer::start_replica_of(&redis);
     let proxy = Proxy::start(redis.port());
-    let queues = queues(&proxy.url(), 1);
+    let queues = connect_queues(&proxy.url(), 1);
     assert_operations(&Network { redis: &redis, proxy, queues }).await;
 }
 
@@ -433,7 +434,7 @@ async fn an_operation_whose_answer_is_lost_is_done_once_and_repeats_as_the_proto
 async fn an_operation_whose_answer_is_lost_is_done_once_in_a_cluster() {
     let cluster = RedisCluster::start(1, 1);
     let proxy = announce_proxy(&cluster.servers[0]);
-    let queues = queues(&cluster_url(&proxy), 1);
+    let queues = connect_queues(&cluster_url(&proxy), 1);
     assert_operations(&Network { redis: &cluster.servers[0], proxy, queues }).await;
 }
 
@@ -450,7 +451,7 @@ async fn a_redirected_call_whose_answer_is_lost_is_done_once() {
         cluster.servers.iter().all(knows_both_servers).then_some(())
     });
     let ids = [from, to].map(|server| server.command("CLUSTER MYID").lines().nth(1).unwrap().to_owned());
-    let queues = queues(&cluster_url(&proxies[0]), 0);
+    let queues = connect_queues(&cluster_url(&proxies[0]), 0);
     queues.redis().ping().await.unwrap();
     let slot_of = |name: &String| cluster.slot_of(&format!("drover:quota:{name}:60000"));
     // The first server has the slots below 8,192.
@@ -476,7 +477,7 @@ async fn a_redirected_call_whose_answer_is_lost_is_done_once() {
 async fn progress_that_is_repeated_after_a_lost_answer_is_a_second_event() {
     let redis = RedisServer::start();
     let proxy = Proxy::start(redis.port());
-    let network = Network { redis: &redis, queues: queues(&proxy.url(), 0), proxy };
+    let network = Network { redis: &redis, queues: connect_queues(&proxy.url(), 0), proxy };
     let case = OperationCase::prepare(&network, "progress", "heard").await;
     case.queue.listen().await.unwrap().unwrap();
     let events = || redis.command("XRANGE drover:{progress-heard}:events - +").matches("progress").count();
@@ -491,9 +492,9 @@ async fn progress_that_is_repeated_after_a_lost_answer_is_a_second_event() {
 
 /// Returns the calls that a list of docs/PROTOCOL.md names. The list is a row of a table; the row begins with `word`.
 fn documented_calls(word: &str) -> BTreeSet<&'static str> {
-    let page = include_str!("../../../../docs/PROTOCOL.md");
-    let row = page.lines().find_map(|line| line.strip_prefix(&format!("{word} | ")));
-    row.expect("the table has this row").split('`').skip(1).step_by(2).collect()
+    let protocol_page = include_str!("../../../../docs/PROTOCOL.md");
+    let table_row = protocol_page.lines().find_map(|line| line.strip_prefix(&format!("{word} | ")));
+    table_row.expect("the table has this row").split('`').skip(1).step_by(2).collect()
 }
 
 #[test]

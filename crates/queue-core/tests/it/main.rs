@@ -1,4 +1,4 @@
-//! Tests of queue-core on a real Redis. Each test starts its own server.
+//! Tests of queue-core on a real Redis. Each test starts its own Redis server.
 
 #![allow(clippy::unwrap_used)] // A failed unwrap is a failure of the test.
 
@@ -76,7 +76,7 @@ impl TestQueue {
     }
 
     fn with_queues(redis: RedisServer, queues: Queues) -> Self {
-        let queue = queues.queue(&name());
+        let queue = queues.queue(&queue_name());
         Self { redis, queues, queue, consumer: ConsumerId::issue() }
     }
 
@@ -89,7 +89,7 @@ impl TestQueue {
 
     /// Posts a message for each number, with the number as its data.
     async fn post_numbers(&self, numbers: impl IntoIterator<Item = u64>) {
-        self.queue.enqueue(numbers.into_iter().map(numbered).collect()).await.unwrap();
+        self.queue.enqueue(numbers.into_iter().map(numbered_message).collect()).await.unwrap();
     }
 
     async fn lease(&self, max: usize) -> Leased {
@@ -112,7 +112,7 @@ impl TestQueue {
     }
 
     async fn complete(&self, delivery: &Delivery) -> Option<State> {
-        self.settle(delivery, done()).await
+        self.settle(delivery, completion()).await
     }
 
     async fn read(&self, id: &MessageRef) -> Message {
@@ -129,27 +129,27 @@ fn connect(redis: &RedisServer, settings: &str) -> Queues {
     let settings: SettingsPatch = serde_json::from_str(settings).unwrap();
     settings.settings().unwrap();
     let redis = Redis::new(&redis.url(), TIME_LIMIT).unwrap();
-    Queues::new(redis, [(name(), settings)].into_iter().collect())
+    Queues::new(redis, [(queue_name(), settings)].into_iter().collect())
 }
 
-fn name() -> QueueName {
+fn queue_name() -> QueueName {
     "q".parse().unwrap()
 }
 
 /// Makes a message with this number as its data.
-fn numbered(number: u64) -> NewMessage {
+fn numbered_message(number: u64) -> NewMessage {
     NewMessage::new(to_raw_value(&number).unwrap())
 }
 
-fn delayed(data: u64, delay_ms: u64) -> NewMessage {
-    NewMessage { delay: Some(Millis::new(delay_ms).try_into().unwrap()), ..numbered(data) }
+fn message_with_delay(data: u64, delay_ms: u64) -> NewMessage {
+    NewMessage { delay: Some(Millis::new(delay_ms).try_into().unwrap()), ..numbered_message(data) }
 }
 
-fn prioritized(data: u64, priority: i64) -> NewMessage {
-    NewMessage { priority: priority.try_into().unwrap(), ..numbered(data) }
+fn message_with_priority(data: u64, priority: i64) -> NewMessage {
+    NewMessage { priority: priority.try_into().unwrap(), ..numbered_message(data) }
 }
 
-fn done() -> Action {
+fn completion() -> Action {
     Action::Complete(to_raw_value("done").unwrap())
 }
 
@@ -171,8 +171,8 @@ fn calls_of(queues: &Queues, script: &str) -> u64 {
     let (mut registry, mut text) = (Registry::default(), String::new());
     queues.redis().calls().register(&mut registry);
     prometheus_text::encode(&mut text, &registry).unwrap();
-    let series = format!("drover_redis_call_duration_seconds_count{{script=\"{script}\"}} ");
-    text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
+    let metric_start = format!("drover_redis_call_duration_seconds_count{{script=\"{script}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&metric_start)).map_or(0, |count| count.parse().unwrap())
 }
 
 /// Waits for this time (ms), so that Redis's clock advances by it.

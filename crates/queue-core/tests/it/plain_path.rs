@@ -4,10 +4,10 @@
 use queue_core::{Action, Millis, NewMessage, Signal, State};
 use serde_json::{json, value::to_raw_value};
 
-use crate::{TestQueue, failure, numbered, prioritized};
+use crate::{TestQueue, failure, message_with_priority, numbered_message};
 
 /// The number of commands that the calls of scripts executed inside Redis.
-fn commands(fixture: &TestQueue) -> u64 {
+fn count_commands(fixture: &TestQueue) -> u64 {
     let stats = fixture.redis.command("INFO commandstats");
     let calls = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(":calls="));
     let other_commands =
@@ -21,19 +21,19 @@ fn commands(fixture: &TestQueue) -> u64 {
 /// Returns the numbers of commands for a post of one message, for its lease, for its settlement, and for a lease call that finds
 /// no message.
 async fn commands_of_one_message(fixture: &TestQueue) -> [u64; 4] {
-    let commands_before = commands(fixture);
-    fixture.queue.enqueue(vec![numbered(1)]).await.unwrap();
-    let enqueue_commands = commands(fixture);
+    let commands_before = count_commands(fixture);
+    fixture.queue.enqueue(vec![numbered_message(1)]).await.unwrap();
+    let enqueue_commands = count_commands(fixture);
     let delivery = fixture.lease_one().await;
-    let lease_commands = commands(fixture);
+    let lease_commands = count_commands(fixture);
     fixture.complete(&delivery).await.unwrap();
-    let settle_commands = commands(fixture);
+    let settle_commands = count_commands(fixture);
     assert_eq!(fixture.lease(1).await.deliveries.len(), 0);
     [
         enqueue_commands - commands_before,
         lease_commands - enqueue_commands,
         settle_commands - lease_commands,
-        commands(fixture) - settle_commands,
+        count_commands(fixture) - settle_commands,
     ]
 }
 
@@ -57,7 +57,7 @@ async fn a_queue_without_rare_features_takes_few_commands_for_a_message() {
     commands_of_one_message(&fixture).await;
     assert_plain(&fixture, "nothing").await;
     for _ in 0..3 {
-        fixture.post(numbered(1)).await;
+        fixture.post(numbered_message(1)).await;
         let delivery = fixture.lease_one().await;
         fixture.settle(&delivery, Action::FailForGood(failure())).await;
     }
@@ -72,12 +72,12 @@ const KEEPS_ONE_SETTINGS: &str =
 async fn a_queue_returns_to_the_plain_path_after_an_option_of_messages_was_used() {
     let fixture = TestQueue::with_settings(KEEPS_ONE_SETTINGS);
     let options = [
-        ("a priority", prioritized(1, 5)),
-        ("an own id", NewMessage { id: Some("own".parse().unwrap()), ..numbered(1) }),
-        ("a ttl", NewMessage { ttl: Some(Millis::new(60_000).try_into().unwrap()), ..numbered(1) }),
-        ("a number of attempts", NewMessage { max_attempts: Some("2".parse().unwrap()), ..numbered(1) }),
-        ("a timeout", NewMessage { timeout: Some(Millis::new(60_000).try_into().unwrap()), ..numbered(1) }),
-        ("a hold", NewMessage { hold: Some("key".parse().unwrap()), ..numbered(1) }),
+        ("a priority", message_with_priority(1, 5)),
+        ("an own id", NewMessage { id: Some("own".parse().unwrap()), ..numbered_message(1) }),
+        ("a ttl", NewMessage { ttl: Some(Millis::new(60_000).try_into().unwrap()), ..numbered_message(1) }),
+        ("a number of attempts", NewMessage { max_attempts: Some("2".parse().unwrap()), ..numbered_message(1) }),
+        ("a timeout", NewMessage { timeout: Some(Millis::new(60_000).try_into().unwrap()), ..numbered_message(1) }),
+        ("a hold", NewMessage { hold: Some("key".parse().unwrap()), ..numbered_message(1) }),
     ];
     for (option, message) in options {
         fixture.post(message).await;
@@ -107,11 +107,11 @@ async fn a_queue_returns_to_the_plain_path_after_settings_and_changes() {
     fixture.queue.resume().await.unwrap();
     assert_plain(&fixture, "a pause").await;
 
-    fixture.queue.cancel(&fixture.post(numbered(1)).await.id).await.unwrap();
+    fixture.queue.cancel(&fixture.post(numbered_message(1)).await.id).await.unwrap();
     fixture.lease(1).await;
     assert_plain(&fixture, "a removed message").await;
 
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     let delivery = fixture.lease_one().await;
     fixture.queue.report_progress(&delivery.lease, &to_raw_value(&50).unwrap()).await.unwrap();
     fixture.queue.cancel(&delivery.message.id).await.unwrap();
@@ -120,7 +120,7 @@ async fn a_queue_returns_to_the_plain_path_after_settings_and_changes() {
     commands_of_one_message(&fixture).await;
     assert_plain(&fixture, "progress, a cancel and an erased message").await;
 
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     let delivery = fixture.lease_one().await;
     assert_eq!(fixture.settle(&delivery, Action::Hold("key".parse().unwrap())).await, Some(State::Held));
     let signal = Signal { data: Some(to_raw_value(&5).unwrap()), ..Signal::default() };

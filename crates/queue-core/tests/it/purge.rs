@@ -7,7 +7,10 @@ use queue_core::{
     Action, Changed, Enqueued, MessageRef, Millis, NewMessage, Queues, Redis, State, settings::DeclaredSettings,
 };
 
-use crate::{TIME_LIMIT, TestQueue, connect, delayed, done, failure, name, numbered, prioritized, wait_millis};
+use crate::{
+    TIME_LIMIT, TestQueue, completion, connect, failure, message_with_delay, message_with_priority, numbered_message,
+    queue_name, wait_millis,
+};
 
 async fn post_many(fixture: &TestQueue, count: u64, message: impl Fn(u64) -> NewMessage) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
@@ -33,18 +36,18 @@ async fn ids_in(fixture: &TestQueue, state: State) -> BTreeSet<String> {
 
 /// Ids are in the order of posting, so the purge is right if each kept message has a later id than every purged message.
 #[tokio::test]
-async fn purge_removes_every_message_posted_before_it_and_none_posted_after_it() {
-    let hold = |n| NewMessage { hold: Some(format!("k{}", n % 3).parse().unwrap()), ..numbered(n) };
+async fn purge_removes_every_message_posted_before_the_purge_and_no_later_message() {
+    let hold = |n| NewMessage { hold: Some(format!("k{}", n % 3).parse().unwrap()), ..numbered_message(n) };
     let kinds: [(State, &dyn Fn(u64) -> NewMessage); 4] = [
-        (State::Delayed, &|n| delayed(n, 1_000_000 + n % 7)),
-        (State::Waiting, &numbered),
-        (State::Waiting, &|n| prioritized(n, i64::try_from(n % 3).unwrap() - 1)),
+        (State::Delayed, &|n| message_with_delay(n, 1_000_000 + n % 7)),
+        (State::Waiting, &numbered_message),
+        (State::Waiting, &|n| message_with_priority(n, i64::try_from(n % 3).unwrap() - 1)),
         (State::Held, &hold),
     ];
     for (state, message) in kinds {
         let fixture = TestQueue::new();
-        let old = post_many(&fixture, 8_000, message).await;
-        let other_queue = connect(&fixture.redis, "{}").queue(&name());
+        let old_ids = post_many(&fixture, 8_000, message).await;
+        let other_queue = connect(&fixture.redis, "{}").queue(&queue_name());
         let (stop, mut stopped) = tokio::sync::watch::channel(false);
         let post_task = async {
             let mut posted_ids = BTreeSet::new();
@@ -64,11 +67,11 @@ async fn purge_removes_every_message_posted_before_it_and_none_posted_after_it()
         let (posted, purged) = tokio::join!(post_task, purge_task);
         let remaining_ids = ids_in(&fixture, state).await;
         let purged_ids: BTreeSet<String> =
-            old.union(&posted).filter(|id| !remaining_ids.contains(*id)).cloned().collect();
+            old_ids.union(&posted).filter(|id| !remaining_ids.contains(*id)).cloned().collect();
         assert!(
-            old.is_subset(&purged_ids),
+            old_ids.is_subset(&purged_ids),
             "{state:?}: {} messages from before the purge are kept",
-            old.difference(&purged_ids).count()
+            old_ids.difference(&purged_ids).count()
         );
         assert_eq!(purged_ids.len() as u64, purged, "{state:?}: the purge answers the number of purged messages");
         assert!(
@@ -85,7 +88,8 @@ async fn purge_removes_every_message_posted_before_it_and_none_posted_after_it()
 /// Begins a purge of waiting messages, and interrupts it before all messages are forgotten.
 async fn begin_a_purge(fixture: &TestQueue) {
     let proxy = Proxy::start(fixture.redis.port());
-    let queue = Queues::new(Redis::new(&proxy.url(), TIME_LIMIT).unwrap(), DeclaredSettings::default()).queue(&name());
+    let queue =
+        Queues::new(Redis::new(&proxy.url(), TIME_LIMIT).unwrap(), DeclaredSettings::default()).queue(&queue_name());
     // The second step would begin after the answer of the first step, which is delayed.
     proxy.slow(Duration::from_millis(300));
     let purge_call = queue.purge(State::Waiting);
@@ -103,19 +107,19 @@ async fn begin_a_purge(fixture: &TestQueue) {
 #[tokio::test]
 async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1,"visibility_timeout":"1h","id_window":"1h"}"#);
-    let message_with_own_id = |id: &str, n| NewMessage { id: Some(id.parse().unwrap()), ..numbered(n) };
+    let message_with_own_id = |id: &str, n| NewMessage { id: Some(id.parse().unwrap()), ..numbered_message(n) };
     // The lease of the first message has lapsed, so that the message waits again; the consumer may still settle the lease.
-    let lapsing_id = fixture.post(numbered(0)).await.id;
+    let lapsing_id = fixture.post(numbered_message(0)).await.id;
     let late_delivery = fixture.lease_one().await;
     fixture.queue.extend(std::slice::from_ref(&late_delivery.lease), Some(Millis::new(1))).await.unwrap();
     wait_millis(5).await;
     fixture.queue.maintain().await.unwrap();
     // The second message is cancelled, and still has an entry in the waiting list.
-    let cancelled_id = fixture.post(numbered(1)).await.id;
+    let cancelled_id = fixture.post(numbered_message(1)).await.id;
     assert_eq!(fixture.queue.cancel(&cancelled_id).await.unwrap(), Changed::Done);
     let own_id_message_id = fixture.post(message_with_own_id("order", 2)).await.id;
-    fixture.post(prioritized(3, -5)).await;
-    post_many(&fixture, 2_500, numbered).await;
+    fixture.post(message_with_priority(3, -5)).await;
+    post_many(&fixture, 2_500, numbered_message).await;
     begin_a_purge(&fixture).await;
 
     let counts = fixture.queue.status().await.unwrap().unwrap().counts;
@@ -148,14 +152,14 @@ async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
 }
 
 #[tokio::test]
-async fn purge_runs_after_an_interrupted_one() {
+async fn purge_succeeds_after_an_interrupted_purge() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
-    fixture.post(numbered(0)).await;
+    fixture.post(numbered_message(0)).await;
     let delivery = fixture.lease_one().await;
     fixture.settle(&delivery, Action::Fail(failure())).await;
-    post_many(&fixture, 2_500, numbered).await;
+    post_many(&fixture, 2_500, numbered_message).await;
     begin_a_purge(&fixture).await;
-    post_many(&fixture, 1_500, numbered).await;
+    post_many(&fixture, 1_500, numbered_message).await;
     assert_eq!(
         fixture.queue.purge(State::Waiting).await.unwrap(),
         1_500,
@@ -168,10 +172,10 @@ async fn purge_runs_after_an_interrupted_one() {
 }
 
 #[tokio::test]
-async fn purge_concurrent_with_consumers_keeps_every_message_posted_after_it() {
+async fn purge_concurrent_with_consumers_keeps_every_message_posted_after_the_purge() {
     let fixture = TestQueue::new();
-    post_many(&fixture, 5_000, numbered).await;
-    let other_queue = connect(&fixture.redis, "{}").queue(&name());
+    post_many(&fixture, 5_000, numbered_message).await;
+    let other_queue = connect(&fixture.redis, "{}").queue(&queue_name());
     let consuming = async {
         let mut completed_ids = BTreeSet::new();
         let mut idle_calls = 0;
@@ -179,7 +183,7 @@ async fn purge_concurrent_with_consumers_keeps_every_message_posted_after_it() {
             let deliveries_now = fixture.lease(50).await.deliveries;
             idle_calls = if deliveries_now.is_empty() { idle_calls + 1 } else { 0 };
             for (n, delivery) in deliveries_now.iter().enumerate() {
-                let action = if n % 5 == 4 { Action::Release(None) } else { done() };
+                let action = if n % 5 == 4 { Action::Release(None) } else { completion() };
                 if fixture.settle(delivery, action).await == Some(State::Completed) {
                     completed_ids.insert(delivery.message.id.to_string());
                 }
@@ -192,7 +196,7 @@ async fn purge_concurrent_with_consumers_keeps_every_message_posted_after_it() {
         other_queue.purge(State::Waiting).await.unwrap();
         let mut ids_after_purge = BTreeSet::new();
         for n in 0..50 {
-            ids_after_purge.insert(other_queue.enqueue(vec![numbered(n)]).await.unwrap()[0].id().to_string());
+            ids_after_purge.insert(other_queue.enqueue(vec![numbered_message(n)]).await.unwrap()[0].id().to_string());
         }
         ids_after_purge
     };
@@ -214,17 +218,17 @@ async fn purge_or_retry_of_a_deleted_queue_does_not_change_a_new_queue_of_that_n
             fixture.queue.settle(&deliveries.iter().map(settle).collect::<Vec<_>>()).await.unwrap();
         }
     };
-    for (state, action) in [(State::Completed, done()), (State::Failed, Action::Fail(failure()))] {
+    for (state, action) in [(State::Completed, completion()), (State::Failed, Action::Fail(failure()))] {
         for retries in [false, true] {
-            post_many(&fixture, 3_000, numbered).await;
+            post_many(&fixture, 3_000, numbered_message).await;
             finish_all_messages(&action).await;
             let proxy = Proxy::start(fixture.redis.port());
             let redis = Redis::new(&proxy.url(), Duration::from_secs(20)).unwrap();
-            let slow_queue = Queues::new(redis, DeclaredSettings::default()).queue(&name());
+            let slow_queue = Queues::new(redis, DeclaredSettings::default()).queue(&queue_name());
             slow_queue.status().await.unwrap();
             slow_queue.status().await.unwrap();
             proxy.slow(Duration::from_millis(100));
-            let bulk = async {
+            let purge_or_retry = async {
                 if retries { slow_queue.retry_failed().await.unwrap() } else { slow_queue.purge(state).await.unwrap() }
             };
             let delete_task = async {
@@ -234,10 +238,10 @@ async fn purge_or_retry_of_a_deleted_queue_does_not_change_a_new_queue_of_that_n
                     wait_millis(1).await;
                 }
                 fixture.queue.delete().await.unwrap();
-                fixture.post(numbered(7)).await;
+                fixture.post(numbered_message(7)).await;
                 finish_all_messages(&action).await;
             };
-            let (_, ()) = tokio::join!(bulk, delete_task);
+            let (_, ()) = tokio::join!(purge_or_retry, delete_task);
             let counts = fixture.queue.status().await.unwrap().unwrap().counts;
             assert_eq!(counts.of(state), 1, "{state:?}: the message of the new queue stays");
             fixture.queue.delete().await.unwrap();

@@ -2,7 +2,7 @@
 
 use queue_core::{Action, Delivery, Millis, NewMessage, Signal, State};
 
-use crate::{TestQueue, delayed, failure, numbered, wait_millis};
+use crate::{TestQueue, failure, message_with_delay, numbered_message, wait_millis};
 
 /// The time (ms) that a test waits before the operation that makes a message ready.
 const WAIT_MS: u64 = 400;
@@ -24,7 +24,7 @@ impl TestQueue {
         delivery
     }
 
-    /// Redis's time in ms.
+    /// Returns the time by Redis's clock, in ms.
     fn now(&self) -> u64 {
         let time_reply = self.redis.command("TIME");
         let mut numbers =
@@ -36,13 +36,14 @@ impl TestQueue {
 #[tokio::test]
 async fn ready_time_of_a_held_message_is_its_signal() {
     let fixture = TestQueue::new();
-    fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..numbered(1) }).await;
+    fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..numbered_message(1) }).await;
     wait_millis(WAIT_MS).await;
     let start_time = fixture.now();
     fixture.queue.signal(&"k".parse().unwrap(), &Signal::default()).await.unwrap();
     fixture.take_ready_since(start_time, "signalled").await;
     // A message that is held and delayed is ready when it is due.
-    let posted_message = fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..delayed(2, WAIT_MS) }).await;
+    let posted_message =
+        fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..message_with_delay(2, WAIT_MS) }).await;
     fixture.queue.signal(&"k".parse().unwrap(), &Signal::default()).await.unwrap();
     wait_millis(WAIT_MS).await;
     fixture.queue.maintain().await.unwrap();
@@ -54,7 +55,7 @@ async fn ready_time_of_a_held_message_is_its_signal() {
 #[tokio::test]
 async fn ready_time_of_a_promoted_message_is_its_promotion() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"type":"fixed","delay":"1h","jitter":0}}"#);
-    let posted_id = fixture.post(delayed(1, 3_600_000)).await.id;
+    let posted_id = fixture.post(message_with_delay(1, 3_600_000)).await.id;
     wait_millis(WAIT_MS).await;
     let start_time = fixture.now();
     fixture.queue.promote(&posted_id).await.unwrap();
@@ -72,7 +73,7 @@ async fn ready_time_of_a_promoted_message_is_its_promotion() {
 async fn ready_time_of_a_redelivered_message_is_its_return() {
     let fixture =
         TestQueue::with_settings(r#"{"visibility_timeout":2000,"backoff":{"type":"fixed","delay":200,"jitter":0}}"#);
-    let posted_id = fixture.post(numbered(1)).await.id;
+    let posted_id = fixture.post(numbered_message(1)).await.id;
     wait_millis(WAIT_MS).await;
     let delivery = fixture.lease_one().await;
     let start_time = fixture.now();
@@ -80,11 +81,11 @@ async fn ready_time_of_a_redelivered_message_is_its_return() {
     let delivery = fixture.take_ready_since(start_time, "released").await;
 
     fixture.settle(&delivery, Action::Fail(failure())).await;
-    let due = fixture.read(&posted_id).await.due_at;
+    let due_at = fixture.read(&posted_id).await.due_at;
     wait_millis(WAIT_MS).await;
     fixture.queue.maintain().await.unwrap();
-    let delivery = fixture.take_ready_since(due.as_millis(), "after its back-off").await;
-    assert_eq!(delivery.ready_at, due);
+    let delivery = fixture.take_ready_since(due_at.as_millis(), "after its back-off").await;
+    assert_eq!(delivery.ready_at, due_at);
 
     wait_millis(2_000).await;
     fixture.queue.maintain().await.unwrap();
@@ -92,17 +93,17 @@ async fn ready_time_of_a_redelivered_message_is_its_return() {
     assert_eq!(lapsed_delivery.ready_at, delivery.lease_expires_at);
 
     fixture.settle(&lapsed_delivery, Action::Release(Some(Millis::new(100)))).await;
-    let due = fixture.read(&posted_id).await.due_at;
+    let due_at = fixture.read(&posted_id).await.due_at;
     wait_millis(WAIT_MS).await;
     fixture.queue.maintain().await.unwrap();
-    assert_eq!(fixture.take_ready_since(due.as_millis(), "released with a pause").await.ready_at, due);
+    assert_eq!(fixture.take_ready_since(due_at.as_millis(), "released with a pause").await.ready_at, due_at);
     fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn ready_time_of_a_manually_retried_message_is_its_retry() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":1}"#);
-    let cancelled_id = fixture.post(numbered(1)).await.id;
+    let cancelled_id = fixture.post(numbered_message(1)).await.id;
     fixture.queue.cancel(&cancelled_id).await.unwrap();
     wait_millis(WAIT_MS).await;
     let start_time = fixture.now();
@@ -119,13 +120,13 @@ async fn ready_time_of_a_manually_retried_message_is_its_retry() {
 #[tokio::test]
 async fn ready_time_of_a_new_message_is_its_due_time_and_is_not_stored() {
     let fixture = TestQueue::new();
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     wait_millis(50).await;
     assert_eq!(
         fixture.take_ready_since(posted_message.created_at.as_millis(), "posted").await.ready_at,
         posted_message.created_at
     );
-    let posted_message = fixture.post(delayed(1, 50)).await;
+    let posted_message = fixture.post(message_with_delay(1, 50)).await;
     wait_millis(100).await;
     fixture.queue.maintain().await.unwrap();
     assert_eq!(

@@ -18,7 +18,7 @@ use queue_core::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{TestQueue, numbered, wait_millis};
+use crate::{TestQueue, numbered_message, wait_millis};
 
 const LONG_WAIT: Millis = Millis::from_secs(300);
 
@@ -36,7 +36,7 @@ fn request_of_a_new_consumer() -> LeaseRequest {
 }
 
 /// The number of scripts that Redis has run.
-fn calls(fixture: &TestQueue) -> usize {
+fn count_calls(fixture: &TestQueue) -> usize {
     let stats = fixture.redis.command("INFO commandstats");
     let calls =
         stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")?.split(',').next()?.parse().ok());
@@ -45,10 +45,10 @@ fn calls(fixture: &TestQueue) -> usize {
 
 /// Waits until no script has run for a while, and returns the number of scripts so far.
 async fn calls_when_quiet(fixture: &TestQueue) -> usize {
-    let mut previous_calls = calls(fixture);
+    let mut previous_calls = count_calls(fixture);
     loop {
         wait_millis(300).await;
-        let current_calls = calls(fixture);
+        let current_calls = count_calls(fixture);
         if current_calls == previous_calls {
             return current_calls;
         }
@@ -86,7 +86,7 @@ async fn wait_until_waiting_again(fixture: &TestQueue, id: &MessageRef) {
 #[tokio::test]
 async fn lease_granted_after_its_client_disconnected_is_released_at_once() {
     let fixture = TestQueue::with_settings(r#"{"visibility_timeout":"1h"}"#);
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     let long_poll = LongPoll::new(Subscriber::new(fixture.queues.redis().clone()), CancellationToken::new());
     // The client disconnects during the lease call, which Redis answers only after the disconnection.
     fixture.redis.suspend();
@@ -114,7 +114,7 @@ async fn deliveries_that_a_client_never_took_are_released_at_once() {
     let long_poll = long_poll(&fixture);
     let mut client_wait = Box::pin(long_poll.receive(&fixture.queue, fixture.request(5), LONG_WAIT));
     assert!((&mut client_wait).now_or_never().is_none(), "the message is waiting");
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     wait_until_active(&fixture, &posted_message.id).await;
     // After this pause the driver has handed the message over, but the client never reads it.
     wait_millis(50).await;
@@ -141,7 +141,7 @@ async fn consumer_without_memory_for_its_answer_is_refused_before_anything_is_le
     let fixture = TestQueue::with_settings("{}");
     let long_poll = long_poll(&fixture);
     let refusal = long_poll.receive_within(&fixture.queue, fixture.request(5), LONG_WAIT, Arc::new(NoMemory));
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     assert!(matches!(refusal.await, Err(Error::Overloaded)));
     let message = fixture.read(&posted_message.id).await;
     assert_eq!((message.state, message.deliveries), (State::Waiting, 0));
@@ -167,7 +167,7 @@ async fn no_delivery_stays_leased_when_clients_disconnect_at_random_times() {
     for n in 0..300 {
         let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&fixture.queue), fixture.request(5));
         let client = tokio::spawn(async move { long_poll.receive(&queue, request, LONG_WAIT).await.unwrap() });
-        let posted_message = fixture.post(numbered(n)).await;
+        let posted_message = fixture.post(numbered_message(n)).await;
         // The loop waits without a timer, which would be too coarse: the message is leased and handed over within a millisecond.
         let instant = std::time::Instant::now() + Duration::from_micros(rand::random_range(0..800));
         while std::time::Instant::now() < instant {
@@ -192,7 +192,7 @@ async fn lease_call_dropped_at_any_step_leaves_no_lease() {
     for step in 1..8 {
         fixture.post_numbers([1, 2]).await;
         // A message that can't be read makes a lease call take one more step, in which that message fails.
-        let unreadable_message = fixture.post(numbered(3)).await;
+        let unreadable_message = fixture.post(numbered_message(3)).await;
         fixture.redis.command(&format!("HSET drover:{{q}}:messages {} ?", unreadable_message.id));
         let request = fixture.request(5);
         let mut lease = Box::pin(fixture.queue.lease(&request));
@@ -221,7 +221,7 @@ async fn lease_call_dropped_at_any_step_leaves_no_lease() {
     }
     assert!(
         given_up_count >= 2,
-        "clients gave up at least in the step that leases and in the one that fails an unreadable message"
+        "clients gave up at least in the step that leases and in the step that fails an unreadable message"
     );
     fixture.assert_clean().await;
 }
@@ -248,19 +248,19 @@ async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_numb
         });
     }
     let calls_before = calls_when_quiet(&fixture).await;
-    fixture.post(numbered(0)).await;
+    fixture.post(numbered_message(0)).await;
     let calls_for_a_post = calls_when_quiet(&fixture).await - calls_before;
     assert_eq!(*received_numbers.lock().unwrap(), [0]);
     // One message takes a few calls: the post, the lease, the settlement, and some lease calls that find nothing.
     assert!((3..=8).contains(&calls_for_a_post), "{calls_for_a_post} calls for one post");
 
     // The test waits for two polls of the idle driver, which polls every 5 s.
-    let calls_before = calls(&fixture);
+    let calls_before = count_calls(&fixture);
     wait_millis(11_000).await;
-    let calls_while_idle = calls(&fixture) - calls_before;
+    let calls_while_idle = count_calls(&fixture) - calls_before;
     assert!((1..=4).contains(&calls_while_idle), "{calls_while_idle} calls in 11 s without a message");
 
-    let calls_before = calls(&fixture);
+    let calls_before = count_calls(&fixture);
     fixture.post_numbers(1..=100).await;
     eventually("all messages are received", || (received_numbers.lock().unwrap().len() == 101).then_some(()));
     let calls_for_a_hundred = calls_when_quiet(&fixture).await - calls_before;
@@ -270,7 +270,7 @@ async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_numb
         (0..=100).collect::<Vec<_>>(),
         "messages are received in the order of posting"
     );
-    assert_eq!(overlaps.load(Ordering::SeqCst), 0, "one consumer at a time has access");
+    assert_eq!(overlaps.load(Ordering::SeqCst), 0, "one consumer at a time may lease messages");
     clients.abort_all();
     fixture.assert_clean().await;
 }
@@ -322,7 +322,7 @@ async fn waiting_clients_take_over_after_the_timeout_of_an_owner_in_another_proc
         let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&fixture.queue), request_of_a_new_consumer());
         clients.spawn(async move { long_poll.receive(&queue, request, LONG_WAIT).await.unwrap() });
     }
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     // The time limit of 3 s is shorter than the 5 s between two polls of the driver.
     let first_answer =
         tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();

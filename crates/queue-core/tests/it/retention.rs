@@ -1,8 +1,8 @@
-//! How long finished messages are kept.
+//! Tests of how long finished messages are kept.
 
 use queue_core::{Action, MessageRef, NewMessage};
 
-use crate::{TestQueue, failure, numbered, wait_millis};
+use crate::{TestQueue, failure, numbered_message, wait_millis};
 
 #[tokio::test]
 async fn completed_messages_are_removed_by_count_but_not_before_the_minimum_age() {
@@ -34,13 +34,13 @@ async fn finished_messages_are_removed_by_age_with_all_their_data() {
         r#"{{"max_attempts":1,"id_window":0,"retention":{{"completed":{keep_setting},"failed":{keep_setting}}}}}"#
     );
     let fixture = TestQueue::with_settings(&settings);
-    let own = |id: &str, data| NewMessage { id: Some(id.parse().unwrap()), ..numbered(data) };
-    fixture.queue.enqueue(vec![own("a", 1), own("b", 2)]).await.unwrap();
+    let message_with_own_id = |id: &str, data| NewMessage { id: Some(id.parse().unwrap()), ..numbered_message(data) };
+    fixture.queue.enqueue(vec![message_with_own_id("a", 1), message_with_own_id("b", 2)]).await.unwrap();
     let lease_reply = fixture.lease(2).await;
     fixture.complete(&lease_reply.deliveries[0]).await;
     fixture.settle(&lease_reply.deliveries[1], Action::Fail(failure())).await;
     wait_millis(1_050).await;
-    fixture.queue.enqueue(vec![own("c", 3), own("d", 4)]).await.unwrap();
+    fixture.queue.enqueue(vec![message_with_own_id("c", 3), message_with_own_id("d", 4)]).await.unwrap();
     let lease_reply = fixture.lease(2).await;
     fixture.complete(&lease_reply.deliveries[0]).await;
     fixture.settle(&lease_reply.deliveries[1], Action::Fail(failure())).await;
@@ -50,6 +50,6 @@ async fn finished_messages_are_removed_by_age_with_all_their_data() {
         assert_eq!(fixture.redis.command(&format!("HLEN drover:{{q}}:{hash}")), ":2", "{hash}");
     }
     // The own id of the message is free again.
-    assert_eq!(fixture.post(own("a", 5)).await.data.get(), "5");
+    assert_eq!(fixture.post(message_with_own_id("a", 5)).await.data.get(), "5");
     fixture.assert_clean().await;
 }

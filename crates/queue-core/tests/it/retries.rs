@@ -1,13 +1,13 @@
-//! Failed attempts, and the pauses between them.
+//! Tests of failed attempts, and of the pauses between attempts.
 
 use queue_core::{Action, Millis, NewMessage, State};
 
-use crate::{TestQueue, failure, numbered, numbers, wait_millis};
+use crate::{TestQueue, failure, numbered_message, numbers, wait_millis};
 
 #[tokio::test]
 async fn failed_message_is_retried_after_its_back_off_until_no_attempt_is_left() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":3,"backoff":{"type":"fixed","delay":1000,"jitter":0}}"#);
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     for attempt in 1..=2 {
         let delivery = fixture.lease_one().await;
         assert_eq!(delivery.message.attempts_made, attempt - 1);
@@ -34,7 +34,7 @@ async fn failed_message_is_retried_after_its_back_off_until_no_attempt_is_left()
 #[tokio::test]
 async fn back_off_doubles_up_to_its_maximum() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":9,"backoff":{"delay":20,"max":100,"jitter":0}}"#);
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     for pause in [20, 40, 80, 100, 100] {
         let delivery = fixture.lease_one().await;
         fixture.settle(&delivery, Action::Fail(failure())).await;
@@ -63,8 +63,9 @@ async fn jitter_shortens_the_back_off_by_at_most_its_fraction() {
 async fn attempts_and_back_off_of_a_message_override_those_of_its_queue() {
     let fixture = TestQueue::with_settings(r#"{"max_attempts":9,"backoff":{"type":"fixed","delay":"1h","jitter":0}}"#);
     let backoff = serde_json::from_str(r#"{"type":"fixed","delay":10,"max":10,"jitter":0}"#).unwrap();
-    let own = NewMessage { max_attempts: Some("2".parse().unwrap()), backoff: Some(backoff), ..numbered(1) };
-    let posted_message = fixture.post(own).await;
+    let message_with_own_backoff =
+        NewMessage { max_attempts: Some("2".parse().unwrap()), backoff: Some(backoff), ..numbered_message(1) };
+    let posted_message = fixture.post(message_with_own_backoff).await;
     let delivery = fixture.lease_one().await;
     fixture.settle(&delivery, Action::Fail(failure())).await;
     wait_millis(15).await;
@@ -91,7 +92,7 @@ async fn failure_may_set_the_retry_time_or_forbid_a_retry() {
 #[tokio::test]
 async fn invalid_back_off_and_endless_release_delay_do_not_block_the_queue() {
     let fixture = TestQueue::with_settings(r#"{"backoff":{"jitter":-0.0,"delay":10}}"#);
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     let delivery = fixture.lease_one().await;
     assert_eq!(fixture.settle(&delivery, Action::Fail(failure())).await, Some(State::Delayed));
     fixture.redis.command("HSET drover:{q}:meta backoff garbage");
@@ -99,7 +100,7 @@ async fn invalid_back_off_and_endless_release_delay_do_not_block_the_queue() {
     let delivery = fixture.lease_one().await;
     assert_eq!(fixture.settle(&delivery, Action::Fail(failure())).await, Some(State::Delayed));
     assert_eq!(fixture.read(&posted_message.id).await.attempts_made, 2);
-    let other_message = fixture.post(numbered(2)).await;
+    let other_message = fixture.post(numbered_message(2)).await;
     let delivery = fixture.lease_one().await;
     fixture.settle(&delivery, Action::Release(Some(Millis::new(u64::MAX)))).await;
     assert_eq!(fixture.read(&other_message.id).await.state, State::Delayed);

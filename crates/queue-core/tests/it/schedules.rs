@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{TIME_LIMIT, TestQueue, calls_of, name, numbered, wait_millis};
+use crate::{TIME_LIMIT, TestQueue, calls_of, numbered_message, queue_name, wait_millis};
 
 /// The maximum lateness (ms) of a tick, on a busy machine. Without its timer a tick would be up to a minute late.
 const MAX_LATENESS_MS: u64 = 1_000;
 
-fn schedule(json: Value) -> NewSchedule {
+fn schedule_from_json(json: Value) -> NewSchedule {
     serde_json::from_value(json).unwrap()
 }
 
@@ -35,7 +35,8 @@ fn json_of(schedule: &Schedule) -> Value {
 
 impl TestQueue {
     async fn put(&self, name: &str, json: Value) -> Value {
-        match self.queue.put_schedule(&schedule_name(name), schedule(json), DefinedBy::Client).await.unwrap() {
+        match self.queue.put_schedule(&schedule_name(name), schedule_from_json(json), DefinedBy::Client).await.unwrap()
+        {
             PutSchedule::Created(schedule) | PutSchedule::Existed(schedule) => json_of(&schedule),
         }
     }
@@ -46,14 +47,14 @@ impl TestQueue {
 
     /// All messages of the queue that are ready, in the order posted.
     async fn ready(&self) -> Vec<Message> {
-        let mut all = Vec::new();
+        let mut ready_messages = Vec::new();
         let mut cursor = None;
         loop {
             let page = self.queue.list(State::Waiting, 1_000, cursor.as_deref()).await.unwrap();
-            all.extend(page.messages);
+            ready_messages.extend(page.messages);
             cursor = page.next;
             if cursor.is_none() {
-                return all;
+                return ready_messages;
             }
         }
     }
@@ -120,15 +121,22 @@ async fn each_tick_is_posted_once_and_on_time_by_several_processes() {
     let fixture = TestQueue::new();
     let _processes =
         [start_scheduler(&fixture).await, start_scheduler(&fixture).await, start_scheduler(&fixture).await];
-    let put =
+    let created_schedule =
         fixture.put("s", json!({"every": "1s", "message": {"data": {"n": 1}, "name": "job", "priority": 0}})).await;
-    assert_eq!((&put["runs"], &put["last_at"], put["next_at"].as_array().unwrap().len()), (&json!(0), &json!(null), 5));
+    assert_eq!(
+        (
+            &created_schedule["runs"],
+            &created_schedule["last_at"],
+            created_schedule["next_at"].as_array().unwrap().len()
+        ),
+        (&json!(0), &json!(null), 5)
+    );
     let messages = fixture.wait_for(4).await;
     let tick_latenesses = latenesses(&messages);
     assert!(tick_latenesses.iter().all(|tick_latenesses| *tick_latenesses <= MAX_LATENESS_MS), "{tick_latenesses:?}");
     let tick_seconds: Vec<u64> =
         messages.iter().map(|message| message.scheduled_at.unwrap().as_millis() / 1_000).collect();
-    assert!(tick_seconds.windows(2).all(|two| two[1] == two[0] + 1), "no tick is missing: {tick_seconds:?}");
+    assert!(tick_seconds.windows(2).all(|pair| pair[1] == pair[0] + 1), "no tick is missing: {tick_seconds:?}");
     let last_message = messages.last().unwrap();
     assert_eq!((last_message.schedule.as_ref().unwrap().as_str(), last_message.data.get()), ("s", r#"{"n":1}"#));
     let schedule = fixture.schedule("s").await;
@@ -143,20 +151,25 @@ async fn each_tick_is_posted_once_and_on_time_by_several_processes() {
 async fn five_hundred_ticks_in_one_instant_of_a_thousand_schedules_are_posted_on_time() {
     let fixture = TestQueue::new();
     let process = start_scheduler(&fixture).await;
-    let put = |n: usize, json: Value| {
+    let put_schedule = |n: usize, json: Value| {
         let queue = Arc::clone(&fixture.queue);
-        async move { queue.put_schedule(&schedule_name(&format!("s{n}")), schedule(json), DefinedBy::Client).await.unwrap() }
+        async move {
+            queue
+                .put_schedule(&schedule_name(&format!("s{n}")), schedule_from_json(json), DefinedBy::Client)
+                .await
+                .unwrap()
+        }
     };
     for n in 0..500 {
-        put(n, json!({"every": "1d", "message": {"data": n}})).await;
+        put_schedule(n, json!({"every": "1d", "message": {"data": n}})).await;
     }
-    let now = fixture.post(numbered(0)).await.created_at;
-    let at = queue_core::Timestamp::from_millis((now.as_millis() / 1_000 + 10) * 1_000);
+    let now = fixture.post(numbered_message(0)).await.created_at;
+    let common_tick = queue_core::Timestamp::from_millis((now.as_millis() / 1_000 + 10) * 1_000);
     for n in 500..1_000 {
-        put(n, json!({"every": "1s", "start_at": at, "max_runs": 1, "message": {"data": n}})).await;
+        put_schedule(n, json!({"every": "1s", "start_at": common_tick, "max_runs": 1, "message": {"data": n}})).await;
     }
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().schedules, 1_000);
-    let (more, one_more) = (schedule_name("more"), schedule(json!({"every": "1d", "message": {"data": 1}})));
+    let (more, one_more) = (schedule_name("more"), schedule_from_json(json!({"every": "1d", "message": {"data": 1}})));
     let put_result = fixture.queue.put_schedule(&more, one_more, DefinedBy::Client).await;
     assert!(matches!(put_result, Err(Error::TooManySchedules)));
     assert!(
@@ -166,18 +179,19 @@ async fn five_hundred_ticks_in_one_instant_of_a_thousand_schedules_are_posted_on
     let messages: Vec<Message> =
         fixture.wait_for(501).await.into_iter().filter(|message| message.schedule.is_some()).collect();
     let tick_latenesses = latenesses(&messages);
-    assert_eq!(messages.iter().filter(|message| message.scheduled_at == Some(at)).count(), 500);
+    assert_eq!(messages.iter().filter(|message| message.scheduled_at == Some(common_tick)).count(), 500);
     assert!(tick_latenesses.iter().all(|tick_latenesses| *tick_latenesses <= MAX_LATENESS_MS), "{tick_latenesses:?}");
     let (page, has_more) = fixture.queue.schedules(None, 600).await.unwrap().unwrap();
     assert!(has_more && page.len() == 600 && page.is_sorted_by_key(|schedule| schedule.name.clone()));
-    let (rest, has_more) = fixture.queue.schedules(page.last().map(|last| &last.name), 600).await.unwrap().unwrap();
-    assert!(!has_more && rest.len() == 400);
+    let (last_page, has_more) =
+        fixture.queue.schedules(page.last().map(|last| &last.name), 600).await.unwrap().unwrap();
+    assert!(!has_more && last_page.len() == 400);
     drop(process);
     fixture.assert_clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn process_learns_of_earlier_ticks_pauses_and_deletions() {
+async fn running_scheduler_learns_of_earlier_ticks_pauses_and_deletions() {
     let fixture = TestQueue::new();
     let _process = start_scheduler(&fixture).await;
     fixture.put("s", json!({"every": "1h", "message": {"data": "hourly"}})).await;
@@ -219,7 +233,7 @@ async fn process_learns_of_earlier_ticks_pauses_and_deletions() {
 }
 
 #[tokio::test]
-async fn equal_definition_of_a_schedule_changes_nothing_and_another_one_replaces_it() {
+async fn equal_definition_of_a_schedule_changes_nothing_and_a_different_definition_replaces_it() {
     let fixture = TestQueue::new();
     let definition = json!({"cron": "@hourly", "timezone": "Asia/Kathmandu", "message": {"data": {"a": 1}, "ttl": "1m",
                             "hold": "k", "group": "g", "headers": {"h": "1"}, "backoff": {"delay": 5}, "max_attempts": 7, "timeout": "3s"}});
@@ -249,7 +263,8 @@ async fn equal_definition_of_a_schedule_changes_nothing_and_another_one_replaces
         (json!({"cron": "0 0 29 2 *", "message": {"data": 1}, "start_at": "2199-03-01T00:00:00Z"}), "start_at"),
         (json!({"every": "1s", "message": {"data": 1, "id": "a"}}), "message/id"),
     ] {
-        let refusal = fixture.queue.put_schedule(&schedule_name("t"), schedule(json), DefinedBy::Client).await;
+        let refusal =
+            fixture.queue.put_schedule(&schedule_name("t"), schedule_from_json(json), DefinedBy::Client).await;
         assert!(matches!(refusal, Err(Error::InvalidSchedule { field: found, .. }) if found == field), "{refusal:?}");
     }
     assert!(fixture.queue.schedule(&schedule_name("t")).await.unwrap().is_none());
@@ -258,7 +273,7 @@ async fn equal_definition_of_a_schedule_changes_nothing_and_another_one_replaces
 #[tokio::test]
 async fn definition_in_another_form_of_json_changes_nothing_and_another_definition_is_kept_byte_for_byte() {
     let fixture = TestQueue::new();
-    let put = async |json: &str| {
+    let put_json = async |json: &str| {
         let definition = serde_json::from_str(json).unwrap();
         match fixture.queue.put_schedule(&schedule_name("s"), definition, DefinedBy::Client).await.unwrap() {
             PutSchedule::Created(schedule) | PutSchedule::Existed(schedule) => schedule,
@@ -267,7 +282,7 @@ async fn definition_in_another_form_of_json_changes_nothing_and_another_definiti
     let stored_texts =
         || ["schedules", "schedule_messages"].map(|key| fixture.redis.command(&format!("HGET drover:{{q}}:{key} s")));
     let first_json = r#"{"every":"1s","message":{"data":{"a":1,"b":[1,2]}}}"#;
-    put(first_json).await;
+    put_json(first_json).await;
     let texts_before = stored_texts();
     for json in [
         r#"{"every":"1s","message":{"data":{ "a": 1, "b": [1, 2] }}}"#,
@@ -276,20 +291,20 @@ async fn definition_in_another_form_of_json_changes_nothing_and_another_definiti
         r#"{"every":"1s","offset":0,"missed":"one","overlap":"allow","start_at":null,"end_at":null,"max_runs":null,
             "cron":null,"timezone":null,"message":{"data":{"a":1,"b":[1,2]},"headers":null,"priority":null}}"#,
     ] {
-        put(json).await;
+        put_json(json).await;
         assert_eq!(stored_texts(), texts_before, "{json}");
     }
     for data in [r#"{ "a": 1.0, "b": [1, 2] }"#, r#"{"a":1,"b":[2,1]}"#, r#"{"a":1,"b":[1,2],"a":2}"#] {
-        put(first_json).await;
+        put_json(first_json).await;
         let texts_before = stored_texts();
-        let replaced_schedule = put(&format!(r#"{{"every":"1s","message":{{"data":{data}}}}}"#)).await;
+        let replaced_schedule = put_json(&format!(r#"{{"every":"1s","message":{{"data":{data}}}}}"#)).await;
         assert_eq!(replaced_schedule.message.data.get(), data);
         assert_ne!(stored_texts()[0], texts_before[0], "{data}");
     }
 }
 
 #[tokio::test]
-async fn damaged_schedule_does_not_stop_the_other_ones() {
+async fn damaged_schedule_does_not_stop_other_schedules() {
     let fixture = TestQueue::new();
     for name in ["a", "b"] {
         fixture.put(name, json!({"every": "1s", "message": {"data": name}})).await;
@@ -358,7 +373,7 @@ async fn schedule_ends_after_its_runs_and_leaves_out_ticks_while_a_message_is_un
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refused_tick_stays_and_is_posted_when_there_is_room() {
+async fn tick_that_a_full_queue_refused_is_posted_when_there_is_room() {
     let fixture = TestQueue::with_settings(r#"{"max_length": 3}"#);
     let process = start_scheduler(&fixture).await;
     fixture.post_numbers([1, 2, 3]).await;
@@ -381,7 +396,7 @@ async fn refused_tick_stays_and_is_posted_when_there_is_room() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tick_waits_while_memory_is_full() {
+async fn tick_waits_while_the_memory_of_redis_is_full() {
     let fixture = TestQueue::new();
     let _process = start_scheduler(&fixture).await;
     fixture.put("s", json!({"every": "1s", "missed": "one", "message": {"data": "tick"}})).await;
@@ -414,7 +429,7 @@ async fn missed_ticks_of_an_outage_of_all_processes_are_posted_as_the_schedule_s
         ticks_of_schedule.map(|message| message.scheduled_at.unwrap().as_millis() / 1_000).collect()
     };
     let (skip, one, all) = (ticks("skip"), ticks("one"), ticks("all"));
-    assert!(all.windows(2).all(|two| two[1] == two[0] + 1) && all.len() >= 3, "{all:?}");
+    assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1) && all.len() >= 3, "{all:?}");
     assert!(skip[0] > all[0], "the missed ticks are dropped: {skip:?}");
     assert_eq!(one[0] + 1, skip[0], "one message for all missed ticks, then the current tick: {one:?}");
     fixture.assert_clean().await;
@@ -428,12 +443,12 @@ async fn deleting_a_queue_deletes_its_schedules() {
     fixture.wait_for(1).await;
     assert!(fixture.queue.delete().await.unwrap());
     wait_millis(1_500).await;
-    assert_eq!(fixture.redis.command("KEYS *"), "*0", "nothing is left, not even a name");
+    assert_eq!(fixture.redis.command("KEYS *"), "*0", "no key is left, not even a name in an index");
     assert!(fixture.queue.schedules(None, 10).await.unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn idle_schedules_cost_one_call_a_second_however_many_there_are() {
+async fn any_number_of_idle_schedules_costs_one_call_a_second() {
     let fixture = TestQueue::new();
     for n in 0..200 {
         fixture.put(&format!("s{n}"), json!({"cron": "0 0 1 1 *", "message": {"data": n}})).await;
@@ -471,25 +486,25 @@ async fn declared_schedules_are_created_and_win_over_those_of_clients() {
         let schedule = json!({"every": "1d", "message": {"data": data}});
         serde_json::from_value(json!({"q": {"max_attempts": 2, "schedules": {"s": schedule}}})).unwrap()
     };
-    let start = async |data: u64| {
+    let start_process = async |data: u64| {
         let new_settings = declared_settings(data);
         new_settings.validate().unwrap();
         let queues = Queues::new(Redis::new(&fixture.redis.url(), TIME_LIMIT).unwrap(), new_settings);
         queues.declare().await.unwrap();
         queues
     };
-    start(1).await;
+    start_process(1).await;
     let first_schedule = fixture.schedule("s").await;
     assert_eq!((&first_schedule["declared"], &first_schedule["message"]["data"]), (&json!(true), &json!(1)));
     fixture.put("s", json!({"every": "1d", "message": {"data": 9}})).await;
     let client_schedule = fixture.schedule("s").await;
     assert_eq!((&client_schedule["declared"], &client_schedule["message"]["data"]), (&json!(false), &json!(9)));
-    let queues = start(2).await;
+    let queues = start_process(2).await;
     assert_eq!(fixture.schedule("s").await["message"]["data"], 2);
     // A queue that is deleted and created again has the declared schedules again.
-    let queue = queues.queue(&name());
+    let queue = queues.queue(&queue_name());
     queue.delete().await.unwrap();
-    queue.enqueue(vec![numbered(1)]).await.unwrap();
+    queue.enqueue(vec![numbered_message(1)]).await.unwrap();
     assert_eq!(fixture.schedule("s").await["message"]["data"], 2);
     for (wrong, setting) in [
         (json!({"q": {"schedules": {"s": {"every": 5, "message": {"data": 1}}}}}), "schedules.s.every"),
@@ -521,18 +536,24 @@ async fn schedule_with_a_group_and_an_exclusive_queue_exclude_each_other() {
         assert!(invalid.is_conflict && invalid.setting == "exclusive", "{invalid:?}");
         assert!(invalid.problem.contains("the schedule grouped,"), "{invalid}");
         let settings = json!(fixture.queue.status().await.unwrap().unwrap().settings);
-        assert_eq!((&settings["exclusive"], &settings["max_attempts"]), (&json!(false), &json!(3)), "nothing changed");
+        assert_eq!(
+            (&settings["exclusive"], &settings["max_attempts"]),
+            (&json!(false), &json!(3)),
+            "no setting has changed"
+        );
         fixture.queue.pause_schedule(&schedule_name("grouped")).await.unwrap();
     }
     fixture.put("grouped", json!({"every": "1d", "message": {"data": 2}})).await;
     make_exclusive().await.unwrap();
 
     for name in ["grouped", "new"] {
-        let schedule_refusal =
-            fixture.queue.put_schedule(&schedule_name(name), schedule(with_group(3)), DefinedBy::Client).await;
+        let schedule_refusal = fixture
+            .queue
+            .put_schedule(&schedule_name(name), schedule_from_json(with_group(3)), DefinedBy::Client)
+            .await;
         assert!(matches!(schedule_refusal, Err(Error::ExclusiveQueue)), "{schedule_refusal:?}");
     }
-    assert_eq!(fixture.schedule("grouped").await["message"], json!({"data": 2}), "nothing changed");
+    assert_eq!(fixture.schedule("grouped").await["message"], json!({"data": 2}), "the schedule has not changed");
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().schedules, 2);
     fixture.queue.configure(&json!({"exclusive": {"parallel": 2}})).await.unwrap();
     fixture.queue.configure(&json!({"exclusive": null})).await.unwrap();
@@ -545,28 +566,28 @@ async fn schedule_with_a_group_and_an_exclusive_queue_exclude_each_other() {
 #[tokio::test]
 async fn declared_setting_or_schedule_that_contradicts_the_queue_is_left_out_and_the_rest_is_applied() {
     let fixture = TestQueue::new();
-    let start = |declared_settings: Value| {
+    let start_process = |declared_settings: Value| {
         let declared_settings: DeclaredSettings = serde_json::from_value(declared_settings).unwrap();
         declared_settings.validate().unwrap();
         Queues::new(Redis::new(&fixture.redis.url(), TIME_LIMIT).unwrap(), declared_settings)
     };
     let settings = async || json!(fixture.queue.status().await.unwrap().unwrap().settings);
     fixture.put("s", with_group(1)).await;
-    let queues = start(json!({"q": {"exclusive": true, "max_attempts": 2}, "r": {"max_attempts": 4}}));
+    let queues = start_process(json!({"q": {"exclusive": true, "max_attempts": 2}, "r": {"max_attempts": 4}}));
     let conflict = queues.declare().await.unwrap_err();
     assert!(matches!(&conflict, Error::InvalidSetting(invalid) if invalid.setting == "q.exclusive"), "{conflict}");
     assert_eq!((&settings().await["exclusive"], &settings().await["max_attempts"]), (&json!(false), &json!(2)));
     assert!(queues.queue(&"r".parse().unwrap()).status().await.unwrap().is_some(), "the other queues are declared");
     // A process that has not declared the queue yet, and declares the same contradicting setting, can use the queue.
-    let queue = start(json!({"q": {"exclusive": true}})).queue(&name());
-    queue.enqueue(vec![numbered(1)]).await.unwrap();
+    let queue = start_process(json!({"q": {"exclusive": true}})).queue(&queue_name());
+    queue.enqueue(vec![numbered_message(1)]).await.unwrap();
     assert_eq!(fixture.lease(5).await.deliveries.len(), 1);
     fixture.queue.delete_schedule(&schedule_name("s")).await.unwrap();
     queues.declare().await.unwrap();
     assert_eq!(settings().await["exclusive"], true);
 
     let schedules = json!({"grouped": with_group(1), "plain": {"every": "1d", "message": {"data": 1}}});
-    start(json!({"q": {"max_attempts": 5, "schedules": schedules}})).declare().await.unwrap();
+    start_process(json!({"q": {"max_attempts": 5, "schedules": schedules}})).declare().await.unwrap();
     assert_eq!(
         (fixture.schedule("plain").await["declared"].clone(), settings().await["max_attempts"].clone()),
         (json!(true), json!(5))

@@ -54,12 +54,12 @@ async fn calls_go_to_the_new_primary(end: impl Fn(&mut RedisSentinels), rejoin: 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_go_to_the_new_primary_after_the_old_one_was_killed() {
+async fn calls_go_to_the_new_primary_after_the_old_primary_was_killed() {
     calls_go_to_the_new_primary(|group| group.servers[0].kill(), RedisServer::restart).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_go_to_the_new_primary_after_the_old_one_hung_and_came_back() {
+async fn calls_go_to_the_new_primary_after_the_old_primary_hung_and_came_back() {
     calls_go_to_the_new_primary(|group| group.servers[0].suspend(), |server| server.resume()).await;
 }
 

@@ -5,19 +5,19 @@ use std::{io::Write, net::TcpListener, thread, time::Duration};
 use drover_tests::RedisServer;
 use queue_core::{Danger, Error, Queues, Redis, settings::DeclaredSettings};
 
-use crate::{TIME_LIMIT, name, numbered};
+use crate::{TIME_LIMIT, numbered_message, queue_name};
 
-fn redis(server: &RedisServer) -> Redis {
+fn connect_redis(server: &RedisServer) -> Redis {
     Redis::new(&server.url(), Redis::DEFAULT_TIME_LIMIT).unwrap()
 }
 
 #[tokio::test]
 async fn persistence_is_an_append_only_file_or_snapshots() {
-    assert_eq!(redis(&RedisServer::start_durable()).examine().await.unwrap(), []);
+    assert_eq!(connect_redis(&RedisServer::start_durable()).examine().await.unwrap(), []);
     let server = RedisServer::start();
-    assert_eq!(redis(&server).examine().await.unwrap(), [Danger::NotPersistent]);
+    assert_eq!(connect_redis(&server).examine().await.unwrap(), [Danger::NotPersistent]);
     server.command("CONFIG SET save \"3600 1\"");
-    assert_eq!(redis(&server).examine().await.unwrap(), []);
+    assert_eq!(connect_redis(&server).examine().await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -25,7 +25,7 @@ async fn every_eviction_policy_but_noeviction_is_a_danger() {
     let server = RedisServer::start_durable();
     for policy in ["allkeys-lru", "volatile-ttl"] {
         server.command(&format!("CONFIG SET maxmemory-policy {policy}"));
-        assert_eq!(redis(&server).examine().await.unwrap(), [Danger::Evicts { policy: policy.into() }]);
+        assert_eq!(connect_redis(&server).examine().await.unwrap(), [Danger::Evicts { policy: policy.into() }]);
     }
 }
 
@@ -33,7 +33,7 @@ async fn every_eviction_policy_but_noeviction_is_a_danger() {
 async fn setting_that_an_acl_hides_is_reported_as_unknown() {
     let server = RedisServer::start();
     server.command("ACL SETUSER default -config");
-    let redis = redis(&server);
+    let redis = connect_redis(&server);
     assert_eq!(redis.examine().await.unwrap(), [Danger::PersistenceUnknown]);
     server.command("ACL SETUSER default -info");
     assert_eq!(redis.examine().await.unwrap(), [Danger::Unexamined]);
@@ -42,7 +42,7 @@ async fn setting_that_an_acl_hides_is_reported_as_unknown() {
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_not_examined_and_the_wait_is_bounded() {
     let mut server = RedisServer::start();
-    let redis = redis(&server);
+    let redis = connect_redis(&server);
     server.suspend();
     let start = std::time::Instant::now();
     assert!(matches!(redis.examine().await, Err(Error::Unavailable(_))));
@@ -93,16 +93,18 @@ async fn missing_right_is_reported_with_instructions_before_and_inside_a_script(
     server.command("ACL SETUSER drover on >hunter2 ~drover:* &* +@all");
     let url = server.url().replace("redis://", "redis://drover:hunter2@");
     let redis = Redis::new(&url, TIME_LIMIT).unwrap().require_replicas(1);
-    let queue = Queues::new(redis, DeclaredSettings::default()).queue(&name());
-    queue.enqueue(vec![numbered(0)]).await.unwrap();
+    let queue = Queues::new(redis, DeclaredSettings::default()).queue(&queue_name());
+    queue.enqueue(vec![numbered_message(0)]).await.unwrap();
     // Redis refuses HSET inside the script, a key or EVALSHA before the script starts, and WAIT after the script has run.
     for (without, with) in
         [("-hset", "+hset"), ("resetkeys", "~drover:*"), ("-evalsha", "+evalsha"), ("-wait", "+wait")]
     {
         server.command(&format!("ACL SETUSER drover {without}"));
-        let Err(Error::NotPermitted(text)) = queue.enqueue(vec![numbered(1)]).await else { panic!("{without}") };
+        let Err(Error::NotPermitted(text)) = queue.enqueue(vec![numbered_message(1)]).await else {
+            panic!("{without}")
+        };
         assert!(text.contains("docs/PRODUCTION.md") && text.contains("ACL LOG"), "{text}");
         server.command(&format!("ACL SETUSER drover {with}"));
-        queue.enqueue(vec![numbered(2)]).await.unwrap();
+        queue.enqueue(vec![numbered_message(2)]).await.unwrap();
     }
 }

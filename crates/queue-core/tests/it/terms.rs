@@ -3,7 +3,7 @@
 use queue_core::{Extended, Millis, State};
 use serde_json::json;
 
-use crate::{TestQueue, connect, name, numbered, wait_millis};
+use crate::{TestQueue, connect, numbered_message, queue_name, wait_millis};
 
 async fn extended_by(fixture: &TestQueue, delivery: &queue_core::Delivery, duration: Option<Millis>) -> u64 {
     let started_at = fixture.read(&delivery.message.id).await.started_at.unwrap();
@@ -35,9 +35,9 @@ async fn shorter_visibility_timeout_applies_only_to_later_leases() {
 #[tokio::test]
 async fn process_that_declares_a_shorter_visibility_timeout_shortens_no_lease() {
     let fixture = TestQueue::new();
-    fixture.post(numbered(1)).await;
+    fixture.post(numbered_message(1)).await;
     let delivery = fixture.lease_one().await;
-    connect(&fixture.redis, r#"{"visibility_timeout":100}"#).queue(&name()).declare().await.unwrap();
+    connect(&fixture.redis, r#"{"visibility_timeout":100}"#).queue(&queue_name()).declare().await.unwrap();
     assert!(extended_by(&fixture, &delivery, None).await >= 30_000);
     // A longer extension applies once; the next extension without a duration is again by the visibility timeout of the lease.
     assert!(extended_by(&fixture, &delivery, Some(Millis::from_secs(90))).await >= 90_000);

@@ -17,21 +17,21 @@ use queue_core::{
 };
 use tokio::time::timeout;
 
-use crate::{TestQueue, connections::no_call_fails, done, load::Load, numbered, numbers, wait_millis};
+use crate::{TestQueue, completion, connections::no_call_fails, load::Load, numbered_message, numbers, wait_millis};
 
-fn options(url: &str, ca: &Path) -> RedisOptions {
+fn redis_options_with_ca(url: &str, ca: &Path) -> RedisOptions {
     let mut options = RedisOptions::new(url, TIME_LIMIT);
     options.tls_ca = Some(ca.to_owned());
     options
 }
 
-fn start(ca: &CertificateAuthority, certificate: &CertificateFiles) -> RedisServer {
+fn start_tls_server(ca: &CertificateAuthority, certificate: &CertificateFiles) -> RedisServer {
     RedisServer::start_with_tls(certificate, &ca.file(), TlsClients::All)
 }
 
-fn fixture(ca: &CertificateAuthority) -> TestQueue {
-    let redis = start(ca, &ca.issue("localhost", Validity::Valid));
-    let redis_options = options(&redis.tls_url(), &ca.file()).prepare().unwrap();
+fn tls_fixture(ca: &CertificateAuthority) -> TestQueue {
+    let redis = start_tls_server(ca, &ca.issue("localhost", Validity::Valid));
+    let redis_options = redis_options_with_ca(&redis.tls_url(), &ca.file()).prepare().unwrap();
     TestQueue::with_queues(redis, Queues::new(redis_options, DeclaredSettings::default()))
 }
 
@@ -46,7 +46,7 @@ async fn error_of(options: &RedisOptions) -> String {
 #[tokio::test]
 async fn calls_and_wake_ups_travel_over_tls() {
     let ca = CertificateAuthority::new();
-    let fixture = fixture(&ca);
+    let fixture = tls_fixture(&ca);
     let redis = fixture.queues.redis();
     redis.examine().await.unwrap();
     let subscriber = Subscriber::new(redis.clone());
@@ -55,7 +55,7 @@ async fn calls_and_wake_ups_travel_over_tls() {
         async move { subscriber.keep_connected().await }
     });
     subscriber.connection().wait_for(|is_connected| *is_connected).await.unwrap();
-    let posted_message = fixture.post(numbered(1)).await;
+    let posted_message = fixture.post(numbered_message(1)).await;
     let wait_for_result = fixture.queue.read_when_finished(&posted_message.id, Millis::from_secs(20), &subscriber);
     let complete_message = async {
         wait_millis(50).await;
@@ -73,10 +73,10 @@ const MOVED_SLOTS: u16 = 100;
 
 /// Posts, leases and completes a message.
 async fn use_queue(queue: &Arc<Queue>, n: u64) {
-    queue.post(numbered(n)).await.unwrap();
+    queue.post(numbered_message(n)).await.unwrap();
     let lease_reply = queue.lease(&LeaseRequest::new(ConsumerId::issue(), 1)).await.unwrap();
     assert_eq!(numbers(&lease_reply), [n]);
-    let settlement = Settlement { lease: lease_reply.deliveries[0].lease.clone(), action: done() };
+    let settlement = Settlement { lease: lease_reply.deliveries[0].lease.clone(), action: completion() };
     assert_eq!(queue.settle(&[settlement]).await.unwrap(), [Some(State::Completed)]);
 }
 
@@ -84,7 +84,7 @@ async fn use_queue(queue: &Arc<Queue>, n: u64) {
 async fn queues_of_a_cluster_are_used_over_tls_while_a_slot_moves() {
     let ca = CertificateAuthority::new();
     let cluster = RedisCluster::start_with_tls(3, 0, &ca);
-    let redis = options(&cluster.tls_url(), &ca.file()).prepare().unwrap();
+    let redis = redis_options_with_ca(&cluster.tls_url(), &ca.file()).prepare().unwrap();
     let queues = Queues::new(redis, DeclaredSettings::default());
     for (n, name) in (1..).zip(&Load::names("q", 12)) {
         use_queue(&queues.queue(name), n).await;
@@ -103,9 +103,9 @@ async fn queues_of_a_cluster_are_used_over_tls_while_a_slot_moves() {
 async fn queues_of_sentinels_are_used_over_tls_after_a_fail_over() {
     let ca = CertificateAuthority::new();
     let mut group = RedisSentinels::start_with_tls(1, 3, &ca);
-    let redis = options(&group.tls_url(), &ca.file()).prepare().unwrap();
+    let redis = redis_options_with_ca(&group.tls_url(), &ca.file()).prepare().unwrap();
     let queues = Queues::new(redis, DeclaredSettings::default());
-    let queue = queues.queue(&crate::name());
+    let queue = queues.queue(&crate::queue_name());
     use_queue(&queue, 1).await;
     eventually("the replica has the completed message", || {
         group.servers[1].command("HGET drover:{q}:meta total:completed").ends_with('1').then_some(())
@@ -123,7 +123,7 @@ async fn queues_of_sentinels_are_used_over_tls_after_a_fail_over() {
 #[tokio::test]
 async fn no_call_over_tls_fails_after_redis_closed_idle_connections_and_the_runtime_has_not_seen_it() {
     let ca = CertificateAuthority::new();
-    let fixture = fixture(&ca);
+    let fixture = tls_fixture(&ca);
     let close_connections = async || {
         fixture.redis.command("CLIENT KILL TYPE normal");
     };
@@ -133,26 +133,26 @@ async fn no_call_over_tls_fails_after_redis_closed_idle_connections_and_the_runt
 #[tokio::test]
 async fn wrong_certificate_of_redis_is_refused_with_the_reason() {
     let (ca, other_ca) = (CertificateAuthority::new(), CertificateAuthority::new());
-    let redis = start(&ca, &ca.issue("localhost", Validity::Valid));
-    let error = error_of(&options(&redis.tls_url(), &other_ca.file())).await;
+    let redis = start_tls_server(&ca, &ca.issue("localhost", Validity::Valid));
+    let error = error_of(&redis_options_with_ca(&redis.tls_url(), &other_ca.file())).await;
     assert!(error.contains("signed by none of the trusted CAs") && error.contains("redis.tls.ca"), "{error}");
     // Without a configured CA, the CAs of the operating system are trusted, and the CA of this test is none of these.
     let error = error_of(&RedisOptions::new(redis.tls_url(), TIME_LIMIT)).await;
     assert!(error.contains("signed by none of the trusted CAs"), "{error}");
-    let redis = start(&ca, &ca.issue("localhost", Validity::Expired));
-    let error = error_of(&options(&redis.tls_url(), &ca.file())).await;
+    let redis = start_tls_server(&ca, &ca.issue("localhost", Validity::Expired));
+    let error = error_of(&redis_options_with_ca(&redis.tls_url(), &ca.file())).await;
     assert!(error.contains("has expired: renew it"), "{error}");
-    let redis = start(&ca, &ca.issue("redis.example", Validity::Valid));
-    let error = error_of(&options(&redis.tls_url(), &ca.file())).await;
+    let redis = start_tls_server(&ca, &ca.issue("redis.example", Validity::Valid));
+    let error = error_of(&redis_options_with_ca(&redis.tls_url(), &ca.file())).await;
     assert!(error.contains("not valid for the host in redis.url"), "{error}");
 }
 
 #[tokio::test]
 async fn certificate_for_an_ip_address_is_valid_for_a_url_with_this_address() {
     let ca = CertificateAuthority::new();
-    let redis = start(&ca, &ca.issue("127.0.0.1", Validity::Valid));
+    let redis = start_tls_server(&ca, &ca.issue("127.0.0.1", Validity::Valid));
     let url = redis.tls_url().replace("localhost", "127.0.0.1");
-    options(&url, &ca.file()).prepare().unwrap().ping().await.unwrap();
+    redis_options_with_ca(&url, &ca.file()).prepare().unwrap().ping().await.unwrap();
 }
 
 #[tokio::test]
@@ -160,7 +160,7 @@ async fn redis_may_demand_a_client_certificate() {
     let (ca, other_ca) = (CertificateAuthority::new(), CertificateAuthority::new());
     let redis =
         RedisServer::start_with_tls(&ca.issue("localhost", Validity::Valid), &ca.file(), TlsClients::WithCertificate);
-    let mut options = options(&redis.tls_url(), &ca.file());
+    let mut options = redis_options_with_ca(&redis.tls_url(), &ca.file());
     let error = error_of(&options).await;
     assert!(error.contains("refuses the client certificate, or wants one: set redis.tls.certificate"), "{error}");
     for (issuer, validity) in [(&other_ca, Validity::Valid), (&ca, Validity::Expired)] {
@@ -175,9 +175,9 @@ async fn redis_may_demand_a_client_certificate() {
 }
 
 #[tokio::test]
-async fn renewed_files_are_used_from_the_next_connection_on() {
+async fn renewed_certificate_files_are_used_from_the_next_connection_on() {
     let (old_ca, new_ca) = (CertificateAuthority::new(), CertificateAuthority::new());
-    let fixture = fixture(&old_ca);
+    let fixture = tls_fixture(&old_ca);
     fixture.post_numbers([1]).await;
     // The server gets a certificate of another CA, and the file of the trusted CA is replaced.
     let renewed_certificate = new_ca.issue("localhost", Validity::Valid);
@@ -193,25 +193,25 @@ async fn renewed_files_are_used_from_the_next_connection_on() {
     fixture.post_numbers([3]).await;
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 3);
     // Without the renewed file, the new certificate is refused.
-    let error = error_of(&options(&fixture.redis.tls_url(), &CertificateAuthority::new().file())).await;
+    let error = error_of(&redis_options_with_ca(&fixture.redis.tls_url(), &CertificateAuthority::new().file())).await;
     assert!(error.contains("signed by none"), "{error}");
 }
 
 #[tokio::test]
 async fn wrong_port_is_reported_with_instructions() {
     let ca = CertificateAuthority::new();
-    let redis = start(&ca, &ca.issue("localhost", Validity::Valid));
+    let redis = start_tls_server(&ca, &ca.issue("localhost", Validity::Valid));
     let plain_to_tls = redis.tls_url().replace("rediss://", "redis://");
     let error = error_of(&RedisOptions::new(plain_to_tls, TIME_LIMIT)).await;
     assert!(error.contains("rediss://"), "{error}");
-    let mut tls_to_plain = options(&redis.url().replace("redis://", "rediss://"), &ca.file());
+    let mut tls_to_plain = redis_options_with_ca(&redis.url().replace("redis://", "rediss://"), &ca.file());
     tls_to_plain.time_limit = Duration::from_secs(1);
     let error = error_of(&tls_to_plain).await;
     assert!(error.contains("redis.url"), "{error}");
 }
 
 #[test]
-fn options_that_contradict_each_other_are_refused() {
+fn redis_options_that_contradict_each_other_are_refused() {
     let ca = CertificateAuthority::new();
     let error_of = |change: &dyn Fn(&mut RedisOptions)| {
         let mut options = RedisOptions::new("redis://user:hunter2@127.0.0.1", TIME_LIMIT);

@@ -55,7 +55,7 @@ pub(crate) fn random_message_change() -> impl Strategy<Value = (MessageChange, O
         5 => (random_patch(), select(vec!["held", "delayed", "waiting", "waiting"])).prop_map(|(patch, state)| (MessageChange::Patch(patch), state)),
     ];
     (change_and_state, prop::bool::weighted(0.8))
-        .prop_map(|((what, state), is_of_state)| (what, is_of_state.then_some(state)))
+        .prop_map(|((change, state), is_of_state)| (change, is_of_state.then_some(state)))
 }
 
 /// Returns the name that a state has in answers.
@@ -77,13 +77,13 @@ fn refused_json(state: State) -> Value {
 impl QueueAndModel {
     pub(crate) async fn change_message(
         &mut self,
-        what: &MessageChange,
+        change: &MessageChange,
         choice: MessageChoice,
         description: &mut String,
     ) -> Result<(Value, Value), String> {
         let (id, number) = self.choose_message(choice);
-        *description = format!("{what:?}({number:?})");
-        let (real_answer, model_answer) = match what {
+        *description = format!("{change:?}({number:?})");
+        let (real_answer, model_answer) = match change {
             MessageChange::Cancel => (self.queue.cancel(&id).await, self.model.cancel(number)),
             MessageChange::Erase => (self.queue.erase(&id).await, self.model.erase(number)),
             MessageChange::Promote => (self.queue.promote(&id).await, self.model.promote(number)),

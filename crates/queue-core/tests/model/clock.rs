@@ -19,7 +19,7 @@ const START_MS: i64 = 1_795_424_400_000;
 /// A queue on a Redis of its own, with the clock that the test sets.
 struct TestQueue {
     runtime: Runtime,
-    raw: raw_redis::Connection,
+    clock_connection: raw_redis::Connection,
     queue: Arc<Queue>,
     now: i64,
     server: RedisServer,
@@ -29,12 +29,12 @@ impl TestQueue {
     fn with_settings(json: &str) -> Self {
         queue_core::Redis::inject_clock();
         let server = RedisServer::start();
-        let raw = raw_redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+        let clock_connection = raw_redis::Client::open(server.url()).unwrap().get_connection().unwrap();
         let redis = Redis::new(&server.url(), Duration::from_secs(20)).unwrap();
         let queue = Queues::new(redis, [(queue_name(), serde_json::from_str(json).unwrap())].into_iter().collect())
             .queue(&queue_name());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut fixture = Self { runtime, raw, queue, now: START_MS, server };
+        let mut fixture = Self { runtime, clock_connection, queue, now: START_MS, server };
         fixture.advance_clock(0);
         fixture
     }
@@ -42,7 +42,7 @@ impl TestQueue {
     /// Moves the clock by this time, which may be negative.
     fn advance_clock(&mut self, millis: i64) {
         self.now += millis;
-        raw_redis::cmd("SET").arg("drover:{q}:clock").arg(self.now * 1_000).exec(&mut self.raw).unwrap();
+        raw_redis::cmd("SET").arg("drover:{q}:clock").arg(self.now * 1_000).exec(&mut self.clock_connection).unwrap();
     }
 
     fn post(&self, count: usize) {
@@ -145,7 +145,7 @@ fn exclusive_queue_of_a_dead_owner_has_a_new_owner_within_the_visibility_timeout
         let other_consumer = ConsumerId::issue();
         assert!(
             after > 0 || fixture.lease(&other_consumer, 1).deliveries.is_empty(),
-            "only one consumer at a time has access"
+            "only one consumer at a time may lease messages"
         );
         fixture.advance_clock(1_000);
         assert_eq!(fixture.lease(&other_consumer, 1).deliveries.len(), 1, "steps {before} and {after}");

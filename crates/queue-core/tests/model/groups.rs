@@ -1,4 +1,5 @@
-//! Groups in the model: the order of their messages, and their turns. The places taken follow from the states of the messages.
+//! Groups in the model: the order of a group's messages, and the turns in which groups are served. The model computes how many
+//! messages count as active in a group from the states of the messages.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -21,7 +22,8 @@ impl Model {
         self.messages.values().filter_map(|message| message.draft.group).collect()
     }
 
-    /// The ready messages of a group in their order: returned messages first, then by priority, then by id.
+    /// Returns the ready messages of a group in the order in which they are leased: returned messages first, then by priority, then
+    /// by id.
     pub(crate) fn ready_in_group(&self, group: u8) -> Vec<MessageNumber> {
         self.numbers_sorted_by(|message| {
             let is_ready = message.state == State::Waiting && message.draft.group == Some(group);
@@ -29,7 +31,7 @@ impl Model {
         })
     }
 
-    /// The first messages of all groups, by their ids.
+    /// Returns the first ready message of each group, in the order of the messages' ids.
     pub(crate) fn group_heads(&self) -> Vec<MessageNumber> {
         let mut heads: Vec<MessageNumber> =
             self.groups().into_iter().filter_map(|group| self.ready_in_group(group).first().copied()).collect();
@@ -37,7 +39,7 @@ impl Model {
         heads
     }
 
-    /// The ready messages of all groups except the first of each.
+    /// Returns the ready messages of all groups, without the first ready message of each group.
     pub(crate) fn group_rest(&self) -> Vec<MessageNumber> {
         self.groups().into_iter().flat_map(|group| self.ready_in_group(group).into_iter().skip(1)).collect()
     }
@@ -60,8 +62,8 @@ impl Model {
         }
     }
 
-    /// Updates the turns. New turns go to the tail: first the turn of the messages without a group, then those of the groups in
-    /// the order of their keys.
+    /// Updates the turns of groups. New turns come after all other turns: first the turn of the messages without a group, then the
+    /// turns of groups, in the order of their keys.
     pub(crate) fn update_turns(&mut self) {
         self.note_changed_groups();
         if self.unfinished_grouped_count() == 0 {
@@ -77,7 +79,7 @@ impl Model {
         self.turns = turns;
     }
 
-    /// Takes one message per turn. A group that has more messages and a free place gets another turn at the tail.
+    /// Takes one message per turn. A group from which another message may be leased gets another turn after all other groups.
     pub(crate) fn take_by_turns(&mut self, taken_messages: &mut TakenMessages) {
         while !taken_messages.is_full
             && let Some(group) = self.turns.front().copied()
@@ -97,7 +99,7 @@ impl Model {
                 }
             }
             if taken_messages.taken.len() == taken_before {
-                return; // The message did not fit, so the group keeps its turn.
+                return; // The message did not fit into the answer, so its group keeps its turn.
             }
             self.turns.pop_front();
             if self.has_turn_after(group, &taken_messages.taken) {

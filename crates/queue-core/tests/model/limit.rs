@@ -14,10 +14,10 @@ const MAX_LEASES: usize = 40;
 const WINDOW_MS: u64 = 10_000;
 
 #[test]
-fn no_window_exceeds_the_limit_and_a_saturated_queue_reaches_it() {
+fn no_window_exceeds_the_rate_limit_and_a_saturated_queue_reaches_the_limit() {
     queue_core::Redis::inject_clock();
     let server = RedisServer::start();
-    let mut raw = raw_redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    let mut clock_connection = raw_redis::Client::open(server.url()).unwrap().get_connection().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let settings = format!(r#"{{"rate_limit":{{"max":{MAX_LEASES},"duration":{WINDOW_MS}}}}}"#);
     let declared_settings = [(queue_name(), serde_json::from_str(&settings).unwrap())].into_iter().collect();
@@ -27,7 +27,7 @@ fn no_window_exceeds_the_limit_and_a_saturated_queue_reaches_it() {
 
     let mut now = 1_795_424_400_000_u64;
     let mut set_clock = |now: u64| {
-        raw_redis::cmd("SET").arg("drover:{q}:clock").arg(now * 1_000).exec(&mut raw).unwrap();
+        raw_redis::cmd("SET").arg("drover:{q}:clock").arg(now * 1_000).exec(&mut clock_connection).unwrap();
     };
     set_clock(now);
     let messages = (0..600).map(|n| NewMessage::new(to_raw_value(&n).unwrap())).collect();

@@ -73,7 +73,7 @@ fn queue_behaves_like_the_model() {
         let case = random_operations().new_tree(&mut runner).unwrap();
         let run_case = |operations: Vec<Operation>| {
             steps_done.set(steps_done.get() + operations.len() as u64);
-            runtime.block_on(run(&redis, &server.url(), &operations)).map_err(|difference| {
+            runtime.block_on(run_operations(&redis, &server.url(), &operations)).map_err(|difference| {
                 first_difference.get_or_init(|| difference.lines().take(3).collect::<Vec<_>>().join("\n"));
                 TestCaseError::fail(difference)
             })
@@ -90,7 +90,7 @@ fn queue_behaves_like_the_model() {
     }
 }
 
-async fn run(redis: &Redis, url: &str, operations: &[Operation]) -> Result<(), String> {
+async fn run_operations(redis: &Redis, url: &str, operations: &[Operation]) -> Result<(), String> {
     let mut fixture = QueueAndModel::new(redis, url);
     let mut history = String::new();
     for operation in operations {

@@ -198,7 +198,7 @@ impl Model {
 
     pub(crate) fn return_to_waiting_list(&mut self, number: MessageNumber, at_the_head: bool, requeues: &mut Requeues) {
         self.message(number).state = State::Waiting;
-        // In an exclusive queue no message overtakes a requeued one.
+        // In an exclusive queue no message overtakes a requeued message.
         let joins_head = at_the_head || self.settings.exclusive.is_some();
         if joins_head { requeues.head.push(number) } else { requeues.tail.push(number) }
     }
@@ -284,7 +284,7 @@ impl Model {
     /// as the script does.
     pub(crate) fn trim_completed(&mut self, limit: usize) {
         let (keep, now) = (self.settings.completed, self.now());
-        let mut count = limit.min(self.completed.len());
+        let mut trim_count = limit.min(self.completed.len());
         let mut erased_count = self.completed.iter().filter(|number| !self.is_kept(**number)).count();
         let excess_count = self.completed.len().saturating_sub(erased_count + keep.count);
         let nth_may_be_trimmed = |model: &Self, nth: usize| match model.finished_at(model.completed[nth - 1]) {
@@ -305,7 +305,7 @@ impl Model {
             }
         }
         if erased_count > 0 {
-            for nth in 1..=count {
+            for nth in 1..=trim_count {
                 let first_number = self.completed[0];
                 let excess_count = (self.completed.len() - erased_count).saturating_sub(keep.count);
                 match self.finished_at(first_number) {
@@ -318,15 +318,15 @@ impl Model {
             return;
         }
         if trimmed_with_later > 0 {
-            self.trim_first_completed(count.min(trimmed_with_later));
+            self.trim_first_completed(trim_count.min(trimmed_with_later));
             return;
         }
-        while count > 0 {
-            if nth_may_be_trimmed(self, count) {
-                self.trim_first_completed(count);
+        while trim_count > 0 {
+            if nth_may_be_trimmed(self, trim_count) {
+                self.trim_first_completed(trim_count);
                 return;
             }
-            count /= 2;
+            trim_count /= 2;
         }
     }
 
@@ -383,12 +383,22 @@ impl Model {
         let mut clean_up_instants = vec![];
         if let Some(first) = self.completed.first() {
             let kept_count = self.completed.iter().filter(|number| self.is_kept(**number)).count();
-            let at = self.finished_at(*first).unwrap_or(self.now());
-            clean_up_instants.push(first_is_trimmed_at(at, self.now(), kept_count, self.settings.completed));
+            let first_finished_at = self.finished_at(*first).unwrap_or(self.now());
+            clean_up_instants.push(first_is_trimmed_at(
+                first_finished_at,
+                self.now(),
+                kept_count,
+                self.settings.completed,
+            ));
         }
         let failed_messages = self.failed();
-        if let Some((at, _)) = failed_messages.first() {
-            clean_up_instants.push(first_is_trimmed_at(*at, self.now(), failed_messages.len(), self.settings.failed));
+        if let Some((first_finished_at, _)) = failed_messages.first() {
+            clean_up_instants.push(first_is_trimmed_at(
+                *first_finished_at,
+                self.now(),
+                failed_messages.len(),
+                self.settings.failed,
+            ));
         }
         clean_up_instants.extend(self.requests.values().map(|request| request.until));
         clean_up_instants.extend(self.sticky.values().map(|signal| signal.until));
@@ -400,15 +410,15 @@ impl Model {
 
 /// Whether a message that finished at this instant may be trimmed. A message with an instant later than now finished before a
 /// step back of the clock; it may be trimmed when there are too many messages.
-fn may_be_trimmed(at: Instant, now: Instant, keep: Keep, are_too_many: bool) -> bool {
-    at + keep.age <= now || (are_too_many && (at + keep.min_age <= now || at > now))
+fn may_be_trimmed(finished_at: Instant, now: Instant, keep: Keep, are_too_many: bool) -> bool {
+    finished_at + keep.age <= now || (are_too_many && (finished_at + keep.min_age <= now || finished_at > now))
 }
 
-fn first_is_trimmed_at(at: Instant, now: Instant, kept: usize, keep: Keep) -> Instant {
+fn first_is_trimmed_at(finished_at: Instant, now: Instant, kept: usize, keep: Keep) -> Instant {
     match kept > keep.count {
-        false => at.min(now) + keep.age,
-        true if at > now => now,
-        true => at + keep.min_age,
+        false => finished_at.min(now) + keep.age,
+        true if finished_at > now => now,
+        true => finished_at + keep.min_age,
     }
 }
 

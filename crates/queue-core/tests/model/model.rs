@@ -22,9 +22,9 @@ pub(crate) struct Model {
     pub(crate) latest_micros: u64,
     /// The number of messages that were ever posted.
     pub(crate) posted: usize,
-    /// The number of lease calls.
+    /// The number of lease calls so far.
     pub(crate) calls: usize,
-    /// Lease calls of this process whose answer was lost.
+    /// The lease calls of this process whose answers were lost.
     pub(crate) lost: Vec<LeaseCall>,
     /// Whether this process has declared the queue since its creation.
     pub(crate) has_declared: bool,
@@ -36,7 +36,8 @@ pub(crate) struct Model {
     /// The instants at which leases were made, while there is a rate limit.
     pub(crate) leases_made: Vec<Instant>,
     pub(crate) messages: BTreeMap<MessageNumber, Message>,
-    /// The groups that have a ready message and a free place, while any unfinished message has a group.
+    /// The groups from which a message may be leased now, in the order of their turns. The list is empty if no unfinished message
+    /// has a group.
     pub(crate) turns: VecDeque<Group>,
     /// The last message that was stored.
     pub(crate) last: Option<MessageNumber>,
@@ -66,7 +67,7 @@ pub(crate) struct Model {
     pub(crate) awaited: BTreeMap<MessageNumber, Instant>,
     /// The current purge of waiting messages.
     pub(crate) purge: Option<Purge>,
-    /// Messages that have finished in this step. The end of the step decides whether these messages are kept.
+    /// Messages that have finished in this step. At the end of a step the model decides whether its finished messages are kept.
     pub(crate) just_finished: Vec<MessageNumber>,
     pub(crate) log: EventLog,
 }
@@ -239,7 +240,7 @@ impl Model {
         }
     }
 
-    /// Makes messages ready at the head of the waiting list, in this order. All of these messages were leased before.
+    /// Makes messages ready at the head of the waiting list, in this order. All messages that join at the head were leased before.
     pub(crate) fn add_at_head(&mut self, numbers: &[MessageNumber]) {
         self.note_returned(numbers);
         for number in numbers.iter().rev() {

@@ -15,7 +15,8 @@ use crate::{
     ticking::Tick,
 };
 
-/// The times (ms) that a client waits for a message to finish. The wait uses the real clock, so it does not end during a test.
+/// The times (ms) that a client waits for a message to finish. A client's wait uses the real clock, so it does not end during a
+/// test.
 const LONG_WAITS: [u64; 2] = [60_000, 90_000];
 
 #[derive(Debug, Clone)]
@@ -33,11 +34,11 @@ pub(crate) enum Operation {
     Report(LeaseChoice),
     ChangeMessage(MessageChange, MessageChoice),
     ChangeSchedule(ScheduleKey, ScheduleChange),
-    /// A process ticks.
+    /// A process posts the due ticks of schedules.
     Tick(Tick),
     RetryFailed,
     Purge(&'static str),
-    /// A purge of waiting messages. The process that purges dies after its first step.
+    /// A purge of waiting messages. The process that purges dies after the first step of the purge.
     InterruptPurge,
     Pause,
     Resume,

@@ -19,7 +19,7 @@ pub(crate) struct Purge {
     pub(crate) group_heads: Vec<MessageNumber>,
     pub(crate) group_rest: Vec<MessageNumber>,
     /// The groups that had messages in work (active, in back-off or released with a pause) when the purge began and have not changed
-    /// since; each with these and its ready messages. A step of the purge clears this map.
+    /// since; each with the messages that were in work and its ready messages. A step of the purge clears the map `places`.
     places: BTreeMap<u8, Vec<MessageNumber>>,
     /// The purged messages that are not forgotten yet. No call shows a purged message.
     pub(crate) messages: BTreeMap<MessageNumber, Message>,
@@ -43,15 +43,15 @@ impl Model {
         if state == "active" {
             return 0;
         }
-        let all = self.numbers_in(state);
-        self.log_for_each(&all, "erased");
+        let numbers = self.numbers_in(state);
+        self.log_for_each(&numbers, "erased");
         if state == "completed" {
             self.pop_completed(self.completed.len());
         }
-        for number in &all {
+        for number in &numbers {
             self.forget_for_good(*number);
         }
-        all.len()
+        numbers.len()
     }
 
     /// Does the first step of a purge of waiting messages, which is then interrupted; or one step of the unfinished purge.
@@ -89,7 +89,7 @@ impl Model {
         let purged_messages =
             waiting_numbers.iter().map(|number| (*number, self.messages.remove(number).expect("the message waits")));
         let messages = purged_messages.collect();
-        let cut = self.last.expect("something was posted");
+        let cut = self.last.expect("at least one message was posted");
         self.purge = Some(Purge {
             cut,
             waiting_list,
@@ -103,8 +103,8 @@ impl Model {
         waiting_numbers.len()
     }
 
-    /// Does a step of the purge, which forgets first the messages with a priority, then the other messages without a group, then those
-    /// of groups.
+    /// Does a step of the purge, which forgets first the messages with a priority, then the other messages without a group, then
+    /// the messages of groups.
     pub(crate) fn forget_purged(&mut self) {
         let Some(purge) = &mut self.purge else { return };
         let entries_without_group =
@@ -130,13 +130,14 @@ impl Model {
             }
             self.awaited.remove(&number);
         }
-        let all = [&purge.prioritized, &purge.waiting_list, &purge.group_heads, &purge.group_rest];
-        if all.into_iter().all(Vec::is_empty) && purge.places.is_empty() {
+        let purged_lists = [&purge.prioritized, &purge.waiting_list, &purge.group_heads, &purge.group_rest];
+        if purged_lists.into_iter().all(Vec::is_empty) && purge.places.is_empty() {
             self.purge = None;
         }
     }
 
-    /// For each group with a taken place: its messages that hold a place, and its ready messages.
+    /// Returns, for each group with messages in work (active, in back-off or released with a pause or a hold key), these messages
+    /// and the group's ready messages.
     fn places(&self) -> BTreeMap<u8, Vec<MessageNumber>> {
         let groups = self.groups().into_iter().filter(|group| self.places_taken(*group) > 0);
         let is_held_or_ready = |message: &Message| message.holds_place() || message.state == State::Waiting;
@@ -166,7 +167,7 @@ impl Model {
         }
     }
 
-    /// The messages of the queue, and those of the purge that are not yet forgotten.
+    /// The messages of the queue, and the messages of the purge that are not yet forgotten.
     pub(crate) fn with_purged(&self) -> impl Iterator<Item = (MessageNumber, &Message)> {
         let purged_messages = self.purge.iter().flat_map(|purge| &purge.messages);
         purged_messages.chain(&self.messages).map(|(number, message)| (*number, message))

@@ -101,7 +101,8 @@ impl QueueAndModel {
             return Ok(());
         }
         let last_id: Option<String> = redis::cmd("GET").arg("drover:{q}:seq").query(&mut self.raw).unwrap();
-        let last_id: u64 = last_id.unwrap_or_default().parse().map_err(|_| "seq is no number".to_owned())?;
+        let last_id: u64 =
+            last_id.unwrap_or_default().parse().map_err(|_| "the value of the key seq is no number".to_owned())?;
         let id_before = self.ids.last().map_or(0, |id| id.as_str().parse().unwrap());
         // The expected id is the time in units of 10 µs since 2020, or the previous id plus 1 if that is more.
         let expected_id = (self.model.micros / 10 - 157_783_680_000_000).max(id_before + 1);
@@ -161,7 +162,7 @@ impl QueueAndModel {
         known_lease.map(|known_lease| (known_lease.token, known_lease.lease.clone()))
     }
 
-    /// The message with an id that an answer shows.
+    /// Returns the number of the message whose id an answer shows.
     pub(crate) fn number_of(&self, id: &MessageRef) -> Option<MessageNumber> {
         match id {
             MessageRef::Id(_) => self.ids.iter().position(|known| known == id),

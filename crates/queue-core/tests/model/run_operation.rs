@@ -207,7 +207,7 @@ impl QueueAndModel {
         let Some(number) = number.filter(|number| self.model.is_unfinished(*number)) else { return Ok(NO_ANSWERS) };
         let subscriber = Subscriber::new(self.redis());
         let queue = self.queue.clone();
-        // The call runs two scripts: the first one reads the message, the second one records the wait.
+        // The call runs two scripts: the first script reads the message, the second script records the wait.
         Box::pin(self.run_and_lose_answer(2, queue.read_when_finished(&id, Millis::new(time), &subscriber))).await?;
         self.model.wait_for(number, time);
         Ok(NO_ANSWERS)

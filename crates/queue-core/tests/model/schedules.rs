@@ -14,7 +14,7 @@ use crate::{
 /// A schedule, by the number that stands for its name.
 pub(crate) type ScheduleKey = u8;
 
-/// The number of ticks that an answer shows.
+/// The number of next ticks that an answer about a schedule shows.
 const SHOWN_TICKS: usize = 5;
 
 /// A definition of a schedule whose ticks are multiples of an interval.
@@ -40,7 +40,7 @@ pub(crate) enum Missed {
     All,
 }
 
-/// The treatment of a tick while the message of an earlier one is unfinished.
+/// The treatment of a tick while the message of an earlier tick is unfinished.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Overlap {
     Allow,
@@ -170,7 +170,7 @@ impl Model {
         if schedule.is_paused {
             let next_tick = schedule.definition.next_after(self.next_tick_bound(schedule));
             let next_tick = next_tick.filter(|_| !schedule.has_ended());
-            let schedule = self.schedules.get_mut(&key).expect("it exists");
+            let schedule = self.schedules.get_mut(&key).expect("the schedule exists");
             (schedule.is_paused, schedule.next) = (false, next_tick);
         }
         true

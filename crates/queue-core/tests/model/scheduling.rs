@@ -23,7 +23,7 @@ pub(crate) enum ScheduleChange {
     Pause,
     Resume,
     Delete,
-    /// The message is posted now.
+    /// The message of the schedule is posted now.
     Run,
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn random_tick() -> impl Strategy<Value = Tick> {
 
 impl QueueAndModel {
     /// Chooses the schedule to change: any for a put, an existing one for other changes, one that is not paused for a pause, and a
-    /// paused one for a resume. If no schedule suits, chooses the one of `key`.
+    /// paused one for a resume. If no schedule suits, chooses the schedule with the number `key`.
     fn choose_schedule(&self, key: ScheduleKey, change: &ScheduleChange) -> ScheduleKey {
         let can_change = |schedule: &&Schedule| match change {
             ScheduleChange::Put(..) => false,
@@ -159,12 +159,12 @@ impl QueueAndModel {
         origin: Origin,
     ) -> Result<(Value, Value), String> {
         let name = schedule_name(key);
-        let new: NewSchedule = serde_json::from_value(definition.as_json()).unwrap();
+        let new_schedule: NewSchedule = serde_json::from_value(definition.as_json()).unwrap();
         let defined_by = match origin {
             Origin::Client => DefinedBy::Client,
             Origin::Configuration => DefinedBy::Configuration,
         };
-        let real_answer = match self.queue.put_schedule(&name.parse().unwrap(), new, defined_by).await {
+        let real_answer = match self.queue.put_schedule(&name.parse().unwrap(), new_schedule, defined_by).await {
             Ok(PutSchedule::Created(schedule)) => json!({"created": schedule}),
             Ok(PutSchedule::Existed(schedule)) => json!({"existed": schedule}),
             Err(Error::ExclusiveQueue) => json!(crate::run_operation::EXCLUSIVE_QUEUE),

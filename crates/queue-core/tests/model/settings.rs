@@ -95,22 +95,22 @@ pub(crate) enum Change {
 
 impl Settings {
     pub(crate) fn change(&mut self, change: &Change) {
-        let default = Self::default();
+        let defaults = Self::default();
         match change {
-            Change::VisibilityTimeout(to) => self.visibility_timeout = to.unwrap_or(default.visibility_timeout),
-            Change::MaxAttempts(to) => self.max_attempts = to.unwrap_or(default.max_attempts),
+            Change::VisibilityTimeout(to) => self.visibility_timeout = to.unwrap_or(defaults.visibility_timeout),
+            Change::MaxAttempts(to) => self.max_attempts = to.unwrap_or(defaults.max_attempts),
             Change::Backoff(to) => self.backoff = *to,
-            Change::MaxLapses(to) => self.max_lapses = to.unwrap_or(default.max_lapses),
+            Change::MaxLapses(to) => self.max_lapses = to.unwrap_or(defaults.max_lapses),
             Change::RateLimit(to) => self.rate_limit = *to,
             Change::Exclusive(to) => self.exclusive = *to,
-            Change::GroupConcurrency(to) => self.group_concurrency = to.or(default.group_concurrency),
+            Change::GroupConcurrency(to) => self.group_concurrency = to.or(defaults.group_concurrency),
             Change::NoGroupConcurrency => self.group_concurrency = None,
             Change::Timeout(to) => self.timeout = *to,
-            Change::IdempotencyWindow(to) => self.idempotency_window = to.unwrap_or(default.idempotency_window),
-            Change::IdWindow(to) => self.id_window = to.unwrap_or(default.id_window),
+            Change::IdempotencyWindow(to) => self.idempotency_window = to.unwrap_or(defaults.idempotency_window),
+            Change::IdWindow(to) => self.id_window = to.unwrap_or(defaults.id_window),
             Change::MaxLength(to) => self.max_length = *to,
-            Change::Completed(to) => self.completed = to.unwrap_or(default.completed),
-            Change::Failed(to) => self.failed = to.unwrap_or(default.failed),
+            Change::Completed(to) => self.completed = to.unwrap_or(defaults.completed),
+            Change::Failed(to) => self.failed = to.unwrap_or(defaults.failed),
         }
     }
 

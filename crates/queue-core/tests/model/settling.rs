@@ -82,7 +82,7 @@ impl Model {
     fn settle_one(&mut self, token: Token, action: LeaseAction, requeues: &mut Requeues) -> Value {
         let Token { number, call } = token;
         if self.lapsed_without_new_lease(token) && action.kind() == SettlementKind::Complete {
-            // The message was not leased again, so the completion counts.
+            // The message was not leased again since its lease lapsed, so the completion counts.
             self.message(number).run.as_mut().expect("the message has a run").lease = Lease::Live(call);
             self.finish(number, OutcomeKind::Completed, result_of(call));
             return json!("completed");
@@ -141,8 +141,8 @@ impl Model {
         self.end_lease(number, SettlementKind::Release, pause, requeues)
     }
 
-    /// Answers a settlement of a lease that is over. A repeated settlement gets the answer of the first one; any other settlement
-    /// gets the answer that the lease is over.
+    /// Answers a settlement of a lease that is over. A repeated settlement gets the answer of the first settlement; any other
+    /// settlement gets the answer that the lease is over.
     fn answer_of_ended_lease(&self, token: Token, action: SettlementKind) -> Value {
         let lease_is_over = json!("gone");
         let Some(message) = self.messages.get(&token.number) else { return lease_is_over };

@@ -1,4 +1,4 @@
-//! Ticks in the model: a process computes plans from what it knows, and the queue carries out those that are still valid.
+//! Ticks in the model: a process computes plans from what it knows, and the queue carries out the plans that are still valid.
 
 use std::iter::successors;
 
@@ -94,7 +94,7 @@ impl Plan {
 }
 
 impl Model {
-    /// A process reads all schedules. A queue without schedules leaves the index of those that have some.
+    /// A process reads all schedules. A queue without schedules leaves the index of queues with schedules.
     pub(crate) fn read_schedules(&mut self, process: u8) {
         self.known_schedules.insert(process, self.schedules.clone());
         self.is_listed_with_schedules &= !self.schedules.is_empty();
@@ -152,7 +152,7 @@ impl Model {
                 break;
             }
         }
-        let schedule = self.schedules.get_mut(&plan.key).expect("it exists");
+        let schedule = self.schedules.get_mut(&plan.key).expect("the schedule exists");
         schedule.runs += outcome.posted.len() as u64;
         schedule.last = outcome.posted.last().copied().or(schedule.last);
         schedule.next = outcome.refused.or(plan.next).filter(|_| !schedule.has_ended());

@@ -99,7 +99,7 @@ fn check_keys(keys: &[ApiKey]) -> Result<(), String> {
         if *limits.entry(&key.id).or_insert(key.rate_limit) != key.rate_limit {
             let id = &key.id;
             return Err(invalid_keys(format!(
-                "the keys of {id} share one rate_limit; write the same for each of them"
+                "the keys of {id} share one rate_limit; write the same rate_limit for each key"
             )));
         }
     }

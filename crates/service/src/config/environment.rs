@@ -45,11 +45,11 @@ pub(super) fn read_variables<W: Section>(
             }
             continue;
         };
-        let Some(rest) = name.strip_prefix(CONFIG_PREFIX) else {
+        let Some(key_name) = name.strip_prefix(CONFIG_PREFIX) else {
             refuse_wrong_underscores::<W>(&name, None)?;
             continue;
         };
-        let (path, is_file) = key_path(rest);
+        let (path, is_file) = key_path(key_name);
         refuse_wrong_underscores::<W>(&name, Some(&path))?;
         let value = value.into_string().map_err(|_| format!("{name} is not UTF-8: write its value in UTF-8"))?;
         if let Some(other) = setting_variables.insert(path.clone(), name.clone()) {
@@ -63,9 +63,9 @@ pub(super) fn read_variables<W: Section>(
 }
 
 /// Returns the path of keys that a variable sets, and whether the variable's text is the path of a file.
-fn key_path(rest: &str) -> (Vec<String>, bool) {
+fn key_path(key_name: &str) -> (Vec<String>, bool) {
     let mut path: Vec<String> = Vec::new();
-    for part in rest.split(KEY_SEPARATOR) {
+    for part in key_name.split(KEY_SEPARATOR) {
         let is_queue = path == [QUEUES_SECTION];
         path.push(if is_queue { part.to_owned() } else { part.to_ascii_lowercase() });
     }
@@ -91,7 +91,7 @@ fn read_file(variable: &str, file: &str) -> Result<String, String> {
     Ok(content.trim_end().to_owned())
 }
 
-/// Refuses the name of a variable with one underscore where two are needed. Without this check, a variable with wrong
+/// Refuses the name of a variable with one underscore where two are needed. If such names were not refused, a variable with wrong
 /// underscores would be ignored or set an unknown key.
 fn refuse_wrong_underscores<W: Section>(variable: &str, path: Option<&[String]>) -> Result<(), String> {
     if path.is_some_and(is_key::<W>) {
@@ -120,12 +120,12 @@ fn nearest_variable<W: Section>(variable: &str) -> Option<String> {
         (1..1 << (words.len() - 1)).filter(|separator_bits| separator_bits & 1 == 1).collect();
     separator_bits.sort_by_key(|separator_bits| separator_bits.count_ones());
     separator_bits.into_iter().find_map(|separator_bits| {
-        let mut rest = words[0].to_owned();
+        let mut key_name = words[0].to_owned();
         for (gap, word) in words[1..].iter().enumerate() {
-            rest.push_str(if separator_bits >> gap & 1 == 1 { KEY_SEPARATOR } else { "_" });
-            rest.push_str(word);
+            key_name.push_str(if separator_bits >> gap & 1 == 1 { KEY_SEPARATOR } else { "_" });
+            key_name.push_str(word);
         }
-        is_key::<W>(&key_path(&rest).0).then(|| format!("{CONFIG_PREFIX}{rest}"))
+        is_key::<W>(&key_path(&key_name).0).then(|| format!("{CONFIG_PREFIX}{key_name}"))
     })
 }
 

@@ -23,10 +23,10 @@ fn every_key() -> Value {
         text.push('\n');
     }
     let hash = "a".repeat(64);
-    let mut all = other_value(toml::from_str(&text.replace("sha256:…", &format!("sha256:{hash}"))).unwrap());
+    let mut configuration = other_value(toml::from_str(&text.replace("sha256:…", &format!("sha256:{hash}"))).unwrap());
     // `other_value` does not change booleans.
-    all["dashboard"]["enabled"] = false.into();
-    all
+    configuration["dashboard"]["enabled"] = false.into();
+    configuration
 }
 
 fn other_value(value: Value) -> Value {
@@ -55,9 +55,9 @@ fn other_value(value: Value) -> Value {
     }
 }
 
-/// Adds to `all` a variable for each key, with lists as JSON. With `tables`, each table gets one variable, as JSON, instead of
+/// Adds to `variables` a variable for each key, with lists as JSON. With `tables`, each table gets one variable, as JSON, instead of
 /// one variable for each of its keys.
-fn collect_variables(prefix: &str, value: &Value, tables: bool, all: &mut Vec<(String, String)>) {
+fn collect_variables(prefix: &str, value: &Value, tables: bool, variables: &mut Vec<(String, String)>) {
     match value {
         Value::Object(table)
             if !tables || prefix.matches("__").count() < 1 + usize::from(prefix.contains("QUEUES")) =>
@@ -66,11 +66,11 @@ fn collect_variables(prefix: &str, value: &Value, tables: bool, all: &mut Vec<(S
                 let is_queue = prefix.ends_with("__QUEUES");
                 let key = if is_queue { key.clone() } else { key.to_ascii_uppercase() };
                 let separator = if prefix.is_empty() { "DROVER__" } else { "__" };
-                collect_variables(&format!("{prefix}{separator}{key}"), value, tables, all);
+                collect_variables(&format!("{prefix}{separator}{key}"), value, tables, variables);
             }
         }
-        Value::String(text) => all.push((prefix.into(), text.clone())),
-        other => all.push((prefix.into(), other.to_string())),
+        Value::String(text) => variables.push((prefix.into(), text.clone())),
+        other => variables.push((prefix.into(), other.to_string())),
     }
 }
 
@@ -81,21 +81,22 @@ fn environment_can_set_every_key() {
         load("", &environment).map(|config| toml::to_string(&config).unwrap())
     };
     let every_key = every_key();
-    let expected = load(&toml::to_string(&every_key).unwrap(), &[]).unwrap();
-    let expected = toml::to_string(&expected).unwrap();
+    let expected_config = load(&toml::to_string(&every_key).unwrap(), &[]).unwrap();
+    let expected_config = toml::to_string(&expected_config).unwrap();
     for tables in [false, true] {
-        let mut all = Vec::new();
-        collect_variables("", &every_key, tables, &mut all);
-        assert_eq!(printed_config(&all).unwrap(), expected);
-        for omitted in 0..all.len() {
-            let mut other_variables = all.clone();
+        let mut variables = Vec::new();
+        collect_variables("", &every_key, tables, &mut variables);
+        assert_eq!(printed_config(&variables).unwrap(), expected_config);
+        for omitted in 0..variables.len() {
+            let mut other_variables = variables.clone();
             let (name, _) = other_variables.remove(omitted);
             // `other_value` leaves the defaults of `auth.mode` and `worker.routes` unchanged, so omitting their
             // variables has no effect.
             let is_default = name == "DROVER__AUTH__MODE" || name == "DROVER__WORKER__ROUTES";
             assert!(
                 is_default
-                    || printed_config(&other_variables).map_or(true, |printed_config| printed_config != expected),
+                    || printed_config(&other_variables)
+                        .map_or(true, |printed_config| printed_config != expected_config),
                 "{name} has no effect"
             );
         }
@@ -123,7 +124,7 @@ fn environment_can_set_every_key() {
                 "DROVER__AUTH__KEYS_FILE",
                 "DROVER__TRACES__ENDPOINT",
             ] {
-                assert!(all.iter().any(|(found, _)| found == name), "{name} is not among the keys");
+                assert!(variables.iter().any(|(found, _)| found == name), "{name} is not among the keys");
             }
         }
     }
@@ -154,9 +155,9 @@ fn secret_from_a_file_is_never_shown() {
 #[test]
 fn no_error_repeats_a_secret() {
     let secret = "hunter2";
-    let mut all = Vec::new();
-    collect_variables("", &every_key(), false, &mut all);
-    for (name, _) in &all {
+    let mut variables = Vec::new();
+    collect_variables("", &every_key(), false, &mut variables);
+    for (name, _) in &variables {
         for text in [
             secret.to_owned(),
             format!("redis://u:{secret}@h:1/0"),

@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for QueueEntry {
     }
 }
 
-/// The keys of an entry except `schedules`.
+/// The keys of an entry of `queues` except `schedules`.
 struct WithoutSchedules<A>(A);
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithoutSchedules<A> {
@@ -195,7 +195,7 @@ impl<W: Section> Config<W> {
     }
 
     /// Reads the configuration from the sources. Each entry of `queues` is also read alone, so that a mistake in the entry is
-    /// reported with its path. `validate` checks later the settings that result from merging the entries.
+    /// reported with its path. [`DeclaredSettings::validate`] later checks the settings that result from merging the entries.
     fn read(sources: &Sources) -> Result<Self, Mistake> {
         #[derive(Deserialize)]
         struct Queues {

@@ -79,7 +79,7 @@ impl Api {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dashboard {
-    /// Whether the producer-api serves the dashboard and the start page. Defaults to true.
+    /// Whether the producer-api serves the dashboard and the start page (default: true).
     pub enabled: bool,
 }
 

@@ -10,14 +10,14 @@ use serde_path_to_error::Segment;
 
 use super::tree::{self, Mistake, ProblemKind};
 
-/// The defaults, as TOML.
+/// The defaults of the configuration, as TOML.
 pub(super) const DEFAULT_FILE: &str = include_str!("../../default.toml");
 
 /// The key under which the whole tree is nested: the crate `config` interprets top-level keys as paths, but not the keys
 /// below them.
 const ROOT_KEY: &str = "drover";
 
-/// The sources of a configuration. Each source overrides the sources before it.
+/// The sources of a configuration. Each source of a configuration overrides the sources before it.
 #[derive(Debug, Clone)]
 pub(super) struct Sources(Vec<Source>);
 
@@ -47,11 +47,11 @@ impl Sources {
     /// Returns a file as the only source. Error texts call the file `name`. Returns an error if the file can't be read or
     /// is not TOML.
     pub(super) fn from_file(path: &Path, name: &str) -> Result<Self, String> {
-        let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+        let file_text = fs::read_to_string(path).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => format!("{name}: the file is not UTF-8: write it in UTF-8"),
             _ => format!("can't read {name}: {error}"),
         })?;
-        let values = parse_toml(&text, name)?;
+        let values = parse_toml(&file_text, name)?;
         Ok(Self(vec![Source { origin: Some(format!("in {name}")), values, variable: None }]))
     }
 
@@ -64,8 +64,8 @@ impl Sources {
     /// Adds a variable that overrides the sources of `self`. The text of the variable is parsed as a number, true, false, a list
     /// or a table if possible.
     pub(super) fn overlaid_with_variable(mut self, variable: Variable) -> Self {
-        let value = parse_scalar(&variable.text).or_else(|| parse_structure(&variable.text));
-        self.0.push(variable.into_source(value));
+        let parsed_value = parse_scalar(&variable.text).or_else(|| parse_structure(&variable.text));
+        self.0.push(variable.into_source(parsed_value));
         self
     }
 
@@ -144,7 +144,7 @@ impl config::Source for Source {
 }
 
 impl Source {
-    /// Returns the value at the path of a mistake; if the path leads into a list, the whole list.
+    /// Returns the value at the path of a mistake. If the path leads into a list, returns the whole list.
     fn value_at(&self, mistake: &Mistake) -> Option<&Value> {
         let keys = mistake.path.iter().map_while(|segment| match segment {
             Segment::Map { key } => Some(key),
@@ -167,13 +167,13 @@ fn is_same_key(one: &Mistake, other: &Mistake) -> bool {
     one.path.to_string() == other.path.to_string()
 }
 
-fn parse_toml(text: &str, name: &str) -> Result<Value, String> {
-    let toml_table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+fn parse_toml(toml_text: &str, name: &str) -> Result<Value, String> {
+    let toml_table: toml::Table = toml_text.parse().map_err(|error: toml::de::Error| {
         if error.message().starts_with("invalid type: integer") {
             return format!("{name}: a number in it is too large or too small; a whole number has at most 64 bits");
         }
         // The error does not repeat the invalid line of the file, which may contain a secret.
-        let text_before_error = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let text_before_error = error.span().and_then(|span| toml_text.get(..span.start)).unwrap_or_default();
         let line = text_before_error.matches('\n').count() + 1;
         let column_number = text_before_error.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         format!("{name}: line {line}, column {column_number} is not valid TOML: {}", error.message())
@@ -228,26 +228,30 @@ mod tests {
         struct Keys<T> {
             key: T,
         }
-        fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+        fn read_variable_text<T: DeserializeOwned>(text: &str) -> Result<T, String> {
             let variable = Variable { name: "DROVER__KEY".into(), path: vec!["key".into()], text: text.into() };
             let sources = Sources(Vec::new()).overlaid_with_variable(variable);
             sources.read().map(|Keys { key }| key).map_err(|mistake| mistake.to_string())
         }
-        assert_eq!(read::<String>("5").unwrap(), "5");
-        assert_eq!(read::<String>("[a]").unwrap(), "[a]");
-        assert_eq!(read::<String>("[1]").unwrap(), "[1]");
-        assert_eq!((read::<u32>("5").unwrap(), read::<bool>("true").unwrap()), (5, true));
-        assert_eq!(read::<Option<f64>>("0.5").unwrap(), Some(0.5));
+        assert_eq!(read_variable_text::<String>("5").unwrap(), "5");
+        assert_eq!(read_variable_text::<String>("[a]").unwrap(), "[a]");
+        assert_eq!(read_variable_text::<String>("[1]").unwrap(), "[1]");
+        assert_eq!((read_variable_text::<u32>("5").unwrap(), read_variable_text::<bool>("true").unwrap()), (5, true));
+        assert_eq!(read_variable_text::<Option<f64>>("0.5").unwrap(), Some(0.5));
         for list in [r#"["a", "b"]"#, "[ 'a', \"b\", ]"] {
-            assert_eq!(read::<Vec<String>>(list).unwrap(), ["a", "b"]);
+            assert_eq!(read_variable_text::<Vec<String>>(list).unwrap(), ["a", "b"]);
         }
         for table in [r#"{"a": 1}"#, "{ a = 1 }"] {
-            assert_eq!(read::<BTreeMap<String, u32>>(table).unwrap(), BTreeMap::from([("a".into(), 1)]));
+            assert_eq!(read_variable_text::<BTreeMap<String, u32>>(table).unwrap(), BTreeMap::from([("a".into(), 1)]));
         }
-        assert!(read::<Vec<String>>("[a").unwrap_err().contains("neither valid JSON"));
-        assert!(read::<u32>("hunter2").unwrap_err().contains("is a text, expected a whole number"));
-        assert!(read::<u32>("-1").unwrap_err().contains("expected a whole number, 0 or more (set by DROVER__KEY)"));
+        assert!(read_variable_text::<Vec<String>>("[a").unwrap_err().contains("neither valid JSON"));
+        assert!(read_variable_text::<u32>("hunter2").unwrap_err().contains("is a text, expected a whole number"));
+        assert!(
+            read_variable_text::<u32>("-1")
+                .unwrap_err()
+                .contains("expected a whole number, 0 or more (set by DROVER__KEY)")
+        );
         // A variable whose text begins with `[]` but continues after it is not a list.
-        assert!(read::<Vec<String>>("[]\nb = 1").is_err());
+        assert!(read_variable_text::<Vec<String>>("[]\nb = 1").is_err());
     }
 }

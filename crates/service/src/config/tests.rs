@@ -26,7 +26,7 @@ pub(super) fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, S
 }
 
 /// Returns the entry of an API key in the configuration.
-fn key(id: &str, hash: &str, more: &str) -> String {
+fn key_entry(id: &str, hash: &str, more: &str) -> String {
     format!("{{ id = \"{id}\", hash = \"{hash}\", scopes = [\"read\"], queues = [\"*\"]{more} }},")
 }
 
@@ -59,7 +59,7 @@ fn list_in_a_variable_replaces_the_list_of_the_file_and_a_table_extends_the_tabl
     let config = load(
         file,
         &[
-            ("DROVER__AUTH__KEYS", &format!("[{}]", key("ops", HASH_A, ""))),
+            ("DROVER__AUTH__KEYS", &format!("[{}]", key_entry("ops", HASH_A, ""))),
             ("DROVER__API__CORS_ORIGINS", r#"["https://a", "https://b"]"#),
             ("DROVER__QUEUES__q__RETENTION", r#"{"failed": {"age": "1h"}}"#),
             ("DROVER__QUEUES__q__RETENTION__COMPLETED__COUNT", "7"),
@@ -92,7 +92,7 @@ fn list_in_a_variable_replaces_the_list_of_the_file_and_a_table_extends_the_tabl
 }
 
 #[test]
-fn names_with_dots_are_keys_and_not_paths() {
+fn queue_names_with_dots_are_keys_and_not_paths() {
     let config = load("[queues.\"a.b\"]\nmax_lapses = 7\n[queues.\"a.*\"]\nmax_attempts = 7", &[]).unwrap();
     let settings = config.queues.of(&"a.b".parse().unwrap());
     assert_eq!(serde_json::to_value(settings).unwrap(), json!({"max_lapses": 7, "max_attempts": 7}));
@@ -104,7 +104,7 @@ fn printed_configuration_loads_again_and_has_no_routes_of_a_worker() {
     let file = format!(
         "[queues.q]\nmax_attempts = 5\n[api]\nbind = \"0.0.0.0:1\"\n[auth]\nkeys = [\n{}\n]\n[worker]\nconcurrency = 7\n\
          [[worker.routes]]\nqueue = \"a\"\nhandler = {{ type = \"http\", secret = \"hunter2\" }}",
-        key("ops", HASH_A, limit)
+        key_entry("ops", HASH_A, limit)
     );
     let config = load(&file, &[]).unwrap();
     let keys = config.auth.load_keys().unwrap();
@@ -130,7 +130,7 @@ fn mistake_in_a_file_is_reported_with_its_key_and_without_words_of_a_library() {
         ("\"api[1000000000]\" = 1", "\"api[1000000000]\" is unknown"),
         ("[redis]\n\"url.a\" = 1", "\"url.a\" is unknown"),
         ("[queues.q]\nbackoff = { type = \"fixd\" }", "queues.q.backoff.type: \"fixd\" is unknown: did you mean"),
-        // The configurations lack keys.
+        // The next configurations lack keys that are required.
         ("[api]\ntls = { key = \"a\" }", "api.tls: the key certificate is missing"),
         ("[auth]\nkeys = [{ id = \"ops\" }]", "auth.keys[0]: the key hash is missing"),
         ("[queues.q]\nrate_limit = { max = 5 }", "queues.q.rate_limit: the field \"duration\" is required"),
@@ -223,27 +223,32 @@ fn mistake_in_a_variable_is_reported_with_its_name() {
 fn mistake_is_reported_with_its_source_where_a_file_and_a_variable_set_one_table() {
     let file = config_file("[queues.\"a.b\"]\nmax_attempts = \"a\"");
     let file_suffix = format!("(in {})", file.path().display());
-    let load = |value: &str| {
+    let error_with_max_lapses = |value: &str| {
         let variable = [("DROVER__QUEUES__a.b__MAX_LAPSES".into(), value.into())];
         Config::load_with(Some(file.path()), variable).unwrap_err().to_string()
     };
-    assert!(load("5").contains("queues.a.b.max_attempts: is a text"), "{}", load("5"));
-    assert!(load("5").ends_with(&file_suffix), "{}", load("5"));
+    assert!(
+        error_with_max_lapses("5").contains("queues.a.b.max_attempts: is a text"),
+        "{}",
+        error_with_max_lapses("5")
+    );
+    assert!(error_with_max_lapses("5").ends_with(&file_suffix), "{}", error_with_max_lapses("5"));
     // If a configuration has two mistakes, the mistake whose key comes first is always reported.
-    assert!((0..8).all(|_| load("b").ends_with(&file_suffix)));
+    assert!((0..8).all(|_| error_with_max_lapses("b").ends_with(&file_suffix)));
 }
 
 #[test]
 fn only_drovers_own_variables_must_be_utf_8() {
-    let bad = || OsString::from_vec(b"caf\xe9".to_vec());
-    let load = |name: OsString, value: OsString| Config::load_with(None, [(name, value)]).map_err(|e| e.to_string());
-    assert!(load("LEGACY".into(), bad()).is_ok());
-    assert!(load("DROVER_LEGACY".into(), bad()).is_ok());
-    assert!(load(bad(), "x".into()).is_ok());
-    let error = load("DROVER__REDIS__URL".into(), bad()).unwrap_err();
+    let non_utf_8 = || OsString::from_vec(b"caf\xe9".to_vec());
+    let load_variable =
+        |name: OsString, value: OsString| Config::load_with(None, [(name, value)]).map_err(|e| e.to_string());
+    assert!(load_variable("LEGACY".into(), non_utf_8()).is_ok());
+    assert!(load_variable("DROVER_LEGACY".into(), non_utf_8()).is_ok());
+    assert!(load_variable(non_utf_8(), "x".into()).is_ok());
+    let error = load_variable("DROVER__REDIS__URL".into(), non_utf_8()).unwrap_err();
     assert_eq!(error, "configuration: DROVER__REDIS__URL is not UTF-8: write its value in UTF-8");
     let name = OsString::from_vec(b"DROVER__LOG__\xe9".to_vec());
-    assert!(load(name, "x".into()).unwrap_err().contains("is not UTF-8"));
+    assert!(load_variable(name, "x".into()).unwrap_err().contains("is not UTF-8"));
 }
 
 #[test]
@@ -294,18 +299,19 @@ fn variable_with_one_underscore_for_two_is_refused_with_the_right_name() {
 
 #[test]
 fn more_api_keys_are_read_from_the_keys_file() {
-    let more_keys = config_file(&format!("keys = [{}]", key("mail", HASH_B, "")));
+    let more_keys = config_file(&format!("keys = [{}]", key_entry("mail", HASH_B, "")));
     let path = more_keys.path().display();
-    let config = load(&format!("[auth]\nkeys_file = \"{path}\"\nkeys = [{}]", key("ops", HASH_A, "")), &[]).unwrap();
+    let config =
+        load(&format!("[auth]\nkeys_file = \"{path}\"\nkeys = [{}]", key_entry("ops", HASH_A, "")), &[]).unwrap();
     let ids: Vec<_> = config.auth.load_keys().unwrap().into_iter().map(|key| key.id.to_string()).collect();
     assert_eq!(ids, ["ops", "mail"]);
     let secret = "drv_ops_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     for (text, expected) in [
         (String::new(), "the key keys is missing"),
         ("keys = []".into(), "has no keys"),
-        (format!("keys = [{}]", key("mail", HASH_A, "")), "one hash is given twice, for ops and mail"),
-        (format!("keys = [{}]", key("mail", secret, "")), "keys[0].hash: not the hash of a key"),
-        (format!("keys = [{}]", key("mail", HASH_B, ", scope = 1")), "did you mean \"scopes\"?"),
+        (format!("keys = [{}]", key_entry("mail", HASH_A, "")), "one hash is given twice, for ops and mail"),
+        (format!("keys = [{}]", key_entry("mail", secret, "")), "keys[0].hash: not the hash of a key"),
+        (format!("keys = [{}]", key_entry("mail", HASH_B, ", scope = 1")), "did you mean \"scopes\"?"),
         (format!("keys = [ {secret}"), ""),
     ] {
         std::fs::write(more_keys.path(), text).unwrap();
@@ -329,24 +335,24 @@ fn invalid_api_keys_stop_the_start() {
     let keys = |keys: &[String]| format!("[auth]\nkeys = [{}]", keys.concat());
     let limit = ", rate_limit = { max = 5, duration = \"1m\" }";
     for (text, expected) in [
-        (keys(&[key("o p", HASH_A, "")]), "auth.keys[0].id: a key's id is"),
-        (keys(&[key("ops", "drv_ops_x", "")]), "auth.keys[0].hash: not the hash of a key"),
-        (keys(&[key("ops", HASH_A, ", rate_limit = { max = 5, duration = 1500 }")]), "whole seconds"),
+        (keys(&[key_entry("o p", HASH_A, "")]), "auth.keys[0].id: a key's id is"),
+        (keys(&[key_entry("ops", "drv_ops_x", "")]), "auth.keys[0].hash: not the hash of a key"),
+        (keys(&[key_entry("ops", HASH_A, ", rate_limit = { max = 5, duration = 1500 }")]), "whole seconds"),
         (
-            keys(&[key("ops", HASH_A, ", rate_limit = { max = 0, duration = 1000 }")]),
+            keys(&[key_entry("ops", HASH_A, ", rate_limit = { max = 0, duration = 1000 }")]),
             "max: must be a whole number from 1 to 1000000",
         ),
-        (keys(&[key("ops", HASH_A, ""), key("ops", HASH_A, "")]), "one hash is given twice"),
-        (keys(&[key("ops", HASH_A, limit), key("ops", HASH_B, "")]), "share one rate_limit"),
-        (keys(&[key("ops", HASH_A, "").replace("\"read\"", "")]), "a key without a scope is for nothing"),
-        (keys(&[key("ops", HASH_A, "").replace("read", "raed")]), "did you mean \"read\"?"),
-        (keys(&[key("ops", HASH_A, "").replace("\"*\"", "")]), "is for no queue"),
-        (keys(&[key("ops", HASH_A, "").replace('*', "a*b")]), "neither the name of a queue"),
-        (keys(&[key("ops", HASH_A, "")]) + "\nmode = \"none\"", "lets everybody in, though there are keys"),
+        (keys(&[key_entry("ops", HASH_A, ""), key_entry("ops", HASH_A, "")]), "one hash is given twice"),
+        (keys(&[key_entry("ops", HASH_A, limit), key_entry("ops", HASH_B, "")]), "share one rate_limit"),
+        (keys(&[key_entry("ops", HASH_A, "").replace("\"read\"", "")]), "a key without a scope is for nothing"),
+        (keys(&[key_entry("ops", HASH_A, "").replace("read", "raed")]), "did you mean \"read\"?"),
+        (keys(&[key_entry("ops", HASH_A, "").replace("\"*\"", "")]), "is for no queue"),
+        (keys(&[key_entry("ops", HASH_A, "").replace('*', "a*b")]), "neither the name of a queue"),
+        (keys(&[key_entry("ops", HASH_A, "")]) + "\nmode = \"none\"", "lets everybody in, though there are keys"),
     ] {
         let error = load(&text, &[]).unwrap_err();
         assert!(error.contains(expected), "{expected:?} is not in {error}");
         assert!(!error.contains("drv_ops_x"), "{error}");
     }
-    assert!(load(&keys(&[key("ops", HASH_A, limit), key("ops", HASH_B, limit)]), &[]).is_ok());
+    assert!(load(&keys(&[key_entry("ops", HASH_A, limit), key_entry("ops", HASH_B, limit)]), &[]).is_ok());
 }

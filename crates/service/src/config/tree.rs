@@ -204,8 +204,8 @@ fn kind_of_value(found: &Unexpected<'_>) -> &'static str {
 
 /// Describes the expected value without naming Rust types.
 fn plain_expectation(expected: &dyn Expected) -> String {
-    let text = expected.to_string();
-    let words = match text.as_str() {
+    let expected_text = expected.to_string();
+    let words = match expected_text.as_str() {
         "a string" | "a borrowed string" => "a text",
         "path string" => "a path, as a text",
         "a boolean" => "true or false",
@@ -216,7 +216,7 @@ fn plain_expectation(expected: &dyn Expected) -> String {
         "f32" | "f64" => "a number",
         "a nonzero u32" => "a whole number, 1 or more",
         other if other.starts_with("struct ") => "a table",
-        _ => return text,
+        _ => return expected_text,
     };
     words.into()
 }

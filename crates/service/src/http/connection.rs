@@ -80,7 +80,7 @@ impl Connection {
             async move {
                 let mut response = match refusal {
                     Some(refusal) => {
-                        drop(response_future); // Also drops the request's body, which is not read.
+                        drop(response_future); // With this future the request's body is dropped, which is not read.
                         refusal
                     }
                     None => response_future.await?,
@@ -138,8 +138,8 @@ impl Connection {
         if !is_fully_read {
             let mut stream = connection.into_parts().io.into_inner().stream;
             if speaks_http2 {
-                // hyper sends no response to a client that starts HTTP/2, so that a server may switch to HTTP/2. Drover
-                // does not switch, and sends a refusal.
+                // hyper sends no response to a client that starts HTTP/2, so that a server may switch to HTTP/2. Drover does not
+                // switch to HTTP/2, and sends a refusal.
                 let _ = timeout(self.limits.write_timeout, stream.write_all(HTTP2_REFUSAL)).await;
             }
             tokio::select! {
@@ -162,7 +162,7 @@ async fn drain_client(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 const HTTP2_REFUSAL: &[u8] =
     b"HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// The time limit for a connection that is closed to make room for a new one to finish its last response.
+/// The time that a connection that is closed to make room for a new connection has to finish its last response.
 const DISPLACED_GRACE: Duration = Duration::from_secs(1);
 
 /// Limits the unsent bytes that the kernel buffers. Without a limit the kernel buffers megabytes for each client that does not
@@ -202,9 +202,9 @@ enum KeepAlive {
 
 impl KeepAlive {
     /// Returns whether the connection may serve another request after this request. A request with both `content-length` and
-    /// `transfer-encoding` can smuggle a second request past a proxy, so the bytes after it must not be read as a request (RFC
-    /// 9112, 6.1). hyper hides the `content-length` of such a request, so the request can't be recognized. Therefore the
-    /// connection closes after every chunked request.
+    /// `transfer-encoding` can smuggle a second request past a proxy, so the bytes after the first request must not be read as a
+    /// request (RFC 9112, 6.1). hyper hides the `content-length` of a chunked request, so such a request can't be recognized.
+    /// Therefore a connection closes after every chunked request.
     fn after_request<B>(request: &Request<B>) -> Self {
         if request.headers().contains_key(header::TRANSFER_ENCODING) { Self::No } else { Self::Yes }
     }

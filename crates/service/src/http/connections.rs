@@ -108,7 +108,7 @@ fn log_full(full_report: &Outage, open: usize, max_connections: usize) {
     if open >= max_connections && full_report.record_failure() {
         warn!(
             max_connections,
-            "the maximum number of connections is open; a new one displaces the oldest that has shown no key, or waits"
+            "the maximum number of connections is open; a new connection displaces the oldest that has shown no key, or waits"
         );
     } else if open <= max_connections / 2 {
         full_report.record_success();
@@ -164,7 +164,7 @@ impl OpenConnections {
         if self.served_count() >= self.max_served
             && let Some(oldest) = self.oldest_untrusted()
         {
-            debug!("a connection that was never trusted is displaced by a new one");
+            debug!("a connection that was never trusted is displaced by a new connection");
             oldest.displace();
             self.displaced_tasks.extend(self.untrusted.pop_front().map(|untrusted| untrusted.task.id()));
         }
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     /// Adds a connection that lasts until it is displaced.
-    fn connect(open: &mut OpenConnections) -> Arc<Peer> {
+    fn add_open_connection(open: &mut OpenConnections) -> Arc<Peer> {
         let peer = Arc::new(Peer::new([127, 0, 0, 1].into(), CancellationToken::new()));
         let served_peer = Arc::clone(&peer);
         open.add(&peer, async move { served_peer.stop_token().cancelled().await });
@@ -209,10 +209,14 @@ mod tests {
     #[tokio::test]
     async fn oldest_untrusted_connection_is_displaced() {
         let mut connections = OpenConnections::new(3);
-        let [first, second, third] = [connect(&mut connections), connect(&mut connections), connect(&mut connections)];
+        let [first, second, third] = [
+            add_open_connection(&mut connections),
+            add_open_connection(&mut connections),
+            add_open_connection(&mut connections),
+        ];
         first.note_trusted();
         assert!(connections.has_room());
-        let fourth_peer = connect(&mut connections);
+        let fourth_peer = add_open_connection(&mut connections);
         let displaced_flags = [&first, &second, &third, &fourth_peer].map(|peer| peer.is_displaced());
         assert_eq!(displaced_flags, [false, true, false, false]);
         assert_eq!((connections.served_count(), connections.open_count()), (3, 4));
@@ -223,10 +227,10 @@ mod tests {
     #[tokio::test]
     async fn trusted_connections_are_not_displaced_and_the_number_of_displaced_connections_is_limited() {
         let mut connections = OpenConnections::new(1);
-        connect(&mut connections).note_trusted();
+        add_open_connection(&mut connections).note_trusted();
         assert!(!connections.has_room());
         let mut connections = OpenConnections::new(100);
-        let peers: Vec<_> = (0..100 + MAX_DISPLACED).map(|_| connect(&mut connections)).collect();
+        let peers: Vec<_> = (0..100 + MAX_DISPLACED).map(|_| add_open_connection(&mut connections)).collect();
         assert!(!connections.has_room(), "no displaced connection has ended");
         assert_eq!(
             (connections.served_count(), peers.iter().filter(|peer| peer.is_displaced()).count()),
@@ -240,7 +244,7 @@ mod tests {
     async fn connections_that_have_ended_are_forgotten() {
         let mut connections = OpenConnections::new(1_000);
         for _ in 0..500 {
-            connect(&mut connections).displace();
+            add_open_connection(&mut connections).displace();
             connections.wait_for_closed_connection().await;
         }
         assert!(connections.untrusted.len() < 10, "{}", connections.untrusted.len());

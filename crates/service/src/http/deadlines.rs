@@ -22,8 +22,8 @@ use tokio::{
 
 use super::limits::Limits;
 
-/// The number of bytes of a response that a client must read within each write time-out. Without a minimum, a client that reads
-/// single bytes could keep its response open for ever.
+/// The number of bytes of a response that a client must read within each write time-out. If there were no minimum, a client that
+/// reads single bytes could keep its response open for ever.
 const MIN_READ_BYTES: usize = 64 * 1024;
 
 /// The deadlines of a connection, which depend on its phase and the start of the phase.
@@ -46,7 +46,7 @@ struct DeadlineState {
 enum Phase {
     /// The headers of a request are being received. A new connection begins in this phase.
     Headers { since: Instant },
-    /// A request is being answered. The time limits of its route apply.
+    /// A request is being answered. While a request is being answered, the time limits of its route apply.
     Answering,
     /// No byte of the next request was received yet.
     Idle { since: Instant },
@@ -69,9 +69,9 @@ pub(super) enum TooSlow {
 impl fmt::Display for TooSlow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Headers => "the headers of its request were not complete in time",
-            Self::Idle => "it was idle",
-            Self::ReadingResponse => "it did not read its answer in time",
+            Self::Headers => "the headers of the request were not complete in time",
+            Self::Idle => "the connection was idle",
+            Self::ReadingResponse => "the client did not read its answer in time",
         })
     }
 }
@@ -133,8 +133,8 @@ impl Deadlines {
         self.state.lock().slow_write = None;
     }
 
-    /// Returns `Ready` when the client was too slow. The timer is reset only when it fires or would fire too late, not for each
-    /// request.
+    /// Returns `Ready` when the client was too slow. The timer of the deadline is reset only when it fires or would fire too late,
+    /// not for each request.
     pub(super) fn poll_too_slow(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<TooSlow> {
         // If the connection has no deadline now, `poll_too_slow` stays pending; a later poll of the connection may set
         // a deadline.
@@ -308,11 +308,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_phase_has_its_deadline() {
+    async fn each_phase_of_a_connection_has_its_deadline() {
         let deadlines = deadlines();
-        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::Headers, 10)), "nothing was sent");
+        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::Headers, 10)), "the client sent no headers");
         deadlines.note_headers_complete();
-        assert_eq!(too_slow(&deadlines).await, None, "a response may take its time");
+        assert_eq!(too_slow(&deadlines).await, None, "a handler has no deadline");
         deadlines.note_response_complete();
         assert_eq!(too_slow(&deadlines).await, Some((TooSlow::Idle, 75)));
     }
@@ -337,18 +337,18 @@ mod tests {
         advance(Duration::from_secs(20)).await;
         deadlines.note_accepted_bytes(MIN_READ_BYTES - 1);
         deadlines.note_blocked_write();
-        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingResponse, 10)), "too little");
+        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingResponse, 10)), "one byte is missing");
         deadlines.note_accepted_bytes(1);
-        assert_eq!(too_slow(&deadlines).await, None, "enough");
+        assert_eq!(too_slow(&deadlines).await, None, "the client has read enough");
         deadlines.note_blocked_write();
         deadlines.note_response_complete();
-        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingResponse, 30)), "again too little");
+        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingResponse, 30)), "nothing more is read");
         deadlines.note_flushed();
         assert_eq!(too_slow(&deadlines).await.map(|(reason, _)| reason), Some(TooSlow::Idle));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn timer_that_fires_for_a_past_phase_is_reset() {
+    async fn timer_that_fires_for_a_past_phase_of_a_connection_is_reset() {
         let deadlines = deadlines();
         let mut timer = pin!(sleep(Duration::from_secs(10)));
         let start = Instant::now();

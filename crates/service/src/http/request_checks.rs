@@ -101,25 +101,25 @@ mod tests {
 
     use super::*;
 
-    fn request(header: &HeaderName, values: &[&str]) -> Request<()> {
+    fn request_with_header(header: &HeaderName, values: &[&str]) -> Request<()> {
         let add_header = |request: axum::http::request::Builder, value: &&str| request.header(header, *value);
         values.iter().fold(Request::builder(), add_header).body(()).unwrap()
     }
 
-    fn status(hosts: Hosts, host: &[&str]) -> Option<u16> {
-        hosts.refusal(&request(&header::HOST, host)).map(|refusal| refusal.status().as_u16())
+    fn refusal_status(hosts: Hosts, host: &[&str]) -> Option<u16> {
+        hosts.refusal(&request_with_header(&header::HOST, host)).map(|refusal| refusal.status().as_u16())
     }
 
     #[test]
     fn request_has_exactly_one_host() {
         for hosts in [Hosts::Any, Hosts::LocalOnly] {
-            assert_eq!(status(hosts, &[]), Some(400));
-            assert_eq!(status(hosts, &["localhost", "localhost"]), Some(400));
-            assert_eq!(status(hosts, &["localhost"]), None);
-            assert_eq!(status(hosts, &[""]), None);
+            assert_eq!(refusal_status(hosts, &[]), Some(400));
+            assert_eq!(refusal_status(hosts, &["localhost", "localhost"]), Some(400));
+            assert_eq!(refusal_status(hosts, &["localhost"]), None);
+            assert_eq!(refusal_status(hosts, &[""]), None);
         }
-        let old = Request::builder().version(Version::HTTP_10).body(()).unwrap();
-        assert!(Hosts::LocalOnly.refusal(&old).is_none(), "HTTP/1.0 requires no host");
+        let http_1_0_request = Request::builder().version(Version::HTTP_10).body(()).unwrap();
+        assert!(Hosts::LocalOnly.refusal(&http_1_0_request).is_none(), "HTTP/1.0 requires no host");
     }
 
     #[test]
@@ -127,18 +127,19 @@ mod tests {
         for local in
             ["localhost:8080", "LOCALHOST", "127.0.0.1", "127.0.0.1:80", "[::1]:80", "a.Localhost:1", "api:8080"]
         {
-            assert_eq!(status(Hosts::LocalOnly, &[local]), None, "{local}");
+            assert_eq!(refusal_status(Hosts::LocalOnly, &[local]), None, "{local}");
         }
         for other in ["evil.example.org", "evil.example.org:8080", "localhost.evil.example", "127.0.0.1.nip.io", "a."] {
-            assert_eq!(status(Hosts::LocalOnly, &[other]), Some(421), "{other}");
-            assert_eq!(status(Hosts::Any, &[other]), None, "{other}");
+            assert_eq!(refusal_status(Hosts::LocalOnly, &[other]), Some(421), "{other}");
+            assert_eq!(refusal_status(Hosts::Any, &[other]), None, "{other}");
         }
-        assert_eq!(status(Hosts::LocalOnly, &["a b"]), Some(400));
+        assert_eq!(refusal_status(Hosts::LocalOnly, &["a b"]), Some(400));
     }
 
     #[test]
-    fn encodings_other_than_chunked_are_refused() {
-        let refusal = |encodings: &[&str]| refusal_of_encoding(&request(&header::TRANSFER_ENCODING, encodings));
+    fn transfer_encodings_other_than_chunked_are_refused() {
+        let refusal =
+            |encodings: &[&str]| refusal_of_encoding(&request_with_header(&header::TRANSFER_ENCODING, encodings));
         for read in [&[][..], &["chunked"], &["Chunked"]] {
             assert!(refusal(read).is_none(), "{read:?}");
         }

@@ -29,7 +29,7 @@ pub struct Tls {
     acceptor: Mutex<TlsAcceptor>,
 }
 
-/// The error of an invalid TLS certificate. The error text states the reason.
+/// The error of an invalid TLS certificate. The error text states why the certificate is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("api.tls{0}")]
 pub struct InvalidTls(String);

@@ -33,10 +33,10 @@ const USUAL_FIELD_BYTES: usize = 128;
 
 impl<'w> FormatFields<'w> for PlainFields {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'w>, fields: R) -> fmt::Result {
-        let mut text = FieldText { text: String::with_capacity(USUAL_FIELD_BYTES), written: Ok(()) };
-        fields.record(&mut text);
-        text.written?;
-        writer.write_str(&text.text)
+        let mut fields_text = FieldText { text: String::with_capacity(USUAL_FIELD_BYTES), written: Ok(()) };
+        fields.record(&mut fields_text);
+        fields_text.written?;
+        writer.write_str(&fields_text.text)
     }
 }
 
@@ -117,7 +117,7 @@ pub(super) struct RecordWriter<W> {
 
 impl<W: Write> Write for RecordWriter<W> {
     fn write(&mut self, record: &[u8]) -> io::Result<usize> {
-        self.to.write_all(&escape(record, self.colours))?;
+        self.to.write_all(&escape_record(record, self.colours))?;
         Ok(record.len())
     }
 
@@ -126,7 +126,7 @@ impl<W: Write> Write for RecordWriter<W> {
     }
 }
 
-fn escape(record: &[u8], colours: bool) -> Cow<'_, [u8]> {
+fn escape_record(record: &[u8], colours: bool) -> Cow<'_, [u8]> {
     let (text, end) = record.strip_suffix(b"\n").map_or((record, ""), |text| (text, "\n"));
     // Nearly all records have only printable ASCII.
     if text.iter().all(|byte| matches!(byte, b' '..=b'~')) {
@@ -199,12 +199,12 @@ mod tests {
             info!(message = odd, status = 201);
             info!(duration_ms = rounded_millis(Duration::from_nanos(1_234_567)), "answered");
         });
-        let text = log.0.lock().unwrap().clone();
-        String::from_utf8(text).unwrap()
+        let log_bytes = log.0.lock().unwrap().clone();
+        String::from_utf8(log_bytes).unwrap()
     }
 
     #[test]
-    fn fields_are_written_as_the_library_writes_them() {
+    fn log_fields_are_written_as_tracing_subscriber_writes_them() {
         let subscriber = |log| tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(log);
         let library_log = written_log(|log| subscriber(log).finish());
         assert_eq!(library_log.matches("request{").count(), 4, "{library_log}");
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn record_is_one_line_and_shows_all_its_characters() {
+    fn log_record_is_one_line_and_shows_all_its_characters() {
         for (record, expected) in [
             ("INFO id=\"a\" done\n", "INFO id=\"a\" done\n"),
             ("grüße ✅\n", "grüße ✅\n"),

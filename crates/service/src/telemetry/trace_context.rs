@@ -98,7 +98,7 @@ mod tests {
     const SAMPLE_TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn written_headers_are_parsed_to_the_same_context() {
+    fn written_trace_headers_are_parsed_to_the_same_trace_context() {
         let context = TraceContext::read(Some(SAMPLE_TRACEPARENT), Some("vendor=a,other=b")).unwrap();
         assert_eq!(context.traceparent(), SAMPLE_TRACEPARENT);
         assert_eq!(context.tracestate().as_deref(), Some("vendor=a,other=b"));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_headers_begin_a_new_trace() {
+    fn invalid_trace_headers_begin_a_new_trace() {
         let zero_traceparent = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
         let zero_span_id = "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01";
         for wrong in [
@@ -134,17 +134,17 @@ mod tests {
     #[test]
     fn request_has_one_traceparent_and_any_number_of_tracestates() {
         let read_headers = |headers: &[(&'static str, &str)]| {
-            let mut map = HeaderMap::new();
+            let mut header_map = HeaderMap::new();
             for (name, value) in headers {
-                map.append(*name, value.parse().unwrap());
+                header_map.append(*name, value.parse().unwrap());
             }
-            TraceContext::from_request(&map)
+            TraceContext::from_request(&header_map)
         };
         let traceparent = ("traceparent", SAMPLE_TRACEPARENT);
         assert_eq!(read_headers(&[]), None);
         assert_eq!(read_headers(&[traceparent]).unwrap().traceparent(), SAMPLE_TRACEPARENT);
         assert_eq!(read_headers(&[traceparent, traceparent]), None);
-        let two = read_headers(&[traceparent, ("tracestate", "a=1"), ("tracestate", "b=2")]);
-        assert_eq!(two.unwrap().tracestate().as_deref(), Some("a=1,b=2"));
+        let joined_context = read_headers(&[traceparent, ("tracestate", "a=1"), ("tracestate", "b=2")]);
+        assert_eq!(joined_context.unwrap().tracestate().as_deref(), Some("a=1,b=2"));
     }
 }

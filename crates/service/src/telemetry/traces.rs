@@ -83,10 +83,10 @@ struct Exporter {
 }
 
 impl Exporter {
-    /// Creates the exporter. The environment variables of the OpenTelemetry specification, such as
+    /// Creates the exporter of spans. The environment variables of the OpenTelemetry specification, such as
     /// `OTEL_EXPORTER_OTLP_HEADERS`, apply, too.
     fn for_endpoint(endpoint: &OtlpEndpoint) -> Result<Self, AnyError> {
-        // Only the first installation of a cryptography provider in a process has an effect; Drover always installs the same
+        // Only the first installation of a cryptography provider in a process has an effect, but Drover always installs the same
         // provider.
         let _ = ring::default_provider().install_default();
         let authorization = endpoint.authorization().map(|value| ("authorization".to_owned(), value));
@@ -110,7 +110,7 @@ impl SpanExporter for Exporter {
         match &export_result {
             Ok(()) if self.outage.record_success() => info!("traces are sent again"),
             Err(error) if self.outage.record_failure() => {
-                warn!(%error, spans, "traces can't be sent: they are dropped until the collector takes them");
+                warn!(%error, spans, "traces can't be sent, and are dropped until the collector takes traces again");
             }
             _ => {}
         }

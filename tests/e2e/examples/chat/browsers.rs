@@ -106,7 +106,7 @@ async fn write_during_a_kill(chat: &mut Chat, alice: &mut User, bob: &mut User, 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_browsers_show_each_message_once_and_in_order_while_one_is_away_and_processes_are_killed() {
+async fn two_chat_pages_show_each_message_once_and_in_order_while_one_is_closed_and_processes_are_killed() {
     let (_seed, mut random) = Seed::choose();
     let mut chat = Chat::start().await;
     let url = chat.url();
@@ -151,7 +151,7 @@ async fn two_browsers_show_each_message_once_and_in_order_while_one_is_away_and_
     wait_until_all_is_shown(&alice, &bob).await;
     chat.wait_until_nothing_is_left().await;
 
-    // Both pages are accessible, in each size and in light and dark.
+    // Both pages must be accessible in each window size and in both colour schemes.
     let axe = axe();
     for user in [&alice, &bob] {
         check(&user.browser, &axe, user.name).await;
@@ -166,7 +166,7 @@ async fn two_browsers_show_each_message_once_and_in_order_while_one_is_away_and_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn repeated_message_is_acknowledged_and_not_shown_again_even_after_a_reload() {
+async fn chat_page_acknowledges_a_repeated_message_and_does_not_show_it_again_even_after_a_reload() {
     // With `id_window = 0`, Drover accepts the id of a deleted message again, so the test can post the same message again.
     let config = document("examples/chat/drover.toml").replace("id_window = \"24h\"", "id_window = 0");
     let chat = Chat::start_with(&config).await;
@@ -187,7 +187,7 @@ async fn repeated_message_is_acknowledged_and_not_shown_again_even_after_a_reloa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn page_opened_again_elsewhere_tells_the_older_page_and_a_refused_message_says_why() {
+async fn chat_page_says_that_a_newer_page_was_opened_and_why_a_message_is_refused() {
     let config = document("examples/chat/drover.toml").replace("max_length = 10000", "max_length = 1");
     let chat = Chat::start_with(&config).await;
     let url = chat.url();

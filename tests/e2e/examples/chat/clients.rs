@@ -25,7 +25,7 @@ const MESSAGES_PER_USER: usize = 40;
 /// The time limit, from the last kill, until every message is shown and acknowledged.
 const TIME_LIMIT_AFTER_KILLS: Duration = Duration::from_secs(60);
 
-/// The state of a user's page, which stays when the connection of the page ends.
+/// The state of a user's page, which is kept when the connection of the page ends.
 #[derive(Default)]
 struct History {
     /// The number of messages that were answered "sent".
@@ -151,7 +151,7 @@ impl User {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_of_many_users_are_shown_once_and_in_order_while_server_and_api_are_killed() {
+async fn chat_messages_of_many_users_are_shown_once_and_in_order_while_server_and_api_are_killed() {
     let (_seed, mut random) = Seed::choose();
     let kills = from_env("DROVER_CHAT_KILLS").unwrap_or(10);
     let mut chat = Chat::start().await;

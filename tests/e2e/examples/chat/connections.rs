@@ -8,7 +8,7 @@ use super::{Chat, ChatProcess, page::Page};
 use crate::markdown::document;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn newer_connection_of_a_user_replaces_the_older_one_and_gets_what_was_not_acknowledged() {
+async fn newer_connection_of_a_chat_user_replaces_the_older_connection_and_gets_unacknowledged_messages() {
     let chat = Chat::start().await;
     let (mut alice, mut older) = (Page::open(&chat, "alice").await, Page::open(&chat, "bob").await);
     alice.write("alice.1", "bob", "hello").await.unwrap();
@@ -35,7 +35,7 @@ async fn newer_connection_of_a_user_replaces_the_older_one_and_gets_what_was_not
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn server_that_stops_releases_messages_and_a_repeated_send_is_stored_once() {
+async fn chat_server_that_stops_releases_its_messages_and_a_repeated_message_is_stored_once() {
     let mut chat = Chat::start().await;
     let (mut alice, mut bob) = (Page::open(&chat, "alice").await, Page::open(&chat, "bob").await);
     for n in [1, 2] {
@@ -69,7 +69,7 @@ async fn server_that_stops_releases_messages_and_a_repeated_send_is_stored_once(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn message_that_cannot_be_stored_is_refused_and_later_ones_are_stored() {
+async fn chat_message_that_cannot_be_stored_is_refused_and_later_messages_are_stored() {
     let config = document("examples/chat/drover.toml").replace("max_length = 10000", "max_length = 1");
     let chat = Chat::start_with(&config).await;
     let mut alice = Page::open(&chat, "alice").await;
@@ -89,7 +89,7 @@ async fn message_that_cannot_be_stored_is_refused_and_later_ones_are_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn foreign_message_in_a_users_queue_fails_and_does_not_delay_others() {
+async fn message_that_is_not_of_the_chat_fails_and_does_not_delay_chat_messages() {
     let chat = Chat::start().await;
     let foreign_location = chat.system.post("chat-bob", json!({"data": "not of the chat", "group": "alice"})).await;
     let mut bob = Page::open(&chat, "bob").await;
@@ -99,7 +99,7 @@ async fn foreign_message_in_a_users_queue_fails_and_does_not_delay_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn page_of_another_site_and_invalid_name_are_refused() {
+async fn chat_server_refuses_pages_of_other_sites_and_invalid_user_names() {
     let chat = Chat::start().await;
     let connect_from = async |user: &str, origin: String| {
         let request = chat.system.http.get(format!("{}ws?user={user}", chat.url()));

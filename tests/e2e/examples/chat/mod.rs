@@ -1,4 +1,4 @@
-//! The example `chat`: each message is shown to its receiver once and in order, while the chat server and the API are killed.
+//! Tests that the example `chat` shows each message to its receiver once and in order, while the chat server and the API are killed.
 
 mod browsers;
 mod clients;
@@ -55,7 +55,7 @@ impl Chat {
         }
     }
 
-    /// The URL of the page.
+    /// Returns the URL of the chat's page.
     fn url(&self) -> String {
         format!("http://{}/", self.port.address())
     }

@@ -1,4 +1,4 @@
-//! A page without a browser: the WebSocket of one user.
+//! A page of the chat without a browser: the WebSocket of one user.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use tokio_tungstenite::{
 
 use super::Chat;
 
-/// The events that came over the connection.
+/// The events that a page gets from its connection.
 #[derive(Debug)]
 pub(super) enum Event {
     Frame(Value),
-    /// The connection has ended; the value is the close frame, if the server has sent one.
+    /// The connection has ended. The value is the close frame, if the server has sent a close frame.
     Closed(Option<CloseFrame>),
 }
 
@@ -60,7 +60,7 @@ impl Page {
         self.send(&json!({"type": "ack", "id": frame["id"]})).await
     }
 
-    /// Waits for the next event. No event is lost if the caller drops the future before it is ready.
+    /// Waits for the next event. If the caller drops the future of `next`, no event is lost.
     pub(super) async fn next(&mut self) -> Event {
         loop {
             match self.0.next().await {

@@ -1,6 +1,6 @@
-/** Pauses: between repeated requests, and until something changes. */
+/** The pauses between repeated requests, and waits for a notification. */
 
-/** Doubling pauses with jitter, from `first` to `longest` ms. */
+/** Computes pauses with jitter that double from `first` to `longest` ms. */
 export class Backoff {
     readonly #first: number;
     readonly #longest: number;
@@ -24,15 +24,15 @@ export class Backoff {
     }
 }
 
-/** The longest delay of one timer: a longer one would fire at once. */
+/** The longest delay (ms) of a timer of Node: a timer with a longer delay would fire at once. */
 const MAX_TIMER = 2_147_483_647;
 
-/** Starts a timer, for at most some 24 days. */
+/** Starts a timer. A delay of more than 24 days is shortened to 24 days. */
 export function startTimer(ms: number, callback: () => void): NodeJS.Timeout {
     return setTimeout(callback, Math.min(Math.max(ms, 0), MAX_TIMER));
 }
 
-/** Waits; returns early, without an error, when the signal is aborted. */
+/** Waits `ms` milliseconds. The wait ends early, without an error, when the signal is aborted. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
         if (signal?.aborted) {
@@ -49,7 +49,7 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
     });
 }
 
-/** Wakes those who wait for a change. */
+/** Wakes the callers of `wait` when `notify` is called. */
 export class Notifier {
     readonly #waiting = new Set<() => void>();
 
@@ -59,7 +59,7 @@ export class Notifier {
         }
     }
 
-    /** Waits for the next notification, at most `ms`. */
+    /** Waits for the next notification, for at most `ms` milliseconds. */
     wait(ms: number): Promise<void> {
         return new Promise((resolve) => {
             const wake = (): void => {

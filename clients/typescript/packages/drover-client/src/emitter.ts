@@ -3,7 +3,7 @@ import { EventEmitter } from "node:events";
 
 type Listener<Events, E extends keyof Events> = (...args: Events[E] extends unknown[] ? Events[E] : never) => void;
 
-/** Node's event emitter, whose events have the arguments that `Events` names. */
+/** Node's event emitter, in which each event has the arguments that `Events` lists for the event. */
 export interface TypedEmitter<Events> {
     on<E extends keyof Events>(event: E, listener: Listener<Events, E>): this;
     once<E extends keyof Events>(event: E, listener: Listener<Events, E>): this;

@@ -1,12 +1,12 @@
-/** The errors that the client raises, and the errors by which a handler decides what happens to its job. */
+/** The errors that this package throws, and the errors that a handler throws to decide what happens to its job. */
 
-/** One mistake in a request: the JSON pointer of the wrong field, and what is wrong. */
+/** One mistake in a request: the JSON pointer of the wrong field, and the text that says what is wrong. */
 export interface FieldMistake {
     pointer: string;
     detail: string;
 }
 
-/** The parts of an error answer (RFC 9457). */
+/** The fields of an error answer of the API (RFC 9457). */
 export interface Problem {
     status: number;
     code: string;
@@ -22,11 +22,11 @@ export class DroverError extends Error {
     readonly status: number;
     /** A word that programs can match, such as `queue_full`. */
     readonly code: string;
-    /** What is wrong, and what to do. */
+    /** The text that says what is wrong and what to do. */
     readonly detail: string;
-    /** The id of the request, as in the API's log. */
+    /** The id of the request, which the API's log also contains. */
     readonly requestId: string | undefined;
-    /** The first wrong field of the request. */
+    /** The wrong fields of the request that the API reports. */
     readonly errors: readonly FieldMistake[];
 
     constructor(problem: Problem, request?: string) {
@@ -50,10 +50,10 @@ export class ConnectionError extends Error {
     }
 }
 
-/** `addBulk` failed after a part of the jobs was stored. `cause` is the error. */
+/** A call of `addBulk` failed after a part of its jobs was stored. `cause` is the error of the request that failed. */
 export class PartialBulkError<J = unknown> extends Error {
     override readonly name: string = "PartialBulkError";
-    /** The jobs that are stored, the first of the call. The jobs after them may be sent again. */
+    /** The stored jobs, which are the first jobs of the call of `addBulk`. The call's other jobs may be sent again. */
     readonly added: readonly J[];
 
     constructor(added: readonly J[], cause: unknown) {
@@ -64,7 +64,7 @@ export class PartialBulkError<J = unknown> extends Error {
     }
 }
 
-/** `waitUntilFinished`: the job failed. `code` and the message are those of the job's last error. */
+/** The job that `waitUntilFinished` waited for has failed. `code` and the message are those of the job's last error. */
 export class JobFailedError extends Error {
     override readonly name: string = "JobFailedError";
     readonly code: string;
@@ -77,18 +77,21 @@ export class JobFailedError extends Error {
     }
 }
 
-/** `waitUntilFinished`: the job did not finish within the time given. */
+/** The job that `waitUntilFinished` waited for did not finish within `ttl`. */
 export class WaitTimeoutError extends Error {
     override readonly name: string = "WaitTimeoutError";
     readonly code = "wait_timeout";
 }
 
-// A handler throws the following errors. The worker recognizes them by a field, because a program may contain this package twice, as
-// ES module and as CommonJS, and by their names.
+// The worker recognizes the errors that handlers throw by a field or by their names, and not by `instanceof`, because a program may contain
+// this package twice: as ES module and as CommonJS.
 
 const KIND = Symbol.for("drover-client.kind");
 
-/** Returns the name of the class below whose instance was thrown, also for a subclass with a name of its own; otherwise the error's name. */
+/**
+ * Returns the name of the class of this file of which the thrown error is an instance, even if a subclass has another name; for any other
+ * error, returns the error's name.
+ */
 export function kindOf(error: Error): string {
     const { [KIND]: kind } = error as { [KIND]?: unknown };
     return typeof kind === "string" ? kind : error.name;
@@ -139,9 +142,10 @@ export class ReleaseError extends Error {
     }
 }
 
-// The following errors are reasons of a handler's abort signal.
+// The worker aborts the signal of a handler with one of the errors `LeaseLostError`, `CancelledError`, `TimedOutError` and
+// `WorkerClosedError`.
 
-/** The lease of the job is over: another worker may have the job. The handler should stop. */
+/** The lease of the handler's job is over. The handler should stop, because another worker may have the job. */
 export class LeaseLostError extends Error {
     override readonly name: string = "LeaseLostError";
     readonly code = "lease_lost";
@@ -153,7 +157,10 @@ export class LeaseLostError extends Error {
     }
 }
 
-/** The job was cancelled. A handler that throws fails the job as `cancelled`; a handler that returns a value still completes the job. */
+/**
+ * The handler's job was cancelled. If the handler then throws, the job fails as `cancelled`; if the handler returns a value, the job is
+ * completed.
+ */
 export class CancelledError extends Error {
     override readonly name: string = "CancelledError";
     readonly code = "cancelled";
@@ -165,7 +172,7 @@ export class CancelledError extends Error {
     }
 }
 
-/** The run took longer than the job's `timeout`. Drover ends the lease 0.5 s later. */
+/** The run of the handler took longer than the job's `timeout`. Drover ends the lease 0.5 s after the timeout. */
 export class TimedOutError extends Error {
     override readonly name: string = "TimedOutError";
     readonly code = "timed_out";
@@ -177,13 +184,13 @@ export class TimedOutError extends Error {
     }
 }
 
-/** The worker closes, and the time for its handlers is over. The job is released, unless the handler returns a value within 1 s. */
+/** The worker closes, and its `closeTimeout` is over. The job is released unless the handler returns a value within 1 s. */
 export class WorkerClosedError extends Error {
     override readonly name: string = "WorkerClosedError";
     readonly code = "worker_closed";
 }
 
-/** Returns the text of anything that was thrown. */
+/** Returns the error text of a thrown value, which need not be an `Error`. */
 export function messageOf(thrown: unknown): string {
     if (thrown instanceof Error) {
         return thrown.message || thrown.name;
@@ -198,7 +205,7 @@ export function messageOf(thrown: unknown): string {
     }
 }
 
-/** Returns anything that was thrown as an `Error`. */
+/** Converts a thrown value, which need not be an `Error`, to an `Error`. */
 export function toError(thrown: unknown): Error {
     return thrown instanceof Error ? thrown : new Error(messageOf(thrown), { cause: thrown });
 }

@@ -1,12 +1,12 @@
-/** Extends the leases of running handlers, and notices deadlines and timeouts. */
+/** Extends the leases of running handlers, and stops handlers at the deadlines of their leases and at the timeouts of their jobs. */
 import type { Api } from "./api.js";
 import { Backoff, startTimer } from "./backoff.js";
 import { toError } from "./errors.js";
 import type { Lease } from "./lease.js";
 
-/** The most leases of one request. */
+/** The maximum number of leases that one request extends. */
 const MAX_LEASES = 1_000;
-/** The shortest and the longest time limit (ms) of an extension. */
+/** The shortest and the longest time limit (ms) of a request that extends leases. */
 const SHORTEST_LIMIT = 250;
 const LONGEST_LIMIT = 15_000;
 
@@ -61,7 +61,7 @@ export class Heartbeat {
                 lease.lapse();
                 continue;
             }
-            // Leases whose time comes soon are extended in the same request.
+            // A lease that must be extended soon is extended now, together with the due leases, in one request.
             if (lease.renewAt <= now + lease.renewal / 4) {
                 lease.renewAt = Infinity;
                 due.push(lease);
@@ -90,9 +90,9 @@ export class Heartbeat {
                 }
             }
         } catch (error) {
-            const again = performance.now() + Math.min(this.#backoff.pause(), renewal / 2);
+            const retryAt = performance.now() + Math.min(this.#backoff.pause(), renewal / 2);
             for (const lease of leases) {
-                lease.renewAt = again;
+                lease.renewAt = retryAt;
             }
             this.#onError(toError(error));
         }

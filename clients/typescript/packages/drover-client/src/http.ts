@@ -1,4 +1,4 @@
-/** Requests to the API: connections, time limits, and the repetition of requests while the API is away. */
+/** Sends requests to the API over kept connections and with time limits, and repeats requests while the API is not available. */
 import * as http from "node:http";
 import * as https from "node:https";
 
@@ -10,72 +10,72 @@ export interface DroverOptions {
     url?: string | undefined;
     /** The API key; default: the environment variable `DROVER_KEY`, or none. */
     key?: string | undefined;
-    /** The time (ms) for which a request is repeated while the API is away; default 30,000. */
+    /** The time (ms) for which a request is repeated while the API is not available; default 30,000. */
     timeout?: number | undefined;
 }
 
 export interface Request {
     method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
-    /** The path after the API's address, with its query. */
+    /** The path of the request after the API's address, with the query. */
     path: string;
-    /** The body, as JSON. */
+    /** The body of the request, as JSON text. */
     body?: string | undefined;
     contentType?: string | undefined;
     idempotencyKey?: string | undefined;
-    /** The time (ms) for which the API may hold back its answer on purpose. */
+    /** The maximum time (ms) for which the request asks the API to wait before the API answers. */
     wait?: number | undefined;
-    /** The time limit (ms) for the answer, beside `wait`. */
+    /** The time limit (ms) for the answer, in addition to `wait`. */
     limit?: number | undefined;
-    /** The time limit (ms) for a free connection; default: none. */
+    /** The maximum time (ms) for which the request waits for a free connection; default: no limit. */
     connectionLimit?: number | undefined;
 }
 
 export interface CallOptions {
     /**
-     * Says whether an error of a repeated request means that an earlier request, whose answer was lost, has succeeded. The call then
+     * Returns whether an error of a repeated request means that an earlier request, whose answer was lost, has succeeded. `Http.call` then
      * returns undefined.
      */
     isDone?: ((error: DroverError) => boolean) | undefined;
-    /** Sends the request only once: the caller repeats the request. */
+    /** Whether the request is sent only once, because the caller of `Http.call` repeats it. */
     once?: boolean | undefined;
 }
 
-/** The time limit for an answer that the API does not hold back. */
+/** The time limit (ms) for the answer to a request without `wait`. */
 export const ANSWER_LIMIT = 15_000;
-/** The time in which the API closes a connection whose sending side was closed by the client. */
+/** The time (ms) within which the API must close a connection after the client has closed its sending side. */
 const WITHDRAWAL_LIMIT = 2_000;
-/** The most simultaneous requests, apart from waiting ones. */
+/** The maximum number of simultaneous requests, apart from requests with `wait`. */
 const MAX_CONNECTIONS = 50;
-/** Idle connections are closed after this time, before the API closes them (`api.idle_timeout`). */
+/** The time (ms) after which the client closes an idle connection, which is shorter than the API's own limit (`api.idle_timeout`). */
 const IDLE_TIMEOUT = 30_000;
 
-/** A request that was sent. */
+/** A request that the client has sent. */
 export interface Sent {
     /** The parsed answer. A failure is a `DroverError` or `ConnectionError`. */
     readonly answer: Promise<unknown>;
     /**
-     * Ends the request without losing an answer that is on its way. The client closes its sending side: the API then either has already
-     * answered, or drops the request, and releases what it leased, and closes the connection.
+     * Ends the request without losing an answer that is on its way. The client closes the sending side of the connection. If the API has
+     * not answered yet, the API drops the request, releases the messages that were leased for it, and closes the connection.
      */
     withdraw(): void;
-    /** Closes the connection. */
+    /** Closes the connection of the request, and loses an answer that is on its way. */
     destroy(error: Error): void;
 }
 
 export class Http {
     /** The address of the API, without a slash at the end. */
     readonly url: string;
-    /** The time (ms) for which a request is repeated. */
+    /** The time (ms) for which a request is repeated while the API does not answer. */
     readonly timeout: number;
     readonly #base: URL;
     readonly #authorization: string | undefined;
     readonly #agent: http.Agent;
     readonly #waitAgent: http.Agent;
     #isClosed = false;
-    /** Notified when the client is closed, and when a call has ended. */
+    /** The notifier that is called when the client is closed, and when a call has ended. */
     readonly #change = new Notifier();
     #openCalls = 0;
-    /** The requests that wait: closing the client ends them. Other requests have a short time limit. */
+    /** The requests with `wait`, which `close` ends. All other requests have a short time limit. */
     readonly #waiting = new Set<Sent>();
 
     constructor(options: DroverOptions = {}) {
@@ -94,7 +94,7 @@ export class Http {
         this.#waitAgent = new Agent({ ...common, maxFreeSockets: 10 });
     }
 
-    /** Sends a request once. */
+    /** Sends a request without repeating it. */
     send(request: Request): Sent {
         const limit = (request.limit ?? ANSWER_LIMIT) + (request.wait ?? 0);
         const place = `${request.method} ${this.url}${request.path.replace(/\?.*/, "")}`;
@@ -167,7 +167,10 @@ export class Http {
         };
     }
 
-    /** Sends a request, and repeats the request while the API is away. Each request of this kind must be safe to repeat. */
+    /**
+     * Sends a request, and repeats the request while the API is not available. Only requests that are safe to repeat may be passed to
+     * `call`.
+     */
     async call(request: Request, options: CallOptions = {}): Promise<unknown> {
         this.#openCalls += 1;
         try {
@@ -212,7 +215,7 @@ export class Http {
         }
     }
 
-    /** Waits; returns early when the client is closed. */
+    /** Waits `ms` milliseconds. The wait ends early when the client is closed. */
     async pause(ms: number): Promise<void> {
         const end = performance.now() + ms;
         for (let left = ms; left > 0 && !this.#isClosed; left = end - performance.now()) {
@@ -224,7 +227,7 @@ export class Http {
         return this.#isClosed;
     }
 
-    /** Ends waiting requests, lets the other ones end, and closes all connections. */
+    /** Ends the requests with `wait`, lets all other requests end, and closes all connections. */
     async close(): Promise<void> {
         this.#isClosed = true;
         this.#change.notify();
@@ -237,7 +240,7 @@ export class Http {
         this.destroy();
     }
 
-    /** Closes all connections at once. */
+    /** Closes all connections without waiting for open requests. */
     destroy(): void {
         this.#isClosed = true;
         this.#agent.destroy();
@@ -245,7 +248,7 @@ export class Http {
     }
 }
 
-/** A `DroverError` with what only this package needs: `Retry-After`, and whether the request has certainly changed nothing. */
+/** A `DroverError` that also has `Retry-After`, and whether the refused request has certainly changed nothing. */
 class RefusedError extends DroverError {
     readonly #retryAfter: number;
 
@@ -268,7 +271,7 @@ export function retryAfterOf(error: unknown): number {
     return error instanceof RefusedError ? error.retryAfterMs : 0;
 }
 
-/** Says whether the same request may succeed later without a change of the request. */
+/** Returns whether the request that failed with this error may succeed later without a change. */
 export function isTemporary(error: unknown): boolean {
     if (error instanceof DroverError) {
         const isRate = error.code === "rate_limited" || error.code === "too_many_waits";
@@ -277,7 +280,7 @@ export function isTemporary(error: unknown): boolean {
     return error instanceof ConnectionError;
 }
 
-/** Checks an option that is a time in ms. */
+/** Checks the value of an option that is a time in milliseconds. */
 export function checkTime(option: string, value: number): number {
     if (typeof value !== "number" || Number.isNaN(value) || value < 0) {
         throw new TypeError(`${option}: ${String(value)} is not a time: give milliseconds, 0 or more`);
@@ -315,7 +318,7 @@ function readAnswer(place: string, response: http.IncomingMessage, text: string)
     throw new RefusedError(toProblem(status, json), place, Number.isFinite(seconds) && seconds > 0 ? seconds * 1_000 : 0);
 }
 
-/** Reads an error answer. Answers of a proxy before the API have no code of Drover. */
+/** Reads an error answer. An error answer of a proxy in front of the API has no code of Drover. */
 function toProblem(status: number, json: unknown): Problem {
     if (typeof json === "object" && json !== null && "code" in json && typeof json.code === "string") {
         const problem = json as Partial<Problem>;
@@ -327,7 +330,7 @@ function toProblem(status: number, json: unknown): Problem {
 
 function toConnectionError(place: string, error: unknown): Error {
     const { code, message, errors } = error as Error & { code?: string; errors?: Error[] };
-    // A name with several addresses fails with a list of errors, and an empty message.
+    // If a host name has several addresses, Node's error has an empty message and a list of one error for each address.
     const text = message || errors?.[0]?.message || "the connection failed";
     return new ConnectionError(`${place}: ${text}`, code ?? "ECONNRESET", { cause: error });
 }

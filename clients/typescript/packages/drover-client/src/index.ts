@@ -1,4 +1,4 @@
-/** Client of Drover, a message queue over HTTP on Redis. */
+/** The client package of Drover, a message queue with an HTTP API that stores its messages in Redis. */
 export {
     CancelledError,
     ConnectionError,

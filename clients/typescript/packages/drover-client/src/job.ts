@@ -24,7 +24,7 @@ export interface JobJson<Data = unknown, Result = unknown> {
     finishedOn: number | undefined;
 }
 
-/** What a job can do only while its handler runs. */
+/** The operations on a job that are possible only while the job's handler runs. */
 export interface Run {
     readonly signal: AbortSignal;
     reportProgress(value: unknown): Promise<void>;
@@ -35,9 +35,9 @@ export interface Run {
 
 const NO_RUN = "possible only inside the handler of a Worker, while the handler runs";
 
-/** Makes a job. Only this package calls this function. */
+/** Creates a job from a message. The package does not export `createJob`. */
 export let createJob: <Data, Result>(api: Api, message: Message | LeasedMessage, run?: Run) => Job<Data, Result>;
-/** Replaces the fields of a job. Only this package calls this function. */
+/** Replaces the fields of a job. The package does not export `refreshJob`. */
 export let refreshJob: (job: Job, message: Partial<Message>) => void;
 
 export class Job<Data = unknown, Result = unknown> {
@@ -46,7 +46,7 @@ export class Job<Data = unknown, Result = unknown> {
     #message: Message;
 
     readonly id: string;
-    /** The kind of job; empty if the job was posted without a name. */
+    /** The name of the job, which identifies its kind; empty if the job was posted without a name. */
     readonly name: string;
     readonly queueName: string;
     data: Data;
@@ -69,12 +69,12 @@ export class Job<Data = unknown, Result = unknown> {
         this.duplicate = (message as { duplicate?: boolean }).duplicate === true;
     }
 
-    /** The state at the last answer of the API. */
+    /** The state of the job at the last answer of the API. */
     get state(): JobState {
         return this.#message.state;
     }
 
-    /** The options, as the API stored them. */
+    /** The options of the job, as the API stored them. */
     get opts(): JobOptions {
         const { id, delay, priority, max_attempts: attempts, hold, group, headers } = this.#message;
         const hasHeaders = headers !== undefined && Object.keys(headers).length > 0;
@@ -89,7 +89,7 @@ export class Job<Data = unknown, Result = unknown> {
         };
     }
 
-    /** The delay (ms) from the post of the job to its first due time. */
+    /** The time (ms) from the post of the job to its first due time. */
     get delay(): number {
         return this.#message.delay;
     }
@@ -116,32 +116,32 @@ export class Job<Data = unknown, Result = unknown> {
         return this.#message.progress ?? 0;
     }
 
-    /** The result of the handler; null if there is none. */
+    /** The result of the job's handler; null if the job has no result. */
     get returnvalue(): Result | null {
         return (this.#message.result ?? null) as Result | null;
     }
 
-    /** The message of the last failure, until an attempt completes. */
+    /** The message of the job's last failure; undefined after an attempt completes. */
     get failedReason(): string | undefined {
         return this.#message.error?.message;
     }
 
-    /** The last failure, until an attempt completes: its code, message, attempt and time. */
+    /** The job's last failure, with its code, message, attempt and time; undefined after an attempt completes. */
     get error(): Schemas["MessageError"] | undefined {
         return this.#message.error ?? undefined;
     }
 
-    /** The number of attempts that completed or failed. */
+    /** The number of the job's attempts that completed or failed. */
     get attemptsMade(): number {
         return this.#message.attempts_made;
     }
 
-    /** How often the job was leased. */
+    /** The number of times that the job was leased. */
     get deliveries(): number {
         return this.#message.deliveries;
     }
 
-    /** The time of the post, in ms since 1970. */
+    /** The time at which the job was posted, in ms since 1970. */
     get timestamp(): number {
         return Date.parse(this.#message.created_at);
     }
@@ -156,12 +156,12 @@ export class Job<Data = unknown, Result = unknown> {
         return toTime(this.#message.finished_at);
     }
 
-    /** The message as the API describes it. */
+    /** The message of the job, as the API describes messages. */
     get message(): Readonly<Message> {
         return this.#message;
     }
 
-    /** Reads the state of the job. */
+    /** Reads the state of the job from the API. */
     async getState(): Promise<JobState> {
         await this.#read();
         return this.#message.state ?? "unknown";
@@ -192,9 +192,9 @@ export class Job<Data = unknown, Result = unknown> {
     }
 
     /**
-     * Waits until the job has finished, at most `ttl` ms, also while the API is away for less than `timeout`. Returns the result, or throws
-     * a `JobFailedError`; throws a `WaitTimeoutError` after `ttl`, and a `DroverError` with the code `message_not_found` if the job is
-     * forgotten.
+     * Waits until the job has finished, for at most `ttl` ms. The wait continues if the API is not available for less than the queue's
+     * option `timeout`. Returns the job's result, or throws a `JobFailedError`; throws a `WaitTimeoutError` after `ttl`, and a
+     * `DroverError` with the code `message_not_found` if the job is forgotten.
      */
     async waitUntilFinished(ttl?: number): Promise<Result> {
         await waitUntilFinished(this, this.#api.http, ttl, (wait, limit) => this.#read({ query: { wait: `${wait}ms` }, wait, limit, once: true }));
@@ -207,19 +207,21 @@ export class Job<Data = unknown, Result = unknown> {
     }
 
     /**
-     * Completes the job at once, before the handler has ended; the handler's later result changes nothing. Possible only inside the job's
-     * handler.
+     * Completes the job at once, before its handler has ended; the handler's later result changes nothing. `moveToCompleted` is possible
+     * only inside the job's handler.
      */
     moveToCompleted(returnValue?: Result): Promise<void> {
         return handled(this.#running("moveToCompleted", (run) => run.complete(returnValue)));
     }
 
-    /** Fails the attempt at once; the handler's later result changes nothing. Possible only inside the job's handler. */
+    /**
+     * Fails the attempt before the handler has ended; the handler's later result changes nothing. Possible only inside the job's handler.
+     */
     moveToFailed(error: unknown): Promise<void> {
         return handled(this.#running("moveToFailed", (run) => run.fail(error)));
     }
 
-    /** If this attempt fails, no other attempt follows. Possible only inside the job's handler. */
+    /** Makes the job fail for good if the running attempt fails. `discard` is possible only inside the job's handler. */
     discard(): void {
         if (this.#run === undefined) {
             throw new Error(`discard: ${NO_RUN}`);
@@ -227,41 +229,44 @@ export class Job<Data = unknown, Result = unknown> {
         this.#run.discard();
     }
 
-    /** Replaces the data. Possible until the job is leased for the first time. */
+    /** Replaces the data of a job that was never leased. */
     async updateData(data: Data): Promise<void> {
         await this.#patch({ data: data as never });
         this.data = data;
     }
 
-    /** Sets the delay, from now. Possible until the job is leased for the first time. */
+    /** Sets the delay (ms), counted from now, of a job that was never leased. */
     changeDelay(delay: Duration): Promise<void> {
         return this.#patch({ delay });
     }
 
-    /** Sets the priority. Possible until the job is leased for the first time. */
+    /** Sets the priority of a job that was never leased. */
     changePriority({ priority }: { priority: number }): Promise<void> {
         return this.#patch({ priority });
     }
 
-    /** Makes the failed job ready again, with all its attempts. */
+    /** Makes a failed job ready again, with all its attempts. */
     async retry(): Promise<void> {
         const isDone = ({ status }: DroverError): boolean => status === 409;
         this.#refresh(await this.#api.call("post", "/v1/queues/{queue}/messages/{id}/retry", { name: this.id, isDone }));
     }
 
-    /** Makes the delayed job ready, even during its back-off. */
+    /** Makes a delayed job ready, even during its back-off. */
     async promote(): Promise<void> {
         const isDone = ({ status }: DroverError): boolean => status === 409;
         this.#refresh(await this.#api.call("post", "/v1/queues/{queue}/messages/{id}/promote", { name: this.id, isDone }));
     }
 
-    /** Fails the job with the code `cancelled`. The signal of a running handler is aborted at the next extension of its lease. */
+    /**
+     * Fails the job with the code `cancelled`. If the job's handler runs, the worker aborts the handler's signal when it next extends the
+     * lease.
+     */
     async cancel(): Promise<void> {
         const isDone = ({ code }: DroverError): boolean => code === "message_failed";
         this.#refresh(await this.#api.call("post", "/v1/queues/{queue}/messages/{id}/cancel", { name: this.id, isDone }));
     }
 
-    /** Forgets the job, which must not be active. */
+    /** Deletes the job from Drover. The job must not be active. */
     async remove(): Promise<void> {
         const isDone = ({ code }: DroverError): boolean => code === "message_not_found";
         await this.#api.call("delete", "/v1/queues/{queue}/messages/{id}", { name: this.id, isDone });
@@ -288,7 +293,7 @@ export class Job<Data = unknown, Result = unknown> {
         this.#refresh(await this.#api.call("patch", "/v1/queues/{queue}/messages/{id}", { name: this.id, body, contentType }));
     }
 
-    /** Reads the job. Returns whether the job is still kept. */
+    /** Reads the job from the API. Returns whether Drover still keeps the job. */
     async #read(parts: Parts<"/v1/queues/{queue}/messages/{id}", "get"> = {}): Promise<boolean> {
         try {
             this.#refresh(await this.#api.call("get", "/v1/queues/{queue}/messages/{id}", { ...parts, name: this.id }));
@@ -309,19 +314,19 @@ export class Job<Data = unknown, Result = unknown> {
     }
 }
 
-// `console.log(job)` shows the fields.
+// Node calls this method, which makes `console.log(job)` show the fields of the job.
 Object.defineProperty(Job.prototype, Symbol.for("nodejs.util.inspect.custom"), {
     value(this: Job): unknown {
         return this.toJSON();
     },
 });
 
-/** Says whether an answer means that there is no such job. */
+/** Returns whether an error of the API means that the job does not exist. */
 export function isForgotten(error: unknown): boolean {
     return error instanceof DroverError && (error.code === "message_not_found" || error.code === "queue_not_found");
 }
 
-/** A handler that does not wait for the promise must not end the process when the promise is rejected. */
+/** Without this call, a rejected promise that the handler does not wait for would end the process. */
 function handled<T>(promise: Promise<T>): Promise<T> {
     promise.catch(() => {});
     return promise;

@@ -1,23 +1,27 @@
 /**
- * One leased job in a worker: from the answer of the API until the API has confirmed the settlement, or the lease is lost.
+ * A job that a worker has leased. The `Lease` exists from the API's answer to the lease request until the API has confirmed the settlement
+ * or the lease is lost.
  *
- * Phases: `running` (the lease is alive, as far as the worker knows), `lapsed` (the deadline passed while the API was away; the API may
- * still accept a completion), `gone` (the API says that the lease is over), `settling` (a settlement is on its way), `settled`. In each
- * phase the handler may still run.
+ * The phases of a lease are `running` (the lease is alive, as far as the worker knows), `lapsed` (the deadline passed before the API
+ * extended the lease; the API may still accept a completion), `gone` (the API says that the lease is over), `settling` (a settlement was
+ * sent), and `settled`. In each phase the handler may still run.
  */
 import type { Api, LeasedMessage, Schemas } from "./api.js";
 import { CancelledError, DroverError, LeaseLostError, TimedOutError, WorkerClosedError, kindOf, messageOf, toError } from "./errors.js";
 import { type Job, type Run, createJob, refreshJob } from "./job.js";
 import type { Settlement, Settler } from "./settler.js";
 
-/** The API accepts settlements until this time (ms) after the `timeout` of a run. */
+/** The time (ms) after the `timeout` of a run for which the API accepts a settlement. */
 const RUN_TIMEOUT_GRACE = 500;
-/** Leases are extended at least this often (ms), because the answer also says that a job is cancelled. */
+/**
+ * The longest time (ms) between two extensions of a lease. Extensions are frequent, because only their answers tell the worker that a job
+ * is cancelled.
+ */
 const LONGEST_RENEWAL = 10_000;
-/** The most bytes of a result or of progress, as JSON. */
+/** The maximum size of a result or of progress as JSON, in bytes. */
 const MAX_VALUE_BYTES = 65_536;
 
-/** How a lease ended. */
+/** The way in which a lease ended. */
 export type End =
     | { kind: "completed"; value: unknown }
     | { kind: "failed"; error: Error }
@@ -27,18 +31,18 @@ export type End =
 export interface LeaseOwner {
     readonly api: Api;
     readonly settler: Settler;
-    /** The lease can no longer be extended, or need not be. */
+    /** Stops the extensions of a lease that is over or is being settled. */
     stopExtending(lease: Lease): void;
     reported(job: Job, value: unknown): void;
     ended(job: Job, end: End): void;
     failed(error: Error): void;
 }
 
-/** What ended the run: the action for the API, and the end if the API accepts the action. */
+/** The outcome of a run: the action that the worker sends to the API, and the end of the lease if the API accepts the action. */
 interface Decision {
     readonly action: Record<string, unknown> & { action: "complete" | "fail" | "release" };
     readonly end: End;
-    /** The result as JSON. */
+    /** The result of the job as JSON text. */
     readonly result?: string;
 }
 
@@ -47,14 +51,14 @@ export class Lease implements Run {
     readonly job: Job;
     readonly #owner: LeaseOwner;
     readonly #abort = new AbortController();
-    /** How long an extension lasts, in ms. */
+    /** The time (ms) for which an extension of the lease lasts. */
     readonly #visibility: number;
     readonly #timeout: number | null;
-    /** When the run's `timeout` ends. Times are those of `performance.now()`. */
+    /** The instant at which the run's `timeout` ends, by `performance.now()`. */
     readonly runEnd: number;
-    /** When the lease lapses unless it is extended. */
+    /** The instant at which the lease lapses unless it is extended. */
     deadline: number;
-    /** When the lease is to be extended; infinity while an extension is on its way. */
+    /** The instant of the next extension of the lease; infinity while the API has not answered an extension. */
     renewAt: number;
     #phase: "running" | "lapsed" | "gone" | "settling" | "settled" = "running";
     #isDiscarded = false;
@@ -80,18 +84,18 @@ export class Lease implements Run {
         return this.#phase === "running";
     }
 
-    /** The time between two extensions. */
+    /** The time (ms) between two extensions of the lease. */
     get renewal(): number {
         return Math.min(this.#visibility / 3, LONGEST_RENEWAL);
     }
 
-    /** When the heartbeat has to look at this lease. */
+    /** The instant at which the heartbeat must extend or end this lease. */
     get nextCheck(): number {
         const runEnd = this.#abort.signal.aborted ? Infinity : this.runEnd;
         return Math.min(this.renewAt, this.deadline, runEnd);
     }
 
-    /** The API has answered an extension that was sent at `sentAt`. */
+    /** Records the API's answer to an extension of the lease. The extension was sent at `sentAt`. */
     extended(result: Schemas["LeaseResult"], sentAt: number): void {
         if (this.#phase !== "running") {
             return;
@@ -107,14 +111,14 @@ export class Lease implements Run {
         }
     }
 
-    /** The lease could not be extended before its deadline. */
+    /** Records that the lease was not extended before its deadline. */
     lapse(): void {
         if (this.#phase === "running") {
             this.#lose("lapsed", "its deadline passed before the API extended it");
         }
     }
 
-    /** The run's `timeout` is over. */
+    /** Aborts the handler, because the run's `timeout` is over. */
     timeOut(): void {
         this.abort(new TimedOutError(this.job.id, this.#timeout ?? 0));
     }
@@ -131,7 +135,7 @@ export class Lease implements Run {
         this.abort(new LeaseLostError(this.job.id, reason));
     }
 
-    /** The handler returned a value. */
+    /** Settles the lease of a handler that returned a value. */
     returned(value: unknown): void {
         if (this.#phase === "gone") {
             this.#end(this.#lostEnd());
@@ -146,10 +150,10 @@ export class Lease implements Run {
         }
     }
 
-    /** The handler threw. */
+    /** Settles the lease of a handler that threw an error. */
     threw(thrown: unknown): void {
         if (this.#phase === "settling" || this.#phase === "settled") {
-            // The handler has settled the job itself.
+            // The handler has already settled the job itself, so the error is only reported.
             this.#owner.failed(toError(thrown));
         } else if (this.#phase === "running") {
             this.#settle(this.#decide(thrown));
@@ -207,7 +211,7 @@ export class Lease implements Run {
         });
     }
 
-    /** Throws unless the lease is alive, or lapsed if `permitted` says so. */
+    /** Throws an error unless the lease is alive, or has the phase `permitted`. */
     #checkUnsettled(permitted?: "lapsed"): void {
         if (this.#phase === "settling" || this.#phase === "settled") {
             throw new Error(`job ${this.job.id} is settled already: settle a job once, and report progress before`);
@@ -274,7 +278,9 @@ export class Lease implements Run {
         });
     }
 
-    /** The API refuses this settlement, and would refuse the same settlement again: the job fails for good with this error. */
+    /**
+     * Replaces a settlement that the API refused, and would refuse again, by a settlement that fails the job for good with the API's error.
+     */
     #replace(refused: Decision, error: DroverError, settled: { reject?: (error: Error) => void }): Settlement | undefined {
         settled.reject?.(error);
         this.#owner.failed(error);
@@ -288,8 +294,8 @@ export class Lease implements Run {
         return {
             json: toSettlement(this.token, decision),
             onOutcome: ({ outcome }) => this.#end(outcome === "gone" ? this.#lostEnd() : endOf(outcome, decision), outcome),
-            onRefused: (again) => {
-                this.#end({ kind: "lost", error: again });
+            onRefused: (refusal) => {
+                this.#end({ kind: "lost", error: refusal });
                 return undefined;
             },
             onDropped: (dropped) => this.#end({ kind: "lost", error: dropped }),
@@ -330,7 +336,10 @@ export class Lease implements Run {
         return reason instanceof LeaseLostError ? reason : new LeaseLostError(this.job.id, "the API says that the lease is over");
     }
 
-    /** A run that took longer than its `timeout` has failed; the API records the failure itself when the lease is over. */
+    /**
+     * Returns the end of a lost lease. A run that took longer than its `timeout` counts as failed, because the API itself records this
+     * failure.
+     */
     #lostEnd(): End {
         const { reason } = this.#abort.signal as { reason: unknown };
         return reason instanceof TimedOutError ? { kind: "failed", error: reason } : { kind: "lost", error: this.#lostError() };
@@ -343,7 +352,7 @@ export function releaseUnstarted(settler: Settler, message: LeasedMessage): void
     settler.add({ json: `{"lease":"${message.lease}","action":"release"}`, onOutcome: ignore, onRefused: ignore, onDropped: ignore });
 }
 
-/** Returns the end that the new state of the message means. */
+/** Returns the end of a lease whose settlement gave the message the state `outcome`. */
 function endOf(outcome: Schemas["LeaseResult"]["outcome"], { action, end }: Decision): End {
     if (outcome === "completed") {
         return end.kind === "completed" ? end : { kind: "completed", value: undefined };
@@ -365,7 +374,7 @@ function toSettlement(token: string, { action, result }: Decision): string {
     return `{"lease":"${token}"${withResult},${fields.slice(1)}`;
 }
 
-/** Returns a value as JSON, null for undefined. */
+/** Converts a result or progress to JSON text; undefined becomes null. */
 function toJson(value: unknown, kind: "result" | "progress"): string {
     let json: string;
     try {

@@ -1,50 +1,56 @@
-/** Options of jobs, and their translation into fields of the API. */
+/** The options of jobs, and their conversion to fields of the API. */
 import type { components } from "./generated/api.js";
 
 type Schemas = components["schemas"];
 
-/** A time: a whole number of milliseconds, or a text such as `"1h 30m"` (ms, s, m, h, d, w). */
+/** A duration: a whole number of milliseconds, or a text such as `"1h 30m"` with the units ms, s, m, h, d and w. */
 export type Duration = number | string;
 
 export interface BackoffOptions {
     /** `fixed`: each pause is `delay`; `exponential`: the pauses double, beginning with `delay`. */
     type: "fixed" | "exponential";
-    /** The first pause. */
+    /** The pause after the first failed attempt. */
     delay?: Duration | undefined;
-    /** The share (0 to 1) of a pause by which it is shortened at random; default 0. */
+    /** The largest share (0 to 1) by which a pause is shortened at random; default 0. */
     jitter?: number | undefined;
-    /** The longest pause. */
+    /** The longest pause between two attempts. */
     max?: Duration | undefined;
 }
 
 export interface JobOptions {
-    /** An id of your own, not all digits. While the id is taken, another `add` with it stores nothing and returns the existing job. */
+    /**
+     * An id of your choice, with at least one character that is not a digit. While a job with the id exists, another `add` with the id
+     * stores nothing and returns the existing job.
+     */
     jobId?: string | undefined;
     /** The time until the job may start. */
     delay?: Duration | undefined;
-    /** The instant before which the job may not start, instead of `delay`. */
+    /** The instant before which the job may not start. A job has either `deliverAt` or `delay`. */
     deliverAt?: Date | string | number | undefined;
-    /** Lower numbers start first: −2097152 to 2097152, default 0. */
+    /** The priority, from −2097152 to 2097152; default 0. Jobs with lower numbers start first. */
     priority?: number | undefined;
-    /** The number of attempts; default: the queue's setting (3). */
+    /** The maximum number of attempts; default: the queue's setting (3). */
     attempts?: number | undefined;
     /** The pause before another attempt: a fixed time, or a rule; default: the queue's setting. */
     backoff?: number | BackoffOptions | undefined;
-    /** The longest run. */
+    /** The maximum duration of a run of the job's handler. */
     timeout?: Duration | undefined;
-    /** A job that has not started this long after its post fails with the code `expired`. */
+    /** The time after the post within which the job must start. A job that has not started by then fails with the code `expired`. */
     ttl?: Duration | undefined;
-    /** The job waits for `queue.signal(hold)`. */
+    /** The key of a signal: the job does not start before `queue.signal(key)` is called. */
     hold?: string | undefined;
-    /** Jobs of one group start in the order of posting, one at a time unless the queue's settings permit more. */
+    /**
+     * The group of the job. The jobs of a group start in the order in which they were posted, one at a time unless the queue's settings
+     * permit more.
+     */
     group?: string | undefined;
-    /** Texts beside the data. */
+    /** Texts by name, which the job has in addition to its data. */
     headers?: Record<string, string> | undefined;
-    /** A key by which a repeated `add` with equal content stores nothing more; default: a random key. */
+    /** A key by which the API recognizes a repeated `add` of the same job, and then stores nothing; default: a random key. */
     idempotencyKey?: string | undefined;
 }
 
-/** Advice for options of Bull and BullMQ that have no equal. */
+/** The advice in the error about an option of Bull or BullMQ that Drover does not have. */
 const ADVICE: Record<string, string> = {
     removeOnComplete: "use queue.updateSettings({ retention: { completed: { age, count } } })",
     removeOnFail: "use queue.updateSettings({ retention: { failed: { age, count } } })",
@@ -61,21 +67,21 @@ const ADVICE: Record<string, string> = {
     telemetry: "use headers",
 };
 
-const KNOWN = new Set([
+const KNOWN_OPTIONS = new Set([
     ...["jobId", "delay", "deliverAt", "priority", "attempts", "backoff", "timeout", "ttl", "hold", "group", "headers"],
     "idempotencyKey",
 ]);
 
-/** Refuses unknown options: an option that is ignored silently would be noticed too late. */
+/** Throws an error if an option is unknown, because a silently ignored option would be noticed too late. */
 export function checkJobOptions(options: JobOptions): void {
     for (const [option, value] of Object.entries(options)) {
-        if (value !== undefined && !KNOWN.has(option)) {
+        if (value !== undefined && !KNOWN_OPTIONS.has(option)) {
             throw new TypeError(`${option}: ${ADVICE[option] ?? "unknown option of a job"}`);
         }
     }
 }
 
-/** Returns the fields of a message, without `data` and `name`, as the API expects them. */
+/** Converts the options of a job to the fields of the API's message, without `data` and `name`. */
 export function toMessageOptions(options: JobOptions): Omit<Schemas["NewMessage"], "data" | "name"> {
     checkJobOptions(options);
     const { jobId, delay, deliverAt, priority, attempts, backoff, timeout, ttl, hold, group, headers } = options;
@@ -94,12 +100,12 @@ export function toMessageOptions(options: JobOptions): Omit<Schemas["NewMessage"
     };
 }
 
-/** Returns an object with the field, or an empty object if the value is undefined. */
+/** Returns an object with one field, or an empty object if the value of the field is undefined. */
 export function defined<K extends string, V>(field: K, value: V | undefined): { [P in K]?: V } {
     return value === undefined ? {} : ({ [field]: value } as { [P in K]?: V });
 }
 
-/** Returns an instant as RFC 3339. */
+/** Converts an instant to a text in the format of RFC 3339. */
 export function toInstant(option: string, value: Date | string | number): string {
     const date = new Date(value);
     if (Number.isNaN(date.getTime())) {
@@ -108,7 +114,7 @@ export function toInstant(option: string, value: Date | string | number): string
     return date.toISOString();
 }
 
-/** Returns a back-off. As in Bull, a pause has no jitter unless one is given; Drover's default is 0.2. */
+/** Converts a back-off to the field of the API. As in Bull, pauses have no jitter by default, although the API's own default is 0.2. */
 function toBackoff(backoff: number | BackoffOptions): NonNullable<Schemas["NewMessage"]["backoff"]> {
     if (typeof backoff === "number") {
         return { type: "fixed", delay: backoff, jitter: 0 };

@@ -1,4 +1,4 @@
-/** A queue: adds jobs, reads and changes them, and manages the queue. */
+/** The class `Queue`, which adds, reads and changes the jobs of a queue, and manages the queue. */
 import { randomUUID } from "node:crypto";
 
 import { Api, type Message, type Schemas } from "./api.js";
@@ -9,7 +9,7 @@ import { type Duration, type JobOptions, checkJobOptions, defined, toMessageOpti
 import { type Schedule, type ScheduleRule, type ScheduleTemplate, fromSchedule, toNewSchedule } from "./schedule.js";
 
 export interface QueueOptions extends DroverOptions {
-    /** Options of jobs that do not have their own. */
+    /** The options of jobs that are added without options of their own. */
     defaultJobOptions?: JobOptions | undefined;
 }
 
@@ -19,7 +19,7 @@ export interface BulkJob<Data = unknown> {
     opts?: JobOptions | undefined;
 }
 
-/** The states of kept jobs. */
+/** The states that a job can have while Drover keeps the job. */
 export type KeptState = Schemas["State"];
 export type JobCounts = Record<KeptState, number>;
 export type QueueSettings = Schemas["Settings"];
@@ -28,15 +28,15 @@ export type QueueStatus = Schemas["Queue"];
 export type StickySignal = Schemas["StickySignal"];
 
 export interface ListOptions {
-    /** The most jobs of a page: 1 to 1,000, default 50. */
+    /** The maximum number of jobs in a page: 1 to 1,000; default 50. */
     limit?: number | undefined;
-    /** `nextCursor` of the page before. */
+    /** The `nextCursor` of the previous page. */
     cursor?: string | undefined;
-    /** Only jobs of this name. */
+    /** The name of the listed jobs; default: jobs of any name. */
     name?: string | undefined;
-    /** Only jobs of this group. */
+    /** The group of the listed jobs; default: jobs of any group. */
     group?: string | undefined;
-    /** Only held jobs with this key. */
+    /** The hold key of the listed jobs, which are then only held jobs. */
     hold?: string | undefined;
 }
 
@@ -46,14 +46,14 @@ export interface JobPage<Data = unknown, Result = unknown> {
     nextCursor: string | undefined;
 }
 
-/** The most jobs in one request. */
+/** The maximum number of jobs that one request adds. */
 const MAX_BULK_JOBS = 1_000;
-/** The most bytes of jobs in one request; the API's default limit is 1 MiB. */
+/** The maximum size of the jobs in one request, in bytes. The API's default limit is 1 MiB. */
 const MAX_BULK_BYTES = 1_000_000;
-/** The time limit (ms) of requests that change all jobs of a state. */
+/** The time limit (ms) of a request that changes all jobs of a state. */
 const LONG_LIMIT = 600_000;
 
-/** Checks the name of a queue. */
+/** Returns the name of a queue, or throws an error if the name is invalid. */
 export function checkQueueName(name: string): string {
     if (!/^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$/.test(name)) {
         const rule = "1 to 128 characters of A-Z a-z 0-9 _ . : - and starts with a letter or digit";
@@ -82,8 +82,8 @@ export class Queue<Data = unknown, Result = unknown> {
     }
 
     /**
-     * Adds a job. The client repeats the request while the API is away, and the job is stored only once. An empty name means no name. If
-     * the `jobId` is taken, the existing job is returned, with `duplicate` true.
+     * Adds a job. The client repeats the request while the API is not available, and the job is stored only once. A job with an empty name
+     * has no name. If a job with the same `jobId` exists, `add` returns the existing job, with `duplicate` true.
      */
     async add(name: string, data: Data, opts?: JobOptions): Promise<Job<Data, Result>> {
         const body = this.#newMessage(name, data, opts);
@@ -94,8 +94,8 @@ export class Queue<Data = unknown, Result = unknown> {
     }
 
     /**
-     * Adds many jobs, in order. A request has up to 1,000 jobs and 1 MB, and is stored as a whole or not at all. If a later request fails,
-     * the call throws a `PartialBulkError`.
+     * Adds many jobs, in order. Each request has up to 1,000 jobs and 1 MB, of which all or none are stored. If a request after the first
+     * one fails, `addBulk` throws a `PartialBulkError`.
      */
     async addBulk(jobs: readonly BulkJob<Data>[]): Promise<Job<Data, Result>[]> {
         const messages = jobs.map(({ name, data, opts }) => {
@@ -115,7 +115,7 @@ export class Queue<Data = unknown, Result = unknown> {
         return added;
     }
 
-    /** Reads a job; undefined if there is none, or if the job is forgotten. */
+    /** Reads a job; undefined if the job does not exist or is forgotten. */
     async getJob(id: string): Promise<Job<Data, Result> | undefined> {
         try {
             const message = await this.#api.call("get", "/v1/queues/{queue}/messages/{id}", { name: checkName("id", id) });
@@ -138,7 +138,7 @@ export class Queue<Data = unknown, Result = unknown> {
         };
     }
 
-    /** Counts jobs by state: of the states given, or of all states. */
+    /** Returns the number of jobs in each of the given states, or in each state if no state is given. */
     async getJobCounts(...states: KeptState[]): Promise<JobCounts> {
         const status = await this.#orEmpty(() => this.status());
         const counts: JobCounts = { held: 0, delayed: 0, waiting: 0, active: 0, completed: 0, failed: 0, ...status?.counts };
@@ -148,16 +148,16 @@ export class Queue<Data = unknown, Result = unknown> {
         return Object.fromEntries(states.map((state) => [state, counts[state]])) as JobCounts;
     }
 
-    /** Reads the queue: counts, totals, settings, whether it is paused. */
+    /** Reads the status of the queue: its counts, totals and settings, and whether the queue is paused. */
     status(): Promise<QueueStatus> {
         return this.#api.call("get", "/v1/queues/{queue}");
     }
 
-    /** Pauses the queue for all workers. Running handlers go on. A queue that does not exist yet is created. */
+    /** Pauses the queue for all workers; running handlers continue. `pause` creates the queue if it does not exist yet. */
     async pause(): Promise<void> {
         const pause = (): Promise<unknown> => this.#api.call("post", "/v1/queues/{queue}/pause");
         if ((await this.#orEmpty(pause)) === undefined) {
-            // The API creates no queue for an empty change; this one names a setting, and changes nothing.
+            // The API creates a queue only for a change that names a setting, so this request names `retention` without changing it.
             await this.updateSettings({ retention: {} });
             await pause();
         }
@@ -171,38 +171,41 @@ export class Queue<Data = unknown, Result = unknown> {
         return (await this.#orEmpty(() => this.status()))?.paused ?? false;
     }
 
-    /** Makes all failed jobs ready again. Returns how many. */
+    /** Makes all failed jobs ready again. Returns the number of these jobs. */
     async retryJobs(): Promise<number> {
         const answer = await this.#orEmpty(() => this.#api.call("post", "/v1/queues/{queue}/retry_failed", { limit: LONG_LIMIT }));
         return answer?.retried ?? 0;
     }
 
-    /** Forgets all jobs of a state. Returns how many. */
+    /** Deletes all jobs of a state. Returns the number of deleted jobs. */
     async purge(state: Exclude<KeptState, "active">): Promise<number> {
         const query = { state };
         const answer = await this.#orEmpty(() => this.#api.call("post", "/v1/queues/{queue}/purge", { query, limit: LONG_LIMIT }));
         return answer?.purged ?? 0;
     }
 
-    /** Reads the settings. */
+    /** Reads the settings of the queue. */
     async settings(): Promise<QueueSettings> {
         return (await this.status()).settings;
     }
 
-    /** Changes settings; null restores a default. The first change creates the queue. */
+    /** Changes settings of the queue; null restores the default of a setting. The first change creates the queue. */
     async updateSettings(patch: QueueSettingsPatch): Promise<QueueSettings> {
         const contentType = "application/merge-patch+json";
         return (await this.#api.call("patch", "/v1/queues/{queue}", { body: patch, contentType })).settings;
     }
 
-    /** Releases the jobs that are held with this key. Returns how many; after a lost answer, how many the repeated request released. */
+    /**
+     * Releases the jobs that are held with this key, and returns their number. If an answer is lost, the returned number is that of the
+     * repeated request.
+     */
     async signal(key: string, options: { data?: unknown; stickyFor?: Duration | undefined } = {}): Promise<number> {
         const body = { ...defined("data", options.data), ...defined("sticky_for", options.stickyFor) };
         const name = checkName("key", key);
         return (await this.#api.call("post", "/v1/queues/{queue}/signals/{key}", { name, body: body as never })).released;
     }
 
-    /** Creates a schedule, or replaces it. An equal definition changes nothing. */
+    /** Creates or replaces a schedule. A definition that is equal to the existing one changes nothing. */
     async upsertJobScheduler(id: string, rule: ScheduleRule, template: ScheduleTemplate<Data> = {}): Promise<Schedule<Data>> {
         const opts = { ...scheduleDefaults(this.defaultJobOptions), ...template.opts };
         const body = toNewSchedule(rule, { ...template, opts });
@@ -210,7 +213,7 @@ export class Queue<Data = unknown, Result = unknown> {
         return fromSchedule(await this.#api.call("put", "/v1/queues/{queue}/schedules/{name}", { name, body }));
     }
 
-    /** Reads a schedule; undefined if there is none. */
+    /** Reads a schedule; undefined if the schedule does not exist. */
     async getJobScheduler(id: string): Promise<Schedule<Data> | undefined> {
         try {
             const name = checkName("id", id);
@@ -223,7 +226,7 @@ export class Queue<Data = unknown, Result = unknown> {
         }
     }
 
-    /** Reads all schedules, by their ids. */
+    /** Reads all schedules of the queue, in the order of their ids. */
     async getJobSchedulers(): Promise<Schedule<Data>[]> {
         const schedules: Schedule<Data>[] = [];
         let cursor: string | undefined;
@@ -236,7 +239,7 @@ export class Queue<Data = unknown, Result = unknown> {
         return schedules;
     }
 
-    /** Deletes a schedule; its jobs stay. Returns whether there was one. */
+    /** Deletes a schedule; the jobs that the schedule posted stay. Returns whether the schedule existed. */
     async removeJobScheduler(id: string): Promise<boolean> {
         const isDone = ({ status }: DroverError): boolean => status === 404;
         try {
@@ -256,7 +259,7 @@ export class Queue<Data = unknown, Result = unknown> {
         await this.#api.call("delete", "/v1/queues/{queue}", { query: { confirm }, isDone, limit: LONG_LIMIT });
     }
 
-    /** Lets open requests end, and closes the connections. Waiting requests (`waitUntilFinished`) are ended. */
+    /** Ends the requests of `waitUntilFinished`, lets all other open requests end, and closes the connections. */
     close(): Promise<void> {
         return this.#http.close();
     }
@@ -266,7 +269,7 @@ export class Queue<Data = unknown, Result = unknown> {
         return { data: data ?? null, ...(name === "" ? {} : { name }), ...options };
     }
 
-    /** The default options, without a default that contradicts an option given. */
+    /** Returns the default options without those that contradict a given option. */
     #defaults(opts: JobOptions | undefined): JobOptions {
         const { delay, deliverAt, ...others } = this.defaultJobOptions;
         const isTimed = opts?.delay !== undefined || opts?.deliverAt !== undefined;
@@ -282,7 +285,7 @@ export class Queue<Data = unknown, Result = unknown> {
                 added.push(createJob(this.#api, this.#whole(entry as Partial<Message>, part[index]!)));
             }
         } catch (error) {
-            // The API may have a smaller limit than this client assumes.
+            // The API's limit of the body's size may be smaller than this client assumes, so the jobs are split into smaller requests.
             if (!(error instanceof DroverError) || error.code !== "body_too_large" || part.length === 1) {
                 throw error;
             }
@@ -292,7 +295,7 @@ export class Queue<Data = unknown, Result = unknown> {
         }
     }
 
-    /** Completes an answer that has only an id and a state, with what was sent. */
+    /** Completes an answer of the API that has only an id and a state with the fields that the client sent. */
     #whole(answer: Partial<Message>, sent: Schemas["NewMessage"]): Message {
         if (answer.created_at !== undefined) {
             return answer as Message;
@@ -338,7 +341,7 @@ export class Queue<Data = unknown, Result = unknown> {
     }
 }
 
-/** Splits jobs into requests. */
+/** Splits jobs into groups of jobs that fit into one request each. */
 function* splitBulk(messages: Schemas["NewMessage"][]): Generator<Schemas["NewMessage"][]> {
     let part: Schemas["NewMessage"][] = [];
     let bytes = 0;
@@ -365,7 +368,9 @@ function withoutUndefined(options: JobOptions): JobOptions {
     return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }
 
-/** Checks a name that becomes a part of a path: the parts `.` and `..` would name another path. */
+/**
+ * Checks a name that becomes a segment of a URL's path. The names `.` and `..` are refused, because as segments they would change the path.
+ */
 function checkName(option: string, name: string): string {
     if (typeof name !== "string" || name === "" || name === "." || name === "..") {
         throw new TypeError(`${option}: ${JSON.stringify(name)} is not possible: give a text other than "", "." and ".."`);

@@ -2,9 +2,9 @@
 import type { Schemas } from "./api.js";
 import { type Duration, type JobOptions, defined, toInstant, toMessageOptions } from "./options.js";
 
-/** The rule of a schedule: either `every` or `pattern`. */
+/** The rule of a schedule, which has either `every` or `pattern`. */
 export interface ScheduleRule {
-    /** The interval: 1 s or more. The ticks are the multiples of the interval since 1970, plus `offset`. */
+    /** The interval between two ticks: 1 s or more. The ticks are the multiples of the interval since 1970, plus `offset`. */
     every?: Duration | undefined;
     offset?: Duration | undefined;
     /** A cron pattern of five fields, or of six fields with the seconds first. */
@@ -17,7 +17,7 @@ export interface ScheduleRule {
     limit?: number | undefined;
     /** What happens to missed ticks: `skip`, `one` (default) or `all`. */
     missed?: "skip" | "one" | "all" | undefined;
-    /** With `skip`, a tick is left out while the job of an earlier tick is unfinished; default `allow`. */
+    /** Whether a tick posts a job while the job of an earlier tick is unfinished: `allow` (default), or `skip`, which omits the tick. */
     overlap?: "allow" | "skip" | undefined;
 }
 
@@ -27,7 +27,7 @@ export interface ScheduleTemplate<Data = unknown> {
     opts?: Omit<JobOptions, "jobId" | "delay" | "deliverAt" | "idempotencyKey"> | undefined;
 }
 
-/** A schedule, with the names of its rule in BullMQ, and its state. */
+/** A schedule: its rule, with the names of fields that BullMQ uses, and its state. */
 export interface Schedule<Data = unknown> {
     id: string;
     name: string;
@@ -42,13 +42,13 @@ export interface Schedule<Data = unknown> {
     missed: "skip" | "one" | "all";
     overlap: "allow" | "skip";
     paused: boolean;
-    /** The next tick, in ms since 1970. */
+    /** The instant of the next tick, in ms since 1970. */
     next: number | undefined;
-    /** The next ticks, in ms since 1970. */
+    /** The instants of the next ticks, in ms since 1970. */
     nextTicks: number[];
-    /** The id of the job that was posted last. */
+    /** The id of the job that the schedule posted last. */
     lastJobId: string | undefined;
-    /** How many jobs were posted. */
+    /** The number of jobs that the schedule has posted. */
     iterationCount: number;
     /** The schedule as the API describes it. */
     schedule: Schemas["Schedule"];
@@ -62,11 +62,11 @@ const ADVICE: Record<string, string> = {
     count: "Drover counts: see iterationCount",
 };
 
-const KNOWN = ["every", "offset", "pattern", "tz", "startDate", "endDate", "limit", "missed", "overlap"];
+const KNOWN_OPTIONS = ["every", "offset", "pattern", "tz", "startDate", "endDate", "limit", "missed", "overlap"];
 
 export function toNewSchedule(rule: ScheduleRule, template: ScheduleTemplate): Schemas["NewSchedule"] {
     for (const [option, value] of Object.entries(rule)) {
-        if (value !== undefined && !KNOWN.includes(option)) {
+        if (value !== undefined && !KNOWN_OPTIONS.includes(option)) {
             throw new TypeError(`${option}: ${ADVICE[option] ?? "unknown option of a schedule"}`);
         }
     }

@@ -1,4 +1,4 @@
-/** Sends settlements in batches, one request at a time, and repeats them until the API has answered. */
+/** Sends settlements in batches, one request at a time, and repeats each request until the API has answered. */
 import type { Api, Schemas } from "./api.js";
 import { Backoff, sleep } from "./backoff.js";
 import { DroverError, toError } from "./errors.js";
@@ -7,21 +7,21 @@ import { isTemporary, retryAfterOf } from "./http.js";
 export type LeaseResult = Schemas["LeaseResult"];
 
 export interface Settlement {
-    /** The settlement as JSON. */
+    /** The settlement as JSON text. */
     readonly json: string;
     onOutcome(result: LeaseResult): void;
-    /** The API refuses this settlement. The settlement that is returned is sent instead. */
+    /** Handles the API's refusal of this settlement. The settler then sends the settlement that `onRefused` returns, if any. */
     onRefused(error: DroverError): Settlement | undefined;
-    /** The settlement was not confirmed in time, and is given up. */
+    /** Handles the end of the settler, which gives up a settlement that the API has not confirmed in time. */
     onDropped(error: Error): void;
 }
 
-/** The most settlements and bytes of one request. */
+/** The maximum number of settlements in one request, and their maximum size in bytes. */
 const MAX_SETTLEMENTS = 1_000;
 const MAX_BYTES = 512 * 1_024;
 /** The pause (ms) after an error that only an operator can correct, such as a wrong key. */
 const LONG_PAUSE = 30_000;
-/** How often the server may fail (500) for one settlement alone, before the settlement counts as refused. */
+/** The number of answers 500 to a request with one settlement after which the settlement counts as refused. */
 const MAX_SERVER_FAILURES = 5;
 
 export class Settler {
@@ -35,7 +35,7 @@ export class Settler {
     #isSending = false;
     #maxSettlements = MAX_SETTLEMENTS;
     #maxBytes = MAX_BYTES;
-    /** Ends the current pause. */
+    /** Aborting `#hurry` ends the current pause. */
     #hurry = new AbortController();
     #isEnded = false;
     #onEmpty: (() => void) | undefined;
@@ -60,12 +60,15 @@ export class Settler {
         this.#waiting.push(settlement);
         if (!this.#isSending) {
             this.#isSending = true;
-            // Settlements that are added in the same turn go into the same request.
+            // Settlements that are added in the same turn of Node's event loop are sent in the same request.
             setImmediate(() => void this.#sendAll());
         }
     }
 
-    /** Waits until all settlements are confirmed, at most `limit` ms; then gives up the remaining ones, and takes no more. */
+    /**
+     * Waits until all settlements are confirmed, for at most `limit` ms; then gives up the unconfirmed settlements, and accepts no more
+     * settlements.
+     */
     async end(limit: number): Promise<void> {
         if (this.size > 0) {
             this.#backoff.reset();
@@ -109,7 +112,7 @@ export class Settler {
         return this.#waiting.splice(0, count);
     }
 
-    /** Sends a batch. Returns the pause (ms) before the next request. */
+    /** Sends a batch of settlements. Returns the pause (ms) before the next request. */
     async #sendBatch(batch: Settlement[]): Promise<number> {
         const body = `{"settlements":[${batch.map(({ json }) => json).join(",")}]}`;
         let results: LeaseResult[];
@@ -135,12 +138,12 @@ export class Settler {
         }
     }
 
-    /** Decides what happens after a failed request. Returns the pause (ms) before the next one. */
+    /** Decides which settlements of a failed request are sent again. Returns the pause (ms) before the next request. */
     #recover(batch: Settlement[], error: Error): number {
         this.#inFlight = [];
         const [only] = batch;
         if (error instanceof DroverError && [400, 413, 422].includes(error.status) && only) {
-            // One of the settlements is not acceptable. The others must not wait for it.
+            // The API does not accept one of the settlements, and the other settlements must not wait for that one.
             const index = batch.length === 1 ? 0 : Number(/^\/settlements\/([0-9]+)(?:\/|$)/.exec(error.errors[0]?.pointer ?? "")?.[1] ?? NaN);
             const refused = batch[index];
             if (refused) {
@@ -155,7 +158,7 @@ export class Settler {
         }
         this.#onError(error);
         if (error instanceof DroverError && error.status === 500 && only) {
-            // Perhaps one of the settlements makes the server fail: smaller requests find it.
+            // One settlement may make the API fail, so smaller requests find that settlement.
             this.#maxSettlements = Math.max(1, Math.floor(batch.length / 2));
             const failures = (this.#serverFailures.get(only) ?? 0) + 1;
             if (batch.length > 1) {

@@ -1,18 +1,19 @@
-/** Waits until a job has finished: long polls, which are repeated while the API is away. */
+/** Waits until a job has finished, by long polls that are repeated while the API is not available. */
 import { Backoff } from "./backoff.js";
 import { DroverError, JobFailedError, WaitTimeoutError } from "./errors.js";
 import { ANSWER_LIMIT, type Http, checkTime, isTemporary, retryAfterOf } from "./http.js";
 import type { Job } from "./job.js";
 
 /** The longest time (ms) for which one request waits for a job to finish. */
-const WAIT = 20_000;
+const LONGEST_WAIT = 20_000;
 const SHORTEST_WAIT = 1_000;
-/** The shortest time limit (ms) of an answer. */
+/** The shortest time limit (ms) for the answer to a long poll. */
 const SHORTEST_LIMIT = 1_000;
 
 /**
- * Waits until the job has finished, at most `ttl` ms; throws unless the job is completed. `read` reads the job once: the answer comes when
- * the job has finished or after `wait` ms, with `limit` ms in addition. `read` returns false for a job that is forgotten.
+ * Waits until the job has finished, for at most `ttl` ms, and throws an error unless the job is completed. `read` sends one request that
+ * reads the job: the API answers when the job has finished or after `wait` ms, and the answer may take `limit` ms longer. `read` returns
+ * false if the job is forgotten.
  */
 export async function waitUntilFinished(
     job: Job<any, any>,
@@ -24,8 +25,8 @@ export async function waitUntilFinished(
     const timeout = (cause?: unknown): WaitTimeoutError =>
         new WaitTimeoutError(`job ${job.id} did not finish within ${ttl} ms; its state is ${job.state}`, cause === undefined ? {} : { cause });
     const backoff = new Backoff();
-    let longest = WAIT;
-    /** When the API is given up; infinity while the API answers. */
+    let longest = LONGEST_WAIT;
+    /** The instant at which the wait ends because the API does not answer; infinity while the API answers. */
     let awayUntil = Infinity;
     for (let isFirst = true; ; isFirst = false) {
         const left = deadline - performance.now();
@@ -40,7 +41,7 @@ export async function waitUntilFinished(
             }
         } catch (error) {
             if (error instanceof DroverError && error.code === "invalid_query" && longest > SHORTEST_WAIT) {
-                // The API permits only shorter waits.
+                // The API's setting `api.max_wait` permits only shorter waits.
                 longest = Math.max(Math.floor(longest / 2), SHORTEST_WAIT);
                 continue;
             }

@@ -1,4 +1,4 @@
-/** A worker: leases jobs, runs a handler on each, and settles them. */
+/** The class `Worker`, which leases jobs, runs a handler on each job, and settles the leases. */
 import { captureRejectionSymbol } from "node:events";
 
 import { Api, type LeasedMessage } from "./api.js";
@@ -12,51 +12,57 @@ import { type End, Lease, type LeaseOwner, releaseUnstarted } from "./lease.js";
 import { checkQueueName } from "./queue.js";
 import { Settler } from "./settler.js";
 
-/** Works on a job. The value that it returns is the job's result; an error that it throws fails the attempt. */
+/**
+ * A handler, which works on a job. The value that the handler returns is the job's result; an error that the handler throws fails the
+ * attempt.
+ */
 export type Processor<Data = unknown, Result = unknown> = (job: Job<Data, Result>, signal: AbortSignal) => Promise<Result> | Result;
 
 export interface WorkerOptions extends Omit<DroverOptions, "timeout"> {
-    /** The most handlers that run at once; default 1. */
+    /** The maximum number of handlers that run at the same time; default 1. */
     concurrency?: number | undefined;
-    /** How long (ms) a lease lasts unless it is extended: 100 or more; default: the queue's setting (30,000). */
+    /** The time (ms) for which a lease lasts unless it is extended: 100 or more; default: the queue's setting (30,000). */
     visibilityTimeout?: number | undefined;
-    /** How long (ms) `close` waits for handlers; default 30,000. */
+    /** The time (ms) for which `close` waits for running handlers; default 30,000. */
     closeTimeout?: number | undefined;
-    /** Whether the worker starts by itself; default true. Otherwise `run` starts the worker. */
+    /** Whether the constructor starts the worker (default true). Otherwise the method `run` starts the worker. */
     autorun?: boolean | undefined;
 }
 
 export interface WorkerEvents<Data = unknown, Result = unknown> {
-    /** A handler starts. One of `completed`, `failed`, `released` and `lost` follows. */
+    /** A handler starts to work on the job. One of the events `completed`, `failed`, `released` and `lost` follows. */
     active: [job: Job<Data, Result>];
-    /** The API has confirmed the result. */
+    /** The API has confirmed the result of the job. */
     completed: [job: Job<Data, Result>, result: Result];
     /** The API has confirmed that the attempt failed. `job.state` says whether another attempt follows. */
     failed: [job: Job<Data, Result>, error: Error];
     /** The API has confirmed that the job returned to the queue with no attempt counted. */
     released: [job: Job<Data, Result>];
-    /** The lease ended before the API confirmed a settlement: the job may run again. */
+    /** The lease of the job ended before the API confirmed a settlement, so the job may run again. */
     lost: [job: Job<Data, Result>, error: Error];
     /** The API has stored the progress that a handler reported. */
     progress: [job: Job<Data, Result>, progress: unknown];
-    /** A request failed, or a listener threw. The worker goes on. Without a listener, errors are ignored. */
+    /**
+     * A request of the worker failed, or a listener threw an error. The worker continues. If the event `error` has no listener, the errors
+     * are ignored.
+     */
     error: [error: Error];
     paused: [];
     resumed: [];
     closed: [];
 }
 
-/** How long (ms) one request waits for jobs. */
-const WAIT = 20_000;
-/** The most jobs of one request. */
+/** The time (ms) for which one lease request waits for jobs. */
+const LEASE_WAIT = 20_000;
+/** The maximum number of jobs that one request leases. */
 const MAX_JOBS = 1_000;
-/** How many ended jobs may wait for their settlement, beside those that run. */
+/** The maximum number of jobs whose handlers have ended and whose leases are not settled yet. */
 const MAX_UNSETTLED = 1_000;
 /** The pause (ms) after an error that only an operator can correct, such as a wrong key. */
 const LONG_PAUSE = 30_000;
-/** How long (ms) aborted handlers may take to return a value while the worker closes. */
+/** The time (ms) that aborted handlers have to return a value while the worker closes. */
 const ABORT_GRACE = 1_000;
-/** How long (ms) a closing worker tries to send its last settlements. */
+/** The time (ms) for which a closing worker tries to send its last settlements. */
 const SETTLE_LIMIT = 5_000;
 
 export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEvents<Data, Result>> {
@@ -72,7 +78,7 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
     /** The leases whose handlers run. */
     readonly #running = new Set<Lease>();
     #concurrency: number;
-    #wait = WAIT;
+    #wait = LEASE_WAIT;
     /** The id by which the API recognizes this worker. */
     #consumer: string | undefined;
     #poll: Sent | undefined;
@@ -82,11 +88,14 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
     #loop: Promise<void> | undefined;
     #closed: Promise<void> | undefined;
     #isForced = false;
-    /** Notified when a handler has ended, a settlement is confirmed, or the worker is paused, resumed or closed. */
+    /**
+     * The notifier that is called when a handler has ended, when a settlement is confirmed, and when the worker is paused, resumed or
+     * closed.
+     */
     readonly #change = new Notifier();
 
     constructor(name: string, processor: Processor<Data, Result>, options: WorkerOptions = {}) {
-        // A listener that rejects leads to the event `error`, and not to the end of the process.
+        // With `captureRejections`, a rejected promise of a listener causes the event `error`, and does not end the process.
         super({ captureRejections: true });
         this.name = checkQueueName(name);
         if (typeof processor !== "function") {
@@ -120,7 +129,7 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
         return this.#http.url;
     }
 
-    /** The most handlers that run at once. */
+    /** The maximum number of handlers that run at the same time. */
     get concurrency(): number {
         return this.#concurrency;
     }
@@ -130,7 +139,10 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
         this.#change.notify();
     }
 
-    /** Starts the worker, unless it runs already. The promise is fulfilled when the worker stops leasing because it closes. */
+    /**
+     * Starts the worker, unless the worker runs already. The returned promise is fulfilled when the worker has stopped leasing because it
+     * closes.
+     */
     run(): Promise<void> {
         if (this.#isClosing) {
             return Promise.reject(new Error("the worker is closed: create another one"));
@@ -139,7 +151,7 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
         return this.#loop;
     }
 
-    /** Whether the worker leases jobs, or would if it were not paused. */
+    /** Returns whether the worker was started and does not close, even if the worker is paused. */
     isRunning(): boolean {
         return this.#loop !== undefined && !this.#isClosing;
     }
@@ -148,7 +160,10 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
         return this.#isPaused;
     }
 
-    /** Stops leasing, in this worker only. Waits until no request for jobs is open, and, unless `doNotWaitActive`, no handler runs. */
+    /**
+     * Stops the leasing of jobs by this worker only. Waits until no lease request is open, and until no handler runs unless
+     * `doNotWaitActive` is true.
+     */
     async pause(doNotWaitActive = false): Promise<void> {
         if (!this.#isPaused) {
             this.#isPaused = true;
@@ -162,7 +177,7 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
         }
     }
 
-    /** Leases again. */
+    /** Ends the pause of this worker, which then leases jobs again. */
     resume(): void {
         if (this.#isPaused) {
             this.#isPaused = false;
@@ -172,9 +187,9 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
     }
 
     /**
-     * Stops leasing, waits for handlers at most `closeTimeout`, then aborts their signals and releases their jobs. The promise is
-     * fulfilled when the API has confirmed all settlements, or after some seconds without a confirmation. With `force` (or `true`, as in
-     * BullMQ), the handlers are aborted at once.
+     * Stops leasing, waits for running handlers for at most `closeTimeout`, then aborts the signals of the handlers that still run and
+     * releases their jobs. The promise is fulfilled when the API has confirmed all settlements, or after some seconds without a
+     * confirmation. With `force` (or `true`, as in BullMQ), running handlers are aborted at once.
      */
     close(force: boolean | { force?: boolean } = false): Promise<void> {
         if (typeof force === "object" ? force.force : force) {
@@ -185,7 +200,7 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
         return this.#closed;
     }
 
-    /** An `error` event without a listener is ignored: an outage must not end the process. */
+    /** Ignores an `error` event without a listener, because an outage of the API must not end the process. */
     override emit<E extends keyof WorkerEvents>(event: E, ...args: WorkerEvents<Data, Result>[E]): boolean {
         if (event === "error" && this.listenerCount("error") === 0) {
             return false;
@@ -212,7 +227,7 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
         this.#report("closed");
     }
 
-    /** Waits until no handler runs, at most `limit` ms. Returns whether none runs. */
+    /** Waits until no handler runs, for at most `limit` ms. Returns whether no handler runs. */
     async #idle(limit: number, isOver = (): boolean => false): Promise<boolean> {
         const deadline = performance.now() + limit;
         for (let left = limit; this.#running.size > 0 && left > 0 && !isOver(); left = deadline - performance.now()) {
@@ -240,13 +255,13 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
             try {
                 const messages = await this.#receive(Math.min(free, MAX_JOBS));
                 if (messages.length === 0 && performance.now() - begin < this.#wait / 2 && !this.#isPollWithdrawn) {
-                    // The API answers early only if it permits no wait.
+                    // The API answers an empty list before the end of the wait only if `api.max_wait` permits no wait.
                     await this.#pauseAfter(backoff.pause());
                 } else {
                     backoff.reset();
                 }
             } catch (error) {
-                // A withdrawn request fails when the API closes its connection.
+                // A lease request that the worker has withdrawn fails when the API closes the connection, which is no error.
                 if (!this.#isPollWithdrawn) {
                     await this.#pauseAfter(this.#recover(toError(error), backoff));
                 }
@@ -284,10 +299,10 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
         }
     }
 
-    /** Reports an error of a request for jobs. Returns the pause (ms) before the next request. */
+    /** Reports an error of a lease request. Returns the pause (ms) before the next lease request. */
     #recover(error: Error, backoff: Backoff): number {
         if (error instanceof DroverError && error.code === "invalid_receive" && error.errors[0]?.pointer === "/wait" && this.#wait > 0) {
-            // The API permits only shorter waits.
+            // The API's setting `api.max_wait` permits only shorter waits.
             this.#wait = this.#wait < 100 ? 0 : Math.floor(this.#wait / 2);
             return 0;
         }
@@ -296,7 +311,7 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
         return isTemporary(error) || isServerFailure ? Math.max(backoff.pause(), retryAfterOf(error)) : LONG_PAUSE;
     }
 
-    /** Waits, at most until the worker closes or is paused. */
+    /** Waits `pause` milliseconds. The wait ends early when the worker closes or is paused. */
     async #pauseAfter(pause: number): Promise<void> {
         const end = performance.now() + pause;
         for (let left = pause; left > 0 && !this.#isStopped(); left = end - performance.now()) {
@@ -344,7 +359,7 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
         }
     }
 
-    /** Emits an event. An error of a listener must not disturb the worker. */
+    /** Emits an event, and reports an error that a listener throws as the event `error`. */
     #report<K extends keyof WorkerEvents<Data, Result>>(event: K, ...args: WorkerEvents<Data, Result>[K]): void {
         try {
             this.emit(event as never, ...(args as never));
@@ -358,7 +373,7 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
     }
 }
 
-// Node calls this method when the promise of a listener is rejected.
+// Node calls the method `captureRejectionSymbol` when the promise of a listener is rejected.
 Object.defineProperty(Worker.prototype, captureRejectionSymbol, {
     value(this: Worker, thrown: unknown, event: string): void {
         try {

@@ -1,4 +1,4 @@
-/** Workers that pause and close. */
+/** Tests of workers that are paused, resumed and closed. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { describe, test } from "node:test";
@@ -11,7 +11,7 @@ import { type Deed, Drover, Proxy, record, until, within } from "./harness.js";
 setUp();
 
 describe("pause and close", () => {
-    test("a paused worker leases nothing, finishes what runs, and goes on after resume", async () => {
+    test("a paused worker leases nothing, finishes its running handlers, and leases again after resume", async () => {
         const queue = open("paused");
         const kept = gate();
         const worker = work("paused", kept.handler, { concurrency: 2 });
@@ -30,7 +30,7 @@ describe("pause and close", () => {
         assert.equal((await message("paused", second.id)).deliveries, 1);
     });
 
-    test("close lets handlers end, confirms their results, and is the same when called again", async () => {
+    test("close waits for running handlers, confirms their results, and may be called again", async () => {
         const queue = open("close");
         const kept = gate();
         const worker = work("close", kept.handler, { concurrency: 3 });
@@ -77,7 +77,7 @@ describe("pause and close", () => {
         assert.deepEqual(events.slice(3).map(([event, id]) => `${event} ${id}`).sort(), ["completed returns", "released deaf", "released throws"]);
     });
 
-    test("close reports the loss of a lease whose handler heeds no signal, once", async () => {
+    test("close reports the lost lease of a handler that ignores its signal exactly once", async () => {
         const queue = open("close-lost");
         let end: () => void = () => {};
         let isAborted = false;
@@ -153,14 +153,14 @@ describe("pause and close", () => {
         }
         done = true;
         await adding;
-        // A lease that was left behind would last 30 s.
+        // A lease that a closed worker left behind would last 30 s.
         await until("no job is active", async () => (await queue.getJobCounts()).active === 0, 5_000);
         const lapsed = [...(await drover.messages("close-race")).values()].filter(({ lapses }) => lapses > 0);
         assert.deepEqual(lapsed, []);
         assert.equal(errors, 0);
     });
 
-    test("close ends within its limits while the API is away", async () => {
+    test("close ends within its time limits while the API is not available", async () => {
         const own = await Drover.start();
         const queue = open("close-away", { url: own.url });
         const kept = gate();
@@ -175,7 +175,7 @@ describe("pause and close", () => {
         await own.stop();
     });
 
-    test("a process ends by itself after close, and a queue alone does not keep it", () => {
+    test("a process ends by itself after close, and an open queue alone does not keep a process running", () => {
         const program = `
             const { Queue, Worker } = require("drover-client");
             const queue = new Queue("process", { url: process.argv[1] });

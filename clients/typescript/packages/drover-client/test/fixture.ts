@@ -1,4 +1,4 @@
-/** What the tests of one file share: one Redis and one API, and the queues and workers that the tests open. */
+/** The resources that the tests of one file share: a Redis, an API, and the queues and workers that the tests open. */
 import { after, before } from "node:test";
 
 import { type Processor, Queue, Worker, type WorkerOptions } from "drover-client";
@@ -32,12 +32,12 @@ export function work(name: string, handler: Processor<any, any>, options: Worker
     return worker;
 }
 
-/** Reads a message without the client under test. */
+/** Reads a message by a plain HTTP request, and not with the client under test. */
 export function message(queue: string, id: string): Promise<any> {
     return drover.raw("GET", `/v1/queues/${queue}/messages/${id}`);
 }
 
-/** Leases one message and settles it, without the client under test. */
+/** Leases one message and settles its lease by plain HTTP requests, and not with the client under test. */
 export async function settleOne(queue: string, settlement: object = { action: "complete", result: "done" }): Promise<any> {
     const { messages } = await drover.raw("POST", `/v1/queues/${queue}/leases`, { wait: "10s" });
     const { lease } = messages[0];
@@ -48,12 +48,12 @@ export async function settleOne(queue: string, settlement: object = { action: "c
 export interface Gate {
     handler: Processor<any, any>;
     open(value?: unknown): void;
-    /** The reasons of aborted signals. */
+    /** The reasons with which the signals of the handler were aborted. */
     reasons: unknown[];
     started(): number;
 }
 
-/** A handler that ends when the test says so, or when its signal is aborted. */
+/** A handler that ends when the test tells it to end, or when its signal is aborted. */
 export function gate(): Gate {
     let end: (value?: unknown) => void = () => {};
     const opened = new Promise<unknown>((resolve) => (end = resolve));

@@ -1,4 +1,7 @@
-/** Real services for tests: a Redis and a Drover API on free ports, a proxy that breaks requests, and bounded waits. */
+/**
+ * Starts real services for tests: a Redis and a Drover API on free ports, and a proxy that breaks requests. The file also has functions
+ * that wait with a time limit.
+ */
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomInt } from "node:crypto";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
@@ -12,7 +15,7 @@ const here = dirname(fileURLToPath(import.meta.url));
 const repository = resolve(here, "../../../../..");
 const binaries = process.env["DROVER_BIN"] ?? join(process.env["CARGO_TARGET_DIR"] ?? join(repository, "target"), "debug");
 
-/** The longest wait (ms) for anything that should happen soon, on a busy machine. */
+/** The time limit (ms) for an event that usually happens soon. The limit allows for a busy machine. */
 export const PATIENCE = 30_000;
 
 const children = new Set<ChildProcess>();
@@ -23,8 +26,8 @@ process.on("exit", () => {
 });
 
 /**
- * Returns a port that was free a moment ago. The system gives ports from 32768 on to outgoing connections, so only lower ports are still
- * free when a process that was killed starts again.
+ * Returns a free port. The port is below 32768, because the system gives higher ports to outgoing connections, and a killed process must
+ * find its port free when it starts again.
  */
 export async function freePort(): Promise<number> {
     for (;;) {
@@ -40,7 +43,7 @@ export async function freePort(): Promise<number> {
     }
 }
 
-/** Waits until a condition holds: until the function returns something other than false and undefined. */
+/** Waits until a function returns a value other than false and undefined. */
 export async function until<T>(what: string, condition: () => T | Promise<T>, limit = PATIENCE): Promise<NonNullable<Exclude<T, false>>> {
     const deadline = performance.now() + limit;
     for (;;) {
@@ -55,7 +58,7 @@ export async function until<T>(what: string, condition: () => T | Promise<T>, li
     }
 }
 
-/** Waits for a promise, at most `limit` ms. */
+/** Waits for a promise, for at most `limit` ms. */
 export async function within<T>(what: string, promise: Promise<T>, limit = PATIENCE): Promise<T> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
@@ -95,12 +98,12 @@ export class Service {
         return this.#output;
     }
 
-    /** Whether the process runs. */
+    /** Returns whether the process runs. */
     get runs(): boolean {
         return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
     }
 
-    /** The exit code of a process that has ended by itself. */
+    /** Returns the exit code of a process that has ended by itself. */
     get exitCode(): number | undefined {
         return this.#child?.exitCode ?? undefined;
     }
@@ -109,7 +112,7 @@ export class Service {
         this.#child?.kill(signal);
     }
 
-    /** Sends a signal, and waits until the process has ended. */
+    /** Sends a signal to the process, and waits until the process has ended. */
     async end(signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
         const child = this.#child;
         if (child && this.runs) {
@@ -146,7 +149,7 @@ export class Drover {
         this.url = `http://127.0.0.1:${apiPort}`;
     }
 
-    /** Starts a Redis and an API: on a free port, or on the port given. `stopAll` stops them. */
+    /** Starts a Redis, and an API on a free port or on the given port. `stopAll` stops both processes. */
     static async start(env: Record<string, string> = {}, apiPort?: number): Promise<Drover> {
         const drover = new Drover(await freePort(), apiPort ?? (await freePort()), env);
         all.push(drover);
@@ -179,7 +182,7 @@ export class Drover {
         await Promise.all(all.map((drover) => drover.stop()));
     }
 
-    /** Sends a request without the client under test. Returns the answer's JSON. */
+    /** Sends a plain HTTP request to the API, and not with the client under test. Returns the JSON of the answer. */
     async raw(method: string, path: string, body?: unknown): Promise<any> {
         const answer = await fetch(this.url + path, {
             method,
@@ -193,7 +196,7 @@ export class Drover {
         return text === "" ? undefined : JSON.parse(text);
     }
 
-    /** Reads all messages of a queue, by id. */
+    /** Reads all messages of a queue. Returns the messages by their ids. */
     async messages(queue: string): Promise<Map<string, any>> {
         const messages = new Map<string, any>();
         let cursor = "";
@@ -208,7 +211,7 @@ export class Drover {
     }
 }
 
-/** Returns the status of an answer; 0 if there is none. */
+/** Returns the status of the answer to a request; 0 if the request gets no answer. */
 function get(url: string): Promise<number> {
     return new Promise((done) => {
         const request = http.get(url, { agent: false, timeout: 5_000 }, (response) => {
@@ -227,10 +230,13 @@ export interface ProxiedRequest {
     body: string;
 }
 
-/** What the proxy does with a request: `lose` sends it to the API, and closes the connection instead of passing the answer on. */
+/**
+ * The way in which the proxy handles a request. With `lose`, the proxy sends the request to the API, but closes the client's connection
+ * instead of passing the answer.
+ */
 export type Deed = "pass" | "refuse" | "lose" | "hold" | { status: number; body: unknown; headers?: Record<string, string> };
 
-/** A proxy before the API, which records requests and breaks some of them. */
+/** A proxy in front of the API, which records requests and breaks some of them. */
 export class Proxy {
     readonly requests: ProxiedRequest[] = [];
     decide: (request: ProxiedRequest) => Deed | Promise<Deed> = () => "pass";
@@ -300,7 +306,7 @@ export class Proxy {
     }
 }
 
-/** Collects the events of a worker. */
+/** Records the events that a worker emits. */
 export function record(worker: { on(event: any, listener: (...args: any[]) => void): unknown }): [event: string, id: string, detail: unknown][] {
     const events: [string, string, unknown][] = [];
     for (const event of ["active", "completed", "failed", "released", "lost", "progress"]) {

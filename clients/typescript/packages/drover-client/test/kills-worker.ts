@@ -1,6 +1,7 @@
 /**
- * A worker process for the test of kills. Each line of the log is written by one call, so that a killed process leaves whole lines:
- * `start ID ATTEMPT`, `end ID ATTEMPT` when the handler ends, `confirmed ID ATTEMPT EVENT` when the worker reports the outcome.
+ * A worker process that a test kills. The process writes a log with the lines `start ID ATTEMPT` when a handler starts, `end ID ATTEMPT`
+ * when the handler ends, and `confirmed ID ATTEMPT EVENT` when the worker reports the outcome. One call writes each line, so that a killed
+ * process leaves only whole lines.
  */
 import { appendFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";

@@ -1,4 +1,6 @@
-/** 10,000 jobs through a worker whose process is killed, and whose API is killed, again and again: a full account of every job. */
+/**
+ * A test that runs 10,000 jobs while the worker's process and the API are killed again and again, and accounts for each run of each job.
+ */
 import assert from "node:assert/strict";
 import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -9,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import { Queue } from "drover-client";
 import { Drover, Service, until } from "./harness.js";
 
-const TOTAL = 10_000;
+const JOB_COUNT = 10_000;
 const CONCURRENCY = 50;
 
 let drover: Drover;
@@ -30,7 +32,7 @@ after(async () => {
     rmSync(folder, { recursive: true, force: true });
 });
 
-/** What must become of a job: its state, and how many attempts it takes. */
+/** The expected end of a job: its state, and the number of its attempts. */
 function expectation(data: number): { state: string; attempts: number; reason?: string } {
     switch (data % 20) {
         case 1:
@@ -46,20 +48,20 @@ function expectation(data: number): { state: string; attempts: number; reason?: 
 }
 
 test("10,000 jobs survive kills of the worker and of the API: each ends exactly as its handler decided", { timeout: 300_000 }, async () => {
-    // A short visibility timeout ends the leases of killed workers soon. Lapses must not fail a job.
+    // A short visibility timeout ends the leases of killed workers soon. The high `max_lapses` keeps lapsed leases from failing a job.
     await queue.updateSettings({
         visibility_timeout: "3s",
         max_lapses: 1_000,
         backoff: { type: "fixed", delay: 20, jitter: 0 },
         retention: { completed: { count: 100_000 } },
     });
-    const jobs = await queue.addBulk(Array.from({ length: TOTAL }, (_, i) => ({ name: "n", data: i, opts: { attempts: 2 } })));
+    const jobs = await queue.addBulk(Array.from({ length: JOB_COUNT }, (_, i) => ({ name: "n", data: i, opts: { attempts: 2 } })));
     worker = new Service(process.execPath, [fileURLToPath(new URL("kills-worker.js", import.meta.url)), drover.url, "kills", log]);
     worker.start();
 
-    // Kills happen at shares of the work, so that they are in the midst of work on a machine of any speed.
+    // Each kill happens when a certain share of the jobs has finished, so that all kills hit running work on a machine of any speed.
     const size = (): number => statSync(log, { throwIfNoEntry: false })?.size ?? 0;
-    const bytes = TOTAL * 58;
+    const bytes = JOB_COUNT * 58;
     for (let kill = 1; kill <= 9; kill += 1) {
         await until(`share ${kill} of the work is done`, () => size() >= (bytes * kill) / 10, 60_000);
         if (kill % 3 === 0) {
@@ -76,13 +78,13 @@ test("10,000 jobs survive kills of the worker and of the API: each ends exactly 
     }
     await until("all jobs have finished", async () => {
         const { completed, failed } = await queue.getJobCounts();
-        return completed + failed === TOTAL;
+        return completed + failed === JOB_COUNT;
     }, 60_000);
     await worker.end("SIGTERM");
 
-    // Every job is there, and ended as its handler decided.
+    // Every job is stored, and has ended as its handler decided.
     const messages = await drover.messages("kills");
-    assert.equal(messages.size, TOTAL);
+    assert.equal(messages.size, JOB_COUNT);
     for (const { id, data } of jobs) {
         const { state, attempts, reason } = expectation(data);
         const message = messages.get(id);
@@ -94,7 +96,7 @@ test("10,000 jobs survive kills of the worker and of the API: each ends exactly 
         );
     }
 
-    // Each run is accounted for: an attempt runs again only after a lapse or a release, and never after its outcome is confirmed.
+    // An attempt runs again only after its lease lapsed or was released, and never after its outcome was confirmed.
     const confirmed = new Set<string>();
     const starts = new Map<string, number>();
     for (const line of readFileSync(log, "utf8").trimEnd().split("\n")) {
@@ -119,7 +121,7 @@ test("10,000 jobs survive kills of the worker and of the API: each ends exactly 
         lapses += message.lapses;
         repeated += Math.max(0, runs - message.attempts_made - released);
     }
-    // Nine kills interrupt at most this many leases: those of running handlers, and those that wait to be settled or were on their way.
+    // Nine kills interrupt at most this number of leases: the leases of running handlers, and leases that were being requested or settled.
     assert.ok(lapses > 0, "no kill has hit a lease");
     assert.ok(lapses <= 9 * CONCURRENCY * 4, `${lapses} leases lapsed`);
     console.log(`    ${lapses} leases lapsed, ${repeated} runs were repeated, ${confirmed.size} outcomes were reported`);

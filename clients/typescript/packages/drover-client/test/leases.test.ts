@@ -1,4 +1,4 @@
-/** Leases of running handlers: extended, lost, cancelled, timed out. */
+/** Tests of the leases of running handlers: extensions, lost leases, cancelled jobs and timeouts. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -32,7 +32,7 @@ describe("leases", () => {
         const events = record(worker);
         await queue.add("n", 1);
         await until("the handler runs", () => kept.started() === 1);
-        // With the queue, the lease ends.
+        // The deletion of the queue ends the lease.
         await drover.raw("DELETE", "/v1/queues/lost?confirm=lost");
         await until("the handler is aborted", () => kept.reasons.length === 1);
         assert.ok(kept.reasons[0] instanceof LeaseLostError);
@@ -65,10 +65,11 @@ describe("leases", () => {
         await own.stop();
     });
 
-    test("a value returned after the deadline completes the job unless another worker has it", async () => {
+    test("a value returned after the deadline of the lease completes the job unless another worker has the job", async () => {
         const queue = open("late");
         const proxy = await Proxy.start(drover.url);
-        // The extensions and leases fail, so that the lease lapses and nobody leases the job again; settlements pass later.
+        // The proxy breaks extensions and lease requests, so that the lease lapses and no worker leases the job again. The proxy passes
+        // settlements later.
         let isAway = false;
         proxy.decide = () => (isAway ? "refuse" : "pass");
         let end: (value: string) => void = () => {};
@@ -132,7 +133,7 @@ describe("leases", () => {
         assert.ok(kept.reasons[0] instanceof TimedOutError);
         await until("the failure is reported", () => events.length === 2);
         assert.deepEqual(events.map(([event]) => event), ["active", "failed"]);
-        // A handler that heeds no signal: the API ends the attempt.
+        // The handler ignores its signal, so the API ends the attempt.
         let end: () => void = () => {};
         const deaf = record(work("deaf", () => new Promise<void>((resolve) => (end = resolve))));
         const other = await open("deaf").add("n", 1, { timeout: 100, attempts: 1 });

@@ -1,4 +1,4 @@
-/** Runs 100,000 jobs through one worker, and prints the heap in use after each 10,000 jobs. To be run with --expose-gc. */
+/** A program, started with `--expose-gc`, that runs 100,000 jobs in one worker and prints the used heap after every 10,000 jobs. */
 import { Queue, Worker } from "drover-client";
 
 const [url, total] = [process.argv[2] as string, Number(process.argv[3])];

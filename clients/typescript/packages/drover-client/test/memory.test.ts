@@ -1,4 +1,4 @@
-/** The memory of a worker does not grow with the number of jobs. */
+/** Tests that the memory of a worker does not grow with the number of its jobs. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { after, before, test } from "node:test";
@@ -14,7 +14,7 @@ before(async () => {
 
 after(() => Drover.stopAll());
 
-test("the heap of a worker is flat over 100,000 jobs", { timeout: 300_000 }, async () => {
+test("the heap of a worker does not grow over 100,000 jobs", { timeout: 300_000 }, async () => {
     await drover.raw("PATCH", "/v1/queues/memory", { backoff: { type: "fixed", delay: 0, jitter: 0 }, retention: { completed: { count: 0, min_age: 0 } } });
     const program = fileURLToPath(new URL("memory-worker.js", import.meta.url));
     const child = spawn(process.execPath, ["--expose-gc", program, drover.url, "100000"], { stdio: ["ignore", "pipe", "inherit"] });

@@ -1,4 +1,4 @@
-/** What handlers do to their jobs. */
+/** Tests of the outcomes of handlers: results, errors, releases and progress. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,7 +10,7 @@ import { record, until } from "./harness.js";
 setUp();
 
 describe("outcomes", () => {
-    test("a returned value is the result, and undefined is null", async () => {
+    test("the value that a handler returns is the result of its job, and undefined becomes null", async () => {
         const queue = open("results");
         const events = record(work("results", async (job) => job.data));
         const jobs = await queue.addBulk([{ a: 1 }, "✅", null, 0].map((data) => ({ name: "n", data })));
@@ -42,7 +42,7 @@ describe("outcomes", () => {
         assert.equal(job.attemptsMade, 2);
     });
 
-    test("without attempts left the job has failed; anything may be thrown", async () => {
+    test("a job without attempts left has failed, whatever value its handler threw", async () => {
         const queue = open("throws");
         const trap = {
             get message(): string {
@@ -75,7 +75,7 @@ describe("outcomes", () => {
                 }
                 throw new NotFound("never");
             } else if (job.data === "foreign") {
-                // The package may be in the program twice: as ES module and as CommonJS.
+                // A program may contain the package drover-client twice: as ES module and as CommonJS.
                 throw Object.assign(new Error("never"), { name: "UnrecoverableError" });
             } else if (job.data === "discard") {
                 job.discard();
@@ -148,7 +148,7 @@ describe("outcomes", () => {
         assert.deepEqual(events.filter(([event]) => event === "progress").map(([, , value]) => value), [10, { step: 2 }]);
     });
 
-    test("moveToCompleted and moveToFailed settle at once; what the handler does later changes nothing", async () => {
+    test("moveToCompleted and moveToFailed settle at once, and a later result or error of the handler changes nothing", async () => {
         const queue = open("by-hand");
         const kept = gate();
         const worker = work("by-hand", async (job) => {
@@ -186,7 +186,7 @@ describe("outcomes", () => {
         assert.deepEqual(events.filter(([event]) => event === "error").map(([, , error]) => (error as Error).message), ["late"]);
     });
 
-    test("exactly `concurrency` handlers run at once, and a changed concurrency holds", async () => {
+    test("exactly `concurrency` handlers run at once, even after `concurrency` has changed", async () => {
         const queue = open("concurrency");
         await queue.addBulk(Array.from({ length: 30 }, (_, i) => ({ name: "n", data: i })));
         let running = 0;

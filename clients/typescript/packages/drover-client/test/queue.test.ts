@@ -1,4 +1,4 @@
-/** Queues and jobs against a real API. */
+/** Tests of the classes Queue and Job with a real API. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
@@ -9,7 +9,7 @@ import { Drover, within } from "./harness.js";
 setUp();
 
 describe("add", () => {
-    test("stores data, name and every option", async () => {
+    test("add stores the data, the name and every option of a job", async () => {
         const queue = open("options");
         const dueAt = new Date(Date.now() + 3_600_000);
         const job = await queue.add("mail", { to: "ada", zeichen: "ß✅" }, {
@@ -42,7 +42,7 @@ describe("add", () => {
         assert.equal(JSON.parse(JSON.stringify(job)).data.to, "ada");
     });
 
-    test("an empty name and absent data become no name and null", async () => {
+    test("a job added with an empty name and without data has no name and the data null", async () => {
         const job = await open("empty").add("", undefined);
         const stored = await drover.raw("GET", `/v1/queues/empty/messages/${job.id}`);
         assert.equal(stored.name, null);
@@ -68,7 +68,7 @@ describe("add", () => {
         assert.ok(pause >= 59_900 && pause <= 60_100, `the pause was ${pause} ms`);
     });
 
-    test("options without an equal are refused with advice", async () => {
+    test("options of Bull that Drover does not have are refused with advice", async () => {
         const queue = open("advice");
         const refused: [object, RegExp][] = [
             [{ removeOnComplete: true }, /removeOnComplete: use queue\.updateSettings\(\{ retention/],
@@ -84,7 +84,7 @@ describe("add", () => {
         assert.throws(() => open("advice", { defaultJobOptions: { lifo: true } as object }), /lifo: use priority/);
     });
 
-    test("a mistake that the API finds has its code, field and request id", async () => {
+    test("an error of the API has its code, the wrong field and the request id", async () => {
         const error = await open("mistakes").add("x", 1, { priority: 1e9 }).catch((caught: unknown) => caught);
         assert.ok(error instanceof DroverError);
         assert.equal(error.code, "invalid_message");
@@ -93,7 +93,7 @@ describe("add", () => {
         assert.match(error.requestId ?? "", /^[0-9a-f]{16}$/);
     });
 
-    test("default options hold unless the job has its own", async () => {
+    test("default options apply unless the job has options of its own", async () => {
         const queue = open("defaults", { defaultJobOptions: { attempts: 9, delay: "1h" } });
         const defaults = await queue.add("x", 1);
         const own = await queue.add("x", 1, { attempts: 2, deliverAt: new Date() });
@@ -103,7 +103,7 @@ describe("add", () => {
 });
 
 describe("jobs", () => {
-    test("waitUntilFinished returns the result, throws the failure, and heeds its limit", async () => {
+    test("waitUntilFinished returns the result of a job, throws the failure, and ends at its time limit", async () => {
         const queue = open("waits");
         const job = await queue.add("x", 1, { attempts: 1 });
         await assert.rejects(job.waitUntilFinished(50), WaitTimeoutError);
@@ -123,7 +123,7 @@ describe("jobs", () => {
         assert.equal(await failing.getState(), "unknown");
     });
 
-    test("waitUntilFinished goes on when the API is killed and started again", async () => {
+    test("waitUntilFinished continues after the API was killed and started again", async () => {
         const own = await Drover.start();
         const queue = new Queue("waits", { url: own.url });
         const job = await queue.add("x", 1);
@@ -146,7 +146,7 @@ describe("jobs", () => {
         await assert.rejects(queue.add("x", 1), /the client is closed/);
     });
 
-    test("changes: delay, priority, data, promote, cancel, retry", async () => {
+    test("a job's delay, priority and data are changed, and jobs are promoted, cancelled and retried", async () => {
         const queue = open("changes");
         const job = await queue.add("x", 1, { delay: "1h", attempts: 1 });
         await job.changePriority({ priority: 5 });
@@ -166,7 +166,7 @@ describe("jobs", () => {
 });
 
 describe("queues", () => {
-    test("counts, pages, pause, retryJobs, purge and delete", async () => {
+    test("a queue counts and lists its jobs, and is paused, retried, purged and deleted", async () => {
         const queue = open("managed");
         assert.deepEqual([await queue.retryJobs(), await queue.purge("failed"), await queue.resume()], [0, 0, undefined]);
         assert.deepEqual(await queue.getJobCounts("waiting", "failed"), { waiting: 0, failed: 0 });
@@ -199,7 +199,7 @@ describe("queues", () => {
         await queue.delete({ confirm: "paused-first" });
     });
 
-    test("settings and signals", async () => {
+    test("settings are changed, and signals release held jobs", async () => {
         const queue = open("settings");
         const settings = await queue.updateSettings({ rate_limit: { max: 10, duration: "1s" }, max_attempts: 5 });
         assert.deepEqual([settings.rate_limit, settings.max_attempts], [{ max: 10, duration: 1_000 }, 5]);
@@ -213,7 +213,7 @@ describe("queues", () => {
         assert.equal((await queue.add("x", 1, { hold: "paid:2" })).state, "waiting");
     });
 
-    test("schedules: create, replace, read, list, remove", async () => {
+    test("schedules are created, replaced, read, listed and removed", async () => {
         const queue = open("schedules", { defaultJobOptions: { attempts: 4 } });
         assert.equal(await queue.getJobScheduler("a"), undefined);
         const every = await queue.upsertJobScheduler("a", { every: 60_000, limit: 3 }, { name: "tick", data: { a: 1 } });

@@ -1,4 +1,4 @@
-/** Requests that fail, and requests with many jobs. */
+/** Tests of requests that fail, and of requests with many jobs. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,7 +10,7 @@ import { type Deed, Drover, PATIENCE, Proxy, until, within } from "./harness.js"
 setUp();
 
 describe("requests that fail", () => {
-    test("an add whose answer is lost is stored once, and returns its job", async () => {
+    test("a job whose add request loses its answer is stored once and returned", async () => {
         const proxy = await Proxy.start(drover.url);
         let lost = 0;
         proxy.decide = () => (lost++ < 2 ? "lose" : "pass");
@@ -25,7 +25,7 @@ describe("requests that fail", () => {
         proxy.stop();
     });
 
-    test("adds under kills of the API are each stored once", async () => {
+    test("each job that is added while the API is killed is stored once", async () => {
         const own = await Drover.start();
         const queue = new Queue<number>("kills", { url: own.url });
         const total = 600;
@@ -61,7 +61,7 @@ describe("requests that fail", () => {
         assert.doesNotMatch(JSON.stringify(error) + String(error.stack) + String(error.cause), /secret/);
     });
 
-    test("503 is repeated after Retry-After, and other errors are not repeated", async () => {
+    test("a request answered with 503 is repeated after Retry-After, and requests with other errors are not repeated", async () => {
         const proxy = await Proxy.start(drover.url);
         const problem = (status: number, code: string) => ({ status, body: { status, code, detail: "…" }, headers: { "retry-after": "1" } });
         const answers = [problem(503, "unavailable"), problem(502, "http_502"), problem(429, "rate_limited")];
@@ -79,7 +79,7 @@ describe("requests that fail", () => {
         proxy.stop();
     });
 
-    test("an answer that is not from Drover's API is an error that says so", async () => {
+    test("an answer that is not from Drover's API causes an error that says so", async () => {
         const proxy = await Proxy.start(drover.url);
         proxy.decide = () => ({ status: 404, body: "<html>" });
         await assert.rejects(open("html", { url: proxy.url }).getJobCounts(), /http_404 \(404\): <html>/);
@@ -104,7 +104,7 @@ describe("requests that fail", () => {
         proxy.stop();
     });
 
-    test("waitUntilFinished goes on when a wait that was longer than `timeout` is broken", async () => {
+    test("waitUntilFinished continues when a wait that has lasted longer than `timeout` is interrupted", async () => {
         const proxy = await Proxy.start(drover.url);
         const queue = open("broken-wait", { url: proxy.url, timeout: 1_000 });
         const job = await queue.add("x", 1);
@@ -120,7 +120,7 @@ describe("requests that fail", () => {
         proxy.stop();
     });
 
-    test("waitUntilFinished heeds its limit and `timeout` while the API is away", async () => {
+    test("waitUntilFinished ends at its time limit and at `timeout` while the API is not available", async () => {
         const proxy = await Proxy.start(drover.url);
         const job = await open("away-wait", { url: proxy.url, timeout: PATIENCE }).add("x", 1);
         const impatient = await open("away-wait", { url: proxy.url, timeout: 700 }).getJob(job.id);
@@ -150,7 +150,7 @@ describe("requests that fail", () => {
 });
 
 describe("addBulk", () => {
-    test("stores jobs in order, in requests of 1,000 jobs and 1 MB", async () => {
+    test("addBulk stores jobs in order, in requests of up to 1,000 jobs and 1 MB", async () => {
         const proxy = await Proxy.start(drover.url);
         const queue = open("bulk", { url: proxy.url });
         const jobs = await queue.addBulk(Array.from({ length: 2_500 }, (_, i) => ({ name: "n", data: i })));
@@ -164,7 +164,7 @@ describe("addBulk", () => {
         proxy.stop();
     });
 
-    test("a lost answer stores nothing twice", async () => {
+    test("a lost answer makes addBulk store no job twice", async () => {
         const proxy = await Proxy.start(drover.url);
         let requests = 0;
         proxy.decide = () => (++requests === 2 ? "lose" : "pass");
@@ -175,7 +175,7 @@ describe("addBulk", () => {
         proxy.stop();
     });
 
-    test("an error in a later request says which jobs are stored", async () => {
+    test("an error in a later request of addBulk says which jobs are stored", async () => {
         const queue = open("bulk-part");
         const jobs = Array.from({ length: 1_200 }, (_, i) => ({ name: "n", data: i, opts: i === 1_100 ? { priority: 1e9 } : {} }));
         const error = await queue.addBulk(jobs).catch((caught: unknown) => caught);

@@ -1,4 +1,4 @@
-/** Settlements, and an API that is away or refuses. */
+/** Tests of the settlement of leases, and of workers whose API is not available or refuses requests. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -12,7 +12,7 @@ setUp();
 describe("settlements", () => {
     const isSettle = ({ path }: ProxiedRequest): boolean => path.endsWith("/settle");
 
-    test("what ends while a settlement is on its way goes into one later request", async () => {
+    test("jobs that end while a settlement is being sent are settled by one later request", async () => {
         const queue = open("batches");
         const proxy = await Proxy.start(drover.url);
         const total = 500;
@@ -112,7 +112,7 @@ describe("settlements", () => {
 });
 
 describe("an API that is away or refuses", () => {
-    test("a worker waits for an API that starts later", async () => {
+    test("a worker that starts before its API works when the API has started", async () => {
         const port = await freePort();
         const url = `http://127.0.0.1:${port}`;
         const worker = work("early", (job) => job.data as number, { url });
@@ -125,7 +125,7 @@ describe("an API that is away or refuses", () => {
         assert.deepEqual(events.map(([event]) => event).filter((event) => event !== "error"), ["active", "completed"]);
     });
 
-    test("a wrong key is reported, and not tried again in a hot loop", async () => {
+    test("a wrong API key is reported, and its request is not repeated without a pause", async () => {
         const proxy = await Proxy.start(drover.url);
         proxy.decide = ({ headers }) =>
             headers.authorization === "Bearer drv_wrong" ? { status: 401, body: { status: 401, code: "unauthorized", detail: "send a valid key" } } : "pass";

@@ -1,4 +1,6 @@
-/** Type checks: this file must compile, and each line after `@ts-expect-error` must be an error. The file is never run. */
+/**
+ * Checks the types of drover-client: the file must compile, and each line after `@ts-expect-error` must be an error. The file is never run.
+ */
 import { type Job, Queue, Worker } from "drover-client";
 
 interface Mail {

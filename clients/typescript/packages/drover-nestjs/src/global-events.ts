@@ -1,32 +1,32 @@
-/** The events of all processes, from the API's event stream. */
+/** Reads the API's event stream, from which a queue emits Bull's events of all processes (`global:…`). */
 import type { BullQueueGlobalEvents } from "./nest-events.js";
 import { fromDroverId } from "./ids.js";
 import { pause } from "./settings.js";
 
-/** One event of the stream. */
+/** An event of the API's event stream. */
 export interface StreamedEvent {
     event: string;
     data: { id: string; state: string | null; progress?: unknown; error?: { message?: string } };
 }
 
 export interface StreamOptions {
-    /** The stream's address. */
+    /** The URL of the event stream. */
     url: string;
     key: string | undefined;
     onEvent: (event: StreamedEvent) => Promise<void> | void;
-    /** Creates the queue, which must exist before the stream. */
+    /** Creates the queue if the API has no such queue, because an event stream needs an existing queue. */
     onMissing: () => Promise<void>;
     onError: (error: Error) => void;
 }
 
-/** The stream sends something each 15 s; a connection that is silent for longer is broken. */
-const SILENCE = 45_000;
+/** The time (ms) without bytes after which a connection counts as broken. The API sends bytes at least every 15 s. */
+const SILENCE_LIMIT = 45_000;
 const FIRST_PAUSE = 200;
 const LONGEST_PAUSE = 5_000;
-/** No event is longer. */
+/** The maximum length of an event; the API sends no longer event. */
 const LONGEST_EVENT = 1_048_576;
 
-/** Reads the stream until `stop()`. After a broken connection, the next one goes on after the last event. */
+/** Reads the event stream until `stop` is called. After a broken connection, the next connection resumes after the last event. */
 export class EventStream {
     readonly #stop = new AbortController();
     readonly #options: StreamOptions;
@@ -59,12 +59,12 @@ export class EventStream {
         }
     }
 
-    /** Reads one connection until its end. */
+    /** Reads the events of one connection until the connection ends. */
     async #read(): Promise<void> {
         const silence = new AbortController();
         const { url, key } = this.#options;
         const listen = (): NodeJS.Timeout =>
-            setTimeout(() => silence.abort(new Error("the event stream was silent for too long")), SILENCE);
+            setTimeout(() => silence.abort(new Error("the event stream was silent for too long")), SILENCE_LIMIT);
         let timer = listen();
         try {
             const response = await fetch(url, {
@@ -123,7 +123,10 @@ export class EventStream {
     }
 }
 
-/** Returns Bull's event for one of Drover's, with its arguments; undefined if Bull has none. The result of a job is not in the stream. */
+/**
+ * Converts an event of Drover to Bull's event with its arguments; undefined if Bull has no such event. The stream does not contain the
+ * results of jobs.
+ */
 export function toGlobalEvent({ event, data }: StreamedEvent): { name: `${BullQueueGlobalEvents}`; args: unknown[] } | undefined {
     const id = fromDroverId(data.id);
     switch (event) {

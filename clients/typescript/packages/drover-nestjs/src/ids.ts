@@ -1,29 +1,29 @@
 /**
- * Ids of jobs. Drover reserves ids of only digits for the ids that Drover gives, of 14 digits. Bull allows any number as `jobId`, so such
- * an id has a prefix in Drover, which applications do not see.
+ * Converts ids of jobs. Drover accepts no chosen id that consists of digits only, because the ids that Drover makes have 14 digits. Bull
+ * allows any number as `jobId`, so a numeric `jobId` gets a prefix in Drover, which applications do not see.
  */
 import type { JobId } from "./types.js";
 
-const PREFIX = "bull:";
-const DIGITS = /^[0-9]+$/;
+const ID_PREFIX = "bull:";
+const ONLY_DIGITS = /^[0-9]+$/;
 const GIVEN_BY_DROVER = /^[0-9]{14}$/;
 
 /** Returns Drover's form of a `jobId`. */
 export function toDroverId(id: JobId): string {
     const text = String(id);
-    return DIGITS.test(text) ? PREFIX + text : text;
+    return ONLY_DIGITS.test(text) ? ID_PREFIX + text : text;
 }
 
-/** Returns the id that the application sees. */
+/** Returns the `jobId` that the application sees, for an id in Drover. */
 export function fromDroverId(id: string): string {
-    return id.startsWith(PREFIX) && DIGITS.test(id.slice(PREFIX.length)) ? id.slice(PREFIX.length) : id;
+    return id.startsWith(ID_PREFIX) && ONLY_DIGITS.test(id.slice(ID_PREFIX.length)) ? id.slice(ID_PREFIX.length) : id;
 }
 
-/** Returns the ids under which Drover may know a job, the likelier first. */
+/** Returns the ids that a job with this `jobId` may have in Drover, the likelier id first. */
 export function possibleIds(id: JobId): string[] {
     const text = String(id);
-    if (!DIGITS.test(text)) {
+    if (!ONLY_DIGITS.test(text)) {
         return [text];
     }
-    return GIVEN_BY_DROVER.test(text) ? [text, PREFIX + text] : [PREFIX + text];
+    return GIVEN_BY_DROVER.test(text) ? [text, ID_PREFIX + text] : [ID_PREFIX + text];
 }

@@ -1,4 +1,4 @@
-/** Bull's API for NestJS on Drover: the names of @nestjs/bull and of bull. */
+/** The API of @nestjs/bull and of bull, with the same names, on top of Drover. */
 export { ConnectionError, DroverError, ReleaseError, RetryLaterError, UnrecoverableError } from "drover-client";
 
 export * from "./bull.js";

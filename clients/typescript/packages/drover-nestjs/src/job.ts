@@ -1,4 +1,4 @@
-/** Bull's job, on top of the job of drover-client. */
+/** Bull's class `Job`, on top of the class `Job` of drover-client. */
 import { DroverError, type Job as DroverJob } from "drover-client";
 
 import { fromDroverId } from "./ids.js";
@@ -9,7 +9,7 @@ import type { JobId, JobJson, JobOptions, JobStatus } from "./types.js";
 import { JOB_METHODS, unsupported, UnsupportedError } from "./unsupported.js";
 import { warnOnce } from "./warnings.js";
 
-/** The fields of a job at a moment. */
+/** A snapshot of the fields of a job. */
 export interface JobFields<T = any> {
     id: JobId;
     name: string;
@@ -31,23 +31,26 @@ export class Job<T = any> {
     data: T;
     opts: JobOptions;
     queue: Queue<T>;
-    /** Milliseconds between the job's post and its due time. */
+    /** The milliseconds from the job's post to its due time. */
     delay: number;
     timestamp: number;
     attemptsMade: number;
-    /** The stacks of the errors that this process saw; Drover stores none. */
+    /** The stack traces of the job's errors in this process, because Drover stores no stack traces. */
     stacktrace: string[] = [];
     returnvalue: any;
     failedReason?: string | undefined;
     processedOn?: number | undefined;
     finishedOn?: number | undefined;
-    /** Drover's addition, inside a handler: aborted when the lease is lost, and when the job is cancelled or its `timeout` is over. */
+    /**
+     * A signal that Bull does not have: the signal of a running handler is aborted when the lease is lost, when the job is cancelled, and
+     * when the job's `timeout` is over.
+     */
     abortSignal?: AbortSignal | undefined;
     #progress: unknown;
     #isDiscarded = false;
     readonly #source: DroverJob<T> | undefined;
 
-    /** @internal Applications get jobs from `queue.add`, `queue.getJob` and the like. */
+    /** @internal Applications do not construct jobs, but get jobs from methods such as `queue.add` and `queue.getJob`. */
     constructor(queue: Queue<T>, fields: JobFields<T>, source?: DroverJob<T>) {
         this.queue = queue;
         this.#source = source;
@@ -78,7 +81,7 @@ export class Job<T = any> {
         this.queue.emit("progress", this, value);
     }
 
-    /** Replaces the data of a job that no process has started. */
+    /** Replaces the data of a job that was never leased. */
     async update(data: T): Promise<void> {
         try {
             await this.#drover.updateData(data);
@@ -91,15 +94,15 @@ export class Job<T = any> {
         this.data = data;
     }
 
-    /** Has no effect, because Drover keeps no logs of jobs; warns once. */
+    /** Has no effect except a warning at the first call, because Drover keeps no logs of jobs. */
     async log(_row: string): Promise<any> {
         warnOnce("job.log", "job.log() has no effect: Drover keeps no logs of jobs; report job.progress(value), or use your own log");
         return 0;
     }
 
     /**
-     * Reads the job's state, and with it the result and the other fields that change. `paused` are the waiting jobs of a paused queue,
-     * `stuck` are forgotten jobs.
+     * Reads the state of the job, and updates the job's result and other changing fields. A waiting job of a paused queue has the state
+     * `paused`, and a forgotten job has the state `stuck`.
      */
     async getState(): Promise<JobStatus | "stuck"> {
         if (!this.#source) {
@@ -150,7 +153,7 @@ export class Job<T = any> {
         return this.#isDiscarded;
     }
 
-    /** Waits until the job has finished. Returns the result, or throws an error with the text of the failure. */
+    /** Waits until the job has finished. Returns the job's result, or throws an error with the text of the job's failure. */
     async finished(): Promise<any> {
         try {
             return await this.#drover.waitUntilFinished();
@@ -159,7 +162,7 @@ export class Job<T = any> {
         }
     }
 
-    /** Makes a failed job wait again, with all its attempts. */
+    /** Makes a failed job ready again, with all its attempts. */
     async retry(): Promise<void> {
         await this.#drover.retry();
         this.failedReason = undefined;
@@ -167,59 +170,62 @@ export class Job<T = any> {
         this.processedOn = undefined;
     }
 
-    /** Makes a delayed job due now. */
+    /** Makes a delayed job ready now. */
     async promote(): Promise<void> {
         await this.#drover.promote();
     }
 
-    /** Forgets the job, which must not be active. */
+    /** Deletes the job from Drover. The job must not be active. */
     async remove(): Promise<void> {
         await this.#drover.remove();
         this.queue.emit("removed", this);
     }
 
-    /** Inside the job's handler: if this attempt fails, no other attempt follows. */
+    /** Makes the job fail for good if the running attempt fails. `discard` is possible only inside the job's handler. */
     async discard(): Promise<void> {
         this.#drover.discard();
         this.#isDiscarded = true;
     }
 
     /**
-     * Inside the job's handler: completes the job at once. What the handler returns or throws later changes nothing. The other arguments
-     * of Bull have no effect, and there is never a next job.
+     * Completes the job at once; `moveToCompleted` is possible only inside the job's handler. A value that the handler returns later, or an
+     * error that it throws later, changes nothing. Bull's other arguments have no effect, and the method never returns a next job.
      */
     async moveToCompleted(returnValue?: any, _ignoreLock?: boolean, _notFetch?: boolean): Promise<[any, JobId] | null> {
         await this.#drover.moveToCompleted(returnValue ?? null);
         return null;
     }
 
-    /** Inside the job's handler: fails the attempt at once. Another attempt follows, if any is left. */
+    /**
+     * Fails the running attempt at once; `moveToFailed` is possible only inside the job's handler. Another attempt follows if attempts are
+     * left.
+     */
     async moveToFailed(errorInfo: { message: string }, _ignoreLock?: boolean): Promise<[any, JobId] | null> {
         await this.#drover.moveToFailed(errorInfo instanceof Error ? errorInfo : new Error(errorInfo?.message ?? "Unknown reason"));
         return null;
     }
 
-    /** Has no effect: the worker extends the lease while the handler runs. */
+    /** Has no effect, because the worker extends the job's lease while the handler runs. */
     async extendLock(_duration: number): Promise<number> {
         return 1;
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this method of Bull's job. */
     lockKey(): string {
         throw unsupported(JOB_METHODS, "lockKey", "job.");
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this method of Bull's job. */
     async takeLock(): Promise<number | false> {
         throw unsupported(JOB_METHODS, "takeLock", "job.");
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this method of Bull's job. */
     async releaseLock(): Promise<void> {
         throw unsupported(JOB_METHODS, "releaseLock", "job.");
     }
 
-    /** Returns the job with the fields of Bull, as `JSON.stringify` writes it. */
+    /** Returns the fields of Bull's job, which `JSON.stringify` writes. */
     toJSON(): JobJson<T> {
         return {
             id: this.id,
@@ -253,7 +259,7 @@ export class Job<T = any> {
     }
 }
 
-/** Makes Bull's job from drover-client's. `opts` are the options with which the job was added, if they are known. */
+/** Converts a job of drover-client to Bull's job. `opts` are the options with which the job was added, if the options are known. */
 export function toJob<T>(queue: Queue<T>, source: DroverJob<T>, opts?: JobOptions): Job<T> {
     const { name, data, delay, timestamp, progress, returnvalue, failedReason, processedOn, finishedOn } = source;
     const attemptsMade = failedAttemptsOf(source);
@@ -266,12 +272,12 @@ export function toJob<T>(queue: Queue<T>, source: DroverJob<T>, opts?: JobOption
     return new Job(queue, fields, source);
 }
 
-/** As in Bull, the attempt that completed a job is not counted. */
+/** As in Bull, `attemptsMade` does not count the attempt that completed the job. */
 export function failedAttemptsOf({ state, attemptsMade }: DroverJob<any>): number {
     return state === "completed" ? Math.max(0, attemptsMade - 1) : attemptsMade;
 }
 
-/** The options that a message of Drover shows: all but `backoff`. */
+/** Returns the options of a job that the fields of its message in Drover contain: all options except `backoff`. */
 function optionsOf({ id, message }: DroverJob<any>): JobOptions {
     const { max_attempts: attempts, group, headers, schedule } = message;
     const { timeout } = message as { timeout?: number | null };

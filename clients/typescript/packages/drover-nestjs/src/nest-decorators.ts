@@ -12,17 +12,17 @@ import { getQueueToken, METADATA_EVENT, METADATA_PROCESS, METADATA_QUEUE } from 
 // Nest reads the scope of a provider from this metadata key.
 const SCOPE_OPTIONS_METADATA = "scope:options";
 
-/** Injects the queue with this name. */
+/** A decorator that injects the queue with this name. */
 export const InjectQueue = (name?: string): ReturnType<typeof Inject> => Inject(getQueueToken(name));
 
 export interface ProcessorOptions {
-    /** The queue's name. */
+    /** The name of the queue whose jobs the class processes. */
     name?: string;
-    /** `Scope.REQUEST`: each job has an instance of its own. */
+    /** The scope of the class. With `Scope.REQUEST`, each job is processed by a new instance of the class. */
     scope?: Scope;
 }
 
-/** Marks a class whose methods process the jobs of a queue. */
+/** A decorator of a class whose methods process the jobs of a queue. */
 export function Processor(): ClassDecorator;
 export function Processor(queueName: string): ClassDecorator;
 export function Processor(processorOptions: ProcessorOptions): ClassDecorator;
@@ -35,13 +35,16 @@ export function Processor(nameOrOptions?: string | ProcessorOptions): ClassDecor
 }
 
 export interface ProcessOptions {
-    /** The jobs' name; `*` for the jobs whose name no other method has. Default: jobs without a name. */
+    /** The name of the jobs that the method processes; `*` for all names that have no other method. Default: jobs without a name. */
     name?: string;
-    /** How many jobs more the queue processes at once in this process, 0 or more. Default: 1. */
+    /**
+     * The number by which the method raises the maximum number of jobs that the queue processes at once in this process: 0 or more.
+     * Default: 1.
+     */
     concurrency?: number;
 }
 
-/** Marks a method that processes jobs. */
+/** A decorator of a method that processes jobs. */
 export function Process(): MethodDecorator;
 export function Process(name: string): MethodDecorator;
 export function Process(options: ProcessOptions): MethodDecorator;
@@ -49,7 +52,7 @@ export function Process(nameOrOptions?: string | ProcessOptions): MethodDecorato
     return SetMetadata(METADATA_PROCESS, typeof nameOrOptions === "string" ? { name: nameOrOptions } : (nameOrOptions ?? {}));
 }
 
-/** Marks a method that is called at each of these events. */
+/** A decorator of a method that is called at each of these events. */
 export const OnQueueEvent = (eventNameOrOptions: BullQueueEvent | BullQueueEventOptions): MethodDecorator =>
     SetMetadata(METADATA_EVENT, typeof eventNameOrOptions === "string" ? { eventName: eventNameOrOptions } : eventNameOrOptions);
 

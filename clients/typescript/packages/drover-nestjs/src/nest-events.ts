@@ -1,4 +1,4 @@
-/** The names of a queue's events. Events named `global:…` are those of all processes. */
+/** The names of the events that a queue emits. An event named `global:…` also reports jobs of other processes. */
 
 export enum BullQueueEvents {
     ERROR = "error",
@@ -34,7 +34,7 @@ export type BullQueueEvent = `${BullQueueEvents}` | `${BullQueueGlobalEvents}`;
 
 type OneOf<T> = { [K in keyof T]: Required<Pick<T, K>> & { [Other in Exclude<keyof T, K>]?: undefined } }[keyof T];
 
-/** The jobs whose events a listener gets: those with this name, or the job with this id. */
+/** Selects the jobs whose events a listener gets: the jobs with this name, or the job with this id. */
 export type QueueEventDecoratorOptions = OneOf<{ id: string; name: string }>;
 
 export type BullQueueEventOptions = { eventName: BullQueueEvent } & QueueEventDecoratorOptions;

@@ -62,7 +62,7 @@ export class DroverExplorer implements OnModuleInit {
         }
     }
 
-    /** A request-scoped processor has an instance for each job; the job is the request. */
+    /** Calls a method of a request-scoped processor on a new instance for each job. The job is the request of the instance. */
     #scoped(wrapper: Wrapper, key: string): (job: Job) => Promise<unknown> {
         return async (job) => {
             const contextId = createContextId();
@@ -74,7 +74,7 @@ export class DroverExplorer implements OnModuleInit {
     }
 }
 
-/** Registers a handler. The queue of a test may be an object that has only Bull's `process`. */
+/** Registers a handler with a queue. A test may replace the queue by an object that has only Bull's method `process`. */
 function register(queue: Queue, { name, concurrency }: ProcessOptions, handler: (job: Job) => unknown): void {
     if (typeof queue.processNamed === "function") {
         queue.processNamed(name, concurrency, handler);
@@ -84,13 +84,13 @@ function register(queue: Queue, { name, concurrency }: ProcessOptions, handler: 
     }
 }
 
-/** The class of a provider. A provider by value or factory has no class of its own, but its instance has. */
+/** Returns the class of a provider. If a value or a factory provides the instance, the class is that of the instance. */
 function classOf(wrapper: Wrapper): Type | undefined {
     const instance = wrapper.instance as object | undefined;
     return (!wrapper.metatype || wrapper.inject ? instance?.constructor : wrapper.metatype) as Type | undefined;
 }
 
-/** Calls the method at the events of a queue; with `name` or `id`, only at those of these jobs. */
+/** Calls a method at the events of a queue. If `name` or `id` is given, the method is called only at the events of these jobs. */
 function listen(queue: Queue, { eventName, name, id }: BullQueueEventOptions, method: Method): void {
     if (name === undefined && id === undefined) {
         queue.on(eventName, method);

@@ -1,4 +1,4 @@
-/** The module of @nestjs/bull, for Drover. */
+/** The module `DroverModule`, which takes the place of `BullModule` of @nestjs/bull. */
 import { Module, type DynamicModule, type FactoryProvider, type Provider, type Type } from "@nestjs/common";
 import { DiscoveryModule, DiscoveryService, MetadataScanner, ModuleRef, Reflector } from "@nestjs/core";
 
@@ -17,7 +17,7 @@ import { getQueueOptionsToken, getQueueToken, getSharedConfigToken } from "./nes
 import { NestQueue } from "./nest-queue.js";
 import { UnsupportedError } from "./unsupported.js";
 
-/** Looks for processors once in an application, however many queues are registered. */
+/** The module that looks for processors once in an application, however many queues are registered. */
 export class DroverExplorerModule {}
 
 Module({
@@ -33,7 +33,7 @@ Module({
 })(DroverExplorerModule);
 
 export class DroverModule {
-    /** Registers options for all queues, or, with a key, for the queues that name this key. */
+    /** Registers options for all queues, or, if a key is given, for the queues that name this key as `configKey`. */
     static forRoot(options: BullRootModuleOptions): DynamicModule;
     static forRoot(configKey: string, options: BullRootModuleOptions): DynamicModule;
     static forRoot(keyOrOptions: string | BullRootModuleOptions, options?: BullRootModuleOptions): DynamicModule {
@@ -42,7 +42,7 @@ export class DroverModule {
         return { global: true, module: DroverModule, providers: [provider], exports: [provider] };
     }
 
-    /** Registers options that are made when the application starts. */
+    /** Registers options that a factory, a class or a provider makes when the application starts. */
     static forRootAsync(options: SharedBullAsyncConfiguration): DynamicModule;
     static forRootAsync(configKey: string, options: SharedBullAsyncConfiguration): DynamicModule;
     static forRootAsync(keyOrOptions: string | SharedBullAsyncConfiguration, options?: SharedBullAsyncConfiguration): DynamicModule {
@@ -101,7 +101,7 @@ Module({})(DroverModule);
 
 type Inject = NonNullable<FactoryProvider["inject"]>;
 
-/** Provides a queue's options: those of `forRoot`, and over them the queue's own. */
+/** Provides the options of a queue: the queue's own options replace the options of `forRoot`. */
 function queueOptions(
     name: string | undefined,
     configKey: string | undefined,

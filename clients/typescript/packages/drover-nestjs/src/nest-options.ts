@@ -13,7 +13,7 @@ export interface BullQueueAdvancedProcessor {
     callback: BullQueueProcessorCallback;
 }
 
-/** @deprecated An error: Drover runs no processors in separate files. */
+/** @deprecated Causes an error, because Drover runs no processors in separate files. */
 export interface BullQueueAdvancedSeparateProcessor {
     concurrency?: number;
     name?: string;
@@ -26,16 +26,16 @@ export type BullQueueProcessor =
     | BullQueueSeparateProcessor
     | BullQueueAdvancedSeparateProcessor;
 
-/** The options of `forRoot`: those of all queues. */
+/** The options of `forRoot`, which apply to all queues. */
 export type BullRootModuleOptions = QueueOptions;
 
 /** The options of one queue, which replace those of `forRoot`. */
 export interface BullModuleOptions extends BullRootModuleOptions {
-    /** Default: `default`. */
+    /** The name of the queue (default: `default`). */
     name?: string;
-    /** The key of the `forRoot` whose options hold. */
+    /** The key of the call of `forRoot` whose options apply to the queue. */
     configKey?: string;
-    /** Functions that process the queue's jobs, besides the classes with `@Processor`. */
+    /** Functions that process the queue's jobs, in addition to the classes with `@Processor`. */
     processors?: BullQueueProcessor[];
 }
 
@@ -47,21 +47,21 @@ export interface SharedBullConfigurationFactory {
     createSharedConfiguration(): Promise<BullRootModuleOptions> | BullRootModuleOptions;
 }
 
-/** How options are made when the application starts: by a function, a class, or a provider that exists. */
+/** The way in which options are made when the application starts: by a function, a class, or an existing provider. */
 export interface AsyncOptions<Factory, Options> extends Pick<ModuleMetadata, "imports"> {
     useExisting?: Type<Factory>;
     useClass?: Type<Factory>;
     useFactory?: (...args: any[]) => Promise<Options> | Options;
-    /** The providers that `useFactory` gets. */
+    /** The providers that `useFactory` gets as arguments. */
     inject?: FactoryProvider["inject"];
-    /** Further providers of the module. */
+    /** Additional providers of the module. */
     extraProviders?: Provider[];
 }
 
 export type SharedBullAsyncConfiguration = AsyncOptions<SharedBullConfigurationFactory, BullRootModuleOptions>;
 
 export interface BullModuleAsyncOptions extends AsyncOptions<BullOptionsFactory, BullModuleOptions> {
-    /** Default: `default`. */
+    /** The name of the queue (default: `default`). */
     name?: string;
     configKey?: string;
 }

@@ -5,20 +5,20 @@ export const METADATA_QUEUE = "drover:queue";
 export const METADATA_PROCESS = "drover:process";
 export const METADATA_EVENT = "drover:event";
 
-/** In a request-scoped processor, `@Inject(JOB_REF)` injects the job. */
+/** The token with which a request-scoped processor injects its job: `@Inject(JOB_REF)`. */
 export const JOB_REF = REQUEST;
 
-/** The token of a queue, for tests that replace the queue. */
+/** Returns the injection token of a queue, with which a test can replace the queue. */
 export function getQueueToken(name?: string): string {
     return `DroverQueue_${name || "default"}`;
 }
 
-/** The token of a queue's options. */
+/** Returns the injection token of a queue's options. */
 export function getQueueOptionsToken(name?: string): string {
     return `DroverQueueOptions_${name || "default"}`;
 }
 
-/** The token of the options that `forRoot` registered. */
+/** Returns the injection token of the options that `forRoot` registered. */
 export function getSharedConfigToken(configKey?: string): string {
     return `DROVER_CONFIG(${configKey || "default"})`;
 }

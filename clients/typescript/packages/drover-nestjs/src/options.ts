@@ -1,28 +1,31 @@
-/** Translates the options of Bull's jobs into those of drover-client, and the fields of messages back. */
+/** Converts the options of Bull's jobs to the options of drover-client, and the priority of a message to Bull's priority. */
 import type { BackoffOptions as DroverBackoff, JobOptions as DroverJobOptions } from "drover-client";
 
 import { toDroverId } from "./ids.js";
 import type { JobOptions } from "./types.js";
 import { JOB_OPTIONS, unsupported, UnsupportedError } from "./unsupported.js";
 
-/** Drover's lowest number, which is leased first. */
-const FIRST = -2_097_152;
-/** Bull's priorities beyond this number share one place, before the jobs without a priority. */
+/** The lowest priority number of Drover, whose messages are leased first. */
+const LOWEST_DROVER_PRIORITY = -2_097_152;
+/**
+ * The largest priority number of Bull that has a Drover number of its own. Larger numbers share one place, before the jobs without a
+ * priority.
+ */
 const LAST_PRIORITY = 2_097_152;
-/** Drover's longest pause between attempts. */
+/** The longest pause between attempts that Drover accepts. */
 const LONGEST_PAUSE = 30 * 24 * 3_600_000;
 
-const KNOWN: ReadonlySet<string> = new Set<keyof JobOptions>([
+const KNOWN_OPTIONS: ReadonlySet<string> = new Set<keyof JobOptions>([
     ...(["priority", "delay", "attempts", "backoff", "repeat", "timeout", "jobId", "removeOnComplete", "removeOnFail"] as const),
     ...(["stackTraceLimit", "group", "ttl", "headers"] as const),
 ]);
-/** Options that ask for Drover's normal behaviour when they are false. */
+/** The options of Bull that are accepted if they are false, because false asks for Drover's normal behaviour. */
 const FALSE_IS_NORMAL: ReadonlySet<string> = new Set(["lifo", "preventParsingData"]);
 
-/** Refuses options that Drover does not have, and those that nobody knows. */
+/** Throws an error if an option of Bull is not supported by Drover, or is unknown. */
 export function checkJobOptions(options: JobOptions): void {
     for (const [option, value] of Object.entries(options)) {
-        if (value === undefined || value === null || KNOWN.has(option) || (value === false && FALSE_IS_NORMAL.has(option))) {
+        if (value === undefined || value === null || KNOWN_OPTIONS.has(option) || (value === false && FALSE_IS_NORMAL.has(option))) {
             continue;
         }
         if (option in JOB_OPTIONS) {
@@ -32,7 +35,7 @@ export function checkJobOptions(options: JobOptions): void {
     }
 }
 
-/** Returns drover-client's options for a job that is added now. */
+/** Converts Bull's options of a job that is added now to the options of drover-client. */
 export function toDroverOptions(options: JobOptions): DroverJobOptions {
     const { jobId, delay } = options;
     return {
@@ -42,7 +45,7 @@ export function toDroverOptions(options: JobOptions): DroverJobOptions {
     };
 }
 
-/** Returns drover-client's options for the jobs of a repetition. */
+/** Converts Bull's options of the jobs of a repetition to the options of drover-client. */
 export function toMessageOptions(options: JobOptions): DroverJobOptions {
     checkJobOptions(options);
     const { priority, attempts, backoff, timeout, group, ttl, headers } = options;
@@ -66,7 +69,10 @@ function toDelay(delay: number): number {
     return Math.max(0, number);
 }
 
-/** Bull's pause is nothing unless given. Drover doubles exponential pauses from `delay`; Bull's pauses are 1, 3, 7 … times `delay`. */
+/**
+ * Converts Bull's back-off, whose pause is 0 by default. Exponential pauses are 1, 2, 4 … times `delay` in Drover, and 1, 3, 7 … times
+ * `delay` in Bull.
+ */
 function toBackoff(backoff: JobOptions["backoff"]): DroverBackoff {
     if (backoff === undefined || backoff === null || typeof backoff === "number") {
         return { type: "fixed", delay: backoff ?? 0, jitter: 0 };
@@ -80,18 +86,18 @@ function toBackoff(backoff: JobOptions["backoff"]): DroverBackoff {
 }
 
 /**
- * Bull's priority 1 comes first, and jobs without a priority last. Drover leases lower numbers first, and 0 is the default: so Bull's
- * priorities become the numbers below 0.
+ * Converts Bull's priority to Drover's priority. Bull starts jobs of priority 1 first, and jobs without a priority last. Drover leases
+ * lower numbers first, and the default is 0, so Bull's priorities become numbers below 0.
  */
 export function toDroverPriority(priority: number): number {
     const number = Math.ceil(Number(priority));
     if (Number.isNaN(number) || number < 0) {
         throw new TypeError(`opts.priority is ${String(priority)}: the highest priority is 1, and a larger number is lower`);
     }
-    return number === 0 ? 0 : FIRST - 1 + Math.min(number, LAST_PRIORITY);
+    return number === 0 ? 0 : LOWEST_DROVER_PRIORITY - 1 + Math.min(number, LAST_PRIORITY);
 }
 
-/** Returns Bull's priority, or undefined for a job without one. */
+/** Converts Drover's priority to Bull's priority; undefined for a job without a priority. */
 export function fromDroverPriority(priority: number): number | undefined {
-    return priority < 0 ? priority - FIRST + 1 : undefined;
+    return priority < 0 ? priority - LOWEST_DROVER_PRIORITY + 1 : undefined;
 }

@@ -1,4 +1,6 @@
-/** Runs the handlers of a queue in this process: chooses the handler by the job's name, and limits how many run at once. */
+/**
+ * Runs the handlers of a queue in this process: chooses the handler by the job's name, and limits the number of handlers that run at once.
+ */
 import { type Job as DroverJob, Worker } from "drover-client";
 
 import { failedAttemptsOf, type Job, toJob } from "./job.js";
@@ -7,7 +9,7 @@ import { DEFAULT_JOB_NAME } from "./repeat.js";
 import type { DoneCallback } from "./types.js";
 import { UnsupportedError } from "./unsupported.js";
 
-/** A function that processes jobs, with a promise or with Bull's callback. */
+/** A function that processes jobs, and returns a promise or calls Bull's callback. */
 export type Handler = (job: any, done: DoneCallback) => unknown;
 
 export interface WorkerSettings {
@@ -17,10 +19,10 @@ export interface WorkerSettings {
     closeTimeout: number | undefined;
 }
 
-/** The handler for the names that no other handler has. */
+/** The name under which a handler gets the jobs of all names that have no handler of their own. */
 const ANY_NAME = "*";
 
-/** The job has a name for which this process has no handler. */
+/** The error for a job whose name has no handler in this process. */
 export class NoHandlerError extends Error {
     override readonly name: string = "NoHandlerError";
     readonly code = "no_handler";
@@ -43,7 +45,7 @@ export class Processing {
     #isClosed = false;
     #running = 0;
     #waiting: Array<() => void> = [];
-    /** Whether `drained` was emitted since the last job began. */
+    /** Whether the event `drained` was emitted since the last job began. */
     #isDrained = true;
 
     constructor(queue: Queue, settings: WorkerSettings) {
@@ -52,8 +54,8 @@ export class Processing {
     }
 
     /**
-     * Adds a handler. As in Bull, the concurrencies of all handlers of a queue add up, and each of them may use the sum; a handler with 0
-     * adds nothing. While the sum is 0, no job is leased.
+     * Adds a handler. As in Bull, the concurrencies of all handlers of a queue are added up, and each handler may use the whole sum. While
+     * the sum is 0, no job is leased.
      */
     add(name: string, concurrency: number, handler: Handler | string): void {
         if (typeof handler === "string") {
@@ -77,7 +79,7 @@ export class Processing {
         }
     }
 
-    /** Begins to lease jobs, if there are handlers; handlers may follow. */
+    /** Begins to lease jobs as soon as the queue has a handler. */
     start(): void {
         this.#isStarted = true;
         this.#begin();
@@ -97,7 +99,7 @@ export class Processing {
         return this.#isPaused;
     }
 
-    /** Resolves when no handler runs. */
+    /** Waits until no handler runs. */
     async idle(): Promise<void> {
         if (this.#running > 0) {
             await new Promise<void>((resolve) => this.#waiting.push(resolve));
@@ -164,7 +166,7 @@ export class Processing {
         }
     }
 
-    /** The lease ended before the job was settled: the job may run again. */
+    /** Emits the event `stalled` for a job whose lease ended before it was settled. The job may run again. */
     #stalled(source: DroverJob<any>): void {
         const job = this.#jobs.get(source);
         if (job) {
@@ -172,7 +174,7 @@ export class Processing {
         }
     }
 
-    /** Tells listeners when the queue has no more jobs to process. */
+    /** Emits the event `drained` if the queue has no more jobs to process. */
     async #checkDrained(): Promise<void> {
         if (this.#running === 0 && !this.#isClosed && this.#queue.listenerCount("drained") > 0) {
             const { waiting, active } = await this.#queue.getJobCounts().catch(() => ({ waiting: 1, active: 0 }));
@@ -198,7 +200,7 @@ export class Processing {
     }
 }
 
-/** As in Bull, a job whose `timeout` is over fails, although its handler goes on. */
+/** Waits for a handler until the job's `timeout`. As in Bull, the job then fails, although its handler continues. */
 async function untilTimeout(result: Promise<unknown>, signal: AbortSignal): Promise<unknown> {
     let end = (): void => {};
     const timeout = new Promise<never>((_, reject) => {
@@ -216,7 +218,7 @@ async function untilTimeout(result: Promise<unknown>, signal: AbortSignal): Prom
     }
 }
 
-/** A handler with two parameters gets Bull's callback; any other handler returns its result, or a promise of it. */
+/** Converts a handler to a function that returns a promise. A handler with two parameters gets Bull's callback as the second argument. */
 function toPromise(handler: Handler): (job: Job) => Promise<unknown> {
     if (handler.length < 2) {
         return async (job) => (handler as (job: Job) => unknown)(job);
@@ -230,7 +232,7 @@ function toPromise(handler: Handler): (job: Job) => Promise<unknown> {
                     resolve(value);
                 }
             };
-            // An asynchronous handler with a callback may also throw.
+            // An asynchronous handler that takes a callback may also throw an error instead of calling the callback.
             Promise.resolve(handler(job, done)).catch(reject);
         });
 }

@@ -1,4 +1,4 @@
-/** The part of Bull's queue that reads: jobs, counts and repetitions. */
+/** The methods of Bull's queue that read jobs, counts and repetitions. */
 import type { Queue as DroverQueue } from "drover-client";
 
 import { possibleIds } from "./ids.js";
@@ -13,17 +13,17 @@ type Counts = JobCounts & { paused: number };
 
 export abstract class QueueReader<T = any> extends UnsupportedMethods<T> {
     readonly name: string;
-    /** The queue of drover-client, for what Bull does not have. */
+    /** The queue of drover-client, for operations that Bull does not have. */
     readonly drover: DroverQueue<T>;
 
     protected constructor(drover: DroverQueue<T>) {
-        // A listener that rejects leads to the event `error`, and not to the end of the process.
+        // With `captureRejections`, a rejected promise of a listener causes the event `error`, and does not end the process.
         super({ captureRejections: true });
         this.drover = drover;
         this.name = drover.name;
     }
 
-    /** Reads a job; null if there is none, or if the job is forgotten. */
+    /** Reads a job; null if the job does not exist or is forgotten. */
     async getJob(jobId: JobId): Promise<Job<T> | null> {
         for (const id of jobId === undefined || jobId === null || jobId === "" ? [] : possibleIds(jobId)) {
             const job = await this.drover.getJob(id);
@@ -46,17 +46,17 @@ export abstract class QueueReader<T = any> extends UnsupportedMethods<T> {
         return this.getJobs(["delayed"], start, end, true);
     }
 
-    /** Reads completed jobs, the last one first. */
+    /** Reads completed jobs, the job that completed last first. */
     getCompleted(start?: number, end?: number): Promise<Array<Job<T>>> {
         return this.getJobs(["completed"], start, end, false);
     }
 
-    /** Reads failed jobs, the last one first. */
+    /** Reads failed jobs, the job that failed last first. */
     getFailed(start?: number, end?: number): Promise<Array<Job<T>>> {
         return this.getJobs(["failed"], start, end, false);
     }
 
-    /** Reads the jobs `start` to `end` of each state, at most 100,000 in one call. */
+    /** Reads the jobs at the positions `start` to `end` in the list of each state, at most 100,000 jobs in one call. */
     async getJobs(types: JobStatus[] | JobStatus, start?: number, end?: number, asc = false): Promise<Array<Job<T>>> {
         const found: Array<Job<T>> = [];
         for (const state of await this.#listedStates(types)) {
@@ -70,12 +70,12 @@ export abstract class QueueReader<T = any> extends UnsupportedMethods<T> {
         return this.#counts();
     }
 
-    /** Counts the jobs of these states. */
+    /** Returns the number of jobs in these states. */
     async getJobCountByTypes(...types: Array<JobStatus[] | JobStatus>): Promise<number> {
         return this.#count(types);
     }
 
-    /** Counts the jobs that are not finished and not active. */
+    /** Returns the number of waiting and delayed jobs. */
     count(): Promise<number> {
         return this.#count(["waiting", "paused", "delayed"]);
     }
@@ -104,7 +104,7 @@ export abstract class QueueReader<T = any> extends UnsupportedMethods<T> {
         return this.#count(["active"]);
     }
 
-    /** Reads the repetitions, those with the latest next job first. */
+    /** Reads the repetitions; the repetition whose next job comes last is the first one. */
     async getRepeatableJobs(start = 0, end = -1, asc = false): Promise<JobInformation[]> {
         const schedules = await this.drover.getJobSchedulers();
         const all = schedules.map(({ schedule }) => toInformation(schedule as never));
@@ -123,7 +123,7 @@ export abstract class QueueReader<T = any> extends UnsupportedMethods<T> {
         return counted.reduce((sum, name) => sum + (counts[name] ?? 0), 0);
     }
 
-    /** The waiting jobs of a paused queue are `paused`, as in Bull. */
+    /** Counts the jobs by state. As in Bull, the waiting jobs of a paused queue count as `paused`. */
     async #counts(): Promise<Counts> {
         const [{ active, completed, failed, delayed, waiting }, isPaused] = await this.#status();
         const [ready, paused] = isPaused ? [0, waiting] : [waiting, 0];
@@ -140,7 +140,8 @@ export abstract class QueueReader<T = any> extends UnsupportedMethods<T> {
         const names = new Set(stateNames([types]));
         const asked = names.size > 0 ? names : new Set<StateName>(["waiting", "active", "completed", "failed", "delayed", "paused"]);
         const isWaitingAsked = asked.has("waiting") || asked.has("wait");
-        // Both names mean the same list. If only one of the names is asked for, the list is empty unless the name fits.
+        // The names `waiting` and `paused` mean the same list of Drover. If the caller asks for only one of the two names, the list is
+        // empty unless the name fits the queue.
         if (asked.has("paused") && !isWaitingAsked && !(await this.drover.isPaused())) {
             asked.delete("paused");
         }
@@ -153,7 +154,7 @@ export abstract class QueueReader<T = any> extends UnsupportedMethods<T> {
     }
 }
 
-/** Calls the API; returns `otherwise` if the queue does not exist yet. */
+/** Runs a call of the API, and returns `otherwise` if the queue does not exist yet. */
 export async function withoutQueue<R, O>(call: () => Promise<R>, otherwise: O): Promise<R | O> {
     try {
         return await call();

@@ -1,4 +1,7 @@
-/** The methods of Bull's queue that Drover does not have: they exist for the compiler, and say what to use instead. */
+/**
+ * The methods of Bull's queue that Drover does not have. The methods exist for the compiler, and throw an error that says what to use
+ * instead.
+ */
 import { EventEmitter } from "node:events";
 
 import type { Job } from "./job.js";
@@ -10,32 +13,32 @@ function refuse(method: string): never {
 }
 
 export abstract class UnsupportedMethods<T = any> extends EventEmitter {
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this part of Bull's queue. */
     get client(): any {
         return refuse("client");
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this part of Bull's queue. */
     get clients(): any[] {
         return refuse("clients");
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this part of Bull's queue. */
     multi(): any {
         return refuse("multi");
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this part of Bull's queue. */
     toKey(_queueType: string): string {
         return refuse("toKey");
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this part of Bull's queue. */
     async getCountsPerPriority(_priorities: number[]): Promise<{ [index: string]: number }> {
         return refuse("getCountsPerPriority");
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this part of Bull's queue. */
     async getMetrics(
         _type: "completed" | "failed",
         _start?: number,
@@ -44,47 +47,47 @@ export abstract class UnsupportedMethods<T = any> extends EventEmitter {
         return refuse("getMetrics");
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this part of Bull's queue. */
     async getNextJob(): Promise<Job<T> | undefined> {
         return refuse("getNextJob");
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this part of Bull's queue. */
     async nextRepeatableJob(_name: string, _data: any, _opts: JobOptions): Promise<Job<T>> {
         return refuse("nextRepeatableJob");
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this part of Bull's queue. */
     async getJobLogs(_jobId: JobId, _start?: number, _end?: number): Promise<{ logs: string[]; count: number }> {
         return refuse("getJobLogs");
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this part of Bull's queue. */
     async getWorkers(): Promise<Array<{ [index: string]: string }>> {
         return refuse("getWorkers");
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this part of Bull's queue. */
     parseClientList(_list: string): Array<Array<{ [index: string]: string }>> {
         return refuse("parseClientList");
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this part of Bull's queue. */
     clientName(): string {
         return refuse("clientName");
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this part of Bull's queue. */
     base64Name(): string {
         return refuse("base64Name");
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this part of Bull's queue. */
     async setWorkerName(): Promise<any> {
         return refuse("setWorkerName");
     }
 
-    /** @deprecated An error. */
+    /** @deprecated Throws an error: Drover does not have this part of Bull's queue. */
     async removeDebounceKey(_id: string): Promise<any> {
         return refuse("removeDebounceKey");
     }

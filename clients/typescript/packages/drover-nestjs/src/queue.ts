@@ -1,4 +1,4 @@
-/** Bull's queue, on top of drover-client. */
+/** Bull's class `Queue`, on top of drover-client. */
 import { captureRejectionSymbol } from "node:events";
 
 import { DroverError, type Job as DroverJob, Queue as DroverQueue } from "drover-client";
@@ -15,8 +15,8 @@ import { applySettings, checkQueueOptions, settingsOf } from "./settings.js";
 import type * as Bull from "./types.js";
 import { warnOnce } from "./warnings.js";
 
-/** How many jobs `clean` and `removeJobs` remove at once. */
-const REMOVALS = 20;
+/** The number of jobs that `clean` and `removeJobs` remove at the same time. */
+const CONCURRENT_REMOVALS = 20;
 
 export class Queue<T = any> extends QueueReader<T> {
     readonly #options: Bull.QueueOptions;
@@ -36,13 +36,13 @@ export class Queue<T = any> extends QueueReader<T> {
         super(new DroverQueue<T>(name, { url, key, timeout }));
         this.#options = options;
         this.#processing = new Processing(this, { url, key, visibilityTimeout: settings?.lockDuration, closeTimeout });
-        // A queue of Nest begins when its application has started.
+        // The subclass for Nest calls `begin` only when its application has started.
         if (new.target === Queue) {
             this.begin();
         }
     }
 
-    /** Sends the settings, then begins to process jobs. @internal */
+    /** Sends the settings of the queue, then begins to process jobs. @internal */
     begin(): void {
         if (this.#hasBegun) {
             return;
@@ -59,12 +59,12 @@ export class Queue<T = any> extends QueueReader<T> {
         this.#openStream();
     }
 
-    /** Resolves at once: requests to the API are tried again for a time while the API is away. */
+    /** Returns at once, because each request is repeated for a time while the API is not available. */
     async isReady(): Promise<this> {
         return this;
     }
 
-    /** Adds a job. */
+    /** Adds a job to the queue. */
     add(data: T, opts?: Bull.JobOptions): Promise<Job<T>>;
     add(name: string, data: T, opts?: Bull.JobOptions): Promise<Job<T>>;
     async add(...args: [unknown, unknown?, Bull.JobOptions?]): Promise<Job<T>> {
@@ -77,7 +77,7 @@ export class Queue<T = any> extends QueueReader<T> {
         return this.#added(job, opts);
     }
 
-    /** Adds jobs. A request has up to 1,000 jobs, which are stored all or none. */
+    /** Adds many jobs. Each request to the API has up to 1,000 jobs, of which all or none are stored. */
     async addBulk(jobs: Array<Bull.BulkJob<T>>): Promise<Array<Job<T>>> {
         const all = jobs.map(({ name, data, opts }) => ({ name: name ?? DEFAULT_JOB_NAME, data, opts: this.#withDefaults(opts) }));
         const added = await this.drover.addBulk(
@@ -86,7 +86,7 @@ export class Queue<T = any> extends QueueReader<T> {
         return added.map((job, index) => this.#added(job, all[index]?.opts ?? {}));
     }
 
-    /** Processes the queue's jobs with this function. As in Bull, the concurrencies of several functions add up. */
+    /** Processes the queue's jobs with a function. As in Bull, the concurrencies of several functions are added up. */
     process(callback: Bull.ProcessCallbackFunction<T>): Promise<void>;
     process(callback: Bull.ProcessPromiseFunction<T>): Promise<void>;
     process(callback: string): Promise<void>;
@@ -106,12 +106,15 @@ export class Queue<T = any> extends QueueReader<T> {
         this.processNamed(name, concurrency, handler);
     }
 
-    /** Adds a handler, without Bull's order of arguments. @internal */
+    /** Adds a handler for jobs of one name. @internal */
     processNamed(name: string | undefined, concurrency: number | undefined, handler: Handler | string): void {
         this.#processing.add(name ?? DEFAULT_JOB_NAME, concurrency ?? 1, handler);
     }
 
-    /** Stops the processing of jobs in all processes, or, if local, in this one, which then waits for its handlers. */
+    /**
+     * Stops the processing of jobs in all processes. If `isLocal` is true, stops the processing only in this process, and waits for this
+     * process's handlers unless `doNotWaitActive` is true.
+     */
     async pause(isLocal?: boolean, doNotWaitActive?: boolean): Promise<void> {
         if (!isLocal) {
             await this.drover.pause();
@@ -137,18 +140,18 @@ export class Queue<T = any> extends QueueReader<T> {
         return isLocal ? this.#processing.isPaused : this.drover.isPaused();
     }
 
-    /** Resolves when no handler of this queue runs in this process. */
+    /** Waits until no handler of this queue runs in this process. */
     whenCurrentJobsFinished(): Promise<void> {
         return this.#processing.idle();
     }
 
-    /** Forgets the jobs that are not finished and not active. */
+    /** Deletes all waiting and delayed jobs. */
     async empty(): Promise<void> {
         await this.drover.purge("waiting");
         await this.drover.purge("delayed");
     }
 
-    /** Forgets jobs that are older than `grace` milliseconds, and returns their ids. */
+    /** Deletes the jobs of a state that are older than `grace` milliseconds, and returns their ids. */
     async clean(grace: number, status: Bull.JobStatusClean = "completed", limit = 0): Promise<any[]> {
         const [state] = stateNames([status]);
         if (state === undefined || state === "active") {
@@ -166,7 +169,7 @@ export class Queue<T = any> extends QueueReader<T> {
         return removed;
     }
 
-    /** Forgets the jobs whose ids match the pattern, in which `*`, `?` and `[…]` have their usual meaning. Active jobs stay. */
+    /** Deletes the jobs whose ids match a pattern with the wildcards `*`, `?` and `[…]`. Active jobs are not deleted. */
     async removeJobs(pattern: string): Promise<void> {
         const expression = globToRegExp(pattern);
         for (const state of ["waiting", "delayed", "completed", "failed"] as const) {
@@ -176,7 +179,7 @@ export class Queue<T = any> extends QueueReader<T> {
         }
     }
 
-    /** Makes all failed jobs wait again. */
+    /** Makes all failed jobs ready again. */
     async retryJobs(): Promise<void> {
         await this.drover.retryJobs();
     }
@@ -189,7 +192,7 @@ export class Queue<T = any> extends QueueReader<T> {
         await withoutQueue(() => this.drover.delete({ confirm: this.name }), undefined);
     }
 
-    /** Ends a repetition. Its name and options must be those with which the repetition was added. */
+    /** Ends a repetition. The name and the options must be those with which the repetition was added. */
     removeRepeatable(repeat: Repeat): Promise<void>;
     removeRepeatable(name: string, repeat: Repeat): Promise<void>;
     async removeRepeatable(...args: [Repeat] | [string, Repeat]): Promise<void> {
@@ -201,13 +204,13 @@ export class Queue<T = any> extends QueueReader<T> {
         await this.drover.removeJobScheduler(key);
     }
 
-    /** Finishes the handlers of this process, and closes the connections. */
+    /** Waits for the handlers of this process, and closes the connections. */
     close(doNotWaitJobs = false): Promise<void> {
         this.#closed ??= this.#close(doNotWaitJobs);
         return this.#closed;
     }
 
-    /** Leases nothing more, and finishes the handlers; the queue still adds jobs. @internal */
+    /** Stops leasing and waits for the handlers, so that the queue only adds jobs from then on. @internal */
     async closeProcessing(force = false): Promise<void> {
         await this.#processing.close({ force });
     }
@@ -243,7 +246,7 @@ export class Queue<T = any> extends QueueReader<T> {
         return this;
     }
 
-    /** An error of a listener, and an error without a listener, must not end the process. */
+    /** Emits an event. Neither an error of a listener nor an `error` event without a listener ends the process. */
     override emit(event: string, ...args: any[]): boolean {
         if (event === "error" && this.listenerCount("error") === 0) {
             warnOnce(`${this.name}: ${(args[0] as Error).message}`, `queue ${this.name}: ${(args[0] as Error).message}`);
@@ -256,7 +259,7 @@ export class Queue<T = any> extends QueueReader<T> {
         }
     }
 
-    /** Events of all processes need a stream, which is open only while there are listeners. */
+    /** Opens the API's event stream if the queue has listeners to events of all processes (`global:…`). */
     #openStream(): void {
         const isWanted = this.eventNames().some((name) => String(name).startsWith("global:"));
         if (!this.#hasBegun || !isWanted || this.#stream || this.#closing.signal.aborted) {
@@ -266,7 +269,7 @@ export class Queue<T = any> extends QueueReader<T> {
             url: `${this.drover.url}/v1/queues/${encodeURIComponent(this.name)}/events`,
             key: this.#options.key ?? process.env["DROVER_KEY"],
             onEvent: (event) => this.#emitGlobal(event),
-            // The API creates no queue for an empty change; this one names a setting, and changes nothing.
+            // The API creates a queue only for a change that names a setting, so this request names `retention` without changing it.
             onMissing: async () => void (await this.drover.updateSettings({ retention: {} })),
             onError: (error) => this.emit("error", error),
         });
@@ -281,7 +284,7 @@ export class Queue<T = any> extends QueueReader<T> {
             this.emit(event.name, ...event.args);
             return;
         }
-        // As in Bull, the result is JSON text.
+        // As in Bull, the event has the result of the job as JSON text.
         const job = await this.drover.getJob(streamed.data.id).catch(() => undefined);
         this.emit(event.name, ...event.args, JSON.stringify(job?.returnvalue ?? null), "active");
     }
@@ -318,7 +321,7 @@ export class Queue<T = any> extends QueueReader<T> {
         const timestamp = Date.now();
         const next = schedule?.next;
         if (next === undefined) {
-            // As in Bull, a repetition without a next job adds none.
+            // As in Bull, `add` returns no job if the repetition has no next job.
             return undefined as never;
         }
         const delay = Math.max(0, next - timestamp);
@@ -332,8 +335,8 @@ export class Queue<T = any> extends QueueReader<T> {
 
     async #remove(jobs: ReadonlyArray<DroverJob<T>>): Promise<string[]> {
         const removed: string[] = [];
-        for (let start = 0; start < jobs.length; start += REMOVALS) {
-            const part = jobs.slice(start, start + REMOVALS);
+        for (let start = 0; start < jobs.length; start += CONCURRENT_REMOVALS) {
+            const part = jobs.slice(start, start + CONCURRENT_REMOVALS);
             const results = await Promise.allSettled(part.map((job) => job.remove()));
             part.forEach((job, index) => {
                 if (results[index]?.status === "fulfilled") {
@@ -345,7 +348,7 @@ export class Queue<T = any> extends QueueReader<T> {
     }
 }
 
-// Node calls this method when the promise of a listener is rejected.
+// Node calls the method `captureRejectionSymbol` when the promise of a listener is rejected.
 Object.defineProperty(Queue.prototype, captureRejectionSymbol, {
     value(this: Queue, error: Error, event: string): void {
         if (event === "error") {
@@ -356,12 +359,12 @@ Object.defineProperty(Queue.prototype, captureRejectionSymbol, {
     },
 });
 
-/** A job without a name has the name `__default__` in Bull, and none in Drover. */
+/** Converts a name of Bull's to a name of Drover: a job that is named `__default__` in Bull has no name in Drover. */
 function toDroverName(name: string): string {
     return name === DEFAULT_JOB_NAME ? "" : name;
 }
 
-/** As in Bull, absent data is an empty object. */
+/** Returns the data of a job: as in Bull, absent data becomes an empty object. */
 function toData<T>(data: T): T {
     return data ?? ({} as T);
 }

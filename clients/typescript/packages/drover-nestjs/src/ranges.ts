@@ -1,20 +1,23 @@
-/** Bull's ranges of jobs, `start` to `end` of a state, read from Drover's lists page by page. */
+/** Reads Bull's ranges of jobs (the jobs at the positions `start` to `end` of a state) from Drover's lists, page by page. */
 import type { Job as DroverJob, Queue as DroverQueue } from "drover-client";
 
 import type { JobStatus, JobStatusClean } from "./types.js";
 
-/** The states that have lists in Drover. */
+/** The states of jobs that Drover can list. */
 export type ListedState = "waiting" | "active" | "delayed" | "completed" | "failed";
 export type StateName = JobStatus | JobStatusClean;
 
-/** One call reads at most this many jobs, so that a long queue does not fill the memory. */
-const MOST = 100_000;
-const PAGE = 1_000;
+/** The maximum number of jobs that one call reads, so that the jobs of a long queue do not fill the memory. */
+const MAX_JOBS_OF_A_CALL = 100_000;
+const PAGE_SIZE = 1_000;
 
-/** Drover lists finished jobs from the last one, and the others from the first one, as Bull's getters do. */
+/**
+ * The states whose jobs Drover lists from the last job to the first. Drover lists the jobs of all other states from the first job to the
+ * last.
+ */
 const NEWEST_FIRST: ReadonlySet<ListedState> = new Set<ListedState>(["completed", "failed"]);
 
-/** Returns the names of states in Bull's calls as a list: `"completed,failed"`, an array, or several arguments. */
+/** Returns a list of the states that a call of Bull names by a text (`"completed,failed"`), an array, or several arguments. */
 export function stateNames(types: readonly (StateName | readonly StateName[] | undefined)[]): StateName[] {
     const names = types.flat().flatMap((names) => (names ?? "").split(",").map((name) => name.trim()));
     return names.filter((name) => name !== "").map(checkState);
@@ -48,13 +51,13 @@ async function readUntil<T>(queue: DroverQueue<T>, state: ListedState, count: nu
     const found: DroverJob<T>[] = [];
     let cursor: string | undefined;
     while (found.length < count) {
-        if (found.length >= MOST) {
+        if (found.length >= MAX_JOBS_OF_A_CALL) {
             throw new RangeError(
-                `the queue ${queue.name} has more than ${MOST} ${state} jobs: read a range with start and end, ` +
+                `the queue ${queue.name} has more than ${MAX_JOBS_OF_A_CALL} ${state} jobs: read a range with start and end, ` +
                     (NEWEST_FIRST.has(state) ? "the newest first" : "in ascending order"),
             );
         }
-        const page = await queue.listJobs(state, { limit: Math.min(PAGE, count - found.length), cursor });
+        const page = await queue.listJobs(state, { limit: Math.min(PAGE_SIZE, count - found.length), cursor });
         found.push(...page.jobs);
         cursor = page.nextCursor;
         if (cursor === undefined) {

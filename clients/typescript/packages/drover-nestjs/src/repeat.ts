@@ -1,4 +1,6 @@
-/** Bull's repetitions as Drover's schedules: `opts.repeat` becomes a schedule, whose name is derived from the options. */
+/**
+ * Converts Bull's repetitions (`opts.repeat`) to schedules of Drover. The name of a schedule is derived from the options of the repetition.
+ */
 import { createHash } from "node:crypto";
 
 import type { CronRepeatOptions, EveryRepeatOptions, JobId, JobInformation } from "./types.js";
@@ -8,10 +10,10 @@ export type Repeat = (CronRepeatOptions | EveryRepeatOptions) & { jobId?: JobId 
 
 /** The header of a scheduled job that keeps the `jobId` of its repetition. */
 const ID_HEADER = "repeat-job-id";
-/** The name of the jobs whose producer gave no name, as in Bull. */
+/** The name that a job without a name has in Bull. */
 export const DEFAULT_JOB_NAME = "__default__";
 
-/** The rule of a schedule, with the names of drover-client. */
+/** The rule of a schedule, with the names of fields that drover-client uses. */
 export interface Rule {
     pattern?: string;
     tz?: string;
@@ -21,7 +23,7 @@ export interface Rule {
     limit?: number;
 }
 
-/** The fields of a schedule that a repetition shows. */
+/** The fields of a schedule from which Bull's information about a repetition is made. */
 export interface ScheduleFields {
     name: string;
     cron?: string | null;
@@ -33,8 +35,8 @@ export interface ScheduleFields {
 }
 
 /**
- * Returns the name of the schedule. As in Bull, the name, `jobId`, `endDate`, `tz`, and `cron` or `every` identify a repetition; the
- * other options do not.
+ * Returns the name of the schedule for a repetition. As in Bull, a repetition is identified by its name, `jobId`, `endDate`, `tz`, and
+ * `cron` or `every`.
  */
 export function scheduleName(name: string, repeat: Repeat): string {
     const { jobId, endDate, tz } = repeat;
@@ -45,7 +47,7 @@ export function scheduleName(name: string, repeat: Repeat): string {
     return `${start || "default"}:${hash.digest("hex").slice(0, 16)}`;
 }
 
-/** Returns the rule of the schedule. */
+/** Converts the options of a repetition to the rule of a schedule. */
 export function toRule(repeat: Repeat): Rule {
     const { cron, every } = repeat as { cron?: string; every?: number };
     const { endDate, limit, count } = repeat;
@@ -67,26 +69,26 @@ export function toRule(repeat: Repeat): Rule {
     };
 }
 
-/** Returns the headers that keep the `jobId` of a repetition. */
+/** Returns the headers of a scheduled job, with the `jobId` of the repetition in one of them. */
 export function toHeaders(jobId: JobId | undefined, headers: Record<string, string> = {}): Record<string, string> {
     return jobId === undefined ? headers : { ...headers, [ID_HEADER]: String(jobId) };
 }
 
-// Bull's types leave out that Bull answers null for what a repetition does not have.
-const NONE = null as never;
+// Bull returns null for absent fields of a repetition, although Bull's types do not say so.
+const NO_VALUE = null as never;
 
-/** Returns a schedule as Bull shows repetitions. */
+/** Converts a schedule to Bull's information about a repetition. */
 export function toInformation(schedule: ScheduleFields): JobInformation {
     const { name: key, cron, timezone, every, end_at: end, next_at: next, message } = schedule;
     return {
         key,
         name: message.name ?? DEFAULT_JOB_NAME,
-        id: message.headers?.[ID_HEADER] ?? NONE,
-        endDate: end ? Date.parse(end) : NONE,
-        tz: cron ? (timezone ?? NONE) : NONE,
-        cron: cron ?? NONE,
-        every: every ?? NONE,
-        next: next[0] === undefined ? NONE : Date.parse(next[0]),
+        id: message.headers?.[ID_HEADER] ?? NO_VALUE,
+        endDate: end ? Date.parse(end) : NO_VALUE,
+        tz: cron ? (timezone ?? NO_VALUE) : NO_VALUE,
+        cron: cron ?? NO_VALUE,
+        every: every ?? NO_VALUE,
+        next: next[0] === undefined ? NO_VALUE : Date.parse(next[0]),
     };
 }
 

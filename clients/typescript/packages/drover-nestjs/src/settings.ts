@@ -1,4 +1,4 @@
-/** The settings of a queue that follow from Bull's options: `limiter`, `settings`, and `removeOn…` in `defaultJobOptions`. */
+/** Converts Bull's options `limiter`, `settings`, and `removeOn…` in `defaultJobOptions` to settings of a queue. */
 import { DroverError, type Queue as DroverQueue } from "drover-client";
 
 import type { KeepJobsOptions, QueueOptions } from "./types.js";
@@ -6,14 +6,14 @@ import { QUEUE_OPTIONS, unsupported, UnsupportedError } from "./unsupported.js";
 
 export type SettingsPatch = Parameters<DroverQueue["updateSettings"]>[0];
 
-const KNOWN: ReadonlySet<string> = new Set<keyof QueueOptions>([
+const KNOWN_OPTIONS: ReadonlySet<string> = new Set<keyof QueueOptions>([
     ...(["url", "key", "timeout", "limiter", "defaultJobOptions", "settings", "closeTimeout"] as const),
 ]);
 
-/** Refuses options that Drover does not have. */
+/** Throws an error if an option of a queue is not supported by Drover, or is unknown. */
 export function checkQueueOptions(options: QueueOptions): void {
     for (const [option, value] of Object.entries(options)) {
-        if (value === undefined || KNOWN.has(option)) {
+        if (value === undefined || KNOWN_OPTIONS.has(option)) {
             continue;
         }
         if (option in QUEUE_OPTIONS) {
@@ -38,7 +38,7 @@ export function checkQueueOptions(options: QueueOptions): void {
     }
 }
 
-/** Returns the changes of settings, or undefined if there are none. */
+/** Returns the settings that Bull's options change, or undefined if the options change no setting. */
 export function settingsOf({ limiter, settings, defaultJobOptions }: QueueOptions): SettingsPatch | undefined {
     const completed = retentionOf(defaultJobOptions?.removeOnComplete);
     const failed = retentionOf(defaultJobOptions?.removeOnFail);
@@ -50,7 +50,7 @@ export function settingsOf({ limiter, settings, defaultJobOptions }: QueueOption
     return Object.keys(patch).length === 0 ? undefined : patch;
 }
 
-/** `false` keeps Drover's defaults, which forget jobs in the end. */
+/** With `removeOn…: false`, the queue keeps Drover's default retention, which forgets jobs in the end. */
 function retentionOf(keep: boolean | number | KeepJobsOptions | undefined): { age?: number; count?: number } | undefined {
     if (keep === undefined || keep === null || keep === false) {
         return undefined;
@@ -65,17 +65,17 @@ function retentionOf(keep: boolean | number | KeepJobsOptions | undefined): { ag
     return { ...(age === undefined ? {} : { age: Math.round(age * 1_000) }), ...(count === undefined ? {} : { count }) };
 }
 
-/** The pause before the settings are sent again, in milliseconds. */
-const PAUSE = 2_000;
-/** The pause after an answer that only another key, or another configuration, can change. */
+/** The pause before the settings of a queue are sent again, in milliseconds. */
+const RETRY_PAUSE = 2_000;
+/** The pause (ms) after an error that only another key or another configuration can correct. */
 const LONG_PAUSE = 30_000;
 
-/** These answers do not change when the same request is sent again; 403 means that the key may not change settings. */
-const FINAL: ReadonlySet<number> = new Set([403, 409, 422]);
+/** The statuses of answers that a repeated request would get again. The status 403 means that the key may not change settings. */
+const FINAL_STATUSES: ReadonlySet<number> = new Set([403, 409, 422]);
 
 /**
- * Sends the settings until the API accepts them. `onError` gets each error. Returns without success if the signal is aborted, or if the
- * API will never accept the settings with this key: the queue then works with the settings that it has.
+ * Sends the settings of a queue again and again until the API accepts the settings. `onError` gets each error. Returns without success if
+ * the signal is aborted, or if the API will never accept the settings with this key; the queue then keeps its present settings.
  */
 export async function applySettings(
     queue: DroverQueue<any>,
@@ -91,15 +91,15 @@ export async function applySettings(
                 return;
             }
             onError(error as Error);
-            if (error instanceof DroverError && FINAL.has(error.status)) {
+            if (error instanceof DroverError && FINAL_STATUSES.has(error.status)) {
                 return;
             }
-            await pause(error instanceof DroverError && error.status < 500 ? LONG_PAUSE : PAUSE, signal);
+            await pause(error instanceof DroverError && error.status < 500 ? LONG_PAUSE : RETRY_PAUSE, signal);
         }
     }
 }
 
-/** Waits; returns early if the signal is aborted. */
+/** Waits this number of milliseconds. The wait ends early if the signal is aborted. */
 export function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
         const end = (): void => {

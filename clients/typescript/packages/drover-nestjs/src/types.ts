@@ -1,4 +1,6 @@
-/** The types of Bull's API that are not classes. Names and meanings are Bull's, so that an application only changes its imports. */
+/**
+ * The types of Bull's API that are not classes. The types have Bull's names and meanings, so that an application changes only its imports.
+ */
 import type { Job } from "./job.js";
 
 export type JobId = number | string;
@@ -10,67 +12,73 @@ export type DoneCallback = (error?: Error | null, value?: any) => void;
 export type ProcessCallbackFunction<T = any> = (job: Job<T>, done: DoneCallback) => void;
 export type ProcessPromiseFunction<T = any> = (job: Job<T>) => Promise<any>;
 
-/** At most `max` jobs in each `duration` of milliseconds: the queue's `rate_limit`, which holds for all processes. */
+/**
+ * The rate limit of a queue: at most `max` jobs start in any `duration` milliseconds, in all processes together (Drover's setting
+ * `rate_limit`).
+ */
 export interface RateLimiter {
     max: number;
-    /** Milliseconds. */
+    /** The length of the window of the rate limit, in milliseconds. */
     duration: number;
-    /** Without effect: in Drover, jobs beyond the limit always stay waiting. */
+    /** `bounceBack` has no effect, because in Drover jobs beyond the rate limit always stay waiting. */
     bounceBack?: boolean | undefined;
-    /** @deprecated An error: add the jobs with `group`, which limits how many jobs of a key run at once. */
+    /** @deprecated Causes an error. Add the jobs with `group` instead, which limits how many jobs of a key run at once. */
     groupKey?: string | undefined;
 }
 
 export interface AdvancedSettings {
-    /** The visibility timeout of leases, in milliseconds: after this time, the jobs of a killed process are given to another one. */
+    /** The visibility timeout of leases, in milliseconds. After this time, another process gets the jobs of a killed process. */
     lockDuration?: number | undefined;
-    /** How often the process of a job may die before the job fails: the queue's `max_lapses` becomes this number plus 1. */
+    /**
+     * The number of times that the process of a job may die before the job fails. The queue's setting `max_lapses` becomes this number plus
+     * 1.
+     */
     maxStalledCount?: number | undefined;
-    /** Without effect: leases are extended each third of `lockDuration`. */
+    /** `lockRenewTime` has no effect, because a lease is extended three times within `lockDuration`. */
     lockRenewTime?: number | undefined;
-    /** Without effect: Drover notices a lapsed lease by itself. */
+    /** `stalledInterval` has no effect, because Drover notices a lapsed lease by itself. */
     stalledInterval?: number | undefined;
-    /** Without effect: Drover tells a worker when a job is due. */
+    /** `guardInterval` has no effect, because Drover tells a worker when a job is due. */
     guardInterval?: number | undefined;
-    /** Without effect: a worker waits 0.1 s to 5 s after an error. */
+    /** `retryProcessDelay` has no effect, because a worker waits 0.1 s to 5 s after an error. */
     retryProcessDelay?: number | undefined;
-    /** Without effect. */
+    /** `drainDelay` has no effect. */
     drainDelay?: number | undefined;
-    /** @deprecated An error, unless empty. */
+    /** @deprecated Causes an error unless the object is empty. */
     backoffStrategies?: Record<string, (attemptsMade: number, error: Error, options?: any) => number> | undefined;
 }
 
-/** How a queue reaches Drover, and its settings. */
+/** The options of a queue: the way to Drover's API, and the settings of the queue. */
 export interface QueueOptions {
-    /** The address of Drover's API. Default: the environment's `DROVER_URL`, then `http://127.0.0.1:8080`. */
+    /** The address of Drover's API. Default: the environment variable `DROVER_URL`, or `http://127.0.0.1:8080`. */
     url?: string | undefined;
-    /** The API key. Default: the environment's `DROVER_KEY`. */
+    /** The API key. Default: the environment variable `DROVER_KEY`, or none. */
     key?: string | undefined;
-    /** For how many milliseconds a request is tried again while the API is away. Default: 30,000. */
+    /** The time (ms) for which a request is repeated while the API is not available. Default: 30,000. */
     timeout?: number | undefined;
     limiter?: RateLimiter | undefined;
     defaultJobOptions?: JobOptions | undefined;
     settings?: AdvancedSettings | undefined;
-    /** For how many milliseconds a closing queue waits for its handlers, before it releases their jobs. Default: 30,000. */
+    /** The time (ms) for which a closing queue waits for its handlers before it releases their jobs. Default: 30,000. */
     closeTimeout?: number | undefined;
 }
 
 export interface BackoffOptions {
-    /** `fixed` or `exponential`. */
+    /** The type of the back-off: `fixed` or `exponential`. */
     type: string;
-    /** Milliseconds. */
+    /** The first pause of the back-off, in milliseconds. */
     delay?: number | undefined;
-    /** @deprecated An error: options are for strategies of your own. */
+    /** @deprecated Causes an error, because Bull passes `options` only to the application's own back-off strategies. */
     options?: any;
 }
 
 export interface RepeatOptions {
-    /** The time zone of `cron`. Default: the zone of this process. */
+    /** The time zone of `cron`. Default: the time zone of this process. */
     tz?: string | undefined;
     endDate?: Date | string | number | undefined;
-    /** After so many jobs, the repetition ends. */
+    /** The number of jobs after which the repetition ends. */
     limit?: number | undefined;
-    /** @deprecated An error. */
+    /** @deprecated Causes an error, because Drover does not support this option of Bull. */
     count?: number | undefined;
 }
 
@@ -80,12 +88,12 @@ export interface CronRepeatOptions extends RepeatOptions {
 }
 
 export interface EveryRepeatOptions extends RepeatOptions {
-    /** Milliseconds, at least 1,000. */
+    /** The interval of the repetition in milliseconds, at least 1,000. */
     every: number;
 }
 
 export interface KeepJobsOptions {
-    /** Seconds. */
+    /** The age in seconds up to which finished jobs are kept. */
     age?: number | undefined;
     count?: number | undefined;
 }
@@ -96,39 +104,48 @@ export interface DebounceOptions {
 }
 
 export interface JobOptions {
-    /** 1 is the highest priority. Jobs without a priority come last. */
+    /** The priority of the job: 1 is the highest priority. Jobs without a priority start last. */
     priority?: number | undefined;
-    /** Milliseconds. */
+    /** The time from the job's post to its due time, in milliseconds. */
     delay?: number | undefined;
-    /** How often the job is tried. Default: 1, as in Bull. */
+    /** The maximum number of attempts. Default: 1, as in Bull. */
     attempts?: number | undefined;
-    /** The pause before another attempt: milliseconds, or a strategy. Default: none. */
+    /** The pause before another attempt, as milliseconds or as a strategy. Default: no pause. */
     backoff?: number | BackoffOptions | undefined;
     repeat?: ((CronRepeatOptions | EveryRepeatOptions) & { readonly key?: string }) | undefined;
-    /** Milliseconds after which the run fails. */
+    /** The time (ms) after which a run of the job fails. */
     timeout?: number | undefined;
     jobId?: JobId | undefined;
-    /** In `defaultJobOptions`: the queue's retention of completed jobs. Ignored, with a warning, in one job's options. */
+    /**
+     * The queue's retention of completed jobs, if this option is in `defaultJobOptions`. In the options of one job, the option is ignored
+     * with a warning.
+     */
     removeOnComplete?: boolean | number | KeepJobsOptions | undefined;
-    /** In `defaultJobOptions`: the queue's retention of failed jobs. Ignored, with a warning, in one job's options. */
+    /**
+     * The queue's retention of failed jobs, if this option is in `defaultJobOptions`. In the options of one job, the option is ignored with
+     * a warning.
+     */
     removeOnFail?: boolean | number | KeepJobsOptions | undefined;
-    /** Without effect: Drover stores no stack traces. */
+    /** `stackTraceLimit` has no effect, because Drover stores no stack traces. */
     stackTraceLimit?: number | undefined;
-    /** Drover's addition: jobs of a group start in the order of posting, one at a time unless the queue's settings permit more. */
+    /**
+     * An option that Bull does not have: the jobs of a group start in the order in which they were posted, one at a time unless the queue's
+     * settings permit more.
+     */
     group?: string | undefined;
-    /** Drover's addition: a job not started after so many milliseconds fails. */
+    /** An option that Bull does not have: a job that has not started within this time (ms) after its post fails. */
     ttl?: number | undefined;
-    /** Drover's addition: texts beside the data. */
+    /** An option that Bull does not have: texts by name, in addition to the job's data. */
     headers?: Record<string, string> | undefined;
-    /** @deprecated An error, unless false. */
+    /** @deprecated Causes an error unless the value is false. */
     lifo?: boolean | undefined;
-    /** @deprecated An error. */
+    /** @deprecated Causes an error, because Drover does not support this option of Bull. */
     debounce?: DebounceOptions;
-    /** @deprecated An error, unless false. */
+    /** @deprecated Causes an error unless the value is false. */
     preventParsingData?: boolean | undefined;
 }
 
-/** A job for `addBulk`. */
+/** A job that `addBulk` adds. */
 export interface BulkJob<T = any> {
     name?: string | undefined;
     data: T;
@@ -141,12 +158,12 @@ export interface JobCounts {
     failed: number;
     delayed: number;
     waiting: number;
-    /** The waiting jobs, while the queue is paused. */
+    /** The number of waiting jobs while the queue is paused. */
     paused?: number;
 }
 
 export interface JobInformation {
-    /** Names the repetition in `removeRepeatableByKey`: the name of Drover's schedule. */
+    /** The key of the repetition for `removeRepeatableByKey`, which is the name of the schedule in Drover. */
     key: string;
     name: string;
     id?: string | undefined;
@@ -154,7 +171,7 @@ export interface JobInformation {
     tz?: string | undefined;
     cron: string;
     every: number;
-    /** The next tick, in milliseconds since 1970. */
+    /** The instant of the next job, in milliseconds since 1970. */
     next: number;
 }
 
@@ -175,7 +192,7 @@ export interface JobJson<T = any> {
 }
 
 export interface JobPromise {
-    /** Makes the attempt fail; the handler goes on. */
+    /** Makes the attempt fail, although its handler continues to run. */
     cancel(): void;
 }
 

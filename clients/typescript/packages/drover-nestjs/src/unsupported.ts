@@ -1,9 +1,9 @@
-/** The errors for the parts of Bull that Drover does not have: each text says what to use instead. */
+/** The errors for the parts of Bull that Drover does not have. Each error text says what to use instead. */
 
-/** A part of Bull's API that Drover does not have. */
+/** The error for the use of a part of Bull's API that Drover does not have. */
 export class UnsupportedError extends Error {
     override readonly name: string = "UnsupportedError";
-    /** The option or method. */
+    /** The option or method of Bull that was used. */
     readonly feature: string;
 
     constructor(feature: string, instead: string) {
@@ -12,7 +12,7 @@ export class UnsupportedError extends Error {
     }
 }
 
-/** What to use instead of an option of `queue.add`. */
+/** The advice for options of `queue.add` that Drover does not have. */
 export const JOB_OPTIONS: Readonly<Record<string, string>> = {
     lifo: "use priority, 1 being the highest",
     debounce: "use jobId: a job whose id exists is not added again",
@@ -24,7 +24,7 @@ export const JOB_OPTIONS: Readonly<Record<string, string>> = {
     parent: "Drover has no flows; add the next job at the end of a handler, or use the hold of drover-client",
 };
 
-/** What to use instead of an option of a queue. */
+/** The advice for options of a queue that Drover does not have. */
 export const QUEUE_OPTIONS: Readonly<Record<string, string>> = {
     redis: "name Drover's API with url: \"http://127.0.0.1:8080\"; only Drover itself connects to Redis",
     createClient: "name Drover's API with url; only Drover itself connects to Redis",
@@ -33,7 +33,7 @@ export const QUEUE_OPTIONS: Readonly<Record<string, string>> = {
     skipVersionCheck: "only Drover itself connects to Redis; leave the option out",
 };
 
-/** What to use instead of a method or property of a queue. */
+/** The advice for methods and properties of Bull's queue that Drover does not have. */
 export const QUEUE_METHODS: Readonly<Record<string, string>> = {
     client: "only Drover itself connects to Redis; keep your own data in a connection of your own",
     clients: "only Drover itself connects to Redis; keep your own data in a connection of your own",
@@ -52,7 +52,7 @@ export const QUEUE_METHODS: Readonly<Record<string, string>> = {
     removeDebounceKey: "jobs have no debounce keys; a removed job frees its jobId",
 };
 
-/** What to use instead of a method of a job. */
+/** The advice for methods of Bull's job that Drover does not have. */
 export const JOB_METHODS: Readonly<Record<string, string>> = {
     lockKey: "a job's lease has no key; the worker extends the lease while the handler runs",
     takeLock: "a job is leased by the worker; process the job with queue.process()",
@@ -60,7 +60,7 @@ export const JOB_METHODS: Readonly<Record<string, string>> = {
     moveToDelayed: "throw a RetryLaterError or a ReleaseError of drover-client in the handler",
 };
 
-/** Returns the error for an entry of one of the lists above. */
+/** Returns the error for an option or a method, with its advice from one of the lists of this file. */
 export function unsupported(list: Readonly<Record<string, string>>, feature: string, prefix = ""): UnsupportedError {
     return new UnsupportedError(prefix + feature, list[feature] ?? "leave it out");
 }

@@ -1,4 +1,4 @@
-/** Runs the application of `bull-application.ts`. */
+/** Tests that run the Bull application in `bull-application.ts` on Drover. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 

@@ -1,6 +1,6 @@
 /**
- * An application as it is written for @nestjs/bull 12 and bull 4, where it compiles, too. Only the lines that say so differ. The test
- * is that this file compiles with strict TypeScript, and that `bull-application.test.ts` runs it.
+ * An application that was written for @nestjs/bull 12 and bull 4, and that compiles with these packages, too. Only the lines with a comment
+ * "Changed" differ. This file must compile with strict TypeScript, and `bull-application.test.ts` runs the application.
  */
 import "reflect-metadata";
 import { Body, Controller, Get, Injectable, Module, NotFoundException, Param, Post } from "@nestjs/common";
@@ -40,7 +40,7 @@ export interface Mail {
     n?: number;
 }
 
-/** What the listeners saw. */
+/** The events that the listeners received. */
 export const seen: string[] = [];
 
 @Injectable()
@@ -252,7 +252,8 @@ const more: QueueOptions = {
 
 @Module({
     imports: [
-        // Changed: from redis: { host: "127.0.0.1", port: 6379 }. A factory, because the test knows the address only at start.
+        // Changed: from redis: { host: "127.0.0.1", port: 6379 }. The options are made by a factory, because the test knows the address
+        // only at the start.
         BullModule.forRootAsync({ useFactory: () => ({ url: process.env["DROVER_URL"], limiter: { max: 1000, duration: 1000 } }) }),
         BullModule.registerQueue({ name: "my-queue", ...more, defaultJobOptions: { removeOnComplete: 100, removeOnFail: false } }),
         BullModule.registerQueueAsync({ name: "other", useFactory: async () => ({ defaultJobOptions: { attempts: 2 } }) }),

@@ -1,4 +1,4 @@
-/** The example `examples/nest` as a program of its own, on a real API, also when both are killed. */
+/** Tests of the example `examples/nest`, which runs as a process with a real API, and of kills of both processes. */
 import assert from "node:assert/strict";
 import { type ChildProcess, execFile } from "node:child_process";
 import { once } from "node:events";
@@ -59,7 +59,7 @@ async function endApp(signal: "SIGKILL" | "SIGTERM"): Promise<void> {
     }
 }
 
-/** Adds a job with this body, or reads the job with this id. */
+/** Adds a job by a POST with this body, or reads the job with this id. */
 async function request(idOrBody: string | object): Promise<{ status: number; json: any }> {
     const [path, init] =
         typeof idOrBody === "string"
@@ -69,7 +69,7 @@ async function request(idOrBody: string | object): Promise<{ status: number; jso
     return { status: response.status, json: await response.json() };
 }
 
-/** Reads a job through the application until it has finished. */
+/** Reads a job from the application again and again until the job has finished. */
 function finished(id: string): Promise<any> {
     return until(`job ${id} has finished`, async () => {
         const { json } = await request(id);

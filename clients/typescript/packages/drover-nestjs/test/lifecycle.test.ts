@@ -1,4 +1,4 @@
-/** How an application gets its options, starts while the API is away, and stops. */
+/** Tests of the options of an application, of its start while the API is not available, and of its stop. */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { after, before, test } from "node:test";
@@ -56,7 +56,7 @@ class Own implements BullOptionsFactory {
     }
 }
 
-/** Adds a job, and returns the attempts that Drover stored: they tell which options held. */
+/** Adds a job, and returns the maximum number of attempts that Drover stored, which tells which options applied to the job. */
 async function attemptsOf(root: DynamicModule[], queue: (name: string) => DynamicModule): Promise<number> {
     const name = `options-${++count}`;
     const app = await services.app(moduleOf([...root, queue(name)]));
@@ -137,7 +137,7 @@ test("an application starts while the API is away, and works when the API comes"
         await later.startApi();
         assert.equal(await (await adding).finished(), 42);
         assert.deepEqual((await later.get("early")).settings.rate_limit, { max: 1_000, duration: 100 });
-        // The API goes away and comes back: the worker goes on.
+        // The API is killed and started again, and then the worker continues.
         await later.killApi();
         const during = queue.add(4);
         await later.startApi();
@@ -215,7 +215,7 @@ test("closing an application finishes its handlers and leases nothing more", asy
     await started.promise;
     let isClosed = false;
     const closing = app.close().then(() => (isClosed = true));
-    // A closing application still adds jobs.
+    // An application that is closing can still add jobs.
     const third = await queue.add(3);
     assert.equal(isClosed, false);
     assert.equal(signal?.aborted, false);

@@ -1,4 +1,7 @@
-/** How options of Bull become options of Drover, and the texts for options that Drover does not have. No services are needed. */
+/**
+ * Tests of the conversion of Bull's options to Drover's options, and of the error texts for options that Drover does not have. The tests
+ * need no services.
+ */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 

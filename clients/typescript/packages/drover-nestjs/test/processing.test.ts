@@ -1,4 +1,4 @@
-/** Decorators, routing by name, concurrency, and jobs inside their handlers, in real Nest applications. */
+/** Tests of decorators, handlers by job name, concurrency, and methods of jobs inside their handlers, in real Nest applications. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
@@ -33,7 +33,7 @@ before(async () => {
 });
 after(() => services.stop());
 
-/** A module with one queue and these providers. */
+/** Returns a Nest module with one queue and these providers. */
 function moduleWith(name: string, providers: Array<new (...args: any[]) => object>, options: object = {}): object {
     class TestModule {}
     Module({})(TestModule);
@@ -44,7 +44,7 @@ function moduleWith(name: string, providers: Array<new (...args: any[]) => objec
     };
 }
 
-test("jobs go to the handler of their name, others to *", async () => {
+test("jobs go to the handler of their name, and jobs of other names to the handler for *", async () => {
     const seen: string[] = [];
     @Processor("names")
     class Names {
@@ -69,7 +69,7 @@ test("jobs go to the handler of their name, others to *", async () => {
     const queue = queueOf(app, "names");
     const jobs = [await queue.add("welcome", {}), await queue.add("bye", {}), await queue.add("other", {}), await queue.add({ a: 1 })];
     await Promise.all(jobs.map((job) => job.finished()));
-    // A message that was posted without a name goes to the handler without a name.
+    // A message that was posted without a name goes to the handler that has no name.
     const { id } = await services.post("names/messages", { data: 1 });
     await services.get(`names/messages/${id}?wait=20s`);
     assert.deepEqual(seen.sort(), ["any other", "bye bye", "unnamed __default__", "unnamed __default__", "welcome welcome"]);
@@ -174,7 +174,7 @@ test("moveToCompleted inside a handler completes the job at once, and the later 
     later.resolve();
     await ended.promise;
     await queue.whenCurrentJobsFinished();
-    // The next job shows that the worker goes on, and that nothing more came for the first one.
+    // The second job shows that the worker continues, and that the first job causes no more events.
     assert.equal(await (await queue.add({})).finished(), "processed ✅");
     await until("the second job's events", () => events.length >= 4);
     assert.deepEqual([...new Set(events)].sort(), ["completed processed ✅ processed ✅", "next null"]);
@@ -267,7 +267,7 @@ test("an attempt that fails is an event, and the next attempt sees attemptsMade"
     const app = await services.app(moduleWith("attempts", [Attempts]));
     const job = await queueOf(app, "attempts").add({}, { attempts: 3 });
     assert.equal(await job.finished(), "after 2 of 3");
-    // As in Bull, only failed attempts are counted.
+    // As in Bull, `attemptsMade` counts only failed attempts.
     assert.deepEqual([job.attemptsMade, (await queueOf(app, "attempts").getJob(job.id))?.attemptsMade], [2, 2]);
     assert.deepEqual(events, [
         [1, "attempt 0", "attempt 0", undefined, 1],
@@ -399,7 +399,7 @@ test("an error of a listener is an error event and disturbs neither job nor proc
     assert.deepEqual(errors.sort(), ["rejected by a listener", "thrown by a listener"]);
 });
 
-test("a job whose timeout is over fails, and its handler is told", async () => {
+test("a job whose timeout is over fails, and the signal of its handler is aborted", async () => {
     const failed = deferred<[Job, Error]>();
     const end = deferred();
     const told = deferred<unknown>();
@@ -429,7 +429,7 @@ test("a job whose timeout is over fails, and its handler is told", async () => {
 test("a job whose process died is given to another process", async () => {
     const name = "stalled";
     const { id } = await services.post(`${name}/messages`, { data: 1 });
-    // A consumer that leases the job, and never says anything again.
+    // The consumer leases the job, and sends no further request, as if it were killed.
     const leased = await services.post(`${name}/leases`, { max: 1, visibility_timeout: 300 });
     assert.equal(leased.messages[0].id, id);
     @Processor(name)

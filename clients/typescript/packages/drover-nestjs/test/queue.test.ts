@@ -1,4 +1,4 @@
-/** Bull's queue and its jobs on a real API: what is stored, in which order jobs run, and what the getters read. */
+/** Tests of Bull's queue and jobs with a real API: the stored jobs, the order of the runs, and the results of the getters. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
@@ -80,7 +80,7 @@ test("a listener of all processes' events may come before the queue's first job"
     assert.deepEqual(errors, []);
 });
 
-test("attempts follow at once without a backoff, and after it with one", async () => {
+test("further attempts follow at once without a backoff, and after the pause with a backoff", async () => {
     const queue = open("pauses");
     const starts: number[] = [];
     void queue.process("*", () => {
@@ -115,7 +115,7 @@ test("jobs run in the order of Bull's priorities", async () => {
     );
 });
 
-test("a jobId is taken once, also a number", async () => {
+test("a second job with the same jobId is not stored, even if the jobId is a number", async () => {
     const queue = open("ids");
     for (const jobId of ["order-42", 42]) {
         const first = await queue.add({ n: 1 }, { jobId });
@@ -130,14 +130,14 @@ test("a jobId is taken once, also a number", async () => {
     assert.equal(await queue.getJob(77), null);
 });
 
-test("absent data is an empty object, and other data is kept", async () => {
+test("absent data becomes an empty object, and other data is kept", async () => {
     const queue = open("data");
     const jobs = await queue.addBulk([undefined, { a: [1, "ü"] }, "text", 5].map((data) => ({ data })));
     const kept = await Promise.all(jobs.map(async ({ id }) => (await queue.getJob(id))?.data));
     assert.deepEqual(kept, [{}, { a: [1, "ü"] }, "text", 5]);
 });
 
-test("the limiter is the queue's rate limit, and holds", async () => {
+test("the limiter becomes the rate limit of the queue, and limits the jobs", async () => {
     const queue = open("limited", { limiter: { max: 3, duration: 1_000 } });
     await until("the rate limit", async () => (await services.get("limited")).settings?.rate_limit?.max === 3);
     assert.deepEqual((await services.get("limited")).settings.rate_limit, { max: 3, duration: 1_000 });
@@ -153,7 +153,7 @@ test("the limiter is the queue's rate limit, and holds", async () => {
     assert.ok(starts[6]! - starts[0]! >= 900, `all jobs began within ${starts[6]! - starts[0]!} ms`);
 });
 
-test("removeOnComplete and removeOnFail of a queue are its retention", async () => {
+test("removeOnComplete and removeOnFail of a queue become its retention", async () => {
     open("kept", { defaultJobOptions: { removeOnComplete: { age: 3600, count: 50 }, removeOnFail: 9 }, settings: { maxStalledCount: 4 } });
     const settings = await until("the settings", async () => {
         const { settings } = await services.get("kept");
@@ -232,7 +232,7 @@ test("a delayed job is promoted, and a waiting job's data is updated", async () 
     assert.deepEqual(await job.finished(), { n: 2 });
 });
 
-test("job.update of an active job says what to use, and job.log has no effect", async () => {
+test("job.update of an active job fails with advice, and job.log has no effect", async () => {
     const queue = open("active");
     void queue.process(async (job: Job) => {
         await job.log("a row");
@@ -300,7 +300,7 @@ test("the events of all processes come from the API's stream", async () => {
         await job.progress({ half: true });
         return { ok: "✅" };
     });
-    // The stream has events from the moment of its connection on: these jobs show when it is open.
+    // The event stream has only events after its connection, so the test adds jobs until an event shows that the stream is open.
     await until("the stream is open", async () => {
         await (await worker.add("probe", {})).finished();
         return seen.length > 0;

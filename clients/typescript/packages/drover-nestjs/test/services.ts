@@ -14,12 +14,12 @@ import type { INestApplicationContext, Type } from "@nestjs/common";
 import { NestFactory } from "@nestjs/core";
 import { getQueueToken, type Queue } from "drover-nestjs";
 
-/** No wait of a test is longer, in milliseconds. */
-const LIMIT = 60_000;
+/** The time limit (ms) for all waits of the tests. */
+const WAIT_LIMIT = 60_000;
 
 /**
- * Returns a port that was free a moment ago. The system gives ports from 32768 on to outgoing connections, so only lower ports are still
- * free when a process that was killed starts again.
+ * Returns a free port. The port is below 32768, because the system gives higher ports to outgoing connections, and a killed process must
+ * find its port free when it starts again.
  */
 export async function freePort(): Promise<number> {
     for (;;) {
@@ -37,22 +37,22 @@ export async function freePort(): Promise<number> {
     }
 }
 
-/** Waits until the condition returns something other than undefined and false; asks again and again for at most a minute. */
+/** Calls a function again and again, for at most a minute, until it returns a value other than undefined and false. */
 export async function until<T>(what: string, condition: () => T | Promise<T>): Promise<Exclude<NonNullable<T>, false>> {
-    const end = performance.now() + LIMIT;
+    const end = performance.now() + WAIT_LIMIT;
     for (;;) {
         const value = await condition();
         if (value !== undefined && value !== null && value !== false) {
             return value as Exclude<NonNullable<T>, false>;
         }
         if (performance.now() > end) {
-            throw new Error(`this did not happen within ${LIMIT} ms: ${what}`);
+            throw new Error(`this did not happen within ${WAIT_LIMIT} ms: ${what}`);
         }
         await new Promise((resolve) => setTimeout(resolve, 20));
     }
 }
 
-/** The folder of Drover's repository. */
+/** The path of the folder of Drover's repository. */
 export function repository(): string {
     let folder = dirname(fileURLToPath(import.meta.url));
     while (!existsSync(join(folder, "Cargo.toml"))) {
@@ -61,7 +61,7 @@ export function repository(): string {
     return folder;
 }
 
-/** The path of the producer-api: in $DROVER_BIN, or in the target folder of the repository. */
+/** Returns the path of the binary producer-api: in the folder $DROVER_BIN, or in the target folder of the repository. */
 function producerApi(): string {
     const folder = process.env["DROVER_BIN"] ?? join(process.env["CARGO_TARGET_DIR"] ?? join(repository(), "target"), "debug");
     const path = join(folder, "producer-api");
@@ -71,21 +71,21 @@ function producerApi(): string {
     return path;
 }
 
-/** Makes an API key with these scopes: the key, and its entry for `DROVER__AUTH__KEYS`. */
+/** Creates an API key with these scopes. Returns the key, and its entry for the variable `DROVER__AUTH__KEYS`. */
 export function makeKey(scopes: string): { key: string; entry: string } {
     const lines = execFileSync(producerApi(), ["key", "--id", "test", "--scopes", scopes, "--queues", "*"], { stdio: "pipe" });
     const [key = "", entry = ""] = lines.toString().split("\n");
     return { key, entry: entry.replace(/,$/, "") };
 }
 
-/** The processes that run. A test that is ended leaves none of them behind. */
+/** The running processes, which are killed when the process of the test ends. */
 const children = new Set<ChildProcess>();
 process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.once(signal, () => process.exit(1));
 }
 
-/** Starts a process that does not outlive this one. */
+/** Starts a process that is killed when the process of the test ends. */
 export function start(command: string, args: string[], options: SpawnOptions): ChildProcess {
     const child = spawn(command, args, options);
     children.add(child);
@@ -101,7 +101,7 @@ export class Services {
     #redis: ChildProcess | undefined;
     #api: ChildProcess | undefined;
 
-    /** Starts Redis, and the API unless it is to be away. */
+    /** Starts Redis, and also the API unless the test asks for a Redis without an API. */
     static async start({ withApi = true } = {}): Promise<Services> {
         const services = new Services();
         try {
@@ -130,20 +130,20 @@ export class Services {
         await until("the API is ready", () => this.#isReady());
     }
 
-    /** Kills the API as `kill -9` does. */
+    /** Kills the API with SIGKILL. */
     async killApi(): Promise<void> {
         await kill(this.#api);
         this.#api = undefined;
     }
 
-    /** Starts a Nest application without HTTP, which `stop` closes. */
+    /** Starts a Nest application that serves no HTTP. The method `stop` closes the application. */
     async app(module: Type | object): Promise<INestApplicationContext> {
         const app = await NestFactory.createApplicationContext(module as Type, { logger: false, abortOnError: false });
         this.#apps.push(app);
         return app;
     }
 
-    /** A request to the API, for what the tests look at beside the application. */
+    /** Sends a plain HTTP request to the API, which bypasses the application under test. */
     async get(path: string): Promise<any> {
         const response = await fetch(`${this.url}/v1/queues/${path}`);
         return response.json();
@@ -217,7 +217,7 @@ export function queueOf<T = any>(app: INestApplicationContext, name: string): Qu
     return app.get<Queue<T>>(getQueueToken(name), { strict: false });
 }
 
-/** A promise with its two functions. */
+/** Creates a promise together with the functions that resolve and reject the promise. */
 export function deferred<T = void>(): { promise: Promise<T>; resolve: (value: T) => void; reject: (error: Error) => void } {
     let resolve!: (value: T) => void;
     let reject!: (error: Error) => void;

@@ -17,13 +17,13 @@ pub(super) struct StderrLog<R> {
     line: Vec<u8>,
     lines: usize,
     cut_bytes: u64,
-    last: String,
+    last_line: String,
 }
 
 impl<R: AsyncRead + Unpin> StderrLog<R> {
     /// Creates the log of a program from the pipe of the program's standard error.
     pub(super) fn from_pipe(pipe: Option<R>) -> Self {
-        Self { pipe, line: Vec::new(), lines: 0, cut_bytes: 0, last: String::new() }
+        Self { pipe, line: Vec::new(), lines: 0, cut_bytes: 0, last_line: String::new() }
     }
 
     /// Reads and logs the standard error until the pipe is closed.
@@ -57,7 +57,7 @@ impl<R: AsyncRead + Unpin> StderrLog<R> {
             self.cut_bytes += line.len() as u64;
         }
         self.lines += 1;
-        self.last = line;
+        self.last_line = line;
     }
 
     /// Returns the last line of the standard error, which usually describes the error.
@@ -66,7 +66,7 @@ impl<R: AsyncRead + Unpin> StderrLog<R> {
         if self.cut_bytes > 0 {
             warn!(bytes = self.cut_bytes, "not all of stderr is logged");
         }
-        self.last
+        self.last_line
     }
 }
 
@@ -81,15 +81,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn last_non_empty_line_is_kept() {
-        for (stderr, last) in [
+    async fn last_non_empty_line_of_stderr_is_kept() {
+        for (stderr, last_line) in [
             (&b""[..], ""),
             (b"one\ntwo\n", "two"),
             (b"one\r\ntwo", "two"),
             (b"one\n\n \n", "one"),
             (b"\xffone", "\u{fffd}one"),
         ] {
-            assert_eq!(read_stderr(stderr).await.into_last_line(), last);
+            assert_eq!(read_stderr(stderr).await.into_last_line(), last_line);
         }
     }
 

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn signatures_are_those_of_the_public_library() {
+    fn webhook_signatures_are_those_of_the_library_standardwebhooks() {
         // The expected signatures were made with the public library standardwebhooks for Python.
         let secrets: Vec<WebhookSecret> =
             ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"; 2].map(|s| s.parse().unwrap()).into();

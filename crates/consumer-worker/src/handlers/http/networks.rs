@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_public_addresses_and_named_networks_are_allowed() {
+    fn requests_may_connect_only_to_public_addresses_and_listed_networks() {
         let public_networks = Networks::PublicAnd(Vec::new());
         for address in ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "64:ff9b::1.1.1.1", "::ffff:1.1.1.1"]
         {

@@ -3,7 +3,7 @@
 -- thousand leases.
 -- KEYS      leased runs
 -- USES      run
--- ARGV      token, cursor (0 at first): that of ZSCAN over `leased`, so that settles between two steps hide no lease
+-- ARGV      token, cursor of ZSCAN over `leased` (0 at first); ZSCAN misses no lease if other leases end between two steps
 -- Returns   the cursor for the next step (0: at the end), then ids
 -- Complexity O(1,000)
 local scan_page = redis.call('ZSCAN', LEASED, ARGV[2], 'COUNT', 1000)

@@ -1,7 +1,7 @@
 #!lua flags=no-writes
--- list: lists the messages in one state, page by page: delayed ones by due time, active ones by deadline, held ones by key,
--- waiting ones in the order of the waiting list, and after these the ones with a group: the first one of each group, then the
--- others group by group; finished ones from newest to oldest.
+-- list: lists the messages in one state, page by page: delayed messages by due time, active messages by deadline, held messages by
+-- hold key, finished messages from newest to oldest. Waiting messages without a group come in the order of the waiting list; then
+-- comes the first waiting message of each group, and then the other messages of the groups, group by group.
 -- KEYS      messages options waiting prioritized delayed leased completed failed removed held erased groups group_rest
 -- USES      meta fields cursors shown
 -- ARGV      state, maximum number of messages, maximum bytes (exceeded by a single large message only), cursor ('' at first),
@@ -63,7 +63,7 @@ local function find_waiting_of_group()
   return ids, cursors_after
 end
 
--- Adds waiting messages with a group to the list, after the messages without a group. While the first messages of groups are listed,
+-- Adds waiting messages with a group to the page, after the messages without a group. While the first messages of groups are listed,
 -- a cursor is `h`, the cursor of HSCAN over `groups`, a colon, and how many groups of that HSCAN were listed. While the other
 -- messages are listed, a cursor is `r` and the last listed member of `group_rest`.
 local SCAN_COUNT = 100
@@ -92,7 +92,8 @@ local function add_waiting_of_groups(ids, cursors_after)
   end
 end
 
--- Adds waiting messages without a group to the list; their cursor is the number of messages that were listed before.
+-- Adds waiting messages without a group to the page. The cursor of such a message is the number of messages that were listed
+-- before the message.
 local function add_waiting_without_group(ids, cursors_after, skips_removed_check, room)
   local range_start = tonumber(cursor) or 0
   local prioritized_before = redis.call('ZCOUNT', PRIORITIZED, '-inf', '(0')
@@ -132,7 +133,8 @@ local function find_waiting()
   return ids, cursors_after, skips_removed_check
 end
 
--- Finds completed messages; their cursor is an index that counts trimmed messages too, so that a trim does not change the cursor.
+-- Finds completed messages. The cursor of a completed message is an index that counts trimmed messages too, so that a trim does not
+-- change the cursor.
 local function find_completed()
   local trimmed_count = tonumber(meta.trimmed) or 0
   local range_end = math.min(tonumber(cursor) or math.huge, trimmed_count + redis.call('LLEN', COMPLETED))

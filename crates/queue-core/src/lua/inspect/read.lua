@@ -3,7 +3,7 @@
 -- KEYS      aliases
 -- USES      shown
 -- ARGV      ids
--- Returns   for each id, up to 4 MiB and at least for the first one: false if unknown, or id, record, options, run,
+-- Returns   for each id, up to 4 MiB and at least for the first id: false if unknown, or id, record, options, run,
 --           outcome, due (ms) while delayed, deadline (ms) while leased, 1 while held, progress, the data of the signal
 --           that released it, max_attempts of the queue
 -- Complexity O(ids)

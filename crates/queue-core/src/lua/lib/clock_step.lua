@@ -1,11 +1,12 @@
 -- clock_step: shortens deadlines after Redis's clock has stepped back: then `clock` of `meta` is later than now, and the deadlines
 -- of leases and of an exclusive queue's owner are too far in the future. A lease's deadline that is later than now plus the
--- duration of the lease moves to that instant (earlier if the run's timeout ends before it). An owner's deadline that is later
--- than now plus the queue's visibility timeout moves to that instant.
+-- duration of the lease moves to now plus that duration (earlier if the run's timeout ends before). An owner's deadline that is
+-- later than now plus the queue's visibility timeout moves to now plus that timeout.
 -- KEYS meta options leased runs
 -- USES meta clock instants run cursors timeout
 -- Each call checks a bounded number of leases, beginning with the latest deadline. The field `mending` of `meta` has the instant of
--- the last call (ms) and the cursor for the next call. The field `clock` keeps its value until all leases have been checked.
+-- the last call (ms) and the cursor for the next call. The field `clock` of `meta` keeps its value until all leases have been
+-- checked.
 local function shorten_deadlines_after_clock_step()
   if (tonumber(meta.clock) or 0) <= now then
     if meta.mending then redis.call('HDEL', META, 'mending') end

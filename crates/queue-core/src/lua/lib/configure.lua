@@ -1,5 +1,5 @@
--- configure: writes new values of settings ('' for the default) and resets the state that depends on these settings. Returns whether any
--- value changed.
+-- configure: writes new values of settings ('' for the default) and resets the state that depends on these settings. Returns whether the
+-- value of any setting changed.
 -- KEYS meta limiter blocking schedules
 -- USES meta groups schedule
 

@@ -6,7 +6,8 @@ function cursors.of(id, score)
   return string.format('%.0f', score) .. ':' .. id
 end
 
--- Returns the number of members that sort before the member `id` with this score; with `inclusive`, that member counts too.
+-- Returns the number of members that sort before the member `id` with this score. If `inclusive` is true, the member `id` counts
+-- too.
 function cursors.count_before(key, score, id, inclusive)
   local low_rank, high_rank = redis.call('ZCOUNT', key, '-inf', '(' .. score), redis.call('ZCOUNT', key, '-inf', score)
   while low_rank < high_rank do
@@ -17,7 +18,7 @@ function cursors.count_before(key, score, id, inclusive)
   return low_rank
 end
 
--- Returns the members after a cursor ('' for the first ones), each followed by its score.
+-- Returns the members after a cursor ('' for the first members), each followed by its score.
 function cursors.members_from(key, cursor, limit)
   local score, id = string.match(cursor, '^(%d+):(%d+)$')
   local start_rank = score and cursors.count_before(key, score, id, true) or 0

@@ -1,8 +1,9 @@
--- delivered: finds delayed and held messages that were leased before. Such a message holds a place of its group.
+-- delivered: finds delayed and held messages that were leased before. Such a message counts towards the maximum number of active
+-- messages of its group.
 -- KEYS runs
 -- USES run groups
 
--- Returns, as the keys of a table, the ids of those messages that were leased before; nil in a queue without groups.
+-- Returns a table whose keys are those of the given ids whose messages were leased before; nil in a queue without groups.
 local function find_delivered(ids)
   if groups.unfinished == 0 then return nil end
   local are_delivered = {}
@@ -12,7 +13,8 @@ local function find_delivered(ids)
   return are_delivered
 end
 
--- Updates the groups of delayed or held messages that have finished or are forgotten. The caller must call `groups.write` later.
+-- Updates the groups of delayed or held messages that have finished or are forgotten. The caller of `leave_groups` must call
+-- `groups.write` later.
 local function leave_groups(ids, all_options)
   local are_delivered = find_delivered(ids) or {}
   for i, id in ipairs(ids) do

@@ -1,8 +1,8 @@
--- events: writes the events of messages to the log `events` while a client listens, and nothing otherwise.
--- The id of an entry is "bytes-ms": the bytes of all entries ever written before this entry, and the instant of its write. With such
--- ids, no id is used twice, and the log can be trimmed by bytes. For each event an entry has the event's type and a text: the
--- message's id, fields as in options (i: own id, g: group, n: name, a: attempt, c: consumer, d: due (ms), s: schedule, k: key of
--- the signal that the message waits for), and after a line feed the JSON of the error or progress, if that JSON has at most
+-- events: writes the events of messages to the log `events` while a client listens, and nothing otherwise. The id of an entry is
+-- "bytes-ms": the bytes of all entries ever written before the entry, and the instant (ms) of the entry's write. With ids of this
+-- form, no id is used twice, and the log can be trimmed by bytes. For each event an entry has the event's type and a text: the
+-- message's id, fields as in options (i: own id, g: group, n: name, a: attempt, c: consumer, d: due (ms), s: schedule, k: key of the
+-- signal that the message waits for), and after a line feed the JSON of the error or progress, if that JSON has at most
 -- `JSON_BYTES`. `ENTRY_EVENTS` is the maximum number of events of an entry, so that clients can read the log in small steps.
 -- KEYS meta options events
 -- USES meta clock fields
@@ -28,8 +28,8 @@ do
     redis.call('XADD', EVENTS, 'NOMKSTREAM', 'MINID', '~', string.format('%d', math.max(0, events_end - LOG_BYTES)), entry_id, ...)
   end
 
-  -- Records one event for each message in `ids`. A caller that forgets the messages records their events first, because an event has
-  -- the message's own id. The function `describe` returns the type, the fields and the JSON of an event.
+  -- Records one event for each message in `ids`. A caller that forgets messages records the events of these messages first, because
+  -- an event has the message's own id. The function `describe` returns the type, the fields and the JSON of an event.
   function record_events(ids, describe)
     if not is_listened or #ids == 0 then return end
     local options = redis.call('HLEN', OPTIONS) > 0 and redis.call('HMGET', OPTIONS, unpack(ids)) or {}

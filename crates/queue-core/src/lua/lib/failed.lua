@@ -1,6 +1,6 @@
--- failed: finds the messages that failed up to an instant (ms), oldest first. A message whose time of failure is later than
--- now failed before Redis's clock stepped back, so such a message is included. When the clock has stepped back to before the
--- instant, older and newer failures can't be distinguished, so no message is returned.
+-- failed: finds the messages that failed up to an instant (ms), oldest first. The result includes messages whose time of failure is
+-- later than now, because they failed before Redis's clock stepped back. When Redis's clock has stepped back to before the instant,
+-- older and newer failures can't be distinguished, so the result is empty.
 -- KEYS failed
 -- USES clock instants
 local function failed_up_to(instant, limit)

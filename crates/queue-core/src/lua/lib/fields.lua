@@ -1,8 +1,8 @@
 -- fields: reads one field of a tagged text, such as `options`. Each field is a tab, a letter (its tag) and the value.
 local field_patterns = {}
 
--- Returns the value of a field; nil if the field is absent. Most messages have no options, so the check for an empty
--- text comes first.
+-- Returns the value of a field; nil if the field is absent. Most messages have no options, so the function `field` checks first
+-- whether the text is empty.
 local function field(text, tag)
   if not text or text == '' then return nil end
   local pattern = field_patterns[tag]

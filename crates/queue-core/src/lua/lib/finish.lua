@@ -1,7 +1,7 @@
--- finish: makes messages completed or failed. The function `finish` collects finished messages; `write_finished` writes them with
--- a few commands, counts them, and notifies clients that wait for them. A queue that keeps no finished messages forgets them at once.
--- An outcome is a letter (c: completed, f: failed by its last attempt, l: failed, but not by an attempt), the instant
--- (ms), a tab, the message's last run, a line feed, and the JSON of the result or error.
+-- finish: makes messages completed or failed. The function `finish` collects finished messages; `write_finished` writes them with a
+-- few commands, counts them, and notifies clients that wait for them. If the settings of a queue keep no finished messages, messages
+-- are forgotten as soon as they finish. An outcome is a letter (c: completed, f: failed by its last attempt, l: failed, but not by an
+-- attempt), the instant (ms), a tab, the message's last run, a line feed, and the JSON of the result or error.
 -- KEYS runs completed failed outcomes aliases awaited
 -- USES instants run totals events waiters retention forget
 local function no_finished_messages()

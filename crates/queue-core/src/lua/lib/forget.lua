@@ -2,7 +2,7 @@
 -- KEYS messages options outcomes aliases taken progress signalled
 -- USES meta clock instants fields
 
--- Returns the own ids of those messages that have one.
+-- Returns the producers' own ids of the messages with these ids; messages without an own id are left out.
 local function own_ids_of(ids)
   local own_ids = {}
   for i, options in ipairs(redis.call('HMGET', OPTIONS, unpack(ids))) do

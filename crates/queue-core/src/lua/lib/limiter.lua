@@ -1,7 +1,7 @@
--- limiter: enforces the rate limit with a log of the instants of leases: no window of `duration`, wherever it starts, has
--- more than `max` leases. An entry of the log is "first,last,count": the instants (ms) of its first and last lease, and the
--- number of its leases. Leases within a thousandth of the duration share an entry and count as made at the entry's last instant,
--- so the log has at most about a thousand entries, whatever `max` is.
+-- limiter: enforces the rate limit with a log of the instants of leases: no window of `duration`, wherever it starts, has more than
+-- `max` leases. An entry of the log is "first,last,count": the instants (ms) of its first and last lease, and the number of its
+-- leases. Leases within a thousandth of the duration share an entry and count as made at the entry's last instant, so the log of
+-- leases has at most about a thousand entries, whatever `max` is.
 -- KEYS meta limiter
 -- USES meta clock instants
 local permitted_leases, record_leases
@@ -43,7 +43,7 @@ do
     if future_leases > 0 then log_leases(duration, future_leases) end
   end
 
-  -- Returns how many leases may be made now, and, if none, the instant (ms) at which the next one may be made.
+  -- Returns how many leases may be made now, and, if none, the instant (ms) at which the next lease may be made.
   function permitted_leases(limit)
     local max_leases, duration = parse_limit(limit)
     local used_leases, opens_at = tonumber(meta.limiter_used) or 0, nil

@@ -1,5 +1,5 @@
 -- maintain: does the maintenance that is due, a bounded part per call: recovers lapsed leases, fails expired messages and promotes
--- due messages. Returns whether a message that became ready makes a wake-up necessary, as in `waiting_list`.
+-- due messages. Returns whether a message that became ready makes a wake-up necessary; the fragment `waiting_list` defines when.
 -- KEYS waiting removed signals
 -- USES meta clock retention trim recover expire promote_due clock_step signal next_change sweep forget_purged groups requeue
 local function maintain(random)
@@ -13,8 +13,8 @@ local function maintain(random)
   return needs_wake_up
 end
 
--- Removes the ids of removed messages from the head of the waiting list. Calls of `lease` also remove such ids, but a queue without
--- consumers has no such calls.
+-- Removes the ids of removed messages from the head of the waiting list. Calls of `lease` also remove the ids of removed messages,
+-- but no consumer calls `lease` in a queue without consumers.
 local function drop_removed_ids(limit)
   if redis.call('EXISTS', REMOVED) == 0 then return end
   local ids = redis.call('LRANGE', WAITING, 0, limit - 1)

@@ -1,7 +1,7 @@
--- promote_due: moves due messages to the tail of the waiting list in the order of their due times, those with equal due times
--- in the order posted. No message of an exclusive queue overtakes a message in back-off, so a message whose back-off ends moves
--- to the head of the waiting list. A message with a group that was leased before goes before the other messages of its group.
--- Returns whether a wake-up is necessary, as in `waiting_list`.
+-- promote_due: moves due messages to the tail of the waiting list in the order of their due times, and messages with equal due
+-- times in the order posted. No message of an exclusive queue overtakes a message in back-off, so a message whose back-off ends
+-- moves to the head of the waiting list. A message with a group that was leased before goes before the other messages of its group.
+-- Returns whether a wake-up is necessary; the fragment `waiting_list` defines when.
 -- KEYS delayed blocking
 -- USES instants events groups waiting_list requeue_at_head delivered
 local function describe_promoted()
@@ -20,8 +20,8 @@ local function promote(limit)
   end
   local head_ids, tail_ids = {}, {}
   for i, blocks in ipairs(redis.call('SMISMEMBER', BLOCKING, unpack(due_ids))) do
-    local list = blocks == 1 and head_ids or tail_ids
-    list[#list + 1] = due_ids[i]
+    local target_ids = blocks == 1 and head_ids or tail_ids
+    target_ids[#target_ids + 1] = due_ids[i]
   end
   local was_empty = #tail_ids > 0 and push_tail(tail_ids, are_delivered)
   if #head_ids > 0 then

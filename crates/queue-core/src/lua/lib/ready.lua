@@ -1,7 +1,7 @@
 -- ready: finds the instant (ms) since which a waiting message has been ready. The run of the message has the instant of its last
--- requeue, retry, or promotion after a delivery. Without such an instant, the options have the instant of its promotion or
--- signal. Without either instant, the message has been ready since its due time or, without a due time, since its post; both
--- times are in its record.
+-- requeue, retry, or promotion after a delivery. If the run has no such instant, the options have the instant of the message's
+-- promotion or signal. If neither the run nor the options have an instant, the message has been ready since its due time or,
+-- without a due time, since its post; both times are in its record.
 -- KEYS messages options runs
 -- USES instants fields run
 local function with_ready_now(options)

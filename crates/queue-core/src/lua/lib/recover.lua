@@ -1,6 +1,6 @@
--- recover: ends the leases whose deadline has passed. A run that reached its timeout is a failed attempt; a message that was
--- to be cancelled fails. Any other lease has lapsed: the lapse is counted, and the message returns to the head of the waiting
--- list, or fails after too many lapses.
+-- recover: ends the leases whose deadline has passed. A run that reached its timeout is a failed attempt; a message that was to be
+-- cancelled fails. If neither is the case, the lease has lapsed: the lapse is counted, and the message returns to the head of the
+-- waiting list, or fails after too many lapses.
 -- KEYS options leased runs cancelling
 -- USES meta instants run totals finish timeout requeue attempt groups
 local function recover(limit, random)

@@ -3,7 +3,7 @@
 -- USES held groups waiting_list wake delivered
 
 -- The parameter `state` may be any state except active. In the lists `waiting` and `completed` the id of the message stays, marked
--- as removed, until the id reaches the head of the list. The caller must call `groups.write` later.
+-- as removed, until the id reaches the head of the list. The caller of `remove_from_state` must call `groups.write` later.
 local function remove_from_state(id, state, options)
   redis.call('ZREM', EXPIRING, id)
   if state == 'waiting' then

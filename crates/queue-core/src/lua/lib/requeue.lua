@@ -1,5 +1,6 @@
 -- requeue: makes unfinished messages whose lease has ended ready, delayed or held. The functions `requeue` and `hold_message` collect
--- such messages; `write_requeued` writes the collected messages, and returns whether a wake-up is necessary, as in `waiting_list`.
+-- the messages; `write_requeued` writes the collected messages, and returns whether a wake-up is necessary; the fragment
+-- `waiting_list` defines when.
 -- KEYS delayed runs held expiring blocking
 -- USES meta clock fields run events waiting_list watch requeue_at_head
 local function no_requeued_messages()
@@ -16,8 +17,8 @@ local function collect_requeued(id, run, event_fields)
   requeued.runs[#requeued.runs + 1] = run
 end
 
--- Requeues a message after a pause (ms), or, if the pause is 0, at the 'head' or 'tail' of the waiting list. Returns the message's
--- new state.
+-- Requeues a message after a pause (ms), or, if the pause is 0, at the 'head' or 'tail' of the waiting list. Returns the new state
+-- of the requeued message.
 local function requeue(id, run, pause, side)
   collect_requeued(id, run, pause > 0 and '\td' .. now + pause or '')
   if pause > 0 then
@@ -27,13 +28,14 @@ local function requeue(id, run, pause, side)
     if meta.exclusive then requeued.blocking[#requeued.blocking + 1] = id end
     return 'delayed'
   end
-  -- An exclusive queue keeps its order, so no message overtakes a requeued one.
-  local list = meta.exclusive and requeued.head or requeued[side]
-  list[#list + 1] = id
+  -- An exclusive queue keeps its order, so no message overtakes a requeued message.
+  local target_ids = meta.exclusive and requeued.head or requeued[side]
+  target_ids[#target_ids + 1] = id
   return 'waiting'
 end
 
--- Makes a message held by a key. The caller stores the key in the message's options. Returns the message's new state.
+-- Makes a message held, so that it waits for the signal of a hold key. The caller of `hold_message` stores the hold key in the
+-- message's options. Returns the new state of the message.
 local function hold_message(id, run, key)
   collect_requeued(id, run, '\tk' .. key)
   requeued.held[#requeued.held + 1] = '0'
@@ -50,7 +52,8 @@ local function may_expire_again(id, options, run)
   end
 end
 
--- Describes the event of a requeued message. The run of the message tells whether it has lapsed, was released or is retried.
+-- Describes the event of a requeued message. The run of the message tells whether its lease lapsed, its consumer released it, or it
+-- is retried.
 local function describe_requeued(_, i)
   local run = parse_run(requeued.runs[2 * i])
   local event_type = string.byte(run.token) == 33 and 'lapsed' or string.sub(run.settled, 1, 1) == 'f' and 'retried' or 'released'

@@ -1,6 +1,6 @@
--- requeue_at_head: puts messages that were leased before back at the head of the waiting list. In an exclusive queue all
--- messages that were put back are kept in the order posted; their number is at most the queue's parallel limit. The function
--- returns whether a wake-up is necessary, as in `waiting_list`.
+-- requeue_at_head: puts messages that were leased before back at the head of the waiting list. In an exclusive queue all messages
+-- that were put back are kept in the order posted; their number is at most the queue's parallel limit. The function returns whether
+-- a wake-up is necessary; the fragment `waiting_list` defines when.
 -- KEYS waiting runs removed
 -- USES meta run waiting_list
 local function was_leased_before(text)

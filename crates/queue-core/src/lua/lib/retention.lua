@@ -32,8 +32,8 @@ local function pop_completed(removed_count)
   return redis.call('LPOP', COMPLETED, removed_count)
 end
 
--- Returns the instant (ms) at which the next finished message may be forgotten. The instant is not later than now if a message may
--- be forgotten now.
+-- Returns the instant (ms) at which the next finished message may be forgotten. The returned instant is not later than now if a
+-- message may be forgotten now.
 local function next_trim()
   local function trimmed_at(limits, finish_instant, count)
     if count <= limits.count then return math.min(finish_instant, now) + limits.age end

@@ -27,8 +27,8 @@ local function has_flag(schedule, flag)
   return string.find(schedule.flags, flag, 1, true) ~= nil
 end
 
--- Notifies the processes that post the messages of ticks that they must read this schedule again. Consumers ignore this
--- notification.
+-- Notifies the processes that post the messages of ticks that they must read this schedule again. Consumers of messages ignore
+-- notifications about schedules.
 local function announce_schedule(name)
   redis.call('PUBLISH', WAKE, 'schedule\t' .. name)
 end

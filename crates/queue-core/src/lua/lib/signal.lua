@@ -1,9 +1,9 @@
--- signal: releases the held messages of a key: a released message becomes waiting, or delayed if it is not due yet. A signal
--- releases the messages that were held when the signal arrived; `cut` is the last id at that time. While a signal is unfinished, the
--- hash `signals` has its cut, a tab and the data for the handlers, and then, after the first step, a tab and the last released id; any
--- call that finds an unfinished signal may continue the signal. So a signal releases a message once, even if a consumer meanwhile
--- leases the message and releases it as held for the same key. A message that was leased before returns to its group as the first
--- one. The function `release_held` returns whether the signal is finished.
+-- signal: releases the held messages of a key: a released message becomes waiting, or delayed if it is not due yet. A signal releases
+-- the messages that were held when the signal arrived; `cut` is the last id at that time. While a signal is unfinished, the hash
+-- `signals` has its cut, a tab and the data for the handlers, and then, after the first step, a tab and the last released id; any call
+-- that finds an unfinished signal may continue the signal. A signal releases each message only once, even if a consumer meanwhile
+-- leases the message and releases it as held for the same key. A message that was leased before returns to its group as the group's
+-- first message. The function `release_held` returns whether the signal is finished.
 -- KEYS options delayed held signals signalled
 -- USES clock events extra groups waiting_list wake watch ready delivered
 local function release_held(key, limit)
@@ -13,13 +13,14 @@ local function release_held(key, limit)
     redis.call('HDEL', SIGNALS, key)
     return true
   end
-  -- JSON with a tab is a list or an object, which does not end with a digit.
+  -- Data that contains a tab is a JSON list or object, which does not end with a digit; digits after the last tab are therefore an
+  -- id.
   local data_before_id, last_id = string.match(data, '^(.*)\t(%d+)$')
   data = data_before_id or data
   if data ~= '' then limit = math.max(1, math.min(limit, math.floor(1048576 / #data))) end
   if groups.unfinished > 0 then limit = math.min(limit, MAX_RUNS) end
-  local from = last_id and '(' .. key .. '\t' .. last_id .. '\255' or '[' .. key .. '\t'
-  local members = redis.call('ZRANGE', HELD, from, '[' .. key .. '\t' .. cut .. '\255', 'BYLEX', 'LIMIT', 0, limit)
+  local range_start = last_id and '(' .. key .. '\t' .. last_id .. '\255' or '[' .. key .. '\t'
+  local members = redis.call('ZRANGE', HELD, range_start, '[' .. key .. '\t' .. cut .. '\255', 'BYLEX', 'LIMIT', 0, limit)
   if #members > 0 then
     redis.call('ZREM', HELD, unpack(members))
     local ids, dues, ready, delayed, signalled, earliest = {}, {}, {}, {}, {}, math.huge

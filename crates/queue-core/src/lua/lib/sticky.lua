@@ -2,6 +2,6 @@
 -- KEYS sticky_until
 -- USES clock
 local function is_sticky(key)
-  local until_when = tonumber(redis.call('ZSCORE', STICKY_UNTIL, key))
-  return until_when and until_when > now
+  local sticky_until = tonumber(redis.call('ZSCORE', STICKY_UNTIL, key))
+  return sticky_until and sticky_until > now
 end

@@ -1,5 +1,5 @@
--- totals: counts how many messages were posted, completed, failed and so on since the queue was created. A script
--- collects the counts and writes all counts once, at its end.
+-- totals: counts how many messages were posted, completed, failed and so on since the queue was created. A script collects the
+-- changes of all totals, and writes them once, at its end.
 -- KEYS meta
 local totals = {}
 

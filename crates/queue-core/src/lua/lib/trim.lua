@@ -3,15 +3,17 @@
 -- USES clock instants retention forget
 
 -- Returns whether a message that finished at `finish_instant` may be forgotten. `are_too_many` says whether more than `count`
--- messages are kept. An instant later than now was written before Redis's clock stepped back, so the message counts as old.
+-- messages are kept. A message whose `finish_instant` is later than now finished before Redis's clock stepped back, so the message
+-- counts as old.
 local function may_be_trimmed(finish_instant, limits, are_too_many)
   return finish_instant <= now - limits.age or (are_too_many and (finish_instant <= now - limits.min_age or finish_instant > now))
 end
 
 -- Forgets completed messages beyond retention. The list `completed` is in the order of finishing: if the k-th message may be
--- forgotten, all messages before it may be forgotten too. Usually not even the first message may be forgotten. If the first message
--- may be forgotten, the function tries the largest k first, then half of it, and so on. While the list has ids of erased messages,
--- messages are checked one by one. After a step back of Redis's clock, `trim_completed` returns true if another call must continue.
+-- forgotten, all messages before it may be forgotten too. Usually not even the first message of `completed` may be forgotten, so
+-- the function checks the first message first. If the first message may be forgotten, the function tries to forget as many messages
+-- as `limit` permits, then half as many, and so on. While the list `completed` has ids of erased messages, messages are checked one
+-- by one. After a step back of Redis's clock, `trim_completed` returns true if another call must continue.
 local function trim_completed(limit)
   local limits = limits_of('completed')
   local completed_count, erased_count = redis.call('LLEN', COMPLETED), redis.call('SCARD', ERASED)

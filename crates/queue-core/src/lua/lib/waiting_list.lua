@@ -1,13 +1,14 @@
 -- waiting_list: adds messages at the head or the tail of the waiting list, each at its priority, and removes messages. A message
--- that was removed but whose id is still in the list gets its old position again, so that no id is ever in the list twice.
--- The functions that add messages return whether a wake-up is necessary. A wake-up is necessary if messages became ready at priority
--- 0 and no message was ready at priority 0 before, or the same for all other priorities together. A message with a group goes to its
--- group and not to the list; for messages with a group, `groups.write` returns whether a wake-up is necessary.
+-- that was removed but whose id is still in the list gets its old position again, so that no id is ever in the list twice. The
+-- functions that add messages to the waiting list return whether a wake-up is necessary. A wake-up is necessary if messages became
+-- ready at priority 0 and no message was ready at priority 0 before, or if messages became ready at other priorities and no message
+-- was ready at any other priority than 0 before. A message with a group goes to its group and not to the list; for messages with a
+-- group, `groups.write` returns whether a wake-up is necessary.
 -- KEYS options waiting prioritized removed returned turns
 -- USES meta fields groups
 
--- Removes duplicates after `ids` were pushed to the waiting list. An id that was already in the list, marked as removed, is no longer
--- marked, and stays only at its old position.
+-- Removes duplicates after `ids` were pushed to the waiting list. An id that was already in the waiting list, marked as removed, is
+-- no longer marked, and stays only at its old position.
 local function restore_removed_ids(ids, push_command)
   local restored_ids, other_ids = {}, {}
   for i, is_in_list in ipairs(redis.call('SMISMEMBER', REMOVED, unpack(ids))) do
@@ -67,7 +68,8 @@ local function push_tail(ids, are_returned, known_options)
   return push_ready(ids, 'RPUSH', are_returned, known_options)
 end
 
--- Adds messages that were leased before at the head of the waiting list. The first of `ids` becomes the first id of the list.
+-- Adds messages that were leased before at the head of the waiting list. The first of `ids` becomes the first id of the waiting
+-- list.
 local function push_head(ids)
   local reversed_ids = {}
   for i = #ids, 1, -1 do

@@ -1,4 +1,5 @@
--- wake: notifies idle consumers to call `lease` now. The payload 0 is the pause before that call, in µs.
+-- wake: notifies idle consumers to call `lease` now. The payload of the notification is 0, the pause (µs) before the call of
+-- `lease`.
 -- KEYS wake
 local function wake_now()
   redis.call('PUBLISH', WAKE, '0')

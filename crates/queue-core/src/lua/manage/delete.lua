@@ -9,8 +9,8 @@
 if meta.epoch ~= ARGV[1] then return 0 end
 local is_awaited = redis.call('EXISTS', AWAITED) == 1
 redis.call('UNLINK', unpack(KEYS))
--- After these notifications, consumers and listeners call again and learn that the queue does not exist, and clients stop waiting
--- for its messages.
+-- After the notifications about the deletion, consumers and listeners call again and learn that the queue does not exist, and
+-- clients stop waiting for messages of the queue.
 redis.call('PUBLISH', WAKE, 0)
 if meta.listened_until then redis.call('PUBLISH', EVENTS, 0) end
 if is_awaited then redis.call('PUBLISH', 'drover:finished', string.match(META, '{(.-)}') .. '\t*') end

@@ -16,7 +16,7 @@ if state and state ~= 'active' then
   forget({ id }, 'free')
   if groups.write() then wake_now() end
 end
--- If the message is no longer kept but its own id is still taken, the own id becomes free. The reply is then `completed`: the state in
--- which the message finished is not known, but the caller only needs to know that the message had finished.
+-- If the message is no longer kept but its own id is still taken, the own id becomes free. The reply for such a message is
+-- `completed`, although the message may have failed, because the caller only needs to know that the message had finished.
 if not state and redis.call('ZREM', TAKEN, ARGV[1]) == 1 then return 'completed' end
 return state

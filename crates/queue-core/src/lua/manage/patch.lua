@@ -26,7 +26,7 @@ local created_at, due_instant = tonumber(created_text), tonumber(string.match(kn
 local new_state, is_due_changed = state, false
 if delay then
   if delay > 0 then
-    -- The due time stays after the creation, even if Redis's clock has stepped back to before the creation.
+    -- The new due time is later than the message's creation, even if Redis's clock has stepped back to before the creation.
     is_due_changed, due_instant = true, math.max(now + delay, created_at + 1)
     if state == 'waiting' then new_state = 'delayed' end
   elseif state ~= 'waiting' then

@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- purge: does one step of forgetting the messages that are in one state when the purge begins. Messages posted later stay.
+-- purge: does one step of forgetting the messages that are in one state when the purge begins. Messages that are posted after the
+-- purge has begun stay.
 -- KEYS      meta seq options waiting prioritized delayed completed failed removed held blocking erased purged purged_prioritized purged_removed groups group_rest turns purged_groups purged_group_rest
 -- USES      meta clock instants cursors groups wake watch retention forget_purged failed delivered
 -- ARGV      epoch; state (any except active); the cut-off and the cursor that the previous step returned ('' at first)
@@ -49,9 +50,9 @@ end
 
 local function purge_held()
   if cut_off == '' then cut_off = redis.call('GET', SEQ) or '0' end
-  local found = redis.call('ZRANGE', HELD, cursor == '' and '-' or '(' .. cursor, '+', 'BYLEX', 'LIMIT', 0, step_size)
+  local found_members = redis.call('ZRANGE', HELD, cursor == '' and '-' or '(' .. cursor, '+', 'BYLEX', 'LIMIT', 0, step_size)
   local ids, members = {}, {}
-  for _, member in ipairs(found) do
+  for _, member in ipairs(found_members) do
     local id = string.match(member, '\t(%d+)\t?%d*$')
     if is_before_cut(id) then
       ids[#ids + 1] = id
@@ -60,33 +61,35 @@ local function purge_held()
   end
   free_places(ids)
   forget_from(HELD, ids, members)
-  return #found == step_size and found[#found] or ''
+  return #found_members == step_size and found_members[#found_members] or ''
 end
 
--- Purges failed messages. The cut-off is the last id and the instant (ms) when the purge begins. If 1,000 messages that were posted
--- after the purge began fail in that same millisecond, the purge may end before it has forgotten every message.
+-- Purges failed messages. The cut-off of a purge of failed messages is the last id and the instant (ms) when the purge begins. If
+-- 1,000 messages that were posted after the purge began fail in that same millisecond, the purge may end before it has forgotten
+-- every message.
 local function purge_failed()
   if cut_off == '' then cut_off = (redis.call('GET', SEQ) or '0') .. ':' .. now_text end
   local last_id, instant = string.match(cut_off, '^(%d+):(%d+)$')
   local ids = {}
-  local found = failed_up_to(instant, MAX_MESSAGES)
-  for _, id in ipairs(found) do
+  local failed_ids = failed_up_to(instant, MAX_MESSAGES)
+  for _, id in ipairs(failed_ids) do
     if id <= last_id then ids[#ids + 1] = id end
   end
   forget_from(FAILED, ids)
-  return #ids > 0 and #found == MAX_MESSAGES and 'more' or ''
+  return #ids > 0 and #failed_ids == MAX_MESSAGES and 'more' or ''
 end
 
--- Purges completed messages. The cut-off is a position in the list `completed`, counted from the first message that ever completed.
+-- Purges completed messages. The cut-off of a purge of completed messages is a position in the list `completed`, counted from the
+-- first message that ever completed.
 local function purge_completed()
   local trimmed_count = tonumber(redis.call('HGET', META, 'trimmed')) or 0
   if cut_off == '' then cut_off = string.format('%d', trimmed_count + redis.call('LLEN', COMPLETED)) end
   local pop_count = math.min(MAX_MESSAGES, tonumber(cut_off) - trimmed_count, redis.call('LLEN', COMPLETED))
   if pop_count <= 0 then return '' end
-  local found, ids, erased_ids = pop_completed(pop_count), {}, {}
-  for i, is_erased in ipairs(redis.call('SMISMEMBER', ERASED, unpack(found))) do
+  local completed_ids, ids, erased_ids = pop_completed(pop_count), {}, {}
+  for i, is_erased in ipairs(redis.call('SMISMEMBER', ERASED, unpack(completed_ids))) do
     local target_ids = is_erased == 1 and erased_ids or ids
-    target_ids[#target_ids + 1] = found[i]
+    target_ids[#target_ids + 1] = completed_ids[i]
   end
   if #erased_ids > 0 then redis.call('SREM', ERASED, unpack(erased_ids)) end
   if #ids > 0 then forget_messages(ids) end
@@ -94,12 +97,12 @@ local function purge_completed()
   return pop_count == MAX_MESSAGES and 'more' or ''
 end
 
--- Purges waiting messages. The whole waiting list is renamed at once, so that messages that join the list later stay. The cut-off is the
--- last id at the time of the renaming.
+-- Purges waiting messages. The whole waiting list is renamed at once, so that messages that join the list later stay. The cut-off of a
+-- purge of waiting messages is the last id when the waiting list is renamed.
 local function purge_waiting()
   if cut_off == '' then
     if meta.purged_to then
-      -- An earlier purge of waiting messages must finish first.
+      -- A purge of waiting messages begins only after an earlier purge of waiting messages has finished.
       forget_purged()
       return 'begin'
     end
@@ -122,7 +125,7 @@ local function purge_waiting()
     -- If the process that began the purge does not continue it, maintenance does, after this wake-up.
     wake_at(now + 1000)
   end
-  -- Another process may have finished this purge already, and may have begun a new one.
+  -- Another process may have finished this purge already, and may have begun a new purge.
   if meta.purged_to == cut_off then forget_purged() end
   return meta.purged_to == cut_off and 'more' or ''
 end

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- retry: makes failed messages ready at once, with their attempts and lapses reset and without a ttl. An exclusive queue refuses
--- messages with a group.
+-- retry: makes failed messages ready at once, with their attempts and lapses reset and without a ttl. In an exclusive queue, the
+-- script refuses to retry messages with a group.
 -- KEYS      options runs failed outcomes
 -- USES      meta clock instants fields run events extra groups waiting_list wake state failed
 -- ARGV      'one', id (Drover's or the producer's own); or 'some', epoch, the instant (ms) up to which the messages failed ('' at

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- declare: creates the queue if it does not exist and the caller permits it; writes the declared settings, without `exclusive`
--- while the queue can't become exclusive. No other script creates a queue.
+-- while the queue can't become exclusive. Only the script `declare` creates queues.
 -- KEYS      meta
 -- USES      meta groups wake configure
 -- ARGV      the epoch for a new queue ('' if none may be created), then settings and values alternately

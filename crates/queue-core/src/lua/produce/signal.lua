@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- signal: releases the messages that are held for a key, a bounded number per call. Shows, lists and removes sticky signals.
+-- signal: releases the messages that are held for a key, a bounded number per call. The script also shows, lists and removes sticky
+-- signals.
 -- KEYS      seq held signals sticky sticky_until
 -- USES      meta clock cursors watch signal sticky
 -- ARGV      epoch, key, 'begin' or 'continue', the data for the handlers ('' for none), how long (ms) the signal is sticky

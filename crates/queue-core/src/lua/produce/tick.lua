@@ -1,7 +1,7 @@
 #!lua
--- tick: posts the messages of due ticks of schedules, and stores the next instant of each schedule. The caller has computed the
--- instants of the ticks. The script carries out the caller's plan for a schedule only if the stored instant and the revision are
--- those that the caller knows, and the plan's ticks are due.
+-- tick: posts the messages of due ticks of schedules, and stores the next instant of each schedule. The caller of `tick` has
+-- computed the instants of the ticks. The script carries out the caller's plan for a schedule only if the stored instant and the
+-- revision are those that the caller knows, and the plan's ticks are due.
 -- KEYS      meta schedules schedule_messages ticks options
 -- USES      meta clock fields state schedule
 -- CALLS     enqueue

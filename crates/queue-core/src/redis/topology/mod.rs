@@ -68,8 +68,8 @@ impl Topology {
     /// Returns a server for subscriptions. Each server of a cluster passes on the notifications of all other servers.
     pub(crate) async fn subscription_node(&self) -> Result<Arc<Node>> {
         let nodes = self.nodes().await?;
-        let map = self.current_map();
-        let connected_nodes: Vec<_> = nodes.iter().filter(|node| map.passes_on_notifications(node)).collect();
+        let current_map = self.current_map();
+        let connected_nodes: Vec<_> = nodes.iter().filter(|node| current_map.passes_on_notifications(node)).collect();
         let candidates = if connected_nodes.is_empty() { nodes.iter().collect() } else { connected_nodes };
         Ok(Arc::clone(candidates[rand::random_range(..candidates.len())]))
     }
@@ -161,24 +161,24 @@ mod tests {
         let redirect = Redirect("127.0.0.1:1".into());
         let redirected_node = topology.node_of_redirect(&known_nodes[0], &redirect).unwrap();
         assert!(!is_answered(&redirected_node).await);
-        let page = || {
+        let metrics_page = || {
             let (mut registry, mut text) = (Registry::default(), String::new());
             calls.register(&mut registry);
             prometheus_text::encode(&mut text, &registry).unwrap();
             text
         };
         let away_series = "drover_redis_server_up{topology=\"cluster\",server=\"127.0.0.1:1\"} 0";
-        assert!(page().contains(away_series), "{}", page());
+        assert!(metrics_page().contains(away_series), "{}", metrics_page());
         drop(redirected_node);
         timeout(TIME_LIMIT, async {
-            while page().contains(away_series) {
+            while metrics_page().contains(away_series) {
                 sleep(Duration::from_millis(10)).await;
             }
         })
         .await
         .expect("the watcher asks for the topology after a redirection");
         let server_label = format!("server=\"127.0.0.1:{}\"", cluster.servers[0].port());
-        assert!(page().contains(&server_label), "{}", page());
+        assert!(metrics_page().contains(&server_label), "{}", metrics_page());
     }
 
     async fn is_answered(node: &Node) -> bool {

@@ -25,19 +25,19 @@ impl SlotMap {
     /// Returns the map of a cluster.
     pub(super) fn from_view(view: ClusterView, node_at: impl Fn(Address) -> Arc<Node>) -> Self {
         let ClusterView { slots, cut_off } = view;
-        let mut map = Self { cut_off, ..Self::default() };
+        let mut slot_map = Self { cut_off, ..Self::default() };
         let mut indices: HashMap<&Address, u16> = HashMap::new();
         for address in &slots {
             let index = address.as_ref().map(|address| {
                 *indices.entry(address).or_insert_with(|| {
-                    map.nodes.push(node_at(address.clone()));
-                    u16::try_from(map.nodes.len() - 1)
+                    slot_map.nodes.push(node_at(address.clone()));
+                    u16::try_from(slot_map.nodes.len() - 1)
                         .expect("a cluster has at most 16,384 slots, each with one server")
                 })
             });
-            map.owners.push(index);
+            slot_map.owners.push(index);
         }
-        map
+        slot_map
     }
 
     pub(super) fn owner(&self, slot: Slot) -> Option<&Arc<Node>> {
@@ -74,15 +74,15 @@ mod tests {
     use crate::redis::topology::tests::node;
 
     #[test]
-    fn subscription_leaves_a_server_only_for_a_better_one() {
+    fn subscription_leaves_a_server_only_for_a_better_server() {
         let nodes = [1, 2].map(node);
-        let map = |cut_off: &[u16]| SlotMap {
+        let map_without = |cut_off: &[u16]| SlotMap {
             nodes: nodes.to_vec(),
             cut_off: cut_off.iter().map(|port| Address::Tcp("127.0.0.1".into(), *port)).collect(),
             ..SlotMap::default()
         };
-        assert!(map(&[1]).has_better_subscription_node(&nodes[0]));
-        assert!(!map(&[2]).has_better_subscription_node(&nodes[0]));
-        assert!(!map(&[1, 2]).has_better_subscription_node(&nodes[0]), "the whole cluster is away");
+        assert!(map_without(&[1]).has_better_subscription_node(&nodes[0]));
+        assert!(!map_without(&[2]).has_better_subscription_node(&nodes[0]));
+        assert!(!map_without(&[1, 2]).has_better_subscription_node(&nodes[0]), "the whole cluster is away");
     }
 }

@@ -5,7 +5,7 @@ use crate::redis::{cluster::Cluster, endpoint::Endpoint, sentinel::Sentinels};
 /// Where the servers are, as `redis.url` says.
 #[derive(Clone)]
 pub(crate) enum TopologySource {
-    /// One server.
+    /// One server of Redis.
     Server(Endpoint),
     /// The primary that Sentinels name.
     Sentinels(Sentinels),

@@ -37,17 +37,18 @@ pub(super) struct TopologyState {
     pub(super) map: RwLock<Arc<SlotMap>>,
     /// The servers to which calls were redirected and that the map does not have yet, so that many calls share their connections.
     redirects: Mutex<Vec<Arc<Node>>>,
-    /// The time at which the last request for the topology ended. The lock is held during such a request.
+    /// The time at which the last request for the topology ended. The lock of `asked_at` is held during a request for the topology.
     asked_at: AsyncMutex<Option<Instant>>,
     /// Notified when a call has failed, or when a Sentinel has announced a fail-over.
     pub(super) ask_now: Notify,
-    /// The reason why the topology or a part of it is unknown, if it is. A change between known and unknown is logged.
+    /// The reason why the topology or a part of it is unknown, if it is. The watcher logs when the topology becomes unknown or
+    /// known.
     trouble: Mutex<Option<String>>,
 }
 
 impl TopologyState {
     pub(super) fn new(source: TopologySource, calls: Arc<Calls>) -> Self {
-        let map = match &source {
+        let initial_map = match &source {
             TopologySource::Server(endpoint) => {
                 let up_gauge = calls.server_gauge(source.name(), &endpoint.address);
                 SlotMap::from_one_server(Node::new(endpoint.clone(), up_gauge), 0)
@@ -57,7 +58,7 @@ impl TopologyState {
         Self {
             source,
             calls,
-            map: RwLock::new(Arc::new(map)),
+            map: RwLock::new(Arc::new(initial_map)),
             redirects: Mutex::default(),
             asked_at: AsyncMutex::default(),
             ask_now: Notify::new(),
@@ -68,8 +69,8 @@ impl TopologyState {
     /// Keeps the topology current, for as long as the task lives.
     pub(super) async fn keep_topology_current(self: Arc<Self>) {
         match &self.source {
-            // A former primary may accept writes for a while, and these writes are lost. As no call fails, only the announcement of a
-            // Sentinel tells that the primary is another server.
+            // A former primary may accept writes for a while, and these writes are lost. As no call to a former primary fails, only
+            // the announcement of a Sentinel tells that another server is the primary.
             TopologySource::Sentinels(sentinels) => {
                 tokio::join!(self.refresh_repeatedly(), sentinels.listen(|| self.ask_now.notify_one()));
             }
@@ -142,12 +143,12 @@ impl TopologyState {
         };
         *asked_at = Some(Instant::now());
         let new_trouble = match discovery {
-            Ok(map) => {
-                let map = Arc::new(map);
-                let old = std::mem::replace(&mut *self.map.write(), Arc::clone(&map));
-                self.retire_former_primaries(&old, &map);
+            Ok(new_map) => {
+                let new_map = Arc::new(new_map);
+                let old_map = std::mem::replace(&mut *self.map.write(), Arc::clone(&new_map));
+                self.retire_former_primaries(&old_map, &new_map);
                 self.redirects.lock().clear();
-                map.trouble()
+                new_map.trouble()
             }
             Err(error) => Some(error),
         };
@@ -179,12 +180,12 @@ impl TopologyState {
     }
 
     /// Ends the calls to servers that are no longer primaries, and logs which servers are new and which are no longer primaries.
-    fn retire_former_primaries(&self, old: &SlotMap, new: &SlotMap) {
+    fn retire_former_primaries(&self, old_map: &SlotMap, new_map: &SlotMap) {
         let topology = self.source.name();
-        for node in new.nodes_absent_from(old) {
+        for node in new_map.nodes_absent_from(old_map) {
             info!(topology, server = %node.endpoint().address, "calls go to this server of Redis now");
         }
-        for node in old.nodes_absent_from(new) {
+        for node in old_map.nodes_absent_from(new_map) {
             let address = &node.endpoint().address;
             warn!(topology, server = %address, "this server of Redis is no longer a primary: its calls are ended");
             node.retire();

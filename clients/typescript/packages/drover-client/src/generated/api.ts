@@ -972,7 +972,7 @@ export interface components {
             end_at?: components["schemas"]["Instant"] | null;
             /** @description The interval, counted from 1970: 1 s to 3,650 days. A schedule has either `every` or `cron`. */
             every?: (number | string) | null;
-            /** @description The number of posted messages after which the schedule ends: 1 to 1,000,000,000. Defaults to no limit. */
+            /** @description The number of posted messages after which the schedule ends: 1 to 1,000,000,000; defaults to no limit. */
             max_runs?: number | null;
             /** @description A message to be posted. */
             message: {
@@ -1006,14 +1006,14 @@ export interface components {
                  */
                 ttl?: (number | string) | null;
             };
-            /** @description Defines what happens to ticks that no process could post in time. Defaults to `one`. */
+            /** @description Defines what happens to ticks that no process could post in time; defaults to `one`. */
             missed?: ("skip" | "one" | "all") | null;
-            /** @description How much later than the multiples of `every` the ticks are: less than `every`. Defaults to 0. */
+            /** @description How much later than the multiples of `every` the ticks are: less than `every`; defaults to 0. */
             offset?: (number | string) | null;
-            /** @description Defines what happens to a tick while the message of an earlier tick is unfinished. Defaults to `allow`. */
+            /** @description Defines what happens to a tick while the message of an earlier tick is unfinished; defaults to `allow`. */
             overlap?: ("allow" | "skip") | null;
             start_at?: components["schemas"]["Instant"] | null;
-            /** @description The time zone of the pattern. Defaults to UTC. */
+            /** @description The time zone of the pattern; defaults to UTC. */
             timezone?: string | null;
         };
         /**
@@ -1682,7 +1682,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page */
+            /** @description A page of the list */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1799,7 +1799,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The stream of events */
+            /** @description The events of the queue as a stream */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1823,14 +1823,14 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description May be absent */
+        /** @description The body may be absent */
         requestBody?: {
             content: {
                 "application/json": components["schemas"]["Receive"];
             };
         };
         responses: {
-            /** @description The messages */
+            /** @description The leased messages */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1854,14 +1854,14 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description The lease */
+        /** @description The lease to complete */
         requestBody: {
             content: {
                 "application/json": components["schemas"]["Complete"];
             };
         };
         responses: {
-            /** @description The outcome */
+            /** @description The outcome of the lease */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1885,14 +1885,14 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description The lease */
+        /** @description The lease to extend */
         requestBody: {
             content: {
                 "application/json": components["schemas"]["Extend"];
             };
         };
         responses: {
-            /** @description The outcome */
+            /** @description The outcome of the lease */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1916,14 +1916,14 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description The lease */
+        /** @description The lease whose attempt failed */
         requestBody: {
             content: {
                 "application/json": components["schemas"]["Fail"];
             };
         };
         responses: {
-            /** @description The outcome */
+            /** @description The outcome of the lease */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1947,14 +1947,14 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description The lease */
+        /** @description The lease to release */
         requestBody: {
             content: {
                 "application/json": components["schemas"]["Release"];
             };
         };
         responses: {
-            /** @description The outcome */
+            /** @description The outcome of the lease */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -1978,7 +1978,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description The leases */
+        /** @description The leases to settle or extend */
         requestBody: {
             content: {
                 "application/json": components["schemas"]["Settle"];
@@ -2030,7 +2030,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page */
+            /** @description A page of the list */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2060,14 +2060,14 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description The message */
+        /** @description The message to post */
         requestBody: {
             content: {
                 "application/json": components["schemas"]["NewMessage"];
             };
         };
         responses: {
-            /** @description A message with that id exists already, or the request was made before with the same Idempotency-Key; nothing was changed */
+            /** @description A message with the id exists already, or an earlier request had the same Idempotency-Key; nothing was changed */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2103,7 +2103,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description Many messages; as NDJSON one NewMessage per line, any number of lines; empty lines are skipped */
+        /** @description The messages to post. An NDJSON body has any number of lines, each with one NewMessage; empty lines are skipped */
         requestBody: {
             content: {
                 "application/json": components["schemas"]["NewBatch"];
@@ -2115,7 +2115,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Each message existed already; or the outcome of the lines */
+            /** @description Each message of a JSON body existed already; for an NDJSON body, the outcome of its lines */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2124,7 +2124,7 @@ export interface operations {
                     "application/json": components["schemas"]["BatchOrLines"];
                 };
             };
-            /** @description All messages are stored; an entry for each */
+            /** @description All messages are stored; the response has an entry for each message */
             201: {
                 headers: {
                     [name: string]: unknown;
@@ -2158,7 +2158,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The message */
+            /** @description The message that the path names */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2216,7 +2216,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description The changes */
+        /** @description The changes of the message */
         requestBody: {
             content: {
                 "application/json": components["schemas"]["MessagePatch"];
@@ -2464,7 +2464,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page */
+            /** @description A page of the list */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2531,7 +2531,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description The schedule existed */
+            /** @description The schedule existed already, and has the definition of the request */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2540,7 +2540,7 @@ export interface operations {
                     "application/json": components["schemas"]["Schedule"];
                 };
             };
-            /** @description The schedule is new */
+            /** @description The schedule was created */
             201: {
                 headers: {
                     [name: string]: unknown;
@@ -2693,7 +2693,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page */
+            /** @description A page of the list */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2724,7 +2724,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The signal */
+            /** @description The sticky signal */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2753,7 +2753,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description May be absent */
+        /** @description The body may be absent */
         requestBody?: {
             content: {
                 "application/json": components["schemas"]["Signal"];
