@@ -114,7 +114,10 @@ const HINTS: [(&str, Hint); 60] = [
     ("defaultjoboptions", SETTINGS_THEMSELVES),
     ("settings", SETTINGS_THEMSELVES),
     ("opts", SETTINGS_THEMSELVES),
-    ("paused", Advice { beside: SETTINGS, text: "POST /v1/queues/{queue}/pause pauses the queue, and …/resume resumes it" }),
+    (
+        "paused",
+        Advice { beside: SETTINGS, text: "POST /v1/queues/{queue}/pause pauses the queue, and …/resume resumes it" },
+    ),
     // The next hints are about fields of schedules.
     ("pattern", Field("cron")),
     ("tz", Field("timezone")),

@@ -3,6 +3,7 @@
 pub(crate) mod batch;
 pub(crate) mod cursor;
 pub(crate) mod event;
+mod failure_reason;
 pub(crate) mod json;
 pub(crate) mod key;
 pub(crate) mod lease;

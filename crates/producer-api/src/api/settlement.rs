@@ -1,14 +1,15 @@
 //! Settlements: requests by which consumers end or extend leases.
 
-use queue_core::{Action, Failure, LeaseToken, Queue, SignalKey, read_word};
+use queue_core::{Action, LeaseToken, Queue, SignalKey, read_word};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
-use service::{Code, FieldError, wording};
+use service::{Code, FieldError};
 use strum::{EnumString, VariantNames};
 use utoipa::ToSchema;
 
 use super::{
     Delay, LeaseTime,
+    failure_reason::Reason,
     json::{self, Body},
 };
 
@@ -204,7 +205,7 @@ impl From<Settlement> for LeaseAction {
                 (lease, Action::Complete(result.unwrap_or_else(|| RawValue::NULL.to_owned())))
             }
             Settlement::Fail(Fail { lease, error, retry, retry_after, .. }) => {
-                let failure = error.unwrap_or(Reason::Parts(Parts::default())).into();
+                let failure = error.unwrap_or_default().into();
                 let action = match (retry, retry_after) {
                     (Some(false), _) => Action::FailForGood(failure),
                     (_, Some(pause)) => Action::FailAndRetryAfter(failure, *pause),
@@ -219,86 +220,9 @@ impl From<Settlement> for LeaseAction {
     }
 }
 
-// An error of an attempt may contain halves of characters, which are replaced, and may lack parts, which have defaults, so that
-// a consumer can always end its attempt.
-/// The reason why an attempt failed: a text, or an object with the parts of the error.
-#[derive(Debug, ToSchema)]
-#[serde(untagged)]
-enum Reason {
-    Text(#[schema(inline)] LossyText),
-    Parts(Parts),
-}
-
-/// The parts of the error of an attempt.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Parts {
-    /// A word that programs match; `failed` if absent. A word longer than 128 bytes is cut.
-    #[schema(inline)]
-    code: Option<LossyText>,
-    /// A sentence for people. A sentence longer than 8 KiB as JSON is cut, and then ends with … (cut).
-    #[schema(inline)]
-    message: Option<LossyText>,
-}
-
-impl From<Reason> for Failure {
-    fn from(reason: Reason) -> Self {
-        let (code, message) = match reason {
-            Reason::Text(message) => (None, Some(message)),
-            Reason::Parts(Parts { code, message }) => (code, message),
-        };
-        let or_default =
-            |text: Option<LossyText>, default: &str| text.map_or_else(|| default.to_owned(), |LossyText(text)| text);
-        Self::new(or_default(code, "failed"), or_default(message, "the consumer gave no reason"))
-    }
-}
-
-impl<'de> Deserialize<'de> for Reason {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = Box::<RawValue>::deserialize(deserializer)?;
-        if json.get().starts_with('{') {
-            return json::parse_part(&json).map(Self::Parts).map_err(de::Error::custom);
-        }
-        let text = serde_json::from_str(json.get()).map(Self::Text);
-        text.map_err(|error| de::Error::custom(wording::value_mistake(&error)))
-    }
-}
-
-// A text in which each half of a character (a `\u` escape without its other half) is replaced by U+FFFD.
-#[derive(Debug, ToSchema)]
-struct LossyText(String);
-
-impl<'de> Deserialize<'de> for LossyText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bytes;
-        impl de::Visitor<'_> for Bytes {
-            type Value = String;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a text")
-            }
-
-            // The text is read as bytes, because a `String` can't contain a lone surrogate.
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
-                let mut text = String::with_capacity(bytes.len());
-                for chunk in bytes.utf8_chunks() {
-                    text.push_str(chunk.valid());
-                    // A lone surrogate has three bytes, and each byte is an invalid chunk. Only the first of the three bytes is
-                    // not a UTF-8 continuation byte.
-                    if chunk.invalid().first().is_some_and(|byte| byte & 0b1100_0000 != 0b1000_0000) {
-                        text.push(char::REPLACEMENT_CHARACTER);
-                    }
-                }
-                Ok(text)
-            }
-        }
-        deserializer.deserialize_bytes(Bytes).map(Self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use queue_core::Millis;
+    use queue_core::{Failure, Millis};
     use service::Problem;
 
     use super::*;
