@@ -114,7 +114,10 @@ const HINTS: [(&str, Hint); 60] = [
     ("defaultjoboptions", SETTINGS_THEMSELVES),
     ("settings", SETTINGS_THEMSELVES),
     ("opts", SETTINGS_THEMSELVES),
-    ("paused", Advice { beside: SETTINGS, text: "POST /v1/queues/{queue}/pause pauses the queue, and …/resume resumes it" }),
+    (
+        "paused",
+        Advice { beside: SETTINGS, text: "POST /v1/queues/{queue}/pause pauses the queue, and …/resume resumes it" },
+    ),
     // The next hints are about fields of schedules.
     ("pattern", Field("cron")),
     ("tz", Field("timezone")),
@@ -214,7 +217,7 @@ mod tests {
                 HINTS[..index].iter().any(|(earlier, other)| earlier == name && place(other) == place(hint));
             assert!(!is_hidden, "{name} beside {} has two hints", place(hint));
             if let Advice { text, .. } = hint {
-                assert!(text.len() < 180, "{name}: errors about settings cut longer texts");
+                assert!(text.len() < 180, "{name}: errors about settings cut texts of 180 bytes");
             }
         }
     }

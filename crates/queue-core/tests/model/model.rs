@@ -18,7 +18,7 @@ pub(crate) const CANCELLED_ERROR: &str = r#"{"code":"cancelled","message":"cance
 pub(crate) struct Model {
     /// The time in µs since 1970.
     pub(crate) micros: u64,
-    /// The latest value that `micros` ever had.
+    /// The highest value that `micros` ever had.
     pub(crate) latest_micros: u64,
     /// The number of messages that were ever posted.
     pub(crate) posted: usize,

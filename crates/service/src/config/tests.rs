@@ -344,7 +344,7 @@ fn invalid_api_keys_stop_the_start() {
         ),
         (keys(&[key_entry("ops", HASH_A, ""), key_entry("ops", HASH_A, "")]), "one hash is given twice"),
         (keys(&[key_entry("ops", HASH_A, limit), key_entry("ops", HASH_B, "")]), "share one rate_limit"),
-        (keys(&[key_entry("ops", HASH_A, "").replace("\"read\"", "")]), "a key without a scope is for nothing"),
+        (keys(&[key_entry("ops", HASH_A, "").replace("\"read\"", "")]), "a key without a scope permits nothing"),
         (keys(&[key_entry("ops", HASH_A, "").replace("read", "raed")]), "did you mean \"read\"?"),
         (keys(&[key_entry("ops", HASH_A, "").replace("\"*\"", "")]), "is for no queue"),
         (keys(&[key_entry("ops", HASH_A, "").replace('*', "a*b")]), "neither the name of a queue"),
