@@ -282,8 +282,8 @@ fn variable_with_one_underscore_for_two_is_refused_with_the_right_name() {
         assert!(error.contains(&format!("{written} sets no key")) && error.contains(meant), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
-    // The following variables do not configure Drover: `exec` handlers pass `DROVER_…` variables to programs, Kubernetes
-    // describes services in variables, and tests read variables.
+    // Some variables that begin with `DROVER_` do not configure Drover: `exec` handlers pass such variables to programs,
+    // Kubernetes describes services in such variables, and tests read some.
     for other in [
         "DROVER_QUEUE",
         "DROVER_MESSAGE_ID",
