@@ -22,7 +22,7 @@ pub(crate) const EXCLUSIVE_QUEUE: &str = "the queue is exclusive";
 pub(crate) struct Answers {
     pub(crate) real: Value,
     pub(crate) model: Value,
-    /// A description of the operation.
+    /// A description of the operation, for the history that a failed test prints.
     pub(crate) description: String,
 }
 
