@@ -3,7 +3,7 @@
 # binaries. The version before is the last release before the current commit, or, before the first release, the parent of the current
 # commit. BEFORE=COMMIT names another version.
 #
-# Everything is in the folder upgrade of the target folder. If the script runs again for the same version, it builds nothing.
+# The sources and the binaries are in the folder upgrade of the target folder. If the script runs again for the same version, it builds nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -50,7 +50,7 @@ async fn invalid_settings_are_refused_with_their_pointers() {
         ),
         (json!({"visibility_timeout": 5}), "/visibility_timeout", "must be 100ms to"),
         (json!({"visibility_timeout": "soon"}), "/visibility_timeout", "1h 30m"),
-        (json!({"a/b~c": 1}), "/a~1b~0c", "unknown; there are visibility_timeout"),
+        (json!({"a/b~c": 1}), "/a~1b~0c", "unknown; expected one of visibility_timeout"),
     ] {
         let (status, error) = refused_settings(&system, settings.clone()).await;
         assert_eq!((status, &error["pointer"]), (422, &json!(pointer)), "{settings}: {error}");

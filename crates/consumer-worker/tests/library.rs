@@ -161,7 +161,7 @@ async fn error_about_data_has_no_words_of_rust_or_of_the_parser() {
         (error_for_data::<KnownWord>("7").await, "it is of another kind"),
         (error_for_data::<TaggedData>("{}").await, "the field \"kind\" is required"),
         (error_for_data::<TaggedData>("7").await, "it is 7, and must be an object"),
-        (error_for_data::<TaggedData>(r#"{"kind":"Fax"}"#).await, "unknown; there are Mail"),
+        (error_for_data::<TaggedData>(r#"{"kind":"Fax"}"#).await, "unknown; expected one of Mail"),
         (error_for_data::<TaggedData>(r#"{"kind":"Mail"}"#).await, "the field \"to\" is required"),
         (error_for_data::<FlagOrText>("7").await, "it has none of the forms that it may have"),
         (error_for_data::<Nothing>(r#"{"to":1}"#).await, "to: the field \"to\" is unknown"),

@@ -359,10 +359,13 @@ mod tests {
     #[test]
     fn unknown_word_in_settings_is_repeated_completely_in_the_error() {
         for (patch, expected) in [
-            (json!({"a`b": 1}), "/a`b: unknown; there are visibility_timeout, "),
+            (json!({"a`b": 1}), "/a`b: unknown; expected one of visibility_timeout, "),
             (json!({"max_`attempts": 1}), "/max_`attempts: unknown: did you mean \"max_attempts\"?"),
             (json!({"limiter": null}), "/limiter: unknown: did you mean \"rate_limit\"?"),
-            (json!({"backoff": {"type": "a`b"}}), "/backoff/type: \"a`b\" is unknown; there are fixed, exponential"),
+            (
+                json!({"backoff": {"type": "a`b"}}),
+                "/backoff/type: \"a`b\" is unknown; expected one of fixed, exponential",
+            ),
         ] {
             let problem = queue_error(Settings::default().with_patch(&patch).unwrap_err().into());
             assert!(problem.detail.starts_with(expected), "{}", problem.detail);

@@ -25,7 +25,7 @@ fn for_each_message(criterion: &mut Criterion) {
     criterion.bench_function("a message to JSON", |bencher| {
         bencher.iter(|| serde_json::to_vec(black_box(&message)).unwrap());
     });
-    criterion.bench_function("a lease from its token", |bencher| {
+    criterion.bench_function("parse a lease token", |bencher| {
         bencher.iter(|| black_box("21718923400017-c3RyYW5nZXJzIGd1ZXNzIQ").parse::<LeaseToken>().unwrap());
     });
 }

@@ -217,7 +217,7 @@ mod tests {
                 HINTS[..index].iter().any(|(earlier, other)| earlier == name && place(other) == place(hint));
             assert!(!is_hidden, "{name} beside {} has two hints", place(hint));
             if let Advice { text, .. } = hint {
-                assert!(text.len() < 180, "{name}: errors about settings cut longer texts");
+                assert!(text.len() < 180, "{name}: errors about settings cut texts of 180 bytes");
             }
         }
     }

@@ -190,7 +190,11 @@ pub fn unknown_with_suggestions<'k>(word: &str, known: impl IntoIterator<Item = 
     if let Some(meant) = nearest_word(word, known_words.iter().copied()) {
         return format!("unknown: did you mean \"{meant}\"?");
     }
-    if known_words.is_empty() { "unknown".to_owned() } else { format!("unknown; there are {}", known_words.join(", ")) }
+    if known_words.is_empty() {
+        "unknown".to_owned()
+    } else {
+        format!("unknown; expected one of {}", known_words.join(", "))
+    }
 }
 
 /// Returns a text that reports an unknown word and suggests a known word. The text repeats the unknown word only if a known
@@ -234,7 +238,10 @@ mod tests {
         assert_eq!(nearest_word("dealy", known_words), Some("delay"));
         assert_eq!(nearest_word("maxAttempts", known_words), Some("max_attempts"));
         assert_eq!(nearest_word("payload", known_words), None);
-        assert_eq!(unknown_with_suggestions("xyz", known_words), "unknown; there are delay, priority, max_attempts");
+        assert_eq!(
+            unknown_with_suggestions("xyz", known_words),
+            "unknown; expected one of delay, priority, max_attempts"
+        );
         assert_eq!(unknown_with_suggestions("xyz", []), "unknown");
         assert_eq!(unknown_with_suggestions("attempts", known_words), "unknown: did you mean \"max_attempts\"?");
     }
@@ -256,9 +263,9 @@ mod tests {
             (r#"{"list":true}"#, "it is true, and must be a list"),
             (r#"{"inner":5}"#, "it is 5, and must be an object"),
             (r#"{"word":"fixd"}"#, "\"fixd\" is unknown: did you mean \"fixed\"?"),
-            (r#"{"word":"none"}"#, "\"none\" is unknown; there are fixed, exponential"),
-            (r#"{"word":"a`b"}"#, "\"a`b\" is unknown; there are fixed, exponential"),
-            (r#"{"word":"a`, expected `b"}"#, "\"a`, expected `b\" is unknown; there are fixed, exponential"),
+            (r#"{"word":"none"}"#, "\"none\" is unknown; expected one of fixed, exponential"),
+            (r#"{"word":"a`b"}"#, "\"a`b\" is unknown; expected one of fixed, exponential"),
+            (r#"{"word":"a`, expected `b"}"#, "\"a`, expected `b\" is unknown; expected one of fixed, exponential"),
             (r#"{"t`xt":1}"#, "the field \"t`xt\" is unknown: did you mean \"text\"?"),
             (r#"{"word":{"fixed":1}}"#, "it is 1, and must be a text"),
             (r#"{"txt":1}"#, "the field \"txt\" is unknown: did you mean \"text\"?"),
@@ -276,7 +283,7 @@ mod tests {
         assert_eq!(reported_mistake(r#"{"txt":1}"#), (None, "unknown: did you mean \"text\"?".into()));
         assert_eq!(
             reported_mistake(r#"{"a`, expected `b":1}"#).1,
-            "unknown; there are word, text, whole, number, flag, list, inner"
+            "unknown; expected one of word, text, whole, number, flag, list, inner"
         );
         assert_eq!(reported_mistake(r#"{"text":"a","text":"b"}"#), (Some("text".into()), "it is given twice".into()));
         assert_eq!(reported_mistake(r#"{"whole":-1}"#), (None, "it is -1, and must be a whole number".into()));

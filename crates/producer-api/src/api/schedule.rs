@@ -96,9 +96,13 @@ mod tests {
             (
                 r#"{"every":"5m","message":{"data":1,"x":1}}"#,
                 "/message/x",
-                "unknown; there are data, name, group, priority, max_attempts, backoff, timeout, ttl, hold, headers",
+                "unknown; expected one of data, name, group, priority, max_attempts, backoff, timeout, ttl, hold, headers",
             ),
-            (r#"{"every":"5m","message":{"data":1,"deliverAt":1}}"#, "/message/deliverAt", "unknown; there are data"),
+            (
+                r#"{"every":"5m","message":{"data":1,"deliverAt":1}}"#,
+                "/message/deliverAt",
+                "unknown; expected one of data",
+            ),
             (r#"{"cron":"0 0 * * mon,L","message":{"data":1}}"#, "/cron", "5L or friL"),
             (r#"{"evry":"5m","message":{"data":1}}"#, "/evry", "did you mean \"every\"?"),
             (r#"{"every":"5m","message":{"data":1},"start_at":"soon"}"#, "/start_at", "RFC 3339"),

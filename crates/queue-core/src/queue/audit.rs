@@ -209,7 +209,7 @@ fn find_problem(key_names: &[String]) -> Option<String> {
         if is_in_key(mark) {
             match states.iter().position(|state| *state == list) {
                 Some(index) => drop(states.remove(index)),
-                None => return Some(format!("marked as {mark}, but not in {list}")),
+                None => return Some(format!("the message is in the key {mark}, but not in {list}")),
             }
         }
     }
@@ -221,17 +221,20 @@ fn find_problem(key_names: &[String]) -> Option<String> {
             .iter()
             .all(|key_name| LISTS_AND_MARKS.iter().any(|(list, mark)| key_name == list || key_name == mark));
         return (!states.is_empty() || !is_only_marked_removed)
-            .then(|| format!("no record, but in {}", key_names.join(", ")));
+            .then(|| format!("the message has no record, but is in the keys {}", key_names.join(", ")));
     }
     let [state] = states[..] else {
-        return Some(format!("in {} states: {}", states.len(), key_names.join(", ")));
+        return Some(format!("the message is in {} states: {}", states.len(), key_names.join(", ")));
     };
     let finished = matches!(state, suffix::COMPLETED | suffix::FAILED);
     if finished != is_in_key(suffix::OUTCOMES) {
-        return Some(format!("{state}, but with {} outcome", if finished { "no" } else { "an" }));
+        return Some(format!(
+            "the message is in the key {state}, but has {} outcome",
+            if finished { "no" } else { "an" }
+        ));
     }
     if finished && is_in_key(suffix::RUNS) {
-        return Some(format!("{state}, but with a run"));
+        return Some(format!("the message is in the key {state}, but has a run"));
     }
     for (mark, belongs_to) in [
         (suffix::BLOCKING, &[suffix::DELAYED][..]),
@@ -251,11 +254,14 @@ fn find_problem(key_names: &[String]) -> Option<String> {
         ),
     ] {
         if is_in_key(mark) && !belongs_to.contains(&state) {
-            return Some(format!("{state}, but {mark}"));
+            return Some(format!("the message is in the keys {state} and {mark}"));
         }
     }
     if (state == suffix::LEASED) != is_in_key("token") {
-        return Some(format!("{state}, but with {} token", if state == suffix::LEASED { "no" } else { "a" }));
+        return Some(format!(
+            "the message is in the key {state}, but has {} token",
+            if state == suffix::LEASED { "no" } else { "a" }
+        ));
     }
     None
 }

@@ -67,7 +67,7 @@ impl Queue {
         self.set_paused("1").await
     }
 
-    /// Ends the pause: messages are leased again.
+    /// Ends the pause of the queue: its messages are leased again.
     ///
     /// # Errors
     ///

@@ -48,7 +48,7 @@ impl Enqueued {
 impl Queue {
     /// Stores messages, all or none, in the order given.
     ///
-    /// The call is not sent again when Redis did not answer; then the messages may be stored or not.
+    /// If Redis does not answer, the messages may be stored or not, and are not sent to Redis again.
     ///
     /// # Errors
     ///

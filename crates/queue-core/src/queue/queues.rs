@@ -236,7 +236,7 @@ impl Queues {
         result
     }
 
-    /// The names of the queues that have schedules, in order. The names may include that of a queue without schedules.
+    /// The names of the queues that have schedules, in order. The names may include a queue without schedules.
     pub(crate) async fn names_with_schedules(&self) -> Result<Vec<QueueName>> {
         index::names(&self.shared.redis, keys::QUEUES_WITH_SCHEDULES, "", None, usize::MAX).await
     }

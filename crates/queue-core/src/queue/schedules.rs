@@ -250,7 +250,7 @@ impl Queue {
     /// does not count as a run of the schedule, and the ticks of the schedule stay as they are. Returns `None` if the schedule does
     /// not exist.
     ///
-    /// The call is not sent again when Redis did not answer; then the message may be stored or not.
+    /// If Redis does not answer, the message may be stored or not, and is not sent to Redis again.
     ///
     /// # Errors
     ///

@@ -15,7 +15,8 @@ use crate::{
 const OLDEST_REDIS: (u32, u32) = (7, 0);
 const OLDEST_VALKEY: (u32, u32) = (7, 2);
 
-/// A danger to the messages in a Redis because of its version or configuration. The text says what may happen and what to do.
+/// A danger to the messages in a Redis because of its version or configuration. The text of a danger says what may happen and what
+/// an operator should do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Danger {

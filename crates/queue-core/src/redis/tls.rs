@@ -42,7 +42,7 @@ struct Pem {
     client: Option<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Why the certificates can't be used. The text names the key of the configuration.
+/// The reason why certificates can't be used. The error text names the key of the configuration.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("redis.tls{0}")]
 pub struct InvalidTls(String);

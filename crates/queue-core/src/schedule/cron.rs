@@ -1,5 +1,5 @@
 //! Cron patterns: their fields, and the local times that match them. The crate `croner` parses a pattern. This module adds error texts
-//! that name the wrong field, and knows no time zone.
+//! that name the field with the mistake. The module knows no time zone.
 
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::{Span, civil::DateTime};

@@ -87,7 +87,7 @@ impl WakeNotifier {
         }
     }
 
-    /// Waits until messages must be cancelled, and returns their ids. The future may be dropped at any time.
+    /// Waits until messages must be cancelled, and returns their ids. The returned future may be dropped at any time.
     pub async fn cancelled(&self) -> HashSet<MessageId> {
         loop {
             let cancelled_ids = mem::take(&mut *self.to_cancel.lock());

@@ -48,8 +48,8 @@ impl ScheduleChanges {
         self.added.notify_one();
     }
 
-    /// Waits for changes, and returns the changed schedules by queue. The future may be dropped at any time; only one task may wait at
-    /// a time.
+    /// Waits for changes, and returns the changed schedules by queue. The returned future may be dropped at any time; only one task
+    /// may wait at a time.
     pub(crate) async fn next(&self) -> HashMap<QueueName, OutdatedSchedules> {
         loop {
             let changed_schedules = std::mem::take(&mut *self.changed.lock());

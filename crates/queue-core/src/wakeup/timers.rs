@@ -58,8 +58,8 @@ impl WakeTimers {
         self.earlier.notify_one();
     }
 
-    /// Waits until a queue must be checked, and clears its timer. The future may be dropped at any time; only one task may wait
-    /// at a time.
+    /// Waits until a queue must be checked, and clears its timer. The returned future may be dropped at any time; only one task may
+    /// wait at a time.
     pub async fn next(&self) -> QueueName {
         loop {
             let instant = match self.take_due() {

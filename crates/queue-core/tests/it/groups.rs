@@ -10,7 +10,7 @@ use crate::{
     TestQueue, completion, failure, message_with_delay, message_with_priority, numbered_message, numbers, wait_millis,
 };
 
-/// Returns the message with this group.
+/// Returns the message with its group set to `group`.
 fn in_group(group: &str, message: NewMessage) -> NewMessage {
     NewMessage { group: Some(group.parse().unwrap()), ..message }
 }

@@ -113,7 +113,7 @@ async fn ready_time_of_a_manually_retried_message_is_its_retry() {
     wait_millis(WAIT_MS).await;
     let start_time = fixture.now();
     assert_eq!(fixture.queue.retry_failed().await.unwrap(), 1);
-    fixture.take_ready_since(start_time, "retried with all others").await;
+    fixture.take_ready_since(start_time, "retried with all failed messages").await;
     fixture.assert_clean().await;
 }
 

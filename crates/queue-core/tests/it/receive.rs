@@ -125,7 +125,7 @@ async fn deliveries_that_a_client_never_took_are_released_at_once() {
     fixture.assert_clean().await;
 }
 
-/// A memory for responses that has nothing left.
+/// A memory for responses in which no byte is free.
 struct NoMemory;
 
 impl ResponseMemory for NoMemory {

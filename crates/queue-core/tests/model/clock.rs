@@ -86,7 +86,7 @@ fn a_lease_of_a_dead_consumer_is_recovered_within_its_own_duration() {
         fixture.advance_clock(after);
         fixture.maintain();
         fixture.advance_clock(1_000);
-        assert_eq!(fixture.lease(&ConsumerId::issue(), 9).deliveries.len(), 3, "steps {before} and {after}");
+        assert_eq!(fixture.lease(&ConsumerId::issue(), 9).deliveries.len(), 3, "clock steps {before} and {after}");
     }
 }
 
@@ -129,7 +129,7 @@ fn exhausted_rate_limit_reopens_within_its_duration() {
             assert!(lease_reply_at_once.call_again_in.unwrap() <= Duration::from_secs(2));
         }
         fixture.advance_clock(2_000);
-        assert_eq!(fixture.lease(&ConsumerId::issue(), 9).deliveries.len(), 5, "steps {before} and {after}");
+        assert_eq!(fixture.lease(&ConsumerId::issue(), 9).deliveries.len(), 5, "clock steps {before} and {after}");
     }
 }
 
@@ -148,7 +148,7 @@ fn exclusive_queue_of_a_dead_owner_has_a_new_owner_within_the_visibility_timeout
             "only one consumer at a time may lease messages"
         );
         fixture.advance_clock(1_000);
-        assert_eq!(fixture.lease(&other_consumer, 1).deliveries.len(), 1, "steps {before} and {after}");
+        assert_eq!(fixture.lease(&other_consumer, 1).deliveries.len(), 1, "clock steps {before} and {after}");
     }
 }
 
@@ -176,7 +176,7 @@ fn retention_by_count_continues_after_a_clock_step() {
             finish_twenty_messages(&mut fixture);
         }
         let kept_counts = (fixture.count(State::Completed), fixture.count(State::Failed));
-        assert_eq!(kept_counts, (3, 3), "steps {before} and {after}");
+        assert_eq!(kept_counts, (3, 3), "clock steps {before} and {after}");
     }
 }
 

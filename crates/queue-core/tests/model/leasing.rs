@@ -34,7 +34,7 @@ impl TakenMessages {
         !self.is_full && self.taken.len() < limit
     }
 
-    /// Takes a message, and returns whether the message was taken. A message that fails with its next lapse is taken alone.
+    /// Takes a message, and returns whether the message was taken. A message that fails if its next lease lapses is taken alone.
     pub(crate) fn take_if_possible(&mut self, model: &Model, number: MessageNumber) -> bool {
         let must_go_alone = model.must_go_alone(number);
         let is_accepted = !self.is_full && (self.taken.is_empty() || !must_go_alone);

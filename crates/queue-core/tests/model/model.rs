@@ -18,7 +18,7 @@ pub(crate) const CANCELLED_ERROR: &str = r#"{"code":"cancelled","message":"cance
 pub(crate) struct Model {
     /// The time in µs since 1970.
     pub(crate) micros: u64,
-    /// The latest value that `micros` ever had.
+    /// The highest value that `micros` ever had.
     pub(crate) latest_micros: u64,
     /// The number of messages that were ever posted.
     pub(crate) posted: usize,
@@ -266,7 +266,7 @@ impl Model {
         self.just_finished.push(number);
     }
 
-    /// Ends a step: keeps the messages that have finished in it, or forgets them if the retention count is 0.
+    /// Ends a step of the model: keeps the messages that have finished in the step, or forgets them if the retention count is 0.
     pub(crate) fn trim_finished(&mut self) {
         let finished_numbers = std::mem::take(&mut self.just_finished);
         self.log_finished(&finished_numbers);
@@ -282,7 +282,7 @@ impl Model {
         }
     }
 
-    /// Keeps the own ids of messages that finish now taken for `id_window`, even when the messages are no longer kept.
+    /// When messages finish, their own ids stay taken for `id_window`, even if the messages are forgotten earlier.
     fn keep_own_ids_taken(&mut self, numbers: &[MessageNumber]) {
         let taken_until = self.now() + self.settings.id_window;
         if self.settings.id_window > 0 {

@@ -22,7 +22,7 @@ pub(crate) const EXCLUSIVE_QUEUE: &str = "the queue is exclusive";
 pub(crate) struct Answers {
     pub(crate) real: Value,
     pub(crate) model: Value,
-    /// A description of the operation.
+    /// A description of the operation, for the history that a failed test prints.
     pub(crate) description: String,
 }
 
@@ -259,8 +259,8 @@ impl Model {
         self.latest_micros = self.latest_micros.max(self.micros);
         match step {
             ClockStep::Micros(micros) => self.micros += micros,
-            // The clock steps back only if the queue has a last id. Without a last id, a queue that is created again would issue
-            // the ids of the deleted queue again.
+            // The clock steps back only if the queue has a last id, which makes later ids higher. Without a last id, a queue that
+            // is created again would issue the ids of the deleted queue again.
             ClockStep::Back(micros) => self.micros -= if self.last.is_some() { micros } else { 0 },
             ClockStep::ToNext => self.micros += micros_to_next,
             ClockStep::AlmostToNext => self.micros += micros_to_next - 1,

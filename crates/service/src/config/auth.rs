@@ -316,7 +316,7 @@ impl TryFrom<Vec<Scope>> for Scopes {
         scopes.dedup();
         let known_scopes = || Scope::ALL.map(Scope::as_str).join(", ");
         if scopes.is_empty() {
-            Err(format!("a key without a scope is for nothing; there are {}", known_scopes()))
+            Err(format!("a key without a scope permits nothing; the scopes are {}", known_scopes()))
         } else {
             Ok(Self(scopes))
         }

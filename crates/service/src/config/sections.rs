@@ -35,7 +35,7 @@ pub struct Api {
     pub request_timeout: DurationIn<1_000, HOUR>,
     /// The longest wait that a request may ask for with `?wait=` (default: 60 s).
     pub max_wait: DurationIn<0, HOUR>,
-    /// The maximum number of waiting requests (`?wait=`, long polls) of one key in one process (default: 1,000).
+    /// The maximum number of waiting requests (`?wait=`, long polls) of one API key in one process (default: 1,000).
     pub max_waits_per_key: usize,
     /// The time that open requests may take to end after SIGTERM (default: 25 s).
     pub shutdown_grace: DurationIn<0, DAY>,
@@ -43,7 +43,7 @@ pub struct Api {
     pub max_connections: usize,
     /// The maximum number of open event streams (default: 5,000).
     pub max_listeners: usize,
-    /// The maximum number of open event streams of all keys with one id (default: 1,000).
+    /// The maximum number of open event streams of all API keys that have the same id (default: 1,000).
     pub max_listeners_per_key: usize,
     /// The time within which the headers of a request must be complete (default: 10 s).
     pub header_timeout: DurationIn<100, HOUR>,

@@ -282,8 +282,8 @@ fn variable_with_one_underscore_for_two_is_refused_with_the_right_name() {
         assert!(error.contains(&format!("{written} sets no key")) && error.contains(meant), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
-    // The following variables do not configure Drover: `exec` handlers pass `DROVER_…` variables to programs, Kubernetes
-    // describes services in variables, and tests read variables.
+    // Some variables that begin with `DROVER_` do not configure Drover: `exec` handlers pass such variables to programs,
+    // Kubernetes describes services in such variables, and tests read some.
     for other in [
         "DROVER_QUEUE",
         "DROVER_MESSAGE_ID",
@@ -344,7 +344,7 @@ fn invalid_api_keys_stop_the_start() {
         ),
         (keys(&[key_entry("ops", HASH_A, ""), key_entry("ops", HASH_A, "")]), "one hash is given twice"),
         (keys(&[key_entry("ops", HASH_A, limit), key_entry("ops", HASH_B, "")]), "share one rate_limit"),
-        (keys(&[key_entry("ops", HASH_A, "").replace("\"read\"", "")]), "a key without a scope is for nothing"),
+        (keys(&[key_entry("ops", HASH_A, "").replace("\"read\"", "")]), "a key without a scope permits nothing"),
         (keys(&[key_entry("ops", HASH_A, "").replace("read", "raed")]), "did you mean \"read\"?"),
         (keys(&[key_entry("ops", HASH_A, "").replace("\"*\"", "")]), "is for no queue"),
         (keys(&[key_entry("ops", HASH_A, "").replace('*', "a*b")]), "neither the name of a queue"),

@@ -13,8 +13,8 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// The position in a trace, as [W3C Trace Context](https://www.w3.org/TR/trace-context/) defines it: a trace id and the id of
-/// a parent span. The headers of requests and of messages contain the position.
+/// The position in a trace, as [W3C Trace Context](https://www.w3.org/TR/trace-context/) defines it: a trace id and the id of a
+/// parent span. The headers of requests and of messages contain the position in a trace.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceContext(SpanContext);
 

@@ -15,7 +15,7 @@ local function own_ids_of(ids)
   return own_ids
 end
 
--- Keeps the own ids of messages that finish now taken for `id_window`, even if the messages are forgotten earlier.
+-- When messages finish, their own ids stay taken for `id_window`, even if the messages are forgotten earlier.
 local function keep_own_ids_taken(ids)
   local id_window = tonumber(meta.id_window)
   if id_window == 0 then return end

@@ -6,8 +6,8 @@
 -- ARGV      'one', id (Drover's or the producer's own); or 'some', epoch, the instant (ms) up to which the messages failed ('' at
 --           first: now)
 -- Returns   'one': the state in which the message was found, or false: unknown; only a failed message is changed. 'some': how many
---           messages were retried, the instant, and 1 if more messages follow; or the error EPOCH. Both: or the error EXCLUSIVE: a
---           message has a group, and the queue is exclusive
+--           messages were retried, the instant, and 1 if more messages follow; or the error EPOCH. In both
+--           cases the error EXCLUSIVE if a message has a group, and the queue is exclusive
 -- Complexity O(messages · log N)
 local EXCLUSIVE = 'EXCLUSIVE a message has a group, and the queue is exclusive'
 local function is_any_refused(ids)
