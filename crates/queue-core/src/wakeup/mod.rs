@@ -1,8 +1,10 @@
 //! Wake-ups: notifications and timers tell an idle process when to check a queue for work.
 
+mod finish_waits;
 mod notifier;
 mod schedule_changes;
 pub(crate) mod subscriber;
+mod subscription;
 mod timers;
 
 pub use notifier::WakeNotifier;

@@ -1,4 +1,4 @@
-//! The subscription to notifications: one connection for all queues and clients of a process.
+//! The notifications that a process receives: which queues they concern, and who is woken by them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -6,30 +6,21 @@ use std::{
     time::Duration,
 };
 
-use deadpool_redis::redis::{
-    self, Msg,
-    aio::{PubSubSink, PubSubStream},
-};
-use futures_util::StreamExt;
 use parking_lot::Mutex;
-use tokio::{
-    sync::{Notify, watch},
-    time::{MissedTickBehavior, interval, sleep, timeout},
-};
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tokio::sync::{Notify, watch};
 
 use crate::{
     message::MessageId,
     names::QueueName,
     redis::{
-        Keys, Node, Redis, Retry, closed_by_server,
-        keys::{self, EVENT_CHANNELS_PATTERN, FINISHED_CHANNEL, WORKERS_CHANNEL},
+        Keys, Redis,
+        keys::{FINISHED_CHANNEL, WORKERS_CHANNEL},
         suffix,
     },
     wakeup::{
-        notifier::{Wake, WakeNotifier},
-        schedule_changes::{OutdatedSchedules, ScheduleChanges},
+        finish_waits::{FinishWait, FinishWaits},
+        notifier::WakeNotifier,
+        schedule_changes::ScheduleChanges,
         timers::WakeTimers,
     },
 };
@@ -37,15 +28,8 @@ use crate::{
 /// How long after the notified time maintenance checks a queue. Consumers do the due work at the notified time, so usually no work
 /// is left for maintenance.
 pub(crate) const MAINTENANCE_DELAY: Duration = Duration::from_millis(200);
-/// The interval at which a PING checks the subscribed connection.
-const PING_EVERY: Duration = Duration::from_secs(1);
 /// When a process has this number of notifiers, the unused notifiers are removed.
 const MAX_NOTIFIERS: usize = 10_000;
-/// The id that stands for all messages of a deleted queue on the channel of finished messages.
-const ALL_MESSAGES_ID: &str = "*";
-/// The maximum number of channels in one SUBSCRIBE, and of patterns in one PSUBSCRIBE.
-const MAX_CHANNELS_PER_COMMAND: usize = 500;
-
 /// The one subscribed connection of a process, for any number of queues and waiting clients.
 ///
 /// A notification contains no message; it only makes a consumer check the queue. After each new subscription every notifier
@@ -53,32 +37,26 @@ const MAX_CHANNELS_PER_COMMAND: usize = 500;
 /// because a notification may be lost for other reasons.
 #[derive(Clone)]
 pub struct Subscriber {
-    shared: Arc<SubscriberState>,
+    pub(super) shared: Arc<SubscriberState>,
 }
 
-struct SubscriberState {
-    redis: Redis,
-    notifiers: Mutex<HashMap<String, Arc<WakeNotifier>>>,
-    to_subscribe: Mutex<Vec<String>>,
-    new_channels: Notify,
-    waiters: Mutex<HashMap<(QueueName, MessageId), Waiters>>,
-    connected: watch::Sender<bool>,
+pub(super) struct SubscriberState {
+    pub(super) redis: Redis,
+    pub(super) notifiers: Mutex<HashMap<String, Arc<WakeNotifier>>>,
+    pub(super) to_subscribe: Mutex<Vec<String>>,
+    pub(super) new_channels: Notify,
+    pub(super) finish_waits: Arc<FinishWaits>,
+    pub(super) connected: watch::Sender<bool>,
     /// Queues whose names begin with one of these prefixes are subscribed to, even before their notifiers are requested.
-    prefixes: Vec<String>,
+    pub(super) prefixes: Vec<String>,
     /// The channels that belong to no queue.
-    channels: Vec<&'static str>,
+    pub(super) channels: Vec<&'static str>,
     new_queues: Mutex<HashSet<QueueName>>,
     new_queue: Notify,
     /// The timers that say when maintenance must check each queue; `None` in a process without maintenance.
-    timers: Option<Arc<WakeTimers>>,
+    pub(super) timers: Option<Arc<WakeTimers>>,
     /// The schedules that were changed since they were read; `None` unless all queues are subscribed to.
-    schedule_changes: Option<Arc<ScheduleChanges>>,
-}
-
-/// The clients of this process that wait for the end of one message.
-struct Waiters {
-    count: usize,
-    finished: Arc<Notify>,
+    pub(super) schedule_changes: Option<Arc<ScheduleChanges>>,
 }
 
 impl SubscriberState {
@@ -88,12 +66,12 @@ impl SubscriberState {
     }
 
     /// Whether a subscription by pattern covers the channel. Channels of events are covered only if all queues are subscribed to.
-    fn is_covered_by_pattern(&self, channel: &str) -> bool {
+    pub(super) fn is_covered_by_pattern(&self, channel: &str) -> bool {
         let matches_by_prefix = || Keys::queue_of(channel).is_some_and(|queue| self.matches_prefix(&queue));
         self.timers.is_some() || channel.ends_with(suffix::WAKE) && matches_by_prefix()
     }
 
-    fn add_new_queue(&self, queue: QueueName) {
+    pub(super) fn add_new_queue(&self, queue: QueueName) {
         self.new_queues.lock().insert(queue);
         self.new_queue.notify_one();
     }
@@ -143,7 +121,7 @@ impl Subscriber {
                 notifiers: Mutex::default(),
                 to_subscribe: Mutex::default(),
                 new_channels: Notify::new(),
-                waiters: Mutex::default(),
+                finish_waits: Arc::default(),
                 connected: watch::Sender::new(false),
                 prefixes,
                 channels,
@@ -234,209 +212,6 @@ impl Subscriber {
     /// Registers a wait for the end of a message. The caller reads the message after registering and before waiting, so that it does
     /// not miss the end.
     pub(crate) fn register_wait(&self, queue: &QueueName, id: &MessageId) -> FinishWait {
-        let key = (queue.clone(), id.clone());
-        let mut waiters = self.shared.waiters.lock();
-        let entry =
-            waiters.entry(key.clone()).or_insert_with(|| Waiters { count: 0, finished: Arc::new(Notify::new()) });
-        entry.count += 1;
-        FinishWait { finished: Arc::clone(&entry.finished), key, subscriber: self.clone() }
-    }
-
-    /// Keeps the connection open, reconnecting whenever it breaks, until the future is dropped.
-    pub async fn keep_connected(&self) {
-        self.run(CancellationToken::new()).await;
-    }
-
-    /// Keeps the connection open until `shutdown`, reconnecting whenever it breaks.
-    pub async fn run(&self, shutdown: CancellationToken) {
-        let mut retry = Retry::new();
-        let mut is_logged = false;
-        loop {
-            let listen_end = tokio::select! {
-                listen_end = self.subscribe_and_listen(&mut retry, &mut is_logged) => listen_end,
-                () = shutdown.cancelled() => return,
-            };
-            self.shared.connected.send_replace(false);
-            // The log gets one line for each outage, not for each attempt to reconnect.
-            if !is_logged {
-                warn!(reason = %listen_end, "the subscription to Redis broke, reconnecting");
-                is_logged = true;
-            }
-            tokio::select! {
-                () = sleep(retry.pause()) => {}
-                () = shutdown.cancelled() => return,
-            }
-        }
-    }
-
-    /// Subscribes, delivers notifications until the subscription ends, and returns the reason why it ended.
-    async fn subscribe_and_listen(&self, retry: &mut Retry, is_logged: &mut bool) -> String {
-        let topology = self.shared.redis.topology();
-        let node = match topology.subscription_node().await {
-            Ok(node) => node,
-            Err(error) => return error.to_string(),
-        };
-        let reason = tokio::select! {
-            reason = self.subscribe_at(&node, retry, is_logged) => reason,
-            // A server that hangs accepts connections, and never answers.
-            () = node.retire_token().cancelled() => "the server is no longer a primary".into(),
-        };
-        topology.note_failure();
-        reason
-    }
-
-    /// Subscribes at one server, delivers notifications until the subscription ends, and returns the reason why it ended.
-    async fn subscribe_at(&self, node: &Node, retry: &mut Retry, is_logged: &mut bool) -> String {
-        let limit = self.shared.redis.time_limit();
-        let open_result = timeout(limit, node.endpoint().open_for_subscriptions()).await;
-        let (mut sink, mut messages) = match open_result {
-            Ok(Ok(open_result)) => open_result,
-            Ok(Err(error)) => return closed_by_server::explain_connect_error(error, node.endpoint()).await.to_string(),
-            Err(_) => return "no connection in time".into(),
-        };
-        self.shared.to_subscribe.lock().clear();
-        let mut channels: Vec<String> = self.shared.channels.iter().map(|channel| (*channel).to_owned()).collect();
-        let mut patterns: Vec<String> =
-            self.shared.prefixes.iter().map(|prefix| keys::wake_channels_pattern(prefix)).collect();
-        if self.shared.timers.is_some() {
-            patterns.push(EVENT_CHANNELS_PATTERN.to_owned());
-        }
-        for chunk in patterns.chunks(MAX_CHANNELS_PER_COMMAND) {
-            if let Err(reason) = with_time_limit(limit, sink.psubscribe(chunk)).await {
-                return reason;
-            }
-        }
-        channels.extend(
-            self.shared.notifiers.lock().keys().filter(|channel| !self.shared.is_covered_by_pattern(channel)).cloned(),
-        );
-        if let Err(reason) = subscribe_to_channels(&mut sink, &channels, limit).await {
-            return reason;
-        }
-        retry.reset();
-        self.shared.connected.send_replace(true);
-        if std::mem::take(is_logged) {
-            info!("the subscription to Redis is back");
-        }
-        self.wake_all();
-        self.listen(&mut sink, &mut messages, node).await
-    }
-
-    async fn listen(&self, sink: &mut PubSubSink, messages: &mut PubSubStream, node: &Node) -> String {
-        let limit = self.shared.redis.time_limit();
-        let mut pings = interval(PING_EVERY);
-        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                message = messages.next() => match message {
-                    Some(message) => self.deliver(&message),
-                    None => return "the connection was closed".into(),
-                },
-                _ = pings.tick() => {
-                    if let Err(reason) = with_time_limit(limit, sink.ping::<redis::Value>()).await {
-                        return reason;
-                    }
-                    // If no server reaches the rest of its cluster, the subscription stays at this server.
-                    if self.shared.redis.topology().has_better_subscription_node(node) {
-                        return "the server does not reach the rest of its cluster".into();
-                    }
-                },
-                () = self.shared.new_channels.notified() => {
-                    let channels = std::mem::take(&mut *self.shared.to_subscribe.lock());
-                    if let Err(reason) = subscribe_to_channels(sink, &channels, limit).await {
-                        return reason;
-                    }
-                    let notifiers = self.shared.notifiers.lock();
-                    channels.iter().filter_map(|channel| notifiers.get(channel)).for_each(|notifier| notifier.wake());
-                }
-            }
-        }
-    }
-
-    fn deliver(&self, message: &Msg) {
-        let channel = message.get_channel_name();
-        let payload = String::from_utf8_lossy(message.get_payload_bytes());
-        if channel == WORKERS_CHANNEL {
-            return;
-        }
-        if channel == FINISHED_CHANNEL {
-            self.end_waits(&payload);
-        } else {
-            let wake = Wake::parse(&payload);
-            if let Wake::Schedule(name) = wake {
-                if let (Some(changes), Some(queue)) = (&self.shared.schedule_changes, Keys::queue_of(channel)) {
-                    let changed_schedules =
-                        name.parse().map_or(OutdatedSchedules::All, |name| OutdatedSchedules::Some([name].into()));
-                    changes.add(queue, changed_schedules);
-                }
-                return;
-            }
-            let notifiers = self.shared.notifiers.lock();
-            if let Some(notifier) = notifiers.get(channel) {
-                notifier.receive(wake);
-            } else if let (None, Some(queue)) = (&self.shared.timers, Keys::queue_of(channel)) {
-                self.shared.add_new_queue(queue);
-            }
-            drop(notifiers);
-            if let (Some(timers), Wake::In(pause)) = (&self.shared.timers, wake)
-                && channel.ends_with(suffix::WAKE)
-                && let Some(queue) = Keys::queue_of(channel)
-            {
-                timers.set(queue, pause.saturating_add(MAINTENANCE_DELAY));
-            }
-        }
-    }
-
-    /// Ends the waits for one message, or for all messages of a deleted queue.
-    fn end_waits(&self, payload: &str) {
-        let Some((queue, id)) = payload.split_once('\t') else { return };
-        let Ok(queue) = queue.parse::<QueueName>() else { return };
-        let mut waiters = self.shared.waiters.lock();
-        if id == ALL_MESSAGES_ID {
-            for (_, ended) in waiters.extract_if(|(of, _), _| *of == queue) {
-                ended.finished.notify_waiters();
-            }
-        } else if let Some(ended) = id.parse().ok().and_then(|id| waiters.remove(&(queue, id))) {
-            ended.finished.notify_waiters();
-        }
-    }
-
-    fn wake_all(&self) {
-        self.shared.notifiers.lock().values().for_each(|notifier| notifier.wake());
-        self.shared.waiters.lock().values().for_each(|waiters| waiters.finished.notify_waiters());
-    }
-}
-
-async fn subscribe_to_channels(sink: &mut PubSubSink, channels: &[String], limit: Duration) -> Result<(), String> {
-    for chunk in channels.chunks(MAX_CHANNELS_PER_COMMAND) {
-        with_time_limit(limit, sink.subscribe(chunk)).await?;
-    }
-    Ok(())
-}
-
-async fn with_time_limit<T>(limit: Duration, answer: impl Future<Output = redis::RedisResult<T>>) -> Result<T, String> {
-    match timeout(limit, answer).await {
-        Ok(answer) => answer.map_err(|error| crate::Error::from(error).to_string()),
-        Err(_) => Err("no answer in time".into()),
-    }
-}
-
-/// A registered wait for the end of one message. Dropping a `FinishWait` ends the wait.
-pub(crate) struct FinishWait {
-    pub(crate) finished: Arc<Notify>,
-    key: (QueueName, MessageId),
-    subscriber: Subscriber,
-}
-
-impl Drop for FinishWait {
-    fn drop(&mut self) {
-        let mut waiters = self.subscriber.shared.waiters.lock();
-        if let Some(entry) = waiters.get_mut(&self.key)
-            && Arc::ptr_eq(&entry.finished, &self.finished)
-        {
-            entry.count -= 1;
-            if entry.count == 0 {
-                waiters.remove(&self.key);
-            }
-        }
+        self.shared.finish_waits.register(queue, id)
     }
 }
