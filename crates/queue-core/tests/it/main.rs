@@ -37,6 +37,7 @@ mod schedules;
 mod sentinel;
 mod server;
 mod terms;
+mod ticks;
 mod tls;
 mod wake;
 
