@@ -1,6 +1,6 @@
 //! A worker for tests and measurements. The worker's handler sleeps for the milliseconds in the message's data. If the
 //! environment variable `RUNS` names a folder, the handler first appends the message's id to a file in that folder. Each worker
-//! process has its own file.
+//! process appends the ids to its own file.
 
 use std::{fs::OpenOptions, io::Write, path::PathBuf, process::ExitCode, thread, time::Duration};
 

@@ -49,12 +49,12 @@ struct JobState {
     /// The instant at which the handler started.
     started: OnceLock<Instant>,
     cancel: CancelHandle,
-    lease: Lease,
+    lease: JobLease,
     /// Tracks the parts of the run that continue after its handler was dropped, such as a program that is being stopped.
     cleanup: OnceLock<TaskTracker>,
 }
 
-enum Lease {
+enum JobLease {
     Real(Arc<Queue>, LeaseToken),
     /// The lease of a simulated job, for tests: stores the progress that the handler reports.
     Simulated(Mutex<Vec<Box<RawValue>>>),
@@ -63,11 +63,11 @@ enum Lease {
 impl Job {
     pub(crate) fn new(queue: Arc<Queue>, delivery: Delivery, cancel: CancelHandle) -> Self {
         let Delivery { message, lease, lease_expires_at, timeout, .. } = delivery;
-        Self::with_lease(message, timeout, lease_expires_at, cancel, Lease::Real(queue, lease))
+        Self::with_lease(message, timeout, lease_expires_at, cancel, JobLease::Real(queue, lease))
     }
 
     pub(crate) fn simulated(message: Message, timeout: Option<Millis>, lease_expires_at: Timestamp) -> Self {
-        let lease = Lease::Simulated(Mutex::default());
+        let lease = JobLease::Simulated(Mutex::default());
         Self::with_lease(message, timeout, lease_expires_at, CancelHandle::default(), lease)
     }
 
@@ -76,7 +76,7 @@ impl Job {
         timeout: Option<Millis>,
         lease_expires_at: Timestamp,
         cancel: CancelHandle,
-        lease: Lease,
+        lease: JobLease,
     ) -> Self {
         let (received, started, cleanup) = (Instant::now(), OnceLock::new(), OnceLock::new());
         Self {
@@ -168,8 +168,8 @@ impl Job {
     pub async fn report_progress(&self, progress: &impl Serialize) -> Result<bool, Error> {
         let json = to_raw_value(progress).map_err(|error| Error::Unexpected(wording::value_mistake(&error)))?;
         match &self.state.lease {
-            Lease::Real(queue, lease) => queue.report_progress(lease, &json).await,
-            Lease::Simulated(reports) => {
+            JobLease::Real(queue, lease) => queue.report_progress(lease, &json).await,
+            JobLease::Simulated(reports) => {
                 reports.lock().push(json);
                 Ok(true)
             }
@@ -185,7 +185,7 @@ impl Job {
     pub async fn extend(&self, duration: Duration) -> Result<Extended, Error> {
         let millis = Millis::new(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
         match &self.state.lease {
-            Lease::Real(queue, lease) => {
+            JobLease::Real(queue, lease) => {
                 let extend_outcomes = queue.extend(std::slice::from_ref(lease), Some(millis)).await?;
                 let extend_outcomes = extend_outcomes.first().copied().unwrap_or(Extended::LeaseOver);
                 if extend_outcomes != Extended::LeaseOver {
@@ -193,11 +193,11 @@ impl Job {
                 }
                 Ok(extend_outcomes)
             }
-            Lease::Simulated(_) => Ok(Extended::Until(self.redis_now() + millis)),
+            JobLease::Simulated(_) => Ok(Extended::Until(self.redis_now() + millis)),
         }
     }
 
-    /// Returns the worker's estimate of the time by Redis's clock. The estimate is never later than the time by Redis's
+    /// Returns the worker's estimate of the time by Redis's clock. The estimated time is never later than Redis's
     /// clock.
     pub(crate) fn redis_now(&self) -> Timestamp {
         let elapsed = Millis::new(u64::try_from(self.state.received.elapsed().as_millis()).unwrap_or(u64::MAX));
@@ -210,7 +210,7 @@ impl Job {
 
     /// Returns the instant by which a part of the run that is cancelled now must have ended: after `grace`, but at most
     /// [`CLEANUP_AFTER_TIMEOUT`] after the time-out of the run.
-    pub(crate) fn must_end_by(&self, grace: Duration) -> tokio::time::Instant {
+    pub(crate) fn cleanup_deadline(&self, grace: Duration) -> tokio::time::Instant {
         let end_of_grace = tokio::time::Instant::now() + grace;
         self.deadline().map_or(end_of_grace, |deadline| end_of_grace.min((deadline + CLEANUP_AFTER_TIMEOUT).into()))
     }
@@ -264,8 +264,8 @@ impl Job {
     /// Returns the progress that the handler of a simulated job reported.
     pub(crate) fn progress_reports(&self) -> Vec<Box<RawValue>> {
         match &self.state.lease {
-            Lease::Real(..) => Vec::new(),
-            Lease::Simulated(reports) => reports.lock().clone(),
+            JobLease::Real(..) => Vec::new(),
+            JobLease::Simulated(reports) => reports.lock().clone(),
         }
     }
 }

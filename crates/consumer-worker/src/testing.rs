@@ -17,13 +17,13 @@ use crate::{
 /// ```
 /// use consumer_worker::{HandlerError, Outcome, Payload, Routes, TestJob};
 ///
-/// async fn double(Payload(number): Payload<u64>) -> Result<u64, HandlerError> {
+/// async fn times_two(Payload(number): Payload<u64>) -> Result<u64, HandlerError> {
 ///     Ok(number * 2)
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let routes = Routes::new().route("numbers", double);
+/// let routes = Routes::new().route("numbers", times_two);
 /// let outcome = routes.handle(TestJob::new("numbers", &21).job()).await;
 /// assert!(matches!(outcome, Outcome::Complete(result) if result.get() == "42"));
 /// # }

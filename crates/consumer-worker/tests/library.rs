@@ -41,7 +41,7 @@ impl FromRef<App> for Sent {
     }
 }
 
-fn result(outcome: &Outcome) -> &str {
+fn completed_result(outcome: &Outcome) -> &str {
     match outcome {
         Outcome::Complete(result) => result.get(),
         other => panic!("{other:?}"),
@@ -75,7 +75,7 @@ async fn arguments_of_a_handler_come_from_the_job_and_the_state() {
     let job = TestJob::new("mails", &data).name("welcome").attempt(2).header("traceparent", "00-1-2-01");
     let job = job.timeout(Millis::from_secs(5)).job();
     let outcome = routes.handle(job.clone()).await;
-    assert_eq!(result(&outcome), r#""hello a welcome 2 00-1-2-01 true""#);
+    assert_eq!(completed_result(&outcome), r#""hello a welcome 2 00-1-2-01 true""#);
     assert_eq!(app.sent.0.load(Ordering::Relaxed), 2);
     assert_eq!(reported(&job), ["50"]);
 }
@@ -95,7 +95,7 @@ async fn data_of_another_type_fails_for_good_with_the_path_of_the_mistake() {
         assert!(failure.message.contains(expected), "{}", failure.message);
     }
     let outcome = routes.handle(TestJob::new("mails", &serde_json::json!({"to": []})).job()).await;
-    assert_eq!(result(&outcome), "null");
+    assert_eq!(completed_result(&outcome), "null");
 }
 
 #[derive(Deserialize)]
@@ -244,7 +244,7 @@ async fn first_route_that_matches_a_message_gets_the_message() {
     ] {
         let job = TestJob::new(queue, &());
         let job = if let Some(name) = name { job.name(name) } else { job };
-        assert_eq!(result(&routes.handle(job.job()).await), expected, "{queue} {name:?}");
+        assert_eq!(completed_result(&routes.handle(job.job()).await), expected, "{queue} {name:?}");
     }
     let routes = Routes::new().route("mails", on("a", say!("1")));
     assert_eq!(failure_code(&routes.handle(TestJob::new("mails", &()).job()).await), "no_handler");
@@ -281,7 +281,7 @@ async fn tower_layers_wrap_handlers_like_any_service() {
         );
     let jobs = (0..6).map(|n| routes.handle(TestJob::new(if n % 2 == 0 { "a" } else { "b" }, &5).job()));
     for outcome in join_all(jobs).await {
-        assert_eq!(result(&outcome), "5");
+        assert_eq!(completed_result(&outcome), "5");
     }
     assert_eq!(
         (max_running.load(Ordering::SeqCst), attempts.load(Ordering::SeqCst)),
@@ -304,5 +304,5 @@ async fn panic_and_time_out_of_a_handler_fail_the_attempt() {
         async |millis: u64| routes.handle(TestJob::new("q", &millis).timeout(Millis::new(100)).job()).await;
     assert_eq!(failure_code(&outcome_of(0).await), "panicked");
     assert_eq!(failure_code(&outcome_of(60_000).await), "timed_out");
-    assert_eq!(result(&outcome_of(1).await), "null");
+    assert_eq!(completed_result(&outcome_of(1).await), "null");
 }

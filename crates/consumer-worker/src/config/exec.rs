@@ -5,17 +5,18 @@ use std::{fmt, iter};
 use queue_core::{DurationIn, Millis};
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-/// The time limit of a handler: 100 ms to 7 days. The `timeout` of a message has a wider range: 1 ms to 7 days.
+/// The time limit of a handler: 100 ms to 7 days. The `timeout` setting of a message has a wider range than the time
+/// limit of a handler: 1 ms to 7 days.
 pub type HandlerTimeout = DurationIn<100, 604_800_000>;
 
 /// How a handler uses the body of the HTTP response, or the output of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Output {
-    /// The output becomes the message's result.
+    /// The body or output becomes the message's result.
     #[default]
     Result,
-    /// The output is ignored, and the result is null.
+    /// The handler ignores the body or output, and the message's result is null.
     Ignore,
 }
 

@@ -33,7 +33,7 @@ pub struct HttpHandler {
     /// signed).
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_several_secrets")]
     pub secret: Vec<WebhookSecret>,
-    /// A file with more secrets, one per line (default: none).
+    /// A file with secrets that sign requests in addition to those of `secret`, one per line (default: none).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_file: Option<FilePath>,
     /// The time within which the answer must be complete (default: 10 s).
@@ -138,7 +138,7 @@ impl Serialize for AllowedHost {
 }
 
 /// A secret that signs requests, in the form of Standard Webhooks: `whsec_` and 24 to 64 bytes as base64. Logs and printed
-/// configurations do not show the secret.
+/// configurations do not show webhook secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebhookSecret(Vec<u8>);
 
@@ -214,17 +214,17 @@ fn one_or_several_secrets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 mod tests {
     use super::*;
 
-    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const SAMPLE_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
     #[test]
     fn webhook_secret_is_24_to_64_bytes_as_base64_behind_a_prefix() {
         let secret_of_length =
             |bytes: usize| format!("whsec_{}", STANDARD.encode(vec![7; bytes])).parse::<WebhookSecret>();
-        assert_eq!(SECRET.parse::<WebhookSecret>().unwrap().expose().len(), 24);
+        assert_eq!(SAMPLE_SECRET.parse::<WebhookSecret>().unwrap().expose().len(), 24);
         assert!(secret_of_length(24).is_ok() && secret_of_length(64).is_ok());
         assert!(secret_of_length(23).unwrap_err().contains("24 to 64"));
         assert!(secret_of_length(65).unwrap_err().contains("24 to 64"));
-        for bad in ["", "whsec_", "secret-of-mine", &SECRET[6..], "whsec_not base64 at all!"] {
+        for bad in ["", "whsec_", "secret-of-mine", &SAMPLE_SECRET[6..], "whsec_not base64 at all!"] {
             let error = bad.parse::<WebhookSecret>().unwrap_err();
             assert!(
                 bad.len() < 7 || !error.contains(bad),
@@ -236,8 +236,11 @@ mod tests {
 
     #[test]
     fn file_of_secrets_has_one_secret_per_line() {
-        assert_eq!(WebhookSecret::parse_lines(&format!("{SECRET}\n\n  {SECRET}\n")).unwrap().len(), 2);
-        assert_eq!(WebhookSecret::parse_lines(&format!("{SECRET}\nhunter2")).unwrap_err().find("line 2"), Some(0));
+        assert_eq!(WebhookSecret::parse_lines(&format!("{SAMPLE_SECRET}\n\n  {SAMPLE_SECRET}\n")).unwrap().len(), 2);
+        assert_eq!(
+            WebhookSecret::parse_lines(&format!("{SAMPLE_SECRET}\nhunter2")).unwrap_err().find("line 2"),
+            Some(0)
+        );
         assert!(WebhookSecret::parse_lines("\n").is_err());
     }
 

@@ -95,7 +95,7 @@ impl<'de> Deserialize<'de> for HandlerConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "snake_case")]
-        enum Type {
+        enum HandlerType {
             Log,
             Http,
             Exec,
@@ -113,9 +113,9 @@ impl<'de> Deserialize<'de> for HandlerConfig {
         let handler = read_part("type", keys.remove("type").ok_or_else(missing_type)?)?;
         let other_keys = keys.into();
         match handler {
-            Type::Log => read_part("", other_keys).map(|Log { result }| Self::Log { result }),
-            Type::Http => read_part("", other_keys).map(Self::Http),
-            Type::Exec => read_part("", other_keys).map(Self::Exec),
+            HandlerType::Log => read_part("", other_keys).map(|Log { result }| Self::Log { result }),
+            HandlerType::Http => read_part("", other_keys).map(Self::Http),
+            HandlerType::Exec => read_part("", other_keys).map(Self::Exec),
         }
     }
 }
@@ -181,7 +181,8 @@ impl Section for Worker {
 /// Checks that no time limit in the settings of the route's queues is shorter than the time limit of the route's
 /// handler.
 fn check_timeout(key: &str, timeout: Millis, route: &Route, queues: &DeclaredSettings) -> Result<(), String> {
-    // The check covers the route's own pattern, and narrower queues and patterns that have their own settings.
+    // `check_timeout` reads the settings of the route's own pattern, and of narrower queues and patterns that have
+    // settings.
     let narrower_patterns = queues.patterns().filter(|pattern| route.queue.matches(pattern.as_str()));
     for name in iter::once(&route.queue).chain(narrower_patterns) {
         let declared_settings = queues.for_pattern(name);

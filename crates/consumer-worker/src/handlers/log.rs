@@ -9,7 +9,8 @@ use crate::{
     routing::{Handler, Outcome},
 };
 
-/// Logs the id and the data of each message, for demonstrations. No other part of Drover logs the data of messages.
+/// Logs the id and the data of each message, for demonstrations. Only the handler `log` logs the data of messages; no
+/// other part of Drover does.
 pub(crate) struct Log {
     outcome: Outcome,
 }

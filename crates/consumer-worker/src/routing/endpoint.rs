@@ -25,7 +25,7 @@ use crate::job::Job;
 /// A handler whose method `handle` works on a message. The handlers that a configuration can name (`log`, `http`,
 /// `exec`) implement `Handler`.
 ///
-/// Most handlers are plain `async fn`s instead: see [`IntoEndpoint`].
+/// Most handlers are plain `async fn`s, which need not implement `Handler`: see [`IntoEndpoint`].
 pub trait Handler: Send + Sync + 'static {
     /// Runs the handler on one message, and returns the outcome. A panic fails the attempt, and affects no other message. The
     /// worker drops the future of `handle` at the time-out of the run, and 0.5 s after the message was cancelled or its lease
@@ -42,7 +42,7 @@ impl Endpoint {
         Self(Arc::new(call))
     }
 
-    /// Makes an endpoint from a `tower` service. An error of the service is a failed attempt.
+    /// Makes an endpoint from a `tower` service. An error that the `tower` service returns is a failed attempt.
     pub fn from_service<S>(service: S) -> Self
     where
         S: Service<Job, Response: IntoOutcome, Error: Into<Box<dyn Error + Send + Sync>>, Future: Send>,

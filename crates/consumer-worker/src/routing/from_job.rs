@@ -14,8 +14,8 @@ pub trait FromJob<S>: Sized + Send {
     ///
     /// # Errors
     ///
-    /// If the value can't be made, returns the outcome of the message as the error. The handler is not called if one of
-    /// its arguments can't be made.
+    /// If the argument of the handler can't be made, returns the outcome of the message as the error. The handler is
+    /// not called if one of its arguments can't be made.
     fn from_job(job: &Job, state: &S) -> Result<Self, Outcome>;
 }
 
@@ -34,7 +34,8 @@ impl<S, T: DeserializeOwned + Send> FromJob<S> for Payload<T> {
     fn from_job(job: &Job, _: &S) -> Result<Self, Outcome> {
         let json = job.message().data.get();
         serde_json::from_str(json).map(Self).map_err(|_| {
-            // The data is parsed again to find the path of the error. The first parse does not track paths, which would cost more.
+            // After an error the message's data is parsed again, to find the path of the error. The first parse of the data
+            // does not track paths, because tracking paths would cost more.
             let parse_result = serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_str(json));
             let why = parse_result.err().map_or_else(String::new, |error| match error.path().to_string().as_str() {
                 "." => wording::json_mistake(error.inner()),
@@ -56,8 +57,8 @@ impl<S, T: FromRef<S> + Send> FromJob<S> for State<T> {
     }
 }
 
-/// A part of the state of the routes, which a handler can take as the argument [`State`]. Every state that can be
-/// cloned is a part of itself.
+/// A part of the state of the routes, which a handler can take as the argument [`State`]. A handler can also take the
+/// whole state, because every type that implements `Clone` implements `FromRef` of itself.
 pub trait FromRef<S> {
     /// Makes a value of this type from the whole state.
     fn from_ref(state: &S) -> Self;

@@ -24,8 +24,8 @@ pub enum Outcome {
     /// The message is released, and no attempt is counted: the message returns to the head of the waiting list at once, or is
     /// delayed by this pause.
     Release(Option<Duration>),
-    /// The message is released, and no attempt is counted: the message is held until the signal of this key. If the key has a sticky
-    /// signal, the message returns to the head of the waiting list at once.
+    /// The message is released, and no attempt is counted: the message is held until a signal of this hold key. If there is a
+    /// sticky signal of the hold key, the message returns to the head of the waiting list at once.
     Hold(SignalKey),
 }
 
@@ -87,19 +87,19 @@ impl<T: Serialize, E: Into<HandlerError>> IntoOutcome for Result<T, E> {
 /// The error of a handler, with the outcome for its message.
 ///
 /// The operator `?` converts every `std::error::Error` into this type; the message is then retried after the back-off. For
-/// other outcomes there are [`for_good`](Self::for_good), [`retry_after`](Self::retry_after), [`retry_at`](Self::retry_at),
-/// [`release`](Self::release) and [`hold`](Self::hold):
+/// other outcomes than a retry after the back-off there are [`for_good`](Self::for_good),
+/// [`retry_after`](Self::retry_after), [`retry_at`](Self::retry_at), [`release`](Self::release) and [`hold`](Self::hold):
 ///
 /// ```
 /// # use consumer_worker::HandlerError;
-/// fn port(text: &str) -> Result<u16, HandlerError> {
+/// fn parse_port(text: &str) -> Result<u16, HandlerError> {
 ///     let port = text.parse::<u16>().map_err(|error| HandlerError::from(error).for_good())?;
 ///     if port == 0 {
 ///         return Err(HandlerError::new("no_port", "port 0 is none").for_good());
 ///     }
 ///     Ok(port)
 /// }
-/// # assert!(port("0").is_err());
+/// # assert!(parse_port("0").is_err());
 /// ```
 #[derive(Debug)]
 pub struct HandlerError(Outcome);
@@ -123,8 +123,8 @@ impl HandlerError {
         Self(Outcome::Release(pause))
     }
 
-    /// Creates the error of a handler that could not start the work before the signal of this key. No attempt is counted, and the
-    /// message is held until that signal.
+    /// Creates the error of a handler that can't work on the message before a signal of this hold key. No attempt is counted,
+    /// and the message is held until a signal of the hold key.
     pub fn hold(key: SignalKey) -> Self {
         Self(Outcome::Hold(key))
     }

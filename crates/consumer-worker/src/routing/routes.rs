@@ -21,8 +21,8 @@ pub struct Route<S> {
 }
 
 /// A handler for messages of one name, or for all messages if the name is `None`. The boxed function makes the endpoint
-/// of the handler when the state of the routes is known. For an invalid message name, the error text is stored instead
-/// of the name.
+/// of the handler when the state of the routes is known. If the code that builds the routes gave an invalid message
+/// name, the error text is stored instead of the name.
 type NamedHandler<S> = (Result<Option<MessageName>, String>, Box<dyn FnOnce(&S) -> Endpoint + Send>);
 
 /// Routes the messages of this name to this handler.
@@ -76,7 +76,7 @@ impl<S> Route<S> {
 
 /// A value that [`Routes::route`] takes for a queue: a [`Route`], or a handler for all messages.
 pub trait IntoRoute<S, A> {
-    /// Converts the value into a route.
+    /// Converts a route or a handler into a [`Route`].
     fn into_route(self) -> Route<S>;
 }
 
@@ -106,13 +106,13 @@ impl<S, A, H: IntoEndpoint<S, A> + Send + 'static> IntoRoute<S, IsHandlerForAll<
 /// async fn welcome(Payload(to): Payload<String>) -> Result<String, HandlerError> {
 ///     Ok(format!("welcomed {to}"))
 /// }
-/// async fn count(Payload(numbers): Payload<Vec<u64>>) -> Result<u64, HandlerError> {
+/// async fn add_numbers(Payload(numbers): Payload<Vec<u64>>) -> Result<u64, HandlerError> {
 ///     Ok(numbers.iter().sum())
 /// }
 ///
 /// let routes = Routes::new()
 ///     .route("mails", on("welcome", welcome)) // messages of one name
-///     .route("user-*", count); // all messages of each queue whose name starts with user-
+///     .route("user-*", add_numbers); // all messages of each queue whose name starts with user-
 /// # let _ = routes;
 /// ```
 #[derive(Clone)]
@@ -184,7 +184,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
         self
     }
 
-    /// Makes the routes independent of the handlers' shared state. Handlers that take the state can't be added any more.
+    /// Makes the routes independent of the handlers' shared state. After `without_state`, no handler that takes the
+    /// state can be added to the routes.
     #[must_use]
     pub fn without_state(self) -> Routes {
         Routes { state: (), table: self.table }
@@ -285,7 +286,8 @@ impl QueueRoutes {
     /// producers may use any number of message names.
     const MAX_LOGGED_NAMES: usize = 1_000;
 
-    /// Records a message name without a route. Returns whether the message name is new and must be logged.
+    /// Records the name of a message that no handler of the route takes. Returns whether the name must be logged,
+    /// because it was not recorded before.
     pub(crate) fn record_unrouted(&self, name: &str) -> bool {
         let mut unrouted_names = self.unrouted.lock();
         unrouted_names.len() < Self::MAX_LOGGED_NAMES && unrouted_names.insert(name.to_owned())

@@ -23,12 +23,14 @@ pub(crate) struct Capacity {
 struct CapacityState {
     free_leases: usize,
     free_bytes: usize,
-    /// The runners that wait for a permit, by precedence (the rank, or `served_per_weight`) and number of arrival.
+    /// The runners that wait for a permit, by precedence and number of arrival. The precedence of a runner is its place
+    /// among the routes with strict order, and `served_per_weight` otherwise.
     waiting: BTreeMap<(u128, u64), Waiter>,
     /// A counter that orders runners of the same precedence by arrival.
     last_arrival: u64,
-    /// The virtual time of fair queueing: the highest `served_per_weight` of a runner that was granted a permit. A runner that
-    /// was idle continues from the virtual time, so it can't claim capacity for the time in which it was idle.
+    /// The virtual time of fair queueing: the highest `served_per_weight` of a runner that was granted a permit. The
+    /// `served_per_weight` of a runner that was idle rises to the virtual time, so the runner can't claim capacity for the
+    /// time in which it was idle.
     virtual_time: u128,
 }
 
@@ -88,8 +90,8 @@ impl Capacity {
                 state.waiting.insert(key, Waiter { wanted, permit_sender });
                 permit
             };
-            // Waiting for the permit can't fail: the sender is dropped without a permit only after this receiver was
-            // dropped.
+            // Waiting for the permit can't fail: the sender of the permit is dropped without sending only after the
+            // receiver of the permit was dropped.
             if let Ok(permit) = permit.await {
                 return permit;
             }
@@ -118,8 +120,8 @@ impl Capacity {
                 state.virtual_time = state.virtual_time.max(precedence);
             }
             let permit = self.grant_permit(&mut state, waiter.wanted);
-            // If the runner has just stopped waiting, `send` returns the permit. A returned permit is dropped after the lock
-            // was released, because dropping a permit takes the lock.
+            // If the waiting runner has just stopped waiting, `send` fails and gives the permit back. The returned permit is
+            // dropped after the lock was released, because dropping a permit takes the lock.
             unclaimed_permits.extend(waiter.permit_sender.send(permit).err());
         }
         drop(state);
@@ -133,8 +135,8 @@ impl CapacityState {
     }
 }
 
-/// The right to lease `leases` messages with the maximum bytes of one lease call. When a permit is dropped, its leases and
-/// bytes that were not kept become free capacity again.
+/// The right to lease `leases` messages with the maximum bytes of one lease call. When a permit is dropped, the leases and
+/// bytes that its runner did not [keep](Self::keep) become free capacity again.
 pub(crate) struct Permit {
     capacity: Arc<Capacity>,
     pub(crate) leases: usize,
@@ -161,15 +163,13 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    const ONE_CALL_BYTES: usize = Queue::MAX_BYTES;
-
     fn fair_share(rank: usize, weight: u32) -> FairShare {
         FairShare::new(rank, NonZeroU32::new(weight).unwrap())
     }
 
     /// Lets two queues compete for one lease 400 times, and returns how often each queue got the lease.
     async fn times_served(order: Order, weights: [u32; 2]) -> [usize; 2] {
-        let capacity = Capacity::new(1, ONE_CALL_BYTES, order);
+        let capacity = Capacity::new(1, Queue::MAX_BYTES, order);
         let (sender, mut turns) = tokio::sync::mpsc::channel(1);
         let tasks: Vec<_> = (0..2)
             .map(|rank| {
@@ -188,8 +188,8 @@ mod tests {
         let mut served_counts = [0, 0];
         for _ in 0..400 {
             served_counts[turns.recv().await.unwrap()] += 1;
-            // After the two yields, the tasks of both queues wait for a permit, so that the next lease may go to either
-            // queue.
+            // The two calls of `yield_now` let the tasks of both queues wait for a permit, so that the next lease may
+            // go to either queue.
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
             capacity.give_back(1, 10);
@@ -212,7 +212,7 @@ mod tests {
 
     #[tokio::test]
     async fn unused_leases_of_a_queue_are_available_to_other_queues() {
-        let capacity = Capacity::new(4, ONE_CALL_BYTES + 100, Order::Weighted);
+        let capacity = Capacity::new(4, Queue::MAX_BYTES + 100, Order::Weighted);
         let mut first_share = fair_share(0, 1);
         let permit = capacity.take_permit(&mut first_share, 3).await;
         assert_eq!(permit.leases, 3);

@@ -39,14 +39,14 @@ pub(crate) struct WorkerContext {
 }
 
 impl WorkerContext {
-    /// Returns the pause between two polls of an idle queue, which is longer if there are many queues and workers. The pause is
-    /// random, so that the polls are spread over time.
-    pub(crate) fn poll_interval(&self) -> Duration {
-        self.interval_of_polls(self.runner_count.load(Ordering::Relaxed)).mul_f64(rand::random_range(0.75..=1.0))
+    /// Returns the pause between two polls of an idle queue, which is longer if there are many queues and workers. The pause
+    /// between two polls is random, so that the polls of many queues are spread over time.
+    pub(crate) fn idle_poll_pause(&self) -> Duration {
+        self.interval_for_poll_count(self.runner_count.load(Ordering::Relaxed)).mul_f64(rand::random_range(0.75..=1.0))
     }
 
     /// Returns the interval in which each worker makes `polls` polls, so that all workers together keep to [`MIN_POLL_GAP`].
-    pub(super) fn interval_of_polls(&self, polls: u32) -> Duration {
+    pub(super) fn interval_for_poll_count(&self, polls: u32) -> Duration {
         let polls = polls.saturating_mul(self.worker_count.load(Ordering::Relaxed));
         self.config.poll_interval.to_std().max(MIN_POLL_GAP.saturating_mul(polls))
     }

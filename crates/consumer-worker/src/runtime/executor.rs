@@ -27,7 +27,7 @@ use crate::{job::Job, routing::QueueRoutes};
 
 /// The maximum time that a closing executor waits until the cancelled handlers are dropped. A handler that blocks its
 /// thread can't be dropped.
-const TIME_TO_DROP: Duration = Duration::from_millis(200);
+const MAX_HANDLER_DROP_TIME: Duration = Duration::from_millis(200);
 
 /// Runs the handlers of one queue.
 pub(crate) struct Executor {
@@ -48,8 +48,8 @@ struct ExecutorState {
     settlement_sender: mpsc::Sender<PendingSettlement>,
     /// The token that is cancelled when handlers that still run must be dropped.
     drop_handlers: CancellationToken,
-    /// The leases of dropped handlers. The leases of dropped handlers stay in the lease set, so that `close` releases all
-    /// messages together, in their order.
+    /// The leases of handlers that the executor dropped because the worker stops. The executor keeps these leases in the
+    /// lease set until `close` releases all their messages together, in their order.
     dropped: Mutex<Vec<LeaseGuard>>,
 }
 
@@ -124,7 +124,7 @@ impl Executor {
         };
         if !have_all_ended {
             shared.drop_handlers.cancel();
-            let has_blocked_handlers = timeout(TIME_TO_DROP, jobs.wait()).await.is_err();
+            let has_blocked_handlers = timeout(MAX_HANDLER_DROP_TIME, jobs.wait()).await.is_err();
             let leases = tracked.leases.leases_of_unfinished_handlers();
             info!(queue = %queue.name(), messages = leases.len(), "the grace is over: unfinished messages are released");
             if has_blocked_handlers {
@@ -169,7 +169,7 @@ impl ExecutorState {
         let finished = FinishedJob { run_time: run_result.run_time, job };
         if run_result.lease == LeaseState::Lost {
             self.metrics.record_end(LeaseOutcome::Lost);
-            settler::log_end(&finished, None, LeaseOutcome::Lost);
+            settler::log_lease_end(&finished, None, LeaseOutcome::Lost);
             return run_time;
         }
         let action = run_result.outcome.into_action(finished.job.redis_now());
@@ -179,7 +179,7 @@ impl ExecutorState {
             self.settlement_sender.send(settlement).await
         {
             self.metrics.record_end(LeaseOutcome::Unsettled);
-            settler::log_end(&finished, None, LeaseOutcome::Unsettled);
+            settler::log_lease_end(&finished, None, LeaseOutcome::Unsettled);
         }
         run_time
     }

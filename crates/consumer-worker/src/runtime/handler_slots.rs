@@ -16,7 +16,7 @@ use crate::job::Job;
 /// A leased message whose handler has not started.
 pub(crate) struct UnstartedMessage {
     pub(crate) job: Job,
-    /// The instant since which the message was ready to be leased, by Redis's clock.
+    /// The instant at which the unstarted message became ready to be leased, by Redis's clock.
     pub(crate) ready_at: Timestamp,
     pub(crate) lease: LeaseGuard,
     /// The instant at which the message reached this worker.
@@ -45,7 +45,7 @@ struct SlotsState {
 const MAX_WAIT_FOR_SLOT: Duration = Duration::from_millis(100);
 
 impl UnstartedMessage {
-    fn is_overdue(&self) -> bool {
+    fn has_waited_too_long(&self) -> bool {
         self.waits_since.elapsed() >= MAX_WAIT_FOR_SLOT
     }
 }
@@ -53,8 +53,8 @@ impl UnstartedMessage {
 impl SlotsState {
     /// Returns whether a message has waited too long for a slot, because handlers have become slow or the process was
     /// suspended.
-    fn has_overdue(&self) -> bool {
-        self.waiting.front().is_some_and(UnstartedMessage::is_overdue)
+    fn has_overdue_message(&self) -> bool {
+        self.waiting.front().is_some_and(UnstartedMessage::has_waited_too_long)
     }
 }
 
@@ -71,7 +71,7 @@ impl HandlerSlots {
     ) -> Vec<(Slot, UnstartedMessage)> {
         let mut state = self.shared.lock();
         state.waiting.extend(leased);
-        let free_slots = if state.has_overdue() { 0 } else { self.slot_count.saturating_sub(state.used) };
+        let free_slots = if state.has_overdue_message() { 0 } else { self.slot_count.saturating_sub(state.used) };
         let start_count = free_slots.min(state.waiting.len());
         state.used += start_count;
         let add_slot = |message| (Slot { slots: Arc::clone(self), is_used: true }, message);
@@ -88,7 +88,7 @@ impl HandlerSlots {
     }
 
     /// Waits until a message has waited too long for a slot, and takes all waiting messages.
-    pub(crate) async fn take_when_overdue(&self) -> Vec<UnstartedMessage> {
+    pub(crate) async fn take_messages_when_overdue(&self) -> Vec<UnstartedMessage> {
         loop {
             let oldest_wait_start = self.shared.lock().waiting.front().map(|message| message.waits_since);
             let Some(oldest_wait_start) = oldest_wait_start else {
@@ -97,7 +97,7 @@ impl HandlerSlots {
             };
             sleep_until(oldest_wait_start + MAX_WAIT_FOR_SLOT).await;
             let mut state = self.shared.lock();
-            if state.has_overdue() {
+            if state.has_overdue_message() {
                 return state.waiting.drain(..).collect();
             }
         }
@@ -117,13 +117,13 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Records that a handler with this run time has ended, and returns the next message. The slot becomes free if no message
-    /// waits, or if a message has waited too long.
+    /// Records that a handler with this run time has ended, and returns the next message to run. The slot becomes free if no
+    /// leased message waits for a slot, or if a leased message has waited too long.
     pub(crate) fn next_message(&mut self, run_time: Duration) -> Option<UnstartedMessage> {
         let mut state = self.slots.shared.lock();
         state.ended_count += 1;
         state.run_time += run_time;
-        let next_message = if state.has_overdue() { None } else { state.waiting.pop_front() };
+        let next_message = if state.has_overdue_message() { None } else { state.waiting.pop_front() };
         if next_message.is_none() {
             state.used -= 1;
             self.is_used = false;

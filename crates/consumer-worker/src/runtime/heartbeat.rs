@@ -59,7 +59,7 @@ impl TrackedLeases {
             return;
         }
         // The heartbeat does not log an error of Redis, because the runner gets the same error and logs the error. The next
-        // beat of the heartbeat tries again.
+        // beat of the heartbeat extends the leases again.
         let Ok(extended) = self.queue.extend(&leases, None).await else { return };
         let mut cancelled_leases: HashSet<&LeaseToken> = HashSet::new();
         for (lease, extended) in leases.iter().zip(extended) {
@@ -67,8 +67,8 @@ impl TrackedLeases {
                 Extended::ToBeCancelled(_) => {
                     cancelled_leases.insert(lease);
                 }
-                // If the lease was settled while Redis answered, the lease is not in the set any more, and
-                // `remove_lost` returns false.
+                // If the lease was settled while Redis answered, the runner's lease set does not contain the lease any
+                // more, and `remove_lost` returns false.
                 Extended::LeaseOver if self.leases.remove_lost(lease) => {
                     warn!(queue = %self.queue.name(), id = %lease.id(), "a lease lapsed while its handler runs");
                 }
@@ -95,8 +95,8 @@ impl Heartbeat {
         }
     }
 
-    /// Schedules an early extension of the leases of a queue. The extension finds cancelled messages whose leases were not in
-    /// the lease set yet, and the lost leases of a deleted queue.
+    /// Schedules an early extension of the leases of a queue. An early extension finds messages that were cancelled before
+    /// the runner's lease set contained their leases. An early extension also finds the lost leases of a deleted queue.
     pub(crate) fn extend_soon(&self, queue: &QueueName) {
         self.timers.set(queue.clone(), EARLY_BEAT_DELAY);
     }
@@ -115,7 +115,8 @@ impl Heartbeat {
                     }
                 }
                 Some(leases) = extensions.next(), if !extensions.is_empty() => {
-                    // The pause is random, so that the beats of many queues are spread over time.
+                    // The pause before the next extension of a queue's leases is random, so that the extensions of many
+                    // queues are spread over time.
                     let beat_pause = leases.max_pause().mul_f64(rand::random_range(0.8..=1.0));
                     self.timers.set(leases.queue.name().clone(), beat_pause);
                 }

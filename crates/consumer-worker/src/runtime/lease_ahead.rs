@@ -19,16 +19,16 @@ pub(crate) struct LeaseAhead {
 impl LeaseAhead {
     const SAMPLE_WINDOW: Duration = Duration::from_millis(10);
     const MAX_MEAN_RUN_TIME: Duration = Duration::from_millis(25);
-    /// The minimum time between two samples, which limits the number of samples.
+    /// The minimum time between two samples of the ended handlers, which limits the number of samples.
     const MIN_SAMPLE_GAP: Duration = Duration::from_micros(500);
 
-    /// Returns the number of messages that may be leased ahead now.
+    /// Returns the number of messages that the runner may lease now beyond its free handler slots.
     pub(crate) fn max_messages(&mut self, slots: &HandlerSlots) -> usize {
         let (ended_count, run_time) = slots.ended_count_and_run_time();
-        self.max_messages_at(Instant::now(), ended_count, run_time)
+        self.max_messages_at_instant(Instant::now(), ended_count, run_time)
     }
 
-    fn max_messages_at(&mut self, now: Instant, ended_count: u64, run_time: Duration) -> usize {
+    fn max_messages_at_instant(&mut self, now: Instant, ended_count: u64, run_time: Duration) -> usize {
         while self.samples.front().is_some_and(|(at, ..)| now.saturating_duration_since(*at) > Self::SAMPLE_WINDOW) {
             self.samples.pop_front();
         }
@@ -57,18 +57,22 @@ mod tests {
     #[test]
     fn as_many_messages_are_leased_ahead_as_handlers_ended_in_the_last_ten_milliseconds() {
         let (start, mut lease_ahead) = (Instant::now(), LeaseAhead::default());
-        assert_eq!(lease_ahead.max_messages_at(start, 0, ms(0)), 0);
-        assert_eq!(lease_ahead.max_messages_at(start + ms(4), 40, ms(40)), 40);
-        assert_eq!(lease_ahead.max_messages_at(start + ms(8), 90, ms(90)), 90);
-        assert_eq!(lease_ahead.max_messages_at(start + ms(12), 120, ms(120)), 80, "the sample of 0 ms is too old");
-        assert_eq!(lease_ahead.max_messages_at(start + ms(500), 120, ms(120)), 0, "no handler ended recently");
+        assert_eq!(lease_ahead.max_messages_at_instant(start, 0, ms(0)), 0);
+        assert_eq!(lease_ahead.max_messages_at_instant(start + ms(4), 40, ms(40)), 40);
+        assert_eq!(lease_ahead.max_messages_at_instant(start + ms(8), 90, ms(90)), 90);
+        assert_eq!(
+            lease_ahead.max_messages_at_instant(start + ms(12), 120, ms(120)),
+            80,
+            "the sample of 0 ms is too old"
+        );
+        assert_eq!(lease_ahead.max_messages_at_instant(start + ms(500), 120, ms(120)), 0, "no handler ended recently");
     }
 
     #[test]
     fn no_message_is_leased_ahead_while_handlers_take_long() {
         let (start, mut lease_ahead) = (Instant::now(), LeaseAhead::default());
-        lease_ahead.max_messages_at(start, 0, ms(0));
-        assert_eq!(lease_ahead.max_messages_at(start + ms(9), 10, ms(249)), 10);
-        assert_eq!(lease_ahead.max_messages_at(start + ms(10), 10, ms(250)), 0);
+        lease_ahead.max_messages_at_instant(start, 0, ms(0));
+        assert_eq!(lease_ahead.max_messages_at_instant(start + ms(9), 10, ms(249)), 10);
+        assert_eq!(lease_ahead.max_messages_at_instant(start + ms(10), 10, ms(250)), 0);
     }
 }

@@ -29,11 +29,11 @@ struct LeaseEntry {
     visibility_timeout: Duration,
 }
 
-/// The leases of one runner.
+/// The leases of one runner: the task that leases the messages of one queue.
 pub(crate) struct LeaseSet {
     /// The leases that the heartbeat extends.
     leases: Mutex<HashMap<LeaseToken, LeaseEntry>>,
-    /// Returns the number of leases. A lost lease counts until its handler has ended.
+    /// The number of the runner's leases. This number includes a lost lease until the handler of the lease has ended.
     count: AtomicUsize,
     /// The number of leases whose handlers have not ended, including handlers that have not started.
     unfinished_handler_count: AtomicUsize,
@@ -156,7 +156,8 @@ pub(crate) fn data_bytes(delivery: &Delivery) -> usize {
     delivery.message.data.get().len()
 }
 
-/// One lease in the set, and its capacity. Dropping the guard removes the lease from the set and gives back the capacity.
+/// One lease in a lease set, and its part of the worker's limits of leases and bytes. Dropping the guard removes the
+/// lease from the set and gives back this part of the limits.
 pub(crate) struct LeaseGuard {
     set: Option<Arc<LeaseSet>>,
     pub(crate) token: LeaseToken,
@@ -208,7 +209,7 @@ mod tests {
     use super::*;
     use crate::{config::Order, routing::Routes, runtime::WorkerMetrics};
 
-    fn sample_delivery(n: usize) -> Delivery {
+    fn test_delivery(n: usize) -> Delivery {
         let id = format!("{n:014}");
         let creation_time = Timestamp::from_millis(1_600_000_000_000);
         Delivery {
@@ -230,7 +231,7 @@ mod tests {
         let capacity = Capacity::new(10, 10 * queue_core::Queue::MAX_BYTES, Order::Weighted);
         let metrics = WorkerMetrics::for_routes(&Routes::new()).metrics_of_pattern("q");
         let set = LeaseSet::new(capacity, Arc::new(metrics));
-        let mut lease_guards = set.add(&[0, 1].map(sample_delivery), Duration::from_secs(1));
+        let mut lease_guards = set.add(&[0, 1].map(test_delivery), Duration::from_secs(1));
         assert_eq!((set.count(), set.wait_for_room(3).await), (2, 1));
         lease_guards[0].mark_handler_ended();
         assert_eq!((set.count(), set.wait_for_room(3).await), (2, 2), "the first lease waits to be settled");

@@ -38,7 +38,7 @@ use self::{
     capacity::Capacity,
     context::WorkerContext,
     heartbeat::Heartbeat,
-    queue_runner::{Lifetime, QueueRunner, RunnerEnd},
+    queue_runner::{QueueRunner, RunnerEnd, RunnerLifetime},
 };
 use crate::{
     config,
@@ -47,19 +47,21 @@ use crate::{
 
 /// A worker. The worker serves each queue that its routes name, and each existing queue that matches a pattern of its routes.
 ///
-/// Handlers run on the runtime that calls [`run`](Self::run). All other work (leasing, settling, extending, the subscription)
-/// runs in a separate thread with separate connections. Handlers that block their threads delay other handlers, but cause no
-/// lease to lapse.
+/// Handlers run on the runtime that calls [`run`](Self::run). The worker leases and settles messages, extends leases and
+/// receives notifications in a separate thread with separate connections. Handlers that block their threads delay other
+/// handlers, but cause no lease to lapse.
 pub struct Worker {
     /// The queues, with their declared settings.
     pub queues: Queues,
-    /// The subscription that wakes the worker, made by [`Routes::subscriber`]. The worker runs the subscription.
+    /// The subscription that wakes the worker, made by [`Routes::subscriber`]. The worker runs this subscription to the
+    /// notifications of its queues.
     pub subscriber: Subscriber,
     /// The routes, which select the handler of each message.
     pub routes: Routes,
     /// The id of this worker as a consumer, which its leases contain.
     pub consumer: ConsumerId,
-    /// The limits and pauses of the worker. The `routes` in this configuration section are ignored.
+    /// The limits and pauses of the worker. The worker ignores the `routes` of its configuration section, and uses the
+    /// field `routes` of `Worker`.
     pub config: config::Worker,
     /// The metrics of the worker.
     pub metrics: WorkerMetrics,
@@ -95,7 +97,7 @@ impl Worker {
     pub async fn run(self, stop: Stop) -> Result<(), WorkerError> {
         let handlers = Handle::current();
         let (ended, end) = oneshot::channel();
-        // Dropping the future of `run` also stops the thread.
+        // Dropping the future of `run` also stops the worker's thread.
         let child_stop = Stop { gracefully: stop.gracefully.child_token(), at_once: stop.at_once.child_token() };
         let _guards = (child_stop.gracefully.clone().drop_guard(), child_stop.at_once.clone().drop_guard());
         thread::Builder::new().name("drover-worker".into()).spawn(move || {
@@ -172,7 +174,7 @@ struct QueueRunners {
 impl QueueRunners {
     async fn run(mut self) -> Result<(), Error> {
         for name in self.table.exact_queue_names() {
-            self.start(name, Lifetime::Worker);
+            self.start(name, RunnerLifetime::Worker);
         }
         let mut result = Ok(());
         let context = Arc::clone(&self.context);
@@ -185,7 +187,7 @@ impl QueueRunners {
                     context.stop.gracefully.cancel();
                     break;
                 },
-                name = context.subscriber.new_queue() => self.start(name, Lifetime::Queue),
+                name = context.subscriber.new_queue() => self.start(name, RunnerLifetime::Queue),
             }
         }
         while let Some(ended) = self.running.join_next().await {
@@ -194,7 +196,7 @@ impl QueueRunners {
         result
     }
 
-    fn start(&mut self, name: QueueName, lifetime: Lifetime) {
+    fn start(&mut self, name: QueueName, lifetime: RunnerLifetime) {
         if self.names.contains(&name) {
             return;
         }

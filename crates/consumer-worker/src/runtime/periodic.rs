@@ -20,7 +20,8 @@ impl WorkerContext {
     pub(crate) async fn count_workers(&self, queues: &Queues) {
         let mut connection = self.subscriber.connection();
         loop {
-            // If the workers can't be counted, the last number is kept; the runners log the outage of Redis.
+            // If Redis can't count the workers, `worker_count` keeps the last number. The runners of the queues log an
+            // outage of Redis.
             if let Ok(workers) = queues.worker_count().await {
                 self.worker_count.store(workers.max(1), Ordering::Relaxed);
             }
@@ -37,7 +38,8 @@ impl WorkerContext {
         loop {
             sleep(INDEX_CHECK_INTERVAL).await;
             for queues in [queues, &self.queues_of_handlers] {
-                // After an error, the next iteration tries again; the runners log the outage of Redis.
+                // After an error, the next iteration calls `restore_used_names` again. The runners of the queues log an
+                // outage of Redis.
                 let _ = queues.restore_used_names().await;
             }
         }
@@ -59,7 +61,7 @@ impl WorkerContext {
             }
             match names_with_prefixes(queues, prefixes).await {
                 Ok(names) => {
-                    pause = self.interval_of_polls(u32::try_from(names.len()).unwrap_or(u32::MAX));
+                    pause = self.interval_for_poll_count(u32::try_from(names.len()).unwrap_or(u32::MAX));
                     self.subscriber.announce_queues(names);
                     outage.record_success();
                 }

@@ -20,13 +20,15 @@ use super::{
 };
 use crate::routing::QueueRoutes;
 
-/// The maximum time that a runner leases no other message after a suspect message. A message is suspect if its next lapse makes
-/// it fail, because its handler may be what kills the workers. Until the handler of a suspect message has ended, its runner
-/// leases no other message, so that no other message of the queue fails with the suspect message.
+/// The maximum time that a runner leases no other message after a message that may have killed workers (a suspect message). A
+/// message is suspect if its next lapse makes it fail, because its handler may be what kills the workers. Until the handler of
+/// a suspect message has ended, its runner leases no other message. If the handler kills the worker, no other message of the
+/// queue fails with the suspect message.
 const SUSPECT_MESSAGE_TIME_LIMIT: Duration = Duration::from_secs(1);
 
-/// The runner of one queue. An idle runner has only one task and a notifier. A runner starts its executor for the first lease,
-/// and closes the executor when a lease call returns no message and no lease is left.
+/// The runner of one queue. An idle runner has only one task, and the notifier that wakes the task when its queue has
+/// messages. A runner starts its executor for the first lease, and closes the executor when a lease call returns no message
+/// and no lease is left.
 pub(crate) struct QueueRunner {
     context: Arc<WorkerContext>,
     notifier: Arc<WakeNotifier>,
@@ -35,12 +37,12 @@ pub(crate) struct QueueRunner {
     concurrency: usize,
     slots: Arc<HandlerSlots>,
     tracked: Arc<TrackedLeases>,
-    lifetime: Lifetime,
+    lifetime: RunnerLifetime,
 }
 
-/// The lifetime of a runner.
+/// Whether the runner of a queue ends with the worker or with its queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lifetime {
+pub(crate) enum RunnerLifetime {
     /// A route names the queue: while the queue does not exist, the runner waits until it is created.
     Worker,
     /// A pattern of a route matches the queue: the runner ends when the queue is deleted.
@@ -62,7 +64,7 @@ impl QueueRunner {
         queue: Arc<Queue>,
         routes: QueueRoutes,
         metrics: Arc<QueueMetrics>,
-        lifetime: Lifetime,
+        lifetime: RunnerLifetime,
     ) -> Self {
         let notifier = context.subscriber.notifier(queue.name());
         notifier.wake_only(&context.consumer);
@@ -90,8 +92,9 @@ impl QueueRunner {
         &self.tracked.leases
     }
 
-    /// Leases messages and runs their handlers until the worker stops or the queue is deleted. At the end, running handlers may
-    /// end within `shutdown_grace`; then the messages of handlers that have not ended are released with no attempt spent.
+    /// Leases messages and runs their handlers until the worker stops or the queue is deleted. When the worker stops, running
+    /// handlers may end within `shutdown_grace`; then the messages of handlers that have not ended are released with no attempt
+    /// spent.
     ///
     /// Returns an error if the queue has the layout of another version of Drover.
     pub(crate) async fn run(self) -> Result<RunnerEnd, Error> {
@@ -112,15 +115,15 @@ impl QueueRunner {
         loop {
             let ids = self.notifier.cancelled().await;
             self.leases().cancel(|lease| ids.contains(lease.id()));
-            // A message may be cancelled after Redis has leased it, but before the lease set contains its lease. The early extension
-            // by the heartbeat finds a message that was cancelled before the lease set contained its lease.
+            // A message may be cancelled after Redis has leased it, but before the runner's lease set contains its lease. The
+            // runner makes the heartbeat extend the leases early, because the answer to an extension names cancelled messages.
             self.context.heartbeat.extend_soon(self.queue().name());
         }
     }
 
     async fn return_overdue_messages(&self) {
         loop {
-            self.return_unstarted(self.slots.take_when_overdue().await).await;
+            self.return_unstarted(self.slots.take_messages_when_overdue().await).await;
         }
     }
 
@@ -146,8 +149,8 @@ impl QueueRunner {
         if let Some(executor) = executor {
             executor.close(&self.context, &self.tracked, &self.metrics).await;
         }
-        // The worker ends its ownership of an exclusive queue, so that the next owner need not wait for the owner timeout. If Redis
-        // is not available, the next owner waits for the owner timeout.
+        // The worker ends its ownership of an exclusive queue, so that the next owner need not wait for the owner timeout. If
+        // Redis is not available when the worker stops, the next owner of the exclusive queue waits for the owner timeout.
         if result.as_ref().is_ok_and(|end| *end == RunnerEnd::Stopped) {
             let _ = self.queue().end_ownership(&self.context.consumer).await;
         }
@@ -166,7 +169,7 @@ impl QueueRunner {
                 biased;
                 () = stop_token.cancelled() => return Ok(RunnerEnd::Stopped),
                 permit = async {
-                    self.notifier.woken(self.context.poll_interval()).await;
+                    self.notifier.woken(self.context.idle_poll_pause()).await;
                     let max_leased_ahead = lease_ahead.max_messages(&self.slots);
                     let max_unended_handlers = self.concurrency + if permits_ahead { max_leased_ahead } else { 0 };
                     let free_room = self.leases().wait_for_room(max_unended_handlers).await;
@@ -229,10 +232,11 @@ impl QueueRunner {
                 Err(Error::NoSuchQueue) => {
                     drop(permit);
                     outage.record_success(&self.context, self.queue());
-                    // The queue does not exist, so its handlers that still run have lost their leases. An early extension
-                    // by the heartbeat finds the lost leases and stops their handlers.
+                    // The queue does not exist, so its handlers that still run have lost their leases. The runner makes
+                    // the heartbeat extend the leases early: the heartbeat then finds the lost leases and stops their
+                    // handlers.
                     self.context.heartbeat.extend_soon(self.queue().name());
-                    if self.lifetime == Lifetime::Queue {
+                    if self.lifetime == RunnerLifetime::Queue {
                         return Ok(RunnerEnd::QueueDeleted);
                     }
                 }

@@ -41,9 +41,9 @@ pub(crate) struct Settler {
 }
 
 /// The time for which the settler retries the last batch during an outage of Redis after it stopped accepting leases.
-const FINAL_RETRY_TIME: Duration = Duration::from_secs(5);
+const TIME_FOR_FINAL_RETRIES: Duration = Duration::from_secs(5);
 /// The time for which the settler retries the last batch when the worker stops at once.
-const FINAL_RETRY_TIME_AT_ONCE: Duration = Duration::from_millis(200);
+const TIME_FOR_FINAL_RETRIES_IN_STOP_AT_ONCE: Duration = Duration::from_millis(200);
 
 impl Settler {
     /// Settles leases in batches: leases that arrive during a call are settled by the next call.
@@ -67,7 +67,8 @@ impl Settler {
             if count == 0 {
                 return;
             }
-            // `leases` holds the guards, and thereby the capacity, until the batch is settled.
+            // `leases` keeps the lease guards until the batch is settled. A lease whose guard exists counts towards the
+            // limits of the worker.
             let (mut leases, mut finished_jobs, mut settlements) =
                 (Vec::with_capacity(count), Vec::with_capacity(count), Vec::with_capacity(count));
             for PendingSettlement { lease, action, finished } in batch.drain(..) {
@@ -79,7 +80,7 @@ impl Settler {
             while let Err(error) = self.settle(&settlements, &finished_jobs).await {
                 let is_last_batch = pending.is_closed() || self.stop_accepting.is_cancelled();
                 if is_last_batch
-                    && closed_since.get_or_insert_with(Instant::now).elapsed() > final_retry_time(&self.stop)
+                    && closed_since.get_or_insert_with(Instant::now).elapsed() > time_for_final_retries(&self.stop)
                 {
                     error!(queue = %self.queue.name(), %error, leases = leases.len(), "can't settle: these leases will lapse");
                     for finished in &finished_jobs {
@@ -87,8 +88,8 @@ impl Settler {
                     }
                     return;
                 }
-                // The settler logs a missing right of the Redis user, because the calls of runners may need other rights. An
-                // outage of Redis is logged by the runners.
+                // The settler logs a missing right of the Redis user, because the calls of runners may need other rights.
+                // The settler does not log an outage of Redis, because the queue runners log the outage.
                 if matches!(error, Error::NotPermitted(_)) && missing_right.record_failure() {
                     error!(queue = %self.queue.name(), %error, "can't settle, trying again");
                 }
@@ -132,12 +133,12 @@ impl Settler {
 
     fn record_end(&self, finished: &FinishedJob, action: Option<&Action>, outcome: LeaseOutcome) {
         self.metrics.record_end(outcome);
-        log_end(finished, action, outcome);
+        log_lease_end(finished, action, outcome);
     }
 }
 
-/// Releases leases whose handlers were dropped. The last messages are released first, because each call puts its messages at the
-/// head of the waiting list.
+/// Releases leases whose handlers were dropped. The messages with the highest ids are released first, because each call puts
+/// its messages at the head of the waiting list.
 pub(crate) async fn release_leases(queue: &Queue, mut leases: Vec<LeaseToken>, metrics: &QueueMetrics, stop: &Stop) {
     leases.sort_unstable_by(|one, other| one.id().cmp(other.id()));
     let release = |lease| Settlement { lease, action: Action::Release(None) };
@@ -147,7 +148,7 @@ pub(crate) async fn release_leases(queue: &Queue, mut leases: Vec<LeaseToken>, m
     for chunk in settlements.rchunks(Queue::MAX_MESSAGES) {
         let settle_outcomes = loop {
             match queue.settle(chunk).await {
-                Err(error) if error.is_unavailable() && begin_time.elapsed() < final_retry_time(stop) => {
+                Err(error) if error.is_unavailable() && begin_time.elapsed() < time_for_final_retries(stop) => {
                     sleep(retry.pause()).await;
                 }
                 settle_outcomes => break settle_outcomes,
@@ -179,7 +180,7 @@ pub(crate) async fn undo_leases(queue: &Queue, leases: &[LeaseToken], stop: &Sto
             Err(error)
                 if error.is_unavailable()
                     && (!stop.gracefully.is_cancelled()
-                        || stopped_since.get_or_insert_with(Instant::now).elapsed() < final_retry_time(stop)) =>
+                        || stopped_since.get_or_insert_with(Instant::now).elapsed() < time_for_final_retries(stop)) =>
             {
                 sleep(retry.pause()).await;
             }
@@ -190,12 +191,12 @@ pub(crate) async fn undo_leases(queue: &Queue, leases: &[LeaseToken], stop: &Sto
     }
 }
 
-fn final_retry_time(stop: &Stop) -> Duration {
-    if stop.at_once.is_cancelled() { FINAL_RETRY_TIME_AT_ONCE } else { FINAL_RETRY_TIME }
+fn time_for_final_retries(stop: &Stop) -> Duration {
+    if stop.at_once.is_cancelled() { TIME_FOR_FINAL_RETRIES_IN_STOP_AT_ONCE } else { TIME_FOR_FINAL_RETRIES }
 }
 
 /// Logs how a lease ended.
-pub(crate) fn log_end(finished: &FinishedJob, action: Option<&Action>, outcome: LeaseOutcome) {
+pub(crate) fn log_lease_end(finished: &FinishedJob, action: Option<&Action>, outcome: LeaseOutcome) {
     let FinishedJob { job, run_time } = finished;
     // `line` is a macro, so that the fields of a filtered record are not computed.
     macro_rules! line {

@@ -93,8 +93,8 @@ async fn program_that_prints_without_end_is_stopped() {
     assert_eq!(failure.code, "result_too_large");
     assert!(failure.message.contains("output = \"ignore\""), "{failure:?}");
     assert!(start_time.elapsed() < Duration::from_secs(10), "the handler does not wait for the program");
-    // The first program prints one byte more than a result may have, and exits by itself; the second program prints the
-    // maximum.
+    // One program prints one byte more than a result may have, and exits by itself. Another program prints as many
+    // bytes as a result may have.
     assert_eq!(failure_for_good(run_script("head -c 65537 /dev/zero | tr '\\0' 1").await).code, "result_too_large");
     assert_eq!(completed_result(run_script("head -c 65536 /dev/zero | tr '\\0' 1").await).len(), 65_536);
     assert_eq!(
@@ -174,7 +174,7 @@ async fn attempt_that_timed_out_is_recorded_after_its_program_has_ended() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
     let script = format!("trap '' TERM; echo $$ > {0}; sh -c 'echo $$ >> {0}; sleep 100'; sleep 100", file.display());
-    // The run times out before the handler's own time-out, and before the end of `stop_grace`.
+    // The `timeout` of the message (1 s) ends before the handler's own time-out, and before the end of `stop_grace`.
     let routes = shell_routes(&script, &json!({"stop_grace": "1m"}));
     let start_time = Instant::now();
     let job = TestJob::new("q", &1).timeout(consumer_worker::Millis::new(1_000)).job();

@@ -147,7 +147,8 @@ async fn message_can_choose_only_allowed_hosts_and_no_private_address() {
         async move { routes.handle(job).await }
     };
     let strict_routes = routes(&handler);
-    // `localhost` is resolved by DNS; the other hosts are addresses in different notations.
+    // Each URL names the own machine: by the name `localhost`, which is resolved, or by an IP address in one of several
+    // notations.
     for host in ["localhost", "127.0.0.1", "0x7f.1", "2130706433", "[::ffff:127.0.0.1]"] {
         let failure = failure_for_good(post_to(&strict_routes, &format!("http://{host}:{port}/")).await);
         assert_eq!(failure.code, "address_refused", "{host}");

@@ -40,7 +40,7 @@ impl Handlers {
         completed_outcome()
     }
 
-    /// Starts a worker that runs at most `concurrency` of these handlers at once, and posts `messages` messages.
+    /// Starts a worker that runs at most `concurrency` handlers at once, and posts `messages` messages.
     async fn start(self: &Arc<Self>, settings: &str, concurrency: usize, messages: u64) -> TestWorker {
         let handlers = Arc::clone(self);
         let fixture = start_with(settings, concurrency, move |_: Job| Arc::clone(&handlers).handle());
@@ -82,7 +82,7 @@ async fn messages_that_do_not_start_soon_return_to_their_queue() {
     let fixture = handlers.start(KEEP_ALL_COMPLETED, 4, 20_000).await;
     handlers.wait_until_ended(&fixture, 5_000).await;
     handlers.hang.store(true, Ordering::SeqCst);
-    // The four handlers that hang keep their leases.
+    // The test's worker runs four handlers at once. The four handlers hang, so they keep their leases.
     while active_count(&fixture).await != 4 || handlers.running.load(Ordering::SeqCst) != 4 {
         sleep(Duration::from_millis(5)).await;
     }
@@ -98,7 +98,8 @@ async fn a_worker_that_stops_returns_messages_that_it_has_not_started() {
     handlers.wait_until_ended(&fixture, 5_000).await;
     handlers.hang.store(true, Ordering::SeqCst);
     let (queue, _redis) = fixture.stop().await;
-    // At most four handlers hung. The hanging handlers were dropped after the worker's `shutdown_grace`.
+    // The worker runs at most four handlers at once, so at most four handlers hung. The worker dropped the handlers
+    // that hung after its `shutdown_grace`.
     let counts = queue.status().await.unwrap().unwrap().counts;
     assert_eq!(counts.active, 0);
     let waiting_messages = queue.list(State::Waiting, 1_000, None).await.unwrap().messages;

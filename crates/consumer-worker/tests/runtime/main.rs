@@ -43,12 +43,13 @@ fn start<A>(concurrency: usize, handler: impl IntoRoute<(), A>) -> TestWorker {
     start_with(r#"{"visibility_timeout":1000,"max_attempts":1}"#, concurrency, handler)
 }
 
+/// Starts a worker with these settings of its queue.
 fn start_with<A>(settings: &str, concurrency: usize, handler: impl IntoRoute<(), A>) -> TestWorker {
     Setup { settings, concurrency, ..Setup::default() }.start(Routes::new().route("q", handler))
 }
 
-/// The time limit of calls to Redis in these tests. The time limit is longer than the default of `redis.timeout`, because
-/// the machine may be busy.
+/// The time limit of calls to Redis in these tests. The tests give a call to Redis more time than the default of
+/// `redis.timeout`, because the machine may be busy.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// The configuration of the worker of a test.
@@ -63,6 +64,7 @@ struct Setup<'s> {
     shutdown_grace: Millis,
 }
 
+/// Whether the worker of a test receives the notifications of Redis.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Notifications {
     Received,

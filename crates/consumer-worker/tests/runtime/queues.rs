@@ -81,7 +81,8 @@ async fn queue_deleted_while_its_handlers_run_is_served_again_when_it_is_created
         }
         completed_outcome()
     };
-    // The end of `shutdown_grace` would stop the handler, too, but only after the time limit of the test.
+    // The heartbeat must stop the handler of the deleted queue. `shutdown_grace` is longer than the time limit of the
+    // test, so its end does not stop the handler.
     let setup = Setup { shutdown_grace: Millis::from_secs(60), ..Setup::default() };
     let fixture = setup.start(Routes::new().route("user-*", handler));
     fixture.post_to("user-1", "stuck").await;

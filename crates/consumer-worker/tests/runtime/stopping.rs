@@ -71,8 +71,8 @@ async fn cancelled_handler_is_notified_within_a_second_and_may_still_complete() 
         let start_time = tokio::time::Instant::now();
         assert_eq!(fixture.queue.cancel(id).await.unwrap(), Changed::Requested);
         let message = fixture.wait_until_finished(id).await;
-        // The notification cancels the handler within seconds, even on a busy machine; the heartbeat would cancel the
-        // handler only after 20 min.
+        // The notification that the message was cancelled stops its handler within seconds, even on a busy machine. The
+        // heartbeat would stop the handler only after 20 min.
         assert!(start_time.elapsed() < Duration::from_secs(8), "{:?}", start_time.elapsed());
         let expected_state = if n == 2 { State::Completed } else { State::Failed };
         assert_eq!(message.state, expected_state, "a cancelled handler may still complete its message");

@@ -29,8 +29,8 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// the handler that started the program is dropped.
 static RUNNING_PROGRAMS: LazyLock<TaskTracker> = LazyLock::new(TaskTracker::new);
 
-/// Waits until all programs have ended. Programs whose handlers were dropped are being stopped already, so the wait takes
-/// little longer than the longest `stop_grace`.
+/// Waits until all programs of the handler `exec` have ended. Programs whose handlers were dropped are being stopped
+/// already, so `all_programs_ended` waits little longer than the longest `stop_grace`.
 pub(crate) async fn all_programs_ended() {
     RUNNING_PROGRAMS.close();
     RUNNING_PROGRAMS.wait().await;
@@ -82,8 +82,8 @@ struct Program {
     job: Job,
     limits: RunLimits,
     stop: CancellationToken,
-    /// The token that is dropped when the program has ended. The worker records a timed-out attempt only after this cleanup
-    /// token was dropped.
+    /// The token that `supervise` drops when the program has ended. The worker records a timed-out attempt only after the
+    /// attempt's cleanup tokens were dropped.
     cleanup: TaskTrackerToken,
 }
 
@@ -110,7 +110,7 @@ impl Program {
             if !matches!(end, EndReason::Exited(_)) {
                 // The worker reads the output while it stops the program, because a program that blocks on a full pipe
                 // could not end.
-                let kill_at = self.job.must_end_by(self.limits.stop_grace);
+                let kill_at = self.job.cleanup_deadline(self.limits.stop_grace);
                 let stop_program = stop_processes(&mut self.child, &self.group, kill_at);
                 tokio::join!(stop_program, timeout_at(kill_at, wait_for_streams(&mut stream_output))).0;
             }
@@ -129,7 +129,8 @@ impl Program {
     }
 }
 
-/// Waits until the standard streams of a program have ended. Returns at once if the streams have ended already.
+/// Waits until the standard streams of a program have ended. Returns at once if the standard streams have ended
+/// already.
 async fn wait_for_streams<F: FusedFuture<Output = Result<(), OutputTooLarge>> + Unpin>(
     streaming: &mut F,
 ) -> Result<(), OutputTooLarge> {

@@ -20,8 +20,8 @@ use super::{
 };
 use crate::routing::Outcome;
 
-/// The time after which an idle connection is closed. Most servers close an idle connection later, so the client rarely
-/// sends a request over a connection that the server has closed.
+/// The time after which the client closes an idle connection. Most servers keep an idle connection open for longer than
+/// `IDLE_TIMEOUT`, so the client rarely sends a request over a connection that the server has closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// The pause between two pings on an HTTP/2 connection, and the time limit for the answer to a ping.
 const PING_INTERVAL: Duration = Duration::from_secs(15);

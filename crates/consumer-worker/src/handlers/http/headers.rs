@@ -13,8 +13,8 @@ use crate::{config::WebhookSecret, job::Job};
 
 /// The ASCII characters that are percent-encoded in the value of a header.
 const HEADER_ESCAPES: &AsciiSet = &CONTROLS.add(b'%');
-/// The characters that are percent-encoded in the id of a webhook. The dot is percent-encoded, too, because a dot separates the
-/// id from the timestamp in the signed text.
+/// The characters that are percent-encoded in the id of a webhook. A dot in the id is percent-encoded, because a dot separates
+/// the id from the timestamp in the signed text.
 const ID_ESCAPES: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// Returns the headers of the request for a message.
@@ -63,8 +63,8 @@ pub(super) fn request_headers(job: &Job, secrets: &[WebhookSecret], body: &[u8])
     headers
 }
 
-/// Encodes a text as the value of a header. Spaces at both ends of the text are encoded, too, because receivers trim the values
-/// of headers.
+/// Encodes a text as the value of a header. `header_text` also encodes the spaces at both ends of the text, because receivers
+/// trim the values of headers.
 fn header_text(text: &str) -> String {
     let inner_text = text.trim_matches(' ');
     let leading_spaces = text.len() - text.trim_start_matches(' ').len();

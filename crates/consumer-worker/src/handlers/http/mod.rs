@@ -30,7 +30,7 @@ use crate::{
 /// Posts the data of each message to a URL, signed by the rules of Standard Webhooks. The response decides the outcome of the
 /// message.
 pub(crate) struct Http {
-    target: Target,
+    target: RequestTarget,
     client: Client,
     secrets: Vec<WebhookSecret>,
     timeout: Duration,
@@ -40,7 +40,7 @@ pub(crate) struct Http {
 impl Http {
     /// Creates the handler. Returns an error if a file that the configuration names can't be used.
     pub(crate) fn new(config: &HttpHandler) -> Result<Self, String> {
-        let target = Target::new(config);
+        let target = RequestTarget::new(config);
         let mut secrets = config.secret.clone();
         if let Some(path) = &config.secret_file {
             secrets.extend(read_secrets(path).map_err(|error| format!("secret_file: {path}: {error}"))?);
@@ -84,46 +84,46 @@ fn read_secrets(path: &FilePath) -> Result<Vec<WebhookSecret>, String> {
     WebhookSecret::parse_lines(&text)
 }
 
-/// The URLs that messages are posted to.
-struct Target {
-    destination: Destination,
+/// Where the handler `http` sends its requests: the source of the URLs, and the networks and the limits of their hosts.
+struct RequestTarget {
+    url_source: UrlSource,
     networks: Networks,
     /// The limits of concurrent requests to each host; `None` if there is no limit.
     permits: Option<Vec<Semaphore>>,
 }
 
 /// One URL for all messages, or the message header that contains the URL.
-enum Destination {
+enum UrlSource {
     Fixed(Url),
     Header { name: String, allowed_hosts: Vec<AllowedHost> },
 }
 
-impl Target {
+impl RequestTarget {
     fn new(config: &HttpHandler) -> Self {
-        let (destination, networks, hosts) = if let Some(url) = &config.url {
-            (Destination::Fixed(url.expose().clone()), Networks::All, 1)
+        let (url_source, networks, hosts) = if let Some(url) = &config.url {
+            (UrlSource::Fixed(url.expose().clone()), Networks::All, 1)
         } else {
             let (name, allowed_hosts) = (config.url_header.clone().unwrap_or_default(), config.allowed_hosts.clone());
             let hosts = allowed_hosts.len();
-            (Destination::Header { name, allowed_hosts }, Networks::PublicAnd(config.allowed_networks.clone()), hosts)
+            (UrlSource::Header { name, allowed_hosts }, Networks::PublicAnd(config.allowed_networks.clone()), hosts)
         };
         let permits = config.concurrency.map(|limit| (0..hosts).map(|_| Semaphore::new(limit)).collect());
-        Self { destination, networks, permits }
+        Self { url_source, networks, permits }
     }
 
     /// Returns whether a URL may be https, so that certificate authorities are needed.
     fn may_be_https(&self) -> bool {
-        match &self.destination {
-            Destination::Fixed(url) => url.scheme() == "https",
-            Destination::Header { .. } => true,
+        match &self.url_source {
+            UrlSource::Fixed(url) => url.scheme() == "https",
+            UrlSource::Header { .. } => true,
         }
     }
 
     /// Returns the URL of a message and the index of its host, or a failure if the URL is missing, invalid or not allowed.
     fn url_for(&self, job: &Job) -> Result<(Url, usize), Failure> {
-        let (name, allowed_hosts) = match &self.destination {
-            Destination::Fixed(url) => return Ok((url.clone(), 0)),
-            Destination::Header { name, allowed_hosts } => (name, allowed_hosts),
+        let (name, allowed_hosts) = match &self.url_source {
+            UrlSource::Fixed(url) => return Ok((url.clone(), 0)),
+            UrlSource::Header { name, allowed_hosts } => (name, allowed_hosts),
         };
         let refused_url = |why: String| Failure::new("url_refused", why);
         let text = job.header(name).ok_or_else(|| refused_url(format!("the message has no header {name}")))?;

@@ -20,11 +20,11 @@ static SPECIAL_NETWORKS: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
         .collect()
 });
 /// The network that contains all global IPv6 addresses, but also IPv6 addresses that are not global.
-static GLOBAL_V6: LazyLock<IpNet> = LazyLock::new(|| network("2000::/3"));
+static GLOBAL_V6: LazyLock<IpNet> = LazyLock::new(|| parse_network("2000::/3"));
 /// The network of IPv6 addresses that represent IPv4 addresses in IPv6-only networks (NAT64).
-static NAT64: LazyLock<IpNet> = LazyLock::new(|| network("64:ff9b::/96"));
+static NAT64: LazyLock<IpNet> = LazyLock::new(|| parse_network("64:ff9b::/96"));
 
-fn network(text: &str) -> IpNet {
+fn parse_network(text: &str) -> IpNet {
     text.parse().expect("a network is written as an address and a length")
 }
 

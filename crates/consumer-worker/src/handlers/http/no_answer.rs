@@ -89,7 +89,8 @@ fn find_cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Optio
     error_chain(error).find_map(<dyn Error>::downcast_ref)
 }
 
-/// Returns an error and its causes. The error inside an I/O error counts as a cause, too, although `source` skips it.
+/// Returns an iterator over an error and its causes. The error inside an I/O error also counts as a cause, although
+/// `source` of the I/O error skips the inner error.
 fn error_chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'e (dyn Error + 'static)| {
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
