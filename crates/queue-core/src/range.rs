@@ -1,5 +1,5 @@
 //! Numbers and durations with a range. Each type with a range refuses values outside the range, and names the range in its errors
-//! and its schema. The type of an option or a setting therefore describes all valid values.
+//! and its schema. Because the limits are in the types, the type of an option or a setting describes all its valid values.
 
 use std::{fmt, ops::Deref, str::FromStr};
 

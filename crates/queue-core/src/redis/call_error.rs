@@ -6,11 +6,12 @@ use crate::error::Error;
 
 /// Why a call to Redis failed.
 pub(crate) enum CallError {
-    /// The queue has another epoch, and the script changed nothing. The caller must declare the queue and repeat the call.
+    /// The queue has another `epoch` than the caller expects, because the queue was deleted since, and the script changed nothing.
+    /// The caller must declare the queue and repeat the call.
     StaleEpoch,
     /// The queue has another data layout, the one with this number, and the script changed nothing.
     OtherLayout(u32),
-    /// The call failed for another reason.
+    /// Any other error of the call: neither a stale epoch nor another data layout.
     Failed(Error),
 }
 

@@ -32,7 +32,7 @@ type Labels<const LABEL_COUNT: usize> = [(&'static str, &'static str); LABEL_COU
 pub struct Calls {
     times: Family<Labels<1>, Histogram, fn() -> Histogram>,
     failures: Family<Labels<2>, Counter>,
-    servers: Arc<Servers>,
+    servers: Arc<ServerMetrics>,
     scripts: Box<[(&'static str, OnceLock<CallsOfScript>)]>,
 }
 
@@ -40,23 +40,23 @@ type ServerLabels = [(&'static str, String); 2];
 
 /// The metrics that say which servers answer.
 #[derive(Debug, Default)]
-struct Servers {
+struct ServerMetrics {
     gauges: Family<ServerLabels, Gauge>,
-    /// The number of owners ([`ServerGauge`]) of each server's metric: several handles of a process share one metric.
-    owners: Mutex<HashMap<ServerLabels, usize>>,
+    /// How many guards ([`ServerGauge`]) each server's metric has: several handles of a process to one server share its metric.
+    guard_counts: Mutex<HashMap<ServerLabels, usize>>,
 }
 
-/// One owner of the metric that says whether a server answers. The metrics page shows the metric while the metric has an owner, so
-/// that the page does not show servers to which calls no longer go.
+/// A guard that keeps `drover_redis_server_up`, the metric that says whether a server answers, on the metrics page. The metric of a
+/// server is removed with its last guard, so that the page does not show servers to which calls no longer go.
 #[derive(Debug)]
 pub(crate) struct ServerGauge {
     gauge: Gauge,
     labels: ServerLabels,
-    servers: Arc<Servers>,
+    servers: Arc<ServerMetrics>,
 }
 
 impl ServerGauge {
-    /// Sets the metric: 1 if the last call was answered, 0 if not.
+    /// Sets `drover_redis_server_up` of the server: 1 if the last call to the server was answered, 0 if not.
     pub(crate) fn set(&self, is_up: i64) {
         self.gauge.set(is_up);
     }
@@ -68,11 +68,11 @@ impl ServerGauge {
 
 impl Drop for ServerGauge {
     fn drop(&mut self) {
-        let mut owners = self.servers.owners.lock();
-        let owner_count = owners.get_mut(&self.labels).expect("this owner is counted");
-        *owner_count -= 1;
-        if *owner_count == 0 {
-            owners.remove(&self.labels);
+        let mut guard_counts = self.servers.guard_counts.lock();
+        let guard_count = guard_counts.get_mut(&self.labels).expect("this guard is counted");
+        *guard_count -= 1;
+        if *guard_count == 0 {
+            guard_counts.remove(&self.labels);
             self.servers.gauges.remove(&self.labels);
         }
     }
@@ -124,11 +124,11 @@ impl Calls {
         registry.register("drover_redis_server_up", help, self.servers.gauges.clone());
     }
 
-    /// Returns a new owner of the metric that says whether this server of a topology answers.
+    /// Returns a guard that keeps `drover_redis_server_up` of this server of a topology on the metrics page.
     pub(crate) fn server_gauge(&self, topology: &str, address: &Address) -> ServerGauge {
         let labels = [("topology", topology.to_owned()), ("server", address.to_string())];
-        let mut owners = self.servers.owners.lock();
-        *owners.entry(labels.clone()).or_default() += 1;
+        let mut guard_counts = self.servers.guard_counts.lock();
+        *guard_counts.entry(labels.clone()).or_default() += 1;
         let gauge = self.servers.gauges.get_or_create_owned(&labels);
         ServerGauge { gauge, labels, servers: Arc::clone(&self.servers) }
     }
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_page_shows_a_server_until_its_metric_has_no_owner() {
+    fn metrics_page_shows_a_server_until_its_metric_has_no_guard() {
         let (calls, address) = (Calls::default(), Address::Tcp("h".into(), 1));
         let line = "drover_redis_server_up{topology=\"cluster\",server=\"h:1\"} 1";
         let [first, second] = [(); 2].map(|()| calls.server_gauge("cluster", &address));

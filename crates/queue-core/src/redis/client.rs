@@ -46,7 +46,7 @@ impl Redis {
     pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_millis(1_500);
 
     /// Returns a handle with the same settings and with its own connections, which belong to the runtime of the new handle's first
-    /// call. The calls of both handles are counted together.
+    /// call. The new handle and the existing handle count their calls in the same metrics.
     #[must_use]
     pub fn with_own_connections(&self) -> Self {
         let RedisState { topology, time_limit, calls } = &*self.shared;
@@ -83,9 +83,9 @@ impl Redis {
         &self.shared.calls
     }
 
-    /// Checks whether the servers answer and accept writes; a PING would succeed on a replica too. A Redis whose memory is full
-    /// passes the check, because messages can still be leased and settled. If some servers of a cluster pass the check, the result
-    /// has an error for each server that does not pass.
+    /// Checks whether the servers answer and accept writes; a PING would succeed on a replica too. `ping` accepts a Redis whose
+    /// memory is full, because messages can still be leased and settled. If some servers of a cluster answer and accept writes, the
+    /// result of `ping` has an error for each server that does not.
     ///
     /// # Errors
     ///
@@ -173,13 +173,13 @@ impl Redis {
 
     async fn send(&self, slot: Slot, commands: CallCommands<'_>) -> Result<(Value, u32), CallError> {
         let start = Instant::now();
-        let answer = self.send_until(slot, commands, start + self.shared.time_limit).await;
+        let answer = self.send_until_deadline(slot, commands, start + self.shared.time_limit).await;
         self.shared.calls.count_call(commands.name(), start.elapsed(), answer.as_ref().err());
         answer
     }
 
     /// Sends a call. If the topology may change, a call that did not start is sent again until `deadline`.
-    async fn send_until(
+    async fn send_until_deadline(
         &self,
         slot: Slot,
         commands: CallCommands<'_>,
@@ -202,7 +202,7 @@ impl Redis {
                 Err(SendError::NotStarted(reason, error)) => (reason, topology.add_server_address(&node, error)),
                 Err(SendError::Failed(error)) => return Err(topology.add_server_address(&node, error)),
             };
-            if !topology.may_change() {
+            if !topology.servers_may_change() {
                 return Err(error);
             }
             redirect_target = match &reason {

@@ -10,8 +10,8 @@ use crate::redis::{
     send_error::Redirect,
 };
 
-/// The maximum number of servers that are asked at once. Each server of a cluster knows all slots, so in a large cluster a few
-/// answers are enough. A process chooses the servers that it asks at random, each time anew.
+/// The maximum number of servers that are asked at once. Each server of a cluster knows all slots, so the answers of a few servers
+/// suffice to learn the topology of a large cluster. A process chooses the servers that it asks at random, each time anew.
 const MAX_ASKED_SERVERS: usize = 8;
 
 /// The servers of a cluster that `redis.url` names.
@@ -92,15 +92,16 @@ async fn ask_server(server: &Endpoint) -> RedisResult<(String, String)> {
     questions.query_async(&mut connection.multiplexed).await
 }
 
-/// Returns the claims in a reply to CLUSTER NODES. A line of the reply has: id, `ip:port@bus-port[,host name]`, flags, id of the
-/// primary, two times, config epoch, state of the link, and ranges of slots; a slot that moves stands in brackets.
+/// Returns the ranges of slots in a reply to CLUSTER NODES, each with the server that has these slots. A line of the reply has: id,
+/// `ip:port@bus-port[,host name]`, flags, id of the primary, two times, config epoch, state of the link, and ranges of slots; a
+/// slot that moves stands in brackets.
 fn parse_claims(text: &str, server: &Endpoint) -> Vec<ClaimedSlots> {
     let mut slot_claims = Vec::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [_, address, flags, _, _, _, config_epoch, _, ranges @ ..] = &words[..] else { continue };
         let is_primary = flags.split(',').any(|flag| flag == "master");
-        let (Some(owner), Ok(config_epoch)) = (claimed_address(address, server), config_epoch.parse()) else {
+        let (Some(owner), Ok(config_epoch)) = (address_in_cluster_nodes(address, server), config_epoch.parse()) else {
             continue;
         };
         for range in ranges.iter().filter(|range| is_primary && !range.starts_with('[')) {
@@ -113,8 +114,9 @@ fn parse_claims(text: &str, server: &Endpoint) -> Vec<ClaimedSlots> {
     slot_claims
 }
 
-/// Returns the address in a line of CLUSTER NODES. With TLS, the host name is preferred, because the certificate names the host.
-fn claimed_address(address: &str, server: &Endpoint) -> Option<Address> {
+/// Returns the address of a server in a line of CLUSTER NODES. With TLS, the host name is preferred to the IP address, because the
+/// certificate names the host.
+fn address_in_cluster_nodes(address: &str, server: &Endpoint) -> Option<Address> {
     let mut parts = address.split(',');
     let ip_and_ports = parts.next()?;
     let host_name = parts.next().filter(|name| server.tls.is_some() && !name.is_empty() && !name.contains('='));

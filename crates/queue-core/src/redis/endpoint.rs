@@ -58,7 +58,7 @@ impl fmt::Display for Address {
 pub(crate) struct OpenConnection {
     pub(crate) multiplexed: MultiplexedConnection,
     pub(crate) traffic: Arc<Traffic>,
-    /// The task that drives the socket. The task of the socket ends when its handle is dropped.
+    /// The handle of the task that drives the socket of this connection. The task ends when this handle is dropped.
     pub(crate) driver: AbortOnDropHandle<()>,
 }
 
@@ -92,9 +92,9 @@ impl Endpoint {
         Ok((sink, messages))
     }
 
-    /// Whether the client library sends nothing to the server when it opens a connection. If it sends nothing, a PING is sent,
-    /// because a server that hangs or refuses clients accepts connections too, and a call that was written to such a server could
-    /// not be sent again.
+    /// Whether the client library sends nothing to the server when it opens a connection. If the client library sends nothing,
+    /// `open` sends a PING over the new connection. A server that hangs or refuses clients accepts connections too, and a call that
+    /// was written to such a server could not be sent again.
     fn has_no_login(&self) -> bool {
         self.login.password().is_none()
     }

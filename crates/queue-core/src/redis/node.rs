@@ -24,10 +24,10 @@ use crate::{
     },
 };
 
-/// The number of shared connections to a server: while one connection carries a large reply, the other stays usable.
+/// The number of shared connections to one server: two, so that one of them stays usable while the other carries a large reply.
 const SHARED_CONNECTIONS: usize = 2;
 /// The maximum number of connections that a call tries, one after the other, as long as no byte of the call was written.
-const CONNECTIONS_PER_CALL: usize = 3;
+const MAX_CONNECTIONS_TRIED_PER_CALL: usize = 3;
 
 /// One server, and the connections to this server.
 ///
@@ -40,9 +40,10 @@ pub(crate) struct Node {
     next_connection: AtomicUsize,
     /// The separate connection for calls that wait for replicas: over the same connection, later calls would wait too.
     confirmed: SharedConnection,
-    /// The number of calls that have begun. From this number and `calls_ended`, the watcher of the topology recognizes a server that hangs.
+    /// The number of calls to this server that have begun. By `calls_begun` and `calls_ended`, the watcher of the topology
+    /// recognizes a server that hangs.
     calls_begun: AtomicU64,
-    /// The number of calls that have ended.
+    /// The number of calls to this server that have ended.
     calls_ended: AtomicU64,
     /// The metric that is 1 if the last call was answered, 0 if not.
     is_up: ServerGauge,
@@ -74,7 +75,8 @@ impl Node {
         &self.retired
     }
 
-    /// Ends all calls at once, because the server is no longer a primary. Whether the server did the ended calls is unknown.
+    /// Ends all calls to the server without their replies, because the server is no longer a primary. Whether the server executed
+    /// these calls is unknown.
     pub(crate) fn retire(&self) {
         self.retired.cancel();
         for connection in self.connections.iter().chain([&self.confirmed]) {
@@ -82,9 +84,10 @@ impl Node {
         }
     }
 
-    /// Returns how many calls have begun, and how many of these calls have ended.
+    /// Returns how many calls to this server have begun, and how many of these calls have ended.
     pub(crate) fn call_counts(&self) -> (u64, u64) {
-        // The ended calls are read first, because a call ends after it began.
+        // The counter of ended calls is read before the counter of begun calls, so that never more calls have ended than have
+        // begun.
         let ended_calls = self.calls_ended.load(Ordering::Relaxed);
         (self.calls_begun.load(Ordering::Relaxed), ended_calls)
     }
@@ -104,7 +107,7 @@ impl Node {
         time_limit: Duration,
     ) -> Result<(Value, u32), SendError> {
         self.calls_begun.fetch_add(1, Ordering::Relaxed);
-        let count_end = CountOnDrop(&self.calls_ended);
+        let count_end = CountsCallEndOnDrop(&self.calls_ended);
         let shared_connections = match commands.wait {
             Some(_) => &self.confirmed,
             None => &self.connections[self.next_connection.fetch_add(1, Ordering::Relaxed) % SHARED_CONNECTIONS],
@@ -118,7 +121,7 @@ impl Node {
                 generation = Some(its_generation);
                 match commands.send(&mut connection).await {
                     // The connection was open a moment ago, so Redis is probably up, and a new connection is worth a try.
-                    Err(QueryError::NeverWritten(_)) if connections < CONNECTIONS_PER_CALL => {
+                    Err(QueryError::NeverWritten(_)) if connections < MAX_CONNECTIONS_TRIED_PER_CALL => {
                         shared_connections.discard(its_generation);
                         connections += 1;
                     }
@@ -151,9 +154,9 @@ impl Node {
 }
 
 /// Adds 1 to a counter when it is dropped, so that a call whose future is dropped counts as ended too.
-struct CountOnDrop<'c>(&'c AtomicU64);
+struct CountsCallEndOnDrop<'c>(&'c AtomicU64);
 
-impl Drop for CountOnDrop<'_> {
+impl Drop for CountsCallEndOnDrop<'_> {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -182,7 +185,7 @@ impl CallCommands<'_> {
         };
         let confirmed_replicas = match self.wait {
             // The script has run, so the call must not be sent again.
-            Some(wait) => connection.query(wait, SendsAsking::No).await.map_err(QueryError::into_done)?,
+            Some(wait) => connection.query(wait, SendsAsking::No).await.map_err(QueryError::into_wait_error)?,
             None => 0,
         };
         Ok((answer, confirmed_replicas))

@@ -86,16 +86,17 @@ impl RedisOptions {
         }
     }
 
-    /// Prepares connections. No connection is opened yet, so Redis may start later than this process.
+    /// Checks the options, reads the files of the certificates, and prepares connections. No connection is opened yet, so Redis may
+    /// start later than this process.
     ///
     /// # Errors
     ///
     /// The options contradict each other, or a certificate can't be read.
     pub fn prepare(&self) -> Result<Redis, InvalidOptions> {
-        Ok(Redis::to(self.source()?, self.time_limit, Arc::default()))
+        Ok(Redis::to(self.topology_source()?, self.time_limit, Arc::default()))
     }
 
-    fn source(&self) -> Result<TopologySource, InvalidOptions> {
+    fn topology_source(&self) -> Result<TopologySource, InvalidOptions> {
         let RedisUrl { kind, servers, login, uses_tls } = RedisUrl::parse(&self.url).ok_or(InvalidOptions::Url)?;
         let login = self.add_user(login)?;
         let files = TlsFiles { ca: self.tls_ca.clone(), client: self.tls_client.clone() };

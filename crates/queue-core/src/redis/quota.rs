@@ -22,11 +22,12 @@ static SCRIPT: LazyLock<Script> =
 /// The outcome of one use of a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuotaUse {
-    /// Whether the use is within the limit of the quota. A use beyond the limit does not count.
+    /// Whether the use, such as one request, is within the limit of the quota. A request beyond the limit does not count as a use
+    /// of the quota.
     pub is_granted: bool,
-    /// The number of further uses that the limit permits now.
+    /// The number of further uses of the quota that its limit permits now.
     pub remaining: u32,
-    /// The time after which the limit permits more uses than `remaining`.
+    /// The time after which the limit of the quota permits more uses than `remaining`.
     pub more_after: Millis,
 }
 

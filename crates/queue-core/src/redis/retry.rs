@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// The pauses of a loop after errors: from 50 ms, doubled each time, up to 500 ms, with a jitter of a half. The pauses are so
-/// short that all work continues within 2 s after Redis is back.
+/// The pauses before a loop tries again after an error of Redis: from 50 ms, doubled each time, up to 500 ms, with a jitter of a
+/// half. The pauses between two tries are so short that all work continues within 2 s after Redis is back.
 #[derive(Debug)]
 pub struct Retry {
     next: Duration,

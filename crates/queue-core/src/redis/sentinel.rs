@@ -14,8 +14,8 @@ use crate::redis::{
 
 /// The time limit for opening a connection for subscriptions, and for each command over this connection.
 const TIME_LIMIT: Duration = Duration::from_millis(500);
-/// The channels on which Sentinels announce another primary. The Sentinel that leads the fail-over uses the first channel when it
-/// promotes the replica; each Sentinel uses the second channel when it learns of the new primary.
+/// The channels on which Sentinels announce another primary. The Sentinel that leads a fail-over publishes on `+promoted-slave`
+/// when it promotes the replica. Each Sentinel publishes on `+switch-master` when it learns of the new primary.
 const ANNOUNCEMENT_CHANNELS: [&str; 2] = ["+promoted-slave", "+switch-master"];
 /// The interval at which a PING checks a quiet connection to a Sentinel.
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -26,7 +26,7 @@ pub(crate) struct Sentinels {
     pub(crate) servers: Vec<Endpoint>,
     /// The name under which the Sentinels know the primary.
     pub(crate) service: String,
-    /// The user and the TLS of connections to the primary. The address in this endpoint is not used, because the Sentinels name the
+    /// The user and the TLS of connections to the primary. The address in `primary` is not used, because the Sentinels name the
     /// primary's address.
     pub(crate) primary: Endpoint,
 }
@@ -55,9 +55,10 @@ impl From<Elapsed> for ConnectionBroken {
     }
 }
 
-/// Returns the answer that names the latest primary. A few Sentinels that are cut off from the other Sentinels may know only an earlier
-/// primary, and writes to an earlier primary are lost. A primary that is earlier than the known primary is therefore accepted only if
-/// most Sentinels answer, for example after an operator has set up new Sentinels.
+/// Returns the answer that names the latest primary. A few Sentinels that are cut off from the other Sentinels may know only an
+/// earlier primary, and writes to an earlier primary are lost. An answer with a lower config epoch than that of the known primary
+/// names an earlier primary. Such an answer is accepted only if most Sentinels answer, for example after an operator has set up new
+/// Sentinels.
 fn latest_answer(answers: Vec<SentinelAnswer>, sentinel_count: usize, known_epoch: u64) -> Option<SentinelAnswer> {
     let is_majority = 2 * answers.len() > sentinel_count;
     let latest_answer = answers.into_iter().max_by_key(|answer| answer.config_epoch);
@@ -65,8 +66,8 @@ fn latest_answer(answers: Vec<SentinelAnswer>, sentinel_count: usize, known_epoc
 }
 
 impl Sentinels {
-    /// Returns the server that is the primary now, and its config epoch. `known_epoch` is the config epoch of the primary that was
-    /// known before.
+    /// Returns the server that is the primary now, and its config epoch. `known_epoch` is the config epoch of the primary that this
+    /// process knew before it asked the Sentinels.
     pub(crate) async fn primary(&self, known_epoch: u64) -> Result<(Endpoint, u64), String> {
         let replies = ask_all(self.servers.iter().map(|sentinel| self.ask_sentinel(sentinel))).await;
         let mut answers = Vec::new();

@@ -11,7 +11,7 @@ use crate::{
     redis::{client::Redis, endpoint::Endpoint, node::Node},
 };
 
-/// The oldest versions that have all commands that the scripts use.
+/// The oldest versions of Redis and Valkey that have all commands that the scripts of Drover use.
 const OLDEST_REDIS: (u32, u32) = (7, 0);
 const OLDEST_VALKEY: (u32, u32) = (7, 2);
 
@@ -65,8 +65,8 @@ pub enum Danger {
 }
 
 impl Danger {
-    /// Whether no work should be sent to the server until the danger is removed; with other dangers the server works, but not
-    /// safely.
+    /// Whether no work should be sent to the server until the danger is removed, as for a replica. In spite of a danger that does
+    /// not prevent work, the server works, but may lose messages.
     pub fn prevents_work(&self) -> bool {
         matches!(self, Self::TooOld { .. } | Self::Replica)
     }
@@ -85,8 +85,8 @@ impl Redis {
     /// that does not answer while other servers do is not examined. A server that has become a replica is no danger if another
     /// server may become the primary.
     ///
-    /// The check uses its own connection: a refused command must not discard the shared connections, and a new connection reaches
-    /// the server that has the address now.
+    /// `examine` opens its own connection to each server, because a refused command must not discard the connections that calls
+    /// share. A new connection also reaches the server that has the address now.
     ///
     /// # Errors
     ///
@@ -108,14 +108,14 @@ impl Redis {
 
     async fn examine_node(&self, node: &Node) -> Result<Vec<Danger>> {
         let found_dangers = tokio::select! {
-            found_dangers = timeout(self.time_limit(), dangers_of(node.endpoint())) => found_dangers,
+            found_dangers = timeout(self.time_limit(), find_server_dangers(node.endpoint())) => found_dangers,
             () = node.retire_token().cancelled() => {
                 return Err(Error::Unavailable("the server is no longer a primary".into()));
             }
         };
         let mut found_dangers =
             found_dangers.unwrap_or_else(|_| Err(Error::Unavailable("the server was not examined in time".into())))?;
-        if self.topology().may_change() && found_dangers.contains(&Danger::Replica) {
+        if self.topology().servers_may_change() && found_dangers.contains(&Danger::Replica) {
             self.topology().note_failure();
             found_dangers.retain(|danger| *danger != Danger::Replica);
         }
@@ -135,7 +135,7 @@ fn merge_dangers(of_servers: Vec<Vec<Danger>>) -> Vec<Danger> {
     dangers
 }
 
-async fn dangers_of(server: &Endpoint) -> Result<Vec<Danger>> {
+async fn find_server_dangers(server: &Endpoint) -> Result<Vec<Danger>> {
     let mut connection = server.open().await?;
     let connection = &mut connection.multiplexed;
     // INFO without a name reads all default sections at once, because an old server accepts the name of at most one section.
@@ -170,8 +170,8 @@ fn is_not_permitted(error: &RedisError) -> bool {
     matches!(error.code(), Some("ERR" | "NOPERM"))
 }
 
-/// Returns the dangers that the reply to INFO and the save points show. A field that INFO lacks is no danger, because compatible
-/// servers have fewer fields.
+/// Returns the dangers to stored messages that a server's reply to INFO and its setting `save` show. A field that INFO lacks is no
+/// danger, because compatible servers have fewer fields.
 fn dangers_in_info(info: &str, snapshots: Snapshots) -> Vec<Danger> {
     let mut dangers = Vec::new();
     dangers.extend(too_old_danger(info));

@@ -90,8 +90,8 @@ pub(crate) enum SendsAsking {
 pub(crate) enum QueryError {
     /// Redis has received no byte of the command, so the command may be sent again.
     NeverWritten(RedisError),
-    /// Redis answered with an error, or its reply was lost and the command may have run. Only the code of the error may say that the
-    /// command did not start.
+    /// Redis answered with an error, or its reply was lost and the command may have run. The command may have started, unless the
+    /// code of the error says that it did not start, as MOVED does.
     Failed(RedisError),
     /// Redis executed the call, but the WAIT that was sent after the call failed.
     Done(RedisError),
@@ -99,7 +99,7 @@ pub(crate) enum QueryError {
 
 impl QueryError {
     /// Converts the error of a WAIT that was sent after a call that Redis executed.
-    pub(crate) fn into_done(self) -> Self {
+    pub(crate) fn into_wait_error(self) -> Self {
         match self {
             Self::NeverWritten(error) | Self::Failed(error) | Self::Done(error) => Self::Done(error),
         }
@@ -110,7 +110,7 @@ impl QueryError {
 #[derive(Default)]
 pub(crate) struct SharedConnection {
     slot: Mutex<ConnectionSlot>,
-    /// The number (`generation`) of the latest connection that has failed. This number is outside the lock of `slot`, so that a call
+    /// The number (`generation`) of the latest connection that has failed. `broken` is outside the lock of `slot`, so that a call
     /// whose time is over need not wait for another call that connects.
     broken: AtomicU64,
     /// The handle with which the task that drives the open connection can be ended.
@@ -163,7 +163,8 @@ impl SharedConnection {
         slot.generation += 1;
         *self.driver.lock() = Some(shared_connection.driver.abort_handle());
         slot.connection = Some(connection);
-        // `abort` may have been called before `self.driver` was set, but a caller of `abort` cancels `retired` first.
+        // If `abort` was called before `self.driver` was set, `abort` did not end the task of this connection. As each caller of
+        // `abort` cancels `retired` first, this check of `retired` calls `abort` again.
         if retired.is_cancelled() {
             self.abort();
             return Err(no_longer_primary());

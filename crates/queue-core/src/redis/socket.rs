@@ -61,7 +61,7 @@ impl SystemSocket {
         Self { socket, traffic: Arc::default() }
     }
 
-    /// Reads bytes that have arrived, and never waits. The async runtime learns of arrived bytes only a moment later.
+    /// Reads bytes that have arrived, and never waits. The async runtime learns of arrived bytes a moment later than the kernel.
     fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
         let socket = match &self.socket {
             Either::Left(stream) => stream.as_fd(),
@@ -87,8 +87,8 @@ impl io::Read for ReceivedBytes<'_> {
 pub(crate) struct CountedSocket {
     stream: SocketStream,
     traffic: Arc<Traffic>,
-    /// Whether nothing was written since the last read. If nothing was written since, perhaps no call is in flight, and Redis may
-    /// have closed the connection.
+    /// Whether nothing was written since the last read. If nothing was written since the last read, perhaps no call is in flight,
+    /// and Redis may have closed the connection.
     is_quiet: bool,
 }
 
@@ -112,15 +112,16 @@ impl CountedSocket {
         Arc::clone(&self.traffic)
     }
 
-    /// Asks the kernel whether the peer has closed the socket, and if so returns the error to report. The async runtime learns of the
-    /// close only a moment later, and a call that is written in between would be lost.
+    /// Asks the kernel whether the peer has closed the socket, and if so returns the error to report. The async runtime learns that
+    /// the peer has closed the socket a moment later than the kernel, and a call that is written between these moments would be
+    /// lost.
     fn peer_close_error(&mut self, cx: &Context<'_>) -> Option<io::Error> {
         let closed_error = || io::Error::new(io::ErrorKind::BrokenPipe, "closed by Redis");
         let received_bytes = match &mut self.stream {
             SocketStream::Plain(socket) => socket.receive(&mut [0], RecvFlags::PEEK),
             SocketStream::Tls(stream) => {
-                // A TLS peer announces the close in a message of its own, which only the TLS session can read. The session keeps
-                // any data that came with this message, and the reader is woken to read these data.
+                // A TLS peer announces the close in a message of its own, which only the TLS session can read. The TLS session
+                // keeps any data that it has read here, and the task that reads from the socket is woken to take these data.
                 let (socket, session) = stream.get_mut();
                 let received_bytes = session.read_tls(&mut ReceivedBytes(socket));
                 if received_bytes.is_ok() {

@@ -22,7 +22,8 @@ pub(crate) use source::TopologySource;
 /// The servers that calls go to now.
 pub(crate) struct Topology {
     shared: Arc<TopologyState>,
-    /// The task that keeps the topology current. The task starts when the topology is first asked for or a call first fails.
+    /// The watcher, the task that keeps the topology current. The watcher starts when the topology is first asked for or a call
+    /// first fails.
     watcher: OnceLock<AbortOnDropHandle<()>>,
 }
 
@@ -37,7 +38,7 @@ impl Topology {
     }
 
     /// Whether another server may take over the work of a server that fails.
-    pub(crate) fn may_change(&self) -> bool {
+    pub(crate) fn servers_may_change(&self) -> bool {
         !matches!(self.shared.source, TopologySource::Server(_))
     }
 
@@ -74,7 +75,8 @@ impl Topology {
         Ok(Arc::clone(candidates[rand::random_range(..candidates.len())]))
     }
 
-    /// Whether this server does not pass on all notifications, and another server does, as far as is known.
+    /// Whether, as far as is known, this server of a cluster does not pass on the notifications of all servers, and another server
+    /// does.
     pub(crate) fn has_better_subscription_node(&self, node: &Node) -> bool {
         self.current_map().has_better_subscription_node(node)
     }
@@ -100,10 +102,10 @@ impl Topology {
     pub(crate) fn add_server_address(&self, node: &Node, error: CallError) -> CallError {
         let with_address = |text| format!("{}: {text}", node.endpoint().address);
         match error {
-            CallError::Failed(Error::Unavailable(text)) if self.may_change() => {
+            CallError::Failed(Error::Unavailable(text)) if self.servers_may_change() => {
                 CallError::Failed(Error::Unavailable(with_address(text)))
             }
-            CallError::Failed(Error::NotPermitted(text)) if self.may_change() => {
+            CallError::Failed(Error::NotPermitted(text)) if self.servers_may_change() => {
                 CallError::Failed(Error::NotPermitted(with_address(text)))
             }
             other => other,
@@ -117,7 +119,7 @@ impl Topology {
     }
 
     fn start_watcher(&self) {
-        if self.may_change() {
+        if self.servers_may_change() {
             self.watcher
                 .get_or_init(|| AbortOnDropHandle::new(tokio::spawn(Arc::clone(&self.shared).keep_topology_current())));
         }
@@ -197,7 +199,8 @@ mod tests {
                 let node = Arc::clone(&node);
                 calls.spawn(async move { is_answered(&node).await });
             }
-            // After this pause, some of the eight calls have opened their connections and others have not.
+            // After the pause before `node.retire()`, some of the eight concurrent calls have opened their connections and others
+            // have not.
             sleep(Duration::from_micros(20 * round)).await;
             node.retire();
             calls.join_all().await;

@@ -10,7 +10,7 @@ pub(super) struct SlotMap {
     pub(super) nodes: Vec<Arc<Node>>,
     /// For each slot the index of its server in `nodes`; the list is empty if one server has all slots.
     owners: Vec<Option<u16>>,
-    /// The servers of a cluster that do not pass on all notifications.
+    /// The servers that do not reach most other servers of the cluster, and so do not pass on the notifications of all servers.
     cut_off: Vec<Address>,
     /// The config epoch of the primary that Sentinels name.
     pub(super) config_epoch: u64,

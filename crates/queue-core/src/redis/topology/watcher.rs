@@ -30,12 +30,13 @@ const ASK_INTERVAL_WHILE_UNKNOWN: Duration = Duration::from_secs(1);
 /// The interval at which the watcher asks for the topology while calls succeed.
 const ASK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The servers that are known now, and where to ask for them.
+/// The servers of Redis to which calls go now, and the source (the server, Sentinels or cluster) that is asked for these servers.
 pub(super) struct TopologyState {
     pub(super) source: TopologySource,
     calls: Arc<Calls>,
     pub(super) map: RwLock<Arc<SlotMap>>,
-    /// The servers to which calls were redirected and that the map does not have yet, so that many calls share their connections.
+    /// The servers to which calls were redirected and that `map` does not have yet. Many calls to such a server share its
+    /// connections, because the server is kept here.
     redirects: Mutex<Vec<Arc<Node>>>,
     /// The time at which the last request for the topology ended. The lock of `asked_at` is held during a request for the topology.
     asked_at: AsyncMutex<Option<Instant>>,
@@ -95,7 +96,7 @@ impl TopologyState {
                 .any(|((begun, ended), (_, ended_before))| begun > ended && ended == ended_before);
             let interval = if self.trouble.lock().is_some() { ASK_INTERVAL_WHILE_UNKNOWN } else { ASK_INTERVAL };
             if is_urgent || has_hanging_calls || last_ask_time.elapsed() >= interval {
-                // The error needs no handling here, because `refresh` has stored it in `trouble`.
+                // An error of `refresh` needs no handling here, because `refresh` has stored the error in `trouble`.
                 let _ = self.refresh(Duration::ZERO).await;
                 last_ask_time = Instant::now();
                 if is_urgent {
@@ -152,7 +153,7 @@ impl TopologyState {
             }
             Err(error) => Some(error),
         };
-        self.note_trouble(new_trouble.clone());
+        self.note_topology_trouble(new_trouble.clone());
         // While some slots have a server, calls to these slots go on, so the trouble of other slots is no error here.
         match new_trouble {
             Some(new_trouble) if self.map.read().nodes.is_empty() => Err(Error::Unavailable(new_trouble)),
@@ -192,7 +193,7 @@ impl TopologyState {
         }
     }
 
-    fn note_trouble(&self, trouble: Option<String>) {
+    fn note_topology_trouble(&self, trouble: Option<String>) {
         let earlier_trouble = std::mem::replace(&mut *self.trouble.lock(), trouble.clone());
         match (earlier_trouble, trouble) {
             (None, Some(trouble)) => {
