@@ -42,7 +42,8 @@ pub(crate) struct AppState {
     pub(crate) dashboard: Dashboard,
     pub(crate) metrics: Metrics,
     pub(crate) health_monitor: RedisHealthMonitor,
-    /// The `OpenAPI` document that `/openapi.json` returns. The router sets the document when all routes are registered.
+    /// The `OpenAPI` document that `/openapi.json` returns. The router sets the `OpenAPI` document when all routes are
+    /// registered.
     pub(crate) description: OnceLock<Bytes>,
     /// The tasks of operations that run to their end even if the client disconnects.
     pub(crate) tasks: TaskTracker,
@@ -89,7 +90,8 @@ impl App {
     }
 
     /// Counts a request that waits for up to `wait` towards the maximum number of waiting requests of its `key`, until the
-    /// returned share is dropped. Returns `None` if `wait` is zero. Requests without a key have no maximum.
+    /// returned share is dropped. Returns `None` if `wait` is zero. The number of waiting requests without an API key has no
+    /// maximum.
     pub(crate) fn count_waiting_request(&self, key: Option<Client>, wait: Millis) -> Result<Option<Share>> {
         let share = (!wait.is_zero()).then(|| self.waiting_requests.take(key, 1)).transpose();
         share.map_err(errors::too_many_waits)

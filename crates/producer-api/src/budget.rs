@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use service::config::KeyId;
 
 /// The number by which the free amount of a budget is divided to get the size of a flexible share, so that several flexible
-/// shares fit into the budget. A flexible share is at least as large as its minimum, and at most as large as its maximum.
+/// shares fit into the budget. A flexible share of a budget may have any size from a minimum to a maximum.
 const FLEXIBLE_SHARE_DIVISOR: usize = 8;
 
 /// The client that owns a share of a budget.
@@ -66,14 +66,15 @@ impl TakenAmounts {
 /// The reason why a memory budget refuses to reserve bytes for a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum BudgetExceeded {
-    /// All clients together would exceed the budget.
+    /// With the refused share, all clients together would exceed the budget.
     All,
-    /// The client would exceed the maximum amount for one client.
+    /// With the refused share, the client would take more of the budget than one client may take.
     OfClient(Client, usize),
 }
 
 impl Budget {
-    /// Creates a budget of `max` for all clients together, and of `max_per_client` for each client.
+    /// Creates a budget, such as of bytes: all clients together may take up to `max`, and each client may take up to
+    /// `max_per_client`.
     pub(crate) fn new(max: usize, max_per_client: usize) -> Self {
         Self { max, max_per_client, taken: Arc::default() }
     }
@@ -106,8 +107,8 @@ impl Budget {
         Ok(Share { budget: self.clone(), client, amount })
     }
 
-    /// Chooses an amount from `min` to `max`, adds it to the taken amount, and returns it. If `client` is `None`, only the
-    /// maximum for all clients applies.
+    /// Takes an amount from `min` to `max` out of the budget, and returns the amount. If `client` is `None`, only the maximum
+    /// for all clients applies.
     fn add(&self, client: Option<&Client>, min: usize, max: usize) -> Result<usize, BudgetExceeded> {
         let mut taken_amounts = self.taken.lock();
         let free_amount = self.max.saturating_sub(taken_amounts.total);
@@ -138,8 +139,8 @@ impl Share {
         self.amount
     }
 
-    /// Changes the amount of the share. If the budget has too little left, `resize` returns an error, and the share stays
-    /// unchanged.
+    /// Changes how much of the budget this share takes. If the budget has too little left, `resize` returns an error, and the
+    /// share stays unchanged.
     pub(crate) fn resize(&mut self, amount: usize) -> Result<(), BudgetExceeded> {
         if amount > self.amount {
             let added_amount = amount - self.amount;
@@ -151,27 +152,27 @@ impl Share {
         Ok(())
     }
 
-    /// Changes the amount of the share even if the budget is exceeded, because the memory is already in use. The budget refuses
-    /// other shares until enough memory is returned.
+    /// Changes how much of the memory budget this share takes, even if the budget is exceeded, because the memory is already in
+    /// use. A budget that is exceeded hands out no memory until enough memory is returned.
     pub(crate) fn force_resize(&mut self, amount: usize) {
         if amount > self.amount {
             self.budget.taken.lock().add(self.client.as_ref(), amount - self.amount);
             self.amount = amount;
         } else {
-            // `resize` can't fail when it reduces the share.
+            // `resize` can't fail when it reduces the share of the budget.
             let _ = self.resize(amount);
         }
     }
 
     /// Returns a new share of the same budget and client, with the amount 0.
-    pub(crate) fn empty_share_of_same_client(&self) -> Self {
+    pub(crate) fn create_empty_share_of_same_client(&self) -> Self {
         Self { budget: self.budget.clone(), client: self.client.clone(), amount: 0 }
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        // `resize` can't fail when it reduces the share.
+        // `resize` can't fail when it reduces the share of the budget.
         let _ = self.resize(0);
     }
 }
@@ -197,7 +198,7 @@ mod tests {
         let memory = Budget::new(100, 25);
         let client = |last: u8| Some(Client::Address([192, 0, 2, last].into()));
         let mut one = memory.take(client(1), 10).ok().unwrap();
-        let mut sibling_share = one.empty_share_of_same_client();
+        let mut sibling_share = one.create_empty_share_of_same_client();
         assert_eq!(sibling_share.resize(16), Err(BudgetExceeded::OfClient(client(1).unwrap(), 25)));
         assert!(sibling_share.resize(15).is_ok() && one.resize(11).is_err());
         assert_eq!((one.amount(), sibling_share.amount(), memory.taken_amount()), (10, 15, 25));

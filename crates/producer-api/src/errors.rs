@@ -24,7 +24,7 @@ impl From<Refusal> for Problem {
 
 pub(crate) const INTERNAL_ERROR: Refusal =
     Refusal(Code::Internal, "this is a fault of the server; its log has the request's id");
-pub(crate) const NO_KEY_FOR_LINES: Refusal = Refusal(
+pub(crate) const NO_IDEMPOTENCY_KEY_FOR_LINES: Refusal = Refusal(
     Code::InvalidIdempotencyKey,
     "lines of NDJSON are stored chunk by chunk, so one Idempotency-Key can't cover all lines; give each message an id of its own, \
      or send JSON batches",
@@ -85,7 +85,8 @@ const EVENT_STREAM_RETRY_AFTER_SECS: u32 = 10;
 /// The current outage of Redis, or lack of memory, because of which requests are refused. The outage is logged at most every
 /// ten seconds, not for each refused request.
 static REDIS_OUTAGE: Outage = Outage::reported_every(Duration::from_secs(10));
-/// The current lack of a right of the Redis user. The lack is logged independently of outages, at most every ten seconds.
+/// The current lack of a right of the Redis user. The lack of the right is logged independently of outages, at most every ten
+/// seconds.
 static MISSING_RIGHT_OUTAGE: Outage = Outage::reported_every(Duration::from_secs(10));
 
 /// The error text for a Redis user that lacks a right, with an instruction for the operator.

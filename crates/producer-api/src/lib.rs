@@ -97,8 +97,8 @@ async fn finish_tasks(tasks: TaskTracker, shutdown: CancellationToken, grace: Du
 /// The pause before the process tries again to apply declared settings that contradict a queue's messages or schedules.
 const PAUSE_AFTER_CONFLICT: Duration = Duration::from_secs(10);
 
-/// Writes the declared settings and schedules to Redis, and tries again until the write succeeds. The API serves requests
-/// before the write has succeeded, too.
+/// Writes the declared settings and schedules to Redis, and tries again until the write succeeds. The API already serves
+/// requests before the declared settings and schedules are written.
 async fn apply_declarations(queues: Queues, shutdown: CancellationToken) {
     let mut retry = Retry::new();
     let mut is_failure_logged = false;

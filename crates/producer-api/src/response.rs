@@ -22,7 +22,7 @@ use crate::{
 
 /// The size in bytes up to which a response does not count towards the memory budget. For a response of unknown size, at
 /// least this number of bytes is reserved.
-const MAX_UNCOUNTED_BYTES: usize = 64 * 1_024;
+const MAX_BYTES_OUTSIDE_MEMORY_BUDGET: usize = 64 * 1_024;
 
 /// Creates the responses to a client within the client's memory budget.
 #[derive(Clone)]
@@ -42,9 +42,14 @@ impl FromRequestParts<App> for Responder {
 impl Responder {
     /// Reserves memory for a response with up to `messages` messages, before Redis is called.
     pub(crate) fn reserve(&self, messages: usize) -> Result<ReservedMemory> {
-        // The API returns a single message of any size, so only the minimum is reserved for a response with one message.
-        let max = if messages == 1 { MAX_UNCOUNTED_BYTES } else { Queue::MAX_BYTES };
-        self.reserve_total(self.app.response_memory.take_flexible(self.caller.client(), MAX_UNCOUNTED_BYTES, max))
+        // The API returns a single message of any size, so for a response with one message only the minimum of memory is
+        // reserved.
+        let max = if messages == 1 { MAX_BYTES_OUTSIDE_MEMORY_BUDGET } else { Queue::MAX_BYTES };
+        self.reserve_in_total_budget(self.app.response_memory.take_flexible(
+            self.caller.client(),
+            MAX_BYTES_OUTSIDE_MEMORY_BUDGET,
+            max,
+        ))
     }
 
     /// Returns a response with a value that was read from Redis, or an error if a large response would exceed the memory
@@ -64,16 +69,17 @@ impl Responder {
     /// the response, or at least `max` bytes, left. If `max` is 0, the function never refuses a response.
     fn json_response(&self, value: &impl Serialize, expected_bytes: usize, max: usize) -> Result<Response> {
         let text = serialize_json(value, expected_bytes)?;
-        if text.len() <= MAX_UNCOUNTED_BYTES {
+        if text.len() <= MAX_BYTES_OUTSIDE_MEMORY_BUDGET {
             return Ok(response_with_json(text.into()));
         }
         let reserved_memory =
-            self.reserve_total(self.app.response_memory.take(self.caller.client(), text.len().min(max)))?;
-        Ok(reserved_memory.response_with_counted_text(text))
+            self.reserve_in_total_budget(self.app.response_memory.take(self.caller.client(), text.len().min(max)))?;
+        Ok(reserved_memory.response_with_text_in_memory_budget(text))
     }
 
-    /// Takes the amount of `response_share` from the total budget of bodies and responses, too.
-    fn reserve_total(&self, response_share: Result<Share, BudgetExceeded>) -> Result<ReservedMemory> {
+    /// Takes the amount of `response_share`, which comes from the budget of responses, also from the total budget of bodies and
+    /// responses.
+    fn reserve_in_total_budget(&self, response_share: Result<Share, BudgetExceeded>) -> Result<ReservedMemory> {
         let response_share = response_share.map_err(errors::no_memory_for_response)?;
         let total_share = self.app.body_memory.take(self.caller.client(), response_share.amount());
         Ok(ReservedMemory { response_share, total_share: total_share.map_err(errors::no_memory_for_response)? })
@@ -88,36 +94,36 @@ pub(crate) struct ReservedMemory {
 }
 
 impl ReservedMemory {
-    pub(crate) fn bytes(&self) -> usize {
+    pub(crate) fn reserved_bytes(&self) -> usize {
         self.response_share.amount()
     }
 
     /// Creates the response, and gives the memory that the response does not need back to the budget.
     pub(crate) fn json_response(self, value: &impl Serialize) -> Result<Response> {
         let text = serialize_json(value, 0)?;
-        Ok(if text.len() <= MAX_UNCOUNTED_BYTES {
+        Ok(if text.len() <= MAX_BYTES_OUTSIDE_MEMORY_BUDGET {
             response_with_json(text.into())
         } else {
-            self.response_with_counted_text(text)
+            self.response_with_text_in_memory_budget(text)
         })
     }
 
-    fn response_with_counted_text(mut self, mut text: Vec<u8>) -> Response {
+    fn response_with_text_in_memory_budget(mut self, mut text: Vec<u8>) -> Response {
         text.shrink_to_fit();
         self.response_share.force_resize(text.capacity());
         self.total_share.force_resize(text.capacity());
-        response_with_json(Bytes::from_owner(CountedText { text, _memory: self }))
+        response_with_json(Bytes::from_owner(TextInMemoryBudget { text, _memory: self }))
     }
 }
 
 /// The text of a response, with the text's share of the memory budget. The share returns to the budget when the last part of the
 /// text was sent or dropped.
-struct CountedText {
+struct TextInMemoryBudget {
     text: Vec<u8>,
     _memory: ReservedMemory,
 }
 
-impl AsRef<[u8]> for CountedText {
+impl AsRef<[u8]> for TextInMemoryBudget {
     fn as_ref(&self) -> &[u8] {
         &self.text
     }
@@ -137,7 +143,7 @@ impl LeaseMemory {
     }
 
     /// Returns the reserved memory, or the error of the reservation; `None` if no message was leased.
-    pub(crate) fn reservation(&self) -> Option<Result<ReservedMemory>> {
+    pub(crate) fn take_reserved_memory(&self) -> Option<Result<ReservedMemory>> {
         self.state.lock().take()
     }
 }
@@ -145,7 +151,7 @@ impl LeaseMemory {
 impl ResponseMemory for LeaseMemory {
     fn take(&self) -> Option<usize> {
         let memory_for_response = self.responder.reserve(self.messages);
-        let bytes = memory_for_response.as_ref().map(ReservedMemory::bytes).ok();
+        let bytes = memory_for_response.as_ref().map(ReservedMemory::reserved_bytes).ok();
         *self.state.lock() = Some(memory_for_response);
         bytes
     }
@@ -163,10 +169,10 @@ fn serialize_json(value: &impl Serialize, expected_bytes: usize) -> Result<Vec<u
 
 fn response_with_json(text: Bytes) -> Response {
     /// The usual number of headers of a complete response.
-    const USUAL_HEADERS: usize = 10;
+    const USUAL_HEADER_COUNT: usize = 10;
     let mut response = Response::new(Body::from(text));
     // The map of headers is preallocated, so that it does not grow later.
-    let mut headers = HeaderMap::with_capacity(USUAL_HEADERS);
+    let mut headers = HeaderMap::with_capacity(USUAL_HEADER_COUNT);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     *response.headers_mut() = headers;
     response

@@ -17,5 +17,5 @@ pub use config::Config;
 pub use health::RedisHealthMonitor;
 pub use http::{Hosts, InvalidTls, Limits, Peer, Tls, bind, serve};
 pub use outage::Outage;
-pub use problem::{FieldError, InDoubt, Problem, REQUEST_ID, new_request_id, render_problem, render_problems};
+pub use problem::{FieldError, LinesInDoubt, Problem, REQUEST_ID, new_request_id, render_problem, render_problems};
 pub use start::{Arguments, Stop, parse_arguments, print, print_error, run};

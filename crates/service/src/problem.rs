@@ -41,16 +41,16 @@ pub struct Problem {
 #[derive(Debug, Clone, Default)]
 struct LinesProgress {
     stored_through: Option<u64>,
-    in_doubt: Option<InDoubt>,
+    in_doubt: Option<LinesInDoubt>,
     summary: Map<String, Value>,
 }
 
 /// A range of NDJSON lines of which each may be stored or not.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-pub struct InDoubt {
-    /// The number of the first line that may be stored or not.
+pub struct LinesInDoubt {
+    /// The number of the first line for which it is unknown whether the line was stored.
     pub from: u64,
-    /// The number of the last line that may be stored or not.
+    /// The number of the last line for which it is unknown whether the line was stored.
     pub to: u64,
 }
 
@@ -81,14 +81,15 @@ struct ProblemBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     scope: Option<&'static str>,
-    /// With NDJSON: the number of the line up to which every line was stored or refused. Send the later lines again.
+    /// With NDJSON: the number of the line up to which every line was stored or refused. Send the lines after `stored_through`
+    /// again.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     stored_through: Option<u64>,
     /// With NDJSON, if Redis became unavailable: the range of the lines of which each may be stored or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
-    in_doubt: Option<InDoubt>,
+    in_doubt: Option<LinesInDoubt>,
     #[serde(flatten)]
     #[schema(ignore)]
     summary: Option<&'a Map<String, Value>>,
@@ -150,14 +151,14 @@ impl Problem {
 
     /// Adds the lines of an NDJSON body that may be stored or not.
     #[must_use]
-    pub fn with_in_doubt(mut self, lines: InDoubt) -> Self {
+    pub fn with_lines_in_doubt(mut self, lines: LinesInDoubt) -> Self {
         self.lines.get_or_insert_default().in_doubt = Some(lines);
         self
     }
 
     /// Adds the number of the last line up to which every line is stored or refused, and the summary of all lines.
     #[must_use]
-    pub fn with_lines(mut self, stored_through: u64, summary: &impl Serialize) -> Self {
+    pub fn with_progress_of_lines(mut self, stored_through: u64, summary: &impl Serialize) -> Self {
         let lines = self.lines.get_or_insert_default();
         lines.stored_through = Some(stored_through);
         if let Ok(Value::Object(summary)) = serde_json::to_value(summary) {
@@ -245,8 +246,8 @@ pub async fn render_problems(request: Request, next: Next) -> Response {
     render_problem(next.run(request).await)
 }
 
-/// Writes the body of an error response as a problem, with the request's id from the response's headers. The function does not
-/// change responses that are no errors.
+/// Writes the body of an error response as a problem, with the request's id from the response's headers. `render_problem` does
+/// not change responses that are no errors.
 pub fn render_problem<B>(response: http::Response<B>) -> Response
 where
     B: HttpBody<Data = Bytes> + Send + 'static,

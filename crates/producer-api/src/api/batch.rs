@@ -44,7 +44,7 @@ pub(crate) struct BatchEntry {
     id: MessageRef,
     #[schema(required)]
     state: Option<State>,
-    /// Whether the message existed already.
+    /// Whether the message with this `id` existed before this post.
     pub(crate) duplicate: bool,
 }
 
@@ -68,7 +68,7 @@ pub(crate) enum BatchOrLines {
 pub(crate) struct LinesSummary {
     /// The number of messages that were stored.
     enqueued: u64,
-    /// The number of messages that existed already.
+    /// The number of messages that existed before this post.
     duplicates: u64,
     /// The first 100 lines that were refused.
     #[schema(max_items = 100)]
@@ -82,7 +82,7 @@ pub(crate) struct LinesSummary {
 /// A line of an NDJSON body that was refused.
 #[derive(Serialize, ToSchema)]
 struct RefusedLine {
-    /// The number of the line. The first line has the number 1.
+    /// The number of the refused line of the body. The first line of the body has the number 1.
     #[schema(minimum = 1)]
     line: u64,
     #[schema(value_type = String)]

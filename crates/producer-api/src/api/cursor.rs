@@ -22,12 +22,12 @@ pub(crate) struct Position {
 
 impl Position {
     /// Returns the first position of the list of one state, or of all states.
-    pub(crate) fn first(requested: Option<State>) -> Self {
+    pub(crate) fn of_first_page(requested: Option<State>) -> Self {
         Self { is_of_all_states: requested.is_none(), state: requested.unwrap_or(State::ALL[0]), cursor: None }
     }
 
     /// Returns the position after a page; `None` at the end of the list.
-    pub(crate) fn after(&self, next: Option<String>) -> Option<Self> {
+    pub(crate) fn after_page(&self, next: Option<String>) -> Option<Self> {
         let state = match next {
             Some(_) => self.state,
             None => *State::ALL.iter().find(|state| self.is_of_all_states && **state > self.state)?,
@@ -97,13 +97,13 @@ mod tests {
 
     #[test]
     fn list_of_messages_of_all_states_has_the_states_in_order() {
-        let mut position = Position::first(None);
+        let mut position = Position::of_first_page(None);
         let mut states = vec![position.state];
-        while let Some(next) = position.after(None) {
+        while let Some(next) = position.after_page(None) {
             states.push(next.state);
             position = Position::decode(&next.encode(&queue_name("q")), &queue_name("q"), None).unwrap();
         }
         assert_eq!(states, State::ALL);
-        assert_eq!(Position::first(Some(State::Held)).after(None), None);
+        assert_eq!(Position::of_first_page(Some(State::Held)).after_page(None), None);
     }
 }

@@ -25,7 +25,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct EventQuery {
-    /// The id of a message: the stream has only the events of this message. The message need not be posted yet.
+    /// The id of a message: the stream has only the events of this message. The stream may be opened before the message is
+    /// posted.
     #[serde(default, deserialize_with = "query::parse_text")]
     #[param(inline, value_type = Option<MessageRef>)]
     pub(crate) message: Option<String>,

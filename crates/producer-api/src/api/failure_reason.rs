@@ -1,6 +1,6 @@
 //! The reason why an attempt failed, as a consumer states it.
 //!
-//! A reason may contain halves of characters, which are replaced, and may lack parts, which have defaults, so that a consumer can
+//! In a reason, lone UTF-16 surrogates are replaced, and a missing code or message gets a default, so that a consumer can
 //! always end its attempt.
 
 use queue_core::Failure;
@@ -79,8 +79,8 @@ impl<'de> Deserialize<'de> for LossyText {
                 let mut text = String::with_capacity(bytes.len());
                 for chunk in bytes.utf8_chunks() {
                     text.push_str(chunk.valid());
-                    // A lone surrogate has three bytes, and each byte is an invalid chunk. Only the first of the three bytes is
-                    // not a UTF-8 continuation byte.
+                    // A lone surrogate has three bytes, and each byte is an invalid chunk. Only the first byte of a lone
+                    // surrogate is not a UTF-8 continuation byte.
                     if chunk.invalid().first().is_some_and(|byte| byte & 0b1100_0000 != 0b1000_0000) {
                         text.push(char::REPLACEMENT_CHARACTER);
                     }

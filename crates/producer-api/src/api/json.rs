@@ -24,7 +24,7 @@ pub(crate) trait Body: DeserializeOwned {
     /// The error code for a body with an invalid field.
     const INVALID_BODY_CODE: Code;
 
-    /// Checks that the fields do not contradict each other.
+    /// Checks that the fields of the body do not contradict each other.
     fn check(&self) -> Result<(), FieldError> {
         Ok(())
     }
@@ -75,7 +75,7 @@ fn find_mistake<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Option<FieldError>
 ///
 /// # Errors
 ///
-/// Returns the mistake with its path within the part, as a text that [`field_error`] parses.
+/// Returns a text that [`field_error`] parses: the path of the mistake within the part of the body, and the mistake.
 pub(crate) fn parse_part<'de, T: Deserialize<'de>>(json: &'de RawValue) -> Result<T, String> {
     let parse_result =
         serde_path_to_error::deserialize::<_, JsonObject<T>>(&mut serde_json::Deserializer::from_str(json.get()));
@@ -91,8 +91,8 @@ fn field_error(path: &Path, error: &Error) -> FieldError {
     if let Some(member) = member {
         pointer = format!("{pointer}/{}", pointer_segment(&member));
     }
-    // If `parse_part` reported the mistake, the error text begins with the path within the part of the body, which is appended
-    // to the pointer of the part.
+    // The error text of `parse_part` begins with the path of the mistake within the part of the body. The JSON pointer of such
+    // a mistake is the pointer of the part, followed by the path within the part.
     match detail.strip_prefix("at ").and_then(|rest| rest.split_once(": ")) {
         Some((within, detail)) if within.is_empty() || within.starts_with('/') => {
             FieldError { pointer: pointer + within, detail: detail.to_owned() }

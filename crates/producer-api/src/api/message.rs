@@ -30,18 +30,18 @@ pub(crate) fn field_error((field, detail): (&str, &str)) -> FieldError {
     FieldError { pointer: format!("/{field}"), detail: detail.into() }
 }
 
-/// A posted message, and whether it existed already.
+/// A posted message, and whether it existed before this post.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PostedMessage {
     #[serde(flatten)]
     pub(crate) message: Message,
-    /// Present, and true, only if the message existed already.
+    /// Present, and true, only if the message existed before this post.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(inline, nullable = false)]
     pub(crate) duplicate: Option<True>,
 }
 
-/// The message that existed already; only its id and its queue if it is no longer kept.
+/// The message that existed before this post; only its id and its queue if it is no longer kept.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum DuplicateMessage {
@@ -49,7 +49,7 @@ pub(crate) enum DuplicateMessage {
     Forgotten(ForgottenDuplicate),
 }
 
-/// A message that existed already.
+/// A message that existed before this post.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct KeptDuplicate {
     #[serde(flatten)]
@@ -58,7 +58,7 @@ pub(crate) struct KeptDuplicate {
     pub(crate) duplicate: True,
 }
 
-/// A message that existed already and is no longer kept.
+/// A message that existed before this post and is no longer kept.
 #[derive(Serialize, ToSchema)]
 #[schema(as = GoneDuplicate)]
 pub(crate) struct ForgottenDuplicate {

@@ -20,7 +20,7 @@ use utoipa::{
     openapi::{ObjectBuilder, RefOr, Schema, Type},
 };
 
-/// The maximum number of entries of a response, which the request sets.
+/// The maximum number of messages, queues or other list items of a response, which the request sets.
 pub(crate) type Limit = NumberIn<1, 1_000>;
 
 /// Returns the limit of a request, or the default of the endpoint if the request has no limit.
@@ -33,14 +33,14 @@ pub(crate) type Delay = DurationIn<0, { NewMessage::LONGEST_DELAY.get() }>;
 /// The duration of a lease, within the allowed range.
 pub(crate) type LeaseTime = DurationIn<{ Settings::SHORTEST_LEASE.get() }, { Settings::LONGEST_LEASE.get() }>;
 
-/// The time for which a request waits, in milliseconds. The `OpenAPI` description states the maximum that the configuration
-/// allows.
+/// The time in milliseconds for which a request waits for messages to lease, or for the end of a message. The `OpenAPI`
+/// description of `Wait` states the maximum that `api.max_wait` allows.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[schema(value_type = u64)]
 pub(crate) struct Wait(Millis);
 
 impl Wait {
-    /// Returns the time to wait, or an error if the time is longer than the configuration allows.
+    /// Returns the wait that a request asks for, or an error if that wait is longer than the configuration allows.
     pub(crate) fn check_limit(self, max: Millis) -> Result<Millis, String> {
         if self.0 <= max {
             return Ok(self.0);

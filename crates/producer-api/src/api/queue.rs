@@ -52,7 +52,7 @@ pub(crate) struct Purged {
 /// The effect of a retry of all failed messages.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Retried {
-    /// The number of messages that are ready again.
+    /// The number of failed messages that the retry made ready.
     pub(crate) retried: u64,
 }
 

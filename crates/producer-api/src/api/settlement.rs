@@ -52,8 +52,8 @@ pub(crate) struct Release {
     /// The time until the message may be leased again; excludes `hold`; 0 if absent.
     #[schema(inline)]
     delay: Option<Delay>,
-    /// The key of the signal that the message waits for; excludes `delay`. If the key has a sticky signal, that signal releases
-    /// the message at once.
+    /// The key of the signal that the message waits for; excludes `delay`. If an earlier sticky signal with the hold key still
+    /// lasts, that signal releases the message at once.
     #[schema(inline)]
     hold: Option<SignalKey>,
 }
@@ -132,8 +132,8 @@ pub(crate) enum Settlement {
     Extend(Extend),
 }
 
-/// The implementation is not derived, because derived code buffers the value to find the action, and then `RawValue` fields
-/// can't be read.
+/// `Deserialize` is not derived for `Settlement`, because derived code buffers the value to find the action, and then
+/// `RawValue` fields can't be read.
 impl<'de> Deserialize<'de> for Settlement {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(EnumString, VariantNames)]
@@ -227,10 +227,10 @@ mod tests {
 
     use super::*;
 
-    const LEASE: &str = "21718923400017-AAAAAAAAAAAAAAAAAAAAAA";
+    const LEASE_TOKEN: &str = "21718923400017-AAAAAAAAAAAAAAAAAAAAAA";
 
     fn read(action: &str, fields: &str) -> Result<Settlement, Problem> {
-        let body = format!(r#"{{"lease":"{LEASE}"{fields}}}"#).into_bytes();
+        let body = format!(r#"{{"lease":"{LEASE_TOKEN}"{fields}}}"#).into_bytes();
         match action {
             "complete" => json::parse_body(&body).map(Settlement::Complete),
             "fail" => json::parse_body(&body).map(Settlement::Fail),
@@ -329,14 +329,14 @@ mod tests {
             (r#","action":"fail","retry":false,"retry_after":1"#, "/settlements/0/retry_after"),
             (r#","action":"release","hold":"k","delay":1"#, "/settlements/0/hold"),
         ] {
-            let many_settlements = format!(r#"{{"settlements":[{{"lease":"{LEASE}"{fields}}}]}}"#);
+            let many_settlements = format!(r#"{{"settlements":[{{"lease":"{LEASE_TOKEN}"{fields}}}]}}"#);
             let problem = json::parse_body::<Settle>(many_settlements.as_bytes()).err().unwrap();
             assert_eq!(problem.errors()[0].pointer, pointer, "{many_settlements}: {}", problem.detail);
         }
         for (action, found) in
             [("1", "1"), ("null", "null"), ("true", "true"), ("[\"fail\"]", "a list"), ("{\"fail\":1}", "an object")]
         {
-            let many_settlements = format!(r#"{{"settlements":[{{"lease":"{LEASE}","action":{action}}}]}}"#);
+            let many_settlements = format!(r#"{{"settlements":[{{"lease":"{LEASE_TOKEN}","action":{action}}}]}}"#);
             let problem = json::parse_body::<Settle>(many_settlements.as_bytes()).err().unwrap();
             assert_eq!(
                 problem.errors()[0].detail,

@@ -15,8 +15,8 @@ use crate::budget::Client;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    /// The API key, which the guard has stored in the request's extensions. The field is `None` if no keys are configured,
-    /// because then no guard checks requests.
+    /// The API key, which the guard has stored in the request's extensions. `Caller::key` is `None` if no API keys are
+    /// configured, because then no guard checks requests.
     key: Option<Arc<ApiKey>>,
     peer: Option<Arc<Peer>>,
 }

@@ -63,7 +63,7 @@ async fn check_request(
     };
     Span::current().record("key", key.id.as_str());
     if let Some(peer) = request.extensions().get::<Arc<Peer>>() {
-        peer.note_trusted();
+        peer.note_trusted_client();
     }
     let quota_use = match key.rate_limit {
         None => None,
@@ -156,8 +156,8 @@ fn rate_limited(key: &KeyId, limit: RateLimit) -> Problem {
     Problem::new(Code::RateLimited, detail)
 }
 
-/// Returns the error response to a request whose quota can't be read from Redis. The request is refused at once, because the
-/// request itself would need Redis, too.
+/// Returns the error response to a request whose quota can't be read from Redis. A request whose quota can't be read is refused
+/// at once, because the request's operation also needs Redis.
 fn quota_unavailable(error: Error) -> Problem {
     let detail = match &error {
         Error::Unavailable(_) => Some("Redis is not available now, and the request was not done; try again".into()),

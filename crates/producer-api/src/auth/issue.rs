@@ -14,8 +14,9 @@ use super::keyring::Secret;
 
 /// Make an API key
 ///
-/// The first line of the output is the key, for its owner; it is stored nowhere and never shown again. The second line is for
-/// the configuration, within `auth.keys = […]` or the `keys = […]` of `auth.keys_file`; it has only the key's hash.
+/// The first line of the output is the key, for its owner; it is stored nowhere and never shown again. The second line of the
+/// output is for the configuration, within `auth.keys = […]` or the `keys = […]` of `auth.keys_file`; it has only the key's
+/// hash.
 #[derive(Debug, clap::Args)]
 pub struct MakeKey {
     /// The id of the key's owner: 1 to 64 of A-Z a-z 0-9 _ . - ; several keys may have one id
@@ -79,13 +80,13 @@ mod tests {
 
     fn run_command(arguments: &str) -> Result<(String, ApiKey), String> {
         #[derive(Deserialize)]
-        struct File {
+        struct KeysFile {
             keys: Vec<ApiKey>,
         }
         let command = Command::try_parse_from(format!("key {arguments}").split(' ')).map_err(|e| e.to_string())?;
         let printed_text = command.make_key.run().map_err(|error| error.to_string())?;
         let (key, line) = printed_text.split_once('\n').unwrap();
-        let mut file: File = toml::from_str(&format!("keys = [\n{line}]")).unwrap();
+        let mut file: KeysFile = toml::from_str(&format!("keys = [\n{line}]")).unwrap();
         Ok((key.to_owned(), file.keys.remove(0)))
     }
 

@@ -7,11 +7,11 @@ pub(crate) mod guard;
 pub(crate) mod issue;
 pub(crate) mod keyring;
 
-/// The clients that may use this process.
+/// The clients that may use this API server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Every client may use the process.
+    /// Every client may use this API server.
     Open,
-    /// Only clients with an API key may use the process.
+    /// Only clients with an API key may use this API server.
     Keys,
 }

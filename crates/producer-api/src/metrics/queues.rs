@@ -26,8 +26,8 @@ const MAX_CONCURRENT_READS: usize = 16;
 
 pub(super) struct QueueMetrics {
     queues: Queues,
-    /// The latest snapshot, and the instant at which it was read. The mutex is locked during a read, so that concurrent
-    /// requests get the same snapshot.
+    /// The latest snapshot of the status of all queues, and the instant at which the snapshot was read. The mutex is locked
+    /// during a read, so that concurrent requests get the same snapshot.
     latest: Mutex<Option<(Instant, Arc<Snapshot>)>>,
 }
 
@@ -83,11 +83,13 @@ type QueueCounter = (&'static str, &'static str, fn(&QueueStatus) -> u64);
 const QUEUE_COUNTERS: [QueueCounter; 8] = [
     ("drover_queue_enqueued", "Messages stored.", |status| status.totals.enqueued),
     ("drover_queue_completed", "Messages completed.", |status| status.totals.completed),
-    ("drover_queue_failed", "Messages failed for good.", |status| status.totals.failed),
+    ("drover_queue_failed", "Messages that failed for good.", |status| status.totals.failed),
     ("drover_queue_retried", "Failed attempts that were followed by another.", |status| status.totals.retried),
     ("drover_queue_lapsed", "Leases that lapsed.", |status| status.totals.lapsed),
-    ("drover_queue_expired", "Messages failed because they were not started in time.", |status| status.totals.expired),
-    ("drover_queue_cancelled", "Messages failed because they were cancelled.", |status| status.totals.cancelled),
+    ("drover_queue_expired", "Messages that failed because they were not started in time.", |status| {
+        status.totals.expired
+    }),
+    ("drover_queue_cancelled", "Messages that failed because they were cancelled.", |status| status.totals.cancelled),
     ("drover_queue_scheduled", "Messages that ticks of schedules posted.", |status| status.totals.scheduled),
 ];
 
@@ -101,7 +103,7 @@ impl Collector for Snapshot {
         if let Some(registered_count) = self.registered_count {
             write_gauge("drover_queues", "Queues in the index.", registered_count as u64)?;
         }
-        let help = "Queues without metrics: too many, or not read in time.";
+        let help = "Queues without metrics: beyond the maximum of queues with metrics, or not read from Redis in time.";
         write_gauge("drover_queues_left_out", help, self.omitted_count as u64)?;
         let mut write_family = |name, help, kind, write: WriteFamily<'_>| {
             let mut family = encoder.encode_descriptor(name, help, None, kind)?;

@@ -34,8 +34,8 @@ struct Labels {
     status: &'static str,
 }
 
-/// The route of a request; `None` if no route matches. The route is stored as the router's type, so that no request needs a
-/// copy of the text.
+/// The route of a request; `None` if no route matches. The route is stored as axum's `MatchedPath`, so that no request needs a
+/// copy of the route's text.
 #[derive(Debug, Clone)]
 struct Route(Option<MatchedPath>);
 

@@ -8,7 +8,7 @@ const MESSAGE_OPERATIONS: [&str; 5] =
 /// The operations to which the response with received leases links.
 const LEASE_OPERATIONS: [&str; 4] = ["complete_lease", "fail_lease", "release_lease", "extend_lease"];
 
-/// Adds the links to the responses of the operations in `paths`.
+/// Adds `OpenAPI` links to the responses of the operations in `paths`.
 pub(super) fn add(paths: &mut Value) {
     let queue = "$response.body#/queue";
     for to in MESSAGE_OPERATIONS {

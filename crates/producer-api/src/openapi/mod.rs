@@ -71,7 +71,7 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis
     describe_fields(&mut document["components"]);
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, item) in paths {
-            complete_path(path, item, endpoints, access);
+            complete_operations_of_path(path, item, endpoints, access);
         }
     }
     links::add(&mut document["paths"]);
@@ -79,8 +79,8 @@ pub(crate) fn describe(routes: &OpenApi, endpoints: &Endpoints, max_wait: Millis
 }
 
 /// If a field and its type's schema have one description each, the derived schema is `allOf` with the type's schema and a
-/// second schema that has only the field's description. `describe_fields` replaces the `allOf` by the type's schema with the
-/// field's description.
+/// second schema that has only the field's description. `describe_fields` replaces a field's derived `allOf` by the schema of
+/// the field's type, with the field's description.
 fn describe_fields(value: &mut Value) {
     match value {
         Value::Object(members) => {
@@ -100,7 +100,7 @@ fn describe_fields(value: &mut Value) {
     }
 }
 
-fn complete_path(path: &str, item: &mut Value, endpoints: &Endpoints, access: Access) {
+fn complete_operations_of_path(path: &str, item: &mut Value, endpoints: &Endpoints, access: Access) {
     let Some(methods) = item.as_object_mut() else { return };
     for (method, description) in methods.iter_mut() {
         let endpoint = method.to_uppercase().parse().ok().and_then(|method| endpoints.find(&method, path));

@@ -28,7 +28,7 @@ const PARAMETER_REFUSALS: [(&str, [Code; 2]); 4] = [
 const BODY_REFUSALS: [Code; 4] =
     [Code::InvalidJson, Code::IncompleteBody, Code::BodyTooLarge, Code::UnsupportedMediaType];
 /// The error codes that the response of every `POST` operation without a request body may have.
-const NO_BODY_REFUSALS: [Code; 4] =
+const BODILESS_POST_REFUSALS: [Code; 4] =
     [Code::UnexpectedBody, Code::IncompleteBody, Code::BodyTooLarge, Code::ForeignOrigin];
 /// The error codes that the response of every operation that needs a key may have; an operation that needs a scope also
 /// has `forbidden`.
@@ -42,11 +42,12 @@ pub(super) struct Operation<'a> {
 }
 
 impl Operation<'_> {
-    /// Adds to the description the parts that follow from the registration of the operation.
+    /// Completes the `OpenAPI` description of an operation by what follows from the endpoint's registration: tag, path
+    /// parameters, scopes, error responses and headers.
     pub(super) fn complete(mut self, access: Access) {
         self.description["tags"] = json!([self.endpoint.tag]);
         self.add_path_parameters();
-        self.complete_body();
+        self.correct_optional_body();
         // The scopes that a key needs; `None` if the request needs no key.
         let scopes = match self.endpoint.needs {
             _ if access == Access::Open => None,
@@ -92,7 +93,7 @@ impl Operation<'_> {
     }
 
     /// Corrects the derived description of an optional body: the body may be absent, but must not be null.
-    fn complete_body(&mut self) {
+    fn correct_optional_body(&mut self) {
         let Some(body) = self.description.get_mut("requestBody") else { return };
         let mut is_optional = false;
         for content in body["content"].as_object_mut().into_iter().flat_map(Map::values_mut) {
@@ -118,7 +119,7 @@ impl Operation<'_> {
         if self.description.get("requestBody").is_some() {
             codes.extend(BODY_REFUSALS);
         } else if self.endpoint.method == Method::POST {
-            codes.extend(NO_BODY_REFUSALS);
+            codes.extend(BODILESS_POST_REFUSALS);
         }
         codes
     }

@@ -18,7 +18,7 @@ use crate::{
 
 /// The size in bytes up to which a body does not count towards the memory budget, because the body fits into the connection's
 /// read buffer.
-const MAX_UNCOUNTED_BYTES: usize = 8 * 1024;
+const MAX_BYTES_OUTSIDE_MEMORY_BUDGET: usize = 8 * 1024;
 
 /// A body with a JSON content type.
 pub(crate) struct JsonBody(pub(crate) Bytes);
@@ -71,7 +71,7 @@ impl FromRequest<App> for NoBody {
 /// The body of a batch: one JSON object with all messages, or NDJSON with one message per line.
 pub(crate) enum BatchBody {
     Json(Bytes),
-    /// The NDJSON body, and an empty share of the memory for bodies.
+    /// The NDJSON body, and a share of the memory budget for bodies, which is empty until lines are read.
     Lines(Body, Share),
 }
 
@@ -93,8 +93,9 @@ impl FromRequest<App> for BatchBody {
     }
 }
 
-/// Refuses a request from a page of another origin. A browser lets any web page send a request without a body to any server.
-/// If the API has no keys, a request without a body could purge a queue. Only browsers send the header `Origin`.
+/// Refuses a request from a page of another origin. A browser lets any web page send a request without a body to any server. If
+/// the API has no keys, and did not check the header `Origin`, a foreign web page could purge a queue. Only browsers send the
+/// header `Origin`.
 fn refuse_cross_origin(headers: &HeaderMap, app: &App) -> Result<()> {
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let is_configured = app.limits.cors_origins.iter().any(|known| known.as_header() == origin);
@@ -126,7 +127,7 @@ async fn receive_body(request: Request, app: &App) -> Result<Bytes> {
     let take_share = || app.body_memory.take(Caller::from_extensions(&parts.extensions).client(), 0);
     let declared_bytes = body_size.exact().and_then(|bytes| usize::try_from(bytes).ok());
     let mut received_body = ReceivedBody { bytes: Vec::new(), share: None };
-    received_body.count_bytes(declared_bytes.unwrap_or(0), take_share)?;
+    received_body.take_from_memory_budget(declared_bytes.unwrap_or(0), take_share)?;
     match timeout(time_limit.to_std(), received_body.collect(body, declared_bytes, limit, take_share)).await {
         Ok(received_body) => received_body,
         Err(_) => Err(errors::body_too_slow(time_limit)),
@@ -134,8 +135,8 @@ async fn receive_body(request: Request, app: &App) -> Result<Bytes> {
 }
 
 /// Returns how many bytes of a body of `bytes` bytes count towards the memory budget: 0 for a small body, else all.
-pub(crate) fn counted_bytes(bytes: usize) -> usize {
-    if bytes > MAX_UNCOUNTED_BYTES { bytes } else { 0 }
+pub(crate) fn bytes_in_memory_budget(bytes: usize) -> usize {
+    if bytes > MAX_BYTES_OUTSIDE_MEMORY_BUDGET { bytes } else { 0 }
 }
 
 /// The received part of a body. The received part of a body is copied out of the connection's buffers, because a buffer may
@@ -147,8 +148,12 @@ struct ReceivedBody {
 }
 
 impl ReceivedBody {
-    fn count_bytes(&mut self, bytes: usize, take_share: impl Fn() -> Result<Share, BudgetExceeded>) -> Result<()> {
-        if counted_bytes(bytes) == 0 {
+    fn take_from_memory_budget(
+        &mut self,
+        bytes: usize,
+        take_share: impl Fn() -> Result<Share, BudgetExceeded>,
+    ) -> Result<()> {
+        if bytes_in_memory_budget(bytes) == 0 {
             return Ok(());
         }
         let take_result = take_share().and_then(|share| self.share.get_or_insert(share).resize(bytes));
@@ -179,9 +184,9 @@ impl ReceivedBody {
                 return Err(errors::body_too_large(limit));
             }
             if length > self.bytes.capacity() {
-                let capacity =
-                    declared_bytes.unwrap_or_else(|| length.max(MAX_UNCOUNTED_BYTES).next_power_of_two().min(limit));
-                self.count_bytes(capacity, &take_share)?;
+                let capacity = declared_bytes
+                    .unwrap_or_else(|| length.max(MAX_BYTES_OUTSIDE_MEMORY_BUDGET).next_power_of_two().min(limit));
+                self.take_from_memory_budget(capacity, &take_share)?;
                 self.bytes.reserve_exact(capacity - self.bytes.len());
             }
             self.bytes.extend_from_slice(&data);

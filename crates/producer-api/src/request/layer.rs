@@ -66,7 +66,7 @@ impl<S: Service<Request, Response = Response>> Service<Request> for RequestServi
     fn call(&mut self, request: Request) -> Self::Future {
         let in_flight_request = self.layer.metrics.begin_request(&request);
         if self.layer.access == Access::Open {
-            self.layer.note_trusted(&request);
+            self.layer.note_trusted_client(&request);
         }
         let id = client_request_id(request.headers()).cloned().or_else(|| new_request_id().try_into().ok());
         let span = request_span(&request, id.as_ref());
@@ -76,14 +76,14 @@ impl<S: Service<Request, Response = Response>> Service<Request> for RequestServi
 
 impl RequestLayer {
     /// For an API without keys: marks the client of a request as trusted if the path of the request would need a key. No new
-    /// connection displaces the connection of a trusted client. A request for health or metrics does not make the client
-    /// trusted.
-    fn note_trusted(&self, request: &Request) {
+    /// connection displaces the connection of a trusted client. A request for health or metrics does not mark the client as
+    /// trusted, so the client's connection may still be closed to make room for a new connection.
+    fn note_trusted_client(&self, request: &Request) {
         let path = request.extensions().get::<MatchedPath>();
         if path.is_some_and(|path| !self.endpoints.needs_no_key(path.as_str()))
             && let Some(peer) = request.extensions().get::<Arc<Peer>>()
         {
-            peer.note_trusted();
+            peer.note_trusted_client();
         }
     }
 }

@@ -3,7 +3,7 @@
 use axum::body::Bytes;
 use futures_util::{Stream, StreamExt};
 
-use super::body::counted_bytes;
+use super::body::bytes_in_memory_budget;
 use crate::budget::{BudgetExceeded, Share};
 
 pub(crate) struct Lines<S> {
@@ -66,7 +66,7 @@ where
     /// Drops the received bytes, and then reads and drops the rest of the body.
     pub(crate) async fn drain(&mut self) {
         (self.frame, self.partial_line) = (Bytes::new(), Vec::new());
-        // `resize` can't fail when it reduces the share.
+        // `resize` can't fail when it reduces the share of the memory budget.
         let _ = self.share.resize(0);
         while let Some(Ok(_)) = self.stream.next().await {}
     }
@@ -83,7 +83,7 @@ where
         }
         if length > self.partial_line.capacity() {
             let capacity = length.next_power_of_two().min(self.limit);
-            self.share.resize(counted_bytes(capacity))?;
+            self.share.resize(bytes_in_memory_budget(capacity))?;
             self.partial_line.reserve_exact(capacity - self.partial_line.len());
         }
         self.partial_line.extend_from_slice(piece);
@@ -102,7 +102,7 @@ where
             Some(line.into())
         };
         self.partial_line = Vec::new();
-        // `resize` can't fail when it reduces the share.
+        // `resize` can't fail when it reduces the share of the memory budget.
         let _ = self.share.resize(0);
         self.is_too_long = false;
         Line { number: self.line_count, text }

@@ -80,7 +80,7 @@ mod tests {
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Sample {
+    struct SampleQuery {
         #[serde(default, deserialize_with = "parse_text")]
         state: Option<State>,
         #[serde(default, deserialize_with = "parse_text")]
@@ -89,9 +89,9 @@ mod tests {
 
     #[test]
     fn query_parameter_is_parsed_or_refused_with_its_name() {
-        let sample: Sample = parse_query("limit=5&&state=fail%65d").unwrap();
+        let sample: SampleQuery = parse_query("limit=5&&state=fail%65d").unwrap();
         assert_eq!((sample.limit.as_deref().copied(), sample.state), (Some(5), Some(State::Failed)));
-        assert!(parse_query::<Sample>("").unwrap().limit.is_none());
+        assert!(parse_query::<SampleQuery>("").unwrap().limit.is_none());
         for (query, expected) in [
             ("limit=0", "limit must be a whole number from 1 to 1000"),
             ("limit=%2B5", "limit must be a whole number"),
@@ -101,7 +101,7 @@ mod tests {
             ("limit=1&limit=1", "the query parameter limit is given twice; give it once"),
             ("state=%ff", "UTF-8"),
         ] {
-            let problem = parse_query::<Sample>(query).unwrap_err();
+            let problem = parse_query::<SampleQuery>(query).unwrap_err();
             assert!(problem.detail.contains(expected), "{query}: {}", problem.detail);
         }
         assert!(parse_query::<NoParameters>("x=1").unwrap_err().detail.contains("no query parameters"));

@@ -23,7 +23,7 @@ impl<S: Sync> FromRequestParts<S> for Trace {
 impl Trace {
     /// Adds the trace context to the headers of a message, unless the producer has set a `traceparent` or the headers have no
     /// room.
-    pub(crate) fn add_to(&self, message: &mut NewMessage) {
+    pub(crate) fn add_to_headers_of(&self, message: &mut NewMessage) {
         let Some(context) = &self.0 else { return };
         let headers = &mut message.headers;
         if headers.get(TraceContext::TRACEPARENT).is_some() {

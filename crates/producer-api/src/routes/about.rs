@@ -22,7 +22,8 @@ use crate::{app::App, auth::endpoint::RequiredScope, errors::Result};
 /// The web page `/docs`, which shows `/openapi.json` with Swagger UI. The binary contains Swagger UI.
 const DOCS_PAGE: &str = include_str!("docs.html");
 
-/// The script that starts Swagger UI. The script is a separate file, because [`DOCS_POLICY`] forbids inline scripts.
+/// The script that starts Swagger UI. The script of the page `/docs` is a separate file, because [`DOCS_POLICY`] forbids inline
+/// scripts.
 const DOCS_SCRIPT: &str = include_str!("docs.js");
 
 /// The content security policy that allows the page `/docs` to load only files of the API server, and images embedded in the
@@ -53,7 +54,7 @@ pub(super) fn register(routes: Routes) -> Routes {
 
 /// Check that the process serves requests
 ///
-/// The check does not depend on Redis, because an outage of Redis is no reason to restart the process.
+/// `/livez` does not depend on Redis, because an outage of Redis is no reason to restart the process.
 #[utoipa::path(get, path = "/livez", responses(
     (status = 200, description = "The process serves requests", body = Alive),
 ))]

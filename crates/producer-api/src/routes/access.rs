@@ -43,17 +43,17 @@ fn make_key(scopes: Vec<Scope>) -> (String, Keyring) {
 }
 
 /// Returns a client of a Redis that does not run: no server listens on the port, so each call is refused at once.
-fn no_redis() -> Redis {
+fn unreachable_redis() -> Redis {
     Redis::new("redis://127.0.0.1:1", Duration::from_millis(100)).unwrap()
 }
 
-/// Returns a guard that knows no endpoint.
+/// Returns a guard that checks requests with the keys of `keyring`, and has an empty list of endpoints.
 fn guard(keyring: Keyring) -> Guard {
-    Guard { keyring: keyring.into(), redis: no_redis(), endpoints: Arc::default() }
+    Guard { keyring: keyring.into(), redis: unreachable_redis(), endpoints: Arc::default() }
 }
 
 fn make_app(keyring: Keyring) -> App {
-    let redis = no_redis();
+    let redis = unreachable_redis();
     let subscriber = Subscriber::for_all_queues(redis.clone());
     let Config { api, dashboard, .. } = <Config>::load_with(None, []).unwrap();
     let queues = Queues::new(redis, DeclaredSettings::default());

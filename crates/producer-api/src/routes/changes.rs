@@ -86,7 +86,7 @@ async fn cancel_message(path: MessagePath, _: NoQuery, responder: Responder, _: 
 
 /// Retry a failed message
 ///
-/// The failed message becomes ready at once. The message has all its attempts again, and no `ttl`.
+/// The failed message becomes ready at once. A retried message has all its attempts again, and no `ttl`.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/messages/{id}/retry",
     responses((status = 200, description = "The message is ready", body = ChangedMessage)),
@@ -200,7 +200,7 @@ impl Operation {
             (_, State::Active) => format!("wait until it has finished: GET {path}?wait=20s"),
             (_, State::Completed | State::Failed) => match id {
                 MessageRef::Id(_) => "to do the work once more, post its data as a new message".into(),
-                // A new message with the same id would be a duplicate while this message exists.
+                // While the finished message exists, a new message with the id of the finished message would be a duplicate.
                 MessageRef::Own(_) => format!(
                     "to do the work once more, post it as a new message with another id, or erase this one, DELETE {path}, and post \
                      it again"

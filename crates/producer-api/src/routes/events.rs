@@ -83,7 +83,8 @@ async fn listen(
 struct EventStream {
     listener: EventListener,
     message: Option<MessageRef>,
-    /// The last event id that was sent to the client. A client that resumes with this id misses no event.
+    /// The last event id that was sent to the client. A client that resumes the stream with the header `Last-Event-ID` set to
+    /// `last_sent` misses no event.
     last_sent: Option<EventId>,
     _share: Share,
 }

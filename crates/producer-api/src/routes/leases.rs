@@ -56,22 +56,22 @@ async fn receive(
     let wait = wait.unwrap_or_default().check_limit(*app.limits.max_wait).map_err(|detail| {
         errors::invalid_field(Code::InvalidReceive, FieldError { pointer: "/wait".into(), detail })
     })?;
-    // The memory of the body returns to the budget before the request waits.
+    // The memory of the body returns to the budget before the request waits for messages.
     drop(body);
     let _wait_share = app.count_waiting_request(responder.caller.key(), wait)?;
     let has_sent_id = consumer.is_some();
     let consumer = consumer.unwrap_or_else(ConsumerId::issue);
     let mut request = LeaseRequest::new(consumer.clone(), limit_or(1, max));
     request.visibility_timeout = visibility_timeout.map(|time| *time);
-    // Only a consumer that sends its id can be recognized later. A request without an id comes from a new consumer, which owns an
-    // exclusive queue only while it has leases.
+    // Only a consumer that sends its id can be recognized later. A lease request without a consumer id comes from a new
+    // consumer, which owns an exclusive queue only while it has leases.
     if !has_sent_id {
         request = request.without_owner_timeout();
     }
     let lease_memory = Arc::new(LeaseMemory::new(responder.clone(), request.max));
     let receive_result =
         app.long_poll.receive_within(&queue, request, wait, Arc::<LeaseMemory>::clone(&lease_memory)).await;
-    let (deliveries, reserved) = match (receive_result, lease_memory.reservation()) {
+    let (deliveries, reserved) = match (receive_result, lease_memory.take_reserved_memory()) {
         (Err(Error::Overloaded), Some(Err(problem))) => return Err(problem),
         (receive_result, outcome) => (receive_result.map_err(errors::queue_error)?, outcome.and_then(Result::ok)),
     };
@@ -167,7 +167,7 @@ async fn settle_all(queue: &Queue, settlements: Vec<Settlement>) -> Result<Vec<L
     }
     // One call extends all leases with the same visibility timeout.
     for (visibility_timeout, group) in extensions {
-        for (index, result) in extend_group(queue, visibility_timeout, group).await? {
+        for (index, result) in extend_leases(queue, visibility_timeout, group).await? {
             results[index] = Some(result);
         }
     }
@@ -187,7 +187,7 @@ struct Extension {
     progress: Option<Box<RawValue>>,
 }
 
-async fn extend_group(
+async fn extend_leases(
     queue: &Queue,
     visibility_timeout: Option<Millis>,
     group: Vec<Extension>,

@@ -33,12 +33,12 @@ struct MessageQuery {
     /// List the messages of this state only.
     #[serde(default, deserialize_with = "query::parse_text")]
     state: Option<State>,
-    /// List only messages of this name. To find messages of the name, a page reads at most 1,000 messages. So a page may have
-    /// fewer messages than requested, or none, although more messages follow at its `next_cursor`.
+    /// List only messages of this name. A page may have fewer messages than requested, or none, although more messages follow
+    /// at its `next_cursor`, because a page reads at most 1,000 messages to find messages of the name.
     #[serde(default, deserialize_with = "query::parse_text")]
     #[param(inline)]
     name: Option<MessageName>,
-    /// List only held messages that wait for this key. `state` must be `held` or absent.
+    /// List only held messages that wait for a signal with this key. With `hold`, `state` must be `held` or absent.
     #[serde(default, deserialize_with = "query::parse_text")]
     #[param(inline)]
     hold: Option<SignalKey>,
@@ -77,13 +77,13 @@ async fn list_messages(
     };
     let position = match &query.cursor {
         Some(text) => Position::decode(text, queue.name(), state)?,
-        None => Position::first(state),
+        None => Position::of_first_page(state),
     };
     let limit = limit_or(DEFAULT_PAGE_SIZE, query.limit);
     let memory_for_response = responder.reserve(limit)?;
     let is_first_page = query.cursor.is_none();
     let filter = ListFilter { name: query.name, hold: query.hold, group: query.group };
-    let (messages, next) = fill_page(&queue, position, &filter, limit, memory_for_response.bytes()).await?;
+    let (messages, next) = fill_page(&queue, position, &filter, limit, memory_for_response.reserved_bytes()).await?;
     if messages.is_empty() && is_first_page && queue.status().await.map_err(errors::queue_error)?.is_none() {
         return Err(errors::queue_not_found(queue.name()));
     }
@@ -112,7 +112,7 @@ async fn fill_page(
         }
         messages.extend(page.messages);
         bytes_left = bytes_left.saturating_sub(page.bytes);
-        match position.after(page.next) {
+        match position.after_page(page.next) {
             Some(next) if messages.len() < limit && bytes_left > 0 => position = next,
             next => return Ok((messages, next)),
         }

@@ -63,7 +63,7 @@ struct WaitQuery {
 }
 
 impl WaitQuery {
-    fn wait(self, app: &App) -> Result<Option<Millis>> {
+    fn checked_wait(self, app: &App) -> Result<Option<Millis>> {
         let wait = self.wait.map(|wait| wait.check_limit(*app.limits.max_wait)).transpose();
         wait.map_err(|detail| errors::invalid_query(format_args!("wait {detail}")))
     }
@@ -88,9 +88,9 @@ async fn post_message(
     trace: Trace,
     JsonBody(body): JsonBody,
 ) -> Result<Response> {
-    let wait = query.wait(&app)?;
+    let wait = query.checked_wait(&app)?;
     let mut message: NewMessage = json::parse_body(&body)?;
-    trace.add_to(&mut message);
+    trace.add_to_headers_of(&mut message);
     let _wait_share = app.count_waiting_request(responder.caller.key(), wait.unwrap_or(Millis::ZERO))?;
     let enqueue_outcome = match key {
         // Messages that are posted at the same time without an Idempotency-Key share one call to Redis; a request with a key
@@ -108,7 +108,8 @@ async fn post_message(
     let stored_message = match enqueue_outcome {
         Enqueued::Created(message) => match wait {
             None => Some(message),
-            // The message is stored, so an error of Redis during the wait ends the wait but is not reported.
+            // The message is stored, so an error of Redis while the request waits for the end of the message only ends that
+            // wait.
             Some(wait) => Box::pin(find_message(&app, &queue, &id, wait)).await.unwrap_or(Some(message)),
         },
         Enqueued::Duplicate(..) => Box::pin(find_message(&app, &queue, &id, wait.unwrap_or(Millis::ZERO))).await?,
@@ -162,7 +163,7 @@ async fn post_messages(
 ) -> Result<Response> {
     let body = match (body, &key) {
         (BatchBody::Json(body), _) => body,
-        (BatchBody::Lines(..), IdempotencyHeader(Some(_))) => return Err(errors::NO_KEY_FOR_LINES.into()),
+        (BatchBody::Lines(..), IdempotencyHeader(Some(_))) => return Err(errors::NO_IDEMPOTENCY_KEY_FOR_LINES.into()),
         (BatchBody::Lines(body, share), IdempotencyHeader(None)) => {
             return ndjson::enqueue(&app, &queue, trace, body, share).await;
         }
@@ -172,7 +173,7 @@ async fn post_messages(
         return Err(errors::too_many_messages(messages.len()));
     }
     for message in &mut messages {
-        trace.add_to(message);
+        trace.add_to_headers_of(message);
     }
     let enqueue_outcomes = key.enqueue(&queue, messages, "batch", &body).await?;
     let messages: Vec<BatchEntry> = enqueue_outcomes.iter().map(BatchEntry::from).collect();
@@ -194,7 +195,7 @@ async fn read_message(
     Query(query): Query<WaitQuery>,
     responder: Responder,
 ) -> Result<Response> {
-    let wait = query.wait(&app)?.unwrap_or(Millis::ZERO);
+    let wait = query.checked_wait(&app)?.unwrap_or(Millis::ZERO);
     let _wait_share = app.count_waiting_request(responder.caller.key(), wait)?;
     let message = find_message(&app, &queue, &id, wait).await?;
     let message = message.ok_or_else(|| errors::message_not_found(queue.name(), &id))?;

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use queue_core::{Error, NewMessage, Queue};
-use service::{InDoubt, Problem};
+use service::{LinesInDoubt, Problem};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     budget::Share,
     errors::{self, Result},
     request::{
-        body::counted_bytes,
+        body::bytes_in_memory_budget,
         lines::{Line, Lines, LinesError},
         trace::Trace,
     },
@@ -33,7 +33,7 @@ const MAX_CHUNK_BYTES: usize = 1_024 * 1_024;
 /// The time without a new line after which a chunk that is not full is stored.
 const CHUNK_DELAY: Duration = Duration::from_millis(20);
 /// The size of the steps in which a chunk takes memory from the budget, in bytes.
-const MEMORY_STEP: usize = 64 * 1_024;
+const CHUNK_MEMORY_STEP: usize = 64 * 1_024;
 
 /// Collects the messages of one request into chunks, stores each chunk (all messages or none), and sums up the outcome.
 struct ChunkWriter<'a> {
@@ -50,12 +50,13 @@ struct ChunkWriter<'a> {
     last_handled: u64,
     /// The number of the line up to which all lines were stored, skipped or refused.
     stored_through: u64,
-    /// The instant at which a message was last added or stored.
+    /// The instant at which a message was last added to the chunk, or the last chunk was stored.
     active_at: Instant,
 }
 
 pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, share: Share) -> Result<Response> {
-    let mut lines = Lines::new(body.into_data_stream(), app.limits.body_limit, share.empty_share_of_same_client());
+    let mut lines =
+        Lines::new(body.into_data_stream(), app.limits.body_limit, share.create_empty_share_of_same_client());
     let mut chunk_writer = ChunkWriter {
         queue,
         trace,
@@ -116,7 +117,7 @@ pub(super) async fn enqueue(app: &App, queue: &Queue, trace: Trace, body: Body, 
 }
 
 impl ChunkWriter<'_> {
-    /// Adds a line to the chunk. A full chunk is stored first.
+    /// Adds a line to the chunk. If the chunk has no room for the line, the chunk is stored before the line is added.
     async fn add_line(&mut self, Line { number, text }: Line) -> Result<()> {
         match self.parse_line(text) {
             Ok(Some((message, bytes))) => {
@@ -152,11 +153,12 @@ impl ChunkWriter<'_> {
 
     /// Reserves memory for another message of `bytes` bytes in the chunk.
     fn make_room_for(&mut self, bytes: usize) -> Result<()> {
-        let needed_bytes = counted_bytes(self.chunk_bytes + bytes + (self.chunk.len() + 1) * size_of::<NewMessage>());
+        let needed_bytes =
+            bytes_in_memory_budget(self.chunk_bytes + bytes + (self.chunk.len() + 1) * size_of::<NewMessage>());
         if needed_bytes <= self.chunk_share.amount() {
             return Ok(());
         }
-        self.chunk_share.resize(needed_bytes.next_multiple_of(MEMORY_STEP)).map_err(errors::no_memory_for_body)
+        self.chunk_share.resize(needed_bytes.next_multiple_of(CHUNK_MEMORY_STEP)).map_err(errors::no_memory_for_body)
     }
 
     /// Parses the message of a line, and returns the message with the size of the line; `None` for an empty line.
@@ -166,7 +168,7 @@ impl ChunkWriter<'_> {
             return Ok(None);
         }
         let mut message = json::parse_line::<NewMessage>(&line)?;
-        self.trace.add_to(&mut message);
+        self.trace.add_to_headers_of(&mut message);
         Ok(Some((message, line.len())))
     }
 
@@ -176,7 +178,7 @@ impl ChunkWriter<'_> {
         let is_single = messages.len() == 1;
         let enqueue_outcomes = self.queue.enqueue(messages).await;
         self.active_at = Instant::now();
-        // `resize` can't fail when it reduces the share.
+        // `resize` can't fail when it reduces the share of the memory budget.
         let _ = self.chunk_share.resize(0);
         match enqueue_outcomes {
             Ok(enqueue_outcomes) => self.summary.count_messages(&enqueue_outcomes),
@@ -204,11 +206,11 @@ impl ChunkWriter<'_> {
             "{cause}: lines {first} to {last} may be stored or not, and no later line is stored; send these \
              and the later lines again when Redis is available. A message with an id of its own is not stored twice"
         );
-        problem.with_in_doubt(InDoubt { from: first, to: last })
+        problem.with_lines_in_doubt(LinesInDoubt { from: first, to: last })
     }
 
     /// Adds the number of the last stored line and the summary of all lines to an error response.
     fn add_summary_to(self, problem: Problem) -> Problem {
-        problem.with_lines(self.stored_through, &self.summary)
+        problem.with_progress_of_lines(self.stored_through, &self.summary)
     }
 }

@@ -91,7 +91,7 @@ async fn configure_queue(path: QueuePath, _: NoQuery, JsonBody(body): JsonBody) 
 )]
 async fn pause_queue(path: QueuePath, _: NoQuery, _: NoBody) -> Result<Json<QueueStatus>> {
     let queue = path.queue;
-    // The status is read before the pause, so that a mistyped name does not create a queue.
+    // The status is read before the queue is paused, so that a mistyped name does not create a queue.
     read_status(&queue).await?;
     queue.pause().await.map_err(|error| errors::existing_queue_error(error, queue.name()))?;
     read_status(&queue).await.map(Json)

@@ -62,7 +62,7 @@ async fn put_schedule(
     JsonBody(body): JsonBody,
 ) -> Result<Response> {
     let definition: NewSchedule = json::parse_body(&body)?;
-    // The operation has several steps, so it runs to its end even if the client disconnects.
+    // `put_schedule` has several steps, so `put_schedule` runs to its end even if the client disconnects.
     let put_outcome =
         app.run_to_end(async move { queue.put_schedule(&name, definition, DefinedBy::Client).await }).await?;
     let (status, schedule) = match put_outcome.map_err(errors::queue_error)? {
@@ -135,7 +135,8 @@ async fn pause_schedule(path: SchedulePath, _: NoQuery, responder: Responder, _:
 
 /// Resume a schedule
 ///
-/// The next tick of the schedule is the first tick after now. No messages are posted for the ticks during the pause.
+/// The next tick of a resumed schedule is the first tick after the time of the request. No messages are posted for the ticks
+/// during the pause.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/schedules/{name}/resume",
     responses((status = 200, description = "The schedule", body = Schedule)),
@@ -150,8 +151,8 @@ async fn resume_schedule(path: SchedulePath, _: NoQuery, responder: Responder, _
 
 /// Post a schedule's message now
 ///
-/// The message is posted even if the schedule is paused or has ended. The ticks, `runs` and `last_message` of the schedule stay
-/// unchanged.
+/// This request posts the schedule's message even if the schedule is paused or has ended. The request does not change the
+/// ticks, `runs` and `last_message` of the schedule.
 #[utoipa::path(
     post, path = "/v1/queues/{queue}/schedules/{name}/run",
     responses((status = 201, description = "The message is stored", body = Message)),

@@ -214,7 +214,7 @@ mod tests {
             add_open_connection(&mut connections),
             add_open_connection(&mut connections),
         ];
-        first.note_trusted();
+        first.note_trusted_client();
         assert!(connections.has_room());
         let fourth_peer = add_open_connection(&mut connections);
         let displaced_flags = [&first, &second, &third, &fourth_peer].map(|peer| peer.is_displaced());
@@ -227,7 +227,7 @@ mod tests {
     #[tokio::test]
     async fn trusted_connections_are_not_displaced_and_the_number_of_displaced_connections_is_limited() {
         let mut connections = OpenConnections::new(1);
-        add_open_connection(&mut connections).note_trusted();
+        add_open_connection(&mut connections).note_trusted_client();
         assert!(!connections.has_room());
         let mut connections = OpenConnections::new(100);
         let peers: Vec<_> = (0..100 + MAX_DISPLACED).map(|_| add_open_connection(&mut connections)).collect();

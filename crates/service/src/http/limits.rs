@@ -16,8 +16,8 @@ pub(super) const MAX_DISPLACED: usize = 32;
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// The maximum number of connections (default: 10,000). At the limit, a new connection displaces the oldest connection
-    /// whose client was never trusted (see [`Peer::note_trusted`](super::Peer::note_trusted)); if all clients are trusted, the
-    /// new connection waits in the listener's backlog.
+    /// whose client was never trusted (see [`Peer::note_trusted_client`](super::Peer::note_trusted_client)); if all clients are
+    /// trusted, the new connection waits in the listener's backlog.
     pub max_connections: usize,
     /// The time limit for a request's headers, from the first byte of the request or from the start of the connection (default:
     /// 10 s). The same time limit applies to the TLS handshake.

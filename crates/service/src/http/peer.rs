@@ -38,7 +38,7 @@ impl Peer {
 
     /// Marks the client as trusted, so that its connection is not displaced. The service decides which clients it trusts, such
     /// as clients with a valid key.
-    pub fn note_trusted(&self) {
+    pub fn note_trusted_client(&self) {
         self.is_trusted.store(true, Ordering::Relaxed);
     }
 

@@ -57,7 +57,7 @@ export function eventsTab(queue) {
         missed += 1;
         return say();
       }
-      // At a high rate only the newest events are built, and once for each frame.
+      // At a high rate of events, the page creates rows only for the newest events, and once for each frame of the screen.
       waiting.push({ event, data });
       if (waiting.length > MAX_ROWS) waiting.shift();
       if (waiting.length === 1) requestAnimationFrame(showWaiting);

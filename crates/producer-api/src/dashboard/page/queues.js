@@ -23,7 +23,7 @@ export function observe({ queue, totals }) {
   histories.delete(queue);
   histories.set(queue, history);
   if (histories.size > MAX_QUEUES) histories.delete(histories.keys().next().value);
-  // Totals that went back belong to a new queue of the same name.
+  // Totals that are smaller than at the previous reading belong to a new queue of the same name.
   const isSame = last !== null && reading.posted >= last.posted && reading.finished >= last.finished;
   for (const name of isSame ? ["posted", "finished"] : []) {
     history[name].push((1_000 * (reading[name] - last[name])) / (now - last.now));

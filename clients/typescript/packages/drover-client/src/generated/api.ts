@@ -333,7 +333,7 @@ export interface paths {
         put?: never;
         /**
          * Retry a failed message
-         * @description The failed message becomes ready at once. The message has all its attempts again, and no `ttl`.
+         * @description The failed message becomes ready at once. A retried message has all its attempts again, and no `ttl`.
          */
         post: operations["retry_message"];
         delete?: never;
@@ -497,7 +497,8 @@ export interface paths {
         put?: never;
         /**
          * Resume a schedule
-         * @description The next tick of the schedule is the first tick after now. No messages are posted for the ticks during the pause.
+         * @description The next tick of a resumed schedule is the first tick after the time of the request. No messages are posted for the ticks
+         *     during the pause.
          */
         post: operations["resume_schedule"];
         delete?: never;
@@ -517,8 +518,8 @@ export interface paths {
         put?: never;
         /**
          * Post a schedule's message now
-         * @description The message is posted even if the schedule is paused or has ended. The ticks, `runs` and `last_message` of the schedule stay
-         *     unchanged.
+         * @description This request posts the schedule's message even if the schedule is paused or has ended. The request does not change the
+         *     ticks, `runs` and `last_message` of the schedule.
          */
         post: operations["run_schedule"];
         delete?: never;
@@ -583,7 +584,7 @@ export interface components {
         };
         /** @description The outcome of one message of a batch. */
         BatchEntry: {
-            /** @description Whether the message existed already. */
+            /** @description Whether the message with this `id` existed before this post. */
             duplicate: boolean;
             id: string;
             state: components["schemas"]["State"] | null;
@@ -601,7 +602,7 @@ export interface components {
         };
         /** @enum {string} */
         CompleteAction: "complete";
-        /** @description The message that existed already; only its id and its queue if it is no longer kept. */
+        /** @description The message that existed before this post; only its id and its queue if it is no longer kept. */
         DuplicateMessage: components["schemas"]["KeptDuplicate"] | components["schemas"]["GoneDuplicate"];
         /** @description Extends a lease. */
         Extend: {
@@ -633,7 +634,7 @@ export interface components {
             /** @description The path of the field, as a JSON pointer (RFC 6901). */
             pointer: string;
         };
-        /** @description A message that existed already and is no longer kept. */
+        /** @description A message that existed before this post and is no longer kept. */
         GoneDuplicate: components["schemas"]["GoneMessage"] & {
             /** @enum {boolean} */
             duplicate: true;
@@ -650,7 +651,7 @@ export interface components {
          * @example 2026-11-23T11:13:13.727Z
          */
         Instant: string;
-        /** @description A message that existed already. */
+        /** @description A message that existed before this post. */
         KeptDuplicate: components["schemas"]["Message"] & {
             /** @enum {boolean} */
             duplicate: true;
@@ -718,7 +719,7 @@ export interface components {
             done: boolean;
             /**
              * Format: int64
-             * @description The number of messages that existed already.
+             * @description The number of messages that existed before this post.
              */
             duplicates: number;
             /**
@@ -1032,10 +1033,10 @@ export interface components {
         PostedBatch: {
             messages: components["schemas"]["BatchEntry"][];
         };
-        /** @description A posted message, and whether it existed already. */
+        /** @description A posted message, and whether it existed before this post. */
         PostedMessage: components["schemas"]["Message"] & {
             /**
-             * @description Present, and true, only if the message existed already.
+             * @description Present, and true, only if the message existed before this post.
              * @enum {boolean}
              */
             duplicate?: true;
@@ -1052,12 +1053,12 @@ export interface components {
             in_doubt?: {
                 /**
                  * Format: int64
-                 * @description The number of the first line that may be stored or not.
+                 * @description The number of the first line for which it is unknown whether the line was stored.
                  */
                 from: number;
                 /**
                  * Format: int64
-                 * @description The number of the last line that may be stored or not.
+                 * @description The number of the last line for which it is unknown whether the line was stored.
                  */
                 to: number;
             };
@@ -1069,7 +1070,8 @@ export interface components {
             status: number;
             /**
              * Format: int64
-             * @description With NDJSON: the number of the line up to which every line was stored or refused. Send the later lines again.
+             * @description With NDJSON: the number of the line up to which every line was stored or refused. Send the lines after
+             *     `stored_through` again.
              */
             stored_through?: number;
             title: string;
@@ -1228,7 +1230,7 @@ export interface components {
             errors?: components["schemas"]["FieldError"][];
             /**
              * Format: int64
-             * @description The number of the line. The first line has the number 1.
+             * @description The number of the refused line of the body. The first line of the body has the number 1.
              */
             line: number;
         };
@@ -1241,8 +1243,8 @@ export interface components {
             /** @description The time until the message may be leased again; excludes `hold`; 0 if absent. */
             delay?: (number | string) | null;
             /**
-             * @description The key of the signal that the message waits for; excludes `delay`. If the key has a sticky signal, that signal releases
-             *     the message at once.
+             * @description The key of the signal that the message waits for; excludes `delay`. If an earlier sticky signal with the hold key still
+             *     lasts, that signal releases the message at once.
              */
             hold?: string | null;
             lease: components["schemas"]["Lease"];
@@ -1261,7 +1263,7 @@ export interface components {
         Retried: {
             /**
              * Format: int64
-             * @description The number of messages that are ready again.
+             * @description The number of failed messages that the retry made ready.
              */
             retried: number;
         };
@@ -1781,7 +1783,10 @@ export interface operations {
     listen: {
         parameters: {
             query?: {
-                /** @description The id of a message: the stream has only the events of this message. The message need not be posted yet. */
+                /**
+                 * @description The id of a message: the stream has only the events of this message. The stream may be opened before the message is
+                 *     posted.
+                 */
                 message?: string;
             };
             header?: {
@@ -2002,11 +2007,11 @@ export interface operations {
                 /** @description List the messages of this state only. */
                 state?: components["schemas"]["State"];
                 /**
-                 * @description List only messages of this name. To find messages of the name, a page reads at most 1,000 messages. So a page may have
-                 *     fewer messages than requested, or none, although more messages follow at its `next_cursor`.
+                 * @description List only messages of this name. A page may have fewer messages than requested, or none, although more messages follow
+                 *     at its `next_cursor`, because a page reads at most 1,000 messages to find messages of the name.
                  */
                 name?: string;
-                /** @description List only held messages that wait for this key. `state` must be `held` or absent. */
+                /** @description List only held messages that wait for a signal with this key. With `hold`, `state` must be `held` or absent. */
                 hold?: string;
                 /**
                  * @description List only messages of this group. For messages that are not waiting, a page reads at most 1,000 messages, as with
