@@ -8,7 +8,7 @@ use crate::{
     names::ScheduleName,
     queue::{Call, Queue},
     redis::{reply, scripts},
-    schedule::stored::{KnownRules, StoredSchedule, decode_message},
+    schedule::stored::{ParsedRules, StoredSchedule, decode_message},
     time::Timestamp,
 };
 
@@ -56,7 +56,7 @@ pub(crate) struct LoadedSchedules {
 
 impl FetchedSchedules {
     /// Decodes the schedules. The function may parse a thousand cron patterns, so it must not run in an async task.
-    pub(crate) fn decode(self, known: &KnownRules) -> LoadedSchedules {
+    pub(crate) fn decode(self, known: &ParsedRules) -> LoadedSchedules {
         let Self { now_us, queue_exists, has_more, texts } = self;
         let last_name = texts.chunks_exact(4).next_back().map(|four| four[0].clone());
         let mut schedules = Vec::with_capacity(texts.len() / 4);
@@ -91,7 +91,7 @@ impl Queue {
         extent: ScheduleParts,
     ) -> Result<LoadedSchedules> {
         let fetched_schedules = self.fetch_schedules(which, extent).await?;
-        self.calculations.run(move || fetched_schedules.decode(&KnownRules::new())).await
+        self.calculations.run(move || fetched_schedules.decode(&ParsedRules::new())).await
     }
 
     pub(super) async fn fetch_schedule(&self, name: &ScheduleName, extent: ScheduleParts) -> Result<FetchedSchedules> {
@@ -133,7 +133,7 @@ impl Queue {
             return Ok((!is_gone).then(|| "a tick or a message, but no state".into()));
         }
         let name = name.to_owned();
-        let decode = move || StoredSchedule::decode(&name, &state, &next, &KnownRules::new());
+        let decode = move || StoredSchedule::decode(&name, &state, &next, &ParsedRules::new());
         let Ok(stored) = self.calculations.run(decode).await? else {
             return Ok(Some("the schedule's state can't be read".into()));
         };

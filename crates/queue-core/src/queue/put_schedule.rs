@@ -19,7 +19,7 @@ use crate::{
     schedule::{
         NewSchedule, Schedule,
         rule::Rule,
-        stored::{EncodedSchedule, KnownRules, are_messages_equal},
+        stored::{EncodedSchedule, ParsedRules, are_messages_equal},
     },
     time::Timestamp,
 };
@@ -73,7 +73,7 @@ impl Queue {
             let (definition, step) = self
                 .calculations
                 .run(move || {
-                    let step = definition.compare_with_stored(&queue, fetched_schedules.decode(&KnownRules::new()));
+                    let step = definition.compare_with_stored(&queue, fetched_schedules.decode(&ParsedRules::new()));
                     (definition, step)
                 })
                 .await?;

@@ -14,7 +14,7 @@ use crate::{
     schedule::{
         Schedule,
         rule::Rule,
-        stored::{KnownRules, StoredSchedule, decode_message},
+        stored::{ParsedRules, StoredSchedule, decode_message},
     },
     time::Timestamp,
 };
@@ -37,7 +37,7 @@ impl Queue {
         let fetched_schedules = self.fetch_schedule(name, ScheduleParts::Full).await?;
         let queue = self.name.clone();
         let show = move || {
-            let loaded_schedules = fetched_schedules.decode(&KnownRules::new());
+            let loaded_schedules = fetched_schedules.decode(&ParsedRules::new());
             let now = loaded_schedules.now();
             let single_schedule = loaded_schedules.into_single()?;
             single_schedule.map(|(stored, message)| show_schedule(&queue, &stored, &message, now)).transpose()
@@ -56,7 +56,7 @@ impl Queue {
         let fetched_schedules = self.fetch_schedules(which_schedules, ScheduleParts::Full).await?;
         let queue = self.name.clone();
         let show = move || {
-            let loaded_schedules = fetched_schedules.decode(&KnownRules::new());
+            let loaded_schedules = fetched_schedules.decode(&ParsedRules::new());
             if !loaded_schedules.queue_exists {
                 return Ok(None);
             }
@@ -88,7 +88,7 @@ impl Queue {
         for _ in 0..MAX_TRIES {
             let fetched_schedules = self.fetch_schedule(name, ScheduleParts::Brief).await?;
             let find_next_tick = move || {
-                let loaded_schedules = fetched_schedules.decode(&KnownRules::new());
+                let loaded_schedules = fetched_schedules.decode(&ParsedRules::new());
                 let now = loaded_schedules.now();
                 let Some((stored, _)) = loaded_schedules.into_single()? else { return Ok::<_, Error>(None) };
                 let next_tick =

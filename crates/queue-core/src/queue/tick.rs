@@ -89,7 +89,7 @@ impl Queue {
             Some(Plan {
                 schedule,
                 known: known_tick,
-                due: schedule.rule.plan_due_ticks(known_tick, now)?.with_at_most(max_posts),
+                due: schedule.rule.plan_due_ticks(known_tick, now)?.with_at_most_posts(max_posts),
             })
         });
         let plans: Vec<Plan<'_>> = plans.collect();

@@ -14,13 +14,13 @@ pub(crate) struct Calculations {
     permits: Arc<Semaphore>,
 }
 
-fn max_concurrent() -> usize {
+fn max_concurrent_calculations() -> usize {
     (available_parallelism().map_or(1, NonZero::get) / 2).max(1)
 }
 
 impl Default for Calculations {
     fn default() -> Self {
-        Self { permits: Arc::new(Semaphore::new(max_concurrent())) }
+        Self { permits: Arc::new(Semaphore::new(max_concurrent_calculations())) }
     }
 }
 
@@ -63,9 +63,9 @@ mod tests {
         };
         let threads = futures_util::future::join_all((0..200).map(|_| calculate())).await;
         assert!(threads.into_iter().all(|thread| thread.unwrap() != async_thread));
-        assert!(most.load(Ordering::SeqCst) <= max_concurrent());
+        assert!(most.load(Ordering::SeqCst) <= max_concurrent_calculations());
         // A calculation that panics frees its permit for another calculation.
-        for _ in 0..max_concurrent() {
+        for _ in 0..max_concurrent_calculations() {
             assert!(calculations.run(|| panic!("on purpose")).await.is_err());
         }
         assert_eq!(calculations.run(|| 5).await.unwrap(), 5);

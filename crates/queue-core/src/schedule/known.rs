@@ -1,5 +1,5 @@
-//! The schedules of one queue as far as a scheduler knows them, with the ticks that were found before they are due. Because of
-//! these found ticks, no search is needed at the instant at which a tick is due.
+//! The schedules of one queue as far as a scheduler knows them, with the ticks that were found before they are due. As the next
+//! ticks of a schedule are found before they are due, no search is needed at the instant at which a tick is due.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -12,14 +12,14 @@ use crate::{
     redis::Retry,
     schedule::{
         clock::ServerClock,
-        preparation::{PreparedTicks, Search, Ticks},
-        stored::{KnownRules, StoredSchedule},
+        preparation::{NextTicks, PreparedTicks, TickSearch},
+        stored::{ParsedRules, StoredSchedule},
     },
     time::Timestamp,
     wakeup::OutdatedSchedules,
 };
 
-/// The pause before a tick that was refused is tried again.
+/// The pause before the scheduler tries again to post a tick that was refused, because the queue or the memory of Redis was full.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(1);
 
 /// The schedules of one queue, and the estimate of the clock of the queue's server.
@@ -32,35 +32,36 @@ pub(super) struct SchedulesState {
 /// A schedule that this process has read.
 struct KnownSchedule {
     schedule: StoredSchedule,
-    ticks: FoundTicks,
-    /// The instant before which a refused tick is not tried again.
+    ticks: TickSearchState,
+    /// The instant before which the scheduler does not try again to post the schedule's next tick, because this tick was refused.
     refused_until: Option<Instant>,
 }
 
-/// The ticks of a schedule from its next tick on, as far as they were found.
-enum FoundTicks {
-    /// No search for the ticks was requested.
+/// The state of the search for the ticks of a schedule from its next tick on.
+enum TickSearchState {
+    /// No search for the next ticks of the schedule was requested.
     Nothing,
-    /// A search for the ticks was requested.
+    /// A search for the next ticks of the schedule was requested.
     SearchRequested,
-    /// A search has found the ticks.
-    Known(Ticks),
+    /// A search has found the next ticks of the schedule.
+    Known(NextTicks),
 }
 
 impl KnownSchedule {
-    fn is_refused(&self, now: Instant) -> bool {
+    fn is_tick_refused(&self, now: Instant) -> bool {
         self.refused_until.is_some_and(|until| until > now)
     }
 
-    /// Whether a plan for the next tick can be made without a search when the tick is due.
+    /// Whether the scheduler can post the next tick when this tick is due, without a search for ticks.
     fn is_ready(&self) -> bool {
-        !self.schedule.rule.needs_search() || matches!(self.ticks, FoundTicks::Known(_))
+        !self.schedule.rule.needs_search() || matches!(self.ticks, TickSearchState::Known(_))
     }
 
-    /// Sets the next tick. If this changes the next tick, the ticks after the new next tick must be searched for again.
+    /// Sets the next tick of the schedule. If the next tick is another instant than before, a new search for the ticks after it is
+    /// needed.
     fn set_next_tick(&mut self, next: Option<Timestamp>) {
         if self.schedule.next != next {
-            self.ticks = FoundTicks::Nothing;
+            self.ticks = TickSearchState::Nothing;
         }
         self.schedule.next = next;
     }
@@ -80,7 +81,7 @@ impl SchedulesState {
     }
 
     /// Returns the known rules of those schedules that must be read again.
-    pub(super) fn rules(&self, outdated: &OutdatedSchedules) -> KnownRules {
+    pub(super) fn rules(&self, outdated: &OutdatedSchedules) -> ParsedRules {
         let is_outdated = |name: &ScheduleName| match outdated {
             OutdatedSchedules::None => false,
             OutdatedSchedules::Some(names) => names.contains(name),
@@ -94,7 +95,8 @@ impl SchedulesState {
             .collect()
     }
 
-    /// Replaces the outdated schedules by those that were read. The ticks that were found for an unchanged schedule are kept.
+    /// Replaces the outdated schedules by `read`, the schedules that were read from Redis. The ticks that a search found for an
+    /// unchanged schedule are kept.
     pub(super) fn replace(&mut self, outdated: &OutdatedSchedules, read: Vec<StoredSchedule>) {
         let mut replaced_schedules = match outdated {
             OutdatedSchedules::None => return,
@@ -106,9 +108,9 @@ impl SchedulesState {
                 .remove(&schedule.name)
                 .filter(|known| known.schedule.revision == schedule.revision && known.schedule.next == schedule.next);
             let ticks = match known_schedule {
-                Some(KnownSchedule { ticks: FoundTicks::Known(ticks), .. }) => FoundTicks::Known(ticks),
+                Some(KnownSchedule { ticks: TickSearchState::Known(ticks), .. }) => TickSearchState::Known(ticks),
                 // A pending search is requested again, so that a lost search delays a schedule only until the schedule is read again.
-                _ => FoundTicks::Nothing,
+                _ => TickSearchState::Nothing,
             };
             let name = schedule.name.clone();
             self.schedules.insert(name, KnownSchedule { schedule, ticks, refused_until: None });
@@ -120,16 +122,16 @@ impl SchedulesState {
     }
 
     /// Returns searches for the ticks that are not known yet, and marks these searches as requested.
-    pub(super) fn request_searches(&mut self, queue: &QueueName) -> Vec<Search> {
+    pub(super) fn request_searches(&mut self, queue: &QueueName) -> Vec<TickSearch> {
         let (now, instant) = (self.now(), Instant::now());
         let new_searches = self.schedules.values_mut().filter_map(|known_schedule| {
-            let is_missing = matches!(known_schedule.ticks, FoundTicks::Nothing)
+            let is_missing = matches!(known_schedule.ticks, TickSearchState::Nothing)
                 && !known_schedule.is_ready()
-                && !known_schedule.is_refused(instant);
+                && !known_schedule.is_tick_refused(instant);
             let next_tick = known_schedule.schedule.next.filter(|_| is_missing)?;
-            known_schedule.ticks = FoundTicks::SearchRequested;
+            known_schedule.ticks = TickSearchState::SearchRequested;
             let StoredSchedule { name, revision, rule, .. } = &known_schedule.schedule;
-            Some(Search {
+            Some(TickSearch {
                 queue: queue.clone(),
                 schedule: name.clone(),
                 revision: revision.clone(),
@@ -148,18 +150,19 @@ impl SchedulesState {
             && known_schedule.schedule.revision == revision
             && known_schedule.schedule.next == Some(next)
         {
-            known_schedule.ticks = FoundTicks::Known(ticks);
+            known_schedule.ticks = TickSearchState::Known(ticks);
         }
     }
 
-    /// Returns the plans for schedules that have due ticks, as many plans as fit into one call.
+    /// Returns a plan for each schedule with due ticks, which says which of these ticks to post; as many plans as fit into one
+    /// call.
     pub(super) fn plans(&mut self) -> Vec<Plan<'_>> {
         let (now, instant) = (self.now(), Instant::now());
         let (mut plans, mut messages, mut bytes) = (Vec::new(), 0, 0);
         for known_schedule in self.schedules.values_mut() {
-            let is_refused = known_schedule.is_refused(instant);
+            let is_tick_refused = known_schedule.is_tick_refused(instant);
             let KnownSchedule { schedule, ticks, .. } = known_schedule;
-            let Some(next_tick) = schedule.next.filter(|next| *next <= now && !is_refused) else { continue };
+            let Some(next_tick) = schedule.next.filter(|next| *next <= now && !is_tick_refused) else { continue };
             let ticks_by_bytes = limits::MAX_BYTES.saturating_sub(bytes) / schedule.bytes.max(1);
             let room_in_call = (limits::MAX_MESSAGES - messages).min(ticks_by_bytes);
             if plans.len() == limits::MAX_MESSAGES || (room_in_call == 0 && !plans.is_empty()) {
@@ -167,21 +170,26 @@ impl SchedulesState {
             }
             let due = match ticks {
                 _ if !schedule.rule.needs_search() => schedule.rule.plan_due_ticks(next_tick, now),
-                FoundTicks::Known(Ticks::Following(following)) if following.is_none_or(|following| now < following) => {
+                TickSearchState::Known(NextTicks::Following(following))
+                    if following.is_none_or(|following| now < following) =>
+                {
                     Some(schedule.rule.plan_single_tick(next_tick, *following, now))
                 }
-                FoundTicks::Known(known_ticks) => {
-                    // A plan for several due ticks is used once; if the call fails, the ticks are found again.
+                TickSearchState::Known(known_ticks) => {
+                    // Several due ticks that a search found are taken for one call of `tick.lua`. If this call fails, a new search
+                    // finds the due ticks again.
                     let due_ticks = known_ticks.take_due(now);
-                    *ticks = FoundTicks::Nothing;
+                    *ticks = TickSearchState::Nothing;
                     due_ticks
                 }
-                FoundTicks::Nothing | FoundTicks::SearchRequested => None,
+                TickSearchState::Nothing | TickSearchState::SearchRequested => None,
             };
             let runs_left =
                 schedule.rule.max_runs.map_or(u64::MAX, |max| max.unsigned_abs().saturating_sub(schedule.runs));
             let ticks_by_runs = usize::try_from(runs_left).unwrap_or(usize::MAX);
-            let Some(due) = due.map(|due| due.with_at_most(room_in_call.min(ticks_by_runs).max(1))) else { continue };
+            let Some(due) = due.map(|due| due.with_at_most_posts(room_in_call.min(ticks_by_runs).max(1))) else {
+                continue;
+            };
             messages += due.posts.len();
             bytes += due.posts.len() * schedule.bytes;
             plans.push(Plan { schedule, known: next_tick, due });
@@ -189,7 +197,8 @@ impl SchedulesState {
         plans
     }
 
-    /// Applies the outcome of a plan for `planned` ticks to the known schedule. Returns the schedules that must be read again.
+    /// Updates the known schedule after `tick.lua` has posted, left out or refused its due ticks, of which `planned` were to post.
+    /// Returns the schedules that must be read again.
     pub(super) fn apply(&mut self, name: &ScheduleName, planned: usize, outcome: &TickOutcome) -> OutdatedSchedules {
         let Some(known_schedule) = self.schedules.get_mut(name) else { return OutdatedSchedules::None };
         if outcome.revision != known_schedule.schedule.revision {
@@ -211,12 +220,13 @@ impl SchedulesState {
         }
     }
 
-    /// Returns the pause until the next tick, or until a refused tick is tried again; `None` if there is no tick. Schedules with a
-    /// pending search are left out, because the arrival of the found ticks ends the pause.
+    /// Returns the pause of the scheduler until the next tick of the queue, or until a refused tick is tried again; `None` if there
+    /// is no tick. A schedule with a pending search for its ticks does not count, because the scheduler's pause ends when the found
+    /// ticks arrive.
     pub(super) fn pause(&self) -> Option<Duration> {
         let (now_us, now) = (self.clock.now_us(), Instant::now());
         let schedules_without_search =
-            self.schedules.values().filter(|known| !matches!(known.ticks, FoundTicks::SearchRequested));
+            self.schedules.values().filter(|known| !matches!(known.ticks, TickSearchState::SearchRequested));
         let pauses = schedules_without_search.filter_map(|KnownSchedule { schedule, refused_until, .. }| {
             let time_to_tick = Duration::from_micros((schedule.next?.as_millis() * 1_000).saturating_sub(now_us));
             Some(time_to_tick.max(refused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))))
@@ -261,13 +271,13 @@ mod tests {
         state.clock.observe(Instant::now(), Instant::now(), now.as_millis() * 1_000);
     }
 
-    /// Performs all pending searches, and returns their number.
+    /// Performs all pending searches for the next ticks of schedules, and returns the number of searches.
     fn perform_searches(state: &mut SchedulesState) -> usize {
         let pending_searches = PendingSearches::default();
         let queue = "q".parse().unwrap();
         pending_searches.add(state.request_searches(&queue));
         assert!(state.request_searches(&queue).is_empty(), "a search is requested once");
-        std::iter::from_fn(|| pending_searches.perform_one()).map(|(_, prepared)| state.take(prepared)).count()
+        std::iter::from_fn(|| pending_searches.perform_one_search()).map(|(_, prepared)| state.take(prepared)).count()
     }
 
     #[tokio::test(start_paused = true)]
@@ -283,7 +293,8 @@ mod tests {
         assert!(state.plans().is_empty());
         assert_eq!(state.pause(), Some(Duration::from_secs(60)));
 
-        // The schedules are read again, unchanged: the ticks that were found are kept.
+        // The schedules are read from Redis again, unchanged. The ticks that `perform_searches` has found for these schedules are
+        // kept.
         let read_schedules = state.schedules.values().map(|known| known.schedule.clone()).collect();
         state.replace(&OutdatedSchedules::All, read_schedules);
         set_clock(&mut state, tick);
@@ -315,7 +326,7 @@ mod tests {
         assert_eq!(Some(&plans[0].due), expected_ticks.as_ref());
         assert_eq!(plans[0].due.posts.len(), 9);
         assert!(state.plans().is_empty(), "the plan was used");
-        // While the tick waits after a refusal, no search is requested.
+        // While a refused tick waits to be tried again, no search for the ticks of its schedule is requested.
         state.delay_refused_tick(&"s".parse().unwrap());
         assert_eq!(perform_searches(&mut state), 0);
         assert_eq!(state.pause(), Some(PAUSE_AFTER_REFUSAL));
@@ -325,7 +336,7 @@ mod tests {
         pending_searches.add(state.request_searches(&"q".parse().unwrap()));
         assert_eq!(state.pause(), None, "the arrival of the ticks ends the pause");
         state.schedules.values_mut().for_each(|known| known.set_next_tick(Some(now)));
-        state.take(pending_searches.perform_one().unwrap().1);
+        state.take(pending_searches.perform_one_search().unwrap().1);
         assert!(state.plans().is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! The local times that match a parsed cron pattern, as sets of bits, so that a search takes a few microseconds even if the next match
-//! is years away. The crate `croner` decides which days match.
+//! The local times that match a parsed cron pattern, as sets of bits, so that a search takes a few microseconds even if the next
+//! match is years away. The crate `croner` decides which days match the pattern.
 
 use croner::{CronComponent, CronPattern, Weekday, errors::CronError};
 use jiff::{
@@ -10,7 +10,7 @@ use jiff::{
 /// The first year in which a search finds no time any more.
 const END_YEAR: i16 = 2_200;
 /// The last year before the years in which a search finds times.
-const LAST_YEAR_BEFORE: i16 = 1_900;
+const LAST_YEAR_BEFORE_SEARCH: i16 = 1_900;
 
 /// The years of one cycle of the calendar: each combination of a month's length and the weekday of the month's first day occurs.
 const CALENDAR_CYCLE: std::ops::Range<i16> = 2_000..2_028;
@@ -53,8 +53,14 @@ impl MatchingTimes {
                 }
             }
         }
-        let (seconds, minutes) = (set_of(&pattern.seconds), set_of(&pattern.minutes));
-        Ok(Self { seconds, minutes, hours: set_of(&pattern.hours), months: set_of(&pattern.months), days })
+        let (seconds, minutes) = (set_of_numbers(&pattern.seconds), set_of_numbers(&pattern.minutes));
+        Ok(Self {
+            seconds,
+            minutes,
+            hours: set_of_numbers(&pattern.hours),
+            months: set_of_numbers(&pattern.months),
+            days,
+        })
     }
 
     /// Returns the first matching time after `local`; `None` if no time before the year 2200 matches.
@@ -71,7 +77,7 @@ impl MatchingTimes {
         let first_time = self.first_time_from(Time::midnight())?;
         let (mut year, mut month, mut passed_day) = (date.year(), date.month(), date.day());
         while year < END_YEAR {
-            if let Some(day) = lowest_from(self.matching_days(year, month), passed_day + 1) {
+            if let Some(day) = lowest_number_from(self.matching_days(year, month), passed_day + 1) {
                 return Some(Date::new(year, month, day).ok()?.to_datetime(first_time));
             }
             passed_day = 0;
@@ -90,12 +96,12 @@ impl MatchingTimes {
         if self.matching_days(date.year(), date.month()) & bit(date.day()) != 0
             && let Some(time) = self.last_time_until(time)
         {
-            return Some(date.to_datetime(time)).filter(|found| found.year() > LAST_YEAR_BEFORE);
+            return Some(date.to_datetime(time)).filter(|found| found.year() > LAST_YEAR_BEFORE_SEARCH);
         }
         let last_time = self.last_time_until(Time::MAX)?;
         let (mut year, mut month, mut passed_day) = (date.year(), date.month(), date.day());
-        while year > LAST_YEAR_BEFORE {
-            if let Some(day) = highest_until(self.matching_days(year, month), passed_day - 1) {
+        while year > LAST_YEAR_BEFORE_SEARCH {
+            if let Some(day) = highest_number_until(self.matching_days(year, month), passed_day - 1) {
                 return Some(Date::new(year, month, day).ok()?.to_datetime(last_time));
             }
             passed_day = 32;
@@ -117,34 +123,34 @@ impl MatchingTimes {
 
     fn first_time_from(&self, time: Time) -> Option<Time> {
         let (hour, minute) = (time.hour(), time.minute());
-        let first = |set| lowest_from(set, 0);
+        let first = |set| lowest_number_from(set, 0);
         if self.hours & bit(hour) != 0 {
             if self.minutes & bit(minute) != 0
-                && let Some(second) = lowest_from(self.seconds, time.second())
+                && let Some(second) = lowest_number_from(self.seconds, time.second())
             {
                 return Time::new(hour, minute, second, 0).ok();
             }
-            if let Some(minute) = lowest_from(self.minutes, minute + 1) {
+            if let Some(minute) = lowest_number_from(self.minutes, minute + 1) {
                 return Time::new(hour, minute, first(self.seconds)?, 0).ok();
             }
         }
-        Time::new(lowest_from(self.hours, hour + 1)?, first(self.minutes)?, first(self.seconds)?, 0).ok()
+        Time::new(lowest_number_from(self.hours, hour + 1)?, first(self.minutes)?, first(self.seconds)?, 0).ok()
     }
 
     fn last_time_until(&self, time: Time) -> Option<Time> {
         let (hour, minute) = (time.hour(), time.minute());
-        let last = |set| highest_until(set, 63);
+        let last = |set| highest_number_until(set, 63);
         if self.hours & bit(hour) != 0 {
             if self.minutes & bit(minute) != 0
-                && let Some(second) = highest_until(self.seconds, time.second())
+                && let Some(second) = highest_number_until(self.seconds, time.second())
             {
                 return Time::new(hour, minute, second, 0).ok();
             }
-            if let Some(minute) = highest_until(self.minutes, minute - 1) {
+            if let Some(minute) = highest_number_until(self.minutes, minute - 1) {
                 return Time::new(hour, minute, last(self.seconds)?, 0).ok();
             }
         }
-        Time::new(highest_until(self.hours, hour - 1)?, last(self.minutes)?, last(self.seconds)?, 0).ok()
+        Time::new(highest_number_until(self.hours, hour - 1)?, last(self.minutes)?, last(self.seconds)?, 0).ok()
     }
 }
 
@@ -154,7 +160,7 @@ fn kind_of_month(first: Date) -> (usize, usize) {
     (length, usize::from(first.weekday().to_sunday_zero_offset().unsigned_abs()))
 }
 
-fn set_of(component: &CronComponent) -> u64 {
+fn set_of_numbers(component: &CronComponent) -> u64 {
     component.values().into_iter().fold(0, |set, number| set | 1 << number)
 }
 
@@ -163,13 +169,13 @@ fn bit(number: i8) -> u64 {
 }
 
 /// Returns the lowest number of the set that is not below `from`, which is from 0 to 63.
-fn lowest_from(set: u64, from: i8) -> Option<i8> {
+fn lowest_number_from(set: u64, from: i8) -> Option<i8> {
     let remaining_bits = set >> from << from;
     (remaining_bits != 0).then(|| i8::try_from(remaining_bits.trailing_zeros()).ok())?
 }
 
 /// Returns the highest number of the set that is not above `until`, which is from -1 to 63.
-fn highest_until(set: u64, until: i8) -> Option<i8> {
+fn highest_number_until(set: u64, until: i8) -> Option<i8> {
     let count_above = u32::from(63_i8.saturating_sub(until).unsigned_abs());
     let remaining_bits = set.checked_shl(count_above)?;
     (remaining_bits != 0).then(|| until.checked_sub(i8::try_from(remaining_bits.leading_zeros()).ok()?))?
@@ -186,15 +192,15 @@ pub(crate) mod searches {
     use std::cell::Cell;
 
     thread_local! {
-        static COUNT: Cell<usize> = const { Cell::new(0) };
+        static SEARCH_COUNT: Cell<usize> = const { Cell::new(0) };
     }
 
     pub(super) fn count() {
-        COUNT.set(COUNT.get() + 1);
+        SEARCH_COUNT.set(SEARCH_COUNT.get() + 1);
     }
 
     pub(crate) fn search_count() -> usize {
-        COUNT.get()
+        SEARCH_COUNT.get()
     }
 }
 
@@ -233,7 +239,7 @@ mod tests {
             let cron = parse_cron(&format!("{second} {minute} {hour} {day} {month} {weekday}"));
             let times = MatchingTimes::of(&cron.pattern).unwrap();
             let local = datetime(1_990, 1, 1, 0, 0, 0, 0).checked_add(secs.seconds().nanoseconds(nanos)).unwrap();
-            let is_within_years = |found: &DateTime| (LAST_YEAR_BEFORE + 1..END_YEAR).contains(&found.year());
+            let is_within_years = |found: &DateTime| (LAST_YEAR_BEFORE_SEARCH + 1..END_YEAR).contains(&found.year());
             let next_match = cron.find_next_occurrence(&whole_second(local), false).ok().filter(is_within_years);
             prop_assert_eq!(times.first_match_after(local), next_match);
             let whole_local = whole_second(local);
@@ -245,8 +251,11 @@ mod tests {
     #[test]
     fn lowest_and_highest_numbers_of_a_set_are_found() {
         let set = bit(0) | bit(5) | bit(59);
-        assert_eq!([0, 1, 5, 6, 60].map(|from| lowest_from(set, from)), [Some(0), Some(5), Some(5), Some(59), None]);
-        let highest = [-1, 0, 4, 5, 63].map(|until| highest_until(set, until));
+        assert_eq!(
+            [0, 1, 5, 6, 60].map(|from| lowest_number_from(set, from)),
+            [Some(0), Some(5), Some(5), Some(59), None]
+        );
+        let highest = [-1, 0, 4, 5, 63].map(|until| highest_number_until(set, until));
         assert_eq!(highest, [None, Some(0), Some(0), Some(5), Some(59)]);
     }
 }

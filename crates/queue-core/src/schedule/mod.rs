@@ -135,7 +135,7 @@ impl NewSchedule {
         checks.into_iter().find(|(is_wrong, ..)| *is_wrong).map(|(_, field, detail)| (field, detail))
     }
 
-    /// Splits the definition into the rule and the message.
+    /// Splits the definition of a schedule into its rule and its message.
     pub(crate) fn into_parts(self) -> (Rule, NewMessage) {
         let Self { cron, timezone, every, offset, message, start_at, end_at, max_runs, missed, overlap } = self;
         let timezone = cron.is_some().then(|| timezone.unwrap_or_else(Zone::utc));
@@ -160,7 +160,7 @@ pub struct Schedule {
     pub message: NewMessage,
     /// Whether the schedule is paused.
     pub paused: bool,
-    /// Whether the configuration declared this definition.
+    /// Whether the configuration declared this definition of the schedule.
     pub declared: bool,
     /// The next ticks, up to five; empty if the schedule is paused or has ended.
     pub next_at: Vec<Timestamp>,

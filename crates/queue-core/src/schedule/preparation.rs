@@ -16,26 +16,27 @@ use crate::{
     time::Timestamp,
 };
 
-/// The time after which the ticks that were found so far are delivered, even if more searches are pending.
+/// The time after which the scheduler receives the ticks that were found so far, even if more searches for ticks are pending.
 const MAX_SEARCH_TIME: Duration = Duration::from_millis(2);
 
 /// A requested search for the ticks of a schedule from its next tick on.
 #[derive(Debug)]
-pub(super) struct Search {
+pub(super) struct TickSearch {
     pub(super) queue: QueueName,
     pub(super) schedule: ScheduleName,
     pub(super) revision: String,
     pub(super) rule: Arc<Rule>,
     /// The next tick, as Redis has stored it.
     pub(super) next: Timestamp,
-    /// Redis's time when the search was requested.
+    /// Redis's time when the scheduler requested this search for ticks.
     pub(super) now: Timestamp,
 }
 
 /// The ticks from a schedule's next tick on.
 #[derive(Debug)]
-pub(super) enum Ticks {
-    /// At most the next tick was due when the search was requested. The value is the tick after the next tick, if there is one.
+pub(super) enum NextTicks {
+    /// At most the next tick of the schedule was due when the search for its ticks was requested. `Following` has the tick after
+    /// the next tick of the schedule, if there is one.
     Following(Option<Timestamp>),
     /// Several ticks of the schedule were already due when the search for its next tick was requested.
     Due(DueTicks),
@@ -47,10 +48,10 @@ pub(super) struct PreparedTicks {
     pub(super) schedule: ScheduleName,
     pub(super) revision: String,
     pub(super) next: Timestamp,
-    pub(super) ticks: Ticks,
+    pub(super) ticks: NextTicks,
 }
 
-impl Ticks {
+impl NextTicks {
     /// Returns the plan for several due ticks, if that plan is still valid.
     pub(super) fn take_due(&mut self, now: Timestamp) -> Option<DueTicks> {
         match self {
@@ -60,29 +61,30 @@ impl Ticks {
     }
 }
 
-impl Search {
-    fn perform(self) -> (QueueName, PreparedTicks) {
+impl TickSearch {
+    fn find_ticks(self) -> (QueueName, PreparedTicks) {
         let Self { queue, schedule, revision, rule, next, now } = self;
         let following_tick = rule.next_after(next);
         let due_ticks =
             following_tick.filter(|following| *following <= now).and_then(|_| rule.plan_due_ticks(next, now));
-        let ticks = due_ticks.map_or(Ticks::Following(following_tick), Ticks::Due);
+        let ticks = due_ticks.map_or(NextTicks::Following(following_tick), NextTicks::Due);
         (queue, PreparedTicks { schedule, revision, next, ticks })
     }
 }
 
-/// The urgency of a search. The search for a tick that is due soon comes before searches for late ticks, because a search for late
-/// ticks takes longer, and late ticks may wait a few milliseconds more.
+/// The urgency of a search for the ticks of a schedule. The search for a tick that is due soon comes before searches for late
+/// ticks, because a search for late ticks takes longer, and late ticks may wait a few milliseconds more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Urgency {
     is_late: bool,
     next: Timestamp,
-    /// The number of the search in the order of the requests, which distinguishes searches of equal urgency.
+    /// The number of the search for ticks in the order of the requests. Of two searches for equal instants, the first requested
+    /// comes first.
     number: u64,
 }
 
-/// Searches that were requested and not performed yet. There is at most one search for each schedule, unless the schedule was read
-/// again.
+/// Searches for the ticks of schedules that were requested and not performed yet. There is at most one such search for each
+/// schedule, unless the schedule was read again.
 #[derive(Debug, Default)]
 pub(super) struct PendingSearches {
     waiting_searches: Mutex<WaitingSearches>,
@@ -91,12 +93,12 @@ pub(super) struct PendingSearches {
 
 #[derive(Debug, Default)]
 struct WaitingSearches {
-    by_urgency: BTreeMap<Urgency, Search>,
+    by_urgency: BTreeMap<Urgency, TickSearch>,
     count: u64,
 }
 
 impl PendingSearches {
-    pub(super) fn add(&self, searches: Vec<Search>) {
+    pub(super) fn add(&self, searches: Vec<TickSearch>) {
         if searches.is_empty() {
             return;
         }
@@ -110,24 +112,25 @@ impl PendingSearches {
         self.search_added.notify_one();
     }
 
-    /// Waits until a search is pending. Only one task may wait at a time.
+    /// Waits until a search for ticks is pending. Only one task may wait for pending searches at a time.
     pub(super) async fn wait_for_searches(&self) {
         while self.waiting_searches.lock().by_urgency.is_empty() {
             self.search_added.notified().await;
         }
     }
 
-    /// Performs the most urgent search. Returns `None` if no search is pending.
-    pub(super) fn perform_one(&self) -> Option<(QueueName, PreparedTicks)> {
+    /// Performs the most urgent search for the ticks of a schedule. Returns `None` if no search for ticks is pending.
+    pub(super) fn perform_one_search(&self) -> Option<(QueueName, PreparedTicks)> {
         let (_, search) = self.waiting_searches.lock().by_urgency.pop_first()?;
-        Some(search.perform())
+        Some(search.find_ticks())
     }
 
-    /// Performs searches for about 2 ms, and returns the found ticks by queue.
-    pub(super) fn perform_for_a_while(&self) -> BTreeMap<QueueName, Vec<PreparedTicks>> {
+    /// Searches for the next ticks of schedules, the most urgent search first, until about 2 ms have passed. Returns the found
+    /// ticks by queue.
+    pub(super) fn perform_searches_for_a_while(&self) -> BTreeMap<QueueName, Vec<PreparedTicks>> {
         let start = Instant::now();
         let mut prepared_ticks: BTreeMap<QueueName, Vec<PreparedTicks>> = BTreeMap::new();
-        while let Some((queue, ticks)) = self.perform_one() {
+        while let Some((queue, ticks)) = self.perform_one_search() {
             prepared_ticks.entry(queue).or_default().push(ticks);
             if start.elapsed() >= MAX_SEARCH_TIME {
                 break;
@@ -149,7 +152,7 @@ mod tests {
         let definition = json!({"cron": "* * * * * *", "message": {"data": 1}});
         let rule = Arc::new(serde_json::from_value::<NewSchedule>(definition).unwrap().into_parts().0);
         let instant_at = |secs: u64| Timestamp::from_millis(secs * 1_000);
-        let search = |name: &str, next| Search {
+        let search = |name: &str, next| TickSearch {
             queue: "q".parse().unwrap(),
             schedule: name.parse().unwrap(),
             revision: String::new(),
@@ -159,11 +162,16 @@ mod tests {
         };
         let searches = PendingSearches::default();
         searches.add(vec![search("late", 900), search("far", 5_000), search("soon", 1_001), search("due", 1_000)]);
-        let found_ticks: Vec<_> = std::iter::from_fn(|| searches.perform_one()).map(|(_, ticks)| ticks).collect();
+        let found_ticks: Vec<_> =
+            std::iter::from_fn(|| searches.perform_one_search()).map(|(_, ticks)| ticks).collect();
         let names: Vec<&str> = found_ticks.iter().map(|ticks| ticks.schedule.as_str()).collect();
         assert_eq!(names, ["soon", "far", "late", "due"]);
-        assert!(matches!(found_ticks[0].ticks, Ticks::Following(Some(following)) if following == instant_at(1_002)));
-        assert!(matches!(&found_ticks[2].ticks, Ticks::Due(due) if due.next == Some(instant_at(1_001))));
-        assert!(matches!(found_ticks[3].ticks, Ticks::Following(Some(following)) if following == instant_at(1_001)));
+        assert!(
+            matches!(found_ticks[0].ticks, NextTicks::Following(Some(following)) if following == instant_at(1_002))
+        );
+        assert!(matches!(&found_ticks[2].ticks, NextTicks::Due(due) if due.next == Some(instant_at(1_001))));
+        assert!(
+            matches!(found_ticks[3].ticks, NextTicks::Following(Some(following)) if following == instant_at(1_001))
+        );
     }
 }

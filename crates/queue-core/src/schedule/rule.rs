@@ -12,8 +12,8 @@ use crate::{
     time::{Millis, Timestamp},
 };
 
-/// The age from which the newest due tick counts as missed.
-const CURRENT_TICK_AGE: Millis = Millis::from_secs(10);
+/// The age from which a due tick counts as missed, even if it is the newest due tick of its schedule.
+const MIN_AGE_OF_MISSED_TICK: Millis = Millis::from_secs(10);
 /// The maximum number of missed ticks that are posted.
 const MAX_MISSED_TICKS: usize = crate::limits::MAX_MESSAGES;
 
@@ -80,10 +80,10 @@ impl<'de> Deserialize<'de> for Missed {
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Overlap {
-    /// The tick is posted.
+    /// A tick is posted, even while the message of an earlier tick is unfinished.
     #[default]
     Allow,
-    /// The tick is left out.
+    /// A tick is left out while the message of an earlier tick is unfinished.
     Skip,
 }
 
@@ -93,16 +93,17 @@ impl<'de> Deserialize<'de> for Overlap {
     }
 }
 
-/// The plan for the due ticks of a schedule.
+/// The plan for the due ticks of a schedule: which of these ticks to post, and which tick is the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DueTicks {
-    /// The instant of the newest tick that the plan covers. A plan must not be carried out before the newest tick that it covers.
+    /// The newest of the due ticks for which this plan was made. The plan must not be carried out before this tick.
     pub(crate) newest: Timestamp,
-    /// The instant from which the newest tick would be missed, so that the plan is no longer valid.
+    /// The instant at which the newest due tick of this plan is 10 s old and so would count as missed. From this instant on, the
+    /// plan is no longer valid.
     pub(crate) valid_until: Option<Timestamp>,
-    /// The ticks to post, oldest first. Other ticks that the plan covers are dropped.
+    /// The due ticks to post, oldest first. Due ticks of this plan that are not in `posts` are dropped.
     pub(crate) posts: Vec<Timestamp>,
-    /// The next tick after the ticks that the plan covers.
+    /// The next tick of the schedule after the due ticks of this plan.
     pub(crate) next: Option<Timestamp>,
 }
 
@@ -150,12 +151,14 @@ impl Rule {
         std::iter::successors(self.next_after(after), |tick| self.next_after(*tick)).take(count).collect()
     }
 
-    /// Whether ticks are found by a search, which is too slow for the instant at which a tick is due.
+    /// Whether the ticks are found by a search for times that match the cron pattern. Such a search is too slow for the instant at
+    /// which a tick is due, so the ticks are found before.
     pub(crate) fn needs_search(&self) -> bool {
         self.cron.is_some()
     }
 
-    /// Returns the plan for the ticks from `stored` (the next tick that Redis has stored) to now; `None` if no tick is due.
+    /// Returns the plan for the due ticks from `stored` to now, which says which of them are posted and which are dropped. `stored`
+    /// is the next tick that Redis has stored. Returns `None` if no tick is due.
     pub(crate) fn plan_due_ticks(&self, stored: Timestamp, now: Timestamp) -> Option<DueTicks> {
         if stored > now {
             return None;
@@ -166,7 +169,7 @@ impl Rule {
         }
         let last_tick_before = |before: Timestamp| self.last_before(before).filter(|tick| *tick >= stored);
         let newest_tick = last_tick_before(now + Millis::new(1)).unwrap_or(stored);
-        let is_current = now.since(newest_tick) < CURRENT_TICK_AGE;
+        let is_current = now.since(newest_tick) < MIN_AGE_OF_MISSED_TICK;
         let missed_tick = if is_current { last_tick_before(newest_tick) } else { Some(newest_tick) };
         let mut posts: Vec<Timestamp> = match self.missed {
             Missed::Skip => Vec::new(),
@@ -181,17 +184,18 @@ impl Rule {
         if self.overlap == Overlap::Skip {
             posts.drain(..posts.len().saturating_sub(1));
         }
-        let valid_until = is_current.then(|| newest_tick + CURRENT_TICK_AGE);
+        let valid_until = is_current.then(|| newest_tick + MIN_AGE_OF_MISSED_TICK);
         Some(DueTicks { newest: newest_tick, valid_until, posts, next: self.next_after(newest_tick) })
     }
 
-    /// Returns the plan for one due tick, without a search. `following` is the tick after the due tick, and is not due yet.
+    /// Returns the plan for one due tick, which says whether this tick is posted. `following` is the tick after the due tick, and
+    /// is not due yet. As the caller knows `following`, no search for ticks is needed.
     pub(crate) fn plan_single_tick(&self, tick: Timestamp, following: Option<Timestamp>, now: Timestamp) -> DueTicks {
-        let is_current = now.since(tick) < CURRENT_TICK_AGE;
+        let is_current = now.since(tick) < MIN_AGE_OF_MISSED_TICK;
         let is_posted = is_current || self.missed != Missed::Skip;
         DueTicks {
             newest: tick,
-            valid_until: is_current.then(|| tick + CURRENT_TICK_AGE),
+            valid_until: is_current.then(|| tick + MIN_AGE_OF_MISSED_TICK),
             posts: is_posted.then_some(tick).into_iter().collect(),
             next: following,
         }
@@ -200,7 +204,7 @@ impl Rule {
 
 impl DueTicks {
     /// Returns a plan that posts at most `max_posts` messages; ticks beyond that number stay due.
-    pub(crate) fn with_at_most(mut self, max_posts: usize) -> Self {
+    pub(crate) fn with_at_most_posts(mut self, max_posts: usize) -> Self {
         let Some(rest) = self.posts.get(max_posts).copied() else { return self };
         self.posts.truncate(max_posts);
         let newest_tick = self.posts.last().copied().unwrap_or(self.newest);

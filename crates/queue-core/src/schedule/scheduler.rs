@@ -46,7 +46,7 @@ const MAX_CALLS_PER_TURN: usize = 10;
 
 /// Posts the messages of all schedules when their ticks are due.
 ///
-/// The scheduler sleeps until a tick is due. In addition, a scheduler reads Redis's clock once a second while there are schedules.
+/// The scheduler sleeps until a tick is due. While there are schedules, the scheduler also reads Redis's clock once a second.
 pub struct Scheduler {
     queues: Queues,
     subscriber: Subscriber,
@@ -84,7 +84,7 @@ impl Scheduler {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = scheduler.check_all_repeatedly() => {}
-            () = scheduler.take_changes_repeatedly() => {}
+            () = scheduler.take_schedule_changes_repeatedly() => {}
             () = scheduler.watch_clocks() => {}
             () = scheduler.prepare_ticks() => {}
             () = Arc::clone(&scheduler).tick_due() => {}
@@ -102,7 +102,8 @@ impl Scheduler {
             let is_urgent = tokio::select! {
                 _ = checks.tick() => mem::take(&mut is_first),
                 changed = connection.changed() => {
-                    // The sender of the channel is not dropped while this task runs, because `self.subscriber` owns the sender.
+                    // The sender of `connection` is not dropped while `check_all_repeatedly` runs, because `self.subscriber` owns
+                    // this sender.
                     if changed.is_err() {
                         return;
                     }
@@ -128,7 +129,7 @@ impl Scheduler {
     }
 
     /// Takes the notifications about changed schedules, and marks these schedules as outdated, so that they are read again.
-    async fn take_changes_repeatedly(&self) {
+    async fn take_schedule_changes_repeatedly(&self) {
         loop {
             for (name, changed) in self.changes.next().await {
                 self.schedules_of_queue(&name).outdated.lock().add(changed);
@@ -137,8 +138,8 @@ impl Scheduler {
         }
     }
 
-    /// Compares Redis's clock with the estimate, each time for a queue chosen at random. After a step of the clock, ticks that were far
-    /// in the future may be due.
+    /// Reads the clock of the Redis server of a queue, each time of a queue chosen at random, and compares it with the estimate of
+    /// this clock. After a step of the clock, ticks that were far in the future may be due.
     async fn watch_clocks(&self) {
         loop {
             sleep(READ_CLOCK_EVERY).await;
@@ -149,14 +150,14 @@ impl Scheduler {
             // An error of reading the clock is ignored, because an outage is logged when a tick is due.
             let no_schedules = WhichSchedules::Named(&[]);
             if let Ok(fetched) = queue_schedules.queue.fetch_schedules(no_schedules, ScheduleParts::Brief).await {
-                self.observe(&mut state.clock, sent_at, fetched.now_us);
+                self.observe_clock(&mut state.clock, sent_at, fetched.now_us);
             }
         }
     }
 
     /// Updates the estimate of Redis's clock by the time in a reply that has just arrived. After a step of Redis's clock, all schedules
     /// are read again.
-    fn observe(&self, clock: &mut ServerClock, sent: Instant, now_us: u64) {
+    fn observe_clock(&self, clock: &mut ServerClock, sent: Instant, now_us: u64) {
         if clock.observe(sent, Instant::now(), now_us) {
             let known_schedules = self.known.lock();
             for (name, queue_schedules) in known_schedules.iter() {
@@ -172,7 +173,8 @@ impl Scheduler {
             self.searches.wait_for_searches().await;
             let searches = Arc::clone(&self.searches);
             // If a search panics, the ticks of its schedules are not known until the schedules are read again.
-            let Ok(prepared_ticks) = self.calculations.run(move || searches.perform_for_a_while()).await else {
+            let Ok(prepared_ticks) = self.calculations.run(move || searches.perform_searches_for_a_while()).await
+            else {
                 continue;
             };
             for (name, ticks) in prepared_ticks {
@@ -272,7 +274,7 @@ impl Scheduler {
                         .iter()
                         .map(|plan| (plan.schedule.name.clone(), plan.due.posts.len(), plan.due.newest))
                         .collect();
-                    self.observe(&mut state.clock, sent_at, now_us);
+                    self.observe_clock(&mut state.clock, sent_at, now_us);
                     for ((schedule, planned_ticks, newest), outcome) in planned_ticks.into_iter().zip(outcomes) {
                         self.count_ticks(&outcome, planned_ticks, newest, now_us);
                         let changed_schedules = state.apply(&schedule, planned_ticks, &outcome);
@@ -309,7 +311,7 @@ impl Scheduler {
             };
             let sent_at = Instant::now();
             let fetched_schedules = queue.fetch_schedules(which_schedules, ScheduleParts::Brief).await?;
-            self.observe(&mut state.clock, sent_at, fetched_schedules.now_us);
+            self.observe_clock(&mut state.clock, sent_at, fetched_schedules.now_us);
             let known_rules = Arc::clone(&known_rules);
             let loaded_schedules = self.calculations.run(move || fetched_schedules.decode(&known_rules)).await?;
             last_name = loaded_schedules.last_name.unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The stored form of a schedule in Redis: its state as a line of text, and its message as `enqueue.lua` reads it.
 //!
-//! The state is a text with the parts `revision`, `runs`, `last_at`, `last_id`, `max_runs`, flags, the bytes of the message, and the
-//! rule as JSON, with a tab between two parts. `lua/lib/schedule.lua` reads the same format.
+//! The state is a text with the parts `revision`, `runs`, `last_at`, `last_id`, `max_runs`, flags, the bytes of the message, and
+//! the rule as JSON, with a tab between two parts. `lua/lib/schedule.lua` also reads the stored state of a schedule.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -23,11 +23,12 @@ pub(crate) const PAUSED_FLAG: char = 'p';
 pub(crate) const SKIPS_OVERLAP_FLAG: char = 'o';
 /// The flag of a schedule that the configuration declared.
 pub(crate) const DECLARED_FLAG: char = 'd';
-/// The flag of a schedule whose message has a group.
+/// The flag, in the stored state of a schedule, that the message of the schedule has a group. An exclusive queue refuses such a
+/// schedule.
 pub(crate) const GROUPED_FLAG: char = 'g';
 
-/// Rules that the caller knows, by the name of the schedule, each with the schedule's revision.
-pub(crate) type KnownRules = HashMap<String, (String, Arc<Rule>)>;
+/// The parsed rules of schedules that this process has read before, by the name of the schedule, each with the schedule's revision.
+pub(crate) type ParsedRules = HashMap<String, (String, Arc<Rule>)>;
 
 /// The state of a schedule, without its message.
 #[derive(Debug, Clone)]
@@ -49,7 +50,7 @@ pub(crate) struct StoredSchedule {
 
 impl StoredSchedule {
     /// Decodes the state of a schedule. A rule that the caller knows is not parsed again.
-    pub(crate) fn decode(name: &str, text: &str, next: &str, known: &KnownRules) -> Result<Self> {
+    pub(crate) fn decode(name: &str, text: &str, next: &str, known: &ParsedRules) -> Result<Self> {
         let malformed_error = || Error::unexpected(format_args!("malformed schedule {name}: {text}"));
         let mut parts = text.splitn(8, '\t');
         let mut next_part = || parts.next().ok_or_else(malformed_error);
@@ -116,7 +117,7 @@ impl EncodedSchedule {
 
 /// Whether two stored messages of schedules are equal; texts of JSON that have the same meaning count as equal data.
 pub(crate) fn are_messages_equal(one: &str, other: &str) -> bool {
-    /// Splits a message into its options, the first line of its record, and its data.
+    /// Splits the stored message of a schedule into three parts: the options, the first line of the record, and the data.
     fn split_message(message: &str) -> Option<(&str, &str, &str)> {
         let (options, record) = message.split_once('\n')?;
         let (first_line, data) = record.split_once('\n')?;

@@ -63,7 +63,7 @@ struct Sample {
     one_hour: bool,
 }
 
-fn always(_: i8) -> bool {
+fn any_hour(_: i8) -> bool {
     true
 }
 
@@ -113,7 +113,7 @@ const SAMPLES: [Sample; 16] = [
         days: |d| d.day() == 1 || weekday(d) == 1,
         one_hour: true,
     },
-    Sample { text: "*/15 * * * *", minutes: &[0, 15, 30, 45], hours: always, days: any_day, one_hour: false },
+    Sample { text: "*/15 * * * *", minutes: &[0, 15, 30, 45], hours: any_hour, days: any_day, one_hour: false },
     Sample { text: "0 */2 * * *", minutes: &[0], hours: |h| h % 2 == 0, days: any_day, one_hour: false },
     Sample { text: "30 1,2,3 * * *", minutes: &[30], hours: |h| (1..=3).contains(&h), days: any_day, one_hour: false },
     Sample {
@@ -126,7 +126,7 @@ const SAMPLES: [Sample; 16] = [
     Sample {
         text: "15,45 * * * 0L",
         minutes: &[15, 45],
-        hours: always,
+        hours: any_hour,
         days: |d| weekday(d) == 0 && d.day() + 7 > d.days_in_month(),
         one_hour: false,
     },
@@ -395,7 +395,7 @@ fn at_most_the_last_thousand_missed_ticks_are_posted_and_in_parts_if_they_are_la
     let rule = rule_from_json(json!({"every": "1s", "missed": "all"}));
     let plan = rule.plan_due_ticks(instant_at(0), instant_at(100_000)).unwrap();
     assert_eq!(seconds_of(&plan.posts), (99_001..=100_000).collect::<Vec<_>>());
-    let partial_plan = plan.with_at_most(3);
+    let partial_plan = plan.with_at_most_posts(3);
     assert_eq!(
         (seconds_of(&partial_plan.posts), partial_plan.next, partial_plan.newest),
         (vec![99_001, 99_002, 99_003], Some(instant_at(99_004)), instant_at(99_003))

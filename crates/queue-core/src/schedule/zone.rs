@@ -1,8 +1,8 @@
 //! The instants at which a cron pattern matches in a time zone, with the rules for clock changes.
 //!
 //! A pattern that names one hour has one tick for each local time that matches. If the local time occurs twice, the tick is at its
-//! first instant; if clocks skip the local time, the tick is at the end of the gap. Any other pattern has a tick at every instant whose
-//! local time matches, so its ticks follow the elapsed time.
+//! first instant; if clocks skip the local time, the tick is at the end of the gap. A pattern that names several hours has a tick
+//! at every instant whose local time matches, so its ticks follow the elapsed time.
 
 use std::sync::LazyLock;
 
@@ -28,9 +28,9 @@ static TIME_ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::
 /// The end of all ticks: 2200-01-01, in seconds since 1970.
 const LAST_TICK_SECOND: i64 = 7_258_118_400;
 
-/// More than twice the largest offset from UTC (26 hours), in seconds. Two instants that are so many seconds apart show their local times
-/// in the same order in every time zone.
-const FAR_SECONDS: i64 = 3 * 86_400;
+/// More than twice the largest offset from UTC (26 hours), in seconds. Two instants that are three days apart show their local
+/// times in the same order in every time zone.
+const SECONDS_BEYOND_ANY_OFFSET: i64 = 3 * 86_400;
 
 /// A time zone of the IANA database.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,13 +69,14 @@ impl Zone {
                         .to_timestamp(pattern.first_match_after(plus_seconds(zone_offset.to_datetime(from), shift))?)
                         .ok()?;
                     match self.0.following(from).next() {
-                        // If the offset changes before the tick, the tick is searched again from the change on, with the new offset. If
-                        // the change is at least `FAR_SECONDS` later than `from`, no instant between the change and `near_tick` matches
-                        // with any offset, so the search skips these instants.
+                        // If the offset changes before the tick, the tick is searched again from the change on, with the new
+                        // offset. If the next change of the offset is at least `SECONDS_BEYOND_ANY_OFFSET` later than `from`, no
+                        // instant between this change and `near_tick` matches with any offset, so the search skips these instants.
                         Some(change) if change.timestamp() <= tick => {
                             let change = change.timestamp();
-                            let is_far = change.as_second() - from.as_second() >= FAR_SECONDS;
-                            let near_tick = Timestamp::from_second(tick.as_second() - FAR_SECONDS).ok()?;
+                            let is_far = change.as_second() - from.as_second() >= SECONDS_BEYOND_ANY_OFFSET;
+                            let near_tick =
+                                Timestamp::from_second(tick.as_second() - SECONDS_BEYOND_ANY_OFFSET).ok()?;
                             (from, shift) = (if is_far { change.max(near_tick) } else { change }, -1);
                         }
                         _ => return Some(tick),
@@ -111,8 +112,9 @@ impl Zone {
                     match self.0.preceding(search_end).next() {
                         Some(change) if change.timestamp() > tick => {
                             let change = change.timestamp();
-                            let is_far = search_end.as_second() - change.as_second() >= FAR_SECONDS;
-                            let near_tick = Timestamp::from_second(tick.as_second() + FAR_SECONDS).ok()?;
+                            let is_far = search_end.as_second() - change.as_second() >= SECONDS_BEYOND_ANY_OFFSET;
+                            let near_tick =
+                                Timestamp::from_second(tick.as_second() + SECONDS_BEYOND_ANY_OFFSET).ok()?;
                             search_end = if is_far { change.min(near_tick) } else { change };
                         }
                         _ => return Some(tick),
@@ -123,8 +125,9 @@ impl Zone {
         }
     }
 
-    /// Returns the latest local time that clocks have shown up to an instant. In the second pass of a repeated hour, the latest local
-    /// time is the end of that hour plus `shift` seconds, because all local times of the hour have had their first instants.
+    /// Returns the latest local time that clocks have shown up to an instant, from which a search for ticks starts. When clocks go
+    /// back, they show an hour of local times twice. During the second pass of such an hour, `latest_local` returns the end of the
+    /// hour plus `shift` seconds, because all local times of the hour have had their first instants.
     fn latest_local(&self, instant: Timestamp, shift: i64) -> DateTime {
         let local = self.0.to_datetime(instant);
         let next_second = Timestamp::from_second(instant.as_second() + 1).unwrap_or(instant);
@@ -139,7 +142,8 @@ impl Zone {
             AmbiguousOffset::Unambiguous { offset } | AmbiguousOffset::Fold { before: offset, .. } => {
                 offset.to_timestamp(local).ok()
             }
-            // With the offset that is valid after the gap, the local time denotes an instant before the gap.
+            // Clocks that go forward leave a gap in the local times. A local time in this gap, read with the offset after the gap,
+            // is an instant before the gap.
             AmbiguousOffset::Gap { after, .. } => {
                 let before_gap = after.to_timestamp(local).ok()?;
                 let mut changes = self.0.following(before_gap);

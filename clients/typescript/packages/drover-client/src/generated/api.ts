@@ -1294,7 +1294,7 @@ export interface components {
         };
         /** @description A schedule as clients read it. */
         Schedule: components["schemas"]["Rule"] & {
-            /** @description Whether the configuration declared this definition. */
+            /** @description Whether the configuration declared this definition of the schedule. */
             declared: boolean;
             last_at: components["schemas"]["Instant"] | null;
             /** @description The message of the newest tick that was posted. */
