@@ -97,8 +97,8 @@ impl ToSchema for Timestamp {
     }
 }
 
-/// Whether the seconds of the text are 60 (a leap second). The parser reads 60 seconds as 59. Unix time has no leap seconds, so
-/// the caller moves the instant to the next second.
+/// Whether the text of an instant has the second 60, a leap second. The parser of `jiff` reads the second 60 as 59. As Unix time
+/// has no leap seconds, reading a `Timestamp` adds one second to an instant with the second 60.
 fn is_in_leap_second(text: &str) -> bool {
     let time = text.split_once(['T', 't', ' ']).map_or("", |(_, time)| time);
     let digits = time.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b':').filter(|byte| *byte != b':');

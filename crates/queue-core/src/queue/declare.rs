@@ -105,7 +105,7 @@ impl Queue {
         }
         let declare_reply: Option<(String, bool, String)> = self.call(&scripts::DECLARE, call).await?;
         Ok(declare_reply.map(|(epoch, was_created, obstacle)| {
-            let conflict = (!obstacle.is_empty()).then(|| InvalidSetting::exclusive_with_groups(&obstacle));
+            let conflict = (!obstacle.is_empty()).then(|| InvalidSetting::exclusive_conflicts_with_groups(&obstacle));
             Declaration { epoch, was_created, conflict }
         }))
     }

@@ -19,7 +19,7 @@ use crate::{
     wakeup::OutdatedSchedules,
 };
 
-/// The pause before the scheduler tries again to post a tick that was refused, because the queue or the memory of Redis was full.
+/// The pause before the scheduler tries again to post a tick that was refused, for example because its queue was full.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(1);
 
 /// The schedules of one queue, and the estimate of the clock of the queue's server.

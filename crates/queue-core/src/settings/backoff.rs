@@ -12,7 +12,7 @@ use crate::{
 
 /// The pause between a failed attempt and the next.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, from = "JsonObject<GivenBackoff>")]
+#[serde(deny_unknown_fields, from = "JsonObject<BackoffJson>")]
 pub struct Backoff {
     /// The growth of the pause from attempt to attempt; defaults to `exponential`.
     #[serde(rename = "type")]
@@ -20,17 +20,17 @@ pub struct Backoff {
     pub growth: Growth,
     /// The pause after the first failed attempt, up to 30 days; defaults to 1 s.
     #[schema(inline)]
-    pub delay: Pause,
+    pub delay: BackoffPause,
     /// The longest pause, up to 30 days; defaults to 1 h. A longest pause that is shorter than `delay` counts as `delay`.
     #[schema(inline)]
-    pub max: Pause,
+    pub max: BackoffPause,
     /// The largest fraction by which the pause is shortened at random: from 0 to 1; defaults to 0.2. Random pauses keep messages
     /// that failed together from being retried together.
     #[schema(minimum = 0, maximum = 1)]
     pub jitter: f64,
 }
 
-type Pause = DurationIn<0, { Millis::from_days(30).get() }>;
+type BackoffPause = DurationIn<0, { Millis::from_days(30).get() }>;
 
 /// The growth of the pause from attempt to attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, EnumString, VariantNames, ToSchema)]
@@ -53,16 +53,16 @@ impl<'de> Deserialize<'de> for Growth {
 /// The JSON of a back-off. A member that is absent or null has its default.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct GivenBackoff {
+struct BackoffJson {
     #[serde(rename = "type")]
     growth: Option<Growth>,
-    delay: Option<Pause>,
-    max: Option<Pause>,
+    delay: Option<BackoffPause>,
+    max: Option<BackoffPause>,
     jitter: Option<Fraction>,
 }
 
-impl From<JsonObject<GivenBackoff>> for Backoff {
-    fn from(JsonObject(given): JsonObject<GivenBackoff>) -> Self {
+impl From<JsonObject<BackoffJson>> for Backoff {
+    fn from(JsonObject(given): JsonObject<BackoffJson>) -> Self {
         let defaults = Self::default();
         Self {
             growth: given.growth.unwrap_or_default(),
@@ -75,8 +75,8 @@ impl From<JsonObject<GivenBackoff>> for Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        const DEFAULT_DELAY: Pause = Pause::of(Millis::from_secs(1));
-        const MAX: Pause = Pause::of(Millis::from_hours(1));
+        const DEFAULT_DELAY: BackoffPause = BackoffPause::of(Millis::from_secs(1));
+        const MAX: BackoffPause = BackoffPause::of(Millis::from_hours(1));
         Self { growth: Growth::default(), delay: DEFAULT_DELAY, max: MAX, jitter: 0.2 }
     }
 }

@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for DeclaredSettings {
                 })?;
                 declared_settings.schedules.insert(pattern.clone(), schedules);
             }
-            let settings = replace_all(Value::Object(entry), &NULL_TEXT.into(), &Value::Null);
+            let settings = replace_json_values(Value::Object(entry), &NULL_TEXT.into(), &Value::Null);
             declared_settings.settings.insert(pattern, SettingsPatch::of(&settings));
         }
         Ok(declared_settings)
@@ -58,7 +58,7 @@ impl<'de> Deserialize<'de> for DeclaredSettings {
 impl Serialize for DeclaredSettings {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        struct Entry<'a> {
+        struct PatternEntry<'a> {
             #[serde(flatten)]
             settings: Value,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,8 +67,8 @@ impl Serialize for DeclaredSettings {
         let mut entries = Vec::with_capacity(self.settings.len());
         for (pattern, settings) in &self.settings {
             let settings = serde_json::to_value(settings).map_err(serde::ser::Error::custom)?;
-            let settings = replace_all(settings, &Value::Null, &NULL_TEXT.into());
-            entries.push((pattern, Entry { settings, schedules: self.schedules.get(pattern) }));
+            let settings = replace_json_values(settings, &Value::Null, &NULL_TEXT.into());
+            entries.push((pattern, PatternEntry { settings, schedules: self.schedules.get(pattern) }));
         }
         serializer.collect_map(entries)
     }
@@ -90,7 +90,7 @@ impl DeclaredSettings {
         self.settings.keys()
     }
 
-    /// The queues whose names have an entry, in order.
+    /// The queues whose exact names have an entry in the declared settings, in order.
     pub(crate) fn names(&self) -> impl Iterator<Item = QueueName> {
         self.settings.keys().filter_map(QueuePattern::queue)
     }
@@ -109,8 +109,8 @@ impl DeclaredSettings {
     ///
     /// Returns the first entry with an invalid setting or schedule, and the error.
     pub fn validate(&self) -> Result<(), (QueuePattern, InvalidSetting)> {
-        // For every possible merge there is a pattern with the same merge, because the prefixes of the patterns that match one
-        // queue are prefixes of each other.
+        // The merged settings of a queue are those of the most exact pattern that matches the queue, because the prefixes of the
+        // patterns that match one queue are prefixes of each other. So it is enough to check the merged settings of each pattern.
         self.patterns().try_for_each(|pattern| {
             self.for_pattern(pattern).settings().map(drop).map_err(|invalid| (pattern.clone(), invalid))
         })?;
@@ -143,8 +143,8 @@ impl DeclaredSettings {
 
     fn merge_for_name(&self, name: &str) -> SettingsPatch {
         let mut matching_entries: Vec<_> = self.settings.iter().filter(|(pattern, _)| pattern.matches(name)).collect();
-        // Of two patterns that match one name, the one with the longer prefix is more exact. The name itself is even more exact
-        // than a pattern whose prefix is the whole name.
+        // Of two patterns that match one queue's name, the pattern with the longer prefix takes precedence. The entry of the
+        // queue's exact name takes precedence over all patterns, even over a pattern whose prefix is the whole name.
         matching_entries.sort_by_key(|(pattern, _)| {
             (pattern.prefix().unwrap_or(pattern.as_str()).len(), pattern.prefix().is_none())
         });
@@ -164,11 +164,13 @@ impl FromIterator<(QueueName, SettingsPatch)> for DeclaredSettings {
 }
 
 /// Replaces each value that equals `from` by `to`, in the object and in all objects within it.
-fn replace_all(value: Value, from: &Value, to: &Value) -> Value {
+fn replace_json_values(value: Value, from: &Value, to: &Value) -> Value {
     match value {
-        Value::Object(members) => {
-            members.into_iter().map(|(name, value)| (name, replace_all(value, from, to))).collect::<Map<_, _>>().into()
-        }
+        Value::Object(members) => members
+            .into_iter()
+            .map(|(name, value)| (name, replace_json_values(value, from, to)))
+            .collect::<Map<_, _>>()
+            .into(),
         value if value == *from => to.clone(),
         value => value,
     }
@@ -191,7 +193,7 @@ mod tests {
 
     use super::*;
 
-    fn declared(json: Value) -> DeclaredSettings {
+    fn declared_from_json(json: Value) -> DeclaredSettings {
         serde_json::from_value(json).unwrap()
     }
 
@@ -201,7 +203,7 @@ mod tests {
 
     #[test]
     fn declared_settings_of_exact_names_override_longer_prefixes_which_override_shorter_prefixes() {
-        let declared_settings = declared(json!({
+        let declared_settings = declared_from_json(json!({
             "*": {"max_attempts": 1, "max_lapses": 1, "timeout": "1s", "visibility_timeout": "1s"},
             "user-*": {"max_attempts": 2, "max_lapses": 2, "timeout": "2s"},
             "user-vip-*": {"max_attempts": 3, "max_lapses": 3},
@@ -222,7 +224,7 @@ mod tests {
 
     #[test]
     fn declared_objects_are_merged_member_by_member() {
-        let declared_settings = declared(json!({
+        let declared_settings = declared_from_json(json!({
             "*": {"retention": {"completed": {"count": 5, "age": "1h"}, "failed": {"count": 7}}, "exclusive": true,
                   "rate_limit": {"max": 9, "duration": "1s"}, "backoff": {"type": "fixed", "delay": "3s"}},
             "q": {"retention": {"completed": {"count": 9}}, "exclusive": {"parallel": 3},
@@ -241,7 +243,7 @@ mod tests {
 
     #[test]
     fn null_and_the_text_none_restore_the_default_that_a_pattern_replaced() {
-        let declared = declared(json!({
+        let declared = declared_from_json(json!({
             "*": {"groups": {"concurrency": 3}, "max_length": 10, "timeout": "1s"},
             "a": {"groups": {"concurrency": null}, "max_length": null},
             "b": {"groups": {"concurrency": "none"}, "timeout": "none"},
@@ -267,16 +269,16 @@ mod tests {
 
     #[test]
     fn declared_settings_that_conflict_only_when_merged_are_refused() {
-        let conflict = declared(json!({
+        let conflict = declared_from_json(json!({
             "*": {"retention": {"failed": {"min_age": "2h"}}},
             "a-*": {"retention": {"failed": {"age": "1h"}}},
         }));
         let (pattern, invalid) = conflict.validate().unwrap_err();
         assert_eq!((pattern.as_str(), invalid.setting.as_str()), ("a-*", "retention.failed"));
-        assert!(declared(json!({"*": {"max_attempts": 5}, "a-*": {"timeout": "1h"}})).validate().is_ok());
-        // A queue `a-2`, which only the pattern matches, would have a rate limit without a duration.
+        assert!(declared_from_json(json!({"*": {"max_attempts": 5}, "a-*": {"timeout": "1h"}})).validate().is_ok());
+        // A queue `a-2`, which only the pattern `a-*` matches, would have a rate limit without a duration.
         let half_declared =
-            declared(json!({"a-*": {"rate_limit": {"max": 2}}, "a-1": {"rate_limit": {"duration": "1s"}}}));
+            declared_from_json(json!({"a-*": {"rate_limit": {"max": 2}}, "a-1": {"rate_limit": {"duration": "1s"}}}));
         let (pattern, invalid) = half_declared.validate().unwrap_err();
         assert_eq!((pattern.as_str(), invalid.setting.as_str()), ("a-*", "rate_limit"));
     }

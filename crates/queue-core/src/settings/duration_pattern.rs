@@ -24,7 +24,8 @@ pub(crate) fn schema(min: u64, max: u64) -> AnyOf {
     AnyOfBuilder::new().item(number).item(text_schema).examples(examples).build()
 }
 
-/// The pattern of a duration's text in this range: a number of one unit, or several units, the longest first.
+/// Returns a regular expression for the texts of durations from `min` to `max` milliseconds. Such a text is a number with or
+/// without a unit, or several numbers with units, the longest unit first.
 fn duration_text_pattern(min: u64, max: u64) -> String {
     let mut unit_patterns = vec![format!("0*(?:{})", number_pattern(min, max))];
     for (index, (unit, millis)) in UNITS.iter().enumerate() {
@@ -32,8 +33,8 @@ fn duration_text_pattern(min: u64, max: u64) -> String {
         if min_count <= max_count {
             unit_patterns.push(format!("0*(?:{}){unit}", number_pattern(min_count, max_count)));
         }
-        // Shorter units may follow a number and its unit; together they add less than one such unit, so the duration stays in the
-        // range.
+        // Numbers with shorter units may follow a number with the unit `unit`. Together they add less than one `unit`, so the
+        // duration stays between `min` and `max`.
         let rest = shorter_units(&UNITS[index + 1..]);
         if !rest.is_empty() && min_count.max(1) < max_count {
             unit_patterns.push(format!("(?:{}){unit}{rest}", number_pattern(min_count.max(1), max_count - 1)));
@@ -57,9 +58,10 @@ fn shorter_units(units: &[(&str, u64)]) -> String {
     })
 }
 
-/// The pattern of a whole number in this range, without leading zeros.
+/// Returns a regular expression for the whole numbers from `min` to `max`, without leading zeros.
 fn number_pattern(min: u64, max: u64) -> String {
-    // The loop splits the range into blocks: the first digits of a block are fixed, its last `free` digits are arbitrary.
+    // The loop splits the numbers from `min` to `max` into blocks: the first digits of a block are fixed, its last `free` digits
+    // are arbitrary.
     let mut number_blocks: Vec<(u64, u32)> = Vec::new();
     let mut block_start = min;
     while block_start <= max {

@@ -20,11 +20,11 @@ pub enum Exclusive {
     /// One consumer, the owner, has access, and works on up to `parallel` messages at a time.
     Parallel {
         /// The maximum number of messages that the owner works on at a time: 1 to 1,000.
-        parallel: Parallel,
+        parallel: MaxParallelMessages,
     },
 }
 
-type Parallel = NumberIn<1, 1_000>;
+type MaxParallelMessages = NumberIn<1, 1_000>;
 
 impl Default for Exclusive {
     fn default() -> Self {
@@ -35,10 +35,10 @@ impl Default for Exclusive {
 /// One consumer has access, and works on up to `parallel` messages at a time.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct ParallelObject {
+struct ExclusiveObject {
     /// The maximum number of messages that the owner works on at a time.
     #[schema(inline)]
-    parallel: Parallel,
+    parallel: MaxParallelMessages,
 }
 
 impl<'de> Deserialize<'de> for Exclusive {
@@ -56,8 +56,8 @@ impl<'de> Deserialize<'de> for Exclusive {
             }
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Exclusive, A::Error> {
-                let ParallelObject { parallel } =
-                    ParallelObject::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                let ExclusiveObject { parallel } =
+                    ExclusiveObject::deserialize(de::value::MapAccessDeserializer::new(map))?;
                 Ok(if *parallel == 1 { Exclusive::Is(true) } else { Exclusive::Parallel { parallel } })
             }
         }
@@ -68,7 +68,7 @@ impl<'de> Deserialize<'de> for Exclusive {
 impl PartialSchema for Exclusive {
     fn schema() -> RefOr<Schema> {
         let boolean = ObjectBuilder::new().schema_type(Type::Boolean);
-        AnyOfBuilder::new().item(boolean).item(ParallelObject::schema()).into()
+        AnyOfBuilder::new().item(boolean).item(ExclusiveObject::schema()).into()
     }
 }
 

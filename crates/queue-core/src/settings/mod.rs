@@ -1,5 +1,5 @@
 //! The settings of a queue. This module defines each setting once: its name, its type (with its range and its JSON form) and its
-//! default. The merge patches, the fields of `meta`, the defaults in the scripts and the schemas derive from these definitions.
+//! default. The merge patches, the fields of `meta`, the defaults in the scripts and the schemas derive from the struct `Settings`.
 
 pub(crate) mod backoff;
 pub(crate) mod declared;
@@ -64,9 +64,9 @@ pub struct Settings {
     #[schema(inline)]
     pub idempotency_window: IdempotencyWindow,
     /// How long a producer's own id stays taken after its message has finished, even if the message is no longer kept: up to 30
-    /// days; defaults to 1 h. With an `id_window` of 0 the own id is free as soon as the message is no longer kept.
+    /// days; defaults to 1 h. With an `id_window` of 0 the producer's own id is free as soon as the message is no longer kept.
     #[schema(inline)]
-    pub id_window: IdWindow,
+    pub id_window: OwnIdWindow,
     /// The maximum number of unfinished messages in the queue: 1 to 1,000,000,000; defaults to no limit.
     #[schema(inline)]
     pub max_length: Option<NumberIn<1, 1_000_000_000>>,
@@ -80,7 +80,7 @@ pub(crate) type LeaseTime = DurationIn<{ Settings::SHORTEST_LEASE.get() }, { Set
 /// The timeout of a run.
 pub(crate) type RunTime = DurationIn<1, { Millis::from_days(7).get() }>;
 type IdempotencyWindow = DurationIn<1_000, { Millis::from_days(30).get() }>;
-type IdWindow = DurationIn<0, { Millis::from_days(30).get() }>;
+type OwnIdWindow = DurationIn<0, { Millis::from_days(30).get() }>;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -134,8 +134,8 @@ impl Settings {
         texts.into_iter().map(|(name, json)| (name, json.get().to_owned())).collect()
     }
 
-    /// Reads the settings from fields of `meta`. Fields that are no settings, and invalid values, which Drover did not write,
-    /// are ignored.
+    /// Reads the settings from fields of `meta`. Fields of `meta` that are no settings are ignored, and so are invalid values,
+    /// which Drover did not write.
     pub(crate) fn from_stored<'m>(meta: impl IntoIterator<Item = (&'m str, &'m str)>) -> Self {
         let mut settings = Self::default();
         for (name, text) in meta {

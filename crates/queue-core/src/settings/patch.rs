@@ -20,7 +20,7 @@ impl Settings {
     pub fn with_patch(&self, patch: &Value) -> Result<Self, InvalidSetting> {
         let invalid_setting =
             |setting: String, problem: String, is_conflict| InvalidSetting { setting, problem, is_conflict };
-        if let Some(setting) = path_of_list(patch) {
+        if let Some(setting) = path_of_first_list(patch) {
             // Code derived by serde would also accept a list of the members' values instead of an object.
             return Err(invalid_setting(setting, "no setting is a list; name its members in an object".into(), false));
         }
@@ -29,8 +29,8 @@ impl Settings {
         let settings: Self = serde_path_to_error::deserialize(merged_json).map_err(|error| {
             let setting = error.path().to_string();
             let problem = error.into_inner().to_string();
-            // A missing member is an error, because it has no default. A patch may omit the member if the current settings have
-            // it.
+            // A missing member of a setting, such as `max` of `rate_limit`, is an error if the member has no default. A patch may
+            // omit such a member if the current settings have the member.
             let is_conflict = problem.starts_with("missing field");
             invalid_setting(setting, problem, is_conflict)
         })?;
@@ -121,11 +121,11 @@ fn merge_patch(target: &mut Value, patch: &Value, defaults: Option<&Value>) {
 }
 
 /// Returns the path of the first list in a patch; `None` if the patch has no list.
-fn path_of_list(patch: &Value) -> Option<String> {
+fn path_of_first_list(patch: &Value) -> Option<String> {
     match patch {
         Value::Array(_) => Some(String::new()),
         Value::Object(members) => members.iter().find_map(|(name, value)| {
-            let inner_path = path_of_list(value)?;
+            let inner_path = path_of_first_list(value)?;
             Some(if inner_path.is_empty() { name.clone() } else { format!("{name}.{inner_path}") })
         }),
         _ => None,
@@ -147,7 +147,7 @@ pub struct InvalidSetting {
 impl InvalidSetting {
     /// The error of a queue that can't become exclusive because of groups. The scripts name the `obstacle`: `messages`, or
     /// `schedule`, a space and its name.
-    pub(crate) fn exclusive_with_groups(obstacle: &str) -> Self {
+    pub(crate) fn exclusive_conflicts_with_groups(obstacle: &str) -> Self {
         let advice = match obstacle.split_once(' ') {
             Some((_, schedule)) => {
                 format!("delete the schedule {schedule}, whose message has a group, or remove the group from it")

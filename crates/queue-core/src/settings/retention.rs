@@ -14,17 +14,17 @@ use crate::{
 pub struct Retention {
     /// The retention of completed messages; defaults to 24 h and 10,000 messages.
     #[schema(inline)]
-    pub completed: Keep,
+    pub completed: RetentionLimits,
     /// The retention of failed messages, the dead letters; defaults to 14 days and 100,000 messages.
     #[schema(inline)]
-    pub failed: Keep,
+    pub failed: RetentionLimits,
 }
 
 /// A finished message is forgotten when it is older than `age`, when more than `count` are kept and it is older than `min_age`, or at
 /// once if `count` is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Keep {
+pub struct RetentionLimits {
     /// The maximum time that a message is kept, up to 3,650 days.
     #[schema(inline)]
     pub age: Age,
@@ -41,13 +41,13 @@ type Age = DurationIn<0, { Millis::from_days(3_650).get() }>;
 
 impl Default for Retention {
     fn default() -> Self {
-        const DEFAULT_COMPLETED: Keep = Keep::of(Millis::from_hours(24), 10_000);
-        const DEFAULT_FAILED: Keep = Keep::of(Millis::from_days(14), 100_000);
-        Self { completed: DEFAULT_COMPLETED, failed: DEFAULT_FAILED }
+        const DEFAULT_COMPLETED_RETENTION: RetentionLimits = RetentionLimits::of(Millis::from_hours(24), 10_000);
+        const DEFAULT_FAILED_RETENTION: RetentionLimits = RetentionLimits::of(Millis::from_days(14), 100_000);
+        Self { completed: DEFAULT_COMPLETED_RETENTION, failed: DEFAULT_FAILED_RETENTION }
     }
 }
 
-impl Keep {
+impl RetentionLimits {
     const fn of(age: Millis, count: i64) -> Self {
         Self { age: Age::of(age), count: NumberIn::of(count), min_age: Age::of(Millis::from_secs(60)) }
     }

@@ -57,7 +57,8 @@ fn default_settings_json() -> Value {
 }
 
 /// If a type and its field both have a description, utoipa derives `allOf` with two schemas; the second has only the field's
-/// description. `merge_descriptions` moves the description to the first schema and drops the second.
+/// description. `merge_descriptions` moves the field's description to the schema of the type, and drops the schema that has only
+/// the description.
 fn merge_descriptions(schema: &mut RefOr<Schema>) {
     let RefOr::T(Schema::AllOf(all)) = schema else { return };
     let [first, RefOr::T(Schema::Object(words))] = &mut all.items[..] else { return };
@@ -104,7 +105,8 @@ fn permit_null(object: &mut Object, defaults: &Value) {
         merge_descriptions(property);
         match property {
             RefOr::T(Schema::Object(members)) => permit_null(members, default),
-            // An optional setting already permits null. A patch may omit members that the current settings have.
+            // The schema that utoipa derives for an optional setting permits null. A patch may omit members that the current
+            // settings have.
             RefOr::T(Schema::OneOf(optional)) => {
                 for item in &mut optional.items {
                     if let RefOr::T(Schema::Object(members)) = item {

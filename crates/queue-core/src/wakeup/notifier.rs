@@ -14,9 +14,10 @@ use crate::{message::MessageId, names::ConsumerId};
 /// A notification for the consumers of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wake<'p> {
-    /// All consumers should check the queue after this pause.
+    /// All consumers should check the queue when this duration has passed since the notification, for example because a message is
+    /// due then.
     In(Duration),
-    /// Only this consumer should check the queue now, because no other consumer has access.
+    /// Only the consumer with this id should check the queue now, because no other consumer has access to this exclusive queue.
     For(&'p str),
     /// The consumer that works on this message should cancel the message.
     Cancel(&'p str),
@@ -36,8 +37,8 @@ impl<'p> Wake<'p> {
     }
 }
 
-/// Wakes the consumer of one queue when the consumer should check the queue. Of all instants that were set, only the earliest
-/// is kept.
+/// Wakes the consumer of one queue when the consumer should check the queue. Of all instants at which the consumer should check the
+/// queue, the notifier keeps only the earliest.
 #[derive(Debug)]
 pub struct WakeNotifier {
     check_at: Mutex<Option<Instant>>,
@@ -49,9 +50,9 @@ pub struct WakeNotifier {
 }
 
 impl WakeNotifier {
-    /// The maximum number of messages to cancel that the notifier keeps. A worker learns of other messages to cancel when it extends
-    /// their leases.
-    const MAX_TO_CANCEL: usize = 10_000;
+    /// The maximum number of messages to cancel that the notifier keeps. If more messages must be cancelled, a worker learns of the
+    /// rest when it extends their leases.
+    const MAX_MESSAGES_TO_CANCEL: usize = 10_000;
 
     pub(crate) fn new() -> Self {
         Self {
@@ -65,7 +66,7 @@ impl WakeNotifier {
 
     /// Makes this notifier ignore wake-ups for other consumers.
     pub fn wake_only(&self, consumer: &ConsumerId) {
-        // If a consumer was set before, that consumer stays.
+        // If `wake_only` was called before, the consumer of the first call stays.
         let _ = self.consumer.set(consumer.clone());
     }
 
@@ -78,7 +79,7 @@ impl WakeNotifier {
             Wake::Cancel(id) => {
                 let mut ids_to_cancel = self.to_cancel.lock();
                 if let Ok(id) = id.parse()
-                    && ids_to_cancel.len() < Self::MAX_TO_CANCEL
+                    && ids_to_cancel.len() < Self::MAX_MESSAGES_TO_CANCEL
                 {
                     ids_to_cancel.insert(id);
                     self.cancel_requested.notify_one();
@@ -103,7 +104,7 @@ impl WakeNotifier {
         self.wake_in(Duration::ZERO);
     }
 
-    /// Wakes the consumer after the pause, or earlier if an earlier instant is set.
+    /// Wakes the consumer of the queue after `pause`, or earlier if an earlier wake-up is pending.
     pub fn wake_in(&self, pause: Duration) {
         let Some(instant) = Instant::now().checked_add(pause) else { return };
         let mut check_at = self.check_at.lock();
@@ -115,7 +116,7 @@ impl WakeNotifier {
         }
     }
 
-    /// Whether a wake-up is set, at any instant.
+    /// Whether a wake-up of the consumer is pending, now or at a later instant.
     pub(crate) fn is_set(&self) -> bool {
         self.check_at.lock().is_some()
     }

@@ -13,7 +13,7 @@ const MAX_NAMES: usize = 100;
 /// The schedules of a queue that must be read again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum OutdatedSchedules {
-    /// No schedule must be read again.
+    /// None of the schedules of the queue needs to be read again.
     #[default]
     None,
     /// The named schedules must be read again.

@@ -25,16 +25,16 @@ use crate::{
     },
 };
 
-/// How long after the notified time maintenance checks a queue. Consumers do the due work at the notified time, so usually no work
-/// is left for maintenance.
+/// How long maintenance waits after the instant at which work of a queue is due, as a notification says. Consumers do the due work
+/// at that instant, so usually no work is left for maintenance.
 pub(crate) const MAINTENANCE_DELAY: Duration = Duration::from_millis(200);
 /// When a process has this number of notifiers, the unused notifiers are removed.
 const MAX_NOTIFIERS: usize = 10_000;
 /// The one subscribed connection of a process, for any number of queues and waiting clients.
 ///
-/// A notification contains no message; it only makes a consumer check the queue. After each new subscription every notifier
-/// wakes its consumer once, because notifications may have been lost before. Consumers also check their queues at long intervals,
-/// because a notification may be lost for other reasons.
+/// A notification contains no message; it only makes a consumer check the queue. After each new subscription every notifier wakes
+/// its consumer once, because notifications may have been lost before. Consumers also check their queues at long intervals, because
+/// a notification may be lost even while the connection is open.
 #[derive(Clone)]
 pub struct Subscriber {
     pub(super) shared: Arc<SubscriberState>,
@@ -47,7 +47,8 @@ pub(super) struct SubscriberState {
     pub(super) new_channels: Notify,
     pub(super) finish_waits: Arc<FinishWaits>,
     pub(super) connected: watch::Sender<bool>,
-    /// Queues whose names begin with one of these prefixes are subscribed to, even before their notifiers are requested.
+    /// Prefixes of queue names. The process subscribes to all queues whose names begin with one of `prefixes`, even before their
+    /// notifiers are requested.
     pub(super) prefixes: Vec<String>,
     /// The channels that belong to no queue.
     pub(super) channels: Vec<&'static str>,
@@ -65,7 +66,8 @@ impl SubscriberState {
         self.prefixes.iter().any(|prefix| queue.as_str().starts_with(prefix))
     }
 
-    /// Whether a subscription by pattern covers the channel. Channels of events are covered only if all queues are subscribed to.
+    /// Whether a subscription by pattern covers the channel, so that no subscription to the channel itself is needed. A channel of
+    /// events is covered by a pattern only if this process subscribes to all queues.
     pub(super) fn is_covered_by_pattern(&self, channel: &str) -> bool {
         let matches_by_prefix = || Keys::queue_of(channel).is_some_and(|queue| self.matches_prefix(&queue));
         self.timers.is_some() || channel.ends_with(suffix::WAKE) && matches_by_prefix()
@@ -91,7 +93,8 @@ impl Subscriber {
 
     /// Like [`new`](Self::new), for a worker: the subscriber counts as one of the [workers](crate::Queues::worker_count), and also
     /// subscribes to every queue whose name begins with one of `prefixes`, by one pattern for each prefix.
-    /// [`new_queue`](Self::new_queue) returns those of these queues whose notifiers were not requested.
+    /// [`new_queue`](Self::new_queue) returns each queue with such a name that is woken or announced, and whose
+    /// [`notifier`](Self::notifier) was not requested.
     pub fn for_prefixes(redis: Redis, prefixes: impl IntoIterator<Item = String>) -> Self {
         let mut prefixes: Vec<String> = prefixes.into_iter().collect();
         // After sorting, a prefix comes before the longer prefixes that begin with it; the longer prefixes are removed, because
@@ -135,15 +138,15 @@ impl Subscriber {
 
     /// Returns the notifier that wakes a consumer when the consumer should check `queue`.
     pub fn notifier(&self, queue: &QueueName) -> Arc<WakeNotifier> {
-        self.notifier_on(Keys::of(queue).key(suffix::WAKE))
+        self.notifier_on_channel(Keys::of(queue).key(suffix::WAKE))
     }
 
     /// Returns the notifier that wakes a reader when `queue` has more events.
     pub(crate) fn notifier_of_events(&self, queue: &QueueName) -> Arc<WakeNotifier> {
-        self.notifier_on(Keys::of(queue).key(suffix::EVENTS))
+        self.notifier_on_channel(Keys::of(queue).key(suffix::EVENTS))
     }
 
-    fn notifier_on(&self, channel: String) -> Arc<WakeNotifier> {
+    fn notifier_on_channel(&self, channel: String) -> Arc<WakeNotifier> {
         let mut notifiers = self.shared.notifiers.lock();
         // Clients may name any number of queues, so unused notifiers are removed if a pattern subscribes to all queues.
         if self.shared.timers.is_some() && notifiers.len() >= MAX_NOTIFIERS {
@@ -175,8 +178,8 @@ impl Subscriber {
         }
     }
 
-    /// Announces existing queues: [`new_queue`](Self::new_queue) then returns those of the queues that are subscribed to by prefix
-    /// and whose notifiers were not requested.
+    /// Announces existing queues. [`new_queue`](Self::new_queue) then returns each announced queue that is subscribed to by prefix,
+    /// and whose [`notifier`](Self::notifier) was not requested.
     pub fn announce_queues(&self, queues: impl IntoIterator<Item = QueueName>) {
         let notifiers = self.shared.notifiers.lock();
         let is_new = |queue: &QueueName| !notifiers.contains_key(&Keys::of(queue).key(suffix::WAKE));
@@ -209,8 +212,8 @@ impl Subscriber {
         self.shared.connected.subscribe()
     }
 
-    /// Registers a wait for the end of a message. The caller reads the message after registering and before waiting, so that it does
-    /// not miss the end.
+    /// Registers a wait for the end of a message. The caller reads the message after it has registered the wait and before it
+    /// waits, so that it does not miss the end of the message.
     pub(crate) fn register_wait(&self, queue: &QueueName, id: &MessageId) -> FinishWait {
         self.shared.finish_waits.register(queue, id)
     }

@@ -123,7 +123,8 @@ impl Subscriber {
                     if let Err(reason) = with_time_limit(limit, sink.ping::<redis::Value>()).await {
                         return reason;
                     }
-                    // If no server reaches the rest of its cluster, the subscription stays at this server.
+                    // If no server of a cluster reaches the rest of the cluster, the subscription stays at the server to which it
+                    // is connected.
                     if self.shared.redis.topology().has_better_subscription_node(node) {
                         return "the server does not reach the rest of its cluster".into();
                     }

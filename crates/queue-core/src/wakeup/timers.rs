@@ -45,7 +45,7 @@ impl TimerEntries {
 }
 
 impl WakeTimers {
-    /// Sets the timer of a queue to the end of the pause, unless an earlier instant is set.
+    /// Sets the timer of a queue, so that the queue is checked after `pause`, unless the timer is set to an earlier instant.
     pub fn set(&self, queue: QueueName, pause: Duration) {
         let Some(instant) = Instant::now().checked_add(pause) else { return };
         let mut entries = self.entries.lock();

@@ -1417,7 +1417,7 @@ export interface components {
             };
             /**
              * @description How long a producer's own id stays taken after its message has finished, even if the message is no longer kept: up to 30
-             *     days; defaults to 1 h. With an `id_window` of 0 the own id is free as soon as the message is no longer kept.
+             *     days; defaults to 1 h. With an `id_window` of 0 the producer's own id is free as soon as the message is no longer kept.
              */
             id_window: number;
             /** @description For how long an `Idempotency-Key` is remembered: 1 s to 30 days; defaults to 1 h. */
