@@ -109,8 +109,9 @@ impl DeclaredSettings {
     ///
     /// Returns the first entry with an invalid setting or schedule, and the error.
     pub fn validate(&self) -> Result<(), (QueuePattern, InvalidSetting)> {
-        // The merged settings of a queue are those of the most exact pattern that matches the queue, because the prefixes of the
-        // patterns that match one queue are prefixes of each other. So it is enough to check the merged settings of each pattern.
+        // The merged settings of a queue equal the merged settings of the most exact pattern that matches the queue, because the
+        // prefixes of the patterns that match one queue are prefixes of each other. So it is enough to check the merged settings of
+        // each pattern.
         self.patterns().try_for_each(|pattern| {
             self.for_pattern(pattern).settings().map(drop).map_err(|invalid| (pattern.clone(), invalid))
         })?;
