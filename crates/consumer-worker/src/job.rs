@@ -234,7 +234,7 @@ impl Job {
     pub(crate) fn begin_span(&self) -> Span {
         // The id is a string field, which the log quotes, because an own id may contain spaces and quotes.
         let (queue, id, attempt) = (self.queue(), self.id().as_str(), self.attempt());
-        if !telemetry::is_tracing() {
+        if !telemetry::are_traces_exported() {
             return info_span!("job", %queue, id, attempt);
         }
         let span = info_span!(
@@ -243,7 +243,7 @@ impl Job {
             %queue, id, attempt,
         );
         if let Some(posted) = TraceContext::read(self.traceparent(), self.header(TraceContext::TRACESTATE)) {
-            posted.follow_in(&span);
+            posted.become_linked_parent_of(&span);
         }
         span
     }
@@ -251,7 +251,8 @@ impl Job {
     /// Returns the trace context that a URL or a program gets, as request headers: the context of this run's span if the worker
     /// sends traces, otherwise the context of the message.
     pub(crate) fn trace_headers(&self) -> [(&'static str, Option<String>); 2] {
-        let span_context = telemetry::is_tracing().then(|| TraceContext::from_span(&Span::current())).flatten();
+        let span_context =
+            telemetry::are_traces_exported().then(|| TraceContext::from_span(&Span::current())).flatten();
         let (parent, state) = if let Some(context) = span_context {
             (Some(context.traceparent()), context.tracestate())
         } else {

@@ -15,7 +15,7 @@ use prometheus_client::registry::Registry;
 use queue_core::{ConsumerId, Queues};
 use service::{
     Code, Limits, Problem, RedisHealthMonitor,
-    metrics::{page, register_basics},
+    metrics::{page, register_build_process_and_redis_metrics},
     render_problems,
 };
 use tokio_util::sync::CancellationToken;
@@ -54,7 +54,7 @@ where
     let listener = service::bind(&config.worker.bind).await?;
     let metrics = WorkerMetrics::for_routes(&routes);
     let mut registry = Registry::default();
-    register_basics(&mut registry, "consumer-worker", &redis, &subscriber);
+    register_build_process_and_redis_metrics(&mut registry, "consumer-worker", &redis, &subscriber);
     metrics.register(&mut registry);
     let registry = Arc::new(registry);
     let health = Router::new()

@@ -11,7 +11,7 @@ use queue_core::{LongPoll, Millis, Queues, feed::EventFeed, wakeup::Subscriber};
 use service::{
     RedisHealthMonitor,
     config::{Api, Dashboard},
-    metrics::register_basics,
+    metrics::register_build_process_and_redis_metrics,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, Span};
@@ -68,7 +68,7 @@ impl App {
     ) -> Self {
         let event_streams = Budget::new(limits.max_listeners, limits.max_listeners_per_key);
         let mut registry = Registry::default();
-        register_basics(&mut registry, "producer-api", queues.redis(), &subscriber);
+        register_build_process_and_redis_metrics(&mut registry, "producer-api", queues.redis(), &subscriber);
         Self(Arc::new(AppState {
             metrics: Metrics::new(registry, queues.clone(), event_streams.clone()),
             health_monitor: RedisHealthMonitor::new(queues.redis().clone(), subscriber.clone()),

@@ -24,7 +24,7 @@ macro_rules! codes {
                 }
             }
 
-            /// Returns the word that programs match.
+            /// Returns the error code as the word that client programs compare.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)*
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     /// Returns the list of errors for docs/API.md: codes of one list item have one status and one instruction.
-    fn documented_list() -> Vec<String> {
+    fn error_list_of_api_document() -> Vec<String> {
         let is_same_item = |one: &Code, other: &Code| (one.status(), one.help()) == (other.status(), other.help());
         let list_item = |codes: &[Code]| {
             let words: Vec<String> = codes.iter().map(|code| format!("`{}`", code.as_str())).collect();
@@ -147,9 +147,9 @@ mod tests {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(
             words(found),
-            words(&documented_list().join("\n")),
+            words(&error_list_of_api_document().join("\n")),
             "write this into docs/API.md:\n{}\n",
-            documented_list().join("\n")
+            error_list_of_api_document().join("\n")
         );
     }
 }

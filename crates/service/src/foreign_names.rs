@@ -1,51 +1,56 @@
-//! Hints about fields of Bull and `BullMQ` (and of similar queues) that have another name in Drover, or no equal. A request or a
-//! configuration with such a field gets the hint, instead of the most similar field or a list of all fields.
+//! Hints about fields of Bull and `BullMQ` (and of similar queues) that have another name in Drover, or no equal. A request or
+//! a configuration with a field name of another queue system gets the hint, instead of the most similar field or a list of all
+//! fields.
 
 use Hint::{Advice, Field};
 
 /// A hint about a field that Drover does not know.
 enum Hint {
-    /// Drover's name of the field. The hint holds for an object that may have the named field.
+    /// Drover's name of the field. The hint is given only for an object that may have Drover's field.
     Field(&'static str),
-    /// An instruction for an object that may have the field `beside`, which tells messages, settings and schedules apart.
+    /// An instruction to the user about an object that may have Drover's field `beside`. The field `beside` tells messages,
+    /// settings and schedules apart.
     Advice { beside: &'static str, text: &'static str },
 }
 
 /// A field that posted messages have, and neither the messages of schedules nor any other object.
-const POST: &str = "deliver_at";
+const POSTED_MESSAGE_FIELD: &str = "deliver_at";
 /// A field that posted messages and the messages of schedules have, and no other object.
-const MESSAGE: &str = "ttl";
+const ANY_MESSAGE_FIELD: &str = "ttl";
 /// A field that only settings have.
-const SETTINGS: &str = "max_lapses";
+const SETTINGS_FIELD: &str = "max_lapses";
 /// A field that only schedules have.
-const SCHEDULE: &str = "max_runs";
+const SCHEDULE_FIELD: &str = "max_runs";
 
-const REPEAT: Hint = Advice {
-    beside: POST,
+const REPEATED_JOB_HINT: Hint = Advice {
+    beside: POSTED_MESSAGE_FIELD,
     text: "a schedule posts a message repeatedly: PUT /v1/queues/{queue}/schedules/{name} with cron or every",
 };
-const REMOVE: Hint = Advice {
-    beside: MESSAGE,
+const JOB_REMOVAL_HINT: Hint = Advice {
+    beside: ANY_MESSAGE_FIELD,
     text: "the queue's setting \"retention\" decides how long finished messages are kept: PATCH /v1/queues/{queue}",
 };
-const DUPLICATES: Hint =
-    Advice { beside: POST, text: "an own \"id\" or the header Idempotency-Key prevents duplicates" };
-const FLOW: Hint = Advice {
-    beside: MESSAGE,
+const DEDUPLICATION_HINT: Hint =
+    Advice { beside: POSTED_MESSAGE_FIELD, text: "an own \"id\" or the header Idempotency-Key prevents duplicates" };
+const JOB_FLOW_HINT: Hint = Advice {
+    beside: ANY_MESSAGE_FIELD,
     text: "a message has no parent or children: a handler may post messages, and \"hold\" lets a message wait for a signal",
 };
-const OPTIONS: Hint = Advice { beside: MESSAGE, text: "give the options themselves as fields, beside \"data\"" };
-const TEMPLATE: Hint = Advice { beside: SCHEDULE, text: "give the fields of the message in \"message\"" };
-const SETTINGS_THEMSELVES: Hint =
-    Advice { beside: SETTINGS, text: "give the settings themselves as fields, such as \"max_attempts\"" };
+const MESSAGE_OPTIONS_HINT: Hint =
+    Advice { beside: ANY_MESSAGE_FIELD, text: "give the options themselves as fields, beside \"data\"" };
+const SCHEDULE_MESSAGE_HINT: Hint =
+    Advice { beside: SCHEDULE_FIELD, text: "give the fields of the message in \"message\"" };
+const SETTINGS_OBJECT_HINT: Hint =
+    Advice { beside: SETTINGS_FIELD, text: "give the settings themselves as fields, such as \"max_attempts\"" };
 
-/// All hints, by the names of fields in other queue systems. A name is in lower case and without separators.
+/// All hints, by the names of fields in other queue systems. Each foreign field name is written in lower case and without
+/// separators.
 const HINTS: [(&str, Hint); 60] = [
-    // The next hints are about options of messages.
+    // Hints about other queue systems' options of messages:
     ("attempts", Field("max_attempts")),
     ("jobid", Field("id")),
-    // This hint is for the messages of schedules, which have no own id.
-    ("jobid", Advice { beside: MESSAGE, text: "Drover gives each message of a schedule an id of its own" }),
+    // The hint about `jobId` in the message of a schedule, which has no own id.
+    ("jobid", Advice { beside: ANY_MESSAGE_FIELD, text: "Drover gives each message of a schedule an id of its own" }),
     ("messageid", Field("id")),
     ("payload", Field("data")),
     ("body", Field("data")),
@@ -55,70 +60,79 @@ const HINTS: [(&str, Hint); 60] = [
     ("scheduledat", Field("deliver_at")),
     ("expiration", Field("ttl")),
     ("expiresin", Field("ttl")),
-    ("opts", OPTIONS),
-    ("options", OPTIONS),
-    ("repeat", REPEAT),
-    ("cron", REPEAT),
-    ("every", REPEAT),
-    ("pattern", REPEAT),
-    ("removeoncomplete", REMOVE),
-    ("removeonfail", REMOVE),
-    ("retention", REMOVE),
-    ("deduplication", DUPLICATES),
-    ("debounce", DUPLICATES),
-    ("idempotencykey", DUPLICATES),
-    ("parent", FLOW),
-    ("children", FLOW),
+    ("opts", MESSAGE_OPTIONS_HINT),
+    ("options", MESSAGE_OPTIONS_HINT),
+    ("repeat", REPEATED_JOB_HINT),
+    ("cron", REPEATED_JOB_HINT),
+    ("every", REPEATED_JOB_HINT),
+    ("pattern", REPEATED_JOB_HINT),
+    ("removeoncomplete", JOB_REMOVAL_HINT),
+    ("removeonfail", JOB_REMOVAL_HINT),
+    ("retention", JOB_REMOVAL_HINT),
+    ("deduplication", DEDUPLICATION_HINT),
+    ("debounce", DEDUPLICATION_HINT),
+    ("idempotencykey", DEDUPLICATION_HINT),
+    ("parent", JOB_FLOW_HINT),
+    ("children", JOB_FLOW_HINT),
     (
         "timestamp",
         Advice {
-            beside: MESSAGE,
+            beside: ANY_MESSAGE_FIELD,
             text: "Drover sets \"created_at\"; \"deliver_at\" is the time at which a message is due",
         },
     ),
-    ("lifo", Advice { beside: MESSAGE, text: "messages with a lower \"priority\" are leased first" }),
-    ("wait", Advice { beside: POST, text: "give the wait in the query: ?wait=20s" }),
-    // The next hints are about settings of queues.
+    ("lifo", Advice { beside: ANY_MESSAGE_FIELD, text: "messages with a lower \"priority\" are leased first" }),
+    ("wait", Advice { beside: POSTED_MESSAGE_FIELD, text: "give the wait in the query: ?wait=20s" }),
+    // Hints about other queue systems' settings of queues:
     ("limiter", Field("rate_limit")),
     ("lockduration", Field("visibility_timeout")),
     (
         "stalledinterval",
         Advice {
-            beside: SETTINGS,
+            beside: SETTINGS_FIELD,
             text: "Drover notices a lapsed lease within 1 s; \"visibility_timeout\" is the time after which a lease lapses",
         },
     ),
     (
         "maxstalledcount",
-        Advice { beside: SETTINGS, text: "\"max_lapses\" is the lapse that fails a message: maxStalledCount + 1" },
+        Advice {
+            beside: SETTINGS_FIELD,
+            text: "\"max_lapses\" is the lapse that fails a message: maxStalledCount + 1",
+        },
     ),
     (
         "removeoncomplete",
         Advice {
-            beside: SETTINGS,
+            beside: SETTINGS_FIELD,
             text: "\"retention\": {\"completed\": …} decides how long completed messages are kept",
         },
     ),
     (
         "removeonfail",
-        Advice { beside: SETTINGS, text: "\"retention\": {\"failed\": …} decides how long failed messages are kept" },
+        Advice {
+            beside: SETTINGS_FIELD,
+            text: "\"retention\": {\"failed\": …} decides how long failed messages are kept",
+        },
     ),
     (
         "concurrency",
         Advice {
-            beside: SETTINGS,
+            beside: SETTINGS_FIELD,
             text: "the key \"worker.concurrency\" bounds the handlers of a worker, \"exclusive\": {\"parallel\": n} those of the \
                    whole queue, \"groups\" those of a group",
         },
     ),
-    ("defaultjoboptions", SETTINGS_THEMSELVES),
-    ("settings", SETTINGS_THEMSELVES),
-    ("opts", SETTINGS_THEMSELVES),
+    ("defaultjoboptions", SETTINGS_OBJECT_HINT),
+    ("settings", SETTINGS_OBJECT_HINT),
+    ("opts", SETTINGS_OBJECT_HINT),
     (
         "paused",
-        Advice { beside: SETTINGS, text: "POST /v1/queues/{queue}/pause pauses the queue, and …/resume resumes it" },
+        Advice {
+            beside: SETTINGS_FIELD,
+            text: "POST /v1/queues/{queue}/pause pauses the queue, and …/resume resumes it",
+        },
     ),
-    // The next hints are about fields of schedules.
+    // Hints about other queue systems' fields of schedules:
     ("pattern", Field("cron")),
     ("tz", Field("timezone")),
     ("limit", Field("max_runs")),
@@ -126,18 +140,21 @@ const HINTS: [(&str, Hint); 60] = [
     ("enddate", Field("end_at")),
     ("template", Field("message")),
     ("jobtemplate", Field("message")),
-    ("repeat", Advice { beside: SCHEDULE, text: "give \"cron\" or \"every\" themselves as fields" }),
+    ("repeat", Advice { beside: SCHEDULE_FIELD, text: "give \"cron\" or \"every\" themselves as fields" }),
     (
         "immediately",
-        Advice { beside: SCHEDULE, text: "POST /v1/queues/{queue}/schedules/{name}/run posts the message at once" },
+        Advice {
+            beside: SCHEDULE_FIELD,
+            text: "POST /v1/queues/{queue}/schedules/{name}/run posts the message at once",
+        },
     ),
-    ("count", Advice { beside: SCHEDULE, text: "Drover counts the ticks itself; \"max_runs\" limits them" }),
-    ("jobid", Advice { beside: SCHEDULE, text: "the name in the path identifies a schedule" }),
-    ("data", TEMPLATE),
-    ("name", TEMPLATE),
-    ("opts", TEMPLATE),
-    ("attempts", TEMPLATE),
-    // The next hints are about fields of leases and settlements.
+    ("count", Advice { beside: SCHEDULE_FIELD, text: "Drover counts the ticks itself; \"max_runs\" limits them" }),
+    ("jobid", Advice { beside: SCHEDULE_FIELD, text: "the name in the path identifies a schedule" }),
+    ("data", SCHEDULE_MESSAGE_HINT),
+    ("name", SCHEDULE_MESSAGE_HINT),
+    ("opts", SCHEDULE_MESSAGE_HINT),
+    ("attempts", SCHEDULE_MESSAGE_HINT),
+    // Hints about other queue systems' fields of leases and settlements:
     ("returnvalue", Field("result")),
     ("failedreason", Field("error")),
     ("token", Field("lease")),
@@ -162,45 +179,49 @@ pub(crate) fn hint(unknown: &str, known: &[&str]) -> Option<String> {
 mod tests {
     use super::*;
 
-    const MESSAGE_FIELDS: [&str; 6] = ["data", "id", "delay", "deliver_at", "max_attempts", "ttl"];
-    const TEMPLATE_FIELDS: [&str; 3] = ["data", "max_attempts", "ttl"];
-    const SETTING_NAMES: [&str; 5] = ["visibility_timeout", "max_attempts", "max_lapses", "rate_limit", "retention"];
-    const SCHEDULE_FIELDS: [&str; 6] = ["cron", "timezone", "start_at", "end_at", "max_runs", "message"];
+    const DROVER_MESSAGE_FIELDS: [&str; 6] = ["data", "id", "delay", "deliver_at", "max_attempts", "ttl"];
+    const DROVER_SCHEDULE_MESSAGE_FIELDS: [&str; 3] = ["data", "max_attempts", "ttl"];
+    const DROVER_SETTING_NAMES: [&str; 5] =
+        ["visibility_timeout", "max_attempts", "max_lapses", "rate_limit", "retention"];
+    const DROVER_SCHEDULE_FIELDS: [&str; 6] = ["cron", "timezone", "start_at", "end_at", "max_runs", "message"];
 
     #[test]
     fn field_name_of_another_queue_system_gets_a_hint_for_its_object() {
         for (name, known, expected) in [
-            ("attempts", &MESSAGE_FIELDS[..], "did you mean \"max_attempts\"?"),
-            ("attempts", &SETTING_NAMES, "did you mean \"max_attempts\"?"),
-            ("attempts", &SCHEDULE_FIELDS, "give the fields of the message in \"message\""),
-            ("jobId", &MESSAGE_FIELDS, "did you mean \"id\"?"),
-            ("job_id", &MESSAGE_FIELDS, "did you mean \"id\"?"),
-            ("payload", &MESSAGE_FIELDS, "did you mean \"data\"?"),
-            ("opts", &MESSAGE_FIELDS, "beside \"data\""),
-            ("repeat", &MESSAGE_FIELDS, "PUT /v1/queues/{queue}/schedules/{name}"),
-            ("repeat", &SCHEDULE_FIELDS, "give \"cron\" or \"every\""),
-            ("removeOnComplete", &MESSAGE_FIELDS, "the queue's setting \"retention\""),
-            ("removeOnComplete", &SETTING_NAMES, "\"retention\": {\"completed\": …}"),
-            ("remove_on_fail", &SETTING_NAMES, "\"retention\": {\"failed\": …}"),
-            ("limiter", &SETTING_NAMES, "did you mean \"rate_limit\"?"),
-            ("concurrency", &SETTING_NAMES, "worker.concurrency"),
-            ("pattern", &SCHEDULE_FIELDS, "did you mean \"cron\"?"),
-            ("pattern", &MESSAGE_FIELDS, "a schedule posts"),
-            ("tz", &SCHEDULE_FIELDS, "did you mean \"timezone\"?"),
-            ("limit", &SCHEDULE_FIELDS, "did you mean \"max_runs\"?"),
-            ("startDate", &SCHEDULE_FIELDS, "did you mean \"start_at\"?"),
-            ("jobId", &SCHEDULE_FIELDS, "the name in the path"),
-            ("jobId", &TEMPLATE_FIELDS, "an id of its own"),
-            ("count", &SCHEDULE_FIELDS, "\"max_runs\""),
-            ("maxStalledCount", &SETTING_NAMES, "maxStalledCount + 1"),
-            ("stalledInterval", &SETTING_NAMES, "within 1 s"),
+            ("attempts", &DROVER_MESSAGE_FIELDS[..], "did you mean \"max_attempts\"?"),
+            ("attempts", &DROVER_SETTING_NAMES, "did you mean \"max_attempts\"?"),
+            ("attempts", &DROVER_SCHEDULE_FIELDS, "give the fields of the message in \"message\""),
+            ("jobId", &DROVER_MESSAGE_FIELDS, "did you mean \"id\"?"),
+            ("job_id", &DROVER_MESSAGE_FIELDS, "did you mean \"id\"?"),
+            ("payload", &DROVER_MESSAGE_FIELDS, "did you mean \"data\"?"),
+            ("opts", &DROVER_MESSAGE_FIELDS, "beside \"data\""),
+            ("repeat", &DROVER_MESSAGE_FIELDS, "PUT /v1/queues/{queue}/schedules/{name}"),
+            ("repeat", &DROVER_SCHEDULE_FIELDS, "give \"cron\" or \"every\""),
+            ("removeOnComplete", &DROVER_MESSAGE_FIELDS, "the queue's setting \"retention\""),
+            ("removeOnComplete", &DROVER_SETTING_NAMES, "\"retention\": {\"completed\": …}"),
+            ("remove_on_fail", &DROVER_SETTING_NAMES, "\"retention\": {\"failed\": …}"),
+            ("limiter", &DROVER_SETTING_NAMES, "did you mean \"rate_limit\"?"),
+            ("concurrency", &DROVER_SETTING_NAMES, "worker.concurrency"),
+            ("pattern", &DROVER_SCHEDULE_FIELDS, "did you mean \"cron\"?"),
+            ("pattern", &DROVER_MESSAGE_FIELDS, "a schedule posts"),
+            ("tz", &DROVER_SCHEDULE_FIELDS, "did you mean \"timezone\"?"),
+            ("limit", &DROVER_SCHEDULE_FIELDS, "did you mean \"max_runs\"?"),
+            ("startDate", &DROVER_SCHEDULE_FIELDS, "did you mean \"start_at\"?"),
+            ("jobId", &DROVER_SCHEDULE_FIELDS, "the name in the path"),
+            ("jobId", &DROVER_SCHEDULE_MESSAGE_FIELDS, "an id of its own"),
+            ("count", &DROVER_SCHEDULE_FIELDS, "\"max_runs\""),
+            ("maxStalledCount", &DROVER_SETTING_NAMES, "maxStalledCount + 1"),
+            ("stalledInterval", &DROVER_SETTING_NAMES, "within 1 s"),
         ] {
             let hint = hint(name, known).unwrap_or_default();
             assert!(hint.contains(expected), "{name}: {hint}");
         }
-        for (name, known) in
-            [("limiter", &MESSAGE_FIELDS[..]), ("tz", &SETTING_NAMES), ("xyz", &MESSAGE_FIELDS), ("", &[])]
-        {
+        for (name, known) in [
+            ("limiter", &DROVER_MESSAGE_FIELDS[..]),
+            ("tz", &DROVER_SETTING_NAMES),
+            ("xyz", &DROVER_MESSAGE_FIELDS),
+            ("", &[]),
+        ] {
             assert_eq!(hint(name, known), None, "{name}");
         }
     }

@@ -62,7 +62,7 @@ pub async fn ready(redis: &Redis, subscriber: &Subscriber, monitor: &RedisHealth
     // Each request pings Redis, but uses the settings of Redis that the last examination found.
     let ping_result = redis.ping().await.map_err(|error| error.to_string());
     let away_servers = ping_result.map(|away_servers| away_servers.iter().map(ToString::to_string).collect());
-    let dangers = monitor.last_dangers();
+    let dangers = monitor.last_redis_dangers();
     let warnings = decide_readiness(away_servers, subscriber.is_connected(), dangers.as_deref())?;
     Ok(Ready { status: "ready", redis: redis.topology_name(), warnings })
 }
@@ -111,7 +111,7 @@ const EXAMINE_INTERVAL_NOT_READY: Duration = Duration::from_secs(1);
 pub struct RedisHealthMonitor {
     redis: Redis,
     subscriber: Subscriber,
-    last_dangers: Arc<Mutex<Option<Vec<Danger>>>>,
+    last_redis_dangers: Arc<Mutex<Option<Vec<Danger>>>>,
     /// The pause between examinations of Redis; tests use a shorter pause.
     pause: Duration,
 }
@@ -119,12 +119,12 @@ pub struct RedisHealthMonitor {
 impl RedisHealthMonitor {
     /// Creates a monitor, which examines Redis while it [runs](Self::run).
     pub fn new(redis: Redis, subscriber: Subscriber) -> Self {
-        Self { redis, subscriber, last_dangers: Arc::default(), pause: EXAMINE_INTERVAL }
+        Self { redis, subscriber, last_redis_dangers: Arc::default(), pause: EXAMINE_INTERVAL }
     }
 
-    /// Returns the dangers that the last examination found; `None` before the first examination.
-    pub fn last_dangers(&self) -> Option<Vec<Danger>> {
-        self.last_dangers.lock().clone()
+    /// Returns the dangers in the configuration of Redis that the last examination found; `None` before the first examination.
+    pub fn last_redis_dangers(&self) -> Option<Vec<Danger>> {
+        self.last_redis_dangers.lock().clone()
     }
 
     /// Examines Redis periodically until `shutdown` is cancelled.
@@ -139,8 +139,8 @@ impl RedisHealthMonitor {
         let mut connection = self.subscriber.connection();
         let mut retry = Retry::new();
         let outage = Outage::reported_once();
-        // While there is no subscription, the monitor waits: there is no server to examine, and the subscriber has logged
-        // the outage. `wait_for` can't fail, because the monitor owns a subscriber.
+        // While there is no subscription, the monitor waits: there is no server to examine, and the subscriber has logged the
+        // outage. `connection.wait_for` can't fail, because the monitor owns the subscriber that `connection` watches.
         while connection.wait_for(|connected| *connected).await.is_ok() {
             let pause = match self.redis.examine().await {
                 Ok(dangers) => {
@@ -155,14 +155,14 @@ impl RedisHealthMonitor {
                     retry.pause()
                 }
             };
-            // The next examination follows when the pause is over or the subscription has changed.
+            // Redis is examined again when the pause is over, or when the subscription to Redis ended or began.
             let _ = timeout(pause, connection.changed()).await;
         }
     }
 
     /// Stores the dangers that were found, logs new and ended dangers, and returns the pause until the next examination.
     fn record_dangers(&self, dangers: &[Danger]) -> Duration {
-        let known_dangers = self.last_dangers.lock().replace(dangers.to_vec()).unwrap_or_default();
+        let known_dangers = self.last_redis_dangers.lock().replace(dangers.to_vec()).unwrap_or_default();
         for danger in dangers.iter().filter(|danger| !known_dangers.contains(danger)) {
             if danger.prevents_work() {
                 error!(%danger, "Redis is unusable");
@@ -245,7 +245,7 @@ mod tests {
             pause: Duration::from_millis(20),
             ..RedisHealthMonitor::new(redis, subscriber.clone())
         };
-        assert_eq!(monitor.last_dangers(), None);
+        assert_eq!(monitor.last_redis_dangers(), None);
         let shutdown = CancellationToken::new();
         let running = {
             let (monitor, shutdown) = (monitor.clone(), shutdown.clone());
@@ -257,7 +257,7 @@ mod tests {
         {
             server.command(&format!("CONFIG SET maxmemory-policy {policy}"));
             let wait_for_dangers = async {
-                while monitor.last_dangers().as_ref() != Some(&expected) {
+                while monitor.last_redis_dangers().as_ref() != Some(&expected) {
                     sleep(Duration::from_millis(5)).await;
                 }
             };

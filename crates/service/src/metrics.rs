@@ -54,7 +54,12 @@ impl<F> fmt::Debug for ReadGauge<F> {
 }
 
 /// Registers the metrics of the build, the process and the calls to Redis. A service calls this function when it starts.
-pub fn register_basics(registry: &mut Registry, service: &'static str, redis: &Redis, subscriber: &Subscriber) {
+pub fn register_build_process_and_redis_metrics(
+    registry: &mut Registry,
+    service: &'static str,
+    redis: &Redis,
+    subscriber: &Subscriber,
+) {
     let build_info = Family::<_, Gauge>::default();
     build_info.get_or_create(&[("service", service), ("version", env!("CARGO_PKG_VERSION"))]).set(1);
     registry.register("drover_build_info", "Always 1; the labels name the service and its version", build_info);

@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 /// An outage of a service that Drover calls, such as Redis, and the instant at which the outage was last logged.
 ///
 /// ```
-/// static AWAY: service::Outage = service::Outage::reported_once();
-/// assert!(AWAY.record_failure() && !AWAY.record_failure(), "an outage is reported once");
-/// assert!(AWAY.record_success() && !AWAY.record_success(), "the end of an outage is reported once");
-/// assert!(AWAY.record_failure());
+/// static REDIS_OUTAGE: service::Outage = service::Outage::reported_once();
+/// assert!(REDIS_OUTAGE.record_failure() && !REDIS_OUTAGE.record_failure(), "an outage is reported once");
+/// assert!(REDIS_OUTAGE.record_success() && !REDIS_OUTAGE.record_success(), "the end of an outage is reported once");
+/// assert!(REDIS_OUTAGE.record_failure());
 /// ```
 #[derive(Debug)]
 pub struct Outage {

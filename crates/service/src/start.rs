@@ -1,5 +1,6 @@
 //! Starts and stops a service: reads its arguments and its configuration, starts its log, and handles the signals that stop the
-//! service. The module also writes to standard output and standard error, which may be closed or full.
+//! service. The module `start` also has functions that print to standard output and standard error, which may be closed or
+//! full.
 
 use std::{
     error::Error,
@@ -39,14 +40,15 @@ pub struct Arguments {
 /// The request to a service to stop, gracefully or at once.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
-    /// The token that is cancelled when the service may begin no new work. Work that has begun may continue to its end.
+    /// The token that is cancelled when the service may begin no new work. After a graceful stop request, work that has begun
+    /// may continue to its end.
     pub gracefully: CancellationToken,
     /// The token that is cancelled when all work must end within a second.
     pub at_once: CancellationToken,
 }
 
 /// The time that a service has to stop after a second signal.
-const TIME_TO_STOP_AT_ONCE: Duration = Duration::from_secs(1);
+const TIME_TO_STOP_AFTER_SECOND_SIGNAL: Duration = Duration::from_secs(1);
 /// The time limit for dropping the remaining tasks when a service ends. A task that blocks its thread can't be dropped
 /// in time.
 const TIME_TO_DROP: Duration = Duration::from_millis(100);
@@ -115,7 +117,7 @@ where
                 _ = interrupt.recv() => {}
             }
             stop_token.at_once.cancel();
-            sleep(TIME_TO_STOP_AT_ONCE).await;
+            sleep(TIME_TO_STOP_AFTER_SECOND_SIGNAL).await;
         };
         info!(version = env!("CARGO_PKG_VERSION"), "{name} starts");
         let at_once = stop.at_once.clone();

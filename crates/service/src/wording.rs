@@ -93,7 +93,7 @@ pub fn data_mistake(problem: &str) -> String {
         if let Some((found, expected)) =
             problem.strip_prefix(beginning).and_then(|rest| rest.rsplit_once(", expected "))
         {
-            let expected = expectation(expected);
+            let expected = expected_value_in_plain_words(expected);
             return match found_value(found) {
                 Some(found) => format!("it is {}, and must be {expected}", shortened(&found)),
                 None => format!("it must be {expected}"),
@@ -118,7 +118,7 @@ pub fn data_mistake(problem: &str) -> String {
         Some(word) if problem.starts_with("duplicate field") => {
             format!("the field \"{}\" is given twice", shortened(word))
         }
-        // Any other text is an error text of a type of Drover or of a handler.
+        // An error text that no case above recognizes comes from a type of Drover or of a handler.
         _ => shortened(problem),
     }
 }
@@ -136,9 +136,9 @@ fn found_value(found: &str) -> Option<String> {
     }
 }
 
-/// Returns the expected value in plain words. The texts of Drover's own types already use plain words; for other types, serde
-/// uses the name of the Rust type.
-fn expectation(expected: &str) -> String {
+/// Returns the expected value in plain words. The error texts of Drover's own types already name the expected value in plain
+/// words; for other types, serde uses the name of the Rust type.
+fn expected_value_in_plain_words(expected: &str) -> String {
     let kind = expected.split(' ').next().unwrap_or_default();
     let list_length = ["a tuple of size ", "an array of length "].iter().find_map(|start| expected.strip_prefix(start));
     if let Some(length) = list_length {
@@ -197,8 +197,8 @@ pub fn unknown_with_suggestions<'k>(word: &str, known: impl IntoIterator<Item = 
     }
 }
 
-/// Returns a text that reports an unknown word and suggests a known word. The text repeats the unknown word only if a known
-/// word is similar, because any other word may be a misplaced secret.
+/// Returns a text that reports an unknown word and suggests a known word. The error text repeats the unknown word only if one
+/// of the allowed words is similar, because an unknown word without a similar one may be a misplaced secret.
 pub(crate) fn unknown_word<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
     match nearest_word(word, known.clone()) {
         Some(meant) => format!("\"{word}\" is unknown: did you mean \"{meant}\"?"),

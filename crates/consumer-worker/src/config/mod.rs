@@ -13,7 +13,7 @@ use queue_core::{
 };
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Value;
-use service::config::{BindAddress, Section, must_be_within, read_part};
+use service::config::{BindAddress, Section, must_be_within, read_part_of_table};
 
 pub use exec::{CommandLine, ExecHandler, HandlerTimeout, Output};
 pub use http::{AllowedHost, HttpHandler, WebhookSecret};
@@ -110,12 +110,12 @@ impl<'de> Deserialize<'de> for HandlerConfig {
             return Err(D::Error::custom("expected a table: write { type = \"…\" }"));
         };
         let missing_type = || D::Error::custom("the key type is missing; write it too");
-        let handler = read_part("type", keys.remove("type").ok_or_else(missing_type)?)?;
+        let handler = read_part_of_table("type", keys.remove("type").ok_or_else(missing_type)?)?;
         let other_keys = keys.into();
         match handler {
-            HandlerType::Log => read_part("", other_keys).map(|Log { result }| Self::Log { result }),
-            HandlerType::Http => read_part("", other_keys).map(Self::Http),
-            HandlerType::Exec => read_part("", other_keys).map(Self::Exec),
+            HandlerType::Log => read_part_of_table("", other_keys).map(|Log { result }| Self::Log { result }),
+            HandlerType::Http => read_part_of_table("", other_keys).map(Self::Http),
+            HandlerType::Exec => read_part_of_table("", other_keys).map(Self::Exec),
         }
     }
 }

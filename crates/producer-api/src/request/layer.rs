@@ -107,7 +107,7 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for ResponseFuture<F> {
         let mut response = ready!(this.inner.poll(context))?;
         let status = response.status();
         this.in_flight.set_status(status);
-        if telemetry::is_tracing() {
+        if telemetry::are_traces_exported() {
             this.span.record("http.response.status_code", status.as_u16());
             if status.is_server_error() {
                 this.span.record("otel.status_code", "ERROR");
@@ -147,7 +147,7 @@ fn request_span(request: &Request, id: Option<&HeaderValue>) -> Span {
     let (method, path) = (request.method(), request.uri().path());
     let id = id.and_then(|id| id.to_str().ok()).unwrap_or("");
     let parent_context = TraceContext::from_request(request.headers());
-    let span = if telemetry::is_tracing() {
+    let span = if telemetry::are_traces_exported() {
         let route = request.extensions().get().map_or("", MatchedPath::as_str);
         info_span!(
             "request", otel.kind = "server", otel.name = format!("{method} {route}").trim_end(), http.route = route,
@@ -159,7 +159,7 @@ fn request_span(request: &Request, id: Option<&HeaderValue>) -> Span {
     };
     if let Some(parent_context) = parent_context {
         span.record("trace", parent_context.trace_id());
-        parent_context.continue_in(&span);
+        parent_context.become_parent_of(&span);
     }
     span
 }

@@ -15,7 +15,8 @@ impl<S: Sync> FromRequestParts<S> for Trace {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let context_of_span = telemetry::is_tracing().then(|| TraceContext::from_span(&Span::current())).flatten();
+        let context_of_span =
+            telemetry::are_traces_exported().then(|| TraceContext::from_span(&Span::current())).flatten();
         Ok(Self(context_of_span.or_else(|| TraceContext::from_request(&parts.headers))))
     }
 }

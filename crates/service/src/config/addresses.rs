@@ -22,8 +22,8 @@ use url::Url;
 pub struct BindAddress(String);
 
 impl BindAddress {
-    /// Returns whether only this machine can reach the address, because the address is a loopback address or `localhost`. Any
-    /// other host name counts as reachable by other machines.
+    /// Returns whether only this machine can reach the address, because the address is a loopback address or `localhost`. A
+    /// host name other than `localhost` and names that end with `.localhost` counts as reachable by other machines.
     pub fn is_loopback(&self) -> bool {
         self.0.parse::<SocketAddr>().map_or_else(|_| self.is_localhost(), |address| address.ip().is_loopback())
     }
@@ -44,16 +44,16 @@ impl TryFrom<String> for BindAddress {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, &'static str> {
-        const EXPECTED: &str =
+        const EXPECTED_ADDRESS: &str =
             "expected a host and a port, such as \"127.0.0.1:8080\", \"localhost:8080\" or \"[::1]:8080\"";
         if text.parse::<SocketAddr>().is_ok() {
             return Ok(Self(text));
         }
-        let (name, port) = text.rsplit_once(':').ok_or(EXPECTED)?;
+        let (name, port) = text.rsplit_once(':').ok_or(EXPECTED_ADDRESS)?;
         let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte))
             && name.bytes().any(|byte| byte.is_ascii_alphabetic());
         let is_port = port.parse::<u16>().is_ok() && port.bytes().all(|byte| byte.is_ascii_digit());
-        if is_name && is_port { Ok(Self(text)) } else { Err(EXPECTED) }
+        if is_name && is_port { Ok(Self(text)) } else { Err(EXPECTED_ADDRESS) }
     }
 }
 

@@ -53,12 +53,12 @@ impl Auth {
     }
 
     /// Returns whether every client that reaches the API may do everything, because no key is configured.
-    pub(super) fn is_open(&self) -> bool {
+    pub(super) fn allows_all_clients(&self) -> bool {
         self.mode == AuthMode::Keys && self.has_no_keys()
     }
 
-    /// Checks the mode and the keys. The check does not read `keys_file`, because a consumer-worker does not need the file and
-    /// may have no permission to read it.
+    /// Checks the mode and the keys. `Auth::validate` does not read `keys_file`, because a consumer-worker does not need the
+    /// file and may have no permission to read it.
     pub(super) fn validate(&self) -> Result<(), String> {
         if self.mode == AuthMode::None && !self.has_no_keys() {
             return Err(
@@ -137,7 +137,7 @@ impl ApiKey {
     ///
     /// # Errors
     ///
-    /// Returns the mistake as a sentence.
+    /// Returns the mistake in the API key as a sentence.
     pub fn validate(&self) -> Result<(), String> {
         if self.queues.is_empty() {
             return Err(format!("the key {} is for no queue; write queues = [\"*\"] for all", self.id));
@@ -228,15 +228,15 @@ impl TryFrom<String> for KeyHash {
 
     fn try_from(text: String) -> Result<Self, &'static str> {
         // The error does not repeat the invalid hash, which may be the API key itself.
-        const EXPECTED: &str = "not the hash of a key; expected \"sha256:\" and 64 hexadecimal digits, as the command \
+        const EXPECTED_HASH: &str = "not the hash of a key; expected \"sha256:\" and 64 hexadecimal digits, as the command \
                                 `producer-api key` (in a clone: target/release/producer-api key) prints it beside the key";
-        let digits = text.strip_prefix(Self::ALGORITHM_PREFIX).ok_or(EXPECTED)?;
+        let digits = text.strip_prefix(Self::ALGORITHM_PREFIX).ok_or(EXPECTED_HASH)?;
         let mut digest = [0; 32];
         if digits.len() != 2 * digest.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(EXPECTED);
+            return Err(EXPECTED_HASH);
         }
         for (index, byte) in digest.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&digits[2 * index..2 * index + 2], 16).map_err(|_| EXPECTED)?;
+            *byte = u8::from_str_radix(&digits[2 * index..2 * index + 2], 16).map_err(|_| EXPECTED_HASH)?;
         }
         Ok(Self(digest))
     }

@@ -23,7 +23,7 @@ const KEYS_WITH_FILE_SUFFIX: [&[&str]; 3] =
     [&["auth", "keys_file"], &["redis", "password_file"], &["redis", "sentinel", "password_file"]];
 /// The maximum number of words in the name of a variable for which [`nearest_variable`] searches, because the search tries each
 /// combination of separators.
-const MAX_WORDS: usize = 9;
+const MAX_WORDS_OF_VARIABLE_NAME: usize = 9;
 
 /// Reads Drover's variables. Variables that set whole tables are sorted before variables that set keys in the tables. The
 /// variables of other programs are ignored. Returns an error if a variable of Drover is not UTF-8, sets the same key as another
@@ -91,8 +91,8 @@ fn read_file(variable: &str, file: &str) -> Result<String, String> {
     Ok(content.trim_end().to_owned())
 }
 
-/// Refuses the name of a variable with one underscore where two are needed. If such names were not refused, a variable with wrong
-/// underscores would be ignored or set an unknown key.
+/// Refuses the name of a variable with one underscore where two are needed. A variable with wrong underscores that was not
+/// refused would be ignored or set an unknown key.
 fn refuse_wrong_underscores<W: Section>(variable: &str, path: Option<&[String]>) -> Result<(), String> {
     if path.is_some_and(is_key::<W>) {
         return Ok(());
@@ -108,14 +108,15 @@ fn refuse_wrong_underscores<W: Section>(variable: &str, path: Option<&[String]>)
     ))
 }
 
-/// Returns the name of a variable with the same words but correct underscores between the words, if this variable sets a key.
+/// Returns the name that has the words of `variable` but correct underscores between the words, if an environment variable of
+/// that name sets a key.
 fn nearest_variable<W: Section>(variable: &str) -> Option<String> {
     let words: Vec<&str> = variable.strip_prefix(DROVER_PREFIX)?.split('_').filter(|word| !word.is_empty()).collect();
-    if !(2..=MAX_WORDS).contains(&words.len()) || !is_section(&words[0].to_ascii_lowercase()) {
+    if !(2..=MAX_WORDS_OF_VARIABLE_NAME).contains(&words.len()) || !is_section(&words[0].to_ascii_lowercase()) {
         return None;
     }
-    // Each number in the loop is a bit set: bit n is 1 if a separator (two underscores) follows word n. Bit 0 is 1, because a
-    // separator always follows the section's name.
+    // Each number in `separator_bits` is a bit set: bit n is 1 if a separator (two underscores) follows word n of the
+    // variable's name. Bit 0 of `separator_bits` is 1, because word 0 is the section's name, which a separator always follows.
     let mut separator_bits: Vec<u32> =
         (1..1 << (words.len() - 1)).filter(|separator_bits| separator_bits & 1 == 1).collect();
     separator_bits.sort_by_key(|separator_bits| separator_bits.count_ones());
@@ -133,8 +134,8 @@ fn is_section(word: &str) -> bool {
     word == QUEUES_SECTION || Sources::defaults().is_ok_and(|defaults| defaults.has_section(word))
 }
 
-/// Returns whether a path is the path of a key. `is_key` reads a configuration with an empty value at the path: if the path is
-/// a key, the only mistake is a wrong value of the key or a missing key beside it.
+/// Returns whether a path is the path of a key of the configuration. `is_key` reads a configuration with an empty value at the
+/// path: if the path is a key, the only mistake is a wrong value of the key or a missing key beside it.
 fn is_key<W: Section>(path: &[String]) -> bool {
     // The second part of a path in `queues` is the name of a queue and not a key.
     let min_length = if path.first().is_some_and(|section| section == QUEUES_SECTION) { 3 } else { 2 };

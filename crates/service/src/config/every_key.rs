@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{sources::DEFAULT_FILE, tests::load};
 
-/// Returns all keys in `config/default.toml`, including the keys in comments. Each key has the value that [`other_value`]
+/// Returns all keys in `config/default.toml`, including the keys in comments. Each key has the value that [`changed_value`]
 /// makes from its default.
 fn every_key() -> Value {
     let mut text = String::new();
@@ -23,13 +23,14 @@ fn every_key() -> Value {
         text.push('\n');
     }
     let hash = "a".repeat(64);
-    let mut configuration = other_value(toml::from_str(&text.replace("sha256:…", &format!("sha256:{hash}"))).unwrap());
-    // `other_value` does not change booleans.
+    let mut configuration =
+        changed_value(toml::from_str(&text.replace("sha256:…", &format!("sha256:{hash}"))).unwrap());
+    // `changed_value` does not change booleans.
     configuration["dashboard"]["enabled"] = false.into();
     configuration
 }
 
-fn other_value(value: Value) -> Value {
+fn changed_value(value: Value) -> Value {
     match value {
         Value::Number(number) => match number.as_i64() {
             Some(whole) => if whole > 1 { whole - 1 } else { whole + 1 }.into(),
@@ -50,13 +51,13 @@ fn other_value(value: Value) -> Value {
             },
         }),
         Value::Array(list) if list.is_empty() => serde_json::json!(["https://a.example"]),
-        Value::Object(table) => table.into_iter().map(|(key, value)| (key, other_value(value))).collect(),
+        Value::Object(table) => table.into_iter().map(|(key, value)| (key, changed_value(value))).collect(),
         other => other,
     }
 }
 
-/// Adds to `variables` a variable for each key, with lists as JSON. With `tables`, each table gets one variable, as JSON, instead of
-/// one variable for each of its keys.
+/// Adds to `variables` a variable for each key, with lists as JSON. If `tables` is true, each table of the configuration gets
+/// one environment variable, as JSON, instead of one for each key of the table.
 fn collect_variables(prefix: &str, value: &Value, tables: bool, variables: &mut Vec<(String, String)>) {
     match value {
         Value::Object(table)
@@ -90,7 +91,7 @@ fn environment_can_set_every_key() {
         for omitted in 0..variables.len() {
             let mut other_variables = variables.clone();
             let (name, _) = other_variables.remove(omitted);
-            // `other_value` leaves the defaults of `auth.mode` and `worker.routes` unchanged, so omitting their
+            // `changed_value` leaves the defaults of `auth.mode` and `worker.routes` unchanged, so omitting their
             // variables has no effect.
             let is_default = name == "DROVER__AUTH__MODE" || name == "DROVER__WORKER__ROUTES";
             assert!(

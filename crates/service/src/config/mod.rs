@@ -37,7 +37,7 @@ pub use auth::{ApiKey, Auth, AuthMode, KeyHash, KeyId, Scope, Scopes};
 pub use queue_core::settings::QueuePattern;
 pub use redis::{Password, Redis, RedisTls, RedisUrl, SentinelLogin};
 pub use sections::{Api, Dashboard, Durability, Log, LogFormat, SkippedSection, TlsFiles, Traces};
-pub use tree::read_part;
+pub use tree::read_part_of_table;
 
 use self::{
     sources::Sources,
@@ -62,7 +62,7 @@ pub struct Config<W = SkippedSection> {
     pub worker: W,
     /// The authentication of API clients.
     pub auth: Auth,
-    /// The settings of the log.
+    /// The settings of the program's log.
     pub log: Log,
     /// The export of traces.
     pub traces: Traces,
@@ -96,7 +96,7 @@ pub fn must_be_within<T: Copy + PartialOrd + Display>(key: &str, value: T, min: 
     if (min..=max).contains(&value) { Ok(()) } else { Err(format!("{key} must be {min} to {max}, not {value}")) }
 }
 
-/// An entry of `queues`: the settings of a queue. [`DeclaredSettings::validate`] checks the schedules in the entry.
+/// An entry of `queues`: the settings of a queue. [`DeclaredSettings::validate`] checks the schedules in an entry of `queues`.
 struct QueueEntry {
     _settings: Settings,
 }
@@ -128,7 +128,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithoutSchedules<A> {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, mut seed: K) -> Result<Option<K::Value>, A::Error> {
         loop {
-            match self.0.next_key_seed(OtherKey(seed))? {
+            match self.0.next_key_seed(KeyExceptSchedules(seed))? {
                 None => return Ok(None),
                 Some(Ok(key)) => return Ok(Some(key)),
                 Some(Err(unused_seed)) => seed = unused_seed,
@@ -143,9 +143,9 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithoutSchedules<A> {
 }
 
 /// Deserializes a key other than `schedules` with the seed `K`; for the key `schedules`, returns the unused seed.
-struct OtherKey<K>(K);
+struct KeyExceptSchedules<K>(K);
 
-impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for OtherKey<K> {
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for KeyExceptSchedules<K> {
     type Value = Result<K::Value, K>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -195,7 +195,8 @@ impl<W: Section> Config<W> {
     }
 
     /// Reads the configuration from the sources. Each entry of `queues` is also read alone, so that a mistake in the entry is
-    /// reported with its path. [`DeclaredSettings::validate`] later checks the settings that result from merging the entries.
+    /// reported with its path. [`DeclaredSettings::validate`] later checks the settings that result from merging the entries of
+    /// `queues`.
     fn read(sources: &Sources) -> Result<Self, Mistake> {
         #[derive(Deserialize)]
         struct Queues {
@@ -226,7 +227,7 @@ impl<W: Section> Config<W> {
             ));
         }
         let bind = &api.bind;
-        if self.auth.is_open() && !bind.is_loopback() {
+        if self.auth.allows_all_clients() && !bind.is_loopback() {
             return Err(format!(
                 "api.bind = \"{bind}\" would open the queue to the network without keys; make one with the \
                  command `producer-api key` (in a clone: target/release/producer-api key) and write its line into auth.keys, bind to \

@@ -120,20 +120,20 @@ pub struct Traces {
     /// The URL of the collector (default: none, so that no traces are exported).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<OtlpEndpoint>,
-    /// The fraction, from 0 to 1, of the traces started by this process that are exported (default: 1). For a trace that
-    /// another service started, the decision of that service applies.
+    /// The fraction, from 0 to 1, of the traces started by this process that are exported (default: 1). A trace that another
+    /// service started is exported if that service exports it.
     pub sample_ratio: f64,
 }
 
-/// The section `worker` in programs that are not workers. Programs that are not workers check the names of the section's keys
-/// but not the values, so that a misspelt key stops the producer-api, too. The lists and tables of the section `worker` (its
-/// routes) are dropped, because routes may contain secrets.
+/// The section `worker` in programs that are not workers. Programs that are not workers check the names of the keys in the
+/// section `worker` but not the values, so that a misspelt key stops the producer-api, too. `SkippedSection` does not keep the
+/// lists and tables of the section `worker` (its routes), because routes may contain secrets.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
 pub struct SkippedSection(BTreeMap<String, Value>);
 
 /// The known keys of the section `worker`, which are the keys in `config/default.toml`.
-static WORKER_KEYS: LazyLock<&[&str]> = LazyLock::new(|| {
+static KEYS_OF_WORKER_SECTION: LazyLock<&[&str]> = LazyLock::new(|| {
     let defaults: toml::Table = DEFAULT_FILE.parse().expect("the defaults are TOML");
     let keys = defaults["worker"].as_table().into_iter().flat_map(toml::Table::keys);
     keys.map(|key| &*key.clone().leak()).collect::<Vec<_>>().leak()
@@ -142,8 +142,8 @@ static WORKER_KEYS: LazyLock<&[&str]> = LazyLock::new(|| {
 impl<'de> Deserialize<'de> for SkippedSection {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut keys = BTreeMap::<String, Value>::deserialize(deserializer)?;
-        if let Some(unknown) = keys.keys().find(|key| !WORKER_KEYS.contains(&key.as_str())) {
-            return Err(D::Error::unknown_field(unknown, &WORKER_KEYS));
+        if let Some(unknown) = keys.keys().find(|key| !KEYS_OF_WORKER_SECTION.contains(&key.as_str())) {
+            return Err(D::Error::unknown_field(unknown, &KEYS_OF_WORKER_SECTION));
         }
         keys.retain(|_, value| !(value.is_array() || value.is_object()));
         Ok(Self(keys))

@@ -100,8 +100,9 @@ impl Sources {
         merged_value.expect("values of JSON have a form in the crate config, and each source has the root")
     }
 
-    /// Returns the same sources, but with the unparsed text of the variable that set the wrong value. Returns `None` if no
-    /// variable set the wrong value, or if the value is the unparsed text already.
+    /// Returns the sources of the configuration, but with the unparsed text of the environment variable that set the wrong
+    /// value of `mistake`. Returns `None` if no variable set the whole wrong value, or if the wrong value is the unparsed text
+    /// of its variable.
     fn with_variable_as_text(&self, mistake: &Mistake) -> Option<Self> {
         let (index, value) =
             self.0.iter().map(|source| source.value_at(mistake)).enumerate().rfind(|(_, value)| value.is_some())?;
@@ -144,7 +145,8 @@ impl config::Source for Source {
 }
 
 impl Source {
-    /// Returns the value at the path of a mistake. If the path leads into a list, returns the whole list.
+    /// Returns the value of this source at the path of a mistake in the configuration. If the path leads into a list, returns
+    /// the whole list.
     fn value_at(&self, mistake: &Mistake) -> Option<&Value> {
         let keys = mistake.path.iter().map_while(|segment| match segment {
             Segment::Map { key } => Some(key),
@@ -225,13 +227,13 @@ mod tests {
     #[test]
     fn text_of_a_variable_is_converted_to_the_type_of_its_key() {
         #[derive(Deserialize)]
-        struct Keys<T> {
+        struct OneKeyConfig<T> {
             key: T,
         }
         fn read_variable_text<T: DeserializeOwned>(text: &str) -> Result<T, String> {
             let variable = Variable { name: "DROVER__KEY".into(), path: vec!["key".into()], text: text.into() };
             let sources = Sources(Vec::new()).overlaid_with_variable(variable);
-            sources.read().map(|Keys { key }| key).map_err(|mistake| mistake.to_string())
+            sources.read().map(|OneKeyConfig { key }| key).map_err(|mistake| mistake.to_string())
         }
         assert_eq!(read_variable_text::<String>("5").unwrap(), "5");
         assert_eq!(read_variable_text::<String>("[a]").unwrap(), "[a]");

@@ -118,7 +118,7 @@ fn printed_configuration_loads_again_and_has_no_routes_of_a_worker() {
 #[test]
 fn mistake_in_a_file_is_reported_with_its_key_and_without_words_of_a_library() {
     for (file, expected) in [
-        // The next configurations contain unknown keys, or unknown words as values.
+        // Cases of configurations that contain unknown keys, or unknown words as values:
         ("[api]\nbnid = 1", "api.bnid: \"bnid\" is unknown: did you mean \"bind\"?"),
         ("[wroker]\nx = 1", "did you mean \"worker\"?"),
         ("[queues.q]\nmax_atempts = 1", "did you mean \"max_attempts\"?"),
@@ -130,11 +130,11 @@ fn mistake_in_a_file_is_reported_with_its_key_and_without_words_of_a_library() {
         ("\"api[1000000000]\" = 1", "\"api[1000000000]\" is unknown"),
         ("[redis]\n\"url.a\" = 1", "\"url.a\" is unknown"),
         ("[queues.q]\nbackoff = { type = \"fixd\" }", "queues.q.backoff.type: \"fixd\" is unknown: did you mean"),
-        // The next configurations lack keys that are required.
+        // Cases of configurations that lack required keys:
         ("[api]\ntls = { key = \"a\" }", "api.tls: the key certificate is missing"),
         ("[auth]\nkeys = [{ id = \"ops\" }]", "auth.keys[0]: the key hash is missing"),
         ("[queues.q]\nrate_limit = { max = 5 }", "queues.q.rate_limit: the field \"duration\" is required"),
-        // The next configurations contain values of a wrong type.
+        // Cases of configurations that contain values of a wrong type:
         ("[api]\nbody_limit = \"many\"", "api.body_limit: is a text, expected a whole number, 0 or more"),
         ("[api]\nbody_limit = -1", "api.body_limit: expected a whole number, 0 or more"),
         ("[api]\nbody_limit = 1.5", "api.body_limit: "),
@@ -156,7 +156,7 @@ fn mistake_in_a_file_is_reported_with_its_key_and_without_words_of_a_library() {
         ("[queues.q]\nexclusive = 5", "queues.q.exclusive: is a whole number, expected true, false, or"),
         ("[queues.q]\nmax_attempts = \"a\"", "queues.q.max_attempts: is a text, expected a whole number"),
         ("[auth]\nkeys = [\"drv_ops_x\"]", "auth.keys[0]: is a text, expected a table"),
-        // The next configurations contain values out of range, or keys that contradict each other.
+        // Cases of configurations that contain values out of range, or keys that contradict each other:
         ("[api]\nbody_limit = 5000000", "api.body_limit"),
         ("[api]\nmax_body_memory = 4194303", "api.max_body_memory must be 4 times api.body_limit"),
         ("[api]\nmax_connections = 0", "api.max_connections"),
@@ -179,7 +179,7 @@ fn mistake_in_a_file_is_reported_with_its_key_and_without_words_of_a_library() {
         ("[api]\nbind = \"0.0.0.0:8080\"", "auth.mode = \"none\""),
         ("[api]\nbind = \"0.0.0.0:8080\"", "target/release/producer-api key"),
         ("[api]\nbind = \"here\"", "api.bind"),
-        // The next configurations are not valid TOML.
+        // Cases of configurations that are not valid TOML:
         ("not toml", "TOML"),
         ("a = 1\na = 2", "line 2, column 1 is not valid TOML"),
     ] {

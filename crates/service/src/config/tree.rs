@@ -28,7 +28,8 @@ pub(super) fn read<T: DeserializeOwned>(tree: Value) -> Result<T, Mistake> {
 /// An error in the configuration: the key, its source and the problem.
 #[derive(Debug)]
 pub(super) struct Mistake {
-    /// The path of the key. The path has no segments if the whole tree is wrong.
+    /// The path of the wrong key in the configuration. The path of the mistake has no segments if the whole configuration is
+    /// wrong.
     pub(super) path: Path,
     /// The text that names the source of the value, as in `set by DROVER__LOG__FORMAT`.
     pub(super) origin: Option<String>,
@@ -47,7 +48,7 @@ pub(super) struct Problem {
 pub(super) enum ProblemKind {
     UnknownKey,
     MissingKey,
-    /// The value is not of the key's type.
+    /// The value in the configuration is not of the type of its key.
     Type,
     Value,
 }
@@ -67,13 +68,14 @@ impl fmt::Display for Mistake {
 }
 
 /// Reads one part of a table, for a deserializer that reads a table in parts because one key of the table decides which other
-/// keys are allowed. The error names the place of a mistake by `path`, which is the key of the part, and the path within the
-/// part. `path` is empty if the part consists of all remaining keys of the table.
+/// keys are allowed. The error names the place of a mistake in the configuration by `path`, which is the key of the part in the
+/// table, and by the path within the part of the table. `path` is empty if the part of the table consists of all remaining keys
+/// of the table.
 ///
 /// # Errors
 ///
 /// Returns an error if a key is unknown or missing, or if a value is not of its type.
-pub fn read_part<T: DeserializeOwned, E: de::Error>(path: &str, part: Value) -> Result<T, E> {
+pub fn read_part_of_table<T: DeserializeOwned, E: de::Error>(path: &str, part: Value) -> Result<T, E> {
     read(part).map_err(|mistake: Mistake| {
         let is_rest_of_table = path.is_empty();
         let is_whole_value = mistake.path.iter().len() == 0;
@@ -160,16 +162,16 @@ impl de::Error for Problem {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        let text = format!("is {}, expected {}", kind_of_value(&found), plain_expectation(expected));
+        let text = format!("is {}, expected {}", kind_of_value(&found), expected_type_in_plain_words(expected));
         Self { text, kind: ProblemKind::Type }
     }
 
     fn invalid_value(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::custom(format_args!("expected {}", plain_expectation(expected)))
+        Self::custom(format_args!("expected {}", expected_type_in_plain_words(expected)))
     }
 
     fn invalid_length(_: usize, expected: &dyn Expected) -> Self {
-        Self::custom(format_args!("expected {}", plain_expectation(expected)))
+        Self::custom(format_args!("expected {}", expected_type_in_plain_words(expected)))
     }
 
     fn unknown_variant(word: &str, known: &'static [&'static str]) -> Self {
@@ -203,7 +205,7 @@ fn kind_of_value(found: &Unexpected<'_>) -> &'static str {
 }
 
 /// Describes the expected value without naming Rust types.
-fn plain_expectation(expected: &dyn Expected) -> String {
+fn expected_type_in_plain_words(expected: &dyn Expected) -> String {
     let expected_text = expected.to_string();
     let words = match expected_text.as_str() {
         "a string" | "a borrowed string" => "a text",

@@ -67,7 +67,7 @@ impl Connection {
         let deadlines = Arc::new(Deadlines::new(self.limits));
         let service = service_fn(|request: Request<Incoming>| {
             deadlines.note_headers_complete();
-            let keep_alive = KeepAlive::after_request(&request);
+            let keep_alive = KeepAlive::decide_after_request(&request);
             let mut request = request.map(|body| RequestBody::new(body, Arc::clone(&deadlines)));
             request.extensions_mut().insert(Arc::clone(&self.peer));
             let refusal = match keep_alive {
@@ -121,9 +121,10 @@ impl Connection {
                 () = &mut stop_signal, if !is_stopping => {
                     is_stopping = true;
                     pin::Pin::new(&mut connection).graceful_shutdown();
-                    // `DISPLACED_GRACE` is the deadline of displaced connections; at a shutdown, `Server` enforces the grace
-                    // period for all connections.
-                    displaced_deadline = self.peer.is_displaced().then(|| Instant::now() + DISPLACED_GRACE);
+                    // `DISPLACED_CONNECTION_GRACE` is the time limit of a connection that closes to make room for a new
+                    // connection. At a shutdown, `Server` enforces the grace period for all connections.
+                    let is_displaced = self.peer.is_displaced_by_new_connection();
+                    displaced_deadline = is_displaced.then(|| Instant::now() + DISPLACED_CONNECTION_GRACE);
                 }
                 () = sleep_until(displaced_deadline.unwrap_or_else(Instant::now)), if displaced_deadline.is_some() => {
                     debug!("a displaced connection was closed before its answer was complete");
@@ -163,7 +164,7 @@ const HTTP2_REFUSAL: &[u8] =
     b"HTTP/1.1 505 HTTP Version Not Supported\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// The time that a connection that is closed to make room for a new connection has to finish its last response.
-const DISPLACED_GRACE: Duration = Duration::from_secs(1);
+const DISPLACED_CONNECTION_GRACE: Duration = Duration::from_secs(1);
 
 /// Limits the unsent bytes that the kernel buffers. Without a limit the kernel buffers megabytes for each client that does not
 /// read. Sent but unacknowledged bytes are not limited, because fast connections need many of them.
@@ -202,10 +203,10 @@ enum KeepAlive {
 
 impl KeepAlive {
     /// Returns whether the connection may serve another request after this request. A request with both `content-length` and
-    /// `transfer-encoding` can smuggle a second request past a proxy, so the bytes after the first request must not be read as a
-    /// request (RFC 9112, 6.1). hyper hides the `content-length` of a chunked request, so such a request can't be recognized.
-    /// Therefore a connection closes after every chunked request.
-    fn after_request<B>(request: &Request<B>) -> Self {
+    /// `transfer-encoding` can smuggle a second request past a proxy, so the bytes after the first request must not be read as
+    /// a request (RFC 9112, 6.1). A connection closes after every chunked request, because hyper hides the `content-length` of
+    /// a chunked request, so that a request with both headers can't be recognized.
+    fn decide_after_request<B>(request: &Request<B>) -> Self {
         if request.headers().contains_key(header::TRANSFER_ENCODING) { Self::No } else { Self::Yes }
     }
 }

@@ -1,6 +1,6 @@
-//! All connections of a server. The server accepts connections up to a limit. At the limit, a new connection displaces the
-//! oldest connection whose client was never trusted. Drover has its own accept loop, because axum's accept loop has no limit,
-//! and no library can displace connections.
+//! All connections of a server. The server accepts connections up to a limit. At the limit, a new connection displaces (closes)
+//! the oldest connection of an untrusted client. The service decides which clients it trusts, such as clients that sent a valid
+//! API key. Drover has its own accept loop, because axum's accept loop has no limit, and no library can displace connections.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     connection::Connection,
-    limits::{Limits, MAX_DISPLACED},
+    limits::{Limits, MAX_DISPLACED_CONNECTIONS},
     peer::Peer,
     tls::Tls,
 };
@@ -43,10 +43,11 @@ impl Server<'_> {
         let (outage, full_report) = (Outage::reported_once(), Outage::reported_once());
         let mut retry = Retry::new();
         'serving: loop {
-            // At the limit, a new connection displaces the oldest untrusted connection. If all clients are trusted, the new
-            // connection waits in the listener's backlog.
+            // At the limit, a new connection displaces (closes) the oldest connection of an untrusted client. If the service
+            // trusts all connected clients, such as clients that sent a valid API key, a new connection waits in the listener's
+            // backlog.
             let has_room = connections.has_room();
-            log_full(&full_report, connections.served_count(), self.limits.max_connections);
+            log_connection_limit(&full_report, connections.served_count(), self.limits.max_connections);
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => break,
@@ -57,8 +58,8 @@ impl Server<'_> {
                         if outage.record_success() {
                             info!("connections are accepted again");
                         }
-                        // While this loop waited for a connection, the client that would be displaced may have become
-                        // trusted.
+                        // While the server waited for a new connection, the last untrusted client, whose connection would be
+                        // closed to make room, may have become trusted.
                         while !connections.has_room() {
                             tokio::select! {
                                 () = self.shutdown.cancelled() => break 'serving,
@@ -104,7 +105,7 @@ fn is_client_abort(error: &io::Error) -> bool {
 }
 
 /// Logs once that the limit of connections is reached, and again only after half of the connections were closed.
-fn log_full(full_report: &Outage, open: usize, max_connections: usize) {
+fn log_connection_limit(full_report: &Outage, open: usize, max_connections: usize) {
     if open >= max_connections && full_report.record_failure() {
         warn!(
             max_connections,
@@ -118,8 +119,8 @@ fn log_full(full_report: &Outage, open: usize, max_connections: usize) {
 /// The tasks of all connections.
 struct OpenConnections {
     tasks: JoinSet<()>,
-    /// Untrusted connections, the oldest first. An entry whose connection has ended or whose client became trusted is skipped,
-    /// and is removed later.
+    /// The connections of clients that the service does not trust, the oldest first. A connection that has ended, or whose
+    /// client became trusted, is skipped in this list, and is removed from it later.
     untrusted: VecDeque<UntrustedConnection>,
     displaced_tasks: HashSet<Id>,
     max_served: usize,
@@ -143,12 +144,12 @@ impl OpenConnections {
         Self { tasks: JoinSet::new(), untrusted: VecDeque::new(), displaced_tasks: HashSet::new(), max_served }
     }
 
-    /// Returns the number of open connections, without connections that are being displaced.
+    /// Returns the number of open connections, without the connections that close to make room for new connections.
     fn served_count(&self) -> usize {
         self.tasks.len() - self.displaced_tasks.len()
     }
 
-    /// Returns the number of open connections, including connections that are being displaced.
+    /// Returns the number of open connections, including the connections that close to make room for new connections.
     fn open_count(&self) -> usize {
         self.tasks.len()
     }
@@ -156,7 +157,7 @@ impl OpenConnections {
     /// Returns whether another connection can be accepted, perhaps by displacing a connection.
     fn has_room(&mut self) -> bool {
         self.served_count() < self.max_served
-            || (self.displaced_tasks.len() < MAX_DISPLACED && self.oldest_untrusted().is_some())
+            || (self.displaced_tasks.len() < MAX_DISPLACED_CONNECTIONS && self.oldest_untrusted().is_some())
     }
 
     /// Serves another connection. At the limit, the oldest untrusted connection is displaced.
@@ -165,7 +166,7 @@ impl OpenConnections {
             && let Some(oldest) = self.oldest_untrusted()
         {
             debug!("a connection that was never trusted is displaced by a new connection");
-            oldest.displace();
+            oldest.displace_by_new_connection();
             self.displaced_tasks.extend(self.untrusted.pop_front().map(|untrusted| untrusted.task.id()));
         }
         let task = self.tasks.spawn(connection);
@@ -198,7 +199,7 @@ impl OpenConnections {
 mod tests {
     use super::*;
 
-    /// Adds a connection that lasts until it is displaced.
+    /// Adds a connection that lasts until it is closed to make room for a new connection.
     fn add_open_connection(open: &mut OpenConnections) -> Arc<Peer> {
         let peer = Arc::new(Peer::new([127, 0, 0, 1].into(), CancellationToken::new()));
         let served_peer = Arc::clone(&peer);
@@ -217,7 +218,7 @@ mod tests {
         first.note_trusted_client();
         assert!(connections.has_room());
         let fourth_peer = add_open_connection(&mut connections);
-        let displaced_flags = [&first, &second, &third, &fourth_peer].map(|peer| peer.is_displaced());
+        let displaced_flags = [&first, &second, &third, &fourth_peer].map(|peer| peer.is_displaced_by_new_connection());
         assert_eq!(displaced_flags, [false, true, false, false]);
         assert_eq!((connections.served_count(), connections.open_count()), (3, 4));
         connections.wait_for_closed_connection().await;
@@ -230,11 +231,12 @@ mod tests {
         add_open_connection(&mut connections).note_trusted_client();
         assert!(!connections.has_room());
         let mut connections = OpenConnections::new(100);
-        let peers: Vec<_> = (0..100 + MAX_DISPLACED).map(|_| add_open_connection(&mut connections)).collect();
+        let peers: Vec<_> =
+            (0..100 + MAX_DISPLACED_CONNECTIONS).map(|_| add_open_connection(&mut connections)).collect();
         assert!(!connections.has_room(), "no displaced connection has ended");
         assert_eq!(
-            (connections.served_count(), peers.iter().filter(|peer| peer.is_displaced()).count()),
-            (100, MAX_DISPLACED)
+            (connections.served_count(), peers.iter().filter(|peer| peer.is_displaced_by_new_connection()).count()),
+            (100, MAX_DISPLACED_CONNECTIONS)
         );
         connections.wait_for_closed_connection().await;
         assert!(connections.has_room());
@@ -244,7 +246,7 @@ mod tests {
     async fn connections_that_have_ended_are_forgotten() {
         let mut connections = OpenConnections::new(1_000);
         for _ in 0..500 {
-            add_open_connection(&mut connections).displace();
+            add_open_connection(&mut connections).displace_by_new_connection();
             connections.wait_for_closed_connection().await;
         }
         assert!(connections.untrusted.len() < 10, "{}", connections.untrusted.len());

@@ -1,7 +1,7 @@
 //! The deadlines of a connection: for the headers of a request, for the next request, and for reading the response. The stream
-//! and the bodies of a connection report their progress. Drover has its own deadlines, because hyper has no deadline for a client
-//! that does not read its response, and needs a timer per request for the deadline of the headers. The stream wrappers of other
-//! libraries do not report blocked writes.
+//! and the bodies of a connection report their progress to the deadlines. Drover has its own deadlines, because hyper has no
+//! deadline for a client that does not read its response, and needs a timer per request for the deadline of the headers. The
+//! stream wrappers of other libraries do not report blocked writes.
 
 use std::{
     fmt,
@@ -22,8 +22,8 @@ use tokio::{
 
 use super::limits::Limits;
 
-/// The number of bytes of a response that a client must read within each write time-out. If there were no minimum, a client that
-/// reads single bytes could keep its response open for ever.
+/// The number of bytes of a response that a client must read within each write time-out. Without a minimum of bytes, a client
+/// that reads single bytes could keep its response open for ever.
 const MIN_READ_BYTES: usize = 64 * 1024;
 
 /// The deadlines of a connection, which depend on its phase and the start of the phase.
@@ -129,7 +129,7 @@ impl Deadlines {
     }
 
     /// Notes that the socket accepted all pending bytes.
-    fn note_flushed(&self) {
+    fn note_all_bytes_flushed(&self) {
         self.state.lock().slow_write = None;
     }
 
@@ -174,7 +174,7 @@ pub(super) struct WatchedStream<S> {
 }
 
 impl<S> WatchedStream<S> {
-    fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn note_write_result(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Ready(Ok(bytes)) => self.deadlines.note_accepted_bytes(*bytes),
             Poll::Ready(Err(_)) => {}
@@ -184,9 +184,9 @@ impl<S> WatchedStream<S> {
     }
 
     /// Notes a flush. hyper flushes when it has handed all bytes to the stream.
-    fn note_flush(&self, flush_result: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+    fn note_flush_result(&self, flush_result: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
         if flush_result.is_ready() {
-            self.deadlines.note_flushed();
+            self.deadlines.note_all_bytes_flushed();
         } else {
             self.deadlines.note_blocked_write();
         }
@@ -208,7 +208,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let write_result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.note_write(write_result)
+        self.note_write_result(write_result)
     }
 
     fn poll_write_vectored(
@@ -217,7 +217,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let write_result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.note_write(write_result)
+        self.note_write_result(write_result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -226,12 +226,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flush_result = Pin::new(&mut self.stream).poll_flush(cx);
-        self.note_flush(flush_result)
+        self.note_flush_result(flush_result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let close_result = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.note_flush(close_result)
+        self.note_flush_result(close_result)
     }
 }
 
@@ -275,8 +275,8 @@ impl Body for RequestBody {
     }
 }
 
-/// Reports the end of a response when the guard is dropped. The response's body owns the guard, and hyper drops the body after
-/// its last frame.
+/// Reports the end of a response when the guard is dropped. The response's body owns its `ResponseGuard`, and hyper drops the
+/// body after its last frame.
 pub(super) struct ResponseGuard(pub(super) Arc<Deadlines>);
 
 impl Drop for ResponseGuard {
@@ -299,7 +299,7 @@ mod tests {
 
     /// Waits up to an hour for the client to miss a deadline. Returns the reason why the client was too slow, and after how many
     /// seconds.
-    async fn too_slow(deadlines: &Deadlines) -> Option<(TooSlow, u64)> {
+    async fn wait_until_too_slow(deadlines: &Deadlines) -> Option<(TooSlow, u64)> {
         let start = Instant::now();
         let mut timer = pin!(sleep(Duration::from_secs(3_600)));
         let wait_result =
@@ -310,11 +310,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_phase_of_a_connection_has_its_deadline() {
         let deadlines = deadlines();
-        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::Headers, 10)), "the client sent no headers");
+        assert_eq!(wait_until_too_slow(&deadlines).await, Some((TooSlow::Headers, 10)), "the client sent no headers");
         deadlines.note_headers_complete();
-        assert_eq!(too_slow(&deadlines).await, None, "a handler has no deadline");
+        assert_eq!(wait_until_too_slow(&deadlines).await, None, "a handler has no deadline");
         deadlines.note_response_complete();
-        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::Idle, 75)));
+        assert_eq!(wait_until_too_slow(&deadlines).await, Some((TooSlow::Idle, 75)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -326,7 +326,7 @@ mod tests {
         deadlines.note_received();
         advance(Duration::from_secs(6)).await;
         deadlines.note_received();
-        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::Headers, 4)));
+        assert_eq!(wait_until_too_slow(&deadlines).await, Some((TooSlow::Headers, 4)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -337,14 +337,14 @@ mod tests {
         advance(Duration::from_secs(20)).await;
         deadlines.note_accepted_bytes(MIN_READ_BYTES - 1);
         deadlines.note_blocked_write();
-        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingResponse, 10)), "one byte is missing");
+        assert_eq!(wait_until_too_slow(&deadlines).await, Some((TooSlow::ReadingResponse, 10)), "one byte is missing");
         deadlines.note_accepted_bytes(1);
-        assert_eq!(too_slow(&deadlines).await, None, "the client has read enough");
+        assert_eq!(wait_until_too_slow(&deadlines).await, None, "the client has read enough");
         deadlines.note_blocked_write();
         deadlines.note_response_complete();
-        assert_eq!(too_slow(&deadlines).await, Some((TooSlow::ReadingResponse, 30)), "nothing more is read");
-        deadlines.note_flushed();
-        assert_eq!(too_slow(&deadlines).await.map(|(reason, _)| reason), Some(TooSlow::Idle));
+        assert_eq!(wait_until_too_slow(&deadlines).await, Some((TooSlow::ReadingResponse, 30)), "nothing more is read");
+        deadlines.note_all_bytes_flushed();
+        assert_eq!(wait_until_too_slow(&deadlines).await.map(|(reason, _)| reason), Some(TooSlow::Idle));
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,9 +8,9 @@ use tracing::warn;
 use super::request_checks::Hosts;
 use crate::config::Api;
 
-/// The maximum number of displaced connections that have not closed yet. Displaced connections do not count towards the maximum
-/// number of connections.
-pub(super) const MAX_DISPLACED: usize = 32;
+/// The maximum number of connections that are closing to make room for new connections. Such closing connections do not count
+/// towards the maximum number of connections.
+pub(super) const MAX_DISPLACED_CONNECTIONS: usize = 32;
 
 /// The limits of the connections of a server.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +20,7 @@ pub struct Limits {
     /// trusted, the new connection waits in the listener's backlog.
     pub max_connections: usize,
     /// The time limit for a request's headers, from the first byte of the request or from the start of the connection (default:
-    /// 10 s). The same time limit applies to the TLS handshake.
+    /// 10 s). The time limit for a request's headers also applies to the TLS handshake.
     pub header_timeout: Duration,
     /// The time limit from the end of a response to the first byte of the next request (default: 75 s).
     pub idle_timeout: Duration,
@@ -41,13 +41,13 @@ impl Limits {
         Self { max_connections: 100, grace, ..Self::default() }
     }
 
-    /// Raises the process's limit of open files to the number that the connections need. If the limit can't be raised, the
-    /// function lowers the maximum number of connections, because a process without free file descriptors can't connect to
+    /// Raises the process's limit of open files to the number that the connections need. If the limit of open files can't be
+    /// raised, the maximum number of connections is lowered, because a process without free file descriptors can't connect to
     /// Redis.
     pub(super) fn within_open_file_limit(mut self) -> Self {
         /// The number of file descriptors for Redis, the log, the listener, files, and displaced connections, which are being closed
         /// to make room for new ones.
-        const RESERVED_FILES: u64 = 128 + MAX_DISPLACED as u64;
+        const RESERVED_FILES: u64 = 128 + MAX_DISPLACED_CONNECTIONS as u64;
         let needed_files = self.max_connections as u64 + RESERVED_FILES;
         let limit = getrlimit(Resource::Nofile);
         let allowed_files = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
@@ -60,7 +60,7 @@ impl Limits {
             Err(_) => allowed_files(limit.current),
         };
         if effective_limit < needed_files {
-            // The lowered maximum is at least one connection.
+            // Even with too low a limit of open files, the maximum number of connections is at least one.
             let affordable_connections =
                 usize::try_from(effective_limit.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX).max(1);
             warn!(

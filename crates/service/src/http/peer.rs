@@ -48,13 +48,13 @@ impl Peer {
     }
 
     /// Closes the client's connection after the current request, because a new connection takes its place.
-    pub(super) fn displace(&self) {
+    pub(super) fn displace_by_new_connection(&self) {
         self.is_displaced.store(true, Ordering::Relaxed);
         self.stopping.cancel();
     }
 
-    /// Returns whether the connection is being displaced.
-    pub(super) fn is_displaced(&self) -> bool {
+    /// Returns whether the connection closes to make room for a new connection.
+    pub(super) fn is_displaced_by_new_connection(&self) -> bool {
         self.is_displaced.load(Ordering::Relaxed)
     }
 

@@ -18,9 +18,9 @@ use crate::{
 /// The names that a server accepts in the header `host`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hosts {
-    /// The server accepts any host name.
+    /// In the header `host`, the server accepts any host name.
     Any,
-    /// The server accepts only IP addresses, `localhost` and its subdomains, and names without a dot.
+    /// In the header `host`, the server accepts only IP addresses, `localhost` and its subdomains, and names without a dot.
     ///
     /// A web page can let its own host name resolve to 127.0.0.1, so that browsers treat its requests as same-origin (DNS
     /// rebinding). Without API keys, every web page that is open on the machine could use the API by DNS rebinding.

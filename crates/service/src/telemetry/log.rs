@@ -47,7 +47,7 @@ struct FieldText {
 
 impl FieldText {
     /// Lets tracing-subscriber write a field that needs a special format or that is rare.
-    fn write_with_library(&mut self, write: impl FnOnce(&mut DefaultVisitor<'_>)) {
+    fn write_with_tracing_subscriber(&mut self, write: impl FnOnce(&mut DefaultVisitor<'_>)) {
         let is_first = self.text.is_empty();
         let mut field_visitor = DefaultVisitor::new(Writer::new(&mut self.text), is_first);
         write(&mut field_visitor);
@@ -66,8 +66,8 @@ impl FieldText {
 impl Visit for FieldText {
     fn record_str(&mut self, field: &Field, value: &str) {
         let is_printable = value.bytes().all(|b| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\'));
-        if is_special(field.name()) || !is_printable {
-            return self.write_with_library(|visitor| visitor.record_str(field, value));
+        if has_special_format(field.name()) || !is_printable {
+            return self.write_with_tracing_subscriber(|visitor| visitor.record_str(field, value));
         }
         self.begin_field(field.name());
         self.text.push('"');
@@ -76,12 +76,12 @@ impl Visit for FieldText {
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.write_with_library(|visitor| visitor.record_error(field, value));
+        self.write_with_tracing_subscriber(|visitor| visitor.record_error(field, value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if is_special(field.name()) {
-            return self.write_with_library(|visitor| visitor.record_debug(field, value));
+        if has_special_format(field.name()) {
+            return self.write_with_tracing_subscriber(|visitor| visitor.record_debug(field, value));
         }
         self.begin_field(field.name());
         self.written = self.written.and(write!(self.text, "{value:?}"));
@@ -90,14 +90,14 @@ impl Visit for FieldText {
 
 /// Returns whether tracing-subscriber formats a field of this name specially: the message, a field of the crate `log`, or a raw
 /// identifier (`r#type`).
-fn is_special(name: &str) -> bool {
+fn has_special_format(name: &str) -> bool {
     name == "message" || name.starts_with("log.") || name.starts_with("r#")
 }
 
 /// Writes each record to standard output, and escapes characters that would end its line or change its display.
 pub(super) struct EscapedOutput {
-    /// Whether tracing-subscriber writes escape sequences for colours. The writer keeps escape sequences for colours;
-    /// tracing-subscriber itself escapes sequences in fields.
+    /// Whether tracing-subscriber writes escape sequences for colours. With colours, `RecordWriter` does not escape these
+    /// sequences. tracing-subscriber itself escapes the sequences in fields.
     pub(super) colours: bool,
 }
 
@@ -140,7 +140,7 @@ fn escape_record(record: &[u8], colours: bool) -> Cow<'_, [u8]> {
             '\n' => escaped_record.push_str("\\n"),
             // A misleading character is written as a JSON escape, because the record may be JSON. Each misleading character has
             // a code of at most four hexadecimal digits.
-            char if is_misleading(char) => {
+            char if must_be_escaped(char) => {
                 let _ = write!(escaped_record, "\\u{:04x}", u32::from(char));
             }
             char => escaped_record.push(char),
@@ -152,7 +152,7 @@ fn escape_record(record: &[u8], colours: bool) -> Cow<'_, [u8]> {
 
 /// Returns whether a character is a control character, ends a line or paragraph, has no width, or changes the direction of
 /// text.
-fn is_misleading(char: char) -> bool {
+fn must_be_escaped(char: char) -> bool {
     char.is_control()
         || matches!(char, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(written_log(|log| subscriber(log).fmt_fields(PlainFields).finish()), library_log);
     }
 
-    fn record_of(record: &str, colours: bool) -> String {
+    fn written_record(record: &str, colours: bool) -> String {
         let mut records = RecordWriter { to: Vec::new(), colours };
         records.write_all(record.as_bytes()).unwrap();
         String::from_utf8(records.to).unwrap()
@@ -228,8 +228,8 @@ mod tests {
             ("{\"id\":\"\u{2066}\u{7f}\"}\n", "{\"id\":\"\\u2066\\u007f\"}\n"),
             ("\u{1b}[31mred\n", "\\u001b[31mred\n"),
         ] {
-            assert_eq!(record_of(record, false), expected);
+            assert_eq!(written_record(record, false), expected);
         }
-        assert_eq!(record_of("\u{1b}[31mr\u{202e}\n", true), "\u{1b}[31mr\\u202e\n", "colours stay");
+        assert_eq!(written_record("\u{1b}[31mr\u{202e}\n", true), "\u{1b}[31mr\\u202e\n", "colours stay");
     }
 }

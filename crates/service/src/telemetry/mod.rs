@@ -6,7 +6,7 @@ mod traces;
 
 pub use self::log::rounded_millis;
 pub use trace_context::TraceContext;
-pub use traces::is_tracing;
+pub use traces::are_traces_exported;
 
 use std::{io::IsTerminal, time::Duration};
 
@@ -64,7 +64,7 @@ impl Telemetry {
         // If a process starts its log twice, as a test does, the first log stays in use, and the error of `try_init` is
         // ignored.
         let _: Result<(), TryInitError> = match &tracer_provider {
-            None => match plain_filter(&log.filter) {
+            None => match filter_without_spans(&log.filter) {
                 Some(filter) => registry().with(filter).with(log_layer(log)).try_init(),
                 None => registry().with(filter).with(log_layer(log)).try_init(),
             },
@@ -87,7 +87,7 @@ impl Telemetry {
 
 /// Returns a log filter as [`Targets`], if the filter selects by targets and levels only. An [`EnvFilter`] can also select by
 /// spans, but takes a lock whenever a span is entered or left, which happens several times per request.
-fn plain_filter(text: &str) -> Option<Targets> {
+fn filter_without_spans(text: &str) -> Option<Targets> {
     (!text.contains('[')).then(|| text.parse().ok()).flatten()
 }
 

@@ -27,11 +27,11 @@ impl TraceContext {
     /// The maximum length of a `tracestate`. A longer `tracestate` is not passed on.
     const MAX_STATE_LENGTH: usize = 512;
 
-    /// Parses the values of the headers `traceparent` and `tracestate`. Returns `None` if the values are invalid; then a new
-    /// trace begins.
+    /// Parses the values of the headers `traceparent` and `tracestate`. Returns `None` if the values of the headers are
+    /// invalid; then a new trace begins.
     pub fn read(traceparent: Option<&str>, tracestate: Option<&str>) -> Option<Self> {
-        // A `traceparent` of version 00 must have 55 characters, because the OpenTelemetry library would also accept invalid
-        // flags of one digit; only a future version of `traceparent` may have another length.
+        // Drover itself checks that a `traceparent` of version 00 has 55 characters, because the OpenTelemetry library would
+        // also accept invalid flags of one digit. Only a future version of `traceparent` may have another length.
         let traceparent =
             traceparent.filter(|value| value.len() == Self::TRACEPARENT_LENGTH || !value.starts_with("00-"))?;
         let headers = [(Self::TRACEPARENT, Some(traceparent)), (Self::TRACESTATE, tracestate)];
@@ -78,15 +78,15 @@ impl TraceContext {
     }
 
     /// Makes a new span a child of this context's span.
-    pub fn continue_in(&self, span: &Span) {
+    pub fn become_parent_of(&self, span: &Span) {
         // `set_parent` fails only if traces are not exported.
         let _ = span.set_parent(Context::new().with_remote_span_context(self.0.clone()));
     }
 
-    /// Makes a new span a child of this context's span, as [`continue_in`](Self::continue_in) does, and adds a link to this
-    /// context's span, for trace viewers that show messages as links.
-    pub fn follow_in(&self, span: &Span) {
-        self.continue_in(span);
+    /// Makes a new span a child of this context's span, as [`become_parent_of`](Self::become_parent_of) does, and adds a link
+    /// to this context's span, for trace viewers that show messages as links.
+    pub fn become_linked_parent_of(&self, span: &Span) {
+        self.become_parent_of(span);
         span.add_link(self.0.clone());
     }
 }

@@ -24,11 +24,11 @@ use crate::{
 
 type AnyError = Box<dyn Error + Send + Sync>;
 
-static IS_TRACING: AtomicBool = AtomicBool::new(false);
+static ARE_TRACES_EXPORTED: AtomicBool = AtomicBool::new(false);
 
 /// Returns whether traces are exported. If traces are not exported, callers skip the work for traces.
-pub fn is_tracing() -> bool {
-    IS_TRACING.load(Ordering::Relaxed)
+pub fn are_traces_exported() -> bool {
+    ARE_TRACES_EXPORTED.load(Ordering::Relaxed)
 }
 
 /// Returns the provider that exports spans in batches in a separate thread. Spans are dropped while 2,048 spans wait for their
@@ -39,7 +39,7 @@ pub(super) fn tracer_provider(
     traces: &Traces,
 ) -> Result<SdkTracerProvider, AnyError> {
     let exporter = Exporter::for_endpoint(endpoint)?;
-    IS_TRACING.store(true, Ordering::Relaxed);
+    ARE_TRACES_EXPORTED.store(true, Ordering::Relaxed);
     let mut resource = Resource::builder();
     // `OTEL_SERVICE_NAME`, a variable of the OpenTelemetry specification, overrides the name of the service.
     if std::env::var_os("OTEL_SERVICE_NAME").is_none() {
@@ -50,7 +50,7 @@ pub(super) fn tracer_provider(
     Ok(SdkTracerProvider::builder().with_resource(resource).with_sampler(sampler).with_batch_exporter(exporter).build())
 }
 
-/// Returns the `tracing` layer that records the selected spans for the export.
+/// Returns the `tracing` layer that records the spans that [`is_span_exported`] selects, for the export.
 pub(super) fn layer<S>(name: &str, provider: &SdkTracerProvider) -> impl Layer<S> + Send + Sync + use<S>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -61,12 +61,12 @@ where
         .with_threads(false)
         .with_target(false)
         .with_tracked_inactivity(false)
-        .with_filter(filter_fn(is_traced))
+        .with_filter(filter_fn(is_span_exported))
 }
 
 /// Returns whether a span is exported: spans of requests, of runs, and of handlers' own code are exported, but no spans of the
 /// HTTP libraries, because the exporter itself uses the HTTP libraries.
-fn is_traced(metadata: &Metadata<'_>) -> bool {
+fn is_span_exported(metadata: &Metadata<'_>) -> bool {
     const EXCLUDED_LIBRARIES: [&str; 6] = ["h2", "hyper", "hyper_util", "opentelemetry", "reqwest", "tower"];
     let library = metadata.target().split("::").next().unwrap_or_default();
     metadata.is_span() && *metadata.level() <= Level::INFO && !EXCLUDED_LIBRARIES.contains(&library)
