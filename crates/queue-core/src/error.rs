@@ -137,9 +137,9 @@ impl From<RedisError> for Error {
             Some("OOM") => Self::OutOfMemory,
             Some("FULL") => Self::QueueFull(error.detail().and_then(|text| text.trim().parse().ok()).unwrap_or(0)),
             Some("EXCLUSIVE") => Self::ExclusiveQueue,
-            Some("GROUPED") => {
-                Self::InvalidSetting(InvalidSetting::exclusive_with_groups(error.detail().unwrap_or_default()))
-            }
+            Some("GROUPED") => Self::InvalidSetting(InvalidSetting::exclusive_conflicts_with_groups(
+                error.detail().unwrap_or_default(),
+            )),
             Some("REUSED") => Self::KeyReused,
             Some("SCHEDULES") => Self::TooManySchedules,
             Some("DENIED") => Self::Unavailable(PROTECTED_MODE.into()),
