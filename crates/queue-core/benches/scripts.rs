@@ -23,11 +23,11 @@ const MESSAGE_COUNTS: [usize; 3] = [1, 100, 1_000];
 criterion_group! {
     name = scripts;
     config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
-    targets = bench_calls
+    targets = bench_script_calls
 }
 criterion_main!(scripts);
 
-fn bench_calls(criterion: &mut Criterion) {
+fn bench_script_calls(criterion: &mut Criterion) {
     bench_message_counts(criterion, "enqueue", |queue, size| measure_time(|| queue.enqueue(size)).0);
     bench_message_counts(criterion, "post", |queue, size| measure_time(|| queue.post(size)).0);
     bench_message_counts(criterion, "lease", |queue, size| {

@@ -5,8 +5,9 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{TestQueue, numbered_message, script_calls};
 
-/// The maximum number of bytes of a message in an answer that do not count towards the limit, such as names of fields.
-const UNCOUNTED_BYTES: usize = 1_024;
+/// The maximum number of bytes of one message in an answer that do not count towards the answer's limit of 4 MiB, such
+/// as names of fields.
+const UNCOUNTED_BYTES_PER_MESSAGE: usize = 1_024;
 
 fn bytes_of(messages: &[Message]) -> usize {
     messages.iter().map(|message| serde_json::to_vec(message).unwrap().len()).sum()
@@ -17,7 +18,7 @@ async fn list_all(fixture: &TestQueue, state: State) -> usize {
     let (mut count, mut cursor) = (0, None);
     loop {
         let page = fixture.queue.list(state, 1_000, cursor.as_deref()).await.unwrap();
-        let max_bytes = Queue::MAX_BYTES + page.messages.len() * UNCOUNTED_BYTES;
+        let max_bytes = Queue::MAX_BYTES + page.messages.len() * UNCOUNTED_BYTES_PER_MESSAGE;
         assert!(bytes_of(&page.messages) <= max_bytes, "{state:?}: a page has {} bytes", bytes_of(&page.messages));
         assert!(!page.messages.is_empty(), "{state:?}: each page has at least one message");
         count += page.messages.len();
@@ -97,7 +98,7 @@ async fn errors_are_truncated_after_escaping_and_calls_that_read_errors_stay_sho
             let messages: Vec<Message> =
                 lease_reply.deliveries.iter().map(|delivery| delivery.message.clone()).collect();
             assert!(
-                bytes_of(&messages) <= Queue::MAX_BYTES + messages.len() * UNCOUNTED_BYTES,
+                bytes_of(&messages) <= Queue::MAX_BYTES + messages.len() * UNCOUNTED_BYTES_PER_MESSAGE,
                 "the answer of a lease call is within the limit"
             );
             failed_count += lease_reply.deliveries.len();
@@ -144,7 +145,8 @@ async fn forgetting_messages_with_own_ids_reads_no_results() {
         fixture.redis.command("CONFIG RESETSTAT");
         while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
         assert_eq!(fixture.redis.command("EXISTS drover:{q}:messages"), ":0");
-        // The test compares the time (µs) that Redis spent in the scripts, which other load of the machine does not change much.
+        // The test compares the times (µs) that Redis spent in scripts with own ids and without. Other load of the machine does
+        // not change these times much.
         let stats = fixture.redis.command("INFO commandstats");
         let script_stats = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
         script_stats.split("usec=").nth(1).unwrap().split(',').next().unwrap().parse::<u64>().unwrap()

@@ -92,7 +92,7 @@ async fn deleted_queue_leaves_nothing_and_can_be_created_again() {
     let lease_reply = fixture.lease(1).await;
     fixture.queue.signal(&"k".parse().unwrap(), &queue_core::Signal::default()).await.unwrap();
     assert!(fixture.queue.delete().await.unwrap());
-    // A background thread of Redis frees the memory, so no client waits for it.
+    // A background thread of Redis frees the memory of the deleted queue, so no client waits until the memory is free.
     eventually("Redis has freed the queue in the background", || {
         let memory_info = fixture.redis.command("INFO memory");
         let freed_objects = memory_info.lines().find_map(|line| line.trim().strip_prefix("lazyfreed_objects:"));

@@ -113,7 +113,7 @@ async fn no_confirmed_message_is_lost(end_primary: impl AsyncFn(&mut RedisCluste
 }
 
 /// Waits until another server has the slots of the server `index`, as a third server sees it.
-async fn wait_until_replaced(cluster: &RedisCluster, index: usize) {
+async fn wait_until_primary_is_replaced(cluster: &RedisCluster, index: usize) {
     let slot = u16::try_from(index * 16_384 / 3).unwrap();
     let start = Instant::now();
     while cluster.owner_of(slot, (index + 1) % 3).is_none_or(|owner| owner == index) {
@@ -126,8 +126,9 @@ async fn wait_until_replaced(cluster: &RedisCluster, index: usize) {
 async fn no_confirmed_message_is_lost_when_a_primary_is_killed() {
     no_confirmed_message_is_lost(async |cluster, index| {
         cluster.servers[index].kill();
-        wait_until_replaced(cluster, index).await;
-        // Without the restarted server the new primary has no replica that confirms posts.
+        wait_until_primary_is_replaced(cluster, index).await;
+        // The killed server must become a replica of the new primary, because the new primary has no other replica that
+        // confirms posts.
         cluster.servers[index].restart();
     })
     .await;
@@ -137,7 +138,7 @@ async fn no_confirmed_message_is_lost_when_a_primary_is_killed() {
 async fn no_confirmed_message_is_lost_when_a_primary_hangs_and_comes_back() {
     no_confirmed_message_is_lost(async |cluster, index| {
         cluster.servers[index].suspend();
-        wait_until_replaced(cluster, index).await;
+        wait_until_primary_is_replaced(cluster, index).await;
         cluster.servers[index].resume();
     })
     .await;
@@ -148,7 +149,7 @@ async fn no_confirmed_message_is_lost_in_a_planned_fail_over() {
     no_confirmed_message_is_lost(async |cluster, index| {
         let replica = &cluster.servers[index + 3];
         assert_eq!(replica.command("CLUSTER FAILOVER"), "+OK");
-        wait_until_replaced(cluster, index).await;
+        wait_until_primary_is_replaced(cluster, index).await;
     })
     .await;
 }

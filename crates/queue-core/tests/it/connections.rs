@@ -55,8 +55,8 @@ pub(crate) async fn no_call_fails(fixture: &TestQueue, close: impl AsyncFn()) {
 #[tokio::test]
 async fn no_call_fails_after_redis_closed_idle_connections_and_the_runtime_has_not_seen_it() {
     let fixture = TestQueue::new();
-    // The command blocks the only thread of the runtime, so the runtime does not notice the closing before it sends the next
-    // call.
+    // `RedisServer::command` blocks the only thread of the runtime. The runtime therefore does not notice that Redis closed
+    // the connections before the next call is sent.
     let close_connections = async || {
         fixture.redis.command("CLIENT KILL TYPE normal");
     };
@@ -121,7 +121,7 @@ async fn sent_call_is_not_repeated_when_its_reply_is_lost() {
     let redis = Redis::new(&proxy.url(), Duration::from_secs(10)).unwrap();
     let queue = Queues::new(redis, DeclaredSettings::default()).queue(&queue_name());
     for round in 0..10 {
-        // Two calls open both connections, and the enqueue declares the queue.
+        // Two calls of `status` open the two connections of this process to Redis, and `enqueue` declares the queue.
         for _ in 0..2 {
             queue.status().await.unwrap();
         }

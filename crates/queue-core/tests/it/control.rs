@@ -177,7 +177,7 @@ async fn maintenance_runs_at_the_time_for_which_all_consumers_have_a_timer() {
     fixture.post(numbered_message(1)).await;
     fixture.complete(&lease_for(1_500).await).await;
     let posted_message = fixture.post(numbered_message(2)).await;
-    // During this pause, maintenance checks the queue and finds nothing due.
+    // While the test waits 0.7 s, maintenance checks the queue and finds nothing due.
     wait_millis(700).await;
     let lost_lease = lease_for(1_500).await;
     wait_until("the lease is found to have lapsed", async || fixture.read(&posted_message.id).await.lapses == 1).await;
@@ -234,7 +234,7 @@ async fn maintenance_sleeps_while_nothing_is_due() {
         evalsha.split("calls=").nth(1).unwrap().split(',').next().unwrap().parse().unwrap()
     };
     let mut calls_before = calls();
-    // The loop ends when maintenance has checked the queue and makes no more calls.
+    // This loop ends when no script was called for a second: maintenance has checked the queue then.
     loop {
         wait_millis(1_000).await;
         if calls_before == std::mem::replace(&mut calls_before, calls()) {

@@ -61,7 +61,8 @@ async fn own_id_names_its_message_and_is_stored_once() {
     let message_with_own_id = |data| NewMessage { id: Some("order-42".parse().unwrap()), ..numbered_message(data) };
     let first_message = fixture.post(message_with_own_id(1)).await;
     assert_eq!(first_message.id.to_string(), "order-42");
-    // The own id is posted again, first alone, then in a batch with a message that is twice in the batch.
+    // The own id `order-42` is posted again: first alone, then in a batch that also contains the own id `order-43`
+    // twice.
     let repeated_outcomes = fixture.queue.enqueue(vec![message_with_own_id(2)]).await.unwrap().remove(0);
     assert!(
         matches!(&repeated_outcomes, Enqueued::Duplicate(id, State::Waiting) if *id == first_message.id),
@@ -119,7 +120,7 @@ async fn full_redis_stores_nothing_and_the_queue_can_be_drained() {
     fixture.post_numbers(0..10).await;
     fixture.redis.command("CONFIG SET maxmemory 1");
     assert!(matches!(fixture.queue.enqueue(vec![numbered_message(10)]).await, Err(Error::OutOfMemory)));
-    // Messages can be leased and completed, also by a process that starts now.
+    // While the memory of Redis is full, messages can still be leased and completed, also by a process that starts now.
     let new_process = crate::connect(&fixture.redis, "{}").queue(&queue_name());
     let mut deliveries = new_process.lease(&fixture.request(4)).await.unwrap().deliveries;
     deliveries.extend(fixture.lease(100).await.deliveries);

@@ -137,8 +137,8 @@ async fn every_change_of_state_is_an_event_with_its_cause() {
     ])
     .await;
 
-    // The second part of the test covers the other events: a message is held, lapses, lapses too often, expires, is cancelled, is
-    // purged.
+    // The second part of the test covers the events that the first part does not cover: a message is held, lapses, lapses too
+    // often, expires, is cancelled, is purged.
     let (hold, ttl) = (Some("paid".parse().unwrap()), Some(Millis::new(1).try_into().unwrap()));
     fixture.post(NewMessage { hold, ..with_own_id("b", numbered_message(2)) }).await;
     fixture.queue.signal(&"paid".parse().unwrap(), &Signal::default()).await.unwrap();
@@ -243,7 +243,7 @@ async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on()
         fixture.post(numbered_message(n)).await;
     }
     let first_event_id = receive_events(&mut listener, 300).await[0].2;
-    // The command moves the end of the log by 20 MB, more than the log keeps.
+    // HINCRBY moves the end of the event log by 20 MB, which is more than the event log keeps.
     fixture.redis.command("HINCRBY drover:{q}:meta events_end 20000000");
     fixture.post(numbered_message(1)).await;
     let mut listener = feed.listen(&fixture.queue, None).await.unwrap().unwrap();
@@ -252,7 +252,8 @@ async fn events_that_left_the_log_are_reported_by_a_reset_and_the_feed_goes_on()
     fixture.post(with_own_id("later", numbered_message(1))).await;
     assert_eq!(kinds_and_ids(&mut resumed_listener, 1).await, ["enqueued later"]);
     assert_eq!(kinds_and_ids(&mut listener, 1).await, ["enqueued later"]);
-    // The unknown ids are an id that no event had, and the id of an event beyond the end of its entry.
+    // One unknown id belongs to no entry of the event log. The other unknown id numbers an event that its entry of the
+    // log does not contain.
     for unknown_id in ["5-1795424400000-1", &format!("{}9", listener.last().unwrap())] {
         let mut resumed_listener =
             feed.listen(&fixture.queue, Some(unknown_id.parse().unwrap())).await.unwrap().unwrap();
@@ -276,7 +277,7 @@ async fn event_log_is_kept_for_ten_minutes_after_the_last_listener_and_then_noth
     assert!((600_000..=660_000).contains(&event_count), "{event_count} ms");
     fixture.post(numbered_message(2)).await;
     assert!(fixture.redis.command("XLEN drover:{q}:events").contains(":3"));
-    // The command ends the time for which events are logged.
+    // HSET sets `listened_until` to an instant in the past, so the queue logs no more events.
     fixture.redis.command("HSET drover:{q}:meta listened_until 1");
     fixture.post(numbered_message(3)).await;
     assert!(fixture.redis.command("XLEN drover:{q}:events").contains(":3"), "nothing more is written");

@@ -59,7 +59,7 @@ async fn another_consumer_may_lease_when_all_leases_of_a_dead_owner_have_lapsed(
     let leases_of_first = lease_as(&fixture, &first_consumer, 10).await;
     assert_eq!(numbers(&leases_of_first), [0, 1, 2]);
     wait_millis(1_200).await;
-    // One of the three leases is extended, so that it stays live.
+    // The owner extends one of its three leases, so that this lease stays live.
     fixture.queue.extend(&[leases_of_first.deliveries[1].lease.clone()], None).await.unwrap();
     wait_millis(1_000).await;
     let early_lease_reply = lease_as(&fixture, &second_consumer, 10).await;
@@ -234,7 +234,8 @@ async fn consume_at_random(fixture: Arc<TestQueue>, until: tokio::time::Instant)
                     2 => (Action::Release(None), None),
                     _ => (completion(), Some(number)),
                 };
-                // The lease ends after this instant, unless its deadline comes first.
+                // `lease_end` is an instant at which the lease has not ended yet, or the deadline of the lease if the
+                // deadline has passed.
                 let lease_end = redis_millis(&fixture).min(delivery.lease_expires_at.as_millis());
                 fixture.settle(&delivery, action).await;
                 lease_times.push((consumer.clone(), run_start, lease_end, completed.unwrap_or(u64::MAX)));

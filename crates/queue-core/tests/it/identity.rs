@@ -125,7 +125,8 @@ async fn is_taken(fixture: &TestQueue, id: &str) -> bool {
 
 #[tokio::test]
 async fn an_own_id_stays_taken_for_its_window_after_its_message_is_forgotten() {
-    // The first retention forgets messages as soon as they finish, the second retention when they are 1 ms old.
+    // With the retention `count` 0, messages are forgotten as soon as they finish. With the retention `age` 1, messages
+    // are forgotten 1 ms after they finished.
     for keep in [r#"{"count":0}"#, r#"{"age":1,"min_age":0}"#] {
         let settings =
             format!(r#"{{"id_window":2000,"max_attempts":1,"retention":{{"completed":{keep},"failed":{keep}}}}}"#);

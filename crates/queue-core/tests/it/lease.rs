@@ -119,11 +119,17 @@ async fn a_message_that_kills_its_workers_ends_as_failed() {
     fixture.assert_clean().await;
 }
 
-/// Leases and completes messages as consumers that die when they get one of the messages `killers`. Returns the numbers of the
-/// failed messages.
-async fn failed_beside_a_killer(fixture: &TestQueue, killers: &[u64], max_lapses: usize, batch: usize) -> Vec<u64> {
+/// Leases and completes messages as consumers that die when they get one of the messages `killers`. Returns the numbers that
+/// are the data of the failed messages.
+async fn failed_messages_beside_killers(
+    fixture: &TestQueue,
+    killers: &[u64],
+    max_lapses: usize,
+    batch: usize,
+) -> Vec<u64> {
     let mut ids = std::collections::HashMap::new();
-    // The leases of each killer lapse `max_lapses` times, and the last round finds no message.
+    // The leases of each message in `killers` lapse `max_lapses` times, and the last round of this loop leases no
+    // message.
     for _ in 0..=max_lapses * killers.len() {
         loop {
             let lease_reply = fixture.lease(batch).await;
@@ -162,7 +168,11 @@ async fn a_message_that_kills_its_worker_takes_no_other_message_with_it() {
         let settings = format!(r#"{{"visibility_timeout":400,"max_lapses":{max_lapses}}}"#);
         let fixture = TestQueue::with_settings(&settings);
         fixture.post_numbers(0..100).await;
-        assert_eq!(failed_beside_a_killer(&fixture, &killers, max_lapses, 10).await, killers, "{max_lapses} lapses");
+        assert_eq!(
+            failed_messages_beside_killers(&fixture, &killers, max_lapses, 10).await,
+            killers,
+            "{max_lapses} lapses"
+        );
         fixture.assert_clean().await;
     }
 }

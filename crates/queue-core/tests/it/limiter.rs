@@ -8,8 +8,9 @@ use tokio::task::JoinSet;
 
 use crate::{TestQueue, completion, numbers};
 
-/// Leases as many messages as the limit permits, for this time. Returns the instant (ms) of each lease.
-async fn lease_for(fixture: &TestQueue, max: usize, time: Duration) -> Vec<u64> {
+/// Leases and completes as many messages as the rate limit permits, until this time has passed. Returns the instant
+/// (ms) of each lease.
+async fn lease_during(fixture: &TestQueue, max: usize, time: Duration) -> Vec<u64> {
     let request = LeaseRequest { consumer: ConsumerId::issue(), ..fixture.request(max) };
     let end_time = Instant::now() + time;
     let mut lease_times = Vec::new();
@@ -47,7 +48,7 @@ async fn no_window_has_more_leases_than_the_rate_limit_with_any_number_of_consum
         let mut consumers = JoinSet::new();
         for n in 1..=6 {
             let fixture = std::sync::Arc::clone(&fixture);
-            consumers.spawn(async move { lease_for(&fixture, n * 3, Duration::from_millis(1_500)).await });
+            consumers.spawn(async move { lease_during(&fixture, n * 3, Duration::from_millis(1_500)).await });
         }
         let lease_times: Vec<u64> = consumers.join_all().await.into_iter().flatten().collect();
         assert!(lease_times.len() > max, "{} leases", lease_times.len());
@@ -60,7 +61,7 @@ async fn no_window_has_more_leases_than_the_rate_limit_with_any_number_of_consum
 async fn saturated_queue_reaches_its_rate_limit() {
     let fixture = TestQueue::with_settings(r#"{"rate_limit":{"max":40,"duration":"1s"}}"#);
     fixture.post_numbers(0..400).await;
-    let lease_times = lease_for(&fixture, 9, Duration::from_secs(4)).await;
+    let lease_times = lease_during(&fixture, 9, Duration::from_secs(4)).await;
     assert_limit(lease_times.clone(), 40, 1_000);
     let first_lease_time = lease_times[0];
     let starts_in_three_seconds = lease_times.iter().filter(|start| **start < first_lease_time + 3_000).count();
@@ -77,7 +78,7 @@ async fn burst_is_leased_up_to_the_rate_limit_and_the_next_wake_up_is_when_the_w
     assert!(limited_lease_reply.deliveries.is_empty() && !limited_lease_reply.more_is_ready);
     let pause = limited_lease_reply.call_again_in.unwrap().as_millis();
     assert!((1_000..=2_000).contains(&pause), "{pause} ms");
-    // A release or a failure does not undo its lease in the window.
+    // A lease still counts towards the rate limit after its message was released or failed.
     fixture.settle(&lease_reply.deliveries[0], queue_core::Action::Release(None)).await;
     assert!(fixture.lease(10).await.deliveries.is_empty());
 }

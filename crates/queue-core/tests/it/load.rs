@@ -72,7 +72,7 @@ impl LoadRecord {
     }
 }
 
-/// The summary of a record.
+/// The summary of the posts and deliveries that a [`LoadRecord`] contains.
 #[derive(Debug)]
 pub(crate) struct Summary {
     /// The number of posts whose answers were errors.
@@ -187,7 +187,8 @@ async fn consume_messages(queue: Arc<Queue>, record: Arc<Mutex<LoadRecord>>, sto
             Err(error) => panic!("{error}"),
         }
         if unsettled_leases.is_empty() {
-            // The stop is read before the status, because a producer may post its last message after the status was read.
+            // The consumer reads whether the load was stopped before it reads the status of the queue, because a producer
+            // may post its last message after the status was read.
             let is_stopped = stop.is_cancelled();
             let is_empty = match queue.status().await {
                 Ok(Some(status)) => status.counts.waiting + status.counts.active + status.counts.delayed == 0,

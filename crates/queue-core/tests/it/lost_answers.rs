@@ -14,23 +14,25 @@ use serde_json::{json, value::to_raw_value};
 use crate::{TIME_LIMIT, completion, failure, message_with_delay, numbered_message, wait_millis};
 
 /// The effect of repeating an operation whose answer was lost.
-enum Repeat {
-    /// Neither the first nor the repeated call changes anything, and the answers are the same.
+enum RepeatEffect {
+    /// Neither the first call of the operation nor the repeated call changes anything, and both calls get the same
+    /// answer.
     Reads,
     /// The repeated call leaves the same data as one call, and gets the same answer.
     Yes,
     /// The repeated call leaves the same data as one call, and gets this answer.
     Answers(&'static str),
-    /// The repeated call changes the [effect](OperationCase::effect) from the first number to the second number.
+    /// The repeated call changes the [count of affected messages](OperationCase::affected_count) from the first number
+    /// to the second number.
     No(u64, u64),
     /// The repeated call has a new token, undoes the leases of the lost call, and gets the same answer.
     NewToken,
 }
-use Repeat::{Answers, NewToken, No, Reads, Yes};
+use RepeatEffect::{Answers, NewToken, No, Reads, Yes};
 
-/// The calls that the lists in docs/PROTOCOL.md name, and the effect of a repetition. A name that begins with `command-` stands for a
-/// Redis command that is called without a script; the lists name all such commands `command`.
-const OPERATIONS: [(&str, Repeat); 34] = [
+/// The calls that the lists in docs/PROTOCOL.md name, and the effect of a repetition. A name in `OPERATIONS` that begins with
+/// `command-` stands for a Redis command that is called without a script; docs/PROTOCOL.md names all such commands `command`.
+const OPERATIONS: [(&str, RepeatEffect); 34] = [
     ("declare", Yes),
     ("configure", Yes),
     ("delete", No(1, 0)),
@@ -67,8 +69,8 @@ const OPERATIONS: [(&str, Repeat); 34] = [
     ("WAIT", No(2, 3)),
 ];
 
-/// The time for which the call of `await` waits for its message.
-const WAIT: Millis = Millis::new(1_013);
+/// The time for which the operation `await` waits for the end of its message.
+const AWAIT_TIME: Millis = Millis::new(1_013);
 
 /// A Redis with a replica and behind a proxy, and this process's connections through the proxy.
 struct Network<'r> {
@@ -90,8 +92,8 @@ impl Network<'_> {
         stat_value("calls=") - stat_value("failed_calls=")
     }
 
-    /// Returns the stored values of a queue, and the entry of its name in the index. Ids, instants and random values are
-    /// replaced, because they differ between two queues.
+    /// Returns the stored values of a queue, and the entry of its name in the index. In the stored values, `#` replaces
+    /// ids, instants and random values, because they differ between two queues.
     fn stored(&self, queue: &Queue) -> String {
         let keys = self.redis.command(&format!("KEYS drover:{{{}}}:*", queue.name()));
         let keys: BTreeSet<&str> = keys.lines().filter(|line| line.starts_with("drover:")).collect();
@@ -152,8 +154,10 @@ impl<'n> OperationCase<'n> {
         queue.enqueue(vec![numbered_message(2)]).await.unwrap();
         let active_delivery = queue.lease(&request).await.unwrap().deliveries.remove(0);
         let held_message = NewMessage { hold: Some("key".parse().unwrap()), ..numbered_message(4) };
-        let enqueue_outcomes =
-            queue.enqueue(vec![message_with_delay(3, 60_000), held_message, numbered_with_own_id(5)]).await.unwrap();
+        let enqueue_outcomes = queue
+            .enqueue(vec![message_with_delay(3, 60_000), held_message, numbered_message_with_own_id(5)])
+            .await
+            .unwrap();
         match operation {
             "declare" => assert!(queue.delete().await.unwrap()),
             // An interrupted creation or deletion leaves a queue without a name, or a name without a queue.
@@ -202,12 +206,12 @@ impl<'n> OperationCase<'n> {
             "enqueue" | "WAIT" => debug_text(queue.enqueue(vec![numbered_message(7)]).await?.len()),
             "await" => {
                 let subscriber = Subscriber::new(network.queues.redis().clone());
-                debug_text(queue.read_when_finished(&active.message.id, WAIT, &subscriber).await?.unwrap().state)
+                debug_text(queue.read_when_finished(&active.message.id, AWAIT_TIME, &subscriber).await?.unwrap().state)
             }
-            "cancel" => debug_text(queue.cancel(&own_id()).await?),
-            "erase" => debug_text(queue.erase(&own_id()).await?),
+            "cancel" => debug_text(queue.cancel(&own_id_ref()).await?),
+            "erase" => debug_text(queue.erase(&own_id_ref()).await?),
             "promote" => debug_text(queue.promote(&self.delayed).await?),
-            "patch" => debug_text(queue.patch(&own_id(), &rename_patch("patched")).await?.unwrap()),
+            "patch" => debug_text(queue.patch(&own_id_ref(), &patch_with_name("patched")).await?.unwrap()),
             "retry" => debug_text(queue.retry(&self.failed).await?),
             "signal" => debug_text(queue.signal(&"key".parse().unwrap(), &Signal::default()).await?),
             "purge" => debug_text(queue.purge(State::Waiting).await?),
@@ -224,7 +228,7 @@ impl<'n> OperationCase<'n> {
             "undo_leases" => debug_text(queue.undo_leases(std::slice::from_ref(lease)).await?),
             "end_ownership" => debug_text(queue.end_ownership(&request.consumer).await?),
             "maintain" => debug_text(queue.maintain().await.map(drop)?),
-            "read" => debug_text(queue.read(&[own_id()]).await?[0].as_ref().unwrap().state),
+            "read" => debug_text(queue.read(&[own_id_ref()]).await?[0].as_ref().unwrap().state),
             "list" => debug_text(queue.list(State::Failed, 10, None).await?.messages.len()),
             "listen" => debug_text(queue.listen().await?),
             "audit" => debug_text(queue.audit().await?.messages),
@@ -246,13 +250,14 @@ impl<'n> OperationCase<'n> {
     /// such commands the call sends.
     fn lost_command(&self) -> (&str, &str, u64) {
         match self.operation {
-            // The first call of `declare.lua` may not create the queue. Only the second call has an argument with the epoch of the new
-            // queue, whose length is this text.
+            // The operation `declare` calls `declare.lua` twice. Only the second call may create the queue: it has the new
+            // queue's epoch, whose length in bytes is 16.
             "declare" => ("$16\r\n", "evalsha", 2),
-            // `await` and `patch` read the message first. 1013 is the number of milliseconds in `WAIT`.
+            // `await` and `patch` read the message with one call, and make a second call. The second call of `await`
+            // sends `AWAIT_TIME`: 1013 ms.
             "await" => ("$4\r\n1013\r\n", "evalsha", 2),
             "patch" => ("patched", "evalsha", 2),
-            // `put_schedule` and `tick` read schedules first.
+            // `put_schedule` and `tick` read schedules with one call, and change a schedule with a second call.
             "put_schedule" => ("\"every\":1000", "evalsha", 2),
             "tick" => (SCHEDULE_NAME, "evalsha", 2),
             "command-ZRANGE" => ("$6\r\nZRANGE\r\n", "zrange", 1),
@@ -267,34 +272,35 @@ impl<'n> OperationCase<'n> {
     async fn act_as_other_clients(&self) {
         match self.operation {
             "delete" | "purge" => drop(self.queue.enqueue(vec![numbered_message(8)]).await.unwrap()),
-            "cancel" => drop(self.queue.retry(&own_id()).await.unwrap()),
-            "patch" => drop(self.queue.patch(&own_id(), &rename_patch("other")).await.unwrap().unwrap()),
-            "erase" => drop(self.queue.enqueue(vec![numbered_with_own_id(8)]).await.unwrap()),
+            "cancel" => drop(self.queue.retry(&own_id_ref()).await.unwrap()),
+            "patch" => drop(self.queue.patch(&own_id_ref(), &patch_with_name("other")).await.unwrap().unwrap()),
+            "erase" => drop(self.queue.enqueue(vec![numbered_message_with_own_id(8)]).await.unwrap()),
             "change_schedule" => drop(self.queue.resume_schedule(&SCHEDULE_NAME.parse().unwrap()).await.unwrap()),
             "signal" => {
                 let held_message = NewMessage { hold: Some("key".parse().unwrap()), ..numbered_message(8) };
                 self.queue.enqueue(vec![held_message]).await.unwrap();
             }
-            "promote" => self.run_all(Action::FailAndRetryAfter(failure(), Millis::from_secs(60))).await,
-            "retry" => self.run_all(Action::FailForGood(failure())).await,
+            "promote" => self.lease_and_settle_all(Action::FailAndRetryAfter(failure(), Millis::from_secs(60))).await,
+            "retry" => self.lease_and_settle_all(Action::FailForGood(failure())).await,
             _ => {}
         }
     }
 
-    async fn run_all(&self, action: Action) {
+    async fn lease_and_settle_all(&self, action: Action) {
         let request = LeaseRequest { max: 10, ..self.request.clone() };
         for delivery in self.queue.lease(&request).await.unwrap().deliveries {
             settle_lease(&self.queue, delivery.lease, action.clone()).await;
         }
     }
 
-    /// Returns the number that a second call changes: the number of messages in the state that the operation changes, of patched
-    /// messages, of schedules that are not paused, or of counted uses.
-    async fn effect(&self) -> u64 {
+    /// Returns a number that each call of the operation changes: the number of messages in the state that the operation
+    /// changes, of patched messages, of schedules that are not paused, or of uses of the quota.
+    async fn affected_count(&self) -> u64 {
         if self.operation == "quota" {
             let key = format!("drover:quota:{}:{}", self.queue.name(), QUOTA_DURATION.get());
             let stored_slices = self.network.redis.command(&format!("GET {key}"));
-            // The reply has the length of the value, and then the slices; in each slice the number of uses follows the comma.
+            // The reply of GET has the length of the quota's stored value, and then the slices of the value. In each slice
+            // the number of uses follows the comma.
             let slice_counts = stored_slices.split_whitespace().filter_map(|slice| slice.split_once(','));
             return slice_counts.map(|(_, count)| count.parse::<u64>().unwrap()).sum();
         }
@@ -332,15 +338,15 @@ async fn put_schedule(queue: &Queue) -> Result<(), Error> {
     queue.put_schedule(&SCHEDULE_NAME.parse().unwrap(), definition, DefinedBy::Client).await.map(drop)
 }
 
-fn own_id() -> MessageRef {
+fn own_id_ref() -> MessageRef {
     MessageRef::Own("own".parse().unwrap())
 }
 
-fn rename_patch(name: &str) -> MessagePatch {
+fn patch_with_name(name: &str) -> MessagePatch {
     MessagePatch { name: Some(Some(name.parse().unwrap())), ..MessagePatch::default() }
 }
 
-fn numbered_with_own_id(data: u64) -> NewMessage {
+fn numbered_message_with_own_id(data: u64) -> NewMessage {
     NewMessage { id: Some("own".parse().unwrap()), ..numbered_message(data) }
 }
 
@@ -352,10 +358,12 @@ fn debug_text(answer: impl Debug) -> String {
     without_random_words(&format!("{answer:?}"))
 }
 
-/// Asserts that each call whose answer is lost fails, is done once, and can be repeated as its operation says.
+/// Asserts for each operation that a call whose answer is lost fails, and that Redis executes this call once. Also
+/// asserts that repeating the call has the effect that `OPERATIONS` names.
 async fn assert_operations(network: &Network<'_>) {
     for (operation, repeat) in &OPERATIONS {
-        // The call with an answer also makes Redis cache the script.
+        // The call of the undisturbed case gets its answer. After this call Redis has cached the script, so the
+        // disturbed call need not load the script.
         let undisturbed_case = OperationCase::prepare(network, operation, "once").await;
         let stored_before = undisturbed_case.stored();
         let undisturbed_answer = undisturbed_case.call().await.unwrap();
@@ -370,11 +378,12 @@ async fn assert_operations(network: &Network<'_>) {
         assert_eq!(network.calls_done(command) - calls_before, count, "{operation} is done once");
         disturbed_case.act_as_other_clients().await;
         if *operation != "find_leases" {
-            // After `find_leases`, another script undoes the leases that were found; the lost call did not call that script.
+            // After the script `find_leases`, the script `undo_leases` undoes the leases that were found. If the answer to
+            // `find_leases` is lost, `undo_leases` is not called, so the stored values differ.
             assert_eq!(disturbed_case.stored(), undisturbed_case.stored(), "{operation} without an answer");
         }
 
-        let effects = (disturbed_case.effect().await, undisturbed_case.effect().await);
+        let effects = (disturbed_case.affected_count().await, undisturbed_case.affected_count().await);
         let repeated_answer = disturbed_case.call().await.unwrap();
         let (changes, repeated_once) =
             (undisturbed_case.stored() != stored_before, disturbed_case.stored() == undisturbed_case.stored());
@@ -390,13 +399,17 @@ async fn assert_operations(network: &Network<'_>) {
             }
             NewToken => {
                 assert_eq!(
-                    (repeated_answer, disturbed_case.effect().await),
+                    (repeated_answer, disturbed_case.affected_count().await),
                     (undisturbed_answer, effects.1),
                     "{operation}"
                 );
             }
             No(first, second) => {
-                assert_eq!((effects, disturbed_case.effect().await), ((*first, *first), *second), "{operation}");
+                assert_eq!(
+                    (effects, disturbed_case.affected_count().await),
+                    ((*first, *first), *second),
+                    "{operation}"
+                );
             }
         }
         for case in [undisturbed_case, disturbed_case] {
@@ -490,7 +503,8 @@ async fn progress_that_is_repeated_after_a_lost_answer_is_a_second_event() {
     assert_eq!(events(), 3);
 }
 
-/// Returns the calls that a list of docs/PROTOCOL.md names. The list is a row of a table; the row begins with `word`.
+/// Returns the calls that a list of docs/PROTOCOL.md names. The calls are listed in a table, in the row that begins
+/// with `word`.
 fn documented_calls(word: &str) -> BTreeSet<&'static str> {
     let protocol_page = include_str!("../../../../docs/PROTOCOL.md");
     let table_row = protocol_page.lines().find_map(|line| line.strip_prefix(&format!("{word} | ")));
@@ -500,7 +514,7 @@ fn documented_calls(word: &str) -> BTreeSet<&'static str> {
 #[test]
 fn protocol_page_lists_each_operation_as_these_tests_prove() {
     let proven_operations = |word: &str| {
-        let word_of_effect = |repeat: &Repeat| match repeat {
+        let word_of_effect = |repeat: &RepeatEffect| match repeat {
             Reads | Yes | Answers(_) => "yes",
             No(..) => "no",
             NewToken => "new token",

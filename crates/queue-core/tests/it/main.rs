@@ -68,10 +68,10 @@ impl TestQueue {
     }
 
     fn with_settings(json: &str) -> Self {
-        Self::on_redis(RedisServer::start(), json)
+        Self::with_redis_server(RedisServer::start(), json)
     }
 
-    fn on_redis(redis: RedisServer, settings: &str) -> Self {
+    fn with_redis_server(redis: RedisServer, settings: &str) -> Self {
         let queues = connect(&redis, settings);
         Self::with_queues(redis, queues)
     }
@@ -120,6 +120,7 @@ impl TestQueue {
         self.queue.read(std::slice::from_ref(id)).await.unwrap().remove(0).expect("the message is known")
     }
 
+    /// Asserts that the audit finds no mistake in the stored data of the queue.
     async fn assert_clean(&self) {
         let audit = self.queue.audit().await.unwrap();
         assert_eq!(audit.findings, [], "the audit finds nothing");
@@ -158,16 +159,17 @@ fn failure() -> Failure {
     Failure::new("boom", "it went wrong")
 }
 
+/// Returns the numbers that are the data of the leased messages.
 fn numbers(leased: &Leased) -> Vec<u64> {
     leased.deliveries.iter().map(|delivery| delivery.message.data.get().parse().unwrap()).collect()
 }
 
-/// The number of times that this process has called a script.
+/// Returns the number of calls of a script that the process of this test queue has made.
 fn script_calls(fixture: &TestQueue, script: &str) -> u64 {
     calls_of(&fixture.queues, script)
 }
 
-/// The number of times that the process with these queues has called a script.
+/// Returns the number of calls of a script that were made through `queues`.
 fn calls_of(queues: &Queues, script: &str) -> u64 {
     let (mut registry, mut text) = (Registry::default(), String::new());
     queues.redis().calls().register(&mut registry);

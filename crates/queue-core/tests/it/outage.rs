@@ -38,7 +38,7 @@ async fn emptied_redis_gets_the_declared_settings_again() {
 
 #[tokio::test]
 async fn calls_fail_in_time_while_redis_is_down_and_work_after_its_restart() {
-    let mut fixture = TestQueue::on_redis(RedisServer::start_durable(), "{}");
+    let mut fixture = TestQueue::with_redis_server(RedisServer::start_durable(), "{}");
     fixture.post_numbers(0..3).await;
     let lease_reply = fixture.lease(1).await;
     fixture.redis.kill();
@@ -65,7 +65,7 @@ async fn calls_fail_in_time_while_redis_does_not_answer() {
     });
     for (answer, took) in futures_util::future::join_all(calls).await {
         assert!(matches!(answer, Err(Error::Unavailable(_))));
-        // The call fails after one time limit, not after two.
+        // During the outage, a post fails after the time limit of one call, not after twice this limit.
         assert!(took < TIME_LIMIT * 2, "{took:?}");
     }
     fixture.redis.resume();
@@ -83,7 +83,8 @@ async fn leases_whose_reply_was_lost_are_undone() {
     }
     fixture.post_numbers(0..5).await;
     fixture.queue.status().await.unwrap();
-    // Redis executes the call, but its reply is lost.
+    // Redis executes the lease call after a pause of 300 ms. The test abandons the lease call after 100 ms, so the
+    // reply is lost.
     fixture.redis.command("CLIENT PAUSE 300 WRITE");
     let abandoned_call =
         tokio::time::timeout(Duration::from_millis(100), fixture.queue.lease(&fixture.request(3))).await;

@@ -37,16 +37,17 @@ async fn commands_of_one_message(fixture: &TestQueue) -> [u64; 4] {
     ]
 }
 
-/// The maximum numbers of commands on the plain path: for a post, its lease, its settlement, and a lease call that finds no message.
-/// The maximums allow for a lease call that stores the time, as one does each second, and for a call that sets a timer of the idle
-/// consumers, which takes two commands.
-const MAX_COMMANDS: [u64; 4] = [8, 14, 18, 13];
+/// The maximum numbers of commands that Redis executes for a message of a queue without rare features (the plain path): for a
+/// post, its lease, its settlement, and a lease call that finds no message. These maximum numbers of commands include the two
+/// commands that set a timer of the idle consumers. The maximum numbers of commands also include the command by which a lease
+/// call stores the time once a second.
+const MAX_COMMANDS_ON_PLAIN_PATH: [u64; 4] = [8, 14, 18, 13];
 
-async fn assert_plain(fixture: &TestQueue, after: &str) {
+async fn assert_few_commands(fixture: &TestQueue, after: &str) {
     let command_counts = commands_of_one_message(fixture).await;
     assert!(
-        command_counts.iter().zip(MAX_COMMANDS).all(|(command_counts, max)| *command_counts <= max),
-        "after {after}: {command_counts:?}, not {MAX_COMMANDS:?}"
+        command_counts.iter().zip(MAX_COMMANDS_ON_PLAIN_PATH).all(|(command_counts, max)| *command_counts <= max),
+        "after {after}: {command_counts:?}, not {MAX_COMMANDS_ON_PLAIN_PATH:?}"
     );
 }
 
@@ -55,22 +56,22 @@ async fn a_queue_without_rare_features_takes_few_commands_for_a_message() {
     let fixture = TestQueue::new();
     // The first message declares the queue, and sets the timer of the idle consumers.
     commands_of_one_message(&fixture).await;
-    assert_plain(&fixture, "nothing").await;
+    assert_few_commands(&fixture, "nothing").await;
     for _ in 0..3 {
         fixture.post(numbered_message(1)).await;
         let delivery = fixture.lease_one().await;
         fixture.settle(&delivery, Action::FailForGood(failure())).await;
     }
-    assert_plain(&fixture, "failures").await;
+    assert_few_commands(&fixture, "failures").await;
 }
 
 /// Settings that keep one completed and one failed message, so that a message that used a rare feature is soon forgotten.
-const KEEPS_ONE_SETTINGS: &str =
+const SETTINGS_THAT_KEEP_ONE_MESSAGE: &str =
     r#"{"retention": {"completed": {"count": 1, "min_age": 0}, "failed": {"count": 1, "min_age": 0}}, "id_window": 0}"#;
 
 #[tokio::test]
 async fn a_queue_returns_to_the_plain_path_after_an_option_of_messages_was_used() {
-    let fixture = TestQueue::with_settings(KEEPS_ONE_SETTINGS);
+    let fixture = TestQueue::with_settings(SETTINGS_THAT_KEEP_ONE_MESSAGE);
     let options = [
         ("a priority", message_with_priority(1, 5)),
         ("an own id", NewMessage { id: Some("own".parse().unwrap()), ..numbered_message(1) }),
@@ -86,14 +87,14 @@ async fn a_queue_returns_to_the_plain_path_after_an_option_of_messages_was_used(
         let delivery = fixture.lease_one().await;
         fixture.complete(&delivery).await.unwrap();
         commands_of_one_message(&fixture).await;
-        assert_plain(&fixture, option).await;
+        assert_few_commands(&fixture, option).await;
     }
     fixture.assert_clean().await;
 }
 
 #[tokio::test]
 async fn a_queue_returns_to_the_plain_path_after_settings_and_changes() {
-    let fixture = TestQueue::with_settings(KEEPS_ONE_SETTINGS);
+    let fixture = TestQueue::with_settings(SETTINGS_THAT_KEEP_ONE_MESSAGE);
     for settings in
         [json!({"exclusive": true}), json!({"rate_limit": {"max": 100, "duration": 1000}}), json!({"timeout": 60_000})]
     {
@@ -101,15 +102,15 @@ async fn a_queue_returns_to_the_plain_path_after_settings_and_changes() {
         commands_of_one_message(&fixture).await;
         fixture.queue.configure(&json!({"exclusive": null, "rate_limit": null, "timeout": null})).await.unwrap();
         commands_of_one_message(&fixture).await;
-        assert_plain(&fixture, &settings.to_string()).await;
+        assert_few_commands(&fixture, &settings.to_string()).await;
     }
     fixture.queue.pause().await.unwrap();
     fixture.queue.resume().await.unwrap();
-    assert_plain(&fixture, "a pause").await;
+    assert_few_commands(&fixture, "a pause").await;
 
     fixture.queue.cancel(&fixture.post(numbered_message(1)).await.id).await.unwrap();
     fixture.lease(1).await;
-    assert_plain(&fixture, "a removed message").await;
+    assert_few_commands(&fixture, "a removed message").await;
 
     fixture.post(numbered_message(1)).await;
     let delivery = fixture.lease_one().await;
@@ -118,7 +119,7 @@ async fn a_queue_returns_to_the_plain_path_after_settings_and_changes() {
     fixture.complete(&delivery).await.unwrap();
     fixture.queue.erase(&delivery.message.id).await.unwrap();
     commands_of_one_message(&fixture).await;
-    assert_plain(&fixture, "progress, a cancel and an erased message").await;
+    assert_few_commands(&fixture, "progress, a cancel and an erased message").await;
 
     fixture.post(numbered_message(1)).await;
     let delivery = fixture.lease_one().await;
@@ -127,11 +128,11 @@ async fn a_queue_returns_to_the_plain_path_after_settings_and_changes() {
     fixture.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap();
     fixture.complete(&fixture.lease_one().await).await.unwrap();
     commands_of_one_message(&fixture).await;
-    assert_plain(&fixture, "a message that was held again").await;
+    assert_few_commands(&fixture, "a message that was held again").await;
 
     fixture.post_numbers(0..5).await;
     fixture.queue.purge(State::Waiting).await.unwrap();
     commands_of_one_message(&fixture).await;
-    assert_plain(&fixture, "a purge").await;
+    assert_few_commands(&fixture, "a purge").await;
     fixture.assert_clean().await;
 }

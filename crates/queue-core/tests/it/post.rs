@@ -85,7 +85,7 @@ async fn refused_post_does_not_affect_other_posts_of_its_call() {
     let (full, rest): (Vec<_>, Vec<_>) = post_results.iter().partition(|one| matches!(one, Err(Error::QueueFull(8))));
     assert_eq!((full.len(), rest.len()), (2, 4), "{post_results:?}");
     assert!(matches!(post_results[2], Ok(Enqueued::Duplicate(..))), "a duplicate needs no room");
-    // The messages of a batch are still stored all or none.
+    // `enqueue` refuses a whole batch of messages if the queue has no room for the batch.
     let batch = fixture.queue.enqueue(vec![numbered_message(12)]).await;
     assert!(matches!(batch, Err(Error::QueueFull(8))));
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 8);
@@ -111,7 +111,8 @@ async fn disconnected_client_cancels_no_other_post() {
         tokio::spawn(async move { queue.post(numbered_message(n)).await })
     });
     let mut disconnected: Vec<_> = posts.collect();
-    // The runtime has one thread, so after this line all posts have begun: the first two calls are sent, the other posts wait.
+    // The runtime has one thread, so `yield_now` lets all 50 posts begin: the first two calls to Redis are sent, and the other
+    // posts wait.
     tokio::task::yield_now().await;
     let other_posts = disconnected.split_off(3);
     for task in disconnected {
@@ -140,16 +141,16 @@ async fn failed_call_fails_each_of_its_posts_once_and_in_time() {
             let queue = fixture.queue.clone();
             posts.push(tokio::spawn(async move { queue.post(numbered_message(n)).await }));
         }
-        // The first post starts a call, and the next 48 posts share a second call. No more than two calls may run at a time, so the
-        // other 250 posts wait.
+        // The first post starts a call to Redis, and the next 48 posts share a second call to Redis. No more than two calls
+        // that store posts may run at a time, so the last 250 of the 299 posts wait.
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
     }
     for post in posts {
         assert!(matches!(post.await.unwrap(), Err(Error::Unavailable(_))));
     }
-    // All posts fail after one time limit. If the waiting posts were sent in a further call, they would fail after two time
-    // limits.
+    // All posts fail before two time limits of calls have passed. If the 250 waiting posts were sent in a third call, they
+    // would fail only after two time limits.
     assert!(start.elapsed() < TIME_LIMIT * 2, "{:?}", start.elapsed());
     fixture.redis.resume();
     fixture.queues.posts_done().await;

@@ -90,7 +90,8 @@ async fn begin_a_purge(fixture: &TestQueue) {
     let proxy = Proxy::start(fixture.redis.port());
     let queue =
         Queues::new(Redis::new(&proxy.url(), TIME_LIMIT).unwrap(), DeclaredSettings::default()).queue(&queue_name());
-    // The second step would begin after the answer of the first step, which is delayed.
+    // The proxy delays the answer to the first step of the purge, so that the second step does not begin before the
+    // connection is cut.
     proxy.slow(Duration::from_millis(300));
     let purge_call = queue.purge(State::Waiting);
     let cut_connection = async {
@@ -114,7 +115,7 @@ async fn interrupted_purge_is_continued_and_its_messages_are_hidden_at_once() {
     fixture.queue.extend(std::slice::from_ref(&late_delivery.lease), Some(Millis::new(1))).await.unwrap();
     wait_millis(5).await;
     fixture.queue.maintain().await.unwrap();
-    // The second message is cancelled, and still has an entry in the waiting list.
+    // The message `cancelled_id` is cancelled while it waits, and still has an entry in the waiting list.
     let cancelled_id = fixture.post(numbered_message(1)).await.id;
     assert_eq!(fixture.queue.cancel(&cancelled_id).await.unwrap(), Changed::Done);
     let own_id_message_id = fixture.post(message_with_own_id("order", 2)).await.id;
@@ -232,7 +233,8 @@ async fn purge_or_retry_of_a_deleted_queue_does_not_change_a_new_queue_of_that_n
                 if retries { slow_queue.retry_failed().await.unwrap() } else { slow_queue.purge(state).await.unwrap() }
             };
             let delete_task = async {
-                // The loop waits until the purge or retry has done its first step, not for its last step.
+                // `delete_task` waits until the purge or retry has done its first step, but not until it has done its
+                // last step.
                 let outcomes = || fixture.redis.command("HLEN drover:{q}:outcomes");
                 while outcomes() == ":3000" && (state == State::Failed || !retries) {
                     wait_millis(1).await;

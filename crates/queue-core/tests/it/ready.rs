@@ -41,7 +41,7 @@ async fn ready_time_of_a_held_message_is_its_signal() {
     let start_time = fixture.now();
     fixture.queue.signal(&"k".parse().unwrap(), &Signal::default()).await.unwrap();
     fixture.take_ready_since(start_time, "signalled").await;
-    // A message that is held and delayed is ready when it is due.
+    // A message that was held and delayed, and whose signal came before it was due, is ready when it is due.
     let posted_message =
         fixture.post(NewMessage { hold: Some("k".parse().unwrap()), ..message_with_delay(2, WAIT_MS) }).await;
     fixture.queue.signal(&"k".parse().unwrap(), &Signal::default()).await.unwrap();

@@ -44,7 +44,7 @@ fn count_calls(fixture: &TestQueue) -> usize {
 }
 
 /// Waits until no script has run for a while, and returns the number of scripts so far.
-async fn calls_when_quiet(fixture: &TestQueue) -> usize {
+async fn script_calls_when_idle(fixture: &TestQueue) -> usize {
     let mut previous_calls = count_calls(fixture);
     loop {
         wait_millis(300).await;
@@ -116,7 +116,8 @@ async fn deliveries_that_a_client_never_took_are_released_at_once() {
     assert!((&mut client_wait).now_or_never().is_none(), "the message is waiting");
     let posted_message = fixture.post(numbered_message(1)).await;
     wait_until_active(&fixture, &posted_message.id).await;
-    // After this pause the driver has handed the message over, but the client never reads it.
+    // During a pause of 50 ms, the driver of the queue hands the message over to the waiting client, but the client
+    // never reads the message.
     wait_millis(50).await;
     drop(client_wait);
     wait_until_waiting_again(&fixture, &posted_message.id).await;
@@ -168,13 +169,14 @@ async fn no_delivery_stays_leased_when_clients_disconnect_at_random_times() {
         let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&fixture.queue), fixture.request(5));
         let client = tokio::spawn(async move { long_poll.receive(&queue, request, LONG_WAIT).await.unwrap() });
         let posted_message = fixture.post(numbered_message(n)).await;
-        // The loop waits without a timer, which would be too coarse: the message is leased and handed over within a millisecond.
+        // The test waits for up to 0.8 ms without a timer, because a timer would be too coarse: the client gets the message
+        // within a millisecond.
         let instant = std::time::Instant::now() + Duration::from_micros(rand::random_range(0..800));
         while std::time::Instant::now() < instant {
             tokio::task::yield_now().await;
         }
         client.abort();
-        // A client that was still connected may have received the message.
+        // The client may have received the message before it was disconnected.
         let lease_reply = match client.await {
             Ok(deliveries) => deliveries,
             Err(_) => lease_within_ten_seconds(&fixture).await,
@@ -247,9 +249,9 @@ async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_numb
             fixture.complete(&deliveries[0]).await;
         });
     }
-    let calls_before = calls_when_quiet(&fixture).await;
+    let calls_before = script_calls_when_idle(&fixture).await;
     fixture.post(numbered_message(0)).await;
-    let calls_for_a_post = calls_when_quiet(&fixture).await - calls_before;
+    let calls_for_a_post = script_calls_when_idle(&fixture).await - calls_before;
     assert_eq!(*received_numbers.lock().unwrap(), [0]);
     // One message takes a few calls: the post, the lease, the settlement, and some lease calls that find nothing.
     assert!((3..=8).contains(&calls_for_a_post), "{calls_for_a_post} calls for one post");
@@ -263,7 +265,7 @@ async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_numb
     let calls_before = count_calls(&fixture);
     fixture.post_numbers(1..=100).await;
     eventually("all messages are received", || (received_numbers.lock().unwrap().len() == 101).then_some(()));
-    let calls_for_a_hundred = calls_when_quiet(&fixture).await - calls_before;
+    let calls_for_a_hundred = script_calls_when_idle(&fixture).await - calls_before;
     assert!(calls_for_a_hundred <= 700, "{calls_for_a_hundred} calls for 100 messages");
     assert_eq!(
         *received_numbers.lock().unwrap(),
@@ -288,13 +290,13 @@ async fn owner_is_served_at_any_position_among_the_waiting_clients() {
         let (long_poll, queue) = (long_poll.clone(), Arc::clone(&fixture.queue));
         other_clients.spawn(async move { long_poll.receive(&queue, request, LONG_WAIT).await.unwrap() });
     }
-    calls_when_quiet(&fixture).await;
+    script_calls_when_idle(&fixture).await;
     let mut requests_of_owner = JoinSet::new();
     for _ in 0..3 {
         let (long_poll, queue, request) = (long_poll.clone(), Arc::clone(&fixture.queue), owner.clone());
         requests_of_owner.spawn(async move { long_poll.receive(&queue, request, LONG_WAIT).await.unwrap() });
     }
-    let calls_before = calls_when_quiet(&fixture).await;
+    let calls_before = script_calls_when_idle(&fixture).await;
     fixture.post_numbers(0..3).await;
     let mut received_deliveries = Vec::new();
     for _ in 0..2 {
@@ -302,7 +304,7 @@ async fn owner_is_served_at_any_position_among_the_waiting_clients() {
     }
     received_deliveries.sort_by_key(|delivery| delivery.message.data.get().to_owned());
     assert_eq!(received_deliveries.iter().map(|delivery| delivery.message.data.get()).collect::<Vec<_>>(), ["0", "1"]);
-    let calls = calls_when_quiet(&fixture).await - calls_before;
+    let calls = script_calls_when_idle(&fixture).await - calls_before;
     assert!(calls <= 10, "{calls} calls for 100 clients that have no access");
     fixture.complete(&received_deliveries[0]).await;
     let third_answer = requests_of_owner.join_next().await.unwrap().unwrap();
@@ -327,7 +329,7 @@ async fn waiting_clients_take_over_after_the_timeout_of_an_owner_in_another_proc
     let first_answer =
         tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!(first_answer[0].message.data.get(), "1");
-    // When the lease of the owner lapses, another waiting client gets the message.
+    // When the lease of the exclusive queue's owner lapses, another waiting client gets the message.
     let second_answer =
         tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!(

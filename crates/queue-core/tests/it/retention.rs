@@ -49,7 +49,7 @@ async fn finished_messages_are_removed_by_age_with_all_their_data() {
     for hash in ["messages", "outcomes", "options", "aliases"] {
         assert_eq!(fixture.redis.command(&format!("HLEN drover:{{q}}:{hash}")), ":2", "{hash}");
     }
-    // The own id of the message is free again.
+    // After the message with the own id `a` was forgotten, another message can be posted with the own id `a`.
     assert_eq!(fixture.post(message_with_own_id("a", 5)).await.data.get(), "5");
     fixture.assert_clean().await;
 }

@@ -240,7 +240,7 @@ async fn declared_setting_or_schedule_that_contradicts_the_queue_is_left_out_and
     assert!(matches!(&conflict, Error::InvalidSetting(invalid) if invalid.setting == "q.exclusive"), "{conflict}");
     assert_eq!((&settings().await["exclusive"], &settings().await["max_attempts"]), (&json!(false), &json!(2)));
     assert!(queues.queue(&"r".parse().unwrap()).status().await.unwrap().is_some(), "the other queues are declared");
-    // A process that has not declared the queue yet, and declares the same contradicting setting, can use the queue.
+    // A process can use the queue although it declares `exclusive`, which contradicts the schedule of the queue.
     let queue = start_process(json!({"q": {"exclusive": true}})).queue(&queue_name());
     queue.enqueue(vec![numbered_message(1)]).await.unwrap();
     assert_eq!(fixture.lease(5).await.deliveries.len(), 1);

@@ -51,9 +51,9 @@ async fn a_server_that_does_not_answer_is_not_examined_and_the_wait_is_bounded()
     assert!(matches!(redis.examine().await, Err(Error::Unavailable(_))));
 }
 
-/// A server that refuses every connection as Redis in protected mode does: it sends the reason, reads nothing, and closes. If
-/// `after` is not zero, every second connection gets the reason after that time, and the other connections get no reason, as if
-/// the reset had been faster.
+/// A server that refuses every connection as Redis in protected mode does: the server sends an error text, reads nothing, and
+/// closes the connection. If `after` is not zero, every second connection gets the error text after that time. The other
+/// connections get no error text, as if the connection had been reset before the text arrived.
 fn start_protected_server(after: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
@@ -63,8 +63,8 @@ fn start_protected_server(after: Duration) -> String {
                 thread::sleep(after);
             }
             if n % 2 == 1 || after.is_zero() {
-                // The server does not read the bytes of the client, so the close may reach the client as a reset before the
-                // reason does.
+                // The server closes the connection without having read the bytes of the client, so the client may see a
+                // reset of the connection before the error text.
                 let _ = client.write_all(b"-DENIED Redis is running in protected mode because no password is set\r\n");
             }
         }
@@ -74,7 +74,8 @@ fn start_protected_server(after: Duration) -> String {
 
 #[tokio::test]
 async fn redis_in_protected_mode_is_reported_with_instructions() {
-    // Either the reset or the reason may come first; on a busy machine the reason comes late.
+    // The client may see the reset of the connection before the error text of the server; on a busy machine the error
+    // text comes late.
     for (times, after) in [(20, Duration::ZERO), (3, Duration::from_millis(300))] {
         let redis = Redis::new(&start_protected_server(after), TIME_LIMIT).unwrap();
         for _ in 0..times {
@@ -95,7 +96,9 @@ async fn missing_right_is_reported_with_instructions_before_and_inside_a_script(
     let redis = Redis::new(&url, TIME_LIMIT).unwrap().require_replicas(1);
     let queue = Queues::new(redis, DeclaredSettings::default()).queue(&queue_name());
     queue.enqueue(vec![numbered_message(0)]).await.unwrap();
-    // Redis refuses HSET inside the script, a key or EVALSHA before the script starts, and WAIT after the script has run.
+    // If the Redis user has no right to HSET, Redis refuses HSET inside the script. Without the right to a key or to
+    // EVALSHA, Redis refuses the script before it starts. Without the right to WAIT, Redis refuses WAIT after the script
+    // has run.
     for (without, with) in
         [("-hset", "+hset"), ("resetkeys", "~drover:*"), ("-evalsha", "+evalsha"), ("-wait", "+wait")]
     {

@@ -39,7 +39,8 @@ async fn process_that_declares_a_shorter_visibility_timeout_shortens_no_lease() 
     let delivery = fixture.lease_one().await;
     connect(&fixture.redis, r#"{"visibility_timeout":100}"#).queue(&queue_name()).declare().await.unwrap();
     assert!(extended_by(&fixture, &delivery, None).await >= 30_000);
-    // A longer extension applies once; the next extension without a duration is again by the visibility timeout of the lease.
+    // An extension by more than the visibility timeout applies once. The next extension without a duration is again by the
+    // visibility timeout of the lease.
     assert!(extended_by(&fixture, &delivery, Some(Millis::from_secs(90))).await >= 90_000);
     assert!(extended_by(&fixture, &delivery, None).await < 60_000);
 }

@@ -175,7 +175,7 @@ async fn running_scheduler_learns_of_earlier_ticks_pauses_and_deletions() {
     let _process = start_scheduler(&fixture).await;
     fixture.put("s", json!({"every": "1h", "message": {"data": "hourly"}})).await;
     wait_millis(300).await;
-    // The definition is replaced by a definition with an earlier tick.
+    // The hourly definition of the schedule is replaced by a definition that has a tick each second.
     fixture.put("s", json!({"every": "1s", "message": {"data": "often"}})).await;
     let posted_messages = fixture.wait_for(2).await;
     assert!(posted_messages.iter().all(|message| message.data.get() == "\"often\""));
@@ -243,7 +243,8 @@ async fn schedule_ends_after_its_runs_and_leaves_out_ticks_while_a_message_is_un
         skipping_schedule["runs"] == 1 && skipping_schedule["next_at"].as_array().unwrap().len() == 5,
         "{skipping_schedule}"
     );
-    // When the message of the earlier tick has finished, the next tick is posted.
+    // When the message of an earlier tick of the schedule `skips` has finished, the next tick of the schedule posts a
+    // message.
     let lease_reply = fixture.lease(10).await;
     for delivery in &lease_reply.deliveries {
         fixture.complete(delivery).await;

@@ -35,7 +35,7 @@ fn tls_fixture(ca: &CertificateAuthority) -> TestQueue {
     TestQueue::with_queues(redis, Queues::new(redis_options, DeclaredSettings::default()))
 }
 
-/// Returns the text of the error with which a first call fails.
+/// Connects to Redis with these options, and returns the error text of the first call.
 async fn error_of(options: &RedisOptions) -> String {
     match options.prepare().unwrap().ping().await {
         Err(Error::Unavailable(text)) => text,
@@ -192,7 +192,7 @@ async fn renewed_certificate_files_are_used_from_the_next_connection_on() {
     fixture.redis.command("CLIENT KILL TYPE normal");
     fixture.post_numbers([3]).await;
     assert_eq!(fixture.queue.status().await.unwrap().unwrap().counts.waiting, 3);
-    // Without the renewed file, the new certificate is refused.
+    // A client whose CA file names another certificate authority refuses the new certificate of the server.
     let error = error_of(&redis_options_with_ca(&fixture.redis.tls_url(), &CertificateAuthority::new().file())).await;
     assert!(error.contains("signed by none"), "{error}");
 }

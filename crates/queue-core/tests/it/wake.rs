@@ -84,7 +84,8 @@ async fn idle_consumer_recovers_the_lease_with_the_earliest_deadline_in_time() {
     notifier.woken(Duration::from_secs(5)).await; // The idle consumer is notified of the message, but another consumer is faster.
     let short_lease_request = LeaseRequest { visibility_timeout: Some(Millis::new(400)), ..fixture.request(1) };
     let short_delivery = fixture.queue.lease(&short_lease_request).await.unwrap().deliveries.remove(0);
-    // The idle consumer has made no call since the message was posted, so only the other consumer's lease call can have set its timer.
+    // Since the message was posted, only the other consumer has made a lease call. This lease call must have set the timer that
+    // wakes the idle consumer.
     timeout(Duration::from_secs(5), notifier.woken(ONE_HOUR)).await.expect("the notifier wakes its consumer");
     let recovered_delivery = fixture.lease_one().await;
     assert_eq!(recovered_delivery.message.id, short_delivery.message.id);

@@ -30,7 +30,8 @@ impl QueueAndModel {
         for (number, delivery) in model_lease.taken.iter().zip(&real_lease.deliveries) {
             self.learn_token(*number, call, request.consumer, delivery.lease.clone());
         }
-        // All idle consumers have a timer for the instant `watch`, so an answer may name this instant as the time of the next call.
+        // The timer of the queue wakes all idle consumers at one instant. The answer to a lease call may name this instant of
+        // the timer as the time of the next lease call.
         let timer = self.idle_consumers_timer().filter(|timer| *timer > self.model.now());
         let next_call = model_lease
             .next_call

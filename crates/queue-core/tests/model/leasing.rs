@@ -30,16 +30,16 @@ pub(crate) struct TakenMessages {
 }
 
 impl TakenMessages {
-    fn has_room(&self, limit: usize) -> bool {
+    fn can_take_more(&self, limit: usize) -> bool {
         !self.is_full && self.taken.len() < limit
     }
 
     /// Takes a message, and returns whether the message was taken. A message that fails if its next lease lapses is taken alone.
     pub(crate) fn take_if_possible(&mut self, model: &Model, number: MessageNumber) -> bool {
-        let must_go_alone = model.must_go_alone(number);
-        let is_accepted = !self.is_full && (self.taken.is_empty() || !must_go_alone);
+        let must_be_leased_alone = model.must_be_leased_alone(number);
+        let is_accepted = !self.is_full && (self.taken.is_empty() || !must_be_leased_alone);
         self.taken.extend(is_accepted.then_some(number));
-        self.is_full = self.is_full || must_go_alone || self.taken.len() >= self.max;
+        self.is_full = self.is_full || must_be_leased_alone || self.taken.len() >= self.max;
         is_accepted
     }
 }
@@ -48,9 +48,9 @@ impl TakenMessages {
 pub(crate) struct Leased {
     pub(crate) taken: Vec<MessageNumber>,
     pub(crate) answer: Value,
-    /// Whether the answer says when to call again, as it does unless more messages are ready.
+    /// Whether the answer names the time of the next lease call, as it does unless more messages are ready.
     pub(crate) has_next_call: bool,
-    /// The instant of the next known reason to call again.
+    /// The next instant at which the model knows a reason for another lease call.
     pub(crate) next_call: Option<Instant>,
 }
 
@@ -83,7 +83,7 @@ impl Model {
         }
 
         let taken_numbers = self.take(max);
-        let must_go_alone = taken_numbers.first().is_some_and(|first| self.must_go_alone(*first));
+        let must_be_leased_alone = taken_numbers.first().is_some_and(|first| self.must_be_leased_alone(*first));
         self.trim_finished();
         if taken_numbers.is_empty() {
             self.clean_up();
@@ -124,7 +124,7 @@ impl Model {
         let is_at_owner_limit = self.settings.exclusive.is_some() && taken_numbers.len() >= max;
         let more_is_ready =
             allowed_again_at.is_none() && !self.is_paused && !is_at_owner_limit && self.anything_is_ready();
-        // The next call for clean-up is never due within a second.
+        // For clean-up of the queue, the answer names a time of the next lease call that is at least one second away.
         let next_clean_up =
             self.next_clean_up().filter(|_| taken_numbers.is_empty()).map(|instant| instant.max(now + 1_000));
         let known_instants: Vec<Instant> =
@@ -137,7 +137,8 @@ impl Model {
                 && self.settings.timeout.is_none());
         Some(Leased {
             answer: json!({
-                "deliveries": deliveries, "visibility_timeout": visibility_timeout, "more": more_is_ready, "alone": must_go_alone,
+                "deliveries": deliveries, "visibility_timeout": visibility_timeout, "more": more_is_ready,
+                "alone": must_be_leased_alone,
                 "ahead": permits_leasing_ahead,
             }),
             has_next_call: !more_is_ready,
@@ -180,7 +181,7 @@ impl Model {
     }
 
     /// Whether the next lapse of a message would fail the message.
-    fn must_go_alone(&self, number: MessageNumber) -> bool {
+    fn must_be_leased_alone(&self, number: MessageNumber) -> bool {
         let lapse_count = self.messages[&number].run_so_far().lapses;
         lapse_count > 0 && lapse_count + 1 >= self.settings.max_lapses
     }
@@ -202,15 +203,16 @@ impl Model {
             self.prioritized().into_iter().filter(|(_, number)| !taken_messages.taken.contains(number)).collect();
         let (before, after): (Vec<_>, Vec<_>) = prioritized.into_iter().partition(|(priority, _)| *priority < 0);
         for (_, number) in before {
-            if taken_messages.has_room(limit) {
+            if taken_messages.can_take_more(limit) {
                 taken_messages.take_if_possible(self, number);
             }
         }
-        if taken_messages.has_room(limit) {
-            // The loop drops the entries of removed messages, also those directly behind the last taken message.
+        if taken_messages.can_take_more(limit) {
+            // This loop over the waiting list drops the entries of messages that do not wait any more, also directly
+            // behind the last message that is leased.
             while let Some(first) = self.waiting_list.first().copied() {
                 if self.is_waiting(first)
-                    && !(taken_messages.has_room(limit) && taken_messages.take_if_possible(self, first))
+                    && !(taken_messages.can_take_more(limit) && taken_messages.take_if_possible(self, first))
                 {
                     break;
                 }
@@ -218,7 +220,7 @@ impl Model {
             }
         }
         for (_, number) in after {
-            if taken_messages.has_room(limit) {
+            if taken_messages.can_take_more(limit) {
                 taken_messages.take_if_possible(self, number);
             }
         }

@@ -1,4 +1,5 @@
-//! The rate limit over windows so long that several leases share an entry of its log; the model has an entry for each lease.
+//! A test of the rate limit with a long window, in which several leases share an entry of the rate limit's log. The model of
+//! the random tests has no shared entries: it has one entry for each lease.
 
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use serde_json::value::to_raw_value;
 use crate::queue_and_model::queue_name;
 
 const MAX_LEASES: usize = 40;
-/// The length of the window in ms. With ten seconds, leases within 10 ms of each other share an entry of the log.
+/// The length of the window in ms. With a window of ten seconds, leases within 10 ms of each other share an entry of
+/// the rate limit's log.
 const WINDOW_MS: u64 = 10_000;
 
 #[test]
@@ -34,7 +36,8 @@ fn no_window_exceeds_the_rate_limit_and_a_saturated_queue_reaches_the_limit() {
     runtime.block_on(queue.enqueue(messages)).unwrap();
     let mut lease_times: Vec<u64> = vec![];
     for step in 0..2_000_u64 {
-        // The intervals between lease calls differ; some are shorter than the 10 ms of an entry.
+        // The intervals between lease calls differ. Some intervals are shorter than the 10 ms for which leases share an
+        // entry of the rate limit's log.
         now += 1 + step * step % 47;
         set_clock(now);
         let lease_reply = runtime.block_on(queue.lease(&request)).unwrap();

@@ -1,6 +1,6 @@
-//! Random operations run on a real queue and on a model of it in memory, under a clock that the test sets. After each step the test
-//! compares every answer, message, list, schedule and event; at the end no key of a message or schedule may be left. proptest
-//! shrinks the operations before a difference to a few.
+//! Random operations run on a real queue and on a model of it in memory, under a clock that the test sets. After each step the
+//! test compares every answer, message, list, schedule and event of the queue with those of the model. At the end no key of a
+//! message or schedule may be left. If queue and model differ, proptest shrinks the operations to a few.
 //!
 //! `DROVER_MODEL_STEPS` sets the number of steps, `DROVER_MODEL_SEED` selects other cases; a failure prints its seed.
 
@@ -67,7 +67,8 @@ fn queue_behaves_like_the_model() {
     seed_bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed_bytes));
     let steps_done = Cell::new(0);
-    // A smaller case may differ in another way, so the failure also shows the difference before the case was made smaller.
+    // proptest shrinks a case in which the queue and the model differ. The smaller case may show another difference, so
+    // the failure also shows the difference in the original case.
     let first_difference = OnceCell::new();
     while steps_done.get() < steps {
         let case = random_operations().new_tree(&mut runner).unwrap();

@@ -57,7 +57,7 @@ pub(crate) enum Operation {
     Delete,
     /// The process that deletes or creates the queue dies before it changes the index: the index lacks the queue's name.
     LoseName,
-    /// The process adds the names of queues that it has used to the index.
+    /// The process of the test adds the names of the queues that it has used to the index of queue names.
     RestoreUsedNames,
     /// A scan of all keys adds missing names to the index.
     RestoreAllNames,
@@ -74,10 +74,11 @@ pub(crate) enum LeaseChoice {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MessageChoice {
-    /// The state of the chosen message. If no message is in this state, a message of any state is chosen.
+    /// The state of the message that the operation chooses. If no message is in this state, the operation chooses a
+    /// message of any state.
     pub(crate) state: Option<&'static str>,
     pub(crate) nth: usize,
-    /// Whether the operation uses the message's own id, if it has one.
+    /// Whether the operation names its message by the own id that the producer chose, if there is one.
     pub(crate) by_own_id: bool,
 }
 
@@ -100,7 +101,7 @@ pub(crate) fn random_operations() -> impl Strategy<Value = Vec<Operation>> {
 }
 
 fn random_operation() -> impl Strategy<Value = Operation> {
-    let few_drafts = || vec(random_draft(), 1..5);
+    let few_drafts = || vec(random_new_message(), 1..5);
     prop_oneof![
         10 => few_drafts().prop_map(Operation::Post),
         3 => random_keyed_post(),
@@ -138,7 +139,7 @@ fn random_operation() -> impl Strategy<Value = Operation> {
 /// A post with an idempotency key. Requests with different numbers of messages have different fingerprints.
 fn random_keyed_post() -> impl Strategy<Value = Operation> {
     (0..3_u8, 0..2_u8).prop_flat_map(|(key, fingerprint)| {
-        vec(random_draft(), 1 + 2 * usize::from(fingerprint))
+        vec(random_new_message(), 1 + 2 * usize::from(fingerprint))
             .prop_map(move |drafts| Operation::PostOnce(key, fingerprint, drafts))
     })
 }
@@ -161,7 +162,7 @@ fn random_clock_step() -> impl Strategy<Value = ClockStep> {
     ]
 }
 
-pub(crate) fn random_draft() -> impl Strategy<Value = Draft> {
+pub(crate) fn random_new_message() -> impl Strategy<Value = Draft> {
     let due = prop_oneof![
         6 => Just(Due::Now),
         2 => random_duration().prop_map(Due::After),

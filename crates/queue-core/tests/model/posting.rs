@@ -25,7 +25,7 @@ impl Model {
                 .numbers
                 .iter()
                 .zip(drafts)
-                .map(|(number, draft)| self.duplicate_json(*number, draft))
+                .map(|(number, draft)| self.json_of_duplicate(*number, draft))
                 .collect();
         }
 
@@ -33,7 +33,7 @@ impl Model {
         let mut new_messages: Vec<(MessageNumber, Message)> = Vec::new();
         let mut numbers = Vec::new();
         for draft in drafts {
-            let earlier_in_batch = new_messages.iter().find(|(_, other)| same_own_id(&other.draft, draft));
+            let earlier_in_batch = new_messages.iter().find(|(_, other)| have_same_own_id(&other.draft, draft));
             let existing_number = match earlier_in_batch {
                 Some((number, _)) => Some(*number),
                 None => {
@@ -69,14 +69,14 @@ impl Model {
                 new_numbers.remove(index);
                 json!({"created": self.message_json(*number)})
             }
-            None => self.duplicate_json(*number, draft),
+            None => self.json_of_duplicate(*number, draft),
         };
         numbers.iter().zip(drafts).map(outcome_json).collect()
     }
 
-    /// Returns [`NO_LONGER_KEPT`] if the own id is taken although its message is no longer kept; otherwise `None`.
+    /// Returns [`FORGOTTEN_MESSAGE_NUMBER`] if the own id is taken although its message is no longer kept; otherwise `None`.
     pub(crate) fn number_if_taken(&self, own_id: u8) -> Option<MessageNumber> {
-        self.taken.get(&own_id).filter(|until| **until > self.now()).map(|_| NO_LONGER_KEPT)
+        self.taken.get(&own_id).filter(|until| **until > self.now()).map(|_| FORGOTTEN_MESSAGE_NUMBER)
     }
 
     fn new_message(&self, draft: &Draft) -> Message {
@@ -108,7 +108,7 @@ impl Model {
         }
     }
 
-    /// Stores a message that is not refused, and returns its number.
+    /// Stores a new message that the queue does not refuse, and returns the number of the message in the model.
     pub(crate) fn store_new(&mut self, draft: &Draft) -> MessageNumber {
         let number = self.posted;
         self.store(number, self.new_message(draft));
@@ -126,7 +126,7 @@ impl Model {
         }
     }
 
-    fn duplicate_json(&self, number: MessageNumber, draft: &Draft) -> Value {
+    fn json_of_duplicate(&self, number: MessageNumber, draft: &Draft) -> Value {
         let id = draft.own_id.map_or(shown_id(number), own_id);
         if !self.is_kept(number) {
             return json!({ "forgotten": id });
@@ -137,7 +137,7 @@ impl Model {
     /// Releases the messages held for a key: they become waiting, or delayed if not due yet. Returns the number of released
     /// messages.
     pub(crate) fn signal(&mut self, key: u8, data: Option<&String>, sticky_for: Option<u64>) -> usize {
-        // A sticky signal creates the queue.
+        // A sticky signal, which stays set for a time, creates the queue.
         if sticky_for.is_some() {
             self.declare();
         } else if !self.declare_if_it_exists() {
@@ -202,14 +202,14 @@ pub(crate) fn new_message(draft: &Draft, data: usize, now: Instant) -> NewMessag
     }
 }
 
-fn same_own_id(a: &Draft, b: &Draft) -> bool {
+fn have_same_own_id(a: &Draft, b: &Draft) -> bool {
     a.own_id.is_some() && a.own_id == b.own_id
 }
 
 /// The number that stands for every message that is no longer kept but whose own id is taken.
-pub(crate) const NO_LONGER_KEPT: MessageNumber = usize::MAX;
+pub(crate) const FORGOTTEN_MESSAGE_NUMBER: MessageNumber = usize::MAX;
 
-/// The name by which the model's answers show a message.
+/// Returns the id by which answers of the model of a queue show a message.
 pub(crate) fn shown_id(number: MessageNumber) -> String {
-    if number == NO_LONGER_KEPT { "00000000000000".to_owned() } else { format!("m{number}") }
+    if number == FORGOTTEN_MESSAGE_NUMBER { "00000000000000".to_owned() } else { format!("m{number}") }
 }

@@ -12,15 +12,16 @@ use crate::{
 pub(crate) struct Purge {
     /// The last message that was posted before the purge began.
     pub(crate) cut: MessageNumber,
-    /// The waiting list when the purge began, with entries of messages that were removed from its middle.
+    /// The waiting list when the purge began. A message that was removed from the middle of the waiting list still has
+    /// an entry in it.
     pub(crate) waiting_list: Vec<MessageNumber>,
     pub(crate) prioritized: Vec<MessageNumber>,
     /// The first ready message of each group when the purge began; the other ready messages of groups are in `group_rest`.
     pub(crate) group_heads: Vec<MessageNumber>,
     pub(crate) group_rest: Vec<MessageNumber>,
     /// The groups that had messages in work (active, in back-off or released with a pause) when the purge began and have not changed
-    /// since; each with the messages that were in work and its ready messages. A step of the purge clears the map `places`.
-    places: BTreeMap<u8, Vec<MessageNumber>>,
+    /// since; each with the messages that were in work and its ready messages. A step of the purge clears the map `groups_in_work`.
+    groups_in_work: BTreeMap<u8, Vec<MessageNumber>>,
     /// The purged messages that are not forgotten yet. No call shows a purged message.
     pub(crate) messages: BTreeMap<MessageNumber, Message>,
     /// The messages that were posted before the purge began and have become ready since.
@@ -43,7 +44,7 @@ impl Model {
         if state == "active" {
             return 0;
         }
-        let numbers = self.numbers_in(state);
+        let numbers = self.numbers_in_state(state);
         self.log_for_each(&numbers, "erased");
         if state == "completed" {
             self.pop_completed(self.completed.len());
@@ -65,7 +66,7 @@ impl Model {
     }
 
     /// The messages of a state, in the order in which a purge forgets them.
-    fn numbers_in(&self, state: &str) -> Vec<MessageNumber> {
+    fn numbers_in_state(&self, state: &str) -> Vec<MessageNumber> {
         fn numbers<K>(sorted: Vec<(K, MessageNumber)>) -> Vec<MessageNumber> {
             sorted.into_iter().map(|(_, number)| number).collect()
         }
@@ -96,7 +97,7 @@ impl Model {
             prioritized,
             group_heads,
             group_rest,
-            places: self.places(),
+            groups_in_work: self.groups_in_work(),
             messages,
             returned: BTreeSet::new(),
         });
@@ -111,9 +112,9 @@ impl Model {
             [&mut purge.prioritized, &mut purge.waiting_list].into_iter().find(|entries| !entries.is_empty());
         let entries = match entries_without_group {
             Some(entries) => entries,
-            None if purge.group_heads.is_empty() && purge.places.is_empty() => &mut purge.group_rest,
+            None if purge.group_heads.is_empty() && purge.groups_in_work.is_empty() => &mut purge.group_rest,
             None => {
-                purge.places.clear();
+                purge.groups_in_work.clear();
                 &mut purge.group_heads
             }
         };
@@ -131,14 +132,14 @@ impl Model {
             self.awaited.remove(&number);
         }
         let purged_lists = [&purge.prioritized, &purge.waiting_list, &purge.group_heads, &purge.group_rest];
-        if purged_lists.into_iter().all(Vec::is_empty) && purge.places.is_empty() {
+        if purged_lists.into_iter().all(Vec::is_empty) && purge.groups_in_work.is_empty() {
             self.purge = None;
         }
     }
 
     /// Returns, for each group with messages in work (active, in back-off or released with a pause or a hold key), these messages
     /// and the group's ready messages.
-    fn places(&self) -> BTreeMap<u8, Vec<MessageNumber>> {
+    fn groups_in_work(&self) -> BTreeMap<u8, Vec<MessageNumber>> {
         let groups = self.groups().into_iter().filter(|group| self.places_taken(*group) > 0);
         let is_held_or_ready = |message: &Message| message.holds_place() || message.state == State::Waiting;
         let members_of = |group| {
@@ -154,9 +155,9 @@ impl Model {
         if self.purge.is_none() {
             return;
         }
-        let current_places = self.places();
+        let current_places = self.groups_in_work();
         if let Some(purge) = &mut self.purge {
-            purge.places.retain(|group, members| current_places.get(group) == Some(members));
+            purge.groups_in_work.retain(|group, members| current_places.get(group) == Some(members));
         }
     }
 

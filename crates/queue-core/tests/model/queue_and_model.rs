@@ -26,7 +26,7 @@ use crate::{
     settling::Token,
 };
 
-/// The instant (µs) at which each case begins: in 2026, not on a whole millisecond.
+/// The instant (µs) at which each generated test case begins: in 2026, not on a whole millisecond.
 const START_MICROS: u64 = 1_795_424_400_000_123;
 
 /// A queue in Redis, and the model of it.
@@ -48,7 +48,8 @@ pub(crate) struct QueueAndModel {
     pub(crate) log_begins_at: Option<EventId>,
     /// The schedules as each process that posts ticks knows them.
     pub(crate) known_schedules: HashMap<u8, KnownSchedules>,
-    /// The model's name for each id and revision that answers may have.
+    /// The name that the model of the queue uses for each message id and each revision of a schedule that Drover's
+    /// answers may have.
     names: HashMap<String, String>,
 }
 
@@ -95,7 +96,7 @@ impl QueueAndModel {
         self.model.lost.clear();
     }
 
-    /// Adds the ids of the last `count` messages that were stored.
+    /// Adds the ids of the last `count` stored messages to `ids`.
     pub(crate) fn learn_ids(&mut self, count: usize) -> Result<(), String> {
         if count == 0 {
             return Ok(());
@@ -149,7 +150,7 @@ impl QueueAndModel {
         serde_json::from_str(&self.translate(&answer.to_string())).unwrap()
     }
 
-    /// Returns the chosen lease, if there is one.
+    /// Returns the lease that an operation chooses, if there is a lease to choose.
     pub(crate) fn choose_lease(&self, choice: LeaseChoice) -> Option<(Token, LeaseToken)> {
         let known_lease = match choice {
             LeaseChoice::Live(nth) => {
@@ -172,7 +173,8 @@ impl QueueAndModel {
         }
     }
 
-    /// Returns the id by which the chosen message is requested, and the number of the message if there is one.
+    /// Returns the id by which an operation requests the message that it chooses. Also returns the number of this
+    /// message in the model, if there is a message.
     pub(crate) fn choose_message(&self, choice: MessageChoice) -> (MessageRef, Option<MessageNumber>) {
         let mut candidates = choice.state.map(|state| self.model.list(state)).unwrap_or_default();
         if candidates.is_empty() {

@@ -47,7 +47,7 @@ pub(crate) enum Overlap {
     Skip,
 }
 
-/// The origin of a definition.
+/// Who wrote the definition of a schedule: a client or a configuration.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Origin {
     Client,
@@ -81,7 +81,7 @@ pub(crate) fn schedule_name(key: ScheduleKey) -> String {
     format!("schedule-{key}")
 }
 
-/// The name of a revision in answers.
+/// Returns the name by which answers of the model show a revision of a schedule.
 pub(crate) fn revision_name(revision: usize) -> String {
     format!("definition-{revision}")
 }

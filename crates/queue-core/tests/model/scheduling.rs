@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use crate::{
     answers::show_message,
     message::{Draft, Due, Instant},
-    operation::random_draft,
+    operation::random_new_message,
     queue_and_model::QueueAndModel,
     run_operation::{NO_ANSWERS, unexpected_answer},
     schedules::{Definition, Missed, Origin, Overlap, Schedule, ScheduleKey, schedule_name},
-    ticking::{Knowledge, Tick},
+    ticking::{ScheduleKnowledge, Tick},
 };
 
 /// A change of one schedule, or a use of it.
@@ -66,7 +66,7 @@ fn random_definition() -> impl Strategy<Value = NewDefinition> {
     );
     let missed = select(vec![Missed::Skip, Missed::One, Missed::All]);
     let overlap = select(vec![Overlap::Allow, Overlap::Skip]);
-    let message = random_draft().prop_map(|draft| Draft { due: Due::Now, own_id: None, ..draft });
+    let message = random_new_message().prop_map(|draft| Draft { due: Due::Now, own_id: None, ..draft });
     (rule, instants, missed, overlap, message, 0..3_usize).prop_map(
         |((every, offset, max_runs), (starts_in, ends_in), missed, overlap, message, data)| {
             let (start_at, end_at) = (None, None);
@@ -77,7 +77,7 @@ fn random_definition() -> impl Strategy<Value = NewDefinition> {
 }
 
 pub(crate) fn random_tick() -> impl Strategy<Value = Tick> {
-    let knowledge = prop_oneof![2 => Just(Knowledge::Fresh), 1 => Just(Knowledge::Old)];
+    let knowledge = prop_oneof![2 => Just(ScheduleKnowledge::Fresh), 1 => Just(ScheduleKnowledge::Old)];
     let ahead = prop_oneof![6 => Just(0), 1 => select(vec![1, 1_000, 12_000]), 1 => select(vec![-1, -1_000, -12_000])];
     (0..2_u8, knowledge, ahead, 1..6_usize).prop_map(|(process, knowledge, ahead, max_posts)| Tick {
         process,
@@ -89,7 +89,7 @@ pub(crate) fn random_tick() -> impl Strategy<Value = Tick> {
 
 impl QueueAndModel {
     /// Chooses the schedule to change: any for a put, an existing one for other changes, one that is not paused for a pause, and a
-    /// paused one for a resume. If no schedule suits, chooses the schedule with the number `key`.
+    /// paused one for a resume. If no schedule can be changed in this way, chooses the schedule with the number `key`.
     fn choose_schedule(&self, key: ScheduleKey, change: &ScheduleChange) -> ScheduleKey {
         let can_change = |schedule: &&Schedule| match change {
             ScheduleChange::Put(..) => false,
@@ -181,14 +181,15 @@ impl QueueAndModel {
     }
 
     pub(crate) async fn tick(&mut self, tick: &Tick) -> Result<(Value, Value), String> {
-        if tick.knowledge == Knowledge::Fresh {
+        if tick.knowledge == ScheduleKnowledge::Fresh {
             let known_schedules = self.queue.read_schedules_to_tick().await.map_err(unexpected_answer)?;
             self.known_schedules.insert(tick.process, known_schedules);
             self.model.read_schedules(tick.process);
         }
         let Some(known_schedules) = self.known_schedules.get(&tick.process) else { return Ok(NO_ANSWERS) };
         let now = Timestamp::from_millis(self.model.now_of_process(tick.ahead));
-        let outcomes = self.queue.tick_known(known_schedules, now, tick.max_posts).await.map_err(unexpected_answer)?;
+        let outcomes =
+            self.queue.tick_known_schedules(known_schedules, now, tick.max_posts).await.map_err(unexpected_answer)?;
         let real_outcomes = outcomes.iter().map(|(schedule, ticked)| {
             json!({
                 "schedule": schedule,

@@ -24,7 +24,7 @@ pub(crate) enum LeaseAction {
 }
 
 impl LeaseAction {
-    fn kind(self) -> SettlementKind {
+    fn settlement_kind(self) -> SettlementKind {
         match self {
             Self::Complete => SettlementKind::Complete,
             Self::Fail | Self::FailWithPause(_) => SettlementKind::Fail,
@@ -52,7 +52,8 @@ pub(crate) fn error_of(call: LeaseCall) -> String {
 impl Model {
     pub(crate) fn settle(&mut self, settlements: &[(Token, LeaseAction)]) -> Vec<Value> {
         let (completed_before, failed_before) = (self.total("completed"), self.total("failed"));
-        // Lapsed leases are recovered first, so that every call answers their settlements alike.
+        // Before a call handles settlements, lapsed leases are recovered. Every call therefore gives the same answer to
+        // a settlement of a lapsed lease.
         let requeues = self.recover_lapsed_leases();
         self.requeue(requeues);
         self.trim_finished();
@@ -61,12 +62,13 @@ impl Model {
         let mut requeues = Requeues::default();
         let mut answers: Vec<(Token, SettlementKind, Value)> = vec![];
         for (token, action) in settlements {
-            let earlier_answer = answers.iter().rfind(|(other, kind, _)| other == token && *kind == action.kind());
+            let earlier_answer =
+                answers.iter().rfind(|(other, kind, _)| other == token && *kind == action.settlement_kind());
             let answer = match earlier_answer {
                 Some((_, _, answer)) if !self.is_leased_by(*token) => answer.clone(),
                 _ => self.settle_one(*token, *action, &mut requeues),
             };
-            answers.push((*token, action.kind(), answer));
+            answers.push((*token, action.settlement_kind(), answer));
         }
         self.requeue(requeues);
         self.trim_finished();
@@ -81,14 +83,14 @@ impl Model {
 
     fn settle_one(&mut self, token: Token, action: LeaseAction, requeues: &mut Requeues) -> Value {
         let Token { number, call } = token;
-        if self.lapsed_without_new_lease(token) && action.kind() == SettlementKind::Complete {
+        if self.lapsed_without_new_lease(token) && action.settlement_kind() == SettlementKind::Complete {
             // The message was not leased again since its lease lapsed, so the completion counts.
             self.message(number).run.as_mut().expect("the message has a run").lease = Lease::Live(call);
             self.finish(number, OutcomeKind::Completed, result_of(call));
             return json!("completed");
         }
         if !self.is_leased_by(token) {
-            return self.answer_of_ended_lease(token, action.kind());
+            return self.answer_of_ended_lease(token, action.settlement_kind());
         }
         let is_to_be_cancelled = self.message(number).is_to_be_cancelled;
         let state = match action {
@@ -98,7 +100,7 @@ impl Model {
             }
             _ if is_to_be_cancelled => {
                 self.count("cancelled");
-                let end = if action.kind() == SettlementKind::Release {
+                let end = if action.settlement_kind() == SettlementKind::Release {
                     OutcomeKind::Failed
                 } else {
                     OutcomeKind::AttemptFailed

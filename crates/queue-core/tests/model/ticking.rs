@@ -19,16 +19,16 @@ const MAX_MISSED_TICKS: usize = 1_000;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Tick {
     pub(crate) process: u8,
-    pub(crate) knowledge: Knowledge,
+    pub(crate) knowledge: ScheduleKnowledge,
     /// How far (ms) the process's estimate of Redis's clock is ahead.
     pub(crate) ahead: i64,
-    /// The maximum number of messages for each schedule.
+    /// The maximum number of messages that one call posts for each schedule.
     pub(crate) max_posts: usize,
 }
 
 /// How a process knows the schedules when it posts due ticks.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Knowledge {
+pub(crate) enum ScheduleKnowledge {
     /// The process has just read the schedules.
     Fresh,
     /// The process knows the schedules as it read them for an earlier tick.
@@ -46,7 +46,8 @@ struct Plan {
     next: Option<Instant>,
 }
 
-/// The outcome of a valid plan.
+/// The outcome of a plan for due ticks: the posted messages, the tick that the queue refused, and the number of ticks
+/// that were left out.
 struct Outcome {
     posted: Vec<(Instant, MessageNumber)>,
     refused: Option<Instant>,
@@ -94,7 +95,8 @@ impl Plan {
 }
 
 impl Model {
-    /// A process reads all schedules. A queue without schedules leaves the index of queues with schedules.
+    /// A process reads all schedules. If the queue has no schedules, its name is removed from the index of queues with
+    /// schedules.
     pub(crate) fn read_schedules(&mut self, process: u8) {
         self.known_schedules.insert(process, self.schedules.clone());
         self.is_listed_with_schedules &= !self.schedules.is_empty();
@@ -105,14 +107,15 @@ impl Model {
         self.now().saturating_add_signed(ahead)
     }
 
-    /// Carries out the plans of a process, and returns the outcome of each plan.
+    /// Plans the due ticks of all schedules that a process knows, posts the planned messages, and returns the outcome
+    /// of each schedule's plan.
     pub(crate) fn tick(&mut self, tick: &Tick) -> Value {
         let now = self.now_of_process(tick.ahead);
         let known_schedules = self.known_schedules.get(&tick.process).cloned().unwrap_or_default();
         let plans = known_schedules.iter().filter_map(|(key, schedule)| Plan::of(*key, schedule, now, tick.max_posts));
         let first_new_number = self.posted;
         let answer = plans.map(|plan| {
-            let plan_outcome = self.is_valid(&plan).then(|| self.carry_out(&plan));
+            let plan_outcome = self.is_plan_valid(&plan).then(|| self.carry_out_plan(&plan));
             let schedule = self.schedules.get(&plan.key);
             json!({
                 "schedule": schedule_name(plan.key),
@@ -127,13 +130,13 @@ impl Model {
         answer
     }
 
-    fn is_valid(&self, plan: &Plan) -> bool {
+    fn is_plan_valid(&self, plan: &Plan) -> bool {
         let is_as_known = |schedule: &Schedule| schedule.revision == plan.revision && schedule.next == Some(plan.known);
         let is_due = self.now() >= plan.newest && plan.valid_until.is_none_or(|until| self.now() < until);
         is_due && self.schedules.get(&plan.key).is_some_and(is_as_known)
     }
 
-    fn carry_out(&mut self, plan: &Plan) -> Outcome {
+    fn carry_out_plan(&mut self, plan: &Plan) -> Outcome {
         let schedule = &self.schedules[&plan.key];
         let (definition, runs) = (schedule.definition.clone(), schedule.runs);
         let has_unfinished_message = schedule.last.is_some_and(|(_, last)| self.is_unfinished(last));
