@@ -28,7 +28,8 @@ if ! commit=$(git rev-parse --verify "$before^{commit}"); then
 fi
 
 # Copies those compiled dependencies of the current version that the version before has, too. Libraries are hard links, which need
-# no space, because rustc replaces a library instead of changing it. Cargo's own files are copied, because Cargo changes them.
+# no space, because rustc replaces a library instead of changing it. Cargo's own files are real copies instead of links, because Cargo
+# changes these files.
 copy_dependencies() {
     local members=() libraries=() member
     while IFS= read -r member; do
@@ -52,8 +53,8 @@ if [ "$(cat "$folder/commit" 2>/dev/null)" != "$commit" ]; then
     git archive "$commit" | tar --extract --directory "$sources"
     echo "$commit" >"$folder/commit"
 fi
-# The build includes an example, because an example needs the development dependencies: with these, all dependencies have the
-# same features as in tests, so that cargo uses the copied libraries.
+# The build includes an example, because an example needs the development dependencies. With these, all dependencies have the same features
+# as in tests, so that cargo uses the libraries that `copy_dependencies` has copied.
 (
     cd "$sources"
     CARGO_TARGET_DIR=$folder CARGO_INCREMENTAL=0 "${CARGO:-cargo}" build --quiet --locked --workspace --bins --example sleeper

@@ -28,7 +28,7 @@ if [ -z "$binaries" ]; then
     mkdir -p "$binaries"
     "${CC:-cc}" -O2 -fPIE -c -o "$binaries/hosts_by_files_and_dns.o" deploy/static/hosts_by_files_and_dns.c
     # The flag getrandom_backend makes the binaries get random numbers by the system call, because a static binary can't look up the
-    # function of the C library. With --target, the flags do not apply to build scripts and procedural macros, which can't be static.
+    # function of the C library. With --target, Cargo does not apply $flags to build scripts and procedural macros, which can't be static.
     flags=(-C target-feature=+crt-static --cfg 'getrandom_backend="linux_getrandom"' -C "link-arg=$binaries/hosts_by_files_and_dns.o")
     CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f' && echo "${flags[*]}") CARGO_PROFILE_RELEASE_STRIP=symbols \
         "${CARGO:-cargo}" build --release --locked --target "$triple" --bins --package producer-api --package consumer-worker

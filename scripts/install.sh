@@ -46,7 +46,7 @@ echo "Installing $package"
 $as_root apt-get update -qq
 if [ -n "$is_new" ] && [ ! -e "$policy" ]; then
     is_policy_ours=yes
-    # The program policy-rc.d forbids only starts of this package's services: other services may need a restart because a library
+    # policy-rc.d forbids only starts of the services of the newly installed package: other services may need a restart because a library
     # was updated.
     printf '#!/bin/sh\ncase "$*" in *%s*) exit 101 ;; esac\n' "$package" | $as_root tee "$policy" >/dev/null
     $as_root chmod 755 "$policy"

@@ -17,7 +17,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LUA = ROOT / "crates/queue-core/src/lua"
 WRITES = "DEL|HDEL|HINCRBY|HSET|LPOP|LSET|LTRIM|RPOP|RPUSH|SADD|SREM|XADD|ZADD|ZREM|ZREMRANGEBYRANK"
-# The first change replaces a write to Redis by a call of `type`, which does nothing.
+# The first item of CHANGES replaces a write to Redis by a call of `type`, which does nothing.
 CHANGES = [
     (rf"(?<![\w.])redis\.call\((?='(?:{WRITES})')", "type      ("),
     (r"> 0", ">=0"), (r"== 1", "== 0"), (r"== 0", "== 1"), (r" \+ 1\b", " - 1"), (r"<= now", "<  now"),

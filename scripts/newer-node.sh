@@ -1,7 +1,7 @@
 # Puts a Node.js that the packages for Node.js can use (20.19 or newer) first in PATH. Other scripts source this file,
 # because a script that runs as a process of its own could not change their PATH.
 #
-# If Debian's Node.js is older, this file installs a newer Node.js with npm, which has the programs of Node.js as packages.
+# If Debian's Node.js is older, this file installs a newer Node.js by npm: npm's registry has the programs of Node.js as packages.
 scripts/install.sh nodejs node
 scripts/install.sh npm npm
 newer_node=$(realpath -m "${CARGO_TARGET_DIR:-target}")/node

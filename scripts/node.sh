@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds and tests the packages for Node.js in clients/typescript, and tests the script there that moves jobs from Bull. With the argument
-# `types`, renews the types that are generated from /openapi.json instead. DROVER_BIN names a folder with ready binaries; by default this
-# script builds them.
+# `types`, this script tests nothing, and renews the types that are generated from /openapi.json. DROVER_BIN names a folder with ready
+# binaries; by default this script builds them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -110,7 +110,8 @@ for port in "${ports[@]}"; do
     must_be_free "$port" "${!port}"
 done
 
-# These arrays have the names of the processes, their ids, and their commands in a form that `eval` reads; Redis comes first.
+# The arrays `names`, `processes` and `commands` have the names of the processes, their ids, and their commands in a form that `eval` reads;
+# Redis comes first.
 names=() processes=() commands=()
 
 # Each process has its own session, so Ctrl-C reaches only this script, which stops the processes in order.

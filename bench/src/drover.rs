@@ -188,7 +188,8 @@ impl Drover {
         }
         let elapsed = started_at.elapsed();
         let (status, messages) = (self.queue_status()?, u64::try_from(messages)?);
-        // Delayed messages of earlier single POSTs may have become due during the drain; such messages count as drained too.
+        // Delayed messages of earlier single POSTs may have become due while the workers emptied the queue. Such messages count as
+        // completed too.
         let (totals, completed) = (&status.totals, status.totals.completed - completed_before);
         if completed < messages || totals.enqueued != totals.completed + status.counts.delayed {
             return Err(
@@ -350,7 +351,7 @@ fn record_elapsed_since(times: &Arc<Mutex<Times>>) -> impl FnMut(&str) + Send + 
     }
 }
 
-/// Waits until this many durations were recorded, and returns the durations.
+/// Waits until the reader of the log has recorded this many durations, and returns the recorded durations.
 fn wait_for_times(times: &Mutex<Times>, messages: usize) -> Result<Times> {
     let started_at = Instant::now();
     loop {

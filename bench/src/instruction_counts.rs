@@ -44,7 +44,7 @@ const REDIS_TIME_LIMIT: Duration = Duration::from_secs(60);
 /// Counts the instructions, prints every figure with its bound, and fails if a figure exceeds its bound.
 pub(crate) fn check_counts() -> Result<()> {
     let mut measured_counts = vec![count_post(50, 2_000)?, count_post(1, 1_000)?, count_drained_message(6_000)?];
-    measured_counts.extend(count_redis()?);
+    measured_counts.extend(count_redis_instructions()?);
     println!("| instructions | counted | at most |\n|---|---:|---:|");
     let mut exceeded_bounds = Vec::new();
     for ((figure, bound), count) in COUNT_BOUNDS.into_iter().zip(measured_counts) {
@@ -60,8 +60,8 @@ pub(crate) fn check_counts() -> Result<()> {
     }
 }
 
-/// Counts the API's instructions per POST of one message. The function sends two loads, the second of twice the size, over
-/// equally many connections, and uses the difference of their counts, which excludes the cost of accepting the connections.
+/// Counts the API's instructions per POST of one message. `count_post` sends two loads over equally many connections; the second load has
+/// twice as many requests. The difference of the two counts excludes the cost of accepting the connections.
 fn count_post(connections: usize, posts: usize) -> Result<f64> {
     let drover = Drover::with_redis(RedisServer::start())?;
     let mut callgrind = Callgrind::new()?;
@@ -101,7 +101,7 @@ const EMPTY_LEASE_CALLS: usize = 100;
 
 /// Counts the instructions of Redis per message that is enqueued, leased and settled, in batches of 1,000 and alone, and per lease
 /// call that finds nothing.
-fn count_redis() -> Result<Vec<f64>> {
+fn count_redis_instructions() -> Result<Vec<f64>> {
     let mut callgrind = Callgrind::new()?;
     let mut redis = Service::redis_under_callgrind(&callgrind)?;
     redis.ignore_log();

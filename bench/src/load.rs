@@ -23,9 +23,9 @@ use crate::{Result, times::Times};
 /// The condition that ends a load.
 #[derive(Clone, Copy)]
 pub(crate) enum Until {
-    /// The load ends after this time.
+    /// The load ends after this duration.
     Elapsed(Duration),
-    /// The load sends requests at this rate, and ends after this time. The duration of a request counts from the instant at
+    /// The load sends `per_second` requests a second, and ends after `duration`. The duration of a request counts from the instant at
     /// which the request is due, even if the connection is then still busy with the previous request.
     Paced { duration: Duration, per_second: f64 },
     /// The load ends when each request was sent once.

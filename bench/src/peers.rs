@@ -18,7 +18,7 @@ use crate::{
     service::Service,
 };
 
-/// The folders of the peers that are installed; `None` for a peer that is skipped.
+/// The folders of the other queue systems (peers) that are installed; `None` for a system that is skipped.
 pub(crate) struct Peers {
     /// The folder of the programs (drivers) that measure `BullMQ` and Bull.
     drivers: Option<PathBuf>,
@@ -111,8 +111,7 @@ impl Peers {
         Ok(Some(String::from_utf8_lossy(&node_output?.stdout).trim().parse()?))
     }
 
-    /// Sends the HTTP server `producer` the same load of single POSTs that Drover gets. Returns `None` if the server is
-    /// skipped.
+    /// Sends the HTTP server `producer` the same load of single POSTs that Drover gets. Returns `None` if this server is not installed.
     pub(crate) fn post_singles(
         &self,
         producer: Producer,

@@ -18,9 +18,9 @@ enum Bound {
     MinRatio(f64),
     /// Drover's median must be at most this many times the peer's median.
     MaxRatio(f64),
-    /// Drover's median must be at most this value.
+    /// Drover's median of the figure must be at most this value.
     Max(f64),
-    /// Drover's median must be at least this value.
+    /// Drover's median of the figure must be at least this value.
     Min(f64),
 }
 

@@ -32,14 +32,14 @@ fn drover_on_new_redis(persistence: Persistence) -> Result<Drover> {
     Drover::with_redis(persistence.start_redis())
 }
 
-/// Records a numeric field of the JSON that a peer's driver has printed.
+/// Records a numeric field of the JSON that the measuring program (driver) of another queue system has printed.
 fn record_field(figures: &mut Figures, figure: &str, system: &str, report: Option<&Value>, field: &str) {
     if let Some(value) = report.and_then(|report| report[field].as_f64()) {
         figures.record(figure, system, value);
     }
 }
 
-/// Measures the drains of each system, with its default concurrency and with another concurrency.
+/// Measures how fast each system empties a full queue (the drain), with its default concurrency and with another concurrency.
 fn measure_drains(arguments: &Arguments, peers: &Peers, persistence: Persistence, figures: &mut Figures) -> Result<()> {
     if !arguments.includes("drain") {
         return Ok(());
@@ -58,7 +58,7 @@ fn measure_drains(arguments: &Arguments, peers: &Peers, persistence: Persistence
         );
     }
     for (driver, name) in [("bullmq", "BullMQ"), ("bull", "Bull")] {
-        // A worker of concurrency 1 is slow, so it drains only a tenth of the messages.
+        // A worker of Bull or BullMQ with concurrency 1 is slow, so it gets only a tenth of the messages.
         for (messages, concurrency) in [(arguments.messages, arguments.peer_concurrency), (arguments.messages / 10, 1)]
         {
             let report =
@@ -229,8 +229,8 @@ pub(crate) fn measure_under_backlog(arguments: &Arguments, figures: &mut Figures
     Ok(())
 }
 
-/// Measures the figures of one queue. The drain is measured first, because it also drains the messages that the previous round
-/// has posted.
+/// Measures the figures of one queue. The function empties the queue first (the drain), so that messages that the previous round has posted
+/// are completed, too.
 fn measure_figures_of_queue(
     drover: &Drover,
     situation: &str,
@@ -238,7 +238,7 @@ fn measure_figures_of_queue(
     arguments: &Arguments,
     figures: &mut Figures,
 ) -> Result<()> {
-    // The messages of the previous round have a delay of 1.5 s, so all of them are due after this pause.
+    // The messages of the previous round have a delay of 1.5 s, so all of them are due after a pause of 2 s.
     thread::sleep(Duration::from_secs(2));
     let mut record = |figure: &str, value| figures.record(&format!("{situation}, {figure}"), system, value);
     record("drain 1/s", drover.drain(arguments.drained, 1, None)?);

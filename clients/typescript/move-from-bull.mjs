@@ -3,7 +3,7 @@
 //
 // Each delayed job is moved in three steps, so that it runs once, in Bull or in Drover:
 //   1. The script moves the job's id from Bull's sorted set `delayed` to a sorted set `moving-to-drover`, in one step of Redis.
-//      After this step, Bull's workers do not start the job.
+//      Bull's workers do not start a job whose id is in `moving-to-drover`.
 //   2. The script posts the job to Drover, with an id made from Bull's id. A repeated post with the same id stores nothing.
 //   3. The script removes the job from Bull.
 // After an interruption, the user calls the script again, and the script begins with the jobs in `moving-to-drover`. The script

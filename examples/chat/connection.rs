@@ -30,8 +30,8 @@ const SILENT_AFTER: Duration = Duration::from_secs(30);
 /// The time limit to write one frame.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// The WebSocket close code for a connection that was replaced by a newer connection of the same user. A page does not connect again after
-/// this code.
-const REPLACED: u16 = 4001;
+/// close code 4001.
+const CLOSE_CODE_REPLACED: u16 = 4001;
 
 /// The reason why a connection has ended.
 enum End {
@@ -73,7 +73,7 @@ pub(crate) async fn serve(socket: WebSocket, user: User, app: &App) {
     match end {
         End::Gone => {}
         End::Invalid(what) => close(&mut sink, close_code::POLICY, &what).await,
-        End::Replaced => close(&mut sink, REPLACED, "the chat was opened elsewhere").await,
+        End::Replaced => close(&mut sink, CLOSE_CODE_REPLACED, "the chat was opened elsewhere").await,
         End::Failed => close(&mut sink, close_code::AGAIN, "Drover refuses requests: read the server's log").await,
         End::Stopped => close(&mut sink, close_code::AWAY, "the server stops").await,
     }

@@ -14,9 +14,10 @@ use crate::user::User;
 
 /// The time for which a lease request waits for the first message.
 const LEASE_WAIT: Duration = Duration::from_secs(20);
-/// The time limit of a request, without the time for which it waits.
+/// The time limit of a request to Drover. A lease request that waits has this time in addition to `LEASE_WAIT`.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
-/// The pause after the first error. The pause doubles with each further error.
+/// The pause before a failed request is repeated for the first time. Each further failure of the request doubles the pause before the next
+/// repetition.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
@@ -50,8 +51,8 @@ pub(crate) struct Problem {
 }
 
 impl Error {
-    /// Returns whether the same request may succeed later.
-    fn may_pass(&self) -> bool {
+    /// Returns whether the failed request may succeed when it is repeated.
+    fn is_temporary(&self) -> bool {
         match self {
             Self::NoAnswer(_) => true,
             Self::Refused { status, problem } => {
@@ -108,7 +109,7 @@ pub(crate) enum Action {
         /// Whether Drover may retry the message.
         retry: bool,
     },
-    /// Releases the message with no attempt spent, so that another page may get it at once.
+    /// Releases the message with no attempt spent, so that another browser page of the user may get the message at once.
     Release,
     /// Extends the lease of a message that the page has not acknowledged yet.
     Extend,
@@ -158,7 +159,7 @@ impl Drover {
         repeat_request::<IgnoredAny>(|| self.http.post(self.url(to, "messages")).json(message)).await.map(drop)
     }
 
-    /// Waits until a user has messages, and leases up to `max` of them. The list may be empty.
+    /// Waits until a user has messages, and leases up to `max` of them. The list of leased messages may be empty.
     pub(crate) async fn lease(&self, user: &User, max: usize) -> Result<Vec<Leased>, Error> {
         let body = json!({"max": max, "wait": u64::try_from(LEASE_WAIT.as_millis()).unwrap_or(u64::MAX)});
         let request = || self.http.post(self.url(user, "leases")).timeout(LEASE_WAIT + TIME_LIMIT).json(&body);
@@ -189,7 +190,7 @@ async fn repeat_request<T: DeserializeOwned>(request: impl Fn() -> RequestBuilde
     let mut pause = FIRST_PAUSE;
     loop {
         match json_answer(request()).await {
-            Err(error) if error.may_pass() => {
+            Err(error) if error.is_temporary() => {
                 if pause == FIRST_PAUSE {
                     warn!("{error}; the server tries again");
                 } else {
@@ -198,7 +199,7 @@ async fn repeat_request<T: DeserializeOwned>(request: impl Fn() -> RequestBuilde
             }
             result => return result,
         }
-        // The random part of the pause spreads the requests of many users after an outage.
+        // The random part of the pause before a repetition spreads the requests of many users after an outage.
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
         pause = MAX_PAUSE.min(pause * 2);
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum PageFrame {
-    /// A message to another user. The page repeats the frame after each reconnect until it gets `sent` or `refused`.
+    /// A message to another user. The page repeats the frame `send` after each reconnect until the page gets `sent` or `refused`.
     Send(Draft),
     /// The page has stored the `message` or `delivered` frame with this id, and will recognise the id if it comes again.
     Ack {
@@ -35,11 +35,11 @@ pub(crate) enum ServerFrame {
         /// The id of the message.
         id: String,
     },
-    /// The page's message is refused for good, and not stored.
+    /// The message that the page has sent is refused for good, and not stored.
     Refused {
         /// The id of the message.
         id: String,
-        /// The reason, and what the user can do.
+        /// The reason why the message is refused, and what the user can do.
         reason: String,
     },
     /// A message of another user. The page acknowledges it.
@@ -52,8 +52,8 @@ pub(crate) enum ServerFrame {
         /// When Drover stored the message, as RFC 3339.
         at: String,
     },
-    /// The receiver's page has acknowledged a message of this user. The page of the sender acknowledges the receipt,
-    /// too.
+    /// The receiver's page has acknowledged a message of this user. As the receiver's page acknowledges the message, the sender's page
+    /// acknowledges the receipt to the server.
     Delivered {
         /// The id of the receipt.
         id: String,

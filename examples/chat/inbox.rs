@@ -73,7 +73,7 @@ impl Inbox {
     pub(crate) async fn deliver(&mut self, mut acks: mpsc::Receiver<String>, frames: mpsc::Sender<ServerFrame>) {
         let (drover, user) = (Arc::clone(&self.drover), self.user.clone());
         let mut leasing = pin!(drover.lease(&user, MAX_LEASES));
-        // Each future returns the tokens of leases that are over.
+        // Each future of `settling` returns the tokens of leases that have ended.
         let mut settling: FuturesUnordered<BoxFuture<'static, Vec<String>>> = FuturesUnordered::new();
         let mut extensions = interval(EXTEND_EVERY);
         extensions.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -109,7 +109,7 @@ impl Inbox {
                     }
                 }
                 Some(over) = settling.next() => {
-                    // A message that was leased again in the meantime has another token, and stays in the map.
+                    // A message that was leased again while its old lease was settled has another token, and stays in `unacknowledged`.
                     self.unacknowledged.retain(|_, message| !over.contains(&message.lease));
                 }
                 _ = extensions.tick(), if !self.unacknowledged.is_empty() => {
@@ -170,8 +170,9 @@ fn parse_content(message: &Leased) -> Option<Content> {
     }
 }
 
-/// Sends the sender a receipt, then completes the message. If the server is killed between the two steps, the message is delivered
-/// and acknowledged again, and Drover recognises the second receipt by its id. Returns the token of the lease, which is over.
+/// Sends the sender a receipt, then completes the message. If the server is killed after the receipt and before the completion, the message
+/// is delivered and acknowledged again. Drover then recognises the second receipt by its id. Returns the token of the message's lease, so
+/// that the inbox forgets the lease.
 async fn complete(drover: Arc<Drover>, user: User, id: String, message: Unacknowledged) -> Vec<String> {
     let Unacknowledged { lease, sender } = message;
     if let Some(sender) = sender {
@@ -194,7 +195,7 @@ async fn fail(drover: Arc<Drover>, user: User, lease: String) -> Vec<String> {
     settle(&drover, &user, Settlement { lease, action: Action::Fail { error, retry: false } }).await
 }
 
-/// Settles a lease. Returns the token of the lease, which is then over.
+/// Settles a lease. Returns the token of this lease, so that the inbox forgets the lease.
 async fn settle(drover: &Drover, user: &User, settlement: Settlement) -> Vec<String> {
     // The outcome "gone" needs no reaction: the lease had lapsed, and the message will be delivered again.
     if let Err(error) = drover.settle(user, std::slice::from_ref(&settlement)).await {

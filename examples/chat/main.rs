@@ -76,7 +76,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = axum::serve(listener, routes::router(Arc::clone(&app))).with_graceful_shutdown(stopped);
     tokio::select! {
         result = server => result?,
-        () = overdue(&app.stop) => warn!("some browsers did not close their connections in time"),
+        () = wait_until_stop_limit(&app.stop) => warn!("some browsers did not close their connections in time"),
     }
     app.connections.close();
     if timeout(STOP_WITHIN, app.connections.wait()).await.is_err() {
@@ -86,7 +86,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Waits for the signal to stop, and then until the time limit to stop is over.
-async fn overdue(stop: &CancellationToken) {
+async fn wait_until_stop_limit(stop: &CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(STOP_WITHIN).await;
 }

@@ -10,7 +10,7 @@ use crate::{
     user::User,
 };
 
-/// The maximum number of characters of a message. The page's text field has the same limit.
+/// The maximum number of characters of a message. The text field of the chat page allows the same number of characters.
 const MAX_TEXT: usize = 4_000;
 
 /// Posts one message after the other, and tells the page whether each message is stored or refused. A message is posted only

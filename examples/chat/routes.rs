@@ -68,19 +68,19 @@ async fn open(
         Ok(login) => login,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{}\n", error.body_text())).into_response(),
     };
-    if !is_own_page(&headers) {
+    if !is_origin_allowed(&headers) {
         return (StatusCode::FORBIDDEN, "open the page of this server: pages of other sites may not connect\n")
             .into_response();
     }
     upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME).on_upgrade(async move |socket| {
-        // The server waits for tracked connections when it stops.
+        // When the server stops, it waits for the connections that `app.connections` tracks.
         app.connections.track_future(connection::serve(socket, user, &app)).await;
     })
 }
 
 /// Returns whether the request comes from a page of this server, or from a program that is no browser and so names no origin.
-/// The check is necessary because browsers let any page open a WebSocket to any host.
-fn is_own_page(headers: &HeaderMap) -> bool {
+/// This check of the request's origin is necessary, because browsers let any page open a WebSocket to any host.
+fn is_origin_allowed(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));

@@ -15,7 +15,7 @@ const MAX_SESSIONS: usize = 1_000;
 #[derive(Default)]
 pub(crate) struct Sessions(Mutex<HashMap<User, CancellationToken>>);
 
-/// The entry of a connection in `Sessions`. Dropping a `Session` removes the entry.
+/// The entry of a connection in `Sessions`. Dropping a `Session` removes the connection's entry from `Sessions`.
 pub(crate) struct Session<'a> {
     sessions: &'a Sessions,
     user: User,
@@ -47,7 +47,7 @@ impl Session<'_> {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         let mut sessions = self.sessions.0.lock();
-        // After a replacement, the entry belongs to the newer connection.
+        // If a newer connection has replaced this connection, the user's entry in `Sessions` belongs to the newer connection.
         if !self.replaced.is_cancelled() {
             sessions.remove(&self.user);
         }

@@ -9,14 +9,14 @@ use tracing::{info, warn};
 
 use crate::{
     App,
-    drover::{Error, Leased, Whereabouts},
+    drover::{Error, Leased, UserLocation},
     mailboxes::Notification,
     times::Times,
     user::User,
 };
 
 /// The maximum number of notifications that are delivered or returned at the same time.
-const CONCURRENT_RETURNS: usize = 16;
+const MAX_CONCURRENT_NOTIFICATIONS: usize = 16;
 
 /// Leases and delivers notifications until `stop` is cancelled. A lease request that is interrupted leaves no lease behind, because Drover
 /// releases messages whose client has disconnected.
@@ -30,7 +30,7 @@ pub(crate) async fn deliver(app: Arc<App>, stop: CancellationToken) {
                 }
                 let leased_at = Instant::now();
                 let deliver = |message| deliver_one(&app, message, leased_at);
-                stream::iter(messages).for_each_concurrent(CONCURRENT_RETURNS, deliver).await;
+                stream::iter(messages).for_each_concurrent(MAX_CONCURRENT_NOTIFICATIONS, deliver).await;
             }
             Err(error) => {
                 if !std::mem::replace(&mut has_failed, true) {
@@ -48,45 +48,46 @@ async fn deliver_one(app: &App, message: Leased, leased_at: Instant) {
         let failed = app.drover.fail(&message.lease, "no_user", "post it with a user's name as its \"group\"").await;
         match failed {
             Ok(()) => warn!(message = message.id, "a notification names no user: it has failed"),
-            Err(error) => warn_of_return(&message.id, &error),
+            Err(error) => warn_of_redelivery(&message.id, &error),
         }
         return;
     };
     let notification = Arc::new(Notification::new(user, message, leased_at));
     let Err(notification) = app.mailboxes.deliver(notification) else { return };
-    if let Ok(Whereabouts::At(server)) = app.drover.whereabouts(&notification.user).await
+    if let Ok(UserLocation::At(server)) = app.drover.user_location(&notification.user).await
         && app.drover.hand_over(&server, &notification.message).await.is_ok()
     {
         return;
     }
-    return_one(app, &notification).await;
+    return_notification(app, &notification).await;
 }
 
-/// Returns notifications to Drover that were not acknowledged in time, until `stop` is cancelled. Then closes all mailboxes, and returns
-/// their notifications to Drover.
+/// Returns notifications to Drover that were not acknowledged in time, until `stop` is cancelled. When `stop` is cancelled, the function
+/// closes all mailboxes, and returns their notifications to Drover.
 pub(crate) async fn return_overdue(app: Arc<App>, stop: CancellationToken) {
     let mut ticks = interval(app.times.lease / 10);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        return_all(&app, app.mailboxes.take_overdue()).await;
+        return_notifications(&app, app.mailboxes.take_overdue_notifications()).await;
     }
-    return_all(&app, app.mailboxes.close_all()).await;
+    return_notifications(&app, app.mailboxes.close_all()).await;
 }
 
-async fn return_all(app: &App, notifications: Vec<Arc<Notification>>) {
-    let give_back = async |notification: Arc<Notification>| return_one(app, &notification).await;
-    stream::iter(notifications).for_each_concurrent(CONCURRENT_RETURNS, give_back).await;
+async fn return_notifications(app: &App, notifications: Vec<Arc<Notification>>) {
+    let give_back = async |notification: Arc<Notification>| return_notification(app, &notification).await;
+    stream::iter(notifications).for_each_concurrent(MAX_CONCURRENT_NOTIFICATIONS, give_back).await;
 }
 
-/// Returns a notification to Drover. If the request fails, the lease lapses, and then the notification is leased again.
-pub(crate) async fn return_one(app: &App, notification: &Notification) {
-    if let Err(error) = try_to_return(app, notification).await {
-        warn_of_return(&notification.message.id, &error);
+/// Returns a notification to Drover. If the request to Drover fails, the lease of the notification lapses, and then the notification is
+/// leased again.
+pub(crate) async fn return_notification(app: &App, notification: &Notification) {
+    if let Err(error) = try_to_return_notification(app, notification).await {
+        warn_of_redelivery(&notification.message.id, &error);
     }
 }
 
-async fn try_to_return(app: &App, Notification { user, message, .. }: &Notification) -> Result<(), Error> {
-    if app.drover.whereabouts(user).await? == Whereabouts::Away {
+async fn try_to_return_notification(app: &App, Notification { user, message, .. }: &Notification) -> Result<(), Error> {
+    if app.drover.user_location(user).await? == UserLocation::Away {
         app.drover.hold(&message.lease, user).await
     } else {
         // The user needs longer to acknowledge the notification, or is logged in at another server that did not take the notification.
@@ -94,6 +95,6 @@ async fn try_to_return(app: &App, Notification { user, message, .. }: &Notificat
     }
 }
 
-fn warn_of_return(id: &str, error: &Error) {
+fn warn_of_redelivery(id: &str, error: &Error) {
     warn!(message = id, "a notification is delivered again after its lease has lapsed: {error}");
 }

@@ -63,7 +63,7 @@ pub(crate) struct Leased {
 
 /// The server at which a user is logged in, if any.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Whereabouts {
+pub(crate) enum UserLocation {
     /// The user is not logged in.
     Away,
     /// The user is logged in at this server.
@@ -74,12 +74,12 @@ pub(crate) enum Whereabouts {
 
 #[derive(Deserialize)]
 struct Signal {
-    data: Online,
+    data: OnlineData,
 }
 
 /// The data of a user's sticky signal: the URL of the server at which the user is logged in.
 #[derive(Deserialize)]
-struct Online {
+struct OnlineData {
     server: String,
 }
 
@@ -96,7 +96,7 @@ impl Drover {
         Ok(Self { http, queue: format!("{}/v1/queues/notifications", base.trim_end_matches('/')), server, times })
     }
 
-    /// Leases up to 100 messages, and waits for the first message. The returned list may be empty.
+    /// Leases up to 100 messages, and waits for the first message. The list of leased messages may be empty.
     pub(crate) async fn lease(&self) -> Result<Vec<Leased>, Error> {
         let body = json!({
             "max": MAX_LEASES,
@@ -119,14 +119,14 @@ impl Drover {
         self.post("/leases/fail", &body).await.map(drop)
     }
 
-    /// Returns a message to the queue after a pause, with no attempt spent. During the pause no later message of the user is leased,
-    /// because the message keeps the place of its group.
+    /// Returns a message to the queue after a pause, with no attempt spent. During the pause of a returned message, no later message of the
+    /// user is leased, because the returned message keeps the place of its group.
     pub(crate) async fn release(&self, lease: &str, pause: Duration) -> Result<(), Error> {
         self.post_release(&json!({"lease": lease, "delay": millis(pause)})).await
     }
 
-    /// Returns a message to the queue, where the message is held until its user logs in. Until then no later message of the user is leased.
-    /// If the user is logged in already, Drover leases the message again at once.
+    /// Returns a message to the queue, where the message is held until its user logs in. Until the user logs in, no later message of the
+    /// user is leased. If the user is logged in when the message is returned, Drover leases the message again at once.
     pub(crate) async fn hold(&self, lease: &str, user: &User) -> Result<(), Error> {
         self.post_release(&json!({"lease": lease, "hold": hold_key(user)})).await
     }
@@ -150,17 +150,17 @@ impl Drover {
     }
 
     /// Returns the server at which a user is logged in, if any.
-    pub(crate) async fn whereabouts(&self, user: &User) -> Result<Whereabouts, Error> {
+    pub(crate) async fn user_location(&self, user: &User) -> Result<UserLocation, Error> {
         let signal = json_answer::<Signal>(self.http.get(self.url(&signal_path(user)))).await;
         Ok(match none_if_status(signal, StatusCode::NOT_FOUND)? {
-            None => Whereabouts::Away,
-            Some(Signal { data }) if data.server == self.server => Whereabouts::Here,
-            Some(Signal { data }) => Whereabouts::At(data.server),
+            None => UserLocation::Away,
+            Some(Signal { data }) if data.server == self.server => UserLocation::Here,
+            Some(Signal { data }) => UserLocation::At(data.server),
         })
     }
 
-    /// Sends a leased notification to the server at which its user is logged in. That server can complete the message, because the
-    /// notification contains the token of the lease.
+    /// Sends a leased notification to the server at which its user is logged in. The server that gets the notification can complete the
+    /// message, because the notification contains the token of the lease.
     pub(crate) async fn hand_over(&self, server: &str, message: &Leased) -> Result<(), Error> {
         answer_text(self.http.post(format!("{server}/notifications")).json(message)).await.map(drop)
     }
@@ -179,7 +179,7 @@ fn hold_key(user: &User) -> String {
     format!("online:{user}")
 }
 
-/// Returns the path of a user's signal. The name of a user needs no encoding in a URL.
+/// Returns the path of the signal that releases a user's held notifications. The name of a user needs no encoding in a URL.
 fn signal_path(user: &User) -> String {
     format!("/signals/{}", hold_key(user))
 }

@@ -27,21 +27,21 @@ pub(crate) struct Notification {
     pub(crate) message: Leased,
     pub(crate) leased_at: Instant,
     /// Whether the server has sent the notification to the user's client, which may now acknowledge the notification.
-    is_answered: AtomicBool,
+    is_sent_to_client: AtomicBool,
 }
 
 impl Notification {
     pub(crate) fn new(user: User, message: Leased, leased_at: Instant) -> Self {
-        Self { user, message, leased_at, is_answered: AtomicBool::new(false) }
+        Self { user, message, leased_at, is_sent_to_client: AtomicBool::new(false) }
     }
 
     /// Records that the server has sent the notification to the user's client.
-    pub(crate) fn set_answered(&self) {
-        self.is_answered.store(true, Ordering::Relaxed);
+    pub(crate) fn set_sent_to_client(&self) {
+        self.is_sent_to_client.store(true, Ordering::Relaxed);
     }
 
     fn is_overdue(&self, now: Instant, times: &Times) -> bool {
-        let limit = if self.is_answered.load(Ordering::Relaxed) { times.acknowledge } else { times.fetch };
+        let limit = if self.is_sent_to_client.load(Ordering::Relaxed) { times.acknowledge } else { times.fetch };
         now.duration_since(self.leased_at) >= limit
     }
 }
@@ -66,7 +66,8 @@ pub(crate) type Content = Option<Arc<Notification>>;
 /// Whether the server must tell Drover that a user is logged in.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Announcement {
-    /// The server must tell Drover, because the user has just logged in, or because the last announcement is old.
+    /// The server must tell Drover that the user is logged in, because the user has just logged in, or because the last announcement is
+    /// old.
     Due,
     /// Drover knows that the user is logged in.
     NotDue,
@@ -81,8 +82,8 @@ impl Mailboxes {
         Self { mailboxes: Mutex::new(HashMap::new()), times }
     }
 
-    /// Opens the mailbox of a user who sent a request, unless the mailbox is open already. Later notifications of the user are put into the
-    /// mailbox.
+    /// Opens the mailbox of a user who sent a request, unless the mailbox is open already. While the mailbox is open, notifications of the
+    /// user are put into the mailbox.
     pub(crate) fn open(&self, user: &User) -> Result<(watch::Receiver<Content>, Announcement), Full> {
         let now = Instant::now();
         let mut mailboxes = self.mailboxes.lock();
@@ -101,7 +102,7 @@ impl Mailboxes {
     }
 
     /// Records the instant at which the server told Drover that the user is logged in.
-    pub(crate) fn set_announced(&self, user: &User, at: Instant) {
+    pub(crate) fn set_login_announced(&self, user: &User, at: Instant) {
         if let Some(mailbox) = self.mailboxes.lock().get_mut(user) {
             mailbox.announced = Some(at);
         }
@@ -112,7 +113,7 @@ impl Mailboxes {
     pub(crate) fn deliver(&self, notification: Arc<Notification>) -> Result<(), Arc<Notification>> {
         match self.mailboxes.lock().get(&notification.user) {
             Some(mailbox) => {
-                // A notification that is still in the mailbox has lost its lease, so the new delivery replaces it.
+                // The lease of a notification that is still in the mailbox has lapsed, so the newly leased notification takes its place.
                 mailbox.content.send_replace(Some(notification));
                 Ok(())
             }
@@ -141,7 +142,7 @@ impl Mailboxes {
 
     /// Closes the mailboxes of users who have sent no request for a while. Returns the notifications of these users, and the notifications
     /// that were not fetched or acknowledged in time.
-    pub(crate) fn take_overdue(&self) -> Vec<Arc<Notification>> {
+    pub(crate) fn take_overdue_notifications(&self) -> Vec<Arc<Notification>> {
         let now = Instant::now();
         let mut overdue = Vec::new();
         self.mailboxes.lock().retain(|_, mailbox| {

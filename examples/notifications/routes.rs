@@ -46,14 +46,14 @@ fn file(content_type: &'static str, text: &'static str) -> MethodRouter {
 
 #[derive(Deserialize)]
 struct Acknowledgement {
-    /// The member `seen` of the last notification that the client has shown to its user.
+    /// The value `seen` that came with the last notification that the client has shown to its user.
     seen: Option<String>,
 }
 
 /// A notification as the server sends it to a client. A client that gets a notification with the same `id` again must not show the
 /// notification again.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct ShownNotification<'a> {
     id: &'a str,
     name: Option<&'a str>,
     data: &'a RawValue,
@@ -63,7 +63,8 @@ struct Shown<'a> {
     seen: &'a str,
 }
 
-/// Answers a user's request with the next notification, or with 204 if no notification arrives in time. The request logs the user in.
+/// Answers a user's request with the next notification, or with 204 if no notification arrives in time. A user's request for the next
+/// notification also logs the user in.
 async fn next(
     State(app): State<Arc<App>>,
     Path(user): Path<User>,
@@ -71,7 +72,7 @@ async fn next(
 ) -> Result<Response, Refusal> {
     acknowledge(&app, &user, seen.as_deref()).await?;
     let (mut content, announcement) = app.mailboxes.open(&user)?;
-    announce(&app, &user, announcement).await?;
+    announce_login(&app, &user, announcement).await?;
     let notification = match timeout(app.times.poll, content.wait_for(Option::is_some)).await {
         Ok(Ok(content)) => content.clone(),
         // No notification has arrived in time, or the mailbox was closed.
@@ -84,19 +85,19 @@ async fn next(
 }
 
 /// Tells Drover that a user is logged in, unless Drover knows it already.
-async fn announce(app: &App, user: &User, announcement: Announcement) -> Result<(), Error> {
+async fn announce_login(app: &App, user: &User, announcement: Announcement) -> Result<(), Error> {
     if announcement == Announcement::Due {
         let now = Instant::now();
         app.drover.log_in(user).await?;
-        app.mailboxes.set_announced(user, now);
+        app.mailboxes.set_login_announced(user, now);
     }
     Ok(())
 }
 
 fn answer(notification: &Notification) -> Response {
-    notification.set_answered();
+    notification.set_sent_to_client();
     let message = &notification.message;
-    let shown = Shown {
+    let shown = ShownNotification {
         id: &message.id,
         name: message.name.as_deref(),
         data: &message.data,
@@ -115,13 +116,13 @@ async fn log_out(
     acknowledge(&app, &user, seen.as_deref()).await?;
     app.drover.log_out(&user).await?;
     if let Some(notification) = app.mailboxes.close(&user) {
-        delivery::return_one(&app, &notification).await;
+        delivery::return_notification(&app, &notification).await;
     }
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Takes a notification that another server has leased, if the user of the notification is logged in at this server. A real application
-/// would serve this route only to its own servers.
+/// would permit `POST /notifications` only to its own servers.
 async fn take_over(State(app): State<Arc<App>>, Json(message): Json<Leased>) -> StatusCode {
     let Some(user) = message.group.as_deref().and_then(|group| group.parse().ok()) else {
         return StatusCode::BAD_REQUEST;

@@ -8,14 +8,15 @@ pub(crate) struct Times {
     /// The visibility timeout. The notifications of a killed server are delivered again when the visibility timeout is over.
     pub(crate) lease: Duration,
     /// The time after the lease within which a request of the user must fetch the notification, because the user may have changed to
-    /// another server. An unacknowledged notification of a user who is logged in also pauses for this time.
+    /// another server. Drover also waits for the time `fetch` before it leases an unacknowledged notification of a logged-in user again.
     pub(crate) fetch: Duration,
-    /// The time after the lease within which the client must acknowledge the notification. The server uses the rest of the lease to return
-    /// the notification to Drover.
+    /// The time after the lease within which the client must acknowledge the notification. After this time, the server uses the rest of the
+    /// lease to return an unacknowledged notification to Drover.
     pub(crate) acknowledge: Duration,
     /// The longest time that a request waits for a notification.
     pub(crate) poll: Duration,
-    /// The time for which a user counts as logged in after the last request. The time is longer than a request waits.
+    /// The time for which a user counts as logged in after the last request. The time `online` is longer than `poll`, for which a request
+    /// waits for a notification.
     pub(crate) online: Duration,
 }
 

@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::Deserialize;
 
-/// The name of a user: 1 to 64 letters, digits and `_.-`, the first a letter or digit. Such a name is also a valid group, and needs no
-/// encoding in a URL.
+/// The name of a user: 1 to 64 letters, digits and `_.-`, the first a letter or digit. The name of a user is also a valid group, and needs
+/// no encoding in a URL.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct User(String);

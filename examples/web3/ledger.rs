@@ -102,8 +102,8 @@ async fn balances(State(ledger): State<Arc<Mutex<Ledger>>>) -> Json<BTreeMap<Str
 }
 
 impl Ledger {
-    /// Opens a journal, or begins a new one. An incomplete last line, which a killed ledger left behind, is removed. The payment of this
-    /// line was never answered, so Drover delivers the payment again.
+    /// Opens a journal, or begins a new one. An incomplete last line, which a killed ledger left behind, is removed. The ledger has not
+    /// answered the payment of an incomplete line, so Drover delivers the payment again.
     fn open(path: &Path) -> io::Result<Self> {
         let journal = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
         let mut ledger = Self { journal, complete_length: 0, known_ids: HashSet::new(), balances: BTreeMap::new() };

@@ -35,11 +35,11 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Reads the chain, and posts each confirmed payment to Drover's queue `payments`.
+    /// Reads the blockchain, and posts each confirmed payment to Drover's queue `payments`.
     Watch(watch::Options),
     /// Serves the ledger, to which Drover's worker sends the payments.
     Ledger(ledger::Options),
-    /// Creates the contract, and prints its address.
+    /// Creates the example's smart contract (Till.sol), and prints the address of the contract.
     Deploy {
         /// The file with the compiled contract, in hexadecimal digits.
         bytecode: PathBuf,

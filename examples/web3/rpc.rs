@@ -26,7 +26,7 @@ pub(crate) enum Error {
     Refused {
         /// The method of the call.
         method: &'static str,
-        /// The reason that the node gives.
+        /// The reason for which the node refuses the call.
         message: String,
     },
     /// The node's answer is not a valid answer of the method.
@@ -106,8 +106,8 @@ impl Rpc {
         self.batch("eth_getBlockByNumber", params).await
     }
 
-    /// Returns the events of a contract with this topic in each of these blocks. The call identifies blocks by hash, because a node that
-    /// lags behind refuses an unknown hash, but reports no events for an unknown block number.
+    /// Returns the events of a contract with this topic in each of these blocks. `logs` identifies blocks by hash, because a node that lags
+    /// behind refuses an unknown hash, but reports no events for an unknown block number.
     pub(crate) async fn logs(&self, blocks: &[Block], contract: &str, topic: &str) -> Result<Vec<Vec<Log>>, Error> {
         let filter = |block: &Block| json!([{"blockHash": block.hash, "address": contract, "topics": [topic]}]);
         self.batch("eth_getLogs", blocks.iter().map(filter).collect()).await
@@ -118,7 +118,7 @@ impl Rpc {
         self.call("eth_accounts", json!([])).await
     }
 
-    /// Sends a transaction, which the node signs, and returns its hash. The transaction is mined later.
+    /// Sends a transaction, which the node signs, and returns its hash. The function does not wait until the transaction is mined.
     pub(crate) async fn send_transaction(&self, transaction: Value) -> Result<String, Error> {
         self.call("eth_sendTransaction", json!([transaction])).await
     }

@@ -1,5 +1,5 @@
-//! Sends transactions with which a user tries the example: the creation of the contract, and payments to the contract. The node signs these
-//! transactions, as anvil does for its test accounts.
+//! Sends transactions with which a user tries the example: the creation of the contract, and payments to the contract. The node signs the
+//! transactions that this program sends, as anvil does for its test accounts.
 
 use std::{io, path::PathBuf, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::rpc::{self, Rpc};
 /// The time limit for a transaction to be mined.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// The pause between two requests that ask whether a transaction is mined.
-const PAUSE: Duration = Duration::from_millis(100);
+const POLL_PAUSE: Duration = Duration::from_millis(100);
 
 /// The reason why the transactions failed.
 #[derive(Debug, thiserror::Error)]
@@ -38,14 +38,13 @@ pub(crate) async fn deploy(rpc: &Rpc, bytecode: PathBuf) -> Result<String, Error
             if let Some(receipt) = rpc.receipt(&transaction).await? {
                 return receipt.contract_address.ok_or(Error::NotCreated);
             }
-            sleep(PAUSE).await;
+            sleep(POLL_PAUSE).await;
         }
     };
     timeout(TIME_LIMIT, created).await.unwrap_or(Err(Error::NotCreated))
 }
 
-/// Sends payments of 1, 2, … wei to the contract, from the node's accounts in turn. The node mines these transactions in its
-/// next blocks.
+/// Sends payments of 1, 2, … wei to the contract, from the node's accounts in turn. The node mines the sent payments in its next blocks.
 pub(crate) async fn emit(rpc: &Rpc, contract: &str, count: u64) -> Result<(), Error> {
     let accounts = rpc.accounts().await?;
     if accounts.is_empty() {

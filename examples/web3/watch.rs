@@ -46,7 +46,7 @@ pub(crate) struct Options {
     from_block: u64,
 }
 
-/// The reason why a step of the watcher failed.
+/// The reason why the watcher of the blockchain could not read or post the next blocks.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -69,8 +69,8 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// Returns whether the same step may succeed later.
-    fn ends_by_itself(&self) -> bool {
+    /// Returns whether the failed step of the watcher may succeed when the step is repeated.
+    fn is_temporary(&self) -> bool {
         match self {
             Self::Node(_) | Self::NoAnswer(_) => true,
             Self::Refused { status, .. } => {
@@ -84,8 +84,8 @@ impl Error {
     }
 }
 
-/// The result of a step of the watcher.
-enum Step {
+/// What the watcher has found when it asked for the next blocks.
+enum Progress {
     /// Blocks were read, and there may be more.
     Read,
     /// There is no further confirmed block yet.
@@ -107,17 +107,17 @@ pub(crate) async fn watch(rpc: Rpc, options: Options) -> Result<(), Error> {
     info!(from_block = watcher.checkpoint.next_block, "the watcher reads confirmed blocks");
     let mut has_failed = false;
     loop {
-        match watcher.step().await {
-            Ok(step) => {
+        match watcher.post_next_blocks().await {
+            Ok(progress) => {
                 if std::mem::take(&mut has_failed) {
                     info!("the watcher goes on");
                 }
-                match step {
-                    Step::Read => {}
-                    Step::UpToDate => sleep(PAUSE).await,
+                match progress {
+                    Progress::Read => {}
+                    Progress::UpToDate => sleep(PAUSE).await,
                 }
             }
-            Err(error) if error.ends_by_itself() => {
+            Err(error) if error.is_temporary() => {
                 if !std::mem::replace(&mut has_failed, true) {
                     warn!("the watcher can't read or post, trying again: {error}");
                 }
@@ -149,25 +149,25 @@ impl Watcher {
     }
 
     /// Reads the next confirmed blocks, posts their payments, and saves the checkpoint.
-    async fn step(&mut self) -> Result<Step, Error> {
+    async fn post_next_blocks(&mut self) -> Result<Progress, Error> {
         let first = self.checkpoint.next_block;
         let Some(confirmed) = self.rpc.block_number().await?.checked_sub(self.confirmations) else {
-            return Ok(Step::UpToDate);
+            return Ok(Progress::UpToDate);
         };
         if confirmed < first {
-            return Ok(Step::UpToDate);
+            return Ok(Progress::UpToDate);
         }
         let last = confirmed.min(first + MAX_BLOCKS - 1);
         let blocks: Option<Vec<Block>> = self.rpc.blocks(first..=last).await?.into_iter().collect();
         // A block is missing: the chain has become shorter, or the answer comes from a node that lags behind.
-        let Some(blocks) = blocks else { return Ok(Step::UpToDate) };
+        let Some(blocks) = blocks else { return Ok(Progress::UpToDate) };
         if self.checkpoint.last_hash.as_ref().is_some_and(|hash| *hash != blocks[0].parent_hash) {
             return Err(Error::DeepReorganisation(first - 1));
         }
         if blocks.windows(2).any(|pair| pair[1].parent_hash != pair[0].hash) {
-            // The blocks do not follow each other, because the chain was reorganised during the request. The next step compares
-            // the first of these blocks with the checkpoint.
-            return Ok(Step::UpToDate);
+            // The blocks do not follow each other, because the chain was reorganised during the request. The watcher then reads these
+            // blocks again, and compares the first block with the checkpoint.
+            return Ok(Progress::UpToDate);
         }
         let logs = self.rpc.logs(&blocks, &self.checkpoint.contract, Payment::TOPIC).await?;
         let message = |log| Ok(Payment::from_log(log)?.message(self.checkpoint.chain));
@@ -183,7 +183,7 @@ impl Watcher {
         if !messages.is_empty() {
             info!(payments = messages.len(), up_to_block = last, "posted");
         }
-        Ok(Step::Read)
+        Ok(Progress::Read)
     }
 
     async fn post(&self, messages: &[Value]) -> Result<(), Error> {

@@ -14,20 +14,20 @@ use crate::{
 };
 
 /// A command of docs/API.md and the answer that the document shows for the command.
-struct Example {
+struct DocumentedExample {
     command: String,
     answer: Option<Value>,
 }
 
 /// Returns the commands of the document in their order, each with its answer and the heading above it.
-fn documented_examples(document: &str) -> Vec<(String, Example)> {
-    let mut examples: Vec<(String, Example)> = Vec::new();
+fn documented_examples(document: &str) -> Vec<(String, DocumentedExample)> {
+    let mut examples: Vec<(String, DocumentedExample)> = Vec::new();
     for Block { heading, language, text } in blocks(document) {
         match language {
             "sh" => examples.extend(
                 request_commands(&text)
                     .into_iter()
-                    .map(|command| (heading.to_owned(), Example { command, answer: None })),
+                    .map(|command| (heading.to_owned(), DocumentedExample { command, answer: None })),
             ),
             "json" => {
                 let (command_heading, example) = examples.last_mut().unwrap();
@@ -94,8 +94,8 @@ async fn every_command_of_the_api_document_works_and_is_answered_as_shown() {
     let examples = documented_examples(&document("docs/API.md"));
     let system = System::start("").await;
     let mut worker = Some(system.worker().await);
-    for (heading, Example { command, answer }) in &examples {
-        // In this section the commands lease messages, so no worker may run that would lease the messages first.
+    for (heading, DocumentedExample { command, answer }) in &examples {
+        // The commands of the section "Consume over HTTP" lease messages, so no worker may run that would lease the messages first.
         if heading == "Consume over HTTP"
             && let Some(mut worker) = worker.take()
         {
@@ -140,7 +140,7 @@ async fn docs_page_loads_nothing_from_another_host() {
         );
         let page_text = answer.text().await.unwrap();
         assert!(!page_text.contains("://"), "{path}: {page_text}");
-        // Each file that the page loads exists and has the right content type.
+        // Each file that the page /docs loads exists and has the right content type.
         for part in page_text.split('"').filter(|part| part.starts_with('/') && !part.contains(' ')) {
             let answer = system.http.get(system.url(part)).send().await.unwrap();
             assert_eq!(answer.status(), 200, "{part}");

@@ -313,8 +313,8 @@ async fn number_of_waiting_requests_of_an_api_key_is_limited() {
         let request = system.http.post(system.url("/v1/queues/q/leases")).bearer_auth(key);
         request.json(&json!({ "wait": wait })).send()
     };
-    // Each client repeats its request until the request waits, because the short requests of this test may use the key's limit
-    // for a moment.
+    // Each client repeats its lease request until the API lets the request wait: this test's requests with a short wait may use the key's
+    // limit for a moment.
     let waiting_clients = [(); 2].map(|()| {
         let (http, url, key) = (system.http.clone(), system.url("/v1/queues/q/leases"), waiting.key.clone());
         tokio::spawn(async move {
@@ -337,7 +337,7 @@ async fn number_of_waiting_requests_of_an_api_key_is_limited() {
     assert_eq!((answer, &refused["code"]), (429, &json!("too_many_waits")), "{refused}");
     assert!(refused["detail"].as_str().unwrap().contains("api.max_waits_per_key"), "{refused}");
     assert_eq!(system.status("GET", "/v1/queues/q/messages/x?wait=5s", &waiting.key).await, 429);
-    // While two requests with the key wait, the API serves requests without a wait, and requests with another key.
+    // While two lease requests with the key `waiting` wait, the API answers requests that do not wait, and requests with the key `other`.
     assert_eq!(system.status("GET", "/v1/queues/q/messages/x", &waiting.key).await, 404);
     assert_eq!(send_lease_request(&other.key, "10ms").await.unwrap().status(), 200);
     // A client that disconnects no longer counts as waiting.

@@ -49,8 +49,8 @@ async fn fill_queues(all: &Queues, names: &[QueueName]) {
     }
 }
 
-/// Posts message 5 to each queue, and completes one of the other messages. The backup was made earlier, so it contains neither
-/// the post nor the completion.
+/// Posts message 5 to each queue, and completes one of the other messages. The backup was made before this post and this completion, so the
+/// backup contains neither of them.
 async fn change_after_backup(all: &Queues, names: &[QueueName]) {
     for name in names {
         post_messages(all, name, [5]).await;

@@ -139,7 +139,7 @@ fn foreign_name_cases() -> Vec<Case> {
 }
 
 /// Returns bad requests that do not post messages.
-fn other_cases() -> Vec<Case> {
+fn cases_without_a_post() -> Vec<Case> {
     vec![
         Case { path: "/v1/queues/q/messages/a/cancel", ..post_case(r#"{"x":1}"#, 400, "unexpected_body", "no body") },
         Case { path: "/v1/queues/q/messages/a/cancel", ..post_without_body(404, "message_not_found", "message a") },
@@ -249,7 +249,7 @@ async fn assert_problem(case: &Case, answer: Response) {
 async fn bad_request_is_refused_with_an_instruction_and_changes_nothing() {
     // The API logs no warning about a durable Redis, so any warning in its log would come from the input.
     let system = System::start_on(RedisServer::start_durable(), "").await;
-    for case in post_cases().into_iter().chain(foreign_name_cases()).chain(other_cases()) {
+    for case in post_cases().into_iter().chain(foreign_name_cases()).chain(cases_without_a_post()) {
         let mut request = system.http.request(case.method.clone(), system.url(case.path)).body(case.body.clone());
         if !case.content_type.is_empty() {
             request = request.header("content-type", case.content_type);
@@ -301,8 +301,8 @@ async fn response_announces_the_close_of_the_connection_exactly_if_a_body_was_no
         assert_eq!(answer.status, status, "{path}");
         assert!(!answer.head.contains("connection: close"), "{path}: {}", answer.head);
     }
-    // The response tells the client that the server closes the connection, so a client that reuses connections sends its next
-    // request over another connection.
+    // The response 413 tells the client that the server closes the connection, so a client that reuses connections sends its next request
+    // over another connection.
     let large_text = " ".repeat(1 << 20);
     for _ in 0..50 {
         let request = system.http.post(system.url("/v1/queues/q/messages")).header("content-type", JSON_TYPE);

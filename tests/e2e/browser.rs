@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::system::http_client;
 
 /// The time limit for everything that a page does, on a busy machine.
-pub(crate) const PAGE_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const PAGE_TIME_LIMIT: Duration = Duration::from_secs(60);
 /// A browser takes several hundred MiB, so few of them run at once. A test acquires the permits for all its browsers at once,
 /// so two tests never wait for each other.
 static BROWSER_PERMITS: Semaphore = Semaphore::const_new(3);
@@ -55,8 +55,8 @@ pub(crate) enum Colours {
 
 /// Starts a chromedriver, and returns the process, its port, and a reader of the rest of its log.
 ///
-/// A driver takes a free port of IPv6 and the same port of IPv4. If another program has the port of IPv4, the driver ends, and
-/// the function starts another driver.
+/// A driver takes a free port of IPv6 and the same port of IPv4. If another program listens at this port of IPv4, the driver ends, and
+/// `start_driver` starts another driver.
 fn start_driver() -> (Child, u16, BufReader<ChildStdout>) {
     const MAX_STARTS: usize = 20;
     for _ in 0..MAX_STARTS {
@@ -134,7 +134,7 @@ impl Browser {
         let answer = browser.send(Method::POST, "/session", session_request).await.unwrap();
         browser.chromium = answer["capabilities"]["goog:processID"].as_u64();
         answer["sessionId"].as_str().unwrap().clone_into(&mut browser.session);
-        let limit_millis = u64::try_from(PAGE_LIMIT.as_millis()).unwrap();
+        let limit_millis = u64::try_from(PAGE_TIME_LIMIT.as_millis()).unwrap();
         browser.command("/timeouts", json!({"script": limit_millis, "pageLoad": limit_millis})).await.unwrap();
         browser
     }
@@ -174,14 +174,14 @@ impl Browser {
     }
 
     /// Repeats `attempt` until it returns a value.
-    async fn until<T>(&self, what: &str, mut attempt: impl AsyncFnMut() -> Result<T, String>) -> T {
+    async fn repeat_until_ok<T>(&self, what: &str, mut attempt: impl AsyncFnMut() -> Result<T, String>) -> T {
         let started_at = Instant::now();
         loop {
             let error = match attempt().await {
                 Ok(value) => return value,
                 Err(error) => error,
             };
-            if started_at.elapsed() > PAGE_LIMIT {
+            if started_at.elapsed() > PAGE_TIME_LIMIT {
                 let page_text = self.eval("return document.body.innerText", json!([])).await;
                 panic!("{what}: {error}\n{}", page_text.unwrap_or_default().as_str().unwrap_or_default());
             }
@@ -192,7 +192,7 @@ impl Browser {
     /// Waits until a script returns true.
     pub(crate) async fn wait_for(&self, what: &str, condition: &str, arguments: Value) {
         let script = format!("return Boolean({condition})");
-        self.until(what, async || match self.eval(&script, arguments.clone()).await {
+        self.repeat_until_ok(what, async || match self.eval(&script, arguments.clone()).await {
             Ok(Value::Bool(true)) => Ok(()),
             other => Err(format!("{other:?}")),
         })
@@ -202,7 +202,7 @@ impl Browser {
     /// Waits until an expression has this value.
     pub(crate) async fn wait_for_value(&self, what: &str, expression: &str, expected: &Value) {
         let script = format!("return ({expression})");
-        self.until(what, async || match self.eval(&script, json!([])).await {
+        self.repeat_until_ok(what, async || match self.eval(&script, json!([])).await {
             Ok(value) if value == *expected => Ok(()),
             other => Err(format!("{other:?}, not {expected}")),
         })
@@ -229,7 +229,7 @@ impl Browser {
     /// Waits for an element and performs an action on it; if the page has meanwhile replaced or covered the element, the
     /// function tries again.
     async fn with_element(&self, selector: &str, label: Option<&str>, action: &str, body: Value) {
-        self.until(&format!("{action} {selector} {label:?}"), async || {
+        self.repeat_until_ok(&format!("{action} {selector} {label:?}"), async || {
             let element = self.eval(FIND_ELEMENT_SCRIPT, json!([selector, label])).await?;
             let id = element[ELEMENT_ID_FIELD].as_str().ok_or("no such element")?;
             self.command(&format!("/element/{id}/{action}"), body.clone()).await
@@ -267,7 +267,7 @@ impl Browser {
             const input = field?.querySelector('input, textarea') ?? null;
             input?.select();
             return input;";
-        self.until(&format!("fill {label}"), async || {
+        self.repeat_until_ok(&format!("fill {label}"), async || {
             let element = self.eval(script, json!([label])).await?;
             let id = element[ELEMENT_ID_FIELD].as_str().ok_or("no such field")?;
             self.command(&format!("/element/{id}/clear"), json!({})).await?;
@@ -291,7 +291,7 @@ impl Browser {
         let focused = "
             const node = document.activeElement;
             return node.getAttribute('aria-label') ?? node.closest('label')?.firstElementChild.textContent ?? node.textContent.trim();";
-        self.until(&format!("tab to {label:?}"), async || {
+        self.repeat_until_ok(&format!("tab to {label:?}"), async || {
             self.press(&TAB.to_string()).await;
             let found = self.eval(focused, json!([])).await?;
             if found == label { Ok(()) } else { Err(format!("{found} has the focus")) }

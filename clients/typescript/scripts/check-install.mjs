@@ -44,7 +44,8 @@ try {
             }
         }
     }
-    // The program also compiles with newer types of Node, which declare event emitters in another way.
+    // The TypeScript program that imports drover-client also compiles with newer types of Node.js, which declare event emitters in another
+    // way.
     run("npm", "install", "--silent", "--no-fund", "--no-audit", "@types/node@26.6.6");
     run(join(folder, "node_modules/.bin/tsc"), "--project", "tsconfig.client.json", "--noEmit");
     console.log("the packages work when installed into an empty folder, as ES modules and as CommonJS");

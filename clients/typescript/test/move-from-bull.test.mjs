@@ -55,8 +55,8 @@ function testsOf(library) {
 
         for (const [count, isStored] of [[15, true], [10, false], [20, true], [15, true]]) {
             const { data } = await system.killScriptAtRequest(count, isStored);
-            // The jobs whose move was interrupted become due before the next call of the script. The old worker must not start these jobs,
-            // and Drover must not get them twice.
+            // The jobs whose move was interrupted become due before the next call of the script. The old worker must not start such a job,
+            // and Drover must not get the job twice.
             if (isStored && data.i < NEAR) await until(`job ${data.i} has run`, () => system.hasRun(data.i));
         }
         assert.ok((await system.set("moving-to-drover")).size > 0, "no kill left a job half moved");

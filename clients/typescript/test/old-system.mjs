@@ -119,8 +119,8 @@ export class OldSystem {
     }
 
     /**
-     * Starts the script, and kills the script with SIGKILL when it sends its `count`-th request. If `isStored` is true, Drover has carried
-     * out this request before the kill. Returns the body of the request.
+     * Starts the script, and kills the script with SIGKILL when it sends its `count`-th request. If `isStored` is true, the script is
+     * killed only after Drover has carried out the script's `count`-th request. Returns the body of the request.
      */
     async killScriptAtRequest(count, isStored, options = []) {
         let seen = 0;

@@ -3,7 +3,7 @@
 const FIRST_PAUSE = 250;
 const LONGEST_PAUSE = 5000;
 // The WebSocket close code for a connection that was replaced by a newer connection of the same user.
-const REPLACED = 4001;
+const CLOSE_CODE_REPLACED = 4001;
 
 export class Connection {
   #url;
@@ -51,7 +51,7 @@ export class Connection {
       handled = handled.then(() => this.#handlers.frame(JSON.parse(data), reply)).catch((error) => console.error(error));
     };
     socket.onclose = ({ code }) => {
-      if (code === REPLACED) {
+      if (code === CLOSE_CODE_REPLACED) {
         this.#isEnded = true;
         this.#handlers.state("replaced");
         return;

@@ -124,7 +124,7 @@ export class Http {
                 clearTimeout(timer);
                 reject(toConnectionError(place, error));
             };
-            // The time limit begins when the request has a connection, so that requests may wait for one another.
+            // The time limit of the answer begins when the request has a connection: the wait for a free connection has a limit of its own.
             outgoing.once("socket", () => {
                 clearTimeout(timer);
                 timer = give(limit, `no answer within ${Math.ceil(limit)} ms`);

@@ -41,7 +41,7 @@ export async function waitUntilFinished(
             }
         } catch (error) {
             if (error instanceof DroverError && error.code === "invalid_query" && longest > SHORTEST_WAIT) {
-                // The API's setting `api.max_wait` permits only shorter waits.
+                // The API refused the wait, because the wait is longer than the API's setting `api.max_wait`.
                 longest = Math.max(Math.floor(longest / 2), SHORTEST_WAIT);
                 continue;
             }

@@ -188,8 +188,8 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
 
     /**
      * Stops leasing, waits for running handlers for at most `closeTimeout`, then aborts the signals of the handlers that still run and
-     * releases their jobs. The promise is fulfilled when the API has confirmed all settlements, or after some seconds without a
-     * confirmation. With `force` (or `true`, as in BullMQ), running handlers are aborted at once.
+     * releases their jobs. The promise that `close` returns is fulfilled when the API has confirmed all settlements, or after some seconds
+     * without a confirmation. With `force` (or `true`, as in BullMQ), running handlers are aborted at once.
      */
     close(force: boolean | { force?: boolean } = false): Promise<void> {
         if (typeof force === "object" ? force.force : force) {
@@ -302,7 +302,7 @@ export class Worker<Data = unknown, Result = unknown> extends Emitter<WorkerEven
     /** Reports an error of a lease request. Returns the pause (ms) before the next lease request. */
     #recover(error: Error, backoff: Backoff): number {
         if (error instanceof DroverError && error.code === "invalid_receive" && error.errors[0]?.pointer === "/wait" && this.#wait > 0) {
-            // The API's setting `api.max_wait` permits only shorter waits.
+            // The API refused the wait, because the wait is longer than the API's setting `api.max_wait`.
             this.#wait = this.#wait < 100 ? 0 : Math.floor(this.#wait / 2);
             return 0;
         }

@@ -68,8 +68,8 @@ describe("leases", () => {
     test("a value returned after the deadline of the lease completes the job unless another worker has the job", async () => {
         const queue = open("late");
         const proxy = await Proxy.start(drover.url);
-        // The proxy breaks extensions and lease requests, so that the lease lapses and no worker leases the job again. The proxy passes
-        // settlements later.
+        // The proxy breaks extensions and lease requests, so that the lease lapses and no worker leases the job again. After the handler
+        // has ended, the proxy passes all requests.
         let isAway = false;
         proxy.decide = () => (isAway ? "refuse" : "pass");
         let end: (value: string) => void = () => {};
@@ -133,7 +133,7 @@ describe("leases", () => {
         assert.ok(kept.reasons[0] instanceof TimedOutError);
         await until("the failure is reported", () => events.length === 2);
         assert.deepEqual(events.map(([event]) => event), ["active", "failed"]);
-        // The handler ignores its signal, so the API ends the attempt.
+        // The handler ignores its abort signal, so the API ends the attempt.
         let end: () => void = () => {};
         const deaf = record(work("deaf", () => new Promise<void>((resolve) => (end = resolve))));
         const other = await open("deaf").add("n", 1, { timeout: 100, attempts: 1 });

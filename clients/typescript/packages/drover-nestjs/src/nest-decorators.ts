@@ -18,7 +18,7 @@ export const InjectQueue = (name?: string): ReturnType<typeof Inject> => Inject(
 export interface ProcessorOptions {
     /** The name of the queue whose jobs the class processes. */
     name?: string;
-    /** The scope of the class. With `Scope.REQUEST`, each job is processed by a new instance of the class. */
+    /** The NestJS scope of the processing class. With `Scope.REQUEST`, each job is processed by a new instance of the class. */
     scope?: Scope;
 }
 

@@ -90,7 +90,10 @@ function classOf(wrapper: Wrapper): Type | undefined {
     return (!wrapper.metatype || wrapper.inject ? instance?.constructor : wrapper.metatype) as Type | undefined;
 }
 
-/** Calls a method at the events of a queue. If `name` or `id` is given, the method is called only at the events of these jobs. */
+/**
+ * Calls a method with a decorator `@OnQueue…` or `@OnGlobalQueue…` at the events of a queue. If `name` or `id` is given, the method is
+ * called only at the events of these jobs.
+ */
 function listen(queue: Queue, { eventName, name, id }: BullQueueEventOptions, method: Method): void {
     if (name === undefined && id === undefined) {
         queue.on(eventName, method);

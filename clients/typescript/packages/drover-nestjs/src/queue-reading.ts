@@ -140,8 +140,8 @@ export abstract class QueueReader<T = any> extends UnsupportedMethods<T> {
         const names = new Set(stateNames([types]));
         const asked = names.size > 0 ? names : new Set<StateName>(["waiting", "active", "completed", "failed", "delayed", "paused"]);
         const isWaitingAsked = asked.has("waiting") || asked.has("wait");
-        // The names `waiting` and `paused` mean the same list of Drover. If the caller asks for only one of the two names, the list is
-        // empty unless the name fits the queue.
+        // The names `waiting` and `paused` mean the same list of Drover. A caller who asks for `paused` without `waiting` gets an empty
+        // list unless the queue is paused.
         if (asked.has("paused") && !isWaitingAsked && !(await this.drover.isPaused())) {
             asked.delete("paused");
         }

@@ -1,6 +1,7 @@
 /**
- * An application that was written for @nestjs/bull 12 and bull 4, and that compiles with these packages, too. Only the lines with a comment
- * "Changed" differ. This file must compile with strict TypeScript, and `bull-application.test.ts` runs the application.
+ * An application that was written for @nestjs/bull 12 and bull 4, and that compiles with these packages, too. The lines with a comment
+ * "Changed" are the only lines that differ from the application for @nestjs/bull. This file must compile with strict TypeScript, and
+ * `bull-application.test.ts` runs the application.
  */
 import "reflect-metadata";
 import { Body, Controller, Get, Injectable, Module, NotFoundException, Param, Post } from "@nestjs/common";
@@ -252,8 +253,8 @@ const more: QueueOptions = {
 
 @Module({
     imports: [
-        // Changed: from redis: { host: "127.0.0.1", port: 6379 }. The options are made by a factory, because the test knows the address
-        // only at the start.
+        // Changed: the application for Bull has `redis: { host: "127.0.0.1", port: 6379 }` here instead of a URL. A factory makes the
+        // options of `BullModule`, because the test knows Drover's address only when the application starts.
         BullModule.forRootAsync({ useFactory: () => ({ url: process.env["DROVER_URL"], limiter: { max: 1000, duration: 1000 } }) }),
         BullModule.registerQueue({ name: "my-queue", ...more, defaultJobOptions: { removeOnComplete: 100, removeOnFail: false } }),
         BullModule.registerQueueAsync({ name: "other", useFactory: async () => ({ defaultJobOptions: { attempts: 2 } }) }),
