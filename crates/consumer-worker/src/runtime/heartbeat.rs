@@ -31,7 +31,7 @@ pub(crate) struct Heartbeat {
     tracked: Mutex<HashMap<QueueName, Arc<TrackedLeases>>>,
 }
 
-/// The leases of one runner.
+/// The leases of one runner, which is the task that leases the messages of one queue.
 pub(crate) struct TrackedLeases {
     pub(crate) queue: Arc<Queue>,
     pub(crate) leases: Arc<LeaseSet>,

@@ -65,7 +65,10 @@ pub(crate) async fn run(routes: Option<&QueueRoutes>, job: &Job) -> RunEnd {
         tokio::select! {
             biased;
             ended = &mut running => ended.unwrap_or_else(|panic| outcome_of_panic(&*panic)),
-            reason = job.cancel_handle().cancelled() => match (timeout_at(job.cleanup_deadline(TIME_TO_STOP), &mut running).await, reason) {
+            reason = job.cancel_handle().cancelled() => match (
+                timeout_at(job.cleanup_deadline(TIME_TO_STOP), &mut running).await,
+                reason,
+            ) {
                 (Ok(ended), _) => ended.unwrap_or_else(|panic| outcome_of_panic(&*panic)),
                 (Err(_), CancelReason::Cancelled) => Outcome::FailForGood(Failure::new("cancelled", "cancelled on request")),
                 (Err(_), CancelReason::LeaseLost) => {

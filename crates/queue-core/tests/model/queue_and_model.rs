@@ -146,6 +146,7 @@ impl QueueAndModel {
         translated_text
     }
 
+    /// Replaces the ids and revisions in an answer by the model's names.
     pub(crate) fn translate_json(&self, answer: &Value) -> Value {
         serde_json::from_str(&self.translate(&answer.to_string())).unwrap()
     }
