@@ -49,8 +49,8 @@ pub enum Error {
     #[error(transparent)]
     InvalidSetting(#[from] InvalidSetting),
 
-    /// The queue has reached its maximum number of unfinished messages
-    /// ([`max_length`](crate::settings::Settings::max_length)): nothing was stored. Wait until messages have finished, or raise the limit.
+    /// The queue has reached its maximum number of unfinished messages ([`max_length`](crate::settings::Settings::max_length)): nothing
+    /// was stored. Wait until messages have finished, or raise `max_length`.
     #[error("the queue has reached its max_length of {0}: nothing was stored")]
     QueueFull(u64),
 
@@ -71,8 +71,8 @@ pub enum Error {
         problem: &'static str,
     },
 
-    /// An earlier, different request had the same idempotency key: nothing was stored. The caller should use a new random key for
-    /// each request.
+    /// An earlier, different request had the same idempotency key: nothing was stored. The caller should use a new random idempotency
+    /// key for each request.
     #[error("this idempotency key came with another request before: nothing was stored")]
     KeyReused,
 
@@ -90,11 +90,11 @@ pub enum Error {
         "{what} has data layout {found}; this version of Drover reads layout {known}: run the version that wrote it"
     )]
     OtherLayout {
-        /// The queue or key whose data has another layout.
+        /// The queue or key whose data has a layout that this version of Drover does not read.
         what: String,
-        /// The number of the layout that the data has.
+        /// The number of the data layout that was found in Redis.
         found: u32,
-        /// The number of the layout that this version of Drover reads and writes.
+        /// The number of the data layout in Redis that this version of Drover reads and writes.
         known: u32,
     },
 
@@ -107,8 +107,8 @@ pub enum Error {
 pub(crate) const PROTECTED_MODE: &str = "Redis is in protected mode: while it has no password it refuses connections from other machines; set requirepass in \
      Redis and the same text as redis.password, or set protected-mode to no where only trusted machines reach it";
 
-/// The instruction for a Redis user that lacks a right. This instruction replaces the text of Redis's error, which may contain a
-/// key, and which inside a script does not say what was refused.
+/// The error text that tells an operator how to find the right that Redis's user lacks. `LACKS_A_RIGHT` replaces Redis's own error
+/// text, which may contain a key, and which inside a script does not say what was refused.
 const LACKS_A_RIGHT: &str = "Redis refused a command, because its user lacks a right: compare ACL GETUSER with the rights in docs/PRODUCTION.md; ACL LOG \
      shows what was refused";
 
@@ -151,13 +151,14 @@ impl From<RedisError> for Error {
     }
 }
 
-/// Whether Redis refused a command by its ACL. The error of a command inside a script has no code `NOPERM`, so the function compares
-/// the text of such an error.
+/// Whether Redis refused a command by its ACL. The error of a command that was refused inside a script has no code `NOPERM`, so
+/// `lacks_a_right` compares the text of such an error.
 fn lacks_a_right(error: &RedisError) -> bool {
-    // Redis 7.0 sends an error that begins with the first text; later versions send the second text.
-    const TEXTS_IN_SCRIPT: [&str; 2] = ["The user executing the script", "ACL failure in script"];
+    // If a command inside a script lacks a right, the error of Redis 7.0 begins with `The user executing the script`; the error of
+    // later versions begins with `ACL failure in script`.
+    const ACL_ERRORS_IN_SCRIPT: [&str; 2] = ["The user executing the script", "ACL failure in script"];
     let detail = error.detail().unwrap_or_default();
-    error.code() == Some("NOPERM") || TEXTS_IN_SCRIPT.iter().any(|words| detail.starts_with(words))
+    error.code() == Some("NOPERM") || ACL_ERRORS_IN_SCRIPT.iter().any(|words| detail.starts_with(words))
 }
 
 /// Explains an error of Redis without terms of the client library, and says what to do.
@@ -169,7 +170,7 @@ fn explain_error(error: &RedisError) -> String {
         (_, Some("NOAUTH")) => "Redis wants a password: set redis.password, or write the password into redis.url",
         // Only a client that does not know that its server is part of a cluster gets a redirection as an error.
         (_, Some("MOVED" | "ASK")) => "this Redis is a cluster: write redis+cluster:// in redis.url",
-        // The text of an error with any other code comes from Redis, and explains the error.
+        // If an error has a code other than WRONGPASS, NOAUTH, MOVED and ASK, Redis's own text explains the error.
         (_, Some(code)) => return format!("{code} {}", error.detail().unwrap_or_default()).trim_end().to_owned(),
         (ErrorKind::Parse, _) => {
             "the server at that address is not a Redis: correct the host and the port in redis.url (rediss:// if the port is for TLS)"

@@ -36,15 +36,15 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for JsonObject<T> {
     }
 }
 
-/// Reads an enum whose variants are words. An error names the words; code derived by serde would report a value that is not a text as
-/// invalid JSON.
+/// Reads an enum whose variants are words. The error of an invalid value lists the words that the enum accepts; code that serde derives
+/// would report a value that is not a text as invalid JSON.
 ///
 /// # Errors
 ///
-/// The value is not one of the words.
+/// The value is not one of the words that the enum accepts.
 pub fn read_word<'de, D: Deserializer<'de>, W: FromStr + VariantNames>(deserializer: D) -> Result<W, D::Error> {
-    struct Word<W>(PhantomData<W>);
-    impl<W: FromStr + VariantNames> Visitor<'_> for Word<W> {
+    struct WordVisitor<W>(PhantomData<W>);
+    impl<W: FromStr + VariantNames> Visitor<'_> for WordVisitor<W> {
         type Value = W;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,7 +56,7 @@ pub fn read_word<'de, D: Deserializer<'de>, W: FromStr + VariantNames>(deseriali
             word.parse().map_err(|_| E::unknown_variant(word, W::VARIANTS))
         }
     }
-    deserializer.deserialize_str(Word(PhantomData))
+    deserializer.deserialize_str(WordVisitor(PhantomData))
 }
 
 /// The schema of an optional object, whose members are optional too; a member that is null counts as absent.
@@ -88,23 +88,23 @@ pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Defaul
 /// # Errors
 ///
 /// The field has an invalid value.
-pub(crate) fn keep_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+pub(crate) fn null_as_some_none<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// Reads an optional field with any JSON of at most `MAX_BYTES` bytes.
+/// Reads an optional field with any JSON of at most `MAX_JSON_BYTES` bytes.
 ///
 /// # Errors
 ///
-/// The JSON has more than `MAX_BYTES` bytes.
-pub(crate) fn bounded_json<'de, const MAX_BYTES: usize, D: Deserializer<'de>>(
+/// The JSON has more than `MAX_JSON_BYTES` bytes.
+pub(crate) fn bounded_json<'de, const MAX_JSON_BYTES: usize, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Box<RawValue>>, D::Error> {
     let optional_json: Option<Box<RawValue>> = Option::deserialize(deserializer)?;
-    if optional_json.as_ref().is_some_and(|optional_json| optional_json.get().len() > MAX_BYTES) {
-        return Err(D::Error::custom(format_args!("must be at most {MAX_BYTES} bytes of JSON")));
+    if optional_json.as_ref().is_some_and(|optional_json| optional_json.get().len() > MAX_JSON_BYTES) {
+        return Err(D::Error::custom(format_args!("must be at most {MAX_JSON_BYTES} bytes of JSON")));
     }
     Ok(optional_json)
 }

@@ -5,21 +5,22 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-/// The nesting depth below which texts are compared byte by byte. The parser reads each nested text again at each level, so the limit
-/// of the depth bounds the time of a comparison.
+/// The number of outer nesting levels that are compared by their meaning; values that are nested more deeply are compared byte by byte.
+/// The parser reads each nested text again at each level, so the limit of the depth bounds the time of a comparison.
 const MAX_DEPTH: usize = 32;
 
 /// Whether two valid JSON texts have the same meaning. If an object has a member twice, the last value of the member counts.
 pub(crate) fn is_equal(one: &str, other: &str) -> bool {
-    is_equal_within(one.trim_ascii(), other.trim_ascii(), MAX_DEPTH)
+    is_equal_to_depth(one.trim_ascii(), other.trim_ascii(), MAX_DEPTH)
 }
 
-/// Compares two JSON texts that have no white space around them; below the nesting level `depth` they are compared byte by byte.
-fn is_equal_within(one: &str, other: &str, depth: usize) -> bool {
+/// Compares the outer `depth` nesting levels of two JSON texts by their meaning, and values that are nested more deeply byte by byte.
+/// The texts have no white space around them.
+fn is_equal_to_depth(one: &str, other: &str, depth: usize) -> bool {
     if one == other || depth == 0 {
         return one == other;
     }
-    let is_value_equal = |one: &RawValue, other: &RawValue| is_equal_within(one.get(), other.get(), depth - 1);
+    let is_value_equal = |one: &RawValue, other: &RawValue| is_equal_to_depth(one.get(), other.get(), depth - 1);
     match one.as_bytes().first() {
         Some(b'{') => {
             let members =

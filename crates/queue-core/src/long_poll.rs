@@ -1,5 +1,6 @@
-//! Long polling: consumers wait for messages of a queue. One driver per queue leases messages for all waiting consumers, in the
-//! order of their arrival, and hands over the deliveries. Deliveries that a consumer does not take are released at once.
+//! Long polling: consumers wait for messages of a queue. One lease task per queue leases messages for all consumers that wait for
+//! messages of the queue, in the order of their arrival, and sends them the deliveries. Deliveries that a consumer does not take are
+//! released at once.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,13 +28,14 @@ use crate::{
     wakeup::{Subscriber, WakeNotifier},
 };
 
-/// The maximum time between two lease calls of a driver, because a notification may be lost.
+/// The maximum pause of a lease task between two lease calls for waiting clients, because a notification of a ready message may be
+/// lost.
 const MAX_SLEEP: Duration = Duration::from_secs(5);
 /// How long lease calls may take beyond the client's wait, so that a client with a short wait, or none, gets messages too.
 const LEASE_TIME_BEYOND_WAIT: Duration = Duration::from_secs(2);
 
-/// The memory for the response to a consumer. A driver takes the memory for a response just before it leases messages, not while
-/// the consumer waits.
+/// The memory for the response to a consumer. [`LongPoll`] takes the memory for a response just before it leases the messages of the
+/// response, not while the consumer waits.
 pub trait ResponseMemory: Send + Sync {
     /// Takes memory for one response, and returns how many bytes of messages fit into it. Returns `None` if there is no memory:
     /// then no message is leased, and the consumer gets [`Error::Overloaded`].
@@ -43,7 +45,7 @@ pub trait ResponseMemory: Send + Sync {
     fn free(&self);
 }
 
-/// A memory for responses that has no limit.
+/// A [`ResponseMemory`] without a limit: there is memory for every response.
 struct UnlimitedMemory;
 
 impl ResponseMemory for UnlimitedMemory {
@@ -54,9 +56,9 @@ impl ResponseMemory for UnlimitedMemory {
     fn free(&self) {}
 }
 
-/// Leases messages for any number of waiting consumers, with one driver for each queue at which a consumer waits.
+/// Leases messages for any number of waiting consumers, with one lease task for each queue at which a consumer waits.
 ///
-/// A driver leases for its consumers in the order of their arrival. Messages that were leased for a consumer that has
+/// The lease task of a queue serves waiting consumers in the order of their arrival. Messages that were leased for a consumer that has
 /// disconnected meanwhile are released at once, without spending an attempt.
 #[derive(Clone)]
 pub struct LongPoll {
@@ -65,7 +67,7 @@ pub struct LongPoll {
 
 struct LongPollState {
     subscriber: Subscriber,
-    /// The tasks of drivers, and the tasks that release deliveries that were not taken.
+    /// The lease tasks of queues, and the tasks that release deliveries that were not taken.
     tasks: TaskTracker,
     shutdown: CancellationToken,
     waiting: Mutex<HashMap<QueueName, WaitingClients>>,
@@ -75,12 +77,12 @@ struct LongPollState {
 #[derive(Default)]
 struct WaitingClients {
     waiters: BTreeMap<u64, Waiter>,
-    /// The number of the client that arrived last.
+    /// The number of the client that arrived last; clients are numbered from 1 in the order of arrival.
     newest: u64,
 }
 
 impl WaitingClients {
-    fn push(&mut self, waiter: Waiter) {
+    fn add_client(&mut self, waiter: Waiter) {
         self.newest += 1;
         self.waiters.insert(self.newest, waiter);
     }
@@ -126,7 +128,7 @@ impl Drop for PendingDeliveries {
 }
 
 impl LongPoll {
-    /// Makes a long poll without waiting consumers. `subscriber` wakes the drivers; the caller must run `subscriber`. `shutdown`
+    /// Makes a long poll without waiting consumers. `subscriber` wakes the lease tasks; the caller must run `subscriber`. `shutdown`
     /// ends all waits.
     pub fn new(subscriber: Subscriber, shutdown: CancellationToken) -> Self {
         let tasks = TaskTracker::new();
@@ -162,12 +164,13 @@ impl LongPoll {
         self.add_waiter(queue, Waiter { request, answer, until: wait_end, memory });
         match timeout_at(wait_end + LEASE_TIME_BEYOND_WAIT, answered).await {
             Ok(Ok(pending)) => pending.map(PendingDeliveries::take),
-            // The driver did not serve this consumer in time, or this process stops.
+            // No lease call for this consumer was answered in time, or this process stops.
             Err(_) | Ok(Err(_)) => Ok(Vec::new()),
         }
     }
 
-    /// Waits until all drivers, and all tasks that release deliveries, have ended, which happens soon after the shutdown.
+    /// Waits until all tasks that lease messages for waiting consumers, and all tasks that release deliveries, have ended, which
+    /// happens soon after the shutdown.
     pub async fn wait_until_stopped(&self) {
         self.shared.tasks.wait().await;
     }
@@ -176,26 +179,29 @@ impl LongPoll {
         let notifier = self.shared.subscriber.notifier(queue.name());
         let mut waiting_clients = self.shared.waiting.lock();
         if let Some(clients) = waiting_clients.get_mut(queue.name()) {
-            clients.push(waiter);
+            clients.add_client(waiter);
         } else {
-            waiting_clients.entry(queue.name().clone()).or_default().push(waiter);
-            let driver =
-                Driver { shared: Arc::clone(&self.shared), queue: Arc::clone(queue), notifier: Arc::clone(&notifier) };
-            self.shared.tasks.spawn(driver.run());
+            waiting_clients.entry(queue.name().clone()).or_default().add_client(waiter);
+            let lease_task = LeaseTask {
+                shared: Arc::clone(&self.shared),
+                queue: Arc::clone(queue),
+                notifier: Arc::clone(&notifier),
+            };
+            self.shared.tasks.spawn(lease_task.run());
         }
-        // The driver leases for a new consumer at once, even if it found no message a moment ago.
+        // The lease task makes a lease call for a new consumer at once, even if it found no message a moment ago.
         notifier.wake();
     }
 }
 
-/// Serves the waiting clients of one queue until there are none.
-struct Driver {
+/// The task that leases messages for the clients that wait at one queue, until no client waits.
+struct LeaseTask {
     shared: Arc<LongPollState>,
     queue: Arc<Queue>,
     notifier: Arc<WakeNotifier>,
 }
 
-impl Driver {
+impl LeaseTask {
     async fn run(self) {
         let mut retry = Retry::new();
         while let Some(first_deadline) = self.next_deadline() {
@@ -216,8 +222,8 @@ impl Driver {
         }
     }
 
-    /// Returns the earliest end of a consumer's wait; `None` if no consumer waits. A driver without waiting consumers must end; the
-    /// next consumer starts another driver.
+    /// Returns the earliest end of a consumer's wait; `None` if no consumer waits. If no consumer waits at the queue, the lease task
+    /// must end; the next consumer starts another lease task.
     fn next_deadline(&self) -> Option<Instant> {
         let mut waiting_clients = self.shared.waiting.lock();
         let clients = waiting_clients.get_mut(self.queue.name())?;
@@ -232,13 +238,14 @@ impl Driver {
     /// Leases for one consumer after the other, as long as messages may be ready. In an exclusive queue only the consumer that
     /// has access can get messages.
     async fn serve(&self) -> Result<(), ()> {
-        let mut candidates = Some(Candidates::all());
+        let mut clients_to_serve = Some(ClientsToServe::all());
         let mut result = Ok(());
         let mut newest_index = 0;
-        while let Some(client) = candidates.take().and_then(|candidates| self.next_client(candidates)) {
+        while let Some(client) = clients_to_serve.take().and_then(|clients_to_serve| self.next_client(clients_to_serve))
+        {
             newest_index = client.newest;
             let lease_result = match client.memory.take() {
-                Some(max_bytes) => self.queue.lease_within(&client.request, max_bytes).await,
+                Some(max_bytes) => self.queue.lease_with_max_bytes(&client.request, max_bytes).await,
                 None => Err(Error::Overloaded),
             };
             if lease_result.as_ref().map_or(true, |lease_result| lease_result.deliveries.is_empty()) {
@@ -249,9 +256,9 @@ impl Driver {
                     if let Some(pause) = lease_result.call_again_in {
                         self.notifier.wake_in(pause);
                     }
-                    candidates = client.candidates_after(&lease_result);
+                    clients_to_serve = client.clients_to_serve_next(&lease_result);
                     if !lease_result.deliveries.is_empty() {
-                        self.hand_over(client.number, lease_result.deliveries);
+                        self.answer_with_deliveries(client.number, lease_result.deliveries);
                     }
                 }
                 // A queue that does not exist may be created while consumers wait, so they keep waiting.
@@ -260,7 +267,8 @@ impl Driver {
                     if error.is_unavailable() {
                         result = Err(());
                     } else {
-                        candidates = Some(Candidates { first_number: client.number + 1, ..client.candidates });
+                        clients_to_serve =
+                            Some(ClientsToServe { first_number: client.number + 1, ..client.clients_to_serve });
                     }
                     self.answer_client(client.number, Err(error));
                 }
@@ -270,26 +278,26 @@ impl Driver {
         result
     }
 
-    /// Returns the first waiting client that `candidates` includes.
-    fn next_client(&self, candidates: Candidates) -> Option<ServedClient> {
+    /// Returns the first waiting client that `clients_to_serve` includes.
+    fn next_client(&self, clients_to_serve: ClientsToServe) -> Option<ServedClient> {
         let waiting_clients = self.shared.waiting.lock();
         let clients = waiting_clients.get(self.queue.name())?;
         let is_next_client = |waiter: &Waiter| {
             !waiter.answer.is_closed()
-                && candidates.only_consumer.as_ref().is_none_or(|only| *only == waiter.request.consumer)
+                && clients_to_serve.only_consumer.as_ref().is_none_or(|only| *only == waiter.request.consumer)
         };
         let (number, waiter) =
-            clients.waiters.range(candidates.first_number..).find(|(_, waiter)| is_next_client(waiter))?;
+            clients.waiters.range(clients_to_serve.first_number..).find(|(_, waiter)| is_next_client(waiter))?;
         Some(ServedClient {
             number: *number,
             request: waiter.request.clone(),
             memory: Arc::clone(&waiter.memory),
             newest: clients.newest,
-            candidates,
+            clients_to_serve,
         })
     }
 
-    fn hand_over(&self, number: u64, deliveries: Vec<Delivery>) {
+    fn answer_with_deliveries(&self, number: u64, deliveries: Vec<Delivery>) {
         let (queue, tasks) = (Arc::clone(&self.queue), self.shared.tasks.clone());
         self.answer_client(number, Ok(PendingDeliveries { deliveries, queue, tasks, runtime: Handle::current() }));
     }
@@ -303,8 +311,8 @@ impl Driver {
         }
     }
 
-    /// Ends, without deliveries, the waits whose time is over, up to the client with the number `newest`. For clients with a number
-    /// above `newest`, the driver has not called `lease` yet.
+    /// Ends, without deliveries, the waits whose time is over, up to the client with the number `newest`. Clients with a higher number
+    /// arrived later, and no lease call was made for these clients yet.
     fn end_overdue_waits(&self, newest: u64) {
         let now = Instant::now();
         let overdue_clients: Vec<u64> = match self.shared.waiting.lock().get(self.queue.name()) {
@@ -314,53 +322,54 @@ impl Driver {
             None => return,
         };
         for number in overdue_clients {
-            self.hand_over(number, Vec::new());
+            self.answer_with_deliveries(number, Vec::new());
         }
     }
 }
 
-/// The clients that may be served next; the driver serves the first of them.
-struct Candidates {
-    /// The lowest number that a candidate may have; clients are numbered in the order of arrival.
+/// The waiting clients that the next lease call may serve; the call serves the first of these clients.
+struct ClientsToServe {
+    /// The lowest number of a client that may be served; clients are numbered in the order of arrival.
     first_number: u64,
-    /// The only consumer whose requests are candidates; `None` for all consumers.
+    /// The only consumer whose waiting requests may be served; `None` if the requests of all consumers may be served.
     only_consumer: Option<ConsumerId>,
 }
 
-impl Candidates {
+impl ClientsToServe {
     fn all() -> Self {
         Self { first_number: 0, only_consumer: None }
     }
 }
 
-/// A waiting client while the driver leases messages for it.
+/// The waiting client for which a lease call is made.
 struct ServedClient {
     number: u64,
     request: LeaseRequest,
     memory: Arc<dyn ResponseMemory>,
-    /// The number of the newest client when the driver chose this client.
+    /// The number of the client that had arrived last when the lease call for this client began.
     newest: u64,
-    candidates: Candidates,
+    clients_to_serve: ClientsToServe,
 }
 
 impl ServedClient {
-    /// The clients that may get messages after this lease call; `None` if there are none.
-    fn candidates_after(&self, leased: &Leased) -> Option<Candidates> {
+    /// Returns the waiting clients that the next lease call may serve after a lease call for this client had the result `leased`;
+    /// `None` if no waiting client can get a message.
+    fn clients_to_serve_next(&self, leased: &Leased) -> Option<ClientsToServe> {
         let next_number = self.number + 1;
         match &leased.access {
             Access::All => {
-                leased.more_is_ready.then_some(Candidates { first_number: next_number, only_consumer: None })
+                leased.more_is_ready.then_some(ClientsToServe { first_number: next_number, only_consumer: None })
             }
             Access::OneConsumer(Some(owner)) if *owner == self.request.consumer => {
-                // The owner of an exclusive queue may wait with several requests. If one of these requests got no message, the
-                // owner's other requests get no message either.
+                // The owner of an exclusive queue may wait with several requests. If a lease call for one of the owner's requests
+                // returned no message, the owner's other requests get no message either.
                 (!leased.deliveries.is_empty())
-                    .then(|| Candidates { first_number: next_number, only_consumer: Some(owner.clone()) })
+                    .then(|| ClientsToServe { first_number: next_number, only_consumer: Some(owner.clone()) })
             }
-            // The owner of an exclusive queue is served only once per wake-up. If another consumer is the owner after the lease
-            // call, another process has leased for that consumer.
-            Access::OneConsumer(Some(owner)) if self.candidates.only_consumer.is_none() => {
-                Some(Candidates { first_number: 0, only_consumer: Some(owner.clone()) })
+            // The owner of an exclusive queue is served only once per wake-up. If an exclusive queue gets another owner between two
+            // lease calls, another process has leased messages for the new owner.
+            Access::OneConsumer(Some(owner)) if self.clients_to_serve.only_consumer.is_none() => {
+                Some(ClientsToServe { first_number: 0, only_consumer: Some(owner.clone()) })
             }
             Access::OneConsumer(_) => None,
         }

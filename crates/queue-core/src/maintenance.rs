@@ -24,7 +24,7 @@ const MIN_PAUSE: Duration = Duration::from_millis(250);
 /// available is maintained again after `Retry::LONGEST_PAUSE`.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// The interval at which all queues are checked, because a notification may be lost.
-const CHECK_ALL_EVERY: Duration = Duration::from_secs(60);
+const CHECK_ALL_QUEUES_EVERY: Duration = Duration::from_secs(60);
 /// The pause between two queues in a check of all queues, so that the check costs little with any number of queues.
 const PAUSE_BETWEEN_QUEUES: Duration = Duration::from_millis(10);
 /// How long a name must be in the index without a queue before it is removed: the queue may be about to be created.
@@ -38,8 +38,8 @@ const MAX_CONCURRENT_QUEUES: usize = 8;
 /// forgets messages that are no longer kept. Maintenance also repairs the index of queues: it removes names without a queue and
 /// adds missing names.
 ///
-/// Maintenance sleeps until a queue has work. Any number of processes may run maintenance; the process that calls first for a
-/// queue does the work of this queue.
+/// Maintenance sleeps until a queue has work. Any number of processes may run maintenance: when a queue has work, the process whose
+/// maintenance call reaches Redis first does the work.
 pub struct Maintenance {
     queues: Queues,
     subscriber: Subscriber,
@@ -59,8 +59,9 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
-    /// Prepares maintenance of `queues`. [`for_all_queues`](Subscriber::for_all_queues) must have made `subscriber`, and the caller
-    /// must run `subscriber`. Returns `None` if another function made `subscriber`.
+    /// Prepares maintenance of `queues`. The caller must make `subscriber` with [`for_all_queues`](Subscriber::for_all_queues), and
+    /// must run `subscriber`. Returns `None` if `subscriber` was not made with `for_all_queues`, because it then has no timers of all
+    /// queues.
     pub fn new(queues: Queues, subscriber: Subscriber) -> Option<Self> {
         let timers = Arc::clone(subscriber.timers()?);
         Some(Self {
@@ -68,7 +69,7 @@ impl Maintenance {
             subscriber,
             timers,
             without_queue: Arc::default(),
-            check_all_every: CHECK_ALL_EVERY,
+            check_all_every: CHECK_ALL_QUEUES_EVERY,
             keep_name_without_queue_for: KEEP_NAME_WITHOUT_QUEUE_FOR,
             scan_for_unlisted_every: SCAN_FOR_UNLISTED_EVERY,
         })
@@ -78,7 +79,7 @@ impl Maintenance {
     pub async fn run(self, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = self.check_all_repeatedly() => {}
+            () = self.check_all_queues_repeatedly() => {}
             () = self.maintain_due() => {}
             () = self.scan_for_unlisted_queues() => {}
             () = self.restore_names_repeatedly() => {}
@@ -134,7 +135,7 @@ impl Maintenance {
     }
 
     /// Checks all queues after each new subscription, because notifications may have been missed, and at a fixed interval.
-    async fn check_all_repeatedly(&self) {
+    async fn check_all_queues_repeatedly(&self) {
         let mut connection = self.subscriber.connection();
         let mut check_interval = interval(self.check_all_every);
         check_interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -169,7 +170,8 @@ impl Maintenance {
     async fn restore_names_repeatedly(&self) {
         loop {
             sleep(self.check_all_every).await;
-            // An error is ignored: the next call adds the missing names, and `maintain_due` logs an outage.
+            // An error of `restore_used_names` is ignored: its next call adds the names that the index of queues lacks, and
+            // `maintain_due` logs an outage.
             let _ = self.queues.restore_used_names().await;
         }
     }
@@ -178,11 +180,11 @@ impl Maintenance {
     /// repeatedly.
     async fn scan_for_unlisted_queues(&self) {
         loop {
-            // The pauses grow, because each attempt scans all servers that answer.
+            // The pauses between failed scans grow, because each scan reads all keys of all servers that answer.
             let mut pause = PAUSE_AFTER_ERROR;
             while self.queues.restore_all_names().await.is_err() {
                 sleep(pause).await;
-                pause = (2 * pause).min(CHECK_ALL_EVERY);
+                pause = (2 * pause).min(CHECK_ALL_QUEUES_EVERY);
             }
             // The interval is random, so that processes that started together do not scan together.
             sleep(self.scan_for_unlisted_every.mul_f64(rand::random_range(0.9..=1.0))).await;

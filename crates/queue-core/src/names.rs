@@ -149,8 +149,8 @@ validated_text! {
 }
 
 validated_text! {
-    /// The id of a process or client that leases messages. A process generates its id: with a configured id, two processes
-    /// could have the same one, and an exclusive queue would treat them as one owner.
+    /// The id of a process or client that leases messages. A process generates its consumer id: if operators configured consumer ids,
+    /// two processes could have the same id, and an exclusive queue would take them for one owner.
     ConsumerId, up to 64 of r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$", |text| {
         if is_identifier(text, 64) { Ok(()) } else {
             Err("a consumer's id is 1 to 64 characters of A-Z a-z 0-9 _ . : -")

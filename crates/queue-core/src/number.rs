@@ -19,8 +19,8 @@ pub(crate) fn to_whole(number: f64) -> Option<i64> {
 
 impl<'de> Deserialize<'de> for WholeNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number;
-        impl de::Visitor<'_> for Number {
+        struct WholeNumberVisitor;
+        impl de::Visitor<'_> for WholeNumberVisitor {
             type Value = WholeNumber;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,6 +45,6 @@ impl<'de> Deserialize<'de> for WholeNumber {
                 }
             }
         }
-        deserializer.deserialize_any(Number)
+        deserializer.deserialize_any(WholeNumberVisitor)
     }
 }

@@ -1,4 +1,4 @@
-//! Logs an outage of repeated work once, not for each failure.
+//! Logs only the first of several failures in a row of work that a process does again and again, and then its first success.
 
 use tracing::{info, warn};
 

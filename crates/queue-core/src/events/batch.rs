@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// The type of the first entry of a log, which is no event.
+/// The type of the entry that marks the start of an event log; this entry is no event.
 const FIRST_ENTRY: &str = "listening";
 
 /// A part of the log of events: the events that come after one given event.
@@ -31,21 +31,21 @@ impl EventBatch {
         Self { events: Vec::new(), end: newest }
     }
 
-    /// Returns the range of the events that come after the event `after` and together have at most `bytes` bytes of JSON; a single
-    /// larger event is included too.
-    pub(crate) fn portion(&self, after: EventId, bytes: usize) -> Range<usize> {
+    /// Returns the index range of the next events: those that come after the event `after` and together have at most `bytes` bytes of
+    /// JSON. A single larger event is included too.
+    pub(crate) fn next_event_range(&self, after: EventId, bytes: usize) -> Range<usize> {
         let first_index = self.events.partition_point(|event| event.id <= Some(after));
         let mut bytes_left = bytes;
         let fitting_events = self.events[first_index..].iter().take_while(|event| {
             let is_first = bytes_left == bytes;
-            let fits_in_portion = event.json().len() <= bytes_left;
+            let fits_in_range = event.json().len() <= bytes_left;
             bytes_left = bytes_left.saturating_sub(event.json().len());
-            is_first || fits_in_portion
+            is_first || fits_in_range
         });
         first_index..first_index + fitting_events.count()
     }
 
-    /// Decodes entries of the log. Returns `None` if the first entry is not the entry that has the event `after`.
+    /// Decodes entries of the event log. Returns `None` if the first of these entries does not contain the event with the id `after`.
     pub(crate) fn decode(after: EventId, entries: Vec<LogEntry>) -> Result<Option<Self>> {
         let mut batch = Self::empty(after);
         for (nth, (entry, events)) in entries.into_iter().enumerate() {

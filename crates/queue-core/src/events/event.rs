@@ -37,8 +37,8 @@ pub enum EventKind {
     Lapsed,
     /// A client erased the message, or purged the messages of its state. A message that retention forgets has no event.
     Erased,
-    /// Some earlier events of the feed were lost, because they were too old, the queue was deleted, or Redis lost its data. A
-    /// reset counts as an event of every message.
+    /// Some earlier events of the feed were lost, because they were too old, the queue was deleted, or Redis lost its data. An event of
+    /// the kind `reset` counts as an event of every message.
     Reset,
 }
 
@@ -116,13 +116,14 @@ fn without_line_breaks(json: &str) -> Option<Box<RawValue>> {
 }
 
 impl Event {
-    /// A reset of the feed, which continues after `newest`.
-    pub(crate) fn reset(newest: Option<EventId>) -> Self {
+    /// Makes the event `reset`, which tells a listener that events of a queue were lost, and that the queue's event feed continues
+    /// after the event `newest`.
+    pub(crate) fn new_reset(newest: Option<EventId>) -> Self {
         Self { id: newest, kind: EventKind::Reset, message: None, own_id: None, json: "{}".into() }
     }
 
-    /// Whether the event concerns the message with this id, which is Drover's id or the producer's own id. A reset counts as an
-    /// event of every message.
+    /// Whether the event concerns the message with this id, which is Drover's id or the producer's own id. An event of the kind `reset`
+    /// counts as an event of every message.
     pub fn is_about(&self, message: &MessageRef) -> bool {
         match (&self.message, message) {
             (None, _) => true,

@@ -26,8 +26,8 @@ use crate::{
 /// The pause of a listener that could not read missed events.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
-/// The maximum bytes of JSON of one portion of events; a single event may be larger.
-const PORTION_BYTES: usize = 8 * 1_024;
+/// The maximum bytes of JSON of the events that a listener receives together; a single event may be larger.
+const MAX_RECEIVED_BYTES: usize = 8 * 1_024;
 /// The maximum bytes of the log that one read of a listener returns; the read may return one more entry.
 const MAX_READ_BYTES: u64 = 4 * 1_024;
 
@@ -38,44 +38,46 @@ const MAX_READ_BYTES: u64 = 4 * 1_024;
 pub struct EventListener {
     queue: Arc<Queue>,
     updates: broadcast::Receiver<FeedUpdate>,
-    /// The event that was received last; `None` while the queue does not exist.
+    /// The id of the event that the listener received last; `None` while the queue does not exist.
     last: Option<EventId>,
     /// The batch that has the next events to receive, as long as the batch is in memory; `None` if all events of the batch were
     /// received.
     rest: Option<Weak<EventBatch>>,
-    phase: Phase,
+    phase: ListenerPhase,
     read_limit: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
 
+/// Where a listener gets its next events from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum ListenerPhase {
     /// The listener reads missed events from the log.
     CatchingUp,
-    /// The listener receives the updates of the reader.
+    /// The listener receives new events from the reader of the queue's event log.
     Live,
 }
 
-/// A portion of the events of a queue, in the order in which they happened.
+/// Events of a queue that a listener received together, in the order in which they happened.
 #[derive(Debug, Clone)]
-pub struct Events(Content);
+pub struct Events(EventsOrReset);
 
+/// A range of the events of a batch, or the event `reset` alone, which tells that events were lost.
 #[derive(Debug, Clone)]
-enum Content {
-    Portion(Arc<EventBatch>, Range<usize>),
+enum EventsOrReset {
+    Events(Arc<EventBatch>, Range<usize>),
     Reset(Event),
 }
 
 impl Events {
-    fn reset(newest: Option<EventId>) -> Self {
-        Self(Content::Reset(Event::reset(newest)))
+    fn new_reset(newest: Option<EventId>) -> Self {
+        Self(EventsOrReset::Reset(Event::new_reset(newest)))
     }
 
-    /// Iterates over the events of the portion.
+    /// Iterates over the events of a queue that a listener received together, in the order in which they happened.
     pub fn iter(&self) -> slice::Iter<'_, Event> {
         match &self.0 {
-            Content::Portion(batch, portion) => batch.events[portion.clone()].iter(),
-            Content::Reset(event) => slice::from_ref(event).iter(),
+            EventsOrReset::Events(batch, range) => batch.events[range.clone()].iter(),
+            EventsOrReset::Reset(event) => slice::from_ref(event).iter(),
         }
     }
 }
@@ -83,8 +85,8 @@ impl Events {
 /// Why a listener has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ListenerEnd {
-    /// The listener fell too far behind. The log still has the missed events: the caller should listen again, after the last
-    /// received event.
+    /// The listener received events too slowly, so the feed has dropped events that the listener has not received. The event log still
+    /// has the dropped events: the caller should listen again, after the last received event.
     #[error("the listener fell too far behind")]
     TooSlow,
     /// The process of the listener stops.
@@ -103,11 +105,11 @@ impl EventListener {
         read_limit: Arc<Semaphore>,
         shutdown: CancellationToken,
     ) -> Self {
-        let phase = if last.is_some() { Phase::CatchingUp } else { Phase::Live };
+        let phase = if last.is_some() { ListenerPhase::CatchingUp } else { ListenerPhase::Live };
         Self { queue, updates, last: last.or(Some(newest)), rest: None, phase, read_limit, shutdown }
     }
 
-    /// The last event that was received; `None` while the queue does not exist.
+    /// The id of the event that the listener received last; `None` while the queue does not exist.
     pub fn last(&self) -> Option<EventId> {
         self.last
     }
@@ -116,7 +118,7 @@ impl EventListener {
     ///
     /// # Errors
     ///
-    /// The listener has ended, because it fell too far behind or its process stops.
+    /// The listener has ended, because it received events too slowly or because its process stops.
     pub async fn next_events(&mut self) -> Result<Events, ListenerEnd> {
         let shutdown = self.shutdown.clone();
         tokio::select! {
@@ -129,11 +131,11 @@ impl EventListener {
         loop {
             if let (Some(rest), Some(last)) = (self.rest.take(), self.last) {
                 match rest.upgrade() {
-                    Some(batch) => return Ok(self.next_portion(batch, last)),
-                    None => self.phase = Phase::CatchingUp,
+                    Some(batch) => return Ok(self.receive_from_batch(batch, last)),
+                    None => self.phase = ListenerPhase::CatchingUp,
                 }
             }
-            if let (Phase::CatchingUp, Some(last)) = (self.phase, self.last) {
+            if let (ListenerPhase::CatchingUp, Some(last)) = (self.phase, self.last) {
                 match self.catch_up(last).await {
                     Ok(Some(received)) => return Ok(received),
                     Ok(None) => {}
@@ -163,43 +165,43 @@ impl EventListener {
         if let Some(batch) = self.queue.events_after(last, MAX_READ_BYTES).await? {
             self.updates = updates;
             if batch.end == last {
-                self.phase = Phase::Live;
+                self.phase = ListenerPhase::Live;
                 return Ok(None);
             }
-            return Ok(Some(self.next_portion(Arc::new(batch), last)));
+            return Ok(Some(self.receive_from_batch(Arc::new(batch), last)));
         }
         let newest_id = self.queue.listen().await?;
-        (self.updates, self.phase, self.last) = (updates, Phase::Live, newest_id);
-        Ok(Some(Events::reset(newest_id)))
+        (self.updates, self.phase, self.last) = (updates, ListenerPhase::Live, newest_id);
+        Ok(Some(Events::new_reset(newest_id)))
     }
 
-    /// Returns the next portion of the events of a batch, and notes the last event of the portion as the last received event.
-    fn next_portion(&mut self, batch: Arc<EventBatch>, after: EventId) -> Events {
-        let portion = batch.portion(after, PORTION_BYTES);
-        let (last, rest) = match batch.events.get(portion.end) {
+    /// Returns the events of a batch that the listener receives next, and notes the last of these events as the last received event.
+    fn receive_from_batch(&mut self, batch: Arc<EventBatch>, after: EventId) -> Events {
+        let range = batch.next_event_range(after, MAX_RECEIVED_BYTES);
+        let (last, rest) = match batch.events.get(range.end) {
             None => (Some(batch.end), None),
-            Some(_) => (batch.events[portion.end - 1].id, Some(Arc::downgrade(&batch))),
+            Some(_) => (batch.events[range.end - 1].id, Some(Arc::downgrade(&batch))),
         };
         (self.last, self.rest) = (last, rest);
-        Events(Content::Portion(batch, portion))
+        Events(EventsOrReset::Events(batch, range))
     }
 
     fn apply_update(&mut self, update: FeedUpdate) -> Option<Events> {
         match (update, self.last) {
             (FeedUpdate::Reset(newest), _) => {
                 self.last = Some(newest);
-                Some(Events::reset(self.last))
+                Some(Events::new_reset(self.last))
             }
             (FeedUpdate::QueueDeleted, Some(_)) => {
                 self.last = None;
-                Some(Events::reset(None))
+                Some(Events::new_reset(None))
             }
             (FeedUpdate::NewEvents { after, batch }, Some(last)) if batch.end > last => {
                 if after > last {
-                    self.phase = Phase::CatchingUp;
+                    self.phase = ListenerPhase::CatchingUp;
                     return None;
                 }
-                Some(self.next_portion(batch, last))
+                Some(self.receive_from_batch(batch, last))
             }
             (FeedUpdate::QueueDeleted | FeedUpdate::NewEvents { .. }, _) => None,
         }

@@ -33,11 +33,11 @@ const CHECK_DELETED_QUEUE_EVERY: Duration = Duration::from_secs(1);
 const PAUSE_BETWEEN_READS: Duration = Duration::from_millis(10);
 /// The maximum bytes of the log that one read returns; the read may return one more entry.
 const MAX_READ_BYTES: u64 = 64 * 1_024;
-/// The number of recent batches that stay in memory for listeners that take them portion by portion. A listener that needs older
-/// events reads the log of events itself.
+/// The number of recent batches that stay in memory for listeners that receive the events of a batch in several steps. A listener that
+/// needs events from before these recent batches reads the event log itself.
 const RECENT_BATCHES: usize = 8;
-/// The interval at which a reader calls `listen` again, so that the log is kept.
-const RENEW_LOG_EVERY: Duration = Duration::from_secs(60);
+/// The interval at which a reader calls `listen` again, so that the event log does not expire.
+const RENEW_LOG_EXPIRY_EVERY: Duration = Duration::from_secs(60);
 
 /// An update that an event reader sends to the listeners.
 #[derive(Debug, Clone)]
@@ -46,10 +46,10 @@ pub(crate) enum FeedUpdate {
     NewEvents {
         /// The id of the event that comes before these new events.
         after: EventId,
-        /// The new events of the log.
+        /// The events that come after the event `after` in the event log.
         batch: Arc<EventBatch>,
     },
-    /// Some events were lost. The value is the id of the event after which the listeners continue.
+    /// Some events were lost; the listeners continue after the event with this id.
     Reset(EventId),
     /// The queue of the reader does not exist any more.
     QueueDeleted,
@@ -123,12 +123,12 @@ impl EventReader {
     async fn follow_log(&mut self) {
         let mut retry = Retry::new();
         let mut is_logged = false;
-        let mut renewal_time = Instant::now() + RENEW_LOG_EVERY;
+        let mut renewal_time = Instant::now() + RENEW_LOG_EXPIRY_EVERY;
         while self.has_listeners() {
             let read_task = async {
                 if renewal_time <= Instant::now() {
                     self.queue.listen().await?;
-                    renewal_time = Instant::now() + RENEW_LOG_EVERY;
+                    renewal_time = Instant::now() + RENEW_LOG_EXPIRY_EVERY;
                 }
                 self.read().await
             };

@@ -83,8 +83,8 @@ impl PartialSchema for DeliverAtSchema {
 
 impl ToSchema for DeliverAtSchema {}
 
-/// The priority of a message: a message with a lower number goes before a message with a higher number. A message without a
-/// priority has the number 0.
+/// The priority of a message: a message with a lower number goes before a message with a higher number. A message that is posted
+/// without a priority has the priority 0.
 pub(crate) type Priority = NumberIn<-2_097_152, 2_097_152>;
 /// The maximum number of attempts of a message.
 pub(crate) type MaxAttempts = NumberIn<1, 1_000>;
@@ -131,7 +131,7 @@ impl Due {
 pub struct Headers(BTreeMap<String, String>);
 
 impl Headers {
-    const MAX_COUNT: usize = 32;
+    const MAX_HEADERS: usize = 32;
     const MAX_BYTES: usize = 4_096;
 
     /// Whether there are no headers.
@@ -143,7 +143,8 @@ impl Headers {
     /// many or too large.
     pub fn add(&mut self, name: &str, value: &str) -> bool {
         let is_new_header = !self.0.contains_key(name);
-        let fits_limits = self.0.len() < Self::MAX_COUNT && self.bytes() + name.len() + value.len() <= Self::MAX_BYTES;
+        let fits_limits =
+            self.0.len() < Self::MAX_HEADERS && self.bytes() + name.len() + value.len() <= Self::MAX_BYTES;
         if is_new_header && fits_limits {
             self.0.insert(name.to_owned(), value.to_owned());
         }
@@ -177,7 +178,7 @@ impl TryFrom<BTreeMap<String, String>> for Headers {
 
     fn try_from(map: BTreeMap<String, String>) -> Result<Self, &'static str> {
         let headers = Self(map);
-        if headers.0.len() > Self::MAX_COUNT || headers.bytes() > Self::MAX_BYTES {
+        if headers.0.len() > Self::MAX_HEADERS || headers.bytes() > Self::MAX_BYTES {
             return Err("headers are at most 32 and together at most 4096 bytes");
         }
         Ok(headers)
@@ -188,7 +189,7 @@ impl PartialSchema for Headers {
     fn schema() -> RefOr<Schema> {
         let value = ObjectBuilder::new().schema_type(Type::String);
         let headers = ObjectBuilder::new().schema_type(Type::Object).additional_properties(Some(value));
-        headers.max_properties(Some(Self::MAX_COUNT)).into()
+        headers.max_properties(Some(Self::MAX_HEADERS)).into()
     }
 }
 

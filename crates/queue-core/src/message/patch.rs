@@ -10,7 +10,7 @@ use utoipa::{
 };
 
 use crate::{
-    json::keep_null,
+    json::null_as_some_none,
     message::new::{Delay, Headers, NewMessage, Priority},
     names::MessageName,
 };
@@ -25,19 +25,19 @@ pub struct MessagePatch {
     #[schema(schema_with = anything_but_null_schema)]
     pub data: Option<Box<RawValue>>,
     /// The new name, which states the kind of message; null removes the name.
-    #[serde(default, deserialize_with = "keep_null")]
+    #[serde(default, deserialize_with = "null_as_some_none")]
     #[schema(inline, value_type = Option<MessageName>)]
     pub name: Option<Option<MessageName>>,
     /// The new delay, which counts from now; null removes the delay.
-    #[serde(default, deserialize_with = "keep_null")]
+    #[serde(default, deserialize_with = "null_as_some_none")]
     #[schema(inline, value_type = Option<Delay>)]
     pub delay: Option<Option<Delay>>,
     /// The new priority: a message with a lower number is leased first; null stands for 0.
-    #[serde(default, deserialize_with = "keep_null")]
+    #[serde(default, deserialize_with = "null_as_some_none")]
     #[schema(inline, value_type = Option<Priority>)]
     pub priority: Option<Option<Priority>>,
     /// The headers to change. Null as the value of a header removes that header; null for `headers` removes all headers.
-    #[serde(default, deserialize_with = "keep_null")]
+    #[serde(default, deserialize_with = "null_as_some_none")]
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
     pub headers: Option<Option<BTreeMap<String, Option<String>>>>,
 }

@@ -1,5 +1,5 @@
-//! Changes of one message that need only its id: a client cancels, erases or promotes it. [`Changed`] is the outcome of these
-//! changes, and of those in `retry.rs` and `patch.rs`.
+//! Changes of one message that need only its id: a client cancels, erases or promotes it. [`Changed`] is the outcome when a client
+//! cancels, erases, promotes, retries or patches a message.
 
 use crate::{
     error::{Error, Result},
@@ -65,7 +65,7 @@ impl Queue {
     }
 }
 
-/// The outcome of a change that only the state `required` permits.
+/// Returns the outcome of a change of a message that was in the state `found`; only the state `required` permits the change.
 pub(super) fn change_outcome(required: State, found: Option<State>) -> Changed {
     match found {
         Some(state) if state == required => Changed::Done,

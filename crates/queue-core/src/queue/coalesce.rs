@@ -1,9 +1,10 @@
 //! Coalescing: messages that are posted one by one are stored together.
 //!
 //! A post starts a call at once if its queue has no running call; otherwise it waits for the next call, together with all posts that
-//! arrive until then. No post waits while Redis is idle, and under a higher load more messages share a call. When many posts wait, a
-//! second call starts beside the first call. The calls that store posts run in tasks of their own, which end when no post waits.
-//! Because of these tasks, a client that disconnects affects no other client's message, and an idle queue needs no task.
+//! arrive until then. No post waits while Redis is idle, and under a higher load more messages share a call. When many posts of a queue
+//! wait, a second call to Redis stores posts beside the first call. The calls that store posts run in tasks of their own, so a client
+//! that disconnects affects no other client's message. A task that stores posts ends when no post waits, so an idle queue needs no
+//! task.
 //!
 //! A message that is refused for a reason of its own (it is too large, it exists already, it exceeds `max_length`) does not
 //! affect other messages.

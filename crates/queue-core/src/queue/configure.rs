@@ -35,12 +35,12 @@ impl Queue {
             let settings =
                 Settings::from_stored(stored_meta.iter().map(|(name, value)| (name.as_str(), value.as_str())));
             let settings = settings.with_patch(patch)?;
-            // The returned settings must include the declared settings. Therefore a process that has not declared the queue yet
-            // declares the queue, and reads the settings again.
+            // The settings that `configure` returns must include the declared settings. A process that has not declared the queue yet
+            // therefore declares the queue, and reads its settings again, before it changes them.
             let is_declared =
                 stored_meta.get(EPOCH_FIELD).is_some_and(|epoch| self.epoch.lock().as_ref() == Some(epoch));
             if !is_declared {
-                self.declare_or(absent_queue_action).await?;
+                self.declare_and_log_conflict(absent_queue_action).await?;
                 continue;
             }
             let mut changes = Vec::new();
@@ -83,8 +83,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Changes settings; each change has the name, the known value and the new value of a setting. Returns false, and changes
-    /// nothing, if a known value is outdated.
+    /// Changes settings; each change has the name of a setting, the value that the caller has read, and the new value. Returns false,
+    /// and changes nothing, if a setting no longer has the value that the caller has read.
     async fn change_settings(&self, if_absent: IfAbsent, changes: &[(String, String, String)]) -> Result<bool> {
         self.call_declared(if_absent, &scripts::CONFIGURE, |epoch| {
             let mut call = Call::new(&scripts::CONFIGURE, &self.keys).arg(epoch);
@@ -98,6 +98,7 @@ impl Queue {
         .await
     }
 
+    /// Reads all fields of the queue's key `meta`: its settings, its totals and its state.
     pub(super) async fn meta(&self) -> Result<HashMap<String, String>> {
         let mut read_command = redis::cmd("HGETALL");
         read_command.arg(self.keys.key(suffix::META));

@@ -24,9 +24,9 @@ const MAX_REDECLARATIONS: u64 = 30;
 /// The behaviour of a call if the queue does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IfAbsent {
-    /// The call creates the queue.
+    /// If the queue does not exist, the call creates the queue.
     Create,
-    /// The call fails with [`Error::NoSuchQueue`].
+    /// If the queue does not exist, the call fails with [`Error::NoSuchQueue`].
     Refuse,
 }
 
@@ -39,18 +39,19 @@ pub(super) struct Declaration {
 }
 
 impl Queue {
-    /// Creates the queue if it does not exist, writes its declared settings, and returns its epoch. A declared setting that
-    /// contradicts the queue's messages or schedules is not written, and is logged.
+    /// Creates the queue if it does not exist, and writes its declared settings. Returns the queue's epoch, which distinguishes queues
+    /// that had the same name one after the other. A declared setting that contradicts the queue's messages or schedules is not
+    /// written, and is logged.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`], [`Error::OtherLayout`]; [`Error::OutOfMemory`] if it must create the queue.
     pub async fn declare(&self) -> Result<String> {
-        self.declare_or(IfAbsent::Create).await
+        self.declare_and_log_conflict(IfAbsent::Create).await
     }
 
-    pub(super) async fn declare_or(&self, if_absent: IfAbsent) -> Result<String> {
-        let Declaration { epoch, conflict, .. } = self.declare_with_conflict(if_absent).await?;
+    pub(super) async fn declare_and_log_conflict(&self, if_absent: IfAbsent) -> Result<String> {
+        let Declaration { epoch, conflict, .. } = self.declare_and_return_conflict(if_absent).await?;
         if let Some(conflict) = conflict {
             warn!(queue = %self.name, %conflict, "a declared setting is not applied: the queue keeps its own value");
         }
@@ -58,7 +59,7 @@ impl Queue {
     }
 
     /// Like [`declare`](Self::declare), but returns a conflict and does not log it.
-    pub(super) async fn declare_with_conflict(&self, if_absent: IfAbsent) -> Result<Declaration> {
+    pub(super) async fn declare_and_return_conflict(&self, if_absent: IfAbsent) -> Result<Declaration> {
         // A call to an existing queue does not use the index, so the queue works even while the server that has the index is not
         // available.
         let existing_queue = self.call_declare("").await?;
@@ -110,28 +111,30 @@ impl Queue {
         }))
     }
 
-    /// Calls a script that needs the queue's epoch. If this process has not declared the queue yet, or if the queue in Redis has
-    /// another epoch, the queue is declared first. `build` returns the call of the script for an epoch.
+    /// Calls a script with the queue's epoch, which distinguishes queues that had the same name one after the other. If this process
+    /// has not declared the queue yet, or if the queue in Redis has another epoch, the queue is declared first. `build_call` makes the
+    /// call of the script for an epoch of the queue.
     pub(super) async fn call_declared<T: FromRedisValue>(
         &self,
         if_absent: IfAbsent,
         script: &'static Script,
-        build: impl Fn(&str) -> Call,
+        build_call: impl Fn(&str) -> Call,
     ) -> Result<T> {
         let known_epoch = self.epoch.lock().clone();
         // A declaration is rare, so its future is boxed, which keeps the future of each call small.
         let mut epoch = match known_epoch {
             Some(epoch) => epoch,
-            None => Box::pin(self.declare_or(if_absent)).await?,
+            None => Box::pin(self.declare_and_log_conflict(if_absent)).await?,
         };
         for tried in 0..MAX_REDECLARATIONS {
-            match self.redis.call_script(self.keys.slot(), script, &build(&epoch).command).await {
+            match self.redis.call_script(self.keys.slot(), script, &build_call(&epoch).command).await {
                 Err(CallError::StaleEpoch) => {
-                    // The first retry is immediate; later retries wait for a random time.
+                    // The queue is first declared again at once. If other processes keep deleting the queue, each later declaration
+                    // waits for a random time.
                     let max_pause = Duration::from_millis(tried);
                     epoch = Box::pin(async {
                         sleep(max_pause.mul_f64(rand::random())).await;
-                        self.declare_or(if_absent).await
+                        self.declare_and_log_conflict(if_absent).await
                     })
                     .await?;
                 }

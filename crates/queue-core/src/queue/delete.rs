@@ -16,7 +16,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable): the queue may be deleted or not.
+    /// [`Error::Unavailable`](crate::Error::Unavailable): whether Redis has deleted the queue is unknown.
     /// [`Error::OtherLayout`](crate::Error::OtherLayout).
     pub async fn delete(&self) -> Result<bool> {
         let epoch = self.stored_epoch().await?;

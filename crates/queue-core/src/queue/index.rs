@@ -1,5 +1,5 @@
-//! The index of queues: a sorted set of their names. Lists of queues, and searches by a pattern, read this index. Another index has
-//! the names of the queues that have schedules; the same rules apply to both indexes.
+//! The index of queues: a sorted set of their names. Lists of queues, and searches by a pattern, read this index. Another index has the
+//! names of the queues that have schedules, and is kept correct in the same way as the index of all queues.
 //!
 //! A queue exists when its key `meta` has an epoch. The key `meta` lies in another cluster slot than the index, so no script can change
 //! `meta` and the index together. The index may be outdated: it may have a name without a queue, and for a while it may lack the name
@@ -100,7 +100,8 @@ impl Queue {
     /// Removes the name from the index, unless the queue exists.
     pub(crate) async fn forget_name(&self) -> Result<()> {
         remove(&self.redis, keys::INDEX, &self.name).await?;
-        // The queue may have been created before its name was removed, so the check comes after the removal.
+        // The queue may have been created just before its name was removed from the index, so the function checks after the removal
+        // whether the queue exists.
         if self.stored_epoch().await?.is_some() {
             add(&self.redis, keys::INDEX, std::slice::from_ref(&self.name)).await?;
         }
@@ -110,7 +111,8 @@ impl Queue {
     /// Removes the name from the index of queues with schedules, unless the queue has one.
     pub(crate) async fn forget_name_of_schedules(&self) -> Result<()> {
         remove(&self.redis, keys::QUEUES_WITH_SCHEDULES, &self.name).await?;
-        // A schedule may have been created before the name was removed, so the check comes after the removal.
+        // A schedule may have been created just before the queue's name was removed from the index, so the function checks after the
+        // removal whether the queue has schedules.
         let mut exists_command = redis::cmd("EXISTS");
         exists_command.arg(self.keys.key(suffix::SCHEDULES));
         if reply::decode::<bool>(self.redis.call(self.keys.slot(), &exists_command).await?)? {

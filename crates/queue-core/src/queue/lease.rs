@@ -76,8 +76,8 @@ pub struct Leased {
     /// Whether a consumer may lease messages some milliseconds before it starts their handlers: no setting of the queue depends
     /// on when the handlers start.
     pub permits_ahead: bool,
-    /// The time until the next known reason to lease again, for example that a message is due or a lease of any consumer lapses.
-    /// `None` if no reason is known.
+    /// The time until the next known reason to lease again, for example that a message is due or a lease of any consumer lapses. `None`
+    /// if no reason to lease again is known.
     pub call_again_in: Option<Duration>,
     /// The consumers that have access to the queue.
     pub(crate) access: Access,
@@ -88,9 +88,9 @@ pub struct Leased {
 pub(crate) enum Access {
     /// All consumers may lease messages from the queue.
     All,
-    /// The queue is exclusive: only this consumer has access, until it ends its ownership or its owner timeout ends. The value is
-    /// `None` while no consumer has access, because consumers still have leases that the queue granted before it became
-    /// exclusive.
+    /// The queue is exclusive: only this consumer has access, until it ends its ownership or its owner timeout ends.
+    /// `OneConsumer(None)`: no consumer has access to the exclusive queue yet, because consumers still have leases that the queue
+    /// granted before it became exclusive.
     OneConsumer(Option<ConsumerId>),
 }
 
@@ -115,14 +115,15 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: the next call undoes the leases that this call may have made, without spending an attempt. The
-    /// next call also undoes the leases of a call whose future was dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
+    /// [`Error::Unavailable`]: the next call of `lease` through this handle undoes the leases that the failed call may have made,
+    /// without spending an attempt. The next call of `lease` through this handle also undoes the leases of an earlier `lease` call
+    /// whose future was dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Leased> {
-        self.lease_within(request, limits::MAX_BYTES).await
+        self.lease_with_max_bytes(request, limits::MAX_BYTES).await
     }
 
     /// Like [`lease`](Self::lease), but with at most `max_bytes` of messages; a single larger message is leased too.
-    pub(crate) async fn lease_within(&self, request: &LeaseRequest, max_bytes: usize) -> Result<Leased> {
+    pub(crate) async fn lease_with_max_bytes(&self, request: &LeaseRequest, max_bytes: usize) -> Result<Leased> {
         self.return_lost_leases().await?;
         let max = request.max.clamp(1, limits::MAX_MESSAGES);
         let lease_call = self.lost_calls.begin_call();
@@ -158,8 +159,8 @@ impl Queue {
         // received the deliveries.
         self.fail_unreadable(unreadable).await;
         lease_call.mark_answered();
-        // An idle consumer must call again in time for the next search for lost leases.
-        let next_search = self.lost_calls.next_search_in();
+        // An idle consumer must call `lease` again when this process next searches for the leases of calls whose replies were lost.
+        let next_search = self.lost_calls.pause_until_lease_search();
         leased.call_again_in = leased.call_again_in.into_iter().chain(next_search).min();
         Ok(leased)
     }
@@ -183,11 +184,11 @@ impl Queue {
             permits_ahead,
             max_attempts,
             queue_timeout,
-        ) = reply::decode::<ValuesForAll>(Value::Array(answer))?;
+        ) = reply::decode::<ValuesForAllLeases>(Value::Array(answer))?;
         let options_and_runs = optional_values.split_off(optional_values.len().min(3));
-        let (own_deadlines, signals, owner): (ForEach<u64>, ForEach<Option<String>>, Option<String>) =
+        let (own_deadlines, signals, owner): (ValuePerMessage<u64>, ValuePerMessage<Option<String>>, Option<String>) =
             reply::decode(Value::Array(optional_values))?;
-        let [options, runs]: [ForEach<Option<Vec<u8>>>; 2] = reply::decode(Value::Array(options_and_runs))?;
+        let [options, runs]: [ValuePerMessage<Option<Vec<u8>>>; 2] = reply::decode(Value::Array(options_and_runs))?;
 
         let (started_at, lease_expires_at) = (Timestamp::from_millis(now), Timestamp::from_millis(deadline));
         let visibility_timeout = Millis::new(visibility_timeout);
@@ -260,12 +261,11 @@ impl Queue {
     }
 }
 
-/// The values for all leases in the reply of `lease.lua`: the time, the deadline, the visibility timeout, the time until the next
-/// call, whether more messages are ready, whether one message was leased alone, whether the queue permits leasing ahead, and the
-/// queue's `max_attempts` and timeout.
-type ValuesForAll = (u64, u64, u64, i64, bool, bool, bool, String, Option<String>);
+/// The values that the reply of `lease.lua` has once for all leases: the time, the deadline, the visibility timeout, the time until the
+/// next call, the fields `more_is_ready`, `goes_alone` and `permits_ahead` of [`Leased`], and the queue's `max_attempts` and timeout.
+type ValuesForAllLeases = (u64, u64, u64, i64, bool, bool, bool, String, Option<String>);
 /// A part of the reply of `lease.lua` with one value for each leased message; `None` if no message has a value.
-type ForEach<T> = Option<Vec<T>>;
+type ValuePerMessage<T> = Option<Vec<T>>;
 
 fn decode_delivery(
     record: &[u8],

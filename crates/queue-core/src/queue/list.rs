@@ -23,7 +23,8 @@ const MAX_POSITION_BYTES: usize = 256 * 4 + 1 + 14 + 1 + 15;
 pub struct Page {
     /// The messages of the page.
     pub messages: Vec<Message>,
-    /// The stored bytes of the messages, and of other messages that were checked for a name.
+    /// The bytes that the page counts: of its messages, and of messages that Redis checked but left out, because they do not match the
+    /// filter.
     pub bytes: usize,
     /// The cursor for the next page, an opaque text; `None` at the end.
     pub next: Option<String>,
@@ -62,9 +63,9 @@ impl Queue {
     /// Like [`list`](Self::list), but only with the messages that the filter accepts, and a page ends at `max_bytes`; a single
     /// larger message is listed too.
     ///
-    /// To find messages by their name, or messages of a group that are not waiting, Redis checks message by message. Each checked
-    /// message counts at least 4,195 bytes, so one page checks at most [`Queue::MAX_MESSAGES`]. A page of a filtered list may be
-    /// empty although more pages follow.
+    /// To find messages by their name, or messages of a group that are not waiting, Redis checks message by message. Each message whose
+    /// name or group Redis checks counts at least 4,195 bytes, so Redis checks at most [`Queue::MAX_MESSAGES`] messages for one page. A
+    /// page of a filtered list may be empty although more pages follow.
     ///
     /// # Errors
     ///

@@ -23,9 +23,9 @@ pub(crate) enum WhichSchedules<'a> {
 /// The parts of each schedule that a call reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ScheduleParts {
-    /// The call reads everything but the message.
+    /// The call reads all stored parts of a schedule except the message that the schedule posts.
     Brief,
-    /// The call reads the message too.
+    /// The call reads all stored parts of a schedule, including the message that the schedule posts.
     Full,
 }
 
@@ -77,8 +77,8 @@ impl LoadedSchedules {
         Timestamp::from_millis(self.now_us / 1_000)
     }
 
-    /// Returns the only schedule that was read; `None` if it does not exist.
-    pub(crate) fn into_single(mut self) -> Result<Option<(StoredSchedule, String)>> {
+    /// Returns the schedule of a call that read one schedule by its name; `None` if the queue has no schedule of this name.
+    pub(crate) fn into_single_schedule(mut self) -> Result<Option<(StoredSchedule, String)>> {
         self.schedules.pop().transpose()
     }
 }

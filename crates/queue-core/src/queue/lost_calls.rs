@@ -20,19 +20,21 @@ impl LostCalls {
         LeaseCallGuard { lost_calls: self, secret: Secret::generate(), is_answered: false }
     }
 
-    /// The secret of a lost call whose leases must be searched for now; `None` if there is no such call.
+    /// Returns the secret of a lease call whose reply was lost, if the leases of that call must be searched for now. The tokens of all
+    /// leases of a call contain its secret.
     pub(super) fn next_due(&self) -> Option<Secret> {
         self.0.lock().iter().find(|lost| lost.is_due()).map(|lost| lost.secret.clone())
     }
 
-    /// The pause until the next search for leases of a lost call; `None` if no call was lost.
-    pub(super) fn next_search_in(&self) -> Option<Duration> {
+    /// The pause until the leases of a call whose reply was lost are next searched for; `None` if no reply was lost.
+    pub(super) fn pause_until_lease_search(&self) -> Option<Duration> {
         self.0.lock().iter().map(LostCall::pause).min()
     }
 
-    /// Notes that the leases of a lost call were searched for. After the second search for its leases, a lost call is forgotten.
-    pub(super) fn note_search(&self, secret: &Secret) {
-        self.0.lock().retain_mut(|lost| lost.secret != *secret || lost.note_search());
+    /// Notes that the leases of a lease call whose reply was lost were searched for. After the second search for its leases, such a
+    /// lease call is forgotten.
+    pub(super) fn note_lease_search(&self, secret: &Secret) {
+        self.0.lock().retain_mut(|lost| lost.secret != *secret || lost.note_lease_search());
     }
 }
 
@@ -44,7 +46,8 @@ struct LostCall {
 }
 
 impl LostCall {
-    /// The pause before the second search: a call over a broken connection may reach Redis after the first search.
+    /// The pause between the two searches for the leases of a lost lease call: a lease call over a broken connection may reach Redis
+    /// after the first search.
     const PAUSE_BETWEEN_SEARCHES: Duration = Duration::from_secs(5);
 
     fn is_due(&self) -> bool {
@@ -55,9 +58,9 @@ impl LostCall {
         self.search_again_at.map_or(Duration::ZERO, |instant| instant.saturating_duration_since(Instant::now()))
     }
 
-    /// Notes that the leases of the lost call were searched for. Returns whether another search is needed, as after the first
-    /// search.
-    fn note_search(&mut self) -> bool {
+    /// Notes that the leases of this lease call, whose reply was lost, were searched for. Returns true after the first search for these
+    /// leases, because a second search is needed, and false after the second search.
+    fn note_lease_search(&mut self) -> bool {
         let was_first = self.search_again_at.is_none();
         self.search_again_at = Some(Instant::now() + Self::PAUSE_BETWEEN_SEARCHES);
         was_first

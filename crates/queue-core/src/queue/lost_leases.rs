@@ -1,5 +1,5 @@
-//! Undoes the leases of calls whose reply was lost, so that other consumers get the messages at once. The secret of a call
-//! identifies its leases.
+//! Undoes the leases of calls whose reply was lost, so that other consumers get the messages at once. The tokens of all leases that one
+//! lease call made contain the secret of this lease call.
 
 use std::collections::BTreeSet;
 
@@ -12,12 +12,13 @@ use crate::{
 };
 
 impl Queue {
-    /// Undoes the leases of calls whose replies were lost: their messages become ready again. Each step checks a bounded number of
-    /// live leases. Every lease call calls `return_lost_leases` first; a consumer that stops calls the function once more.
+    /// Undoes the leases of calls whose replies were lost: their messages become ready again. Each call of the script `find_leases`
+    /// checks a bounded number of the queue's live leases. Every lease call calls `return_lost_leases` first; a consumer that stops
+    /// calls the function once more.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`](crate::Error::Unavailable): the next call undoes the other leases.
+    /// [`Error::Unavailable`](crate::Error::Unavailable): the next call of `return_lost_leases` undoes the leases that were not undone.
     pub async fn return_lost_leases(&self) -> Result<()> {
         while let Some(secret) = self.lost_calls.next_due() {
             let mut ids = Vec::new();
@@ -37,7 +38,7 @@ impl Queue {
                 let returned_count = self.undo_leases_of_call(secret.as_str(), &ids).await?;
                 warn!(queue = %self.name, returned = returned_count, "returned leases whose reply had been lost");
             }
-            self.lost_calls.note_search(&secret);
+            self.lost_calls.note_lease_search(&secret);
         }
         Ok(())
     }

@@ -19,7 +19,8 @@ impl Queue {
     /// messages that are no longer kept, and continues interrupted signals and purges. Returns the time until the next
     /// maintenance; `None` if the queue needs no maintenance until it changes.
     ///
-    /// Consumers do most of this work with each lease call; maintenance does it for queues that no consumer leases from.
+    /// Each lease call also does most of the maintenance of its queue, so mainly queues that no consumer leases from need calls of
+    /// `maintain`.
     ///
     /// # Errors
     ///

@@ -18,8 +18,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooManyBytes`], [`Error::OtherLayout`]. The inner error has the
-    /// field of the patch that is invalid for this message, and the reason; nothing was changed then.
+    /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::TooManyBytes`], [`Error::OtherLayout`]. If a field of the patch is
+    /// invalid for the message, `patch` returns `Ok(Err((field, reason)))`, and the message is unchanged.
     pub async fn patch(
         &self,
         id: &MessageRef,
@@ -42,7 +42,8 @@ impl Queue {
         Err(Error::Unavailable("other clients change the message all the time".into()))
     }
 
-    /// Writes the patched message. Returns `None` if the first line of the record has changed since it was read.
+    /// Writes the patched message. Returns `None`, and changes nothing, if the first line of the message's record in Redis is no longer
+    /// `first_line`.
     async fn write_patch(
         &self,
         id: &MessageRef,

@@ -1,8 +1,8 @@
 //! The posts of one queue that wait for a call, and the limit of their bytes over all queues of a process.
 //!
-//! If a call fails (Redis does not answer, its memory is full, the queue has another layout), each message of the call gets the
-//! error. No message is sent again, because it may be stored already. If a call that stores posts panics, its messages fail, and
-//! the next call starts as usual.
+//! If a call fails (Redis does not answer, its memory is full, the queue has another layout), each message of the call gets the error.
+//! The messages of a failed call are not sent to Redis again, because they may be stored already. If a call that stores posts panics,
+//! its messages fail, and the next call starts as usual.
 
 use std::{collections::VecDeque, panic::AssertUnwindSafe, sync::Arc};
 
@@ -21,14 +21,14 @@ use crate::{
 /// The maximum number of concurrent calls of one queue: while Redis works on one call, this process prepares the next call and
 /// answers the posts of the previous call.
 const MAX_CONCURRENT_CALLS: usize = 2;
-/// The number of posts that must wait before a second call starts beside a running call. With fewer waiting posts, a second call
-/// would cost Redis more time than it saves. In benchmarks with 50 and with 500 clients, 24 waiting posts were the best of the
-/// tried values 6, 12, 24, 32 and 64.
+/// The number of posts that must wait before a second call starts beside a running call. With fewer than `MIN_POSTS_FOR_SECOND_CALL`
+/// waiting posts, a second concurrent call that stores posts would cost Redis more time than it saves. In benchmarks with 50 and with
+/// 500 clients, 24 waiting posts were the best of the tried values 6, 12, 24, 32 and 64.
 const MIN_POSTS_FOR_SECOND_CALL: usize = 24;
 /// The maximum bytes of the messages of all queues that wait or are being sent.
 const MAX_PENDING_BYTES: usize = 64 * 1_024 * 1_024;
 /// Each message counts as at least this many bytes, so that at most 16,384 messages wait.
-const MIN_COUNTED_BYTES: usize = 4 * 1_024;
+const MIN_COUNTED_BYTES_PER_POST: usize = 4 * 1_024;
 
 /// The limit of bytes, and the tasks that make calls, for the posts to all queues of a process.
 pub(crate) struct PostLimit {
@@ -44,7 +44,7 @@ impl Default for PostLimit {
 
 impl PostLimit {
     pub(super) fn reserve(&self, message: &EncodedMessage) -> Result<OwnedSemaphorePermit> {
-        let bytes = u32::try_from(message.bytes().max(MIN_COUNTED_BYTES)).map_err(|_| Error::Overloaded)?;
+        let bytes = u32::try_from(message.bytes().max(MIN_COUNTED_BYTES_PER_POST)).map_err(|_| Error::Overloaded)?;
         Arc::clone(&self.free_bytes).try_acquire_many_owned(bytes).map_err(|_| Error::Overloaded)
     }
 
@@ -122,7 +122,8 @@ where
     loop {
         let next_call = posted.lock().next_call();
         let Some((messages, replies)) = next_call else { return };
-        // `next_call` reduces the number of running calls before this task ends, so a panic of a call must not end the task.
+        // The task that stores posts must end only after `next_call` has reduced the number of running calls, so a panic of one call
+        // must not end this task.
         let call_result = AssertUnwindSafe(async { send(messages).await }).catch_unwind().await;
         let call_result =
             call_result.unwrap_or_else(|_| Err(Error::Unexpected("the call that stores posts panicked".into())));

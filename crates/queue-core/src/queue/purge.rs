@@ -13,9 +13,9 @@ impl Queue {
     /// purge began and becomes delayed before the purge ends. The purge ends if the queue is deleted, and does not affect a later
     /// queue of the same name.
     ///
-    /// After an error, or when the future is dropped, maintenance continues a purge of waiting messages that has begun. An
-    /// interrupted purge of another state stays incomplete. A purge that is repeated also forgets messages that have entered the
-    /// state since the first purge.
+    /// After an error, or when the future is dropped, maintenance continues a purge of waiting messages that has begun. An interrupted
+    /// purge of held, delayed, completed or failed messages stays incomplete. If a purge of a state is repeated, the second purge also
+    /// forgets messages that have entered this state since the first purge.
     ///
     /// # Errors
     ///

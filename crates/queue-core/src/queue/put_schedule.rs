@@ -70,16 +70,17 @@ impl Queue {
         for _ in 0..MAX_TRIES {
             let fetched_schedules = self.fetch_schedule(name, ScheduleParts::Full).await?;
             let (definition, queue) = (Arc::clone(&definition), self.name.clone());
-            let (definition, step) = self
+            let (definition, needed_write) = self
                 .calculations
                 .run(move || {
-                    let step = definition.compare_with_stored(&queue, fetched_schedules.decode(&ParsedRules::new()));
-                    (definition, step)
+                    let needed_write =
+                        definition.compare_with_stored(&queue, fetched_schedules.decode(&ParsedRules::new()));
+                    (definition, needed_write)
                 })
                 .await?;
-            let (known_revision, revision, next_tick) = match step? {
-                PutStep::Nothing(schedule) => return Ok(PutSchedule::Existed(*schedule)),
-                PutStep::Store { known_revision, revision, next_tick } => (known_revision, revision, next_tick),
+            let (known_revision, revision, next_tick) = match needed_write? {
+                NeededWrite::Nothing(schedule) => return Ok(PutSchedule::Existed(*schedule)),
+                NeededWrite::Store { known_revision, revision, next_tick } => (known_revision, revision, next_tick),
             };
             // The name of the queue is added before the schedule is stored, because a name without schedules is harmless.
             index::add_if_absent(&self.redis, keys::QUEUES_WITH_SCHEDULES, &self.name).await?;
@@ -146,8 +147,8 @@ struct Definition {
     defined_by: DefinedBy,
 }
 
-/// The next step of a call that defines a schedule.
-enum PutStep {
+/// What a call that defines a schedule has to write to Redis.
+enum NeededWrite {
     /// The definition is equal to the stored definition, so nothing is to be stored.
     Nothing(Box<Schedule>),
     /// The definition is to be stored.
@@ -156,17 +157,17 @@ enum PutStep {
         known_revision: Option<String>,
         /// The revision of the definition that is to be stored.
         revision: String,
-        /// The first tick of the definition.
+        /// The next tick of the schedule under the definition that is to be stored.
         next_tick: Timestamp,
     },
 }
 
 impl Definition {
     /// Compares the definition with the stored definition.
-    fn compare_with_stored(&self, queue: &QueueName, loaded: LoadedSchedules) -> Result<PutStep> {
+    fn compare_with_stored(&self, queue: &QueueName, loaded: LoadedSchedules) -> Result<NeededWrite> {
         let now = loaded.now();
-        let Some((known_schedule, message)) = loaded.into_single()? else {
-            return Ok(PutStep::Store {
+        let Some((known_schedule, message)) = loaded.into_single_schedule()? else {
+            return Ok(NeededWrite::Store {
                 known_revision: None,
                 revision: new_revision(),
                 next_tick: self.next_tick_after(now)?,
@@ -175,20 +176,21 @@ impl Definition {
         if *known_schedule.rule != self.rule || !are_messages_equal(&message, &self.encoded_schedule.message) {
             let next_tick = self.next_tick_after(known_schedule.next_tick_bound(now))?;
             let known_revision = Some(known_schedule.revision);
-            return Ok(PutStep::Store { known_revision, revision: new_revision(), next_tick });
+            return Ok(NeededWrite::Store { known_revision, revision: new_revision(), next_tick });
         }
         if known_schedule.is_declared || self.defined_by == DefinedBy::Client {
             let schedule = show_schedule(queue, &known_schedule, &message, now)?;
-            return Ok(PutStep::Nothing(Box::new(schedule)));
+            return Ok(NeededWrite::Nothing(Box::new(schedule)));
         }
-        // The stored definition keeps its revision, because only its flags change.
+        // The stored definition keeps its revision, because only the flag is added which says that the configuration declares the
+        // schedule.
         let next_tick = known_schedule.next.unwrap_or(now);
         let (known_revision, revision) = (Some(known_schedule.revision.clone()), known_schedule.revision);
-        Ok(PutStep::Store { known_revision, revision, next_tick })
+        Ok(NeededWrite::Store { known_revision, revision, next_tick })
     }
 
     fn next_tick_after(&self, after: Timestamp) -> Result<Timestamp> {
-        self.rule.next_after(after).ok_or_else(|| error_without_ticks(&self.rule))
+        self.rule.next_after(after).ok_or_else(|| error_for_rule_without_ticks(&self.rule))
     }
 }
 
@@ -197,7 +199,7 @@ fn new_revision() -> String {
 }
 
 /// The error for a rule that never has a tick.
-fn error_without_ticks(rule: &Rule) -> Error {
+fn error_for_rule_without_ticks(rule: &Rule) -> Error {
     match rule.end_at {
         Some(_) => Error::InvalidSchedule {
             field: "end_at",

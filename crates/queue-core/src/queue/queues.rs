@@ -18,7 +18,7 @@ use crate::{
 /// When there are this many queue handles, half of the unused handles are removed, because clients may name any number of queues. A
 /// queue handle takes less than 1 KiB. A handle only caches facts about its queue, so removing a handle is safe; the next call
 /// declares the queue again.
-const MAX_HANDLES: usize = 50_000;
+const MAX_QUEUE_HANDLES: usize = 50_000;
 
 /// The maximum number of names that a page of queues reads.
 const MAX_NAMES: usize = 1_000;
@@ -66,9 +66,9 @@ impl Queues {
         if let Some(queue) = queue_handles.get(name) {
             return Arc::clone(queue);
         }
-        if queue_handles.len() >= MAX_HANDLES {
-            // Handles that are in use stay, and so does every second unused handle. A client that posts in turn to more queues than
-            // the limit of handles still finds the handles of some queues.
+        if queue_handles.len() >= MAX_QUEUE_HANDLES {
+            // Queue handles that are in use stay in memory, and so does every second unused queue handle. For a client that posts in
+            // turn to more than `MAX_QUEUE_HANDLES` queues, the handles of some queues are therefore still in memory.
             let mut stays_declared = false;
             queue_handles.retain(|_, queue| {
                 stays_declared = !stays_declared;
@@ -95,7 +95,7 @@ impl Queues {
         let mut result = Ok(());
         for name in self.shared.declared.names() {
             let queue = self.queue(&name);
-            if let Some(mut conflict) = queue.declare_with_conflict(IfAbsent::Create).await?.conflict {
+            if let Some(mut conflict) = queue.declare_and_return_conflict(IfAbsent::Create).await?.conflict {
                 conflict.setting = format!("{name}.{}", conflict.setting);
                 result = Err(Error::InvalidSetting(conflict));
             }
@@ -104,8 +104,8 @@ impl Queues {
         result
     }
 
-    /// Waits until every [posted](Queue::post) message is stored or refused. A process calls this function at its end, after its
-    /// last post.
+    /// Waits until every [posted](Queue::post) message is stored or refused. A process that stops calls `posts_done` after its last
+    /// post.
     pub async fn posts_done(&self) {
         self.shared.post_limit.wait_until_done().await;
     }
@@ -128,7 +128,7 @@ impl Queues {
         Ok(workers)
     }
 
-    /// The names of all queues, in order. The name of a deleted queue may be included for a while.
+    /// The names of all queues, in order. For a while after its deletion, the result may have the name of a deleted queue.
     ///
     /// # Errors
     ///
@@ -147,11 +147,11 @@ impl Queues {
     }
 
     /// The status of queues, in the order of their names. A page has at most `limit` (1 to 1,000) queues: those that match one of
-    /// `patterns`, and whose names begin with `prefix` and come after `after`. Also returns the name after which the next page begins;
-    /// `None` after the last page.
+    /// `patterns`, and whose names begin with `prefix` and come after `after`. Returns the page, and the name after which the next page
+    /// begins; instead of this name, the last page has `None`.
     ///
-    /// A page reads at most 1,000 names, and the index may have names of deleted queues. Therefore a page may have fewer queues than
-    /// `limit`, or none, although more pages follow. Names that match no pattern are not read.
+    /// A page may have fewer queues than `limit`, or none, although more pages follow, because a page reads at most 1,000 names, and
+    /// the index may have names of deleted queues. Names that match none of `patterns` are not read from the index.
     ///
     /// # Errors
     ///
@@ -167,7 +167,7 @@ impl Queues {
         let limit = limit.clamp(1, MAX_NAMES);
         let (mut found, mut names_read, mut wanted, mut after) = (Vec::new(), 0, limit, after.cloned());
         loop {
-            // The call reads one name more than wanted, which shows whether more names follow.
+            // `names_in_ranges` reads one name more than is wanted, which shows whether more names follow.
             let mut names = self.names_in_ranges(&ranges, after.as_ref(), wanted + 1).await?;
             let mut more_follow = names.len() > wanted;
             names.truncate(wanted);
@@ -187,7 +187,8 @@ impl Queues {
             if found.len() == limit || names_read == MAX_NAMES {
                 return Ok((found, after));
             }
-            // When few of the names belong to existing queues, larger steps find the next existing queue faster.
+            // When few names in the index belong to existing queues, reading more names in each round finds the next existing queue
+            // faster.
             wanted = MAX_CONCURRENT_READS.max(limit - found.len()).min(MAX_NAMES - names_read);
         }
     }
@@ -201,14 +202,15 @@ impl Queues {
         max: usize,
     ) -> Result<Vec<QueueName>> {
         let mut names = Vec::new();
-        for range in ranges.iter().filter(|range| after.is_none_or(|after| range.goes_beyond(after))) {
+        for range in ranges.iter().filter(|range| after.is_none_or(|after| range.may_have_names_after(after))) {
             match range.kind {
                 RangeKind::WithPrefix => {
                     let found_names =
                         index::names(&self.shared.redis, keys::INDEX, range.start, after, max - names.len());
                     names.extend(found_names.await?);
                 }
-                // The queue of an exact name may not exist; the later read of its status shows that.
+                // A pattern without `*` is the name of a queue, which may not exist; `list` finds out when it reads the status of the
+                // queue.
                 RangeKind::Exact => names.extend(range.start.parse::<QueueName>()),
             }
             if names.len() == max {
@@ -224,7 +226,8 @@ impl Queues {
     /// # Errors
     ///
     /// [`Error::Unavailable`](crate::Error::Unavailable), [`Error::OutOfMemory`](crate::Error::OutOfMemory),
-    /// [`Error::OtherLayout`](crate::Error::OtherLayout): the next call adds the rest.
+    /// [`Error::OtherLayout`](crate::Error::OtherLayout): the next call of `restore_used_names` adds the names that the index still
+    /// lacks.
     pub async fn restore_used_names(&self) -> Result<()> {
         let queue_handles: Vec<Arc<Queue>> = self.shared.handles.lock().values().cloned().collect();
         let mut result = Ok(());
@@ -236,7 +239,7 @@ impl Queues {
         result
     }
 
-    /// The names of the queues that have schedules, in order. The names may include a queue without schedules.
+    /// The names in the index of queues with schedules, in order. The index may have the name of a queue without schedules.
     pub(crate) async fn names_with_schedules(&self) -> Result<Vec<QueueName>> {
         index::names(&self.shared.redis, keys::QUEUES_WITH_SCHEDULES, "", None, usize::MAX).await
     }
@@ -312,7 +315,7 @@ impl<'a> NameRange<'a> {
     }
 
     /// Whether the range may have names after `name`.
-    fn goes_beyond(&self, name: &QueueName) -> bool {
+    fn may_have_names_after(&self, name: &QueueName) -> bool {
         let name = name.as_str();
         self.start > name || self.kind == RangeKind::WithPrefix && name.starts_with(self.start)
     }

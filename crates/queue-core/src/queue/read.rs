@@ -68,13 +68,14 @@ impl Queue {
             if message.state.is_final() || Instant::now() >= wait_end {
                 return Ok(Some(message));
             }
-            // The wait is registered before the call, so that no notification is missed between the call and the wait.
+            // The wait for the end of the message is registered before Redis is asked to send a notification, so that no notification
+            // is missed.
             let finish_wait = subscriber.register_wait(&self.name, &drovers_id);
             let mut finished = pin!(finish_wait.finished.notified());
             finished.as_mut().enable();
             let pause = wait_end.min(Instant::now() + READ_INTERVAL);
             if self.record_wait(&drovers_id, wait).await? {
-                // The next read shows whether the message has finished.
+                // After a notification or the pause, the message is read again, which shows whether the message has finished.
                 let _ = timeout_at(pause, finished).await;
             }
         }
@@ -97,11 +98,12 @@ impl Queue {
     }
 
     pub(super) fn decode_stored(&self, stored_value: Value) -> Result<Option<(MessageId, StoredMessage)>> {
-        type Text = Option<String>;
-        type StoredTexts = (Text, Text, Text, Text, Option<u8>, Text, Text, String);
+        type OptionalText = Option<String>;
+        type StoredTexts =
+            (OptionalText, OptionalText, OptionalText, OptionalText, Option<u8>, OptionalText, OptionalText, String);
         let Value::Array(mut parts) = stored_value else { return Ok(None) };
         let texts = parts.split_off(parts.len().min(3));
-        let (id, record, options): (String, Vec<u8>, Text) = reply::decode(Value::Array(parts))?;
+        let (id, record, options): (String, Vec<u8>, OptionalText) = reply::decode(Value::Array(parts))?;
         let (run, outcome, due, deadline, held, progress, signal, max_attempts): StoredTexts =
             reply::decode(Value::Array(texts))?;
         let id: MessageId = id.parse().map_err(Error::unexpected)?;

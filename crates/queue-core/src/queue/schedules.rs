@@ -39,14 +39,14 @@ impl Queue {
         let show = move || {
             let loaded_schedules = fetched_schedules.decode(&ParsedRules::new());
             let now = loaded_schedules.now();
-            let single_schedule = loaded_schedules.into_single()?;
+            let single_schedule = loaded_schedules.into_single_schedule()?;
             single_schedule.map(|(stored, message)| show_schedule(&queue, &stored, &message, now)).transpose()
         };
         self.calculations.run(show).await?
     }
 
-    /// The schedules that come after a name, in the order of their names, up to `limit` and 4 MiB, and whether more follow. `None` if
-    /// the queue does not exist.
+    /// The schedules that come after a name, in the order of their names, up to `limit` and 4 MiB, and whether more follow. Returns
+    /// `None` if the queue does not exist.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl Queue {
         self.change_schedule(name, "pause", None).await.map(|changed| changed.is_some())
     }
 
-    /// Ends the pause of a schedule. The ticks of the pause are not posted. Returns whether the schedule exists.
+    /// Ends the pause of a schedule. Ticks that came while the schedule was paused are not posted. Returns whether the schedule exists.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl Queue {
             let find_next_tick = move || {
                 let loaded_schedules = fetched_schedules.decode(&ParsedRules::new());
                 let now = loaded_schedules.now();
-                let Some((stored, _)) = loaded_schedules.into_single()? else { return Ok::<_, Error>(None) };
+                let Some((stored, _)) = loaded_schedules.into_single_schedule()? else { return Ok::<_, Error>(None) };
                 let next_tick =
                     if stored.has_ended() { None } else { stored.rule.next_after(stored.next_tick_bound(now)) };
                 Ok(Some((stored.revision, next_tick)))
@@ -141,7 +141,7 @@ impl Queue {
         let which_schedules = WhichSchedules::Named(std::slice::from_ref(name));
         let loaded_schedules = self.load_schedules(which_schedules, ScheduleParts::Full).await?;
         let now = loaded_schedules.now();
-        let Some((_, text)) = loaded_schedules.into_single()? else { return Ok(None) };
+        let Some((_, text)) = loaded_schedules.into_single_schedule()? else { return Ok(None) };
         let message = decode_message(&text).ok_or_else(|| Error::unexpected("malformed message of a schedule"))?;
         let encoded_message = EncodedMessage::of(&message).posted_by(name).scheduled_at(now);
         let answers = self.send(&[encoded_message], WhenFull::RefuseAll, None).await?;
@@ -179,8 +179,8 @@ pub(super) fn show_schedule(
     })
 }
 
-/// Returns the next ticks of a schedule that an answer shows. A stored next tick that is later than now is the first of these ticks,
-/// because the schedule has no earlier tick.
+/// Returns the next ticks of a schedule that an answer shows. If the stored next tick is later than now, the answer shows the stored
+/// next tick first, because the schedule has no earlier tick.
 fn next_ticks(stored: &StoredSchedule, now: Timestamp) -> Vec<Timestamp> {
     let Some(next) = stored.next else { return Vec::new() };
     let runs_left = stored.rule.max_runs.map_or(u64::MAX, |max| max.unsigned_abs().saturating_sub(stored.runs));

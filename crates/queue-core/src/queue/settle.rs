@@ -37,9 +37,9 @@ pub enum Action {
     /// The message is released without spending an attempt. The message returns to the head of the waiting list, or becomes ready
     /// after the delay.
     Release(Option<Millis>),
-    /// The message is released without spending an attempt, and held until the signal of this key. A message with a group that its
-    /// consumer holds counts towards the limit of active messages of its group. If the key has a sticky signal, that signal
-    /// releases the message at once: the message returns to the head of the waiting list.
+    /// The message is released without spending an attempt, and held until the signal of this key. If the held message has a group, the
+    /// message still counts towards the limit of active messages of this group. If the hold key has a sticky signal, which for a time
+    /// also releases later messages, the message is released at once: it returns to the head of the waiting list.
     Hold(SignalKey),
 }
 
@@ -78,11 +78,11 @@ fn encode_failure(failure: &Failure) -> String {
     const EMPTY_ERROR_BYTES: usize = r#"{"code":"","message":""}"#.len();
     /// The mark at the end of a truncated text.
     const CUT_MARK: &str = "… (cut)";
-    const MESSAGE_BYTES: usize = limits::MAX_ERROR_BYTES - MAX_CODE_BYTES - EMPTY_ERROR_BYTES;
+    const MAX_ERROR_MESSAGE_BYTES: usize = limits::MAX_ERROR_BYTES - MAX_CODE_BYTES - EMPTY_ERROR_BYTES;
     let code = longest_prefix(&failure.code, MAX_CODE_BYTES);
-    let mut message = longest_prefix(&failure.message, MESSAGE_BYTES).to_owned();
+    let mut message = longest_prefix(&failure.message, MAX_ERROR_MESSAGE_BYTES).to_owned();
     if message.len() < failure.message.len() {
-        message = format!("{}{CUT_MARK}", longest_prefix(&failure.message, MESSAGE_BYTES - CUT_MARK.len()));
+        message = format!("{}{CUT_MARK}", longest_prefix(&failure.message, MAX_ERROR_MESSAGE_BYTES - CUT_MARK.len()));
     }
     serde_json::to_string(&Failure::new(code, message)).expect("two strings have a JSON form")
 }

@@ -28,9 +28,9 @@ pub struct QueueStatus {
     /// How many messages are in each state.
     #[schema(inline)]
     pub counts: Counts,
-    /// The time since the oldest of these messages became ready, in milliseconds: the head of the waiting list, the first message
-    /// of another priority, and of the first messages of up to about 1,000 groups the one that was posted first; null if no
-    /// message is ready.
+    /// The time since the oldest ready message became ready, in milliseconds; null if no message is ready. Only some ready messages
+    /// are compared: the head of the waiting list, the first message of another priority, and of the first messages of up to about
+    /// 1,000 groups the one that was posted first.
     #[schema(required, value_type = Option<u64>)]
     pub oldest_waiting_age: Option<Millis>,
     /// The queue's settings.

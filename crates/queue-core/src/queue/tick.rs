@@ -1,4 +1,4 @@
-//! The ticks of a queue's schedules: processes carry out plans for the ticks that are due.
+//! The ticks of a queue's schedules: processes post the messages of the ticks that are due.
 
 use deadpool_redis::redis::Value;
 
@@ -15,7 +15,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// A plan for the due ticks of one schedule.
+/// A plan for the due ticks of one schedule: for which of these ticks a message is posted, and which tick comes next.
 pub(crate) struct Plan<'a> {
     pub(crate) schedule: &'a StoredSchedule,
     /// The next tick of the schedule as the caller has read it; another process may have posted it since.
@@ -23,7 +23,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) due: DueTicks,
 }
 
-/// The outcome of a plan for ticks. The type is public only for tests.
+/// The outcome of a plan that says for which due ticks of a schedule messages are posted. `TickOutcome` is public only for tests.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct TickOutcome {
@@ -34,7 +34,7 @@ pub struct TickOutcome {
     pub left_out: usize,
     /// The revision of the stored schedule; empty if the schedule does not exist.
     pub revision: String,
-    /// The next tick that is stored.
+    /// The next tick of the schedule, as Redis has stored it after the plan was carried out or refused.
     pub next: Option<Timestamp>,
 }
 
@@ -78,7 +78,7 @@ impl Queue {
     ///
     /// [`Error::Unavailable`], [`Error::OutOfMemory`], [`Error::OtherLayout`].
     #[doc(hidden)]
-    pub async fn tick_known(
+    pub async fn tick_known_schedules(
         &self,
         known: &KnownSchedules,
         now: Timestamp,
@@ -108,12 +108,13 @@ impl Queue {
     #[doc(hidden)]
     pub async fn tick_due(&self) -> Result<usize> {
         let known_schedules = self.read_schedules_to_tick().await?;
-        let ticked = self.tick_known(&known_schedules, known_schedules.0.now(), 1).await?;
+        let ticked = self.tick_known_schedules(&known_schedules, known_schedules.0.now(), 1).await?;
         Ok(ticked.iter().filter_map(|(_, ticked)| ticked.posted).sum())
     }
 
-    /// Carries out plans, each only if its schedule has not changed since the caller read it. Returns Redis's time in µs, and the
-    /// outcomes in the order of the plans. A call may be repeated: each plan is carried out only once.
+    /// Posts the messages of due ticks according to `plans`, each of which is carried out only if its schedule has not changed since
+    /// the caller read the schedule. Returns Redis's time in µs, and the outcomes in the order of the plans. A call of `tick` may be
+    /// repeated: the messages of a plan are posted only once.
     pub(crate) async fn tick(&self, plans: &[Plan<'_>]) -> Result<(u64, Vec<TickOutcome>)> {
         let mut call = Call::new(&scripts::TICK, &self.keys);
         let instant_text =

@@ -12,9 +12,9 @@
 --           waiting list)
 local wanted_state, max_messages, max_bytes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local cursor, wanted_name, wanted_hold_key, wanted_group = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
--- If few messages have the wanted name or group, the call checks more messages than it returns. Each checked message counts as at
--- least `min_bytes` bytes, so that `max_bytes` also bounds how many messages are checked. Waiting messages need no check of their
--- group, because `groups` and `group_rest` have a group's ready messages.
+-- If few messages have the wanted name or group, the call checks more messages than it returns. Each checked message counts as at least
+-- `min_bytes` bytes, so that `max_bytes` also bounds how many messages are checked. The groups of waiting messages are not checked one
+-- by one, because the keys `groups` and `group_rest` list the ready messages of a group.
 local checks_group = wanted_group ~= '' and wanted_state ~= 'waiting'
 local checks_each_message = wanted_name ~= '' or checks_group
 local max_checked = checks_each_message and MAX_MESSAGES or max_messages
@@ -63,9 +63,9 @@ local function find_waiting_of_group()
   return ids, cursors_after
 end
 
--- Adds waiting messages with a group to the page, after the messages without a group. While the first messages of groups are listed,
--- a cursor is `h`, the cursor of HSCAN over `groups`, a colon, and how many groups of that HSCAN were listed. While the other
--- messages are listed, a cursor is `r` and the last listed member of `group_rest`.
+-- Adds waiting messages with a group to the page, after the messages without a group. While the first messages of groups are listed, a
+-- cursor is `h`, the cursor of HSCAN over `groups`, a colon, and how many groups of that HSCAN were listed. While the messages behind
+-- the first messages of their groups are listed, a cursor is `r` and the last listed member of `group_rest`.
 local SCAN_COUNT = 100
 local function add_waiting_of_groups(ids, cursors_after)
   local scan_cursor, skipped_count = string.match(cursor, '^h(%d+):(%d+)$')
@@ -76,7 +76,7 @@ local function add_waiting_of_groups(ids, cursors_after)
     local found_count = #scan_page[2] / 2
     for i = skipped_count + 1, found_count do
       if #ids >= max_checked then return end
-      -- The stored text of a group without a ready message begins with a slash.
+      -- In the hash `groups`, the value of a group without a ready message begins with a slash.
       if string.byte(scan_page[2][2 * i]) ~= 47 then
         ids[#ids + 1] = #scan_page[2][2 * i] == 14 and scan_page[2][2 * i] or string.sub(scan_page[2][2 * i], 9, 22)
         cursors_after[#ids] = 'h' .. scan_cursor .. ':' .. i
@@ -92,8 +92,8 @@ local function add_waiting_of_groups(ids, cursors_after)
   end
 end
 
--- Adds waiting messages without a group to the page. The cursor of such a message is the number of messages that were listed
--- before the message.
+-- Adds waiting messages without a group to the page. The cursor after a waiting message without a group is the number of entries of
+-- this list up to the message.
 local function add_waiting_without_group(ids, cursors_after, skips_removed_check, room)
   local range_start = tonumber(cursor) or 0
   local prioritized_before = redis.call('ZCOUNT', PRIORITIZED, '-inf', '(0')

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- listen: makes the scripts of the queue log its events for a duration, because a client listens. If the duration of the previous
--- call is over, the log has a gap, so an empty log replaces the old log.
+-- listen: makes the scripts of the queue log its events for a duration, because a client listens. If the duration for which the
+-- previous call of `listen` requested a log is over, the log has a gap, so an empty log replaces the old log.
 -- KEYS      meta events
 -- USES      meta clock events
 -- ARGV      duration (ms)

@@ -30,7 +30,8 @@ local function configure(fields)
     end
   end
   if not next(old_values) then return false end
-  -- If only the parallel limit changes, the owner stays the owner, and messages in back-off still block the exclusive queue.
+  -- While a queue stays exclusive, it keeps its owner, and messages in back-off still block it, even if a client changes how many
+  -- messages the owner may lease at a time.
   local is_exclusive = redis.call('HEXISTS', META, 'exclusive') == 1
   if old_values.exclusive == '' or (old_values.exclusive and not is_exclusive) then
     redis.call('HDEL', META, 'owner', 'owner_until')

@@ -6,8 +6,8 @@ function cursors.of(id, score)
   return string.format('%.0f', score) .. ':' .. id
 end
 
--- Returns the number of members that sort before the member `id` with this score. If `inclusive` is true, the member `id` counts
--- too.
+-- Returns the number of members that sort before the member `id` with this score. If `inclusive` is true, the returned number includes
+-- the member `id` itself.
 function cursors.count_before(key, score, id, inclusive)
   local low_rank, high_rank = redis.call('ZCOUNT', key, '-inf', '(' .. score), redis.call('ZCOUNT', key, '-inf', score)
   while low_rank < high_rank do
@@ -18,14 +18,15 @@ function cursors.count_before(key, score, id, inclusive)
   return low_rank
 end
 
--- Returns the members after a cursor ('' for the first members), each followed by its score.
+-- Returns the members of the sorted set `key` that come after a cursor ('' for the first members), each followed by its score.
 function cursors.members_from(key, cursor, limit)
   local score, id = string.match(cursor, '^(%d+):(%d+)$')
   local start_rank = score and cursors.count_before(key, score, id, true) or 0
   return redis.call('ZRANGE', key, start_rank, start_rank + limit - 1, 'WITHSCORES')
 end
 
--- Returns the members before a cursor ('' for the last ones) in descending order, each followed by its score.
+-- Returns the members of the sorted set `key` that come before a cursor ('' for the last members), in descending order, each followed
+-- by its score.
 function cursors.members_before(key, cursor, limit)
   local score, id = string.match(cursor, '^(%d+):(%d+)$')
   local end_rank = score and cursors.count_before(key, score, id, false) or redis.call('ZCARD', key)

@@ -1,5 +1,5 @@
--- delivered: finds delayed and held messages that were leased before. Such a message counts towards the maximum number of active
--- messages of its group.
+-- delivered: finds delayed and held messages that were leased before. A delayed or held message that was leased before counts towards
+-- the maximum number of active messages of its group.
 -- KEYS runs
 -- USES run groups
 

@@ -1,9 +1,10 @@
 -- events: writes the events of messages to the log `events` while a client listens, and nothing otherwise. The id of an entry is
--- "bytes-ms": the bytes of all entries ever written before the entry, and the instant (ms) of the entry's write. With ids of this
--- form, no id is used twice, and the log can be trimmed by bytes. For each event an entry has the event's type and a text: the
--- message's id, fields as in options (i: own id, g: group, n: name, a: attempt, c: consumer, d: due (ms), s: schedule, k: key of the
--- signal that the message waits for), and after a line feed the JSON of the error or progress, if that JSON has at most
--- `JSON_BYTES`. `ENTRY_EVENTS` is the maximum number of events of an entry, so that clients can read the log in small steps.
+-- "bytes-ms": the bytes of all entries ever written before the entry, and the instant (ms) of the entry's write. Because the id of an
+-- entry begins with a number of bytes, no id is used twice, and the log can be trimmed by bytes. For each event an entry has the
+-- event's type and a text: the message's id, fields as in options (i: own id, g: group, n: name, a: attempt, c: consumer, d: due (ms),
+-- s: schedule, k: key of the signal that the message waits for), and after a line feed the JSON of the error or progress, if that JSON
+-- has at most `JSON_BYTES`. `ENTRY_EVENTS` is the maximum number of events of an entry, so that clients can read the log in small
+-- steps.
 -- KEYS meta options events
 -- USES meta clock fields
 local is_listened = (tonumber(meta.listened_until) or 0) > now

@@ -1,6 +1,6 @@
 -- failed: finds the messages that failed up to an instant (ms), oldest first. The result includes messages whose time of failure is
--- later than now, because they failed before Redis's clock stepped back. When Redis's clock has stepped back to before the instant,
--- older and newer failures can't be distinguished, so the result is empty.
+-- later than now, because they failed before Redis's clock stepped back. If Redis's clock has stepped back to before the given instant,
+-- `failed_up_to` can't tell failures before and after the instant apart, and returns no messages.
 -- KEYS failed
 -- USES clock instants
 local function failed_up_to(instant, limit)

@@ -1,8 +1,10 @@
--- forget: deletes messages and the data that belong to them. The own ids of these messages stay taken for a time, or become free.
+-- forget: deletes messages and the data that belong to them. An id that the producer chose for a deleted message (its own id) stays
+-- taken for a time, or becomes free for another message.
 -- KEYS messages options outcomes aliases taken progress signalled
 -- USES meta clock instants fields
 
--- Returns the producers' own ids of the messages with these ids; messages without an own id are left out.
+-- Takes Drover's ids of messages, and returns the ids that the producers chose for these messages (own ids); messages without an own id
+-- are left out.
 local function own_ids_of(ids)
   local own_ids = {}
   for i, options in ipairs(redis.call('HMGET', OPTIONS, unpack(ids))) do

@@ -10,8 +10,8 @@ local function forget_messages(ids)
 end
 
 -- Removes purged messages with a group from the keys of the purge, and returns their ids: messages in `purged_groups`, or, when that
--- key is empty, messages in `purged_group_rest`. A message's position in its group ends with its id. For each group, the number of
--- messages that count as active moves from `purged_groups` to `groups`.
+-- key is empty, messages in `purged_group_rest`. The stored text of a message's position in its group ends with the message's id. For
+-- each group, the number of messages that count towards its maximum number of active messages moves from `purged_groups` to `groups`.
 local function take_purged_of_groups()
   local ids, names, place_entries = {}, {}, {}
   local stored_texts = redis.call('HRANDFIELD', PURGED_GROUPS, MAX_MESSAGES, 'WITHVALUES')

@@ -1,5 +1,5 @@
 -- next_change: finds the instants (ms) at which work becomes due although no client sends a request, so that a call of `lease` or
--- maintenance is needed. The instant is `math.huge` if no work will become due.
+-- maintenance is needed. If no work will become due, each of these functions returns the instant `math.huge`.
 -- KEYS delayed leased expiring signals taken awaited sticky_until dedup_until
 -- USES meta clock watch
 

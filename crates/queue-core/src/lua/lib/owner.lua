@@ -1,7 +1,7 @@
--- owner: gives one consumer, the owner, access to an exclusive queue (setting `true`: to one message at a time,
--- `{"parallel":n}`: to n). A consumer stays the owner while it has live leases, and for the owner timeout after each of its lease
--- calls. When the owner has no live leases, and its owner timeout is over or it has ended its ownership, another consumer may
--- become the owner.
+-- owner: gives one consumer, the owner, access to an exclusive queue (setting `true`: to one message at a time, `{"parallel":n}`: to
+-- n). A consumer stays the owner of an exclusive queue while it has live leases, and for the owner timeout after each of its lease
+-- calls. When the owner has no live leases, and its owner timeout is over or it has ended its ownership, another consumer may become
+-- the owner.
 -- KEYS meta leased blocking wake
 -- USES meta clock waiting_list wake record_clock
 

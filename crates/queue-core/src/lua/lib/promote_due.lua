@@ -1,7 +1,7 @@
--- promote_due: moves due messages to the tail of the waiting list in the order of their due times, and messages with equal due
--- times in the order posted. No message of an exclusive queue overtakes a message in back-off, so a message whose back-off ends
--- moves to the head of the waiting list. A message with a group that was leased before goes before the other messages of its group.
--- Returns whether a wake-up is necessary; the fragment `waiting_list` defines when.
+-- promote_due: moves due messages to the tail of the waiting list in the order of their due times, and messages with equal due times in
+-- the order posted. No message of an exclusive queue overtakes a message in back-off, so a message whose back-off ends moves to the
+-- head of the waiting list. If a due message was leased before and has a group, the message goes before the other messages of its
+-- group. Returns whether a wake-up is necessary; the fragment `waiting_list` defines when.
 -- KEYS delayed blocking
 -- USES instants events groups waiting_list requeue_at_head delivered
 local function describe_promoted()

@@ -1,7 +1,8 @@
--- ready: finds the instant (ms) since which a waiting message has been ready. The run of the message has the instant of its last
--- requeue, retry, or promotion after a delivery. If the run has no such instant, the options have the instant of the message's
--- promotion or signal. If neither the run nor the options have an instant, the message has been ready since its due time or,
--- without a due time, since its post; both times are in its record.
+-- ready: finds the instant (ms) since which a waiting message has been ready. A message's value in `runs` has the instant of its last
+-- requeue, its last retry, or its promotion after a delivery. If a message's value in `runs` has no such instant, its value in
+-- `options` has the instant of its promotion or signal. If a message's values in `runs` and `options` have no instant since which it is
+-- ready, the message has been ready since its due time or, without a due time, since its post. The record of a message has its due time
+-- and the time of its post.
 -- KEYS messages options runs
 -- USES instants fields run
 local function with_ready_now(options)

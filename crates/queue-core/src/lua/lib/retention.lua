@@ -11,7 +11,7 @@ local function limits_of(kind)
     local limits_pattern = '^{"age":(%d+),"count":(%d+),"min_age":(%d+)}$'
     local age, max_count, min_age = string.match(meta['retention.' .. kind], limits_pattern)
     if not age then
-      -- If Drover did not write the value of the setting, the default applies.
+      -- If Drover did not write the stored value of the setting `retention`, the default of this setting applies.
       age, max_count, min_age = string.match(kind == 'failed' and RETENTION_FAILED or RETENTION_COMPLETED, limits_pattern)
     end
     limits = { age = tonumber(age), count = tonumber(max_count), min_age = tonumber(min_age) }

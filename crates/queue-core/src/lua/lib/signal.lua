@@ -1,9 +1,10 @@
 -- signal: releases the held messages of a key: a released message becomes waiting, or delayed if it is not due yet. A signal releases
--- the messages that were held when the signal arrived; `cut` is the last id at that time. While a signal is unfinished, the hash
--- `signals` has its cut, a tab and the data for the handlers, and then, after the first step, a tab and the last released id; any call
--- that finds an unfinished signal may continue the signal. A signal releases each message only once, even if a consumer meanwhile
--- leases the message and releases it as held for the same key. A message that was leased before returns to its group as the group's
--- first message. The function `release_held` returns whether the signal is finished.
+-- the messages that were held when the signal arrived; `cut` is the last id at that time. While a signal is unfinished, its value in
+-- the hash `signals` is `cut`, the last id at the signal's arrival, then a tab and the data for the handlers. After the first step of a
+-- signal, a tab and the last released id follow the data. Any call that finds an unfinished signal may continue the signal. A signal
+-- releases each message only once, even if a consumer meanwhile leases the message and releases it as held for the same key. A message
+-- that was leased before returns to its group as the group's first message. The function `release_held` returns whether the signal is
+-- finished.
 -- KEYS options delayed held signals signalled
 -- USES clock events extra groups waiting_list wake watch ready delivered
 local function release_held(key, limit)
@@ -13,8 +14,8 @@ local function release_held(key, limit)
     redis.call('HDEL', SIGNALS, key)
     return true
   end
-  -- Data that contains a tab is a JSON list or object, which does not end with a digit; digits after the last tab are therefore an
-  -- id.
+  -- A signal's data that contains a tab is a JSON list or object, which does not end with a digit. If digits follow the last tab of a
+  -- signal's value in `signals`, they are therefore the last released id.
   local data_before_id, last_id = string.match(data, '^(.*)\t(%d+)$')
   data = data_before_id or data
   if data ~= '' then limit = math.max(1, math.min(limit, math.floor(1048576 / #data))) end

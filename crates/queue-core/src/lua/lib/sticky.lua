@@ -1,4 +1,5 @@
--- sticky: tells whether a hold key has a sticky signal now. No message is held for a key with a sticky signal.
+-- sticky: tells whether a hold key has a sticky signal now: a signal that for a time also releases later messages. While the sticky
+-- signal of a key lasts, no message is held for this key.
 -- KEYS sticky_until
 -- USES clock
 local function is_sticky(key)

@@ -9,11 +9,11 @@ local function may_be_trimmed(finish_instant, limits, are_too_many)
   return finish_instant <= now - limits.age or (are_too_many and (finish_instant <= now - limits.min_age or finish_instant > now))
 end
 
--- Forgets completed messages beyond retention. The list `completed` is in the order of finishing: if the k-th message may be
--- forgotten, all messages before it may be forgotten too. Usually not even the first message of `completed` may be forgotten, so
--- the function checks the first message first. If the first message may be forgotten, the function tries to forget as many messages
--- as `limit` permits, then half as many, and so on. While the list `completed` has ids of erased messages, messages are checked one
--- by one. After a step back of Redis's clock, `trim_completed` returns true if another call must continue.
+-- Forgets completed messages beyond retention. The list `completed` is in the order of finishing: if the k-th message may be forgotten,
+-- all messages before it may be forgotten too. Usually retention keeps even the first message of `completed`, so `trim_completed` first
+-- checks only this message. If the first message may be forgotten, `trim_completed` tries to forget as many messages as `limit`
+-- permits, then half as many, and so on. While the list `completed` has ids of erased messages, messages are checked one by one. After
+-- a step back of Redis's clock, `trim_completed` returns true if it must be called again to forget more messages.
 local function trim_completed(limit)
   local limits = limits_of('completed')
   local completed_count, erased_count = redis.call('LLEN', COMPLETED), redis.call('SCARD', ERASED)
@@ -34,7 +34,8 @@ local function trim_completed(limit)
     end
   end
   if erased_count > 0 then
-    -- Each check reads an outcome, which contains the result (up to 64 KiB), so a call makes few checks.
+    -- The check whether a completed message may be forgotten reads its outcome, which contains the result (up to 64 KiB), so one call
+    -- checks few messages.
     for i = 1, math.min(trim_count, MAX_RESULTS) do
       local id = redis.call('LINDEX', COMPLETED, 0)
       local finish_instant = finished_at(id)

@@ -1,5 +1,5 @@
--- wake: notifies idle consumers to call `lease` now. The payload of the notification is 0, the pause (µs) before the call of
--- `lease`.
+-- wake: notifies idle consumers to call `lease` now. The payload of a notification is the pause (µs) before the call of `lease`; for a
+-- call now, the pause is 0.
 -- KEYS wake
 local function wake_now()
   redis.call('PUBLISH', WAKE, '0')

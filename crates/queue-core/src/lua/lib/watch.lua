@@ -1,7 +1,7 @@
 -- watch: notifies idle consumers at which instant (ms) to call `lease` again, as µs from now.
 --
--- `watch` is an instant (ms) for which every idle consumer has a timer. While `watch` is in the future, a later instant needs no
--- notification, because all consumers call `lease` at `watch` and learn the next instant.
+-- `watch` is an instant (ms) for which every idle consumer has a timer. While `watch` is in the future, no notification is needed for
+-- work that becomes due after `watch`, because all idle consumers call `lease` at `watch` and then learn when to call `lease` again.
 -- KEYS meta wake
 -- USES meta clock instants
 local watch = tonumber(meta.watch) or 0

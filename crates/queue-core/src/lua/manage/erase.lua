@@ -16,7 +16,8 @@ if state and state ~= 'active' then
   forget({ id }, 'free')
   if groups.write() then wake_now() end
 end
--- If the message is no longer kept but its own id is still taken, the own id becomes free. The reply for such a message is
--- `completed`, although the message may have failed, because the caller only needs to know that the message had finished.
+-- If the message is no longer kept, but the id that its producer chose (its own id) is still taken, that id becomes free for another
+-- message. The reply for a message that is no longer kept is `completed`, although the message may have failed, because the caller only
+-- needs to know that the message had finished.
 if not state and redis.call('ZREM', TAKEN, ARGV[1]) == 1 then return 'completed' end
 return state

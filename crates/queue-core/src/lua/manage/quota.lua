@@ -2,9 +2,9 @@
 -- quota: counts one use against a limit, if the limit permits it: no window of the duration, wherever it starts, has more than
 -- `max` uses.
 --
--- The duration of a quota is divided into 20 slices. The uses in the current slice and in the 20 slices before count towards `max`.
--- These 21 slices cover at least one duration of the quota, so with an even load a quota permits 20/21 of `max` (95 %) in each
--- duration.
+-- The duration of a quota is divided into 20 slices. The uses in the current slice and in the 20 slices before count towards `max`. The
+-- current slice and the 20 slices before cover at least one duration of the quota. With an even load, a quota therefore permits 20/21
+-- of `max` (95 %) in each duration.
 --
 -- KEYS the quota, string "slice,count slice,count …": the slices in which there were uses, at most 21
 -- ARGV max, duration in ms (a multiple of 20)

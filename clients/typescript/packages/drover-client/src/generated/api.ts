@@ -1122,9 +1122,9 @@ export interface components {
             };
             /**
              * Format: int64
-             * @description The time since the oldest of these messages became ready, in milliseconds: the head of the waiting list, the first message
-             *     of another priority, and of the first messages of up to about 1,000 groups the one that was posted first; null if no
-             *     message is ready.
+             * @description The time since the oldest ready message became ready, in milliseconds; null if no message is ready. Only some ready messages
+             *     are compared: the head of the waiting list, the first message of another priority, and of the first messages of up to about
+             *     1,000 groups the one that was posted first.
              */
             oldest_waiting_age: number | null;
             /** @description Whether the queue is paused. */
