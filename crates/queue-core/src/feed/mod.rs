@@ -22,8 +22,8 @@ use crate::{
 /// The number of batches by which a listener may be behind before it is disconnected. Batches stay in memory until the last
 /// listener has received them.
 const MAX_BATCHES_BEHIND: usize = 64;
-/// The maximum number of listeners that read missed events from logs concurrently. While this many listeners read missed events, other
-/// listeners wait, so that their reads do not delay posts.
+/// The maximum number of listeners that read missed events from logs concurrently. While `MAX_CONCURRENT_READS` listeners read missed
+/// events, other listeners wait, so that reads of missed events do not delay posts.
 const MAX_CONCURRENT_READS: usize = 4;
 
 /// The feed of the events of all queues: any number of listeners, with one reader of the log for each queue.

@@ -27,8 +27,8 @@ use crate::{
 impl Queue {
     /// Stores one message, in one call with other messages that are posted at the same time.
     ///
-    /// If Redis does not answer, the post is not sent to Redis again. If Redis does not answer, or if the future is dropped, the
-    /// message may be stored or not. The post ends within the time limit of one call, including its wait for earlier calls.
+    /// If Redis does not answer, the post is not sent to Redis again. If Redis does not answer, or if the future is dropped, whether
+    /// the message is stored is unknown. The post ends within the time limit of one call, including its wait for earlier calls.
     ///
     /// # Errors
     ///

@@ -100,7 +100,7 @@ impl Queue {
     /// Removes the name from the index, unless the queue exists.
     pub(crate) async fn forget_name(&self) -> Result<()> {
         remove(&self.redis, keys::INDEX, &self.name).await?;
-        // The queue may have been created just before its name was removed from the index, so the function checks after the removal
+        // The queue may have been created just before its name was removed from the index, so `forget_name` checks after the removal
         // whether the queue exists.
         if self.stored_epoch().await?.is_some() {
             add(&self.redis, keys::INDEX, std::slice::from_ref(&self.name)).await?;
@@ -111,8 +111,8 @@ impl Queue {
     /// Removes the name from the index of queues with schedules, unless the queue has one.
     pub(crate) async fn forget_name_of_schedules(&self) -> Result<()> {
         remove(&self.redis, keys::QUEUES_WITH_SCHEDULES, &self.name).await?;
-        // A schedule may have been created just before the queue's name was removed from the index, so the function checks after the
-        // removal whether the queue has schedules.
+        // A schedule may have been created just before the queue's name was removed from the index, so `forget_name_of_schedules`
+        // checks after the removal whether the queue has schedules.
         let mut exists_command = redis::cmd("EXISTS");
         exists_command.arg(self.keys.key(suffix::SCHEDULES));
         if reply::decode::<bool>(self.redis.call(self.keys.slot(), &exists_command).await?)? {

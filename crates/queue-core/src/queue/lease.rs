@@ -115,9 +115,9 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`]: the next call of `lease` through this handle undoes the leases that the failed call may have made,
-    /// without spending an attempt. The next call of `lease` through this handle also undoes the leases of an earlier `lease` call
-    /// whose future was dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
+    /// [`Error::Unavailable`]: the next call of `lease` on this [`Queue`] undoes the leases that the failed call may have made, without
+    /// spending an attempt. The next call of `lease` on this [`Queue`] also undoes the leases of an earlier `lease` call whose future
+    /// was dropped. [`Error::NoSuchQueue`], [`Error::OtherLayout`].
     pub async fn lease(&self, request: &LeaseRequest) -> Result<Leased> {
         self.lease_with_max_bytes(request, limits::MAX_BYTES).await
     }

@@ -21,7 +21,7 @@ impl LostCalls {
     }
 
     /// Returns the secret of a lease call whose reply was lost, if the leases of that call must be searched for now. The tokens of all
-    /// leases of a call contain its secret.
+    /// leases that a lease call makes contain the secret of the call.
     pub(super) fn next_due(&self) -> Option<Secret> {
         self.0.lock().iter().find(|lost| lost.is_due()).map(|lost| lost.secret.clone())
     }

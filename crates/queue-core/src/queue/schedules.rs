@@ -132,7 +132,7 @@ impl Queue {
     /// does not count as a run of the schedule, and the ticks of the schedule stay as they are. Returns `None` if the schedule does
     /// not exist.
     ///
-    /// If Redis does not answer, the message may be stored or not, and is not sent to Redis again.
+    /// If Redis does not answer, whether the message is stored is unknown, and the message is not sent to Redis again.
     ///
     /// # Errors
     ///

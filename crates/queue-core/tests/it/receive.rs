@@ -1,4 +1,4 @@
-//! Tests of consumers that wait for messages through [`LongPoll`], whose driver (one task for each queue) leases for all
+//! Tests of consumers that wait for messages through [`LongPoll`], whose lease task (one task for each queue) leases for all
 //! consumers: the number of calls, and the release of deliveries whose client has disconnected.
 
 use std::{
@@ -116,7 +116,7 @@ async fn deliveries_that_a_client_never_took_are_released_at_once() {
     assert!((&mut client_wait).now_or_never().is_none(), "the message is waiting");
     let posted_message = fixture.post(numbered_message(1)).await;
     wait_until_active(&fixture, &posted_message.id).await;
-    // During a pause of 50 ms, the driver of the queue hands the message over to the waiting client, but the client
+    // During a pause of 50 ms, the lease task of the queue hands the message over to the waiting client, but the client
     // never reads the message.
     wait_millis(50).await;
     drop(client_wait);
@@ -256,7 +256,7 @@ async fn five_hundred_waiting_clients_of_an_exclusive_queue_cost_a_constant_numb
     // One message takes a few calls: the post, the lease, the settlement, and some lease calls that find nothing.
     assert!((3..=8).contains(&calls_for_a_post), "{calls_for_a_post} calls for one post");
 
-    // The test waits for two polls of the idle driver, which polls every 5 s.
+    // The test waits for two polls of the idle lease task, which polls every 5 s.
     let calls_before = count_calls(&fixture);
     wait_millis(11_000).await;
     let calls_while_idle = count_calls(&fixture) - calls_before;
@@ -325,7 +325,7 @@ async fn waiting_clients_take_over_after_the_timeout_of_an_owner_in_another_proc
         clients.spawn(async move { long_poll.receive(&queue, request, LONG_WAIT).await.unwrap() });
     }
     fixture.post(numbered_message(1)).await;
-    // The time limit of 3 s is shorter than the 5 s between two polls of the driver.
+    // The time limit of 3 s is shorter than the 5 s between two polls of the lease task.
     let first_answer =
         tokio::time::timeout(Duration::from_secs(3), clients.join_next()).await.unwrap().unwrap().unwrap();
     assert_eq!(first_answer[0].message.data.get(), "1");
