@@ -16,7 +16,7 @@ static SPECIAL_NETWORKS: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
      192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 240.0.0.0/4 168.63.129.16/32 \
      2001::/23 2001:db8::/32 2002::/16 3fff::/20"
         .split_whitespace()
-        .map(network)
+        .map(parse_network)
         .collect()
 });
 /// The network that contains all global IPv6 addresses, but also IPv6 addresses that are not global.
