@@ -25,8 +25,8 @@ use crate::{Result, times::Times};
 pub(crate) enum Until {
     /// The load ends after this duration.
     Elapsed(Duration),
-    /// The load sends `per_second` requests a second, and ends after `duration`. The duration of a request counts from the instant at
-    /// which the request is due, even if the connection is then still busy with the previous request.
+    /// The load sends `per_second` requests a second, and ends after `duration`. The duration of a request counts from the instant at which
+    /// the request is due, even if the connection is then still busy with the previous request.
     Paced { duration: Duration, per_second: f64 },
     /// The load ends when each request was sent once.
     AllSent,

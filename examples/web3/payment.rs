@@ -48,8 +48,8 @@ impl Payment {
     }
 
     /// Returns the message for this payment. The message's own id is the event's place on the chain, so Drover stores an event once,
-    /// however often the event is posted. Payments of an account are a group, so they are handled in their order; accounts do not wait
-    /// for each other.
+    /// however often the event is posted. Payments of an account are a group, so they are handled in their order; accounts do not wait for
+    /// each other.
     pub(crate) fn message(&self, chain: u64) -> Value {
         let id = format!("{chain}-{}-{}", self.transaction, self.log_index);
         json!({"id": id, "name": "paid", "group": self.payer, "data": self})

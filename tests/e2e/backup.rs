@@ -116,13 +116,13 @@ async fn backup_of_a_cluster_is_restored_as_documented() {
         new.meet(server);
     }
     new.wait_until_met();
-    new.wait_until_complete();
+    new.wait_until_all_slots_are_served();
     for (server, backup) in new.servers.iter_mut().zip(&backups) {
         server.restore(&backup.file);
         server.kill();
         server.restart();
     }
-    new.wait_until_complete();
+    new.wait_until_all_slots_are_served();
     assert_restored(&connect_queues(&new.url()), &names).await;
 }
 

@@ -18,7 +18,7 @@ use crate::{
     markdown::{code, document, root, section},
 };
 
-/// A folder with scripts that replace programs of the machine. `PATH` names only this folder.
+/// A folder with scripts that replace programs of the machine. The commands of a test have only this folder in their `PATH`.
 struct FakePrograms(tempfile::TempDir);
 
 impl FakePrograms {
@@ -139,7 +139,7 @@ fn installed_package_starts_no_service_and_an_existing_service_is_not_changed() 
         assert_eq!(disables_service, !was_there, "only a service of a new package is stopped: {recorded_calls}");
         assert_eq!(policy_script.exists(), has_policy, "the policy of the machine is unchanged");
     }
-    // The script installs nothing if the commands exist already.
+    // The script install.sh installs nothing if all programs that it must install exist already.
     let programs = FakePrograms::new()
         .with_program("redis-server", "")
         .with_program("redis-cli", "")
@@ -292,7 +292,7 @@ fn make_run_reports_a_taken_port_before_it_builds() {
     assert_eq!(programs.recorded_calls(), "", "nothing was built");
 }
 
-/// The script stops after the faked build, because the build has made no binaries.
+/// scripts/run.sh stops after the build, because the fake `cargo` has made no binaries.
 #[test]
 fn example_without_a_worker_needs_no_port_for_a_worker() {
     let taken_port = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -30,7 +30,7 @@ fn server_roles(servers: &[RedisServer]) -> Vec<String> {
 fn script_makes_one_cluster_of_the_servers_and_keeps_it_after_a_fail_over() {
     let cluster = RedisCluster::start_servers(6);
     create_cluster(&cluster.servers);
-    cluster.wait_until_complete();
+    cluster.wait_until_all_slots_are_served();
     let first_roles = server_roles(&cluster.servers);
     assert_eq!(first_roles[..3], ["master - 0-5460", "master - 5461-10921", "master - 10922-16383"]);
     let ids =

@@ -25,7 +25,7 @@ async fn new_client_waits_while_authenticated_clients_have_all_connections() {
     let mut waiting_client = loop {
         let mut client = system.connect().await;
         client.send(QUEUES_REQUEST).await;
-        match client.answer_within(Duration::from_millis(500)).await {
+        match client.wait_for_answer_within(Duration::from_millis(500)).await {
             Some(answer) => assert_eq!(answer.status, 200),
             None => break client,
         }
@@ -47,7 +47,7 @@ fn poll_livez(system: &System, clients: usize) -> JoinSet<()> {
             loop {
                 let mut client = RawClient::connect(address).await;
                 client.send(LIVEZ_REQUEST).await;
-                while client.answer_within(TIME_LIMIT).await.is_some() {
+                while client.wait_for_answer_within(TIME_LIMIT).await.is_some() {
                     sleep(Duration::from_secs(1)).await;
                     client.send(LIVEZ_REQUEST).await;
                 }
@@ -96,7 +96,8 @@ async fn connection_that_a_newer_connection_replaces_completes_its_answer_or_is_
     assert!(started_at.elapsed() < Duration::from_secs(8), "{:?}", started_at.elapsed());
     assert!(idle_client.read_until_closed().await.is_empty());
     system.api.wait_for_log("closed before its answer was complete");
-    // Without the newer connections, the API would disconnect this client, which does not read its answer, only after 30 s.
+    // Only the newer connections end the connection of the client that does not read its answer: alone, the client would be disconnected
+    // after 30 s.
     assert!(started_at.elapsed() < Duration::from_secs(8), "{:?}", started_at.elapsed());
     assert!(started_at.elapsed() + TIMER_TOLERANCE >= Duration::from_secs(1), "{:?}", started_at.elapsed());
 }
@@ -112,7 +113,7 @@ async fn api_without_free_file_descriptors_serves_open_connections_and_accepts_n
     let mut second_client = system.connect().await;
     second_client.send(LIVEZ_REQUEST).await;
     system.api.wait_for_log("connections can't be accepted");
-    assert!(second_client.answer_within(Duration::from_millis(300)).await.is_none());
+    assert!(second_client.wait_for_answer_within(Duration::from_millis(300)).await.is_none());
     assert_eq!(first_client.request(LIVEZ_REQUEST).await.status, 200);
     prlimit(pid, Resource::Nofile, previous_file_limit).unwrap();
     assert_eq!(second_client.answer().await.status, 200);

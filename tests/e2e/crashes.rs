@@ -42,7 +42,8 @@ impl CrashingSystem {
         Self { system, workers, is_down: Default::default(), max_lapses: 0 }
     }
 
-    /// Waits for a short time until a worker has leased a message. Without the wait, most kills would hit idle workers.
+    /// Waits for a short time until a worker has leased a message. Without this wait for a leased message, most kills would hit idle
+    /// workers.
     fn wait_for_leases(&self) {
         let started_at = Instant::now();
         while !self.is_down[0] && started_at.elapsed() < Duration::from_millis(200) {
@@ -91,7 +92,7 @@ async fn workers_api_and_redis_killed_in_random_order_under_load_lose_no_message
     let started_at = Instant::now();
     while started_at.elapsed() < duration || !crashing_system.has_killed_a_busy_worker() {
         assert!(started_at.elapsed() < duration + TIME_LIMIT, "no kill has hit a busy worker");
-        // Each round kills and starts every part once. Sometimes all parts are down at the same time.
+        // Each round kills and starts every part once. Sometimes Redis, the API and both workers are down at the same time.
         let mut parts_in_order: Vec<usize> =
             (0..CrashingSystem::SYSTEM_PARTS.len()).flat_map(|part| [part, part]).collect();
         parts_in_order.shuffle(&mut random);

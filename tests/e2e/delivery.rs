@@ -121,9 +121,9 @@ async fn message_that_is_due_in_a_leap_second_becomes_due_in_the_next_second() {
 async fn an_idle_worker_whose_poll_is_an_hour_starts_messages_at_once() {
     let system = System::start("").await;
     let _worker = system.worker_with(&[HOURLY_POLLS]).await;
-    // All compared instants are by the clock of Redis. A busy machine delays some messages, but not all. If only polls found due messages,
-    // all messages would start late. If only the API's maintenance found due messages, which runs 200 ms or more after a due time, all
-    // messages with a delay would start late.
+    // All instants that this test compares are by the clock of Redis. A busy machine delays some messages, but not all. If only polls found
+    // due messages, all messages would start late. If only the API's maintenance found due messages, which runs 200 ms or more after a due
+    // time, all messages with a delay would start late.
     for delay in [0, 50] {
         let mut lateness = Vec::new();
         for _ in 0..20 {

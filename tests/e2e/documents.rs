@@ -110,7 +110,7 @@ fn every_promise_has_tests_in_the_appendix_and_each_of_them_exists() {
         .filter_map(|line| line.strip_prefix("### ")?.split_once(". "))
         .map(|(number, _)| number)
         .collect();
-    // A line of the appendix has the number of a promise, and the names of the promise's tests.
+    // A line of the appendix of docs/RELIABILITY.md has the number of a promise, and the names of the promise's tests.
     let rows: Vec<(&str, Vec<&str>)> = appendix
         .lines()
         .filter_map(|line| line.split_once(". "))
@@ -231,8 +231,8 @@ fn sections_of(page: &str) -> Vec<String> {
     sections
 }
 
-/// Returns the endpoints that a section describes in its tables and lists, each with its method and whole path. The document
-/// shortens `/v1/queues/{queue}/` to `{queue}/`.
+/// Returns the endpoints that a section describes in its tables and lists, each with its method and whole path. docs/API.md shortens
+/// `/v1/queues/{queue}/` to `{queue}/`.
 fn endpoints_of(section: &str) -> BTreeSet<String> {
     let rows = section.lines().filter(|line| line.contains(" | ") || line.starts_with("- "));
     let endpoint = |text: &str| {
@@ -272,7 +272,7 @@ async fn api_document_names_the_error_codes_of_each_endpoint() {
             assert!(operation.is_object(), "docs/API.md describes {endpoint}, which does not exist");
             possible_codes.extend(codes_of(operation));
         }
-        // The document may shorten the error codes for the states of a message, such as `message_active`, to `message_…`.
+        // docs/API.md may shorten the error codes for the states of a message, such as `message_active`, to `message_…`.
         let is_named = |code: &str| {
             texts_in_backticks(&section).any(|word| {
                 word == code || word == "message_…" && code.starts_with("message_") && code != "message_not_found"

@@ -12,7 +12,7 @@ use crate::{
     bad_requests::{Case, FIELD_CASES, QUEUE_PATH, all_cases, case, non_object_bodies, post, send_case, with_header},
 };
 
-/// Words of libraries and of Rust that must not occur in error texts. The requests of the tests contain none of these words.
+/// Words of libraries and of Rust that must not occur in error texts. The requests of these tests contain no word of `INTERNAL_WORDS`.
 const INTERNAL_WORDS: [&str; 32] = [
     "deserializ",
     "serde",
@@ -48,7 +48,7 @@ const INTERNAL_WORDS: [&str; 32] = [
     "`",
 ];
 
-fn assert_is_plain(text: &str, request: &str) {
+fn assert_no_internal_words(text: &str, request: &str) {
     for word in INTERNAL_WORDS {
         assert!(!text.contains(word), "{request} is answered with the word {word:?}: {text}");
     }
@@ -81,7 +81,7 @@ async fn bad_request_is_refused_without_words_of_libraries_and_changes_nothing()
         // The test removes the random request id, because it may contain one of the forbidden words.
         problem["request_id"].take();
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{request}: {problem}");
-        assert_is_plain(&problem.to_string(), &request);
+        assert_no_internal_words(&problem.to_string(), &request);
     }
     assert_eq!(state_snapshot(&system).await, snapshot_before, "nothing was changed");
     let log = system.api.log();
@@ -107,7 +107,7 @@ async fn invalid_lines_of_ndjson_are_refused_without_words_of_libraries() {
     let lines = Case { content_type: "application/x-ndjson", ..post("/messages/batch", lines) };
     let summary: Value = send_case(&system.http, &system, &lines).await.json().await.unwrap();
     assert_eq!((&summary["enqueued"], &summary["refused_count"]), (&json!(0), &json!(line_count)), "{summary}");
-    assert_is_plain(&summary.to_string(), "NDJSON");
+    assert_no_internal_words(&summary.to_string(), "NDJSON");
 }
 
 #[tokio::test]

@@ -107,7 +107,7 @@ async fn event_stream_without_events_outlives_every_time_limit_and_ends_when_the
     let first_event_id = client.last_event_id.clone();
     system.post("q", number(1)).await;
     let started_at = Instant::now();
-    assert_eq!(client.read_block().await, Ok(None), "the stream sends a heartbeat");
+    assert_eq!(client.read_event_block().await, Ok(None), "the stream sends a heartbeat");
     assert!(started_at.elapsed() > Duration::from_secs(10), "{:?}", started_at.elapsed());
     assert_ne!(
         client.last_event_id, first_event_id,

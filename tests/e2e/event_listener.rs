@@ -45,7 +45,7 @@ impl System {
         let mut client =
             Listener { response, text: String::new(), last_event_id: last_event_id.unwrap_or_default().to_owned() };
         // The first block of a stream has the current event id.
-        assert_eq!(client.read_block().await.unwrap(), None);
+        assert_eq!(client.read_event_block().await.unwrap(), None);
         client
     }
 
@@ -66,7 +66,7 @@ impl System {
 impl Listener {
     /// Reads a block of the event stream, which ends with an empty line. Returns the event of the block, `None` if the block
     /// has no event, and `Err` at the end of the stream.
-    pub(crate) async fn read_block(&mut self) -> Result<Option<Event>, ()> {
+    pub(crate) async fn read_event_block(&mut self) -> Result<Option<Event>, ()> {
         let block_end = loop {
             if let Some(block_end) = self.text.find("\n\n") {
                 break block_end + 2;
@@ -95,7 +95,7 @@ impl Listener {
 
     pub(crate) async fn next(&mut self) -> Option<Event> {
         loop {
-            match self.read_block().await {
+            match self.read_event_block().await {
                 Ok(None) => {}
                 Ok(event) => return event,
                 Err(()) => return None,

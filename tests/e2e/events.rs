@@ -149,8 +149,8 @@ async fn event_streams_continue_without_a_gap_after_an_outage_of_redis() {
     system.wait_until_ready(&system.base).await;
     system.post("q", json!({"data": 1, "id": "after"})).await;
     assert_eq!(client.event().await.message(), "after");
-    // The API logs the outage once, or not at all if Redis was back before the API's next read of the events. The API logs the
-    // end of the outage only after the client has received the event, so the test waits for the log line.
+    // The API logs the outage once, or not at all if Redis was back before the API's next read of the events. The API logs the end of the
+    // outage of Redis only after the client has received the first event after it, so the test waits for the log line.
     let logged_count = |text: &str| system.api.log().iter().filter(|line| line.contains(text)).count();
     let outage_count = logged_count("events can't be read, trying again");
     assert!(outage_count <= 1);

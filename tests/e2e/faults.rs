@@ -45,7 +45,7 @@ async fn network_that_stalls_cuts_resets_or_half_closes_loses_no_message_and_rep
     let _workers = [system.worker().await, system.worker().await];
     let load = Load::start(&system);
     for Fault(fault, cause) in NETWORK_FAULTS {
-        load.wait_for_more(200).await;
+        load.wait_for_more_messages(200).await;
         cause(&proxy);
         for _ in 0..2 {
             assert_refused_and_not_ready(&system).await;
@@ -82,13 +82,13 @@ async fn forgotten_scripts_and_killed_connections_lose_no_message_and_repeat_no_
     let _workers = [system.worker().await, system.worker().await];
     let load = Load::start(&system);
     for command in ["SCRIPT FLUSH", "CLIENT KILL TYPE normal", "CLIENT KILL TYPE pubsub"].repeat(4) {
-        load.wait_for_more(100).await;
+        load.wait_for_more_messages(100).await;
         let answer = system.redis.command(command);
         assert!(!answer.starts_with('-'), "{command}: {answer}");
         let recovery_duration = recovery_time(&system).await;
         assert!(recovery_duration < MAX_RECOVERY_TIME, "{recovery_duration:?} after {command}");
     }
-    // The flushes are so frequent that some scripts are forgotten between their loading and their call.
+    // `SCRIPT FLUSH` is sent so often that Redis forgets some scripts between their loading and their call.
     let started_at = Instant::now();
     while started_at.elapsed() < Duration::from_secs(1) {
         system.redis.command("SCRIPT FLUSH");
@@ -103,12 +103,12 @@ async fn messages_posted_after_redis_was_emptied_under_load_are_completed() {
     let load = Load::start(&system);
     let mut emptied_at = Instant::now();
     for _ in 0..5 {
-        load.wait_for_more(100).await;
+        load.wait_for_more_messages(100).await;
         assert_eq!(system.redis.command("FLUSHALL"), "+OK");
         emptied_at = Instant::now();
         assert!(recovery_time(&system).await < MAX_RECOVERY_TIME, "after FLUSHALL");
     }
-    load.wait_for_more(200).await;
+    load.wait_for_more_messages(200).await;
     let posted_messages = load.stop().await;
     let (after, before): (Vec<_>, Vec<_>) =
         posted_messages.into_iter().partition(|posted_messages| posted_messages.first_sent_at > emptied_at);

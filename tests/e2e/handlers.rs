@@ -67,13 +67,13 @@ async fn http_handler_works_as_documented() {
     assert!(!worker.log().join("\n").contains("MfKQ9r8G"), "no secret in the log");
     // The receiver also gets signed requests with data that it can't process.
     for data in UNUSABLE_DATA.map(str::to_owned).into_iter().chain([deep_data()]) {
-        let message = finished_text(&system, "mails", &data).await;
+        let message = finished_message_json(&system, "mails", &data).await;
         assert!(message.contains("\"code\":\"http_422\""), "{data:.100}: {message:.1000}");
     }
     system.assert_clean().await;
 }
 
-/// Data that the documented programs can't process.
+/// Data that the example programs in docs/WORKERS.md can't process.
 const UNUSABLE_DATA: [&str; 6] = ["{}", "1", "null", "[\"to\"]", "\"to\"", "\"\\ud83d\""];
 
 /// Returns data that is nested too deeply for Python. Drover stores it unchanged.
@@ -83,7 +83,7 @@ fn deep_data() -> String {
 
 /// Posts a message with this data, and returns the JSON text of the finished message. The function returns text, because the
 /// test can't parse all data that Drover accepts.
-async fn finished_text(system: &System, queue: &str, data: &str) -> String {
+async fn finished_message_json(system: &System, queue: &str, data: &str) -> String {
     let post_path = system.url(&format!("/v1/queues/{queue}/messages?wait=60s"));
     let body = format!("{{\"data\":{data}}}");
     system
@@ -148,10 +148,10 @@ async fn exec_handler_works_as_documented() {
     );
     assert!(message_error["message"].as_str().unwrap().contains("nobody to write to"), "{message}");
     for data in UNUSABLE_DATA.map(str::to_owned).into_iter().chain([deep_data()]) {
-        let message = finished_text(&system, "jobs", &data).await;
+        let message = finished_message_json(&system, "jobs", &data).await;
         assert!(message.contains("\"code\":\"exit_65\""), "{data:.100}: {message:.1000}");
     }
-    let message = finished_text(&system, "jobs", r#"{"to":"\ud83d"}"#).await;
+    let message = finished_message_json(&system, "jobs", r#"{"to":"\ud83d"}"#).await;
     assert!(message.contains("\"state\":\"completed\""), "half of a character: {message}");
     system.assert_clean().await;
 }
@@ -171,14 +171,15 @@ async fn cancelling_a_message_ends_its_program_within_a_second() {
     let folder = tempfile::tempdir().unwrap();
     let pid_file = folder.path().join("pid");
     let system = System::start(&exec_config("q", &format!("echo $$ > {}; sleep 100", pid_file.display()), "")).await;
-    // The queue must exist before the worker starts: otherwise an early heartbeat could tell the worker about the cancel.
+    // The queue must exist before the worker starts: otherwise an early heartbeat could tell the worker that the message is cancelled.
     let location = system.post("q", json!({"data": 1})).await;
     let _worker = system.worker().await;
     let pid = tokio::task::block_in_place(|| wait_for_pid(&pid_file));
     let started_at = Instant::now();
     assert_eq!(system.post_empty(&format!("{location}/cancel")).await.0, 202);
     tokio::task::block_in_place(|| eventually("the program ends", || (!process_runs(&pid)).then_some(())));
-    // Without the notification, the heartbeat would report the cancel after a third of the visibility timeout, 10 s.
+    // Without a notification that the message is cancelled, the worker would learn it from the heartbeat after a third of the visibility
+    // timeout, 10 s.
     assert!(started_at.elapsed() < Duration::from_secs(8), "{:?}", started_at.elapsed());
     let message = system.finished(&location).await;
     assert_eq!((&message["state"], &message["error"]["code"]), (&json!("failed"), &json!("cancelled")));
@@ -198,7 +199,7 @@ async fn a_worker_that_stops_leaves_no_program_behind_and_spends_no_attempt() {
     let pid = tokio::task::block_in_place(|| wait_for_pid(&pid_file));
     let exit_status = tokio::task::block_in_place(|| worker.terminate());
     assert!(exit_status.success(), "{exit_status}");
-    // The program was killed before the worker ended, but may not have ended yet.
+    // The worker has killed the handler's program before the worker ended, but the program's process may not have ended yet.
     tokio::task::block_in_place(|| eventually("the program ends", || (!process_runs(&pid)).then_some(())));
     let message: Value = system.get(&location).await;
     assert_eq!((&message["state"], &message["attempts_made"]), (&json!("waiting"), &json!(0)), "{message}");

@@ -68,7 +68,7 @@ async fn batch_with_an_idempotency_key_is_stored_once() {
         assert_eq!((&one["duplicate"], &other["duplicate"]), (&json!(false), &json!(true)));
     }
     assert_eq!(system.get("/v1/queues/q").await["counts"]["waiting"], 3);
-    // Without an Idempotency-Key, a message with an existing own id is a duplicate.
+    // In a batch without an Idempotency-Key, a message whose own id the queue already has is a duplicate.
     let (status, _) =
         system.request(Method::POST, BATCH_PATH, Some(json!({"messages": [{"data": 2, "id": "mine"}]}))).await;
     assert_eq!(status, 200, "the batch has no new message");

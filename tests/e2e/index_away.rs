@@ -64,7 +64,7 @@ async fn existing_queues_work_and_new_queues_and_lists_are_unavailable_while_the
         wait_for_log_line(process, &format!("does not answer topology=\"cluster\" server=127.0.0.1:{index_port}"));
     }
 
-    // Processes that start while the server is down become ready, and use the existing queue.
+    // Processes that start while the server with the index of queues is down become ready, and use the existing queue.
     let (_later_worker, _) = system.worker_and_url(&[]).await;
     let port = ReservedPort::reserve();
     let _later_api_process = start_api(&port, &system.redis_url, &system.config);

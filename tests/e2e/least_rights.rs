@@ -21,14 +21,14 @@ use crate::{
     system::metric_in,
 };
 
-/// The constants that end in `_RIGHT`, and `NO_APPEND_ONLY_FILE`, each select one item in docs/PRODUCTION.md, in the list of
-/// rights that only some installations need: a text that only this item contains.
-const PATTERN_RIGHT: &str = "`user-*`";
-const REPLICAS_RIGHT: &str = "`durability.replicas`";
-const NO_APPEND_ONLY_FILE: &str = "append-only file";
-const DATABASE_RIGHT: &str = "database";
-const CLUSTER_RIGHT: &str = "cluster";
-const AUDIT_RIGHT: &str = "`make audit`";
+/// The constants that end in `_RIGHTS_ITEM` each select one item in docs/PRODUCTION.md, in the list of rights that only some installations
+/// need: a text that only this item contains.
+const PATTERN_RIGHTS_ITEM: &str = "`user-*`";
+const REPLICAS_RIGHTS_ITEM: &str = "`durability.replicas`";
+const NO_APPEND_ONLY_FILE_RIGHTS_ITEM: &str = "append-only file";
+const DATABASE_RIGHTS_ITEM: &str = "database";
+const CLUSTER_RIGHTS_ITEM: &str = "cluster";
+const AUDIT_RIGHTS_ITEM: &str = "`make audit`";
 
 /// The rights that docs/PRODUCTION.md lists.
 struct DocumentedRights {
@@ -61,7 +61,7 @@ impl DocumentedRights {
         }
     }
 
-    /// Returns the rights of the user that every installation needs, and the rights in these items of the list.
+    /// Returns the rights that the Redis user of every installation needs, and the rights of `optional_items` in the documented list.
     fn documented_commands(&self, optional_items: &[&str]) -> BTreeSet<String> {
         let rights_of_item = |text: &&str| {
             let mut found_items = self.optional.iter().filter(|item| item.contains(*text));
@@ -73,8 +73,8 @@ impl DocumentedRights {
         user.chain(optional_items.iter().flat_map(rights_of_item)).collect()
     }
 
-    /// Creates the user on a server, with the rights in these items of the list, and resets the server's statistics of called and
-    /// refused commands.
+    /// Creates the Redis user on a server, with the rights that every installation needs and the rights of `optional_items`. Resets the
+    /// server's statistics of called and refused commands.
     fn create_user(&self, server: &RedisServer, optional_items: &[&str]) {
         for line in &self.user {
             assert_eq!(server.command(line), "+OK", "{line}");
@@ -86,8 +86,7 @@ impl DocumentedRights {
         server.command("CONFIG RESETSTAT");
     }
 
-    /// Returns the documented commands, of the user and in these items of the list, that no client has called at any of these
-    /// servers.
+    /// Returns the documented commands of the Redis user and of `optional_items` that no client has called at any of `servers`.
     fn uncalled_commands(&self, optional_items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
         let all_called_commands: BTreeSet<String> = servers.iter().flat_map(|server| called_commands(server)).collect();
         self.documented_commands(optional_items)
@@ -96,7 +95,7 @@ impl DocumentedRights {
             .collect()
     }
 
-    /// Returns the commands in these items of the list that no client has called at any of these servers.
+    /// Returns the commands of `optional_items` in the documented list that no client has called at any of `servers`.
     fn uncalled_commands_of(&self, optional_items: &[&str], servers: &[&RedisServer]) -> BTreeSet<String> {
         &self.uncalled_commands(optional_items, servers) - &self.documented_commands(&[])
     }
@@ -165,7 +164,7 @@ fn start_with_replica() -> (RedisServer, RedisServer) {
 async fn all_operations_succeed_with_the_documented_rights_and_call_each_documented_command() {
     let documented_rights = DocumentedRights::parse_document();
     let (primary, _replica) = start_with_replica();
-    let optional_items = [PATTERN_RIGHT, REPLICAS_RIGHT];
+    let optional_items = [PATTERN_RIGHTS_ITEM, REPLICAS_RIGHTS_ITEM];
     documented_rights.create_user(&primary, &optional_items);
     let url = primary.url();
     let system = start(&documented_rights, primary, &url, "[durability]\nreplicas = 1\n").await;
@@ -174,7 +173,7 @@ async fn all_operations_succeed_with_the_documented_rights_and_call_each_documen
     lose_lease_answer(&system).await;
     assert!(worker.terminate().success());
     assert_nothing_refused(&system.redis);
-    // Redis has refused no command, so the list has the right of each command that was called.
+    // Redis has refused no command, so the documented list of rights has the right of each command that was called.
     assert_eq!(
         documented_rights.uncalled_commands(&optional_items, &[&system.redis]),
         BTreeSet::new(),
@@ -193,11 +192,11 @@ fn wait_for_refusal(server: &RedisServer, without: &str) {
 async fn services_need_the_documented_rights_for_keys_and_for_each_channel() {
     let documented_rights = DocumentedRights::parse_document();
     let redis = RedisServer::start();
-    documented_rights.create_user(&redis, &[PATTERN_RIGHT, NO_APPEND_ONLY_FILE]);
+    documented_rights.create_user(&redis, &[PATTERN_RIGHTS_ITEM, NO_APPEND_ONLY_FILE_RIGHTS_ITEM]);
     let url = redis.url();
     let system = start(&documented_rights, redis, &url, "").await;
     let _worker = system.worker().await;
-    let all = documented_rights.documented_commands(&[PATTERN_RIGHT]);
+    let all = documented_rights.documented_commands(&[PATTERN_RIGHTS_ITEM]);
     let (keys_and_channels, _): (Vec<&String>, Vec<&String>) = all.iter().partition(|right| !right.starts_with('+'));
     assert_eq!(keys_and_channels.len(), 6, "{keys_and_channels:?}");
     for right in &keys_and_channels {
@@ -218,7 +217,7 @@ async fn services_need_the_documented_rights_for_keys_and_for_each_channel() {
 async fn missing_right_is_answered_with_instructions_and_logged_once() {
     let documented_rights = DocumentedRights::parse_document();
     let redis = RedisServer::start();
-    documented_rights.create_user(&redis, &[PATTERN_RIGHT, NO_APPEND_ONLY_FILE]);
+    documented_rights.create_user(&redis, &[PATTERN_RIGHTS_ITEM, NO_APPEND_ONLY_FILE_RIGHTS_ITEM]);
     let url = redis.url();
     let system = start(&documented_rights, redis, &url, "").await;
     let (worker, worker_url) = system.worker_and_url(&[]).await;
@@ -235,7 +234,7 @@ async fn missing_right_is_answered_with_instructions_and_logged_once() {
     system.redis.command("ACL SETUSER drover +hset");
     system.post("q", number(3)).await;
 
-    // Without the right to this command, the worker can lease but not settle.
+    // Without the right to `ZREM`, the worker can lease but not settle.
     system.redis.command("ACL SETUSER drover -zrem");
     system.post("my-queue", number(1)).await;
     let started_at = Instant::now();
@@ -256,7 +255,8 @@ async fn documented_rights_are_enough_for_another_database_for_redis_without_app
     let documented_rights = DocumentedRights::parse_document();
     let redis = RedisServer::start();
     assert_eq!(redis.command("CONFIG SET save \"3600 1\""), "+OK");
-    let optional_items = [PATTERN_RIGHT, NO_APPEND_ONLY_FILE, DATABASE_RIGHT, AUDIT_RIGHT];
+    let optional_items =
+        [PATTERN_RIGHTS_ITEM, NO_APPEND_ONLY_FILE_RIGHTS_ITEM, DATABASE_RIGHTS_ITEM, AUDIT_RIGHTS_ITEM];
     documented_rights.create_user(&redis, &optional_items);
     let url = format!("{}/1", redis.url());
     let system = start(&documented_rights, redis, &url, "").await;
@@ -282,7 +282,7 @@ async fn documented_rights_are_enough_in_a_cluster_while_a_slot_moves() {
     let documented_rights = DocumentedRights::parse_document();
     let mut cluster = RedisCluster::start(3, 0);
     for server in &cluster.servers {
-        documented_rights.create_user(server, &[PATTERN_RIGHT, CLUSTER_RIGHT]);
+        documented_rights.create_user(server, &[PATTERN_RIGHTS_ITEM, CLUSTER_RIGHTS_ITEM]);
     }
     let (slot, url) = (cluster.slot_of("drover:{user-moved}:meta"), cluster.url());
     let (old, new) = (primary_of_slot(slot, 3), (primary_of_slot(slot, 3) + 1) % 3);
@@ -308,14 +308,14 @@ async fn documented_rights_are_enough_in_a_cluster_while_a_slot_moves() {
     for server in &servers {
         assert_nothing_refused(server);
     }
-    assert_eq!(documented_rights.uncalled_commands_of(&[CLUSTER_RIGHT], &servers), BTreeSet::new());
+    assert_eq!(documented_rights.uncalled_commands_of(&[CLUSTER_RIGHTS_ITEM], &servers), BTreeSet::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn documented_rights_are_enough_with_sentinels_and_each_right_is_needed() {
     let documented_rights = DocumentedRights::parse_document();
     let mut sentinel_group = RedisSentinels::start(0, 1);
-    documented_rights.create_user(&sentinel_group.servers[0], &[PATTERN_RIGHT]);
+    documented_rights.create_user(&sentinel_group.servers[0], &[PATTERN_RIGHTS_ITEM]);
     assert_eq!(sentinel_group.command(&documented_rights.sentinel_user), "+OK");
     let password = password_in(&documented_rights.sentinel_user);
     let config = format!("[redis]\nsentinel = {{ username = \"drover\", password = \"{password}\" }}\n");

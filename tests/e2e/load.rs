@@ -56,7 +56,7 @@ impl Load {
     pub(crate) fn start(system: &System) -> Self {
         let (is_over, stored_count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let mut posting_clients = JoinSet::new();
-        // Three clients post single messages. A fourth client posts batches of 100, so that the workers are busy at times.
+        // Three clients post single messages. One more client posts batches of 100 messages, so that the workers are busy at times.
         for (client, size) in [1, 1, 1, 100].into_iter().enumerate() {
             let (http, url) = (system.http.clone(), system.url(""));
             let (is_over, stored_count) = (Arc::clone(&is_over), Arc::clone(&stored_count));
@@ -75,7 +75,7 @@ impl Load {
     }
 
     /// Waits until this many more messages are stored.
-    pub(crate) async fn wait_for_more(&self, messages: usize) {
+    pub(crate) async fn wait_for_more_messages(&self, messages: usize) {
         let started_at = Instant::now();
         let target_count = self.stored_count.load(Ordering::Relaxed) + messages;
         while self.stored_count.load(Ordering::Relaxed) < target_count {

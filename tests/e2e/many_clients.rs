@@ -89,7 +89,7 @@ async fn thousands_of_waiting_clients_need_one_subscription_and_no_polling() {
         client.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
         waiting_clients.push(client);
     }
-    // All clients wait when Redis has received almost no calls for a second.
+    // When Redis has received almost no calls for a second, all clients have sent their requests and wait for the answers.
     let call_count = || {
         let stats = system.redis.command("INFO commandstats");
         let calls_of =

@@ -33,7 +33,7 @@ const KIB_PER_CONNECTION: u64 = 128;
 const KIB_FOR_OTHER_USES: u64 = 40 * 1_024;
 
 /// Returns the head of a POST whose body has this many bytes.
-fn post_head(length: usize, authorization: &str) -> String {
+fn post_request_head(length: usize, authorization: &str) -> String {
     format!(
         "POST /v1/queues/q/messages HTTP/1.1\r\nhost: a\r\n{authorization}content-type: application/json\r\n\
          content-length: {length}\r\n\r\n"
@@ -46,7 +46,7 @@ fn message_of_length(length: usize) -> String {
 }
 
 async fn post_body(client: &mut RawClient, length: usize, authorization: &str) -> Answer {
-    client.request(&(post_head(length, authorization) + &message_of_length(length))).await
+    client.request(&(post_request_head(length, authorization) + &message_of_length(length))).await
 }
 
 /// Asserts that a body was refused for lack of memory.
@@ -60,13 +60,13 @@ fn assert_overloaded(answer: &Answer) {
     assert!(problem["detail"].as_str().unwrap().contains("api.max_body_memory"), "{problem}");
 }
 
-/// The maximum time of a POST while slow clients are connected. The maximum allows for a busy machine, and is shorter than each
-/// time limit of a slow client (10 s and more).
+/// The maximum time of a POST while slow clients are connected. `MAX_POST_TIME` allows for a busy machine, and is shorter than each time
+/// limit of a slow client (10 s and more).
 const MAX_POST_TIME: Duration = Duration::from_secs(8);
 /// A long time limit for calls to Redis, because the processes are busy with slow clients. The tests measure the time of a POST.
 const LONG_REDIS_TIMEOUT: &str = "[redis]\ntimeout = \"30s\"\n";
 
-/// Posts pairs of a small and a large message for two seconds. Returns the time of the slowest pair.
+/// Posts pairs of a small and a large message for two seconds. Returns the longest time that the two POSTs of a pair took.
 async fn slowest_post(system: &System) -> Duration {
     let started_at = Instant::now();
     let mut longest_post_time = Duration::ZERO;
@@ -91,11 +91,11 @@ async fn six_hundred_slow_bodies_stay_within_the_memory_limit_and_do_not_delay_p
     let nearly_whole_body = vec![b' '; BODY_LENGTH - 1_000];
     let slow_posts = join_all((0..600_u16).map(async |n| {
         let mut client = system.connect_from(2 + u8::try_from(n % 3).unwrap()).await;
-        client.send(post_head(BODY_LENGTH, "")).await;
+        client.send(post_request_head(BODY_LENGTH, "")).await;
         client.send(&nearly_whole_body).await;
         // The API refuses at once, but a busy machine may take seconds to deliver the refusal. The API waits for the rest of an
         // accepted body.
-        let answer = client.answer_within(Duration::from_secs(15)).await;
+        let answer = client.wait_for_answer_within(Duration::from_secs(15)).await;
         (client, answer)
     }))
     .await;
@@ -136,12 +136,12 @@ async fn body_that_arrives_in_tiny_pieces_takes_no_more_memory_than_a_body_in_on
     for _ in 0..20 {
         let mut client = system.connect_from(2).await;
         client.stream.set_nodelay(true).unwrap();
-        client.send(post_head(500_000, "")).await;
+        client.send(post_request_head(500_000, "")).await;
         sending_clients.push(client);
     }
     for _ in 0..500 {
         join_all(sending_clients.iter_mut().map(|client| client.send(b" "))).await;
-        // The pause makes each byte arrive as a separate piece of the body.
+        // The pause between two bytes makes each byte arrive as a separate piece of the body.
         sleep(Duration::from_millis(1)).await;
     }
     let memory_growth = system.api_memory().saturating_sub(memory_before);
@@ -173,7 +173,7 @@ async fn unterminated_lines_of_ndjson_stay_within_the_memory_limit() {
         memory_growth < 16 * 1_024 + 200 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES,
         "the API grew by {memory_growth} KiB"
     );
-    // Each stream of lines gets an answer at its end: the line is no message, or there was no memory for the line.
+    // At its end, each stream of NDJSON gets an answer: its only line is no message, or there was no memory for this line.
     let last_answers = join_all(slow_posts.iter_mut().map(async |client| client.request("0\r\n\r\n").await)).await;
     let refused_answers: Vec<_> = last_answers.iter().filter(|answer| answer.status != 200).collect();
     assert!((100..200).contains(&refused_answers.len()), "{}", refused_answers.len());
@@ -259,8 +259,8 @@ async fn three_hundred_clients_that_do_not_read_their_pages_take_bounded_memory_
         memory_growth < 32 * 1_024 + 300 * KIB_PER_CONNECTION + KIB_FOR_OTHER_USES,
         "the API grew by {memory_growth} KiB"
     );
-    // The address of the ten clients may still send bodies and receive small responses, and other addresses receive pages. A
-    // refused lease call leases no message.
+    // The address 127.0.0.2 of the clients that read nothing may still send bodies and receive small answers, and other addresses may
+    // receive large answers. A refused lease call leases no message.
     let mut neighbour_client = system.connect_from(2).await;
     assert_eq!(post_body(&mut neighbour_client, 100_000, "").await.status, 201);
     assert_eq!(neighbour_client.request("GET /v1/queues/large HTTP/1.1\r\nhost: a\r\n\r\n").await.status, 200);
@@ -302,13 +302,13 @@ async fn one_api_key_has_a_quarter_of_the_memory_for_bodies_and_small_bodies_are
     let [ours, theirs] = [ours, theirs].map(|issued| format!("authorization: Bearer {}\r\n", issued.key));
     let mut slow_client = system.connect().await;
     // The API asks for the body when it has reserved memory for it.
-    slow_client.send(post_head(1_000_000, &format!("{ours}expect: 100-continue\r\n"))).await;
+    slow_client.send(post_request_head(1_000_000, &format!("{ours}expect: 100-continue\r\n"))).await;
     slow_client.wait_for_continue().await;
     let refusal = post_body(&mut system.connect().await, 100_000, &ours).await;
     assert_overloaded(&refusal);
     assert!(refusal.body.contains("from the key ours"), "{refusal:?}");
     // A client that expects `100 Continue` receives the refusal before it sends its body.
-    let head_with_expect = post_head(100_000, &format!("{ours}expect: 100-continue\r\n"));
+    let head_with_expect = post_request_head(100_000, &format!("{ours}expect: 100-continue\r\n"));
     assert_overloaded(&system.connect().await.request(&head_with_expect).await);
     assert_eq!(post_body(&mut system.connect().await, 100, &ours).await.status, 201, "a small body is always accepted");
     assert_eq!(

@@ -162,8 +162,7 @@ async fn metrics_of_both_services_count_the_work_that_was_done() {
         (&outcome("released"), 0.0),
         (&outcome("lost"), 0.0),
         (&outcome("unsettled"), 0.0),
-        // Five messages were leased, one message of them twice. The worker has a route with a handler for three of the
-        // messages.
+        // Five messages were leased, one message of them twice. For three of these five messages, the worker has a route with a handler.
         ("drover_worker_start_delay_seconds_count{queue=\"mails\"}", 5.0),
         ("drover_worker_handler_duration_seconds_count{queue=\"mails\"}", 3.0),
         ("drover_worker_concurrency{queue=\"mails\"}", 100.0),
@@ -188,7 +187,7 @@ async fn start_delay_excludes_the_time_for_which_a_message_was_held() {
     let held_location = system.post("mails", json!({"data": 1, "name": "known", "hold": "k"})).await;
     let cancelled_location = system.post("mails", json!({"data": 1, "name": "known", "delay": "1h"})).await;
     system.request(Method::POST, &format!("{cancelled_location}/cancel"), None).await;
-    // During this pause, one message is held and the other message is cancelled, so the pause is no part of their start delays.
+    // During the pause of 1.5 s, one message is held and the other message is cancelled, so the 1.5 s are no part of their start delays.
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     system.request(Method::POST, "/v1/queues/mails/signals/k", Some(json!({}))).await;
     system.request(Method::POST, &format!("{cancelled_location}/retry"), None).await;
@@ -253,7 +252,7 @@ async fn metrics_and_the_document_about_metrics_name_the_same_series() {
     let (system, _worker, worker) = start_busy_services().await;
     let observability_document = document("docs/OBSERVABILITY.md");
     let shared_metrics = documented_metrics(&observability_document, "Both services");
-    // The series of queues may be a second old, and lack the new queues.
+    // The API's metrics of queues may be a second old, and then lack queues that were just created.
     system.scrape_until(&system.base, "drover_queues", 2.0).await;
     for (base, heading) in [(&system.base, "producer-api"), (&worker, "consumer-worker")] {
         let mut expected = documented_metrics(&observability_document, heading);

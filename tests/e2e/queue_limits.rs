@@ -50,7 +50,7 @@ async fn rate_limit_of_a_queue_applies_over_all_workers_and_is_reached() {
     for window in starts.windows(31) {
         assert!(window[30] - window[0] >= 1_000, "31 messages were leased within {} ms", window[30] - window[0]);
     }
-    // 125 messages at 30 a second fill four windows and a part of the fifth. Polls are too rare to affect the result.
+    // 125 messages at 30 a second fill four windows and a part of the fifth. The workers poll too rarely to affect the measured duration.
     let duration_millis = starts[124] - starts[0];
     // Each window of the rate limit may open late on a busy machine; without the worker's timer no window would open within the
     // hour. The exact rate is checked in `tests/timed`.
@@ -114,8 +114,8 @@ async fn an_exclusive_queue_keeps_its_order_while_its_workers_die_and_stop() {
             pauses.push(started.since(ended).get());
         }
     }
-    // The pauses are by the clock of Redis. A stopped owner gives up the queue at once; a killed owner keeps the queue for the
-    // owner timeout, 4 s.
+    // The pauses between two owners of the queue are by the clock of Redis. A stopped owner gives up the queue at once; a killed owner
+    // keeps the queue for the owner timeout, 4 s.
     let [killed, stopped, killed_again] = pauses[..] else { panic!("expected three changes of the owner: {pauses:?}") };
     assert!(
         stopped < 3_000 && killed < 7_000 && killed_again < 7_000,

@@ -74,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
     }
 
     /// Waits for the next answer for at most `time`, and returns the answer if it arrives.
-    pub(crate) async fn answer_within(&mut self, time: Duration) -> Option<Answer> {
+    pub(crate) async fn wait_for_answer_within(&mut self, time: Duration) -> Option<Answer> {
         timeout(time, self.next_answer()).await.ok().flatten()
     }
 

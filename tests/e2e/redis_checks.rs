@@ -58,7 +58,8 @@ impl ServicePair {
         }
     }
 
-    /// Ends the subscriptions of the services, as a fail-over does. The services check the server after each new subscription.
+    /// Ends the subscriptions of the services, as a fail-over does. After each new subscription, the services check the role, the version
+    /// and the settings of the Redis server.
     fn end_subscriptions(&self) {
         self.system.redis.command("CLIENT KILL TYPE pubsub");
     }
@@ -125,7 +126,8 @@ async fn services_are_not_ready_while_their_redis_is_a_replica() {
         assert_eq!((status, &problem["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("not_ready")));
         assert!(problem["detail"].as_str().unwrap().contains(REPLICA_PROBLEM), "{problem}");
     }
-    // The services notice the promotion without a new subscription: a service that is not ready checks the server every second.
+    // When the replica becomes a primary, the services notice it without a new subscription: a service that is not ready checks the server
+    // every second.
     service_pair.system.redis.command("REPLICAOF NO ONE");
     service_pair.wait_for_both_logs("INFO", REPLICA_PROBLEM);
     service_pair.assert_ready(&[]).await;
@@ -140,7 +142,7 @@ async fn redis_is_checked_again_after_an_outage() {
     service_pair.system.redis.kill();
     service_pair.system.redis.restart();
     service_pair.wait_for_both_logs("INFO", EVICTION_WARNING);
-    // The first calls may use idle connections of the old server and fail.
+    // After Redis has restarted, the first calls of the services may use connections to the killed server and fail.
     service_pair.wait_until_ready().await;
     service_pair.assert_ready(&[]).await;
 }

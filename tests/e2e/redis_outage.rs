@@ -1,5 +1,5 @@
-//! Tests of outages of Redis, which is killed, hangs, comes back empty or closes connections. Posts are refused in time, and
-//! both services work again without a restart.
+//! Tests of outages of Redis, which is killed, hangs, comes back empty or closes connections. Posts are refused in time, and producer-api
+//! and consumer-worker work again without a restart.
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,15 @@ use serde_json::{Value, json};
 
 use crate::{System, number, system::HOURLY_POLLS};
 
-/// The maximum time until a refusal. A call to Redis ends after 1.5 s, and Drover promises a refusal within 2 s. A busy machine
-/// takes longer, but less time than two calls one after the other.
+/// The maximum time until a refusal. A call to Redis ends after 1.5 s, and Drover promises a refusal within 2 s. On a busy machine, a
+/// refusal takes longer than the promised 2 s, but less time than two calls to Redis one after the other.
 pub(crate) const MAX_REFUSAL_TIME: Duration = Duration::from_millis(2_900);
-/// The maximum time until everything works again. Drover promises 2 s; a busy machine takes longer. A service that waited for a
-/// long back-off or a poll (5 s) would take longer than the maximum.
+/// The maximum time until everything works again. Drover promises 2 s from the return of Redis until everything works; a busy machine takes
+/// longer. A service that waited for a long back-off or a poll (5 s) would take longer than `MAX_RECOVERY_TIME`.
 pub(crate) const MAX_RECOVERY_TIME: Duration = Duration::from_millis(4_500);
 
-/// Posts until a message is stored, and waits until the message is completed. Returns the time until the message is completed.
+/// Posts until a message is stored, and waits until the message is completed. Returns the time from the first post until the message is
+/// completed.
 pub(crate) async fn recovery_time(system: &System) -> Duration {
     let started_at = Instant::now();
     loop {

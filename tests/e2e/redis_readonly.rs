@@ -51,7 +51,7 @@ async fn full_redis_refuses_whole_messages_and_is_drained_by_a_new_worker() {
     let (stored_ids, refused_ids): (Vec<_>, Vec<_>) = join_all(posting_clients).await.into_iter().unzip();
     let stored_ids: Vec<String> = stored_ids.into_iter().flatten().chain(["first".into()]).collect();
     assert!(stored_ids.len() > 20, "there was room for {} messages", stored_ids.len());
-    // After this command Redis has less memory than it already uses, so Redis refuses every write.
+    // With `maxmemory 1`, Redis may use less memory than it already uses, so Redis refuses every write.
     system.redis.command("CONFIG SET maxmemory 1");
     // A batch and the first message of a queue need more than one write.
     let batch: Vec<Value> = (0..10).map(|n| json!({"id": format!("b-{n}"), "data": n})).collect();

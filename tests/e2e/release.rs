@@ -114,7 +114,7 @@ fn release_archive_has_the_programs_the_units_the_documents_the_licences_and_a_c
     assert!(first_bytes == second_bytes, "equal contents make equal archives");
 }
 
-/// Returns seconds of a duration such as `25s` in the configuration or in a unit.
+/// Returns the seconds of a duration such as `25s` in the configuration or in a systemd unit.
 fn parse_seconds(duration: &str) -> u64 {
     duration.trim_matches('"').strip_suffix('s').unwrap().parse().unwrap()
 }
@@ -136,7 +136,7 @@ fn systemd_units_are_valid_and_give_the_services_more_time_than_their_grace_peri
         let start = value_of(&text, "ExecStart").strip_prefix("/usr/local/bin/").unwrap();
         assert_eq!(start, format!("{program} --config %d/drover.toml"));
 
-        // The program of the unit must exist.
+        // For `systemd-analyze`, the program that the systemd unit starts must exist.
         let file = folder.path().join(unit);
         fs::write(&file, text.replace(&format!("/usr/local/bin/{program}"), "/bin/true")).unwrap();
         let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file).output().unwrap();

@@ -19,8 +19,8 @@ use crate::{
 
 /// The age (ms) from which a due tick counts as missed.
 const MISSED_AFTER_MILLIS: u64 = 10_000;
-/// The maximum lateness (ms) of a tick, on a busy machine, while a process that posts ticks runs. `tests/timed` checks the
-/// promised 50 ms.
+/// The maximum lateness (ms) of a tick, on a busy machine, while a process that posts ticks runs. The tests in `tests/timed` check the
+/// promised maximum lateness of 50 ms.
 const MAX_LATENESS_MILLIS: u64 = 2_000;
 
 impl System {
@@ -261,7 +261,7 @@ struct CrashingSystem {
     is_redis_down: bool,
     /// The intervals in which ticks must be posted in time, by Redis's clock: Redis answered, and an API had run for 2 s.
     promised: Vec<(u64, u64)>,
-    /// The instant at which a part was last killed or started; `None` while Redis or all APIs are down.
+    /// The instant at which Redis, an API or a worker was last killed or started; `None` while Redis or all APIs are down.
     up_since: Option<Instant>,
 }
 
@@ -290,8 +290,8 @@ impl CrashingSystem {
         }
     }
 
-    /// Ends an interval in which ticks must be posted in time. The interval began 4 s after the last change, because a process needs time
-    /// to start, and then must run for 2 s.
+    /// Ends an interval in which ticks must be posted in time. Such an interval begins 4 s after the last kill or start of a process,
+    /// because a process needs time to start, and then must run for 2 s.
     fn record_change(&mut self) {
         if let Some(since) = self.up_since.take()
             && since.elapsed() > Duration::from_secs(4)

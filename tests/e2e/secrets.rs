@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::System;
 
-/// A text that every secret in the tests contains. The text is valid base64.
+/// A text that every secret in the tests contains. `SECRET` is valid base64, so that `WEBHOOK_SECRET` is a valid secret of a webhook.
 const SECRET: &str = "hunter2hunter2hunter2hunter2hunt";
 const WEBHOOK_SECRET: &str = "whsec_hunter2hunter2hunter2hunter2hunt";
 

@@ -43,7 +43,7 @@ async fn request_in_progress_is_answered_before_the_api_stops() {
     let location = system.post("my-queue", number(1)).await;
     let url = system.url(&format!("{location}?wait=1500ms"));
     let waiting_request = tokio::spawn(system.http.get(url).send());
-    // The key `awaited` exists as soon as the API serves the request.
+    // The key `awaited` exists as soon as the API serves the request that waits for the message.
     eventually("the API serves the request", || {
         system.redis.command("EXISTS drover:{my-queue}:awaited").contains(":1").then_some(())
     });
@@ -157,8 +157,8 @@ async fn a_second_signal_ends_a_worker_at_once_and_its_messages_are_released() {
     let system = System::start("").await;
     let folder = tempfile::tempdir().unwrap();
     let mut worker = system.launch_sleeper(folder.path(), &[]);
-    // One handler sleeps, and the other handler blocks its thread. Without the stop, each of the two handlers would run for 60
-    // s.
+    // One handler sleeps, and the other handler blocks its thread. If the worker did not stop, each handler of this test would
+    // run for 60 s.
     let mut locations = Vec::new();
     for message in [json!({"data": {"ms": 60_000}}), json!({"data": {"ms": 60_000, "blocking": true}})] {
         locations.push(system.post(QUEUE, message).await);

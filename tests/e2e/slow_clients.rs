@@ -42,7 +42,7 @@ async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
         slow_client.send(head).await;
         let (mut reader, mut writer) = slow_client.stream.into_split();
         let send_slowly = async {
-            // The first write after the close is answered by a reset, and the second write fails.
+            // After the server has closed the connection, the client's first write is answered by a reset, and the second write fails.
             while head.is_empty() || writer.write_all(b"x").await.is_ok() {
                 sleep(Duration::from_millis(50)).await;
             }
@@ -63,8 +63,8 @@ async fn client_that_sends_nothing_or_headers_byte_by_byte_is_disconnected() {
     }
 }
 
-/// Returns a client that has received two answers, and the instant of its second request. The pause between the answers is
-/// longer than the time limit of headers.
+/// Returns a client that has received two answers, and the instant of its second request. The pause between the client's two requests is
+/// longer than the API's time limit for headers.
 async fn client_with_two_answers(system: &System) -> (RawClient, Instant) {
     let mut client = system.connect().await;
     assert_eq!(client.request(LIVEZ_REQUEST).await.status, 200);
@@ -107,7 +107,7 @@ async fn client_that_writes_its_whole_body_before_reading_receives_the_refusal()
         timeout(TIME_LIMIT, client.stream.write_all(&body)).await.unwrap().expect("the API reads the whole body");
         assert_eq!(client.answer().await.status, status, "{path} {content_type}");
         assert!(client.read_until_closed().await.is_empty(), "{path} {content_type}");
-        // A client that expects `100 Continue` receives the refusal at once.
+        // A client that expects `100 Continue` receives the refusal of its request at once.
         let mut client = system.connect().await;
         let request_head = format!("{request_head}expect: 100-continue\r\n");
         assert_eq!(
@@ -126,7 +126,7 @@ async fn client_that_keeps_sending_after_a_refusal_is_disconnected() {
     client.send("POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n").await;
     assert_eq!(client.answer().await.status, 404);
     let disconnected = async {
-        // The first write after the close is answered by a reset, and the second write fails.
+        // After the server has closed the connection, the client's first write is answered by a reset, and the second write fails.
         while client.stream.write_all(b"x").await.is_ok() {
             sleep(Duration::from_millis(50)).await;
         }
@@ -172,8 +172,8 @@ async fn slowhttptest_keeps_no_connection_open_and_does_not_delay_posts() {
             .expect("`make e2e` installs slowhttptest");
         let begin_time = Instant::now();
         let (mut max_files, mut slowest) = (0, Duration::ZERO);
-        // slowhttptest ends when all its connections are closed. But slowhttptest counts a connection that it reads slowly as
-        // open while the kernel still has bytes for the connection, so the test also counts the open files of the API.
+        // slowhttptest ends when all its connections are closed. slowhttptest counts a connection that it reads slowly as open while the
+        // kernel still has bytes for the connection. For this reason, the test also counts the open files of the API.
         while slowhttptest.try_wait().unwrap().is_none() && (max_files < 100 || open_file_count(&system) > 50) {
             let started_at = Instant::now();
             system.post("q", json!({"data": 1})).await;

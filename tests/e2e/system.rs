@@ -95,7 +95,7 @@ impl<R> System<R> {
         self.worker_and_url(variables).await.0
     }
 
-    /// Starts a worker and waits until it is ready. Returns the worker with the URL of its health and metrics.
+    /// Starts a worker and waits until it is ready. Returns the worker, and the URL at which the worker serves its health and metrics.
     pub(crate) async fn worker_and_url(&self, variables: &[(&str, &str)]) -> (Process, String) {
         let bind = format!("127.0.0.1:{}", free_port());
         let mut env = vec![("DROVER__WORKER__BIND", bind.as_str())];

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::markdown::{Block, blocks, compare, document, kind, root, shown_json};
 
-/// `make run` in a second terminal, which Ctrl-C ends.
+/// The process of `make run` in a second terminal. Ctrl-C ends this process.
 struct Terminal {
     process: Child,
     log: PathBuf,
@@ -46,7 +46,8 @@ impl Terminal {
         Self { process: bash.spawn().unwrap(), log, lines_seen: 0 }
     }
 
-    /// Waits until the log has lines that match the shown lines in this order. Lines that matched in an earlier call do not count.
+    /// Waits until the log has lines that match the shown lines in this order. Lines that earlier calls of `wait_for_shown_lines` have
+    /// found do not count.
     fn wait_for_shown_lines(&mut self, shown: &str) {
         for shown in shown.lines() {
             let found_line = eventually(&format!("the terminal shows {shown}"), || {
@@ -82,7 +83,7 @@ impl Drop for Terminal {
     }
 }
 
-/// Returns whether a line contains the shown parts in this order.
+/// Returns whether a line of the log contains the parts of a line of the tutorial, which `…` separates, in their order.
 fn matches_shown(shown: &str, line: &str) -> bool {
     let mut rest_of_line = line;
     shown.split('…').all(|part| match rest_of_line.split_once(part.trim()) {
@@ -134,7 +135,7 @@ impl Shell {
 }
 
 /// Returns the lines of a text, with the kind in place of each quoted id and instant.
-fn with_kinds_of_values(text: &str) -> Vec<String> {
+fn replace_values_by_kinds(text: &str) -> Vec<String> {
     text.trim().lines().map(|line| line.split('"').map(kind).collect::<Vec<_>>().join("\"")).collect()
 }
 
@@ -185,8 +186,8 @@ fn every_command_of_the_tutorial_works_and_prints_what_the_page_shows() {
                 compare(&shown_json(block_text), &real_json, &commands);
             }
             "text" => assert_eq!(
-                with_kinds_of_values(block_text),
-                with_kinds_of_values(&std::mem::take(&mut printed)),
+                replace_values_by_kinds(block_text),
+                replace_values_by_kinds(&std::mem::take(&mut printed)),
                 "{commands}"
             ),
             language => panic!("a block of the unknown language {language}"),

@@ -27,7 +27,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The time limit for an event that usually takes a moment. The limit allows for a busy machine.
+/// The time limit for an event that usually takes a moment. `TIME_LIMIT` is long enough for a busy machine.
 pub const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// Returns a free port of the loopback interface.

@@ -6,8 +6,9 @@ use tokio::net::TcpSocket;
 
 /// A reserved port of the loopback interface. No other program gets the port, even while no server listens on it.
 ///
-/// The socket is bound but never listens, and has `SO_REUSEADDR`, as the sockets of servers have. For this reason, a server may listen on
-/// the reserved port, and a program that asks for any free port gets another port. A server that was killed can use its port again.
+/// The socket is bound but never listens, and has `SO_REUSEADDR`, as the sockets of servers have. `SO_REUSEADDR` lets a server listen on
+/// the reserved port. Because the socket is bound, a program that asks for any free port gets another port. A server that was killed can
+/// use its port again.
 #[derive(Debug)]
 pub struct ReservedPort {
     socket: TcpSocket,

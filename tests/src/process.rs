@@ -18,12 +18,12 @@ pub struct Process {
     log: Mutex<ProcessLog>,
 }
 
-/// The log of a process: a file to which the process writes its standard output and its standard error. A test that reads the file
-/// finds each line that the process wrote before, for example before the process answered a request.
+/// The log of a process: a file to which the process writes its standard output and its standard error. A test that reads the log finds
+/// each line that the process wrote before the read, for example before the process answered a request.
 #[derive(Debug)]
 struct ProcessLog {
     file: File,
-    /// The complete lines that were read from the file.
+    /// The complete lines that were read from the log file.
     lines: Vec<String>,
     /// The beginning of a line whose end was not read yet.
     incomplete_line: Vec<u8>,
@@ -35,7 +35,7 @@ impl ProcessLog {
     /// Returns an empty log, and the file to which a process writes the log.
     fn create() -> (Self, File) {
         let named_file = tempfile::NamedTempFile::new().unwrap();
-        // The reader has a file position of its own.
+        // A reopened file has a position of its own, so reading the log does not move the position at which the process writes.
         let file = named_file.reopen().unwrap();
         let log = Self { file, lines: Vec::new(), incomplete_line: Vec::new(), searched_count: 0 };
         (log, named_file.into_file())
@@ -52,7 +52,7 @@ impl ProcessLog {
     }
 
     /// Returns the first line with `text` after the line that the previous call found.
-    fn find_next(&mut self, text: &str) -> Option<String> {
+    fn find_next_line(&mut self, text: &str) -> Option<String> {
         self.read_new_lines();
         let new_lines = &self.lines[self.searched_count..];
         let index = new_lines.iter().position(|line| line.contains(text));
@@ -89,10 +89,10 @@ impl Process {
         Self { child, name: name.to_owned(), log: Mutex::new(log) }
     }
 
-    /// Waits for a line of the log that contains `text`, and returns the line. Lines up to the line that the previous call
-    /// found do not count.
+    /// Waits for a line of the log that contains `text`, and returns the line. Lines up to the line that the previous call of
+    /// `wait_for_log` found do not count.
     pub fn wait_for_log(&self, text: &str) -> String {
-        eventually(&format!("{} logs {text:?}", self.name), || self.log.lock().unwrap().find_next(text))
+        eventually(&format!("{} logs {text:?}", self.name), || self.log.lock().unwrap().find_next_line(text))
     }
 
     /// Returns the id of the process.
@@ -159,8 +159,8 @@ pub fn without_drover_variables(command: &mut Command) -> &mut Command {
     command
 }
 
-/// Removes the variables that cargo sets for a test, so that the command may build. A build script that reads one of the variables
-/// would run again, because the value has changed.
+/// Removes the variables that cargo sets for a test, so that the command may build. A build script that reads a variable such as
+/// `CARGO_PKG_VERSION` would run again, because the variable's value has changed.
 pub fn without_cargo_variables(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
@@ -175,12 +175,12 @@ pub fn binary(name: &str) -> PathBuf {
     binaries_folder().join(name)
 }
 
-/// Returns the folder of the binaries. The first call builds the binaries, so that a test never runs an old binary. The call
-/// builds the whole workspace with its examples, because Cargo enables other features of dependencies for a part of the
+/// Returns the folder of the binaries. The first call of `binaries_folder` builds the binaries, so that a test never runs an old binary.
+/// The build covers the whole workspace with its examples, because Cargo enables other features of dependencies for a part of the
 /// workspace, and would compile these dependencies again.
 fn binaries_folder() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
+    static BINARIES_FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    BINARIES_FOLDER.get_or_init(|| {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "--workspace", "--bins", "--examples"]).current_dir(env!("CARGO_MANIFEST_DIR"));

@@ -28,8 +28,8 @@ use crate::{ReservedPort, eventually};
 #[derive(Debug)]
 pub struct Proxy {
     port: ReservedPort,
-    // The current mode. Each task has a reference to its mode. When `set_mode` has the only reference to the old mode, no task is in
-    // the old mode any more.
+    // The current mode. Each task of the proxy has a reference to the mode in which the task passes bytes. When `set_mode` has the only
+    // reference to the old mode, no task is in the old mode any more.
     mode: watch::Sender<Arc<Mode>>,
     /// A text in the request whose answer will be lost.
     lost_request: LostRequest,
@@ -104,8 +104,8 @@ impl Proxy {
         self.set_mode(Mode::HalfClose);
     }
 
-    /// Passes the next request that contains `text`, and closes its connection instead of passing the answer. Passes all other
-    /// requests and answers.
+    /// Passes the next request that contains `text`, and closes its connection instead of passing the answer. The proxy passes all other
+    /// requests, and the answers to them.
     pub fn lose_answer_to(&self, text: &str) {
         *self.lost_request.lock().unwrap() = Some(text.to_owned());
     }
@@ -205,7 +205,7 @@ impl Connection {
         }
     }
 
-    /// Applies a new mode to the connection. Returns `None` if the mode ends the connection.
+    /// Applies a new mode to the connection. Returns `None` if the proxy's new mode ends the connection.
     async fn apply_mode(mut self, mode: Mode) -> Option<Self> {
         match mode {
             Mode::Pass | Mode::Slow(_) | Mode::Stall => Some(self),
@@ -247,8 +247,8 @@ impl Connection {
     }
 }
 
-/// Copies bytes from `from` to `to` until `from` ends, or until `is_lost` returns true. If `to` is `None`, the bytes are
-/// dropped.
+/// Copies bytes from `from` to `to` until `from` ends, or until `is_lost` returns true. If `to` is `None`, the bytes that were read from
+/// `from` are dropped.
 async fn copy_bytes(
     from: &TcpStream,
     to: Option<&TcpStream>,

@@ -10,7 +10,8 @@ use crate::{
 /// A Redis Cluster for one test. A replica replaces a primary that does not answer for a second.
 #[derive(Debug)]
 pub struct RedisCluster {
-    /// All servers of the cluster. The first servers are primaries at the start, each with an equal part of the slots.
+    /// All servers of the cluster. The servers at the beginning of the list are primaries at the start, each with an equal part of the
+    /// slots; their replicas follow.
     pub servers: Vec<RedisServer>,
     bus_ports: Vec<ReservedPort>,
     access: Access,
@@ -67,9 +68,9 @@ impl RedisCluster {
         for (n, replica) in cluster.servers[primaries..].iter().enumerate() {
             cluster.replicate(replica, &cluster.servers[n % primaries]);
         }
-        cluster.wait_until_complete();
+        cluster.wait_until_all_slots_are_served();
         for replica in &cluster.servers[primaries..] {
-            replica.wait_for_copy();
+            replica.wait_until_replica_has_copy();
         }
         cluster
     }
@@ -130,7 +131,7 @@ impl RedisCluster {
         }
         self.bus_ports.truncate(first);
         self.wait_until_met();
-        self.wait_until_complete();
+        self.wait_until_all_slots_are_served();
     }
 
     /// Waits until all servers know each other.
@@ -158,7 +159,7 @@ impl RedisCluster {
         let output = String::from_utf8_lossy(&reshard.stdout);
         let last_lines = output.lines().skip(output.lines().count().saturating_sub(5)).collect::<Vec<_>>();
         assert!(reshard.status.success(), "{last_lines:?}");
-        self.wait_until_complete();
+        self.wait_until_all_slots_are_served();
     }
 
     /// Returns the URL that names the first three servers.
@@ -174,7 +175,7 @@ impl RedisCluster {
     }
 
     /// Waits until all servers report that all slots are served, and report the same owners of the slots.
-    pub fn wait_until_complete(&self) {
+    pub fn wait_until_all_slots_are_served(&self) {
         self.wait_until("the cluster is complete", |server| {
             let cluster_info = server.command("CLUSTER INFO");
             cluster_info.contains("cluster_state:ok")
@@ -217,7 +218,7 @@ impl RedisCluster {
             is_primary && words.iter().skip(8).any(|range| has_slot(range))
         })?;
         let port = line.split([':', '@']).nth(1)?;
-        // A server with TLS names its port without TLS to a client without TLS, such as the client of this method.
+        // `CLUSTER NODES` names a server's port without TLS if the asking client does not use TLS, as here.
         let has_port =
             |server: &RedisServer| [server.port(), server.announced_port()].iter().any(|own| own.to_string() == port);
         self.servers.iter().position(has_port)

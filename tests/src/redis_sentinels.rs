@@ -61,17 +61,17 @@ impl RedisSentinels {
         let servers: Vec<_> = (0..=replicas).map(|_| start()).collect();
         for replica in &servers[1..] {
             replica.follow(&servers[0]);
-            replica.wait_for_copy();
+            replica.wait_until_replica_has_copy();
         }
         let sentinels: Vec<Sentinel> =
             (0..sentinels).map(|_| Sentinel::start(&servers[0], sentinels / 2 + 1, access)).collect();
         let sentinel_group = Self { servers, sentinels };
-        sentinel_group.wait_until_known();
+        sentinel_group.wait_until_sentinels_know_all_servers();
         sentinel_group
     }
 
     /// Waits until the Sentinels know the replicas and each other.
-    fn wait_until_known(&self) {
+    fn wait_until_sentinels_know_all_servers(&self) {
         let replicas = (self.servers.len() - 1).to_string();
         let other_sentinels = (self.sentinels.len() - 1).to_string();
         eventually("the Sentinels know all servers", || {
@@ -87,7 +87,7 @@ impl RedisSentinels {
     pub fn restart_sentinels(&mut self) {
         for index in 0..self.sentinels.len() {
             self.sentinels[index].restart();
-            self.wait_until_known();
+            self.wait_until_sentinels_know_all_servers();
             self.wait_until_settled();
         }
     }

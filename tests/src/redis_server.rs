@@ -114,7 +114,7 @@ impl RedisServer {
         let options = ["--save", "", "--appendonly", "no"];
         let replica = if is_cluster() {
             // A server of a cluster refuses `--replicaof`.
-            let replica = Self::start_as(Role::Member, &[&options[..], &["--cluster-enabled", "yes"]].concat());
+            let replica = Self::start_with_role(Role::Member, &[&options[..], &["--cluster-enabled", "yes"]].concat());
             assert_eq!(replica.command(&format!("CLUSTER MEET 127.0.0.1 {port}")), "+OK");
             let id = RedisCluster::id_of(primary);
             eventually("the replica knows its primary", || {
@@ -124,7 +124,7 @@ impl RedisServer {
         } else {
             Self::start_with(&[&options[..], &["--replicaof", "127.0.0.1", &port]].concat())
         };
-        replica.wait_for_copy();
+        replica.wait_until_replica_has_copy();
         replica
     }
 
@@ -154,7 +154,7 @@ impl RedisServer {
             );
             tls_port = Some(port);
         }
-        let mut server = Self::start_as(Role::Member, &options.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut server = Self::start_with_role(Role::Member, &options.iter().map(String::as_str).collect::<Vec<_>>());
         server.tls_port = tls_port;
         if matches!(access, Access::Proxied) {
             let proxy = Proxy::start(server.port());
@@ -168,20 +168,20 @@ impl RedisServer {
 
     fn start_with(options: &[&str]) -> Self {
         if is_cluster() {
-            return Self::start_as(Role::WholeCluster, &[options, &["--cluster-enabled", "yes"]].concat());
+            return Self::start_with_role(Role::WholeCluster, &[options, &["--cluster-enabled", "yes"]].concat());
         }
-        Self::start_as(Role::Single, options)
+        Self::start_with_role(Role::Single, options)
     }
 
-    fn start_as(role: Role, options: &[&str]) -> Self {
+    fn start_with_role(role: Role, options: &[&str]) -> Self {
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         let folder = TempDir::new().unwrap();
         // Redis reads the configuration file when it starts, and writes into the file which primary the server follows.
         fs::write(folder.path().join(CONFIG_FILE), "").unwrap();
         let mut server =
             Self { port: ReservedPort::reserve(), tls_port: None, folder, process: None, options, role, proxy: None };
-        // A server of a cluster also uses the port that is 10,000 higher. If that port is taken or out of range, another port is
-        // tried.
+        // A server of a cluster also uses the port that is 10,000 higher. If the port that is 10,000 higher is taken or out of range,
+        // another port is tried.
         for _ in 0..20 {
             if server.try_start() {
                 return server;
@@ -233,7 +233,7 @@ impl RedisServer {
     }
 
     /// Waits until the server, which is a replica, has the data of its primary.
-    pub fn wait_for_copy(&self) {
+    pub fn wait_until_replica_has_copy(&self) {
         eventually("the replica has its copy", || {
             self.command("INFO replication").contains("master_link_status:up").then_some(())
         });
@@ -277,7 +277,7 @@ impl RedisServer {
         eventually("redis-server starts again", || self.try_start().then_some(()));
     }
 
-    /// Writes a snapshot of the server to this file, as `docs/PRODUCTION.md` describes.
+    /// Writes a snapshot of the server to the file `file`, as `docs/PRODUCTION.md` describes.
     pub fn back_up(&self, file: &Path) {
         let backup =
             Command::new("redis-cli").args(["-p", &self.port().to_string(), "--rdb"]).arg(file).output().unwrap();
@@ -306,7 +306,7 @@ impl RedisServer {
         self.options[option.expect("the server was started with this option") + 1] = value.into();
     }
 
-    /// Suspends the server. The connections of the server stay open.
+    /// Suspends the server. The connections of a suspended server stay open.
     pub fn suspend(&self) {
         self.signal("-STOP");
     }
@@ -374,7 +374,7 @@ pub(crate) fn command_at(port: u16, command: &str) -> Option<String> {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
     socket.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     socket.write_all(format!("{command}\r\n").as_bytes()).ok()?;
-    // The server answers, and then closes its direction of the connection, too.
+    // After the client has closed its direction of the connection, the server answers, and then closes the other direction.
     socket.shutdown(Shutdown::Write).ok()?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer).ok()?;

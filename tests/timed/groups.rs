@@ -74,7 +74,7 @@ impl MeasuredQueue {
     }
 }
 
-/// The measurement alternates between the two queues, so that other load of the machine slows both queues.
+/// The measurement alternates between the plain queue and the queue with groups, so that other load of the machine slows both queues.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_groups_of_one_message_cost_at_most_twice_the_cpu_of_a_plain_queue() {
     let mut plain_queue = MeasuredQueue::start(|_| None).await;

@@ -17,7 +17,7 @@ async fn assert_refused(system: &System, monitor: &StallMonitor, why: &str) {
     let answer = system.send("my-queue", &number(1)).await;
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{why}");
     assert_eq!(answer.headers()["retry-after"], "1");
-    monitor.assert_within(Duration::from_secs(2), requested_at, now_millis(), why);
+    monitor.assert_duration_within(Duration::from_secs(2), requested_at, now_millis(), why);
 }
 
 /// Asserts that a message is stored and completed within 2 s.
@@ -33,7 +33,7 @@ pub(crate) async fn assert_recovers<R>(system: &System<R>, queue: &str, monitor:
         assert!(now_millis() < restored_at + 20_000, "{why}: {answer:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    monitor.assert_within(Duration::from_secs(2), restored_at, now_millis(), why);
+    monitor.assert_duration_within(Duration::from_secs(2), restored_at, now_millis(), why);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +44,7 @@ async fn post_during_an_outage_of_redis_is_refused_within_two_seconds_and_servic
     for round in 0..3 {
         system.redis.kill();
         assert_refused(&system, &monitor, &format!("Redis is down, round {round}")).await;
-        // In the last round the pause is so long that the back-off of each client reaches its maximum.
+        // In the last round Redis stays away so long that the back-off of each client reaches its maximum.
         tokio::time::sleep(Duration::from_secs(round * 2)).await;
         system.redis.restart();
         assert_recovers(&system, "my-queue", &monitor, &format!("Redis is back, round {round}")).await;

@@ -67,6 +67,6 @@ async fn ticks_of_schedules_are_posted_within_50_ms_of_their_instants() {
         *latest_post = posted.max(*latest_post);
     }
     for (tick, posted) in latest_posts {
-        monitor.assert_within(Duration::from_millis(50), tick, posted, "the last post of a tick");
+        monitor.assert_duration_within(Duration::from_millis(50), tick, posted, "the last post of a tick");
     }
 }

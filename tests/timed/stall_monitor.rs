@@ -54,9 +54,10 @@ impl StallMonitor {
         Self { recorded_stalls, _turn: monitor_lock }
     }
 
-    /// Asserts that the time between these instants, in ms since 1970, is at most the promised time and the stalls within it.
+    /// Asserts that the time between the instants `from` and `until` (ms since 1970) is at most `promised`, apart from the stalls of the
+    /// machine in this time.
     #[track_caller]
-    pub(crate) fn assert_within(&self, promised: Duration, from: u64, until: u64, what: &str) {
+    pub(crate) fn assert_duration_within(&self, promised: Duration, from: u64, until: u64, what: &str) {
         let measured_time = Duration::from_millis(until.saturating_sub(from));
         let stalled_time = self.recorded_stalls.stalled_time(from, until);
         assert!(

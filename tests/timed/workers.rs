@@ -21,7 +21,7 @@ async fn idle_worker_starts_messages_within_50_ms_of_their_due_times() {
         let finished_message =
             system.finished(&system.post("my-queue", json!({"data": 1, "delay": delay})).await).await;
         let (due, started) = (millis(&finished_message["due_at"]), millis(&finished_message["started_at"]));
-        monitor.assert_within(Duration::from_millis(50), due, started, &format!("round {round}"));
+        monitor.assert_duration_within(Duration::from_millis(50), due, started, &format!("round {round}"));
     }
 }
 
@@ -38,9 +38,15 @@ async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their
     for delivery in deliveries {
         let finished_message = system.finished(&format!("/v1/queues/my-queue/messages/{}", delivery.message.id)).await;
         let (deadline, started) = (delivery.lease_expires_at.as_millis(), millis(&finished_message["started_at"]));
-        monitor.assert_within(Duration::from_secs(1), deadline, started, "the start of a killed consumer's message");
+        monitor.assert_duration_within(
+            Duration::from_secs(1),
+            deadline,
+            started,
+            "the start of a killed consumer's message",
+        );
     }
-    // The message of a lapsed lease is also leased in time by a client that waits over HTTP, and in a queue without a waiting client.
+    // The message of a lapsed lease is leased in time by a client that waits over HTTP. In a queue without a waiting client, the lapse is
+    // also recorded in time.
     for waits in [true, false] {
         let location = system.post("other", number(1)).await;
         let consumer = ConsumerId::issue();
@@ -52,12 +58,17 @@ async fn messages_of_lapsed_leases_are_handed_out_again_within_a_second_of_their
             let lease_request = Some(json!({"wait": "20s"}));
             let (_, leased) = system.request(Method::POST, "/v1/queues/other/leases", lease_request).await;
             let started_at = millis(&leased["messages"][0]["started_at"]);
-            monitor.assert_within(Duration::from_secs(1), deadline, started_at, "the lease by a client that waits");
+            monitor.assert_duration_within(
+                Duration::from_secs(1),
+                deadline,
+                started_at,
+                "the lease by a client that waits",
+            );
         } else {
             while system.get(&location).await["lapses"] == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            monitor.assert_within(
+            monitor.assert_duration_within(
                 Duration::from_secs(1),
                 deadline,
                 now_millis(),
@@ -84,7 +95,7 @@ async fn busy_queue_uses_95_percent_of_its_rate_limit() {
         completed_page.messages.iter().map(|message| message.started_at.unwrap().as_millis()).collect();
     starts.sort_unstable();
     // The messages fill four one-second windows of the rate limit, and a part of the fifth window.
-    monitor.assert_within(Duration::from_millis(4_200), starts[0], starts[124], "125 leases at 30 a second");
+    monitor.assert_duration_within(Duration::from_millis(4_200), starts[0], starts[124], "125 leases at 30 a second");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +109,7 @@ async fn exclusive_queue_has_another_owner_within_a_second_of_the_owner_timeout_
     first_worker.terminate();
     let stop_time = now_millis();
     let finished_message = system.finished(&system.post("my-queue", number(2)).await).await;
-    monitor.assert_within(
+    monitor.assert_duration_within(
         Duration::from_millis(200),
         stop_time,
         millis(&finished_message["started_at"]),
@@ -107,10 +118,10 @@ async fn exclusive_queue_has_another_owner_within_a_second_of_the_owner_timeout_
     let _third = system.worker_with(&[HOURLY_POLLS]).await;
     system.finished(&system.post("my-queue", number(3)).await).await;
     second_worker.kill();
-    // The owner timeout began at the owner's last request, which was before this instant.
+    // The owner timeout began at the last request of the killed owner, which was before `kill_time`.
     let kill_time = now_millis();
     let finished_message = system.finished(&system.post("my-queue", number(4)).await).await;
-    monitor.assert_within(
+    monitor.assert_duration_within(
         Duration::from_secs(3),
         kill_time,
         millis(&finished_message["started_at"]),
@@ -130,7 +141,7 @@ async fn handler_is_cancelled_within_a_second() {
     assert_eq!(system.post_empty(&format!("{location}/cancel")).await.0, 202);
     let finished_message = system.finished(&location).await;
     assert_eq!(finished_message["error"]["code"], "cancelled");
-    monitor.assert_within(
+    monitor.assert_duration_within(
         Duration::from_secs(1),
         requested_at,
         millis(&finished_message["finished_at"]),
@@ -145,7 +156,7 @@ async fn idle_worker_stops_within_1_s_and_a_second_signal_stops_a_busy_worker_wi
     let mut idle_worker = system.worker_with(&[HOURLY_POLLS]).await;
     let stopped_at = now_millis();
     assert!(idle_worker.terminate().success());
-    monitor.assert_within(Duration::from_secs(1), stopped_at, now_millis(), "an idle worker stops");
+    monitor.assert_duration_within(Duration::from_secs(1), stopped_at, now_millis(), "an idle worker stops");
 
     let folder = tempfile::tempdir().unwrap();
     let mut busy_worker = system.launch_sleeper(folder.path(), &[]);
@@ -155,5 +166,5 @@ async fn idle_worker_stops_within_1_s_and_a_second_signal_stops_a_busy_worker_wi
     busy_worker.wait_for_log("a second signal stops at once");
     let stopped_at = now_millis();
     busy_worker.terminate();
-    monitor.assert_within(Duration::from_secs(2), stopped_at, now_millis(), "a busy worker stops");
+    monitor.assert_duration_within(Duration::from_secs(2), stopped_at, now_millis(), "a busy worker stops");
 }

@@ -52,7 +52,8 @@ impl Deployment {
         deployment
     }
 
-    /// Replaces an API by an API of this version at the same address. As with systemd, the old process stops before the new process starts.
+    /// Replaces an API by an API of the version `version` at the same address. As with systemd, the old process stops before the new
+    /// process starts.
     pub(crate) async fn replace_api(&mut self, index: usize, version: Version) {
         stop(self.apis.remove(index));
         let api = self.start_api(index, version).await;
@@ -74,7 +75,7 @@ impl Deployment {
         self.http.clone()
     }
 
-    /// Sends a request to the first API, and returns the status and the JSON of the answer.
+    /// Sends a request to the first API process of the deployment, and returns the status and the JSON of the answer.
     pub(crate) async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
         let mut request = self.http.request(method, format!("{}{path}", self.urls()[0]));
         if let Some(body) = body {
@@ -165,8 +166,8 @@ fn stop(mut process: Process) {
     assert!(errors.is_empty(), "{errors:?}");
 }
 
-/// Returns a client over plain HTTP. The workspace's reqwest is built with TLS, so even this client needs a provider of
-/// cryptography.
+/// Returns a client over plain HTTP. The workspace's reqwest is built with TLS, so even a client that uses only plain HTTP needs a provider
+/// of cryptography.
 fn http_client() -> Client {
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     Client::builder().timeout(TIME_LIMIT).build().unwrap()

@@ -22,7 +22,7 @@ use crate::deployment::API_COUNT;
 /// The queue whose messages the workers handle.
 pub(crate) const QUEUE: &str = "load";
 /// The queue whose messages the consumer over HTTP completes.
-pub(crate) const PULLED_QUEUE: &str = "pulled";
+pub(crate) const HTTP_CONSUMER_QUEUE: &str = "pulled";
 
 const PRODUCERS: usize = 3;
 /// The pause of a client between two messages.
@@ -74,7 +74,7 @@ impl Load {
         self.confirmed.load(Ordering::Relaxed)
     }
 
-    /// Stops the clients. Each client first completes its last request.
+    /// Stops the clients. Each client completes its last request before the client stops.
     pub(crate) async fn stop(self) -> Posts {
         self.is_over.store(true, Ordering::Relaxed);
         let mut all = Posts::default();
@@ -130,7 +130,7 @@ impl LoadClient {
 
     /// Posts messages to the consumer's queue, leases each message at one API, and settles the lease at the other API.
     async fn consume(&mut self) -> Posts {
-        let path = format!("/v1/queues/{PULLED_QUEUE}");
+        let path = format!("/v1/queues/{HTTP_CONSUMER_QUEUE}");
         let mut posts = Posts::default();
         for number in 0.. {
             if !self.is_running() {

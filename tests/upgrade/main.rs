@@ -1,5 +1,5 @@
 //! Tests of upgrades: data, running processes and configurations survive the change from the previous version to the tested version, and
-//! the change back, as docs/UPGRADING.md promises. The tests use the binaries of both versions.
+//! the change back, as docs/UPGRADING.md promises. The tests use the binaries of the previous version and of the tested version.
 
 #![allow(clippy::unwrap_used)] // An `unwrap` that panics fails its test.
 

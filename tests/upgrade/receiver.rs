@@ -15,7 +15,7 @@ use axum::{
 use serde::Deserialize;
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 
-/// The duration of a run.
+/// The time that the receiver takes to handle a message.
 const RUN_TIME: Duration = Duration::from_millis(5);
 
 /// The data of a message.

@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     deployment::{API_COUNT, Deployment},
-    load::{Load, PULLED_QUEUE, PostedMessage, QUEUE},
+    load::{HTTP_CONSUMER_QUEUE, Load, PostedMessage, QUEUE},
     receiver::{Receiver, Runs},
-    versions::{Version, build_both},
+    versions::{Version, build_both_versions},
 };
 
 const TICKS_QUEUE: &str = "ticks";
@@ -49,7 +49,7 @@ filter = "info,consumer_worker::handlers=warn"
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_replaced_by_another_version_under_load_lose_no_message_and_run_no_message_twice() {
-    build_both();
+    build_both_versions();
     let receiver = Receiver::start().await;
     let mut deployment = Deployment::start(Version::Before, &config(&receiver), WORKER_COUNT).await;
     let schedule = json!({"every": "1s", "missed": "all", "message": {"data": "tick"}});
@@ -69,13 +69,13 @@ async fn processes_replaced_by_another_version_under_load_lose_no_message_and_ru
 
     let posts = load.stop().await;
     let status = deployment.finished(QUEUE).await;
-    assert_runs(&receiver.runs.lock().unwrap(), &posts.posted);
+    assert_message_runs(&receiver.runs.lock().unwrap(), &posts.posted);
     let retried: u32 = posts.posted.iter().map(|message| message.fails).sum();
-    assert_totals(&status, posts.posted.len(), retried);
+    assert_queue_totals(&status, posts.posted.len(), retried);
 
     let pulled: BTreeSet<&String> = posts.pulled.iter().collect();
     assert_eq!(pulled.len(), posts.pulled.len(), "the consumer gets no message twice");
-    assert_totals(&deployment.finished(PULLED_QUEUE).await, posts.pulled.len(), 0);
+    assert_queue_totals(&deployment.finished(HTTP_CONSUMER_QUEUE).await, posts.pulled.len(), 0);
 
     deployment.post_empty(&format!("{SCHEDULE}/pause")).await;
     assert_ticks(&deployment).await;
@@ -99,7 +99,7 @@ async fn wait_for_work(load: &Load, receiver: &Receiver) {
 }
 
 /// Asserts that each message ran once, and once more after each failed attempt, and that the messages of a group ran in order.
-fn assert_runs(runs: &Runs, posted: &[PostedMessage]) {
+fn assert_message_runs(runs: &Runs, posted: &[PostedMessage]) {
     let expected_attempts = |message: &PostedMessage| (message.id.clone(), (1..=message.fails + 1).collect());
     let expected: BTreeMap<String, Vec<u32>> = posted.iter().map(expected_attempts).collect();
     let other_attempts: Vec<_> = expected
@@ -116,7 +116,7 @@ fn assert_runs(runs: &Runs, posted: &[PostedMessage]) {
 }
 
 /// Asserts that a queue has stored and completed this number of messages, and that no lease lapsed.
-fn assert_totals(status: &Value, message_count: usize, retried: u32) {
+fn assert_queue_totals(status: &Value, message_count: usize, retried: u32) {
     let totals = json!(
         {"enqueued": message_count, "completed": message_count, "failed": 0, "retried": retried, "lapsed": 0,
          "expired": 0, "cancelled": 0, "scheduled": 0}

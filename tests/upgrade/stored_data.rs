@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     deployment::{API_COUNT, Deployment},
-    versions::{Version, build_both},
+    versions::{Version, build_both_versions},
 };
 
 const QUEUE: &str = "/v1/queues/stored";
@@ -26,7 +26,7 @@ const IDS: [&str; 11] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stored_data_of_one_version_is_read_and_finished_by_the_other_version() {
-    build_both();
+    build_both_versions();
     for (from, to) in [(Version::Before, Version::This), (Version::This, Version::Before)] {
         let mut deployment = Deployment::start(from, "[worker]\nroutes = []\n", 0).await;
         let lease = store_data(&deployment).await;
@@ -35,7 +35,7 @@ async fn stored_data_of_one_version_is_read_and_finished_by_the_other_version() 
             deployment.replace_api(index, to).await;
         }
         for ((path, before), (_, after)) in before.iter().zip(&read_pages(&deployment).await) {
-            assert_agree(before, after, path);
+            assert_answers_agree(before, after, path);
         }
         finish_messages(&deployment, &lease).await;
         deployment.assert_clean().await;
@@ -52,7 +52,8 @@ async fn lease(deployment: &Deployment) -> Value {
     answer["messages"][0]["lease"].clone()
 }
 
-/// Stores messages in every state, settings, a sticky signal and a schedule. Returns the lease of the active message.
+/// Stores messages in every state, settings, a sticky signal and a schedule. Returns the token of the lease of the stored message that is
+/// active.
 async fn store_data(deployment: &Deployment) -> Value {
     let settings = json!(
         {"max_attempts": 5, "visibility_timeout": "10m", "backoff": {"type": "fixed", "delay": "1h"}, "max_length": 1000,
@@ -105,7 +106,8 @@ async fn store_unleased(deployment: &Deployment) {
     deployment.post_empty(&format!("{QUEUE}/pause")).await;
 }
 
-/// Reads all that is stored. Returns each path with its answer.
+/// Reads the messages, the lists of states, the settings, the signals and the schedules of the queue over HTTP. Returns the path and the
+/// answer of each request.
 async fn read_pages(deployment: &Deployment) -> Vec<(String, Value)> {
     let lists = ["held", "delayed", "waiting", "active", "completed", "failed"];
     let paths = IDS
@@ -122,20 +124,20 @@ async fn read_pages(deployment: &Deployment) -> Vec<(String, Value)> {
 }
 
 /// Asserts that two answers agree in all fields that both have: a version may have fields that the other does not know.
-fn assert_agree(before: &Value, after: &Value, path: &str) {
+fn assert_answers_agree(before: &Value, after: &Value, path: &str) {
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {
             // The age of the oldest message grows between two answers, so the ages are not compared.
             for (name, value) in before.iter().filter(|(name, _)| *name != "oldest_waiting_age") {
                 if let Some(other) = after.get(name) {
-                    assert_agree(value, other, &format!("{path} {name}"));
+                    assert_answers_agree(value, other, &format!("{path} {name}"));
                 }
             }
         }
         (Value::Array(before), Value::Array(after)) => {
             assert_eq!(before.len(), after.len(), "{path}");
             for (index, (value, other)) in before.iter().zip(after).enumerate() {
-                assert_agree(value, other, &format!("{path} {index}"));
+                assert_answers_agree(value, other, &format!("{path} {index}"));
             }
         }
         _ => assert_eq!(before, after, "{path}"),
@@ -161,7 +163,7 @@ async fn finish_messages(deployment: &Deployment, active: &Value) {
     deployment.post_empty(&format!("{QUEUE}/resume")).await;
 
     let mut order = Vec::new();
-    // Two of the messages are already completed.
+    // Two messages of `IDS` are already completed.
     while order.len() < IDS.len() - 1 {
         let leased = deployment.post(&format!("{QUEUE}/leases"), &json!({"max": 100, "wait": "10s"})).await;
         let messages = leased["messages"].as_array().unwrap();

@@ -27,8 +27,9 @@ impl Version {
     }
 }
 
-/// Builds the binaries of both versions. A test that starts processes begins with this call, because a build takes minutes.
-pub(crate) fn build_both() {
+/// Builds the binaries of the previous version and of the tested version. A test that starts processes begins with `build_both_versions`,
+/// because a build takes minutes.
+pub(crate) fn build_both_versions() {
     for version in [Version::Before, Version::This] {
         version.binary("producer-api");
     }

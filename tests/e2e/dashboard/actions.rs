@@ -5,11 +5,12 @@ use serde_json::json;
 use super::{browse, post_failed};
 use crate::System;
 
-const ROUTE: &str = "[[worker.routes]]\nqueue = \"mails\"\nhandler = { type = \"log\", result = \"sent\" }\n";
+const MAILS_ROUTE_CONFIG: &str =
+    "[[worker.routes]]\nqueue = \"mails\"\nhandler = { type = \"log\", result = \"sent\" }\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn message_posted_by_the_form_is_shown_until_it_completes() {
-    let system = System::start(ROUTE).await;
+    let system = System::start(MAILS_ROUTE_CONFIG).await;
     let _worker = system.worker().await;
     let browser = browse(&system, "/queues").await;
     browser.see("There are no queues yet.").await;

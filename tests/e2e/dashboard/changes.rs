@@ -1,4 +1,4 @@
-//! Less frequent changes: releasing held messages, editing a message, deleting a schedule and a queue.
+//! Tests of changes that users make rarely in the dashboard: releasing held messages, editing a message, deleting a schedule and a queue.
 
 use reqwest::Method;
 use serde_json::json;
@@ -38,7 +38,7 @@ async fn message_that_was_never_leased_is_edited() {
     browser.see("/priority").await;
     browser.fill("Priority", "-3").await;
     browser.fill("Delay from now", "2h").await;
-    // Numbers stay exact, although JavaScript can't hold them.
+    // The numbers in a message's data stay exact, although they are too large for JavaScript's numbers.
     let change =
         "const area = document.querySelector('dialog textarea'); area.value = area.value.replace('890,', '891,')";
     browser.eval(change, json!([])).await.unwrap();

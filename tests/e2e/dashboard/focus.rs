@@ -49,13 +49,14 @@ async fn focus_moves_to_the_next_message_when_a_message_leaves_the_list() {
     wait_for_focus(&browser, "Erase second").await;
     browser.press(&ENTER.to_string()).await;
     browser.see("Erase the message?").await;
-    // The message goes away while the dialog is open.
+    // The message `second` leaves the shown list while the dialog is open.
     let (status, _) = system.post_empty("/v1/queues/q/messages/second/retry").await;
     assert_eq!(status, 200);
     browser.wait_for("one message", "document.querySelectorAll('tbody tr').length === 1", json!([])).await;
     browser.press(&ESCAPE.to_string()).await;
     wait_for_focus(&browser, "q").await;
-    // Another action takes the place of the one that was done: a key that is still pressed must not start it.
+    // When an action is done, the button of another action takes the place of its button. A key that is still pressed must not start that
+    // other action.
     browser.tab_to("third").await;
     browser.press(&ENTER.to_string()).await;
     browser.see("Timeline").await;

@@ -24,7 +24,7 @@ async fn everything_is_reached_and_done_by_keyboard() {
     browser.press(&ENTER.to_string()).await;
     browser.see("Posted/s").await;
 
-    // The states are links with their counts, and the purge asks first.
+    // The page of a queue shows each state as a link with the number of messages. A purge first asks for a confirmation.
     browser.tab_to("1Failed").await;
     browser.press(&ENTER.to_string()).await;
     browser.see("Purge failed").await;
@@ -33,7 +33,8 @@ async fn everything_is_reached_and_done_by_keyboard() {
     browser.see("This can't be undone.").await;
     browser.press(&ESCAPE.to_string()).await;
     browser.see_no("This can't be undone.").await;
-    // The focus returns to the button, and Enter confirms nothing by itself.
+    // When the dialog is closed, the focus returns to the button "Purge failed". Pressing Enter again opens the dialog, and Enter in the
+    // dialog purges nothing.
     let focused = "document.activeElement.textContent === 'Purge failed'";
     browser.wait_for("the focus returns", focused, json!([])).await;
     browser.press(&ENTER.to_string()).await;

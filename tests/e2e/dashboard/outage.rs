@@ -15,7 +15,7 @@ async fn page_says_that_the_api_is_away_and_recovers_by_itself() {
     browser.see("before").await;
     system.api.kill();
     browser.see("The API does not answer.").await;
-    // The page keeps what it knew, and an action reports its failure.
+    // While the API is down, the dashboard still shows what it has read before. An action reports that it has failed.
     browser.click("button", "Cancel before").await;
     browser.wait_for("the report", "document.querySelector('.toast.error')", json!([])).await;
     system.relaunch_api();

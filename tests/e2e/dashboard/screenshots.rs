@@ -59,7 +59,7 @@ async fn main() {
     take(&browser, (1280, 720), Colours::Dark, &folder.join("dashboard-message.webp")).await;
 }
 
-/// Posts what stays in the queues.
+/// Posts messages that stay in their queues while the pictures are taken.
 async fn post_samples(system: &System) {
     for (queue, count) in [("invoices", 21), ("search-index", 38), ("thumbnails", 12), ("user-events", 9)] {
         system.post_batch(queue, (0..count).map(|n| json!({"data": {"n": n}}))).await;
@@ -81,7 +81,7 @@ async fn post_samples(system: &System) {
     system.finished(&location).await;
 }
 
-/// Posts what comes and goes.
+/// Posts messages that are soon completed, so that the charts show changing rates.
 async fn post_round(system: &System, round: u64) {
     let wave = |count: u64| (count * (20 + (round * 7919) % 17) / 20).max(1);
     system.post_batch("mails", (0..wave(40)).map(|n| json!({"data": {"to": n}, "name": "welcome"}))).await;
@@ -93,7 +93,7 @@ async fn post_round(system: &System, round: u64) {
         let settle = json!({"lease": message["lease"], "result": {"paid": true}});
         system.send_to("/v1/queues/invoices/leases/complete", &settle).await;
     }
-    // The charts show the rates of two seconds each.
+    // Each point of the charts is the rate of two seconds.
     tokio::time::sleep(Duration::from_millis(300)).await;
 }
 

@@ -113,7 +113,7 @@ async fn settings_are_shown_and_changed() {
     browser.see("77").await;
     assert_eq!(system.get("/v1/queues/q").await["settings"]["max_attempts"], 77);
 
-    // The form begins with the settings, and sends only those that the user has changed.
+    // The form "Change settings" begins with the queue's settings, and sends only the settings that the user has changed.
     browser.click("button", "Change settings").await;
     let (status, _) = system.request(Method::PATCH, "/v1/queues/q", Some(json!({"max_lapses": 9}))).await;
     assert_eq!(status, 200);

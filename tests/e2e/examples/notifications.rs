@@ -161,7 +161,8 @@ async fn notifications_arrive_in_order_at_the_login_and_are_held_again_after_the
         assert_eq!(ada.receive().await, n);
     }
     let (live, state) = tokio::join!(ada.receive(), async {
-        // The last acknowledgement shows that the request of the user has arrived.
+        // The acknowledgement of the last notification arrives with the user's next request: no active notification means that this request
+        // waits.
         wait_for_count(&system, "active", 0).await;
         post("ada", 5).await
     });
@@ -189,7 +190,7 @@ async fn notifications_of_users_who_left_without_acknowledging_wait_for_the_next
     let names: Vec<String> = (0..USERS).map(|n| format!("user-{n}")).collect();
     for name in &names {
         system.post_batch("notifications", (0..3).map(|n| notification(name, &json!(n)))).await;
-        // A service may post a notification with a delay. A login does not end this delay.
+        // A service may post a notification with a delay. A login of the user does not end the delay of a posted notification.
         let mut later = notification(name, &json!("later"));
         later["delay"] = json!("1h");
         system.post("notifications", later).await;

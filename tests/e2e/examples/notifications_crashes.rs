@@ -28,8 +28,8 @@ const USERS: usize = 12;
 /// The time limit for the delivery of all remaining notifications after the last kill.
 const DRAINED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Posts notifications to a user until `is_over`. Each post is repeated until its notification is stored. Returns the number of
-/// notifications.
+/// Posts notifications to a user until `is_over`. The function posts each notification again until the notification is stored. Returns the
+/// number of notifications.
 async fn post_until(is_over: Arc<AtomicBool>, http: Client, base: String, user: String, mut random: StdRng) -> u64 {
     let url = format!("{base}/v1/queues/notifications/messages");
     let mut posted = 0;
@@ -57,8 +57,8 @@ struct Received {
 }
 
 impl Received {
-    /// Records a received notification. Only the last notification may arrive again.
-    fn note(&mut self, user: &str, data: u64) {
+    /// Records a received notification. Only the notification that the user received last may arrive again.
+    fn record_notification(&mut self, user: &str, data: u64) {
         if data + 1 == self.count {
             self.repeated += 1;
         } else {
@@ -76,9 +76,10 @@ impl Received {
     async fn request(&mut self, user: &mut User, patience: Duration) {
         self.is_acknowledged |= user.seen.is_some();
         match timeout(patience, user.next()).await {
-            Ok(Ok(Some(notification))) => self.note(&user.name, notification["data"].as_u64().unwrap()),
+            Ok(Ok(Some(notification))) => self.record_notification(&user.name, notification["data"].as_u64().unwrap()),
             Ok(Err(_)) => sleep(Duration::from_millis(50)).await,
-            // The user's program that gives up does not know whether its acknowledgement has arrived.
+            // When the user's program has given up a request, the program does not know whether the acknowledgement in the request has
+            // arrived.
             Ok(Ok(None)) | Err(_) => {}
         }
     }

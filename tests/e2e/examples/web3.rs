@@ -40,8 +40,8 @@ impl ExampleTest {
     async fn start() -> Self {
         let ledger_port = ReservedPort::reserve();
         let config = document("examples/web3/drover.toml");
-        // All other settings are those of the example's configuration. With a short visibility timeout, the messages of a
-        // killed worker are delivered again sooner.
+        // The test replaces the ledger's address and two time limits in the example's configuration, and keeps all other settings. With a
+        // short visibility timeout, the messages of a killed worker are delivered again sooner.
         let changed_config = config
             .replace("127.0.0.1:8091", &ledger_port.address().to_string())
             .replace("visibility_timeout = \"10s\"", "visibility_timeout = \"1s\"")
@@ -88,8 +88,8 @@ impl ExampleTest {
         self.highest = self.highest.max(self.chain.last_block_number().await);
     }
 
-    /// Replaces some of the last blocks, none of them confirmed, by blocks without payments. Returns the number of removed
-    /// payments.
+    /// Replaces some of the last blocks, none of them confirmed, by blocks without payments. Returns the number of payments whose blocks
+    /// were replaced.
     async fn reorganise(&self, random: &mut StdRng) -> usize {
         let last_block = self.chain.last_block_number().await;
         // The contract was deployed in block 1, which must not be replaced.
@@ -104,7 +104,7 @@ impl ExampleTest {
     }
 
     /// Adds up to `CONFIRMATIONS` blocks to the chain, and then removes these blocks, none of which was confirmed.
-    async fn grow_and_revert(&mut self, random: &mut StdRng) {
+    async fn add_and_remove_blocks(&mut self, random: &mut StdRng) {
         let snapshot = self.chain.rpc("evm_snapshot", json!([])).await;
         self.chain.send_payments(random.random_range(1..4));
         self.mine_blocks(random.random_range(1..=CONFIRMATIONS)).await;
@@ -113,7 +113,7 @@ impl ExampleTest {
     }
 
     /// Waits until the watcher has read all confirmed blocks. Returns the number of the last confirmed block.
-    async fn wait_until_read(&self) -> u64 {
+    async fn wait_until_blocks_are_read(&self) -> u64 {
         let confirmed = self.chain.last_block_number().await - CONFIRMATIONS;
         let started_at = Instant::now();
         loop {
@@ -225,7 +225,7 @@ async fn each_confirmed_event_of_a_chain_is_handled_once_and_in_order_while_proc
                 test.mine_blocks(random.random_range(1..4)).await;
             }
             2 => gone += test.reorganise(&mut random).await,
-            3 => test.grow_and_revert(&mut random).await,
+            3 => test.add_and_remove_blocks(&mut random).await,
             _ => {
                 test.kill_random_process(&mut random).await;
                 kills += 1;
@@ -237,7 +237,7 @@ async fn each_confirmed_event_of_a_chain_is_handled_once_and_in_order_while_proc
     // The test makes the chain longer than the chain was at any time before.
     test.mine_blocks(1 + 2 * CONFIRMATIONS).await;
     test.system.wait_until_ready(&test.system.base).await;
-    let confirmed = test.wait_until_read().await;
+    let confirmed = test.wait_until_blocks_are_read().await;
     test.assert_each_event_was_handled_once_and_in_order(confirmed).await;
 
     // A watcher that has lost its checkpoint posts all events again, but Drover stores none of them twice, because their ids
@@ -245,7 +245,7 @@ async fn each_confirmed_event_of_a_chain_is_handled_once_and_in_order_while_proc
     test.watcher.kill();
     fs::remove_file(test.files.path().join("checkpoint")).unwrap();
     test.watcher = start_watcher(&test.system, &test.chain, test.files.path());
-    test.wait_until_read().await;
+    test.wait_until_blocks_are_read().await;
     test.assert_each_event_was_handled_once_and_in_order(confirmed).await;
     test.system.assert_clean().await;
 }
@@ -255,7 +255,7 @@ async fn watcher_of_a_chain_stops_with_a_reason_when_a_block_that_it_has_read_is
     let mut test = ExampleTest::start().await;
     test.chain.send_payments(2);
     test.chain.mine_blocks(2 + CONFIRMATIONS).await;
-    let confirmed = test.wait_until_read().await;
+    let confirmed = test.wait_until_blocks_are_read().await;
     test.chain.rpc("anvil_reorg", json!([1 + CONFIRMATIONS, []])).await;
     test.chain.mine_blocks(1).await;
     assert!(!test.watcher.wait().success());

@@ -50,7 +50,7 @@ impl Chain {
         web3.log().join("\n")
     }
 
-    /// Sends payments to the contract, which the next block will contain.
+    /// Sends payments to the contract. The next block will contain the payments.
     pub(super) fn send_payments(&self, payments: u64) {
         self.run_to_end(&["emit", &payments.to_string(), "--contract", &self.contract]);
     }

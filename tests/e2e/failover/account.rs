@@ -1,5 +1,5 @@
-//! The account of a load: every post with its answer, and every delivery. The account tells whether a message was lost, stored
-//! twice, delivered again, or never posted.
+//! The account of a load: every post with its answer, and every delivery. The account of posts and deliveries tells whether a message was
+//! lost, stored twice, delivered again, or never posted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use drover_tests::{RedisCluster, RedisServer};
 
-use super::scene::{CutOff, Servers, servers_reach};
+use super::scene::{CutOff, Servers, wait_for_servers};
 
 const PRIMARY_COUNT: usize = 3;
 const SLOT_COUNT: usize = 16_384;
@@ -70,7 +70,7 @@ impl Servers for RedisCluster {
         let is_replica = |server: &&RedisServer| server.command("INFO replication").lines().any(|line| line == port);
         let replica = self.servers.iter().find(is_replica).expect("the primary has a replica");
         let mut ordered_at: Option<Instant> = None;
-        servers_reach("the replica replaces its primary", || {
+        wait_for_servers("the replica replaces its primary", || {
             // The other servers refuse a fail-over if they voted about this primary moments ago.
             if ordered_at.is_none_or(|at| at.elapsed() > PLANNED_FAIL_OVER_TIME_LIMIT) {
                 assert_eq!(replica.command("CLUSTER FAILOVER"), "+OK");
@@ -98,7 +98,7 @@ impl Servers for RedisCluster {
     }
 
     fn wait_until_settled(&self) {
-        self.wait_until_complete();
+        self.wait_until_all_slots_are_served();
     }
 }
 
@@ -107,10 +107,11 @@ fn first_slots_of_ranges() -> impl Iterator<Item = usize> {
     (0..PRIMARY_COUNT).map(|primary| primary * SLOT_COUNT / PRIMARY_COUNT)
 }
 
-/// Returns the server that has the unmoved slots of the range in which `slot` lies.
+/// The range of slots that begins with `slot` has first slots that the test moves. Returns the server that has the other slots of the
+/// range.
 fn owner_of_range(cluster: &RedisCluster, slot: usize) -> usize {
     let first_unmoved_slot = u16::try_from((slot + MOVED_SLOTS).min(SLOT_COUNT - 1)).unwrap();
-    servers_reach("the slot has a server", || cluster.owner_of(first_unmoved_slot, 0))
+    wait_for_servers("the slot has a server", || cluster.owner_of(first_unmoved_slot, 0))
 }
 
 /// Moves the first slots of one server to another server.
@@ -129,14 +130,14 @@ fn join_servers(cluster: &mut RedisCluster) {
     }
     cluster.wait_until_met();
     cluster.replicate(&cluster.servers[replica], &cluster.servers[primary]);
-    cluster.servers[replica].wait_for_copy();
-    cluster.wait_until_complete();
+    cluster.servers[replica].wait_until_replica_has_copy();
+    cluster.wait_until_all_slots_are_served();
     for range in first_slots_of_ranges() {
         move_first_slots(cluster, owner_of_range(cluster, range), primary);
     }
 }
 
-/// Moves the slots of the joined primary back, and removes this primary and its replica from the cluster.
+/// Moves the slots back from the primary that the test has added, and removes this primary and its replica from the cluster.
 fn remove_joined_servers(cluster: &mut RedisCluster) {
     let primary = cluster.servers.len() - 2;
     for range in first_slots_of_ranges() {

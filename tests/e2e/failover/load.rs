@@ -26,7 +26,8 @@ const POST_PAUSE: Duration = Duration::from_millis(40);
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(20);
 /// The time limit until a repeatedly posted message is stored, which covers an election and then the return of all replicas.
 const MAX_TIME_UNTIL_STORED: Duration = Duration::from_secs(2 * SERVER_TIME_LIMIT.as_secs());
-/// The maximum time until a POST is refused. Drover promises 2 s; a busy machine takes longer.
+/// The maximum time until a POST is refused because its Redis server is away. Drover promises a refusal within 2 s; on a busy machine it
+/// takes longer.
 const MAX_REFUSAL_TIME: Duration = Duration::from_secs(4);
 /// The maximum number of messages that an HTTP consumer leases at a time.
 pub(super) const MAX_LEASED: usize = 5;
@@ -119,7 +120,8 @@ impl Load {
         }
     }
 
-    /// Ends the producers, waits until all messages are completed, compares the account with what Redis has, and ends the consumers.
+    /// Ends the producers, waits until all messages are completed, compares the account of posts and deliveries with what Redis has, and
+    /// ends the consumers.
     pub(super) async fn finish(&mut self) -> Account {
         self.is_over.store(true, Ordering::Relaxed);
         while let Some(ended) = self.producers.join_next().await {

@@ -2,8 +2,8 @@
 //! replaced as planned, while all servers restart, and while slots move. Each test keeps an account of all posts and
 //! deliveries, and compares the account with Redis at the end.
 //!
-//! The module `cases` has a test for each kind of fault. The file `long.rs` is a program that injects all these faults in
-//! random order, for minutes.
+//! The module `cases` has a test for each kind of fault. The file `long.rs` is a program that injects the same faults in random order, for
+//! minutes: kills, hangs, cuts, fail-overs, restarts and moved slots.
 
 mod account;
 mod cases;

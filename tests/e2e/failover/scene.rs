@@ -22,7 +22,8 @@ use super::{
 };
 use crate::http_client;
 
-/// The maximum time from the end of an election until everything works again. Drover promises 2 s; a busy machine takes longer.
+/// The maximum time from the end of an election until everything works again. Drover promises 2 s from the end of the election until
+/// messages are delivered; a busy machine takes longer.
 const MAX_RECOVERY_TIME: Duration = Duration::from_secs(4);
 /// The minimum number of messages that must be posted and delivered before the first fault, and again after the last fault.
 const MESSAGES_PER_PHASE: usize = 200;
@@ -42,7 +43,7 @@ pub(super) enum Fault<C> {
     Hang,
     /// The proxy of a server is cut off from its clients and replicas for a while.
     Cut,
-    /// A healthy primary is replaced as planned.
+    /// A healthy primary is replaced by a planned fail-over.
     FailOver,
     /// All servers restart, one after the other.
     RollingRestart,
@@ -86,7 +87,7 @@ pub(super) trait Servers: Sized {
     fn fail_over(&self, primary: usize) -> Option<u64>;
     /// Restarts all processes that store nothing, one after the other.
     fn restart_others(&mut self);
-    /// Makes a change that is possible only in this topology.
+    /// Makes a change that is possible only in the topology that `Self` implements.
     fn make_change(&mut self, change: Self::Change);
     /// Undoes a change that [`make_change`](Self::make_change) made.
     fn undo_change(&mut self, change: Self::Change);
@@ -114,7 +115,7 @@ pub(super) trait Servers: Sized {
 }
 
 /// Waits until the servers have reached, by themselves, the state that `probe` finds.
-pub(super) fn servers_reach<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+pub(super) fn wait_for_servers<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
     within(SERVER_TIME_LIMIT, what, probe)
 }
 
@@ -221,9 +222,8 @@ impl<S: Servers> FailOverTest<S> {
         self.load.wait_for_work(MESSAGES_PER_PHASE).await;
     }
 
-    /// Injects a fault at a server, which must be a primary if it is replaced as planned. Asserts that everything works again,
-    /// in time and without a restart of the services. Returns the longest time from the end of an election until messages were
-    /// stored and delivered.
+    /// Injects a fault at a server. For a planned fail-over, the server must be a primary. Asserts that everything works again, in time and
+    /// without a restart of the services. Returns the longest time from the end of an election until messages were stored and delivered.
     pub(super) async fn inject_fault(&mut self, fault: Fault<S::Change>, server: usize) -> Duration {
         let kills_a_primary = matches!(fault, Fault::Kill) && self.servers.primaries_and_replicas().0.contains(&server);
         let recovery_duration = match fault {
@@ -317,7 +317,7 @@ impl<S: Servers> FailOverTest<S> {
         let server = self.servers.server(replica);
         server.stop();
         server.restart();
-        server.wait_for_copy();
+        server.wait_until_replica_has_copy();
     }
 
     fn queues(&self) -> Range<usize> {
@@ -332,12 +332,12 @@ impl<S: Servers> FailOverTest<S> {
 
     /// Waits for the end of an election: each queue has a primary that accepts writes, apart from the server at the index
     /// `except`. After the election, posts must reach the new primary, and messages must be stored and delivered in time, in
-    /// each queue. The messages need no replica, because the new primary may have no replica. Returns the time until everything
-    /// works again.
+    /// each queue. These messages need no confirmation by a replica, because the new primary may have no replica. Returns the time from the
+    /// end of the election until messages are stored and delivered in each queue.
     async fn wait_until_delivering_again(&self, except: Option<usize>) -> Duration {
         let mut primaries = Vec::new();
         for queue in &self.load.queues {
-            let primary = servers_reach("a primary accepts writes", || self.servers.primary_of(queue, except));
+            let primary = wait_for_servers("a primary accepts writes", || self.servers.primary_of(queue, except));
             primaries.push((queue, primary, queue_total_at(&self.servers.all_servers()[primary], queue, "enqueued")));
         }
         let fault_end = Instant::now();
@@ -360,11 +360,11 @@ impl<S: Servers> FailOverTest<S> {
         recovery_duration
     }
 
-    /// Waits until all replicas are back. Asserts that messages are then stored and delivered in time, in each queue, and that
-    /// both services are ready soon.
+    /// Waits until all replicas are back. When all replicas are back, messages must be stored and delivered in time in each queue, and the
+    /// API and the worker must soon be ready.
     async fn assert_recovers(&self) {
         for queue in &self.load.queues {
-            servers_reach("the replicas are back", || {
+            wait_for_servers("the replicas are back", || {
                 let primary = self.servers.primary_of(queue, None)?;
                 (self.servers.all_servers()[primary].confirming_replicas() >= S::REPLICAS_PER_PRIMARY).then_some(())
             });
@@ -391,8 +391,8 @@ impl<S: Servers> FailOverTest<S> {
         );
     }
 
-    /// Asserts that each service reports the primary that was replaced, and the topology: in its log, in `/readyz`, and in its metrics,
-    /// which then lack the server.
+    /// Asserts that each service names the replaced primary and the topology in its log, and the topology in `/readyz`. The metrics of the
+    /// service must soon have only the other servers.
     async fn assert_replacement_is_reported(&self, replaced: usize) {
         let address = format!("127.0.0.1:{}", self.servers.all_servers()[replaced].announced_port());
         for (process, base) in self.services.processes.iter().zip(&self.services.bases) {
@@ -415,15 +415,15 @@ impl<S: Servers> FailOverTest<S> {
                 if !servers.is_empty() && servers.iter().all(is_up) {
                     break;
                 }
-                // The part of the worker that runs handlers has its own connections to Redis, and learns of the new primary
-                // later.
+                // The part of the worker that runs handlers has its own connections to Redis, and may learn of the new primary later than
+                // the rest of the worker.
                 assert!(started_at.elapsed() < TIME_LIMIT, "{base}: {servers:?}");
                 sleep(Duration::from_millis(10)).await;
             }
         }
     }
 
-    /// Ends the load, checks the account and every queue, and deletes the queues.
+    /// Ends the load, checks the account of posts and deliveries, checks every queue, and deletes the queues.
     pub(super) async fn assert_nothing_lost(&mut self) {
         self.load.wait_for_work(2 * MESSAGES_PER_PHASE).await;
         assert!(!self.services.processes.iter_mut().any(Process::has_ended), "no service has ended");

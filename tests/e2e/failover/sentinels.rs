@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use drover_tests::{RedisSentinels, RedisServer};
 
-use super::scene::{CutOff, Servers, servers_reach};
+use super::scene::{CutOff, Servers, wait_for_servers};
 
 const SENTINEL_COUNT: usize = 3;
 
@@ -42,14 +42,14 @@ impl Servers for RedisSentinels {
     fn fail_over(&self, primary: usize) -> Option<u64> {
         let mut completed_count = 0;
         // Sentinels refuse a fail-over while they still work on an earlier fail-over.
-        servers_reach("the Sentinel begins a fail-over", || {
+        wait_for_servers("the Sentinel begins a fail-over", || {
             completed_count = self.completed_count_at(primary);
             (self.command("SENTINEL FAILOVER main") == "+OK").then_some(())
         });
         let is_promoted = |(index, server): (usize, &RedisServer)| {
             index != primary && server.try_command("ROLE").is_some_and(|role| role.contains("master"))
         };
-        servers_reach("a replica is promoted", || {
+        wait_for_servers("a replica is promoted", || {
             let completed_now = self.completed_count_at(primary);
             if self.servers.iter().enumerate().any(is_promoted) {
                 return Some(());

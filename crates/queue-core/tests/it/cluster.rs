@@ -92,7 +92,7 @@ async fn no_message_is_lost_or_stored_twice_while_slots_move_to_another_server()
     cluster.meet(&cluster.servers[3]);
     cluster.wait_until_met();
     // A new server of a cluster refuses all keys until it knows that the cluster is complete.
-    cluster.wait_until_complete();
+    cluster.wait_until_all_slots_are_served();
     tokio::task::block_in_place(|| cluster.move_slots("all", &RedisCluster::id_of(&cluster.servers[3]), 4000));
     let recovery_time = load.wait_until_recovered(Instant::now()).await;
     assert!(recovery_time < RECOVERY_TIME, "{recovery_time:?}");

@@ -54,14 +54,14 @@ impl User {
         self.browser.click_on(&format!("#conversations li[data-peer={}] button", self.peer)).await;
     }
 
-    /// Waits until the page shows exactly these texts of the other user, in this order.
+    /// Waits until the page shows exactly these texts, which the other user of the conversation has written, in this order.
     async fn wait_for_shown(&self, texts: &[String]) {
         let expression =
             "[...document.querySelectorAll('.message:not(.own) > p:first-child')].map((node) => node.textContent)";
         self.browser.wait_for_value(&format!("the messages to {}", self.name), expression, &json!(texts)).await;
     }
 
-    /// Waits until the user's own messages have these states.
+    /// Waits until the messages that the page's user has written have these states.
     async fn wait_for_states(&self, states: &[&str]) {
         let expression = "[...document.querySelectorAll('.message.own')].map((node) => node.dataset.state)";
         self.browser.wait_for_value(&format!("the states of {}", self.name), expression, &json!(states)).await;
@@ -73,7 +73,7 @@ impl User {
 
     /// Asserts that the page has no horizontal scroll bar, and that the page did nothing that its content security policy
     /// forbids.
-    async fn assert_page_is_sound(&self) {
+    async fn assert_page_fits_and_obeys_policy(&self) {
         let fits_into_width = "document.documentElement.scrollWidth <= innerWidth";
         self.browser.wait_for_value("the page fits into the window", fits_into_width, &json!(true)).await;
         let violations: Vec<String> =
@@ -130,11 +130,11 @@ async fn two_chat_pages_show_each_message_once_and_in_order_while_one_is_closed_
     }
     let states: Vec<&str> = [vec!["delivered"; shown_before.len()], vec!["sent"; 5]].concat();
     alice.wait_for_states(&states).await;
-    chat.wait_until_waiting("bob", 5).await;
+    chat.wait_for_waiting_messages("bob", 5).await;
     bob.come_back(&url).await;
     wait_until_all_is_shown(&alice, &bob).await;
 
-    // The page sends a message that was written while the chat server was down after the restart of the server.
+    // When the chat server runs again, the page sends a message that was written while the server was down.
     chat.kill(ChatProcess::Server);
     alice.write("Is the server down?").await;
     alice
@@ -151,7 +151,7 @@ async fn two_chat_pages_show_each_message_once_and_in_order_while_one_is_closed_
     wait_until_all_is_shown(&alice, &bob).await;
     chat.wait_until_nothing_is_left().await;
 
-    // Both pages must be accessible in each window size and in both colour schemes.
+    // The chat pages of Alice and Bob must be accessible in each window size and in both colour schemes.
     let axe = axe();
     for user in [&alice, &bob] {
         check(&user.browser, &axe, user.name).await;
@@ -159,7 +159,7 @@ async fn two_chat_pages_show_each_message_once_and_in_order_while_one_is_closed_
 
     // Each browser stores its history, so the page shows all messages again after it is reloaded.
     for user in [&alice, &bob] {
-        user.assert_page_is_sound().await;
+        user.assert_page_fits_and_obeys_policy().await;
         user.come_back(&url).await;
     }
     wait_until_all_is_shown(&alice, &bob).await;

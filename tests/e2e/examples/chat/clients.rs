@@ -32,9 +32,9 @@ struct History {
     sent: usize,
     /// The messages of this user that were delivered, by id.
     delivered: HashSet<String>,
-    /// The texts that were shown, by sender.
+    /// The texts that the page has shown, by sender.
     shown: HashMap<String, Vec<String>>,
-    /// The ids of the messages that were shown.
+    /// The ids of the messages that the page has shown.
     seen: HashSet<String>,
     /// The number of messages that were received again after the page had shown them.
     repeated: usize,
@@ -52,7 +52,7 @@ fn user_name(user: usize) -> String {
 }
 
 impl User {
-    fn with_random_plan(user: usize, random: &mut StdRng) -> Self {
+    fn with_random_messages(user: usize, random: &mut StdRng) -> Self {
         let random_receiver = |random: &mut StdRng| user_name((user + random.random_range(1..USER_COUNT)) % USER_COUNT);
         let planned_messages = (0..MESSAGES_PER_USER).map(|n| (random_receiver(random), format!("{n}"))).collect();
         Self { name: user_name(user), plan: planned_messages, history: Mutex::default() }
@@ -156,7 +156,7 @@ async fn chat_messages_of_many_users_are_shown_once_and_in_order_while_server_an
     let kills = from_env("DROVER_CHAT_KILLS").unwrap_or(10);
     let mut chat = Chat::start().await;
     let users: Vec<Arc<User>> =
-        (0..USER_COUNT).map(|user| Arc::new(User::with_random_plan(user, &mut random))).collect();
+        (0..USER_COUNT).map(|user| Arc::new(User::with_random_messages(user, &mut random))).collect();
     let mut pages = JoinSet::new();
     for user in &users {
         let address = chat.port.address().to_string();

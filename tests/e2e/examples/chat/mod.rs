@@ -61,7 +61,7 @@ impl Chat {
     }
 
     /// Waits until this many messages for a user are waiting.
-    async fn wait_until_waiting(&self, user: &str, expected: u64) {
+    async fn wait_for_waiting_messages(&self, user: &str, expected: u64) {
         let started_at = Instant::now();
         loop {
             let queue = self.system.get(&format!("/v1/queues/chat-{user}")).await;

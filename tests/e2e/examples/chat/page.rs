@@ -17,7 +17,7 @@ use super::Chat;
 #[derive(Debug)]
 pub(super) enum Event {
     Frame(Value),
-    /// The connection has ended. The value is the close frame, if the server has sent a close frame.
+    /// The connection has ended. The value of `Closed` is the close frame, if the server has sent a close frame.
     Closed(Option<CloseFrame>),
 }
 
