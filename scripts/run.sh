@@ -4,7 +4,7 @@
 # starts a killed process again after a second.
 #
 # These environment variables may be set:
-#   CONFIG       a configuration file for both services; its redis.url is ignored, because the services use the private Redis
+#   CONFIG       a configuration file for the API and the worker; its redis.url is ignored, because the services use the private Redis
 #   REDIS_PORT   the port of Redis: 7379
 #   API_PORT     replaces the port of api.bind, 8080 by default
 #   WORKER_PORT  replaces the port of worker.bind, 8081 by default

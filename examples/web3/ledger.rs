@@ -1,8 +1,8 @@
 //! The ledger: a small HTTP server to which Drover's worker sends each payment, and which keeps the balance of each payer.
 //!
-//! Drover delivers each message at least once. For this reason the ledger writes the id of the message into its journal, in one line with
-//! the payment, and ignores a message whose id is in the journal. (A ledger in a database would write the id and the balance in one
-//! transaction.)
+//! Drover delivers each message at least once. To count a message once, the ledger writes the id of the message into its journal, in one
+//! line with the payment, and ignores a message whose id is in the journal. (A ledger in a database would write the id and the balance in
+//! one transaction.)
 
 use std::{
     collections::{BTreeMap, HashSet},

@@ -1,4 +1,4 @@
-//! Tests that the rights of the Redis user that docs/PRODUCTION.md lists are enough for both services, and that each right is
+//! Tests that the rights of the Redis user that docs/PRODUCTION.md lists are enough for the API and the worker, and that each right is
 //! needed: on one server, in a cluster, and with Sentinels.
 
 use std::{

@@ -1,4 +1,4 @@
-//! Tests of `/metrics` of both services, and of the document that describes the metrics.
+//! Tests of `/metrics` of the API and the worker, and of the document that describes the metrics.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Tests of the checks of Redis: both services check the Redis server and its data, at their start and after each outage.
+//! Tests of the checks of Redis: the API and the worker check the Redis server and its data, at their start and after each outage.
 
 use std::{
     io::{Read, Write, copy},
@@ -40,7 +40,7 @@ impl ServicePair {
         [self.system.api.log(), self.worker.log()]
     }
 
-    /// Returns the answers of both services to `/readyz`.
+    /// Returns the answers of the API and the worker to `/readyz`.
     async fn readiness_answers(&self) -> [(StatusCode, Value); 2] {
         let mut answers = Vec::new();
         for base in [&self.system.base, &self.worker_url] {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 /// The environment variable of a worker that polls once an hour: only wake-ups and timers start work.
 pub(crate) const HOURLY_POLLS: (&str, &str) = ("DROVER__WORKER__POLL_INTERVAL", "1h");
 
-/// A Redis and an API of one test, with the configuration file of both services.
+/// A Redis and an API of one test, with the configuration file of the API and its workers.
 pub(crate) struct System<R = RedisServer> {
     pub(crate) redis: R,
     /// The URL of Redis that the services use, or of a proxy in front of Redis.

@@ -82,8 +82,8 @@ pub(super) trait Servers: Sized {
     fn all_servers(&self) -> &[RedisServer];
     /// Returns one server, so that the caller can stop or start it.
     fn server(&mut self, index: usize) -> &mut RedisServer;
-    /// Replaces a healthy primary by one of its replicas, as planned. Returns how many messages the former primary had completed when
-    /// its successor was promoted, if the former primary works on afterwards.
+    /// Replaces a healthy primary by one of its replicas, in a planned fail-over. Returns how many messages the former primary had
+    /// completed when its successor was promoted, if the former primary works on afterwards.
     fn fail_over(&self, primary: usize) -> Option<u64>;
     /// Restarts all processes that store nothing, one after the other.
     fn restart_others(&mut self);
