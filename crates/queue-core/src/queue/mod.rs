@@ -46,7 +46,7 @@ use parking_lot::Mutex;
 pub use queues::Queues;
 pub use schedules::{DefinedBy, PutSchedule};
 pub use settle::{Action, Settlement};
-pub use signal::Signal;
+pub use signal::{Signal, Signalled};
 pub use status::QueueStatus;
 pub(crate) use tick::Plan;
 pub use tick::{KnownSchedules, TickOutcome};

@@ -42,7 +42,7 @@ async fn signal_releases_all_messages_held_when_it_was_sent() {
     let fixture = TestQueue::new();
     post_many(&fixture, message_with_hold_key).await;
     let signal = Signal { data: Some(to_raw_value("go").unwrap()), sticky_for: None };
-    assert_eq!(fixture.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap(), MESSAGE_COUNT);
+    assert_eq!(fixture.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap().released, MESSAGE_COUNT);
     assert_eq!(count(&fixture, State::Held).await, 0);
     let mut delivered_numbers = vec![];
     for _ in 0..3 {
@@ -66,8 +66,8 @@ async fn interrupted_signal_releases_only_messages_held_when_it_was_sent() {
     while fixture.queue.maintain().await.unwrap().is_some_and(|pause| pause.is_zero()) {}
     assert_eq!((count(&fixture, State::Held).await, count(&fixture, State::Waiting).await), (1, MESSAGE_COUNT));
     fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{cut}\\t\""));
-    let released_count = fixture.queue.signal(&"key".parse().unwrap(), &Signal::default()).await.unwrap();
-    assert_eq!(released_count, 1, "the earlier signal is finished first, then the new one begins");
+    let signalled = fixture.queue.signal(&"key".parse().unwrap(), &Signal::default()).await.unwrap();
+    assert_eq!(signalled.released, 1, "the earlier signal is finished first, then the new one begins");
     assert_eq!(count(&fixture, State::Held).await, 0);
     fixture.assert_clean().await;
 }

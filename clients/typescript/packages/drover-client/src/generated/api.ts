@@ -1262,6 +1262,7 @@ export interface components {
              * @description The number of held messages that the signal released.
              */
             released: number;
+            sticky_until: components["schemas"]["Instant"] | null;
         };
         /** @description The effect of a retry of all failed messages. */
         Retried: {
