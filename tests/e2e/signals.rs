@@ -11,7 +11,7 @@ async fn signal_releases_the_messages_that_are_held_for_its_key() {
     let early_answer = system.post_empty("/v1/queues/q/signals/paid:42").await;
     assert_eq!(
         early_answer,
-        (200, json!({"released": 0})),
+        (200, json!({"released": 0, "sticky_until": null})),
         "the queue does not exist, and the signal does not create it"
     );
     assert_eq!(system.get("/v1/queues").await["queues"], json!([]));
@@ -20,15 +20,16 @@ async fn signal_releases_the_messages_that_are_held_for_its_key() {
     let other_location = system.post("q", json!({"data": 3, "hold": "paid:43"})).await;
     let signal = json!({"data": {"amount": [1, 2]}});
     let (status, answer) = system.request(Method::POST, "/v1/queues/q/signals/paid:42", Some(signal)).await;
-    assert_eq!((status, answer), (200, json!({"released": 2})));
+    assert_eq!((status, answer), (200, json!({"released": 2, "sticky_until": null})));
     let message = system.get(&first_location).await;
     assert_eq!((&message["state"], &message["signal"]), (&json!("waiting"), &json!({"amount": [1, 2]})));
     assert_eq!(system.get(&later_location).await["state"], "delayed");
     assert_eq!(system.get(&other_location).await["state"], "held");
-    assert_eq!(system.post_empty("/v1/queues/q/signals/paid:42").await, (200, json!({"released": 0})));
+    let second_answer = system.post_empty("/v1/queues/q/signals/paid:42").await;
+    assert_eq!(second_answer, (200, json!({"released": 0, "sticky_until": null})));
     // A signal needs neither a body nor a content type. The content type of an empty body does not matter.
     let request = system.http.post(system.url("/v1/queues/q/signals/paid%3A43")).header("content-type", "text/plain");
-    assert_eq!(request.send().await.unwrap().json::<Value>().await.unwrap(), json!({"released": 1}));
+    assert_eq!(request.send().await.unwrap().json::<Value>().await.unwrap()["released"], 1);
     system.assert_clean().await;
 }
 
@@ -37,7 +38,9 @@ async fn sticky_signal_releases_later_messages_of_its_key() {
     let system = System::start("").await;
     let signal = json!({"data": "ready", "sticky_for": "30d"});
     let (status, answer) = system.request(Method::POST, "/v1/queues/q/signals/k", Some(signal)).await;
-    assert_eq!((status, answer), (200, json!({"released": 0})), "a sticky signal creates its queue");
+    assert_eq!((status, &answer["released"]), (200, &json!(0)), "a sticky signal creates its queue");
+    let kept_signal = system.get("/v1/queues/q/signals/k").await;
+    assert!(answer["sticky_until"].is_string() && answer["sticky_until"] == kept_signal["sticky_until"], "{answer}");
     let message = system.get(&system.post("q", json!({"data": 1, "hold": "k"})).await).await;
     assert_eq!((&message["state"], &message["signal"]), (&json!("waiting"), &json!("ready")));
     system.assert_clean().await;
@@ -84,7 +87,7 @@ async fn message_released_with_a_hold_key_waits_for_its_signal_with_its_place_in
 
     let signal = json!({"data": {"amount": 12}, "sticky_for": "1h"});
     let (_, answer) = system.request(Method::POST, "/v1/queues/q/signals/paid:42", Some(signal)).await;
-    assert_eq!(answer, json!({"released": 2}));
+    assert_eq!(answer["released"], 2);
     for location in [&first, &plain] {
         let message = system.get(location).await;
         assert_eq!((&message["state"], &message["signal"]), (&json!("waiting"), &json!({"amount": 12})));

@@ -29,7 +29,7 @@ pub use message::{Failure, LeaseToken, Message, MessagePatch, MessageRef, NewMes
 pub use names::{ConsumerId, GroupKey, IdempotencyKey, MessageName, QueueName, ScheduleName, SignalKey};
 pub use queue::{
     Action, Changed, DefinedBy, Delivery, Enqueued, Extended, KnownSchedules, LeaseRequest, Leased, ListFilter,
-    PutSchedule, Queue, QueueStatus, Queues, Settlement, Signal, TickOutcome,
+    PutSchedule, Queue, QueueStatus, Queues, Settlement, Signal, Signalled, TickOutcome,
 };
 pub use range::{DurationIn, NumberIn};
 pub use redis::{Danger, Redis, RedisOptions, Retry};

@@ -66,6 +66,9 @@ async fn fill(system: &System) {
     let schedule = json!({"every": "1h", "message": {"data": {"kind": long}}});
     let path = format!("/v1/queues/every-state/schedules/{}", &long[..60]);
     assert_eq!(system.request(Method::PUT, &path, Some(schedule)).await.0, 201);
+    let path = format!("/v1/queues/every-state/signals/{long}");
+    let signal = json!({"data": {"text": long}, "sticky_for": "30d"});
+    assert_eq!(system.request(Method::POST, &path, Some(signal)).await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,6 +85,7 @@ async fn views_have_no_violations_and_fit_a_phone() {
         ("/queues/every-state/message/failed-1", "it broke"),
         (&format!("/queues/every-state/message/{long}"), "Data"),
         ("/queues/every-state/schedules", "every 1h"),
+        ("/queues/every-state/signals", "Still held"),
         ("/queues/every-state/events", "Live"),
         ("/queues/every-state/settings", "exponential"),
         ("/queues/nowhere", "nowhere"),
@@ -118,11 +122,16 @@ async fn dialogs_and_reports_have_no_violations_and_fit_a_phone() {
     check(&browser, &axe, "the confirmation").await;
     browser.click("button", "Purge").await;
     system.post("q", json!({"data": {"n": 1}, "id": "order-2", "hold": "paid:2"})).await;
+    let schedule = json!({"every": "1h", "max_runs": 9, "message": {"data": 1}});
+    assert_eq!(system.request(Method::PUT, "/v1/queues/q/schedules/hourly", Some(schedule)).await.0, 201);
     for (place, action) in [
         ("messages", "Release order-2"),
         ("message/order-2", "Edit order-2"),
         ("settings", "Change settings"),
         ("settings", "Delete the queue"),
+        ("schedules", "Create a schedule"),
+        ("schedules", "Edit hourly"),
+        ("signals", "Send a signal"),
     ] {
         browser.open(&system.url(&format!("/dashboard?{}#/queues/q/{place}", action.len()))).await;
         browser.click("button", action).await;

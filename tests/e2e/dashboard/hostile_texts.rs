@@ -55,4 +55,27 @@ async fn hostile_texts_are_shown_as_texts_in_every_view() {
     let title = browser.eval("return document.title", json!([])).await.unwrap();
     assert!(title.as_str().unwrap().starts_with("<b>id<b>"), "{title}");
     assert_eq!(system.get("/v1/queues/q").await["counts"]["waiting"], 1);
+
+    browser.open(&system.url("/dashboard?signals#/queues/q/signals")).await;
+    browser.click("button", "Send a signal").await;
+    browser.fill("Key", "<b>key<b>?#%2e \u{202e}").await;
+    browser.fill("Data (JSON)", &json!(HOSTILE).to_string()).await;
+    browser.fill("Sticky for", "1h").await;
+    browser.click("button", "Send").await;
+    browser.see("The signal <b>key<b>?#%2e \\u202e released 0 messages.").await;
+    browser.see("<script>document.title='owned'</script>").await;
+    browser.click("button", "Delete <b>key<b>?#%2e \\u202e").await;
+    browser.see("held for <b>key<b>?#%2e \\u202e wait").await;
+    browser.click("button", "Delete").await;
+    browser.see("This queue keeps no signal.").await;
+    let schedule = json!({"every": "1h", "message": {"data": HOSTILE, "name": HOSTILE}});
+    let (status, _) = system.request(reqwest::Method::PUT, "/v1/queues/q/schedules/s", Some(schedule)).await;
+    assert_eq!(status, 201);
+    browser.click("a", "Schedules 1").await;
+    browser.click("button", "Edit s").await;
+    browser.click("button", "Change").await;
+    browser.see("The schedule s was changed.").await;
+    assert_eq!(system.get("/v1/queues/q/schedules/s").await["message"]["data"], HOSTILE);
+    assert_eq!(browser.count("main img, main script, dialog img, .toasts img").await, 0);
+    assert_eq!(browser.eval("return document.title.includes('owned')", json!([])).await.unwrap(), false);
 }

@@ -1,5 +1,6 @@
 //! The dashboard of an API with keys: it asks for a key, and shows only what the key may do.
 
+use reqwest::Method;
 use serde_json::json;
 
 use crate::{
@@ -46,6 +47,19 @@ async fn page_asks_for_a_key_and_shows_no_actions_to_a_key_that_only_reads() {
     browser.click("a", "order-1").await;
     browser.see("Posted").await;
     assert_eq!(browser.count("main button").await, 0);
+    for (path, body) in [
+        ("schedules/hourly", json!({"every": "1h", "message": {"data": 1}})),
+        ("signals/paid:42", json!({"sticky_for": "1h"})),
+    ] {
+        let method = if path.starts_with("signals") { Method::POST } else { Method::PUT };
+        let request = system.http.request(method, system.url(&format!("/v1/queues/q/{path}"))).bearer_auth(&all.key);
+        assert!(request.json(&body).send().await.unwrap().status().is_success());
+    }
+    for (tab, text) in [("schedules", "hourly"), ("signals", "paid:42")] {
+        browser.open(&system.url(&format!("/dashboard?{tab}#/queues/q/{tab}"))).await;
+        browser.see(text).await;
+        assert_eq!(browser.count("main button").await, 0, "{tab}");
+    }
 
     // The key is kept over a reload, is nowhere in the page or in a lasting store, and is forgotten on request.
     browser.open(&system.url("/dashboard?again#/queues/q")).await;

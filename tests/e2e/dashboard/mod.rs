@@ -5,6 +5,7 @@ mod actions;
 mod changes;
 mod files;
 mod focus;
+mod forms;
 mod hostile_texts;
 mod keyboard;
 mod keys;

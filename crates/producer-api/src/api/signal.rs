@@ -1,7 +1,7 @@
 //! Signals, which release held messages, and the list of sticky signals.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use queue_core::{Signal, SignalKey, Timestamp};
+use queue_core::{Signal, SignalKey, Signalled, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use service::Code;
@@ -19,6 +19,16 @@ impl Body for Signal {
 pub(crate) struct Released {
     /// The number of held messages that the signal released.
     pub(crate) released: u64,
+    /// The instant until which the signal is kept, so that newly posted messages with the key are not held; null if the signal is not
+    /// sticky.
+    #[schema(required)]
+    pub(crate) sticky_until: Option<Timestamp>,
+}
+
+impl From<Signalled> for Released {
+    fn from(Signalled { released, sticky_until }: Signalled) -> Self {
+        Self { released, sticky_until }
+    }
 }
 
 /// A sticky signal.

@@ -32,11 +32,12 @@ macro_rules! page_files {
     };
 }
 
-static FILES: LazyLock<[PageFile; 19]> = LazyLock::new(|| {
+static FILES: LazyLock<[PageFile; 21]> = LazyLock::new(|| {
     page_files![
         "start.html" "dashboard.html" "style.css" "icon.svg"
         "app.js" "api.js" "dom.js" "format.js" "json.js" "table.js"
-        "queues.js" "queue.js" "messages.js" "message.js" "actions.js" "post.js" "schedules.js" "events.js" "settings.js"
+        "queues.js" "queue.js" "messages.js" "message.js" "actions.js" "post.js" "schedules.js" "schedule-form.js"
+        "signals.js" "events.js" "settings.js"
     ]
 });
 

@@ -1,7 +1,7 @@
 //! The endpoints that send a signal, which releases held messages, and that read, list and forget sticky signals.
 
 use axum::{Json, http::StatusCode, response::Response};
-use queue_core::{QueueName, Signal, SignalKey};
+use queue_core::{QueueName, Signal, SignalKey, Signalled};
 use service::{Code, Problem, config::Scope};
 use utoipa_axum::routes;
 
@@ -50,10 +50,10 @@ async fn send_signal(
     // A sticky signal applies to later messages, so it creates the queue; any other signal has no effect if the queue does
     // not exist.
     if signal.sticky_for.is_none() && queue.status().await.map_err(errors::queue_error)?.is_none() {
-        return Ok(Json(Released { released: 0 }));
+        return Ok(Json(Signalled::default().into()));
     }
-    let released_count = app.run_to_end(async move { queue.signal(&key, &signal).await }).await?;
-    released_count.map(|released_count| Json(Released { released: released_count })).map_err(errors::queue_error)
+    let signalled = app.run_to_end(async move { queue.signal(&key, &signal).await }).await?;
+    signalled.map(|signalled| Json(signalled.into())).map_err(errors::queue_error)
 }
 
 /// Read a sticky signal

@@ -150,9 +150,13 @@ pub struct Message {
     /// The result of the handler.
     #[schema(required, value_type = Value)]
     pub result: Option<Box<RawValue>>,
-    /// The error of the last failed attempt; null if the message was completed.
+    /// The error of the last failed attempt or lapse; null if the message was completed.
     #[schema(required)]
     pub error: Option<MessageError>,
+    /// The errors of failed attempts and lapses before `error`: at most five, the oldest first; absent if there are none. A completed
+    /// message has them, too. Codes and texts of older errors are shortened.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier_errors: Vec<MessageError>,
     /// The schedule that posted the message; absent if a client posted it.
     #[schema(inline, nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -198,7 +202,7 @@ pub(crate) enum StoredState {
     Delayed(Timestamp),
     Waiting,
     Active,
-    Finished(Outcome),
+    Finished(Box<Outcome>),
 }
 
 impl Message {
@@ -286,6 +290,7 @@ impl Message {
             progress,
             result: None,
             error: None,
+            earlier_errors: vec![],
             schedule,
             scheduled_at,
         };
@@ -312,11 +317,11 @@ impl Message {
                     End::Completed(result) => {
                         message.state = State::Completed;
                         message.result = Some(result);
-                        message.error = None;
+                        message.earlier_errors.extend(message.error.take());
                     }
                     End::Failed(error) => {
                         message.state = State::Failed;
-                        message.error = Some(error);
+                        message.earlier_errors.extend(message.error.replace(error));
                     }
                 }
             }
@@ -330,6 +335,7 @@ impl Message {
         self.lapses = run.lapses;
         self.started_at = run.started_at;
         self.consumer = run.consumer;
-        self.error = run.error;
+        self.error = run.errors.last;
+        self.earlier_errors = run.errors.earlier;
     }
 }

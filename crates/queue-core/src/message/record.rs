@@ -14,7 +14,7 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::{
     message::{
-        failure::MessageError,
+        failure::{MessageError, RunErrors},
         id::MessageId,
         new::{NewMessage, Priority},
     },
@@ -254,7 +254,7 @@ pub(crate) struct Run {
     pub(crate) consumer: Option<ConsumerId>,
     /// The instant at which a requeued message is ready again.
     pub(crate) ready_at: Option<Timestamp>,
-    pub(crate) error: Option<MessageError>,
+    pub(crate) errors: RunErrors,
 }
 
 impl Run {
@@ -269,7 +269,7 @@ impl Run {
         let consumer = part()?;
         let _settled = part()?;
         let terms = part()?;
-        let error = part()?;
+        let errors = part()?;
         Ok(Self {
             started_at: started_text.parse().ok().map(Timestamp::from_millis),
             attempts,
@@ -277,15 +277,8 @@ impl Run {
             deliveries,
             consumer: consumer.parse().ok(),
             ready_at: number_after(terms, 'r').map(Timestamp::from_millis),
-            error: if error.is_empty() { None } else { Some(Self::decode_error(error).ok_or(MALFORMED)?) },
+            errors: RunErrors::decode(errors).ok_or(MALFORMED)?,
         })
-    }
-
-    fn decode_error(text: &str) -> Option<MessageError> {
-        let mut parts = text.splitn(3, ' ');
-        let attempt = parts.next()?.parse().ok()?;
-        let at = Timestamp::from_millis(parts.next()?.parse().ok()?);
-        MessageError::decode(parts.next()?, attempt, at)
     }
 }
 

@@ -47,7 +47,7 @@ use parking_lot::Mutex;
 pub use put_schedule::{DefinedBy, PutSchedule};
 pub use queues::Queues;
 pub use settle::{Action, Settlement};
-pub use signal::Signal;
+pub use signal::{Signal, Signalled};
 pub use status::QueueStatus;
 pub(crate) use tick::Plan;
 pub use tick::{KnownSchedules, TickOutcome};

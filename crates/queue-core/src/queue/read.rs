@@ -112,7 +112,7 @@ impl Queue {
             (Some(outcome), ..) => {
                 let outcome = Outcome::decode(&outcome)
                     .map_err(|malformed| Error::unexpected(format!("{malformed} of {id} in {}", self.name)))?;
-                StoredState::Finished(outcome)
+                StoredState::Finished(Box::new(outcome))
             }
             (None, Some(_), _) => StoredState::Active,
             (None, None, Some(due)) => {

@@ -33,6 +33,15 @@ pub struct Signal {
 /// How long a signal is sticky.
 type StickyTime = DurationIn<1, { Millis::from_days(30).get() }>;
 
+/// The effect of a signal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Signalled {
+    /// The number of released messages.
+    pub released: u64,
+    /// The end of the signal's sticky time; `None` if the signal is not sticky.
+    pub sticky_until: Option<Timestamp>,
+}
+
 /// A sticky signal.
 #[derive(Debug, Clone)]
 pub struct StickySignal {
@@ -92,21 +101,20 @@ impl Queue {
         self.call(&scripts::SIGNAL, call).await
     }
 
-    /// Releases the messages that are held for a key now: they become waiting, or delayed if they are not due yet. Returns the
-    /// number of released messages. A sticky signal creates the queue if it does not exist. The release works in steps; if this
+    /// Releases the messages that are held for a key now: they become waiting, or delayed if they are not due yet. A sticky signal creates the queue if it does not exist. The release works in steps; if this
     /// process dies between two steps, maintenance continues the release.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`]: the signal may have arrived or not; a second signal also releases the messages that are held by
     /// then. [`Error::OtherLayout`]; [`Error::OutOfMemory`] if the signal must create the queue.
-    pub async fn signal(&self, key: &SignalKey, signal: &Signal) -> Result<u64> {
+    pub async fn signal(&self, key: &SignalKey, signal: &Signal) -> Result<Signalled> {
         let signal_data = signal.data.as_deref().map_or("", RawValue::get);
         let sticky_time = signal.sticky_for.map(|time| time.get().to_string()).unwrap_or_default();
         // A queue that does not exist holds no message, so only a sticky signal, which affects later messages, creates the queue.
         let absent_queue_action = if signal.sticky_for.is_some() { IfAbsent::Create } else { IfAbsent::Refuse };
         let mut step = "begin";
-        let mut released_count = 0;
+        let mut signalled = Signalled::default();
         loop {
             let answer = self
                 .call_declared(absent_queue_action, &scripts::SIGNAL, |epoch| {
@@ -118,16 +126,17 @@ impl Queue {
                         .arg(&sticky_time)
                 })
                 .await;
-            let (held, is_over): (i64, bool) = match answer {
-                Err(Error::NoSuchQueue) => return Ok(released_count),
+            let (held, is_over, sticky_until): (i64, bool, u64) = match answer {
+                Err(Error::NoSuchQueue) => return Ok(signalled),
                 answer => answer?,
             };
             if step == "begin" && held >= 0 {
-                released_count = u64::try_from(held).map_err(Error::unexpected)?;
+                signalled.released = u64::try_from(held).map_err(Error::unexpected)?;
+                signalled.sticky_until = (sticky_until > 0).then(|| Timestamp::from_millis(sticky_until));
                 step = "continue";
             }
             if is_over && step == "continue" {
-                return Ok(released_count);
+                return Ok(signalled);
             }
         }
     }

@@ -46,10 +46,13 @@ const GROUPED_LAYOUT: u32 = 4;
 /// The maximum number of runs that one call reads or writes. Each run may have an error, and the runs of one call must have at most
 /// [`limits::MAX_BYTES`].
 const MAX_RUNS: usize = 400;
-const _: () = assert!(MAX_RUNS * (limits::MAX_ERROR_BYTES + 1_024) <= limits::MAX_BYTES);
+const _: () = assert!(MAX_RUNS * MAX_RUN_BYTES <= limits::MAX_BYTES);
+
+/// The maximum bytes of a run: its last error, its earlier errors, and the rest.
+const MAX_RUN_BYTES: usize = limits::MAX_ERROR_BYTES + limits::MAX_EARLIER_ERRORS_BYTES + 1_024;
 
 /// The maximum number of outcomes that one call reads. Each outcome may have a result, so a call can read only few outcomes.
-const MAX_RESULTS: usize = limits::MAX_BYTES / (limits::MAX_RESULT_BYTES + limits::MAX_ERROR_BYTES + 1_024);
+const MAX_RESULTS: usize = limits::MAX_BYTES / (limits::MAX_RESULT_BYTES + MAX_RUN_BYTES);
 
 /// Returns the constants that the scripts and the library share, as Lua writes them. Each constant whose name a script contains becomes
 /// a local of that script.
@@ -67,6 +70,7 @@ fn shared_constants() -> Vec<(&'static str, String)> {
         ("MAX_MESSAGES", limits::MAX_MESSAGES.to_string()),
         ("MAX_BYTES", limits::MAX_BYTES.to_string()),
         ("MAX_RUNS", MAX_RUNS.to_string()),
+        ("MAX_EARLIER_ERRORS_BYTES", limits::MAX_EARLIER_ERRORS_BYTES.to_string()),
         ("MAX_SCHEDULES", limits::MAX_SCHEDULES.to_string()),
         ("MAX_RESULTS", MAX_RESULTS.to_string()),
         ("PATCHED_LETTERS", format!("'{}'", record::patched_letters())),
@@ -92,7 +96,7 @@ macro_rules! fragments {
 }
 
 fragments! {
-    "attempt", "backoff", "clock", "clock_step", "configure", "cursors", "delivered", "events", "expire", "extra", "failed",
+    "attempt", "backoff", "clock", "clock_step", "configure", "cursors", "delivered", "errors", "events", "expire", "extra", "failed",
     "fields", "finish", "forget", "forget_purged", "groups", "held", "instants", "layout", "limiter", "maintain", "meta",
     "next_change", "owner", "promote_due", "purged", "ready", "record_clock", "recover", "remove_from_state",
     "requeue", "requeue_at_head", "retention", "run", "schedule", "shown", "signal", "state", "sticky", "sweep", "timeout", "totals",

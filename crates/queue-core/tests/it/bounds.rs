@@ -42,7 +42,7 @@ async fn signal_releases_all_messages_that_were_held_when_the_signal_was_sent() 
     let fixture = TestQueue::new();
     post_many(&fixture, message_with_hold_key).await;
     let signal = Signal { data: Some(to_raw_value("go").unwrap()), sticky_for: None };
-    assert_eq!(fixture.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap(), MESSAGE_COUNT);
+    assert_eq!(fixture.queue.signal(&"key".parse().unwrap(), &signal).await.unwrap().released, MESSAGE_COUNT);
     assert_eq!(count_in_state(&fixture, State::Held).await, 0);
     let mut delivered_numbers = vec![];
     for _ in 0..3 {
@@ -69,8 +69,8 @@ async fn interrupted_signal_releases_only_messages_that_were_held_when_the_signa
         (1, MESSAGE_COUNT)
     );
     fixture.redis.command(&format!("HSET drover:{{q}}:signals key \"{last_id}\\t\""));
-    let released_count = fixture.queue.signal(&"key".parse().unwrap(), &Signal::default()).await.unwrap();
-    assert_eq!(released_count, 1, "the earlier signal is finished before the new signal begins");
+    let signalled = fixture.queue.signal(&"key".parse().unwrap(), &Signal::default()).await.unwrap();
+    assert_eq!(signalled.released, 1, "the earlier signal is finished before the new signal begins");
     assert_eq!(count_in_state(&fixture, State::Held).await, 0);
     fixture.assert_clean().await;
 }

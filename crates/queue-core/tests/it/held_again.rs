@@ -30,13 +30,13 @@ fn signal_data(delivery: &Delivery) -> Option<&str> {
 impl TestQueue {
     async fn signal(&self, name: &str, data: Option<&str>) -> u64 {
         let signal = Signal { data: data.map(|data| to_raw_value(data).unwrap()), sticky_for: None };
-        self.queue.signal(&signal_key(name), &signal).await.unwrap()
+        self.queue.signal(&signal_key(name), &signal).await.unwrap().released
     }
 
     async fn signal_sticky(&self, name: &str, data: &str, millis: u64) -> u64 {
         let sticky_for = Some(Millis::new(millis).try_into().unwrap());
         let signal = Signal { data: Some(to_raw_value(data).unwrap()), sticky_for };
-        self.queue.signal(&signal_key(name), &signal).await.unwrap()
+        self.queue.signal(&signal_key(name), &signal).await.unwrap().released
     }
 
     /// Leases all ready messages, and holds them for a key.

@@ -18,7 +18,7 @@ fn signal_with_data(data: &str) -> Signal {
 }
 
 async fn send_signal(fixture: &TestQueue, name: &str) -> u64 {
-    fixture.queue.signal(&signal_key(name), &Signal::default()).await.unwrap()
+    fixture.queue.signal(&signal_key(name), &Signal::default()).await.unwrap().released
 }
 
 #[tokio::test]
@@ -70,11 +70,12 @@ async fn handlers_and_readers_see_the_data_of_the_signal() {
 async fn sticky_signal_releases_later_messages_until_it_expires() {
     let fixture = TestQueue::new();
     let sticky_signal = Signal { sticky_for: Some(Millis::new(1_500).try_into().unwrap()), ..signal_with_data("open") };
-    assert_eq!(
-        fixture.queue.signal(&signal_key("gate"), &sticky_signal).await.unwrap(),
-        0,
-        "a signal may be sent before there is a queue"
-    );
+    let signalled = fixture.queue.signal(&signal_key("gate"), &sticky_signal).await.unwrap();
+    assert_eq!(signalled.released, 0, "a signal may be sent before there is a queue");
+    let kept_signal = fixture.queue.sticky_signal(&signal_key("gate")).await.unwrap().unwrap();
+    assert_eq!(signalled.sticky_until, Some(kept_signal.until));
+    let plain_signal = fixture.queue.signal(&signal_key("fence"), &Signal::default()).await.unwrap();
+    assert_eq!(plain_signal.sticky_until, None);
     let passed_message = fixture.post(message_with_hold_key(1, "gate")).await;
     assert_eq!((passed_message.state, passed_message.hold), (State::Waiting, None));
     assert_eq!(passed_message.signal.unwrap().get(), "\"open\"");
@@ -146,7 +147,7 @@ async fn interrupted_signal_is_continued_and_later_signals_wait_for_it() {
     fixture.post(message_with_hold_key(7, "k")).await;
     // The second signal first releases the rest of the first signal's messages, then the messages that were posted between the two
     // signals.
-    assert_eq!(fixture.queue.signal(&signal_key("k"), &signal_with_data("second")).await.unwrap(), 1);
+    assert_eq!(fixture.queue.signal(&signal_key("k"), &signal_with_data("second")).await.unwrap().released, 1);
     let status = fixture.queue.status().await.unwrap().unwrap();
     assert_eq!((status.counts.held, status.counts.waiting), (0, 3_001));
     let mut signal_data = Vec::new();

@@ -72,14 +72,14 @@ async fn only_posts_settings_and_sticky_signals_create_a_queue() {
     assert!(matches!(queue.resume().await, Err(Error::NoSuchQueue)));
     assert!(matches!(queue.configure(&json!({})).await, Err(Error::NoSuchQueue)));
     assert!(queue.configure(&json!({"max_attempts": 0})).await.is_err(), "an invalid patch creates no queue");
-    assert_eq!(queue.signal(&key, &Signal::default()).await.unwrap(), 0);
+    assert_eq!(queue.signal(&key, &Signal::default()).await.unwrap().released, 0);
     assert!(queue.listen().await.unwrap().is_none());
     assert!(long_poll.receive(queue, request(), Millis::new(50)).await.unwrap().is_empty());
     assert!(!queue.delete().await.unwrap());
     assert_eq!(fixture.redis.command("DBSIZE"), ":0");
 
     let sticky_signal = Signal { sticky_for: Some(Millis::from_secs(1).try_into().unwrap()), ..Signal::default() };
-    assert_eq!(queue.signal(&key, &sticky_signal).await.unwrap(), 0);
+    assert_eq!(queue.signal(&key, &sticky_signal).await.unwrap().released, 0);
     assert!(is_listed(&fixture.queues, &queue_name()).await);
     assert!(queue.delete().await.unwrap());
     queue.configure(&json!({"max_attempts": 9})).await.unwrap();

@@ -1,6 +1,6 @@
 //! Tests of failed attempts, and of the pauses between attempts.
 
-use queue_core::{Action, Millis, NewMessage, State};
+use queue_core::{Action, Changed, Failure, Message, Millis, NewMessage, State};
 
 use crate::{TestQueue, failure, numbered_message, numbers, wait_millis};
 
@@ -124,4 +124,78 @@ async fn too_large_result_fails_and_too_long_error_is_truncated() {
     let error_text = fixture.read(&lease_reply.deliveries[1].message.id).await.error.unwrap().message;
     assert!(!error_text.is_empty() && error_text.len() <= queue_core::Queue::MAX_RESULT_BYTES / 8);
     fixture.assert_clean().await;
+}
+
+/// Leases the message of the queue, and fails the attempt with this error; the message is ready again at once.
+async fn fail_with(fixture: &TestQueue, failure: Failure) {
+    let delivery = fixture.lease_one().await;
+    fixture.settle(&delivery, Action::FailAndRetryAfter(failure, Millis::new(0))).await;
+}
+
+/// The earlier errors of a message, each with its attempt and text.
+fn earlier_errors(message: &Message) -> Vec<(u32, &str)> {
+    assert!(message.earlier_errors.is_sorted_by_key(|error| error.at));
+    message.earlier_errors.iter().map(|error| (error.attempt, error.message.as_str())).collect()
+}
+
+#[tokio::test]
+async fn last_errors_of_attempts_and_lapses_stay_until_the_message_is_forgotten() {
+    let fixture = TestQueue::with_settings(r#"{"max_attempts":9,"visibility_timeout":100}"#);
+    let id = fixture.post(numbered(1)).await.id;
+    for error in ["one", "two", "three"] {
+        fail_with(&fixture, Failure::new("boom", error)).await;
+    }
+    fixture.lease_one().await;
+    wait_millis(110).await;
+    fixture.queue.maintain().await.unwrap();
+    let lapsed_message = fixture.read(&id).await;
+    assert_eq!(earlier_errors(&lapsed_message), [(1, "one"), (2, "two"), (3, "three")]);
+    let error = lapsed_message.error.unwrap();
+    assert_eq!((error.code.as_str(), error.attempt), ("lease_lapsed", 3));
+
+    fail_with(&fixture, Failure::new("boom", "four")).await;
+    fail_with(&fixture, Failure::new("boom", "five")).await;
+    let delivery = fixture.lease_one().await;
+    let mut expected = vec![(2, "two"), (3, "three"), (3, "the lease lapsed"), (4, "four")];
+    assert_eq!(earlier_errors(&delivery.message), expected, "a consumer gets the errors");
+    fixture.settle(&delivery, Action::FailForGood(Failure::new("boom", "six"))).await;
+    expected.push((5, "five"));
+    let failed_message = fixture.read(&id).await;
+    assert_eq!(earlier_errors(&failed_message), expected);
+    assert_eq!(failed_message.error.unwrap().message, "six");
+
+    assert_eq!(fixture.queue.retry(&id).await.unwrap(), Changed::Done);
+    expected.remove(0);
+    assert_eq!(earlier_errors(&fixture.read(&id).await), expected);
+    let delivery = fixture.lease_one().await;
+    assert_eq!(fixture.complete(&delivery).await, Some(State::Completed));
+    let completed_message = fixture.read(&id).await;
+    expected.push((6, "six"));
+    assert_eq!(earlier_errors(&completed_message), expected);
+    assert!(completed_message.error.is_none());
+    fixture.assert_clean().await;
+}
+
+#[tokio::test]
+async fn long_earlier_errors_are_shortened_so_that_a_run_stays_small() {
+    const LAST_ERROR_BYTES: usize = 8 * 1_024;
+    const EARLIER_ERRORS_BYTES: usize = 1_024;
+    const OTHER_BYTES: usize = 256;
+    for (text, kept) in [("long ", 4), ("ä", 4), ("\"/\\", 2), ("\u{1}", 0), ("\",\"earlier\":[", 3)] {
+        let fixture = TestQueue::with_settings(r#"{"max_attempts":99}"#);
+        let id = fixture.post(numbered(1)).await.id;
+        for _ in 0..7 {
+            fail_with(&fixture, Failure::new(text.repeat(50), text.repeat(9_000))).await;
+        }
+        let message = fixture.read(&id).await;
+        assert_eq!(message.earlier_errors.len(), kept, "{text:?}");
+        for error in &message.earlier_errors {
+            let start = error.message.strip_suffix('…').unwrap();
+            assert!(start.len() > 140 && text.repeat(9_000).starts_with(start), "{text:?}: {start:?}");
+        }
+        let bytes: usize =
+            fixture.redis.command(&format!("HSTRLEN drover:{{q}}:runs {id}")).trim_start_matches(':').parse().unwrap();
+        assert!(bytes <= LAST_ERROR_BYTES + EARLIER_ERRORS_BYTES + OTHER_BYTES, "{text:?}: {bytes} bytes");
+        fixture.assert_clean().await;
+    }
 }

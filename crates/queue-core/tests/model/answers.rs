@@ -5,7 +5,7 @@ use serde_json::{Value, json, value::RawValue};
 
 pub(crate) fn show_message(message: &Message) -> Value {
     let json_text = |raw: &Option<Box<RawValue>>| raw.as_ref().map(|raw| raw.get().to_owned());
-    let error = message.error.as_ref().map(|error| {
+    let all_errors = message.earlier_errors.iter().chain(&message.error).map(|error| {
         let json = format!(r#"{{"code":"{}","message":"{}"}}"#, error.code, error.message);
         json!({"attempt": error.attempt, "at": error.at.as_millis(), "json": json})
     });
@@ -31,7 +31,8 @@ pub(crate) fn show_message(message: &Message) -> Value {
         "consumer": message.consumer,
         "progress": json_text(&message.progress),
         "result": json_text(&message.result),
-        "error": error,
+        "has_error": message.error.is_some(),
+        "errors": all_errors.collect::<Vec<_>>(),
         "schedule": message.schedule,
         "scheduled": message.scheduled_at.map(Timestamp::as_millis),
     })

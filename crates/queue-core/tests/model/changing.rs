@@ -230,14 +230,14 @@ impl Model {
         json!(failed_messages.len())
     }
 
-    /// Makes a failed message ready as if it were new, except that it keeps its deliveries and its last error, and has no ttl.
+    /// Makes a failed message ready as if it were new, except that it keeps its deliveries and its last errors, and has no ttl.
     fn retry_one(&mut self, number: MessageNumber) {
         let now = self.now();
         let message = self.message(number);
         let attempt = message.attempts_made();
         let mut run = message.run_so_far();
         let outcome = message.outcome.take().expect("a failed message has an outcome");
-        run.error = Some(crate::message::AttemptError { attempt, at: outcome.at, json: outcome.json });
+        run.add_error(crate::message::AttemptError { attempt, at: outcome.at, json: outcome.json });
         (run.lease, run.started, run.consumer, run.settled) = (Lease::None, None, None, None);
         (run.attempts, run.lapses) = (0, 0);
         run.set_ready_at(Some(now));

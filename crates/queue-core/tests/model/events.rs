@@ -164,7 +164,7 @@ impl Model {
     pub(crate) fn requeue_event(&self, number: MessageNumber, kind: &'static str) -> NewEvent {
         let message = &self.messages[&number];
         let due_time = message.delayed_until();
-        match (kind, message.run_so_far().error) {
+        match (kind, message.run_so_far().errors.pop()) {
             ("retried", Some(error)) => {
                 message.with_run(0, NewEvent::new(number, kind)).due(due_time).with_json(&error.json)
             }

@@ -120,6 +120,8 @@ impl Model {
                 }
                 if lapses < max_lapses {
                     run.set_ready_at(Some(deadline));
+                    let json = error_json("lease_lapsed", "the lease lapsed");
+                    run.add_error(AttemptError { attempt: run.attempts, at: now, json });
                 }
                 self.count("lapsed");
                 if lapses < max_lapses {
@@ -152,7 +154,7 @@ impl Model {
         }
         let pause = pause.unwrap_or_else(|| message.draft.backoff.unwrap_or(queue.backoff).pause_after(attempt));
         run.attempts = attempt;
-        run.error = Some(AttemptError { attempt, at, json });
+        run.add_error(AttemptError { attempt, at, json });
         self.count("retried");
         self.end_lease(number, SettlementKind::Fail, Pause::For(pause), requeues)
     }

@@ -112,7 +112,8 @@ pub(crate) struct Run {
     pub(crate) consumer: Option<u8>,
     /// The last settlement that did not finish the message.
     pub(crate) settled: Option<Settled>,
-    pub(crate) error: Option<AttemptError>,
+    /// The last errors of failed attempts and lapses, the oldest first.
+    pub(crate) errors: Vec<AttemptError>,
     /// The visibility timeout with which the lease of the run was made.
     pub(crate) visibility: Option<u64>,
     pub(crate) timeout: Option<u64>,
@@ -126,6 +127,12 @@ impl Run {
     /// Clears the durations of a lease that is over, and sets the instant at which the message is ready again.
     pub(crate) fn set_ready_at(&mut self, ready: Option<Instant>) {
         (self.visibility, self.timeout, self.extension, self.ready) = (None, None, None, ready);
+    }
+
+    pub(crate) fn add_error(&mut self, error: AttemptError) {
+        const MAX_ERRORS: usize = 5;
+        self.errors.push(error);
+        self.errors.drain(..self.errors.len().saturating_sub(MAX_ERRORS));
     }
 
     pub(crate) fn visibility(&self) -> u64 {
@@ -170,6 +177,7 @@ pub(crate) enum SettlementKind {
     Undo,
 }
 
+/// The error of a failed attempt or lapse, or of a message that failed.
 #[derive(Debug, Clone)]
 pub(crate) struct AttemptError {
     pub(crate) attempt: u32,

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     changing::state_name,
-    message::{MessageNumber, OutcomeKind, State},
+    message::{AttemptError, MessageNumber, Outcome, OutcomeKind, State},
     model::Model,
     posting::shown_id,
     schedules::schedule_name,
@@ -41,11 +41,12 @@ impl Model {
         };
         let (outcome, posted_by) = (message.outcome.as_ref(), message.draft.posted_by);
         let (is_completed, is_held) = (message.state == State::Completed, message.state == State::Held);
-        let error = match outcome {
-            Some(outcome) if outcome.end == OutcomeKind::Completed => None,
-            Some(outcome) => Some((message.attempts_made(), outcome.at, outcome.json.clone())),
-            None => run.error.map(|error| (error.attempt, error.at, error.json)),
-        };
+        let mut errors = run.errors;
+        if let Some(Outcome { end: OutcomeKind::AttemptFailed | OutcomeKind::Failed, at, json }) = outcome {
+            errors.push(AttemptError { attempt: message.attempts_made(), at: *at, json: json.clone() });
+        }
+        let all_errors =
+            errors.iter().map(|error| json!({"attempt": error.attempt, "at": error.at, "json": error.json}));
         json!({
             "id": message.draft.own_id.map_or(shown_id(number), own_id),
             "name": message.draft.named.then_some(MESSAGE_NAME),
@@ -68,7 +69,8 @@ impl Model {
             "consumer": run.consumer.map(consumer_id),
             "progress": message.progress,
             "result": outcome.filter(|_| is_completed).map(|outcome| &outcome.json),
-            "error": error.map(|(attempt, at, json)| json!({"attempt": attempt, "at": at, "json": json})),
+            "has_error": !is_completed && !errors.is_empty(),
+            "errors": all_errors.collect::<Vec<_>>(),
             "schedule": posted_by.map(|by| schedule_name(by.schedule)),
             "scheduled": posted_by.map(|by| by.at),
         })

@@ -1,7 +1,7 @@
 //! Executes an operation on the real queue and on the model, and formats both results alike.
 
 use deadpool_redis::redis;
-use queue_core::{Error, Millis, Signal, State, wakeup::Subscriber};
+use queue_core::{Error, Millis, Signal, State, Timestamp, wakeup::Subscriber};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
@@ -188,12 +188,17 @@ impl QueueAndModel {
             data: data.as_deref().map(raw_json),
             sticky_for: sticky_for.map(|time| Millis::new(time).try_into().unwrap()),
         };
-        let released_count = self.queue.signal(&key_text, &signal).await?;
+        let signalled = self.queue.signal(&key_text, &signal).await?;
+        let sticky_until = signalled.sticky_until.map(Timestamp::as_millis);
         let now = self.model.now();
         let removed_signal = if is_plain { self.model.sticky.remove(&key) } else { None };
         let was_sticky = removed_signal.is_some_and(|signal| signal.until > now);
         let model_released_count = self.model.signal(key, data.as_ref(), sticky_for);
-        Ok((json!([was_forgotten, released_count]), json!([was_sticky, model_released_count])))
+        let model_sticky_until = sticky_for.map(|time| now + time);
+        Ok((
+            json!([was_forgotten, signalled.released, sticky_until]),
+            json!([was_sticky, model_released_count, model_sticky_until]),
+        ))
     }
 
     async fn wait_for(

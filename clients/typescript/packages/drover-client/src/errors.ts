@@ -124,21 +124,23 @@ export class RetryLaterError extends Error {
 }
 
 /**
- * Thrown by a handler: the job returns to its queue and no attempt is counted. With `delay` (ms) the job is delayed; without, the job goes
- * to the head of the queue.
+ * Thrown by a handler: the job returns to its queue and no attempt is counted. With `delay` (ms) the job is delayed; with `hold` the job
+ * waits for the signal of this key; without both, the job goes to the head of the queue.
  */
 export class ReleaseError extends Error {
     override name = "ReleaseError";
     readonly delay: number | undefined;
+    readonly hold: string | undefined;
 
     /** @internal */
     get [KIND](): string {
         return "ReleaseError";
     }
 
-    constructor(delay?: number, message = "the handler released the job") {
+    constructor(until?: number | { hold: string }, message = "the handler released the job") {
         super(message);
-        this.delay = delay;
+        this.delay = typeof until === "number" ? until : undefined;
+        this.hold = typeof until === "object" ? until.hold : undefined;
     }
 }
 

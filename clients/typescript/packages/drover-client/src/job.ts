@@ -201,9 +201,12 @@ export class Job<Data = unknown, Result = unknown> {
         return this.returnvalue as Result;
     }
 
-    /** Reports progress: any JSON up to 64 KiB. Possible only inside the job's handler. */
+    /**
+     * Reports progress: any JSON up to 64 KiB. Possible only inside the job's handler. While one report is on its way, only the newest value
+     * waits, and replaces the values before it.
+     */
     updateProgress(value: unknown): Promise<void> {
-        return handled(this.#running("updateProgress", (run) => run.reportProgress(value)));
+        return this.#run?.reportProgress(value) ?? handled(Promise.reject(new Error(`updateProgress: ${NO_RUN}`)));
     }
 
     /**
@@ -327,7 +330,7 @@ export function isForgotten(error: unknown): boolean {
 }
 
 /** Without this call, a rejected promise that the handler does not wait for would end the process. */
-function handled<T>(promise: Promise<T>): Promise<T> {
+export function handled<T>(promise: Promise<T>): Promise<T> {
     promise.catch(() => {});
     return promise;
 }

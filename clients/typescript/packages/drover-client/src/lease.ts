@@ -8,7 +8,7 @@
  */
 import type { Api, LeasedMessage, Schemas } from "./api.js";
 import { CancelledError, DroverError, LeaseLostError, TimedOutError, WorkerClosedError, kindOf, messageOf, toError } from "./errors.js";
-import { type Job, type Run, createJob, refreshJob } from "./job.js";
+import { type Job, type Run, createJob, handled, refreshJob } from "./job.js";
 import type { Settlement, Settler } from "./settler.js";
 
 /** The time (ms) after the `timeout` of a run for which the API accepts a settlement. */
@@ -46,6 +46,25 @@ interface Decision {
     readonly result?: string;
 }
 
+/** A value of progress that the API has not stored yet. */
+class Report {
+    readonly stored: Promise<void>;
+    resolve!: () => void;
+    reject!: (error: Error) => void;
+
+    constructor(
+        readonly value: unknown,
+        readonly json: string,
+    ) {
+        this.stored = handled(
+            new Promise((resolve, reject) => {
+                this.resolve = resolve;
+                this.reject = reject;
+            }),
+        );
+    }
+}
+
 export class Lease implements Run {
     readonly token: string;
     readonly job: Job;
@@ -63,6 +82,10 @@ export class Lease implements Run {
     #phase: "running" | "lapsed" | "gone" | "settling" | "settled" = "running";
     #isDiscarded = false;
     #isReported = false;
+    /** Whether a report of progress is on its way. */
+    #isReporting = false;
+    /** The newest report of progress, which waits for the end of the one on its way. */
+    #waitingReport: Report | undefined;
 
     constructor(owner: LeaseOwner, message: LeasedMessage, arrival: number) {
         this.#owner = owner;
@@ -185,30 +208,64 @@ export class Lease implements Run {
         this.#isDiscarded = true;
     }
 
+    /**
+     * Reports progress. While one report is on its way, only the newest value waits, so that a handler that does not wait takes little
+     * memory: the promise of a waiting value is also that of the values that replace it.
+     */
     reportProgress(value: unknown): Promise<void> {
-        return new Promise((resolve, reject) => {
+        let json: string;
+        try {
             this.#checkUnsettled();
-            const progress = toJson(value, "progress");
-            const sentAt = performance.now();
-            this.#owner.settler.add({
-                json: `{"lease":"${this.token}","action":"extend","progress":${progress}}`,
-                onOutcome: (result) => {
-                    this.extended(result, sentAt);
-                    if (result.outcome === "extended") {
-                        refreshJob(this.job, { progress: value });
-                        this.#owner.reported(this.job, value);
-                        resolve();
-                    } else {
-                        reject(new LeaseLostError(this.job.id, "the API says that the lease is over"));
-                    }
-                },
-                onRefused: (error) => {
-                    reject(error);
-                    return undefined;
-                },
-                onDropped: reject,
-            });
+            json = toJson(value, "progress");
+        } catch (error) {
+            return handled(Promise.reject(toError(error)));
+        }
+        if (this.#waitingReport) {
+            Object.assign(this.#waitingReport, { value, json });
+            return this.#waitingReport.stored;
+        }
+        const report = new Report(value, json);
+        if (this.#isReporting) {
+            this.#waitingReport = report;
+        } else {
+            this.#sendReport(report);
+        }
+        return report.stored;
+    }
+
+    #sendReport(report: Report): void {
+        this.#isReporting = true;
+        const sentAt = performance.now();
+        const fail = (error: Error): undefined => {
+            report.reject(error);
+            this.#isReporting = false;
+            this.#sendWaitingReport();
+        };
+        this.#owner.settler.add({
+            json: `{"lease":"${this.token}","action":"extend","progress":${report.json}}`,
+            onOutcome: (result) => {
+                this.extended(result, sentAt);
+                if (result.outcome !== "extended") {
+                    fail(new LeaseLostError(this.job.id, "the API says that the lease is over"));
+                    return;
+                }
+                refreshJob(this.job, { progress: report.value });
+                this.#owner.reported(this.job, report.value);
+                report.resolve();
+                this.#isReporting = false;
+                this.#sendWaitingReport();
+            },
+            onRefused: fail,
+            onDropped: fail,
         });
+    }
+
+    #sendWaitingReport(): void {
+        const report = this.#waitingReport;
+        this.#waitingReport = undefined;
+        if (report) {
+            this.#sendReport(report);
+        }
     }
 
     /** Throws an error unless the lease is alive, or has the phase `permitted`. */
@@ -229,11 +286,11 @@ export class Lease implements Run {
         if (reason instanceof CancelledError || reason instanceof TimedOutError) {
             return this.#failure(reason);
         }
-        const error = toError(thrown) as Error & { delay?: number; retryAfter?: number };
-        const { delay, retryAfter } = error;
+        const error = toError(thrown) as Error & { delay?: number; hold?: string; retryAfter?: number };
+        const { delay, hold, retryAfter } = error;
         switch (kindOf(error)) {
             case "ReleaseError": {
-                const pause = delay === undefined ? {} : { delay: Math.round(delay) };
+                const pause = { ...(delay === undefined ? {} : { delay: Math.round(delay) }), ...(hold === undefined ? {} : { hold }) };
                 return { action: { action: "release", ...pause }, end: { kind: "released" } };
             }
             case "RetryLaterError":
@@ -255,6 +312,7 @@ export class Lease implements Run {
     }
 
     #settle(decision: Decision, settled: { resolve?: () => void; reject?: (error: Error) => void } = {}): void {
+        this.#sendWaitingReport();
         this.#phase = "settling";
         this.#owner.stopExtending(this);
         this.#owner.settler.add({
@@ -326,7 +384,7 @@ export class Lease implements Run {
                 ...(outcome === "failed" ? { finished_at: at } : {}),
             });
         } else if (end.kind === "released") {
-            refreshJob(this.job, { state: outcome === "delayed" ? "delayed" : "waiting" });
+            refreshJob(this.job, { state: outcome === "delayed" || outcome === "held" ? outcome : "waiting" });
         }
         this.#owner.ended(this.job, end);
     }

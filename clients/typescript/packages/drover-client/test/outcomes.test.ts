@@ -4,8 +4,8 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { ReleaseError, RetryLaterError, UnrecoverableError } from "drover-client";
-import { gate, message, open, work, setUp } from "./fixture.js";
-import { record, until } from "./harness.js";
+import { drover, gate, message, open, work, setUp } from "./fixture.js";
+import { Proxy, record, until } from "./harness.js";
 
 setUp();
 
@@ -86,6 +86,8 @@ describe("outcomes", () => {
                 throw new ReleaseError();
             } else if (job.data === "pause") {
                 throw new ReleaseError(3_600_000);
+            } else if (job.data === "hold" && job.deliveries === 1) {
+                throw new ReleaseError({ hold: "paid:42" });
             }
             return job.attemptsMade;
         });
@@ -108,6 +110,14 @@ describe("outcomes", () => {
         await until("the job is delayed", async () => (await message("special", pause.id)).state === "delayed");
         await until("both releases are reported", () => released.length === 2);
         assert.equal((await message("special", pause.id)).attempts_made, 0);
+        const hold = await queue.add("n", "hold");
+        const held = await until("the job is held", async () => {
+            const stored = await message("special", hold.id);
+            return stored.state === "held" && stored;
+        });
+        assert.equal(held.hold, "paid:42");
+        assert.equal(await queue.signal("paid:42"), 1);
+        assert.equal(await hold.waitUntilFinished(), 0);
     });
 
     test("an oversized result, and one that is not JSON, fail the job for good with a clear code", async () => {
@@ -146,6 +156,43 @@ describe("outcomes", () => {
         assert.deepEqual(await job.waitUntilFinished(), { step: 2 });
         assert.deepEqual(job.progress, { step: 2 });
         assert.deepEqual(events.filter(([event]) => event === "progress").map(([, , value]) => value), [10, { step: 2 }]);
+    });
+
+    test("while the API is away, only the newest progress of a job waits", async () => {
+        const queue = open("busy-progress");
+        const proxy = await Proxy.start(drover.url);
+        let isAway = true;
+        proxy.decide = ({ path }) => (isAway && path.endsWith("/settle") ? "refuse" : "pass");
+        const text = "x".repeat(10_000);
+        const events = record(
+            work(
+                "busy-progress",
+                async (job) => {
+                    const promises = new Set<Promise<void>>();
+                    for (let step = 0; step < 10_000; step += 1) {
+                        promises.add(job.updateProgress({ step, text }));
+                    }
+                    assert.equal(promises.size, 2);
+                    await until("a report was refused", () => proxy.requests.some(({ path }) => path.endsWith("/settle")));
+                    isAway = false;
+                    await Promise.all(promises);
+                    assert.deepEqual(job.progress, { step: 9_999, text });
+                    // What waits when the handler ends is stored before the result.
+                    void job.updateProgress(1);
+                    void job.updateProgress(2);
+                    void job.updateProgress(3);
+                    return "done";
+                },
+                { url: proxy.url },
+            ),
+        );
+        const job = await queue.add("n", 1);
+        assert.equal(await job.waitUntilFinished(), "done");
+        await until("the completion is reported", () => events.some(([event]) => event === "completed"));
+        const reported = events.filter(([event]) => event === "progress").map(([, , value]) => (value as { step?: number }).step ?? value);
+        assert.deepEqual(reported, [0, 9_999, 1, 3]);
+        assert.equal((await message("busy-progress", job.id)).progress, 3);
+        proxy.stop();
     });
 
     test("moveToCompleted and moveToFailed settle at once, and a later result or error of the handler changes nothing", async () => {

@@ -47,6 +47,8 @@ export class Job<T = any> {
      */
     abortSignal?: AbortSignal | undefined;
     #progress: unknown;
+    /** The progress that was reported last. */
+    #newest: { stored: Promise<void>; value: unknown; reported: Promise<void> } | undefined;
     #isDiscarded = false;
     readonly #source: DroverJob<T> | undefined;
 
@@ -75,10 +77,27 @@ export class Job<T = any> {
         return values.length === 0 || values[0] === undefined ? this.#progress : this.#report(values[0]);
     }
 
-    async #report(value: unknown): Promise<void> {
-        await this.#drover.updateProgress(value);
-        this.#progress = value;
-        this.queue.emit("progress", this, value);
+    /** drover-client returns the same promise for values that replace each other, so only the newest value of a job waits. */
+    #report(value: unknown): Promise<void> {
+        let stored: Promise<void>;
+        try {
+            stored = this.#drover.updateProgress(value);
+        } catch (error) {
+            return Promise.reject(error);
+        }
+        if (this.#newest?.stored === stored) {
+            this.#newest.value = value;
+            return this.#newest.reported;
+        }
+        const report = { stored, value, reported: stored };
+        report.reported = stored.then(() => {
+            this.#progress = report.value;
+            this.queue.emit("progress", this, report.value);
+        });
+        // A handler that does not wait for the promise must not end the process when the lease is lost.
+        report.reported.catch(() => {});
+        this.#newest = report;
+        return report.reported;
     }
 
     /** Replaces the data of a job that was never leased. */

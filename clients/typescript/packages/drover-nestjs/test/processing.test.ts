@@ -22,6 +22,7 @@ import {
     type DoneCallback,
     Job,
     Queue,
+    ReleaseError,
     UnrecoverableError,
 } from "drover-nestjs";
 
@@ -296,6 +297,50 @@ test("a handler with two parameters gets a callback", async () => {
     assert.deepEqual(await (await queue.add("good", { n: 7 })).finished(), { of: 7 });
     await assert.rejects((await queue.add("bad", {})).finished(), /by callback/);
     await assert.rejects((await queue.add("thrown", {})).finished(), /not by callback/);
+});
+
+test("a handler that does not wait for its progress keeps only the newest value", async () => {
+    const reported: unknown[] = [];
+    @Processor("progress")
+    class Progress {
+        @Process()
+        async work(job: Job): Promise<number> {
+            const promises = new Set<Promise<void>>();
+            for (let step = 0; step < 1_000; step += 1) {
+                promises.add(job.progress({ step }));
+            }
+            await Promise.all(promises);
+            return promises.size;
+        }
+        @OnQueueProgress()
+        progress(_: Job, { step }: { step: number }): void {
+            reported.push(step);
+        }
+    }
+    const app = await services.app(moduleWith("progress", [Progress]));
+    const queue = queueOf(app, "progress");
+    assert.equal(await (await queue.add({})).finished(), 2);
+    assert.deepEqual(reported, [0, 999]);
+});
+
+test("a handler that throws a ReleaseError with a hold key runs again after the signal", async () => {
+    @Processor("hold")
+    class Hold {
+        #runs = 0;
+        @Process()
+        work(): string {
+            this.#runs += 1;
+            if (this.#runs === 1) {
+                throw new ReleaseError({ hold: "paid:42" });
+            }
+            return "paid";
+        }
+    }
+    const app = await services.app(moduleWith("hold", [Hold]));
+    const queue = queueOf(app, "hold");
+    const job = await queue.add({}, { attempts: 1 });
+    await until("the job is held", async () => (await queue.drover.signal("paid:42")) === 1);
+    assert.equal(await job.finished(), "paid");
 });
 
 test("listeners get the events of all jobs, or of one name or id", async () => {

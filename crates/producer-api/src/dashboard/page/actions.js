@@ -1,9 +1,14 @@
 // What may be done with one message: buttons, and a form that changes a message that no consumer has leased.
 
 import { call, may, path, post } from "./api.js";
-import { ask, button, el, field, foreign, openDialog, setText, toast } from "./dom.js";
-import { exact, visible } from "./format.js";
+import { ask, button, checkJson, el, field, foreign, input, openForm, toast } from "./dom.js";
+import { exact, instant, visible } from "./format.js";
 import { source } from "./json.js";
+
+/** The report of a signal that was sent. */
+export const reportSignal = (key, { released, sticky_until: until }) =>
+  ["The signal ", foreign(key), ` released ${exact(released)} ${released === 1 ? "message" : "messages"}.`,
+    until !== null && ` It is kept until ${instant(until)}.`];
 
 const UNFINISHED = ["held", "delayed", "waiting", "active"];
 
@@ -16,8 +21,7 @@ const ACTIONS = [
     name: "release", label: "Release", scope: "enqueue", fits: ({ state }) => state === "held",
     async act(queue, { hold }) {
       if (!(await ask("Send the signal?", ["All messages of the queue that wait for ", foreign(hold), " are released."], "Send"))) return false;
-      const { released } = await post(path(queue, "signals", hold));
-      return ["The signal ", foreign(hold), ` released ${exact(released)} ${released === 1 ? "message" : "messages"}.`];
+      return reportSignal(hold, await post(path(queue, "signals", hold)));
     },
   },
   {
@@ -62,36 +66,20 @@ export function messageActions(queue, message, done, { isOnPage }) {
 /** Asks for new data, a new priority and a new delay. Resolves to false if the user gives up. */
 function edit(queue, { id, data, priority }) {
   const old = source(data);
-  const input = (attributes) => el("input", { autocomplete: "off", spellcheck: "false", ...attributes });
   const area = el("textarea", { rows: 10, spellcheck: "false", required: true }, old);
   const inputs = { priority: input({ value: priority, inputmode: "numeric" }), delay: input({ placeholder: "unchanged" }) };
-  const error = el("p", { class: "error", role: "alert", hidden: true });
-  return new Promise((resolve) => {
-    const form = el("form", {},
-      old === null ? el("p", { class: "note" }, "The data is too long to be changed here.") : field("Data (JSON)", area),
-      el("div", { class: "columns" }, field("Priority", inputs.priority, "lower is first"),
-        field("Delay from now", inputs.delay, "such as 1h 30m; 0 for none")),
-      error, el("div", { class: "buttons" }, button("Cancel", () => dialog.close()), el("button", { class: "primary" }, "Change")));
-    const dialog = openDialog(`Edit ${visible(id)}`, form);
-    let isDone = false;
-    dialog.addEventListener("close", () => resolve(isDone));
-    form.addEventListener("submit", async (event) => {
-      event.preventDefault();
-      const members = [];
-      if (old !== null && area.value !== old) members.push(`"data":${area.value}`);
-      if (inputs.priority.value.trim() !== String(priority)) members.push(`"priority":${number(inputs.priority.value)}`);
-      if (inputs.delay.value.trim() !== "") members.push(`"delay":${number(inputs.delay.value)}`);
-      try {
-        if (old !== null) JSON.parse(area.value);
-        await call("PATCH", path(queue, "messages", id),
-          { body: `{${members.join(",")}}`, headers: { "content-type": "application/merge-patch+json" } });
-        isDone = true;
-        dialog.close();
-      } catch (mistake) {
-        error.hidden = false;
-        setText(error, mistake instanceof SyntaxError ? `Data: not JSON: ${mistake.message}` : visible(mistake.message));
-      }
-    });
+  return openForm(`Edit ${visible(id)}`, [
+    old === null ? el("p", { class: "note" }, "The data is too long to be changed here.") : field("Data (JSON)", area),
+    el("div", { class: "columns" }, field("Priority", inputs.priority, "lower is first"),
+      field("Delay from now", inputs.delay, "such as 1h 30m; 0 for none")),
+  ], "Change", async () => {
+    if (old !== null) checkJson("Data", area);
+    const members = [];
+    if (old !== null && area.value !== old) members.push(`"data":${area.value}`);
+    if (inputs.priority.value.trim() !== String(priority)) members.push(`"priority":${number(inputs.priority.value)}`);
+    if (inputs.delay.value.trim() !== "") members.push(`"delay":${number(inputs.delay.value)}`);
+    await call("PATCH", path(queue, "messages", id),
+      { body: `{${members.join(",")}}`, headers: { "content-type": "application/merge-patch+json" } });
   });
 }
 

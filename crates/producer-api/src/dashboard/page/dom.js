@@ -151,3 +151,44 @@ export function ask(title, text, action) {
     dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"));
   });
 }
+
+/**
+ * Shows a dialog with a form of these `parts`. `send()` does the work of the button `action`: its error is shown, and the dialog
+ * stays open. Resolves to whether the work was done.
+ */
+export function openForm(title, parts, action, send, kind = "primary") {
+  const error = el("p", { class: "error", role: "alert", hidden: true });
+  const form = el("form", {}, parts, error,
+    el("div", { class: "buttons" }, button("Cancel", () => dialog.close()), el("button", { class: kind }, action)));
+  const dialog = openDialog(title, form);
+  let isSending = false;
+  let isDone = false;
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (isSending) return;
+    isSending = true;
+    try {
+      await send();
+      isDone = true;
+      dialog.close();
+    } catch (mistake) {
+      error.hidden = false;
+      setText(error, visible(mistake.message));
+    }
+    isSending = false;
+  });
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(isDone)));
+}
+
+/** An input for a short text. */
+export const input = (attributes) => el("input", { autocomplete: "off", spellcheck: "false", ...attributes });
+
+/** Throws an error that names the field, if its text is no JSON. */
+export function checkJson(label, area) {
+  try {
+    if (area.value.trim()) JSON.parse(area.value);
+  } catch (mistake) {
+    area.focus();
+    throw new Error(`${label}: not JSON: ${mistake.message}`);
+  }
+}

@@ -34,17 +34,17 @@ export const visible = (text) =>
 
 const UNITS = [["d", 86_400_000], ["h", 3_600_000], ["m", 60_000], ["s", 1_000], ["ms", 1]];
 
-/** A duration with its two largest units: "1h 5m". */
-export function duration(millis) {
+/** A duration with its two largest units, "1h 5m", or with all. */
+export function duration(millis, units = 2) {
   if (millis === 0) return "0";
   const first = UNITS.findIndex(([, size]) => millis >= size);
   if (first < 0) return `${millis} ms`;
   let rest = Math.round(millis);
   const parts = [];
-  for (const [unit, size] of UNITS.slice(first, first + 2)) {
+  for (const [unit, size] of UNITS.slice(first, first + units)) {
     const amount = Math.floor(rest / size);
     rest -= amount * size;
-    if (amount > 0 && !(unit === "ms" && first < 4)) parts.push(amount + unit);
+    if (amount > 0 && !(unit === "ms" && first < 4 && units === 2)) parts.push(amount + unit);
   }
   return parts.join(" ");
 }

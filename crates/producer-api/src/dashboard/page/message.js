@@ -29,7 +29,17 @@ const EVENTS = {
   completed: "Completed", failed: "Failed",
 };
 
+const attemptFailed = (attempt) => `Attempt ${attempt} failed, another follows`;
+
 const failure = ({ code, message }) => el("span", { class: "failure" }, foreign(`${code}: ${message}`));
+
+/** The kinds of entries that tell of a failure. */
+const FAILURES = ["retried", "lapsed", "failed"];
+const LAPSED = "lease_lapsed";
+
+/** The errors after which the message went on, the oldest first. */
+const earlierErrors = ({ earlier_errors: earlier = [], error, finished_at }) =>
+  (error === null || finished_at !== null ? earlier : [...earlier, error]);
 
 /** The entries of the timeline that the message itself tells, each with its kind and instant. */
 function told(message) {
@@ -37,11 +47,13 @@ function told(message) {
   const isFinished = finished_at !== null;
   const isFuture = state === "delayed";
   return [
+    ...earlierErrors(message).map((earlier) => (earlier.code === LAPSED
+      ? ["lapsed", earlier.at, EVENTS.lapsed]
+      : ["retried", earlier.at, attemptFailed(earlier.attempt), failure(earlier)])),
     ["posted", created_at, "Posted", hold !== null && el("span", {}, "waits for the signal ", foreign(hold))],
     due_at !== null && (isFuture || due_at > created_at) &&
       ["due", due_at, isFuture ? (attempts > 0 ? "Next attempt is due" : "Due") : "Was due"],
     started_at !== null && ["started", started_at, "Started", consumer !== null && el("span", {}, "by ", foreign(consumer))],
-    error !== null && !isFinished && ["retried", error.at, `Attempt ${error.attempt} failed`, failure(error)],
     isFinished && [state, finished_at, state === "completed" ? "Completed" : "Failed", error !== null && failure(error)],
     expires_at !== null && !isFinished && ["expires", expires_at, "Expires if it has not started"],
   ].filter(Boolean);
@@ -50,23 +62,30 @@ function told(message) {
 /** The entries of the timeline that events told. */
 const seen = ({ event, data }) =>
   EVENTS[event] && [event, data.at,
-    event === "retried" && data.error ? `Attempt ${data.attempt} failed, another follows` : EVENTS[event],
+    event === "retried" && data.error ? attemptFailed(data.attempt) : EVENTS[event],
     data.error ? failure(data.error) : event === "started" && data.consumer ? el("span", {}, "by ", foreign(data.consumer)) : null];
 
 /** The entry for failed attempts of which neither the message nor an event tells. */
-function untold({ state, attempts_made, error, created_at }, events) {
-  const failures = attempts_made - (state === "completed" ? 1 : 0);
-  const known = new Set(error === null ? [] : [error.attempt]);
+function untold(message, events) {
+  const { attempts_made, state, error, created_at } = message;
+  const attempts = [...earlierErrors(message), error].filter((told) => told !== null && told.code !== LAPSED);
   for (const { event, data } of events) {
-    if (event === "retried" && !data.error) known.clear();
-    if (event === "retried" || event === "failed") known.add(data.attempt);
+    if (event === "retried" || event === "failed") attempts.push(event === "retried" && !data.error ? { attempt: 0, at: data.at } : data);
   }
+  const known = new Set();
+  let last = 0;
+  for (const { attempt } of attempts.sort((one, other) => Date.parse(one.at) - Date.parse(other.at))) {
+    // After a retry on request the attempts begin again.
+    if (attempt < last) known.clear();
+    known.add(last = attempt);
+  }
+  const failures = attempts_made - (state === "completed" ? 1 : 0);
   const missing = Array.from({ length: failures }, (_, index) => index + 1).filter((attempt) => !known.has(attempt));
   if (missing.length === 0) return null;
   const isRange = missing.at(-1) - missing[0] === missing.length - 1;
   const label = missing.length === 1 ? `Attempt ${missing[0]} failed`
     : isRange ? `Attempts ${missing[0]} to ${missing.at(-1)} failed` : `${missing.length} other attempts failed`;
-  return ["earlier", created_at, label, el("span", { class: "at" }, "Drover keeps the last error only.")];
+  return ["earlier", created_at, label, el("span", { class: "at" }, "Drover keeps the last errors only.")];
 }
 
 export function messageView(queue, id, refreshNow) {
@@ -112,20 +131,13 @@ export function messageView(queue, id, refreshNow) {
   };
   const createNote = ([kind, , label, more]) => Object.assign(el("li", { class: kind }, el("b", {}, label), more), { update: () => {} });
 
-  /** The message forgets its error at the next one, so the page keeps it. */
-  function rememberError({ error, finished_at }) {
-    if (error === null || events.some(({ data }) => data.at === error.at)) return;
-    const { attempt, at, code, message } = error;
-    events.push({ event: finished_at === null ? "retried" : "failed", data: { at, attempt, error: { code, message } } });
-  }
-
   function showTimeline(message) {
-    rememberError(message);
     // An own id may be used again, and then the events of the earlier message are none of this one.
     const own = events.filter(({ data }) => data.at > message.created_at);
     const all = new Map();
-    for (const entry of [...own.map(seen).filter(Boolean), ...told(message), untold(message, own)].filter(Boolean)) {
-      all.set(`${entry[0]} ${entry[1]}`, entry);
+    // An event has more of an error's text than the list of earlier errors, so the event replaces its entry.
+    for (const entry of [...told(message), ...own.map(seen), untold(message, own)].filter(Boolean)) {
+      all.set(`${FAILURES.includes(entry[0]) ? "failure" : entry[0]} ${entry[1]}`, entry);
     }
     const sorted = Array.from(all.values()).sort((one, other) => Date.parse(one[1]) - Date.parse(other[1]));
     reconcile(timeline, sorted, ([kind, at, label]) => `${kind} ${at} ${label}`,

@@ -2,7 +2,7 @@
 
 import { number } from "./actions.js";
 import { call, hasKey, may, path } from "./api.js";
-import { el, field, foreign, setText, toast } from "./dom.js";
+import { checkJson, el, field, foreign, input, setText, toast } from "./dom.js";
 import { visible } from "./format.js";
 
 /** A key for one filling of the form: a repetition after an error posts the message only once. */
@@ -12,7 +12,6 @@ const TEXTS = ["name", "group", "id", "delay", "ttl", "hold", "timeout"];
 const NUMBERS = ["priority", "max_attempts"];
 
 export function postView(queue) {
-  const input = (attributes) => el("input", { autocomplete: "off", spellcheck: "false", ...attributes });
   const target = input({ value: queue, required: true, maxlength: 128, placeholder: "my-queue" });
   const data = el("textarea", { rows: 8, required: true, spellcheck: "false" }, '{\n  "hello": "world"\n}');
   const headers = el("textarea", { rows: 2, spellcheck: "false", placeholder: '{"tenant": "a"}' });
@@ -40,11 +39,6 @@ export function postView(queue) {
   let isSending = false;
   form.addEventListener("input", () => (key = newKey()));
 
-  function fail(text) {
-    error.hidden = false;
-    setText(error, text);
-  }
-
   /** The body keeps the text of the data, so that its numbers stay exact. */
   function body() {
     const members = [`"data":${data.value}`];
@@ -57,18 +51,12 @@ export function postView(queue) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     error.hidden = true;
-    for (const [label, area] of [["Data", data], ["Headers", headers]]) {
-      try {
-        if (area.value.trim()) JSON.parse(area.value);
-      } catch (mistake) {
-        area.focus();
-        return fail(`${label}: not JSON: ${mistake.message}`);
-      }
-    }
     const name = target.value.trim();
     if (isSending) return undefined;
     isSending = true;
     try {
+      checkJson("Data", data);
+      checkJson("Headers", headers);
       const message = await call("POST", path(name, "messages"), { body: body(), headers: { "idempotency-key": key } });
       if (may("read", name)) {
         location.hash = `#/queues/${encodeURIComponent(name)}/message/${encodeURIComponent(message.id)}`;
@@ -76,8 +64,9 @@ export function postView(queue) {
       }
       key = newKey();
       toast(["The message ", foreign(message.id), " was posted."]);
-    } catch (refusal) {
-      fail(visible(refusal.message));
+    } catch (mistake) {
+      error.hidden = false;
+      setText(error, visible(mistake.message));
     }
     isSending = false;
     return undefined;

@@ -1,4 +1,4 @@
-// One queue: its state and rates, and tabs for its messages, schedules, events and settings.
+// One queue: its state and rates, and tabs for its messages, schedules, signals, events and settings.
 
 import { get, may, path } from "./api.js";
 import { el, foreign, keepFocus, setText } from "./dom.js";
@@ -8,8 +8,9 @@ import { messagesTab } from "./messages.js";
 import { newest, observe, pauseButton, sparkline } from "./queues.js";
 import { schedulesTab } from "./schedules.js";
 import { settingsTab } from "./settings.js";
+import { signalsTab } from "./signals.js";
 
-const TABS = { messages: messagesTab, schedules: schedulesTab, events: eventsTab, settings: settingsTab };
+const TABS = { messages: messagesTab, schedules: schedulesTab, signals: signalsTab, events: eventsTab, settings: settingsTab };
 
 export function queueView(queue, name, query, refreshNow) {
   const address = `#/queues/${encodeURIComponent(queue)}`;
@@ -29,7 +30,8 @@ export function queueView(queue, name, query, refreshNow) {
         el("div", { class: "tile rate" }, numbers.finished, el("span", {}, "Finished/s")),
         el("div", { class: "tile" }, numbers.oldest, el("span", {}, "Oldest waiting")))),
     el("nav", { class: "tabs", "aria-label": "Parts of the queue" },
-      link("messages", "Messages"), link("schedules", ["Schedules ", schedules]), link("events", "Events"), link("settings", "Settings")),
+      link("messages", "Messages"), link("schedules", ["Schedules ", schedules]), link("signals", "Signals"),
+      link("events", "Events"), link("settings", "Settings")),
     tab.node);
   const head = el("div", { class: "head" }, el("h1", { tabindex: -1 }, foreign(queue)), paused, actions);
   const node = el("section", {},

@@ -5,6 +5,7 @@ import { ask, button, el, foreign, showPages, toast } from "./dom.js";
 import { duration, exact, relative } from "./format.js";
 import { preview } from "./json.js";
 import { moment } from "./messages.js";
+import { defineSchedule } from "./schedule-form.js";
 import { table } from "./table.js";
 
 const PAGE = 50;
@@ -18,7 +19,7 @@ export function schedulesTab(queue, query, refreshNow) {
   const address = `#/queues/${encodeURIComponent(queue)}`;
   const act = (name, label, request, report) => button(label, async () => {
     try {
-      if ((await request()) === false) return;
+      if ((await request()) === false || report === undefined) return;
       toast(`The schedule ${name} ${report}`);
     } catch (error) {
       toast(foreign(error.message), "error");
@@ -26,6 +27,7 @@ export function schedulesTab(queue, query, refreshNow) {
     refreshNow();
   }, { class: `small ${label.toLowerCase()}`, "aria-label": `${label} ${name}` });
   const change = (name, action) => () => post(path(queue, "schedules", name, action));
+  const edit = (name) => async () => defineSchedule(queue, await get(path(queue, "schedules", name)), refreshNow);
   const remove = (name) => async () =>
     (await ask("Delete the schedule?", `The schedule ${name} posts no more messages. The messages that it posted stay.`, "Delete")) &&
     call("DELETE", path(queue, "schedules", name));
@@ -53,13 +55,14 @@ export function schedulesTab(queue, query, refreshNow) {
       label: "Actions", class: "actions", changes: ({ paused }) => paused,
       node: ({ name, paused }) => may("manage", queue) && [
         paused ? act(name, "Resume", change(name, "resume"), "was resumed.") : act(name, "Pause", change(name, "pause"), "was paused."),
-        act(name, "Run now", change(name, "run"), "posted a message."), act(name, "Delete", remove(name), "was deleted."),
+        act(name, "Edit", edit(name)), act(name, "Run now", change(name, "run"), "posted a message."), act(name, "Delete", remove(name), "was deleted."),
       ],
     },
   ], ({ name }) => name, "");
   const pages = el("nav", { class: "pages", "aria-label": "Pages of schedules" });
   return {
-    node: el("div", {}, list.node, pages),
+    node: el("div", {}, may("manage", queue) && el("div", { class: "toolbar" },
+      button("Create a schedule", () => defineSchedule(queue, null, refreshNow))), list.node, pages),
     async refresh() {
       const { schedules, next_cursor: next } = await get(path(queue, "schedules"), { limit: PAGE, cursor });
       list.update(schedules, "This queue has no schedules.");

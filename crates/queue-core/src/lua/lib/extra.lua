@@ -3,14 +3,17 @@
 -- field is absent while no size is above `SMALL_EXTRA_BYTES`.
 -- KEYS meta
 -- USES meta
-local SMALL_EXTRA_BYTES = 256
-local largest_extra
+local record_extra
+do
+  local SMALL_EXTRA_BYTES = 256
+  local largest_extra
 
-local function record_extra(bytes)
-  if bytes <= SMALL_EXTRA_BYTES then return end
-  largest_extra = largest_extra or tonumber(meta.largest_extra) or 0
-  if bytes > largest_extra then
-    largest_extra = bytes
-    redis.call('HSET', META, 'largest_extra', bytes)
+  function record_extra(bytes)
+    if bytes <= SMALL_EXTRA_BYTES then return end
+    largest_extra = largest_extra or tonumber(meta.largest_extra) or 0
+    if bytes > largest_extra then
+      largest_extra = bytes
+      redis.call('HSET', META, 'largest_extra', bytes)
+    end
   end
 end

@@ -2,7 +2,7 @@
 -- cancelled fails. If neither is the case, the lease has lapsed: the lapse is counted, and the message returns to the head of the
 -- waiting list, or fails after too many lapses.
 -- KEYS options leased runs cancelling
--- USES meta instants run totals finish timeout requeue attempt groups
+-- USES meta clock instants run totals extra errors finish timeout requeue attempt groups
 local function recover(limit, random)
   local ended_leases = redis.call('ZRANGE', LEASED, '-inf', now_text, 'BYSCORE', 'LIMIT', '0', limit, 'WITHSCORES')
   if #ended_leases == 0 then return end
@@ -35,6 +35,8 @@ local function recover(limit, random)
           '{"code":"lease_lapsed","message":"the lease lapsed ' .. run.lapses .. ' times without an answer"}')
       else
         run.token = '!' .. run.token
+        add_error(run, run.attempts, now, '{"code":"lease_lapsed","message":"the lease lapsed"}')
+        record_extra(#run.error)
         set_ready_at(run, deadline)
         requeue(id, format_run(run), 0, 'head')
       end

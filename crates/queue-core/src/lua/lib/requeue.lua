@@ -58,7 +58,9 @@ local function describe_requeued(_, i)
   local run = parse_run(requeued.runs[2 * i])
   local event_type = string.byte(run.token) == 33 and 'lapsed' or string.sub(run.settled, 1, 1) == 'f' and 'retried' or 'released'
   if event_type ~= 'retried' then return event_type, attempt_of(run, 1) .. requeued.event_fields[i] end
-  return event_type, attempt_of(run, 0) .. requeued.event_fields[i], string.match(run.error, '^%d+ %d+ (.*)$')
+  -- A quotation mark within a text has a backslash before it, so the member `earlier` is found without decoding the JSON.
+  local error_json = string.gsub(string.match(run.error, '^%d+ %d+ (.*)$'), ',"earlier":%[.*$', '}')
+  return event_type, attempt_of(run, 0) .. requeued.event_fields[i], error_json
 end
 
 local function write_requeued()

@@ -7,7 +7,7 @@
 -- `terms` has a letter and a number (ms) for each value that is needed. The terms of a lease are: v, its visibility timeout unless that
 -- is the library's default; t, the queue's `timeout` when the lease began; x, the duration of its last extension, if longer than its
 -- visibility timeout. A later change of the settings changes no term. The term of a requeued message is r, the instant at which the
--- message is ready. `error` is the last error: attempt, instant (ms) and JSON, separated by spaces.
+-- message is ready. `error` is the last error: attempt, instant (ms) and JSON, separated by spaces; `errors` describes the JSON.
 local function term_value(terms, letter)
   return terms ~= '' and tonumber(string.match(terms, letter .. '(%d+)')) or nil
 end

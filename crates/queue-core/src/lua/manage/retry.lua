@@ -2,7 +2,7 @@
 -- retry: makes failed messages ready at once, with their attempts and lapses reset and without a ttl. In an exclusive queue, the
 -- script refuses to retry messages with a group.
 -- KEYS      options runs failed outcomes
--- USES      meta clock instants fields run events extra groups waiting_list wake state failed
+-- USES      meta clock instants fields run events extra errors groups waiting_list wake state failed
 -- ARGV      'one', id (Drover's or the producer's own); or 'some', epoch, the instant (ms) up to which the messages failed ('' at
 --           first: now)
 -- Returns   'one': the state in which the message was found, or false: unknown; only a failed message is changed. 'some': how many
@@ -27,7 +27,7 @@ local function retry(ids)
     local run = parse_run(run_text)
     -- The last error of the message stays in its run. With an outcome of kind f the last attempt failed, and counts as an attempt;
     -- with kind l the message failed without a failed attempt.
-    if outcome_kind then run.error = run.attempts + (outcome_kind == 'f' and 1 or 0) .. ' ' .. failed_at .. ' ' .. error_json end
+    if outcome_kind then add_error(run, run.attempts + (outcome_kind == 'f' and 1 or 0), failed_at, error_json) end
     run.token, run.started, run.consumer, run.settled, run.attempts, run.lapses = '', '', '', '', 0, 0
     set_ready_at(run, now)
     record_extra(#run.error)

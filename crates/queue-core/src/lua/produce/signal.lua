@@ -7,7 +7,8 @@
 --           ('' for not sticky); or '', key, 'show' or 'forget'; or '', '', 'list', maximum number, cursor (expiry, a colon,
 --           key; '' at first)
 -- Returns   'begin': how many messages were held, or -1: this call has continued an earlier signal of the key, so call 'begin'
---           again; then 1 if the signal is finished. 'continue': 0, and 1 if the signal is finished. Or the error EPOCH.
+--           again; then 1 if the signal is finished, and the instant (ms) until which the signal is sticky (0: it is not).
+--           'continue': 0, 1 if the signal is finished, 0. Or the error EPOCH.
 --           'forget': 1 if there was a sticky signal, otherwise 0. 'show' and 'list': 1 if there are more; then for each sticky
 --           signal, by expiry: key, expiry (ms), data, how many messages are held for the key; up to 4 MiB
 -- Complexity O(messages · log N); show and list O(signals · log N)
@@ -60,19 +61,21 @@ local key, step, data, sticky_for = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local LIMIT = 1000
 if redis.call('HEXISTS', SIGNALS, key) == 1 then
   local is_complete = release_held(key, LIMIT) and 1 or 0
-  return { step == 'begin' and -1 or 0, is_complete }
+  return { step == 'begin' and -1 or 0, is_complete, 0 }
 end
-if step ~= 'begin' then return { 0, 1 } end
+if step ~= 'begin' then return { 0, 1, 0 } end
+local sticky_until = 0
 if sticky_for then
-  redis.call('ZADD', STICKY_UNTIL, now + sticky_for, key)
+  sticky_until = now + sticky_for
+  redis.call('ZADD', STICKY_UNTIL, sticky_until, key)
   redis.call('HSET', STICKY, key, data)
-  wake_at(now + sticky_for)
+  wake_at(sticky_until)
 end
 local cut = redis.call('GET', SEQ) or '0'
 local held_count = count_held(key, cut)
-if held_count == 0 then return { 0, 1 } end
+if held_count == 0 then return { 0, 1, sticky_until } end
 redis.call('HSET', SIGNALS, key, cut .. '\t' .. data)
 local is_complete = release_held(key, LIMIT)
 -- If this caller does not continue the signal, maintenance does.
 if not is_complete then wake_at(now + 1000) end
-return { held_count, is_complete and 1 or 0 }
+return { held_count, is_complete and 1 or 0, sticky_until }

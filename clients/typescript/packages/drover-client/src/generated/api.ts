@@ -789,6 +789,11 @@ export interface components {
             deliveries: number;
             /** @description The time at which the message becomes ready: its due time, or the end of its back-off. */
             due_at: components["schemas"]["Instant"];
+            /**
+             * @description The errors of failed attempts and lapses before `error`: at most five, the oldest first; absent if there are none. A completed
+             *     message has them, too. Codes and texts of older errors are shortened.
+             */
+            earlier_errors?: components["schemas"]["MessageError"][];
             error: components["schemas"]["MessageError"] | null;
             expires_at: components["schemas"]["Instant"] | null;
             finished_at: components["schemas"]["Instant"] | null;
@@ -829,13 +834,14 @@ export interface components {
             /** @description The state of the message. */
             state: components["schemas"]["State"];
         };
-        /** @description The error of the last attempt that failed, or of a message that failed without an attempt. */
+        /** @description The error of a failed attempt, of a lapse, or of a message that failed without an attempt. */
         MessageError: {
             /** @description The instant at which the error happened. */
             at: components["schemas"]["Instant"];
             /**
              * Format: int32
-             * @description The number of the failed attempt, from 1. If the message failed without an attempt, the number of its earlier attempts.
+             * @description The number of the failed attempt, from 1. After a lapse, or if the message failed without an attempt, the number of its earlier
+             *     attempts.
              */
             attempt: number;
             /** @description The code of the error, a word that a program can match. */
@@ -1258,6 +1264,7 @@ export interface components {
              * @description The number of held messages that the signal released.
              */
             released: number;
+            sticky_until: components["schemas"]["Instant"] | null;
         };
         /** @description The effect of a retry of all failed messages. */
         Retried: {
