@@ -57,7 +57,7 @@ pub(crate) mod suffix {
     /// `listened_until` (ms until which events are logged), `events_end` (bytes that were ever written to the log of events),
     /// `clock` (ms, at most a second before the newest lease was made or extended), `mending` (progress of the check of leases
     /// after the clock stepped back), `purged_to` (the last id when the unfinished purge began), `grouped` and `ready` (the numbers
-    /// of unfinished and of ready messages with a group), `turn` (the last score in `turns`), `regrouping` (progress of giving turns
+    /// of unfinished and of ready messages with a group), `turn` (the last turn given), `regrouping` (progress of giving turns
     /// after a change of the concurrency of groups).
     META = "meta";
     /// String: the last id that a message received.
@@ -131,8 +131,12 @@ pub(crate) mod suffix {
     GROUPS = "groups";
     /// Sorted set of "group, tab, position", all of score 0: the other ready messages of groups.
     GROUP_REST = "group_rest";
-    /// Sorted set group → turn: the groups with a ready message and a free place; '' stands for the messages without a group.
+    /// Sorted set group → turn: the groups with a ready message and a free place, except those in `single_turns`; '' stands for the
+    /// messages without a group.
     TURNS = "turns";
+    /// List of the ids of messages that are the only message of their group, with stale ids between them; `lua/lib/groups.lua`
+    /// describes the list.
+    SINGLE_TURNS = "single_turns";
     /// The former `groups`, renamed by an unfinished purge.
     PURGED_GROUPS = "purged_groups";
     /// The former `group_rest`, renamed by an unfinished purge.

@@ -37,7 +37,7 @@ async fn drain(fixture: &TestQueue, max: usize) -> Vec<u64> {
 
 /// Returns how many keys of groups are left.
 fn group_keys(fixture: &TestQueue) -> String {
-    fixture.redis.command("EXISTS drover:{q}:groups drover:{q}:group_rest drover:{q}:turns")
+    fixture.redis.command("EXISTS drover:{q}:groups drover:{q}:group_rest drover:{q}:turns drover:{q}:single_turns")
 }
 
 async fn assert_nothing_left(fixture: &TestQueue) {
@@ -450,4 +450,113 @@ async fn a_thousand_groups_of_one_message_leave_nothing_behind() {
     drained_messages.sort_unstable();
     assert!(drained_messages.into_iter().eq(0..1_000));
     assert_nothing_left(&fixture).await;
+}
+
+/// Returns the number of ids in the list of the turns of single groups.
+fn single_turn_count(fixture: &TestQueue) -> String {
+    fixture.redis.command("LLEN drover:{q}:single_turns").trim().to_owned()
+}
+
+async fn cancel_number(fixture: &TestQueue, number: u64) {
+    let page = fixture.queue.list(State::Waiting, 100, None).await.unwrap();
+    let id = page.messages.into_iter().find(|message| message.data.get() == number.to_string()).unwrap().id;
+    assert!(fixture.queue.cancel(&id).await.is_ok());
+}
+
+#[tokio::test]
+async fn single_groups_other_groups_and_messages_without_a_group_share_one_order_of_turns() {
+    for max in [1, 2, 3, 10] {
+        let fixture = TestQueue::new();
+        post(&fixture, "z", [0]).await;
+        post(&fixture, "y", [1, 2]).await;
+        post(&fixture, "x", [3]).await;
+        fixture.post_numbers([4, 5]).await;
+        post(&fixture, "w", [6]).await;
+        post(&fixture, "v", [7]).await;
+        post(&fixture, "u", [8, 9]).await;
+        post(&fixture, "t", [10]).await;
+        let mut all = Vec::new();
+        while all.len() < 9 {
+            let lease_reply = fixture.lease(max).await;
+            assert!(!lease_reply.deliveries.is_empty() && lease_reply.deliveries.len() <= max);
+            all.extend(numbers(&lease_reply));
+            assert_eq!(lease_reply.more_is_ready, all.len() < 9, "{all:?}");
+        }
+        assert_eq!(all, [0, 1, 3, 4, 6, 7, 8, 10, 5], "{max} a call");
+        fixture.assert_clean().await;
+    }
+}
+
+#[tokio::test]
+async fn a_single_group_that_gets_a_second_message_keeps_its_turn() {
+    for max in [1, 2, 9] {
+        let fixture = TestQueue::new();
+        for (group, number) in [("c", 0), ("b", 1), ("a", 2)] {
+            post(&fixture, group, [number]).await;
+        }
+        post(&fixture, "b", [3]).await;
+        let mut all = Vec::new();
+        while all.len() < 3 {
+            all.extend(lease(&fixture, max).await);
+        }
+        assert_eq!(all, [0, 1, 2], "{max} a call");
+        fixture.assert_clean().await;
+    }
+    // A group whose second message is cancelled has its turn once, and not as a single group.
+    let fixture = TestQueue::new();
+    for (group, number) in [("b", 0), ("a", 1), ("b", 2)] {
+        post(&fixture, group, [number]).await;
+    }
+    cancel_number(&fixture, 2).await;
+    fixture.assert_clean().await;
+    assert_eq!(lease(&fixture, 9).await, [0, 1]);
+    fixture.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_group_whose_stored_turn_is_in_either_form_is_served_once() {
+    for changes in [vec![], vec![("b", 4)], vec![("a", 4), ("c", 5)], vec![("d", 4)]] {
+        let fixture = TestQueue::new();
+        for (group, number) in [("d", 0), ("c", 1), ("b", 2), ("a", 3)] {
+            post(&fixture, group, [number]).await;
+        }
+        // The sorted set `turns` may also have turns of single groups.
+        fixture.redis.command("DEL drover:{q}:turns drover:{q}:single_turns");
+        for (turn, group) in [(1, "d"), (2, "c")] {
+            fixture.redis.command(&format!("ZADD drover:{{q}}:turns {turn} {group}"));
+        }
+        for group in ["b", "a"] {
+            let stored_group = fixture.redis.command(&format!("HGET drover:{{q}}:groups {group}"));
+            let id = stored_group.lines().find(|line| line.len() == 14).unwrap();
+            fixture.redis.command(&format!("RPUSH drover:{{q}}:single_turns {id}"));
+            fixture.redis.command(&format!("HSET drover:{{q}}:meta turn {id}"));
+        }
+        fixture.assert_clean().await;
+        for (group, number) in &changes {
+            post(&fixture, group, [*number]).await;
+        }
+        fixture.assert_clean().await;
+        for max in [1, 2] {
+            let first_number = fixture.queue.status().await.unwrap().unwrap().counts.active;
+            assert_eq!(lease(&fixture, max).await, (first_number..first_number + max as u64).collect::<Vec<u64>>());
+        }
+        assert_eq!(lease(&fixture, 5).await, [3]);
+        fixture.assert_clean().await;
+    }
+}
+
+#[tokio::test]
+async fn purge_forgets_single_groups_and_later_ones_stay() {
+    let fixture = TestQueue::new();
+    let messages = (0..1_000).map(|n| in_group(&format!("user-{n}"), numbered(n)));
+    fixture.queue.enqueue(messages.collect()).await.unwrap();
+    let delivery = fixture.lease_one().await;
+    assert_eq!(fixture.queue.purge(State::Waiting).await.unwrap(), 999);
+    assert_eq!(single_turn_count(&fixture), ":0");
+    post(&fixture, "user-1", [1_000]).await;
+    post(&fixture, "user-0", [1_001]).await;
+    assert_eq!(lease(&fixture, 5).await, [1_000]);
+    fixture.complete(&delivery).await;
+    assert_eq!(lease(&fixture, 5).await, [1_001]);
+    fixture.assert_clean().await;
 }

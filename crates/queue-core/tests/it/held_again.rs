@@ -161,7 +161,9 @@ async fn message_of_a_group_that_is_held_again_keeps_its_place_and_goes_first_af
         assert_eq!(numbers(&lease_reply), [expected]);
         fixture.complete(&lease_reply.deliveries[0]).await;
     }
-    let keys = fixture.redis.command("EXISTS drover:{q}:groups drover:{q}:group_rest drover:{q}:turns");
+    let keys = fixture
+        .redis
+        .command("EXISTS drover:{q}:groups drover:{q}:group_rest drover:{q}:turns drover:{q}:single_turns");
     assert_eq!(keys, ":0");
     fixture.assert_clean().await;
 }

@@ -61,11 +61,12 @@ impl Model {
     }
 
     /// Updates the turns. New turns go to the tail: first the turn of the messages without a group, then those of the groups in
-    /// the order of their keys.
+    /// the order of their keys. The groups of one post may have another order, which `compare_turns` adopts.
     pub(crate) fn update_turns(&mut self) {
         self.note_changed_groups();
         if self.unfinished_grouped_count() == 0 {
             self.turns.clear();
+            self.new_turn_count = 0;
             return;
         }
         let turns_before = std::mem::take(&mut self.turns);
@@ -73,6 +74,7 @@ impl Model {
         let new_turns = self.groups().into_iter().map(Some);
         let new_turns: Vec<Group> =
             std::iter::once(None).chain(new_turns).filter(|key| !turns.contains(key) && self.has_turn(*key)).collect();
+        self.new_turn_count = new_turns.len();
         turns.extend(new_turns);
         self.turns = turns;
     }

@@ -38,6 +38,8 @@ pub(crate) struct Model {
     pub(crate) messages: BTreeMap<MessageNumber, Message>,
     /// The groups that have a ready message and a free place, while any unfinished message has a group.
     pub(crate) turns: VecDeque<Group>,
+    /// How many of the last turns were new in the last update of the turns.
+    pub(crate) new_turn_count: usize,
     /// The last message that was stored.
     pub(crate) last: Option<MessageNumber>,
     /// Ready messages of priority 0, in order. A message that leaves the middle of the list keeps its entry until the entry reaches the

@@ -2,7 +2,7 @@
 -- lease: maintains the queue, then leases messages from the head of the waiting list, and from groups in their turns: at most
 -- as many as the rate limit and an exclusive queue permit, and none while the queue is paused. A message whose lease lapsed before,
 -- and which fails at its next lapse, is leased without other messages: if it makes its consumer crash, no other message fails.
--- KEYS      meta messages options waiting prioritized delayed leased runs removed expiring signals signalled groups group_rest turns
+-- KEYS      meta messages options waiting prioritized delayed leased runs removed expiring signals signalled groups group_rest turns single_turns
 -- ARGV      epoch, maximum number of messages, their maximum bytes (exceeded by a single large message only), token, consumer,
 --           owner timeout (ms) of an exclusive queue ('' for the visibility timeout), the visibility timeout (ms; '' for the
 --           queue's), a random number in [0, 1) for back-offs
@@ -100,41 +100,43 @@ do
   sizes_matter = max_size * max_messages > max_bytes
 end
 
-local is_plain_path = not (meta.paused or meta.exclusive or meta.rate_limit or meta.timeout or meta.purged_to or meta.mending)
-  and (tonumber(meta.clock) or 0) <= now and (tonumber(meta.listened_until) or 0) <= now and not sizes_matter
-  and redis.call('EXISTS', OPTIONS, PRIORITIZED, REMOVED, EXPIRING, SIGNALS, SIGNALLED) == 0
-local first_change_at = is_plain_path and math.min(first_instant(LEASED), first_instant(DELAYED)) or now
-if first_change_at > now then
-  local ids = redis.call('LPOP', WAITING, max_messages)
-  if ids then
-    local popped_count = #ids
-    local earlier_runs = any_run_exists() and redis.call('HMGET', RUNS, unpack(ids))
-    for i, run in ipairs(earlier_runs or {}) do
-      if must_be_leased_alone(run) then
-        if i == 1 then reply[6] = 1 end
-        local put_back_ids = {}
-        for _ = math.max(i, 2), popped_count do
-          put_back_ids[#put_back_ids + 1] = table.remove(ids)
-          table.remove(earlier_runs)
+do
+  local is_plain_path = not (meta.paused or meta.exclusive or meta.rate_limit or meta.timeout or meta.purged_to or meta.mending)
+    and (tonumber(meta.clock) or 0) <= now and (tonumber(meta.listened_until) or 0) <= now and not sizes_matter
+    and redis.call('EXISTS', OPTIONS, PRIORITIZED, REMOVED, EXPIRING, SIGNALS, SIGNALLED) == 0
+  local first_change_at = is_plain_path and math.min(first_instant(LEASED), first_instant(DELAYED)) or now
+  if first_change_at > now then
+    local ids = redis.call('LPOP', WAITING, max_messages)
+    if ids then
+      local popped_count = #ids
+      local earlier_runs = any_run_exists() and redis.call('HMGET', RUNS, unpack(ids))
+      for i, run in ipairs(earlier_runs or {}) do
+        if must_be_leased_alone(run) then
+          if i == 1 then reply[6] = 1 end
+          local put_back_ids = {}
+          for _ = math.max(i, 2), popped_count do
+            put_back_ids[#put_back_ids + 1] = table.remove(ids)
+            table.remove(earlier_runs)
+          end
+          if #put_back_ids > 0 then redis.call('LPUSH', WAITING, unpack(put_back_ids)) end
+          break
         end
-        if #put_back_ids > 0 then redis.call('LPUSH', WAITING, unpack(put_back_ids)) end
-        break
       end
+      lease_ids(ids, earlier_runs)
+      wake_at(deadline)
+      if popped_count == max_messages and redis.call('EXISTS', WAITING) == 1 or #ids < popped_count then
+        reply[5] = 1
+      else
+        reply[4] = pause_until(math.min(watch, first_change_at, deadline))
+      end
+      return reply
     end
-    lease_ids(ids, earlier_runs)
-    wake_at(deadline)
-    if popped_count == max_messages and redis.call('EXISTS', WAITING) == 1 or #ids < popped_count then
-      reply[5] = 1
-    else
-      reply[4] = pause_until(math.min(watch, first_change_at, deadline))
+    local clean_at = math.min(next_trim(), next_sweep())
+    if clean_at > now then
+      if watch > now then first_change_at = math.min(first_change_at, watch) end
+      reply[4] = pause_until(math.min(first_change_at, math.max(clean_at, now + 1000)))
+      return reply
     end
-    return reply
-  end
-  local clean_at = math.min(next_trim(), next_sweep())
-  if clean_at > now then
-    if watch > now then first_change_at = math.min(first_change_at, watch) end
-    reply[4] = pause_until(math.min(first_change_at, math.max(clean_at, now + 1000)))
-    return reply
   end
 end
 
@@ -145,7 +147,7 @@ do
   local function lease_single_messages_of_groups()
     if not meta.grouped or meta.paused or meta.exclusive or meta.rate_limit or meta.timeout or meta.purged_to or meta.mending
       or meta.regrouping or (tonumber(meta.clock) or 0) > now or (tonumber(meta.listened_until) or 0) > now or sizes_matter
-      or redis.call('EXISTS', EXPIRING, SIGNALS, SIGNALLED) > 0 then return nil end
+      or redis.call('EXISTS', EXPIRING, SIGNALS, SIGNALLED, SINGLE_TURNS) > 0 then return nil end
     local next_change_at = math.min(first_instant(LEASED), first_instant(DELAYED))
     if next_change_at <= now or any_run_exists() then return nil end
     local group_names = redis.call('ZRANGE', TURNS, 0, max_messages - 1)
@@ -348,7 +350,7 @@ do
 
   local function take_turns()
     if reply_is_full then return end
-    local groups_in_turn = redis.call('ZRANGE', TURNS, 0, max_messages - 1)
+    local groups_in_turn, are_all_turns, remove_single_turns = groups.next_turns(max_messages)
     local initial_turn_count, turn_count = #groups_in_turn, #groups_in_turn
     local group_names = {}
     for _, name in ipairs(groups_in_turn) do
@@ -363,7 +365,7 @@ do
       if name == '' then
         had_turn = take_one_without_group()
         -- If only messages without a group are left, the call takes them without further turns.
-        if had_turn and initial_turn_count < max_messages and next_turn == turn_count then take_without_group(max_messages) end
+        if had_turn and are_all_turns and next_turn == turn_count then take_without_group(max_messages) end
         gets_another_turn = had_turn and groups.is_plain_ready()
       else
         local group = groups.changed(name)
@@ -379,6 +381,7 @@ do
       if had_turn or not reply_is_full then next_turn = next_turn + 1 end
     end
     if #consumed_members > 0 then redis.call('ZREM', GROUP_REST, unpack(consumed_members)) end
+    remove_single_turns(next_turn)
     served_names = {}
     for i = math.max(next_turn, initial_turn_count + 1), turn_count do
       served_names[#served_names + 1], served_names[groups_in_turn[i]] = groups_in_turn[i], true
