@@ -397,7 +397,7 @@ async fn exclusive_queue_refuses_to_retry_messages_with_a_group() {
 async fn audit_finds_damaged_groups() {
     for breakage in [
         "HSET drover:{q}:groups a 12097152217189234000171/2",
-        "HSET drover:{q}:groups c /1",
+        "HSET drover:{q}:groups d /1",
         "ZREM drover:{q}:turns b",
         "ZADD drover:{q}:turns 9 a",
         "HDEL drover:{q}:groups b",
@@ -405,10 +405,15 @@ async fn audit_finds_damaged_groups() {
         "ZREMRANGEBYRANK drover:{q}:group_rest 0 0",
         "HINCRBY drover:{q}:meta grouped 1",
         "ZADD drover:{q}:turns 9 ''",
+        "ZADD drover:{q}:turns 9 c",
+        "RPOP drover:{q}:single_turns",
+        "RPUSH drover:{q}:single_turns 0",
+        "HSET drover:{q}:meta turn 9",
     ] {
         let fixture = TestQueue::new();
         post(&fixture, "a", 0..3).await;
         post(&fixture, "b", 10..13).await;
+        post(&fixture, "c", [20]).await;
         fixture.lease_one().await;
         fixture.assert_clean().await;
         fixture.redis.command(breakage);
@@ -461,6 +466,25 @@ async fn cancel_number(fixture: &TestQueue, number: u64) {
     let page = fixture.queue.list(State::Waiting, 100, None).await.unwrap();
     let id = page.messages.into_iter().find(|message| message.data.get() == number.to_string()).unwrap().id;
     assert!(fixture.queue.cancel(&id).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_group_whose_only_message_is_cancelled_and_posted_again_has_one_turn_a_round() {
+    let fixture = TestQueue::new();
+    post(&fixture, "a", [0]).await;
+    post(&fixture, "b", [10]).await;
+    cancel_number(&fixture, 0).await;
+    post(&fixture, "a", [1]).await;
+    assert_eq!(single_turn_count(&fixture), ":3", "the id of the cancelled message is still in the list");
+    fixture.assert_clean().await;
+    post(&fixture, "b", [11]).await;
+    post(&fixture, "a", [2]).await;
+    // The second round begins when each group has had one turn.
+    fixture.queue.configure(&json!({"groups": {"concurrency": null}})).await.unwrap();
+    assert_eq!(lease(&fixture, 3).await, [10, 1, 11]);
+    assert_eq!(lease(&fixture, 3).await, [2]);
+    assert_eq!(single_turn_count(&fixture), ":0");
+    fixture.assert_clean().await;
 }
 
 #[tokio::test]
@@ -558,5 +582,66 @@ async fn purge_forgets_single_groups_and_later_ones_stay() {
     assert_eq!(lease(&fixture, 5).await, [1_000]);
     fixture.complete(&delivery).await;
     assert_eq!(lease(&fixture, 5).await, [1_001]);
+    fixture.assert_clean().await;
+}
+
+#[tokio::test]
+async fn turns_of_groups_that_are_no_longer_single_are_forgotten() {
+    for forgets_by_maintenance in [true, false] {
+        let fixture = TestQueue::new();
+        for first_number in [0, 10_000] {
+            for chunk in [0, 1_000, 2_000] {
+                let numbers = chunk..chunk + 1_000;
+                let messages = numbers.map(|n| in_group(&format!("user-{n}"), numbered(first_number + n)));
+                fixture.queue.enqueue(messages.collect()).await.unwrap();
+            }
+        }
+        post(&fixture, "last", [20_000]).await;
+        assert_eq!(single_turn_count(&fixture), ":3001");
+        if forgets_by_maintenance {
+            for _ in 0..4 {
+                fixture.queue.maintain().await.unwrap();
+            }
+            assert_eq!(single_turn_count(&fixture), ":1", "only the turn of a single group is left");
+        }
+        let mut leased_count = 0;
+        for _ in 0..4 {
+            leased_count += lease(&fixture, 1_000).await.len();
+        }
+        assert_eq!(leased_count, 3_001);
+        assert_eq!(single_turn_count(&fixture), ":0");
+        fixture.assert_clean().await;
+    }
+}
+
+#[tokio::test]
+async fn a_post_wakes_consumers_if_the_only_turn_was_of_a_cancelled_message() {
+    let fixture = TestQueue::new();
+    post(&fixture, "busy", [0]).await;
+    let delivery = fixture.lease_one().await;
+    post(&fixture, "a", [1]).await;
+    cancel_number(&fixture, 1).await;
+    let publish_count = || {
+        let stats = fixture.redis.command("INFO commandstats");
+        let publish_line = stats.lines().find(|line| line.starts_with("cmdstat_publish:")).unwrap();
+        publish_line.split(['=', ',']).nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let before = publish_count();
+    post(&fixture, "a", [2]).await;
+    assert_eq!(publish_count(), before + 1);
+    assert_eq!(lease(&fixture, 5).await, [2]);
+    post(&fixture, "b", [3]).await;
+    assert_eq!(publish_count(), before + 2);
+    // Consumers are awake while there is a turn.
+    post(&fixture, "c", [4, 5]).await;
+    post(&fixture, "d", [6]).await;
+    assert_eq!(publish_count(), before + 2);
+    assert_eq!(lease(&fixture, 5).await, [3, 4, 6]);
+    post(&fixture, "e", [7]).await;
+    assert_eq!(publish_count(), before + 3);
+    cancel_number(&fixture, 7).await;
+    post(&fixture, "f", [8, 9]).await;
+    assert_eq!(publish_count(), before + 4);
+    fixture.complete(&delivery).await;
     fixture.assert_clean().await;
 }

@@ -141,36 +141,43 @@ do
 end
 
 do
-  -- Leases messages of groups, if each group that has one of the next turns has only one ready message, which was never
-  -- leased and has priority 0, and none of its places is taken.
+  -- Leases messages of single groups, if each group that has one of the next turns is single.
   -- Returns the reply; or nil, with nothing changed, if the call needs part 2 of the script.
   local function lease_single_messages_of_groups()
     if not meta.grouped or meta.paused or meta.exclusive or meta.rate_limit or meta.timeout or meta.purged_to or meta.mending
       or meta.regrouping or (tonumber(meta.clock) or 0) > now or (tonumber(meta.listened_until) or 0) > now or sizes_matter
-      or redis.call('EXISTS', EXPIRING, SIGNALS, SIGNALLED, SINGLE_TURNS) > 0 then return nil end
+      or redis.call('EXISTS', EXPIRING, SIGNALS, SIGNALLED) > 0 then return nil end
     local next_change_at = math.min(first_instant(LEASED), first_instant(DELAYED))
     if next_change_at <= now or any_run_exists() then return nil end
-    local group_names = redis.call('ZRANGE', TURNS, 0, max_messages - 1)
-    if #group_names == 0 then return nil end
-    local ids, taken_places = {}, {}
-    for i, stored in ipairs(redis.call('HMGET', GROUPS, unpack(group_names))) do
-      -- A group with only one ready message of priority 0 that was never leased is stored as the message's id, 14 digits.
-      if not stored or #stored ~= 14 then return nil end
-      ids[i] = stored
-      taken_places[2 * i - 1], taken_places[2 * i] = group_names[i], '/1'
-    end
+    -- One more id than needed is read, to know whether another group has a turn after this call.
+    local ids, names, taken_places = redis.call('LRANGE', SINGLE_TURNS, 0, max_messages), {}, {}
+    if #ids == 0 then return nil end
     local options = redis.call('HMGET', OPTIONS, unpack(ids))
     for i = 1, #ids do
-      if options[i] and string.find(options[i], '\tt', 1, true) then return nil end
+      -- The group is the only option: a tab, the letter g, and the name.
+      if not options[i] or string.byte(options[i], 2) ~= 103 or string.find(options[i], '\t', 2, true) then return nil end
+      names[i] = string.sub(options[i], 3)
+      taken_places[2 * i - 1], taken_places[2 * i] = names[i], '/1'
     end
+    -- An id in the list is stale if the group of its message is not stored as the id.
+    for i, stored_group in ipairs(redis.call('HMGET', GROUPS, unpack(names))) do
+      if stored_group ~= ids[i] then return nil end
+    end
+    local first_scored = redis.call('ZRANGE', TURNS, 0, 0, 'WITHSCORES')
+    local has_more_turns = #ids > max_messages or #first_scored > 0
+    if #ids > max_messages then
+      ids[#ids], options[#options], taken_places[#taken_places], taken_places[#taken_places - 1] = nil, nil, nil, nil
+    end
+    -- The turn of a single group is its id.
+    if #first_scored > 0 and (#ids < max_messages or tonumber(first_scored[2]) < tonumber(ids[#ids])) then return nil end
 
-    redis.call('ZREMRANGEBYRANK', TURNS, 0, #ids - 1)
+    redis.call('LTRIM', SINGLE_TURNS, #ids, -1)
     redis.call('HSET', GROUPS, unpack(taken_places))
     redis.call('HINCRBY', META, 'ready', -#ids)
     reply[13] = options
     lease_ids(ids, false)
     wake_at(deadline)
-    if redis.call('EXISTS', TURNS) == 1 then reply[5] = 1 else reply[4] = pause_until(math.min(watch, next_change_at, deadline)) end
+    if has_more_turns then reply[5] = 1 else reply[4] = pause_until(math.min(watch, next_change_at, deadline)) end
     return reply
   end
   local reply_for_groups = lease_single_messages_of_groups()

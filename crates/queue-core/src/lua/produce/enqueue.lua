@@ -1,6 +1,6 @@
 #!lua
 -- enqueue: stores messages in the order given, all or none; or, for independent messages, as many as the queue has room for.
--- KEYS      meta seq messages options waiting prioritized delayed leased removed aliases taken held expiring sticky signalled dedup dedup_until groups turns
+-- KEYS      meta seq messages options waiting prioritized delayed leased removed aliases taken held expiring sticky signalled dedup dedup_until groups turns single_turns
 -- ARGV      epoch, an idempotency key ('' for none), the request's fingerprint, which messages are refused if not all fit within
 --           max_length ('all' or the 'rest'), and '+' after that word if each message has terms; then for each message its record
 --           without the instant of creation. Before the record of a message that is not due now or has options: its terms, which
@@ -115,6 +115,14 @@ if are_plain_messages() then
   return reply
 end
 
+-- Returns whether any group, or the messages without a group, have a turn. If the first id of `single_turns` is stale, the function
+-- may return false although there is a turn; then a wake-up is not necessary, but does no harm.
+local function has_turn()
+  local first_id = redis.call('LINDEX', SINGLE_TURNS, 0)
+  local name = first_id and string.match(redis.call('HGET', OPTIONS, first_id) or '', '\tg([^\t]*)')
+  return name and redis.call('HGET', GROUPS, name) == first_id or redis.call('EXISTS', TURNS) == 1
+end
+
 -- Stores the messages of this call if each message has a group as its only option and no other message of its group is unfinished.
 -- Returns whether the messages were stored; a call whose messages were not stored needs part 2 of the script.
 local function store_first_messages_of_groups()
@@ -131,35 +139,36 @@ local function store_first_messages_of_groups()
     message_count = message_count + 1
     group_names[message_count], seen_names[name] = name, true
   end
+  -- A turn of `single_turns` must be the last turn.
+  if next_id <= (tonumber(meta.turn) or 0) then return false end
   -- When a queue gets its first message with a group, its ready messages without a group must get a turn, which part 2 of the script does.
   if not meta.grouped and redis.call('EXISTS', WAITING, PRIORITIZED) > 0 then return false end
   for _, stored in ipairs(redis.call('HMGET', GROUPS, unpack(group_names))) do
     if stored then return false end
   end
 
-  local records, options, group_entries, turn_entries = {}, {}, {}, {}
-  local largest_size, next_turn = tonumber(meta.largest) or 0, format_text('%d', (tonumber(meta.turn) or 0) + 1)
+  local ids, records, options, group_entries = {}, {}, {}, {}
+  local largest_size = tonumber(meta.largest) or 0
   for i, name in ipairs(group_names) do
     local field_index = 2 * i
     local id, option_text, record = take_id(), ARGV[field_index + 3], stored_record(ARGV[field_index + 4], now)
-    reply[2 + i] = id
+    reply[2 + i], ids[i] = id, id
     records[field_index - 1], records[field_index] = id, record
     options[field_index - 1], options[field_index] = id, option_text
     group_entries[field_index - 1], group_entries[field_index] = name, id
-    turn_entries[field_index - 1], turn_entries[field_index] = next_turn, name
     if #record + #option_text > largest_size then largest_size = #record + #option_text end
   end
-  redis.call('SET', SEQ, reply[2 + message_count])
+  local needs_wake_up = not has_turn()
+  redis.call('SET', SEQ, ids[message_count])
   redis.call('HSET', MESSAGES, unpack(records))
   redis.call('HSET', OPTIONS, unpack(options))
   redis.call('HSET', GROUPS, unpack(group_entries))
-  local had_turns = redis.call('EXISTS', TURNS) == 1
-  redis.call('ZADD', TURNS, unpack(turn_entries))
-  redis.call('HSET', META, 'layout', GROUPED_LAYOUT, 'largest', largest_size, 'turn', next_turn,
+  redis.call('RPUSH', SINGLE_TURNS, unpack(ids))
+  redis.call('HSET', META, 'layout', GROUPED_LAYOUT, 'largest', largest_size, 'turn', ids[message_count],
     'grouped', format_text('%d', (tonumber(meta.grouped) or 0) + message_count),
     'ready', format_text('%d', (tonumber(meta.ready) or 0) + message_count))
   redis.call('HINCRBY', META, 'total:enqueued', message_count)
-  if not had_turns then wake_now() end
+  if needs_wake_up then wake_now() end
   return true
 end
 
